@@ -1,0 +1,128 @@
+"""Strict loading: one section of `params.yaml` becomes one frozen dataclass with the same field names.
+
+Dataclasses carry no defaults (a default in Python would be a parameter that `dvc params diff` cannot see), and live beside
+the code they configure. Unknown, missing and wrongly typed keys are refused with their dotted name. A dataclass checks
+conditions between its fields in `__post_init__` by raising `refuse("field", ...)`; the loader puts the section in front.
+"""
+
+import dataclasses
+import difflib
+import re
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.errors import UserError, refuse
+
+T = typing.TypeVar("T")
+_FLOAT_WITHOUT_DOT = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The whole of a YAML file as a mapping; UserError if it is absent, broken or no mapping."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise refuse(str(path), "no such file", "a YAML file", "Run from the project's root.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise refuse(str(path), " ".join(str(error).split()), "valid YAML", "Mend the line named.") from None
+    if not isinstance(content, dict):
+        raise refuse(str(path), type(content).__name__, "a mapping of sections")
+    return content
+
+
+def section(path: Path, dotted: str) -> Any:
+    """The part of the YAML file `path` under the dotted key `dotted`; UserError naming the choices if it is not there."""
+    here: Any = read(path)
+    walked: list[str] = []
+    for key in dotted.split("."):
+        if not isinstance(here, Mapping) or key not in here:
+            choices = list(here) if isinstance(here, Mapping) else []
+            raise refuse(".".join([*walked, key]), "nothing", _one_of(choices), f"Add it to {path}.")
+        here = here[key]
+        walked.append(key)
+    return here
+
+
+def load(cls: type[T], values: Any, where: str) -> T:
+    """`values` (a mapping out of YAML) as an instance of the dataclass `cls`; `where` is its dotted name for messages."""
+    if not isinstance(values, Mapping):
+        raise refuse(where, values, f"a section with the keys {_names(cls)}")
+    hints = typing.get_type_hints(cls)
+    for key in values:
+        if key not in hints:
+            close = difflib.get_close_matches(str(key), list(hints), 1)
+            raise refuse(
+                f"{where}.{key}",
+                "an unknown key",
+                _one_of(list(hints)),
+                f"Did you mean {close[0]!r}?" if close else "Remove it.",
+            )
+    for key in hints:
+        if key not in values:
+            raise refuse(f"{where}.{key}", "nothing", _expected(hints[key]), "Add the key.")
+    made = {key: _convert(values[key], hint, f"{where}.{key}") for key, hint in hints.items()}
+    try:
+        return cls(**made)
+    except UserError as error:
+        raise UserError(f"{where}.{error}") from None
+
+
+def _convert(value: Any, hint: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if dataclasses.is_dataclass(hint):
+        return load(typing.cast(type, hint), value, where)
+    if origin is typing.Literal:
+        if value in arguments and type(value) in {type(a) for a in arguments}:
+            return value
+    elif origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        return _convert(value, next(a for a in arguments if a is not type(None)), where)
+    elif origin is tuple:
+        if isinstance(value, list):
+            return tuple(_convert(item, arguments[0], f"{where}[{i}]") for i, item in enumerate(value))
+    elif origin is dict:
+        if isinstance(value, Mapping):
+            return {str(key): _convert(item, arguments[1], f"{where}.{key}") for key, item in value.items()}
+    elif hint is float:
+        if isinstance(value, str) and _FLOAT_WITHOUT_DOT.fullmatch(value):
+            raise refuse(where, value, "a number", f"Write it in full, as {float(value):f}: YAML readers disagree on this form.")
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+    elif hint is int:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+    elif isinstance(value, hint):
+        return value
+    raise refuse(where, value, _expected(hint))
+
+
+def _expected(hint: Any) -> str:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        return f"a section with the keys {_names(hint)}"
+    if origin is typing.Literal:
+        return _one_of(list(arguments))
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_expected(a) for a in arguments)
+    if origin is tuple:
+        return f"a list, each item {_expected(arguments[0])}"
+    if origin is dict:
+        return f"a mapping, each value {_expected(arguments[1])}"
+    words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
+    return words.get(hint, str(hint))
+
+
+def _names(cls: Any) -> str:
+    return ", ".join(field.name for field in dataclasses.fields(cls))
+
+
+def _one_of(choices: list[Any]) -> str:
+    return "one of " + ", ".join(str(choice) for choice in choices) if choices else "a section"

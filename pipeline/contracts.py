@@ -1,0 +1,83 @@
+"""Where models, tasks, training and decoding meet: protocols, batch dataclasses and special ids, and nothing else.
+
+Shapes: B batch, S source, T target or time, H hidden, V vocabulary, N real (unpadded) positions.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+
+from torch import Tensor
+
+from pipeline.text.specials import BOS, EOS, PAD, UNK
+
+__all__ = ["BOS", "EOS", "PAD", "UNK", "Attentive", "Decodable", "LanguageModel", "Log", "Loss", "Prompt", "Sizes", "Translator"]
+
+Log = Callable[[dict[str, float], int], None]
+"""`log(metrics, step)`: where the training loop tells its figures; tests pass a list's append."""
+
+State = TypeVar("State")
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How many ids each side's vocabulary has; a language model's two sides are the same."""
+
+    source: int
+    target: int
+
+
+class Loss(NamedTuple):
+    """A summed loss in nats, with gradient, and over how many positions; means are taken at the edge only."""
+
+    total: Tensor
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a search starts from: `ids_BS` padded with PAD and `length_B`, on the model's device."""
+
+    ids_BS: Tensor
+    length_B: Tensor
+
+
+class Decodable(Protocol[State]):
+    """All that search knows of a model. A state is a value: `step` and `reorder` return a new one and leave the old alone."""
+
+    def begin(self, prompt: Prompt) -> tuple[State, Tensor]:
+        """Read the prompt: the state after it, and first_B (int64), the ids to feed to the first `step`."""
+
+    def step(self, state: State, last_B: Tensor) -> tuple[Tensor, State]:
+        """Feed one id per row: log_probs_BV (float32, normalised) of the next id, and the state after it."""
+
+    def reorder(self, state: State, rows_B: Tensor) -> State:
+        """The state whose row i is the old row rows_B[i]; rows may repeat, be dropped, or change in number."""
+
+
+@runtime_checkable
+class Attentive(Protocol):
+    """A translator that can say where it looked."""
+
+    def attention(self, prompt: Prompt, target_BT: Tensor) -> dict[str, Tensor]:
+        """Weights by name (e.g. `decoder 1 head 2`), each BTS: what each target step gave to each source position."""
+
+
+class LanguageModel(Protocol):
+    """Next-token prediction over a stream, with a state carried from window to window."""
+
+    def hidden(self, ids_BT: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """hidden_BTH after each id, and the state (None or a tuple of tensors batched on dimension 1) after the last."""
+
+    def project(self, hidden_NH: Tensor) -> Tensor:
+        """logits_NV."""
+
+
+class Translator(Protocol):
+    """Target given source, teacher-forced."""
+
+    def hidden(self, prompt: Prompt, target_BT: Tensor) -> Tensor:
+        """hidden_BTH after reading target_BT (which begins with BOS), from which the next id is predicted."""
+
+    def project(self, hidden_NH: Tensor) -> Tensor:
+        """logits_NV."""

@@ -1,0 +1,137 @@
+"""Every Parquet table that flows between stages: its schema, and reading and writing with the schema checked.
+
+`ids` columns are list<int32>, written zstd + BYTE_STREAM_SPLIT; rewriting the same rows gives the same bytes.
+Files appear in folders that `landing` makes, so a reader never sees half a file.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import refuse
+
+_ids, _strings = pa.list_(pa.int32()), pa.list_(pa.string())
+
+# What a corpus reader yields, batch by batch. `reject` is null, or why the row cannot be used.
+# `log_prob` is the row's natural log-probability under the grammar that wrote it, null for natural text.
+RAW_TEXT = pa.schema({"text": pa.string(), "paragraph": pa.int64(), "log_prob": pa.float64(), "reject": pa.string()})
+RAW_PAIR = pa.schema({"source": pa.string(), "target": pa.string(), "reject": pa.string()})
+
+# After tokenize. `row` numbers the rows of a split from 0; the raw text is kept for scoring.
+# `characters` counts the Unicode characters of the normalised text (for bits per character).
+TOKENS_TEXT = pa.schema(
+    {
+        "row": pa.int64(),
+        "text": pa.string(),
+        "tokens": _strings,
+        "characters": pa.int32(),
+        "paragraph": pa.int64(),
+        "log_prob": pa.float64(),
+    }
+)
+TOKENS_PAIR = pa.schema(
+    {
+        "row": pa.int64(),
+        "source": pa.string(),
+        "target": pa.string(),
+        "source_tokens": _strings,
+        "target_tokens": _strings,
+        "target_characters": pa.int32(),
+    }
+)
+REJECTS = pa.schema({"split": pa.string(), "reason": pa.string(), "text": pa.string()})
+
+VOCAB = pa.schema({"token": pa.string(), "id": pa.int32(), "count": pa.int64()})
+
+# After encode: ids without <bos> and <eos>, which the tasks add.
+ENCODED_TEXT = pa.schema({"row": pa.int64(), "ids": _ids})
+ENCODED_PAIR = pa.schema({"row": pa.int64(), "source": _ids, "target": _ids})
+
+# After train: `name` is e.g. train/loss, valid/perplexity, learning_rate. No clock in it.
+HISTORY = pa.schema({"step": pa.int64(), "epoch": pa.int64(), "name": pa.string(), "value": pa.float64()})
+
+# After predict. `nats` is the teacher-forced -log P of `count` tokens (<eos> among them).
+LIKELIHOOD = pa.schema({"row": pa.int64(), "nats": pa.float64(), "count": pa.int32()})
+# n-best lists: rank 0 is the answer; `score` is what the search ranked by, `log_prob` its natural log-probability.
+HYPOTHESES = pa.schema(
+    {"row": pa.int64(), "rank": pa.int32(), "text": pa.string(), "score": pa.float64(), "log_prob": pa.float64()}
+)
+# Sample sentences: what the search made of each prompt; `reference` null where there is none.
+SAMPLES = pa.schema(
+    {"row": pa.int32(), "prompt": pa.string(), "reference": pa.string(), "text": pa.string(), "log_prob": pa.float64()}
+)
+# Attention of the samples: weights[i * len(columns) + j] is what output token i gave to input token j.
+ATTENTION = pa.schema(
+    {"row": pa.int32(), "name": pa.string(), "columns": _strings, "rows": _strings, "weights": pa.list_(pa.float32())}
+)
+
+
+def read(path: Path, schema: pa.Schema) -> pa.Table:
+    """The whole table at `path`; UserError if it is absent, no Parquet, or of another schema."""
+    with _open(path, schema) as file:
+        return file.read()
+
+
+def batches(path: Path, schema: pa.Schema, rows: int = 16384) -> Iterator[pa.RecordBatch]:
+    """The table at `path` in batches of at most `rows` rows; errors as `read`."""
+    with _open(path, schema) as file:
+        yield from file.iter_batches(rows)
+
+
+@contextmanager
+def writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """A Parquet writer for `schema`: `write_batch` or `write_table` in a `with` block."""
+    split = [f"{field.name}.list.element" for field in schema if field.type == _ids]
+    plain = [leaf for leaf in _leaves(schema) if leaf not in split]
+    with pq.ParquetWriter(
+        path,
+        schema,
+        compression="zstd",
+        use_dictionary=plain,
+        column_encoding=dict.fromkeys(split, "BYTE_STREAM_SPLIT") or None,
+    ) as opened:
+        yield opened
+
+
+def write(path: Path, table: pa.Table) -> None:
+    """Write a whole table whose schema is one of this module's."""
+    with writer(path, table.schema) as opened:
+        opened.write_table(table)
+
+
+def mapped(path: Path, schema: pa.Schema, cache: Path) -> pa.Table:
+    """The table at `path` memory-mapped: an uncompressed copy is kept at `cache` (an Arrow IPC file) and opened."""
+    if not cache.exists():
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        beside = cache.with_suffix(".partial")
+        with pa.OSFile(str(beside), "wb") as sink, pa.ipc.new_file(sink, schema) as file:
+            for batch in batches(path, schema):
+                file.write_batch(batch)
+        beside.rename(cache)
+    return pa.ipc.open_file(pa.memory_map(str(cache))).read_all()
+
+
+@contextmanager
+def _open(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
+    try:
+        opened = pq.ParquetFile(path)
+    except FileNotFoundError:
+        raise refuse(str(path), "no such file", "a table of an earlier stage", "Run `dvc repro`.") from None
+    except pa.ArrowInvalid as error:
+        raise refuse(str(path), str(error), "a Parquet file", "Delete it and run `dvc repro`.") from None
+    with opened as file:
+        if not file.schema_arrow.equals(schema):
+            got, want = _columns(file.schema_arrow), _columns(schema)
+            raise refuse(str(path), f"columns {got}", f"columns {want}", "Delete it and run `dvc repro`.")
+        yield file
+
+
+def _columns(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name} {field.type}" for field in schema)
+
+
+def _leaves(schema: pa.Schema) -> list[str]:
+    return [f"{f.name}.list.element" if pa.types.is_list(f.type) else f.name for f in schema]
