@@ -7,6 +7,7 @@ conditions between its fields in `__post_init__` by raising `refuse("field", ...
 
 import dataclasses
 import difflib
+import importlib
 import re
 import types
 import typing
@@ -46,6 +47,16 @@ def section(path: Path, dotted: str) -> Any:
         here = here[key]
         walked.append(key)
     return here
+
+
+def named_module(package: str, name: str, where: str) -> types.ModuleType:
+    """The module `name` of the package (e.g. `pipeline.models`): a family, task, format or search by its file's name."""
+    folder = Path(__file__).parent.parent.joinpath(*package.split("."))
+    choices = sorted(file.stem for file in folder.glob("*.py") if file.stem != "__init__")
+    if name not in choices:
+        close = difflib.get_close_matches(str(name), choices, 1)
+        raise refuse(where, name, _one_of(choices), f"Did you mean {close[0]!r}?" if close else "")
+    return importlib.import_module(f"{package}.{name}")
 
 
 def load(cls: type[T], values: Any, where: str) -> T:
@@ -93,7 +104,9 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
             return {str(key): _convert(item, arguments[1], f"{where}.{key}") for key, item in value.items()}
     elif hint is float:
         if isinstance(value, str) and _FLOAT_WITHOUT_DOT.fullmatch(value):
-            raise refuse(where, value, "a number", f"Write it in full, as {float(value):f}: YAML readers disagree on this form.")
+            raise refuse(
+                where, value, "a number", f"Write it in full, as {float(value):f}: YAML readers disagree on this form."
+            )
         if isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)
     elif hint is int:

@@ -11,7 +11,20 @@ from torch import Tensor
 
 from pipeline.text.specials import BOS, EOS, PAD, UNK
 
-__all__ = ["BOS", "EOS", "PAD", "UNK", "Attentive", "Decodable", "LanguageModel", "Log", "Loss", "Prompt", "Sizes", "Translator"]
+__all__ = [
+    "BOS",
+    "EOS",
+    "PAD",
+    "UNK",
+    "Attentive",
+    "Decodable",
+    "LanguageModel",
+    "Log",
+    "Loss",
+    "Prompt",
+    "Sizes",
+    "Translator",
+]
 
 Log = Callable[[dict[str, float], int], None]
 """`log(metrics, step)`: where the training loop tells its figures; tests pass a list's append."""

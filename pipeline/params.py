@@ -1,0 +1,117 @@
+"""The shape of `params.yaml`: which sections there are, and what each stage may ask of them.
+
+The blocks inside (`model`, `optim`, `source`, ...) stay plain mappings here; each is loaded by the module that it configures.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline import config
+from pipeline.errors import refuse
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Compute:
+    """Where things run; never a DVC parameter."""
+
+    device: str
+    slots: int
+    processes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """How many resamples stand behind every interval and paired test, and how wide the intervals are."""
+
+    bootstrap: int
+    confidence: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.bootstrap < 1:
+            raise refuse("bootstrap", self.bootstrap, "at least 1")
+        if not 0 < self.confidence < 1:
+            raise refuse("confidence", self.confidence, "a share between 0 and 1, such as 0.95")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Split:
+    """How rows without an official split are divided: by a stable hash of the source side, or in contiguous parts."""
+
+    method: Literal["hash", "contiguous"]
+    valid: float
+    test: float
+
+    def __post_init__(self) -> None:
+        if not (self.valid > 0 and self.test > 0 and self.valid + self.test < 1):
+            raise refuse("valid", f"{self.valid} with test {self.test}", "two positive shares that sum to less than 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """A sentence whose answer the reports show."""
+
+    prompt: str
+    reference: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Corpus:
+    """One block under `corpora:`. `format` is the file's name in `pipeline/corpora/`; `split` is `official` or a `Split`."""
+
+    format: str
+    source: dict[str, Any]
+    read: dict[str, Any]
+    limit: int | None
+    split: Any
+    text: dict[str, Any]
+    vocab: dict[str, Any]
+    samples: tuple[Sample, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """One block under `runs:`. `family`, `task` and `search.method` are file names in `models/`, `tasks/` and `decoding/`."""
+
+    family: str
+    task: str
+    corpus: str
+    seed: int
+    model: dict[str, Any]
+    objective: dict[str, Any]
+    optim: dict[str, Any]
+    training: dict[str, Any]
+    search: dict[str, Any]
+
+
+def corpus(path: Path, name: str) -> Corpus:
+    """The block `corpora.<name>` of the params file."""
+    block: Corpus = config.load(Corpus, config.section(path, f"corpora.{name}"), f"corpora.{name}")
+    return block
+
+
+def split(block: Corpus, where: str) -> Split | None:
+    """How `block` is to be split; None for the corpus's own, official split."""
+    if block.split == "official":
+        return None
+    if isinstance(block.split, str):
+        raise refuse(f"{where}.split", block.split, "official, or a section with the keys method, valid, test")
+    return config.load(Split, block.split, f"{where}.split")
+
+
+def run(path: Path, name: str) -> Run:
+    """The block `runs.<name>` of the params file, its corpus being one that the file has."""
+    block = config.load(Run, config.section(path, f"runs.{name}"), f"runs.{name}")
+    corpora = config.section(path, "corpora")
+    if block.corpus not in corpora:
+        raise refuse(f"runs.{name}.corpus", block.corpus, "one of " + ", ".join(corpora), "Add the corpus or name another.")
+    return block
+
+
+def compute(path: Path) -> Compute:
+    return config.load(Compute, config.section(path, "compute"), "compute")
+
+
+def evaluation(path: Path) -> Evaluation:
+    return config.load(Evaluation, config.section(path, "evaluation"), "evaluation")
