@@ -1,1 +1,1 @@
-"""The library: corpora, text, models, objectives, training, search, scores. `stages/` holds the DAG's nodes, which call it."""
+"""The library: corpora, text, models, objectives, training, search, scores. `stages/`, the DAG's nodes, call it."""

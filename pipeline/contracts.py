@@ -3,7 +3,7 @@
 Shapes: B batch, S source, T target or time, H hidden, V vocabulary, N real (unpadded) positions.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -34,17 +34,18 @@ State = TypeVar("State")
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How many ids each side's vocabulary has; a language model's two sides are the same."""
+    """How many ids each side's vocabulary has, and whether both sides share one; a language model's always do."""
 
     source: int
     target: int
+    shared: bool
 
 
 class Loss(NamedTuple):
     """A summed loss in nats, with gradient, and over how many positions; means are taken at the edge only."""
 
     total: Tensor
-    count: int
+    tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Prompt:
 
 
 class Decodable(Protocol[State]):
-    """All that search knows of a model. A state is a value: `step` and `reorder` return a new one and leave the old alone."""
+    """All that search knows of a model. A state is a value: `step` and `reorder` return a new one and keep the old."""
 
     def begin(self, prompt: Prompt) -> tuple[State, Tensor]:
         """Read the prompt: the state after it, and first_B (int64), the ids to feed to the first `step`."""
@@ -74,6 +75,25 @@ class Attentive(Protocol):
 
     def attention(self, prompt: Prompt, target_BT: Tensor) -> dict[str, Tensor]:
         """Weights by name (e.g. `decoder 1 head 2`), each BTS: what each target step gave to each source position."""
+
+
+class Task(Protocol):
+    """An objective over its data: what the training loop needs of it, blind to the model."""
+
+    def plan(self, epoch: int) -> Sequence[Any]:
+        """What each batch of the epoch is made of, in order; a function of the run's seed and the epoch alone."""
+
+    def batch(self, planned: Any) -> Any:
+        """One planned batch as tensors on the device."""
+
+    def loss(self, model: Any, batch: Any, carry: Any) -> tuple[Loss, Any]:
+        """The summed training loss, and what the next batch of the epoch is to be given (None or a tuple of tensors)."""
+
+    def validate(self, model: Any) -> Loss:
+        """The summed validation loss in nats, unsmoothed."""
+
+    def describe(self, planned: Any) -> str:
+        """Which rows a planned batch holds, for messages."""
 
 
 class LanguageModel(Protocol):

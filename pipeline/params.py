@@ -1,6 +1,6 @@
 """The shape of `params.yaml`: which sections there are, and what each stage may ask of them.
 
-The blocks inside (`model`, `optim`, `source`, ...) stay plain mappings here; each is loaded by the module that it configures.
+The blocks inside (`model`, `optim`, `source`, ...) stay plain mappings here; the module that one configures loads it.
 """
 
 from dataclasses import dataclass
@@ -72,7 +72,7 @@ class Corpus:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
-    """One block under `runs:`. `family`, `task` and `search.method` are file names in `models/`, `tasks/` and `decoding/`."""
+    """One block under `runs:`. `family`, `task`, `search.method` are file names in `models/`, `tasks/`, `decoding/`."""
 
     family: str
     task: str

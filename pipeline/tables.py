@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import refuse
+from pipeline.errors import UserError, refuse
 
 _ids, _strings = pa.list_(pa.int32()), pa.list_(pa.string())
 
@@ -68,6 +68,39 @@ ATTENTION = pa.schema(
     {"row": pa.int32(), "name": pa.string(), "columns": _strings, "rows": _strings, "weights": pa.list_(pa.float32())}
 )
 
+# After evaluate: each row's share of every score, so that any set of rows can be scored, or resampled, by summing.
+# `block` is the unit that is resampled; `floor` the nats of the grammar that wrote the row, null for natural text.
+SCORES_TEXT = pa.schema(
+    {
+        "row": pa.int64(),
+        "block": pa.int64(),
+        "length": pa.int32(),
+        "nats": pa.float64(),
+        "count": pa.int32(),
+        "characters": pa.int32(),
+        "floor": pa.float64(),
+    }
+)
+# The lists are sacreBLEU's sums: BLEU [length, reference length, 4 matches, 4 totals], chrF 6 x [hypothesis, reference,
+# matching], TER [edits, reference length]. `length` counts the source's tokens. Lists are null where nothing was decoded.
+SCORES_PAIR = pa.schema(
+    {
+        "row": pa.int64(),
+        "block": pa.int64(),
+        "length": pa.int32(),
+        "nats": pa.float64(),
+        "count": pa.int32(),
+        "characters": pa.int32(),
+        "bleu": _ids,
+        "bleu_lowercase": _ids,
+        "chrf": _ids,
+        "chrf_lowercase": _ids,
+        "ter": _ids,
+        "exact": pa.bool_(),
+        "empty": pa.bool_(),
+    }
+)
+
 
 def read(path: Path, schema: pa.Schema) -> pa.Table:
     """The whole table at `path`; UserError if it is absent, no Parquet, or of another schema."""
@@ -79,6 +112,20 @@ def batches(path: Path, schema: pa.Schema, rows: int = 16384) -> Iterator[pa.Rec
     """The table at `path` in batches of at most `rows` rows; errors as `read`."""
     with _open(path, schema) as file:
         yield from file.iter_batches(rows)
+
+
+def schema(path: Path, *choices: pa.Schema) -> pa.Schema:
+    """Which of the schemas the table at `path` has; UserError if none, or as `read`."""
+    try:
+        found = pq.read_schema(path)
+    except FileNotFoundError:
+        raise _absent(path) from None
+    except pa.ArrowInvalid as error:
+        raise _broken(path, error) from None
+    for choice in choices:
+        if found.equals(choice):
+            return choice
+    raise _other(path, found, choices)
 
 
 @contextmanager
@@ -119,14 +166,26 @@ def _open(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
     try:
         opened = pq.ParquetFile(path)
     except FileNotFoundError:
-        raise refuse(str(path), "no such file", "a table of an earlier stage", "Run `dvc repro`.") from None
+        raise _absent(path) from None
     except pa.ArrowInvalid as error:
-        raise refuse(str(path), str(error), "a Parquet file", "Delete it and run `dvc repro`.") from None
+        raise _broken(path, error) from None
     with opened as file:
         if not file.schema_arrow.equals(schema):
-            got, want = _columns(file.schema_arrow), _columns(schema)
-            raise refuse(str(path), f"columns {got}", f"columns {want}", "Delete it and run `dvc repro`.")
+            raise _other(path, file.schema_arrow, (schema,))
         yield file
+
+
+def _absent(path: Path) -> UserError:
+    return refuse(str(path), "no such file", "a table of an earlier stage", "Run `dvc repro`.")
+
+
+def _broken(path: Path, error: Exception) -> UserError:
+    return refuse(str(path), str(error), "a Parquet file", "Delete it and run `dvc repro`.")
+
+
+def _other(path: Path, found: pa.Schema, choices: tuple[pa.Schema, ...]) -> UserError:
+    expected = " or ".join(f"columns {_columns(choice)}" for choice in choices)
+    return refuse(str(path), f"columns {_columns(found)}", expected, "Delete it and run `dvc repro`.")
 
 
 def _columns(schema: pa.Schema) -> str:

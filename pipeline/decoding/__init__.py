@@ -1,0 +1,108 @@
+"""Search over `contracts.Decodable`: each file in this folder is one method, exporting `Config` and `search`.
+
+    search(model, prompt, config, generator) -> [sentence][n-best] of Hypothesis, best first
+
+`search.method` in `params.yaml` is the file's name. What all methods hold to:
+- a hypothesis has at most `max_length` tokens, <eos> counted; its score is log P / L**alpha, L being that count;
+- <pad> and <bos> are never produced; <unk> may be, as in training (its probability is not handed to other tokens);
+- log-probabilities are the model's own, summed in float64 on the CPU, and never renormalised;
+- finished sentences leave the batch, so a row's company changes nothing but the rounding of the model's kernels;
+- ties are broken by score (down), then by the token ids in lexicographic order (up).
+
+Legend: B sentences, R rows in the batch (live hypotheses), V vocabulary, K the K best of a row.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.contracts import BOS, EOS, PAD, Decodable, Prompt
+from pipeline.errors import UserError, refuse
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+FORBIDDEN = (PAD, BOS)
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """One answer: its ids without <bos> and <eos>, what it was ranked by, and its natural log-probability."""
+
+    ids: tuple[int, ...]
+    score: float
+    log_prob: float
+
+
+def ranked(hypotheses: list[Hypothesis], n_best: int) -> list[Hypothesis]:
+    """The `n_best` best: score down, then ids up. UserError if there is none: the model's probabilities are not finite."""
+    if not hypotheses:
+        raise no_probability()
+    return sorted(hypotheses, key=lambda h: (-h.score, h.ids))[:n_best]
+
+
+def no_probability() -> UserError:
+    return refuse("search", "no token of finite probability", "a model whose weights are finite", "Train the run again.")
+
+
+def best(values_RV: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` largest values of each row, descending, and their indices; of equal values the lower index comes first.
+
+    `torch.topk` leaves the order of equal values open, and which of them it takes; rows where that matters are sorted.
+    """
+    count = min(count, values_RV.shape[1])
+    values_RK, index_RK = values_RV.topk(count, dim=1)
+    crowded_R = (values_RV >= values_RK[:, -1:]).sum(1) > count
+    if bool(crowded_R.any()):
+        in_order = values_RV[crowded_R].sort(dim=1, descending=True, stable=True)
+        values_RK[crowded_R], index_RK[crowded_R] = in_order.values[:, :count], in_order.indices[:, :count]
+    index_RK, by_index_RK = index_RK.sort(dim=1)
+    values_RK, by_value_RK = values_RK.gather(1, by_index_RK).sort(dim=1, descending=True, stable=True)
+    return values_RK, index_RK.gather(1, by_value_RK)
+
+
+def allowed(log_probs_RV: Tensor) -> Tensor:
+    """A copy in which the ids that are never produced have probability 0."""
+    return log_probs_RV.index_fill(1, torch.tensor(FORBIDDEN, device=log_probs_RV.device), -torch.inf)
+
+
+def walk(
+    model: Decodable[Any], prompt: Prompt, max_length: int, choose: Callable[[Tensor, Ints, int], Tensor]
+) -> list[list[Hypothesis]]:
+    """One hypothesis per sentence, token by token, its score its log-probability.
+
+    `choose(log_probs_RV, sentence_R, position)` gives the ids (int64, on the model's device) for the rows still going.
+    """
+    with torch.no_grad():
+        state, last_R = model.begin(prompt)
+        ids_BT = np.zeros((len(last_R), max_length), np.int64)
+        length_B, log_prob_B = np.zeros(len(last_R), np.int64), np.zeros(len(last_R))
+        sentence_R = np.arange(len(last_R))
+        for position in range(max_length):
+            if not len(sentence_R):
+                break
+            log_probs_RV, state = model.step(state, last_R)
+            log_probs_RV = allowed(log_probs_RV)
+            last_R = choose(log_probs_RV, sentence_R, position)
+            log_prob_B[sentence_R] += log_probs_RV.gather(1, last_R[:, None])[:, 0].cpu().double().numpy()
+            token_R = last_R.cpu().numpy()
+            going_R = token_R != EOS
+            ids_BT[sentence_R, position] = token_R
+            length_B[sentence_R] += going_R
+            if not going_R.all():
+                rows_R = torch.from_numpy(going_R.nonzero()[0]).to(last_R.device)
+                state, last_R, sentence_R = model.reorder(state, rows_R), last_R[rows_R], sentence_R[going_R]
+    if not np.isfinite(log_prob_B).all():
+        raise no_probability()
+    found = zip(ids_BT.tolist(), length_B.tolist(), log_prob_B.tolist(), strict=True)
+    return [[Hypothesis(tuple(ids[:length]), log_prob, log_prob)] for ids, length, log_prob in found]
+
+
+def at_least_one(key: str, value: int) -> None:
+    """For the `__post_init__` of a method's Config."""
+    if value < 1:
+        raise refuse(key, value, "at least 1")

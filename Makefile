@@ -1,0 +1,25 @@
+# `make repro` and `make test` need python3 (3.11 or later), make and git; everything else they install into .venv.
+PYTHON = python3
+# Stage commands say `python`, which must be the environment's.
+INSIDE = PATH="$(CURDIR)/.venv/bin:$$PATH"
+
+.PHONY: repro test lint clean
+
+repro: # the whole DAG on the corpora of params.yaml, then the comparison of the models
+	@$(PYTHON) bootstrap.py
+	@$(INSIDE) seqline check
+	@$(INSIDE) dvc repro
+	@cat reports/comparison.md
+
+test: # the whole test suite
+	@$(PYTHON) bootstrap.py --dev
+	@$(INSIDE) pytest
+
+lint: # ruff and mypy, as pre-commit runs them
+	@$(PYTHON) bootstrap.py --dev
+	@$(INSIDE) ruff check .
+	@$(INSIDE) ruff format --check .
+	@$(INSIDE) mypy
+
+clean: # the environment and the tools' caches; data, models and reports stay
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis seqline.egg-info

@@ -1,0 +1,227 @@
+"""Make `.venv` what `constraints.txt` and `pyproject.toml` ask for, and do nothing when it already is.
+
+    python3 bootstrap.py [--dev]
+
+Standard library only, and in words that any Python from 3.6 on can read, so that an old one is told what is wrong. A stamp
+in `.venv` says which inputs it was made from; an installation that was killed leaves the stamp unfinished and is made again
+from nothing. What a person must mend is one line on stderr and exit status 2.
+"""
+
+import argparse
+import fcntl
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+OLDEST = (3, 11)
+UNFINISHED = "unfinished"
+GIGABYTE = 10**9
+# Measured installed, then as downloaded wheels, in gigabytes: with the CPU's torch, and with CUDA's.
+PLAIN, CUDA = (2.5, 1.0), (7.0, 3.0)
+
+
+class SetupError(Exception):
+    """Something a person must mend before the environment can be made."""
+
+
+def check_python(version: "tuple[int, ...]") -> None:
+    """Refuse a Python older than OLDEST, naming a newer one if the PATH has it."""
+    if version[:2] >= OLDEST:
+        return
+    newer = [name for name in ("python3.13", "python3.12", "python3.11") if shutil.which(name)]
+    todo = f"Run `make PYTHON={newer[0]} ...`." if newer else "Install one and run `make PYTHON=<its path> ...`."
+    raise SetupError("Python: got {}.{}; expected 3.11 or later. {}".format(*version[:2], todo))
+
+
+def check_venv_module() -> None:
+    """Refuse a Python whose distribution has cut off `venv`, as Debian's does without its extra package."""
+    for module in ("venv", "ensurepip"):
+        if importlib.util.find_spec(module) is None:
+            package = f"python3.{sys.version_info[1]}-venv"
+            raise SetupError(
+                f"Python: got one without its module {module}; expected venv and ensurepip. "
+                f"On Debian or Ubuntu run `apt-get install {package}`."
+            )
+
+
+def digest(root: Path) -> str:
+    """What an environment for the project at `root` is made from; the place counts, since scripts carry it."""
+    made_from = hashlib.sha256(str(root).encode())
+    for name in ("constraints.txt", "pyproject.toml"):
+        made_from.update((root / name).read_bytes())
+    return made_from.hexdigest()
+
+
+def is_current(venv: Path, wanted: str, dev: bool) -> bool:
+    """Whether the stamp says that `venv` was finished from `wanted`, with the development tools if `dev`."""
+    words = read_stamp(venv).split()
+    return words[:1] == [wanted] and (not dev or "dev" in words[1:]) and runs(venv)
+
+
+def read_stamp(venv: Path) -> str:
+    """The stamp of an environment; empty if somebody else made it, or if there is none."""
+    try:
+        return (venv / "seqline.stamp").read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def write_stamp(venv: Path, words: str) -> None:
+    """Replace the stamp in one step."""
+    beside = venv / "seqline.stamp.partial"
+    beside.write_text(words + "\n", encoding="utf-8")
+    os.replace(str(beside), str(venv / "seqline.stamp"))
+
+
+def runs(venv: Path) -> bool:
+    """Whether the environment's Python starts, is new enough and has pip."""
+    probe = f"import sys, pip; sys.exit(sys.version_info[:2] < {OLDEST!r})"
+    try:
+        return subprocess.run([str(venv / "bin" / "python"), "-c", probe], capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+def create(venv: Path) -> None:
+    """An environment that can install: what is there is kept unless it is half-made, broken or too old."""
+    if read_stamp(venv) == UNFINISHED or (venv.exists() and not runs(venv)):
+        shutil.rmtree(str(venv))
+    if not venv.exists():
+        check_venv_module()
+        venv.mkdir()
+        write_stamp(venv, UNFINISHED)
+        made = subprocess.run(
+            [sys.executable, "-m", "venv", str(venv)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        if made.returncode:
+            said = " ".join(made.stdout.split()) or "nothing said"
+            raise SetupError(
+                f"{venv}: got {said}; expected `{sys.executable} -m venv` to work. Mend that Python or name another."
+            )
+
+
+def is_cuda(report: str) -> bool:
+    """Whether pip's report of what it would install says that torch comes with CUDA on this machine."""
+    wheels = json.loads(report)["install"]
+    needs = [need for wheel in wheels for need in wheel["metadata"].get("requires_dist", [])]
+    return sys.platform == "linux" and any(need.startswith(("nvidia-", "cuda-")) for need in needs)
+
+
+def needs(root: Path, cuda: bool) -> "dict[str, float]":
+    """Gigabytes that an installation takes, by folder: the project's, the temporary one and pip's cache."""
+    installed, wheels = CUDA if cuda else PLAIN
+    cache = os.environ.get("PIP_CACHE_DIR") or os.path.expanduser("~")
+    wanted = {str(root): installed}
+    for folder in (tempfile.gettempdir(), cache):
+        wanted[folder] = wanted.get(folder, 0.0) + wheels
+    return wanted
+
+
+def check_disk(wanted: "dict[str, float]") -> None:
+    """Refuse when the folders of one disk together want more gigabytes than it has free."""
+    disks: dict[int, list[tuple[float, Path]]] = {}
+    for folder, gigabytes in wanted.items():
+        there = Path(folder)
+        while not there.exists():
+            there = there.parent
+        disks.setdefault(there.stat().st_dev, []).append((gigabytes, there))
+    for shares in disks.values():
+        total, free = sum(gigabytes for gigabytes, _ in shares), shutil.disk_usage(str(shares[0][1])).free / GIGABYTE
+        if free < total:
+            raise SetupError(
+                f"{shares[0][1]}: got {free:.1f} GB free; expected {total:.1f} GB for the packages and their downloads. "
+                "Free some space, or point TMPDIR and PIP_CACHE_DIR to another disk."
+            )
+
+
+def diagnose(output: str, log: Path) -> SetupError:
+    """The one line that says why pip failed, out of all that it wrote."""
+    unreachable = re.search(
+        r"NewConnectionError|NameResolutionError|Temporary failure in name resolution|ConnectTimeout|ReadTimeout|ProxyError|"
+        r"SSLError|SSLCertVerificationError|Connection refused|Network is unreachable|Connection reset|RemoteDisconnected",
+        output,
+    )
+    if "No space left on device" in output or "Errno 28" in output:
+        return SetupError(f"{log.parent}: got a full disk; expected room for the packages. Free some space and run again.")
+    if unreachable:
+        return SetupError(
+            f"the package index: got {unreachable[0]}; expected an answer. Check the network or the proxy, or name a mirror "
+            f"in PIP_INDEX_URL, and run again (see {log})."
+        )
+    errors = [line for line in output.splitlines() if line.startswith("ERROR: ")]
+    last = errors[-1][len("ERROR: ") :] if errors else "a failure without a message"
+    return SetupError(f"pip: got {last}; expected an installation. See {log}.")
+
+
+def pip(venv: Path, arguments: "list[str]", log: Path, show: bool) -> str:
+    """What `pip` wrote on stdout, progress shown line by line if `show`; everything it wrote goes to `log`."""
+    command = [str(venv / "bin" / "python"), "-m", "pip", "--no-input", "--disable-pip-version-check", *arguments]
+    lines = []
+    with log.open("a", encoding="utf-8") as kept, tempfile.TemporaryFile("w+") as complaints:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                lines.append(line)
+                kept.write(line if show else "")
+                if show and line.lstrip().startswith(("Downloading ", "Installing collected")):
+                    print("  " + line.strip()[:110], flush=True)
+        complaints.seek(0)
+        complained = complaints.read()
+        kept.write(complained)
+    if process.returncode:
+        raise diagnose("".join(lines) + complained, log)
+    return "".join(lines)
+
+
+def install(root: Path, venv: Path, dev: bool) -> None:
+    """Install the project with its pins, after asking the index for torch alone: is it there, and how large is the rest?"""
+    log = venv / "install.log"
+    pinned = ["-c", str(root / "constraints.txt")]
+    asked = ["install", "--dry-run", "--ignore-installed", "--no-deps", "--quiet", "--report", "-", *pinned, "torch"]
+    cuda = is_cuda(pip(venv, asked, log, show=False))
+    check_disk(needs(root, cuda))
+    write_stamp(venv, UNFINISHED)
+    print(f"bootstrap: installing into {venv} ({(CUDA if cuda else PLAIN)[0]:g} GB, some minutes)", flush=True)
+    project = str(root) + ("[dev]" if dev else "")
+    pip(venv, ["install", "--progress-bar", "off", *pinned, "-e", project], log, show=True)
+
+
+def ensure(root: Path, dev: bool) -> None:
+    """Bring `root`/.venv level with the pins; one process at a time, the others wait and then find it done."""
+    venv = root / ".venv"
+    wanted = digest(root)
+    with (root / ".venv.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if is_current(venv, wanted, dev):
+            return
+        dev = dev or "dev" in read_stamp(venv).split()
+        create(venv)
+        install(root, venv, dev)
+        write_stamp(venv, wanted + (" dev" if dev else ""))
+
+
+def main() -> None:
+    """Parse the command line, make the environment, tell a person's mistakes in one line."""
+    parser = argparse.ArgumentParser(description="Make .venv what the pins ask for.")
+    parser.add_argument("--dev", action="store_true", help="with the tools for tests and lint")
+    dev = parser.parse_args().dev
+    try:
+        check_python(tuple(sys.version_info[:3]))
+        ensure(Path(__file__).resolve().parent, dev)
+    except SetupError as error:
+        print(f"bootstrap: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        print(f"bootstrap: {error.filename}: got {error.strerror}; expected to read and write there.", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

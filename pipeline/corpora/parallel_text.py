@@ -1,0 +1,66 @@
+"""Two parallel texts: line n of the source files is translated by line n of the target files.
+
+A line that is blank on both sides is counted as blank; one that is blank on one side is for `tokenize` to reject.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline import tables
+from pipeline.corpora import BLANK, blank, check_files, lines
+from pipeline.errors import refuse
+
+KIND = "pair"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sides:
+    """The files of both sides, in the same order and of the same numbers of lines, file by file."""
+
+    source: tuple[str, ...]
+    target: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.source or len(self.source) != len(self.target):
+            raise refuse("target", f"{len(self.target)} files", f"as many as source ({len(self.source)}), at least one")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """The files of each split; `all` for what is yet to be split."""
+
+    files: dict[str, Sides]
+
+    def __post_init__(self) -> None:
+        check_files(self.files)
+
+
+def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """Every pair of lines under `raw`; UserError with both line counts if two files differ in them."""
+    for split, sides in config.files.items():
+        for source_name, target_name in zip(sides.source, sides.target, strict=True):
+            for source, target in _together(raw / source_name, raw / target_name):
+                neither = pc.and_(blank(source), blank(target))
+                reject = pc.if_else(neither, BLANK, pa.scalar(None, pa.string()))
+                yield split, pa.record_batch([source, target, reject], schema=tables.RAW_PAIR)
+
+
+def _together(left: Path, right: Path) -> Iterator[tuple[pa.StringArray, pa.StringArray]]:
+    """Both files' lines in step, however unequal the batches that they arrive in."""
+    lefts, rights = lines(left), lines(right)
+    a, b = next(lefts), next(rights)
+    count = 0
+    while len(a) and len(b):
+        step = min(len(a), len(b))
+        yield a.slice(0, step), b.slice(0, step)
+        count += step
+        a = a.slice(step) if len(a) > step else next(lefts, a.slice(step))
+        b = b.slice(step) if len(b) > step else next(rights, b.slice(step))
+    if len(a) or len(b):
+        got = f"{count + len(b) + sum(map(len, rights))} lines"
+        expected = f"{count + len(a) + sum(map(len, lefts))} lines, as {left.name} has"
+        raise refuse(str(right), got, expected, "Parallel files must agree line by line.")

@@ -1,0 +1,30 @@
+"""Greedy search: the likeliest token at every step (of equal ones the lowest id), until <eos> or `max_length`."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from pipeline.contracts import Decodable, Prompt
+from pipeline.decoding import Hypothesis, Ints, at_least_one, walk
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """`max_length`: tokens produced at most, <eos> counted."""
+
+    method: Literal["greedy"]
+    max_length: int
+
+    def __post_init__(self) -> None:
+        at_least_one("max_length", self.max_length)
+
+
+def search(model: Decodable[Any], prompt: Prompt, config: Config, generator: torch.Generator) -> list[list[Hypothesis]]:
+    """One hypothesis per sentence; `generator` is not used."""
+    return walk(model, prompt, config.max_length, _likeliest)
+
+
+def _likeliest(log_probs_RV: Tensor, sentence_R: Ints, position: int) -> Tensor:
+    return log_probs_RV.argmax(1)

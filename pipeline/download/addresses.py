@@ -1,0 +1,102 @@
+"""`source: {files: [...]}`: each file from the mirror or from the first of its addresses that serves the right bytes."""
+
+import urllib.parse
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.download import archives, mirror
+from pipeline.download.fetch import Failed, Fetcher, Limits
+from pipeline.download.wanted import File, shown
+from pipeline.errors import UserError, refuse
+from pipeline.landing import exclusive
+
+# A container may hold far more than the files asked for.
+_CONTAINER_FACTOR = 16
+_CONTAINER_EXTRA = 256 << 20
+
+_NEXT_STEP = "Put a right copy in a folder and set SEQLINE_MIRROR to it."
+
+
+class Gathering:
+    """The files of one corpus on their way into the folder `into`; an address serves all that it has at its first visit."""
+
+    def __init__(self, corpus: str, files: Sequence[File], where: str, into: Path, fetcher: Fetcher) -> None:
+        self._corpus, self._files, self._where, self._into, self._fetcher = corpus, files, where, into, fetcher
+        self._left = list(files)
+        self._looks: dict[str, archives.Look | str] = {}
+        self._limits = Limits(
+            plain=max(file.bytes for file in files),
+            container=_CONTAINER_FACTOR * sum(file.bytes for file in files) + _CONTAINER_EXTRA,
+        )
+
+    def gather(self, mirrored: str) -> None:
+        """Bring all files in, from the mirror `mirrored` ("" for none) if it can; UserError for the first that fails."""
+        _check_mirror(mirrored)
+        online = mirrored.startswith(("http://", "https://"))
+        if mirrored and not online:
+            self._kept(f"SEQLINE_MIRROR {mirrored}", mirror.search(Path(mirrored), self._left, self._into))
+        for file in self._files:
+            tried = [f"SEQLINE_MIRROR {mirrored}"] if mirrored and not online else []
+            tried += mirror.addresses(mirrored, self._corpus, file) if online else []
+            tried += file.urls
+            if not any(self._has(file, address) for address in tried):
+                raise self._no_copy(file, tried)
+
+    def _has(self, file: File, address: str) -> bool:
+        """Whether the file is here, once `address` has been visited for everything that is still missing."""
+        if file in self._left and address not in self._looks:
+            try:
+                self._kept(address, self._visit(file, address))
+            except Failed as error:
+                self._looks[address] = str(error)
+        return file not in self._left
+
+    def _kept(self, address: str, look: archives.Look) -> None:
+        self._looks[address] = look
+        self._left = [file for file in self._left if file.name not in look.found]
+
+    def _visit(self, file: File, address: str) -> archives.Look:
+        if address.startswith("file:"):
+            return archives.take(_local(address), self._left, self._into)
+        with exclusive(self._fetcher.stem(address).with_suffix(".lock")):
+            path, fresh = self._fetcher.fetch(address, self._limits)
+            look = archives.take(path, self._left, self._into)
+            if file.name not in look.found:
+                self._fetcher.discard(address)
+                if not fresh:  # bytes of an earlier run: they may be of an older version, or of two
+                    path, _ = self._fetcher.fetch(address, self._limits)
+                    look = archives.take(path, self._left, self._into)
+            return look
+
+    def _no_copy(self, file: File, tried: Sequence[str]) -> UserError:
+        reasons = []
+        for address in tried:
+            look = self._looks[address]
+            reasons.append(f"{shown(address)}: {look if isinstance(look, str) else look.why_not(file)}")
+        key = f"{self._where}.files[{self._files.index(file)}] ({file.name})"
+        return refuse(key, "; ".join(reasons), f"{file.bytes} bytes of sha256 {file.sha256}", _NEXT_STEP)
+
+
+def check_names(files: Sequence[File], where: str) -> None:
+    """Refuse an empty list, and two files that would land on the same name (on disks that ignore case, too)."""
+    if not files:
+        raise refuse(where, "none", "at least one file")
+    names = [file.name.lower() for file in files]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise refuse(f"{where}[{index}].name", files[index].name, "a name that no other file of this corpus has")
+
+
+def _check_mirror(mirrored: str) -> None:
+    if not mirrored or mirrored.startswith(("http://", "https://")):
+        return
+    if not Path(mirrored).is_dir():
+        raise refuse("SEQLINE_MIRROR", mirrored, "a folder, or an address that begins with https:// or http://")
+
+
+def _local(address: str) -> Path:
+    path = Path(urllib.request.url2pathname(urllib.parse.urlsplit(address).path))
+    if not path.is_file():
+        raise Failed("no such file")
+    return path

@@ -1,0 +1,225 @@
+"""Taking files out of zip, tar, tar.gz and gz containers, or a plain file, by their size and sha256 alone.
+
+Nothing in a container is trusted: no member's path is looked at, links and devices are skipped, a member is opened only if
+its declared size is that of a wanted file and read no further than that, and the work spent on one container is bounded.
+"""
+
+import gzip
+import hashlib
+import shutil
+import stat
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal, cast
+
+from pipeline.download.wanted import File
+
+Kind = Literal["zip", "gzip", "tar", "plain"]
+
+_BLOCK = 512  # of a tar
+_CHUNK = 1 << 20
+_MOST_EXPANDED = 8 << 30  # bytes that are unpacked of one gzip at most
+_MOST_MEMBERS = 1_000_000
+_MOST_HEADER = 1 << 20  # bytes of one extended tar header, which tarfile holds in memory
+_EXTENDED = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+
+
+class Unreadable(Exception):
+    """A container that is broken, or that asks for more work than is allowed."""
+
+
+_BROKEN = (
+    Unreadable,
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    gzip.BadGzipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a container held: names of the files taken, (bytes, sha256) of others of a wanted size, and what went wrong."""
+
+    found: frozenset[str]
+    others: tuple[tuple[int, str], ...]
+    trouble: str
+
+    def why_not(self, file: File) -> str:
+        """Why `file` was not found, for a message."""
+        same_size = [digest for size, digest in self.others if size == file.bytes]
+        if same_size:
+            return f"sha256 {same_size[0]}"
+        return self.trouble or f"nothing of {file.bytes} bytes in it"
+
+
+def kind(path: Path) -> Kind:
+    """What `path` is by its first bytes; a gzip may hold a tar (see `holds_tar`)."""
+    with path.open("rb") as file:
+        head = file.read(_BLOCK)
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return "zip"
+    if head.startswith(b"\x1f\x8b\x08"):
+        return "gzip"
+    return "tar" if _is_tar_header(head) else "plain"
+
+
+def holds_tar(path: Path) -> bool:
+    """Whether the gzip at `path` holds a tar rather than a single file."""
+    try:
+        with gzip.open(path) as file:
+            return _is_tar_header(file.read(_BLOCK))
+    except (OSError, EOFError, zlib.error):
+        return False
+
+
+def take(path: Path, wanted: Collection[File], into: Path) -> Look:
+    """Copy every wanted file that `path` holds, or is, to `into`/<its name>."""
+    left: list[File] = list(wanted)
+    others: list[tuple[int, str]] = []
+    trouble = ""
+    sizes = {file.bytes for file in wanted}
+    candidate = into / ".candidate"
+    try:
+        for stream in _candidates(path, sizes):
+            size, digest = _copy(stream, candidate, max(sizes))
+            matching = [file for file in left if (file.bytes, file.sha256) == (size, digest)]
+            for file in matching:
+                shutil.copyfile(candidate, into / file.name)
+                left.remove(file)
+            if not matching and size in sizes:
+                others.append((size, digest))
+            if not left:
+                break
+    except _BROKEN as error:
+        trouble = f"cannot be unpacked ({' '.join(str(error).split()) or type(error).__name__})"
+    finally:
+        candidate.unlink(missing_ok=True)
+    if kind(path) == "plain":
+        trouble = f"{path.stat().st_size} bytes"
+    return Look(frozenset(file.name for file in wanted if file not in left), tuple(others), trouble)
+
+
+def zip_sizes(path: Path) -> set[int]:
+    """The sizes that a zip declares for its members; empty if it cannot be read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {info.file_size for info in archive.infolist()}
+    except _BROKEN:
+        return set()
+
+
+def gzip_size(path: Path) -> int:
+    """What a gzip's last four bytes say of its unpacked size: right if it has one member of less than 4 GiB."""
+    with path.open("rb") as file:
+        file.seek(-min(4, path.stat().st_size), 2)
+        return int.from_bytes(file.read(4), "little")
+
+
+def _candidates(path: Path, sizes: set[int]) -> Iterator[IO[bytes]]:
+    """A stream for each thing in `path` that may be of one of the sizes; the first is `path` itself."""
+    if path.stat().st_size in sizes:
+        with path.open("rb") as whole:
+            yield whole
+    what = kind(path)
+    if what == "zip":
+        yield from _zip_members(path, sizes)
+    elif what == "tar":
+        with path.open("rb") as file:
+            yield from _tar_members(file, sizes)
+    elif what == "gzip":
+        tar = holds_tar(path)
+        with gzip.open(path) as file:
+            if tar:
+                yield from _tar_members(file, sizes)
+            else:
+                yield file  # type: ignore[misc]  # GzipFile reads bytes; typeshed has it beside IO
+
+
+def _zip_members(path: Path, sizes: set[int]) -> Iterator[IO[bytes]]:
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            link = stat.S_ISLNK(info.external_attr >> 16)
+            encrypted = info.flag_bits & 1
+            if info.is_dir() or link or encrypted or info.file_size not in sizes:
+                continue
+            if info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                with archive.open(info) as stream:  # reads no further than file_size, whatever the data unpack to
+                    yield stream
+
+
+def _tar_members(file: Any, sizes: set[int]) -> Iterator[IO[bytes]]:
+    metered = cast(IO[bytes], _Metered(file))  # tarfile only reads in this mode
+    with tarfile.open(fileobj=metered, mode="r|", tarinfo=_BoundedHeader) as archive:
+        for _ in range(_MOST_MEMBERS):
+            info = archive.next()
+            if info is None:
+                return
+            archive.members.clear()  # type: ignore[attr-defined]  # tarfile would keep every header
+            if info.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and info.sparse is None and info.size in sizes:
+                stream = archive.extractfile(info)
+                assert stream is not None
+                yield stream
+        raise Unreadable(f"over {_MOST_MEMBERS} members")
+
+
+class _Metered:
+    """A stream that refuses to go on for ever."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._left = _MOST_EXPANDED
+
+    def read(self, size: int) -> bytes:
+        chunk = self._file.read(size)
+        self._left -= len(chunk)
+        if self._left < 0:
+            raise Unreadable(f"over {_MOST_EXPANDED} bytes unpacked")
+        return chunk
+
+
+class _BoundedHeader(tarfile.TarInfo):
+    """A header that refuses to announce a long name or extended header that would fill the memory."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_BoundedHeader":
+        made = super().frombuf(buf, encoding, errors)
+        if made.type in _EXTENDED and made.size > _MOST_HEADER:
+            raise Unreadable(f"a header of {made.size} bytes")
+        return made
+
+
+def _is_tar_header(block: bytes) -> bool:
+    try:
+        tarfile.TarInfo.frombuf(block, tarfile.ENCODING, "surrogateescape")
+    except tarfile.TarError:
+        return False
+    return True
+
+
+def _copy(stream: IO[bytes], to: Path, most: int) -> tuple[int, str]:
+    """Copy at most `most` + 1 bytes; how many, and their sha256."""
+    digest, size = hashlib.sha256(), 0
+    with to.open("wb") as file:
+        while size <= most and (chunk := stream.read(min(_CHUNK, most + 1 - size))):
+            digest.update(chunk)
+            file.write(chunk)
+            size += len(chunk)
+    return size, digest.hexdigest()

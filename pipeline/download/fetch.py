@@ -1,0 +1,258 @@
+"""HTTP downloads that survive being killed: a work folder keeps what came, and the next call asks for the rest.
+
+For each address, under the sha256 of its URL: `.part` (bytes so far), `.json` (validator and total size), and, once whole,
+the file without an ending. Ranges and validators: RFC 9110, sections 13.1.5 (If-Range), 14 (Range) and 15.5.17 (416).
+"""
+
+import json
+import os
+import re
+import time
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import requests
+import urllib3
+
+from pipeline.download import archives
+from pipeline.download.progress import progress
+from pipeline.download.wanted import shown
+
+_CHUNK = 1 << 16
+_WORTHWHILE = 1 << 20  # bytes gained by an attempt that make the next count as the first again
+_LONGEST_PAUSE = 60.0
+_CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")
+
+
+class Failed(Exception):
+    """An address that gives no file, with the reason for a message."""
+
+
+class _Passing(Exception):
+    """A failure that may pass: worth another attempt after `wait` seconds at least."""
+
+    def __init__(self, reason: str, wait: float = 0.0) -> None:
+        super().__init__(reason)
+        self.wait = wait
+
+
+class _Unreachable(_Passing):
+    """No connection to the host at all, so that its other addresses need not be tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds to wait for a connection and for silence to end; attempts in all; seconds before the second, then doubled."""
+
+    connect: float
+    silence: float
+    attempts: int
+    pause: float
+
+
+PATIENT = Patience(connect=10.0, silence=30.0, attempts=4, pause=1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The most bytes that a plain file, and that a container, may have."""
+
+    plain: int
+    container: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Note:
+    """What the server said of the bytes in `.part`: an ETag or date that names this version, and its size in all."""
+
+    validator: str | None
+    total: int | None
+
+
+class Fetcher:
+    """Fetches addresses into the folder `work` for one corpus; a host that cannot be reached is not tried again."""
+
+    def __init__(self, corpus: str, work: Path, patience: Patience = PATIENT) -> None:
+        self._corpus, self._work, self._patience = corpus, work, patience
+        self._session = requests.Session()
+        self._session.max_redirects = 5
+        self._dead: dict[str, str] = {}
+
+    def stem(self, url: str) -> Path:
+        """Where the whole file of this address lies once it came."""
+        return self._work / sha256(url.encode()).hexdigest()
+
+    def discard(self, url: str) -> None:
+        """Forget what came from the address."""
+        _drop(self.stem(url))
+
+    def fetch(self, url: str, limits: Limits) -> tuple[Path, bool]:
+        """The file at `url`, and whether all of it came in this call; `Failed` if it cannot be had."""
+        whole, host = self.stem(url), urllib.parse.urlsplit(url).netloc
+        if whole.exists():
+            return whole, False
+        if host in self._dead:
+            raise Failed(self._dead[host])
+        fresh, failures = not _size(_part(whole)), 0
+        while True:
+            before = _size(_part(whole))
+            try:
+                self._transfer(url, whole, limits)
+                return whole, fresh
+            except _Passing as error:
+                failures = 1 if _size(_part(whole)) - before >= _WORTHWHILE else failures + 1
+                if failures >= self._patience.attempts:
+                    if isinstance(error, _Unreachable):
+                        self._dead[host] = str(error)
+                    raise Failed(f"{error}, {failures} times") from None
+                time.sleep(min(max(error.wait, self._patience.pause * 2 ** (failures - 1)), _LONGEST_PAUSE))
+
+    def _transfer(self, url: str, whole: Path, limits: Limits) -> None:
+        """One attempt: from the start, or from where the last one stopped."""
+        part, note = _part(whole), _read_note(whole)
+        have = _size(part)
+        if not have or note.total != have:  # else it was killed between the last byte and the renaming
+            with self._ask(url, have, note) as response:
+                if response.status_code == 416 and have and _content_range(response)[1] in (None, have):
+                    pass  # nothing after the bytes that are here
+                else:
+                    start = self._start(response, whole, have, note)
+                    self._receive(response, whole, start, limits, f"{self._corpus} {shown(url)}")
+        os.replace(part, whole)
+        _note(whole).unlink(missing_ok=True)
+
+    @contextmanager
+    def _ask(self, url: str, have: int, note: _Note) -> Iterator[requests.Response]:
+        headers = {"Accept-Encoding": "identity"}
+        if have:
+            headers["Range"] = f"bytes={have}-"
+            if note.validator:
+                headers["If-Range"] = note.validator
+        timeout = (self._patience.connect, self._patience.silence)
+        try:
+            with self._session.get(url, headers=headers, stream=True, timeout=timeout) as response:
+                yield response
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            raise self._judged(error) from None
+
+    def _judged(self, error: Exception) -> Failed | _Passing:
+        """What a failed exchange means: some failures may pass, others will not."""
+        if isinstance(error, requests.TooManyRedirects):
+            return Failed(f"over {self._session.max_redirects} redirects")
+        if isinstance(error, requests.ReadTimeout | urllib3.exceptions.ReadTimeoutError):
+            return _Passing(f"silent for {self._patience.silence:g} s")
+        if isinstance(error, requests.ConnectTimeout):
+            return _Unreachable(f"no connection within {self._patience.connect:g} s")
+        if isinstance(error, requests.exceptions.SSLError):
+            return Failed(f"no trusted connection ({_cause(error)})")
+        if isinstance(error, requests.ConnectionError):
+            refused = error.args and isinstance(error.args[0], urllib3.exceptions.MaxRetryError)
+            return (_Unreachable if refused else _Passing)(f"no connection ({_cause(error)})")
+        if isinstance(error, urllib3.exceptions.HTTPError):
+            return _Passing(f"broke off ({_cause(error)})")
+        return Failed(_cause(error))
+
+    def _start(self, response: requests.Response, whole: Path, have: int, note: _Note) -> int:
+        """From which byte the answer's body goes on; the answers that bring no body raise."""
+        status = response.status_code
+        if status == 200:
+            return 0
+        if status == 206 and have and _continues(response, have, note):
+            return have
+        if have and status in (206, 416):
+            _drop(whole)
+            raise _Passing("its file changed during the download")
+        if status in (408, 425, 429) or status >= 500:
+            after = response.headers.get("Retry-After", "")
+            raise _Passing(f"{status} {response.reason}", float(after) if after.isdecimal() else 0.0)
+        raise Failed(f"{status} {response.reason}")
+
+    def _receive(self, response: requests.Response, whole: Path, start: int, limits: Limits, what: str) -> None:
+        """Append the body to `.part`; `_Passing` if it ends early, `Failed` if it is larger than allowed."""
+        part = _part(whole)
+        total = _content_range(response)[1] if start else _content_length(response)
+        if total is not None and total > limits.container:
+            raise Failed(f"{total} bytes, over the {limits.container} that are allowed")
+        if not start:
+            part.unlink(missing_ok=True)
+            _write_note(whole, _Note(_validator(response), total))
+        have = start
+        with part.open("ab", buffering=0) as file, progress(what, start, total) as advance:
+            for chunk in response.raw.stream(_CHUNK, decode_content=False):
+                file.write(chunk)
+                have += len(chunk)
+                advance(len(chunk))
+                if have > limits.container or (have > limits.plain and archives.kind(part) == "plain"):
+                    _drop(whole)
+                    raise Failed(f"over {limits.container if have > limits.container else limits.plain} bytes")
+        if total is not None and have < total:
+            raise _Passing(f"ended after {have} of {total} bytes")
+
+
+def _continues(response: requests.Response, have: int, note: _Note) -> bool:
+    """Whether a 206 goes on exactly where the bytes here stop, in the same version of the file."""
+    start, total = _content_range(response)
+    tag = response.headers.get("ETag")
+    same = not (tag and note.validator and '"' in note.validator) or tag == note.validator
+    return start == have and same and (None in (total, note.total) or total == note.total)
+
+
+def _content_range(response: requests.Response) -> tuple[int | None, int | None]:
+    """First byte and total size out of a Content-Range header, each None if it does not say."""
+    found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
+    if not found:
+        return None, None
+    return int(found[1]) if found[1] else None, int(found[2]) if found[2] != "*" else None
+
+
+def _content_length(response: requests.Response) -> int | None:
+    length = response.headers.get("Content-Length", "")
+    return int(length) if length.isdecimal() else None
+
+
+def _validator(response: requests.Response) -> str | None:
+    """What to say in If-Range: a strong ETag (a weak one is not allowed there), else the date."""
+    tag = response.headers.get("ETag", "")
+    return tag if tag.startswith('"') else response.headers.get("Last-Modified")
+
+
+def _cause(error: BaseException) -> str:
+    """The innermost cause in a few words; the outer ones repeat the address with its query."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return " ".join(str(getattr(error, "strerror", None) or type(error).__name__).split())
+
+
+def _part(whole: Path) -> Path:
+    return whole.with_suffix(".part")
+
+
+def _note(whole: Path) -> Path:
+    return whole.with_suffix(".json")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _drop(whole: Path) -> None:
+    for path in (whole, _part(whole), _note(whole)):
+        path.unlink(missing_ok=True)
+
+
+def _read_note(whole: Path) -> _Note:
+    try:
+        said = json.loads(_note(whole).read_text())
+        return _Note(said["validator"], said["total"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return _Note(None, None)
+
+
+def _write_note(whole: Path, note: _Note) -> None:
+    beside = whole.with_suffix(".json.partial")
+    beside.write_text(json.dumps({"validator": note.validator, "total": note.total}))
+    os.replace(beside, _note(whole))

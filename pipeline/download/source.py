@@ -1,0 +1,84 @@
+"""`corpora.<name>.source`: where a corpus comes from, and the folder with a manifest that it becomes."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import config
+from pipeline.download import addresses, own
+from pipeline.download.fetch import PATIENT, Fetcher, Patience
+from pipeline.download.wanted import MANIFEST, File
+from pipeline.errors import refuse
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Files:
+    """`source: {files: [...]}`: files known by their hash, from addresses or a mirror."""
+
+    files: tuple[File, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Own:
+    """`source: {path: ...}`: the user's own file or folder, seen from the project's root."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a download may use besides its section: the mirror ("" for none), the folder for partial downloads, patience."""
+
+    mirror: str
+    work: Path
+    patience: Patience = PATIENT
+
+
+def obtain(corpus: str, source: Mapping[str, Any], into: Path, around: Surroundings) -> None:
+    """Fill the folder `into` with the corpus's files and `manifest.json`, by the one key that `source` has."""
+    where = f"corpora.{corpus}.source"
+    ways = {"builtin": _write, "files": _gather, "path": _copy}
+    if len(source) != 1 or next(iter(source)) not in ways:
+        got = ", ".join(str(key) for key in source) or "nothing"
+        raise refuse(where, got, f"exactly one of the keys {', '.join(ways)}")
+    origins = ways[next(iter(source))](corpus, source, where, into, around)
+    _write_manifest(into, origins)
+
+
+def _write(corpus: str, source: Mapping[str, Any], where: str, into: Path, around: Surroundings) -> dict[str, str]:
+    block, here = source["builtin"], f"{where}.builtin"
+    if not isinstance(block, Mapping) or "grammar" not in block:
+        raise refuse(f"{here}.grammar", "nothing", "the name of a grammar", "Add the key.")
+    name = block["grammar"]
+    module = config.named_module("pipeline.grammars", name, f"{here}.grammar")
+    if not hasattr(module, "write"):
+        raise refuse(f"{here}.grammar", name, "a module with Config and write")
+    settings = {key: value for key, value in block.items() if key != "grammar"}
+    module.write(into, config.load(module.Config, settings, here))
+    return {path.relative_to(into).as_posix(): f"builtin:{name}" for path in into.rglob("*") if path.is_file()}
+
+
+def _gather(corpus: str, source: Mapping[str, Any], where: str, into: Path, around: Surroundings) -> dict[str, str]:
+    files = config.load(Files, source, where).files
+    addresses.check_names(files, f"{where}.files")
+    fetcher = Fetcher(corpus, around.work, around.patience)
+    addresses.Gathering(corpus, files, where, into, fetcher).gather(around.mirror)
+    return {file.name: file.urls[0] for file in files}
+
+
+def _copy(corpus: str, source: Mapping[str, Any], where: str, into: Path, around: Surroundings) -> dict[str, str]:
+    path = config.load(Own, source, where).path
+    return dict.fromkeys(own.copy(path, f"{where}.path", into), f"path:{path}")
+
+
+def _write_manifest(into: Path, origins: Mapping[str, str]) -> None:
+    """Name, size, sha256 and canonical origin of each file: the same bytes whichever mirror or address served them."""
+    files = []
+    for name, origin in sorted(origins.items()):
+        with (into / name).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        files.append({"name": name, "bytes": (into / name).stat().st_size, "sha256": digest, "source": origin})
+    (into / MANIFEST).write_text(json.dumps({"files": files}, indent=1) + "\n", encoding="utf-8")

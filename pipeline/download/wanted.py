@@ -1,0 +1,56 @@
+"""One file that a corpus needs: its name here, its exact size and hash, and the addresses that serve it."""
+
+import re
+import urllib.parse
+from dataclasses import dataclass
+
+from pipeline.errors import refuse
+
+MANIFEST = "manifest.json"
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class File:
+    """One item under `source.files:`.
+
+    `sha256` and `bytes` are those of the file itself, whatever zip, tar or gz the addresses wrap it in. The first of `urls`
+    is the canonical one, which the manifest names.
+    """
+
+    name: str
+    sha256: str
+    bytes: int
+    urls: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name) or self.name == MANIFEST:
+            raise refuse("name", self.name, f"a plain file name of letters, digits and . _ + - other than {MANIFEST}")
+        if not _SHA256.fullmatch(self.sha256):
+            raise refuse("sha256", self.sha256, "64 digits 0-9 a-f in quotes", "Take them from `sha256sum FILE`.")
+        if self.bytes < 1:
+            raise refuse("bytes", self.bytes, "the file's exact size, at least 1")
+        if not self.urls:
+            raise refuse("urls", "none", "at least one address", "Name where the file comes from.")
+        for index, url in enumerate(self.urls):
+            _check_address(url, f"urls[{index}]")
+
+
+def _check_address(url: str, where: str) -> None:
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError as error:
+        raise refuse(where, url, "an address", f"{error}.") from None
+    if parts.scheme not in ("http", "https", "file"):
+        raise refuse(where, url, "an address that begins with https://, http:// or file://")
+    if "@" in parts.netloc:
+        raise refuse(where, shown(url), "an address without a password", "Keep credentials in ~/.netrc.")
+    if parts.scheme != "file" and not parts.hostname:
+        raise refuse(where, url, "an address with a host")
+
+
+def shown(url: str) -> str:
+    """The address as messages may show it: without user, password and query, which can hold secrets."""
+    parts = urllib.parse.urlsplit(url)
+    return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

@@ -1,0 +1,271 @@
+"""Little stories whose every sentence carries its exact log-probability given all sentences before it.
+
+A paragraph is about one hero, whom its first sentence names openly (`once upon a time a brave king lived in the tower .`);
+with the hero come a topic (its own beings, things, deeds, qualities and places) and a gender, which all later sentences keep
+to. After each sentence the paragraph ends with probability `PARAGRAPH_END`; the price of that choice is part of the next
+sentence. Every string has one derivation only, so a derivation's probability is the string's.
+
+What hurts an n-gram: a verb agrees with a subject that stands before a relative clause or a place; `he` and `she`, and which
+words may come at all, are settled several sentences back; a question's verb is bare.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from pipeline import tables
+from pipeline.grammars.grammar import Grammar, Rules, check_sizes
+from pipeline.seeding import derive
+
+SPLITS = ("train", "valid", "test")
+PARAGRAPH_END = 0.15
+BATCH = 16384  # rows held in memory at a time
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """`source.builtin` without `grammar`: `sizes` says how many sentences each split has."""
+
+    seed: int
+    sizes: dict[str, int]
+
+    def __post_init__(self) -> None:
+        check_sizes(self.sizes, SPLITS)
+
+
+class Topic(NamedTuple):
+    """The words of a topic, each of which belongs to one class of one topic."""
+
+    he: str
+    she: str
+    being: str
+    thing: str
+    transitive: str
+    intransitive: str
+    adjective: str
+    place: str
+
+
+TOPICS = {
+    "castle": Topic(
+        he="king prince knight",
+        she="queen princess witch",
+        being="dragon servant jester guard horse minstrel",
+        thing="crown sword throne banner shield jewel goblet ring",
+        transitive="defend honour serve fear obey command",
+        intransitive="kneel bow reign duel",
+        adjective="royal noble golden cruel brave proud",
+        place="tower dungeon courtyard chapel",
+    ),
+    "sea": Topic(
+        he="captain sailor pirate",
+        she="mermaid siren swimmer",
+        being="whale shark dolphin crab gull seal",
+        thing="anchor net mast pearl shell oar raft compass",
+        transitive="chase hunt rescue spot haul hook",
+        intransitive="dive drift float surf",
+        adjective="wet salty deep blue stormy slippery",
+        place="harbour cave lagoon bay",
+    ),
+    "farm": Topic(
+        he="farmer shepherd miller",
+        she="milkmaid grandmother girl",
+        being="cow goat hen pig lamb donkey",
+        thing="plough barrow bucket carrot cabbage pumpkin cheese cart",
+        transitive="feed tend pull herd move wake",
+        intransitive="graze bleat snore snort",
+        adjective="muddy fat woolly ripe lazy hungry",
+        place="barn stable meadow orchard",
+    ),
+    "city": Topic(
+        he="policeman baker tailor",
+        she="nurse waitress teacher",
+        being="tourist student clerk driver neighbour cyclist",
+        thing="ticket newspaper lamp bicycle coat suitcase clock letter",
+        transitive="visit paint repair phone admire photograph",
+        intransitive="commute shop queue gossip",
+        adjective="modern busy noisy clever rich fashionable",
+        place="museum station theatre bakery",
+    ),
+}
+PRONOUNS = {"he": ("he", "him", "his"), "she": ("she", "her", "her")}
+FUNCTION = "once upon a time lived in when because does do that . , ?"
+BE = {"sg": "is", "pl": "are"}
+COMMON = {  # words of no topic, by class
+    "adjective": "small big young happy strange quiet",
+    "transitive": "see like need remember",
+    "adverb": "often always never slowly gladly today",
+    "determiner sg": "the this every another one",
+    "determiner pl": "the these some many two",
+    "preposition": "near behind beside",
+}
+
+
+class Sentence(NamedTuple):
+    """One row: its paragraph's number within the split, and log P(text | all sentences before it) in nats."""
+
+    text: str
+    paragraph: int
+    log_prob: float
+
+
+def write(raw: Path, config: Config) -> None:
+    """Write `<split>.parquet` (tables.RAW_TEXT) and `limits.json` into the folder `raw`."""
+    limits = {}
+    for split, rows in config.sizes.items():
+        nats = 0.0
+        told = islice(stories(Random(derive(config.seed, f"toy_story/{split}"))), rows)
+        with tables.writer(raw / f"{split}.parquet", tables.RAW_TEXT) as writer:
+            while batch := list(islice(told, BATCH)):
+                nats -= math.fsum(sentence.log_prob for sentence in batch)
+                writer.write_batch(_record_batch(batch))
+        limits[split] = {"nats": nats, "rows": rows}
+    (raw / "limits.json").write_text(json.dumps(limits, indent=2) + "\n", encoding="utf-8")
+
+
+def stories(random: Random) -> Iterator[Sentence]:
+    """Sentences without end. The very first one pays nothing for its paragraph's beginning: nothing else could happen."""
+    grammar, cast = Grammar(rules()), heroes()
+    paragraph, begins = 0, 0.0
+    while True:
+        hero = cast[int(random.random() * len(cast))]
+        text, price = _text(grammar, f"Opening {hero}", random)
+        yield Sentence(text, paragraph, begins - math.log(len(cast)) + price)
+        while random.random() >= PARAGRAPH_END:
+            text, price = _text(grammar, f"Sentence {hero}", random)
+            yield Sentence(text, paragraph, math.log1p(-PARAGRAPH_END) + price)
+        paragraph, begins = paragraph + 1, math.log(PARAGRAPH_END)
+
+
+def heroes() -> list[str]:
+    """Every hero, each equally likely to be a paragraph's."""
+    return [hero for topic in TOPICS.values() for hero in f"{topic.he} {topic.she}".split()]
+
+
+@cache
+def word_classes() -> dict[str, str]:
+    """The class of every word, e.g. `castle being pl`; words that stand in one class can replace each other."""
+    classes = dict.fromkeys(FUNCTION.split(), "function")
+    classes |= {word: "pronoun" for forms in PRONOUNS.values() for word in forms} | dict.fromkeys(BE.values(), "be")
+    for kind, words in COMMON.items():
+        classes |= _inflected(kind, words)
+    for name, topic in TOPICS.items():
+        for kind, words in topic._asdict().items():
+            classes |= _inflected(f"{name} {kind}", words)
+    return classes
+
+
+def rules() -> Rules:
+    """The whole grammar: `Opening HERO` and `Sentence HERO` for every hero."""
+    made = Rules()
+    for kind in ("adverb", "determiner sg", "determiner pl", "preposition"):
+        made.words(kind, 1, COMMON[kind])
+    for name, topic in TOPICS.items():
+        _lexicon(made, name, topic)
+        _noun_phrases(made, name)
+        for gender, words in (("he", topic.he), ("she", topic.she)):
+            _verb_phrases(made, name, gender)
+            for hero in words.split():
+                _sentences(made, name, gender, hero)
+    return made
+
+
+def _lexicon(made: Rules, name: str, topic: Topic) -> None:
+    for number in ("sg", "pl"):
+        made.words(f"being {number} {name}", 1, _numbered(topic.being, number == "pl"))
+        made.words(f"intransitive {number} {name}", 1, _numbered(topic.intransitive, number == "sg"))
+        made.words(f"transitive {number} {name}", 2, _numbered(topic.transitive, number == "sg"))
+        made.words(f"transitive {number} {name}", 1, _numbered(COMMON["transitive"], number == "sg"))
+    made.words(f"thing {name}", 1, topic.thing)
+    made.words(f"place {name}", 1, topic.place)
+    made.words(f"adjective {name}", 2, topic.adjective)
+    made.words(f"adjective {name}", 1, COMMON["adjective"])
+
+
+def _noun_phrases(made: Rules, t: str) -> None:
+    """`Thing` and `Light n` are bare; `Subject n` may hide the head that its verb must agree with."""
+    made.add(f"Thing {t}", 3, f"{{determiner sg}} {{thing {t}}}")
+    made.add(f"Thing {t}", 2, f"{{determiner sg}} {{adjective {t}}} {{thing {t}}}")
+    for n in ("sg", "pl"):
+        light = f"{{Light {n} {t}}}"
+        made.add(f"Light {n} {t}", 3, f"{{determiner {n}}} {{being {n} {t}}}")
+        made.add(f"Light {n} {t}", 2, f"{{determiner {n}}} {{adjective {t}}} {{being {n} {t}}}")
+        made.add(f"Subject {n} {t}", 10, light)
+        made.add(f"Subject {n} {t}", 4, f"{light} {{preposition}} the {{place {t}}}")
+        made.add(f"Subject {n} {t}", 3, f"{light} that {{transitive {n} {t}}} {{Thing {t}}}")
+        for m in ("sg", "pl"):
+            made.add(f"Subject {n} {t}", 2, f"{{Light {n} {t}#1}} that {{Light {m} {t}#2}} {{transitive {m} {t}}}")
+
+
+def _verb_phrases(made: Rules, t: str, gender: str) -> None:
+    """`Act n` and `Predicate n` of the hero (`own`) and of all others (`other`), who alone may act on the hero."""
+    pronoun, objective, possessive = PRONOUNS[gender]
+    for who in ("own", "other"):
+        patient = f"Object {who} {t} {gender}"
+        made.add(patient, 4, f"{{Thing {t}}}")
+        made.add(patient, 2, f"{{Light sg {t}}}")
+        made.add(patient, 2, f"{{Light pl {t}}}")
+        made.add(patient, 2, f"{possessive} {{thing {t}}}")
+        if who == "other":
+            made.add(patient, 2, objective)
+        for n in ("sg", "pl"):
+            act = f"Act {who} {n} {t} {gender}"
+            made.add(act, 2, f"{{intransitive {n} {t}}}")
+            made.add(act, 2, f"{{intransitive {n} {t}}} {{adverb}}")
+            made.add(act, 2, f"{{intransitive {n} {t}}} in the {{place {t}}}")
+            made.add(act, 7, f"{{transitive {n} {t}}} {{{patient}}}")
+            made.add(act, 2, f"{{transitive {n} {t}}} {{{patient}}} {{adverb}}")
+            predicate = f"Predicate {who} {n} {t} {gender}"
+            made.add(predicate, 5, f"{{{act}}}")
+            made.add(predicate, 1, f"{BE[n]} {{adjective {t}}}")
+    for n in ("sg", "pl"):
+        made.add(f"Clause other {t} {gender}", 1, f"{{Subject {n} {t}}} {{Predicate other {n} {t} {gender}}}")
+    made.add(f"Clause own {t} {gender}", 1, f"{pronoun} {{Predicate own sg {t} {gender}}}")
+    made.add(f"Question {t} {gender}", 2, f"does {pronoun} {{Act own pl {t} {gender}}} ?")
+    made.add(f"Question {t} {gender}", 1, f"does {{Light sg {t}}} {{Act other pl {t} {gender}}} ?")
+    made.add(f"Question {t} {gender}", 1, f"do {{Light pl {t}}} {{Act other pl {t} {gender}}} ?")
+
+
+def _sentences(made: Rules, t: str, gender: str, hero: str) -> None:
+    made.add(f"Opening {hero}", 1, f"once upon a time a {hero} lived in the {{place {t}}} .")
+    made.add(f"Opening {hero}", 2, f"once upon a time a {{adjective {t}}} {hero} lived in the {{place {t}}} .")
+    clause = f"Clause {hero}"
+    made.add(clause, 5, f"{{Clause other {t} {gender}}}")
+    made.add(clause, 3, f"{{Clause own {t} {gender}}}")
+    made.add(clause, 1, f"the {hero} {{Predicate own sg {t} {gender}}}")
+    made.add(f"Sentence {hero}", 14, f"{{{clause}}} .")
+    made.add(f"Sentence {hero}", 2, f"when {{{clause}#1}} , {{{clause}#2}} .")
+    made.add(f"Sentence {hero}", 2, f"{{{clause}#1}} because {{{clause}#2}} .")
+    made.add(f"Sentence {hero}", 2, f"{{Question {t} {gender}}}")
+
+
+def _numbered(words: str, with_s: bool) -> str:
+    return " ".join(word + "s" for word in words.split()) if with_s else words
+
+
+def _inflected(kind: str, words: str) -> dict[str, str]:
+    """Nouns gain -s in the plural and verbs in the singular; every other kind has one form."""
+    bare, with_s = {"being": ("sg", "pl"), "transitive": ("pl", "sg"), "intransitive": ("pl", "sg")}.get(
+        kind.split()[-1], ("", "")
+    )
+    classes = {word: f"{kind} {bare}".rstrip() for word in words.split()}
+    return classes | ({word + "s": f"{kind} {with_s}" for word in words.split()} if with_s else {})
+
+
+def _text(grammar: Grammar, symbol: str, random: Random) -> tuple[str, float]:
+    (text,), log_prob = grammar.draw(symbol, random)
+    return text, log_prob
+
+
+def _record_batch(batch: list[Sentence]) -> pa.RecordBatch:
+    text, paragraph, log_prob = zip(*batch, strict=True)
+    rejects = pa.nulls(len(batch), pa.string())
+    return pa.record_batch([text, paragraph, log_prob, rejects], schema=tables.RAW_TEXT)

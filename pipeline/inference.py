@@ -1,0 +1,169 @@
+"""A trained run, loaded once: text in, text out. What the predict stage, the command line and serving have in common."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from pipeline import config, params
+from pipeline.contracts import BOS, EOS, PAD, Attentive, Prompt
+from pipeline.decoding import Hypothesis
+from pipeline.errors import refuse
+from pipeline.seeding import derive
+from pipeline.text.encode import Codec
+from pipeline.training import checkpoint, devices, loop
+
+BATCH = 64  # texts searched for at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A hypothesis as text."""
+
+    text: str
+    score: float
+    log_prob: float
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """Where a translator looked: by name (layer and head), what each answered token (row) gave to each token read (column).
+
+    Rows and columns are real tokens only, <eos> among them; each row of weights sums to 1.
+    """
+
+    columns: list[str]
+    rows: list[str]
+    weights: dict[str, NDArray[np.float32]]
+
+
+def run_of(model: Path) -> params.Run:
+    """The block of `params.yaml` that the model in this folder was trained with; UserError if there is no model."""
+    block: params.Run = config.load(params.Run, checkpoint.read_facts(model)["run"], str(model / "config.json"))
+    return block
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A model with its vocabulary and search; `read` and `say` are the codecs of what is read and of what is answered."""
+
+    model: nn.Module
+    task: ModuleType
+    read: Codec
+    say: Codec
+    method: ModuleType
+    search: Any
+    device: torch.device
+    seed: int
+
+    @classmethod
+    def open(cls, model: Path, vocab: Path, device: str = "auto", search: dict[str, Any] | None = None) -> "Session":
+        """The run in the folder `model` with its corpus's vocabulary; `search` replaces the block it was trained with."""
+        run = run_of(model)
+        run = run if search is None else dataclasses.replace(run, search=search)
+        return cls.of(run, str(model / "config.json"), model, vocab, devices.choose(device, "device"))
+
+    @classmethod
+    def of(cls, run: params.Run, where: str, model: Path, vocab: Path, device: torch.device) -> "Session":
+        """As `open`, for the block `run`, called `where` in messages."""
+        method = config.named_module("pipeline.decoding", run.search.get("method", "nothing"), f"{where}.search.method")
+        search = config.load(method.Config, run.search, f"{where}.search")
+        task = config.named_module("pipeline.tasks", run.task, f"{where}.task")
+        if not (vocab / "vocab.json").exists():
+            raise refuse(str(vocab), "no such vocabulary", "the vocab stage's output", "Run `dvc repro`, or `dvc pull`.")
+        devices.prepare(config.load(loop.Config, run.training, f"{where}.training").threads)
+        read, say = (Codec.load(vocab, side) for side in task.SIDES)
+        return cls(checkpoint.load_model(model, device), task, read, say, method, search, device, run.seed)
+
+    def translate(self, texts: Sequence[str], n_best: int | None = None) -> list[list[Answer]]:
+        """The answers to each text, best first; as many as the run's search gives unless `n_best` says otherwise."""
+        if self._continues:
+            raise refuse("run", "a language model", "a translator", "Use generate.")
+        asked = self if n_best is None else self._with_n_best(n_best)
+        found = [asked.searched(prompt, asked.generator()) for prompt in self._prompts(texts)]
+        return [asked.answers(hypotheses) for batch in found for hypotheses in batch]
+
+    def generate(self, prefixes: Sequence[str], seed: int | None = None) -> list[str]:
+        """Each prefix with what the language model says next; another seed, another text where the search samples."""
+        if not self._continues:
+            raise refuse("run", "a translator", "a language model", "Use translate.")
+        generator = self.generator(seed)
+        found = [best for prompt in self._prompts(prefixes) for [best, *_] in self.searched(prompt, generator)]
+        begun = self.read.encode(pa.array(prefixes, pa.string())).to_pylist()
+        return self.say.decode_batch([[*ids, *best.ids] for ids, best in zip(begun, found, strict=True)])
+
+    def attention(self, texts: Sequence[str]) -> list[tuple[Answer, Attention]]:
+        """The best answer to each text and where the model looked for each of its tokens; UserError if it cannot say."""
+        if not isinstance(self.model, Attentive):
+            raise refuse(
+                "run", type(self.model).__module__.rpartition(".")[2], "a model with attention", "Name another run."
+            )
+        pairs = []
+        for prompt in self._prompts(texts):
+            best = [hypotheses[0] for hypotheses in self.searched(prompt, self.generator())]
+            pairs += list(zip(self.answers(best), self.looked(prompt, best), strict=True))
+        return pairs
+
+    def generator(self, seed: int | None = None) -> torch.Generator:
+        """The random stream of a search: the run's own, or another one."""
+        return torch.Generator().manual_seed(derive(self.seed if seed is None else seed, "search"))
+
+    def searched(self, prompt: Prompt, generator: torch.Generator) -> list[list[Hypothesis]]:
+        """What the run's search finds: by sentence, best first."""
+        found: list[list[Hypothesis]] = self.method.search(self.model, prompt, self.search, generator)
+        return found
+
+    def answers(self, hypotheses: Sequence[Hypothesis]) -> list[Answer]:
+        texts = self.say.decode_batch([h.ids for h in hypotheses])
+        return [Answer(text, h.score, h.log_prob) for text, h in zip(texts, hypotheses, strict=True)]
+
+    def prompt(self, texts: Sequence[str]) -> Prompt:
+        """Raw texts as the model reads them."""
+        prompt: Prompt = self.task.prompt(self.read.encode(pa.array(texts, pa.string())), self.device)
+        return prompt
+
+    def looked(self, prompt: Prompt, best: Sequence[Hypothesis]) -> list[Attention]:
+        """Where an attentive model looks when it is made to say one hypothesis per sentence."""
+        assert isinstance(self.model, Attentive)
+        spoken = [[*h.ids, EOS] if len(h.ids) < self.search.max_length else [*h.ids] for h in best]
+        fed = [torch.tensor([BOS, *ids[:-1]]) for ids in spoken]
+        target_BT = nn.utils.rnn.pad_sequence(fed, batch_first=True, padding_value=PAD).to(self.device)
+        with torch.inference_mode():
+            named_BTS = {name: w.float().cpu().numpy() for name, w in self.model.attention(prompt, target_BT).items()}
+        read = [ids[:length] for ids, length in zip(prompt.ids_BS.tolist(), prompt.length_B.tolist(), strict=True)]
+        return [
+            Attention(
+                self.read.tokens(columns),
+                self.say.tokens(rows),
+                {name: w_BTS[i, : len(rows), : len(columns)] for name, w_BTS in named_BTS.items()},
+            )
+            for i, (columns, rows) in enumerate(zip(read, spoken, strict=True))
+        ]
+
+    @property
+    def _continues(self) -> bool:
+        """Whether what is answered goes on from what is read."""
+        read, say = self.task.SIDES
+        return bool(read == say)
+
+    def _prompts(self, texts: Sequence[str]) -> Iterator[Prompt]:
+        for start in range(0, len(texts), BATCH):
+            yield self.prompt(texts[start : start + BATCH])
+
+    def _with_n_best(self, n_best: int) -> "Session":
+        """The same session with a search that gives `n_best` answers, its width raised to that if need be."""
+        fields = {field.name for field in dataclasses.fields(self.search)}
+        if "n_best" not in fields:
+            if n_best == 1:
+                return self
+            raise refuse("n_best", n_best, f"1, which is all that {self.search.method} search finds", "Use method: beam.")
+        wider = {"width": max(self.search.width, n_best)} if "width" in fields else {}
+        return dataclasses.replace(self, search=dataclasses.replace(self.search, n_best=n_best, **wider))

@@ -1,0 +1,82 @@
+"""Recurrent language models (d2l chapters 9 and 10): embed, run the cells, predict the next token.
+
+Shapes: B batch, T time, E embedding, H hidden, V vocabulary, N positions, L layers.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.contracts import PAD, Prompt, Sizes
+from pipeline.errors import refuse
+from pipeline.nn.cells import Cell, Recurrent, RecurrentState
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """`model:` of a run. `embedding` 0 feeds one-hot vectors, as the book does for characters."""
+
+    cell: Cell
+    embedding: int
+    hidden: int
+    layers: int
+    dropout: float
+    tied: bool
+
+    def __post_init__(self) -> None:
+        if min(self.hidden, self.layers) < 1:
+            raise refuse("hidden", f"{self.hidden} with layers {self.layers}", "both at least 1")
+        if not 0 <= self.dropout < 1:
+            raise refuse("dropout", self.dropout, "a share from 0 to below 1")
+        if self.tied and self.embedding != self.hidden:
+            raise refuse(
+                "tied", f"true with embedding {self.embedding} and hidden {self.hidden}", "both equal, or tied false"
+            )
+
+
+class Model(nn.Module):
+    """p(next token | all tokens before), the past being carried in the recurrent state."""
+
+    def __init__(self, config: Config, sizes: Sizes) -> None:
+        super().__init__()
+        self.vocabulary, self.one_hot = sizes.target, config.embedding == 0
+        if not self.one_hot:
+            self.embedding = nn.Embedding(sizes.target, config.embedding)
+            nn.init.normal_(self.embedding.weight, std=0.1 if config.tied else 1.0)
+        self.cells = Recurrent(config.cell, config.embedding or sizes.target, config.hidden, config.layers, config.dropout)
+        self.dropout = nn.Dropout(config.dropout)
+        self.output = nn.Linear(config.hidden, sizes.target)
+        if config.tied:
+            self.output.weight = self.embedding.weight
+
+    def hidden(self, ids_BT: Tensor, state: RecurrentState | None) -> tuple[Tensor, RecurrentState]:
+        """hidden_BTH after each id, and the state after the last; `state` None starts afresh."""
+        x_BTE = F.one_hot(ids_BT, self.vocabulary).float() if self.one_hot else self.embedding(ids_BT)
+        hidden_BTH, after = self.cells(self.dropout(x_BTE), state)
+        return self.dropout(hidden_BTH), after
+
+    def project(self, hidden_NH: Tensor) -> Tensor:
+        logits_NV: Tensor = self.output(hidden_NH)
+        return logits_NV
+
+    def begin(self, prompt: Prompt) -> tuple[RecurrentState, Tensor]:
+        """Read each prompt (which begins with EOS, as the stream does) up to its last id, which is fed first."""
+        last_B = prompt.ids_BS.gather(1, prompt.length_B[:, None] - 1).squeeze(1)
+        batch = prompt.ids_BS.shape[0]
+        state = self.cells.zeros(batch)
+        for t in range(prompt.ids_BS.shape[1] - 1):
+            _, after = self.hidden(prompt.ids_BS[:, t : t + 1], state)
+            alive_1B1 = (t < prompt.length_B - 1).view(1, batch, 1)
+            state = tuple(torch.where(alive_1B1, new, old) for new, old in zip(after, state, strict=True))
+        return state, last_B
+
+    def step(self, state: RecurrentState, last_B: Tensor) -> tuple[Tensor, RecurrentState]:
+        hidden_B1H, after = self.hidden(last_B[:, None], state)
+        logits_BV = self.project(hidden_B1H.squeeze(1)).float()
+        logits_BV[:, PAD] = -torch.inf
+        return logits_BV.log_softmax(-1), after
+
+    def reorder(self, state: RecurrentState, rows_B: Tensor) -> RecurrentState:
+        return tuple(part.index_select(1, rows_B) for part in state)

@@ -1,0 +1,93 @@
+"""Encoder-decoder without attention: one vector says all about the source (Cho et al. 2014; d2l sections 10.6 and 10.7).
+
+The encoder's last output is the context that the decoder is fed at every step, and its final state starts the decoder.
+Shapes: B batch, S source, T target, E embedding, H hidden, C context, V vocabulary, N positions, L layers.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.contracts import BOS, Prompt, Sizes
+from pipeline.errors import refuse
+from pipeline.nn.cells import Cell, Recurrent, RecurrentState
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """`model:` of a run. A bidirectional encoder's two directions are brought back to `hidden` by a linear bridge."""
+
+    cell: Cell
+    embedding: int
+    hidden: int
+    layers: int
+    dropout: float
+    bidirectional: bool
+
+    def __post_init__(self) -> None:
+        if min(self.embedding, self.hidden, self.layers) < 1:
+            raise refuse("hidden", f"{self.hidden} with embedding {self.embedding}, layers {self.layers}", "all at least 1")
+        if not 0 <= self.dropout < 1:
+            raise refuse("dropout", self.dropout, "a share from 0 to below 1")
+
+
+class State(NamedTuple):
+    """The decoder's recurrent state, and the context, which stays."""
+
+    cells: RecurrentState
+    context_BC: Tensor
+
+
+class Model(nn.Module):
+    """p(target | source) with the source in a single vector."""
+
+    def __init__(self, config: Config, sizes: Sizes) -> None:
+        super().__init__()
+        c = config
+        self.source = nn.Embedding(sizes.source, c.embedding)
+        self.target = nn.Embedding(sizes.target, c.embedding)
+        for table in (self.source, self.target):
+            nn.init.normal_(table.weight, std=0.1)
+        self.encoder = Recurrent(c.cell, c.embedding, c.hidden, c.layers, c.dropout, bidirectional=c.bidirectional)
+        read = 2 * c.hidden if c.bidirectional else c.hidden
+        parts = 2 if c.cell == "lstm" else 1
+        self.bridges = nn.ModuleList(nn.Linear(read, c.hidden) for _ in range(parts)) if c.bidirectional else None
+        self.decoder = Recurrent(c.cell, c.embedding + c.hidden, c.hidden, c.layers, c.dropout)
+        self.readout = nn.Linear(c.hidden + c.hidden + c.embedding, c.hidden)
+        self.dropout = nn.Dropout(c.dropout)
+        self.output = nn.Linear(c.hidden, sizes.target)
+
+    def encode(self, prompt: Prompt) -> State:
+        """Read the source; the context is the top layer's final hidden state."""
+        _, state = self.encoder.read(self.dropout(self.source(prompt.ids_BS)), prompt.length_B)
+        if self.bridges is not None:
+            state = tuple(torch.tanh(bridge(part)) for bridge, part in zip(self.bridges, state, strict=True))
+        return State(state, state[0][-1])
+
+    def decode(self, target_BT: Tensor, state: State) -> tuple[Tensor, State]:
+        """The decoder over target_BT; the readout sees hidden state, context and input (Cho et al. 2014, appendix A.1.2)."""
+        x_BTE = self.dropout(self.target(target_BT))
+        context_BTC = state.context_BC[:, None, :].expand(-1, target_BT.shape[1], -1)
+        hidden_BTH, cells = self.decoder(torch.cat([x_BTE, context_BTC], -1), state.cells)
+        read_BTH = torch.tanh(self.readout(torch.cat([hidden_BTH, context_BTC, x_BTE], -1)))
+        return self.dropout(read_BTH), State(cells, state.context_BC)
+
+    def hidden(self, prompt: Prompt, target_BT: Tensor) -> Tensor:
+        return self.decode(target_BT, self.encode(prompt))[0]
+
+    def project(self, hidden_NH: Tensor) -> Tensor:
+        logits_NV: Tensor = self.output(hidden_NH)
+        return logits_NV
+
+    def begin(self, prompt: Prompt) -> tuple[State, Tensor]:
+        return self.encode(prompt), torch.full_like(prompt.length_B, BOS)
+
+    def step(self, state: State, last_B: Tensor) -> tuple[Tensor, State]:
+        hidden_B1H, after = self.decode(last_B[:, None], state)
+        return self.project(hidden_B1H.squeeze(1)).float().log_softmax(-1), after
+
+    def reorder(self, state: State, rows_B: Tensor) -> State:
+        cells = tuple(part.index_select(1, rows_B) for part in state.cells)
+        return State(cells, state.context_BC.index_select(0, rows_B))

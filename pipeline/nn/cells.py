@@ -1,0 +1,58 @@
+"""Recurrent layers of any cell and depth behind one signature. Shapes: L layers, B batch, T time, E input, H hidden.
+
+A state is a tuple of tensors LBH: (hidden,) for `rnn` and `gru`, (hidden, memory) for `lstm`.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+Cell = Literal["rnn", "gru", "lstm"]
+RecurrentState = tuple[Tensor, ...]
+
+_KERNELS: dict[str, type[nn.RNN] | type[nn.GRU] | type[nn.LSTM]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+
+
+class Recurrent(nn.Module):
+    """`layers` stacked cells (d2l chapters 9 and 10), with dropout between the layers."""
+
+    def __init__(
+        self, cell: Cell, inputs: int, hidden: int, layers: int, dropout: float, *, bidirectional: bool = False
+    ) -> None:
+        super().__init__()
+        between = dropout if layers > 1 else 0.0
+        self.kernel = _KERNELS[cell](inputs, hidden, layers, dropout=between, batch_first=True, bidirectional=bidirectional)
+        for name, weight in self.kernel.named_parameters():
+            if name.startswith("weight_hh"):
+                for gate in torch.split(weight.data, hidden):
+                    nn.init.orthogonal_(gate)
+            elif cell == "lstm" and name.startswith("bias_ih"):
+                weight.data[hidden : 2 * hidden] = 1.0  # the forget gate starts open (Jozefowicz et al. 2015, section 2.2)
+
+    def zeros(self, batch: int) -> RecurrentState:
+        """The state before anything was read."""
+        kernel = self.kernel
+        parts = 2 if isinstance(kernel, nn.LSTM) else 1
+        shape = (kernel.num_layers * (2 if kernel.bidirectional else 1), batch, kernel.hidden_size)
+        return tuple(next(kernel.parameters()).new_zeros(shape) for _ in range(parts))
+
+    def forward(self, x_BTE: Tensor, state: RecurrentState | None) -> tuple[Tensor, RecurrentState]:
+        """hidden_BTH of the last layer at each step, and the state after the last step; `state` None means zeros."""
+        given = state[0] if state is not None and len(state) == 1 else state
+        out_BTH, after = self.kernel(x_BTE, given)
+        return out_BTH, after if isinstance(after, tuple) else (after,)
+
+    def read(self, x_BSE: Tensor, length_B: Tensor) -> tuple[Tensor, RecurrentState]:
+        """Like `forward` from zeros over sequences of their own lengths; padding is never read.
+
+        Bidirectional: outputs have forward and backward side by side (BS2H), and so has each layer's state (LB2H).
+        """
+        packed = pack_padded_sequence(x_BSE, length_B.cpu(), batch_first=True, enforce_sorted=False)
+        out, after = self.kernel(packed)
+        out_BSH, _ = pad_packed_sequence(out, batch_first=True, total_length=x_BSE.shape[1])
+        state = after if isinstance(after, tuple) else (after,)
+        if self.kernel.bidirectional:
+            state = tuple(torch.cat([part[0::2], part[1::2]], dim=-1) for part in state)
+        return out_BSH, state

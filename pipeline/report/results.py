@@ -1,0 +1,89 @@
+"""What the report is made of: the runs of `params.yaml` with their scores, grouped by task and corpus, ranked and compared."""
+
+import json
+import types
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import config, params, tables
+from pipeline.errors import refuse
+from pipeline.scoring.resampling import Bootstrap, Pair, pairs
+
+SPLIT = "test"  # what ranks
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A run as `params.yaml` has it, and its `reports/metrics/<run>.json`."""
+
+    name: str
+    run: params.Run
+    metrics: dict[str, Any]
+
+    def at(self, dotted: str) -> Any:
+        """The metric under the dotted key, None where this run has none."""
+        here: Any = self.metrics
+        for key in dotted.split("."):
+            here = here.get(key) if isinstance(here, dict) else None
+        return here
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The runs of one task on one corpus, the best first, and every pair's test."""
+
+    task: types.ModuleType
+    corpus: str
+    results: tuple[Result, ...]
+    pairs: tuple[Pair, ...]
+
+    @property
+    def key(self) -> str:
+        return f"{self.results[0].run.task}_{self.corpus}"
+
+    def beaten_by(self, name: str, level: float) -> list[str]:
+        """The runs that `name` is significantly better than, at the corrected level, in order of rank."""
+        sign = 1 if self.task.HIGHER_IS_BETTER else -1
+        sure = [pair for pair in self.pairs if pair.corrected < level]
+        beaten = {pair.second for pair in sure if pair.first == name and sign * pair.difference > 0}
+        beaten |= {pair.first for pair in sure if pair.second == name and sign * pair.difference < 0}
+        return [result.name for result in self.results if result.name in beaten]
+
+
+def groups(file: Path, metrics: Path, scores: Path) -> list[Group]:
+    """The runs named in the params file, by task and corpus; UserError if one has not been evaluated."""
+    evaluation = params.evaluation(file)
+    found: dict[tuple[str, str], list[Result]] = {}
+    for name in config.section(file, "runs"):
+        run = params.run(file, name)
+        found.setdefault((run.task, run.corpus), []).append(Result(name, run, _metrics(metrics / f"{name}.json", run)))
+    return [_group(key, results, scores, evaluation) for key, results in sorted(found.items())]
+
+
+def _group(key: tuple[str, str], results: list[Result], scores: Path, evaluation: params.Evaluation) -> Group:
+    name, corpus = key
+    task = config.named_module("pipeline.scoring.tasks", name, f"runs.{results[0].name}.task")
+    table = {r.name: tables.read(scores / r.name / f"{SPLIT}.parquet", task.SCHEMA) for r in results}
+    for run, rows in table.items():
+        if not rows["row"].equals(table[results[0].name]["row"]):
+            path, want = scores / run / f"{SPLIT}.parquet", len(table[results[0].name])
+            raise refuse(str(path), f"{len(rows)} rows", f"the {want} rows of {results[0].name}", "Run `dvc repro`.")
+    units = {run: task.units(rows) for run, rows in table.items()}
+    sign = -1 if task.HIGHER_IS_BETTER else 1
+    point = {run: sign * float(task.score(matrix.sum(0, keepdims=True))[0]) for run, matrix in units.items()}
+    ranked = sorted(results, key=lambda result: (point[result.name], result.name))
+    compared = pairs({r.name: units[r.name] for r in ranked}, task.score, Bootstrap.of(evaluation, corpus, SPLIT))
+    return Group(task, corpus, tuple(ranked), tuple(compared))
+
+
+def _metrics(path: Path, run: params.Run) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise refuse(str(path), "no such file", f"the scores of the run {path.stem}", "Run `dvc repro`.") from None
+    except json.JSONDecodeError as error:
+        raise refuse(str(path), str(error), "valid JSON", "Delete it and run `dvc repro`.") from None
+    if not isinstance(found, dict) or (found.get("task"), found.get("corpus")) != (run.task, run.corpus):
+        raise refuse(str(path), "another task's or corpus's scores", f"{run.task} on {run.corpus}", "Run `dvc repro`.")
+    return found

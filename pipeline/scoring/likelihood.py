@@ -1,0 +1,56 @@
+"""Teacher-forced likelihood: perplexity and bits per character from summed nats.
+
+Nats include the end of every sentence, so models of different tokenisations can be compared by bits per character: what it
+costs to write the text, sentence ends included, over the characters written.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline import tables
+from pipeline.errors import refuse
+from pipeline.scoring.resampling import Array, Bootstrap
+
+_LARGEST = 700.0  # exp of more is no float
+
+
+def likelihood(predictions: Path, split: str, rows: int) -> pa.Table:
+    """The LIKELIHOOD of a split of `rows` rows, in their order; UserError if it is not exactly those rows, or not finite."""
+    path = predictions / f"likelihood_{split}.parquet"
+    table = tables.read(path, tables.LIKELIHOOD).sort_by("row")
+    same_rows(table["row"], rows, path)
+    if not pc.all(pc.is_finite(table["nats"])).as_py():
+        raise refuse(str(path), "nats that are not finite", "finite numbers", "The model has diverged: train it again.")
+    return table
+
+
+def same_rows(row: pa.ChunkedArray, rows: int, path: Path) -> None:
+    """UserError unless `row` counts 0, 1, ... rows - 1."""
+    if rows == 0:
+        raise refuse(str(path), "a split without rows", "at least one row to score", "Enlarge the corpus's split.")
+    if len(row) != rows or not np.array_equal(row.to_numpy(), np.arange(rows)):
+        raise refuse(str(path), f"{len(row)} rows", f"the {rows} rows of the references", "Run `dvc repro`: it is stale.")
+
+
+def log_perplexity(sums_RK: Array) -> Array:
+    """Nats per token, from [nats, tokens, ...]."""
+    mean: Array = sums_RK[:, 0] / np.maximum(sums_RK[:, 1], 1)
+    return mean
+
+
+def perplexity(sums_RK: Array) -> Array:
+    """exp(nats / tokens), from [nats, tokens, ...]; capped where a float ends."""
+    found: Array = np.exp(np.minimum(log_perplexity(sums_RK), _LARGEST))
+    return found
+
+
+def summary(table: pa.Table, units_NK: Array, bootstrap: Bootstrap) -> dict[str, Any]:
+    """Perplexity with its interval, bits per character, and the sums behind them; `units_NK` begins with nats, tokens."""
+    nats, tokens, characters = (pc.sum(table[name]).as_py() for name in ("nats", "count", "characters"))
+    bits = {"bits_per_character": nats / math.log(2) / characters} if characters else {}
+    return {"perplexity": bootstrap.estimate(units_NK, perplexity), **bits, "nats": nats, "tokens": tokens}

@@ -1,0 +1,79 @@
+"""sacreBLEU's scores of text against text, taken apart into sums per row and put together again for many resamples at once.
+
+The sums come from sacreBLEU itself; only the last step, from corpus sums to a score, is written here a second time, because
+sacreBLEU does it for one corpus at a time. Shapes: N rows, R resamples, K sums.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.scoring.resampling import Array, Bootstrap
+
+_ORDERS, _BETA = 4, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Surface:
+    """One score of the surface of a text: sacreBLEU's metric object, and `score` from sums_RK to scores_R (0 to 100)."""
+
+    metric: Any
+    score: Callable[[Array], Array]
+
+    def sums(self, hypotheses: Sequence[str], references: Sequence[str]) -> list[list[int]]:
+        """stats_NK in whole numbers, laid out as `bleu`, `chrf` and `ter` below read them."""
+        found = self.metric._extract_corpus_statistics(hypotheses, [references])
+        return [[int(value) for value in row] for row in found]
+
+    def signature(self, bootstrap: Bootstrap) -> str:
+        """sacreBLEU's signature; its seed and resamples are those that reproduce our interval with sacreBLEU."""
+        self.metric.num_refs, self.metric.n_bootstrap, self.metric.seed = 1, bootstrap.samples, bootstrap.seed
+        return str(self.metric.get_signature())
+
+
+def measures() -> dict[str, Surface]:
+    """Every surface score by its name; `_lowercase` compares without regard to case. TER follows its default, without."""
+    from sacrebleu.metrics import BLEU, CHRF, TER
+
+    return {
+        "bleu": Surface(BLEU(force=True), bleu),
+        "bleu_lowercase": Surface(BLEU(force=True, lowercase=True), bleu),
+        "chrf": Surface(CHRF(), chrf),
+        "chrf_lowercase": Surface(CHRF(lowercase=True), chrf),
+        "ter": Surface(TER(), ter),
+    }
+
+
+def bleu(sums_RK: Array) -> Array:
+    """BLEU (Papineni et al. 2002) from [length, reference length, 4 matches, 4 totals], exponential smoothing."""
+    length, reference = sums_RK[:, 0], sums_RK[:, 1]
+    correct, total = sums_RK[:, 2 : 2 + _ORDERS], sums_RK[:, 2 + _ORDERS :]
+    halvings = np.cumsum(correct == 0, axis=1)
+    matched = np.where(correct > 0, correct, 0.5**halvings)
+    defined = (total > 0).all(1) & (correct > 0).any(1)
+    safe = np.where(total > 0, total, 1)
+    brevity = np.minimum(0, 1 - reference / np.maximum(length, 1))
+    score: Array = np.where(defined, 100 * np.exp(brevity + np.log(matched / safe).mean(1)), 0.0)
+    return score
+
+
+def chrf(sums_RK: Array) -> Array:
+    """chrF2 (Popovic 2015) from [hypothesis, reference, matching] counts of each order of character n-grams."""
+    hypothesis, reference, matching = sums_RK[:, 0::3], sums_RK[:, 1::3], sums_RK[:, 2::3]
+    effective = (hypothesis > 0) & (reference > 0)
+    orders = np.maximum(effective.sum(1), 1)
+    precision = np.where(effective, matching / np.where(effective, hypothesis, 1), 0).sum(1) / orders
+    recall = np.where(effective, matching / np.where(effective, reference, 1), 0).sum(1) / orders
+    either = np.where(precision + recall > 0, _BETA**2 * precision + recall, 1)
+    score: Array = 100 * (1 + _BETA**2) * precision * recall / either
+    return score
+
+
+def ter(sums_RK: Array) -> Array:
+    """Translation edit rate (Snover et al. 2006) from [edits, reference length]; may exceed 100."""
+    edits, reference = sums_RK[:, 0], sums_RK[:, 1]
+    rate = edits / np.where(reference > 0, reference, 1)
+    score: Array = 100 * np.where(reference > 0, rate, np.minimum(edits, 1))
+    return score

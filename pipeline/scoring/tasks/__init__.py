@@ -1,0 +1,10 @@
+"""One file per task, named like the task: how its predictions are scored, summed up, ranked and laid out in a table.
+
+Each file exports
+- `rows(predictions, tokens, split)`: the split's scores, row by row, as a table of its schema `SCHEMA`;
+- `summary(table, bootstrap, limit)`: the numbers of `reports/metrics/<run>.json` for one split, `limit` being the split's
+  entry in the corpus's `limits.json`;
+- `by_length(table, bootstrap)`: the main score by length, as rows of `reports/plots/<run>/by_length.csv`;
+- `units(table)` and `score(sums)`: what is resampled and how it is scored, for paired tests; `DIFFERENCE`, its name;
+- `HIGHER_IS_BETTER`, `MAIN`, the key of the score shown first, `COLUMNS`, the rest of the comparison, and its words.
+"""

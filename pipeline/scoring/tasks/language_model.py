@@ -1,0 +1,105 @@
+"""Scores of a language model: perplexity, bits per character, and how far they are from the grammar that wrote the text."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipeline import tables
+from pipeline.scoring import likelihood
+from pipeline.scoring.lengths import curve
+from pipeline.scoring.resampling import Array, Bootstrap, by_block
+
+SCHEMA = tables.SCORES_TEXT
+TITLE = "Language models"
+MAIN = "perplexity"
+MAIN_TITLE = "Perplexity"
+DIFFERENCE = "bits per character"
+HIGHER_IS_BETTER = False
+COLUMNS = (
+    ("Bits per character", "bits_per_character", "{:.3f}"),
+    ("Lowest reachable", "floor_perplexity", "{:.2f}"),
+    ("Above it", "excess", "{:+.1%}"),
+)
+MEANING = (
+    "Perplexity is exp(nats per token): a perplexity of 20 means that the model hesitated as between 20 equally likely tokens "
+    "at every step. It compares only models that read the same tokens; bits per character, what it costs to write the text "
+    "character by character, compares all, and ranks them. Where a grammar wrote the text, the grammar's own perplexity on "
+    "the same rows is the lowest that a model can expect to reach, and the excess says how much is left to learn."
+)
+
+_ENOUGH_BLOCKS = 30
+
+
+def score(sums_RK: Array) -> Array:
+    """Bits per character: whatever the tokens, it ranks; for models of the same tokens it ranks as perplexity does."""
+    bits: Array = sums_RK[:, 0] / math.log(2) / np.maximum(sums_RK[:, 3], 1)
+    return bits
+
+
+def rows(predictions: Path, tokens: Path, split: str) -> pa.Table:
+    """Nats, tokens, characters and the grammar's own nats of every row; UserError if predictions and texts do not match."""
+    texts = tables.read(tokens / f"{split}.parquet", tables.TOKENS_TEXT).sort_by("row")
+    found = likelihood.likelihood(predictions, split, len(texts))
+    return pa.table(
+        {
+            "row": texts["row"],
+            "block": _blocks(texts),
+            "length": pc.cast(pc.list_value_length(texts["tokens"]), pa.int32()),
+            "nats": found["nats"],
+            "count": found["count"],
+            "characters": texts["characters"],
+            "floor": pc.negate(texts["log_prob"]),
+        },
+        schema=SCHEMA,
+    )
+
+
+def units(table: pa.Table) -> Array:
+    """units_UK: nats, tokens, the grammar's nats (NaN for natural text), characters; U the blocks, which are resampled whole."""
+    columns = [table[name].to_numpy().astype(np.float64) for name in ("nats", "count", "floor", "characters")]
+    return by_block(np.stack(columns, 1), table["block"].to_numpy())
+
+
+def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> dict[str, Any]:
+    """Perplexity, bits per character and, where the grammar is known, its perplexity and the model's excess over it."""
+    units_UK = units(table)
+    found = likelihood.summary(table, units_UK, bootstrap)
+    found |= {"rows": len(table), "blocks": len(units_UK)}
+    if table["floor"].null_count == 0:
+        excess = bootstrap.estimate(units_UK, _excess)
+        floor = math.exp(units_UK[:, 2].sum() / found["tokens"])
+        found |= {
+            "floor_perplexity": floor,
+            "excess": excess["score"],
+            "excess_low": excess["low"],
+            "excess_high": excess["high"],
+        }
+    elif "nats" in limit:
+        floor = math.exp(limit["nats"] / found["tokens"])
+        found |= {"floor_perplexity": floor, "excess": found["perplexity"]["score"] / floor - 1}
+    return found
+
+
+def by_length(table: pa.Table, bootstrap: Bootstrap) -> list[dict[str, Any]]:
+    """Perplexity by the number of tokens in the row."""
+    units_UK = np.stack([table["nats"].to_numpy(), table["count"].to_numpy().astype(np.float64)], 1)
+    return curve(table["length"].to_numpy().astype(np.int64), units_UK, likelihood.perplexity, "perplexity", bootstrap)
+
+
+def _excess(sums_RK: Array) -> Array:
+    over: Array = np.expm1((sums_RK[:, 0] - sums_RK[:, 2]) / np.maximum(sums_RK[:, 1], 1))
+    return over
+
+
+def _blocks(texts: pa.Table) -> NDArray[np.int64]:
+    """Neighbouring sentences are alike, so whole paragraphs are resampled, unless the split has too few of them."""
+    paragraph: NDArray[np.int64] = texts["paragraph"].to_numpy()
+    if len(np.unique(paragraph)) >= _ENOUGH_BLOCKS:
+        return paragraph
+    row: NDArray[np.int64] = texts["row"].to_numpy()
+    return row

@@ -1,0 +1,162 @@
+"""Translation: the target given the source, in batches of like lengths under a budget of tokens.
+
+Shapes: B batch, S source, T target, H hidden, N real target positions, V vocabulary.
+"""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pipeline import tables
+from pipeline.contracts import BOS, EOS, PAD, Loss, Prompt, Translator
+from pipeline.errors import refuse
+from pipeline.ragged import Ragged
+from pipeline.seeding import derive
+
+SCHEMA = tables.ENCODED_PAIR
+SIDES = ("source", "target")  # what is read, and what is answered
+SCORED_ROWS = 64  # rows per batch when scoring and searching
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """`objective:` of a run. A batch holds at most `batch_tokens` padded target tokens; longer pairs are not trained on.
+
+    Label smoothing: the true token keeps 1 - s, the rest goes to all alike (Szegedy et al. 2016, section 7).
+    """
+
+    batch_tokens: int
+    label_smoothing: float
+    max_length: int
+
+    def __post_init__(self) -> None:
+        if self.batch_tokens < self.max_length + 1:
+            raise refuse("batch_tokens", self.batch_tokens, f"more than max_length, {self.max_length}")
+        if not 0 <= self.label_smoothing < 1:
+            raise refuse("label_smoothing", self.label_smoothing, "a share from 0 to below 1")
+
+
+class Batch(NamedTuple):
+    """The source with EOS, what the decoder reads (from BOS), and what it should say (to EOS); PAD beyond."""
+
+    prompt: Prompt
+    input_BT: Tensor
+    label_BT: Tensor
+
+
+class Pairs:
+    """An encoded table as padded batches of any rows."""
+
+    def __init__(self, table: pa.Table, device: torch.device) -> None:
+        self.source, self.target = Ragged(table["source"]), Ragged(table["target"])
+        self.device = device
+
+    def __len__(self) -> int:
+        return len(self.source.length)
+
+    def batch(self, rows: np.ndarray[Any, Any]) -> Batch:
+        target = self.target.padded(rows, before=BOS, after=EOS)
+        target_BT = torch.from_numpy(target).to(self.device)
+        label_BT = target_BT[:, 1:]
+        return Batch(self.prompt(rows), target_BT[:, :-1].masked_fill(label_BT == PAD, PAD), label_BT)
+
+    def prompt(self, rows: np.ndarray[Any, Any]) -> Prompt:
+        ids = torch.from_numpy(self.source.padded(rows, before=None, after=EOS)).to(self.device)
+        return Prompt(ids, torch.from_numpy(self.source.length[rows] + 1).to(self.device))
+
+    def by_length(self) -> list[np.ndarray[Any, Any]]:
+        """All rows in batches of like lengths, for scoring."""
+        order = np.lexsort((self.target.length, self.source.length))
+        return [order[i : i + SCORED_ROWS] for i in range(0, len(order), SCORED_ROWS)]
+
+
+class Task:
+    """The objective over a training and a validation table."""
+
+    def __init__(self, train: pa.Table, valid: pa.Table, config: Config, seed: int, device: torch.device) -> None:
+        self.train, self.valid, self.config, self.seed = Pairs(train, device), Pairs(valid, device), config, seed
+        longest = np.maximum(self.train.source.length, self.train.target.length)
+        self.usable = np.flatnonzero(longest <= config.max_length)
+        if not len(self.usable):
+            raise refuse("objective.max_length", config.max_length, f"at least {longest.min()}, the shortest pair's length")
+
+    def plan(self, epoch: int) -> list[np.ndarray[Any, Any]]:
+        """The epoch's batches as arrays of rows: alike in length, shuffled within and among one another."""
+        rng = np.random.default_rng(derive(self.seed, f"batches of epoch {epoch}"))
+        rows = rng.permutation(self.usable)
+        rows = rows[np.lexsort((self.train.source.length[rows], self.train.target.length[rows]))]
+        cuts, start, lengths = [0], 0, self.train.target.length[rows] + 1
+        while start < len(rows):  # rows ascend in length, so the last row of a batch is its widest
+            fits = (
+                (np.arange(1, len(rows) - start + 1)[: self.config.batch_tokens])
+                * lengths[start : start + self.config.batch_tokens]
+            )
+            start += max(1, int(np.searchsorted(fits, self.config.batch_tokens, side="right")))
+            cuts.append(start)
+        batches = [rows[a:b] for a, b in itertools.pairwise(cuts)]
+        return [batches[i] for i in rng.permutation(len(batches))]
+
+    def batch(self, planned: np.ndarray[Any, Any]) -> Batch:
+        return self.train.batch(planned)
+
+    def loss(self, model: Translator, batch: Batch, carry: None) -> tuple[Loss, None]:
+        logits_NV, label_N = real_logits(model, batch)
+        total = F.cross_entropy(logits_NV, label_N, reduction="sum", label_smoothing=self.config.label_smoothing)
+        return Loss(total, len(label_N)), None
+
+    def validate(self, model: Translator) -> Loss:
+        nats, count = _likelihood(model, self.valid)
+        return Loss(torch.tensor(nats.sum()), int(count.sum()))
+
+    def describe(self, planned: np.ndarray[Any, Any]) -> str:
+        shown = ", ".join(str(row) for row in planned[:10])
+        return f"rows {shown}{', ...' if len(planned) > 10 else ''} of the training table"
+
+
+def real_logits(model: Translator, batch: Batch) -> tuple[Tensor, Tensor]:
+    """logits_NV (float32) at the real target positions only, and label_N."""
+    hidden_BTH = model.hidden(batch.prompt, batch.input_BT)
+    real_BT = batch.label_BT != PAD
+    return model.project(hidden_BTH[real_BT]).float(), batch.label_BT[real_BT]
+
+
+def likelihood(
+    model: Translator, table: pa.Table, config: Config, device: torch.device
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Each row's teacher-forced -log P(target | source) in nats, and over how many tokens (EOS among them)."""
+    return _likelihood(model, Pairs(table, device))
+
+
+@torch.inference_mode()
+def _likelihood(model: Translator, pairs: Pairs) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    nats = np.zeros(len(pairs))
+    for rows in pairs.by_length():
+        batch = pairs.batch(rows)
+        logits_NV, label_N = real_logits(model, batch)
+        nats_N = F.cross_entropy(logits_NV, label_N, reduction="none").double()
+        real_BT = batch.label_BT != PAD
+        nats_BT = torch.zeros(real_BT.shape, dtype=torch.float64, device=nats_N.device).masked_scatter(real_BT, nats_N)
+        nats[rows] = nats_BT.sum(1).cpu().numpy()
+    return nats, (pairs.target.length + 1).astype(np.int32)
+
+
+def prompts(table: pa.Table, config: Config, device: torch.device) -> Iterator[tuple[np.ndarray[Any, Any], Prompt]]:
+    """Every source of the table, in batches of like lengths with their row numbers."""
+    pairs = Pairs(table, device)
+    for rows in pairs.by_length():
+        yield rows, pairs.prompt(rows)
+
+
+def prompt(ids: pa.ListArray, device: torch.device) -> Prompt:
+    """Encoded source sentences as one prompt."""
+    side = Ragged(pa.chunked_array([ids]))
+    rows = np.arange(len(side.length))
+    padded = torch.from_numpy(side.padded(rows, before=None, after=EOS)).to(device)
+    return Prompt(padded, torch.from_numpy(side.length + 1).to(device))

@@ -1,0 +1,104 @@
+"""Text to ids and back with the vocabulary that a corpus's `vocab` stage made: what training, search and the command line use.
+
+A vocabulary's folder holds `<side>.parquet` (`tables.VOCAB`) for each side (text; or source and target), for bpe
+`<side>.tokenizer.json` as well, and `vocab.json` (`Description`).
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from tokenizers import Tokenizer
+
+from pipeline import config, tables
+from pipeline.errors import refuse
+from pipeline.text import bpe
+from pipeline.text.specials import BOS, EOS, PAD, SPECIALS, UNK
+from pipeline.text.tokens import Level, join, lists, normalise, offsets, split
+
+SPACE = "▁"  # how a space shows in a plot
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Description:
+    """`vocab.json`: how text is normalised and split, and the number of ids of each side."""
+
+    level: Level
+    lowercase: bool
+    letters_only: bool
+    share: bool
+    sides: tuple[str, ...]
+    sizes: dict[str, int]
+
+    def save(self, folder: Path) -> None:
+        (folder / "vocab.json").write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+
+
+def describe(folder: Path) -> Description:
+    """What the vocabulary in `folder` is; UserError if there is none."""
+    return config.load(Description, config.read(folder / "vocab.json"), str(folder / "vocab.json"))
+
+
+def sides(folder: Path) -> tuple[str, ...]:
+    """`("text",)` or `("source", "target")`."""
+    return describe(folder).sides
+
+
+class Codec:
+    """One side of a vocabulary. Ids come without `<bos>` and `<eos>`, which the tasks add."""
+
+    def __init__(self, about: Description, tokens: pa.StringArray, tokenizer: Tokenizer | None) -> None:
+        """`tokens`: the token of each id. `tokenizer`: for bpe, and for bpe alone."""
+        assert (about.level == "bpe") == (tokenizer is not None)
+        self.level: Level = about.level
+        self.size = len(tokens)
+        self._about, self._tokens, self._tokenizer = about, tokens, tokenizer
+
+    @classmethod
+    def load(cls, folder: Path, side: str) -> "Codec":
+        """The vocabulary of `side` in `folder`; UserError if it is not there."""
+        about = describe(folder)
+        if side not in about.sides:
+            raise refuse(str(folder), f"side {side}", "one of " + ", ".join(about.sides))
+        tokens = tables.read(folder / f"{side}.parquet", tables.VOCAB)["token"].combine_chunks()
+        return cls(about, tokens, bpe.load(folder / f"{side}.tokenizer.json") if about.level == "bpe" else None)
+
+    def encode(self, texts: pa.StringArray) -> pa.ListArray:
+        """Raw texts to lists of ids (list<int32>), normalised and split as the training text was."""
+        return self.encode_tokens(split(normalise(texts, self._about.lowercase, self._about.letters_only), self.level))
+
+    def encode_tokens(self, tokens: pa.ListArray) -> pa.ListArray:
+        """The tokens of the tokenize stage to ids; a token that the vocabulary lacks is `<unk>`."""
+        if self._tokenizer is not None:
+            return bpe.encode(self._tokenizer, tokens)
+        found = pc.fill_null(pc.index_in(tokens.flatten(), self._tokens), UNK)
+        numbers = found.to_numpy()
+        written = np.isin(numbers, [PAD, BOS, EOS])  # "<eos>" in a text is a word that nobody knows, not the end
+        if written.any():
+            found = pa.array(np.where(written, UNK, numbers).astype(np.int32))
+        return lists(offsets(tokens), found)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of one list of ids, specials left out (save `<unk>`, which stays visible)."""
+        return self.decode_batch([ids])[0]
+
+    def decode_batch(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        """The texts of many lists of ids; as `decode`."""
+        real = [[number for number in row if number not in (PAD, BOS, EOS)] for row in ids]
+        if self._tokenizer is not None:
+            return bpe.decode(self._tokenizer, real)
+        rows = pa.array(real, pa.list_(pa.int32()))
+        texts: list[str] = join(lists(offsets(rows), self._tokens.take(rows.flatten())), self.level).to_pylist()
+        return texts
+
+    def tokens(self, ids: Sequence[int]) -> list[str]:
+        """Each id's token as a reader should see it: specials by name, spaces as ▁, bpe's bytes as the text they stand for."""
+        shown = [self._tokens[int(number)].as_py() for number in ids]
+        if self._tokenizer is not None:
+            pieces = bpe.decode(self._tokenizer, [[number] for number in ids])
+            shown = [name if number < len(SPECIALS) else piece for number, name, piece in zip(ids, shown, pieces, strict=True)]
+        return [token.replace(" ", SPACE) for token in shown]

@@ -1,0 +1,164 @@
+"""Text to tokens and back, in Arrow: one pass over a batch, no Python per row.
+
+What every text becomes before anything else sees it (`normalise`; applying it twice changes nothing):
+- Unicode NFC, so that é is one character however it was typed;
+- lower case where `lowercase` says so (one character stays one character: Unicode's simple mapping);
+- characters of no width or mere direction are dropped: soft hyphen U+00AD, U+200B zero width space, U+200C/D joiners,
+  U+200E/F and U+202A-202E directions, U+2060-206F, U+FEFF byte order mark, U+180E;
+- `&amp; &lt; &gt; &quot; &#39; &#x27; &apos; &nbsp;` are resolved, `&amp;lt;` as well, and `<br />` is a space;
+- every Unicode space (U+00A0, U+202F narrow, U+2009 thin, U+3000, U+2028, ...), tab, line feed, carriage return, U+0085 and
+  every other control character is a space; runs of spaces become one; none at either end;
+- with `letters_only`, everything but letters and the marks on them is a space: the book's rule for The Time Machine
+  (Dive into Deep Learning, "Converting Raw Text into Sequence Data"), with Unicode's letters instead of A-Z.
+
+Levels (`split`):
+- `char`: every character is a token, the space too.
+- `word`: the book's rule for translation ("Machine Translation and the Dataset": punctuation is set apart), Unicode-aware.
+  A word is letters, marks and digits; apostrophes and hyphens within it stay (he's, don't, dix-huit), so do `. , :` between
+  digits (3.14, 10:30). French elision, one of c d j l m n s t or qu before an apostrophe, is a token of its own with its
+  apostrophe: l'eau -> l' eau. `<unk>`, `@-@`, `@,@` and `@.@` stay whole; any other character is a token.
+- `space`: what spaces set apart: for text that comes tokenised, such as WikiText.
+- `bpe`: as `space`; the pieces are found at encoding (`pipeline.text.bpe`), the tokens here are whole words.
+
+`join` is the way back. Exact for char, space and bpe; for word, `split(join(tokens)) == tokens`: `. , ! ? ; : ) ]` go back to
+the word on their left, `( [` and an elision to the one on their right, all else is set apart by a space.
+"""
+
+import unicodedata
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.errors import refuse
+
+Level = Literal["char", "word", "space", "bpe"]
+LEVELS: tuple[Level, ...] = ("char", "word", "space", "bpe")
+
+# Not `\p{Cf}`: explicit ranges mean the same in every version of Unicode.
+_INVISIBLE = r"[\x{AD}\x{180E}\x{200B}-\x{200F}\x{202A}-\x{202E}\x{2060}-\x{206F}\x{FEFF}]"
+_SPACES = r"[\x{00}-\x{1F}\x{7F}-\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000}]"
+# Ampersands first and all at once, so that what they uncover is resolved by the rest and a second pass finds nothing.
+_ENTITIES = (
+    (r"&(?:(?i:amp);)+", "&"),
+    (r"&(?i:lt);", "<"),
+    (r"&(?i:gt);", ">"),
+    (r"&(?i:quot);", '"'),
+    (r"&(?:#39|#[xX]27|(?i:apos));", "'"),
+    (r"&(?i:nbsp);", " "),
+)
+_BREAK = r"<(?i:br) ?/?>"
+# From a place where no letter can own the marks, up to the next letter.
+_NO_LETTERS = r"(?:^|[^\p{L}\p{M}])\P{L}*"
+
+_ELISION = r"(?i:qu|[cdjlmnst])['’]"
+_WORD = r"[\p{L}\p{M}\p{N}]+(?:['’\-][\p{L}\p{M}\p{N}]+)*"
+_NUMBER = r"\p{N}+(?:[.,:]\p{N}+)+"
+# Leftmost, first alternative: putting a space behind every match is findall. No groups: RE2 is five times slower with them.
+_TOKEN = rf"<unk>|@[\-,.]@|{_ELISION}|{_NUMBER}|{_WORD}|[^ ]"
+_LEANS_LEFT = r"^[.,!?;:)\]]$"
+_LEANS_RIGHT = rf"^(?:[(\[]|{_ELISION})$"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Text:
+    """The block `text` of a corpus. A row of more than `max_tokens` tokens (words, for bpe) is rejected; null keeps all."""
+
+    level: Level
+    lowercase: bool
+    letters_only: bool
+    max_tokens: int | None
+
+    def __post_init__(self) -> None:
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise refuse("max_tokens", self.max_tokens, "at least 1, or null to keep every row")
+
+
+def normalise(texts: pa.StringArray, lowercase: bool, letters_only: bool) -> pa.StringArray:
+    """The texts as the module's docstring says; a null stays null."""
+    texts = _composed(texts)
+    if lowercase:
+        texts = pc.utf8_lower(texts)
+    texts = pc.replace_substring_regex(texts, _INVISIBLE, "")
+    if pc.any(pc.match_substring(texts, "&")).as_py():
+        for pattern, character in _ENTITIES:
+            texts = pc.replace_substring_regex(texts, pattern, character)
+    texts = pc.replace_substring_regex(texts, _SPACES, " ")
+    texts = pc.replace_substring_regex(texts, "  +", " ")
+    while pc.any(pc.match_substring_regex(texts, _BREAK)).as_py():  # twice only for one inside another
+        texts = pc.replace_substring_regex(pc.replace_substring_regex(texts, _BREAK, " "), "  +", " ")
+    texts = _composed(texts)  # again: dropping characters and lowering bring letters and accents together
+    if letters_only:
+        texts = pc.replace_substring_regex(texts, _NO_LETTERS, " ")
+    return pc.ascii_trim(texts, characters=" ")
+
+
+def split(texts: pa.StringArray, level: Level) -> pa.ListArray:
+    """Normalised texts to lists of tokens; an empty text has none."""
+    if level == "char":
+        return _characters(texts)
+    if level == "word":
+        apart = pc.replace_substring_regex(texts, _TOKEN, r"\0 ")
+        texts = pc.ascii_rtrim(pc.replace_substring(apart, "  ", " "), characters=" ")
+    return _words(texts)
+
+
+def join(tokens: pa.ListArray, level: Level) -> pa.StringArray:
+    """Lists of tokens to texts: the way back from `split`."""
+    if level != "word":
+        return pc.binary_join(tokens, "" if level == "char" else " ")
+    words, starts = tokens.flatten(), offsets(tokens)
+    glued = pc.match_substring_regex(words, _LEANS_LEFT).to_numpy(zero_copy_only=False)
+    glued[1:] |= pc.match_substring_regex(words, _LEANS_RIGHT).to_numpy(zero_copy_only=False)[:-1]
+    glued[starts[:-1][starts[:-1] < len(words)]] = True
+    spaced = pc.binary_join_element_wise(pc.if_else(pa.array(glued), "", " "), words, "")
+    return pc.binary_join(lists(starts, spaced), "")
+
+
+def offsets(tokens: pa.ListArray) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+    """Where each list begins in `tokens.flatten()`, and the end; right for slices too."""
+    found = tokens.offsets.to_numpy()
+    return found - found[0] if len(found) else np.zeros(1, np.int32)
+
+
+def lists(starts: np.ndarray[tuple[int], np.dtype[np.int32]], values: pa.Array) -> pa.ListArray:
+    """The lists of `values` that begin at `starts` (its last entry is the end)."""
+    return pa.ListArray.from_arrays(pa.array(starts, pa.int32()), values)
+
+
+def _composed(texts: pa.StringArray) -> pa.StringArray:
+    """Unicode NFC by the standard library: Arrow 25's own leaves NFC decomposed (apache/arrow#51225).
+
+    Texts without a character from U+0300 on are in NFC as they are; only the others pass through Python.
+    """
+    needed = pc.fill_null(pc.match_substring_regex(texts, r"[^\x{00}-\x{2FF}]"), False)
+    if not pc.any(needed).as_py():
+        return texts
+    made = [unicodedata.normalize("NFC", text) for text in texts.filter(needed).to_pylist()]
+    return pc.replace_with_mask(texts, needed, pa.array(made, pa.string()))
+
+
+def _words(texts: pa.StringArray) -> pa.ListArray:
+    parts = pc.split_pattern(texts, " ")
+    empty = pc.equal(texts, "").to_numpy(zero_copy_only=False)
+    if not empty.any():
+        return parts
+    counts = np.where(empty, 0, pc.list_value_length(parts).to_numpy(zero_copy_only=False))
+    values = parts.flatten()
+    return lists(_cumulated(counts), values.filter(pc.not_equal(values, "")))
+
+
+def _characters(texts: pa.StringArray) -> pa.ListArray:
+    """No copy of the bytes: the characters' offsets are laid over them, at every byte that does not continue a character."""
+    bounds = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    data = np.frombuffer(texts.buffers()[2] or b"", np.uint8)[bounds[0] : bounds[-1]]
+    starts = np.flatnonzero((data & 0xC0) != 0x80).astype(np.int32)
+    places = np.append(starts, np.int32(len(data))).astype(np.int32)
+    values = pa.StringArray.from_buffers(len(starts), pa.py_buffer(places), pa.py_buffer(data))
+    return lists(np.searchsorted(starts, bounds - bounds[0]).astype(np.int32), values)
+
+
+def _cumulated(counts: np.ndarray[tuple[int], np.dtype[np.int32]]) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+    return np.concatenate([np.zeros(1, np.int32), np.cumsum(counts, dtype=np.int32)])

@@ -1,0 +1,80 @@
+"""Vocabularies: which tokens have ids, the most frequent first, ties by the token's own order, so that a rerun agrees."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline import tables
+from pipeline.errors import refuse
+from pipeline.text.specials import SPECIALS, UNK
+
+BYTES = 256
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Vocab:
+    """The block `vocab` of a corpus.
+
+    `size` counts every id, the specials too; null for all tokens. Tokens seen fewer than `min_count` times become `<unk>` (for
+    bpe: pairs seen less often are not merged). `share`: one vocabulary for both sides of pairs; without effect on plain text.
+    """
+
+    size: int | None
+    min_count: int
+    share: bool
+
+    def __post_init__(self) -> None:
+        if self.size is not None and self.size <= len(SPECIALS):
+            todo = f"{len(SPECIALS)} ids are taken by {' '.join(SPECIALS)}."
+            raise refuse("size", self.size, f"more than {len(SPECIALS)}, or null for every token", todo)
+        if self.min_count < 1:
+            raise refuse("min_count", self.min_count, "at least 1")
+
+
+def check_pieces(config: Vocab, where: str) -> None:
+    """Refuse a byte-level bpe (`where` is the block's dotted name) without room for every byte."""
+    least = len(SPECIALS) + BYTES
+    if config.size is None or config.size < least:
+        todo = f"Byte-level bpe needs {len(SPECIALS)} specials and {BYTES} bytes before its first merge."
+        raise refuse(f"{where}.size", config.size, f"at least {least}", todo)
+
+
+def count(batches: Iterable[pa.ListArray]) -> pa.Table:
+    """The distinct tokens (`token`) and how often each occurs (`count`), in no particular order.
+
+    Memory grows with the distinct tokens, not with the text.
+    """
+    total = _counts(pa.array([], pa.string()), pa.array([], pa.int64()))
+    for tokens in batches:
+        found = pc.value_counts(tokens.flatten())
+        total = merge(total, _counts(found.field("values"), found.field("counts")))
+    return total
+
+
+def merge(one: pa.Table, other: pa.Table) -> pa.Table:
+    """Two tables of counts added up."""
+    summed = pa.concat_tables([one, other]).group_by("token").aggregate([("count", "sum")])
+    return _counts(summed["token"], summed["count_sum"])
+
+
+def table(counts: pa.Table, config: Vocab) -> pa.Table:
+    """The vocabulary (`tables.VOCAB`) of word or character counts: specials, then tokens by count down and token up.
+
+    The count of `<unk>` is that of all tokens left out. A token of the text that is written like a special is never one;
+    only `<unk>` means what it says.
+    """
+    real = counts.filter(pc.invert(pc.is_in(counts["token"], pa.array(SPECIALS))))
+    often = real.filter(pc.greater_equal(real["count"], config.min_count))
+    ordered = often.sort_by([("count", "descending"), ("token", "ascending")])
+    kept = ordered if config.size is None else ordered.slice(0, config.size - len(SPECIALS))
+    left_out = (pc.sum(counts["count"]).as_py() or 0) - (pc.sum(kept["count"]).as_py() or 0)
+    specials = [left_out if number == UNK else 0 for number in range(len(SPECIALS))]
+    tokens = pa.concat_arrays([pa.array(SPECIALS), kept["token"].combine_chunks()])
+    numbers = pa.concat_arrays([pa.array(specials, pa.int64()), kept["count"].combine_chunks()])
+    return pa.table([tokens, pa.array(range(len(tokens)), pa.int32()), numbers], schema=tables.VOCAB)
+
+
+def _counts(tokens: pa.Array, counts: pa.Array) -> pa.Table:
+    return pa.table([tokens, counts], names=["token", "count"])

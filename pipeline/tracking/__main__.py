@@ -1,0 +1,21 @@
+"""`python -m pipeline.tracking follow --root ROOT --parent PID < SPOOL`: started by `live`, by nobody else."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from pipeline.tracking.follow import be_nice, follow
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m pipeline.tracking", description=__doc__)
+    parser.add_argument("command", choices=["follow"])
+    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--parent", type=int, required=True)
+    a = parser.parse_args()
+    be_nice()
+    follow(sys.stdin.buffer, a.root, a.parent)
+
+
+if __name__ == "__main__":
+    main()

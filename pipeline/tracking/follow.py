@@ -1,0 +1,161 @@
+"""The process beside a training that carries its spool to MLflow: patient, nice, and gone soon after the training is.
+
+A call that fails is repeated with growing pauses; nothing is read ahead of what was sent, so a dead server costs no memory.
+"""
+
+import itertools
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+from pipeline.tracking import describe
+
+T = TypeVar("T")
+_GRACE_SECONDS = 30.0  # how long it goes on alone
+_POLL_SECONDS = 0.5
+_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)
+_BATCH = 500  # lines read at once
+Point = tuple[str, float, int, int]
+
+
+def be_nice() -> None:
+    """The lowest priority: on a core that a training fills, it gets 15 parts of 1039, 1.4 % (Linux's weights)."""
+    os.nice(19)
+    with suppress(OSError):
+        Path("/proc/self/autogroup").write_text("19")  # where sessions are weighed against each other
+
+
+class Watch:
+    """Knows whether the training is still under way, and sees to it that this process does not outlive it by long."""
+
+    def __init__(self, lines: BinaryIO, parent: int) -> None:
+        self._lines = lines
+        self._parent = parent
+        self._ended: float | None = None
+        threading.Thread(target=self._bury, daemon=True).start()
+
+    def alive(self) -> bool:
+        return os.getppid() == self._parent
+
+    def over(self) -> bool:
+        """Whether the training ended, by its own word or by its process being gone."""
+        if self._ended is None and (not self.alive() or self._said_end()):
+            self._ended = time.monotonic()
+        return self._ended is not None
+
+    def late(self) -> bool:
+        return self.over() and self._ended is not None and time.monotonic() - self._ended > _GRACE_SECONDS
+
+    def pause(self, seconds: float) -> None:
+        """Sleep, but not through the training's end: then there is something to do."""
+        until = time.monotonic() + seconds
+        over = self.over()
+        while time.monotonic() < until and self.over() == over:
+            time.sleep(min(_POLL_SECONDS, seconds))
+
+    def _said_end(self) -> bool:
+        size = os.fstat(self._lines.fileno()).st_size
+        return b'{"end"' in os.pread(self._lines.fileno(), 100, max(0, size - 100))
+
+    def _bury(self) -> None:
+        while not self.late():
+            time.sleep(_POLL_SECONDS)
+        time.sleep(5.0)  # for a call under way to come back
+        os._exit(1)
+
+
+def attempt(action: Callable[[], T], watch: Watch, failures: tuple[type[BaseException], ...]) -> T:
+    """What `action` returns, tried again while it fails and the watch lasts; TimeoutError once it is late."""
+    for pause in itertools.chain(_PAUSES, itertools.repeat(_PAUSES[-1])):
+        try:
+            return action()
+        except failures as error:
+            print(f"{time.strftime('%H:%M:%S')} {type(error).__name__}: {' '.join(str(error).split())[:300]}", flush=True)
+        if watch.late():
+            break
+        watch.pause(pause)
+    raise TimeoutError("the store did not answer before the training was over")
+
+
+def follow(lines: BinaryIO, root: Path, parent: int) -> None:
+    """Carry the spool `lines` of the process `parent` to the store of the project `root` until both have ended."""
+    header = json.loads(lines.readline())
+    watch = Watch(lines, parent)
+    from pipeline.tracking import store  # imports mlflow: two seconds, in which the spool waits
+
+    key = (header["run"], header["digest"])
+    with suppress(TimeoutError), store.sole(root, key, lambda: not watch.late()) as alone:
+        if alone:
+            _carry(lines, root, header, watch)
+
+
+def _carry(lines: BinaryIO, root: Path, header: dict[str, Any], watch: Watch) -> None:
+    from pipeline.tracking import store
+
+    def surely(action: Callable[..., T], *given: Any, **named: Any) -> T:
+        return attempt(lambda: action(*given, **named), watch, store.Failure)
+
+    client = surely(store.connect, root)
+    run = surely(introduce, client, root, header)
+    last = {name: max(steps, default=-1) for name, steps in surely(store.steps, client, run).items()}
+    status = "KILLED"
+    for points, end in batches(lines, watch):
+        fresh = [point for point in points if point[3] > last.get(point[0], -1)]  # a resumed training repeats steps
+        surely(store.add, client, run.info.run_id, metrics=fresh)
+        last |= {name: step for name, _, _, step in fresh}
+        status = end or status
+    surely(client.set_terminated, run.info.run_id, status)
+
+
+def introduce(client: Any, root: Path, header: dict[str, Any]) -> Any:
+    """The MLflow run of the spool, made if need be, with all that is known before the first step."""
+    from pipeline.tracking import store
+
+    block = header["params"]
+    tags = {**describe.labels(header["run"], block), **{str(k): str(v) for k, v in header["tags"].items()}}
+    key = (header["run"], header["digest"])
+    first = {**describe.origin(root), "seqline.recorded": "live"}
+    run, made = store.the_run(client, root, block, key, {**first, **tags})
+    if not made:
+        client.update_run(run.info.run_id, status="RUNNING")
+        store.add(client, run.info.run_id, tags=tags)
+    stages, corpus = describe.lock(root), str(block.get("corpus"))
+    store.add_params(client, run, {**describe.settings(block), **describe.corpus_settings(stages, corpus)})
+    outs = {**describe.hashes(stages, f"encode@{corpus}", "outs"), **describe.hashes(stages, f"vocab@{corpus}", "outs")}
+    store.add_inputs(client, run, outs)
+    return run
+
+
+def batches(lines: BinaryIO, watch: Watch) -> Iterator[tuple[list[Point], str]]:
+    """The spool's points as (name, value, ms, step), as they come, with the status written at its end, before that ""."""
+    while True:
+        over = watch.over()  # asked first: what is written before the end is read after it
+        points, end, read = [], "", 0
+        for line in whole_lines(lines):
+            record, read = json.loads(line), read + 1
+            end = record.get("end", end)
+            points += [(describe.name(n), v, record["at"], record["step"]) for n, v in record.get("metrics", {}).items()]
+            if read == _BATCH:
+                break
+        if read:
+            yield points, end
+        if end or (over and not read):
+            return
+        if read < _BATCH:
+            watch.pause(_POLL_SECONDS)
+
+
+def whole_lines(lines: BinaryIO) -> Iterator[bytes]:
+    """The lines that are there; one that is still being written stays for the next time."""
+    while True:
+        place = lines.tell()
+        line = lines.readline()
+        if not line.endswith(b"\n"):
+            lines.seek(place)
+            return
+        yield line

@@ -1,0 +1,104 @@
+"""`sync`: MLflow brought level with what DVC holds, whether the live view was there, lost a part, or never was."""
+
+import json
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from pipeline import config, tables
+from pipeline.errors import refuse
+from pipeline.tracking import describe, store
+from pipeline.tracking.outputs import MODELS, Outputs, gather
+
+_STATE = "seqline.synced"
+_WAIT_SECONDS = 40.0  # a follower lives half a minute longer than its training at most
+
+
+def sync(root: Path) -> str:
+    """Record every run of `params.yaml` whose model is there; a line for each run that gained something, and a sum.
+
+    UserError if the store cannot be reached or a model folder is not one of the train stage's.
+    """
+    names = list(config.section(root / "params.yaml", "runs"))
+    stages = describe.lock(root)
+    trained = [gather(root, stages, name, names) for name in names if (root / MODELS / name / "config.json").exists()]
+    try:
+        client = store.connect(root)
+        said = {outputs.name: bring_level(client, root, outputs) for outputs in trained}
+    except store.Failure as error:
+        why = " ".join(str(error).split())[:200]
+        todo = "Mend or start it, then `seqline sync`; DVC's outputs are safe."
+        raise refuse("MLFLOW_TRACKING_URI", store.uri(root), f"a store that works ({why})", todo) from None
+    told = [f"{name}: {what}" for name, what in said.items() if what]
+    total = f"of {len(names)} runs, {len(trained)} are trained and {len(trained) - len(told)} were level already"
+    return "\n".join([*told, f"MLflow at {store.uri(root)}: {total}."])
+
+
+def bring_level(client: Any, root: Path, outputs: Outputs) -> str:
+    """Give the MLflow run of these outputs what it lacks; what was done in a few words, "" if it lacked nothing."""
+    key, until = (outputs.name, outputs.digest), time.monotonic() + _WAIT_SECONDS
+    with store.sole(root, key, lambda: time.monotonic() < until) as alone:
+        if not alone:
+            return "is being trained at this moment; run `seqline sync` again after it"
+        tags = {**describe.origin(root), **outputs.tags, "seqline.recorded": "restored"}
+        run, made = store.the_run(client, root, outputs.block, key, tags)
+        state = outputs.state()
+        if run.data.tags.get(_STATE) == state:
+            return ""
+        points = fill(client, root, run, outputs)
+        client.set_terminated(run.info.run_id, "FINISHED")
+        store.add(client, run.info.run_id, tags={_STATE: state})  # last: a sync that was killed is done again
+        return f"{'recorded' if made else 'brought up to date'} ({points} points, {len(outputs.files)} artifacts)"
+
+
+def fill(client: Any, root: Path, run: Any, outputs: Outputs) -> int:
+    """Log what the run lacks of the outputs; how many points of its curves that were."""
+    store.add_params(client, run, outputs.params)
+    store.add_inputs(client, run, outputs.inputs)
+    points = lacking(store.steps(client, run), outputs.history)
+    store.add(client, run.info.run_id, metrics=points)
+    add_scores(client, run, outputs)
+    with tempfile.TemporaryDirectory() as folder:
+        shown = lay_out(Path(folder), outputs.files)
+        store.put(client, root, run, Path(folder))
+    store.add(client, run.info.run_id, tags={**outputs.tags, **shown})
+    return len(points)
+
+
+def lacking(there: Mapping[str, set[int]], history: Path) -> list[tuple[str, float, int, int]]:
+    """The points of the table `history` that are not `there`. Their clock is the file's, since DVC's outputs carry none."""
+    at = int(history.stat().st_mtime * 1000)
+    table = tables.read(history, tables.HISTORY)
+    names = [describe.name(name) for name in table["name"].to_pylist()]
+    rows = zip(names, table["value"].to_pylist(), table["step"].to_pylist(), strict=True)
+    return [(name, value, at, step) for name, value, step in rows if step not in there.get(name, ())]
+
+
+def add_scores(client: Any, run: Any, outputs: Outputs) -> None:
+    """The final figures as MLflow's current values, at the step whose weights they are of."""
+    now = time.time_ns() // 1_000_000
+    changed = {name: value for name, value in outputs.scores.items() if run.data.metrics.get(name) != value}
+    store.add(client, run.info.run_id, metrics=[(name, value, now, outputs.best_step) for name, value in changed.items()])
+
+
+def lay_out(folder: Path, files: Mapping[str, Path]) -> dict[str, str]:
+    """Put the artifacts into `folder`, Parquet as the JSON tables that the pages show; the tag that names those tables."""
+    shown = []
+    for name, path in files.items():
+        place = folder / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".parquet":
+            place.write_text(json.dumps(_rows(path), ensure_ascii=False), encoding="utf-8")
+            shown.append({"path": name, "type": "table"})
+        else:
+            place.write_bytes(path.read_bytes())
+    return {"mlflow.loggedArtifacts": json.dumps(shown)} if shown else {}
+
+
+def _rows(path: Path) -> dict[str, Any]:
+    table = pq.read_table(path)
+    return {"columns": table.column_names, "data": [list(row.values()) for row in table.to_pylist()]}

@@ -1,0 +1,92 @@
+"""`seqline ui`: MLflow's own pages on the project's own store, on loopback, in two processes that go when this one does."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import FrameType
+
+from pipeline.errors import refuse
+from pipeline.tracking import describe, store
+
+_HOST = "127.0.0.1"
+_START_SECONDS = 90.0
+
+
+def ui(root: Path, port: int) -> None:
+    """Serve until Ctrl-C or SIGTERM; UserError if the port is taken, or the store is a server with pages of its own."""
+    if store.is_server(root):
+        raise refuse(
+            "MLFLOW_TRACKING_URI", store.uri(root), "no server, to serve the project's own store", "Open it as it is."
+        )
+    _refuse_busy(port)
+    store.connect(root)
+    signal.signal(signal.SIGTERM, _leave)
+    server = subprocess.Popen(command(root, port), cwd=describe.home(root), env=_environment(), process_group=0)
+    address = f"http://{_HOST}:{port}"
+    try:
+        _await(server, address)
+        print(f"seqline: MLflow at {address} (Ctrl-C ends it)", flush=True)
+        server.wait()
+    except KeyboardInterrupt:
+        print()
+    finally:
+        _end(server)
+    if server.returncode not in (0, -signal.SIGTERM, -signal.SIGINT, -signal.SIGKILL):
+        raise refuse(
+            "seqline ui", f"a server that ended with status {server.returncode}", "it to run", "See the lines above."
+        )
+
+
+def command(root: Path, port: int) -> list[str]:
+    hosts = f"localhost:{port},{_HOST}:{port}"
+    stores = ["--backend-store-uri", store.uri(root), "--artifacts-destination", str(store.artifacts(root))]
+    listen = ["--host", _HOST, "--port", str(port), "--workers", "1", "--allowed-hosts", hosts]
+    return [sys.executable, "-m", "mlflow", "ui", *stores, *listen, "--uvicorn-opts", "--log-level warning"]
+
+
+def _environment() -> dict[str, str]:
+    # by default it also starts a dozen processes for jobs that this project has none of
+    return {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
+def _refuse_busy(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_HOST, port))
+        except OSError as error:
+            raise refuse("--port", port, f"a free port ({error.strerror})", "Name another: --port N.") from None
+        except OverflowError:
+            raise refuse("--port", port, "a number from 1 to 65535") from None
+
+
+def _await(server: "subprocess.Popen[bytes]", address: str) -> None:
+    until = time.monotonic() + _START_SECONDS
+    while server.poll() is None and time.monotonic() < until:
+        try:
+            with urllib.request.urlopen(f"{address}/health", timeout=2):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+
+
+def _end(server: "subprocess.Popen[bytes]") -> None:
+    """End the server's whole process group: it has a worker."""
+    for sign, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+        try:
+            os.killpg(server.pid, sign)
+            server.wait(patience)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

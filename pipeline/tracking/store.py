@@ -1,0 +1,166 @@
+"""The MLflow store: where it is, opening it, the one run of a digest, what it lacks, and its artifacts. Imports mlflow."""
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
+
+from pipeline.landing import exclusive
+from pipeline.tracking import describe
+
+Failure = (MlflowException, SQLAlchemyError, OSError)
+"""All that a store's call raises when the store is gone, slow, full or broken."""
+
+DIGEST, RUN = "seqline.digest", "seqline.run"
+_CONTEXT = "mlflow.data.context"
+_PATIENCE = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # a dead server would be waited for for minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+_METRICS, _ITEMS = 1000, 100  # the most metrics, and the most params or tags, that one call may carry
+
+
+def uri(root: Path) -> str:
+    """`MLFLOW_TRACKING_URI`, or the project's own SQLite file."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{describe.home(root) / 'mlflow.db'}"
+
+
+def artifacts(root: Path) -> Path:
+    """Where artifacts lie that a server of ours hands out: `mlflow ui` in the project's folder looks there by itself."""
+    return describe.home(root) / "mlartifacts"
+
+
+def locks(root: Path) -> Path:
+    return describe.home(root) / ".seqline" / "tracking"
+
+
+def connect(root: Path) -> MlflowClient:
+    """A client whose store exists. One process at a time: of several that make a fresh database, all but one fail."""
+    os.environ.update({key: value for key, value in _PATIENCE.items() if key not in os.environ})
+    for chatty in ("mlflow", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    with exclusive(locks(root) / "store.lock"):
+        client = MlflowClient(tracking_uri=uri(root))
+        client.search_experiments(max_results=1)
+    return client
+
+
+def is_server(root: Path) -> bool:
+    return uri(root).startswith(("http://", "https://", "databricks"))
+
+
+def the_run(
+    client: MlflowClient, root: Path, block: Mapping[str, Any], key: tuple[str, str], tags: Mapping[str, str]
+) -> tuple[Any, bool]:
+    """The MLflow run of `key` (run's name, digest), and whether it had to be made, with `tags`.
+
+    One experiment per task of the runs' blocks, since only runs of one task share their metrics.
+    """
+    with exclusive(locks(root) / "store.lock"):
+        experiment = _experiment(client, root, str(block.get("task", "other")))
+        name, digest = key
+        want = f"tags.`{DIGEST}` = '{digest}' and tags.`{RUN}` = '{name}'"
+        found = client.search_runs([experiment], want, order_by=["attributes.start_time ASC"], max_results=1)
+        if found:
+            return found[0], False
+        return client.create_run(experiment, run_name=name, tags={**tags, DIGEST: digest, RUN: name}), True
+
+
+def _experiment(client: MlflowClient, root: Path, task: str) -> str:
+    name = f"{os.environ.get('MLFLOW_EXPERIMENT_NAME') or 'seqline'}/{task}"
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        # An address that the serving process resolves, where MLflow would store an absolute path: a project may be moved.
+        location = None if is_server(root) else f"mlflow-artifacts:/{name}"
+        kind = {"mlflow.experimentKind": "custom_model_development"}  # else the pages ask whether it is a chat agent
+        return str(client.create_experiment(name, artifact_location=location, tags=kind))
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return str(found.experiment_id)
+
+
+def steps(client: MlflowClient, run: Any) -> dict[str, set[int]]:
+    """Which steps of which metric the run has."""
+    names = run.data.metrics
+    return {name: {point.step for point in client.get_metric_history(run.info.run_id, name)} for name in names}
+
+
+def add(
+    client: MlflowClient,
+    run_id: str,
+    *,
+    metrics: Iterable[tuple[str, float, int, int]] = (),
+    params: Mapping[str, str] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Log points (name, value, ms, step), params and tags in as few calls as the limits allow."""
+    points = [Metric(name, value, at, step) for name, value, at, step in metrics]
+    for at in range(0, len(points), _METRICS):
+        client.log_batch(run_id, metrics=points[at : at + _METRICS])
+    settings = [Param(name, value) for name, value in (params or {}).items()]
+    for at in range(0, len(settings), _ITEMS):
+        client.log_batch(run_id, params=settings[at : at + _ITEMS])
+    labels = [RunTag(name, value) for name, value in (tags or {}).items()]
+    for at in range(0, len(labels), _ITEMS):
+        client.log_batch(run_id, tags=labels[at : at + _ITEMS])
+
+
+def add_params(client: MlflowClient, run: Any, params: Mapping[str, str]) -> None:
+    """Params never change, so only those are sent that the run lacks."""
+    add(client, run.info.run_id, params={key: value for key, value in params.items() if key not in run.data.params})
+
+
+def add_inputs(client: MlflowClient, run: Any, inputs: Mapping[str, str]) -> None:
+    """Data sets by path and DVC's md5 (a digest holds 36 characters: md5 and `.dir`)."""
+    known = {(given.dataset.name, given.dataset.digest) for given in run.inputs.dataset_inputs}
+    sets = [
+        DatasetInput(
+            Dataset(path, digest, "dvc", f'{{"path": "{path}", "md5": "{digest}"}}'), [InputTag(_CONTEXT, "training")]
+        )
+        for path, digest in inputs.items()
+        if (path, digest) not in known
+    ]
+    if sets:
+        client.log_inputs(run.info.run_id, sets)
+
+
+def put(client: MlflowClient, root: Path, run: Any, folder: Path) -> None:
+    """Make all that is in `folder` an artifact of the run; what it had under the same names is replaced."""
+    scheme = "mlflow-artifacts:/"
+    if run.info.artifact_uri.startswith(scheme) and not is_server(root):
+        place = artifacts(root) / run.info.artifact_uri.removeprefix(scheme).lstrip("/")
+        shutil.copytree(folder, place, dirs_exist_ok=True, copy_function=shutil.copyfile)
+    else:
+        client.log_artifacts(run.info.run_id, str(folder))
+
+
+@contextmanager
+def sole(root: Path, key: tuple[str, str], patient: Callable[[], bool]) -> Iterator[bool]:
+    """Be the only one that writes to the run of `key`; wait for another while `patient()`. False if it is still at it."""
+    path = locks(root) / f"{key[0]}-{key[1][:16]}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as handle:
+        while not (held := _try_lock(handle.fileno())) and patient():
+            time.sleep(0.1)
+        yield held
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,88 @@
+"""Weights and training state on disk: safetensors only, one file renamed into place, nothing pickled."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from pipeline import config
+from pipeline.contracts import Sizes
+from pipeline.errors import refuse
+
+
+def save(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    """Write named tensors and JSON-able facts as one file, whole or not at all."""
+    beside = path.with_suffix(".partial")
+    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(kept, beside, {"facts": json.dumps(facts, sort_keys=True)})
+    os.replace(beside, path)
+
+
+def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What `save` wrote; UserError if the file is none of ours."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {}).get("facts", "{}"))
+            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 - no mapping
+    except (SafetensorError, OSError) as error:
+        raise refuse(str(path), str(error), "weights in safetensors form", "Run `dvc repro`, or `dvc pull`.") from None
+
+
+def own_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The model's weights by name, each shared one once."""
+    seen: set[int] = set()
+    named = {}
+    for name, tensor in model.state_dict().items():
+        if tensor.data_ptr() not in seen:
+            named[name] = tensor
+            seen.add(tensor.data_ptr())
+    return named
+
+
+def fill(model: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
+    """Copy weights into the model; UserError if a name or a shape does not fit its config."""
+    own = own_tensors(model)
+    for name in sorted(own.keys() | tensors.keys()):
+        got = tuple(tensors[name].shape) if name in tensors else "nothing"
+        want = tuple(own[name].shape) if name in own else "nothing"
+        if got != want:
+            raise refuse(f"{where}: {name}", got, f"{want}, as config.json says", "Run `dvc repro`.")
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            own[name].copy_(tensor)
+
+
+def write_model(folder: Path, model: nn.Module, facts: dict[str, Any]) -> None:
+    """`model.safetensors` and `config.json` (facts of the run, sizes among them)."""
+    save(folder / "model.safetensors", own_tensors(model), {})
+    (folder / "config.json").write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """`config.json` of a trained model."""
+    path = folder / "config.json"
+    if not path.exists():
+        raise refuse(str(path), "no such file", "a trained model", "Run `dvc repro`, or `dvc pull`.")
+    facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return facts
+
+
+def load_model(folder: Path, device: torch.device) -> nn.Module:
+    """The trained model of a run, ready to predict."""
+    facts = read_facts(folder)
+    model = build(facts["run"]["family"], facts["run"]["model"], Sizes(**facts["sizes"]), "model")
+    tensors, _ = load(folder / "model.safetensors")
+    fill(model, tensors, str(folder / "model.safetensors"))
+    return model.to(device).eval()
+
+
+def build(family: str, block: dict[str, Any], sizes: Sizes, where: str) -> nn.Module:
+    """A fresh model of the family from its `model:` block, called `where` in messages."""
+    module = config.named_module("pipeline.models", family, f"{where.removesuffix('model')}family")
+    model: nn.Module = module.Model(config.load(module.Config, block, where), sizes)
+    return model

@@ -1,0 +1,31 @@
+"""download: a corpus's source becomes `<out>/` with its files and `manifest.json` (name, bytes, sha256, source)."""
+
+import argparse
+import os
+from pathlib import Path
+
+from pipeline import params
+from pipeline.download.source import Surroundings, obtain
+from pipeline.errors import exit_with
+from pipeline.landing import landing
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("corpus", help="a name under `corpora:`")
+    parser.add_argument("--params", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--work", type=Path, default=Path(".seqline/downloads"), help="where partial downloads are kept")
+    parser.add_argument(
+        "--mirror",
+        default=os.environ.get("SEQLINE_MIRROR", ""),
+        help="a folder, or an http address, asked before a file's own addresses (the environment's SEQLINE_MIRROR)",
+    )
+    arguments = parser.parse_args()
+    source = params.corpus(arguments.params, arguments.corpus).source
+    with landing(arguments.out) as folder:
+        obtain(arguments.corpus, source, folder, Surroundings(arguments.mirror, arguments.work))
+
+
+if __name__ == "__main__":
+    exit_with(main)

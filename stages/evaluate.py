@@ -1,0 +1,103 @@
+"""Score one run's predictions: metrics with intervals, every row's share of them, and the data of its plots."""
+
+import argparse
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+
+from pipeline import config, params, tables
+from pipeline.errors import exit_with, refuse
+from pipeline.landing import landing, landing_file
+from pipeline.scoring.book import book_bleu
+from pipeline.scoring.history import training, validations
+from pipeline.scoring.resampling import Bootstrap
+
+_UNSCORED = {"train", "rejects"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", help="a name under `runs:`")
+    parser.add_argument("--params", type=Path, required=True)
+    parser.add_argument("--predictions", type=Path, required=True, help="likelihoods, answers and samples of the run")
+    parser.add_argument("--model", type=Path, required=True, help="config.json and history.parquet of the run")
+    parser.add_argument("--tokens", type=Path, required=True, help="the references, one table per split")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the rows' scores")
+    parser.add_argument("--metrics", type=Path, required=True, help="JSON file for the scores")
+    parser.add_argument("--plots", type=Path, required=True, help="folder for history.csv, training.csv and by_length.csv")
+    arguments = parser.parse_args()
+
+    run, evaluation = params.run(arguments.params, arguments.run), params.evaluation(arguments.params)
+    task = config.named_module("pipeline.scoring.tasks", run.task, f"runs.{arguments.run}.task")
+    model, limits = _json(arguments.model / "config.json"), _limits(arguments.tokens / "limits.json")
+    metrics = {"run": arguments.run, "family": run.family, "task": run.task, "corpus": run.corpus}
+    metrics |= {name: model[name] for name in ("parameters", "best_step") if name in model}
+    lengths = []
+    with landing(arguments.out) as scores:
+        for split in _splits(arguments.tokens):
+            table = task.rows(arguments.predictions, arguments.tokens, split)
+            tables.write(scores / f"{split}.parquet", table)
+            bootstrap = Bootstrap.of(evaluation, run.corpus, split)
+            metrics[split] = task.summary(table, bootstrap, limits.get(split, {}))
+            if split != "valid":
+                lengths += [{"split": split, **row} for row in task.by_length(table, bootstrap)]
+    metrics |= _samples(arguments.predictions / "samples.parquet")
+    with landing(arguments.plots) as plots:
+        history = tables.read(arguments.model / "history.parquet", tables.HISTORY)
+        _csv(plots / "history.csv", validations(history))
+        _csv(plots / "training.csv", training(history))
+        _csv(plots / "by_length.csv", lengths)
+    with landing_file(arguments.metrics) as file:
+        file.write_text(json.dumps(_rounded(metrics), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _splits(tokens: Path) -> list[str]:
+    """Every split to score, test first and valid last."""
+    found = {file.stem for file in tokens.glob("*.parquet")} - _UNSCORED
+    if "test" not in found:
+        raise refuse(str(tokens), f"the splits {', '.join(sorted(found)) or 'none'}", "a test split", "Run `dvc repro`.")
+    return sorted(found, key=lambda split: (split == "valid", split != "test", split))
+
+
+def _samples(path: Path) -> dict[str, Any]:
+    """The book's BLEU of every sample that has a reference, by its number, and their mean."""
+    rows = tables.read(path, tables.SAMPLES).filter(pc.field("reference").is_valid()).sort_by("row").to_pylist()
+    found = {str(row["row"] + 1): book_bleu(row["text"], row["reference"]) for row in rows}
+    return {"book_bleu": {"mean": sum(found.values()) / len(found), **found}} if found else {}
+
+
+def _limits(path: Path) -> dict[str, dict[str, float]]:
+    return _json(path) if path.exists() else {}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise refuse(str(path), "no such file", "the output of an earlier stage", "Run `dvc repro`.") from None
+    except json.JSONDecodeError as error:
+        raise refuse(str(path), str(error), "valid JSON", "Delete it and run `dvc repro`.") from None
+    assert isinstance(content, dict)
+    return content
+
+
+def _csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        if rows:
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(_rounded(row) for row in rows)
+
+
+def _rounded(value: Any) -> Any:
+    """Floats to six decimals: as many as mean anything, and the same ones however the sums were added up."""
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return round(value, 6) if isinstance(value, float) else value
+
+
+if __name__ == "__main__":
+    exit_with(main)

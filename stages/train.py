@@ -1,0 +1,113 @@
+"""Train one run of `params.yaml` on its encoded corpus: weights, config and history, resumed if it was killed before."""
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import torch
+from tqdm import tqdm
+
+from pipeline import config, landing, params, tables, tracking
+from pipeline.contracts import Log, Sizes
+from pipeline.errors import exit_with
+from pipeline.seeding import derive
+from pipeline.training import checkpoint, devices, loop, optim
+
+
+def digest(run: params.Run, inputs: list[Path]) -> str:
+    """What the weights are a function of: the run's blocks, torch, this program's code, and the data."""
+    top = Path(__file__).parent.parent
+    code = {Path(module.__file__) for module in list(sys.modules.values()) if getattr(module, "__file__", None)}
+    ours = {f for f in code for part in ("pipeline", "stages") if f.is_relative_to(top / part)}
+    ours -= {f for f in ours if "tracking" in f.relative_to(top).parts[1]}  # a view: it changes no weight
+    files = sorted(ours) + [f for folder in inputs for f in sorted(folder.rglob("*")) if f.is_file()]
+    block = {k: v for k, v in dataclasses.asdict(run).items() if k != "search"}
+    total = hashlib.sha256(json.dumps([block, torch.__version__], sort_keys=True).encode())
+    for file in files:
+        total.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def history_table(history: list[tuple[int, int, str, float]]) -> pa.Table:
+    columns = list(zip(*history, strict=True)) or [(), (), (), ()]
+    return pa.table(dict(zip(tables.HISTORY.names, columns, strict=True)), schema=tables.HISTORY)
+
+
+def train(
+    name: str, run: params.Run, loop_config: loop.Config, a: argparse.Namespace, work: Path, key: str, log: Log
+) -> None:
+    """Build, train and land; `work` holds the state to resume from."""
+    where = f"runs.{name}"
+    device = devices.choose(params.compute(a.params).device, "compute.device")
+    devices.prepare(loop_config.threads)
+    task_module = config.named_module("pipeline.tasks", run.task, f"{where}.task")
+    splits = (tables.mapped(a.encoded / f"{s}.parquet", task_module.SCHEMA, work / f"{s}.arrow") for s in ("train", "valid"))
+    objective = config.load(task_module.Config, run.objective, f"{where}.objective")
+    task = task_module.Task(*splits, objective, derive(run.seed, "data"), device)
+    vocab = json.loads((a.vocab / "vocab.json").read_text(encoding="utf-8"))
+    source, target = task_module.SIDES
+    sizes = Sizes(vocab["sizes"][source], vocab["sizes"][target], vocab["share"] or source == target)
+    torch.manual_seed(derive(run.seed, "init"))
+    model = checkpoint.build(run.family, run.model, sizes, f"{where}.model").to(device)
+    optim_config = config.load(optim.Config, run.optim, f"{where}.optim")
+    trainer = loop.Loop(model, task, optim_config, loop_config, seed=derive(run.seed, "dropout"), work=work, log=log)
+    with tqdm(desc=name, unit="step", dynamic_ncols=True, disable=not sys.stderr.isatty()) as bar:
+
+        def tick(p: loop.Progress, batches: int) -> None:
+            bar.total = batches * loop_config.max_epochs
+            bar.update(p.step - bar.n)
+
+        done = trainer.run(tick)
+    parameters = sum(p.numel() for p in model.parameters())
+    facts = {
+        "run": dataclasses.asdict(run),
+        "sizes": dataclasses.asdict(sizes),
+        "parameters": parameters,
+        "steps": done.step,
+        "best_step": done.best_step,
+        "digest": key,
+    }
+    with landing.landing(a.out) as folder:
+        checkpoint.write_model(folder, model, facts)
+        tables.write(folder / "history.parquet", history_table(done.history))
+
+
+def printed(name: str, log: Log) -> Log:
+    """`log`, with the lines that end an epoch also printed."""
+
+    def both(metrics: dict[str, float], step: int) -> None:
+        log(metrics, step)
+        if any(key.startswith("valid/") for key in metrics):
+            print(f"{name} step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in metrics.items()), flush=True)
+
+    return both
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run")
+    for option in ("--params", "--encoded", "--vocab", "--out"):
+        parser.add_argument(option, type=Path, required=True)
+    parser.add_argument("--work", type=Path, default=Path(".seqline/training"))
+    a = parser.parse_args()
+    run = params.run(a.params, a.run)
+    loop_config = config.load(loop.Config, run.training, f"runs.{a.run}.training")
+    config.named_module("pipeline.models", run.family, f"runs.{a.run}.family")
+    config.named_module("pipeline.tasks", run.task, f"runs.{a.run}.task")
+    key = digest(run, [a.encoded, a.vocab])
+    work = a.work / f"{a.run}-{key[:16]}"
+    work.mkdir(parents=True, exist_ok=True)
+    with landing.exclusive(work / "lock"):
+        with tracking.live(run=a.run, digest=key, work=work, root=Path(os.environ.get("DVC_ROOT", "."))) as log:
+            train(a.run, run, loop_config, a, work, key, printed(a.run, log))
+        shutil.rmtree(work)
+
+
+if __name__ == "__main__":
+    exit_with(main)

@@ -1,0 +1,66 @@
+"""Token counts of the training split to a vocabulary per side: `python -m stages.vocab CORPUS --params P --tokens T --out O`."""
+
+import argparse
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+
+from pipeline import config, params, tables
+from pipeline.errors import exit_with
+from pipeline.landing import landing
+from pipeline.text import bpe, vocab
+from pipeline.text.encode import Description
+from pipeline.text.tokens import Text
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("corpus", help="a block under corpora: in the params file")
+    parser.add_argument("--params", type=Path, required=True)
+    parser.add_argument("--tokens", type=Path, required=True, help="the folder that the tokenize stage wrote")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    block, where = params.corpus(args.params, args.corpus), f"corpora.{args.corpus}"
+    text: Text = config.load(Text, block.text, f"{where}.text")
+    size: vocab.Vocab = config.load(vocab.Vocab, block.vocab, f"{where}.vocab")
+    if text.level == "bpe":
+        vocab.check_pieces(size, f"{where}.vocab")
+    with landing(args.out) as out:
+        sizes = write(args.tokens / "train.parquet", text, size, out)
+        Description(
+            level=text.level,
+            lowercase=text.lowercase,
+            letters_only=text.letters_only,
+            share=size.share,
+            sides=tuple(sizes),
+            sizes=sizes,
+        ).save(out)
+
+
+def write(train: Path, text: Text, size: vocab.Vocab, out: Path) -> dict[str, int]:
+    """One vocabulary per side of `train`, or one for both, written under each side's name; how many ids each has."""
+    schema = tables.schema(train, tables.TOKENS_TEXT, tables.TOKENS_PAIR)
+    columns = {"text": "tokens"} if schema == tables.TOKENS_TEXT else {"source": "source_tokens", "target": "target_tokens"}
+    groups = [tuple(columns)] if size.share else [(side,) for side in columns]
+    sizes = {}
+    for sides in groups:
+        words = partial(_words, train, schema, [columns[side] for side in sides])
+        tokenizer = bpe.train(words(), size) if text.level == "bpe" else None
+        made = vocab.table(vocab.count(words()), size) if tokenizer is None else bpe.table(tokenizer, words())
+        for side in sides:
+            tables.write(out / f"{side}.parquet", made)
+            if tokenizer is not None:
+                tokenizer.save(str(out / f"{side}.tokenizer.json"))
+            sizes[side] = made.num_rows
+    return sizes
+
+
+def _words(train: Path, schema: pa.Schema, columns: list[str]) -> Iterator[pa.ListArray]:
+    for batch in tables.batches(train, schema):
+        for column in columns:
+            yield batch[column]
+
+
+if __name__ == "__main__":
+    exit_with(main)

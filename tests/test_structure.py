@@ -1,0 +1,177 @@
+"""The shape that the rest relies on: layers, where each framework may be imported, and deps that cover every import."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from structure import ROOT, closure, dag, has_code, imports, is_view, modules, tops, tree
+
+FOUNDATION = {"config", "errors", "landing", "params", "seeding", "tables"}
+DATA = {"corpora", "download", "grammars", "text"}
+SHARED = {"contracts", "nn", "ragged"}
+BLIND = {"models", "tasks", "training", "decoding"}
+JUDGING = {"scoring", "report", "tracking"}
+TOP = {"inference", "cli", "flow"}
+TORCH = {"contracts", "nn", "models", "tasks", "training", "decoding", "tracking", "inference", "cli"}
+INSTALLED_AS = {"yaml": "pyyaml", "dateutil": "python-dateutil"}
+
+
+def part(module: str) -> str:
+    """`models` of pipeline.models.transformer, `stages` of stages.train."""
+    words = module.split(".")
+    return words[0] if words[0] == "stages" or len(words) == 1 else words[1]
+
+
+def allowed(module: str) -> set[str]:
+    """The parts that a module may import, by its own part."""
+    own = part(module)
+    if own in FOUNDATION:
+        return FOUNDATION
+    if own in DATA:
+        return FOUNDATION | DATA
+    if own in SHARED:
+        return FOUNDATION | DATA | SHARED
+    if own in BLIND:
+        return FOUNDATION | DATA | SHARED | {own}
+    if own in JUDGING:
+        return FOUNDATION | DATA | {own, "scoring"}
+    everything = FOUNDATION | DATA | SHARED | BLIND | JUDGING
+    return everything if own == "stages" else everything | TOP
+
+
+def ours(module: str) -> set[str]:
+    return {name for name in imports(module) if name.split(".")[0] in ("pipeline", "stages") and name != "pipeline"}
+
+
+def test_every_module_belongs_to_a_layer() -> None:
+    known = FOUNDATION | DATA | SHARED | BLIND | JUDGING | TOP | {"pipeline", "stages"}
+    assert {module for module in modules() if part(module) not in known} == set()
+
+
+@pytest.mark.parametrize("module", modules())
+def test_imports_point_down_the_layers_only(module: str) -> None:
+    assert {name for name in ours(module) if part(name) not in allowed(module)} == set()
+
+
+def test_stages_never_import_one_another() -> None:
+    assert {module: ours(module) for module in modules() if any(name.startswith("stages") for name in ours(module))} == {}
+
+
+def test_models_tasks_training_and_decoding_are_blind_to_each_other() -> None:
+    seen = {module: {part(name) for name in ours(module)} & BLIND - {part(module)} for module in modules()}
+    assert {module: parts for module, parts in seen.items() if part(module) in BLIND and parts} == {}
+
+
+@pytest.mark.parametrize(("package", "home"), [("mlflow", "pipeline.tracking"), ("prefect", "pipeline.flow")])
+def test_each_service_is_imported_in_one_place_only(package: str, home: str) -> None:
+    elsewhere = {name for name in modules() if package in tops(name) and name != home and not name.startswith(f"{home}.")}
+    assert elsewhere == set()
+
+
+def test_torch_is_imported_only_where_tensors_live() -> None:
+    assert {name for name in modules() if "torch" in tops(name) and part(name) not in TORCH | {"stages"}} == set()
+
+
+@pytest.mark.parametrize("node", dag(), ids=lambda node: node.address)
+def test_every_import_of_a_stage_is_among_its_deps(node) -> None:
+    needed = {modules()[name].relative_to(ROOT) for name in closure(node.module, node.block) if has_code(name)}
+    covered = {Path(dep) for dep in node.deps}
+    missing = {file.as_posix() for file in needed if not covered & {file, *file.parents}}
+    assert missing == set(), f"{node.address} would not notice an edit of {sorted(missing)}"
+
+
+@pytest.mark.parametrize("name", ["download", "tokenize", "vocab", "encode", "evaluate", "report"])
+def test_no_stage_but_train_and_predict_needs_torch(name: str) -> None:
+    for node in dag():
+        if node.module == f"stages.{name}":
+            assert {module for module in closure(node.module, node.block) if "torch" in tops(module)} == set()
+
+
+def test_modules_are_picked_by_name_in_one_place_only() -> None:
+    importing = {name for name in modules() if {"importlib", "runpy"} & tops(name)}
+    assert {name for name in importing if not is_view(name)} <= {"pipeline.config", "pipeline.cli.doctor"}
+
+
+def test_importing_every_module_does_nothing(tmp_path: Path) -> None:
+    """`pipeline.tracking`'s own modules and `pipeline.flow` are themselves imported late, by what uses them."""
+    light = [name for name in modules() if not name.startswith(("pipeline.tracking.", "pipeline.flow"))]
+    program = f"""
+import sys, threading
+sys.path.insert(0, {str(ROOT)!r})
+import torch
+before, threads = torch.random.get_rng_state(), torch.get_num_threads()
+import importlib, logging
+handlers = list(logging.root.handlers)
+for name in {light!r}:
+    importlib.import_module(name)
+assert torch.equal(before, torch.random.get_rng_state()) and threads == torch.get_num_threads()
+assert threading.active_count() == 1 and logging.root.handlers == handlers
+assert not torch.cuda.is_initialized()
+assert not {{"prefect", "mlflow"}} & set(sys.modules), "slow to import: import it where it is used"
+"""
+    done = subprocess.run([sys.executable, "-B", "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("module", modules())
+def test_a_module_says_what_it_is_and_holds_no_loose_statements(module: str) -> None:
+    body = tree(module).body
+    assert ast.get_docstring(tree(module)), f"{module} has no docstring"
+    plain = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
+    loose = [node for node in body[1:] if not isinstance(node, plain) and not _is_main_or_typing(node)]
+    assert [ast.unparse(node) for node in loose] == []
+
+
+def _is_main_or_typing(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) in ("__name__ == '__main__'", "TYPE_CHECKING")
+
+
+@pytest.mark.parametrize("module", modules())
+def test_a_file_can_be_read_in_one_sitting(module: str) -> None:
+    assert len(modules()[module].read_text(encoding="utf-8").splitlines()) <= 400
+
+
+@pytest.mark.parametrize("module", modules())
+def test_every_public_function_and_class_has_a_docstring(module: str) -> None:
+    """`main` of a stage excepted: the module's docstring is its help text."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    public = [node for node in tree(module).body if isinstance(node, kinds) and not node.name.startswith("_")]
+    assert [node.name for node in public if not ast.get_docstring(node) and node.name != "main"] == []
+
+
+@pytest.mark.parametrize("module", modules())
+def test_no_except_is_broad(module: str) -> None:
+    handlers = [node for node in ast.walk(tree(module)) if isinstance(node, ast.ExceptHandler)]
+    broad = [
+        node.lineno for node in handlers if node.type is None or ast.unparse(node.type) in ("Exception", "BaseException")
+    ]
+    assert broad == []
+
+
+def test_every_third_party_import_is_a_declared_dependency() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {re.split(r"[<>=!~\[; ]", item)[0].lower() for item in project["dependencies"]}
+    used = {top for name in modules() for top in tops(name)} - set(sys.stdlib_module_names) - {"pipeline", "stages"}
+    assert {INSTALLED_AS.get(name, name) for name in used} - declared == set()
+
+
+def tracked() -> list[Path]:
+    """Files that git has, or would take."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+    )
+    return [file for name in listed.stdout.decode().split("\0") if name and (file := ROOT / name).is_file()]
+
+
+def test_no_file_names_a_package_registry_or_a_place_on_somebodys_machine() -> None:
+    registries = r"py[p]i\.org|python[h]osted\.org|download\.py[t]orch\.org|index-[u]rl|find-[l]inks"
+    places = r"(?<![\w.])/(?:ro[o]t|ho[m]e|wo[r]k)/\w"
+    found = re.compile(f"{registries}|{places}")
+    texts = {file.relative_to(ROOT): file.read_bytes().decode("utf-8", "ignore") for file in tracked()}
+    assert {str(name): match[0] for name, text in texts.items() if (match := found.search(text))} == {}
