@@ -145,15 +145,16 @@ def diagnose(output: str, log: Path) -> SetupError:
     """The one line that says why pip failed, out of all that it wrote."""
     unreachable = re.search(
         r"NewConnectionError|NameResolutionError|Temporary failure in name resolution|ConnectTimeout|ReadTimeout|ProxyError|"
-        r"SSLError|SSLCertVerificationError|Connection refused|Network is unreachable|Connection reset|RemoteDisconnected",
+        r"SSLError|SSLCertVerificationError|Connection refused|Network is unreachable|"
+        r"Connection reset|RemoteDisconnected|from versions: none",
         output,
     )
     if "No space left on device" in output or "Errno 28" in output:
         return SetupError(f"{log.parent}: got a full disk; expected room for the packages. Free some space and run again.")
     if unreachable:
         return SetupError(
-            f"the package index: got {unreachable[0]}; expected an answer. Check the network or the proxy, or name a mirror "
-            f"in PIP_INDEX_URL, and run again (see {log})."
+            f"the package index: got {unreachable[0]!r}; expected an answer. Check the network or the proxy, or name "
+            f"a mirror in PIP_INDEX_URL, and run again (see {log})."
         )
     errors = [line for line in output.splitlines() if line.startswith("ERROR: ")]
     last = errors[-1][len("ERROR: ") :] if errors else "a failure without a message"
@@ -183,14 +184,15 @@ def pip(venv: Path, arguments: "list[str]", log: Path, show: bool) -> str:
 def install(root: Path, venv: Path, dev: bool) -> None:
     """Install the project with its pins, after asking the index for torch alone: is it there, and how large is the rest?"""
     log = venv / "install.log"
-    pinned = ["-c", str(root / "constraints.txt")]
-    asked = ["install", "--dry-run", "--ignore-installed", "--no-deps", "--quiet", "--report", "-", *pinned, "torch"]
+    constraints = root / "constraints.txt"
+    torch = next(line for line in constraints.read_text(encoding="utf-8").splitlines() if line.startswith("torch=="))
+    asked = ["install", "--dry-run", "--ignore-installed", "--no-deps", "--quiet", "--report", "-", torch]
     cuda = is_cuda(pip(venv, asked, log, show=False))
     check_disk(needs(root, cuda))
     write_stamp(venv, UNFINISHED)
     print(f"bootstrap: installing into {venv} ({(CUDA if cuda else PLAIN)[0]:g} GB, some minutes)", flush=True)
     project = str(root) + ("[dev]" if dev else "")
-    pip(venv, ["install", "--progress-bar", "off", *pinned, "-e", project], log, show=True)
+    pip(venv, ["install", "--progress-bar", "off", "-c", str(constraints), "-e", project], log, show=True)
 
 
 def ensure(root: Path, dev: bool) -> None:

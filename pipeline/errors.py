@@ -8,6 +8,19 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+_FULL = "a full disk; expected room to write. Free some space and run again."
+_CLOSED = "no permission; expected a place to read and write. Mend its permissions or name another place."
+_NO_FOLDER = "a file where a folder is needed; expected a folder. Move the file away or name another place."
+_DISK = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EACCES: _CLOSED,
+    errno.EPERM: _CLOSED,
+    errno.EROFS: "a read-only disk; expected a place to write. Name another place.",
+    errno.ENOTDIR: _NO_FOLDER,
+    errno.EEXIST: _NO_FOLDER,
+}
+
 
 class UserError(ValueError):
     """A mistake of the user's, told in one line."""
@@ -30,8 +43,8 @@ def exit_with(main: Callable[[], None]) -> None:
         print(f"seqline: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in _DISK:
             raise
-        where = error.filename or "a file"
-        print(f"seqline: {where}: got a full disk; expected room to write. Free some space and run again.", file=sys.stderr)
+        where, told = error.filename or "a file", _DISK[error.errno]
+        print(f"seqline: {where}: got {told}", file=sys.stderr)
         sys.exit(2)

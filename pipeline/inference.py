@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline import config, params
+from pipeline import config, params, tables
 from pipeline.contracts import BOS, EOS, PAD, Attentive, Prompt
 from pipeline.decoding import Hypothesis
 from pipeline.errors import refuse
@@ -43,6 +43,16 @@ class Attention:
     columns: list[str]
     rows: list[str]
     weights: dict[str, NDArray[np.float32]]
+
+
+def attention_table(looked: Sequence[Attention]) -> pa.Table:
+    """`tables.ATTENTION`: one row for each sample, numbered from 0, and named set of weights."""
+    rows = [
+        {"row": i, "name": name, "columns": one.columns, "rows": one.rows, "weights": weights.ravel()}
+        for i, one in enumerate(looked)
+        for name, weights in one.weights.items()
+    ]
+    return pa.Table.from_pylist(rows, tables.ATTENTION)
 
 
 def run_of(model: Path) -> params.Run:
@@ -122,6 +132,7 @@ class Session:
         return found
 
     def answers(self, hypotheses: Sequence[Hypothesis]) -> list[Answer]:
+        """Hypotheses as text, in their order."""
         texts = self.say.decode_batch([h.ids for h in hypotheses])
         return [Answer(text, h.score, h.log_prob) for text, h in zip(texts, hypotheses, strict=True)]
 

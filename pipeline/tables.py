@@ -164,7 +164,7 @@ def mapped(path: Path, schema: pa.Schema, cache: Path) -> pa.Table:
 @contextmanager
 def _open(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
     try:
-        opened = pq.ParquetFile(path)
+        opened = pq.ParquetFile(path, pre_buffer=False)  # pre-buffering holds the whole file, however small the batches
     except FileNotFoundError:
         raise _absent(path) from None
     except pa.ArrowInvalid as error:

@@ -17,7 +17,7 @@ from pipeline import config, params, tables
 from pipeline.contracts import Attentive, Prompt
 from pipeline.decoding import Hypothesis
 from pipeline.errors import exit_with, refuse
-from pipeline.inference import Session
+from pipeline.inference import Session, attention_table
 from pipeline.landing import landing
 from pipeline.training import devices
 
@@ -72,17 +72,8 @@ def samples(asked: tuple[params.Sample, ...], session: Session, best: list[Hypot
     return pa.Table.from_pylist(rows, tables.SAMPLES)
 
 
-def attention(session: Session, prompt: Prompt, best: list[Hypothesis]) -> pa.Table:
-    """One row for each sample and named set of weights."""
-    rows = [
-        {"row": i, "name": name, "columns": one.columns, "rows": one.rows, "weights": weights.ravel()}
-        for i, one in enumerate(session.looked(prompt, best))
-        for name, weights in one.weights.items()
-    ]
-    return pa.Table.from_pylist(rows, tables.ATTENTION)
-
-
 def predict_split(session: Session, objective: object, table: pa.Table, split: str, out: Path) -> None:
+    """Write what the run makes of one split."""
     tables.write(out / f"likelihood_{split}.parquet", likelihood(session, objective, table))
     prompts = iter(session.task.prompts(table, objective, session.device) if split != "valid" else ())
     for first in itertools.islice(prompts, 1):
@@ -93,11 +84,12 @@ def predict_split(session: Session, objective: object, table: pa.Table, split: s
 
 
 def predict_samples(session: Session, asked: tuple[params.Sample, ...], out: Path) -> None:
+    """Write what the run makes of its corpus's samples, and where it looked if it can say."""
     prompt = session.prompt([sample.prompt for sample in asked]) if asked else None
     best = [answers[0] for answers in session.searched(prompt, session.generator())] if prompt else []
     tables.write(out / "samples.parquet", samples(asked, session, best))
     if prompt and isinstance(session.model, Attentive):
-        tables.write(out / "attention.parquet", attention(session, prompt, best))
+        tables.write(out / "attention.parquet", attention_table(session.looked(prompt, best)))
 
 
 def main() -> None:

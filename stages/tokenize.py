@@ -8,26 +8,19 @@ Memory does not grow with the corpus, save for 8 bytes per row and side to count
 import argparse
 import json
 import shutil
-from collections import Counter
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline import config, params, tables
-from pipeline.corpora import BLANK
 from pipeline.errors import exit_with, refuse
 from pipeline.landing import landing, landing_file
-from pipeline.text.splits import Digests, Keys, by_hash, contiguous, digests
-from pipeline.text.tokens import Text, normalise, split
+from pipeline.text.rows import UNSPLIT, Rows, Split, Splitter, prepare, rejects
+from pipeline.text.tokens import Text
 
-Batches = Iterator[tuple[str, pa.RecordBatch]]
-_SIDES = {"text": ("text",), "pair": ("source", "target")}
-_ROW_GROUP_BYTES = 8 << 20
+NEEDED = ("train", "valid", "test")
 
 
 def main() -> None:
@@ -40,29 +33,63 @@ def main() -> None:
     args = parser.parse_args()
     block, where = params.corpus(args.params, args.corpus), f"corpora.{args.corpus}"
     with landing(args.out) as out, landing_file(args.metrics) as metrics:
-        found = Tokenize(block, where, args.raw).run(out)
+        found = tokenize(block, where, args.raw, out)
         if (args.raw / "limits.json").exists():
             shutil.copyfile(args.raw / "limits.json", out / "limits.json")
         metrics.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
-class Tokenize:
-    """One corpus on its way from raw files to tables."""
+def tokenize(block: params.Corpus, where: str, raw: Path, out: Path) -> dict[str, Any]:
+    """Read the corpus `block` (its dotted name is `where`) from `raw` and fill the folder `out`; the metrics."""
+    reader = config.named_module("pipeline.corpora", block.format, f"{where}.format")
+    reading = config.load(reader.Config, block.read, f"{where}.read")
+    text: Text = config.load(Text, block.text, f"{where}.text")
+    how = params.split(block, where)
+    if block.limit is not None and block.limit < 1:
+        raise refuse(f"{where}.limit", block.limit, "at least 1, or null for every row")
+    rows = Rows(lambda: reader.read(raw, reading), block.limit)
+    splitter = Splitter(how, rows.count() if how is not None and how.method == "contiguous" else 0)
+    splits: dict[str, Split] = {}
+    with ExitStack() as stack:
+        rejected = stack.enter_context(tables.writer(out / "rejects.parquet", tables.REJECTS))
+        for name, batch in rows:
+            for made in NEEDED if name == UNSPLIT and how is not None else (name,):
+                if made not in splits:
+                    splits[made] = Split(out / f"{made}.parquet", reader.KIND, stack)
+            if not len(batch):
+                continue
+            ready = prepare(batch, text)
+            names = splitter.names(name, ready)
+            rejected.write_batch(rejects(batch, names, ready))
+            for made in pc.unique(names).to_pylist():
+                splits[made].add(ready, pc.equal(names, made))
+        for split in splits.values():
+            split.flush()
+    check(splits, how, block.limit, where)
+    train = splits["train"]
+    return {
+        "blank_lines": rows.blank_lines,
+        "splits": {name: split.metrics(None if split is train else train) for name, split in splits.items()},
+    }
 
-    def __init__(self, block: params.Corpus, where: str, raw: Path) -> None:
-        self.format = config.named_module("pipeline.corpora", block.format, f"{where}.format")
-        self.reading = config.load(self.format.Config, block.read, f"{where}.read")
-        self.text: Text = config.load(Text, block.text, f"{where}.text")
-        self.split = params.split(block, where)
-        self.limit, self.where, self.raw = block.limit, where, raw
-        self.sides = _SIDES[self.format.KIND]
-        self.blank_lines = 0
-        self.splits: dict[str, Split] = {}
 
-    def run(self, out: Path) -> dict[str, Any]:
-        """Fill the folder `out`; the metrics."""
-        with ExitStack() as stack:
-            rejects = stack.enter_context(tables.writer(out / "rejects.parquet", tables.REJECTS))
-            for names, batch in self.assigned():
-                ...
-        return {}
+def check(splits: dict[str, Split], how: params.Split | None, limit: int | None, where: str) -> None:
+    """Refuse a corpus that lacks one of the splits that every run needs, or has one without rows."""
+    if UNSPLIT in splits:
+        raise refuse(
+            f"{where}.split", "official", "method, valid and test", f"read.files has {UNSPLIT!r}: it is to be split."
+        )
+    for name in NEEDED:
+        if name not in splits:
+            todo = f"Name files for {name}, or put all under {UNSPLIT!r} and say how to split."
+            raise refuse(f"{where}.read", f"the splits {', '.join(splits)}", f"{', '.join(NEEDED)}", todo)
+    for name, split in splits.items():
+        if not split.rows:
+            counted = sum(split.rejected.values())
+            key = "limit" if limit is not None else "split" if how is not None else "read"
+            got = f"no usable row for {name} ({counted} rejected)"
+            raise refuse(f"{where}.{key}", got, f"at least one in each of {', '.join(splits)}", "Read more rows.")
+
+
+if __name__ == "__main__":
+    exit_with(main)

@@ -1,4 +1,4 @@
-"""Token counts of the training split to a vocabulary per side: `python -m stages.vocab CORPUS --params P --tokens T --out O`."""
+"""The training split's tokens to vocabularies: `python -m stages.vocab CORPUS --params P --tokens T --out O`."""
 
 import argparse
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ from pipeline.landing import landing
 from pipeline.text import bpe, vocab
 from pipeline.text.encode import Description
 from pipeline.text.tokens import Text
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)

@@ -9,13 +9,40 @@ import yaml
 
 from pipeline import tables
 
-WORDS = "le la les petit chat dort noir mange ne pas souris que voit maison grande et jolie porte chien rouge bleu".split()
-SAMPLES = [("go .", "va !"), ("i lost .", "j'ai perdu ."), ("he's calm .", "il est calme ."), ("i'm home .", "je suis chez moi .")]
+WORDS = [
+    "le",
+    "la",
+    "les",
+    "petit",
+    "chat",
+    "dort",
+    "noir",
+    "mange",
+    "ne",
+    "pas",
+    "souris",
+    "que",
+    "voit",
+    "maison",
+    "grande",
+    "et",
+    "jolie",
+    "porte",
+    "chien",
+    "rouge",
+    "bleu",
+]
+SAMPLES = [
+    ("go .", "va !"),
+    ("i lost .", "j'ai perdu ."),
+    ("he's calm .", "il est calme ."),
+    ("i'm home .", "je suis chez moi ."),
+]
 TOKENS = 1000  # what a model of perplexity PERPLEXITY[run] spends its nats on
 
 
 def project(root: Path, translators: dict[str, float], models: dict[str, float], rows: int = 120, seed: int = 0) -> Path:
-    """A folder with params.yaml and data/; `translators` gives each run's share of wrong words, `models` its nats a token."""
+    """A folder of params.yaml and data; `translators` gives each run's share of wrong words, `models` its nats a token."""
     root.mkdir(parents=True, exist_ok=True)
     runs = {name: _block("translation", "pairs", name) for name in translators}
     runs |= {name: _block("language_model", "story", name) for name in models}
@@ -114,7 +141,9 @@ def likelihoods(folder: Path, sentences: dict[str, list[list[str]]], nats: float
         if split != "train":
             count = np.array([len(words) + 1 for words in found])
             spent = count * nats * rng.uniform(0.8, 1.2, len(found))
-            tables.write(folder / f"likelihood_{split}.parquet", _table([range(len(found)), spent, count], tables.LIKELIHOOD))
+            tables.write(
+                folder / f"likelihood_{split}.parquet", _table([range(len(found)), spent, count], tables.LIKELIHOOD)
+            )
 
 
 def samples(folder: Path, found: list[tuple[str, str | None, str]]) -> None:

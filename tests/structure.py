@@ -48,7 +48,7 @@ def tree(module: str) -> ast.Module:
 
 @functools.cache
 def imports(module: str) -> frozenset[str]:
-    """Dotted names that the module imports anywhere in it, functions included; modules of ours exactly, others as written."""
+    """Dotted names that the module imports anywhere in it, functions included: modules of ours, and others as written."""
     found: set[str] = set()
     for node in ast.walk(tree(module)):
         if isinstance(node, ast.Import):
@@ -125,4 +125,4 @@ def _node(stage: Any, blocks: dict[str, Any]) -> Node:
     command = re.match(r"python -m (stages\.\w+)", stage.cmd)
     assert command, f"{stage.addressing} runs {stage.cmd}"
     deps = tuple(Path(dep.fs_path).relative_to(ROOT).as_posix() for dep in stage.deps if dep.protocol == "local")
-    return Node(stage.addressing, command[1], deps, blocks.get(stage.addressing.partition("@")[2], {}))
+    return Node(stage.name, command[1], deps, blocks.get(stage.name.partition("@")[2], {}))

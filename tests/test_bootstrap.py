@@ -6,8 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import bootstrap
 import pytest
+
+import bootstrap
 
 ROOT = Path(__file__).resolve().parent.parent
 UNREACHABLE = {
@@ -47,7 +48,7 @@ def test_an_index_that_cannot_be_reached_is_told_in_one_line_and_leaves_the_envi
     assert "the package index" in done.stderr
     assert "PIP_INDEX_URL" in done.stderr
     assert bootstrap.read_stamp(project / ".venv") == bootstrap.UNFINISHED
-    assert "Connection refused" in (project / ".venv" / "install.log").read_text()
+    assert "torch==" in (project / ".venv" / "install.log").read_text()
 
 
 def test_a_current_environment_is_left_alone_without_the_network(project: Path) -> None:
@@ -144,7 +145,7 @@ def test_what_torch_requires_says_whether_cuda_comes_with_it(needs: list[str], c
         ("OSError: [Errno 28] No space left on device\nERROR: x", "a full disk"),
         (
             "WARNING: Retrying after NameResolutionError(...)\nERROR: No matching distribution",
-            "package index: got NameResolutionError",
+            "package index: got 'NameResolutionError'",
         ),
         ("ERROR: Cannot install a and b\nERROR: ResolutionImpossible", "pip: got ResolutionImpossible"),
         ("", "pip: got a failure without a message"),

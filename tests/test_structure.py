@@ -16,7 +16,8 @@ DATA = {"corpora", "download", "grammars", "text"}
 SHARED = {"contracts", "nn", "ragged"}
 BLIND = {"models", "tasks", "training", "decoding"}
 JUDGING = {"scoring", "report", "tracking"}
-TOP = {"inference", "cli", "flow"}
+MEETING = {"inference"}  # where models, tasks, training and decoding are brought together, as in a stage
+TOP = {"cli", "flow"}
 TORCH = {"contracts", "nn", "models", "tasks", "training", "decoding", "tracking", "inference", "cli"}
 INSTALLED_AS = {"yaml": "pyyaml", "dateutil": "python-dateutil"}
 
@@ -40,7 +41,9 @@ def allowed(module: str) -> set[str]:
         return FOUNDATION | DATA | SHARED | {own}
     if own in JUDGING:
         return FOUNDATION | DATA | {own, "scoring"}
-    everything = FOUNDATION | DATA | SHARED | BLIND | JUDGING
+    if own in MEETING:
+        return FOUNDATION | DATA | SHARED | BLIND | {own}
+    everything = FOUNDATION | DATA | SHARED | BLIND | JUDGING | MEETING
     return everything if own == "stages" else everything | TOP
 
 
@@ -49,7 +52,7 @@ def ours(module: str) -> set[str]:
 
 
 def test_every_module_belongs_to_a_layer() -> None:
-    known = FOUNDATION | DATA | SHARED | BLIND | JUDGING | TOP | {"pipeline", "stages"}
+    known = FOUNDATION | DATA | SHARED | BLIND | JUDGING | MEETING | TOP | {"pipeline", "stages"}
     assert {module for module in modules() if part(module) not in known} == set()
 
 
@@ -122,10 +125,14 @@ assert not {{"prefect", "mlflow"}} & set(sys.modules), "slow to import: import i
 @pytest.mark.parametrize("module", modules())
 def test_a_module_says_what_it_is_and_holds_no_loose_statements(module: str) -> None:
     body = tree(module).body
-    assert ast.get_docstring(tree(module)), f"{module} has no docstring"
+    assert ast.get_docstring(tree(module)) or not body, f"{module} has no docstring"
     plain = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
-    loose = [node for node in body[1:] if not isinstance(node, plain) and not _is_main_or_typing(node)]
+    loose = [node for node in body if not isinstance(node, plain) and not _is_text(node) and not _is_main_or_typing(node)]
     assert [ast.unparse(node) for node in loose] == []
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def _is_main_or_typing(node: ast.stmt) -> bool:
@@ -146,12 +153,10 @@ def test_every_public_function_and_class_has_a_docstring(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", modules())
-def test_no_except_is_broad(module: str) -> None:
+def test_no_except_is_broad_unless_it_raises_again(module: str) -> None:
     handlers = [node for node in ast.walk(tree(module)) if isinstance(node, ast.ExceptHandler)]
-    broad = [
-        node.lineno for node in handlers if node.type is None or ast.unparse(node.type) in ("Exception", "BaseException")
-    ]
-    assert broad == []
+    broad = [node for node in handlers if node.type is None or ast.unparse(node.type) in ("Exception", "BaseException")]
+    assert [node.lineno for node in broad if ast.unparse(node.body[-1]) != "raise"] == []
 
 
 def test_every_third_party_import_is_a_declared_dependency() -> None:

@@ -48,7 +48,7 @@ def _batch(texts: pa.StringArray, config: Config) -> pa.RecordBatch:
     needed = max(config.source_column, config.target_column) + 1
     short = pc.less(found, needed)
     values, starts = columns.flatten(), columns.offsets.to_numpy()[:-1]
-    reason = pc.binary_join_element_wise(pc.cast(found, pa.string()), f" columns, expected {needed}", "")
+    reason = pc.binary_join_element_wise("too few columns: ", pc.cast(found, pa.string()), f" of {needed}", "")
     reject = pc.if_else(blank(texts), BLANK, pc.if_else(short, reason, pa.scalar(None, pa.string())))
     source = pc.if_else(short, texts, _column(values, starts + config.source_column))
     target = pc.if_else(short, "", _column(values, starts + config.target_column))

@@ -46,6 +46,7 @@ def ranked(hypotheses: list[Hypothesis], n_best: int) -> list[Hypothesis]:
 
 
 def no_probability() -> UserError:
+    """The error to raise where a model's probabilities are not finite, so that nothing can be found."""
     return refuse("search", "no token of finite probability", "a model whose weights are finite", "Train the run again.")
 
 

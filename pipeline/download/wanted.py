@@ -42,6 +42,8 @@ def _check_address(url: str, where: str) -> None:
         parts = urllib.parse.urlsplit(url)
     except ValueError as error:
         raise refuse(where, url, "an address", f"{error}.") from None
+    if not url.isprintable() or " " in url:
+        raise refuse(where, repr(url), "an address without blanks")
     if parts.scheme not in ("http", "https", "file"):
         raise refuse(where, url, "an address that begins with https://, http:// or file://")
     if "@" in parts.netloc:

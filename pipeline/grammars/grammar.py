@@ -41,6 +41,10 @@ class Rules(dict[str, list[Production]]):
         """One more production of `symbol`, with a text for every side."""
         self.setdefault(symbol, []).append(Production(weight, sides))
 
+    def both(self, symbol: str, weight: float, text: str) -> None:
+        """One more production of `symbol`, whose two sides read alike."""
+        self.add(symbol, weight, text, text)
+
     def words(self, symbol: str, weight: float, words: str) -> None:
         """One production per word, each of the same weight, on a single side."""
         for word in words.split():
@@ -48,10 +52,10 @@ class Rules(dict[str, list[Production]]):
 
 
 class _Choice(NamedTuple):
-    children: tuple[str, ...]
-    formats: tuple[Callable[..., str], ...]
-    leaf: Drawn  # the answer itself where there are no children
     log_prob: float
+    texts: tuple[str, ...]  # the answer itself where there are no children
+    children: tuple[str, ...]
+    formats: tuple[Callable[..., str], ...]  # none for a lone symbol that stands for this one on every side
 
 
 class Grammar:
@@ -65,17 +69,23 @@ class Grammar:
                 assert not missing, f"{symbol} needs {missing}, which no rule expands"
 
     def draw(self, symbol: str, random: Random) -> Drawn:
-        """One derivation of `symbol`. An empty expansion leaves two blanks in a row."""
+        """One derivation of `symbol`."""
+        return Drawn(*self._expand(symbol, random.random))
+
+    def _expand(self, symbol: str, uniform: Callable[[], float]) -> tuple[tuple[str, ...], float]:
         cumulative, choices = self._choices[symbol]
-        children, formats, leaf, log_prob = choices[bisect_right(cumulative, random.random())]
+        log_prob, texts, children, formats = choices[bisect_right(cumulative, uniform())]
         if not children:
-            return leaf
-        drawn = [self.draw(child, random) for child in children]
-        for child in drawn:
-            log_prob += child.log_prob
-        if len(formats) == 1:
-            return Drawn((formats[0](*[child.sides[0] for child in drawn]),), log_prob)
-        return Drawn(tuple([form(*[d.sides[i] for d in drawn]) for i, form in enumerate(formats)]), log_prob)
+            return texts, log_prob
+        if not formats:
+            texts, more = self._expand(children[0], uniform)
+            return texts, log_prob + more
+        drawn = []
+        for child in children:
+            texts, more = self._expand(child, uniform)
+            drawn.append(texts)
+            log_prob += more
+        return tuple([form(*side) for form, side in zip(formats, zip(*drawn, strict=True), strict=True)]), log_prob
 
 
 def check_sizes(sizes: Mapping[str, int], splits: tuple[str, ...]) -> None:
@@ -99,5 +109,6 @@ def _choice(sides: tuple[str, ...], log_prob: float) -> _Choice:
     for side in sides:
         assert sorted(_SYMBOL.findall(side)) == sorted(names), f"{sides}: every side has each symbol once"
     places = {name: f"{{{i}}}" for i, name in enumerate(names)}
-    formats = tuple(_SYMBOL.sub(lambda match: places[match[1]], side).format for side in sides)
-    return _Choice(tuple(name.partition("#")[0] for name in names), formats, Drawn(sides, log_prob), log_prob)
+    forms = [_SYMBOL.sub(lambda match: places[match[1]], side) for side in sides]
+    formats = () if all(form == "{0}" for form in forms) else tuple(form.format for form in forms)
+    return _Choice(log_prob, sides, tuple(name.partition("#")[0] for name in names), formats)

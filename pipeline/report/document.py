@@ -42,6 +42,8 @@ class Figure:
     small: bool = False
 
 
+_PIXELS = 96 / 160  # of a page by those of a figure, whose width stands in bytes 16 to 20 of a PNG
+
 Block = Heading | Paragraph | Table | Figure
 
 
@@ -58,13 +60,17 @@ def _markdown(block: Block, folder: Path) -> str:
     if isinstance(block, Figure):
         return f"![{_marked(block.text)}]({Path(os.path.relpath(block.file, folder)).as_posix()})"
     rule = ["---:" if number else "---" for number in block.numbers]
-    rows = [[_marked(cell) for cell in row] for row in (block.header, *block.rows)]
+    rows = [[_cell(cell) for cell in row] for row in (block.header, *block.rows)]
     return "\n".join(f"| {' | '.join(row)} |" for row in (rows[0], rule, *rows[1:]))
+
+
+def _cell(text: str) -> str:
+    return _marked(text) if isinstance(text, Data) else text.replace("|", "\\|")
 
 
 def _marked(text: str) -> str:
     if isinstance(text, Data):
-        text = re.sub(r"([\\`*_|<>&\[\]~#])", r"\\\1", " ".join(text.split()))
+        text = re.sub(r"[\\`*|<>&\[\]~]|(?<!\w)_|_(?!\w)", r"\\\g<0>", " ".join(text.split()))
     return text
 
 
@@ -88,10 +94,12 @@ def _html(block: Block) -> str:
     if isinstance(block, Paragraph):
         return f"<p>{_inline(block.text)}</p>"
     if isinstance(block, Figure):
-        image = base64.b64encode(block.file.read_bytes()).decode("ascii")
+        content = block.file.read_bytes()
+        image = base64.b64encode(content).decode("ascii")
         kind = ' class="small"' if block.small else ""
-        alt = html.escape(block.text)
-        return f'<figure{kind}><img alt="{alt}" src="data:image/png;base64,{image}"></figure>'
+        text, width = html.escape(block.text), round(int.from_bytes(content[16:20], "big") * _PIXELS)
+        caption = f"<figcaption>{text}</figcaption>" if block.small else ""
+        return f'<figure{kind}><img alt="{text}" width="{width}" src="data:image/png;base64,{image}">{caption}</figure>'
     head = _row(block.header, block.numbers, "th", "")
     rows = [_row(row, block.numbers, "td", ' class="best"' if i < block.first else "") for i, row in enumerate(block.rows)]
     return f'<div class="wide"><table>\n<thead>{head}</thead>\n<tbody>\n' + "\n".join(rows) + "\n</tbody>\n</table></div>"
@@ -118,14 +126,14 @@ def _anchor(text: str) -> str:
 _STYLE = """
 :root { color-scheme: light; }
 body { margin: 0; background: #fff; color: #22262b; font: 16px/1.55 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; }
-main { max-width: 66rem; margin: 0 auto; padding: 2.5rem 1.5rem 5rem; }
+main { max-width: 68rem; margin: 0 auto; padding: 2.5rem 1.5rem 5rem; }
 p { max-width: 46rem; }
 h1 { font-size: 1.9rem; margin: 0 0 .6rem; letter-spacing: -.01em; }
 h2 { font-size: 1.35rem; margin: 3.2rem 0 .6rem; padding-top: 1rem; border-top: 1px solid #d9dde2; }
 h3 { font-size: 1.02rem; margin: 2rem 0 .5rem; }
 nav { display: flex; flex-wrap: wrap; gap: .4rem 1.4rem; margin: 1.2rem 0 0; }
 a { color: #1f5f99; text-decoration: none; } a:hover { text-decoration: underline; }
-code { font: .86em/1.4 ui-monospace, "DejaVu Sans Mono", monospace; background: #f3f5f7; padding: .08em .3em; border-radius: 3px; }
+code { font: .86em/1.4 ui-monospace, "DejaVu Sans Mono", monospace; background: #f3f5f7; padding: .08em .3em; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; margin: .8rem 0 1.2rem; font-size: .9rem; }
 th, td { padding: .38rem .8rem .38rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid #e8ebee; }
@@ -133,5 +141,6 @@ th { font-weight: 600; color: #5b646e; border-bottom-color: #b9c0c8; vertical-al
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 tr.best td { background: #f4f8f4; }
 figure { margin: 1rem 0 1.5rem; } figure.small { display: inline-block; margin: 0 1.5rem 1rem 0; vertical-align: top; }
-img { max-width: 100%; height: auto; display: block; } figure:not(.small) img { width: 54rem; } figure.small img { max-height: 30rem; }
+img { max-width: 100%; height: auto; display: block; }
+figcaption { font-size: .8rem; color: #6b747d; margin-top: .2rem; }
 """.strip()

@@ -1,4 +1,4 @@
-"""What the report is made of: the runs of `params.yaml` with their scores, grouped by task and corpus, ranked and compared."""
+"""What the report is made of: the runs of `params.yaml` with their scores, by task and corpus, ranked and compared."""
 
 import json
 import types

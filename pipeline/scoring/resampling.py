@@ -5,7 +5,7 @@ Shapes: N resampling units (rows or blocks of rows), K sums, R resamples.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -19,6 +19,7 @@ Score = Callable[[Array], Array]
 """From sums_RK to scores_R."""
 
 _DRAWS_AT_ONCE = 1_000_000
+_RESAMPLES_PER_PAIR = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +107,15 @@ class Pair:
 
 
 def pairs(runs: Mapping[str, Array], score: Score, bootstrap: Bootstrap) -> list[Pair]:
-    """Every run against every later one, on the same resamples; `runs` gives each one's units_NK of the same N units."""
-    point = {name: float(score(units.sum(0, keepdims=True))[0]) for name, units in runs.items()}
-    resampled = {name: score(bootstrap.sums(units)) for name, units in runs.items()}
+    """Every run against every later one, on the same resamples; `runs` gives each one's units_NK of the same N units.
+
+    More pairs take more resamples, or the smallest possible p, corrected, would be no longer small.
+    """
     couples = list(combinations(runs, 2))
+    bootstrap = replace(bootstrap, samples=max(bootstrap.samples, _RESAMPLES_PER_PAIR * len(couples)))
+    sums = np.split(bootstrap.sums(np.concatenate(list(runs.values()), axis=1)), len(runs), axis=1)
+    resampled = {name: score(one) for name, one in zip(runs, sums, strict=True)}
+    point = {name: float(score(units.sum(0, keepdims=True))[0]) for name, units in runs.items()}
     p_values = [paired_p(point[a] - point[b], resampled[a] - resampled[b]) for a, b in couples]
     found = []
     for (a, b), p, corrected in zip(couples, p_values, holm(p_values), strict=True):

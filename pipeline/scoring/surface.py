@@ -4,28 +4,29 @@ The sums come from sacreBLEU itself; only the last step, from corpus sums to a s
 sacreBLEU does it for one corpus at a time. Shapes: N rows, R resamples, K sums.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from pipeline.scoring.resampling import Array, Bootstrap
+from pipeline.scoring.ter import edits
 
 _ORDERS, _BETA = 4, 2
 
 
 @dataclass(frozen=True, slots=True)
 class Surface:
-    """One score of the surface of a text: sacreBLEU's metric object, and `score` from sums_RK to scores_R (0 to 100)."""
+    """One score of the surface of a text: sacreBLEU's metric object, and `score` from sums_RK to scores_R (0 to 100).
+
+    `sums(hypothesis, reference)` are one row's, in whole numbers, laid out as `bleu`, `chrf` and `ter` below read them.
+    """
 
     metric: Any
     score: Callable[[Array], Array]
-
-    def sums(self, hypotheses: Sequence[str], references: Sequence[str]) -> list[list[int]]:
-        """stats_NK in whole numbers, laid out as `bleu`, `chrf` and `ter` below read them."""
-        found = self.metric._extract_corpus_statistics(hypotheses, [references])
-        return [[int(value) for value in row] for row in found]
+    sums: Callable[[str, str], list[int]]
 
     def signature(self, bootstrap: Bootstrap) -> str:
         """sacreBLEU's signature; its seed and resamples are those that reproduce our interval with sacreBLEU."""
@@ -38,12 +39,25 @@ def measures() -> dict[str, Surface]:
     from sacrebleu.metrics import BLEU, CHRF, TER
 
     return {
-        "bleu": Surface(BLEU(force=True), bleu),
-        "bleu_lowercase": Surface(BLEU(force=True, lowercase=True), bleu),
-        "chrf": Surface(CHRF(), chrf),
-        "chrf_lowercase": Surface(CHRF(lowercase=True), chrf),
-        "ter": Surface(TER(), ter),
+        "bleu": _surface(BLEU(force=True), bleu),
+        "bleu_lowercase": _surface(BLEU(force=True, lowercase=True), bleu),
+        "chrf": _surface(CHRF(), chrf),
+        "chrf_lowercase": _surface(CHRF(lowercase=True), chrf),
+        "ter": Surface(metric := TER(), ter, partial(_edits, metric)),
     }
+
+
+def _surface(metric: Any, score: Callable[[Array], Array]) -> Surface:
+    def sums(hypothesis: str, reference: str) -> list[int]:
+        found: list[int] = metric._extract_corpus_statistics([hypothesis], [[reference]])[0]
+        return found
+
+    return Surface(metric, score, sums)
+
+
+def _edits(metric: Any, hypothesis: str, reference: str) -> list[int]:
+    got, want = (metric.tokenizer(text.rstrip()).split() for text in (hypothesis, reference))
+    return [edits(got, want), len(want)]
 
 
 def bleu(sums_RK: Array) -> Array:

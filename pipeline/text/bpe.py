@@ -1,8 +1,9 @@
-"""Byte-level byte-pair encoding by the `tokenizers` library (Sennrich et al. 2016; bytes as in GPT-2): text -> ids -> text is exact.
+"""Byte-level byte-pair encoding by the `tokenizers` library: text -> ids -> text is exact.
 
+Sennrich et al. 2016, "Neural Machine Translation of Rare Words with Subword Units"; bytes and word pattern as in GPT-2.
 The library splits text into words before it merges, and a word's leading space belongs to the word. Normalised text has
-single spaces, so each word is encoded once (bare at a text's beginning, with its space elsewhere) and the pieces are laid out
-by Arrow. The specials own ids 0 to 3 but are no added tokens: `<eos>` written in a text is five ordinary characters.
+single spaces, so each distinct word is encoded once (bare at a text's beginning, with its space elsewhere) and Arrow lays
+the pieces out. The specials own ids 0 to 3 but are no added tokens: `<eos>` written in a text is five ordinary characters.
 """
 
 import json
@@ -22,7 +23,8 @@ from pipeline.text.vocab import Vocab
 
 
 def train(batches: Iterable[pa.ListArray], config: Vocab) -> Tokenizer:
-    """A tokenizer of at most `config.size` ids, trained on lists of words. The same words give the same tokenizer."""
+    """A tokenizer of at most `config.size` ids (see `check_pieces`) of lists of words; the same words give the same one."""
+    assert config.size is not None
     learnt = _bare(models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=config.size,

@@ -1,4 +1,4 @@
-"""Text to ids and back with the vocabulary that a corpus's `vocab` stage made: what training, search and the command line use.
+"""Text to ids and back with the vocabulary that a corpus's `vocab` stage made.
 
 A vocabulary's folder holds `<side>.parquet` (`tables.VOCAB`) for each side (text; or source and target), for bpe
 `<side>.tokenizer.json` as well, and `vocab.json` (`Description`).
@@ -96,9 +96,11 @@ class Codec:
         return texts
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
-        """Each id's token as a reader should see it: specials by name, spaces as ▁, bpe's bytes as the text they stand for."""
+        """Each id's token as a reader should see it: specials by name, spaces as ▁, bpe's bytes as their text."""
         shown = [self._tokens[int(number)].as_py() for number in ids]
         if self._tokenizer is not None:
             pieces = bpe.decode(self._tokenizer, [[number] for number in ids])
-            shown = [name if number < len(SPECIALS) else piece for number, name, piece in zip(ids, shown, pieces, strict=True)]
+            shown = [
+                name if number < len(SPECIALS) else piece for number, name, piece in zip(ids, shown, pieces, strict=True)
+            ]
         return [token.replace(" ", SPACE) for token in shown]

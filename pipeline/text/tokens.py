@@ -20,8 +20,8 @@ Levels (`split`):
 - `space`: what spaces set apart: for text that comes tokenised, such as WikiText.
 - `bpe`: as `space`; the pieces are found at encoding (`pipeline.text.bpe`), the tokens here are whole words.
 
-`join` is the way back. Exact for char, space and bpe; for word, `split(join(tokens)) == tokens`: `. , ! ? ; : ) ]` go back to
-the word on their left, `( [` and an elision to the one on their right, all else is set apart by a space.
+`join` is the way back. Exact for char, space and bpe; for word, `split(join(tokens)) == tokens`: `. , ! ? ; : ) ]` go back
+to the word on their left, `( [` and an elision to the one on their right, all else is set apart by a space.
 """
 
 import unicodedata
@@ -36,6 +36,7 @@ from pipeline.errors import refuse
 
 Level = Literal["char", "word", "space", "bpe"]
 LEVELS: tuple[Level, ...] = ("char", "word", "space", "bpe")
+Offsets = np.ndarray[tuple[int], np.dtype[np.int32]]
 
 # Not `\p{Cf}`: explicit ranges mean the same in every version of Unicode.
 _INVISIBLE = r"[\x{AD}\x{180E}\x{200B}-\x{200F}\x{202A}-\x{202E}\x{2060}-\x{206F}\x{FEFF}]"
@@ -117,13 +118,16 @@ def join(tokens: pa.ListArray, level: Level) -> pa.StringArray:
     return pc.binary_join(lists(starts, spaced), "")
 
 
-def offsets(tokens: pa.ListArray) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+def offsets(tokens: pa.ListArray) -> Offsets:
     """Where each list begins in `tokens.flatten()`, and the end; right for slices too."""
+    if not len(tokens):
+        return np.zeros(1, np.int32)
     found = tokens.offsets.to_numpy()
-    return found - found[0] if len(found) else np.zeros(1, np.int32)
+    from_zero: Offsets = found - found[0]
+    return from_zero
 
 
-def lists(starts: np.ndarray[tuple[int], np.dtype[np.int32]], values: pa.Array) -> pa.ListArray:
+def lists(starts: Offsets, values: pa.Array) -> pa.ListArray:
     """The lists of `values` that begin at `starts` (its last entry is the end)."""
     return pa.ListArray.from_arrays(pa.array(starts, pa.int32()), values)
 
@@ -152,6 +156,8 @@ def _words(texts: pa.StringArray) -> pa.ListArray:
 
 def _characters(texts: pa.StringArray) -> pa.ListArray:
     """No copy of the bytes: the characters' offsets are laid over them, at every byte that does not continue a character."""
+    if not len(texts):
+        return pa.array([], pa.list_(pa.string()))
     bounds = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
     data = np.frombuffer(texts.buffers()[2] or b"", np.uint8)[bounds[0] : bounds[-1]]
     starts = np.flatnonzero((data & 0xC0) != 0x80).astype(np.int32)
@@ -160,5 +166,5 @@ def _characters(texts: pa.StringArray) -> pa.ListArray:
     return lists(np.searchsorted(starts, bounds - bounds[0]).astype(np.int32), values)
 
 
-def _cumulated(counts: np.ndarray[tuple[int], np.dtype[np.int32]]) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+def _cumulated(counts: Offsets) -> Offsets:
     return np.concatenate([np.zeros(1, np.int32), np.cumsum(counts, dtype=np.int32)])

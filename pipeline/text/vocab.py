@@ -17,8 +17,8 @@ BYTES = 256
 class Vocab:
     """The block `vocab` of a corpus.
 
-    `size` counts every id, the specials too; null for all tokens. Tokens seen fewer than `min_count` times become `<unk>` (for
-    bpe: pairs seen less often are not merged). `share`: one vocabulary for both sides of pairs; without effect on plain text.
+    `size` counts every id, the specials too; null for all tokens. Tokens seen fewer than `min_count` times become `<unk>`
+    (for bpe: pairs seen less often are not merged). `share`: one vocabulary for both sides of pairs, no effect on text.
     """
 
     size: int | None

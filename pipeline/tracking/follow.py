@@ -26,8 +26,9 @@ Point = tuple[str, float, int, int]
 def be_nice() -> None:
     """The lowest priority: on a core that a training fills, it gets 15 parts of 1039, 1.4 % (Linux's weights)."""
     os.nice(19)
-    with suppress(OSError):
-        Path("/proc/self/autogroup").write_text("19")  # where sessions are weighed against each other
+    if os.getsid(0) == os.getpid():  # Linux may weigh whole sessions against each other, and this one is ours alone
+        with suppress(OSError):
+            Path("/proc/self/autogroup").write_text("19")
 
 
 class Watch:
@@ -89,9 +90,8 @@ def follow(lines: BinaryIO, root: Path, parent: int) -> None:
     from pipeline.tracking import store  # imports mlflow: two seconds, in which the spool waits
 
     key = (header["run"], header["digest"])
-    with suppress(TimeoutError), store.sole(root, key, lambda: not watch.late()) as alone:
-        if alone:
-            _carry(lines, root, header, watch)
+    with suppress(TimeoutError, store.Busy), store.sole(root, key, lambda: not watch.late()):
+        _carry(lines, root, header, watch)
 
 
 def _carry(lines: BinaryIO, root: Path, header: dict[str, Any], watch: Watch) -> None:
@@ -119,9 +119,11 @@ def introduce(client: Any, root: Path, header: dict[str, Any]) -> Any:
     block = header["params"]
     tags = {**describe.labels(header["run"], block), **{str(k): str(v) for k, v in header["tags"].items()}}
     key = (header["run"], header["digest"])
-    first = {**describe.origin(root), "seqline.recorded": "live"}
-    run, made = store.the_run(client, root, block, key, {**first, **tags})
-    if not made:
+    task = str(block.get("task", "other"))
+    run = store.find(client, task, key)
+    if run is None:
+        run = store.make(client, root, task, key, {**describe.origin(root), **tags, "seqline.recorded": "live"})
+    else:
         client.update_run(run.info.run_id, status="RUNNING")
         store.add(client, run.info.run_id, tags=tags)
     stages, corpus = describe.lock(root), str(block.get("corpus"))

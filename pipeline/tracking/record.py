@@ -1,9 +1,12 @@
 """`sync`: MLflow brought level with what DVC holds, whether the live view was there, lost a part, or never was."""
 
 import json
+import os
+import signal
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from pipeline.tracking import describe, store
 from pipeline.tracking.outputs import MODELS, Outputs, gather
 
 _STATE = "seqline.synced"
-_WAIT_SECONDS = 40.0  # a follower lives half a minute longer than its training at most
+_WAIT_SECONDS = 3.0  # a follower with nothing in its way needs one
 
 
 def sync(root: Path) -> str:
@@ -40,19 +43,36 @@ def sync(root: Path) -> str:
 
 def bring_level(client: Any, root: Path, outputs: Outputs) -> str:
     """Give the MLflow run of these outputs what it lacks; what was done in a few words, "" if it lacked nothing."""
-    key, until = (outputs.name, outputs.digest), time.monotonic() + _WAIT_SECONDS
-    with store.sole(root, key, lambda: time.monotonic() < until) as alone:
-        if not alone:
-            return "is being trained at this moment; run `seqline sync` again after it"
-        tags = {**describe.origin(root), **outputs.tags, "seqline.recorded": "restored"}
-        run, made = store.the_run(client, root, outputs.block, key, tags)
-        state = outputs.state()
-        if run.data.tags.get(_STATE) == state:
-            return ""
+    key, task, state = (outputs.name, outputs.digest), str(outputs.block.get("task", "other")), outputs.state()
+    run = store.find(client, task, key)
+    if run is not None and run.data.tags.get(_STATE) == state and run.info.status == "FINISHED":
+        return ""
+    with alone(root, key):
+        run = store.find(client, task, key)
+        made = run is None
+        if run is None:
+            tags = {**describe.origin(root), **outputs.tags, "seqline.recorded": "restored"}
+            run = store.make(client, root, task, key, tags)
         points = fill(client, root, run, outputs)
         client.set_terminated(run.info.run_id, "FINISHED")
         store.add(client, run.info.run_id, tags={_STATE: state})  # last: a sync that was killed is done again
-        return f"{'recorded' if made else 'brought up to date'} ({points} points, {len(outputs.files)} artifacts)"
+    return f"{'recorded' if made else 'brought up to date'} ({points} points, {len(outputs.files)} artifacts)"
+
+
+@contextmanager
+def alone(root: Path, key: tuple[str, str]) -> Iterator[None]:
+    """`store.sole`, taken from the run's follower if that needs long: the outputs are there and say all that it would."""
+    until = time.monotonic() + _WAIT_SECONDS
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(store.sole(root, key, lambda: time.monotonic() < until))
+        except store.Busy as busy:
+            follower = int(busy.args[0])
+            if follower:
+                with suppress(ProcessLookupError):
+                    os.kill(follower, signal.SIGKILL)
+            stack.enter_context(store.sole(root, key, lambda: True))
+        yield
 
 
 def fill(client: Any, root: Path, run: Any, outputs: Outputs) -> int:

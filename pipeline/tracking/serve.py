@@ -27,7 +27,9 @@ def ui(root: Path, port: int) -> None:
     _refuse_busy(port)
     store.connect(root)
     signal.signal(signal.SIGTERM, _leave)
-    server = subprocess.Popen(command(root, port), cwd=describe.home(root), env=_environment(), process_group=0)
+    server = subprocess.Popen(
+        command(root, port), cwd=describe.home(root), env=_environment(), stdout=sys.stderr, process_group=0
+    )
     address = f"http://{_HOST}:{port}"
     try:
         _await(server, address)
@@ -51,8 +53,12 @@ def command(root: Path, port: int) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    # by default it also starts a dozen processes for jobs that this project has none of
-    return {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    return {
+        **os.environ,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # a dozen processes for jobs that this project has none of
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "PYTHONWARNINGS": "ignore::DeprecationWarning",  # of MLflow's own imports
+    }
 
 
 def _refuse_busy(port: int) -> None:

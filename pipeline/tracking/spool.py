@@ -139,7 +139,7 @@ def _begin(path: Path, header: dict[str, Any]) -> None:
 
 
 def _start_follower(path: Path, root: Path) -> None:
-    """Its own process group keeps a Ctrl-C from it; the same session keeps its niceness in relation to ours.
+    """Its own session keeps a Ctrl-C from it, and makes the niceness that it gives itself its own.
 
     It gets the spool as an open file, so that it does not matter when the work folder goes, and none of our own streams, so
     that nobody who waits for the end of our output waits for it.
@@ -156,7 +156,7 @@ def _start_follower(path: Path, root: Path) -> None:
     ]
     with path.open("rb") as lines, path.with_name("tracking.log").open("ab") as said:
         process = subprocess.Popen(
-            command, cwd=Path(__file__).parents[2], stdin=lines, stdout=said, stderr=said, process_group=0
+            command, cwd=Path(__file__).parents[2], stdin=lines, stdout=said, stderr=said, start_new_session=True
         )
     threading.Thread(target=process.wait, daemon=True).start()  # takes its exit status, so that no zombie stays
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipeline.landing import exclusive
 from pipeline.tracking import describe
 
 Failure = (MlflowException, SQLAlchemyError, OSError)
@@ -48,48 +47,76 @@ def locks(root: Path) -> Path:
 
 
 def connect(root: Path) -> MlflowClient:
-    """A client whose store exists. One process at a time: of several that make a fresh database, all but one fail."""
+    """A client whose store exists and answers."""
     os.environ.update({key: value for key, value in _PATIENCE.items() if key not in os.environ})
     for chatty in ("mlflow", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    with exclusive(locks(root) / "store.lock"):
-        client = MlflowClient(tracking_uri=uri(root))
-        client.search_experiments(max_results=1)
+    if "MLFLOW_TRACKING_URI" not in os.environ:
+        _create(describe.home(root) / "mlflow.db")
+    client = MlflowClient(tracking_uri=uri(root))
+    client.search_experiments(max_results=1)
     return client
+
+
+def _create(database: Path) -> None:
+    """Make the database if there is none.
+
+    Of several processes that fill one new file at once all but one fail, and behind a lock a follower, which a busy system
+    may not run for minutes, would hold up everybody: so each makes a file of its own, and the first to finish names it.
+    """
+    if database.exists():
+        return
+    beside = database.with_name(f".{database.name}.{os.getpid()}.partial")
+    try:
+        MlflowClient(tracking_uri=f"sqlite:///{beside}").search_experiments(max_results=1)
+        with suppress(FileExistsError):
+            os.link(beside, database)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def is_server(root: Path) -> bool:
     return uri(root).startswith(("http://", "https://", "databricks"))
 
 
-def the_run(
-    client: MlflowClient, root: Path, block: Mapping[str, Any], key: tuple[str, str], tags: Mapping[str, str]
-) -> tuple[Any, bool]:
-    """The MLflow run of `key` (run's name, digest), and whether it had to be made, with `tags`.
+def find(client: MlflowClient, task: str, key: tuple[str, str]) -> Any:
+    """The MLflow run of `key` (run's name, digest), or None; the oldest, should two machines have made one each."""
+    experiment = client.get_experiment_by_name(_experiment_name(task))
+    if experiment is None:
+        return None
+    want = f"tags.`{RUN}` = '{key[0]}' and tags.`{DIGEST}` = '{key[1]}'"
+    found = client.search_runs([experiment.experiment_id], want, order_by=["attributes.start_time ASC"], max_results=1)
+    return found[0] if found else None
 
-    One experiment per task of the runs' blocks, since only runs of one task share their metrics.
-    """
-    with exclusive(locks(root) / "store.lock"):
-        experiment = _experiment(client, root, str(block.get("task", "other")))
-        name, digest = key
-        want = f"tags.`{DIGEST}` = '{digest}' and tags.`{RUN}` = '{name}'"
-        found = client.search_runs([experiment], want, order_by=["attributes.start_time ASC"], max_results=1)
-        if found:
-            return found[0], False
-        return client.create_run(experiment, run_name=name, tags={**tags, DIGEST: digest, RUN: name}), True
+
+def make(client: MlflowClient, root: Path, task: str, key: tuple[str, str], tags: Mapping[str, str]) -> Any:
+    """A new MLflow run for `key`, whose `sole` the caller holds."""
+    experiment = _experiment(client, root, task)
+    return client.create_run(experiment, run_name=key[0], tags={**tags, RUN: key[0], DIGEST: key[1]})
+
+
+def _experiment_name(task: str) -> str:
+    """One experiment per task: only runs of one task share their metrics, and are worth a look side by side."""
+    return f"{os.environ.get('MLFLOW_EXPERIMENT_NAME') or 'seqline'}/{task}"
 
 
 def _experiment(client: MlflowClient, root: Path, task: str) -> str:
-    name = f"{os.environ.get('MLFLOW_EXPERIMENT_NAME') or 'seqline'}/{task}"
+    name = _experiment_name(task)
     found = client.get_experiment_by_name(name)
-    if found is None:
-        # An address that the serving process resolves, where MLflow would store an absolute path: a project may be moved.
-        location = None if is_server(root) else f"mlflow-artifacts:/{name}"
-        kind = {"mlflow.experimentKind": "custom_model_development"}  # else the pages ask whether it is a chat agent
+    if found is not None:
+        if found.lifecycle_stage == "deleted":
+            client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
+    # An address that the serving process resolves, where MLflow would store an absolute path: a project may be moved.
+    location = None if is_server(root) else f"mlflow-artifacts:/{name}"
+    kind = {"mlflow.experimentKind": "custom_model_development"}  # else the pages ask whether it is a chat agent
+    try:
         return str(client.create_experiment(name, artifact_location=location, tags=kind))
-    if found.lifecycle_stage == "deleted":
-        client.restore_experiment(found.experiment_id)
-    return str(found.experiment_id)
+    except MlflowException:
+        found = client.get_experiment_by_name(name)
+        if found is None:  # not merely made by another at the same time
+            raise
+        return str(found.experiment_id)
 
 
 def steps(client: MlflowClient, run: Any) -> dict[str, set[int]]:
@@ -128,7 +155,7 @@ def add_inputs(client: MlflowClient, run: Any, inputs: Mapping[str, str]) -> Non
     known = {(given.dataset.name, given.dataset.digest) for given in run.inputs.dataset_inputs}
     sets = [
         DatasetInput(
-            Dataset(path, digest, "dvc", f'{{"path": "{path}", "md5": "{digest}"}}'), [InputTag(_CONTEXT, "training")]
+            Dataset(path, digest, "dvc", json.dumps({"path": path, "md5": digest})), [InputTag(_CONTEXT, "training")]
         )
         for path, digest in inputs.items()
         if (path, digest) not in known
@@ -147,15 +174,24 @@ def put(client: MlflowClient, root: Path, run: Any, folder: Path) -> None:
         client.log_artifacts(run.info.run_id, str(folder))
 
 
+class Busy(Exception):
+    """Another process has been writing to the run all the time; its id is the argument, 0 if it did not leave it."""
+
+
 @contextmanager
-def sole(root: Path, key: tuple[str, str], patient: Callable[[], bool]) -> Iterator[bool]:
-    """Be the only one that writes to the run of `key`; wait for another while `patient()`. False if it is still at it."""
+def sole(root: Path, key: tuple[str, str], patient: Callable[[], bool]) -> Iterator[None]:
+    """Be the only one that writes to the run of `key`; wait for another while `patient()`, then `Busy`."""
     path = locks(root) / f"{key[0]}-{key[1][:16]}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as handle:
-        while not (held := _try_lock(handle.fileno())) and patient():
+    with path.open("a+") as handle:
+        while not _try_lock(handle.fileno()):
+            if not patient():
+                raise Busy(int(path.read_text() or 0))
             time.sleep(0.1)
-        yield held
+        handle.truncate(0)
+        handle.write(str(os.getpid()))
+        handle.flush()
+        yield
 
 
 def _try_lock(descriptor: int) -> bool:

@@ -17,19 +17,23 @@ from pipeline.scoring.resampling import Array, Bootstrap, by_block
 SCHEMA = tables.SCORES_TEXT
 TITLE = "Language models"
 MAIN = "perplexity"
-MAIN_TITLE = "Perplexity"
+MAIN_TITLE = "perplexity"
 DIFFERENCE = "bits per character"
 HIGHER_IS_BETTER = False
+SCALE = None
+LENGTH = "tokens in the sentence"
 COLUMNS = (
-    ("Bits per character", "bits_per_character", "{:.3f}"),
-    ("Lowest reachable", "floor_perplexity", "{:.2f}"),
-    ("Above it", "excess", "{:+.1%}"),
+    ("bits per character", "bits_per_character", "{:.3f}"),
+    ("lowest reachable", "floor_perplexity", "{:.2f}"),
+    ("above it", "excess", "{:+.1%}"),
 )
+FURTHER = ()
 MEANING = (
-    "Perplexity is exp(nats per token): a perplexity of 20 means that the model hesitated as between 20 equally likely tokens "
-    "at every step. It compares only models that read the same tokens; bits per character, what it costs to write the text "
-    "character by character, compares all, and ranks them. Where a grammar wrote the text, the grammar's own perplexity on "
-    "the same rows is the lowest that a model can expect to reach, and the excess says how much is left to learn."
+    "Perplexity is exp(nats per token): a perplexity of 20 means that the model hesitated as between 20 equally "
+    "likely tokens at every step. It compares only models that read the same tokens; bits per character, what it "
+    "costs to write the text character by character, compares all, and ranks them. Where a grammar wrote the text, "
+    "the grammar's own perplexity on the same rows is the lowest that a model can expect to reach, and the excess "
+    "says how much is left to learn."
 )
 
 _ENOUGH_BLOCKS = 30
@@ -60,7 +64,7 @@ def rows(predictions: Path, tokens: Path, split: str) -> pa.Table:
 
 
 def units(table: pa.Table) -> Array:
-    """units_UK: nats, tokens, the grammar's nats (NaN for natural text), characters; U the blocks, which are resampled whole."""
+    """units_UK: nats, tokens, the grammar's nats (NaN for natural text), characters; U blocks, which are resampled whole."""
     columns = [table[name].to_numpy().astype(np.float64) for name in ("nats", "count", "floor", "characters")]
     return by_block(np.stack(columns, 1), table["block"].to_numpy())
 

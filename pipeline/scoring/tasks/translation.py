@@ -19,19 +19,28 @@ MAIN = "bleu"
 MAIN_TITLE = "BLEU"
 DIFFERENCE = "BLEU"
 HIGHER_IS_BETTER = True
+SCALE = (0.0, 100.0)
+LENGTH = "tokens in the source sentence"
 COLUMNS = (
-    ("BLEU, lowercased", "bleu_lowercase.score", "{:.1f}"),
-    ("chrF", "chrf.score", "{:.1f}"),
-    ("TER", "ter.score", "{:.1f}"),
-    ("Exact", "exact_match", "{:.1%}"),
-    ("Perplexity", "perplexity.score", "{:.2f}"),
-    ("To the limit", "distance", "{:.1f}"),
+    ("perplexity", "perplexity.score", "{:.2f}"),
+    ("BLEU to the limit", "distance", "{:.2f}"),
+)
+FURTHER = (
+    ("BLEU, lowercased", "bleu_lowercase.score", "{:.2f}"),
+    ("chrF", "chrf.score", "{:.2f}"),
+    ("chrF, lowercased", "chrf_lowercase.score", "{:.2f}"),
+    ("TER", "ter.score", "{:.2f}"),
+    ("exact", "exact_match", "{:.1%}"),
+    ("empty", "empty", "{:.1%}"),
+    ("length", "length_ratio", "{:.3f}"),
+    ("bits per character", "bits_per_character", "{:.3f}"),
 )
 MEANING = (
-    "BLEU (0 to 100) counts the stretches of one to four words that an answer shares with the reference, cased and on the raw "
-    "text; chrF does so for stretches of characters, and TER counts the edits that would turn the answer into the reference "
-    "(lower is better). Perplexity is that of the reference, word by word, given the words before: a good perplexity beside "
-    "a bad BLEU points at the search, not at the model. Where the corpus is built in, BLEU 100 can be reached."
+    "BLEU (0 to 100) counts the stretches of one to four words that an answer shares with the reference, cased and "
+    "on the raw text; chrF does so for stretches of characters, and TER counts the edits that would turn the answer"
+    " into the reference (lower is better). Perplexity is that of the reference, word by word, given the words "
+    "before: a good perplexity beside a bad BLEU points at the search, not at the model. Where the corpus is built "
+    "in, BLEU 100 can be reached."
 )
 
 score = surface.bleu
@@ -96,13 +105,14 @@ def _answers(predictions: Path, split: str, rows: int) -> list[str]:
 
 def _decoded(answers: list[str], references: list[str]) -> dict[str, Any]:
     """The columns that need an answer. Text without capitals is not scored twice."""
+    rows = list(zip(answers, references, strict=True))
     columns: dict[str, Any] = {}
-    caseless = all(text == text.lower() for text in [*answers, *references])
+    caseless = all(text == text.lower() for row in rows for text in row)
     for name, measure in _measures().items():
         cased = name.removesuffix("_lowercase")
-        columns[name] = columns[cased] if caseless and cased in columns else measure.sums(answers, references)
+        columns[name] = columns[cased] if caseless and cased in columns else [measure.sums(*row) for row in rows]
     apart = _measures()["bleu"].metric.tokenizer
-    columns["exact"] = [apart(got.rstrip()) == apart(want.rstrip()) for got, want in zip(answers, references, strict=True)]
+    columns["exact"] = [apart(got.rstrip()) == apart(want.rstrip()) for got, want in rows]
     columns["empty"] = [not answer.strip() for answer in answers]
     return {name: pa.array(values, SCHEMA.field(name).type) for name, values in columns.items()}
 

@@ -1,0 +1,124 @@
+"""The `seqline` command: thin, over the library and `dvc.yaml`. What a subcommand needs is imported when it runs."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.errors import exit_with, refuse
+
+
+def main() -> None:
+    """The console script: 0, or one line on stderr and 2 for a user's mistake, or 130 after Ctrl-C."""
+    try:
+        exit_with(_command)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _command() -> None:
+    arguments = _parser().parse_args()
+    arguments.do(_root(Path.cwd()), arguments)
+
+
+def _root(start: Path) -> Path:
+    """The project that `start` lies in."""
+    for folder in (start, *start.parents):
+        if (folder / "dvc.yaml").exists() and (folder / "presets").is_dir():
+            return folder
+    raise refuse(str(start), "a folder outside of a project", "one with dvc.yaml and presets/", "Change to the project.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="seqline", description="Train and compare every classic family of sequence model.")
+    adding = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def add(name: str, do: Callable[[Path, argparse.Namespace], None], about: str) -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = adding.add_parser(name, help=about, description=about)
+        made.set_defaults(do=do)
+        return made
+
+    use = add("use", _use, "put a preset in params.yaml; without a name, list them")
+    use.add_argument("preset", nargs="?", metavar="PRESET")
+    use.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes", help="a dotted key; * fits any"
+    )
+    use.add_argument("--force", action="store_true", help="even if params.yaml has edits that are in no commit")
+    add("check", _check, "read all of params.yaml as strictly as the stages will, before anything runs")
+    add("prune", _prune, "remove outputs of runs and corpora that params.yaml no longer has; DVC's cache keeps them")
+    add("doctor", _doctor, "what is installed, which devices there are, whether store, cache and mirror are healthy")
+    add("sync", _sync, "bring MLflow level with DVC's outputs")
+    ui = add("ui", _ui, "MLflow's pages on the project's own store")
+    ui.add_argument("--port", type=int, default=5000)
+    translate = add("translate", _translate, "translate a text, or each line of standard input, with a trained run")
+    translate.add_argument("text", nargs="?", metavar="TEXT")
+    translate.add_argument("--run", required=True, help="a name under `runs:`")
+    translate.add_argument("--heatmap", type=Path, metavar="FILE.png", help="draw where the model looked")
+    translate.add_argument("--n-best", type=int, metavar="N", help="show the N best answers with their log-probabilities")
+    generate = add("generate", _generate, "let a trained language model go on from a prefix")
+    generate.add_argument("prefix", metavar="PREFIX")
+    generate.add_argument("--run", required=True, help="a name under `runs:`")
+    generate.add_argument("--seed", type=int, help="another seed, another text")
+    return parser
+
+
+def _use(root: Path, arguments: argparse.Namespace) -> None:
+    from pipeline.cli import presets
+
+    if arguments.preset is None:
+        print(presets.listing(root))
+        return
+    gone = presets.use(root, arguments.preset, arguments.changes, arguments.force)
+    print(f"params.yaml is now the preset {arguments.preset}" + "".join(f"\n  {change}" for change in arguments.changes))
+    _tell_removed(root, gone)
+
+
+def _prune(root: Path, arguments: argparse.Namespace) -> None:
+    from pipeline.cli import presets
+
+    _tell_removed(root, presets.prune(root))
+
+
+def _tell_removed(root: Path, gone: list[Path]) -> None:
+    if gone:
+        print(f"removed {len(gone)} outputs of runs and corpora it does not have; DVC's cache keeps what it held of them:")
+        print("\n".join(f"  {path.relative_to(root)}" for path in gone))
+
+
+def _check(root: Path, arguments: argparse.Namespace) -> None:
+    from pipeline.cli import check
+
+    print(check.check(root / "params.yaml"))
+
+
+def _doctor(root: Path, arguments: argparse.Namespace) -> None:
+    from pipeline.cli import doctor
+
+    findings = doctor.examine(root)
+    print("\n".join(f"{finding.state:5} {finding.subject}: {finding.detail}" for finding in findings))
+    sys.exit(1 if any(finding.state == "FAIL" for finding in findings) else 0)
+
+
+def _sync(root: Path, arguments: argparse.Namespace) -> None:
+    from pipeline import tracking
+
+    print(tracking.sync(root))
+
+
+def _ui(root: Path, arguments: argparse.Namespace) -> None:
+    from pipeline import tracking
+
+    tracking.ui(root, arguments.port)
+
+
+def _translate(root: Path, arguments: argparse.Namespace) -> None:
+    from pipeline.cli import trial
+
+    given = [arguments.text] if arguments.text is not None else [line.rstrip("\r\n") for line in sys.stdin]
+    trial.translate(trial.opened(root, arguments.run), given, arguments.n_best, arguments.heatmap)
+
+
+def _generate(root: Path, arguments: argparse.Namespace) -> None:
+    from pipeline.cli import trial
+
+    print(trial.opened(root, arguments.run).generate([arguments.prefix], arguments.seed)[0])

@@ -1,0 +1,87 @@
+"""`seqline check`: every block of `params.yaml` is loaded by the module that it configures, before anything runs."""
+
+from pathlib import Path
+from typing import Any
+
+from pipeline import config, params
+from pipeline.download import source as download
+from pipeline.errors import refuse
+from pipeline.text import tokens, vocab
+from pipeline.training import devices, loop, optim
+
+SECTIONS = ("compute", "evaluation", "corpora", "runs")
+_NAME = "abcdefghijklmnopqrstuvwxyz0123456789_"
+
+
+def check(path: Path) -> str:
+    """What the file holds, in words; UserError for the first thing in it that no stage could use."""
+    content = config.read(path)
+    for key in content:
+        if key not in SECTIONS:
+            raise refuse(str(key), "an unknown section", "one of " + ", ".join(SECTIONS), "Remove it.")
+    compute = params.compute(path)
+    devices.choose(compute.device, "compute.device")
+    params.evaluation(path)
+    corpora, runs = _names(path, "corpora"), _names(path, "runs")
+    kinds = {name: _corpus(path, name) for name in corpora}
+    for name in runs:
+        _run(path, name, kinds)
+    return f"{path.name}: {len(corpora)} corpora and {len(runs)} runs, all in order ({', '.join(runs)})"
+
+
+def _names(path: Path, key: str) -> list[str]:
+    """The blocks' names: they become names of folders and of DVC's stages."""
+    found = config.section(path, key)
+    if not isinstance(found, dict) or not found:
+        raise refuse(key, found, "a section with at least one block")
+    for name in found:
+        if not isinstance(name, str) or not name or set(name) - set(_NAME):
+            raise refuse(key, name, "names of small letters, digits and _", "Rename the block.")
+    return list(found)
+
+
+def _corpus(path: Path, name: str) -> str:
+    """The corpus's kind, `text` or `pair`, after all its blocks were loaded."""
+    block, where = params.corpus(path, name), f"corpora.{name}"
+    reader = config.named_module("pipeline.corpora", block.format, f"{where}.format")
+    config.load(reader.Config, block.read, f"{where}.read")
+    params.split(block, where)
+    if block.limit is not None and block.limit < 1:
+        raise refuse(f"{where}.limit", block.limit, "at least 1, or null for all rows")
+    text = config.load(tokens.Text, block.text, f"{where}.text")
+    size = config.load(vocab.Vocab, block.vocab, f"{where}.vocab")
+    if text.level == "bpe":
+        vocab.check_pieces(size, f"{where}.vocab")
+    _source(block.source, f"{where}.source")
+    return str(reader.KIND)
+
+
+def _source(source: dict[str, Any], where: str) -> None:
+    """As the download stage reads it, without fetching."""
+    if len(source) != 1 or not {"builtin", "files", "path"} & set(source):
+        got = ", ".join(str(key) for key in source) or "nothing"
+        raise refuse(where, got, "exactly one of the keys builtin, files, path")
+    if "builtin" in source:
+        grammar = config.named_module("pipeline.grammars", source["builtin"].get("grammar"), f"{where}.builtin.grammar")
+        settings = {key: value for key, value in source["builtin"].items() if key != "grammar"}
+        config.load(grammar.Config, settings, f"{where}.builtin")
+    elif "files" in source:
+        config.load(download.Files, source, where)
+    else:
+        config.load(download.Own, source, where)
+
+
+def _run(path: Path, name: str, kinds: dict[str, str]) -> None:
+    block, where = params.run(path, name), f"runs.{name}"
+    model = config.named_module("pipeline.models", block.family, f"{where}.family")
+    task = config.named_module("pipeline.tasks", block.task, f"{where}.task")
+    method = config.named_module("pipeline.decoding", block.search.get("method", "nothing"), f"{where}.search.method")
+    config.load(model.Config, block.model, f"{where}.model")
+    config.load(task.Config, block.objective, f"{where}.objective")
+    config.load(optim.Config, block.optim, f"{where}.optim")
+    config.load(loop.Config, block.training, f"{where}.training")
+    config.load(method.Config, block.search, f"{where}.search")
+    wanted = "pair" if len(set(task.SIDES)) == 2 else "text"
+    if kinds[block.corpus] != wanted:
+        fitting = ", ".join(corpus for corpus, kind in kinds.items() if kind == wanted) or f"a corpus of kind {wanted}"
+        raise refuse(f"{where}.corpus", f"{block.corpus}, which is {kinds[block.corpus]}", f"{fitting} for {block.task}")

@@ -1,0 +1,175 @@
+"""`seqline doctor`: everything around the project that can be wrong, looked at and said in a line each."""
+
+import importlib.metadata
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+
+from pipeline.cli import check, dag
+from pipeline.errors import UserError
+
+_GIGABYTE = 10**9
+_LITTLE_GIGABYTES = 5
+_SECONDS = 120
+
+
+class Finding(NamedTuple):
+    """What one examination found; only FAIL means that something will not work."""
+
+    state: Literal["ok", "warn", "FAIL"]
+    subject: str
+    detail: str
+
+
+def examine(root: Path) -> list[Finding]:
+    """Every finding about the project at `root`, in the order in which one would mend them."""
+    looks: list[Callable[[Path], Finding]] = [python, packages, devices, disk, git, params, leftovers, dvc, cache, lock]
+    return [look(root) for look in [*looks, store, mirror]]
+
+
+def python(root: Path) -> Finding:
+    """Which Python, and whether it is the project's."""
+    own = Path(sys.prefix) == root / ".venv"
+    version = ".".join(str(number) for number in sys.version_info[:3])
+    return Finding("ok" if own else "warn", "python", f"{version} in {sys.prefix}{'' if own else ', not in .venv'}")
+
+
+def packages(root: Path) -> Finding:
+    """Installed versions against constraints.txt."""
+    pins = dict(line.split("==") for line in (root / "constraints.txt").read_text().splitlines() if "==" in line)
+    there = {name: found for name in pins if (found := _version(name))}
+    other = [f"{name} {found} (pinned {pins[name]})" for name, found in there.items() if found.split("+")[0] != pins[name]]
+    if other:
+        return Finding("warn", "packages", f"{', '.join(other)}; `make test` brings .venv level")
+    return Finding("ok", "packages", f"{len(there)} installed, each at its pin")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def devices(root: Path) -> Finding:
+    """Devices that torch can use."""
+    cuda = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    mps = ["mps"] if torch.backends.mps.is_available() else []
+    cores = f"cpu ({os.cpu_count()} cores)"
+    return Finding("ok", "devices", f"torch {torch.__version__}: {', '.join([*cuda, *mps, cores])}")
+
+
+def disk(root: Path) -> Finding:
+    """Room where the data and DVC's cache grow."""
+    free = shutil.disk_usage(root).free / _GIGABYTE
+    return Finding("ok" if free >= _LITTLE_GIGABYTES else "warn", "disk", f"{free:.1f} GB free")
+
+
+def git(root: Path) -> Finding:
+    """Whether DVC has a git repository to work with."""
+    status, said = _said(root, "git", "rev-parse", "--short", "HEAD")
+    return Finding("FAIL", "git", said or "no repository") if status else Finding("ok", "git", f"at {said}")
+
+
+def params(root: Path) -> Finding:
+    """Whether params.yaml is in order."""
+    try:
+        return Finding("ok", "params", check.check(root / "params.yaml"))
+    except UserError as error:
+        return Finding("FAIL", "params", str(error))
+
+
+def leftovers(root: Path) -> Finding:
+    """Outputs of runs that params.yaml no longer has: stages that depend on whole folders would see them."""
+    try:
+        gone = [str(path.relative_to(root)) for path in dag.abandoned(root)]
+    except UserError as error:
+        return Finding("FAIL", "leftovers", str(error))
+    return (
+        Finding("warn", "leftovers", f"{', '.join(gone)}; `seqline prune`") if gone else Finding("ok", "leftovers", "none")
+    )
+
+
+def dvc(root: Path) -> Finding:
+    """Whether DVC starts here."""
+    status, said = _said(root, "dvc", "root")
+    if status:
+        return Finding("FAIL", "dvc", f"{said}; run `dvc init`")
+    return Finding("ok", "dvc", f"{_version('dvc')}, initialised")
+
+
+def cache(root: Path) -> Finding:
+    """DVC's cache: where it is and whether it can be written."""
+    status, said = _said(root, "dvc", "cache", "dir")
+    folder = root / said
+    if status:
+        return Finding("FAIL", "cache", said)
+    if not folder.exists():
+        return Finding("ok", "cache", f"{said} (nothing in it yet)")
+    writable = os.access(folder, os.W_OK)
+    return Finding("ok" if writable else "FAIL", "cache", f"{said}{'' if writable else ' cannot be written'}")
+
+
+def lock(root: Path) -> Finding:
+    """How far `dvc.lock` and the outputs are from params.yaml and the code."""
+    status, said = _said(root, "dvc", "status", "--quiet")
+    if "lock" in said.lower():
+        return Finding("warn", "lock", "held by another dvc; try again when it is done")
+    if said:
+        return Finding("FAIL", "lock", said)
+    return Finding("warn", "lock", "stages have changed; `dvc repro`") if status else Finding("ok", "lock", "up to date")
+
+
+def store(root: Path) -> Finding:
+    """The MLflow store: a server that answers, or a SQLite file that opens."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
+    if uri.startswith(("http://", "https://")):
+        return _server(uri)
+    file = Path(uri.removeprefix("sqlite:///"))
+    if not uri.startswith("sqlite:///") or not file.exists():
+        return Finding("ok", "store", f"{uri} (made at the first training or `seqline sync`)")
+    try:
+        with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as opened:
+            [[runs]] = opened.execute("select count(*) from runs")
+    except sqlite3.Error as error:
+        return Finding("FAIL", "store", f"{file}: {error}")
+    return Finding("ok", "store", f"{file.name} with {runs} runs")
+
+
+def _server(uri: str) -> Finding:
+    shown = uri.rpartition("@")[2]
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5) as answer:
+            return Finding("ok", "store", f"{shown} answers {answer.status}")
+    except (urllib.error.URLError, OSError) as error:
+        return Finding("warn", "store", f"{shown}: {error}; trainings run on, `seqline sync` catches up later")
+
+
+def mirror(root: Path) -> Finding:
+    """The folder or address that is asked for corpora before the network."""
+    where = os.environ.get("SEQLINE_MIRROR", "")
+    if not where:
+        return Finding("ok", "mirror", "SEQLINE_MIRROR is not set: files come from their own addresses")
+    if where.startswith(("http://", "https://")):
+        return Finding("ok", "mirror", where.rpartition("@")[2])
+    there = Path(where).is_dir()
+    return Finding("ok" if there else "FAIL", "mirror", where if there else f"{where}: no such folder")
+
+
+def _said(root: Path, *command: str) -> tuple[int, str]:
+    """A command's exit status, and what it said, in one line."""
+    inside = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+    try:
+        done = subprocess.run(command, cwd=root, env=inside, capture_output=True, text=True, timeout=_SECONDS)
+    except (FileNotFoundError, subprocess.TimeoutExpired) as error:
+        return 1, str(error)
+    return done.returncode, " ".join((done.stdout + done.stderr).split())

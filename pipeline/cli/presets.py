@@ -1,0 +1,113 @@
+"""`seqline use`: presets are whole params files; one replaces `params.yaml` when all of it is in order, and not before."""
+
+import fnmatch
+import io
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ruamel.yaml import YAML
+
+from pipeline.cli import check, dag
+from pipeline.errors import refuse
+from pipeline.landing import landing_file
+
+
+def listing(root: Path) -> str:
+    """Every preset with the first line of its opening comment; the one in params.yaml is marked."""
+    now = (root / "params.yaml").read_text(encoding="utf-8") if (root / "params.yaml").exists() else ""
+    lines = []
+    for file in _files(root):
+        text = file.read_text(encoding="utf-8")
+        about = text.partition("\n")[0].lstrip("# ") if text.startswith("#") else ""
+        lines.append(f"{'*' if text == now else ' '} {file.stem:12} {about}".rstrip())
+    return "\n".join(lines)
+
+
+def use(root: Path, name: str, changes: list[str], force: bool) -> list[Path]:
+    """Put the preset with its changes in params.yaml; returns outputs of other runs, which it removed.
+
+    UserError for an unknown name or key, for a change that no stage could use, and for edits that would be lost.
+    """
+    presets = {file.stem: file for file in _files(root)}
+    if name not in presets:
+        raise refuse("preset", name, "one of " + ", ".join(presets))
+    target = root / "params.yaml"
+    if not force:
+        _refuse_to_lose(root, target)
+    text = changed(presets[name].read_text(encoding="utf-8"), changes)
+    with landing_file(target) as beside:
+        beside.write_text(text, encoding="utf-8")
+        check.check(beside)
+    return prune(root)
+
+
+def prune(root: Path) -> list[Path]:
+    """Remove outputs of stages that the DAG no longer has: directories that stages depend on stay clean."""
+    gone = dag.abandoned(root)
+    for path in gone:
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    return gone
+
+
+def changed(text: str, changes: list[str]) -> str:
+    """The YAML `text` with each `dotted.key=value` set, comments kept; a `*` in a key's place fits any."""
+    if not changes:
+        return text
+    round_trip = YAML()
+    round_trip.width, round_trip.preserve_quotes = 4096, True
+    content = round_trip.load(text)
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals:
+            raise refuse("--set", change, "KEY=VALUE", "For example --set runs.lstm.seed=2.")
+        holders = list(_holders(content, key.split(".")))
+        if not holders:
+            raise refuse(f"--set {key}", "no such key in the preset", "a dotted key of it")
+        for holder, last in holders:
+            holder[last] = _value(key, value)
+    written = io.StringIO()
+    round_trip.dump(content, written)
+    return written.getvalue()
+
+
+def _holders(content: Any, words: list[str]) -> Iterator[tuple[Any, str]]:
+    """Every mapping, with a key of it, that the dotted pattern leads to."""
+    if not isinstance(content, Mapping):
+        return
+    for key in content:
+        if fnmatch.fnmatchcase(str(key), words[0]):
+            if len(words) == 1:
+                yield content, key
+            else:
+                yield from _holders(content[key], words[1:])
+
+
+def _value(key: str, value: str) -> Any:
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise refuse(f"--set {key}", value, "a YAML value") from None
+
+
+def _files(root: Path) -> list[Path]:
+    return sorted((root / "presets").glob("*.yaml"), key=lambda file: (file.stem != "default", file.stem))
+
+
+def _refuse_to_lose(root: Path, target: Path) -> None:
+    """Refuse if `target` is neither as committed nor as a preset has it."""
+    if not target.exists():
+        return
+    now = target.read_bytes()
+    committed = subprocess.run(["git", "show", "HEAD:./params.yaml"], cwd=root, capture_output=True)
+    safe = [file.read_bytes() for file in _files(root)] + ([committed.stdout] if committed.returncode == 0 else [])
+    if now not in safe:
+        raise refuse(
+            "params.yaml",
+            "edits that are in no commit and no preset",
+            "nothing that would be lost",
+            "Commit them, or add --force.",
+        )

@@ -1,0 +1,51 @@
+"""`seqline translate` and `seqline generate`: a trained run, tried on the user's own text."""
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from pipeline import config, params, tables
+from pipeline.cli import dag
+from pipeline.errors import refuse
+from pipeline.inference import Attention, Session
+from pipeline.landing import landing_file
+
+
+def opened(root: Path, name: str) -> Session:
+    """The trained run called `name` in params.yaml; UserError if it is unknown or not trained yet."""
+    path = root / "params.yaml"
+    runs = config.section(path, "runs")
+    if name not in runs:
+        raise refuse("--run", name, "one of " + ", ".join(runs))
+    model, vocab = (dag.option(root, "predict", name, runs[name], option) for option in ("model", "vocab"))
+    if not model.exists():
+        raise refuse(f"--run {name}", f"no {model.relative_to(root)}", "a trained run", "Run `dvc repro`, or `dvc pull`.")
+    return Session.open(model, vocab, params.compute(path).device)
+
+
+def translate(session: Session, texts: list[str], n_best: int | None, heatmap: Path | None) -> None:
+    """Print the best answer to each text, or the `n_best` with their log-probabilities; draw where the model looked."""
+    if heatmap is not None:
+        if len(texts) != 1 or n_best is not None:
+            raise refuse("--heatmap", "more than one answer", "one text and no --n-best")
+        [(answer, attention)] = session.attention(texts)
+        draw(attention, heatmap)
+        print(answer.text)
+        return
+    for answers in session.translate(texts, n_best):
+        for answer in answers if n_best is not None else answers[:1]:
+            print(answer.text if n_best is None else f"{answer.log_prob:9.4f}  {answer.text}")
+
+
+def draw(attention: Attention, out: Path) -> None:
+    """The weights as a PNG at `out`, all of a model's heads in one figure, as the report draws them."""
+    from pipeline.report.attention import heatmap
+
+    if out.suffix != ".png":
+        raise refuse("--heatmap", str(out), "a file that ends in .png")
+    found = [
+        {"row": 0, "name": name, "columns": attention.columns, "rows": attention.rows, "weights": weights.ravel()}
+        for name, weights in attention.weights.items()
+    ]
+    with landing_file(out) as beside:
+        heatmap(pa.Table.from_pylist(found, tables.ATTENTION), 0, beside)

@@ -1,0 +1,149 @@
+"""Clauses and sentences: two clauses bound by a pronoun, questions, coordination; and the grammar as a whole."""
+
+from pipeline.grammars.english_french.lexicon import GENDERS, PRONOUNS, SUBJECTS, add_words, english_pronoun
+from pipeline.grammars.english_french.phrases import add_noun_phrases, add_relative_clauses, add_verb_phrases
+from pipeline.grammars.grammar import Rules
+
+
+def rules() -> Rules:
+    """The whole grammar: `Sentence` for every split but `test_long`, which is drawn from `Long`."""
+    made = Rules()
+    add_words(made)
+    for kind in ("person", "animal", "thing", "place"):
+        for gender in GENDERS if kind != "place" else ("ms", "fs"):
+            add_noun_phrases(made, kind, gender)
+    for kind in ("person", "animal", "thing"):
+        for gender in GENDERS:
+            add_relative_clauses(made, kind, gender)
+            made.add(f"Any {kind}", 1, f"{{NP {kind} {gender}}}", f"{{NP {kind} {gender}}}")
+            made.add(f"Any denied {kind}", 1, f"{{Denied {kind} {gender}}}", f"{{Denied {kind} {gender}}}")
+    for gender in GENDERS:
+        who = f"{{Definite person {gender}}}"
+        made.add("Recipient", 1, who, f"à {who}")
+    for prefix in ("", "denied "):
+        for kind, weight in (("person", 2), ("animal", 2), ("thing", 3)):
+            made.both(f"Any {prefix}one", weight, f"{{Any {prefix}{kind}}}")
+    for subject in SUBJECTS:
+        add_verb_phrases(made, subject)
+    _clauses(made)
+    _links(made)
+    _questions(made)
+    _sentences(made)
+    return made
+
+
+def _clauses(made: Rules) -> None:
+    """`Clause`: a subject and what it does."""
+    for kind, weight in (("person", 5), ("animal", 3), ("thing", 1.5)):
+        for gender in GENDERS:
+            made.both("Clause", weight, f"{{NP {kind} {gender}}} {{VP {kind} {gender}}}")
+    made.add("Clause", 2, "i {VP person 1s}", "je/j' {VP person 1s}")
+    made.add("Clause", 1, "we {VP person 1p}", "nous {VP person 1p}")
+
+
+def _links(made: Rules) -> None:
+    """`Linked`: two clauses, the second about the first by a pronoun, whose antecedent is always the same by construction.
+
+    A pronoun subject means the first clause's subject if that clause has no object; after an object, `he`, `she` and `they`
+    mean the subject and `it`, `him`, `her` and `them` the object.
+    """
+    for gender, il in PRONOUNS.items():
+        for kind in ("person", "animal"):
+            pronoun = english_pronoun(kind, gender)
+            for english, word in (("because", "parce que/qu'"), ("when", "quand"), (", but", ", mais")):
+                start = f"{{NP {kind} {gender}}} {{Brief {kind} {gender}#1}}"
+                made.add(
+                    "Linked",
+                    0.7,
+                    f"{start} {english} {pronoun} {{Brief {kind} {gender}#2}}",
+                    f"{start} {word} {il} {{Brief {kind} {gender}#2}}",
+                )
+        for object_ in GENDERS:
+            _object_links(made, gender, object_)
+
+
+def _object_links(made: Rules, subject: str, object_: str) -> None:
+    he, il = english_pronoun("person", subject), PRONOUNS[subject]
+    for kind in ("animal", "thing"):
+        verbs = "any" if kind == "animal" else "deal"
+        start = f"{{NP person {subject}}} {{Does {verbs} {subject}}} {{Plain {kind} {object_}}}"
+        it = "it" if object_[1] == "s" else "them"
+        for verb in ("any", "deal")[: 1 + (kind == "thing")]:
+            again = f"{{Clitic {verb} {subject} {object_}}}"
+            made.add("Linked", 0.5, f"{start} , and {he} {again} {it}", f"{start} , et {il} {again}")
+        if it == "it":
+            be = f"{{Be {kind} {object_}}}"
+            made.add("Linked", 0.5, f"{start} , but it {be}", f"{start} , mais {PRONOUNS[object_]} {be}")
+    if {subject, object_} == {"ms", "fs"}:
+        start = f"{{NP person {subject}}} {{Does any {subject}}} {{Plain person {object_}}}"
+        him = {"ms": "him", "fs": "her"}[object_]
+        for verb in ("any", "to"):
+            again = f"{{Clitic {verb} {subject} {object_}}}"
+            made.add("Linked", 1, f"{start} , and {he} {again} {him}", f"{start} , et {il} {again}")
+
+
+def _questions(made: Rules) -> None:
+    for kind, weight in (("person", 3), ("animal", 2), ("thing", 1)):
+        for gender in GENDERS:
+            _asked(made, kind, gender, weight, f"{{Plain {kind} {gender}}}")
+    for english, word in (("", ""), ("where ", "où "), ("why ", "pourquoi "), ("when ", "quand ")):
+        made.add("Question", 1 if english else 0.3, f"{english}{{Asked}}", f"{word}est-ce que/qu' {{Asked}}")
+    for gender in GENDERS:
+        for kind in ("person", "animal"):
+            who = f"{{Plain {kind} {gender}}}"
+            do = SUBJECTS[gender][2]
+            verb = f"{{Verb any base {gender}}}"
+            made.add("Question", 0.03, f"what {do} {who} {verb}", f"qu'est-ce que/qu' {who} {verb}")
+    made.add("Question", 0.3, "who {VP person ms}", "qui {VP person ms}")
+
+
+def _asked(made: Rules, kind: str, gender: str, weight: float, who: str) -> None:
+    be, was, do, _, avoir, etre, etait, pouvoir, _ = SUBJECTS[gender]
+    quality = f"{{Predicate {kind} {gender}}}"
+    made.add("Asked", weight, f"{be} {who} {quality}", f"{who} {etre} {quality}")
+    made.add("Asked", weight / 2, f"{was} {who} {quality}", f"{who} {etait} {quality}")
+    if kind == "thing":
+        return
+    one = "{Any one}"
+    for verb, rest in (("any", " " + one), ("alone", ""), ("move", "")):
+        participle = gender if verb == "move" else "ms"
+        auxiliary = etre if verb == "move" else avoir
+        base = f"{{Verb {verb} base "
+        made.add("Asked", weight, f"{do} {who} {base}{gender}}}{rest}", f"{who} {base}{gender}}}{rest}")
+        made.add(
+            "Asked",
+            weight / 2,
+            f"did {who} {base}pp {participle}}}{rest}",
+            f"{who} {auxiliary} {base}pp {participle}}}{rest}",
+        )
+        made.add("Asked", weight / 4, f"can {who} {base}inf}}{rest}", f"{who} {pouvoir} {base}inf}}{rest}")
+
+
+def _sentences(made: Rules) -> None:
+    part = "{Part}"
+    made.both("Part", 6, "{Clause}")
+    made.both("Part", 3, "{Linked}")
+    made.add("Part", 0.8, "when {Clause#1} , {Clause#2}", "quand {Clause#1} , {Clause#2}")
+    for gender in GENDERS[:2]:
+        who = f"{{Definite person {gender}}}"
+        made.add("Part", 0.4, f"{who} says that {{Clause}}", f"{who} dit que/qu' {{Clause}}")
+        made.add("Part", 0.4, f"{who} thinks that {{Clause}}", f"{who} pense que/qu' {{Clause}}")
+    for kind in ("person", "animal", "thing"):
+        for gender in GENDERS:
+            _existence(made, kind, gender)
+    made.both("Joined", 10, part)
+    for english, word in (("and", "et"), ("but", "mais")):
+        made.add("Joined", 1.5, f"{{Part}} , {english} {{Joined}}", f"{{Part}} , {word} {{Joined}}")
+        made.add("Long", 1, f"{{Part}} , {english} {{Joined}} .", f"{{Part}} , {word} {{Joined}} .")
+    made.both("Sentence", 8, "{Joined} .")
+    made.both("Sentence", 2, "{Question} ?")
+
+
+def _existence(made: Rules, kind: str, gender: str) -> None:
+    nominal = f"{{Nominal {kind} {gender}}} {{Place}}"
+    if gender[1] == "s":
+        un = "un" if gender == "ms" else "une"
+        made.add("Part", 0.15, f"there is a/an {nominal}", f"il y a {un} {nominal}")
+        made.add("Part", 0.1, f"there is no {nominal}", f"il ne/n' y a pas de/d' {nominal}")
+    else:
+        made.add("Part", 0.1, f"there are no {nominal}", f"il ne/n' y a pas de/d' {nominal}")

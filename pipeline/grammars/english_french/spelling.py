@@ -1,0 +1,42 @@
+"""How either side is spelt: alternations `plain/before_vowel` (`a/an`, `beau/bel`, `le/l'`), elisions, contractions."""
+
+from collections.abc import Callable
+
+ASPIRATED = {"hibou", "hiboux"}  # an h that lets nothing be elided: le hibou, but l'homme
+CONTRACTIONS = {("de", "le"): "du", ("de", "les"): "des", ("à", "le"): "au", ("à", "les"): "aux"}
+
+
+def english(written: str) -> str:
+    """The English side as it is spelt."""
+    return " ".join(_spoken(written.split(), _starts_with_english_vowel))
+
+
+def french(written: str) -> str:
+    """The French side as it is spelt: alternations chosen, elided words joined, prepositions contracted."""
+    words = _spoken(written.split(), _starts_with_french_vowel)
+    text: list[str] = []
+    for word in words:
+        if text and (text[-1], word) in CONTRACTIONS:
+            text[-1] = CONTRACTIONS[text[-1], word]
+        elif text and text[-1].endswith("'"):
+            text[-1] += word
+        else:
+            text.append(word)
+    return " ".join(text)
+
+
+def _spoken(words: list[str], vowel: Callable[[str], bool]) -> list[str]:
+    """The words with each alternation `plain/before_vowel` decided by the word after it, from the last word back."""
+    chosen: list[str] = []
+    for word in reversed(words):
+        plain, _, before_vowel = word.partition("/")
+        chosen.append(before_vowel if before_vowel and chosen and vowel(chosen[-1]) else plain)
+    return chosen[::-1]
+
+
+def _starts_with_french_vowel(word: str) -> bool:
+    return word[0] in "aàâeéèêiîoôœuûyh" and word not in ASPIRATED
+
+
+def _starts_with_english_vowel(word: str) -> bool:
+    return word[0] in "aeiou"

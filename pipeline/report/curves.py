@@ -1,0 +1,131 @@
+"""Figures of numbers: learning curves, and the main score by sentence length."""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.report.results import SPLIT, Group
+from pipeline.report.style import QUIET, drawing, hues, name_lines, upper_first
+
+Rows = list[dict[str, str]]
+
+
+def read(path: Path) -> Rows:
+    """The rows of a CSV file of `reports/plots`; none if a stage had nothing to write."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def learning_curves(group: Group, plots: Path, out: Path) -> bool:
+    """Validation perplexity and training loss by step, a line per run; False if no run has any."""
+    names = [result.name for result in group.results]
+    valid = {name: _series(read(plots / name / "history.csv"), "valid_perplexity") for name in names}
+    train = {name: _series(read(plots / name / "training.csv"), "train_loss") for name in names}
+    if not any(valid.values()):
+        return False
+    hue = hues(names)
+    with drawing(out, 9.6, 3.7) as figure:
+        left, right = figure.subplots(1, 2, width_ratios=(1, 1))
+        figure.subplots_adjust(left=0.06, right=1 - _margin(names, 9.6), bottom=0.14, top=0.88, wspace=0.16)
+        _lines(left, train, hue)
+        left.set_title("Training loss, nats per token")
+        _lines(right, valid, hue)
+        right.set_title("Validation perplexity")
+        right.set_yscale("log")
+        _plain_log_ticks(right, [y for series in valid.values() for _, y in series])
+        for axes in (left, right):
+            axes.set_xlabel("steps")
+            axes.set_xlim(left=0)
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        _best_steps(right, group, valid, hue)
+        name_lines(right, {name: series[-1] for name, series in valid.items() if series}, hue)
+    return True
+
+
+def by_length(group: Group, plots: Path, out: Path) -> bool:
+    """The main score by length with intervals, a line per run; what lies beyond the test split's lengths is set off."""
+    names = [result.name for result in group.results]
+    rows = {name: read(plots / name / "by_length.csv") for name in names}
+    if not any(len(found) > 1 for found in rows.values()):
+        return False
+    hue = hues(names)
+    with drawing(out, 7.4, 4.0) as figure:
+        axes = figure.subplots()
+        figure.subplots_adjust(left=0.075, right=1 - _margin(names, 7.4), bottom=0.13, top=0.88)
+        ends = {}
+        for name, found in rows.items():
+            for split in dict.fromkeys(row["split"] for row in found):
+                _with_intervals(axes, [row for row in found if row["split"] == split], group.task.MAIN, hue[name], split)
+            if found:
+                ends[name] = _point(max(found, key=lambda row: float(row["length"])), group.task.MAIN)
+        axes.set_title(upper_first(f"{group.task.MAIN_TITLE} by length"))
+        axes.set_xlabel(group.task.LENGTH)
+        if group.task.SCALE:
+            axes.set_ylim(group.task.SCALE[0], group.task.SCALE[1] * 1.02)
+        axes.set_xlim(left=0)
+        _mark_splits(axes, [row for found in rows.values() for row in found])
+        name_lines(axes, ends, hue)
+    return True
+
+
+def _with_intervals(axes: Any, rows: Rows, key: str, color: str, split: str) -> None:
+    points = [_point(row, key) for row in rows]
+    x, y = [p[0] for p in points], [p[1] for p in points]
+    low, high = [float(row["low"]) for row in rows], [float(row["high"]) for row in rows]
+    axes.vlines(x, low, high, color=color, alpha=0.28, linewidth=1.4)
+    face = color if split == SPLIT else "white"
+    axes.plot(x, y, color=color, marker="o", markersize=4.2, markerfacecolor=face, markeredgewidth=1.3)
+
+
+def _mark_splits(axes: Any, rows: Rows) -> None:
+    """A line of words over the part of the axis that only a further split covers."""
+    longest = max((int(row["to"]) for row in rows if row["split"] == SPLIT), default=0)
+    for split in sorted({row["split"] for row in rows} - {SPLIT}):
+        starts = min(int(row["from"]) for row in rows if row["split"] == split)
+        if starts > longest // 2:
+            edge = max(starts, longest) - 0.5 if starts > longest else starts - 0.5
+            axes.axvspan(edge, axes.get_xlim()[1], color="#f5f6f8", zorder=0, linewidth=0)
+            axes.annotate(
+                split, (edge, 1), (6, -4), ("data", "axes fraction"), "offset points", color=QUIET, va="top", fontsize=9
+            )
+
+
+def _best_steps(axes: Any, group: Group, valid: Mapping[str, list[tuple[float, float]]], hue: Mapping[str, str]) -> None:
+    """A dot where the weights come from."""
+    for result in group.results:
+        for step, value in valid[result.name]:
+            if step == result.at("best_step"):
+                axes.plot([step], [value], "o", color=hue[result.name], markersize=5, markeredgecolor="white", clip_on=False)
+
+
+def _lines(axes: Any, series: Mapping[str, list[tuple[float, float]]], hue: Mapping[str, str]) -> None:
+    for name, points in reversed(list(series.items())):
+        marker = {"marker": "o", "markersize": 3} if len(points) == 1 else {}
+        axes.plot([x for x, _ in points], [y for _, y in points], color=hue[name], **marker)
+
+
+def _plain_log_ticks(axes: Any, values: list[float]) -> None:
+    """Round numbers that the data spans: 1, 2, 5, 10, 20, 50, ... and more between if those are too few."""
+    low, high = min(values), max(values)
+    for steps in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7), tuple(1 + i / 5 for i in range(45))):
+        ticks = [s * 10**e for e in range(12) for s in steps if low * 0.97 <= s * 10**e <= high * 1.03]
+        if len(ticks) >= 3:
+            break
+    axes.set_yticks(ticks, [f"{tick:,g}" for tick in ticks])
+    axes.set_yticks([], minor=True)
+
+
+def _series(rows: Rows, key: str) -> list[tuple[float, float]]:
+    return [(float(row["step"]), float(row[key])) for row in rows if row.get(key)]
+
+
+def _point(row: Mapping[str, str], key: str) -> tuple[float, float]:
+    return float(row["length"]), float(row[key])
+
+
+def _margin(names: list[str], width: float) -> float:
+    """The share of the width that the longest name needs beside the last line's end."""
+    return (0.25 + 0.082 * max(len(name) for name in names)) / width

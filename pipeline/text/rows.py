@@ -1,0 +1,146 @@
+"""A corpus's rows on their way from a format's reader to tables of tokens: what is left out, and each row's split."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline import params, tables
+from pipeline.corpora import BLANK
+from pipeline.text.splits import Digests, Keys, by_hash, contiguous, digests
+from pipeline.text.tokens import Text, normalise, split
+
+Batches = Iterator[tuple[str, pa.RecordBatch]]
+UNSPLIT = "all"
+_ROW_GROUP_BYTES = 8 << 20
+
+
+class Rows:
+    """What a reader yields, without blank lines (they are counted) and with no more than `limit` rows of each split."""
+
+    def __init__(self, read: Callable[[], Batches], limit: int | None) -> None:
+        self.blank_lines = 0
+        self._read, self._limit = read, limit
+
+    def __iter__(self) -> Batches:
+        self.blank_lines = 0
+        seen: Counter[str] = Counter()
+        for name, batch in self._read():
+            if self._limit is not None and seen[name] >= self._limit:
+                continue
+            real = batch.filter(pc.fill_null(pc.not_equal(batch["reject"], BLANK), True))
+            self.blank_lines += len(batch) - len(real)
+            real = real if self._limit is None else real.slice(0, self._limit - seen[name])
+            seen[name] += len(real)
+            yield name, real
+
+    def count(self) -> int:
+        """How many rows have to be split."""
+        return sum(len(batch) for name, batch in self if name == UNSPLIT)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A batch of rows: the columns of its table but `row`, why a row is rejected (else null), and each side's key."""
+
+    columns: dict[str, Any]
+    reasons: pa.StringArray
+    keys: list[Digests]
+
+
+def prepare(batch: pa.RecordBatch, text: Text) -> Prepared:
+    """A reader's batch normalised and split into tokens; a row is rejected if a side is empty or too long."""
+    sides = [name for name in ("text", "source", "target") if name in batch.schema.names]
+    normal = {side: normalise(batch[side], text.lowercase, text.letters_only) for side in sides}
+    tokens = {side: split(normal[side], text.level) for side in sides}
+    reasons = batch["reject"]
+    for side in sides:
+        empty = pc.if_else(pc.equal(normal[side], ""), f"{side} is empty", pa.scalar(None, pa.string()))
+        reasons = pc.coalesce(reasons, empty)
+        if text.max_tokens is not None:
+            long = pc.greater(pc.list_value_length(tokens[side]), text.max_tokens)
+            told = f"{side} has more than {text.max_tokens} tokens"
+            reasons = pc.coalesce(reasons, pc.if_else(long, told, pa.scalar(None, pa.string())))
+    keys = [digests(normal[side] if text.lowercase else normalise(normal[side], True, text.letters_only)) for side in sides]
+    length = pc.utf8_length(normal[sides[-1]])
+    if sides == ["text"]:
+        rest = {"characters": length, "paragraph": batch["paragraph"], "log_prob": batch["log_prob"]}
+        return Prepared({"text": batch["text"], "tokens": tokens["text"], **rest}, reasons, keys)
+    named = {f"{side}_tokens": tokens[side] for side in sides}
+    raw = {side: batch[side] for side in sides}
+    return Prepared({**raw, **named, "target_characters": length}, reasons, keys)
+
+
+class Splitter:
+    """Gives every row its split: the official one, or by `how`. `total` is the number of rows to be split."""
+
+    def __init__(self, how: params.Split | None, total: int) -> None:
+        self._how, self._total, self._first = how, total, 0
+
+    def names(self, name: str, rows: Prepared) -> pa.StringArray:
+        """The split of each row of a batch that its reader calls `name`; batches come in the corpus's order."""
+        how, count = self._how, len(rows.reasons)
+        if name != UNSPLIT or how is None:
+            return pa.repeat(name, count)
+        if how.method == "hash":
+            return by_hash(rows.keys[0], how.valid, how.test)
+        self._first += count
+        return contiguous(self._first - count, count, self._total, how.valid, how.test)
+
+
+def rejects(batch: pa.RecordBatch, names: pa.StringArray, rows: Prepared) -> pa.RecordBatch:
+    """The rejected rows of a reader's batch as `tables.REJECTS`; the sides of a pair are kept with a tab between them."""
+    wanted = pc.is_valid(rows.reasons)
+    sides = [batch[side] for side in ("text", "source", "target") if side in batch.schema.names]
+    raw = sides[0] if len(sides) == 1 else pc.binary_join_element_wise(*sides, "\t")
+    columns = [column.filter(wanted) for column in (names, rows.reasons, raw)]
+    return pa.record_batch(columns, schema=tables.REJECTS)
+
+
+class Split:
+    """The table of one split while it is written: rows are collected to row groups of a few MiB."""
+
+    def __init__(self, path: Path, kind: str, stack: ExitStack) -> None:
+        self.rows = 0
+        self.rejected: Counter[str] = Counter()
+        self._kind, self._keys, self._sums = kind, Keys(), Counter[str]()
+        self._schema = tables.TOKENS_TEXT if kind == "text" else tables.TOKENS_PAIR
+        self._writer = stack.enter_context(tables.writer(path, self._schema))
+        self._waiting: list[pa.RecordBatch] = []
+
+    def add(self, rows: Prepared, mine: pa.BooleanArray) -> None:
+        """Write those of the rows that are `mine` and not rejected; count the others."""
+        for reason in pc.value_counts(rows.reasons.filter(mine).drop_null()).to_pylist():
+            self.rejected[reason["values"]] += reason["counts"]
+        kept = pc.and_(mine, pc.is_null(rows.reasons))
+        columns = [column.filter(kept) for column in rows.columns.values()]
+        count = len(columns[0])
+        numbers = pa.array(np.arange(self.rows, self.rows + count))
+        batch = pa.record_batch([numbers, *columns], schema=self._schema)
+        self.rows += count
+        self._keys.add([side[kept.to_numpy(zero_copy_only=False)] for side in rows.keys])
+        for field in self._schema:
+            if field.name.endswith("tokens"):
+                self._sums[field.name] += len(batch[field.name].flatten())
+            elif field.name.endswith("characters"):
+                self._sums[field.name] += pc.sum(batch[field.name], min_count=0).as_py()
+        self._waiting.append(batch)
+        if sum(waiting.nbytes for waiting in self._waiting) > _ROW_GROUP_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits as one row group."""
+        if self._waiting:
+            self._writer.write_table(pa.Table.from_batches(self._waiting))
+            self._waiting = []
+
+    def metrics(self, train: "Split | None") -> dict[str, Any]:
+        """Rows, tokens, characters, rejects by reason, duplicates and, but for train itself (None), overlap with train."""
+        found = self._keys.report(None if train is None else train._keys, self._kind == "pair")
+        return {"rows": self.rows, **self._sums, "rejected": dict(self.rejected), **found}

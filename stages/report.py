@@ -1,0 +1,63 @@
+"""Compare the runs named in params.yaml: a Markdown table, a page that needs nothing else, and figures."""
+
+import argparse
+from pathlib import Path
+
+import pyarrow.compute as pc
+
+from pipeline import params, tables
+from pipeline.errors import exit_with
+from pipeline.landing import landing, landing_file
+from pipeline.report import attention, comparison, curves, document, results
+from pipeline.report.document import Figure
+from pipeline.report.style import upper_first
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--params", type=Path, required=True)
+    parser.add_argument("--metrics", type=Path, required=True, help="folder with <run>.json")
+    parser.add_argument("--plots", type=Path, required=True, help="folder with <run>/*.csv")
+    parser.add_argument("--scores", type=Path, required=True, help="folder with <run>/<split>.parquet")
+    parser.add_argument("--predictions", type=Path, required=True, help="folder with <run>/samples.parquet")
+    parser.add_argument("--comparison", type=Path, required=True, help="Markdown file to write")
+    parser.add_argument("--page", type=Path, required=True, help="HTML file to write")
+    parser.add_argument("--figures", type=Path, required=True, help="folder for the figures")
+    arguments = parser.parse_args()
+
+    found = results.groups(arguments.params, arguments.metrics, arguments.scores)
+    with landing(arguments.figures) as folder:
+        drawn = {group.key: _figures(group, arguments.plots, arguments.predictions, folder) for group in found}
+    figures = {
+        key: [Figure(arguments.figures / file, text, small) for file, text, small in made] for key, made in drawn.items()
+    }
+    blocks = comparison.document(found, params.evaluation(arguments.params), arguments.predictions, figures)
+    with landing_file(arguments.comparison) as file:
+        file.write_text(document.markdown(blocks, arguments.comparison.parent), encoding="utf-8")
+    with landing_file(arguments.page) as file:
+        file.write_text(document.page(blocks, "Comparison of sequence models"), encoding="utf-8")
+
+
+def _figures(group: results.Group, plots: Path, predictions: Path, folder: Path) -> list[tuple[str, str, bool]]:
+    """Draw a group's figures into `folder`: file name, what it shows, and whether it is small."""
+    made = []
+    where = f"{group.task.TITLE.lower()} on {group.corpus}"
+    for draw, name, text in (
+        (curves.learning_curves, f"learning_curves_{group.key}.png", f"Learning curves of the {where}"),
+        (curves.by_length, f"by_length_{group.key}.png", upper_first(f"{group.task.MAIN_TITLE} by length, {where}")),
+    ):
+        if draw(group, plots, folder / name):
+            made.append((name, text, False))
+    for result in group.results:
+        path = predictions / result.name / "attention.parquet"
+        if path.exists():
+            table = tables.read(path, tables.ATTENTION)
+            for row in sorted(pc.unique(table["row"]).to_pylist()):
+                name = f"attention_{result.name}_{row + 1}.png"
+                attention.heatmap(table, row, folder / name)
+                made.append((name, f"Attention of {result.name}, sample {row + 1}", True))
+    return made
+
+
+if __name__ == "__main__":
+    exit_with(main)

@@ -1,0 +1,70 @@
+"""What several test files share: a small project of one's own, and the command line in it."""
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import yaml
+
+from pipeline import cli
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Said(NamedTuple):
+    """How a command ended and what it said."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A committed project with this one's DAG, parameters and presets, and no code or data."""
+    root = tmp_path / "project"
+    root.mkdir()
+    for name in ("dvc.yaml", "params.yaml", "constraints.txt"):
+        shutil.copy(ROOT / name, root)
+    shutil.copytree(ROOT / "presets", root / "presets")
+    git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "start"]):
+        subprocess.run([*git, *command], cwd=root, check=True)
+    return root
+
+
+@pytest.fixture
+def seqline(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """The console script, in this process: `seqline(folder, "use", "d2l")`."""
+
+    def run(folder: Path, *arguments: str) -> Said:
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr("sys.argv", ["seqline", *arguments])
+        capsys.readouterr()
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            status = int(end.code or 0)
+        return Said(status, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def edited() -> Callable[[Path, str, object], None]:
+    """`edited(root, "runs.lstm.seed", 2)` sets a key of params.yaml; the value `...` removes it."""
+
+    def edit(root: Path, dotted: str, value: object) -> None:
+        content = yaml.safe_load((root / "params.yaml").read_text())
+        *above, last = dotted.split(".")
+        here = content
+        for key in above:
+            here = here[key]
+        here.pop(last) if value is ... else here.update({last: value})
+        (root / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+    return edit

@@ -1,0 +1,227 @@
+"""The `seqline` command: presets, leftovers, doctor, and what it refuses."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.cli import dag, doctor, presets
+from pipeline.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+PRESETS = sorted((file.stem for file in (ROOT / "presets").glob("*.yaml")), key=lambda name: (name != "default", name))
+
+
+def params(root: Path) -> dict:
+    return yaml.safe_load((root / "params.yaml").read_text())
+
+
+@pytest.fixture
+def another(project: Path) -> str:
+    """A preset like the default one but for its first line."""
+    text = (project / "params.yaml").read_text()
+    (project / "presets" / "another.yaml").write_text("# One more preset.\n" + text)
+    return "another"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_in_order(name: str, project, seqline) -> None:
+    said = seqline(project, "use", name)
+    assert (said.status, said.err) == (0, "")
+    assert (project / "params.yaml").read_bytes() == (ROOT / "presets" / f"{name}.yaml").read_bytes()
+    assert seqline(project, "check").status == 0
+
+
+def test_the_project_s_own_params_are_in_order(project, seqline) -> None:
+    said = seqline(project, "check")
+    assert (said.status, said.err) == (0, "")
+    assert "all in order" in said.out
+
+
+def test_the_preset_default_is_what_a_fresh_clone_has() -> None:
+    committed = subprocess.run(["git", "show", ":params.yaml"], cwd=ROOT, capture_output=True)
+    if committed.returncode:
+        pytest.skip("no git repository: nothing says what a clone has")
+    assert (ROOT / "presets" / "default.yaml").read_bytes() == committed.stdout
+
+
+def test_presets_are_listed_with_what_they_are_and_the_current_one_marked(project, another, seqline) -> None:
+    seqline(project, "use", another)
+    lines = seqline(project, "use").out.splitlines()
+    assert [line[2:].split()[0] for line in lines] == ["default", *sorted([another, *PRESETS[1:]])]
+    assert [line for line in lines if line.startswith("*")] == ["* another      One more preset."]
+    assert all(len(line.split()) > 2 for line in lines)
+
+
+def test_an_unknown_preset_is_refused_with_the_choices(project, seqline) -> None:
+    said = seqline(project, "use", "d3l")
+    assert said.status == 2
+    assert said.err == f"seqline: preset: got d3l; expected one of {', '.join(PRESETS)}.\n"
+
+
+def test_edits_in_no_commit_are_not_lost_unless_forced(project, another, seqline) -> None:
+    with (project / "params.yaml").open("a") as file:
+        file.write("# mine\n")
+    mine = (project / "params.yaml").read_text()
+    said = seqline(project, "use", another)
+    assert said.status == 2
+    assert "--force" in said.err
+    assert (project / "params.yaml").read_text() == mine
+    assert seqline(project, "use", another, "--force").status == 0
+
+
+def test_a_preset_may_follow_a_preset_without_force(project, another, seqline) -> None:
+    assert [seqline(project, "use", name).status for name in (another, "default", another)] == [0, 0, 0]
+
+
+def test_set_changes_one_key_and_keeps_the_comments(project, seqline) -> None:
+    before = params(project)
+    assert seqline(project, "use", "default", "--set", "runs.lstm.training.max_epochs=2").status == 0
+    assert "# " in (project / "params.yaml").read_text()
+    before["runs"]["lstm"]["training"]["max_epochs"] = 2
+    assert params(project) == before
+
+
+def test_set_with_a_star_changes_every_run(project, seqline) -> None:
+    changes = ["--set", "runs.*.training.max_epochs=1", "--set", "corpora.toy_*.limit=50"]
+    assert seqline(project, "use", "default", *changes).status == 0
+    assert {run["training"]["max_epochs"] for run in params(project)["runs"].values()} == {1}
+    assert {corpus["limit"] for corpus in params(project)["corpora"].values()} == {50}
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ("runs.lstm.seeds=2", "--set runs.lstm.seeds: got no such key in the preset"),
+        ("runs.lstm.seed", "--set: got runs.lstm.seed; expected KEY=VALUE"),
+        ("runs.lstm.seed=two", "runs.lstm.seed: got two; expected a whole number."),
+        ("runs.lstm.seed=[", "--set runs.lstm.seed: got [; expected a YAML value."),
+        (
+            "runs.lstm.optim.learning_rate=1e-3",
+            "runs.lstm.optim.learning_rate: got 1e-3; expected a number. Write it in full",
+        ),
+    ],
+)
+def test_a_change_that_no_stage_could_use_leaves_params_alone(change: str, line: str, project, seqline) -> None:
+    before = sorted((file, file.read_bytes()) for file in project.glob("*.yaml"))
+    said = seqline(project, "use", "default", "--set", change)
+    assert said.status == 2
+    assert said.err.startswith(f"seqline: {line}"), said.err
+    assert sorted((file, file.read_bytes()) for file in project.glob("*.yaml")) == before
+    assert list(project.glob(".params.yaml.partial")) == []
+
+
+def ran(root: Path, outs: dict[str, str]) -> None:
+    """Leave the project as if DVC had run these stages, each with one output."""
+    for path in outs.values():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        if Path(path).suffix:
+            (root / path).write_text("{}")
+        else:
+            (root / path).mkdir()
+            (root / path / "file").write_text("x")
+    stages = {name: {"cmd": "x", "outs": [{"path": path}]} for name, path in outs.items()}
+    (root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
+
+
+def test_use_removes_what_other_runs_left_and_nothing_else(project, seqline) -> None:
+    ran(
+        project,
+        {"train@old": "data/models/old", "evaluate@old": "reports/metrics/old.json", "train@lstm": "data/models/lstm"},
+    )
+    (project / "data" / "models" / "by_hand").mkdir()
+    said = seqline(project, "use", "default")
+    assert said.status == 0
+    assert "data/models/old" in said.out
+    assert sorted(path.name for path in (project / "data" / "models").iterdir()) == ["by_hand", "lstm"]
+    assert not (project / "reports" / "metrics" / "old.json").exists()
+
+
+def test_prune_does_it_after_an_edit_by_hand(project, seqline, edited) -> None:
+    ran(project, {"train@lstm": "data/models/lstm", "train@transformer": "data/models/transformer"})
+    edited(project, "runs.lstm", ...)
+    assert seqline(project, "prune").status == 0
+    assert [path.name for path in (project / "data" / "models").iterdir()] == ["transformer"]
+    assert seqline(project, "prune").out == ""
+
+
+def test_nothing_outside_of_the_project_is_ever_removed(project) -> None:
+    outside = project.parent / "precious"
+    ran(project, {"train@old": "../precious"})
+    with pytest.raises(UserError, match="outside of the project"):
+        presets.prune(project)
+    assert outside.exists()
+
+
+def test_stages_are_named_as_dvc_names_them() -> None:
+    from structure import dag as by_dvc
+
+    assert dag.concrete(ROOT) == {node.address for node in by_dvc()}
+
+
+def test_paths_of_a_run_come_out_of_the_dag(project) -> None:
+    block = params(project)["runs"]["lstm"]
+    found = {name: dag.option(project, "predict", "lstm", block, name) for name in ("model", "vocab")}
+    assert found == {"model": project / "data/models/lstm", "vocab": project / "data/vocab" / block["corpus"]}
+
+
+def test_commands_work_from_any_folder_of_the_project(project, seqline) -> None:
+    assert seqline(project / "presets", "check").status == 0
+
+
+def test_commands_outside_of_a_project_say_so(tmp_path: Path, seqline) -> None:
+    said = seqline(tmp_path, "check")
+    assert said.status == 2
+    assert "outside of a project" in said.err
+
+
+@pytest.mark.parametrize("command", [["translate", "hello"], ["generate", "once"]])
+def test_trying_a_run_that_is_unknown_or_not_trained_says_what_to_do(command: list[str], project, seqline) -> None:
+    unknown = seqline(project, *command, "--run", "lstn")
+    assert unknown.status == 2
+    assert "--run: got lstn; expected one of " in unknown.err
+    untrained = seqline(project, *command, "--run", "lstm")
+    assert untrained.status == 2
+    assert "Run `dvc repro`, or `dvc pull`." in untrained.err
+
+
+def test_doctor_says_what_is_wrong_and_fails_only_for_what_will_not_work(project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "lock", lambda root: doctor.Finding("ok", "lock", "up to date"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("SEQLINE_MIRROR", str(project / "nowhere"))
+    found = {finding.subject: finding for finding in doctor.examine(project)}
+    assert found["dvc"].state == "FAIL", "the project was never initialised for DVC"
+    assert "dvc init" in found["dvc"].detail
+    assert found["mirror"].state == "FAIL"
+    assert found["params"].state == found["git"].state == found["store"].state == "ok"
+    assert not (project / "mlflow.db").exists(), "looking must not make the store"
+
+
+def test_doctor_tells_a_tracking_server_that_is_gone(project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://somebody:secret@127.0.0.1:9")
+    finding = doctor.store(project)
+    assert finding.state == "warn"
+    assert "127.0.0.1:9" in finding.detail
+    assert "secret" not in finding.detail
+
+
+def test_doctor_tells_a_broken_store(project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (project / "mlflow.db").write_bytes(b"no database")
+    assert doctor.store(project).state == "FAIL"
+
+
+def test_help_is_quick() -> None:
+    program = """
+import sys
+import pipeline.cli
+sys.argv = ["seqline", "--help"]
+try:
+    pipeline.cli.main()
+finally:
+    print(sorted({"torch", "mlflow", "dvc", "prefect"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

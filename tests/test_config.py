@@ -1,0 +1,133 @@
+"""A mistake in params.yaml is one line that names the key, from `seqline check` and from a stage, and nothing is written."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline import params
+from pipeline.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+PIPED = {"capture_output": True, "text": True}
+MISTAKES = [
+    ("extra", {"a": 1}, "extra: got an unknown section; expected one of compute, evaluation, corpora, runs."),
+    (
+        "evaluation.bootstraps",
+        5,
+        "evaluation.bootstraps: got an unknown key; expected one of bootstrap, confidence, seed. Did you",
+    ),
+    ("evaluation.confidence", ..., "evaluation.confidence: got nothing; expected a number. Add the key."),
+    ("evaluation.confidence", 95, "evaluation.confidence: got 95.0; expected a share between 0 and 1, such as 0.95."),
+    ("evaluation.bootstrap", "many", "evaluation.bootstrap: got many; expected a whole number."),
+    ("evaluation.bootstrap", True, "evaluation.bootstrap: got True; expected a whole number."),
+    ("evaluation.bootstrap", 1.5, "evaluation.bootstrap: got 1.5; expected a whole number."),
+    ("evaluation", [1], "evaluation: got [1]; expected a section with the keys bootstrap, confidence, seed."),
+    ("compute.device", "gpu", "compute.device: got gpu; expected auto, cpu, cuda, cuda:N or mps."),
+    ("compute", ..., "compute: got nothing; expected one of evaluation, corpora, runs."),
+    ("runs", {}, "runs: got {}; expected a section with at least one block."),
+    ("runs.Big Model", {}, "runs: got Big Model; expected names of small letters, digits and _. Rename the block."),
+    (
+        "runs.lstm.optim.learning_rate",
+        "1e-3",
+        "runs.lstm.optim.learning_rate: got 1e-3; expected a number. Write it in full, as 0.001",
+    ),
+    ("runs.lstm.family", "recurent_lm", "runs.lstm.family: got recurent_lm; expected one of "),
+    ("runs.lstm.task", "translating", "runs.lstm.task: got translating; expected one of "),
+    ("runs.lstm.corpus", "toy_novel", "runs.lstm.corpus: got toy_novel; expected one of toy_story, "),
+    ("runs.lstm.corpus", "toy_en_fr", "runs.lstm.corpus: got toy_en_fr, which is pair; expected toy_story"),
+    ("runs.lstm.model.cell", "lsmt", "runs.lstm.model.cell: got lsmt; expected one of rnn, gru, lstm"),
+    ("runs.lstm.search.method", "beams", "runs.lstm.search.method: got beams; expected one of beam, "),
+    ("runs.lstm.search.method", ..., "runs.lstm.search.method: got nothing; expected one of beam, "),
+    ("runs.lstm.search.widths", 3, "runs.lstm.search.widths: got an unknown key; expected one of "),
+    ("runs.lstm.training.threads", ..., "runs.lstm.training.threads: got nothing; expected a whole number. Add the key."),
+    (
+        "runs.transformer.objective.label_smoothing",
+        1.0,
+        "runs.transformer.objective.label_smoothing: got 1.0; expected a share",
+    ),
+    ("corpora.toy_story.format", "toystory", "corpora.toy_story.format: got toystory; expected one of "),
+    ("corpora.toy_story.limit", 0, "corpora.toy_story.limit: got 0; expected at least 1, or null for all rows."),
+    ("corpora.toy_story.split", "random", "corpora.toy_story.split: got random; expected official, or a section"),
+    ("corpora.toy_story.text.level", "sentence", "corpora.toy_story.text.level: got sentence; expected one of "),
+    ("corpora.toy_story.vocab.size", 2, "corpora.toy_story.vocab.size: got 2; expected more than"),
+    (
+        "corpora.toy_story.source",
+        {"magic": 1},
+        "corpora.toy_story.source: got magic; expected exactly one of the keys builtin, files, path.",
+    ),
+    (
+        "corpora.toy_story.source.builtin.grammar",
+        "toy",
+        "corpora.toy_story.source.builtin.grammar: got toy; expected one of ",
+    ),
+]
+
+
+def folder(root: Path) -> dict[str, bytes]:
+    """All files with their contents, git's own excepted."""
+    return {str(file): file.read_bytes() for file in root.rglob("*") if file.is_file() and ".git" not in file.parts}
+
+
+@pytest.mark.parametrize(("key", "value", "line"), MISTAKES, ids=[f"{key}={value}" for key, value, _ in MISTAKES])
+def test_check_refuses_in_one_line(key: str, value: object, line: str, project, seqline, edited) -> None:
+    edited(project, key, value)
+    before = folder(project)
+    said = seqline(project, "check")
+    assert (said.status, said.out) == (2, "")
+    assert said.err.startswith(f"seqline: {line}"), said.err
+    assert said.err.count("\n") == 1
+    assert folder(project) == before
+
+
+STAGES = [
+    ("download", "toy_story", "corpora.toy_story.sources", {}, "corpora.toy_story.sources: got an unknown key; expected "),
+    ("download", "toy_stories", "runs.lstm.seed", 2, "corpora.toy_stories: got nothing; expected one of toy_story, "),
+    ("tokenize", "toy_story", "corpora.toy_story.format", "toystory", "corpora.toy_story.format: got toystory; expected "),
+    (
+        "vocab",
+        "toy_story",
+        "corpora.toy_story.vocab.min_count",
+        "1e2",
+        "corpora.toy_story.vocab.min_count: got 1e2; ",
+    ),
+    ("train", "lstm", "runs.lstm.family", "lstm", "runs.lstm.family: got lstm; expected one of "),
+    ("evaluate", "lstm", "evaluation.seed", ..., "evaluation.seed: got nothing; expected a whole number. Add the key."),
+]
+
+
+def test_the_console_script_itself_ends_with_2_and_one_line(project, edited) -> None:
+    edited(project, "runs.lstm.seed", "one")
+    script = Path(sys.executable).parent / "seqline"
+    done = subprocess.run([str(script), "check"], cwd=project, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "seqline: runs.lstm.seed: got one; expected a whole number.\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a: [1\n", "params.yaml: got while parsing a flow sequence"),
+        ("- a\n", "params.yaml: got list; expected a mapping of sections."),
+        ("", "params.yaml: got NoneType; expected a mapping of sections."),
+        ("a: \x80\n", "params.yaml: got "),
+    ],
+)
+def test_a_broken_file_is_told_in_one_line(text: str, line: str, project, seqline) -> None:
+    (project / "params.yaml").write_bytes(text.encode("latin-1"))
+    said = seqline(project, "check")
+    assert said.status == 2
+    assert line in said.err
+    assert said.err.count("\n") == 1
+
+
+def test_a_missing_file_says_where_it_was_looked_for(project, seqline) -> None:
+    (project / "params.yaml").unlink()
+    assert "params.yaml: got no such file; expected a YAML file." in seqline(project, "check").err
+
+
+def test_the_name_in_a_message_is_the_key_inside_lists_and_mappings_too(project, edited) -> None:
+    edited(project, "corpora.toy_story.samples", [{"prompt": "a", "reference": None}, {"prompt": 1, "reference": None}])
+    with pytest.raises(UserError, match=r"^corpora\.toy_story\.samples\[1\]\.prompt: got 1; expected a text\.$"):
+        params.corpus(project / "params.yaml", "toy_story")

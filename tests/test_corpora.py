@@ -1,0 +1,171 @@
+"""The generic formats: lines are lines, paragraphs are counted, sides stay in step, and mistakes are named."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline import config, corpora, tables
+from pipeline.corpora import BLANK, parallel_text, tab_separated_pairs, text_lines
+from pipeline.errors import UserError
+
+STRANGE = "a\u0085b\u2028c\x0cd\re\x1cf"
+
+
+def _lines(folder: Path, data: bytes, block: int = 1 << 20) -> list[str]:
+    path = folder / "file.txt"
+    path.write_bytes(data)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(corpora, "_BLOCK", block)
+        return [line for batch in corpora.lines(path) for line in batch.to_pylist()]
+
+
+def _rows(batches) -> list[tuple[str, dict]]:
+    return [(split, row) for split, batch in batches for row in batch.to_pylist()]
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    """Blocks of a few bytes, so that every test crosses their borders."""
+    monkeypatch.setattr(corpora, "_BLOCK", 16)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.text("aé中🙂\u0085\u2028 \t", max_size=12), min_size=1), st.sampled_from(["\n", "\r\n"]), st.integers(1, 40)
+)
+def test_lines_end_with_lf_or_crlf_and_with_nothing_else(tmp_path_factory, texts, ending, block):
+    data = "".join(text + ending for text in texts).encode()
+    assert _lines(tmp_path_factory.mktemp("lines"), data, block) == texts
+
+
+def test_a_last_line_without_an_end_and_a_byte_order_mark_are_no_trouble(tmp_path):
+    assert _lines(tmp_path, b"\xef\xbb\xbf" + f"{STRANGE}\r\nlast".encode()) == [STRANGE, "last"]
+
+
+def test_bytes_that_are_no_utf8_are_told_with_file_offset_and_line(tmp_path):
+    good = "première ligne\n".encode() * 5
+    with pytest.raises(UserError, match=rf"file.txt: got byte 0xe9 at offset {len(good) + 3}, line 6; expected UTF-8"):
+        _lines(tmp_path, good + b"caf\xe9\n" + good)
+
+
+def test_an_empty_file_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"file\.txt: got an empty file"):
+        _lines(tmp_path, b"")
+
+
+def test_a_missing_file_is_refused_with_the_names_that_are_there(tmp_path):
+    (tmp_path / "train.txt").write_text("x\n")
+    reading = config.load(text_lines.Config, {"files": {"all": ["trian.txt"]}}, "corpora.c.read")
+    with pytest.raises(UserError, match=r"trian.txt: got no such file; expected one of train.txt"):
+        list(text_lines.read(tmp_path, reading))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.sampled_from(["one", "two words", "", "  ", "\t", "\u00a0"]), min_size=1, max_size=40))
+def test_paragraphs_are_the_blocks_between_blank_lines(tmp_path_factory, texts):
+    folder = tmp_path_factory.mktemp("paragraphs")
+    for name in ("a.txt", "b.txt"):
+        (folder / name).write_text("".join(f"{text}\n" for text in texts))
+    reading = config.load(text_lines.Config, {"files": {"train": ["a.txt", "b.txt"]}}, "read")
+    got = [row["paragraph"] for _, row in _rows(text_lines.read(folder, reading)) if row["reject"] != BLANK]
+    want, paragraph = [], -1
+    for _ in range(2):
+        before = ""
+        for text in texts:
+            if text.strip():
+                paragraph += not before.strip()
+                want.append(paragraph)
+            before = text
+    assert got == want
+
+
+def test_blank_lines_are_marked_and_keep_their_place(tmp_path):
+    (tmp_path / "a.txt").write_text("one\n\n \u3000\ntwo\n")
+    reading = config.load(text_lines.Config, {"files": {"train": ["a.txt"]}}, "read")
+    found = _rows(text_lines.read(tmp_path, reading))
+    assert [(row["text"], row["reject"]) for _, row in found] == [
+        ("one", None),
+        ("", BLANK),
+        (" \u3000", BLANK),
+        ("two", None),
+    ]
+    assert {split for split, _ in found} == {"train"}
+
+
+def test_a_tab_separated_line_with_too_few_columns_is_a_reject_with_its_text(tmp_path):
+    (tmp_path / "p.txt").write_text('Go.\tVa !\tCC-BY\n"Hi.\t"Salut\nno tab\n\t\n\nx\t\n')
+    block = {"files": {"all": ["p.txt"]}, "source_column": 0, "target_column": 1}
+    found = _rows(tab_separated_pairs.read(tmp_path, config.load(tab_separated_pairs.Config, block, "read")))
+    assert [(row["source"], row["target"], row["reject"]) for _, row in found] == [
+        ("Go.", "Va !", None),
+        ('"Hi.', '"Salut', None),
+        ("no tab", "", "too few columns: 1 of 2"),
+        ("", "", BLANK),
+        ("", "", BLANK),
+        ("x", "", None),
+    ]
+
+
+def test_columns_are_taken_as_numbered(tmp_path):
+    (tmp_path / "p.txt").write_text("id\tbonjour\thello\nid\tshort\n")
+    block = {"files": {"all": ["p.txt"]}, "source_column": 2, "target_column": 1}
+    found = _rows(tab_separated_pairs.read(tmp_path, config.load(tab_separated_pairs.Config, block, "read")))
+    assert [(row["source"], row["target"]) for _, row in found] == [("hello", "bonjour"), ("id\tshort", "")]
+    assert found[1][1]["reject"] == "too few columns: 2 of 3"
+
+
+@pytest.mark.parametrize(("source", "target"), [(0, 0), (-1, 1), (1, -1)])
+def test_columns_that_make_no_pair_are_refused(source, target):
+    block = {"files": {"all": ["p.txt"]}, "source_column": source, "target_column": target}
+    with pytest.raises(UserError, match=r"^corpora\.c\.read\.\w+_column: got"):
+        config.load(tab_separated_pairs.Config, block, "corpora.c.read")
+
+
+def _parallel(folder: Path, source: str, target: str):
+    (folder / "s").write_text(source)
+    (folder / "t").write_text(target)
+    block = {"files": {"train": {"source": ["s"], "target": ["t"]}}}
+    return parallel_text.read(folder, config.load(parallel_text.Config, block, "read"))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(st.text("ab é", max_size=30), st.text("ab é", max_size=30)), min_size=1, max_size=40))
+def test_parallel_lines_stay_together_however_long_either_is(tmp_path_factory, pairs):
+    source, target = ("".join(f"{pair[side]}\n" for pair in pairs) for side in (0, 1))
+    found = _rows(_parallel(tmp_path_factory.mktemp("pairs"), source, target))
+    assert [(row["source"], row["target"]) for _, row in found] == pairs
+    assert [row["reject"] == BLANK for _, row in found] == [not (s.strip() or t.strip()) for s, t in pairs]
+
+
+@pytest.mark.parametrize(("left", "right"), [(50, 49), (3, 50), (1, 2)])
+def test_parallel_files_of_unequal_lengths_are_refused_with_both_counts(tmp_path, left, right):
+    with pytest.raises(UserError, match=rf"t: got {right} lines; expected {left} lines, as s has"):
+        list(_parallel(tmp_path, "line\n" * left, "a longer line\n" * right))
+
+
+@pytest.mark.parametrize("module", [text_lines, tab_separated_pairs, parallel_text])
+def test_every_format_says_what_it_reads_and_refuses_unknown_keys_and_no_files(module):
+    rest = {"source_column": 0, "target_column": 1} if module is tab_separated_pairs else {}
+    assert module.KIND in ("text", "pair")
+    with pytest.raises(UserError, match=r"corpora\.c\.read\.file: got an unknown key"):
+        config.load(module.Config, {"file": {}, **rest}, "corpora.c.read")
+    with pytest.raises(UserError, match=r"corpora\.c\.read\.files: got no split"):
+        config.load(module.Config, {"files": {}, **rest}, "corpora.c.read")
+
+
+def test_sides_with_unlike_numbers_of_files_are_refused():
+    block = {"files": {"train": {"source": ["a", "b"], "target": ["c"]}}}
+    with pytest.raises(UserError, match=r"read\.files\.train\.target: got 1 files; expected as many as source \(2\)"):
+        config.load(parallel_text.Config, block, "read")
+
+
+def test_batches_have_the_schemas_of_tables(tmp_path):
+    (tmp_path / "a.txt").write_text("x\ty\n")
+    texts = config.load(text_lines.Config, {"files": {"all": ["a.txt"]}}, "read")
+    block = {"files": {"all": ["a.txt"]}, "source_column": 0, "target_column": 1}
+    pairs = config.load(tab_separated_pairs.Config, block, "read")
+    assert all(batch.schema == tables.RAW_TEXT for _, batch in text_lines.read(tmp_path, texts))
+    assert all(batch.schema == tables.RAW_PAIR for _, batch in tab_separated_pairs.read(tmp_path, pairs))
+    assert all(batch.schema == tables.RAW_PAIR for _, batch in _parallel(tmp_path, "a\n", "b\n"))

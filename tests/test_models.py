@@ -1,0 +1,322 @@
+"""Every family: masks proven by perturbation, cached decoding against teacher forcing, and that it can learn."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from torch import nn
+
+from pipeline import tables
+from pipeline.contracts import BOS, EOS, PAD, Attentive, Prompt, Sizes
+from pipeline.errors import UserError
+from pipeline.nn.attention import Additive, ScaledDot, masked_softmax
+from pipeline.nn.positional import sinusoidal_TH
+from pipeline.tasks import language_model, translation
+from pipeline.training import checkpoint, loop, optim
+
+CPU = torch.device("cpu")
+RECURRENT = {"embedding": 24, "hidden": 32, "layers": 1, "dropout": 0.0, "bidirectional": True}
+TRANSFORMER = {"width": 32, "heads": 4, "feed_forward": 64, "encoder_layers": 2, "decoder_layers": 2, "dropout": 0.0}
+TRANSLATORS: dict[str, tuple[str, dict[str, Any]]] = {
+    "seq2seq rnn": ("seq2seq", RECURRENT | {"cell": "rnn", "bidirectional": False, "layers": 2}),
+    "seq2seq gru": ("seq2seq", RECURRENT | {"cell": "gru"}),
+    "seq2seq lstm": ("seq2seq", RECURRENT | {"cell": "lstm", "layers": 2}),
+    "additive attention": ("attention_seq2seq", RECURRENT | {"cell": "gru", "score": "additive"}),
+    "scaled dot attention": ("attention_seq2seq", RECURRENT | {"cell": "lstm", "score": "scaled_dot", "layers": 2}),
+    "pre-norm transformer": ("transformer", TRANSFORMER | {"norm": "pre", "tied": "all"}),
+    "post-norm transformer": ("transformer", TRANSFORMER | {"norm": "post", "tied": "none"}),
+}
+SIZES = Sizes(14, 14, True)
+
+
+@pytest.fixture(params=TRANSLATORS, ids=list(TRANSLATORS))
+def translator(request: pytest.FixtureRequest) -> Any:
+    torch.manual_seed(3)
+    family, block = TRANSLATORS[request.param]
+    return checkpoint.build(family, block, SIZES, "runs.test.model").eval()
+
+
+def pairs(rows: list[tuple[list[int], list[int]]]) -> pa.Table:
+    source, target = zip(*rows, strict=True)
+    return pa.table({"row": range(len(rows)), "source": source, "target": target}, schema=tables.ENCODED_PAIR)
+
+
+def reversals(count: int, seed: int) -> pa.Table:
+    rng = np.random.default_rng(seed)
+    digits = [[int(d) for d in rng.integers(4, 14, rng.integers(2, 5))] for _ in range(count)]
+    return pairs([(row, row[::-1]) for row in digits])
+
+
+def texts(rows: list[list[int]]) -> pa.Table:
+    return pa.table({"row": range(len(rows)), "ids": rows}, schema=tables.ENCODED_TEXT)
+
+
+def prompt_of(*rows: list[int], width: int = 0) -> Prompt:
+    width = max(width, *(len(row) for row in rows))
+    ids = torch.tensor([row + [PAD] * (width - len(row)) for row in rows])
+    return Prompt(ids, torch.tensor([len(row) for row in rows]))
+
+
+def translation_config(**changes: Any) -> translation.Config:
+    return translation.Config(**({"batch_tokens": 400, "label_smoothing": 0.0, "max_length": 40} | changes))
+
+
+def adam(rate: float) -> optim.Config:
+    return optim.Config(
+        name="adam",
+        learning_rate=rate,
+        betas=(0.9, 0.98),
+        weight_decay=0.0,
+        schedule="cosine",
+        warmup_steps=20,
+        clip_norm=1.0,
+    )
+
+
+def fit(model: nn.Module, task: Any, rate: float, epochs: int, work: Path) -> None:
+    config = loop.Config(max_epochs=epochs, patience=None, precision="float32", threads=1)
+    loop.Loop(model, task, adam(rate), config, seed=1, work=work, log=lambda *_: None).run(lambda *_: None)
+    model.eval()
+
+
+@torch.inference_mode()
+def test_padding_and_batch_mates_do_not_change_a_score(translator: Any) -> None:
+    alone, _ = translation.likelihood(translator, pairs([([5, 6], [7, 8, 9])]), translation_config(), CPU)
+    beside, _ = translation.likelihood(
+        translator, pairs([([5, 6], [7, 8, 9]), ([4] * 19, [5] * 17), ([9], [9])]), translation_config(), CPU
+    )
+    assert beside[0] == pytest.approx(alone[0], abs=1e-4)
+
+
+@torch.inference_mode()
+def test_no_step_sees_the_target_after_it(translator: Any) -> None:
+    prompt, target = prompt_of([5, 6, 7, EOS]), torch.tensor([[BOS, 4, 5, 6, 7]])
+    before = translator.hidden(prompt, target)
+    for t in range(1, 5):
+        changed = target.clone()
+        changed[0, t] = 12
+        after = translator.hidden(prompt, changed)
+        assert torch.equal(after[0, :t], before[0, :t])
+        assert not torch.allclose(after[0, t], before[0, t])
+
+
+@torch.inference_mode()
+def test_every_source_token_matters(translator: Any) -> None:
+    target = torch.tensor([[BOS, 4, 5]])
+    before = translator.hidden(prompt_of([5, 6, 7, EOS]), target)
+    for changed in ([9, 6, 7, EOS], [5, 9, 7, EOS], [5, 6, 9, EOS]):
+        assert not torch.allclose(translator.hidden(prompt_of(changed), target), before, atol=1e-6)
+
+
+@torch.inference_mode()
+def test_decoding_step_by_step_equals_teacher_forcing(translator: Any) -> None:
+    prompt = prompt_of([5, 6, 7, 8, EOS], [9, EOS])
+    target = torch.tensor([[BOS, 4, 5, 6], [BOS, 7, 8, 9]])
+    forced = translator.project(translator.hidden(prompt, target)).log_softmax(-1)
+    state, first = translator.begin(prompt)
+    assert torch.equal(first, target[:, 0])
+    for t in range(target.shape[1]):
+        log_probs, state = translator.step(state, target[:, t])
+        torch.testing.assert_close(log_probs, forced[:, t], atol=1e-5, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_a_reordered_state_goes_on_as_the_rows_it_was_taken_from(translator: Any) -> None:
+    prompt, rows = prompt_of([5, 6, 7, EOS], [9, 4, EOS]), torch.tensor([1, 0, 1])
+    state, first = translator.begin(prompt)
+    _, state = translator.step(state, first)
+    last = torch.tensor([6, 7])
+    straight, _ = translator.step(state, last)
+    moved, _ = translator.step(translator.reorder(state, rows), last[rows])
+    torch.testing.assert_close(moved, straight[rows], atol=1e-5, rtol=1e-5)
+
+
+@torch.inference_mode()
+def test_attention_is_a_distribution_over_the_real_source(translator: Any) -> None:
+    if not isinstance(translator, Attentive):
+        assert not hasattr(translator, "attention")
+        return
+    weights = translator.attention(prompt_of([5, 6, EOS], [7, 8, 9, 10, EOS]), torch.tensor([[BOS, 4], [BOS, 5]]))
+    for weights_BTS in weights.values():
+        assert weights_BTS.shape == (2, 2, 5)
+        torch.testing.assert_close(weights_BTS.sum(-1), torch.ones(2, 2))
+        assert not weights_BTS[0, :, 3:].any()
+
+
+@pytest.mark.parametrize("name", ["seq2seq gru", "additive attention", "scaled dot attention", "pre-norm transformer"])
+def test_every_translator_learns_to_reverse_digits(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    torch.set_num_threads(1)
+    family, block = TRANSLATORS[name]
+    if family == "seq2seq":  # all of the sentence must fit into one vector
+        block = block | {"hidden": 64}
+    model: Any = checkpoint.build(family, block, SIZES, "model")
+    task = translation.Task(reversals(1500, 1), reversals(20, 2), translation_config(), 1, CPU)
+    fit(model, task, 0.006, 12, tmp_path)
+    test = reversals(100, 3)
+    right = 0
+    for rows, prompt in translation.prompts(test, translation_config(), CPU):
+        said_BT = greedy(model, prompt, 6)
+        for row, said in zip(rows, said_BT.tolist(), strict=True):
+            want = [*test["target"][int(row)].as_py(), EOS]
+            right += said[: len(want)] == want
+    assert right > 80
+
+
+@torch.inference_mode()
+def greedy(model: Any, prompt: Prompt, steps: int) -> torch.Tensor:
+    state, last = model.begin(prompt)
+    said = []
+    for _ in range(steps):
+        log_probs, state = model.step(state, last)
+        last = log_probs.argmax(-1)
+        said.append(last)
+    return torch.stack(said, 1)
+
+
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_every_cell_learns_a_repeated_phrase(cell: str, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    block = {"cell": cell, "embedding": 16, "hidden": 32, "layers": 2, "dropout": 0.0, "tied": False}
+    model: Any = checkpoint.build("recurrent_lm", block, Sizes(10, 10, True), "model")
+    table = texts([[4, 5, 6, 5, 4, 7]] * 200)
+    objective = language_model.Config(batch_size=4, steps=16, sampling="sequential", max_train_tokens=None)
+    task = language_model.Task(table, texts([[4, 5, 6, 5, 4, 7]] * 5), objective, 1, CPU)
+    fit(model, task, 0.01, 4, tmp_path)
+    nats, count = language_model.likelihood(model, texts([[4, 5, 6, 5, 4, 7]] * 3), objective, CPU)
+    assert math.exp(nats[1:].sum() / count[1:].sum()) < 1.2
+
+
+@torch.inference_mode()
+def test_the_window_of_scoring_changes_no_likelihood(monkeypatch: pytest.MonkeyPatch) -> None:
+    block = {"cell": "lstm", "embedding": 0, "hidden": 16, "layers": 2, "dropout": 0.5, "tied": False}
+    model: Any = checkpoint.build("recurrent_lm", block, Sizes(10, 10, True), "model").eval()
+    table = texts([[4, 5, 6], [], [7], [8, 9] * 10])
+    objective = language_model.Config(batch_size=1, steps=2, sampling="random", max_train_tokens=None)
+    whole, count = language_model.likelihood(model, table, objective, CPU)
+    monkeypatch.setattr(language_model, "SCORED_STEPS", 3)
+    pieces, _ = language_model.likelihood(model, table, objective, CPU)
+    np.testing.assert_allclose(pieces, whole, rtol=1e-5)
+    assert count.tolist() == [4, 1, 2, 21]
+
+
+@torch.inference_mode()
+def test_a_prompt_is_read_as_the_stream_would_be() -> None:
+    block = {"cell": "gru", "embedding": 8, "hidden": 16, "layers": 2, "dropout": 0.0, "tied": False}
+    model: Any = checkpoint.build("recurrent_lm", block, Sizes(10, 10, True), "model").eval()
+    prompt = language_model.prompt(pa.array([[4, 5, 6], [7]], pa.list_(pa.int32())), CPU)
+    state, last = model.begin(prompt)
+    log_probs, _ = model.step(state, last)
+    for row, ids in enumerate(([EOS, 4, 5, 6], [EOS, 7])):
+        hidden, _ = model.hidden(torch.tensor([ids]), None)
+        logits = model.project(hidden[0, -1])
+        logits[PAD] = -torch.inf
+        torch.testing.assert_close(log_probs[row], logits.log_softmax(-1))
+
+
+def test_a_uniform_model_has_the_vocabulary_as_its_perplexity() -> None:
+    block = {"cell": "rnn", "embedding": 4, "hidden": 4, "layers": 1, "dropout": 0.0, "tied": False}
+    model: Any = checkpoint.build("recurrent_lm", block, Sizes(10, 10, True), "model").eval()
+    nn.init.zeros_(model.output.weight)
+    nn.init.zeros_(model.output.bias)
+    objective = language_model.Config(batch_size=1, steps=2, sampling="random", max_train_tokens=None)
+    nats, count = language_model.likelihood(model, texts([[4, 5], [6]]), objective, CPU)
+    assert math.exp(nats.sum() / count.sum()) == pytest.approx(10)
+
+
+def test_additive_and_scaled_dot_scores_follow_their_equations() -> None:
+    query, keys = torch.randn(2, 3, 5), torch.randn(2, 4, 6)
+    additive, dot = Additive(5, 6, 8), ScaledDot(5, 6, 8)
+    for b, q, k in np.ndindex(2, 3, 4):
+        features = torch.tanh(additive.query.weight @ query[b, q] + additive.key.weight @ keys[b, k])
+        torch.testing.assert_close(additive(query, additive.keys(keys))[b, q, k], (additive.weight.weight @ features)[0])
+        product = (dot.query.weight @ query[b, q]) @ (dot.key.weight @ keys[b, k]) / math.sqrt(8)
+        torch.testing.assert_close(dot(query, dot.keys(keys))[b, q, k], product)
+
+
+def test_masked_softmax_gives_nothing_where_nothing_may_be_seen() -> None:
+    mask = torch.tensor([[True, False, True], [False, False, False]])
+    weights = masked_softmax(torch.randn(2, 3), mask)
+    assert weights[0].sum() == pytest.approx(1)
+    assert not weights[~mask].any()
+
+
+def test_sinusoids_match_the_paper_term_by_term() -> None:
+    table = sinusoidal_TH(7, 6)
+    for position, i in np.ndindex(7, 3):
+        angle = position / 10000 ** (2 * i / 6)
+        assert table[position, 2 * i] == pytest.approx(math.sin(angle), abs=1e-5)
+        assert table[position, 2 * i + 1] == pytest.approx(math.cos(angle), abs=1e-5)
+
+
+def test_sentences_longer_than_the_position_table_are_read() -> None:
+    family, block = TRANSLATORS["pre-norm transformer"]
+    model: Any = checkpoint.build(family, block, SIZES, "model").eval()
+    with torch.inference_mode():
+        assert model.hidden(prompt_of([5] * 700), torch.full((1, 600), 6)).shape == (1, 600, 32)
+
+
+def test_the_transformer_equals_torchs_own_with_copied_weights() -> None:
+    torch.manual_seed(5)
+    for norm in ("pre", "post"):
+        model: Any = checkpoint.build("transformer", TRANSFORMER | {"norm": norm, "tied": "none"}, SIZES, "model").eval()
+        own = nn.Transformer(32, 4, 2, 2, 64, 0.0, batch_first=True, norm_first=norm == "pre").eval()
+        if norm == "post":
+            own.encoder.norm = own.decoder.norm = nn.Identity()
+        copy_to_torch(model, own, norm)
+        prompt, target = prompt_of([5, 6, 7, EOS], [9, EOS]), torch.tensor([[BOS, 4, 5], [BOS, 6, 7]])
+        with torch.inference_mode():
+            source = model.embed(model.source, prompt.ids_BS, 0)
+            padding = prompt.ids_BS == PAD
+            causal = nn.Transformer.generate_square_subsequent_mask(3)
+            want = own(
+                source,
+                model.embed(model.target, target, 0),
+                tgt_mask=causal,
+                src_key_padding_mask=padding,
+                memory_key_padding_mask=padding,
+            )
+            torch.testing.assert_close(model.hidden(prompt, target), want, atol=1e-5, rtol=1e-4)
+
+
+def copy_to_torch(model: Any, own: Any, norm: str) -> None:
+    def attention(theirs: Any, ours: Any) -> None:
+        theirs.in_proj_weight.data = torch.cat([ours.query.weight, ours.key_value.weight]).detach().clone()
+        theirs.in_proj_bias.data = torch.cat([ours.query.bias, ours.key_value.bias]).detach().clone()
+        theirs.out_proj.load_state_dict(ours.output.state_dict())
+
+    for theirs, ours in zip(own.encoder.layers, model.encoder, strict=True):
+        attention(theirs.self_attn, ours.attention)
+        theirs.norm1.load_state_dict(ours.attention_residual.norm.state_dict())
+        theirs.norm2.load_state_dict(ours.feed_forward_residual.norm.state_dict())
+        theirs.linear1.load_state_dict(ours.feed_forward[0].state_dict())
+        theirs.linear2.load_state_dict(ours.feed_forward[3].state_dict())
+    for theirs, ours in zip(own.decoder.layers, model.decoder, strict=True):
+        attention(theirs.self_attn, ours.own)
+        attention(theirs.multihead_attn, ours.cross)
+        theirs.norm1.load_state_dict(ours.own_residual.norm.state_dict())
+        theirs.norm2.load_state_dict(ours.cross_residual.norm.state_dict())
+        theirs.norm3.load_state_dict(ours.feed_forward_residual.norm.state_dict())
+        theirs.linear1.load_state_dict(ours.feed_forward[0].state_dict())
+        theirs.linear2.load_state_dict(ours.feed_forward[3].state_dict())
+
+
+@pytest.mark.parametrize(
+    ("family", "change", "said"),
+    [
+        ("transformer", {"heads": 5}, "runs.x.model.heads: got 5 with width 32; expected a divisor of width"),
+        ("seq2seq", {"cell": "gruu"}, "runs.x.model.cell: got 'gruu'"),
+        ("attention_seq2seq", {"score": "cosine"}, "expected one of additive, scaled_dot"),
+        ("seq2seq", {"dropout": 1.0}, "runs.x.model.dropout: got 1.0"),
+        ("transformer", {"tied": "all"}, "vocab.share: true"),
+    ],
+)
+def test_a_model_block_that_cannot_be_is_refused(family: str, change: dict[str, Any], said: str) -> None:
+    block = next(b for f, b in TRANSLATORS.values() if f == family) | change
+    with pytest.raises(UserError) as refused:
+        checkpoint.build(family, block, Sizes(14, 15, False), "runs.x.model")
+    assert said.replace("'", "") in str(refused.value).replace("'", "")

@@ -1,0 +1,230 @@
+"""The report: what it says of made runs whose quality is known, that it says it twice the same, and what it refuses."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import made_runs
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from test_scoring import run_evaluate
+
+from pipeline import tables
+from pipeline.errors import UserError
+from pipeline.report import attention, document, results, style
+from pipeline.report.document import Data, Heading, Paragraph, Table
+from stages import report
+
+ROOT = Path(__file__).parent.parent
+TRANSLATORS = {"seq2seq": 0.5, "transformer": 0.05, "attention_seq2seq": 0.25}
+MODELS = {"rnn": 2.6, "lstm": 2.1}
+
+
+def run_report(root: Path) -> None:
+    """The stage as dvc.yaml has it, in this process."""
+    words = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["report"]["cmd"].split()
+    assert words[:3] == ["python", "-m", "stages.report"]
+    before, folder = sys.argv, os.getcwd()
+    try:
+        sys.argv = words[2:]
+        os.chdir(root)
+        report.main()
+    finally:
+        sys.argv = before
+        os.chdir(folder)
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose runs are evaluated; not to be changed."""
+    root = made_runs.project(tmp_path_factory.mktemp("report"), TRANSLATORS, MODELS, rows=80)
+    for name in TRANSLATORS:
+        run_evaluate(root, name, "pairs")
+    for name in MODELS:
+        run_evaluate(root, name, "story")
+    return root
+
+
+@pytest.fixture(scope="module")
+def reported(evaluated: Path) -> Path:
+    run_report(evaluated)
+    return evaluated
+
+
+@pytest.fixture
+def project(evaluated: Path, tmp_path: Path) -> Path:
+    """A copy to change."""
+    shutil.copytree(evaluated, tmp_path / "project", ignore=shutil.ignore_patterns("figures", "comparison.md", "index.html"))
+    return tmp_path / "project"
+
+
+def table_after(text: str, heading: str) -> list[list[str]]:
+    """The cells of the first table below a heading."""
+    lines = text.split(heading, 1)[1].splitlines()
+    end = next((i for i, line in enumerate(lines) if line.startswith("#")), len(lines))
+    rows = [line for line in lines[:end] if line.startswith("|")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
+
+
+def test_runs_are_ranked_by_their_score_with_interval_and_whom_they_beat(reported: Path) -> None:
+    text = (reported / "reports/comparison.md").read_text()
+    header, _, *rows = table_after(text, "## Translators on pairs")
+    assert [row[1] for row in rows] == ["`transformer`", "`attention_seq2seq`", "`seq2seq`"]
+    assert [row[header.index("better than")] for row in rows] == ["all below", "`seq2seq`", "–"]
+    found = json.loads((reported / "reports/metrics/transformer.json").read_text())
+    bleu = found["test"]["bleu"]
+    assert rows[0][header.index("BLEU")] == f"{bleu['score']:.2f} [{bleu['low']:.2f}, {bleu['high']:.2f}]"
+    assert rows[0][header.index("BLEU, test_long")].startswith(f"{found['test_long']['bleu']['score']:.2f} [")
+    assert rows[0][header.index("parameters")] == "123,456"
+    header, _, *rows = table_after(text, "## Language models on story")
+    assert [row[1] for row in rows] == ["`lstm`", "`rnn`"]
+
+
+def test_every_row_of_every_table_has_as_many_cells_as_its_header(reported: Path) -> None:
+    text = (reported / "reports/comparison.md").read_text()
+    for block in text.split("\n\n"):
+        if block.startswith("|"):
+            widths = {len(re.split(r"(?<!\\)\|", line)) for line in block.splitlines()}
+            assert len(widths) == 1, block
+
+
+def test_samples_settings_and_signatures_are_told(reported: Path) -> None:
+    text = (reported / "reports/comparison.md").read_text()
+    header, _, *rows = table_after(text, "### Sample sentences (pairs)")
+    assert header == ["prompt", "reference", "run", "answer", "book's BLEU"]
+    assert len(rows) == 12
+    assert "learning_rate 0.002" in text
+    assert "tok:13a" in text
+
+
+def test_runs_that_are_no_longer_in_the_params_are_not_reported(project: Path) -> None:
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    del params["runs"]["seq2seq"]
+    (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    run_report(project)
+    _, _, *rows = table_after((project / "reports/comparison.md").read_text(), "## Translators on pairs")
+    assert [row[1] for row in rows] == ["`transformer`", "`attention_seq2seq`"]
+    assert not list((project / "reports/figures").glob("*_seq2seq_seq2seq*"))
+
+
+def test_figures_are_drawn_and_linked_from_where_the_comparison_lies(reported: Path) -> None:
+    linked = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", (reported / "reports/comparison.md").read_text())
+    made = {f"figures/{path.name}" for path in (reported / "reports/figures").iterdir()}
+    assert set(linked) == made
+    assert {"figures/learning_curves_translation_pairs.png", "figures/by_length_translation_pairs.png"} <= made
+    assert "figures/attention_transformer_1.png" in made
+    assert "figures/attention_seq2seq_1.png" not in made
+    for path in (reported / "reports/figures").iterdir():
+        content = path.read_bytes()
+        assert content.startswith(b"\x89PNG")
+        assert b"Software" not in content
+
+
+class Collector(HTMLParser):
+    """Where a page points to, and whether its tags close."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sources: list[str] = []
+        self.opened: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.sources += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "img"):
+            self.opened.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.opened.pop() == tag
+
+
+def test_the_page_needs_nothing_else(reported: Path) -> None:
+    page, found = (reported / "reports/index.html").read_text(), Collector()
+    found.feed(page)
+    assert not found.opened
+    assert found.sources
+    assert all(source.startswith(("data:image/png;base64,", "#")) for source in found.sources)
+    assert "http" not in re.sub(r"base64,[^\"]*", "", page)
+    assert "<script" not in page
+
+
+def test_reporting_twice_gives_the_same_bytes(reported: Path, project: Path) -> None:
+    run_report(project)
+    for path in (reported / "reports").rglob("*"):
+        if path.is_file() and not path.name.startswith("."):
+            assert (project / path.relative_to(reported)).read_bytes() == path.read_bytes(), path.name
+
+
+def test_a_run_without_scores_is_refused_in_one_line(project: Path) -> None:
+    (project / "reports/metrics/lstm.json").unlink()
+    words = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["report"]["cmd"].split()
+    command, environment = [sys.executable, *words[1:]], os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "seqline: reports/metrics/lstm.json: got no such file; expected the scores of the run lstm. Run `dvc repro`.\n"
+    )
+    assert not (project / "reports/comparison.md").exists()
+
+
+def test_scores_of_other_rows_than_the_other_runs_are_refused(project: Path) -> None:
+    path = project / "data/scores/rnn/test.parquet"
+    tables.write(path, tables.read(path, tables.SCORES_TEXT).slice(3))
+    with pytest.raises(UserError, match=r"got \d+ rows; expected the \d+ rows of"):
+        run_report(project)
+
+
+def test_scores_of_another_corpus_are_refused(project: Path) -> None:
+    path = project / "reports/metrics/lstm.json"
+    path.write_text(path.read_text().replace('"story"', '"time_machine"'))
+    with pytest.raises(UserError, match="expected language_model on story"):
+        run_report(project)
+
+
+def test_better_than_goes_one_way_and_never_against_the_ranking(evaluated: Path) -> None:
+    for group in results.groups(evaluated / "params.yaml", evaluated / "reports/metrics", evaluated / "data/scores"):
+        names = [result.name for result in group.results]
+        for rank, name in enumerate(names):
+            assert set(group.beaten_by(name, 0.05)) <= set(names[rank + 1 :])
+
+
+def test_text_out_of_the_data_is_shown_as_it_is(tmp_path: Path) -> None:
+    nasty = "<script>alert(1)</script> | `x` **b** & \\ \n next"
+    blocks = [Heading(1, "T"), Paragraph("`code` & **bold**"), Table(("a", "b"), ((Data(nasty), "`x|y`"),), (False, True))]
+    page, text = document.page(blocks, "T"), document.markdown(blocks, tmp_path)
+    assert "<script>" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; | `x` **b** &amp; \\" in page
+    assert "<code>code</code> &amp; <strong>bold</strong>" in page
+    assert r"\<script\>" in text
+    row = text.strip().splitlines()[-1]
+    assert len(re.split(r"(?<!\\)\|", row)) == 4
+
+
+def test_attention_shows_the_heads_of_the_last_layer_or_the_only_map(tmp_path: Path) -> None:
+    names = ["layer 10 head 2", "layer 2 head 1", "layer 10 head 1", "layer 9 head 1"]
+    assert [one["name"] for one in attention.last_layer([{"name": name} for name in names])] == names[2::-2]
+    assert [one["name"] for one in attention.last_layer([{"name": "attention"}])] == ["attention"]
+    words = ["$a$", "_", " ", "<eos>"]
+    for heads in (1, 3, 8):
+        rows = [(0, f"layer 1 head {head + 1}", words, words[:2], [0.25] * 8) for head in range(heads)]
+        table = made_runs._table(list(zip(*rows, strict=True)), tables.ATTENTION)
+        attention.heatmap(table, 0, tmp_path / f"{heads}.png")
+        assert (tmp_path / f"{heads}.png").read_bytes().startswith(b"\x89PNG")
+
+
+@given(st.lists(st.floats(0, 200), min_size=1, max_size=12))
+def test_labels_keep_their_order_and_their_distance(wanted: list[float]) -> None:
+    found = style.spread(wanted, 13.0, 0.0, 200.0)
+    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
+    assert all(found[b] - found[a] >= 13.0 - 1e-6 for a, b in pairwise(order))
+    assert len(wanted) > 8 or all(-1e-6 <= at <= 200 + 1e-6 for at in found)
+    if np.diff(sorted(wanted)).min(initial=13.0) >= 13.0:
+        assert found == pytest.approx(wanted)

@@ -1,0 +1,644 @@
+"""Text to tokens to ids and back, held against plain-Python oracles; splits that do not leak; the three stages."""
+
+import html
+import json
+import re
+import tracemalloc
+import unicodedata
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import yaml
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from pipeline import config, params, tables
+from pipeline.corpora import text_lines
+from pipeline.errors import UserError
+from pipeline.text import bpe, splits, vocab
+from pipeline.text.encode import Codec, Description, describe, sides
+from pipeline.text.rows import Prepared, Rows, Splitter, prepare
+from pipeline.text.specials import BOS, EOS, PAD, SPECIALS, UNK
+from pipeline.text.tokens import LEVELS, Text, join, normalise, split
+from stages import encode as encode_stage
+from stages import tokenize as tokenize_stage
+from stages import vocab as vocab_stage
+
+# Every call compiles its regular expressions anew: many texts in few calls.
+quick = settings(deadline=None, max_examples=25)
+
+# Characters of every treatment, and pieces that the rules name: together they meet every branch.
+SINGLE = "aAéÉßжЖ中ñ1٣²lLqu.,!?;:'’-()[]<>@&\"«»…—%#_/\\"
+BLANKS = " \t\n\r\u00a0\u202f\u200b\u0085\u2028\u3000\u00ad\ufeff\x00\x92\u0301\u0338"
+LONGER = [
+    "e\u0301",
+    "\u212b",
+    "\u037e",
+    "İ",
+    "H\u0331",
+    "<unk>",
+    "<eos>",
+    "<br />",
+    "<br/>",
+    "<BR>",
+    "@-@",
+    "@,@",
+    " word",
+    "été ",
+]
+RESOLVED = ["&amp;", "&lt;", "&AMP;", "&amp;lt;", "&#39;", "&nbsp;", "l'", "qu’", "D'", "n't", "3.14", "10:30"]
+PIECES = st.sampled_from([*SINGLE, *BLANKS, *LONGER, *RESOLVED])
+MIXED = st.lists(PIECES, max_size=14).map("".join)
+ANY = st.one_of(MIXED, st.text(max_size=20))
+MANY = st.lists(ANY, max_size=30)
+FLAGS = st.tuples(st.booleans(), st.booleans())
+LEVEL = st.sampled_from(LEVELS)
+
+
+def many(texts: list[str], lowercase: bool = False, letters_only: bool = False) -> list[str]:
+    return normalise(pa.array(texts, pa.string()), lowercase, letters_only).to_pylist()
+
+
+def one(text: str, lowercase: bool = False, letters_only: bool = False) -> str:
+    return many([text], lowercase, letters_only)[0]
+
+
+def words(text: str, level: str = "word") -> list[str]:
+    return split(pa.array([one(text)]), level)[0].as_py()
+
+
+# ---------------------------------------------------------------- normalising
+
+
+def plain_normalise(text: str, lowercase: bool, letters_only: bool) -> str:
+    """The treatment as the docstring of `tokens` tells it, character by character."""
+    text = unicodedata.normalize("NFC", text)
+    if lowercase:
+        text = "".join(c.lower() if len(c.lower()) == 1 else c.lower()[0] for c in text)
+    unseen = {0xAD, 0x180E, 0xFEFF, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2070)}
+    text = "".join(c for c in text if ord(c) not in unseen)
+    while (shorter := re.sub("&amp;", "&", text, flags=re.I)) != text:
+        text = shorter
+    for name in ("&lt;", "&gt;", "&quot;", "&#39;", "&#x27;", "&apos;", "&nbsp;"):
+        text = re.sub(name, lambda match: html.unescape(match[0].lower()), text, flags=re.I)
+    text = "".join(" " if c.isspace() or unicodedata.category(c) in ("Cc", "Zs") else c for c in text)
+    while (shorter := re.sub("  +", " ", re.sub("<br ?/?>", " ", text, flags=re.I))) != text:
+        text = shorter
+    text = unicodedata.normalize("NFC", text)
+    if letters_only:
+        kept: list[str] = []
+        for c in text:
+            owned = unicodedata.category(c)[0] == "M" and kept and kept[-1] != " "
+            kept.append(c if c.isalpha() or owned else " ")
+        text = "".join(kept)
+    return " ".join(text.split())
+
+
+@quick
+@given(st.lists(MIXED, max_size=30), FLAGS)
+def test_normalising_agrees_with_a_plain_python_oracle(texts, flags):
+    assert many(texts, *flags) == [plain_normalise(text, *flags) for text in texts]
+
+
+ADVERSE = [
+    "&amp;amp;lt;br /&amp;gt;",
+    "<br <br/>/>",
+    "&a\u200bmp;",
+    "&AMP;",
+    "J\u030c e\u200b\u0301",
+    "&lt;\u0338 &amp\u037e",
+]
+
+
+@quick
+@given(MANY, FLAGS)
+@example(ADVERSE, (False, False))
+@example(ADVERSE, (True, True))
+def test_normalising_twice_changes_nothing(texts, flags):
+    assert many(many(texts, *flags), *flags) == many(texts, *flags)
+
+
+@quick
+@given(MANY, FLAGS)
+def test_normalised_text_is_nfc_with_single_plain_spaces_and_no_control_characters(texts, flags):
+    for found in many(texts, *flags):
+        assert unicodedata.is_normalized("NFC", found)
+        assert not [c for c in found if c != " " and (c.isspace() or unicodedata.category(c) == "Cc")]
+        assert "  " not in found
+        assert found == found.strip(" ")
+
+
+@pytest.mark.parametrize(
+    ("raw", "clean"),
+    [
+        ("Va\u202f!\u00a0Oui", "Va ! Oui"),
+        ("zero\u200bwidth \ufeffmark", "zerowidth mark"),
+        ("next\u0085line\tand tab\r", "next line and tab"),
+        ("good.<br /><br />Bad", "good. Bad"),
+        ("salt &amp; pepper &amp;amp; &lt;b&gt; &quot;x&quot; it&#39;s", 'salt & pepper & <b> "x" it\'s'),
+        ("cafe\u0301", "café"),
+        ("", ""),
+        (" \t\u3000 ", ""),
+    ],
+)
+def test_odd_characters_have_a_defined_treatment(raw, clean):
+    assert one(raw) == clean
+
+
+@quick
+@given(st.lists(st.text("".join(set(map(chr, range(32, 127))) - set("&<")), max_size=60)))
+def test_letters_only_is_the_books_rule_on_plain_english(texts):
+    assert many(texts, True, True) == [re.sub("[^A-Za-z]+", " ", text).lower().strip() for text in texts]
+
+
+def test_letters_only_keeps_letters_of_every_script_and_the_marks_on_them():
+    assert one("L'Été 1900, x\u0304y — «жук»! 3\u0301", True, True) == "l été x\u0304y жук"
+
+
+def test_null_texts_stay_null_through_normalising():
+    assert normalise(pa.array(["é\u0301", None, "a"]), True, True).to_pylist()[1] is None
+
+
+# ---------------------------------------------------------------- splitting
+
+
+def _is(text: str, place: int, kinds: str) -> bool:
+    return place < len(text) and unicodedata.category(text[place])[0] in kinds
+
+
+def _word_end(text: str, place: int) -> int:
+    while _is(text, place, "LMN"):
+        place += 1
+    return place
+
+
+def plain_words(text: str) -> list[str]:
+    """The word rule by hand: a scanner with the alternatives in their order, no regular expression."""
+    found, place = [], 0
+    while place < len(text):
+        end = place + 1
+        lower = text[place : place + 3].lower()
+        if text[place] == " ":
+            place += 1
+            continue
+        if text.startswith("<unk>", place):
+            end = place + 5
+        elif text[place : place + 3] in ("@-@", "@,@", "@.@"):
+            end = place + 3
+        elif lower[:1] in tuple("cdjlmnst") and lower[1:2] in ("'", "’"):
+            end = place + 2
+        elif lower[:2] == "qu" and lower[2:3] in ("'", "’"):
+            end = place + 3
+        else:
+            number = place
+            while _is(text, number, "N"):
+                number += 1
+            if number > place and text[number : number + 1] in tuple(".,:") and _is(text, number + 1, "N"):
+                while text[number : number + 1] in tuple(".,:") and _is(text, number + 1, "N"):
+                    number += 1
+                    while _is(text, number, "N"):
+                        number += 1
+                end = number
+            elif _is(text, place, "LMN"):
+                end = _word_end(text, place)
+                while text[end : end + 1] in tuple("'’-") and _is(text, end + 1, "LMN"):
+                    end = _word_end(text, end + 1)
+        found.append(text[place:end])
+        place = end
+    return found
+
+
+@quick
+@given(st.lists(MIXED, max_size=40))
+def test_the_word_rule_agrees_with_a_scanner_written_by_hand(texts):
+    normal = normalise(pa.array(texts, pa.string()), False, False)
+    assert split(normal, "word").to_pylist() == [plain_words(text) for text in normal.to_pylist()]
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("he's calm.", ["he's", "calm", "."]),
+        ("Don't stop , please!", ["Don't", "stop", ",", "please", "!"]),
+        ("l'eau qu'il boit, aujourd'hui", ["l'", "eau", "qu'", "il", "boit", ",", "aujourd'hui"]),
+        ("J’ai 3.14 m à 10:30.", ["J’", "ai", "3.14", "m", "à", "10:30", "."]),
+        ("Va\u202f!", ["Va", "!"]),
+        ("the <unk> role @-@ play", ["the", "<unk>", "role", "@-@", "play"]),
+        ("dix-huit (été)", ["dix-huit", "(", "été", ")"]),
+        ("dogs' 'tis", ["dogs", "'", "'", "tis"]),
+    ],
+)
+def test_words_are_split_as_the_book_does_and_unicode_asks(text, tokens):
+    assert words(text) == tokens
+
+
+@settings(deadline=None, max_examples=60)
+@given(MANY, FLAGS, LEVEL)
+def test_splitting_what_was_joined_gives_the_same_tokens(texts, flags, level):
+    normal = normalise(pa.array(texts, pa.string()), *flags)
+    tokens = split(normal, level)
+    again = normalise(join(tokens, level), *flags)
+    assert split(again, level).to_pylist() == tokens.to_pylist()
+    if level != "word":
+        assert join(tokens, level).equals(normal)
+
+
+@quick
+@given(st.lists(MIXED, min_size=1, max_size=6), LEVEL, st.data())
+def test_a_row_is_split_and_joined_the_same_in_any_batch(texts, level, data):
+    normal = normalise(pa.array(texts), False, False)
+    begin = data.draw(st.integers(0, len(texts)))
+    tokens = split(normal, level)
+    assert split(normal.slice(begin), level).to_pylist() == tokens.slice(begin).to_pylist()
+    assert join(tokens.slice(begin), level).to_pylist() == join(tokens, level).to_pylist()[begin:]
+
+
+@quick
+@given(MANY)
+def test_characters_are_pythons_characters(texts):
+    normal = many(texts)
+    assert split(pa.array(normal, pa.string()), "char").to_pylist() == [list(text) for text in normal]
+
+
+# ---------------------------------------------------------------- splits
+
+
+def _placed(sources: list[str]) -> dict[str, str]:
+    return dict(zip(sources, splits.by_hash(splits.digests(pa.array(sources)), 0.2, 0.2).to_pylist(), strict=True))
+
+
+@quick
+@given(st.lists(st.text(max_size=6), min_size=1, unique=True), st.lists(st.text(max_size=6)))
+def test_adding_rows_moves_no_row_to_another_split(old, new):
+    before, after = _placed(old), _placed([*new, *old])
+    assert all(after[source] == before[source] for source in old)
+
+
+def test_shares_are_nearly_as_asked():
+    names = Counter(_placed([f"sentence {number}" for number in range(20_000)]).values())
+    assert abs(names["valid"] / 20_000 - 0.2) < 0.02
+    assert abs(names["test"] / 20_000 - 0.2) < 0.02
+
+
+def test_all_targets_of_a_source_go_together_and_so_do_its_spellings():
+    spellings = ["Run!", "run!", " RUN! ", "Run&nbsp;!".replace("&nbsp;", ""), "Ru\u200bn!"]
+    batch = pa.record_batch([spellings, list("abcde"), pa.nulls(5, pa.string())], schema=tables.RAW_PAIR)
+    for level in LEVELS:
+        ready = prepare(batch, Text(level=level, lowercase=level == "word", letters_only=False, max_tokens=None))
+        assert len(set(ready.keys[0].tolist())) == 1
+
+
+@quick
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=8))
+def test_contiguous_splits_are_slices_however_the_rows_are_batched(sizes):
+    total, how = sum(sizes), params.Split(method="contiguous", valid=0.2, test=0.3)
+    splitter, found = Splitter(how, total), []
+    for size in sizes:
+        found += splitter.names("all", Prepared({}, pa.nulls(size, pa.string()), [])).to_pylist()
+    assert found == sorted(found, key=["train", "valid", "test"].index)
+    assert abs(found.count("valid") - 0.2 * total) <= 1
+    assert abs(found.count("test") - 0.3 * total) <= 1
+
+
+def test_the_limit_counts_rows_of_each_split_and_no_blank_lines(tmp_path):
+    (tmp_path / "a").write_text("1\n\n2\n\n\n3\n4\n")
+    (tmp_path / "b").write_text("5\n6\n7\n")
+    reading = text_lines.Config(files={"train": ("a",), "test": ("b",)})
+    rows = Rows(lambda: text_lines.read(tmp_path, reading), 2)
+    assert [(name, text) for name, batch in rows for text in batch["text"].to_pylist()] == [
+        ("train", "1"),
+        ("train", "2"),
+        ("test", "5"),
+        ("test", "6"),
+    ]
+
+
+# ---------------------------------------------------------------- vocabularies
+
+TOKENS = st.lists(st.lists(st.sampled_from(["a", "b", "é", "ba", "B", "<unk>", "<eos>", "🙂"]), max_size=6), max_size=8)
+
+
+@quick
+@given(TOKENS, st.integers(1, 3), st.one_of(st.none(), st.integers(5, 9)))
+def test_a_vocabulary_is_counts_down_then_tokens_up(rows, least, size):
+    made = vocab.table(
+        vocab.count(pa.array([row], pa.list_(pa.string())) for row in rows),
+        vocab.Vocab(size=size, min_count=least, share=True),
+    )
+    counts = Counter(token for row in rows for token in row)
+    ordered = sorted(((-n, token) for token, n in counts.items() if n >= least and token not in SPECIALS))
+    want = [(token, -n) for n, token in ordered][: None if size is None else size - 4]
+    assert made.schema == tables.VOCAB
+    assert made["id"].to_pylist() == list(range(len(want) + 4))
+    assert list(zip(made["token"].to_pylist(), made["count"].to_pylist(), strict=True))[4:] == want
+    assert made["token"].to_pylist()[:4] == list(SPECIALS)
+    assert made["count"].to_pylist()[UNK] == sum(counts.values()) - sum(n for _, n in want)
+
+
+def test_a_vocabulary_smaller_than_its_specials_is_refused():
+    with pytest.raises(UserError, match=r"corpora\.c\.vocab\.size: got 4; expected more than 4"):
+        config.load(vocab.Vocab, {"size": 4, "min_count": 1, "share": True}, "corpora.c.vocab")
+
+
+@pytest.mark.parametrize("size", [None, 259])
+def test_a_bpe_without_room_for_every_byte_is_refused(size):
+    with pytest.raises(UserError, match=r"corpora\.c\.vocab\.size: got \w+; expected at least 260"):
+        vocab.check_pieces(vocab.Vocab(size=size, min_count=1, share=True), "corpora.c.vocab")
+
+
+def _codec(texts: list[str], level: str, size: int | None = None) -> Codec:
+    tokens = split(normalise(pa.array(texts), False, False), level)
+    wanted = vocab.Vocab(size=size, min_count=1, share=True)
+    tokenizer = bpe.train(iter([tokens]), wanted) if level == "bpe" else None
+    made = bpe.table(tokenizer, iter([tokens])) if tokenizer else vocab.table(vocab.count(iter([tokens])), wanted)
+    about = Description(
+        level=level, lowercase=False, letters_only=False, share=True, sides=("text",), sizes={"text": len(made)}
+    )
+    return Codec(about, made["token"].combine_chunks(), tokenizer)
+
+
+CORPUS = ["he's calm , the café is calm .", "l'eau <unk> est calme !", "the theme of the café : <eos> 3.14"]
+
+
+@pytest.fixture(scope="module")
+def pieces() -> Codec:
+    return _codec(CORPUS * 3, "bpe", 290)
+
+
+@quick
+@given(MANY)
+def test_bpe_gives_back_every_normalised_text_exactly(pieces, texts):
+    raw = pa.array(texts, pa.string())
+    normal = normalise(raw, False, False).to_pylist()
+    assert pieces.decode_batch(pieces.encode(raw).to_pylist()) == normal
+
+
+@quick
+@given(MANY)
+def test_bpe_by_distinct_words_is_the_librarys_own_encoding(pieces, texts):
+    normal = normalise(pa.array(texts, pa.string()), False, False)
+    own = [pieces._tokenizer.encode(text).ids for text in normal.to_pylist()]
+    assert pieces.encode(normal).to_pylist() == own
+
+
+@quick
+@given(st.lists(st.text("".join(sorted(set("".join(CORPUS)))), max_size=30)))
+def test_characters_give_back_every_normalised_text_of_their_alphabet_exactly(texts):
+    codec = _codec(CORPUS, "char")
+    assert codec.decode_batch(codec.encode(pa.array(texts, pa.string())).to_pylist()) == many(texts)
+
+
+@pytest.mark.parametrize("level", ["word", "space", "char"])
+def test_encoding_is_a_look_up_with_unknown_for_the_rest(level):
+    codec = _codec(CORPUS, level)
+    texts = ["the tea <eos> is <unk> calm", "", "zzz ж"]
+    tokens = split(pa.array(texts), level)
+    numbers = {token: number for number, token in enumerate(codec._tokens.to_pylist()) if number not in (PAD, BOS, EOS)}
+    want = [[numbers.get(token, UNK) for token in row] for row in tokens.to_pylist()]
+    assert codec.encode(pa.array(texts)).to_pylist() == want
+    assert codec.encode_tokens(tokens.slice(1)).to_pylist() == want[1:]
+    assert codec.encode(pa.array([], pa.string())).to_pylist() == []
+
+
+def test_a_special_written_in_a_text_never_becomes_one(pieces):
+    for codec in (pieces, _codec(CORPUS, "word"), _codec(CORPUS, "space"), _codec(CORPUS, "char")):
+        ids = codec.encode(pa.array(["<pad> <bos> <eos> </s> <eos>"])).flatten().to_pylist()
+        assert not {PAD, BOS, EOS} & set(ids)
+
+
+def test_decoding_leaves_specials_out_and_shows_what_is_unknown():
+    codec = _codec(CORPUS, "word")
+    ids = codec.encode(pa.array(["l'eau est blue !"]))[0].as_py()
+    assert codec.decode([BOS, *ids, EOS, PAD, PAD]) == "l'eau est <unk>!"
+    assert codec.tokens([BOS, *ids, EOS]) == ["<bos>", "l'", "eau", "est", "<unk>", "!", "<eos>"]
+    assert codec.decode_batch([]) == []
+    assert codec.decode([]) == ""
+
+
+def test_tokens_are_readable_at_every_level(pieces):
+    ids = pieces.encode(pa.array(["the café"]))[0].as_py()
+    assert "".join(pieces.tokens(ids)).replace("▁", " ") == "the café"
+    codec = _codec(CORPUS, "char")
+    assert codec.tokens([BOS, *codec.encode(pa.array(["é c"]))[0].as_py()]) == ["<bos>", "é", "▁", "c"]
+
+
+def test_bpe_training_is_the_same_every_time_and_its_specials_come_first(pieces):
+    again = _codec(CORPUS * 3, "bpe", 290)
+    assert again._tokenizer.to_str() == pieces._tokenizer.to_str()
+    assert pieces._tokens.to_pylist()[:4] == list(SPECIALS)
+    assert pieces.size == 290
+
+
+# ---------------------------------------------------------------- the stages
+
+PAIRS = [
+    (f"The {noun} is {how}.", f"{le} {nom} est {comme}.")
+    for noun, le, nom in [("cat", "Le", "chat"), ("tree", "L'", "arbre"), ("sun", "Le", "soleil"), ("moon", "La", "lune")]
+    for how, comme in [("old", "vieux"), ("big", "grand"), ("here", "ici"), ("calm", "calme"), ("lost", "perdu")]
+]
+TEXT = {"level": "word", "lowercase": True, "letters_only": False, "max_tokens": 9}
+
+
+def _block(**changes) -> dict:
+    block = {
+        "format": "tab_separated_pairs",
+        "source": {},
+        "read": {"files": {"all": ["p.txt"]}, "source_column": 0, "target_column": 1},
+        "limit": None,
+        "split": {"method": "hash", "valid": 0.2, "test": 0.2},
+        "text": TEXT,
+        "vocab": {"size": None, "min_count": 1, "share": False},
+        "samples": [],
+    }
+    return block | changes
+
+
+def _lay(folder: Path, lines: list[str], **changes) -> Path:
+    raw = folder / "data/raw/c"
+    raw.mkdir(parents=True, exist_ok=True)
+    (raw / "p.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    (raw / "limits.json").write_text("{}")
+    (folder / "params.yaml").write_text(yaml.safe_dump({"corpora": {"c": _block(**changes)}}))
+    return folder
+
+
+def _run(folder: Path, monkeypatch, *stages: str) -> None:
+    """Run stages with the commands of dvc.yaml, in `folder`, within this process."""
+    mains = {"tokenize": tokenize_stage.main, "vocab": vocab_stage.main, "encode": encode_stage.main}
+    graph = yaml.safe_load((Path(__file__).parent.parent / "dvc.yaml").read_text())
+    monkeypatch.chdir(folder)
+    for name in stages or mains:
+        command = graph["stages"][name]["do"]["cmd"].replace("${key}", "c").split()
+        assert command[:3] == ["python", "-m", f"stages.{name}"]
+        monkeypatch.setattr("sys.argv", command[2:])
+        mains[name]()
+
+
+def _pairs(folder: Path, name: str) -> list[dict]:
+    return tables.read(folder / f"data/tokens/c/{name}.parquet", tables.TOKENS_PAIR).to_pylist()
+
+
+LINES = [f"{a}\t{b}" for a, b in PAIRS] + [
+    "",
+    "no tab",
+    "empty\t \u200b",
+    "long\t" + "x " * 10,
+    "the CAT is old.\tUn vieux chat.",
+]
+
+
+def test_rows_are_kept_once_in_one_split_or_rejected_with_a_reason(tmp_path, monkeypatch):
+    _run(_lay(tmp_path, LINES), monkeypatch)
+    names = ("train", "valid", "test")
+    kept = {name: _pairs(tmp_path, name) for name in names}
+    rejects = tables.read(tmp_path / "data/tokens/c/rejects.parquet", tables.REJECTS).to_pylist()
+    assert sorted((row["source"], row["target"]) for name in names for row in kept[name]) == sorted(
+        [*PAIRS, ("the CAT is old.", "Un vieux chat.")]
+    )
+    assert sorted(row["reason"] for row in rejects) == [
+        "target has more than 9 tokens",
+        "target is empty",
+        "too few columns: 1 of 2",
+    ]
+    assert all([row["row"] for row in kept[name]] == list(range(len(kept[name]))) for name in names)
+    found = json.loads((tmp_path / "reports/corpora/c.json").read_text())
+    assert found["blank_lines"] == 1
+    for name in names:
+        counted = found["splits"][name]
+        assert counted["rows"] == len(kept[name])
+        assert counted["source_tokens"] == sum(len(row["source_tokens"]) for row in kept[name])
+        assert counted["target_characters"] == sum(len(row["target"]) for row in kept[name])
+        assert counted["distinct_sources"] == len({row["source"].lower() for row in kept[name]})
+        assert counted["rejected"] == dict(Counter(row["reason"] for row in rejects if row["split"] == name))
+        assert counted.get("sources_also_in_train", 0) == 0
+    assert (tmp_path / "data/tokens/c/limits.json").exists()
+    assert describe(tmp_path / "data/vocab/c").sizes.keys() == set(sides(tmp_path / "data/vocab/c")) == {"source", "target"}
+
+
+def test_duplicates_and_overlap_are_counted_as_sets_would(tmp_path, monkeypatch):
+    files = {
+        "train": ["a\tx", "a\ty", "b\tz", "A\tx", "c\tx"],
+        "valid": ["a\tx", "a\tw", "n\tn"],
+        "test": ["x\ta", "x\ta", "b\tz"],
+    }
+    _lay(
+        tmp_path,
+        [],
+        read={"files": {name: [name] for name in files}, "source_column": 0, "target_column": 1},
+        split="official",
+    )
+    for name, rows in files.items():
+        (tmp_path / "data/raw/c" / name).write_text("\n".join(rows))
+    _run(tmp_path, monkeypatch, "tokenize")
+    found = json.loads((tmp_path / "reports/corpora/c.json").read_text())["splits"]
+    train = {tuple(row.lower().split("\t")) for row in files["train"]}
+    for name, rows in files.items():
+        pairs = [tuple(row.lower().split("\t")) for row in rows]
+        assert found[name]["duplicates"] == len(pairs) - len(set(pairs))
+        if name != "train":
+            assert found[name]["rows_also_in_train"] == sum(pair in train for pair in pairs)
+            assert found[name]["sources_also_in_train"] == sum(pair[0] in {source for source, _ in train} for pair in pairs)
+
+
+@pytest.mark.parametrize(
+    ("level", "size", "share"), [("word", None, False), ("char", None, True), ("bpe", 280, True), ("bpe", 280, False)]
+)
+def test_a_second_run_leaves_the_same_bytes_and_ids_lead_back_to_the_text(tmp_path, monkeypatch, level, size, share):
+    def bytes_of() -> dict[str, bytes]:
+        return {str(p.relative_to(tmp_path)): p.read_bytes() for p in sorted(tmp_path.rglob("*")) if p.is_file()}
+
+    _lay(
+        tmp_path,
+        LINES,
+        text=TEXT | {"level": level, "max_tokens": None},
+        vocab={"size": size, "min_count": 1, "share": share},
+    )
+    _run(tmp_path, monkeypatch)
+    first = bytes_of()
+    _run(tmp_path, monkeypatch)
+    assert bytes_of() == first
+    folder = tmp_path / "data/vocab/c"
+    ids = tables.read(tmp_path / "data/encoded/c/train.parquet", tables.ENCODED_PAIR)
+    for side in ("source", "target"):
+        codec, rows = Codec.load(folder, side), _pairs(tmp_path, "train")
+        want = [text.replace("' ", "'") if level == "word" else text for text in many([row[side] for row in rows], True)]
+        assert codec.decode_batch(ids[side].to_pylist()) == want
+        counts = tables.read(folder / f"{side}.parquet", tables.VOCAB)["count"].to_numpy()
+        both = (
+            ids[side].combine_chunks().flatten().to_numpy()
+            if not share
+            else np.concatenate([ids[s].combine_chunks().flatten() for s in ("source", "target")])
+        )
+        assert (np.bincount(both, minlength=codec.size) == counts).all()
+    same = (folder / "source.parquet").read_bytes() == (folder / "target.parquet").read_bytes()
+    assert same == share
+
+
+def test_changing_level_and_case_moves_no_row(tmp_path, monkeypatch):
+    placed = []
+    for level, lowercase in (("word", True), ("char", False), ("bpe", False)):
+        _lay(tmp_path, LINES[:20], text={"level": level, "lowercase": lowercase, "letters_only": False, "max_tokens": None})
+        _run(tmp_path, monkeypatch, "tokenize")
+        placed.append([[row["source"] for row in _pairs(tmp_path, name)] for name in ("train", "valid", "test")])
+    assert placed[0] == placed[1] == placed[2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"limit": 1}, r"corpora\.c\.limit: got no usable row for \w+ \(0 rejected\); expected at least one in each of"),
+        ({"limit": 0}, r"corpora\.c\.limit: got 0; expected at least 1"),
+        ({"split": "official"}, r"corpora\.c\.split: got official; expected method, valid and test"),
+        ({"text": TEXT | {"max_tokens": 1}}, r"corpora\.c\.split: got no usable row for train \(\d+ rejected\)"),
+        ({"text": TEXT | {"max_tokens": 0}}, r"corpora\.c\.text\.max_tokens: got 0"),
+        (
+            {"text": TEXT | {"level": "syllable"}},
+            r"corpora\.c\.text\.level: got syllable; expected one of char, word, space, bpe",
+        ),
+        (
+            {"format": "tab_separated_pair"},
+            r"corpora\.c\.format: got tab_separated_pair; .*Did you mean 'tab_separated_pairs'",
+        ),
+        (
+            {"read": {"files": {"train": ["p.txt"]}, "source_column": 0, "target_column": 1}, "split": "official"},
+            r"corpora\.c\.read: got the splits train; expected train, valid, test",
+        ),
+    ],
+)
+def test_a_corpus_that_cannot_be_used_is_refused_by_name_and_leaves_nothing(tmp_path, monkeypatch, changes, message):
+    _lay(tmp_path, LINES, **changes)
+    with pytest.raises(UserError, match=message):
+        _run(tmp_path, monkeypatch, "tokenize")
+    assert not (tmp_path / "data/tokens/c").exists()
+    assert not (tmp_path / "reports/corpora/c.json").exists()
+
+
+def _peaks(folder: Path, monkeypatch, count: int) -> tuple[int, int]:
+    """Bytes that Arrow, and Python with numpy, held at their worst through the three stages on `count` rows."""
+    lines = [f"{number % 997} {'some words of text ' * 4}{number}" for number in range(count)]
+    read = {"files": {"all": ["p.txt"]}}
+    text = {"level": "word", "lowercase": False, "letters_only": False, "max_tokens": None}
+    _lay(folder, lines, format="text_lines", read=read, text=text, vocab={"size": 1000, "min_count": 2, "share": True})
+    del lines
+    usual, pool = pa.default_memory_pool(), pa.proxy_memory_pool(pa.default_memory_pool())
+    pa.set_memory_pool(pool)
+    tracemalloc.start()
+    try:
+        _run(folder, monkeypatch)
+        return pool.max_memory(), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+        pa.set_memory_pool(usual)
+
+
+def test_peak_memory_does_not_grow_with_the_corpus(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.corpora._BLOCK", 1 << 18)  # full blocks and row groups in the small corpus too
+    monkeypatch.setattr("pipeline.text.rows._ROW_GROUP_BYTES", 1 << 20)
+    few, many = 40_000, 120_000
+    arrow, python = _peaks(tmp_path / "few", monkeypatch, few)
+    more_arrow, more_python = _peaks(tmp_path / "many", monkeypatch, many)
+    assert more_arrow < 1.5 * arrow
+    assert more_python < 1.5 * python + 64 * (many - few)  # the digests, and sorting them

@@ -1,0 +1,433 @@
+"""Live tracking and `sync` against real stores and real servers: what MLflow shows, and what it costs the training."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from pipeline import tables, tracking
+from pipeline.errors import UserError
+from pipeline.tracking import describe, follow, outputs, serve, store
+
+TOP = Path(__file__).parents[1]
+TRAINING = """
+import sys, time
+from pathlib import Path
+from pipeline import tracking
+root, run, digest, steps, pause, start = Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4]), float(sys.argv[5]), 0
+if len(sys.argv) > 6: start = int(sys.argv[6])
+work = root / ".seqline" / "training" / run
+work.mkdir(parents=True, exist_ok=True)
+began = time.monotonic()
+with tracking.live(run=run, digest=digest, work=work, root=root, tags={"device": "cpu"}) as log:
+    for step in range(start + 1, steps + 1):
+        log({"train/loss": 1.0 / step, "learning_rate": 0.5}, step)
+        if step == start + 1: print("begun", flush=True)
+        time.sleep(pause)
+print(time.monotonic() - began, flush=True)
+"""
+
+
+def write_project(root: Path, names: tuple[str, ...] = ("lstm",), steps: int = 40) -> Path:
+    """A project whose DAG has run: the files of the documented layout, with a lock that agrees with itself."""
+    stages: dict[str, Any] = {}
+    runs = {}
+    for name in names:
+        block = {"family": "recurrent_lm", "task": "language_model", "corpus": "toy", "seed": 1, "model": {"hidden": 8}}
+        runs[name] = {**block, "search": {"method": "sampling", "temperature": 0.8}}
+        stages |= lock_stages(name, runs[name])
+        write_outputs(root, name, block, steps)
+    (root / "reports" / "comparison.md").write_text("| run | perplexity |\n", encoding="utf-8")
+    (root / "params.yaml").write_text(
+        yaml.safe_dump({"corpora": {"toy": {"format": "toy"}}, "runs": runs}), encoding="utf-8"
+    )
+    (root / "dvc.yaml").write_text("stages: {}\n", encoding="utf-8")
+    (root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}), encoding="utf-8")
+    return root
+
+
+def lock_stages(name: str, block: dict[str, Any]) -> dict[str, Any]:
+    data = {"path": "data/encoded/toy", "md5": f"{1:032x}.dir"}
+    model = {"path": f"data/models/{name}", "md5": f"{2:032x}.dir"}
+    code = {"path": "pipeline/models/recurrent_lm.py", "md5": f"{3:032x}"}
+    return {
+        "tokenize@toy": {"params": {"params.yaml": {"corpora.toy.text": {"level": "word"}}}},
+        "encode@toy": {"outs": [data]},
+        f"train@{name}": {"deps": [code, data], "outs": [model]},
+        f"predict@{name}": {"params": {"params.yaml": {f"runs.{name}.search": block["search"]}}},
+        f"evaluate@{name}": {"deps": [model]},
+    }
+
+
+def write_outputs(root: Path, name: str, block: dict[str, Any], steps: int) -> None:
+    folders = [
+        f"data/models/{name}",
+        f"data/predictions/{name}",
+        "reports/metrics",
+        f"reports/plots/{name}",
+        "reports/figures",
+    ]
+    model, predictions, metrics, plots, figures = (root / folder for folder in folders)
+    for folder in (model, predictions, metrics, plots, figures):
+        folder.mkdir(parents=True, exist_ok=True)
+    facts = {"run": block, "digest": digest_of(name), "parameters": 321, "best_step": steps}
+    (model / "config.json").write_text(json.dumps(facts), encoding="utf-8")
+    rows = [{"step": s, "epoch": 0, "name": "train/loss", "value": 1.0 / s} for s in range(1, steps + 1)]
+    rows.append({"step": steps, "epoch": 0, "name": "valid/perplexity", "value": 3.5})
+    tables.write(model / "history.parquet", pa.Table.from_pylist(rows, tables.HISTORY))
+    sample = {"row": 0, "prompt": "once upon", "reference": "a time", "text": f"the answer of {name}", "log_prob": -1.5}
+    tables.write(predictions / "samples.parquet", pa.Table.from_pylist([sample], tables.SAMPLES))
+    scores = {"run": name, "test": {"perplexity": 4.25, "bleu": {"score": 12.5, "signature": "nrefs:1|tok:13a"}}}
+    (metrics / f"{name}.json").write_text(json.dumps(scores), encoding="utf-8")
+    (plots / "history.csv").write_text("step,loss\n1,1.0\n", encoding="utf-8")
+    (figures / f"{name}_attention.png").write_bytes(PNG)
+
+
+def digest_of(name: str) -> str:
+    return f"{sum(name.encode()):064x}"
+
+
+def png(pixels: list[list[int]]) -> bytes:
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    raw = b"".join(b"\0" + bytes(row) for row in pixels)
+    head = struct.pack(">IIBBBBB", len(pixels[0]), len(pixels), 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
+
+
+PNG = png([[(x * y) % 256 for x in range(200)] for y in range(200)])
+
+
+def start_training(root: Path, steps: int, pause: float, start: int = 0, run: str = "lstm", **environment: str) -> Any:
+    command = [sys.executable, "-c", TRAINING, str(root), run, digest_of(run), str(steps), str(pause), str(start)]
+    settings = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.Popen(command, cwd=TOP, env=settings, stdout=subprocess.PIPE, text=True)
+
+
+def finish(training: Any) -> float:
+    """Wait for the training; how long its loop took, in seconds."""
+    said, _ = training.communicate(timeout=120)
+    assert training.returncode == 0
+    return float(said.split()[-1])
+
+
+def eventually(question: Callable[[], Any], seconds: float = 90.0) -> Any:
+    """The first answer that is true; generous, since followers have the lowest priority on what may be a busy machine."""
+    until = time.monotonic() + seconds
+    while not (answer := question()) and time.monotonic() < until:
+        time.sleep(0.2)
+    assert answer
+    return answer
+
+
+def curve(client: MlflowClient, root: Path, name: str = "lstm", metric: str = "train/loss") -> list[int]:
+    found = store.find(client, task_of(root, name), (name, digest_of(name)))
+    return sorted(point.step for point in client.get_metric_history(found.info.run_id, metric)) if found else []
+
+
+def task_of(root: Path, name: str) -> str:
+    return str(yaml.safe_load((root / "params.yaml").read_text())["runs"][name]["task"])
+
+
+def all_runs(client: MlflowClient) -> list[Any]:
+    return list(client.search_runs([experiment.experiment_id for experiment in client.search_experiments()]))
+
+
+def followers(root: Path) -> list[int]:
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"pipeline.tracking" in words and str(root).encode() in words:
+            found.append(int(folder.name))
+    return found
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("empty")
+    store.connect(root)
+    return root / "mlflow.db"
+
+
+@pytest.fixture
+def project(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose runs are trained, with a store that knows of none."""
+    for variable in ("MLFLOW_TRACKING_URI", "SEQLINE_TRACKING", "DVC_ROOT", "DVC_EXP_NAME"):
+        monkeypatch.delenv(variable, raising=False)
+    (tmp_path / "mlflow.db").write_bytes(empty_store.read_bytes())
+    return write_project(tmp_path)
+
+
+@pytest.fixture
+def stalling() -> Iterator[str]:
+    """A server that takes every connection and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        kept: list[socket.socket] = []
+
+        def take() -> None:
+            try:
+                while True:
+                    kept.append(listening.accept()[0])
+            except OSError:
+                return
+
+        threading.Thread(target=take, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        listening.shutdown(socket.SHUT_RDWR)
+    for connection in kept:
+        connection.close()
+
+
+class Server:
+    """A real `mlflow server` on loopback over SQLite."""
+
+    def __init__(self, folder: Path, database: Path) -> None:
+        folder.mkdir()
+        (folder / "mlflow.db").write_bytes(database.read_bytes())
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port = probe.getsockname()[1]
+        self.folder, self.uri = folder, f"http://127.0.0.1:{self.port}"
+        self.command = serve.command(folder, self.port)  # before a MLFLOW_TRACKING_URI names this very server
+
+    def __enter__(self) -> "Server":
+        settings = {name: value for name, value in serve._environment().items() if name != "MLFLOW_TRACKING_URI"}
+        self.process = subprocess.Popen(self.command, cwd=self.folder, env=settings, process_group=0)
+        serve._await(self.process, self.uri)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        serve._end(self.process)
+
+
+def test_curves_appear_while_the_training_runs_and_its_process_imports_no_mlflow(project: Path) -> None:
+    training = start_training(project, 100_000, 0.05)
+    client = store.connect(project)
+    try:
+        first = eventually(lambda: curve(client, project))
+        assert eventually(lambda: len(curve(client, project)) > len(first))
+        [run] = all_runs(client)
+        assert run.info.status == "RUNNING"
+        assert run.data.params["model.hidden"] == "8"
+        assert run.data.params["corpus_settings.text.level"] == "word"
+        assert run.data.tags.items() >= {"device": "cpu", "family": "recurrent_lm", "seqline.recorded": "live"}.items()
+        assert [given.dataset.digest for given in run.inputs.dataset_inputs] == [f"{1:032x}.dir"]
+        assert "mlflow" not in Path(f"/proc/{training.pid}/maps").read_text()
+    finally:
+        training.kill()
+        training.wait()
+    eventually(lambda: all_runs(client)[0].info.status == "KILLED")
+    eventually(lambda: not followers(project))
+
+
+def test_a_resumed_training_goes_on_in_the_same_run_and_repeated_steps_count_once(project: Path) -> None:
+    killed = start_training(project, 100_000, 0.01)
+    client = store.connect(project)
+    eventually(lambda: len(curve(client, project)) > 30)
+    killed.kill()
+    killed.wait()
+    eventually(lambda: all_runs(client)[0].info.status == "KILLED")
+    reached = curve(client, project)[-1]
+    finish(start_training(project, reached + 40, 0.01, start=reached - 20))
+    eventually(lambda: all_runs(client)[0].info.status == "FINISHED")
+    assert curve(client, project) == list(range(1, reached + 41))
+    assert len(all_runs(client)) == 1
+
+
+def test_a_training_that_fails_is_shown_as_failed_and_odd_figures_as_far_as_mlflow_has_names_for_them(project: Path) -> None:
+    def diverge() -> None:
+        with tracking.live(run="lstm", digest=digest_of("lstm"), work=project, root=project) as log:
+            log({"train/loss": float("nan"), "chrF2++": 1.0}, 1)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        diverge()
+    client = store.connect(project)
+    eventually(lambda: [run.info.status for run in all_runs(client)] == ["FAILED"])
+    assert {"train/loss", "chrF2__"} <= set(all_runs(client)[0].data.metrics)
+
+
+def test_several_trainings_at_once_on_no_store_make_one_store_with_a_run_each(tmp_path: Path) -> None:
+    names = ("a", "b", "c", "d")
+    write_project(tmp_path, names)
+    trainings = [start_training(tmp_path, 20, 0.01, run=name) for name in names]
+    for training in trainings:
+        finish(training)
+    eventually(lambda: not followers(tmp_path))
+    client = store.connect(tmp_path)
+    assert sorted(run.info.run_name for run in all_runs(client)) == list(names)
+    assert all(curve(client, tmp_path, name) == list(range(1, 21)) for name in names)
+    assert not list(tmp_path.glob(".mlflow.db.*"))
+
+
+def test_sync_records_a_restored_run_once_with_all_that_dvc_holds_of_it(project: Path) -> None:
+    assert "lstm: recorded" in tracking.sync(project)
+    before = (project / "mlflow.db").read_bytes()
+    began = time.monotonic()
+    assert "recorded" not in tracking.sync(project)
+    assert time.monotonic() - began < 2
+    assert (project / "mlflow.db").read_bytes() == before
+    client = store.connect(project)
+    [run] = all_runs(client)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["seqline.recorded"] == "restored"
+    assert run.data.tags["test/bleu/signature"] == "nrefs:1|tok:13a"
+    assert run.data.tags["dvc.deps/pipeline/models/recurrent_lm.py"] == f"{3:032x}"
+    assert run.data.tags["search.method"] == "sampling"
+    assert run.data.metrics.items() >= {"test/perplexity": 4.25, "test/bleu/score": 12.5, "valid/perplexity": 3.5}.items()
+    assert run.data.params["parameters"] == "321"
+    assert curve(client, project) == list(range(1, 41))
+    [score] = client.get_metric_history(run.info.run_id, "test/perplexity")
+    assert score.step == 40
+
+
+def test_sync_adds_only_what_the_live_view_missed(project: Path) -> None:
+    finish(start_training(project, 25, 0.0))
+    eventually(lambda: not followers(project))
+    client = store.connect(project)
+    assert curve(client, project) == list(range(1, 26))
+    assert "16 points" in tracking.sync(project)  # 26 to 40, and the validation
+    assert curve(client, project) == list(range(1, 41))
+    assert all_runs(client)[0].data.tags["seqline.recorded"] == "live"
+
+
+def test_new_scores_of_the_same_model_replace_the_old_ones_in_its_run(project: Path) -> None:
+    tracking.sync(project)
+    scores = {"test": {"perplexity": 4.0}}
+    (project / "reports/metrics/lstm.json").write_text(json.dumps(scores), encoding="utf-8")
+    assert "lstm: brought up to date (0 points" in tracking.sync(project)
+    client = store.connect(project)
+    [run] = all_runs(client)
+    assert run.data.metrics["test/perplexity"] == 4.0
+
+
+def test_scores_of_another_model_are_not_recorded(project: Path) -> None:
+    lock = yaml.safe_load((project / "dvc.lock").read_text())
+    lock["stages"]["train@lstm"]["outs"] = [{"path": "data/models/lstm", "md5": f"{9:032x}.dir"}]
+    (project / "dvc.lock").write_text(yaml.safe_dump(lock), encoding="utf-8")
+    tracking.sync(project)
+    [run] = all_runs(store.connect(project))
+    assert "test/perplexity" not in run.data.metrics
+    assert "valid/perplexity" in run.data.metrics
+
+
+def test_sync_does_not_wait_for_a_follower_that_the_system_lets_wait(project: Path) -> None:
+    finish(start_training(project, 40, 0.0))
+    for follower in followers(project):
+        os.kill(follower, signal.SIGSTOP)
+    assert "lstm: " in tracking.sync(project)
+    assert curve(store.connect(project), project) == list(range(1, 41))
+    for follower in followers(project):
+        os.kill(follower, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("server", ["dead", "stalling"])
+def test_a_server_that_does_not_answer_costs_the_training_nothing_and_sync_fills_the_gap(
+    server: str, project: Path, stalling: str
+) -> None:
+    uri = stalling if server == "stalling" else "http://127.0.0.1:9"
+    began = time.monotonic()
+    loop = finish(start_training(project, 40, 0.05, MLFLOW_TRACKING_URI=uri))
+    assert loop < 2.0 + 0.5, "40 steps of 0.05 s, and what a busy machine adds"
+    assert time.monotonic() - began < 15
+    assert "lstm: recorded (41 points" in tracking.sync(project)
+    for follower in followers(project):
+        os.kill(follower, signal.SIGKILL)  # it would go on for half a minute
+
+
+def test_sync_with_a_dead_server_says_so_in_one_line(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(UserError, match=r"^MLFLOW_TRACKING_URI: got http://127\.0\.0\.1:9; expected") as error:
+        tracking.sync(project)
+    assert "\n" not in str(error.value)
+
+
+def test_a_server_that_dies_and_comes_back_ends_with_the_whole_curve_and_the_artifacts(
+    project: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server(project / "server", empty_store)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    with server:
+        client = store.connect(project)
+        training = start_training(project, 100_000, 0.01)
+        eventually(lambda: len(curve(client, project)) > 20)
+    time.sleep(2)  # nobody there
+    with server:
+        reached = len(eventually(lambda: curve(client, project)))
+        eventually(lambda: len(curve(client, project)) > reached)
+        training.kill()
+        training.wait()
+        eventually(lambda: all_runs(client)[0].info.status == "KILLED")
+        steps = curve(client, project)
+        assert steps == list(range(1, len(steps) + 1))
+        tracking.sync(project)
+        [run] = all_runs(client)
+        assert run.info.status == "FINISHED"
+        assert {item.path for item in client.list_artifacts(run.info.run_id)} == {
+            "comparison.md",
+            "figures",
+            "plots",
+            "samples.json",
+        }
+
+
+def test_a_figure_belongs_to_the_run_with_the_longest_fitting_name() -> None:
+    names = ["lstm", "lstm_big", "gru"]
+    assert outputs.owner(Path("lstm_big_attention.png"), names) == "lstm_big"
+    assert outputs.owner(Path("lstm_attention.png"), names) == "lstm"
+    assert outputs.owner(Path("gru/0.png"), names) == "gru"
+    assert outputs.owner(Path("lstms.png"), names) is None
+
+
+def test_experiments_in_a_temporary_copy_share_the_store_of_their_project(tmp_path: Path) -> None:
+    assert describe.home(tmp_path / ".dvc" / "tmp" / "exps" / "standalone" / "tmp1") == tmp_path
+    assert describe.home(tmp_path / ".dvc" / "tmp" / "exps" / "tmp1") == tmp_path
+    assert describe.home(tmp_path) == tmp_path
+
+
+def test_tracking_switched_off_starts_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEQLINE_TRACKING", "off")
+    with tracking.live(run="a", digest="b", work=tmp_path, root=tmp_path) as log:
+        log({"loss": 1.0}, 1)
+    assert not list(tmp_path.iterdir())
+    assert not followers(tmp_path)
+
+
+def test_a_full_disk_does_not_stop_the_training(capsys: pytest.CaptureFixture[str]) -> None:
+    from pipeline.tracking.spool import Spool
+
+    with Path("/dev/full").open("wb") as full:
+        log = Spool(full)
+        for step in range(10_000):
+            log({"loss": 1.0}, step)
+        log.end("FINISHED")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
+    assert capsys.readouterr().err.count("tracking stopped, training goes on") == 1
+
+
+def test_a_half_written_line_is_read_once_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "spool"
+    path.write_bytes(b'{"a": 1}\n{"b"')
+    with path.open("rb") as lines, path.open("ab") as writing:
+        assert list(follow.whole_lines(lines)) == [b'{"a": 1}\n']
+        writing.write(b": 2}\n")
+        writing.flush()
+        assert list(follow.whole_lines(lines)) == [b'{"b": 2}\n']

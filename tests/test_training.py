@@ -1,0 +1,281 @@
+"""The training loop: exact resume, early stopping, best weights, schedules, and what stops it."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from pipeline import tables
+from pipeline.contracts import Loss, Sizes
+from pipeline.errors import UserError
+from pipeline.tasks import language_model, translation
+from pipeline.training import checkpoint, devices, loop, optim
+
+CPU = torch.device("cpu")
+LM = {"cell": "lstm", "embedding": 8, "hidden": 12, "layers": 2, "dropout": 0.3, "tied": False}
+TRANSLATOR = {
+    "width": 16,
+    "heads": 2,
+    "feed_forward": 16,
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "dropout": 0.2,
+    "norm": "pre",
+    "tied": "all",
+}
+
+
+def optim_config(**changes: Any) -> optim.Config:
+    given: dict[str, Any] = {
+        "name": "adam",
+        "learning_rate": 0.01,
+        "betas": (0.9, 0.999),
+        "weight_decay": 0.0,
+        "schedule": "cosine",
+        "warmup_steps": 3,
+        "clip_norm": 1.0,
+    }
+    return optim.Config(**(given | changes))
+
+
+def training_config(**changes: Any) -> loop.Config:
+    given: dict[str, Any] = {"max_epochs": 3, "patience": None, "precision": "float32", "threads": 1}
+    return loop.Config(**(given | changes))
+
+
+def case(kind: str) -> tuple[nn.Module, Any]:
+    torch.manual_seed(4)
+    generator = torch.Generator().manual_seed(9)
+    rows = torch.randint(4, 10, (60, 7), generator=generator).tolist()
+    if kind == "language_model":
+        table = pa.table({"row": range(60), "ids": rows}, schema=tables.ENCODED_TEXT)
+        objective = language_model.Config(batch_size=3, steps=5, sampling="sequential", max_train_tokens=None)
+        return checkpoint.build("recurrent_lm", LM, Sizes(10, 10, True), "model"), language_model.Task(
+            table, table, objective, 1, CPU
+        )
+    pairs = pa.table({"row": range(60), "source": rows, "target": rows[::-1]}, schema=tables.ENCODED_PAIR)
+    config = translation.Config(batch_tokens=24, label_smoothing=0.1, max_length=10)
+    return checkpoint.build("transformer", TRANSLATOR, Sizes(10, 10, True), "model"), translation.Task(
+        pairs, pairs, config, 1, CPU
+    )
+
+
+def trainer(kind: str, work: Path, log: Any = lambda *_: None, **changes: Any) -> loop.Loop:
+    model, task = case(kind)
+    return loop.Loop(model, task, optim_config(), training_config(**changes), seed=7, work=work, log=log)
+
+
+class Killed(Exception):
+    """Stands for a kill: nothing after it runs."""
+
+
+@pytest.mark.parametrize("kind", ["language_model", "translation"])
+@pytest.mark.parametrize("kill_at", [1, 10, 25, 44])
+def test_a_killed_training_resumes_to_the_same_bytes(
+    kind: str, kill_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trainer(kind, tmp_path / "whole")
+    done = whole.run(lambda *_: None)
+    assert done.step > 44
+    monkeypatch.setattr(loop, "SAVE_SECONDS", -1.0)  # a state at every step: any of them may be the last before a kill
+
+    def kill(p: loop.Progress, batches: int) -> None:
+        if p.step == kill_at + 1:
+            raise Killed
+
+    with pytest.raises(Killed):
+        trainer(kind, tmp_path / "cut").run(kill)
+    resumed = trainer(kind, tmp_path / "cut")
+    again = resumed.run(lambda *_: None)
+    assert again.history == done.history
+    for name, tensor in checkpoint.own_tensors(whole.model).items():
+        assert torch.equal(tensor, checkpoint.own_tensors(resumed.model)[name]), name
+
+
+def test_how_often_the_state_is_saved_changes_no_weight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seldom = trainer("translation", tmp_path / "seldom")
+    seldom.run(lambda *_: None)
+    monkeypatch.setattr(loop, "SAVE_SECONDS", -1.0)
+    often = trainer("translation", tmp_path / "often")
+    often.run(lambda *_: None)
+    for name, tensor in checkpoint.own_tensors(seldom.model).items():
+        assert torch.equal(tensor, checkpoint.own_tensors(often.model)[name]), name
+
+
+class Fixed:
+    """A task with a given validation loss for each epoch, and a quadratic to train on."""
+
+    def __init__(self, valid: list[float], train: float = 1.0) -> None:
+        self.valid, self.train = iter(valid), train
+
+    def plan(self, epoch: int) -> list[int]:
+        return [0, 1]
+
+    def batch(self, planned: int) -> int:
+        return planned
+
+    def loss(self, model: nn.Module, batch: int, carry: None) -> tuple[Loss, None]:
+        weight: Tensor = model.weight  # type: ignore[assignment]
+        return Loss(weight.square().sum() * self.train, 1), None
+
+    def validate(self, model: nn.Module) -> Loss:
+        return Loss(torch.tensor(next(self.valid)), 1)
+
+    def describe(self, planned: int) -> str:
+        return f"row {planned}"
+
+
+def fixed(task: Fixed, work: Path, **changes: Any) -> loop.Loop:
+    model = nn.Linear(2, 2, bias=False)
+    return loop.Loop(model, task, optim_config(), training_config(**changes), seed=1, work=work, log=lambda *_: None)
+
+
+def test_training_stops_when_patience_is_out_and_keeps_the_best_weights(tmp_path: Path) -> None:
+    weights: list[Tensor] = []
+    trained = fixed(Fixed([3.0, 2.0, 2.5, 2.6, 1.0]), tmp_path, max_epochs=5, patience=2)
+
+    def remember(p: loop.Progress, batches: int) -> None:
+        weights.append(trained.model.weight.detach().clone())  # type: ignore[operator, union-attr]
+
+    done = trained.run(remember)
+    assert (done.epoch, done.best_step, done.best_loss) == (4, 4, 2.0)
+    assert torch.equal(trained.model.weight, weights[3])  # type: ignore[arg-type]
+
+
+def test_a_loss_that_is_no_number_stops_with_step_rate_and_rows(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"loss of nan .* at step 1, learning rate 0\.00333.*The batch was row 0"):
+        fixed(Fixed([1.0], train=math.nan), tmp_path).run(lambda *_: None)
+
+
+def test_the_schedules_follow_their_formulas() -> None:
+    cosine = optim_config(learning_rate=2.0, warmup_steps=4)
+    assert [optim.rate(cosine, step, 0.0) for step in (1, 2, 4)] == [0.5, 1.0, 2.0]
+    assert optim.rate(cosine, 50, 0.5) == pytest.approx(1.0)
+    assert optim.rate(cosine, 99, 1.0) == pytest.approx(0.0)
+    root = optim_config(learning_rate=2.0, warmup_steps=4, schedule="inverse_square_root")
+    assert optim.rate(root, 4, 0.1) == 2.0
+    assert optim.rate(root, 16, 0.5) == 1.0
+    assert optim.rate(optim_config(learning_rate=2.0, warmup_steps=0, schedule="constant"), 1, 0.9) == 2.0
+
+
+def test_gradients_are_clipped_to_the_norm(tmp_path: Path) -> None:
+    trained = fixed(Fixed([1.0] * 9, train=1e6), tmp_path)
+    trained.optimizer = torch.optim.SGD(trained.model.parameters(), lr=1.0)
+    before = trained.model.weight.detach().clone()  # type: ignore[operator, union-attr]
+    trained.step(0, 0.0)
+    moved = (trained.model.weight.detach() - before).norm()  # type: ignore[operator, union-attr]
+    rate = optim.rate(trained.optim_config, 1, 0.0)
+    assert float(moved) == pytest.approx(rate, rel=1e-4)
+
+
+def test_the_log_hears_what_the_history_keeps(tmp_path: Path) -> None:
+    heard: list[tuple[dict[str, float], int]] = []
+    done = trainer("language_model", tmp_path, lambda metrics, step: heard.append((metrics, step))).run(lambda *_: None)
+    flat = [(step, name, value) for metrics, step in heard for name, value in metrics.items()]
+    assert flat == [(step, name, value) for step, _, name, value in done.history]
+
+
+def test_weights_that_do_not_fit_their_config_are_refused(tmp_path: Path) -> None:
+    model, _ = case("language_model")
+    facts = {
+        "run": {"family": "recurrent_lm", "model": LM | {"hidden": 13}},
+        "sizes": {"source": 10, "target": 10, "shared": True},
+    }
+    checkpoint.write_model(tmp_path, model, facts)
+    with pytest.raises(UserError, match=r"model.safetensors: cells.kernel.bias_hh_l0: got \(48,\); expected \(52,\)"):
+        checkpoint.load_model(tmp_path, CPU)
+    (tmp_path / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(UserError, match="expected weights in safetensors form"):
+        checkpoint.load_model(tmp_path, CPU)
+
+
+def test_a_saved_model_comes_back_with_its_weights(tmp_path: Path) -> None:
+    model, _ = case("translation")
+    facts = {"run": {"family": "transformer", "model": TRANSLATOR}, "sizes": dataclasses.asdict(Sizes(10, 10, True))}
+    checkpoint.write_model(tmp_path, model, facts)
+    again = checkpoint.load_model(tmp_path, CPU)
+    assert not again.training
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name])
+
+
+def test_a_foreign_safetensors_file_is_refused(tmp_path: Path) -> None:
+    model, _ = case("translation")
+    facts = {"run": {"family": "transformer", "model": TRANSLATOR}, "sizes": dataclasses.asdict(Sizes(10, 10, True))}
+    checkpoint.write_model(tmp_path, model, facts)
+    save_file({"other": torch.zeros(2)}, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match="expected"):
+        checkpoint.load_model(tmp_path, CPU)
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", "cuda:99", "mps:1"])
+def test_a_device_that_is_not_there_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match=rf"compute\.device: got {name}; expected"):
+        devices.choose(name, "compute.device")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"learning_rate": 0.0}, "learning_rate: got 0.0; expected above 0"),
+        ({"betas": (0.9,)}, "betas"),
+        ({"schedule": "inverse_square_root", "warmup_steps": 0}, "warmup_steps: got 0; expected at least 1"),
+        ({"clip_norm": -1.0}, "clip_norm: got -1.0"),
+    ],
+)
+def test_an_optim_block_that_cannot_be_is_refused(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        optim_config(**change)
+
+
+def test_a_corpus_too_small_for_its_batches_is_refused() -> None:
+    table = pa.table({"row": [0], "ids": [[4, 5]]}, schema=tables.ENCODED_TEXT)
+    objective = language_model.Config(batch_size=8, steps=5, sampling="sequential", max_train_tokens=None)
+    with pytest.raises(UserError, match=r"objective\.batch_size: got 8"):
+        language_model.Task(table, table, objective, 1, CPU)
+    pairs = pa.table({"row": [0], "source": [[4] * 9], "target": [[4]]}, schema=tables.ENCODED_PAIR)
+    with pytest.raises(UserError, match=r"objective\.max_length: got 3; expected at least 9"):
+        translation.Task(pairs, pairs, translation.Config(batch_tokens=60, label_smoothing=0.1, max_length=3), 1, CPU)
+
+
+@pytest.mark.parametrize("sampling", ["sequential", "random"])
+def test_windows_follow_the_stream_and_cover_it(sampling: str) -> None:
+    table = pa.table({"row": range(40), "ids": [[4, 5, 6, 7, 8]] * 40}, schema=tables.ENCODED_TEXT)
+    objective = language_model.Config(batch_size=4, steps=6, sampling=sampling, max_train_tokens=None)  # type: ignore[arg-type]
+    task = language_model.Task(table, table, objective, 1, CPU)
+    stream = torch.from_numpy(language_model.stream(table))
+    seen = torch.zeros(len(stream), dtype=torch.int64)
+    plan = task.plan(0)
+    for i, planned in enumerate(plan):
+        batch = task.batch(planned)
+        assert torch.equal(batch.ids_BT[:, 1:], batch.label_BT[:, :-1])
+        for start, row in zip(planned.start_B, batch.ids_BT, strict=True):
+            assert torch.equal(row, stream[start : start + 6])
+            seen[start : start + 6] += 1
+        if sampling == "sequential" and i:
+            assert (planned.start_B == plan[i - 1].start_B + 6).all()
+            assert not batch.fresh
+    assert int(seen.max()) == 1
+    assert int(seen.sum()) > 0.75 * len(stream)
+
+
+def test_batches_hold_every_usable_pair_once_and_keep_the_budget() -> None:
+    generator = torch.Generator().manual_seed(1)
+    lengths = torch.randint(1, 15, (300, 2), generator=generator).tolist()
+    pairs = pa.table(
+        {"row": range(300), "source": [[4] * s for s, _ in lengths], "target": [[5] * t for _, t in lengths]},
+        schema=tables.ENCODED_PAIR,
+    )
+    config = translation.Config(batch_tokens=50, label_smoothing=0.0, max_length=12)
+    task = translation.Task(pairs, pairs, config, 1, CPU)
+    rows = [int(row) for planned in task.plan(0) for row in planned]
+    assert sorted(rows) == [i for i, pair in enumerate(lengths) if max(pair) <= 12]
+    assert all(len(planned) * (task.train.target.length[planned].max() + 1) <= 50 for planned in task.plan(0))
+    assert task.plan(0)[0].tolist() == task.plan(0)[0].tolist()
+    assert [p.tolist() for p in task.plan(0)] != [p.tolist() for p in task.plan(1)]
