@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TextIO
 
 OLDEST = (3, 11)
 UNFINISHED = "unfinished"
@@ -166,7 +167,7 @@ def pip(venv: Path, arguments: "list[str]", log: Path, show: bool) -> str:
     command = [str(venv / "bin" / "python"), "-m", "pip", "--no-input", "--disable-pip-version-check", *arguments]
     lines = []
     with log.open("a", encoding="utf-8") as kept, tempfile.TemporaryFile("w+") as complaints:
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True) as process:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True, close_fds=False) as process:
             assert process.stdout is not None
             for line in process.stdout:
                 lines.append(line)
@@ -195,12 +196,22 @@ def install(root: Path, venv: Path, dev: bool) -> None:
     pip(venv, ["install", "--progress-bar", "off", "-c", str(constraints), "-e", project], log, show=True)
 
 
+def hold(lock: TextIO) -> None:
+    """Wait for the lock, and let pip inherit it: a pip that outlives a killed bootstrap still keeps the next one waiting."""
+    os.set_inheritable(lock.fileno(), True)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("bootstrap: waiting for another set-up of this project", flush=True)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+
 def ensure(root: Path, dev: bool) -> None:
     """Bring `root`/.venv level with the pins; one process at a time, the others wait and then find it done."""
     venv = root / ".venv"
     wanted = digest(root)
     with (root / ".venv.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        hold(lock)
         if is_current(venv, wanted, dev):
             return
         dev = dev or "dev" in read_stamp(venv).split()

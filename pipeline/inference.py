@@ -55,9 +55,10 @@ def attention_table(looked: Sequence[Attention]) -> pa.Table:
     return pa.Table.from_pylist(rows, tables.ATTENTION)
 
 
-def run_of(model: Path) -> params.Run:
-    """The block of `params.yaml` that the model in this folder was trained with; UserError if there is no model."""
-    block: params.Run = config.load(params.Run, checkpoint.read_facts(model)["run"], str(model / "config.json"))
+def run_of(model: Path, search: dict[str, Any]) -> params.Run:
+    """The block that the model in this folder was trained with, and the `search:` to use, which training does not know."""
+    trained = checkpoint.read_facts(model)["run"]
+    block: params.Run = config.load(params.Run, trained | {"search": search}, str(model / "config.json"))
     return block
 
 
@@ -75,10 +76,9 @@ class Session:
     seed: int
 
     @classmethod
-    def open(cls, model: Path, vocab: Path, device: str = "auto", search: dict[str, Any] | None = None) -> "Session":
-        """The run in the folder `model` with its corpus's vocabulary; `search` replaces the block it was trained with."""
-        run = run_of(model)
-        run = run if search is None else dataclasses.replace(run, search=search)
+    def open(cls, model: Path, vocab: Path, search: dict[str, Any], device: str = "auto") -> "Session":
+        """The run in the folder `model` with its corpus's vocabulary and a `search:` block."""
+        run = run_of(model, search)
         return cls.of(run, str(model / "config.json"), model, vocab, devices.choose(device, "device"))
 
     @classmethod

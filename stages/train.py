@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import torch
@@ -23,15 +24,20 @@ from pipeline.training import checkpoint, devices, loop, optim
 def digest(run: params.Run, inputs: list[Path]) -> str:
     """What the weights are a function of: the run's blocks, torch, this program's code, and the data."""
     top = Path(__file__).parent.parent
-    code = {Path(module.__file__) for module in list(sys.modules.values()) if getattr(module, "__file__", None)}
+    found = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    code = {Path(file) for file in found if file}
     ours = {f for f in code for part in ("pipeline", "stages") if f.is_relative_to(top / part)}
     ours -= {f for f in ours if "tracking" in f.relative_to(top).parts[1]}  # a view: it changes no weight
     files = sorted(ours) + [f for folder in inputs for f in sorted(folder.rglob("*")) if f.is_file()]
-    block = {k: v for k, v in dataclasses.asdict(run).items() if k != "search"}
-    total = hashlib.sha256(json.dumps([block, torch.__version__], sort_keys=True).encode())
+    total = hashlib.sha256(json.dumps([trained_block(run), torch.__version__], sort_keys=True).encode())
     for file in files:
         total.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
     return total.hexdigest()
+
+
+def trained_block(run: params.Run) -> dict[str, Any]:
+    """The run's block without `search`, which comes after training."""
+    return {key: value for key, value in dataclasses.asdict(run).items() if key != "search"}
 
 
 def history_table(history: list[tuple[int, int, str, float]]) -> pa.Table:
@@ -66,7 +72,7 @@ def train(
         done = trainer.run(tick)
     parameters = sum(p.numel() for p in model.parameters())
     facts = {
-        "run": dataclasses.asdict(run),
+        "run": trained_block(run),
         "sizes": dataclasses.asdict(sizes),
         "parameters": parameters,
         "steps": done.step,

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -36,9 +37,18 @@ def run(root: Path, *arguments: str, **environment: str) -> subprocess.Completed
     return subprocess.run(command, env={**inherited, **UNREACHABLE, **environment}, capture_output=True, text=True)
 
 
-def bare(venv: Path) -> None:
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment with pip and nothing else, made by somebody else."""
+    venv = tmp_path_factory.mktemp("original") / ".venv"
     subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
+    return venv
+
+
+@pytest.fixture
+def bare(original: Path) -> Callable[[Path], None]:
+    """`bare(venv)` puts such an environment at `venv`."""
+    return lambda venv: shutil.copytree(original, venv, symlinks=True)
 
 
 def test_an_index_that_cannot_be_reached_is_told_in_one_line_and_leaves_the_environment_unfinished(project: Path) -> None:
@@ -51,7 +61,7 @@ def test_an_index_that_cannot_be_reached_is_told_in_one_line_and_leaves_the_envi
     assert "torch==" in (project / ".venv" / "install.log").read_text()
 
 
-def test_a_current_environment_is_left_alone_without_the_network(project: Path) -> None:
+def test_a_current_environment_is_left_alone_without_the_network(project: Path, bare) -> None:
     bare(project / ".venv")
     bootstrap.write_stamp(project / ".venv", bootstrap.digest(project))
     done = run(project)
@@ -61,7 +71,7 @@ def test_a_current_environment_is_left_alone_without_the_network(project: Path) 
 
 @pytest.mark.parametrize("name", ["constraints.txt", "pyproject.toml"])
 def test_an_environment_older_than_the_pins_is_brought_level_and_keeps_its_old_stamp_until_the_index_answers(
-    project: Path, name: str
+    project: Path, bare, name: str
 ) -> None:
     stamp = bootstrap.digest(project) + " dev"
     bare(project / ".venv")
@@ -83,7 +93,23 @@ def test_a_half_made_environment_is_made_again_from_nothing(tmp_path: Path) -> N
     assert bootstrap.read_stamp(venv) == bootstrap.UNFINISHED
 
 
-def test_an_environment_that_was_moved_with_its_project_is_not_current(project: Path) -> None:
+def test_a_second_set_up_waits_for_the_first_and_for_its_pip(project: Path, bare) -> None:
+    bare(project / ".venv")
+    bootstrap.write_stamp(project / ".venv", bootstrap.digest(project))
+    with (project / ".venv.lock").open("w") as lock:
+        bootstrap.hold(lock)
+        child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False)
+    command = [sys.executable, str(project / "bootstrap.py")]
+    second = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert second.stdout is not None
+    assert "waiting for another" in second.stdout.readline()
+    assert second.poll() is None
+    child.communicate(b"\n")
+    second.communicate(timeout=60)
+    assert second.returncode == 0
+
+
+def test_an_environment_that_was_moved_with_its_project_is_not_current(project: Path, bare) -> None:
     bare(project / ".venv")
     bootstrap.write_stamp(project / ".venv", bootstrap.digest(project))
     assert bootstrap.is_current(project / ".venv", bootstrap.digest(project), dev=False)
@@ -91,7 +117,7 @@ def test_an_environment_that_was_moved_with_its_project_is_not_current(project: 
     assert not bootstrap.is_current(moved / ".venv", bootstrap.digest(moved), dev=False)
 
 
-def test_an_environment_with_the_development_tools_serves_both_uses(tmp_path: Path) -> None:
+def test_an_environment_with_the_development_tools_serves_both_uses(tmp_path: Path, bare) -> None:
     bare(tmp_path / ".venv")
     bootstrap.write_stamp(tmp_path / ".venv", "abc dev")
     assert bootstrap.is_current(tmp_path / ".venv", "abc", dev=True)

@@ -29,8 +29,9 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 DRIVER = shutil.which("chromedriver")
 FLAGS = (
     "--headless=new --no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync \
---no-first-run --window-size=1500,1100"
+--no-first-run --window-size=1500,2200"
 )
+DRAWN = "document.querySelector('.js-plotly-plot image') || [...document.images].some(image => image.naturalWidth === 200)"
 UI = "import sys; from pathlib import Path; from pipeline import tracking; tracking.ui(Path(sys.argv[1]), int(sys.argv[2]))"
 
 
@@ -52,7 +53,7 @@ def pages(moved: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     with subprocess.Popen(command, cwd=TOP, stdout=subprocess.PIPE, text=True, process_group=0) as process:
         assert process.stdout is not None
         said = process.stdout.readline()
-        yield process, next(word for word in said.split() if word.startswith("http"))
+        yield process, next(word.partition("/#")[0] for word in said.split() if word.startswith("http"))
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
             process.wait(30)
@@ -98,15 +99,13 @@ def test_a_person_sees_runs_curves_figures_and_tables_even_of_a_project_that_was
     look(pages[1], "seqline/language_model")
     look(f"{home}/runs", "lstm", "transformer")
     look(f"{home}/runs/{run.run_id}", "test/perplexity", "4.25", "model.hidden", "data/encoded/toy")
-    look(f"{home}/runs/{run.run_id}/model-metrics", "train/loss", "valid/perplexity")
-    assert WebDriverWait(browser, 30).until(lambda driver: driver.find_elements(By.CSS_SELECTOR, ".js-plotly-plot, canvas"))
-    browser.save_screenshot(str(tmp_path / "chart.png"))
-    look(f"{home}/runs/{run.run_id}/artifacts/samples.json", "prompt", "once upon", "the answer of lstm")
-    look(f"{home}/runs/{run.run_id}/artifacts/figures/lstm_attention.png", "lstm_attention.png")
-    drawn = (
-        "return document.querySelector('.js-plotly-plot image') || [...document.images].some(i => i.naturalWidth === 200)"
-    )
-    assert WebDriverWait(browser, 30).until(lambda driver: driver.execute_script(drawn))
+    look(f"{home}/runs/{run.run_id}/model-metrics", "lstm (train/loss)", "lstm (test/perplexity)")
+    assert WebDriverWait(browser, 30).until(lambda driver: driver.find_elements(By.CSS_SELECTOR, ".js-plotly-plot .trace"))
+    look(f"{home}/runs/{run.run_id}/artifacts/samples.json", "prompt", "once upon", "the answer of lstm", "figures")
+    for name in ("figures", "lstm_attention.png"):
+        wait_for(browser, name)
+        browser.find_element(By.XPATH, f"//*[text()='{name}']").click()
+    WebDriverWait(browser, 60).until(lambda driver: driver.execute_script(f"return {DRAWN}"))
     browser.save_screenshot(str(tmp_path / "figure.png"))
 
 

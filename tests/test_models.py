@@ -155,8 +155,8 @@ def test_every_translator_learns_to_reverse_digits(name: str, tmp_path: Path) ->
     if family == "seq2seq":  # all of the sentence must fit into one vector
         block = block | {"hidden": 64}
     model: Any = checkpoint.build(family, block, SIZES, "model")
-    task = translation.Task(reversals(1500, 1), reversals(20, 2), translation_config(), 1, CPU)
-    fit(model, task, 0.006, 12, tmp_path)
+    task = translation.Task(reversals(1500, 1), reversals(20, 2), translation_config(batch_tokens=120), 1, CPU)
+    fit(model, task, 0.005, 8, tmp_path)
     test = reversals(100, 3)
     right = 0
     for rows, prompt in translation.prompts(test, translation_config(), CPU):
@@ -214,7 +214,6 @@ def test_a_prompt_is_read_as_the_stream_would_be() -> None:
     for row, ids in enumerate(([EOS, 4, 5, 6], [EOS, 7])):
         hidden, _ = model.hidden(torch.tensor([ids]), None)
         logits = model.project(hidden[0, -1])
-        logits[PAD] = -torch.inf
         torch.testing.assert_close(log_probs[row], logits.log_softmax(-1))
 
 

@@ -144,7 +144,8 @@ def encoded(root: Path, name: str, split_name: str) -> pa.Table:
 
 
 def session(root: Path, name: str, search: dict[str, Any] | None = None) -> Session:
-    return Session.open(root / "data/models" / name, root / "data/vocab" / RUNS[name]["corpus"], "cpu", search)
+    block = RUNS[name].get("search", BEAM) if search is None else search
+    return Session.open(root / "data/models" / name, root / "data/vocab" / RUNS[name]["corpus"], block, "cpu")
 
 
 def bytes_of(root: Path, name: str) -> dict[str, bytes]:
@@ -305,10 +306,10 @@ def test_a_session_refuses_what_its_run_cannot_do(project: Path) -> None:
 
 def test_a_missing_run_or_vocabulary_says_what_to_do(project: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"dvc repro.*dvc pull"):
-        run_of(tmp_path / "nothing")
+        run_of(tmp_path / "nothing", BEAM)
     with pytest.raises(UserError, match=r"dvc repro.*dvc pull"):
-        Session.open(project / "data/models/transformer", tmp_path / "nothing")
-    assert run_of(project / "data/models/transformer").corpus == "pairs"
+        Session.open(project / "data/models/transformer", tmp_path / "nothing", BEAM)
+    assert run_of(project / "data/models/transformer", BEAM).corpus == "pairs"
 
 
 @pytest.mark.parametrize(("search", "key"), [({"method": "beem"}, "search.method"), ({}, "search.method")])
@@ -332,7 +333,7 @@ def test_an_encoded_folder_without_splits_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", TRANSLATORS)
 def test_a_gpu_finds_what_the_cpu_finds(project: Path, name: str) -> None:
     texts = sentences(WORDS["source"], 40, 9)
-    there = Session.open(project / "data/models" / name, project / "data/vocab/pairs", "cuda").translate(texts)
+    there = Session.open(project / "data/models" / name, project / "data/vocab/pairs", BEAM, "cuda").translate(texts)
     assert [[a.text for a in best] for best in there] == [
         [a.text for a in best] for best in session(project, name).translate(texts)
     ]

@@ -19,7 +19,7 @@ JUDGING = {"scoring", "report", "tracking"}
 MEETING = {"inference"}  # where models, tasks, training and decoding are brought together, as in a stage
 TOP = {"cli", "flow"}
 TORCH = {"contracts", "nn", "models", "tasks", "training", "decoding", "tracking", "inference", "cli"}
-INSTALLED_AS = {"yaml": "pyyaml", "dateutil": "python-dateutil"}
+INSTALLED_AS = {"yaml": "pyyaml", "dateutil": "python-dateutil", "ruamel": "ruamel.yaml"}
 
 
 def part(module: str) -> str:

@@ -209,13 +209,12 @@ class Server:
         self.command = serve.command(folder, self.port)  # before a MLFLOW_TRACKING_URI names this very server
 
     def __enter__(self) -> "Server":
-        settings = {name: value for name, value in serve._environment().items() if name != "MLFLOW_TRACKING_URI"}
-        self.process = subprocess.Popen(self.command, cwd=self.folder, env=settings, process_group=0)
-        serve._await(self.process, self.uri)
+        self.process = serve.start(self.command, self.folder)
+        serve.wait_until_up(self.process, self.uri)
         return self
 
     def __exit__(self, *_: object) -> None:
-        serve._end(self.process)
+        serve.end(self.process)
 
 
 def test_curves_appear_while_the_training_runs_and_its_process_imports_no_mlflow(project: Path) -> None:

@@ -15,6 +15,8 @@ from pipeline.cli import check, dag
 from pipeline.errors import refuse
 from pipeline.landing import landing_file
 
+_NULL = "tag:yaml.org,2002:null"
+
 
 def listing(root: Path) -> str:
     """Every preset with the first line of its opening comment; the one in params.yaml is marked."""
@@ -59,6 +61,8 @@ def changed(text: str, changes: list[str]) -> str:
         return text
     round_trip = YAML()
     round_trip.width, round_trip.preserve_quotes = 4096, True
+    round_trip.indent(mapping=2, sequence=4, offset=2)
+    round_trip.representer.add_representer(type(None), lambda writer, _: writer.represent_scalar(_NULL, "null"))
     content = round_trip.load(text)
     for change in changes:
         key, equals, value = change.partition("=")

@@ -20,7 +20,7 @@ def opened(root: Path, name: str) -> Session:
     model, vocab = (dag.option(root, "predict", name, runs[name], option) for option in ("model", "vocab"))
     if not model.exists():
         raise refuse(f"--run {name}", f"no {model.relative_to(root)}", "a trained run", "Run `dvc repro`, or `dvc pull`.")
-    return Session.open(model, vocab, params.compute(path).device)
+    return Session.open(model, vocab, runs[name]["search"], params.compute(path).device)
 
 
 def translate(session: Session, texts: list[str], n_best: int | None, heatmap: Path | None) -> None:
@@ -28,6 +28,8 @@ def translate(session: Session, texts: list[str], n_best: int | None, heatmap: P
     if heatmap is not None:
         if len(texts) != 1 or n_best is not None:
             raise refuse("--heatmap", "more than one answer", "one text and no --n-best")
+        if heatmap.suffix != ".png":
+            raise refuse("--heatmap", str(heatmap), "a file that ends in .png")
         [(answer, attention)] = session.attention(texts)
         draw(attention, heatmap)
         print(answer.text)
@@ -41,8 +43,6 @@ def draw(attention: Attention, out: Path) -> None:
     """The weights as a PNG at `out`, all of a model's heads in one figure, as the report draws them."""
     from pipeline.report.attention import heatmap
 
-    if out.suffix != ".png":
-        raise refuse("--heatmap", str(out), "a file that ends in .png")
     found = [
         {"row": 0, "name": name, "columns": attention.columns, "rows": attention.rows, "weights": weights.ravel()}
         for name, weights in attention.weights.items()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.contracts import PAD, Prompt, Sizes
+from pipeline.contracts import Prompt, Sizes
 from pipeline.errors import refuse
 from pipeline.nn.cells import Cell, Recurrent, RecurrentState
 
@@ -75,7 +75,6 @@ class Model(nn.Module):
     def step(self, state: RecurrentState, last_B: Tensor) -> tuple[Tensor, RecurrentState]:
         hidden_B1H, after = self.hidden(last_B[:, None], state)
         logits_BV = self.project(hidden_B1H.squeeze(1)).float()
-        logits_BV[:, PAD] = -torch.inf
         return logits_BV.log_softmax(-1), after
 
     def reorder(self, state: RecurrentState, rows_B: Tensor) -> RecurrentState:

@@ -15,6 +15,7 @@ from pipeline.errors import refuse
 from pipeline.tracking import describe, store
 
 _HOST = "127.0.0.1"
+_PAGE = "/#/experiments?workflowType=machine_learning"  # the pages begin with those for chat agents otherwise
 _START_SECONDS = 90.0
 
 
@@ -27,18 +28,16 @@ def ui(root: Path, port: int) -> None:
     _refuse_busy(port)
     store.connect(root)
     signal.signal(signal.SIGTERM, _leave)
-    server = subprocess.Popen(
-        command(root, port), cwd=describe.home(root), env=_environment(), stdout=sys.stderr, process_group=0
-    )
+    server = start(command(root, port), describe.home(root))
     address = f"http://{_HOST}:{port}"
     try:
-        _await(server, address)
-        print(f"seqline: MLflow at {address} (Ctrl-C ends it)", flush=True)
+        wait_until_up(server, address)
+        print(f"seqline: MLflow at {address}{_PAGE} (Ctrl-C ends it)", flush=True)
         server.wait()
     except KeyboardInterrupt:
         print()
     finally:
-        _end(server)
+        end(server)
     if server.returncode not in (0, -signal.SIGTERM, -signal.SIGINT, -signal.SIGKILL):
         raise refuse(
             "seqline ui", f"a server that ended with status {server.returncode}", "it to run", "See the lines above."
@@ -52,13 +51,14 @@ def command(root: Path, port: int) -> list[str]:
     return [sys.executable, "-m", "mlflow", "ui", *stores, *listen, "--uvicorn-opts", "--log-level warning"]
 
 
-def _environment() -> dict[str, str]:
-    return {
-        **os.environ,
+def start(words: list[str], folder: Path) -> "subprocess.Popen[bytes]":
+    """The server in a process group of its own, so that it can be ended whole; what it says goes to stderr."""
+    quiet = {
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # a dozen processes for jobs that this project has none of
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        "PYTHONWARNINGS": "ignore::DeprecationWarning",  # of MLflow's own imports
+        "PYTHONWARNINGS": "ignore",  # of MLflow's own imports
     }
+    return subprocess.Popen(words, cwd=folder, env={**os.environ, **quiet}, stdout=2, process_group=0)
 
 
 def _refuse_busy(port: int) -> None:
@@ -72,7 +72,7 @@ def _refuse_busy(port: int) -> None:
             raise refuse("--port", port, "a number from 1 to 65535") from None
 
 
-def _await(server: "subprocess.Popen[bytes]", address: str) -> None:
+def wait_until_up(server: "subprocess.Popen[bytes]", address: str) -> None:
     until = time.monotonic() + _START_SECONDS
     while server.poll() is None and time.monotonic() < until:
         try:
@@ -82,7 +82,7 @@ def _await(server: "subprocess.Popen[bytes]", address: str) -> None:
             time.sleep(0.2)
 
 
-def _end(server: "subprocess.Popen[bytes]") -> None:
+def end(server: "subprocess.Popen[bytes]") -> None:
     """End the server's whole process group: it has a worker."""
     for sign, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
         try:

@@ -37,8 +37,8 @@ def _clauses(made: Rules) -> None:
     for kind, weight in (("person", 5), ("animal", 3), ("thing", 1.5)):
         for gender in GENDERS:
             made.both("Clause", weight, f"{{NP {kind} {gender}}} {{VP {kind} {gender}}}")
-    made.add("Clause", 2, "i {VP person 1s}", "je/j' {VP person 1s}")
-    made.add("Clause", 1, "we {VP person 1p}", "nous {VP person 1p}")
+    made.add("Clause", 6, "i {VP person 1s}", "je/j' {VP person 1s}")
+    made.add("Clause", 5, "we {VP person 1p}", "nous {VP person 1p}")
 
 
 def _links(made: Rules) -> None:
@@ -91,9 +91,10 @@ def _questions(made: Rules) -> None:
     for gender in GENDERS:
         for kind in ("person", "animal"):
             who = f"{{Plain {kind} {gender}}}"
-            do = SUBJECTS[gender][2]
-            verb = f"{{Verb any base {gender}}}"
+            do, avoir = SUBJECTS[gender][2], SUBJECTS[gender][4]
+            verb, found = f"{{Verb any base {gender}}}", "{Verb any base pp ms}"
             made.add("Question", 0.03, f"what {do} {who} {verb}", f"qu'est-ce que/qu' {who} {verb}")
+            made.add("Question", 0.02, f"what did {who} {found}", f"qu'est-ce que/qu' {who} {avoir} {found}")
     made.add("Question", 0.3, "who {VP person ms}", "qui {VP person ms}")
 
 
@@ -104,8 +105,8 @@ def _asked(made: Rules, kind: str, gender: str, weight: float, who: str) -> None
     made.add("Asked", weight / 2, f"{was} {who} {quality}", f"{who} {etait} {quality}")
     if kind == "thing":
         return
-    one = "{Any one}"
-    for verb, rest in (("any", " " + one), ("alone", ""), ("move", "")):
+    verbs = [("any", " {Any one}"), ("alone", ""), ("move", "")]
+    for verb, rest in [*verbs, ("deal", " {Any thing}")] if kind == "person" else verbs:
         participle = gender if verb == "move" else "ms"
         auxiliary = etre if verb == "move" else avoir
         base = f"{{Verb {verb} base "
@@ -122,12 +123,12 @@ def _asked(made: Rules, kind: str, gender: str, weight: float, who: str) -> None
 def _sentences(made: Rules) -> None:
     part = "{Part}"
     made.both("Part", 6, "{Clause}")
-    made.both("Part", 3, "{Linked}")
+    made.both("Part", 5, "{Linked}")
     made.add("Part", 0.8, "when {Clause#1} , {Clause#2}", "quand {Clause#1} , {Clause#2}")
     for gender in GENDERS[:2]:
         who = f"{{Definite person {gender}}}"
-        made.add("Part", 0.4, f"{who} says that {{Clause}}", f"{who} dit que/qu' {{Clause}}")
-        made.add("Part", 0.4, f"{who} thinks that {{Clause}}", f"{who} pense que/qu' {{Clause}}")
+        made.add("Part", 0.3, f"{who} says that {{Clause}}", f"{who} dit que/qu' {{Clause}}")
+        made.add("Part", 0.3, f"{who} thinks that {{Clause}}", f"{who} pense que/qu' {{Clause}}")
     for kind in ("person", "animal", "thing"):
         for gender in GENDERS:
             _existence(made, kind, gender)
@@ -136,14 +137,14 @@ def _sentences(made: Rules) -> None:
         made.add("Joined", 1.5, f"{{Part}} , {english} {{Joined}}", f"{{Part}} , {word} {{Joined}}")
         made.add("Long", 1, f"{{Part}} , {english} {{Joined}} .", f"{{Part}} , {word} {{Joined}} .")
     made.both("Sentence", 8, "{Joined} .")
-    made.both("Sentence", 2, "{Question} ?")
+    made.both("Sentence", 1.4, "{Question} ?")
 
 
 def _existence(made: Rules, kind: str, gender: str) -> None:
     nominal = f"{{Nominal {kind} {gender}}} {{Place}}"
     if gender[1] == "s":
         un = "un" if gender == "ms" else "une"
-        made.add("Part", 0.15, f"there is a/an {nominal}", f"il y a {un} {nominal}")
-        made.add("Part", 0.1, f"there is no {nominal}", f"il ne/n' y a pas de/d' {nominal}")
+        made.add("Part", 0.06, f"there is a/an {nominal}", f"il y a {un} {nominal}")
+        made.add("Part", 0.03, f"there is no {nominal}", f"il ne/n' y a pas de/d' {nominal}")
     else:
-        made.add("Part", 0.1, f"there are no {nominal}", f"il ne/n' y a pas de/d' {nominal}")
+        made.add("Part", 0.03, f"there are no {nominal}", f"il ne/n' y a pas de/d' {nominal}")

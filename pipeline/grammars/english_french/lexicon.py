@@ -107,6 +107,7 @@ INDIRECT = {"ms": "lui", "fs": "lui", "mp": "leur", "fp": "leur"}
 
 
 def add_words(made: Rules) -> None:
+    """`Noun`, `Adjective`, `Predicate` and `Verb` in every form; a verb's symbol names its form on both sides."""
     for line in NOUNS.split("\n")[1:-1]:
         kind, gender, singular, plural, singulier, pluriel = line.split()
         made.add(f"Noun {kind} {gender}s", 1, singular, singulier)
@@ -127,10 +128,12 @@ def add_words(made: Rules) -> None:
 
 
 def gender_of(subject: str) -> str:
+    """Gender and number that a subject gives to its predicate; of I and we, the masculine."""
     return SAID_OF_I_AND_WE.get(subject, subject)
 
 
 def english_pronoun(kind: str, gender: str) -> str:
+    """The subject pronoun for a noun of this kind: he, she, it or they."""
     if gender[1] == "p":
         return "they"
     return {"ms": "he", "fs": "she"}[gender] if kind == "person" else "it"

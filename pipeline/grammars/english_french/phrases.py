@@ -72,6 +72,9 @@ def _predicates(made: Rules, kind: str, subject: str) -> None:
     phrase, brief = f"VP {kind} {s}", f"Brief {kind} {s}"
     made.both(brief, 1, f"{{{state}}}")
     made.both(phrase, 3, f"{{{state}}}")
+    for other in GENDERS:
+        than = f"{{Plain {kind} {other}}}"
+        made.add(phrase, 0.2, f"{be} as {quality} as {than}", f"{etre} aussi {quality} que/qu' {than}")
     if kind == "thing":
         return
     made.both(brief, 1, f"{{Rest {s}}}")
@@ -81,9 +84,6 @@ def _predicates(made: Rules, kind: str, subject: str) -> None:
     if kind == "person":
         made.both(phrase, 3, f"{{Act deal {s}}}")
         made.both(phrase, 1.5, f"{{Act to {s}}}")
-    for other in GENDERS:
-        than = f"{{Plain {kind} {other}}}"
-        made.add(phrase, 0.2, f"{be} as {quality} as {than}", f"{etre} aussi {quality} que/qu' {than}")
 
 
 def add_relative_clauses(made: Rules, kind: str, gender: str) -> None:

@@ -1,0 +1,173 @@
+"""The real `dvc.yaml` under a real DVC, on the built-in corpus at a small size: reproducible, cached, and safe to kill."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+SIZES = {"train": 600, "valid": 40, "test": 40, "test_long": 20}
+KEPT = ("lstm", "seq2seq", "transformer")
+
+
+def git(root: Path, *arguments: str) -> None:
+    subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments], cwd=root, check=True)
+
+
+def small(root: Path) -> None:
+    """The default params with small corpora, small models and one epoch."""
+    content = yaml.safe_load((root / "params.yaml").read_text())
+    content["evaluation"]["bootstrap"] = 100
+    for corpus in content["corpora"].values():
+        sizes = corpus["source"]["builtin"]["sizes"]
+        corpus["source"]["builtin"]["sizes"] = {split: SIZES[split] for split in sizes}
+    content["runs"] = {name: run for name, run in content["runs"].items() if name in KEPT}
+    for run in content["runs"].values():
+        run["training"]["max_epochs"] = 1
+        run["model"] |= {key: 16 for key in ("embedding", "hidden", "width", "feed_forward") if key in run["model"]}
+        if "max_length" in run["search"]:
+            run["search"]["max_length"] = 8
+    (root / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def copied(root: Path) -> Path:
+    """A committed copy of this project with small params, and DVC ready in it."""
+    root.mkdir()
+    for name in ("pipeline", "stages", ".dvc"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp"))
+    for name in ("dvc.yaml", "params.yaml", ".gitignore", ".dvcignore"):
+        shutil.copy(ROOT / name, root)
+    (root / "data").mkdir()
+    shutil.copy(ROOT / "data" / ".gitignore", root / "data")
+    (root / "reports").mkdir()
+    small(root)
+    git(root, "init", "-q")
+    git(root, "add", ".")
+    git(root, "commit", "-q", "-m", "start")
+    return root
+
+
+def environment(root: Path) -> dict[str, str]:
+    binaries = str(Path(os.sys.executable).parent)  # type: ignore[attr-defined]
+    return os.environ | {
+        "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(root),
+        "SEQLINE_TRACKING": "off",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def dvc(root: Path, *arguments: str) -> str:
+    done = subprocess.run(["dvc", *arguments], cwd=root, env=environment(root), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def lock(root: Path) -> bytes:
+    return (root / "dvc.lock").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy on which the whole DAG has run once."""
+    root = copied(tmp_path_factory.mktemp("dag") / "project")
+    dvc(root, "repro")
+    return root
+
+
+@pytest.fixture
+def edited(done: Path) -> Iterator[Callable[[str, str], None]]:
+    """`edited(path, text)` appends to a file of the project until the test's end."""
+    before: dict[Path, str] = {}
+
+    def append(path: str, text: str) -> None:
+        before[done / path] = (done / path).read_text()
+        (done / path).write_text(before[done / path] + text)
+
+    yield append
+    for path, content in before.items():
+        path.write_text(content)
+
+
+def test_a_comparison_of_every_run_comes_out(done: Path) -> None:
+    table = (done / "reports/comparison.md").read_text()
+    assert all(f"{name} " in table or f"`{name}`" in table for name in KEPT)
+    assert (done / "reports/index.html").stat().st_size > 10_000
+
+
+def test_a_second_repro_does_nothing(done: Path) -> None:
+    before = lock(done)
+    assert "Data and pipelines are up to date" in dvc(done, "repro")
+    assert lock(done) == before
+
+
+def test_doing_everything_again_gives_the_same_bytes(done: Path) -> None:
+    before = lock(done)
+    dvc(done, "repro", "-f")
+    assert lock(done) == before
+
+
+@pytest.mark.parametrize(
+    ("path", "runs"),
+    [
+        ("pipeline/models/transformer.py", {"transformer"}),
+        ("pipeline/models/recurrent_lm.py", {"lstm"}),
+        ("pipeline/tasks/translation.py", {"seq2seq", "transformer"}),
+    ],
+)
+def test_an_edit_to_a_family_or_task_concerns_its_runs_alone(
+    done: Path, edited: Callable[[str, str], None], path: str, runs: set[str]
+) -> None:
+    edited(path, "# touched\n")
+    status = yaml.safe_load(dvc(done, "status", "--json"))
+    assert {name.partition("@")[2] for name in status if "@" in name} == runs
+    assert {name.partition("@")[0] for name in status} <= {"train", "predict"}
+
+
+def test_where_it_runs_is_no_parameter(done: Path) -> None:
+    params = done / "params.yaml"
+    before = params.read_text()
+    params.write_text(before.replace("device: auto", "device: cpu"))
+    assert dvc(done, "status").strip() == "Data and pipelines are up to date."
+    params.write_text(before)
+
+
+STARTED = {
+    "download@toy_en_fr": "data/raw/.toy_en_fr.partial/*",
+    "tokenize@toy_en_fr": "data/tokens/.toy_en_fr.partial/*",
+    "train@transformer": ".seqline/training/transformer-*/train.arrow",
+}
+
+
+@pytest.mark.parametrize("whole_group", [True, False], ids=["dvc and stage", "dvc alone"])
+def test_a_kill_at_any_stage_leaves_nothing_that_the_next_repro_does_not_mend(
+    done: Path, tmp_path: Path, whole_group: bool
+) -> None:
+    root = copied(tmp_path / "killed")
+    for stage, sign in STARTED.items():
+        running = subprocess.Popen(
+            ["dvc", "repro", stage],
+            cwd=root,
+            env=environment(root),
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        while not list(root.glob(sign)):
+            assert running.poll() is None, f"{stage} ended before it was seen to work"
+            time.sleep(0.01)
+        if whole_group:
+            os.killpg(running.pid, signal.SIGKILL)
+        else:
+            running.kill()
+        running.wait()
+        out = {"download": "raw", "tokenize": "tokens", "train": "models"}[stage.partition("@")[0]]
+        assert whole_group is False or not (root / "data" / out / stage.partition("@")[2]).exists()
+    dvc(root, "--wait-for-lock", "repro")
+    assert lock(root) == lock(done)
