@@ -9,6 +9,7 @@ repro: # the whole DAG on the corpora of params.yaml, then the comparison of the
 	@$(PYTHON) bootstrap.py
 	@$(INSIDE) seqline check
 	@$(INSIDE) dvc repro
+	@$(INSIDE) seqline sync
 	@cat reports/comparison.md
 
 test: # the whole test suite

@@ -49,6 +49,7 @@ def gather(root: Path, stages: Mapping[str, Any], name: str, names: list[str]) -
     made = {path for stage in stages for path in describe.hashes(stages, stage, "outs")}
     history = root / MODELS / name / "history.parquet"
     numbers = {describe.name(key): float(value) for key, value in leaves.items() if isinstance(value, int | float)}
+    words = {describe.name(key): value for key, value in leaves.items() if "/" in key and isinstance(value, str)}
     return Outputs(
         name=name,
         digest=str(facts["digest"]),
@@ -63,9 +64,7 @@ def gather(root: Path, stages: Mapping[str, Any], name: str, names: list[str]) -
             **describe.texts({key: facts[key] for key in ("parameters",) if key in facts}),
         },
         tags={
-            **{
-                describe.name(key): value for key, value in leaves.items() if isinstance(value, str)
-            },  # e.g. BLEU's signature
+            **words,
             **describe.labels(name, block),
             **describe.texts({"search": _search(stages, name)}),
             **_hashes(stages, name),
