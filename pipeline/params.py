@@ -110,8 +110,10 @@ def run(path: Path, name: str) -> Run:
 
 
 def compute(path: Path) -> Compute:
+    """The section `compute` of the params file."""
     return config.load(Compute, config.section(path, "compute"), "compute")
 
 
 def evaluation(path: Path) -> Evaluation:
+    """The section `evaluation` of the params file."""
     return config.load(Evaluation, config.section(path, "evaluation"), "evaluation")

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def trained_block(run: params.Run) -> dict[str, Any]:
 
 
 def history_table(history: list[tuple[int, int, str, float]]) -> pa.Table:
+    """The loop's history as a table in the schema HISTORY."""
     columns = list(zip(*history, strict=True)) or [(), (), (), ()]
     return pa.table(dict(zip(tables.HISTORY.names, columns, strict=True)), schema=tables.HISTORY)
 
@@ -84,11 +86,15 @@ def train(
         tables.write(folder / "history.parquet", history_table(done.history))
 
 
-def printed(name: str, log: Log) -> Log:
-    """`log`, with the lines that end an epoch also printed."""
+def announced(name: str, log: Log) -> Log:
+    """`log`, told the throughput as well (which has no place in the history), and epochs' ends also printed."""
+    last: list[tuple[int, float]] = []
 
     def both(metrics: dict[str, float], step: int) -> None:
-        log(metrics, step)
+        now = time.monotonic()
+        speed = {"steps_per_second": (step - last[-1][0]) / (now - last[-1][1])} if last and step > last[-1][0] else {}
+        last[:] = [(step, now)]
+        log(metrics | speed, step)
         if any(key.startswith("valid/") for key in metrics):
             print(f"{name} step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in metrics.items()), flush=True)
 
@@ -110,8 +116,11 @@ def main() -> None:
     work = a.work / f"{a.run}-{key[:16]}"
     work.mkdir(parents=True, exist_ok=True)
     with landing.exclusive(work / "lock"):
-        with tracking.live(run=a.run, digest=key, work=work, root=Path(os.environ.get("DVC_ROOT", "."))) as log:
-            train(a.run, run, loop_config, a, work, key, printed(a.run, log))
+        tags = {"device": params.compute(a.params).device, "torch": torch.__version__}
+        root = Path(os.environ.get("DVC_ROOT", "."))
+        block = dataclasses.asdict(run)
+        with tracking.live(run=a.run, digest=key, work=work, root=root, params=block, tags=tags) as log:
+            train(a.run, run, loop_config, a, work, key, announced(a.run, log))
         shutil.rmtree(work)
 
 

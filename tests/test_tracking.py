@@ -343,10 +343,9 @@ def test_a_server_that_does_not_answer_costs_the_training_nothing_and_sync_fills
     server: str, project: Path, stalling: str
 ) -> None:
     uri = stalling if server == "stalling" else "http://127.0.0.1:9"
-    began = time.monotonic()
-    loop = finish(start_training(project, 40, 0.05, MLFLOW_TRACKING_URI=uri))
-    assert loop < 2.0 + 0.5, "40 steps of 0.05 s, and what a busy machine adds"
-    assert time.monotonic() - began < 15
+    alone = finish(start_training(project, 40, 0.05, SEQLINE_TRACKING="off"))
+    followed = finish(start_training(project, 40, 0.05, MLFLOW_TRACKING_URI=uri))
+    assert followed < 1.5 * alone + 0.5  # one call that waits takes 5 s; how little it is, the benchmark measures
     assert "lstm: recorded (41 points" in tracking.sync(project)
     for follower in followers(project):
         os.kill(follower, signal.SIGKILL)  # it would go on for half a minute

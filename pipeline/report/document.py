@@ -16,12 +16,16 @@ class Data(str):
 
 @dataclass(frozen=True, slots=True)
 class Heading:
+    """A title of some level."""
+
     level: int
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Paragraph:
+    """Running text; `code` and **strong** may stand in it."""
+
     text: str
 
 
@@ -37,6 +41,8 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
+    """A picture and what it shows."""
+
     file: Path
     text: str
     small: bool = False

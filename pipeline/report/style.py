@@ -87,6 +87,7 @@ def name_lines(axes: Any, ends: Mapping[str, tuple[float, float]], hue: Mapping[
 
 
 def upper_first(text: str) -> str:
+    """The text with a capital at its beginning, all else as it is."""
     return text[:1].upper() + text[1:]
 
 

@@ -45,6 +45,7 @@ def ui(root: Path, port: int) -> None:
 
 
 def command(root: Path, port: int) -> list[str]:
+    """The server's command line: one worker, on loopback."""
     hosts = f"localhost:{port},{_HOST}:{port}"
     stores = ["--backend-store-uri", store.uri(root), "--artifacts-destination", str(store.artifacts(root))]
     listen = ["--host", _HOST, "--port", str(port), "--workers", "1", "--allowed-hosts", hosts]
@@ -73,6 +74,7 @@ def _refuse_busy(port: int) -> None:
 
 
 def wait_until_up(server: "subprocess.Popen[bytes]", address: str) -> None:
+    """Return once the server answers, has ended, or has had its time."""
     until = time.monotonic() + _START_SECONDS
     while server.poll() is None and time.monotonic() < until:
         try:

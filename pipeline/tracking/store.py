@@ -43,6 +43,7 @@ def artifacts(root: Path) -> Path:
 
 
 def locks(root: Path) -> Path:
+    """The folder of the locks that keep two writers off one run."""
     return describe.home(root) / ".seqline" / "tracking"
 
 
@@ -76,6 +77,7 @@ def _create(database: Path) -> None:
 
 
 def is_server(root: Path) -> bool:
+    """Whether the store is spoken to over HTTP."""
     return uri(root).startswith(("http://", "https://", "databricks"))
 
 
