@@ -156,7 +156,7 @@ def test_every_translator_learns_to_reverse_digits(name: str, tmp_path: Path) ->
         block = block | {"hidden": 64}
     model: Any = checkpoint.build(family, block, SIZES, "model")
     task = translation.Task(reversals(1500, 1), reversals(20, 2), translation_config(batch_tokens=120), 1, CPU)
-    fit(model, task, 0.005, 8, tmp_path)
+    fit(model, task, 0.005, 10, tmp_path)
     test = reversals(100, 3)
     right = 0
     for rows, prompt in translation.prompts(test, translation_config(), CPU):
@@ -186,7 +186,7 @@ def test_every_cell_learns_a_repeated_phrase(cell: str, tmp_path: Path) -> None:
     table = texts([[4, 5, 6, 5, 4, 7]] * 200)
     objective = language_model.Config(batch_size=4, steps=16, sampling="sequential", max_train_tokens=None)
     task = language_model.Task(table, texts([[4, 5, 6, 5, 4, 7]] * 5), objective, 1, CPU)
-    fit(model, task, 0.01, 4, tmp_path)
+    fit(model, task, 0.01, 8, tmp_path)
     nats, count = language_model.likelihood(model, texts([[4, 5, 6, 5, 4, 7]] * 3), objective, CPU)
     assert math.exp(nats[1:].sum() / count[1:].sum()) < 1.2
 

@@ -54,7 +54,9 @@ def _opened(path: Path) -> BinaryIO:
     except FileNotFoundError:
         there = sorted(file.name for file in path.parent.glob("*") if file.is_file())
         expected = "one of " + ", ".join(there) if there else "a file of the corpus"
-        raise refuse(str(path), "no such file", expected, "Mend the file's name under `read`.") from None
+        raise refuse(
+            str(path), "no such file", expected, "Mend the name under `read`, or run `dvc repro` if nothing was downloaded."
+        ) from None
 
 
 def _split(block: bytes, path: Path, offset: int, number: int) -> pa.StringArray:

@@ -158,6 +158,8 @@ def _zip_members(path: Path, sizes: set[int]) -> Iterator[IO[bytes]]:
         for info in archive.infolist():
             link = stat.S_ISLNK(info.external_attr >> 16)
             encrypted = info.flag_bits & 1
+            if info.header_offset < 0:
+                raise Unreadable("a member that begins before the file")
             if info.is_dir() or link or encrypted or info.file_size not in sizes:
                 continue
             if info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
