@@ -34,7 +34,7 @@ ORACLES = {
     "bleu_lowercase": BLEU(force=True, lowercase=True),
     "chrf": CHRF(),
     "chrf_lowercase": CHRF(lowercase=True),
-    "ter": TER(),
+    "ter": TER(normalized=True),
 }
 WORDS = st.sampled_from(
     ["Le", "le", "chat", ",", "l'eau", "dort", ".", "dort", "!", "3.5", "--", "À", "à", "pas", "&amp;", "«", "»"]

@@ -35,7 +35,10 @@ class Surface:
 
 
 def measures() -> dict[str, Surface]:
-    """Every surface score by its name; `_lowercase` compares without regard to case. TER follows its default, without."""
+    """Every surface score by its name; `_lowercase` compares without regard to case.
+
+    TER is without case, as is its default, and sets punctuation apart as BLEU does: it measures words, not spaces.
+    """
     from sacrebleu.metrics import BLEU, CHRF, TER
 
     return {
@@ -43,7 +46,7 @@ def measures() -> dict[str, Surface]:
         "bleu_lowercase": _surface(BLEU(force=True, lowercase=True), bleu),
         "chrf": _surface(CHRF(), chrf),
         "chrf_lowercase": _surface(CHRF(lowercase=True), chrf),
-        "ter": Surface(metric := TER(), ter, partial(_edits, metric)),
+        "ter": Surface(metric := TER(normalized=True), ter, partial(_edits, metric)),
     }
 
 

@@ -67,7 +67,9 @@ def _create(database: Path) -> None:
     """
     if database.exists():
         return
-    beside = database.with_name(f".{database.name}.{os.getpid()}.partial")
+    folder = locks(database.parent)
+    folder.mkdir(parents=True, exist_ok=True)
+    beside = folder / f"{database.name}.{os.getpid()}.partial"
     try:
         MlflowClient(tracking_uri=f"sqlite:///{beside}").search_experiments(max_results=1)
         with suppress(FileExistsError):
