@@ -53,7 +53,8 @@ def _figures(group: results.Group, plots: Path, predictions: Path, folder: Path)
         if path.exists():
             table = tables.read(path, tables.ATTENTION)
             for row in sorted(pc.unique(table["row"]).to_pylist()):
-                name = f"attention_{result.name}_{row + 1}.png"
+                name = f"{result.name}/attention_{row + 1}.png"
+                (folder / result.name).mkdir(exist_ok=True)
                 attention.heatmap(table, row, folder / name)
                 made.append((name, f"Attention of {result.name}, sample {row + 1}", True))
     return made

@@ -118,12 +118,13 @@ def test_runs_that_are_no_longer_in_the_params_are_not_reported(project: Path) -
 
 def test_figures_are_drawn_and_linked_from_where_the_comparison_lies(reported: Path) -> None:
     linked = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", (reported / "reports/comparison.md").read_text())
-    made = {f"figures/{path.name}" for path in (reported / "reports/figures").iterdir()}
+    drawn = [path for path in (reported / "reports/figures").rglob("*") if path.is_file()]
+    made = {str(path.relative_to(reported / "reports")) for path in drawn}
     assert set(linked) == made
     assert {"figures/learning_curves_translation_pairs.png", "figures/by_length_translation_pairs.png"} <= made
-    assert "figures/attention_transformer_1.png" in made
-    assert "figures/attention_seq2seq_1.png" not in made
-    for path in (reported / "reports/figures").iterdir():
+    assert "figures/transformer/attention_1.png" in made
+    assert "figures/seq2seq/attention_1.png" not in made
+    for path in drawn:
         content = path.read_bytes()
         assert content.startswith(b"\x89PNG")
         assert b"Software" not in content

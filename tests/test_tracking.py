@@ -92,7 +92,8 @@ def write_outputs(root: Path, name: str, block: dict[str, Any], steps: int) -> N
     scores = {"run": name, "test": {"perplexity": 4.25, "bleu": {"score": 12.5, "signature": "nrefs:1|tok:13a"}}}
     (metrics / f"{name}.json").write_text(json.dumps(scores), encoding="utf-8")
     (plots / "history.csv").write_text("step,loss\n1,1.0\n", encoding="utf-8")
-    (figures / f"{name}_attention.png").write_bytes(PNG)
+    (figures / name).mkdir(exist_ok=True)
+    (figures / name / "attention_1.png").write_bytes(PNG)
 
 
 def digest_of(name: str) -> str:
@@ -387,10 +388,10 @@ def test_a_server_that_dies_and_comes_back_ends_with_the_whole_curve_and_the_art
         }
 
 
-def test_a_figure_belongs_to_the_run_with_the_longest_fitting_name() -> None:
+def test_a_figure_belongs_to_the_run_whose_folder_it_lies_in() -> None:
     names = ["lstm", "lstm_big", "gru"]
-    assert outputs.owner(Path("lstm_big_attention.png"), names) == "lstm_big"
-    assert outputs.owner(Path("lstm_attention.png"), names) == "lstm"
+    assert outputs.owner(Path("lstm_big/attention_1.png"), names) == "lstm_big"
+    assert outputs.owner(Path("lstm_attention.png"), names) is None
     assert outputs.owner(Path("gru/0.png"), names) == "gru"
     assert outputs.owner(Path("lstms.png"), names) is None
 

@@ -127,13 +127,5 @@ def _inside(folder: Path) -> list[Path]:
 
 
 def owner(figure: Path, names: list[str]) -> str | None:
-    """The run that a figure is of: the longest of `names` that its folder is, or that its file's name begins with.
-
-    None for a figure of several runs.
-    """
-    mine = [name for name in names if name in figure.parts[:-1] or _begins(figure.stem, name)]
-    return max(mine, key=len, default=None)
-
-
-def _begins(stem: str, name: str) -> bool:
-    return stem == name or (stem.startswith(name) and not stem[len(name)].isalnum())
+    """The run that a figure is of: the one that its folder is named after; None for a figure of several runs."""
+    return next((name for name in names if name in figure.parts[:-1]), None)
