@@ -102,9 +102,9 @@ def test_a_person_sees_runs_curves_figures_and_tables_even_of_a_project_that_was
     look(f"{home}/runs/{run.run_id}/model-metrics", "lstm (train/loss)", "lstm (test/perplexity)")
     assert WebDriverWait(browser, 30).until(lambda driver: driver.find_elements(By.CSS_SELECTOR, ".js-plotly-plot .trace"))
     look(f"{home}/runs/{run.run_id}/artifacts/samples.json", "prompt", "once upon", "the answer of lstm", "figures")
-    for name in ("figures", "lstm", "attention_1.png"):
+    for name in ("figures", "lstm", "attention_1.png"):  # the tree of artifacts comes last on the page
         wait_for(browser, name)
-        browser.find_element(By.XPATH, f"//*[text()='{name}']").click()
+        browser.find_elements(By.XPATH, f"//*[text()='{name}']")[-1].click()
     WebDriverWait(browser, 60).until(lambda driver: driver.execute_script(f"return {DRAWN}"))
     browser.save_screenshot(str(tmp_path / "figure.png"))
 
