@@ -91,6 +91,10 @@ class Session:
             raise refuse(str(vocab), "no such vocabulary", "the vocab stage's output", "Run `dvc repro`, or `dvc pull`.")
         devices.prepare(config.load(loop.Config, run.training, f"{where}.training").threads)
         read, say = (Codec.load(vocab, side) for side in task.SIDES)
+        sizes = checkpoint.read_facts(model)["sizes"]
+        if (read.size, say.size) != (sizes["source"], sizes["target"]):
+            trained = f"{sizes['source']} and {sizes['target']}, which the model was trained with"
+            raise refuse(str(vocab), f"{read.size} and {say.size} ids", trained, "Run `dvc repro`.")
         return cls(checkpoint.load_model(model, device), task, read, say, method, search, device, run.seed)
 
     def translate(self, texts: Sequence[str], n_best: int | None = None) -> list[list[Answer]]:

@@ -150,13 +150,12 @@ def write(path: Path, table: pa.Table) -> None:
 
 
 def mapped(path: Path, schema: pa.Schema, cache: Path) -> pa.Table:
-    """The table at `path` memory-mapped: an uncompressed copy is kept at `cache` (an Arrow IPC file) and opened."""
+    """The table at `path` memory-mapped: an uncompressed copy, in one piece, is kept at `cache` (Arrow IPC) and opened."""
     if not cache.exists():
         cache.parent.mkdir(parents=True, exist_ok=True)
         beside = cache.with_suffix(".partial")
         with pa.OSFile(str(beside), "wb") as sink, pa.ipc.new_file(sink, schema) as file:
-            for batch in batches(path, schema):
-                file.write_batch(batch)
+            file.write_table(read(path, schema).combine_chunks())
         beside.rename(cache)
     return pa.ipc.open_file(pa.memory_map(str(cache))).read_all()
 

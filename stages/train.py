@@ -116,7 +116,7 @@ def main() -> None:
     work = a.work / f"{a.run}-{key[:16]}"
     work.mkdir(parents=True, exist_ok=True)
     with landing.exclusive(work / "lock"):
-        tags = {"device": params.compute(a.params).device, "torch": torch.__version__}
+        tags = {"device": str(devices.choose(params.compute(a.params).device, "compute.device")), "torch": torch.__version__}
         root = Path(os.environ.get("DVC_ROOT", "."))
         block = dataclasses.asdict(run)
         with tracking.live(run=a.run, digest=key, work=work, root=root, params=block, tags=tags) as log:

@@ -52,7 +52,7 @@ def write(train: Path, text: Text, size: vocab.Vocab, out: Path) -> dict[str, in
         for side in sides:
             tables.write(out / f"{side}.parquet", made)
             if tokenizer is not None:
-                tokenizer.save(str(out / f"{side}.tokenizer.json"))
+                (out / f"{side}.tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
             sizes[side] = made.num_rows
     return sizes
 

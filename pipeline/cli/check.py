@@ -62,9 +62,7 @@ def _source(source: dict[str, Any], where: str) -> None:
         got = ", ".join(str(key) for key in source) or "nothing"
         raise refuse(where, got, "exactly one of the keys builtin, files, path")
     if "builtin" in source:
-        grammar = config.named_module("pipeline.grammars", source["builtin"].get("grammar"), f"{where}.builtin.grammar")
-        settings = {key: value for key, value in source["builtin"].items() if key != "grammar"}
-        config.load(grammar.Config, settings, f"{where}.builtin")
+        download.grammar(source["builtin"], f"{where}.builtin")
     elif "files" in source:
         config.load(download.Files, source, where)
     else:

@@ -7,7 +7,7 @@ import pyarrow as pa
 from pipeline import config, params, tables
 from pipeline.cli import dag
 from pipeline.errors import refuse
-from pipeline.inference import Attention, Session
+from pipeline.inference import Attention, Session, run_of
 from pipeline.landing import landing_file
 
 
@@ -20,6 +20,9 @@ def opened(root: Path, name: str) -> Session:
     model, vocab = (dag.option(root, "predict", name, runs[name], option) for option in ("model", "vocab"))
     if not model.exists():
         raise refuse(f"--run {name}", f"no {model.relative_to(root)}", "a trained run", "Run `dvc repro`, or `dvc pull`.")
+    trained, asked = run_of(model, runs[name]["search"]).corpus, runs[name]["corpus"]
+    if trained != asked:
+        raise refuse(f"--run {name}", f"a model of {trained}", f"one of {asked}, as params.yaml says", "Run `dvc repro`.")
     return Session.open(model, vocab, runs[name]["search"], params.compute(path).device)
 
 

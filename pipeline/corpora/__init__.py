@@ -9,6 +9,7 @@ What the formats share lives here: reading lines. A line ends with LF or CRLF an
 form feeds and lone carriage returns stay inside their line. A byte order mark at a file's beginning is skipped.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -43,9 +44,12 @@ def blank(texts: pa.StringArray) -> pa.BooleanArray:
 
 
 def check_files(files: Mapping[str, object]) -> None:
-    """Refuse a `files` block that names no split; for `Config.__post_init__`."""
+    """Refuse a `files` block that names no split, or one that no table can be called; for `Config.__post_init__`."""
     if not files:
         raise refuse("files", "no split", "files under train, valid, test, ... or under all")
+    for name in files:
+        if not re.fullmatch("[a-z0-9_]+", name) or name == "rejects":
+            raise refuse("files", name, "splits named with small letters, digits and _, and not rejects", "Rename it.")
 
 
 def _opened(path: Path) -> BinaryIO:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from pipeline import config
@@ -48,16 +49,21 @@ def obtain(corpus: str, source: Mapping[str, Any], into: Path, around: Surroundi
     _write_manifest(into, origins)
 
 
-def _write(corpus: str, source: Mapping[str, Any], where: str, into: Path, around: Surroundings) -> dict[str, str]:
-    block, here = source["builtin"], f"{where}.builtin"
+def grammar(block: Any, here: str) -> tuple[ModuleType, Any]:
+    """The grammar that the section `builtin` names, and its Config; `here` is the section's dotted name."""
     if not isinstance(block, Mapping) or "grammar" not in block:
         raise refuse(f"{here}.grammar", "nothing", "the name of a grammar", "Add the key.")
-    name = block["grammar"]
-    module = config.named_module("pipeline.grammars", name, f"{here}.grammar")
+    module = config.named_module("pipeline.grammars", block["grammar"], f"{here}.grammar")
     if not hasattr(module, "write"):
-        raise refuse(f"{here}.grammar", name, "a module with Config and write")
+        raise refuse(f"{here}.grammar", block["grammar"], "a module with Config and write")
     settings = {key: value for key, value in block.items() if key != "grammar"}
-    module.write(into, config.load(module.Config, settings, here))
+    return module, config.load(module.Config, settings, here)
+
+
+def _write(corpus: str, source: Mapping[str, Any], where: str, into: Path, around: Surroundings) -> dict[str, str]:
+    module, settings = grammar(source["builtin"], f"{where}.builtin")
+    module.write(into, settings)
+    name = source["builtin"]["grammar"]
     return {path.relative_to(into).as_posix(): f"builtin:{name}" for path in into.rglob("*") if path.is_file()}
 
 

@@ -27,7 +27,8 @@ SCORED_ROWS = 64  # rows per batch when scoring and searching
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """`objective:` of a run. A batch holds at most `batch_tokens` padded target tokens; longer pairs are not trained on.
+    """`objective:` of a run. A batch holds at most `batch_tokens` target tokens, padding to its longest row counted;
+    pairs with a side longer than `max_length` are not trained on.
 
     Label smoothing: the true token keeps 1 - s, the rest goes to all alike (Szegedy et al. 2016, section 7).
     """

@@ -42,7 +42,12 @@ def load(path: Path) -> Tokenizer:
     """The tokenizer at `path`; UserError if there is none."""
     if not path.exists():
         raise refuse(str(path), "no such file", "a tokenizer of the vocab stage", "Run `dvc repro`.")
-    return Tokenizer.from_file(str(path))
+    text = path.read_text(encoding="utf-8")
+    try:
+        json.loads(text)
+    except ValueError as error:
+        raise refuse(str(path), str(error), "a tokenizer of the vocab stage", "Run `dvc repro`.") from None
+    return Tokenizer.from_str(text)
 
 
 def encode(tokenizer: Tokenizer, words: pa.ListArray) -> pa.ListArray:

@@ -1,5 +1,6 @@
 """Weights and training state on disk: safetensors only, one file renamed into place, nothing pickled."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -19,7 +20,13 @@ def save(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
     """Write named tensors and JSON-able facts as one file, whole or not at all."""
     beside = path.with_suffix(".partial")
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(kept, beside, {"facts": json.dumps(facts, sort_keys=True)})
+    try:
+        save_file(kept, beside, {"facts": json.dumps(facts, sort_keys=True)})
+    except SafetensorError as error:
+        beside.unlink(missing_ok=True)
+        if f"os error {errno.ENOSPC}" in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
+        raise
     os.replace(beside, path)
 
 
@@ -68,7 +75,10 @@ def read_facts(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.exists():
         raise refuse(str(path), "no such file", "a trained model", "Run `dvc repro`, or `dvc pull`.")
-    facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise refuse(str(path), str(error), "what the train stage writes", "Run `dvc repro`, or `dvc pull`.") from None
     return facts
 
 

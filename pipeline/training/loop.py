@@ -124,6 +124,11 @@ class Loop:
         with self.arithmetic():
             valid: Loss = self.task.validate(self.model)
         loss = float(valid.total) / valid.tokens
+        if not math.isfinite(loss):
+            raise UserError(
+                f"training: got a validation loss of {loss} after epoch {p.epoch}, step {p.step}; expected a finite number. "
+                "Lower optim.learning_rate or optim.clip_norm."
+            )
         self.record({"valid/loss": loss, "valid/perplexity": math.exp(min(loss, 700.0))})
         p.since_best += 1
         if loss < p.best_loss:
