@@ -18,7 +18,17 @@ from pipeline.models import transformer
 
 VOCABULARY = 300
 MODEL = transformer.Config(
-    width=128, heads=4, feed_forward=256, encoder_layers=2, decoder_layers=2, dropout=0.0, norm="pre", tied="output"
+    width=128,
+    heads=4,
+    feed_forward=256,
+    encoder_layers=2,
+    decoder_layers=2,
+    dropout=0.0,
+    norm="layer",
+    norm_first=True,
+    learned_positions=None,
+    tied="output",
+    implementation="fused",
 )
 
 

@@ -55,7 +55,7 @@ def attention_table(looked: Sequence[Attention]) -> pa.Table:
     return pa.Table.from_pylist(rows, tables.ATTENTION)
 
 
-def run_of(model: Path, search: dict[str, Any]) -> params.Run:
+def run_of(model: Path, search: dict[str, Any] | None) -> params.Run:
     """The block that the model in this folder was trained with, and the `search:` to use, which training does not know."""
     trained = checkpoint.read_facts(model)["run"]
     block: params.Run = config.load(params.Run, trained | {"search": search}, str(model / "config.json"))
@@ -76,7 +76,7 @@ class Session:
     seed: int
 
     @classmethod
-    def open(cls, model: Path, vocab: Path, search: dict[str, Any], device: str = "auto") -> "Session":
+    def open(cls, model: Path, vocab: Path, search: dict[str, Any] | None, device: str = "auto") -> "Session":
         """The run in the folder `model` with its corpus's vocabulary and a `search:` block."""
         run = run_of(model, search)
         return cls.of(run, str(model / "config.json"), model, vocab, devices.choose(device, "device"))
@@ -84,6 +84,8 @@ class Session:
     @classmethod
     def of(cls, run: params.Run, where: str, model: Path, vocab: Path, device: torch.device) -> "Session":
         """As `open`, for the block `run`, called `where` in messages."""
+        if run.search is None:
+            raise refuse(f"{where}.search", None, "a section with a method", "Name a run that answers with text.")
         method = config.named_module("pipeline.decoding", run.search.get("method", "nothing"), f"{where}.search.method")
         search = config.load(method.Config, run.search, f"{where}.search")
         task = config.named_module("pipeline.tasks", run.task, f"{where}.task")

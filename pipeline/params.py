@@ -72,7 +72,10 @@ class Corpus:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
-    """One block under `runs:`. `family`, `task`, `search.method` are file names in `models/`, `tasks/`, `decoding/`."""
+    """One block under `runs:`. `family`, `task`, `search.method` are file names in `models/`, `tasks/`, `decoding/`.
+
+    `search` is null where the task is not answered by a search.
+    """
 
     family: str
     task: str
@@ -82,7 +85,7 @@ class Run:
     objective: dict[str, Any]
     optim: dict[str, Any]
     training: dict[str, Any]
-    search: dict[str, Any]
+    search: dict[str, Any] | None
 
 
 def corpus(path: Path, name: str) -> Corpus:

@@ -46,8 +46,8 @@ REJECTS = pa.schema({"split": pa.string(), "reason": pa.string(), "text": pa.str
 
 VOCAB = pa.schema({"token": pa.string(), "id": pa.int32(), "count": pa.int64()})
 
-# After encode: ids without <bos> and <eos>, which the tasks add.
-ENCODED_TEXT = pa.schema({"row": pa.int64(), "ids": _ids})
+# After encode: ids without <bos> and <eos>, which the tasks add; `paragraph` as in TOKENS_TEXT.
+ENCODED_TEXT = pa.schema({"row": pa.int64(), "ids": _ids, "paragraph": pa.int64()})
 ENCODED_PAIR = pa.schema({"row": pa.int64(), "source": _ids, "target": _ids})
 
 # After train: `name` is e.g. train/loss, valid/perplexity, learning_rate. No clock in it.

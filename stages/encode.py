@@ -49,6 +49,8 @@ def encode(tokens: Path, codecs: dict[str, Codec], out: Path) -> dict[str, int]:
                 found[f"{side}_unknown"] += pc.sum(pc.equal(ids.flatten(), UNK)).as_py() or 0
                 columns.append(ids)
             found["rows"] += len(batch)
+            if "paragraph" in after.names:
+                columns.append(batch["paragraph"])
             writer.write_batch(pa.record_batch(columns, schema=after))
     return found
 

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CHOSEN = {  # packages whose modules `config.named_module` picks, by the key of the stage's block that names the file
     "pipeline.models": "family",
     "pipeline.tasks": "task",
+    "pipeline.predictions": "task",
     "pipeline.scoring.tasks": "task",
     "pipeline.corpora": "format",
 }

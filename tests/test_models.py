@@ -19,16 +19,31 @@ from pipeline.tasks import language_model, translation
 from pipeline.training import checkpoint, loop, optim
 
 CPU = torch.device("cpu")
-RECURRENT = {"embedding": 24, "hidden": 32, "layers": 1, "dropout": 0.0, "bidirectional": True}
-TRANSFORMER = {"width": 32, "heads": 4, "feed_forward": 64, "encoder_layers": 2, "decoder_layers": 2, "dropout": 0.0}
+RECURRENT = {"embedding": 24, "hidden": 32, "layers": 1, "dropout": 0.0, "bidirectional": True, "implementation": "fused"}
+TRANSFORMER = {
+    "width": 32,
+    "heads": 4,
+    "feed_forward": 64,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "dropout": 0.0,
+    "norm": "layer",
+    "learned_positions": None,
+    "implementation": "fused",
+}
 TRANSLATORS: dict[str, tuple[str, dict[str, Any]]] = {
     "seq2seq rnn": ("seq2seq", RECURRENT | {"cell": "rnn", "bidirectional": False, "layers": 2}),
     "seq2seq gru": ("seq2seq", RECURRENT | {"cell": "gru"}),
     "seq2seq lstm": ("seq2seq", RECURRENT | {"cell": "lstm", "layers": 2}),
     "additive attention": ("attention_seq2seq", RECURRENT | {"cell": "gru", "score": "additive"}),
     "scaled dot attention": ("attention_seq2seq", RECURRENT | {"cell": "lstm", "score": "scaled_dot", "layers": 2}),
-    "pre-norm transformer": ("transformer", TRANSFORMER | {"norm": "pre", "tied": "all"}),
-    "post-norm transformer": ("transformer", TRANSFORMER | {"norm": "post", "tied": "none"}),
+    "dot attention": ("attention_seq2seq", RECURRENT | {"cell": "gru", "score": "dot", "bidirectional": False}),
+    "general attention": ("attention_seq2seq", RECURRENT | {"cell": "rnn", "score": "general"}),
+    "gaussian attention": ("attention_seq2seq", RECURRENT | {"cell": "gru", "score": "gaussian"}),
+    "pre-norm transformer": ("transformer", TRANSFORMER | {"norm_first": True, "tied": "all"}),
+    "learned positions": ("transformer", TRANSFORMER | {"norm_first": True, "tied": "all", "learned_positions": 64}),
+    "batch-norm transformer": ("transformer", TRANSFORMER | {"norm_first": False, "tied": "none", "norm": "batch"}),
+    "post-norm transformer": ("transformer", TRANSFORMER | {"norm_first": False, "tied": "none"}),
 }
 SIZES = Sizes(14, 14, True)
 
@@ -52,7 +67,7 @@ def reversals(count: int, seed: int) -> pa.Table:
 
 
 def texts(rows: list[list[int]]) -> pa.Table:
-    return pa.table({"row": range(len(rows)), "ids": rows}, schema=tables.ENCODED_TEXT)
+    return pa.table({"row": range(len(rows)), "ids": rows, "paragraph": [0] * len(rows)}, schema=tables.ENCODED_TEXT)
 
 
 def prompt_of(*rows: list[int], width: int = 0) -> Prompt:
@@ -159,7 +174,7 @@ def test_every_translator_learns_to_reverse_digits(name: str, tmp_path: Path) ->
     fit(model, task, 0.005, 10, tmp_path)
     test = reversals(100, 3)
     right = 0
-    for rows, prompt in translation.prompts(test, translation_config(), CPU):
+    for rows, prompt in translation.prompts(test, CPU):
         said_BT = greedy(model, prompt, 6)
         for row, said in zip(rows, said_BT.tolist(), strict=True):
             want = [*test["target"][int(row)].as_py(), EOS]
@@ -181,7 +196,15 @@ def greedy(model: Any, prompt: Prompt, steps: int) -> torch.Tensor:
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
 def test_every_cell_learns_a_repeated_phrase(cell: str, tmp_path: Path) -> None:
     torch.manual_seed(1)
-    block = {"cell": cell, "embedding": 16, "hidden": 32, "layers": 2, "dropout": 0.0, "tied": False}
+    block = {
+        "cell": cell,
+        "embedding": 16,
+        "hidden": 32,
+        "layers": 2,
+        "dropout": 0.0,
+        "tied": False,
+        "implementation": "fused",
+    }
     model: Any = checkpoint.build("recurrent_lm", block, Sizes(10, 10, True), "model")
     table = texts([[4, 5, 6, 5, 4, 7]] * 200)
     objective = language_model.Config(batch_size=4, steps=16, sampling="sequential", max_train_tokens=None)
@@ -193,7 +216,15 @@ def test_every_cell_learns_a_repeated_phrase(cell: str, tmp_path: Path) -> None:
 
 @torch.inference_mode()
 def test_the_window_of_scoring_changes_no_likelihood(monkeypatch: pytest.MonkeyPatch) -> None:
-    block = {"cell": "lstm", "embedding": 0, "hidden": 16, "layers": 2, "dropout": 0.5, "tied": False}
+    block = {
+        "cell": "lstm",
+        "embedding": 0,
+        "hidden": 16,
+        "layers": 2,
+        "dropout": 0.5,
+        "tied": False,
+        "implementation": "fused",
+    }
     model: Any = checkpoint.build("recurrent_lm", block, Sizes(10, 10, True), "model").eval()
     table = texts([[4, 5, 6], [], [7], [8, 9] * 10])
     objective = language_model.Config(batch_size=1, steps=2, sampling="random", max_train_tokens=None)
@@ -206,7 +237,15 @@ def test_the_window_of_scoring_changes_no_likelihood(monkeypatch: pytest.MonkeyP
 
 @torch.inference_mode()
 def test_a_prompt_is_read_as_the_stream_would_be() -> None:
-    block = {"cell": "gru", "embedding": 8, "hidden": 16, "layers": 2, "dropout": 0.0, "tied": False}
+    block = {
+        "cell": "gru",
+        "embedding": 8,
+        "hidden": 16,
+        "layers": 2,
+        "dropout": 0.0,
+        "tied": False,
+        "implementation": "fused",
+    }
     model: Any = checkpoint.build("recurrent_lm", block, Sizes(10, 10, True), "model").eval()
     prompt = language_model.prompt(pa.array([[4, 5, 6], [7]], pa.list_(pa.int32())), CPU)
     state, last = model.begin(prompt)
@@ -218,7 +257,15 @@ def test_a_prompt_is_read_as_the_stream_would_be() -> None:
 
 
 def test_a_uniform_model_has_the_vocabulary_as_its_perplexity() -> None:
-    block = {"cell": "rnn", "embedding": 4, "hidden": 4, "layers": 1, "dropout": 0.0, "tied": False}
+    block = {
+        "cell": "rnn",
+        "embedding": 4,
+        "hidden": 4,
+        "layers": 1,
+        "dropout": 0.0,
+        "tied": False,
+        "implementation": "fused",
+    }
     model: Any = checkpoint.build("recurrent_lm", block, Sizes(10, 10, True), "model").eval()
     nn.init.zeros_(model.output.weight)
     nn.init.zeros_(model.output.bias)
@@ -261,12 +308,13 @@ def test_sentences_longer_than_the_position_table_are_read() -> None:
 
 def test_the_transformer_equals_torchs_own_with_copied_weights() -> None:
     torch.manual_seed(5)
-    for norm in ("pre", "post"):
-        model: Any = checkpoint.build("transformer", TRANSFORMER | {"norm": norm, "tied": "none"}, SIZES, "model").eval()
-        own = nn.Transformer(32, 4, 2, 2, 64, 0.0, batch_first=True, norm_first=norm == "pre").eval()
-        if norm == "post":
+    for first in (True, False):
+        block = TRANSFORMER | {"norm_first": first, "tied": "none"}
+        model: Any = checkpoint.build("transformer", block, SIZES, "model").eval()
+        own = nn.Transformer(32, 4, 2, 2, 64, 0.0, batch_first=True, norm_first=first).eval()
+        if not first:
             own.encoder.norm = own.decoder.norm = nn.Identity()
-        copy_to_torch(model, own, norm)
+        copy_to_torch(model, own)
         prompt, target = prompt_of([5, 6, 7, EOS], [9, EOS]), torch.tensor([[BOS, 4, 5], [BOS, 6, 7]])
         with torch.inference_mode():
             source = model.embed(model.source, prompt.ids_BS, 0)
@@ -282,26 +330,26 @@ def test_the_transformer_equals_torchs_own_with_copied_weights() -> None:
             torch.testing.assert_close(model.hidden(prompt, target), want, atol=1e-5, rtol=1e-4)
 
 
-def copy_to_torch(model: Any, own: Any, norm: str) -> None:
+def copy_to_torch(model: Any, own: Any) -> None:
     def attention(theirs: Any, ours: Any) -> None:
         theirs.in_proj_weight.data = torch.cat([ours.query.weight, ours.key_value.weight]).detach().clone()
         theirs.in_proj_bias.data = torch.cat([ours.query.bias, ours.key_value.bias]).detach().clone()
         theirs.out_proj.load_state_dict(ours.output.state_dict())
 
     for theirs, ours in zip(own.encoder.layers, model.encoder, strict=True):
-        attention(theirs.self_attn, ours.attention)
-        theirs.norm1.load_state_dict(ours.attention_residual.norm.state_dict())
-        theirs.norm2.load_state_dict(ours.feed_forward_residual.norm.state_dict())
-        theirs.linear1.load_state_dict(ours.feed_forward[0].state_dict())
-        theirs.linear2.load_state_dict(ours.feed_forward[3].state_dict())
+        attention(theirs.self_attn, ours.own.attention)
+        theirs.norm1.load_state_dict(ours.own.residual.norm.state_dict())
+        theirs.norm2.load_state_dict(ours.feed_forward.residual.norm.state_dict())
+        theirs.linear1.load_state_dict(ours.feed_forward.layers[0].state_dict())
+        theirs.linear2.load_state_dict(ours.feed_forward.layers[3].state_dict())
     for theirs, ours in zip(own.decoder.layers, model.decoder, strict=True):
-        attention(theirs.self_attn, ours.own)
+        attention(theirs.self_attn, ours.own.attention)
         attention(theirs.multihead_attn, ours.cross)
-        theirs.norm1.load_state_dict(ours.own_residual.norm.state_dict())
+        theirs.norm1.load_state_dict(ours.own.residual.norm.state_dict())
         theirs.norm2.load_state_dict(ours.cross_residual.norm.state_dict())
-        theirs.norm3.load_state_dict(ours.feed_forward_residual.norm.state_dict())
-        theirs.linear1.load_state_dict(ours.feed_forward[0].state_dict())
-        theirs.linear2.load_state_dict(ours.feed_forward[3].state_dict())
+        theirs.norm3.load_state_dict(ours.feed_forward.residual.norm.state_dict())
+        theirs.linear1.load_state_dict(ours.feed_forward.layers[0].state_dict())
+        theirs.linear2.load_state_dict(ours.feed_forward.layers[3].state_dict())
 
 
 @pytest.mark.parametrize(
@@ -309,7 +357,7 @@ def copy_to_torch(model: Any, own: Any, norm: str) -> None:
     [
         ("transformer", {"heads": 5}, "runs.x.model.heads: got 5 with width 32; expected a divisor of width"),
         ("seq2seq", {"cell": "gruu"}, "runs.x.model.cell: got 'gruu'"),
-        ("attention_seq2seq", {"score": "cosine"}, "expected one of additive, scaled_dot"),
+        ("attention_seq2seq", {"score": "cosine"}, "expected one of additive, dot, scaled_dot"),
         ("seq2seq", {"dropout": 1.0}, "runs.x.model.dropout: got 1.0"),
         ("transformer", {"tied": "all"}, "vocab.share: true"),
     ],

@@ -15,6 +15,7 @@ from pipeline import params, tables
 from pipeline.contracts import EOS, Sizes
 from pipeline.errors import UserError
 from pipeline.inference import Session, run_of
+from pipeline.predictions import Asked, write_samples
 from pipeline.text import vocab
 from pipeline.text.encode import Codec, Description
 from pipeline.text.tokens import split
@@ -39,7 +40,8 @@ RUNS: dict[str, dict[str, Any]] = {
         "corpus": "pairs",
         "model": {
             "width": 16, "heads": 2, "feed_forward": 16, "encoder_layers": 1, "decoder_layers": 2,
-            "dropout": 0.1, "norm": "pre", "tied": "none",
+            "dropout": 0.1, "norm": "layer", "norm_first": True,
+            "learned_positions": None, "tied": "none", "implementation": "fused",
         },
     },
     "attention_seq2seq": TRANSLATION
@@ -47,13 +49,14 @@ RUNS: dict[str, dict[str, Any]] = {
         "corpus": "pairs",
         "model": {
             "cell": "gru", "score": "additive", "embedding": 8, "hidden": 12, "layers": 1,
-            "dropout": 0.1, "bidirectional": True,
+            "dropout": 0.1, "bidirectional": True, "implementation": "fused",
         },
     },
     "recurrent_lm": STORY
     | {
         "corpus": "story",
-        "model": {"cell": "lstm", "embedding": 8, "hidden": 12, "layers": 1, "dropout": 0.0, "tied": False},
+        "model": {"cell": "lstm", "embedding": 8, "hidden": 12, "layers": 1, "dropout": 0.0,
+                  "tied": False, "implementation": "fused"},
     },
 }  # fmt: skip
 TRANSLATORS = [name for name, block in RUNS.items() if block["task"] == "translation"]
@@ -76,7 +79,9 @@ def write_corpus(root: Path, corpus: str, sides: tuple[str, ...]) -> dict[str, i
     sizes = {}
     for side in sides:
         words = WORDS.get(side, WORDS["source"])
-        table = vocab.table(vocab.count([split(pa.array(words), "word")]), vocab.Vocab(size=None, min_count=1, share=False))
+        table = vocab.table(
+            vocab.count([split(pa.array(words), "word")]), vocab.Vocab(corpus="c", size=None, min_count=1, share=False)
+        )
         tables.write(folder / f"{side}.parquet", table)
         sizes[side] = len(table)
     Description(level="word", lowercase=True, letters_only=False, share=len(sides) == 1, sides=sides, sizes=sizes).save(
@@ -86,7 +91,8 @@ def write_corpus(root: Path, corpus: str, sides: tuple[str, ...]) -> dict[str, i
         texts = [pa.array(sentences(WORDS.get(side, WORDS["source"]), 70, seed)) for side in sides]
         ids = [Codec.load(folder, side).encode(column) for side, column in zip(sides, texts, strict=True)]
         schema = tables.ENCODED_PAIR if len(sides) == 2 else tables.ENCODED_TEXT
-        tables.write(encoded / f"{name}.parquet", pa.table([pa.array(range(70)), *ids], schema=schema))
+        paragraph = [] if len(sides) == 2 else [[0] * 70]
+        tables.write(encoded / f"{name}.parquet", pa.table([range(70), *ids, *paragraph], schema=schema))
     return sizes
 
 
@@ -162,7 +168,7 @@ def test_every_split_but_train_is_scored_row_by_row(project: Path, name: str) ->
             encoded(project, name, split_name),
         )
         assert scored["row"].to_pylist() == list(range(70))
-        lengths = [len(ids) + 1 for ids in given[given.column_names[-1]].to_pylist()]
+        lengths = [len(ids) + 1 for ids in given["target" if "target" in given.column_names else "ids"].to_pylist()]
         assert scored["count"].to_pylist() == lengths
         assert all(nats > 0 for nats in scored["nats"].to_pylist())
 
@@ -202,8 +208,8 @@ def test_each_answer_is_what_its_sentence_gets_alone(project: Path, name: str) -
 def test_the_log_probability_that_search_reports_is_the_teacher_forced_one(project: Path, name: str) -> None:
     opened = session(project, name)
     given = encoded(project, name, "test").slice(0, 20)
-    _, prompt = next(opened.task.prompts(given, None, opened.device))
-    order = np.concatenate([rows for rows, _ in opened.task.prompts(given, None, opened.device)])
+    _, prompt = next(opened.task.prompts(given, opened.device))
+    order = np.concatenate([rows for rows, _ in opened.task.prompts(given, opened.device)])
     best = [answers[0] for answers in opened.searched(prompt, opened.generator())]
     ended = [i for i, h in enumerate(best) if len(h.ids) < BEAM["max_length"]]
     assert len(ended) > 5
@@ -221,7 +227,7 @@ def test_what_a_language_model_says_from_nothing_has_the_likelihood_of_a_first_r
     opened = session(project, "recurrent_lm")
     [[said]] = opened.searched(opened.prompt([""]), opened.generator())
     assert len(said.ids) < RUNS["recurrent_lm"]["search"]["max_length"], "it came to an end"
-    row = pa.table([pa.array([0]), pa.array([said.ids], pa.list_(pa.int32()))], schema=tables.ENCODED_TEXT)
+    row = pa.table([[0], pa.array([said.ids], pa.list_(pa.int32())), [0]], schema=tables.ENCODED_TEXT)
     nats, _ = opened.task.likelihood(opened.model, row, None, opened.device)
     assert -nats[0] == pytest.approx(said.log_prob, rel=1e-5)
 
@@ -319,14 +325,16 @@ def test_a_search_that_is_none_is_refused_by_its_key(project: Path, search: dict
 
 
 def test_a_model_without_samples_still_has_the_file(project: Path, tmp_path: Path) -> None:
-    predict.predict_samples(session(project, "transformer"), (), tmp_path)
+    write_samples(session(project, "transformer"), (), tmp_path)
     assert tables.read(tmp_path / "samples.parquet", tables.SAMPLES).num_rows == 0
     assert not (tmp_path / "attention.parquet").exists()
 
 
-def test_an_encoded_folder_without_splits_is_refused(tmp_path: Path) -> None:
+def test_an_encoded_folder_without_splits_is_refused(project: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="encode"):
-        predict.splits(tmp_path)
+        Asked(
+            params.run(project / "params.yaml", "transformer"), "", tmp_path, tmp_path, tmp_path, (), torch.device("cpu")
+        ).splits()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

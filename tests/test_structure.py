@@ -16,9 +16,9 @@ DATA = {"corpora", "download", "grammars", "text"}
 SHARED = {"contracts", "nn", "ragged"}
 BLIND = {"models", "tasks", "training", "decoding"}
 JUDGING = {"scoring", "report", "tracking"}
-MEETING = {"inference"}  # where models, tasks, training and decoding are brought together, as in a stage
+MEETING = {"inference", "predictions"}  # where models, tasks, training and decoding are brought together, as in a stage
 TOP = {"cli", "flow"}
-TORCH = {"contracts", "nn", "models", "tasks", "training", "decoding", "tracking", "inference", "cli"}
+TORCH = {"contracts", "nn", "models", "tasks", "training", "decoding", "tracking", "inference", "predictions", "cli"}
 INSTALLED_AS = {"yaml": "pyyaml", "dateutil": "python-dateutil", "ruamel": "ruamel.yaml"}
 
 
@@ -42,7 +42,7 @@ def allowed(module: str) -> set[str]:
     if own in JUDGING:
         return FOUNDATION | DATA | {own, "scoring"}
     if own in MEETING:
-        return FOUNDATION | DATA | SHARED | BLIND | {own}
+        return FOUNDATION | DATA | SHARED | BLIND | MEETING
     everything = FOUNDATION | DATA | SHARED | BLIND | JUDGING | MEETING
     return everything if own == "stages" else everything | TOP
 

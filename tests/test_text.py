@@ -326,7 +326,7 @@ TOKENS = st.lists(st.lists(st.sampled_from(["a", "b", "é", "ba", "B", "<unk>", 
 def test_a_vocabulary_is_counts_down_then_tokens_up(rows, least, size):
     made = vocab.table(
         vocab.count(pa.array([row], pa.list_(pa.string())) for row in rows),
-        vocab.Vocab(size=size, min_count=least, share=True),
+        vocab.Vocab(corpus="c", size=size, min_count=least, share=True),
     )
     counts = Counter(token for row in rows for token in row)
     ordered = sorted(((-n, token) for token, n in counts.items() if n >= least and token not in SPECIALS))
@@ -340,18 +340,18 @@ def test_a_vocabulary_is_counts_down_then_tokens_up(rows, least, size):
 
 def test_a_vocabulary_smaller_than_its_specials_is_refused():
     with pytest.raises(UserError, match=r"corpora\.c\.vocab\.size: got 4; expected more than 4"):
-        config.load(vocab.Vocab, {"size": 4, "min_count": 1, "share": True}, "corpora.c.vocab")
+        config.load(vocab.Vocab, {"corpus": "c", "size": 4, "min_count": 1, "share": True}, "corpora.c.vocab")
 
 
 @pytest.mark.parametrize("size", [None, 259])
 def test_a_bpe_without_room_for_every_byte_is_refused(size):
     with pytest.raises(UserError, match=r"corpora\.c\.vocab\.size: got \w+; expected at least 260"):
-        vocab.check_pieces(vocab.Vocab(size=size, min_count=1, share=True), "corpora.c.vocab")
+        vocab.check_pieces(vocab.Vocab(corpus="c", size=size, min_count=1, share=True), "corpora.c.vocab")
 
 
 def _codec(texts: list[str], level: str, size: int | None = None) -> Codec:
     tokens = split(normalise(pa.array(texts), False, False), level)
-    wanted = vocab.Vocab(size=size, min_count=1, share=True)
+    wanted = vocab.Vocab(corpus="c", size=size, min_count=1, share=True)
     tokenizer = bpe.train(iter([tokens]), wanted) if level == "bpe" else None
     made = bpe.table(tokenizer, iter([tokens])) if tokenizer else vocab.table(vocab.count(iter([tokens])), wanted)
     about = Description(
@@ -450,7 +450,7 @@ def _block(**changes) -> dict:
         "limit": None,
         "split": {"method": "hash", "valid": 0.2, "test": 0.2},
         "text": TEXT,
-        "vocab": {"size": None, "min_count": 1, "share": False},
+        "vocab": {"corpus": "c", "size": None, "min_count": 1, "share": False},
         "samples": [],
     }
     return block | changes
@@ -554,7 +554,7 @@ def test_a_second_run_leaves_the_same_bytes_and_ids_lead_back_to_the_text(tmp_pa
         tmp_path,
         LINES,
         text=TEXT | {"level": level, "max_tokens": None},
-        vocab={"size": size, "min_count": 1, "share": share},
+        vocab={"corpus": "c", "size": size, "min_count": 1, "share": share},
     )
     _run(tmp_path, monkeypatch)
     first = bytes_of()
@@ -621,7 +621,14 @@ def _peaks(folder: Path, monkeypatch, count: int) -> tuple[int, int]:
     lines = [f"{number % 997} {'some words of text ' * 4}{number}" for number in range(count)]
     read = {"files": {"all": ["p.txt"]}}
     text = {"level": "word", "lowercase": False, "letters_only": False, "max_tokens": None}
-    _lay(folder, lines, format="text_lines", read=read, text=text, vocab={"size": 1000, "min_count": 2, "share": True})
+    _lay(
+        folder,
+        lines,
+        format="text_lines",
+        read=read,
+        text=text,
+        vocab={"corpus": "c", "size": 1000, "min_count": 2, "share": True},
+    )
     del lines
     usual, pool = pa.default_memory_pool(), pa.proxy_memory_pool(pa.default_memory_pool())
     pa.set_memory_pool(pool)

@@ -18,7 +18,7 @@ from pipeline.tasks import language_model, translation
 from pipeline.training import checkpoint, devices, loop, optim
 
 CPU = torch.device("cpu")
-LM = {"cell": "lstm", "embedding": 8, "hidden": 12, "layers": 2, "dropout": 0.3, "tied": False}
+LM = {"cell": "lstm", "embedding": 8, "hidden": 12, "layers": 2, "dropout": 0.3, "tied": False, "implementation": "fused"}
 TRANSLATOR = {
     "width": 16,
     "heads": 2,
@@ -26,7 +26,10 @@ TRANSLATOR = {
     "encoder_layers": 1,
     "decoder_layers": 1,
     "dropout": 0.2,
-    "norm": "pre",
+    "norm": "layer",
+    "norm_first": True,
+    "learned_positions": None,
+    "implementation": "fused",
     "tied": "all",
 }
 
@@ -54,7 +57,7 @@ def case(kind: str) -> tuple[nn.Module, Any]:
     generator = torch.Generator().manual_seed(9)
     rows = torch.randint(4, 10, (60, 7), generator=generator).tolist()
     if kind == "language_model":
-        table = pa.table({"row": range(60), "ids": rows}, schema=tables.ENCODED_TEXT)
+        table = pa.table({"row": range(60), "ids": rows, "paragraph": [0] * 60}, schema=tables.ENCODED_TEXT)
         objective = language_model.Config(batch_size=3, steps=5, sampling="sequential", max_train_tokens=None)
         return checkpoint.build("recurrent_lm", LM, Sizes(10, 10, True), "model"), language_model.Task(
             table, table, objective, 1, CPU
@@ -235,7 +238,7 @@ def test_an_optim_block_that_cannot_be_is_refused(change: dict[str, Any], said: 
 
 
 def test_a_corpus_too_small_for_its_batches_is_refused() -> None:
-    table = pa.table({"row": [0], "ids": [[4, 5]]}, schema=tables.ENCODED_TEXT)
+    table = pa.table({"row": [0], "ids": [[4, 5]], "paragraph": [0]}, schema=tables.ENCODED_TEXT)
     objective = language_model.Config(batch_size=8, steps=5, sampling="sequential", max_train_tokens=None)
     with pytest.raises(UserError, match=r"objective\.batch_size: got 8"):
         language_model.Task(table, table, objective, 1, CPU)
@@ -246,7 +249,7 @@ def test_a_corpus_too_small_for_its_batches_is_refused() -> None:
 
 @pytest.mark.parametrize("sampling", ["sequential", "random"])
 def test_windows_follow_the_stream_and_cover_it(sampling: str) -> None:
-    table = pa.table({"row": range(40), "ids": [[4, 5, 6, 7, 8]] * 40}, schema=tables.ENCODED_TEXT)
+    table = pa.table({"row": range(40), "ids": [[4, 5, 6, 7, 8]] * 40, "paragraph": [0] * 40}, schema=tables.ENCODED_TEXT)
     objective = language_model.Config(batch_size=4, steps=6, sampling=sampling, max_train_tokens=None)  # type: ignore[arg-type]
     task = language_model.Task(table, table, objective, 1, CPU)
     stream = torch.from_numpy(language_model.stream(table))

@@ -1,6 +1,7 @@
 """`seqline check`: every block of `params.yaml` is loaded by the module that it configures, before anything runs."""
 
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from pipeline import config, params
@@ -52,8 +53,21 @@ def _corpus(path: Path, name: str) -> str:
     size = config.load(vocab.Vocab, block.vocab, f"{where}.vocab")
     if text.level == "bpe":
         vocab.check_pieces(size, f"{where}.vocab")
+    _vocabulary(path, name, block)
     _source(block.source, f"{where}.source")
     return str(reader.KIND)
+
+
+def _vocabulary(path: Path, name: str, block: params.Corpus) -> None:
+    """A vocabulary that is another corpus's must be that very one, or the other's models could not read this corpus."""
+    where, whose = f"corpora.{name}", block.vocab["corpus"]
+    corpora = config.section(path, "corpora")
+    if whose not in corpora:
+        raise refuse(f"{where}.vocab.corpus", whose, "one of " + ", ".join(corpora), f"{name} is its own vocabulary's name.")
+    other = params.corpus(path, whose)
+    for key in ("text", "vocab"):
+        if getattr(other, key) != getattr(block, key):
+            raise refuse(f"{where}.{key}", "another block", f"that of {whose}, whose vocabulary it takes", "Copy the block.")
 
 
 def _source(source: dict[str, Any], where: str) -> None:
@@ -73,13 +87,20 @@ def _run(path: Path, name: str, kinds: dict[str, str]) -> None:
     block, where = params.run(path, name), f"runs.{name}"
     model = config.named_module("pipeline.models", block.family, f"{where}.family")
     task = config.named_module("pipeline.tasks", block.task, f"{where}.task")
-    method = config.named_module("pipeline.decoding", block.search.get("method", "nothing"), f"{where}.search.method")
     config.load(model.Config, block.model, f"{where}.model")
     config.load(task.Config, block.objective, f"{where}.objective")
     config.load(optim.Config, block.optim, f"{where}.optim")
     config.load(loop.Config, block.training, f"{where}.training")
-    config.load(method.Config, block.search, f"{where}.search")
-    wanted = "pair" if len(set(task.SIDES)) == 2 else "text"
-    if kinds[block.corpus] != wanted:
-        fitting = ", ".join(corpus for corpus, kind in kinds.items() if kind == wanted) or f"a corpus of kind {wanted}"
+    _search(block, task, f"{where}.search")
+    if kinds[block.corpus] != task.KIND:
+        fitting = ", ".join(c for c, kind in kinds.items() if kind == task.KIND) or f"a corpus of kind {task.KIND}"
         raise refuse(f"{where}.corpus", f"{block.corpus}, which is {kinds[block.corpus]}", f"{fitting} for {block.task}")
+
+
+def _search(block: params.Run, task: ModuleType, where: str) -> None:
+    if block.search is None and not task.SEARCHED:
+        return
+    if block.search is None or not task.SEARCHED:
+        raise refuse(where, block.search, "a section with a method" if task.SEARCHED else f"null for {block.task}")
+    method = config.named_module("pipeline.decoding", block.search.get("method", "nothing"), f"{where}.method")
+    config.load(method.Config, block.search, where)

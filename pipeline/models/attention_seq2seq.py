@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pipeline.contracts import BOS, Prompt, Sizes
 from pipeline.errors import refuse
 from pipeline.nn.attention import Score, masked_softmax, scoring
-from pipeline.nn.cells import Cell, Recurrent, RecurrentState
+from pipeline.nn.cells import Cell, Implementation, Recurrent, RecurrentState
 from pipeline.nn.masks import real_BS
 
 
@@ -28,12 +28,17 @@ class Config:
     layers: int
     dropout: float
     bidirectional: bool
+    implementation: Implementation
 
     def __post_init__(self) -> None:
         if min(self.embedding, self.hidden, self.layers) < 1:
             raise refuse("hidden", f"{self.hidden} with embedding {self.embedding}, layers {self.layers}", "all at least 1")
         if not 0 <= self.dropout < 1:
             raise refuse("dropout", self.dropout, "a share from 0 to below 1")
+        if self.score == "dot" and self.bidirectional:
+            raise refuse(
+                "score", "dot with bidirectional", "keys as wide as the query", "Use general, or bidirectional: false."
+            )
 
 
 class Memory(NamedTuple):
@@ -61,12 +66,14 @@ class Model(nn.Module):
         self.target = nn.Embedding(sizes.target, c.embedding)
         for table in (self.source, self.target):
             nn.init.normal_(table.weight, std=0.1)
-        self.encoder = Recurrent(c.cell, c.embedding, c.hidden, c.layers, c.dropout, bidirectional=c.bidirectional)
+        self.encoder = Recurrent(
+            c.cell, c.embedding, c.hidden, c.layers, c.dropout, c.implementation, bidirectional=c.bidirectional
+        )
         read = 2 * c.hidden if c.bidirectional else c.hidden
         parts = 2 if c.cell == "lstm" else 1
         self.bridges = nn.ModuleList(nn.Linear(read, c.hidden) for _ in range(parts))
         self.score = scoring(c.score, c.hidden, read, c.hidden)
-        self.decoder = Recurrent(c.cell, c.embedding + read, c.hidden, c.layers, c.dropout)
+        self.decoder = Recurrent(c.cell, c.embedding + read, c.hidden, c.layers, c.dropout, c.implementation)
         self.readout = nn.Linear(c.hidden + read + c.embedding, c.hidden)
         self.dropout = nn.Dropout(c.dropout)
         self.output = nn.Linear(c.hidden, sizes.target)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from pipeline.contracts import Prompt, Sizes
 from pipeline.errors import refuse
-from pipeline.nn.cells import Cell, Recurrent, RecurrentState
+from pipeline.nn.cells import Cell, Implementation, Recurrent, RecurrentState
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,6 +24,7 @@ class Config:
     layers: int
     dropout: float
     tied: bool
+    implementation: Implementation
 
     def __post_init__(self) -> None:
         if min(self.hidden, self.layers) < 1:
@@ -45,7 +46,8 @@ class Model(nn.Module):
         if not self.one_hot:
             self.embedding = nn.Embedding(sizes.target, config.embedding)
             nn.init.normal_(self.embedding.weight, std=0.1 if config.tied else 1.0)
-        self.cells = Recurrent(config.cell, config.embedding or sizes.target, config.hidden, config.layers, config.dropout)
+        inputs = config.embedding or sizes.target
+        self.cells = Recurrent(config.cell, inputs, config.hidden, config.layers, config.dropout, config.implementation)
         self.dropout = nn.Dropout(config.dropout)
         self.output = nn.Linear(config.hidden, sizes.target)
         if config.tied:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pipeline.contracts import BOS, Prompt, Sizes
 from pipeline.errors import refuse
-from pipeline.nn.cells import Cell, Recurrent, RecurrentState
+from pipeline.nn.cells import Cell, Implementation, Recurrent, RecurrentState
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,6 +25,7 @@ class Config:
     layers: int
     dropout: float
     bidirectional: bool
+    implementation: Implementation
 
     def __post_init__(self) -> None:
         if min(self.embedding, self.hidden, self.layers) < 1:
@@ -50,11 +51,13 @@ class Model(nn.Module):
         self.target = nn.Embedding(sizes.target, c.embedding)
         for table in (self.source, self.target):
             nn.init.normal_(table.weight, std=0.1)
-        self.encoder = Recurrent(c.cell, c.embedding, c.hidden, c.layers, c.dropout, bidirectional=c.bidirectional)
+        self.encoder = Recurrent(
+            c.cell, c.embedding, c.hidden, c.layers, c.dropout, c.implementation, bidirectional=c.bidirectional
+        )
         read = 2 * c.hidden if c.bidirectional else c.hidden
         parts = 2 if c.cell == "lstm" else 1
         self.bridges = nn.ModuleList(nn.Linear(read, c.hidden) for _ in range(parts)) if c.bidirectional else None
-        self.decoder = Recurrent(c.cell, c.embedding + c.hidden, c.hidden, c.layers, c.dropout)
+        self.decoder = Recurrent(c.cell, c.embedding + c.hidden, c.hidden, c.layers, c.dropout, c.implementation)
         self.readout = nn.Linear(c.hidden + c.hidden + c.embedding, c.hidden)
         self.dropout = nn.Dropout(c.dropout)
         self.output = nn.Linear(c.hidden, sizes.target)

@@ -1,27 +1,29 @@
 """The Transformer (Vaswani et al. 2017; d2l section 11.7): attention alone, in an encoder and a decoder.
 
-Shapes: B batch, S source, T target, Q queries, K keys, H width, N heads, D width of a head, V vocabulary.
+Shapes: B batch, S source, T target, H width, N heads, V vocabulary.
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, TypeVar, cast
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from pipeline.contracts import BOS, Prompt, Sizes
 from pipeline.errors import refuse
-from pipeline.nn.attention import masked_softmax
-from pipeline.nn.masks import causal_TT, real_BS
-from pipeline.nn.positional import sinusoidal_TH
+from pipeline.nn import transformer
+from pipeline.nn.cells import Implementation
+from pipeline.nn.masks import causal_TK, real_BS
+from pipeline.nn.positional import positions
+from pipeline.nn.transformer import Attention, EncoderBlock, FeedForward, KeysValues, Norm, Residual, SelfAttention, Stack
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """`model:` of a run. `tied`: no weights shared; output with target embedding; or all three with the source's."""
+    """`model:` of a run. `norm_first`: pre-norm, or post-norm as in the paper. `learned_positions`: how many, null for
+    sinusoidal ones. `tied`: no weights shared; output with target embedding; or all three with the source's.
+    """
 
     width: int
     heads: int
@@ -29,136 +31,49 @@ class Config:
     encoder_layers: int
     decoder_layers: int
     dropout: float
-    norm: Literal["pre", "post"]
+    norm: Norm
+    norm_first: bool
+    learned_positions: int | None
     tied: Literal["none", "output", "all"]
+    implementation: Implementation
 
     def __post_init__(self) -> None:
-        if min(self.width, self.heads, self.feed_forward, self.encoder_layers, self.decoder_layers) < 1:
-            raise refuse("width", f"{self.width} beside another size below 1", "every size at least 1")
-        if self.width % self.heads:
-            raise refuse("heads", f"{self.heads} with width {self.width}", "a divisor of width", "Change either.")
-        if not 0 <= self.dropout < 1:
-            raise refuse("dropout", self.dropout, "a share from 0 to below 1")
+        transformer.check(self.width, self.heads, self.feed_forward, self.dropout)
+        if min(self.encoder_layers, self.decoder_layers) < 1:
+            raise refuse(
+                "encoder_layers", f"{self.encoder_layers} with {self.decoder_layers} of the decoder", "at least 1 each"
+            )
 
-
-class KeysValues(NamedTuple):
-    """What attention looks at, split over heads: each BNKD."""
-
-    keys: Tensor
-    values: Tensor
-
-
-class Attention(nn.Module):
-    """Multi-head scaled dot-product attention (Vaswani et al. 2017, section 3.2; d2l section 11.5)."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.heads = config.heads
-        self.query = nn.Linear(config.width, config.width)
-        self.key_value = nn.Linear(config.width, 2 * config.width)
-        self.output = nn.Linear(config.width, config.width)
-
-    def split(self, x_BQH: Tensor) -> Tensor:
-        batch, size, width = x_BQH.shape
-        return x_BQH.view(batch, size, self.heads, width // self.heads).transpose(1, 2)
-
-    def remember(self, x_BKH: Tensor) -> KeysValues:
-        """The keys and values of x, to be looked at now or, kept, at later steps."""
-        keys, values = self.key_value(x_BKH).chunk(2, dim=-1)
-        return KeysValues(self.split(keys), self.split(values))
-
-    def forward(self, x_BQH: Tensor, seen: KeysValues, mask: Tensor | None) -> Tensor:
-        """`mask` (broadcast to BNQK) is True where may be looked; None looks everywhere."""
-        found_BNQD = F.scaled_dot_product_attention(self.split(self.query(x_BQH)), seen.keys, seen.values, mask)
-        joined: Tensor = self.output(found_BNQD.transpose(1, 2).flatten(2))
-        return joined
-
-    def weights(self, x_BQH: Tensor, seen: KeysValues, mask: Tensor) -> Tensor:
-        """weights_BNQK, written out: what `forward` looks at."""
-        query_BNQD = self.split(self.query(x_BQH))
-        scores_BNQK = query_BNQD @ seen.keys.transpose(-1, -2) / math.sqrt(query_BNQD.shape[-1])
-        return masked_softmax(scores_BNQK, mask)
-
-
-class Residual(nn.Module):
-    """x + sublayer(x) with layer norm before (pre) or after (post) and dropout on the sublayer's output."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.pre = config.norm == "pre"
-        self.norm = nn.LayerNorm(config.width)
-        self.dropout = nn.Dropout(config.dropout)
-
-    def before(self, x: Tensor) -> Tensor:
-        normed: Tensor = self.norm(x) if self.pre else x
-        return normed
-
-    def after(self, x: Tensor, sublayer: Tensor) -> Tensor:
-        total: Tensor = x + self.dropout(sublayer)
-        return total if self.pre else cast(Tensor, self.norm(total))
-
-
-def feed_forward(config: Config) -> nn.Sequential:
-    """The same two-layer perceptron at every position (Vaswani et al. 2017, equation 2)."""
-    return nn.Sequential(
-        nn.Linear(config.width, config.feed_forward),
-        nn.ReLU(),
-        nn.Dropout(config.dropout),
-        nn.Linear(config.feed_forward, config.width),
-    )
-
-
-class EncoderBlock(nn.Module):
-    """Self-attention, then feed-forward."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.attention, self.attention_residual = Attention(config), Residual(config)
-        self.feed_forward, self.feed_forward_residual = feed_forward(config), Residual(config)
-
-    def forward(self, x_BSH: Tensor, mask: Tensor) -> Tensor:
-        inner = self.attention_residual.before(x_BSH)
-        x_BSH = self.attention_residual.after(x_BSH, self.attention(inner, self.attention.remember(inner), mask))
-        inner = self.feed_forward_residual.before(x_BSH)
-        return self.feed_forward_residual.after(x_BSH, self.feed_forward(inner))
+    def block(self) -> transformer.Sizes:
+        """The sizes of each block."""
+        return transformer.Sizes(
+            width=self.width,
+            heads=self.heads,
+            feed_forward=self.feed_forward,
+            dropout=self.dropout,
+            norm=self.norm,
+            norm_first=self.norm_first,
+            activation="relu",
+            implementation=self.implementation,
+        )
 
 
 class DecoderBlock(nn.Module):
     """Masked self-attention, attention over the source, then feed-forward."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, sizes: transformer.Sizes) -> None:
         super().__init__()
-        self.own, self.own_residual = Attention(config), Residual(config)
-        self.cross, self.cross_residual = Attention(config), Residual(config)
-        self.feed_forward, self.feed_forward_residual = feed_forward(config), Residual(config)
-
-    def look_back(self, x_BTH: Tensor, past: KeysValues | None, mask: Tensor | None) -> tuple[Tensor, KeysValues]:
-        """The self-attention part over the past's keys and values and x's own, which are returned together."""
-        inner = self.own_residual.before(x_BTH)
-        seen = self.own.remember(inner)
-        if past is not None:
-            seen = KeysValues(torch.cat([past.keys, seen.keys], 2), torch.cat([past.values, seen.values], 2))
-        return self.own_residual.after(x_BTH, self.own(inner, seen, mask)), seen
+        self.own = SelfAttention(sizes)
+        self.cross, self.cross_residual = Attention(sizes.width, sizes.heads, sizes.implementation), Residual(sizes)
+        self.feed_forward = FeedForward(sizes)
 
     def forward(
         self, x_BTH: Tensor, source: KeysValues, source_mask: Tensor, past: KeysValues | None, mask: Tensor | None
     ) -> tuple[Tensor, KeysValues]:
-        x_BTH, seen = self.look_back(x_BTH, past, mask)
+        x_BTH, seen = self.own(x_BTH, past, mask)
         inner = self.cross_residual.before(x_BTH)
         x_BTH = self.cross_residual.after(x_BTH, self.cross(inner, source, source_mask))
-        inner = self.feed_forward_residual.before(x_BTH)
-        return self.feed_forward_residual.after(x_BTH, self.feed_forward(inner)), seen
-
-
-Block = TypeVar("Block", bound=nn.Module)
-
-
-class Stack(nn.ModuleList, Generic[Block]):
-    """Blocks of one kind, one above the other."""
-
-    if TYPE_CHECKING:
-
-        def __iter__(self) -> Iterator[Block]: ...
+        return self.feed_forward(x_BTH), seen
 
 
 class State(NamedTuple):
@@ -170,38 +85,32 @@ class State(NamedTuple):
 
 
 class Model(nn.Module):
-    """p(target | source). Initialisation: embeddings N(0, 1/width), linear layers Xavier-uniform with zero bias."""
+    """p(target | source)."""
 
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__()
         if config.tied == "all" and not sizes.shared:
             raise refuse("tied", "all", "none or output", "Or give the corpus one vocabulary: `vocab.share: true`.")
-        self.width = config.width
+        self.width, block = config.width, config.block()
         self.source = nn.Embedding(sizes.source, config.width)
         self.target = self.source if config.tied == "all" else nn.Embedding(sizes.target, config.width)
+        self.positions = positions(config.learned_positions, config.width)
         self.dropout = nn.Dropout(config.dropout)
-        self.encoder = Stack[EncoderBlock](EncoderBlock(config) for _ in range(config.encoder_layers))
-        self.decoder = Stack[DecoderBlock](DecoderBlock(config) for _ in range(config.decoder_layers))
-        last = nn.LayerNorm if config.norm == "pre" else nn.Identity
-        self.encoder_norm, self.decoder_norm = last(config.width), last(config.width)
+        self.encoder = Stack[EncoderBlock](EncoderBlock(block) for _ in range(config.encoder_layers))
+        self.decoder = Stack[DecoderBlock](DecoderBlock(block) for _ in range(config.decoder_layers))
+        last = [
+            transformer.normalisation(config.norm, config.width) if config.norm_first else nn.Identity() for _ in range(2)
+        ]
+        self.encoder_norm, self.decoder_norm = last
         self.output = nn.Linear(config.width, sizes.target)
-        self.register_buffer("positions_TH", sinusoidal_TH(512, config.width), persistent=False)
-        self.positions_TH: Tensor
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.Embedding):
-                nn.init.normal_(module.weight, std=config.width**-0.5)
+        transformer.initialise(self, config.width)
         if config.tied != "none":
             self.output.weight = self.target.weight
 
     def embed(self, table: nn.Module, ids_BT: Tensor, first: int) -> Tensor:
         """Scaled embeddings plus the encodings of positions first, first+1, ... (Vaswani et al. 2017, 3.4, 3.5)."""
-        last = first + ids_BT.shape[1]
-        if last > self.positions_TH.shape[0]:
-            self.positions_TH = sinusoidal_TH(2 * last, self.width).to(self.positions_TH)
-        embedded: Tensor = self.dropout(table(ids_BT) * math.sqrt(self.width) + self.positions_TH[first:last])
+        position_TH = self.positions(first, first + ids_BT.shape[1])
+        embedded: Tensor = self.dropout(table(ids_BT) * math.sqrt(self.width) + position_TH)
         return embedded
 
     def encode(self, prompt: Prompt) -> State:
@@ -217,7 +126,7 @@ class Model(nn.Module):
         """hidden_BTH after target_BT, which follows the state's past: many steps from no past, or one from any."""
         first = state.past[0].keys.shape[2] if state.past else 0
         assert not (state.past and target_BT.shape[1] > 1)
-        mask = None if state.past else causal_TT(target_BT.shape[1], target_BT.device)
+        mask = None if state.past else causal_TK(target_BT.shape[1], 0, target_BT.device)
         x_BTH = self.embed(self.target, target_BT, first)
         seen = []
         for i, block in enumerate(self.decoder):
@@ -235,11 +144,11 @@ class Model(nn.Module):
     def attention(self, prompt: Prompt, target_BT: Tensor) -> dict[str, Tensor]:
         """Every decoder block's attention over the source, by head."""
         state = self.encode(prompt)
-        mask = causal_TT(target_BT.shape[1], target_BT.device)
+        mask = causal_TK(target_BT.shape[1], 0, target_BT.device)
         x_BTH = self.embed(self.target, target_BT, 0)
         named: dict[str, Tensor] = {}
         for i, block in enumerate(self.decoder):
-            looked_BTH, _ = block.look_back(x_BTH, None, mask)
+            looked_BTH, _ = block.own(x_BTH, None, mask)
             weights_BNTS = block.cross.weights(block.cross_residual.before(looked_BTH), state.source[i], state.source_mask)
             named |= {f"layer {i + 1} head {n + 1}": weights for n, weights in enumerate(weights_BNTS.unbind(1))}
             x_BTH, _ = block(x_BTH, state.source[i], state.source_mask, None, mask)

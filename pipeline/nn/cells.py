@@ -1,6 +1,7 @@
 """Recurrent layers of any cell and depth behind one signature. Shapes: L layers, B batch, T time, E input, H hidden.
 
-A state is a tuple of tensors LBH: (hidden,) for `rnn` and `gru`, (hidden, memory) for `lstm`.
+A state is a tuple of tensors LBH: (hidden,) for `rnn` and `gru`, (hidden, memory) for `lstm`. The weights are torch's;
+`implementation: fused` runs torch's kernel on them, `equations` the same step by step as written in `equations.py`.
 """
 
 from typing import Literal
@@ -9,7 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from pipeline.nn import equations
+
 Cell = Literal["rnn", "gru", "lstm"]
+Implementation = Literal["fused", "equations"]
 RecurrentState = tuple[Tensor, ...]
 
 _KERNELS: dict[str, type[nn.RNN] | type[nn.GRU] | type[nn.LSTM]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
@@ -19,9 +23,18 @@ class Recurrent(nn.Module):
     """`layers` stacked cells (d2l chapters 9 and 10), with dropout between the layers."""
 
     def __init__(
-        self, cell: Cell, inputs: int, hidden: int, layers: int, dropout: float, *, bidirectional: bool = False
+        self,
+        cell: Cell,
+        inputs: int,
+        hidden: int,
+        layers: int,
+        dropout: float,
+        implementation: Implementation,
+        *,
+        bidirectional: bool = False,
     ) -> None:
         super().__init__()
+        self.cell, self.written_out = cell, implementation == "equations"
         between = dropout if layers > 1 else 0.0
         self.kernel = _KERNELS[cell](inputs, hidden, layers, dropout=between, batch_first=True, bidirectional=bidirectional)
         for name, weight in self.kernel.named_parameters():
@@ -40,6 +53,9 @@ class Recurrent(nn.Module):
 
     def forward(self, x_BTE: Tensor, state: RecurrentState | None) -> tuple[Tensor, RecurrentState]:
         """hidden_BTH of the last layer at each step, and the state after the last step; `state` None means zeros."""
+        if self.written_out:
+            length_B = torch.full(x_BTE.shape[:1], x_BTE.shape[1], device=x_BTE.device)
+            return equations.stack(self.cell, self.kernel, x_BTE, length_B, state or self.zeros(len(x_BTE)))
         given = state[0] if state is not None and len(state) == 1 else state
         out_BTH, after = self.kernel(x_BTE, given)
         return out_BTH, after if isinstance(after, tuple) else (after,)
@@ -49,10 +65,13 @@ class Recurrent(nn.Module):
 
         Bidirectional: outputs have forward and backward side by side (BS2H), and so has each layer's state (LB2H).
         """
-        packed = pack_padded_sequence(x_BSE, length_B.cpu(), batch_first=True, enforce_sorted=False)
-        out, after = self.kernel(packed)
-        out_BSH, _ = pad_packed_sequence(out, batch_first=True, total_length=x_BSE.shape[1])
-        state = after if isinstance(after, tuple) else (after,)
+        if self.written_out:
+            out_BSH, state = equations.stack(self.cell, self.kernel, x_BSE, length_B, self.zeros(len(x_BSE)))
+        else:
+            packed = pack_padded_sequence(x_BSE, length_B.cpu(), batch_first=True, enforce_sorted=False)
+            out, after = self.kernel(packed)
+            out_BSH, _ = pad_packed_sequence(out, batch_first=True, total_length=x_BSE.shape[1])
+            state = after if isinstance(after, tuple) else (after,)
         if self.kernel.bidirectional:
             state = tuple(torch.cat([part[0::2], part[1::2]], dim=-1) for part in state)
         return out_BSH, state

@@ -1,4 +1,4 @@
-"""Which positions may be looked at. Shapes: B batch, S source, T target. True means: look."""
+"""Which positions may be looked at. Shapes: B batch, S source, T steps, K steps looked at. True means: look."""
 
 import torch
 from torch import Tensor
@@ -9,6 +9,6 @@ def real_BS(length_B: Tensor, size: int) -> Tensor:
     return torch.arange(size, device=length_B.device)[None, :] < length_B[:, None]
 
 
-def causal_TT(size: int, device: torch.device) -> Tensor:
-    """True where the column is not after the row: a step sees itself and its past (d2l section 11.7.5)."""
-    return torch.ones(size, size, dtype=torch.bool, device=device).tril()
+def causal_TK(size: int, past: int, device: torch.device) -> Tensor:
+    """For `size` steps that follow `past` others: True where column k is not after step t (d2l section 11.7.5)."""
+    return torch.ones(size, past + size, dtype=torch.bool, device=device).tril(past)

@@ -5,7 +5,6 @@ carried from window to window, or at random places with no state.
 Shapes: B batch, T time, H hidden, N positions, V vocabulary.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -22,7 +21,9 @@ from pipeline.ragged import Ragged
 from pipeline.seeding import derive
 
 SCHEMA = tables.ENCODED_TEXT
-SIDES = ("text", "text")
+KIND = "text"  # of the corpora it reads
+SIDES = ("text", "text")  # what is read, and what is answered
+SEARCHED = True  # whether the answer is found by a search
 SCORED_STEPS = 512  # window when scoring: the state is carried, so its size changes no result
 
 
@@ -132,11 +133,6 @@ def likelihood(
         pieces.append(F.cross_entropy(logits_TV, window_T[1:], reduction="none").double().cpu())
     count = (Ragged(table["ids"]).length + 1).astype(np.int32)
     return np.add.reduceat(torch.cat(pieces).numpy(), np.cumsum(count) - count), count
-
-
-def prompts(table: pa.Table, config: Config, device: torch.device) -> Iterator[tuple[np.ndarray[Any, Any], Prompt]]:
-    """Nothing: a language model's splits are scored, not decoded."""
-    return iter(())
 
 
 def prompt(ids: pa.ListArray, device: torch.device) -> Prompt:

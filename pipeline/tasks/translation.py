@@ -21,7 +21,9 @@ from pipeline.ragged import Ragged
 from pipeline.seeding import derive
 
 SCHEMA = tables.ENCODED_PAIR
+KIND = "pair"  # of the corpora it reads
 SIDES = ("source", "target")  # what is read, and what is answered
+SEARCHED = True  # whether the answer is found by a search
 SCORED_ROWS = 64  # rows per batch when scoring and searching
 
 
@@ -148,7 +150,7 @@ def _likelihood(model: Translator, pairs: Pairs) -> tuple[np.ndarray[Any, Any], 
     return nats, (pairs.target.length + 1).astype(np.int32)
 
 
-def prompts(table: pa.Table, config: Config, device: torch.device) -> Iterator[tuple[np.ndarray[Any, Any], Prompt]]:
+def prompts(table: pa.Table, device: torch.device) -> Iterator[tuple[np.ndarray[Any, Any], Prompt]]:
     """Every source of the table, in batches of like lengths with their row numbers."""
     pairs = Pairs(table, device)
     for rows in pairs.by_length():

@@ -17,10 +17,14 @@ BYTES = 256
 class Vocab:
     """The block `vocab` of a corpus.
 
+    `corpus`: whose training text it is made of: the corpus's own name, or another's with the same `text` and `vocab`, so
+    that a model of that one can be trained further on this one.
+
     `size` counts every id, the specials too; null for all tokens. Tokens seen fewer than `min_count` times become `<unk>`
     (for bpe: pairs seen less often are not merged). `share`: one vocabulary for both sides of pairs, no effect on text.
     """
 
+    corpus: str
     size: int | None
     min_count: int
     share: bool

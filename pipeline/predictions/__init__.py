@@ -1,0 +1,65 @@
+"""What a trained run makes of its corpus: one file per task, named like the task, exporting `predict(asked, out)`.
+
+Every task writes, for each split but train, the rows' own tables (`likelihood_<split>.parquet`, ...), and `samples.parquet`;
+`pipeline/scoring/tasks/<task>.py` reads what `pipeline/predictions/<task>.py` writes, and nothing else does but the report.
+Here is what several tasks share.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import torch
+
+from pipeline import config, params, tables
+from pipeline.contracts import Attentive
+from pipeline.errors import refuse
+from pipeline.inference import Session, attention_table
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One run's prediction: its block (called `where` in messages), the folders it reads, and the sentences to show."""
+
+    run: params.Run
+    where: str
+    model: Path
+    encoded: Path
+    vocab: Path
+    samples: tuple[params.Sample, ...]
+    device: torch.device
+
+    def splits(self) -> list[str]:
+        """Every split but train; UserError if there is none."""
+        found = sorted({file.stem for file in self.encoded.glob("*.parquet")} - {"train"})
+        if not found:
+            raise refuse(str(self.encoded), "no split to predict", "the encode stage's tables", "Run `dvc repro`.")
+        return found
+
+    def table(self, split: str, schema: pa.Schema) -> pa.Table:
+        """The split's encoded rows."""
+        return tables.read(self.encoded / f"{split}.parquet", schema)
+
+    def session(self) -> Session:
+        """The run with its vocabulary and search."""
+        return Session.of(self.run, self.where, self.model, self.vocab, self.device)
+
+
+def likelihood(session: Session, asked: Asked, table: pa.Table) -> pa.Table:
+    """`tables.LIKELIHOOD`: every row's -log P and number of tokens."""
+    objective = config.load(session.task.Config, asked.run.objective, f"{asked.where}.objective")
+    nats, count = session.task.likelihood(session.model, table, objective, session.device)
+    return pa.table([table["row"], pa.array(nats), pa.array(count, pa.int32())], schema=tables.LIKELIHOOD)
+
+
+def write_samples(session: Session, asked: tuple[params.Sample, ...], out: Path) -> None:
+    """Write what the run's search makes of its corpus's samples, and where it looked if it can say."""
+    prompt = session.prompt([sample.prompt for sample in asked]) if asked else None
+    best = [answers[0] for answers in session.searched(prompt, session.generator())] if prompt else []
+    rows = [
+        {"row": i, "prompt": s.prompt, "reference": s.reference, "text": a.text, "log_prob": a.log_prob}
+        for i, (s, a) in enumerate(zip(asked, session.answers(best), strict=True))
+    ]
+    tables.write(out / "samples.parquet", pa.Table.from_pylist(rows, tables.SAMPLES))
+    if prompt and isinstance(session.model, Attentive):
+        tables.write(out / "attention.parquet", attention_table(session.looked(prompt, best)))
