@@ -1,0 +1,146 @@
+"""The blocks that families share: the written-out forms against torch's kernels, in value and in gradient."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import UserError
+from pipeline.nn import attention, transformer
+from pipeline.nn.cells import Cell, Recurrent
+from pipeline.nn.masks import causal_TK
+from pipeline.nn.positional import positions, sinusoidal_TH
+
+CELLS: tuple[Cell, ...] = ("rnn", "gru", "lstm")
+SCORES: tuple[attention.Score, ...] = ("additive", "dot", "scaled_dot", "general", "gaussian")
+
+
+def twins(cell: Cell, layers: int, bidirectional: bool) -> tuple[Recurrent, Recurrent]:
+    torch.manual_seed(1)
+    fused = Recurrent(cell, 5, 6, layers, 0.0, "fused", bidirectional=bidirectional)
+    written = Recurrent(cell, 5, 6, layers, 0.0, "equations", bidirectional=bidirectional)
+    written.load_state_dict(fused.state_dict())
+    return fused, written
+
+
+def gradients(model: nn.Module, *outputs: Tensor) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    total = sum((out * torch.randn(out.shape, generator=generator)).sum() for out in outputs)
+    model.zero_grad()
+    total.backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_the_equations_equal_torchs_kernels_in_value_and_gradient(cell: Cell, layers: int, bidirectional: bool) -> None:
+    fused, written = twins(cell, layers, bidirectional)
+    x_BTE, length_B = torch.randn(4, 7, 5), torch.tensor([7, 1, 4, 6])
+    found, wanted = written.read(x_BTE, length_B), fused.read(x_BTE, length_B)
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(gradients(written, found[0], *found[1]), gradients(fused, wanted[0], *wanted[1]))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_equations_go_on_from_a_state_as_the_kernel_does(cell: Cell) -> None:
+    fused, written = twins(cell, 2, False)
+    x_BTE = torch.randn(3, 9, 5)
+    whole, end = fused(x_BTE, None)
+    first, state = written(x_BTE[:, :4], None)
+    second, after = written(x_BTE[:, 4:], state)
+    torch.testing.assert_close(torch.cat([first, second], 1), whole, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(after, end, atol=1e-5, rtol=1e-5)
+
+
+def test_the_equations_drop_units_between_layers_in_training_only() -> None:
+    written = Recurrent("gru", 5, 6, 2, 0.5, "equations")
+    x_BTE = torch.randn(2, 3, 5)
+    assert not torch.equal(written(x_BTE, None)[0], written(x_BTE, None)[0])
+    written.eval()
+    assert torch.equal(written(x_BTE, None)[0], written(x_BTE, None)[0])
+
+
+def test_a_written_out_transformer_block_equals_the_fused_one_in_value_and_gradient() -> None:
+    torch.manual_seed(3)
+    sizes: dict[str, Any] = {
+        "width": 8,
+        "heads": 2,
+        "feed_forward": 16,
+        "dropout": 0.0,
+        "norm": "layer",
+        "activation": "relu",
+    }
+    blocks = [
+        transformer.EncoderBlock(transformer.Sizes(**sizes, norm_first=True, implementation=how))
+        for how in ("fused", "equations")
+    ]
+    blocks[1].load_state_dict(blocks[0].state_dict())
+    x_BTH, mask = torch.randn(3, 5, 8), causal_TK(5, 0, torch.device("cpu"))
+    fused, written = (block(x_BTH, mask) for block in blocks)
+    torch.testing.assert_close(written, fused)
+    torch.testing.assert_close(gradients(blocks[1], written), gradients(blocks[0], fused))
+
+
+def by_hand(name: str, score: Any, query: Tensor, key: Tensor) -> float:
+    """One query against one key, from the book's formula."""
+    if name == "dot":
+        return float(sum(a * b for a, b in zip(query.tolist(), key.tolist(), strict=True)))
+    if name == "general":
+        return float(query @ (score.key.weight @ key))
+    q, k = score.query.weight @ query, score.key.weight @ key
+    if name == "additive":
+        return float(score.weight.weight[0] @ torch.tanh(q + k))
+    if name == "scaled_dot":
+        return float(q @ k) / math.sqrt(len(q))
+    return -0.5 * float((q - k).square().sum())
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("name", SCORES)
+def test_a_score_is_the_books_formula_for_each_query_and_key(name: attention.Score) -> None:
+    torch.manual_seed(4)
+    score = attention.scoring(name, 6, 6, 5)
+    query_BQH, key_BSC = torch.randn(2, 3, 6), torch.randn(2, 4, 6)
+    scores_BQS = score(query_BQH, score.keys(key_BSC))
+    want = [
+        [[by_hand(name, score, q, k) for k in keys] for q in rows] for rows, keys in zip(query_BQH, key_BSC, strict=True)
+    ]
+    torch.testing.assert_close(scores_BQS, torch.tensor(want), atol=1e-5, rtol=1e-5)
+
+
+@torch.inference_mode()
+def test_gaussian_attention_is_nadaraya_watson_regression() -> None:
+    """d2l equation 11.2.2: values weighted by exp(-|q - k|^2 / 2), normalised."""
+    score = attention.Gaussian(1, 1, 1)
+    for layer in (score.query, score.key):
+        nn.init.ones_(layer.weight)
+    x, values, at = torch.rand(20) * 5, torch.randn(20), torch.linspace(0, 5, 7)
+    weights = torch.softmax(score(at[None, :, None], score.keys(x[None, :, None])), -1)
+    kernel = torch.exp(-((at[:, None] - x) ** 2) / 2)
+    torch.testing.assert_close(weights[0] @ values, kernel @ values / kernel.sum(1))
+
+
+def test_causal_masks_let_a_step_see_the_whole_past_and_itself() -> None:
+    mask = causal_TK(3, 2, torch.device("cpu"))
+    assert mask.tolist() == [[k <= t + 2 for k in range(5)] for t in range(3)]
+
+
+def test_sinusoidal_positions_go_on_past_their_table_and_learned_ones_say_that_they_end() -> None:
+    torch.testing.assert_close(positions(None, 8)(600, 700), sinusoidal_TH(700, 8)[600:])
+    assert positions(10, 8)(3, 10).shape == (7, 8)
+    with pytest.raises(UserError, match="learned_positions: got 10; expected at least 11"):
+        positions(10, 8)(0, 11)
+
+
+def test_batch_norm_in_training_sees_the_future_and_the_padding_while_layer_norm_does_not() -> None:
+    """Why Transformers use layer norm: a position's value must depend neither on later positions nor on batch mates."""
+    torch.manual_seed(6)
+    x_BTH = torch.randn(2, 5, 8)
+    changed = x_BTH.clone()
+    changed[:, 3:] += torch.randn(2, 2, 8)
+    layer, batch = (transformer.normalisation(norm, 8).train() for norm in ("layer", "batch"))
+    assert torch.equal(layer(x_BTH)[:, :3], layer(changed)[:, :3])
+    assert not torch.allclose(batch(x_BTH)[:, :3], batch(changed)[:, :3])
