@@ -46,7 +46,7 @@ def project(root: Path, translators: dict[str, float], models: dict[str, float],
     root.mkdir(parents=True, exist_ok=True)
     runs = {name: _block("translation", "pairs", name) for name in translators}
     runs |= {name: _block("language_model", "story", name) for name in models}
-    corpora = {name: {"format": "made"} for name in ("pairs", "story")}
+    corpora = {name: {"format": "made", "text": {"lowercase": False}} for name in ("pairs", "story")}
     evaluation = {"bootstrap": 200, "confidence": 0.95, "seed": 1}
     params = {"evaluation": evaluation, "corpora": corpora, "runs": runs}
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
