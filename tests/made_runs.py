@@ -65,6 +65,13 @@ def project(root: Path, translators: dict[str, float], models: dict[str, float],
     return root
 
 
+def set_lowercase(root: Path, corpus: str, lowercase: bool) -> None:
+    """Say in params.yaml whether the corpus's text is lowercased; the data stay as they are."""
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    params["corpora"][corpus]["text"]["lowercase"] = lowercase
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+
 def _splits(rows: int) -> list[tuple[str, int, int]]:
     return [("train", 5, 12), ("valid", 20, 12), ("test", rows, 14), ("test_long", rows // 3, 30)]
 
