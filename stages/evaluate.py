@@ -8,12 +8,13 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from pipeline import config, params, tables
+from pipeline import params, tables
 from pipeline.errors import exit_with, refuse
 from pipeline.landing import landing, landing_file
 from pipeline.scoring.book import book_bleu
 from pipeline.scoring.history import training, validations
 from pipeline.scoring.resampling import Bootstrap
+from pipeline.scoring.tasks import of_run
 
 _UNSCORED = {"train", "rejects"}
 
@@ -31,7 +32,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     run, evaluation = params.run(arguments.params, arguments.run), params.evaluation(arguments.params)
-    task = config.named_module("pipeline.scoring.tasks", run.task, f"runs.{arguments.run}.task")
+    task = of_run(arguments.params, arguments.run, run)
     model, limits = _json(arguments.model / "config.json"), _limits(arguments.tokens / "limits.json")
     metrics = {"run": arguments.run, "family": run.family, "task": run.task, "corpus": run.corpus}
     metrics |= {name: model[name] for name in ("parameters", "best_step") if name in model}

@@ -41,10 +41,10 @@ def main() -> None:
 def _figures(group: results.Group, plots: Path, predictions: Path, folder: Path) -> list[tuple[str, str, bool]]:
     """Draw a group's figures into `folder`: file name, what it shows, and whether it is small."""
     made = []
-    where = f"{group.task.TITLE.lower()} on {group.corpus}"
+    where = f"{group.task.title.lower()} on {group.corpus}"
     for draw, name, text in (
         (curves.learning_curves, f"learning_curves_{group.key}.png", f"Learning curves of the {where}"),
-        (curves.by_length, f"by_length_{group.key}.png", upper_first(f"{group.task.MAIN_TITLE} by length, {where}")),
+        (curves.by_length, f"by_length_{group.key}.png", upper_first(f"{group.task.main_name} by length, {where}")),
     ):
         if draw(group, plots, folder / name):
             made.append((name, text, False))

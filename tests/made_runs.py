@@ -46,7 +46,7 @@ def project(root: Path, translators: dict[str, float], models: dict[str, float],
     root.mkdir(parents=True, exist_ok=True)
     runs = {name: _block("translation", "pairs", name) for name in translators}
     runs |= {name: _block("language_model", "story", name) for name in models}
-    corpora = {name: {"format": "made"} for name in ("pairs", "story")}
+    corpora = {name: {"format": "made", "text": {"lowercase": False}} for name in ("pairs", "story")}
     evaluation = {"bootstrap": 200, "confidence": 0.95, "seed": 1}
     params = {"evaluation": evaluation, "corpora": corpora, "runs": runs}
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
@@ -63,6 +63,13 @@ def project(root: Path, translators: dict[str, float], models: dict[str, float],
         samples(root / "data/predictions" / name, [("once upon a time", None, "once upon a time the cat sleeps .")])
         model(root / "data/models" / name, nats)
     return root
+
+
+def set_lowercase(root: Path, corpus: str, lowercase: bool) -> None:
+    """Say in params.yaml whether the corpus's text is lowercased; the data stay as they are."""
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    params["corpora"][corpus]["text"]["lowercase"] = lowercase
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
 
 
 def _splits(rows: int) -> list[tuple[str, int, int]]:

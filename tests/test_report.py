@@ -12,6 +12,7 @@ from pathlib import Path
 
 import made_runs
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 import yaml
 from hypothesis import given
@@ -87,6 +88,53 @@ def test_runs_are_ranked_by_their_score_with_interval_and_whom_they_beat(reporte
     assert rows[0][header.index("parameters")] == "123,456"
     header, _, *rows = table_after(text, "## Language models on story")
     assert [row[1] for row in rows] == ["`lstm`", "`rnn`"]
+
+
+@pytest.fixture
+def cased(tmp_path: Path) -> Path:
+    """References in capitals, which the worse run writes too and the better one never does."""
+    root = made_runs.project(tmp_path / "cased", {"seq2seq": 0.4, "transformer": 0.05}, {}, rows=60)
+    for split in ("test", "test_long"):
+        for path, column in (
+            (root / f"data/tokens/pairs/{split}.parquet", "target"),
+            (root / f"data/predictions/seq2seq/hypotheses_{split}.parquet", "text"),
+        ):
+            table = tables.pq.read_table(path)
+            place = table.schema.get_field_index(column)
+            tables.write(path, table.set_column(place, table.schema.field(place), pc.utf8_upper(table[column])))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("lowercase", "order", "title", "other", "name", "key"),
+    [
+        (False, ["seq2seq", "transformer"], "BLEU", "BLEU, lowercased", "BLEU", "bleu"),
+        (True, ["transformer", "seq2seq"], "BLEU, lowercased", "BLEU, cased", "lowercased BLEU", "bleu_lowercase"),
+    ],
+)
+def test_runs_on_a_lowercased_corpus_are_ranked_and_tested_without_case_and_the_report_says_so(
+    cased: Path, lowercase: bool, order: list[str], title: str, other: str, name: str, key: str
+) -> None:
+    made_runs.set_lowercase(cased, "pairs", lowercase)
+    metrics = {run: run_evaluate(cased, run, "pairs")["test"] for run in order}
+    run_report(cased)
+    text = (cased / "reports/comparison.md").read_text()
+    header, _, *rows = table_after(text, "## Translators on pairs")
+    assert [row[1] for row in rows] == [f"`{run}`" for run in order]
+    assert [row[header.index("better than")] for row in rows] == [f"`{order[1]}`", "–"]
+    scores = [metrics[run][key]["score"] for run in order]
+    assert [float(row[header.index(title)].split()[0]) for row in rows] == [
+        pytest.approx(score, abs=6e-3) for score in scores
+    ]
+    assert f"`{order[0]}` is best with {name} {scores[0]:.2f}, significantly better" in text
+    header, _, pair = table_after(text, "### Is the difference real? (pairs)")
+    assert header[1] == f"difference in {name}"
+    assert abs(float(pair[1])) == pytest.approx(scores[0] - scores[1], abs=6e-3)
+    header, _, *rows = table_after(text, "### Further scores (pairs)")
+    assert (other in header, title in header) == (True, False)
+    assert ("exact, lowercased" in header, "exact" in header) == (lowercase, not lowercase)
+    assert f"[{name[:1].upper()}{name[1:]} by length, translators on pairs]" in text
+    assert {"bleu", "bleu_lowercase"} <= {row[0] for row in table_after(text, "### Signatures (pairs)")}
 
 
 def test_every_row_of_every_table_has_as_many_cells_as_its_header(reported: Path) -> None:

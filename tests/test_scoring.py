@@ -301,6 +301,25 @@ def test_evaluate_reports_sacrebleus_scores_and_the_limits_distance(project: Pat
     assert again == pytest.approx(found["test"]["bleu"]["score"], abs=1e-6)
 
 
+def test_answers_are_the_references_without_regard_to_case_where_the_corpus_is_lowercased(project: Path) -> None:
+    for split in ("test", "test_long"):
+        path = project / f"data/tokens/pairs/{split}.parquet"
+        table = tables.read(path, tables.TOKENS_PAIR)
+        said = ["The cat ."] * len(table)
+        tables.write(path, table.set_column(table.schema.get_field_index("target"), "target", pa.array(said)))
+        made_runs.hypotheses(
+            project / f"data/predictions/transformer/hypotheses_{split}.parquet", ["the cat ."] * len(table)
+        )
+    for lowercase, exact, last in ((False, 0.0, "bleu"), (True, 1.0, "bleu_lowercase")):
+        made_runs.set_lowercase(project, "pairs", lowercase)
+        found = run_evaluate(project, "transformer", "pairs")["test"]
+        assert found["exact_match"] == exact
+        assert found["distance"] == pytest.approx(100 - found[last]["score"], abs=2e-6)
+        assert [found[name]["signature"].split("case:")[1][:2] for name in ("bleu", "bleu_lowercase")] == ["mi", "lc"]
+        header = (project / "reports/plots/transformer/by_length.csv").read_text().splitlines()[0]
+        assert header.split(",")[-1] == last
+
+
 def test_a_model_that_is_the_grammar_has_no_excess_and_pays_its_bits_per_character(project: Path) -> None:
     texts = tables.read(project / "data/tokens/story/test.parquet", tables.TOKENS_TEXT)
     count = pc.cast(pc.add(pc.list_value_length(texts["tokens"]), 1), pa.int32())

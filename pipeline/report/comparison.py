@@ -12,6 +12,7 @@ from pipeline.params import Evaluation
 from pipeline.report.document import Block, Data, Figure, Heading, Paragraph, Table
 from pipeline.report.results import SPLIT, Group
 from pipeline.scoring.book import book_bleu
+from pipeline.scoring.tasks import Column
 
 LEVEL = 0.05
 _BLOCKS = ("model", "objective", "optim", "training", "search")
@@ -28,8 +29,8 @@ def document(
     """Every group's blocks after a word on how to read them; `figures` under each group's key."""
     blocks: list[Block] = [Heading(1, "Comparison"), Paragraph(_how_to_read(evaluation))]
     for group in groups:
-        blocks += [Heading(2, f"{group.task.TITLE} on {group.corpus}"), Paragraph(_findings(group)), _ranking(group)]
-        blocks.append(Paragraph(group.task.MEANING))
+        blocks += [Heading(2, f"{group.task.title} on {group.corpus}"), Paragraph(_findings(group)), _ranking(group)]
+        blocks.append(Paragraph(group.task.meaning))
         blocks += [*_further(group), *_tests(group)]
         blocks += [Heading(3, f"Settings ({group.corpus})"), *_settings(group)]
         blocks += _samples(group, predictions)
@@ -56,7 +57,7 @@ def _findings(group: Group) -> str:
     """The outcome in a sentence or two."""
     best, beaten = group.results[0], group.beaten_by(group.results[0].name, LEVEL)
     others = [result.name for result in group.results[1:]]
-    score = f"{group.task.MAIN_TITLE} {best.at(f'{SPLIT}.{group.task.MAIN}.score'):.2f}"
+    score = f"{group.task.main_name} {best.at(f'{SPLIT}.{group.task.main}.score'):.2f}"
     if not others:
         return f"`{best.name}` reaches {score}; there is no other run on this corpus to compare it with."
     if len(beaten) == len(others):
@@ -67,15 +68,15 @@ def _findings(group: Group) -> str:
 
 def _ranking(group: Group) -> Table:
     task, more = group.task, _further_splits(group)
-    columns = _present(group, task.COLUMNS)
-    titles = [f"{task.MAIN_TITLE}, {split}" for split in more] + [title for title, _, _ in columns]
+    columns = _present(group, task.columns)
+    titles = [f"{task.main_title}, {split}" for split in more] + [title for title, _, _ in columns]
     rows = []
     for rank, result in enumerate(group.results, 1):
         cells = [str(rank), f"`{result.name}`", result.run.family, f"{result.at('parameters'):,}"]
-        cells += [_estimate(result.at(f"{split}.{task.MAIN}")) for split in (SPLIT, *more)]
+        cells += [_estimate(result.at(f"{split}.{task.main}")) for split in (SPLIT, *more)]
         cells += [_number(result.at(key), form) for _, key, form in columns]
         rows.append((*cells, _beaten(group, rank)))
-    header = ("", "run", "family", "parameters", task.MAIN_TITLE, *titles, "better than")
+    header = ("", "run", "family", "parameters", task.main_title, *titles, "better than")
     numbers = (True, False, False, *[True] * (len(titles) + 2), False)
     best = group.beaten_by(group.results[0].name, LEVEL)
     tied = next((i for i, result in enumerate(group.results) if result.name in best), len(rows))
@@ -90,14 +91,14 @@ def _beaten(group: Group, rank: int) -> str:
 
 
 def _further(group: Group) -> list[Block]:
-    columns = _present(group, group.task.FURTHER)
+    columns = _present(group, group.task.further)
     rows = [(f"`{r.name}`", *(_number(r.at(key), form) for _, key, form in columns)) for r in group.results]
     header = ("run", *(title for title, _, _ in columns))
     table = Table(header, tuple(rows), (False, *[True] * len(columns)))
     return [Heading(3, f"Further scores ({group.corpus})"), table] if columns else []
 
 
-def _present(group: Group, columns: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+def _present(group: Group, columns: Sequence[Column]) -> list[Column]:
     """Those columns that some run has a value in; keys from the top of the metrics."""
     found = [(title, f"{SPLIT}.{key}", form) for title, key, form in columns]
     return [column for column in found if any(result.at(column[1]) is not None for result in group.results)]
@@ -106,13 +107,13 @@ def _present(group: Group, columns: Sequence[tuple[str, str, str]]) -> list[tupl
 def _further_splits(group: Group) -> list[str]:
     """The splits beside test and valid that have the main score."""
     found = {name: value for result in group.results for name, value in result.metrics.items() if isinstance(value, dict)}
-    return sorted(name for name, value in found.items() if name not in (SPLIT, "valid") and group.task.MAIN in value)
+    return sorted(name for name, value in found.items() if name not in (SPLIT, "valid") and group.task.main in value)
 
 
 def _tests(group: Group) -> list[Block]:
     if not group.pairs:
         return []
-    form = "{:+.2f}" if group.task.HIGHER_IS_BETTER else "{:+.4f}"
+    form = "{:+.2f}" if group.task.higher_is_better else "{:+.4f}"
     rows = [
         (
             f"`{pair.first}` – `{pair.second}`",
@@ -124,7 +125,7 @@ def _tests(group: Group) -> list[Block]:
         )
         for pair in group.pairs
     ]
-    header = ("pair", f"difference in {group.task.DIFFERENCE}", "interval", "p", "p, corrected", "significant")
+    header = ("pair", f"difference in {group.task.difference}", "interval", "p", "p, corrected", "significant")
     numbers = (False, True, True, True, True, False)
     return [Heading(3, f"Is the difference real? ({group.corpus})"), Table(header, tuple(rows), numbers)]
 

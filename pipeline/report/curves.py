@@ -58,13 +58,13 @@ def by_length(group: Group, plots: Path, out: Path) -> bool:
         ends = {}
         for name, found in rows.items():
             for split in dict.fromkeys(row["split"] for row in found):
-                _with_intervals(axes, [row for row in found if row["split"] == split], group.task.MAIN, hue[name], split)
+                _with_intervals(axes, [row for row in found if row["split"] == split], group.task.main, hue[name], split)
             if found:
-                ends[name] = _point(max(found, key=lambda row: float(row["length"])), group.task.MAIN)
-        axes.set_title(upper_first(f"{group.task.MAIN_TITLE} by length"))
-        axes.set_xlabel(group.task.LENGTH)
-        if group.task.SCALE:
-            axes.set_ylim(group.task.SCALE[0], group.task.SCALE[1] * 1.02)
+                ends[name] = _point(max(found, key=lambda row: float(row["length"])), group.task.main)
+        axes.set_title(upper_first(f"{group.task.main_name} by length"))
+        axes.set_xlabel(group.task.length)
+        if group.task.scale:
+            axes.set_ylim(group.task.scale[0], group.task.scale[1] * 1.02)
         axes.set_xlim(left=0)
         _mark_splits(axes, [row for found in rows.values() for row in found])
         name_lines(axes, ends, hue)

@@ -1,7 +1,6 @@
 """What the report is made of: the runs of `params.yaml` with their scores, by task and corpus, ranked and compared."""
 
 import json
-import types
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from pipeline import config, params, tables
 from pipeline.errors import refuse
 from pipeline.scoring.resampling import Bootstrap, Pair, pairs
+from pipeline.scoring.tasks import Scoring, of_run
 
 SPLIT = "test"  # what ranks
 
@@ -33,7 +33,7 @@ class Result:
 class Group:
     """The runs of one task on one corpus, the best first, and every pair's test."""
 
-    task: types.ModuleType
+    task: Scoring
     corpus: str
     results: tuple[Result, ...]
     pairs: tuple[Pair, ...]
@@ -44,7 +44,7 @@ class Group:
 
     def beaten_by(self, name: str, level: float) -> list[str]:
         """The runs that `name` is significantly better than, at the corrected level, in order of rank."""
-        sign = 1 if self.task.HIGHER_IS_BETTER else -1
+        sign = 1 if self.task.higher_is_better else -1
         sure = [pair for pair in self.pairs if pair.corrected < level]
         beaten = {pair.second for pair in sure if pair.first == name and sign * pair.difference > 0}
         beaten |= {pair.first for pair in sure if pair.second == name and sign * pair.difference < 0}
@@ -58,19 +58,19 @@ def groups(file: Path, metrics: Path, scores: Path) -> list[Group]:
     for name in config.section(file, "runs"):
         run = params.run(file, name)
         found.setdefault((run.task, run.corpus), []).append(Result(name, run, _metrics(metrics / f"{name}.json", run)))
-    return [_group(key, results, scores, evaluation) for key, results in sorted(found.items())]
+    ordered = [results for _, results in sorted(found.items())]
+    return [_group(of_run(file, runs[0].name, runs[0].run), runs, scores, evaluation) for runs in ordered]
 
 
-def _group(key: tuple[str, str], results: list[Result], scores: Path, evaluation: params.Evaluation) -> Group:
-    name, corpus = key
-    task = config.named_module("pipeline.scoring.tasks", name, f"runs.{results[0].name}.task")
-    table = {r.name: tables.read(scores / r.name / f"{SPLIT}.parquet", task.SCHEMA) for r in results}
+def _group(task: Scoring, results: list[Result], scores: Path, evaluation: params.Evaluation) -> Group:
+    corpus = results[0].run.corpus
+    table = {r.name: tables.read(scores / r.name / f"{SPLIT}.parquet", task.schema) for r in results}
     for run, rows in table.items():
         if not rows["row"].equals(table[results[0].name]["row"]):
             path, want = scores / run / f"{SPLIT}.parquet", len(table[results[0].name])
             raise refuse(str(path), f"{len(rows)} rows", f"the {want} rows of {results[0].name}", "Run `dvc repro`.")
     units = {run: task.units(rows) for run, rows in table.items()}
-    sign = -1 if task.HIGHER_IS_BETTER else 1
+    sign = -1 if task.higher_is_better else 1
     point = {run: sign * float(task.score(matrix.sum(0, keepdims=True))[0]) for run, matrix in units.items()}
     ranked = sorted(results, key=lambda result: (point[result.name], result.name))
     compared = pairs({r.name: units[r.name] for r in ranked}, task.score, Bootstrap.of(evaluation, corpus, SPLIT))

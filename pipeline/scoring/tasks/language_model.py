@@ -13,30 +13,44 @@ from pipeline import tables
 from pipeline.scoring import likelihood
 from pipeline.scoring.lengths import curve
 from pipeline.scoring.resampling import Array, Bootstrap, by_block
+from pipeline.scoring.tasks import Scoring
 
-SCHEMA = tables.SCORES_TEXT
-TITLE = "Language models"
-MAIN = "perplexity"
-MAIN_TITLE = "perplexity"
-DIFFERENCE = "bits per character"
-HIGHER_IS_BETTER = False
-SCALE = None
-LENGTH = "tokens in the sentence"
-COLUMNS = (
+_COLUMNS = (
     ("bits per character", "bits_per_character", "{:.3f}"),
     ("lowest reachable", "floor_perplexity", "{:.2f}"),
     ("above it", "excess", "{:+.1%}"),
 )
-FURTHER = ()
-MEANING = (
+_MEANING = (
     "Perplexity is exp(nats per token): a perplexity of 20 means that the model hesitated as between 20 equally "
     "likely tokens at every step. It compares only models that read the same tokens; bits per character, what it "
     "costs to write the text character by character, compares all, and ranks them. Where a grammar wrote the text, "
     "the grammar's own perplexity on the same rows is the lowest that a model can expect to reach, and the excess "
     "says how much is left to learn."
 )
-
 _ENOUGH_BLOCKS = 30
+
+
+def scoring(lowercase: bool) -> Scoring:
+    """The same whatever the case: a likelihood is that of the corpus's own tokens."""
+    return Scoring(
+        schema=tables.SCORES_TEXT,
+        rows=rows,
+        summary=summary,
+        by_length=by_length,
+        units=units,
+        score=score,
+        higher_is_better=False,
+        difference="bits per character",
+        main="perplexity",
+        main_title="perplexity",
+        main_name="perplexity",
+        scale=None,
+        columns=_COLUMNS,
+        further=(),
+        title="Language models",
+        length="tokens in the sentence",
+        meaning=_MEANING,
+    )
 
 
 def score(sums_RK: Array) -> Array:
@@ -59,7 +73,7 @@ def rows(predictions: Path, tokens: Path, split: str) -> pa.Table:
             "characters": texts["characters"],
             "floor": pc.negate(texts["log_prob"]),
         },
-        schema=SCHEMA,
+        schema=tables.SCORES_TEXT,
     )
 
 
