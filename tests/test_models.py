@@ -46,6 +46,16 @@ TRANSLATORS: dict[str, tuple[str, dict[str, Any]]] = {
     "post-norm transformer": ("transformer", TRANSFORMER | {"norm_first": False, "tied": "none"}),
 }
 SIZES = Sizes(14, 14, True)
+RECURRENT_LM = {"embedding": 16, "hidden": 32, "layers": 2, "dropout": 0.0, "tied": False, "implementation": "fused"}
+TRANSFORMER_LM = {"width": 32, "heads": 4, "feed_forward": 64, "layers": 2, "context": 8, "dropout": 0.0, "norm": "layer"}
+TRANSFORMER_LM |= {"norm_first": True, "learned_positions": False, "tied": True, "implementation": "fused"}
+LANGUAGE_MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "rnn": ("recurrent_lm", RECURRENT_LM | {"cell": "rnn"}),
+    "gru one-hot": ("recurrent_lm", RECURRENT_LM | {"cell": "gru", "embedding": 0}),
+    "lstm tied": ("recurrent_lm", RECURRENT_LM | {"cell": "lstm", "embedding": 32, "tied": True}),
+    "transformer": ("transformer_lm", TRANSFORMER_LM),
+    "transformer, learned positions": ("transformer_lm", TRANSFORMER_LM | {"learned_positions": True, "norm_first": False}),
+}
 
 
 @pytest.fixture(params=TRANSLATORS, ids=list(TRANSLATORS))
@@ -53,6 +63,12 @@ def translator(request: pytest.FixtureRequest) -> Any:
     torch.manual_seed(3)
     family, block = TRANSLATORS[request.param]
     return checkpoint.build(family, block, SIZES, "runs.test.model").eval()
+
+
+def language_model_called(name: str) -> Any:
+    torch.manual_seed(1)
+    family, block = LANGUAGE_MODELS[name]
+    return checkpoint.build(family, block, Sizes(10, 10, True), "model").eval()
 
 
 def pairs(rows: list[tuple[list[int], list[int]]]) -> pa.Table:
@@ -193,19 +209,9 @@ def greedy(model: Any, prompt: Prompt, steps: int) -> torch.Tensor:
     return torch.stack(said, 1)
 
 
-@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-def test_every_cell_learns_a_repeated_phrase(cell: str, tmp_path: Path) -> None:
-    torch.manual_seed(1)
-    block = {
-        "cell": cell,
-        "embedding": 16,
-        "hidden": 32,
-        "layers": 2,
-        "dropout": 0.0,
-        "tied": False,
-        "implementation": "fused",
-    }
-    model: Any = checkpoint.build("recurrent_lm", block, Sizes(10, 10, True), "model")
+@pytest.mark.parametrize("name", LANGUAGE_MODELS)
+def test_every_language_model_learns_a_repeated_phrase(name: str, tmp_path: Path) -> None:
+    model = language_model_called(name)
     table = texts([[4, 5, 6, 5, 4, 7]] * 200)
     objective = language_model.Config(batch_size=4, steps=16, sampling="sequential", max_train_tokens=None)
     task = language_model.Task(table, texts([[4, 5, 6, 5, 4, 7]] * 5), objective, 1, CPU)
@@ -215,17 +221,9 @@ def test_every_cell_learns_a_repeated_phrase(cell: str, tmp_path: Path) -> None:
 
 
 @torch.inference_mode()
-def test_the_window_of_scoring_changes_no_likelihood(monkeypatch: pytest.MonkeyPatch) -> None:
-    block = {
-        "cell": "lstm",
-        "embedding": 0,
-        "hidden": 16,
-        "layers": 2,
-        "dropout": 0.5,
-        "tied": False,
-        "implementation": "fused",
-    }
-    model: Any = checkpoint.build("recurrent_lm", block, Sizes(10, 10, True), "model").eval()
+@pytest.mark.parametrize("name", LANGUAGE_MODELS)
+def test_the_window_of_scoring_changes_no_likelihood(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = language_model_called(name)
     table = texts([[4, 5, 6], [], [7], [8, 9] * 10])
     objective = language_model.Config(batch_size=1, steps=2, sampling="random", max_train_tokens=None)
     whole, count = language_model.likelihood(model, table, objective, CPU)
@@ -236,24 +234,35 @@ def test_the_window_of_scoring_changes_no_likelihood(monkeypatch: pytest.MonkeyP
 
 
 @torch.inference_mode()
-def test_a_prompt_is_read_as_the_stream_would_be() -> None:
-    block = {
-        "cell": "gru",
-        "embedding": 8,
-        "hidden": 16,
-        "layers": 2,
-        "dropout": 0.0,
-        "tied": False,
-        "implementation": "fused",
-    }
-    model: Any = checkpoint.build("recurrent_lm", block, Sizes(10, 10, True), "model").eval()
-    prompt = language_model.prompt(pa.array([[4, 5, 6], [7]], pa.list_(pa.int32())), CPU)
-    state, last = model.begin(prompt)
-    log_probs, _ = model.step(state, last)
-    for row, ids in enumerate(([EOS, 4, 5, 6], [EOS, 7])):
-        hidden, _ = model.hidden(torch.tensor([ids]), None)
-        logits = model.project(hidden[0, -1])
-        torch.testing.assert_close(log_probs[row], logits.log_softmax(-1))
+@pytest.mark.parametrize("name", LANGUAGE_MODELS)
+def test_no_token_sees_those_after_it(name: str) -> None:
+    model, ids = language_model_called(name), torch.tensor([[EOS, 4, 5, 6, 7, 8]])
+    before, _ = model.hidden(ids, None)
+    changed = ids.clone()
+    changed[0, 3] = 9
+    after, _ = model.hidden(changed, None)
+    assert torch.equal(after[0, :3], before[0, :3])
+    assert not torch.allclose(after[0, 3:], before[0, 3:])
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("name", LANGUAGE_MODELS)
+def test_a_prompt_is_read_and_gone_on_from_as_the_stream_would_be(name: str) -> None:
+    """Prompts of unlike lengths side by side, past the Transformer's context, with rows swapped on the way."""
+    model, rng = language_model_called(name), np.random.default_rng(1)
+    rows = [[int(i) for i in rng.integers(4, 10, length)] for length in (0, 1, 3, 7, 8, 9, 12, 13, 21)]
+    told = torch.from_numpy(rng.integers(4, 10, (11, len(rows))))
+    state, last = model.begin(language_model.prompt(pa.array(rows, pa.list_(pa.int32())), CPU))
+    order = torch.arange(len(rows)).flip(0)
+    log_probs, state = model.step(state, last)
+    for following in told:
+        for row, ids in enumerate(rows):
+            hidden, _ = model.hidden(torch.tensor([[EOS, *ids]]), None)
+            want = model.project(hidden[0, -1]).log_softmax(-1)
+            torch.testing.assert_close(log_probs[row], want, atol=1e-5, rtol=1e-4)
+        rows = [[*ids, int(i)] for ids, i in zip(rows, following, strict=True)]
+        rows, following = [rows[i] for i in order], following[order]
+        log_probs, state = model.step(model.reorder(state, order), following)
 
 
 def test_a_uniform_model_has_the_vocabulary_as_its_perplexity() -> None:
