@@ -76,7 +76,7 @@ def _run(path: Path, name: str, kinds: dict[str, str]) -> None:
     method = config.named_module("pipeline.decoding", block.search.get("method", "nothing"), f"{where}.search.method")
     config.load(model.Config, block.model, f"{where}.model")
     config.load(task.Config, block.objective, f"{where}.objective")
-    config.load(optim.Config, block.optim, f"{where}.optim")
+    optim.load(block.optim, f"{where}.optim")
     config.load(loop.Config, block.training, f"{where}.training")
     config.load(method.Config, block.search, f"{where}.search")
     wanted = "pair" if len(set(task.SIDES)) == 2 else "text"
