@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from dvc.utils.serialize import parse_yaml
 
 from pipeline import params
 from pipeline.errors import UserError
@@ -99,6 +101,17 @@ def test_check_refuses_in_one_line(key: str, value: object, line: str, project, 
     assert said.err.startswith(f"seqline: {line}"), said.err
     assert said.err.count("\n") == 1
     assert folder(project) == before
+
+
+def test_a_run_with_another_seed_is_a_line_and_dvc_reads_it_as_the_stages_do(project, seqline) -> None:
+    text = (project / "params.yaml").read_text()
+    assert text.count("  lstm:\n") == 1
+    text = text.replace("  lstm:\n", "  lstm: &lstm\n") + "\n  lstm_2: {<<: *lstm, seed: 2}\n"
+    (project / "params.yaml").write_text(text)
+    assert "7 runs, all in order" in seqline(project, "check").out
+    content = yaml.safe_load(text)
+    assert content["runs"]["lstm_2"] == content["runs"]["lstm"] | {"seed": 2}
+    assert parse_yaml(text, "params.yaml") == content
 
 
 STAGES = [
