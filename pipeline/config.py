@@ -11,7 +11,7 @@ import importlib
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +54,7 @@ def named_module(package: str, name: str, where: str) -> types.ModuleType:
     folder = Path(__file__).parent.parent.joinpath(*package.split("."))
     choices = sorted(file.stem for file in folder.glob("*.py") if file.stem != "__init__")
     if name not in choices:
-        close = difflib.get_close_matches(str(name), choices, 1)
-        raise refuse(where, name, _one_of(choices), f"Did you mean {close[0]!r}?" if close else "")
+        raise refuse(where, name, _one_of(choices), _nearest(name, choices))
     return importlib.import_module(f"{package}.{name}")
 
 
@@ -66,13 +65,8 @@ def load(cls: type[T], values: Any, where: str) -> T:
     hints = typing.get_type_hints(cls)
     for key in values:
         if key not in hints:
-            close = difflib.get_close_matches(str(key), list(hints), 1)
-            raise refuse(
-                f"{where}.{key}",
-                "an unknown key",
-                _one_of(list(hints)),
-                f"Did you mean {close[0]!r}?" if close else "Remove it.",
-            )
+            todo = _nearest(key, list(hints)) or "Remove it."
+            raise refuse(f"{where}.{key}", "an unknown key", _one_of(list(hints)), todo)
     for key in hints:
         if key not in values:
             raise refuse(f"{where}.{key}", "nothing", _expected(hints[key]), "Add the key.")
@@ -81,6 +75,17 @@ def load(cls: type[T], values: Any, where: str) -> T:
         return cls(**made)
     except UserError as error:
         raise UserError(f"{where}.{error}") from None
+
+
+def load_named(kinds: Sequence[type[T]], values: Any, where: str) -> T:
+    """`values` as the one of several dataclasses that its key `name` chooses: a Literal in each of them."""
+    by_name = _by_name(kinds)
+    if not isinstance(values, Mapping):
+        raise refuse(where, values, f"a section whose name is {_one_of(list(by_name))}")
+    name = str(values.get("name", "nothing"))
+    if name not in by_name:
+        raise refuse(f"{where}.name", name, _one_of(list(by_name)), _nearest(name, list(by_name)))
+    return load(by_name[name], values, where)
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:
@@ -95,6 +100,8 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     elif origin in (typing.Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
+        if all(dataclasses.is_dataclass(a) for a in arguments):
+            return load_named(arguments, value, where)
         return _convert(value, next(a for a in arguments if a is not type(None)), where)
     elif origin is tuple:
         if isinstance(value, list):
@@ -124,6 +131,8 @@ def _expected(hint: Any) -> str:
     if origin is typing.Literal:
         return _one_of(list(arguments))
     if origin in (typing.Union, types.UnionType):
+        if all(dataclasses.is_dataclass(a) for a in arguments):
+            return f"a section whose name is {_one_of(list(_by_name(arguments)))}"
         return " or ".join(_expected(a) for a in arguments)
     if origin is tuple:
         return f"a list, each item {_expected(arguments[0])}"
@@ -131,6 +140,15 @@ def _expected(hint: Any) -> str:
         return f"a mapping, each value {_expected(arguments[1])}"
     words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
     return words.get(hint, str(hint))
+
+
+def _by_name(kinds: Sequence[type[T]]) -> dict[str, type[T]]:
+    return {name: kind for kind in kinds for name in typing.get_args(typing.get_type_hints(kind)["name"])}
+
+
+def _nearest(got: Any, choices: list[str]) -> str:
+    close = difflib.get_close_matches(str(got), choices, 1)
+    return f"Did you mean {close[0]!r}?" if close else ""
 
 
 def _names(cls: Any) -> str:

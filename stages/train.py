@@ -63,12 +63,12 @@ def train(
     sizes = Sizes(vocab["sizes"][source], vocab["sizes"][target], vocab["share"] or source == target)
     torch.manual_seed(derive(run.seed, "init"))
     model = checkpoint.build(run.family, run.model, sizes, f"{where}.model").to(device)
-    optim_config = config.load(optim.Config, run.optim, f"{where}.optim")
+    optim_config = optim.load(run.optim, f"{where}.optim")
     trainer = loop.Loop(model, task, optim_config, loop_config, seed=derive(run.seed, "dropout"), work=work, log=log)
     with tqdm(desc=name, unit="step", dynamic_ncols=True, disable=not sys.stderr.isatty()) as bar:
 
-        def tick(p: loop.Progress, batches: int) -> None:
-            bar.total = batches * loop_config.max_epochs
+        def tick(p: loop.Progress, steps: int) -> None:
+            bar.total = steps * loop_config.max_epochs
             bar.update(p.step - bar.n)
 
         done = trainer.run(tick)

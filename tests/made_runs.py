@@ -77,12 +77,14 @@ def _splits(rows: int) -> list[tuple[str, int, int]]:
 
 
 def _block(task: str, corpus: str, name: str) -> dict[str, object]:
+    """The run `lstm_2` is `lstm` with seed 2."""
+    family, _, rest = name.partition("_")
     model = {"hidden": 64, "layers": 1, "dropout": 0.1, "cell": "gru"}
     return {
-        "family": name.split("_")[0],
+        "family": family,
         "task": task,
         "corpus": corpus,
-        "seed": 1,
+        "seed": int(rest) if rest.isdigit() else 1,
         "model": model,
         "objective": {"batch_size": 32},
         "optim": {"name": "adam", "learning_rate": 0.002 if name.startswith("t") else 0.004},

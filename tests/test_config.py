@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from dvc.utils.serialize import parse_yaml
 
 from pipeline import params
 from pipeline.errors import UserError
@@ -33,6 +35,26 @@ MISTAKES = [
         "1e-3",
         "runs.lstm.optim.learning_rate: got 1e-3; expected a number. Write it in full, as 0.001",
     ),
+    ("runs.lstm.optim.name", "nesterof", "runs.lstm.optim.name: got nesterof; expected one of sgd, adagrad, momentum, "),
+    ("runs.lstm.optim.name", ..., "runs.lstm.optim.name: got nothing; expected one of sgd, adagrad, momentum, "),
+    ("runs.lstm.optim.name", "sgd", "runs.lstm.optim.betas: got an unknown key; expected one of learning_rate, "),
+    ("runs.lstm.optim.name", ["sgd"], "runs.lstm.optim.name: got ['sgd']; expected one of sgd, "),
+    (
+        "runs.lstm.optim.schedule",
+        "cosine",
+        "runs.lstm.optim.schedule: got cosine; expected a section whose name is one of constant, step, cosine, inverse",
+    ),
+    (
+        "runs.lstm.optim.schedule",
+        ...,
+        "runs.lstm.optim.schedule: got nothing; expected a section whose name is one of constant, step, cosine, inverse",
+    ),
+    (
+        "runs.lstm.optim.schedule.every",
+        2,
+        "runs.lstm.optim.schedule.every: got an unknown key; expected one of name, warmup_steps.",
+    ),
+    ("runs.lstm.training.average", 6, "runs.lstm.training.average: got 6; expected from 1 to max_epochs, 5, or null."),
     ("runs.lstm.family", "recurent_lm", "runs.lstm.family: got recurent_lm; expected one of "),
     ("runs.lstm.task", "translating", "runs.lstm.task: got translating; expected one of "),
     ("runs.lstm.corpus", "toy_novel", "runs.lstm.corpus: got toy_novel; expected one of toy_story, "),
@@ -79,6 +101,17 @@ def test_check_refuses_in_one_line(key: str, value: object, line: str, project, 
     assert said.err.startswith(f"seqline: {line}"), said.err
     assert said.err.count("\n") == 1
     assert folder(project) == before
+
+
+def test_a_run_with_another_seed_is_a_line_and_dvc_reads_it_as_the_stages_do(project, seqline) -> None:
+    text = (project / "params.yaml").read_text()
+    assert text.count("  lstm:\n") == 1
+    text = text.replace("  lstm:\n", "  lstm: &lstm\n") + "\n  lstm_2: {<<: *lstm, seed: 2}\n"
+    (project / "params.yaml").write_text(text)
+    assert "7 runs, all in order" in seqline(project, "check").out
+    content = yaml.safe_load(text)
+    assert content["runs"]["lstm_2"] == content["runs"]["lstm"] | {"seed": 2}
+    assert parse_yaml(text, "params.yaml") == content
 
 
 STAGES = [

@@ -97,19 +97,18 @@ def translation_config(**changes: Any) -> translation.Config:
 
 
 def adam(rate: float) -> optim.Config:
-    return optim.Config(
+    return optim.Adam(
         name="adam",
         learning_rate=rate,
         betas=(0.9, 0.98),
         weight_decay=0.0,
-        schedule="cosine",
-        warmup_steps=20,
         clip_norm=1.0,
+        schedule=optim.Cosine(name="cosine", warmup_steps=20),
     )
 
 
 def fit(model: nn.Module, task: Any, rate: float, epochs: int, work: Path) -> None:
-    config = loop.Config(max_epochs=epochs, patience=None, precision="float32", threads=1)
+    config = loop.Config(max_epochs=epochs, patience=None, accumulate=1, average=None, precision="float32", threads=1)
     loop.Loop(model, task, adam(rate), config, seed=1, work=work, log=lambda *_: None).run(lambda *_: None)
     model.eval()
 

@@ -27,7 +27,7 @@ WORDS = {
     "target": ["le", "petit", "chat", "dort", "chien", "un", "court", "."],
 }
 BEAM = {"method": "beam", "width": 3, "length_alpha": 0.75, "n_best": 2, "max_length": 9}
-TRAINING = {"max_epochs": 1, "patience": None, "precision": "float32", "threads": 1}
+TRAINING = {"max_epochs": 1, "patience": None, "accumulate": 1, "average": None, "precision": "float32", "threads": 1}
 TRANSLATION = {"task": "translation", "objective": {"batch_tokens": 500, "label_smoothing": 0.1, "max_length": 64}}
 STORY = {
     "task": "language_model",

@@ -1,5 +1,6 @@
 """The report: what it says of made runs whose quality is known, that it says it twice the same, and what it refuses."""
 
+import dataclasses
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from test_scoring import run_evaluate
 
 from pipeline import tables
 from pipeline.errors import UserError
-from pipeline.report import attention, document, results, style
+from pipeline.report import attention, document, results, seeds, style
 from pipeline.report.document import Data, Heading, Paragraph, Table
 from stages import report
 
@@ -135,6 +136,58 @@ def test_runs_on_a_lowercased_corpus_are_ranked_and_tested_without_case_and_the_
     assert ("exact, lowercased" in header, "exact" in header) == (lowercase, not lowercase)
     assert f"[{name[:1].upper()}{name[1:]} by length, translators on pairs]" in text
     assert {"bleu", "bleu_lowercase"} <= {row[0] for row in table_after(text, "### Signatures (pairs)")}
+
+
+@pytest.fixture(scope="module")
+def seeded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A reported project with several seeds of a translator and of one of two language models."""
+    translators, models = {"seq2seq": 0.5, "seq2seq_2": 0.3}, {"lstm": 2.1, "rnn_2": 2.4, "rnn": 2.6, "rnn_3": 2.5}
+    root = made_runs.project(tmp_path_factory.mktemp("seeds"), translators, models, rows=40)
+    for name, corpus in [*((name, "pairs") for name in translators), *((name, "story") for name in models)]:
+        run_evaluate(root, name, corpus)
+    run_report(root)
+    return root
+
+
+def test_a_setting_trained_with_several_seeds_is_summed_up_below_the_ranking(seeded: Path) -> None:
+    text = (seeded / "reports/comparison.md").read_text()
+    for corpus, names, columns in (
+        ("pairs", ["seq2seq_2", "seq2seq"], [("bleu", "BLEU", 2), ("perplexity", "perplexity", 2)]),
+        (
+            "story",
+            ["rnn_2", "rnn_3", "rnn"],
+            [("perplexity", "perplexity", 2), ("bits_per_character", "bits per character", 3)],
+        ),
+    ):
+        header, _, row = table_after(text, f"### Several seeds ({corpus})")
+        assert row[:2] == [", ".join(f"`{name}`" for name in names), str(len(names))]
+        found = [json.loads((seeded / f"reports/metrics/{name}.json").read_text())["test"] for name in names]
+        for column, (key, title, digits) in enumerate(columns):
+            values = [one[key]["score"] if isinstance(one[key], dict) else one[key] for one in found]
+            at = 2 + 2 * column
+            assert header[at : at + 2] == [f"{title}, mean ± deviation", "lowest to highest"]
+            assert row[at] == f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=1):.{digits}f}"
+            assert row[at + 1] == f"{min(values):.{digits}f} to {max(values):.{digits}f}"
+        headings = (f" on {corpus}\n", f"### Several seeds ({corpus})", f"### Is the difference real? ({corpus})")
+        where = [text.index(heading) for heading in headings]
+        assert where == sorted(where)
+
+
+def test_settings_with_one_seed_are_not_summed_up(reported: Path) -> None:
+    assert "Several seeds" not in (reported / "reports/comparison.md").read_text()
+
+
+def test_a_setting_is_the_same_in_all_but_its_seed_and_each_seed_counts_once(seeded: Path) -> None:
+    group = results.groups(seeded / "params.yaml", seeded / "reports/metrics", seeded / "data/scores")[0]
+    assert [[result.name for result in found] for found in seeds.settings(group)] == [["rnn_2", "rnn_3", "rnn"]]
+
+    def changed(**changes: object) -> results.Group:
+        last = dataclasses.replace(group.results[-1], run=dataclasses.replace(group.results[-1].run, **changes))
+        return dataclasses.replace(group, results=(*group.results[:-1], last))
+
+    for other in ({"seed": 2}, {"model": {"hidden": 65}}, {"search": {"method": "beam"}}):
+        found = seeds.settings(changed(**other))
+        assert [[result.name for result in one] for one in found] == [["rnn_2", "rnn_3"]], other
 
 
 def test_every_row_of_every_table_has_as_many_cells_as_its_header(reported: Path) -> None:

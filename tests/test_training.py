@@ -1,10 +1,11 @@
-"""The training loop: exact resume, early stopping, best weights, schedules, and what stops it."""
+"""The training loop: exact resume, early stopping, best and averaged weights, accumulation, and what stops it."""
 
 import dataclasses
 import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import torch
@@ -15,9 +16,19 @@ from pipeline import tables
 from pipeline.contracts import Loss, Sizes
 from pipeline.errors import UserError
 from pipeline.tasks import language_model, translation
-from pipeline.training import checkpoint, devices, loop, optim
+from pipeline.training import averaging, checkpoint, devices, loop, optim
 
 CPU = torch.device("cpu")
+OWN_KEYS: dict[str, dict[str, Any]] = {
+    "sgd": {},
+    "momentum": {"momentum": 0.9},
+    "nesterov": {"momentum": 0.9},
+    "adagrad": {},
+    "rmsprop": {"smoothing": 0.9},
+    "adadelta": {"rho": 0.9},
+    "adam": {"betas": [0.9, 0.999]},
+    "adamw": {"betas": [0.9, 0.999]},
+}
 LM = {"cell": "lstm", "embedding": 8, "hidden": 12, "layers": 2, "dropout": 0.3, "tied": False, "implementation": "fused"}
 TRANSLATOR = {
     "width": 16,
@@ -34,21 +45,27 @@ TRANSLATOR = {
 }
 
 
-def optim_config(**changes: Any) -> optim.Config:
+def optim_config(name: str = "adam", **changes: Any) -> optim.Config:
     given: dict[str, Any] = {
-        "name": "adam",
+        "name": name,
         "learning_rate": 0.01,
-        "betas": (0.9, 0.999),
+        **OWN_KEYS[name],
         "weight_decay": 0.0,
-        "schedule": "cosine",
-        "warmup_steps": 3,
         "clip_norm": 1.0,
+        "schedule": {"name": "cosine", "warmup_steps": 3},
     }
-    return optim.Config(**(given | changes))
+    return optim.load(given | changes, "optim")
 
 
 def training_config(**changes: Any) -> loop.Config:
-    given: dict[str, Any] = {"max_epochs": 3, "patience": None, "precision": "float32", "threads": 1}
+    given: dict[str, Any] = {
+        "max_epochs": 3,
+        "patience": None,
+        "accumulate": 1,
+        "average": None,
+        "precision": "float32",
+        "threads": 1,
+    }
     return loop.Config(**(given | changes))
 
 
@@ -69,36 +86,97 @@ def case(kind: str) -> tuple[nn.Module, Any]:
     )
 
 
-def trainer(kind: str, work: Path, log: Any = lambda *_: None, **changes: Any) -> loop.Loop:
+def trainer(kind: str, work: Path, log: Any = lambda *_: None, optimiser: str = "adam", **changes: Any) -> loop.Loop:
     model, task = case(kind)
-    return loop.Loop(model, task, optim_config(), training_config(**changes), seed=7, work=work, log=log)
+    return loop.Loop(model, task, optim_config(optimiser), training_config(**changes), seed=7, work=work, log=log)
 
 
 class Killed(Exception):
     """Stands for a kill: nothing after it runs."""
 
 
-@pytest.mark.parametrize("kind", ["language_model", "translation"])
-@pytest.mark.parametrize("kill_at", [1, 10, 25, 44])
-def test_a_killed_training_resumes_to_the_same_bytes(
-    kind: str, kill_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = trainer(kind, tmp_path / "whole")
-    done = whole.run(lambda *_: None)
-    assert done.step > 44
-    monkeypatch.setattr(loop, "SAVE_SECONDS", -1.0)  # a state at every step: any of them may be the last before a kill
+def same(one: loop.Loop, other: loop.Loop) -> None:
+    """Their weights are the same bits."""
+    for name, tensor in checkpoint.own_tensors(one.model).items():
+        assert torch.equal(tensor, checkpoint.own_tensors(other.model)[name]), name
 
-    def kill(p: loop.Progress, batches: int) -> None:
+
+def resumed_as_if_never_killed(kind: str, kill_at: int, folder: Path, **changes: Any) -> None:
+    """Train once in one go, and once killed after the step `kill_at` and resumed: history and weights are the same."""
+    whole = trainer(kind, folder / "whole", **changes)
+    done = whole.run(lambda *_: None)
+    assert done.step > kill_at
+
+    def kill(p: loop.Progress, steps: int) -> None:
         if p.step == kill_at + 1:
             raise Killed
 
     with pytest.raises(Killed):
-        trainer(kind, tmp_path / "cut").run(kill)
-    resumed = trainer(kind, tmp_path / "cut")
-    again = resumed.run(lambda *_: None)
-    assert again.history == done.history
-    for name, tensor in checkpoint.own_tensors(whole.model).items():
-        assert torch.equal(tensor, checkpoint.own_tensors(resumed.model)[name]), name
+        trainer(kind, folder / "cut", **changes).run(kill)
+    resumed = trainer(kind, folder / "cut", **changes)
+    assert resumed.run(lambda *_: None).history == done.history
+    same(whole, resumed)
+
+
+@pytest.fixture
+def saved_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A state at every step: any of them may be the last before a kill."""
+    monkeypatch.setattr(loop, "SAVE_SECONDS", -1.0)
+
+
+@pytest.mark.usefixtures("saved_at_every_step")
+@pytest.mark.parametrize("kind", ["language_model", "translation"])
+@pytest.mark.parametrize("kill_at", [1, 10, 25, 44])
+def test_a_killed_training_resumes_to_the_same_bytes(kind: str, kill_at: int, tmp_path: Path) -> None:
+    resumed_as_if_never_killed(kind, kill_at, tmp_path)
+
+
+@pytest.mark.usefixtures("saved_at_every_step")
+@pytest.mark.parametrize("optimiser", [name for name in OWN_KEYS if name != "adam"])
+def test_a_killed_training_resumes_with_every_optimiser(optimiser: str, tmp_path: Path) -> None:
+    resumed_as_if_never_killed("translation", 9, tmp_path, optimiser=optimiser, max_epochs=1)
+
+
+@pytest.mark.usefixtures("saved_at_every_step")
+@pytest.mark.parametrize(("kind", "kill_at"), [("translation", 1), ("translation", 6), ("language_model", 19)])
+def test_a_killed_training_that_accumulates_and_averages_resumes(kind: str, kill_at: int, tmp_path: Path) -> None:
+    resumed_as_if_never_killed(kind, kill_at, tmp_path, accumulate=3, average=2)
+
+
+@pytest.mark.parametrize("saved_at", [0, 21])
+def test_weights_kept_after_the_last_saved_state_are_averaged_as_if_never_killed(
+    saved_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trainer("translation", tmp_path / "whole", average=2)
+    done = whole.run(lambda *_: None)
+
+    def save_once(p: loop.Progress, steps: int) -> None:
+        monkeypatch.setattr(loop, "SAVE_SECONDS", -1.0 if p.step == saved_at else math.inf)
+
+    def keep_and_die(work: Path, epoch: int, last: int, tensors: dict[str, Tensor]) -> None:
+        kept(work, epoch, last, tensors)
+        if epoch == 3:
+            raise Killed
+
+    kept = averaging.keep
+    monkeypatch.setattr(averaging, "keep", keep_and_die)
+    with pytest.raises(Killed):
+        trainer("translation", tmp_path / "cut", average=2).run(save_once)
+    monkeypatch.setattr(averaging, "keep", kept)
+    resumed = trainer("translation", tmp_path / "cut", average=2)
+    assert resumed.run(lambda *_: None).history == done.history
+    same(whole, resumed)
+
+
+def test_a_training_killed_while_its_average_is_validated_says_so_once(tmp_path: Path) -> None:
+    def die(metrics: dict[str, float], step: int) -> None:
+        if "valid/averaged_loss" in metrics:
+            raise Killed
+
+    with pytest.raises(Killed):
+        trainer("translation", tmp_path, die, average=3).run(lambda *_: None)
+    done = trainer("translation", tmp_path, average=3).run(lambda *_: None)
+    assert [name for _, _, name, _ in done.history].count("valid/averaged_loss") == 1
 
 
 def test_how_often_the_state_is_saved_changes_no_weight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,8 +185,7 @@ def test_how_often_the_state_is_saved_changes_no_weight(tmp_path: Path, monkeypa
     monkeypatch.setattr(loop, "SAVE_SECONDS", -1.0)
     often = trainer("translation", tmp_path / "often")
     often.run(lambda *_: None)
-    for name, tensor in checkpoint.own_tensors(seldom.model).items():
-        assert torch.equal(tensor, checkpoint.own_tensors(often.model)[name]), name
+    same(seldom, often)
 
 
 class Fixed:
@@ -151,29 +228,74 @@ def test_training_stops_when_patience_is_out_and_keeps_the_best_weights(tmp_path
     assert torch.equal(trained.model.weight, weights[3])  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("average", "patience"), [(1, None), (2, None), (4, None), (4, 1)])
+def test_the_final_weights_are_the_mean_of_the_last_epochs_and_validated(
+    average: int, patience: int | None, tmp_path: Path
+) -> None:
+    """With patience 1 there are but three epochs to average."""
+    weights: list[Tensor] = []
+    valid = [3.0, 2.0, 2.5, 0.5] if patience else [3.0, 2.0, 2.5, 2.75, 0.5]
+    trained = fixed(Fixed(valid), tmp_path, max_epochs=4, patience=patience, average=average)
+
+    def remember(p: loop.Progress, steps: int) -> None:
+        weights.append(trained.model.weight.detach().clone())  # type: ignore[operator, union-attr]
+
+    done = trained.run(remember)
+    at_ends = weights[1::2][-average:]
+    assert torch.allclose(trained.model.weight, torch.stack(at_ends).mean(0), atol=1e-7)  # type: ignore[arg-type]
+    assert (done.best_loss, done.best_step) == (0.5, done.step)
+    assert (done.step, done.epoch, "valid/averaged_loss", 0.5) in done.history
+    assert [value for _, _, name, value in done.history if name == "valid/loss"] == valid[:-1]
+
+
+def test_buffers_are_averaged_too_and_only_what_is_needed_is_kept(tmp_path: Path) -> None:
+    for epoch in range(1, 6):
+        averaging.keep(tmp_path, epoch, 3, {"mean": torch.full((2,), float(epoch)), "batches": torch.tensor(10 * epoch)})
+    assert sorted(file.name for file in tmp_path.iterdir()) == [f"epoch_{epoch}.safetensors" for epoch in (3, 4, 5)]
+    made = averaging.mean(tmp_path, 5, 3)
+    assert torch.equal(made["mean"], torch.tensor([4.0, 4.0]))
+    assert torch.equal(made["batches"], torch.tensor(40))
+
+
+def test_accumulated_batches_give_the_gradient_of_one_large_batch(tmp_path: Path) -> None:
+    model, task = case("translation")
+    trained = loop.Loop(model, task, optim_config(), training_config(), seed=1, work=tmp_path, log=lambda *_: None)
+    model.eval()  # no dropout
+    batches = np.split(np.arange(14), [1, 9])  # of 1, 8 and 5 sentences: the mean of their means is another
+    found = []
+    for planned in (batches, [np.concatenate(batches)]):
+        model.zero_grad()
+        nats, tokens = trained.gradient(planned)
+        found.append((nats, tokens, {name: parameter.grad.clone() for name, parameter in model.named_parameters()}))
+    (nats, tokens, accumulated), (large_nats, large_tokens, large) = found
+    assert (nats, tokens) == (pytest.approx(large_nats, rel=1e-5), large_tokens)
+    for name, gradient in large.items():
+        torch.testing.assert_close(accumulated[name], gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_an_epoch_has_a_step_for_each_group_of_batches_and_one_for_the_rest(tmp_path: Path) -> None:
+    ticks: list[tuple[int, int]] = []
+    trained = trainer("translation", tmp_path, accumulate=3, max_epochs=2)
+    batches = [len(trained.task.plan(epoch)) for epoch in range(2)]
+    done = trained.run(lambda p, steps: ticks.append((p.batch, steps)))
+    assert batches[0] % 3
+    assert done.step == sum(math.ceil(count / 3) for count in batches)
+    assert ticks[0] == (3, math.ceil(batches[0] / 3))
+    assert batches[0] in [batch for batch, _ in ticks]
+
+
 def test_a_loss_that_is_no_number_stops_with_step_rate_and_rows(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"loss of nan .* at step 1, learning rate 0\.00333.*The batch was row 0"):
         fixed(Fixed([1.0], train=math.nan), tmp_path).run(lambda *_: None)
-
-
-def test_the_schedules_follow_their_formulas() -> None:
-    cosine = optim_config(learning_rate=2.0, warmup_steps=4)
-    assert [optim.rate(cosine, step, 0.0) for step in (1, 2, 4)] == [0.5, 1.0, 2.0]
-    assert optim.rate(cosine, 50, 0.5) == pytest.approx(1.0)
-    assert optim.rate(cosine, 99, 1.0) == pytest.approx(0.0)
-    root = optim_config(learning_rate=2.0, warmup_steps=4, schedule="inverse_square_root")
-    assert optim.rate(root, 4, 0.1) == 2.0
-    assert optim.rate(root, 16, 0.5) == 1.0
-    assert optim.rate(optim_config(learning_rate=2.0, warmup_steps=0, schedule="constant"), 1, 0.9) == 2.0
 
 
 def test_gradients_are_clipped_to_the_norm(tmp_path: Path) -> None:
     trained = fixed(Fixed([1.0] * 9, train=1e6), tmp_path)
     trained.optimizer = torch.optim.SGD(trained.model.parameters(), lr=1.0)
     before = trained.model.weight.detach().clone()  # type: ignore[operator, union-attr]
-    trained.step(0, 0.0)
+    trained.step([0], 0.0)
     moved = (trained.model.weight.detach() - before).norm()  # type: ignore[operator, union-attr]
-    rate = optim.rate(trained.optim_config, 1, 0.0)
+    rate = optim.rate(trained.optim_config, 1, 0.0, 3)
     assert float(moved) == pytest.approx(rate, rel=1e-4)
 
 
@@ -227,13 +349,20 @@ def test_a_device_that_is_not_there_is_refused(name: str) -> None:
     ("change", "said"),
     [
         ({"learning_rate": 0.0}, "learning_rate: got 0.0; expected above 0"),
-        ({"betas": (0.9,)}, "betas"),
-        ({"schedule": "inverse_square_root", "warmup_steps": 0}, "warmup_steps: got 0; expected at least 1"),
-        ({"clip_norm": -1.0}, "clip_norm: got -1.0"),
+        ({"betas": [0.9]}, "betas: got"),
+        ({"weight_decay": -0.1}, r"weight_decay: got -0\.1; expected 0 or more"),
+        ({"clip_norm": -1.0}, r"clip_norm: got -1\.0"),
+        ({"name": "momentum", "momentum": 1.0}, r"momentum: got 1\.0; expected between 0 and 1"),
+        ({"name": "rmsprop", "smoothing": 1.0}, r"smoothing: got 1\.0; expected from 0 to below 1"),
+        ({"name": "adadelta", "rho": -0.1}, r"rho: got -0\.1; expected from 0 to below 1"),
+        ({"schedule": {"name": "constant", "warmup_steps": -1}}, r"schedule\.warmup_steps: got -1; expected 0 or more"),
+        ({"schedule": {"name": "inverse_square_root", "warmup_steps": 0}}, r"schedule\.warmup_steps: got 0; expected at"),
+        ({"schedule": {"name": "step", "warmup_steps": 0, "every": 0, "factor": 0.5}}, r"schedule\.every: got 0"),
+        ({"schedule": {"name": "step", "warmup_steps": 0, "every": 1, "factor": 1.5}}, r"schedule\.factor: got 1\.5"),
     ],
 )
 def test_an_optim_block_that_cannot_be_is_refused(change: dict[str, Any], said: str) -> None:
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=rf"^optim\.{said}"):
         optim_config(**change)
 
 

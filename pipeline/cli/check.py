@@ -89,7 +89,7 @@ def _run(path: Path, name: str, kinds: dict[str, str]) -> None:
     task = config.named_module("pipeline.tasks", block.task, f"{where}.task")
     config.load(model.Config, block.model, f"{where}.model")
     config.load(task.Config, block.objective, f"{where}.objective")
-    config.load(optim.Config, block.optim, f"{where}.optim")
+    optim.load(block.optim, f"{where}.optim")
     config.load(loop.Config, block.training, f"{where}.training")
     _search(block, task, f"{where}.search")
     if kinds[block.corpus] != task.KIND:

@@ -11,6 +11,7 @@ from pipeline import tables
 from pipeline.params import Evaluation
 from pipeline.report.document import Block, Data, Figure, Heading, Paragraph, Table
 from pipeline.report.results import SPLIT, Group
+from pipeline.report.seeds import several_seeds
 from pipeline.scoring.book import book_bleu
 from pipeline.scoring.tasks import Column
 
@@ -31,7 +32,7 @@ def document(
     for group in groups:
         blocks += [Heading(2, f"{group.task.title} on {group.corpus}"), Paragraph(_findings(group)), _ranking(group)]
         blocks.append(Paragraph(group.task.meaning))
-        blocks += [*_further(group), *_tests(group)]
+        blocks += [*several_seeds(group), *_further(group), *_tests(group)]
         blocks += [Heading(3, f"Settings ({group.corpus})"), *_settings(group)]
         blocks += _samples(group, predictions)
         shown = figures.get(group.key, [])
@@ -47,8 +48,9 @@ def _how_to_read(evaluation: Evaluation) -> str:
     return (
         f"Runs are ranked by their score on the {SPLIT} split. Brackets hold the {evaluation.confidence:.0%} interval over "
         f"{evaluation.bootstrap} bootstrap resamples of that split: how far the score could move with other sentences of "
-        "the same kind. It says nothing about other seeds. Overlapping intervals do not mean that two runs are alike: every "
-        "run is scored on the same resamples, and **better than** lists the runs that it beats in a two-sided paired "
+        "the same kind. It says nothing about other seeds: where a setting was trained with several, a further table does. "
+        "Overlapping intervals do not mean that two runs are alike: every run is scored on the same resamples, and "
+        "**better than** lists the runs that it beats in a two-sided paired "
         f"bootstrap test at p < {LEVEL}, corrected for the number of pairs (Holm 1979), on at least 200 resamples per pair."
     )
 

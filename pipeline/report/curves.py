@@ -9,6 +9,7 @@ from pipeline.report.results import SPLIT, Group
 from pipeline.report.style import QUIET, drawing, hues, name_lines, upper_first
 
 Rows = list[dict[str, str]]
+Points = list[tuple[float, float]]
 
 
 def read(path: Path) -> Rows:
@@ -40,7 +41,8 @@ def learning_curves(group: Group, plots: Path, out: Path) -> bool:
             axes.set_xlabel("steps")
             axes.set_xlim(left=0)
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-        _best_steps(right, group, valid, hue)
+        for name, (step, value) in _sources(group, plots, valid).items():
+            right.plot([step], [value], "o", color=hue[name], markersize=5, markeredgecolor="white", clip_on=False)
         name_lines(right, {name: series[-1] for name, series in valid.items() if series}, hue)
     return True
 
@@ -93,15 +95,18 @@ def _mark_splits(axes: Any, rows: Rows) -> None:
             )
 
 
-def _best_steps(axes: Any, group: Group, valid: Mapping[str, list[tuple[float, float]]], hue: Mapping[str, str]) -> None:
-    """A dot where the weights come from."""
+def _sources(group: Group, plots: Path, valid: Mapping[str, Points]) -> dict[str, tuple[float, float]]:
+    """Where each run's weights come from: the best validation, or that of the mean of the last epochs' weights."""
+    found = {}
     for result in group.results:
-        for step, value in valid[result.name]:
-            if step == result.at("best_step"):
-                axes.plot([step], [value], "o", color=hue[result.name], markersize=5, markeredgecolor="white", clip_on=False)
+        averaged = _series(read(plots / result.name / "history.csv"), "valid_averaged_perplexity")
+        for point in averaged or valid[result.name]:
+            if point[0] == result.at("best_step"):
+                found[result.name] = point
+    return found
 
 
-def _lines(axes: Any, series: Mapping[str, list[tuple[float, float]]], hue: Mapping[str, str]) -> None:
+def _lines(axes: Any, series: Mapping[str, Points], hue: Mapping[str, str]) -> None:
     for name, points in reversed(list(series.items())):
         marker = {"marker": "o", "markersize": 3} if len(points) == 1 else {}
         axes.plot([x for x, _ in points], [y for _, y in points], color=hue[name], **marker)
@@ -118,7 +123,7 @@ def _plain_log_ticks(axes: Any, values: list[float]) -> None:
     axes.set_yticks([], minor=True)
 
 
-def _series(rows: Rows, key: str) -> list[tuple[float, float]]:
+def _series(rows: Rows, key: str) -> Points:
     return [(float(row["step"]), float(row[key])) for row in rows if row.get(key)]
 
 

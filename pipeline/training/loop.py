@@ -6,7 +6,7 @@ all that the next step depends on. How often it is written changes no result.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +15,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from pipeline.contracts import Log, Loss, Task
+from pipeline.contracts import Log, Task
 from pipeline.errors import UserError, refuse
-from pipeline.training import checkpoint, optim
+from pipeline.training import averaging, checkpoint, optim
 
 LOG_STEPS = 10
 SAVE_SECONDS = 20.0
@@ -27,11 +27,15 @@ SAVE_SECONDS = 20.0
 class Config:
     """`training:` of a run. `patience`: epochs without a better validation loss before stopping; null never stops early.
 
+    `accumulate`: batches per update. `average`: of how many last epochs the weights are averaged in the end; null takes
+    the weights of the best validation loss instead.
     `precision` and `threads` change the bits of the result, so they belong to the run.
     """
 
     max_epochs: int
     patience: int | None
+    accumulate: int
+    average: int | None
     precision: Literal["float32", "bfloat16"]
     threads: int
 
@@ -40,6 +44,10 @@ class Config:
             raise refuse("max_epochs", f"{self.max_epochs} with threads {self.threads}", "both at least 1")
         if self.patience is not None and self.patience < 1:
             raise refuse("patience", self.patience, "at least 1, or null")
+        if self.accumulate < 1:
+            raise refuse("accumulate", self.accumulate, "at least 1")
+        if self.average is not None and not 1 <= self.average <= self.max_epochs:
+            raise refuse("average", self.average, f"from 1 to max_epochs, {self.max_epochs}, or null")
 
 
 @dataclass
@@ -58,7 +66,7 @@ class Progress:
 
 
 class Loop:
-    """Train `model` on `task`; afterwards the model holds the weights of the best validation loss."""
+    """Train `model` on `task`; afterwards the model holds the best weights, or the mean of the last, as `config` says."""
 
     def __init__(
         self, model: nn.Module, task: Task, optim_config: optim.Config, config: Config, *, seed: int, work: Path, log: Log
@@ -73,67 +81,101 @@ class Loop:
         torch.manual_seed(seed)
 
     def run(self, tick: Callable[[Progress, int], None]) -> Progress:
-        """Train to the end; `tick(progress, batches)` is called after every step, for a progress bar."""
+        """Train to the end; `tick(progress, steps per epoch)` is called after every step, for a progress bar."""
         self.resume()
-        p = self.progress
+        p, together = self.progress, self.config.accumulate
         while p.epoch < self.config.max_epochs and not self.out_of_patience():
             plan = self.task.plan(p.epoch)
             self.model.train()
-            for planned in plan[p.batch :]:
-                self.step(planned, p.epoch + p.batch / len(plan))
-                tick(p, len(plan))
+            for start in range(p.batch, len(plan), together):
+                self.step(plan[start : start + together], p.epoch + start / len(plan))
+                tick(p, math.ceil(len(plan) / together))
                 if time.monotonic() - self.saved > SAVE_SECONDS:
                     self.save()
             self.end_epoch()
         self.save()
-        checkpoint.fill(self.model, checkpoint.load(self.work / "best.safetensors")[0], str(self.work))
+        self.choose_weights()
         return p
 
-    def step(self, planned: Any, epochs_done: float) -> None:
-        """One update."""
+    def step(self, planned: Sequence[Any], epochs_done: float) -> None:
+        """One update, from all of the planned batches."""
         p, clip = self.progress, self.optim_config.clip_norm
         p.step += 1
-        p.batch += 1
-        rate = optim.rate(self.optim_config, p.step, epochs_done / self.config.max_epochs)
+        p.batch += len(planned)
+        rate = optim.rate(self.optim_config, p.step, epochs_done, self.config.max_epochs)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        with self.arithmetic():
-            loss, self.carry = self.task.loss(self.model, self.task.batch(planned), self.carry)
-        (loss.total / loss.tokens).backward()  # type: ignore[no-untyped-call]
+        nats, tokens = self.gradient(planned)
         norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), math.inf if clip is None else clip))
-        nats = float(loss.total.detach())
         if not (math.isfinite(nats) and math.isfinite(norm)):
             raise UserError(
-                f"training: got a loss of {nats / loss.tokens} with gradient norm {norm} at step {p.step}, learning rate "
+                f"training: got a loss of {nats / tokens} with gradient norm {norm} at step {p.step}, learning rate "
                 f"{rate:g}; expected finite numbers. Lower optim.learning_rate or optim.clip_norm. "
-                f"The batch was {self.task.describe(planned)}."
+                f"The batch was {'; '.join(self.task.describe(one) for one in planned)}."
             )
         self.optimizer.step()
         p.nats += nats
-        p.tokens += loss.tokens
+        p.tokens += tokens
         if p.step % LOG_STEPS == 0:
             self.record({"train/loss": p.nats / p.tokens, "learning_rate": rate, "gradient_norm": norm})
             p.nats, p.tokens = 0.0, 0
 
+    def gradient(self, planned: Sequence[Any]) -> tuple[float, int]:
+        """Leave in the parameters the gradient of the mean loss over all tokens of the batches, as of one large batch.
+
+        Returns the summed loss in nats, and the tokens.
+        """
+        nats, tokens, first = 0.0, 0, 0
+        for one in planned:
+            with self.arithmetic():
+                loss, self.carry = self.task.loss(self.model, self.task.batch(one), self.carry)
+            first = first or loss.tokens  # the sum of all tokens is not known yet
+            (loss.total / first).backward()  # type: ignore[no-untyped-call]
+            nats += float(loss.total.detach())
+            tokens += loss.tokens
+        if tokens != first:
+            for parameter in self.model.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.mul_(first / tokens)
+        return nats, tokens
+
     def end_epoch(self) -> None:
-        """Validate; keep the weights if they are the best so far."""
-        p = self.progress
+        """Validate; keep the weights if they are the best so far, or may be averaged."""
+        p, last = self.progress, self.config.average
         p.epoch, p.batch, self.carry = p.epoch + 1, 0, None
+        loss = self.validate("")
+        p.since_best += 1
+        if loss < p.best_loss:
+            p.best_loss, p.best_step, p.since_best = loss, p.step, 0
+            if last is None:
+                checkpoint.save(self.work / "best.safetensors", checkpoint.own_tensors(self.model), {})
+        if last is not None:
+            averaging.keep(self.work, p.epoch, last, checkpoint.own_tensors(self.model))
+
+    def validate(self, kind: str) -> float:
+        """The validation loss in nats per token of the weights that the model holds; recorded, `kind` before its name."""
+        p = self.progress
         self.model.eval()
         with self.arithmetic():
-            valid: Loss = self.task.validate(self.model)
-        loss = float(valid.total) / valid.tokens
+            total, tokens = self.task.validate(self.model)
+        loss = float(total) / tokens
         if not math.isfinite(loss):
             raise UserError(
                 f"training: got a validation loss of {loss} after epoch {p.epoch}, step {p.step}; expected a finite number. "
                 "Lower optim.learning_rate or optim.clip_norm."
             )
-        self.record({"valid/loss": loss, "valid/perplexity": math.exp(min(loss, 700.0))})
-        p.since_best += 1
-        if loss < p.best_loss:
-            p.best_loss, p.best_step, p.since_best = loss, p.step, 0
-            checkpoint.save(self.work / "best.safetensors", checkpoint.own_tensors(self.model), {})
+        self.record({f"valid/{kind}loss": loss, f"valid/{kind}perplexity": math.exp(min(loss, 700.0))})
+        return loss
+
+    def choose_weights(self) -> None:
+        """Put into the model the weights of the best epoch, or the mean of the last ones, which is validated as well."""
+        p, last = self.progress, self.config.average
+        if last is None:
+            checkpoint.fill(self.model, checkpoint.load(self.work / "best.safetensors")[0], str(self.work))
+            return
+        checkpoint.fill(self.model, averaging.mean(self.work, p.epoch, last), str(self.work))
+        p.best_loss, p.best_step = self.validate("averaged_"), p.step
 
     def record(self, metrics: dict[str, float]) -> None:
         p = self.progress

@@ -1,61 +1,216 @@
-"""Optimisers (torch's own) and learning-rate schedules (d2l chapter 12)."""
+"""Optimisers (torch's own, written out in d2l chapter 12) and learning-rate schedules (d2l section 12.11).
+
+In the equations g is the gradient, x a parameter, η the learning rate of the update, and all operations are by element.
+"""
 
 import math
+import typing
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
+from pipeline import config
 from pipeline.errors import refuse
+
+EPSILON = 1e-9  # Vaswani et al. 2017, section 5.3; torch adds it to the root, the book (Adam excepted) under it
+ADADELTA_EPSILON = 1e-6  # sets the size of the first updates: Zeiler 2012, section 4.1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Config:
-    """`optim:` of a run. `clip_norm` null clips nothing; `warmup_steps` raise the rate linearly from zero."""
+class Constant:
+    """`learning_rate` throughout. Every schedule begins with `warmup_steps` that raise the rate linearly from zero."""
 
-    name: Literal["sgd", "adam", "adamw"]
-    learning_rate: float
-    betas: tuple[float, ...]
-    weight_decay: float
-    schedule: Literal["constant", "cosine", "inverse_square_root"]
+    name: Literal["constant"]
     warmup_steps: int
+
+    def __post_init__(self) -> None:
+        refuse_warmup_below(0, self.warmup_steps)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """Times `factor` after every `every` epochs (d2l 12.11.3.2)."""
+
+    name: Literal["step"]
+    warmup_steps: int
+    every: int
+    factor: float
+
+    def __post_init__(self) -> None:
+        refuse_warmup_below(0, self.warmup_steps)
+        if self.every < 1:
+            raise refuse("every", self.every, "at least 1 epoch")
+        if not 0 < self.factor <= 1:
+            raise refuse("factor", self.factor, "above 0 and at most 1, such as 0.5")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cosine:
+    """Half a wave from `learning_rate` down to zero at the end of the last epoch (d2l 12.11.3.3, equation 12.11.1)."""
+
+    name: Literal["cosine"]
+    warmup_steps: int
+
+    def __post_init__(self) -> None:
+        refuse_warmup_below(0, self.warmup_steps)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InverseSquareRoot:
+    """`learning_rate` at the end of the warm-up, then falling with 1/sqrt(step) (Vaswani et al. 2017, equation 3)."""
+
+    name: Literal["inverse_square_root"]
+    warmup_steps: int
+
+    def __post_init__(self) -> None:
+        refuse_warmup_below(1, self.warmup_steps)
+
+
+Schedule = Constant | Step | Cosine | InverseSquareRoot
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Common:
+    """What `optim:` holds for every optimiser. `clip_norm` null clips nothing.
+
+    `weight_decay` adds that multiple of x to g, and with adamw shrinks x by η times it instead (Loshchilov & Hutter 2019).
+    """
+
+    learning_rate: float
+    weight_decay: float
     clip_norm: float | None
+    schedule: Schedule
 
     def __post_init__(self) -> None:
         if self.learning_rate <= 0:
             raise refuse("learning_rate", self.learning_rate, "above 0")
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise refuse("betas", list(self.betas), "two numbers from 0 to below 1, such as [0.9, 0.999]")
-        if self.warmup_steps < 0:
-            raise refuse("warmup_steps", self.warmup_steps, "0 or more")
-        if self.schedule == "inverse_square_root" and self.warmup_steps < 1:
-            raise refuse("warmup_steps", self.warmup_steps, "at least 1 with schedule inverse_square_root")
+        if self.weight_decay < 0:
+            raise refuse("weight_decay", self.weight_decay, "0 or more")
         if self.clip_norm is not None and self.clip_norm <= 0:
             raise refuse("clip_norm", self.clip_norm, "above 0, or null")
 
 
-def optimizer(config: Config, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Torch's optimiser for the block."""
-    rate, decay = config.learning_rate, config.weight_decay
-    if config.name == "sgd":
-        return torch.optim.SGD(parameters, lr=rate, weight_decay=decay)
-    kind = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
-    return kind(parameters, lr=rate, betas=(config.betas[0], config.betas[1]), eps=1e-9, weight_decay=decay)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plain(Common):
+    """sgd: x ← x - η g (d2l 12.5). adagrad: s ← s + g², x ← x - η g / sqrt(s) (d2l 12.7.3, equation 12.7.5)."""
+
+    name: Literal["sgd", "adagrad"]
 
 
-def rate(config: Config, step: int, progress: float) -> float:
-    """The learning rate of the update `step` (from 1), `progress` (0 to 1) of the way through all epochs.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Momentum(Common):
+    """momentum: v ← β v + g, x ← x - η v (d2l 12.6.1.3, equation 12.6.5).
 
-    cosine falls to zero along half a wave (d2l 12.11.3.3); inverse_square_root is `learning_rate` at the end of the
-    warm-up and falls with 1/sqrt(step) (Vaswani et al. 2017, equation 3, rescaled).
+    nesterov: the same with g taken where the momentum alone would lead (Sutskever et al. 2013, equations 3 and 4).
     """
-    peak, warm = config.learning_rate, config.warmup_steps
+
+    name: Literal["momentum", "nesterov"]
+    momentum: float
+
+    def __post_init__(self) -> None:
+        Common.__post_init__(self)
+        if not 0 < self.momentum < 1:
+            raise refuse("momentum", self.momentum, "between 0 and 1, such as 0.9")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RMSprop(Common):
+    """s ← γ s + (1 - γ) g², x ← x - η g / sqrt(s), with γ = `smoothing` (d2l 12.8.1, equation 12.8.1)."""
+
+    name: Literal["rmsprop"]
+    smoothing: float
+
+    def __post_init__(self) -> None:
+        Common.__post_init__(self)
+        refuse_no_share("smoothing", self.smoothing)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Adadelta(Common):
+    """s ← ρ s + (1 - ρ) g², d = sqrt(Δ + ε) / sqrt(s + ε) g, x ← x - η d, Δ ← ρ Δ + (1 - ρ) d² (d2l 12.9.1 to 12.9.4).
+
+    The book's has no learning rate: that is 1.
+    """
+
+    name: Literal["adadelta"]
+    rho: float
+
+    def __post_init__(self) -> None:
+        Common.__post_init__(self)
+        refuse_no_share("rho", self.rho)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Adam(Common):
+    """v ← β1 v + (1 - β1) g, s ← β2 s + (1 - β2) g², both divided by 1 - β^t, and x ← x - η v / (sqrt(s) + ε).
+
+    d2l equations 12.10.1 to 12.10.4; adamw differs by its weight decay.
+    """
+
+    name: Literal["adam", "adamw"]
+    betas: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        Common.__post_init__(self)
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise refuse("betas", list(self.betas), "two numbers from 0 to below 1, such as [0.9, 0.999]")
+
+
+Config = Plain | Momentum | RMSprop | Adadelta | Adam
+"""`optim:` of a run, one of these by its `name`."""
+
+
+def load(block: Any, where: str) -> Config:
+    """The block `optim:` of a run, called `where` in messages."""
+    found: Config = config.load_named(typing.get_args(Config), block, where)
+    return found
+
+
+def optimizer(chosen: Config, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """Torch's optimiser for the block."""
+    rate, decay = chosen.learning_rate, chosen.weight_decay
+    match chosen:
+        case Plain(name="sgd"):
+            return torch.optim.SGD(parameters, lr=rate, weight_decay=decay)
+        case Plain():
+            return torch.optim.Adagrad(parameters, lr=rate, eps=EPSILON, weight_decay=decay)
+        case Momentum(name=name, momentum=momentum):
+            return torch.optim.SGD(parameters, lr=rate, momentum=momentum, nesterov=name == "nesterov", weight_decay=decay)
+        case RMSprop(smoothing=smoothing):
+            return torch.optim.RMSprop(parameters, lr=rate, alpha=smoothing, eps=EPSILON, weight_decay=decay)
+        case Adadelta(rho=rho):
+            return torch.optim.Adadelta(parameters, lr=rate, rho=rho, eps=ADADELTA_EPSILON, weight_decay=decay)
+        case Adam(name=name, betas=(first, second)):
+            kind = torch.optim.Adam if name == "adam" else torch.optim.AdamW
+            return kind(parameters, lr=rate, betas=(first, second), eps=EPSILON, weight_decay=decay)
+    raise AssertionError(chosen)
+
+
+def rate(chosen: Config, step: int, epochs: float, max_epochs: int) -> float:
+    """The learning rate of the update `step` (from 1), which begins when `epochs` of `max_epochs` are done."""
+    peak, warm = chosen.learning_rate, chosen.schedule.warmup_steps
     if step < warm:
         return peak * step / warm
-    if config.schedule == "cosine":
-        return peak * 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0)))
-    if config.schedule == "inverse_square_root":
-        return peak * math.sqrt(warm / step)
+    match chosen.schedule:
+        case Step(every=every, factor=factor):
+            return peak * factor ** int(epochs // every)
+        case Cosine():
+            return peak * 0.5 * (1.0 + math.cos(math.pi * min(epochs / max_epochs, 1.0)))
+        case InverseSquareRoot():
+            return peak * math.sqrt(warm / step)
     return peak
+
+
+def refuse_warmup_below(least: int, steps: int) -> None:
+    """UserError if the warm-up is shorter than `least` steps."""
+    if steps < least:
+        raise refuse("warmup_steps", steps, "at least 1 with this schedule" if least else "0 or more")
+
+
+def refuse_no_share(key: str, value: float) -> None:
+    """UserError if the decay rate of a running mean is none."""
+    if not 0 <= value < 1:
+        raise refuse(key, value, "from 0 to below 1, such as 0.9")

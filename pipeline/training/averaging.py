@@ -1,0 +1,27 @@
+"""The mean of the weights of a run's last epochs (Vaswani et al. 2017, section 6.1, average a run's last checkpoints)."""
+
+from pathlib import Path
+
+from torch import Tensor
+
+from pipeline.training import checkpoint
+
+
+def keep(work: Path, epoch: int, last: int, tensors: dict[str, Tensor]) -> None:
+    """Keep an epoch's weights in the work folder, and of those before only what a mean over the `last` ones needs."""
+    checkpoint.save(_file(work, epoch), tensors, {})
+    _file(work, epoch - last).unlink(missing_ok=True)
+
+
+def mean(work: Path, epoch: int, last: int) -> dict[str, Tensor]:
+    """The mean of what was kept of the `last` epochs up to `epoch`, or of all if there were fewer."""
+    epochs = range(max(epoch - last, 0) + 1, epoch + 1)
+    total: dict[str, Tensor] = {}
+    for number in epochs:
+        kept, _ = checkpoint.load(_file(work, number))
+        total = {name: tensor.double() + total.get(name, 0.0) for name, tensor in kept.items()}
+    return {name: (total[name] / len(epochs)).to(tensor.dtype) for name, tensor in kept.items()}
+
+
+def _file(work: Path, epoch: int) -> Path:
+    return work / f"epoch_{epoch}.safetensors"
