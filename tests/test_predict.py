@@ -25,13 +25,15 @@ WORDS = {
     "source": ["the", "small", "cat", "sleeps", "and", "dog", "a", "runs", "."],
     "target": ["le", "petit", "chat", "dort", "chien", "un", "court", "."],
 }
-BEAM = {"method": "beam", "width": 3, "length_alpha": 0.75, "n_best": 2, "max_length": 9}
+FREE = {"min_length": 1, "no_repeat_ngram": None}
+PENALTY = {"length": "book", "alpha": 0.75, "coverage": 0.0}
+BEAM = {"method": "beam", "width": 3, "n_best": 2, "max_length": 9, "penalty": PENALTY, "constraints": FREE}
 TRAINING = {"max_epochs": 1, "patience": None, "precision": "float32", "threads": 1}
 TRANSLATION = {"task": "translation", "objective": {"batch_tokens": 500, "label_smoothing": 0.1, "max_length": 64}}
 STORY = {
     "task": "language_model",
     "objective": {"batch_size": 2, "steps": 4, "sampling": "sequential", "max_train_tokens": None},
-    "search": {"method": "sampling", "temperature": 1.0, "top_k": 6, "top_p": 0.9, "max_length": 30},
+    "search": {"method": "sampling", "temperature": 1.0, "top_k": 6, "top_p": 0.9, "max_length": 30, "constraints": FREE},
 }
 RUNS: dict[str, dict[str, Any]] = {
     "transformer": TRANSLATION
@@ -214,7 +216,7 @@ def test_the_log_probability_that_search_reports_is_the_teacher_forced_one(proje
     nats, count = opened.task.likelihood(opened.model, spoken, None, opened.device)
     for i in ended:
         assert -nats[i] == pytest.approx(best[i].log_prob, rel=1e-4)
-        assert best[i].score == pytest.approx(best[i].log_prob / count[i] ** BEAM["length_alpha"])
+        assert best[i].score == pytest.approx(best[i].log_prob / count[i] ** PENALTY["alpha"])
 
 
 def test_what_a_language_model_says_from_nothing_has_the_likelihood_of_a_first_row(project: Path) -> None:
@@ -280,7 +282,7 @@ def test_more_answers_may_be_asked_for_than_the_run_is_set_to(project: Path) -> 
     [more] = opened.translate(["the cat runs ."], n_best=7)
     assert BEAM["n_best"] < len({answer.text for answer in more}) <= 7
     assert len(opened.translate(["the cat runs ."])[0]) == BEAM["n_best"]
-    greedy = session(project, "transformer", {"method": "greedy", "max_length": 9})
+    greedy = session(project, "transformer", {"method": "greedy", "max_length": 9, "constraints": FREE})
     assert len(greedy.translate(["the cat runs ."], n_best=1)[0]) == 1
     with pytest.raises(UserError, match="n_best"):
         greedy.translate(["the cat runs ."], n_best=2)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import config, params
+from pipeline.contracts import Looking
 from pipeline.download import source as download
 from pipeline.errors import refuse
 from pipeline.text import tokens, vocab
@@ -78,7 +79,10 @@ def _run(path: Path, name: str, kinds: dict[str, str]) -> None:
     config.load(task.Config, block.objective, f"{where}.objective")
     config.load(optim.Config, block.optim, f"{where}.optim")
     config.load(loop.Config, block.training, f"{where}.training")
-    config.load(method.Config, block.search, f"{where}.search")
+    search = config.load(method.Config, block.search, f"{where}.search")
+    if "penalty" in block.search and search.penalty.coverage and not isinstance(model.Model, Looking):
+        got = f"{search.penalty.coverage} with {block.family}, which cannot say where it looks"
+        raise refuse(f"{where}.search.penalty.coverage", got, "0.0 for this family")
     wanted = "pair" if len(set(task.SIDES)) == 2 else "text"
     if kinds[block.corpus] != wanted:
         fitting = ", ".join(corpus for corpus, kind in kinds.items() if kind == wanted) or f"a corpus of kind {wanted}"
