@@ -60,7 +60,8 @@ def distribution(log_probs_RV: Floats, config: Config) -> tuple[Floats, Ints]:
     """
     ids_RV = np.argsort(-log_probs_RV, axis=1, kind="stable")
     ordered_RV = np.take_along_axis(log_probs_RV, ids_RV, 1) / config.temperature
-    probs_RV = np.exp(ordered_RV - ordered_RV[:, :1])
+    with np.errstate(invalid="ignore"):  # a row of which nothing is allowed, which `walk` refuses
+        probs_RV = np.exp(ordered_RV - ordered_RV[:, :1])
     if config.top_k is not None:
         probs_RV[:, config.top_k :] = 0.0
     probs_RV /= probs_RV.sum(1, keepdims=True)
