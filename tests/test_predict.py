@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from pipeline import params, tables
+from pipeline.cli import trial
 from pipeline.contracts import EOS, Sizes
 from pipeline.errors import UserError
 from pipeline.inference import Session, run_of
@@ -286,6 +287,49 @@ def test_more_answers_may_be_asked_for_than_the_run_is_set_to(project: Path) -> 
     assert len(greedy.translate(["the cat runs ."], n_best=1)[0]) == 1
     with pytest.raises(UserError, match="n_best"):
         greedy.translate(["the cat runs ."], n_best=2)
+
+
+@pytest.mark.parametrize("name", TRANSLATORS)
+def test_every_answer_begins_with_its_texts_prefix(project: Path, name: str) -> None:
+    opened = session(project, name)
+    texts, prefixes = ["the cat runs .", "a dog", "the small dog sleeps ."], ["Le  chat", "", "un"]
+    free, begun = opened.translate(texts), opened.translate(texts, prefixes=prefixes)
+    assert all(answer.text.startswith("le chat") for answer in begun[0])
+    assert all(answer.text.startswith("un") for answer in begun[2])
+    assert [a.text for a in begun[1]] == [a.text for a in free[1]]
+    [(answer, looked)] = opened.attention(texts[:1], prefixes[:1])
+    assert (answer.text, looked.rows[:2]) == (begun[0][0].text, ["le", "chat"])
+
+
+def test_a_prefix_that_cannot_be_said_is_refused(project: Path) -> None:
+    with pytest.raises(UserError, match=r"^prefix: got le rhinocéros; expected words of the target vocabulary"):
+        session(project, "transformer").translate(["a dog"], prefixes=["le rhinocéros"])
+    with pytest.raises(UserError, match=r"^prefix: got 9 tokens; expected fewer than search.max_length, 9"):
+        session(project, "transformer").translate(["a dog"], prefixes=["le " * 9])
+
+
+def test_two_runs_together_answer_as_an_ensemble(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "dvc.yaml").write_bytes((Path(__file__).parent.parent / "dvc.yaml").read_bytes())
+    texts = sentences(WORDS["source"], 5, 4)
+    one, other = (session(project, name) for name in TRANSLATORS)
+    mixed = [best[0] for best in one.together([other]).translate(texts)]
+    for text, answer, apart in zip(texts, mixed, one.together([one]).translate(texts), strict=True):
+        assert apart[0].text == one.translate([text])[0][0].text
+        assert answer.log_prob < 0
+    trial.translate(trial.together(project, TRANSLATORS), texts, None, None, None)
+    assert capsys.readouterr().out.splitlines() == [answer.text for answer in mixed]
+    with pytest.raises(UserError, match=r"^run: got ensemble; expected a model with attention"):
+        trial.translate(trial.together(project, TRANSLATORS), texts[:1], None, None, project / "a.png")
+    with pytest.raises(UserError, match=r"^--run recurrent_lm: .* data/vocab/story; expected data/vocab/pairs"):
+        trial.together(project, ["transformer", "recurrent_lm"])
+
+
+@pytest.mark.parametrize("name", TRANSLATORS)
+def test_a_run_can_be_searched_with_every_penalty_and_constraint(project: Path, name: str) -> None:
+    asked = {"penalty": {"length": "gnmt", "alpha": 0.6, "coverage": 0.2}, "constraints": FREE | {"no_repeat_ngram": 1}}
+    for answers in session(project, name, BEAM | asked).translate(sentences(WORDS["source"], 20, 2)):
+        assert all(answer.score < answer.log_prob / ((5 + 9) / 6) ** 0.6 for answer in answers)
+        assert all(len(set(answer.text.split())) == len(answer.text.split()) for answer in answers)
 
 
 def test_generated_text_goes_on_from_its_prefix(project: Path) -> None:

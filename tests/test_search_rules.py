@@ -216,6 +216,16 @@ def test_a_prefix_is_said_even_where_it_repeats_itself() -> None:
     assert len(set(second[0].ids)) == len(second[0].ids)
 
 
+def test_what_the_prompt_ended_with_may_be_said_again() -> None:
+    class GoingOn(Fixed):
+        def begin(self, prompt: Prompt) -> tuple[Tensor, Tensor]:
+            return torch.zeros_like(prompt.length_B), torch.full_like(prompt.length_B, 4)
+
+    likes_4_then_5 = GoingOn([-9.0, -9.0, -9.0, -5.0, -1.0, -2.0, -9.0, -9.0])
+    [[said]] = run_greedy(likes_4_then_5, prompts(1), max_length=2, constraints=rules(no_repeat_ngram=1))
+    assert said.ids == (4, 5)
+
+
 def test_a_prefix_that_leaves_no_room_is_refused() -> None:
     with pytest.raises(UserError, match=r"^prefix: got 6 tokens; expected fewer than search.max_length, 6"):
         run_beam(Hashed(3), begun(prompts(1), [[4] * 6]), max_length=6)
