@@ -14,6 +14,8 @@ import torch
 
 from pipeline.contracts import PAD, Prompt, Sizes
 from pipeline.decoding import Hypothesis, beam
+from pipeline.decoding.rules.constraints import Constraints
+from pipeline.decoding.rules.penalty import Penalty
 from pipeline.models import transformer
 
 VOCABULARY = 300
@@ -64,7 +66,14 @@ def main() -> None:
     torch.manual_seed(1)
     model = transformer.Model(MODEL, Sizes(VOCABULARY, VOCABULARY, False)).eval()
     prompt = sentences(a.sentences)
-    config = beam.Config(method="beam", width=a.width, length_alpha=0.75, n_best=1, max_length=a.max_length)
+    config = beam.Config(
+        method="beam",
+        width=a.width,
+        n_best=1,
+        max_length=a.max_length,
+        penalty=Penalty(length="book", alpha=0.75, coverage=0.0),
+        constraints=Constraints(min_length=1, no_repeat_ngram=None),
+    )
     batched, alone = [], []
     for _ in range(a.rounds):
         seconds, together = timed(lambda: by(a.batch, prompt, model, config))

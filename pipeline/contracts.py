@@ -20,6 +20,7 @@ __all__ = [
     "Decodable",
     "LanguageModel",
     "Log",
+    "Looking",
     "Loss",
     "Prompt",
     "Sizes",
@@ -50,10 +51,14 @@ class Loss(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a search starts from: `ids_BS` padded with PAD and `length_B`, on the model's device."""
+    """What a search starts from: `ids_BS` padded with PAD and `length_B`, on the model's device.
+
+    `prefix_BP`, padded with PAD, holds what each sentence's hypotheses must begin with. Models ignore it: search obeys it.
+    """
 
     ids_BS: Tensor
     length_B: Tensor
+    prefix_BP: Tensor | None = None
 
 
 class Decodable(Protocol[State]):
@@ -67,6 +72,14 @@ class Decodable(Protocol[State]):
 
     def reorder(self, state: State, rows_B: Tensor) -> State:
         """The state whose row i is the old row rows_B[i]; rows may repeat, be dropped, or change in number."""
+
+
+@runtime_checkable
+class Looking(Decodable[State], Protocol[State]):
+    """A Decodable that can say at every step where it looked, for searches that mind what of the source was covered."""
+
+    def step_and_look(self, state: State, last_B: Tensor) -> tuple[Tensor, State, Tensor]:
+        """As `step`, and weights_BS: a distribution over the source for the next id, nothing of it on padding."""
 
 
 @runtime_checkable

@@ -11,11 +11,12 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline import config, params, tables
-from pipeline.contracts import BOS, EOS, PAD, Attentive, Prompt
+from pipeline.contracts import BOS, EOS, PAD, UNK, Attentive, Prompt
 from pipeline.decoding import Hypothesis
+from pipeline.decoding.rules.ensemble import Ensemble
 from pipeline.errors import refuse
 from pipeline.seeding import derive
 from pipeline.text.encode import Codec
@@ -66,7 +67,7 @@ def run_of(model: Path, search: dict[str, Any] | None) -> params.Run:
 class Session:
     """A model with its vocabulary and search; `read` and `say` are the codecs of what is read and of what is answered."""
 
-    model: nn.Module
+    model: nn.Module | Ensemble
     task: ModuleType
     read: Codec
     say: Codec
@@ -99,12 +100,22 @@ class Session:
             raise refuse(str(vocab), f"{read.size} and {say.size} ids", trained, "Run `dvc repro`.")
         return cls(checkpoint.load_model(model, device), task, read, say, method, search, device, run.seed)
 
-    def translate(self, texts: Sequence[str], n_best: int | None = None) -> list[list[Answer]]:
-        """The answers to each text, best first; as many as the run's search gives unless `n_best` says otherwise."""
+    def together(self, others: Sequence["Session"]) -> "Session":
+        """An ensemble with the models of other sessions, which share the vocabulary; searched as this one is."""
+        models: list[Any] = [session.model for session in (self, *others)]
+        return dataclasses.replace(self, model=Ensemble(models))
+
+    def translate(
+        self, texts: Sequence[str], n_best: int | None = None, prefixes: Sequence[str] | None = None
+    ) -> list[list[Answer]]:
+        """The answers to each text, best first; as many as the run's search gives unless `n_best` says otherwise.
+
+        With `prefixes`, one for each text, every answer to a text begins with its prefix; "" is none.
+        """
         if self._continues:
             raise refuse("run", "a language model", "a translator", "Use generate.")
         asked = self if n_best is None else self._with_n_best(n_best)
-        found = [asked.searched(prompt, asked.generator()) for prompt in self._prompts(texts)]
+        found = [asked.searched(prompt, asked.generator()) for prompt in self._prompts(texts, prefixes)]
         return [asked.answers(hypotheses) for batch in found for hypotheses in batch]
 
     def generate(self, prefixes: Sequence[str], seed: int | None = None) -> list[str]:
@@ -116,14 +127,14 @@ class Session:
         begun = self.read.encode(pa.array(prefixes, pa.string())).to_pylist()
         return self.say.decode_batch([[*ids, *best.ids] for ids, best in zip(begun, found, strict=True)])
 
-    def attention(self, texts: Sequence[str]) -> list[tuple[Answer, Attention]]:
+    def attention(self, texts: Sequence[str], prefixes: Sequence[str] | None = None) -> list[tuple[Answer, Attention]]:
         """The best answer to each text and where the model looked for each of its tokens; UserError if it cannot say."""
         if not isinstance(self.model, Attentive):
             raise refuse(
                 "run", type(self.model).__module__.rpartition(".")[2], "a model with attention", "Name another run."
             )
         pairs = []
-        for prompt in self._prompts(texts):
+        for prompt in self._prompts(texts, prefixes):
             best = [hypotheses[0] for hypotheses in self.searched(prompt, self.generator())]
             pairs += list(zip(self.answers(best), self.looked(prompt, best), strict=True))
         return pairs
@@ -142,10 +153,10 @@ class Session:
         texts = self.say.decode_batch([h.ids for h in hypotheses])
         return [Answer(text, h.score, h.log_prob) for text, h in zip(texts, hypotheses, strict=True)]
 
-    def prompt(self, texts: Sequence[str]) -> Prompt:
-        """Raw texts as the model reads them."""
+    def prompt(self, texts: Sequence[str], prefixes: Sequence[str] | None = None) -> Prompt:
+        """Raw texts as the model reads them, and what the answers must begin with."""
         prompt: Prompt = self.task.prompt(self.read.encode(pa.array(texts, pa.string())), self.device)
-        return prompt
+        return prompt if prefixes is None else dataclasses.replace(prompt, prefix_BP=self._forced(prefixes))
 
     def looked(self, prompt: Prompt, best: Sequence[Hypothesis]) -> list[Attention]:
         """Where an attentive model looks when it is made to say one hypothesis per sentence."""
@@ -171,9 +182,18 @@ class Session:
         read, say = self.task.SIDES
         return bool(read == say)
 
-    def _prompts(self, texts: Sequence[str]) -> Iterator[Prompt]:
+    def _prompts(self, texts: Sequence[str], prefixes: Sequence[str] | None = None) -> Iterator[Prompt]:
         for start in range(0, len(texts), BATCH):
-            yield self.prompt(texts[start : start + BATCH])
+            these = slice(start, start + BATCH)
+            yield self.prompt(texts[these], None if prefixes is None else prefixes[these])
+
+    def _forced(self, prefixes: Sequence[str]) -> Tensor:
+        """prefix_BP of a prompt; UserError for a word that the vocabulary lacks."""
+        rows = [torch.tensor(ids, dtype=torch.long) for ids in self.say.encode(pa.array(prefixes, pa.string())).to_pylist()]
+        for prefix, row in zip(prefixes, rows, strict=True):
+            if UNK in row:
+                raise refuse("prefix", prefix, "words of the target vocabulary", "Use other words.")
+        return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD).to(self.device)
 
     def _with_n_best(self, n_best: int) -> "Session":
         """The same session with a search that gives `n_best` answers, its width raised to that if need be."""

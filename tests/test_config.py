@@ -63,6 +63,17 @@ MISTAKES = [
     ("runs.lstm.search.method", "beams", "runs.lstm.search.method: got beams; expected one of beam, "),
     ("runs.lstm.search.method", ..., "runs.lstm.search.method: got nothing; expected one of beam, "),
     ("runs.lstm.search.widths", 3, "runs.lstm.search.widths: got an unknown key; expected one of "),
+    (
+        "runs.seq2seq.search.penalty.coverage",
+        0.2,
+        "runs.seq2seq.search.penalty.coverage: got 0.2 with seq2seq, ",
+    ),
+    ("runs.seq2seq.search.penalty.length", "wu", "runs.seq2seq.search.penalty.length: got wu; expected one of book, gnmt."),
+    (
+        "runs.seq2seq.search.constraints.min_length",
+        81,
+        "runs.seq2seq.search.constraints.min_length: got 81; expected ",
+    ),
     ("runs.lstm.training.threads", ..., "runs.lstm.training.threads: got nothing; expected a whole number. Add the key."),
     (
         "runs.transformer.objective.label_smoothing",

@@ -9,101 +9,35 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from made_models import (
+    FREE,
+    Fixed,
+    Hashed,
+    beam_config,
+    next_log_probs,
+    noise,
+    penalty,
+    prompts,
+    rows_of,
+    run_beam,
+    run_exhaustive,
+    run_greedy,
+    same,
+)
 
 from pipeline import config
 from pipeline.contracts import BOS, EOS, PAD, UNK, Prompt
-from pipeline.decoding import Hypothesis, beam, best, exhaustive, greedy, sampling
+from pipeline.decoding import Hypothesis, beam, best, greedy, sampling
 from pipeline.errors import UserError
 
-VOCABULARY = 8  # the four specials and four words
 ALPHAS = st.sampled_from([0.0, 0.5, 0.75, 1.0, 2.0])
 SEEDS = st.integers(0, 10**6)
 
 
-class Hashed:
-    """log P(next | history) from a hash of the prompt and the ids so far; larger `peak`, surer model."""
-
-    def __init__(self, seed: int, peak: float = 3.0, vocabulary: int = VOCABULARY) -> None:
-        self.seed, self.peak, self.ids, self.rows = seed, peak, torch.arange(vocabulary), 0
-
-    def begin(self, prompt: Prompt) -> tuple[Tensor, Tensor]:
-        real = torch.arange(prompt.ids_BS.shape[1]) < prompt.length_B[:, None]
-        weights = torch.arange(1, prompt.ids_BS.shape[1] + 1) * 7919
-        return (prompt.ids_BS * real * weights).sum(1) + self.seed, torch.full_like(prompt.length_B, BOS)
-
-    def logits(self, state_B: Tensor) -> Tensor:
-        mixed = (state_B[:, None] * 1_000_003 + self.ids * 777_767_777) % 2_147_483_647
-        return ((mixed * 48_271 % 2_147_483_647) % 10_007).float() / 10_007 * self.peak
-
-    def step(self, state: Tensor, last_B: Tensor) -> tuple[Tensor, Tensor]:
-        assert state.shape == last_B.shape
-        self.rows += len(last_B)
-        state = (state * 16_807 + last_B * 69_621 + 1) % 2_147_483_647
-        return self.logits(state).log_softmax(1), state
-
-    def reorder(self, state: Tensor, rows_B: Tensor) -> Tensor:
-        return state[rows_B]
-
-
-class Fixed(Hashed):
-    """The same log-probabilities whatever came before; with a list of them, the i-th for the i-th step."""
-
-    def __init__(self, *steps: list[float]) -> None:
-        self.table, self.rows = torch.tensor(steps), 0
-
-    def begin(self, prompt: Prompt) -> tuple[Tensor, Tensor]:
-        return torch.zeros_like(prompt.length_B), torch.full_like(prompt.length_B, BOS)
-
-    def step(self, state: Tensor, last_B: Tensor) -> tuple[Tensor, Tensor]:
-        self.rows += len(last_B)
-        return self.table[state.clamp(max=len(self.table) - 1)], state + 1
-
-
-def prompts(count: int, seed: int = 0) -> Prompt:
-    generator = torch.Generator().manual_seed(seed)
-    length = torch.randint(1, 6, (count,), generator=generator)
-    ids = torch.randint(4, 90, (count, 5), generator=generator)
-    return Prompt(ids.masked_fill(torch.arange(5) >= length[:, None], PAD), length)
-
-
-def rows_of(prompt: Prompt, rows: Tensor) -> Prompt:
-    return Prompt(prompt.ids_BS[rows], prompt.length_B[rows])
-
-
-def noise(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def beam_config(width: int = 4, alpha: float = 0.75, n_best: int = 1, max_length: int = 6) -> beam.Config:
-    return beam.Config(method="beam", width=width, length_alpha=alpha, n_best=n_best, max_length=max_length)
-
-
-def run_beam(model: Hashed, prompt: Prompt, **settings: float) -> list[list[Hypothesis]]:
-    return beam.search(model, prompt, beam_config(**settings), noise())
-
-
-def run_greedy(model: Hashed, prompt: Prompt, max_length: int = 6) -> list[list[Hypothesis]]:
-    return greedy.search(model, prompt, greedy.Config(method="greedy", max_length=max_length), noise())
-
-
 def sampling_config(temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None, max_length: int = 6):
-    return sampling.Config(method="sampling", temperature=temperature, top_k=top_k, top_p=top_p, max_length=max_length)
-
-
-def same(first: list[list[Hypothesis]], second: list[list[Hypothesis]]) -> bool:
-    """Same ids; scores to within float64 rounding."""
-    pairs = list(itertools.zip_longest(itertools.chain(*first), itertools.chain(*second)))
-    return all(a.ids == b.ids and math.isclose(a.score, b.score, rel_tol=1e-9, abs_tol=1e-9) for a, b in pairs)
-
-
-def next_log_probs(model: Hashed, prompt: Prompt, ids: tuple[int, ...]) -> list[float]:
-    """By feeding the whole history anew, one prompt, one row."""
-    state, last = model.begin(prompt)
-    for token in ids:
-        _, state = model.step(state, last)
-        last = torch.tensor([token])
-    return model.step(state, last)[0][0].tolist()
+    return sampling.Config(
+        method="sampling", temperature=temperature, top_k=top_k, top_p=top_p, max_length=max_length, constraints=FREE
+    )
 
 
 def plain_beam(model: Hashed, prompt: Prompt, config: beam.Config) -> list[Hypothesis]:
@@ -116,9 +50,9 @@ def plain_beam(model: Hashed, prompt: Prompt, config: beam.Config) -> list[Hypot
                 if token not in (PAD, BOS) and value > -math.inf:
                     grown.append(((*ids, token), log_prob + value))
         grown = sorted(grown, key=lambda pair: (-pair[1], pair[0]))[: config.width - len(finished)]
-        finished += [Hypothesis(ids[:-1], lp / length**config.length_alpha, lp) for ids, lp in grown if ids[-1] == EOS]
+        finished += [Hypothesis(ids[:-1], lp / length**config.penalty.alpha, lp) for ids, lp in grown if ids[-1] == EOS]
         live = [pair for pair in grown if pair[0][-1] != EOS]
-    finished = finished or [Hypothesis(ids, lp / length**config.length_alpha, lp) for ids, lp in live]
+    finished = finished or [Hypothesis(ids, lp / length**config.penalty.alpha, lp) for ids, lp in live]
     return sorted(finished, key=lambda h: (-h.score, h.ids))[: config.n_best]
 
 
@@ -140,9 +74,8 @@ def test_a_beam_of_width_one_is_greedy_search(seed: int, alpha: float) -> None:
 def test_a_wide_beam_is_exhaustive_search(seed: int, alpha: float, max_length: int, n_best: int) -> None:
     model, prompt = Hashed(seed), prompts(2, seed)
     width = sum(5**n for n in range(1, max_length + 1)) + 5**max_length
-    all_of_them = exhaustive.Config(method="exhaustive", length_alpha=alpha, n_best=n_best, max_length=max_length)
     by_beam = run_beam(model, prompt, width=width, alpha=alpha, n_best=n_best, max_length=max_length)
-    assert same(by_beam, exhaustive.search(model, prompt, all_of_them, noise()))
+    assert same(by_beam, run_exhaustive(model, prompt, penalty(alpha), n_best, max_length))
 
 
 def test_exhaustive_search_agrees_with_scoring_every_sequence_on_its_own() -> None:
@@ -154,8 +87,7 @@ def test_exhaustive_search_agrees_with_scoring_every_sequence_on_its_own() -> No
             log_prob = sum(next_log_probs(model, prompt, ids[:i])[ids[i]] for i in range(length))
             scored.append(Hypothesis(words, log_prob / length**0.5, log_prob))
     oracle = sorted(scored, key=lambda h: (-h.score, h.ids))
-    setting = exhaustive.Config(method="exhaustive", length_alpha=0.5, n_best=len(oracle), max_length=3)
-    assert same(exhaustive.search(model, prompt, setting, noise()), [oracle])
+    assert same(run_exhaustive(model, prompt, penalty(0.5), len(oracle), 3), [oracle])
 
 
 @settings(max_examples=40, deadline=None)
@@ -187,9 +119,7 @@ def test_a_batch_shrinks_to_the_live_hypotheses(n_best: int) -> None:
 SEARCHES = {
     "beam": lambda model, prompt: run_beam(model, prompt, n_best=3),
     "greedy": run_greedy,
-    "exhaustive": lambda model, prompt: exhaustive.search(
-        model, prompt, exhaustive.Config(method="exhaustive", length_alpha=1.0, n_best=3, max_length=3), noise()
-    ),
+    "exhaustive": lambda model, prompt: run_exhaustive(model, prompt, penalty(1.0), 3, 3),
 }
 
 
@@ -383,7 +313,11 @@ def test_a_samples_log_probability_is_the_models_own() -> None:
     [
         (beam, {"n_best": 5}, "n_best"),
         (beam, {"width": 0}, "width"),
-        (beam, {"length_alpha": -0.1}, "length_alpha"),
+        (beam, {"penalty": {"length": "book", "alpha": -0.1, "coverage": 0.0}}, "penalty.alpha"),
+        (beam, {"penalty": {"length": "gnmt", "alpha": 0.6, "coverage": -0.2}}, "penalty.coverage"),
+        (beam, {"constraints": {"min_length": 81, "no_repeat_ngram": None}}, "constraints.min_length"),
+        (greedy, {"constraints": {"min_length": 0, "no_repeat_ngram": None}}, "constraints.min_length"),
+        (sampling, {"constraints": {"min_length": 1, "no_repeat_ngram": 0}}, "constraints.no_repeat_ngram"),
         (beam, {"max_length": 0}, "max_length"),
         (sampling, {"temperature": 0.0}, "temperature"),
         (sampling, {"top_k": 0}, "top_k"),
@@ -392,8 +326,9 @@ def test_a_samples_log_probability_is_the_models_own() -> None:
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(module, change: dict, key: str) -> None:
-    good = {
-        beam: {"method": "beam", "width": 4, "length_alpha": 0.75, "n_best": 4, "max_length": 80},
+    free, ranked = {"min_length": 1, "no_repeat_ngram": None}, {"length": "book", "alpha": 0.75, "coverage": 0.0}
+    good = {"constraints": free} | {
+        beam: {"method": "beam", "width": 4, "n_best": 4, "max_length": 80, "penalty": ranked},
         sampling: {"method": "sampling", "temperature": 0.8, "top_k": None, "top_p": None, "max_length": 30},
         greedy: {"method": "greedy", "max_length": 30},
     }[module]

@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from pipeline import params, tables
+from pipeline.cli import trial
 from pipeline.contracts import EOS, Sizes
 from pipeline.errors import UserError
 from pipeline.inference import Session, run_of
@@ -26,13 +27,15 @@ WORDS = {
     "source": ["the", "small", "cat", "sleeps", "and", "dog", "a", "runs", "."],
     "target": ["le", "petit", "chat", "dort", "chien", "un", "court", "."],
 }
-BEAM = {"method": "beam", "width": 3, "length_alpha": 0.75, "n_best": 2, "max_length": 9}
+FREE = {"min_length": 1, "no_repeat_ngram": None}
+PENALTY = {"length": "book", "alpha": 0.75, "coverage": 0.0}
+BEAM = {"method": "beam", "width": 3, "n_best": 2, "max_length": 9, "penalty": PENALTY, "constraints": FREE}
 TRAINING = {"max_epochs": 1, "patience": None, "accumulate": 1, "average": None, "precision": "float32", "threads": 1}
 TRANSLATION = {"task": "translation", "objective": {"batch_tokens": 500, "label_smoothing": 0.1, "max_length": 64}}
 STORY = {
     "task": "language_model",
     "objective": {"batch_size": 2, "steps": 4, "sampling": "sequential", "max_train_tokens": None},
-    "search": {"method": "sampling", "temperature": 1.0, "top_k": 6, "top_p": 0.9, "max_length": 30},
+    "search": {"method": "sampling", "temperature": 1.0, "top_k": 6, "top_p": 0.9, "max_length": 30, "constraints": FREE},
 }
 RUNS: dict[str, dict[str, Any]] = {
     "transformer": TRANSLATION
@@ -220,7 +223,7 @@ def test_the_log_probability_that_search_reports_is_the_teacher_forced_one(proje
     nats, count = opened.task.likelihood(opened.model, spoken, None, opened.device)
     for i in ended:
         assert -nats[i] == pytest.approx(best[i].log_prob, rel=1e-4)
-        assert best[i].score == pytest.approx(best[i].log_prob / count[i] ** BEAM["length_alpha"])
+        assert best[i].score == pytest.approx(best[i].log_prob / count[i] ** PENALTY["alpha"])
 
 
 def test_what_a_language_model_says_from_nothing_has_the_likelihood_of_a_first_row(project: Path) -> None:
@@ -286,10 +289,53 @@ def test_more_answers_may_be_asked_for_than_the_run_is_set_to(project: Path) -> 
     [more] = opened.translate(["the cat runs ."], n_best=7)
     assert BEAM["n_best"] < len({answer.text for answer in more}) <= 7
     assert len(opened.translate(["the cat runs ."])[0]) == BEAM["n_best"]
-    greedy = session(project, "transformer", {"method": "greedy", "max_length": 9})
+    greedy = session(project, "transformer", {"method": "greedy", "max_length": 9, "constraints": FREE})
     assert len(greedy.translate(["the cat runs ."], n_best=1)[0]) == 1
     with pytest.raises(UserError, match="n_best"):
         greedy.translate(["the cat runs ."], n_best=2)
+
+
+@pytest.mark.parametrize("name", TRANSLATORS)
+def test_every_answer_begins_with_its_texts_prefix(project: Path, name: str) -> None:
+    opened = session(project, name)
+    texts, prefixes = ["the cat runs .", "a dog", "the small dog sleeps ."], ["Le  chat", "", "un"]
+    free, begun = opened.translate(texts), opened.translate(texts, prefixes=prefixes)
+    assert all(answer.text.startswith("le chat") for answer in begun[0])
+    assert all(answer.text.startswith("un") for answer in begun[2])
+    assert [a.text for a in begun[1]] == [a.text for a in free[1]]
+    [(answer, looked)] = opened.attention(texts[:1], prefixes[:1])
+    assert (answer.text, looked.rows[:2]) == (begun[0][0].text, ["le", "chat"])
+
+
+def test_a_prefix_that_cannot_be_said_is_refused(project: Path) -> None:
+    with pytest.raises(UserError, match=r"^prefix: got le rhinocéros; expected words of the target vocabulary"):
+        session(project, "transformer").translate(["a dog"], prefixes=["le rhinocéros"])
+    with pytest.raises(UserError, match=r"^prefix: got 9 tokens; expected fewer than search.max_length, 9"):
+        session(project, "transformer").translate(["a dog"], prefixes=["le " * 9])
+
+
+def test_two_runs_together_answer_as_an_ensemble(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "dvc.yaml").write_bytes((Path(__file__).parent.parent / "dvc.yaml").read_bytes())
+    texts = sentences(WORDS["source"], 5, 4)
+    one, other = (session(project, name) for name in TRANSLATORS)
+    mixed = [best[0] for best in one.together([other]).translate(texts)]
+    for text, answer, apart in zip(texts, mixed, one.together([one]).translate(texts), strict=True):
+        assert apart[0].text == one.translate([text])[0][0].text
+        assert answer.log_prob < 0
+    trial.translate(trial.together(project, TRANSLATORS), texts, None, None, None)
+    assert capsys.readouterr().out.splitlines() == [answer.text for answer in mixed]
+    with pytest.raises(UserError, match=r"^run: got ensemble; expected a model with attention"):
+        trial.translate(trial.together(project, TRANSLATORS), texts[:1], None, None, project / "a.png")
+    with pytest.raises(UserError, match=r"^--run recurrent_lm: .* data/vocab/story; expected data/vocab/pairs"):
+        trial.together(project, ["transformer", "recurrent_lm"])
+
+
+@pytest.mark.parametrize("name", TRANSLATORS)
+def test_a_run_can_be_searched_with_every_penalty_and_constraint(project: Path, name: str) -> None:
+    asked = {"penalty": {"length": "gnmt", "alpha": 0.6, "coverage": 0.2}, "constraints": FREE | {"no_repeat_ngram": 1}}
+    for answers in session(project, name, BEAM | asked).translate(sentences(WORDS["source"], 20, 2)):
+        assert all(answer.score < answer.log_prob / ((5 + 9) / 6) ** 0.6 for answer in answers)
+        assert all(len(set(answer.text.split())) == len(answer.text.split()) for answer in answers)
 
 
 def test_generated_text_goes_on_from_its_prefix(project: Path) -> None:

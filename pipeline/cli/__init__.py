@@ -52,7 +52,10 @@ def _parser() -> argparse.ArgumentParser:
     ui.add_argument("--port", type=int, default=5000)
     translate = add("translate", _translate, "translate a text, or each line of standard input, with a trained run")
     translate.add_argument("text", nargs="?", metavar="TEXT")
-    translate.add_argument("--run", required=True, help="a name under `runs:`")
+    translate.add_argument(
+        "--run", action="append", required=True, dest="runs", help="a name under `runs:`; given again, an ensemble"
+    )
+    translate.add_argument("--prefix", metavar="TEXT", help="what every answer begins with")
     translate.add_argument("--heatmap", type=Path, metavar="FILE.png", help="draw where the model looked")
     translate.add_argument("--n-best", type=int, metavar="N", help="show the N best answers with their log-probabilities")
     generate = add("generate", _generate, "let a trained language model go on from a prefix")
@@ -115,7 +118,8 @@ def _translate(root: Path, arguments: argparse.Namespace) -> None:
     from pipeline.cli import trial
 
     given = [arguments.text] if arguments.text is not None else [line.rstrip("\r\n") for line in sys.stdin]
-    trial.translate(trial.opened(root, arguments.run), given, arguments.n_best, arguments.heatmap)
+    session = trial.together(root, arguments.runs)
+    trial.translate(session, given, arguments.n_best, arguments.prefix, arguments.heatmap)
 
 
 def _generate(root: Path, arguments: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ from types import ModuleType
 from typing import Any
 
 from pipeline import config, params
+from pipeline.contracts import Looking
 from pipeline.download import source as download
 from pipeline.errors import refuse
 from pipeline.text import tokens, vocab
@@ -91,16 +92,19 @@ def _run(path: Path, name: str, kinds: dict[str, str]) -> None:
     config.load(task.Config, block.objective, f"{where}.objective")
     optim.load(block.optim, f"{where}.optim")
     config.load(loop.Config, block.training, f"{where}.training")
-    _search(block, task, f"{where}.search")
+    _search(block, task, model, f"{where}.search")
     if kinds[block.corpus] != task.KIND:
         fitting = ", ".join(c for c, kind in kinds.items() if kind == task.KIND) or f"a corpus of kind {task.KIND}"
         raise refuse(f"{where}.corpus", f"{block.corpus}, which is {kinds[block.corpus]}", f"{fitting} for {block.task}")
 
 
-def _search(block: params.Run, task: ModuleType, where: str) -> None:
+def _search(block: params.Run, task: ModuleType, model: ModuleType, where: str) -> None:
     if block.search is None and not task.SEARCHED:
         return
     if block.search is None or not task.SEARCHED:
         raise refuse(where, block.search, "a section with a method" if task.SEARCHED else f"null for {block.task}")
     method = config.named_module("pipeline.decoding", block.search.get("method", "nothing"), f"{where}.method")
-    config.load(method.Config, block.search, where)
+    search = config.load(method.Config, block.search, where)
+    if "penalty" in block.search and search.penalty.coverage and not isinstance(model.Model, Looking):
+        got = f"{search.penalty.coverage} with {block.family}, which cannot say where it looks"
+        raise refuse(f"{where}.penalty.coverage", got, "0.0 for this family")

@@ -11,6 +11,18 @@ from pipeline.inference import Attention, Session, run_of
 from pipeline.landing import landing_file
 
 
+def together(root: Path, names: list[str]) -> Session:
+    """The runs as one ensemble, searched as the first is; UserError if their vocabularies are not the same."""
+    [first, *others] = [opened(root, name) for name in names]
+    runs = config.section(root / "params.yaml", "runs")
+    vocabularies = {name: dag.option(root, "predict", name, runs[name], "vocab") for name in names}
+    for name, vocab in vocabularies.items():
+        if vocab != vocabularies[names[0]]:
+            shared = vocabularies[names[0]].relative_to(root)
+            raise refuse(f"--run {name}", f"the vocabulary {vocab.relative_to(root)}", f"{shared}, as run {names[0]} has")
+    return first.together(others) if others else first
+
+
 def opened(root: Path, name: str) -> Session:
     """The trained run called `name` in params.yaml; UserError if it is unknown or not trained yet."""
     path = root / "params.yaml"
@@ -26,18 +38,22 @@ def opened(root: Path, name: str) -> Session:
     return Session.open(model, vocab, runs[name]["search"], params.compute(path).device)
 
 
-def translate(session: Session, texts: list[str], n_best: int | None, heatmap: Path | None) -> None:
-    """Print the best answer to each text, or the `n_best` with their log-probabilities; draw where the model looked."""
+def translate(session: Session, texts: list[str], n_best: int | None, prefix: str | None, heatmap: Path | None) -> None:
+    """Print the best answer to each text, or the `n_best` with their log-probabilities; draw where the model looked.
+
+    Every answer begins with `prefix`, where there is one.
+    """
+    prefixes = None if prefix is None else [prefix] * len(texts)
     if heatmap is not None:
         if len(texts) != 1 or n_best is not None:
             raise refuse("--heatmap", "more than one answer", "one text and no --n-best")
         if heatmap.suffix != ".png":
             raise refuse("--heatmap", str(heatmap), "a file that ends in .png")
-        [(answer, attention)] = session.attention(texts)
+        [(answer, attention)] = session.attention(texts, prefixes)
         draw(attention, heatmap)
         print(answer.text)
         return
-    for answers in session.translate(texts, n_best):
+    for answers in session.translate(texts, n_best, prefixes):
         for answer in answers if n_best is not None else answers[:1]:
             print(answer.text if n_best is None else f"{answer.log_prob:9.4f}  {answer.text}")
 

@@ -3,7 +3,8 @@
     search(model, prompt, config, generator) -> [sentence][n-best] of Hypothesis, best first
 
 `search.method` in `params.yaml` is the file's name. What all methods hold to:
-- a hypothesis has at most `max_length` tokens, <eos> counted; its score is log P / L**alpha, L being that count;
+- a hypothesis has at most `max_length` tokens, <eos> counted; `rules/` says what it may be and, where hypotheses compete,
+  how its log P becomes its score;
 - <pad> and <bos> are never produced; <unk> may be, as in training (its probability is not handed to other tokens);
 - log-probabilities are the model's own, summed in float64 on the CPU, and never renormalised;
 - finished sentences leave the batch, so a row's company changes nothing but the rounding of the model's kernels;
@@ -39,15 +40,16 @@ class Hypothesis:
 
 
 def ranked(hypotheses: list[Hypothesis], n_best: int) -> list[Hypothesis]:
-    """The `n_best` best: score down, then ids up. UserError if there is none: the model's probabilities are not finite."""
+    """The `n_best` best: score down, then ids up. UserError if there is none."""
     if not hypotheses:
         raise no_probability()
     return sorted(hypotheses, key=lambda h: (-h.score, h.ids))[:n_best]
 
 
 def no_probability() -> UserError:
-    """The error to raise where a model's probabilities are not finite, so that nothing can be found."""
-    return refuse("search", "no token of finite probability", "a model whose weights are finite", "Train the run again.")
+    """The error to raise where nothing can be found: probabilities are not finite, or constraints forbid every token."""
+    wanted = "a model whose weights are finite, and constraints that leave it a token"
+    return refuse("search", "no hypothesis of finite probability", wanted, "Train the run again, or loosen them.")
 
 
 def best(values_RV: Tensor, count: int) -> tuple[Tensor, Tensor]:

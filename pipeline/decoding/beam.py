@@ -1,12 +1,13 @@
-"""Beam search with the score log P / L**alpha (Sutskever et al. 2014; Zhang et al., Dive into Deep Learning, 10.8).
+"""Beam search with a score that `rules/penalty.py` makes of log P, length and coverage.
 
 A sentence has `width` places. At each step its places are filled with the likeliest extensions of its live hypotheses;
 one that ends in <eos> is finished and keeps its place, so fewer go on (as in Bahdanau et al. 2015). Width 1 is greedy
 search; a width that holds every sequence is exhaustive search.
 
-A sentence leaves the batch when nothing that is live can still enter its n best: log P only falls and L is at most
-`max_length`, so with alpha >= 0 no continuation scores above log P / max_length**alpha. The outcome is therefore the same
-as without leaving early. Of each sentence only live hypotheses are rows of the batch.
+A sentence leaves the batch when nothing that is live can still enter its n best: log P only falls, L is at most
+`max_length`, lp never falls as L grows, and coverage adds nothing above 0, so no continuation scores above
+log P / lp(max_length). The outcome is therefore the same as without leaving early. Of each sentence only live hypotheses
+are rows of the batch.
 
 Legend: B sentences, A those still active, R rows (live hypotheses, by sentence), C candidates per row, K width, N n_best.
 The model's device holds the R x V work; the bookkeeping is small and runs on the CPU in float64.
@@ -22,27 +23,28 @@ from torch import Tensor
 
 from pipeline.contracts import EOS, Decodable, Prompt
 from pipeline.decoding import FORBIDDEN, Floats, Hypothesis, Ints, at_least_one, best, ranked
+from pipeline.decoding.rules.constraints import Constraints, constrained, lengths_fit
+from pipeline.decoding.rules.penalty import Penalty, covering
 from pipeline.errors import refuse
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """`width`: hypotheses per sentence; `length_alpha`: 0 ranks by probability, 1 by probability per token; `n_best`: how
-    many answers, at most `width`; `max_length`: tokens produced at most, <eos> counted."""
+    """`width`: hypotheses per sentence; `n_best`: how many answers, at most `width`; `max_length`: tokens produced at most,
+    <eos> counted."""
 
     method: Literal["beam"]
     width: int
-    length_alpha: float
     n_best: int
     max_length: int
+    penalty: Penalty
+    constraints: Constraints
 
     def __post_init__(self) -> None:
-        at_least_one("max_length", self.max_length)
+        lengths_fit(self.constraints, self.max_length)
         at_least_one("width", self.width)
         if not 1 <= self.n_best <= self.width:
             raise refuse("n_best", self.n_best, f"from 1 to the beam's width, {self.width}")
-        if self.length_alpha < 0:
-            raise refuse("length_alpha", self.length_alpha, "0 or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,8 @@ def search(model: Decodable[Any], prompt: Prompt, config: Config, generator: tor
 
 
 def _ends(model: Decodable[Any], prompt: Prompt, config: Config) -> tuple[Ends, list[Level], int]:
+    penalty = config.penalty
+    model, added = covering(constrained(model, prompt, config.constraints, config.max_length), penalty)
     state, last_R = model.begin(prompt)
     sentences, device = len(last_R), last_R.device
     live = Live(np.arange(sentences), np.zeros(sentences), np.zeros(sentences, np.int64))
@@ -112,12 +116,14 @@ def _ends(model: Decodable[Any], prompt: Prompt, config: Config) -> tuple[Ends, 
         active_A = np.unique(live.sentence_R)
         chosen = extend(live, *candidates(log_probs_RV, config.width), room_B[active_A], config.width)
         ended_AK = np.isfinite(chosen.log_prob_AK) & (chosen.token_AK == EOS)
-        score_AK = chosen.log_prob_AK / length**config.length_alpha
-        ends.append(_finished(active_A, chosen, ended_AK, score_AK, length))
+        score_AK = np.full(ended_AK.shape, -np.inf)
+        over = chosen.log_prob_AK[ended_AK] / penalty.divisor(length) + added(state, chosen.parent_AK[ended_AK])
+        score_AK[ended_AK] = over
+        ends.append(_finished(active_A, chosen, ended_AK, over, length))
         room_B[active_A] -= ended_AK.sum(1)
-        kept_BN[active_A] = merge(kept_BN[active_A], np.where(ended_AK, score_AK, -np.inf))
+        kept_BN[active_A] = merge(kept_BN[active_A], score_AK)
         going_AK = np.isfinite(chosen.log_prob_AK) & ~ended_AK
-        bound_A = np.where(going_AK, chosen.log_prob_AK, -np.inf).max(1) / config.max_length**config.length_alpha
+        bound_A = np.where(going_AK, chosen.log_prob_AK, -np.inf).max(1) / penalty.divisor(config.max_length)
         going_AK &= (bound_A >= kept_BN[active_A, -1])[:, None]
         live, level = _next(active_A, chosen, going_AK)
         levels.append(level)
@@ -126,7 +132,9 @@ def _ends(model: Decodable[Any], prompt: Prompt, config: Config) -> tuple[Ends, 
         if not np.array_equal(level.parent_R, np.arange(len(last_R))):
             state = model.reorder(state, torch.from_numpy(level.parent_R).to(device))
         last_R = torch.from_numpy(level.token_R).to(device)
-    cut = _cut(live, np.isneginf(kept_BN[:, 0]), len(levels), config.length_alpha)
+    row = np.isneginf(kept_BN[:, 0])[live.sentence_R].nonzero()[0]  # cut at the limit, nothing of their sentence being over
+    cut_at = live.log_prob_R[row] / penalty.divisor(len(levels)) + added(state, levels[-1].parent_R[row])
+    cut = Ends(live.sentence_R[row], np.full(len(row), len(levels)), row, live.log_prob_R[row], cut_at)
     return _joined([*ends, cut]), levels, sentences
 
 
@@ -177,18 +185,10 @@ def _blocks(sentence_R: Ints) -> tuple[Ints, Ints]:
     return first_A, block_R
 
 
-def _finished(active_A: Ints, chosen: Chosen, ended_AK: NDArray[np.bool_], score_AK: Floats, length: int) -> Ends:
+def _finished(active_A: Ints, chosen: Chosen, ended_AK: NDArray[np.bool_], score: Floats, length: int) -> Ends:
     sentence, place = ended_AK.nonzero()
     level = np.full(len(sentence), length - 1)
-    log_prob, score = chosen.log_prob_AK[sentence, place], score_AK[sentence, place]
-    return Ends(active_A[sentence], level, chosen.parent_AK[sentence, place], log_prob, score)
-
-
-def _cut(live: Live, unanswered_B: NDArray[np.bool_], length: int, alpha: float) -> Ends:
-    """The live hypotheses of sentences of which none has finished."""
-    row = unanswered_B[live.sentence_R].nonzero()[0]
-    log_prob = live.log_prob_R[row]
-    return Ends(live.sentence_R[row], np.full(len(row), length), row, log_prob, log_prob / length**alpha)
+    return Ends(active_A[sentence], level, chosen.parent_AK[sentence, place], chosen.log_prob_AK[sentence, place], score)
 
 
 def _next(active_A: Ints, chosen: Chosen, going_AK: NDArray[np.bool_]) -> tuple[Live, Level]:

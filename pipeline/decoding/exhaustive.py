@@ -7,7 +7,9 @@ import numpy as np
 import torch
 
 from pipeline.contracts import EOS, Decodable, Prompt
-from pipeline.decoding import Hypothesis, Ints, allowed, at_least_one, ranked
+from pipeline.decoding import Floats, Hypothesis, Ints, allowed, at_least_one, ranked
+from pipeline.decoding.rules.constraints import Constraints, constrained, lengths_fit
+from pipeline.decoding.rules.penalty import Penalty, covering
 from pipeline.errors import refuse
 
 LARGEST = 1_000_000  # hypotheses alive at a time
@@ -18,20 +20,20 @@ class Config:
     """As beam's, without a width."""
 
     method: Literal["exhaustive"]
-    length_alpha: float
     n_best: int
     max_length: int
+    penalty: Penalty
+    constraints: Constraints
 
     def __post_init__(self) -> None:
-        at_least_one("max_length", self.max_length)
+        lengths_fit(self.constraints, self.max_length)
         at_least_one("n_best", self.n_best)
-        if self.length_alpha < 0:
-            raise refuse("length_alpha", self.length_alpha, "0 or more")
 
 
 def search(model: Decodable[Any], prompt: Prompt, config: Config, generator: torch.Generator) -> list[list[Hypothesis]]:
     """The `n_best` best that end in <eos>; of those cut at `max_length` only where none ends. `generator` is not used."""
     with torch.no_grad():
+        model, added = covering(constrained(model, prompt, config.constraints, config.max_length), config.penalty)
         state, last_R = model.begin(prompt)
         found: list[list[Hypothesis]] = [[] for _ in range(len(last_R))]
         sentence_R, ids_RT, log_prob_R = np.arange(len(last_R)), np.zeros((len(last_R), 0), np.int64), np.zeros(len(last_R))
@@ -39,7 +41,8 @@ def search(model: Decodable[Any], prompt: Prompt, config: Config, generator: tor
             log_probs_RV, state = model.step(state, last_R)
             total_RV = log_prob_R[:, None] + allowed(log_probs_RV).cpu().double().numpy()
             ended_R = np.isfinite(total_RV[:, EOS]).nonzero()[0]
-            _collect(found, sentence_R[ended_R], ids_RT[ended_R], total_RV[ended_R, EOS], length**config.length_alpha)
+            score_R = total_RV[ended_R, EOS] / config.penalty.divisor(length) + added(state, ended_R)
+            _collect(found, sentence_R[ended_R], ids_RT[ended_R], total_RV[ended_R, EOS], score_R)
             total_RV[:, EOS] = -np.inf
             parent_R, token_R = np.isfinite(total_RV).nonzero()
             if len(parent_R) > LARGEST:
@@ -48,12 +51,13 @@ def search(model: Decodable[Any], prompt: Prompt, config: Config, generator: tor
             ids_RT = np.concatenate([ids_RT[parent_R], token_R[:, None]], 1)
             device = last_R.device
             state, last_R = model.reorder(state, torch.from_numpy(parent_R).to(device)), torch.from_numpy(token_R).to(device)
-    cut_R = np.array([not found[sentence] for sentence in sentence_R.tolist()], bool)
-    _collect(found, sentence_R[cut_R], ids_RT[cut_R], log_prob_R[cut_R], config.max_length**config.length_alpha)
+    cut_R = np.array([not found[sentence] for sentence in sentence_R.tolist()], bool).nonzero()[0]
+    score_R = log_prob_R[cut_R] / config.penalty.divisor(config.max_length) + added(state, cut_R)
+    _collect(found, sentence_R[cut_R], ids_RT[cut_R], log_prob_R[cut_R], score_R)
     return [ranked(hypotheses, config.n_best) for hypotheses in found]
 
 
-def _collect(found: list[list[Hypothesis]], sentence_R: Ints, ids_RT: Ints, log_prob_R: np.ndarray, penalty: float) -> None:
-    rows = zip(sentence_R.tolist(), ids_RT.tolist(), log_prob_R.tolist(), strict=True)
-    for sentence, ids, log_prob in rows:
-        found[sentence].append(Hypothesis(tuple(ids), log_prob / penalty, log_prob))
+def _collect(found: list[list[Hypothesis]], sentence_R: Ints, ids_RT: Ints, log_prob_R: Floats, score_R: Floats) -> None:
+    rows = zip(sentence_R.tolist(), ids_RT.tolist(), log_prob_R.tolist(), score_R.tolist(), strict=True)
+    for sentence, ids, log_prob, score in rows:
+        found[sentence].append(Hypothesis(tuple(ids), score, log_prob))

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from pipeline.contracts import Decodable, Prompt
-from pipeline.decoding import Hypothesis, Ints, at_least_one, walk
+from pipeline.decoding import Hypothesis, Ints, walk
+from pipeline.decoding.rules.constraints import Constraints, constrained, lengths_fit
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,13 +17,15 @@ class Config:
 
     method: Literal["greedy"]
     max_length: int
+    constraints: Constraints
 
     def __post_init__(self) -> None:
-        at_least_one("max_length", self.max_length)
+        lengths_fit(self.constraints, self.max_length)
 
 
 def search(model: Decodable[Any], prompt: Prompt, config: Config, generator: torch.Generator) -> list[list[Hypothesis]]:
     """One hypothesis per sentence; `generator` is not used."""
+    model = constrained(model, prompt, config.constraints, config.max_length)
     return walk(model, prompt, config.max_length, _likeliest)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pipeline.contracts import Decodable, Prompt
 from pipeline.decoding import Floats, Hypothesis, Ints, at_least_one, walk
+from pipeline.decoding.rules.constraints import Constraints, constrained, lengths_fit
 from pipeline.errors import refuse
 
 
@@ -20,16 +21,18 @@ from pipeline.errors import refuse
 class Config:
     """`top_k`: draw among the k likeliest tokens only; `top_p`: among the fewest likeliest that hold a share p of the
     probability (Holtzman et al. 2020, nucleus sampling); null for all tokens. The temperature divides the logits and is
-    applied first, then top_k, then top_p. `max_length`: tokens produced at most, <eos> counted."""
+    applied first, then top_k, then top_p, all to what the constraints allow. `max_length`: tokens produced at most, <eos>
+    counted."""
 
     method: Literal["sampling"]
     temperature: float
     top_k: int | None
     top_p: float | None
     max_length: int
+    constraints: Constraints
 
     def __post_init__(self) -> None:
-        at_least_one("max_length", self.max_length)
+        lengths_fit(self.constraints, self.max_length)
         if not self.temperature > 0:
             raise refuse("temperature", self.temperature, "a number above 0", "For the likeliest tokens use method: greedy.")
         if self.top_k is not None:
@@ -47,7 +50,7 @@ def search(model: Decodable[Any], prompt: Prompt, config: Config, generator: tor
         probs_RV, ids_RV = distribution(log_probs_RV.cpu().double().numpy(), config)
         return torch.from_numpy(pick(probs_RV, ids_RV, uniform_BT[sentence_R, position])).to(log_probs_RV.device)
 
-    return walk(model, prompt, config.max_length, draw)
+    return walk(constrained(model, prompt, config.constraints, config.max_length), prompt, config.max_length, draw)
 
 
 def distribution(log_probs_RV: Floats, config: Config) -> tuple[Floats, Ints]:
@@ -57,7 +60,8 @@ def distribution(log_probs_RV: Floats, config: Config) -> tuple[Floats, Ints]:
     """
     ids_RV = np.argsort(-log_probs_RV, axis=1, kind="stable")
     ordered_RV = np.take_along_axis(log_probs_RV, ids_RV, 1) / config.temperature
-    probs_RV = np.exp(ordered_RV - ordered_RV[:, :1])
+    with np.errstate(invalid="ignore"):  # a row of which nothing is allowed, which `walk` refuses
+        probs_RV = np.exp(ordered_RV - ordered_RV[:, :1])
     if config.top_k is not None:
         probs_RV[:, config.top_k :] = 0.0
     probs_RV /= probs_RV.sum(1, keepdims=True)

@@ -120,8 +120,12 @@ class Model(nn.Module):
         return self.encode(prompt), torch.full_like(prompt.length_B, BOS)
 
     def step(self, state: State, last_B: Tensor) -> tuple[Tensor, State]:
-        hidden_B1H, after, _ = self.decode(last_B[:, None], state)
-        return self.project(hidden_B1H.squeeze(1)).float().log_softmax(-1), after
+        log_probs_BV, after, _ = self.step_and_look(state, last_B)
+        return log_probs_BV, after
+
+    def step_and_look(self, state: State, last_B: Tensor) -> tuple[Tensor, State, Tensor]:
+        hidden_B1H, after, weights_B1S = self.decode(last_B[:, None], state)
+        return self.project(hidden_B1H.squeeze(1)).float().log_softmax(-1), after, weights_B1S.squeeze(1)
 
     def reorder(self, state: State, rows_B: Tensor) -> State:
         cells = tuple(part.index_select(1, rows_B) for part in state.cells)

@@ -75,6 +75,13 @@ class DecoderBlock(nn.Module):
         x_BTH = self.cross_residual.after(x_BTH, self.cross(inner, source, source_mask))
         return self.feed_forward(x_BTH), seen
 
+    def looked(
+        self, x_BTH: Tensor, source: KeysValues, source_mask: Tensor, past: KeysValues | None, mask: Tensor | None
+    ) -> Tensor:
+        """weights_BNTS that `forward`, called alike, gives to the source."""
+        x_BTH, _ = self.own(x_BTH, past, mask)
+        return self.cross.weights(self.cross_residual.before(x_BTH), source, source_mask)
+
 
 class State(NamedTuple):
     """Each decoder block's keys and values of the source and of the target so far; and which source positions are real."""
@@ -124,15 +131,20 @@ class Model(nn.Module):
 
     def decode(self, target_BT: Tensor, state: State) -> tuple[Tensor, State]:
         """hidden_BTH after target_BT, which follows the state's past: many steps from no past, or one from any."""
+        [*_, x_BTH], after = self.climb(target_BT, state)
+        return self.decoder_norm(x_BTH), after
+
+    def climb(self, target_BT: Tensor, state: State) -> tuple[list[Tensor], State]:
+        """What enters each decoder block and, last, what leaves the top one, each BTH; and the state after."""
         first = state.past[0].keys.shape[2] if state.past else 0
         assert not (state.past and target_BT.shape[1] > 1)
         mask = None if state.past else causal_TK(target_BT.shape[1], 0, target_BT.device)
-        x_BTH = self.embed(self.target, target_BT, first)
-        seen = []
+        through, seen = [self.embed(self.target, target_BT, first)], []
         for i, block in enumerate(self.decoder):
-            x_BTH, own = block(x_BTH, state.source[i], state.source_mask, state.past[i] if state.past else None, mask)
+            x_BTH, own = block(through[i], state.source[i], state.source_mask, state.past[i] if state.past else None, mask)
+            through.append(x_BTH)
             seen.append(own)
-        return self.decoder_norm(x_BTH), State(state.source, tuple(seen), state.source_mask)
+        return through, State(state.source, tuple(seen), state.source_mask)
 
     def hidden(self, prompt: Prompt, target_BT: Tensor) -> Tensor:
         return self.decode(target_BT, self.encode(prompt))[0]
@@ -144,14 +156,12 @@ class Model(nn.Module):
     def attention(self, prompt: Prompt, target_BT: Tensor) -> dict[str, Tensor]:
         """Every decoder block's attention over the source, by head."""
         state = self.encode(prompt)
+        through, _ = self.climb(target_BT, state)
         mask = causal_TK(target_BT.shape[1], 0, target_BT.device)
-        x_BTH = self.embed(self.target, target_BT, 0)
         named: dict[str, Tensor] = {}
-        for i, block in enumerate(self.decoder):
-            looked_BTH, _ = block.own(x_BTH, None, mask)
-            weights_BNTS = block.cross.weights(block.cross_residual.before(looked_BTH), state.source[i], state.source_mask)
+        for i, (block, x_BTH) in enumerate(zip(self.decoder, through[:-1], strict=True)):
+            weights_BNTS = block.looked(x_BTH, state.source[i], state.source_mask, None, mask)
             named |= {f"layer {i + 1} head {n + 1}": weights for n, weights in enumerate(weights_BNTS.unbind(1))}
-            x_BTH, _ = block(x_BTH, state.source[i], state.source_mask, None, mask)
         return named
 
     def begin(self, prompt: Prompt) -> tuple[State, Tensor]:
@@ -160,6 +170,14 @@ class Model(nn.Module):
     def step(self, state: State, last_B: Tensor) -> tuple[Tensor, State]:
         hidden_B1H, after = self.decode(last_B[:, None], state)
         return self.project(hidden_B1H.squeeze(1)).float().log_softmax(-1), after
+
+    def step_and_look(self, state: State, last_B: Tensor) -> tuple[Tensor, State, Tensor]:
+        """The weights are the last block's, the mean of its heads."""
+        [*_, below_B1H, x_B1H], after = self.climb(last_B[:, None], state)
+        log_probs_BV = self.project(self.decoder_norm(x_B1H).squeeze(1)).float().log_softmax(-1)
+        [*_, top], past = self.decoder, state.past[-1] if state.past else None
+        weights_BN1S = top.looked(below_B1H, state.source[-1], state.source_mask, past, None)
+        return log_probs_BV, after, weights_BN1S.mean(1).squeeze(1)
 
     def reorder(self, state: State, rows_B: Tensor) -> State:
         def pick(kept: tuple[KeysValues, ...]) -> tuple[KeysValues, ...]:

@@ -1,0 +1,92 @@
+"""How hypotheses are ranked: log P / lp(L), and what the source that was not looked at costs.
+
+    book  lp(L) = L**alpha              (Sutskever et al. 2014 with alpha 1; Zhang et al., Dive into Deep Learning, 10.8)
+    gnmt  lp(L) = ((5 + L) / 6)**alpha  (Wu et al. 2016, equation 14)
+
+L is the number of tokens, <eos> counted. With coverage beta over 0, beta * sum_i log(min(sum_j p_ij, 1)) is added, p_ij
+being what target step j gave to source token i (Wu et al. 2016, equation 14). Both are for hypotheses that are over:
+while they grow, they compete by log P.
+
+Legend: R rows in the batch (live hypotheses), S source.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from pipeline.contracts import Decodable, Looking, Prompt
+from pipeline.decoding import Floats, Ints
+from pipeline.errors import refuse
+
+LEAST = torch.finfo(torch.float32).tiny  # a share that underflowed counts as this, so that no score is -inf
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Penalty:
+    """`alpha`: 0 ranks by probability; 1 with `length: book` by probability per token. `coverage`: beta, 0 for none."""
+
+    length: Literal["book", "gnmt"]
+    alpha: float
+    coverage: float
+
+    def __post_init__(self) -> None:
+        for key in ("alpha", "coverage"):
+            if not 0 <= getattr(self, key) < math.inf:
+                raise refuse(key, getattr(self, key), "0 or more")
+
+    def divisor(self, length: int) -> float:
+        """lp(length): it never falls as the length grows, which the beam's bound relies on."""
+        per_token = length if self.length == "book" else (5 + length) / 6
+        return float(per_token**self.alpha)
+
+
+class Covered(NamedTuple):
+    """The model's state, and how much of each source token was looked at so far; padding counts as covered."""
+
+    model: Any
+    covered_RS: Tensor
+
+
+class Covering:
+    """The model, with its coverage of the source in the state."""
+
+    def __init__(self, model: Looking[Any], beta: float) -> None:
+        self.model, self.beta = model, beta
+
+    def begin(self, prompt: Prompt) -> tuple[Covered, Tensor]:
+        state, first_B = self.model.begin(prompt)
+        places_S = torch.arange(prompt.ids_BS.shape[1], device=prompt.length_B.device)
+        return Covered(state, (places_S >= prompt.length_B[:, None]).float()), first_B
+
+    def step(self, state: Covered, last_R: Tensor) -> tuple[Tensor, Covered]:
+        log_probs_RV, model, weights_RS = self.model.step_and_look(state.model, last_R)
+        return log_probs_RV, Covered(model, state.covered_RS + weights_RS)
+
+    def reorder(self, state: Covered, rows_R: Tensor) -> Covered:
+        return Covered(self.model.reorder(state.model, rows_R), state.covered_RS.index_select(0, rows_R))
+
+    def added(self, state: Covered, row: Ints) -> Floats:
+        """What coverage adds to the score of a hypothesis whose last token was predicted by `row[i]` of the state: <= 0."""
+        covered = state.covered_RS[torch.from_numpy(row).to(state.covered_RS.device)].cpu().double()
+        added: Floats = self.beta * covered.clamp(LEAST, 1.0).log().sum(1).numpy()
+        return added
+
+
+def looking(model: Decodable[Any]) -> Looking[Any]:
+    """The model, if it can say where it looks; UserError if not."""
+    if not isinstance(model, Looking):
+        name = type(model).__module__.rpartition(".")[2]
+        raise refuse("search.penalty.coverage", f"more than 0 with {name}", "a model with attention", "Set it to 0.0.")
+    return model
+
+
+def covering(model: Decodable[Any], penalty: Penalty) -> tuple[Decodable[Any], Callable[[Any, Ints], Floats | float]]:
+    """The model to search, and `added(state, row)`: what its coverage adds to scores, as `Covering.added`."""
+    if penalty.coverage == 0:
+        return model, lambda state, row: 0.0
+    watched = Covering(looking(model), penalty.coverage)
+    return watched, watched.added
