@@ -19,7 +19,7 @@ from pipeline import config, params, tables
 from pipeline.corpora import text_lines
 from pipeline.errors import UserError
 from pipeline.text import bpe, splits, vocab
-from pipeline.text.encode import Codec, Description, describe, sides
+from pipeline.text.encode import Codec, Description, describe
 from pipeline.text.rows import Prepared, Rows, Splitter, prepare
 from pipeline.text.specials import BOS, EOS, PAD, SPECIALS, UNK
 from pipeline.text.tokens import LEVELS, Text, join, normalise, split
@@ -471,7 +471,7 @@ def _run(folder: Path, monkeypatch, *stages: str) -> None:
     graph = yaml.safe_load((Path(__file__).parent.parent / "dvc.yaml").read_text())
     monkeypatch.chdir(folder)
     for name in stages or mains:
-        command = graph["stages"][name]["do"]["cmd"].replace("${key}", "c").split()
+        command = graph["stages"][name]["do"]["cmd"].replace("${key}", "c").replace("${item.vocab.corpus}", "c").split()
         assert command[:3] == ["python", "-m", f"stages.{name}"]
         monkeypatch.setattr("sys.argv", command[2:])
         mains[name]()
@@ -515,7 +515,7 @@ def test_rows_are_kept_once_in_one_split_or_rejected_with_a_reason(tmp_path, mon
         assert counted["rejected"] == dict(Counter(row["reason"] for row in rejects if row["split"] == name))
         assert counted.get("sources_also_in_train", 0) == 0
     assert (tmp_path / "data/tokens/c/limits.json").exists()
-    assert describe(tmp_path / "data/vocab/c").sizes.keys() == set(sides(tmp_path / "data/vocab/c")) == {"source", "target"}
+    assert describe(tmp_path / "data/vocab/c").sizes.keys() == {"source", "target"}
 
 
 def test_duplicates_and_overlap_are_counted_as_sets_would(tmp_path, monkeypatch):

@@ -69,6 +69,9 @@ def prepare(batch: pa.RecordBatch, text: Text) -> Prepared:
             reasons = pc.coalesce(reasons, pc.if_else(long, told, pa.scalar(None, pa.string())))
     keys = [digests(normal[side] if text.lowercase else normalise(normal[side], True, text.letters_only)) for side in sides]
     length = pc.utf8_length(normal[sides[-1]])
+    if "label" in batch.schema.names:
+        columns = {"text": batch["text"], "tokens": tokens["text"], "characters": length, "label": batch["label"]}
+        return Prepared(columns, reasons, keys)
     if sides == ["text"]:
         rest = {"characters": length, "paragraph": batch["paragraph"], "log_prob": batch["log_prob"]}
         return Prepared({"text": batch["text"], "tokens": tokens["text"], **rest}, reasons, keys)
@@ -109,8 +112,8 @@ class Split:
     def __init__(self, path: Path, kind: str, stack: ExitStack) -> None:
         self.rows = 0
         self.rejected: Counter[str] = Counter()
-        self._kind, self._keys, self._sums = kind, Keys(), Counter[str]()
-        self._schema = tables.TOKENS_TEXT if kind == "text" else tables.TOKENS_PAIR
+        self._kind, self._keys, self._sums, self._labels = kind, Keys(), Counter[str](), Counter[str]()
+        self._schema = tables.TOKENS[kind]
         self._writer = stack.enter_context(tables.writer(path, self._schema))
         self._waiting: list[pa.RecordBatch] = []
 
@@ -130,6 +133,8 @@ class Split:
                 self._sums[field.name] += len(batch[field.name].flatten())
             elif field.name.endswith("characters"):
                 self._sums[field.name] += pc.sum(batch[field.name], min_count=0).as_py()
+        if self._kind == "labelled":
+            self._labels.update({found["values"]: found["counts"] for found in pc.value_counts(batch["label"]).to_pylist()})
         self._waiting.append(batch)
         if sum(waiting.nbytes for waiting in self._waiting) > _ROW_GROUP_BYTES:
             self.flush()
@@ -141,6 +146,7 @@ class Split:
             self._waiting = []
 
     def metrics(self, train: "Split | None") -> dict[str, Any]:
-        """Rows, tokens, characters, rejects by reason, duplicates and, but for train itself (None), overlap with train."""
+        """Rows, tokens, characters, rows of each label, rejects by reason, duplicates and, but for train itself (None), overlap with train."""
         found = self._keys.report(None if train is None else train._keys, self._kind == "pair")
-        return {"rows": self.rows, **self._sums, "rejected": dict(self.rejected), **found}
+        labels = {"labels": dict(self._labels)} if self._kind == "labelled" else {}
+        return {"rows": self.rows, **self._sums, **labels, "rejected": dict(self.rejected), **found}
