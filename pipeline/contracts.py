@@ -22,9 +22,9 @@ __all__ = [
     "LanguageModel",
     "Log",
     "Loss",
+    "Measured",
     "Prompt",
     "Sizes",
-    "Measured",
     "Translator",
 ]
 

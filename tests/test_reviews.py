@@ -15,10 +15,15 @@ from pipeline.errors import UserError
 from pipeline.grammars import toy_reviews
 
 ROOT = Path(__file__).parent.parent
-PRAISE = set("good great funny clever moving brilliant charming fresh honest superb witty gripping".split())
-PRAISE |= set("love enjoy admire like praise loved enjoyed admired liked praised".split())
-BLAME = set("bad dull boring stupid weak awful clumsy stale predictable terrible silly tedious".split())
-BLAME |= set("hate dislike regret detest despise hated disliked regretted detested despised".split())
+PRAISE_WORDS = """
+good great funny clever moving brilliant charming fresh honest superb witty gripping
+love enjoy admire like praise loved enjoyed admired liked praised
+"""
+BLAME_WORDS = """
+bad dull boring stupid weak awful clumsy stale predictable terrible silly tedious
+hate dislike regret detest despise hated disliked regretted detested despised
+"""
+PRAISE, BLAME = set(PRAISE_WORDS.split()), set(BLAME_WORDS.split())
 NEGATIONS = {"not", "never", "hardly", "nobody"}
 LABELS = {1: "positive", -1: "negative"}
 

@@ -42,7 +42,7 @@ def _names(path: Path, key: str) -> list[str]:
 
 
 def _corpus(path: Path, name: str) -> str:
-    """The corpus's kind, `text` or `pair`, after all its blocks were loaded."""
+    """The corpus's kind, `text`, `pair` or `labelled`, after all its blocks were loaded."""
     block, where = params.corpus(path, name), f"corpora.{name}"
     reader = config.named_module("pipeline.corpora", block.format, f"{where}.format")
     config.load(reader.Config, block.read, f"{where}.read")

@@ -146,7 +146,8 @@ class Split:
             self._waiting = []
 
     def metrics(self, train: "Split | None") -> dict[str, Any]:
-        """Rows, tokens, characters, rows of each label, rejects by reason, duplicates and, but for train itself (None), overlap with train."""
+        """Rows, tokens, characters, rows of each label, rejects by reason, duplicates and, but for train itself (None),
+        overlap with train."""
         found = self._keys.report(None if train is None else train._keys, self._kind == "pair")
         labels = {"labels": dict(self._labels)} if self._kind == "labelled" else {}
         return {"rows": self.rows, **self._sums, **labels, "rejected": dict(self.rejected), **found}

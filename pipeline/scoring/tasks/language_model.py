@@ -21,6 +21,8 @@ MAIN_TITLE = "perplexity"
 DIFFERENCE = "bits per character"
 HIGHER_IS_BETTER = False
 SCALE = None
+BOOK_BLEU = True
+UNIT = "token"
 LENGTH = "tokens in the sentence"
 COLUMNS = (
     ("bits per character", "bits_per_character", "{:.3f}"),

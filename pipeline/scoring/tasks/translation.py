@@ -20,6 +20,8 @@ MAIN_TITLE = "BLEU"
 DIFFERENCE = "BLEU"
 HIGHER_IS_BETTER = True
 SCALE = (0.0, 100.0)
+BOOK_BLEU = True
+UNIT = "token"
 LENGTH = "tokens in the source sentence"
 COLUMNS = (
     ("perplexity", "perplexity.score", "{:.2f}"),
