@@ -591,7 +591,7 @@ def test_changing_level_and_case_moves_no_row(tmp_path, monkeypatch):
     [
         ({"limit": 1}, r"corpora\.c\.limit: got no usable row for \w+ \(0 rejected\); expected at least one in each of"),
         ({"limit": 0}, r"corpora\.c\.limit: got 0; expected at least 1"),
-        ({"split": "official"}, r"corpora\.c\.split: got official; expected method, valid and test"),
+        ({"split": "official"}, r"corpora\.c\.split: got official; expected method: hash, contiguous or folds"),
         ({"text": TEXT | {"max_tokens": 1}}, r"corpora\.c\.split: got no usable row for train \(\d+ rejected\)"),
         ({"text": TEXT | {"max_tokens": 0}}, r"corpora\.c\.text\.max_tokens: got 0"),
         (
@@ -649,3 +649,54 @@ def test_peak_memory_does_not_grow_with_the_corpus(tmp_path, monkeypatch):
     more_arrow, more_python = _peaks(tmp_path / "many", monkeypatch, many)
     assert more_arrow < 1.5 * arrow
     assert more_python < 1.5 * python + 64 * (many - few)  # the digests, and sorting them
+
+
+def _counted(how: params.Splitting, names: list[str]) -> dict[str, set[str]]:
+    """What 600 made texts come to, split by split, when their reader calls them `names` in turn."""
+    splitter, found = Splitter(how, 0), {}
+    texts = pa.array([f"text number {number}" for number in range(600)])
+    batch = pa.record_batch([texts, pa.repeat("a", 600), pa.nulls(600, pa.string())], schema=tables.RAW_LABELLED)
+    ready = prepare(batch, Text(level="word", lowercase=False, letters_only=False, max_tokens=None))
+    for name in names:
+        for text, split_name in zip(texts.to_pylist(), splitter.names(name, ready).to_pylist(), strict=True):
+            found.setdefault(split_name, set()).add(text)
+        assert set(splitter.possible(name)) >= set(found)
+    return found
+
+
+def test_every_row_is_tested_in_one_fold_and_valid_in_the_fold_before() -> None:
+    folds = [_counted(params.Folds(method="folds", folds=5, fold=fold), ["all"]) for fold in range(5)]
+    everything = folds[0]["train"] | folds[0]["valid"] | folds[0]["test"]
+    assert sum(len(fold["test"]) for fold in folds) == len(everything) == 600
+    assert set().union(*(fold["test"] for fold in folds)) == everything
+    for number, fold in enumerate(folds):
+        assert fold["valid"] == folds[(number + 1) % 5]["test"]
+        assert fold["train"] == everything - fold["valid"] - fold["test"]
+        assert len(fold["test"]) == pytest.approx(120, abs=50)
+
+
+def test_valid_may_be_cut_out_of_an_official_train_and_nothing_else_moves() -> None:
+    how = params.OutOfTrain(method="out_of_train", valid=0.2)
+    found = _counted(how, ["train"])
+    assert found.keys() == {"train", "valid"}
+    assert not found["train"] & found["valid"]
+    assert len(found["valid"]) == pytest.approx(120, abs=50)
+    assert _counted(how, ["test"]).keys() == {"test"}
+
+
+@pytest.mark.parametrize(
+    ("block", "line"),
+    [
+        ({"method": "fold", "folds": 10, "fold": 1}, "c.split.method: got fold; expected one of hash, contiguous, folds, "),
+        ({"method": "folds", "folds": 10, "fold": 10}, "c.split.fold: got 10; expected a number from 0 to 9"),
+        ({"method": "folds", "folds": 2, "fold": 1}, "c.split.folds: got 2; expected at least 3"),
+        ({"method": "folds", "valid": 0.1, "test": 0.1}, "c.split.valid: got an unknown key"),
+        ({"method": "out_of_train", "valid": 1.0}, "c.split.valid: got 1.0; expected a share between 0 and 1"),
+        ({"valid": 0.1}, "c.split.method: got nothing; expected one of hash"),
+        ("hash", "c.split: got hash; expected official, or a section with a method: hash, "),
+    ],
+)
+def test_a_split_that_cannot_be_is_refused_by_its_key(block: object, line: str) -> None:
+    with pytest.raises(UserError) as refused:
+        params.split(config.load(params.Corpus, _block(split=block), "c"), "c")
+    assert str(refused.value).startswith(line)

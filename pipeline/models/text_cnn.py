@@ -38,6 +38,7 @@ class Model(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(sizes.source, config.embedding)
         nn.init.normal_(self.embedding.weight, std=0.1)
+        self.widths = config.widths
         self.convolutions = nn.ModuleList(
             nn.Conv1d(config.embedding, config.filters, width, padding=width - 1) for width in config.widths
         )
@@ -49,9 +50,9 @@ class Model(nn.Module):
         real_BS1 = real_BS(text.length_B, text.ids_BS.shape[1])[:, :, None]
         x_BES = self.embedding(text.ids_BS).masked_fill(~real_BS1, 0.0).transpose(1, 2)
         pooled = []
-        for convolution in self.convolutions:
+        for width, convolution in zip(self.widths, self.convolutions, strict=True):
             answer_BFW = convolution(x_BES).relu()
-            windows_B = text.length_B + convolution.kernel_size[0] - 1
+            windows_B = text.length_B + width - 1
             touching_B1W = real_BS(windows_B, answer_BFW.shape[2])[:, None, :]
             pooled.append(answer_BFW.masked_fill(~touching_B1W, 0.0).amax(2))
         return pooled

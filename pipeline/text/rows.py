@@ -13,11 +13,12 @@ import pyarrow.compute as pc
 
 from pipeline import params, tables
 from pipeline.corpora import BLANK
-from pipeline.text.splits import Digests, Keys, by_hash, contiguous, digests
+from pipeline.text.splits import Digests, Keys, by_fold, by_hash, contiguous, digests
 from pipeline.text.tokens import Text, normalise, split
 
 Batches = Iterator[tuple[str, pa.RecordBatch]]
 UNSPLIT = "all"
+NEEDED = ("train", "valid", "test")
 _ROW_GROUP_BYTES = 8 << 20
 
 
@@ -83,14 +84,24 @@ def prepare(batch: pa.RecordBatch, text: Text) -> Prepared:
 class Splitter:
     """Gives every row its split: the official one, or by `how`. `total` is the number of rows to be split."""
 
-    def __init__(self, how: params.Split | None, total: int) -> None:
+    def __init__(self, how: params.Splitting | None, total: int) -> None:
         self._how, self._total, self._first = how, total, 0
+
+    def possible(self, name: str) -> tuple[str, ...]:
+        """The splits that rows which their reader calls `name` may come to."""
+        if isinstance(self._how, params.OutOfTrain):
+            return ("train", "valid") if name == "train" else (name,)
+        return NEEDED if name == UNSPLIT and self._how is not None else (name,)
 
     def names(self, name: str, rows: Prepared) -> pa.StringArray:
         """The split of each row of a batch that its reader calls `name`; batches come in the corpus's order."""
         how, count = self._how, len(rows.reasons)
-        if name != UNSPLIT or how is None:
+        if how is None or self.possible(name) == (name,):
             return pa.repeat(name, count)
+        if isinstance(how, params.OutOfTrain):
+            return by_hash(rows.keys[0], how.valid, 0.0)
+        if isinstance(how, params.Folds):
+            return by_fold(rows.keys[0], how.folds, how.fold)
         if how.method == "hash":
             return by_hash(rows.keys[0], how.valid, how.test)
         self._first += count

@@ -89,7 +89,7 @@ def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> d
     pairs_NK = confused(table, names)
     counts_LL = pairs_NK.sum(0).reshape(len(names), len(names))
     accuracy = bootstrap.estimate(units(table), score)
-    found = {"accuracy": accuracy, "f1": bootstrap.estimate(pairs_NK, macro_f1)}
+    found: dict[str, Any] = {"accuracy": accuracy, "f1": bootstrap.estimate(pairs_NK, macro_f1)}
     found |= {"nats_per_text": pc.mean(table["nats"]).as_py(), "rows": len(table)}
     if "accuracy" in limit:
         found |= {"limit": limit["accuracy"], "distance": limit["accuracy"] - accuracy["score"]}
