@@ -68,7 +68,7 @@ class Folds:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OutOfTrain:
-    """An official split that lacks valid: this share of the official train becomes it, by a stable hash of the source side."""
+    """An official split without valid: this share of the official train becomes it, by a stable hash of the source side."""
 
     method: Literal["out_of_train"]
     valid: float
