@@ -1,6 +1,6 @@
 """Where models, tasks, training and decoding meet: protocols, batch dataclasses and special ids, and nothing else.
 
-Shapes: B batch, S source, T target or time, H hidden, V vocabulary, N real (unpadded) positions.
+Shapes: B batch, S source, T target or time, H hidden, V vocabulary, C classes, N real (unpadded) positions.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,11 +17,13 @@ __all__ = [
     "PAD",
     "UNK",
     "Attentive",
+    "Classifier",
     "Decodable",
     "LanguageModel",
     "Log",
     "Looking",
     "Loss",
+    "Measured",
     "Prompt",
     "Sizes",
     "Translator",
@@ -51,7 +53,7 @@ class Loss(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a search starts from: `ids_BS` padded with PAD and `length_B`, on the model's device.
+    """What a search or a classifier starts from: `ids_BS` padded with PAD and `length_B`, on the model's device.
 
     `prefix_BP`, padded with PAD, holds what each sentence's hypotheses must begin with. Models ignore it: search obeys it.
     """
@@ -109,6 +111,14 @@ class Task(Protocol):
         """Which rows a planned batch holds, for messages."""
 
 
+@runtime_checkable
+class Measured(Protocol):
+    """A task with more to tell of the validation table than its loss."""
+
+    def measure(self, model: Any) -> dict[str, float]:
+        """Figures by name, such as accuracy: shown beside the validation loss, which alone picks the best weights."""
+
+
 class LanguageModel(Protocol):
     """Next-token prediction over a stream, with a state carried from window to window."""
 
@@ -127,3 +137,10 @@ class Translator(Protocol):
 
     def project(self, hidden_NH: Tensor) -> Tensor:
         """logits_NV."""
+
+
+class Classifier(Protocol):
+    """The label of a text."""
+
+    def classify(self, text: Prompt) -> Tensor:
+        """logits_BC, which padding and the batch's other texts do not change."""

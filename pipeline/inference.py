@@ -19,7 +19,7 @@ from pipeline.decoding import Hypothesis
 from pipeline.decoding.rules.ensemble import Ensemble
 from pipeline.errors import refuse
 from pipeline.seeding import derive
-from pipeline.text.encode import Codec
+from pipeline.text.encode import Codec, describe
 from pipeline.training import checkpoint, devices, loop
 
 BATCH = 64  # texts searched for at a time
@@ -63,6 +63,17 @@ def run_of(model: Path, search: dict[str, Any] | None) -> params.Run:
     return block
 
 
+def check_sizes(model: Path, vocab: Path, sides: tuple[str, str]) -> None:
+    """Refuse a vocabulary that is absent, or that has other numbers of ids on the `sides` than the model in its folder."""
+    if not (vocab / "vocab.json").exists():
+        raise refuse(str(vocab), "no such vocabulary", "the vocab stage's output", "Run `dvc repro`, or `dvc pull`.")
+    have, trained = describe(vocab).sizes, checkpoint.read_facts(model)["sizes"]
+    got, want = [have.get(side, 0) for side in sides], [trained["source"], trained["target"]]
+    if got != want:
+        expected = f"{want[0]} and {want[1]}, which the model was trained with"
+        raise refuse(str(vocab), f"{got[0]} and {got[1]} ids", expected, "Run `dvc repro`.")
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """A model with its vocabulary and search; `read` and `say` are the codecs of what is read and of what is answered."""
@@ -90,14 +101,9 @@ class Session:
         method = config.named_module("pipeline.decoding", run.search.get("method", "nothing"), f"{where}.search.method")
         search = config.load(method.Config, run.search, f"{where}.search")
         task = config.named_module("pipeline.tasks", run.task, f"{where}.task")
-        if not (vocab / "vocab.json").exists():
-            raise refuse(str(vocab), "no such vocabulary", "the vocab stage's output", "Run `dvc repro`, or `dvc pull`.")
+        check_sizes(model, vocab, task.SIDES)
         devices.prepare(config.load(loop.Config, run.training, f"{where}.training").threads)
         read, say = (Codec.load(vocab, side) for side in task.SIDES)
-        sizes = checkpoint.read_facts(model)["sizes"]
-        if (read.size, say.size) != (sizes["source"], sizes["target"]):
-            trained = f"{sizes['source']} and {sizes['target']}, which the model was trained with"
-            raise refuse(str(vocab), f"{read.size} and {say.size} ids", trained, "Run `dvc repro`.")
         return cls(checkpoint.load_model(model, device), task, read, say, method, search, device, run.seed)
 
     def together(self, others: Sequence["Session"]) -> "Session":

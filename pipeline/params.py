@@ -3,6 +3,7 @@
 The blocks inside (`model`, `optim`, `source`, ...) stay plain mappings here; the module that one configures loads it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -49,6 +50,44 @@ class Split:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Folds:
+    """Cross validation: rows without an official split go to one of `folds` parts by a stable hash of the source side. The
+    part `fold` is test, the next one (after the last, the first) valid, the others train.
+    """
+
+    method: Literal["folds"]
+    folds: int
+    fold: int
+
+    def __post_init__(self) -> None:
+        if self.folds < 3:
+            raise refuse("folds", self.folds, "at least 3: for train, valid and test")
+        if not 0 <= self.fold < self.folds:
+            raise refuse("fold", self.fold, f"a number from 0 to {self.folds - 1}, as there are {self.folds} folds")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OutOfTrain:
+    """An official split without valid: this share of the official train becomes it, by a stable hash of the source side."""
+
+    method: Literal["out_of_train"]
+    valid: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.valid < 1:
+            raise refuse("valid", self.valid, "a share between 0 and 1, such as 0.1")
+
+
+Splitting = Split | Folds | OutOfTrain
+_SPLITTINGS: dict[str, type[Splitting]] = {
+    "hash": Split,
+    "contiguous": Split,
+    "folds": Folds,
+    "out_of_train": OutOfTrain,
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
     """A sentence whose answer the reports show."""
 
@@ -58,7 +97,7 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Corpus:
-    """One block under `corpora:`. `format` is the file's name in `pipeline/corpora/`; `split` is `official` or a `Split`."""
+    """One block under `corpora:`. `format` names a file in `pipeline/corpora/`; `split` is `official` or a `Splitting`."""
 
     format: str
     source: dict[str, Any]
@@ -94,13 +133,16 @@ def corpus(path: Path, name: str) -> Corpus:
     return block
 
 
-def split(block: Corpus, where: str) -> Split | None:
+def split(block: Corpus, where: str) -> Splitting | None:
     """How `block` is to be split; None for the corpus's own, official split."""
     if block.split == "official":
         return None
-    if isinstance(block.split, str):
-        raise refuse(f"{where}.split", block.split, "official, or a section with the keys method, valid, test")
-    return config.load(Split, block.split, f"{where}.split")
+    if not isinstance(block.split, Mapping):
+        raise refuse(f"{where}.split", block.split, "official, or a section with a method: " + ", ".join(_SPLITTINGS))
+    method = block.split.get("method", "nothing")
+    if method not in _SPLITTINGS:
+        raise refuse(f"{where}.split.method", method, "one of " + ", ".join(_SPLITTINGS))
+    return config.load(_SPLITTINGS[method], block.split, f"{where}.split")
 
 
 def run(path: Path, name: str) -> Run:

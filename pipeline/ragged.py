@@ -1,5 +1,6 @@
-"""Rows of ids of unlike lengths, straight from Arrow's buffers, padded without Python per row."""
+"""Rows of ids of unlike lengths, straight from Arrow's buffers, padded and put in batches without Python per row."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,10 @@ class Ragged:
         self.start = offsets[:-1].astype(np.int64)
         self.length = np.diff(offsets).astype(np.int64)
 
+    def cut(self, most: int) -> None:
+        """Keep the first `most` ids of every row."""
+        self.length = np.minimum(self.length, most)
+
     def padded(self, rows: np.ndarray[Any, Any], *, before: int | None, after: int) -> np.ndarray[Any, Any]:
         """ids (rows, width) int64: each row between `before` (if any) and `after`, PAD to a width of whole buckets.
 
@@ -35,3 +40,23 @@ class Ragged:
         if before is not None:
             out[:, 0] = before
         return out
+
+
+def by_budget(
+    rows: np.ndarray[Any, Any], lengths: np.ndarray[Any, Any], budget: int, rng: np.random.Generator
+) -> list[np.ndarray[Any, Any]]:
+    """`rows`, whose `lengths` ascend, cut into batches of at most `budget` positions, padding to the longest row counted;
+    a row that is longer alone is a batch of its own. The batches come in random order."""
+    cuts, start = [0], 0
+    while start < len(rows):  # rows ascend in length, so the last row of a batch is its widest
+        fits = np.arange(1, len(rows) - start + 1)[:budget] * lengths[start : start + budget]
+        start += max(1, int(np.searchsorted(fits, budget, side="right")))
+        cuts.append(start)
+    batches = [rows[a:b] for a, b in itertools.pairwise(cuts)]
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def named(rows: np.ndarray[Any, Any]) -> str:
+    """Which rows of the training table a batch holds, for messages."""
+    shown = ", ".join(str(row) for row in rows[:10])
+    return f"rows {shown}{', ...' if len(rows) > 10 else ''} of the training table"

@@ -19,6 +19,7 @@ _ids, _strings = pa.list_(pa.int32()), pa.list_(pa.string())
 # `log_prob` is the row's natural log-probability under the grammar that wrote it, null for natural text.
 RAW_TEXT = pa.schema({"text": pa.string(), "paragraph": pa.int64(), "log_prob": pa.float64(), "reject": pa.string()})
 RAW_PAIR = pa.schema({"source": pa.string(), "target": pa.string(), "reject": pa.string()})
+RAW_LABELLED = pa.schema({"text": pa.string(), "label": pa.string(), "reject": pa.string()})
 
 # After tokenize. `row` numbers the rows of a split from 0; the raw text is kept for scoring.
 # `characters` counts the Unicode characters of the normalised text (for bits per character).
@@ -42,13 +43,19 @@ TOKENS_PAIR = pa.schema(
         "target_characters": pa.int32(),
     }
 )
+TOKENS_LABELLED = pa.schema(
+    {"row": pa.int64(), "text": pa.string(), "tokens": _strings, "characters": pa.int32(), "label": pa.string()}
+)
+TOKENS = {"text": TOKENS_TEXT, "pair": TOKENS_PAIR, "labelled": TOKENS_LABELLED}  # by the kind of corpus
 REJECTS = pa.schema({"split": pa.string(), "reason": pa.string(), "text": pa.string()})
 
+# Labels have one too: their names in order, numbered from 0.
 VOCAB = pa.schema({"token": pa.string(), "id": pa.int32(), "count": pa.int64()})
 
 # After encode: ids without <bos> and <eos>, which the tasks add; `paragraph` as in TOKENS_TEXT.
 ENCODED_TEXT = pa.schema({"row": pa.int64(), "ids": _ids, "paragraph": pa.int64()})
 ENCODED_PAIR = pa.schema({"row": pa.int64(), "source": _ids, "target": _ids})
+ENCODED_LABELLED = pa.schema({"row": pa.int64(), "ids": _ids, "label": pa.int32()})
 
 # After train: `name` is e.g. train/loss, valid/perplexity, learning_rate. No clock in it.
 HISTORY = pa.schema({"step": pa.int64(), "epoch": pa.int64(), "name": pa.string(), "value": pa.float64()})
@@ -59,6 +66,8 @@ LIKELIHOOD = pa.schema({"row": pa.int64(), "nats": pa.float64(), "count": pa.int
 HYPOTHESES = pa.schema(
     {"row": pa.int64(), "rank": pa.int32(), "text": pa.string(), "score": pa.float64(), "log_prob": pa.float64()}
 )
+# The likeliest label of each row, and the natural log-probability of every label, in the order of `labels.json`.
+LABELS = pa.schema({"row": pa.int64(), "label": pa.string(), "log_probs": pa.list_(pa.float64())})
 # Sample sentences: what the search made of each prompt; `reference` null where there is none.
 SAMPLES = pa.schema(
     {"row": pa.int32(), "prompt": pa.string(), "reference": pa.string(), "text": pa.string(), "log_prob": pa.float64()}
@@ -98,6 +107,16 @@ SCORES_PAIR = pa.schema(
         "ter": _ids,
         "exact": pa.bool_(),
         "empty": pa.bool_(),
+    }
+)
+# `nats` is -log P of the true label.
+SCORES_LABELLED = pa.schema(
+    {
+        "row": pa.int64(),
+        "length": pa.int32(),
+        "label": pa.string(),
+        "predicted": pa.string(),
+        "nats": pa.float64(),
     }
 )
 

@@ -45,7 +45,8 @@ def main() -> None:
             metrics[split] = task.summary(table, bootstrap, limits.get(split, {}))
             if split != "valid":
                 lengths += [{"split": split, **row} for row in task.by_length(table, bootstrap)]
-    metrics |= _samples(arguments.predictions / "samples.parquet")
+    if task.book_bleu:
+        metrics |= _samples(arguments.predictions / "samples.parquet")
     with landing(arguments.plots) as plots:
         history = tables.read(arguments.model / "history.parquet", tables.HISTORY)
         _csv(plots / "history.csv", validations(history))

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from pipeline import params, tables
 from pipeline.errors import exit_with
 from pipeline.landing import landing, landing_file
-from pipeline.report import attention, comparison, curves, document, results
+from pipeline.report import attention, comparison, confusion, curves, document, results
 from pipeline.report.document import Figure
 from pipeline.report.style import upper_first
 
@@ -45,6 +45,7 @@ def _figures(group: results.Group, plots: Path, predictions: Path, folder: Path)
     for draw, name, text in (
         (curves.learning_curves, f"learning_curves_{group.key}.png", f"Learning curves of the {where}"),
         (curves.by_length, f"by_length_{group.key}.png", upper_first(f"{group.task.main_name} by length, {where}")),
+        (confusion.matrices, f"confusion_{group.key}.png", f"What each label is taken for by the {where}"),
     ):
         if draw(group, plots, folder / name):
             made.append((name, text, False))

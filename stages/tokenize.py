@@ -17,10 +17,8 @@ import pyarrow.compute as pc
 from pipeline import config, params, tables
 from pipeline.errors import exit_with, refuse
 from pipeline.landing import landing, landing_file
-from pipeline.text.rows import UNSPLIT, Rows, Split, Splitter, prepare, rejects
+from pipeline.text.rows import NEEDED, UNSPLIT, Rows, Split, Splitter, prepare, rejects
 from pipeline.text.tokens import Text
-
-NEEDED = ("train", "valid", "test")
 
 
 def main() -> None:
@@ -53,7 +51,9 @@ def tokenize(block: params.Corpus, where: str, raw: Path, out: Path) -> dict[str
     with ExitStack() as stack:
         rejected = stack.enter_context(tables.writer(out / "rejects.parquet", tables.REJECTS))
         for name, batch in rows:
-            for made in NEEDED if name == UNSPLIT and how is not None else (name,):
+            if name == "valid" and isinstance(how, params.OutOfTrain):
+                raise refuse(f"{where}.split.method", how.method, "official", "The corpus has a valid split of its own.")
+            for made in splitter.possible(name):
                 if made not in splits:
                     splits[made] = Split(out / f"{made}.parquet", reader.KIND, stack)
             if not len(batch):
@@ -73,11 +73,14 @@ def tokenize(block: params.Corpus, where: str, raw: Path, out: Path) -> dict[str
     }
 
 
-def check(splits: dict[str, Split], how: params.Split | None, limit: int | None, where: str) -> None:
+def check(splits: dict[str, Split], how: params.Splitting | None, limit: int | None, where: str) -> None:
     """Refuse a corpus that lacks one of the splits that every run needs, or has one without rows."""
     if UNSPLIT in splits:
         raise refuse(
-            f"{where}.split", "official", "method, valid and test", f"read.files has {UNSPLIT!r}: it is to be split."
+            f"{where}.split",
+            "official" if how is None else how.method,
+            "method: hash, contiguous or folds",
+            f"read.files has {UNSPLIT!r}: it is to be split.",
         )
     for name in NEEDED:
         if name not in splits:

@@ -1,4 +1,7 @@
-"""The training split's tokens to vocabularies: `python -m stages.vocab CORPUS --params P --tokens T --out O`."""
+"""The training split's tokens to vocabularies: `python -m stages.vocab CORPUS --params P --tokens T --words W --out O`.
+
+The words may be another corpus's (`vocab.corpus`); labels are always the corpus's own.
+"""
 
 import argparse
 from collections.abc import Iterator
@@ -10,7 +13,7 @@ import pyarrow as pa
 from pipeline import config, params, tables
 from pipeline.errors import exit_with
 from pipeline.landing import landing
-from pipeline.text import bpe, vocab
+from pipeline.text import bpe, labels, vocab
 from pipeline.text.encode import Description
 from pipeline.text.tokens import Text
 
@@ -20,6 +23,7 @@ def main() -> None:
     parser.add_argument("corpus", help="a block under corpora: in the params file")
     parser.add_argument("--params", type=Path, required=True)
     parser.add_argument("--tokens", type=Path, required=True, help="the folder that the tokenize stage wrote")
+    parser.add_argument("--words", type=Path, required=True, help="the same of `vocab.corpus`, whose text is counted")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     block, where = params.corpus(args.params, args.corpus), f"corpora.{args.corpus}"
@@ -27,22 +31,30 @@ def main() -> None:
     size: vocab.Vocab = config.load(vocab.Vocab, block.vocab, f"{where}.vocab")
     if text.level == "bpe":
         vocab.check_pieces(size, f"{where}.vocab")
+    train = args.tokens / "train.parquet"
+    own = tables.schema(train, *tables.TOKENS.values())
     with landing(args.out) as out:
-        sizes = write(args.tokens / "train.parquet", text, size, out)
+        sizes = write(args.words / "train.parquet", "source" in own.names, text, size, out)
+        sides = tuple(sizes)
+        if labels.SIDE in own.names:
+            made = labels.table(train)
+            tables.write(out / f"{labels.SIDE}.parquet", made)
+            sizes[labels.SIDE] = made.num_rows
         Description(
             level=text.level,
             lowercase=text.lowercase,
             letters_only=text.letters_only,
             share=size.share,
-            sides=tuple(sizes),
+            sides=sides,
             sizes=sizes,
         ).save(out)
 
 
-def write(train: Path, text: Text, size: vocab.Vocab, out: Path) -> dict[str, int]:
+def write(train: Path, pair: bool, text: Text, size: vocab.Vocab, out: Path) -> dict[str, int]:
     """One vocabulary per side of `train`, or one for both, written under each side's name; how many ids each has."""
-    schema = tables.schema(train, tables.TOKENS_TEXT, tables.TOKENS_PAIR)
-    columns = {"text": "tokens"} if schema == tables.TOKENS_TEXT else {"source": "source_tokens", "target": "target_tokens"}
+    choices = [table for kind, table in tables.TOKENS.items() if (kind == "pair") == pair]
+    schema = tables.schema(train, *choices)
+    columns = {"source": "source_tokens", "target": "target_tokens"} if pair else {"text": "tokens"}
     groups = [tuple(columns)] if size.share else [(side,) for side in columns]
     sizes = {}
     for sides in groups:

@@ -88,7 +88,7 @@ MISTAKES = [
     (
         "corpora.toy_story.source",
         {"magic": 1},
-        "corpora.toy_story.source: got magic; expected exactly one of the keys builtin, files, path.",
+        "corpora.toy_story.source: got magic; expected exactly one of the keys builtin, files, bundle, path.",
     ),
     (
         "corpora.toy_story.source.builtin.grammar",

@@ -1,5 +1,8 @@
 """The generic formats: lines are lines, paragraphs are counted, sides stay in step, and mistakes are named."""
 
+import gzip
+import io
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -7,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import config, corpora, tables
-from pipeline.corpora import BLANK, parallel_text, tab_separated_pairs, text_lines
+from pipeline.corpora import BLANK, labelled_archive, labelled_lines, parallel_text, tab_separated_pairs, text_lines
 from pipeline.errors import UserError
 
 STRANGE = "a\u0085b\u2028c\x0cd\re\x1cf"
@@ -169,3 +172,112 @@ def test_batches_have_the_schemas_of_tables(tmp_path):
     assert all(batch.schema == tables.RAW_TEXT for _, batch in text_lines.read(tmp_path, texts))
     assert all(batch.schema == tables.RAW_PAIR for _, batch in tab_separated_pairs.read(tmp_path, pairs))
     assert all(batch.schema == tables.RAW_PAIR for _, batch in _parallel(tmp_path, "a\n", "b\n"))
+
+
+def test_every_line_has_the_label_that_its_file_stands_under(tmp_path):
+    for name, text in {"a.pos": "good\n\nfine\n", "b.pos": "great\n", "a.neg": "bad\n"}.items():
+        (tmp_path / name).write_text(text)
+    block = {"files": {"all": {"pos": ["a.pos", "b.pos"], "neg": ["a.neg"]}}}
+    found = _rows(labelled_lines.read(tmp_path, config.load(labelled_lines.Config, block, "read")))
+    assert {split for split, _ in found} == {"all"}
+    assert [(row["text"], row["label"]) for _, row in found if row["reject"] is None] == [
+        ("good", "pos"),
+        ("fine", "pos"),
+        ("great", "pos"),
+        ("bad", "neg"),
+    ]
+    assert [row["text"] for _, row in found if row["reject"] == BLANK] == [""]
+
+
+@pytest.mark.parametrize("files", [{}, {"train": {}}, {"train": {"pos": []}}, {"Train": {"pos": ["a"]}}])
+def test_labelled_files_that_say_nothing_are_refused(files):
+    with pytest.raises(UserError, match=r"^c\.read\.files"):
+        config.load(labelled_lines.Config, {"files": files}, "c.read")
+
+
+def _archive(folder: Path, *members: tuple[str, bytes]) -> Path:
+    with tarfile.open(folder / "a.tar.gz", "w:gz") as archive:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return folder
+
+
+FOLDERS = {"train": {"no": ["d/train/neg"], "yes": ["d/train/pos"]}, "test": {"no": ["d/test/neg"], "yes": ["d/test/pos"]}}
+
+
+def _read_archive(folder: Path, folders: dict = FOLDERS) -> list[tuple[str, dict]]:
+    block = {"archive": "a.tar.gz", "folders": folders}
+    return _rows(labelled_archive.read(folder, config.load(labelled_archive.Config, block, "c.read")))
+
+
+def test_every_file_of_an_archive_is_a_row_under_its_folders_label(tmp_path):
+    members = [
+        (f"./d/{split}/{label}/{n}.txt", f"{label} {n}<br />é\u0085\n".encode())
+        for split in ("train", "test")
+        for label in ("neg", "pos")
+        for n in range(3)
+    ]
+    _archive(tmp_path, ("d/README", b"\xff"), ("d/train/unsup/0.txt", b"\xff"), *members, ("d/train/pos/deep/0.txt", b"x"))
+    found = [(split, row["label"], row["text"]) for split, row in _read_archive(tmp_path)]
+    assert found == [
+        (split, {"neg": "no", "pos": "yes"}[label], f"{label} {n}<br />é\u0085\n")
+        for split in ("train", "test")
+        for label in ("neg", "pos")
+        for n in range(3)
+    ]
+
+
+def test_texts_of_an_archive_come_in_small_batches(tmp_path, monkeypatch):
+    monkeypatch.setattr(labelled_archive, "_BATCH", 100)
+    _archive(tmp_path, *((f"d/{n}", b"x" * 30) for n in range(20)))
+    block = {"archive": "a.tar.gz", "folders": {"all": {"x": ["d"]}}}
+    sizes = [len(batch) for _, batch in labelled_archive.read(tmp_path, config.load(labelled_archive.Config, block, "r"))]
+    assert sum(sizes) == 20
+    assert max(sizes) <= 4
+
+
+def test_a_folder_that_the_archive_lacks_is_refused(tmp_path):
+    _archive(tmp_path, ("d/train/neg/0", b"x"))
+    with pytest.raises(UserError, match=r"a.tar.gz: got no file in d/test/neg; expected files in every folder of `read`"):
+        _read_archive(tmp_path)
+
+
+def test_links_in_an_archive_are_no_texts(tmp_path):
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as archive:
+        info = tarfile.TarInfo("d/0")
+        info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(info)
+    with pytest.raises(UserError, match="got no file in d"):
+        _read_archive(tmp_path, {"all": {"x": ["d"]}})
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda data: data[: len(data) // 2], r"a.tar.gz: got .*; expected a tar.gz that can be read"),
+        (lambda data: b"no gzip" + data, r"a.tar.gz: got .*; expected a tar.gz that can be read"),
+        (lambda data: gzip.compress(b"no tar" * 200), r"a.tar.gz: got .*; expected a tar.gz that can be read"),
+    ],
+)
+def test_a_damaged_archive_is_refused_in_one_line(tmp_path, damage, message):
+    path = _archive(tmp_path, *((f"d/{n}", bytes(range(n, n + 90))) for n in range(30))) / "a.tar.gz"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UserError, match=message):
+        _read_archive(tmp_path, {"all": {"x": ["d"]}})
+
+
+def test_a_text_that_is_no_utf8_or_too_long_is_told_by_its_name(tmp_path, monkeypatch):
+    _archive(tmp_path, ("d/0", b"caf\xe9"))
+    with pytest.raises(UserError, match=r"a.tar.gz: d/0: got byte 0xe9 at offset 3; expected UTF-8"):
+        _read_archive(tmp_path, {"all": {"x": ["d"]}})
+    monkeypatch.setattr(labelled_archive, "_MOST_TEXT", 3)
+    with pytest.raises(UserError, match=r"d/0: got 4 bytes; expected a text of 3 bytes at most"):
+        _read_archive(tmp_path, {"all": {"x": ["d"]}})
+
+
+@pytest.mark.parametrize("folders", [{}, {"train": {"a": ["x"], "b": ["x"]}}, {"train": {"a": []}}])
+def test_folders_that_make_no_corpus_are_refused(folders):
+    with pytest.raises(UserError, match=r"^c\.read\.(files|folders): got"):
+        config.load(labelled_archive.Config, {"archive": "a", "folders": folders}, "c.read")

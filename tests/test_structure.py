@@ -12,7 +12,7 @@ import pytest
 from structure import ROOT, closure, dag, has_code, imports, is_view, modules, tops, tree
 
 FOUNDATION = {"config", "errors", "landing", "params", "seeding", "tables"}
-DATA = {"corpora", "download", "grammars", "text"}
+DATA = {"corpora", "download", "grammars", "tarred", "text"}
 SHARED = {"contracts", "nn", "ragged"}
 BLIND = {"models", "tasks", "training", "decoding"}
 JUDGING = {"scoring", "report", "tracking"}

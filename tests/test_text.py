@@ -19,7 +19,7 @@ from pipeline import config, params, tables
 from pipeline.corpora import text_lines
 from pipeline.errors import UserError
 from pipeline.text import bpe, splits, vocab
-from pipeline.text.encode import Codec, Description, describe, sides
+from pipeline.text.encode import Codec, Description, describe
 from pipeline.text.rows import Prepared, Rows, Splitter, prepare
 from pipeline.text.specials import BOS, EOS, PAD, SPECIALS, UNK
 from pipeline.text.tokens import LEVELS, Text, join, normalise, split
@@ -471,7 +471,7 @@ def _run(folder: Path, monkeypatch, *stages: str) -> None:
     graph = yaml.safe_load((Path(__file__).parent.parent / "dvc.yaml").read_text())
     monkeypatch.chdir(folder)
     for name in stages or mains:
-        command = graph["stages"][name]["do"]["cmd"].replace("${key}", "c").split()
+        command = graph["stages"][name]["do"]["cmd"].replace("${key}", "c").replace("${item.vocab.corpus}", "c").split()
         assert command[:3] == ["python", "-m", f"stages.{name}"]
         monkeypatch.setattr("sys.argv", command[2:])
         mains[name]()
@@ -515,7 +515,7 @@ def test_rows_are_kept_once_in_one_split_or_rejected_with_a_reason(tmp_path, mon
         assert counted["rejected"] == dict(Counter(row["reason"] for row in rejects if row["split"] == name))
         assert counted.get("sources_also_in_train", 0) == 0
     assert (tmp_path / "data/tokens/c/limits.json").exists()
-    assert describe(tmp_path / "data/vocab/c").sizes.keys() == set(sides(tmp_path / "data/vocab/c")) == {"source", "target"}
+    assert describe(tmp_path / "data/vocab/c").sizes.keys() == {"source", "target"}
 
 
 def test_duplicates_and_overlap_are_counted_as_sets_would(tmp_path, monkeypatch):
@@ -591,7 +591,7 @@ def test_changing_level_and_case_moves_no_row(tmp_path, monkeypatch):
     [
         ({"limit": 1}, r"corpora\.c\.limit: got no usable row for \w+ \(0 rejected\); expected at least one in each of"),
         ({"limit": 0}, r"corpora\.c\.limit: got 0; expected at least 1"),
-        ({"split": "official"}, r"corpora\.c\.split: got official; expected method, valid and test"),
+        ({"split": "official"}, r"corpora\.c\.split: got official; expected method: hash, contiguous or folds"),
         ({"text": TEXT | {"max_tokens": 1}}, r"corpora\.c\.split: got no usable row for train \(\d+ rejected\)"),
         ({"text": TEXT | {"max_tokens": 0}}, r"corpora\.c\.text\.max_tokens: got 0"),
         (
@@ -649,3 +649,54 @@ def test_peak_memory_does_not_grow_with_the_corpus(tmp_path, monkeypatch):
     more_arrow, more_python = _peaks(tmp_path / "many", monkeypatch, many)
     assert more_arrow < 1.5 * arrow
     assert more_python < 1.5 * python + 64 * (many - few)  # the digests, and sorting them
+
+
+def _counted(how: params.Splitting, names: list[str]) -> dict[str, set[str]]:
+    """What 600 made texts come to, split by split, when their reader calls them `names` in turn."""
+    splitter, found = Splitter(how, 0), {}
+    texts = pa.array([f"text number {number}" for number in range(600)])
+    batch = pa.record_batch([texts, pa.repeat("a", 600), pa.nulls(600, pa.string())], schema=tables.RAW_LABELLED)
+    ready = prepare(batch, Text(level="word", lowercase=False, letters_only=False, max_tokens=None))
+    for name in names:
+        for text, split_name in zip(texts.to_pylist(), splitter.names(name, ready).to_pylist(), strict=True):
+            found.setdefault(split_name, set()).add(text)
+        assert set(splitter.possible(name)) >= set(found)
+    return found
+
+
+def test_every_row_is_tested_in_one_fold_and_valid_in_the_fold_before() -> None:
+    folds = [_counted(params.Folds(method="folds", folds=5, fold=fold), ["all"]) for fold in range(5)]
+    everything = folds[0]["train"] | folds[0]["valid"] | folds[0]["test"]
+    assert sum(len(fold["test"]) for fold in folds) == len(everything) == 600
+    assert set().union(*(fold["test"] for fold in folds)) == everything
+    for number, fold in enumerate(folds):
+        assert fold["valid"] == folds[(number + 1) % 5]["test"]
+        assert fold["train"] == everything - fold["valid"] - fold["test"]
+        assert len(fold["test"]) == pytest.approx(120, abs=50)
+
+
+def test_valid_may_be_cut_out_of_an_official_train_and_nothing_else_moves() -> None:
+    how = params.OutOfTrain(method="out_of_train", valid=0.2)
+    found = _counted(how, ["train"])
+    assert found.keys() == {"train", "valid"}
+    assert not found["train"] & found["valid"]
+    assert len(found["valid"]) == pytest.approx(120, abs=50)
+    assert _counted(how, ["test"]).keys() == {"test"}
+
+
+@pytest.mark.parametrize(
+    ("block", "line"),
+    [
+        ({"method": "fold", "folds": 10, "fold": 1}, "c.split.method: got fold; expected one of hash, contiguous, folds, "),
+        ({"method": "folds", "folds": 10, "fold": 10}, "c.split.fold: got 10; expected a number from 0 to 9"),
+        ({"method": "folds", "folds": 2, "fold": 1}, "c.split.folds: got 2; expected at least 3"),
+        ({"method": "folds", "valid": 0.1, "test": 0.1}, "c.split.valid: got an unknown key"),
+        ({"method": "out_of_train", "valid": 1.0}, "c.split.valid: got 1.0; expected a share between 0 and 1"),
+        ({"valid": 0.1}, "c.split.method: got nothing; expected one of hash"),
+        ("hash", "c.split: got hash; expected official, or a section with a method: hash, "),
+    ],
+)
+def test_a_split_that_cannot_be_is_refused_by_its_key(block: object, line: str) -> None:
+    with pytest.raises(UserError) as refused:
+        params.split(config.load(params.Corpus, _block(split=block), "c"), "c")
+    assert str(refused.value).startswith(line)

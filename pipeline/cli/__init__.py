@@ -62,6 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("prefix", metavar="PREFIX")
     generate.add_argument("--run", required=True, help="a name under `runs:`")
     generate.add_argument("--seed", type=int, help="another seed, another text")
+    classify = add("classify", _classify, "label a text, or each line of standard input, with a trained run")
+    classify.add_argument("text", nargs="?", metavar="TEXT")
+    classify.add_argument("--run", required=True, help="a name under `runs:`")
     return parser
 
 
@@ -117,12 +120,22 @@ def _ui(root: Path, arguments: argparse.Namespace) -> None:
 def _translate(root: Path, arguments: argparse.Namespace) -> None:
     from pipeline.cli import trial
 
-    given = [arguments.text] if arguments.text is not None else [line.rstrip("\r\n") for line in sys.stdin]
     session = trial.together(root, arguments.runs)
-    trial.translate(session, given, arguments.n_best, arguments.prefix, arguments.heatmap)
+    trial.translate(session, _given(arguments.text), arguments.n_best, arguments.prefix, arguments.heatmap)
+
+
+def _given(text: str | None) -> list[str]:
+    """The command's own text, or the lines of standard input."""
+    return [text] if text is not None else [line.rstrip("\r\n") for line in sys.stdin]
 
 
 def _generate(root: Path, arguments: argparse.Namespace) -> None:
     from pipeline.cli import trial
 
     print(trial.opened(root, arguments.run).generate([arguments.prefix], arguments.seed)[0])
+
+
+def _classify(root: Path, arguments: argparse.Namespace) -> None:
+    from pipeline.cli import trial
+
+    trial.classify(root, arguments.run, _given(arguments.text))

@@ -43,7 +43,7 @@ def _names(path: Path, key: str) -> list[str]:
 
 
 def _corpus(path: Path, name: str) -> str:
-    """The corpus's kind, `text` or `pair`, after all its blocks were loaded."""
+    """The corpus's kind, `text`, `pair` or `labelled`, after all its blocks were loaded."""
     block, where = params.corpus(path, name), f"corpora.{name}"
     reader = config.named_module("pipeline.corpora", block.format, f"{where}.format")
     config.load(reader.Config, block.read, f"{where}.read")
@@ -73,13 +73,15 @@ def _vocabulary(path: Path, name: str, block: params.Corpus) -> None:
 
 def _source(source: dict[str, Any], where: str) -> None:
     """As the download stage reads it, without fetching."""
-    if len(source) != 1 or not {"builtin", "files", "path"} & set(source):
+    if len(source) != 1 or not {"builtin", "files", "bundle", "path"} & set(source):
         got = ", ".join(str(key) for key in source) or "nothing"
-        raise refuse(where, got, "exactly one of the keys builtin, files, path")
+        raise refuse(where, got, "exactly one of the keys builtin, files, bundle, path")
     if "builtin" in source:
         download.grammar(source["builtin"], f"{where}.builtin")
     elif "files" in source:
         config.load(download.Files, source, where)
+    elif "bundle" in source:
+        config.load(download.Bundled, source, where)
     else:
         config.load(download.Own, source, where)
 

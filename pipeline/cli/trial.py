@@ -1,6 +1,8 @@
-"""`seqline translate` and `seqline generate`: a trained run, tried on the user's own text."""
+"""`seqline translate`, `seqline generate` and `seqline classify`: a trained run, tried on the user's own text."""
 
+import math
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -9,6 +11,7 @@ from pipeline.cli import dag
 from pipeline.errors import refuse
 from pipeline.inference import Attention, Session, run_of
 from pipeline.landing import landing_file
+from pipeline.predictions.classification import Classifier
 
 
 def together(root: Path, names: list[str]) -> Session:
@@ -25,6 +28,12 @@ def together(root: Path, names: list[str]) -> Session:
 
 def opened(root: Path, name: str) -> Session:
     """The trained run called `name` in params.yaml; UserError if it is unknown or not trained yet."""
+    model, vocab, search = found(root, name)
+    return Session.open(model, vocab, search, params.compute(root / "params.yaml").device)
+
+
+def found(root: Path, name: str) -> tuple[Path, Path, dict[str, Any] | None]:
+    """The folders of the run's model and vocabulary, and its `search:`; errors as `opened`."""
     path = root / "params.yaml"
     runs = config.section(path, "runs")
     if name not in runs:
@@ -35,7 +44,15 @@ def opened(root: Path, name: str) -> Session:
     trained, asked = run_of(model, runs[name]["search"]).corpus, runs[name]["corpus"]
     if trained != asked:
         raise refuse(f"--run {name}", f"a model of {trained}", f"one of {asked}, as params.yaml says", "Run `dvc repro`.")
-    return Session.open(model, vocab, runs[name]["search"], params.compute(path).device)
+    return model, vocab, runs[name]["search"]
+
+
+def classify(root: Path, name: str, texts: list[str]) -> None:
+    """Print the likeliest label of each text with its probability."""
+    model, vocab, _ = found(root, name)
+    classifier = Classifier.open(model, vocab, params.compute(root / "params.yaml").device)
+    for answer in classifier.classify(texts):
+        print(f"{math.exp(answer.log_prob):.4f}  {answer.text}")
 
 
 def translate(session: Session, texts: list[str], n_best: int | None, prefix: str | None, heatmap: Path | None) -> None:
@@ -62,9 +79,9 @@ def draw(attention: Attention, out: Path) -> None:
     """The weights as a PNG at `out`, all of a model's heads in one figure, as the report draws them."""
     from pipeline.report.attention import heatmap
 
-    found = [
+    rows = [
         {"row": 0, "name": name, "columns": attention.columns, "rows": attention.rows, "weights": weights.ravel()}
         for name, weights in attention.weights.items()
     ]
     with landing_file(out) as beside:
-        heatmap(pa.Table.from_pylist(found, tables.ATTENTION), 0, beside)
+        heatmap(pa.Table.from_pylist(rows, tables.ATTENTION), 0, beside)

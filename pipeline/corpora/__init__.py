@@ -1,8 +1,8 @@
 """One file per format of corpus; the file's name is the `format` in `params.yaml`.
 
-A format exports `KIND` ("text" or "pair"), `Config` (the block `read`) and
-`read(raw, config) -> Iterator[(split, batch)]`: batches in `tables.RAW_TEXT` or `tables.RAW_PAIR`, streaming, where `split`
-is an official one (train, valid, test, ...) or `all` for what the stage has to split. Rows that cannot be used carry the
+A format exports `KIND` ("text", "pair" or "labelled"), `Config` (the block `read`) and
+`read(raw, config) -> Iterator[(split, batch)]`: batches in the kind's `tables.RAW_...`, streaming, where `split` is an
+official one (train, valid, test, ...) or `all` for what the stage has to split. Rows that cannot be used carry the
 reason in `reject`; blank lines carry `BLANK`: they are counted but are neither rows nor rejects.
 
 What the formats share lives here: reading lines. A line ends with LF or CRLF and with nothing else, so that U+0085, U+2028,

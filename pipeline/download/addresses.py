@@ -1,13 +1,13 @@
-"""`source: {files: [...]}`: each file from the mirror or from the first of its addresses that serves the right bytes."""
+"""`source: {files: [...]}` and `{bundle: ...}`: each from the mirror or the first of its addresses with the right bytes."""
 
 import urllib.parse
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.download import archives, mirror
+from pipeline.download import archives, containers, mirror
 from pipeline.download.fetch import Failed, Fetcher, Limits
-from pipeline.download.wanted import File, shown
+from pipeline.download.wanted import File, Wanted, shown
 from pipeline.errors import UserError, refuse
 from pipeline.landing import exclusive
 
@@ -19,9 +19,12 @@ _NEXT_STEP = "Put a right copy in a folder and set SEQLINE_MIRROR to it."
 
 
 class Gathering:
-    """The files of one corpus on their way into the folder `into`; an address serves all that it has at its first visit."""
+    """The files of one corpus on their way into the folder `into`; an address serves all that it has at its first visit.
 
-    def __init__(self, corpus: str, files: Sequence[File], where: str, into: Path, fetcher: Fetcher) -> None:
+    `where` is the dotted name of a file in messages, `{}` standing for its number.
+    """
+
+    def __init__(self, corpus: str, files: Sequence[Wanted], where: str, into: Path, fetcher: Fetcher) -> None:
         self._corpus, self._files, self._where, self._into, self._fetcher = corpus, files, where, into, fetcher
         self._left = list(files)
         self._looks: dict[str, archives.Look | str] = {}
@@ -43,7 +46,7 @@ class Gathering:
             if not any(self._has(file, address) for address in tried):
                 raise self._no_copy(file, tried)
 
-    def _has(self, file: File, address: str) -> bool:
+    def _has(self, file: Wanted, address: str) -> bool:
         """Whether the file is here, once `address` has been visited for everything that is still missing."""
         if file in self._left and address not in self._looks:
             try:
@@ -56,25 +59,25 @@ class Gathering:
         self._looks[address] = look
         self._left = [file for file in self._left if file.name not in look.found]
 
-    def _visit(self, file: File, address: str) -> archives.Look:
+    def _visit(self, file: Wanted, address: str) -> archives.Look:
         if address.startswith("file:"):
-            return archives.take(_local(address), self._left, self._into)
+            return containers.take(_local(address), self._left, self._into)
         with exclusive(self._fetcher.stem(address).with_suffix(".lock")):
             path, fresh = self._fetcher.fetch(address, self._limits)
-            look = archives.take(path, self._left, self._into)
+            look = containers.take(path, self._left, self._into)
             if file.name not in look.found:
                 self._fetcher.discard(address)
                 if not fresh:  # bytes of an earlier run: they may be of an older version, or of two
                     path, _ = self._fetcher.fetch(address, self._limits)
-                    look = archives.take(path, self._left, self._into)
+                    look = containers.take(path, self._left, self._into)
             return look
 
-    def _no_copy(self, file: File, tried: Sequence[str]) -> UserError:
+    def _no_copy(self, file: Wanted, tried: Sequence[str]) -> UserError:
         reasons = []
         for address in tried:
             look = self._looks[address]
             reasons.append(f"{shown(address)}: {look if isinstance(look, str) else look.why_not(file)}")
-        key = f"{self._where}.files[{self._files.index(file)}] ({file.name})"
+        key = f"{self._where.format(self._files.index(file))} ({file.name})"
         return refuse(key, "; ".join(reasons), f"{file.bytes} bytes of sha256 {file.sha256}", _NEXT_STEP)
 
 

@@ -8,50 +8,19 @@ import gzip
 import hashlib
 import shutil
 import stat
-import struct
-import tarfile
 import zipfile
 import zlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, cast
+from typing import IO, Any, Literal
 
-from pipeline.download.wanted import File
+from pipeline import tarred
+from pipeline.download.wanted import File, Wanted
 
 Kind = Literal["zip", "gzip", "tar", "plain"]
 
-_BLOCK = 512  # of a tar
 _CHUNK = 1 << 20
-_MOST_EXPANDED = 8 << 30  # bytes that are unpacked of one gzip at most
-_MOST_MEMBERS = 1_000_000
-_MOST_HEADER = 1 << 20  # bytes of one extended tar header, which tarfile holds in memory
-_EXTENDED = (
-    tarfile.XHDTYPE,
-    tarfile.XGLTYPE,
-    tarfile.SOLARIS_XHDTYPE,
-    tarfile.GNUTYPE_LONGNAME,
-    tarfile.GNUTYPE_LONGLINK,
-)
-
-
-class Unreadable(Exception):
-    """A container that is broken, or that asks for more work than is allowed."""
-
-
-_BROKEN = (
-    Unreadable,
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    gzip.BadGzipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    NotImplementedError,
-    OverflowError,
-    RuntimeError,
-    ValueError,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +31,7 @@ class Look:
     others: tuple[tuple[int, str], ...]
     trouble: str
 
-    def why_not(self, file: File) -> str:
+    def why_not(self, file: Wanted) -> str:
         """Why `file` was not found, for a message."""
         same_size = [digest for size, digest in self.others if size == file.bytes]
         if same_size:
@@ -73,19 +42,19 @@ class Look:
 def kind(path: Path) -> Kind:
     """What `path` is by its first bytes; a gzip may hold a tar (see `holds_tar`)."""
     with path.open("rb") as file:
-        head = file.read(_BLOCK)
+        head = file.read(tarred.BLOCK)
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return "zip"
     if head.startswith(b"\x1f\x8b\x08"):
         return "gzip"
-    return "tar" if _is_tar_header(head) else "plain"
+    return "tar" if tarred.begins_tar(head) else "plain"
 
 
 def holds_tar(path: Path) -> bool:
     """Whether the gzip at `path` holds a tar rather than a single file."""
     try:
         with gzip.open(path) as file:
-            return _is_tar_header(file.read(_BLOCK))
+            return tarred.begins_tar(file.read(tarred.BLOCK))
     except (OSError, EOFError, zlib.error):
         return False
 
@@ -108,7 +77,7 @@ def take(path: Path, wanted: Collection[File], into: Path) -> Look:
                 others.append((size, digest))
             if not left:
                 break
-    except _BROKEN as error:
+    except tarred.BROKEN as error:
         trouble = f"cannot be unpacked ({' '.join(str(error).split()) or type(error).__name__})"
     finally:
         candidate.unlink(missing_ok=True)
@@ -122,7 +91,7 @@ def zip_sizes(path: Path) -> set[int]:
     try:
         with zipfile.ZipFile(path) as archive:
             return {info.file_size for info in archive.infolist()}
-    except _BROKEN:
+    except tarred.BROKEN:
         return set()
 
 
@@ -159,7 +128,7 @@ def _zip_members(path: Path, sizes: set[int]) -> Iterator[IO[bytes]]:
             link = stat.S_ISLNK(info.external_attr >> 16)
             encrypted = info.flag_bits & 1
             if info.header_offset < 0:
-                raise Unreadable("a member that begins before the file")
+                raise tarred.Unreadable("a member that begins before the file")
             if info.is_dir() or link or encrypted or info.file_size not in sizes:
                 continue
             if info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -168,52 +137,9 @@ def _zip_members(path: Path, sizes: set[int]) -> Iterator[IO[bytes]]:
 
 
 def _tar_members(file: Any, sizes: set[int]) -> Iterator[IO[bytes]]:
-    metered = cast(IO[bytes], _Metered(file))  # tarfile only reads in this mode
-    with tarfile.open(fileobj=metered, mode="r|", tarinfo=_BoundedHeader) as archive:
-        for _ in range(_MOST_MEMBERS):
-            info = archive.next()
-            if info is None:
-                return
-            archive.members.clear()  # type: ignore[attr-defined]  # tarfile would keep every header
-            if info.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and info.sparse is None and info.size in sizes:
-                stream = archive.extractfile(info)
-                assert stream is not None
-                yield stream
-        raise Unreadable(f"over {_MOST_MEMBERS} members")
-
-
-class _Metered:
-    """A stream that refuses to go on for ever."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._left = _MOST_EXPANDED
-
-    def read(self, size: int) -> bytes:
-        chunk = self._file.read(size)
-        self._left -= len(chunk)
-        if self._left < 0:
-            raise Unreadable(f"over {_MOST_EXPANDED} bytes unpacked")
-        return chunk
-
-
-class _BoundedHeader(tarfile.TarInfo):
-    """A header that refuses to announce a long name or extended header that would fill the memory."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_BoundedHeader":
-        made = super().frombuf(buf, encoding, errors)
-        if made.type in _EXTENDED and made.size > _MOST_HEADER:
-            raise Unreadable(f"a header of {made.size} bytes")
-        return made
-
-
-def _is_tar_header(block: bytes) -> bool:
-    try:
-        tarfile.TarInfo.frombuf(block, tarfile.ENCODING, "surrogateescape")
-    except tarfile.TarError:
-        return False
-    return True
+    for info, stream in tarred.members(file):
+        if info.size in sizes:
+            yield stream
 
 
 def _copy(stream: IO[bytes], to: Path, most: int) -> tuple[int, str]:

@@ -11,15 +11,15 @@ import urllib.parse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pipeline.download import archives
+from pipeline.download import archives, containers
 from pipeline.download.archives import Look
-from pipeline.download.wanted import File
+from pipeline.download.wanted import Wanted
 
 _MOST_FILES = 100_000
 _DEEPEST = 12
 
 
-def addresses(base: str, corpus: str, file: File) -> list[str]:
+def addresses(base: str, corpus: str, file: Wanted) -> list[str]:
     """Where a mirror at the address `base` may have the file, the likeliest first."""
     names = [posixpath.basename(urllib.parse.urlsplit(url).path) for url in file.urls]
     names = list(dict.fromkeys(name for name in [*names, file.name] if name))
@@ -27,22 +27,22 @@ def addresses(base: str, corpus: str, file: File) -> list[str]:
     return [f"{root}/{corpus}/{name}" for name in names] + [f"{root}/{name}" for name in names]
 
 
-def search(folder: Path, wanted: Sequence[File], into: Path) -> Look:
+def search(folder: Path, wanted: Sequence[Wanted], into: Path) -> Look:
     """Copy what `folder` holds of the wanted files to `into`: equal files first, then archives, the cheapest first."""
-    left: list[File] = list(wanted)
+    left: list[Wanted] = list(wanted)
     others: list[tuple[int, str]] = []
     files, complete = _walk(folder)
     for candidate in _by_cost(files, left):
         if not left:
             break
-        look = archives.take(candidate, left, into)
+        look = containers.take(candidate, left, into)
         left = [file for file in left if file.name not in look.found]
         others += look.others
     trouble = "" if complete else f"nothing among its first {_MOST_FILES} files"
     return Look(frozenset(file.name for file in wanted if file not in left), tuple(others), trouble)
 
 
-def _by_cost(files: list[tuple[int, Path]], left: list[File]) -> Iterator[Path]:
+def _by_cost(files: list[tuple[int, Path]], left: list[Wanted]) -> Iterator[Path]:
     """The files that could hold a wanted one: of equal size, zips and gzips that declare it, then tars by size."""
     sizes = {file.bytes for file in left}
     yield from (path for size, path in files if size in sizes)

@@ -11,7 +11,7 @@ from typing import Any
 from pipeline import config
 from pipeline.download import addresses, own
 from pipeline.download.fetch import PATIENT, Fetcher, Patience
-from pipeline.download.wanted import MANIFEST, File
+from pipeline.download.wanted import MANIFEST, Bundle, File
 from pipeline.errors import refuse
 
 
@@ -20,6 +20,13 @@ class Files:
     """`source: {files: [...]}`: files known by their hash, from addresses or a mirror."""
 
     files: tuple[File, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bundled:
+    """`source: {bundle: ...}`: the many small files of an archive's folders, known by their hash."""
+
+    bundle: Bundle
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +48,7 @@ class Surroundings:
 def obtain(corpus: str, source: Mapping[str, Any], into: Path, around: Surroundings) -> None:
     """Fill the folder `into` with the corpus's files and `manifest.json`, by the one key that `source` has."""
     where = f"corpora.{corpus}.source"
-    ways = {"builtin": _write, "files": _gather, "path": _copy}
+    ways = {"builtin": _write, "files": _gather, "bundle": _gather_bundle, "path": _copy}
     if len(source) != 1 or next(iter(source)) not in ways:
         got = ", ".join(str(key) for key in source) or "nothing"
         raise refuse(where, got, f"exactly one of the keys {', '.join(ways)}")
@@ -71,8 +78,15 @@ def _gather(corpus: str, source: Mapping[str, Any], where: str, into: Path, arou
     files = config.load(Files, source, where).files
     addresses.check_names(files, f"{where}.files")
     fetcher = Fetcher(corpus, around.work, around.patience)
-    addresses.Gathering(corpus, files, where, into, fetcher).gather(around.mirror)
+    addresses.Gathering(corpus, files, f"{where}.files[{{}}]", into, fetcher).gather(around.mirror)
     return {file.name: file.urls[0] for file in files}
+
+
+def _gather_bundle(corpus: str, source: Mapping[str, Any], where: str, into: Path, around: Surroundings) -> dict[str, str]:
+    bundle = config.load(Bundled, source, where).bundle
+    fetcher = Fetcher(corpus, around.work, around.patience)
+    addresses.Gathering(corpus, [bundle], f"{where}.bundle", into, fetcher).gather(around.mirror)
+    return {bundle.name: bundle.urls[0]}
 
 
 def _copy(corpus: str, source: Mapping[str, Any], where: str, into: Path, around: Surroundings) -> dict[str, str]:

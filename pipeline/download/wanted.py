@@ -1,4 +1,4 @@
-"""One file that a corpus needs: its name here, its exact size and hash, and the addresses that serve it."""
+"""One file, or bundle of files, that a corpus needs: its name here, its exact size and hash, and its addresses."""
 
 import re
 import urllib.parse
@@ -25,16 +25,45 @@ class File:
     urls: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name) or self.name == MANIFEST:
-            raise refuse("name", self.name, f"a plain file name of letters, digits and . _ + - other than {MANIFEST}")
-        if not _SHA256.fullmatch(self.sha256):
-            raise refuse("sha256", self.sha256, "64 digits 0-9 a-f in quotes", "Take them from `sha256sum FILE`.")
-        if self.bytes < 1:
-            raise refuse("bytes", self.bytes, "the file's exact size, at least 1")
-        if not self.urls:
-            raise refuse("urls", "none", "at least one address", "Name where the file comes from.")
-        for index, url in enumerate(self.urls):
-            _check_address(url, f"urls[{index}]")
+        _check(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bundle:
+    """`source.bundle:`: the files that lie in some `folders` of a tar, too many to be each a file here. They land as one
+    tar.gz called `name`.
+
+    `bytes` is the sum of their sizes. `sha256` is that of their listing, a line `<sha256>  <name>` for each by the order of
+    their names: what `sha256sum` prints of them. So it does not matter how, with what else or in which order an archive
+    packs them.
+    """
+
+    name: str
+    folders: tuple[str, ...]
+    sha256: str
+    bytes: int
+    urls: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _check(self)
+        if not self.folders:
+            raise refuse("folders", "none", "at least one folder of the archive")
+
+
+Wanted = File | Bundle
+
+
+def _check(wanted: Wanted) -> None:
+    if not _NAME.fullmatch(wanted.name) or wanted.name == MANIFEST:
+        raise refuse("name", wanted.name, f"a plain file name of letters, digits and . _ + - other than {MANIFEST}")
+    if not _SHA256.fullmatch(wanted.sha256):
+        raise refuse("sha256", wanted.sha256, "64 digits 0-9 a-f in quotes", "Take them from `sha256sum FILE`.")
+    if wanted.bytes < 1:
+        raise refuse("bytes", wanted.bytes, "the file's exact size, at least 1")
+    if not wanted.urls:
+        raise refuse("urls", "none", "at least one address", "Name where the file comes from.")
+    for index, url in enumerate(wanted.urls):
+        _check_address(url, f"urls[{index}]")
 
 
 def _check_address(url: str, where: str) -> None:

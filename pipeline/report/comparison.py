@@ -32,7 +32,7 @@ def document(
     for group in groups:
         blocks += [Heading(2, f"{group.task.title} on {group.corpus}"), Paragraph(_findings(group)), _ranking(group)]
         blocks.append(Paragraph(group.task.meaning))
-        blocks += [*several_seeds(group), *_further(group), *_tests(group)]
+        blocks += [*several_seeds(group), *_further(group), *_classes(group), *_tests(group)]
         blocks += [Heading(3, f"Settings ({group.corpus})"), *_settings(group)]
         blocks += _samples(group, predictions)
         shown = figures.get(group.key, [])
@@ -100,6 +100,18 @@ def _further(group: Group) -> list[Block]:
     return [Heading(3, f"Further scores ({group.corpus})"), table] if columns else []
 
 
+def _classes(group: Group) -> list[Block]:
+    """Precision, recall and F1 of every label, where there are labels."""
+    rows = [
+        (f"`{r.name}`", Data(label), f"{found['rows']:,}", *(f"{found[key]:.2f}" for key in ("precision", "recall", "f1")))
+        for r in group.results
+        for label, found in (r.at(f"{SPLIT}.classes") or {}).items()
+    ]
+    header = ("run", "label", "rows", "precision, %", "recall, %", "F1, %")
+    table = Table(header, tuple(rows), (False, False, True, True, True, True))
+    return [Heading(3, f"Label by label ({group.corpus})"), table] if rows else []
+
+
 def _present(group: Group, columns: Sequence[Column]) -> list[Column]:
     """Those columns that some run has a value in; keys from the top of the metrics."""
     found = [(title, f"{SPLIT}.{key}", form) for title, key, form in columns]
@@ -154,7 +166,8 @@ def _samples(group: Group, predictions: Path) -> list[Block]:
         for position, (name, table) in enumerate(answers.items()):
             for sample in table.filter(pc.field("row") == number).to_pylist():
                 wanted = sample["reference"]
-                score = _NONE if wanted is None else f"{book_bleu(sample['text'], wanted):.3f}"
+                judged = group.task.book_bleu and wanted is not None
+                score = f"{book_bleu(sample['text'], wanted):.3f}" if judged else _NONE
                 prompt = (Data(sample["prompt"]), Data(wanted or _NONE)) if position == 0 else ("", "")
                 rows.append((*prompt, f"`{name}`", Data(sample["text"]), score))
     if not rows:
@@ -164,7 +177,10 @@ def _samples(group: Group, predictions: Path) -> list[Block]:
     table = Table(header, tuple(rows), (False, False, False, False, True))
     scored = any(row[-1] != _NONE for row in rows)
     if not scored:
-        table = Table(("prompt", "run", "answer"), tuple((row[0], *row[2:4]) for row in rows), (False,) * 3)
+        kept = (0, 1, 2, 3) if any(row[1] not in ("", _NONE) for row in rows) else (0, 2, 3)
+        table = Table(
+            tuple(header[i] for i in kept), tuple(tuple(row[i] for i in kept) for row in rows), (False,) * len(kept)
+        )
     return [Heading(3, f"Sample sentences ({group.corpus})"), table, *([Paragraph(note)] if scored else [])]
 
 

@@ -32,7 +32,7 @@ def learning_curves(group: Group, plots: Path, out: Path) -> bool:
         left, right = figure.subplots(1, 2, width_ratios=(1, 1))
         figure.subplots_adjust(left=0.06, right=1 - _margin(names, 9.6), bottom=0.14, top=0.88, wspace=0.16)
         _lines(left, train, hue)
-        left.set_title("Training loss, nats per token")
+        left.set_title(f"Training loss, nats per {group.task.unit}")
         _lines(right, valid, hue)
         right.set_title("Validation perplexity")
         right.set_yscale("log")

@@ -3,7 +3,6 @@
 Shapes: B batch, S source, T target, H hidden, N real target positions, V vocabulary.
 """
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ from torch.nn import functional as F
 from pipeline import tables
 from pipeline.contracts import BOS, EOS, PAD, Loss, Prompt, Translator
 from pipeline.errors import refuse
-from pipeline.ragged import Ragged
+from pipeline.ragged import Ragged, by_budget, named
 from pipeline.seeding import derive
 
 SCHEMA = tables.ENCODED_PAIR
@@ -95,16 +94,7 @@ class Task:
         rng = np.random.default_rng(derive(self.seed, f"batches of epoch {epoch}"))
         rows = rng.permutation(self.usable)
         rows = rows[np.lexsort((self.train.source.length[rows], self.train.target.length[rows]))]
-        cuts, start, lengths = [0], 0, self.train.target.length[rows] + 1
-        while start < len(rows):  # rows ascend in length, so the last row of a batch is its widest
-            fits = (
-                (np.arange(1, len(rows) - start + 1)[: self.config.batch_tokens])
-                * lengths[start : start + self.config.batch_tokens]
-            )
-            start += max(1, int(np.searchsorted(fits, self.config.batch_tokens, side="right")))
-            cuts.append(start)
-        batches = [rows[a:b] for a, b in itertools.pairwise(cuts)]
-        return [batches[i] for i in rng.permutation(len(batches))]
+        return by_budget(rows, self.train.target.length[rows] + 1, self.config.batch_tokens, rng)
 
     def batch(self, planned: np.ndarray[Any, Any]) -> Batch:
         return self.train.batch(planned)
@@ -119,8 +109,7 @@ class Task:
         return Loss(torch.tensor(nats.sum()), int(count.sum()))
 
     def describe(self, planned: np.ndarray[Any, Any]) -> str:
-        shown = ", ".join(str(row) for row in planned[:10])
-        return f"rows {shown}{', ...' if len(planned) > 10 else ''} of the training table"
+        return named(planned)
 
 
 def real_logits(model: Translator, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,8 @@
 """Text to ids and back with the vocabulary that a corpus's `vocab` stage made.
 
 A vocabulary's folder holds `<side>.parquet` (`tables.VOCAB`) for each side (text; or source and target), for bpe
-`<side>.tokenizer.json` as well, and `vocab.json` (`Description`).
+`<side>.tokenizer.json` as well, `label.parquet` if the texts have labels (`pipeline.text.labels`), and `vocab.json`
+(`Description`).
 """
 
 import json
@@ -25,7 +26,7 @@ SPACE = "▁"  # how a space shows in a plot
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Description:
-    """`vocab.json`: how text is normalised and split, and the number of ids of each side."""
+    """`vocab.json`: how text is normalised and split, and the number of ids of each side, and of labels if there are any."""
 
     level: Level
     lowercase: bool
@@ -41,11 +42,6 @@ class Description:
 def describe(folder: Path) -> Description:
     """What the vocabulary in `folder` is; UserError if there is none."""
     return config.load(Description, config.read(folder / "vocab.json"), str(folder / "vocab.json"))
-
-
-def sides(folder: Path) -> tuple[str, ...]:
-    """`("text",)` or `("source", "target")`."""
-    return describe(folder).sides
 
 
 class Codec:

@@ -13,11 +13,12 @@ import pyarrow.compute as pc
 
 from pipeline import params, tables
 from pipeline.corpora import BLANK
-from pipeline.text.splits import Digests, Keys, by_hash, contiguous, digests
+from pipeline.text.splits import Digests, Keys, by_fold, by_hash, contiguous, digests
 from pipeline.text.tokens import Text, normalise, split
 
 Batches = Iterator[tuple[str, pa.RecordBatch]]
 UNSPLIT = "all"
+NEEDED = ("train", "valid", "test")
 _ROW_GROUP_BYTES = 8 << 20
 
 
@@ -69,6 +70,9 @@ def prepare(batch: pa.RecordBatch, text: Text) -> Prepared:
             reasons = pc.coalesce(reasons, pc.if_else(long, told, pa.scalar(None, pa.string())))
     keys = [digests(normal[side] if text.lowercase else normalise(normal[side], True, text.letters_only)) for side in sides]
     length = pc.utf8_length(normal[sides[-1]])
+    if "label" in batch.schema.names:
+        columns = {"text": batch["text"], "tokens": tokens["text"], "characters": length, "label": batch["label"]}
+        return Prepared(columns, reasons, keys)
     if sides == ["text"]:
         rest = {"characters": length, "paragraph": batch["paragraph"], "log_prob": batch["log_prob"]}
         return Prepared({"text": batch["text"], "tokens": tokens["text"], **rest}, reasons, keys)
@@ -80,14 +84,24 @@ def prepare(batch: pa.RecordBatch, text: Text) -> Prepared:
 class Splitter:
     """Gives every row its split: the official one, or by `how`. `total` is the number of rows to be split."""
 
-    def __init__(self, how: params.Split | None, total: int) -> None:
+    def __init__(self, how: params.Splitting | None, total: int) -> None:
         self._how, self._total, self._first = how, total, 0
+
+    def possible(self, name: str) -> tuple[str, ...]:
+        """The splits that rows which their reader calls `name` may come to."""
+        if isinstance(self._how, params.OutOfTrain):
+            return ("train", "valid") if name == "train" else (name,)
+        return NEEDED if name == UNSPLIT and self._how is not None else (name,)
 
     def names(self, name: str, rows: Prepared) -> pa.StringArray:
         """The split of each row of a batch that its reader calls `name`; batches come in the corpus's order."""
         how, count = self._how, len(rows.reasons)
-        if name != UNSPLIT or how is None:
+        if how is None or self.possible(name) == (name,):
             return pa.repeat(name, count)
+        if isinstance(how, params.OutOfTrain):
+            return by_hash(rows.keys[0], how.valid, 0.0)
+        if isinstance(how, params.Folds):
+            return by_fold(rows.keys[0], how.folds, how.fold)
         if how.method == "hash":
             return by_hash(rows.keys[0], how.valid, how.test)
         self._first += count
@@ -109,8 +123,8 @@ class Split:
     def __init__(self, path: Path, kind: str, stack: ExitStack) -> None:
         self.rows = 0
         self.rejected: Counter[str] = Counter()
-        self._kind, self._keys, self._sums = kind, Keys(), Counter[str]()
-        self._schema = tables.TOKENS_TEXT if kind == "text" else tables.TOKENS_PAIR
+        self._kind, self._keys, self._sums, self._labels = kind, Keys(), Counter[str](), Counter[str]()
+        self._schema = tables.TOKENS[kind]
         self._writer = stack.enter_context(tables.writer(path, self._schema))
         self._waiting: list[pa.RecordBatch] = []
 
@@ -130,6 +144,8 @@ class Split:
                 self._sums[field.name] += len(batch[field.name].flatten())
             elif field.name.endswith("characters"):
                 self._sums[field.name] += pc.sum(batch[field.name], min_count=0).as_py()
+        if self._kind == "labelled":
+            self._labels.update({found["values"]: found["counts"] for found in pc.value_counts(batch["label"]).to_pylist()})
         self._waiting.append(batch)
         if sum(waiting.nbytes for waiting in self._waiting) > _ROW_GROUP_BYTES:
             self.flush()
@@ -141,6 +157,8 @@ class Split:
             self._waiting = []
 
     def metrics(self, train: "Split | None") -> dict[str, Any]:
-        """Rows, tokens, characters, rejects by reason, duplicates and, but for train itself (None), overlap with train."""
+        """Rows, tokens, characters, rows of each label, rejects by reason, duplicates and, but for train itself (None),
+        overlap with train."""
         found = self._keys.report(None if train is None else train._keys, self._kind == "pair")
-        return {"rows": self.rows, **self._sums, "rejected": dict(self.rejected), **found}
+        labels = {"labels": dict(self._labels)} if self._kind == "labelled" else {}
+        return {"rows": self.rows, **self._sums, **labels, "rejected": dict(self.rejected), **found}

@@ -27,6 +27,12 @@ def by_hash(found: Digests, valid: float, test: float) -> pa.StringArray:
     return _names(np.where(share < test, 2, np.where(share < test + valid, 1, 0)))
 
 
+def by_fold(found: Digests, folds: int, fold: int) -> pa.StringArray:
+    """A split for each digest: of `folds` parts the one numbered `fold` is test, the next valid, the others train."""
+    part = (found.astype(np.float64) / 2.0**64 * folds).astype(np.int64) % folds
+    return _names(np.where(part == fold, 2, np.where(part == (fold + 1) % folds, 1, 0)))
+
+
 def contiguous(first: int, count: int, total: int, valid: float, test: float) -> pa.StringArray:
     """Splits of the rows `first` to `first + count` of `total`: train at the beginning, then valid, then test."""
     begins = [round(total * (1 - valid - test)), round(total * (1 - test))]

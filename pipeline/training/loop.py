@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from pipeline.contracts import Log, Task
+from pipeline.contracts import Log, Measured, Task
 from pipeline.errors import UserError, refuse
 from pipeline.training import averaging, checkpoint, optim
 
@@ -165,7 +165,9 @@ class Loop:
                 f"training: got a validation loss of {loss} after epoch {p.epoch}, step {p.step}; expected a finite number. "
                 "Lower optim.learning_rate or optim.clip_norm."
             )
-        self.record({f"valid/{kind}loss": loss, f"valid/{kind}perplexity": math.exp(min(loss, 700.0))})
+        further = self.task.measure(self.model) if isinstance(self.task, Measured) else {}
+        measured = {"loss": loss, "perplexity": math.exp(min(loss, 700.0))} | further
+        self.record({f"valid/{kind}{name}": value for name, value in measured.items()})
         return loss
 
     def choose_weights(self) -> None:

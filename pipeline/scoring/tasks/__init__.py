@@ -29,8 +29,9 @@ class Scoring:
     `units(table)` and `score(sums)`: what is resampled and how it is scored, for ranks and paired tests, where
     `higher_is_better` or not; `difference` is the name of what `score` gives.
     `main`: the key of the score shown first; `main_title` is its name over a column, `main_name` in a sentence, and `scale`
-    its ends, if it has any. `columns` stand beside it and `further` ones below; `title`, `length` (what `by_length` counts)
-    and `meaning` are the report's words for all of it.
+    its ends, if it has any. `columns` stand beside it and `further` ones below; `title`, `length` (what `by_length` counts),
+    `unit` (what the training loss is the mean over) and `meaning` are the report's words for all of it.
+    `book_bleu`: whether the answers to samples are sentences that the book's BLEU can score.
     """
 
     schema: pa.Schema
@@ -49,7 +50,9 @@ class Scoring:
     further: tuple[Column, ...]
     title: str
     length: str
+    unit: str
     meaning: str
+    book_bleu: bool
 
 
 def of_run(file: Path, name: str, run: params.Run) -> Scoring:

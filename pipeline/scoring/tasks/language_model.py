@@ -49,7 +49,9 @@ def scoring(lowercase: bool) -> Scoring:
         further=(),
         title="Language models",
         length="tokens in the sentence",
+        unit="token",
         meaning=_MEANING,
+        book_bleu=True,
     )
 
 

@@ -62,7 +62,9 @@ def scoring(lowercase: bool) -> Scoring:
         ),
         title="Translators",
         length="tokens in the source sentence",
+        unit="token",
         meaning=_MEANING.format(_NO_CASE if lowercase else _CASE),
+        book_bleu=True,
     )
 
 

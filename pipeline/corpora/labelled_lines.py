@@ -1,0 +1,40 @@
+"""One text per line, in files that are named under the label of all their lines, such as rt-polarity.pos and .neg.
+
+Blank lines are counted as blank.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline import tables
+from pipeline.corpora import BLANK, blank, check_files, lines
+from pipeline.errors import refuse
+
+KIND = "labelled"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """The files of each split (`all` for what is yet to be split) and, within it, of each label."""
+
+    files: dict[str, dict[str, tuple[str, ...]]]
+
+    def __post_init__(self) -> None:
+        check_files(self.files)
+        for split, labels in self.files.items():
+            if not any(labels.values()):
+                raise refuse(f"files.{split}", "no file", "files under the name of each label")
+
+
+def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """Every line of every file under `raw`, label by label."""
+    for split, labels in config.files.items():
+        for label, names in labels.items():
+            for name in names:
+                for texts in lines(raw / name):
+                    reject = pc.if_else(blank(texts), BLANK, pa.scalar(None, pa.string()))
+                    yield split, pa.record_batch([texts, pa.repeat(label, len(texts)), reject], schema=tables.RAW_LABELLED)

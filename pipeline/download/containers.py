@@ -1,0 +1,16 @@
+"""What a container, or a plain file, holds of what is wanted: single files, or a bundle of many."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.download import archives, bundle
+from pipeline.download.archives import Look
+from pipeline.download.wanted import Bundle, File, Wanted
+
+
+def take(path: Path, wanted: Sequence[Wanted], into: Path) -> Look:
+    """Copy everything wanted that `path` holds to `into`."""
+    if bundles := [one for one in wanted if isinstance(one, Bundle)]:
+        assert len(bundles) == len(wanted) == 1, "a corpus is of files, or is one bundle"
+        return bundle.take(path, bundles[0], into)
+    return archives.take(path, [one for one in wanted if isinstance(one, File)], into)

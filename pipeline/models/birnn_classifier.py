@@ -1,0 +1,49 @@
+"""A bidirectional recurrent network reads the text; where each direction ends decides (d2l section 16.2).
+
+Shapes: B batch, S positions, E embedding, H hidden of one direction, C classes.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from pipeline.contracts import Prompt, Sizes
+from pipeline.errors import refuse
+from pipeline.nn.cells import Cell, Implementation, Recurrent
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """`model:` of a run. `hidden` is that of one direction."""
+
+    cell: Cell
+    embedding: int
+    hidden: int
+    layers: int
+    dropout: float
+    implementation: Implementation
+
+    def __post_init__(self) -> None:
+        if min(self.embedding, self.hidden, self.layers) < 1:
+            raise refuse("hidden", f"{self.hidden} with embedding {self.embedding}, layers {self.layers}", "all at least 1")
+        if not 0 <= self.dropout < 1:
+            raise refuse("dropout", self.dropout, "a share from 0 to below 1")
+
+
+class Model(nn.Module):
+    """p(label | text read from both sides)."""
+
+    def __init__(self, config: Config, sizes: Sizes) -> None:
+        super().__init__()
+        c = config
+        self.embedding = nn.Embedding(sizes.source, c.embedding)
+        nn.init.normal_(self.embedding.weight, std=0.1)
+        self.cells = Recurrent(c.cell, c.embedding, c.hidden, c.layers, c.dropout, c.implementation, bidirectional=True)
+        self.dropout = nn.Dropout(c.dropout)
+        self.output = nn.Linear(2 * c.hidden, sizes.target)
+
+    def classify(self, text: Prompt) -> Tensor:
+        """logits_BC, from the top layer after the last word forwards and after the first word backwards."""
+        _, state = self.cells.read(self.dropout(self.embedding(text.ids_BS)), text.length_B)
+        logits_BC: Tensor = self.output(self.dropout(state[0][-1]))
+        return logits_BC

@@ -1,0 +1,49 @@
+"""A bag of embeddings: their mean through a perceptron (Iyyer et al. 2015, "deep averaging network"). Order is lost.
+
+Shapes: B batch, S positions, E embedding, H hidden, C classes.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from pipeline.contracts import Prompt, Sizes
+from pipeline.errors import refuse
+from pipeline.nn.pooling import mean_BH
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """`model:` of a run."""
+
+    embedding: int
+    hidden: int
+    layers: int
+    dropout: float
+
+    def __post_init__(self) -> None:
+        if min(self.embedding, self.hidden, self.layers) < 1:
+            raise refuse("hidden", f"{self.hidden} with embedding {self.embedding}, layers {self.layers}", "all at least 1")
+        if not 0 <= self.dropout < 1:
+            raise refuse("dropout", self.dropout, "a share from 0 to below 1")
+
+
+class Model(nn.Module):
+    """p(label | which words, and how often)."""
+
+    def __init__(self, config: Config, sizes: Sizes) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(sizes.source, config.embedding)
+        nn.init.normal_(self.embedding.weight, std=0.1)
+        blocks: list[nn.Module] = []
+        for layer in range(config.layers):
+            inputs = config.hidden if layer else config.embedding
+            blocks += [nn.Dropout(config.dropout), nn.Linear(inputs, config.hidden), nn.ReLU()]
+        self.layers = nn.Sequential(*blocks, nn.Dropout(config.dropout))
+        self.output = nn.Linear(config.hidden, sizes.target)
+
+    def classify(self, text: Prompt) -> Tensor:
+        """logits_BC."""
+        hidden_BH = self.layers(mean_BH(self.embedding(text.ids_BS), text.length_B))
+        logits_BC: Tensor = self.output(hidden_BH)
+        return logits_BC

@@ -1,0 +1,77 @@
+"""A Transformer encoder (Vaswani et al. 2017) whose positions' mean decides.
+
+Shapes: B batch, S positions, H width, C classes.
+"""
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from pipeline.contracts import Prompt, Sizes
+from pipeline.errors import refuse
+from pipeline.nn import transformer
+from pipeline.nn.cells import Implementation
+from pipeline.nn.masks import real_BS
+from pipeline.nn.pooling import mean_BH
+from pipeline.nn.positional import positions
+from pipeline.nn.transformer import EncoderBlock, Stack
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """`model:` of a run. `norm_first`: pre-norm, or post-norm as in the paper. `learned_positions`: how many, null for
+    sinusoidal ones.
+    """
+
+    width: int
+    heads: int
+    feed_forward: int
+    layers: int
+    dropout: float
+    norm_first: bool
+    learned_positions: int | None
+    implementation: Implementation
+
+    def __post_init__(self) -> None:
+        transformer.check(self.width, self.heads, self.feed_forward, self.dropout)
+        if self.layers < 1:
+            raise refuse("layers", self.layers, "at least 1")
+
+    def block(self) -> transformer.Sizes:
+        """The sizes of each block."""
+        return transformer.Sizes(
+            width=self.width,
+            heads=self.heads,
+            feed_forward=self.feed_forward,
+            dropout=self.dropout,
+            norm="layer",
+            norm_first=self.norm_first,
+            activation="relu",
+            implementation=self.implementation,
+        )
+
+
+class Model(nn.Module):
+    """p(label | text)."""
+
+    def __init__(self, config: Config, sizes: Sizes) -> None:
+        super().__init__()
+        self.width = config.width
+        self.embedding = nn.Embedding(sizes.source, config.width)
+        self.positions = positions(config.learned_positions, config.width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.encoder = Stack[EncoderBlock](EncoderBlock(config.block()) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.width) if config.norm_first else nn.Identity()
+        self.output = nn.Linear(config.width, sizes.target)
+        transformer.initialise(self, config.width)
+
+    def classify(self, text: Prompt) -> Tensor:
+        """logits_BC."""
+        size = text.ids_BS.shape[1]
+        mask = real_BS(text.length_B, size)[:, None, None, :]
+        x_BSH = self.dropout(self.embedding(text.ids_BS) * math.sqrt(self.width) + self.positions(0, size))
+        for block in self.encoder:
+            x_BSH = block(x_BSH, mask)
+        logits_BC: Tensor = self.output(self.dropout(mean_BH(self.norm(x_BSH), text.length_B)))
+        return logits_BC

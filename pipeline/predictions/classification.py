@@ -1,0 +1,86 @@
+"""A classifier's predictions: the label of every text, with the probabilities of all labels; and texts given by hand."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import nn
+
+from pipeline import config, params, tables
+from pipeline.errors import refuse
+from pipeline.inference import Answer, check_sizes, run_of
+from pipeline.predictions import Asked
+from pipeline.tasks import classification
+from pipeline.text import labels
+from pipeline.text.encode import Codec
+from pipeline.training import checkpoint, devices, loop
+
+
+@dataclass(frozen=True, slots=True)
+class Classifier:
+    """A trained run with its vocabulary and the names of its labels."""
+
+    model: nn.Module
+    codec: Codec
+    names: pa.StringArray
+    objective: classification.Config
+    device: torch.device
+
+    @classmethod
+    def open(cls, model: Path, vocab: Path, device: str = "auto") -> "Classifier":
+        """The run in the folder `model` with its corpus's vocabulary."""
+        run, where = run_of(model, None), str(model / "config.json")
+        if run.task != "classification":
+            raise refuse("run", f"a model of the task {run.task}", "a classifier", "Name another run.")
+        return cls.of(run, where, model, vocab, devices.choose(device, "device"))
+
+    @classmethod
+    def of(cls, run: params.Run, where: str, model: Path, vocab: Path, device: torch.device) -> "Classifier":
+        """As `open`, for the block `run`, called `where` in messages."""
+        check_sizes(model, vocab, classification.SIDES)
+        objective = config.load(classification.Config, run.objective, f"{where}.objective")
+        devices.prepare(config.load(loop.Config, run.training, f"{where}.training").threads)
+        codec = Codec.load(vocab, classification.SIDES[0])
+        return cls(checkpoint.load_model(model, device), codec, labels.load(vocab), objective, device)
+
+    def classify(self, texts: Sequence[str]) -> list[Answer]:
+        """Each text's likeliest label and its log-probability; UserError for a text without words."""
+        if not texts:
+            return []
+        ids = self.codec.encode(pa.array(texts, pa.string()))
+        if pc.min(pc.list_value_length(ids)).as_py() == 0:
+            raise refuse("text", "a text without words", "something to classify")
+        found = self.judged(pa.chunked_array([ids]))
+        best = [max(row) for row in found["log_probs"].to_pylist()]
+        return [Answer(label, value, value) for label, value in zip(found["label"].to_pylist(), best, strict=True)]
+
+    def judged(self, ids: pa.ChunkedArray) -> dict[str, Any]:
+        """The likeliest label of each text, and the log-probabilities of all."""
+        log_probs_BC = classification.log_probs(self.model, ids, self.objective, self.device)  # type: ignore[arg-type]
+        return {
+            "label": self.names.take(pa.array(log_probs_BC.argmax(1))),
+            "log_probs": pa.FixedSizeListArray.from_arrays(log_probs_BC.ravel(), len(self.names)).cast(
+                tables.LABELS.field("log_probs").type
+            ),
+        }
+
+
+def predict(asked: Asked, out: Path) -> None:
+    """Write `labels_<split>.parquet` for each split, `labels.json` (the labels' names in order) and `samples.parquet`."""
+    classifier = Classifier.of(asked.run, asked.where, asked.model, asked.vocab, asked.device)
+    (out / "labels.json").write_text(json.dumps(classifier.names.to_pylist(), indent=1) + "\n", encoding="utf-8")
+    for split in asked.splits():
+        table = asked.table(split, classification.SCHEMA)
+        found = pa.table({"row": table["row"], **classifier.judged(table["ids"])}, schema=tables.LABELS)
+        tables.write(out / f"labels_{split}.parquet", found)
+    answers = classifier.classify([sample.prompt for sample in asked.samples])
+    rows = [
+        {"row": i, "prompt": s.prompt, "reference": s.reference, "text": a.text, "log_prob": a.log_prob}
+        for i, (s, a) in enumerate(zip(asked.samples, answers, strict=True))
+    ]
+    tables.write(out / "samples.parquet", pa.Table.from_pylist(rows, tables.SAMPLES))

@@ -1,0 +1,156 @@
+"""Scores of a classifier, in per cent: accuracy, F1, precision and recall label by label, and who is taken for whom.
+
+Shapes: N rows, R resamples, L labels.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipeline import tables
+from pipeline.errors import refuse
+from pipeline.scoring.lengths import curve
+from pipeline.scoring.likelihood import same_rows
+from pipeline.scoring.resampling import Array, Bootstrap
+from pipeline.scoring.tasks import Scoring
+
+_COLUMNS = (
+    ("macro F1, %", "f1.score", "{:.2f}"),
+    ("nats per text", "nats_per_text", "{:.3f}"),
+    ("the rule's own", "limit", "{:.2f}"),
+    ("to the limit", "distance", "{:.2f}"),
+)
+_MEANING = (
+    "Accuracy is the share of texts whose likeliest label is the right one. F1 is the harmonic mean of a label's precision "
+    "(how many of the texts so labelled are) and recall (how many of the texts that are were so labelled); macro F1 is its "
+    "mean over the labels, each counting alike. Nats per text are -log of the probability that the right label was given: "
+    "guessing among two labels costs 0.693. Where the corpus is built in, some labels are flipped, and the accuracy of the "
+    "rule that wrote the others is the most that can be expected."
+)
+
+
+def scoring(lowercase: bool) -> Scoring:
+    """The same whatever the case: labels have none."""
+    return Scoring(
+        schema=tables.SCORES_LABELLED,
+        rows=rows,
+        summary=summary,
+        by_length=by_length,
+        units=units,
+        score=score,
+        higher_is_better=True,
+        difference="accuracy, %",
+        main="accuracy",
+        main_title="accuracy, %",
+        main_name="accuracy",
+        scale=(0.0, 100.0),
+        columns=_COLUMNS,
+        further=(),
+        title="Classifiers",
+        length="tokens in the text",
+        unit="text",
+        meaning=_MEANING,
+        book_bleu=False,
+    )
+
+
+def score(sums_RK: Array) -> Array:
+    """Accuracy in per cent, from [right, rows]."""
+    share: Array = 100 * sums_RK[:, 0] / np.maximum(sums_RK[:, 1], 1)
+    return share
+
+
+def rows(predictions: Path, tokens: Path, split: str) -> pa.Table:
+    """Every row's label, the one predicted, and its nats; UserError if predictions and texts do not match."""
+    texts = tables.read(tokens / f"{split}.parquet", tables.TOKENS_LABELLED).sort_by("row")
+    path = predictions / f"labels_{split}.parquet"
+    found = tables.read(path, tables.LABELS).sort_by("row")
+    same_rows(found["row"], len(texts), path)
+    names = _names(predictions / "labels.json")
+    log_probs_NL = np.asarray(pc.list_flatten(found["log_probs"])).reshape(len(texts), len(names))
+    number = pc.index_in(texts["label"], pa.array(names)).to_numpy()
+    nats = -log_probs_NL[np.arange(len(texts)), number]
+    if not np.isfinite(nats).all():
+        raise refuse(str(path), "nats that are not finite", "finite numbers", "The model has diverged: train it again.")
+    return pa.table(
+        {
+            "row": texts["row"],
+            "length": pc.cast(pc.list_value_length(texts["tokens"]), pa.int32()),
+            "label": texts["label"],
+            "predicted": found["label"],
+            "nats": nats,
+        },
+        schema=tables.SCORES_LABELLED,
+    )
+
+
+def units(table: pa.Table) -> Array:
+    """units_N2: whether each row is right, and 1."""
+    right = pc.equal(table["label"], table["predicted"]).to_numpy().astype(np.float64)
+    return np.stack([right, np.ones_like(right)], 1)
+
+
+def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> dict[str, Any]:
+    """Accuracy and macro F1 with intervals, the labels one by one, the confusion matrix, the limit and the distance to it.
+
+    `confusion` is {true label: {predicted label: rows}}.
+    """
+    names = sorted(set(table["label"].to_pylist()) | set(table["predicted"].to_pylist()))
+    pairs_NK = confused(table, names)
+    counts_LL = pairs_NK.sum(0).reshape(len(names), len(names))
+    accuracy = bootstrap.estimate(units(table), score)
+    found: dict[str, Any] = {"accuracy": accuracy, "f1": bootstrap.estimate(pairs_NK, macro_f1)}
+    found |= {"nats_per_text": pc.mean(table["nats"]).as_py(), "rows": len(table)}
+    if "accuracy" in limit:
+        found |= {"limit": limit["accuracy"], "distance": limit["accuracy"] - accuracy["score"]}
+    precision_L, recall_L, f1_L = (figures[0] for figures in by_label(counts_LL[None]))
+    classes = {
+        name: {"precision": precision_L[i], "recall": recall_L[i], "f1": f1_L[i], "rows": int(counts_LL[i].sum())}
+        for i, name in enumerate(names)
+    }
+    confusion = {name: {other: int(counts_LL[i, j]) for j, other in enumerate(names)} for i, name in enumerate(names)}
+    return {**found, "classes": classes, "confusion": confusion}
+
+
+def by_length(table: pa.Table, bootstrap: Bootstrap) -> list[dict[str, Any]]:
+    """Accuracy by the number of tokens in the text."""
+    return curve(table["length"].to_numpy().astype(np.int64), units(table), score, "accuracy", bootstrap)
+
+
+def confused(table: pa.Table, names: list[str]) -> Array:
+    """units_NK, K = L * L: 1 at (label, predicted) of the row, label by label."""
+    label_N, predicted_N = (pc.index_in(table[side], pa.array(names)).to_numpy() for side in ("label", "predicted"))
+    units_NK = np.zeros((len(table), len(names) ** 2))
+    units_NK[np.arange(len(table)), label_N.astype(np.int64) * len(names) + predicted_N] = 1
+    return units_NK
+
+
+def by_label(counts_RLL: Array) -> tuple[Array, Array, Array]:
+    """Precision, recall and F1 in per cent, each RL; 0 where there is nothing to divide by."""
+    right_RL = np.diagonal(counts_RLL, axis1=1, axis2=2)
+    said_RL, true_RL = counts_RLL.sum(1), counts_RLL.sum(2)
+    return _share(right_RL, said_RL), _share(right_RL, true_RL), _share(2 * right_RL, said_RL + true_RL)
+
+
+def macro_f1(sums_RK: Array) -> Array:
+    """The mean of the labels' F1 in per cent, from summed pairs of (label, predicted)."""
+    labels = round(sums_RK.shape[1] ** 0.5)
+    mean: Array = by_label(sums_RK.reshape(-1, labels, labels))[2].mean(1)
+    return mean
+
+
+def _share(part: NDArray[Any], whole: NDArray[Any]) -> Array:
+    share: Array = 100 * part / np.maximum(whole, 1)
+    return share
+
+
+def _names(path: Path) -> list[str]:
+    if not path.exists():
+        raise refuse(str(path), "no such file", "the labels' names", "Run `dvc repro`.")
+    names: list[str] = json.loads(path.read_text(encoding="utf-8"))
+    return names

@@ -1,0 +1,134 @@
+"""Classification: the label of a text, in batches of like lengths under a budget of tokens.
+
+Every text is read with EOS behind it. Shapes: B batch, S positions, C classes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pipeline import tables
+from pipeline.contracts import EOS, Classifier, Loss, Prompt
+from pipeline.errors import refuse
+from pipeline.ragged import Ragged, by_budget, named
+from pipeline.seeding import derive
+
+SCHEMA = tables.ENCODED_LABELLED
+KIND = "labelled"  # of the corpora it reads
+SIDES = ("text", "label")  # what is read, and what is answered
+SEARCHED = False  # whether the answer is found by a search
+SCORED_ROWS = 128  # rows per batch when scoring
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """`objective:` of a run. A batch holds at most `batch_tokens` tokens, padding to its longest text counted; of a text
+    the first `max_length` tokens are read, in training and ever after (d2l section 16.1.3), or all of it (null).
+
+    Label smoothing: the true label keeps 1 - s, the rest goes to all alike (Szegedy et al. 2016, section 7).
+    """
+
+    batch_tokens: int
+    label_smoothing: float
+    max_length: int | None
+
+    def __post_init__(self) -> None:
+        if self.max_length is not None and self.max_length < 1:
+            raise refuse("max_length", self.max_length, "at least 1, or null to read all of every text")
+        least = 1 if self.max_length is None else self.max_length + 1
+        if self.batch_tokens < least:
+            raise refuse("batch_tokens", self.batch_tokens, f"at least {least}, for one text")
+        if not 0 <= self.label_smoothing < 1:
+            raise refuse("label_smoothing", self.label_smoothing, "a share from 0 to below 1")
+
+
+class Batch(NamedTuple):
+    """Texts and their labels' numbers."""
+
+    text: Prompt
+    label_B: Tensor
+
+
+class Texts:
+    """A column of ids as padded batches of any rows."""
+
+    def __init__(self, column: pa.ChunkedArray, config: Config, device: torch.device) -> None:
+        self.ids, self.device = Ragged(column), device
+        if config.max_length is not None:
+            self.ids.cut(config.max_length)
+
+    def prompt(self, rows: np.ndarray[Any, Any]) -> Prompt:
+        ids = torch.from_numpy(self.ids.padded(rows, before=None, after=EOS)).to(self.device)
+        return Prompt(ids, torch.from_numpy(self.ids.length[rows] + 1).to(self.device))
+
+    def by_length(self) -> Iterator[tuple[np.ndarray[Any, Any], Prompt]]:
+        """All rows in batches of like lengths, for scoring."""
+        order = np.argsort(self.ids.length, kind="stable")
+        for start in range(0, len(order), SCORED_ROWS):
+            rows = order[start : start + SCORED_ROWS]
+            yield rows, self.prompt(rows)
+
+
+class Task:
+    """The objective over a training and a validation table."""
+
+    def __init__(self, train: pa.Table, valid: pa.Table, config: Config, seed: int, device: torch.device) -> None:
+        self.train, self.valid, self.config, self.seed, self.device = (
+            Texts(train["ids"], config, device),
+            valid,
+            config,
+            seed,
+            device,
+        )
+        self.label = torch.from_numpy(train["label"].to_numpy().astype(np.int64))
+
+    def plan(self, epoch: int) -> list[np.ndarray[Any, Any]]:
+        """The epoch's batches as arrays of rows: alike in length, shuffled within and among one another."""
+        rng = np.random.default_rng(derive(self.seed, f"batches of epoch {epoch}"))
+        rows = rng.permutation(len(self.label))
+        rows = rows[np.argsort(self.train.ids.length[rows], kind="stable")]
+        return by_budget(rows, self.train.ids.length[rows] + 1, self.config.batch_tokens, rng)
+
+    def batch(self, planned: np.ndarray[Any, Any]) -> Batch:
+        return Batch(self.train.prompt(planned), self.label[torch.from_numpy(planned)].to(self.device))
+
+    def loss(self, model: Classifier, batch: Batch, carry: None) -> tuple[Loss, None]:
+        logits_BC = model.classify(batch.text).float()
+        total = F.cross_entropy(logits_BC, batch.label_B, reduction="sum", label_smoothing=self.config.label_smoothing)
+        return Loss(total, len(batch.label_B)), None
+
+    def validate(self, model: Classifier) -> Loss:
+        log_probs_BC, label_B = self._judged(model)
+        return Loss(F.nll_loss(log_probs_BC, label_B, reduction="sum"), len(label_B))
+
+    def measure(self, model: Classifier) -> dict[str, float]:
+        log_probs_BC, label_B = self._judged(model)
+        return {"accuracy": float((log_probs_BC.argmax(1) == label_B).double().mean())}
+
+    def _judged(self, model: Classifier) -> tuple[Tensor, Tensor]:
+        found = log_probs(model, self.valid["ids"], self.config, self.device)
+        return torch.from_numpy(found), torch.from_numpy(self.valid["label"].to_numpy().astype(np.int64))
+
+    def describe(self, planned: np.ndarray[Any, Any]) -> str:
+        return named(planned)
+
+
+@torch.inference_mode()
+def log_probs(
+    model: Classifier, ids: pa.ChunkedArray, config: Config, device: torch.device
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Every text's log P(label) of each label, BC."""
+    texts = Texts(ids, config, device)
+    rows, found = [], []
+    for some, prompt in texts.by_length():
+        rows.append(some)
+        found.append(model.classify(prompt).double().log_softmax(-1).cpu().numpy())
+    out = np.concatenate(found)
+    out[np.concatenate(rows)] = out.copy()
+    return out

@@ -1,0 +1,235 @@
+"""Every family of classifier: padding proven by perturbation, oracles written out, what order means to whom, learning."""
+
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from pipeline import tables
+from pipeline.contracts import EOS, PAD, Prompt, Sizes
+from pipeline.errors import UserError
+from pipeline.tasks import classification
+from pipeline.training import checkpoint, loop, optim
+
+CPU = torch.device("cpu")
+SIZES = Sizes(12, 2, False)
+RECURRENT = {"cell": "gru", "embedding": 16, "hidden": 16, "layers": 1, "dropout": 0.0, "implementation": "fused"}
+ENCODER = {
+    "width": 16, "heads": 2, "feed_forward": 32, "layers": 1, "dropout": 0.0,
+    "norm_first": True, "learned_positions": None, "implementation": "fused",
+}  # fmt: skip
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "mlp": ("mlp_classifier", {"embedding": 16, "hidden": 16, "layers": 2, "dropout": 0.0}),
+    "cnn": ("text_cnn", {"embedding": 16, "widths": [3, 4, 5], "filters": 8, "dropout": 0.0}),
+    "birnn": ("birnn_classifier", RECURRENT | {"cell": "rnn", "layers": 2}),
+    "bigru": ("birnn_classifier", RECURRENT),
+    "bilstm, equations": ("birnn_classifier", RECURRENT | {"cell": "lstm", "implementation": "equations"}),
+    "transformer": ("transformer_classifier", ENCODER),
+    "post-norm transformer": (
+        "transformer_classifier",
+        ENCODER | {"norm_first": False, "learned_positions": 64, "layers": 2},
+    ),
+}
+
+
+def built(name: str, **changes: Any) -> Any:
+    torch.manual_seed(3)
+    family, block = FAMILIES[name]
+    return checkpoint.build(family, block | changes, SIZES, "runs.test.model").eval()
+
+
+def prompt_of(*rows: list[int], width: int = 0) -> Prompt:
+    width = max(width, *(len(row) for row in rows))
+    ids = torch.tensor([row + [PAD] * (width - len(row)) for row in rows])
+    return Prompt(ids, torch.tensor([len(row) for row in rows]))
+
+
+def texts(rows: list[list[int]], labels: list[int]) -> pa.Table:
+    return pa.table({"row": range(len(rows)), "ids": rows, "label": labels}, schema=tables.ENCODED_LABELLED)
+
+
+def settings(**changes: Any) -> classification.Config:
+    return classification.Config(**({"batch_tokens": 200, "label_smoothing": 0.0, "max_length": None} | changes))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@torch.inference_mode()
+def test_padding_and_batch_mates_change_no_logit(name: str) -> None:
+    model = built(name)
+    for row in ([5], [5, 6], [5, 6, 7, 8, 9, 4, 5]):
+        alone = model.classify(prompt_of(row))[0]
+        for beside in (prompt_of(row, width=23), prompt_of(row, [9] * 19, [4]), prompt_of(row, [7, 8], width=31)):
+            torch.testing.assert_close(model.classify(beside)[0], alone, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@torch.inference_mode()
+def test_every_word_matters(name: str) -> None:
+    model, row = built(name), [5, 6, 7, 8]
+    before = model.classify(prompt_of(row))
+    for place in range(4):
+        changed = [*row[:place], 10, *row[place + 1 :]]
+        assert not torch.allclose(model.classify(prompt_of(changed)), before, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@torch.inference_mode()
+def test_order_is_lost_on_the_bag_and_on_no_other(name: str) -> None:
+    """`not good but bad` in all its orders: one bag, 24 sequences."""
+    logits_NC = built(name).classify(prompt_of(*(list(order) for order in permutations([4, 5, 6, 7]))))
+    apart = (logits_NC - logits_NC[0]).abs().amax(1)
+    if name == "mlp":
+        torch.testing.assert_close(apart, torch.zeros(24), atol=1e-6, rtol=0.0)
+    else:
+        assert (apart[1:] > 1e-5).all()
+
+
+@torch.inference_mode()
+def test_a_filter_finds_the_strongest_of_its_windows() -> None:
+    """Each width against a loop over its windows, which reach over both ends into zeros."""
+    model, row = built("cnn", widths=[1, 3, 5]), [5, 6, 7, 8]
+    inner = model.embedding(torch.tensor(row)).numpy()
+    for convolution, found_BF in zip(model.convolutions, model.found(prompt_of(row, width=12)), strict=True):
+        weight_FEK, bias_F = convolution.weight.numpy(), convolution.bias.numpy()
+        width = weight_FEK.shape[2]
+        nothing = np.zeros((width - 1, inner.shape[1]), np.float32)
+        padded = np.concatenate([nothing, inner, nothing])
+        windows = [padded[start : start + width] for start in range(len(row) + width - 1)]
+        answers = [np.maximum(0, (weight_FEK * window.T).sum((1, 2)) + bias_F) for window in windows]
+        np.testing.assert_allclose(found_BF[0].numpy(), np.max(answers, axis=0), atol=1e-6)
+
+
+@torch.inference_mode()
+def test_the_bag_is_the_mean_of_its_embeddings() -> None:
+    model = built("mlp")
+    mean = model.embedding(torch.tensor([5, 6, 7])).mean(0)
+    want = model.output(model.layers(mean))
+    torch.testing.assert_close(model.classify(prompt_of([5, 6, 7], [4] * 9))[0], want)
+
+
+@torch.inference_mode()
+def test_both_directions_decide_where_they_end() -> None:
+    model = built("bigru")
+    for change in ([9, 6, 7], [5, 6, 9]):
+        read = [
+            model.cells.read(model.embedding(torch.tensor([row])), torch.tensor([3]))[1][0][-1, 0]
+            for row in ([5, 6, 7], change)
+        ]
+        assert not torch.allclose(read[0][:16], read[1][:16])
+        assert not torch.allclose(read[0][16:], read[1][16:])
+
+
+def sentiment(count: int, seed: int) -> pa.Table:
+    """Two words: one of four that say nothing, and a good (8, 9) or bad one (10, 11), in either order."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, count)
+    words = np.stack([rng.integers(4, 8, count), 8 + 2 * labels + rng.integers(0, 2, count)], 1)
+    return texts([rng.permutation(pair).tolist() for pair in words], labels.tolist())
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "bigru", "transformer"])
+def test_every_family_learns_two_word_sentiment(name: str, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    model = built(name)
+    task = classification.Task(sentiment(400, 1), sentiment(60, 2), settings(), 1, CPU)
+    adam = optim.Config(
+        name="adam",
+        learning_rate=0.01,
+        betas=(0.9, 0.98),
+        weight_decay=0.0,
+        schedule="cosine",
+        warmup_steps=5,
+        clip_norm=1.0,
+    )
+    training = loop.Config(max_epochs=8, patience=None, precision="float32", threads=1)
+    trainer = loop.Loop(model, task, adam, training, seed=1, work=tmp_path, log=lambda *_: None)
+    done = trainer.run(lambda *_: None)
+    measured = [value for *_, name, value in done.history if name == "valid/accuracy"]
+    assert measured[-1] == 1.0
+    test = sentiment(200, 3)
+    found = classification.log_probs(model.eval(), test["ids"], settings(), CPU)
+    assert (found.argmax(1) == test["label"].to_numpy()).mean() > 0.98
+
+
+def test_batches_hold_every_row_once_within_the_budget_and_alike_in_length() -> None:
+    rng = np.random.default_rng(1)
+    lengths = rng.integers(1, 30, 300)
+    table = texts([[5] * n for n in lengths], [0] * 300)
+    task = classification.Task(table, table, settings(batch_tokens=64), 1, CPU)
+    plan = task.plan(0)
+    assert sorted(np.concatenate(plan)) == list(range(300))
+    assert all(len(rows) * (lengths[rows].max() + 1) <= 64 for rows in plan)
+    assert np.mean([np.ptp(lengths[rows]) for rows in plan]) < 2
+    assert [rows.tolist() for rows in task.plan(0)] == [rows.tolist() for rows in plan]
+    assert [rows.tolist() for rows in task.plan(1)] != [rows.tolist() for rows in plan]
+
+
+def test_a_batch_is_its_texts_with_the_end_behind_them_and_their_labels() -> None:
+    task = classification.Task(texts([[5, 6], [7], [8, 9, 4]], [1, 0, 1]), texts([[5]], [0]), settings(), 1, CPU)
+    text, label = task.batch(np.array([2, 1]))
+    assert text.ids_BS.tolist() == [[8, 9, 4, EOS], [7, EOS, PAD, PAD]]
+    assert (text.length_B.tolist(), label.tolist()) == ([4, 2], [1, 0])
+
+
+def test_only_the_beginning_of_a_long_text_is_read() -> None:
+    model, long, short = built("bigru"), texts([[5, 6, 7, 8]], [0]), texts([[5, 6]], [0])
+    cut = classification.log_probs(model, long["ids"], settings(max_length=2), CPU)
+    np.testing.assert_allclose(cut, classification.log_probs(model, short["ids"], settings(), CPU))
+    assert not np.allclose(cut, classification.log_probs(model, long["ids"], settings(), CPU))
+
+
+def test_probabilities_come_in_the_order_of_the_rows_and_sum_to_one() -> None:
+    model = built("cnn")
+    rows = [[int(i) for i in np.random.default_rng(n).integers(4, 12, 1 + n % 7)] for n in range(300)]
+    found = classification.log_probs(model, texts(rows, [0] * 300)["ids"], settings(), CPU)
+    np.testing.assert_allclose(np.exp(found).sum(1), 1.0)
+    for row in (0, 150, 299):
+        np.testing.assert_allclose(
+            found[row], classification.log_probs(model, texts([rows[row]], [0])["ids"], settings(), CPU)[0], atol=1e-5
+        )
+
+
+def test_smoothing_is_for_training_alone() -> None:
+    model, table = built("mlp"), sentiment(50, 1)
+    plain, smooth = (classification.Task(table, table, settings(label_smoothing=s), 1, CPU) for s in (0.0, 0.2))
+    batch = plain.batch(np.arange(50))
+    with torch.no_grad():
+        logits_BC = model.classify(batch.text)
+        log_probs_BC = logits_BC.log_softmax(1)
+        true_B = log_probs_BC.gather(1, batch.label_B[:, None]).squeeze(1)
+        want = -(0.8 * true_B + 0.2 * log_probs_BC.mean(1)).sum()
+        torch.testing.assert_close(smooth.loss(model, batch, None)[0].total, want)
+    assert float(smooth.validate(model).total) == pytest.approx(float(plain.validate(model).total))
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "key"),
+    [
+        ("mlp", {"hidden": 0}, "hidden"),
+        ("cnn", {"widths": []}, "widths"),
+        ("cnn", {"widths": [0]}, "widths"),
+        ("bigru", {"dropout": 1.0}, "dropout"),
+        ("transformer", {"heads": 3}, "heads"),
+        ("transformer", {"layers": 0}, "layers"),
+    ],
+)
+def test_sizes_that_make_no_model_are_refused(name: str, changes: dict[str, Any], key: str) -> None:
+    with pytest.raises(UserError, match=rf"runs\.test\.model\.{key}: got"):
+        built(name, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"max_length": 0}, "max_length"),
+        ({"max_length": 300}, "batch_tokens"),
+        ({"label_smoothing": 1.0}, "label_smoothing"),
+    ],
+)
+def test_objectives_that_make_no_batch_are_refused(changes: dict[str, Any], key: str) -> None:
+    with pytest.raises(UserError, match=key):
+        settings(**changes)
