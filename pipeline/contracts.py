@@ -17,6 +17,7 @@ __all__ = [
     "PAD",
     "UNK",
     "Attentive",
+    "BlankFiller",
     "Classifier",
     "Decodable",
     "LanguageModel",
@@ -134,6 +135,16 @@ class Translator(Protocol):
 
     def hidden(self, prompt: Prompt, target_BT: Tensor) -> Tensor:
         """hidden_BTH after reading target_BT (which begins with BOS), from which the next id is predicted."""
+
+    def project(self, hidden_NH: Tensor) -> Tensor:
+        """logits_NV."""
+
+
+class BlankFiller(Protocol):
+    """Every word given all the others of its row."""
+
+    def around(self, ids_BT: Tensor, length_B: Tensor) -> Tensor:
+        """hidden_BWH, W = T - 2, of the words of rows from BOS to EOS, PAD beyond: no word's own id is in its hidden vector."""
 
     def project(self, hidden_NH: Tensor) -> Tensor:
         """logits_NV."""

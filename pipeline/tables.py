@@ -90,6 +90,10 @@ SCORES_TEXT = pa.schema(
         "floor": pa.float64(),
     }
 )
+# `nats` are those of the row's `count` words, each given all the others.
+SCORES_BLANK = pa.schema(
+    {"row": pa.int64(), "block": pa.int64(), "length": pa.int32(), "nats": pa.float64(), "count": pa.int32()}
+)
 # The lists are sacreBLEU's sums: BLEU [length, reference length, 4 matches, 4 totals], chrF 6 x [hypothesis, reference,
 # matching], TER [edits, reference length]. `length` counts the source's tokens. Lists are null where nothing was decoded.
 SCORES_PAIR = pa.schema(

@@ -1,0 +1,73 @@
+"""Scores of a blank filler: pseudo-perplexity, which is not a perplexity of the text and never ranked with one."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline import tables
+from pipeline.scoring import likelihood
+from pipeline.scoring.lengths import curve
+from pipeline.scoring.resampling import Array, Bootstrap, by_block
+from pipeline.scoring.tasks import Scoring
+
+
+def rows(predictions: Path, tokens: Path, split: str) -> pa.Table:
+    """Pseudo-nats and words of every row; UserError if predictions and texts do not match."""
+    texts = tables.read(tokens / f"{split}.parquet", tables.TOKENS_TEXT).sort_by("row")
+    found = likelihood.likelihood(predictions, split, len(texts))
+    length = pc.cast(pc.list_value_length(texts["tokens"]), pa.int32())
+    columns = [texts["row"], texts["paragraph"], length, found["nats"], found["count"]]
+    return pa.table(columns, schema=tables.SCORES_BLANK)
+
+
+def units(table: pa.Table) -> Array:
+    """units_UK: pseudo-nats and words; U paragraphs, resampled whole."""
+    columns = [table[name].to_numpy().astype(np.float64) for name in ("nats", "count")]
+    return by_block(np.stack(columns, 1), table["block"].to_numpy())
+
+
+def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> dict[str, Any]:
+    """Pseudo-perplexity with its interval, and the sums behind it."""
+    units_UK = units(table)
+    nats, words = units_UK.sum(0)
+    found = {"pseudo_perplexity": bootstrap.estimate(units_UK, likelihood.perplexity)}
+    return found | {"pseudo_nats": nats, "words": int(words), "rows": len(table), "blocks": len(units_UK)}
+
+
+def by_length(table: pa.Table, bootstrap: Bootstrap) -> list[dict[str, Any]]:
+    """Pseudo-perplexity by the number of tokens in the row."""
+    units_N2 = np.stack([table["nats"].to_numpy(), table["count"].to_numpy().astype(np.float64)], 1)
+    length = table["length"].to_numpy().astype(np.int64)
+    return curve(length, units_N2, likelihood.perplexity, "pseudo_perplexity", bootstrap)
+
+
+def scoring(lowercase: bool) -> Scoring:
+    """As `pipeline/scoring/tasks/__init__.py` says; case is nothing to a model of tokens."""
+    return Scoring(
+        schema=tables.SCORES_BLANK,
+        rows=rows,
+        summary=summary,
+        by_length=by_length,
+        units=units,
+        score=likelihood.log_perplexity,
+        higher_is_better=False,
+        difference="nats per word",
+        main="pseudo_perplexity",
+        main_title="pseudo-perplexity",
+        main_name="pseudo-perplexity",
+        scale=None,
+        columns=(("words", "words", "{:,}"),),
+        further=(),
+        title="Blank fillers",
+        length="tokens in the sentence",
+        unit="word",
+        meaning=(
+            "Pseudo-perplexity is exp(nats per word), each word guessed from all the others of its row, those after it "
+            "included. It may lie below the lowest perplexity that a language model can reach, since the words are counted "
+            "on each other's evidence: it is no perplexity of the text, and only blank fillers are ranked by it."
+        ),
+        book_bleu=False,
+    )

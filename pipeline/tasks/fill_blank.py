@@ -1,0 +1,122 @@
+"""Filling blanks: every word of a row given all the others, in batches of like lengths under a budget of tokens.
+
+The summed log-probability of a row's words, each given the rest, is its pseudo-log-likelihood (Besag 1975). It is no
+probability of the row: the words are counted on each other's evidence, so its perplexity is not that of a language model.
+Shapes: B batch, W words, N real words, V vocabulary.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pipeline import tables
+from pipeline.contracts import BOS, EOS, PAD, BlankFiller, Loss
+from pipeline.errors import refuse
+from pipeline.ragged import Ragged, by_budget, named
+from pipeline.seeding import derive
+
+SCHEMA = tables.ENCODED_TEXT
+KIND = "text"  # of the corpora it reads
+SIDES = ("text", "text")  # what is read, and what is answered
+SEARCHED = False  # whether the answer is found by a search
+SCORED_ROWS = 64  # rows per batch when scoring
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """`objective:` of a run. A batch holds at most `batch_tokens` words, padding to its longest row counted; rows of more
+    than `max_length` words are not trained on."""
+
+    batch_tokens: int
+    max_length: int
+
+    def __post_init__(self) -> None:
+        if self.batch_tokens < self.max_length:
+            raise refuse("batch_tokens", self.batch_tokens, f"at least max_length, {self.max_length}")
+
+
+class Batch(NamedTuple):
+    """Rows from BOS to EOS with PAD beyond, how many ids are real, and the words to be guessed."""
+
+    ids_BT: Tensor
+    length_B: Tensor
+    label_BW: Tensor
+
+
+class Task:
+    """The objective over a training and a validation table."""
+
+    def __init__(self, train: pa.Table, valid: pa.Table, config: Config, seed: int, device: torch.device) -> None:
+        self.train, self.valid, self.config, self.seed = Ragged(train["ids"]), valid, config, seed
+        self.device = device
+        self.usable = np.flatnonzero((self.train.length <= config.max_length) & (self.train.length > 0))
+        if not len(self.usable):
+            shortest = self.train.length.min()
+            raise refuse("objective.max_length", config.max_length, f"at least {shortest}, the shortest row's length")
+
+    def plan(self, epoch: int) -> list[np.ndarray[Any, Any]]:
+        """The epoch's batches as arrays of rows: alike in length, shuffled within and among one another."""
+        rng = np.random.default_rng(derive(self.seed, f"batches of epoch {epoch}"))
+        rows = rng.permutation(self.usable)
+        rows = rows[np.argsort(self.train.length[rows], kind="stable")]
+        return by_budget(rows, self.train.length[rows], self.config.batch_tokens, rng)
+
+    def batch(self, planned: np.ndarray[Any, Any]) -> Batch:
+        return batch(self.train, planned, self.device)
+
+    def loss(self, model: BlankFiller, batch: Batch, carry: None) -> tuple[Loss, None]:
+        logits_NV, label_N = guesses(model, batch)
+        return Loss(F.cross_entropy(logits_NV, label_N, reduction="sum"), len(label_N)), None
+
+    def validate(self, model: BlankFiller) -> Loss:
+        nats, count = likelihood(model, self.valid, self.device)
+        return Loss(torch.tensor(nats.sum()), int(count.sum()))
+
+    def describe(self, planned: np.ndarray[Any, Any]) -> str:
+        return named(planned)
+
+
+def batch(rows: Ragged, which: np.ndarray[Any, Any], device: torch.device) -> Batch:
+    """The rows numbered `which`."""
+    ids_BT = torch.from_numpy(rows.padded(which, before=BOS, after=EOS)).to(device)
+    length_B = torch.from_numpy(rows.length[which] + 2).to(device)
+    label_BW = ids_BT[:, 1:-1]
+    return Batch(ids_BT, length_B, label_BW.masked_fill(label_BW == EOS, PAD))
+
+
+def guesses(model: BlankFiller, batch: Batch) -> tuple[Tensor, Tensor]:
+    """logits_NV (float32) of the real words, and label_N."""
+    real_BW = batch.label_BW != PAD
+    hidden_BWH = model.around(batch.ids_BT, batch.length_B)
+    return model.project(hidden_BWH[real_BW]).float(), batch.label_BW[real_BW]
+
+
+@torch.inference_mode()
+def likelihood(model: BlankFiller, table: pa.Table, device: torch.device) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Each row's pseudo -log P in nats, and its number of words."""
+    rows = Ragged(table["ids"])
+    nats = np.zeros(len(rows.length))
+    order = np.argsort(rows.length, kind="stable")
+    for start in range(0, len(order), SCORED_ROWS):
+        which = order[start : start + SCORED_ROWS]
+        given = batch(rows, which, device)
+        logits_NV, label_N = guesses(model, given)
+        nats_N = F.cross_entropy(logits_NV, label_N, reduction="none").double()
+        real_BW = given.label_BW != PAD
+        nats_BW = torch.zeros(real_BW.shape, dtype=torch.float64, device=device).masked_scatter(real_BW, nats_N)
+        nats[which] = nats_BW.sum(1).cpu().numpy()
+    return nats, rows.length.astype(np.int32)
+
+
+@torch.inference_mode()
+def fill(model: BlankFiller, before: list[int], after: list[int], device: torch.device) -> tuple[int, float]:
+    """The likeliest word between two pieces of text, and its log-probability."""
+    ids_1T = torch.tensor([[BOS, *before, PAD, *after, EOS]], device=device)
+    hidden_1WH = model.around(ids_1T, torch.tensor([ids_1T.shape[1]], device=device))
+    log_prob, word = model.project(hidden_1WH[:, len(before)]).float().log_softmax(-1)[0].max(0)
+    return int(word), float(log_prob)
