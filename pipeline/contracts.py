@@ -16,6 +16,7 @@ __all__ = [
     "EOS",
     "PAD",
     "UNK",
+    "Adopting",
     "Attentive",
     "Decodable",
     "LanguageModel",
@@ -75,6 +76,16 @@ class Attentive(Protocol):
 
     def attention(self, prompt: Prompt, target_BT: Tensor) -> dict[str, Tensor]:
         """Weights by name (e.g. `decoder 1 head 2`), each BTS: what each target step gave to each source position."""
+
+
+@runtime_checkable
+class Adopting(Protocol):
+    """A model that can begin from the trained weights of a run whose family is among `ancestors`."""
+
+    ancestors: tuple[str, ...]
+
+    def adopt(self, tensors: dict[str, Tensor]) -> None:
+        """Take over what both have in common, by name; UserError where sizes differ."""
 
 
 class Task(Protocol):
