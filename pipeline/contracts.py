@@ -14,6 +14,7 @@ from pipeline.text.specials import BOS, EOS, PAD, UNK
 __all__ = [
     "BOS",
     "EOS",
+    "MASK",
     "PAD",
     "UNK",
     "Adopting",
@@ -22,10 +23,15 @@ __all__ = [
     "LanguageModel",
     "Log",
     "Loss",
+    "MaskedLanguageModel",
+    "Measured",
     "Prompt",
     "Sizes",
     "Translator",
 ]
+
+MASK = -1
+"""Stands for a word that is to be guessed: no vocabulary has this id, a masked language model gives it its own row."""
 
 Log = Callable[[dict[str, float], int], None]
 """`log(metrics, step)`: where the training loop tells its figures; tests pass a list's append."""
@@ -107,6 +113,14 @@ class Task(Protocol):
         """Which rows a planned batch holds, for messages."""
 
 
+@runtime_checkable
+class Measured(Protocol):
+    """A task with more to tell of the validation table than its loss."""
+
+    def measure(self, model: Any) -> dict[str, float]:
+        """Figures by name, such as accuracy: shown beside the validation loss, which alone picks the best weights."""
+
+
 class LanguageModel(Protocol):
     """Next-token prediction over a stream, with a state carried from window to window."""
 
@@ -125,3 +139,16 @@ class Translator(Protocol):
 
     def project(self, hidden_NH: Tensor) -> Tensor:
         """logits_NV."""
+
+
+class MaskedLanguageModel(Protocol):
+    """Words given the words on both sides of them, and whether one sentence follows another."""
+
+    def read(self, text: Prompt, segment_BS: Tensor) -> Tensor:
+        """hidden_BSH of BOS, a sentence, EOS, and another sentence (segment 1) with EOS, if there is one; MASK may occur."""
+
+    def project(self, hidden_NH: Tensor) -> Tensor:
+        """logits_NV of the word at each position."""
+
+    def follows(self, hidden_BSH: Tensor) -> Tensor:
+        """logits_B2 that the second sentence stood elsewhere (0), or follows the first (1)."""

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from pipeline.contracts import Log, Loss, Task
+from pipeline.contracts import Log, Loss, Measured, Task
 from pipeline.errors import UserError, refuse
 from pipeline.training import checkpoint, optim
 
@@ -129,7 +129,10 @@ class Loop:
                 f"training: got a validation loss of {loss} after epoch {p.epoch}, step {p.step}; expected a finite number. "
                 "Lower optim.learning_rate or optim.clip_norm."
             )
-        self.record({"valid/loss": loss, "valid/perplexity": math.exp(min(loss, 700.0))})
+        with self.arithmetic():
+            further = self.task.measure(self.model) if isinstance(self.task, Measured) else {}
+        measured = {f"valid/{name}": value for name, value in further.items()}
+        self.record({"valid/loss": loss, "valid/perplexity": math.exp(min(loss, 700.0)), **measured})
         p.since_best += 1
         if loss < p.best_loss:
             p.best_loss, p.best_step, p.since_best = loss, p.step, 0
