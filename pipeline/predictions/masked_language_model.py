@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pyarrow as pa
 import torch
@@ -41,7 +42,7 @@ def predict(asked: Asked, out: Path) -> None:
     tables.write(out / "samples.parquet", samples(model, task, codec, asked))
 
 
-def samples(model: torch.nn.Module, task: ModuleType, codec: Codec, asked: Asked) -> pa.Table:
+def samples(model: Any, task: ModuleType, codec: Codec, asked: Asked) -> pa.Table:
     """`tables.SAMPLES`: the samples that have a blank, filled in."""
     rows = []
     for number, sample in enumerate(asked.samples):

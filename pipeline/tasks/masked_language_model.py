@@ -111,6 +111,11 @@ class Pairs:
         first = np.minimum(first, np.maximum(room - second, room - room // 2))
         return first, np.minimum(second, room - first)
 
+    def length(self, chosen: Chosen) -> Ids:
+        """How many words are read of each pair."""
+        first, second = self.kept(chosen)
+        return first + second
+
     def joined(self, chosen: Chosen) -> tuple[Ids, Ids]:
         """ids (pairs, width), BOS first EOS second EOS and PAD to a width of whole buckets; segments likewise."""
         first, second = self.kept(chosen)
@@ -165,7 +170,7 @@ class Task:
         rng = np.random.default_rng(derive(self.seed, f"pairs of epoch {epoch}"))
         chosen = self.train.draw(rng)
         order = rng.permutation(len(chosen.first_P))[: self.config.max_train_pairs]
-        length = sum(self.train.kept(chosen))
+        length = self.train.length(chosen)
         order = order[np.argsort(length[order], kind="stable")]
         size = self.config.batch_size
         batches = [order[i : i + size] for i in range(0, len(order), size)]
@@ -230,7 +235,7 @@ def score(
     """
     pairs, rng = Pairs(table, config.max_length, device), np.random.default_rng(derive(SCORED_SEED, "scored pairs"))
     chosen, known = pairs.draw(rng), words(table)
-    length = sum(pairs.kept(chosen))
+    length = pairs.length(chosen)
     found = {name: np.zeros(len(length)) for name in ("nats", "count", "correct", "pair_nats", "pair_correct")}
     for some in _by_length(length):
         for name, value in _scored(model, pairs.batch(chosen.take(some), known, rng)).items():
