@@ -55,8 +55,8 @@ HISTORY = pa.schema({"step": pa.int64(), "epoch": pa.int64(), "name": pa.string(
 
 # After predict. `nats` is the teacher-forced -log P of `count` tokens (<eos> among them).
 LIKELIHOOD = pa.schema({"row": pa.int64(), "nats": pa.float64(), "count": pa.int32()})
-# Pairs of sentences: `row` is the first one's. `nats` is the -log P of `count` masked words, `correct` of which were guessed;
-# `pair_nats` is the -log P of whether the second sentence follows, `pair_correct` whether that was right.
+# Pairs of sentences: `row` is the first one's. `nats` is the -log P of `count` masked words, `correct` of which were
+# guessed; `pair_nats` is the -log P of whether the second sentence follows, `pair_correct` whether that was right.
 MASKED = pa.schema(
     {
         "row": pa.int64(),

@@ -31,9 +31,8 @@ def predict(asked: Asked, out: Path) -> None:
     devices.prepare(config.load(loop.Config, asked.run.training, f"{asked.where}.training").threads)
     codec, trained = Codec.load(asked.vocab, task.SIDES[0]), checkpoint.read_facts(asked.model)["sizes"]["source"]
     if codec.size != trained:
-        raise refuse(
-            str(asked.vocab), f"{codec.size} ids", f"{trained}, which the model was trained with", "Run `dvc repro`."
-        )
+        expected = f"{trained}, which the model was trained with"
+        raise refuse(str(asked.vocab), f"{codec.size} ids", expected, "Run `dvc repro`.")
     model = checkpoint.load_model(asked.model, asked.device)
     for split in asked.splits():
         found = task.score(model, asked.table(split, task.SCHEMA), objective, asked.device)

@@ -31,9 +31,9 @@ FURTHER = (
 )
 MEANING = (
     "Masked perplexity is exp(nats per masked word), each word guessed from the words on both sides of it: it is no "
-    "perplexity of the text, and not to be set beside that of a model that reads from left to right. 15 % of the words are "
-    "masked, the same ones for every run; most of them are hidden, a few are replaced or left. Pairs guessed is how often the "
-    "model can tell whether the second sentence follows the first, which is so for half of them."
+    "perplexity of the text, and not to be set beside that of a model that reads from left to right. 15 % of the words "
+    "are masked, the same ones for every run; most of them are hidden, a few are replaced or left. Pairs guessed is how "
+    "often the model can tell whether the second sentence follows the first, which is so for half of them."
 )
 
 score = likelihood.log_perplexity
