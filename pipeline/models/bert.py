@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.contracts import Prompt, Sizes
-from pipeline.nn import bert
+from pipeline.nn import bert, transformer
 
 Config = bert.Config
 
@@ -24,7 +24,7 @@ class Model(nn.Module):
         self.transform = nn.Sequential(nn.Linear(config.width, config.width), nn.GELU(), nn.LayerNorm(config.width))
         self.bias = nn.Parameter(torch.zeros(sizes.target))
         self.next = nn.Linear(config.width, 2)
-        bert.initialise(self)
+        transformer.initialise(self, config.width)
 
     def read(self, text: Prompt, segment_BS: Tensor) -> Tensor:
         hidden_BSH: Tensor = self.encoder(text, segment_BS)

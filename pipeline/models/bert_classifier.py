@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.contracts import BOS, Prompt, Sizes
-from pipeline.nn import bert
+from pipeline.nn import bert, transformer
 
 Config = bert.Config
 
@@ -23,7 +23,7 @@ class Model(nn.Module):
         self.encoder = bert.Encoder(config, sizes.source)
         self.dropout = nn.Dropout(config.dropout)
         self.output = nn.Linear(config.width, sizes.target)
-        bert.initialise(self)
+        transformer.initialise(self, config.width)
 
     def classify(self, text: Prompt) -> Tensor:
         """logits_BC of texts that end with EOS; <cls> is put before them here."""

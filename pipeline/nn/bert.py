@@ -18,8 +18,6 @@ from pipeline.nn.masks import real_BS
 from pipeline.nn.positional import positions
 from pipeline.nn.transformer import EncoderBlock, Stack
 
-INITIAL_STD = 0.02  # of every weight (Devlin et al. 2019, as published in their code)
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
@@ -88,12 +86,3 @@ class Encoder(nn.Module):
                 got = "nothing" if given is None else f"{tuple(given.shape)}"
                 raise refuse(f"start's encoder.{name}", got, f"{tuple(own.shape)}", "Give both runs' models the same sizes.")
             own.copy_(given)
-
-
-def initialise(model: nn.Module) -> None:
-    """Every weight N(0, 0.02^2), biases zero."""
-    for module in model.modules():
-        if isinstance(module, nn.Linear | nn.Embedding):
-            nn.init.normal_(module.weight, std=INITIAL_STD)
-        if isinstance(module, nn.Linear):
-            nn.init.zeros_(module.bias)
