@@ -9,8 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-import yaml
-from dvc.repo import Repo
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -387,16 +385,6 @@ def test_a_start_that_cannot_be_taken_over_is_refused_in_one_line(pretrained: An
     saved(folder, pretrained[0], "lstm")
     with pytest.raises(UserError, match=r"a lstm; expected scratch or a run of the family bert"):
         train.begin(built("bert_classifier"), folder, "the same", "start")
-
-
-def test_a_run_that_begins_from_another_depends_on_it_in_the_dag(project: Path, edited: Any) -> None:
-    block = yaml.safe_load((project / "params.yaml").read_text())["runs"]["bert"]
-    edited(project, "runs", {"bert": block, "further": block | {"start": "bert"}})
-    graph = Repo.init(str(project), no_scm=True).index.graph
-    needed = {stage.addressing: {found.addressing for found in graph.successors(stage)} for stage in graph}
-    assert "train@bert" in needed["train@further"]
-    assert "scratch" not in needed["train@further"]
-    assert "scratch" in needed["train@bert"]
 
 
 def test_from_scratch_nothing_is_taken_over(tmp_path: Path) -> None:

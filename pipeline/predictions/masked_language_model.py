@@ -44,10 +44,9 @@ def predict(asked: Asked, out: Path) -> None:
 def samples(model: Any, task: ModuleType, codec: Codec, asked: Asked) -> pa.Table:
     """`tables.SAMPLES`: the samples that have a blank, filled in."""
     rows = []
-    for number, sample in enumerate(asked.samples):
-        if BLANK in sample.prompt:
-            filled = fill(model, task, codec, sample.prompt, asked.device)
-            rows.append({"row": number, "prompt": sample.prompt, "reference": sample.reference} | asdict(filled))
+    for number, sample in enumerate(sample for sample in asked.samples if BLANK in sample.prompt):
+        filled = fill(model, task, codec, sample.prompt, asked.device)
+        rows.append({"row": number, "prompt": sample.prompt, "reference": sample.reference} | asdict(filled))
     return pa.Table.from_pylist(rows, tables.SAMPLES)
 
 
