@@ -14,8 +14,10 @@ from pipeline.text.specials import BOS, EOS, PAD, UNK
 __all__ = [
     "BOS",
     "EOS",
+    "MASK",
     "PAD",
     "UNK",
+    "Adopting",
     "Attentive",
     "BlankFiller",
     "Classifier",
@@ -24,11 +26,15 @@ __all__ = [
     "Log",
     "Looking",
     "Loss",
+    "MaskedLanguageModel",
     "Measured",
     "Prompt",
     "Sizes",
     "Translator",
 ]
+
+MASK = -1
+"""Stands for a word that is to be guessed: no vocabulary has this id, a masked language model gives it its own row."""
 
 Log = Callable[[dict[str, float], int], None]
 """`log(metrics, step)`: where the training loop tells its figures; tests pass a list's append."""
@@ -93,6 +99,16 @@ class Attentive(Protocol):
         """Weights by name (e.g. `decoder 1 head 2`), each BTS: what each target step gave to each source position."""
 
 
+@runtime_checkable
+class Adopting(Protocol):
+    """A model that can begin from the trained weights of a run whose family is among `ancestors`."""
+
+    ancestors: tuple[str, ...]
+
+    def adopt(self, tensors: dict[str, Tensor]) -> None:
+        """Take over what both have in common, by name; UserError where sizes differ."""
+
+
 class Task(Protocol):
     """An objective over its data: what the training loop needs of it, blind to the model."""
 
@@ -155,3 +171,16 @@ class Classifier(Protocol):
 
     def classify(self, text: Prompt) -> Tensor:
         """logits_BC, which padding and the batch's other texts do not change."""
+
+
+class MaskedLanguageModel(Protocol):
+    """Words given the words on both sides of them, and whether one sentence follows another."""
+
+    def read(self, text: Prompt, segment_BS: Tensor) -> Tensor:
+        """hidden_BSH of BOS, a sentence, EOS, and another sentence (segment 1) with EOS, if there is one; MASK may occur."""
+
+    def project(self, hidden_NH: Tensor) -> Tensor:
+        """logits_NV of the word at each position."""
+
+    def follows(self, hidden_BSH: Tensor) -> Tensor:
+        """logits_B2 that the second sentence stood elsewhere (0), or follows the first (1)."""

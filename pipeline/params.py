@@ -11,6 +11,8 @@ from typing import Any, Literal
 from pipeline import config
 from pipeline.errors import refuse
 
+SCRATCH = "scratch"  # the `start` of a run that begins from no other
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Compute:
@@ -113,13 +115,15 @@ class Corpus:
 class Run:
     """One block under `runs:`. `family`, `task`, `search.method` are file names in `models/`, `tasks/`, `decoding/`.
 
-    `search` is null where the task is not answered by a search.
+    `start` is the run whose trained model this one begins from, or `scratch`. `search` is null where the task is not
+    answered by a search.
     """
 
     family: str
     task: str
     corpus: str
     seed: int
+    start: str
     model: dict[str, Any]
     objective: dict[str, Any]
     optim: dict[str, Any]

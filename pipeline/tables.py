@@ -62,6 +62,19 @@ HISTORY = pa.schema({"step": pa.int64(), "epoch": pa.int64(), "name": pa.string(
 
 # After predict. `nats` is the teacher-forced -log P of `count` tokens (<eos> among them).
 LIKELIHOOD = pa.schema({"row": pa.int64(), "nats": pa.float64(), "count": pa.int32()})
+# Pairs of sentences: `row` is the first one's. `nats` is the -log P of `count` masked words, `correct` of which were
+# guessed; `pair_nats` is the -log P of whether the second sentence follows, `pair_correct` whether that was right.
+MASKED = pa.schema(
+    {
+        "row": pa.int64(),
+        "length": pa.int32(),
+        "nats": pa.float64(),
+        "count": pa.int32(),
+        "correct": pa.int32(),
+        "pair_nats": pa.float64(),
+        "pair_correct": pa.bool_(),
+    }
+)
 # n-best lists: rank 0 is the answer; `score` is what the search ranked by, `log_prob` its natural log-probability.
 HYPOTHESES = pa.schema(
     {"row": pa.int64(), "rank": pa.int32(), "text": pa.string(), "score": pa.float64(), "log_prob": pa.float64()}
@@ -123,6 +136,8 @@ SCORES_LABELLED = pa.schema(
         "nats": pa.float64(),
     }
 )
+# MASKED with the first sentence's paragraph as its block.
+SCORES_MASKED = MASKED.insert(1, pa.field("block", pa.int64()))
 
 
 def read(path: Path, schema: pa.Schema) -> pa.Table:

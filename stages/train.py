@@ -16,8 +16,8 @@ import torch
 from tqdm import tqdm
 
 from pipeline import config, landing, params, tables, tracking
-from pipeline.contracts import Log, Sizes
-from pipeline.errors import exit_with
+from pipeline.contracts import Adopting, Log, Sizes
+from pipeline.errors import exit_with, refuse
 from pipeline.seeding import derive
 from pipeline.training import checkpoint, devices, loop, optim
 
@@ -41,6 +41,29 @@ def trained_block(run: params.Run) -> dict[str, Any]:
     return {key: value for key, value in dataclasses.asdict(run).items() if key != "search"}
 
 
+def vocabulary_digest(vocab: Path, side: str) -> str:
+    """Which ids mean what on one side: equal for two corpora of which one takes the other's vocabulary."""
+    total = hashlib.sha256()
+    for file in sorted(vocab.glob(f"{side}.*")):
+        total.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def begin(model: torch.nn.Module, start: Path, vocabulary: str, where: str) -> None:
+    """Give the model the weights of the run trained in the folder `start`; UserError if it cannot take them."""
+    facts = checkpoint.read_facts(start)
+    if facts["run"] is None:
+        return
+    family = facts["run"]["family"]
+    if not isinstance(model, Adopting) or family not in model.ancestors:
+        ancestors = ", ".join(model.ancestors) if isinstance(model, Adopting) else ""
+        raise refuse(where, f"{start.name}, a {family}", f"scratch{ancestors and f' or a run of the family {ancestors}'}")
+    if facts["vocabulary"] != vocabulary:
+        todo = f"Give this run's corpus the vocabulary of {facts['run']['corpus']}: see its vocab.corpus."
+        raise refuse(where, f"{start.name}, which reads other ids", "a run with the same vocabulary", todo)
+    model.adopt(checkpoint.load(start / "model.safetensors")[0])
+
+
 def history_table(history: list[tuple[int, int, str, float]]) -> pa.Table:
     """The loop's history as a table in the schema HISTORY."""
     columns = list(zip(*history, strict=True)) or [(), (), (), ()]
@@ -62,7 +85,10 @@ def train(
     source, target = task_module.SIDES
     sizes = Sizes(vocab["sizes"][source], vocab["sizes"][target], vocab["share"] or source == target)
     torch.manual_seed(derive(run.seed, "init"))
-    model = checkpoint.build(run.family, run.model, sizes, f"{where}.model").to(device)
+    model = checkpoint.build(run.family, run.model, sizes, f"{where}.model")
+    vocabulary = vocabulary_digest(a.vocab, source)
+    begin(model, a.start, vocabulary, f"{where}.start")
+    model.to(device)
     optim_config = optim.load(run.optim, f"{where}.optim")
     trainer = loop.Loop(model, task, optim_config, loop_config, seed=derive(run.seed, "dropout"), work=work, log=log)
     with tqdm(desc=name, unit="step", dynamic_ncols=True, disable=not sys.stderr.isatty()) as bar:
@@ -76,6 +102,7 @@ def train(
     facts = {
         "run": trained_block(run),
         "sizes": dataclasses.asdict(sizes),
+        "vocabulary": vocabulary,
         "parameters": parameters,
         "steps": done.step,
         "best_step": done.best_step,
@@ -104,7 +131,7 @@ def announced(name: str, log: Log) -> Log:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run")
-    for option in ("--params", "--encoded", "--vocab", "--out"):
+    for option in ("--params", "--encoded", "--vocab", "--start", "--out"):
         parser.add_argument(option, type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path(".seqline/training"))
     a = parser.parse_args()
@@ -112,7 +139,7 @@ def main() -> None:
     loop_config = config.load(loop.Config, run.training, f"runs.{a.run}.training")
     config.named_module("pipeline.models", run.family, f"runs.{a.run}.family")
     config.named_module("pipeline.tasks", run.task, f"runs.{a.run}.task")
-    key = digest(run, [a.encoded, a.vocab])
+    key = digest(run, [a.encoded, a.vocab, a.start])
     work = a.work / f"{a.run}-{key[:16]}"
     work.mkdir(parents=True, exist_ok=True)
     with landing.exclusive(work / "lock"):

@@ -85,6 +85,7 @@ def _block(task: str, corpus: str, name: str) -> dict[str, object]:
         "task": task,
         "corpus": corpus,
         "seed": int(rest) if rest.isdigit() else 1,
+        "start": "scratch",
         "model": model,
         "objective": {"batch_size": 32},
         "optim": {"name": "adam", "learning_rate": 0.002 if name.startswith("t") else 0.004},

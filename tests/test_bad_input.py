@@ -40,10 +40,13 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     monkeypatch.setenv("SEQLINE_TRACKING", "off")
 
     def run(name: str) -> tuple[int, str]:
-        command = dag[name]["do"]["cmd"].replace("${item.corpus}", CORPUS)
-        _, _, module, *arguments = shlex.split(
-            command.replace("${key}", CORPUS if "corpora" in dag[name]["foreach"] else RUN)
-        )
+        block = dag[name].get("do", dag[name])
+        filled = {"${key}": CORPUS if "corpora" in dag[name].get("foreach", "") else RUN, "${item.start}": "scratch"}
+        filled |= {"${item.corpus}": CORPUS, "${item.vocab.corpus}": CORPUS}
+        command = block["cmd"]
+        for template, value in filled.items():
+            command = command.replace(template, value)
+        _, _, module, *arguments = shlex.split(command)
         monkeypatch.setattr("sys.argv", [module, *arguments])
         capsys.readouterr()
         try:
@@ -56,7 +59,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 
 
 def until(stage: Stage, last: str) -> None:
-    for name in ("download", "tokenize", "vocab", "encode", "train"):
+    for name in ("download", "tokenize", "vocab", "encode", "scratch", "train"):
         assert stage(name)[0] == 0
         if name == last:
             return
@@ -86,17 +89,17 @@ def leftovers() -> list[Path]:
 
 
 def test_a_device_that_is_not_there(stage: Stage) -> None:
-    until(stage, "encode")
+    until(stage, "scratch")
     set_param("compute.device", "cuda:7")
     refused(stage("train"), "compute.device: got cuda:7; expected a device of this machine. Use auto or cpu.")
-    assert not Path("data/models").exists()
+    assert not Path(f"data/models/{RUN}").exists()
 
 
 def test_heads_that_do_not_divide_the_width(stage: Stage) -> None:
-    until(stage, "encode")
+    until(stage, "scratch")
     set_param(f"runs.{RUN}.model.heads", 3)
     refused(stage("train"), f"runs.{RUN}.model.heads: got 3 with width 128; expected a divisor of width")
-    assert not Path("data/models").exists()
+    assert not Path(f"data/models/{RUN}").exists()
 
 
 @pytest.mark.parametrize(
@@ -108,14 +111,14 @@ def test_heads_that_do_not_divide_the_width(stage: Stage) -> None:
     ],
 )
 def test_a_parquet_file_with_another_schema(stage: Stage, name: str, path: str) -> None:
-    until(stage, {"vocab": "tokenize", "encode": "vocab", "train": "encode"}[name])
+    until(stage, {"vocab": "tokenize", "encode": "vocab", "train": "scratch"}[name])
     pq.write_table(pa.table({"row": [0], "words": [["a"]]}), path)
     refused(stage(name), path, "got columns row int64, words list", "expected columns row int64", "dvc repro")
     assert not leftovers()
 
 
 def test_a_file_that_is_no_parquet(stage: Stage) -> None:
-    until(stage, "encode")
+    until(stage, "scratch")
     Path(f"data/encoded/{CORPUS}/train.parquet").write_bytes(b"not a table")
     refused(stage("train"), f"data/encoded/{CORPUS}/train.parquet", "expected a Parquet file", "dvc repro")
 
@@ -126,7 +129,7 @@ def test_weights_that_do_not_fit_their_config(stage: Stage) -> None:
     facts = json.loads((folder / "config.json").read_text())
     facts["run"]["model"]["feed_forward"] = 96
     (folder / "config.json").write_text(json.dumps(facts))
-    refused(stage("predict"), "model.safetensors: decoder.0.feed_forward.0.bias: got (256,); expected (96,)")
+    refused(stage("predict"), "model.safetensors: decoder.0.feed_forward.layers.0.bias: got (256,); expected (96,)")
     facts["run"]["model"]["feed_forward"] = 256
     (folder / "config.json").write_text(json.dumps(facts))
     weights = load_file(folder / "model.safetensors")

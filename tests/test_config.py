@@ -59,6 +59,10 @@ MISTAKES = [
     ("runs.lstm.task", "translating", "runs.lstm.task: got translating; expected one of "),
     ("runs.lstm.corpus", "toy_novel", "runs.lstm.corpus: got toy_novel; expected one of toy_story, "),
     ("runs.lstm.corpus", "toy_en_fr", "runs.lstm.corpus: got toy_en_fr, which is pair; expected toy_story"),
+    ("runs.lstm.start", "nothing", "runs.lstm.start: got nothing; expected scratch or one of rnn, gru, lstm, "),
+    ("runs.lstm.start", "lstm", "runs.lstm.start: got lstm; expected a run that does not begin from this one."),
+    ("runs.lstm.start", "gru", "runs.lstm.start: got gru, which is recurrent_lm; expected scratch for recurrent_lm."),
+    ("runs.bert.start", "lstm", "runs.bert.start: got lstm, which is recurrent_lm; expected scratch or bert for bert."),
     ("runs.lstm.model.cell", "lsmt", "runs.lstm.model.cell: got lsmt; expected one of rnn, gru, lstm"),
     ("runs.lstm.search.method", "beams", "runs.lstm.search.method: got beams; expected one of beam, "),
     ("runs.lstm.search.method", ..., "runs.lstm.search.method: got nothing; expected one of beam, "),
@@ -123,6 +127,30 @@ def test_a_run_with_another_seed_is_a_line_and_dvc_reads_it_as_the_stages_do(pro
     content = yaml.safe_load(text)
     assert content["runs"]["lstm_2"] == content["runs"]["lstm"] | {"seed": 2}
     assert parse_yaml(text, "params.yaml") == content
+
+
+def test_a_run_may_begin_from_one_that_reads_the_same_ids_but_not_in_a_circle(project, seqline, edited) -> None:
+    block = yaml.safe_load((project / "params.yaml").read_text())["runs"]["bert"]
+    edited(project, "runs.further", block | {"start": "bert"})
+    assert seqline(project, "check").status == 0
+    edited(project, "runs.bert.start", "further")
+    said = seqline(project, "check")
+    assert said.err == "seqline: runs.further.start: got bert; expected a run that does not begin from this one.\n"
+
+
+def test_a_run_cannot_begin_from_one_that_reads_other_ids(project, seqline, edited) -> None:
+    content = yaml.safe_load((project / "params.yaml").read_text())
+    other = content["corpora"]["toy_story"] | {"vocab": content["corpora"]["toy_story"]["vocab"] | {"corpus": "others"}}
+    edited(project, "corpora.others", other)
+    edited(project, "runs.further", content["runs"]["bert"] | {"start": "bert", "corpus": "others"})
+    said = seqline(project, "check")
+    assert said.err.startswith("seqline: runs.further.start: got bert, which reads ids of toy_story; expected a run that ")
+    assert said.err.count("\n") == 1
+
+
+def test_a_run_that_is_called_scratch_is_refused(project, seqline, edited) -> None:
+    edited(project, "runs.scratch", yaml.safe_load((project / "params.yaml").read_text())["runs"]["lstm"])
+    assert "runs: got scratch; expected another name" in seqline(project, "check").err
 
 
 STAGES = [

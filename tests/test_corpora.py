@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import config, corpora, tables
-from pipeline.corpora import BLANK, labelled_archive, labelled_lines, parallel_text, tab_separated_pairs, text_lines
+from pipeline.corpora import BLANK, labelled_archive, labelled_lines, parallel_text, tab_separated_pairs, text_lines, text_sentences
 from pipeline.errors import UserError
 
 STRANGE = "a\u0085b\u2028c\x0cd\re\x1cf"
@@ -84,6 +84,21 @@ def test_paragraphs_are_the_blocks_between_blank_lines(tmp_path_factory, texts):
     assert got == want
 
 
+def test_a_line_is_a_paragraph_and_its_sentences_end_after_full_stops_that_stand_alone(tmp_path):
+    (tmp_path / "a.txt").write_text(" = A title = \n\n It cost 3.5 @.@ or so . He ran . \n The end .\n")
+    (tmp_path / "b.txt").write_text("One . . Two\n")
+    reading = config.load(text_sentences.Config, {"files": {"train": ["a.txt", "b.txt"]}}, "read")
+    found = [row for _, row in _rows(text_sentences.read(tmp_path, reading)) if row["reject"] != BLANK]
+    assert [(row["paragraph"], row["text"]) for row in found] == [
+        (0, "= A title ="),
+        (2, "It cost 3.5 @.@ or so ."),
+        (2, "He ran ."),
+        (3, "The end ."),
+        (4, "One ."),
+        (4, ". Two"),
+    ]
+
+
 def test_blank_lines_are_marked_and_keep_their_place(tmp_path):
     (tmp_path / "a.txt").write_text("one\n\n \u3000\ntwo\n")
     reading = config.load(text_lines.Config, {"files": {"train": ["a.txt"]}}, "read")
@@ -148,7 +163,7 @@ def test_parallel_files_of_unequal_lengths_are_refused_with_both_counts(tmp_path
         list(_parallel(tmp_path, "line\n" * left, "a longer line\n" * right))
 
 
-@pytest.mark.parametrize("module", [text_lines, tab_separated_pairs, parallel_text])
+@pytest.mark.parametrize("module", [text_lines, text_sentences, tab_separated_pairs, parallel_text])
 def test_every_format_says_what_it_reads_and_refuses_unknown_keys_and_no_files(module):
     rest = {"source_column": 0, "target_column": 1} if module is tab_separated_pairs else {}
     assert module.KIND in ("text", "pair")

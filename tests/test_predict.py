@@ -106,7 +106,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sizes = {"pairs": write_corpus(root, "pairs", ("source", "target")), "story": write_corpus(root, "story", ("text",))}
     empty = {"format": "f", "source": {}, "read": {}, "limit": None, "split": "official", "text": {}, "vocab": {}}
     runs = {
-        name: {"family": name, "seed": 1, "optim": {}, "training": TRAINING, "search": BEAM} | block
+        name: {"family": name, "seed": 1, "start": "scratch", "optim": {}, "training": TRAINING, "search": BEAM} | block
         for name, block in RUNS.items()
     }
     content = {

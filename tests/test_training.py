@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pipeline import tables
 from pipeline.contracts import Loss, Sizes
 from pipeline.errors import UserError
-from pipeline.tasks import language_model, translation
+from pipeline.tasks import language_model, masked_language_model, translation
 from pipeline.training import averaging, checkpoint, devices, loop, optim
 
 CPU = torch.device("cpu")
@@ -30,6 +30,15 @@ OWN_KEYS: dict[str, dict[str, Any]] = {
     "adamw": {"betas": [0.9, 0.999]},
 }
 LM = {"cell": "lstm", "embedding": 8, "hidden": 12, "layers": 2, "dropout": 0.3, "tied": False, "implementation": "fused"}
+BERT = {
+    "width": 16,
+    "heads": 2,
+    "feed_forward": 16,
+    "layers": 1,
+    "dropout": 0.2,
+    "learned_positions": 16,
+    "implementation": "fused",
+}
 TRANSLATOR = {
     "width": 16,
     "heads": 2,
@@ -79,6 +88,14 @@ def case(kind: str) -> tuple[nn.Module, Any]:
         return checkpoint.build("recurrent_lm", LM, Sizes(10, 10, True), "model"), language_model.Task(
             table, table, objective, 1, CPU
         )
+    if kind == "masked_language_model":
+        table = pa.table(
+            {"row": range(60), "ids": rows, "paragraph": [i // 6 for i in range(60)]}, schema=tables.ENCODED_TEXT
+        )
+        masking = masked_language_model.Config(batch_size=3, max_length=16, max_train_pairs=None)
+        return checkpoint.build("bert", BERT, Sizes(10, 10, True), "model"), masked_language_model.Task(
+            table, table, masking, 1, CPU
+        )
     pairs = pa.table({"row": range(60), "source": rows, "target": rows[::-1]}, schema=tables.ENCODED_PAIR)
     config = translation.Config(batch_tokens=24, label_smoothing=0.1, max_length=10)
     return checkpoint.build("transformer", TRANSLATOR, Sizes(10, 10, True), "model"), translation.Task(
@@ -125,7 +142,7 @@ def saved_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("saved_at_every_step")
-@pytest.mark.parametrize("kind", ["language_model", "translation"])
+@pytest.mark.parametrize("kind", ["language_model", "masked_language_model", "translation"])
 @pytest.mark.parametrize("kill_at", [1, 10, 25, 44])
 def test_a_killed_training_resumes_to_the_same_bytes(kind: str, kill_at: int, tmp_path: Path) -> None:
     resumed_as_if_never_killed(kind, kill_at, tmp_path)

@@ -88,6 +88,8 @@ def _source(source: dict[str, Any], where: str) -> None:
 
 def _run(path: Path, name: str, kinds: dict[str, str]) -> None:
     block, where = params.run(path, name), f"runs.{name}"
+    if name == params.SCRATCH:
+        raise refuse("runs", name, f"another name: `start: {name}` begins from no run", "Rename the block.")
     model = config.named_module("pipeline.models", block.family, f"{where}.family")
     task = config.named_module("pipeline.tasks", block.task, f"{where}.task")
     config.load(model.Config, block.model, f"{where}.model")
@@ -95,9 +97,30 @@ def _run(path: Path, name: str, kinds: dict[str, str]) -> None:
     optim.load(block.optim, f"{where}.optim")
     config.load(loop.Config, block.training, f"{where}.training")
     _search(block, task, model, f"{where}.search")
+    _start(path, name, block, model)
     if kinds[block.corpus] != task.KIND:
         fitting = ", ".join(c for c, kind in kinds.items() if kind == task.KIND) or f"a corpus of kind {task.KIND}"
         raise refuse(f"{where}.corpus", f"{block.corpus}, which is {kinds[block.corpus]}", f"{fitting} for {block.task}")
+
+
+def _start(path: Path, name: str, block: params.Run, model: ModuleType) -> None:
+    """A run begins from scratch, or from a run that reads the same ids, of a family that its own can begin from."""
+    if block.start == params.SCRATCH:
+        return
+    where, runs, line = f"runs.{name}.start", list(config.section(path, "runs")), [name]
+    while (parent := params.run(path, line[-1]).start) != params.SCRATCH:
+        if parent not in runs or parent in line:
+            fitting = "a run that does not begin from this one" if parent in runs else f"scratch or one of {', '.join(runs)}"
+            raise refuse(f"runs.{line[-1]}.start", parent, fitting)
+        line.append(parent)
+    ancestors, begun = getattr(model.Model, "ancestors", ()), params.run(path, block.start)
+    if begun.family not in ancestors:
+        choices = [params.SCRATCH, *(other for other in runs if params.run(path, other).family in ancestors)]
+        raise refuse(where, f"{block.start}, which is {begun.family}", f"{' or '.join(choices)} for {block.family}")
+    own, other = (params.corpus(path, corpus).vocab["corpus"] for corpus in (block.corpus, begun.corpus))
+    if own != other:
+        todo = f"Set corpora.{block.corpus}.vocab.corpus, or name another run."
+        raise refuse(where, f"{block.start}, which reads ids of {other}", f"a run that reads those of {own}", todo)
 
 
 def _search(block: params.Run, task: ModuleType, model: ModuleType, where: str) -> None:

@@ -16,6 +16,8 @@ from pipeline.contracts import Attentive
 from pipeline.errors import refuse
 from pipeline.inference import Session, attention_table
 
+BLANK = "___"  # a word to fill in: samples that have one are for models that guess words
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:

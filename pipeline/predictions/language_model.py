@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipeline import tables
-from pipeline.predictions import Asked, likelihood, write_samples
+from pipeline.predictions import BLANK, Asked, likelihood, write_samples
 
 
 def predict(asked: Asked, out: Path) -> None:
@@ -12,4 +12,4 @@ def predict(asked: Asked, out: Path) -> None:
     for split in asked.splits():
         table = asked.table(split, session.task.SCHEMA)
         tables.write(out / f"likelihood_{split}.parquet", likelihood(session, asked, table))
-    write_samples(session, asked.samples, out)
+    write_samples(session, tuple(sample for sample in asked.samples if BLANK not in sample.prompt), out)

@@ -159,6 +159,7 @@ class Loop:
         self.model.eval()
         with self.arithmetic():
             total, tokens = self.task.validate(self.model)
+            further = self.task.measure(self.model) if isinstance(self.task, Measured) else {}
         loss = float(total) / tokens
         if not math.isfinite(loss):
             raise UserError(

@@ -1,0 +1,44 @@
+"""BERT in pre-training (Devlin et al. 2019; d2l section 15.8): masked words, and whether a sentence follows another.
+
+Shapes: B batch, S positions, N masked positions, H width, V vocabulary.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.contracts import Prompt, Sizes
+from pipeline.nn import bert, transformer
+
+Config = bert.Config
+
+
+class Model(nn.Module):
+    """p(word | the words on both sides), and p(the second sentence follows the first)."""
+
+    ancestors = ("bert",)
+
+    def __init__(self, config: Config, sizes: Sizes) -> None:
+        super().__init__()
+        self.encoder = bert.Encoder(config, sizes.target)
+        self.transform = nn.Sequential(nn.Linear(config.width, config.width), nn.GELU(), nn.LayerNorm(config.width))
+        self.bias = nn.Parameter(torch.zeros(sizes.target))
+        self.next = nn.Linear(config.width, 2)
+        transformer.initialise(self, config.width)
+
+    def read(self, text: Prompt, segment_BS: Tensor) -> Tensor:
+        hidden_BSH: Tensor = self.encoder(text, segment_BS)
+        return hidden_BSH
+
+    def project(self, hidden_NH: Tensor) -> Tensor:
+        """logits_NV: the words' own embeddings score them; MASK is never an answer."""
+        return F.linear(self.transform(hidden_NH), self.encoder.tokens.weight[:-1], self.bias)
+
+    def follows(self, hidden_BSH: Tensor) -> Tensor:
+        logits_B2: Tensor = self.next(self.encoder.pooled(hidden_BSH))
+        return logits_B2
+
+    def adopt(self, tensors: dict[str, Tensor]) -> None:
+        """Encoder and both heads: the same training, gone on with."""
+        self.encoder.adopt(tensors)
+        self.load_state_dict(tensors)

@@ -1,0 +1,88 @@
+"""BERT's encoder (Devlin et al. 2019; d2l section 15.8), shared by pre-training and by what is fine-tuned from it.
+
+A text begins with BOS, which serves as <cls>, and every sentence in it ends with EOS, which serves as <sep>. The embedding
+table has one row more than the vocabulary has ids: the last one is that of MASK.
+Shapes: B batch, S positions, H width.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.contracts import MASK, Prompt
+from pipeline.errors import refuse
+from pipeline.nn import transformer
+from pipeline.nn.cells import Implementation
+from pipeline.nn.masks import real_BS
+from pipeline.nn.positional import positions
+from pipeline.nn.transformer import EncoderBlock, Stack
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """`model:` of a run. `learned_positions`: the longest text's length, as in the paper, or null for sinusoidal ones."""
+
+    width: int
+    heads: int
+    feed_forward: int
+    layers: int
+    dropout: float
+    learned_positions: int | None
+    implementation: Implementation
+
+    def __post_init__(self) -> None:
+        transformer.check(self.width, self.heads, self.feed_forward, self.dropout)
+        if self.layers < 1:
+            raise refuse("layers", self.layers, "at least 1")
+
+    def block(self) -> transformer.Sizes:
+        """The sizes of each block: post-norm, with GELU (Hendrycks & Gimpel 2016)."""
+        return transformer.Sizes(
+            width=self.width,
+            heads=self.heads,
+            feed_forward=self.feed_forward,
+            dropout=self.dropout,
+            norm="layer",
+            norm_first=False,
+            activation="gelu",
+            implementation=self.implementation,
+        )
+
+
+class Encoder(nn.Module):
+    """Sees both sides of every position; what it makes of the first, <cls>, stands for the whole text."""
+
+    def __init__(self, config: Config, vocabulary: int) -> None:
+        super().__init__()
+        self.mask = vocabulary
+        self.tokens = nn.Embedding(vocabulary + 1, config.width)
+        self.segments = nn.Embedding(2, config.width)
+        self.positions = positions(config.learned_positions, config.width)
+        self.norm, self.dropout = nn.LayerNorm(config.width), nn.Dropout(config.dropout)
+        self.blocks = Stack[EncoderBlock](EncoderBlock(config.block()) for _ in range(config.layers))
+        self.pooler = nn.Linear(config.width, config.width)
+
+    def forward(self, text: Prompt, segment_BS: Tensor) -> Tensor:
+        """hidden_BSH. `segment_BS`: 0 where the first sentence stands, 1 where the second does."""
+        size = text.ids_BS.shape[1]
+        ids_BS = text.ids_BS.masked_fill(text.ids_BS == MASK, self.mask)
+        embedded_BSH = self.tokens(ids_BS) + self.segments(segment_BS) + self.positions(0, size)
+        x_BSH: Tensor = self.dropout(self.norm(embedded_BSH))
+        seen = real_BS(text.length_B, size)[:, None, None, :]
+        for block in self.blocks:
+            x_BSH = block(x_BSH, seen)
+        return x_BSH
+
+    def pooled(self, hidden_BSH: Tensor) -> Tensor:
+        """pooled_BH: the text as a whole."""
+        return torch.tanh(self.pooler(hidden_BSH[:, 0]))
+
+    def adopt(self, tensors: dict[str, Tensor]) -> None:
+        """Take over another model's encoder, whose tensors are called `encoder.`...; UserError unless all sizes agree."""
+        for name, own in self.state_dict().items():
+            given = tensors.get(f"encoder.{name}")
+            if given is None or given.shape != own.shape:
+                got = "nothing" if given is None else f"{tuple(given.shape)}"
+                raise refuse(f"start's encoder.{name}", got, f"{tuple(own.shape)}", "Give both runs' models the same sizes.")
+            own.copy_(given)

@@ -1,0 +1,90 @@
+"""Scores of a masked language model: guesses at masked words given both sides, and at whether a sentence follows."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline import tables
+from pipeline.errors import refuse
+from pipeline.scoring import likelihood
+from pipeline.scoring.lengths import curve
+from pipeline.scoring.resampling import Array, Bootstrap, by_block
+
+SCHEMA = tables.SCORES_MASKED
+TITLE = "Masked language models"
+MAIN = "masked_perplexity"
+MAIN_TITLE = "masked perplexity"
+DIFFERENCE = "nats per masked word"
+HIGHER_IS_BETTER = False
+SCALE = None
+LENGTH = "tokens in the pair of sentences"
+COLUMNS = (
+    ("words guessed", "mlm_accuracy.score", "{:.1%}"),
+    ("pairs guessed", "nsp_accuracy.score", "{:.1%}"),
+)
+FURTHER = (
+    ("loss of the words", "mlm_loss", "{:.3f}"),
+    ("loss of the pairs", "nsp_loss", "{:.3f}"),
+)
+MEANING = (
+    "Masked perplexity is exp(nats per masked word), each word guessed from the words on both sides of it: it is no "
+    "perplexity of the text, and not to be set beside that of a model that reads from left to right. 15 % of the words "
+    "are masked, the same ones for every run; most of them are hidden, a few are replaced or left. Pairs guessed is how "
+    "often the model can tell whether the second sentence follows the first, which is so for half of them."
+)
+
+score = likelihood.log_perplexity
+
+
+def rows(predictions: Path, tokens: Path, split: str) -> pa.Table:
+    """Every pair's sums and the paragraph of its first sentence; UserError if predictions and texts do not match."""
+    texts = tables.read(tokens / f"{split}.parquet", tables.TOKENS_TEXT).sort_by("row")
+    path = predictions / f"masked_{split}.parquet"
+    found = tables.read(path, tables.MASKED).sort_by("row")
+    if not len(found) or found["row"][-1].as_py() >= len(texts):
+        raise refuse(str(path), f"{len(found)} pairs", f"pairs of the {len(texts)} rows", "Run `dvc repro`: it is stale.")
+    if not pc.all(pc.is_finite(pc.add(found["nats"], found["pair_nats"]))).as_py():
+        raise refuse(str(path), "nats that are not finite", "finite numbers", "The model has diverged: train it again.")
+    return found.add_column(1, SCHEMA.field("block"), texts["paragraph"].take(found["row"]))
+
+
+def units(table: pa.Table) -> Array:
+    """units_UK: nats, words, words guessed, nats of the pairs, pairs guessed, pairs; U paragraphs, resampled whole."""
+    columns = [table[name].cast(pa.float64()).to_numpy() for name in ("nats", "count", "correct", "pair_nats")]
+    columns += [table["pair_correct"].to_numpy().astype(np.float64), np.ones(len(table))]
+    return by_block(np.stack(columns, 1), table["block"].to_numpy())
+
+
+def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> dict[str, Any]:
+    """Masked perplexity and both accuracies with their intervals, and the two losses."""
+    units_UK = units(table)
+    nats, words, _, pair_nats, _, pairs = units_UK.sum(0)
+    return {
+        "masked_perplexity": bootstrap.estimate(units_UK, likelihood.perplexity),
+        "mlm_loss": nats / words,
+        "mlm_accuracy": bootstrap.estimate(units_UK, _words_guessed),
+        "nsp_loss": pair_nats / pairs,
+        "nsp_accuracy": bootstrap.estimate(units_UK, _pairs_guessed),
+        "words": int(words),
+        "pairs": int(pairs),
+        "blocks": len(units_UK),
+    }
+
+
+def by_length(table: pa.Table, bootstrap: Bootstrap) -> list[dict[str, Any]]:
+    """Masked perplexity by the number of words in the pair."""
+    units_UK = np.stack([table["nats"].to_numpy(), table["count"].to_numpy().astype(np.float64)], 1)
+    return curve(table["length"].to_numpy().astype(np.int64), units_UK, likelihood.perplexity, MAIN, bootstrap)
+
+
+def _words_guessed(sums_RK: Array) -> Array:
+    share: Array = sums_RK[:, 2] / np.maximum(sums_RK[:, 1], 1)
+    return share
+
+
+def _pairs_guessed(sums_RK: Array) -> Array:
+    share: Array = sums_RK[:, 4] / np.maximum(sums_RK[:, 5], 1)
+    return share

@@ -1,0 +1,20 @@
+"""The folder that a run with `start: scratch` begins from: a `config.json` that names no run."""
+
+import argparse
+import json
+from pathlib import Path
+
+from pipeline.errors import exit_with
+from pipeline.landing import landing
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    with landing(arguments.out) as folder:
+        (folder / "config.json").write_text(json.dumps({"run": None}) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    exit_with(main)

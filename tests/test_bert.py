@@ -1,0 +1,405 @@
+"""BERT: its encoder against the `transformers` library's, what is masked and paired, and fine-tuning from its weights."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline import tables
+from pipeline.contracts import BOS, EOS, MASK, PAD, UNK, Loss, Prompt, Sizes
+from pipeline.errors import UserError
+from pipeline.tasks import masked_language_model as mlm
+from pipeline.text.specials import SPECIALS
+from pipeline.training import checkpoint, loop, optim
+from stages import train
+
+CPU = torch.device("cpu")
+BLOCK = {
+    "width": 32,
+    "heads": 4,
+    "feed_forward": 48,
+    "layers": 2,
+    "dropout": 0.0,
+    "learned_positions": 32,
+    "implementation": "fused",
+}
+WORDS = 20
+VOCABULARY = len(SPECIALS) + WORDS
+
+
+def built(family: str = "bert", seed: int = 3, classes: int = VOCABULARY, **changes: Any) -> Any:
+    torch.manual_seed(seed)
+    return checkpoint.build(family, BLOCK | changes, Sizes(VOCABULARY, classes, False), "model").eval()
+
+
+def table(rows: list[list[int]], paragraph: list[int]) -> pa.Table:
+    return pa.table({"row": range(len(rows)), "ids": rows, "paragraph": paragraph}, schema=tables.ENCODED_TEXT)
+
+
+def story(paragraphs: int, sentences: int, longest: int = 10, seed: int = 1) -> pa.Table:
+    """Random words in paragraphs of equally many sentences."""
+    rng = np.random.default_rng(seed)
+    count = paragraphs * sentences
+    rows = [rng.integers(len(SPECIALS), VOCABULARY, rng.integers(1, longest + 1)).tolist() for _ in range(count)]
+    return table(rows, [i // sentences for i in range(count)])
+
+
+def config(**changes: Any) -> mlm.Config:
+    return mlm.Config(**({"batch_size": 16, "max_length": 24, "max_train_pairs": None} | changes))
+
+
+def task_of(train_table: pa.Table, seed: int = 1, **changes: Any) -> mlm.Task:
+    return mlm.Task(train_table, train_table, config(**changes), seed, CPU)
+
+
+def text_of(*rows: list[int], width: int = 0) -> tuple[Prompt, Tensor]:
+    width = max(width, *(len(row) for row in rows))
+    ids_BS = torch.tensor([row + [PAD] * (width - len(row)) for row in rows])
+    return Prompt(ids_BS, torch.tensor([len(row) for row in rows])), torch.zeros_like(ids_BS)
+
+
+def fit(model: nn.Module, task: Any, epochs: int, work: Path, rate: float = 0.003) -> loop.Progress:
+    adam = optim.Config(
+        name="adam",
+        learning_rate=rate,
+        betas=(0.9, 0.999),
+        weight_decay=0.0,
+        schedule="cosine",
+        warmup_steps=20,
+        clip_norm=1.0,
+    )
+    training = loop.Config(max_epochs=epochs, patience=None, precision="float32", threads=1)
+    done = loop.Loop(model, task, adam, training, seed=1, work=work, log=lambda *_: None).run(lambda *_: None)
+    model.eval()
+    return done
+
+
+def copied_from(theirs: Any, ours: Any) -> None:
+    """Give our model the weights of the library's."""
+
+    def copy(own: Any, given: Any) -> None:
+        own.weight.copy_(given.weight)
+        own.bias.copy_(given.bias)
+
+    encoder, embeddings = ours.encoder, theirs.bert.embeddings
+    encoder.tokens.weight.copy_(embeddings.word_embeddings.weight)
+    encoder.segments.weight.copy_(embeddings.token_type_embeddings.weight)
+    encoder.positions.table.weight.copy_(embeddings.position_embeddings.weight)
+    copy(encoder.norm, embeddings.LayerNorm)
+    for block, layer in zip(encoder.blocks, theirs.bert.encoder.layer, strict=True):
+        looks, own = layer.attention.self, block.own
+        copy(own.attention.query, looks.query)
+        own.attention.key_value.weight.copy_(torch.cat([looks.key.weight, looks.value.weight]))
+        own.attention.key_value.bias.copy_(torch.cat([looks.key.bias, looks.value.bias]))
+        copy(own.attention.output, layer.attention.output.dense)
+        copy(own.residual.norm, layer.attention.output.LayerNorm)
+        copy(block.feed_forward.layers[0], layer.intermediate.dense)
+        copy(block.feed_forward.layers[3], layer.output.dense)
+        copy(block.feed_forward.residual.norm, layer.output.LayerNorm)
+    copy(encoder.pooler, theirs.bert.pooler.dense)
+    copy(ours.transform[0], theirs.cls.predictions.transform.dense)
+    copy(ours.transform[2], theirs.cls.predictions.transform.LayerNorm)
+    ours.bias.copy_(theirs.cls.predictions.bias[:-1])
+    copy(ours.next, theirs.cls.seq_relationship)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("implementation", ["fused", "equations"])
+def test_the_model_is_that_of_the_transformers_library(implementation: str) -> None:
+    library = pytest.importorskip("transformers")
+    torch.manual_seed(5)
+    theirs = library.BertForPreTraining(
+        library.BertConfig(
+            vocab_size=VOCABULARY + 1,  # <mask> has the last row
+            hidden_size=BLOCK["width"],
+            num_hidden_layers=BLOCK["layers"],
+            num_attention_heads=BLOCK["heads"],
+            intermediate_size=BLOCK["feed_forward"],
+            max_position_embeddings=BLOCK["learned_positions"],
+            layer_norm_eps=1e-5,  # torch's own; 1e-12 there
+            pad_token_id=PAD,
+            initializer_range=0.2,
+        )
+    ).eval()
+    for name, parameter in theirs.named_parameters():
+        if name.endswith("bias"):
+            parameter.normal_()  # they begin as zeros, which would hide a bias that is not copied
+    ours = built(implementation=implementation)
+    copied_from(theirs, ours)
+    batch = task_of(story(20, 4)).train.batch(
+        task_of(story(20, 4)).train.draw(np.random.default_rng(0)), np.arange(4, VOCABULARY), np.random.default_rng(1)
+    )
+    ids_BS = batch.text.ids_BS
+    real_BS = torch.arange(ids_BS.shape[1]) < batch.text.length_B[:, None]
+    assert (ids_BS == MASK).any()
+    assert not real_BS.all()
+    said = theirs(
+        input_ids=ids_BS.masked_fill(ids_BS == MASK, VOCABULARY),
+        attention_mask=real_BS.long(),
+        token_type_ids=batch.segment_BS,
+        output_hidden_states=True,
+    )
+    hidden_BSH = ours.read(batch.text, batch.segment_BS)
+    torch.testing.assert_close(hidden_BSH[real_BS], said.hidden_states[-1][real_BS], atol=2e-5, rtol=2e-5)
+    torch.testing.assert_close(
+        ours.project(hidden_BSH[real_BS]), said.prediction_logits[real_BS][:, :-1], atol=2e-4, rtol=2e-4
+    )
+    torch.testing.assert_close(ours.follows(hidden_BSH), said.seq_relationship_logits, atol=2e-5, rtol=2e-5)
+
+
+def batches(task: mlm.Task, epoch: int) -> list[mlm.Batch]:
+    return [task.batch(planned) for planned in task.plan(epoch)]
+
+
+def unmasked(batch: mlm.Batch) -> Tensor:
+    """The pairs as they stand in the text."""
+    return torch.where(batch.label_BS == PAD, batch.text.ids_BS, batch.label_BS)
+
+
+def test_15_percent_of_the_words_are_chosen_and_of_these_80_10_10_are_masked_random_and_kept() -> None:
+    found = batches(task_of(story(400, 5, longest=30), max_length=64), 0)
+    words = sum(int((unmasked(batch) >= len(SPECIALS)).sum()) for batch in found)
+    read, label = (
+        torch.cat([part[batch.label_BS != PAD] for batch, part in zip(found, parts, strict=True)])
+        for parts in ([b.text.ids_BS for b in found], [b.label_BS for b in found])
+    )
+    assert len(label) / words == pytest.approx(0.15, abs=0.004)
+    assert label.min() >= len(SPECIALS)
+    assert float((read == MASK).double().mean()) == pytest.approx(0.8, abs=0.015)
+    # a random word is the true one in 1 of WORDS cases
+    assert float((read == label).double().mean()) == pytest.approx(0.1 + 0.1 / WORDS, abs=0.012)
+    random = read[(read != MASK) & (read != label)]
+    assert len(random.unique()) == WORDS
+    assert random.min() >= len(SPECIALS)
+
+
+def test_every_pair_has_a_word_to_guess_and_special_ids_are_left_alone() -> None:
+    for batch in batches(task_of(story(30, 3, longest=2)), 0):
+        assert ((batch.label_BS != PAD).sum(1) >= 1).all()
+        special = torch.isin(unmasked(batch), torch.tensor([PAD, BOS, EOS]))
+        assert (batch.label_BS[special] == PAD).all()
+        assert not torch.isin(batch.text.ids_BS[~special], torch.tensor([PAD, UNK, BOS, EOS])).any()
+
+
+def test_masks_and_pairs_are_drawn_anew_each_epoch_and_are_the_same_for_the_same_seed() -> None:
+    def drawn(seed: int, epoch: int) -> list[list[int]]:
+        return [row for batch in batches(task_of(story(30, 4), seed), epoch) for row in batch.text.ids_BS.tolist()]
+
+    assert drawn(1, 0) == drawn(1, 0)
+    assert sorted(drawn(1, 0)) != sorted(drawn(1, 1))
+    assert sorted(drawn(1, 0)) != sorted(drawn(2, 0))
+    masks = mlm.masked(np.full((50, 12), 7), np.arange(4, 9), np.random.default_rng(1))[1]
+    assert len({tuple(row) for row in masks.tolist()}) > 20, "rows of one batch are masked independently"
+
+
+def test_half_of_the_seconds_follow_and_the_others_are_of_another_paragraph() -> None:
+    data = story(300, 5)
+    paragraph = data["paragraph"].to_numpy()
+    chosen = task_of(data).train.draw(np.random.default_rng(2))
+    assert len(chosen.first_P) == 300 * 4
+    assert (paragraph[chosen.first_P] == paragraph[chosen.first_P + 1]).all()
+    assert (chosen.second_P[chosen.follows_P] == chosen.first_P[chosen.follows_P] + 1).all()
+    other = ~chosen.follows_P
+    assert (paragraph[chosen.second_P[other]] != paragraph[chosen.first_P[other]]).all()
+    assert chosen.follows_P.mean() == pytest.approx(0.5, abs=0.05)
+    assert (paragraph[chosen.second_P] == paragraph[chosen.second_P - 1]).all(), "an opening would give itself away"
+    assert len(np.unique(paragraph[chosen.second_P[other]])) > 200
+
+
+def test_a_pair_is_read_as_cls_first_sep_second_sep_and_the_longer_sentence_is_cut() -> None:
+    rows = [[4, 5, 6, 7, 8, 9], [10, 11], [12] * 3, [13, 14, 15, 16, 17, 18]]
+    pairs = mlm.Pairs(table([*rows[:2], *rows[2:], [4], [5]], [0, 0, 1, 1, 2, 2]), 9, CPU)
+    chosen = mlm.Chosen(np.array([0, 2]), np.array([1, 3]), np.array([True, True]))
+    ids, segment = pairs.joined(chosen)
+    assert ids.tolist() == [[BOS, 4, 5, 6, 7, EOS, 10, 11, EOS], [BOS, 12, 12, 12, EOS, 13, 14, 15, EOS]]
+    assert segment.tolist() == [[0] * 6 + [1] * 3, [0] * 5 + [1] * 4]
+
+
+def test_batches_hold_every_pair_once() -> None:
+    data = story(40, 4)
+    first = [int(row) for planned in task_of(data).plan(0) for row in planned.chosen.first_P]
+    assert sorted(first) == [row for row in range(160) if row % 4 != 3]
+    assert sum(len(planned.chosen.first_P) for planned in task_of(data, max_train_pairs=37).plan(3)) == 37
+
+
+@torch.inference_mode()
+def test_padding_and_batch_mates_change_nothing() -> None:
+    model, reader = built(), built("bert_classifier", classes=3)
+    alone, mates = [BOS, 5, MASK, 6, EOS], [BOS, 9, 8, 7, 11, 10, 6, EOS]
+    single = model.read(*text_of(alone))
+    beside = model.read(*text_of(alone, mates, width=16))
+    torch.testing.assert_close(beside[:1, : len(alone)], single)
+    torch.testing.assert_close(model.follows(beside)[:1], model.follows(single))
+    torch.testing.assert_close(
+        reader.classify(text_of(alone[1:], mates[1:], width=31)[0])[:1], reader.classify(text_of(alone[1:])[0])
+    )
+
+
+@torch.inference_mode()
+def test_every_position_sees_both_sides() -> None:
+    model = built()
+    ids = [BOS, 5, 6, MASK, 7, 8, EOS]
+    before = model.read(*text_of(ids))[0, 3]
+    for place in (1, 2, 4, 5):
+        assert not torch.allclose(model.read(*text_of([*ids[:place], 9, *ids[place + 1 :]]))[0, 3], before)
+
+
+@torch.inference_mode()
+def test_segments_and_the_order_of_words_matter() -> None:
+    model, (text, segment_BS) = built(), text_of([BOS, 5, 6, EOS, 7, EOS])
+    second_BS = torch.tensor([[0, 0, 0, 0, 1, 1]])
+    assert not torch.allclose(model.read(text, segment_BS), model.read(text, second_BS))
+    swapped, _ = text_of([BOS, 6, 5, EOS, 7, EOS])
+    assert not torch.allclose(model.read(text, segment_BS)[0, 0], model.read(swapped, segment_BS)[0, 0])
+
+
+def test_the_loss_is_the_mean_of_the_words_plus_the_mean_of_the_pairs() -> None:
+    task, model = task_of(story(30, 4)), built()
+    batch = batches(task, 0)[0]
+    loss, _ = task.loss(model, batch, None)
+    logits_BSV = model.project(model.read(batch.text, batch.segment_BS))
+    words = F.cross_entropy(logits_BSV.flatten(0, 1), batch.label_BS.flatten(), ignore_index=PAD)
+    pairs = F.cross_entropy(model.follows(model.read(batch.text, batch.segment_BS)), batch.follows_B)
+    torch.testing.assert_close(loss.total / loss.tokens, words + pairs)
+
+
+def test_scores_are_the_validation_figures_and_depend_on_the_table_alone() -> None:
+    data, model = story(40, 4), built()
+    one, other = task_of(data, seed=1), task_of(data, seed=2)
+    valid = one.validate(model)
+    figures = one.measure(model)
+    assert float(valid.total) / valid.tokens == pytest.approx(figures["mlm_loss"] + figures["nsp_loss"])
+    assert figures == other.measure(model)
+    scored = mlm.score(model, data, config(), CPU)
+    assert valid.tokens == scored["count"].sum()
+    assert figures["perplexity"] == pytest.approx(np.exp(scored["nats"].sum() / scored["count"].sum()))
+    assert scored["row"].tolist() == [row for row in range(160) if row % 4 != 3]
+
+
+def cloze(paragraphs: int, seed: int) -> pa.Table:
+    """A paragraph keeps to one of two sets of words, and a sentence repeats one word: so both tasks can be learnt."""
+    rng = np.random.default_rng(seed)
+    rows, number = [], []
+    for paragraph in range(paragraphs):
+        words = np.arange(len(SPECIALS), VOCABULARY).reshape(2, -1)[rng.integers(2)]
+        for _ in range(4):
+            rows.append([int(rng.choice(words))] * int(rng.integers(3, 7)))
+            number.append(paragraph)
+    return table(rows, number)
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A model that knows the cloze, and its history."""
+    work = tmp_path_factory.mktemp("pretrained")
+    task = mlm.Task(cloze(1000, 1), cloze(60, 2), config(batch_size=32), 1, CPU)
+    model = built()
+    return model, fit(model, task, 4, work, rate=0.005)
+
+
+def test_it_learns_a_cloze_and_which_sentence_follows(pretrained: Any) -> None:
+    model, done = pretrained
+    found = mlm.score(model, cloze(60, 3), config(), CPU)
+    assert found["correct"].sum() / found["count"].sum() > 0.9
+    assert found["pair_correct"].mean() > 0.65, "3 in 4 is all that can be known: half of the others have the same words"
+    names = {name for _, _, name, _ in done.history}
+    assert {"valid/mlm_loss", "valid/mlm_accuracy", "valid/nsp_loss", "valid/nsp_accuracy", "valid/perplexity"} <= names
+
+
+def test_what_is_to_be_guessed_is_not_among_what_is_read() -> None:
+    """Words that nothing foretells are guessed right only where they were left in place: 1 in 10, or by chance."""
+    rng = np.random.default_rng(0)
+    ids = rng.integers(len(SPECIALS), VOCABULARY, (4000, 20))
+    read, label = mlm.masked(ids, np.arange(len(SPECIALS), VOCABULARY), rng)
+    chosen = label != PAD
+    assert (read[chosen] == label[chosen]).mean() < 0.125
+    assert (read[~chosen] == ids[~chosen]).all()
+
+
+class Sentiment:
+    """A classification in small: class 1 where the last word is of the upper half."""
+
+    def __init__(self, count: int) -> None:
+        rng = np.random.default_rng(count)
+        self.rows = [rng.integers(len(SPECIALS), VOCABULARY, rng.integers(2, 8)).tolist() for _ in range(count)]
+
+    def plan(self, epoch: int) -> list[list[list[int]]]:
+        return [self.rows[i : i + 16] for i in range(0, len(self.rows), 16)]
+
+    def batch(self, planned: list[list[int]]) -> tuple[Prompt, Tensor]:
+        label_B = torch.tensor([int(row[-1] >= len(SPECIALS) + WORDS // 2) for row in planned])
+        return text_of(*([*row, EOS] for row in planned))[0], label_B
+
+    def loss(self, model: Any, batch: tuple[Prompt, Tensor], carry: None) -> tuple[Loss, None]:
+        return Loss(F.cross_entropy(model.classify(batch[0]), batch[1], reduction="sum"), len(batch[1])), None
+
+    @torch.inference_mode()
+    def validate(self, model: Any) -> Loss:
+        return self.loss(model, self.batch(self.rows), None)[0]
+
+    def describe(self, planned: Any) -> str:
+        return "rows"
+
+
+def saved(folder: Path, model: nn.Module, family: str = "bert") -> Path:
+    facts = {"run": {"family": family, "corpus": "story", "model": BLOCK}, "vocabulary": "the same"}
+    checkpoint.write_model(folder, model, facts)
+    return folder
+
+
+def test_fine_tuning_begins_with_the_trained_encoder_and_learns(pretrained: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "bert"
+    folder.mkdir()
+    model, fresh = built("bert_classifier", 9, classes=2), built("bert_classifier", 9, classes=2)
+    train.begin(model, saved(folder, pretrained[0]), "the same", "runs.fine.start")
+    for name, tensor in pretrained[0].encoder.state_dict().items():
+        assert torch.equal(model.encoder.state_dict()[name], tensor), name
+    assert torch.equal(model.output.weight, fresh.output.weight), "the head is its own"
+    fit(model, Sentiment(200), 8, tmp_path / "work")
+    text, label_B = Sentiment(120).batch(Sentiment(120).rows)
+    assert float((model.classify(text).argmax(1) == label_B).double().mean()) > 0.9
+
+
+def test_pre_training_can_go_on_from_a_run(pretrained: Any, tmp_path: Path) -> None:
+    model = built(seed=8)
+    train.begin(model, saved(tmp_path, pretrained[0]), "the same", "runs.further.start")
+    for name, tensor in pretrained[0].state_dict().items():
+        assert torch.equal(model.state_dict()[name], tensor), name
+
+
+def test_a_start_that_cannot_be_taken_over_is_refused_in_one_line(pretrained: Any, tmp_path: Path) -> None:
+    folder = saved(tmp_path, pretrained[0])
+    with pytest.raises(UserError, match=r"^start: got .*, a bert; expected scratch\.$"):
+        train.begin(nn.Linear(2, 2), folder, "the same", "start")
+    with pytest.raises(UserError, match=r"^start: got .*, which reads other ids; expected a run with the same vocabulary"):
+        train.begin(built("bert_classifier"), folder, "another", "start")
+    with pytest.raises(UserError, match=r"start's encoder\.tokens\.weight: got \(25, 32\); expected \(25, 64\)"):
+        train.begin(built("bert_classifier", width=64), folder, "the same", "start")
+    saved(folder, pretrained[0], "lstm")
+    with pytest.raises(UserError, match=r"a lstm; expected scratch or a run of the family bert"):
+        train.begin(built("bert_classifier"), folder, "the same", "start")
+
+
+def test_from_scratch_nothing_is_taken_over(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"run": None}))
+    train.begin(nn.Linear(2, 2), tmp_path, "any", "start")
+
+
+def test_a_corpus_without_paragraphs_is_refused() -> None:
+    with pytest.raises(UserError, match=r"^corpus: got no two paragraphs of two sentences"):
+        task_of(table([[5], [6], [7]], [0, 0, 0]))
+    with pytest.raises(UserError, match=r"^corpus: got no two paragraphs of two sentences"):
+        task_of(table([[5], [6], [7]], [0, 1, 2]))
+
+
+@pytest.mark.parametrize("change", [{"batch_size": 0}, {"max_length": 4}, {"max_train_pairs": 0}])
+def test_an_objective_that_cannot_be_is_refused(change: dict[str, int]) -> None:
+    with pytest.raises(UserError, match=next(iter(change))):
+        dataclasses.replace(config(), **change)
