@@ -24,6 +24,7 @@ __all__ = [
     "Prompt",
     "Sizes",
     "Translator",
+    "WordVectors",
 ]
 
 Log = Callable[[dict[str, float], int], None]
@@ -114,3 +115,13 @@ class Translator(Protocol):
 
     def project(self, hidden_NH: Tensor) -> Tensor:
         """logits_NV."""
+
+
+class WordVectors(Protocol):
+    """Two tables of vectors of D numbers: a word as it is read, and as it is predicted."""
+
+    def input(self, ids: Tensor) -> Tensor:
+        """Vectors v of the ids, in one more dimension D."""
+
+    def output(self, ids: Tensor) -> Tensor:
+        """Vectors v' of the ids, in one more dimension D."""

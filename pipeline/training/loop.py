@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from pipeline.contracts import Log, Loss, Task
 from pipeline.errors import UserError, refuse
-from pipeline.training import checkpoint, optim
+from pipeline.training import checkpoint, optim, sparse
 
 LOG_STEPS = 10
 SAVE_SECONDS = 20.0
@@ -65,6 +65,7 @@ class Loop:
     ) -> None:
         self.model, self.task, self.optim_config, self.config = model, task, optim_config, config
         self.optimizer = optim.optimizer(optim_config, model.parameters())
+        sparse.check(model, self.optimizer)
         self.device = next(model.parameters()).device
         self.work, self.log = work, log
         self.progress = Progress()
@@ -101,7 +102,7 @@ class Loop:
         with self.arithmetic():
             loss, self.carry = self.task.loss(self.model, self.task.batch(planned), self.carry)
         (loss.total / loss.tokens).backward()  # type: ignore[no-untyped-call]
-        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), math.inf if clip is None else clip))
+        norm = sparse.clip(self.model.parameters(), clip)
         nats = float(loss.total.detach())
         if not (math.isfinite(nats) and math.isfinite(norm)):
             raise UserError(
