@@ -15,7 +15,7 @@ from pipeline.errors import refuse
 class Config:
     """`optim:` of a run. `clip_norm` null clips nothing; `warmup_steps` raise the rate linearly from zero."""
 
-    name: Literal["sgd", "adam", "adamw"]
+    name: Literal["sgd", "adagrad", "adam", "adamw"]
     learning_rate: float
     betas: tuple[float, ...]
     weight_decay: float
@@ -41,6 +41,8 @@ def optimizer(config: Config, parameters: Iterable[nn.Parameter]) -> torch.optim
     rate, decay = config.learning_rate, config.weight_decay
     if config.name == "sgd":
         return torch.optim.SGD(parameters, lr=rate, weight_decay=decay)
+    if config.name == "adagrad":
+        return torch.optim.Adagrad(parameters, lr=rate, eps=1e-9, weight_decay=decay)
     kind = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
     return kind(parameters, lr=rate, betas=(config.betas[0], config.betas[1]), eps=1e-9, weight_decay=decay)
 
