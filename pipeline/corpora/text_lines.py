@@ -24,8 +24,9 @@ KIND = "text"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Similarity:
-    """A table of scored pairs: its file, and the headings of both words and of the score."""
+    """A table of scored pairs: what it is called, its file, and the headings of both words and of the score."""
 
+    name: str
     file: str
     first: str
     second: str
@@ -34,15 +35,17 @@ class Similarity:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Judges:
-    """What judges word vectors: tables of scored pairs by name, the one that ranks first, and a file of analogies or null."""
+    """What judges word vectors: tables of scored pairs, the one that ranks first, and a file of analogies or null."""
 
-    similarity: dict[str, Similarity]
+    similarity: tuple[Similarity, ...]
     analogies: str | None
 
     def __post_init__(self) -> None:
-        for name in self.similarity:
-            if not re.fullmatch("[a-z0-9_]+", name) or name in ("analogies", "classes"):
-                raise refuse("similarity", name, "names of small letters, digits and _, and not analogies or classes")
+        names = [one.name for one in self.similarity]
+        for i, name in enumerate(names):
+            if not re.fullmatch("[a-z0-9_]+", name) or name in ("analogies", "classes", *names[:i]):
+                said = "names of small letters, digits and _, each once, and not analogies or classes"
+                raise refuse(f"similarity[{i}].name", name, said)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,8 +78,8 @@ def judges(raw: Path, config: Config) -> Iterator[tuple[str, pa.Table]]:
     """The tables of scored pairs in the order of the block, then the analogies."""
     if config.judges is None:
         return
-    for name, columns in config.judges.similarity.items():
-        yield name, _similarity(raw, columns)
+    for columns in config.judges.similarity:
+        yield columns.name, _similarity(raw, columns)
     if config.judges.analogies is not None:
         yield "analogies", _analogies(raw / config.judges.analogies)
 
