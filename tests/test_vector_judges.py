@@ -114,7 +114,8 @@ def lay(raw: Path) -> None:
     raw.mkdir(parents=True)
     for name in ("train", "valid", "test"):
         (raw / f"{name}.txt").write_text("paris rome france italy\ntiger cat king\n")
-    (raw / "combined.csv").write_bytes(b"Word 1,Word 2,Human (mean)\r\ntiger,cat,7.35\r\nKing,cabbage,0.23\r\nparis,rome,5\r\n")
+    pairs = b"tiger,cat,7.35\r\nKing,cabbage,0.23\r\nparis,rome,5\r\n"
+    (raw / "combined.csv").write_bytes(b"Word 1,Word 2,Human (mean)\r\n" + pairs)
     (raw / "SimLex-999.txt").write_bytes(b"word1\tword2\tPOS\tSimLex999\r\nking\tcat\tN\t1.58\r\n")
     lines = ": capital-common-countries\nParis France Rome Italy\n: family\nking queen man woman\n"
     (raw / "questions-words.txt").write_text(lines)
@@ -132,7 +133,7 @@ def as_dvc_runs_it(root: Path, stage: str, key: str, corpus: str, monkeypatch: p
     importlib.import_module(module).main()
 
 
-def test_judges_are_written_in_their_order_and_in_the_texts_own_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_judges_are_written_in_their_order_and_in_the_texts_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lay(tmp_path / "data/raw/c")
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"corpora": {"c": CORPUS}}))
     as_dvc_runs_it(tmp_path, "tokenize", "c", "c", monkeypatch)

@@ -168,16 +168,19 @@ def test_unknown_words_are_no_words() -> None:
     assert (first, second, third) == ([5], [4, 6], [5])
 
 
-def trainer(folder: Path, rows: list[list[int]], vocabulary: int, epochs: int, **changes: Any) -> loop.Loop:
+def trainer(
+    folder: Path, rows: list[list[int]], vocabulary: int, epochs: int, name: str = "adagrad", **changes: Any
+) -> loop.Loop:
     torch.manual_seed(2)
     model = word2vec.Model(word2vec.Config(dimension=12), Sizes(vocabulary, vocabulary, True))
     steps = loop.Config(max_epochs=epochs, patience=None, precision="float32", threads=1)
-    rate = optim.Config(**(SGD | {"learning_rate": 16.0, "schedule": "cosine"}))
-    return loop.Loop(model, task(rows, **changes), rate, steps, seed=7, work=folder, log=lambda *_: None)
+    rate = {"name": name, "learning_rate": 0.3 if name == "adagrad" else 4.0, "schedule": "cosine"}
+    config = optim.Config(**(SGD | rate))
+    return loop.Loop(model, task(rows, **changes), config, steps, seed=7, work=folder, log=lambda *_: None)
 
 
 def told_of(pairs_of: int, sentences: int, seed: int) -> list[list[int]]:
-    """Sentences about one topic each; words 2 i and 2 i + 1 of the vocabulary stand for each other, among words of topic i."""
+    """Sentences of one topic each; words 2 i and 2 i + 1 of the vocabulary stand for each other among words of topic i."""
     rng = np.random.default_rng(seed)
     rows = []
     for _ in range(sentences):
@@ -204,9 +207,12 @@ class Killed(Exception):
     """Stands for a kill: nothing after it runs."""
 
 
-def test_two_trainings_and_a_resumed_one_end_in_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = random_rows(60, 20)
-    whole, again, cut, resumed = (trainer(tmp_path / name, rows, 20, 3) for name in ("whole", "again", "cut", "cut"))
+@pytest.mark.parametrize("name", ["sgd", "adagrad"])
+def test_two_trainings_and_a_resumed_one_end_in_the_same_bytes(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [tmp_path / folder for folder in ("whole", "again", "cut", "cut")]
+    whole, again, cut, resumed = (trainer(folder, random_rows(60, 20), 20, 3, name) for folder in folders)
     for run in (whole, again):
         run.run(lambda *_: None)
     monkeypatch.setattr(loop, "SAVE_SECONDS", -1.0)  # a state at every step
@@ -220,8 +226,8 @@ def test_two_trainings_and_a_resumed_one_end_in_the_same_bytes(tmp_path: Path, m
     resumed.run(lambda *_: None)
     for run in (again, resumed):
         assert run.progress.history == whole.progress.history
-        for name, tensor in checkpoint.own_tensors(whole.model).items():
-            assert torch.equal(tensor, checkpoint.own_tensors(run.model)[name]), name
+        for weight, tensor in checkpoint.own_tensors(whole.model).items():
+            assert torch.equal(tensor, checkpoint.own_tensors(run.model)[weight]), weight
 
 
 def test_clipping_is_torchs_for_dense_gradients_and_sums_repeated_rows_of_sparse_ones() -> None:

@@ -1,4 +1,4 @@
-"""word2vec's two tables of vectors (Mikolov et al. 2013b; d2l chapter 15.1): a word as it is read, and as it is predicted."""
+"""word2vec's two tables of vectors (Mikolov et al. 2013b; d2l 15.1): a word as it is read, and as it is predicted."""
 
 from dataclasses import dataclass
 

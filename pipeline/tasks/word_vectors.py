@@ -86,7 +86,7 @@ class Planned(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """`context_GTC`: 1 where the word at C is a context of the word at T, else 0; the words of a block are ids_GC[window:]."""
+    """`context_GTC`: 1 where the word at C is a context of the word at T, else 0. A block begins at ids_GC[:, window]."""
 
     ids_GC: Tensor
     context_GTC: Tensor
@@ -153,8 +153,8 @@ class Task:
         ends = (c.window, c.window + blocks * c.block - len(kept))
         times_V = rng.multinomial(blocks * c.noise, self.noise_V)
         noise = rng.permutation(np.repeat(np.arange(len(times_V), dtype=np.int32), times_V))
-        padded = (np.pad(of, ends) for of in (text.ids[kept], left, right))
-        return Drawn(*padded, noise.reshape(blocks, c.noise))
+        ids, left, right = (np.pad(of, ends) for of in (text.ids[kept], left, right))
+        return Drawn(ids, left, right, noise.reshape(blocks, c.noise))
 
     def plan(self, epoch: int) -> list[Planned]:
         """The epoch's blocks in random order: neighbours would repeat their words within an update."""

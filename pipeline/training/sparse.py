@@ -17,6 +17,7 @@ def check(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     if not isinstance(optimizer, _KNOW):
         names = " or ".join(kind.__name__.lower() for kind in _KNOW)
         raise refuse("optim.name", type(optimizer).__name__.lower(), f"{names}, as this model's gradients are sparse")
+    torch.sparse.check_sparse_tensor_invariants.disable()  # type: ignore[no-untyped-call]  # said or not; unsaid, torch warns
     for key in ("weight_decay", "momentum"):
         if any(group.get(key) for group in optimizer.param_groups):
             raise refuse(f"optim.{key}", optimizer.param_groups[0][key], "0, as this model's gradients are sparse")

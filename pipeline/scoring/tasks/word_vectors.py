@@ -103,14 +103,18 @@ def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> d
         if name == "classes":
             found[name]["chance"] = pc.mean(own["wanted"]).as_py()
         if name == "analogies":
-            sections = own.group_by("section").aggregate([("found", "mean"), ("found", "count")]).to_pylist()
-            found[name]["sections"] = {s["section"]: {"score": s["found_mean"], "covered": s["found_count"]} for s in sections}
+            found[name]["sections"] = _sections(own)
     return {MAIN: found[table["judge"][0].as_py()], **found}
 
 
 def by_length(table: pa.Table, bootstrap: Bootstrap) -> list[dict[str, Any]]:
     """Nothing: words have no length that matters here."""
     return []
+
+
+def _sections(own: pa.Table) -> dict[str, dict[str, Any]]:
+    sections = own.group_by("section").aggregate([("found", "mean"), ("found", "count")]).to_pylist()
+    return {found["section"]: {"score": found["found_mean"], "covered": found["found_count"]} for found in sections}
 
 
 def _units(own: pa.Table) -> Array:
