@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pipeline.contracts import Sizes
 from pipeline.errors import UserError
 from pipeline.models import word2vec
 from pipeline.tasks import word_vectors
-from pipeline.training import checkpoint, loop, optim, sparse
+from pipeline.training import checkpoint, devices, loop, optim, sparse
 
 CPU = torch.device("cpu")
 SGD = {"name": "sgd", "betas": (0.9, 0.999), "weight_decay": 0.0, "warmup_steps": 0, "clip_norm": None}
@@ -207,6 +208,15 @@ class Killed(Exception):
     """Stands for a kill: nothing after it runs."""
 
 
+@pytest.fixture(params=[1, 2])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    devices.prepare(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("name", ["sgd", "adagrad"])
 def test_two_trainings_and_a_resumed_one_end_in_the_same_bytes(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
