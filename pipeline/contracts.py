@@ -31,6 +31,7 @@ __all__ = [
     "Prompt",
     "Sizes",
     "Translator",
+    "WordVectors",
 ]
 
 MASK = -1
@@ -160,7 +161,7 @@ class BlankFiller(Protocol):
     """Every word given all the others of its row."""
 
     def around(self, ids_BT: Tensor, length_B: Tensor) -> Tensor:
-        """hidden_BWH, W = T - 2, of the words of rows from BOS to EOS, PAD beyond: no word's own id is in its hidden vector."""
+        """hidden_BWH, W = T - 2, of the words of rows from BOS to EOS, PAD beyond; none knows its own word's id."""
 
     def project(self, hidden_NH: Tensor) -> Tensor:
         """logits_NV."""
@@ -184,3 +185,13 @@ class MaskedLanguageModel(Protocol):
 
     def follows(self, hidden_BSH: Tensor) -> Tensor:
         """logits_B2 that the second sentence stood elsewhere (0), or follows the first (1)."""
+
+
+class WordVectors(Protocol):
+    """Two tables of vectors of D numbers: a word as it is read, and as it is predicted."""
+
+    def input(self, ids: Tensor) -> Tensor:
+        """Vectors v of the ids, in one more dimension D."""
+
+    def output(self, ids: Tensor) -> Tensor:
+        """Vectors v' of the ids, in one more dimension D."""

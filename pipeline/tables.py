@@ -49,6 +49,14 @@ TOKENS_LABELLED = pa.schema(
 TOKENS = {"text": TOKENS_TEXT, "pair": TOKENS_PAIR, "labelled": TOKENS_LABELLED}  # by the kind of corpus
 REJECTS = pa.schema({"split": pa.string(), "reason": pa.string(), "text": pa.string()})
 
+# What word vectors are judged by, beside the splits: words of a class can replace each other; people said how alike the
+# pairs are (`score`, higher is more); `first` is to `second` as `third` to `fourth`.
+JUDGE_CLASSES = pa.schema({"token": pa.string(), "class": pa.string()})
+JUDGE_SIMILARITY = pa.schema({"first": pa.string(), "second": pa.string(), "score": pa.float64()})
+JUDGE_ANALOGIES = pa.schema(
+    {"section": pa.string(), "first": pa.string(), "second": pa.string(), "third": pa.string(), "fourth": pa.string()}
+)
+
 # Labels have one too: their names in order, numbered from 0.
 VOCAB = pa.schema({"token": pa.string(), "id": pa.int32(), "count": pa.int64()})
 
@@ -89,6 +97,9 @@ SAMPLES = pa.schema(
 ATTENTION = pa.schema(
     {"row": pa.int32(), "name": pa.string(), "columns": _strings, "rows": _strings, "weights": pa.list_(pa.float32())}
 )
+
+# The vectors of all words but the specials, in order of their ids; `count` as in VOCAB.
+VECTORS = pa.schema({"token": pa.string(), "id": pa.int32(), "count": pa.int64(), "vector": pa.list_(pa.float32())})
 
 # After evaluate: each row's share of every score, so that any set of rows can be scored, or resampled, by summing.
 # `block` is the unit that is resampled; `floor` the nats of the grammar that wrote the row, null for natural text.
@@ -138,6 +149,18 @@ SCORES_LABELLED = pa.schema(
 )
 # MASKED with the first sentence's paragraph as its block.
 SCORES_MASKED = MASKED.insert(1, pa.field("block", pa.int64()))
+# Of word vectors: what each judge has found. The first row's judge is the one that ranks. `section` is the class of the
+# word `item`, or the section of an analogy. `found` is a share, or a rank with `wanted` the rank that people gave.
+SCORES_VECTORS = pa.schema(
+    {
+        "row": pa.int64(),
+        "judge": pa.string(),
+        "section": pa.string(),
+        "item": pa.string(),
+        "found": pa.float64(),
+        "wanted": pa.float64(),
+    }
+)
 
 
 def read(path: Path, schema: pa.Schema) -> pa.Table:

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from pipeline import params, tables
 from pipeline.errors import exit_with
 from pipeline.landing import landing, landing_file
-from pipeline.report import attention, comparison, confusion, curves, document, results
+from pipeline.report import attention, comparison, confusion, curves, document, results, vectors
 from pipeline.report.document import Figure
 from pipeline.report.style import upper_first
 
@@ -27,7 +27,7 @@ def main() -> None:
 
     found = results.groups(arguments.params, arguments.metrics, arguments.scores)
     with landing(arguments.figures) as folder:
-        drawn = {group.key: _figures(group, arguments.plots, arguments.predictions, folder) for group in found}
+        drawn = {group.key: _figures(group, arguments, folder) for group in found}
     figures = {
         key: [Figure(arguments.figures / file, text, small) for file, text, small in made] for key, made in drawn.items()
     }
@@ -38,9 +38,10 @@ def main() -> None:
         file.write_text(document.page(blocks, "Comparison of sequence models"), encoding="utf-8")
 
 
-def _figures(group: results.Group, plots: Path, predictions: Path, folder: Path) -> list[tuple[str, str, bool]]:
+def _figures(group: results.Group, places: argparse.Namespace, folder: Path) -> list[tuple[str, str, bool]]:
     """Draw a group's figures into `folder`: file name, what it shows, and whether it is small."""
     made = []
+    plots, predictions = places.plots, places.predictions
     where = f"{group.task.title.lower()} on {group.corpus}"
     for draw, name, text in (
         (curves.learning_curves, f"learning_curves_{group.key}.png", f"Learning curves of the {where}"),
@@ -58,7 +59,19 @@ def _figures(group: results.Group, plots: Path, predictions: Path, folder: Path)
                 (folder / result.name).mkdir(exist_ok=True)
                 attention.heatmap(table, row, folder / name)
                 made.append((name, f"Attention of {result.name}, sample {row + 1}", True))
+        if (predictions / result.name / "vectors.parquet").exists():
+            name = f"{result.name}/vectors.png"
+            (folder / result.name).mkdir(exist_ok=True)
+            found = tables.read(predictions / result.name / "vectors.parquet", tables.VECTORS)
+            vectors.picture(found, _classes(places.scores / result.name / "test.parquet"), folder / name)
+            made.append((name, f"Vectors of {result.name}: the plane in which they differ most, coloured by class", False))
     return made
+
+
+def _classes(scores: Path) -> dict[str, str]:
+    """The class of each word that one of the judges of word vectors has put in one."""
+    table = tables.read(scores, tables.SCORES_VECTORS).filter(pc.field("judge") == "classes")
+    return dict(zip(table["item"].to_pylist(), table["section"].to_pylist(), strict=True))
 
 
 if __name__ == "__main__":

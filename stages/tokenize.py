@@ -1,7 +1,8 @@
 """A corpus's raw files to tokens: `python -m stages.tokenize CORPUS --params P --raw R --out O --metrics M`.
 
 Writes `<split>.parquet`, `rejects.parquet` (rows that cannot be used, with the reason), a copy of the raw folder's
-`limits.json` if it has one, and the metrics: rows, tokens, characters, rejects by reason, duplicates, overlap with train.
+`limits.json` if it has one, `judges/<order>_<name>.parquet` for what word vectors of the corpus are judged by, and the
+metrics: rows, tokens, characters, rejects by reason, duplicates, overlap with train.
 Memory does not grow with the corpus, save for 8 bytes per row and side to count duplicates and overlap.
 """
 
@@ -12,13 +13,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import config, params, tables
 from pipeline.errors import exit_with, refuse
 from pipeline.landing import landing, landing_file
 from pipeline.text.rows import NEEDED, UNSPLIT, Rows, Split, Splitter, prepare, rejects
-from pipeline.text.tokens import Text
+from pipeline.text.tokens import Text, normalise
 
 
 def main() -> None:
@@ -34,6 +36,7 @@ def main() -> None:
         found = tokenize(block, where, args.raw, out)
         if (args.raw / "limits.json").exists():
             shutil.copyfile(args.raw / "limits.json", out / "limits.json")
+        write_judges(block, where, args.raw, out / "judges")
         metrics.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
@@ -71,6 +74,21 @@ def tokenize(block: params.Corpus, where: str, raw: Path, out: Path) -> dict[str
         "blank_lines": rows.blank_lines,
         "splits": {name: split.metrics(None if split is train else train) for name, split in splits.items()},
     }
+
+
+def write_judges(block: params.Corpus, where: str, raw: Path, out: Path) -> None:
+    """The corpus's judges of word vectors, if it has any, numbered in their order, their words normalised as its text is."""
+    reader = config.named_module("pipeline.corpora", block.format, f"{where}.format")
+    text: Text = config.load(Text, block.text, f"{where}.text")
+    if not hasattr(reader, "judges"):
+        return
+    for number, (name, table) in enumerate(reader.judges(raw, config.load(reader.Config, block.read, f"{where}.read"))):
+        out.mkdir(exist_ok=True)
+        for i, field in enumerate(table.schema):
+            if field.type == pa.string() and field.name not in ("class", "section"):
+                words = normalise(table[field.name].combine_chunks(), text.lowercase, text.letters_only)
+                table = table.set_column(i, field, words)
+        tables.write(out / f"{number}_{name}.parquet", table)
 
 
 def check(splits: dict[str, Split], how: params.Splitting | None, limit: int | None, where: str) -> None:

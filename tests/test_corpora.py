@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import config, corpora, tables
-from pipeline.corpora import BLANK, labelled_archive, labelled_lines, parallel_text, tab_separated_pairs, text_lines, text_sentences
+from pipeline.corpora import (
+    BLANK,
+    labelled_archive,
+    labelled_lines,
+    parallel_text,
+    tab_separated_pairs,
+    text_lines,
+    text_sentences,
+)
 from pipeline.errors import UserError
 
 STRANGE = "a\u0085b\u2028c\x0cd\re\x1cf"
@@ -60,7 +68,7 @@ def test_an_empty_file_is_refused(tmp_path):
 
 def test_a_missing_file_is_refused_with_the_names_that_are_there(tmp_path):
     (tmp_path / "train.txt").write_text("x\n")
-    reading = config.load(text_lines.Config, {"files": {"all": ["trian.txt"]}}, "corpora.c.read")
+    reading = config.load(text_lines.Config, {"files": {"all": ["trian.txt"]}, "judges": None}, "corpora.c.read")
     with pytest.raises(UserError, match=r"trian.txt: got no such file; expected one of train.txt"):
         list(text_lines.read(tmp_path, reading))
 
@@ -71,7 +79,7 @@ def test_paragraphs_are_the_blocks_between_blank_lines(tmp_path_factory, texts):
     folder = tmp_path_factory.mktemp("paragraphs")
     for name in ("a.txt", "b.txt"):
         (folder / name).write_text("".join(f"{text}\n" for text in texts))
-    reading = config.load(text_lines.Config, {"files": {"train": ["a.txt", "b.txt"]}}, "read")
+    reading = config.load(text_lines.Config, {"files": {"train": ["a.txt", "b.txt"]}, "judges": None}, "read")
     got = [row["paragraph"] for _, row in _rows(text_lines.read(folder, reading)) if row["reject"] != BLANK]
     want, paragraph = [], -1
     for _ in range(2):
@@ -101,7 +109,7 @@ def test_a_line_is_a_paragraph_and_its_sentences_end_after_full_stops_that_stand
 
 def test_blank_lines_are_marked_and_keep_their_place(tmp_path):
     (tmp_path / "a.txt").write_text("one\n\n \u3000\ntwo\n")
-    reading = config.load(text_lines.Config, {"files": {"train": ["a.txt"]}}, "read")
+    reading = config.load(text_lines.Config, {"files": {"train": ["a.txt"]}, "judges": None}, "read")
     found = _rows(text_lines.read(tmp_path, reading))
     assert [(row["text"], row["reject"]) for _, row in found] == [
         ("one", None),
@@ -165,7 +173,7 @@ def test_parallel_files_of_unequal_lengths_are_refused_with_both_counts(tmp_path
 
 @pytest.mark.parametrize("module", [text_lines, text_sentences, tab_separated_pairs, parallel_text])
 def test_every_format_says_what_it_reads_and_refuses_unknown_keys_and_no_files(module):
-    rest = {"source_column": 0, "target_column": 1} if module is tab_separated_pairs else {}
+    rest = {tab_separated_pairs: {"source_column": 0, "target_column": 1}, text_lines: {"judges": None}}.get(module, {})
     assert module.KIND in ("text", "pair")
     with pytest.raises(UserError, match=r"corpora\.c\.read\.file: got an unknown key"):
         config.load(module.Config, {"file": {}, **rest}, "corpora.c.read")
@@ -181,7 +189,7 @@ def test_sides_with_unlike_numbers_of_files_are_refused():
 
 def test_batches_have_the_schemas_of_tables(tmp_path):
     (tmp_path / "a.txt").write_text("x\ty\n")
-    texts = config.load(text_lines.Config, {"files": {"all": ["a.txt"]}}, "read")
+    texts = config.load(text_lines.Config, {"files": {"all": ["a.txt"]}, "judges": None}, "read")
     block = {"files": {"all": ["a.txt"]}, "source_column": 0, "target_column": 1}
     pairs = config.load(tab_separated_pairs.Config, block, "read")
     assert all(batch.schema == tables.RAW_TEXT for _, batch in text_lines.read(tmp_path, texts))

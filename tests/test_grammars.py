@@ -283,6 +283,14 @@ def test_the_floor_of_the_stories_leaves_something_to_learn() -> None:
     assert 5 < math.exp(-sum(sentence.log_prob for sentence in told(10000)) / words) < 10
 
 
+def test_only_words_that_another_can_replace_have_a_class_for_judging() -> None:
+    judged = toy_story.exchangeable().to_pylist()
+    classes = [row["class"] for row in judged]
+    assert {row["token"] for row in judged} & set(toy_story.FUNCTION.split()) == set()
+    assert min(classes.count(name) for name in classes) > 1
+    assert {(row["token"], row["class"]) for row in judged} < set(toy_story.word_classes().items())
+
+
 def test_a_longer_corpus_begins_with_the_shorter_and_splits_do_not_depend_on_each_other(tmp_path: Path) -> None:
     small, large = tmp_path / "small", tmp_path / "large"
     small.mkdir()
@@ -476,10 +484,10 @@ def test_the_same_seed_writes_the_same_bytes_and_another_seed_others(tmp_path: P
         raw = tmp_path / str(number)
         raw.mkdir()
         module.write(raw, module.Config(seed=seed, sizes={"train": 60, "test": 20}))  # type: ignore[attr-defined]
-        written.append({file.name: file.read_bytes() for file in raw.iterdir()})
+        written.append({file.name: file.read_bytes() for file in raw.rglob("*") if file.is_file()})
     for first, again, other in (written[:3], written[3:]):
         assert first == again
-        assert all(first[name] != other[name] for name in first if name != "limits.json")
+        assert all(first[name] != other[name] for name in first if name not in ("limits.json", "classes.parquet"))
 
 
 @pytest.mark.parametrize("rows", [toy_story.stories, lambda random: toy_en_fr.sentences("train", random)])

@@ -306,7 +306,7 @@ def test_contiguous_splits_are_slices_however_the_rows_are_batched(sizes):
 def test_the_limit_counts_rows_of_each_split_and_no_blank_lines(tmp_path):
     (tmp_path / "a").write_text("1\n\n2\n\n\n3\n4\n")
     (tmp_path / "b").write_text("5\n6\n7\n")
-    reading = text_lines.Config(files={"train": ("a",), "test": ("b",)})
+    reading = text_lines.Config(files={"train": ("a",), "test": ("b",)}, judges=None)
     rows = Rows(lambda: text_lines.read(tmp_path, reading), 2)
     assert [(name, text) for name, batch in rows for text in batch["text"].to_pylist()] == [
         ("train", "1"),
@@ -619,7 +619,7 @@ def test_a_corpus_that_cannot_be_used_is_refused_by_name_and_leaves_nothing(tmp_
 def _peaks(folder: Path, monkeypatch, count: int) -> tuple[int, int]:
     """Bytes that Arrow, and Python with numpy, held at their worst through the three stages on `count` rows."""
     lines = [f"{number % 997} {'some words of text ' * 4}{number}" for number in range(count)]
-    read = {"files": {"all": ["p.txt"]}}
+    read = {"files": {"all": ["p.txt"]}, "judges": None}
     text = {"level": "word", "lowercase": False, "letters_only": False, "max_tokens": None}
     _lay(
         folder,

@@ -4,6 +4,8 @@ A format exports `KIND` ("text", "pair" or "labelled"), `Config` (the block `rea
 `read(raw, config) -> Iterator[(split, batch)]`: batches in the kind's `tables.RAW_...`, streaming, where `split` is an
 official one (train, valid, test, ...) or `all` for what the stage has to split. Rows that cannot be used carry the
 reason in `reject`; blank lines carry `BLANK`: they are counted but are neither rows nor rejects.
+A format may export `judges(raw, config) -> Iterator[(name, table)]` too: what word vectors of its corpus are judged by, in
+`tables.JUDGE_CLASSES`, `JUDGE_SIMILARITY` or `JUDGE_ANALOGIES`, the judge that is to rank first.
 
 What the formats share lives here: reading lines. A line ends with LF or CRLF and with nothing else, so that U+0085, U+2028,
 form feeds and lone carriage returns stay inside their line. A byte order mark at a file's beginning is skipped.

@@ -25,3 +25,8 @@ def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
     for file in files:
         for batch in tables.batches(file, tables.RAW_TEXT):
             yield file.stem, batch
+
+
+def judges(raw: Path, config: Config) -> Iterator[tuple[str, pa.Table]]:
+    """The grammar's classes of words."""
+    yield "classes", tables.read(raw / "judges" / "classes.parquet", tables.JUDGE_CLASSES)

@@ -11,6 +11,7 @@ words may come at all, are settled several sentences back; a question's verb is 
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -118,7 +119,7 @@ class Sentence(NamedTuple):
 
 
 def write(raw: Path, config: Config) -> None:
-    """Write `<split>.parquet` (tables.RAW_TEXT) and `limits.json` into the folder `raw`."""
+    """Write `<split>.parquet` (tables.RAW_TEXT), `limits.json` and `judges/classes.parquet` into the folder `raw`."""
     limits = {}
     for split, rows in config.sizes.items():
         nats = 0.0
@@ -129,6 +130,8 @@ def write(raw: Path, config: Config) -> None:
                 writer.write_batch(_record_batch(batch))
         limits[split] = {"nats": nats, "rows": rows}
     (raw / "limits.json").write_text(json.dumps(limits, indent=2) + "\n", encoding="utf-8")
+    (raw / "judges").mkdir()
+    tables.write(raw / "judges" / "classes.parquet", exchangeable())
 
 
 def stories(random: Random) -> Iterator[Sentence]:
@@ -161,6 +164,14 @@ def word_classes() -> dict[str, str]:
         for kind, words in topic._asdict().items():
             classes |= _inflected(f"{name} {kind}", words)
     return classes
+
+
+def exchangeable() -> pa.Table:
+    """`tables.JUDGE_CLASSES`: every word that another one can replace, with its class; function words cannot be."""
+    classes = {word: name for word, name in word_classes().items() if name != "function"}
+    shared = Counter(classes.values())
+    kept = {word: name for word, name in classes.items() if shared[name] > 1}
+    return pa.table([list(kept), list(kept.values())], schema=tables.JUDGE_CLASSES)
 
 
 def rules() -> Rules:

@@ -48,7 +48,7 @@ class Model(nn.Module):
         self.output = nn.Linear(2 * c.hidden, sizes.target)
 
     def around(self, ids_BT: Tensor, length_B: Tensor) -> Tensor:
-        """hidden_BW2H of each word of rows that begin with BOS and end with EOS, T = W + 2 positions and `length_B` real ones:
+        """hidden_BW2H of each word of rows that begin with BOS and end with EOS, `length_B` of their T = W + 2 ids being real:
         what was read up to the word before it, and, from the right, down to the word after it."""
         x_BTE = self.dropout(self.embedding(ids_BT))
         left_BTH, _ = self.forwards(x_BTE, None)

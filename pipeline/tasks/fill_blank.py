@@ -97,7 +97,9 @@ def guesses(model: BlankFiller, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 @torch.inference_mode()
-def likelihood(model: BlankFiller, table: pa.Table, device: torch.device) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def likelihood(
+    model: BlankFiller, table: pa.Table, device: torch.device
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Each row's pseudo -log P in nats, and its number of words."""
     rows = Ragged(table["ids"])
     nats = np.zeros(len(rows.length))

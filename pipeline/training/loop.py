@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from pipeline.contracts import Log, Measured, Task
 from pipeline.errors import UserError, refuse
-from pipeline.training import averaging, checkpoint, optim
+from pipeline.training import averaging, checkpoint, optim, sparse
 
 LOG_STEPS = 10
 SAVE_SECONDS = 20.0
@@ -73,6 +73,7 @@ class Loop:
     ) -> None:
         self.model, self.task, self.optim_config, self.config = model, task, optim_config, config
         self.optimizer = optim.optimizer(optim_config, model.parameters())
+        sparse.check(model, self.optimizer)
         self.device = next(model.parameters()).device
         self.work, self.log = work, log
         self.progress = Progress()
@@ -107,7 +108,7 @@ class Loop:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         nats, tokens = self.gradient(planned)
-        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), math.inf if clip is None else clip))
+        norm = sparse.clip(self.model.parameters(), clip)
         if not (math.isfinite(nats) and math.isfinite(norm)):
             raise UserError(
                 f"training: got a loss of {nats / tokens} with gradient norm {norm} at step {p.step}, learning rate "

@@ -12,24 +12,18 @@ from pipeline.errors import refuse
 from pipeline.scoring import likelihood
 from pipeline.scoring.lengths import curve
 from pipeline.scoring.resampling import Array, Bootstrap, by_block
+from pipeline.scoring.tasks import Scoring
 
-SCHEMA = tables.SCORES_MASKED
-TITLE = "Masked language models"
-MAIN = "masked_perplexity"
-MAIN_TITLE = "masked perplexity"
-DIFFERENCE = "nats per masked word"
-HIGHER_IS_BETTER = False
-SCALE = None
-LENGTH = "tokens in the pair of sentences"
-COLUMNS = (
+_MAIN = "masked_perplexity"
+_COLUMNS = (
     ("words guessed", "mlm_accuracy.score", "{:.1%}"),
     ("pairs guessed", "nsp_accuracy.score", "{:.1%}"),
 )
-FURTHER = (
+_FURTHER = (
     ("loss of the words", "mlm_loss", "{:.3f}"),
     ("loss of the pairs", "nsp_loss", "{:.3f}"),
 )
-MEANING = (
+_MEANING = (
     "Masked perplexity is exp(nats per masked word), each word guessed from the words on both sides of it: it is no "
     "perplexity of the text, and not to be set beside that of a model that reads from left to right. 15 % of the words "
     "are masked, the same ones for every run; most of them are hidden, a few are replaced or left. Pairs guessed is how "
@@ -37,6 +31,31 @@ MEANING = (
 )
 
 score = likelihood.log_perplexity
+
+
+def scoring(lowercase: bool) -> Scoring:
+    """The same whatever the case: guesses are of tokens."""
+    return Scoring(
+        schema=tables.SCORES_MASKED,
+        rows=rows,
+        summary=summary,
+        by_length=by_length,
+        units=units,
+        score=score,
+        higher_is_better=False,
+        difference="nats per masked word",
+        main=_MAIN,
+        main_title="masked perplexity",
+        main_name="masked perplexity",
+        scale=None,
+        columns=_COLUMNS,
+        further=_FURTHER,
+        title="Masked language models",
+        length="tokens in the pair of sentences",
+        unit="word and pair",
+        meaning=_MEANING,
+        book_bleu=False,
+    )
 
 
 def rows(predictions: Path, tokens: Path, split: str) -> pa.Table:
@@ -48,7 +67,7 @@ def rows(predictions: Path, tokens: Path, split: str) -> pa.Table:
         raise refuse(str(path), f"{len(found)} pairs", f"pairs of the {len(texts)} rows", "Run `dvc repro`: it is stale.")
     if not pc.all(pc.is_finite(pc.add(found["nats"], found["pair_nats"]))).as_py():
         raise refuse(str(path), "nats that are not finite", "finite numbers", "The model has diverged: train it again.")
-    return found.add_column(1, SCHEMA.field("block"), texts["paragraph"].take(found["row"]))
+    return found.add_column(1, tables.SCORES_MASKED.field("block"), texts["paragraph"].take(found["row"]))
 
 
 def units(table: pa.Table) -> Array:
@@ -77,7 +96,7 @@ def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> d
 def by_length(table: pa.Table, bootstrap: Bootstrap) -> list[dict[str, Any]]:
     """Masked perplexity by the number of words in the pair."""
     units_UK = np.stack([table["nats"].to_numpy(), table["count"].to_numpy().astype(np.float64)], 1)
-    return curve(table["length"].to_numpy().astype(np.int64), units_UK, likelihood.perplexity, MAIN, bootstrap)
+    return curve(table["length"].to_numpy().astype(np.int64), units_UK, likelihood.perplexity, _MAIN, bootstrap)
 
 
 def _words_guessed(sums_RK: Array) -> Array:
