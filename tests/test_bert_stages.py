@@ -29,7 +29,7 @@ def params() -> dict[str, Any]:
     story = content["corpora"][CORPUS]
     story["source"]["builtin"]["sizes"] = {"train": 300, "valid": 120, "test": 150}
     content["evaluation"]["bootstrap"], content["compute"]["device"] = 50, "cpu"
-    bert = content["runs"]["bert"]
+    bert = content["runs"]["bert"] | {"corpus": CORPUS}
     bert["model"] |= {"width": 16, "heads": 2, "feed_forward": 16}
     bert["training"]["max_epochs"] = 1
     content["corpora"] = {CORPUS: story}

@@ -144,7 +144,7 @@ def test_a_run_cannot_begin_from_one_that_reads_other_ids(project, seqline, edit
     edited(project, "corpora.others", other)
     edited(project, "runs.further", content["runs"]["bert"] | {"start": "bert", "corpus": "others"})
     said = seqline(project, "check")
-    assert said.err.startswith("seqline: runs.further.start: got bert, which reads ids of toy_story; expected a run that ")
+    assert said.err.startswith("seqline: runs.further.start: got bert, which reads ids of toy_reviews; expected a run that ")
     assert said.err.count("\n") == 1
 
 

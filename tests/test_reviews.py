@@ -90,7 +90,7 @@ def test_reviews_whose_clauses_disagree_have_a_twin_of_the_same_words_and_the_op
         twin = exchanged(text)
         assert Counter(twin.split()) == Counter(text.split())
         assert {meaning(text), meaning(twin)} == {"positive", "negative"}
-        assert toy_reviews._bucket(text) == toy_reviews._bucket(twin)
+        assert toy_reviews.bucket(text) == toy_reviews.bucket(twin)
     share = len(contrast) / len(told("test"))
     assert share > 0.5, "no bag of words is right by the rule on more than 1 - share / 2"
     reachable = 1 - share / 2

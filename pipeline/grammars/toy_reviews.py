@@ -80,7 +80,7 @@ def reviews(split: str, random: Random) -> Iterator[tuple[str, str, str]]:
         sign = "+" if random.random() < 0.5 else "-"
         (text,), _ = grammar.draw(f"Review {sign}", random)
         said = OTHER[sign] if random.random() < FLIPPED else sign
-        if _bucket(text) in BUCKETS[split]:
+        if bucket(text) in BUCKETS[split]:
             yield text, LABELS[said], LABELS[sign]
 
 
@@ -116,6 +116,7 @@ def _clauses(made: Rules, sign: str, other: str) -> None:
     made.add(f"Clause {sign}", 1, f"{{person}} do not think that {{Saying {other}}}")
 
 
-def _bucket(text: str) -> int:
+def bucket(text: str) -> int:
+    """Of 8, by a hash of the review's bag of words."""
     bag = " ".join(sorted(text.split()))
     return hashlib.blake2b(bag.encode(), digest_size=1).digest()[0] % 8

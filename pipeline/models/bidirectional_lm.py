@@ -48,8 +48,10 @@ class Model(nn.Module):
         self.output = nn.Linear(2 * c.hidden, sizes.target)
 
     def around(self, ids_BT: Tensor, length_B: Tensor) -> Tensor:
-        """hidden_BW2H of each word of rows that begin with BOS and end with EOS, `length_B` of their T = W + 2 ids being real:
-        what was read up to the word before it, and, from the right, down to the word after it."""
+        """hidden_BW2H of the words of rows from BOS to EOS, `length_B` of their T = W + 2 ids being real.
+
+        A word's is what was read up to the word before it and, from the right, down to the word after it.
+        """
         x_BTE = self.dropout(self.embedding(ids_BT))
         left_BTH, _ = self.forwards(x_BTE, None)
         mirror_BT = mirrored(length_B, ids_BT.shape[1])

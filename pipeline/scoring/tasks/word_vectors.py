@@ -26,13 +26,6 @@ _COLUMNS = (
     ("analogies", "analogies.score", "{:.1%}"),
 )
 _FURTHER = ()
-MEANING = (
-    "Agreement is what the corpus's first judge says. Where a grammar wrote the text, that is the share of a word's "
-    "nearest neighbours which belong to its class and could thus stand in its place (as many neighbours as its class has "
-    "other words, ten at most), with what chance would give beside it. On natural text it is Spearman's correlation between "
-    "the cosine of two words and how alike people find them, over the pairs whose words are both known. Analogies count "
-    "as answered if, of all words but the three of the question, the nearest to b - a + c is the one wanted."
-)
 _MEANING = (
     "Agreement is what the corpus's first judge says. Where a grammar wrote the text, that is the share of a word's "
     "nearest neighbours which belong to its class and could thus stand in its place (as many neighbours as its class has "
@@ -70,22 +63,13 @@ def scoring(lowercase: bool) -> Scoring:
         difference="agreement",
         main=_MAIN,
         main_title="agreement",
-        main_name='agreement',
-        scale=(0.0, 1.0)
-LENGTH = "tokens"
-COLUMNS = (
-    ("pure neighbours", "classes.score", "{:.3f}"),
-    ("by chance", "classes.chance", "{:.3f}"),
-    ("WordSim-353", "wordsim353.score", "{:.3f}"),
-    ("pairs", "wordsim353.covered", "{:,}"),
-    ("SimLex-999", "simlex999.score", "{:.3f}"),
-    ("analogies", "analogies.score", "{:.1%}"),
-),
+        main_name="agreement",
+        scale=(0.0, 1.0),
         columns=_COLUMNS,
         further=_FURTHER,
         title="Word vectors",
         length="tokens",
-        unit='pair',
+        unit="pair",
         meaning=_MEANING,
         book_bleu=False,
     )
