@@ -40,7 +40,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     monkeypatch.setenv("SEQLINE_TRACKING", "off")
 
     def run(name: str) -> tuple[int, str]:
-        command = dag[name]["do"]["cmd"].replace("${item.corpus}", CORPUS)
+        command = dag[name]["do"]["cmd"].replace("${item.corpus}", CORPUS).replace("${item.vocab.corpus}", CORPUS)
         _, _, module, *arguments = shlex.split(
             command.replace("${key}", CORPUS if "corpora" in dag[name]["foreach"] else RUN)
         )
