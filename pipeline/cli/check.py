@@ -113,7 +113,8 @@ def _start(path: Path, name: str, block: params.Run, model: ModuleType) -> None:
     ancestors, begun = getattr(model.Model, "ancestors", ()), params.run(path, block.start)
     if begun.family not in ancestors:
         fits = [other for other in runs if other != name and params.run(path, other).family in ancestors]
-        raise refuse(
+        fitting = " or ".join([params.SCRATCH, *fits])
+        raise refuse(where, f"{block.start}, which is {begun.family}", f"{fitting} for {block.family}")
             where, f"{block.start}, which is {begun.family}", f"{' or '.join([params.SCRATCH, *fits])} for {block.family}"
         )
     own, other = (params.corpus(path, corpus).vocab["corpus"] for corpus in (block.corpus, begun.corpus))
