@@ -115,8 +115,6 @@ def _start(path: Path, name: str, block: params.Run, model: ModuleType) -> None:
         fits = [other for other in runs if other != name and params.run(path, other).family in ancestors]
         fitting = " or ".join([params.SCRATCH, *fits])
         raise refuse(where, f"{block.start}, which is {begun.family}", f"{fitting} for {block.family}")
-            where, f"{block.start}, which is {begun.family}", f"{' or '.join([params.SCRATCH, *fits])} for {block.family}"
-        )
     own, other = (params.corpus(path, corpus).vocab["corpus"] for corpus in (block.corpus, begun.corpus))
     if own != other:
         todo = f"Set corpora.{block.corpus}.vocab.corpus, or name another run."
