@@ -301,7 +301,7 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Any:
     work = tmp_path_factory.mktemp("pretrained")
     task = mlm.Task(cloze(1000, 1), cloze(60, 2), config(batch_size=32), 1, CPU)
     model = built()
-    return model, fit(model, task, 4, work, rate=0.005)
+    return model, fit(model, task, 5, work, rate=0.005)
 
 
 def test_it_learns_a_cloze_and_which_sentence_follows(pretrained: Any) -> None:

@@ -1,4 +1,4 @@
-"""A BERT run, and one that begins from it, through the stages as DVC runs them, on a small copy of the built-in stories."""
+"""A BERT run, and a run that begins from it, through the stages as DVC runs them, on few of the built-in stories."""
 
 import importlib
 import json

@@ -62,7 +62,7 @@ MISTAKES = [
     ("runs.lstm.start", "nothing", "runs.lstm.start: got nothing; expected scratch or one of rnn, gru, lstm, "),
     ("runs.lstm.start", "lstm", "runs.lstm.start: got lstm; expected a run that does not begin from this one."),
     ("runs.lstm.start", "gru", "runs.lstm.start: got gru, which is recurrent_lm; expected scratch for recurrent_lm."),
-    ("runs.bert.start", "lstm", "runs.bert.start: got lstm, which is recurrent_lm; expected scratch or bert for bert."),
+    ("runs.bert.start", "lstm", "runs.bert.start: got lstm, which is recurrent_lm; expected scratch for bert."),
     ("runs.lstm.model.cell", "lsmt", "runs.lstm.model.cell: got lsmt; expected one of rnn, gru, lstm"),
     ("runs.lstm.search.method", "beams", "runs.lstm.search.method: got beams; expected one of beam, "),
     ("runs.lstm.search.method", ..., "runs.lstm.search.method: got nothing; expected one of beam, "),

@@ -115,8 +115,9 @@ def _start(path: Path, name: str, block: params.Run, model: ModuleType) -> None:
         line.append(parent)
     ancestors, begun = getattr(model.Model, "ancestors", ()), params.run(path, block.start)
     if begun.family not in ancestors:
-        choices = [params.SCRATCH, *(other for other in runs if params.run(path, other).family in ancestors)]
-        raise refuse(where, f"{block.start}, which is {begun.family}", f"{' or '.join(choices)} for {block.family}")
+        fits = [other for other in runs if other != name and params.run(path, other).family in ancestors]
+        fitting = " or ".join([params.SCRATCH, *fits])
+        raise refuse(where, f"{block.start}, which is {begun.family}", f"{fitting} for {block.family}")
     own, other = (params.corpus(path, corpus).vocab["corpus"] for corpus in (block.corpus, begun.corpus))
     if own != other:
         todo = f"Set corpora.{block.corpus}.vocab.corpus, or name another run."
