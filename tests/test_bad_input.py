@@ -3,10 +3,8 @@
 Mistakes in params.yaml are in test_config.py, in a corpus's files in test_corpora.py and test_download.py.
 """
 
-import importlib
 import json
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -16,6 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import stage_runs
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
@@ -24,6 +23,7 @@ from pipeline.errors import exit_with
 
 ROOT = Path(__file__).resolve().parent.parent
 CORPUS, RUN = "toy_en_fr", "transformer"
+DATA = ("download", "tokenize", "vocab", "encode")
 Stage = Callable[..., tuple[int, str]]
 
 
@@ -35,22 +35,13 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     content["corpora"][CORPUS]["source"]["builtin"]["sizes"] = dict.fromkeys(sizes, 40)
     content["runs"][RUN]["training"]["max_epochs"] = 1
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
-    dag = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SEQLINE_TRACKING", "off")
 
     def run(name: str) -> tuple[int, str]:
-        block = dag[name].get("do", dag[name])
-        filled = {"${key}": CORPUS if "corpora" in dag[name].get("foreach", "") else RUN, "${item.start}": "scratch"}
-        filled |= {"${item.corpus}": CORPUS, "${item.vocab.corpus}": CORPUS}
-        command = block["cmd"]
-        for template, value in filled.items():
-            command = command.replace(template, value)
-        _, _, module, *arguments = shlex.split(command)
-        monkeypatch.setattr("sys.argv", [module, *arguments])
         capsys.readouterr()
         try:
-            exit_with(importlib.import_module(module).main)
+            exit_with(lambda: stage_runs.run(tmp_path, name, CORPUS if name in DATA else RUN))
         except SystemExit as end:
             return int(end.code or 0), capsys.readouterr().err
         return 0, capsys.readouterr().err

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from fitting import fit
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,7 +18,7 @@ from pipeline.contracts import BOS, EOS, MASK, PAD, UNK, Loss, Prompt, Sizes
 from pipeline.errors import UserError
 from pipeline.tasks import masked_language_model as mlm
 from pipeline.text.specials import SPECIALS
-from pipeline.training import checkpoint, loop, optim
+from pipeline.training import checkpoint
 from stages import train
 
 CPU = torch.device("cpu")
@@ -63,22 +64,6 @@ def text_of(*rows: list[int], width: int = 0) -> tuple[Prompt, Tensor]:
     width = max(width, *(len(row) for row in rows))
     ids_BS = torch.tensor([row + [PAD] * (width - len(row)) for row in rows])
     return Prompt(ids_BS, torch.tensor([len(row) for row in rows])), torch.zeros_like(ids_BS)
-
-
-def fit(model: nn.Module, task: Any, epochs: int, work: Path, rate: float = 0.003) -> loop.Progress:
-    adam = optim.Config(
-        name="adam",
-        learning_rate=rate,
-        betas=(0.9, 0.999),
-        weight_decay=0.0,
-        schedule="cosine",
-        warmup_steps=20,
-        clip_norm=1.0,
-    )
-    training = loop.Config(max_epochs=epochs, patience=None, precision="float32", threads=1)
-    done = loop.Loop(model, task, adam, training, seed=1, work=work, log=lambda *_: None).run(lambda *_: None)
-    model.eval()
-    return done
 
 
 def copied_from(theirs: Any, ours: Any) -> None:
@@ -301,7 +286,7 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Any:
     work = tmp_path_factory.mktemp("pretrained")
     task = mlm.Task(cloze(1000, 1), cloze(60, 2), config(batch_size=32), 1, CPU)
     model = built()
-    return model, fit(model, task, 5, work, rate=0.005)
+    return model, fit(model, task, 0.005, 5, work)
 
 
 def test_it_learns_a_cloze_and_which_sentence_follows(pretrained: Any) -> None:
@@ -362,7 +347,7 @@ def test_fine_tuning_begins_with_the_trained_encoder_and_learns(pretrained: Any,
     for name, tensor in pretrained[0].encoder.state_dict().items():
         assert torch.equal(model.encoder.state_dict()[name], tensor), name
     assert torch.equal(model.output.weight, fresh.output.weight), "the head is its own"
-    fit(model, Sentiment(200), 8, tmp_path / "work")
+    fit(model, Sentiment(200), 0.003, 20, tmp_path / "work")
     text, label_B = Sentiment(120).batch(Sentiment(120).rows)
     assert float((model.classify(text).argmax(1) == label_B).double().mean()) > 0.9
 

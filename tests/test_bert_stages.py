@@ -1,14 +1,13 @@
 """A BERT run, and a run that begins from it, through the stages as DVC runs them, on few of the built-in stories."""
 
-import importlib
 import json
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import stage_runs
 import yaml
 from dvc.repo import Repo
 from safetensors.torch import load_file
@@ -40,34 +39,17 @@ def params() -> dict[str, Any]:
     return content
 
 
-def as_dvc_runs_it(name: str, run: str) -> None:
-    """The stage's `cmd` in dvc.yaml, in this process and the current folder."""
-    block = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"][name]
-    command = block.get("do", block)["cmd"]
-    start = yaml.safe_load(Path("params.yaml").read_text())["runs"][run]["start"]
-    filled = {"${key}": CORPUS if "corpora" in block.get("foreach", "") else run, "${item.start}": start}
-    filled |= {"${item.corpus}": CORPUS, "${item.vocab.corpus}": CORPUS}
-    for template, value in filled.items():
-        command = command.replace(template, value)
-    _, _, module, *arguments = shlex.split(command)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", [module, *arguments])
-        importlib.import_module(module).main()
-
-
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder where both runs were trained, asked and scored."""
     root = tmp_path_factory.mktemp("bert")
     (root / "params.yaml").write_text(yaml.safe_dump(params()), encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        patch.setenv("SEQLINE_TRACKING", "off")
-        for stage in ("download", "tokenize", "vocab", "encode", "scratch"):
-            as_dvc_runs_it(stage, "bert")
-        for run in ("bert", "further"):
-            for stage in ("train", "predict", "evaluate"):
-                as_dvc_runs_it(stage, run)
+    stage_runs.run(root, "scratch")
+    for stage in ("download", "tokenize", "vocab", "encode"):
+        stage_runs.run(root, stage, CORPUS)
+    for name in ("bert", "further"):
+        for stage in ("train", "predict", "evaluate"):
+            stage_runs.run(root, stage, name)
     return root
 
 
@@ -139,7 +121,8 @@ def test_pairs_of_another_corpus_are_refused(done: Path, tmp_path: Path) -> None
 def test_a_run_that_begins_from_another_depends_on_it_in_the_dag(project: Path, edited: Callable[..., None]) -> None:
     edited(project, "runs", params()["runs"])
     graph = Repo.init(str(project), no_scm=True).index.graph
-    needed = {stage.addressing: {found.addressing for found in graph.successors(stage)} for stage in graph}
+    named = {stage: stage.addressing.rpartition(":")[2] for stage in graph}
+    needed = {name: {named[found] for found in graph.successors(stage)} for stage, name in named.items()}
     assert "train@bert" in needed["train@further"]
     assert "scratch" not in needed["train@further"]
     assert "scratch" in needed["train@bert"]

@@ -8,12 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from fitting import fit
 
 from pipeline import tables
 from pipeline.contracts import EOS, PAD, Prompt, Sizes
 from pipeline.errors import UserError
 from pipeline.tasks import classification
-from pipeline.training import checkpoint, loop, optim
+from pipeline.training import checkpoint
 
 CPU = torch.device("cpu")
 SIZES = Sizes(12, 2, False)
@@ -136,18 +137,7 @@ def test_every_family_learns_two_word_sentiment(name: str, tmp_path: Path) -> No
     torch.set_num_threads(1)
     model = built(name)
     task = classification.Task(sentiment(400, 1), sentiment(60, 2), settings(), 1, CPU)
-    adam = optim.Config(
-        name="adam",
-        learning_rate=0.01,
-        betas=(0.9, 0.98),
-        weight_decay=0.0,
-        schedule="cosine",
-        warmup_steps=5,
-        clip_norm=1.0,
-    )
-    training = loop.Config(max_epochs=8, patience=None, precision="float32", threads=1)
-    trainer = loop.Loop(model, task, adam, training, seed=1, work=tmp_path, log=lambda *_: None)
-    done = trainer.run(lambda *_: None)
+    done = fit(model, task, 0.01, 8, tmp_path, warmup=5)
     measured = [value for *_, name, value in done.history if name == "valid/accuracy"]
     assert measured[-1] == 1.0
     test = sentiment(200, 3)

@@ -1,14 +1,13 @@
 """Labelled corpora through the stages as DVC runs them, and the scores of classifiers against scikit-learn's."""
 
-import importlib
 import json
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import stage_runs
 import yaml
 from sklearn import metrics as sklearn
 
@@ -21,17 +20,6 @@ ROOT = Path(__file__).resolve().parent.parent
 RUNS = ("mlp", "text_cnn", "birnn", "transformer_classifier")
 BOOTSTRAP = Bootstrap(samples=200, confidence=0.95, seed=1)
 Stage = Callable[..., tuple[int, str]]
-
-
-def as_dvc_runs_it(name: str, key: str, corpus: str) -> None:
-    """The stage's `cmd` in dvc.yaml, in this process."""
-    command = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"][name]
-    words = command.get("do", command)["cmd"].replace("${key}", key)
-    words = words.replace("${item.corpus}", corpus).replace("${item.vocab.corpus}", corpus)
-    _, _, module, *arguments = shlex.split(words)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", [module, *arguments])
-        exit_with(importlib.import_module(module).main)
 
 
 @pytest.fixture(scope="module")
@@ -47,15 +35,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for run in content["runs"].values():
         run["training"]["max_epochs"] = 1
     (root / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        patch.setenv("SEQLINE_TRACKING", "off")
-        for stage in ("download", "tokenize", "vocab", "encode"):
-            as_dvc_runs_it(stage, "toy_reviews", "toy_reviews")
-        for run in RUNS:
-            for stage in ("train", "predict", "evaluate"):
-                as_dvc_runs_it(stage, run, "toy_reviews")
-        as_dvc_runs_it("report", "", "")
+    for stage in ("download", "tokenize", "vocab", "encode"):
+        stage_runs.run(root, stage, "toy_reviews")
+    stage_runs.run(root, "scratch")
+    for name in RUNS:
+        for stage in ("train", "predict", "evaluate"):
+            stage_runs.run(root, stage, name)
+    stage_runs.run(root, "report")
     return root
 
 
@@ -114,7 +100,7 @@ def test_figures_of_each_label_and_the_confusion_matrix_are_scikit_learns(labels
     assert [[found["confusion"][a][b] for b in labels] for a in labels] == matrix.tolist()
     figures = sklearn.precision_recall_fscore_support(want, got, labels=labels, zero_division=0)
     for i, label in enumerate(labels):
-        mine = [found["classes"][label][key] for key in ("precision", "recall", "f1", "rows")]
+        mine = [found["labels"][label][key] for key in ("precision", "recall", "f1", "rows")]
         assert mine == pytest.approx([100 * figures[0][i], 100 * figures[1][i], 100 * figures[2][i], figures[3][i]])
     assert found["f1"]["low"] < found["f1"]["score"] < found["f1"]["high"]
     assert "limit" not in found
@@ -125,7 +111,7 @@ def test_a_classifier_that_says_one_label_only_is_scored() -> None:
     found = scoring.summary(table, BOOTSTRAP, {})
     assert found["accuracy"]["score"] == pytest.approx(200 / 3)
     assert found["f1"]["score"] == pytest.approx(40.0)
-    assert found["classes"]["b"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "rows": 1}
+    assert found["labels"]["b"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "rows": 1}
 
 
 def test_the_report_ranks_classifiers_and_shows_their_labels(project: Path) -> None:
@@ -153,7 +139,7 @@ def test_doing_a_stage_again_gives_the_same_bytes(project: Path, monkeypatch: py
     monkeypatch.chdir(project)
     monkeypatch.setenv("SEQLINE_TRACKING", "off")
     for stage, key in (("vocab", "toy_reviews"), ("encode", "toy_reviews"), ("train", "text_cnn"), ("predict", "text_cnn")):
-        as_dvc_runs_it(stage, key, "toy_reviews")
+        stage_runs.run(project, stage, key)
     assert files() == before
 
 
@@ -210,7 +196,9 @@ def lay(root: Path, train: list[tuple[str, str]], test: list[tuple[str, str]], w
         "format": "labelled_lines", "source": {}, "read": {}, "limit": None, "split": "official", "samples": [],
         "text": text, "vocab": {"corpus": whose, "size": None, "min_count": 1, "share": True},
     }  # fmt: skip
-    (root / "params.yaml").write_text(yaml.safe_dump({"corpora": {"c": block, "other": block}}))
+    (root / "params.yaml").write_text(
+        yaml.safe_dump({"corpora": {"c": block, "other": block | {"vocab": block["vocab"] | {"corpus": "c"}}}})
+    )
 
 
 def test_words_may_be_another_corpus_s_but_labels_are_always_its_own(
@@ -219,19 +207,19 @@ def test_words_may_be_another_corpus_s_but_labels_are_always_its_own(
     rows = [("so good", "yes"), ("so bad", "no")]
     lay(tmp_path, rows, rows, "other")
     monkeypatch.chdir(tmp_path)
-    as_dvc_runs_it("vocab", "c", "other")
-    as_dvc_runs_it("encode", "c", "other")
+    stage_runs.run(tmp_path, "vocab", "c")
+    stage_runs.run(tmp_path, "encode", "c")
     words = tables.read(tmp_path / "data/vocab/c/text.parquet", tables.VOCAB)["token"].to_pylist()
     assert "other" in words
     assert tables.read(tmp_path / "data/vocab/c/label.parquet", tables.VOCAB)["token"].to_pylist() == ["no", "yes"]
-    as_dvc_runs_it("vocab", "other", "c")
+    stage_runs.run(tmp_path, "vocab", "other")  # whose words are to be those of c
     assert not (tmp_path / "data/vocab/other/label.parquet").exists()
     assert "other" not in tables.read(tmp_path / "data/vocab/other/text.parquet", tables.VOCAB)["token"].to_pylist()
 
 
-def refused(capsys: pytest.CaptureFixture[str], stage: str) -> str:
+def refused(folder: Path, capsys: pytest.CaptureFixture[str], stage: str) -> str:
     with pytest.raises(SystemExit) as end:
-        as_dvc_runs_it(stage, "c", "c")
+        exit_with(lambda: stage_runs.run(folder, stage, "c"))
     assert end.value.code == 2
     return capsys.readouterr().err
 
@@ -241,9 +229,9 @@ def test_a_label_that_no_training_row_has_is_refused_in_one_line(
 ) -> None:
     lay(tmp_path, [("so good", "yes"), ("so bad", "no")], [("so so", "maybe")])
     monkeypatch.chdir(tmp_path)
-    as_dvc_runs_it("vocab", "c", "c")
+    stage_runs.run(tmp_path, "vocab", "c")
     told = "data/tokens/c/test.parquet: got the label maybe; expected one of no, yes. None of train has it.\n"
-    assert refused(capsys, "encode") == f"seqline: {told}"
+    assert refused(tmp_path, capsys, "encode") == f"seqline: {told}"
     assert not (tmp_path / "data/encoded/c").exists()
 
 
@@ -252,4 +240,4 @@ def test_a_corpus_of_one_label_is_refused_in_one_line(
 ) -> None:
     lay(tmp_path, [("so good", "yes")], [("so bad", "no")])
     monkeypatch.chdir(tmp_path)
-    assert "got only the label yes; expected two labels at least" in refused(capsys, "vocab")
+    assert "got only the label yes; expected two labels at least" in refused(tmp_path, capsys, "vocab")

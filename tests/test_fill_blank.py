@@ -8,13 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from fitting import fit
 from torch import nn
 
 from pipeline import tables
 from pipeline.contracts import BOS, EOS, PAD, Sizes
 from pipeline.errors import UserError
 from pipeline.tasks import fill_blank
-from pipeline.training import checkpoint, loop, optim
+from pipeline.training import checkpoint
 
 CPU = torch.device("cpu")
 BLOCK = {"cell": "gru", "embedding": 12, "hidden": 24, "layers": 2, "dropout": 0.0, "implementation": "fused"}
@@ -65,13 +66,8 @@ def test_padding_and_batch_mates_do_not_change_a_pseudo_likelihood(model: Any) -
     assert (count.tolist(), counts.tolist(), beside[2]) == ([3], [3, 13, 0, 1], 0.0)
 
 
-def fit(model: nn.Module, train: pa.Table, work: Path, epochs: int) -> None:
-    task = fill_blank.Task(train, train.slice(0, 40), OBJECTIVE, 1, CPU)
-    block = {"name": "adam", "learning_rate": 0.01, "betas": [0.9, 0.999], "weight_decay": 0.0, "clip_norm": 1.0}
-    rates = optim.load(block | {"schedule": {"name": "cosine", "warmup_steps": 10}}, "optim")
-    config = loop.Config(max_epochs=epochs, patience=None, accumulate=1, average=None, precision="float32", threads=1)
-    loop.Loop(model, task, rates, config, seed=1, work=work, log=lambda *_: None).run(lambda *_: None)
-    model.eval()
+def train(model: nn.Module, table: pa.Table, work: Path, epochs: int) -> None:
+    fit(model, fill_blank.Task(table, table.slice(0, 40), OBJECTIVE, 1, CPU), 0.01, epochs, work, warmup=10)
 
 
 def test_pseudo_perplexity_falls_below_what_any_language_model_can_reach(tmp_path: Path) -> None:
@@ -81,7 +77,7 @@ def test_pseudo_perplexity_falls_below_what_any_language_model_can_reach(tmp_pat
     model = checkpoint.build("bidirectional_lm", BLOCK, Sizes(10, 10, True), "model")
     rng = np.random.default_rng(4)
     rows = [[int(word)] * 2 for word in rng.integers(4, 10, 400)]
-    fit(model, texts(rows), tmp_path, 4)
+    train(model, texts(rows), tmp_path, 12)
     nats, count = fill_blank.likelihood(model, texts(rows[:50]), CPU)
     assert math.exp(nats.sum() / count.sum()) < 1.1 < math.sqrt(6)
     assert fill_blank.fill(model, [7], [], CPU)[0] == 7
@@ -93,7 +89,7 @@ def test_it_learns_a_word_that_only_the_right_side_tells(tmp_path: Path) -> None
     model = checkpoint.build("bidirectional_lm", BLOCK, Sizes(10, 10, True), "model")
     rng = np.random.default_rng(5)
     rows = [[int(a), 4, int(9 - (a - 4) % 2)] for a in rng.integers(5, 10, 300)]
-    fit(model, texts(rows), tmp_path, 6)
+    train(model, texts(rows), tmp_path, 6)
     right = [fill_blank.fill(model, row[:2], [], CPU)[0] == row[2] for row in rows[:30]]
     assert sum(right) >= 28
 

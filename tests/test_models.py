@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from fitting import fit
 from torch import nn
 
 from pipeline import tables
@@ -16,7 +17,7 @@ from pipeline.errors import UserError
 from pipeline.nn.attention import Additive, ScaledDot, masked_softmax
 from pipeline.nn.positional import sinusoidal_TH
 from pipeline.tasks import language_model, translation
-from pipeline.training import checkpoint, loop, optim
+from pipeline.training import checkpoint
 
 CPU = torch.device("cpu")
 RECURRENT = {"embedding": 24, "hidden": 32, "layers": 1, "dropout": 0.0, "bidirectional": True, "implementation": "fused"}
@@ -94,23 +95,6 @@ def prompt_of(*rows: list[int], width: int = 0) -> Prompt:
 
 def translation_config(**changes: Any) -> translation.Config:
     return translation.Config(**({"batch_tokens": 400, "label_smoothing": 0.0, "max_length": 40} | changes))
-
-
-def adam(rate: float) -> optim.Config:
-    return optim.Adam(
-        name="adam",
-        learning_rate=rate,
-        betas=(0.9, 0.98),
-        weight_decay=0.0,
-        clip_norm=1.0,
-        schedule=optim.Cosine(name="cosine", warmup_steps=20),
-    )
-
-
-def fit(model: nn.Module, task: Any, rate: float, epochs: int, work: Path) -> None:
-    config = loop.Config(max_epochs=epochs, patience=None, accumulate=1, average=None, precision="float32", threads=1)
-    loop.Loop(model, task, adam(rate), config, seed=1, work=work, log=lambda *_: None).run(lambda *_: None)
-    model.eval()
 
 
 @torch.inference_mode()
@@ -214,7 +198,7 @@ def test_every_language_model_learns_a_repeated_phrase(name: str, tmp_path: Path
     table = texts([[4, 5, 6, 5, 4, 7]] * 200)
     objective = language_model.Config(batch_size=4, steps=16, sampling="sequential", max_train_tokens=None)
     task = language_model.Task(table, texts([[4, 5, 6, 5, 4, 7]] * 5), objective, 1, CPU)
-    fit(model, task, 0.01, 8, tmp_path)
+    fit(model, task, 0.01, 16, tmp_path)
     nats, count = language_model.likelihood(model, texts([[4, 5, 6, 5, 4, 7]] * 3), objective, CPU)
     assert math.exp(nats[1:].sum() / count[1:].sum()) < 1.2
 

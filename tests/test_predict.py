@@ -1,6 +1,5 @@
 """The predict stage as DVC runs it, and sessions of a trained run, on small models with random weights."""
 
-import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import stage_runs
 import torch
 import yaml
 
@@ -21,7 +21,6 @@ from pipeline.text import vocab
 from pipeline.text.encode import Codec, Description
 from pipeline.text.tokens import split
 from pipeline.training import checkpoint
-from stages import predict
 
 WORDS = {
     "source": ["the", "small", "cat", "sleeps", "and", "dog", "a", "runs", "."],
@@ -126,21 +125,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder.mkdir(parents=True)
         facts = {"run": asdict(run), "sizes": {"source": first, "target": last, "shared": run.corpus == "story"}}
         checkpoint.write_model(folder, model, facts)
-        as_dvc_runs_it(root, name)
+        stage_runs.run(root, "predict", name)
     return root
-
-
-def as_dvc_runs_it(root: Path, name: str) -> None:
-    """The stage's `cmd` in dvc.yaml, in this process."""
-    dag = yaml.safe_load((Path(__file__).parent.parent / "dvc.yaml").read_text(encoding="utf-8"))
-    command = dag["stages"]["predict"]["do"]["cmd"]
-    command = command.replace("${key}", name).replace("${item.corpus}", RUNS[name]["corpus"])
-    python, flag, module, *arguments = shlex.split(command)
-    assert (python, flag, module) == ("python", "-m", "stages.predict")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        patch.setattr("sys.argv", [module, *arguments])
-        predict.main()
 
 
 def predicted(root: Path, name: str, file: str, schema: pa.Schema) -> pa.Table:
@@ -191,7 +177,7 @@ def test_test_splits_are_translated_and_valid_is_not(project: Path, name: str) -
 @pytest.mark.parametrize("name", RUNS)
 def test_predicting_again_gives_the_same_bytes(project: Path, name: str) -> None:
     before = bytes_of(project, name)
-    as_dvc_runs_it(project, name)
+    stage_runs.run(project, "predict", name)
     assert bytes_of(project, name) == before
 
 

@@ -15,6 +15,7 @@ import made_runs
 import numpy as np
 import pyarrow.compute as pc
 import pytest
+import stage_runs
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,7 +25,6 @@ from pipeline import tables
 from pipeline.errors import UserError
 from pipeline.report import attention, document, results, seeds, style
 from pipeline.report.document import Data, Heading, Paragraph, Table
-from stages import report
 
 ROOT = Path(__file__).parent.parent
 TRANSLATORS = {"seq2seq": 0.5, "transformer": 0.05, "attention_seq2seq": 0.25}
@@ -32,17 +32,7 @@ MODELS = {"rnn": 2.6, "lstm": 2.1}
 
 
 def run_report(root: Path) -> None:
-    """The stage as dvc.yaml has it, in this process."""
-    words = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["report"]["cmd"].split()
-    assert words[:3] == ["python", "-m", "stages.report"]
-    before, folder = sys.argv, os.getcwd()
-    try:
-        sys.argv = words[2:]
-        os.chdir(root)
-        report.main()
-    finally:
-        sys.argv = before
-        os.chdir(folder)
+    stage_runs.run(root, "report")
 
 
 @pytest.fixture(scope="module")
@@ -267,8 +257,10 @@ def test_reporting_twice_gives_the_same_bytes(reported: Path, project: Path) -> 
 
 def test_a_run_without_scores_is_refused_in_one_line(project: Path) -> None:
     (project / "reports/metrics/lstm.json").unlink()
-    words = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["report"]["cmd"].split()
-    command, environment = [sys.executable, *words[1:]], os.environ | {"PYTHONPATH": str(ROOT)}
+    command, environment = (
+        [sys.executable, "-m", *stage_runs.words(project, "report")],
+        os.environ | {"PYTHONPATH": str(ROOT)},
+    )
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == (

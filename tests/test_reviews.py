@@ -12,7 +12,7 @@ import pytest
 
 from pipeline import config
 from pipeline.errors import UserError
-from pipeline.grammars import toy_reviews
+from pipeline.grammars import toy_reviewers, toy_reviews
 
 ROOT = Path(__file__).parent.parent
 PRAISE_WORDS = """
@@ -160,3 +160,23 @@ def test_sizes_of_unknown_splits_or_without_rows_are_refused() -> None:
         toy_reviews.Config(seed=1, sizes={"dev": 3})
     with pytest.raises(UserError, match=r"sizes\.test"):
         toy_reviews.Config(seed=1, sizes={"test": 0})
+
+
+def test_a_reviewer_says_the_same_in_every_review_and_stays_in_one_split() -> None:
+    """What BERT is pre-trained on: at least two reviews, all praise or all blame, of bags of this split only."""
+    for split in toy_reviews.SPLITS:
+        written = list(islice(toy_reviewers.reviewers(split, Random(5)), 300))
+        assert min(map(len, written)) == 2
+        assert {len({meaning(text) for text in texts}) for texts in written} == {1}
+        assert {toy_reviews.bucket(text) for texts in written for text in texts} <= set(toy_reviews.BUCKETS[split])
+        praise = sum(meaning(texts[0]) == "positive" for texts in written) / len(written)
+        assert praise == pytest.approx(0.5, abs=4 * (0.25 / len(written)) ** 0.5)
+
+
+def test_reviewers_are_written_as_paragraphs_of_lines(tmp_path: Path) -> None:
+    toy_reviewers.write(tmp_path, toy_reviewers.Config(seed=1, sizes={"train": 40, "valid": 3, "test": 3}))
+    text = (tmp_path / "train.txt").read_text(encoding="utf-8")
+    paragraphs = [paragraph.split("\n") for paragraph in text.removesuffix("\n\n").split("\n\n")]
+    assert len(paragraphs) == 40
+    assert all(line.endswith(" .") for lines in paragraphs for line in lines)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["test.txt", "train.txt", "valid.txt"]

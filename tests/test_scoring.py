@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-import yaml
+import stage_runs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sacrebleu.metrics import BLEU, CHRF, TER
@@ -26,7 +26,6 @@ from pipeline.errors import UserError
 from pipeline.scoring import history, lengths, likelihood, resampling, surface, ter
 from pipeline.scoring.book import book_bleu
 from pipeline.scoring.resampling import Bootstrap, by_block, holm, paired_p, pairs
-from stages import evaluate
 
 ROOT = Path(__file__).parent.parent
 ORACLES = {
@@ -258,17 +257,7 @@ def test_learning_curves_have_a_row_per_validation_and_a_hundred_points_of_train
 
 def run_evaluate(root: Path, name: str, corpus: str, out: str = "reports") -> dict[str, object]:
     """The stage as dvc.yaml has it, in this process."""
-    words = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["evaluate"]["do"]["cmd"].split()
-    words = [word.replace("${key}", name).replace("${item.corpus}", corpus) for word in words]
-    assert words[:3] == ["python", "-m", "stages.evaluate"]
-    before, folder = sys.argv, os.getcwd()
-    try:
-        sys.argv = words[2:]
-        os.chdir(root)
-        evaluate.main()
-    finally:
-        sys.argv = before
-        os.chdir(folder)
+    stage_runs.run(root, "evaluate", name)
     return json.loads((root / f"reports/metrics/{name}.json").read_text())
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import stage_runs
 import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -23,9 +24,6 @@ from pipeline.text.encode import Codec, Description, describe
 from pipeline.text.rows import Prepared, Rows, Splitter, prepare
 from pipeline.text.specials import BOS, EOS, PAD, SPECIALS, UNK
 from pipeline.text.tokens import LEVELS, Text, join, normalise, split
-from stages import encode as encode_stage
-from stages import tokenize as tokenize_stage
-from stages import vocab as vocab_stage
 
 # Every call compiles its regular expressions anew: many texts in few calls.
 quick = settings(deadline=None, max_examples=25)
@@ -465,16 +463,9 @@ def _lay(folder: Path, lines: list[str], **changes) -> Path:
     return folder
 
 
-def _run(folder: Path, monkeypatch, *stages: str) -> None:
-    """Run stages with the commands of dvc.yaml, in `folder`, within this process."""
-    mains = {"tokenize": tokenize_stage.main, "vocab": vocab_stage.main, "encode": encode_stage.main}
-    graph = yaml.safe_load((Path(__file__).parent.parent / "dvc.yaml").read_text())
-    monkeypatch.chdir(folder)
-    for name in stages or mains:
-        command = graph["stages"][name]["do"]["cmd"].replace("${key}", "c").replace("${item.vocab.corpus}", "c").split()
-        assert command[:3] == ["python", "-m", f"stages.{name}"]
-        monkeypatch.setattr("sys.argv", command[2:])
-        mains[name]()
+def _run(folder: Path, *stages: str) -> None:
+    for name in stages or ("tokenize", "vocab", "encode"):
+        stage_runs.run(folder, name, "c")
 
 
 def _pairs(folder: Path, name: str) -> list[dict]:
@@ -491,7 +482,7 @@ LINES = [f"{a}\t{b}" for a, b in PAIRS] + [
 
 
 def test_rows_are_kept_once_in_one_split_or_rejected_with_a_reason(tmp_path, monkeypatch):
-    _run(_lay(tmp_path, LINES), monkeypatch)
+    _run(_lay(tmp_path, LINES))
     names = ("train", "valid", "test")
     kept = {name: _pairs(tmp_path, name) for name in names}
     rejects = tables.read(tmp_path / "data/tokens/c/rejects.parquet", tables.REJECTS).to_pylist()
@@ -532,7 +523,7 @@ def test_duplicates_and_overlap_are_counted_as_sets_would(tmp_path, monkeypatch)
     )
     for name, rows in files.items():
         (tmp_path / "data/raw/c" / name).write_text("\n".join(rows))
-    _run(tmp_path, monkeypatch, "tokenize")
+    _run(tmp_path, "tokenize")
     found = json.loads((tmp_path / "reports/corpora/c.json").read_text())["splits"]
     train = {tuple(row.lower().split("\t")) for row in files["train"]}
     for name, rows in files.items():
@@ -556,9 +547,9 @@ def test_a_second_run_leaves_the_same_bytes_and_ids_lead_back_to_the_text(tmp_pa
         text=TEXT | {"level": level, "max_tokens": None},
         vocab={"corpus": "c", "size": size, "min_count": 1, "share": share},
     )
-    _run(tmp_path, monkeypatch)
+    _run(tmp_path)
     first = bytes_of()
-    _run(tmp_path, monkeypatch)
+    _run(tmp_path)
     assert bytes_of() == first
     folder = tmp_path / "data/vocab/c"
     ids = tables.read(tmp_path / "data/encoded/c/train.parquet", tables.ENCODED_PAIR)
@@ -581,7 +572,7 @@ def test_changing_level_and_case_moves_no_row(tmp_path, monkeypatch):
     placed = []
     for level, lowercase in (("word", True), ("char", False), ("bpe", False)):
         _lay(tmp_path, LINES[:20], text={"level": level, "lowercase": lowercase, "letters_only": False, "max_tokens": None})
-        _run(tmp_path, monkeypatch, "tokenize")
+        _run(tmp_path, "tokenize")
         placed.append([[row["source"] for row in _pairs(tmp_path, name)] for name in ("train", "valid", "test")])
     assert placed[0] == placed[1] == placed[2]
 
@@ -611,7 +602,7 @@ def test_changing_level_and_case_moves_no_row(tmp_path, monkeypatch):
 def test_a_corpus_that_cannot_be_used_is_refused_by_name_and_leaves_nothing(tmp_path, monkeypatch, changes, message):
     _lay(tmp_path, LINES, **changes)
     with pytest.raises(UserError, match=message):
-        _run(tmp_path, monkeypatch, "tokenize")
+        _run(tmp_path, "tokenize")
     assert not (tmp_path / "data/tokens/c").exists()
     assert not (tmp_path / "reports/corpora/c.json").exists()
 
@@ -634,7 +625,7 @@ def _peaks(folder: Path, monkeypatch, count: int) -> tuple[int, int]:
     pa.set_memory_pool(pool)
     tracemalloc.start()
     try:
-        _run(folder, monkeypatch)
+        _run(folder)
         return pool.max_memory(), tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

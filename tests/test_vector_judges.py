@@ -1,14 +1,13 @@
 """What judges word vectors, from the corpus's files to the report: against naive recounts, and as DVC runs the stages."""
 
-import importlib
 import json
-import shlex
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import stage_runs
 import yaml
 from numpy.typing import NDArray
 
@@ -121,22 +120,10 @@ def lay(raw: Path) -> None:
     (raw / "questions-words.txt").write_text(lines)
 
 
-def as_dvc_runs_it(root: Path, stage: str, key: str, corpus: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The stage's `cmd` in dvc.yaml, in this process."""
-    block = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]
-    command = block.get("do", block)["cmd"].replace("${key}", key)
-    command = command.replace("${item.corpus}", corpus).replace("${item.vocab.corpus}", corpus)
-    _, _, module, *arguments = shlex.split(command)
-    monkeypatch.chdir(root)
-    monkeypatch.setenv("SEQLINE_TRACKING", "off")
-    monkeypatch.setattr("sys.argv", [module, *arguments])
-    importlib.import_module(module).main()
-
-
-def test_judges_are_written_in_their_order_and_in_the_texts_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_judges_are_written_in_their_order_and_in_the_texts_case(tmp_path: Path) -> None:
     lay(tmp_path / "data/raw/c")
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"corpora": {"c": CORPUS}}))
-    as_dvc_runs_it(tmp_path, "tokenize", "c", "c", monkeypatch)
+    stage_runs.run(tmp_path, "tokenize", "c")
     folder = tmp_path / "data/tokens/c/judges"
     names = ["0_wordsim353.parquet", "1_simlex999.parquet", "2_analogies.parquet"]
     assert sorted(file.name for file in folder.iterdir()) == names
@@ -150,8 +137,8 @@ def test_judges_are_written_in_their_order_and_in_the_texts_case(tmp_path: Path,
     questions = tables.read(folder / names[2], tables.JUDGE_ANALOGIES).to_pylist()
     assert list(questions[0].values()) == ["capital-common-countries", "paris", "france", "rome", "italy"]
     assert questions[1]["section"] == "family"
-    as_dvc_runs_it(tmp_path, "vocab", "c", "c", monkeypatch)
-    as_dvc_runs_it(tmp_path, "encode", "c", "c", monkeypatch)  # judges are no split
+    stage_runs.run(tmp_path, "vocab", "c")
+    stage_runs.run(tmp_path, "encode", "c")  # judges are no split
     assert {file.stem for file in (tmp_path / "data/encoded/c").glob("*.parquet")} == {"train", "valid", "test"}
 
 
@@ -176,10 +163,10 @@ def made_vectors(tokens: list[str], seed: int = 0) -> pa.Table:
     return pa.table([tokens, ids, range(len(tokens), 0, -1), numbers.tolist()], schema=tables.VECTORS)
 
 
-def test_only_pairs_and_questions_of_known_words_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_pairs_and_questions_of_known_words_count(tmp_path: Path) -> None:
     lay(tmp_path / "data/raw/c")
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"corpora": {"c": CORPUS}}))
-    as_dvc_runs_it(tmp_path, "tokenize", "c", "c", monkeypatch)
+    stage_runs.run(tmp_path, "tokenize", "c")
     table = made_vectors(["paris", "rome", "france", "italy", "tiger", "cat", "king"])
     tables.write(tmp_path / "vectors.parquet", table)
     rows = scores.rows(tmp_path, tmp_path / "data/tokens/c", "test")
@@ -260,13 +247,13 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
     evaluation = content["evaluation"] | {"bootstrap": 100}
     params = {"compute": content["compute"], "evaluation": evaluation, "corpora": {"toy_story": story}, "runs": runs}
     (root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patch:
-        for stage in ("download", "tokenize", "vocab", "encode"):
-            as_dvc_runs_it(root, stage, "toy_story", "toy_story", patch)
-        for name in runs:
-            for stage in ("train", "predict", "evaluate"):
-                as_dvc_runs_it(root, stage, name, "toy_story", patch)
-        as_dvc_runs_it(root, "report", "", "", patch)
+    stage_runs.run(root, "scratch")
+    for stage in ("download", "tokenize", "vocab", "encode"):
+        stage_runs.run(root, stage, "toy_story")
+    for name in runs:
+        for stage in ("train", "predict", "evaluate"):
+            stage_runs.run(root, stage, name)
+    stage_runs.run(root, "report")
     return root
 
 
@@ -296,7 +283,7 @@ def test_samples_show_the_nearest_words_of_the_rarest_ones(told: Path) -> None:
             assert others.split(", ") == near
 
 
-def test_the_report_ranks_shows_and_draws_vectors_the_same_way_twice(told: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_report_ranks_shows_and_draws_vectors_the_same_way_twice(told: Path) -> None:
     def made() -> dict[str, bytes]:
         files = [path for path in (told / "reports").rglob("*") if path.is_file() and path.suffix != ".lock"]
         return {str(path.relative_to(told)): path.read_bytes() for path in files}
@@ -306,15 +293,15 @@ def test_the_report_ranks_shows_and_draws_vectors_the_same_way_twice(told: Path,
     text = before["reports/comparison.md"].decode()
     assert "## Word vectors on toy_story" in text
     assert "pure neighbours" in text
-    as_dvc_runs_it(told, "report", "", "", monkeypatch)
+    stage_runs.run(told, "report")
     assert made() == before
 
 
-def test_vectors_of_another_vocabulary_are_refused(told: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_vectors_of_another_vocabulary_are_refused(told: Path, capsys: Any) -> None:
     path = told / "data/vocab/toy_story/text.parquet"
     whole = path.read_bytes()
     tables.write(path, tables.read(path, tables.VOCAB).slice(0, 20))
     with pytest.raises(SystemExit):
-        exit_with(lambda: as_dvc_runs_it(told, "predict", "cbow", "toy_story", monkeypatch))
+        exit_with(lambda: stage_runs.run(told, "predict", "cbow"))
     assert "which the model was trained with" in capsys.readouterr().err
     path.write_bytes(whole)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fitting
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -20,7 +21,8 @@ from pipeline.tasks import word_vectors
 from pipeline.training import checkpoint, devices, loop, optim, sparse
 
 CPU = torch.device("cpu")
-SGD = {"name": "sgd", "betas": (0.9, 0.999), "weight_decay": 0.0, "warmup_steps": 0, "clip_norm": None}
+SGD = {"name": "sgd", "weight_decay": 0.0, "clip_norm": None}
+COSINE = {"name": "cosine", "warmup_steps": 0}
 
 
 def objective(**changes: Any) -> word_vectors.Config:
@@ -174,9 +176,9 @@ def trainer(
 ) -> loop.Loop:
     torch.manual_seed(2)
     model = word2vec.Model(word2vec.Config(dimension=12), Sizes(vocabulary, vocabulary, True))
-    steps = loop.Config(max_epochs=epochs, patience=None, precision="float32", threads=1)
-    rate = {"name": name, "learning_rate": 0.3 if name == "adagrad" else 4.0, "schedule": "cosine"}
-    config = optim.Config(**(SGD | rate))
+    steps = fitting.epochs(epochs)
+    rate = {"name": name, "learning_rate": 0.3 if name == "adagrad" else 4.0, "schedule": COSINE}
+    config = optim.load(SGD | rate, "optim")
     return loop.Loop(model, task(rows, **changes), config, steps, seed=7, work=folder, log=lambda *_: None)
 
 
@@ -262,13 +264,13 @@ def test_clipping_is_torchs_for_dense_gradients_and_sums_repeated_rows_of_sparse
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"name": "adam"}, "optim.name: got adam; expected sgd or adagrad"),
+        ({"name": "adam", "betas": [0.9, 0.999]}, "optim.name: got adam; expected sgd or adagrad"),
         ({"weight_decay": 0.1}, "optim.weight_decay: got 0.1; expected 0"),
     ],
 )
 def test_an_optimiser_that_knows_no_sparse_gradients_is_refused(change: dict[str, Any], said: str, tmp_path: Path) -> None:
-    rate = optim.Config(**(SGD | {"learning_rate": 0.1, "schedule": "constant"} | change))
-    steps = loop.Config(max_epochs=1, patience=None, precision="float32", threads=1)
+    rate = optim.load(SGD | {"learning_rate": 0.1, "schedule": COSINE} | change, "optim")
+    steps = fitting.epochs(1)
     with pytest.raises(UserError, match=said):
         loop.Loop(random_model(9), task([[4, 5, 6]]), rate, steps, seed=1, work=tmp_path, log=lambda *_: None)
 

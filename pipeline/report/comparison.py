@@ -105,7 +105,7 @@ def _classes(group: Group) -> list[Block]:
     rows = [
         (f"`{r.name}`", Data(label), f"{found['rows']:,}", *(f"{found[key]:.2f}" for key in ("precision", "recall", "f1")))
         for r in group.results
-        for label, found in (r.at(f"{SPLIT}.classes") or {}).items()
+        for label, found in (r.at(f"{SPLIT}.labels") or {}).items()
     ]
     header = ("run", "label", "rows", "precision, %", "recall, %", "F1, %")
     table = Table(header, tuple(rows), (False, False, True, True, True, True))

@@ -109,12 +109,12 @@ def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> d
     if "accuracy" in limit:
         found |= {"limit": limit["accuracy"], "distance": limit["accuracy"] - accuracy["score"]}
     precision_L, recall_L, f1_L = (figures[0] for figures in by_label(counts_LL[None]))
-    classes = {
+    labels = {
         name: {"precision": precision_L[i], "recall": recall_L[i], "f1": f1_L[i], "rows": int(counts_LL[i].sum())}
         for i, name in enumerate(names)
     }
     confusion = {name: {other: int(counts_LL[i, j]) for j, other in enumerate(names)} for i, name in enumerate(names)}
-    return {**found, "classes": classes, "confusion": confusion}
+    return {**found, "labels": labels, "confusion": confusion}
 
 
 def by_length(table: pa.Table, bootstrap: Bootstrap) -> list[dict[str, Any]]:
