@@ -309,7 +309,7 @@ def test_what_is_to_be_guessed_is_not_among_what_is_read() -> None:
 
 
 class Sentiment:
-    """A classification in small: class 1 where the last word is of the upper half."""
+    """A classification in small: class 1 where the first word is of the upper half."""
 
     def __init__(self, count: int) -> None:
         rng = np.random.default_rng(count)
@@ -319,7 +319,7 @@ class Sentiment:
         return [self.rows[i : i + 16] for i in range(0, len(self.rows), 16)]
 
     def batch(self, planned: list[list[int]]) -> tuple[Prompt, Tensor]:
-        label_B = torch.tensor([int(row[-1] >= len(SPECIALS) + WORDS // 2) for row in planned])
+        label_B = torch.tensor([int(row[0] >= len(SPECIALS) + WORDS // 2) for row in planned])
         return text_of(*([*row, EOS] for row in planned))[0], label_B
 
     def loss(self, model: Any, batch: tuple[Prompt, Tensor], carry: None) -> tuple[Loss, None]:
@@ -347,7 +347,7 @@ def test_fine_tuning_begins_with_the_trained_encoder_and_learns(pretrained: Any,
     for name, tensor in pretrained[0].encoder.state_dict().items():
         assert torch.equal(model.encoder.state_dict()[name], tensor), name
     assert torch.equal(model.output.weight, fresh.output.weight), "the head is its own"
-    fit(model, Sentiment(200), 0.003, 20, tmp_path / "work")
+    fit(model, Sentiment(200), 0.003, 8, tmp_path / "work")
     text, label_B = Sentiment(120).batch(Sentiment(120).rows)
     assert float((model.classify(text).argmax(1) == label_B).double().mean()) > 0.9
 
