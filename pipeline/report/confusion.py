@@ -22,13 +22,13 @@ def matrices(group: Group, plots: Path, out: Path) -> bool:
     labels = sorted({label for counts in found.values() for label in counts or ()})
     across, down = min(_ACROSS, len(found)), -(-len(found) // _ACROSS)
     side, margin = max(1.5, 0.42 * len(labels)), 0.35 + 0.085 * max(len(label) for label in labels)
-    width, height = margin + across * (side + 0.3), down * (side + 0.45) + margin
+    width, height = margin + across * (side + 0.3), down * (side + 0.45) + 0.6 * margin
     with drawing(out, width, height) as figure:
         for number, (name, counts) in enumerate(found.items()):
             x, y = margin + number % across * (side + 0.3), 0.35 + number // across * (side + 0.45)
             axes = figure.add_axes((x / width, 1 - (y + side) / height, side / width, side / height))
             _panel(axes, _shares(counts or {}, labels))
-            axes.set_title(name)
+            axes.set_title(name, fontsize=min(10.5, 115 * (side + 0.25) / len(name)))
             _name_ticks(axes, labels, left=number % across == 0, below=number + across >= len(found))
     return True
 

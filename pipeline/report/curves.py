@@ -21,9 +21,12 @@ def read(path: Path) -> Rows:
 
 
 def learning_curves(group: Group, plots: Path, out: Path) -> bool:
-    """Validation perplexity and training loss by step, a line per run; False if no run has any."""
-    names = [result.name for result in group.results]
-    valid = {name: _series(read(plots / name / "history.csv"), "valid_perplexity") for name in names}
+    """Training loss and validation perplexity by step, a line per run; False if no run has any.
+
+    Where the loss is not one of a text's tokens, its exponential means nothing, and the validation loss itself is drawn.
+    """
+    names, measure = [result.name for result in group.results], _measure(group)
+    valid = {name: _series(read(plots / name / "history.csv"), f"valid_{measure}") for name in names}
     train = {name: _series(read(plots / name / "training.csv"), "train_loss") for name in names}
     if not any(valid.values()):
         return False
@@ -34,9 +37,10 @@ def learning_curves(group: Group, plots: Path, out: Path) -> bool:
         _lines(left, train, hue)
         left.set_title(f"Training loss, nats per {group.task.unit}")
         _lines(right, valid, hue)
-        right.set_title("Validation perplexity")
-        right.set_yscale("log")
-        _plain_log_ticks(right, [y for series in valid.values() for _, y in series])
+        right.set_title(f"Validation {measure}")
+        if measure == "perplexity":
+            right.set_yscale("log")
+            _plain_log_ticks(right, [y for series in valid.values() for _, y in series])
         for axes in (left, right):
             axes.set_xlabel("steps")
             axes.set_xlim(left=0)
@@ -45,6 +49,10 @@ def learning_curves(group: Group, plots: Path, out: Path) -> bool:
             right.plot([step], [value], "o", color=hue[name], markersize=5, markeredgecolor="white", clip_on=False)
         name_lines(right, {name: series[-1] for name, series in valid.items() if series}, hue)
     return True
+
+
+def _measure(group: Group) -> str:
+    return "perplexity" if group.task.unit == "token" else "loss"
 
 
 def by_length(group: Group, plots: Path, out: Path) -> bool:
@@ -99,7 +107,7 @@ def _sources(group: Group, plots: Path, valid: Mapping[str, Points]) -> dict[str
     """Where each run's weights come from: the best validation, or that of the mean of the last epochs' weights."""
     found = {}
     for result in group.results:
-        averaged = _series(read(plots / result.name / "history.csv"), "valid_averaged_perplexity")
+        averaged = _series(read(plots / result.name / "history.csv"), f"valid_averaged_{_measure(group)}")
         for point in averaged or valid[result.name]:
             if point[0] == result.at("best_step"):
                 found[result.name] = point

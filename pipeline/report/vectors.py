@@ -30,9 +30,9 @@ def picture(table: pa.Table, classes: Mapping[str, str], out: Path) -> None:
     with drawing(out, 7.4, 5.6) as figure:
         axes = figure.add_axes((0.02, 0.03, 0.96 if not hue else 0.81, 0.94))
         axes.scatter(*point_V2.T, s=11, c=[hue.get(kind, OTHER) for kind in kinds], linewidths=0, alpha=0.85)
-        for token, kind, point in list(zip(tokens, kinds, point_V2, strict=True))[:_NAMED]:
-            label = token.replace("$", r"\$")
-            axes.annotate(label, point, (3, 2), textcoords="offset points", fontsize=7, color=hue.get(kind, INK))
+        for i in _apart(axes.transData.transform(point_V2) * 72 / figure.dpi, tokens):
+            label = tokens[i].replace("$", r"\$")
+            axes.annotate(label, point_V2[i], (3, 2), textcoords="offset points", fontsize=7, color=hue.get(kinds[i], INK))
         _bare(axes)
         for number, kind in enumerate(common):
             figure.text(0.85, 0.94 - 0.045 * number, f"●  {kind}", color=hue[kind], fontsize=9, va="top")
@@ -49,6 +49,18 @@ def plane(point_VD: NDArray[np.float64]) -> NDArray[np.float64]:
     heaviest_2 = np.take_along_axis(axes_2D, np.abs(axes_2D).argmax(1)[:, None], 1)
     turned: NDArray[np.float64] = centred_VD @ (axes_2D * np.where(heaviest_2 < 0, -1.0, 1.0)).T
     return turned
+
+
+def _apart(place_V2: NDArray[np.float64], tokens: list[str]) -> list[int]:
+    """Up to `_NAMED` words, the most frequent first, whose names (7 points high) would not be written over each other."""
+    found: list[int] = []
+    for i, (x, y) in enumerate(place_V2):
+        beside = ((place_V2[j], tokens[j]) for j in found)
+        if all(abs(y - b) > 8 or x > a + 4.5 * len(word) or a > x + 4.5 * len(tokens[i]) for (a, b), word in beside):
+            found.append(i)
+        if len(found) == _NAMED:
+            break
+    return found
 
 
 def _shown(table: pa.Table, classes: Mapping[str, str]) -> pa.Table:
