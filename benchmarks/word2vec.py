@@ -67,16 +67,14 @@ def ours(table: pa.Table, ids: int, method: str, dimension: int, threads: int) -
         noise=16,
     )
     task = word_vectors.Task(table, table.slice(0, 50), objective, 1, torch.device("cpu"))
-    rate = optim.Config(
+    rate = optim.Plain(
         name="adagrad",
         learning_rate=0.1,
-        betas=(0.9, 0.999),
         weight_decay=0.0,
-        schedule="cosine",
-        warmup_steps=0,
         clip_norm=None,
+        schedule=optim.Cosine(name="cosine", warmup_steps=0),
     )
-    steps = loop.Config(max_epochs=1, patience=None, precision="float32", threads=threads)
+    steps = loop.Config(max_epochs=1, patience=None, accumulate=1, average=None, precision="float32", threads=threads)
     model = word2vec.Model(word2vec.Config(dimension=dimension), Sizes(ids, ids, True))
 
     def work() -> None:
