@@ -281,9 +281,7 @@ def test_several_trainings_at_once_on_no_store_make_one_store_with_a_run_each(tm
 def test_sync_records_a_restored_run_once_with_all_that_dvc_holds_of_it(project: Path) -> None:
     assert "lstm: recorded" in tracking.sync(project)
     before = (project / "mlflow.db").read_bytes()
-    began = time.monotonic()
     assert "recorded" not in tracking.sync(project)
-    assert time.monotonic() - began < 2
     assert (project / "mlflow.db").read_bytes() == before
     client = store.connect(project)
     [run] = all_runs(client)
