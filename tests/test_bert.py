@@ -374,7 +374,10 @@ def test_a_start_that_cannot_be_taken_over_is_refused_in_one_line(pretrained: An
 
 def test_from_scratch_nothing_is_taken_over(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"run": None}))
-    train.begin(nn.Linear(2, 2), tmp_path, "any", "start")
+    model = nn.Linear(2, 2)
+    before = model.weight.clone()
+    train.begin(model, tmp_path, "any", "start")
+    assert torch.equal(model.weight, before)
 
 
 def test_a_corpus_without_paragraphs_is_refused() -> None:
