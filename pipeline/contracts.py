@@ -27,7 +27,6 @@ __all__ = [
     "Looking",
     "Loss",
     "MaskedLanguageModel",
-    "Measured",
     "Prompt",
     "Sizes",
     "Translator",
@@ -122,19 +121,12 @@ class Task(Protocol):
     def loss(self, model: Any, batch: Any, carry: Any) -> tuple[Loss, Any]:
         """The summed training loss, and what the next batch of the epoch is to be given (None or a tuple of tensors)."""
 
-    def validate(self, model: Any) -> Loss:
-        """The summed validation loss in nats, unsmoothed."""
+    def validate(self, model: Any) -> tuple[Loss, dict[str, float]]:
+        """The summed validation loss in nats, unsmoothed, which alone picks the best weights; and whatever else there is to
+        show beside it, by name, such as accuracy."""
 
     def describe(self, planned: Any) -> str:
         """Which rows a planned batch holds, for messages."""
-
-
-@runtime_checkable
-class Measured(Protocol):
-    """A task with more to tell of the validation table than its loss."""
-
-    def measure(self, model: Any) -> dict[str, float]:
-        """Figures by name, such as accuracy: shown beside the validation loss, which alone picks the best weights."""
 
 
 class LanguageModel(Protocol):

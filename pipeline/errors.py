@@ -35,6 +35,20 @@ def refuse(key: str, got: Any, expected: str, todo: str = "") -> UserError:
     return UserError(f"{line} {todo}".rstrip())
 
 
+def at_least_one(**sizes: int) -> None:
+    """For the `__post_init__` of a Config: UserError for the first size below 1."""
+    for key, size in sizes.items():
+        if size < 1:
+            raise refuse(key, size, "at least 1")
+
+
+def share(**shares: float) -> None:
+    """For the `__post_init__` of a Config: UserError for the first that is no share from 0 to below 1."""
+    for key, value in shares.items():
+        if not 0 <= value < 1:
+            raise refuse(key, value, "a share from 0 to below 1")
+
+
 def exit_with(main: Callable[[], None]) -> None:
     """Run a command's `main` and leave with 0, or with one line on stderr and status 2 for a user's mistake."""
     try:

@@ -58,8 +58,8 @@ def attention_table(looked: Sequence[Attention]) -> pa.Table:
 
 def run_of(model: Path, search: dict[str, Any] | None) -> params.Run:
     """The block that the model in this folder was trained with, and the `search:` to use, which training does not know."""
-    trained = checkpoint.read_facts(model)["run"]
-    block: params.Run = config.load(params.Run, trained | {"search": search}, str(model / "config.json"))
+    facts = checkpoint.read_facts(model)["run"]
+    block: params.Run = config.load(params.Run, facts | {"search": search}, str(model / "config.json"))
     return block
 
 
@@ -67,11 +67,18 @@ def check_sizes(model: Path, vocab: Path, sides: tuple[str, str]) -> None:
     """Refuse a vocabulary that is absent, or that has other numbers of ids on the `sides` than the model in its folder."""
     if not (vocab / "vocab.json").exists():
         raise refuse(str(vocab), "no such vocabulary", "the vocab stage's output", "Run `dvc repro`, or `dvc pull`.")
-    have, trained = describe(vocab).sizes, checkpoint.read_facts(model)["sizes"]
-    got, want = [have.get(side, 0) for side in sides], [trained["source"], trained["target"]]
+    have, sizes = describe(vocab).sizes, checkpoint.read_facts(model)["sizes"]
+    got, want = [have.get(side, 0) for side in sides], [sizes["source"], sizes["target"]]
     if got != want:
         expected = f"{want[0]} and {want[1]}, which the model was trained with"
         raise refuse(str(vocab), f"{got[0]} and {got[1]} ids", expected, "Run `dvc repro`.")
+
+
+def trained(run: params.Run, where: str, model: Path, vocab: Path, device: torch.device) -> nn.Module:
+    """The run's model, ready on the device with the run's threads; UserError if the vocabulary is not the one it knows."""
+    check_sizes(model, vocab, config.named_module("pipeline.tasks", run.task, f"{where}.task").SIDES)
+    devices.prepare(config.load(loop.Config, run.training, f"{where}.training").threads)
+    return checkpoint.load_model(model, device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +107,12 @@ class Session:
             raise refuse(f"{where}.search", None, "a section with a method", "Name a run that answers with text.")
         method = config.named_module("pipeline.decoding", run.search.get("method", "nothing"), f"{where}.search.method")
         search = config.load(method.Config, run.search, f"{where}.search")
-        task = config.named_module("pipeline.tasks", run.task, f"{where}.task")
-        check_sizes(model, vocab, task.SIDES)
-        devices.prepare(config.load(loop.Config, run.training, f"{where}.training").threads)
+        task, network = (
+            config.named_module("pipeline.tasks", run.task, f"{where}.task"),
+            trained(run, where, model, vocab, device),
+        )
         read, say = (Codec.load(vocab, side) for side in task.SIDES)
-        return cls(checkpoint.load_model(model, device), task, read, say, method, search, device, run.seed)
+        return cls(network, task, read, say, method, search, device, run.seed)
 
     def together(self, others: Sequence["Session"]) -> "Session":
         """An ensemble with the models of other sessions, which share the vocabulary; searched as this one is."""

@@ -258,10 +258,9 @@ def test_the_loss_is_the_mean_of_the_words_plus_the_mean_of_the_pairs() -> None:
 def test_scores_are_the_validation_figures_and_depend_on_the_table_alone() -> None:
     data, model = story(40, 4), built()
     one, other = task_of(data, seed=1), task_of(data, seed=2)
-    valid = one.validate(model)
-    figures = one.measure(model)
+    valid, figures = one.validate(model)
     assert float(valid.total) / valid.tokens == pytest.approx(figures["mlm_loss"] + figures["nsp_loss"])
-    assert figures == other.measure(model)
+    assert figures == other.validate(model)[1]
     scored = mlm.score(model, data, config(), CPU)
     assert valid.tokens == scored["count"].sum()
     assert figures["perplexity"] == pytest.approx(np.exp(scored["nats"].sum() / scored["count"].sum()))
@@ -326,8 +325,8 @@ class Sentiment:
         return Loss(F.cross_entropy(model.classify(batch[0]), batch[1], reduction="sum"), len(batch[1])), None
 
     @torch.inference_mode()
-    def validate(self, model: Any) -> Loss:
-        return self.loss(model, self.batch(self.rows), None)[0]
+    def validate(self, model: Any) -> tuple[Loss, dict[str, float]]:
+        return self.loss(model, self.batch(self.rows), None)[0], {}
 
     def describe(self, planned: Any) -> str:
         return "rows"

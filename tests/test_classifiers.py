@@ -193,7 +193,7 @@ def test_smoothing_is_for_training_alone() -> None:
         true_B = log_probs_BC.gather(1, batch.label_B[:, None]).squeeze(1)
         want = -(0.8 * true_B + 0.2 * log_probs_BC.mean(1)).sum()
         torch.testing.assert_close(smooth.loss(model, batch, None)[0].total, want)
-    assert float(smooth.validate(model).total) == pytest.approx(float(plain.validate(model).total))
+    assert float(smooth.validate(model)[0].total) == pytest.approx(float(plain.validate(model)[0].total))
 
 
 @pytest.mark.parametrize(

@@ -9,17 +9,19 @@ from functools import cache
 from itertools import chain, combinations, islice, pairwise, product
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from pipeline import config, tables
 from pipeline.corpora import toy_story as stories_reader
+from pipeline.download.source import grammar
 from pipeline.errors import UserError
-from pipeline.grammars import toy_en_fr, toy_story
+from pipeline.grammars import toy_en_fr, toy_reviewers, toy_reviews, toy_story
 from pipeline.grammars.english_french.clauses import rules as pair_rules
 from pipeline.grammars.english_french.spelling import english, french
-from pipeline.grammars.grammar import Grammar, Rules
+from pipeline.grammars.grammar import Config, Grammar, Rules
 from pipeline.text import tokens
 
 ROOT = Path(__file__).parent.parent
@@ -110,7 +112,7 @@ def children(text: str) -> list[str]:
 
 
 def story_rows(tmp_path: Path, **sizes: int) -> dict[str, list[dict[str, object]]]:
-    toy_story.write(tmp_path, toy_story.Config(seed=3, sizes=sizes))
+    toy_story.write(tmp_path, Config(seed=3, sizes=sizes))
     return {split: tables.read(tmp_path / f"{split}.parquet", tables.RAW_TEXT).to_pylist() for split in sizes}
 
 
@@ -123,7 +125,7 @@ def told(rows: int) -> list[toy_story.Sentence]:
 def raw_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """toy_en_fr as the project's own params.yaml asks for it."""
     raw, builtin = tmp_path_factory.mktemp("pairs"), config.section(ROOT / "params.yaml", "corpora.toy_en_fr.source.builtin")
-    toy_en_fr.write(raw, toy_en_fr.Config(seed=builtin["seed"], sizes=builtin["sizes"]))
+    toy_en_fr.write(raw, Config(seed=builtin["seed"], sizes=builtin["sizes"]))
     return raw
 
 
@@ -172,11 +174,17 @@ def test_a_symbol_that_no_rule_expands_is_found_at_once() -> None:
         Grammar(rules)
 
 
-@pytest.mark.parametrize("module", [toy_story, toy_en_fr])
-@pytest.mark.parametrize(("sizes", "message"), [({"tset": 5}, "sizes.tset"), ({"test": 0}, "sizes.test: got 0")])
-def test_unknown_or_empty_splits_are_refused(module: object, sizes: dict[str, int], message: str) -> None:
+@pytest.mark.parametrize("name", ["toy_en_fr", "toy_reviewers", "toy_reviews", "toy_story"])
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"tset": 5}, r"^here\.sizes\.tset: got an unknown split; expected one of train, valid, test"),
+        ({"test": 0}, r"^here\.sizes\.test: got 0"),
+    ],
+)
+def test_unknown_or_empty_splits_are_refused(name: str, sizes: dict[str, int], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        config.load(module.Config, {"seed": 1, "sizes": sizes}, "corpora.toy.source.builtin")  # type: ignore[attr-defined]
+        grammar({"grammar": name, "seed": 1, "sizes": sizes}, "here")
 
 
 # --- toy_story
@@ -478,19 +486,28 @@ def test_participles_agree_with_an_object_that_stands_before(pairs: Pairs) -> No
     assert len(checked) > 20
 
 
-def test_the_same_seed_writes_the_same_bytes_and_another_seed_others(tmp_path: Path) -> None:
+@pytest.mark.parametrize("module", [toy_en_fr, toy_story, toy_reviews, toy_reviewers], ids=lambda module: module.__name__)
+def test_the_same_seed_writes_the_same_bytes_and_another_seed_others(module: Any, tmp_path: Path) -> None:
     written = []
-    for number, (module, seed) in enumerate(product((toy_en_fr, toy_story), (1, 1, 2))):
+    for number, seed in enumerate((1, 1, 2)):
         raw = tmp_path / str(number)
         raw.mkdir()
-        module.write(raw, module.Config(seed=seed, sizes={"train": 60, "test": 20}))  # type: ignore[attr-defined]
+        module.write(raw, Config(seed=seed, sizes={"train": 60, "test": 20}))
         written.append({file.name: file.read_bytes() for file in raw.rglob("*") if file.is_file()})
-    for first, again, other in (written[:3], written[3:]):
-        assert first == again
-        assert all(first[name] != other[name] for name in first if name not in ("limits.json", "classes.parquet"))
+    first, again, other = written
+    assert first == again
+    assert all(first[name] != other[name] for name in first if name not in ("limits.json", "classes.parquet"))
 
 
-@pytest.mark.parametrize("rows", [toy_story.stories, lambda random: toy_en_fr.sentences("train", random)])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        toy_story.stories,
+        lambda random: toy_en_fr.sentences("train", random),
+        lambda random: toy_reviews.reviews("train", random),
+        lambda random: toy_reviewers.reviewers("train", random),
+    ],
+)
 def test_memory_does_not_grow_with_the_rows(rows: Callable[[Random], Iterator[object]]) -> None:
     stream = rows(Random(5))
     next(stream)

@@ -221,8 +221,8 @@ class Fixed:
         weight: Tensor = model.weight  # type: ignore[assignment]
         return Loss(weight.square().sum() * self.train, 1), None
 
-    def validate(self, model: nn.Module) -> Loss:
-        return Loss(torch.tensor(next(self.valid)), 1)
+    def validate(self, model: nn.Module) -> tuple[Loss, dict[str, float]]:
+        return Loss(torch.tensor(next(self.valid)), 1), {}
 
     def describe(self, planned: int) -> str:
         return f"row {planned}"

@@ -298,9 +298,10 @@ def test_the_report_ranks_shows_and_draws_vectors_the_same_way_twice(told: Path)
 
 
 def test_vectors_of_another_vocabulary_are_refused(told: Path, capsys: Any) -> None:
-    path = told / "data/vocab/toy_story/text.parquet"
+    path = told / "data/vocab/toy_story/vocab.json"
     whole = path.read_bytes()
-    tables.write(path, tables.read(path, tables.VOCAB).slice(0, 20))
+    facts = json.loads(whole)
+    path.write_text(json.dumps(facts | {"sizes": {"text": 20}}))
     with pytest.raises(SystemExit):
         exit_with(lambda: stage_runs.run(told, "predict", "cbow"))
     assert "which the model was trained with" in capsys.readouterr().err

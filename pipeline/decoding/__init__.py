@@ -103,9 +103,3 @@ def walk(
         raise no_probability()
     found = zip(ids_BT.tolist(), length_B.tolist(), log_prob_B.tolist(), strict=True)
     return [[Hypothesis(tuple(ids[:length]), log_prob, log_prob)] for ids, length, log_prob in found]
-
-
-def at_least_one(key: str, value: int) -> None:
-    """For the `__post_init__` of a method's Config."""
-    if value < 1:
-        raise refuse(key, value, "at least 1")

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.contracts import EOS, Decodable, Prompt
-from pipeline.decoding import FORBIDDEN, Floats, Hypothesis, Ints, at_least_one, best, ranked
+from pipeline.decoding import FORBIDDEN, Floats, Hypothesis, Ints, best, ranked
 from pipeline.decoding.rules.constraints import Constraints, constrained, lengths_fit
 from pipeline.decoding.rules.penalty import Penalty, covering
-from pipeline.errors import refuse
+from pipeline.errors import at_least_one, refuse
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +42,7 @@ class Config:
 
     def __post_init__(self) -> None:
         lengths_fit(self.constraints, self.max_length)
-        at_least_one("width", self.width)
+        at_least_one(width=self.width)
         if not 1 <= self.n_best <= self.width:
             raise refuse("n_best", self.n_best, f"from 1 to the beam's width, {self.width}")
 

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 
 from pipeline.contracts import EOS, Decodable, Prompt
-from pipeline.decoding import Floats, Hypothesis, Ints, allowed, at_least_one, ranked
+from pipeline.decoding import Floats, Hypothesis, Ints, allowed, ranked
 from pipeline.decoding.rules.constraints import Constraints, constrained, lengths_fit
 from pipeline.decoding.rules.penalty import Penalty, covering
-from pipeline.errors import refuse
+from pipeline.errors import at_least_one, refuse
 
 LARGEST = 1_000_000  # hypotheses alive at a time
 
@@ -27,7 +27,7 @@ class Config:
 
     def __post_init__(self) -> None:
         lengths_fit(self.constraints, self.max_length)
-        at_least_one("n_best", self.n_best)
+        at_least_one(n_best=self.n_best)
 
 
 def search(model: Decodable[Any], prompt: Prompt, config: Config, generator: torch.Generator) -> list[list[Hypothesis]]:

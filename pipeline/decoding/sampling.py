@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from pipeline.contracts import Decodable, Prompt
-from pipeline.decoding import Floats, Hypothesis, Ints, at_least_one, walk
+from pipeline.decoding import Floats, Hypothesis, Ints, walk
 from pipeline.decoding.rules.constraints import Constraints, constrained, lengths_fit
-from pipeline.errors import refuse
+from pipeline.errors import at_least_one, refuse
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,7 +36,7 @@ class Config:
         if not self.temperature > 0:
             raise refuse("temperature", self.temperature, "a number above 0", "For the likeliest tokens use method: greedy.")
         if self.top_k is not None:
-            at_least_one("top_k", self.top_k)
+            at_least_one(top_k=self.top_k)
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise refuse("top_p", self.top_p, "a share above 0 and up to 1, or null")
 

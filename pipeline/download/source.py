@@ -13,6 +13,7 @@ from pipeline.download import addresses, own
 from pipeline.download.fetch import PATIENT, Fetcher, Patience
 from pipeline.download.wanted import MANIFEST, Bundle, File
 from pipeline.errors import refuse
+from pipeline.grammars.grammar import Config
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,15 +57,19 @@ def obtain(corpus: str, source: Mapping[str, Any], into: Path, around: Surroundi
     _write_manifest(into, origins)
 
 
-def grammar(block: Any, here: str) -> tuple[ModuleType, Any]:
-    """The grammar that the section `builtin` names, and its Config; `here` is the section's dotted name."""
+def grammar(block: Any, here: str) -> tuple[ModuleType, Config]:
+    """The grammar that the section `builtin` names, and its settings; `here` is the section's dotted name."""
     if not isinstance(block, Mapping) or "grammar" not in block:
         raise refuse(f"{here}.grammar", "nothing", "the name of a grammar", "Add the key.")
     module = config.named_module("pipeline.grammars", block["grammar"], f"{here}.grammar")
     if not hasattr(module, "write"):
-        raise refuse(f"{here}.grammar", block["grammar"], "a module with Config and write")
+        raise refuse(f"{here}.grammar", block["grammar"], "a module with SPLITS and write")
     settings = {key: value for key, value in block.items() if key != "grammar"}
-    return module, config.load(module.Config, settings, here)
+    loaded = config.load(Config, settings, here)
+    for split in loaded.sizes:
+        if split not in module.SPLITS:
+            raise refuse(f"{here}.sizes.{split}", "an unknown split", "one of " + ", ".join(module.SPLITS), "Remove it.")
+    return module, loaded
 
 
 def _write(corpus: str, source: Mapping[str, Any], where: str, into: Path, around: Surroundings) -> dict[str, str]:

@@ -11,6 +11,7 @@ import math
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from itertools import accumulate
 from random import Random
 from typing import NamedTuple
@@ -18,6 +19,19 @@ from typing import NamedTuple
 from pipeline.errors import refuse
 
 _SYMBOL = re.compile(r"\{([^{}]+)\}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """`source.builtin` without `grammar`: `sizes` says how many rows each of the grammar's splits has."""
+
+    seed: int
+    sizes: dict[str, int]
+
+    def __post_init__(self) -> None:
+        for split, rows in self.sizes.items():
+            if rows < 1:
+                raise refuse(f"sizes.{split}", rows, "at least 1 row")
 
 
 class Production(NamedTuple):
@@ -86,15 +100,6 @@ class Grammar:
             drawn.append(texts)
             log_prob += more
         return tuple([form(*side) for form, side in zip(formats, zip(*drawn, strict=True), strict=True)]), log_prob
-
-
-def check_sizes(sizes: Mapping[str, int], splits: tuple[str, ...]) -> None:
-    """Refuse a `sizes` block that names an unknown split, or a split without rows."""
-    for split, rows in sizes.items():
-        if split not in splits:
-            raise refuse(f"sizes.{split}", "an unknown split", "one of " + ", ".join(splits), "Remove it.")
-        if rows < 1:
-            raise refuse(f"sizes.{split}", rows, "at least 1 row")
 
 
 def _compiled(productions: list[Production]) -> tuple[list[float], list[_Choice]]:

@@ -19,31 +19,19 @@ built from the same productions.
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from random import Random
 
 from pipeline.grammars.english_french.clauses import rules
 from pipeline.grammars.english_french.spelling import english, french
-from pipeline.grammars.grammar import Grammar, check_sizes
+from pipeline.grammars.grammar import Config, Grammar
 from pipeline.seeding import derive
 
 SPLITS = ("train", "valid", "test", "test_long")
 BUCKETS = {"train": range(6), "valid": range(6, 7), "test": range(7, 8)}  # of 8: where a sentence's hash may fall
 LENGTHS = {"test_long": (18, 32)}  # words and marks of the English sentence, least and most
 SHORT = (2, 14)  # the same for every other split
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Config:
-    """`source.builtin` without `grammar`: `sizes` says how many sentences each split has."""
-
-    seed: int
-    sizes: dict[str, int]
-
-    def __post_init__(self) -> None:
-        check_sizes(self.sizes, SPLITS)
 
 
 def write(raw: Path, config: Config) -> None:

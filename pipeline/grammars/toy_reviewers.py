@@ -5,27 +5,16 @@ model may be pre-trained before it is shown labels. Whether one review follows a
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from random import Random
 
-from pipeline.grammars.grammar import Grammar, check_sizes
-from pipeline.grammars.toy_reviews import BUCKETS, SPLITS, bucket, rules
+from pipeline.grammars.grammar import Config, Grammar
+from pipeline.grammars.toy_reviews import BUCKETS, bucket, rules
 from pipeline.seeding import derive
 
+SPLITS = tuple(BUCKETS)
 LAST = 0.25  # how likely a review is its reviewer's last one; there are always two
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Config:
-    """`source.builtin` without `grammar`: `sizes` says how many reviewers each split has."""
-
-    seed: int
-    sizes: dict[str, int]
-
-    def __post_init__(self) -> None:
-        check_sizes(self.sizes, SPLITS)
 
 
 def write(raw: Path, config: Config) -> None:

@@ -13,12 +13,11 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from random import Random
 
-from pipeline.grammars.grammar import Grammar, Rules, check_sizes
+from pipeline.grammars.grammar import Config, Grammar, Rules
 from pipeline.seeding import derive
 
 SPLITS = ("train", "valid", "test")
@@ -40,17 +39,6 @@ WORDS = {
 PAST = {word: word + ("d" if word.endswith("e") else "ted" if word == "regret" else "ed") for word in (
     *WORDS["verb +"].split(), *WORDS["verb -"].split()
 )}  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Config:
-    """`source.builtin` without `grammar`: `sizes` says how many reviews each split has."""
-
-    seed: int
-    sizes: dict[str, int]
-
-    def __post_init__(self) -> None:
-        check_sizes(self.sizes, SPLITS)
 
 
 def write(raw: Path, config: Config) -> None:

@@ -13,7 +13,6 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -23,23 +22,12 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from pipeline import tables
-from pipeline.grammars.grammar import Grammar, Rules, check_sizes
+from pipeline.grammars.grammar import Config, Grammar, Rules
 from pipeline.seeding import derive
 
 SPLITS = ("train", "valid", "test")
 PARAGRAPH_END = 0.15
 BATCH = 16384  # rows held in memory at a time
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Config:
-    """`source.builtin` without `grammar`: `sizes` says how many sentences each split has."""
-
-    seed: int
-    sizes: dict[str, int]
-
-    def __post_init__(self) -> None:
-        check_sizes(self.sizes, SPLITS)
 
 
 class Topic(NamedTuple):

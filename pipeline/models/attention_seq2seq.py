@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.contracts import BOS, Prompt, Sizes
-from pipeline.errors import refuse
+from pipeline.errors import at_least_one, refuse, share
 from pipeline.nn.attention import Score, masked_softmax, scoring
 from pipeline.nn.cells import Cell, Implementation, Recurrent, RecurrentState
 from pipeline.nn.masks import real_BS
@@ -31,10 +31,8 @@ class Config:
     implementation: Implementation
 
     def __post_init__(self) -> None:
-        if min(self.embedding, self.hidden, self.layers) < 1:
-            raise refuse("hidden", f"{self.hidden} with embedding {self.embedding}, layers {self.layers}", "all at least 1")
-        if not 0 <= self.dropout < 1:
-            raise refuse("dropout", self.dropout, "a share from 0 to below 1")
+        at_least_one(embedding=self.embedding, hidden=self.hidden, layers=self.layers)
+        share(dropout=self.dropout)
         if self.score == "dot" and self.bidirectional:
             raise refuse(
                 "score", "dot with bidirectional", "keys as wide as the query", "Use general, or bidirectional: false."

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from pipeline.contracts import Prompt, Sizes
-from pipeline.errors import refuse
+from pipeline.errors import at_least_one, share
 from pipeline.nn.cells import Cell, Implementation, Recurrent
 
 
@@ -24,10 +24,8 @@ class Config:
     implementation: Implementation
 
     def __post_init__(self) -> None:
-        if min(self.embedding, self.hidden, self.layers) < 1:
-            raise refuse("hidden", f"{self.hidden} with embedding {self.embedding}, layers {self.layers}", "all at least 1")
-        if not 0 <= self.dropout < 1:
-            raise refuse("dropout", self.dropout, "a share from 0 to below 1")
+        at_least_one(embedding=self.embedding, hidden=self.hidden, layers=self.layers)
+        share(dropout=self.dropout)
 
 
 class Model(nn.Module):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.contracts import Prompt, Sizes
-from pipeline.errors import refuse
+from pipeline.errors import at_least_one, refuse, share
 from pipeline.nn.cells import Cell, Implementation, Recurrent, RecurrentState
 
 
@@ -27,10 +27,8 @@ class Config:
     implementation: Implementation
 
     def __post_init__(self) -> None:
-        if min(self.hidden, self.layers) < 1:
-            raise refuse("hidden", f"{self.hidden} with layers {self.layers}", "both at least 1")
-        if not 0 <= self.dropout < 1:
-            raise refuse("dropout", self.dropout, "a share from 0 to below 1")
+        at_least_one(hidden=self.hidden, layers=self.layers)
+        share(dropout=self.dropout)
         if self.tied and self.embedding != self.hidden:
             raise refuse(
                 "tied", f"true with embedding {self.embedding} and hidden {self.hidden}", "both equal, or tied false"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.contracts import Prompt, Sizes
-from pipeline.errors import refuse
+from pipeline.errors import at_least_one, refuse, share
 from pipeline.nn.masks import real_BS
 
 
@@ -24,11 +24,10 @@ class Config:
     dropout: float
 
     def __post_init__(self) -> None:
-        if not self.widths or min(self.embedding, self.filters, *self.widths) < 1:
-            got = f"{list(self.widths)} with embedding {self.embedding}, filters {self.filters}"
-            raise refuse("widths", got, "one width at least, and every size at least 1")
-        if not 0 <= self.dropout < 1:
-            raise refuse("dropout", self.dropout, "a share from 0 to below 1")
+        if not self.widths:
+            raise refuse("widths", [], "one width at least")
+        at_least_one(widths=min(self.widths), embedding=self.embedding, filters=self.filters)
+        share(dropout=self.dropout)
 
 
 class Model(nn.Module):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.contracts import BOS, Prompt, Sizes
-from pipeline.errors import refuse
+from pipeline.errors import at_least_one, refuse
 from pipeline.nn import transformer
 from pipeline.nn.cells import Implementation
 from pipeline.nn.masks import causal_TK, real_BS
@@ -38,24 +38,8 @@ class Config:
     implementation: Implementation
 
     def __post_init__(self) -> None:
-        transformer.check(self.width, self.heads, self.feed_forward, self.dropout)
-        if min(self.encoder_layers, self.decoder_layers) < 1:
-            raise refuse(
-                "encoder_layers", f"{self.encoder_layers} with {self.decoder_layers} of the decoder", "at least 1 each"
-            )
-
-    def block(self) -> transformer.Sizes:
-        """The sizes of each block."""
-        return transformer.Sizes(
-            width=self.width,
-            heads=self.heads,
-            feed_forward=self.feed_forward,
-            dropout=self.dropout,
-            norm=self.norm,
-            norm_first=self.norm_first,
-            activation="relu",
-            implementation=self.implementation,
-        )
+        transformer.check(self)
+        at_least_one(encoder_layers=self.encoder_layers, decoder_layers=self.decoder_layers)
 
 
 class DecoderBlock(nn.Module):
@@ -98,7 +82,7 @@ class Model(nn.Module):
         super().__init__()
         if config.tied == "all" and not sizes.shared:
             raise refuse("tied", "all", "none or output", "Or give the corpus one vocabulary: `vocab.share: true`.")
-        self.width, block = config.width, config.block()
+        self.width, block = config.width, transformer.sizes(config, activation="relu")
         self.source = nn.Embedding(sizes.source, config.width)
         self.target = self.source if config.tied == "all" else nn.Embedding(sizes.target, config.width)
         self.positions = positions(config.learned_positions, config.width)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from pipeline.contracts import Prompt, Sizes
-from pipeline.errors import refuse
+from pipeline.errors import at_least_one
 from pipeline.nn import transformer
 from pipeline.nn.cells import Implementation
 from pipeline.nn.masks import real_BS
@@ -34,22 +34,8 @@ class Config:
     implementation: Implementation
 
     def __post_init__(self) -> None:
-        transformer.check(self.width, self.heads, self.feed_forward, self.dropout)
-        if self.layers < 1:
-            raise refuse("layers", self.layers, "at least 1")
-
-    def block(self) -> transformer.Sizes:
-        """The sizes of each block."""
-        return transformer.Sizes(
-            width=self.width,
-            heads=self.heads,
-            feed_forward=self.feed_forward,
-            dropout=self.dropout,
-            norm="layer",
-            norm_first=self.norm_first,
-            activation="relu",
-            implementation=self.implementation,
-        )
+        transformer.check(self)
+        at_least_one(layers=self.layers)
 
 
 class Model(nn.Module):
@@ -61,7 +47,8 @@ class Model(nn.Module):
         self.embedding = nn.Embedding(sizes.source, config.width)
         self.positions = positions(config.learned_positions, config.width)
         self.dropout = nn.Dropout(config.dropout)
-        self.encoder = Stack[EncoderBlock](EncoderBlock(config.block()) for _ in range(config.layers))
+        block = transformer.sizes(config, norm="layer", activation="relu")
+        self.encoder = Stack[EncoderBlock](EncoderBlock(block) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width) if config.norm_first else nn.Identity()
         self.output = nn.Linear(config.width, sizes.target)
         transformer.initialise(self, config.width)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.contracts import PAD, Prompt, Sizes
-from pipeline.errors import refuse
+from pipeline.errors import at_least_one, refuse
 from pipeline.nn import transformer
 from pipeline.nn.cells import Implementation
 from pipeline.nn.masks import causal_TK
@@ -41,9 +41,8 @@ class Config:
     implementation: Implementation
 
     def __post_init__(self) -> None:
-        transformer.check(self.width, self.heads, self.feed_forward, self.dropout)
-        if self.layers < 1:
-            raise refuse("layers", self.layers, "at least 1")
+        transformer.check(self)
+        at_least_one(layers=self.layers)
         if self.context < 2 or self.context % 2:
             raise refuse("context", self.context, "an even number from 2")
 
@@ -54,16 +53,7 @@ class Model(nn.Module):
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__()
         c = config
-        block = transformer.Sizes(
-            width=c.width,
-            heads=c.heads,
-            feed_forward=c.feed_forward,
-            dropout=c.dropout,
-            norm=c.norm,
-            norm_first=c.norm_first,
-            activation="gelu",
-            implementation=c.implementation,
-        )
+        block = transformer.sizes(c, activation="gelu")
         self.width, self.context = c.width, c.context
         self.embedding = nn.Embedding(sizes.target, c.width)
         self.positions = positions(c.context if c.learned_positions else None, c.width)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.contracts import MASK, Prompt
-from pipeline.errors import refuse
+from pipeline.errors import at_least_one, refuse
 from pipeline.nn import transformer
 from pipeline.nn.cells import Implementation
 from pipeline.nn.masks import real_BS
@@ -32,22 +32,8 @@ class Config:
     implementation: Implementation
 
     def __post_init__(self) -> None:
-        transformer.check(self.width, self.heads, self.feed_forward, self.dropout)
-        if self.layers < 1:
-            raise refuse("layers", self.layers, "at least 1")
-
-    def block(self) -> transformer.Sizes:
-        """The sizes of each block: post-norm, with GELU (Hendrycks & Gimpel 2016)."""
-        return transformer.Sizes(
-            width=self.width,
-            heads=self.heads,
-            feed_forward=self.feed_forward,
-            dropout=self.dropout,
-            norm="layer",
-            norm_first=False,
-            activation="gelu",
-            implementation=self.implementation,
-        )
+        transformer.check(self)
+        at_least_one(layers=self.layers)
 
 
 class Encoder(nn.Module):
@@ -60,7 +46,8 @@ class Encoder(nn.Module):
         self.segments = nn.Embedding(2, config.width)
         self.positions = positions(config.learned_positions, config.width)
         self.norm, self.dropout = nn.LayerNorm(config.width), nn.Dropout(config.dropout)
-        self.blocks = Stack[EncoderBlock](EncoderBlock(config.block()) for _ in range(config.layers))
+        block = transformer.sizes(config, norm="layer", norm_first=False, activation="gelu")
+        self.blocks = Stack[EncoderBlock](EncoderBlock(block) for _ in range(config.layers))
         self.pooler = nn.Linear(config.width, config.width)
 
     def forward(self, text: Prompt, segment_BS: Tensor) -> Tensor:

@@ -5,14 +5,14 @@ Shapes: B batch, S or T positions, Q queries, K keys, H width, N heads, D width 
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, TypeVar, cast
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.errors import refuse
+from pipeline.errors import at_least_one, refuse, share
 from pipeline.nn.attention import masked_softmax
 from pipeline.nn.cells import Implementation
 
@@ -33,14 +33,18 @@ class Sizes:
     implementation: Implementation
 
 
-def check(width: int, heads: int, feed_forward: int, dropout: float) -> None:
-    """For the `__post_init__` of a family's Config."""
-    if min(width, heads, feed_forward) < 1:
-        raise refuse("width", f"{width} with heads {heads}, feed_forward {feed_forward}", "every size at least 1")
-    if width % heads:
-        raise refuse("heads", f"{heads} with width {width}", "a divisor of width", "Change either.")
-    if not 0 <= dropout < 1:
-        raise refuse("dropout", dropout, "a share from 0 to below 1")
+def check(config: Any) -> None:
+    """For the `__post_init__` of a family's Config: its width, heads, feed_forward and dropout."""
+    at_least_one(width=config.width, heads=config.heads, feed_forward=config.feed_forward)
+    if config.width % config.heads:
+        raise refuse("heads", f"{config.heads} with width {config.width}", "a divisor of width", "Change either.")
+    share(dropout=config.dropout)
+
+
+def sizes(config: Any, **others: Any) -> Sizes:
+    """Those of a family's Config, with `others` for what it does not have."""
+    own = {field.name: getattr(config, field.name) for field in fields(Sizes) if field.name not in others}
+    return Sizes(**own, **others)
 
 
 class KeysValues(NamedTuple):

@@ -5,16 +5,22 @@ Every task writes, for each split but train, the rows' own tables (`likelihood_<
 Here is what several tasks share.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
+from torch import nn
 
 from pipeline import config, params, tables
 from pipeline.contracts import Attentive
 from pipeline.errors import refuse
-from pipeline.inference import Session, attention_table
+from pipeline.inference import Answer, Session, attention_table, trained
 
 BLANK = "___"  # a word to fill in: samples that have one are for models that guess words
 
@@ -42,26 +48,37 @@ class Asked:
         """The split's encoded rows."""
         return tables.read(self.encoded / f"{split}.parquet", schema)
 
+    def network(self) -> nn.Module:
+        """The trained model alone, for tasks that are not answered by a search."""
+        return trained(self.run, self.where, self.model, self.vocab, self.device)
+
+    def objective(self, task: ModuleType) -> Any:
+        """The run's `objective:` as the task's Config."""
+        return config.load(task.Config, self.run.objective, f"{self.where}.objective")
+
     def session(self) -> Session:
         """The run with its vocabulary and search."""
         return Session.of(self.run, self.where, self.model, self.vocab, self.device)
 
 
-def likelihood(session: Session, asked: Asked, table: pa.Table) -> pa.Table:
-    """`tables.LIKELIHOOD`: every row's -log P and number of tokens."""
-    objective = config.load(session.task.Config, asked.run.objective, f"{asked.where}.objective")
-    nats, count = session.task.likelihood(session.model, table, objective, session.device)
-    return pa.table([table["row"], pa.array(nats), pa.array(count, pa.int32())], schema=tables.LIKELIHOOD)
+def write_likelihood(nats: NDArray[np.float64], count: NDArray[np.int32], table: pa.Table, out: Path) -> None:
+    """Write `tables.LIKELIHOOD`: -log P and number of tokens of every row of an encoded table."""
+    tables.write(out, pa.table([table["row"], pa.array(nats), pa.array(count, pa.int32())], schema=tables.LIKELIHOOD))
 
 
-def write_samples(session: Session, asked: tuple[params.Sample, ...], out: Path) -> None:
+def write_answers(asked: Sequence[params.Sample], answers: Iterable[Answer], out: Path) -> None:
+    """Write `samples.parquet`: the samples with their answers."""
+    rows = [
+        {"row": i, "prompt": s.prompt, "reference": s.reference, "text": a.text, "log_prob": a.log_prob}
+        for i, (s, a) in enumerate(zip(asked, answers, strict=True))
+    ]
+    tables.write(out / "samples.parquet", pa.Table.from_pylist(rows, tables.SAMPLES))
+
+
+def write_samples(session: Session, asked: Sequence[params.Sample], out: Path) -> None:
     """Write what the run's search makes of its corpus's samples, and where it looked if it can say."""
     prompt = session.prompt([sample.prompt for sample in asked]) if asked else None
     best = [answers[0] for answers in session.searched(prompt, session.generator())] if prompt else []
-    rows = [
-        {"row": i, "prompt": s.prompt, "reference": s.reference, "text": a.text, "log_prob": a.log_prob}
-        for i, (s, a) in enumerate(zip(asked, session.answers(best), strict=True))
-    ]
-    tables.write(out / "samples.parquet", pa.Table.from_pylist(rows, tables.SAMPLES))
+    write_answers(asked, session.answers(best), out)
     if prompt and isinstance(session.model, Attentive):
         tables.write(out / "attention.parquet", attention_table(session.looked(prompt, best)))

@@ -13,12 +13,12 @@ from torch import nn
 
 from pipeline import config, params, tables
 from pipeline.errors import refuse
-from pipeline.inference import Answer, check_sizes, run_of
-from pipeline.predictions import Asked
+from pipeline.inference import Answer, run_of, trained
+from pipeline.predictions import Asked, write_answers
 from pipeline.tasks import classification
 from pipeline.text import labels
 from pipeline.text.encode import Codec
-from pipeline.training import checkpoint, devices, loop
+from pipeline.training import devices
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +42,9 @@ class Classifier:
     @classmethod
     def of(cls, run: params.Run, where: str, model: Path, vocab: Path, device: torch.device) -> "Classifier":
         """As `open`, for the block `run`, called `where` in messages."""
-        check_sizes(model, vocab, classification.SIDES)
+        network = trained(run, where, model, vocab, device)
         objective = config.load(classification.Config, run.objective, f"{where}.objective")
-        devices.prepare(config.load(loop.Config, run.training, f"{where}.training").threads)
-        codec = Codec.load(vocab, classification.SIDES[0])
-        return cls(checkpoint.load_model(model, device), codec, labels.load(vocab), objective, device)
+        return cls(network, Codec.load(vocab, classification.SIDES[0]), labels.load(vocab), objective, device)
 
     def classify(self, texts: Sequence[str]) -> list[Answer]:
         """Each text's likeliest label and its log-probability; UserError for a text without words."""
@@ -78,9 +76,4 @@ def predict(asked: Asked, out: Path) -> None:
         table = asked.table(split, classification.SCHEMA)
         found = pa.table({"row": table["row"], **classifier.judged(table["ids"])}, schema=tables.LABELS)
         tables.write(out / f"labels_{split}.parquet", found)
-    answers = classifier.classify([sample.prompt for sample in asked.samples])
-    rows = [
-        {"row": i, "prompt": s.prompt, "reference": s.reference, "text": a.text, "log_prob": a.log_prob}
-        for i, (s, a) in enumerate(zip(asked.samples, answers, strict=True))
-    ]
-    tables.write(out / "samples.parquet", pa.Table.from_pylist(rows, tables.SAMPLES))
+    write_answers(asked.samples, classifier.classify([sample.prompt for sample in asked.samples]), out)

@@ -1,34 +1,28 @@
 """A blank filler's predictions: every row's pseudo-likelihood, and the samples' blanks filled in."""
 
 from pathlib import Path
+from typing import cast
 
 import pyarrow as pa
 
-from pipeline import config, tables
-from pipeline.inference import check_sizes
-from pipeline.predictions import BLANK, Asked
+from pipeline.contracts import BlankFiller
+from pipeline.inference import Answer
+from pipeline.predictions import BLANK, Asked, write_answers, write_likelihood
+from pipeline.tasks import fill_blank
 from pipeline.text.encode import Codec
-from pipeline.training import checkpoint, devices, loop
 
 
 def predict(asked: Asked, out: Path) -> None:
     """Write `likelihood_<split>.parquet` for each split, and `samples.parquet` of the samples that have one blank."""
-    task = config.named_module("pipeline.tasks", asked.run.task, f"{asked.where}.task")
-    devices.prepare(config.load(loop.Config, asked.run.training, f"{asked.where}.training").threads)
-    check_sizes(asked.model, asked.vocab, task.SIDES)
-    codec = Codec.load(asked.vocab, task.SIDES[0])
-    model = checkpoint.load_model(asked.model, asked.device)
+    model, codec = cast(BlankFiller, asked.network()), Codec.load(asked.vocab, fill_blank.SIDES[0])
     for split in asked.splits():
-        table = asked.table(split, task.SCHEMA)
-        nats, count = task.likelihood(model, table, asked.device)
-        scored = pa.table([table["row"], pa.array(nats), pa.array(count, pa.int32())], schema=tables.LIKELIHOOD)
-        tables.write(out / f"likelihood_{split}.parquet", scored)
-    rows = []
-    for number, sample in enumerate(asked.samples):
-        if sample.prompt.count(BLANK) == 1:
-            around = codec.encode(pa.array(sample.prompt.split(BLANK), pa.string())).to_pylist()
-            word, log_prob = task.fill(model, *around, asked.device)
-            text = sample.prompt.replace(BLANK, codec.decode([word]).strip())
-            rows.append({"row": number, "prompt": sample.prompt, "reference": sample.reference, "text": text})
-            rows[-1]["log_prob"] = log_prob
-    tables.write(out / "samples.parquet", pa.Table.from_pylist(rows, tables.SAMPLES))
+        table = asked.table(split, fill_blank.SCHEMA)
+        nats, count = fill_blank.likelihood(model, table, asked.device)
+        write_likelihood(nats, count, table, out / f"likelihood_{split}.parquet")
+    fitting = [sample for sample in asked.samples if sample.prompt.count(BLANK) == 1]
+    answers = []
+    for sample in fitting:
+        before, after = codec.encode(pa.array(sample.prompt.split(BLANK), pa.string())).to_pylist()
+        word, log_prob = fill_blank.fill(model, before, after, asked.device)
+        answers.append(Answer(sample.prompt.replace(BLANK, codec.decode([word]).strip()), log_prob, log_prob))
+    write_answers(fitting, answers, out)

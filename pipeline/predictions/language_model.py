@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from pipeline import tables
-from pipeline.predictions import BLANK, Asked, likelihood, write_samples
+from pipeline.predictions import BLANK, Asked, write_likelihood, write_samples
 
 
 def predict(asked: Asked, out: Path) -> None:
@@ -11,5 +10,6 @@ def predict(asked: Asked, out: Path) -> None:
     session = asked.session()
     for split in asked.splits():
         table = asked.table(split, session.task.SCHEMA)
-        tables.write(out / f"likelihood_{split}.parquet", likelihood(session, asked, table))
+        nats, count = session.task.likelihood(session.model, table, asked.objective(session.task), asked.device)
+        write_likelihood(nats, count, table, out / f"likelihood_{split}.parquet")
     write_samples(session, tuple(sample for sample in asked.samples if BLANK not in sample.prompt), out)

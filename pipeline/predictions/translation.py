@@ -11,7 +11,7 @@ from pipeline import tables
 from pipeline.contracts import Prompt
 from pipeline.decoding import Hypothesis
 from pipeline.inference import Session
-from pipeline.predictions import Asked, likelihood, write_samples
+from pipeline.predictions import Asked, write_likelihood, write_samples
 
 _FOUND = pa.schema(
     {"row": pa.int64(), "rank": pa.int32(), "ids": pa.list_(pa.int32()), "score": pa.float64(), "log_prob": pa.float64()}
@@ -25,7 +25,8 @@ def predict(asked: Asked, out: Path) -> None:
     session = asked.session()
     for split in asked.splits():
         table = asked.table(split, session.task.SCHEMA)
-        tables.write(out / f"likelihood_{split}.parquet", likelihood(session, asked, table))
+        nats, count = session.task.likelihood(session.model, table, asked.objective(session.task), asked.device)
+        write_likelihood(nats, count, table, out / f"likelihood_{split}.parquet")
         if split != "valid":
             answers = found(session, session.task.prompts(table, session.device), table["row"].to_numpy())
             with tables.writer(out / f"hypotheses_{split}.parquet", tables.HYPOTHESES) as file:

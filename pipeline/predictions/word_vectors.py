@@ -8,8 +8,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline import params, tables
-from pipeline.errors import refuse
+from pipeline.inference import check_sizes
 from pipeline.predictions import Asked
+from pipeline.tasks import word_vectors
 from pipeline.text.encode import SPACE, Codec
 from pipeline.text.specials import SPECIALS
 from pipeline.training import checkpoint
@@ -27,11 +28,8 @@ def predict(asked: Asked, out: Path) -> None:
 
 def vectors(asked: Asked) -> pa.Table:
     """`tables.VECTORS` of the run; UserError if its vocabulary is not the one that it was trained with."""
+    check_sizes(asked.model, asked.vocab, word_vectors.SIDES)
     known = tables.read(asked.vocab / "text.parquet", tables.VOCAB)
-    trained = checkpoint.read_facts(asked.model)["sizes"]["source"]
-    if len(known) != trained:
-        got, want = f"{len(known)} ids", f"{trained}, which the model was trained with"
-        raise refuse(str(asked.vocab), got, want, "Run `dvc repro`.")
     weights, _ = checkpoint.load(asked.model / "model.safetensors")
     vector_VD = weights["input.weight"].numpy()[len(SPECIALS) :]
     ends = np.arange(len(vector_VD) + 1, dtype=np.int32) * vector_VD.shape[1]

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from pipeline import tables
 from pipeline.contracts import EOS, Classifier, Loss, Prompt
-from pipeline.errors import refuse
+from pipeline.errors import refuse, share
 from pipeline.ragged import Ragged, by_budget, named
 from pipeline.seeding import derive
 
@@ -44,8 +44,7 @@ class Config:
         least = 1 if self.max_length is None else self.max_length + 1
         if self.batch_tokens < least:
             raise refuse("batch_tokens", self.batch_tokens, f"at least {least}, for one text")
-        if not 0 <= self.label_smoothing < 1:
-            raise refuse("label_smoothing", self.label_smoothing, "a share from 0 to below 1")
+        share(label_smoothing=self.label_smoothing)
 
 
 class Batch(NamedTuple):
@@ -103,17 +102,11 @@ class Task:
         total = F.cross_entropy(logits_BC, batch.label_B, reduction="sum", label_smoothing=self.config.label_smoothing)
         return Loss(total, len(batch.label_B)), None
 
-    def validate(self, model: Classifier) -> Loss:
-        log_probs_BC, label_B = self._judged(model)
-        return Loss(F.nll_loss(log_probs_BC, label_B, reduction="sum"), len(label_B))
-
-    def measure(self, model: Classifier) -> dict[str, float]:
-        log_probs_BC, label_B = self._judged(model)
-        return {"accuracy": float((log_probs_BC.argmax(1) == label_B).double().mean())}
-
-    def _judged(self, model: Classifier) -> tuple[Tensor, Tensor]:
-        found = log_probs(model, self.valid["ids"], self.config, self.device)
-        return torch.from_numpy(found), torch.from_numpy(self.valid["label"].to_numpy().astype(np.int64))
+    def validate(self, model: Classifier) -> tuple[Loss, dict[str, float]]:
+        log_probs_BC = torch.from_numpy(log_probs(model, self.valid["ids"], self.config, self.device))
+        label_B = torch.from_numpy(self.valid["label"].to_numpy().astype(np.int64))
+        accuracy = float((log_probs_BC.argmax(1) == label_B).double().mean())
+        return Loss(F.nll_loss(log_probs_BC, label_B, reduction="sum"), len(label_B)), {"accuracy": accuracy}
 
     def describe(self, planned: np.ndarray[Any, Any]) -> str:
         return named(planned)

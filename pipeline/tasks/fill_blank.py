@@ -73,9 +73,9 @@ class Task:
         logits_NV, label_N = guesses(model, batch)
         return Loss(F.cross_entropy(logits_NV, label_N, reduction="sum"), len(label_N)), None
 
-    def validate(self, model: BlankFiller) -> Loss:
+    def validate(self, model: BlankFiller) -> tuple[Loss, dict[str, float]]:
         nats, count = likelihood(model, self.valid, self.device)
-        return Loss(torch.tensor(nats.sum()), int(count.sum()))
+        return Loss(torch.tensor(nats.sum()), int(count.sum())), {}
 
     def describe(self, planned: np.ndarray[Any, Any]) -> str:
         return named(planned)

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from pipeline import tables
 from pipeline.contracts import EOS, LanguageModel, Loss, Prompt
-from pipeline.errors import refuse
+from pipeline.errors import at_least_one, refuse
 from pipeline.ragged import Ragged
 from pipeline.seeding import derive
 
@@ -37,8 +37,7 @@ class Config:
     max_train_tokens: int | None
 
     def __post_init__(self) -> None:
-        if min(self.batch_size, self.steps) < 1:
-            raise refuse("batch_size", f"{self.batch_size} with steps {self.steps}", "both at least 1")
+        at_least_one(batch_size=self.batch_size, steps=self.steps)
 
 
 class Batch(NamedTuple):
@@ -109,9 +108,9 @@ class Task:
         total = F.cross_entropy(logits_NV, batch.label_BT.flatten(), reduction="sum")
         return Loss(total, batch.label_BT.numel()), tuple(part.detach() for part in state)
 
-    def validate(self, model: LanguageModel) -> Loss:
+    def validate(self, model: LanguageModel) -> tuple[Loss, dict[str, float]]:
         nats, count = likelihood(model, self.valid, self.config, self.device)
-        return Loss(torch.tensor(nats.sum()), int(count.sum()))
+        return Loss(torch.tensor(nats.sum()), int(count.sum())), {}
 
     def describe(self, planned: Window) -> str:
         shown = ", ".join(str(start) for start in planned.start_B[:10])

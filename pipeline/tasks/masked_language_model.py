@@ -6,6 +6,7 @@ the words 15 % are chosen: 80 % of these become MASK, 10 % a random word, 10 % s
 Shapes: B batch, S positions, N chosen positions, H width, V vocabulary, P pairs.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,7 +20,7 @@ from torch.nn import functional as F
 
 from pipeline import tables
 from pipeline.contracts import BOS, EOS, MASK, PAD, Loss, MaskedLanguageModel, Prompt
-from pipeline.errors import refuse
+from pipeline.errors import at_least_one, refuse
 from pipeline.ragged import BUCKET, Ragged
 from pipeline.seeding import derive
 from pipeline.text.specials import SPECIALS
@@ -46,8 +47,7 @@ class Config:
     max_train_pairs: int | None
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise refuse("batch_size", self.batch_size, "at least 1")
+        at_least_one(batch_size=self.batch_size)
         if self.max_length < 5:
             raise refuse("max_length", self.max_length, "at least 5: <cls>, two sentences of one word, two <sep>")
         if self.max_train_pairs is not None and self.max_train_pairs < 1:
@@ -186,26 +186,18 @@ class Task:
         words = F.cross_entropy(logits_NV, label_N, reduction="sum")
         return Loss(words + len(label_N) * F.cross_entropy(logits_B2, batch.follows_B), len(label_N)), None
 
-    def validate(self, model: MaskedLanguageModel) -> Loss:
-        found = self._judged(model)
-        return Loss(torch.tensor((found["mlm_loss"] + found["nsp_loss"]) * found["words"]), int(found["words"]))
-
-    def measure(self, model: MaskedLanguageModel) -> dict[str, float]:
-        """Both losses and accuracies; the perplexity is that of the masked words alone."""
-        found = self._judged(model)
-        del found["words"]
-        return found | {"perplexity": float(np.exp(min(found["mlm_loss"], 700.0)))}
-
-    def _judged(self, model: MaskedLanguageModel) -> dict[str, float]:
+    def validate(self, model: MaskedLanguageModel) -> tuple[Loss, dict[str, float]]:
+        """Beside the loss both losses and accuracies; the perplexity is that of the masked words alone."""
         scored = score(model, self.valid, self.config, self.device)
-        words, pairs = scored["count"].sum(), len(scored["count"])
-        return {
-            "words": float(words),
+        words, pairs = int(scored["count"].sum()), len(scored["count"])
+        figures = {
             "mlm_loss": float(scored["nats"].sum() / words),
             "mlm_accuracy": float(scored["correct"].sum() / words),
             "nsp_loss": float(scored["pair_nats"].sum() / pairs),
             "nsp_accuracy": float(scored["pair_correct"].sum() / pairs),
         }
+        total = torch.tensor((figures["mlm_loss"] + figures["nsp_loss"]) * words)
+        return Loss(total, words), figures | {"perplexity": math.exp(min(figures["mlm_loss"], 700.0))}
 
     def describe(self, planned: Planned) -> str:
         first = planned.chosen.first_P

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from pipeline import tables
 from pipeline.contracts import BOS, EOS, PAD, Loss, Prompt, Translator
-from pipeline.errors import refuse
+from pipeline.errors import refuse, share
 from pipeline.ragged import Ragged, by_budget, named
 from pipeline.seeding import derive
 
@@ -41,8 +41,7 @@ class Config:
     def __post_init__(self) -> None:
         if self.batch_tokens < self.max_length + 1:
             raise refuse("batch_tokens", self.batch_tokens, f"more than max_length, {self.max_length}")
-        if not 0 <= self.label_smoothing < 1:
-            raise refuse("label_smoothing", self.label_smoothing, "a share from 0 to below 1")
+        share(label_smoothing=self.label_smoothing)
 
 
 class Batch(NamedTuple):
@@ -104,9 +103,9 @@ class Task:
         total = F.cross_entropy(logits_NV, label_N, reduction="sum", label_smoothing=self.config.label_smoothing)
         return Loss(total, len(label_N)), None
 
-    def validate(self, model: Translator) -> Loss:
+    def validate(self, model: Translator) -> tuple[Loss, dict[str, float]]:
         nats, count = _likelihood(model, self.valid)
-        return Loss(torch.tensor(nats.sum()), int(count.sum()))
+        return Loss(torch.tensor(nats.sum()), int(count.sum())), {}
 
     def describe(self, planned: np.ndarray[Any, Any]) -> str:
         return named(planned)

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from pipeline import tables
 from pipeline.contracts import Loss, WordVectors
-from pipeline.errors import refuse
+from pipeline.errors import at_least_one, refuse
 from pipeline.ragged import Ragged
 from pipeline.seeding import derive
 from pipeline.text.specials import SPECIALS
@@ -50,9 +50,7 @@ class Config:
     noise: int
 
     def __post_init__(self) -> None:
-        for name in ("window", "negatives", "block", "noise"):
-            if getattr(self, name) < 1:
-                raise refuse(name, getattr(self, name), "at least 1")
+        at_least_one(window=self.window, negatives=self.negatives, block=self.block, noise=self.noise)
         if self.subsample is not None and self.subsample <= 0:
             raise refuse("subsample", self.subsample, "above 0, such as 0.001, or null")
         if self.batch_size < 1 or self.batch_size % self.block:
@@ -182,11 +180,11 @@ class Task:
         return (skip_gram if self.config.method == "skip_gram" else cbow)(model, batch, self.config), None
 
     @torch.inference_mode()
-    def validate(self, model: WordVectors) -> Loss:
+    def validate(self, model: WordVectors) -> tuple[Loss, dict[str, float]]:
         """The same loss on the validation text, with windows and noise that stay the same."""
         plan = self.batches(self.checked, np.arange(len(self.checked.noise)))
         found = [self.loss(model, self.batch(planned), None)[0] for planned in plan]
-        return Loss(torch.stack([one.total.double() for one in found]).sum(), sum(one.tokens for one in found))
+        return Loss(torch.stack([one.total.double() for one in found]).sum(), sum(one.tokens for one in found)), {}
 
     def describe(self, planned: Planned) -> str:
         shown = ", ".join(str(number * self.config.block) for number in planned.block_G[:10])

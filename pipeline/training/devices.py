@@ -24,4 +24,4 @@ def choose(name: str, where: str) -> torch.device:
 def prepare(threads: int) -> None:
     """Use this many CPU threads, and only kernels that give the same bits each time."""
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms imports the compiler, which takes a second

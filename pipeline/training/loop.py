@@ -15,8 +15,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from pipeline.contracts import Log, Measured, Task
-from pipeline.errors import UserError, refuse
+from pipeline.contracts import Log, Task
+from pipeline.errors import UserError, at_least_one, refuse
 from pipeline.training import averaging, checkpoint, optim, sparse
 
 LOG_STEPS = 10
@@ -40,12 +40,9 @@ class Config:
     threads: int
 
     def __post_init__(self) -> None:
-        if min(self.max_epochs, self.threads) < 1:
-            raise refuse("max_epochs", f"{self.max_epochs} with threads {self.threads}", "both at least 1")
+        at_least_one(max_epochs=self.max_epochs, accumulate=self.accumulate, threads=self.threads)
         if self.patience is not None and self.patience < 1:
             raise refuse("patience", self.patience, "at least 1, or null")
-        if self.accumulate < 1:
-            raise refuse("accumulate", self.accumulate, "at least 1")
         if self.average is not None and not 1 <= self.average <= self.max_epochs:
             raise refuse("average", self.average, f"from 1 to max_epochs, {self.max_epochs}, or null")
 
@@ -159,15 +156,13 @@ class Loop:
         p = self.progress
         self.model.eval()
         with self.arithmetic():
-            total, tokens = self.task.validate(self.model)
-            further = self.task.measure(self.model) if isinstance(self.task, Measured) else {}
+            (total, tokens), further = self.task.validate(self.model)
         loss = float(total) / tokens
         if not math.isfinite(loss):
             raise UserError(
                 f"training: got a validation loss of {loss} after epoch {p.epoch}, step {p.step}; expected a finite number. "
                 "Lower optim.learning_rate or optim.clip_norm."
             )
-        further = self.task.measure(self.model) if isinstance(self.task, Measured) else {}
         measured = {"loss": loss, "perplexity": math.exp(min(loss, 700.0))} | further
         self.record({f"valid/{kind}{name}": value for name, value in measured.items()})
         return loss

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipeline.contracts import BOS, EOS, PAD, Decodable, Prompt
 from pipeline.decoding.rules.penalty import looking
-from pipeline.errors import refuse
+from pipeline.errors import at_least_one, refuse
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,8 +34,7 @@ class Constraints:
 
 def lengths_fit(constraints: Constraints, max_length: int) -> None:
     """For the `__post_init__` of a method's Config."""
-    if max_length < 1:
-        raise refuse("max_length", max_length, "at least 1")
+    at_least_one(max_length=max_length)
     if constraints.min_length > max_length:
         raise refuse("constraints.min_length", constraints.min_length, f"at most max_length, {max_length}")
 
