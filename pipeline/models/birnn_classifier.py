@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pipeline.contracts import Prompt, Sizes
 from pipeline.errors import at_least_one, share
+from pipeline.nn import embedding
 from pipeline.nn.cells import Cell, Implementation, Recurrent
 
 
@@ -31,11 +32,12 @@ class Config:
 class Model(nn.Module):
     """p(label | text read from both sides)."""
 
+    ancestors = ("word2vec",)
+
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__()
         c = config
-        self.embedding = nn.Embedding(sizes.source, c.embedding)
-        nn.init.normal_(self.embedding.weight, std=0.1)
+        self.embedding = embedding.drawn(sizes.source, c.embedding)
         self.cells = Recurrent(c.cell, c.embedding, c.hidden, c.layers, c.dropout, c.implementation, bidirectional=True)
         self.dropout = nn.Dropout(c.dropout)
         self.output = nn.Linear(2 * c.hidden, sizes.target)
@@ -45,3 +47,7 @@ class Model(nn.Module):
         _, state = self.cells.read(self.dropout(self.embedding(text.ids_BS)), text.length_B)
         logits_BC: Tensor = self.output(self.dropout(state[0][-1]))
         return logits_BC
+
+    def adopt(self, tensors: dict[str, Tensor]) -> None:
+        """The words' vectors; the rest is this run's own."""
+        embedding.adopt(self.embedding, tensors)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pipeline.contracts import Prompt, Sizes
 from pipeline.errors import at_least_one, share
+from pipeline.nn import embedding
 from pipeline.nn.pooling import mean_BH
 
 
@@ -29,10 +30,11 @@ class Config:
 class Model(nn.Module):
     """p(label | which words, and how often)."""
 
+    ancestors = ("word2vec",)
+
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(sizes.source, config.embedding)
-        nn.init.normal_(self.embedding.weight, std=0.1)
+        self.embedding = embedding.drawn(sizes.source, config.embedding)
         blocks: list[nn.Module] = []
         for layer in range(config.layers):
             inputs = config.hidden if layer else config.embedding
@@ -45,3 +47,7 @@ class Model(nn.Module):
         hidden_BH = self.layers(mean_BH(self.embedding(text.ids_BS), text.length_B))
         logits_BC: Tensor = self.output(hidden_BH)
         return logits_BC
+
+    def adopt(self, tensors: dict[str, Tensor]) -> None:
+        """The words' vectors; the rest is this run's own."""
+        embedding.adopt(self.embedding, tensors)

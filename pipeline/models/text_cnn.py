@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pipeline.contracts import Prompt, Sizes
 from pipeline.errors import at_least_one, refuse, share
+from pipeline.nn import embedding
 from pipeline.nn.masks import real_BS
 
 
@@ -33,10 +34,11 @@ class Config:
 class Model(nn.Module):
     """p(label | which short phrases)."""
 
+    ancestors = ("word2vec",)
+
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(sizes.source, config.embedding)
-        nn.init.normal_(self.embedding.weight, std=0.1)
+        self.embedding = embedding.drawn(sizes.source, config.embedding)
         self.widths = config.widths
         self.convolutions = nn.ModuleList(
             nn.Conv1d(config.embedding, config.filters, width, padding=width - 1) for width in config.widths
@@ -60,3 +62,7 @@ class Model(nn.Module):
         """logits_BC."""
         logits_BC: Tensor = self.output(self.dropout(torch.cat(self.found(text), 1)))
         return logits_BC
+
+    def adopt(self, tensors: dict[str, Tensor]) -> None:
+        """The words' vectors; the rest is this run's own."""
+        embedding.adopt(self.embedding, tensors)

@@ -1,0 +1,75 @@
+"""What a training step of each model of the preset `exercises` costs, over that of the first in the same round.
+
+    seqline use exercises && dvc repro encode && python -m benchmarks.exercises [--rounds 7] [--steps 20]
+
+Every model takes the same batches of `toy_en_fr`; rounds alternate between the models, so that a busy machine hits all, and
+the median of the rounds is printed with their ends. One thread.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from pipeline import config, params, tables
+from pipeline.contracts import Sizes
+from pipeline.seeding import derive
+from pipeline.tasks import translation
+from pipeline.training import checkpoint, devices
+
+
+def prepared(root: Path, name: str, batches: int) -> Callable[[int], None]:
+    """A function that makes one update of the run's model on the batch of that number."""
+    run = params.run(root / "params.yaml", name)
+    vocab = json.loads((root / f"data/vocab/{run.corpus}/vocab.json").read_text(encoding="utf-8"))
+    encoded = [
+        tables.read(root / f"data/encoded/{run.corpus}/{split}.parquet", translation.SCHEMA) for split in ("train", "valid")
+    ]
+    objective = config.load(translation.Config, run.objective | {"batch_tokens": 500}, f"runs.{name}.objective")
+    task = translation.Task(*encoded, objective, derive(1, "data"), torch.device("cpu"))
+    plan = task.plan(0)[:batches]
+    torch.manual_seed(1)
+    sizes = Sizes(vocab["sizes"]["source"], vocab["sizes"]["target"], vocab["share"])
+    model = checkpoint.build(run.family, run.model, sizes, f"runs.{name}.model").train()
+    adam = torch.optim.Adam(model.parameters(), lr=0.0001)
+
+    def update(number: int) -> None:
+        adam.zero_grad()
+        loss, _ = task.loss(model, task.batch(plan[number % batches]), None)
+        (loss.total / loss.tokens).backward()
+        adam.step()
+
+    return update
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, default=Path("."))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=20)
+    a = parser.parse_args()
+    devices.prepare(1)
+    names = [name for name in config.section(a.root / "params.yaml", "runs") if not name[-1].isdigit()]
+    updates = {name: prepared(a.root, name, a.steps) for name in names}
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(a.rounds + 1):  # the first one warms up
+        for name, update in updates.items():
+            began = time.perf_counter()
+            for step in range(a.steps):
+                update(step)
+            if number:
+                seconds[name].append((time.perf_counter() - began) / a.steps)
+    for name in names:
+        ratios = [own / first for own, first in zip(seconds[name], seconds[names[0]], strict=True)]
+        print(
+            f"{name}: {1000 * statistics.median(seconds[name]):.1f} ms a step, "
+            f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) of {names[0]}'s"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""How much the learning rate matters to each optimiser, as a picture of the runs of the preset `optimisers`.
+
+    seqline use optimisers && dvc repro && python -m benchmarks.optimisers [--out docs/images/optimisers.png]
+
+Draws each run's test perplexity over its learning rate, a line per optimiser, and prints the table behind it with, per
+optimiser, the span of rates within 10 % of the best perplexity that any run of it reached.
+"""
+
+import argparse
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from pipeline import config, params
+from pipeline.report.style import QUIET, drawing, hues, name_lines
+
+GOOD = 1.1  # times the optimiser's best perplexity
+
+
+def measured(root: Path) -> tuple[dict[str, list[tuple[float, float]]], float]:
+    """Of each optimiser (learning rate, test perplexity), by rate; and the lowest perplexity that the corpus allows."""
+    found: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    floor = 0.0
+    for name in config.section(root / "params.yaml", "runs"):
+        optim = params.run(root / "params.yaml", name).optim
+        test = json.loads((root / f"reports/metrics/{name}.json").read_text(encoding="utf-8"))["test"]
+        found[optim["name"]].append((optim["learning_rate"], test["perplexity"]["score"]))
+        floor = test["floor_perplexity"]
+    return {name: sorted(points) for name, points in found.items()}, floor
+
+
+def draw(found: dict[str, list[tuple[float, float]]], floor: float, out: Path) -> None:
+    """The picture, both axes logarithmic."""
+    hue = hues(list(found))
+    with drawing(out, 7.5, 3.9) as figure:
+        axes = figure.subplots()
+        figure.subplots_adjust(left=0.08, right=0.86, bottom=0.15, top=0.88)
+        axes.set_title("Test perplexity by learning rate")
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        for name, points in found.items():
+            axes.plot(*zip(*points, strict=True), "o-", color=hue[name], markersize=5, markeredgecolor="white")
+        axes.axhline(floor, color=QUIET, linewidth=1, linestyle=(0, (4, 3)))
+        axes.annotate(
+            "lowest reachable", (axes.get_xlim()[0], floor), xytext=(4, 4), textcoords="offset points", color=QUIET
+        )
+        _plain(axes, found)
+        axes.set_xlabel("learning rate")
+        name_lines(axes, {name: points[-1] for name, points in found.items()}, hue)
+
+
+def _plain(axes: Any, found: dict[str, list[tuple[float, float]]]) -> None:
+    axes.set_xticks(sorted({rate for points in found.values() for rate, _ in points}))
+    axes.set_yticks([5, 10, 20, 50, 100])
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.set_minor_locator(_nothing())
+
+
+def _nothing() -> Any:
+    from matplotlib.ticker import NullLocator
+
+    return NullLocator()
+
+
+def table(found: dict[str, list[tuple[float, float]]]) -> str:
+    """As Markdown."""
+    rates = sorted({rate for points in found.values() for rate, _ in points})
+    lines = ["| optimiser | " + " | ".join(f"{rate:g}" for rate in rates) + " | within 10 % of its best |"]
+    lines.append("|---|" + "---:|" * (len(rates) + 1))
+    for name, points in found.items():
+        best = min(value for _, value in points)
+        good = [rate for rate, value in points if value <= GOOD * best]
+        span = f"{good[0]:g} to {good[-1]:g}" if len(good) > 1 else f"{good[0]:g}"
+        at = dict(points)
+        lines.append(f"| {name} | " + " | ".join(f"{at[rate]:.2f}" if rate in at else "" for rate in rates) + f" | {span} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, default=Path("."))
+    parser.add_argument("--out", type=Path, default=Path("docs/images/optimisers.png"))
+    a = parser.parse_args()
+    found, floor = measured(a.root)
+    draw(found, floor, a.out)
+    print(table(found))
+
+
+if __name__ == "__main__":
+    main()
