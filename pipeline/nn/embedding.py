@@ -16,7 +16,7 @@ def drawn(words: int, width: int) -> nn.Embedding:
 
 
 def adopt(table: nn.Embedding, tensors: dict[str, Tensor]) -> None:
-    """Begin with word2vec's `input.weight` (VE), which training then changes; UserError unless it is as wide as the table."""
+    """Begin with word2vec's `input.weight` (VE), which training then changes; UserError if it has another width."""
     given = tensors["input.weight"]
     if given.shape != table.weight.shape:
         got = f"{table.embedding_dim} with a start whose vectors have {given.shape[1]}"
