@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from pipeline import params, tables
 from pipeline.errors import exit_with
 from pipeline.landing import landing, landing_file
-from pipeline.report import attention, comparison, confusion, curves, document, results, vectors
+from pipeline.report import attention, comparison, confusion, curves, document, repeats, results, vectors
 from pipeline.report.document import Figure
 from pipeline.report.style import upper_first
 
@@ -31,7 +31,8 @@ def main() -> None:
     figures = {
         key: [Figure(arguments.figures / file, text, small) for file, text, small in made] for key, made in drawn.items()
     }
-    blocks = comparison.document(found, params.evaluation(arguments.params), arguments.predictions, figures)
+    evaluation, crossed = params.evaluation(arguments.params), repeats.several_folds(found, arguments.params)
+    blocks = comparison.document(found, evaluation, arguments.predictions, figures, crossed)
     with landing_file(arguments.comparison) as file:
         file.write_text(document.markdown(blocks, arguments.comparison.parent), encoding="utf-8")
     with landing_file(arguments.page) as file:

@@ -23,7 +23,7 @@ from test_scoring import run_evaluate
 
 from pipeline import tables
 from pipeline.errors import UserError
-from pipeline.report import attention, document, results, seeds, style
+from pipeline.report import attention, document, repeats, results, style
 from pipeline.report.document import Data, Heading, Paragraph, Table
 
 ROOT = Path(__file__).parent.parent
@@ -169,15 +169,46 @@ def test_settings_with_one_seed_are_not_summed_up(reported: Path) -> None:
 
 def test_a_setting_is_the_same_in_all_but_its_seed_and_each_seed_counts_once(seeded: Path) -> None:
     group = results.groups(seeded / "params.yaml", seeded / "reports/metrics", seeded / "data/scores")[0]
-    assert [[result.name for result in found] for found in seeds.settings(group)] == [["rnn_2", "rnn_3", "rnn"]]
+    assert [[result.name for result in found] for found in repeats.settings(group)] == [["rnn_2", "rnn_3", "rnn"]]
 
     def changed(**changes: object) -> results.Group:
         last = dataclasses.replace(group.results[-1], run=dataclasses.replace(group.results[-1].run, **changes))
         return dataclasses.replace(group, results=(*group.results[:-1], last))
 
     for other in ({"seed": 2}, {"model": {"hidden": 65}}, {"search": {"method": "beam"}}):
-        found = seeds.settings(changed(**other))
+        found = repeats.settings(changed(**other))
         assert [[result.name for result in one] for one in found] == [["rnn_2", "rnn_3"]], other
+
+
+def test_folds_of_one_text_are_summed_up_before_all_else(seeded: Path, tmp_path: Path) -> None:
+    group = results.groups(seeded / "params.yaml", seeded / "reports/metrics", seeded / "data/scores")[0]
+    corpora, folds = {}, []
+    for fold, score in enumerate((4.0, 6.0, 8.0)):
+        name = f"text_{fold}"
+        split = {"method": "folds", "folds": 10, "fold": fold}
+        corpora[name] = {"format": "text_lines", "split": split, "vocab": {"corpus": name, "min_count": 1}}
+        metrics = {"parameters": 1, "test": {"perplexity": {"score": score}, "bits_per_character": score / 2}}
+        run = dataclasses.replace(group.results[0].run, corpus=name)
+        folds.append(dataclasses.replace(group, corpus=name, results=(results.Result(f"rnn_{fold}", run, metrics),)))
+    corpora["another"] = {"format": "text_lines", "split": "official", "vocab": {"corpus": "another", "min_count": 1}}
+    file = tmp_path / "params.yaml"
+    file.write_text(yaml.safe_dump({"corpora": corpora}))
+    assert repeats.crossed(file) == [(10, ["text_0", "text_1", "text_2"])]
+    heading, table, _ = repeats.several_folds([group, *folds], file)
+    assert heading == document.Heading(2, "Language models, cross-validated (text_0 to text_2)")
+    assert table.header[1] == "folds"
+    names = "`rnn_0`, `rnn_1`, `rnn_2`"
+    assert table.rows == ((names, "3 of 10", "6.00 ± 2.00", "4.00 to 8.00", "3.000 ± 1.000", "2.000 to 4.000"),)
+
+    def alone(**changes: object) -> list[document.Block]:
+        last = folds[2].results[0]
+        other = dataclasses.replace(last, run=dataclasses.replace(last.run, **changes))
+        return repeats.several_folds([*folds[:2], dataclasses.replace(folds[2], results=(other,))], file)
+
+    assert alone(seed=7)[1].rows[0][1] == "2 of 10"  # another seed is another setting
+    corpora["text_1"]["vocab"]["min_count"] = 2
+    file.write_text(yaml.safe_dump({"corpora": corpora}))
+    assert repeats.crossed(file) == [(10, ["text_0", "text_2"])]
 
 
 def test_every_row_of_every_table_has_as_many_cells_as_its_header(reported: Path) -> None:

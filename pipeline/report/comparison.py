@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 from pipeline import tables
 from pipeline.params import Evaluation
 from pipeline.report.document import Block, Data, Figure, Heading, Paragraph, Table
+from pipeline.report.repeats import several_seeds
 from pipeline.report.results import SPLIT, Group
-from pipeline.report.seeds import several_seeds
 from pipeline.scoring.book import book_bleu
 from pipeline.scoring.tasks import Column
 
@@ -25,10 +25,14 @@ _ATTENTION = (
 
 
 def document(
-    groups: Sequence[Group], evaluation: Evaluation, predictions: Path, figures: Mapping[str, list[Figure]]
+    groups: Sequence[Group],
+    evaluation: Evaluation,
+    predictions: Path,
+    figures: Mapping[str, list[Figure]],
+    crossed: Sequence[Block],
 ) -> list[Block]:
-    """Every group's blocks after a word on how to read them; `figures` under each group's key."""
-    blocks: list[Block] = [Heading(1, "Comparison"), Paragraph(_how_to_read(evaluation))]
+    """Every group's blocks after a word on how to read them and what was `crossed`; `figures` under each group's key."""
+    blocks: list[Block] = [Heading(1, "Comparison"), Paragraph(_how_to_read(evaluation)), *crossed]
     for group in groups:
         blocks += [Heading(2, f"{group.task.title} on {group.corpus}"), Paragraph(_findings(group)), _ranking(group)]
         blocks.append(Paragraph(group.task.meaning))
