@@ -16,6 +16,7 @@ from pipeline import config, params
 from pipeline.report.style import QUIET, drawing, hues, name_lines
 
 GOOD = 1.1  # times the optimiser's best perplexity
+WORST = 300.0  # a perplexity above it, as of words by chance, is called diverged
 
 
 def measured(root: Path) -> tuple[dict[str, list[tuple[float, float]]], float]:
@@ -36,18 +37,23 @@ def draw(found: dict[str, list[tuple[float, float]]], floor: float, out: Path) -
     with drawing(out, 7.5, 3.9) as figure:
         axes = figure.subplots()
         figure.subplots_adjust(left=0.08, right=0.86, bottom=0.15, top=0.88)
-        axes.set_title("Test perplexity by learning rate")
+        axes.set_title("Test perplexity by learning rate (triangles: diverged)")
         axes.set_xscale("log")
         axes.set_yscale("log")
+        axes.set_ylim(4.5, WORST)
         for name, points in found.items():
-            axes.plot(*zip(*points, strict=True), "o-", color=hue[name], markersize=5, markeredgecolor="white")
+            capped = [(rate, min(value, WORST)) for rate, value in points]
+            axes.plot(*zip(*capped, strict=True), "o-", color=hue[name], markersize=5, markeredgecolor="white")
+            lost = [point for point in capped if point[1] == WORST]
+            axes.plot([rate for rate, _ in lost], [WORST] * len(lost), "^", color=hue[name], markersize=8, clip_on=False)
         axes.axhline(floor, color=QUIET, linewidth=1, linestyle=(0, (4, 3)))
         axes.annotate(
             "lowest reachable", (axes.get_xlim()[0], floor), xytext=(4, 4), textcoords="offset points", color=QUIET
         )
         _plain(axes, found)
         axes.set_xlabel("learning rate")
-        name_lines(axes, {name: points[-1] for name, points in found.items()}, hue)
+        ends = {name: (points[-1][0], min(points[-1][1], WORST)) for name, points in found.items()}
+        name_lines(axes, ends, hue)
 
 
 def _plain(axes: Any, found: dict[str, list[tuple[float, float]]]) -> None:
@@ -74,7 +80,8 @@ def table(found: dict[str, list[tuple[float, float]]]) -> str:
         good = [rate for rate, value in points if value <= GOOD * best]
         span = f"{good[0]:g} to {good[-1]:g}" if len(good) > 1 else f"{good[0]:g}"
         at = dict(points)
-        lines.append(f"| {name} | " + " | ".join(f"{at[rate]:.2f}" if rate in at else "" for rate in rates) + f" | {span} |")
+        cells = ["diverged" if at[rate] > WORST else f"{at[rate]:.2f}" for rate in rates if rate in at]
+        lines.append(f"| {name} | {' | '.join(cells)} | {span} |")
     return "\n".join(lines)
 
 

@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 from pipeline import config, landing, params, tables, tracking
 from pipeline.contracts import Adopting, Log, Sizes
-from pipeline.errors import exit_with, refuse
+from pipeline.errors import UserError, exit_with, refuse
 from pipeline.seeding import derive
-from pipeline.training import checkpoint, devices, loop, optim
+from pipeline.training import checkpoint, devices, loop, optim, parallel
 
 
 def digest(run: params.Run, inputs: list[Path]) -> str:
@@ -71,11 +71,17 @@ def history_table(history: list[tuple[int, int, str, float]]) -> pa.Table:
 
 
 def train(
-    name: str, run: params.Run, loop_config: loop.Config, a: argparse.Namespace, work: Path, key: str, log: Log
+    a: argparse.Namespace,
+    run: params.Run,
+    loop_config: loop.Config,
+    device: torch.device,
+    group: parallel.Group,
+    work: Path,
+    key: str,
+    log: Log,
 ) -> None:
-    """Build, train and land; `work` holds the state to resume from."""
-    where = f"runs.{name}"
-    device = devices.choose(params.compute(a.params).device, "compute.device")
+    """Build, train and land; `work` holds the state to resume from. Of several processes the first one lands."""
+    name, where = a.run, f"runs.{a.run}"
     devices.prepare(loop_config.threads)
     task_module = config.named_module("pipeline.tasks", run.task, f"{where}.task")
     splits = (tables.mapped(a.encoded / f"{s}.parquet", task_module.SCHEMA, work / f"{s}.arrow") for s in ("train", "valid"))
@@ -90,14 +96,18 @@ def train(
     begin(model, a.start, vocabulary, f"{where}.start")
     model.to(device)
     optim_config = optim.load(run.optim, f"{where}.optim")
-    trainer = loop.Loop(model, task, optim_config, loop_config, seed=derive(run.seed, "dropout"), work=work, log=log)
-    with tqdm(desc=name, unit="step", dynamic_ncols=True, disable=not sys.stderr.isatty()) as bar:
+    seed = derive(run.seed, "dropout")
+    trainer = loop.Loop(model, task, optim_config, loop_config, seed=seed, work=work, log=log, group=group)
+    quiet = not (group.first and sys.stderr.isatty())
+    with tqdm(desc=name, unit="step", dynamic_ncols=True, disable=quiet) as bar:
 
         def tick(p: loop.Progress, steps: int) -> None:
             bar.total = steps * loop_config.max_epochs
             bar.update(p.step - bar.n)
 
         done = trainer.run(tick)
+    if not group.first:
+        return
     parameters = sum(p.numel() for p in model.parameters())
     facts = {
         "run": trained_block(run),
@@ -139,15 +149,46 @@ def main() -> None:
     loop_config = config.load(loop.Config, run.training, f"runs.{a.run}.training")
     config.named_module("pipeline.models", run.family, f"runs.{a.run}.family")
     config.named_module("pipeline.tasks", run.task, f"runs.{a.run}.task")
+    compute = params.compute(a.params)
+    count = parallel.processes(compute.processes, loop_config.accumulate)
+    if count > 1 and not parallel.launched():
+        sys.exit(parallel.launch(count, "stages.train"))
+    group, own = parallel.join(compute.device, loop_config.accumulate)
+    device = devices.choose(own, "compute.device")
     key = digest(run, [a.encoded, a.vocab, a.start])
     work = a.work / f"{a.run}-{key[:16]}"
+    try:
+        if group.first:
+            lead(a, run, loop_config, device, group, work, key)
+        else:
+            own_work = work.with_name(f"{work.name}-{group.rank}")
+            train(a, run, loop_config, device, group, own_work, key, lambda metrics, step: None)
+            shutil.rmtree(own_work)
+    except UserError:
+        if group.first:
+            raise
+        sys.exit(2)  # all read the same settings: one of them has said what is wrong
+    finally:
+        parallel.leave()
+
+
+def lead(
+    a: argparse.Namespace,
+    run: params.Run,
+    loop_config: loop.Config,
+    device: torch.device,
+    group: parallel.Group,
+    work: Path,
+    key: str,
+) -> None:
+    """What the first process does: train under a lock, tell MLflow, and clear the work folder away."""
     work.mkdir(parents=True, exist_ok=True)
     with landing.exclusive(work / "lock"):
-        tags = {"device": str(devices.choose(params.compute(a.params).device, "compute.device")), "torch": torch.__version__}
+        tags = {"device": str(device), "processes": str(group.size), "torch": torch.__version__}
         root = Path(os.environ.get("DVC_ROOT", "."))
         block = dataclasses.asdict(run)
         with tracking.live(run=a.run, digest=key, work=work, root=root, params=block, tags=tags) as log:
-            train(a.run, run, loop_config, a, work, key, announced(a.run, log))
+            train(a, run, loop_config, device, group, work, key, announced(a.run, log))
         shutil.rmtree(work)
 
 

@@ -106,7 +106,8 @@ class Task:
         hidden_BTH, state = model.hidden(batch.ids_BT, None if batch.fresh else carry)
         logits_NV = model.project(hidden_BTH.flatten(0, 1)).float()
         total = F.cross_entropy(logits_NV, batch.label_BT.flatten(), reduction="sum")
-        return Loss(total, batch.label_BT.numel()), tuple(part.detach() for part in state)
+        kept = tuple(part.detach() for part in state) if self.config.sampling == "sequential" else None
+        return Loss(total, batch.label_BT.numel()), kept
 
     def validate(self, model: LanguageModel) -> tuple[Loss, dict[str, float]]:
         nats, count = likelihood(model, self.valid, self.config, self.device)

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from pipeline.contracts import Log, Task
 from pipeline.errors import UserError, at_least_one, refuse
-from pipeline.training import averaging, checkpoint, optim, sparse
+from pipeline.seeding import derive
+from pipeline.training import averaging, checkpoint, optim, parallel, sparse
 
 LOG_STEPS = 10
 SAVE_SECONDS = 20.0
@@ -66,17 +67,26 @@ class Loop:
     """Train `model` on `task`; afterwards the model holds the best weights, or the mean of the last, as `config` says."""
 
     def __init__(
-        self, model: nn.Module, task: Task, optim_config: optim.Config, config: Config, *, seed: int, work: Path, log: Log
+        self,
+        model: nn.Module,
+        task: Task,
+        optim_config: optim.Config,
+        config: Config,
+        *,
+        seed: int,
+        work: Path,
+        log: Log,
+        group: parallel.Group = parallel.ALONE,
     ) -> None:
         self.model, self.task, self.optim_config, self.config = model, task, optim_config, config
         self.optimizer = optim.optimizer(optim_config, model.parameters())
-        sparse.check(model, self.optimizer)
+        sparse.check(model, self.optimizer, group.size)
         self.device = next(model.parameters()).device
         self.work, self.log = work, log
         self.progress = Progress()
         self.carry: tuple[Tensor, ...] | None = None
         self.saved = time.monotonic()
-        torch.manual_seed(seed)
+        self.seed, self.group = seed, group
 
     def run(self, tick: Callable[[Progress, int], None]) -> Progress:
         """Train to the end; `tick(progress, steps per epoch)` is called after every step, for a progress bar."""
@@ -125,18 +135,33 @@ class Loop:
         Returns the summed loss in nats, and the tokens.
         """
         nats, tokens, first = 0.0, 0, 0
-        for one in planned:
+        for number, one in self.group.own(planned):
+            torch.manual_seed(derive(self.seed, f"step {self.progress.step}, batch {number}"))
             with self.arithmetic():
                 loss, self.carry = self.task.loss(self.model, self.task.batch(one), self.carry)
             first = first or loss.tokens  # the sum of all tokens is not known yet
             (loss.total / first).backward()  # type: ignore[no-untyped-call]
             nats += float(loss.total.detach())
             tokens += loss.tokens
-        if tokens != first:
-            for parameter in self.model.parameters():
-                if parameter.grad is not None:
-                    parameter.grad.mul_(first / tokens)
+        if self.group.size > 1:
+            self.refuse_carry()
+            self.scale(first)
+            nats, tokens = self.group.total(self.model.parameters(), nats, tokens)
+            self.scale(1 / tokens)
+        elif tokens != first:
+            self.scale(first / tokens)
         return nats, tokens
+
+    def scale(self, factor: float) -> None:
+        """Multiply all gradients."""
+        for parameter in self.model.parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(factor)
+
+    def refuse_carry(self) -> None:
+        if self.carry is not None:
+            got = f"{self.group.size} with a task that carries its state from batch to batch"
+            raise refuse("compute.processes", got, "1", "Or set objective.sampling to random.")
 
     def end_epoch(self) -> None:
         """Validate; keep the weights if they are the best so far, or may be averaged."""
@@ -146,18 +171,16 @@ class Loop:
         p.since_best += 1
         if loss < p.best_loss:
             p.best_loss, p.best_step, p.since_best = loss, p.step, 0
-            if last is None:
+            if last is None and self.group.first:
                 checkpoint.save(self.work / "best.safetensors", checkpoint.own_tensors(self.model), {})
-        if last is not None:
+        if last is not None and self.group.first:
             averaging.keep(self.work, p.epoch, last, checkpoint.own_tensors(self.model))
 
     def validate(self, kind: str) -> float:
         """The validation loss in nats per token of the weights that the model holds; recorded, `kind` before its name."""
         p = self.progress
         self.model.eval()
-        with self.arithmetic():
-            (total, tokens), further = self.task.validate(self.model)
-        loss = float(total) / tokens
+        loss, further = self.group.from_first(self.validated)
         if not math.isfinite(loss):
             raise UserError(
                 f"training: got a validation loss of {loss} after epoch {p.epoch}, step {p.step}; expected a finite number. "
@@ -167,19 +190,31 @@ class Loop:
         self.record({f"valid/{kind}{name}": value for name, value in measured.items()})
         return loss
 
+    def validated(self) -> tuple[float, dict[str, float]]:
+        """The validation loss and the figures beside it."""
+        with self.arithmetic():
+            (total, tokens), further = self.task.validate(self.model)
+        return float(total) / tokens, further
+
     def choose_weights(self) -> None:
-        """Put into the model the weights of the best epoch, or the mean of the last ones, which is validated as well."""
+        """Put into the model the weights of the best epoch, or the mean of the last ones, which is validated as well.
+
+        Of several processes only the first one's model is what comes of the training.
+        """
         p, last = self.progress, self.config.average
         if last is None:
-            checkpoint.fill(self.model, checkpoint.load(self.work / "best.safetensors")[0], str(self.work))
+            if self.group.first:
+                checkpoint.fill(self.model, checkpoint.load(self.work / "best.safetensors")[0], str(self.work))
             return
-        checkpoint.fill(self.model, averaging.mean(self.work, p.epoch, last), str(self.work))
+        if self.group.first:
+            checkpoint.fill(self.model, averaging.mean(self.work, p.epoch, last), str(self.work))
         p.best_loss, p.best_step = self.validate("averaged_"), p.step
 
     def record(self, metrics: dict[str, float]) -> None:
         p = self.progress
         p.history += [(p.step, p.epoch, name, value) for name, value in metrics.items()]
-        self.log(metrics, p.step)
+        if self.group.first:
+            self.log(metrics, p.step)
 
     def out_of_patience(self) -> bool:
         return self.config.patience is not None and self.progress.since_best >= self.config.patience
@@ -191,34 +226,36 @@ class Loop:
 
     def save(self) -> None:
         """Everything that the next step depends on."""
+        if not self.group.first:
+            return
         tensors = {f"model/{name}": tensor for name, tensor in checkpoint.own_tensors(self.model).items()}
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{index}/{name}": value for name, value in state.items() if value is not None}
         tensors |= {f"carry/{i}": part for i, part in enumerate(self.carry or ())}
-        tensors["random/cpu"] = torch.get_rng_state()
-        if self.device.type == "cuda":
-            tensors["random/cuda"] = torch.cuda.get_rng_state(self.device)
         facts = {name: getattr(self.progress, name) for name in Progress.__dataclass_fields__}
         checkpoint.save(self.work / "state.safetensors", tensors, facts)
         self.saved = time.monotonic()
 
     def resume(self) -> None:
         """Go on from the work folder's state, if there is one."""
-        self.work.mkdir(parents=True, exist_ok=True)
-        if not (self.work / "state.safetensors").exists():
+        found = self.group.from_first(self.load)
+        if found is None:
             return
-        tensors, facts = checkpoint.load(self.work / "state.safetensors")
-        groups: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "carry": {}, "random": {}}
+        tensors, facts = found
+        groups: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "carry": {}}
         for name, tensor in tensors.items():
             group, _, rest = name.partition("/")
             groups[group][rest] = tensor
         checkpoint.fill(self.model, groups["model"], str(self.work))
         self.restore_optimizer(groups["optimizer"])
         self.carry = tuple(groups["carry"][str(i)].to(self.device) for i in range(len(groups["carry"]))) or None
-        torch.set_rng_state(groups["random"]["cpu"])
-        if "cuda" in groups["random"]:
-            torch.cuda.set_rng_state(groups["random"]["cuda"], self.device)
         self.progress = Progress(**(facts | {"history": [tuple(row) for row in facts["history"]]}))
+
+    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The saved state, if there is one."""
+        self.work.mkdir(parents=True, exist_ok=True)
+        file = self.work / "state.safetensors"
+        return checkpoint.load(file) if file.exists() else None
 
     def restore_optimizer(self, tensors: dict[str, Tensor]) -> None:
         state: dict[int, dict[str, Tensor]] = {}

@@ -10,13 +10,15 @@ from pipeline.errors import refuse
 _KNOW = (torch.optim.SGD, torch.optim.Adagrad)
 
 
-def check(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Refuse an optimiser that cannot train this model: most move every row at every step, touched or not."""
+def check(model: nn.Module, optimizer: torch.optim.Optimizer, processes: int) -> None:
+    """Refuse what cannot train this model: most optimisers move every row at every step, touched or not."""
     if not any(isinstance(part, nn.Embedding) and part.sparse for part in model.modules()):
         return
     if not isinstance(optimizer, _KNOW):
         names = " or ".join(kind.__name__.lower() for kind in _KNOW)
         raise refuse("optim.name", type(optimizer).__name__.lower(), f"{names}, as this model's gradients are sparse")
+    if processes > 1:
+        raise refuse("compute.processes", processes, "1, as this model's gradients are sparse")
     torch.sparse.check_sparse_tensor_invariants.disable()  # type: ignore[no-untyped-call]  # said or not; unsaid, torch warns
     for key in ("weight_decay", "momentum"):
         if any(group.get(key) for group in optimizer.param_groups):

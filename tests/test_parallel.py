@@ -1,0 +1,156 @@
+"""Several processes that train one model: what they make is what one process makes, but for rounding; and how they end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import pytest
+import stage_runs
+import yaml
+from safetensors.torch import load_file
+
+from pipeline import tables
+from pipeline.errors import UserError
+from pipeline.training import parallel
+
+ROOT = Path(__file__).resolve().parent.parent
+RUNS = {"seq2seq": "toy_en_fr", "rnn": "toy_story"}
+
+
+def params() -> dict[str, Any]:
+    """Two small default runs of which an update reads four batches, dropout and all."""
+    content: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    content["corpora"] = {name: content["corpora"][name] for name in RUNS.values()}
+    for block in content["corpora"].values():
+        block["source"]["builtin"]["sizes"] = {"train": 400, "valid": 60, "test": 60}
+        block["read"] = block["read"] and {"files": {s: block["read"]["files"][s] for s in ("train", "valid", "test")}}
+    content["compute"] = {"device": "cpu", "slots": 1, "processes": 2}
+    content["runs"] = {name: content["runs"][name] for name in RUNS}
+    for run in content["runs"].values():
+        run["model"] |= {"embedding": 16, "hidden": 16, "dropout": 0.2}
+        run["training"] |= {"max_epochs": 2, "accumulate": 4}
+    content["runs"]["seq2seq"]["objective"] |= {"batch_tokens": 100}
+    content["runs"]["rnn"]["objective"] |= {"batch_size": 4, "steps": 16, "sampling": "random"}
+    return content
+
+
+@pytest.fixture(scope="module")
+def encoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with both corpora ready to be trained on."""
+    root = tmp_path_factory.mktemp("parallel")
+    write(root, params())
+    stage_runs.run(root, "scratch")
+    for corpus in RUNS.values():
+        for stage in ("download", "tokenize", "vocab", "encode"):
+            stage_runs.run(root, stage, corpus)
+    return root
+
+
+def write(root: Path, content: dict[str, Any]) -> None:
+    (root / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+
+
+def command(root: Path, name: str, out: str) -> list[str]:
+    """The train stage as DVC runs it, with another place for the model."""
+    return [sys.executable, "-m", *stage_runs.words(root, "train", name)[:-1], out]
+
+
+def surroundings() -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE")}
+    return kept | {"PYTHONPATH": str(ROOT), "SEQLINE_TRACKING": "off", "OMP_NUM_THREADS": "1"}
+
+
+def train(root: Path, name: str, out: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(root, name, out), cwd=root, env=surroundings(), capture_output=True, text=True, timeout=400
+    )
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_two_processes_make_what_one_makes_but_for_rounding(name: str, encoded: Path) -> None:
+    for processes, out in ((1, "alone"), (2, "together")):
+        write(encoded, params() | {"compute": {"device": "cpu", "slots": 1, "processes": processes}})
+        done = train(encoded, name, f"{name}_{out}")
+        assert done.returncode == 0, done.stderr
+    alone, together = (
+        tables.read(encoded / f"{name}_{out}/history.parquet", tables.HISTORY) for out in ("alone", "together")
+    )
+    assert alone.drop(["value"]).equals(together.drop(["value"]))
+    np.testing.assert_allclose(together["value"].to_numpy(), alone["value"].to_numpy(), rtol=2e-4)
+    losses = alone.filter(pc.equal(alone["name"], "valid/loss"))["value"].to_pylist()
+    assert losses[1] < losses[0], "it learns"
+    own, other = (load_file(encoded / f"{name}_{out}/model.safetensors") for out in ("alone", "together"))
+    for key, tensor in own.items():
+        np.testing.assert_allclose(other[key].numpy(), tensor.numpy(), atol=2e-4, err_msg=key)
+    assert not list((encoded / ".seqline/training").glob("*")), "no work folder is left"
+
+
+def test_a_mistake_is_told_in_a_line_by_several_processes_too(encoded: Path) -> None:
+    content = params()
+    content["runs"]["rnn"]["objective"]["sampling"] = "sequential"
+    write(encoded, content)
+    done = train(encoded, "rnn", "carried")
+    said = {line for line in done.stderr.splitlines() if line}
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert len(said) == 1, done.stderr
+    assert "compute.processes: got 2 with a task that carries its state" in done.stderr
+    assert not (encoded / "carried").exists()
+
+
+def test_when_the_first_of_them_is_killed_none_is_left_and_the_next_training_ends_as_ever(encoded: Path) -> None:
+    content = params()
+    content["runs"]["rnn"]["training"]["max_epochs"] = 3
+    write(encoded, content)
+    whole = train(encoded, "rnn", "whole")
+    assert whole.returncode == 0, whole.stderr
+    killed = subprocess.Popen(
+        command(encoded, "rnn", "killed"), cwd=encoded, env=surroundings(), stdout=subprocess.PIPE, text=True
+    )
+    assert killed.stdout is not None
+    killed.stdout.readline()  # the first epoch is over
+    children = [int(pid) for pid in Path(f"/proc/{killed.pid}/task/{killed.pid}/children").read_text().split()]
+    assert len(children) >= 2
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    deadline = time.monotonic() + 60
+    while any(alive(pid) for pid in children):
+        assert time.monotonic() < deadline, "a process outlived its launcher"
+        time.sleep(0.1)
+    again = train(encoded, "rnn", "killed")
+    assert again.returncode == 0, again.stderr
+    a, b = (load_file(encoded / f"{out}/model.safetensors") for out in ("whole", "killed"))
+    for key, tensor in a.items():
+        np.testing.assert_allclose(b[key].numpy(), tensor.numpy(), atol=2e-4, err_msg=key)
+    assert json.loads((encoded / "killed/config.json").read_text())["steps"] > 0
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_run_takes_as_many_processes_as_divide_its_batches() -> None:
+    assert [parallel.processes(wanted, 4) for wanted in (1, 2, 3, 4, 8)] == [1, 2, 1, 4, 4]
+    assert parallel.processes(2, 1) == 1
+
+
+def test_the_batches_are_divided_without_rest_or_repetition() -> None:
+    shares = [parallel.Group(rank, 3).own("abcdefgh") for rank in range(3)]
+    assert sorted(one for share in shares for one in share) == list(enumerate("abcdefgh"))
+
+
+def test_more_processes_than_divide_the_batches_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(UserError, match=r"^training\.accumulate: got 4; expected a multiple of torchrun's 3 processes\."):
+        parallel.join("cpu", 4)
