@@ -7,6 +7,18 @@ from torch import nn
 
 from pipeline.training import loop, optim
 
+OWN_KEYS: dict[str, dict[str, Any]] = {
+    "sgd": {},
+    "momentum": {"momentum": 0.8},
+    "nesterov": {"momentum": 0.8},
+    "adagrad": {},
+    "rmsprop": {"smoothing": 0.9},
+    "adadelta": {"rho": 0.9},
+    "adam": {"betas": [0.9, 0.98]},
+    "adamw": {"betas": [0.9, 0.98]},
+}
+"""What each optimiser's `optim:` holds beside what all have."""
+
 
 def epochs(count: int) -> loop.Config:
     """`training:` of so many epochs."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fitting import OWN_KEYS
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -69,16 +70,6 @@ def adam(gradients: list[Array]) -> Iterator[Array]:
         yield RATE * (v / (1 - 0.9**t)) / (np.sqrt(s / (1 - 0.98**t)) + 1e-9)
 
 
-OWN_KEYS: dict[str, dict[str, Any]] = {
-    "sgd": {},
-    "momentum": {"momentum": 0.8},
-    "nesterov": {"momentum": 0.8},
-    "adagrad": {},
-    "rmsprop": {"smoothing": 0.9},
-    "adadelta": {"rho": 0.9},
-    "adam": {"betas": [0.9, 0.98]},
-    "adamw": {"betas": [0.9, 0.98]},
-}
 CLOSED_FORMS: dict[str, Callable[[list[Array]], Iterator[Array]]] = {
     "sgd": sgd,
     "momentum": momentum,

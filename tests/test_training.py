@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from fitting import OWN_KEYS
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -19,16 +20,6 @@ from pipeline.tasks import language_model, masked_language_model, translation
 from pipeline.training import averaging, checkpoint, devices, loop, optim
 
 CPU = torch.device("cpu")
-OWN_KEYS: dict[str, dict[str, Any]] = {
-    "sgd": {},
-    "momentum": {"momentum": 0.9},
-    "nesterov": {"momentum": 0.9},
-    "adagrad": {},
-    "rmsprop": {"smoothing": 0.9},
-    "adadelta": {"rho": 0.9},
-    "adam": {"betas": [0.9, 0.999]},
-    "adamw": {"betas": [0.9, 0.999]},
-}
 LM = {"cell": "lstm", "embedding": 8, "hidden": 12, "layers": 2, "dropout": 0.3, "tied": False, "implementation": "fused"}
 BERT = {
     "width": 16,
