@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline.cli import refresh
+from pipeline.errors import UserError
+
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = {"train": 600, "valid": 40, "test": 40, "test_long": 20}
 KEPT = ("seq2seq", "transformer")
@@ -168,3 +171,31 @@ def test_a_kill_at_any_stage_leaves_nothing_that_the_next_repro_does_not_mend(do
         assert not list(root.glob("data/models/transformer"))
     dvc(root, "--wait-for-lock", "repro")
     assert lock(root) == lock(done)
+
+
+def test_files_of_ones_own_are_taken_over_anew_when_and_only_when_they_changed(tmp_path: Path, monkeypatch) -> None:
+    root = copied(tmp_path / "project")
+    content = yaml.safe_load((root / "params.yaml").read_text())
+    own = content["corpora"]["toy_en_fr"] | {"source": {"path": "drop"}}
+    content["corpora"]["own"] = own | {"vocab": own["vocab"] | {"corpus": "own"}}
+    (root / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    (root / "drop").mkdir()
+    (root / "drop" / "train.en").write_text("one\n")
+    for name, value in environment(root).items():
+        monkeypatch.setenv(name, value)
+    assert refresh.refresh(root) == []  # never downloaded: nothing to take over anew
+    dvc(root, "repro", "download@own", "download@toy_en_fr")
+    before = lock(root)
+    assert refresh.refresh(root) == []
+    os.utime(root / "drop" / "train.en")  # a later date alone is no change
+    assert refresh.refresh(root) == []
+    assert lock(root) == before
+    (root / "drop" / "train.fr").write_text("un\n")
+    assert refresh.changed(root) == ["own"]
+    assert refresh.refresh(root) == ["own"]
+    assert (root / "data/raw/own/train.fr").read_text() == "un\n"
+    assert lock(root) != before
+    assert refresh.refresh(root) == []
+    shutil.rmtree(root / "drop")
+    with pytest.raises(UserError, match=r"^corpora\.own\.source\.path: got .*drop; expected a file or folder"):
+        refresh.refresh(root)

@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     use.add_argument("--force", action="store_true", help="even if params.yaml has edits that are in no commit")
     add("check", _check, "read all of params.yaml as strictly as the stages will, before anything runs")
+    add("refresh", _refresh, "take over your own files anew where they have changed since they were copied")
     add("prune", _prune, "remove outputs of runs and corpora that params.yaml no longer has; DVC's cache keeps them")
     add("doctor", _doctor, "what is installed, which devices there are, whether store, cache and mirror are healthy")
     add("sync", _sync, "bring MLflow level with DVC's outputs")
@@ -77,6 +78,13 @@ def _use(root: Path, arguments: argparse.Namespace) -> None:
     gone = presets.use(root, arguments.preset, arguments.changes, arguments.force)
     print(f"params.yaml is now the preset {arguments.preset}" + "".join(f"\n  {change}" for change in arguments.changes))
     _tell_removed(root, gone)
+
+
+def _refresh(root: Path, arguments: argparse.Namespace) -> None:
+    from pipeline.cli import refresh
+
+    found = refresh.refresh(root)
+    print(f"taken over anew: {', '.join(found)}; now `dvc repro`" if found else "no corpus's own files have changed")
 
 
 def _prune(root: Path, arguments: argparse.Namespace) -> None:

@@ -14,22 +14,29 @@ def copy(path: str, where: str, into: Path) -> list[str]:
     A link is copied as the file that it leads to, if that lies in the folder too. UserError for a missing or empty path,
     links that lead out, and anything that is neither file nor folder.
     """
-    root = Path(path)
-    if not root.exists():
-        raise refuse(where, path, "a file or folder, seen from the project's root", "Put it there, or mend the path.")
-    root = root.resolve()
+    root = Path(path).resolve()
     if root in [into.resolve(), *into.resolve().parents] and root.is_dir():
         raise refuse(where, path, "a folder that does not hold the pipeline's own data", "Name a folder of its own.")
-    pairs = [(root, root.name)] if root.is_file() else list(_within(root, where))
-    if not pairs:
-        raise refuse(where, f"{path}, which holds no file", "a folder with files")
+    pairs = files(path, where)
     for source, name in pairs:
-        if name == MANIFEST:
-            raise refuse(where, f"a file {name}", "any other name, since the pipeline writes a file of that name")
         target = into / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
     return [name for _, name in pairs]
+
+
+def files(path: str, where: str) -> list[tuple[Path, str]]:
+    """The file, or every file of the folder by its name, with the name that its copy has; the same errors."""
+    root = Path(path)
+    if not root.exists():
+        raise refuse(where, path, "a file or folder, seen from the project's root", "Put it there, or mend the path.")
+    root = root.resolve()
+    pairs = [(root, root.name)] if root.is_file() else list(_within(root, where))
+    if not pairs:
+        raise refuse(where, f"{path}, which holds no file", "a folder with files")
+    if MANIFEST in (name for _, name in pairs):
+        raise refuse(where, f"a file {MANIFEST}", "any other name, since the pipeline writes a file of that name")
+    return pairs
 
 
 def _within(root: Path, where: str) -> Iterator[tuple[Path, str]]:
