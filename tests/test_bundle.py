@@ -115,7 +115,7 @@ def test_an_archive_of_other_files_is_refused_and_nothing_is_left(name: str, tmp
     assert list((tmp_path / "out").iterdir()) == []
 
 
-@pytest.mark.parametrize("data", [b"no archive", gzip.compress(b"no tar"), b""])
+@pytest.mark.parametrize("data", [b"no archive", gzip.compress(b"no tar"), b""], ids=["text", "gzip", "nothing"])
 def test_what_is_no_tar_is_refused(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(data)
     with pytest.raises(UserError, match="and no tar"):
