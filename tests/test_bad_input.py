@@ -34,6 +34,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     sizes = content["corpora"][CORPUS]["source"]["builtin"]["sizes"]
     content["corpora"][CORPUS]["source"]["builtin"]["sizes"] = dict.fromkeys(sizes, 40)
     content["runs"][RUN]["training"]["max_epochs"] = 1
+    content["runs"][RUN]["model"] |= {"width": 32, "heads": 4, "feed_forward": 64}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SEQLINE_TRACKING", "off")
@@ -89,7 +90,7 @@ def test_a_device_that_is_not_there(stage: Stage) -> None:
 def test_heads_that_do_not_divide_the_width(stage: Stage) -> None:
     until(stage, "scratch")
     set_param(f"runs.{RUN}.model.heads", 3)
-    refused(stage("train"), f"runs.{RUN}.model.heads: got 3 with width 128; expected a divisor of width")
+    refused(stage("train"), f"runs.{RUN}.model.heads: got 3 with width 32; expected a divisor of width")
     assert not Path(f"data/models/{RUN}").exists()
 
 
@@ -120,8 +121,8 @@ def test_weights_that_do_not_fit_their_config(stage: Stage) -> None:
     facts = json.loads((folder / "config.json").read_text())
     facts["run"]["model"]["feed_forward"] = 96
     (folder / "config.json").write_text(json.dumps(facts))
-    refused(stage("predict"), "model.safetensors: decoder.0.feed_forward.layers.0.bias: got (256,); expected (96,)")
-    facts["run"]["model"]["feed_forward"] = 256
+    refused(stage("predict"), "model.safetensors: decoder.0.feed_forward.layers.0.bias: got (64,); expected (96,)")
+    facts["run"]["model"]["feed_forward"] = 64
     (folder / "config.json").write_text(json.dumps(facts))
     weights = load_file(folder / "model.safetensors")
     save_file(weights | {"spare": torch.zeros(1)}, folder / "model.safetensors")

@@ -97,7 +97,7 @@ def test_a_mistake_is_told_in_a_line_by_several_processes_too(encoded: Path) -> 
     content["runs"]["rnn"]["objective"]["sampling"] = "sequential"
     write(encoded, content)
     done = train(encoded, "rnn", "carried")
-    said = {line for line in done.stderr.splitlines() if line}
+    said = [line for line in done.stderr.splitlines() if line]
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert len(said) == 1, done.stderr

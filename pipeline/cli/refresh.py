@@ -26,8 +26,9 @@ def refresh(root: Path) -> list[str]:
         command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--force", "--single-item", f"download@{corpus}"]
         done = subprocess.run(command, cwd=root, capture_output=True, text=True)
         if done.returncode:
-            said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
-            raise UserError(f"download@{corpus}: got exit status {done.returncode} from DVC; expected 0. {' '.join(said)}")
+            said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+            own = [line.removeprefix("seqline: ") for line in said if line.startswith("seqline: ")]
+            raise UserError(own[-1] if own else f"download@{corpus}: got {' '.join(said[-1:])}; expected DVC to run it.")
     return found
 
 
