@@ -2,7 +2,7 @@
 
     seqline use exercises && dvc repro encode && python -m benchmarks.exercises [--rounds 7] [--steps 20]
 
-Every model takes the same batches of `toy_en_fr`, of 500 target tokens, whatever its run's own size; rounds alternate between
+Every model takes the same batches of `toy_en_fr`, of 500 target tokens whatever its run's own size. Rounds alternate between
 the models, so that a busy machine hits all, and the median of the rounds is printed with their ends. One thread.
 """
 
