@@ -51,6 +51,17 @@ def test_the_preset_default_is_what_a_fresh_clone_has() -> None:
     assert (ROOT / "presets" / "default.yaml").read_bytes() == committed.stdout
 
 
+def test_a_preset_that_has_a_key_twice_is_refused_by_it_and_its_line(project, another, seqline) -> None:
+    with (project / "presets" / "another.yaml").open("a") as file:
+        file.write("\nevaluation: {bootstrap: 10, confidence: 0.9, seed: 1}\n")
+    lines = len((project / "presets" / "another.yaml").read_text().splitlines())
+    for changes in ([], ["--set", "runs.lstm.seed=2"]):
+        said = seqline(project, "use", another, *changes)
+        assert said.status == 2
+        assert said.err.startswith(f"seqline: evaluation: got the key once more in line {lines} of another.yaml; expected ")
+        assert said.err.count("\n") == 1
+
+
 def test_presets_are_listed_with_what_they_are_and_the_current_one_marked(project, another, seqline) -> None:
     seqline(project, "use", another)
     lines = seqline(project, "use").out.splitlines()
