@@ -51,9 +51,9 @@ def vocabulary_digest(vocab: Path, side: str) -> str:
 
 def begin(model: torch.nn.Module, start: Path, vocabulary: str, where: str) -> None:
     """Give the model the weights of the run trained in the folder `start`; UserError if it cannot take them."""
-    facts = checkpoint.read_facts(start)
-    if facts["run"] is None:
+    if checkpoint.read_facts(start, "run")["run"] is None:
         return
+    facts = checkpoint.read_facts(start, "run.family", "run.corpus", "vocabulary")
     family = facts["run"]["family"]
     if not isinstance(model, Adopting) or family not in model.ancestors:
         ancestors = ", ".join(model.ancestors) if isinstance(model, Adopting) else ""
