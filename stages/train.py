@@ -102,6 +102,8 @@ def train(
     with tqdm(desc=name, unit="step", dynamic_ncols=True, disable=quiet) as bar:
 
         def tick(p: loop.Progress, steps: int) -> None:
+            if not bar.n and p.step > 1 and group.first:
+                print(f"{name}: goes on after step {p.step - 1}", flush=True)
             bar.total = steps * loop_config.max_epochs
             bar.update(p.step - bar.n)
 

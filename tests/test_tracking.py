@@ -312,6 +312,31 @@ def test_sync_adds_only_what_the_live_view_missed(project: Path) -> None:
     assert all_runs(client)[0].data.tags["seqline.recorded"] == "live"
 
 
+@pytest.mark.parametrize(
+    ("path", "content", "said"),
+    [
+        ("data/models/lstm/config.json", "{", "got Expecting property name"),
+        (
+            "data/models/lstm/config.json",
+            "[]",
+            "got list; expected JSON of a stage: a mapping. Run `dvc repro -f train@lstm`.",
+        ),
+        ("data/models/lstm/config.json", '{"run": null, "digest": "1"}', "got no 'run'; expected what the train stage"),
+        ("data/models/lstm/config.json", '{"run": {}}', "got no 'digest'; expected what the train stage writes."),
+        ("data/models/lstm/history.parquet", "no table", "expected a Parquet file. Delete it"),
+        ("data/predictions/lstm/samples.parquet", "no table", "expected a Parquet file. Delete it"),
+        ("reports/metrics/lstm.json", "\xff", "expected JSON of a stage. Run `dvc repro -f evaluate@lstm`."),
+    ],
+)
+def test_an_output_that_is_damaged_is_told_in_one_line(path: str, content: str, said: str, project: Path) -> None:
+    (project / path).write_bytes(content.encode("latin-1"))
+    with pytest.raises(UserError) as error:
+        tracking.sync(project)
+    assert str(error.value).startswith(f"{project / path}: got ")
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
 def test_new_scores_of_the_same_model_replace_the_old_ones_in_its_run(project: Path) -> None:
     tracking.sync(project)
     scores = {"test": {"perplexity": 4.0}}
