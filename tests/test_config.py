@@ -1,6 +1,8 @@
 """A mistake in params.yaml is one line that names the key, from `seqline check` and from a stage, and nothing is written."""
 
+import dataclasses
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import yaml
 from dvc.utils.serialize import parse_yaml
 
 from pipeline import config, params
+from pipeline.download.wanted import File
 from pipeline.errors import UserError, exit_with
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -119,6 +122,21 @@ def test_check_refuses_in_one_line(key: str, value: object, line: str, project, 
     assert said.err.startswith(f"seqline: {line}"), said.err
     assert said.err.count("\n") == 1
     assert folder(project) == before
+
+
+def test_the_corpus_of_one_s_own_that_the_readme_shows_is_in_order(project, seqline, edited) -> None:
+    [shown] = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    [(name, block)] = yaml.safe_load(shown).items()
+    edited(project, f"corpora.{name}", block)
+    assert seqline(project, "check").out.startswith("params.yaml: 5 corpora and ")
+    item = re.search(r"# or files: \[{(.*?)}\]", shown)
+    assert item is not None
+    assert set(item[1].split(", ")) == {field.name for field in dataclasses.fields(File)}
+    named = re.search(r"format: (\w+) +# or (.*)", shown)
+    assert named is not None
+    for form in [named[1], *named[2].split(", ")]:
+        edited(project, f"corpora.{name}.format", form)
+        assert "corpora.my_corpus.format" not in seqline(project, "check").err, f"{form} is no format"
 
 
 def test_a_run_with_another_seed_is_a_line_and_dvc_reads_it_as_the_stages_do(project, seqline) -> None:
