@@ -98,12 +98,14 @@ def train(
     optim_config = optim.load(run.optim, f"{where}.optim")
     seed = derive(run.seed, "dropout")
     trainer = loop.Loop(model, task, optim_config, loop_config, seed=seed, work=work, log=log, group=group)
-    quiet = not (group.first and sys.stderr.isatty())
+    quiet, begun = not (group.first and sys.stderr.isatty()), False
     with tqdm(desc=name, unit="step", dynamic_ncols=True, disable=quiet) as bar:
 
         def tick(p: loop.Progress, steps: int) -> None:
-            if not bar.n and p.step > 1 and group.first:
+            nonlocal begun
+            if not begun and p.step > 1 and group.first:
                 print(f"{name}: goes on after step {p.step - 1}", flush=True)
+            begun = True
             bar.total = steps * loop_config.max_epochs
             bar.update(p.step - bar.n)
 
