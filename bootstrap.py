@@ -13,6 +13,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -147,15 +148,22 @@ def diagnose(output: str, log: Path) -> SetupError:
     unreachable = re.search(
         r"NewConnectionError|NameResolutionError|Temporary failure in name resolution|ConnectTimeout|ReadTimeout|ProxyError|"
         r"SSLError|SSLCertVerificationError|Connection refused|Network is unreachable|"
-        r"Connection reset|RemoteDisconnected|from versions: none",
+        r"Connection reset|RemoteDisconnected",
         output,
     )
+    nothing = re.search(r"requirement (\S+) \(from versions: none\)", output)
     if "No space left on device" in output or "Errno 28" in output:
         return SetupError(f"{log.parent}: got a full disk; expected room for the packages. Free some space and run again.")
     if unreachable:
         return SetupError(
             f"the package index: got {unreachable[0]!r}; expected an answer. Check the network or the proxy, or name "
             f"a mirror in PIP_INDEX_URL, and run again (see {log})."
+        )
+    if nothing:
+        here = f"Python {platform.python_version()} on {platform.machine()}"
+        return SetupError(
+            f"{nothing[1]}: got none from the package index; expected one for {here}. Check the network, the proxy or "
+            f"the mirror in PIP_INDEX_URL, or run `make PYTHON=...` with a Python that it has one for (see {log})."
         )
     errors = [line for line in output.splitlines() if line.startswith("ERROR: ")]
     last = errors[-1][len("ERROR: ") :] if errors else "a failure without a message"

@@ -5,9 +5,12 @@ the code they configure. Unknown, missing and wrongly typed keys are refused wit
 conditions between its fields in `__post_init__` by raising `refuse("field", ...)`; the loader puts the section in front.
 """
 
+import copy
 import dataclasses
 import difflib
+import functools
 import importlib
+import math
 import re
 import types
 import typing
@@ -20,13 +23,14 @@ import yaml
 from pipeline.errors import UserError, refuse
 
 T = typing.TypeVar("T")
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # several times as quick, where PyYAML was built with it
 _FLOAT_WITHOUT_DOT = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+")
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The whole of a YAML file as a mapping; UserError if it is absent, broken or no mapping."""
+    """The whole of a YAML file as a mapping; UserError if it is absent, broken or no mapping, or has a key twice."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = copy.deepcopy(_parsed(path.read_text(encoding="utf-8"), path))
     except FileNotFoundError:
         raise refuse(str(path), "no such file", "a YAML file", "Run from the project's root.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -34,6 +38,40 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise refuse(str(path), type(content).__name__, "a mapping of sections")
     return content
+
+
+@functools.lru_cache(maxsize=8)
+def _parsed(text: str, path: Path) -> Any:
+    """What the text of the file `path` says: parsed once, since a file is asked for a section at a time."""
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _refuse_repeated(node, (), path, set())
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _refuse_repeated(node: yaml.Node, above: tuple[str, ...], path: Path, seen: set[int]) -> None:
+    """Of two equal keys in one mapping PyYAML would take the last, and say nothing."""
+    if id(node) in seen or not isinstance(node, yaml.CollectionNode):
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for number, item in enumerate(node.value):
+            _refuse_repeated(item, (*above[:-1], f"{''.join(above[-1:])}[{number}]"), path, seen)
+        return
+    keys: set[tuple[str, str]] = set()
+    for key, value in node.value:
+        if isinstance(key, yaml.ScalarNode):
+            dotted = (*above, key.value)
+            if (key.tag, key.value) in keys:
+                got = f"the key once more in line {key.start_mark.line + 1} of {path.name}"
+                raise refuse(".".join(dotted), got, "each key once", "Remove one of them.")
+            keys.add((key.tag, key.value))
+            _refuse_repeated(value, dotted, path, seen)
 
 
 def section(path: Path, dotted: str) -> Any:
@@ -115,6 +153,8 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
                 where, value, "a number", f"Write it in full, as {float(value):f}: YAML readers disagree on this form."
             )
         if isinstance(value, int | float) and not isinstance(value, bool):
+            if not math.isfinite(value):
+                raise refuse(where, value, "a finite number")
             return float(value)
     elif hint is int:
         if isinstance(value, int) and not isinstance(value, bool):

@@ -4,8 +4,11 @@ Raise `UserError` (usually made by `refuse`) for anything a user can mend; use `
 """
 
 import errno
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 _FULL = "a full disk; expected room to write. Free some space and run again."
@@ -14,12 +17,16 @@ _NO_FOLDER = "a file where a folder is needed; expected a folder. Move the file 
 _DISK = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
+    errno.EFBIG: "a file beyond the size allowed; expected room to write. See `ulimit -f`, or name a place on another disk.",
     errno.EACCES: _CLOSED,
     errno.EPERM: _CLOSED,
     errno.EROFS: "a read-only disk; expected a place to write. Name another place.",
     errno.ENOTDIR: _NO_FOLDER,
     errno.EEXIST: _NO_FOLDER,
 }
+
+_ADDRESS = re.compile(r"[A-Za-z][\w+.-]*://\S+")
+_USER = re.compile(r"(?![^/@]*:\d+(?:[/?#]|$))[^/@:]*:[^@]*@|[^/@]*@")  # some allow a / in a password; a port is none
 
 
 class UserError(ValueError):
@@ -33,6 +40,30 @@ def refuse(key: str, got: Any, expected: str, todo: str = "") -> UserError:
     """
     line = f"{key}: got {got if isinstance(got, str) else repr(got)}; expected {expected}."
     return UserError(f"{line} {todo}".rstrip())
+
+
+def shown(address: str) -> str:
+    """The address as messages may show it: without user, password and query, which can hold secrets."""
+    scheme, apart, rest = address.partition("://")
+    while user := _USER.match(rest):
+        rest = rest[user.end() :]
+    return scheme + apart + (re.split("[?#]", rest)[0] if apart else rest)
+
+
+def told(error: BaseException) -> str:
+    """What an error of a library's says, in one line, every address in it as `shown` has it."""
+    return _ADDRESS.sub(lambda found: shown(found[0]), " ".join(str(error).split()))
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An OSError that names no file, as those of a write do not, names `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def at_least_one(**sizes: int) -> None:
@@ -59,6 +90,6 @@ def exit_with(main: Callable[[], None]) -> None:
     except OSError as error:
         if error.errno not in _DISK:
             raise
-        where, told = error.filename or "a file", _DISK[error.errno]
-        print(f"seqline: {where}: got {told}", file=sys.stderr)
+        where = error.filename2 or error.filename or "a file"  # of a copy, where to
+        print(f"seqline: {where}: got {_DISK[error.errno]}", file=sys.stderr)
         sys.exit(2)

@@ -58,7 +58,7 @@ def attention_table(looked: Sequence[Attention]) -> pa.Table:
 
 def run_of(model: Path, search: dict[str, Any] | None) -> params.Run:
     """The block that the model in this folder was trained with, and the `search:` to use, which training does not know."""
-    facts = checkpoint.read_facts(model)["run"]
+    facts = checkpoint.read_facts(model, "run.family")["run"]
     block: params.Run = config.load(params.Run, facts | {"search": search}, str(model / "config.json"))
     return block
 
@@ -67,7 +67,7 @@ def check_sizes(model: Path, vocab: Path, sides: tuple[str, str]) -> None:
     """Refuse a vocabulary that is absent, or that has other numbers of ids on the `sides` than the model in its folder."""
     if not (vocab / "vocab.json").exists():
         raise refuse(str(vocab), "no such vocabulary", "the vocab stage's output", "Run `dvc repro`, or `dvc pull`.")
-    have, sizes = describe(vocab).sizes, checkpoint.read_facts(model)["sizes"]
+    have, sizes = describe(vocab).sizes, checkpoint.read_facts(model, "sizes.source", "sizes.target")["sizes"]
     got, want = [have.get(side, 0) for side in sides], [sizes["source"], sizes["target"]]
     if got != want:
         expected = f"{want[0]} and {want[1]}, which the model was trained with"

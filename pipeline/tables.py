@@ -11,8 +11,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import UserError, refuse
+from pipeline.errors import UserError, naming, refuse, told
 
+_DAMAGED = (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError)
 _ids, _strings = pa.list_(pa.int32()), pa.list_(pa.string())
 
 # What a corpus reader yields, batch by batch. `reject` is null, or why the row cannot be used.
@@ -177,16 +178,12 @@ def batches(path: Path, schema: pa.Schema, rows: int = 16384) -> Iterator[pa.Rec
 
 def schema(path: Path, *choices: pa.Schema) -> pa.Schema:
     """Which of the schemas the table at `path` has; UserError if none, or as `read`."""
-    try:
+    with _parquet(path):
         found = pq.read_schema(path)
-    except FileNotFoundError:
-        raise _absent(path) from None
-    except pa.ArrowInvalid as error:
-        raise _broken(path, error) from None
-    for choice in choices:
-        if found.equals(choice):
-            return choice
-    raise _other(path, found, choices)
+        for choice in choices:
+            if found.equals(choice):
+                return choice
+        raise _other(path, found, choices)
 
 
 @contextmanager
@@ -214,25 +211,37 @@ def mapped(path: Path, schema: pa.Schema, cache: Path) -> pa.Table:
     """The table at `path` memory-mapped: an uncompressed copy, in one piece, is kept at `cache` (Arrow IPC) and opened."""
     if not cache.exists():
         cache.parent.mkdir(parents=True, exist_ok=True)
-        beside = cache.with_suffix(".partial")
-        with pa.OSFile(str(beside), "wb") as sink, pa.ipc.new_file(sink, schema) as file:
-            file.write_table(read(path, schema).combine_chunks())
-        beside.rename(cache)
+        table, beside = read(path, schema).combine_chunks(), cache.with_suffix(".partial")
+        try:
+            with naming(cache), pa.OSFile(str(beside), "wb") as sink, pa.ipc.new_file(sink, schema) as file:
+                file.write_table(table)
+            beside.rename(cache)
+        finally:
+            beside.unlink(missing_ok=True)
     return pa.ipc.open_file(pa.memory_map(str(cache))).read_all()
 
 
 @contextmanager
 def _open(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
-    try:
-        opened = pq.ParquetFile(path, pre_buffer=False)  # pre-buffering holds the whole file, however small the batches
-    except FileNotFoundError:
-        raise _absent(path) from None
-    except pa.ArrowInvalid as error:
-        raise _broken(path, error) from None
-    with opened as file:
+    with _parquet(path), pq.ParquetFile(path, pre_buffer=False) as file:  # else it holds all, however small the batches
         if not file.schema_arrow.equals(schema):
             raise _other(path, file.schema_arrow, (schema,))
         yield file
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[None]:
+    """What goes wrong with reading `path` is the user's to mend, if the file is absent or damaged."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise _absent(path) from None
+    except _DAMAGED as error:
+        raise _broken(path, error) from None
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise _broken(path, error) from None  # Arrow's word for bytes that mean nothing
 
 
 def _absent(path: Path) -> UserError:
@@ -240,7 +249,7 @@ def _absent(path: Path) -> UserError:
 
 
 def _broken(path: Path, error: Exception) -> UserError:
-    return refuse(str(path), str(error), "a Parquet file", "Delete it and run `dvc repro`.")
+    return refuse(str(path), told(error), "a Parquet file", "Delete it and run `dvc repro`.")
 
 
 def _other(path: Path, found: pa.Schema, choices: tuple[pa.Schema, ...]) -> UserError:

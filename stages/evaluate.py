@@ -45,10 +45,10 @@ def main() -> None:
             metrics[split] = task.summary(table, bootstrap, limits.get(split, {}))
             if split != "valid":
                 lengths += [{"split": split, **row} for row in task.by_length(table, bootstrap)]
-    if task.book_bleu:
-        metrics |= _samples(arguments.predictions / "samples.parquet")
-    with landing(arguments.plots) as plots:
+        if task.book_bleu:
+            metrics |= _samples(arguments.predictions / "samples.parquet")
         history = tables.read(arguments.model / "history.parquet", tables.HISTORY)
+    with landing(arguments.plots) as plots:
         _csv(plots / "history.csv", validations(history))
         _csv(plots / "training.csv", training(history))
         _csv(plots / "by_length.csv", lengths)

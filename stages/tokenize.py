@@ -32,12 +32,13 @@ def main() -> None:
     parser.add_argument("--metrics", type=Path, required=True)
     args = parser.parse_args()
     block, where = params.corpus(args.params, args.corpus), f"corpora.{args.corpus}"
-    with landing(args.out) as out, landing_file(args.metrics) as metrics:
+    with landing(args.out) as out:
         found = tokenize(block, where, args.raw, out)
         if (args.raw / "limits.json").exists():
             shutil.copyfile(args.raw / "limits.json", out / "limits.json")
         write_judges(block, where, args.raw, out / "judges")
-        metrics.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        with landing_file(args.metrics) as metrics:
+            metrics.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def tokenize(block: params.Corpus, where: str, raw: Path, out: Path) -> dict[str, Any]:

@@ -51,9 +51,9 @@ def vocabulary_digest(vocab: Path, side: str) -> str:
 
 def begin(model: torch.nn.Module, start: Path, vocabulary: str, where: str) -> None:
     """Give the model the weights of the run trained in the folder `start`; UserError if it cannot take them."""
-    facts = checkpoint.read_facts(start)
-    if facts["run"] is None:
+    if checkpoint.read_facts(start, "run")["run"] is None:
         return
+    facts = checkpoint.read_facts(start, "run.family", "run.corpus", "vocabulary")
     family = facts["run"]["family"]
     if not isinstance(model, Adopting) or family not in model.ancestors:
         ancestors = ", ".join(model.ancestors) if isinstance(model, Adopting) else ""
@@ -98,10 +98,14 @@ def train(
     optim_config = optim.load(run.optim, f"{where}.optim")
     seed = derive(run.seed, "dropout")
     trainer = loop.Loop(model, task, optim_config, loop_config, seed=seed, work=work, log=log, group=group)
-    quiet = not (group.first and sys.stderr.isatty())
+    quiet, begun = not (group.first and sys.stderr.isatty()), False
     with tqdm(desc=name, unit="step", dynamic_ncols=True, disable=quiet) as bar:
 
         def tick(p: loop.Progress, steps: int) -> None:
+            nonlocal begun
+            if not begun and p.step > 1 and group.first:
+                print(f"{name}: goes on after step {p.step - 1}", flush=True)
+            begun = True
             bar.total = steps * loop_config.max_epochs
             bar.update(p.step - bar.n)
 

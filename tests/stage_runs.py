@@ -35,6 +35,15 @@ def run(root: Path, stage: str, key: str = "") -> None:
         importlib.import_module(module).main()
 
 
+def outs(root: Path, stage: str, key: str = "") -> list[Path]:
+    """What the stage writes for the block `key`, in `root`; DVC removes it before a run."""
+    block = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]
+    block = block.get("do", block)
+    named = [item for kind in ("outs", "metrics", "plots") for item in block.get(kind, [])]
+    paths = [item if isinstance(item, str) else next(iter(item)) for item in named]
+    return [root / path.replace("${key}", key) for path in paths]
+
+
 def _at(item: Any, dotted: str) -> Any:
     for name in dotted.split("."):
         item = item[name]

@@ -173,6 +173,11 @@ def test_what_torch_requires_says_whether_cuda_comes_with_it(needs: list[str], c
             "WARNING: Retrying after NameResolutionError(...)\nERROR: No matching distribution",
             "package index: got 'NameResolutionError'",
         ),
+        (
+            "ERROR: Could not find a version that satisfies the requirement torch==2.13.0 (from versions: none)\n"
+            "ERROR: No matching distribution found for torch==2.13.0",
+            f"torch==2.13.0: got none from the package index; expected one for Python {sys.version.split()[0]} on ",
+        ),
         ("ERROR: Cannot install a and b\nERROR: ResolutionImpossible", "pip: got ResolutionImpossible"),
         ("", "pip: got a failure without a message"),
     ],

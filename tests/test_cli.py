@@ -1,7 +1,11 @@
 """The `seqline` command: presets, leftovers, doctor, and what it refuses."""
 
+import base64
+import sqlite3
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -45,6 +49,17 @@ def test_the_preset_default_is_what_a_fresh_clone_has() -> None:
     if committed.returncode:
         pytest.skip("no git repository: nothing says what a clone has")
     assert (ROOT / "presets" / "default.yaml").read_bytes() == committed.stdout
+
+
+def test_a_preset_that_has_a_key_twice_is_refused_by_it_and_its_line(project, another, seqline) -> None:
+    with (project / "presets" / "another.yaml").open("a") as file:
+        file.write("\nevaluation: {bootstrap: 10, confidence: 0.9, seed: 1}\n")
+    lines = len((project / "presets" / "another.yaml").read_text().splitlines())
+    for changes in ([], ["--set", "runs.lstm.seed=2"]):
+        said = seqline(project, "use", another, *changes)
+        assert said.status == 2
+        assert said.err.startswith(f"seqline: evaluation: got the key once more in line {lines} of another.yaml; expected ")
+        assert said.err.count("\n") == 1
 
 
 def test_presets_are_listed_with_what_they_are_and_the_current_one_marked(project, another, seqline) -> None:
@@ -199,12 +214,55 @@ def test_doctor_says_what_is_wrong_and_fails_only_for_what_will_not_work(project
     assert not (project / "mlflow.db").exists(), "looking must not make the store"
 
 
-def test_doctor_tells_a_tracking_server_that_is_gone(project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://somebody:secret@127.0.0.1:9")
+@pytest.mark.parametrize("place", ["127.0.0.1:9", "127.0.0.1:9/under/a/path", "[::1]:9"])
+def test_doctor_tells_a_tracking_server_that_is_gone(place: str, project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://somebody:secret@{place}")
     finding = doctor.store(project)
     assert finding.state == "warn"
-    assert "127.0.0.1:9" in finding.detail
+    assert finding.detail.startswith(f"http://{place}: ")
     assert "secret" not in finding.detail
+
+
+def test_doctor_asks_a_tracking_server_as_the_user_it_is_given(project, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Guarded(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            right = self.headers.get("Authorization") == f"Basic {base64.b64encode(b'somebody:secret').decode()}"
+            self.send_response(200 if right and self.path == "/health" else 401)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Guarded) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        found = []
+        for password in ("secret", "wrongsecret"):
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://somebody:{password}@127.0.0.1:{server.server_port}")
+            found.append(doctor.store(project))
+        server.shutdown()
+    assert found[0] == ("ok", "store", f"http://127.0.0.1:{server.server_port} answers 200")
+    assert found[1].state == "warn"
+    assert "401" in found[1].detail
+    assert "secret" not in found[1].detail
+
+
+@pytest.mark.parametrize("uri", ["postgres://somebody:secret@127.0.0.1:9/db", "nonsense+x://somebody:secret@host/db"])
+def test_doctor_looks_at_a_database_before_it_calls_it_well(uri: str, project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    finding = doctor.store(project)
+    assert finding.state == "FAIL", "no such kind of database"
+    assert "secret" not in finding.detail
+
+
+def test_doctor_counts_the_runs_of_a_database_and_makes_no_table_in_it(project, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = project / "other.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite+pysqlite:///{file}")
+    assert doctor.store(project).detail.endswith("(made at the first training or `seqline sync`)")
+    with sqlite3.connect(file) as opened:
+        assert opened.execute("select * from sqlite_master").fetchall() == []
+        opened.execute("create table runs (id)")
+        opened.execute("insert into runs values (1)")
+    assert doctor.store(project) == ("ok", "store", f"sqlite+pysqlite:///{file} with 1 runs")
 
 
 def test_doctor_tells_a_broken_store(project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,18 +1,22 @@
 """A mistake in params.yaml is one line that names the key, from `seqline check` and from a stage, and nothing is written."""
 
+import dataclasses
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import stage_runs
 import yaml
 from dvc.utils.serialize import parse_yaml
 
-from pipeline import params
-from pipeline.errors import UserError
+from pipeline import config, params
+from pipeline.download.wanted import File
+from pipeline.errors import UserError, exit_with
 
 ROOT = Path(__file__).resolve().parent.parent
-PIPED = {"capture_output": True, "text": True}
 MISTAKES = [
     ("extra", {"a": 1}, "extra: got an unknown section; expected one of compute, evaluation, corpora, runs."),
     (
@@ -24,6 +28,8 @@ MISTAKES = [
     ("evaluation.confidence", 95, "evaluation.confidence: got 95.0; expected a share between 0 and 1, such as 0.95."),
     ("evaluation.bootstrap", "many", "evaluation.bootstrap: got many; expected a whole number."),
     ("evaluation.bootstrap", True, "evaluation.bootstrap: got True; expected a whole number."),
+    ("evaluation.confidence", float("nan"), "evaluation.confidence: got nan; expected a finite number."),
+    ("runs.lstm.optim.clip_norm", float("inf"), "runs.lstm.optim.clip_norm: got inf; expected a finite number."),
     ("evaluation.bootstrap", 1.5, "evaluation.bootstrap: got 1.5; expected a whole number."),
     ("evaluation", [1], "evaluation: got [1]; expected a section with the keys bootstrap, confidence, seed."),
     ("compute.device", "gpu", "compute.device: got gpu; expected auto, cpu, cuda, cuda:N or mps."),
@@ -118,6 +124,21 @@ def test_check_refuses_in_one_line(key: str, value: object, line: str, project, 
     assert folder(project) == before
 
 
+def test_the_corpus_of_one_s_own_that_the_readme_shows_is_in_order(project, seqline, edited) -> None:
+    [shown] = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    [(name, block)] = yaml.safe_load(shown).items()
+    edited(project, f"corpora.{name}", block)
+    assert seqline(project, "check").out.startswith("params.yaml: 5 corpora and ")
+    item = re.search(r"# or files: \[{(.*?)}\]", shown)
+    assert item is not None
+    assert set(item[1].split(", ")) == {field.name for field in dataclasses.fields(File)}
+    named = re.search(r"format: (\w+) +# or (.*)", shown)
+    assert named is not None
+    for form in [named[1], *named[2].split(", ")]:
+        edited(project, f"corpora.{name}.format", form)
+        assert "corpora.my_corpus.format" not in seqline(project, "check").err, f"{form} is no format"
+
+
 def test_a_run_with_another_seed_is_a_line_and_dvc_reads_it_as_the_stages_do(project, seqline) -> None:
     text = (project / "params.yaml").read_text()
     assert text.count("  lstm:\n") == 1
@@ -155,18 +176,56 @@ def test_a_run_that_is_called_scratch_is_refused(project, seqline, edited) -> No
 
 STAGES = [
     ("download", "toy_story", "corpora.toy_story.sources", {}, "corpora.toy_story.sources: got an unknown key; expected "),
-    ("download", "toy_stories", "runs.lstm.seed", 2, "corpora.toy_stories: got nothing; expected one of toy_story, "),
-    ("tokenize", "toy_story", "corpora.toy_story.format", "toystory", "corpora.toy_story.format: got toystory; expected "),
     (
-        "vocab",
+        "download",
         "toy_story",
-        "corpora.toy_story.vocab.min_count",
-        "1e2",
-        "corpora.toy_story.vocab.min_count: got 1e2; ",
+        "corpora.toy_story.source.builtin.size",
+        {},
+        "corpora.toy_story.source.builtin.size: got an unknown key; expected one of seed, sizes. Did you mean 'sizes'?",
     ),
+    ("tokenize", "toy_story", "corpora.toy_story.format", "toystory", "corpora.toy_story.format: got toystory; expected "),
+    ("tokenize", "toy_en_fr", "corpora.toy_en_fr.text.lowercase", 1, "corpora.toy_en_fr.text.lowercase: got 1; expected "),
+    ("vocab", "toy_story", "corpora.toy_story.vocab.min_count", "1e2", "corpora.toy_story.vocab.min_count: got 1e2; "),
     ("train", "lstm", "runs.lstm.family", "lstm", "runs.lstm.family: got lstm; expected one of "),
+    ("train", "lstm", "runs.lstm.training.patience", 0.5, "runs.lstm.training.patience: got 0.5; expected a whole number."),
+    ("train", "lstm", "compute.devices", "cpu", "compute.devices: got an unknown key; expected one of device, slots, "),
+    ("predict", "lstm", "runs.lstm.task", "speaking", "runs.lstm.task: got speaking; expected one of "),
+    ("predict", "attention", "runs.attention.corpus", "toy", "runs.attention.corpus: got toy; expected one of toy_story, "),
     ("evaluate", "lstm", "evaluation.seed", ..., "evaluation.seed: got nothing; expected a whole number. Add the key."),
+    ("report", "", "evaluation.confidence", "high", "evaluation.confidence: got high; expected a number."),
+    ("report", "", "runs.rnn.seed", "one", "runs.rnn.seed: got one; expected a whole number."),
 ]
+
+
+@pytest.mark.parametrize(
+    ("stage", "name", "key", "value", "line"), STAGES, ids=[f"{stage}-{key}" for stage, _, key, _, _ in STAGES]
+)
+def test_a_stage_refuses_in_one_line_and_writes_nothing(
+    stage: str, name: str, key: str, value: object, line: str, project, edited, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edited(project, key, value)
+    before = folder(project)
+    with pytest.raises(SystemExit) as end:
+        exit_with(lambda: stage_runs.run(project, stage, name))
+    said = capsys.readouterr()
+    assert (end.value.code, said.out) == (2, "")
+    assert said.err.startswith(f"seqline: {line}"), said.err
+    assert said.err.count("\n") == 1
+    assert {path: held for path, held in folder(project).items() if not path.endswith(".lock")} == before
+
+
+def test_every_stage_that_reads_params_yaml_is_among_those_that_were_given_a_mistake() -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert {stage for stage, *_ in STAGES} == {name for name, block in stages.items() if "--params" in str(block)}
+
+
+def test_a_block_that_is_not_there_is_refused_with_the_ones_that_are(project, capsys: pytest.CaptureFixture[str]) -> None:
+    module, _, *options = stage_runs.words(project, "download", "toy_story")
+    command = [sys.executable, "-m", module, "toy_stories", *options]
+    done = subprocess.run(command, cwd=project, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("seqline: corpora.toy_stories: got nothing; expected one of toy_story, ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_the_console_script_itself_ends_with_2_and_one_line(project, edited) -> None:
@@ -184,6 +243,8 @@ def test_the_console_script_itself_ends_with_2_and_one_line(project, edited) -> 
         ("- a\n", "params.yaml: got list; expected a mapping of sections."),
         ("", "params.yaml: got NoneType; expected a mapping of sections."),
         ("a: \x80\n", "params.yaml: got "),
+        ("a: {b: 1}\na: 2\n", "a: got the key once more in line 2 of params.yaml; expected each key once. Remove one"),
+        ("a:\n  - b: 1\n  - {c: 1, c: 1}\n", "a[1].c: got the key once more in line 3 of params.yaml; expected "),
     ],
 )
 def test_a_broken_file_is_told_in_one_line(text: str, line: str, project, seqline) -> None:
@@ -197,6 +258,12 @@ def test_a_broken_file_is_told_in_one_line(text: str, line: str, project, seqlin
 def test_a_missing_file_says_where_it_was_looked_for(project, seqline) -> None:
     (project / "params.yaml").unlink()
     assert "params.yaml: got no such file; expected a YAML file." in seqline(project, "check").err
+
+
+def test_what_one_reader_does_to_its_settings_no_other_sees(project) -> None:
+    mine = config.read(project / "params.yaml")
+    mine["runs"]["lstm"]["optim"]["learning_rate"] = 1.0
+    assert config.read(project / "params.yaml")["runs"]["lstm"]["optim"]["learning_rate"] < 1.0
 
 
 def test_the_name_in_a_message_is_the_key_inside_lists_and_mappings_too(project, edited) -> None:

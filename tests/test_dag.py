@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import yaml
 
 from pipeline.cli import refresh
 from pipeline.errors import UserError
+from pipeline.training import checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = {"train": 600, "valid": 40, "test": 40, "test_long": 20}
@@ -37,6 +39,7 @@ def small(root: Path) -> None:
         run["model"] |= {key: 16 for key in ("embedding", "hidden", "width", "feed_forward") if key in run["model"]}
         if "max_length" in run["search"]:
             run["search"]["max_length"] = 8
+    content["runs"]["transformer"]["objective"]["batch_tokens"] = 70  # many steps: time to be killed between two of them
     (root / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
 
 
@@ -58,7 +61,7 @@ def copied(root: Path) -> Path:
 
 
 def environment(root: Path) -> dict[str, str]:
-    binaries = str(Path(os.sys.executable).parent)  # type: ignore[attr-defined]
+    binaries = str(Path(sys.executable).parent)
     return os.environ | {
         "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(root),
@@ -145,7 +148,7 @@ def test_where_it_runs_is_no_parameter(done: Path) -> None:
 STARTED = {  # what is there once a stage is at work, and whether the stage is killed with dvc or left an orphan
     "data/raw/.toy_en_fr.partial/*": True,
     "data/tokens/.toy_en_fr.partial/*": False,
-    ".seqline/training/transformer-*/train.arrow": True,
+    ".seqline/training/transformer-*/state.safetensors": True,
 }
 
 
@@ -155,7 +158,7 @@ def test_a_kill_at_any_stage_leaves_nothing_that_the_next_repro_does_not_mend(do
         running = subprocess.Popen(
             ["dvc", "repro"],
             cwd=root,
-            env=environment(root),
+            env=environment(root) | {"SEQLINE_SAVE_SECONDS": "0"},
             start_new_session=True,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -169,8 +172,62 @@ def test_a_kill_at_any_stage_leaves_nothing_that_the_next_repro_does_not_mend(do
             running.kill()
         running.wait()
         assert not list(root.glob("data/models/transformer"))
-    dvc(root, "--wait-for-lock", "repro")
+    [state] = root.glob(".seqline/training/transformer-*/state.safetensors")
+    step = checkpoint.load(state)[1]["step"]
+    assert f"transformer: goes on after step {step}\n" in dvc(root, "--wait-for-lock", "repro")
     assert lock(root) == lock(done)
+
+
+ALL_OF_IT = """
+import sys
+from pathlib import Path
+import stage_runs
+
+for address in sys.argv[1:]:
+    stage, _, key = address.partition("@")
+    stage_runs.run(Path.cwd(), stage, key)
+"""
+ONE_OF_EACH_TASK = ("lstm", "bidirectional", "skip_gram", "bert", "text_cnn")  # beside the translators above
+
+
+def held(root: Path) -> dict[str, bytes]:
+    files = [file for name in ("data", "reports") for file in (root / name).rglob("*") if file.is_file()]
+    return {str(file.relative_to(root)): file.read_bytes() for file in files}
+
+
+def test_every_task_gives_the_same_bytes_in_another_process_and_place(tmp_path: Path) -> None:
+    """All stages by their commands, without DVC, which would start Python for each of them; with other hashes of strings."""
+    content = yaml.safe_load((ROOT / "presets" / "default.yaml").read_text())
+    content["evaluation"]["bootstrap"] = 20
+    content["runs"] = {name: content["runs"][name] for name in ONE_OF_EACH_TASK}
+    tasks = {file.stem for file in (ROOT / "pipeline" / "tasks").glob("*.py")} - {"__init__", "translation"}
+    assert {run["task"] for run in content["runs"].values()} == tasks
+    del content["corpora"]["toy_en_fr"]
+    for corpus in content["corpora"].values():
+        corpus["source"]["builtin"]["sizes"] = {"train": 200, "valid": 40, "test": 40}
+    for run in content["runs"].values():
+        run["training"]["max_epochs"] = 1
+        run["model"] |= {key: 16 for key in ("embedding", "hidden", "width", "feed_forward") if key in run["model"]}
+    addresses = [f"{stage}@{key}" for stage in ("download", "tokenize", "vocab", "encode") for key in content["corpora"]]
+    addresses += ["scratch", *(f"{stage}@{key}" for key in content["runs"] for stage in ("train", "predict", "evaluate"))]
+    started = []
+    for number in ("1", "2"):
+        root = tmp_path / number
+        root.mkdir()
+        (root / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+        path = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-c", ALL_OF_IT, *addresses, "report"],
+                cwd=root,
+                env=environment(root) | {"PYTHONPATH": path, "PYTHONHASHSEED": number},
+                stdout=subprocess.DEVNULL,
+            )
+        )
+    assert [process.wait() for process in started] == [0, 0]
+    one, other = held(tmp_path / "1"), held(tmp_path / "2")
+    assert {f"data/models/{name}/model.safetensors" for name in ONE_OF_EACH_TASK} | {"reports/index.html"} <= one.keys()
+    assert one == other
 
 
 def test_files_of_ones_own_are_taken_over_anew_when_and_only_when_they_changed(tmp_path: Path, monkeypatch) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import resource
 import shlex
 import signal
 import stat
@@ -30,7 +31,7 @@ from pipeline.download.fetch import Failed, Fetcher, Limits, Patience
 from pipeline.download.progress import progress
 from pipeline.download.source import Surroundings, obtain
 from pipeline.download.wanted import File
-from pipeline.errors import UserError
+from pipeline.errors import UserError, exit_with, shown, told
 
 ROOT = Path(__file__).parent.parent
 QUICK = Patience(connect=2.0, silence=0.5, attempts=3, pause=0.01)
@@ -312,10 +313,25 @@ def test_a_container_beyond_the_limit_is_not_read_at_all(site: Site, tmp_path: P
 
 
 def test_secrets_in_an_address_do_not_reach_a_message(desk: Desk) -> None:
-    told = desk.refusal(
-        item(TEXT, "http://127.0.0.1:9/a?token=SECRET"), mirrored="http://me:SECRET@127.0.0.1:9/m?key=SECRET"
-    )
-    assert "SECRET" not in told
+    mirrored, secret = "http://me:SECRET@127.0.0.1:9/m?key=SECRET", "http://127.0.0.1:9/a?token=SECRET"
+    assert "SECRET" not in desk.refusal(item(TEXT, secret), mirrored=mirrored)
+    for url in ("ftp://me:SECRET@127.0.0.1/a", "http://me:SECRET@127.0.0.1/a b", "http://me:SECRET@"):
+        assert "SECRET" not in desk.refusal(item(TEXT, url))
+    with pytest.raises(UserError, match=r"^SEQLINE_MIRROR: got ftp://127\.0\.0\.1/m; expected a folder"):
+        desk.get(item(TEXT, secret), mirrored="ftp://me:SECRET@127.0.0.1/m")
+
+
+def test_of_an_address_everything_but_what_may_be_secret_is_shown() -> None:
+    for address, safe in {
+        "http://host:8080/a@b": "http://host:8080/a@b",
+        "https://me:p@ss@host/a?key=SECRET#x": "https://host/a",
+        "postgresql://me:pa/ss@host:5432/db?password=SECRET": "postgresql://host:5432/db",
+        "postgresql://me:pa?ss@host/db": "postgresql://host/db",
+        "sqlite:////folder/me@work/mlflow.db": "sqlite:////folder/me@work/mlflow.db",
+        "/a/folder?of mine": "/a/folder?of mine",
+    }.items():
+        assert shown(address) == safe
+        assert told(ValueError(f"no answer\n from '{address}'")).startswith(f"no answer from '{safe}"[:-1])
 
 
 # --- killing the command
@@ -366,14 +382,41 @@ def test_killed_in_the_middle_it_goes_on_where_it_was_and_ends_in_the_same_bytes
     assert site.served < 2 * len(data)
 
 
-def test_the_command_tells_a_failure_in_one_line_and_leaves_nothing(site: Site, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("served", "said"), [(None, "404 Not Found"), (TEXT[:-10], f"{len(TEXT) - 10} bytes; expected {len(TEXT)} bytes of")]
+)
+def test_the_command_tells_a_failure_in_one_line_and_leaves_nothing(
+    served: bytes | None, said: str, site: Site, tmp_path: Path
+) -> None:
+    site.files |= {"/a.txt": served} if served is not None else {}
     process = run(tmp_path, {"files": [item(TEXT, f"{site.url}/a.txt")]})
     assert process.stderr is not None
     lines = process.stderr.read().splitlines()
     assert process.returncode == 2
-    assert len(lines) == 1
-    assert lines[0].startswith("seqline: corpora.mine.source.files[0] (a.txt): got ")
-    assert not (tmp_path / "raw" / "mine").exists()
+    assert len([line for line in lines if line.startswith("seqline: ")]) == 1
+    assert lines[-1].startswith(f"seqline: corpora.mine.source.files[0] (a.txt): got {site.url}/a.txt: {said}")
+    assert [path.name for path in (tmp_path / "raw").iterdir()] == [".mine.lock"]
+
+
+@pytest.mark.parametrize("room", [200_000, len(TEXT) - 10])
+def test_a_disk_that_fills_up_during_a_download_is_told_and_no_byte_is_taken_for_written(
+    room: int, site: Site, desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The last write finds room for a part of its bytes, and that is all that it says."""
+    site.files["/a.txt"] = TEXT
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        with pytest.raises(SystemExit) as end:
+            exit_with(lambda: desk.get(item(TEXT, f"{site.url}/a.txt")))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    [part] = (desk.folder / "work").glob("*.part")
+    assert (end.value.code, part.read_bytes()) == (2, TEXT[:room])
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"seqline: {part}: got a file beyond the size allowed; ")
+    assert held(desk.folder / "out") == set()
+    assert (desk.get(item(TEXT, f"{site.url}/a.txt")) / "a.txt").read_bytes() == TEXT
+    assert site.asked[-1][1] == f"bytes={room}-"
 
 
 def test_a_place_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:

@@ -79,6 +79,10 @@ def test_runs_are_ranked_by_their_score_with_interval_and_whom_they_beat(reporte
     assert rows[0][header.index("parameters")] == "123,456"
     header, _, *rows = table_after(text, "## Language models on story")
     assert [row[1] for row in rows] == ["`lstm`", "`rnn`"]
+    found = json.loads((reported / "reports/metrics/lstm.json").read_text())["test"]
+    for title, key, form in (("bits per character", "bits_per_character", "{:.3f}"), ("above it", "excess", "{:+.1%}")):
+        score, low, high = (form.format(found[key + end]) for end in ("", "_low", "_high"))
+        assert rows[0][header.index(title)] == f"{score} [{low}, {high}]"
 
 
 @pytest.fixture

@@ -319,6 +319,23 @@ def test_a_model_that_is_the_grammar_has_no_excess_and_pays_its_bits_per_charact
     assert found["perplexity"]["score"] == pytest.approx(math.exp(2), abs=1e-5)
     bits = 2 * pc.sum(count).as_py() / math.log(2) / pc.sum(texts["characters"]).as_py()
     assert found["bits_per_character"] == pytest.approx(bits, abs=1e-6)
+    assert found["bits_per_character_low"] < bits < found["bits_per_character_high"], "rows have unlike lengths"
+
+
+@pytest.mark.parametrize(("run", "corpus"), [("lstm", "story"), ("transformer", "pairs")])
+def test_bits_per_character_move_as_the_same_rows_do_that_perplexity_is_resampled_on(
+    run: str, corpus: str, project: Path
+) -> None:
+    """With a character for each token, a perplexity's interval is that of 2 to the bits."""
+    path = project / f"data/tokens/{corpus}/test.parquet"
+    texts = tables.pq.read_table(path)
+    likelihood = tables.read(project / f"data/predictions/{run}/likelihood_test.parquet", tables.LIKELIHOOD).sort_by("row")
+    column = "characters" if corpus == "story" else "target_characters"
+    tables.write(path, texts.set_column(texts.column_names.index(column), column, likelihood["count"]))
+    found = run_evaluate(project, run, corpus)["test"]
+    for end in ("low", "high"):
+        assert 2 ** found[f"bits_per_character_{end}"] == pytest.approx(found["perplexity"][end], rel=1e-5)
+    assert found["bits_per_character_low"] < found["bits_per_character"] < found["bits_per_character_high"]
 
 
 def test_the_order_of_the_predictions_changes_no_byte(project: Path) -> None:

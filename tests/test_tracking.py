@@ -198,19 +198,23 @@ def stalling() -> Iterator[str]:
         connection.close()
 
 
+def unused_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
 class Server:
     """A real `mlflow server` on loopback over SQLite."""
 
     def __init__(self, folder: Path, database: Path) -> None:
         folder.mkdir()
         (folder / "mlflow.db").write_bytes(database.read_bytes())
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
+        self.port = unused_port()
         self.folder, self.uri = folder, f"http://127.0.0.1:{self.port}"
-        self.command = serve.command(folder, self.port)  # before a MLFLOW_TRACKING_URI names this very server
+        self.command, self.store = serve.command(folder, self.port), f"sqlite:///{folder / 'mlflow.db'}"
 
     def __enter__(self) -> "Server":
-        self.process = serve.start(self.command, self.folder)
+        self.process = serve.start(self.command, self.folder, self.store)
         serve.wait_until_up(self.process, self.uri)
         return self
 
@@ -275,7 +279,8 @@ def test_several_trainings_at_once_on_no_store_make_one_store_with_a_run_each(tm
     client = store.connect(tmp_path)
     assert sorted(run.info.run_name for run in all_runs(client)) == list(names)
     assert all(curve(client, tmp_path, name) == list(range(1, 21)) for name in names)
-    assert not list(tmp_path.glob(".mlflow.db.*"))
+    assert list((tmp_path / ".seqline/tracking").glob("*.lock")), "the folder in which stores are made has another place"
+    assert not list((tmp_path / ".seqline/tracking").glob("*.partial"))
 
 
 def test_sync_records_a_restored_run_once_with_all_that_dvc_holds_of_it(project: Path) -> None:
@@ -305,6 +310,31 @@ def test_sync_adds_only_what_the_live_view_missed(project: Path) -> None:
     assert "16 points" in tracking.sync(project)  # 26 to 40, and the validation
     assert curve(client, project) == list(range(1, 41))
     assert all_runs(client)[0].data.tags["seqline.recorded"] == "live"
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "said"),
+    [
+        ("data/models/lstm/config.json", "{", "got Expecting property name"),
+        (
+            "data/models/lstm/config.json",
+            "[]",
+            "got list; expected JSON of a stage: a mapping. Run `dvc repro -f train@lstm`.",
+        ),
+        ("data/models/lstm/config.json", '{"run": null, "digest": "1"}', "got no 'run'; expected what the train stage"),
+        ("data/models/lstm/config.json", '{"run": {}}', "got no 'digest'; expected what the train stage writes."),
+        ("data/models/lstm/history.parquet", "no table", "expected a Parquet file. Delete it"),
+        ("data/predictions/lstm/samples.parquet", "no table", "expected a Parquet file. Delete it"),
+        ("reports/metrics/lstm.json", "\xff", "expected JSON of a stage. Run `dvc repro -f evaluate@lstm`."),
+    ],
+)
+def test_an_output_that_is_damaged_is_told_in_one_line(path: str, content: str, said: str, project: Path) -> None:
+    (project / path).write_bytes(content.encode("latin-1"))
+    with pytest.raises(UserError) as error:
+        tracking.sync(project)
+    assert str(error.value).startswith(f"{project / path}: got ")
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_new_scores_of_the_same_model_replace_the_old_ones_in_its_run(project: Path) -> None:
@@ -355,6 +385,44 @@ def test_sync_with_a_dead_server_says_so_in_one_line(project: Path, monkeypatch:
     with pytest.raises(UserError, match=r"^MLFLOW_TRACKING_URI: got http://127\.0\.0\.1:9; expected") as error:
         tracking.sync(project)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "http"])
+@pytest.mark.parametrize("asked", ["sync", "ui"])
+def test_no_message_holds_the_password_of_the_store(
+    scheme: str, asked: str, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{scheme}://somebody:secret@127.0.0.1:9/db")
+    with pytest.raises(UserError, match=rf"^MLFLOW_TRACKING_URI: got {scheme}://127\.0\.0\.1:9/db; expected ") as error:
+        tracking.sync(project) if asked == "sync" else tracking.ui(project, unused_port())
+    assert "secret" not in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_store_that_works_is_named_without_its_password_and_so_are_its_server_s_arguments(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(describe, "uri", lambda root: f"sqlite:///{root / 'mlflow.db'}?password=secret")
+    assert tracking.sync(project).endswith(
+        f"MLflow at sqlite:///{project / 'mlflow.db'}: of 1 runs, 1 are trained and 0 were level already."
+    )
+    assert not any("secret" in word for word in serve.command(project, 5000))
+
+
+def test_the_follower_s_log_holds_no_password(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise OSError("no answer from 'postgresql://somebody:secret@127.0.0.1/db'")
+
+    class Late(follow.Watch):
+        def __init__(self) -> None:
+            pass
+
+        def late(self) -> bool:
+            return True
+
+    with pytest.raises(TimeoutError):
+        follow.attempt(fail, Late(), store.Failure)
+    assert capsys.readouterr().out.endswith("OSError: no answer from 'postgresql://127.0.0.1/db'\n")
 
 
 def test_a_server_that_dies_and_comes_back_ends_with_the_whole_curve_and_the_artifacts(

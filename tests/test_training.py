@@ -129,7 +129,7 @@ def resumed_as_if_never_killed(kind: str, kill_at: int, folder: Path, **changes:
 @pytest.fixture
 def saved_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """A state at every step: any of them may be the last before a kill."""
-    monkeypatch.setattr(loop, "SAVE_SECONDS", -1.0)
+    monkeypatch.setenv("SEQLINE_SAVE_SECONDS", "0")
 
 
 @pytest.mark.usefixtures("saved_at_every_step")
@@ -159,7 +159,7 @@ def test_weights_kept_after_the_last_saved_state_are_averaged_as_if_never_killed
     done = whole.run(lambda *_: None)
 
     def save_once(p: loop.Progress, steps: int) -> None:
-        monkeypatch.setattr(loop, "SAVE_SECONDS", -1.0 if p.step == saved_at else math.inf)
+        cut.save_seconds = 0.0 if p.step == saved_at else math.inf
 
     def keep_and_die(work: Path, epoch: int, last: int, tensors: dict[str, Tensor]) -> None:
         kept(work, epoch, last, tensors)
@@ -168,8 +168,9 @@ def test_weights_kept_after_the_last_saved_state_are_averaged_as_if_never_killed
 
     kept = averaging.keep
     monkeypatch.setattr(averaging, "keep", keep_and_die)
+    cut = trainer("translation", tmp_path / "cut", average=2)
     with pytest.raises(Killed):
-        trainer("translation", tmp_path / "cut", average=2).run(save_once)
+        cut.run(save_once)
     monkeypatch.setattr(averaging, "keep", kept)
     resumed = trainer("translation", tmp_path / "cut", average=2)
     assert resumed.run(lambda *_: None).history == done.history
@@ -190,10 +191,17 @@ def test_a_training_killed_while_its_average_is_validated_says_so_once(tmp_path:
 def test_how_often_the_state_is_saved_changes_no_weight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seldom = trainer("translation", tmp_path / "seldom")
     seldom.run(lambda *_: None)
-    monkeypatch.setattr(loop, "SAVE_SECONDS", -1.0)
+    monkeypatch.setenv("SEQLINE_SAVE_SECONDS", "0")
     often = trainer("translation", tmp_path / "often")
     often.run(lambda *_: None)
     same(seldom, often)
+
+
+@pytest.mark.parametrize("said", ["often", "-1", "nan"])
+def test_an_interval_that_is_none_is_refused(said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEQLINE_SAVE_SECONDS", said)
+    with pytest.raises(UserError, match=rf"^SEQLINE_SAVE_SECONDS: got {said}; expected a number of seconds"):
+        trainer("translation", tmp_path)
 
 
 class Fixed:

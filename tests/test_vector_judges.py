@@ -11,8 +11,7 @@ import stage_runs
 import yaml
 from numpy.typing import NDArray
 
-from pipeline import config, tables
-from pipeline.corpora import text_lines
+from pipeline import tables
 from pipeline.errors import UserError, exit_with
 from pipeline.predictions import word_vectors as predictions
 from pipeline.report import vectors as picture
@@ -142,19 +141,43 @@ def test_judges_are_written_in_their_order_and_in_the_texts_case(tmp_path: Path)
     assert {file.stem for file in (tmp_path / "data/encoded/c").glob("*.parquet")} == {"train", "valid", "test"}
 
 
-def test_a_judges_file_that_is_none_is_refused(tmp_path: Path) -> None:
-    lay(tmp_path / "raw")
-    block: dict[str, Any] = {"files": {"train": ["train.txt"]}, "judges": JUDGES}
-    (tmp_path / "raw/questions-words.txt").write_text("one two three\n")
-    with pytest.raises(UserError, match=r"got one two three; expected four words"):
-        list(text_lines.judges(tmp_path / "raw", config.load(text_lines.Config, block, "read")))
-    (tmp_path / "raw/combined.csv").write_text("word,other,score\na,b,1\n")
-    with pytest.raises(UserError, match=r"the columns word, other, score; expected a column 'Word 1'"):
-        list(text_lines.judges(tmp_path / "raw", config.load(text_lines.Config, block, "read")))
-    for names, said in ((["classes"], r"\[0\]\.name: got classes"), (["a", "a"], r"\[1\]\.name: got a")):
-        block["judges"] = {"similarity": [JUDGES["similarity"][0] | {"name": name} for name in names], "analogies": None}
-        with pytest.raises(UserError, match=rf"read\.judges\.similarity{said}"):
-            config.load(text_lines.Config, block, "read")
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("questions-words.txt", "one two three\n", "got one two three; expected four words, or a colon"),
+        (
+            "questions-words.txt",
+            ": family\n: capitals\n",
+            "got nothing to judge by; expected at least one line of four",
+        ),
+        ("questions-words.txt", "", "got an empty file; expected at least one line"),
+        ("combined.csv", "Word 1,Word 2,Human (mean)\nking,cat,high\n", "got king,cat,high; expected 3 columns, the one "),
+        ("combined.csv", "Word 1,Word 2,Human (mean)\nking,cat,nan\n", "got king,cat,nan; expected 3 columns, the one "),
+        ("combined.csv", "Word 1,Word 2,Human (mean)\nking,cat\n", "got king,cat; expected 3 columns, the one called "),
+        (
+            "combined.csv",
+            "Word 1,Word 2,Human (mean)\nking\rqueen,cat,1\n",
+            "expected 3 columns, the one called 'Human (mean)'",
+        ),
+        ("combined.csv", "Word 1,Word 2,Human (mean)\n", "got nothing to judge by; expected at least one pair of words"),
+        ("combined.csv", "Word 1,Word 2\nking,cat\n", "got the columns Word 1, Word 2; expected a column 'Human (mean)'"),
+    ],
+)
+def test_a_judges_file_that_is_none_is_refused_by_its_line_and_nothing_is_left(
+    name: str, text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lay(tmp_path / "data/raw/c")
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"corpora": {"c": CORPUS}}))
+    (tmp_path / "data/raw/c" / name).write_bytes(text.encode())
+    with pytest.raises(SystemExit) as end:
+        exit_with(lambda: stage_runs.run(tmp_path, "tokenize", "c"))
+    line = capsys.readouterr().err
+    assert end.value.code == 2
+    assert line.startswith(f"seqline: data/raw/c/{name}: got ")
+    assert said in line
+    assert line.count("\n") == 1
+    assert [path.name for path in (tmp_path / "data/tokens").iterdir()] == [".c.lock"]
+    assert not (tmp_path / "reports/corpora/c.json").exists()
 
 
 def made_vectors(tokens: list[str], seed: int = 0) -> pa.Table:

@@ -6,20 +6,23 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import requests
+import sqlalchemy
 import torch
 
 from pipeline.cli import check, dag
-from pipeline.errors import UserError
+from pipeline.errors import UserError, shown, told
+from pipeline.tracking import describe
 
 _GIGABYTE = 10**9
 _LITTLE_GIGABYTES = 5
 _SECONDS = 120
+_PATIENCE = 5  # seconds for a store to answer
+_YET_TO_COME = "made at the first training or `seqline sync`"
 
 
 class Finding(NamedTuple):
@@ -130,13 +133,17 @@ def lock(root: Path) -> Finding:
 
 
 def store(root: Path) -> Finding:
-    """The MLflow store: a server that answers, or a SQLite file that opens."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
+    """The MLflow store: a server that answers, a SQLite file that opens, or another database that has runs."""
+    uri = describe.uri(root)
     if uri.startswith(("http://", "https://")):
         return _server(uri)
+    if uri.startswith("databricks"):
+        return Finding("warn", "store", f"{shown(uri)} is not looked at")
+    if not uri.startswith("sqlite:///"):
+        return _database(uri)
     file = Path(uri.removeprefix("sqlite:///"))
-    if not uri.startswith("sqlite:///") or not file.exists():
-        return Finding("ok", "store", f"{uri} (made at the first training or `seqline sync`)")
+    if not file.exists():
+        return Finding("ok", "store", f"{shown(uri)} ({_YET_TO_COME})")
     try:
         with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as opened:
             [[runs]] = opened.execute("select count(*) from runs")
@@ -146,12 +153,32 @@ def store(root: Path) -> Finding:
 
 
 def _server(uri: str) -> Finding:
-    shown = uri.rpartition("@")[2]
     try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5) as answer:
-            return Finding("ok", "store", f"{shown} answers {answer.status}")
-    except (urllib.error.URLError, OSError) as error:
-        return Finding("warn", "store", f"{shown}: {error}; trainings run on, `seqline sync` catches up later")
+        answer = requests.get(f"{uri.rstrip('/')}/health", timeout=_PATIENCE)
+        answer.raise_for_status()
+    except requests.RequestException as error:
+        return _unheard(uri, error)
+    return Finding("ok", "store", f"{shown(uri)} answers {answer.status_code}")
+
+
+def _database(uri: str) -> Finding:
+    """Look by SQLAlchemy, which makes no tables as MLflow's own client would."""
+    try:
+        patient = sqlalchemy.make_url(uri).get_backend_name() in ("postgresql", "mysql")
+        settings = {"connect_timeout": _PATIENCE} if patient else {}
+        with sqlalchemy.create_engine(uri, connect_args=settings).connect() as opened:
+            if not sqlalchemy.inspect(opened).has_table("runs"):
+                return Finding("ok", "store", f"{shown(uri)} ({_YET_TO_COME})")
+            runs = opened.scalar(sqlalchemy.text("select count(*) from runs"))
+    except sqlalchemy.exc.OperationalError as error:
+        return _unheard(uri, error)
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:  # no address of a database, or no driver for it
+        return Finding("FAIL", "store", f"{shown(uri)}: {told(error)}")
+    return Finding("ok", "store", f"{shown(uri)} with {runs} runs")
+
+
+def _unheard(uri: str, error: Exception) -> Finding:
+    return Finding("warn", "store", f"{shown(uri)}: {told(error)}; trainings run on, `seqline sync` catches up later")
 
 
 def mirror(root: Path) -> Finding:
@@ -160,7 +187,7 @@ def mirror(root: Path) -> Finding:
     if not where:
         return Finding("ok", "mirror", "SEQLINE_MIRROR is not set: files come from their own addresses")
     if where.startswith(("http://", "https://")):
-        return Finding("ok", "mirror", where.rpartition("@")[2])
+        return Finding("ok", "mirror", shown(where))
     there = Path(where).is_dir()
     return Finding("ok" if there else "FAIL", "mirror", where if there else f"{where}: no such folder")
 

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from ruamel.yaml import YAML
 
+from pipeline import config
 from pipeline.cli import check, dag
 from pipeline.errors import refuse
 from pipeline.landing import landing_file
@@ -40,6 +41,7 @@ def use(root: Path, name: str, changes: list[str], force: bool) -> list[Path]:
     target = root / "params.yaml"
     if not force:
         _refuse_to_lose(root, target)
+    config.read(presets[name])  # which tells in a line what is wrong with it
     text = changed(presets[name].read_text(encoding="utf-8"), changes)
     with landing_file(target) as beside:
         beside.write_text(text, encoding="utf-8")

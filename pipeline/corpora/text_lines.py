@@ -6,10 +6,12 @@ that lines with a colon begin.
 """
 
 import csv
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -85,16 +87,37 @@ def judges(raw: Path, config: Config) -> Iterator[tuple[str, pa.Table]]:
 
 
 def _similarity(raw: Path, columns: Similarity) -> pa.Table:
-    heading, *rows = _texts(raw / columns.file)
+    path = raw / columns.file
+    heading, *rows = _texts(path)
     apart = "\t" if "\t" in heading else ","
-    names = next(csv.reader([heading], delimiter=apart))
+    names = _cells(heading, apart)
     wanted = (columns.first, columns.second, columns.score)
     for name in wanted:
         if name not in names:
-            raise refuse(str(raw / columns.file), f"the columns {', '.join(names)}", f"a column {name!r}", "Mend `read`.")
+            raise refuse(str(path), f"the columns {', '.join(names)}", f"a column {name!r}", "Mend `read`.")
     first, second, score = (names.index(name) for name in wanted)
-    found = [(row[first], row[second], float(row[score])) for row in csv.reader(rows, delimiter=apart)]
-    return pa.table([list(column) for column in zip(*found, strict=True)], schema=tables.JUDGE_SIMILARITY)
+    found = []
+    for line in rows:
+        row = _cells(line, apart)
+        if len(row) <= max(first, second, score) or not _is_number(row[score]):
+            raise refuse(str(path), line[:100], f"{len(names)} columns, the one called {columns.score!r} a number")
+        found.append((row[first], row[second], float(row[score])))
+    return _judge(path, found, "at least one pair of words below the heading", tables.JUDGE_SIMILARITY)
+
+
+def _cells(line: str, apart: str) -> list[str]:
+    """The line's columns; none, should it be no line of a table."""
+    try:
+        return next(csv.reader([line], delimiter=apart))
+    except csv.Error:
+        return []
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _analogies(path: Path) -> pa.Table:
@@ -106,8 +129,14 @@ def _analogies(path: Path) -> pa.Table:
         elif len(words) == 4:
             found.append((section, *words))
         else:
-            raise refuse(str(path), line, "four words, or a colon and a section's name")
-    return pa.table([list(column) for column in zip(*found, strict=True)], schema=tables.JUDGE_ANALOGIES)
+            raise refuse(str(path), line[:100], "four words, or a colon and a section's name")
+    return _judge(path, found, "at least one line of four words", tables.JUDGE_ANALOGIES)
+
+
+def _judge(path: Path, rows: list[tuple[Any, ...]], expected: str, schema: pa.Schema) -> pa.Table:
+    if not rows:
+        raise refuse(str(path), "nothing to judge by", expected, "Mend the file, or `read`.")
+    return pa.table([list(column) for column in zip(*rows, strict=True)], schema=schema)
 
 
 def _texts(path: Path) -> list[str]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pipeline.download import archives, containers, mirror
 from pipeline.download.fetch import Failed, Fetcher, Limits
-from pipeline.download.wanted import File, Wanted, shown
-from pipeline.errors import UserError, refuse
+from pipeline.download.wanted import File, Wanted
+from pipeline.errors import UserError, refuse, shown
 from pipeline.landing import exclusive
 
 # A container may hold far more than the files asked for.
@@ -95,7 +95,7 @@ def _check_mirror(mirrored: str) -> None:
     if not mirrored or mirrored.startswith(("http://", "https://")):
         return
     if not Path(mirrored).is_dir():
-        raise refuse("SEQLINE_MIRROR", mirrored, "a folder, or an address that begins with https:// or http://")
+        raise refuse("SEQLINE_MIRROR", shown(mirrored), "a folder, or an address that begins with https:// or http://")
 
 
 def _local(address: str) -> Path:

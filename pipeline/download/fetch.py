@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
+from io import FileIO
 from pathlib import Path
 
 import requests
@@ -20,7 +21,7 @@ import urllib3
 
 from pipeline.download import archives
 from pipeline.download.progress import progress
-from pipeline.download.wanted import shown
+from pipeline.errors import naming, shown
 
 _CHUNK = 1 << 16
 _WORTHWHILE = 1 << 20  # bytes gained by an attempt that make the next count as the first again
@@ -183,7 +184,8 @@ class Fetcher:
         have = start
         with part.open("ab", buffering=0) as file, progress(what, start, total) as advance:
             for chunk in response.raw.stream(_CHUNK, decode_content=False):
-                file.write(chunk)
+                with naming(part):
+                    _write(file, chunk)
                 have += len(chunk)
                 advance(len(chunk))
                 if have > limits.container or (have > limits.plain and archives.kind(part) == "plain"):
@@ -191,6 +193,13 @@ class Fetcher:
                     raise Failed(f"over {limits.container if have > limits.container else limits.plain} bytes")
         if total is not None and have < total:
             raise _Passing(f"ended after {have} of {total} bytes")
+
+
+def _write(file: FileIO, chunk: bytes) -> None:
+    """Write all of the chunk: a disk that is filling up takes a part of it and says so, and refuses the next."""
+    rest = memoryview(chunk)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def _continues(response: requests.Response, have: int, note: _Note) -> bool:
@@ -254,5 +263,6 @@ def _read_note(whole: Path) -> _Note:
 
 def _write_note(whole: Path, note: _Note) -> None:
     beside = whole.with_suffix(".json.partial")
-    beside.write_text(json.dumps({"validator": note.validator, "total": note.total}))
+    with naming(_note(whole)):
+        beside.write_text(json.dumps({"validator": note.validator, "total": note.total}))
     os.replace(beside, _note(whole))

@@ -4,7 +4,7 @@ import re
 import urllib.parse
 from dataclasses import dataclass
 
-from pipeline.errors import refuse
+from pipeline.errors import refuse, shown
 
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}")
@@ -70,18 +70,12 @@ def _check_address(url: str, where: str) -> None:
     try:
         parts = urllib.parse.urlsplit(url)
     except ValueError as error:
-        raise refuse(where, url, "an address", f"{error}.") from None
+        raise refuse(where, shown(url), "an address", f"{error}.") from None
     if not url.isprintable() or " " in url:
-        raise refuse(where, repr(url), "an address without blanks")
+        raise refuse(where, repr(shown(url)), "an address without blanks")
     if parts.scheme not in ("http", "https", "file"):
-        raise refuse(where, url, "an address that begins with https://, http:// or file://")
+        raise refuse(where, shown(url), "an address that begins with https://, http:// or file://")
     if "@" in parts.netloc:
         raise refuse(where, shown(url), "an address without a password", "Keep credentials in ~/.netrc.")
     if parts.scheme != "file" and not parts.hostname:
-        raise refuse(where, url, "an address with a host")
-
-
-def shown(url: str) -> str:
-    """The address as messages may show it: without user, password and query, which can hold secrets."""
-    parts = urllib.parse.urlsplit(url)
-    return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+        raise refuse(where, shown(url), "an address with a host")

@@ -11,7 +11,7 @@ from pipeline import tables
 from pipeline.params import Evaluation
 from pipeline.report.document import Block, Data, Figure, Heading, Paragraph, Table
 from pipeline.report.repeats import several_seeds
-from pipeline.report.results import SPLIT, Group
+from pipeline.report.results import SPLIT, Group, Result
 from pipeline.scoring.book import book_bleu
 from pipeline.scoring.tasks import Column
 
@@ -80,7 +80,7 @@ def _ranking(group: Group) -> Table:
     for rank, result in enumerate(group.results, 1):
         cells = [str(rank), f"`{result.name}`", result.run.family, f"{result.at('parameters'):,}"]
         cells += [_estimate(result.at(f"{split}.{task.main}")) for split in (SPLIT, *more)]
-        cells += [_number(result.at(key), form) for _, key, form in columns]
+        cells += [_number(result, key, form) for _, key, form in columns]
         rows.append((*cells, _beaten(group, rank)))
     header = ("", "run", "family", "parameters", task.main_title, *titles, "better than")
     numbers = (True, False, False, *[True] * (len(titles) + 2), False)
@@ -98,7 +98,7 @@ def _beaten(group: Group, rank: int) -> str:
 
 def _further(group: Group) -> list[Block]:
     columns = _present(group, group.task.further)
-    rows = [(f"`{r.name}`", *(_number(r.at(key), form) for _, key, form in columns)) for r in group.results]
+    rows = [(f"`{r.name}`", *(_number(r, key, form) for _, key, form in columns)) for r in group.results]
     header = ("run", *(title for title, _, _ in columns))
     table = Table(header, tuple(rows), (False, *[True] * len(columns)))
     return [Heading(3, f"Further scores ({group.corpus})"), table] if columns else []
@@ -203,8 +203,14 @@ def _estimate(found: Any) -> str:
     return f"{found['score']:.2f} [{found['low']:.2f}, {found['high']:.2f}]" if isinstance(found, dict) else _NONE
 
 
-def _number(value: Any, form: str) -> str:
-    return _NONE if value is None else form.format(value)
+def _number(result: Result, key: str, form: str) -> str:
+    """The metric, with its interval where it has one beside it."""
+    value, low, high = (result.at(key + end) for end in ("", "_low", "_high"))
+    if value is None:
+        return _NONE
+    return form.format(value) + (
+        f" [{form.format(low)}, {form.format(high)}]" if low is not None and high is not None else ""
+    )
 
 
 def _p(value: float) -> str:

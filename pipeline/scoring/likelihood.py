@@ -49,8 +49,24 @@ def perplexity(sums_RK: Array) -> Array:
     return found
 
 
+def bits_per_character(sums_RK: Array) -> Array:
+    """What it costs to write the text, from [nats, ..., characters]."""
+    bits: Array = sums_RK[:, 0] / math.log(2) / np.maximum(sums_RK[:, -1], 1)
+    return bits
+
+
 def summary(table: pa.Table, units_NK: Array, bootstrap: Bootstrap) -> dict[str, Any]:
-    """Perplexity with its interval, bits per character, and the sums behind them; `units_NK` begins with nats, tokens."""
+    """Perplexity and bits per character with their intervals, and the sums behind them.
+
+    `units_NK` begins with nats and tokens, and ends with characters.
+    """
     nats, tokens, characters = (pc.sum(table[name]).as_py() for name in ("nats", "count", "characters"))
-    bits = {"bits_per_character": nats / math.log(2) / characters} if characters else {}
+    bits = {}
+    if characters:
+        estimate = bootstrap.estimate(units_NK, bits_per_character)
+        bits = {
+            "bits_per_character": nats / math.log(2) / characters,
+            "bits_per_character_low": estimate["low"],
+            "bits_per_character_high": estimate["high"],
+        }
     return {"perplexity": bootstrap.estimate(units_NK, perplexity), **bits, "nats": nats, "tokens": tokens}

@@ -23,6 +23,11 @@ def home(root: Path) -> Path:
     return root.resolve()
 
 
+def uri(root: Path) -> str:
+    """Where the MLflow store is: `MLFLOW_TRACKING_URI`, or the project's own SQLite file. It may hold a password."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home(root) / 'mlflow.db'}"
+
+
 def lock(root: Path) -> dict[str, Any]:
     """The stages of `dvc.lock` by name, e.g. `train@lstm`; empty where there is none yet."""
     try:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+from pipeline.errors import told
 from pipeline.tracking import describe
 
 T = TypeVar("T")
@@ -76,7 +77,7 @@ def attempt(action: Callable[[], T], watch: Watch, failures: tuple[type[BaseExce
         try:
             return action()
         except failures as error:
-            print(f"{time.strftime('%H:%M:%S')} {type(error).__name__}: {' '.join(str(error).split())[:300]}", flush=True)
+            print(f"{time.strftime('%H:%M:%S')} {type(error).__name__}: {told(error)[:300]}", flush=True)
         if watch.late():
             break
         watch.pause(pause)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import tables
-from pipeline.errors import refuse
+from pipeline.errors import refuse, told
 from pipeline.tracking import describe
 
 _VERSION = "1"  # of what is recorded: a new one brings every run up to date once
@@ -74,16 +74,26 @@ def gather(root: Path, stages: Mapping[str, Any], name: str, names: list[str]) -
 
 
 def _facts(path: Path, name: str) -> dict[str, Any]:
-    facts = json.loads(path.read_text(encoding="utf-8"))
-    missing = [field for field in ("run", "digest") if field not in facts]
-    if missing:
-        raise refuse(str(path), f"no {missing[0]!r}", "what the train stage writes", f"Run `dvc repro -f train@{name}`.")
-    return dict(facts)
+    facts = _json(path, f"Run `dvc repro -f train@{name}`.")
+    for field, kind in (("run", dict), ("digest", str)):
+        if not isinstance(facts.get(field), kind):
+            raise refuse(str(path), f"no {field!r}", "what the train stage writes", f"Run `dvc repro -f train@{name}`.")
+    return facts
 
 
 def _scores(root: Path, name: str) -> dict[str, Any]:
     path = root / _REPORTS / "metrics" / f"{name}.json"
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+    return _json(path, f"Run `dvc repro -f evaluate@{name}`.") if path.exists() else {}
+
+
+def _json(path: Path, todo: str) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise refuse(str(path), told(error), "JSON of a stage", todo) from None
+    if not isinstance(found, dict):
+        raise refuse(str(path), type(found).__name__, "JSON of a stage: a mapping", todo)
+    return found
 
 
 def _judged(stages: Mapping[str, Any], name: str) -> bool:

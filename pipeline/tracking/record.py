@@ -10,10 +10,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from pipeline import config, tables
-from pipeline.errors import refuse
+from pipeline.errors import shown
 from pipeline.tracking import describe, store
 from pipeline.tracking.outputs import MODELS, Outputs, gather
 
@@ -33,12 +31,10 @@ def sync(root: Path) -> str:
         client = store.connect(root)
         said = {outputs.name: bring_level(client, root, outputs) for outputs in trained}
     except store.Failure as error:
-        why = " ".join(str(error).split())[:200]
-        todo = "Mend or start it, then `seqline sync`; DVC's outputs are safe."
-        raise refuse("MLFLOW_TRACKING_URI", store.uri(root), f"a store that works ({why})", todo) from None
+        raise store.refused(root, error, "Mend or start it, then `seqline sync`; DVC's outputs are safe.") from None
     told = [f"{name}: {what}" for name, what in said.items() if what]
     total = f"of {len(names)} runs, {len(trained)} are trained and {len(trained) - len(told)} were level already"
-    return "\n".join([*told, f"MLflow at {store.uri(root)}: {total}."])
+    return "\n".join([*told, f"MLflow at {shown(describe.uri(root))}: {total}."])
 
 
 def bring_level(client: Any, root: Path, outputs: Outputs) -> str:
@@ -83,9 +79,9 @@ def fill(client: Any, root: Path, run: Any, outputs: Outputs) -> int:
     store.add(client, run.info.run_id, metrics=points)
     add_scores(client, run, outputs)
     with tempfile.TemporaryDirectory() as folder:
-        shown = lay_out(Path(folder), outputs.files)
+        labelled = lay_out(Path(folder), outputs.files)
         store.put(client, root, run, Path(folder))
-    store.add(client, run.info.run_id, tags={**outputs.tags, **shown})
+    store.add(client, run.info.run_id, tags={**outputs.tags, **labelled})
     return len(points)
 
 
@@ -106,19 +102,19 @@ def add_scores(client: Any, run: Any, outputs: Outputs) -> None:
 
 
 def lay_out(folder: Path, files: Mapping[str, Path]) -> dict[str, str]:
-    """Put the artifacts into `folder`, Parquet as the JSON tables that the pages show; the tag that names those tables."""
-    shown = []
+    """Put the artifacts into `folder`, samples as the JSON tables that the pages show; the tag that names those tables."""
+    laid = []
     for name, path in files.items():
         place = folder / name
         place.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".parquet":
             place.write_text(json.dumps(_rows(path), ensure_ascii=False), encoding="utf-8")
-            shown.append({"path": name, "type": "table"})
+            laid.append({"path": name, "type": "table"})
         else:
             place.write_bytes(path.read_bytes())
-    return {"mlflow.loggedArtifacts": json.dumps(shown)} if shown else {}
+    return {"mlflow.loggedArtifacts": json.dumps(laid)} if laid else {}
 
 
 def _rows(path: Path) -> dict[str, Any]:
-    table = pq.read_table(path)
+    table = tables.read(path, tables.SAMPLES)
     return {"columns": table.column_names, "data": [list(row.values()) for row in table.to_pylist()]}

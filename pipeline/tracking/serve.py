@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 from types import FrameType
 
-from pipeline.errors import refuse
+from pipeline.errors import refuse, shown
 from pipeline.tracking import describe, store
 
 _HOST = "127.0.0.1"
@@ -23,12 +23,18 @@ def ui(root: Path, port: int) -> None:
     """Serve until Ctrl-C or SIGTERM; UserError if the port is taken, or the store is a server with pages of its own."""
     if store.is_server(root):
         raise refuse(
-            "MLFLOW_TRACKING_URI", store.uri(root), "no server, to serve the project's own store", "Open it as it is."
+            "MLFLOW_TRACKING_URI",
+            shown(describe.uri(root)),
+            "no server, to serve the project's own store",
+            "Open it as it is.",
         )
     _refuse_busy(port)
-    store.connect(root)
+    try:
+        store.connect(root)
+    except store.Failure as error:
+        raise store.refused(root, error, "Mend or start it, then `seqline ui`.") from None
     signal.signal(signal.SIGTERM, _leave)
-    server = start(command(root, port), describe.home(root))
+    server = start(command(root, port), describe.home(root), describe.uri(root))
     address = f"http://{_HOST}:{port}"
     try:
         wait_until_up(server, address)
@@ -45,21 +51,22 @@ def ui(root: Path, port: int) -> None:
 
 
 def command(root: Path, port: int) -> list[str]:
-    """The server's command line: one worker, on loopback."""
+    """The server's command line, which the whole machine can read: one worker, on loopback, and no store's password."""
     hosts = f"localhost:{port},{_HOST}:{port}"
-    stores = ["--backend-store-uri", store.uri(root), "--artifacts-destination", str(store.artifacts(root))]
+    stores = ["--artifacts-destination", str(store.artifacts(root))]
     listen = ["--host", _HOST, "--port", str(port), "--workers", "1", "--allowed-hosts", hosts]
     return [sys.executable, "-m", "mlflow", "ui", *stores, *listen, "--uvicorn-opts", "--log-level warning"]
 
 
-def start(words: list[str], folder: Path) -> "subprocess.Popen[bytes]":
-    """The server in a process group of its own, so that it can be ended whole; what it says goes to stderr."""
-    quiet = {
+def start(words: list[str], folder: Path, uri: str) -> "subprocess.Popen[bytes]":
+    """The server of the store `uri` in a process group of its own, to be ended whole; what it says goes to stderr."""
+    settings = {
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # a dozen processes for jobs that this project has none of
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "PYTHONWARNINGS": "ignore",  # of MLflow's own imports
+        "MLFLOW_BACKEND_STORE_URI": uri,
     }
-    return subprocess.Popen(words, cwd=folder, env={**os.environ, **quiet}, stdout=2, process_group=0)
+    return subprocess.Popen(words, cwd=folder, env={**os.environ, **settings}, stdout=2, process_group=0)
 
 
 def _refuse_busy(port: int) -> None:

@@ -16,10 +16,11 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+from pipeline.errors import UserError, refuse, shown, told
 from pipeline.tracking import describe
 
-Failure = (MlflowException, SQLAlchemyError, OSError)
-"""All that a store's call raises when the store is gone, slow, full or broken."""
+Failure = (MlflowException, SQLAlchemyError, OSError, ImportError)
+"""All that a store's call raises when the store is gone, slow, full or broken, or its database's driver is not installed."""
 
 DIGEST, RUN = "seqline.digest", "seqline.run"
 _CONTEXT = "mlflow.data.context"
@@ -30,11 +31,6 @@ _PATIENCE = {
     "GIT_PYTHON_REFRESH": "quiet",
 }
 _METRICS, _ITEMS = 1000, 100  # the most metrics, and the most params or tags, that one call may carry
-
-
-def uri(root: Path) -> str:
-    """`MLFLOW_TRACKING_URI`, or the project's own SQLite file."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{describe.home(root) / 'mlflow.db'}"
 
 
 def artifacts(root: Path) -> Path:
@@ -54,9 +50,15 @@ def connect(root: Path) -> MlflowClient:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     if "MLFLOW_TRACKING_URI" not in os.environ:
         _create(describe.home(root) / "mlflow.db")
-    client = MlflowClient(tracking_uri=uri(root))
+    client = MlflowClient(tracking_uri=describe.uri(root))
     client.search_experiments(max_results=1)
     return client
+
+
+def refused(root: Path, error: BaseException, todo: str) -> UserError:
+    """A `Failure` of the project's store as the user's mistake, without the store's password."""
+    expected = f"a store that works ({told(error)[:200]})"
+    return refuse("MLFLOW_TRACKING_URI", shown(describe.uri(root)), expected, todo)
 
 
 def _create(database: Path) -> None:
@@ -80,7 +82,7 @@ def _create(database: Path) -> None:
 
 def is_server(root: Path) -> bool:
     """Whether the store is spoken to over HTTP."""
-    return uri(root).startswith(("http://", "https://", "databricks"))
+    return describe.uri(root).startswith(("http://", "https://", "databricks"))
 
 
 def find(client: MlflowClient, task: str, key: tuple[str, str]) -> Any:

@@ -1,8 +1,8 @@
 """Weights and training state on disk: safetensors only, one file renamed into place, nothing pickled."""
 
-import errno
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from pipeline import config
 from pipeline.contracts import Sizes
 from pipeline.errors import refuse
 
+_TODO = "Run `dvc repro`, or `dvc pull`."
+
 
 def save(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
     """Write named tensors and JSON-able facts as one file, whole or not at all."""
@@ -24,9 +26,10 @@ def save(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         save_file(kept, beside, {"facts": json.dumps(facts, sort_keys=True)})
     except SafetensorError as error:
         beside.unlink(missing_ok=True)
-        if f"os error {errno.ENOSPC}" in str(error):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
-        raise
+        refused = re.search(r"os error (\d+)", str(error))
+        if refused is None:
+            raise
+        raise OSError(int(refused[1]), os.strerror(int(refused[1])), str(path)) from None
     os.replace(beside, path)
 
 
@@ -37,7 +40,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             facts = json.loads((file.metadata() or {}).get("facts", "{}"))
             return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 - no mapping
     except (SafetensorError, OSError) as error:
-        raise refuse(str(path), str(error), "weights in safetensors form", "Run `dvc repro`, or `dvc pull`.") from None
+        raise refuse(str(path), str(error), "weights in safetensors form", _TODO) from None
 
 
 def own_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -70,22 +73,29 @@ def write_model(folder: Path, model: nn.Module, facts: dict[str, Any]) -> None:
     (folder / "config.json").write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def read_facts(folder: Path) -> dict[str, Any]:
-    """`config.json` of a trained model."""
+def read_facts(folder: Path, *keys: str) -> dict[str, Any]:
+    """`config.json` of a trained model; UserError if there is none, or if it lacks one of the dotted `keys`."""
     path = folder / "config.json"
     if not path.exists():
-        raise refuse(str(path), "no such file", "a trained model", "Run `dvc repro`, or `dvc pull`.")
+        raise refuse(str(path), "no such file", "a trained model", _TODO)
     try:
         facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise refuse(str(path), str(error), "what the train stage writes", "Run `dvc repro`, or `dvc pull`.") from None
+        raise refuse(str(path), str(error), "what the train stage writes", _TODO) from None
+    for key in keys:
+        held: Any = facts
+        for name in key.split("."):
+            if not isinstance(held, dict) or name not in held:
+                raise refuse(str(path), f"no {key!r}", "what the train stage writes", _TODO)
+            held = held[name]
     return facts
 
 
 def load_model(folder: Path, device: torch.device) -> nn.Module:
     """The trained model of a run, ready to predict."""
-    facts = read_facts(folder)
-    model = build(facts["run"]["family"], facts["run"]["model"], Sizes(**facts["sizes"]), "model")
+    facts = read_facts(folder, "run.family", "run.model", "sizes")
+    sizes = config.load(Sizes, facts["sizes"], f"{folder / 'config.json'}: sizes")
+    model = build(facts["run"]["family"], facts["run"]["model"], sizes, "model")
     tensors, _ = load(folder / "model.safetensors")
     fill(model, tensors, str(folder / "model.safetensors"))
     return model.to(device).eval()

@@ -1,10 +1,12 @@
 """The one training loop: any task, any model, resumable at any step to the same bits.
 
-A run's state lives in a work folder; it is written every `SAVE_SECONDS` and at the end of training, always whole, and holds
-all that the next step depends on. How often it is written changes no result.
+A run's state lives in a work folder; it is written every 20 seconds and at the end of training, always whole, and holds all
+that the next step depends on. `SEQLINE_SAVE_SECONDS` says how often otherwise, which changes no result: less where a machine
+may be taken away any moment, more where states are large.
 """
 
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -21,7 +23,7 @@ from pipeline.seeding import derive
 from pipeline.training import averaging, checkpoint, optim, parallel, sparse
 
 LOG_STEPS = 10
-SAVE_SECONDS = 20.0
+SAVE_SECONDS = "20"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +65,18 @@ class Progress:
     history: list[tuple[int, int, str, float]] = field(default_factory=list)
 
 
+def save_seconds() -> float:
+    """After how many seconds the state is to be written again; UserError for what is no such number."""
+    said = os.environ.get("SEQLINE_SAVE_SECONDS") or SAVE_SECONDS
+    try:
+        seconds = float(said)
+    except ValueError:
+        seconds = -1.0
+    if not seconds >= 0:
+        raise refuse("SEQLINE_SAVE_SECONDS", said, "a number of seconds, 0 for every step", "Mend or unset it.")
+    return seconds
+
+
 class Loop:
     """Train `model` on `task`; afterwards the model holds the best weights, or the mean of the last, as `config` says."""
 
@@ -85,7 +99,7 @@ class Loop:
         self.work, self.log = work, log
         self.progress = Progress()
         self.carry: tuple[Tensor, ...] | None = None
-        self.saved = time.monotonic()
+        self.saved, self.save_seconds = time.monotonic(), save_seconds()
         self.seed, self.group = seed, group
 
     def run(self, tick: Callable[[Progress, int], None]) -> Progress:
@@ -98,7 +112,7 @@ class Loop:
             for start in range(p.batch, len(plan), together):
                 self.step(plan[start : start + together], p.epoch + start / len(plan))
                 tick(p, math.ceil(len(plan) / together))
-                if time.monotonic() - self.saved > SAVE_SECONDS:
+                if time.monotonic() - self.saved >= self.save_seconds:
                     self.save()
             self.end_epoch()
         self.save()

@@ -38,7 +38,7 @@ def scoring(lowercase: bool) -> Scoring:
         summary=summary,
         by_length=by_length,
         units=units,
-        score=score,
+        score=likelihood.bits_per_character,  # whatever the tokens, it ranks; for models of the same ones as perplexity does
         higher_is_better=False,
         difference="bits per character",
         main="perplexity",
@@ -53,12 +53,6 @@ def scoring(lowercase: bool) -> Scoring:
         meaning=_MEANING,
         book_bleu=True,
     )
-
-
-def score(sums_RK: Array) -> Array:
-    """Bits per character: whatever the tokens, it ranks; for models of the same tokens it ranks as perplexity does."""
-    bits: Array = sums_RK[:, 0] / math.log(2) / np.maximum(sums_RK[:, 3], 1)
-    return bits
 
 
 def rows(predictions: Path, tokens: Path, split: str) -> pa.Table:

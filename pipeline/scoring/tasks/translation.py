@@ -93,8 +93,8 @@ def _units(main: str, table: pa.Table) -> Array:
 
 def _summary(main: str, table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> dict[str, Any]:
     """Likelihood and, if the split was decoded, each surface score with its interval and signature, and the limit."""
-    nats_N2 = np.stack([table["nats"].to_numpy(), table["count"].to_numpy().astype(np.float64)], 1)
-    found = likelihood.summary(table, nats_N2, bootstrap) | {"rows": len(table)}
+    nats_N3 = np.stack([table[name].to_numpy().astype(np.float64) for name in ("nats", "count", "characters")], 1)
+    found = likelihood.summary(table, nats_N3, bootstrap) | {"rows": len(table)}
     if table["bleu"].null_count:
         return found
     for name, measure in _measures().items():
