@@ -31,7 +31,7 @@ def params() -> dict[str, Any]:
     for block in content["corpora"].values():
         block["source"]["builtin"]["sizes"] = {"train": 400, "valid": 60, "test": 60}
         block["read"] = block["read"] and {"files": {s: block["read"]["files"][s] for s in ("train", "valid", "test")}}
-    content["compute"] = {"device": "cpu", "slots": 1, "processes": 2}
+    content["compute"] |= {"device": "cpu", "processes": 2}
     content["runs"] = {name: content["runs"][name] for name in RUNS}
     for run in content["runs"].values():
         run["model"] |= {"embedding": 16, "hidden": 16, "dropout": 0.2}
@@ -76,7 +76,9 @@ def train(root: Path, name: str, out: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("name", RUNS)
 def test_two_processes_make_what_one_makes_but_for_rounding(name: str, encoded: Path) -> None:
     for processes, out in ((1, "alone"), (2, "together")):
-        write(encoded, params() | {"compute": {"device": "cpu", "slots": 1, "processes": processes}})
+        content = params()
+        content["compute"]["processes"] = processes
+        write(encoded, content)
         done = train(encoded, name, f"{name}_{out}")
         assert done.returncode == 0, done.stderr
     alone, together = (
