@@ -1,13 +1,14 @@
 """A function over the batches of a corpus, in this process, in several of this machine's, or on a Dask cluster.
 
 Either way it is a `concurrent.futures` executor. Results come in the batches' order and only a few batches are in flight, so
-that what is written is the same bytes wherever it was computed, and memory does not grow with the corpus. A worker is given
-the function once, with the vocabulary or settings in it, and then batches, never paths: a cluster need not share this disk.
-It must have the same code, which is compared.
+that what is written is the same bytes wherever it was computed, and memory does not grow with the corpus. A worker unpacks
+the function once, with the vocabulary or settings in it, and is given batches, never paths: a cluster need not share this
+disk. It must have the same code, which is compared.
 
 Processes are spawned, not forked: Arrow and `tokenizers` keep threads, which a fork would lose while it keeps their locks.
 """
 
+import asyncio
 import functools
 import hashlib
 import logging
@@ -116,11 +117,11 @@ def _call(item: Any) -> Any:
 def _cluster(function: Callable[[A], B], address: str) -> Iterator[Over[A, B]]:
     with _connected(address) as client:
         limit = AHEAD * _threads(client, address)
-        there = client.scatter(function, broadcast=True, hash=False)
+        packed = pickle.dumps(function)  # with every batch, so that a worker may come or be started again at any time
         executor: Executor = client.get_executor(pure=False)
 
         def submit(item: A) -> "Future[B]":
-            return executor.submit(_call_there, code(), there, pickle.dumps(item))
+            return executor.submit(_call_there, code(), packed, pickle.dumps(item))
 
         def result(future: "Future[B]") -> B:
             while not wait([future], PATIENCE_SECONDS).done:
@@ -130,10 +131,16 @@ def _cluster(function: Callable[[A], B], address: str) -> Iterator[Over[A, B]]:
         yield functools.partial(ordered, submit, result, limit)
 
 
-def _call_there(expected: str, function: Callable[[Any], Any], item: bytes) -> Any:
+def _call_there(expected: str, function: bytes, item: bytes) -> Any:
     if code() != expected:  # the workers of the beginning were compared; this one has come later
         raise _other_code(platform.node())
-    return function(pickle.loads(item))  # from the cluster's own client
+    return _unpacked(function)(pickle.loads(item))  # from the cluster's own client
+
+
+@functools.lru_cache(maxsize=4)
+def _unpacked(function: bytes) -> Callable[[Any], Any]:
+    made: Callable[[Any], Any] = pickle.loads(function)
+    return made
 
 
 @contextmanager
@@ -150,8 +157,9 @@ def _connected(address: str) -> Iterator[Any]:
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters of it is told below
     dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 GiB"})  # a batch of long texts has tens of MiB
     try:
+        asyncio.run(_greet(address))
         client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError):
+    except (OSError, ValueError, MemoryError):  # whatever listens there may send anything
         raise _refused(address, "no answer", "a Dask scheduler") from None
     try:
         yield client
@@ -161,6 +169,16 @@ def _connected(address: str) -> Iterator[Any]:
         raise _refused(address, "a scheduler or workers that went away", "a cluster that stays") from None
     finally:
         client.close()
+
+
+async def _greet(address: str) -> None:
+    """What a client begins with, which waits for ever if something listens at the address and says nothing."""
+    from distributed import Security
+    from distributed.comm import connect
+
+    options = Security().get_connection_args("client")
+    comm = await asyncio.wait_for(connect(address, timeout=CONNECT_SECONDS, **options), CONNECT_SECONDS)
+    comm.abort()
 
 
 def _threads(client: Any, address: str) -> int:

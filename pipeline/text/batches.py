@@ -29,8 +29,8 @@ def count(batch: pa.RecordBatch, groups: Sequence[tuple[Sequence[str], Tokenizer
 def encode(
     told: tuple[Path, pa.RecordBatch], kind: str, codecs: Mapping[str, Codec], names: pa.StringArray | None
 ) -> tuple[pa.RecordBatch, dict[str, int]]:
-    """A batch of tokens to ids, and its labels, if there are `names`, to numbers; its rows, and each side's tokens and unknown
-    tokens. The path says whose batch it is, for UserError about a label that no training row has.
+    """A batch of tokens to ids, and its labels, if there are `names`, to numbers; how many rows, tokens and unknown
+    tokens each side has. The path says whose batch it is, for UserError about a label that no training row has.
     """
     path, batch = told
     columns, found = [batch["row"]], {"rows": len(batch)}
