@@ -34,6 +34,7 @@ from pipeline.params import Compute
 
 A = TypeVar("A")
 B = TypeVar("B")
+C = TypeVar("C")
 Over = Callable[[Iterable[A]], Iterator[B]]  # what `map` does for one function
 
 AHEAD = 2  # batches in flight for each worker: one at work and the next one at hand
@@ -63,10 +64,10 @@ def reach(address: str) -> int:
 
 
 def ordered(
-    submit: Callable[[A], "Future[B]"], result: Callable[["Future[B]"], B], limit: int, items: Iterable[A]
+    submit: Callable[[A], "Future[C]"], result: Callable[["Future[C]"], B], limit: int, items: Iterable[A]
 ) -> Iterator[B]:
     """The results of `items` in their order, of which `limit` at most are submitted and not yet taken."""
-    waiting: deque[Future[B]] = deque()
+    waiting: deque[Future[C]] = deque()
     try:
         for item in items:
             if len(waiting) == limit:
@@ -120,21 +121,23 @@ def _cluster(function: Callable[[A], B], address: str) -> Iterator[Over[A, B]]:
         packed = pickle.dumps(function)  # with every batch, so that a worker may come or be started again at any time
         executor: Executor = client.get_executor(pure=False)
 
-        def submit(item: A) -> "Future[B]":
+        def submit(item: A) -> "Future[bytes]":
             return executor.submit(_call_there, code(), packed, pickle.dumps(item))
 
-        def result(future: "Future[B]") -> B:
+        def result(future: "Future[bytes]") -> B:
             while not wait([future], PATIENCE_SECONDS).done:
                 _threads(client, address)
-            return future.result()
+            made: B = pickle.loads(future.result())
+            return made
 
         yield functools.partial(ordered, submit, result, limit)
 
 
-def _call_there(expected: str, function: bytes, item: bytes) -> Any:
+def _call_there(expected: str, function: bytes, item: bytes) -> bytes:
+    """Pickled both ways: Dask takes no look inside, and Arrow's buffers are aligned, as those in its frames are not."""
     if code() != expected:  # the workers of the beginning were compared; this one has come later
         raise _other_code(platform.node())
-    return _unpacked(function)(pickle.loads(item))  # from the cluster's own client
+    return pickle.dumps(_unpacked(function)(pickle.loads(item)))  # from the cluster's own client
 
 
 @functools.lru_cache(maxsize=4)

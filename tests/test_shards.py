@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import stage_runs
 import yaml
@@ -240,6 +241,7 @@ def test_the_outputs_are_the_same_bytes_wherever_they_were_computed(
     raw: Path, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.corpora._BLOCK", 2048)
+    monkeypatch.setattr("pipeline.text.rows._ROW_GROUP_BYTES", 9000)
     monkeypatch.setattr(tables, "batches", partial(tables.batches, rows=40))
     flights: list[int] = []  # of each map, the most that were in flight
     ordered = shards.ordered
@@ -269,6 +271,7 @@ def test_the_outputs_are_the_same_bytes_wherever_they_were_computed(
     assert len(found["alone"]) > 30
     assert len(flights) > 2 * 3 * len(corpora())  # two kinds of workers, three stages; several splits in encode
     assert max(flights) == 2 * shards.AHEAD
+    assert pq.ParquetFile(tmp_path / "alone/data/tokens/odd/train.parquet").num_row_groups > 3
     report = yaml.safe_load((tmp_path / "alone/reports/corpora/odd.json").read_text())
     assert report["blank_lines"] > 100
     train = report["splits"]["train"]

@@ -153,7 +153,8 @@ class Split:
         if self._kind == "labelled":
             self._labels.update({found["values"]: found["counts"] for found in pc.value_counts(batch["label"]).to_pylist()})
         self._waiting.append(batch)
-        if sum(waiting.nbytes for waiting in self._waiting) > _ROW_GROUP_BYTES:
+        # Not `nbytes`, which counts bitmaps without a null: whether there is one depends on which process made the batch.
+        if sum(map(pa.ipc.get_record_batch_size, self._waiting)) > _ROW_GROUP_BYTES:
             self.flush()
 
     def flush(self) -> None:
