@@ -156,11 +156,11 @@ def _connected(address: str) -> Iterator[Any]:
     except ImportError:
         todo = "Run `pip install -c constraints.txt -e '.[cluster]'`, or set it to null."
         raise refuse("compute.cluster", f"{address} without the package distributed", "Dask here too", todo) from None
-    for name in ("distributed", "distributed.client"):
+    for name in ("distributed", "distributed.client", "tornado.application"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters of it is told below
     dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 GiB"})  # a batch of long texts has tens of MiB
     try:
-        asyncio.run(_greet(address))
+        _greet(address)
         client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, MemoryError):  # whatever listens there may send anything
         raise _refused(address, "no answer", "a Dask scheduler") from None
@@ -174,14 +174,17 @@ def _connected(address: str) -> Iterator[Any]:
         client.close()
 
 
-async def _greet(address: str) -> None:
+def _greet(address: str) -> None:
     """What a client begins with, which waits for ever if something listens at the address and says nothing."""
     from distributed import Security
     from distributed.comm import connect
 
-    options = Security().get_connection_args("client")
-    comm = await asyncio.wait_for(connect(address, timeout=CONNECT_SECONDS, **options), CONNECT_SECONDS)
-    comm.abort()
+    async def greet() -> None:
+        options = Security().get_connection_args("client")
+        comm = await asyncio.wait_for(connect(address, timeout=CONNECT_SECONDS, **options), CONNECT_SECONDS)
+        comm.abort()
+
+    asyncio.run(greet())
 
 
 def _threads(client: Any, address: str) -> int:
