@@ -3,13 +3,14 @@
 The blocks inside (`model`, `optim`, `source`, ...) stay plain mappings here; the module that one configures loads it.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pipeline import config
-from pipeline.errors import refuse
+from pipeline.errors import at_least_one, refuse
 
 SCRATCH = "scratch"  # the `start` of a run that begins from no other
 
@@ -21,6 +22,13 @@ class Compute:
     device: str
     slots: int
     processes: int
+    workers: int
+    cluster: str | None
+
+    def __post_init__(self) -> None:
+        at_least_one(slots=self.slots, processes=self.processes, workers=self.workers)
+        if self.cluster is not None and not re.fullmatch(r"(tcp|tls)://[^/\s]+:[0-9]+", self.cluster):
+            raise refuse("cluster", self.cluster, "a Dask scheduler's address, such as tcp://host:8786, or null")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,16 +10,17 @@ import argparse
 import json
 import shutil
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import config, params, tables
+from pipeline import config, params, shards, tables
 from pipeline.errors import exit_with, refuse
 from pipeline.landing import landing, landing_file
-from pipeline.text.rows import NEEDED, UNSPLIT, Rows, Split, Splitter, prepare, rejects
+from pipeline.text.rows import NEEDED, UNSPLIT, Rows, Split, Splitter, prepare_named, rejects
 from pipeline.text.tokens import Text, normalise
 
 
@@ -32,8 +33,9 @@ def main() -> None:
     parser.add_argument("--metrics", type=Path, required=True)
     args = parser.parse_args()
     block, where = params.corpus(args.params, args.corpus), f"corpora.{args.corpus}"
+    compute = params.compute(args.params)
     with landing(args.out) as out:
-        found = tokenize(block, where, args.raw, out)
+        found = tokenize(block, where, args.raw, out, compute)
         if (args.raw / "limits.json").exists():
             shutil.copyfile(args.raw / "limits.json", out / "limits.json")
         write_judges(block, where, args.raw, out / "judges")
@@ -41,8 +43,12 @@ def main() -> None:
             metrics.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def tokenize(block: params.Corpus, where: str, raw: Path, out: Path) -> dict[str, Any]:
-    """Read the corpus `block` (its dotted name is `where`) from `raw` and fill the folder `out`; the metrics."""
+def tokenize(block: params.Corpus, where: str, raw: Path, out: Path, compute: params.Compute) -> dict[str, Any]:
+    """Read the corpus `block` (its dotted name is `where`) from `raw` and fill the folder `out`; the metrics.
+
+    Workers normalise and split into tokens, a batch each; what looks beyond its batch (the split of a row, duplicates,
+    overlap) is done here, in the corpus's order.
+    """
     reader = config.named_module("pipeline.corpora", block.format, f"{where}.format")
     reading = config.load(reader.Config, block.read, f"{where}.read")
     text: Text = config.load(Text, block.text, f"{where}.text")
@@ -54,17 +60,17 @@ def tokenize(block: params.Corpus, where: str, raw: Path, out: Path) -> dict[str
     splits: dict[str, Split] = {}
     with ExitStack() as stack:
         rejected = stack.enter_context(tables.writer(out / "rejects.parquet", tables.REJECTS))
-        for name, batch in rows:
+        prepared = stack.enter_context(shards.mapping(partial(prepare_named, text=text), compute))
+        for name, ready in prepared(rows):
             if name == "valid" and isinstance(how, params.OutOfTrain):
                 raise refuse(f"{where}.split.method", how.method, "official", "The corpus has a valid split of its own.")
             for made in splitter.possible(name):
                 if made not in splits:
                     splits[made] = Split(out / f"{made}.parquet", reader.KIND, stack)
-            if not len(batch):
+            if not len(ready.reasons):
                 continue
-            ready = prepare(batch, text)
             names = splitter.names(name, ready)
-            rejected.write_batch(rejects(batch, names, ready))
+            rejected.write_batch(rejects(names, ready))
             for made in pc.unique(names).to_pylist():
                 splits[made].add(ready, pc.equal(names, made))
         for split in splits.values():

@@ -162,6 +162,9 @@ def main() -> None:
     key = digest(run, [a.encoded, a.vocab, a.start])
     work = a.work / f"{a.run}-{key[:16]}"
     try:
+        if not group.same(key):
+            todo = "Bring every node's clone and data level: git pull, dvc pull."
+            raise refuse("torchrun", "processes with other code, data or settings than the first one's", "the same", todo)
         if group.first:
             lead(a, run, loop_config, device, group, work, key)
         else:

@@ -5,15 +5,15 @@ The words may be another corpus's (`vocab.corpus`); labels are always the corpus
 
 import argparse
 from collections.abc import Iterator
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline import config, params, tables
+from pipeline import config, params, shards, tables
 from pipeline.errors import exit_with
 from pipeline.landing import landing
-from pipeline.text import bpe, labels, vocab
+from pipeline.text import batches, bpe, labels, vocab
 from pipeline.text.encode import Description
 from pipeline.text.tokens import Text
 
@@ -34,7 +34,7 @@ def main() -> None:
     train = args.tokens / "train.parquet"
     own = tables.schema(train, *tables.TOKENS.values())
     with landing(args.out) as out:
-        sizes = write(args.words / "train.parquet", "source" in own.names, text, size, out)
+        sizes = write(args.words / "train.parquet", "source" in own.names, text, size, params.compute(args.params), out)
         sides = tuple(sizes)
         if labels.SIDE in own.names:
             made = labels.table(train)
@@ -50,17 +50,25 @@ def main() -> None:
         ).save(out)
 
 
-def write(train: Path, pair: bool, text: Text, size: vocab.Vocab, out: Path) -> dict[str, int]:
-    """One vocabulary per side of `train`, or one for both, written under each side's name; how many ids each has."""
+def write(train: Path, pair: bool, text: Text, size: vocab.Vocab, compute: params.Compute, out: Path) -> dict[str, int]:
+    """One vocabulary per side of `train`, or one for both, written under each side's name; how many ids each has.
+
+    Workers count, a batch each. What bpe merges is learnt here: it is one text's, and `tokenizers` has threads of its own.
+    """
     choices = [table for kind, table in tables.TOKENS.items() if (kind == "pair") == pair]
     schema = tables.schema(train, *choices)
-    columns = {"source": "source_tokens", "target": "target_tokens"} if pair else {"text": "tokens"}
-    groups = [tuple(columns)] if size.share else [(side,) for side in columns]
+    every = ("source", "target") if pair else ("text",)
+    groups = [every] if size.share else [(side,) for side in every]
+    columns = [[batches.COLUMNS[side] for side in sides] for sides in groups]
+    learnt = [bpe.train(_words(train, schema, names), size) if text.level == "bpe" else None for names in columns]
+    one = partial(batches.count, groups=list(zip(columns, learnt, strict=True)))
+    with shards.mapping(one, compute) as counted:
+        needed = [column for names in columns for column in names]
+        found = counted(batch.select(needed) for batch in tables.batches(train, schema))
+        totals = reduce(lambda some, more: list(map(vocab.merge, some, more)), found)
     sizes = {}
-    for sides in groups:
-        words = partial(_words, train, schema, [columns[side] for side in sides])
-        tokenizer = bpe.train(words(), size) if text.level == "bpe" else None
-        made = vocab.table(vocab.count(words()), size) if tokenizer is None else bpe.table(tokenizer, words())
+    for sides, tokenizer, total in zip(groups, learnt, totals, strict=True):
+        made = vocab.table(total, size) if tokenizer is None else bpe.table(tokenizer, total)
         for side in sides:
             tables.write(out / f"{side}.parquet", made)
             if tokenizer is not None:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+HERE = {"device": "cpu", "slots": 1, "processes": 1, "workers": 1, "cluster": None}  # a section `compute`
 
 
 def words(root: Path, stage: str, key: str = "") -> list[str]:

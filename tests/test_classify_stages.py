@@ -197,7 +197,12 @@ def lay(root: Path, train: list[tuple[str, str]], test: list[tuple[str, str]], w
         "text": text, "vocab": {"corpus": whose, "size": None, "min_count": 1, "share": True},
     }  # fmt: skip
     (root / "params.yaml").write_text(
-        yaml.safe_dump({"corpora": {"c": block, "other": block | {"vocab": block["vocab"] | {"corpus": "c"}}}})
+        yaml.safe_dump(
+            {
+                "compute": stage_runs.HERE,
+                "corpora": {"c": block, "other": block | {"vocab": block["vocab"] | {"corpus": "c"}}},
+            }
+        )
     )
 
 

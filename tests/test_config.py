@@ -33,6 +33,12 @@ MISTAKES = [
     ("evaluation.bootstrap", 1.5, "evaluation.bootstrap: got 1.5; expected a whole number."),
     ("evaluation", [1], "evaluation: got [1]; expected a section with the keys bootstrap, confidence, seed."),
     ("compute.device", "gpu", "compute.device: got gpu; expected auto, cpu, cuda, cuda:N or mps."),
+    ("compute.workers", 0, "compute.workers: got 0; expected at least 1."),
+    (
+        "compute.cluster",
+        "localhost:8786",
+        "compute.cluster: got localhost:8786; expected a Dask scheduler's address, ",
+    ),
     ("compute", ..., "compute: got nothing; expected one of evaluation, corpora, runs."),
     ("runs", {}, "runs: got {}; expected a section with at least one block."),
     ("runs.Big Model", {}, "runs: got Big Model; expected names of small letters, digits and _. Rename the block."),

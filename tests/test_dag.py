@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from mlflow import MlflowClient
 
+from pipeline import tables
 from pipeline.cli import refresh
 from pipeline.errors import UserError
 from pipeline.training import checkpoint
@@ -140,9 +142,49 @@ def test_an_edit_to_a_family_or_task_concerns_its_runs_alone(
 def test_where_it_runs_is_no_parameter(done: Path) -> None:
     params = done / "params.yaml"
     before = params.read_text()
-    params.write_text(before.replace("device: auto", "device: cpu"))
+    params.write_text(before.replace("device: auto", "device: cpu").replace("workers: 1", "workers: 2"))
     assert dvc(done, "status").strip() == "Data and pipelines are up to date."
     params.write_text(before)
+
+
+def test_a_second_clone_has_everything_after_a_pull_and_runs_nothing(done: Path, tmp_path: Path) -> None:
+    dvc(done, "remote", "add", "--default", "--force", "shared", str(tmp_path / "remote"))
+    git(done, "add", ".")
+    git(done, "commit", "-q", "-m", "results")
+    dvc(done, "push")
+    second = tmp_path / "second"
+    git(tmp_path, "clone", "-q", str(done), str(second))
+    assert not (second / "data/models").exists()
+    dvc(second, "pull")
+    shutil.rmtree(tmp_path / "remote")
+    said = dvc(second, "repro")
+    assert "Running stage" not in said
+    assert "Data and pipelines are up to date" in said
+    assert lock(second) == lock(done)
+    for name in KEPT:
+        model = f"data/models/{name}/model.safetensors"
+        assert (second / model).read_bytes() == (done / model).read_bytes()
+    assert_history_is_shown(second)
+
+
+def assert_history_is_shown(root: Path) -> None:
+    """`seqline sync` in a clone that has never trained: every run with its curves and its scores."""
+    inside = {name: value for name, value in environment(root).items() if not name.startswith("MLFLOW_")}
+    program = "from pathlib import Path; from pipeline import tracking; print(tracking.sync(Path()))"
+    said = subprocess.run(["python", "-c", program], cwd=root, env=inside, capture_output=True, text=True, check=True).stdout
+    assert f"of {len(KEPT)} runs, {len(KEPT)} are trained and 0 were level already" in said
+    client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    assert {run.info.run_name for run in runs} == set(KEPT)
+    for run in runs:
+        folder = root / "data/models" / run.info.run_name
+        history = tables.read(folder / "history.parquet", tables.HISTORY).to_pylist()
+        assert {row["name"] for row in history} >= {"valid/loss", "valid/perplexity"}
+        for name in {row["name"] for row in history} & {"train/loss", "learning_rate", "valid/loss"}:
+            wanted = sorted((row["step"], row["value"]) for row in history if row["name"] == name)
+            shown = client.get_metric_history(run.info.run_id, name)
+            assert sorted((point.step, point.value) for point in shown) == wanted
+        assert "test/bleu/score" in run.data.metrics
 
 
 STARTED = {  # what is there once a stage is at work, and whether the stage is killed with dvc or left an orphan

@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -31,7 +33,7 @@ def params() -> dict[str, Any]:
     for block in content["corpora"].values():
         block["source"]["builtin"]["sizes"] = {"train": 400, "valid": 60, "test": 60}
         block["read"] = block["read"] and {"files": {s: block["read"]["files"][s] for s in ("train", "valid", "test")}}
-    content["compute"] = {"device": "cpu", "slots": 1, "processes": 2}
+    content["compute"] |= {"device": "cpu", "processes": 2}
     content["runs"] = {name: content["runs"][name] for name in RUNS}
     for run in content["runs"].values():
         run["model"] |= {"embedding": 16, "hidden": 16, "dropout": 0.2}
@@ -73,23 +75,71 @@ def train(root: Path, name: str, out: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("name", RUNS)
-def test_two_processes_make_what_one_makes_but_for_rounding(name: str, encoded: Path) -> None:
+@pytest.fixture(scope="module")
+def trained(encoded: Path) -> Path:
+    """The same folder, in which every run was trained by one process (`<name>_alone`) and by two (`<name>_together`)."""
     for processes, out in ((1, "alone"), (2, "together")):
-        write(encoded, params() | {"compute": {"device": "cpu", "slots": 1, "processes": processes}})
-        done = train(encoded, name, f"{name}_{out}")
-        assert done.returncode == 0, done.stderr
+        content = params()
+        content["compute"]["processes"] = processes
+        write(encoded, content)
+        for name in RUNS:
+            done = train(encoded, name, f"{name}_{out}")
+            assert done.returncode == 0, done.stderr
+    assert not list((encoded / ".seqline/training").glob("*")), "no work folder is left"
+    return encoded
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_two_processes_make_what_one_makes_but_for_rounding(name: str, trained: Path) -> None:
     alone, together = (
-        tables.read(encoded / f"{name}_{out}/history.parquet", tables.HISTORY) for out in ("alone", "together")
+        tables.read(trained / f"{name}_{out}/history.parquet", tables.HISTORY) for out in ("alone", "together")
     )
     assert alone.drop(["value"]).equals(together.drop(["value"]))
     np.testing.assert_allclose(together["value"].to_numpy(), alone["value"].to_numpy(), rtol=2e-4)
     losses = alone.filter(pc.equal(alone["name"], "valid/loss"))["value"].to_pylist()
     assert losses[1] < losses[0], "it learns"
-    own, other = (load_file(encoded / f"{name}_{out}/model.safetensors") for out in ("alone", "together"))
+    own, other = (load_file(trained / f"{name}_{out}/model.safetensors") for out in ("alone", "together"))
     for key, tensor in own.items():
         np.testing.assert_allclose(other[key].numpy(), tensor.numpy(), atol=2e-4, err_msg=key)
-    assert not list((encoded / ".seqline/training").glob("*")), "no work folder is left"
+
+
+def nodes(roots: list[Path], name: str, out: str) -> list[subprocess.CompletedProcess[str]]:
+    """`torchrun` with a node in each of the folders, all on this machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = f"127.0.0.1:{free.getsockname()[1]}"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nnodes={len(roots)}", "--nproc-per-node=1"]
+    torchrun += ["--rdzv-backend=c10d", f"--rdzv-endpoint={meeting}", "--rdzv-id=test"]
+    started = [
+        subprocess.Popen(
+            [*torchrun, "-m", "--", *command(root, name, out)[2:]],  # else torchrun takes --start for an own option
+            cwd=root,
+            env=surroundings(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for root in roots
+    ]
+    said = [node.communicate(timeout=400) for node in started]
+    return [subprocess.CompletedProcess(n.args, n.returncode, *s) for n, s in zip(started, said, strict=True)]
+
+
+def test_two_nodes_with_disks_of_their_own_make_the_bytes_that_two_processes_make(trained: Path, tmp_path: Path) -> None:
+    first, second = trained, tmp_path / "second"
+    write(first, params())
+    shutil.copytree(first, second)
+    for done in nodes([first, second], "rnn", "nodes"):
+        assert done.returncode == 0, done.stderr
+    for file in ("model.safetensors", "history.parquet", "config.json"):
+        assert (first / "nodes" / file).read_bytes() == (first / "rnn_together" / file).read_bytes()
+    assert not (second / "nodes").exists(), "the first node writes, and it alone"
+    with (second / "data/vocab/toy_story/vocab.json").open("a") as file:
+        file.write(" ")
+    ended = nodes([first, second], "rnn", "unlike")
+    assert all(done.returncode for done in ended)
+    assert "torchrun: got processes with other code, data or settings" in "".join(done.stderr for done in ended)
+    assert not (first / "unlike").exists()
 
 
 def test_a_mistake_is_told_in_a_line_by_several_processes_too(encoded: Path) -> None:

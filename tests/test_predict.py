@@ -82,7 +82,7 @@ def write_corpus(root: Path, corpus: str, sides: tuple[str, ...]) -> dict[str, i
     for side in sides:
         words = WORDS.get(side, WORDS["source"])
         table = vocab.table(
-            vocab.count([split(pa.array(words), "word")]), vocab.Vocab(corpus="c", size=None, min_count=1, share=False)
+            vocab.count(split(pa.array(words), "word")), vocab.Vocab(corpus="c", size=None, min_count=1, share=False)
         )
         tables.write(folder / f"{side}.parquet", table)
         sizes[side] = len(table)
@@ -109,7 +109,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, block in RUNS.items()
     }
     content = {
-        "compute": {"device": "cpu", "slots": 1, "processes": 1},
+        "compute": stage_runs.HERE,
         "corpora": {name: empty | {"samples": samples} for name, samples in SAMPLES.items()},
         "runs": runs,
     }

@@ -11,7 +11,7 @@ import pytest
 
 from structure import ROOT, closure, dag, has_code, imports, is_view, modules, tops, tree
 
-FOUNDATION = {"config", "errors", "landing", "params", "seeding", "tables"}
+FOUNDATION = {"config", "errors", "landing", "params", "seeding", "shards", "tables"}
 DATA = {"corpora", "download", "grammars", "tarred", "text"}
 SHARED = {"contracts", "nn", "ragged"}
 BLIND = {"models", "tasks", "training", "decoding"}
@@ -70,7 +70,15 @@ def test_models_tasks_training_and_decoding_are_blind_to_each_other() -> None:
     assert {module: parts for module, parts in seen.items() if part(module) in BLIND and parts} == {}
 
 
-@pytest.mark.parametrize(("package", "home"), [("mlflow", "pipeline.tracking"), ("prefect", "pipeline.flow")])
+@pytest.mark.parametrize(
+    ("package", "home"),
+    [
+        ("mlflow", "pipeline.tracking"),
+        ("prefect", "pipeline.flow"),
+        ("distributed", "pipeline.shards"),
+        ("dask", "pipeline.shards"),
+    ],
+)
 def test_each_service_is_imported_in_one_place_only(package: str, home: str) -> None:
     elsewhere = {name for name in modules() if package in tops(name) and name != home and not name.startswith(f"{home}.")}
     assert elsewhere == set()
@@ -160,8 +168,10 @@ def test_no_except_is_broad_unless_it_raises_again(module: str) -> None:
 
 
 def test_every_third_party_import_is_a_declared_dependency() -> None:
+    """Those of the extra `cluster` too, which is all that is optional."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    declared = {re.split(r"[<>=!~\[; ]", item)[0].lower() for item in project["dependencies"]}
+    items = project["dependencies"] + project["optional-dependencies"]["cluster"]
+    declared = {re.split(r"[<>=!~\[; ]", item)[0].lower() for item in items}
     used = {top for name in modules() for top in tops(name)} - set(sys.stdlib_module_names) - {"pipeline", "stages"}
     assert {INSTALLED_AS.get(name, name) for name in used} - declared == set()
 

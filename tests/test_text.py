@@ -6,6 +6,7 @@ import re
 import tracemalloc
 import unicodedata
 from collections import Counter
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -323,7 +324,7 @@ TOKENS = st.lists(st.lists(st.sampled_from(["a", "b", "é", "ba", "B", "<unk>", 
 @given(TOKENS, st.integers(1, 3), st.one_of(st.none(), st.integers(5, 9)))
 def test_a_vocabulary_is_counts_down_then_tokens_up(rows, least, size):
     made = vocab.table(
-        vocab.count(pa.array([row], pa.list_(pa.string())) for row in rows),
+        reduce(vocab.merge, [vocab.count(pa.array([row], pa.list_(pa.string()))) for row in [[], *rows]]),
         vocab.Vocab(corpus="c", size=size, min_count=least, share=True),
     )
     counts = Counter(token for row in rows for token in row)
@@ -351,7 +352,8 @@ def _codec(texts: list[str], level: str, size: int | None = None) -> Codec:
     tokens = split(normalise(pa.array(texts), False, False), level)
     wanted = vocab.Vocab(corpus="c", size=size, min_count=1, share=True)
     tokenizer = bpe.train(iter([tokens]), wanted) if level == "bpe" else None
-    made = bpe.table(tokenizer, iter([tokens])) if tokenizer else vocab.table(vocab.count(iter([tokens])), wanted)
+    counts = bpe.count(tokenizer, tokens) if tokenizer else vocab.count(tokens)
+    made = bpe.table(tokenizer, counts) if tokenizer else vocab.table(counts, wanted)
     about = Description(
         level=level, lowercase=False, letters_only=False, share=True, sides=("text",), sizes={"text": len(made)}
     )
@@ -459,7 +461,7 @@ def _lay(folder: Path, lines: list[str], **changes) -> Path:
     raw.mkdir(parents=True, exist_ok=True)
     (raw / "p.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     (raw / "limits.json").write_text("{}")
-    (folder / "params.yaml").write_text(yaml.safe_dump({"corpora": {"c": _block(**changes)}}))
+    (folder / "params.yaml").write_text(yaml.safe_dump({"compute": stage_runs.HERE, "corpora": {"c": _block(**changes)}}))
     return folder
 
 

@@ -121,7 +121,7 @@ def lay(raw: Path) -> None:
 
 def test_judges_are_written_in_their_order_and_in_the_texts_case(tmp_path: Path) -> None:
     lay(tmp_path / "data/raw/c")
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"corpora": {"c": CORPUS}}))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"compute": stage_runs.HERE, "corpora": {"c": CORPUS}}))
     stage_runs.run(tmp_path, "tokenize", "c")
     folder = tmp_path / "data/tokens/c/judges"
     names = ["0_wordsim353.parquet", "1_simlex999.parquet", "2_analogies.parquet"]
@@ -188,7 +188,7 @@ def made_vectors(tokens: list[str], seed: int = 0) -> pa.Table:
 
 def test_only_pairs_and_questions_of_known_words_count(tmp_path: Path) -> None:
     lay(tmp_path / "data/raw/c")
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"corpora": {"c": CORPUS}}))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"compute": stage_runs.HERE, "corpora": {"c": CORPUS}}))
     stage_runs.run(tmp_path, "tokenize", "c")
     table = made_vectors(["paris", "rome", "france", "italy", "tiger", "cat", "king"])
     tables.write(tmp_path / "vectors.parquet", table)

@@ -14,8 +14,10 @@ import requests
 import sqlalchemy
 import torch
 
+from pipeline import shards
 from pipeline.cli import check, dag
 from pipeline.errors import UserError, shown, told
+from pipeline.params import compute as compute_of
 from pipeline.tracking import describe
 
 _GIGABYTE = 10**9
@@ -36,7 +38,7 @@ class Finding(NamedTuple):
 def examine(root: Path) -> list[Finding]:
     """Every finding about the project at `root`, in the order in which one would mend them."""
     looks: list[Callable[[Path], Finding]] = [python, packages, devices, disk, git, params, leftovers, dvc, cache, lock]
-    return [look(root) for look in [*looks, store, mirror]]
+    return [look(root) for look in [*looks, store, mirror, cluster]]
 
 
 def python(root: Path) -> Finding:
@@ -190,6 +192,17 @@ def mirror(root: Path) -> Finding:
         return Finding("ok", "mirror", shown(where))
     there = Path(where).is_dir()
     return Finding("ok" if there else "FAIL", "mirror", where if there else f"{where}: no such folder")
+
+
+def cluster(root: Path) -> Finding:
+    """Who computes batches: processes here, or a Dask cluster that must answer and have this code."""
+    try:
+        compute = compute_of(root / "params.yaml")
+        if compute.cluster is None:
+            return Finding("ok", "cluster", f"none: batches are computed here, {compute.workers} at a time")
+        return Finding("ok", "cluster", f"{compute.cluster} answers, {shards.reach(compute.cluster)} batches at a time")
+    except UserError as error:
+        return Finding("FAIL", "cluster", str(error))
 
 
 def _said(root: Path, *command: str) -> tuple[int, str]:

@@ -17,6 +17,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from pipeline import tables
 from pipeline.errors import refuse
+from pipeline.text import vocab
 from pipeline.text.specials import SPECIALS
 from pipeline.text.tokens import lists, offsets
 from pipeline.text.vocab import Vocab
@@ -70,14 +71,18 @@ def decode(tokenizer: Tokenizer, ids: Sequence[Sequence[int]]) -> list[str]:
     return texts
 
 
-def table(tokenizer: Tokenizer, batches: Iterable[pa.ListArray]) -> pa.Table:
-    """The vocabulary (`tables.VOCAB`) with each piece's count in the lists of words; pieces as the library writes them."""
+def count(tokenizer: Tokenizer, words: pa.ListArray) -> pa.Table:
+    """As `vocab.count`, but of the pieces of lists of words, and by their ids."""
+    return vocab.count(encode(tokenizer, words))
+
+
+def table(tokenizer: Tokenizer, counts: pa.Table) -> pa.Table:
+    """The vocabulary (`tables.VOCAB`) with each piece's count, as `count` has it; pieces as the library writes them."""
     size = tokenizer.get_vocab_size()
-    counts = np.zeros(size, np.int64)
-    for words in batches:
-        counts += np.bincount(encode(tokenizer, words).flatten().to_numpy(), minlength=size)
+    numbers = np.zeros(size, np.int64)
+    numbers[counts["token"].to_numpy()] = counts["count"].to_numpy()
     tokens = [tokenizer.id_to_token(number) for number in range(size)]
-    return pa.table([pa.array(tokens), pa.array(range(size), pa.int32()), pa.array(counts)], schema=tables.VOCAB)
+    return pa.table([pa.array(tokens), pa.array(range(size), pa.int32()), pa.array(numbers)], schema=tables.VOCAB)
 
 
 def _bare(model: models.BPE) -> Tokenizer:

@@ -81,6 +81,12 @@ def prepare(batch: pa.RecordBatch, text: Text) -> Prepared:
     return Prepared({**raw, **named, "target_characters": length}, reasons, keys)
 
 
+def prepare_named(told: tuple[str, pa.RecordBatch], text: Text) -> tuple[str, Prepared]:
+    """`prepare` for what a reader yields: a batch with the name that its split has there."""
+    name, batch = told
+    return name, prepare(batch, text)
+
+
 class Splitter:
     """Gives every row its split: the official one, or by `how`. `total` is the number of rows to be split."""
 
@@ -108,10 +114,10 @@ class Splitter:
         return contiguous(self._first - count, count, self._total, how.valid, how.test)
 
 
-def rejects(batch: pa.RecordBatch, names: pa.StringArray, rows: Prepared) -> pa.RecordBatch:
-    """The rejected rows of a reader's batch as `tables.REJECTS`; the sides of a pair are kept with a tab between them."""
+def rejects(names: pa.StringArray, rows: Prepared) -> pa.RecordBatch:
+    """The rejected ones of the rows as `tables.REJECTS`; the sides of a pair are kept with a tab between them."""
     wanted = pc.is_valid(rows.reasons)
-    sides = [batch[side] for side in ("text", "source", "target") if side in batch.schema.names]
+    sides = [rows.columns[side] for side in ("text", "source", "target") if side in rows.columns]
     raw = sides[0] if len(sides) == 1 else pc.binary_join_element_wise(*sides, "\t")
     columns = [column.filter(wanted) for column in (names, rows.reasons, raw)]
     return pa.record_batch(columns, schema=tables.REJECTS)
@@ -147,7 +153,8 @@ class Split:
         if self._kind == "labelled":
             self._labels.update({found["values"]: found["counts"] for found in pc.value_counts(batch["label"]).to_pylist()})
         self._waiting.append(batch)
-        if sum(waiting.nbytes for waiting in self._waiting) > _ROW_GROUP_BYTES:
+        # Not `nbytes`, which counts bitmaps without a null: whether there is one depends on which process made the batch.
+        if sum(map(pa.ipc.get_record_batch_size, self._waiting)) > _ROW_GROUP_BYTES:
             self.flush()
 
     def flush(self) -> None:

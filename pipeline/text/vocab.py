@@ -1,6 +1,5 @@
 """Vocabularies: which tokens have ids, the most frequent first, ties by the token's own order, so that a rerun agrees."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -45,16 +44,10 @@ def check_pieces(config: Vocab, where: str) -> None:
         raise refuse(f"{where}.size", config.size, f"at least {least}", todo)
 
 
-def count(batches: Iterable[pa.ListArray]) -> pa.Table:
-    """The distinct tokens (`token`) and how often each occurs (`count`), in no particular order.
-
-    Memory grows with the distinct tokens, not with the text.
-    """
-    total = _counts(pa.array([], pa.string()), pa.array([], pa.int64()))
-    for tokens in batches:
-        found = pc.value_counts(tokens.flatten())
-        total = merge(total, _counts(found.field("values"), found.field("counts")))
-    return total
+def count(tokens: pa.ListArray) -> pa.Table:
+    """The distinct tokens (`token`) and how often each occurs (`count`), in no particular order."""
+    found = pc.value_counts(tokens.flatten())
+    return _counts(found.field("values"), found.field("counts"))
 
 
 def merge(one: pa.Table, other: pa.Table) -> pa.Table:

@@ -20,7 +20,6 @@ from torch import distributed, nn
 
 from pipeline.errors import refuse
 
-_LAUNCHER = "SEQLINE_LAUNCHER"  # the process that started the others: without it they leave
 T = TypeVar("T")
 
 
@@ -62,6 +61,14 @@ class Group:
                 distributed.all_reduce(parameter.grad)
         return float(sums[0]), int(sums[1])
 
+    def same(self, told: str) -> bool:
+        """Whether every process tells the same."""
+        if self.size == 1:
+            return True
+        every: list[str | None] = [None] * self.size
+        distributed.all_gather_object(every, told)
+        return len(set(every)) == 1
+
     def wait(self) -> None:
         """Until every process is here."""
         if self.size > 1:
@@ -87,7 +94,6 @@ def launch(count: int, module: str) -> int:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the processes have said what was wrong
-    os.environ[_LAUNCHER] = str(os.getpid())
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -112,7 +118,7 @@ def join(device: str, accumulate: int) -> tuple[Group, str]:
     if accumulate % group.size:
         todo = f"Set it to {group.size}, or start fewer processes."
         raise refuse("training.accumulate", accumulate, f"a multiple of torchrun's {group.size} processes", todo)
-    if os.environ.get(_LAUNCHER) == str(os.getppid()):
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # the parent is torchrun or `launch`: without it this process is an orphan
         threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
     on_cuda = device in ("auto", "cuda") and torch.cuda.is_available()
     distributed.init_process_group("nccl" if on_cuda else "gloo")
