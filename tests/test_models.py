@@ -248,22 +248,37 @@ def test_a_prompt_is_read_and_gone_on_from_as_the_stream_would_be(name: str) -> 
         log_probs, state = model.step(model.reorder(state, order), following)
 
 
-def test_a_uniform_model_has_the_vocabulary_as_its_perplexity() -> None:
-    block = {
-        "cell": "rnn",
-        "embedding": 4,
-        "hidden": 4,
-        "layers": 1,
-        "dropout": 0.0,
-        "tied": False,
-        "implementation": "fused",
-    }
-    model: Any = checkpoint.build("recurrent_lm", block, Sizes(10, 10, True), "model").eval()
+@pytest.mark.parametrize("name", [*LANGUAGE_MODELS, *TRANSLATORS])
+def test_a_uniform_model_has_the_vocabulary_as_its_perplexity(name: str) -> None:
+    translates = name in TRANSLATORS
+    family, block = (TRANSLATORS if translates else LANGUAGE_MODELS)[name]
+    model: Any = checkpoint.build(family, block, SIZES, "model").eval()
     nn.init.zeros_(model.output.weight)
     nn.init.zeros_(model.output.bias)
-    objective = language_model.Config(batch_size=1, steps=2, sampling="random", max_train_tokens=None)
-    nats, count = language_model.likelihood(model, texts([[4, 5], [6]]), objective, CPU)
-    assert math.exp(nats.sum() / count.sum()) == pytest.approx(10)
+    if translates:
+        nats, count = translation.likelihood(model, pairs([([4, 5], [6, 7, 8]), ([9], [5])]), translation_config(), CPU)
+    else:
+        objective = language_model.Config(batch_size=1, steps=2, sampling="random", max_train_tokens=None)
+        nats, count = language_model.likelihood(model, texts([[4, 5, 6], [7]]), objective, CPU)
+    assert count.tolist() == [4, 2], "each row and its end"
+    assert math.exp(nats.sum() / count.sum()) == pytest.approx(SIZES.target)
+
+
+def test_a_translators_smoothing_keeps_1_s_for_the_true_token_and_is_for_training_alone() -> None:
+    family, block = TRANSLATORS["additive attention"]
+    model: Any = checkpoint.build(family, block, SIZES, "model").eval()
+    table = reversals(30, 1)
+    plain, smooth = (translation.Task(table, table, translation_config(label_smoothing=s), 1, CPU) for s in (0.0, 0.2))
+    batch = plain.batch(np.arange(30))
+    real_BT = batch.label_BT != PAD
+    assert not real_BT.all()
+    with torch.no_grad():
+        log_probs_NV = model.project(model.hidden(batch.prompt, batch.input_BT)[real_BT]).log_softmax(-1)
+        true_N = log_probs_NV.gather(1, batch.label_BT[real_BT][:, None]).squeeze(1)
+        loss, _ = smooth.loss(model, batch, None)
+        torch.testing.assert_close(loss.total, -(0.8 * true_N + 0.2 * log_probs_NV.mean(1)).sum())
+    assert loss.tokens == real_BT.sum()
+    assert float(smooth.validate(model)[0].total) == pytest.approx(float(plain.validate(model)[0].total))
 
 
 def test_masked_softmax_gives_nothing_where_nothing_may_be_seen() -> None:
