@@ -1,18 +1,21 @@
 """How much the learning rate matters to each optimiser, as a picture of the runs of the preset `optimisers`.
 
-    seqline use optimisers && dvc repro && python -m benchmarks.optimisers [--out docs/images/optimisers.png]
+    seqline use optimisers && dvc repro --keep-going; python -m benchmarks.optimisers [--out docs/images/optimisers.png]
 
 Draws each run's test perplexity over its learning rate, a line per optimiser, and prints the table behind it with, per
-optimiser, the span of rates within 10 % of the best perplexity that any run of it reached.
+optimiser, the span of rates within 10 % of the best perplexity that any run of it reached. A training whose loss is no
+number any more ends with a message and has no metrics, which counts as diverged here: train all of the runs first.
 """
 
 import argparse
 import json
+import math
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 from pipeline import config, params
+from pipeline.errors import exit_with, refuse
 from pipeline.report.style import QUIET, drawing, hues, name_lines
 
 GOOD = 1.1  # times the optimiser's best perplexity
@@ -20,14 +23,21 @@ WORST = 300.0  # a perplexity above it, as of words by chance, is called diverge
 
 
 def measured(root: Path) -> tuple[dict[str, list[tuple[float, float]]], float]:
-    """Of each optimiser (learning rate, test perplexity), by rate; and the lowest perplexity that the corpus allows."""
+    """Of each optimiser (learning rate, test perplexity), by rate; and the lowest perplexity that the corpus allows.
+
+    The perplexity is infinite where there are no metrics; UserError if there are none of any run.
+    """
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
     floor = 0.0
     for name in config.section(root / "params.yaml", "runs"):
-        optim = params.run(root / "params.yaml", name).optim
-        test = json.loads((root / f"reports/metrics/{name}.json").read_text(encoding="utf-8"))["test"]
-        found[optim["name"]].append((optim["learning_rate"], test["perplexity"]["score"]))
-        floor = test["floor_perplexity"]
+        optim, metrics = params.run(root / "params.yaml", name).optim, root / f"reports/metrics/{name}.json"
+        perplexity = math.inf
+        if metrics.exists():
+            test = json.loads(metrics.read_text(encoding="utf-8"))["test"]
+            perplexity, floor = test["perplexity"]["score"], test["floor_perplexity"]
+        found[optim["name"]].append((optim["learning_rate"], perplexity))
+    if not floor:
+        raise refuse("reports/metrics", "no scores", "those of params.yaml's runs", "Run `dvc repro --keep-going`.")
     return {name: sorted(points) for name, points in found.items()}, floor
 
 
@@ -78,9 +88,9 @@ def table(found: dict[str, list[tuple[float, float]]]) -> str:
     for name, points in found.items():
         best = min(value for _, value in points)
         good = [rate for rate, value in points if value <= GOOD * best]
-        span = f"{good[0]:g} to {good[-1]:g}" if len(good) > 1 else f"{good[0]:g}"
+        span = "–" if math.isinf(best) else f"{good[0]:g} to {good[-1]:g}" if len(good) > 1 else f"{good[0]:g}"
         at = dict(points)
-        cells = ["diverged" if at[rate] > WORST else f"{at[rate]:.2f}" for rate in rates if rate in at]
+        cells = ["–" if rate not in at else "diverged" if at[rate] > WORST else f"{at[rate]:.2f}" for rate in rates]
         lines.append(f"| {name} | {' | '.join(cells)} | {span} |")
     return "\n".join(lines)
 
@@ -96,4 +106,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    exit_with(main)

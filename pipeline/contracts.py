@@ -133,7 +133,7 @@ class LanguageModel(Protocol):
     """Next-token prediction over a stream, with a state carried from window to window."""
 
     def hidden(self, ids_BT: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """hidden_BTH after each id, and the state (None or a tuple of tensors batched on dimension 1) after the last."""
+        """hidden_BTH after each id, and the state (None or a tuple of tensors) after the last."""
 
     def project(self, hidden_NH: Tensor) -> Tensor:
         """logits_NV."""

@@ -8,13 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from fitting import fit
+from fitting import epochs, fit
 
 from pipeline import tables
 from pipeline.contracts import EOS, PAD, Prompt, Sizes
 from pipeline.errors import UserError
-from pipeline.tasks import classification
-from pipeline.training import checkpoint
+from pipeline.tasks import classification, word_vectors
+from pipeline.text.specials import SPECIALS
+from pipeline.training import checkpoint, loop, optim
 from stages import train
 
 CPU = torch.device("cpu")
@@ -152,6 +153,7 @@ def vectors(folder: Path) -> Path:
     generator = torch.Generator().manual_seed(4)
     with torch.no_grad():
         model.input.weight.normal_(std=0.1, generator=generator)
+        model.output.weight[len(SPECIALS) :].normal_(generator=generator)
         model.input.weight[8:10] += torch.randn(16, generator=generator)
         model.input.weight[10:12] += torch.randn(16, generator=generator)
     folder.mkdir()
@@ -159,7 +161,7 @@ def vectors(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["mlp", "cnn", "bigru"])
+@pytest.mark.parametrize("name", ["mlp", "cnn", "bigru", "transformer"])
 def test_words_that_were_never_seen_with_a_label_are_known_by_their_vectors(name: str, tmp_path: Path) -> None:
     torch.set_num_threads(1)
     start = vectors(tmp_path / "vectors")
@@ -171,7 +173,7 @@ def test_words_that_were_never_seen_with_a_label_are_known_by_their_vectors(name
         if begins:
             train.begin(model, start, "the same", "runs.fine.start")
             given = checkpoint.load(start / "model.safetensors")[0]["input.weight"]
-            assert torch.equal(model.embedding.weight, given)
+            assert torch.equal(model.embedding.weight[len(SPECIALS) :], given[len(SPECIALS) :])
         task = classification.Task(table.filter(seen), table.filter(seen), settings(), 1, CPU)
         fit(model, task, 0.005, 8, tmp_path / f"work_{number}", warmup=5)
         rest = table.filter(~seen)
@@ -185,6 +187,43 @@ def test_vectors_of_another_width_are_refused(tmp_path: Path) -> None:
     start = vectors(tmp_path / "vectors")
     with pytest.raises(UserError, match=r"^model\.embedding: got 8 with a start whose vectors have 16; expected 16\."):
         train.begin(built("mlp", embedding=8), start, "the same", "runs.fine.start")
+    with pytest.raises(UserError, match=r"^model\.width: got 8 with a start whose vectors have 16; expected 16\."):
+        train.begin(built("transformer", width=8), start, "the same", "runs.fine.start")
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "bigru", "transformer"])
+def test_a_word_that_word2vec_never_met_keeps_its_own_draw_as_spread_as_the_others(name: str, tmp_path: Path) -> None:
+    """A word2vec trained on a text of half of the words; the other half, and the specials, are in the vocabulary alone."""
+    sizes, dimension = Sizes(400, 400, True), 16
+    rng = np.random.default_rng(1)
+    rows = pa.array([rng.integers(len(SPECIALS), 200, 20).tolist() for _ in range(60)], pa.list_(pa.int32()))
+    table = pa.table([range(60), rows, [0] * 60], schema=tables.ENCODED_TEXT)
+    objective = word_vectors.Config(
+        method="skip_gram", window=2, negatives=5, subsample=None, batch_size=64, block=16, noise=16
+    )
+    vectors: Any = checkpoint.build("word2vec", {"dimension": dimension}, sizes, "model")
+    task = word_vectors.Task(table, table, objective, 1, CPU)
+    rate = optim.Plain(
+        name="adagrad",
+        learning_rate=0.2,
+        weight_decay=0.0,
+        clip_norm=None,
+        schedule=optim.Cosine(name="cosine", warmup_steps=0),
+    )
+    loop.Loop(vectors, task, rate, epochs(1), seed=1, work=tmp_path, log=lambda *_: None).run(lambda *_: None)
+    torch.manual_seed(3)
+    family, block = FAMILIES[name]
+    model: Any = checkpoint.build(family, block, Sizes(sizes.source, 2, False), "model")
+    drawn, given = model.embedding.weight.detach().clone(), vectors.input.weight.detach()
+    model.adopt(vectors.state_dict())
+    met = np.zeros(sizes.source, bool)
+    met[np.unique(rows.flatten().to_numpy())] = True
+    assert 190 < met.sum() <= 196
+    now = model.embedding.weight.detach()
+    assert torch.equal(now[met], given[met])
+    own = now[~met] / drawn[~met]
+    torch.testing.assert_close(own, own[0, 0].expand_as(own))
+    assert float(now[~met].std() / now[met].std()) == pytest.approx(1, abs=0.1)
 
 
 def test_batches_hold_every_row_once_within_the_budget_and_alike_in_length() -> None:

@@ -14,7 +14,7 @@ from torch import nn
 from pipeline import tables
 from pipeline.contracts import BOS, EOS, PAD, Attentive, Prompt, Sizes
 from pipeline.errors import UserError
-from pipeline.nn.attention import Additive, ScaledDot, masked_softmax
+from pipeline.nn.attention import masked_softmax
 from pipeline.nn.positional import sinusoidal_TH
 from pipeline.tasks import language_model, translation
 from pipeline.training import checkpoint
@@ -248,32 +248,37 @@ def test_a_prompt_is_read_and_gone_on_from_as_the_stream_would_be(name: str) -> 
         log_probs, state = model.step(model.reorder(state, order), following)
 
 
-def test_a_uniform_model_has_the_vocabulary_as_its_perplexity() -> None:
-    block = {
-        "cell": "rnn",
-        "embedding": 4,
-        "hidden": 4,
-        "layers": 1,
-        "dropout": 0.0,
-        "tied": False,
-        "implementation": "fused",
-    }
-    model: Any = checkpoint.build("recurrent_lm", block, Sizes(10, 10, True), "model").eval()
+@pytest.mark.parametrize("name", [*LANGUAGE_MODELS, *TRANSLATORS])
+def test_a_uniform_model_has_the_vocabulary_as_its_perplexity(name: str) -> None:
+    translates = name in TRANSLATORS
+    family, block = (TRANSLATORS if translates else LANGUAGE_MODELS)[name]
+    model: Any = checkpoint.build(family, block, SIZES, "model").eval()
     nn.init.zeros_(model.output.weight)
     nn.init.zeros_(model.output.bias)
-    objective = language_model.Config(batch_size=1, steps=2, sampling="random", max_train_tokens=None)
-    nats, count = language_model.likelihood(model, texts([[4, 5], [6]]), objective, CPU)
-    assert math.exp(nats.sum() / count.sum()) == pytest.approx(10)
+    if translates:
+        nats, count = translation.likelihood(model, pairs([([4, 5], [6, 7, 8]), ([9], [5])]), translation_config(), CPU)
+    else:
+        objective = language_model.Config(batch_size=1, steps=2, sampling="random", max_train_tokens=None)
+        nats, count = language_model.likelihood(model, texts([[4, 5, 6], [7]]), objective, CPU)
+    assert count.tolist() == [4, 2], "each row and its end"
+    assert math.exp(nats.sum() / count.sum()) == pytest.approx(SIZES.target)
 
 
-def test_additive_and_scaled_dot_scores_follow_their_equations() -> None:
-    query, keys = torch.randn(2, 3, 5), torch.randn(2, 4, 6)
-    additive, dot = Additive(5, 6, 8), ScaledDot(5, 6, 8)
-    for b, q, k in np.ndindex(2, 3, 4):
-        features = torch.tanh(additive.query.weight @ query[b, q] + additive.key.weight @ keys[b, k])
-        torch.testing.assert_close(additive(query, additive.keys(keys))[b, q, k], (additive.weight.weight @ features)[0])
-        product = (dot.query.weight @ query[b, q]) @ (dot.key.weight @ keys[b, k]) / math.sqrt(8)
-        torch.testing.assert_close(dot(query, dot.keys(keys))[b, q, k], product)
+def test_a_translators_smoothing_keeps_1_s_for_the_true_token_and_is_for_training_alone() -> None:
+    family, block = TRANSLATORS["additive attention"]
+    model: Any = checkpoint.build(family, block, SIZES, "model").eval()
+    table = reversals(30, 1)
+    plain, smooth = (translation.Task(table, table, translation_config(label_smoothing=s), 1, CPU) for s in (0.0, 0.2))
+    batch = plain.batch(np.arange(30))
+    real_BT = batch.label_BT != PAD
+    assert not real_BT.all()
+    with torch.no_grad():
+        log_probs_NV = model.project(model.hidden(batch.prompt, batch.input_BT)[real_BT]).log_softmax(-1)
+        true_N = log_probs_NV.gather(1, batch.label_BT[real_BT][:, None]).squeeze(1)
+        loss, _ = smooth.loss(model, batch, None)
+        torch.testing.assert_close(loss.total, -(0.8 * true_N + 0.2 * log_probs_NV.mean(1)).sum())
+    assert loss.tokens == real_BT.sum()
+    assert float(smooth.validate(model)[0].total) == pytest.approx(float(plain.validate(model)[0].total))
 
 
 def test_masked_softmax_gives_nothing_where_nothing_may_be_seen() -> None:
@@ -296,52 +301,6 @@ def test_sentences_longer_than_the_position_table_are_read() -> None:
     model: Any = checkpoint.build(family, block, SIZES, "model").eval()
     with torch.inference_mode():
         assert model.hidden(prompt_of([5] * 700), torch.full((1, 600), 6)).shape == (1, 600, 32)
-
-
-def test_the_transformer_equals_torchs_own_with_copied_weights() -> None:
-    torch.manual_seed(5)
-    for first in (True, False):
-        block = TRANSFORMER | {"norm_first": first, "tied": "none"}
-        model: Any = checkpoint.build("transformer", block, SIZES, "model").eval()
-        own = nn.Transformer(32, 4, 2, 2, 64, 0.0, batch_first=True, norm_first=first).eval()
-        if not first:
-            own.encoder.norm = own.decoder.norm = nn.Identity()
-        copy_to_torch(model, own)
-        prompt, target = prompt_of([5, 6, 7, EOS], [9, EOS]), torch.tensor([[BOS, 4, 5], [BOS, 6, 7]])
-        with torch.inference_mode():
-            source = model.embed(model.source, prompt.ids_BS, 0)
-            padding = prompt.ids_BS == PAD
-            causal = nn.Transformer.generate_square_subsequent_mask(3)
-            want = own(
-                source,
-                model.embed(model.target, target, 0),
-                tgt_mask=causal,
-                src_key_padding_mask=padding,
-                memory_key_padding_mask=padding,
-            )
-            torch.testing.assert_close(model.hidden(prompt, target), want, atol=1e-5, rtol=1e-4)
-
-
-def copy_to_torch(model: Any, own: Any) -> None:
-    def attention(theirs: Any, ours: Any) -> None:
-        theirs.in_proj_weight.data = torch.cat([ours.query.weight, ours.key_value.weight]).detach().clone()
-        theirs.in_proj_bias.data = torch.cat([ours.query.bias, ours.key_value.bias]).detach().clone()
-        theirs.out_proj.load_state_dict(ours.output.state_dict())
-
-    for theirs, ours in zip(own.encoder.layers, model.encoder, strict=True):
-        attention(theirs.self_attn, ours.own.attention)
-        theirs.norm1.load_state_dict(ours.own.residual.norm.state_dict())
-        theirs.norm2.load_state_dict(ours.feed_forward.residual.norm.state_dict())
-        theirs.linear1.load_state_dict(ours.feed_forward.layers[0].state_dict())
-        theirs.linear2.load_state_dict(ours.feed_forward.layers[3].state_dict())
-    for theirs, ours in zip(own.decoder.layers, model.decoder, strict=True):
-        attention(theirs.self_attn, ours.own.attention)
-        attention(theirs.multihead_attn, ours.cross)
-        theirs.norm1.load_state_dict(ours.own.residual.norm.state_dict())
-        theirs.norm2.load_state_dict(ours.cross_residual.norm.state_dict())
-        theirs.norm3.load_state_dict(ours.feed_forward.residual.norm.state_dict())
-        theirs.linear1.load_state_dict(ours.feed_forward.layers[0].state_dict())
-        theirs.linear2.load_state_dict(ours.feed_forward.layers[3].state_dict())
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pipeline.errors import UserError
 from pipeline.nn import attention, transformer
@@ -84,31 +85,67 @@ def test_a_written_out_transformer_block_equals_the_fused_one_in_value_and_gradi
     torch.testing.assert_close(gradients(blocks[1], written), gradients(blocks[0], fused))
 
 
-def by_hand(name: str, score: Any, query: Tensor, key: Tensor) -> float:
+def by_hand(name: str, score: Any, query: Tensor, key: Tensor) -> Tensor:
     """One query against one key, from the book's formula."""
     if name == "dot":
-        return float(sum(a * b for a, b in zip(query.tolist(), key.tolist(), strict=True)))
+        return torch.stack([a * b for a, b in zip(query, key, strict=True)]).sum()
     if name == "general":
-        return float(query @ (score.key.weight @ key))
+        return query @ (score.key.weight @ key)
     q, k = score.query.weight @ query, score.key.weight @ key
     if name == "additive":
-        return float(score.weight.weight[0] @ torch.tanh(q + k))
+        return score.weight.weight[0] @ torch.tanh(q + k)
     if name == "scaled_dot":
-        return float(q @ k) / math.sqrt(len(q))
-    return -0.5 * float((q - k).square().sum())
+        return (q @ k) / math.sqrt(len(q))
+    return -((q - k) ** 2).sum() / 2
 
 
-@torch.inference_mode()
+def weights_by_hand(scores: list[Tensor], looked: list[bool]) -> Tensor:
+    """One query's weights: exp(score) over the sum of those that may be looked at, nothing for the others."""
+    powers = [score.exp() if look else score * 0 for score, look in zip(scores, looked, strict=True)]
+    total = torch.stack(powers).sum() if any(looked) else torch.ones(())
+    return torch.stack([power / total for power in powers])
+
+
 @pytest.mark.parametrize("name", SCORES)
-def test_a_score_is_the_books_formula_for_each_query_and_key(name: attention.Score) -> None:
+def test_scores_weights_and_their_gradients_are_those_of_the_books_formula(name: attention.Score) -> None:
+    """Autograd of one query against one key at a time; the second text has padding, the third nothing that may be seen."""
     torch.manual_seed(4)
     score = attention.scoring(name, 6, 6, 5)
-    query_BQH, key_BSC = torch.randn(2, 3, 6), torch.randn(2, 4, 6)
+    query_BQH, key_BSC = torch.randn(3, 2, 6, requires_grad=True), torch.randn(3, 4, 6, requires_grad=True)
+    mask_B1S = torch.tensor([[[True] * 4], [[True, True, False, False]], [[False] * 4]])
     scores_BQS = score(query_BQH, score.keys(key_BSC))
     want = [
         [[by_hand(name, score, q, k) for k in keys] for q in rows] for rows, keys in zip(query_BQH, key_BSC, strict=True)
     ]
-    torch.testing.assert_close(scores_BQS, torch.tensor(want), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(scores_BQS, torch.stack([torch.stack([*map(torch.stack, rows)]) for rows in want]))
+    weights_BQS = attention.masked_softmax(scores_BQS, mask_B1S)
+    wanted_BQS = torch.stack(
+        [
+            torch.stack([weights_by_hand(scores, looked) for scores in rows])
+            for rows, [looked] in zip(want, mask_B1S.tolist(), strict=True)
+        ]
+    )
+    torch.testing.assert_close(weights_BQS, wanted_BQS)
+    inputs, measure_BQS = (query_BQH, key_BSC, *score.parameters()), torch.randn(3, 2, 4)
+    found, wanted = (torch.autograd.grad((w * measure_BQS).sum(), inputs) for w in (weights_BQS, wanted_BQS))
+    for got, expected in zip(found, wanted, strict=True):
+        assert expected.any()
+        torch.testing.assert_close(got, expected, atol=1e-6, rtol=1e-4)
+
+
+def test_scaled_dot_product_attention_is_torchs_own_in_value_and_gradient() -> None:
+    torch.manual_seed(5)
+    score = attention.ScaledDot(6, 7, 5)
+    query_BQH, key_BSC, value_BSH = (
+        torch.randn(2, size, width, requires_grad=True) for size, width in ((3, 6), (4, 7), (4, 8))
+    )
+    mask_B1S = torch.tensor([[[True] * 4], [[True, False, True, False]]])
+    found_BQH = attention.masked_softmax(score(query_BQH, score.keys(key_BSC)), mask_B1S) @ value_BSH
+    want_BQH = F.scaled_dot_product_attention(score.query(query_BQH), score.key(key_BSC), value_BSH, mask_B1S)
+    torch.testing.assert_close(found_BQH, want_BQH)
+    inputs, measure_BQH = (query_BQH, key_BSC, value_BSH, *score.parameters()), torch.randn(2, 3, 8)
+    found, wanted = (torch.autograd.grad((out * measure_BQH).sum(), inputs) for out in (found_BQH, want_BQH))
+    torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-4)
 
 
 @torch.inference_mode()
@@ -136,11 +173,12 @@ def test_sinusoidal_positions_go_on_past_their_table_and_learned_ones_say_that_t
 
 
 def test_batch_norm_in_training_sees_the_future_and_the_padding_while_layer_norm_does_not() -> None:
-    """Why Transformers use layer norm: a position's value must depend neither on later positions nor on batch mates."""
+    """Why Transformers use layer norm: a position's value must depend neither on later positions nor on padding."""
     torch.manual_seed(6)
     x_BTH = torch.randn(2, 5, 8)
-    changed = x_BTH.clone()
-    changed[:, 3:] += torch.randn(2, 2, 8)
+    later, padded = x_BTH.clone(), F.pad(x_BTH, (0, 0, 0, 3))
+    later[:, 3:] += torch.randn(2, 2, 8)
     layer, batch = (transformer.normalisation(norm, 8).train() for norm in ("layer", "batch"))
-    assert torch.equal(layer(x_BTH)[:, :3], layer(changed)[:, :3])
-    assert not torch.allclose(batch(x_BTH)[:, :3], batch(changed)[:, :3])
+    for other in (later, padded):
+        assert torch.equal(layer(x_BTH)[:, :3], layer(other)[:, :3])
+        assert not torch.allclose(batch(x_BTH)[:, :3], batch(other)[:, :3], atol=1e-3)

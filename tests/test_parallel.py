@@ -16,11 +16,13 @@ import pyarrow.compute as pc
 import pytest
 import stage_runs
 import yaml
+from fitting import adam, epochs
 from safetensors.torch import load_file
 
 from pipeline import tables
+from pipeline.contracts import Sizes
 from pipeline.errors import UserError
-from pipeline.training import parallel
+from pipeline.training import checkpoint, loop, parallel
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = {"seq2seq": "toy_en_fr", "rnn": "toy_story"}
@@ -192,6 +194,26 @@ def alive(pid: int) -> bool:
 def test_a_run_takes_as_many_processes_as_divide_its_batches() -> None:
     assert [parallel.processes(wanted, 4) for wanted in (1, 2, 3, 4, 8)] == [1, 2, 1, 4, 4]
     assert parallel.processes(2, 1) == 1
+
+
+@pytest.mark.parametrize("norm", ["layer", "batch"])
+def test_a_model_with_batch_norm_trains_in_one_process_only(norm: str, tmp_path: Path) -> None:
+    block = {
+        "width": 8, "heads": 2, "feed_forward": 8, "encoder_layers": 1, "decoder_layers": 1, "dropout": 0.0, "norm": norm,
+        "norm_first": True, "learned_positions": None, "tied": "none", "implementation": "fused",
+    }  # fmt: skip
+    model: Any = checkpoint.build("transformer", block, Sizes(8, 8, True), "model")
+
+    def made(processes: int) -> loop.Loop:
+        group = parallel.Group(0, processes)
+        return loop.Loop(model, None, adam(0.1), epochs(1), seed=1, work=tmp_path, log=print, group=group)  # type: ignore[arg-type]
+
+    made(1)
+    if norm == "layer":
+        made(2)
+    else:
+        with pytest.raises(UserError, match=r"^compute\.processes: got 2; expected 1, as this model's batch norm"):
+            made(2)
 
 
 def test_the_batches_are_divided_without_rest_or_repetition() -> None:

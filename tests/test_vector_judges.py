@@ -10,6 +10,7 @@ import pytest
 import stage_runs
 import yaml
 from numpy.typing import NDArray
+from scipy import stats
 
 from pipeline import tables
 from pipeline.errors import UserError, exit_with
@@ -69,7 +70,6 @@ def test_ranks_share_ties_by_a_recount() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_spearmans_correlation_is_scipys_ties_and_all(seed: int) -> None:
-    stats = pytest.importorskip("scipy.stats")
     rng = np.random.default_rng(seed)
     x, y = rng.normal(size=50).round(1), rng.integers(0, 10, 50).astype(float)
     assert spearman(x, y) == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-12)
@@ -237,15 +237,6 @@ def test_vectors_come_back_from_the_text_format_to_the_bit() -> None:
     tokens, numbers = as_the_authors_read(predictions.text_format(table))
     assert tokens == ["the", "a", "▁", "naïve", ",", "-5"]
     assert numbers.tobytes() == np.array(vectors_of, dtype=np.float32).tobytes()
-
-
-def test_gensim_reads_the_text_format(tmp_path: Path) -> None:
-    models = pytest.importorskip("gensim.models")
-    table = made_vectors(["the", "cat", "naïve"])
-    (tmp_path / "vectors.txt").write_text(predictions.text_format(table), encoding="utf-8")
-    read = models.KeyedVectors.load_word2vec_format(str(tmp_path / "vectors.txt"))
-    assert read.index_to_key == ["the", "cat", "naïve"]
-    assert np.array_equal(read.vectors, np.array(table["vector"].to_pylist(), dtype=np.float32))
 
 
 def test_the_plane_is_the_one_that_keeps_most_of_the_variance() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pipeline.contracts import Prompt, Sizes
 from pipeline.errors import at_least_one
-from pipeline.nn import transformer
+from pipeline.nn import embedding, transformer
 from pipeline.nn.cells import Implementation
 from pipeline.nn.masks import real_BS
 from pipeline.nn.pooling import mean_BH
@@ -41,6 +41,8 @@ class Config:
 class Model(nn.Module):
     """p(label | text)."""
 
+    ancestors = ("word2vec",)
+
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__()
         self.width = config.width
@@ -62,3 +64,7 @@ class Model(nn.Module):
             x_BSH = block(x_BSH, mask)
         logits_BC: Tensor = self.output(self.dropout(mean_BH(self.norm(x_BSH), text.length_B)))
         return logits_BC
+
+    def adopt(self, tensors: dict[str, Tensor]) -> None:
+        """The words' vectors; the rest is this run's own."""
+        embedding.adopt(self.embedding, tensors, "width")

@@ -16,7 +16,7 @@ Gates = list[Callable[[Tensor], Tensor]]
 
 
 def rnn(x: Tensor, state: State, into: Gates, back: Gates) -> State:
-    """h' = tanh(W_x x + b_x + W_h h + b_h) (Elman 1990; d2l equation 9.4.3)."""
+    """h' = tanh(W_x x + b_x + W_h h + b_h) (Elman 1990; d2l equation 9.4.5)."""
     (h,) = state
     [W_x], [W_h] = into, back
     return (torch.tanh(W_x(x) + W_h(h)),)

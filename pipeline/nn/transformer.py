@@ -94,7 +94,7 @@ class Attention(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """Batch norm over every position of the batch (Ioffe & Szegedy 2015), padding included: what d2l 11.7.2 warns of.
+    """Batch norm over every position of the batch (Ioffe & Szegedy 2015), padding included: what d2l 11.7.3 warns of.
 
     In training a position is normalised by the positions after it and by its batch mates'; `docs/results.md` shows the cost.
     """

@@ -21,8 +21,10 @@ from pipeline import config, params, tables
 from pipeline.contracts import Attentive
 from pipeline.errors import refuse
 from pipeline.inference import Answer, Session, attention_table, trained
+from pipeline.text.encode import Codec
 
-BLANK = "___"  # a word to fill in: samples that have one are for models that guess words
+BLANK = "___"  # a word to fill in (a piece, for bpe; a character): samples that have one are for models that guess words
+_STAND_IN = "a"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,3 +84,18 @@ def write_samples(session: Session, asked: Sequence[params.Sample], out: Path) -
     write_answers(asked, session.answers(best), out)
     if prompt and isinstance(session.model, Attentive):
         tables.write(out / "attention.parquet", attention_table(session.looked(prompt, best)))
+
+
+def around_blanks(codec: Codec, text: str) -> list[list[int]]:
+    """The ids of what stands before, between and after the blanks of a text, as they are in the text with its blanks filled.
+
+    Encoded by itself a part would lose the space between it and a blank, which is a character or, for bpe, belongs to the
+    word behind it. So a word stands in for a blank with a space beside it while the part is encoded.
+    """
+    parts = text.split(BLANK)
+    [word] = codec.encode(pa.array([_STAND_IN])).to_pylist()
+    follows = [number > 0 and part[:1].isspace() for number, part in enumerate(parts)]
+    spaces = [codec.level == "char" and part[-1:].isspace() for part in parts[:-1]] + [False]
+    whole = [_STAND_IN * a + part + _STAND_IN * z for a, part, z in zip(follows, parts, spaces, strict=True)]
+    found = codec.encode(pa.array(whole)).to_pylist()
+    return [ids[len(word) * a : len(ids) - z] for a, ids, z in zip(follows, found, spaces, strict=True)]

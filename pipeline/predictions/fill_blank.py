@@ -3,11 +3,9 @@
 from pathlib import Path
 from typing import cast
 
-import pyarrow as pa
-
 from pipeline.contracts import BlankFiller
 from pipeline.inference import Answer
-from pipeline.predictions import BLANK, Asked, write_answers, write_likelihood
+from pipeline.predictions import BLANK, Asked, around_blanks, write_answers, write_likelihood
 from pipeline.tasks import fill_blank
 from pipeline.text.encode import Codec
 
@@ -22,7 +20,7 @@ def predict(asked: Asked, out: Path) -> None:
     fitting = [sample for sample in asked.samples if sample.prompt.count(BLANK) == 1]
     answers = []
     for sample in fitting:
-        before, after = codec.encode(pa.array(sample.prompt.split(BLANK), pa.string())).to_pylist()
+        before, after = around_blanks(codec, sample.prompt)
         word, log_prob = fill_blank.fill(model, before, after, asked.device)
         answers.append(Answer(sample.prompt.replace(BLANK, codec.decode([word]).strip()), log_prob, log_prob))
     write_answers(fitting, answers, out)

@@ -9,7 +9,7 @@ import torch
 from pipeline import tables
 from pipeline.contracts import MASK, MaskedLanguageModel
 from pipeline.inference import Answer
-from pipeline.predictions import BLANK, Asked, write_answers
+from pipeline.predictions import BLANK, Asked, around_blanks, write_answers
 from pipeline.tasks import masked_language_model as mlm
 from pipeline.text.encode import Codec
 
@@ -27,15 +27,15 @@ def predict(asked: Asked, out: Path) -> None:
 
 @torch.inference_mode()
 def fill(model: MaskedLanguageModel, codec: Codec, text: str, device: torch.device) -> Answer:
-    """The likeliest word in the place of each blank, every one guessed while the others are blanks still."""
-    parts = text.split(BLANK)
+    """The likeliest word (piece, for bpe) in each blank's place, every one guessed while the others are blanks still."""
     ids: list[int] = []
-    for number, part in enumerate(codec.encode(pa.array(parts, pa.string())).to_pylist()):
+    for number, part in enumerate(around_blanks(codec, text)):
         ids += [*([MASK] if number else []), *part]
     prompt, segment_BS = mlm.prompt(pa.array([ids], pa.list_(pa.int32())), device)
     hidden_BSH = model.read(prompt, segment_BS)
     best = model.project(hidden_BSH[prompt.ids_BS == MASK]).float().log_softmax(-1).max(-1)
     words = [codec.decode([word]).strip() for word in best.indices.tolist()]
+    parts = text.split(BLANK)
     spoken = parts[0] + "".join(word + part for word, part in zip(words, parts[1:], strict=True))
     log_prob = float(best.values.sum())
     return Answer(spoken, log_prob, log_prob)

@@ -95,6 +95,7 @@ class Loop:
         self.model, self.task, self.optim_config, self.config = model, task, optim_config, config
         self.optimizer = optim.optimizer(optim_config, model.parameters())
         sparse.check(model, self.optimizer, group.size)
+        parallel.check(model, group.size)
         self.device = next(model.parameters()).device
         self.work, self.log = work, log
         self.progress = Progress()
@@ -144,7 +145,8 @@ class Loop:
             p.nats, p.tokens = 0.0, 0
 
     def gradient(self, planned: Sequence[Any]) -> tuple[float, int]:
-        """Leave in the parameters the gradient of the mean loss over all tokens of the batches, as of one large batch.
+        """Leave in the parameters the gradient of the mean loss over all tokens of the batches, as of one large batch; but
+        batch norm normalises each of them by itself.
 
         Returns the summed loss in nats, and the tokens.
         """

@@ -2,7 +2,8 @@
 
 An update reads `training.accumulate` batches. With several processes each computes some of them and the gradients are
 summed, so that every process makes the same update and the result is one process's but for rounding: dropout included, as
-each batch has a random stream of its own. Only the first process validates, logs and writes.
+each batch has a random stream of its own. Batch norm is not, and is refused: what it keeps of the batches that it has seen
+would differ from process to process. Only the first process validates, logs and writes.
 """
 
 import logging
@@ -81,6 +82,12 @@ ALONE = Group(0, 1)
 def processes(wanted: int, accumulate: int) -> int:
     """How many of the `wanted` processes can share the batches of an update evenly."""
     return math.gcd(wanted, accumulate)
+
+
+def check(model: nn.Module, processes: int) -> None:
+    """Refuse to share a model among processes whose result would not be one process's."""
+    if processes > 1 and any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules()):
+        raise refuse("compute.processes", processes, "1, as this model's batch norm keeps figures of the batches it sees")
 
 
 def launched() -> bool:

@@ -1,0 +1,116 @@
+"""BERT's loss of the masked words as the book counts it (d2l section 15.10), beside the mean over the masked words.
+
+    seqline use wikitext2 && dvc repro train@bert_50_steps && python -m benchmarks.bert_slots [bert_50_steps]
+
+The book prints the mean over the steps of what is itself a mean over slots: every pair has 15 % of `max_length` of them, and
+where it has fewer masked words the rest is empty. An empty slot's answer is always the same and soon costs nothing, so here
+it is counted as 0. A run's history has the words' and the pairs' loss in one sum; so the run is trained once more, to the
+same weights, which is checked, and the words' loss noted at each step. Prints a table in Markdown.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from pipeline import config, params, tables
+from pipeline.contracts import BOS, EOS, PAD, Loss, MaskedLanguageModel, Sizes
+from pipeline.errors import exit_with, refuse
+from pipeline.ragged import Ragged
+from pipeline.seeding import derive
+from pipeline.tasks import masked_language_model as mlm
+from pipeline.training import checkpoint, devices, loop, optim
+
+BOOK = 5.885  # what the book prints, nats a slot
+
+
+class Noting(mlm.Task):
+    """The task, with a note of every batch: nats of its masked words, their number, and that of the pairs."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.noted: list[tuple[float, int, int]] = []
+
+    def loss(self, model: MaskedLanguageModel, batch: mlm.Batch, carry: None) -> tuple[Loss, None]:
+        logits_NV, label_N, logits_B2 = mlm.answers(model, batch)
+        words = F.cross_entropy(logits_NV, label_N, reduction="sum")
+        self.noted.append((float(words.detach()), len(label_N), len(batch.follows_B)))
+        return Loss(words + len(label_N) * F.cross_entropy(logits_B2, batch.follows_B), len(label_N)), None
+
+
+def again(run: params.Run, where: str, task: Noting, sizes: Sizes) -> torch.nn.Module:
+    """The run's model, trained as the train stage does."""
+    loop_config = config.load(loop.Config, run.training, f"{where}.training")
+    devices.prepare(loop_config.threads)
+    torch.manual_seed(derive(run.seed, "init"))
+    model = checkpoint.build(run.family, run.model, sizes, f"{where}.model")
+    rates, seed = optim.load(run.optim, f"{where}.optim"), derive(run.seed, "dropout")
+    with TemporaryDirectory() as work:
+        trained = loop.Loop(model, task, rates, loop_config, seed=seed, work=Path(work), log=lambda *_: None)
+        trained.run(lambda *_: None)
+    return model.eval()
+
+
+def by_the_book(task: Noting, epochs: int) -> float:
+    """How many words of a pair the book would mask: 15 % of its tokens, <cls> and <sep> among them, but at least one. Longer
+    pairs than `max_length`, which are cut here, it leaves out."""
+    length = task.train.ids.length
+    chosen = [planned.chosen for epoch in range(epochs) for planned in task.plan(epoch)]
+    tokens = np.concatenate([length[pairs.first_P] + length[pairs.second_P] + 3 for pairs in chosen])
+    return float(np.maximum(1, np.rint(mlm.CHOSEN * tokens[tokens <= task.config.max_length])).mean())
+
+
+def entropy(ids: NDArray[np.int32]) -> float:
+    """Of the words by their frequency, in nats: the loss of who knows nothing else."""
+    count = np.bincount(ids[~np.isin(ids, (PAD, BOS, EOS))])
+    share = count[count > 0] / count.sum()
+    return float(-(share * np.log(share)).sum())
+
+
+def same(model: torch.nn.Module, folder: Path) -> bool:
+    """Whether the model has the weights of the run in the folder, to the bit."""
+    kept, _ = checkpoint.load(folder / "model.safetensors")
+    own = checkpoint.own_tensors(model)
+    return own.keys() == kept.keys() and all(torch.equal(own[name], kept[name]) for name in own)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", nargs="?", default="bert_50_steps")
+    parser.add_argument("--root", type=Path, default=Path("."))
+    a = parser.parse_args()
+    run, where, cpu = params.run(a.root / "params.yaml", a.run), f"runs.{a.run}", torch.device("cpu")
+    if run.task != "masked_language_model" or run.start != params.SCRATCH:
+        raise refuse(where, f"{run.task} from {run.start}", "a masked language model from scratch")
+    encoded, folder = a.root / "data/encoded" / run.corpus, a.root / "data/models" / a.run
+    train, valid, test = (tables.read(encoded / f"{name}.parquet", mlm.SCHEMA) for name in ("train", "valid", "test"))
+    objective = config.load(mlm.Config, run.objective, f"{where}.objective")
+    task = Noting(train, valid, objective, derive(run.seed, "data"), cpu)
+    model: Any = again(run, where, task, Sizes(**json.loads((folder / "config.json").read_text())["sizes"]))
+    slots = round(mlm.CHOSEN * objective.max_length)
+    nats, words, pairs = np.array(task.noted).T
+    scored = mlm.score(model, test, objective, cpu)
+    held_out, chosen = scored["nats"].sum(), scored["count"].sum()
+    book = by_the_book(task, int(run.training["max_epochs"]))
+    print(f"The weights are {'those' if same(model, folder) else 'NOT those'} of {folder}, after {len(nats)} steps.\n")
+    print(f"| | per masked word | per slot, of {slots} a pair | the book, per slot |\n|---|---:|---:|---:|")
+    print(f"| mean over the {len(nats)} steps of training | {(nats / words).mean():.2f} | ", end="")
+    print(f"{(nats / pairs / slots).mean():.2f} | {BOOK} |")
+    print(f"| held-out test text | {held_out / chosen:.2f} | {held_out / len(scored['count']) / slots:.2f} | – |\n")
+    print(
+        f"Masked words a pair: {words.sum() / pairs.sum():.2f}; by the book's rule {book:.2f}, which makes its loss ", end=""
+    )
+    print(f"{BOOK * slots / book:.2f} a word if empty slots cost nothing.")
+    print(f"Entropy of the training text's words by frequency: {entropy(Ragged(train['ids']).values):.2f}.")
+    print(f"Of the test's masked words {scored['correct'].sum() / chosen:.1%} are guessed; ", end="")
+    print(f"which sentence follows costs {scored['pair_nats'].mean():.3f} (chance {np.log(2):.3f}).")
+
+
+if __name__ == "__main__":
+    exit_with(main)

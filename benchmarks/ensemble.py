@@ -1,0 +1,88 @@
+"""What several trained translators are worth as one: BLEU of their ensemble beside that of each, with paired tests.
+
+    python -m benchmarks.ensemble RUN RUN [RUN ...] [--split test]
+
+The runs are of params.yaml, were trained and have predicted, and read and write the same vocabulary; the ensemble, the mean
+of their probabilities at each step, is searched as the first one is. Prints BLEU with its interval, the signature, and every
+pair's difference with its interval and its p, also corrected for the number of pairs (Holm 1979).
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+
+from pipeline import params, tables
+from pipeline.cli import dag, trial
+from pipeline.errors import exit_with, refuse
+from pipeline.predictions import translation as predictions
+from pipeline.scoring import surface
+from pipeline.scoring.resampling import Array, Bootstrap, pairs
+from pipeline.scoring.tasks import of_run
+from pipeline.tasks import translation
+
+TOGETHER = "ensemble"
+
+
+def place(root: Path, stage: str, name: str, run: params.Run, option: str) -> Path:
+    """A folder that the DAG gives to a run's stage."""
+    return dag.option(root, stage, name, {"corpus": run.corpus}, option)
+
+
+def members(root: Path, names: list[str], split: str) -> dict[str, list[str]]:
+    """What each run's own search has answered to every row; UserError for what is no pair's answer."""
+    found = {}
+    for name in names:
+        run = params.run(root / "params.yaml", name)
+        if run.task != "translation":
+            raise refuse(name, f"a run of the task {run.task}", "a translator", "Name another run.")
+        file = place(root, "predict", name, run, "out") / f"hypotheses_{split}.parquet"
+        if not file.exists():
+            raise refuse(str(file), "no such file", "the run's predictions", f"Run `dvc repro predict@{name}`.")
+        best = tables.read(file, tables.HYPOTHESES).filter(pc.field("rank") == 0)
+        found[name] = best.sort_by("row")["text"].to_pylist()
+    return found
+
+
+def ensemble(root: Path, names: list[str], encoded: Path) -> list[str]:
+    """What the runs together answer to every row of the encoded split."""
+    session, table = trial.together(root, names), tables.read(encoded, translation.SCHEMA)
+    answers = predictions.found(session, translation.prompts(table, session.device), table["row"].to_numpy())
+    best = answers.filter(pc.field("rank") == 0).sort_by("row")
+    return session.say.decode_batch(best["ids"].to_pylist())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", metavar="RUN")
+    parser.add_argument("--root", type=Path, default=Path("."))
+    parser.add_argument("--split", default="test")
+    a = parser.parse_args()
+    if len(a.runs) < 2:
+        raise refuse("RUN", a.runs[0], "two runs at least")
+    file, name = a.root / "params.yaml", a.runs[0]
+    answers = members(a.root, a.runs, a.split)
+    run = params.run(file, name)
+    encoded = place(a.root, "predict", name, run, "encoded") / f"{a.split}.parquet"
+    answers = {TOGETHER: ensemble(a.root, a.runs, encoded)} | answers
+    tokens = tables.read(place(a.root, "evaluate", name, run, "tokens") / f"{a.split}.parquet", tables.TOKENS_PAIR)
+    references: list[str] = tokens.sort_by("row")["target"].to_pylist()
+    task, bootstrap = of_run(file, name, run), Bootstrap.of(params.evaluation(file), run.corpus, a.split)
+    measure = surface.measures()[task.main]
+    units: dict[str, Array] = {
+        who: np.array([measure.sums(got, want) for got, want in zip(said, references, strict=True)], dtype=np.float64)
+        for who, said in answers.items()
+    }
+    print(f"{task.main_name} on {a.split} of {run.corpus}, {measure.signature(bootstrap)}\n")
+    for who, units_NK in units.items():
+        found = bootstrap.estimate(units_NK, measure.score)
+        print(f"{who:20} {found['score']:6.2f} [{found['low']:.2f}, {found['high']:.2f}]")
+    print()
+    for pair in pairs(units, measure.score, bootstrap):
+        print(f"{pair.first} - {pair.second}: {pair.difference:+.2f} [{pair.low:+.2f}, {pair.high:+.2f}]", end="")
+        print(f", p {pair.p:.4f}, corrected {pair.corrected:.4f}")
+
+
+if __name__ == "__main__":
+    exit_with(main)
