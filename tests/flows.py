@@ -104,11 +104,11 @@ def inhabitants(root: Path) -> list[psutil.Process]:
     return found
 
 
-def at_work(root: Path) -> list[psutil.Process]:
-    """The stages' own commands that run in the folder."""
+def at_work(root: Path, out: str = "") -> list[psutil.Process]:
+    """The commands that run in the folder of stages whose out begins with `out`."""
     found = []
     for process in inhabitants(root):
         with contextlib.suppress(psutil.Error):
-            if "work.py" in process.cmdline():
+            if "work.py" in process.cmdline()[:2] and process.cmdline()[2].startswith(out):
                 found.append(process)
     return found

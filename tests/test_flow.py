@@ -1,8 +1,10 @@
 """`seqline run` with a real DVC and a real Prefect server: the lock of `dvc repro`, what fails, and what is killed."""
 
+import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -42,44 +44,50 @@ def env(home: Path, server: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def wanted(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def wanted(pattern: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The lock that `dvc repro` leaves of the twelve stages."""
-    root = made_dag.make(tmp_path_factory.mktemp("dvc") / "project", 0.0, 1)
+    root = Path(shutil.copytree(pattern, tmp_path_factory.mktemp("dvc") / "project"))
+    sleeping(root, "", 0.0)
     subprocess.run(["dvc", "repro", "--quiet"], cwd=root, check=True, capture_output=True)
     return like(root)
 
 
+@pytest.fixture(scope="module")
+def pattern(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made_dag.make(tmp_path_factory.mktemp("pattern") / "project", 0.3, 1)
+
+
 @pytest.fixture
-def made(tmp_path: Path) -> Path:
-    """The twelve stages, at work long enough to be seen."""
-    return made_dag.make(tmp_path / "project", 0.3, 1)
+def made(pattern: Path, tmp_path: Path) -> Path:
+    """The twelve stages, none of which has run."""
+    return Path(shutil.copytree(pattern, tmp_path / "project"))
+
+
+def sleeping(root: Path, out: str, seconds: float) -> None:
+    """Let the stages whose outs begin with `out` sleep so long before they write."""
+    text = (root / "dvc.yaml").read_text()
+    (root / "dvc.yaml").write_text(re.sub(rf"(work.py data/{out}\S*) [\d.]+", rf"\1 {seconds}", text))
 
 
 def like(root: Path) -> bytes:
     """The project's lock but for how long its stages sleep."""
-    return re.sub(rb"(work.py data/\w+) [\d.]+", rb"\1 T", b" ".join((root / "dvc.lock").read_bytes().split()))
-
-
-def runs(url: str, name: str) -> list[Any]:
-    """The server's task runs of the project, which gave its flow runs their name."""
-    return list(flows.ask(url, "task_runs/filter", flow_runs={"name": {"any_": [name]}}, limit=200))
+    return re.sub(rb"(work.py data/\S+) [\d.]+", rb"\1 T", b" ".join((root / "dvc.lock").read_bytes().split()))
 
 
 def test_the_lock_is_dvc_repro_s_and_a_second_run_starts_nothing(
     made: Path, env: dict[str, str], server: str, wanted: bytes
 ) -> None:
-    for _ in range(2):
+    for again in (True, False):
         done = flows.seqline(made, env, "run", "--jobs", "6")
         assert (done.returncode, done.stderr) == (0, "")
         assert "12 stages" in done.stdout
         assert "12 run" in done.stdout
         assert like(made) == wanted
         first = (made / "dvc.lock").read_bytes()
-        for place in (made / "dvc.lock", *(made / "data").glob("[a-z]*")):
-            place.unlink()
-        subprocess.run(["rm", "-rf", made / ".dvc" / "cache"], check=True)
-    (made / "dvc.lock").write_bytes(first)
-    assert flows.seqline(made, env, "run", "--jobs", "6").returncode == 0
+        if again:
+            for place in (made / "dvc.lock", *(made / "data").glob("[a-z]*")):
+                place.unlink()
+            shutil.rmtree(made / ".dvc" / "cache")
     logs = list((made / ".seqline" / "logs").iterdir())
     done = flows.seqline(made, env, "run")
     assert (done.returncode, done.stderr) == (0, "")
@@ -89,9 +97,8 @@ def test_the_lock_is_dvc_repro_s_and_a_second_run_starts_nothing(
     assert flows.inhabitants(made) == []
 
 
-def test_prefect_shows_every_stage_with_its_log(tmp_path: Path, env: dict[str, str], server: str) -> None:
-    root = made_dag.make(tmp_path / "project", 0.0, 0)
-    assert flows.seqline(root, env, "run", "train").returncode == 0
+def test_prefect_shows_every_stage_with_its_log(made: Path, env: dict[str, str], server: str) -> None:
+    assert flows.seqline(made, env, "run", "train").returncode == 0
     [flow] = flows.ask(server, "flow_runs/filter", flow_runs={"name": {"like_": "train"}})
     assert flow["state_type"] == "COMPLETED"
     found = flows.ask(server, "task_runs/filter", flow_runs={"id": {"any_": [flow["id"]]}})
@@ -100,9 +107,9 @@ def test_prefect_shows_every_stage_with_its_log(tmp_path: Path, env: dict[str, s
     ids = {task["name"]: task["id"] for task in found}
     said = flows.ask(server, "logs/filter", logs={"task_run_id": {"any_": [ids["train@q"]]}})
     assert "at work on data/model_q" in {line["message"] for line in said}
-    on_disk = "".join(path.read_text() for path in (root / ".seqline" / "logs").rglob("train@q.log"))
+    on_disk = "".join(path.read_text() for path in (made / ".seqline" / "logs").rglob("train@q.log"))
     assert "at work on data/model_q" in on_disk
-    assert not (root / "data" / "pack").exists(), "not asked for"
+    assert not (made / "data" / "pack").exists(), "not asked for"
 
 
 def test_a_failed_stage_stops_what_needs_it_and_nothing_else(made: Path, env: dict[str, str], wanted: bytes) -> None:
@@ -154,16 +161,18 @@ def test_a_server_that_is_configured_and_not_there_is_refused(made: Path, home: 
 def test_whatever_is_killed_the_next_run_ends_as_ever_and_leaves_no_orphan(
     made: Path, env: dict[str, str], wanted: bytes
 ) -> None:
+    sleeping(made, "model", 600)
     killed = []
     for whom in ("flow", "dvc", "command"):
         with flows.started(made, env, "run", "--jobs", "3") as process:
-            work = flows.wait_for(lambda: flows.at_work(made), "a stage at work")[0]
+            work = flows.wait_for(lambda: flows.at_work(made, "data/model_"), "a training")[0]
             pid = {"flow": process.pid, "dvc": os.getpgid(work.pid), "command": work.pid}[whom]
             os.kill(pid, signal.SIGKILL)
             said, _ = process.communicate(timeout=flows.PATIENCE)
         killed.append(pid)
+        flows.wait_for(lambda: not flows.inhabitants(made), "all to be gone")
         assert process.returncode == (-signal.SIGKILL if whom == "flow" else 1), said
-    flows.wait_for(lambda: not flows.inhabitants(made), "all to be gone")
+    sleeping(made, "model", 0.1)
     done = flows.seqline(made, env, "run", "--jobs", "3")
     assert done.returncode == 0, done.stdout + done.stderr
     assert like(made) == wanted
@@ -175,7 +184,7 @@ def test_whatever_is_killed_the_next_run_ends_as_ever_and_leaves_no_orphan(
 def test_what_outlives_flow_and_warm_process_is_ended_by_the_next_start(
     made: Path, env: dict[str, str], wanted: bytes
 ) -> None:
-    subprocess.run(["sed", "-i", "s/ 0.3 / 600 /", "dvc.yaml"], cwd=made, check=True)
+    sleeping(made, "", 600)
     with flows.started(made, env, "run") as process:
         work = flows.wait_for(lambda: flows.at_work(made), "a stage at work")
         dvc = [psutil.Process(os.getpgid(one.pid)) for one in work]
@@ -183,7 +192,7 @@ def test_what_outlives_flow_and_warm_process_is_ended_by_the_next_start(
         os.kill(process.pid, signal.SIGKILL)
         os.kill(dvc[0].ppid(), signal.SIGKILL)
     assert all(one.is_running() for one in work), "orphans"
-    subprocess.run(["sed", "-i", "s/ 600 / 0.1 /", "dvc.yaml"], cwd=made, check=True)
+    sleeping(made, "", 0.1)
     done = flows.seqline(made, env, "run")
     assert done.returncode == 0, done.stdout + done.stderr
     assert not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in [*work, *dvc])
@@ -194,7 +203,7 @@ def test_what_outlives_flow_and_warm_process_is_ended_by_the_next_start(
 def test_an_interrupted_run_ends_all_it_started_and_is_cancelled(
     how: str, made: Path, env: dict[str, str], server: str
 ) -> None:
-    subprocess.run(["sed", "-i", "s/ 0.3 / 600 /", "dvc.yaml"], cwd=made, check=True)
+    sleeping(made, "", 600)
     with flows.started(made, env, "run", "tokenize", "download@a") as process:
         flows.wait_for(lambda: flows.at_work(made), "a stage at work")
         running = {"name": {"like_": "download@a"}, "state": {"type": {"any_": ["RUNNING"]}}}
@@ -250,11 +259,9 @@ def alone_with(root: Path, address: str, rules: settings.Run, **env: str) -> tup
 def test_a_download_that_the_network_failed_is_tried_again_and_one_that_is_wrong_is_not(made: Path) -> None:
     seen = "tries = open('tries', 'a+'); tries.write('x'); tries.seek(0); count = len(tries.read())\n"
     gone = "if count < 3: print('seqline: files[0] (f): got host: no connection (refused), 4 times; expected 9 bytes')\n"
-    wrong = (
-        "if count > 3: print('seqline: files[0] (f): got host: other bytes; expected 9 bytes')\nif count != 3: sys.exit(2)\n"
-    )
+    wrong = "if count > 3: print('seqline: files[0] (f): got host: other bytes; expected 9 bytes')\n"
     text = (made / "work.py").read_text()
-    (made / "work.py").write_text(text.replace("began = ", seen + gone + wrong + "began = "))
+    (made / "work.py").write_text(text.replace("began = ", seen + gone + wrong + "if count != 3: sys.exit(2)\nbegan = "))
     result, said = alone_with(made, "download@a", RULES)
     assert (result.state, (made / "tries").read_text()) == ("ran", "xxx")
     assert sum("the next one in" in line for line in said) == 2
@@ -282,7 +289,7 @@ def test_a_stage_that_meets_another_dvc_s_lock_is_tried_again(made: Path) -> Non
 
 
 def test_a_stage_over_its_time_is_ended_whole(made: Path) -> None:
-    subprocess.run(["sed", "-i", "s/ 0.3 / 600 /", "dvc.yaml"], cwd=made, check=True)
+    sleeping(made, "", 600)
     rules = settings.Run(time_limits={"download": 1}, retries=2, retry_seconds=0.01)
     result, _ = alone_with(made, "download@a", rules)
     assert (result.state, result.why) == (
@@ -308,7 +315,7 @@ def test_each_training_has_a_gpu_of_its_own(made: Path, tmp_path: Path, env: dic
     for device in "01":
         times = sorted((began, ended) for name, began, ended in held if name == device)
         assert times
-        assert all(before[1] <= after[0] for before, after in zip(times, times[1:], strict=False))
+        assert all(before[1] <= after[0] for before, after in itertools.pairwise(times))
 
 
 @pytest.mark.parametrize(
