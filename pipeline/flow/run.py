@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -33,7 +33,7 @@ from pipeline.flow.stage import Result
 from pipeline.flow.workers import Workers
 
 _TICK_SECONDS, _ASK_SECONDS = 0.25, 3.0
-_Interrupt = KeyboardInterrupt | TerminationSignal
+_SERVER_LOST = (httpx.HTTPError, PrefectException, OSError)  # what a call of Prefect's raises when nobody answers
 
 
 class Session:
@@ -43,10 +43,11 @@ class Session:
         self.root, self.jobs, self.workers, self.plan = root, jobs, workers, plan
         self.rules, self.slots, self.threads = settings.load(root), slots.of(root), slots.threads(jobs)
         self.logs = root / ".seqline" / "logs" / time.strftime("%Y-%m-%d_%H-%M-%S")
-        self.stop = threading.Event()
+        self.stop, self.lost = threading.Event(), threading.Event()
         self.done: queue.Queue[str] = queue.Queue()
         self.results: dict[str, Result] = {}
         self.places: dict[str, slots.Place] = {}
+        self.begun: list[str] = []
         self.interrupted: BaseException | None = None
         self.began = time.monotonic()
 
@@ -92,7 +93,7 @@ def _as_flow(session: Session, targets: Sequence[str]) -> str:
     token = _SESSION.set(session)
     try:
         stages(str(session.root), list(targets), session.jobs, return_state=True)
-    except (httpx.HTTPError, PrefectException, OSError) as error:
+    except _SERVER_LOST as error:
         if not session.results:
             raise
         return f"Prefect's server was lost on the way ({type(error).__name__}): its pages lack the end of this run."
@@ -178,9 +179,19 @@ class Schedule:
             session.places[address] = place
             self._running.add(address)
             self._shown.began(address)
-            before = [self._futures[need] for need in session.plan.needs[address] if need in self._futures]
-            named = run_stage.with_options(task_run_name=address)
-            self._futures[address] = named.submit(address, wait_for=before)  # type: ignore[call-overload]
+            self._start(address)
+
+    def _start(self, address: str) -> None:
+        """As a task of Prefect's or, once its server is lost, in a plain thread: what runs is the same."""
+        if not self._session.lost.is_set():
+            try:
+                before = [self._futures[need] for need in self._session.plan.needs[address] if need in self._futures]
+                named = run_stage.with_options(task_run_name=address)
+                self._futures[address] = named.submit(address, wait_for=before)  # type: ignore[call-overload]
+                return
+            except _SERVER_LOST:
+                self._session.lost.set()
+        threading.Thread(target=_run, args=(self._session, address, lambda line: None)).start()
 
     def _collect(self) -> None:
         """Take in one stage that has ended, if there is one within a moment."""
@@ -188,9 +199,7 @@ class Schedule:
         try:
             address = session.done.get(timeout=_TICK_SECONDS)
         except queue.Empty:
-            for lost in [a for a in self._running if self._futures[a].state.is_final() and a not in session.results]:
-                session.results[lost] = Result(state="failed", why="Prefect did not run its task")
-                session.done.put(lost)
+            self._take_up_lost()
             return
         self._running.discard(address)
         session.places.pop(address).leave()
@@ -204,19 +213,31 @@ class Schedule:
                 del self._missing[other]
                 session.results[other] = Result(state="blocked", why=f"needs {address}")
 
+    def _take_up_lost(self) -> None:
+        """A task that Prefect ended before our function was called, as it may when its server is lost: run without it."""
+        for address in self._running - set(self._session.begun):
+            if address in self._futures and self._futures[address].state.is_final():
+                self._session.lost.set()
+                self._start(address)
 
-@task(name="stage", cache_policy=NO_CACHE, persist_result=False, retries=0)
-def run_stage(address: str) -> State[Any]:
-    """One stage, in a thread of Prefect's; its log goes to the task's."""
-    session, say = _SESSION.get(), get_run_logger()
+
+def _run(session: Session, address: str, say: Callable[[str], None]) -> Result:
+    session.begun.append(address)
     result = Result(state="failed", why="it could not be started")
     try:
         env = session.threads | session.places[address].environment()
         log = session.logs / f"{address.replace('/', '_')}.log"
-        result = stage.run(session.workers, address, env, log, session.rules, session.stop, say.info)
+        result = stage.run(session.workers, address, env, log, session.rules, session.stop, say)
     finally:
         session.results[address] = result
         session.done.put(address)
+    return result
+
+
+@task(name="stage", cache_policy=NO_CACHE, persist_result=False, retries=0)
+def run_stage(address: str) -> State[Any]:
+    """One stage, in a thread of Prefect's; its log goes to the task's."""
+    result = _run(_SESSION.get(), address, get_run_logger().info)
     message = f"{result.state} in {result.seconds:.1f} s{f': {result.why}' if result.why else ''}"
     if result.state == "failed":
         return Failed(message=message)
@@ -241,8 +262,9 @@ def _cancel_watched(session: Session) -> Iterator[None]:
             try:
                 with get_client(sync_client=True) as client:
                     state = client.read_flow_run(own).state
-            except (httpx.HTTPError, PrefectException, OSError):
-                continue  # no server, no cancel
+            except _SERVER_LOST:
+                session.lost.set()
+                return
             if state is not None and (state.is_cancelling() or state.is_cancelled()):
                 session.interrupted = KeyboardInterrupt()
                 session.stop.set()

@@ -4,6 +4,7 @@ Nothing here leaves the machine but the calls to the configured server: telemetr
 """
 
 import atexit
+import logging
 import os
 import socket
 import subprocess
@@ -20,6 +21,7 @@ _QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the terminal is ours; its pages show all
+    "PREFECT_LOGGING_HANDLERS_DEBUG_LEVEL": "CRITICAL",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # where Prefect starts one all the same
     "PREFECT_CLIENT_MAX_RETRIES": "3",
     "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
@@ -34,6 +36,7 @@ def prepare(root: Path) -> None:
     and ends with it.
     """
     os.environ.update({key: value for key, value in _QUIET.items() if key not in os.environ})
+    logging.raiseExceptions = False  # else each line of a log that a dead server does not take is a complaint
     url = configured()
     if url is None:
         _start(root)
