@@ -27,7 +27,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from pipeline.flow import display, expected, graph, order, settings, slots, stage
+from pipeline.flow import display, expected, graph, order, server, settings, slots, stage
 from pipeline.flow.outcome import Outcome
 from pipeline.flow.stage import Result
 from pipeline.flow.workers import Workers
@@ -122,6 +122,8 @@ def stages(root: str, targets: list[str], jobs: int) -> State[Any]:
         session.interrupted = error
     finally:
         shown.close()
+    if session.lost.is_set():
+        server.hurry()
     outcome = session.outcome()
     get_run_logger().info(outcome.summary())
     if session.interrupted is not None:

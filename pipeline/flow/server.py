@@ -45,6 +45,14 @@ def prepare(root: Path) -> None:
         raise refuse("PREFECT_API_URL", shown(url), f"a Prefect server that answers ({error})", todo)
 
 
+def hurry() -> None:
+    """The server is lost: what Prefect still wants to tell it is tried once and not again."""
+    from prefect.context import refresh_global_settings_context
+
+    os.environ["PREFECT_CLIENT_MAX_RETRIES"] = "0"
+    refresh_global_settings_context()
+
+
 def configured() -> str | None:
     """The server's address as Prefect knows it: by PREFECT_API_URL or its profile."""
     from prefect.settings import get_current_settings
