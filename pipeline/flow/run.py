@@ -103,9 +103,13 @@ def _as_flow(session: Session, targets: Sequence[str]) -> str:
     return ""
 
 
+def _named() -> str:
+    return ", ".join(flow_run.get_parameters().get("targets", [])) or "all stages"
+
+
 @flow(
     name="reproduce",
-    flow_run_name="{targets}",
+    flow_run_name=_named,
     task_runner=ThreadPoolTaskRunner(),  # type: ignore[arg-type] # as many threads as stages run: `jobs` is kept below
     retries=0,
     persist_result=False,
