@@ -33,6 +33,7 @@ from pipeline.flow.stage import Result
 from pipeline.flow.workers import Workers
 
 _TICK_SECONDS, _ASK_SECONDS = 0.25, 3.0
+_FAILURES = 3  # of its answers in a row: then the server is lost, and not merely busy
 _SERVER_LOST = (httpx.HTTPError, PrefectException, OSError)  # what a call of Prefect's raises when nobody answers
 
 
@@ -48,6 +49,7 @@ class Session:
         self.results: dict[str, Result] = {}
         self.places: dict[str, slots.Place] = {}
         self.begun: list[str] = []
+        self.outer: str | None = flow_run.get_id()  # the flow that this one is a part of
         self.interrupted: BaseException | None = None
         self.began = time.monotonic()
 
@@ -261,20 +263,24 @@ def show_cached() -> State[Any]:
 @contextmanager
 def _cancel_watched(session: Session) -> Iterator[None]:
     """See to it that a run cancelled on Prefect's pages is ended: nobody else tells a flow that no worker started."""
-    over, own = threading.Event(), UUID(flow_run.get_id())
+    over, watched = threading.Event(), [UUID(name) for name in (flow_run.get_id(), session.outer) if name]
 
     def watch() -> None:
-        while not over.wait(_ASK_SECONDS):
+        failures = 0
+        while not over.wait(_ASK_SECONDS) and failures < _FAILURES:
             try:
                 with get_client(sync_client=True) as client:
-                    state = client.read_flow_run(own).state
+                    states = [client.read_flow_run(one).state for one in watched]
+                failures = 0
             except _SERVER_LOST:
-                session.lost.set()
-                return
-            if state is not None and (state.is_cancelling() or state.is_cancelled()):
+                failures += 1
+                continue
+            if any(state is not None and (state.is_cancelling() or state.is_cancelled()) for state in states):
                 session.interrupted = KeyboardInterrupt()
                 session.stop.set()
                 return
+        if failures == _FAILURES:
+            session.lost.set()
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
