@@ -120,7 +120,7 @@ def _named() -> str:
 def stages(root: str, targets: list[str], jobs: int) -> State[Any]:
     """Prefect's view of `reproduce`, which alone calls it."""
     session = _SESSION.get()
-    shown = display.display(len(session.plan.needs))
+    shown = display.display(len(session.plan.stale()))
     try:
         with _cancel_watched(session):
             Schedule(session, shown).work()
