@@ -8,6 +8,7 @@ from pipeline import config, params
 from pipeline.contracts import Looking
 from pipeline.download import source as download
 from pipeline.errors import refuse
+from pipeline.flow import settings
 from pipeline.gate import settings as gate
 from pipeline.text import tokens, vocab
 from pipeline.training import devices, loop, optim
@@ -25,6 +26,7 @@ def check(path: Path) -> str:
     compute = params.compute(path)
     devices.choose(compute.device, "compute.device")
     params.evaluation(path)
+    settings.load(path.parent)
     corpora, runs = _names(path, "corpora"), _names(path, "runs")
     kinds = {name: _corpus(path, name) for name in corpora}
     for name in runs:
