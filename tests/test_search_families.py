@@ -61,8 +61,8 @@ prefix = st.lists(st.sampled_from([4, 5]), max_size=2)
 
 
 def random_model(name: str, seed: int) -> Any:
-    """Weights of three times the usual size, so that the model has opinions; in float64, since such weights blow up float32's
-    rounding to what would look like a difference."""
+    """Weights of three times the usual size, so that the model has opinions; in float64, since they blow up what float32
+    rounds off to what would look like a difference."""
     torch.manual_seed(seed)
     block, config = FAMILIES[name]
     model = checkpoint.build(block, config, Sizes(6, 6, True), "model").double().eval()
