@@ -192,6 +192,7 @@ STAGES = [
     ("tokenize", "toy_story", "corpora.toy_story.format", "toystory", "corpora.toy_story.format: got toystory; expected "),
     ("tokenize", "toy_en_fr", "corpora.toy_en_fr.text.lowercase", 1, "corpora.toy_en_fr.text.lowercase: got 1; expected "),
     ("vocab", "toy_story", "corpora.toy_story.vocab.min_count", "1e2", "corpora.toy_story.vocab.min_count: got 1e2; "),
+    ("encode", "toy_story", "compute.workers", 0, "compute.workers: got 0; expected at least 1"),
     ("train", "lstm", "runs.lstm.family", "lstm", "runs.lstm.family: got lstm; expected one of "),
     ("train", "lstm", "runs.lstm.training.patience", 0.5, "runs.lstm.training.patience: got 0.5; expected a whole number."),
     ("train", "lstm", "compute.devices", "cpu", "compute.devices: got an unknown key; expected one of device, slots, "),
