@@ -27,12 +27,13 @@ def main() -> None:
     parser.add_argument("--vocab", type=Path, required=True, help="the folder that the vocab stage wrote")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
+    compute = params.compute(args.params)
     about = describe(args.vocab)
     codecs = {side: Codec.load(args.vocab, side) for side in about.sides}
     names = labels.load(args.vocab) if labels.SIDE in about.sizes else None
     kind = "labelled" if names is not None else "text" if "text" in codecs else "pair"
     one = partial(batches.encode, kind=kind, codecs=codecs, names=names)
-    with landing(args.out) as out, shards.mapping(one, params.compute(args.params)) as encoded:
+    with landing(args.out) as out, shards.mapping(one, compute) as encoded:
         found = {}
         for path in sorted(args.tokens.glob("*.parquet")):
             if path.stem != "rejects":
