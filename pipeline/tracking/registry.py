@@ -36,6 +36,7 @@ class Version:
 
     `outs` are md5s by path and `places` paths by kind (raw, tokens, vocab, encoded, model, predictions, scores), `block` is
     the run's with `search`, `corpus_block` its corpus's, `score` the one that ranks, with its interval, in words.
+    `dirty` says that files differed from the `commit`.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Version:
     block: dict[str, Any]
     corpus_block: dict[str, Any]
     commit: str
+    dirty: bool
     score: str
     mlflow_run: str
 
@@ -144,16 +146,10 @@ def rollback(root: Path, name: str) -> Version:
         return reigns[-2].version
 
 
-def champions(root: Path) -> list[tuple[Reign, ...]]:
-    """Of each registered model its champion and those before it, the present one first; an empty tuple has none yet."""
+def champions(root: Path) -> dict[str, tuple[Reign, ...]]:
+    """Of each registered model its champion and those before it, the present one first; none if it has had none."""
     with store.reached(root) as client:
-        return [tuple(reversed(_reigns(client, name))) for name in _names(client)]
-
-
-def names(root: Path) -> list[str]:
-    """The registered models of this project's kind."""
-    with store.reached(root) as client:
-        return _names(client)
+        return {name: tuple(reversed(_reigns(client, name))) for name in _names(client)}
 
 
 def made_of(root: Path, path: str, md5: str) -> list[Version]:
@@ -244,6 +240,7 @@ def _version(found: Any) -> Version:
         digest=tags[_DIGEST],
         mlflow_run=found.run_id,
         commit=tags.get("git.commit", ""),
+        dirty=tags.get("git.dirty") == "true",
         **{key: tags[key] for key in ("run", "task", "corpus", "score")},
         **json.loads(tags[_MADE]),
     )
