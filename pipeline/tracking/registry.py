@@ -34,8 +34,8 @@ _PAGE = 1000
 class Version:
     """A version of the registered model `name`: an evaluated run as it was when the version was made.
 
-    `outs` are md5s by path and `places` paths by kind (raw, tokens, vocab, encoded, model, predictions, scores), `block` is
-    the run's with `search`, `corpus_block` its corpus's, `score` the one that ranks, with its interval, in words.
+    `outs` are md5s by path and `places` paths by kind (raw, tokens, vocab, encoded, model, predictions, scores),
+    `code` the md5s of what else it was trained by, `block` is the run's with `search`, `corpus_block` its corpus's, `score` the one that ranks, with its interval, in words.
     `dirty` says that files differed from the `commit`.
     """
 
@@ -47,6 +47,7 @@ class Version:
     digest: str
     outs: dict[str, str]
     places: dict[str, str]
+    code: dict[str, str]
     block: dict[str, Any]
     corpus_block: dict[str, Any]
     commit: str
@@ -216,10 +217,10 @@ def _tags(root: Path, made: Made, digest: str) -> dict[str, str]:
     origin = describe.origin(root)
     hashes = {f"dvc.outs/{path}": md5 for path, md5 in made.outs.items()}
     hashes |= {f"dvc.deps/{path}": md5 for path, md5 in made.code.items()}
-    whole = {"outs": made.outs, "places": made.places, "block": made.block, "corpus_block": made.corpus_block}
+    parts = ("outs", "places", "code", "block", "corpus_block")
     return {
         _DIGEST: digest,
-        _MADE: json.dumps(whole, ensure_ascii=False),
+        _MADE: json.dumps({part: getattr(made, part) for part in parts}, ensure_ascii=False),
         "run": made.run,
         "family": str(made.block["family"]),
         "task": made.task,
@@ -264,7 +265,7 @@ def _found(client: Any, made: Made) -> Version | None:
 
 def _holding(client: Any, name: str, path: str, md5: str) -> Iterator[Version]:
     if not path:
-        yield from (each for each in _versions(client, f"name = '{name}'") if md5 in each.outs.values())
+        yield from (each for each in _versions(client, f"name = '{name}'") if md5 in {**each.outs, **each.code}.values())
         return
     for kind in ("outs", "deps"):
         yield from _versions(client, f"name = '{name}' and tags.`{describe.name(f'dvc.{kind}/{path}')}` = '{md5}'")
