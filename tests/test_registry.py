@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 
 from pipeline import tables, tracking
 from pipeline.errors import UserError
-from pipeline.tracking import registry, store
+from pipeline.tracking import registry, store, versions
 
 STORY, REVIEWS = "language_model-story", "classification-reviews"
 PLACES = {
@@ -308,7 +308,7 @@ def test_those_who_led_to_the_champion_are_known_whatever_befell() -> None:
             moves.append({"version": version, "from": holder, "at": "", "back": back})
             if chance.random() < 0.7:
                 stack = stack[:-1] if back else [*stack, version]
-        found = [move["version"] for move in registry.led_to(moves, stack[-1] if stack else None)]
+        found = [move["version"] for move in versions.led_to(moves, stack[-1] if stack else None)]
         assert found == stack
         longest = max(longest, len(found))
     assert longest > 5
