@@ -142,7 +142,8 @@ def test_a_version_tells_whence_it_came_and_its_run_tells_the_version(project: P
     client = store.connect(project.root)
     tags = client.get_model_version(STORY, "2").tags
     assert tags["dvc.outs/data/models/gru"] == found.md5("model")
-    assert tags[f"dvc.deps/{CODE}"] == f"{3:032x}"
+    found_by_hash = client.search_model_versions(f"tags.`dvc.outs/data/models/gru` = '{found.md5('model')}'")
+    assert [(each.name, each.version) for each in found_by_hash] == [(STORY, 2)]
     run = client.get_run(found.mlflow_run)
     assert run.data.tags["seqline.version"] == f"{STORY}/2"
     assert run.data.tags["seqline.run"] == "gru"
@@ -277,6 +278,21 @@ def test_a_champion_named_by_hand_counts_too(project: Project) -> None:
         (1, True),
     ]
     assert registry.rollback(project.root, STORY).version == 1
+
+
+def test_a_challenger_is_shown_until_it_is_champion(project: Project) -> None:
+    lstm, gru = (registry.current(project.root, run) for run in ("lstm", "gru"))
+
+    def aliases() -> dict[str, str]:
+        [model] = store.connect(project.root).search_registered_models(f"name = '{STORY}'")
+        return {alias: str(number) for alias, number in model.aliases.items()}
+
+    registry.promote(project.root, lstm, {})
+    registry.challenge(project.root, gru)
+    assert aliases() == {"champion": "1", "challenger": "2"}
+    assert (champion(project), reigns(project)) == (1, [1])
+    registry.promote(project.root, gru, {})
+    assert aliases() == {"champion": "2"}
 
 
 def test_promotions_at_once_come_one_after_the_other(project: Project) -> None:
