@@ -360,6 +360,15 @@ def test_by_hand(project: Project, seqline: Callable[..., Any]) -> None:
     assert "in no version" in said("champions", "--of", f"{9:032x}")
 
 
+def test_a_dead_server_is_told_in_one_line(
+    project: Project, seqline: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    told = seqline(project.root, "promote", "lstm")
+    assert (told.status, told.err.count("\n")) == (2, 1)
+    assert "MLFLOW_TRACKING_URI: got http://127.0.0.1:9; expected a store that works" in told.err
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
