@@ -214,7 +214,7 @@ class Server:
         self.command, self.store = serve.command(folder, self.port), f"sqlite:///{folder / 'mlflow.db'}"
 
     def __enter__(self) -> "Server":
-        self.process = serve.start(self.command, self.folder, self.store)
+        self.process = serve.start(self.command, self.folder, {"MLFLOW_BACKEND_STORE_URI": self.store})
         serve.wait_until_up(self.process, self.uri)
         return self
 

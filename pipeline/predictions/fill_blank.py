@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import cast
 
+import torch
+
 from pipeline.contracts import BlankFiller
 from pipeline.inference import Answer
 from pipeline.predictions import BLANK, Asked, around_blanks, write_answers, write_likelihood
@@ -18,9 +20,11 @@ def predict(asked: Asked, out: Path) -> None:
         nats, count = fill_blank.likelihood(model, table, asked.device)
         write_likelihood(nats, count, table, out / f"likelihood_{split}.parquet")
     fitting = [sample for sample in asked.samples if sample.prompt.count(BLANK) == 1]
-    answers = []
-    for sample in fitting:
-        before, after = around_blanks(codec, sample.prompt)
-        word, log_prob = fill_blank.fill(model, before, after, asked.device)
-        answers.append(Answer(sample.prompt.replace(BLANK, codec.decode([word]).strip()), log_prob, log_prob))
-    write_answers(fitting, answers, out)
+    write_answers(fitting, (fill(model, codec, sample.prompt, asked.device) for sample in fitting), out)
+
+
+def fill(model: BlankFiller, codec: Codec, text: str, device: torch.device) -> Answer:
+    """The likeliest word in the place of the text's one blank."""
+    before, after = around_blanks(codec, text)
+    word, log_prob = fill_blank.fill(model, before, after, device)
+    return Answer(text.replace(BLANK, codec.decode([word]).strip()), log_prob, log_prob)

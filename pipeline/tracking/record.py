@@ -27,11 +27,8 @@ def sync(root: Path) -> str:
     names = list(config.section(root / "params.yaml", "runs"))
     stages = describe.lock(root)
     trained = [gather(root, stages, name, names) for name in names if (root / MODELS / name / "config.json").exists()]
-    try:
-        client = store.connect(root)
+    with store.reached(root) as client:
         said = {outputs.name: bring_level(client, root, outputs) for outputs in trained}
-    except store.Failure as error:
-        raise store.refused(root, error, "Mend or start it, then `seqline sync`; DVC's outputs are safe.") from None
     told = [f"{name}: {what}" for name, what in said.items() if what]
     total = f"of {len(names)} runs, {len(trained)} are trained and {len(trained) - len(told)} were level already"
     return "\n".join([*told, f"MLflow at {shown(describe.uri(root))}: {total}."])

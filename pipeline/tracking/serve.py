@@ -1,4 +1,7 @@
-"""`seqline ui`: MLflow's own pages on the project's own store, on loopback, in two processes that go when this one does."""
+"""`seqline ui` and `seqline serve`: MLflow's own pages on the project's own store, and a version that answers, on loopback.
+
+Both are servers of MLflow's, in processes that go when this one does.
+"""
 
 import os
 import signal
@@ -8,11 +11,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 
 from pipeline.errors import refuse, shown
-from pipeline.tracking import describe, store
+from pipeline.tracking import describe, registry, store
 
 _HOST = "127.0.0.1"
 _PAGE = "/#/experiments?workflowType=machine_learning"  # the pages begin with those for chat agents otherwise
@@ -29,16 +33,35 @@ def ui(root: Path, port: int) -> None:
             "Open it as it is.",
         )
     _refuse_busy(port)
+    with store.reached(root):
+        pass
+    where = {"MLFLOW_BACKEND_STORE_URI": describe.uri(root)}  # its password has no place on a command line
+    server = start(command(root, port), describe.home(root), where)
+    _until_told("ui", server, port, f"MLflow at {_address(port)}{_PAGE}")
+
+
+def model(root: Path, what: str, port: int) -> None:
+    """Answer for a version until Ctrl-C or SIGTERM; UserError if there is none, or the port is taken."""
+    uri = registry.uri(root, what)
+    _refuse_busy(port)
+    words = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", uri, "--env-manager", "local"]
+    listen = ["--host", _HOST, "--port", str(port)]
+    where = {"MLFLOW_TRACKING_URI": describe.uri(root), "SEQLINE_ROOT": str(describe.home(root))}
+    told = uri + f" at {_address(port)}/invocations, for POSTs of JSON such as " + '{"inputs": ["a text"]}'
+    _until_told("serve", start([*words, *listen], describe.home(root), where), port, told)
+
+
+def _address(port: int) -> str:
+    return f"http://{_HOST}:{port}"
+
+
+def _until_told(who: str, server: "subprocess.Popen[bytes]", port: int, told: str) -> None:
+    """Say `told` once the server answers, and end it with its whole process group at Ctrl-C or SIGTERM."""
     try:
-        store.connect(root)
-    except store.Failure as error:
-        raise store.refused(root, error, "Mend or start it, then `seqline ui`.") from None
-    signal.signal(signal.SIGTERM, _leave)
-    server = start(command(root, port), describe.home(root), describe.uri(root))
-    address = f"http://{_HOST}:{port}"
-    try:
-        wait_until_up(server, address)
-        print(f"seqline: MLflow at {address}{_PAGE} (Ctrl-C ends it)", flush=True)
+        signal.signal(signal.SIGTERM, _leave)
+        wait_until_up(server, _address(port))
+        if server.poll() is None:
+            print(f"seqline: {told} (Ctrl-C ends it)", flush=True)
         server.wait()
     except KeyboardInterrupt:
         print()
@@ -46,7 +69,7 @@ def ui(root: Path, port: int) -> None:
         end(server)
     if server.returncode not in (0, -signal.SIGTERM, -signal.SIGINT, -signal.SIGKILL):
         raise refuse(
-            "seqline ui", f"a server that ended with status {server.returncode}", "it to run", "See the lines above."
+            f"seqline {who}", f"a server that ended with status {server.returncode}", "it to run", "See the lines above."
         )
 
 
@@ -58,15 +81,18 @@ def command(root: Path, port: int) -> list[str]:
     return [sys.executable, "-m", "mlflow", "ui", *stores, *listen, "--uvicorn-opts", "--log-level warning"]
 
 
-def start(words: list[str], folder: Path, uri: str) -> "subprocess.Popen[bytes]":
-    """The server of the store `uri` in a process group of its own, to be ended whole; what it says goes to stderr."""
-    settings = {
+def start(words: list[str], folder: Path, where: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
+    """The server in a process group of its own, so that it can be ended whole; what it says goes to stderr.
+
+    `where` is added to its environment.
+    """
+    quiet = {
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # a dozen processes for jobs that this project has none of
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "PYTHONWARNINGS": "ignore",  # of MLflow's own imports
-        "MLFLOW_BACKEND_STORE_URI": uri,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",  # it calls others by name
     }
-    return subprocess.Popen(words, cwd=folder, env={**os.environ, **settings}, stdout=2, process_group=0)
+    return subprocess.Popen(words, cwd=folder, env={**os.environ, **quiet, **(where or {})}, stdout=2, process_group=0)
 
 
 def _refuse_busy(port: int) -> None:

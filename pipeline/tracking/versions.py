@@ -1,0 +1,128 @@
+"""What a version is, how it is written into MLflow's tags and read from them, and which champions led to one. No mlflow."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.tracking import describe
+from pipeline.tracking.lineage import Made
+from pipeline.tracking.scores import line
+
+DIGEST, MADE = "seqline.digest", "seqline.made"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Version:
+    """A version of the registered model `name`: an evaluated run as it was when the version was made.
+
+    `outs` are md5s by path and `places` paths by kind (raw, tokens, vocab, encoded, model, predictions, scores), `code` the
+    md5s of what else it was trained by. `block` is the run's with `search`, `corpus_block` its corpus's; `score` in words
+    the one that ranks, with its interval. `dirty` says that files differed from the `commit`.
+    """
+
+    name: str
+    version: int
+    task: str
+    corpus: str
+    run: str
+    digest: str
+    outs: dict[str, str]
+    places: dict[str, str]
+    code: dict[str, str]
+    block: dict[str, Any]
+    corpus_block: dict[str, Any]
+    commit: str
+    dirty: bool
+    score: str
+    mlflow_run: str
+
+    def md5(self, kind: str) -> str:
+        """The hash of one of `places`."""
+        return self.outs[self.places[kind]]
+
+    def holds(self, path: str, md5: str) -> bool:
+        """Whether what has this hash went into it or came out with it: under this path, or under any if that is ""."""
+        known = {**self.outs, **self.code}
+        return known.get(path) == md5 if path else md5 in known.values()
+
+    def __str__(self) -> str:
+        return f"{self.name}/{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reign:
+    """A version that is or was champion, `since` when (UTC, "" if that is not known), and `why`."""
+
+    version: Version
+    since: str
+    why: dict[str, str]
+
+
+def name_of(task: str, corpus: str) -> str:
+    """The registered model of a task on a corpus."""
+    return f"{task}-{corpus}"
+
+
+def tags(root: Path, made: Made) -> dict[str, str]:
+    """What a person sees of a version, in that order, and at the end all of it, to be read.
+
+    Lineage goes both ways: each folder's hash is under its path, so that MLflow's own search finds the versions of a hash.
+    """
+    origin = describe.origin(root)
+    edited = {"git.dirty": "true"} if origin.get("seqline.dirty") == "true" else {}
+    parts = ("outs", "places", "code", "block", "corpus_block")
+    return {
+        "score": line(root, made),
+        "run": made.run,
+        "family": str(made.block["family"]),
+        "git.commit": origin.get("mlflow.source.git.commit", ""),
+        **edited,
+        **{describe.name(f"dvc.outs/{path}"): made.outs[path] for path in made.places.values()},
+        DIGEST: made.digest(),
+        MADE: json.dumps({part: getattr(made, part) for part in parts}, ensure_ascii=False),
+    }
+
+
+def read(found: Any) -> Version:
+    """MLflow's version as ours."""
+    tags, made = found.tags, json.loads(found.tags[MADE])
+    return Version(
+        name=found.name,
+        version=int(found.version),
+        task=made["block"]["task"],
+        corpus=made["block"]["corpus"],
+        run=tags["run"],
+        digest=tags[DIGEST],
+        commit=tags["git.commit"],
+        dirty="git.dirty" in tags,
+        score=tags["score"],
+        mlflow_run=found.run_id,
+        **made,
+    )
+
+
+def led_to(moves: Sequence[Mapping[str, Any]], holder: int | None) -> list[Mapping[str, Any]]:
+    """Of the recorded moves, in order of time, those that led to the present `holder` of the alias, whose own is last.
+
+    Each tells the version that it moved the alias to and `from` which, so that one that never came, its process having been
+    killed, shows: the next found the alias where it was. A version that somebody named by hand stands there without a time.
+    """
+    stood = [*(move["from"] for move in moves), holder]  # before the first move, between each two, and now
+    line: list[Mapping[str, Any]] = [_by_hand(stood[0])]
+    for move, after in zip(moves, stood[1:], strict=True):
+        if after == move["from"]:
+            continue
+        if move.get("back") and any(each["version"] == move["version"] for each in line):
+            while line[-1]["version"] != move["version"]:
+                line.pop()
+        else:
+            line.append(move)
+        if after != move["version"]:
+            line.append(_by_hand(after))
+    return [each for each in line if each["version"] is not None] if holder is not None else []
+
+
+def _by_hand(version: int | None) -> Mapping[str, Any]:
+    return {"version": version, "at": ""}
