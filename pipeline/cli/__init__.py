@@ -45,7 +45,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     use.add_argument("--force", action="store_true", help="even if params.yaml has edits that are in no commit")
     add("check", _check, "read all of params.yaml as strictly as the stages will, before anything runs")
-    add("refresh", _refresh, "take over your own files anew where they have changed since they were copied")
+    renew = add("refresh", _refresh, "take over anew your own files, and others not pinned, where they have changed")
+    renew.add_argument("--emit", action="store_true", help="take over nothing: tell Prefect's server what has changed")
     add("prune", _prune, "remove outputs of runs and corpora that params.yaml no longer has; DVC's cache keeps them")
     add("doctor", _doctor, "what is installed, which devices there are, whether store, cache and mirror are healthy")
     add("sync", _sync, "bring MLflow level with DVC's outputs")
@@ -81,10 +82,20 @@ def _use(root: Path, arguments: argparse.Namespace) -> None:
 
 
 def _refresh(root: Path, arguments: argparse.Namespace) -> None:
-    from pipeline.cli import refresh
+    from pipeline import refresh
 
-    found = refresh.refresh(root)
-    print(f"taken over anew: {', '.join(found)}; now `dvc repro`" if found else "no corpus's own files have changed")
+    found = refresh.look(root) if arguments.emit else refresh.refresh(root)
+    print("".join(f"{trouble}\n" for trouble in found.troubles), end="", file=sys.stderr)
+    names = ", ".join(found.changed)
+    if not found.changed:
+        print("no corpus's own files have changed, nor others that are not pinned")
+    elif arguments.emit:
+        from pipeline.flow import events
+
+        events.tell(root, found.changed)
+        print(f"told Prefect's server: {names} changed")
+    else:
+        print(f"taken over anew: {names}; now `dvc repro`")
 
 
 def _prune(root: Path, arguments: argparse.Namespace) -> None:
