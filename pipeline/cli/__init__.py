@@ -44,6 +44,9 @@ def _parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes", help="a dotted key; * fits any"
     )
     use.add_argument("--force", action="store_true", help="even if params.yaml has edits that are in no commit")
+    run = add("run", _run, "the DAG with stages beside one another, as a Prefect flow; `dvc repro` for one after another")
+    run.add_argument("targets", nargs="*", metavar="TARGET", help="a stage, or a group such as train; with all it needs")
+    run.add_argument("--jobs", type=int, metavar="N", help="stages at a time; as many as there are cores, if not given")
     add("check", _check, "read all of params.yaml as strictly as the stages will, before anything runs")
     renew = add("refresh", _refresh, "take over anew your own files, and others not pinned, where they have changed")
     renew.add_argument("--emit", action="store_true", help="take over nothing: tell Prefect's server what has changed")
@@ -79,6 +82,12 @@ def _use(root: Path, arguments: argparse.Namespace) -> None:
     gone = presets.use(root, arguments.preset, arguments.changes, arguments.force)
     print(f"params.yaml is now the preset {arguments.preset}" + "".join(f"\n  {change}" for change in arguments.changes))
     _tell_removed(root, gone)
+
+
+def _run(root: Path, arguments: argparse.Namespace) -> None:
+    from pipeline.flow import command
+
+    sys.exit(command.run(root, arguments.targets, arguments.jobs))
 
 
 def _refresh(root: Path, arguments: argparse.Namespace) -> None:

@@ -1,0 +1,38 @@
+"""`seqline run`: the flow as a command. DVC reads the project in a process of its own while Prefect is imported."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.errors import refuse
+from pipeline.flow import settings, slots
+from pipeline.flow.alone import alone
+from pipeline.flow.workers import Workers
+
+
+def run(root: Path, targets: Sequence[str], jobs: int | None) -> int:
+    """Run, say what came of it, and give the exit status: 0, 1 if a stage failed, 130 or 143 if it was interrupted."""
+    if jobs is not None and jobs < 1:
+        raise refuse("--jobs", jobs, "at least 1")
+    settings.load(root)
+    slots.of(root)
+    with alone(root, wait=False), Workers(root, targets) as workers:
+        from pipeline.flow import server  # Prefect takes a second to import, in which DVC reads the project
+
+        server.prepare(root)
+        workers.plan()  # what is refused is refused before there is a flow
+        from prefect.exceptions import TerminationSignal
+
+        from pipeline.flow.run import reproduce, sync
+
+        try:
+            outcome = reproduce(root, targets, jobs or slots.cores(), workers)
+        except (KeyboardInterrupt, TerminationSignal) as interrupt:
+            if (partial := getattr(interrupt, "outcome", None)) is not None:
+                print(partial.summary())
+            return 143 if isinstance(interrupt, TerminationSignal) else 130
+        print(outcome.summary(), flush=True)
+        if outcome.did_something and os.environ.get("SEQLINE_TRACKING") != "off":
+            print(sync(root), file=sys.stdout if outcome.ok else sys.stderr)
+    return 0 if outcome.ok else 1

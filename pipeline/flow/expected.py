@@ -1,0 +1,40 @@
+"""How long stages take here, learnt from earlier runs, and who should go first: whoever has the longest way to the end."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline.flow.graph import Plan, kind
+from pipeline.landing import landing_file
+
+_GUESSES = {"train": 30.0, "predict": 6.0, "evaluate": 5.0, "report": 8.0}  # seconds, before anything is known
+_OTHERS = 3.0
+
+
+def _path(root: Path) -> Path:
+    return root / ".seqline" / "flow" / "seconds.json"
+
+
+def seconds(root: Path) -> dict[str, float]:
+    """What each stage took when it last ran here."""
+    try:
+        found = json.loads(_path(root).read_text(encoding="utf-8"))
+        return {str(address): float(took) for address, took in found.items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def learn(root: Path, took: Mapping[str, float]) -> None:
+    """Remember for the next time; stages that are no more are forgotten with their file."""
+    if took:
+        with landing_file(_path(root)) as beside:
+            beside.write_text(json.dumps(seconds(root) | dict(took), indent=0), encoding="utf-8")
+
+
+def priorities(plan: Plan, known: Mapping[str, float]) -> dict[str, float]:
+    """By stage, the seconds that it and the longest line of stages behind it are expected to take."""
+    dependents, left = plan.dependents(), dict[str, float]()
+    for address in reversed(list(plan.needs)):  # a stage comes after what it needs
+        own = 0.0 if address in plan.fresh else known.get(address, _GUESSES.get(kind(address), _OTHERS))
+        left[address] = own + max((left[other] for other in dependents[address]), default=0.0)
+    return left

@@ -1,0 +1,31 @@
+"""Which stages `dvc.lock` had before a run: those that are new are put in the order in which `dvc repro` writes them.
+
+A run that is killed or that fails leaves its new stages as they ended, so what it began with is remembered until one ends
+well.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.landing import landing_file
+
+
+class Memory:
+    """The stages of `dvc.lock` at the start of the first run of several that did not end well."""
+
+    def __init__(self, root: Path, locked: Sequence[str]) -> None:
+        self._path = root / ".seqline" / "flow" / "before.json"
+        try:
+            self.before: list[str] = json.loads(self._path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            self.before = list(locked)
+
+    def keep(self) -> None:
+        """Remember, before anything is run."""
+        with landing_file(self._path) as beside:
+            beside.write_text(json.dumps(self.before), encoding="utf-8")
+
+    def drop(self) -> None:
+        """All is well."""
+        self._path.unlink(missing_ok=True)

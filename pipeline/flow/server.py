@@ -1,0 +1,128 @@
+"""Which Prefect server a flow reports to: one that is configured, or one that is started for this process alone.
+
+Nothing here leaves the machine but the calls to the configured server: telemetry is off and a server of ours is on loopback.
+"""
+
+import atexit
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from pipeline.errors import UserError, refuse
+
+_START_SECONDS, _LEAVE_SECONDS = 180.0, 10.0
+_QUIET = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the terminal is ours; its pages show all
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # where Prefect starts one all the same
+    "PREFECT_CLIENT_MAX_RETRIES": "3",
+    "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
+}
+_STANDING = "`prefect server start` in another terminal, and `prefect config set PREFECT_API_URL=http://127.0.0.1:4200/api`"
+
+
+def prepare(root: Path) -> None:
+    """Make Prefect quiet, and see to it that a server answers before anything is run.
+
+    UserError if one is configured and does not answer. If none is, one is started for this process, which takes seconds,
+    and ends with it.
+    """
+    os.environ.update({key: value for key, value in _QUIET.items() if key not in os.environ})
+    url = configured()
+    if url is None:
+        _start(root)
+    elif (error := _unreachable()) is not None:
+        todo = f"Start it ({_STANDING.split(',')[0]}), or unset it: a server is then started for each run."
+        raise refuse("PREFECT_API_URL", shown(url), f"a Prefect server that answers ({error})", todo)
+
+
+def configured() -> str | None:
+    """The server's address as Prefect knows it: by PREFECT_API_URL or its profile."""
+    from prefect.settings import get_current_settings
+
+    return get_current_settings().api.url
+
+
+def reachable() -> bool:
+    """Whether a server is configured and answers: one that stands by itself, not one of a single run."""
+    return configured() is not None and _STARTED not in os.environ and _unreachable() is None
+
+
+def shown(url: str) -> str:
+    """The address without what may stand before an @."""
+    scheme, _, rest = url.rpartition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
+_STARTED = "SEQLINE_PREFECT_STARTED"  # in the environment of a process with a server of its own
+
+
+def _unreachable() -> str | None:
+    """What stands in the way of the configured server, or None."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        error = client.api_healthcheck()
+    return None if error is None else f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
+
+
+def _start(root: Path) -> None:
+    print(
+        f"seqline: no Prefect server is configured: one is started, which takes seconds. To keep one: {_STANDING}",
+        flush=True,
+    )
+    port = _free_port()
+    place = root / ".seqline" / "flow"
+    place.mkdir(parents=True, exist_ok=True)
+    ours = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+    with (place / "server.log").open("w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "pipeline.flow.ephemeral", str(port)],
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, **ours},
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    atexit.register(_end, server)
+    url = f"http://127.0.0.1:{port}/api"
+    if not _answers(server, f"{url}/health"):
+        raise UserError(f"Prefect: got no server within {_START_SECONDS:g} s; expected one. See {place / 'server.log'}.")
+    os.environ |= {"PREFECT_API_URL": url, _STARTED: "1"}
+    from prefect.context import refresh_global_settings_context
+
+    refresh_global_settings_context()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _answers(server: "subprocess.Popen[bytes]", url: str) -> bool:
+    until = time.monotonic() + _START_SECONDS
+    while server.poll() is None and time.monotonic() < until:
+        try:
+            with urllib.request.urlopen(url, timeout=2):
+                return True
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.1)
+    return False
+
+
+def _end(server: "subprocess.Popen[bytes]") -> None:
+    assert server.stdin is not None
+    server.stdin.close()
+    try:
+        server.wait(_LEAVE_SECONDS)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()

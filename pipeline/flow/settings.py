@@ -1,0 +1,36 @@
+"""The section `run` of `flow.yaml`: how stages are run here. No result depends on it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline import config
+from pipeline.errors import refuse
+
+FILE = "flow.yaml"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """`time_limits`: seconds by kind of stage (`train` of `train@lstm`); a kind that is not named has none.
+
+    `retries` and `retry_seconds` (before the first one, then doubled) are for downloads that the network failed and for
+    DVC's own locks. No mistake and no failed training is repeated.
+    """
+
+    time_limits: dict[str, int]
+    retries: int
+    retry_seconds: float
+
+    def __post_init__(self) -> None:
+        for kind, seconds in self.time_limits.items():
+            if seconds < 1:
+                raise refuse(f"time_limits.{kind}", seconds, "at least 1 second", "Leave the kind out for no limit.")
+        if self.retries < 0:
+            raise refuse("retries", self.retries, "0 or more")
+        if self.retry_seconds < 0:
+            raise refuse("retry_seconds", self.retry_seconds, "0.0 or more")
+
+
+def load(root: Path) -> Run:
+    """The section `run` of the project's `flow.yaml`."""
+    return config.load(Run, config.section(root / FILE, "run"), "run")
