@@ -11,14 +11,32 @@ import pytest
 
 from structure import ROOT, closure, dag, has_code, imports, is_view, modules, tops, tree
 
-FOUNDATION = {"config", "errors", "landing", "params", "seeding", "tables"}
+FOUNDATION = {"cache", "config", "errors", "landing", "params", "seeding", "tables"}
 DATA = {"corpora", "download", "grammars", "tarred", "text"}
 SHARED = {"contracts", "nn", "ragged"}
 BLIND = {"models", "tasks", "training", "decoding"}
 JUDGING = {"scoring", "report", "tracking"}
-MEETING = {"inference", "predictions"}  # where models, tasks, training and decoding are brought together, as in a stage
+MEETING = {
+    "answers",
+    "inference",
+    "predictions",
+}  # where models, tasks, training and decoding are brought together, as in a stage
 TOP = {"cli", "flow"}
-TORCH = {"contracts", "nn", "models", "tasks", "training", "decoding", "tracking", "inference", "predictions", "cli"}
+TORCH = {
+    "answers",
+    "contracts",
+    "nn",
+    "models",
+    "tasks",
+    "training",
+    "decoding",
+    "tracking",
+    "inference",
+    "predictions",
+    "cli",
+}
+SERVED = "pipeline.tracking.served"  # tracking, and yet a model at work: what MLflow serves
+LOADER = "pipeline.tracking.loader"  # MLflow keeps and runs this one file, which by its rules ends with a statement
 INSTALLED_AS = {"yaml": "pyyaml", "dateutil": "python-dateutil", "ruamel": "ruamel.yaml"}
 
 
@@ -39,6 +57,8 @@ def allowed(module: str) -> set[str]:
         return FOUNDATION | DATA | SHARED
     if own in BLIND:
         return FOUNDATION | DATA | SHARED | {own}
+    if module == SERVED:
+        return FOUNDATION | {"answers"}
     if own in JUDGING:
         return FOUNDATION | DATA | {own, "scoring"}
     if own in MEETING:
@@ -128,7 +148,7 @@ def test_a_module_says_what_it_is_and_holds_no_loose_statements(module: str) -> 
     assert ast.get_docstring(tree(module)) or not body, f"{module} has no docstring"
     plain = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
     loose = [node for node in body if not isinstance(node, plain) and not _is_text(node) and not _is_main_or_typing(node)]
-    assert [ast.unparse(node) for node in loose] == []
+    assert [ast.unparse(node) for node in loose] == (["set_model(Served())"] if module == LOADER else [])
 
 
 def _is_text(node: ast.stmt) -> bool:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import cast
 
 import pyarrow as pa
+import torch
 
 from pipeline.contracts import BlankFiller
 from pipeline.inference import Answer
@@ -20,9 +21,11 @@ def predict(asked: Asked, out: Path) -> None:
         nats, count = fill_blank.likelihood(model, table, asked.device)
         write_likelihood(nats, count, table, out / f"likelihood_{split}.parquet")
     fitting = [sample for sample in asked.samples if sample.prompt.count(BLANK) == 1]
-    answers = []
-    for sample in fitting:
-        before, after = codec.encode(pa.array(sample.prompt.split(BLANK), pa.string())).to_pylist()
-        word, log_prob = fill_blank.fill(model, before, after, asked.device)
-        answers.append(Answer(sample.prompt.replace(BLANK, codec.decode([word]).strip()), log_prob, log_prob))
-    write_answers(fitting, answers, out)
+    write_answers(fitting, (fill(model, codec, sample.prompt, asked.device) for sample in fitting), out)
+
+
+def fill(model: BlankFiller, codec: Codec, text: str, device: torch.device) -> Answer:
+    """The likeliest word in the place of the text's one blank."""
+    before, after = codec.encode(pa.array(text.split(BLANK), pa.string())).to_pylist()
+    word, log_prob = fill_blank.fill(model, before, after, device)
+    return Answer(text.replace(BLANK, codec.decode([word]).strip()), log_prob, log_prob)

@@ -2,21 +2,30 @@
 
 - `live` (spool.py): the training's figures go to a file; a process of its own (follow.py) carries them to the store.
 - `sync` (record.py): brings MLflow level with DVC's outputs, whatever the live view missed.
-- `ui` (serve.py): MLflow's pages on the project's own store.
+- registry.py: versions of evaluated runs, and which is champion; package.py and served.py: what serves one.
+- `ui` and `model` (serve.py): MLflow's pages on the project's own store, and a version that answers over HTTP.
 """
 
 from pathlib import Path
 
 from pipeline.tracking.spool import live
 
-__all__ = ["live", "sync", "ui"]
+__all__ = ["live", "model", "sync", "ui"]
 
 
 def sync(root: Path) -> str:
     """Record every run of the project `root` that MLflow lacks or has in part; what was done, in words. Idempotent."""
-    from pipeline.tracking import record  # imports mlflow: seconds that training must not pay
+    from pipeline.tracking import record, registry  # imports mlflow: seconds that training must not pay
 
-    return record.sync(root)
+    said = record.sync(root)
+    return "\n".join([*(f"{made.run}: registered as {made}, {made.score}" for made in registry.register(root)), said])
+
+
+def model(root: Path, what: str, port: int) -> None:
+    """Serve a version (`NAME`, which is its champion, `NAME@ALIAS` or `NAME/VERSION`) on loopback until interrupted."""
+    from pipeline.tracking import serve
+
+    serve.model(root, what, port)
 
 
 def ui(root: Path, port: int) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from pipeline import config, tables
-from pipeline.errors import refuse
 from pipeline.tracking import describe, store
 from pipeline.tracking.outputs import MODELS, Outputs, gather
 
@@ -29,13 +28,8 @@ def sync(root: Path) -> str:
     names = list(config.section(root / "params.yaml", "runs"))
     stages = describe.lock(root)
     trained = [gather(root, stages, name, names) for name in names if (root / MODELS / name / "config.json").exists()]
-    try:
-        client = store.connect(root)
+    with store.reached(root) as client:
         said = {outputs.name: bring_level(client, root, outputs) for outputs in trained}
-    except store.Failure as error:
-        why = " ".join(str(error).split())[:200]
-        todo = "Mend or start it, then `seqline sync`; DVC's outputs are safe."
-        raise refuse("MLFLOW_TRACKING_URI", store.uri(root), f"a store that works ({why})", todo) from None
     told = [f"{name}: {what}" for name, what in said.items() if what]
     total = f"of {len(names)} runs, {len(trained)} are trained and {len(trained) - len(told)} were level already"
     return "\n".join([*told, f"MLflow at {store.uri(root)}: {total}."])

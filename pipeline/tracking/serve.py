@@ -1,4 +1,7 @@
-"""`seqline ui`: MLflow's own pages on the project's own store, on loopback, in two processes that go when this one does."""
+"""`seqline ui` and `seqline serve`: MLflow's own pages on the project's own store, and a version that answers, on loopback.
+
+Both are servers of MLflow's, in processes that go when this one does.
+"""
 
 import os
 import signal
@@ -8,11 +11,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 
 from pipeline.errors import refuse
-from pipeline.tracking import describe, store
+from pipeline.tracking import describe, registry, store
 
 _HOST = "127.0.0.1"
 _PAGE = "/#/experiments?workflowType=machine_learning"  # the pages begin with those for chat agents otherwise
@@ -27,21 +31,36 @@ def ui(root: Path, port: int) -> None:
         )
     _refuse_busy(port)
     store.connect(root)
+    _until_told("seqline ui", command(root, port), {}, root, port, f"MLflow at {{address}}{_PAGE}")
+
+
+def model(root: Path, what: str, port: int) -> None:
+    """Answer for a version until Ctrl-C or SIGTERM; UserError if there is none, or the port is taken."""
+    uri = registry.uri(root, what)
+    _refuse_busy(port)
+    words = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", uri, "--env-manager", "local"]
+    listen = ["--host", _HOST, "--port", str(port)]
+    where = {"MLFLOW_TRACKING_URI": store.uri(root), "SEQLINE_ROOT": str(describe.home(root))}
+    told = f'{uri} at {{address}}/invocations, for POSTs of JSON such as {{{{"inputs": ["a text"]}}}}'
+    _until_told("seqline serve", [*words, *listen], where, root, port, told)
+
+
+def _until_told(who: str, words: list[str], where: Mapping[str, str], root: Path, port: int, told: str) -> None:
+    """Run a server, say `told` once it answers, and end it with its whole process group at Ctrl-C or SIGTERM."""
     signal.signal(signal.SIGTERM, _leave)
-    server = start(command(root, port), describe.home(root))
+    server = start(words, describe.home(root), where)
     address = f"http://{_HOST}:{port}"
     try:
         wait_until_up(server, address)
-        print(f"seqline: MLflow at {address}{_PAGE} (Ctrl-C ends it)", flush=True)
+        if server.poll() is None:
+            print(f"seqline: {told.format(address=address)} (Ctrl-C ends it)", flush=True)
         server.wait()
     except KeyboardInterrupt:
         print()
     finally:
         end(server)
     if server.returncode not in (0, -signal.SIGTERM, -signal.SIGINT, -signal.SIGKILL):
-        raise refuse(
-            "seqline ui", f"a server that ended with status {server.returncode}", "it to run", "See the lines above."
-        )
+        raise refuse(who, f"a server that ended with status {server.returncode}", "it to run", "See the lines above.")
 
 
 def command(root: Path, port: int) -> list[str]:
@@ -52,14 +71,18 @@ def command(root: Path, port: int) -> list[str]:
     return [sys.executable, "-m", "mlflow", "ui", *stores, *listen, "--uvicorn-opts", "--log-level warning"]
 
 
-def start(words: list[str], folder: Path) -> "subprocess.Popen[bytes]":
-    """The server in a process group of its own, so that it can be ended whole; what it says goes to stderr."""
+def start(words: list[str], folder: Path, where: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
+    """The server in a process group of its own, so that it can be ended whole; what it says goes to stderr.
+
+    `where` is added to its environment.
+    """
     quiet = {
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # a dozen processes for jobs that this project has none of
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "PYTHONWARNINGS": "ignore",  # of MLflow's own imports
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",  # it calls others by name
     }
-    return subprocess.Popen(words, cwd=folder, env={**os.environ, **quiet}, stdout=2, process_group=0)
+    return subprocess.Popen(words, cwd=folder, env={**os.environ, **quiet, **(where or {})}, stdout=2, process_group=0)
 
 
 def _refuse_busy(port: int) -> None:

@@ -16,6 +16,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+from pipeline.errors import refuse
 from pipeline.tracking import describe
 
 Failure = (MlflowException, SQLAlchemyError, OSError)
@@ -29,6 +30,7 @@ _PATIENCE = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
+_SCHEME = "mlflow-artifacts:/"
 _METRICS, _ITEMS = 1000, 100  # the most metrics, and the most params or tags, that one call may carry
 
 
@@ -57,6 +59,17 @@ def connect(root: Path) -> MlflowClient:
     client = MlflowClient(tracking_uri=uri(root))
     client.search_experiments(max_results=1)
     return client
+
+
+@contextmanager
+def reached(root: Path) -> Iterator[MlflowClient]:
+    """As `connect`, for as long as the block runs: UserError, in one line, for whatever the store does wrong in it."""
+    try:
+        yield connect(root)
+    except Failure as error:
+        why = " ".join(str(error).split())[:200]
+        todo = "Mend or start it, then `seqline sync`; DVC's outputs are safe."
+        raise refuse("MLFLOW_TRACKING_URI", uri(root), f"a store that works ({why})", todo) from None
 
 
 def _create(database: Path) -> None:
@@ -112,7 +125,7 @@ def _experiment(client: MlflowClient, root: Path, task: str) -> str:
             client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
     # An address that the serving process resolves, where MLflow would store an absolute path: a project may be moved.
-    location = None if is_server(root) else f"mlflow-artifacts:/{name}"
+    location = None if is_server(root) else f"{_SCHEME}{name}"
     kind = {"mlflow.experimentKind": "custom_model_development"}  # else the pages ask whether it is a chat agent
     try:
         return str(client.create_experiment(name, artifact_location=location, tags=kind))
@@ -170,12 +183,32 @@ def add_inputs(client: MlflowClient, run: Any, inputs: Mapping[str, str]) -> Non
 
 def put(client: MlflowClient, root: Path, run: Any, folder: Path) -> None:
     """Make all that is in `folder` an artifact of the run; what it had under the same names is replaced."""
-    scheme = "mlflow-artifacts:/"
-    if run.info.artifact_uri.startswith(scheme) and not is_server(root):
-        place = artifacts(root) / run.info.artifact_uri.removeprefix(scheme).lstrip("/")
+    if _is_ours(root, run):
+        place = _place(root, run.info.artifact_uri)
         shutil.copytree(folder, place, dirs_exist_ok=True, copy_function=shutil.copyfile)
     else:
         client.log_artifacts(run.info.run_id, str(folder))
+
+
+def _is_ours(root: Path, run: Any) -> bool:
+    """Whether the run's artifacts lie in the project's own folder, with no server before it."""
+    return bool(run.info.artifact_uri.startswith(_SCHEME)) and not is_server(root)
+
+
+def _place(root: Path, uri: str) -> Path:
+    return artifacts(root) / uri.removeprefix(_SCHEME).lstrip("/")
+
+
+def address(root: Path, run: Any, name: str) -> str:
+    """Where the run's artifact `name` is, in the words of a model version's source.
+
+    Without a server it is a path from the project's folder, where `mlflow` and `seqline` look from, so that a project may
+    be moved; what a server hands out it resolves itself.
+    """
+    whole = f"{run.info.artifact_uri}/{name}"
+    if not _is_ours(root, run):
+        return whole
+    return _place(root, whole).relative_to(describe.home(root)).as_posix()
 
 
 class Busy(Exception):

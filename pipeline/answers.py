@@ -1,0 +1,121 @@
+"""A trained run of any task, loaded once: texts in, rows out. All that serving knows of models."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline import params
+from pipeline.errors import refuse
+from pipeline.inference import Answer, Session, run_of
+from pipeline.predictions import BLANK, Asked, fill_blank, masked_language_model, word_vectors
+from pipeline.predictions.classification import Classifier
+from pipeline.text.encode import Codec
+from pipeline.training import devices
+
+Row = dict[str, Any]
+Answering = Callable[[Sequence[str], Mapping[str, Any]], list[Row]]
+"""`answering(texts, settings)`; which settings there are depends on the task, and those that are not given are the run's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """The folders of a model and its vocabulary, the `search:` to use, and where to compute."""
+
+    model: Path
+    vocab: Path
+    search: dict[str, Any] | None
+    device: str
+
+    def asked(self) -> Asked:
+        """As the predict stage would ask it, about no corpus."""
+        run = run_of(self.model, self.search)
+        device = devices.choose(self.device, "compute.device")
+        return Asked(run, str(self.model / "config.json"), self.model, Path(), self.vocab, (), device)
+
+
+def opened(task: str, run: Trained) -> Answering:
+    """The run, ready to answer; UserError for a task that is unknown here, or folders that do not fit each other."""
+    if task not in KINDS:
+        raise refuse("task", task, "one of " + ", ".join(KINDS), "Teach pipeline/answers.py what it answers.")
+    return KINDS[task](run)
+
+
+def _translator(run: Trained) -> Answering:
+    """Rows of `row` (the text's number), `text` and `log_prob`, best first; `n_best` of them for each text."""
+    session = Session.open(run.model, run.vocab, run.search, run.device)
+
+    def answer(texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
+        n_best = int(settings.get("n_best", 1))
+        found = session.translate(texts, n_best)
+        return [{"row": row, **_said(one)} for row, answers in enumerate(found) for one in answers[:n_best]]
+
+    return answer
+
+
+def _language_model(run: Trained) -> Answering:
+    """Each prefix with what comes next, as `text`; another `seed`, another text where the search samples."""
+    session = Session.open(run.model, run.vocab, run.search, run.device)
+
+    def answer(texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
+        return [{"text": text} for text in session.generate(texts, settings.get("seed"))]
+
+    return answer
+
+
+def _classifier(run: Trained) -> Answering:
+    """Each text's likeliest `label` and its `probability`."""
+    classifier = Classifier.open(run.model, run.vocab, run.device)
+
+    def answer(texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
+        return [{"label": one.text, "probability": math.exp(one.log_prob)} for one in classifier.classify(texts)]
+
+    return answer
+
+
+def _filler(
+    fill: Callable[[Any, Codec, str, torch.device], Answer], blanks: str, fits: Callable[[int], bool]
+) -> Callable[[Trained], Answering]:
+    """Each text with its blanks filled in, as `text`, and the words' `log_prob`; `blanks` says how many may be there."""
+
+    def open_run(run: Trained) -> Answering:
+        asked = run.asked()
+        model, codec = asked.network(), Codec.load(run.vocab, "text")
+
+        def answer(texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
+            for text in texts:
+                if not fits(text.count(BLANK)):
+                    raise refuse("text", text, f"a text with {blanks} written {BLANK}")
+            return [_said(fill(model, codec, text, asked.device)) for text in texts]
+
+        return answer
+
+    return open_run
+
+
+def _vectors(run: Trained) -> Answering:
+    """Of each text its rarest words with their nearest neighbours, as `text`: `king: queen, prince`."""
+    table, codec = word_vectors.vectors(run.asked()), Codec.load(run.vocab, "text")
+
+    def answer(texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
+        asked = tuple(params.Sample(prompt=text, reference=None) for text in texts)
+        return [{"text": text} for text in word_vectors.samples(asked, table, codec)["text"].to_pylist()]
+
+    return answer
+
+
+def _said(answer: Answer) -> Row:
+    return {"text": answer.text, "log_prob": answer.log_prob}
+
+
+KINDS: dict[str, Callable[[Trained], Answering]] = {
+    "translation": _translator,
+    "language_model": _language_model,
+    "classification": _classifier,
+    "fill_blank": _filler(fill_blank.fill, "one blank,", lambda count: count == 1),
+    "masked_language_model": _filler(masked_language_model.fill, "blanks,", lambda count: count > 0),
+    "word_vectors": _vectors,
+}

@@ -1,0 +1,348 @@
+"""Versions of what answers, in MLflow's registry, and which of them is champion.
+
+A registered model is a task on a corpus, e.g. `translation-toy_en_fr`: scores are comparable within it and nowhere else, so
+that is what has one champion. Its versions are evaluated runs of whatever name, family and seed.
+
+The alias `champion` is the truth, and moving it is one call, hence atomic. Beside it the registered model has a tag for each
+move, written before it, out of which earlier champions are known; one whose move never came, or a champion that somebody
+named in MLflow's own pages, does no harm to them.
+"""
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import config
+from pipeline.errors import refuse
+from pipeline.landing import exclusive
+from pipeline.tracking import describe, lineage, record, store
+from pipeline.tracking.lineage import Made
+from pipeline.tracking.outputs import gather
+from pipeline.tracking.scores import line
+
+CHAMPION = "champion"
+_DIGEST, _MADE, _MOVE, _VERSION = "seqline.digest", "seqline.made", "promotion.", "seqline.version"
+_PAGE = 1000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Version:
+    """A version of the registered model `name`: an evaluated run as it was when the version was made.
+
+    `outs` are md5s by path and `places` paths by kind (raw, tokens, vocab, encoded, model, predictions, scores), `block` is
+    the run's with `search`, `corpus_block` its corpus's, `score` the one that ranks, with its interval, in words.
+    """
+
+    name: str
+    version: int
+    task: str
+    corpus: str
+    run: str
+    digest: str
+    outs: dict[str, str]
+    places: dict[str, str]
+    block: dict[str, Any]
+    corpus_block: dict[str, Any]
+    commit: str
+    score: str
+    mlflow_run: str
+
+    def md5(self, kind: str) -> str:
+        """The hash of one of `places`."""
+        return self.outs[self.places[kind]]
+
+    def __str__(self) -> str:
+        return f"{self.name}/{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reign:
+    """A version that is or was champion, `since` when (UTC, "" if that is not known), and `why`."""
+
+    version: Version
+    since: str
+    why: dict[str, str]
+
+
+def name_of(task: str, corpus: str) -> str:
+    """The registered model of a task on a corpus."""
+    return f"{task}-{corpus}"
+
+
+def register(root: Path) -> list[Version]:
+    """Make a version of every evaluated run of `params.yaml` that has none; those made. Idempotent."""
+    made = [each for each in lineage.evaluated(root) if _present(root, each)]
+    with store.reached(root) as client, _alone(root):
+        return [_enter(client, root, each) for each in made if _found(client, each) is None]
+
+
+def current(root: Path, run: str) -> Version:
+    """The version of the run's present outputs, made if need be; UserError if they are not evaluated."""
+    known = {made.run: made for made in lineage.evaluated(root) if _present(root, made)}
+    if run not in known:
+        expected = "one of " + ", ".join(known) if known else "a run that is trained and evaluated"
+        raise refuse("run", run, f"{expected}, whose outputs are evaluated", "Run `dvc repro`, or `dvc pull`.")
+    with store.reached(root) as client, _alone(root):
+        return _found(client, known[run]) or _enter(client, root, known[run])
+
+
+def version(root: Path, name: str, number: int) -> Version:
+    """The version of that number; UserError naming those that there are."""
+    with store.reached(root) as client:
+        found = {each.version: each for each in _versions(client, f"name = '{_known(client, name)}'")}
+    if number not in found:
+        raise refuse(name, f"version {number}", "one of " + ", ".join(str(each) for each in sorted(found)))
+    return found[number]
+
+
+def uri(root: Path, what: str) -> str:
+    """MLflow's address of `NAME`, which is its champion, `NAME@ALIAS` or `NAME/VERSION`; UserError if there is none."""
+    name, _, number = what.partition("/")
+    if number:
+        if not number.isdecimal():
+            raise refuse(what, f"version {number}", "a number")
+        return f"models:/{version(root, name, int(number))}"
+    name, _, alias = what.partition("@")
+    with store.reached(root) as client:
+        [model] = _models(client, f"name = '{_known(client, name)}'")
+    alias = alias or CHAMPION
+    if alias not in model.aliases:
+        there = "one of " + ", ".join(sorted(model.aliases)) if model.aliases else "one that it has, and it has none"
+        raise refuse(name, f"the alias {alias}", there, f"Promote a version (`seqline promote`), or name one: {name}/1.")
+    return f"models:/{name}@{alias}"
+
+
+def champion(root: Path, name: str) -> Version | None:
+    """The version that the alias `champion` is on; None if there is none yet."""
+    with store.reached(root) as client:
+        holder = _holder(client, name) if name in _names(client) else None
+        found = _versions(client, f"name = '{name}'") if holder is not None else iter(())
+        return next((each for each in found if each.version == holder), None)
+
+
+def promote(root: Path, version: Version, why: Mapping[str, str]) -> None:
+    """Make the version its model's champion; `why` is kept with it. Nothing is done if it is champion already."""
+    with store.reached(root) as client, _alone(root):
+        holder = _holder(client, version.name)
+        if holder != version.version:
+            _move(client, version, holder, {"why": dict(why)})
+
+
+def rollback(root: Path, name: str) -> Version:
+    """Make the champion before the present one champion again, and return it; UserError if there was none."""
+    with store.reached(root) as client, _alone(root):
+        reigns = _reigns(client, _known(client, name))
+        if len(reigns) < 2:
+            now = f"version {reigns[0].version.version}, the first champion" if reigns else "no champion"
+            raise refuse(name, now, "one that came after another", "Promote a version: `seqline promote`.")
+        _move(client, reigns[-2].version, reigns[-1].version.version, {"back": True})
+        return reigns[-2].version
+
+
+def champions(root: Path) -> list[tuple[Reign, ...]]:
+    """Of each registered model its champion and those before it, the present one first; an empty tuple has none yet."""
+    with store.reached(root) as client:
+        return [tuple(reversed(_reigns(client, name))) for name in _names(client)]
+
+
+def names(root: Path) -> list[str]:
+    """The registered models of this project's kind."""
+    with store.reached(root) as client:
+        return _names(client)
+
+
+def made_of(root: Path, path: str, md5: str) -> list[Version]:
+    """The versions that a file or folder with this hash went into or came out of, at any path if `path` is ""."""
+    with store.reached(root) as client:
+        return [each for name in _names(client) for each in _holding(client, name, path, md5)]
+
+
+def attach(root: Path, version: Version, folder: Path) -> None:
+    """Make all that is in `folder` an artifact of the version's MLflow run."""
+    with store.reached(root) as client:
+        store.put(client, root, client.get_run(version.mlflow_run), folder)
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Of this project's processes, the only one that changes the registry."""
+    with exclusive(store.locks(root) / "registry.lock"):
+        yield
+
+
+def _present(root: Path, made: Made) -> bool:
+    """Whether the model itself is there, not only in the lock."""
+    return (root / made.places["model"] / "config.json").exists()
+
+
+def _enter(client: Any, root: Path, made: Made) -> Version:
+    """A new version, with its folder among the artifacts of its MLflow run, which is made if need be."""
+    from pipeline.tracking import package  # imports mlflow.pyfunc and pandas: a second that most calls need not pay
+
+    run, name, digest = _run_of(client, root, made), name_of(made.task, made.corpus), made.digest()
+    folder = f"model-{digest[:12]}"
+    with tempfile.TemporaryDirectory() as scratch:
+        package.write(Path(scratch) / folder, describe.home(root), made)
+        store.put(client, root, run, Path(scratch))
+    if name not in _names(client):
+        about = f"The task {made.task} on the corpus {made.corpus}: its versions are evaluated runs, whatever their family."
+        client.create_registered_model(name, {"task": made.task, "corpus": made.corpus, _MADE: "seqline"}, about)
+    created = client.create_model_version(
+        name,
+        store.address(root, run, folder),
+        run.info.run_id,
+        _tags(root, made, digest),
+        description=f"`{made.run}`: {line(root, made)}",
+        await_creation_for=0,
+    )
+    store.add(client, run.info.run_id, tags={_VERSION: f"{name}/{created.version}"})
+    return _version(created)
+
+
+def _run_of(client: Any, root: Path, made: Made) -> Any:
+    facts = json.loads((root / made.places["model"] / "config.json").read_text(encoding="utf-8"))
+    key = (made.run, str(facts["digest"]))
+    found = store.find(client, made.task, key)
+    if found is None:
+        names = list(config.section(root / "params.yaml", "runs"))
+        record.bring_level(client, root, gather(root, describe.lock(root), made.run, names))
+        found = store.find(client, made.task, key)
+    return found
+
+
+def _tags(root: Path, made: Made, digest: str) -> dict[str, str]:
+    """Both ways of lineage: the hashes, each under its path, so that they can be searched for; and all of it to be read."""
+    origin = describe.origin(root)
+    hashes = {f"dvc.outs/{path}": md5 for path, md5 in made.outs.items()}
+    hashes |= {f"dvc.deps/{path}": md5 for path, md5 in made.code.items()}
+    whole = {"outs": made.outs, "places": made.places, "block": made.block, "corpus_block": made.corpus_block}
+    return {
+        _DIGEST: digest,
+        _MADE: json.dumps(whole, ensure_ascii=False),
+        "run": made.run,
+        "family": str(made.block["family"]),
+        "task": made.task,
+        "corpus": made.corpus,
+        "score": line(root, made),
+        "git.commit": origin.get("mlflow.source.git.commit", ""),
+        "git.dirty": origin.get("seqline.dirty", ""),
+        **{describe.name(key): md5 for key, md5 in hashes.items()},
+    }
+
+
+def _version(found: Any) -> Version:
+    """MLflow's version as ours."""
+    tags = found.tags
+    return Version(
+        name=found.name,
+        version=int(found.version),
+        digest=tags[_DIGEST],
+        mlflow_run=found.run_id,
+        commit=tags.get("git.commit", ""),
+        **{key: tags[key] for key in ("run", "task", "corpus", "score")},
+        **json.loads(tags[_MADE]),
+    )
+
+
+def _versions(client: Any, condition: str) -> Iterator[Version]:
+    """Those of MLflow's versions on which the condition holds, as far as they are ours, the newest first."""
+    token = None
+    while True:
+        page = client.search_model_versions(condition, _PAGE, ["version_number DESC"], token)
+        yield from (_version(found) for found in page if _MADE in found.tags)
+        token = page.token
+        if not token:
+            return
+
+
+def _found(client: Any, made: Made) -> Version | None:
+    condition = f"name = '{name_of(made.task, made.corpus)}' and tags.`{_DIGEST}` = '{made.digest()}'"
+    return next(_versions(client, condition), None)
+
+
+def _holding(client: Any, name: str, path: str, md5: str) -> Iterator[Version]:
+    if not path:
+        yield from (each for each in _versions(client, f"name = '{name}'") if md5 in each.outs.values())
+        return
+    for kind in ("outs", "deps"):
+        yield from _versions(client, f"name = '{name}' and tags.`{describe.name(f'dvc.{kind}/{path}')}` = '{md5}'")
+
+
+def _names(client: Any) -> list[str]:
+    return [found.name for found in _models(client, None)]
+
+
+def _models(client: Any, condition: str | None) -> Iterator[Any]:
+    token = None
+    while True:
+        page = client.search_registered_models(condition, _PAGE, ["name ASC"], token)
+        yield from (found for found in page if _MADE in found.tags)
+        token = page.token
+        if not token:
+            return
+
+
+def _known(client: Any, name: str) -> str:
+    there = _names(client)
+    if name not in there:
+        todo = "" if there else "Run `dvc repro`, then `seqline sync`."
+        raise refuse("model", name, "one of " + ", ".join(there) if there else "a registered model, and there is none", todo)
+    return name
+
+
+def _move(client: Any, version: Version, holder: int | None, about: Mapping[str, Any]) -> None:
+    """Put the alias on the version, after saying so: a name that sorts by time makes tags a list."""
+    at = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
+    said = {"version": version.version, "from": holder, "at": at, **about}
+    client.set_registered_model_tag(version.name, f"{_MOVE}{time.time_ns()}", json.dumps(said, ensure_ascii=False))
+    client.set_registered_model_alias(version.name, CHAMPION, str(version.version))
+
+
+def _holder(client: Any, name: str) -> int | None:
+    """The version that is champion."""
+    [model] = _models(client, f"name = '{name}'")
+    return _held_by(model)
+
+
+def _held_by(model: Any) -> int | None:
+    holder = model.aliases.get(CHAMPION)
+    return None if holder is None else int(holder)
+
+
+def _reigns(client: Any, name: str) -> list[Reign]:
+    """The champions that led to the present one, which is last; those that were rolled back are not among them."""
+    [model] = _models(client, f"name = '{name}'")
+    moves = [json.loads(said) for key, said in sorted(model.tags.items()) if key.startswith(_MOVE)]
+    known = {each.version: each for each in _versions(client, f"name = '{name}'")}
+    line = led_to(moves, _held_by(model))
+    return [Reign(known[one["version"]], one["at"], dict(one.get("why", {}))) for one in line if one["version"] in known]
+
+
+def led_to(moves: Sequence[Mapping[str, Any]], holder: int | None) -> list[Mapping[str, Any]]:
+    """Of the recorded moves, in order of time, those that led to the present `holder` of the alias, whose own is last.
+
+    Each tells the version that it moved the alias to and `from` which, so that one that never came, its process having been
+    killed, shows: the next found the alias where it was. A version that somebody named by hand stands there without a time.
+    """
+    stood = [*(move["from"] for move in moves), holder]  # before the first move, between each two, and now
+    line: list[Mapping[str, Any]] = [_by_hand(stood[0])]
+    for move, after in zip(moves, stood[1:], strict=True):
+        if after == move["from"]:
+            continue
+        if move.get("back") and any(each["version"] == move["version"] for each in line):
+            while line[-1]["version"] != move["version"]:
+                line.pop()
+        else:
+            line.append(move)
+        if after != move["version"]:
+            line.append(_by_hand(after))
+    return [each for each in line if each["version"] is not None] if holder is not None else []
+
+
+def _by_hand(version: int | None) -> Mapping[str, Any]:
+    return {"version": version, "at": ""}

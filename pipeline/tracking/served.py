@@ -1,0 +1,54 @@
+"""A version at work in MLflow's hands: its weights come out of DVC by their md5, so that no later training changes it."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc import PythonModel
+
+from pipeline import cache, params
+from pipeline.errors import UserError, refuse
+
+ROOT = "SEQLINE_ROOT"
+
+
+class Served(PythonModel):  # type: ignore[misc]
+    """Texts in the first column in, rows of the task's kind out: `package.FACES`."""
+
+    def load_context(self, context: Any) -> None:
+        """Lay out what the version refers to, and open it; UserError if the project or an output of it is nowhere."""
+        self._answer = opened(context.model_config)
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """The answers; MlflowException, which a server tells with status 400, for a text that the model cannot take."""
+        try:
+            return pd.DataFrame(self._answer([str(text) for text in model_input.iloc[:, 0]], params or {}))
+        except UserError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from None
+
+
+def opened(reference: Mapping[str, Any]) -> Callable[[Sequence[str], Mapping[str, Any]], list[dict[str, Any]]]:
+    """What answers for a version, by the reference that `package.write` left."""
+    from pipeline import answers  # imports torch, which MLflow need not wait for where it only looks at the class
+
+    root = _project(str(reference["root"]))
+    model, vocab = (_laid_out(root, str(reference[kind])) for kind in ("model", "vocab"))
+    device = params.compute(root / "params.yaml").device
+    return answers.opened(str(reference["task"]), answers.Trained(model, vocab, reference["search"], device))
+
+
+def _project(then: str) -> Path:
+    """Where the project is now."""
+    root = Path(os.environ.get(ROOT) or then)
+    if not (root / ".dvc").is_dir():
+        raise refuse(ROOT, str(root), "the project that the version's weights are in", f"Set {ROOT} to where it lies now.")
+    return root
+
+
+def _laid_out(root: Path, md5: str) -> Path:
+    place = root / ".seqline" / "served" / md5
+    cache.materialise(root, md5, place)
+    return place
