@@ -27,7 +27,7 @@ def project(tmp_path: Path) -> Path:
     """A committed project with this one's DAG, parameters and presets, and no code or data."""
     root = tmp_path / "project"
     root.mkdir()
-    for name in ("dvc.yaml", "params.yaml", "constraints.txt"):
+    for name in ("dvc.yaml", "params.yaml", "flow.yaml", "constraints.txt"):
         shutil.copy(ROOT / name, root)
     shutil.copytree(ROOT / "presets", root / "presets")
     git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org"]

@@ -15,13 +15,13 @@ FOUNDATION = {"cache", "config", "errors", "landing", "params", "seeding", "tabl
 DATA = {"corpora", "download", "grammars", "tarred", "text"}
 SHARED = {"contracts", "nn", "ragged"}
 BLIND = {"models", "tasks", "training", "decoding"}
-JUDGING = {"scoring", "report", "tracking"}
+JUDGING = {"scoring", "report", "tracking", "gate"}
 MEETING = {
     "answers",
     "inference",
     "predictions",
 }  # where models, tasks, training and decoding are brought together, as in a stage
-TOP = {"cli", "flow"}
+TOP = {"cli", "flow", "refresh"}
 TORCH = {
     "answers",
     "contracts",

@@ -70,6 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     classify = add("classify", _classify, "label a text, or each line of standard input, with a trained run")
     classify.add_argument("text", nargs="?", metavar="TEXT")
     classify.add_argument("--run", required=True, help="a name under `runs:`")
+    compare = add("compare", _compare, "whether one trained run would take another's place, and why; promotes nothing")
+    compare.add_argument("champion", metavar="RUN", help="a name under `runs:`: the one to beat")
+    compare.add_argument("challenger", metavar="RUN", help="another one, of the same task and corpus")
     return parser
 
 
@@ -167,3 +170,9 @@ def _classify(root: Path, arguments: argparse.Namespace) -> None:
     from pipeline.cli import trial
 
     trial.classify(root, arguments.run, _given(arguments.text))
+
+
+def _compare(root: Path, arguments: argparse.Namespace) -> None:
+    from pipeline.cli import compare
+
+    print(compare.compare(root, arguments.champion, arguments.challenger).markdown(), end="")

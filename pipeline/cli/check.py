@@ -1,4 +1,4 @@
-"""`seqline check`: every block of `params.yaml` is loaded by the module that it configures, before anything runs."""
+"""`seqline check`: all of `params.yaml` and of the `flow.yaml` beside it is loaded by the modules that it configures."""
 
 from pathlib import Path
 from types import ModuleType
@@ -8,6 +8,7 @@ from pipeline import config, params
 from pipeline.contracts import Looking
 from pipeline.download import source as download
 from pipeline.errors import refuse
+from pipeline.gate import settings as gate
 from pipeline.text import tokens, vocab
 from pipeline.training import devices, loop, optim
 
@@ -28,6 +29,7 @@ def check(path: Path) -> str:
     kinds = {name: _corpus(path, name) for name in corpora}
     for name in runs:
         _run(path, name, kinds)
+    gate.load(path.parent / "flow.yaml")
     return f"{path.name}: {len(corpora)} corpora and {len(runs)} runs, all in order ({', '.join(runs)})"
 
 

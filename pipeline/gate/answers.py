@@ -1,0 +1,137 @@
+"""Contenders, and what each makes of a test set: the project's own stages, with other paths than the DAG's.
+
+What a contender made of a test set is kept by the md5 of all that went in, so that a champion is asked once, however often
+it is challenged.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from hashlib import md5
+from pathlib import Path
+from typing import Any
+
+from pipeline import config, params
+from pipeline.gate import readings
+from pipeline.gate.commands import CODE, Commands, Launch, stage
+from pipeline.landing import landing
+from pipeline.params import Run
+from pipeline.text.encode import describe
+
+AT_ONCE = 2  # contenders asked at a time
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contender:
+    """A trained run: `label` is its name in the record, `params` a params.yaml that holds its run and its corpus, `model`
+    and `vocab` the folders that the train and vocab stages wrote for it."""
+
+    label: str
+    params: Path
+    run: str
+    model: Path
+    vocab: Path
+
+    def block(self) -> Run:
+        """Its block of `params`."""
+        return params.run(self.params, self.run)
+
+    def identity(self) -> str:
+        """The md5 of all that its answers to a text depend on: weights, vocabulary, and how it is asked."""
+        block = self.block()
+        how = [block.family, block.task, block.seed, block.model, block.objective, block.search]
+        return _digest([readings.md5([self.model / "model.safetensors", *_files(self.vocab)]), how])
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What the stages wrote for one contender and one test set."""
+
+    folder: Path
+
+    @property
+    def tokens(self) -> Path:
+        return self.folder / "tokens"
+
+    @property
+    def encoded(self) -> Path:
+        return self.folder / "encoded"
+
+    @property
+    def predictions(self) -> Path:
+        return self.folder / "predictions"
+
+    @property
+    def scores(self) -> Path:
+        return self.folder / "scores"
+
+
+def answers(
+    root: Path, contenders: Sequence[Contender], tokens: Mapping[str, Path], work: Path, launch: Launch | None
+) -> dict[str, list[Answered]]:
+    """What each contender makes of each test set, by the test set's name; `work` keeps these and nothing else.
+
+    The caller holds a lock on `work`. Whatever ends this ends the stages that it started, unless they are `launch`'s.
+    """
+    places = {name: [work / _key(contender, folder) for contender in contenders] for name, folder in tokens.items()}
+    missing = {
+        place: (contender, tokens[name])
+        for name, own in places.items()
+        for contender, place in zip(contenders, own, strict=True)
+        if not place.exists()
+    }
+    commands = Commands(root)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        waiting = [pool.submit(_ask, *asked, place, launch or commands) for place, asked in missing.items()]
+        try:
+            for done in as_completed(waiting):
+                done.result()
+        except BaseException:
+            commands.end()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    _clear(work, {place.name for own in places.values() for place in own})
+    return {name: [Answered(place) for place in own] for name, own in places.items()}
+
+
+def _ask(contender: Contender, tokens: Path, place: Path, launch: Launch) -> None:
+    """Fill the folder `place` with what the contender makes of the test set in the folder `tokens`."""
+    log = place.with_suffix(".log")
+    log.unlink(missing_ok=True)
+    given = {"params": contender.params.resolve(), "model": contender.model.resolve(), "vocab": contender.vocab.resolve()}
+    model = {"params": given["params"], "model": given["model"]}
+    with landing(place.resolve()) as folder:
+        made = Answered(folder)
+        readings.read_as(tokens, describe(contender.vocab), made.tokens)
+        stage(launch, log, "encode", tokens=made.tokens, vocab=given["vocab"], out=made.encoded)
+        stage(launch, log, "predict", contender.run, **given, encoded=made.encoded, out=made.predictions)
+        written = {"out": made.scores, "metrics": folder / "metrics.json", "plots": folder / "plots"}
+        stage(launch, log, "evaluate", contender.run, **model, predictions=made.predictions, tokens=made.tokens, **written)
+    log.unlink(missing_ok=True)
+
+
+def _key(contender: Contender, tokens: Path) -> str:
+    """The md5 of all that `_ask` reads, this project's code among it."""
+    code = readings.md5(sorted(file for part in ("pipeline", "stages") for file in (CODE / part).rglob("*.py")))
+    block = contender.block()
+    corpus: dict[str, Any] = config.section(contender.params, f"corpora.{block.corpus}")
+    settings = [block.training, corpus["samples"], corpus["text"], config.section(contender.params, "evaluation")]
+    files = [readings.md5(_files(contender.model)), readings.md5(readings.test_files(tokens)), code]
+    return _digest([contender.identity(), contender.run, settings, files])
+
+
+def _clear(work: Path, kept: set[str]) -> None:
+    """Remove what is not among `kept`, but for the lock."""
+    for path in work.iterdir():
+        if path.name not in kept | {"lock"}:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.is_file())
+
+
+def _digest(facts: Any) -> str:
+    return md5(json.dumps(facts, sort_keys=True).encode(), usedforsecurity=False).hexdigest()

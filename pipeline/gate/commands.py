@@ -1,0 +1,59 @@
+"""The project's stages as commands of this process, some side by side; when one fails, all of them end."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pipeline.errors import UserError
+from pipeline.gate.readings import Incomparable
+
+CODE = Path(__file__).resolve().parent.parent.parent  # where the packages `pipeline` and `stages` lie
+MISTAKE = 2  # a stage's exit status where it refuses what it was given
+
+Launch = Callable[[Sequence[str], Path], int]
+"""Runs a command to its end, its output appended to the file given, and gives its exit status."""
+
+
+class Commands:
+    """Children of this process, run in the folder `root` with this project's own code."""
+
+    def __init__(self, root: Path) -> None:
+        self._root, self._alive, self._over = root, set[subprocess.Popen[bytes]](), False
+
+    def __call__(self, command: Sequence[str], log: Path) -> int:
+        """As `Launch`; safe in several threads. Nothing starts any more once `end` was called."""
+        path = os.pathsep.join([str(CODE), *filter(None, [os.environ.get("PYTHONPATH")])])
+        with log.open("ab") as file:
+            if self._over:
+                return -1
+            child = subprocess.Popen(
+                command, cwd=self._root, env=os.environ | {"PYTHONPATH": path}, stdout=file, stderr=file
+            )
+            self._alive.add(child)
+            if self._over:  # `end` came between
+                child.kill()
+            try:
+                return child.wait()
+            finally:
+                self._alive.discard(child)
+
+    def end(self) -> None:
+        """Kill what runs, and start nothing more."""
+        self._over = True
+        for child in list(self._alive):
+            child.kill()
+
+
+def stage(launch: Launch, log: Path, name: str, *positional: str, **options: Path) -> None:
+    """Run a stage to its end. Incomparable, with its line, if it refuses what it is given; UserError if it breaks down."""
+    named = [word for option, path in options.items() for word in (f"--{option}", str(path))]
+    status = launch([sys.executable, "-m", f"stages.{name}", *positional, *named], log)
+    if not status:
+        return
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    last = lines[-1].removeprefix("seqline: ") if lines else "nothing said"
+    if status == MISTAKE:
+        raise Incomparable(f"stages.{name} says: {last.rstrip('.')}")
+    raise UserError(f"stages.{name} broke down with status {status}: {last}. Its log is {log}.")

@@ -1,0 +1,151 @@
+"""A challenger against the champion: asked, compared on every test set, and decided on."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline import config, params
+from pipeline.gate import matching, readings, statistics
+from pipeline.gate.answers import Answered, Contender, answers
+from pipeline.gate.commands import Launch
+from pipeline.gate.decision import Compared, Decision, Scored, Shown, decide
+from pipeline.gate.guards import Asked, guarded
+from pipeline.gate.matching import Matched
+from pipeline.gate.readings import TEST, Incomparable, Way
+from pipeline.gate.samples import furthest, samples
+from pipeline.gate.settings import Settings
+from pipeline.landing import exclusive
+from pipeline.scoring.resampling import Bootstrap, holm
+from pipeline.scoring.tasks import Scoring
+from pipeline.seeding import derive
+from pipeline.text.encode import describe
+
+
+def challenge(
+    root: Path,
+    champion: Contender | None,
+    challenger: Contender,
+    tokens: Mapping[str, Path],
+    settings: Settings,
+    work: Path,
+    launch: Launch | None = None,
+) -> Decision:
+    """Whether the challenger is to take the champion's place, by the rule of `pipeline.gate.decision`; nothing is promoted.
+
+    `tokens` gives each test set's folder of token tables by its name: the champion's own first; last, if it differs, that of
+    the corpus which the challenger was trained on. `work` keeps what both answered. `launch` runs a stage's command in the
+    folder `root`, in one of several threads; None: as a child of this process. What cannot be compared is not promoted, with
+    the reason. A stage that breaks down raises UserError with its log.
+    """
+    contest = _Contest.of(champion, challenger, settings)
+    if champion is None:
+        return contest.decision(True, f"there is no champion of {contest.task} on {contest.corpus} that it had to beat")
+    if champion.identity() == challenger.identity():
+        return contest.decision(False, "nothing changed: weights, vocabulary and search are the champion's")
+    if (task := champion.block().task) != contest.task:
+        return contest.decision(False, f"a model for {contest.task} cannot be compared with one for {task}")
+    ways = readings.way(champion.vocab), readings.way(challenger.vocab)
+    work.mkdir(parents=True, exist_ok=True)
+    try:
+        matching.allow(contest.task, *ways)
+        with exclusive(work / "lock"):
+            answered = answers(root, (champion, challenger), tokens, work, launch)
+            return contest.held(tokens, answered, ways)
+    except Incomparable as why:
+        return contest.decision(False, f"the two cannot be compared: {why}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Contest:
+    """What a contest is about, whatever the test set."""
+
+    champion: str | None
+    challenger: str
+    task: str
+    corpus: str
+    scoring: Scoring
+    lowercase: bool
+    evaluation: params.Evaluation
+    settings: Settings
+
+    @classmethod
+    def of(cls, champion: Contender | None, challenger: Contender, settings: Settings) -> "_Contest":
+        """Text is scored without regard to case only if neither contender ever writes a capital."""
+        block = challenger.block()
+        module = config.named_module("pipeline.scoring.tasks", block.task, f"runs.{challenger.run}.task")
+        lowercase = all(describe(one.vocab).lowercase for one in (champion, challenger) if one)
+        return cls(
+            champion=champion.label if champion else None,
+            challenger=challenger.label,
+            task=block.task,
+            corpus=block.corpus,
+            scoring=module.scoring(lowercase),
+            lowercase=lowercase,
+            evaluation=params.evaluation(challenger.params),
+            settings=settings,
+        )
+
+    def held(self, tokens: Mapping[str, Path], answered: Mapping[str, Sequence[Answered]], ways: Sequence[Way]) -> Decision:
+        """The decision after a comparison on every test set."""
+        folders = list(tokens.values())
+        found, shown = [], list(samples(*(one.predictions for one in answered[list(tokens)[-1]])))
+        for name, folder in tokens.items():
+            both = matching.match(self.scoring, self.task, answered[name], ways, folder, (folders[0], folders[-1]))
+            found.append(self.compared(name, folder, both, ways))
+            predicted = [one.predictions for one in answered[name]]
+            shown += furthest(self.task, self.scoring, both.splits[TEST], folder, name, *predicted)
+        corrected = holm([one.p for one in found])
+        compared = [dataclasses.replace(one, corrected=p) for one, p in zip(found, corrected, strict=True)]
+        promote, reasons = decide(compared, self.settings.level, self.scoring.difference)
+        return self.decision(promote, *reasons, compared=tuple(compared), shown=tuple(shown))
+
+    def compared(self, name: str, folder: Path, both: Matched, ways: Sequence[Way]) -> Compared:
+        """Both on the test set called `name`; `corrected` is not corrected yet."""
+        scoring, settings, test = self.scoring, self.settings, both.splits[TEST]
+        one, other = scoring.units(test.champion), scoring.units(test.challenger)
+        bootstrap = Bootstrap.of(self.evaluation, self.corpus, TEST)
+        low, high = bootstrap.interval(statistics.differences(one, other, scoring.score, bootstrap))
+        difference = statistics.difference(one, other, scoring.score)
+        seed = derive(settings.seed, f"gate/{self.task}/{self.corpus}/{name}")
+        p = statistics.p_better(settings.test, one, other, scoring.score, scoring.higher_is_better, settings.resamples, seed)
+        asked = Asked(scoring, self.lowercase, both.splits, both.covered, matching.unlike(self.task, *ways))
+        return Compared(
+            name=name,
+            digest=readings.md5(readings.test_files(folder)),
+            rows=len(test.champion),
+            left_out=both.left_out,
+            champion=Scored(**bootstrap.estimate(one, scoring.score)),
+            challenger=Scored(**bootstrap.estimate(other, scoring.score)),
+            difference=Scored(score=difference, low=low, high=high),
+            better=(difference > 0) if scoring.higher_is_better else (difference < 0),
+            p=p,
+            corrected=p,
+            guards=guarded(asked, settings.guards[self.task]),
+            notes=(_SPELT,) if matching.respelt(self.task, *ways) else (),
+        )
+
+    def decision(
+        self, promote: bool, *reasons: str, compared: tuple[Compared, ...] = (), shown: tuple[Shown, ...] = ()
+    ) -> Decision:
+        """The record of a decision."""
+        return Decision(
+            promote=promote,
+            reasons=reasons,
+            champion=self.champion,
+            challenger=self.challenger,
+            task=self.task,
+            corpus=self.corpus,
+            measure=self.scoring.difference,
+            test=self.settings.test,
+            level=self.settings.level,
+            resamples=self.settings.resamples,
+            compared=compared,
+            samples=shown,
+        )
+
+
+_SPELT = (
+    "the vocabularies differ, so that a word which a vocabulary lacks costs a model its letters too: likelihoods are those "
+    "of the whole text"
+)

@@ -1,0 +1,149 @@
+"""One test set as two contenders read it: the same raw text, each normalised, split and numbered as its vocabulary says.
+
+So a test set keeps its rows whatever became of the corpus's `text:` block and vocabulary, and both are asked the same.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipeline import tables
+from pipeline.text.encode import Description, describe
+from pipeline.text.rows import Prepared, prepare
+from pipeline.text.specials import UNK
+from pipeline.text.splits import Digests, digests
+from pipeline.text.tokens import Level, Text, normalise, offsets
+
+TEST = "test"  # the split that is tested; others are looked at by guards
+_UNTESTED = {"train", "valid", "rejects"}
+_TOKENS = tuple(tables.TOKENS.values())
+_BESIDE = ("limits.json", "judges")  # what else the evaluate stage reads in a folder of tokens
+
+Mask = NDArray[np.bool_]
+
+
+class Incomparable(Exception):
+    """Why two contenders cannot be compared: no promotion, and a reason for the record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a contender reads: its vocabulary's description, and the md5 of each side's ids."""
+
+    about: Description
+    sides: dict[str, str]
+
+    @property
+    def case(self) -> tuple[bool, bool]:
+        """What is left of the raw text: two models of unlike cases are models of unlike texts."""
+        return self.about.lowercase, self.about.letters_only
+
+    def same_ids(self, other: "Way", side: str) -> bool:
+        """Whether the same text becomes the same ids on that side."""
+        same_text = (self.case, self.about.level) == (other.case, other.about.level)
+        return same_text and self.sides[side] == other.sides.get(side)
+
+
+def splits(tokens: Path) -> list[str]:
+    """The splits of a folder of tokens that a test set has, `test` first; Incomparable if that is missing."""
+    found = {file.stem for file in tokens.glob("*.parquet")} - _UNTESTED
+    if TEST not in found:
+        raise Incomparable(f"{tokens} has no test split")
+    return sorted(found, key=lambda split: (split != TEST, split))
+
+
+def read_as(tokens: Path, about: Description, out: Path) -> None:
+    """The test set in the folder `tokens` as the vocabulary `about` reads it, in the folder `out`."""
+    out.mkdir(parents=True)
+    for split in splits(tokens):
+        schema = tables.schema(tokens / f"{split}.parquet", *_TOKENS)
+        with tables.writer(out / f"{split}.parquet", schema) as writer:
+            for batch in tables.batches(tokens / f"{split}.parquet", schema):
+                made = _prepared(batch, about)
+                if made.reasons.null_count < len(batch):
+                    first = pc.index(pc.is_valid(made.reasons), True).as_py()
+                    raise Incomparable(f"row {batch['row'][first]} of {split} is empty as one of them reads it")
+                writer.write_batch(pa.record_batch([batch["row"], *made.columns.values()], schema=schema))
+    for name in _BESIDE:
+        if (tokens / name).exists():
+            (shutil.copytree if (tokens / name).is_dir() else shutil.copyfile)(tokens / name, out / name)
+
+
+def fair(tokens: Path, split: str, champions: Path, challengers: Path) -> Mask:
+    """Which rows of the split were seen in training by both contenders or by neither, `champions` and `challengers` being
+    the folders of tokens that they were trained on. A corpus that grew, and is split anew, moves rows from test to train.
+    """
+    keys = _keys(tokens / f"{split}.parquet")
+    if champions == challengers:
+        return np.ones(len(keys), np.bool_)
+    one, other = (np.isin(keys, _keys(folder / "train.parquet")) for folder in (champions, challengers))
+    return ~(one ^ other)
+
+
+def spelling(tokens: Path, encoded: Path, side: str, level: Level) -> NDArray[np.float64]:
+    """Nats of each row for spelling out the words that a vocabulary lacks: tables of tokens and of ids of one split.
+
+    A model gives `<unk>` a probability and leaves open which word it stands for: the smaller a vocabulary, the cheaper a
+    text would be. So each such word costs its characters and an end, all characters of the split being equally likely.
+    Then nats are those of the whole text, and can be compared whatever the vocabularies.
+    """
+    words = _column(tokens, "tokens" if side == "text" else f"{side}_tokens")
+    if level == "bpe":  # made of bytes: no text is unknown to it
+        return np.zeros(len(words))
+    ids = _column(encoded, "ids" if side == "text" else side).flatten()
+    alphabet = {" ", *(character for word in pc.unique(words.flatten()).to_pylist() for character in word)}
+    length = np.asarray(pc.utf8_length(words.flatten()))
+    spelt = np.concatenate([[0], np.cumsum(np.where(np.asarray(ids) == UNK, length + 1, 0))])
+    starts = offsets(words)
+    found: NDArray[np.float64] = np.log(len(alphabet) + 1) * (spelt[starts[1:]] - spelt[starts[:-1]])
+    return found
+
+
+def way(vocab: Path) -> Way:
+    """How the contender whose vocabulary is in the folder reads."""
+    about = describe(vocab)
+    return Way(about, {side: md5(sorted(vocab.glob(f"{side}.*"))) for side in about.sizes})
+
+
+def md5(files: Iterable[Path]) -> str:
+    """One digest of the files' names and bytes, in the order given."""
+    total = _md5()
+    for file in files:
+        with file.open("rb") as opened:
+            total.update(file.name.encode() + b"\0" + hashlib.file_digest(opened, _md5).digest())
+    return total.hexdigest()
+
+
+def test_files(tokens: Path) -> list[Path]:
+    """All that a test set is made of: the tables of its splits and what lies beside them."""
+    beside = [tokens / "limits.json", *sorted((tokens / "judges").glob("*.parquet"))]
+    return [*(tokens / f"{split}.parquet" for split in splits(tokens)), *(file for file in beside if file.exists())]
+
+
+def _md5() -> "hashlib._Hash":
+    return hashlib.md5(usedforsecurity=False)
+
+
+def _prepared(batch: pa.RecordBatch, about: Description) -> Prepared:
+    text = Text(level=about.level, lowercase=about.lowercase, letters_only=about.letters_only, max_tokens=None)
+    return prepare(batch.append_column("reject", pa.nulls(len(batch), pa.string())), text)
+
+
+def _keys(path: Path) -> Digests:
+    """A digest of each row's first side, regardless of case, as splits are made by."""
+    schema = tables.schema(path, *_TOKENS)
+    side = "source" if "source" in schema.names else "text"
+    found = [digests(normalise(batch[side], True, False)) for batch in tables.batches(path, schema)]
+    return np.concatenate(found) if found else np.zeros(0, np.uint64)
+
+
+def _column(path: Path, name: str) -> pa.ListArray:
+    schema = tables.schema(path, *_TOKENS, tables.ENCODED_TEXT, tables.ENCODED_PAIR, tables.ENCODED_LABELLED)
+    return tables.read(path, schema)[name].combine_chunks()

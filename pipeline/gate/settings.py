@@ -1,0 +1,61 @@
+"""The section `gate` of `flow.yaml`: when a challenger takes the champion's place."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pipeline import config
+from pipeline.errors import refuse
+
+Method = Literal["approximate_randomisation", "paired_bootstrap"]
+
+GUARDS: dict[str, tuple[str, ...]] = {
+    "translation": ("score", "chrf", "perplexity", "bleu_long", "empty"),
+    "language_model": ("score", "perplexity_long"),
+    "classification": ("score", "f1"),
+    "fill_blank": ("score",),
+    "masked_language_model": ("score", "words_guessed", "pairs_guessed"),
+    "word_vectors": ("score", "covered"),
+}
+"""By task, what may not get worse (`pipeline.gate.guards` says what each is). `score` is the task's own score."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """`level`: the largest share of challengers that are no better and yet promoted. `guards`: by task, how much worse each
+    guarded figure may be, in its own unit; perplexities, which have no common scale, as a share of the champion's.
+    """
+
+    test: Method
+    level: float
+    resamples: int
+    seed: int
+    guards: dict[str, dict[str, float]]
+
+    def __post_init__(self) -> None:
+        if not 0 < self.level <= 0.5:
+            raise refuse("level", self.level, "a share above 0 and at most 0.5, such as 0.05")
+        if (self.resamples + 1) * self.level <= 2:
+            expected = f"at least {round(2 / self.level)}, or no p-value could be below half of level {self.level}"
+            raise refuse("resamples", self.resamples, expected)
+        for task in self.guards:
+            if task not in GUARDS:
+                raise refuse(f"guards.{task}", "an unknown task", "one of " + ", ".join(GUARDS))
+        for task, known in GUARDS.items():
+            self._check(task, known)
+
+    def _check(self, task: str, known: tuple[str, ...]) -> None:
+        if task not in self.guards:
+            raise refuse(f"guards.{task}", "nothing", "a section with the key score", "Add it.")
+        for guard, margin in self.guards[task].items():
+            if guard not in known:
+                raise refuse(f"guards.{task}.{guard}", "an unknown guard", "one of " + ", ".join(known))
+            if margin < 0:
+                raise refuse(f"guards.{task}.{guard}", margin, "at least 0: how much worse it may be")
+        if "score" not in self.guards[task]:
+            raise refuse(f"guards.{task}.score", "nothing", "a number", "Add the key: it holds on every test set.")
+
+
+def load(path: Path) -> Settings:
+    """The section `gate` of the file `path`."""
+    return config.load(Settings, config.section(path, "gate"), "gate")
