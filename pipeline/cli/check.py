@@ -8,7 +8,7 @@ from pipeline import config, params
 from pipeline.contracts import Looking
 from pipeline.download import source as download
 from pipeline.errors import refuse
-from pipeline.gate import settings as gate
+from pipeline.flow import sections
 from pipeline.text import tokens, vocab
 from pipeline.training import devices, loop, optim
 
@@ -29,7 +29,7 @@ def check(path: Path) -> str:
     kinds = {name: _corpus(path, name) for name in corpora}
     for name in runs:
         _run(path, name, kinds)
-    gate.load(path.parent / "flow.yaml")
+    sections.load(path.parent)
     return f"{path.name}: {len(corpora)} corpora and {len(runs)} runs, all in order ({', '.join(runs)})"
 
 

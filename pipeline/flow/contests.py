@@ -1,15 +1,14 @@
-"""For every task on a corpus: who challenges the champion now, what the gate says of it, and the record of that. No prefect.
+"""For every task on a corpus: who challenges the champion now, what the gate says, and the record of that. No prefect.
 
-The challenger is the best run by its validation score. It is compared on the champion's own test set, laid out of DVC's cache
-by its md5, and on the present one if that is another. What was decided once, of the same two by the same rules, is not
-decided again.
+The challenger is the best run by its validation score. It is compared on the champion's own test set, laid out of DVC's
+cache by its md5, and on the present one if that is another. What was decided once, of the same two by the same rules, is
+not decided again.
 """
 
 import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -103,9 +102,7 @@ def _laid_out(root: Path, place: Path, champion: Version) -> gate.Contender:
     content["runs"] = {champion.run: champion.block}
     with landing_file(place / "params.yaml") as beside:
         beside.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    return gate.Contender(
-        label=_label(champion), params=place / "params.yaml", run=champion.run, model=model, vocab=vocab
-    )
+    return gate.Contender(label=_label(champion), params=place / "params.yaml", run=champion.run, model=model, vocab=vocab)
 
 
 def _folder(version: Version, kind: str) -> str:

@@ -49,8 +49,7 @@ async def emit(root: Path, changed: Mapping[str, str]) -> None:
 
 def tell(root: Path, changed: Mapping[str, str]) -> None:
     """`emit`, for a command; UserError if there is no server to tell."""
-    if not server.reachable():
-        raise server.missing()
+    server.standing()
     asyncio.run(emit(root, changed))
 
 

@@ -20,13 +20,13 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterDeploymentId,
-    FlowRunFilterNextScheduledStartTime,
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import State, StateType
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.runtime import deployment, flow_run
-from prefect.states import Cancelled, Completed, Failed, State
+from prefect.states import Cancelled, Completed, Failed
 
 from pipeline import refresh, tracking
 from pipeline.errors import UserError
@@ -66,23 +66,23 @@ def retrain(root: str = ".", jobs: int | None = None, because: str = "on schedul
         if served:
             stand_in(UUID(str(deployment.id)), UUID(str(flow_run.id)))
         done, rules = Progress(), None
+        event: notify.Event = "failed"
         try:
             rules = sections.load(home)
             steps(home, rules, jobs or slots.cores(), done)
-            record.state = done.event
+            event = done.event
         except (UserError, Stopped) as error:
             done.lines += [str(error)] if str(error) else []
-            record.state = "failed"
         except Exception as error:
             done.lines.append(f"{type(error).__name__}: {' '.join(str(error).split())}")
-            hear(home, rules, "failed", done)
+            hear(home, rules, event, done)
             raise
-        hear(home, rules, record.state, done)
-        record.summary = "\n".join(done.lines)
+        hear(home, rules, event, done)
+        record.state, record.summary = event, "\n".join(done.lines)
     get_run_logger().info(record.summary)
     if served:
         print(f"seqline: {because}: {record.summary}", flush=True)
-    return (Failed if record.state == "failed" else Completed)(message=record.summary)
+    return (Failed if event == "failed" else Completed)(message=record.summary)
 
 
 def steps(home: Path, rules: Sections, jobs: int, done: Progress) -> None:
@@ -135,7 +135,7 @@ def send_out(home: Path, rules: publish.Publish, promoted: list[str]) -> list[st
     return publish.publish(home, rules, promoted, message)
 
 
-def hear(home: Path, rules: Sections | None, event: str, done: Progress) -> None:
+def hear(home: Path, rules: Sections | None, event: notify.Event, done: Progress) -> None:
     """Tell those whom flow.yaml names; a failure in that is a line more."""
     if rules is not None and (trouble := notify.tell(home, rules.notify, event, "\n".join(done.lines))):
         done.lines.append(trouble)
@@ -143,13 +143,12 @@ def hear(home: Path, rules: Sections | None, event: str, done: Progress) -> None
 
 def stand_in(deployment_id: UUID, own: UUID) -> None:
     """Take back the deployment's other runs that are due: this one looks at the sources now and does all that they would."""
-    due = FlowRunFilter(
+    waiting = FlowRunFilter(
         deployment_id=FlowRunFilterDeploymentId(any_=[deployment_id]),
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
-        next_scheduled_start_time=FlowRunFilterNextScheduledStartTime(before_=datetime.now(UTC)),
     )
     with get_client(sync_client=True) as client:
-        for run in client.read_flow_runs(flow_run_filter=due):
-            if run.id != own:
-                skipped = Cancelled(name="Skipped", message=f"a later run stands in for it: {own}")
+        for run in client.read_flow_runs(flow_run_filter=waiting, sort=FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC):
+            if run.id != own and run.next_scheduled_start_time and run.next_scheduled_start_time <= datetime.now(UTC):
+                skipped: State[Any] = Cancelled(name="Skipped", message=f"another run stands in for it: {own}")
                 client.set_flow_run_state(run.id, skipped, force=True)

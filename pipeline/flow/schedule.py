@@ -95,14 +95,8 @@ def seconds(text: str, where: str) -> float:
 
 def serve(root: Path, when: Terms) -> None:
     """Serve until Ctrl-C or SIGTERM, which end a run that is under way too; UserError if no real server can be reached."""
-    if not server.reachable():
-        raise _no_server()
+    server.standing()
     asyncio.run(_Serving(root, when).run())
-
-
-def _no_server() -> UserError:
-    todo = "Run `prefect server start`, then `export PREFECT_API_URL=http://127.0.0.1:4200/api`, and this again."
-    return refuse("PREFECT_API_URL", "no server that answers", "one that goes on when this command ends", todo)
 
 
 class _Serving:

@@ -1,9 +1,10 @@
 """The sections of flow.yaml that a retraining needs, loaded together before it begins. No prefect here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from pipeline import config
+from pipeline.errors import refuse
 from pipeline.flow import settings
 from pipeline.flow.notify import Notify
 from pipeline.flow.publish import Publish
@@ -22,9 +23,10 @@ class Sections:
 
 def load(root: Path) -> Sections:
     """All of the project's flow.yaml; UserError for the first mistake in it."""
-    path = root / settings.FILE
+    path, known = root / settings.FILE, [field.name for field in fields(Sections)]
     for key in config.read(path):
-        config_known(key)
+        if key not in known:
+            raise refuse(f"{settings.FILE}: {key}", "an unknown section", "one of " + ", ".join(known), "Remove it.")
     return Sections(
         run=settings.load(root),
         gate=gate.load(path),
