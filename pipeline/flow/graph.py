@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError, refuse
+from pipeline.flow import lockfile
 
 _LOCK_ATTEMPTS, _LOCK_SECONDS = 10, 1.0
 
@@ -122,19 +123,28 @@ def locked(root: Path) -> list[str]:
     from dvc.utils.serialize import load_yaml
 
     path = root / "dvc.lock"
-    return list(load_yaml(str(path)).get("stages", {})) if path.exists() else []
+    if not path.exists():
+        return []
+    found = lockfile.parts(path.read_text(encoding="utf-8"))
+    return list(load_yaml(str(path)).get("stages", {}) if found is None else found)
 
 
 def order_lock(root: Path, before: Sequence[str], order: Sequence[str]) -> None:
-    """Put the stages that are new in `dvc.lock` where `dvc repro` would have put them: it writes them as they end."""
+    """Put the stages that are new in `dvc.lock` where `dvc repro` would have put them: they are written as they end."""
     names = locked(root)
-    wanted = sorted_lock(names, before, order)
-    if wanted == names:
+    if sorted_lock(names, before, order) == names:
         return
     from dvc.repo import Repo
     from dvc.utils.serialize import modify_yaml
 
-    with Repo(str(root), _wait_for_lock=True) as repo, repo.lock, modify_yaml(str(root / "dvc.lock")) as content:
-        stages = content["stages"]
-        for name in sorted_lock(list(stages), before, order):
-            stages.move_to_end(name)
+    path = str(root / "dvc.lock")
+    with Repo(str(root), _wait_for_lock=True) as repo, repo.lock:
+        found = lockfile.parts(Path(path).read_text(encoding="utf-8"))
+        if found is not None:
+            lockfile.write_whole(
+                path, lockfile.joined({name: found[name] for name in sorted_lock(list(found), before, order)})
+            )
+            return
+        with modify_yaml(path) as content:
+            for name in sorted_lock(list(content["stages"]), before, order):
+                content["stages"].move_to_end(name)

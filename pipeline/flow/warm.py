@@ -13,7 +13,6 @@ it ends every stage that still runs and leaves.
 import argparse
 import contextlib
 import gc
-import io
 import json
 import os
 import selectors
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pipeline.errors import UserError
-from pipeline.flow import graph, groups
+from pipeline.flow import graph, groups, lockfile
 
 
 def main() -> None:
@@ -47,7 +46,7 @@ class Warm:
 
     def work(self, targets: list[str]) -> None:
         """Say the plan, then obey until the orders end."""
-        write_whole()
+        lockfile.fit()
         try:
             self._say({"plan": graph.read(self._root, targets).to_json(), "locked": graph.locked(self._root)})
         except UserError as error:
@@ -156,25 +155,6 @@ def _redirect(descriptor: int, path: str) -> None:
     opened = os.open(path, flags, 0o644)
     os.dup2(opened, descriptor)
     os.close(opened)
-
-
-def write_whole() -> None:
-    """Let DVC replace `dvc.lock` in one step: it writes over it, so that a kill in that half second leaves half a lock."""
-    from dvc.utils.serialize import _common, _yaml
-
-    def dump(path: Any, data: Any, dumper: Any, fs: Any = None, **given: Any) -> None:
-        text = io.StringIO()
-        dumper(data, text, **given)
-        beside = f"{os.fspath(path)}.{os.getpid()}.partial"
-        try:
-            with open(beside, "w", encoding="utf-8") as file:
-                file.write(text.getvalue())
-            os.replace(beside, path)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(beside)
-
-    _common._dump_data = _yaml._dump_data = dump
 
 
 if __name__ == "__main__":

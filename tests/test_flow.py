@@ -1,0 +1,416 @@
+"""`seqline run` with a real DVC and a real Prefect server: the lock of `dvc repro`, what fails, and what is killed."""
+
+import itertools
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import flows
+import psutil
+import pytest
+import yaml
+from dvc.utils.serialize import load_yaml, modify_yaml
+
+from benchmarks import made_dag
+from pipeline import params
+from pipeline.errors import UserError
+from pipeline.flow import alone, expected, graph, groups, lockfile, settings, slots, stage
+from pipeline.flow.workers import Workers
+
+RULES = settings.Run(time_limits={}, retries=2, retry_seconds=0.01)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("prefect")
+
+
+@pytest.fixture(scope="module")
+def server(home: Path) -> Iterator[str]:
+    with flows.server(home) as url:
+        yield url
+
+
+@pytest.fixture
+def env(home: Path, server: str) -> dict[str, str]:
+    return flows.surroundings(home, server)
+
+
+@pytest.fixture(scope="module")
+def wanted(pattern: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The lock that `dvc repro` leaves of the twelve stages."""
+    root = Path(shutil.copytree(pattern, tmp_path_factory.mktemp("dvc") / "project"))
+    sleeping(root, "", 0.0)
+    subprocess.run(["dvc", "repro", "--quiet"], cwd=root, check=True, capture_output=True)
+    return like(root)
+
+
+@pytest.fixture(scope="module")
+def pattern(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made_dag.make(tmp_path_factory.mktemp("pattern") / "project", 0.3, 1)
+
+
+@pytest.fixture
+def made(pattern: Path, tmp_path: Path) -> Path:
+    """The twelve stages, none of which has run."""
+    return Path(shutil.copytree(pattern, tmp_path / "project"))
+
+
+def sleeping(root: Path, out: str, seconds: float) -> None:
+    """Let the stages whose outs begin with `out` sleep so long before they write."""
+    text = (root / "dvc.yaml").read_text()
+    (root / "dvc.yaml").write_text(re.sub(rf"(work.py data/{out}\S*) [\d.]+", rf"\1 {seconds}", text))
+
+
+def like(root: Path) -> bytes:
+    """The project's lock but for how long its stages sleep."""
+    return re.sub(rb"(work.py data/\S+) [\d.]+", rb"\1 T", b" ".join((root / "dvc.lock").read_bytes().split()))
+
+
+def test_the_lock_is_dvc_repro_s_and_a_second_run_starts_nothing(
+    made: Path, env: dict[str, str], server: str, wanted: bytes
+) -> None:
+    for again in (True, False):
+        done = flows.seqline(made, env, "run", "--jobs", "6")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "12 stages" in done.stdout
+        assert "12 run" in done.stdout
+        assert like(made) == wanted
+        first = (made / "dvc.lock").read_bytes()
+        if again:
+            for place in (made / "dvc.lock", *(made / "data").glob("[a-z]*")):
+                place.unlink()
+            shutil.rmtree(made / ".dvc" / "cache")
+    logs = list((made / ".seqline" / "logs").iterdir())
+    done = flows.seqline(made, env, "run")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("12 up to date\n")
+    assert (made / "dvc.lock").read_bytes() == first
+    assert list((made / ".seqline" / "logs").iterdir()) == logs, "no stage was started"
+    assert flows.inhabitants(made) == []
+
+
+def test_prefect_shows_every_stage_with_its_log(made: Path, env: dict[str, str], server: str) -> None:
+    assert flows.seqline(made, env, "run", "train").returncode == 0
+    [flow] = flows.ask(server, "flow_runs/filter", flow_runs={"name": {"like_": "train"}})
+    assert flow["state_type"] == "COMPLETED"
+    found = flows.ask(server, "task_runs/filter", flow_runs={"id": {"any_": [flow["id"]]}})
+    wanted = {"download@a", "download@b", "tokenize@a", "tokenize@b", "train@p", "train@q", "train@r"}
+    assert {task["name"]: task["state_type"] for task in found} == dict.fromkeys(wanted, "COMPLETED")
+    ids = {task["name"]: task["id"] for task in found}
+    said = flows.ask(server, "logs/filter", logs={"task_run_id": {"any_": [ids["train@q"]]}})
+    assert "at work on data/model_q" in {line["message"] for line in said}
+    on_disk = "".join(path.read_text() for path in (made / ".seqline" / "logs").rglob("train@q.log"))
+    assert "at work on data/model_q" in on_disk
+    assert not (made / "data" / "pack").exists(), "not asked for"
+
+
+def test_a_failed_stage_stops_what_needs_it_and_nothing_else(made: Path, env: dict[str, str], wanted: bytes) -> None:
+    broken = "if out.endswith('tokens_b'): sys.exit('seqline: corpora.b: got tabs; expected none. Mend it.') or sys.exit(2)"
+    text = (made / "work.py").read_text()
+    (made / "work.py").write_text(f"{text.replace('began = ', broken + chr(10) + 'began = ')}")
+    done = flows.seqline(made, env, "run", "--jobs", "4")
+    assert done.returncode == 1
+    assert "FAILED tokenize@b: corpora.b: got tabs; expected none. Mend it." in done.stdout
+    [log] = re.findall(r"log: (\S+)", done.stdout)
+    assert "corpora.b: got tabs" in (made / log).read_text()
+    assert (made / log).read_text().count("Running stage") == 1, "a mistake is not tried again"
+    assert "not started, since they need what failed: train@r, predict@r, pack, report" in done.stdout
+    assert sorted(path.name for path in (made / "data").glob("answers*")) == ["answers_p", "answers_q"]
+    (made / "work.py").write_text(text)
+    done = flows.seqline(made, env, "run")
+    assert done.returncode == 0, done.stdout
+    assert like(made) == wanted
+
+
+@pytest.mark.parametrize(
+    ("words", "changes", "line"),
+    [
+        (("trian@p",), {}, "TARGET: got trian@p; expected a stage, or one of download, tokenize, train, predict, pack,"),
+        (("--jobs", "0"), {}, "--jobs: got 0; expected at least 1."),
+        ((), {"flow.yaml": "run: {time_limit: {}, retries: 2, retry_seconds: 0.1}"}, "run.time_limit: got an unknown key"),
+        ((), {"dvc.yaml": "stages: {a: {do: 1}}"}, "dvc.yaml: got "),
+    ],
+)
+def test_a_mistake_is_told_in_a_line_before_anything_runs(
+    words: tuple[str, ...], changes: dict[str, str], line: str, made: Path, env: dict[str, str]
+) -> None:
+    for name, text in changes.items():
+        (made / name).write_text(text)
+    done = flows.seqline(made, env, "run", *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"seqline: {line}"), done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert not (made / "dvc.lock").exists()
+
+
+def test_a_server_that_is_configured_and_not_there_is_refused(made: Path, home: Path) -> None:
+    done = flows.seqline(made, flows.surroundings(home, "http://127.0.0.1:9/api"), "run")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("seqline: PREFECT_API_URL: got http://127.0.0.1:9/api; expected a Prefect server that")
+    assert done.stderr.count("\n") == 1, done.stderr
+
+
+def test_whatever_is_killed_the_next_run_ends_as_ever_and_leaves_no_orphan(
+    made: Path, env: dict[str, str], wanted: bytes
+) -> None:
+    sleeping(made, "model", 600)
+    killed = []
+    for whom in ("flow", "dvc", "command"):
+        with flows.started(made, env, "run", "--jobs", "3") as process:
+            work = flows.wait_for(lambda: flows.at_work(made, "data/model_"), "a training")[0]
+            pid = {"flow": process.pid, "dvc": os.getpgid(work.pid), "command": work.pid}[whom]
+            os.kill(pid, signal.SIGKILL)
+            said, _ = process.communicate(timeout=flows.PATIENCE)
+        killed.append(pid)
+        flows.wait_for(lambda: not flows.inhabitants(made), "all to be gone")
+        assert process.returncode == (-signal.SIGKILL if whom == "flow" else 1), said
+    sleeping(made, "model", 0.1)
+    done = flows.seqline(made, env, "run", "--jobs", "3")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert like(made) == wanted
+    assert flows.inhabitants(made) == []
+    assert list(groups.folder(made).iterdir()) == []
+    assert len(set(killed)) == 3
+
+
+def test_what_outlives_flow_and_warm_process_is_ended_by_the_next_start(
+    made: Path, env: dict[str, str], wanted: bytes
+) -> None:
+    sleeping(made, "", 600)
+    with flows.started(made, env, "run") as process:
+        work = flows.wait_for(lambda: flows.at_work(made), "a stage at work")
+        dvc = [psutil.Process(os.getpgid(one.pid)) for one in work]
+        os.kill(dvc[0].ppid(), signal.SIGSTOP)
+        os.kill(process.pid, signal.SIGKILL)
+        os.kill(dvc[0].ppid(), signal.SIGKILL)
+    assert all(one.is_running() for one in work), "orphans"
+    sleeping(made, "", 0.1)
+    done = flows.seqline(made, env, "run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in [*work, *dvc])
+    assert like(made) == wanted
+
+
+@pytest.mark.parametrize("how", ["ctrl-c", "sigterm", "prefect"])
+def test_an_interrupted_run_ends_all_it_started_and_is_cancelled(
+    how: str, made: Path, env: dict[str, str], server: str
+) -> None:
+    sleeping(made, "", 600)
+    with flows.started(made, env, "run", "tokenize", "download@a") as process:
+        flows.wait_for(lambda: flows.at_work(made), "a stage at work")
+        running = {"name": {"like_": "download@a"}, "state": {"type": {"any_": ["RUNNING"]}}}
+        [flow] = flows.wait_for(lambda: flows.ask(server, "flow_runs/filter", flow_runs=running), "the flow run")
+        if how == "prefect":
+            state = {"type": "CANCELLING", "name": "Cancelling"}
+            flows.ask(server, f"flow_runs/{flow['id']}/set_state", state=state, force=True)
+        else:
+            process.send_signal(signal.SIGINT if how == "ctrl-c" else signal.SIGTERM)
+        said, _ = process.communicate(timeout=flows.PATIENCE)
+    assert process.returncode == (143 if how == "sigterm" else 130), said
+    assert "cancelled" in said
+    assert "Traceback" not in said
+    assert flows.inhabitants(made) == []
+    [after] = flows.ask(server, "flow_runs/filter", flow_runs={"id": {"any_": [flow["id"]]}})
+    assert after["state_type"] == "CANCELLED"
+    assert not list((made / "data").glob("raw_*"))
+
+
+def test_without_a_server_one_is_started_for_the_run_and_its_death_does_not_matter(
+    made: Path, home: Path, wanted: bytes
+) -> None:
+    env = flows.surroundings(home, None)
+    with flows.started(made, env, "run", "--jobs", "3") as process:
+        flows.wait_for(lambda: flows.at_work(made), "a stage at work")
+        [child] = [c for c in psutil.Process(process.pid).children() if "pipeline.flow.ephemeral" in c.cmdline()]
+        child.kill()
+        said, _ = process.communicate(timeout=flows.PATIENCE)
+    assert said.startswith("seqline: no Prefect server is configured"), said
+    assert process.returncode == 0, said
+    assert "Prefect's server was lost" in said
+    assert "Traceback" not in said
+    assert like(made) == wanted
+
+
+def test_a_server_of_one_run_ends_with_a_killed_flow(made: Path, home: Path) -> None:
+    with flows.started(made, flows.surroundings(home, None), "run") as process:
+        flow = psutil.Process(process.pid)
+        ephemeral = flows.wait_for(lambda: [c for c in flow.children() if "pipeline.flow.ephemeral" in c.cmdline()], "it")
+        process.kill()
+    flows.wait_for(lambda: not ephemeral[0].is_running() or ephemeral[0].status() == psutil.STATUS_ZOMBIE, "its end")
+
+
+def alone_with(root: Path, address: str, rules: settings.Run, **env: str) -> tuple[stage.Result, list[str]]:
+    """The stage run without Prefect: how it ended and what it said."""
+    said: list[str] = []
+    with Workers(root, [address]) as workers:
+        workers.plan()
+        result = stage.run(workers, address, env, root / "log", rules, threading.Event(), said.append)
+    return result, said
+
+
+def test_a_download_that_the_network_failed_is_tried_again_and_one_that_is_wrong_is_not(made: Path) -> None:
+    seen = "tries = open('tries', 'a+'); tries.write('x'); tries.seek(0); count = len(tries.read())\n"
+    gone = "if count < 3: print('seqline: files[0] (f): got host: no connection (refused), 4 times; expected 9 bytes')\n"
+    wrong = "if count > 3: print('seqline: files[0] (f): got host: other bytes; expected 9 bytes')\n"
+    text = (made / "work.py").read_text()
+    (made / "work.py").write_text(text.replace("began = ", seen + gone + wrong + "if count != 3: sys.exit(2)\nbegan = "))
+    result, said = alone_with(made, "download@a", RULES)
+    assert (result.state, (made / "tries").read_text()) == ("ran", "xxx")
+    assert sum("the next one in" in line for line in said) == 2
+    result, _ = alone_with(made, "download@b", RULES)
+    assert (result.state, result.why) == ("failed", "files[0] (f): got host: other bytes; expected 9 bytes")
+    assert (made / "tries").read_text() == "xxxx"
+
+
+def test_a_stage_that_meets_another_dvc_s_lock_is_tried_again(made: Path) -> None:
+    rwlock = made / ".dvc" / "tmp" / "rwlock"
+    rwlock.parent.mkdir(exist_ok=True)
+    busy = {"write": {str(made / "data" / "raw_a"): {"pid": os.getpid(), "cmd": "another"}}, "read": {}}
+    rwlock.write_text(json.dumps(busy))
+    said: list[str] = []
+
+    def tell(line: str) -> None:
+        said.append(line)
+        if "the next one in" in line:
+            rwlock.write_text("{}")
+
+    with Workers(made, ["tokenize@a"]) as workers:
+        result = stage.run(workers, "download@a", {}, made / "log", RULES, threading.Event(), tell)
+    assert result.state == "ran", said
+    assert any("is busy, it is being blocked by" in line for line in said)
+
+
+def test_a_stage_over_its_time_is_ended_whole(made: Path) -> None:
+    sleeping(made, "", 600)
+    rules = settings.Run(time_limits={"download": 1}, retries=2, retry_seconds=0.01)
+    result, _ = alone_with(made, "download@a", rules)
+    assert (result.state, result.why) == (
+        "failed",
+        "download@a: got 1 s of run.time_limits; expected it to end. It was ended.",
+    )
+    assert flows.inhabitants(made) == []
+
+
+def test_each_training_has_a_gpu_of_its_own(made: Path, tmp_path: Path, env: dict[str, str]) -> None:
+    fake = tmp_path / "bin" / "nvidia-smi"
+    fake.parent.mkdir()
+    fake.write_text("#!/bin/sh\necho 0\necho 1\n")
+    fake.chmod(0o755)
+    (made / "params.yaml").write_text("compute: {device: cuda, slots: 9, processes: 1}\n")
+    done = flows.seqline(made, env | {"PATH": f"{fake.parent}{os.pathsep}{env['PATH']}"}, "run", "--jobs", "6")
+    assert done.returncode == 0, done.stdout
+    held = []
+    for path in (made / ".seqline" / "logs").rglob("*.log"):
+        [(device, began, ended)] = re.findall(r"device (\S+) from (\S+) to (\S+)", path.read_text())
+        assert (device in "01") == path.name.startswith(("train", "predict")), path.name
+        held.append((device, float(began), float(ended)))
+    for device in "01":
+        times = sorted((began, ended) for name, began, ended in held if name == device)
+        assert times
+        assert all(before[1] <= after[0] for before, after in itertools.pairwise(times))
+
+
+@pytest.mark.parametrize(
+    ("visible", "device", "processes", "places"),
+    [
+        ("2,5", "cuda", 1, ["2", "5"]),
+        ("0,1,2,3", "cuda", 2, ["0,1", "2,3"]),
+        ("0,1,2", "cuda", 2, ["0,1"]),
+        ("0", "cuda", 2, ["0"]),
+        ("", "cuda", 1, [None, None, None]),
+        ("0,1", "cpu", 1, [None, None, None]),
+        ("0,1", "cuda:1", 1, [None]),
+        ("3,-1,4", "cuda", 1, ["3"]),
+    ],
+)
+def test_places_follow_what_is_visible(
+    visible: str, device: str, processes: int, places: list[str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    offered = slots.slots(params.Compute(device=device, slots=3, processes=processes))
+    taken = [offered.take("train") for _ in places]
+    assert [place and place.name for place in taken] == places
+    assert offered.take("train") is None
+    assert offered.take("evaluate") is not None, "it needs none"
+    assert taken[0] is not None
+    taken[0].leave()
+    assert offered.take("train") is not None
+
+
+def test_threads_are_shared_and_the_user_s_own_number_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAYON_NUM_THREADS", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.setattr(slots, "cores", lambda: 8)
+    shared = slots.threads(3)
+    assert shared["RAYON_NUM_THREADS"] == "2"
+    assert "OMP_NUM_THREADS" not in shared
+    assert slots.threads(100)["RAYON_NUM_THREADS"] == "1"
+
+
+def test_one_flow_at_a_time(tmp_path: Path) -> None:
+    with alone.alone(tmp_path, wait=False), pytest.raises(UserError, match=rf"process {os.getpid()}\)"):  # noqa: SIM117
+        with alone.alone(tmp_path, wait=False):
+            pytest.fail("two at once")
+    with alone.alone(tmp_path, wait=False):
+        pass
+
+
+def test_a_number_on_record_that_now_is_another_s_is_left_alone(tmp_path: Path) -> None:
+    groups.folder(tmp_path).mkdir(parents=True)
+    sleepers = {
+        mark: subprocess.Popen(["sleep", "600"], env={groups.MARK: mark}, start_new_session=True) for mark in ("own", "new")
+    }
+    try:
+        for process in sleepers.values():
+            (groups.folder(tmp_path) / str(process.pid)).write_text('{"mark": "own"}')
+        (groups.folder(tmp_path) / "123.partial").write_text("")
+        assert groups.end_leftovers(tmp_path) == [sleepers["own"].pid]
+        assert sleepers["own"].wait(10) == -signal.SIGKILL
+        assert sleepers["new"].poll() is None
+        assert list(groups.folder(tmp_path).iterdir()) == []
+    finally:
+        for process in sleepers.values():
+            process.kill()
+            process.wait()
+
+
+def test_whoever_has_the_longest_way_to_the_end_goes_first() -> None:
+    needs = {"a": (), "b": (), "c": ("a",), "d": ("b",), "end": ("c", "d")}
+    plan = graph.Plan(needs, frozenset())
+    left = expected.priorities(plan, {"a": 1.0, "b": 2.0, "c": 10.0, "d": 3.0, "end": 1.0})
+    assert left == {"end": 1.0, "d": 4.0, "c": 11.0, "b": 6.0, "a": 12.0}
+    assert plan.below("a") == {"c", "end"}
+    assert expected.priorities(graph.Plan(needs, frozenset({"a", "c"})), {"end": 1.0})["a"] == 1.0
+
+
+def test_new_stages_come_in_the_plan_s_order_behind_those_that_were_there() -> None:
+    assert graph.sorted_lock(["x", "old", "c", "a", "b"], ["old", "x"], ["a", "b", "c"]) == ["x", "old", "a", "b", "c"]
+
+
+def test_a_stage_put_into_the_lock_is_written_as_dvc_writes_it(tmp_path: Path) -> None:
+    text = (flows.ROOT / "dvc.lock").read_text(encoding="utf-8")
+    stages, found = load_yaml(str(flows.ROOT / "dvc.lock"))["stages"], lockfile.parts(text)
+    assert found is not None
+    assert list(found) == list(stages)
+    assert all(lockfile.spliced(text, {name: content}) == text for name, content in stages.items())
+    odd: dict[str, Any] = {
+        "cmd": "a b " * 60 + "é \u00a0 # no comment: 'quoted'\n two lines",
+        "params": {"params.yaml": {"runs.x": {"1": [0.001, 1e-8, True, None, "", "yes", "0x1"], "deep": [[1], {"a": []}]}}},
+    }
+    for name in (list(stages)[3], "new@one", "folder/dvc.yaml:x", "needs: quotes"):
+        (tmp_path / "dvc.lock").write_text(text, encoding="utf-8")
+        with modify_yaml(str(tmp_path / "dvc.lock")) as content:
+            content["stages"].update({name: odd})
+        spliced = lockfile.spliced(text, {name: odd})
+        assert spliced is None or spliced == (tmp_path / "dvc.lock").read_text(encoding="utf-8")
+        assert spliced is not None or ":" in name
+    assert lockfile.parts("# edited by hand\n" + text) is None
+    assert yaml.safe_load(lockfile.spliced("", {"a": odd}) or "")["stages"]["a"] == odd
