@@ -67,6 +67,18 @@ def _parser() -> argparse.ArgumentParser:
     add("sync", _sync, "bring MLflow level with DVC's outputs")
     ui = add("ui", _ui, "MLflow's pages on the project's own store")
     ui.add_argument("--port", type=int, default=5000)
+    promote = add("promote", _promote, "make a run's present outputs, or a version, champion of its task on its corpus")
+    promote.add_argument("what", metavar="RUN|MODEL")
+    promote.add_argument("version", nargs="?", type=int, metavar="VERSION", help="of the registered MODEL")
+    promote.add_argument("--why", metavar="TEXT", help="kept with the promotion")
+    rollback = add("rollback", _rollback, "make the champion before the present one champion again")
+    rollback.add_argument("model", metavar="MODEL", help="a registered model, as `seqline champions` lists them")
+    champions = add("champions", _champions, "the champion of each task on each corpus")
+    champions.add_argument("--history", action="store_true", help="those before it too")
+    champions.add_argument("--of", metavar="PATH|MD5", help="the versions that a file or folder went into or came out with")
+    serve = add("serve", _serve, "answer over HTTP with a version, by default the champion")
+    serve.add_argument("model", metavar="MODEL[@ALIAS|/VERSION]")
+    serve.add_argument("--port", type=int, default=5001)
     translate = add("translate", _translate, "translate a text, or each line of standard input, with a trained run")
     translate.add_argument("text", nargs="?", metavar="TEXT")
     translate.add_argument(
@@ -182,6 +194,30 @@ def _ui(root: Path, arguments: argparse.Namespace) -> None:
     from pipeline import tracking
 
     tracking.ui(root, arguments.port)
+
+
+def _promote(root: Path, arguments: argparse.Namespace) -> None:
+    from pipeline.cli import champions
+
+    print(champions.promote(root, arguments.what, arguments.version, arguments.why))
+
+
+def _rollback(root: Path, arguments: argparse.Namespace) -> None:
+    from pipeline.cli import champions
+
+    print(champions.rollback(root, arguments.model))
+
+
+def _champions(root: Path, arguments: argparse.Namespace) -> None:
+    from pipeline.cli import champions
+
+    print(champions.table(root, arguments.history) if arguments.of is None else champions.of(root, arguments.of))
+
+
+def _serve(root: Path, arguments: argparse.Namespace) -> None:
+    from pipeline import tracking
+
+    tracking.model(root, arguments.model, arguments.port)
 
 
 def _translate(root: Path, arguments: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import config
+from pipeline.errors import refuse
 from pipeline.tracking import describe
 
 _STAGES = {
@@ -104,7 +105,7 @@ def _block(stages: Mapping[str, Any], run: str) -> dict[str, Any]:
 def key_of(root: Path, what: str) -> tuple[str, str]:
     """The path (or "") and the md5 that `what` names: an md5 itself, or a path that `dvc.lock` knows or that lies in one.
 
-    KeyError if the lock knows no such path.
+    UserError if the lock knows no such path.
     """
     if set(what.removesuffix(_FOLDER)) <= set("0123456789abcdef") and len(what.removesuffix(_FOLDER)) == 32:
         return "", what
@@ -119,4 +120,4 @@ def key_of(root: Path, what: str) -> tuple[str, str]:
     for place in (path, *path.parents):
         if place.is_relative_to(root.resolve()) and (name := place.relative_to(root.resolve()).as_posix()) in known:
             return name, known[name]
-    raise KeyError(what)
+    raise refuse(what, "nothing that dvc.lock knows", "a file or folder of the DAG, or an md5")

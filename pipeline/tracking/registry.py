@@ -11,9 +11,8 @@ named in MLflow's own pages, does no harm to them.
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,54 +23,28 @@ from pipeline.tracking import describe, lineage, record, store
 from pipeline.tracking.lineage import Made
 from pipeline.tracking.outputs import gather
 from pipeline.tracking.scores import line
+from pipeline.tracking.versions import DIGEST, MADE, Reign, Version, led_to, name_of, read, tags
+
+__all__ = [
+    "CHAMPION",
+    "Reign",
+    "Version",
+    "attach",
+    "champion",
+    "champions",
+    "current",
+    "made_of",
+    "name_of",
+    "promote",
+    "register",
+    "rollback",
+    "uri",
+    "version",
+]
 
 CHAMPION = "champion"
-_DIGEST, _MADE, _MOVE, _VERSION = "seqline.digest", "seqline.made", "promotion.", "seqline.version"
+_MOVE, _VERSION = "promotion.", "seqline.version"
 _PAGE = 1000
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Version:
-    """A version of the registered model `name`: an evaluated run as it was when the version was made.
-
-    `outs` are md5s by path and `places` paths by kind (raw, tokens, vocab, encoded, model, predictions, scores), `block` is
-    the run's with `search`, `corpus_block` its corpus's, `score` the one that ranks, with its interval, in words.
-    """
-
-    name: str
-    version: int
-    task: str
-    corpus: str
-    run: str
-    digest: str
-    outs: dict[str, str]
-    places: dict[str, str]
-    block: dict[str, Any]
-    corpus_block: dict[str, Any]
-    commit: str
-    score: str
-    mlflow_run: str
-
-    def md5(self, kind: str) -> str:
-        """The hash of one of `places`."""
-        return self.outs[self.places[kind]]
-
-    def __str__(self) -> str:
-        return f"{self.name}/{self.version}"
-
-
-@dataclass(frozen=True, slots=True)
-class Reign:
-    """A version that is or was champion, `since` when (UTC, "" if that is not known), and `why`."""
-
-    version: Version
-    since: str
-    why: dict[str, str]
-
-
-def name_of(task: str, corpus: str) -> str:
-    """The registered model of a task on a corpus."""
-    return f"{task}-{corpus}"
 
 
 def register(root: Path) -> list[Version]:
@@ -144,16 +117,10 @@ def rollback(root: Path, name: str) -> Version:
         return reigns[-2].version
 
 
-def champions(root: Path) -> list[tuple[Reign, ...]]:
-    """Of each registered model its champion and those before it, the present one first; an empty tuple has none yet."""
+def champions(root: Path) -> dict[str, tuple[Reign, ...]]:
+    """Of each registered model its champion and those before it, the present one first; none if it has had none."""
     with store.reached(root) as client:
-        return [tuple(reversed(_reigns(client, name))) for name in _names(client)]
-
-
-def names(root: Path) -> list[str]:
-    """The registered models of this project's kind."""
-    with store.reached(root) as client:
-        return _names(client)
+        return {name: tuple(reversed(_reigns(client, name))) for name in _names(client)}
 
 
 def made_of(root: Path, path: str, md5: str) -> list[Version]:
@@ -191,17 +158,17 @@ def _enter(client: Any, root: Path, made: Made) -> Version:
         store.put(client, root, run, Path(scratch))
     if name not in _names(client):
         about = f"The task {made.task} on the corpus {made.corpus}: its versions are evaluated runs, whatever their family."
-        client.create_registered_model(name, {"task": made.task, "corpus": made.corpus, _MADE: "seqline"}, about)
+        client.create_registered_model(name, {"task": made.task, "corpus": made.corpus, MADE: "seqline"}, about)
     created = client.create_model_version(
         name,
         store.address(root, run, folder),
         run.info.run_id,
-        _tags(root, made, digest),
+        tags(root, made),
         description=f"`{made.run}`: {line(root, made)}",
         await_creation_for=0,
     )
     store.add(client, run.info.run_id, tags={_VERSION: f"{name}/{created.version}"})
-    return _version(created)
+    return read(created)
 
 
 def _run_of(client: Any, root: Path, made: Made) -> Any:
@@ -215,59 +182,25 @@ def _run_of(client: Any, root: Path, made: Made) -> Any:
     return found
 
 
-def _tags(root: Path, made: Made, digest: str) -> dict[str, str]:
-    """Both ways of lineage: the hashes, each under its path, so that they can be searched for; and all of it to be read."""
-    origin = describe.origin(root)
-    hashes = {f"dvc.outs/{path}": md5 for path, md5 in made.outs.items()}
-    hashes |= {f"dvc.deps/{path}": md5 for path, md5 in made.code.items()}
-    whole = {"outs": made.outs, "places": made.places, "block": made.block, "corpus_block": made.corpus_block}
-    return {
-        _DIGEST: digest,
-        _MADE: json.dumps(whole, ensure_ascii=False),
-        "run": made.run,
-        "family": str(made.block["family"]),
-        "task": made.task,
-        "corpus": made.corpus,
-        "score": line(root, made),
-        "git.commit": origin.get("mlflow.source.git.commit", ""),
-        "git.dirty": origin.get("seqline.dirty", ""),
-        **{describe.name(key): md5 for key, md5 in hashes.items()},
-    }
-
-
-def _version(found: Any) -> Version:
-    """MLflow's version as ours."""
-    tags = found.tags
-    return Version(
-        name=found.name,
-        version=int(found.version),
-        digest=tags[_DIGEST],
-        mlflow_run=found.run_id,
-        commit=tags.get("git.commit", ""),
-        **{key: tags[key] for key in ("run", "task", "corpus", "score")},
-        **json.loads(tags[_MADE]),
-    )
-
-
 def _versions(client: Any, condition: str) -> Iterator[Version]:
     """Those of MLflow's versions on which the condition holds, as far as they are ours, the newest first."""
     token = None
     while True:
         page = client.search_model_versions(condition, _PAGE, ["version_number DESC"], token)
-        yield from (_version(found) for found in page if _MADE in found.tags)
+        yield from (read(found) for found in page if MADE in found.tags)
         token = page.token
         if not token:
             return
 
 
 def _found(client: Any, made: Made) -> Version | None:
-    condition = f"name = '{name_of(made.task, made.corpus)}' and tags.`{_DIGEST}` = '{made.digest()}'"
+    condition = f"name = '{name_of(made.task, made.corpus)}' and tags.`{DIGEST}` = '{made.digest()}'"
     return next(_versions(client, condition), None)
 
 
 def _holding(client: Any, name: str, path: str, md5: str) -> Iterator[Version]:
     if not path:
-        yield from (each for each in _versions(client, f"name = '{name}'") if md5 in each.outs.values())
+        yield from (each for each in _versions(client, f"name = '{name}'") if md5 in {**each.outs, **each.code}.values())
         return
     for kind in ("outs", "deps"):
         yield from _versions(client, f"name = '{name}' and tags.`{describe.name(f'dvc.{kind}/{path}')}` = '{md5}'")
@@ -281,7 +214,7 @@ def _models(client: Any, condition: str | None) -> Iterator[Any]:
     token = None
     while True:
         page = client.search_registered_models(condition, _PAGE, ["name ASC"], token)
-        yield from (found for found in page if _MADE in found.tags)
+        yield from (found for found in page if MADE in found.tags)
         token = page.token
         if not token:
             return
@@ -321,28 +254,3 @@ def _reigns(client: Any, name: str) -> list[Reign]:
     known = {each.version: each for each in _versions(client, f"name = '{name}'")}
     line = led_to(moves, _held_by(model))
     return [Reign(known[one["version"]], one["at"], dict(one.get("why", {}))) for one in line if one["version"] in known]
-
-
-def led_to(moves: Sequence[Mapping[str, Any]], holder: int | None) -> list[Mapping[str, Any]]:
-    """Of the recorded moves, in order of time, those that led to the present `holder` of the alias, whose own is last.
-
-    Each tells the version that it moved the alias to and `from` which, so that one that never came, its process having been
-    killed, shows: the next found the alias where it was. A version that somebody named by hand stands there without a time.
-    """
-    stood = [*(move["from"] for move in moves), holder]  # before the first move, between each two, and now
-    line: list[Mapping[str, Any]] = [_by_hand(stood[0])]
-    for move, after in zip(moves, stood[1:], strict=True):
-        if after == move["from"]:
-            continue
-        if move.get("back") and any(each["version"] == move["version"] for each in line):
-            while line[-1]["version"] != move["version"]:
-                line.pop()
-        else:
-            line.append(move)
-        if after != move["version"]:
-            line.append(_by_hand(after))
-    return [each for each in line if each["version"] is not None] if holder is not None else []
-
-
-def _by_hand(version: int | None) -> Mapping[str, Any]:
-    return {"version": version, "at": ""}

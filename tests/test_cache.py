@@ -1,0 +1,130 @@
+"""Outputs by their md5, out of a real DVC repository: its cache, its remotes, and what is said when neither has them."""
+
+import shutil
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+from dvc.repo import Repo
+
+from pipeline import cache
+from pipeline.errors import UserError
+
+FILES = {"a.txt": b"one\n", "b/c.txt": b"two\n", "b/d.bin": bytes(range(256)), "empty": b""}
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Repo:
+    """A repository that once held a folder and a file, both gone from it, with a remote that has neither."""
+    root = tmp_path / "project"
+    root.mkdir()
+    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+    made = Repo.init(str(root))
+    with made.config.edit() as settings:
+        settings["remote"] = {"elsewhere": {"url": str(tmp_path / "remote")}}
+    for name, content in FILES.items():
+        (root / "folder" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "folder" / name).write_bytes(content)
+    (root / "file").write_bytes(b"alone\n")
+    return Repo(str(root))
+
+
+def added(repo: Repo, name: str) -> str:
+    """The md5 under which DVC has taken `name`, which is then removed."""
+    [stage] = repo.add(str(Path(repo.root_dir) / name))
+    md5 = str(stage.outs[0].hash_info.value)
+    stage.outs[0].remove()
+    return md5
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def test_a_folder_and_a_file_come_back_whole(repo: Repo, tmp_path: Path) -> None:
+    root = Path(repo.root_dir)
+    folder, file = added(repo, "folder"), added(repo, "file")
+    assert folder.endswith(".dir")
+    cache.materialise(root, folder, tmp_path / "laid" / "folder")
+    cache.materialise(root, file, tmp_path / "laid" / "file")
+    assert content(tmp_path / "laid" / "folder") == FILES
+    assert (tmp_path / "laid" / "file").read_bytes() == b"alone\n"
+
+
+def test_what_is_laid_out_is_a_copy_that_leaves_the_cache_as_it_is(repo: Repo, tmp_path: Path) -> None:
+    md5 = added(repo, "folder")
+    for place in ("first", "second"):
+        cache.materialise(Path(repo.root_dir), md5, tmp_path / place)
+        (tmp_path / place / "a.txt").write_bytes(b"changed\n")
+    assert content(tmp_path / "second") == FILES | {"a.txt": b"changed\n"}
+    cache.materialise(Path(repo.root_dir), md5, tmp_path / "third")
+    assert content(tmp_path / "third") == FILES
+
+
+def test_what_the_cache_lacks_comes_from_a_remote_file_by_file(repo: Repo, tmp_path: Path) -> None:
+    md5 = added(repo, "folder")
+    repo.push(remote="elsewhere", targets=[str(Path(repo.root_dir) / "folder.dvc")])
+    held = Path(repo.cache.local.path)
+    kept = held / md5[:2] / md5[2:]  # the list of files stays, as after a fetch that was killed
+    for path in [path for path in held.rglob("*") if path.is_file() and path != kept]:
+        path.unlink()
+    cache.materialise(Path(repo.root_dir), md5, tmp_path / "laid")
+    assert content(tmp_path / "laid") == FILES
+    shutil.rmtree(held)
+    cache.materialise(Path(repo.root_dir), md5, tmp_path / "again")
+    assert content(tmp_path / "again") == FILES
+
+
+def test_what_is_nowhere_is_refused_in_one_line_and_leaves_nothing(repo: Repo, tmp_path: Path) -> None:
+    md5 = added(repo, "folder")
+    shutil.rmtree(repo.cache.local.path)
+    with pytest.raises(UserError, match=rf"^{md5}: got no such output .*elsewhere") as error:
+        cache.materialise(Path(repo.root_dir), md5, tmp_path / "laid" / "out")
+    assert "\n" not in str(error.value)
+    assert content(tmp_path / "laid").keys() <= {".out.lock", ".out.wanted.lock"}
+
+
+def test_a_folder_that_is_no_repository_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="a DVC cache and remotes that can be read") as error:
+        cache.materialise(tmp_path, "0" * 32, tmp_path / "laid")
+    assert "\n" not in str(error.value)
+
+
+def test_an_object_that_is_not_what_its_name_says_is_not_taken_from_a_remote(repo: Repo, tmp_path: Path) -> None:
+    md5 = added(repo, "file")
+    repo.push(remote="elsewhere", targets=[str(Path(repo.root_dir) / "file.dvc")])
+    [pushed] = [path for path in (tmp_path / "remote").rglob("*") if path.is_file()]
+    pushed.chmod(0o644)
+    pushed.write_bytes(b"spoilt\n")
+    shutil.rmtree(repo.cache.local.path)
+    with pytest.raises(UserError, match="got no such output"):
+        cache.materialise(Path(repo.root_dir), md5, tmp_path / "laid")
+    assert not (tmp_path / "laid").exists()
+
+
+def test_several_at_once_lay_one_folder_that_none_takes_away(repo: Repo, tmp_path: Path) -> None:
+    md5, seen = added(repo, "folder"), []
+
+    def lay() -> None:
+        cache.materialise(Path(repo.root_dir), md5, tmp_path / "laid")
+        seen.append((content(tmp_path / "laid"), (tmp_path / "laid").stat().st_ino))
+
+    threads = [threading.Thread(target=lay) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [found for found, _ in seen] == [FILES] * 4
+    assert len({inode for _, inode in seen}) == 1
+
+
+def test_a_listing_that_points_outside_is_refused(repo: Repo, tmp_path: Path) -> None:
+    md5 = added(repo, "folder")
+    listing = Path(repo.cache.local.oid_to_path(md5))
+    listing.chmod(0o644)
+    listing.write_text(listing.read_text().replace("a.txt", "../a.txt"))
+    with pytest.raises(UserError, match="names inside of the folder"):
+        cache.materialise(Path(repo.root_dir), md5, tmp_path / "laid")
+    assert not (tmp_path / "a.txt").exists()
