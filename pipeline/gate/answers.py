@@ -21,6 +21,7 @@ from pipeline.params import Run
 from pipeline.text.encode import describe
 
 AT_ONCE = 2  # contenders asked at a time
+_NOT_ASKED = {"cli", "flow", "report", "tracking"}  # parts of the code that answers do not depend on
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,7 +115,8 @@ def _ask(contender: Contender, tokens: Path, place: Path, launch: Launch) -> Non
 
 def _key(contender: Contender, tokens: Path) -> str:
     """The md5 of all that `_ask` reads, this project's code among it."""
-    code = readings.md5(sorted(file for part in ("pipeline", "stages") for file in (CODE / part).rglob("*.py")))
+    sources = sorted(file for part in ("pipeline", "stages") for file in (CODE / part).rglob("*.py"))
+    code = readings.md5(file for file in sources if file.relative_to(CODE).parts[1] not in _NOT_ASKED)
     block = contender.block()
     corpus: dict[str, Any] = config.section(contender.params, f"corpora.{block.corpus}")
     settings = [block.training, corpus["samples"], corpus["text"], config.section(contender.params, "evaluation")]

@@ -146,8 +146,8 @@ class Decision:
     def _method(self) -> str:
         named = {"approximate_randomisation": "approximate randomisation", "paired_bootstrap": "a paired bootstrap"}
         return (
-            f"{self.measure[:1].upper()}{self.measure[1:]} of {self.task} on `{self.corpus}`; champion `{self.champion}`, "
-            f"challenger `{self.challenger}`. One-sided test by {named[self.test]}, {self.resamples:,} resamples; p is "
+            f"Champion `{self.champion}` and challenger `{self.challenger}` ({self.task} on `{self.corpus}`), compared by "
+            f"{self.measure}. One-sided test by {named[self.test]}, {self.resamples:,} resamples; p is "
             f"corrected for {len(self.compared)} test set{'s' if len(self.compared) > 1 else ''} (Holm) and must be below "
             f"{self.level}. Intervals are of the bootstrap."
         )

@@ -64,7 +64,7 @@ def match(
         one, other = read(TEST)
         return Matched({TEST: _judged(one, other)}, 0, _covered(one, other))
     fair = {split: readings.fair(tokens, split, *trained) for split in readings.splits(tokens)}
-    splits = {split: _matched(task, *read(split), fair[split]) for split in fair}
+    splits = {split: _matched(task, *read(split), fair[split]) for split in fair if split == TEST or fair[split].any()}
     return Matched(splits, int((~fair[TEST]).sum()), (0, 0))
 
 

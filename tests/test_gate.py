@@ -1,0 +1,442 @@
+"""The gate's statistics and rule: 1,000 simulated challenges with known truth, closed forms, and what the record says."""
+
+import dataclasses
+import functools
+import itertools
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import made_runs
+import numpy as np
+import pyarrow as pa
+import pytest
+import yaml
+
+from pipeline import config, tables
+from pipeline.errors import UserError
+from pipeline.gate import guards, settings
+from pipeline.gate.choice import choose
+from pipeline.gate.decision import Compared, Decision, Guarded, Scored, Shown, decide
+from pipeline.gate.guards import Asked, Both, guarded
+from pipeline.gate.settings import GUARDS, Settings
+from pipeline.gate.statistics import difference, p_better
+from pipeline.scoring import surface
+from pipeline.scoring.resampling import Array, Score, holm
+from pipeline.scoring.tasks import language_model, translation
+
+ROOT = Path(__file__).resolve().parent.parent
+CHALLENGES, LEVEL, RESAMPLES, ROWS = 1000, 0.05, 199, 100
+METHODS = ("approximate_randomisation", "paired_bootstrap")
+Pair = tuple[Array, Array]
+
+
+def allowed(share: float) -> int:
+    """The 99.9 % quantile of Binomial(1000, share), exactly: more than so many would not be chance."""
+    chances = [math.comb(CHALLENGES, k) * share**k * (1 - share) ** (CHALLENGES - k) for k in range(CHALLENGES + 1)]
+    return next(k for k, total in enumerate(itertools.accumulate(chances)) if total >= 0.999)
+
+
+def mean(sums_RK: Array) -> Array:
+    return sums_RK[:, 0] / sums_RK[:, 1]
+
+
+def marks(rng: np.random.Generator, gain: float, rows: int = ROWS) -> Pair:
+    """Two systems' marks of the same rows, some of which are hard: alike in distribution but for the gain."""
+    hard = rng.normal(0, 1, rows)
+    one, other = (np.stack([hard + rng.normal(0, 1, rows), np.ones(rows)], 1) for _ in range(2))
+    other[:, 0] += gain
+    return one, other
+
+
+@functools.cache
+def answered(wrong: float) -> Array:
+    """sacreBLEU's sums (3, 300, K) of 300 made sentences, each answered three times with that share of its words wrong."""
+    rng, bleu = np.random.default_rng(1), surface.measures()["bleu"]
+    wanted = [[*rng.choice(made_runs.WORDS, rng.integers(4, 14)), "."] for _ in range(300)]
+    rng = np.random.default_rng(round(1000 * wrong))
+    answers = [
+        [[str(rng.choice(made_runs.WORDS)) if rng.random() < wrong else word for word in row] for row in wanted]
+        for _ in range(3)
+    ]
+    return np.array(
+        [[bleu.sums(*(" ".join(words) for words in pair)) for pair in zip(a, wanted, strict=True)] for a in answers], float
+    )
+
+
+def translations(rng: np.random.Generator, gain: float, rows: int = ROWS) -> Pair:
+    """The same sentences by two translators; the second has `gain` of the words wrong less than the first's 0.2."""
+    row = rng.integers(0, 300, rows)
+    one, other = (answered(share)[rng.integers(0, 3, rows), row] for share in (0.2, round(0.2 - gain, 3)))
+    return one, other
+
+
+KINDS: dict[str, tuple[Callable[[np.random.Generator, float], Pair], Score, float]] = {
+    "means": (marks, mean, 0.5),
+    "corpus BLEU": (translations, surface.bleu, 0.08),
+}
+
+
+@functools.cache
+def challenged(method: str, kind: str, direction: int) -> tuple[Array, Array]:
+    """p and the difference seen in each of 1,000 challenges: by one truly better (1), equal (0) or worse (-1)."""
+    draw, score, gain = KINDS[kind]
+    pairs = [draw(np.random.default_rng([i, direction + 1]), direction * gain) for i in range(CHALLENGES)]
+    p = [p_better(method, *pair, score, True, RESAMPLES, i) for i, pair in enumerate(pairs)]
+    return np.array(p), np.array([difference(*pair, score) for pair in pairs])
+
+
+# 1,000 simulated challenges
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", METHODS)
+def test_an_equal_challenger_is_promoted_no_more_often_than_the_level_says(method: str, kind: str) -> None:
+    p, _ = challenged(method, kind, 0)
+    for level in (0.01, LEVEL, 0.1):
+        assert (p < level).sum() <= allowed(level)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_lucky_challenger_is_not_promoted_for_its_luck(method: str, kind: str) -> None:
+    """Half of the equal ones look better. Looking better is not enough: nearly all of those are turned away."""
+    p, seen = challenged(method, kind, 0)
+    lucky = seen > 0
+    assert lucky.sum() > CHALLENGES / 3
+    assert (p[lucky] < LEVEL).sum() <= allowed(LEVEL)
+    assert not (p[~lucky] < LEVEL).any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_worse_challenger_is_hardly_ever_promoted(method: str, kind: str) -> None:
+    assert (challenged(method, kind, -1)[0] < LEVEL).sum() <= allowed(LEVEL / 10)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_truly_better_challenger_is_promoted(method: str, kind: str) -> None:
+    assert (challenged(method, kind, 1)[0] < LEVEL).sum() > 0.9 * CHALLENGES
+
+
+def test_randomisation_keeps_the_level_on_a_handful_of_rows_where_the_bootstrap_does_not() -> None:
+    """Why randomisation is the default: a resample of few rows varies less than the rows do."""
+    pairs = [marks(np.random.default_rng([i, 9]), 0.0, rows=6) for i in range(CHALLENGES)]
+    promoted = {
+        method: sum(p_better(method, *pair, mean, True, RESAMPLES, i) < LEVEL for i, pair in enumerate(pairs))
+        for method in METHODS
+    }
+    assert promoted["approximate_randomisation"] <= allowed(LEVEL)
+    assert promoted["paired_bootstrap"] > allowed(LEVEL)
+    assert yaml.safe_load((ROOT / "flow.yaml").read_text())["gate"]["test"] == "approximate_randomisation"
+
+
+def test_the_best_of_many_equal_runs_is_promoted_by_luck_only_if_the_test_set_chose_it() -> None:
+    """Ten equal runs, of which one challenges an equal champion: the best on the valid split, or the best on test."""
+    promoted = {"valid": 0, "test": 0}
+    for i in range(CHALLENGES):
+        rng = np.random.default_rng([i, 4])
+        valid, (champion, *test) = rng.normal(size=(10, ROWS)).mean(1), rng.normal(size=(11, ROWS))
+        best = {"valid": int(np.argmax(valid)), "test": int(np.argmax([marks.mean() for marks in test]))}
+        for chosen, run in best.items():
+            pair = [np.stack([marks, np.ones(ROWS)], 1) for marks in (champion, test[run])]
+            promoted[chosen] += p_better("approximate_randomisation", *pair, mean, True, RESAMPLES, i) < LEVEL
+    assert promoted["valid"] <= allowed(LEVEL)
+    assert promoted["test"] > 2 * allowed(LEVEL)
+
+
+@pytest.mark.parametrize(("gains", "wanted"), [((0.0, 0.0), "none"), ((0.0, 0.5), "most"), ((0.5, -0.5), "none")])
+def test_two_test_sets_promote_what_is_better_on_one_and_worse_on_none(gains: tuple[float, float], wanted: str) -> None:
+    """The whole rule: Holm over both, and a margin on the score of each. Equal on both: at most the level."""
+    promoted = 0
+    for i in range(CHALLENGES):
+        pairs = [marks(np.random.default_rng([i, 5, n]), gain) for n, gain in enumerate(gains)]
+        p = [p_better("approximate_randomisation", *pair, mean, True, RESAMPLES, i) for pair in pairs]
+        seen = [difference(*pair, mean) for pair in pairs]
+        rows = zip(p, holm(p), seen, strict=True)
+        promoted += decide(
+            [compared(p=one, corrected=two, difference=d, margin=0.3) for one, two, d in rows], LEVEL, "marks"
+        )[0]
+    assert promoted <= allowed(LEVEL) if wanted == "none" else promoted > 0.85 * CHALLENGES
+
+
+# The tests themselves
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_randomisation_is_the_share_of_all_ways_of_swapping(kind: str) -> None:
+    draw, score, gain = KINDS[kind]
+    for seed in range(4):
+        one, other = (units[:9] for units in draw(np.random.default_rng(seed), gain))
+        seen = difference(one, other, score)
+        swaps = np.array(list(itertools.product([0.0, 1.0], repeat=9)))
+        moved = swaps @ (other - one)
+        exact = (score(other.sum(0) - moved) - score(one.sum(0) + moved) >= seen - 1e-9).mean()
+        assert p_better("approximate_randomisation", one, other, score, True, 20_000, 1) == pytest.approx(exact, abs=0.015)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_lower_is_better_is_higher_is_better_of_the_opposite(method: str) -> None:
+    one, other = marks(np.random.default_rng(3), 0.2)
+    turned = [units * [-1, 1] for units in (one, other)]
+    up = p_better(method, one, other, mean, True, RESAMPLES, 1)
+    assert p_better(method, *turned, mean, False, RESAMPLES, 1) == pytest.approx(up)
+    assert p_better(method, other, one, mean, True, RESAMPLES, 1) > 0.5 > up
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_equal_answers_are_no_evidence(method: str) -> None:
+    one, other = marks(np.random.default_rng(3), 0.0)
+    other[1:] = one[1:]
+    assert p_better(method, one, one.copy(), mean, True, RESAMPLES, 1) == 1
+    assert p_better("approximate_randomisation", one, other, mean, True, 1999, 1) > 0.4
+
+
+def test_sums_added_up_in_another_order_are_no_evidence_either() -> None:
+    """Three rows that differ by tenths: one way of swapping in eight is as good, and rounding must not hide it."""
+    one = np.stack([np.array([0.1, 0.2, 0.3]), np.ones(3)], 1)
+    p = p_better("approximate_randomisation", one, one + np.array([0.1, 0]), mean, True, 4000, 1)
+    assert p == pytest.approx(1 / 8, abs=0.03)
+
+
+# The rule and its record
+
+
+def compared(
+    p: float = 0.001,
+    corrected: float = 0.002,
+    difference: float = 1.0,
+    margin: float = 0.5,
+    guards: tuple[Guarded, ...] = (),
+) -> Compared:
+    """A comparison by a score of which more is better, and its guard on that score."""
+    own = Guarded(name="score", champion=50.0, challenger=50.0 + difference, worse=-difference, margin=margin, note="")
+    return Compared(
+        name="the test set",
+        digest="0" * 32,
+        rows=100,
+        left_out=0,
+        champion=Scored(score=50.0, low=49.0, high=51.0),
+        challenger=Scored(score=50.0 + difference, low=49.0, high=52.0),
+        difference=Scored(score=difference, low=-1.0, high=2.0),
+        better=difference > 0,
+        p=p,
+        corrected=corrected,
+        guards=(own, *guards),
+        notes=(),
+    )
+
+
+def guard(worse: float | None, note: str = "") -> Guarded:
+    return Guarded(name="chrf", champion=60.0, challenger=59.0, worse=worse, margin=0.5, note=note)
+
+
+@pytest.mark.parametrize(
+    ("sets", "promote", "said"),
+    [
+        ([compared()], True, "better on the test set by 1 BLEU (p = 0.0020)"),
+        ([compared(corrected=0.05)], False, "not significantly better"),
+        ([compared(difference=-1.0)], False, "not significantly better"),
+        ([compared(guards=(guard(0.5),))], True, "every guard holds"),
+        ([compared(guards=(guard(0.51),))], False, "chrf on the test set is worse by 0.51, more than 0.5"),
+        ([compared(guards=(guard(None, "unlike texts"),))], False, "cannot be compared (unlike texts)"),
+        ([compared(), compared(corrected=0.9, difference=-0.4)], True, "better"),
+        ([compared(), compared(corrected=0.9, difference=-0.6)], False, "score on the test set is worse by 0.6"),
+    ],
+)
+def test_the_rule_says_what_decided(sets: list[Compared], promote: bool, said: str) -> None:
+    decided, reasons = decide(sets, LEVEL, "BLEU")
+    assert decided == promote
+    assert said in "; ".join(reasons)
+
+
+def decision(**changes: object) -> Decision:
+    shown = Shown(about="sample", prompt="a | b", reference=None, champion="<b>*x*</b>\nnew", challenger="[l](u)")
+    made = Decision(
+        promote=True,
+        reasons=("better",),
+        champion="v1",
+        challenger="v2",
+        task="translation",
+        corpus="toy_en_fr",
+        measure="BLEU",
+        test="approximate_randomisation",
+        level=0.05,
+        resamples=199,
+        compared=(compared(corrected=0.5, guards=(guard(0.1),)), compared()),
+        samples=(shown,),
+    )
+    return dataclasses.replace(made, **changes)
+
+
+def test_a_decision_is_as_its_most_telling_test_set_says() -> None:
+    assert (decision().p, decision().difference, len(decision().guards)) == (0.002, 1.0, 3)
+    alone = decision(compared=(), champion=None, promote=False, reasons=("nothing changed", "of all things"))
+    assert (alone.p, alone.difference, alone.guards) == (None, None, ())
+    assert alone.verdict == "v2 is not promoted: nothing changed; of all things."
+
+
+def test_the_record_holds_all_of_it_for_programs() -> None:
+    found = json.loads(decision().json())
+    assert (found["promote"], found["p"], found["verdict"]) == (True, 0.002, "v2 is promoted: better.")
+    assert [one["guards"][0]["name"] for one in found["compared"]] == ["score", "score"]
+    assert found["samples"][0]["champion"] == "<b>*x*</b>\nnew"
+
+
+def test_what_a_model_wrote_cannot_break_the_table_it_stands_in() -> None:
+    lines = decision().markdown().splitlines()
+    assert lines[0] == "# v2 takes the place of v1"
+    assert lines[-1] == r"| sample | a \| b |  | \<b>\*x\*\</b> new | \[l\](u) |"
+    for head in (i for i, line in enumerate(lines) if line.startswith("| ---")):
+        widths = {line.replace(r"\|", "").count("|") for line in itertools.takewhile(bool, lines[head:])}
+        assert widths == {lines[head - 1].count("|")}
+
+
+# Guards
+
+
+def pairs(rng: np.random.Generator, wrong: float, empty: int) -> pa.Table:
+    """SCORES_PAIR of made answers, the first `empty` of which are empty; nats are 2 a token, and `wrong` more."""
+    wanted = [[*made_runs.WORDS[i % 7 : i % 7 + 4 + i % 9], "."] for i in range(60)]
+    answers = [[str(rng.choice(made_runs.WORDS)) if rng.random() < wrong else word for word in row] for row in wanted]
+    rows = [("" if i < empty else " ".join(a), " ".join(w)) for i, (a, w) in enumerate(zip(answers, wanted, strict=True))]
+    sums = {name: [measure.sums(*row) for row in rows] for name, measure in surface.measures().items()}
+    count = np.array([len(row) + 1 for row in wanted])
+    columns = {
+        "row": range(60), "block": range(60), "length": count, "nats": (2.0 + wrong) * count, "count": count,
+        "characters": count, "exact": [a == w for a, w in rows], "empty": [not a for a, _ in rows], **sums,
+    }  # fmt: skip
+    return pa.table([pa.array(columns[f.name], f.type) for f in tables.SCORES_PAIR], schema=tables.SCORES_PAIR)
+
+
+def asked(unlike: str = "", **splits: Both) -> Asked:
+    return Asked(translation.scoring(False), False, splits, (0, 0), unlike)
+
+
+MARGINS = {"score": 0.5, "chrf": 0.5, "perplexity": 0.1, "bleu_long": 1.0, "empty": 0.005}
+
+
+def test_a_translators_guards_are_the_scores_of_both_and_their_loss() -> None:
+    rng = np.random.default_rng(2)
+    test, long = (Both(pairs(rng, 0.1, 0), pairs(rng, 0.3, 6)) for _ in range(2))
+    found = {one.name: one for one in guarded(asked(test=test, test_long=long), MARGINS)}
+    assert list(found) == list(MARGINS)
+    for name, split, score in (
+        ("score", test, surface.bleu),
+        ("bleu_long", long, surface.bleu),
+        ("chrf", test, surface.chrf),
+    ):
+        column = "chrf" if name == "chrf" else "bleu"
+        values = [float(score(np.array([t[column].to_pylist()]).sum(1))[0]) for t in (split.champion, split.challenger)]
+        assert [found[name].champion, found[name].challenger] == pytest.approx(values)
+        assert found[name].worse == pytest.approx(values[0] - values[1])
+    assert found["perplexity"].worse == pytest.approx(math.exp(2.3 - 2.1) - 1)
+    assert found["empty"].worse == pytest.approx(0.1)
+    assert not any(one.holds for one in found.values())
+    turned = guarded(asked(test=Both(test.challenger, test.champion)), MARGINS)
+    assert all(one.holds for one in turned)
+
+
+def test_without_a_split_of_long_sentences_the_longest_quarter_is_guarded() -> None:
+    rng = np.random.default_rng(2)
+    both = Both(pairs(rng, 0.1, 0), pairs(rng, 0.3, 0))
+    length = np.array(both.champion["length"].to_pylist())
+    rows = length >= np.quantile(length, 0.75)
+    assert 0.2 < rows.mean() < 0.5
+    want = float(surface.bleu(np.array([both.champion["bleu"].to_pylist()])[:, rows].sum(1))[0])
+    [found] = guarded(asked(test=both), {"bleu_long": 1.0})
+    assert found.champion == pytest.approx(want)
+
+
+def test_likelihoods_of_unlike_texts_are_no_way_past_their_guard() -> None:
+    rng = np.random.default_rng(2)
+    both = Both(pairs(rng, 0.3, 0), pairs(rng, 0.1, 0))
+    held = {one.name: one.holds for one in guarded(asked("unlike texts", test=both), MARGINS)}
+    assert held == {name: name != "perplexity" for name in MARGINS}
+
+
+def test_a_score_of_which_less_is_better_is_guarded_against_a_rise() -> None:
+    rows = {"row": range(40), "block": range(40), "length": [5] * 40, "count": [6] * 40, "characters": [30] * 40}
+    low, high = (
+        pa.table([*rows.values(), [nats] * 40, [1.0] * 40], names=[*rows, "nats", "floor"])
+        .select(tables.SCORES_TEXT.names)
+        .cast(tables.SCORES_TEXT)
+        for nats in (9.0, 10.0)
+    )
+    scoring = language_model.scoring(False)
+    [risen] = guarded(Asked(scoring, False, {"test": Both(low, high)}, (0, 0), ""), {"score": 0.01})
+    [fallen] = guarded(Asked(scoring, False, {"test": Both(high, low)}, (0, 0), ""), {"score": 0.01})
+    assert risen.worse == pytest.approx(1 / 30 / math.log(2))
+    assert (risen.holds, fallen.holds) == (False, True)
+
+
+def test_every_task_has_guards_and_every_guard_a_figure() -> None:
+    assert set(GUARDS) == {file.stem for file in (ROOT / "pipeline/scoring/tasks").glob("*.py")} - {"__init__"}
+    assert {name for names in GUARDS.values() for name in names} == set(guards._FIGURES)
+
+
+# Settings and choice
+
+
+def test_the_projects_own_settings_guard_everything_that_can_be() -> None:
+    found = settings.load(ROOT / "flow.yaml")
+    assert {task: set(margins) for task, margins in found.guards.items()} == {
+        task: set(names) for task, names in GUARDS.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("dotted", "value", "line"),
+    [
+        ("test", "t_test", "gate.test: got t_test; expected one of approximate_randomisation, paired_bootstrap."),
+        ("level", 0.0, "gate.level: got 0.0; expected a share above 0"),
+        ("resamples", 39, "gate.resamples: got 39; expected at least 40, or no p-value could be below half of level 0.05."),
+        (
+            "guards.translation.chrff",
+            1.0,
+            "gate.guards.translation.chrff: got an unknown guard; expected one of score, chrf",
+        ),
+        ("guards.translations", {}, "gate.guards.translations: got an unknown task; expected one of translation,"),
+        ("guards.translation", {"chrf": 1.0}, "gate.guards.translation.score: got nothing"),
+        ("guards.fill_blank", ..., "gate.guards.fill_blank: got nothing"),
+        ("guards.fill_blank.score", -0.1, "gate.guards.fill_blank.score: got -0.1; expected at least 0"),
+    ],
+)
+def test_settings_that_could_not_work_are_refused(dotted: str, value: object, line: str) -> None:
+    content = yaml.safe_load((ROOT / "flow.yaml").read_text())["gate"]
+    *above, last = dotted.split(".")
+    here = functools.reduce(lambda part, key: part[key], above, content)
+    here.pop(last) if value is ... else here.update({last: value})
+    with pytest.raises(UserError) as refused:
+        config.load(Settings, content, "gate")
+    assert str(refused.value).startswith(line)
+
+
+def scored(task: str, valid: dict[str, object], test: dict[str, object]) -> dict[str, object]:
+    return {"task": task, "valid": valid, "test": test}
+
+
+@pytest.mark.parametrize(
+    ("task", "key", "better", "worse"),
+    [
+        ("translation", "perplexity", {"score": 1.1}, {"score": 1.2}),
+        ("classification", "accuracy", {"score": 91.0}, {"score": 90.0}),
+        ("language_model", "bits_per_character", 0.5, 0.6),
+    ],
+)
+def test_the_challenger_is_chosen_by_the_valid_split_whatever_the_test_says(
+    task: str, key: str, better: object, worse: object
+) -> None:
+    runs = {"a": scored(task, {key: worse}, {key: better}), "b": scored(task, {key: better}, {key: worse})}
+    assert choose(runs) == "b"
+    assert choose(dict(reversed(runs.items()))) == "b"
+
+
+def test_equal_ones_and_those_without_a_validation_score_are_taken_in_order() -> None:
+    same = scored("classification", {"accuracy": {"score": 90.0}}, {})
+    assert choose({"b": same, "a": same}) == "b"
+    assert choose({"skip_gram": scored("word_vectors", {}, {}), "cbow": scored("word_vectors", {}, {})}) == "skip_gram"
+    with pytest.raises(UserError, match=r"the metrics of c: got no valid\.accuracy\.score"):
+        choose({"b": same, "c": scored("classification", {}, {})})
