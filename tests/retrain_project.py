@@ -3,31 +3,29 @@
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import flows
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "classification-reviews"
 LABELS = ("positive", "negative")
-RUNS = ("mlp",)
+_COPIED = ("dvc.yaml", "flow.yaml", "constraints.txt", ".gitignore", ".dvcignore", "data/.gitignore")
 
 
 def made(root: Path) -> Path:
-    """A committed copy of this project whose one corpus is the folder `drop` in it, with few reviews to learn from."""
-    root.mkdir(parents=True)
+    """A committed copy of this project whose one corpus is the folder `drop` in it, with too few reviews to learn from."""
     for name in ("pipeline", "stages", ".dvc", "presets"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp"))
-    for name in ("dvc.yaml", "flow.yaml", "constraints.txt", ".gitignore", ".dvcignore"):
-        shutil.copy(ROOT / name, root)
-    (root / "data").mkdir()
-    shutil.copy(ROOT / "data" / ".gitignore", root / "data")
-    (root / "reports").mkdir()
+    for name in ("data", "reports"):
+        (root / name).mkdir()
+    for name in _COPIED:
+        shutil.copy(ROOT / name, root / name)
     (root / "params.yaml").write_text(yaml.safe_dump(small(), sort_keys=False))
-    for split, number in (("train", 30), ("valid", 60), ("test", 200)):
-        drop(root, split, 0, number)
+    for split, number in (("train", 20), ("valid", 40), ("test", 100)):
+        drop(root, split, range(number))
     for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "start"]):
         git(root, *words)
     return root
@@ -39,51 +37,39 @@ def small() -> dict[str, Any]:
     content["evaluation"]["bootstrap"] = 100
     corpus = content["corpora"]["toy_reviews"]
     content["corpora"] = {"reviews": corpus | {"source": {"path": "drop"}, "vocab": corpus["vocab"] | {"corpus": "reviews"}}}
-    content["runs"] = {name: content["runs"][name] | {"corpus": "reviews"} for name in RUNS}
+    content["runs"] = {"mlp": content["runs"]["mlp"] | {"corpus": "reviews"}}
     return content
 
 
-def drop(root: Path, split: str, first: int, last: int) -> None:
-    """Append reviews to the folder: words that say their label, so that a few hundred teach what thirty cannot."""
+def drop(root: Path, split: str, numbers: range) -> None:
+    """Append reviews to the folder. Each has one of 200 words that its label alone uses: what few have not shown."""
     (root / "drop").mkdir(exist_ok=True)
     for label in LABELS:
         with (root / "drop" / f"{split}.{label}").open("a") as file:
-            file.writelines(f"{review(split, label, number)}\n" for number in range(first, last))
+            file.writelines(f"review {n % 11} of {split} has {label}{n * 7 % 200} in it .\n" for n in numbers)
 
 
-def review(split: str, label: str, number: int) -> str:
-    """One of 200 words that the label alone uses, among others."""
-    mark = number * 7 % 200
-    return f"{split} review {number % 11} has word{label}{mark} in it ."
-
-
-def environment(root: Path, **more: str) -> dict[str, str]:
-    """That of a command in the project: this environment's programs, the project's code, no telemetry."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "MLFLOW_"))}
-    return kept | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(root),
-        "OMP_NUM_THREADS": "1",
-        "PREFECT_HOME": str(root.parent / "prefect"),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-        "GIT_CONFIG_GLOBAL": os.devnull,
-        **{f"GIT_{who}_{what}": f"t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
-        **more,
-    }
+def settings(root: Path, **sections: dict[str, Any]) -> None:
+    """Change keys of sections of flow.yaml."""
+    content = yaml.safe_load((root / "flow.yaml").read_text())
+    for name, keys in sections.items():
+        content[name] |= keys
+    (root / "flow.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
 
 
 def git(root: Path, *words: str) -> str:
-    done = subprocess.run(["git", *words], cwd=root, env=environment(root), capture_output=True, text=True)
+    """What git says."""
+    done = subprocess.run(["git", *words], cwd=root, env=author(os.environ.copy()), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
-def seqline(root: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
-    """The command in the project."""
-    return subprocess.run(command(*words), cwd=root, env=environment(root, **more), capture_output=True, text=True)
+def author(env: dict[str, str]) -> dict[str, str]:
+    """The environment with a name to commit under."""
+    who = {f"GIT_{role}_{what}": "t@example.org" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    return env | who | {"GIT_CONFIG_GLOBAL": os.devnull}
 
 
-def command(*words: str) -> list[str]:
-    program = f"import sys; from pipeline.cli import main; sys.argv = ['seqline', *{list(words)!r}]; main()"
-    return [sys.executable, "-c", program]
+def retrain(root: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """`seqline retrain`, from start to end."""
+    return flows.seqline(root, env, "retrain")

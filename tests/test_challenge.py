@@ -1,7 +1,6 @@
 """Two trained runs against each other through the project's own stages: what is asked, compared, kept, and refused."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -13,19 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import stage_runs
 import yaml
 from safetensors.numpy import load_file, save_file
 
-from pipeline import tables
 from pipeline.errors import UserError
-from pipeline.gate import Contender, Decision, challenge, readings
+from pipeline.gate import Contender, Decision, challenge
 from pipeline.gate.commands import Commands
 from pipeline.gate.settings import Settings, load
-from pipeline.text.encode import Codec, describe
-from pipeline.text.specials import UNK
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = {"train": 500, "valid": 40, "test": 120, "test_long": 30}

@@ -126,7 +126,7 @@ def _retrain(root: Path, arguments: argparse.Namespace) -> None:
 def _schedule(root: Path, arguments: argparse.Namespace) -> None:
     from pipeline.flow import server
 
-    server.standing()
+    server.quiet()
     from pipeline.flow import schedule
 
     a = arguments

@@ -91,7 +91,8 @@ def _as_flow(session: Session, targets: Sequence[str]) -> str:
     """Run the flow; what became of the Prefect server, if it went away meanwhile."""
     token = _SESSION.set(session)
     try:
-        stages(str(session.root), list(targets), session.jobs, return_state=True)
+        named = stages.with_options(flow_run_name=" ".join(targets) or "all stages")
+        named(str(session.root), list(targets), session.jobs, return_state=True)
     except (httpx.HTTPError, PrefectException, OSError) as error:
         if not session.results:
             raise
@@ -104,7 +105,6 @@ def _as_flow(session: Session, targets: Sequence[str]) -> str:
 
 @flow(
     name="reproduce",
-    flow_run_name="{targets}",
     task_runner=ThreadPoolTaskRunner(),  # type: ignore[arg-type] # as many threads as stages run: `jobs` is kept below
     retries=0,
     persist_result=False,

@@ -96,7 +96,8 @@ def seconds(text: str, where: str) -> float:
 def serve(root: Path, when: Terms) -> None:
     """Serve until Ctrl-C or SIGTERM, which end a run that is under way too; UserError if no real server can be reached."""
     server.standing()
-    asyncio.run(_Serving(root, when).run())
+    with served.alone(root):
+        asyncio.run(_Serving(root, when).run())
 
 
 class _Serving:

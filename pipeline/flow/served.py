@@ -3,13 +3,16 @@
 `seqline status` reads it where no server answers; it also shows the runs that no server was there to start.
 """
 
+import fcntl
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from pipeline.errors import refuse
 from pipeline.flow.history import Record
 from pipeline.landing import landing_file
 
@@ -30,6 +33,21 @@ class Served:
     seen: str
     ended: str
     due: tuple[str, ...]
+
+
+@contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """Be the only process that serves the project's schedule; UserError naming the other."""
+    path = root / SCHEDULE.with_suffix(".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            other = read(root)
+            got = f"process {other.pid}, which serves {other.words}" if other else "another process, which serves one"
+            raise refuse("seqline schedule", got, "no other one of this project", "End it, then run this again.") from None
+        yield
 
 
 def write(root: Path, served: Served) -> None:

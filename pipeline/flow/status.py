@@ -43,7 +43,8 @@ def report(root: Path, now: datetime | None = None) -> Report:
         *_asked(root),
         *_champions(root),
     ]
-    well = not late and (not flows or flows[-1].good or _running(flows[-1]))
+    gone = plan is not None and not plan.ended and not served.alive(plan.pid)
+    well = not late and not gone and (not flows or flows[-1].good or _running(flows[-1]))
     return Report(lines, well)
 
 
@@ -113,7 +114,7 @@ def _champions(root: Path) -> Iterator[tuple[str, str]]:
     from pipeline.tracking import registry
 
     try:
-        for reigns in registry.champions(root):
+        for reigns in registry.champions(root).values():
             if reigns:
                 version, since = reigns[0].version, reigns[0].since
                 yield "champion", f"{version}, {version.run}{f', since {since} UTC' if since else ''}: {version.score}"
