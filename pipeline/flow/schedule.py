@@ -48,14 +48,16 @@ class Terms:
     words: str
     on_data_change: bool
     every: float
-    jobs: int
+    jobs: int | None
 
 
-def terms(cron: str | None, interval: str | None, on_data_change: bool, every: str, jobs: int) -> Terms:
+def terms(cron: str | None, interval: str | None, on_data_change: bool, every: str, jobs: int | None) -> Terms:
     """The command's options, understood; UserError for a line that is no cron line and a time that is no time."""
     if not (cron or interval or on_data_change):
         todo = "For example --cron '0 3 * * *'."
         raise refuse("seqline schedule", "no time", "--cron, --interval or --on-data-change", todo)
+    if jobs is not None and jobs < 1:
+        raise refuse("--jobs", jobs, "at least 1")
     words, schedule = [], None
     if cron is not None:
         schedule, zone = _cron(cron), _zone()
