@@ -19,6 +19,7 @@ from pipeline.flow.alone import alone
 from pipeline.tracking import registry
 
 CRON = "* * * * *"
+pytestmark = pytest.mark.timeout(600)  # two minutes of waiting for the clock, and a training, on machines that are busy too
 
 
 @pytest.fixture(scope="module")

@@ -178,12 +178,12 @@ def test_a_schedule_without_a_server_of_its_own_is_refused_with_what_to_run(tmp_
     import flows
 
     env = flows.surroundings(tmp_path / "prefect", None)
-    for url in (None, "http://127.0.0.1:9/api"):
-        done = flows.seqline(small.ROOT, env | ({"PREFECT_API_URL": url} if url else {}), "schedule", "--interval", "1h")
-        assert done.returncode == 2
-        assert len(done.stderr.splitlines()) == 1
-        assert "prefect server start" in done.stderr
-        assert "export PREFECT_API_URL=" in done.stderr
+    done = flows.seqline(small.ROOT, env | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}, "schedule", "--interval", "1h")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "http://127.0.0.1:9/api, which does not answer" in done.stderr
+    assert "prefect server start" in done.stderr
+    assert "export PREFECT_API_URL=" in done.stderr
 
 
 # --- whom it tells
@@ -294,13 +294,18 @@ def test_what_cannot_be_published_is_told_and_raises_nothing(tmp_path: Path, mon
         ("notify", "events", ["won"], "notify.events[0]: got won; expected one of promoted, kept, failed, nothing"),
     ],
 )
-def test_a_mistake_in_flow_yaml_is_told_by_its_key(
-    section: str, key: str, value: object, line: str, project: Path, seqline
-) -> None:
+def test_a_mistake_in_flow_yaml_is_told_by_its_key(section: str, key: str, value: object, line: str, project: Path) -> None:
     small.settings(project, **{section: {key: value}})
+    with pytest.raises(UserError) as caught:
+        sections.load(project)
+    assert str(caught.value).startswith(line)
+
+
+def test_check_reads_flow_yaml_too(project: Path, seqline) -> None:
+    small.settings(project, notify={"command": []})
     said = seqline(project, "check")
     assert (said.status, said.out) == (2, "")
-    assert said.err.startswith(f"seqline: {line}")
+    assert said.err.startswith("seqline: notify.command: got no words")
 
 
 def test_a_section_that_flow_yaml_does_not_know_is_refused(project: Path) -> None:
