@@ -164,8 +164,9 @@ def test_a_second_one_by_hand_is_refused_while_another_is_at_work(root: Path, en
     assert len(history.read(root)) == 1
 
 
-def ended(process: "subprocess.Popen[str]") -> str:
-    """End it as Ctrl-C does; what it said."""
+def ended(process: "subprocess.Popen[str]", root: Path) -> str:
+    """End it as Ctrl-C does, between two runs; what it said."""
+    flows.wait_for(lambda: not psutil.pid_exists(history.read(root)[-1].pid), "the end of the last run's process")
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=flows.PATIENCE)
     assert process.returncode == 0, said
@@ -186,7 +187,7 @@ def test_a_data_change_starts_a_run_and_a_restart_makes_one_run_of_all_that_was_
         [run] = flows.wait_for(lambda: [run for run in runs(server, root) if run["state_type"] == "COMPLETED"], "a run")
         assert (run["name"], run["created_by"]["type"]) == ("reviews changed", "AUTOMATION")
         assert (root / "data/raw/reviews/unused.txt").exists()
-        assert "reviews changed" in ended(process)
+        assert "reviews changed" in ended(process, root)
     assert deployment(server, root)["paused"]
     due = [(datetime.now(UTC) - timedelta(minutes=minutes)).isoformat() for minutes in (30, 20, 10)]
     for at in due:
@@ -198,7 +199,7 @@ def test_a_data_change_starts_a_run_and_a_restart_makes_one_run_of_all_that_was_
         )
         assert sorted(run["state_name"] for run in runs(server, root)) == ["Completed", "Completed", "Skipped", "Skipped"]
         assert not deployment(server, root)["paused"]
-        ended(process)
+        ended(process, root)
     assert [record.state for record in history.read(root)] == ["promoted", "kept", "nothing"]
     assert flows.inhabitants(root) == []
 
@@ -220,7 +221,7 @@ def test_a_cron_schedule_fires_twice_and_its_end_leaves_nothing_behind(
     status = flows.seqline(root, env, "status").stdout
     assert f"cron '{CRON}' in " in status
     assert f"served by process {process.pid}" in status
-    ended(process)
+    ended(process, root)
     assert deployment(server, root)["paused"]
     status = flows.seqline(root, env, "status")
     assert "not served since " in status.stdout

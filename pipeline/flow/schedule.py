@@ -35,7 +35,7 @@ from pipeline.flow import events, history, served, server
 from pipeline.flow.retrain import retrain
 
 _POLL_SECONDS = 5.0  # between two questions for runs that are due
-_BEAT_SECONDS = 30.0  # between two marks of life
+_BEAT_SECONDS = 10.0  # between two marks of life
 _AHEAD = 20  # runs to come that are written down
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
