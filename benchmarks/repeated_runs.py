@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def _by_dvc(root: Path) -> bytes:
-    subprocess.run(["dvc", "repro", "--quiet"], cwd=root, check=True)
+    subprocess.run(["dvc", "repro", "--quiet"], cwd=root, check=True, stdout=subprocess.DEVNULL)
     lock = (root / "dvc.lock").read_bytes()
     subprocess.run(["rm", "-rf", str(root)], check=True)
     return lock

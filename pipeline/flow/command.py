@@ -1,7 +1,6 @@
 """`seqline run`: the flow as a command. DVC reads the project in a process of its own while Prefect is imported."""
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,5 +33,8 @@ def run(root: Path, targets: Sequence[str], jobs: int | None) -> int:
             return 143 if isinstance(interrupt, TerminationSignal) else 130
         print(outcome.summary(), flush=True)
         if outcome.did_something and os.environ.get("SEQLINE_TRACKING") != "off":
-            print(sync(root), file=sys.stdout if outcome.ok else sys.stderr)
-    return 0 if outcome.ok else 1
+            print(sync(root), flush=True)
+    status = 0 if outcome.ok else 1
+    if outcome.note:
+        os._exit(status)  # Prefect would try for a minute to tell its lost server the rest
+    return status

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -27,13 +27,14 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from pipeline.flow import display, expected, graph, order, settings, slots, stage
+from pipeline.flow import display, expected, graph, order, server, settings, slots, stage
 from pipeline.flow.outcome import Outcome
 from pipeline.flow.stage import Result
 from pipeline.flow.workers import Workers
 
 _TICK_SECONDS, _ASK_SECONDS = 0.25, 3.0
-_Interrupt = KeyboardInterrupt | TerminationSignal
+_FAILURES = 3  # of its answers in a row: then the server is lost, and not merely busy
+_SERVER_LOST = (httpx.HTTPError, PrefectException, OSError)  # what a call of Prefect's raises when nobody answers
 
 
 class Session:
@@ -43,10 +44,12 @@ class Session:
         self.root, self.jobs, self.workers, self.plan = root, jobs, workers, plan
         self.rules, self.slots, self.threads = settings.load(root), slots.of(root), slots.threads(jobs)
         self.logs = root / ".seqline" / "logs" / time.strftime("%Y-%m-%d_%H-%M-%S")
-        self.stop = threading.Event()
+        self.stop, self.lost = threading.Event(), threading.Event()
         self.done: queue.Queue[str] = queue.Queue()
         self.results: dict[str, Result] = {}
         self.places: dict[str, slots.Place] = {}
+        self.begun: list[str] = []
+        self.outer: str | None = flow_run.get_id()  # the flow that this one is a part of
         self.interrupted: BaseException | None = None
         self.began = time.monotonic()
 
@@ -91,9 +94,8 @@ def _as_flow(session: Session, targets: Sequence[str]) -> str:
     """Run the flow; what became of the Prefect server, if it went away meanwhile."""
     token = _SESSION.set(session)
     try:
-        named = stages.with_options(flow_run_name=" ".join(targets) or "all stages")
-        named(str(session.root), list(targets), session.jobs, return_state=True)
-    except (httpx.HTTPError, PrefectException, OSError) as error:
+        stages(str(session.root), list(targets), session.jobs, return_state=True)
+    except _SERVER_LOST as error:
         if not session.results:
             raise
         return f"Prefect's server was lost on the way ({type(error).__name__}): its pages lack the end of this run."
@@ -103,8 +105,13 @@ def _as_flow(session: Session, targets: Sequence[str]) -> str:
     return ""
 
 
+def _named() -> str:
+    return ", ".join(flow_run.get_parameters().get("targets", [])) or "all stages"
+
+
 @flow(
     name="reproduce",
+    flow_run_name=_named,
     task_runner=ThreadPoolTaskRunner(),  # type: ignore[arg-type] # as many threads as stages run: `jobs` is kept below
     retries=0,
     persist_result=False,
@@ -113,7 +120,7 @@ def _as_flow(session: Session, targets: Sequence[str]) -> str:
 def stages(root: str, targets: list[str], jobs: int) -> State[Any]:
     """Prefect's view of `reproduce`, which alone calls it."""
     session = _SESSION.get()
-    shown = display.display(len(session.plan.needs))
+    shown = display.display(len(session.plan.stale()))
     try:
         with _cancel_watched(session):
             Schedule(session, shown).work()
@@ -121,6 +128,8 @@ def stages(root: str, targets: list[str], jobs: int) -> State[Any]:
         session.interrupted = error
     finally:
         shown.close()
+    if session.lost.is_set():
+        server.hurry()
     outcome = session.outcome()
     get_run_logger().info(outcome.summary())
     if session.interrupted is not None:
@@ -178,9 +187,19 @@ class Schedule:
             session.places[address] = place
             self._running.add(address)
             self._shown.began(address)
-            before = [self._futures[need] for need in session.plan.needs[address] if need in self._futures]
-            named = run_stage.with_options(task_run_name=address)
-            self._futures[address] = named.submit(address, wait_for=before)  # type: ignore[call-overload]
+            self._start(address)
+
+    def _start(self, address: str) -> None:
+        """As a task of Prefect's or, once its server is lost, in a plain thread: what runs is the same."""
+        if not self._session.lost.is_set():
+            try:
+                before = [self._futures[need] for need in self._session.plan.needs[address] if need in self._futures]
+                named = run_stage.with_options(task_run_name=address)
+                self._futures[address] = named.submit(address, wait_for=before)  # type: ignore[call-overload]
+                return
+            except _SERVER_LOST:
+                self._session.lost.set()
+        threading.Thread(target=_run, args=(self._session, address, lambda line: None)).start()
 
     def _collect(self) -> None:
         """Take in one stage that has ended, if there is one within a moment."""
@@ -188,9 +207,7 @@ class Schedule:
         try:
             address = session.done.get(timeout=_TICK_SECONDS)
         except queue.Empty:
-            for lost in [a for a in self._running if self._futures[a].state.is_final() and a not in session.results]:
-                session.results[lost] = Result(state="failed", why="Prefect did not run its task")
-                session.done.put(lost)
+            self._take_up_lost()
             return
         self._running.discard(address)
         session.places.pop(address).leave()
@@ -204,19 +221,31 @@ class Schedule:
                 del self._missing[other]
                 session.results[other] = Result(state="blocked", why=f"needs {address}")
 
+    def _take_up_lost(self) -> None:
+        """A task that Prefect ended before our function was called, as it may when its server is lost: run without it."""
+        for address in self._running - set(self._session.begun):
+            if address in self._futures and self._futures[address].state.is_final():
+                self._session.lost.set()
+                self._start(address)
 
-@task(name="stage", cache_policy=NO_CACHE, persist_result=False, retries=0)
-def run_stage(address: str) -> State[Any]:
-    """One stage, in a thread of Prefect's; its log goes to the task's."""
-    session, say = _SESSION.get(), get_run_logger()
+
+def _run(session: Session, address: str, say: Callable[[str], None]) -> Result:
+    session.begun.append(address)
     result = Result(state="failed", why="it could not be started")
     try:
         env = session.threads | session.places[address].environment()
         log = session.logs / f"{address.replace('/', '_')}.log"
-        result = stage.run(session.workers, address, env, log, session.rules, session.stop, say.info)
+        result = stage.run(session.workers, address, env, log, session.rules, session.stop, say)
     finally:
         session.results[address] = result
         session.done.put(address)
+    return result
+
+
+@task(name="stage", cache_policy=NO_CACHE, persist_result=False, retries=0)
+def run_stage(address: str) -> State[Any]:
+    """One stage, in a thread of Prefect's; its log goes to the task's."""
+    result = _run(_SESSION.get(), address, get_run_logger().info)
     message = f"{result.state} in {result.seconds:.1f} s{f': {result.why}' if result.why else ''}"
     if result.state == "failed":
         return Failed(message=message)
@@ -234,19 +263,24 @@ def show_cached() -> State[Any]:
 @contextmanager
 def _cancel_watched(session: Session) -> Iterator[None]:
     """See to it that a run cancelled on Prefect's pages is ended: nobody else tells a flow that no worker started."""
-    over, own = threading.Event(), UUID(flow_run.get_id())
+    over, watched = threading.Event(), [UUID(name) for name in (flow_run.get_id(), session.outer) if name]
 
     def watch() -> None:
-        while not over.wait(_ASK_SECONDS):
+        failures = 0
+        while not over.wait(_ASK_SECONDS) and failures < _FAILURES:
             try:
                 with get_client(sync_client=True) as client:
-                    state = client.read_flow_run(own).state
-            except (httpx.HTTPError, PrefectException, OSError):
-                continue  # no server, no cancel
-            if state is not None and (state.is_cancelling() or state.is_cancelled()):
+                    states = [client.read_flow_run(one).state for one in watched]
+                failures = 0
+            except _SERVER_LOST:
+                failures += 1
+                continue
+            if any(state is not None and (state.is_cancelling() or state.is_cancelled()) for state in states):
                 session.interrupted = KeyboardInterrupt()
                 session.stop.set()
                 return
+        if failures == _FAILURES:
+            session.lost.set()
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()

@@ -4,6 +4,7 @@ Nothing here leaves the machine but the calls to the configured server: telemetr
 """
 
 import atexit
+import logging
 import os
 import socket
 import subprocess
@@ -20,6 +21,7 @@ _QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the terminal is ours; its pages show all
+    "PREFECT_LOGGING_HANDLERS_DEBUG_LEVEL": "CRITICAL",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # where Prefect starts one all the same
     "PREFECT_CLIENT_MAX_RETRIES": "3",
     "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
@@ -45,6 +47,7 @@ def prepare(root: Path) -> None:
 def quiet() -> None:
     """Keep Prefect off the terminal and from calling home; to be called before it is imported."""
     os.environ.update({key: value for key, value in _QUIET.items() if key not in os.environ})
+    logging.raiseExceptions = False  # else each line of a log that a dead server does not take is a complaint
 
 
 def standing() -> None:
@@ -55,6 +58,14 @@ def standing() -> None:
         got = f"{shown(url)}, which does not answer" if url else "nothing"
         todo = "Run `prefect server start` in another terminal, and here `export PREFECT_API_URL=http://127.0.0.1:4200/api`."
         raise refuse("PREFECT_API_URL", got, "the address of a Prefect server that goes on by itself", todo)
+
+
+def hurry() -> None:
+    """The server is lost: what Prefect still wants to tell it is tried once and not again."""
+    from prefect.context import refresh_global_settings_context
+
+    os.environ["PREFECT_CLIENT_MAX_RETRIES"] = "0"
+    refresh_global_settings_context()
 
 
 def configured() -> str | None:

@@ -65,7 +65,6 @@ class Warm:
         from dvc.cli import parse_args
         from dvc.commands import repro  # noqa: F401
         from dvc.stage import cache, run  # noqa: F401
-        from dvc_data.hashfile import transfer  # noqa: F401
 
         parse_args(["repro", "--single-item", "any"])
         gc.collect()

@@ -1,0 +1,124 @@
+"""The DAG one stage after another against several at once: `dvc repro` and `seqline run`, each in a fresh clone.
+
+    python -m benchmarks.parallel [--jobs 2] [--preset default] [--set KEY=VALUE ...] [--runs RUN ...] [--rounds 1]
+
+Each clone has an empty cache and the committed `dvc.lock`; with --set, both get the same changed preset. `seqline run`
+reports to a Prefect server that is started before and not counted. Printed: both times, their ratio, and whether the two
+`dvc.lock` are equal, byte for byte. The order alternates from round to round. Wants a machine that does nothing else.
+"""
+
+import argparse
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+TOP = Path(__file__).parents[1]
+_SEQLINE = [sys.executable, "-c", "from pipeline.cli import main; main()"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--preset", default="default")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
+    parser.add_argument("--runs", nargs="+", default=[], metavar="RUN", help="these runs of the preset and no others")
+    parser.add_argument("--rounds", type=int, default=1)
+    a = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, server(Path(folder)) as url:
+        for number in range(a.rounds):
+            once(Path(folder), a, url, number)
+
+
+def once(folder: Path, a: argparse.Namespace, url: str, number: int) -> None:
+    """One paired measurement."""
+    ways = {"dvc repro": ["dvc", "repro"], "seqline run": [*_SEQLINE, "run", "--jobs", str(a.jobs)]}
+    took, locks = dict[str, float](), list[bytes]()
+    for name in sorted(ways, reverse=bool(number % 2)):
+        root = clone(folder / name.replace(" ", "_"), a)
+        env = environment(root) | {"PREFECT_HOME": str(folder / "prefect"), "PREFECT_API_URL": url}
+        began = time.monotonic()
+        with (folder / "said.txt").open("w") as said:
+            done = subprocess.run(ways[name], cwd=root, env=env, stdout=said, stderr=subprocess.STDOUT, check=False)
+        took[name] = time.monotonic() - began
+        print(f"{name}: {took[name]:.1f} s", flush=True)
+        if done.returncode:
+            sys.exit((folder / "said.txt").read_text()[-3000:])
+        if name == "seqline run":
+            print((folder / "said.txt").read_text().splitlines()[-1])
+            idle(root, env)
+        locks.append((root / "dvc.lock").read_bytes())
+        subprocess.run(["rm", "-rf", str(root)], check=True)
+    same = "the same" if locks[0] == locks[1] else "OTHER"
+    print(f"ratio {took['seqline run'] / took['dvc repro']:.3f}, dvc.lock: {same}", flush=True)
+
+
+def idle(root: Path, env: dict[str, str]) -> None:
+    """The time of a run with nothing to do."""
+    began = time.monotonic()
+    done = subprocess.run([*_SEQLINE, "run"], cwd=root, env=env, capture_output=True, text=True, check=True)
+    print(f"nothing to do: {time.monotonic() - began:.1f} s ({done.stdout.splitlines()[-1]})", flush=True)
+
+
+def clone(root: Path, a: argparse.Namespace) -> Path:
+    """The committed project at `root`, with the preset in place."""
+    subprocess.run(["git", "clone", "--quiet", str(TOP), str(root)], check=True)
+    if a.preset != "default" or a.changes:
+        changes = [word for change in a.changes for word in ("--set", change)]
+        subprocess.run([*_SEQLINE, "use", a.preset, *changes], cwd=root, env=environment(root), check=True, stdout=2)
+    if a.runs:
+        content = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+        content["runs"] = {name: content["runs"][name] for name in a.runs}
+        used = {run["corpus"] for run in content["runs"].values()}
+        content["corpora"] = {name: block for name, block in content["corpora"].items() if name in used}
+        (root / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return root
+
+
+def environment(root: Path) -> dict[str, str]:
+    """What both ways run with: this python and the clone's code."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    quiet = {"DVC_NO_ANALYTICS": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
+    return {**os.environ, **quiet, "PATH": path, "PYTHONPATH": str(root)}
+
+
+@contextlib.contextmanager
+def server(folder: Path) -> Iterator[str]:
+    """A Prefect server on a free port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port), "--no-ui"]
+    env = environment(TOP) | {"PREFECT_HOME": str(folder / "prefect")}
+    with (folder / "server.log").open("w") as log:
+        process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
+    url = f"http://127.0.0.1:{port}/api"
+    try:
+        until = time.monotonic() + 180
+        while process.poll() is None and time.monotonic() < until and not answers(f"{url}/health"):
+            time.sleep(0.2)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def answers(url: str) -> bool:
+    """Whether somebody is there."""
+    try:
+        with urllib.request.urlopen(url, timeout=2):
+            return True
+    except OSError:
+        return False
+
+
+if __name__ == "__main__":
+    main()
