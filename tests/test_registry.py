@@ -142,7 +142,8 @@ def test_a_version_tells_whence_it_came_and_its_run_tells_the_version(project: P
     client = store.connect(project.root)
     tags = client.get_model_version(STORY, "2").tags
     assert tags["dvc.outs/data/models/gru"] == found.md5("model")
-    assert tags[f"dvc.deps/{CODE}"] == f"{3:032x}"
+    found_by_hash = client.search_model_versions(f"tags.`dvc.outs/data/models/gru` = '{found.md5('model')}'")
+    assert [(each.name, each.version) for each in found_by_hash] == [(STORY, 2)]
     run = client.get_run(found.mlflow_run)
     assert run.data.tags["seqline.version"] == f"{STORY}/2"
     assert run.data.tags["seqline.run"] == "gru"
@@ -279,6 +280,21 @@ def test_a_champion_named_by_hand_counts_too(project: Project) -> None:
     assert registry.rollback(project.root, STORY).version == 1
 
 
+def test_a_challenger_is_shown_until_it_is_champion(project: Project) -> None:
+    lstm, gru = (registry.current(project.root, run) for run in ("lstm", "gru"))
+
+    def aliases() -> dict[str, str]:
+        [model] = store.connect(project.root).search_registered_models(f"name = '{STORY}'")
+        return {alias: str(number) for alias, number in model.aliases.items()}
+
+    registry.promote(project.root, lstm, {})
+    registry.challenge(project.root, gru)
+    assert aliases() == {"champion": "1", "challenger": "2"}
+    assert (champion(project), reigns(project)) == (1, [1])
+    registry.promote(project.root, gru, {})
+    assert aliases() == {"champion": "2"}
+
+
 def test_promotions_at_once_come_one_after_the_other(project: Project) -> None:
     versions = [registry.current(project.root, run) for run in ("lstm", "gru")] + [project.retrained("lstm")]
     threads = [threading.Thread(target=registry.promote, args=(project.root, each, {})) for each in versions * 2]
@@ -342,6 +358,15 @@ def test_by_hand(project: Project, seqline: Callable[..., Any]) -> None:
     assert said("champions", "--of", "data/tokens/story/train.parquet").count(STORY) == 2
     assert said("champions", "--of", project.out("train", "mlp")["md5"]).count(REVIEWS) == 1
     assert "in no version" in said("champions", "--of", f"{9:032x}")
+
+
+def test_a_dead_server_is_told_in_one_line(
+    project: Project, seqline: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    told = seqline(project.root, "promote", "lstm")
+    assert (told.status, told.err.count("\n")) == (2, 1)
+    assert "MLFLOW_TRACKING_URI: got http://127.0.0.1:9; expected a store that works" in told.err
 
 
 @pytest.mark.parametrize(

@@ -94,19 +94,19 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def project(made: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def project(made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The project, as a person in its folder sees it."""
     for variable in ("MLFLOW_TRACKING_URI", "SEQLINE_ROOT"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.chdir(made)
-    mlflow.set_tracking_uri(store.uri(made))
-    yield made
-    mlflow.set_tracking_uri(None)
+    return made
 
 
 def loaded(name: str) -> Callable[..., Any]:
-    """`answers(texts, params)` of what MLflow loads: rows, as a server would send them."""
-    model = mlflow.pyfunc.load_model(f"models:/{name}")
+    """`answers(texts, params)` of what MLflow loads in the project's folder: rows, as a server would send them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", store.uri(Path.cwd()))
+        model = mlflow.pyfunc.load_model(f"models:/{name}")
     return lambda texts, params=None: model.predict(texts, params).to_dict("records")
 
 
@@ -230,7 +230,6 @@ def test_a_project_that_was_moved_is_asked_for_and_then_found(project: Path, mon
     moved = project.rename(project.parent / "moved")
     try:
         monkeypatch.chdir(moved)
-        mlflow.set_tracking_uri(store.uri(moved))
         with pytest.raises(UserError, match=r"^SEQLINE_ROOT: got .*project; expected the project .* lies now\.$"):
             loaded(f"{NAMES['seq2seq']}/1")
         monkeypatch.setenv("SEQLINE_ROOT", str(moved))
@@ -246,7 +245,6 @@ def test_a_server_over_http_holds_versions_that_load_from_anywhere(
     monkeypatch.chdir(tmp_path)
     with Server(tmp_path / "server", tmp_path / "mlflow.db") as server:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
-        mlflow.set_tracking_uri(server.uri)
         assert len(registry.register(project)) == len(NAMES)
         assert registry.register(project) == []
         version = registry.current(project, "seq2seq")

@@ -26,10 +26,12 @@ from pipeline.tracking.scores import line
 from pipeline.tracking.versions import DIGEST, MADE, Reign, Version, led_to, name_of, read, tags
 
 __all__ = [
+    "CHALLENGER",
     "CHAMPION",
     "Reign",
     "Version",
     "attach",
+    "challenge",
     "champion",
     "champions",
     "current",
@@ -42,7 +44,7 @@ __all__ = [
     "version",
 ]
 
-CHAMPION = "champion"
+CHAMPION, CHALLENGER = "champion", "challenger"
 _MOVE, _VERSION = "promotion.", "seqline.version"
 _PAGE = 1000
 
@@ -93,17 +95,25 @@ def uri(root: Path, what: str) -> str:
 def champion(root: Path, name: str) -> Version | None:
     """The version that the alias `champion` is on; None if there is none yet."""
     with store.reached(root) as client:
-        holder = _holder(client, name) if name in _names(client) else None
+        holder = _held(client, name, CHAMPION) if name in _names(client) else None
         found = _versions(client, f"name = '{name}'") if holder is not None else iter(())
         return next((each for each in found if each.version == holder), None)
+
+
+def challenge(root: Path, version: Version) -> None:
+    """Put the alias `challenger` on the version, for people to see which one was last measured against the champion."""
+    with store.reached(root) as client:
+        client.set_registered_model_alias(version.name, CHALLENGER, str(version.version))
 
 
 def promote(root: Path, version: Version, why: Mapping[str, str]) -> None:
     """Make the version its model's champion; `why` is kept with it. Nothing is done if it is champion already."""
     with store.reached(root) as client, _alone(root):
-        holder = _holder(client, version.name)
+        holder = _held(client, version.name, CHAMPION)
         if holder != version.version:
             _move(client, version, holder, {"why": dict(why)})
+        if _held(client, version.name, CHALLENGER) == version.version:
+            client.delete_registered_model_alias(version.name, CHALLENGER)
 
 
 def rollback(root: Path, name: str) -> Version:
@@ -126,7 +136,8 @@ def champions(root: Path) -> dict[str, tuple[Reign, ...]]:
 def made_of(root: Path, path: str, md5: str) -> list[Version]:
     """The versions that a file or folder with this hash went into or came out of, at any path if `path` is ""."""
     with store.reached(root) as client:
-        return [each for name in _names(client) for each in _holding(client, name, path, md5)]
+        found = [each for name in _names(client) for each in _versions(client, f"name = '{name}'")]
+    return [each for each in found if each.holds(path, md5)]
 
 
 def attach(root: Path, version: Version, folder: Path) -> None:
@@ -164,7 +175,7 @@ def _enter(client: Any, root: Path, made: Made) -> Version:
         store.address(root, run, folder),
         run.info.run_id,
         tags(root, made),
-        description=f"`{made.run}`: {line(root, made)}",
+        description=f"{made.run}: {line(root, made)}",
         await_creation_for=0,
     )
     store.add(client, run.info.run_id, tags={_VERSION: f"{name}/{created.version}"})
@@ -198,14 +209,6 @@ def _found(client: Any, made: Made) -> Version | None:
     return next(_versions(client, condition), None)
 
 
-def _holding(client: Any, name: str, path: str, md5: str) -> Iterator[Version]:
-    if not path:
-        yield from (each for each in _versions(client, f"name = '{name}'") if md5 in {**each.outs, **each.code}.values())
-        return
-    for kind in ("outs", "deps"):
-        yield from _versions(client, f"name = '{name}' and tags.`{describe.name(f'dvc.{kind}/{path}')}` = '{md5}'")
-
-
 def _names(client: Any) -> list[str]:
     return [found.name for found in _models(client, None)]
 
@@ -236,15 +239,15 @@ def _move(client: Any, version: Version, holder: int | None, about: Mapping[str,
     client.set_registered_model_alias(version.name, CHAMPION, str(version.version))
 
 
-def _holder(client: Any, name: str) -> int | None:
-    """The version that is champion."""
+def _held(client: Any, name: str, alias: str) -> int | None:
+    """The version that the alias is on."""
     [model] = _models(client, f"name = '{name}'")
-    return _held_by(model)
+    return _holder(model, alias)
 
 
-def _held_by(model: Any) -> int | None:
-    holder = model.aliases.get(CHAMPION)
-    return None if holder is None else int(holder)
+def _holder(model: Any, alias: str) -> int | None:
+    found = model.aliases.get(alias)
+    return None if found is None else int(found)
 
 
 def _reigns(client: Any, name: str) -> list[Reign]:
@@ -252,5 +255,5 @@ def _reigns(client: Any, name: str) -> list[Reign]:
     [model] = _models(client, f"name = '{name}'")
     moves = [json.loads(said) for key, said in sorted(model.tags.items()) if key.startswith(_MOVE)]
     known = {each.version: each for each in _versions(client, f"name = '{name}'")}
-    line = led_to(moves, _held_by(model))
+    line = led_to(moves, _holder(model, CHAMPION))
     return [Reign(known[one["version"]], one["at"], dict(one.get("why", {}))) for one in line if one["version"] in known]

@@ -31,7 +31,7 @@ def ui(root: Path, port: int) -> None:
         )
     _refuse_busy(port)
     store.connect(root)
-    _until_told("seqline ui", command(root, port), {}, root, port, f"MLflow at {{address}}{_PAGE}")
+    _until_told("ui", start(command(root, port), describe.home(root)), port, f"MLflow at {_address(port)}{_PAGE}")
 
 
 def model(root: Path, what: str, port: int) -> None:
@@ -41,26 +41,30 @@ def model(root: Path, what: str, port: int) -> None:
     words = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", uri, "--env-manager", "local"]
     listen = ["--host", _HOST, "--port", str(port)]
     where = {"MLFLOW_TRACKING_URI": store.uri(root), "SEQLINE_ROOT": str(describe.home(root))}
-    told = f'{uri} at {{address}}/invocations, for POSTs of JSON such as {{{{"inputs": ["a text"]}}}}'
-    _until_told("seqline serve", [*words, *listen], where, root, port, told)
+    told = uri + f" at {_address(port)}/invocations, for POSTs of JSON such as " + '{"inputs": ["a text"]}'
+    _until_told("serve", start([*words, *listen], describe.home(root), where), port, told)
 
 
-def _until_told(who: str, words: list[str], where: Mapping[str, str], root: Path, port: int, told: str) -> None:
-    """Run a server, say `told` once it answers, and end it with its whole process group at Ctrl-C or SIGTERM."""
-    signal.signal(signal.SIGTERM, _leave)
-    server = start(words, describe.home(root), where)
-    address = f"http://{_HOST}:{port}"
+def _address(port: int) -> str:
+    return f"http://{_HOST}:{port}"
+
+
+def _until_told(who: str, server: "subprocess.Popen[bytes]", port: int, told: str) -> None:
+    """Say `told` once the server answers, and end it with its whole process group at Ctrl-C or SIGTERM."""
     try:
-        wait_until_up(server, address)
+        signal.signal(signal.SIGTERM, _leave)
+        wait_until_up(server, _address(port))
         if server.poll() is None:
-            print(f"seqline: {told.format(address=address)} (Ctrl-C ends it)", flush=True)
+            print(f"seqline: {told} (Ctrl-C ends it)", flush=True)
         server.wait()
     except KeyboardInterrupt:
         print()
     finally:
         end(server)
     if server.returncode not in (0, -signal.SIGTERM, -signal.SIGINT, -signal.SIGKILL):
-        raise refuse(who, f"a server that ended with status {server.returncode}", "it to run", "See the lines above.")
+        raise refuse(
+            f"seqline {who}", f"a server that ended with status {server.returncode}", "it to run", "See the lines above."
+        )
 
 
 def command(root: Path, port: int) -> list[str]:

@@ -42,6 +42,11 @@ class Version:
         """The hash of one of `places`."""
         return self.outs[self.places[kind]]
 
+    def holds(self, path: str, md5: str) -> bool:
+        """Whether what has this hash went into it or came out with it: under this path, or under any if that is ""."""
+        known = {**self.outs, **self.code}
+        return known.get(path) == md5 if path else md5 in known.values()
+
     def __str__(self) -> str:
         return f"{self.name}/{self.version}"
 
@@ -61,37 +66,40 @@ def name_of(task: str, corpus: str) -> str:
 
 
 def tags(root: Path, made: Made) -> dict[str, str]:
-    """Both ways of lineage: the hashes, each under its path, so that they can be searched for; and all of it to be read."""
+    """What a person sees of a version, in that order, and at the end all of it, to be read.
+
+    Lineage goes both ways: each folder's hash is under its path, so that MLflow's own search finds the versions of a hash.
+    """
     origin = describe.origin(root)
-    hashes = {f"dvc.outs/{path}": md5 for path, md5 in made.outs.items()}
-    hashes |= {f"dvc.deps/{path}": md5 for path, md5 in made.code.items()}
+    edited = {"git.dirty": "true"} if origin.get("seqline.dirty") == "true" else {}
     parts = ("outs", "places", "code", "block", "corpus_block")
     return {
-        DIGEST: made.digest(),
-        MADE: json.dumps({part: getattr(made, part) for part in parts}, ensure_ascii=False),
+        "score": line(root, made),
         "run": made.run,
         "family": str(made.block["family"]),
-        "task": made.task,
-        "corpus": made.corpus,
-        "score": line(root, made),
         "git.commit": origin.get("mlflow.source.git.commit", ""),
-        "git.dirty": origin.get("seqline.dirty", ""),
-        **{describe.name(key): md5 for key, md5 in hashes.items()},
+        **edited,
+        **{describe.name(f"dvc.outs/{path}"): made.outs[path] for path in made.places.values()},
+        DIGEST: made.digest(),
+        MADE: json.dumps({part: getattr(made, part) for part in parts}, ensure_ascii=False),
     }
 
 
 def read(found: Any) -> Version:
     """MLflow's version as ours."""
-    tags = found.tags
+    tags, made = found.tags, json.loads(found.tags[MADE])
     return Version(
         name=found.name,
         version=int(found.version),
+        task=made["block"]["task"],
+        corpus=made["block"]["corpus"],
+        run=tags["run"],
         digest=tags[DIGEST],
+        commit=tags["git.commit"],
+        dirty="git.dirty" in tags,
+        score=tags["score"],
         mlflow_run=found.run_id,
-        commit=tags.get("git.commit", ""),
-        dirty=tags.get("git.dirty") == "true",
-        **{key: tags[key] for key in ("run", "task", "corpus", "score")},
-        **json.loads(tags[MADE]),
+        **made,
     )
 
 
