@@ -147,7 +147,7 @@ def test_the_best_of_many_equal_runs_is_promoted_by_luck_only_if_the_test_set_ch
     assert promoted["test"] > 2 * allowed(LEVEL)
 
 
-@pytest.mark.parametrize(("gains", "wanted"), [((0.0, 0.0), "none"), ((0.0, 0.5), "most"), ((0.5, -0.5), "none")])
+@pytest.mark.parametrize(("gains", "wanted"), [((0.0, 0.0), "none"), ((0.0, 0.5), "most"), ((0.5, -0.8), "none")])
 def test_two_test_sets_promote_what_is_better_on_one_and_worse_on_none(gains: tuple[float, float], wanted: str) -> None:
     """The whole rule: Holm over both, and a margin on the score of each. Equal on both: at most the level."""
     promoted = 0
@@ -412,6 +412,14 @@ def test_settings_that_could_not_work_are_refused(dotted: str, value: object, li
     with pytest.raises(UserError) as refused:
         config.load(Settings, content, "gate")
     assert str(refused.value).startswith(line)
+
+
+def test_seqline_check_reads_the_gate_too(project: Path, seqline) -> None:
+    flow = project / "flow.yaml"
+    flow.write_text(flow.read_text().replace("level: 0.05", "level: 5"))
+    said = seqline(project, "check")
+    assert said.status == 2
+    assert said.err.startswith("seqline: gate.level: got 5.0; expected a share above 0 and at most 0.5")
 
 
 def scored(task: str, valid: dict[str, object], test: dict[str, object]) -> dict[str, object]:

@@ -247,4 +247,6 @@ def _classify(root: Path, arguments: argparse.Namespace) -> None:
 def _compare(root: Path, arguments: argparse.Namespace) -> None:
     from pipeline.cli import compare
 
+    if sys.stderr.isatty():
+        print("both are asked anew, unless they have been: for small models a matter of seconds", file=sys.stderr)
     print(compare.compare(root, arguments.champion, arguments.challenger).markdown(), end="")

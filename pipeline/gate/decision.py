@@ -9,6 +9,8 @@ Why false promotions stay below `level`. Were the challenger better on none of t
 corrected p-values falls below `level` is at most `level` (Holm 1979, whatever the dependence between the sets); the guards
 can only take promotions away. Significance on one set and a bound on the loss on the others is asked for, not significance
 on all: what a model learnt from new data shows on new rows, and should not cost it the old ones.
+Guards go by the values seen, not by a test: a challenger that is truly better on one set, and on another truly worse by just
+its margin, passes every second time. Set margins below what would hurt.
 The bound is on each challenge. Whoever challenges one champion a hundred times sets `level` accordingly.
 """
 
