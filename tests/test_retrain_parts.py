@@ -10,6 +10,8 @@ import pytest
 import retrain_project as small
 import yaml
 
+from pipeline import refresh
+from pipeline.download.source import WORK, Surroundings, obtain
 from pipeline.errors import UserError
 from pipeline.flow import history, notify, publish, schedule, sections, served, status
 from pipeline.flow.history import Record
@@ -279,6 +281,41 @@ def test_what_cannot_be_published_is_told_and_raises_nothing(tmp_path: Path, mon
     lines = published(tmp_path, monkeypatch, push=True, commit=True, tag=True)
     assert [line.partition(" failed: ")[0] for line in lines] == ["dvc push", "git commit", "git tag"]
     assert all("\n" not in line for line in lines)
+
+
+# --- sources that are not pinned
+
+
+@pytest.fixture
+def loose(project: Path, edited) -> Path:
+    """A project whose corpus toy_reviews came from an address, where it lies unpinned: a file, for the time being."""
+    served, raw = project / "served.txt", project / "data/raw/toy_reviews"
+    served.write_text("one\n")
+    source = {"files": [{"name": "a.txt", "sha256": None, "bytes": None, "urls": [served.as_uri()]}]}
+    edited(project, "corpora.toy_reviews.source", source)
+    raw.mkdir(parents=True)
+    obtain("toy_reviews", source, raw, Surroundings("", project / WORK))
+    return project
+
+
+def test_a_file_that_is_not_pinned_is_seen_to_change_by_its_content_alone(loose: Path) -> None:
+    assert refresh.look(loose) == refresh.Look({}, ())
+    os.utime(loose / "served.txt")
+    assert refresh.look(loose) == refresh.Look({}, ())
+    (loose / "served.txt").write_text("two\n")
+    first = refresh.look(loose)
+    assert (list(first.changed), first.troubles) == (["toy_reviews"], ())
+    (loose / "served.txt").write_text("three\n")
+    assert refresh.look(loose).changed != first.changed, "another change has another hash"
+
+
+def test_an_address_that_does_not_answer_is_told_and_changes_nothing(loose: Path) -> None:
+    (loose / "served.txt").unlink()
+    found = refresh.look(loose)
+    assert not found.changed
+    [trouble] = found.troubles
+    assert trouble.startswith("corpora.toy_reviews.source.files[0] (a.txt): got file://")
+    assert "\n" not in trouble
 
 
 # --- flow.yaml
