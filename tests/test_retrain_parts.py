@@ -1,11 +1,13 @@
 """What surrounds a retraining, each part alone: what flows leave on disk, whom they tell, what they publish, and when."""
 
+import asyncio
 import os
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 import retrain_project as small
 import yaml
@@ -13,7 +15,7 @@ import yaml
 from pipeline import refresh
 from pipeline.download.source import WORK, Surroundings, obtain
 from pipeline.errors import UserError
-from pipeline.flow import history, notify, publish, schedule, sections, served, status
+from pipeline.flow import history, notify, patience, publish, schedule, sections, served, status
 from pipeline.flow.history import Record
 from pipeline.flow.notify import Notify
 from pipeline.flow.publish import Publish
@@ -186,6 +188,29 @@ def test_a_schedule_without_a_server_of_its_own_is_refused_with_what_to_run(tmp_
     assert "http://127.0.0.1:9/api, which does not answer" in done.stderr
     assert "prefect server start" in done.stderr
     assert "export PREFECT_API_URL=" in done.stderr
+
+
+def test_a_server_that_is_gone_for_a_while_does_not_end_the_one_who_asks_it() -> None:
+    from prefect._internal import observers
+    from prefect.runner import _scheduled_run_poller
+
+    asked: list[int] = []
+
+    async def question() -> None:
+        asked.append(1)
+        if len(asked) == 10:
+            raise KeyError("the answer is no")
+        raise httpx.ConnectError("no server")
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (observers, _scheduled_run_poller):
+            patch.setattr(module, "critical_service_loop", module.critical_service_loop)
+        patience.be_patient()
+        for module in (observers, _scheduled_run_poller):
+            asked.clear()
+            with pytest.raises(KeyError):
+                asyncio.run(module.critical_service_loop(workload=question, interval=0.0, jitter_range=0.3))
+            assert len(asked) == 10
 
 
 # --- whom it tells

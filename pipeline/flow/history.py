@@ -43,8 +43,8 @@ def recorded(root: Path, flow: str, because: str = "") -> Iterator[Record]:
     except Exception as error:
         record.state, record.summary = "failed", " ".join(str(error).split()) or type(error).__name__
         raise
-    except BaseException as error:
-        record.state, record.summary = "cancelled", type(error).__name__
+    except BaseException:
+        record.state, record.summary = "cancelled", "interrupted"
         raise
     finally:
         record.ended = stamp()

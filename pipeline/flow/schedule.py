@@ -17,6 +17,7 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+import httpx
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -32,6 +33,7 @@ from prefect.schedules import Cron, Interval, Schedule
 
 from pipeline.errors import UserError, refuse
 from pipeline.flow import events, history, served, server
+from pipeline.flow.patience import be_patient
 from pipeline.flow.retrain import retrain
 
 _POLL_SECONDS = 5.0  # between two questions for runs that are due
@@ -108,6 +110,7 @@ class _Serving:
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
+        be_patient()
         runner = Runner(name=self._name, limit=1, query_seconds=_POLL_SECONDS, pause_on_shutdown=True)
         deployment = await self._deploy(runner)
         self._begin()
@@ -168,8 +171,10 @@ class _Serving:
             try:
                 await do()
                 told = ""
-            except (UserError, PrefectException, OSError) as error:
+            except (UserError, PrefectException, httpx.HTTPError, OSError) as error:
                 now = " ".join(str(error).split()) or type(error).__name__
+                if isinstance(error, httpx.TransportError):
+                    now = f"Prefect's server does not answer ({now}); no run begins until it does"
                 if now != told:
                     print(f"seqline: {now}", flush=True)
                 told = now
