@@ -5,8 +5,8 @@ from pathlib import Path
 
 from pipeline import config
 from pipeline.errors import refuse
-from pipeline.tracking import lineage, registry
-from pipeline.tracking.registry import Reign, Version
+from pipeline.tracking import lineage
+from pipeline.tracking.versions import Reign, Version
 
 _HEADER = ("model", "version", "run", "score", "since (UTC)", "commit", "why")
 _UNKNOWN = "set by hand"
@@ -14,6 +14,8 @@ _UNKNOWN = "set by hand"
 
 def promote(root: Path, what: str, number: int | None, why: str | None) -> str:
     """Make the present outputs of the run `what`, or version `number` of the registered model `what`, champion."""
+    from pipeline.tracking import registry  # imports mlflow: a second
+
     version = _present(root, what) if number is None else registry.version(root, what, number)
     before = registry.champion(root, version.name)
     if before is not None and before.version == version.version:
@@ -23,6 +25,8 @@ def promote(root: Path, what: str, number: int | None, why: str | None) -> str:
 
 
 def _present(root: Path, run: str) -> Version:
+    from pipeline.tracking import registry  # imports mlflow: a second
+
     runs = list(config.section(root / "params.yaml", "runs"))
     if run not in runs:
         raise refuse(
@@ -36,17 +40,23 @@ def _present(root: Path, run: str) -> Version:
 
 def rollback(root: Path, name: str) -> str:
     """Make the champion before the present one of the registered model champion again."""
+    from pipeline.tracking import registry  # imports mlflow: a second
+
     return f"{_said(registry.rollback(root, name))} is champion again"
 
 
 def table(root: Path, history: bool) -> str:
     """Every registered model's champion; with `history` those before it too."""
+    from pipeline.tracking import registry  # imports mlflow: a second
+
     rows = [row for name, reigns in registry.champions(root).items() for row in _rows(name, reigns, history)]
     return _aligned([_HEADER, *rows]) if rows else "no version is registered yet: `dvc repro`, then `seqline sync`"
 
 
 def of(root: Path, what: str) -> str:
     """The versions that the file or folder `what`, or what has this md5, went into or came out with."""
+    from pipeline.tracking import registry  # imports mlflow: a second
+
     path, md5 = lineage.key_of(root, what)
     found = registry.made_of(root, path, md5)
     if not found:
