@@ -76,6 +76,7 @@ def test_a_line_that_was_cut_off_does_not_hide_the_others(tmp_path: Path) -> Non
     [
         (plan(-90, -30, 30), [flow(-100)], [-90, -30]),
         (plan(-90, -30, 30), [flow(-60)], [-30]),
+        (plan(-90, -30, 30), [flow(-30.1)], []),  # by another clock it came in time
         (plan(-90, -30, 30), [flow(-10)], []),  # late, but it stands in for both
         (plan(-90, -30, 30), [], [-90, -30]),
         (plan(-1, 30), [], []),  # it may be on its way

@@ -111,7 +111,7 @@ class _Serving:
 
     async def run(self) -> None:
         be_patient()
-        runner = Runner(name=self._name, limit=1, query_seconds=_POLL_SECONDS, pause_on_shutdown=True)
+        runner = Runner(name=self._name, limit=1, query_seconds=_POLL_SECONDS, prefetch_seconds=0)  # none begins early
         deployment = await self._deploy(runner)
         self._begin()
         running = asyncio.create_task(runner.start())

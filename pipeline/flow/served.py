@@ -18,6 +18,7 @@ from pipeline.landing import landing_file
 
 SCHEDULE = Path(".seqline/flow/schedule.json")
 _GRACE = timedelta(minutes=2)  # a run that is due may still be on its way
+_EARLY = timedelta(seconds=15)  # as the server's clock may be another, and a worker of a pool begins some seconds early
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def missed(served: Served, records: Sequence[Record], now: datetime) -> list[str
     last = max(began, default=datetime.min.replace(tzinfo=UTC))
     at_work = any(record.flow == "retrain" and not record.ended and alive(record.pid) for record in records)
     ended = datetime.fromisoformat(served.ended) if served.ended else now
-    past = [time for time in served.due if last < datetime.fromisoformat(time) < min(now - _GRACE, ended)]
+    past = [time for time in served.due if last + _EARLY < datetime.fromisoformat(time) < min(now - _GRACE, ended)]
     return [] if at_work else past
 
 
