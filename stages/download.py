@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from pipeline import params
-from pipeline.download.source import Surroundings, obtain
+from pipeline.download.source import WORK, Surroundings, obtain
 from pipeline.errors import exit_with
 from pipeline.landing import landing
 
@@ -15,7 +15,7 @@ def main() -> None:
     parser.add_argument("corpus", help="a name under `corpora:`")
     parser.add_argument("--params", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--work", type=Path, default=Path(".seqline/downloads"), help="where partial downloads are kept")
+    parser.add_argument("--work", type=Path, default=WORK, help="where partial downloads are kept")
     parser.add_argument(
         "--mirror",
         default=os.environ.get("SEQLINE_MIRROR", ""),

@@ -280,7 +280,7 @@ def test_rows_that_only_one_of_them_was_trained_on_are_left_out(project: Project
     assert len(leaked) > 20
     for one in decision.compared:
         assert (one.rows, one.left_out) == (SIZES["test"] - len(leaked), len(leaked))
-    assert [one.name for one in decision.compared] == list(both)
+    assert [one.name for one in decision.compared] == list(both)[:1], "the same rows twice are no more proof"
     assert decision.compared[0].corrected >= decision.compared[0].p
 
 

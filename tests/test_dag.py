@@ -13,8 +13,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from pipeline import tables
-from pipeline.cli import refresh
+from pipeline import refresh, tables
 from pipeline.errors import UserError
 from pipeline.training import checkpoint
 
@@ -282,19 +281,19 @@ def test_files_of_ones_own_are_taken_over_anew_when_and_only_when_they_changed(t
     (root / "drop" / "train.en").write_text("one\n")
     for name, value in environment(root).items():
         monkeypatch.setenv(name, value)
-    assert refresh.refresh(root) == []  # never downloaded: nothing to take over anew
+    assert not refresh.refresh(root).changed  # never downloaded: nothing to take over anew
     dvc(root, "repro", "download@own", "download@toy_en_fr")
     before = lock(root)
-    assert refresh.refresh(root) == []
+    assert not refresh.refresh(root).changed
     os.utime(root / "drop" / "train.en")  # a later date alone is no change
-    assert refresh.refresh(root) == []
+    assert not refresh.refresh(root).changed
     assert lock(root) == before
     (root / "drop" / "train.fr").write_text("un\n")
-    assert refresh.changed(root) == ["own"]
-    assert refresh.refresh(root) == ["own"]
+    assert list(refresh.look(root).changed) == ["own"]
+    assert list(refresh.refresh(root).changed) == ["own"]
     assert (root / "data/raw/own/train.fr").read_text() == "un\n"
     assert lock(root) != before
-    assert refresh.refresh(root) == []
+    assert not refresh.refresh(root).changed
     shutil.rmtree(root / "drop")
     with pytest.raises(UserError, match=r"^corpora\.own\.source\.path: got .*drop; expected a file or folder"):
         refresh.refresh(root)

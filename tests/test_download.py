@@ -30,7 +30,7 @@ from pipeline.download import archives, fetch, mirror
 from pipeline.download.fetch import Failed, Fetcher, Limits, Patience
 from pipeline.download.progress import progress
 from pipeline.download.source import Surroundings, obtain
-from pipeline.download.wanted import File
+from pipeline.download.wanted import File, Listed
 from pipeline.errors import UserError, exit_with, shown, told
 
 ROOT = Path(__file__).parent.parent
@@ -52,6 +52,7 @@ class Site:
     files: dict[str, bytes] = field(default_factory=dict)
     ranges: bool = True
     tag: str | None = '"one"'
+    modified: str | None = None
     pause: float = 0.0  # seconds after each 64 KiB
     cut: list[int] = field(default_factory=list)  # bytes after which each of the next bodies breaks off
     statuses: list[int] = field(default_factory=list)  # of the next answers
@@ -79,6 +80,9 @@ class Handler(BaseHTTPRequestHandler):
         if self.path not in site.files:
             self.empty(404, {})
             return
+        if self.unchanged():
+            self.empty(304, {})
+            return
         whole, start = site.files[self.path], 0
         if asked and site.ranges and self.headers.get("If-Range", site.tag) == site.tag:
             start = int(asked.removeprefix("bytes=").rstrip("-"))
@@ -90,9 +94,17 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{len(whole) - 1}/{len(whole)}")
         if site.tag:
             self.send_header("ETag", site.tag)
+        if site.modified:
+            self.send_header("Last-Modified", site.modified)
         self.send_header("Content-Length", str(len(whole) - start))
         self.end_headers()
         self.body(whole[start:])
+
+    def unchanged(self) -> bool:
+        """Whether the request's conditions say that the client has this very version (RFC 9110, section 13.2.2)."""
+        if tag := self.headers.get("If-None-Match"):
+            return tag == self.site.tag
+        return self.site.modified is not None and self.headers.get("If-Modified-Since") == self.site.modified
 
     def empty(self, status: int, headers: dict[str, str]) -> None:
         self.send_response(status)
@@ -332,6 +344,94 @@ def test_of_an_address_everything_but_what_may_be_secret_is_shown() -> None:
     }.items():
         assert shown(address) == safe
         assert told(ValueError(f"no answer\n from '{address}'")).startswith(f"no answer from '{safe}"[:-1])
+
+
+# --- files that are not pinned
+
+
+def loose(*urls: str, name: str = "a.txt") -> dict[str, object]:
+    return {"name": name, "sha256": None, "bytes": None, "urls": list(urls)}
+
+
+def date(day: int) -> str:
+    return f"Tue, {day:02} Nov 2026 03:00:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"tag": '"one"'}, {"tag": '"two"'}),
+        ({"tag": 'W/"weak"'}, {"tag": 'W/"other"'}),
+        ({"tag": None, "modified": date(3)}, {"tag": None, "modified": date(10)}),
+        ({"tag": '"one"', "modified": date(3)}, {"tag": '"two"', "modified": date(3)}),
+    ],
+)
+def test_a_file_that_is_not_pinned_is_sent_again_only_when_the_server_says_that_it_changed(
+    before: dict[str, str], after: dict[str, str], site: Site, desk: Desk
+) -> None:
+    site.files["/a.txt"] = TEXT
+    for name, value in before.items():
+        setattr(site, name, value)
+    assert (desk.get(loose(f"{site.url}/a.txt")) / "a.txt").read_bytes() == TEXT
+    assert (desk.get(loose(f"{site.url}/a.txt")) / "a.txt").read_bytes() == TEXT
+    assert (len(site.asked), site.served) == (2, len(TEXT))
+    site.files["/a.txt"] = TEXT[1:]
+    for name, value in after.items():
+        setattr(site, name, value)
+    assert (desk.get(loose(f"{site.url}/a.txt")) / "a.txt").read_bytes() == TEXT[1:]
+    assert (desk.get(loose(f"{site.url}/a.txt")) / "a.txt").read_bytes() == TEXT[1:]
+    assert site.served == 2 * len(TEXT) - 1
+
+
+def test_a_server_that_names_no_versions_sends_the_file_each_time(site: Site, desk: Desk) -> None:
+    site.files["/a.txt"], site.tag = TEXT, None
+    desk.get(loose(f"{site.url}/a.txt"))
+    site.files["/a.txt"] = TEXT[1:]
+    assert (desk.get(loose(f"{site.url}/a.txt")) / "a.txt").read_bytes() == TEXT[1:]
+
+
+@pytest.mark.parametrize("tag", ['"one"', None])
+def test_two_versions_of_a_file_that_is_not_pinned_are_never_mixed(tag: str | None, site: Site, desk: Desk) -> None:
+    site.files["/a.txt"], site.tag, site.cut = content(300_000, 1), tag, [200_000, 0, 0]
+    desk.refusal(loose(f"{site.url}/a.txt"))
+    site.files["/a.txt"], site.tag, site.cut = content(300_000, 2), tag and '"two"', []
+    assert (desk.get(loose(f"{site.url}/a.txt")) / "a.txt").read_bytes() == content(300_000, 2)
+
+
+def test_what_is_at_hand_stays_when_the_server_is_gone_or_sends_nothing(
+    site: Site, desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.files["/a.txt"] = TEXT
+    desk.get(loose(f"{site.url}/a.txt"))
+    capsys.readouterr()
+    site.tag = '"two"'
+    for files, statuses in (({}, []), ({"/a.txt": b""}, []), ({"/a.txt": TEXT[1:]}, [503] * 3)):
+        site.files, site.statuses = files, statuses
+        assert (desk.get(loose(f"{site.url}/a.txt")) / "a.txt").read_bytes() == TEXT
+        told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("seqline: ")]
+        assert len(told) == 1
+        assert told[0].startswith(f"seqline: corpora.mine.source.files[0] (a.txt): got {site.url}/a.txt: ")
+        assert told[0].endswith("; the copy at hand stays")
+
+
+def test_a_file_that_never_came_is_refused_and_pinned_ones_beside_it_keep_their_numbers(site: Site, desk: Desk) -> None:
+    site.files["/a.txt"] = TEXT
+    told = desk.refusal(item(TEXT, f"{site.url}/a.txt"), loose(f"{site.url}/b.txt", name="b.txt"))
+    assert told.startswith("corpora.mine.source.files[1] (b.txt): got ")
+    assert "404 Not Found" in told
+    told = desk.refusal(loose(f"{site.url}/a.txt"), item(TEXT[1:], f"{site.url}/a.txt", name="b.txt"))
+    assert told.startswith("corpora.mine.source.files[1] (b.txt): got ")
+
+
+def test_the_first_address_that_answers_is_taken_and_a_mirror_is_not_asked(site: Site, desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(TEXT[2:])
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror" / "a.txt").write_bytes(TEXT[1:])
+    local = (tmp_path / "a.txt").as_uri()
+    out = desk.get(loose("http://127.0.0.1:9/a.txt", local), mirrored=str(tmp_path / "mirror"))
+    assert (out / "a.txt").read_bytes() == TEXT[2:]
+    found = json.loads((out / "manifest.json").read_text())["files"]
+    assert [file["sha256"] for file in found] == [hashlib.sha256(TEXT[2:]).hexdigest()]
 
 
 # --- killing the command
@@ -715,6 +815,10 @@ def test_own_files_that_cannot_be_copied_are_refused(tmp_path: Path) -> None:
         ({"files": [item(b"x", "http://a/"), item(b"y", "http://a/", name="A.TXT")]}, "source.files[1].name"),
         ({"files": [{**item(b"x", "http://a/"), "sha256": "12"}]}, "source.files[0].sha256"),
         ({"files": [{**item(b"x", "http://a/"), "bytes": 0}]}, "source.files[0].bytes"),
+        ({"files": [{**item(b"x", "http://a/"), "bytes": None}]}, "source.files[0].bytes"),
+        ({"files": [{**item(b"x", "http://a/"), "sha256": None}]}, "source.files[0].sha256"),
+        ({"files": [{**item(b"x", "http://a/"), "sha256": None, "bytes": None, "name": "../a"}]}, "source.files[0].name"),
+        ({"files": [{**item(b"x"), "sha256": None, "bytes": None}]}, "source.files[0].urls"),
         ({"files": [item(b"x")]}, "source.files[0].urls"),
         ({"files": [item(b"x", "ftp://a/b")]}, "source.files[0].urls[0]"),
         ({"files": [item(b"x", "http://me:word@a/b")]}, "source.files[0].urls[0]"),
@@ -733,7 +837,7 @@ def test_a_wrong_section_is_refused_by_its_key(source: dict[str, object], key: s
 def test_every_preset_names_its_files_well(preset: Path) -> None:
     for corpus, block in yaml.safe_load(preset.read_text())["corpora"].items():
         for described in block["source"].get("files", []):
-            assert File(**{**described, "urls": tuple(described["urls"])}), corpus
+            assert Listed(**{**described, "urls": tuple(described["urls"])}).pinned(), corpus
 
 
 def test_a_grammars_corpus_is_the_same_bytes_each_time(tmp_path: Path) -> None:

@@ -47,8 +47,21 @@ def _parser() -> argparse.ArgumentParser:
     run = add("run", _run, "the DAG with stages beside one another, as a Prefect flow; `dvc repro` for one after another")
     run.add_argument("targets", nargs="*", metavar="TARGET", help="a stage, or a group such as train; with all it needs")
     run.add_argument("--jobs", type=int, metavar="N", help="stages at a time; as many as there are cores, if not given")
+    retrain = add("retrain", _retrain, "take over new data, train, and promote what is significantly better")
+    retrain.add_argument("--jobs", type=int, metavar="N", help="stages at a time; as many as there are cores, if not given")
+    schedule = add("schedule", _schedule, "retrain at set times, or when data change, until Ctrl-C")
+    when = schedule.add_mutually_exclusive_group()
+    when.add_argument("--cron", metavar="LINE", help="as cron has it, in this machine's time zone: '0 3 * * *'")
+    when.add_argument("--interval", metavar="TIME", help="90, 15m, 2h or 1d")
+    schedule.add_argument(
+        "--on-data-change", action="store_true", help="also, or only, when a source that is not pinned has"
+    )
+    schedule.add_argument("--every", metavar="TIME", default="60", help="between two looks at the sources; else 60 s")
+    schedule.add_argument("--jobs", type=int, metavar="N", help="as for `seqline retrain`")
+    add("status", _status, "the last retraining, the next one, what failed or was missed, and who is champion")
     add("check", _check, "read all of params.yaml as strictly as the stages will, before anything runs")
-    add("refresh", _refresh, "take over your own files anew where they have changed since they were copied")
+    renew = add("refresh", _refresh, "take over anew your own files, and others not pinned, where they have changed")
+    renew.add_argument("--emit", action="store_true", help="take over nothing: tell Prefect's server what has changed")
     add("prune", _prune, "remove outputs of runs and corpora that params.yaml no longer has; DVC's cache keeps them")
     add("doctor", _doctor, "what is installed, which devices there are, whether store, cache and mirror are healthy")
     add("sync", _sync, "bring MLflow level with DVC's outputs")
@@ -104,11 +117,45 @@ def _run(root: Path, arguments: argparse.Namespace) -> None:
     sys.exit(command.run(root, arguments.targets, arguments.jobs))
 
 
-def _refresh(root: Path, arguments: argparse.Namespace) -> None:
-    from pipeline.cli import refresh
+def _retrain(root: Path, arguments: argparse.Namespace) -> None:
+    from pipeline.flow import by_hand
 
-    found = refresh.refresh(root)
-    print(f"taken over anew: {', '.join(found)}; now `dvc repro`" if found else "no corpus's own files have changed")
+    sys.exit(by_hand.retrain(root, arguments.jobs))
+
+
+def _schedule(root: Path, arguments: argparse.Namespace) -> None:
+    from pipeline.flow import server
+
+    server.quiet()
+    from pipeline.flow import schedule
+
+    a = arguments
+    schedule.serve(root, schedule.terms(a.cron, a.interval, a.on_data_change, a.every, a.jobs))
+
+
+def _status(root: Path, arguments: argparse.Namespace) -> None:
+    from pipeline.flow import status
+
+    lines, well = status.report(root)
+    print("\n".join(f"{what:13}{how}" for what, how in lines))
+    sys.exit(0 if well else 1)
+
+
+def _refresh(root: Path, arguments: argparse.Namespace) -> None:
+    from pipeline import refresh
+
+    found = refresh.look(root) if arguments.emit else refresh.refresh(root)
+    print("".join(f"{trouble}\n" for trouble in found.troubles), end="", file=sys.stderr)
+    names = ", ".join(found.changed)
+    if not found.changed:
+        print("no corpus's own files have changed, nor others that are not pinned")
+    elif arguments.emit:
+        from pipeline.flow import events
+
+        events.tell(root, found.changed)
+        print(f"told Prefect's server: {names} changed")
+    else:
+        print(f"taken over anew: {names}; now `dvc repro`")
 
 
 def _prune(root: Path, arguments: argparse.Namespace) -> None:

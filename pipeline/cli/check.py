@@ -8,8 +8,7 @@ from pipeline import config, params
 from pipeline.contracts import Looking
 from pipeline.download import source as download
 from pipeline.errors import refuse
-from pipeline.flow import settings
-from pipeline.gate import settings as gate
+from pipeline.flow import sections
 from pipeline.text import tokens, vocab
 from pipeline.training import devices, loop, optim
 
@@ -26,12 +25,11 @@ def check(path: Path) -> str:
     compute = params.compute(path)
     devices.choose(compute.device, "compute.device")
     params.evaluation(path)
-    settings.load(path.parent)
     corpora, runs = _names(path, "corpora"), _names(path, "runs")
     kinds = {name: _corpus(path, name) for name in corpora}
     for name in runs:
         _run(path, name, kinds)
-    gate.load(path.parent / "flow.yaml")
+    sections.load(path.parent)
     return f"{path.name}: {len(corpora)} corpora and {len(runs)} runs, all in order ({', '.join(runs)})"
 
 

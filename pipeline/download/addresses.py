@@ -2,12 +2,12 @@
 
 import urllib.parse
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline.download import archives, containers, mirror
 from pipeline.download.fetch import Failed, Fetcher, Limits
-from pipeline.download.wanted import File, Wanted
+from pipeline.download.wanted import Listed, Wanted
 from pipeline.errors import UserError, refuse, shown
 from pipeline.landing import exclusive
 
@@ -21,10 +21,12 @@ _NEXT_STEP = "Put a right copy in a folder and set SEQLINE_MIRROR to it."
 class Gathering:
     """The files of one corpus on their way into the folder `into`; an address serves all that it has at its first visit.
 
-    `where` is the dotted name of a file in messages, `{}` standing for its number.
+    `where` gives the dotted name of a file for messages.
     """
 
-    def __init__(self, corpus: str, files: Sequence[Wanted], where: str, into: Path, fetcher: Fetcher) -> None:
+    def __init__(
+        self, corpus: str, files: Sequence[Wanted], where: Callable[[Wanted], str], into: Path, fetcher: Fetcher
+    ) -> None:
         self._corpus, self._files, self._where, self._into, self._fetcher = corpus, files, where, into, fetcher
         self._left = list(files)
         self._looks: dict[str, archives.Look | str] = {}
@@ -61,7 +63,7 @@ class Gathering:
 
     def _visit(self, file: Wanted, address: str) -> archives.Look:
         if address.startswith("file:"):
-            return containers.take(_local(address), self._left, self._into)
+            return containers.take(local(address), self._left, self._into)
         with exclusive(self._fetcher.stem(address).with_suffix(".lock")):
             path, fresh = self._fetcher.fetch(address, self._limits)
             look = containers.take(path, self._left, self._into)
@@ -77,11 +79,11 @@ class Gathering:
         for address in tried:
             look = self._looks[address]
             reasons.append(f"{shown(address)}: {look if isinstance(look, str) else look.why_not(file)}")
-        key = f"{self._where.format(self._files.index(file))} ({file.name})"
+        key = f"{self._where(file)} ({file.name})"
         return refuse(key, "; ".join(reasons), f"{file.bytes} bytes of sha256 {file.sha256}", _NEXT_STEP)
 
 
-def check_names(files: Sequence[File], where: str) -> None:
+def check_names(files: Sequence[Listed], where: str) -> None:
     """Refuse an empty list, and two files that would land on the same name (on disks that ignore case, too)."""
     if not files:
         raise refuse(where, "none", "at least one file")
@@ -98,7 +100,8 @@ def _check_mirror(mirrored: str) -> None:
         raise refuse("SEQLINE_MIRROR", shown(mirrored), "a folder, or an address that begins with https:// or http://")
 
 
-def _local(address: str) -> Path:
+def local(address: str) -> Path:
+    """The file that a `file:` address names; `Failed` if there is none."""
     path = Path(urllib.request.url2pathname(urllib.parse.urlsplit(address).path))
     if not path.is_file():
         raise Failed("no such file")

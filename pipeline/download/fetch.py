@@ -1,7 +1,8 @@
 """HTTP downloads that survive being killed: a work folder keeps what came, and the next call asks for the rest.
 
-For each address, under the sha256 of its URL: `.part` (bytes so far), `.json` (validator and total size), and, once whole,
-the file without an ending. Ranges and validators: RFC 9110, sections 13.1.5 (If-Range), 14 (Range) and 15.5.17 (416).
+For each address, under the sha256 of its URL: `.part` (bytes so far), `.json` (what the server said of them), and, once
+whole, the file without an ending and `.seen`, the same of that one. Ranges and validators: RFC 9110, sections 13.1
+(If-None-Match, If-Modified-Since, If-Range), 14 (Range), 15.4.5 (304) and 15.5.17 (416).
 """
 
 import json
@@ -9,9 +10,9 @@ import os
 import re
 import time
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from io import FileIO
 from pathlib import Path
@@ -68,10 +69,21 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class _Note:
-    """What the server said of the bytes in `.part`: an ETag or date that names this version, and its size in all."""
+    """What the server said of the bytes: an ETag and a date that name this version, and its size in all."""
 
-    validator: str | None
+    tag: str | None
+    modified: str | None
     total: int | None
+
+    @property
+    def validator(self) -> str | None:
+        """What to say in If-Range: a strong ETag (a weak one is not allowed there), else the date."""
+        return self.tag if self.tag and self.tag.startswith('"') else self.modified
+
+    def conditions(self) -> dict[str, str]:
+        """Headers that ask for the file only if it is another version; none if the server named none."""
+        named = {"If-None-Match": self.tag, "If-Modified-Since": self.modified}
+        return {header: value for header, value in named.items() if value}
 
 
 class Fetcher:
@@ -93,17 +105,32 @@ class Fetcher:
 
     def fetch(self, url: str, limits: Limits) -> tuple[Path, bool]:
         """The file at `url`, and whether all of it came in this call; `Failed` if it cannot be had."""
-        whole, host = self.stem(url), urllib.parse.urlsplit(url).netloc
+        whole = self.stem(url)
         if whole.exists():
             return whole, False
+        fresh = not _size(_part(whole))
+        self._insist(url, whole, limits, None)
+        return whole, fresh
+
+    def renew(self, url: str, limits: Limits) -> Path:
+        """The file as the server has it now, sent only if it changed; what came before stays until the new one is whole.
+
+        `Failed` if the server does not tell: then `stem(url)` may still hold what came before.
+        """
+        whole = self.stem(url)
+        self._insist(url, whole, limits, _read_note(_seen(whole)).conditions() if whole.exists() else {})
+        return whole
+
+    def _insist(self, url: str, whole: Path, limits: Limits, conditions: Mapping[str, str] | None) -> None:
+        """Transfer with patience; `Failed` when it ends."""
+        host, failures = urllib.parse.urlsplit(url).netloc, 0
         if host in self._dead:
             raise Failed(self._dead[host])
-        fresh, failures = not _size(_part(whole)), 0
         while True:
             before = _size(_part(whole))
             try:
-                self._transfer(url, whole, limits)
-                return whole, fresh
+                self._transfer(url, whole, limits, conditions)
+                return
             except _Passing as error:
                 failures = 1 if _size(_part(whole)) - before >= _WORTHWHILE else failures + 1
                 if failures >= self._patience.attempts:
@@ -112,23 +139,32 @@ class Fetcher:
                     raise Failed(f"{error}, {failures} times") from None
                 time.sleep(min(max(error.wait, self._patience.pause * 2 ** (failures - 1)), _LONGEST_PAUSE))
 
-    def _transfer(self, url: str, whole: Path, limits: Limits) -> None:
-        """One attempt: from the start, or from where the last one stopped."""
-        part, note = _part(whole), _read_note(whole)
+    def _transfer(self, url: str, whole: Path, limits: Limits, conditions: Mapping[str, str] | None) -> None:
+        """One attempt: from the start, or from where the last one stopped; nothing if the server says that nothing changed.
+
+        Without conditions the bytes' hash is known, and tells later what two versions would make together.
+        """
+        part, note = _part(whole), _read_note(_note(whole))
+        if conditions is not None and not note.validator:
+            _drop_part(whole)
         have = _size(part)
         if not have or note.total != have:  # else it was killed between the last byte and the renaming
-            with self._ask(url, have, note) as response:
+            with self._ask(url, have, note, conditions) as response:
+                if response.status_code == 304 and conditions and not have:
+                    return
                 if response.status_code == 416 and have and _content_range(response)[1] in (None, have):
                     pass  # nothing after the bytes that are here
                 else:
                     start = self._start(response, whole, have, note)
                     self._receive(response, whole, start, limits, f"{self._corpus} {shown(url)}")
+        _seen(whole).unlink(missing_ok=True)  # before the bytes that it is not of are there
         os.replace(part, whole)
-        _note(whole).unlink(missing_ok=True)
+        if _note(whole).exists():
+            os.replace(_note(whole), _seen(whole))
 
     @contextmanager
-    def _ask(self, url: str, have: int, note: _Note) -> Iterator[requests.Response]:
-        headers = {"Accept-Encoding": "identity"}
+    def _ask(self, url: str, have: int, note: _Note, conditions: Mapping[str, str] | None) -> Iterator[requests.Response]:
+        headers = {"Accept-Encoding": "identity", **({} if have else conditions or {})}
         if have:
             headers["Range"] = f"bytes={have}-"
             if note.validator:
@@ -165,7 +201,7 @@ class Fetcher:
         if status == 206 and have and _continues(response, have, note):
             return have
         if have and status in (206, 416):
-            _drop(whole)
+            _drop_part(whole)
             raise _Passing("its file changed during the download")
         if status in (408, 425, 429) or status >= 500:
             after = response.headers.get("Retry-After", "")
@@ -180,7 +216,7 @@ class Fetcher:
             raise Failed(f"{total} bytes, over the {limits.container} that are allowed")
         if not start:
             part.unlink(missing_ok=True)
-            _write_note(whole, _Note(_validator(response), total))
+            _write_note(_note(whole), _Note(response.headers.get("ETag"), response.headers.get("Last-Modified"), total))
         have = start
         with part.open("ab", buffering=0) as file, progress(what, start, total) as advance:
             for chunk in response.raw.stream(_CHUNK, decode_content=False):
@@ -189,10 +225,13 @@ class Fetcher:
                 have += len(chunk)
                 advance(len(chunk))
                 if have > limits.container or (have > limits.plain and archives.kind(part) == "plain"):
-                    _drop(whole)
+                    _drop_part(whole)
                     raise Failed(f"over {limits.container if have > limits.container else limits.plain} bytes")
         if total is not None and have < total:
             raise _Passing(f"ended after {have} of {total} bytes")
+        if not have:
+            _drop_part(whole)
+            raise Failed("an empty file")
 
 
 def _write(file: FileIO, chunk: bytes) -> None:
@@ -223,12 +262,6 @@ def _content_length(response: requests.Response) -> int | None:
     return int(length) if length.isdecimal() else None
 
 
-def _validator(response: requests.Response) -> str | None:
-    """What to say in If-Range: a strong ETag (a weak one is not allowed there), else the date."""
-    tag = response.headers.get("ETag", "")
-    return tag if tag.startswith('"') else response.headers.get("Last-Modified")
-
-
 def _cause(error: BaseException) -> str:
     """The innermost cause in a few words; the outer ones repeat the address with its query."""
     while (inner := error.__cause__ or error.__context__) is not None:
@@ -244,25 +277,35 @@ def _note(whole: Path) -> Path:
     return whole.with_suffix(".json")
 
 
+def _seen(whole: Path) -> Path:
+    return whole.with_suffix(".seen")
+
+
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
 def _drop(whole: Path) -> None:
-    for path in (whole, _part(whole), _note(whole)):
+    _drop_part(whole)
+    for path in (whole, _seen(whole)):
         path.unlink(missing_ok=True)
 
 
-def _read_note(whole: Path) -> _Note:
+def _drop_part(whole: Path) -> None:
+    for path in (_part(whole), _note(whole)):
+        path.unlink(missing_ok=True)
+
+
+def _read_note(path: Path) -> _Note:
     try:
-        said = json.loads(_note(whole).read_text())
-        return _Note(said["validator"], said["total"])
+        said = json.loads(path.read_text())
+        return _Note(said["tag"], said["modified"], said["total"])
     except (OSError, ValueError, KeyError, TypeError):
-        return _Note(None, None)
+        return _Note(None, None, None)
 
 
-def _write_note(whole: Path, note: _Note) -> None:
-    beside = whole.with_suffix(".json.partial")
-    with naming(_note(whole)):
-        beside.write_text(json.dumps({"validator": note.validator, "total": note.total}))
-    os.replace(beside, _note(whole))
+def _write_note(path: Path, note: _Note) -> None:
+    beside = path.with_suffix(".json.partial")
+    with naming(path):
+        beside.write_text(json.dumps(asdict(note)))
+    os.replace(beside, path)

@@ -9,18 +9,18 @@ from types import ModuleType
 from typing import Any
 
 from pipeline import config
-from pipeline.download import addresses, own
+from pipeline.download import addresses, own, unpinned
 from pipeline.download.fetch import PATIENT, Fetcher, Patience
-from pipeline.download.wanted import MANIFEST, Bundle, File
+from pipeline.download.wanted import MANIFEST, Bundle, Listed
 from pipeline.errors import refuse
 from pipeline.grammars.grammar import Config
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Files:
-    """`source: {files: [...]}`: files known by their hash, from addresses or a mirror."""
+    """`source: {files: [...]}`: files known by their hash, from addresses or a mirror; or not pinned, from addresses."""
 
-    files: tuple[File, ...]
+    files: tuple[Listed, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +35,9 @@ class Own:
     """`source: {path: ...}`: the user's own file or folder, seen from the project's root."""
 
     path: str
+
+
+WORK = Path(".seqline/downloads")  # from the project's root: partial downloads, and the last copy of what is not pinned
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +86,20 @@ def _gather(corpus: str, source: Mapping[str, Any], where: str, into: Path, arou
     files = config.load(Files, source, where).files
     addresses.check_names(files, f"{where}.files")
     fetcher = Fetcher(corpus, around.work, around.patience)
-    addresses.Gathering(corpus, files, f"{where}.files[{{}}]", into, fetcher).gather(around.mirror)
+    names = [file.name for file in files]
+    key = [f"{where}.files[{number}]" for number in range(len(files))]
+    if pinned := [known for file in files if (known := file.pinned())]:
+        addresses.Gathering(corpus, pinned, lambda file: key[names.index(file.name)], into, fetcher).gather(around.mirror)
+    for file in files:
+        if not file.pinned():
+            unpinned.take(file, key[names.index(file.name)], into, fetcher)
     return {file.name: file.urls[0] for file in files}
 
 
 def _gather_bundle(corpus: str, source: Mapping[str, Any], where: str, into: Path, around: Surroundings) -> dict[str, str]:
     bundle = config.load(Bundled, source, where).bundle
     fetcher = Fetcher(corpus, around.work, around.patience)
-    addresses.Gathering(corpus, [bundle], f"{where}.bundle", into, fetcher).gather(around.mirror)
+    addresses.Gathering(corpus, [bundle], lambda _: f"{where}.bundle", into, fetcher).gather(around.mirror)
     return {bundle.name: bundle.urls[0]}
 
 

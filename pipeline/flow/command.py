@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import refuse
-from pipeline.flow import settings, slots
+from pipeline.flow import history, settings, slots
 from pipeline.flow.alone import alone
 from pipeline.flow.workers import Workers
 
@@ -16,7 +16,7 @@ def run(root: Path, targets: Sequence[str], jobs: int | None) -> int:
         raise refuse("--jobs", jobs, "at least 1")
     settings.load(root)
     slots.of(root)
-    with alone(root, wait=False), Workers(root, targets) as workers:
+    with alone(root, wait=False), history.recorded(root, "run", "by hand") as record, Workers(root, targets) as workers:
         from pipeline.flow import server  # Prefect takes a second to import, in which DVC reads the project
 
         server.prepare(root)
@@ -30,7 +30,9 @@ def run(root: Path, targets: Sequence[str], jobs: int | None) -> int:
         except (KeyboardInterrupt, TerminationSignal) as interrupt:
             if (partial := getattr(interrupt, "outcome", None)) is not None:
                 print(partial.summary())
+            record.state = "cancelled"
             return 143 if isinstance(interrupt, TerminationSignal) else 130
+        record.state, record.summary = ("done" if outcome.ok else "failed"), outcome.summary()
         print(outcome.summary(), flush=True)
         if outcome.did_something and os.environ.get("SEQLINE_TRACKING") != "off":
             print(sync(root), flush=True)

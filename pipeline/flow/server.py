@@ -35,14 +35,29 @@ def prepare(root: Path) -> None:
     UserError if one is configured and does not answer. If none is, one is started for this process, which takes seconds,
     and ends with it.
     """
-    os.environ.update({key: value for key, value in _QUIET.items() if key not in os.environ})
-    logging.raiseExceptions = False  # else each line of a log that a dead server does not take is a complaint
+    quiet()
     url = configured()
     if url is None:
         _start(root)
     elif (error := _unreachable()) is not None:
         todo = f"Start it ({_STANDING.split(',')[0]}), or unset it: a server is then started for each run."
         raise refuse("PREFECT_API_URL", shown(url), f"a Prefect server that answers ({error})", todo)
+
+
+def quiet() -> None:
+    """Keep Prefect off the terminal and from calling home; to be called before it is imported."""
+    os.environ.update({key: value for key, value in _QUIET.items() if key not in os.environ})
+    logging.raiseExceptions = False  # else each line of a log that a dead server does not take is a complaint
+
+
+def standing() -> None:
+    """UserError, with the commands to run, unless a server answers that goes on when this process ends."""
+    quiet()
+    if not reachable():
+        url = configured()
+        got = f"{shown(url)}, which does not answer" if url else "nothing"
+        todo = "Run `prefect server start` in another terminal, and here `export PREFECT_API_URL=http://127.0.0.1:4200/api`."
+        raise refuse("PREFECT_API_URL", got, "the address of a Prefect server that goes on by itself", todo)
 
 
 def hurry() -> None:

@@ -1,0 +1,24 @@
+"""`seqline retrain`: the flow as a command, once and now."""
+
+from pathlib import Path
+
+from pipeline.errors import refuse
+from pipeline.flow import sections, slots
+from pipeline.flow.alone import alone
+
+
+def retrain(root: Path, jobs: int | None) -> int:
+    """Retrain, say what came of it, and give the exit status: 0, or 1 if it failed; UserError while another flow works."""
+    if jobs is not None and jobs < 1:
+        raise refuse("--jobs", jobs, "at least 1")
+    sections.load(root)
+    slots.of(root)
+    with alone(root, wait=False):
+        from pipeline.flow import server  # before Prefect is imported, which takes a second
+
+        server.prepare(root)
+        from pipeline.flow.retrain import retrain as flow
+
+        state = flow(str(root), jobs, "by hand", return_state=True)
+    print(state.message, flush=True)
+    return 0 if state.is_completed() else 1

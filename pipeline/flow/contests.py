@@ -1,0 +1,151 @@
+"""For every task on a corpus: who challenges the champion now, what the gate says, and the record of that. No prefect.
+
+The challenger is the best run by its validation score. It is compared on the champion's own test set, laid out of DVC's
+cache by its md5, and on the present one if that is another. What was decided once, of the same two by the same rules, is
+not decided again.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import yaml
+
+from pipeline import cache, config, gate
+from pipeline.cli import dag
+from pipeline.flow.settings import FILE
+from pipeline.gate import choice
+from pipeline.gate import settings as rules
+from pipeline.landing import landing_file
+from pipeline.tracking import lineage, registry
+from pipeline.tracking.registry import Version
+
+_PLACE = Path(".seqline/flow/contests")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """What became of the challenger of `name`: `same` is the champion itself, `judged` was turned away before. `markdown` is
+    the whole record of a decision that was taken now.
+    """
+
+    name: str
+    event: Literal["promoted", "kept", "same", "judged"]
+    line: str
+    version: Version
+    markdown: str = ""
+
+
+def runs(root: Path) -> dict[str, list[str]]:
+    """The evaluated runs by the registered model that they are versions of."""
+    found: dict[str, list[str]] = {}
+    for made in lineage.evaluated(root):
+        found.setdefault(registry.name_of(made.task, made.corpus), []).append(made.run)
+    return found
+
+
+def settle(root: Path, name: str, runs: list[str]) -> Verdict:
+    """Choose the challenger among the runs, decide, and promote it if it won; a version's artifacts keep the decision."""
+    version = registry.current(root, _chosen(root, runs))
+    champion = registry.champion(root, name)
+    if champion is not None and champion.version == version.version:
+        return Verdict(name=name, event="same", line=f"{name}: {version.run} is champion still", version=version)
+    if (line := _judged(root, name, champion, version)) is not None:
+        return Verdict(name=name, event="judged", line=f"{line} (decided before)", version=version)
+    decision = _held(root, name, champion, version)
+    _attach(root, version, champion, decision)
+    if decision.promote:
+        registry.promote(root, version, {"verdict": decision.verdict, "p": str(decision.p)})
+    line = f"{name}: {decision.verdict}"
+    _judge(root, name, champion, version, line)
+    event: Literal["promoted", "kept"] = "promoted" if decision.promote else "kept"
+    return Verdict(name=name, event=event, line=line, version=version, markdown=decision.markdown())
+
+
+def _chosen(root: Path, runs: list[str]) -> str:
+    """The run with the best validation score."""
+    blocks = config.section(root / "params.yaml", "runs")
+    [folder] = {dag.option(root, "evaluate", run, blocks[run], "metrics").parent for run in runs}
+    return gate.choose(choice.metrics(folder, runs))
+
+
+def _held(root: Path, name: str, champion: Version | None, version: Version) -> gate.Decision:
+    place = root / _PLACE / name
+    own = gate.Contender(
+        label=_label(version),
+        params=root / "params.yaml",
+        run=version.run,
+        model=root / version.places["model"],
+        vocab=root / version.places["vocab"],
+    )
+    tokens, other = {"the present test set": root / version.places["tokens"]}, None
+    if champion is not None:
+        other = _laid_out(root, place / "champion", champion)
+        if champion.md5("tokens") != version.md5("tokens"):
+            tokens = {"the champion's test set": _out(root, place / "champion", champion, "tokens"), **tokens}
+    return gate.challenge(root, other, own, tokens, rules.load(root / FILE), place / "answers")
+
+
+def _laid_out(root: Path, place: Path, champion: Version) -> gate.Contender:
+    """The champion as it was when it was made; what an earlier one left in the folder is removed."""
+    kinds = ("model", "vocab", "tokens")
+    for old in place.glob("*") if place.exists() else ():
+        if old.name not in {*(_folder(champion, kind) for kind in kinds), "params.yaml"} and old.is_dir():
+            shutil.rmtree(old)
+    model, vocab = (_out(root, place, champion, kind) for kind in ("model", "vocab"))
+    content = config.read(root / "params.yaml")
+    content["corpora"] = content["corpora"] | {champion.corpus: champion.corpus_block}
+    content["runs"] = {champion.run: champion.block}
+    with landing_file(place / "params.yaml") as beside:
+        beside.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return gate.Contender(label=_label(champion), params=place / "params.yaml", run=champion.run, model=model, vocab=vocab)
+
+
+def _folder(version: Version, kind: str) -> str:
+    return f"{kind}-{version.md5(kind).removesuffix('.dir')}"
+
+
+def _out(root: Path, place: Path, version: Version, kind: str) -> Path:
+    """One of the version's folders, out of DVC's cache or a remote."""
+    folder = place / _folder(version, kind)
+    cache.materialise(root, version.md5(kind), folder)
+    return folder
+
+
+def _label(version: Version) -> str:
+    return f"{version.run} (version {version.version})"
+
+
+def _attach(root: Path, version: Version, champion: Version | None, decision: gate.Decision) -> None:
+    """Keep the decision among the artifacts of the challenger's MLflow run."""
+    against = f"version-{champion.version}" if champion else "nobody"
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "gate" / against
+        folder.mkdir(parents=True)
+        (folder / "decision.md").write_text(decision.markdown(), encoding="utf-8")
+        (folder / "decision.json").write_text(decision.json(), encoding="utf-8")
+        registry.attach(root, version, Path(scratch))
+
+
+def _key(root: Path, champion: Version | None, version: Version) -> str:
+    """All that the decision on these two depends on."""
+    of = [champion.digest if champion else None, version.digest, asdict(rules.load(root / FILE))]
+    return hashlib.sha256(json.dumps([*of, config.section(root / "params.yaml", "evaluation")]).encode()).hexdigest()
+
+
+def _judged(root: Path, name: str, champion: Version | None, version: Version) -> str | None:
+    """What was said of this challenger when it lost to this champion; None if it never did."""
+    try:
+        known = json.loads((root / _PLACE / name / "judged.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return str(known["line"]) if known.get("key") == _key(root, champion, version) else None
+
+
+def _judge(root: Path, name: str, champion: Version | None, version: Version, line: str) -> None:
+    with landing_file(root / _PLACE / name / "judged.json") as beside:
+        beside.write_text(json.dumps({"key": _key(root, champion, version), "line": line}), encoding="utf-8")

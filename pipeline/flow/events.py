@@ -1,0 +1,71 @@
+"""The event `seqline.data.changed`: whoever sees that a source has changed emits it, and a deployment is started by it."""
+
+import asyncio
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from prefect.events import DeploymentEventTrigger, Event
+from prefect.events.clients import get_events_client
+from prefect.events.schemas.events import Resource
+
+from pipeline import refresh
+from pipeline.flow import server
+from pipeline.tracking import describe
+
+FLOW = "retrain"
+CHANGED = "seqline.data.changed"
+
+
+def deployment_name(root: Path) -> str:
+    """The name of the project's deployment: its folder's, and something of its place, since names recur."""
+    home = describe.home(root)
+    return f"{home.name}-{hashlib.sha256(str(home).encode()).hexdigest()[:6]}"
+
+
+def trigger(name: str) -> DeploymentEventTrigger:
+    """Starts the deployment for every event that tells of a change in the project's sources."""
+    return DeploymentEventTrigger(
+        name=f"{name}: data changed",
+        expect={CHANGED},
+        match={"prefect.resource.id": resource(name)},
+        parameters={"because": "{{ event.payload.corpora }} changed"},
+    )
+
+
+def resource(name: str) -> str:
+    """What the events of a project are about."""
+    return f"seqline.project.{name}"
+
+
+async def emit(root: Path, changed: Mapping[str, str]) -> None:
+    """Tell the server of the corpora that changed, and return when it has confirmed."""
+    name = deployment_name(root)
+    about = Resource({"prefect.resource.id": resource(name), "prefect.resource.name": name})
+    payload = {"corpora": ", ".join(changed), "hashes": dict(changed)}
+    async with get_events_client(reconnection_attempts=1, checkpoint_every=1) as client:
+        await client.emit(Event(event=CHANGED, resource=about, payload=payload))
+
+
+def tell(root: Path, changed: Mapping[str, str]) -> None:
+    """`emit`, for a command; UserError if there is no server to tell."""
+    server.standing()
+    asyncio.run(emit(root, changed))
+
+
+class Watch:
+    """Looks at the sources from time to time, and emits an event once for every change that has come to rest."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._seen: Mapping[str, str] = {}
+        self._told: Mapping[str, str] = {}
+
+    async def look(self) -> None:
+        """One look. Files may still be on their way in, so that two looks must see the same before it is told."""
+        now = (await asyncio.to_thread(refresh.look, self._root)).changed
+        if now and now == self._seen and now != self._told:
+            await emit(self._root, now)
+            print(f"seqline: {', '.join(now)} changed", flush=True)
+            self._told = now
+        self._seen = now

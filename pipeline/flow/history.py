@@ -1,0 +1,79 @@
+"""What flows did here: `.seqline/flow/history.jsonl`, a line when one begins and a line when it ends. It needs no server."""
+
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+HISTORY = Path(".seqline/flow/history.jsonl")
+GOOD = ("promoted", "kept", "nothing", "done")  # how a flow may end when all went well
+
+
+@dataclass(slots=True)
+class Record:
+    """One flow: `state` is "" until it ended, then a word of `GOOD`, `failed` or `cancelled`."""
+
+    id: str
+    flow: str
+    pid: int
+    because: str
+    began: str
+    ended: str = ""
+    state: str = ""
+    summary: str = ""
+
+    @property
+    def good(self) -> bool:
+        """Whether it came to its end, whatever it found there."""
+        return self.state in GOOD
+
+
+@contextmanager
+def recorded(root: Path, flow: str, because: str = "") -> Iterator[Record]:
+    """A record to say `state` and `summary` in; what leaves the block as an exception is written down as such."""
+    record = Record(id=uuid.uuid4().hex, flow=flow, pid=os.getpid(), because=because, began=stamp())
+    _append(root, record)
+    try:
+        yield record
+        record.state = record.state or "done"
+    except Exception as error:
+        record.state, record.summary = "failed", " ".join(str(error).split()) or type(error).__name__
+        raise
+    except BaseException:
+        record.state, record.summary = "cancelled", "interrupted"
+        raise
+    finally:
+        record.ended = stamp()
+        _append(root, record)
+
+
+def read(root: Path) -> list[Record]:
+    """The flows in the order in which they began."""
+    try:
+        lines = (root / HISTORY).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    records: dict[str, Record] = {}
+    for line in lines:
+        try:
+            record = Record(**json.loads(line))
+        except (ValueError, TypeError):  # cut off by a full disk, or of another version
+            continue
+        records[record.id] = record
+    return list(records.values())
+
+
+def stamp() -> str:
+    """Now, as the records have it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _append(root: Path, record: Record) -> None:
+    path = root / HISTORY
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:  # one write to a file opened to append: lines of two flows do not mix
+        file.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")

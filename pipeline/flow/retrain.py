@@ -1,0 +1,154 @@
+"""`retrain`: take over new data, bring the DAG up to date, let what was trained challenge the champions, publish, tell.
+
+Whatever fails on the way, the champions stay: an alias moves only after a decision that is on record. Where nothing changed
+there is nothing to do, which takes seconds.
+"""
+
+import os
+import re
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import State, StateType
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.runtime import deployment, flow_run
+from prefect.states import Cancelled, Completed, Failed
+
+from pipeline import refresh, tracking
+from pipeline.errors import UserError
+from pipeline.flow import contests, history, notify, publish, sections, slots
+from pipeline.flow.alone import alone
+from pipeline.flow.contests import Verdict
+from pipeline.flow.run import reproduce
+from pipeline.flow.sections import Sections
+
+_STEP: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False, "retries": 0}
+
+
+class Stopped(Exception):
+    """A retraining that went no further; what it came to is in its summary."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """What came of it so far: lines for the summary, whether anything was made or decided, and the new champions."""
+
+    lines: list[str] = field(default_factory=list)
+    made: bool = False
+    promoted: list[str] = field(default_factory=list)
+
+    @property
+    def event(self) -> notify.Event:
+        """The word for it, if all went well."""
+        return "promoted" if self.promoted else "kept" if self.made else "nothing"
+
+
+@flow(name="retrain", flow_run_name="{because}", retries=0, persist_result=False)
+def retrain(root: str = ".", jobs: int | None = None, because: str = "on schedule") -> State[Any]:
+    """Retrain the project in the folder `root`, `jobs` stages at a time (null for one per core)."""
+    home, served = Path(root).resolve(), deployment.id is not None
+    held: AbstractContextManager[None] = alone(home, wait=True) if served else nullcontext()  # else the command holds it
+    with held, history.recorded(home, "retrain", because) as record:
+        if served:
+            stand_in(UUID(str(deployment.id)), UUID(str(flow_run.id)))
+        done, rules = Progress(), None
+        event: notify.Event = "failed"
+        try:
+            rules = sections.load(home)
+            steps(home, rules, jobs or slots.cores(), done)
+            event = done.event
+        except (UserError, Stopped) as error:
+            done.lines += [str(error)] if str(error) else []
+        except Exception as error:
+            done.lines.append(f"{type(error).__name__}: {' '.join(str(error).split())}")
+            hear(home, rules, event, done)
+            raise
+        hear(home, rules, event, done)
+        record.state, record.summary = event, "\n".join(done.lines)
+    get_run_logger().info(record.summary)
+    if served:
+        print(f"seqline: {because}: {record.summary}", flush=True)
+    return (Failed if event == "failed" else Completed)(message=record.summary)
+
+
+def steps(home: Path, rules: Sections, jobs: int, done: Progress) -> None:
+    """One after the other; `Stopped` if a stage failed."""
+    done.lines += take_over(home)
+    outcome = reproduce(home, (), jobs)
+    done.lines.append(outcome.summary())
+    if not outcome.ok:
+        raise Stopped
+    done.made = outcome.did_something
+    if done.made and os.environ.get("SEQLINE_TRACKING") != "off":
+        done.lines.append(enter(home))
+    for name, runs in contests.runs(home).items():
+        verdict = contest.with_options(task_run_name=name)(home, name, runs)
+        done.lines.append(verdict.line)
+        done.made = done.made or verdict.event in ("promoted", "kept")
+        done.promoted += [str(verdict.version)] if verdict.event == "promoted" else []
+    if done.made:
+        done.lines += send_out(home, rules.publish, done.promoted)
+
+
+@task(name="refresh", **_STEP)
+def take_over(home: Path) -> list[str]:
+    """New data of the sources that are not pinned; what there is to say of it."""
+    found = refresh.refresh(home)
+    return [*found.troubles, *(f"{name}: its source has changed and was taken over" for name in found.changed)]
+
+
+@task(name="register", **_STEP)
+def enter(home: Path) -> str:
+    """Bring MLflow level, versions of what was evaluated included."""
+    return tracking.sync(home)
+
+
+@task(name="contest", **_STEP)
+def contest(home: Path, name: str, runs: list[str]) -> Verdict:
+    """Champion and challenger of `name`; the decision is an artifact on Prefect's pages too."""
+    verdict = contests.settle(home, name, runs)
+    get_run_logger().info(verdict.line)
+    if verdict.markdown:
+        key = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+        create_markdown_artifact(verdict.markdown, key=key, description=verdict.line)
+    return verdict
+
+
+@task(name="publish", **_STEP)
+def send_out(home: Path, rules: publish.Publish, promoted: list[str]) -> list[str]:
+    """To DVC's remote and into git, as flow.yaml has it."""
+    message = f"Retrained: {', '.join(promoted)} champion" if promoted else "Retrained"
+    return publish.publish(home, rules, promoted, message)
+
+
+def hear(home: Path, rules: Sections | None, event: notify.Event, done: Progress) -> None:
+    """Tell those whom flow.yaml names; a failure in that is a line more."""
+    if rules is not None and (trouble := notify.tell(home, rules.notify, event, "\n".join(done.lines))):
+        done.lines.append(trouble)
+
+
+def stand_in(deployment_id: UUID, own: UUID) -> None:
+    """Take back the deployment's other runs that are due: this one looks at the sources now and does all that they would."""
+    waiting = FlowRunFilter(
+        deployment_id=FlowRunFilterDeploymentId(any_=[deployment_id]),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+    )
+    with get_client(sync_client=True) as client:
+        for run in client.read_flow_runs(flow_run_filter=waiting, sort=FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC):
+            if run.id != own and run.next_scheduled_start_time and run.next_scheduled_start_time <= datetime.now(UTC):
+                skipped: State[Any] = Cancelled(name="Skipped", message=f"another run stands in for it: {own}")
+                client.set_flow_run_state(run.id, skipped, force=True)

@@ -1,0 +1,194 @@
+"""`seqline schedule`: the retraining is served on a cron line, at an interval or when data change, until it is told to stop.
+
+Prefect's server keeps the schedule and starts nothing itself: this process asks it for runs that are due, and does them one
+after the other. Whatever fell due meanwhile is made good by one run (`retrain.stand_in`), so that nothing piles up.
+"""
+
+import asyncio
+import os
+import re
+import signal
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.exceptions import PrefectException
+from prefect.runner import Runner
+from prefect.schedules import Cron, Interval, Schedule
+
+from pipeline.errors import UserError, refuse
+from pipeline.flow import events, history, served, server
+from pipeline.flow.patience import be_patient
+from pipeline.flow.retrain import retrain
+
+_POLL_SECONDS = 5.0  # between two questions for runs that are due
+_BEAT_SECONDS = 10.0  # between two marks of life
+_AHEAD = 20  # runs to come that are written down
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Terms:
+    """When to retrain: at a `schedule` (None for no set times), and `on_data_change`, looking every so many seconds."""
+
+    schedule: Schedule | None
+    words: str
+    on_data_change: bool
+    every: float
+    jobs: int | None
+
+
+def terms(cron: str | None, interval: str | None, on_data_change: bool, every: str, jobs: int | None) -> Terms:
+    """The command's options, understood; UserError for a line that is no cron line and a time that is no time."""
+    if not (cron or interval or on_data_change):
+        todo = "For example --cron '0 3 * * *'."
+        raise refuse("seqline schedule", "no time", "--cron, --interval or --on-data-change", todo)
+    if jobs is not None and jobs < 1:
+        raise refuse("--jobs", jobs, "at least 1")
+    words, schedule = [], None
+    if cron is not None:
+        schedule, zone = _cron(cron), _zone()
+        words.append(f"cron {cron!r} in {zone}")
+    elif interval is not None:
+        schedule = Interval(timedelta(seconds=seconds(interval, "--interval")), anchor_date=datetime.now(UTC))
+        words.append(f"every {interval}")
+    pause = seconds(every, "--every")
+    if on_data_change:
+        words.append("when data change")
+    return Terms(schedule=schedule, words=", ".join(words), on_data_change=on_data_change, every=pause, jobs=jobs)
+
+
+def _cron(line: str) -> Schedule:
+    try:
+        return Cron(line, timezone=_zone())
+    except ValueError:
+        todo = "Minute, hour, day of the month, month, day of the week: '0 3 * * *' is every night at three."
+        raise refuse("--cron", repr(line), "five fields as cron has them", todo) from None
+
+
+def _zone() -> str:
+    """The machine's time zone, by the name that Prefect's server knows it by; UTC if it says none."""
+    name = os.environ.get("TZ", "").lstrip(":") or str(Path("/etc/localtime").resolve()).partition("zoneinfo/")[2]
+    with suppress(ValueError, OSError):  # no such zone, or a name that is none
+        return ZoneInfo(name).key
+    return "UTC"
+
+
+def seconds(text: str, where: str) -> float:
+    """90, 90s, 15m, 2h or 1d in seconds; UserError for anything else, and for no time at all."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
+    if not found or not float(found[1]):
+        raise refuse(where, repr(text), "a time such as 90, 15m, 2h or 1d")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def serve(root: Path, when: Terms) -> None:
+    """Serve until Ctrl-C or SIGTERM, which end a run that is under way too; UserError if no real server can be reached."""
+    server.standing()
+    with served.alone(root):
+        asyncio.run(_Serving(root, when).run())
+
+
+class _Serving:
+    def __init__(self, root: Path, when: Terms) -> None:
+        self._root, self._when, self._name = root, when, events.deployment_name(root)
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        be_patient()
+        runner = Runner(name=self._name, limit=1, query_seconds=_POLL_SECONDS, prefetch_seconds=0)  # none begins early
+        deployment = await self._deploy(runner)
+        self._begin()
+        running = asyncio.create_task(runner.start())
+        while not runner.started and not running.done():
+            await asyncio.sleep(0.05)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):  # after the runner set its own, which ends it in the middle
+            loop.add_signal_handler(number, self._stopping.set)
+        beside = [self._for_ever(lambda: self._beat(deployment), _BEAT_SECONDS)]
+        if self._when.on_data_change:
+            watch = events.Watch(self._root)
+            beside.append(self._for_ever(watch.look, self._when.every))
+        tasks = [asyncio.create_task(one) for one in beside]
+        print(f"seqline: {self._when.words}: serving {events.FLOW}/{self._name} (Ctrl-C ends it)", flush=True)
+        await asyncio.wait({running, asyncio.create_task(self._stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        if self._stopping.is_set():
+            await runner.astop()
+        await running
+        served.write(self._root, replace(self._served, ended=history.stamp()))
+
+    async def _deploy(self, runner: Runner) -> UUID:
+        """Create the deployment, or bring the one of before level: with this schedule alone, and active."""
+        return await runner.aadd_flow(
+            retrain,
+            name=self._name,
+            schedules=[self._when.schedule] if self._when.schedule else [],
+            paused=False,
+            triggers=[events.trigger(self._name)] if self._when.on_data_change else [],
+            parameters={"root": str(self._root), "jobs": self._when.jobs},
+            description=f"Retraining of {self._root}: {self._when.words}.",
+            tags=["seqline"],
+        )
+
+    def _begin(self) -> None:
+        """Say what was missed while nobody served, and write down that now somebody does."""
+        before, records, now = served.read(self._root), history.read(self._root), history.stamp()
+        late = served.missed(before, records, datetime.now(UTC)) if before else []
+        if late:
+            print(f"seqline: {len(late)} runs were due since {late[0]} and did not begin", flush=True)
+        self._served = served.Served(words=self._when.words, pid=os.getpid(), since=now, seen=now, ended="", due=tuple(late))
+        served.write(self._root, self._served)
+
+    async def _beat(self, deployment: UUID) -> None:
+        """Write down that this process lives, and which runs the server will start next."""
+        records, now = history.read(self._root), datetime.now(UTC)
+        late = served.missed(self._served, records, now)
+        coming = [time for time in await _coming(deployment) if time not in late]
+        self._served = replace(self._served, seen=history.stamp(), due=(*late, *coming))
+        served.write(self._root, self._served)
+
+    async def _for_ever(self, do: Callable[[], Coroutine[Any, Any, None]], pause: float) -> None:
+        """Do it every `pause` seconds; a server that is gone for a while, or a source, is told once and waited for."""
+        told = ""
+        while True:
+            try:
+                await do()
+                told = ""
+            except (UserError, PrefectException, httpx.HTTPError, OSError) as error:
+                now = " ".join(str(error).split()) or type(error).__name__
+                if isinstance(error, httpx.TransportError):
+                    now = f"Prefect's server does not answer ({now}); no run begins until it does"
+                if now != told:
+                    print(f"seqline: {now}", flush=True)
+                told = now
+            await asyncio.sleep(pause)
+
+
+async def _coming(deployment: UUID) -> list[str]:
+    """When the server will start the next runs of the deployment."""
+    scheduled = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
+    async with get_client() as client:
+        runs = await client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment]), state=scheduled),
+            sort=FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC,
+            limit=_AHEAD,
+        )
+    times = [run.next_scheduled_start_time for run in runs if run.next_scheduled_start_time]
+    return [time.astimezone(UTC).isoformat(timespec="seconds") for time in times]

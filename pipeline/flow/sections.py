@@ -1,0 +1,35 @@
+"""The sections of flow.yaml that a retraining needs, loaded together before it begins. No prefect here."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from pipeline import config
+from pipeline.errors import refuse
+from pipeline.flow import settings
+from pipeline.flow.notify import Notify
+from pipeline.flow.publish import Publish
+from pipeline.gate import settings as gate
+
+
+@dataclass(frozen=True, slots=True)
+class Sections:
+    """How stages are run, when a challenger wins, and what becomes of what was made."""
+
+    run: settings.Run
+    gate: gate.Settings
+    publish: Publish
+    notify: Notify
+
+
+def load(root: Path) -> Sections:
+    """All of the project's flow.yaml; UserError for the first mistake in it."""
+    path, known = root / settings.FILE, [field.name for field in fields(Sections)]
+    for key in config.read(path):
+        if key not in known:
+            raise refuse(f"{settings.FILE}: {key}", "an unknown section", "one of " + ", ".join(known), "Remove it.")
+    return Sections(
+        run=settings.load(root),
+        gate=gate.load(path),
+        publish=config.load(Publish, config.section(path, "publish"), "publish"),
+        notify=config.load(Notify, config.section(path, "notify"), "notify"),
+    )

@@ -1,0 +1,87 @@
+"""What a served schedule leaves on disk, `.seqline/flow/schedule.json`: when the next runs are due, and whether they came.
+
+`seqline status` reads it where no server answers; it also shows the runs that no server was there to start.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from pipeline.errors import refuse
+from pipeline.flow.history import Record
+from pipeline.landing import landing_file
+
+SCHEDULE = Path(".seqline/flow/schedule.json")
+_GRACE = timedelta(minutes=2)  # a run that is due may still be on its way
+_EARLY = timedelta(seconds=15)  # as the server's clock may be another, and a worker of a pool begins some seconds early
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A schedule in `words`, served by the process `pid`, `seen` alive last; `ended` is "" unless it was ended on purpose.
+
+    `due` holds the times of runs to come, and of those past that no flow has begun after.
+    """
+
+    words: str
+    pid: int
+    since: str
+    seen: str
+    ended: str
+    due: tuple[str, ...]
+
+
+@contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """Be the only process that serves the project's schedule; UserError naming the other."""
+    path = root / SCHEDULE.with_suffix(".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            other = read(root)
+            got = f"process {other.pid}, which serves {other.words}" if other else "another process, which serves one"
+            raise refuse("seqline schedule", got, "no other one of this project", "End it, then run this again.") from None
+        yield
+
+
+def write(root: Path, served: Served) -> None:
+    """Replace the file in one step."""
+    with landing_file(root / SCHEDULE) as beside:
+        beside.write_text(json.dumps(asdict(served), indent=1) + "\n", encoding="utf-8")
+
+
+def read(root: Path) -> Served | None:
+    """The schedule served last; None if there never was one."""
+    try:
+        values = json.loads((root / SCHEDULE).read_text(encoding="utf-8"))
+        return Served(**values | {"due": tuple(values["due"])})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def missed(served: Served, records: Sequence[Record], now: datetime) -> list[str]:
+    """The due times that passed without a retraining that began since, or is at work: oldest first."""
+    began = [datetime.fromisoformat(record.began) for record in records if record.flow == "retrain"]
+    last = max(began, default=datetime.min.replace(tzinfo=UTC))
+    at_work = any(record.flow == "retrain" and not record.ended and alive(record.pid) for record in records)
+    ended = datetime.fromisoformat(served.ended) if served.ended else now
+    past = [time for time in served.due if last + _EARLY < datetime.fromisoformat(time) < min(now - _GRACE, ended)]
+    return [] if at_work else past
+
+
+def alive(pid: int) -> bool:
+    """Whether a process of this number is there."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

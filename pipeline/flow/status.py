@@ -1,0 +1,127 @@
+"""`seqline status`: what was retrained last, what is due next, what failed or was missed, and who is champion.
+
+It needs no server: flows and the schedule leave records in `.seqline/flow/`. Where a server is configured and answers, it is
+asked too.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from pipeline.errors import UserError
+from pipeline.flow import history, served
+from pipeline.flow.history import Record
+from pipeline.flow.served import Served
+from pipeline.tracking import describe
+
+_RECENT = 20  # flows among which failed ones are counted
+
+
+class Report(NamedTuple):
+    """Lines of (what, how it is), and whether all is well."""
+
+    lines: list[tuple[str, str]]
+    well: bool
+
+
+def report(root: Path, now: datetime | None = None) -> Report:
+    """How retraining stands in the project `root`."""
+    now = now or datetime.now(UTC)
+    records, plan = history.read(root), served.read(root)
+    flows = [record for record in records if record.flow == "retrain"]
+    late = served.missed(plan, records, now) if plan else []
+    lines = [
+        ("at work", _at_work(records)),
+        ("last run", _told(flows[-1]) if flows else "none yet: `seqline retrain`"),
+        ("last success", next((_told(flow) for flow in reversed(flows) if flow.good), "none yet")),
+        *_failed(flows[-_RECENT:]),
+        *([("missed", f"{len(late)} due and not begun, the first at {_shown(late[0])}")] if late else []),
+        ("schedule", _schedule(plan)),
+        ("next run", _next(plan, now)),
+        *_asked(root),
+        *_champions(root),
+    ]
+    gone = plan is not None and not plan.ended and not served.alive(plan.pid)
+    well = not late and not gone and (not flows or flows[-1].good or _running(flows[-1]))
+    return Report(lines, well)
+
+
+def _at_work(records: Sequence[Record]) -> str:
+    busy = [record for record in records if _running(record)]
+    return "; ".join(f"{one.flow} since {_shown(one.began)} (process {one.pid})" for one in busy) or "nothing"
+
+
+def _running(record: Record) -> bool:
+    return not record.ended and served.alive(record.pid)
+
+
+def _told(record: Record) -> str:
+    """One flow in a line: when, how it ended, and the last thing that its summary says."""
+    when = f"{_shown(record.began)}, {record.because}"
+    if not record.ended:
+        return f"{when}: {'at work' if _running(record) else 'cut off: its process is gone'}"
+    took = datetime.fromisoformat(record.ended) - datetime.fromisoformat(record.began)
+    return f"{when}: {record.state} in {took.total_seconds():.0f} s"
+
+
+def _failed(flows: Sequence[Record]) -> Iterator[tuple[str, str]]:
+    """How many of the last flows did not come to their end, and why the latest of them did not."""
+    bad = [flow for flow in flows if not flow.good and not _running(flow)]
+    if bad:
+        why = next((line for line in bad[-1].summary.splitlines() if line.startswith(("FAILED", "got"))), bad[-1].summary)
+        shown = " ".join(why.split())[:200]
+        yield "failed", f"{len(bad)} of the last {len(flows)}; {_told(bad[-1])}{f' ({shown})' if shown else ''}"
+
+
+def _schedule(plan: Served | None) -> str:
+    if plan is None:
+        return "none: `seqline schedule`"
+    if plan.ended:
+        return f"{plan.words}: not served since {_shown(plan.ended)}, when it was ended"
+    if not served.alive(plan.pid):
+        return f"{plan.words}: not served since {_shown(plan.seen)}: its process is gone"
+    return f"{plan.words}: served by process {plan.pid} since {_shown(plan.since)}"
+
+
+def _next(plan: Served | None, now: datetime) -> str:
+    if plan is None or plan.ended or not served.alive(plan.pid):
+        return "none"
+    coming = [time for time in plan.due if datetime.fromisoformat(time) >= now]
+    return _shown(coming[0]) if coming else "at no set time"
+
+
+def _asked(root: Path) -> Iterator[tuple[str, str]]:
+    """What the server knows of the project's deployment, if one is configured."""
+    from pipeline.flow import server
+
+    server.quiet()
+    if not server.configured():
+        yield "server", "none is configured; this is from the records at hand"
+    elif not server.reachable():
+        yield "server", f"{server.shown(str(server.configured()))} does not answer; this is from the records at hand"
+    else:
+        from pipeline.flow import asked
+
+        yield "server", f"{server.shown(str(server.configured()))}: {asked.told(root)}"
+
+
+def _champions(root: Path) -> Iterator[tuple[str, str]]:
+    if not os.environ.get("MLFLOW_TRACKING_URI") and not (describe.home(root) / "mlflow.db").exists():
+        yield "champions", "none yet"  # looking must not make the store
+        return
+    from pipeline.tracking import registry
+
+    try:
+        for reigns in registry.champions(root).values():
+            if reigns:
+                version, since = reigns[0].version, reigns[0].since
+                yield "champion", f"{version}, {version.run}{f', since {since} UTC' if since else ''}: {version.score}"
+    except UserError as error:
+        yield "champions", str(error)
+
+
+def _shown(stamp: str) -> str:
+    """A time as people here read it."""
+    return datetime.fromisoformat(stamp).astimezone().strftime("%Y-%m-%d %H:%M:%S")

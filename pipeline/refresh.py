@@ -1,0 +1,96 @@
+"""`seqline refresh`: take over anew what has changed since it was copied, of the sources that nothing pins.
+
+A file or folder named by `source.path` is copied by the download stage, and DVC watches the copy; a file of `source.files`
+without a hash is whatever its address serves. All others are known by their hash, or by the seed of a grammar, and cannot
+change. Whether something changed is told by its content alone: by the hashes in the copy's manifest.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pipeline import config, params
+from pipeline.cli import dag
+from pipeline.download import own, unpinned
+from pipeline.download.fetch import Fetcher
+from pipeline.download.source import WORK, Files
+from pipeline.download.wanted import MANIFEST
+from pipeline.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Corpora whose source has other content than their copy, with a hash of that content, and what could not be told."""
+
+    changed: Mapping[str, str]
+    troubles: tuple[str, ...]
+
+
+def refresh(root: Path) -> Look:
+    """Look, and download the changed corpora again; UserError if a path is gone or DVC fails."""
+    seen = look(root)
+    for corpus in seen.changed:
+        command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--force", "--single-item", f"download@{corpus}"]
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+        if done.returncode:
+            said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+            ours = [line.removeprefix("seqline: ") for line in said if line.startswith("seqline: ")]
+            raise UserError(ours[-1] if ours else f"download@{corpus}: got {' '.join(said[-1:])}; expected DVC to run it.")
+    return seen
+
+
+def look(root: Path) -> Look:
+    """Compare the sources of the corpora that were downloaded before, in the order of params.yaml, with their copies.
+
+    An address that does not answer is told and nothing more: the copy at hand stays. UserError for a path that is gone or
+    cannot be read as a source.
+    """
+    changed: dict[str, str] = {}
+    troubles: list[str] = []
+    for name in config.section(root / "params.yaml", "corpora"):
+        corpus = params.corpus(root / "params.yaml", name)
+        manifest = dag.option(root, "download", name, asdict(corpus), "out") / MANIFEST
+        if not manifest.exists():
+            continue
+        copied = {file["name"]: file["sha256"] for file in json.loads(manifest.read_text(encoding="utf-8"))["files"]}
+        now = copied
+        if "path" in corpus.source:
+            now = _own(os.path.join(root, corpus.source["path"]), f"corpora.{name}.source.path")
+        elif "files" in corpus.source:
+            served, unclear = _served(root, name, corpus)
+            now, troubles = copied | served, troubles + unclear
+        if now != copied:
+            changed[name] = hashlib.sha256(json.dumps(now, sort_keys=True).encode()).hexdigest()
+    return Look(changed, tuple(troubles))
+
+
+def _own(path: str, where: str) -> dict[str, str]:
+    return {name: _digest(source) for source, name in own.files(path, where)}
+
+
+def _served(root: Path, name: str, corpus: params.Corpus) -> tuple[dict[str, str], list[str]]:
+    """The sha256 of each file of the corpus that is not pinned, as its address has it now; why others could not be told."""
+    where, fetcher = f"corpora.{name}.source", Fetcher(name, root / WORK)
+    served, unclear = {}, []
+    for number, file in enumerate(config.load(Files, corpus.source, where).files):
+        if file.pinned():
+            continue
+        try:
+            path, trouble = unpinned.latest(file, f"{where}.files[{number}]", fetcher)
+        except UserError as error:  # never downloaded from here, as in a clone that took its copy from a remote
+            path, trouble = None, str(error)
+        if trouble or path is None:
+            unclear.append(trouble)
+        else:
+            served[file.name] = _digest(path)
+    return served, unclear
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,227 @@
+"""Retraining with a real DVC, a real registry, a real Prefect server: by hand, on a cron schedule and when data change."""
+
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import flows
+import psutil
+import pytest
+import retrain_project as small
+from retrain_project import NAME, retrain
+
+from pipeline.flow import events, history, served
+from pipeline.flow.alone import alone
+from pipeline.tracking import registry
+
+CRON = "* * * * *"
+pytestmark = pytest.mark.timeout(600)  # two minutes of waiting for the clock, and a training, on machines that are busy too
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("prefect")
+
+
+@pytest.fixture(scope="module")
+def server(home: Path) -> Iterator[str]:
+    with flows.server(home) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def env(home: Path, server: str) -> dict[str, str]:
+    return small.author(flows.surroundings(home, server))
+
+
+@pytest.fixture(scope="module")
+def first(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project that was retrained once, by hand."""
+    root = small.made(tmp_path_factory.mktemp("first") / "project")
+    done = retrain(root, env)
+    assert (done.returncode, done.stderr) == (0, "")
+    return root
+
+
+@pytest.fixture(scope="module")
+def nightly(first: Path, env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Any]]:
+    """A copy of it that is served on a cron line of every minute, while the tests before the last one go on."""
+    root = Path(shutil.copytree(first, tmp_path_factory.mktemp("nightly") / "project"))
+    with flows.started(root, env, "schedule", "--cron", CRON) as process:
+        yield root, process
+
+
+@pytest.fixture
+def root(first: Path, tmp_path: Path) -> Path:
+    """A copy of one's own of the project that was retrained once."""
+    return Path(shutil.copytree(first, tmp_path / "project"))
+
+
+def champion(root: Path) -> int:
+    found = registry.champion(root, NAME)
+    assert found is not None
+    return found.version
+
+
+def runs(server: str, root: Path) -> list[dict[str, Any]]:
+    """What the server knows of the runs of the project's deployment, by the time that they were due."""
+    name = events.deployment_name(root)
+    found = flows.ask(server, "flow_runs/filter", deployments={"name": {"any_": [name]}}, sort="EXPECTED_START_TIME_ASC")
+    return list(found)
+
+
+def deployment(server: str, root: Path) -> dict[str, Any]:
+    [found] = flows.ask(server, "deployments/filter", deployments={"name": {"any_": [events.deployment_name(root)]}})
+    return dict(found)
+
+
+def log_of(root: Path) -> list[Path]:
+    return sorted((root / ".seqline" / "logs").rglob("*.log"))
+
+
+def test_the_first_evaluated_run_becomes_champion_with_its_decision_on_record(
+    first: Path, nightly: object, server: str
+) -> None:
+    assert champion(first) == 1
+    [record] = history.read(first)
+    assert (record.flow, record.state, record.because) == ("retrain", "promoted", "by hand")
+    assert f"{NAME}: mlp (version 1) is promoted: there is no champion" in record.summary
+    [kept] = first.glob("mlartifacts/**/gate/nobody/decision.md")
+    [shown] = [one for one in flows.ask(server, "artifacts/filter") if one["key"] == NAME]
+    assert shown["data"] == kept.read_text()
+
+
+def test_nothing_changed_is_nothing_done(root: Path, env: dict[str, str]) -> None:
+    before, logs = (root / "dvc.lock").read_bytes(), log_of(root)
+    done = retrain(root, env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "9 up to date" in done.stdout
+    assert f"{NAME}: mlp is champion still" in done.stdout
+    assert history.read(root)[-1].state == "nothing"
+    assert ((root / "dvc.lock").read_bytes(), log_of(root)) == (before, logs)
+    assert champion(root) == 1
+
+
+def test_new_data_make_a_challenger_that_is_promoted_published_and_told_of(
+    root: Path, env: dict[str, str], tmp_path: Path
+) -> None:
+    told = [sys.executable, "-c", "import os, sys; open('told', 'w').write(os.environ['SEQLINE_EVENT'] + sys.stdin.read())"]
+    publish = {"push": True, "remote": "store", "commit": True, "tag": True}
+    small.settings(root, publish=publish, notify={"command": told})
+    subprocess.run(["dvc", "remote", "add", "-q", "store", str(tmp_path / "store")], cwd=root, env=env, check=True)
+    small.git(root, "add", "flow.yaml")  # edits of the user's own, staged and not
+    (root / "params.yaml").write_text((root / "params.yaml").read_text() + "# mine\n")
+    small.drop(root, "train", range(20, 400))
+    done = retrain(root, env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert champion(root) == 2
+    assert "reviews: its source has changed and was taken over" in done.stdout
+    assert f"{NAME}: mlp (version 2) is promoted: better on the champion's test set by " in done.stdout
+    assert (root / "told").read_text().startswith("promoted")
+    assert f"{NAME}: mlp (version 2) is promoted" in (root / "told").read_text()
+    assert list((tmp_path / "store").rglob("*.dir"))
+    committed = small.git(root, "show", "--name-only", "--format=%s", "HEAD").splitlines()
+    assert committed[0] == f"Retrained: {NAME}/2 champion"
+    assert set(committed[2:]) == {
+        "dvc.lock",
+        "reports/comparison.md",
+        "reports/corpora/reviews.json",
+        "reports/metrics/mlp.json",
+    }
+    assert small.git(root, "rev-parse", f"champion/{NAME}/2") == small.git(root, "rev-parse", "HEAD")
+    assert small.git(root, "diff", "--name-only", "--cached") == "flow.yaml"
+    assert "params.yaml" in small.git(root, "diff", "--name-only")
+
+
+def test_a_failure_keeps_the_champion_is_told_and_seen_in_the_status(root: Path, env: dict[str, str]) -> None:
+    small.settings(root, notify={"command": ["sh", "-c", "echo $SEQLINE_EVENT > told"]})
+    (root / "drop" / "train.positive").write_bytes(b"caf\xe9\n" * 100)
+    done = retrain(root, env)
+    assert done.returncode == 1
+    assert "FAILED tokenize@reviews: " in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert (root / "told").read_text() == "failed\n"
+    assert champion(root) == 1
+    status = flows.seqline(root, env, "status")
+    assert status.returncode == 1
+    lines = dict(line.split(maxsplit=1) for line in status.stdout.splitlines())
+    assert lines["failed"].startswith("1 of the last 2; ")
+    assert "tokenize@reviews" in lines["failed"]
+    assert lines["champion"].startswith(f"{NAME}/1, mlp")
+    assert ": promoted in " in status.stdout, "the last success is there still"
+
+
+def test_a_second_one_by_hand_is_refused_while_another_is_at_work(root: Path, env: dict[str, str]) -> None:
+    with alone(root, wait=False):
+        done = retrain(root, env)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "another flow at work (process " in done.stderr
+    assert len(history.read(root)) == 1
+
+
+def ended(process: "subprocess.Popen[str]", root: Path) -> str:
+    """End it as Ctrl-C does, between two runs; what it said."""
+    flows.wait_for(lambda: not psutil.pid_exists(history.read(root)[-1].pid), "the end of the last run's process")
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=flows.PATIENCE)
+    assert process.returncode == 0, said
+    return said
+
+
+def test_a_data_change_starts_a_run_and_a_restart_makes_one_run_of_all_that_was_missed(
+    root: Path, env: dict[str, str], server: str
+) -> None:
+    words = ["schedule", "--on-data-change", "--every", "0.5"]
+    with flows.started(root, env, *words) as process:
+        flows.wait_for(lambda: (root / ".seqline/flow/schedule.json").exists(), "the schedule")
+        assert runs(server, root) == []
+        (root / "drop" / "unused.txt").write_text("no reader reads it\n")
+        [run] = flows.wait_for(lambda: [run for run in runs(server, root) if run["state_type"] == "COMPLETED"], "a run")
+        assert (run["name"], run["created_by"]["type"]) == ("reviews changed", "AUTOMATION")
+        assert (root / "data/raw/reviews/unused.txt").exists()
+        assert "reviews changed" in ended(process, root)
+    assert deployment(server, root)["paused"]
+    due = [(datetime.now(UTC) - timedelta(minutes=minutes)).isoformat() for minutes in (30, 20, 10)]
+    for at in due:
+        state = {"type": "SCHEDULED", "state_details": {"scheduled_time": at}}
+        flows.ask(server, f"deployments/{deployment(server, root)['id']}/create_flow_run", state=state)
+    with flows.started(root, env, *words) as process:
+        flows.wait_for(
+            lambda: all(run["state_type"] in ("COMPLETED", "CANCELLED") for run in runs(server, root)), "the rest"
+        )
+        assert sorted(run["state_name"] for run in runs(server, root)) == ["Completed", "Completed", "Skipped", "Skipped"]
+        assert not deployment(server, root)["paused"]
+        ended(process, root)
+    assert [record.state for record in history.read(root)] == ["promoted", "kept", "nothing"]
+    assert flows.inhabitants(root) == []
+
+
+def test_a_cron_schedule_fires_twice_and_its_end_leaves_nothing_behind(
+    nightly: tuple[Path, Any], server: str, env: dict[str, str]
+) -> None:
+    root, process = nightly
+
+    def fired() -> list[dict[str, Any]]:
+        return [run for run in runs(server, root) if run["auto_scheduled"] and run["state_type"] == "COMPLETED"]
+
+    two = flows.wait_for(lambda: found if len(found := fired()) > 1 else None, "two runs by the cron line")[:2]
+    due = [datetime.fromisoformat(run["expected_start_time"]) for run in two]
+    assert [(time.second, time.microsecond) for time in due] == [(0, 0), (0, 0)]
+    assert due[1] - due[0] == timedelta(minutes=1)
+    assert all(datetime.fromisoformat(run["start_time"]) >= time for run, time in zip(two, due, strict=True))
+    assert {record.state for record in history.read(root)[1:]} <= {"nothing", ""}
+    status = flows.seqline(root, env, "status").stdout
+    assert f"cron '{CRON}' in " in status
+    assert f"served by process {process.pid}" in status
+    ended(process, root)
+    assert deployment(server, root)["paused"]
+    written = served.read(root)
+    assert written is not None
+    assert written.ended
+    assert flows.inhabitants(root) == []

@@ -1,0 +1,378 @@
+"""What surrounds a retraining, each part alone: what flows leave on disk, whom they tell, what they publish, and when."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+import retrain_project as small
+import yaml
+
+from pipeline import refresh
+from pipeline.download.source import WORK, Surroundings, obtain
+from pipeline.errors import UserError
+from pipeline.flow import history, notify, patience, publish, schedule, sections, served, status
+from pipeline.flow.history import Record
+from pipeline.flow.notify import Notify
+from pipeline.flow.publish import Publish
+
+NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
+GONE = 2**22 + 1  # above any process's number
+
+
+def at(minutes: float) -> str:
+    """So many minutes from NOW."""
+    return (NOW + timedelta(minutes=minutes)).isoformat(timespec="seconds")
+
+
+def flow(began: float, state: str = "kept", pid: int = GONE) -> Record:
+    ended = at(began + 1) if state else ""
+    return Record(id=f"{began}", flow="retrain", pid=pid, because="x", began=at(began), ended=ended, state=state)
+
+
+def plan(*due: float, ended: str = "", pid: int = GONE) -> served.Served:
+    times = tuple(at(minutes) for minutes in due)
+    return served.Served(words="hourly", pid=pid, since=at(-500), seen=at(-1), ended=ended, due=times)
+
+
+# --- records
+
+
+def test_a_flow_is_on_record_however_it_ended(tmp_path: Path) -> None:
+    with history.recorded(tmp_path, "retrain", "by hand") as record:
+        assert [(one.ended, one.state) for one in history.read(tmp_path)] == [("", "")]
+        record.state, record.summary = "kept", "two lines\nof text"
+    with pytest.raises(UserError), history.recorded(tmp_path, "retrain"):
+        raise UserError("a.b: got 1; expected 2.")
+    with pytest.raises(KeyboardInterrupt), history.recorded(tmp_path, "run"):
+        raise KeyboardInterrupt
+    found = history.read(tmp_path)
+    assert [(one.flow, one.state, one.good) for one in found] == [
+        ("retrain", "kept", True),
+        ("retrain", "failed", False),
+        ("run", "cancelled", False),
+    ]
+    assert [one.summary for one in found[:2]] == ["two lines\nof text", "a.b: got 1; expected 2."]
+    assert all(one.ended >= one.began for one in found)
+
+
+def test_a_line_that_was_cut_off_does_not_hide_the_others(tmp_path: Path) -> None:
+    with history.recorded(tmp_path, "run"):
+        pass
+    with (tmp_path / history.HISTORY).open("a") as file:
+        file.write('{"id": "x", "flow": "retr')
+    assert [one.flow for one in history.read(tmp_path)] == ["run"]
+
+
+# --- what was missed
+
+
+@pytest.mark.parametrize(
+    ("made", "flows", "missed"),
+    [
+        (plan(-90, -30, 30), [flow(-100)], [-90, -30]),
+        (plan(-90, -30, 30), [flow(-60)], [-30]),
+        (plan(-90, -30, 30), [flow(-30.1)], []),  # by another clock it came in time
+        (plan(-90, -30, 30), [flow(-10)], []),  # late, but it stands in for both
+        (plan(-90, -30, 30), [], [-90, -30]),
+        (plan(-1, 30), [], []),  # it may be on its way
+        (plan(-90, -30, 30), [flow(-100, state="", pid=os.getpid())], []),  # they wait for the one that is at work
+        (plan(-90, -30, 30), [flow(-100, state="")], [-90, -30]),  # that one was cut off
+        (plan(-90, -30, 30, ended=at(-60)), [flow(-100)], [-90]),  # after its end none was due
+    ],
+)
+def test_runs_that_were_due_and_never_began_are_missed(
+    made: served.Served, flows: list[Record], missed: list[float]
+) -> None:
+    assert served.missed(made, flows, NOW) == [at(minutes) for minutes in missed]
+
+
+@pytest.fixture
+def reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[dict[str, str], bool]]:
+    """`seqline status` of a project with these records and no server."""
+    for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    monkeypatch.setattr("pipeline.flow.server.configured", lambda: None)
+
+    def report(made: served.Served | None, *flows: Record) -> tuple[dict[str, str], bool]:
+        if made:
+            served.write(tmp_path, made)
+        for record in flows:
+            history._append(tmp_path, record)
+        found = status.report(tmp_path, NOW)
+        assert not (tmp_path / "mlflow.db").exists(), "looking must not make the store"
+        return dict(found.lines), found.well
+
+    return report
+
+
+def test_the_status_of_a_project_that_was_never_retrained_says_how_to_begin(reported) -> None:
+    lines, well = reported(None)
+    assert well
+    assert "seqline retrain" in lines["last run"]
+    assert "seqline schedule" in lines["schedule"]
+    assert lines["at work"] == "nothing"
+
+
+def test_the_status_tells_a_missed_run_and_a_schedule_that_nobody_serves(reported) -> None:
+    lines, well = reported(plan(-90, -30, 30), flow(-100, "promoted"))
+    assert not well
+    assert lines["missed"].startswith("2 due and not begun")
+    assert "its process is gone" in lines["schedule"]
+    assert lines["next run"] == "none"
+    assert ": promoted in 60 s" in lines["last success"]
+
+
+def test_the_status_tells_a_flow_that_was_cut_off_and_the_success_before_it(reported) -> None:
+    lines, well = reported(plan(30, pid=os.getpid()), flow(-100, "kept"), flow(-5, ""))
+    assert not well
+    assert "cut off" in lines["last run"]
+    assert ": kept in 60 s" in lines["last success"]
+    assert lines["failed"].startswith("1 of the last 2")
+    assert "missed" not in lines
+
+
+def test_the_status_of_a_schedule_in_order_names_the_next_run(reported) -> None:
+    lines, well = reported(plan(30, 90, pid=os.getpid()), flow(-5, "nothing"))
+    assert well
+    assert datetime.fromisoformat(lines["next run"]).astimezone(UTC) == NOW + timedelta(minutes=30)
+    assert f"served by process {os.getpid()}" in lines["schedule"]
+
+
+def test_two_processes_never_serve_one_schedule(tmp_path: Path) -> None:
+    served.write(tmp_path, plan(pid=1234))
+    with served.alone(tmp_path), pytest.raises(UserError, match="process 1234"), served.alone(tmp_path):
+        raise AssertionError
+    with served.alone(tmp_path):
+        pass
+
+
+# --- when
+
+
+@pytest.mark.parametrize(("text", "expected"), [("90", 90), ("90s", 90), ("15m", 900), ("2h", 7200), ("1.5d", 129_600)])
+def test_times_are_read_with_their_units(text: str, expected: float) -> None:
+    assert schedule.seconds(text, "--interval") == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ((None, None, False, "60", None), "seqline schedule"),
+        (("0 3 * *", None, False, "60", None), "--cron"),
+        (("every night", None, False, "60", None), "--cron"),
+        (("61 3 * * *", None, False, "60", None), "--cron"),
+        ((None, "0", False, "60", None), "--interval"),
+        ((None, "3 weeks", False, "60", None), "--interval"),
+        ((None, None, True, "soon", None), "--every"),
+        ((None, "1h", False, "60", 0), "--jobs"),
+    ],
+)
+def test_a_time_that_is_none_is_refused(options: tuple, key: str) -> None:
+    with pytest.raises(UserError, match=rf"^{key}: got .*; expected ") as caught:
+        schedule.terms(*options)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_schedule_without_a_server_of_its_own_is_refused_with_what_to_run(tmp_path: Path) -> None:
+    import flows
+
+    env = flows.surroundings(tmp_path / "prefect", None)
+    done = flows.seqline(small.ROOT, env | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}, "schedule", "--interval", "1h")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "http://127.0.0.1:9/api, which does not answer" in done.stderr
+    assert "prefect server start" in done.stderr
+    assert "export PREFECT_API_URL=" in done.stderr
+
+
+def test_a_server_that_is_gone_for_a_while_does_not_end_the_one_who_asks_it() -> None:
+    from prefect._internal import observers
+    from prefect.runner import _scheduled_run_poller
+
+    asked: list[int] = []
+
+    async def question() -> None:
+        asked.append(1)
+        if len(asked) == 10:
+            raise KeyError("the answer is no")
+        raise httpx.ConnectError("no server")
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (observers, _scheduled_run_poller):
+            patch.setattr(module, "critical_service_loop", module.critical_service_loop)
+        patience.be_patient()
+        for module in (observers, _scheduled_run_poller):
+            asked.clear()
+            with pytest.raises(KeyError):
+                asyncio.run(module.critical_service_loop(workload=question, interval=0.0, jitter_range=0.3))
+            assert len(asked) == 10
+
+
+# --- whom it tells
+
+
+def told(command: list[str] | None, event: notify.Event = "kept", tmp_path: Path = Path()) -> str:
+    settings = Notify(command=tuple(command) if command is not None else None, events=("promoted", "kept", "failed"))
+    return notify.tell(tmp_path, settings, event, "all of it")
+
+
+def test_the_command_gets_the_summary_and_the_event(tmp_path: Path) -> None:
+    write = "import os, sys; open('told', 'w').write(os.environ['SEQLINE_EVENT'] + ': ' + sys.stdin.read())"
+    assert told([sys.executable, "-c", write], tmp_path=tmp_path) == ""
+    assert (tmp_path / "told").read_text() == "kept: all of it\n"
+
+
+def test_nobody_is_told_of_nothing(tmp_path: Path) -> None:
+    assert told(["touch", "told"], "nothing", tmp_path) == told(None, "kept", tmp_path) == ""
+    assert not (tmp_path / "told").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        (["no-such-program"], "notify.command: got no-such-program: No such file or directory; expected "),
+        (["sh", "-c", "echo no such host; exit 3"], "notify.command: got status 3 from sh (no such host); expected 0"),
+        (["sleep", "60"], "notify.command: got nothing within 0.2 s; expected sleep to end"),
+        (["true"], ""),  # it reads nothing of what it is told
+    ],
+)
+def test_a_command_that_fails_is_told_in_one_line(
+    command: list[str], line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notify, "_SECONDS", 0.2 if command[0] == "sleep" else 60.0)
+    assert told(command, tmp_path=tmp_path).startswith(line)
+
+
+# --- what it publishes
+
+
+@pytest.fixture
+def reported_project(tmp_path: Path) -> Path:
+    """A repository with a lock, a report that git has, and one that it ignores."""
+    (tmp_path / ".gitignore").write_text("/data/\n")
+    outs = ["reports/new.json", "reports/old.json", "data/model"]
+    lock = {"stages": {"evaluate@x": {"outs": [{"path": path, "md5": "1"} for path in outs]}}}
+    (tmp_path / "dvc.lock").write_text(yaml.safe_dump(lock))
+    for name in ("reports/old.json", "data/model", "params.yaml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("before")
+    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "start"]):
+        small.git(tmp_path, *words)
+    (tmp_path / "reports/old.json").write_text("after")
+    (tmp_path / "reports/new.json").write_text("after")
+    (tmp_path / "reports/notes.txt").write_text("of the user's own")
+    (tmp_path / "params.yaml").write_text("edited")
+    return tmp_path
+
+
+def published(root: Path, monkeypatch: pytest.MonkeyPatch, **settings: bool) -> list[str]:
+    for name, value in small.author({}).items():
+        monkeypatch.setenv(name, value)
+    wanted = Publish(**{"push": False, "remote": None, "commit": False, "tag": False} | settings)
+    return publish.publish(root, wanted, ["name/7"], "Retrained")
+
+
+def test_a_commit_holds_what_the_dag_made_and_nothing_else(reported_project: Path, monkeypatch) -> None:
+    small.git(reported_project, "add", "params.yaml")
+    [line] = published(reported_project, monkeypatch, commit=True)
+    assert line == f"git commit: {small.git(reported_project, 'rev-parse', '--short', 'HEAD')}"
+    names = small.git(reported_project, "show", "--name-only", "--format=", "HEAD").split()
+    assert names == ["reports/new.json", "reports/old.json"]
+    assert small.git(reported_project, "diff", "--cached", "--name-only") == "params.yaml"
+    assert "?? reports/notes.txt" in small.git(reported_project, "status", "--porcelain")
+    assert published(reported_project, monkeypatch, commit=True) == ["git commit: nothing to commit"]
+
+
+def test_a_tag_is_on_a_commit_that_holds_the_champion_beside_the_branch_if_need_be(
+    reported_project: Path, monkeypatch
+) -> None:
+    before = small.git(reported_project, "rev-parse", "HEAD")
+    assert published(reported_project, monkeypatch, tag=True) == ["git tag: champion/name/7"]
+    assert small.git(reported_project, "show", "champion/name/7:reports/new.json") == "after"
+    assert small.git(reported_project, "show", "champion/name/7:params.yaml") == "before"
+    assert small.git(reported_project, "rev-parse", "HEAD", "champion/name/7~1").split() == [before, before]
+    assert "reports/old.json" in small.git(reported_project, "diff", "--name-only").split(), "the index is as it was"
+    [again] = published(reported_project, monkeypatch, tag=True)
+    assert again.startswith("git tag failed: ")
+    assert "already exists" in again
+
+
+def test_what_cannot_be_published_is_told_and_raises_nothing(tmp_path: Path, monkeypatch) -> None:
+    lines = published(tmp_path, monkeypatch, push=True, commit=True, tag=True)
+    assert [line.partition(" failed: ")[0] for line in lines] == ["dvc push", "git commit", "git tag"]
+    assert all("\n" not in line for line in lines)
+
+
+# --- sources that are not pinned
+
+
+@pytest.fixture
+def loose(project: Path, edited) -> Path:
+    """A project whose corpus toy_reviews came from an address, where it lies unpinned: a file, for the time being."""
+    served, raw = project / "served.txt", project / "data/raw/toy_reviews"
+    served.write_text("one\n")
+    source = {"files": [{"name": "a.txt", "sha256": None, "bytes": None, "urls": [served.as_uri()]}]}
+    edited(project, "corpora.toy_reviews.source", source)
+    raw.mkdir(parents=True)
+    obtain("toy_reviews", source, raw, Surroundings("", project / WORK))
+    return project
+
+
+def test_a_file_that_is_not_pinned_is_seen_to_change_by_its_content_alone(loose: Path) -> None:
+    assert refresh.look(loose) == refresh.Look({}, ())
+    os.utime(loose / "served.txt")
+    assert refresh.look(loose) == refresh.Look({}, ())
+    (loose / "served.txt").write_text("two\n")
+    first = refresh.look(loose)
+    assert (list(first.changed), first.troubles) == (["toy_reviews"], ())
+    (loose / "served.txt").write_text("three\n")
+    assert refresh.look(loose).changed != first.changed, "another change has another hash"
+
+
+def test_an_address_that_does_not_answer_is_told_and_changes_nothing(loose: Path) -> None:
+    (loose / "served.txt").unlink()
+    found = refresh.look(loose)
+    assert not found.changed
+    [trouble] = found.troubles
+    assert trouble.startswith("corpora.toy_reviews.source.files[0] (a.txt): got file://")
+    assert "\n" not in trouble
+
+
+# --- flow.yaml
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "line"),
+    [
+        ("publish", "push", "yes please", "publish.push: got yes please; expected true or false"),
+        ("publish", "pull", True, "publish.pull: got an unknown key"),
+        ("notify", "command", [], "notify.command: got no words"),
+        ("notify", "command", "mail", "notify.command: got mail; expected "),
+        ("notify", "events", ["won"], "notify.events[0]: got won; expected one of promoted, kept, failed, nothing"),
+    ],
+)
+def test_a_mistake_in_flow_yaml_is_told_by_its_key(section: str, key: str, value: object, line: str, project: Path) -> None:
+    small.settings(project, **{section: {key: value}})
+    with pytest.raises(UserError) as caught:
+        sections.load(project)
+    assert str(caught.value).startswith(line)
+
+
+def test_check_reads_flow_yaml_too(project: Path, seqline) -> None:
+    small.settings(project, notify={"command": []})
+    said = seqline(project, "check")
+    assert (said.status, said.out) == (2, "")
+    assert said.err.startswith("seqline: notify.command: got no words")
+
+
+def test_a_section_that_flow_yaml_does_not_know_is_refused(project: Path) -> None:
+    with (project / "flow.yaml").open("a") as file:
+        file.write("noitfy: {}\n")
+    with pytest.raises(UserError, match=r"^flow.yaml: noitfy: got an unknown section"):
+        sections.load(project)
