@@ -62,7 +62,7 @@ _DVC = """stages:
     outs: [data/report]
 """
 _FILES = {
-    "params.yaml": "compute: {device: cpu, slots: 2, processes: 1}\n",
+    "params.yaml": "compute: {device: cpu, slots: 2, processes: 1, workers: 1, cluster: null}\n",
     "flow.yaml": "run: {time_limits: {}, retries: 2, retry_seconds: 0.1}\n",
     "data/.gitignore": "/*\n!/.gitignore\n",
     ".gitignore": "/.seqline/\n*.partial\n",

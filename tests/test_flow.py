@@ -303,7 +303,7 @@ def test_each_training_has_a_gpu_of_its_own(made: Path, tmp_path: Path, env: dic
     fake.parent.mkdir()
     fake.write_text("#!/bin/sh\necho 0\necho 1\n")
     fake.chmod(0o755)
-    (made / "params.yaml").write_text("compute: {device: cuda, slots: 9, processes: 1}\n")
+    (made / "params.yaml").write_text("compute: {device: cuda, slots: 9, processes: 1, workers: 1, cluster: null}\n")
     done = flows.seqline(made, env | {"PATH": f"{fake.parent}{os.pathsep}{env['PATH']}"}, "run", "--jobs", "6")
     assert done.returncode == 0, done.stdout
     held = []
@@ -334,7 +334,7 @@ def test_places_follow_what_is_visible(
     visible: str, device: str, processes: int, places: list[str | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    offered = slots.slots(params.Compute(device=device, slots=3, processes=processes))
+    offered = slots.slots(params.Compute(device=device, slots=3, processes=processes, workers=1, cluster=None))
     taken = [offered.take("train") for _ in places]
     assert [place and place.name for place in taken] == places
     assert offered.take("train") is None

@@ -106,7 +106,7 @@ def _ask(contender: Contender, tokens: Path, place: Path, launch: Launch) -> Non
     with landing(place.resolve()) as folder:
         made = Answered(folder)
         readings.read_as(tokens, describe(contender.vocab), made.tokens)
-        stage(launch, log, "encode", tokens=made.tokens, vocab=given["vocab"], out=made.encoded)
+        stage(launch, log, "encode", params=given["params"], tokens=made.tokens, vocab=given["vocab"], out=made.encoded)
         stage(launch, log, "predict", contender.run, **given, encoded=made.encoded, out=made.predictions)
         written = {"out": made.scores, "metrics": folder / "metrics.json", "plots": folder / "plots"}
         stage(launch, log, "evaluate", contender.run, **model, predictions=made.predictions, tokens=made.tokens, **written)
