@@ -157,7 +157,7 @@ def vectors(folder: Path) -> Path:
         model.input.weight[8:10] += torch.randn(16, generator=generator)
         model.input.weight[10:12] += torch.randn(16, generator=generator)
     folder.mkdir()
-    checkpoint.write_model(folder, model, {"run": {"family": "word2vec"}, "vocabulary": "the same"})
+    checkpoint.write_model(folder, model, {"run": {"family": "word2vec", "corpus": "words"}, "vocabulary": "the same"})
     return folder
 
 

@@ -167,7 +167,7 @@ def test_a_judges_file_that_is_none_is_refused_by_its_line_and_nothing_is_left(
     name: str, text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lay(tmp_path / "data/raw/c")
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"corpora": {"c": CORPUS}}))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"compute": stage_runs.HERE, "corpora": {"c": CORPUS}}))
     (tmp_path / "data/raw/c" / name).write_bytes(text.encode())
     with pytest.raises(SystemExit) as end:
         exit_with(lambda: stage_runs.run(tmp_path, "tokenize", "c"))
