@@ -1,6 +1,6 @@
 """The DAG one stage after another against several at once: `dvc repro` and `seqline run`, each in a fresh clone.
 
-    python -m benchmarks.parallel [--jobs 2] [--preset default] [--set KEY=VALUE ...] [--runs RUN ...] [--rounds 1]
+    python -m benchmarks.parallel [--jobs 2] [--preset default] [--set KEY=VALUE ...] [--runs RUN ...] [--rounds 1] [--keep FOLDER]
 
 Each clone has an empty cache and the committed `dvc.lock`; with --set, both get the same changed preset. `seqline run`
 reports to a Prefect server that is started before and not counted. Printed: both times, their ratio, and whether the two
@@ -10,6 +10,7 @@ reports to a Prefect server that is started before and not counted. Printed: bot
 import argparse
 import contextlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -32,10 +33,13 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
     parser.add_argument("--runs", nargs="+", default=[], metavar="RUN", help="these runs of the preset and no others")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave the last round's clones there")
     a = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, server(Path(folder)) as url:
         for number in range(a.rounds):
             once(Path(folder), a, url, number)
+        if a.keep:
+            shutil.copytree(folder, a.keep, symlinks=True, ignore=shutil.ignore_patterns("prefect"))
 
 
 def once(folder: Path, a: argparse.Namespace, url: str, number: int) -> None:
@@ -43,6 +47,7 @@ def once(folder: Path, a: argparse.Namespace, url: str, number: int) -> None:
     ways = {"dvc repro": ["dvc", "repro"], "seqline run": [*_SEQLINE, "run", "--jobs", str(a.jobs)]}
     took, locks = dict[str, float](), list[bytes]()
     for name in sorted(ways, reverse=bool(number % 2)):
+        shutil.rmtree(folder / name.replace(" ", "_"), ignore_errors=True)
         root = clone(folder / name.replace(" ", "_"), a)
         env = environment(root) | {"PREFECT_HOME": str(folder / "prefect"), "PREFECT_API_URL": url}
         began = time.monotonic()
@@ -56,7 +61,6 @@ def once(folder: Path, a: argparse.Namespace, url: str, number: int) -> None:
             print((folder / "said.txt").read_text().splitlines()[-1])
             idle(root, env)
         locks.append((root / "dvc.lock").read_bytes())
-        subprocess.run(["rm", "-rf", str(root)], check=True)
     same = "the same" if locks[0] == locks[1] else "OTHER"
     print(f"ratio {took['seqline run'] / took['dvc repro']:.3f}, dvc.lock: {same}", flush=True)
 
