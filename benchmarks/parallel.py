@@ -1,6 +1,6 @@
 """The DAG one stage after another against several at once: `dvc repro` and `seqline run`, each in a fresh clone.
 
-    python -m benchmarks.parallel [--jobs 2] [--preset default] [--set KEY=VALUE ...] [--runs RUN ...] [--rounds 1] [--keep FOLDER]
+    python -m benchmarks.parallel [--jobs 2] [--preset default] [--set KEY=VALUE ...] [--runs RUN ...] [--keep FOLDER]
 
 Each clone has an empty cache and the committed `dvc.lock`; with --set, both get the same changed preset. `seqline run`
 reports to a Prefect server that is started before and not counted. Printed: both times, their ratio, and whether the two
