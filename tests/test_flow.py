@@ -88,12 +88,24 @@ def test_the_lock_is_dvc_repro_s_and_a_second_run_starts_nothing(
                 place.unlink()
             shutil.rmtree(made / ".dvc" / "cache")
     logs = list((made / ".seqline" / "logs").iterdir())
+    before = made / ".seqline" / "flow" / "before.json"
+    assert not before.exists()
+    as_after_a_kill(made)
+    before.write_text("[]")
     done = flows.seqline(made, env, "run")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith("12 up to date\n")
-    assert (made / "dvc.lock").read_bytes() == first
+    assert (made / "dvc.lock").read_bytes() == first, "put in order at last"
+    assert not before.exists()
     assert list((made / ".seqline" / "logs").iterdir()) == logs, "no stage was started"
     assert flows.inhabitants(made) == []
+
+
+def as_after_a_kill(root: Path) -> None:
+    """Turn the lock's stages round, as if a flow had been killed before it had put them in order."""
+    found = lockfile.parts((root / "dvc.lock").read_text())
+    assert found is not None
+    (root / "dvc.lock").write_text(lockfile.joined(dict(reversed(found.items()))))
 
 
 def test_prefect_shows_every_stage_with_its_log(made: Path, env: dict[str, str], server: str) -> None:
@@ -360,6 +372,27 @@ def test_one_flow_at_a_time(tmp_path: Path) -> None:
             pytest.fail("two at once")
     with alone.alone(tmp_path, wait=False):
         pass
+
+
+def test_an_order_that_could_not_be_written_is_told(made: Path) -> None:
+    with Workers(made, []) as workers:
+        plan, _ = workers.plan()
+        (made / "dvc.lock").mkdir()
+        assert not workers.order_lock([], list(plan.needs))
+        (made / "dvc.lock").rmdir()
+        assert workers.order_lock([], list(plan.needs))
+
+
+@pytest.mark.parametrize("lives", [True, False])
+def test_a_list_of_files_in_use_is_removed_only_if_nobody_is_writing_it(
+    lives: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rwlock = tmp_path / ".dvc" / "tmp" / "rwlock"
+    rwlock.parent.mkdir(parents=True)
+    rwlock.write_text('{"write": {')
+    monkeypatch.setattr(alone.time, "sleep", lambda seconds: rwlock.write_text("{}") if lives else None)
+    with alone.alone(tmp_path, wait=False):
+        assert rwlock.exists() == lives
 
 
 def test_a_number_on_record_that_now_is_another_s_is_left_alone(tmp_path: Path) -> None:
