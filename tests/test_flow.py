@@ -162,11 +162,12 @@ def test_a_mistake_is_told_in_a_line_before_anything_runs(
     assert not (made / "dvc.lock").exists()
 
 
-def test_a_server_that_is_configured_and_not_there_is_refused(made: Path, home: Path) -> None:
-    done = flows.seqline(made, flows.surroundings(home, "http://127.0.0.1:9/api"), "run")
+def test_a_server_that_is_configured_and_not_there_is_refused_without_its_password(made: Path, home: Path) -> None:
+    done = flows.seqline(made, flows.surroundings(home, "http://user:secret@127.0.0.1:9/api?token=secret"), "run")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("seqline: PREFECT_API_URL: got http://127.0.0.1:9/api; expected a Prefect server that")
     assert done.stderr.count("\n") == 1, done.stderr
+    assert "secret" not in done.stderr + (made / ".seqline/flow/history.jsonl").read_text()
 
 
 def test_whatever_is_killed_the_next_run_ends_as_ever_and_leaves_no_orphan(
