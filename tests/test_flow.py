@@ -238,7 +238,7 @@ def test_an_interrupted_run_ends_all_it_started_and_is_cancelled(
 def test_without_a_server_one_is_started_for_the_run_and_its_death_does_not_matter(
     made: Path, home: Path, wanted: bytes
 ) -> None:
-    env = flows.surroundings(home, None)
+    env = flows.surroundings(home, None) | {"PREFECT_CLIENT_MAX_RETRIES": "1"}  # not 3, each of which waits longer
     with flows.started(made, env, "run", "--jobs", "3") as process:
         flows.wait_for(lambda: flows.at_work(made), "a stage at work")
         [child] = [c for c in psutil.Process(process.pid).children() if "pipeline.flow.ephemeral" in c.cmdline()]
@@ -429,16 +429,17 @@ def test_new_stages_come_in_the_plan_s_order_behind_those_that_were_there() -> N
 
 
 def test_a_stage_put_into_the_lock_is_written_as_dvc_writes_it(tmp_path: Path) -> None:
-    text = (flows.ROOT / "dvc.lock").read_text(encoding="utf-8")
-    stages, found = load_yaml(str(flows.ROOT / "dvc.lock"))["stages"], lockfile.parts(text)
+    whole = (flows.ROOT / "dvc.lock").read_text(encoding="utf-8")
+    stages, found = load_yaml(str(flows.ROOT / "dvc.lock"))["stages"], lockfile.parts(whole)
     assert found is not None
     assert list(found) == list(stages)
-    assert all(lockfile.spliced(text, {name: content}) == text for name, content in list(stages.items())[::9])
+    assert all(lockfile.spliced(whole, {name: content}) == whole for name, content in list(stages.items())[::9])
+    text = lockfile.joined({name: found[name] for name in list(found)[::6]})  # DVC takes seconds for the whole
     odd: dict[str, Any] = {
         "cmd": "a b " * 60 + "é \u00a0 # no comment: 'quoted'\n two lines",
         "params": {"params.yaml": {"runs.x": {"1": [0.001, 1e-8, True, None, "", "yes", "0x1"], "deep": [[1], {"a": []}]}}},
     }
-    for name in (list(stages)[3], "new@one", "folder/dvc.yaml:x", "needs: quotes"):
+    for name in (list(found)[18], "new@one", "folder/dvc.yaml:x", "needs: quotes"):
         (tmp_path / "dvc.lock").write_text(text, encoding="utf-8")
         with modify_yaml(str(tmp_path / "dvc.lock")) as content:
             content["stages"].update({name: odd})
