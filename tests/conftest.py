@@ -1,5 +1,6 @@
 """What several test files share: a small project of one's own, and the command line in it."""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -8,6 +9,8 @@ from typing import NamedTuple
 
 import pytest
 import yaml
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tensors are small and the cores taken: a second thread waits, busily
 
 from pipeline import cli
 
