@@ -15,6 +15,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tensors are small and the cores
 from pipeline import cli
 
 ROOT = Path(__file__).resolve().parent.parent
+LONG = ("retrain", "flow", "dag", "tracking", "parallel", "serving", "models", "word_vectors", "shards", "browser")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest first: workers take a file at a time, and none should begin a long one at the end."""
+    place = {f"test_{name}": number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
 
 
 class Said(NamedTuple):
