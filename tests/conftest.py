@@ -1,5 +1,6 @@
 """What several test files share: a small project of one's own, and the command line in it."""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -9,9 +10,18 @@ from typing import NamedTuple
 import pytest
 import yaml
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tensors are small and the cores taken: a second thread waits, busily
+
 from pipeline import cli
 
 ROOT = Path(__file__).resolve().parent.parent
+LONG = ("retrain", "flow", "dag", "tracking", "parallel", "serving", "models", "word_vectors", "shards", "browser")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest first: workers take a file at a time, and none should begin a long one at the end."""
+    place = {f"test_{name}": number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
 
 
 class Said(NamedTuple):

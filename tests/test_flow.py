@@ -69,8 +69,8 @@ def sleeping(root: Path, out: str, seconds: float) -> None:
 
 
 def like(root: Path) -> bytes:
-    """The project's lock but for how long its stages sleep."""
-    return re.sub(rb"(work.py data/\S+) [\d.]+", rb"\1 T", b" ".join((root / "dvc.lock").read_bytes().split()))
+    """The bytes of the project's lock but for how long its stages sleep, which is always told in three characters."""
+    return re.sub(rb"(work.py data/\S+\s+)\d\.\d\b", rb"\1T", (root / "dvc.lock").read_bytes())
 
 
 def test_the_lock_is_dvc_repro_s_and_a_second_run_starts_nothing(
@@ -88,12 +88,24 @@ def test_the_lock_is_dvc_repro_s_and_a_second_run_starts_nothing(
                 place.unlink()
             shutil.rmtree(made / ".dvc" / "cache")
     logs = list((made / ".seqline" / "logs").iterdir())
+    before = made / ".seqline" / "flow" / "before.json"
+    assert not before.exists()
+    as_after_a_kill(made)
+    before.write_text("[]")
     done = flows.seqline(made, env, "run")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith("12 up to date\n")
-    assert (made / "dvc.lock").read_bytes() == first
+    assert (made / "dvc.lock").read_bytes() == first, "put in order at last"
+    assert not before.exists()
     assert list((made / ".seqline" / "logs").iterdir()) == logs, "no stage was started"
     assert flows.inhabitants(made) == []
+
+
+def as_after_a_kill(root: Path) -> None:
+    """Turn the lock's stages round, as if a flow had been killed before it had put them in order."""
+    found = lockfile.parts((root / "dvc.lock").read_text())
+    assert found is not None
+    (root / "dvc.lock").write_text(lockfile.joined(dict(reversed(found.items()))))
 
 
 def test_prefect_shows_every_stage_with_its_log(made: Path, env: dict[str, str], server: str) -> None:
@@ -150,11 +162,12 @@ def test_a_mistake_is_told_in_a_line_before_anything_runs(
     assert not (made / "dvc.lock").exists()
 
 
-def test_a_server_that_is_configured_and_not_there_is_refused(made: Path, home: Path) -> None:
-    done = flows.seqline(made, flows.surroundings(home, "http://127.0.0.1:9/api"), "run")
+def test_a_server_that_is_configured_and_not_there_is_refused_without_its_password(made: Path, home: Path) -> None:
+    done = flows.seqline(made, flows.surroundings(home, "http://user:secret@127.0.0.1:9/api?token=secret"), "run")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("seqline: PREFECT_API_URL: got http://127.0.0.1:9/api; expected a Prefect server that")
     assert done.stderr.count("\n") == 1, done.stderr
+    assert "secret" not in done.stderr + (made / ".seqline/flow/history.jsonl").read_text()
 
 
 def test_whatever_is_killed_the_next_run_ends_as_ever_and_leaves_no_orphan(
@@ -225,7 +238,7 @@ def test_an_interrupted_run_ends_all_it_started_and_is_cancelled(
 def test_without_a_server_one_is_started_for_the_run_and_its_death_does_not_matter(
     made: Path, home: Path, wanted: bytes
 ) -> None:
-    env = flows.surroundings(home, None)
+    env = flows.surroundings(home, None) | {"PREFECT_CLIENT_MAX_RETRIES": "1"}  # not 3, each of which waits longer
     with flows.started(made, env, "run", "--jobs", "3") as process:
         flows.wait_for(lambda: flows.at_work(made), "a stage at work")
         [child] = [c for c in psutil.Process(process.pid).children() if "pipeline.flow.ephemeral" in c.cmdline()]
@@ -362,6 +375,27 @@ def test_one_flow_at_a_time(tmp_path: Path) -> None:
         pass
 
 
+def test_an_order_that_could_not_be_written_is_told(made: Path) -> None:
+    with Workers(made, []) as workers:
+        plan, _ = workers.plan()
+        (made / "dvc.lock").mkdir()
+        assert not workers.order_lock([], list(plan.needs))
+        (made / "dvc.lock").rmdir()
+        assert workers.order_lock([], list(plan.needs))
+
+
+@pytest.mark.parametrize("lives", [True, False])
+def test_a_list_of_files_in_use_is_removed_only_if_nobody_is_writing_it(
+    lives: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rwlock = tmp_path / ".dvc" / "tmp" / "rwlock"
+    rwlock.parent.mkdir(parents=True)
+    rwlock.write_text('{"write": {')
+    monkeypatch.setattr(alone.time, "sleep", lambda seconds: rwlock.write_text("{}") if lives else None)
+    with alone.alone(tmp_path, wait=False):
+        assert rwlock.exists() == lives
+
+
 def test_a_number_on_record_that_now_is_another_s_is_left_alone(tmp_path: Path) -> None:
     groups.folder(tmp_path).mkdir(parents=True)
     sleepers = {
@@ -395,16 +429,17 @@ def test_new_stages_come_in_the_plan_s_order_behind_those_that_were_there() -> N
 
 
 def test_a_stage_put_into_the_lock_is_written_as_dvc_writes_it(tmp_path: Path) -> None:
-    text = (flows.ROOT / "dvc.lock").read_text(encoding="utf-8")
-    stages, found = load_yaml(str(flows.ROOT / "dvc.lock"))["stages"], lockfile.parts(text)
+    whole = (flows.ROOT / "dvc.lock").read_text(encoding="utf-8")
+    stages, found = load_yaml(str(flows.ROOT / "dvc.lock"))["stages"], lockfile.parts(whole)
     assert found is not None
     assert list(found) == list(stages)
-    assert all(lockfile.spliced(text, {name: content}) == text for name, content in list(stages.items())[::9])
+    assert all(lockfile.spliced(whole, {name: content}) == whole for name, content in list(stages.items())[::9])
+    text = lockfile.joined({name: found[name] for name in list(found)[::6]})  # DVC takes seconds for the whole
     odd: dict[str, Any] = {
         "cmd": "a b " * 60 + "é \u00a0 # no comment: 'quoted'\n two lines",
         "params": {"params.yaml": {"runs.x": {"1": [0.001, 1e-8, True, None, "", "yes", "0x1"], "deep": [[1], {"a": []}]}}},
     }
-    for name in (list(stages)[3], "new@one", "folder/dvc.yaml:x", "needs: quotes"):
+    for name in (list(found)[18], "new@one", "folder/dvc.yaml:x", "needs: quotes"):
         (tmp_path / "dvc.lock").write_text(text, encoding="utf-8")
         with modify_yaml(str(tmp_path / "dvc.lock")) as content:
             content["stages"].update({name: odd})

@@ -39,7 +39,7 @@ def params() -> dict[str, Any]:
     content["runs"] = {name: content["runs"][name] for name in RUNS}
     for run in content["runs"].values():
         run["model"] |= {"embedding": 16, "hidden": 16, "dropout": 0.2}
-        run["training"] |= {"max_epochs": 2, "accumulate": 4}
+        run["training"] |= {"max_epochs": 3, "accumulate": 4}
     content["runs"]["seq2seq"]["objective"] |= {"batch_tokens": 100}
     content["runs"]["rnn"]["objective"] |= {"batch_size": 4, "steps": 16, "sampling": "random"}
     return content
@@ -157,14 +157,10 @@ def test_a_mistake_is_told_in_a_line_by_several_processes_too(encoded: Path) -> 
     assert not (encoded / "carried").exists()
 
 
-def test_when_the_first_of_them_is_killed_none_is_left_and_the_next_training_ends_as_ever(encoded: Path) -> None:
-    content = params()
-    content["runs"]["rnn"]["training"]["max_epochs"] = 3
-    write(encoded, content)
-    whole = train(encoded, "rnn", "whole")
-    assert whole.returncode == 0, whole.stderr
+def test_when_the_first_of_them_is_killed_none_is_left_and_the_next_training_ends_as_ever(trained: Path) -> None:
+    write(trained, params())
     killed = subprocess.Popen(
-        command(encoded, "rnn", "killed"), cwd=encoded, env=surroundings(), stdout=subprocess.PIPE, text=True
+        command(trained, "rnn", "killed"), cwd=trained, env=surroundings(), stdout=subprocess.PIPE, text=True
     )
     assert killed.stdout is not None
     killed.stdout.readline()  # the first epoch is over
@@ -176,12 +172,12 @@ def test_when_the_first_of_them_is_killed_none_is_left_and_the_next_training_end
     while any(alive(pid) for pid in children):
         assert time.monotonic() < deadline, "a process outlived its launcher"
         time.sleep(0.1)
-    again = train(encoded, "rnn", "killed")
+    again = train(trained, "rnn", "killed")
     assert again.returncode == 0, again.stderr
-    a, b = (load_file(encoded / f"{out}/model.safetensors") for out in ("whole", "killed"))
+    a, b = (load_file(trained / f"{out}/model.safetensors") for out in ("rnn_together", "killed"))
     for key, tensor in a.items():
         np.testing.assert_allclose(b[key].numpy(), tensor.numpy(), atol=2e-4, err_msg=key)
-    assert json.loads((encoded / "killed/config.json").read_text())["steps"] > 0
+    assert json.loads((trained / "killed/config.json").read_text())["steps"] > 0
 
 
 def alive(pid: int) -> bool:

@@ -3,12 +3,15 @@
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.errors import refuse
 from pipeline.flow import groups
+
+_WRITING_SECONDS = 1.0
 
 
 @contextmanager
@@ -38,8 +41,19 @@ def alone(root: Path, wait: bool) -> Iterator[None]:
 
 def _mend(rwlock: Path) -> None:
     """Remove DVC's list of files in use if a kill left it half written: no dvc would start any more."""
+    written = _broken(rwlock)
+    if written is not None:
+        time.sleep(_WRITING_SECONDS)  # a dvc that lives writes it in place, and has done so in a moment
+        if _broken(rwlock) == written:
+            rwlock.unlink(missing_ok=True)
+
+
+def _broken(rwlock: Path) -> int | None:
+    """When the file was last written to, if it is not whole."""
     with suppress(FileNotFoundError):
+        written = rwlock.stat().st_mtime_ns
         try:
             json.loads(rwlock.read_text(encoding="utf-8"))
         except ValueError:
-            rwlock.unlink()
+            return written
+    return None

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import UserError, refuse
+from pipeline.errors import UserError, refuse, told
 from pipeline.flow import lockfile
 
 _LOCK_ATTEMPTS, _LOCK_SECONDS = 10, 1.0
@@ -82,8 +82,7 @@ def read(root: Path, targets: Sequence[str]) -> Plan:
                     fresh.add(stage.addressing)
             return Plan(needs, frozenset(fresh))
     except DvcException as error:
-        said = " ".join(str(error).split())
-        raise refuse("dvc.yaml", said, "a DAG that DVC can read", "`dvc status` shows it too.") from None
+        raise refuse("dvc.yaml", told(error), "a DAG that DVC can read", "`dvc status` shows it too.") from None
 
 
 def _changed(stage: Any) -> bool:
@@ -95,7 +94,7 @@ def _changed(stage: Any) -> bool:
             return bool(stage.changed())
         except LockError as error:
             if attempt + 1 == _LOCK_ATTEMPTS:
-                raise UserError(" ".join(str(error).split())) from None
+                raise UserError(told(error)) from None
             time.sleep(_LOCK_SECONDS)
     raise AssertionError
 

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pipeline.errors import told
+
 HISTORY = Path(".seqline/flow/history.jsonl")
 GOOD = ("promoted", "kept", "nothing", "done")  # how a flow may end when all went well
 
@@ -41,7 +43,7 @@ def recorded(root: Path, flow: str, because: str = "") -> Iterator[Record]:
         yield record
         record.state = record.state or "done"
     except Exception as error:
-        record.state, record.summary = "failed", " ".join(str(error).split()) or type(error).__name__
+        record.state, record.summary = "failed", told(error) or type(error).__name__
         raise
     except BaseException:
         record.state, record.summary = "cancelled", "interrupted"

@@ -1,7 +1,7 @@
 """Which stages `dvc.lock` had before a run: those that are new are put in the order in which `dvc repro` writes them.
 
 A run that is killed or that fails leaves its new stages as they ended, so what it began with is remembered until one ends
-well.
+well and has put them in order.
 """
 
 import json
@@ -18,11 +18,12 @@ class Memory:
         self._path = root / ".seqline" / "flow" / "before.json"
         try:
             self.before: list[str] = json.loads(self._path.read_text(encoding="utf-8"))
+            self.kept = True
         except (OSError, ValueError):
-            self.before = list(locked)
+            self.before, self.kept = list(locked), False
 
     def keep(self) -> None:
-        """Remember, before anything is run."""
+        """Remember, before anything is run; `kept` says that an earlier run did so and has not dropped it."""
         with landing_file(self._path) as beside:
             beside.write_text(json.dumps(self.before), encoding="utf-8")
 

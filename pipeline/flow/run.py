@@ -78,11 +78,12 @@ def reproduce(root: Path, targets: Sequence[str], jobs: int, workers: Workers | 
         if plan.stale():
             memory.keep()
         note = _as_flow(session, targets)
-        if plan.stale():
-            workers.order_lock(memory.before, list(plan.needs))
+        ordered = True
+        if plan.stale() or memory.kept:  # one that was killed after its last stage left all fresh and out of order
+            ordered = workers.order_lock(memory.before, list(plan.needs))
         expected.learn(root, {a: result.seconds for a, result in session.results.items() if result.state == "ran"})
         outcome = session.outcome(note)
-        if outcome.ok:
+        if outcome.ok and ordered:
             memory.drop()
     if session.interrupted is not None:
         session.interrupted.outcome = outcome  # type: ignore[attr-defined]

@@ -14,7 +14,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from pipeline.errors import UserError, refuse
+from pipeline.errors import UserError, refuse, told
+from pipeline.errors import shown as shown  # others show the server by it
 
 _START_SECONDS, _LEAVE_SECONDS = 180.0, 10.0
 _QUIET = {
@@ -80,12 +81,6 @@ def reachable() -> bool:
     return configured() is not None and _STARTED not in os.environ and _unreachable() is None
 
 
-def shown(url: str) -> str:
-    """The address without what may stand before an @."""
-    scheme, _, rest = url.rpartition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
-
-
 _STARTED = "SEQLINE_PREFECT_STARTED"  # in the environment of a process with a server of its own
 
 
@@ -95,7 +90,7 @@ def _unreachable() -> str | None:
 
     with get_client(sync_client=True) as client:
         error = client.api_healthcheck()
-    return None if error is None else f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
+    return None if error is None else f"{type(error).__name__}: {told(error)}"[:200]
 
 
 def _start(root: Path) -> None:

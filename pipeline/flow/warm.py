@@ -5,7 +5,7 @@ It says what there is to do (graph.py) in one line of JSON, then takes orders, a
     {"run": 7, "address": "train@lstm", "log": FILE, "env": {...}}    fork; the child is `dvc repro --single-item train@lstm`
     {"order": [stages of dvc.lock before], "plan": [...]}              put dvc.lock in `dvc repro`'s order
 
-and says {"started": 7, "group": PID}, {"ended": 7, "status": N}, {"ordered": ""}. Importing DVC and reading the project
+and says {"started": 7, "group": PID}, {"ended": 7, "status": N}, {"ordered": true}. Importing DVC and reading the project
 takes one to two seconds of a core, which a hundred forks need not pay. When the orders end, be it by the death of the flow,
 it ends every stage that still runs and leaves.
 """
@@ -94,9 +94,11 @@ class Warm:
 
     def _order(self, order: dict[str, Any]) -> None:
         if "order" in order:
+            ordered = False
             with contextlib.suppress(OSError):  # a full disk: the lock is right, its order is not
                 graph.order_lock(self._root, order["order"], order["plan"])
-            self._say({"ordered": ""})
+                ordered = True
+            self._say({"ordered": ordered})
             return
         pid = os.fork()
         if not pid:

@@ -96,11 +96,11 @@ class Workers:
             self._tell({"run": number, "address": address, "log": str(log), "env": dict(env)}, child)
         return child
 
-    def order_lock(self, before: Sequence[str], plan: Sequence[str]) -> None:
-        """See graph.order_lock; when no stage runs."""
+    def order_lock(self, before: Sequence[str], plan: Sequence[str]) -> bool:
+        """See graph.order_lock; when no stage runs. Whether `dvc.lock` is in that order now."""
         with self._lock:
             self._tell({"order": list(before), "plan": list(plan)}, None)
-        self._answers.get()
+        return self._answers.get().get("ordered") is True
 
     def close(self) -> None:
         """Let the process go; it ends all that it started."""
