@@ -94,9 +94,10 @@ def test_a_line_that_was_cut_off_does_not_hide_the_others(tmp_path: Path) -> Non
     ],
 )
 def test_runs_that_were_due_and_never_began_are_missed(
-    made: served.Served, flows: list[Record], missed: list[float]
+    made: served.Served, flows: list[Record], missed: list[float], tmp_path: Path
 ) -> None:
-    assert served.missed(made, flows, NOW) == [at(minutes) for minutes in missed]
+    with alone(tmp_path, wait=False):
+        assert served.missed(tmp_path, made, flows, NOW) == [at(minutes) for minutes in missed]
 
 
 @pytest.fixture
@@ -136,8 +137,9 @@ def test_the_status_tells_a_missed_run_and_a_schedule_that_nobody_serves(reporte
     assert ": promoted in 60 s" in lines["last success"]
 
 
-def test_the_status_tells_a_flow_that_was_cut_off_and_the_success_before_it(reported) -> None:
-    lines, well = reported(plan(30, pid=os.getpid()), flow(-100, "kept"), flow(-5, ""))
+def test_the_status_tells_a_flow_that_was_cut_off_and_the_success_before_it(reported, tmp_path: Path) -> None:
+    with served.alone(tmp_path):
+        lines, well = reported(plan(30, pid=os.getpid()), flow(-100, "kept"), flow(-5, ""))
     assert not well
     assert "cut off" in lines["last run"]
     assert ": kept in 60 s" in lines["last success"]
@@ -145,11 +147,30 @@ def test_the_status_tells_a_flow_that_was_cut_off_and_the_success_before_it(repo
     assert "missed" not in lines
 
 
-def test_the_status_of_a_schedule_in_order_names_the_next_run(reported) -> None:
-    lines, well = reported(plan(30, 90, pid=os.getpid()), flow(-5, "nothing"))
+def test_the_status_of_a_schedule_in_order_names_the_next_run(reported, tmp_path: Path) -> None:
+    with served.alone(tmp_path):
+        lines, well = reported(plan(30, 90, pid=os.getpid()), flow(-5, "nothing"))
     assert well
     assert datetime.fromisoformat(lines["next run"]).astimezone(UTC) == NOW + timedelta(minutes=30)
     assert f"served by process {os.getpid()}" in lines["schedule"]
+
+
+def test_a_process_that_got_the_number_of_one_that_is_gone_hides_nothing(reported, tmp_path: Path) -> None:
+    made, records = plan(-90, 30, pid=os.getpid()), [flow(-100, "kept"), flow(-95, "", pid=os.getpid())]
+    lines, well = reported(made, *records)
+    assert not well
+    assert "its process is gone" in lines["schedule"]
+    assert "cut off" in lines["last run"]
+    assert (lines["at work"], lines["next run"]) == ("nothing", "none")
+    assert lines["missed"].startswith("1 due")
+    with alone(tmp_path, wait=False), served.alone(tmp_path):
+        lines, well = reported(None)
+    assert well
+    assert f"(process {os.getpid()})" in lines["at work"]
+    assert "at work" in lines["last run"]
+    with alone(tmp_path, wait=False):
+        (tmp_path / ".seqline/flow/lock").write_text("1")
+        assert reported(None)[0]["at work"] == "nothing", "another flow holds the lock"
 
 
 def test_two_processes_never_serve_one_schedule(tmp_path: Path) -> None:
