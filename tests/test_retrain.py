@@ -187,6 +187,18 @@ def test_one_that_is_killed_in_a_contest_is_made_good_by_the_next(root: Path, en
     assert flows.inhabitants(root) == []
 
 
+def test_the_status_knows_a_deployment_for_a_work_pool_and_none_of_another_project(
+    root: Path, env: dict[str, str], server: str
+) -> None:
+    retraining = flows.ask(server, "flows/", name="retrain")["id"]
+    for name, place in (("nightly", root), ("theirs", root.parent)):
+        pull = [{"prefect.deployments.steps.set_working_directory": {"directory": str(place)}}]
+        given = {"parameters": {"root": ".", "jobs": None}, "pull_steps": pull, "paused": name == "nightly"}
+        flows.ask(server, "deployments/", name=name, flow_id=retraining, **given)
+    [told] = [line for line in flows.seqline(root, env, "status").stdout.splitlines() if line.startswith("server")]
+    assert told.endswith(f"{server}: paused")
+
+
 def test_a_failure_keeps_the_champion_is_told_and_seen_in_the_status(root: Path, env: dict[str, str]) -> None:
     small.settings(root, notify={"command": ["sh", "-c", "echo $SEQLINE_EVENT > told"]})
     (root / "drop" / "train.positive").write_bytes(b"caf\xe9\n" * 100)

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +22,7 @@ import yaml
 from pipeline import refresh
 from pipeline.download.source import WORK, Surroundings, obtain
 from pipeline.errors import UserError
-from pipeline.flow import contests, forced, history, notify, patience, publish, schedule, sections, served, status
+from pipeline.flow import contests, events, forced, history, notify, patience, publish, schedule, sections, served, status
 from pipeline.flow.alone import alone
 from pipeline.flow.history import Record
 from pipeline.flow.notify import Notify
@@ -516,3 +516,24 @@ def test_a_promotion_counts_whatever_fails_after_it(tmp_path: Path, monkeypatch:
     assert not retrain.compete(tmp_path, done)
     assert done.made
     assert done.lines == ["FAILED contest of b: no b", "a: won\na: not on Prefect's pages: no server"]
+
+
+def test_a_change_that_nobody_took_over_is_told_again_after_a_while(loose: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    async def emit(root: Path, changed: Mapping[str, str]) -> None:
+        told.extend(changed)
+
+    async def looks(number: int) -> int:
+        for _ in range(number):
+            await watch.look()
+        return len(told)
+
+    monkeypatch.setattr(events, "emit", emit)
+    watch = events.Watch(loose)
+    (loose / "served.txt").write_text("two\n")
+    assert asyncio.run(looks(5)) == 1
+    monkeypatch.setattr(events, "_AGAIN_SECONDS", 0.0)
+    with alone(loose, wait=False), history.recorded(loose, "retrain"):
+        assert asyncio.run(looks(1)) == 1, "it is at work on it"
+    assert asyncio.run(looks(1)) == 2
