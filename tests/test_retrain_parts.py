@@ -500,7 +500,7 @@ def test_a_promotion_counts_whatever_fails_after_it(tmp_path: Path, monkeypatch:
 
     def settle(root: Path, name: str, runs: list[str]) -> contests.Verdict:
         if name != "a":
-            raise RuntimeError(f"no {name}")
+            raise UserError(f"no {name}")
         return won
 
     def lost(*_: object, **__: object) -> None:

@@ -39,6 +39,7 @@ from pipeline.flow.run import reproduce
 from pipeline.flow.sections import Sections
 
 _STEP: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False, "retries": 0}
+_LOST = (httpx.HTTPError, PrefectException, OSError)  # what a call of Prefect's raises when nobody answers
 
 
 class Stopped(Exception):
@@ -113,7 +114,7 @@ def compete(home: Path, done: Progress) -> bool:
     for name, runs in contests.runs(home).items():
         try:
             verdict = contest.with_options(task_run_name=name)(home, name, runs)
-        except Exception as error:  # whatever it is: what was promoted before is to be published
+        except (UserError, *_LOST) as error:
             done.lines.append(f"FAILED contest of {name}: {told(error) or type(error).__name__}")
             well = False
             continue
@@ -155,7 +156,7 @@ def contest(home: Path, name: str, runs: list[str]) -> Verdict:
         key = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
         try:
             create_markdown_artifact(verdict.markdown, key=key, description=verdict.line)
-        except (httpx.HTTPError, PrefectException, OSError) as error:  # the decision is taken, and MLflow has its record
+        except _LOST as error:  # the decision is taken, and MLflow has its record
             return replace(verdict, line=f"{verdict.line}\n{name}: not on Prefect's pages: {told(error)}")
     return verdict
 
