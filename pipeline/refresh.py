@@ -8,8 +8,6 @@ change. Whether something changed is told by its content alone: by the hashes in
 import hashlib
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from pipeline.download.fetch import Fetcher
 from pipeline.download.source import WORK, Files
 from pipeline.download.wanted import MANIFEST
 from pipeline.errors import UserError
+from pipeline.flow import forced
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +31,13 @@ class Look:
 
 
 def refresh(root: Path) -> Look:
-    """Look, and download the changed corpora again; UserError if a path is gone or DVC fails."""
+    """Look, and download the changed corpora again; UserError if a path is gone or the stage fails.
+
+    The caller holds `pipeline.flow.alone`.
+    """
     seen = look(root)
     for corpus in seen.changed:
-        command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--force", "--single-item", f"download@{corpus}"]
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True)
-        if done.returncode:
-            said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-            ours = [line.removeprefix("seqline: ") for line in said if line.startswith("seqline: ")]
-            raise UserError(ours[-1] if ours else f"download@{corpus}: got {' '.join(said[-1:])}; expected DVC to run it.")
+        forced.again(root, f"download@{corpus}")
     return seen
 
 

@@ -3,10 +3,12 @@
 import hashlib
 import json
 import random
+import shutil
 import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +18,7 @@ from mlflow import MlflowClient
 
 from pipeline import tables, tracking
 from pipeline.errors import UserError
+from pipeline.flow import contests
 from pipeline.tracking import describe, registry, store, versions
 
 STORY, REVIEWS = "language_model-story", "classification-reviews"
@@ -390,3 +393,72 @@ def test_a_mistake_gets_one_line(words: tuple[str, ...], line: str, project: Pro
     assert told.status == 2
     assert line in told.err
     assert told.err.count("\n") == 1
+
+
+# What a retraining does with it
+
+
+@pytest.fixture
+def settled(project: Project, monkeypatch: pytest.MonkeyPatch) -> Callable[..., contests.Verdict]:
+    """`settled("gru")`: what becomes of the run, which wins; `meanwhile` is done while it is compared."""
+    shutil.copy(Path(__file__).parents[1] / "flow.yaml", project.root)
+    with (project.root / "params.yaml").open("a") as file:
+        file.write("evaluation: {}\n")
+
+    def settle(run: str, meanwhile: Callable[[], object] = lambda: None) -> contests.Verdict:
+        def held(*_: object) -> Any:
+            meanwhile()
+            return SimpleNamespace(promote=True, verdict=f"{run} is promoted", p=0.01, markdown=str, json=str)
+
+        monkeypatch.setattr(contests, "_chosen", lambda *_: run)
+        monkeypatch.setattr(contests, "_held", held)
+        return contests.settle(project.root, STORY, [run])
+
+    return settle
+
+
+def test_a_champion_that_was_moved_during_a_contest_stays(project: Project, settled) -> None:
+    assert settled("lstm").event == "promoted"
+    third = project.retrained("lstm")
+    with pytest.raises(UserError, match=rf"^{STORY}/2: got version 3 for its champion; expected version 1, which") as told:
+        settled("gru", lambda: registry.promote(project.root, third, {"by": "hand"}))
+    assert "\n" not in str(told.value)
+    assert (champion(project), reigns(project)) == (3, [3, 1])
+    assert settled("gru").event == "promoted", "against the champion of now it may win"
+    assert (champion(project), reigns(project)) == (2, [2, 3, 1])
+
+
+def test_a_version_that_was_rolled_back_does_not_win_again_whatever_is_forgotten(project: Project, settled) -> None:
+    """Its victory over the champion is no secret to the gate, but the rollback is in the registry."""
+    settled("lstm")
+    assert settled("gru").event == "promoted"
+    assert registry.rollback(project.root, STORY).version == 1
+    shutil.rmtree(project.root / ".seqline/flow/contests")  # as in a fresh clone
+    again = settled("gru")
+    assert (again.event, champion(project)) == ("judged", 1)
+    assert "gru (version 2) was rolled back and does not challenge again" in again.line
+    project.retrained("gru")
+    assert (settled("gru").event, champion(project)) == ("promoted", 3)
+    registry.promote(project.root, registry.version(project.root, STORY, 2), {"by": "hand"})
+    assert registry.rolled_back(project.root, STORY) == set()
+
+
+def test_a_champion_put_aside_in_mlflow_s_pages_is_not_said_to_be_promoted(project: Project, settled) -> None:
+    settled("lstm")
+    settled("gru")
+    store.connect(project.root).set_registered_model_alias(STORY, "champion", "1")
+    again = settled("gru")
+    assert (again.event, champion(project)) == ("judged", 1)
+    assert "is promoted" not in again.line
+
+
+def test_the_alias_challenger_is_on_what_is_being_compared(project: Project, settled) -> None:
+    def aliases() -> dict[str, int]:
+        [model] = store.connect(project.root).search_registered_models(f"name = '{STORY}'")
+        return {alias: int(number) for alias, number in model.aliases.items()}
+
+    seen: list[dict[str, int]] = []
+    for run in ("lstm", "gru"):
+        settled(run, lambda: seen.append(aliases()))
+    assert seen == [{}, {"champion": 1, "challenger": 2}]
+    assert aliases() == {"champion": 2}

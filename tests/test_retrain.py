@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,66 @@ def test_new_data_make_a_challenger_that_is_promoted_published_and_told_of(
     assert small.git(root, "rev-parse", f"champion/{NAME}/2") == small.git(root, "rev-parse", "HEAD")
     assert small.git(root, "diff", "--name-only", "--cached") == "flow.yaml"
     assert "params.yaml" in small.git(root, "diff", "--name-only")
+
+
+def test_what_was_promoted_and_not_published_is_published_by_a_later_one(
+    root: Path, env: dict[str, str], tmp_path: Path
+) -> None:
+    """As after a kill between the two, of a promotion that came and of one that did not; then as after a failed push."""
+    pending = root / ".seqline/flow/unpublished.json"
+    assert not pending.exists(), "the first one left nothing"
+    pending.write_text(f'["{NAME}/1", "{NAME}/9"]')
+    small.settings(root, publish={"push": True, "remote": "store", "tag": True})
+    done = retrain(root, env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "dvc push failed: " in done.stdout
+    assert f"git tag: champion/{NAME}/1\n" in done.stdout
+    assert f"{NAME}/9" not in done.stdout
+    assert pending.exists()
+    assert history.read(root)[-1].state == "nothing"
+    subprocess.run(["dvc", "remote", "add", "-q", "store", str(tmp_path / "store")], cwd=root, env=env, check=True)
+    done = retrain(root, env)
+    assert f"{NAME}/1 is champion since an earlier retraining, and is published now" in done.stdout
+    assert list((tmp_path / "store").rglob("*.dir"))
+    assert not pending.exists()
+    assert history.read(root)[-1].state == "promoted"
+
+
+def test_one_that_is_killed_in_a_contest_is_made_good_by_the_next(root: Path, env: dict[str, str]) -> None:
+    small.drop(root, "train", range(20, 400))
+
+    def asked() -> list[psutil.Process]:
+        return [one for one in flows.inhabitants(root) if any("/contests/" in word for word in words(one))]
+
+    def words(process: psutil.Process) -> list[str]:
+        with suppress(psutil.Error):
+            return process.cmdline()
+        return []
+
+    with flows.started(root, env, "retrain") as process:
+        left = flows.wait_for(asked, "a contender that is asked")
+        process.kill()
+        process.wait()
+        assert any(one.is_running() for one in left)
+    assert champion(root) == 1
+    done = retrain(root, env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not any(one.is_running() for one in left)
+    assert champion(root) == 2
+    assert [record.state for record in history.read(root)] == ["promoted", "", "promoted"]
+    assert flows.inhabitants(root) == []
+
+
+def test_the_status_knows_a_deployment_for_a_work_pool_and_none_of_another_project(
+    root: Path, env: dict[str, str], server: str
+) -> None:
+    retraining = flows.ask(server, "flows/", name="retrain")["id"]
+    for name, place in (("nightly", root), ("theirs", root.parent)):
+        pull = [{"prefect.deployments.steps.set_working_directory": {"directory": str(place)}}]
+        given = {"parameters": {"root": ".", "jobs": None}, "pull_steps": pull, "paused": name == "nightly"}
+        flows.ask(server, "deployments/", name=name, flow_id=retraining, **given)
+    [told] = [line for line in flows.seqline(root, env, "status").stdout.splitlines() if line.startswith("server")]
+    assert told.endswith(f"{server}: paused")
 
 
 def test_a_failure_keeps_the_champion_is_told_and_seen_in_the_status(root: Path, env: dict[str, str]) -> None:

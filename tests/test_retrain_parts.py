@@ -1,13 +1,20 @@
 """What surrounds a retraining, each part alone: what flows leave on disk, whom they tell, what they publish, and when."""
 
 import asyncio
+import logging
 import os
+import shutil
+import signal
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
+import flows
 import httpx
+import psutil
 import pytest
 import retrain_project as small
 import yaml
@@ -15,7 +22,8 @@ import yaml
 from pipeline import refresh
 from pipeline.download.source import WORK, Surroundings, obtain
 from pipeline.errors import UserError
-from pipeline.flow import history, notify, patience, publish, schedule, sections, served, status
+from pipeline.flow import contests, events, forced, history, notify, patience, publish, schedule, sections, served, status
+from pipeline.flow.alone import alone
 from pipeline.flow.history import Record
 from pipeline.flow.notify import Notify
 from pipeline.flow.publish import Publish
@@ -86,9 +94,10 @@ def test_a_line_that_was_cut_off_does_not_hide_the_others(tmp_path: Path) -> Non
     ],
 )
 def test_runs_that_were_due_and_never_began_are_missed(
-    made: served.Served, flows: list[Record], missed: list[float]
+    made: served.Served, flows: list[Record], missed: list[float], tmp_path: Path
 ) -> None:
-    assert served.missed(made, flows, NOW) == [at(minutes) for minutes in missed]
+    with alone(tmp_path, wait=False):
+        assert served.missed(tmp_path, made, flows, NOW) == [at(minutes) for minutes in missed]
 
 
 @pytest.fixture
@@ -128,8 +137,9 @@ def test_the_status_tells_a_missed_run_and_a_schedule_that_nobody_serves(reporte
     assert ": promoted in 60 s" in lines["last success"]
 
 
-def test_the_status_tells_a_flow_that_was_cut_off_and_the_success_before_it(reported) -> None:
-    lines, well = reported(plan(30, pid=os.getpid()), flow(-100, "kept"), flow(-5, ""))
+def test_the_status_tells_a_flow_that_was_cut_off_and_the_success_before_it(reported, tmp_path: Path) -> None:
+    with served.alone(tmp_path):
+        lines, well = reported(plan(30, pid=os.getpid()), flow(-100, "kept"), flow(-5, ""))
     assert not well
     assert "cut off" in lines["last run"]
     assert ": kept in 60 s" in lines["last success"]
@@ -137,11 +147,30 @@ def test_the_status_tells_a_flow_that_was_cut_off_and_the_success_before_it(repo
     assert "missed" not in lines
 
 
-def test_the_status_of_a_schedule_in_order_names_the_next_run(reported) -> None:
-    lines, well = reported(plan(30, 90, pid=os.getpid()), flow(-5, "nothing"))
+def test_the_status_of_a_schedule_in_order_names_the_next_run(reported, tmp_path: Path) -> None:
+    with served.alone(tmp_path):
+        lines, well = reported(plan(30, 90, pid=os.getpid()), flow(-5, "nothing"))
     assert well
     assert datetime.fromisoformat(lines["next run"]).astimezone(UTC) == NOW + timedelta(minutes=30)
     assert f"served by process {os.getpid()}" in lines["schedule"]
+
+
+def test_a_process_that_got_the_number_of_one_that_is_gone_hides_nothing(reported, tmp_path: Path) -> None:
+    made, records = plan(-90, 30, pid=os.getpid()), [flow(-100, "kept"), flow(-95, "", pid=os.getpid())]
+    lines, well = reported(made, *records)
+    assert not well
+    assert "its process is gone" in lines["schedule"]
+    assert "cut off" in lines["last run"]
+    assert (lines["at work"], lines["next run"]) == ("nothing", "none")
+    assert lines["missed"].startswith("1 due")
+    with alone(tmp_path, wait=False), served.alone(tmp_path):
+        lines, well = reported(None)
+    assert well
+    assert f"(process {os.getpid()})" in lines["at work"]
+    assert "at work" in lines["last run"]
+    with alone(tmp_path, wait=False):
+        (tmp_path / ".seqline/flow/lock").write_text("1")
+        assert reported(None)[0]["at work"] == "nothing", "another flow holds the lock"
 
 
 def test_two_processes_never_serve_one_schedule(tmp_path: Path) -> None:
@@ -180,8 +209,6 @@ def test_a_time_that_is_none_is_refused(options: tuple, key: str) -> None:
 
 
 def test_a_schedule_without_a_server_of_its_own_is_refused_with_what_to_run(tmp_path: Path) -> None:
-    import flows
-
     env = flows.surroundings(tmp_path / "prefect", None)
     done = flows.seqline(small.ROOT, env | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}, "schedule", "--interval", "1h")
     assert done.returncode == 2
@@ -275,7 +302,7 @@ def published(root: Path, monkeypatch: pytest.MonkeyPatch, **settings: bool) -> 
     for name, value in small.author({}).items():
         monkeypatch.setenv(name, value)
     wanted = Publish(**{"push": False, "remote": None, "commit": False, "tag": False} | settings)
-    return publish.publish(root, wanted, ["name/7"], "Retrained")
+    return publish.publish(root, wanted, ["name/7"], "Retrained").lines
 
 
 def test_a_commit_holds_what_the_dag_made_and_nothing_else(reported_project: Path, monkeypatch) -> None:
@@ -299,8 +326,10 @@ def test_a_tag_is_on_a_commit_that_holds_the_champion_beside_the_branch_if_need_
     assert small.git(reported_project, "rev-parse", "HEAD", "champion/name/7~1").split() == [before, before]
     assert "reports/old.json" in small.git(reported_project, "diff", "--name-only").split(), "the index is as it was"
     [again] = published(reported_project, monkeypatch, tag=True)
-    assert again.startswith("git tag failed: ")
-    assert "already exists" in again
+    assert again == "git tag: champion/name/7 is there already"
+    (reported_project / "dvc.lock").write_text((reported_project / "dvc.lock").read_text() + "# another\n")
+    [other] = published(reported_project, monkeypatch, tag=True)
+    assert other.startswith("git tag failed: champion/name/7 already exists")
 
 
 def test_what_cannot_be_published_is_told_and_raises_nothing(tmp_path: Path, monkeypatch) -> None:
@@ -376,3 +405,135 @@ def test_a_section_that_flow_yaml_does_not_know_is_refused(project: Path) -> Non
         file.write("noitfy: {}\n")
     with pytest.raises(UserError, match=r"^flow.yaml: noitfy: got an unknown section"):
         sections.load(project)
+
+
+# --- what a kill leaves
+
+_STUCK = "open('began', 'a').write(f'{os.getpid()} '); time.sleep(600)"
+
+
+def stuck(root: Path, program: str) -> tuple["subprocess.Popen[bytes]", int]:
+    """A process that holds the project's lock and runs the program, and the process that this waits for."""
+    text = f"from pathlib import Path\nfrom pipeline.flow.alone import alone\nwith alone(Path(), wait=False):\n {program}"
+    env = flows.surroundings(root / "prefect", None)
+    process = subprocess.Popen([sys.executable, "-c", text], cwd=root, env=env, stderr=subprocess.DEVNULL)
+    began = root / "began"
+    flows.wait_for(lambda: began.exists() and began.read_text().endswith(" "), "the stage")
+    return process, int(began.read_text())
+
+
+def gone(pid: int) -> bool:
+    """Whether it has ended; whoever adopted it may be slow to say so."""
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.fixture
+def downloads(tmp_path: Path) -> Path:
+    """A project of DVC's whose one stage never ends."""
+    subprocess.run(["dvc", "init", "-q", "--no-scm"], cwd=tmp_path, env=flows.surroundings(tmp_path, None), check=True)
+    (tmp_path / "work.py").write_text(f"import os, time\n{_STUCK}\n")
+    stages = {"download": {"foreach": ["x"], "do": {"cmd": "python work.py", "outs": ["${item}"]}}}
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    shutil.copy(small.ROOT / "flow.yaml", tmp_path)
+    return tmp_path
+
+
+def test_what_is_interrupted_while_it_takes_data_over_leaves_no_download(downloads: Path) -> None:
+    process, pid = stuck(downloads, "from pipeline.flow import forced\n forced.again(Path(), 'download@x')")
+    process.send_signal(signal.SIGINT)
+    process.wait()
+    assert gone(pid)
+    assert list((downloads / ".seqline/flow/groups").iterdir()) == []
+    [log] = downloads.glob(".seqline/logs/*/download@x.log")
+    assert "Running stage 'download@x'" in log.read_text()
+
+
+def test_a_download_in_vain_is_tried_again_and_told_by_its_own_line(downloads: Path) -> None:
+    said = "seqline: x: got no answer from http://y, 4 times; expected one."
+    (downloads / "work.py").write_text(f"import sys\nopen('began', 'a').write('.')\nsys.exit({said!r})\n")
+    small.settings(downloads, run={"retries": 1, "retry_seconds": 0.01})
+    with pytest.raises(UserError, match=r"^x: got no answer from http://y, 4 times; expected one\.$"):
+        forced.again(downloads, "download@x")
+    assert (downloads / "began").read_text() == ".."
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "from pipeline.flow import forced\n forced.again(Path(), 'download@x')",
+        "from pipeline.flow import contests\n contests.Recorded(Path())(['python', 'work.py'], Path('log'))",
+    ],
+    ids=["refresh", "contest"],
+)
+def test_the_next_flow_ends_what_a_killed_one_left(downloads: Path, program: str) -> None:
+    process, pid = stuck(downloads, program)
+    process.kill()
+    process.wait()
+    assert not gone(pid)
+    with alone(downloads, wait=False):
+        flows.wait_for(lambda: flows.inhabitants(downloads) == [], "the end of what was left")
+    assert gone(pid)
+
+
+def test_the_gate_s_stages_are_on_record_in_a_contest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[object] = []
+    monkeypatch.setattr("pipeline.gate.challenge", lambda *words: given.append(words[-1]))
+    version = SimpleNamespace(run="x", version=1, places=dict.fromkeys(("model", "vocab", "tokens"), "y"))
+    shutil.copy(small.ROOT / "flow.yaml", tmp_path)
+    contests._held(tmp_path, "name", None, version)  # type: ignore[arg-type]
+    [launch] = given
+    assert isinstance(launch, contests.Recorded)
+    assert launch([sys.executable, "-c", "import os; assert os.getpgid(0) == os.getpid(); print(3)"], tmp_path / "log") == 0
+    assert (tmp_path / "log").read_text() == "3\n"
+    assert list((tmp_path / ".seqline/flow/groups").iterdir()) == []
+
+
+# --- what comes after a promotion
+
+
+def test_a_promotion_counts_whatever_fails_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prefect's server is gone when the decision is to be shown, and another contest breaks down."""
+    from pipeline.flow import retrain
+
+    version = SimpleNamespace(version=2, run="mlp")
+    won = contests.Verdict(name="a", event="promoted", line="a: won", version=version, markdown="# a")  # type: ignore[arg-type]
+
+    def settle(root: Path, name: str, runs: list[str]) -> contests.Verdict:
+        if name != "a":
+            raise UserError(f"no {name}")
+        return won
+
+    def lost(*_: object, **__: object) -> None:
+        raise httpx.ConnectError("no server")
+
+    monkeypatch.setattr(contests, "settle", settle)
+    monkeypatch.setattr(contests, "runs", lambda root: {"b": ["x"], "a": ["y"]})
+    monkeypatch.setattr(retrain, "create_markdown_artifact", lost)
+    monkeypatch.setattr(retrain, "get_run_logger", lambda: logging.getLogger("test"))
+    function = retrain.contest.fn
+    monkeypatch.setattr(retrain, "contest", SimpleNamespace(with_options=lambda **_: function))
+    done = retrain.Progress()
+    assert not retrain.compete(tmp_path, done)
+    assert done.made
+    assert done.lines == ["FAILED contest of b: no b", "a: won\na: not on Prefect's pages: no server"]
+
+
+def test_a_change_that_nobody_took_over_is_told_again_after_a_while(loose: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    async def emit(root: Path, changed: Mapping[str, str]) -> None:
+        told.extend(changed)
+
+    async def looks(number: int) -> int:
+        for _ in range(number):
+            await watch.look()
+        return len(told)
+
+    monkeypatch.setattr(events, "emit", emit)
+    watch = events.Watch(loose)
+    (loose / "served.txt").write_text("two\n")
+    assert asyncio.run(looks(5)) == 1
+    monkeypatch.setattr(events, "_AGAIN_SECONDS", 0.0)
+    with alone(loose, wait=False), history.recorded(loose, "retrain"):
+        assert asyncio.run(looks(1)) == 1, "it is at work on it"
+    assert asyncio.run(looks(1)) == 2

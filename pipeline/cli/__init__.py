@@ -143,8 +143,13 @@ def _status(root: Path, arguments: argparse.Namespace) -> None:
 
 def _refresh(root: Path, arguments: argparse.Namespace) -> None:
     from pipeline import refresh
+    from pipeline.flow.alone import alone
 
-    found = refresh.look(root) if arguments.emit else refresh.refresh(root)
+    if arguments.emit:
+        found = refresh.look(root)
+    else:
+        with alone(root, wait=False):  # not under the hands of a flow
+            found = refresh.refresh(root)
     print("".join(f"{trouble}\n" for trouble in found.troubles), end="", file=sys.stderr)
     names = ", ".join(found.changed)
     if not found.changed:

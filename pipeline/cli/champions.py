@@ -20,7 +20,7 @@ def promote(root: Path, what: str, number: int | None, why: str | None) -> str:
     before = registry.champion(root, version.name)
     if before is not None and before.version == version.version:
         return f"{_said(version)} is champion already"
-    registry.promote(root, version, {"by": "hand"} if why is None else {"by": "hand", "why": why})
+    registry.promote(root, version, {"by": "hand"} if why is None else {"by": "hand", "why": why}, over=before)
     return f"{_said(version)} is champion" + (f" in place of {_said(before)}" if before is not None else "")
 
 

@@ -2,24 +2,29 @@
 
 The challenger is the best run by its validation score. It is compared on the champion's own test set, laid out of DVC's
 cache by its md5, and on the present one if that is another. What was decided once, of the same two by the same rules, is
-not decided again.
+not decided again, and a version that somebody rolled back does not challenge again.
 """
 
 import hashlib
 import json
 import shutil
+import subprocess
 import tempfile
+import uuid
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import IO, Any, Literal
 
 import yaml
 
 from pipeline import cache, config, gate
 from pipeline.cli import dag
+from pipeline.flow import groups, unpublished
 from pipeline.flow.settings import FILE
 from pipeline.gate import choice
 from pipeline.gate import settings as rules
+from pipeline.gate.commands import Commands
 from pipeline.landing import landing_file
 from pipeline.tracking import lineage, registry
 from pipeline.tracking.registry import Version
@@ -29,8 +34,8 @@ _PLACE = Path(".seqline/flow/contests")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """What became of the challenger of `name`: `same` is the champion itself, `judged` was turned away before. `markdown` is
-    the whole record of a decision that was taken now.
+    """What became of the challenger of `name`: `same` is the champion itself, `judged` was turned away before, be it by a
+    rollback. `markdown` is the whole record of a decision that was taken now.
     """
 
     name: str
@@ -54,14 +59,21 @@ def settle(root: Path, name: str, runs: list[str]) -> Verdict:
     champion = registry.champion(root, name)
     if champion is not None and champion.version == version.version:
         return Verdict(name=name, event="same", line=f"{name}: {version.run} is champion still", version=version)
+    if version.version in registry.rolled_back(root, name):
+        back = f"{name}: {_label(version)} was rolled back and does not challenge again; `seqline promote` brings it back"
+        return Verdict(name=name, event="judged", line=back, version=version)
     if (line := _judged(root, name, champion, version)) is not None:
         return Verdict(name=name, event="judged", line=f"{line} (decided before)", version=version)
+    if champion is not None:
+        registry.challenge(root, version)
     decision = _held(root, name, champion, version)
     _attach(root, version, champion, decision)
     if decision.promote:
-        registry.promote(root, version, {"verdict": decision.verdict, "p": str(decision.p)})
+        unpublished.add(root, str(version))
+        registry.promote(root, version, {"verdict": decision.verdict, "p": str(decision.p)}, over=champion)
     line = f"{name}: {decision.verdict}"
-    _judge(root, name, champion, version, line)
+    lost = f"{name}: {_label(version)} won, and the alias was moved back by hand; `seqline promote` brings it back"
+    _judge(root, name, champion, version, lost if decision.promote else line)
     event: Literal["promoted", "kept"] = "promoted" if decision.promote else "kept"
     return Verdict(name=name, event=event, line=line, version=version, markdown=decision.markdown())
 
@@ -87,7 +99,25 @@ def _held(root: Path, name: str, champion: Version | None, version: Version) -> 
         other = _laid_out(root, place / "champion", champion)
         if champion.md5("tokens") != version.md5("tokens"):
             tokens = {"the champion's test set": _out(root, place / "champion", champion, "tokens"), **tokens}
-    return gate.challenge(root, other, own, tokens, rules.load(root / FILE), place / "answers")
+    return gate.challenge(root, other, own, tokens, rules.load(root / FILE), place / "answers", Recorded(root))
+
+
+class Recorded(Commands):
+    """The gate's stages as process groups on record, so that none outlives a flow that is killed."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self._place, self._mark = root, uuid.uuid4().hex
+        groups.folder(root).mkdir(parents=True, exist_ok=True)
+
+    def _start(self, command: Sequence[str], env: dict[str, str], log: IO[Any]) -> "subprocess.Popen[bytes]":
+        return groups.start(self._place, command, env | {groups.MARK: self._mark}, log)
+
+    def _stop(self, child: "subprocess.Popen[bytes]") -> None:
+        groups.end(self._place, child.pid, gently=False)
+
+    def _ended(self, child: "subprocess.Popen[bytes]") -> None:
+        groups.end(self._place, child.pid, gently=False)
 
 
 def _laid_out(root: Path, place: Path, champion: Version) -> gate.Contender:
@@ -138,7 +168,7 @@ def _key(root: Path, champion: Version | None, version: Version) -> str:
 
 
 def _judged(root: Path, name: str, champion: Version | None, version: Version) -> str | None:
-    """What was said of this challenger when it lost to this champion; None if it never did."""
+    """What there is to say of a challenger that this champion has met before; None if it has not."""
     try:
         known = json.loads((root / _PLACE / name / "judged.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,11 +11,12 @@ from prefect.events.clients import get_events_client
 from prefect.events.schemas.events import Resource
 
 from pipeline import refresh
-from pipeline.flow import server
+from pipeline.flow import history, server
 from pipeline.tracking import describe
 
 FLOW = "retrain"
 CHANGED = "seqline.data.changed"
+_AGAIN_SECONDS = 3600.0  # after which a change is told again that nobody took over, its run having failed
 
 
 def deployment_name(root: Path) -> str:
@@ -54,18 +56,25 @@ def tell(root: Path, changed: Mapping[str, str]) -> None:
 
 
 class Watch:
-    """Looks at the sources from time to time, and emits an event once for every change that has come to rest."""
+    """Looks at the sources from time to time, and emits an event once for every change that has come to rest; again after a
+    while, if no flow is at work and the change was not taken over.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._seen: Mapping[str, str] = {}
         self._told: Mapping[str, str] = {}
+        self._at = 0.0
 
     async def look(self) -> None:
         """One look. Files may still be on their way in, so that two looks must see the same before it is told."""
         now = (await asyncio.to_thread(refresh.look, self._root)).changed
-        if now and now == self._seen and now != self._told:
+        if now and now == self._seen and (now != self._told or self._is_due()):
             await emit(self._root, now)
             print(f"seqline: {', '.join(now)} changed", flush=True)
-            self._told = now
+            self._told, self._at = now, time.monotonic()
         self._seen = now
+
+    def _is_due(self) -> bool:
+        at_work = any(history.running(self._root, record) for record in history.read(self._root))
+        return time.monotonic() - self._at > _AGAIN_SECONDS and not at_work

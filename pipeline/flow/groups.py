@@ -8,9 +8,12 @@ found under one counts as ours only if it carries the mark of the flow that made
 import json
 import os
 import signal
+import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import IO, Any
 
 import psutil
 
@@ -26,9 +29,33 @@ def folder(root: Path) -> Path:
 
 def record(root: Path, group: int) -> None:
     """Put the group on record; in the group's first process, before it does anything."""
+    _write(root, group, os.environ.get(MARK, ""))
+
+
+def start(root: Path, command: Sequence[str], env: Mapping[str, str], out: IO[Any]) -> "subprocess.Popen[bytes]":
+    """Run the command in the folder `root`, as a group of its own that is on record before it does anything.
+
+    `env` has a mark. The command waits for the record, and never begins if this process dies before it.
+    """
+    waiting = ["sh", "-c", 'read -r go && exec "$@" </dev/null', "sh", *command]
+    process = subprocess.Popen(
+        waiting, cwd=root, env=env, stdin=subprocess.PIPE, stdout=out, stderr=out, start_new_session=True
+    )
+    assert process.stdin is not None
+    try:
+        _write(root, process.pid, env[MARK])
+        with suppress(BrokenPipeError):  # it was killed: its status tells
+            process.stdin.write(b"go\n")
+    finally:
+        with suppress(BrokenPipeError):
+            process.stdin.close()
+    return process
+
+
+def _write(root: Path, group: int, mark: str) -> None:
     place = folder(root) / str(group)
     beside = place.with_name(f"{group}.partial")
-    beside.write_text(json.dumps({"mark": os.environ.get(MARK, "")}), encoding="utf-8")
+    beside.write_text(json.dumps({"mark": mark}), encoding="utf-8")
     beside.rename(place)
 
 

@@ -1,5 +1,6 @@
 """What flows did here: `.seqline/flow/history.jsonl`, a line when one begins and a line when it ends. It needs no server."""
 
+import fcntl
 import json
 import os
 import uuid
@@ -67,6 +68,37 @@ def read(root: Path) -> list[Record]:
             continue
         records[record.id] = record
     return list(records.values())
+
+
+def running(root: Path, record: Record) -> bool:
+    """Whether the flow is at work: its process, and no other that got its number since, holds the lock of `alone`."""
+    lock = root / ".seqline" / "flow" / "lock"
+    if record.ended or not alive(record.pid) or not held(lock):
+        return False
+    return lock.read_text(encoding="utf-8").strip() == str(record.pid)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process of this number is there."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def held(lock: Path) -> bool:
+    """Whether some process holds the lock on this file; for a moment nobody else can take it then."""
+    try:
+        with lock.open() as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def stamp() -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from pipeline.tracking import describe
 
@@ -26,27 +27,34 @@ class Publish:
     tag: bool
 
 
+class Published(NamedTuple):
+    """A line for each thing done or failed, and whether all of them were done."""
+
+    lines: list[str]
+    well: bool
+
+
 class Refused(Exception):
     """A command that failed, with what it said."""
 
 
-def publish(root: Path, settings: Publish, champions: Sequence[str], message: str) -> list[str]:
-    """Do what the settings ask for; a line for each thing done or failed. `champions` are `<name>/<version>`."""
-    lines = []
+def publish(root: Path, settings: Publish, champions: Sequence[str], message: str) -> Published:
+    """Do what the settings ask for, and has not been done before. `champions` are `<name>/<version>`."""
+    steps: list[tuple[str, Callable[[], str]]] = []
     if settings.push:
-        lines.append(_told("dvc push", lambda: _push(root, settings.remote)))
+        steps.append(("dvc push", lambda: _push(root, settings.remote)))
     if settings.commit:
-        lines.append(_told("git commit", lambda: _commit(root, message)))
+        steps.append(("git commit", lambda: _commit(root, message)))
     if settings.tag:
-        lines += [_told("git tag", partial(_tag, root, f"champion/{champion}", message)) for champion in champions]
-    return lines
-
-
-def _told(what: str, do: Callable[[], str]) -> str:
-    try:
-        return f"{what}: {do()}"
-    except Refused as error:
-        return f"{what} failed: {error}"
+        steps += [("git tag", partial(_tag, root, f"champion/{champion}", message)) for champion in champions]
+    lines, well = [], True
+    for what, do in steps:
+        try:
+            lines.append(f"{what}: {do()}")
+        except Refused as error:
+            lines.append(f"{what} failed: {error}")
+            well = False
+    return Published(lines, well)
 
 
 def _push(root: Path, remote: str | None) -> str:
@@ -67,6 +75,10 @@ def _commit(root: Path, message: str) -> str:
 
 def _tag(root: Path, tag: str, message: str) -> str:
     """Tag a commit that holds the files as they are: the branch's, or one that no branch leads to."""
+    if _git(root, "tag", "--list", tag):
+        if _git(root, "rev-parse", f"{tag}:dvc.lock") == _git(root, "hash-object", "dvc.lock"):
+            return f"{tag} is there already"
+        raise Refused(f"{tag} already exists, on a commit of another dvc.lock")
     paths = _generated(root)
     changed = _git(root, "status", "--porcelain", "--", *paths)
     _git(root, "tag", tag, _beside(root, paths, message) if changed else "HEAD")
@@ -87,9 +99,9 @@ def _generated(root: Path) -> list[str]:
     outs = [out["path"] for stage in describe.lock(root).values() for out in stage.get("outs", [])]
     there = [path for path in outs if (root / path).exists()]
     kept_out = subprocess.run(
-        ["git", "check-ignore", "--stdin"], cwd=root, input="\n".join(there), capture_output=True, text=True
+        ["git", "check-ignore", "-z", "--stdin"], cwd=root, input="\0".join(there), capture_output=True, text=True
     )
-    return ["dvc.lock", *sorted(set(there) - set(kept_out.stdout.splitlines()))]
+    return ["dvc.lock", *sorted(set(there) - set(kept_out.stdout.split("\0")))]
 
 
 def _git(root: Path, *words: str, **environment: str) -> str:

@@ -7,12 +7,13 @@ there is nothing to do, which takes seconds.
 import os
 import re
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpx
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
@@ -25,18 +26,20 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
+from prefect.exceptions import PrefectException
 from prefect.runtime import deployment, flow_run
 from prefect.states import Cancelled, Completed, Failed
 
 from pipeline import refresh, tracking
-from pipeline.errors import UserError
-from pipeline.flow import contests, history, notify, publish, sections, slots
+from pipeline.errors import UserError, told
+from pipeline.flow import contests, history, notify, publish, sections, slots, unpublished
 from pipeline.flow.alone import alone
 from pipeline.flow.contests import Verdict
 from pipeline.flow.run import reproduce
 from pipeline.flow.sections import Sections
 
 _STEP: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False, "retries": 0}
+_LOST = (httpx.HTTPError, PrefectException, OSError)  # what a call of Prefect's raises when nobody answers
 
 
 class Stopped(Exception):
@@ -63,12 +66,12 @@ def retrain(root: str = ".", jobs: int | None = None, because: str = "on schedul
     home, served = Path(root).resolve(), deployment.id is not None
     held: AbstractContextManager[None] = alone(home, wait=True) if served else nullcontext()  # else the command holds it
     with held, history.recorded(home, "retrain", because) as record:
-        if served:
-            stand_in(UUID(str(deployment.id)), UUID(str(flow_run.id)))
         done, rules = Progress(), None
         event: notify.Event = "failed"
         try:
             rules = sections.load(home)
+            if served:
+                stand_in(UUID(str(deployment.id)), UUID(str(flow_run.id)))
             steps(home, rules, jobs or slots.cores(), done)
             event = done.event
         except (UserError, Stopped) as error:
@@ -86,7 +89,9 @@ def retrain(root: str = ".", jobs: int | None = None, because: str = "on schedul
 
 
 def steps(home: Path, rules: Sections, jobs: int, done: Progress) -> None:
-    """One after the other; `Stopped` if a stage failed."""
+    """One after the other; `Stopped` if a stage or a contest failed, a contest after all else is done."""
+    if unpublished.read(home) is not None:  # while dvc.lock is still that of the retraining that made it
+        send_out(home, rules.publish, done, earlier=True)
     done.lines += take_over(home)
     outcome = reproduce(home, (), jobs)
     done.lines.append(outcome.summary())
@@ -95,13 +100,38 @@ def steps(home: Path, rules: Sections, jobs: int, done: Progress) -> None:
     done.made = outcome.did_something
     if done.made and os.environ.get("SEQLINE_TRACKING") != "off":
         done.lines.append(enter(home))
+    decided = compete(home, done)
+    if done.made or not decided:  # a contest may have failed after its promotion
+        unpublished.add(home)
+        send_out(home, rules.publish, done, earlier=False)
+    if not decided:
+        raise Stopped
+
+
+def compete(home: Path, done: Progress) -> bool:
+    """All contests; whether every one came to its end. One that breaks down keeps no other from being held."""
+    well = True
     for name, runs in contests.runs(home).items():
-        verdict = contest.with_options(task_run_name=name)(home, name, runs)
+        try:
+            verdict = contest.with_options(task_run_name=name)(home, name, runs)
+        except (UserError, *_LOST) as error:
+            done.lines.append(f"FAILED contest of {name}: {told(error) or type(error).__name__}")
+            well = False
+            continue
         done.lines.append(verdict.line)
         done.made = done.made or verdict.event in ("promoted", "kept")
-        done.promoted += [str(verdict.version)] if verdict.event == "promoted" else []
-    if done.made:
-        done.lines += send_out(home, rules.publish, done.promoted)
+    return well
+
+
+def send_out(home: Path, rules: publish.Publish, done: Progress, earlier: bool) -> None:
+    """Publish what there is: of this retraining or, `earlier`, of one that was cut off before it, or failed in it."""
+    champions, sent = publishing(home, rules)
+    done.lines += sent.lines
+    if not earlier or sent.well:
+        done.promoted += champions
+        done.lines += [
+            f"{one} is champion since an earlier retraining, and is published now" for one in champions if earlier
+        ]
 
 
 @task(name="refresh", **_STEP)
@@ -124,15 +154,23 @@ def contest(home: Path, name: str, runs: list[str]) -> Verdict:
     get_run_logger().info(verdict.line)
     if verdict.markdown:
         key = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-        create_markdown_artifact(verdict.markdown, key=key, description=verdict.line)
+        try:
+            create_markdown_artifact(verdict.markdown, key=key, description=verdict.line)
+        except _LOST as error:  # the decision is taken, and MLflow has its record
+            return replace(verdict, line=f"{verdict.line}\n{name}: not on Prefect's pages: {told(error)}")
     return verdict
 
 
 @task(name="publish", **_STEP)
-def send_out(home: Path, rules: publish.Publish, promoted: list[str]) -> list[str]:
-    """To DVC's remote and into git, as flow.yaml has it."""
-    message = f"Retrained: {', '.join(promoted)} champion" if promoted else "Retrained"
-    return publish.publish(home, rules, promoted, message)
+def publishing(home: Path, rules: publish.Publish) -> tuple[list[str], publish.Published]:
+    """To DVC's remote and into git, as flow.yaml has it; the champions among it. What fails is left to the next one."""
+    champions, gone = unpublished.champions(home)
+    message = f"Retrained: {', '.join(champions)} champion" if champions else "Retrained"
+    sent = publish.publish(home, rules, champions, message)
+    if sent.well:
+        unpublished.done(home)
+    late = [f"{one} was promoted and not published, and dvc.lock holds another model by now" for one in gone]
+    return champions, publish.Published([*late, *sent.lines], sent.well)
 
 
 def hear(home: Path, rules: Sections | None, event: notify.Event, done: Progress) -> None:

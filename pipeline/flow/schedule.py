@@ -150,7 +150,7 @@ class _Serving:
     def _begin(self) -> None:
         """Say what was missed while nobody served, and write down that now somebody does."""
         before, records, now = served.read(self._root), history.read(self._root), history.stamp()
-        late = served.missed(before, records, datetime.now(UTC)) if before else []
+        late = served.missed(self._root, before, records, datetime.now(UTC)) if before else []
         if late:
             print(f"seqline: {len(late)} runs were due since {late[0]} and did not begin", flush=True)
         self._served = served.Served(words=self._when.words, pid=os.getpid(), since=now, seen=now, ended="", due=tuple(late))
@@ -159,7 +159,7 @@ class _Serving:
     async def _beat(self, deployment: UUID) -> None:
         """Write down that this process lives, and which runs the server will start next."""
         records, now = history.read(self._root), datetime.now(UTC)
-        late = served.missed(self._served, records, now)
+        late = served.missed(self._root, self._served, records, now)
         coming = [time for time in await _coming(deployment) if time not in late]
         self._served = replace(self._served, seen=history.stamp(), due=(*late, *coming))
         served.write(self._root, self._served)

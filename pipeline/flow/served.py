@@ -5,7 +5,6 @@
 
 import fcntl
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -13,10 +12,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pipeline.errors import refuse
+from pipeline.flow import history
 from pipeline.flow.history import Record
 from pipeline.landing import landing_file
 
 SCHEDULE = Path(".seqline/flow/schedule.json")
+_LOCK = SCHEDULE.with_suffix(".lock")
 _GRACE = timedelta(minutes=2)  # a run that is due may still be on its way
 _EARLY = timedelta(seconds=15)  # as the server's clock may be another, and a worker of a pool begins some seconds early
 
@@ -39,7 +40,7 @@ class Served:
 @contextmanager
 def alone(root: Path) -> Iterator[None]:
     """Be the only process that serves the project's schedule; UserError naming the other."""
-    path = root / SCHEDULE.with_suffix(".lock")
+    path = root / _LOCK
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as lock:
         try:
@@ -66,22 +67,16 @@ def read(root: Path) -> Served | None:
         return None
 
 
-def missed(served: Served, records: Sequence[Record], now: datetime) -> list[str]:
+def missed(root: Path, served: Served, records: Sequence[Record], now: datetime) -> list[str]:
     """The due times that passed without a retraining that began since, or is at work: oldest first."""
     began = [datetime.fromisoformat(record.began) for record in records if record.flow == "retrain"]
     last = max(began, default=datetime.min.replace(tzinfo=UTC))
-    at_work = any(record.flow == "retrain" and not record.ended and alive(record.pid) for record in records)
+    at_work = any(record.flow == "retrain" and history.running(root, record) for record in records)
     ended = datetime.fromisoformat(served.ended) if served.ended else now
     past = [time for time in served.due if last + _EARLY < datetime.fromisoformat(time) < min(now - _GRACE, ended)]
     return [] if at_work else past
 
 
-def alive(pid: int) -> bool:
-    """Whether a process of this number is there."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def serving(root: Path, served: Served) -> bool:
+    """Whether its process is there and serves it; another may have got its number since."""
+    return not served.ended and history.alive(served.pid) and history.held(root / _LOCK)

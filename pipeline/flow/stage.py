@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from pipeline.flow import groups, settings
 from pipeline.flow.graph import kind
-from pipeline.flow.workers import LOST, Workers
+from pipeline.flow.workers import LOST, Child
 
 State = Literal["cached", "ran", "failed", "blocked", "cancelled"]
 
@@ -28,6 +28,15 @@ class Result:
     seconds: float = 0.0
     log: Path | None = None
     why: str = ""
+
+
+class Starts(Protocol):
+    """What starts stages in the project `root`: `Workers`, or `forced.Forced`."""
+
+    root: Path
+
+    def start(self, address: str, log: Path, env: Mapping[str, str]) -> Child:
+        """The stage in a process group of its own, its output added to `log`."""
 
 
 class Log:
@@ -53,7 +62,7 @@ class Log:
 
 
 def run(
-    workers: Workers,
+    workers: Starts,
     address: str,
     env: Mapping[str, str],
     log: Path,
@@ -79,7 +88,7 @@ def run(
 
 
 def _once(
-    workers: Workers,
+    workers: Starts,
     address: str,
     env: Mapping[str, str],
     path: Path,

@@ -31,62 +31,58 @@ def report(root: Path, now: datetime | None = None) -> Report:
     now = now or datetime.now(UTC)
     records, plan = history.read(root), served.read(root)
     flows = [record for record in records if record.flow == "retrain"]
-    late = served.missed(plan, records, now) if plan else []
+    late = served.missed(root, plan, records, now) if plan else []
     lines = [
-        ("at work", _at_work(records)),
-        ("last run", _told(flows[-1]) if flows else "none yet: `seqline retrain`"),
-        ("last success", next((_told(flow) for flow in reversed(flows) if flow.good), "none yet")),
-        *_failed(flows[-_RECENT:]),
+        ("at work", _at_work(root, records)),
+        ("last run", _told(root, flows[-1]) if flows else "none yet: `seqline retrain`"),
+        ("last success", next((_told(root, flow) for flow in reversed(flows) if flow.good), "none yet")),
+        *_failed(root, flows[-_RECENT:]),
         *([("missed", f"{len(late)} due and not begun, the first at {_shown(late[0])}")] if late else []),
-        ("schedule", _schedule(plan)),
-        ("next run", _next(plan, now)),
+        ("schedule", _schedule(root, plan)),
+        ("next run", _next(root, plan, now)),
         *_asked(root),
         *_champions(root),
     ]
-    gone = plan is not None and not plan.ended and not served.alive(plan.pid)
-    well = not late and not gone and (not flows or flows[-1].good or _running(flows[-1]))
+    gone = plan is not None and not plan.ended and not served.serving(root, plan)
+    well = not late and not gone and (not flows or flows[-1].good or history.running(root, flows[-1]))
     return Report(lines, well)
 
 
-def _at_work(records: Sequence[Record]) -> str:
-    busy = [record for record in records if _running(record)]
+def _at_work(root: Path, records: Sequence[Record]) -> str:
+    busy = [record for record in records if history.running(root, record)]
     return "; ".join(f"{one.flow} since {_shown(one.began)} (process {one.pid})" for one in busy) or "nothing"
 
 
-def _running(record: Record) -> bool:
-    return not record.ended and served.alive(record.pid)
-
-
-def _told(record: Record) -> str:
+def _told(root: Path, record: Record) -> str:
     """One flow in a line: when, how it ended, and the last thing that its summary says."""
     when = f"{_shown(record.began)}, {record.because}"
     if not record.ended:
-        return f"{when}: {'at work' if _running(record) else 'cut off: its process is gone'}"
+        return f"{when}: {'at work' if history.running(root, record) else 'cut off: its process is gone'}"
     took = datetime.fromisoformat(record.ended) - datetime.fromisoformat(record.began)
     return f"{when}: {record.state} in {took.total_seconds():.0f} s"
 
 
-def _failed(flows: Sequence[Record]) -> Iterator[tuple[str, str]]:
+def _failed(root: Path, flows: Sequence[Record]) -> Iterator[tuple[str, str]]:
     """How many of the last flows did not come to their end, and why the latest of them did not."""
-    bad = [flow for flow in flows if not flow.good and not _running(flow)]
+    bad = [flow for flow in flows if not flow.good and not history.running(root, flow)]
     if bad:
         why = next((line for line in bad[-1].summary.splitlines() if line.startswith(("FAILED", "got"))), bad[-1].summary)
         shown = " ".join(why.split())[:200]
-        yield "failed", f"{len(bad)} of the last {len(flows)}; {_told(bad[-1])}{f' ({shown})' if shown else ''}"
+        yield "failed", f"{len(bad)} of the last {len(flows)}; {_told(root, bad[-1])}{f' ({shown})' if shown else ''}"
 
 
-def _schedule(plan: Served | None) -> str:
+def _schedule(root: Path, plan: Served | None) -> str:
     if plan is None:
         return "none: `seqline schedule`"
     if plan.ended:
         return f"{plan.words}: not served since {_shown(plan.ended)}, when it was ended"
-    if not served.alive(plan.pid):
+    if not served.serving(root, plan):
         return f"{plan.words}: not served since {_shown(plan.seen)}: its process is gone"
     return f"{plan.words}: served by process {plan.pid} since {_shown(plan.since)}"
 
 
-def _next(plan: Served | None, now: datetime) -> str:
-    if plan is None or plan.ended or not served.alive(plan.pid):
+def _next(root: Path, plan: Served | None, now: datetime) -> str:
+    if plan is None or not served.serving(root, plan):
         return "none"
     coming = [time for time in plan.due if datetime.fromisoformat(time) >= now]
     return _shown(coming[0]) if coming else "at no set time"

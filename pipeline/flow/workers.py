@@ -63,7 +63,7 @@ class Workers:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "pipeline.flow.warm", str(root), *targets],
                 cwd=root,
-                env=_surroundings(),
+                env=surroundings(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -139,7 +139,7 @@ class Workers:
                     child.ended(LOST)
 
 
-def _surroundings() -> dict[str, str]:
+def surroundings() -> dict[str, str]:
     """The environment of DVC and of the stages' commands, which say `python` and mean this one."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     quiet = {"DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}

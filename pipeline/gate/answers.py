@@ -74,7 +74,7 @@ def answers(
 ) -> dict[str, list[Answered]]:
     """What each contender makes of each test set, by the test set's name; `work` keeps these and nothing else.
 
-    The caller holds a lock on `work`. Whatever ends this ends the stages that it started, unless they are `launch`'s.
+    The caller holds a lock on `work`. Whatever ends this ends the stages that it started, unless `launch` is no `Commands`.
     """
     places = {name: [work / _key(contender, folder) for contender in contenders] for name, folder in tokens.items()}
     missing = {
@@ -83,14 +83,15 @@ def answers(
         for contender, place in zip(contenders, own, strict=True)
         if not place.exists()
     }
-    commands = Commands(root)
+    commands = launch or Commands(root)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        waiting = [pool.submit(_ask, *asked, place, launch or commands) for place, asked in missing.items()]
+        waiting = [pool.submit(_ask, *asked, place, commands) for place, asked in missing.items()]
         try:
             for done in as_completed(waiting):
                 done.result()
         except BaseException:
-            commands.end()
+            if isinstance(commands, Commands):
+                commands.end()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     _clear(work, {place.name for own in places.values() for place in own})

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import IO, Any
 
 from pipeline.errors import UserError
 from pipeline.gate.readings import Incomparable
@@ -28,22 +29,30 @@ class Commands:
         with log.open("ab") as file:
             if self._over:
                 return -1
-            child = subprocess.Popen(
-                command, cwd=self._root, env=os.environ | {"PYTHONPATH": path}, stdout=file, stderr=file
-            )
+            child = self._start(command, os.environ | {"PYTHONPATH": path}, file)
             self._alive.add(child)
             if self._over:  # `end` came between
-                child.kill()
+                self._stop(child)
             try:
                 return child.wait()
             finally:
                 self._alive.discard(child)
+                self._ended(child)
 
     def end(self) -> None:
         """Kill what runs, and start nothing more."""
         self._over = True
         for child in list(self._alive):
-            child.kill()
+            self._stop(child)
+
+    def _start(self, command: Sequence[str], env: dict[str, str], log: IO[Any]) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(command, cwd=self._root, env=env, stdout=log, stderr=log)
+
+    def _stop(self, child: "subprocess.Popen[bytes]") -> None:
+        child.kill()
+
+    def _ended(self, child: "subprocess.Popen[bytes]") -> None:
+        pass
 
 
 def stage(launch: Launch, log: Path, name: str, *positional: str, **options: Path) -> None:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pipeline import config
 from pipeline.errors import refuse
@@ -23,7 +23,7 @@ from pipeline.tracking import describe, lineage, record, store
 from pipeline.tracking.lineage import Made
 from pipeline.tracking.outputs import gather
 from pipeline.tracking.scores import line
-from pipeline.tracking.versions import DIGEST, MADE, Reign, Version, led_to, name_of, read, tags
+from pipeline.tracking.versions import DIGEST, MADE, Reign, Version, led_to, name_of, read, tags, turned_back
 
 __all__ = [
     "CHALLENGER",
@@ -40,6 +40,7 @@ __all__ = [
     "promote",
     "register",
     "rollback",
+    "rolled_back",
     "uri",
     "version",
 ]
@@ -106,11 +107,21 @@ def challenge(root: Path, version: Version) -> None:
         client.set_registered_model_alias(version.name, CHALLENGER, str(version.version))
 
 
-def promote(root: Path, version: Version, why: Mapping[str, str]) -> None:
-    """Make the version its model's champion; `why` is kept with it. Nothing is done if it is champion already."""
+def promote(
+    root: Path, version: Version, why: Mapping[str, str], over: Version | Literal["anyone"] | None = "anyone"
+) -> None:
+    """Make the version its model's champion; `why` is kept with it. Nothing is done if it is champion already.
+
+    `over` is the champion that it is to follow (None: the first one); UserError, and nothing is moved, if another one is
+    champion by now.
+    """
     with store.reached(root) as client, _alone(root):
         holder = _held(client, version.name, CHAMPION)
         if holder != version.version:
+            if over != "anyone" and holder != (over.version if over else None):
+                expected = f"version {over.version}, which it was compared with" if over else "none, as when it was chosen"
+                now = f"version {holder} for its champion" if holder is not None else "no champion"
+                raise refuse(str(version), now, expected, "Nothing was moved: run the same again.")
             _move(client, version, holder, {"why": dict(why)})
         if _held(client, version.name, CHALLENGER) == version.version:
             client.delete_registered_model_alias(version.name, CHALLENGER)
@@ -125,6 +136,13 @@ def rollback(root: Path, name: str) -> Version:
             raise refuse(name, now, "one that came after another", "Promote a version: `seqline promote`.")
         _move(client, reigns[-2].version, reigns[-1].version.version, {"back": True})
         return reigns[-2].version
+
+
+def rolled_back(root: Path, name: str) -> set[int]:
+    """The versions that somebody took the alias `champion` from by a rollback, and that never had it again."""
+    with store.reached(root) as client:
+        [model] = _models(client, f"name = '{_known(client, name)}'")
+        return turned_back(_moves(model), _holder(model, CHAMPION))
 
 
 def champions(root: Path) -> dict[str, tuple[Reign, ...]]:
@@ -250,10 +268,14 @@ def _holder(model: Any, alias: str) -> int | None:
     return None if found is None else int(found)
 
 
+def _moves(model: Any) -> list[dict[str, Any]]:
+    """The recorded moves of the alias, in order of time."""
+    return [json.loads(said) for key, said in sorted(model.tags.items()) if key.startswith(_MOVE)]
+
+
 def _reigns(client: Any, name: str) -> list[Reign]:
     """The champions that led to the present one, which is last; those that were rolled back are not among them."""
     [model] = _models(client, f"name = '{name}'")
-    moves = [json.loads(said) for key, said in sorted(model.tags.items()) if key.startswith(_MOVE)]
     known = {each.version: each for each in _versions(client, f"name = '{name}'")}
-    line = led_to(moves, _holder(model, CHAMPION))
+    line = led_to(_moves(model), _holder(model, CHAMPION))
     return [Reign(known[one["version"]], one["at"], dict(one.get("why", {}))) for one in line if one["version"] in known]

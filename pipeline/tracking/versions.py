@@ -109,7 +109,7 @@ def led_to(moves: Sequence[Mapping[str, Any]], holder: int | None) -> list[Mappi
     Each tells the version that it moved the alias to and `from` which, so that one that never came, its process having been
     killed, shows: the next found the alias where it was. A version that somebody named by hand stands there without a time.
     """
-    stood = [*(move["from"] for move in moves), holder]  # before the first move, between each two, and now
+    stood = _stood(moves, holder)
     line: list[Mapping[str, Any]] = [_by_hand(stood[0])]
     for move, after in zip(moves, stood[1:], strict=True):
         if after == move["from"]:
@@ -122,6 +122,21 @@ def led_to(moves: Sequence[Mapping[str, Any]], holder: int | None) -> list[Mappi
         if after != move["version"]:
             line.append(_by_hand(after))
     return [each for each in line if each["version"] is not None] if holder is not None else []
+
+
+def turned_back(moves: Sequence[Mapping[str, Any]], holder: int | None) -> set[int]:
+    """Of the recorded moves, as `led_to` gets them, the versions that a rollback ended and that did not come back since."""
+    found: set[int] = set()
+    for move, after in zip(moves, _stood(moves, holder)[1:], strict=True):
+        if move.get("back") and after == move["version"]:
+            found.add(move["from"])
+        found.discard(after or 0)
+    return found
+
+
+def _stood(moves: Sequence[Mapping[str, Any]], holder: int | None) -> list[int | None]:
+    """Where the alias was before the first move, between each two, and where it is now."""
+    return [*(move["from"] for move in moves), holder]
 
 
 def _by_hand(version: int | None) -> Mapping[str, Any]:

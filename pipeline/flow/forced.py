@@ -1,0 +1,58 @@
+"""`python -m pipeline.flow.forced ADDRESS`: `dvc repro --force` of one stage, for what DVC takes to be up to date.
+
+It stands in for the process of warm.py, whose forks leave such a stage alone: the same lock of DVC's, the same record of the
+process group, and `stage.run` with its log, time limit and attempts. The caller holds `alone`.
+"""
+
+import argparse
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline.errors import UserError
+from pipeline.flow import groups, lockfile, settings, stage
+from pipeline.flow.workers import Child, surroundings
+
+
+def again(root: Path, address: str) -> None:
+    """Run the stage whether DVC thinks it has to be or not; UserError, with the reason, if it fails."""
+    groups.folder(root).mkdir(parents=True, exist_ok=True)
+    log = root / ".seqline" / "logs" / time.strftime("%Y-%m-%d_%H-%M-%S") / f"{address.replace('/', '_')}.log"
+    result = stage.run(Forced(root), address, {}, log, settings.load(root), threading.Event(), lambda line: None)
+    if result.state == "failed":
+        raise UserError(result.why)
+
+
+class Forced:
+    """Starts a stage as `Workers` does, in a process of its own."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def start(self, address: str, log: Path, env: Mapping[str, str]) -> Child:
+        """The stage in a process group of its own, its output added to `log`."""
+        child = Child()
+        with log.open("ab") as file:
+            command = [sys.executable, "-m", "pipeline.flow.forced", address]
+            process = groups.start(self.root, command, {**surroundings(), **env}, file)
+        child.began(process.pid)
+        threading.Thread(target=lambda: child.ended(process.wait()), daemon=True).start()
+        return child
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m pipeline.flow.forced", description=__doc__)
+    parser.add_argument("address")
+    a = parser.parse_args()
+    lockfile.fit()
+    from dvc.cli import main as dvc
+
+    arguments = ["--wait-for-lock", "repro", "--force", "--single-item", a.address]
+    sys.argv = ["dvc", *arguments]  # what DVC notes in its own locks
+    sys.exit(dvc(arguments))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""What a retraining made and has not published yet: `.seqline/flow/unpublished.json`, there until all of it is published.
+
+A champion is written down before the alias moves, so that one whose flow was killed in that moment, or whose push failed,
+is published by the next.
+"""
+
+import json
+from pathlib import Path
+
+from pipeline.landing import landing_file
+from pipeline.tracking import describe
+
+_PLACE = Path(".seqline/flow/unpublished.json")
+
+
+def add(root: Path, *champions: str) -> None:
+    """Something is to be published: outputs at any rate, and these champions, `<name>/<version>`, if they become it."""
+    there = read(root) or []
+    with landing_file(root / _PLACE) as beside:
+        beside.write_text(json.dumps([*there, *(one for one in champions if one not in there)]), encoding="utf-8")
+
+
+def read(root: Path) -> list[str] | None:
+    """The champions to be published, which may be none; None if there is nothing to publish."""
+    try:
+        return [str(one) for one in json.loads((root / _PLACE).read_text(encoding="utf-8"))]
+    except (OSError, ValueError):
+        return None
+
+
+def done(root: Path) -> None:
+    """All of it is published."""
+    (root / _PLACE).unlink(missing_ok=True)
+
+
+def champions(root: Path) -> tuple[list[str], list[str]]:
+    """Of the champions to be published, those that dvc.lock still holds, and those in whose place it holds another model.
+
+    A version whose promotion never came, or was rolled back, is neither.
+    """
+    from pipeline.tracking import registry  # imports mlflow: a second
+
+    if not (wanted := read(root)):
+        return [], []
+    outs = {out["path"]: out["md5"] for stage in describe.lock(root).values() for out in stage.get("outs", [])}
+    came = [
+        reign.version for reigns in registry.champions(root).values() for reign in reigns if str(reign.version) in wanted
+    ]
+    held = [str(one) for one in came if all(outs.get(one.places[kind]) == one.md5(kind) for kind in ("tokens", "model"))]
+    return held, [str(one) for one in came if str(one) not in held]
