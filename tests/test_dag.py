@@ -49,7 +49,7 @@ def copied(root: Path) -> Path:
     root.mkdir()
     for name in ("pipeline", "stages", ".dvc"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp"))
-    for name in ("dvc.yaml", "params.yaml", ".gitignore", ".dvcignore"):
+    for name in ("dvc.yaml", "params.yaml", "flow.yaml", ".gitignore", ".dvcignore"):
         shutil.copy(ROOT / name, root)
     (root / "data").mkdir()
     shutil.copy(ROOT / "data" / ".gitignore", root / "data")
