@@ -137,6 +137,9 @@ def serving(words: list[str], root: Path, **where: str) -> Iterator[str]:
             finally:
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
+    until = time.monotonic() + 30  # its worker ends after it
+    while alive(port) and time.monotonic() < until:
+        time.sleep(0.2)
     assert not alive(port)
 
 
