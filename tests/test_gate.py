@@ -5,7 +5,6 @@ import functools
 import itertools
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import made_runs
@@ -14,6 +13,19 @@ import pyarrow as pa
 import pytest
 import yaml
 
+from benchmarks.gate import (
+    CHALLENGES,
+    KINDS,
+    LEVEL,
+    METHODS,
+    RESAMPLES,
+    allowed,
+    best_of_ten,
+    challenged,
+    marks,
+    mean,
+    on_few_rows,
+)
 from pipeline import config, tables
 from pipeline.errors import UserError
 from pipeline.gate import guards, settings
@@ -23,70 +35,10 @@ from pipeline.gate.guards import Asked, Both, guarded
 from pipeline.gate.settings import GUARDS, Settings
 from pipeline.gate.statistics import difference, p_better
 from pipeline.scoring import surface
-from pipeline.scoring.resampling import Array, Score, holm
+from pipeline.scoring.resampling import holm
 from pipeline.scoring.tasks import language_model, translation
 
 ROOT = Path(__file__).resolve().parent.parent
-CHALLENGES, LEVEL, RESAMPLES, ROWS = 1000, 0.05, 199, 100
-METHODS = ("approximate_randomisation", "paired_bootstrap")
-Pair = tuple[Array, Array]
-
-
-def allowed(share: float) -> int:
-    """The 99.9 % quantile of Binomial(1000, share), exactly: more than so many would not be chance."""
-    chances = [math.comb(CHALLENGES, k) * share**k * (1 - share) ** (CHALLENGES - k) for k in range(CHALLENGES + 1)]
-    return next(k for k, total in enumerate(itertools.accumulate(chances)) if total >= 0.999)
-
-
-def mean(sums_RK: Array) -> Array:
-    return sums_RK[:, 0] / sums_RK[:, 1]
-
-
-def marks(rng: np.random.Generator, gain: float, rows: int = ROWS) -> Pair:
-    """Two systems' marks of the same rows, some of which are hard: alike in distribution but for the gain."""
-    hard = rng.normal(0, 1, rows)
-    one, other = (np.stack([hard + rng.normal(0, 1, rows), np.ones(rows)], 1) for _ in range(2))
-    other[:, 0] += gain
-    return one, other
-
-
-@functools.cache
-def answered(wrong: float) -> Array:
-    """sacreBLEU's sums (3, 300, K) of 300 made sentences, each answered three times with that share of its words wrong."""
-    rng, bleu = np.random.default_rng(1), surface.measures()["bleu"]
-    wanted = [[*rng.choice(made_runs.WORDS, rng.integers(4, 14)), "."] for _ in range(300)]
-    rng = np.random.default_rng(round(1000 * wrong))
-    answers = [
-        [[str(rng.choice(made_runs.WORDS)) if rng.random() < wrong else word for word in row] for row in wanted]
-        for _ in range(3)
-    ]
-    return np.array(
-        [[bleu.sums(*(" ".join(words) for words in pair)) for pair in zip(a, wanted, strict=True)] for a in answers], float
-    )
-
-
-def translations(rng: np.random.Generator, gain: float, rows: int = ROWS) -> Pair:
-    """The same sentences by two translators; the second has `gain` of the words wrong less than the first's 0.2."""
-    row = rng.integers(0, 300, rows)
-    one, other = (answered(share)[rng.integers(0, 3, rows), row] for share in (0.2, round(0.2 - gain, 3)))
-    return one, other
-
-
-KINDS: dict[str, tuple[Callable[[np.random.Generator, float], Pair], Score, float]] = {
-    "means": (marks, mean, 0.5),
-    "corpus BLEU": (translations, surface.bleu, 0.08),
-}
-
-
-@functools.cache
-def challenged(method: str, kind: str, direction: int) -> tuple[Array, Array]:
-    """p and the difference seen in each of 1,000 challenges: by one truly better (1), equal (0) or worse (-1)."""
-    draw, score, gain = KINDS[kind]
-    pairs = [draw(np.random.default_rng([i, direction + 1]), direction * gain) for i in range(CHALLENGES)]
-    p = [p_better(method, *pair, score, True, RESAMPLES, i) for i, pair in enumerate(pairs)]
-    return np.array(p), np.array([difference(*pair, score) for pair in pairs])
-
-
 # 1,000 simulated challenges
 
 
@@ -123,11 +75,7 @@ def test_a_truly_better_challenger_is_promoted(method: str, kind: str) -> None:
 
 def test_randomisation_keeps_the_level_on_a_handful_of_rows_where_the_bootstrap_does_not() -> None:
     """Why randomisation is the default: a resample of few rows varies less than the rows do."""
-    pairs = [marks(np.random.default_rng([i, 9]), 0.0, rows=6) for i in range(CHALLENGES)]
-    promoted = {
-        method: sum(p_better(method, *pair, mean, True, RESAMPLES, i) < LEVEL for i, pair in enumerate(pairs))
-        for method in METHODS
-    }
+    promoted = on_few_rows()
     assert promoted["approximate_randomisation"] <= allowed(LEVEL)
     assert promoted["paired_bootstrap"] > allowed(LEVEL)
     assert yaml.safe_load((ROOT / "flow.yaml").read_text())["gate"]["test"] == "approximate_randomisation"
@@ -135,14 +83,7 @@ def test_randomisation_keeps_the_level_on_a_handful_of_rows_where_the_bootstrap_
 
 def test_the_best_of_many_equal_runs_is_promoted_by_luck_only_if_the_test_set_chose_it() -> None:
     """Ten equal runs, of which one challenges an equal champion: the best on the valid split, or the best on test."""
-    promoted = {"valid": 0, "test": 0}
-    for i in range(CHALLENGES):
-        rng = np.random.default_rng([i, 4])
-        valid, (champion, *test) = rng.normal(size=(10, ROWS)).mean(1), rng.normal(size=(11, ROWS))
-        best = {"valid": int(np.argmax(valid)), "test": int(np.argmax([marks.mean() for marks in test]))}
-        for chosen, run in best.items():
-            pair = [np.stack([marks, np.ones(ROWS)], 1) for marks in (champion, test[run])]
-            promoted[chosen] += p_better("approximate_randomisation", *pair, mean, True, RESAMPLES, i) < LEVEL
+    promoted = best_of_ten()
     assert promoted["valid"] <= allowed(LEVEL)
     assert promoted["test"] > 2 * allowed(LEVEL)
 

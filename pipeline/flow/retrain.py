@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import httpx
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
@@ -26,7 +25,6 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.exceptions import PrefectException
 from prefect.runtime import deployment, flow_run
 from prefect.states import Cancelled, Completed, Failed
 
@@ -35,11 +33,10 @@ from pipeline.errors import UserError, told
 from pipeline.flow import contests, history, notify, publish, sections, slots, unpublished
 from pipeline.flow.alone import alone
 from pipeline.flow.contests import Verdict
-from pipeline.flow.run import reproduce
+from pipeline.flow.run import SERVER_LOST, reproduce
 from pipeline.flow.sections import Sections
 
 _STEP: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False, "retries": 0}
-_LOST = (httpx.HTTPError, PrefectException, OSError)  # what a call of Prefect's raises when nobody answers
 
 
 class Stopped(Exception):
@@ -114,7 +111,7 @@ def compete(home: Path, done: Progress) -> bool:
     for name, runs in contests.runs(home).items():
         try:
             verdict = contest.with_options(task_run_name=name)(home, name, runs)
-        except (UserError, *_LOST) as error:
+        except (UserError, *SERVER_LOST) as error:
             done.lines.append(f"FAILED contest of {name}: {told(error) or type(error).__name__}")
             well = False
             continue
@@ -156,7 +153,7 @@ def contest(home: Path, name: str, runs: list[str]) -> Verdict:
         key = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
         try:
             create_markdown_artifact(verdict.markdown, key=key, description=verdict.line)
-        except _LOST as error:  # the decision is taken, and MLflow has its record
+        except SERVER_LOST as error:  # the decision is taken, and MLflow has its record
             return replace(verdict, line=f"{verdict.line}\n{name}: not on Prefect's pages: {told(error)}")
     return verdict
 

@@ -34,7 +34,7 @@ from pipeline.flow.workers import Workers
 
 _TICK_SECONDS, _ASK_SECONDS = 0.25, 3.0
 _FAILURES = 3  # of its answers in a row: then the server is lost, and not merely busy
-_SERVER_LOST = (httpx.HTTPError, PrefectException, OSError)  # what a call of Prefect's raises when nobody answers
+SERVER_LOST = (httpx.HTTPError, PrefectException, OSError)  # what a call of Prefect's raises when nobody answers
 
 
 class Session:
@@ -96,7 +96,7 @@ def _as_flow(session: Session, targets: Sequence[str]) -> str:
     token = _SESSION.set(session)
     try:
         stages(str(session.root), list(targets), session.jobs, return_state=True)
-    except _SERVER_LOST as error:
+    except SERVER_LOST as error:
         if not session.results:
             raise
         return f"Prefect's server was lost on the way ({type(error).__name__}): its pages lack the end of this run."
@@ -198,7 +198,7 @@ class Schedule:
                 named = run_stage.with_options(task_run_name=address)
                 self._futures[address] = named.submit(address, wait_for=before)  # type: ignore[call-overload]
                 return
-            except _SERVER_LOST:
+            except SERVER_LOST:
                 self._session.lost.set()
         threading.Thread(target=_run, args=(self._session, address, lambda line: None)).start()
 
@@ -273,7 +273,7 @@ def _cancel_watched(session: Session) -> Iterator[None]:
                 with get_client(sync_client=True) as client:
                     states = [client.read_flow_run(one).state for one in watched]
                 failures = 0
-            except _SERVER_LOST:
+            except SERVER_LOST:
                 failures += 1
                 continue
             if any(state is not None and (state.is_cancelling() or state.is_cancelled()) for state in states):

@@ -14,8 +14,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from pipeline.errors import UserError, refuse, told
-from pipeline.errors import shown as shown  # others show the server by it
+from pipeline.errors import UserError, refuse, shown, told
 
 _START_SECONDS, _LEAVE_SECONDS = 180.0, 10.0
 _QUIET = {

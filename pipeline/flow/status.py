@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, shown
 from pipeline.flow import history, served
 from pipeline.flow.history import Record
 from pipeline.flow.served import Served
@@ -96,11 +96,11 @@ def _asked(root: Path) -> Iterator[tuple[str, str]]:
     if not server.configured():
         yield "server", "none is configured; this is from the records at hand"
     elif not server.reachable():
-        yield "server", f"{server.shown(str(server.configured()))} does not answer; this is from the records at hand"
+        yield "server", f"{shown(str(server.configured()))} does not answer; this is from the records at hand"
     else:
         from pipeline.flow import asked
 
-        yield "server", f"{server.shown(str(server.configured()))}: {asked.told(root)}"
+        yield "server", f"{shown(str(server.configured()))}: {asked.told(root)}"
 
 
 def _champions(root: Path) -> Iterator[tuple[str, str]]:
