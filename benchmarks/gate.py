@@ -3,8 +3,8 @@
     python -m benchmarks.gate [--challenges 1000] [--resamples 199]
 
 Systems are drawn row by row. `means`: a mark for each row, some rows being hard for both. `corpus BLEU`: sentences with a
-share of their words wrong, scored by sacreBLEU's own counts. Beside the promotions of equal challengers stands how many are the
-most that chance explains at the level. `tests/test_gate.py` holds the gate to these numbers.
+share of their words wrong, scored by sacreBLEU's own counts. Beside the promotions of equal challengers stands how many
+chance explains at the level. `tests/test_gate.py` holds the gate to these numbers.
 """
 
 import argparse
