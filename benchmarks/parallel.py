@@ -1,6 +1,6 @@
 """The DAG one stage after another against several at once: `dvc repro` and `seqline run`, each in a fresh clone.
 
-    python -m benchmarks.parallel [--jobs 2] [--preset default] [--set KEY=VALUE ...] [--runs RUN ...] [--keep FOLDER]
+    python -m benchmarks.parallel [--jobs 2] [--preset default] [--set K=V ...] [--runs RUN ...] [--rounds 1] [--keep FOLDER]
 
 Each clone has an empty cache and the committed `dvc.lock`; with --set, both get the same changed preset. `seqline run`
 reports to a Prefect server that is started before and not counted. Printed: both times, their ratio, and whether the two
@@ -8,19 +8,18 @@ reports to a Prefect server that is started before and not counted. Printed: bot
 """
 
 import argparse
-import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import yaml
+
+from benchmarks import prefect_server
 
 TOP = Path(__file__).parents[1]
 _SEQLINE = [sys.executable, "-c", "from pipeline.cli import main; main()"]
@@ -35,7 +34,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave the last round's clones there")
     a = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, server(Path(folder)) as url:
+    with tempfile.TemporaryDirectory() as folder, serving(Path(folder) / "prefect") as url:
         for number in range(a.rounds):
             once(Path(folder), a, url, number)
         if a.keep:
@@ -94,34 +93,10 @@ def environment(root: Path) -> dict[str, str]:
     return {**os.environ, **quiet, "PATH": path, "PYTHONPATH": str(root)}
 
 
-@contextlib.contextmanager
-def server(folder: Path) -> Iterator[str]:
-    """A Prefect server on a free port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port), "--no-ui"]
-    env = environment(TOP) | {"PREFECT_HOME": str(folder / "prefect")}
-    with (folder / "server.log").open("w") as log:
-        process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
-    url = f"http://127.0.0.1:{port}/api"
-    try:
-        until = time.monotonic() + 180
-        while process.poll() is None and time.monotonic() < until and not answers(f"{url}/health"):
-            time.sleep(0.2)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def answers(url: str) -> bool:
-    """Whether somebody is there."""
-    try:
-        with urllib.request.urlopen(url, timeout=2):
-            return True
-    except OSError:
-        return False
+def serving(home: Path) -> AbstractContextManager[str]:
+    """A Prefect server, by its API's address."""
+    home.mkdir()
+    return prefect_server.running(home, environment(TOP) | {"PREFECT_HOME": str(home)})
 
 
 if __name__ == "__main__":

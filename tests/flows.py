@@ -3,8 +3,6 @@
 import contextlib
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from benchmarks import prefect_server
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = [sys.executable, "-c", "from pipeline.cli import main; main()"]
@@ -29,36 +29,9 @@ def surroundings(home: Path, url: str | None) -> dict[str, str]:
     return kept | quiet | where | ({"PREFECT_API_URL": url} if url else {})
 
 
-@contextlib.contextmanager
-def server(home: Path) -> Iterator[str]:
+def server(home: Path) -> contextlib.AbstractContextManager[str]:
     """A real `prefect server`, by its API's address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port), "--no-ui"]
-    with (home / "server.log").open("w") as log:
-        process = subprocess.Popen(command, env=surroundings(home, None), stdout=log, stderr=log, start_new_session=True)
-    url = f"http://127.0.0.1:{port}/api"
-    try:
-        wait_for(lambda: answers(f"{url}/health"), "Prefect's server")
-        yield url
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(20)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def answers(url: str) -> bool:
-    """Whether somebody is there."""
-    try:
-        with urllib.request.urlopen(url, timeout=2):
-            return True
-    except OSError:
-        return False
+    return prefect_server.running(home, surroundings(home, None))
 
 
 def ask(url: str, path: str, **body: Any) -> Any:

@@ -67,8 +67,8 @@ def _failed(root: Path, flows: Sequence[Record]) -> Iterator[tuple[str, str]]:
     bad = [flow for flow in flows if not flow.good and not history.running(root, flow)]
     if bad:
         why = next((line for line in bad[-1].summary.splitlines() if line.startswith(("FAILED", "got"))), bad[-1].summary)
-        shown = " ".join(why.split())[:200]
-        yield "failed", f"{len(bad)} of the last {len(flows)}; {_told(root, bad[-1])}{f' ({shown})' if shown else ''}"
+        reason = " ".join(why.split())[:200]
+        yield "failed", f"{len(bad)} of the last {len(flows)}; {_told(root, bad[-1])}{f' ({reason})' if reason else ''}"
 
 
 def _schedule(root: Path, plan: Served | None) -> str:
