@@ -7,6 +7,9 @@ from pathlib import Path
 
 from pipeline.errors import exit_with, refuse
 
+Do = Callable[[Path, argparse.Namespace], None]
+Add = Callable[[str, Do, str], argparse.ArgumentParser]
+
 
 def main() -> None:
     """The console script: 0, or one line on stderr and 2 for a user's mistake, or 130 after Ctrl-C."""
@@ -33,17 +36,33 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="seqline", description="Train and compare every classic family of sequence model.")
     adding = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    def add(name: str, do: Callable[[Path, argparse.Namespace], None], about: str) -> argparse.ArgumentParser:
+    def add(name: str, do: Do, about: str) -> argparse.ArgumentParser:
         made: argparse.ArgumentParser = adding.add_parser(name, help=about, description=about)
         made.set_defaults(do=do)
         return made
 
+    _add_settings(add)
+    _add_flows(add)
+    _add_history(add)
+    _add_trials(add)
+    return parser
+
+
+def _add_settings(add: Add) -> None:
+    """What is to be done, and whether all is in order for it."""
     use = add("use", _use, "put a preset in params.yaml; without a name, list them")
     use.add_argument("preset", nargs="?", metavar="PRESET")
     use.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes", help="a dotted key; * fits any"
     )
     use.add_argument("--force", action="store_true", help="even if params.yaml has edits that are in no commit")
+    add("check", _check, "read all of params.yaml as strictly as the stages will, before anything runs")
+    add("prune", _prune, "remove outputs of runs and corpora that params.yaml no longer has; DVC's cache keeps them")
+    add("doctor", _doctor, "what is installed, which devices there are, whether store, cache and mirror are healthy")
+
+
+def _add_flows(add: Add) -> None:
+    """The DAG and retraining, by Prefect."""
     run = add("run", _run, "the DAG with stages beside one another, as a Prefect flow; `dvc repro` for one after another")
     run.add_argument("targets", nargs="*", metavar="TARGET", help="a stage, or a group such as train; with all it needs")
     run.add_argument("--jobs", type=int, metavar="N", help="stages at a time; as many as there are cores, if not given")
@@ -59,14 +78,18 @@ def _parser() -> argparse.ArgumentParser:
     schedule.add_argument("--every", metavar="TIME", default="60", help="between two looks at the sources; else 60 s")
     schedule.add_argument("--jobs", type=int, metavar="N", help="as for `seqline retrain`")
     add("status", _status, "the last retraining, the next one, what failed or was missed, and who is champion")
-    add("check", _check, "read all of params.yaml as strictly as the stages will, before anything runs")
     renew = add("refresh", _refresh, "take over anew your own files, and others not pinned, where they have changed")
     renew.add_argument("--emit", action="store_true", help="take over nothing: tell Prefect's server what has changed")
-    add("prune", _prune, "remove outputs of runs and corpora that params.yaml no longer has; DVC's cache keeps them")
-    add("doctor", _doctor, "what is installed, which devices there are, whether store, cache and mirror are healthy")
+
+
+def _add_history(add: Add) -> None:
+    """MLflow's history, and the champions in its registry."""
     add("sync", _sync, "bring MLflow level with DVC's outputs")
     ui = add("ui", _ui, "MLflow's pages on the project's own store")
     ui.add_argument("--port", type=int, default=5000)
+    compare = add("compare", _compare, "whether one trained run would take another's place, and why; promotes nothing")
+    compare.add_argument("champion", metavar="RUN", help="a name under `runs:`: the one to beat")
+    compare.add_argument("challenger", metavar="RUN", help="another one, of the same task and corpus")
     promote = add("promote", _promote, "make a run's present outputs, or a version, champion of its task on its corpus")
     promote.add_argument("what", metavar="RUN|MODEL")
     promote.add_argument("version", nargs="?", type=int, metavar="VERSION", help="of the registered MODEL")
@@ -79,6 +102,10 @@ def _parser() -> argparse.ArgumentParser:
     serve = add("serve", _serve, "answer over HTTP with a version, by default the champion")
     serve.add_argument("model", metavar="MODEL[@ALIAS|/VERSION]")
     serve.add_argument("--port", type=int, default=5001)
+
+
+def _add_trials(add: Add) -> None:
+    """A trained run, tried by hand."""
     translate = add("translate", _translate, "translate a text, or each line of standard input, with a trained run")
     translate.add_argument("text", nargs="?", metavar="TEXT")
     translate.add_argument(
@@ -94,10 +121,6 @@ def _parser() -> argparse.ArgumentParser:
     classify = add("classify", _classify, "label a text, or each line of standard input, with a trained run")
     classify.add_argument("text", nargs="?", metavar="TEXT")
     classify.add_argument("--run", required=True, help="a name under `runs:`")
-    compare = add("compare", _compare, "whether one trained run would take another's place, and why; promotes nothing")
-    compare.add_argument("champion", metavar="RUN", help="a name under `runs:`: the one to beat")
-    compare.add_argument("challenger", metavar="RUN", help="another one, of the same task and corpus")
-    return parser
 
 
 def _use(root: Path, arguments: argparse.Namespace) -> None:
