@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipeline.errors import UserError, refuse
+from pipeline.errors import UserError, refuse, told
 from pipeline.landing import exclusive, landing, landing_file
 
 _FOLDER = ".dir"  # ends the md5 of a folder, whose object is the list of its files
@@ -75,4 +75,4 @@ def _nowhere(root: Path, md5: str, remotes: Mapping[str, Any]) -> UserError:
 
 
 def _broken(root: Path, error: Exception) -> UserError:
-    return refuse(str(root), " ".join(str(error).split())[:200], "a DVC cache and remotes that can be read")
+    return refuse(str(root), told(error)[:200], "a DVC cache and remotes that can be read")

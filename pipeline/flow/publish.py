@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from pipeline.errors import told
 from pipeline.tracking import describe
 
 _PUSH_SECONDS = 3600.0
@@ -52,14 +53,15 @@ def publish(root: Path, settings: Publish, champions: Sequence[str], message: st
         try:
             lines.append(f"{what}: {do()}")
         except Refused as error:
-            lines.append(f"{what} failed: {error}")
+            lines.append(f"{what} failed: {told(error)}")
             well = False
     return Published(lines, well)
 
 
 def _push(root: Path, remote: str | None) -> str:
     words = ["push", *(["--remote", remote] if remote else [])]
-    return _run(root, [sys.executable, "-m", "dvc", *words], seconds=_PUSH_SECONDS).splitlines()[-1]
+    said = _run(root, [sys.executable, "-m", "dvc", *words], seconds=_PUSH_SECONDS).splitlines()
+    return said[-1] if said else "done"
 
 
 def _commit(root: Path, message: str) -> str:

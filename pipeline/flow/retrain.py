@@ -74,7 +74,7 @@ def retrain(root: str = ".", jobs: int | None = None, because: str = "on schedul
         except (UserError, Stopped) as error:
             done.lines += [str(error)] if str(error) else []
         except Exception as error:
-            done.lines.append(f"{type(error).__name__}: {' '.join(str(error).split())}")
+            done.lines.append(f"{type(error).__name__}: {told(error)}")
             hear(home, rules, event, done)
             raise
         hear(home, rules, event, done)

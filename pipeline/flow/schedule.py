@@ -31,7 +31,7 @@ from prefect.exceptions import PrefectException
 from prefect.runner import Runner
 from prefect.schedules import Cron, Interval, Schedule
 
-from pipeline.errors import UserError, refuse
+from pipeline.errors import UserError, refuse, told
 from pipeline.flow import events, history, served, server
 from pipeline.flow.patience import be_patient
 from pipeline.flow.retrain import retrain
@@ -166,18 +166,18 @@ class _Serving:
 
     async def _for_ever(self, do: Callable[[], Coroutine[Any, Any, None]], pause: float) -> None:
         """Do it every `pause` seconds; a server that is gone for a while, or a source, is told once and waited for."""
-        told = ""
+        last = ""
         while True:
             try:
                 await do()
-                told = ""
+                last = ""
             except (UserError, PrefectException, httpx.HTTPError, OSError) as error:
-                now = " ".join(str(error).split()) or type(error).__name__
+                now = told(error) or type(error).__name__
                 if isinstance(error, httpx.TransportError):
                     now = f"Prefect's server does not answer ({now}); no run begins until it does"
-                if now != told:
+                if now != last:
                     print(f"seqline: {now}", flush=True)
-                told = now
+                last = now
             await asyncio.sleep(pause)
 
 
