@@ -4,7 +4,9 @@ Raise `UserError` (usually made by `refuse`) for anything a user can mend; use `
 """
 
 import errno
+import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -83,7 +85,13 @@ def share(**shares: float) -> None:
 def exit_with(main: Callable[[], None]) -> None:
     """Run a command's `main` and leave with 0, or with one line on stderr and status 2 for a user's mistake."""
     try:
-        main()
+        try:
+            main()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # who read what it prints has gone, as `head` does: nothing is left to say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except UserError as error:
         print(f"seqline: {error}", file=sys.stderr)
         sys.exit(2)

@@ -1,20 +1,24 @@
 """The `seqline` command: presets, leftovers, doctor, and what it refuses."""
 
 import base64
+import os
+import signal
 import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 import yaml
 
-from pipeline.cli import dag, doctor, presets
+from pipeline.cli import dag, doctor, leftovers
 from pipeline.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
+FROM_HERE = os.environ | {"PYTHONPATH": str(ROOT)}
 PRESETS = sorted((file.stem for file in (ROOT / "presets").glob("*.yaml")), key=lambda name: (name != "default", name))
 
 
@@ -162,11 +166,47 @@ def test_prune_does_it_after_an_edit_by_hand(project, seqline, edited) -> None:
     assert seqline(project, "prune").out == ""
 
 
+def test_prune_removes_what_lies_unused_for_a_month_and_can_be_made_again(project, seqline) -> None:
+    place, now = project / ".seqline", time.time()
+    for name in ("served/ab.dir", "training/lstm-0", "logs/2026-01-02_03-04-05", "flow/contests/x", "tracking/y"):
+        for age, days in (("new", 29), ("old", 31)):
+            folder = place / (name + age)
+            folder.mkdir(parents=True)
+            (folder / "file").write_text("x")
+            for path in (folder / "file", folder):
+                os.utime(path, (now - days * 86400, now - days * 86400))
+    (place / "training/lstm-1old").mkdir()  # an old folder in which a file is new: a training that goes on
+    (place / "training/lstm-1old/state").write_text("x")
+    os.utime(place / "training/lstm-1old", (0, 0))
+    said = seqline(project, "prune")
+    assert (said.status, said.err) == (0, "")
+    left = {str(path.relative_to(place)) for path in place.glob("*/*")} | {"flow/contests/xold", "flow/contests/xnew"}
+    assert left == {
+        "served/ab.dirnew", "training/lstm-0new", "training/lstm-1old", "logs/2026-01-02_03-04-05new", "flow/contests",
+        "flow/contests/xold", "flow/contests/xnew", "tracking/ynew", "tracking/yold",
+    }  # fmt: skip
+    assert all(
+        f".seqline/{name}old" in said.out for name in ("served/ab.dir", "training/lstm-0", "logs/2026-01-02_03-04-05")
+    )
+
+
+def test_a_reader_that_leaves_ends_a_command_without_a_word(project) -> None:
+    code = "import sys; sys.argv[0] = 'seqline'; from pipeline import cli; cli.main()"
+    for command in (["use"], ["check"], ["status"]):
+        asked = [sys.executable, "-c", code, *command]
+        with subprocess.Popen(asked, cwd=project, env=FROM_HERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdout.close()
+            assert process.stderr.read() == b""
+        assert process.returncode == 128 + signal.SIGPIPE, command
+
+
 def test_nothing_outside_of_the_project_is_ever_removed(project) -> None:
     outside = project.parent / "precious"
     ran(project, {"train@old": "../precious"})
     with pytest.raises(UserError, match="outside of the project"):
-        presets.prune(project)
+        leftovers.remove_outputs(project)
     assert outside.exists()
 
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from pipeline.errors import UserError
-from pipeline.nn import attention, transformer
+from pipeline.nn import attention, ragged, transformer
 from pipeline.nn.cells import Cell, Recurrent
 from pipeline.nn.masks import causal_TK
 from pipeline.nn.positional import positions, sinusoidal_TH
@@ -43,6 +44,34 @@ def test_the_equations_equal_torchs_kernels_in_value_and_gradient(cell: Cell, la
     found, wanted = written.read(x_BTE, length_B), fused.read(x_BTE, length_B)
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(gradients(written, found[0], *found[1]), gradients(fused, wanted[0], *wanted[1]))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_long_rows_are_read_as_the_packed_kernel_and_the_equations_do(cell: Cell, layers: int, bidirectional: bool) -> None:
+    fused, written = twins(cell, layers, bidirectional)
+    length_B = torch.tensor([3, ragged.LONG + 2, 1, 40, 40, ragged.LONG + 2, 3])
+    x_BTE = torch.randn(7, ragged.LONG + 4, 5)  # two positions that no row has
+    packed = pack_padded_sequence(x_BTE, length_B, batch_first=True, enforce_sorted=False)
+    (by_torch, by_torch_after), found = fused.kernel(packed), fused.read(x_BTE, length_B)
+    wanted, _ = pad_packed_sequence(by_torch, batch_first=True, total_length=ragged.LONG + 4)
+    torch.testing.assert_close(found[0], wanted, atol=1e-5, rtol=1e-5)
+    of_torch = by_torch_after if cell == "lstm" else (by_torch_after,)
+    of_ours = found[1] if not bidirectional else [torch.stack(part.chunk(2, -1), 1).flatten(0, 1) for part in found[1]]
+    torch.testing.assert_close(tuple(of_ours), tuple(of_torch), atol=1e-5, rtol=1e-5)
+    by_equations = written.read(x_BTE, length_B)
+    torch.testing.assert_close(by_equations, found, atol=1e-5, rtol=1e-5)
+    wanted_gradient = gradients(written, by_equations[0], *by_equations[1])
+    torch.testing.assert_close(gradients(fused, found[0], *found[1]), wanted_gradient, atol=1e-4, rtol=1e-4)
+
+
+def test_long_rows_drop_units_between_layers_in_training_only() -> None:
+    layer = Recurrent("gru", 5, 6, 2, 0.5, "fused")
+    x_BTE, length_B = torch.randn(2, ragged.LONG, 5), torch.tensor([ragged.LONG, 9])
+    assert not torch.equal(layer.read(x_BTE, length_B)[0], layer.read(x_BTE, length_B)[0])
+    layer.eval()
+    assert torch.equal(layer.read(x_BTE, length_B)[0], layer.read(x_BTE, length_B)[0])
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -83,6 +112,19 @@ def test_a_written_out_transformer_block_equals_the_fused_one_in_value_and_gradi
     fused, written = (block(x_BTH, mask) for block in blocks)
     torch.testing.assert_close(written, fused)
     torch.testing.assert_close(gradients(blocks[1], written), gradients(blocks[0], fused))
+
+
+def test_attention_in_bfloat16_is_that_of_float32_but_for_rounding() -> None:
+    torch.manual_seed(5)
+    block = transformer.Attention(16, 2, "fused")
+    x_BTH, mask = torch.randn(3, 5, 16), causal_TK(5, 0, torch.device("cpu"))
+    exact = block(x_BTH, block.remember(x_BTH), mask)
+    wanted = gradients(block, exact)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = block(x_BTH, block.remember(x_BTH), mask)
+    assert not torch.equal(rounded.float(), exact)
+    torch.testing.assert_close(rounded.float(), exact, atol=0.03, rtol=0.03)
+    torch.testing.assert_close(gradients(block, rounded.float()), wanted, atol=0.2, rtol=0.1)
 
 
 def by_hand(name: str, score: Any, query: Tensor, key: Tensor) -> Tensor:

@@ -180,6 +180,16 @@ def test_when_the_first_of_them_is_killed_none_is_left_and_the_next_training_end
     assert json.loads((trained / "killed/config.json").read_text())["steps"] > 0
 
 
+def test_a_process_that_comes_up_after_its_launcher_died_leaves() -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    told = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "9"}
+    told |= {"TORCHELASTIC_RUN_ID": "test", "SEQLINE_LAUNCHER": str(gone.pid)}
+    join = [sys.executable, "-c", "from pipeline.training import parallel; parallel.join('cpu', 2)"]
+    ended = subprocess.run(join, env=surroundings() | told, capture_output=True, timeout=120)
+    assert (ended.returncode, b"Traceback" in ended.stderr) == (1, False)
+
+
 def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"

@@ -57,7 +57,11 @@ def _add_settings(add: Add) -> None:
     )
     use.add_argument("--force", action="store_true", help="even if params.yaml has edits that are in no commit")
     add("check", _check, "read all of params.yaml as strictly as the stages will, before anything runs")
-    add("prune", _prune, "remove outputs of runs and corpora that params.yaml no longer has; DVC's cache keeps them")
+    add(
+        "prune",
+        _prune,
+        "remove outputs of runs that params.yaml no longer has, which DVC's cache keeps, and old logs and states",
+    )
     add("doctor", _doctor, "what is installed, which devices there are, whether store, cache and mirror are healthy")
 
 
@@ -187,9 +191,13 @@ def _refresh(root: Path, arguments: argparse.Namespace) -> None:
 
 
 def _prune(root: Path, arguments: argparse.Namespace) -> None:
-    from pipeline.cli import presets
+    from pipeline.cli import leftovers
 
-    _tell_removed(root, presets.prune(root))
+    _tell_removed(root, leftovers.remove_outputs(root))
+    unused = leftovers.remove_unused(root)
+    if unused:
+        print(f"removed {len(unused)} leftovers that nothing has changed in for {leftovers.UNUSED_DAYS} days:")
+        print("\n".join(f"  {path.relative_to(root)}" for path in unused))
 
 
 def _tell_removed(root: Path, gone: list[Path]) -> None:

@@ -2,7 +2,6 @@
 
 import fnmatch
 import io
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ import yaml
 from ruamel.yaml import YAML
 
 from pipeline import config
-from pipeline.cli import check, dag
+from pipeline.cli import check, leftovers
 from pipeline.errors import refuse
 from pipeline.landing import landing_file
 
@@ -46,15 +45,7 @@ def use(root: Path, name: str, changes: list[str], force: bool) -> list[Path]:
     with landing_file(target) as beside:
         beside.write_text(text, encoding="utf-8")
         check.check(beside)
-    return prune(root)
-
-
-def prune(root: Path) -> list[Path]:
-    """Remove outputs of stages that the DAG no longer has: directories that stages depend on stay clean."""
-    gone = dag.abandoned(root)
-    for path in gone:
-        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    return gone
+    return leftovers.remove_outputs(root)
 
 
 def changed(text: str, changes: list[str]) -> str:

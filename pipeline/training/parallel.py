@@ -22,6 +22,7 @@ from torch import distributed, nn
 from pipeline.errors import refuse
 
 T = TypeVar("T")
+_LAUNCHER = "SEQLINE_LAUNCHER"  # in the environment of the processes that `launch` starts: its own number
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +56,12 @@ class Group:
         sums = torch.tensor([nats, float(tokens)], dtype=torch.float64, device=device)
         distributed.all_reduce(has)
         distributed.all_reduce(sums)
-        for parameter, count in zip(own, has.tolist(), strict=True):
-            if count:
-                if parameter.grad is None:
-                    parameter.grad = torch.zeros_like(parameter)
-                distributed.all_reduce(parameter.grad)
+        used = [parameter for parameter, count in zip(own, has.tolist(), strict=True) if count]
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in used]
+        together = torch.cat([gradient.flatten() for gradient in gradients])  # one exchange costs less than many
+        distributed.all_reduce(together)
+        for parameter, part in zip(used, together.split_with_sizes([p.numel() for p in used]), strict=True):
+            parameter.grad = part.view_as(parameter)
         return float(sums[0]), int(sums[1])
 
     def same(self, told: str) -> bool:
@@ -110,6 +112,7 @@ def launch(count: int, module: str) -> int:
         rdzv_endpoint="localhost:0",
         max_restarts=0,
     )
+    os.environ[_LAUNCHER] = str(os.getpid())
     try:
         elastic_launch(config, sys.executable)("-m", module, *sys.argv[1:])
     except ChildFailedError as error:
@@ -126,7 +129,8 @@ def join(device: str, accumulate: int) -> tuple[Group, str]:
         todo = f"Set it to {group.size}, or start fewer processes."
         raise refuse("training.accumulate", accumulate, f"a multiple of torchrun's {group.size} processes", todo)
     if "TORCHELASTIC_RUN_ID" in os.environ:  # the parent is torchrun or `launch`: without it this process is an orphan
-        threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
+        launcher = int(os.environ.get(_LAUNCHER, os.getppid()))  # which may have died before this process came so far
+        threading.Thread(target=_leave_with, args=(launcher,), daemon=True).start()
     on_cuda = device in ("auto", "cuda") and torch.cuda.is_available()
     distributed.init_process_group("nccl" if on_cuda else "gloo")
     return group, f"cuda:{os.environ['LOCAL_RANK']}" if on_cuda else device

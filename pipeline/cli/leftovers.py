@@ -1,0 +1,35 @@
+"""What nobody needs any more: outputs of stages that are gone, and what lies unused in `.seqline/`."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.cli import dag
+
+UNUSED_DAYS = 30
+_KEPT_AS_LONG = ("logs", "served", "training", "gate/compare")  # each made again when wanted, but for logs
+
+
+def remove_outputs(root: Path) -> list[Path]:
+    """Remove outputs of stages that the DAG no longer has: directories that stages depend on stay clean."""
+    return _removed(dag.abandoned(root))
+
+
+def remove_unused(root: Path) -> list[Path]:
+    """Remove logs, weights laid out for serving, states of trainings that were broken off, and answers of comparisons in
+    which nothing has changed for `UNUSED_DAYS` days."""
+    since = time.time() - UNUSED_DAYS * 86400
+    folders = (root / ".seqline" / name for name in _KEPT_AS_LONG)
+    return _removed([path for folder in folders for path in sorted(folder.glob("*")) if max(_changes(path)) < since])
+
+
+def _changes(path: Path) -> Iterator[float]:
+    for each in (path, *path.rglob("*")):
+        yield each.lstat().st_mtime
+
+
+def _removed(paths: list[Path]) -> list[Path]:
+    for path in paths:
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    return paths
