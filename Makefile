@@ -3,7 +3,7 @@ PYTHON = python3
 # Stage commands say `python`, which must be the environment's.
 INSIDE = PATH="$(CURDIR)/.venv/bin:$$PATH"
 
-.PHONY: repro test lint clean
+.PHONY: repro test test-long lint clean
 
 repro: # the whole DAG on the corpora of params.yaml, then the comparison of the models
 	@$(PYTHON) bootstrap.py
@@ -12,9 +12,13 @@ repro: # the whole DAG on the corpora of params.yaml, then the comparison of the
 	@$(INSIDE) seqline sync || true # its one line says why; the results are there all the same
 	@cat reports/comparison.md
 
-test: # the whole test suite
+test: # all tests but the long ones
 	@$(PYTHON) bootstrap.py --dev
-	@$(INSIDE) pytest
+	@$(INSIDE) pytest -m "not long"
+
+test-long: # flows with real servers, workers and schedules: killed, cancelled, retrained; minutes more
+	@$(PYTHON) bootstrap.py --dev
+	@$(INSIDE) pytest -m long
 
 lint: # ruff and mypy, as pre-commit runs them
 	@$(PYTHON) bootstrap.py --dev

@@ -21,7 +21,8 @@ from pipeline.flow.alone import alone
 from pipeline.tracking import registry
 
 CRON = "* * * * *"
-pytestmark = pytest.mark.timeout(600)  # two minutes of waiting for the clock, and a training, on machines that are busy too
+# Two minutes of waiting for the clock, and a training, on machines that are busy too.
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
