@@ -35,9 +35,9 @@ def surroundings(home: Path, url: str | None) -> dict[str, str]:
     return kept | quiet | where | ({"PREFECT_API_URL": url} if url else {})
 
 
-def server(home: Path) -> contextlib.AbstractContextManager[str]:
-    """A real `prefect server`, by its API's address."""
-    return prefect_server.running(home, surroundings(home, None))
+def server(home: Path, **settings: str) -> contextlib.AbstractContextManager[str]:
+    """A real `prefect server`, by its API's address; `settings` are variables of its environment."""
+    return prefect_server.running(home, surroundings(home, None) | settings)
 
 
 def kill_server(url: str) -> None:
@@ -53,6 +53,12 @@ def ask(url: str, path: str, **body: Any) -> Any:
     request = urllib.request.Request(f"{url}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=30) as answer:
         return json.loads(answer.read() or b"null")
+
+
+def get(url: str, path: str) -> Any:
+    """What the API answers to a GET."""
+    with urllib.request.urlopen(f"{url}/{path}", timeout=30) as answer:
+        return json.loads(answer.read())
 
 
 def wait_for(seen: Callable[[], Any], what: str) -> Any:
