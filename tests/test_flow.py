@@ -277,13 +277,15 @@ def test_the_death_of_a_standing_server_ends_no_run_and_hinders_no_interrupt(
     """Two projects are at work when it is killed: one comes to its end, the other is interrupted and goes on later."""
     cut = Path(shutil.copytree(pattern, tmp_path / "cut"))
     sleeping(cut, "model_", 600)
-    sleeping(made, "model_", 3.0)
+    sleeping(made, "model_", 1.0)
     with contextlib.ExitStack() as held:
         lost = flows.surroundings(tmp_path, held.enter_context(flows.server(tmp_path)))
         lost |= {"PREFECT_CLIENT_MAX_RETRIES": "1"}  # not 3, each of which waits longer
-        ends, cancelled = (held.enter_context(flows.started(root, lost, "run", "--jobs", "3")) for root in (made, cut))
-        for root in (made, cut):
+        begun = []
+        for root in (cut, made):  # the one that waits for ever first
+            begun.append(held.enter_context(flows.started(root, lost, "run", "--jobs", "3")))
             flows.wait_for(lambda root=root: flows.at_work(root, "data/model_"), "a training")
+        cancelled, ends = begun
         flows.kill_server(lost["PREFECT_API_URL"])
         cancelled.send_signal(signal.SIGINT)
         said = {process: process.communicate(timeout=flows.PATIENCE)[0] for process in (cancelled, ends)}

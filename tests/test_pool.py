@@ -1,12 +1,11 @@
-"""Two workers of a Prefect work pool, each run in a clone of its own: one after the other, and what one made the next one takes."""
+"""Two workers of a Prefect work pool, every run in a clone of its own: one at a time, and each begins from what was published."""
 
 import contextlib
-import os
-import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,8 @@ import yaml
 from benchmarks import made_dag
 
 POOL = "seqline"
-AWAITING = "AwaitingConcurrencySlot"
-# The stage `train` has begun when GATE.begun is there, and goes on when GATE is.
+AWAITING, ENDS = "AwaitingConcurrencySlot", {"Completed", "Failed", "Crashed", "Skipped"}
+# The stage `train` says in GATE.begun where it has begun, and goes on when GATE is there.
 _STAGES = """stages:
   prepare:
     cmd: python work.py data/tokens 0 0
@@ -117,39 +116,38 @@ def below(place: Path) -> list[psutil.Process]:
     return found
 
 
+def states(url: str, run: str) -> dict[str, dict[str, Any]]:
+    """The states that the run has been in, by their names."""
+    return {state["name"]: state for state in flows.get(url, f"flow_run_states/?flow_run_id={run}")}
+
+
 def test_two_workers_do_one_run_after_the_other_and_the_second_trains_nothing(
     origin: Path, gate: Path, told: Path, tmp_path: Path
 ) -> None:
-    home = tmp_path / "prefect"
-    home.mkdir()
-    with flows.server(home, PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS="2") as url:
-        env = small.author(flows.surroundings(home, url)) | {"PREFECT_WORKER_QUERY_SECONDS": "1"}
+    with flows.server(tmp_path, PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS="2") as url:
+        env = small.author(flows.surroundings(tmp_path, url)) | {"PREFECT_WORKER_QUERY_SECONDS": "1"}
         prefect(origin, env, "work-pool", "create", POOL, "--type", "process")
         prefect(origin, env, "--no-prompt", "deploy", "--all")
         [deployment] = flows.ask(url, "deployments/filter")
-
-        def run() -> str:
-            return str(flows.ask(url, f"deployments/{deployment['id']}/create_flow_run")["id"])
-
-        def states(run: str) -> list[dict[str, Any]]:
-            return list(flows.get(url, f"flow_run_states/?flow_run_id={run}"))
-
-        def names(run: str) -> list[str]:
-            return [state["name"] for state in states(run)]
-
         with worker(tmp_path / "one", env) as one:
-            first = run()
-            flows.wait_for(gate.with_suffix(".begun").exists, "the training in the first one's clone")
+            first = flows.ask(url, f"deployments/{deployment['id']}/create_flow_run")["id"]
+            flows.wait_for(gate.with_suffix(".begun").exists, "the training in the first clone")
             with worker(tmp_path / "two", env):
-                second = run()
-                flows.wait_for(lambda: AWAITING in names(second), "the second run to be turned away for now")
-                online = flows.ask(url, f"work_pools/{POOL}/workers/filter", workers={"status": {"any_": ["ONLINE"]}})
-                flows.wait_for(lambda: online, "both")
+                second = flows.ask(url, f"deployments/{deployment['id']}/create_flow_run")["id"]
+                flows.wait_for(lambda: AWAITING in states(url, second), "the second run to be turned away for now")
                 one.send_signal(signal.SIGSTOP)  # its run goes on; the next one is the other's
                 gate.touch()
-                for this in (first, second):
-                    flows.wait_for(lambda this=this: {"Completed", "Failed", "Crashed"} & {*names(this)}, "a run's end")
-        STATES = {r: states(r) for r in (first, second)}
-        flows.wait_for(lambda: not below(tmp_path / "one") + below(tmp_path / "two"), "all to be gone")
-    for r in (first, second): print([(s["name"], s["timestamp"], s["message"]) for s in STATES[r]])
-    print(told.read_text(), online)
+                for run in (first, second):
+                    flows.wait_for(lambda run=run: ENDS & states(url, run).keys(), "the end of a run")
+        before, after = states(url, first), states(url, second)
+    assert "2 stages in" in before["Completed"]["message"]
+    assert "2 run\ndvc push: 2 files pushed\ngit commit: " in before["Completed"]["message"]
+    assert after["Completed"]["message"].endswith("2 up to date")
+    assert datetime.fromisoformat(before["Completed"]["timestamp"]) <= datetime.fromisoformat(after["Running"]["timestamp"])
+    ended = [line.split() for line in told.read_text().splitlines()]
+    assert [event for event, _ in ended] == ["kept", "nothing"]
+    assert [Path(place).relative_to(tmp_path).parts[0] for _, place in ended] == ["one", "two"]
+    assert gate.with_suffix(".begun").read_text() == ended[0][1], "trained once"
+    flows.wait_for(lambda: not below(tmp_path / "one") + below(tmp_path / "two"), "all to be gone")
+    subprocess.run(["dvc", "repro", "--quiet"], cwd=origin, env=env, check=True)
+    assert small.git(tmp_path / "origin.git", "show", "main:dvc.lock") == (origin / "dvc.lock").read_text().strip()
