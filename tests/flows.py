@@ -139,6 +139,7 @@ def at_work(root: Path, out: str = "") -> list[psutil.Process]:
     found = []
     for process in inhabitants(root):
         with contextlib.suppress(psutil.Error):
-            if "work.py" in process.cmdline()[:2] and process.cmdline()[2].startswith(out):
+            words = process.cmdline()  # none, of one that is just ending
+            if "work.py" in words[:2] and words[2].startswith(out):
                 found.append(process)
     return found
