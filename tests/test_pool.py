@@ -1,4 +1,4 @@
-"""Two workers of a Prefect work pool, every run in a clone of its own: one at a time, each from what was published before."""
+"""Two workers of a Prefect work pool, every run in a clone of its own: one at a time, each begins where the last ended."""
 
 import contextlib
 import signal
