@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tensors are small and the cores
 from pipeline import cli
 
 ROOT = Path(__file__).resolve().parent.parent
-LONG = ("retrain", "flow", "dag", "tracking", "parallel", "serving", "models", "word_vectors", "shards", "browser")
+LONG = ("retrain", "flow", "pool", "dag", "tracking", "parallel", "serving", "models", "word_vectors", "shards", "browser")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,8 +3,12 @@
 import contextlib
 import json
 import os
+import pty
+import re
+import signal
 import subprocess
 import sys
+import termios
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -18,6 +22,8 @@ from benchmarks import prefect_server
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = [sys.executable, "-c", "from pipeline.cli import main; main()"]
 PATIENCE = 120.0  # seconds, for machines that are busy otherwise
+CONTROL = r"\x1b\[[0-9;?]*[a-zA-Z]"  # what a terminal obeys rather than shows
+_ROWS, _COLUMNS = 50, 200
 
 
 def surroundings(home: Path, url: str | None) -> dict[str, str]:
@@ -29,9 +35,17 @@ def surroundings(home: Path, url: str | None) -> dict[str, str]:
     return kept | quiet | where | ({"PREFECT_API_URL": url} if url else {})
 
 
-def server(home: Path) -> contextlib.AbstractContextManager[str]:
-    """A real `prefect server`, by its API's address."""
-    return prefect_server.running(home, surroundings(home, None))
+def server(home: Path, **settings: str) -> contextlib.AbstractContextManager[str]:
+    """A real `prefect server`, by its API's address; `settings` are variables of its environment."""
+    return prefect_server.running(home, surroundings(home, None) | settings)
+
+
+def kill_server(url: str) -> None:
+    """End one of `server` at once, with all that it started."""
+    port = url.removesuffix("/api").rpartition(":")[2]
+    [process] = [child for child in psutil.Process().children() if port in child.cmdline()]
+    os.killpg(process.pid, signal.SIGKILL)
+    wait_for(lambda: not prefect_server.answers(f"{url}/health"), "the server's end")
 
 
 def ask(url: str, path: str, **body: Any) -> Any:
@@ -39,6 +53,12 @@ def ask(url: str, path: str, **body: Any) -> Any:
     request = urllib.request.Request(f"{url}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=30) as answer:
         return json.loads(answer.read() or b"null")
+
+
+def get(url: str, path: str) -> Any:
+    """What the API answers to a GET."""
+    with urllib.request.urlopen(f"{url}/{path}", timeout=30) as answer:
+        return json.loads(answer.read())
 
 
 def wait_for(seen: Callable[[], Any], what: str) -> Any:
@@ -67,6 +87,43 @@ def started(root: Path, env: dict[str, str], *words: str) -> Iterator["subproces
             process.kill()
 
 
+def on_terminal(root: Path, env: dict[str, str], *words: str) -> tuple[int, str]:
+    """The command on a terminal, from start to end: its exit status and all that it wrote there."""
+    ours, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (_ROWS, _COLUMNS))
+    size = {"TERM": "xterm-256color", "LINES": str(_ROWS), "COLUMNS": str(_COLUMNS)}
+    said = b""
+    with subprocess.Popen(
+        [*COMMAND, *words], cwd=root, env=env | size, stdin=terminal, stdout=terminal, stderr=terminal
+    ) as process:
+        os.close(terminal)
+        with contextlib.suppress(OSError):  # nobody is left at the other end
+            while got := os.read(ours, 65536):
+                said += got
+    os.close(ours)
+    return process.returncode, said.decode()
+
+
+def left_on_screen(said: str) -> list[str]:
+    """The lines that a terminal shows after all this was written to it."""
+    lines, row, column = [""], 0, 0
+    for part in re.findall(rf"{CONTROL}|\r|\n|[^\x1b\r\n]+", said):
+        if part == "\r":
+            column = 0
+        elif part == "\n":
+            row += 1
+            lines += [""] * (row == len(lines))
+        elif part.startswith("\x1b["):
+            if part.endswith("A"):
+                row = max(row - int(part[2:-1] or 1), 0)
+            elif part.endswith("2K"):
+                lines[row] = ""
+        else:
+            lines[row] = lines[row][:column].ljust(column) + part + lines[row][column + len(part) :]
+            column += len(part)
+    return [line.rstrip() for line in lines if line.strip()]
+
+
 def inhabitants(root: Path) -> list[psutil.Process]:
     """The processes that are at work in the folder."""
     found = []
@@ -82,6 +139,7 @@ def at_work(root: Path, out: str = "") -> list[psutil.Process]:
     found = []
     for process in inhabitants(root):
         with contextlib.suppress(psutil.Error):
-            if "work.py" in process.cmdline()[:2] and process.cmdline()[2].startswith(out):
+            words = process.cmdline()  # none, of one that is just ending
+            if "work.py" in words[:2] and words[2].startswith(out):
                 found.append(process)
     return found

@@ -1,5 +1,6 @@
 """`seqline run` with a real DVC and a real Prefect server: the lock of `dvc repro`, what fails, and what is killed."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -79,8 +80,10 @@ def test_the_lock_is_dvc_repro_s_and_a_second_run_starts_nothing(
     for again in (True, False):
         done = flows.seqline(made, env, "run", "--jobs", "6")
         assert (done.returncode, done.stderr) == (0, "")
-        assert "12 stages" in done.stdout
-        assert "12 run" in done.stdout
+        *over, summary = done.stdout.splitlines()
+        told = [re.fullmatch(r"\[(\d+)/12\] \S+: done in [\d.]+ s", line) for line in over]
+        assert [found and found[1] for found in told] == [str(n) for n in range(1, 13)], over
+        assert re.fullmatch(r"12 stages in [\d.]+ s: 12 run", summary)
         assert like(made) == wanted
         first = (made / "dvc.lock").read_bytes()
         if again:
@@ -106,6 +109,23 @@ def as_after_a_kill(root: Path) -> None:
     found = lockfile.parts((root / "dvc.lock").read_text())
     assert found is not None
     (root / "dvc.lock").write_text(lockfile.joined(dict(reversed(found.items()))))
+
+
+def test_a_terminal_shows_what_is_at_work_and_in_the_end_what_was_done(
+    made: Path, env: dict[str, str], wanted: bytes
+) -> None:
+    sleeping(made, "model_", 1.5)
+    status, said = flows.on_terminal(made, env, "run", "--jobs", "3")
+    assert status == 0, said
+    assert like(made) == wanted
+    meanwhile, _ = re.sub(flows.CONTROL, "", said).split("train@p: done in ")
+    assert re.search(r"train@p +[1-9]\d* s\b", meanwhile), "it runs, for some seconds now"
+    assert re.search(r"\b([1-9]) of 12 +\1 done\b", meanwhile)
+    assert said.rindex("\x1b[?25h") > said.rindex("\x1b[?25l"), "the cursor is back"
+    *over, summary = flows.left_on_screen(said)
+    ended = [re.fullmatch(r"(\S+): done in [\d.]+ s", line) for line in over]
+    assert len({found[1] for found in ended if found}) == len(over) == 12, over
+    assert re.fullmatch(r"12 stages in [\d.]+ s: 12 run", summary)
 
 
 def test_prefect_shows_every_stage_with_its_log(made: Path, env: dict[str, str], server: str) -> None:
@@ -249,6 +269,38 @@ def test_without_a_server_one_is_started_for_the_run_and_its_death_does_not_matt
     assert "Prefect's server was lost" in said
     assert "Traceback" not in said
     assert like(made) == wanted
+
+
+def test_the_death_of_a_standing_server_ends_no_run_and_hinders_no_interrupt(
+    made: Path, pattern: Path, tmp_path: Path, env: dict[str, str], wanted: bytes
+) -> None:
+    """Two projects are at work when it is killed: one comes to its end, the other is interrupted and goes on later."""
+    cut = Path(shutil.copytree(pattern, tmp_path / "cut"))
+    sleeping(cut, "model_", 600)
+    sleeping(made, "model_", 1.0)
+    with contextlib.ExitStack() as held:
+        lost = flows.surroundings(tmp_path, held.enter_context(flows.server(tmp_path)))
+        lost |= {"PREFECT_CLIENT_MAX_RETRIES": "1"}  # not 3, each of which waits longer
+        begun = []
+        for root in (cut, made):  # the one that waits for ever first
+            begun.append(held.enter_context(flows.started(root, lost, "run", "--jobs", "3")))
+            flows.wait_for(lambda root=root: flows.at_work(root, "data/model_"), "a training")
+        cancelled, ends = begun
+        flows.kill_server(lost["PREFECT_API_URL"])
+        cancelled.send_signal(signal.SIGINT)
+        said = {process: process.communicate(timeout=flows.PATIENCE)[0] for process in (cancelled, ends)}
+    assert (ends.returncode, cancelled.returncode) == (0, 130), said
+    assert "cancelled" in said[cancelled]
+    for process in said:
+        assert "Traceback" not in said[process], said[process]
+    assert said[ends].count("Prefect's server was lost") == 1, said[ends]
+    assert flows.inhabitants(made) + flows.inhabitants(cut) == []
+    assert like(made) == wanted
+    sleeping(cut, "model_", 0.1)
+    done = flows.seqline(cut, env, "run")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert like(cut) == wanted
+    assert flows.inhabitants(cut) == []
 
 
 def test_a_server_of_one_run_ends_with_a_killed_flow(made: Path, home: Path) -> None:

@@ -60,7 +60,8 @@ class Terminal:
         self._total = total
         self._running: dict[str, float] = {}
         self._counts: Counter[str] = Counter()
-        self._live = Live(console=Console(file=sys.stdout), refresh_per_second=4, get_renderable=self._drawn)
+        console = Console(file=sys.stdout)
+        self._live = Live(console=console, refresh_per_second=4, transient=True, get_renderable=self._drawn)
         self._live.start()
 
     def began(self, address: str) -> None:
@@ -78,8 +79,6 @@ class Terminal:
 
     def close(self) -> None:
         """The live part goes."""
-        self._running.clear()
-        self._live.update(Text(""))
         self._live.stop()
 
     def _drawn(self) -> Table:
