@@ -25,6 +25,7 @@ from pipeline.flow import alone, expected, graph, groups, lockfile, settings, sl
 from pipeline.flow.workers import Workers
 
 RULES = settings.Run(time_limits={}, retries=2, retry_seconds=0.01)
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")

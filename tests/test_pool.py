@@ -18,6 +18,7 @@ import yaml
 from benchmarks import made_dag
 
 POOL = "seqline"
+pytestmark = pytest.mark.long
 AWAITING, ENDS = "AwaitingConcurrencySlot", {"Completed", "Failed", "Crashed", "Skipped"}
 # The stage `train` says in GATE.begun where it has begun, and goes on when GATE is there.
 _STAGES = """stages:
