@@ -41,8 +41,10 @@ _TELL = 'git push -q origin HEAD:main && echo "$SEQLINE_EVENT $PWD" >> {told}'
 
 
 @pytest.fixture
-def gate(tmp_path: Path) -> Path:
-    return tmp_path / "gate"
+def gate(tmp_path: Path) -> Iterator[Path]:
+    """The file that the training waits for; in the end it is there at any rate, so that nothing waits for ever."""
+    yield tmp_path / "gate"
+    (tmp_path / "gate").touch()
 
 
 @pytest.fixture
