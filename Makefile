@@ -16,7 +16,7 @@ test: # all tests but the long ones
 	@$(PYTHON) bootstrap.py --dev
 	@$(INSIDE) pytest -m "not long"
 
-test-long: # flows with real servers, workers and schedules: killed, cancelled, retrained; minutes more
+test-long: # the others: flows with real servers, workers and schedules; what is killed and comes back
 	@$(PYTHON) bootstrap.py --dev
 	@$(INSIDE) pytest -m long
 

@@ -6,6 +6,7 @@ Raise `UserError` (usually made by `refuse`) for anything a user can mend; use `
 import errno
 import os
 import re
+import select
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -26,6 +27,8 @@ _DISK = {
     errno.ENOTDIR: _NO_FOLDER,
     errno.EEXIST: _NO_FOLDER,
 }
+
+_LEFT = 128 + signal.SIGPIPE
 
 _ADDRESS = re.compile(r"[A-Za-z][\w+.-]*://\S+")
 _USER = re.compile(r"(?![^/@]*:\d+(?:[/?#]|$))[^/@:]*:[^@]*@|[^/@]*@")  # some allow a / in a password; a port is none
@@ -82,22 +85,43 @@ def share(**shares: float) -> None:
             raise refuse(key, value, "a share from 0 to below 1")
 
 
-def exit_with(main: Callable[[], None]) -> None:
-    """Run a command's `main` and leave with 0, or with one line on stderr and status 2 for a user's mistake."""
+def nobody_reads() -> bool:
+    """Whether who read standard output has gone, as `head` does; what is said to it from then on is lost in silence."""
     try:
-        try:
-            main()
-        finally:
-            sys.stdout.flush()
-    except BrokenPipeError:  # who read what it prints has gone, as `head` does: nothing is left to say
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
+        number = sys.stdout.fileno()
+    except (OSError, ValueError):  # no file: a test's own
+        return False
+    poll = select.poll()
+    poll.register(number, 0)
+    left = any(event & select.POLLERR for _, event in poll.poll(0))
+    if left:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+    sys.stdout.flush()
+    return left
+
+
+def exit_with(main: Callable[[], None]) -> None:
+    """Run a command's `main` and leave with 0, or with one line on stderr and status 2 for a user's mistake.
+
+    A command whose reader leaves ends as the signal SIGPIPE would end it.
+    """
+    try:
+        main()
     except UserError as error:
         print(f"seqline: {error}", file=sys.stderr)
+        nobody_reads()
         sys.exit(2)
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and nobody_reads():
+            sys.exit(_LEFT)
         if error.errno not in _DISK:
             raise
         where = error.filename2 or error.filename or "a file"  # of a copy, where to
         print(f"seqline: {where}: got {_DISK[error.errno]}", file=sys.stderr)
         sys.exit(2)
+    except SystemExit as end:
+        if nobody_reads() and not end.code:
+            sys.exit(_LEFT)
+        raise
+    if nobody_reads():
+        sys.exit(_LEFT)

@@ -167,10 +167,11 @@ def test_prune_does_it_after_an_edit_by_hand(project, seqline, edited) -> None:
 
 
 def test_prune_removes_what_lies_unused_for_a_month_and_can_be_made_again(project, seqline) -> None:
-    place, now = project / ".seqline", time.time()
-    for name in ("served/ab.dir", "training/lstm-0", "logs/2026-01-02_03-04-05", "flow/contests/x", "tracking/y"):
+    place, now, made = project / ".seqline", time.time(), []
+    for name in ("served/ab.dir", "training/lstm-0", "logs/2026-01-02", "gate/compare/z", "flow/contests/x", "tracking/y"):
         for age, days in (("new", 29), ("old", 31)):
-            folder = place / (name + age)
+            made.append(name + age)
+            folder = place / made[-1]
             folder.mkdir(parents=True)
             (folder / "file").write_text("x")
             for path in (folder / "file", folder):
@@ -180,14 +181,10 @@ def test_prune_removes_what_lies_unused_for_a_month_and_can_be_made_again(projec
     os.utime(place / "training/lstm-1old", (0, 0))
     said = seqline(project, "prune")
     assert (said.status, said.err) == (0, "")
-    left = {str(path.relative_to(place)) for path in place.glob("*/*")} | {"flow/contests/xold", "flow/contests/xnew"}
-    assert left == {
-        "served/ab.dirnew", "training/lstm-0new", "training/lstm-1old", "logs/2026-01-02_03-04-05new", "flow/contests",
-        "flow/contests/xold", "flow/contests/xnew", "tracking/ynew", "tracking/yold",
-    }  # fmt: skip
-    assert all(
-        f".seqline/{name}old" in said.out for name in ("served/ab.dir", "training/lstm-0", "logs/2026-01-02_03-04-05")
-    )
+    gone = {"served/ab.dirold", "training/lstm-0old", "logs/2026-01-02old", "gate/compare/zold"}
+    assert {name for name in made if not (place / name).exists()} == gone
+    assert (place / "training/lstm-1old/state").exists()
+    assert all(f".seqline/{name}\n" in said.out for name in gone)
 
 
 def test_a_reader_that_leaves_ends_a_command_without_a_word(project) -> None:
@@ -200,6 +197,44 @@ def test_a_reader_that_leaves_ends_a_command_without_a_word(project) -> None:
             process.stdout.close()
             assert process.stderr.read() == b""
         assert process.returncode == 128 + signal.SIGPIPE, command
+
+
+@pytest.mark.parametrize(
+    ("wrong", "status", "said"),
+    [
+        ("raise UserError('a: got b; expected c.')", 2, "seqline: a: got b; expected c.\n"),
+        ("raise BrokenPipeError(32, 'of another pipe')", 1, "of another pipe"),
+        ("sys.exit(3)", 3, ""),
+    ],
+)
+@pytest.mark.parametrize("read", [True, False])
+@pytest.mark.parametrize("buffered", [True, False])
+def test_what_went_wrong_is_told_whether_or_not_the_output_is_read(
+    buffered: bool, read: bool, wrong: str, status: int, said: str
+) -> None:
+    env = {name: value for name, value in FROM_HERE.items() if name != "PYTHONUNBUFFERED"}
+    env |= {} if buffered else {"PYTHONUNBUFFERED": "1"}
+    code = f"""import sys
+from pipeline.errors import UserError, exit_with
+def main():
+    print("a line")
+    {wrong}
+exit_with(main)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        if read:
+            assert process.stdout.read() == "a line\n"
+        else:
+            process.stdout.close()
+        told = process.stderr.read()
+    if not read and (not buffered or "BrokenPipe" in wrong):  # the line before could not be said
+        assert (process.returncode, told) == (128 + signal.SIGPIPE, "")
+    else:
+        assert (process.returncode, said in told, told == "") == (status, True, not said)
 
 
 def test_nothing_outside_of_the_project_is_ever_removed(project) -> None:

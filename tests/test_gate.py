@@ -50,6 +50,14 @@ def test_an_equal_challenger_is_promoted_no_more_often_than_the_level_says(metho
         assert (p < level).sum() <= allowed(level)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_ten_thousand_equal_challengers_no_more_than_the_level_s_share_are_promoted(kind: str) -> None:
+    """By the default method, without an allowance for chance."""
+    p, _ = challenged("approximate_randomisation", kind, 0, 10 * CHALLENGES)
+    assert (p < LEVEL).sum() <= LEVEL * 10 * CHALLENGES
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", METHODS)
 def test_a_lucky_challenger_is_not_promoted_for_its_luck(method: str, kind: str) -> None:

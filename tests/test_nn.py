@@ -114,9 +114,21 @@ def test_a_written_out_transformer_block_equals_the_fused_one_in_value_and_gradi
     torch.testing.assert_close(gradients(blocks[1], written), gradients(blocks[0], fused))
 
 
-def test_attention_in_bfloat16_is_that_of_float32_but_for_rounding() -> None:
+def test_attention_in_bfloat16_on_a_cpu_is_computed_in_float32() -> None:
     torch.manual_seed(5)
-    block = transformer.Attention(16, 2, "fused")
+    query, keys, values = torch.randn(3, 3, 2, 5, 8).bfloat16().requires_grad_()
+    mask = causal_TK(5, 0, torch.device("cpu"))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = transformer.fused(query, transformer.KeysValues(keys, values), mask)
+    wanted = F.scaled_dot_product_attention(query.float(), keys.float(), values.float(), mask)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, wanted)
+
+
+@pytest.mark.parametrize("implementation", ["fused", "equations"])
+def test_attention_in_bfloat16_is_that_of_float32_but_for_rounding(implementation: Any) -> None:
+    torch.manual_seed(5)
+    block = transformer.Attention(16, 2, implementation)
     x_BTH, mask = torch.randn(3, 5, 16), causal_TK(5, 0, torch.device("cpu"))
     exact = block(x_BTH, block.remember(x_BTH), mask)
     wanted = gradients(block, exact)

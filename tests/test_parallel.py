@@ -127,6 +127,7 @@ def nodes(roots: list[Path], name: str, out: str) -> list[subprocess.CompletedPr
     return [subprocess.CompletedProcess(n.args, n.returncode, *s) for n, s in zip(started, said, strict=True)]
 
 
+@pytest.mark.long
 def test_two_nodes_with_disks_of_their_own_make_the_bytes_that_two_processes_make(trained: Path, tmp_path: Path) -> None:
     first, second = trained, tmp_path / "second"
     write(first, params())
@@ -157,6 +158,7 @@ def test_a_mistake_is_told_in_a_line_by_several_processes_too(encoded: Path) -> 
     assert not (encoded / "carried").exists()
 
 
+@pytest.mark.long
 def test_when_the_first_of_them_is_killed_none_is_left_and_the_next_training_ends_as_ever(trained: Path) -> None:
     write(trained, params())
     killed = subprocess.Popen(

@@ -269,6 +269,7 @@ def test_a_training_that_fails_is_shown_as_failed_and_odd_figures_as_far_as_mlfl
     assert {"train/loss", "chrF2__"} <= set(all_runs(client)[0].data.metrics)
 
 
+@pytest.mark.long
 def test_several_trainings_at_once_on_no_store_make_one_store_with_a_run_each(tmp_path: Path) -> None:
     names = ("a", "b", "c", "d")
     write_project(tmp_path, names)
@@ -425,6 +426,7 @@ def test_the_follower_s_log_holds_no_password(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().out.endswith("OSError: no answer from 'postgresql://127.0.0.1/db'\n")
 
 
+@pytest.mark.long
 def test_a_server_that_dies_and_comes_back_ends_with_the_whole_curve_and_the_artifacts(
     project: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline.cli import dag
@@ -21,12 +22,16 @@ def remove_unused(root: Path) -> list[Path]:
     which nothing has changed for `UNUSED_DAYS` days."""
     since = time.time() - UNUSED_DAYS * 86400
     folders = (root / ".seqline" / name for name in _KEPT_AS_LONG)
-    return _removed([path for folder in folders for path in sorted(folder.glob("*")) if max(_changes(path)) < since])
+    return _removed(
+        [path for folder in folders for path in sorted(folder.glob("*")) if max(_changes(path), default=since) < since]
+    )
 
 
 def _changes(path: Path) -> Iterator[float]:
+    """When it and what is in it changed, but for what goes away meanwhile."""
     for each in (path, *path.rglob("*")):
-        yield each.lstat().st_mtime
+        with suppress(FileNotFoundError):
+            yield each.lstat().st_mtime
 
 
 def _removed(paths: list[Path]) -> list[Path]:

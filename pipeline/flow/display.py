@@ -3,6 +3,7 @@
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.errors import nobody_reads
 from pipeline.flow.stage import Result
 
 _MARKS = {"ran": "done", "cached": "unchanged", "failed": "FAILED", "cancelled": "cancelled", "blocked": "not started"}
@@ -44,7 +46,9 @@ class Plain:
     def ended(self, address: str, result: Result) -> None:
         """A line."""
         self._done += 1
-        print(f"[{self._done}/{self._total}] {told(address, result)}", flush=True)
+        with suppress(BrokenPipeError):  # nobody reads it any more: the run goes on, and its logs are on disk
+            print(f"[{self._done}/{self._total}] {told(address, result)}")
+        nobody_reads()
 
     def tick(self) -> None:
         """Nothing."""

@@ -57,6 +57,8 @@ class Group:
         distributed.all_reduce(has)
         distributed.all_reduce(sums)
         used = [parameter for parameter, count in zip(own, has.tolist(), strict=True) if count]
+        if not used:
+            return float(sums[0]), int(sums[1])
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in used]
         together = torch.cat([gradient.flatten() for gradient in gradients])  # one exchange costs less than many
         distributed.all_reduce(together)

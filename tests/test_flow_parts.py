@@ -1,0 +1,126 @@
+"""The parts of `seqline run`: places and threads, locks, orphans, the order of stages, and the lock file, spliced."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import flows
+import pytest
+from dvc.utils.serialize import load_yaml, loads_yaml, modify_yaml
+
+from pipeline import params
+from pipeline.errors import UserError
+from pipeline.flow import alone, expected, graph, groups, lockfile, slots
+
+
+@pytest.mark.parametrize(
+    ("visible", "device", "processes", "places"),
+    [
+        ("2,5", "cuda", 1, ["2", "5"]),
+        ("0,1,2,3", "cuda", 2, ["0,1", "2,3"]),
+        ("0,1,2", "cuda", 2, ["0,1"]),
+        ("0", "cuda", 2, ["0"]),
+        ("", "cuda", 1, [None, None, None]),
+        ("0,1", "cpu", 1, [None, None, None]),
+        ("0,1", "cuda:1", 1, [None]),
+        ("3,-1,4", "cuda", 1, ["3"]),
+    ],
+)
+def test_places_follow_what_is_visible(
+    visible: str, device: str, processes: int, places: list[str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    offered = slots.slots(params.Compute(device=device, slots=3, processes=processes, workers=1, cluster=None))
+    taken = [offered.take("train") for _ in places]
+    assert [place and place.name for place in taken] == places
+    assert offered.take("train") is None
+    assert offered.take("evaluate") is not None, "it needs none"
+    assert taken[0] is not None
+    taken[0].leave()
+    assert offered.take("train") is not None
+
+
+def test_threads_are_shared_and_the_user_s_own_number_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAYON_NUM_THREADS", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.setattr(slots, "cores", lambda: 8)
+    shared = slots.threads(3)
+    assert shared["RAYON_NUM_THREADS"] == "2"
+    assert "OMP_NUM_THREADS" not in shared
+    assert slots.threads(100)["RAYON_NUM_THREADS"] == "1"
+
+
+def test_one_flow_at_a_time(tmp_path: Path) -> None:
+    with alone.alone(tmp_path, wait=False), pytest.raises(UserError, match=rf"process {os.getpid()}\)"):  # noqa: SIM117
+        with alone.alone(tmp_path, wait=False):
+            pytest.fail("two at once")
+    with alone.alone(tmp_path, wait=False):
+        pass
+
+
+@pytest.mark.parametrize("lives", [True, False])
+def test_a_list_of_files_in_use_is_removed_only_if_nobody_is_writing_it(
+    lives: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rwlock = tmp_path / ".dvc" / "tmp" / "rwlock"
+    rwlock.parent.mkdir(parents=True)
+    rwlock.write_text('{"write": {')
+    monkeypatch.setattr(alone.time, "sleep", lambda seconds: rwlock.write_text("{}") if lives else None)
+    with alone.alone(tmp_path, wait=False):
+        assert rwlock.exists() == lives
+
+
+def test_a_number_on_record_that_now_is_another_s_is_left_alone(tmp_path: Path) -> None:
+    groups.folder(tmp_path).mkdir(parents=True)
+    sleepers = {
+        mark: subprocess.Popen(["sleep", "600"], env={groups.MARK: mark}, start_new_session=True) for mark in ("own", "new")
+    }
+    try:
+        for process in sleepers.values():
+            (groups.folder(tmp_path) / str(process.pid)).write_text('{"mark": "own"}')
+        (groups.folder(tmp_path) / "123.partial").write_text("")
+        assert groups.end_leftovers(tmp_path) == [sleepers["own"].pid]
+        assert sleepers["own"].wait(10) == -signal.SIGKILL
+        assert sleepers["new"].poll() is None
+        assert list(groups.folder(tmp_path).iterdir()) == []
+    finally:
+        for process in sleepers.values():
+            process.kill()
+            process.wait()
+
+
+def test_whoever_has_the_longest_way_to_the_end_goes_first() -> None:
+    needs = {"a": (), "b": (), "c": ("a",), "d": ("b",), "end": ("c", "d")}
+    plan = graph.Plan(needs, frozenset())
+    left = expected.priorities(plan, {"a": 1.0, "b": 2.0, "c": 10.0, "d": 3.0, "end": 1.0})
+    assert left == {"end": 1.0, "d": 4.0, "c": 11.0, "b": 6.0, "a": 12.0}
+    assert plan.below("a") == {"c", "end"}
+    assert expected.priorities(graph.Plan(needs, frozenset({"a", "c"})), {"end": 1.0})["a"] == 1.0
+
+
+def test_new_stages_come_in_the_plan_s_order_behind_those_that_were_there() -> None:
+    assert graph.sorted_lock(["x", "old", "c", "a", "b"], ["old", "x"], ["a", "b", "c"]) == ["x", "old", "a", "b", "c"]
+
+
+def test_a_stage_put_into_the_lock_is_written_as_dvc_writes_it(tmp_path: Path) -> None:
+    whole = (flows.ROOT / "dvc.lock").read_text(encoding="utf-8")
+    stages, found = load_yaml(str(flows.ROOT / "dvc.lock"))["stages"], lockfile.parts(whole)
+    assert found is not None
+    assert list(found) == list(stages)
+    assert all(lockfile.spliced(whole, {name: content}) == whole for name, content in list(stages.items())[::9])
+    text = lockfile.joined({name: found[name] for name in list(found)[::6]})  # DVC takes seconds for the whole
+    odd: dict[str, Any] = {
+        "cmd": "a b " * 60 + "é \u00a0 # no comment: 'quoted'\n two lines",
+        "params": {"params.yaml": {"runs.x": {"1": [0.001, 1e-8, True, None, "", "yes", "0x1"], "deep": [[1], {"a": []}]}}},
+    }
+    for name in (list(found)[18], "new@one", "folder/dvc.yaml:x", "needs: quotes"):
+        (tmp_path / "dvc.lock").write_text(text, encoding="utf-8")
+        with modify_yaml(str(tmp_path / "dvc.lock")) as content:
+            content["stages"].update({name: odd})
+        spliced = lockfile.spliced(text, {name: odd})
+        assert spliced is None or spliced == (tmp_path / "dvc.lock").read_text(encoding="utf-8")
+        assert spliced is not None or ":" in name
+    assert lockfile.parts("# edited by hand\n" + text) is None
+    assert loads_yaml(lockfile.spliced("", {"a": odd}) or "")["stages"]["a"] == odd
