@@ -182,6 +182,9 @@ def _refresh(root: Path, arguments: argparse.Namespace) -> None:
     if not found.changed:
         print("no corpus's own files have changed, nor others that are not pinned")
     elif arguments.emit:
+        from pipeline.flow import server
+
+        server.quiet()
         from pipeline.flow import events
 
         events.tell(root, found.changed)

@@ -1,0 +1,222 @@
+"""What a retraining by itself must survive: a server that takes no events, a reader that left, a night without MLflow."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
+
+import flows
+import pytest
+
+from pipeline import refresh
+from pipeline.errors import UserError
+from pipeline.flow import contests, events, publish, retrain, schedule, unpublished
+from pipeline.flow.contests import Verdict
+from pipeline.flow.outcome import Outcome
+from pipeline.flow.stage import Result
+from pipeline.flow.stage import State as Ended
+
+PAUSE = 0.01
+
+
+# --- a server that answers, and takes no events
+
+
+class Deaf(BaseHTTPRequestHandler):
+    """Answers what is asked of it, and refuses every websocket, as a proxy does that knows none."""
+
+    protocol_version = "HTTP/1.1"
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        deaf = "Upgrade" in self.headers
+        self.asked.append("upgrade" if deaf else self.path)
+        self.send_response(503 if deaf else 200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", "4")
+        self.end_headers()
+        self.wfile.write(b"true")
+
+    def log_message(self, *said: object) -> None:
+        pass
+
+
+@pytest.fixture
+def deaf() -> Iterator[str]:
+    """Its API's address."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Deaf) as server:
+        Deaf.asked.clear()
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/api"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_watch_goes_on_though_the_server_takes_no_events(
+    deaf: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And says why, once, however often it looks."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    looks: list[int] = []
+
+    def look(root: Path) -> refresh.Look:
+        looks.append(1)
+        return refresh.Look({"reviews": "1"}, ())
+
+    async def watched() -> None:
+        serving = schedule._Serving(tmp_path, schedule.terms(None, None, True, "1", None))
+        task = asyncio.create_task(serving._for_ever(events.Watch(tmp_path).look, PAUSE))
+        while len(looks) < 5 and not task.done():
+            await asyncio.sleep(PAUSE)
+        assert not task.done()
+        task.cancel()
+
+    monkeypatch.setattr(refresh, "look", look)
+    with temporary_settings({PREFECT_API_URL: deaf}):
+        asyncio.run(watched())
+    assert Deaf.asked.count("upgrade") > 2
+    [line] = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"seqline: PREFECT_API_URL: got {deaf}, which takes no events (")
+    assert "503" in line
+
+
+def test_a_command_that_tells_a_server_which_takes_no_events_ends_in_one_line(deaf: str, project: Path) -> None:
+    program = """
+import sys
+from pipeline import refresh
+from pipeline.cli import main
+refresh.look = lambda root: refresh.Look({"reviews": "1"}, ())
+sys.argv = ["seqline", "refresh", "--emit"]
+main()
+"""
+    env = flows.surroundings(project / "prefect", deaf)
+    done = subprocess.run([sys.executable, "-c", program], cwd=project, env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"seqline: PREFECT_API_URL: got {deaf}, which takes no events (")
+    assert "503" in line
+
+
+def test_a_schedule_outlives_whoever_read_what_it_prints(tmp_path: Path) -> None:
+    """As `seqline schedule | tee log` whose tee dies: it goes on, and all that is printed later goes nowhere."""
+    program = """
+import asyncio, os, sys
+from pathlib import Path
+from pipeline.flow import schedule
+rounds = 0
+
+async def do():
+    global rounds
+    rounds += 1
+    if rounds == 1:
+        sys.stdin.read()  # until nobody reads what is printed
+        raise KeyError("of the first round")
+    if rounds == 4:
+        Path("rounds").touch()
+        asyncio.current_task().cancel()
+    print("said", flush=True)
+
+serving = schedule._Serving(Path.cwd(), schedule.terms(None, "1h", False, "1", None))
+try:
+    asyncio.run(serving._for_ever(do, 0.01))
+except asyncio.CancelledError:
+    print("the end", flush=True)
+"""
+    ours, theirs = os.pipe()
+    env = flows.surroundings(tmp_path / "prefect", None)
+    with subprocess.Popen(
+        [sys.executable, "-c", program], cwd=tmp_path, env=env, stdin=subprocess.PIPE, stdout=theirs, stderr=subprocess.PIPE
+    ) as process:
+        os.close(theirs)
+        os.close(ours)
+        _, said = process.communicate(timeout=flows.PATIENCE)
+    assert (process.returncode, said) == (0, b"")
+    assert (tmp_path / "rounds").exists()
+
+
+# --- what was made and not published
+
+
+class Night:
+    """A retraining's surroundings: what the DAG came to, and whether MLflow is there."""
+
+    def __init__(self) -> None:
+        self.ended: Ended = "ran"
+        self.tracked = True
+        self.published = 0
+
+    def outcome(self, root: Path) -> Outcome:
+        stages = {"download@x": Result(state="ran" if self.ended == "failed" else self.ended)}
+        return Outcome(stages | {"train@x": Result(state=self.ended)}, 1.0, root)
+
+    def sync(self, root: Path) -> str:
+        if not self.tracked:
+            raise UserError("MLFLOW_TRACKING_URI: got no answer; expected one.")
+        return "level"
+
+    def publish(self, *given: object) -> publish.Published:
+        self.published += 1
+        return publish.Published(["pushed"], True)
+
+
+@pytest.fixture
+def night(monkeypatch: pytest.MonkeyPatch) -> Night:
+    """The steps of a retraining, their outermost edges replaced: no server, no DAG, no registry, no remote."""
+    night = Night()
+    same = Verdict(name="a", event="same", line="a: x is champion still", version=SimpleNamespace())  # type: ignore[arg-type]
+    for name in ("take_over", "enter", "publishing"):
+        monkeypatch.setattr(retrain, name, getattr(retrain, name).fn)
+    monkeypatch.setattr(retrain.refresh, "refresh", lambda root: refresh.Look({}, ()))
+    monkeypatch.setattr(retrain, "reproduce", lambda root, targets, jobs: night.outcome(root))
+    monkeypatch.setattr(retrain.tracking, "sync", night.sync)
+    monkeypatch.setattr(contests, "runs", lambda root: {"a": ["x"]})
+    monkeypatch.setattr(retrain, "contest", SimpleNamespace(with_options=lambda **_: lambda *given: same))
+    monkeypatch.setattr(publish, "publish", night.publish)
+    monkeypatch.delenv("SEQLINE_TRACKING", raising=False)
+    return night
+
+
+def steps(root: Path) -> retrain.Progress:
+    done = retrain.Progress()
+    retrain.steps(root, SimpleNamespace(publish=None), 1, done)  # type: ignore[arg-type]
+    return done
+
+
+def test_what_was_made_while_mlflow_was_away_is_published_by_the_next(night: Night, tmp_path: Path) -> None:
+    night.tracked = False
+    with pytest.raises(UserError):
+        steps(tmp_path)
+    assert (night.published, unpublished.read(tmp_path)) == (0, [])
+    night.ended, night.tracked = "cached", True
+    assert not steps(tmp_path).made
+    assert (night.published, unpublished.read(tmp_path)) == (1, None)
+    steps(tmp_path)
+    assert night.published == 1, "once is enough"
+
+
+def test_what_was_made_before_a_stage_failed_is_published_when_the_dag_is_whole(night: Night, tmp_path: Path) -> None:
+    """Though somebody mended it with a `dvc repro`, so that the next retraining finds nothing to do."""
+    night.ended = "failed"
+    for _ in range(2):
+        with pytest.raises(retrain.Stopped):
+            steps(tmp_path)
+    assert night.published == 0, "half of it"
+    night.ended = "cached"
+    steps(tmp_path)
+    assert (night.published, unpublished.read(tmp_path)) == (1, None)
+    steps(tmp_path)
+    assert night.published == 1
+
+
+def test_a_retraining_that_finds_nothing_to_do_publishes_nothing(night: Night, tmp_path: Path) -> None:
+    night.ended = "cached"
+    assert steps(tmp_path).event == "nothing"
+    assert (night.published, unpublished.read(tmp_path)) == (0, None)
