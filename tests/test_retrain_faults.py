@@ -2,17 +2,22 @@
 
 import asyncio
 import os
+import queue
+import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
 
 import flows
+import psutil
 import pytest
+import retrain_project as small
 
 from pipeline import refresh
 from pipeline.errors import UserError
@@ -220,3 +225,73 @@ def test_a_retraining_that_finds_nothing_to_do_publishes_nothing(night: Night, t
     night.ended = "cached"
     assert steps(tmp_path).event == "nothing"
     assert (night.published, unpublished.read(tmp_path)) == (0, None)
+
+
+# --- the stages of a contest
+
+
+def recorded(root: Path, **limits: int) -> contests.Recorded:
+    """The commands of a contest in the folder `root`, under these limits."""
+    for name in ("flow.yaml", "params.yaml"):
+        shutil.copy(small.ROOT / name, root)
+    small.settings(root, run={"time_limits": limits})
+    return contests.Recorded(root)
+
+
+def as_stage(name: str, program: str) -> list[str]:
+    """A command that says it is a stage of this name."""
+    return [sys.executable, "-c", program, f"stages.{name}"]
+
+
+def test_a_stage_that_hangs_in_a_contest_is_ended_with_all_it_started(tmp_path: Path) -> None:
+    launch, log = recorded(tmp_path, predict=2), tmp_path / "log"
+    with pytest.raises(UserError, match=r"^stages\.predict: got 2 s of run\.time_limits; expected it to end\. ") as caught:
+        launch(["sh", "-c", "sleep 600 & echo $$ $!; wait", "stages.predict"], log)
+    assert str(log) in str(caught.value)
+    pids = [int(word) for word in log.read_text().split()]
+    assert len(pids) == 2
+    assert all(not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE for pid in pids)
+    assert list((tmp_path / ".seqline/flow/groups").iterdir()) == []
+    assert launch(as_stage("encode", "print(1)"), log) == 0, "another stage has no limit, and the next one may run"
+
+
+@pytest.mark.parametrize("gpus", ["4", "4,7"])
+def test_contenders_share_no_gpu(gpus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one they predict by turns, with two at once, each on its own; what predicts nothing waits for none."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+    monkeypatch.setattr("pipeline.flow.slots._is_for_cpu", lambda: False)
+    launch = recorded(tmp_path)
+    say = "import os, time, pathlib; me = pathlib.Path('on' + os.environ['CUDA_VISIBLE_DEVICES']); me.touch(exist_ok=False)"
+    say += "; time.sleep(0.3); me.unlink(); print(me, flush=True)"
+    with ThreadPoolExecutor(4) as pool:
+        words = [pool.submit(launch, as_stage("predict", say), tmp_path / f"log{n}") for n in range(4)]
+        free = launch(as_stage("encode", "import os; print(os.environ['CUDA_VISIBLE_DEVICES'])"), tmp_path / "free")
+    assert ([word.result() for word in words], free) == ([0] * 4, 0), "no two met on one device"
+    assert {(tmp_path / f"log{n}").read_text().strip() for n in range(4)} <= {f"on{name}" for name in gpus.split(",")}
+    assert (tmp_path / "free").read_text().strip() == gpus
+
+
+# --- the stages of the DAG
+
+
+def test_a_stage_whose_log_has_no_place_says_so(tmp_path: Path) -> None:
+    """It fails before it is started, so that its summary is all that there is to read."""
+    from pipeline.flow import run, settings, slots
+
+    (tmp_path / "logs").write_text("in the way")
+    session = SimpleNamespace(
+        begun=[],
+        threads={},
+        places={"train@x": slots.Slots(frozenset(), []).take("train")},
+        logs=tmp_path / "logs" / "now",
+        workers=None,
+        rules=settings.load(small.ROOT),
+        stop=threading.Event(),
+        results={},
+        done=queue.Queue(),
+    )
+    run._run(session, "train@x", lambda line: None)  # type: ignore[arg-type]
+    assert session.done.get_nowait() == "train@x"
+    summary = Outcome(session.results, 1.0, tmp_path).summary()
+    assert "FAILED train@x: " in summary
+    assert f"Not a directory: '{tmp_path / 'logs' / 'now'}" in summary

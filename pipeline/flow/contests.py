@@ -10,8 +10,10 @@ import json
 import shutil
 import subprocess
 import tempfile
+import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -20,7 +22,7 @@ import yaml
 
 from pipeline import cache, config, gate
 from pipeline.cli import dag
-from pipeline.flow import groups, unpublished
+from pipeline.flow import groups, settings, slots, unpublished
 from pipeline.flow.settings import FILE
 from pipeline.gate import choice
 from pipeline.gate import settings as rules
@@ -103,21 +105,35 @@ def _held(root: Path, name: str, champion: Version | None, version: Version) -> 
 
 
 class Recorded(Commands):
-    """The gate's stages as process groups on record, so that none outlives a flow that is killed."""
+    """The gate's stages as process groups on record, so that none outlives a flow that is killed; their limits and their
+    places on GPUs are those of the DAG's stages."""
 
     def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        self._place, self._mark = root, uuid.uuid4().hex
+        super().__init__(root, settings.load(root).time_limits)
+        self._home, self._mark = root, uuid.uuid4().hex
+        self._slots, self._turn = slots.of(root), threading.Condition()
         groups.folder(root).mkdir(parents=True, exist_ok=True)
 
+    @contextmanager
+    def _place(self, name: str) -> Iterator[dict[str, str]]:
+        with self._turn:
+            place = self._turn.wait_for(lambda: self._slots.take(name))
+        assert place is not None
+        try:
+            yield place.environment()
+        finally:
+            with self._turn:
+                place.leave()
+                self._turn.notify_all()
+
     def _start(self, command: Sequence[str], env: dict[str, str], log: IO[Any]) -> "subprocess.Popen[bytes]":
-        return groups.start(self._place, command, env | {groups.MARK: self._mark}, log)
+        return groups.start(self._home, command, env | {groups.MARK: self._mark}, log)
 
     def _stop(self, child: "subprocess.Popen[bytes]") -> None:
-        groups.end(self._place, child.pid, gently=False)
+        groups.end(self._home, child.pid, gently=False)
 
     def _ended(self, child: "subprocess.Popen[bytes]") -> None:
-        groups.end(self._place, child.pid, gently=False)
+        groups.end(self._home, child.pid, gently=False)
 
 
 def _laid_out(root: Path, place: Path, champion: Version) -> gate.Contender:
