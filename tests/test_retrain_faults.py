@@ -7,21 +7,26 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
+from uuid import uuid4
 
 import flows
 import psutil
 import pytest
 import retrain_project as small
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.responses import DeploymentResponse
 
 from pipeline import refresh
 from pipeline.errors import UserError
-from pipeline.flow import contests, events, publish, retrain, schedule, unpublished
+from pipeline.flow import asked, contests, events, publish, retrain, schedule, server, status, unpublished
 from pipeline.flow.contests import Verdict
 from pipeline.flow.outcome import Outcome
 from pipeline.flow.stage import Result
@@ -295,3 +300,103 @@ def test_a_stage_whose_log_has_no_place_says_so(tmp_path: Path) -> None:
     summary = Outcome(session.results, 1.0, tmp_path).summary()
     assert "FAILED train@x: " in summary
     assert f"Not a directory: '{tmp_path / 'logs' / 'now'}" in summary
+
+
+# --- runs in clones, seen from the project
+
+
+def at(minutes: float) -> datetime:
+    """So many minutes from now."""
+    return datetime.now(UTC) + timedelta(minutes=minutes)
+
+
+def ran(kind: StateType, minutes: float, name: str | None = None) -> FlowRun:
+    """A run of the deployment that began, or is due, so many minutes from now."""
+    state = State(type=kind, name=name)
+    return FlowRun(flow_id=uuid4(), state=state, state_name=state.name, next_scheduled_start_time=at(minutes))
+
+
+class Client:
+    """Prefect's client of a server that knows one deployment, whose workers clone `repository`, and these runs."""
+
+    def __init__(self, repository: str, runs: list[FlowRun]) -> None:
+        pull = [{"prefect.deployments.steps.git_clone": {"id": "clone", "repository": repository}}]
+        known = {"name": "nightly", "flow_id": uuid4(), "pull_steps": pull, "parameters": {"root": "."}}
+        self._deployment, self._runs = DeploymentResponse(**known), runs
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        pass
+
+    def read_deployments(self, **wanted: object) -> list[DeploymentResponse]:
+        return [self._deployment]
+
+    def read_flow_runs(self, flow_run_filter: FlowRunFilter, **how: object) -> list[FlowRun]:
+        assert flow_run_filter.state
+        assert flow_run_filter.state.type
+        due = flow_run_filter.state.type.any_ == [StateType.SCHEDULED]
+        return [run for run in self._runs if run.state and due == (run.state.type == StateType.SCHEDULED)]
+
+
+@pytest.fixture
+def seen(project: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., asked.Told]:
+    """What the server says of the project, a clone of example.org/me/seqline, whose deployment clones `repository`."""
+    small.git(project, "remote", "add", "origin", "git@example.org:me/seqline.git")
+
+    def told(*runs: FlowRun, repository: str = "https://example.org/me/seqline.git") -> asked.Told:
+        monkeypatch.setattr(asked, "get_client", lambda sync_client: Client(repository, list(runs)))
+        return asked.told(project)
+
+    return told
+
+
+DUE = (StateType.SCHEDULED, 60)
+
+
+@pytest.mark.parametrize(
+    ("runs", "well", "words"),
+    [
+        ([], True, "no run yet"),
+        ([(StateType.COMPLETED, -9), DUE], True, "last 1 runs: 1 completed; next at "),
+        ([(StateType.FAILED, -9), (StateType.COMPLETED, -99), DUE], False, "1 failed, 1 completed; next at "),
+        ([(StateType.CRASHED, -9), DUE], False, "1 crashed"),
+        ([(StateType.CANCELLED, -9, "Skipped"), (StateType.COMPLETED, -9)], True, "1 skipped"),  # others stood in
+        ([(StateType.COMPLETED, -9), (StateType.SCHEDULED, -5), DUE], False, "1 late"),
+        ([(StateType.COMPLETED, -9), (StateType.SCHEDULED, -0.5), DUE], True, "1 late"),  # it may be on its way
+        ([(StateType.RUNNING, -9), (StateType.FAILED, -99), (StateType.SCHEDULED, -5)], True, "1 running"),
+    ],
+)
+def test_the_status_tells_how_runs_in_clones_ended(seen, runs: list[tuple], well: bool, words: str) -> None:
+    told = seen(*(ran(*one) for one in runs))
+    assert words in told.words
+    assert told.well == well
+
+
+@pytest.mark.parametrize(
+    ("repository", "ours"),
+    [
+        ("https://example.org/me/seqline", True),
+        ("https://me:secret@example.org/me/seqline.git/", True),
+        ("ssh://git@example.org:22/me/seqline.git", True),
+        ("https://example.org/me/seqline-2.git", False),
+        ("https://example.com/me/seqline.git", False),
+    ],
+)
+def test_a_deployment_is_known_by_what_it_clones(seen, repository: str, ours: bool) -> None:
+    told = seen(ran(StateType.FAILED, -9), repository=repository)
+    assert ("1 failed" in told.words, told.well) == (ours, not ours)
+    assert "secret" not in told.words
+
+
+def test_a_failed_run_in_a_clone_is_a_bad_status(seen, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(server, "configured", lambda: "http://prefect.example.org/api")
+    monkeypatch.setattr(server, "reachable", lambda: True)
+    seen(ran(StateType.COMPLETED, -9))
+    assert status.report(project).well
+    seen(ran(StateType.FAILED, -9))
+    report = status.report(project)
+    assert not report.well
+    assert dict(report.lines)["server"].endswith("/api: last 1 runs: 1 failed")

@@ -188,7 +188,7 @@ def _refresh(root: Path, arguments: argparse.Namespace) -> None:
         from pipeline.flow import events
 
         events.tell(root, found.changed)
-        print(f"told Prefect's server: {names} changed")
+        print(f"told Prefect's server: {names} changed in {events.resource(events.deployment_name(root))}")
     else:
         print(f"taken over anew: {names}; now `dvc repro`")
 
