@@ -2,7 +2,8 @@
 
 The challenger is the best run by its validation score. It is compared on the champion's own test set, laid out of DVC's
 cache by its md5, and on the present one if that is another. What was decided once, of the same two by the same rules, is
-not decided again, and a version that somebody rolled back does not challenge again.
+not decided again, in no clone of the project: MLflow's registry keeps it with the challenger. A version that somebody rolled
+back does not challenge again.
 """
 
 import hashlib
@@ -64,7 +65,8 @@ def settle(root: Path, name: str, runs: list[str]) -> Verdict:
     if version.version in registry.rolled_back(root, name):
         back = f"{name}: {_label(version)} was rolled back and does not challenge again; `seqline promote` brings it back"
         return Verdict(name=name, event="judged", line=back, version=version)
-    if (line := _judged(root, name, champion, version)) is not None:
+    key = _key(root, champion, version)
+    if (line := registry.judged(root, version, key)) is not None:
         return Verdict(name=name, event="judged", line=f"{line} (decided before)", version=version)
     if champion is not None:
         registry.challenge(root, version)
@@ -75,7 +77,7 @@ def settle(root: Path, name: str, runs: list[str]) -> Verdict:
         registry.promote(root, version, {"verdict": decision.verdict, "p": str(decision.p)}, over=champion)
     line = f"{name}: {decision.verdict}"
     lost = f"{name}: {_label(version)} won, and the alias was moved back by hand; `seqline promote` brings it back"
-    _judge(root, name, champion, version, lost if decision.promote else line)
+    registry.judge(root, version, key, lost if decision.promote else line)
     event: Literal["promoted", "kept"] = "promoted" if decision.promote else "kept"
     return Verdict(name=name, event=event, line=line, version=version, markdown=decision.markdown())
 
@@ -181,17 +183,3 @@ def _key(root: Path, champion: Version | None, version: Version) -> str:
     """All that the decision on these two depends on."""
     of = [champion.digest if champion else None, version.digest, asdict(rules.load(root / FILE))]
     return hashlib.sha256(json.dumps([*of, config.section(root / "params.yaml", "evaluation")]).encode()).hexdigest()
-
-
-def _judged(root: Path, name: str, champion: Version | None, version: Version) -> str | None:
-    """What there is to say of a challenger that this champion has met before; None if it has not."""
-    try:
-        known = json.loads((root / _PLACE / name / "judged.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return str(known["line"]) if known.get("key") == _key(root, champion, version) else None
-
-
-def _judge(root: Path, name: str, champion: Version | None, version: Version, line: str) -> None:
-    with landing_file(root / _PLACE / name / "judged.json") as beside:
-        beside.write_text(json.dumps({"key": _key(root, champion, version), "line": line}), encoding="utf-8")
