@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import flows
 import psutil
@@ -26,7 +26,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 
 from pipeline import refresh
 from pipeline.errors import UserError
-from pipeline.flow import asked, contests, events, publish, retrain, schedule, server, status, unpublished
+from pipeline.flow import asked, contests, events, publish, retrain, schedule, served, server, status, unpublished
 from pipeline.flow.contests import Verdict
 from pipeline.flow.outcome import Outcome
 from pipeline.flow.stage import Result
@@ -118,8 +118,9 @@ main()
 def test_a_schedule_outlives_whoever_read_what_it_prints(tmp_path: Path) -> None:
     """As `seqline schedule | tee log` whose tee dies: it goes on, and all that is printed later goes nowhere."""
     program = """
-import asyncio, os, sys
+import asyncio, sys
 from pathlib import Path
+from pipeline.errors import UserError
 from pipeline.flow import schedule
 rounds = 0
 
@@ -128,7 +129,7 @@ async def do():
     rounds += 1
     if rounds == 1:
         sys.stdin.read()  # until nobody reads what is printed
-        raise KeyError("of the first round")
+        raise UserError("of the first round")
     if rounds == 4:
         Path("rounds").touch()
         asyncio.current_task().cancel()
@@ -150,6 +151,38 @@ except asyncio.CancelledError:
         _, said = process.communicate(timeout=flows.PATIENCE)
     assert (process.returncode, said) == (0, b"")
     assert (tmp_path / "rounds").exists()
+
+
+class Idle:
+    """Prefect's runner, which has nothing to do."""
+
+    started = True
+
+    def __init__(self, **settings: object) -> None:
+        self._over = asyncio.Event()
+
+    async def aadd_flow(self, *flow: object, **settings: object) -> UUID:
+        return uuid4()
+
+    async def start(self) -> None:
+        await self._over.wait()
+
+    async def astop(self) -> None:
+        self._over.set()
+
+
+def test_a_fault_of_ours_ends_the_schedule_for_all_to_see(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def coming(deployment: UUID) -> list[str]:
+        raise KeyError("a fault")
+
+    monkeypatch.setattr(schedule, "Runner", Idle)
+    monkeypatch.setattr(schedule, "be_patient", lambda: None)
+    monkeypatch.setattr(schedule, "_coming", coming)
+    with pytest.raises(KeyError, match="a fault"):
+        asyncio.run(schedule._Serving(project, schedule.terms(None, "1h", False, "1", None)).run())
+    left = served.read(project)
+    assert left
+    assert not left.ended, "which is for one that was ended on purpose"
 
 
 # --- what was made and not published

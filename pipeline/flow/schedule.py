@@ -29,10 +29,11 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.sorting import FlowRunSort
+from prefect.exceptions import PrefectException
 from prefect.runner import Runner
 from prefect.schedules import Cron, Interval, Schedule
 
-from pipeline.errors import refuse, told
+from pipeline.errors import UserError, refuse, told
 from pipeline.flow import events, history, served, server
 from pipeline.flow.patience import be_patient
 from pipeline.flow.retrain import retrain
@@ -129,7 +130,7 @@ class _Serving:
         print(f"seqline: {self._when.words}: serving {events.FLOW}/{self._name} (Ctrl-C ends it)", flush=True)
         told = asyncio.create_task(self._stopping.wait())
         await asyncio.wait({running, told, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-        broken = [task for task in tasks if task.done()]  # which none should be: better no schedule than half a one
+        broken = [task for task in tasks if task.done()]  # by a fault of ours: better no schedule than half a one
         for task in tasks:
             task.cancel()
         if self._stopping.is_set() or broken:
@@ -170,14 +171,17 @@ class _Serving:
         served.write(self._root, self._served)
 
     async def _for_ever(self, do: Callable[[], Coroutine[Any, Any, None]], pause: float) -> None:
-        """Do it every `pause` seconds; what goes wrong, a server or a source that is gone for a while, is told once."""
+        """Do it every `pause` seconds; a server that is gone for a while, or a source, is told once and waited for.
+
+        Any other fault comes out, and ends the schedule: nobody would see that a part of it has stopped.
+        """
         last = ""
         while True:
             _let_go()
             try:
                 await do()
                 last = ""
-            except Exception as error:  # whatever it is: nobody sees that a schedule of weeks has stopped looking
+            except (UserError, PrefectException, httpx.HTTPError, OSError) as error:
                 now = told(error) or type(error).__name__
                 if isinstance(error, httpx.TransportError):
                     now = f"Prefect's server does not answer ({now}); no run begins until it does"
