@@ -400,15 +400,16 @@ def test_a_mistake_gets_one_line(words: tuple[str, ...], line: str, project: Pro
 
 @pytest.fixture
 def settled(project: Project, monkeypatch: pytest.MonkeyPatch) -> Callable[..., contests.Verdict]:
-    """`settled("gru")`: what becomes of the run, which wins; `meanwhile` is done while it is compared."""
+    """`settled("gru")`: what becomes of the run, which wins or not; `meanwhile` is done while it is compared."""
     shutil.copy(Path(__file__).parents[1] / "flow.yaml", project.root)
     with (project.root / "params.yaml").open("a") as file:
         file.write("evaluation: {}\n")
 
-    def settle(run: str, meanwhile: Callable[[], object] = lambda: None) -> contests.Verdict:
+    def settle(run: str, meanwhile: Callable[[], object] = lambda: None, promote: bool = True) -> contests.Verdict:
         def held(*_: object) -> Any:
             meanwhile()
-            return SimpleNamespace(promote=True, verdict=f"{run} is promoted", p=0.01, markdown=str, json=str)
+            verdict = f"{run} is {'promoted' if promote else 'not promoted'}"
+            return SimpleNamespace(promote=promote, verdict=verdict, p=0.01, markdown=str, json=str)
 
         monkeypatch.setattr(contests, "_chosen", lambda *_: run)
         monkeypatch.setattr(contests, "_held", held)
@@ -433,7 +434,6 @@ def test_a_version_that_was_rolled_back_does_not_win_again_whatever_is_forgotten
     settled("lstm")
     assert settled("gru").event == "promoted"
     assert registry.rollback(project.root, STORY).version == 1
-    shutil.rmtree(project.root / ".seqline/flow/contests")  # as in a fresh clone
     again = settled("gru")
     assert (again.event, champion(project)) == ("judged", 1)
     assert "gru (version 2) was rolled back and does not challenge again" in again.line
@@ -450,6 +450,28 @@ def test_a_champion_put_aside_in_mlflow_s_pages_is_not_said_to_be_promoted(proje
     again = settled("gru")
     assert (again.event, champion(project)) == ("judged", 1)
     assert "is promoted" not in again.line
+
+
+def test_what_was_decided_once_is_decided_in_no_clone_again(project: Project, settled) -> None:
+    """Until the rules are others, or the champion."""
+    held: list[int] = []
+
+    def settle() -> tuple[str, str]:
+        verdict = settled("gru", lambda: held.append(1), promote=False)
+        return verdict.event, verdict.line
+
+    settled("lstm")
+    assert settle() == ("kept", f"{STORY}: gru is not promoted")
+    for left in (project.root / ".seqline").glob("*"):  # as a clone, which lacks all of it
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+    assert settle() == ("judged", f"{STORY}: gru is not promoted (decided before)")
+    assert len(held) == 1
+    rules = (project.root / "flow.yaml").read_text()
+    (project.root / "flow.yaml").write_text(rules.replace("level: 0.05", "level: 0.01"))
+    assert settle()[0] == "kept"
+    registry.promote(project.root, project.retrained("lstm"), {"by": "hand"})
+    assert settle()[0] == "kept"
+    assert len(held) == 3
 
 
 def test_the_alias_challenger_is_on_what_is_being_compared(project: Project, settled) -> None:

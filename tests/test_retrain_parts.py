@@ -434,7 +434,8 @@ def downloads(tmp_path: Path) -> Path:
     (tmp_path / "work.py").write_text(f"import os, time\n{_STUCK}\n")
     stages = {"download": {"foreach": ["x"], "do": {"cmd": "python work.py", "outs": ["${item}"]}}}
     (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
-    shutil.copy(small.ROOT / "flow.yaml", tmp_path)
+    for name in ("flow.yaml", "params.yaml"):
+        shutil.copy(small.ROOT / name, tmp_path)
     return tmp_path
 
 
@@ -479,7 +480,8 @@ def test_the_gate_s_stages_are_on_record_in_a_contest(tmp_path: Path, monkeypatc
     given: list[object] = []
     monkeypatch.setattr("pipeline.gate.challenge", lambda *words: given.append(words[-1]))
     version = SimpleNamespace(run="x", version=1, places=dict.fromkeys(("model", "vocab", "tokens"), "y"))
-    shutil.copy(small.ROOT / "flow.yaml", tmp_path)
+    for name in ("flow.yaml", "params.yaml"):
+        shutil.copy(small.ROOT / name, tmp_path)
     contests._held(tmp_path, "name", None, version)  # type: ignore[arg-type]
     [launch] = given
     assert isinstance(launch, contests.Recorded)

@@ -182,10 +182,13 @@ def _refresh(root: Path, arguments: argparse.Namespace) -> None:
     if not found.changed:
         print("no corpus's own files have changed, nor others that are not pinned")
     elif arguments.emit:
+        from pipeline.flow import server
+
+        server.quiet()
         from pipeline.flow import events
 
         events.tell(root, found.changed)
-        print(f"told Prefect's server: {names} changed")
+        print(f"told Prefect's server: {names} changed in {events.resource(events.deployment_name(root))}")
     else:
         print(f"taken over anew: {names}; now `dvc repro`")
 

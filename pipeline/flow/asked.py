@@ -1,9 +1,13 @@
 """What Prefect's server knows of the project's deployments: runs to come, late ones, failed ones."""
 
+import re
+import subprocess
 from collections import Counter
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -15,7 +19,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import PrefectException
@@ -25,31 +29,72 @@ from pipeline.flow import events
 from pipeline.tracking import describe
 
 _RECENT = 20
-
-
+_GRACE = timedelta(minutes=2)  # a run that is due may still be on its way
 _WORKPLACE = "prefect.deployments.steps.set_working_directory"  # what `prefect deploy` writes where no `pull` is named
+_CLONE = "prefect.deployments.steps.git_clone"
+_BAD = (StateType.FAILED, StateType.CRASHED, StateType.CANCELLED)
+_NO_RUN = "Skipped"  # retrain.stand_in: cancelled, since another does all that it would
 
 
-def told(root: Path) -> str:
-    """In words, for every deployment of the retraining in this folder: the last runs by state, late ones, and the next."""
+class Told(NamedTuple):
+    """What the server says, and whether all is well with what has no records in this folder."""
+
+    words: str
+    well: bool
+
+
+def told(root: Path) -> Told:
+    """For every deployment of the retraining in this folder or in clones: the last runs by state, late ones, and the next.
+
+    Of runs in this folder the records at hand tell whether all is well; those of a clone are gone with it, so that it is not
+    where the last run came to no good end, or one is late while none is at work.
+    """
     try:
         with get_client(sync_client=True) as client:
-            wanted = FlowFilter(name=FlowFilterName(any_=[events.FLOW]))
-            found = [one for one in client.read_deployments(flow_filter=wanted) if _is_of(describe.home(root), one)]
-            words = [(f"{one.name}: " if len(found) > 1 else "") + _told(client, one) for one in found]
+            home, wanted = describe.home(root), FlowFilter(name=FlowFilterName(any_=[events.FLOW]))
+            found, addresses = client.read_deployments(flow_filter=wanted), _addresses(home)
+            here = [one for one in found if _is_in(home, one)]
+            cloned = [one for one in found if one not in here and _is_cloned(addresses, one)]
+            all_told = [(one, _told(client, one)) for one in [*here, *cloned]]
     except (httpx.HTTPError, PrefectException, OSError) as error:
-        return f"it could not be asked: {errors.told(error) or type(error).__name__}"
-    return " | ".join(words) or "it knows no schedule of this project"
+        return Told(f"it could not be asked: {errors.told(error) or type(error).__name__}", True)
+    words = [(f"{one.name}: " if len(all_told) > 1 else "") + how.words for one, how in all_told]
+    well = all(how.well for one, how in all_told if one in cloned)
+    return Told(" | ".join(words) or "it knows no schedule of this project", well)
 
 
-def _is_of(home: Path, deployment: DeploymentResponse) -> bool:
-    """Whether its runs work in the folder `home`; one whose workers clone the project works in none that is known here."""
+def _is_in(home: Path, deployment: DeploymentResponse) -> bool:
+    """Whether its runs work in the folder `home`."""
     places = [step[_WORKPLACE]["directory"] for step in deployment.pull_steps or () if _WORKPLACE in step]
     place = Path(*places[-1:] or [deployment.path or ""], str(deployment.parameters.get("root", ".")))
     return place.is_absolute() and place.resolve() == home
 
 
-def _told(client: SyncPrefectClient, deployment: DeploymentResponse) -> str:
+def _is_cloned(addresses: Sequence[str], deployment: DeploymentResponse) -> bool:
+    """Whether its workers clone what lies at one of the addresses."""
+    steps = [step[_CLONE] for step in deployment.pull_steps or () if _CLONE in step]
+    return any(_plain(str(step.get("repository", ""))) in addresses for step in steps)
+
+
+def _addresses(home: Path) -> list[str]:
+    """Where the remotes of the repository in `home` lie."""
+    try:
+        done = subprocess.run(["git", "remote", "-v"], cwd=home, capture_output=True, text=True, timeout=30, check=False)
+    except subprocess.TimeoutExpired:
+        return []
+    return [_plain(words[1]) for words in map(str.split, done.stdout.splitlines()) if len(words) > 1]
+
+
+def _plain(address: str) -> str:
+    """The address without what does not tell where it is: how it is reached, who asks, and how it is written."""
+    if "://" not in address:
+        address = re.sub(r"^([^/:]+):/?", r"ssh://\1/", address)  # git@host:me/project
+    parts = urlsplit(errors.shown(address))
+    place = unquote(parts.path).rstrip("/").removesuffix(".git").rstrip("/")
+    return f"{parts.hostname or ''}{place}"
+
+
+def _told(client: SyncPrefectClient, deployment: DeploymentResponse) -> Told:
     own = FlowRunFilterDeploymentId(any_=[deployment.id])
     begun = client.read_flow_runs(
         flow_run_filter=FlowRunFilter(deployment_id=own, state=_state(not_any_=[StateType.SCHEDULED])),
@@ -69,7 +114,15 @@ def _told(client: SyncPrefectClient, deployment: DeploymentResponse) -> str:
     )
     words += [f"{len(late)} late"] if late else []
     words += [f"next at {coming[0].astimezone():%Y-%m-%d %H:%M:%S}"] if coming else []
-    return "; ".join(words) or "no run yet"
+    return Told("; ".join(words) or "no run yet", _is_well(begun, bool(late) and min(late) < now - _GRACE))
+
+
+def _is_well(begun: Sequence[FlowRun], late: bool) -> bool:
+    """Of the runs that began, the latest first: whether the last came to its end, and none is due while none is at work."""
+    states = [run.state for run in begun if run.state is not None and run.state.name != _NO_RUN]
+    at_work = any(not state.is_final() for state in states)
+    ended = [state.type for state in states if state.is_final()]
+    return at_work or not (late or any(state in _BAD for state in ended[:1]))
 
 
 def _state(**wanted: Any) -> FlowRunFilterState:

@@ -2,7 +2,8 @@
 
 The challenger is the best run by its validation score. It is compared on the champion's own test set, laid out of DVC's
 cache by its md5, and on the present one if that is another. What was decided once, of the same two by the same rules, is
-not decided again, and a version that somebody rolled back does not challenge again.
+not decided again, in no clone of the project: MLflow's registry keeps it with the challenger. A version that somebody rolled
+back does not challenge again.
 """
 
 import hashlib
@@ -10,8 +11,10 @@ import json
 import shutil
 import subprocess
 import tempfile
+import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -20,7 +23,7 @@ import yaml
 
 from pipeline import cache, config, gate
 from pipeline.cli import dag
-from pipeline.flow import groups, unpublished
+from pipeline.flow import groups, settings, slots, unpublished
 from pipeline.flow.settings import FILE
 from pipeline.gate import choice
 from pipeline.gate import settings as rules
@@ -62,7 +65,8 @@ def settle(root: Path, name: str, runs: list[str]) -> Verdict:
     if version.version in registry.rolled_back(root, name):
         back = f"{name}: {_label(version)} was rolled back and does not challenge again; `seqline promote` brings it back"
         return Verdict(name=name, event="judged", line=back, version=version)
-    if (line := _judged(root, name, champion, version)) is not None:
+    key = _key(root, champion, version)
+    if (line := registry.judged(root, version, key)) is not None:
         return Verdict(name=name, event="judged", line=f"{line} (decided before)", version=version)
     if champion is not None:
         registry.challenge(root, version)
@@ -73,7 +77,7 @@ def settle(root: Path, name: str, runs: list[str]) -> Verdict:
         registry.promote(root, version, {"verdict": decision.verdict, "p": str(decision.p)}, over=champion)
     line = f"{name}: {decision.verdict}"
     lost = f"{name}: {_label(version)} won, and the alias was moved back by hand; `seqline promote` brings it back"
-    _judge(root, name, champion, version, lost if decision.promote else line)
+    registry.judge(root, version, key, lost if decision.promote else line)
     event: Literal["promoted", "kept"] = "promoted" if decision.promote else "kept"
     return Verdict(name=name, event=event, line=line, version=version, markdown=decision.markdown())
 
@@ -103,21 +107,35 @@ def _held(root: Path, name: str, champion: Version | None, version: Version) -> 
 
 
 class Recorded(Commands):
-    """The gate's stages as process groups on record, so that none outlives a flow that is killed."""
+    """The gate's stages as process groups on record, so that none outlives a flow that is killed; their limits and their
+    places on GPUs are those of the DAG's stages."""
 
     def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        self._place, self._mark = root, uuid.uuid4().hex
+        super().__init__(root, settings.load(root).time_limits)
+        self._home, self._mark = root, uuid.uuid4().hex
+        self._slots, self._turn = slots.of(root), threading.Condition()
         groups.folder(root).mkdir(parents=True, exist_ok=True)
 
+    @contextmanager
+    def _place(self, name: str) -> Iterator[dict[str, str]]:
+        with self._turn:
+            place = self._turn.wait_for(lambda: self._slots.take(name))
+        assert place is not None
+        try:
+            yield place.environment()
+        finally:
+            with self._turn:
+                place.leave()
+                self._turn.notify_all()
+
     def _start(self, command: Sequence[str], env: dict[str, str], log: IO[Any]) -> "subprocess.Popen[bytes]":
-        return groups.start(self._place, command, env | {groups.MARK: self._mark}, log)
+        return groups.start(self._home, command, env | {groups.MARK: self._mark}, log)
 
     def _stop(self, child: "subprocess.Popen[bytes]") -> None:
-        groups.end(self._place, child.pid, gently=False)
+        groups.end(self._home, child.pid, gently=False)
 
     def _ended(self, child: "subprocess.Popen[bytes]") -> None:
-        groups.end(self._place, child.pid, gently=False)
+        groups.end(self._home, child.pid, gently=False)
 
 
 def _laid_out(root: Path, place: Path, champion: Version) -> gate.Contender:
@@ -165,17 +183,3 @@ def _key(root: Path, champion: Version | None, version: Version) -> str:
     """All that the decision on these two depends on."""
     of = [champion.digest if champion else None, version.digest, asdict(rules.load(root / FILE))]
     return hashlib.sha256(json.dumps([*of, config.section(root / "params.yaml", "evaluation")]).encode()).hexdigest()
-
-
-def _judged(root: Path, name: str, champion: Version | None, version: Version) -> str | None:
-    """What there is to say of a challenger that this champion has met before; None if it has not."""
-    try:
-        known = json.loads((root / _PLACE / name / "judged.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return str(known["line"]) if known.get("key") == _key(root, champion, version) else None
-
-
-def _judge(root: Path, name: str, champion: Version | None, version: Version, line: str) -> None:
-    with landing_file(root / _PLACE / name / "judged.json") as beside:
-        beside.write_text(json.dumps({"key": _key(root, champion, version), "line": line}), encoding="utf-8")

@@ -11,6 +11,7 @@ from prefect.events.clients import get_events_client
 from prefect.events.schemas.events import Resource
 
 from pipeline import refresh
+from pipeline.errors import refuse, shown, told
 from pipeline.flow import history, server
 from pipeline.tracking import describe
 
@@ -41,12 +42,17 @@ def resource(name: str) -> str:
 
 
 async def emit(root: Path, changed: Mapping[str, str]) -> None:
-    """Tell the server of the corpora that changed, and return when it has confirmed."""
+    """Tell the server of the corpora that changed, and return when it has confirmed; UserError if it takes no events."""
     name = deployment_name(root)
     about = Resource({"prefect.resource.id": resource(name), "prefect.resource.name": name})
-    payload = {"corpora": ", ".join(changed), "hashes": dict(changed)}
-    async with get_events_client(reconnection_attempts=1, checkpoint_every=1) as client:
-        await client.emit(Event(event=CHANGED, resource=about, payload=payload))
+    event = Event(event=CHANGED, resource=about, payload={"corpora": ", ".join(changed), "hashes": dict(changed)})
+    try:
+        async with get_events_client(reconnection_attempts=1, checkpoint_every=1) as client:
+            await client.emit(event)
+    except Exception as error:  # websockets' own, httpx's, OSError, and a bare one where the credentials are refused
+        got = f"{shown(str(server.configured()))}, which takes no events ({told(error) or type(error).__name__})"
+        todo = "Events come by a websocket: see that a proxy before the server lets it pass."
+        raise refuse("PREFECT_API_URL", got, "a server that takes them", todo) from error
 
 
 def tell(root: Path, changed: Mapping[str, str]) -> None:
@@ -71,8 +77,8 @@ class Watch:
         now = (await asyncio.to_thread(refresh.look, self._root)).changed
         if now and now == self._seen and (now != self._told or self._is_due()):
             await emit(self._root, now)
-            print(f"seqline: {', '.join(now)} changed", flush=True)
             self._told, self._at = now, time.monotonic()
+            print(f"seqline: {', '.join(now)} changed", flush=True)
         self._seen = now
 
     def _is_due(self) -> bool:

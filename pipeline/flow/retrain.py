@@ -90,15 +90,20 @@ def steps(home: Path, rules: Sections, jobs: int, done: Progress) -> None:
     if unpublished.read(home) is not None:  # while dvc.lock is still that of the retraining that made it
         send_out(home, rules.publish, done, earlier=True)
     done.lines += take_over(home)
+    cut_off = unpublished.begin(home)
     outcome = reproduce(home, (), jobs)
     done.lines.append(outcome.summary())
     if not outcome.ok:
         raise Stopped
     done.made = outcome.did_something
-    if done.made and os.environ.get("SEQLINE_TRACKING") != "off":
+    owed = done.made or cut_off  # by a stage that failed, say, which somebody has mended by hand since
+    if owed:
+        unpublished.add(home)  # whatever fails from here on
+    unpublished.end(home)
+    if owed and os.environ.get("SEQLINE_TRACKING") != "off":
         done.lines.append(enter(home))
     decided = compete(home, done)
-    if done.made or not decided:  # a contest may have failed after its promotion
+    if done.made or owed or not decided:  # a contest may have failed after its promotion
         unpublished.add(home)
         send_out(home, rules.publish, done, earlier=False)
     if not decided:

@@ -27,6 +27,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from pipeline.errors import told
 from pipeline.flow import display, expected, graph, order, server, settings, slots, stage
 from pipeline.flow.outcome import Outcome
 from pipeline.flow.stage import Result
@@ -237,6 +238,8 @@ def _run(session: Session, address: str, say: Callable[[str], None]) -> Result:
         env = session.threads | session.places[address].environment()
         log = session.logs / f"{address.replace('/', '_')}.log"
         result = stage.run(session.workers, address, env, log, session.rules, session.stop, say)
+    except OSError as error:  # no place for its log, say: the disk is full, or a file is in the way
+        result = Result(state="failed", why=told(error))
     finally:
         session.results[address] = result
         session.done.put(address)

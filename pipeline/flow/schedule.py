@@ -7,7 +7,9 @@ after the other. Whatever fell due meanwhile is made good by one run (`retrain.s
 import asyncio
 import os
 import re
+import select
 import signal
+import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -126,12 +128,16 @@ class _Serving:
             beside.append(self._for_ever(watch.look, self._when.every))
         tasks = [asyncio.create_task(one) for one in beside]
         print(f"seqline: {self._when.words}: serving {events.FLOW}/{self._name} (Ctrl-C ends it)", flush=True)
-        await asyncio.wait({running, asyncio.create_task(self._stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        told = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({running, told, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        broken = [task for task in tasks if task.done()]  # by a fault of ours: better no schedule than half a one
         for task in tasks:
             task.cancel()
-        if self._stopping.is_set():
+        if self._stopping.is_set() or broken:
             await runner.astop()
         await running
+        for task in broken:
+            task.result()
         served.write(self._root, replace(self._served, ended=history.stamp()))
 
     async def _deploy(self, runner: Runner) -> UUID:
@@ -165,9 +171,13 @@ class _Serving:
         served.write(self._root, self._served)
 
     async def _for_ever(self, do: Callable[[], Coroutine[Any, Any, None]], pause: float) -> None:
-        """Do it every `pause` seconds; a server that is gone for a while, or a source, is told once and waited for."""
+        """Do it every `pause` seconds; a server that is gone for a while, or a source, is told once and waited for.
+
+        Any other fault comes out, and ends the schedule: nobody would see that a part of it has stopped.
+        """
         last = ""
         while True:
+            _let_go()
             try:
                 await do()
                 last = ""
@@ -176,9 +186,25 @@ class _Serving:
                 if isinstance(error, httpx.TransportError):
                     now = f"Prefect's server does not answer ({now}); no run begins until it does"
                 if now != last:
-                    print(f"seqline: {now}", flush=True)
+                    with suppress(OSError):
+                        print(f"seqline: {now}", flush=True)
                 last = now
             await asyncio.sleep(pause)
+
+
+def _let_go() -> None:
+    """If whoever read what is printed has gone, as a `tee` that was killed, print to nobody: Prefect's runner, which passes
+    on what a run prints, would fail on it."""
+    poll = select.poll()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # it is no real file
+            poll.register(stream.fileno(), 0)
+    left = [descriptor for descriptor, what in poll.poll(0) if what & (select.POLLERR | select.POLLHUP)]
+    if left:
+        nobody = os.open(os.devnull, os.O_WRONLY)
+        for descriptor in left:
+            os.dup2(nobody, descriptor)
+        os.close(nobody)
 
 
 async def _coming(deployment: UUID) -> list[str]:

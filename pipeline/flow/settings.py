@@ -11,7 +11,8 @@ FILE = "flow.yaml"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
-    """`time_limits`: seconds by kind of stage (`train` of `train@lstm`); a kind that is not named has none.
+    """`time_limits`: seconds by kind of stage (`train` of `train@lstm`), here and in a contest; a kind that is not named has
+    none.
 
     `retries` and `retry_seconds` (before the first one, then doubled) are for downloads that the network failed and for
     DVC's own locks. No mistake and no failed training is repeated.

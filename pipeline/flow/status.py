@@ -32,6 +32,7 @@ def report(root: Path, now: datetime | None = None) -> Report:
     records, plan = history.read(root), served.read(root)
     flows = [record for record in records if record.flow == "retrain"]
     late = served.missed(root, plan, records, now) if plan else []
+    server, elsewhere = _asked(root)
     lines = [
         ("at work", _at_work(root, records)),
         ("last run", _told(root, flows[-1]) if flows else "none yet: `seqline retrain`"),
@@ -40,11 +41,11 @@ def report(root: Path, now: datetime | None = None) -> Report:
         *([("missed", f"{len(late)} due and not begun, the first at {_shown(late[0])}")] if late else []),
         ("schedule", _schedule(root, plan)),
         ("next run", _next(root, plan, now)),
-        *_asked(root),
+        ("server", server),
         *_champions(root),
     ]
     gone = plan is not None and not plan.ended and not served.serving(root, plan)
-    well = not late and not gone and (not flows or flows[-1].good or history.running(root, flows[-1]))
+    well = elsewhere and not late and not gone and (not flows or flows[-1].good or history.running(root, flows[-1]))
     return Report(lines, well)
 
 
@@ -88,19 +89,21 @@ def _next(root: Path, plan: Served | None, now: datetime) -> str:
     return _shown(coming[0]) if coming else "at no set time"
 
 
-def _asked(root: Path) -> Iterator[tuple[str, str]]:
-    """What the server knows of the project's deployment, if one is configured."""
+def _asked(root: Path) -> tuple[str, bool]:
+    """What the server knows of the project's deployments, if one is configured, and whether all is well with those whose
+    runs leave no records here."""
     from pipeline.flow import server
 
     server.quiet()
     if not server.configured():
-        yield "server", "none is configured; this is from the records at hand"
-    elif not server.reachable():
-        yield "server", f"{shown(str(server.configured()))} does not answer; this is from the records at hand"
-    else:
-        from pipeline.flow import asked
+        return "none is configured; this is from the records at hand", True
+    address = shown(str(server.configured()))
+    if not server.reachable():
+        return f"{address} does not answer; this is from the records at hand", True
+    from pipeline.flow import asked
 
-        yield "server", f"{shown(str(server.configured()))}: {asked.told(root)}"
+    told = asked.told(root)
+    return f"{address}: {told.words}", told.well
 
 
 def _champions(root: Path) -> Iterator[tuple[str, str]]:

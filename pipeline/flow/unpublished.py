@@ -1,7 +1,7 @@
 """What a retraining made and has not published yet: `.seqline/flow/unpublished.json`, there until all of it is published.
 
 A champion is written down before the alias moves, so that one whose flow was killed in that moment, or whose push failed,
-is published by the next.
+is published by the next. `unfinished` beside it is there from a retraining's first stage until every stage is up to date.
 """
 
 import json
@@ -11,6 +11,21 @@ from pipeline.landing import landing_file
 from pipeline.tracking import describe
 
 _PLACE = Path(".seqline/flow/unpublished.json")
+_UNFINISHED = _PLACE.with_name("unfinished")
+
+
+def begin(root: Path) -> bool:
+    """Stages are about to run; whether those of an earlier retraining did not all come to their end, and so may have made
+    what nobody has published."""
+    there = (root / _UNFINISHED).exists()
+    (root / _UNFINISHED).parent.mkdir(parents=True, exist_ok=True)
+    (root / _UNFINISHED).touch()
+    return there
+
+
+def end(root: Path) -> None:
+    """Every stage is up to date, and what was made is written down."""
+    (root / _UNFINISHED).unlink(missing_ok=True)
 
 
 def add(root: Path, *champions: str) -> None:

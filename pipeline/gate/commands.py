@@ -3,7 +3,8 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,23 +19,31 @@ Launch = Callable[[Sequence[str], Path], int]
 
 
 class Commands:
-    """Children of this process, run in the folder `root` with this project's own code."""
+    """Children of this process, run in the folder `root` with this project's own code; `limits`: seconds by stage."""
 
-    def __init__(self, root: Path) -> None:
-        self._root, self._alive, self._over = root, set[subprocess.Popen[bytes]](), False
+    def __init__(self, root: Path, limits: Mapping[str, int] = {}) -> None:
+        self._root, self._limits = root, limits
+        self._alive, self._over = set[subprocess.Popen[bytes]](), False
 
     def __call__(self, command: Sequence[str], log: Path) -> int:
-        """As `Launch`; safe in several threads. Nothing starts any more once `end` was called."""
+        """As `Launch`; safe in several threads. Nothing starts any more once `end` was called. UserError for a stage that
+        took longer than its limit, and was ended."""
         path = os.pathsep.join([str(CODE), *filter(None, [os.environ.get("PYTHONPATH")])])
-        with log.open("ab") as file:
+        name = next((word.removeprefix("stages.") for word in command if word.startswith("stages.")), "")
+        with log.open("ab") as file, self._place(name) as own:
             if self._over:
                 return -1
-            child = self._start(command, os.environ | {"PYTHONPATH": path}, file)
+            child = self._start(command, os.environ | {"PYTHONPATH": path} | own, file)
             self._alive.add(child)
             if self._over:  # `end` came between
                 self._stop(child)
             try:
-                return child.wait()
+                return child.wait(self._limits.get(name))
+            except subprocess.TimeoutExpired:
+                self._stop(child)
+                child.wait()
+                got = f"stages.{name}: got {self._limits[name]} s of run.time_limits"
+                raise UserError(f"{got}; expected it to end. It was ended. Its log is {log}.") from None
             finally:
                 self._alive.discard(child)
                 self._ended(child)
@@ -44,6 +53,10 @@ class Commands:
         self._over = True
         for child in list(self._alive):
             self._stop(child)
+
+    def _place(self, name: str) -> AbstractContextManager[dict[str, str]]:
+        """Held while the stage of this name runs: what its environment must say of it."""
+        return nullcontext({})
 
     def _start(self, command: Sequence[str], env: dict[str, str], log: IO[Any]) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(command, cwd=self._root, env=env, stdout=log, stderr=log)

@@ -35,6 +35,8 @@ __all__ = [
     "champion",
     "champions",
     "current",
+    "judge",
+    "judged",
     "made_of",
     "name_of",
     "promote",
@@ -46,7 +48,7 @@ __all__ = [
 ]
 
 CHAMPION, CHALLENGER = "champion", "challenger"
-_MOVE, _VERSION = "promotion.", "seqline.version"
+_MOVE, _VERSION, _JUDGED = "promotion.", "seqline.version", "seqline.judged"
 _PAGE = 1000
 
 
@@ -105,6 +107,20 @@ def challenge(root: Path, version: Version) -> None:
     """Put the alias `challenger` on the version, for people to see which one was last measured against the champion."""
     with store.reached(root) as client:
         client.set_registered_model_alias(version.name, CHALLENGER, str(version.version))
+
+
+def judge(root: Path, version: Version, key: str, line: str) -> None:
+    """Keep with the version what there is to say of the decision on it that `key` stands for, in place of the last one."""
+    said = json.dumps({"key": key, "line": line}, ensure_ascii=False)
+    with store.reached(root) as client:
+        client.set_model_version_tag(version.name, str(version.version), _JUDGED, said)
+
+
+def judged(root: Path, version: Version, key: str) -> str | None:
+    """What `judge` kept under this key; None if the last decision on the version was another, or there was none."""
+    with store.reached(root) as client:
+        said = json.loads(client.get_model_version(version.name, str(version.version)).tags.get(_JUDGED, "{}"))
+    return str(said["line"]) if said.get("key") == key else None
 
 
 def promote(
