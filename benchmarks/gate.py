@@ -48,8 +48,10 @@ Pair = tuple[Array, Array]
 
 
 def allowed(share: float, challenges: int = CHALLENGES) -> int:
-    """The 99.9 % quantile of Binomial(challenges, share), exactly: more than so many would not be chance."""
-    chances = (math.comb(challenges, k) * share**k * (1 - share) ** (challenges - k) for k in range(challenges + 1))
+    """The 99.9 % quantile of Binomial(challenges, share): more than so many would not be chance."""
+    one, other, n = math.log(share), math.log(1 - share), challenges
+    ways = (math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in range(n + 1))
+    chances = (math.exp(way + k * one + (n - k) * other) for k, way in enumerate(ways))
     return next(k for k, total in enumerate(itertools.accumulate(chances)) if total >= 0.999)
 
 
