@@ -115,6 +115,7 @@ def test_a_second_repro_does_nothing(done: Path) -> None:
     assert lock(done) == before
 
 
+@pytest.mark.long
 def test_doing_everything_again_gives_the_same_bytes(done: Path) -> None:
     before = lock(done)
     dvc(done, "repro", "-f")

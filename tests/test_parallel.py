@@ -91,6 +91,7 @@ def trained(encoded: Path) -> Path:
     return encoded
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", RUNS)
 def test_two_processes_make_what_one_makes_but_for_rounding(name: str, trained: Path) -> None:
     alone, together = (
