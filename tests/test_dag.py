@@ -194,6 +194,7 @@ STARTED = {  # what is there once a stage is at work, and whether the stage is k
 }
 
 
+@pytest.mark.long
 def test_a_kill_at_any_stage_leaves_nothing_that_the_next_repro_does_not_mend(done: Path, tmp_path: Path) -> None:
     root = copied(tmp_path / "killed")
     for sign, whole_group in STARTED.items():
