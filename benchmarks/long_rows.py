@@ -1,4 +1,4 @@
-"""A training step of a recurrent layer over rows of unequal lengths: `pipeline.nn.ragged` over torch's packed kernel.
+"""A training step of a recurrent layer over rows of unequal lengths: `pipeline.nn.segments` over torch's packed kernel.
 
     python -m benchmarks.long_rows [--cell lstm] [--rows 64] [--width 100] [--lengths 20,50,100,200,400] [--rounds 3]
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from pipeline.nn import ragged
+from pipeline.nn import segments
 from pipeline.nn.cells import Recurrent
 from pipeline.training import devices
 
@@ -28,7 +28,7 @@ def packed(layer: Recurrent, x_BSE: Tensor, length_B: Tensor) -> Tensor:
 
 def in_segments(layer: Recurrent, x_BSE: Tensor, length_B: Tensor) -> Tensor:
     """hidden_BSH of the segments between two ends of rows."""
-    return ragged.stack(layer.kernel, x_BSE, length_B)[0]
+    return segments.stack(layer.kernel, x_BSE, length_B)[0]
 
 
 def seconds(way: Callable[[Recurrent, Tensor, Tensor], Tensor], layer: Recurrent, x_BSE: Tensor, length_B: Tensor) -> float:

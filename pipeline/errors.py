@@ -10,9 +10,9 @@ import select
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 _FULL = "a full disk; expected room to write. Free some space and run again."
 _CLOSED = "no permission; expected a place to read and write. Mend its permissions or name another place."
@@ -85,18 +85,21 @@ def share(**shares: float) -> None:
             raise refuse(key, value, "a share from 0 to below 1")
 
 
-def nobody_reads() -> bool:
-    """Whether who read standard output has gone, as `head` does; what is said to it from then on is lost in silence."""
+def nobody_reads(stream: TextIO) -> bool:
+    """Whether who read the stream has gone, as `head` does; what is said to it from then on is lost in silence."""
     try:
-        number = sys.stdout.fileno()
+        number = stream.fileno()
     except (OSError, ValueError):  # no file: a test's own
         return False
+    with suppress(BrokenPipeError):
+        stream.flush()
     poll = select.poll()
     poll.register(number, 0)
-    left = any(event & select.POLLERR for _, event in poll.poll(0))
+    left = any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
     if left:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), number)
-    sys.stdout.flush()
+        nobody = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nobody, number)
+        os.close(nobody)
     return left
 
 
@@ -107,12 +110,13 @@ def exit_with(main: Callable[[], None]) -> None:
     """
     try:
         main()
+        left = nobody_reads(sys.stdout)
     except UserError as error:
         print(f"seqline: {error}", file=sys.stderr)
-        nobody_reads()
+        nobody_reads(sys.stdout)
         sys.exit(2)
     except OSError as error:
-        if isinstance(error, BrokenPipeError) and nobody_reads():
+        if isinstance(error, BrokenPipeError) and nobody_reads(sys.stdout):
             sys.exit(_LEFT)
         if error.errno not in _DISK:
             raise
@@ -120,8 +124,8 @@ def exit_with(main: Callable[[], None]) -> None:
         print(f"seqline: {where}: got {_DISK[error.errno]}", file=sys.stderr)
         sys.exit(2)
     except SystemExit as end:
-        if nobody_reads() and not end.code:
+        if nobody_reads(sys.stdout) and not end.code:
             sys.exit(_LEFT)
         raise
-    if nobody_reads():
+    if left:
         sys.exit(_LEFT)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from pipeline.errors import UserError
-from pipeline.nn import attention, ragged, transformer
+from pipeline.nn import attention, segments, transformer
 from pipeline.nn.cells import Cell, Recurrent
 from pipeline.nn.masks import causal_TK
 from pipeline.nn.positional import positions, sinusoidal_TH
@@ -51,11 +51,11 @@ def test_the_equations_equal_torchs_kernels_in_value_and_gradient(cell: Cell, la
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_long_rows_are_read_as_the_packed_kernel_and_the_equations_do(cell: Cell, layers: int, bidirectional: bool) -> None:
     fused, written = twins(cell, layers, bidirectional)
-    length_B = torch.tensor([3, ragged.LONG + 2, 1, 40, 40, ragged.LONG + 2, 3])
-    x_BTE = torch.randn(7, ragged.LONG + 4, 5)  # two positions that no row has
+    length_B = torch.tensor([3, segments.LONG + 2, 1, 40, 40, segments.LONG + 2, 3])
+    x_BTE = torch.randn(7, segments.LONG + 4, 5)  # two positions that no row has
     packed = pack_padded_sequence(x_BTE, length_B, batch_first=True, enforce_sorted=False)
     (by_torch, by_torch_after), found = fused.kernel(packed), fused.read(x_BTE, length_B)
-    wanted, _ = pad_packed_sequence(by_torch, batch_first=True, total_length=ragged.LONG + 4)
+    wanted, _ = pad_packed_sequence(by_torch, batch_first=True, total_length=segments.LONG + 4)
     torch.testing.assert_close(found[0], wanted, atol=1e-5, rtol=1e-5)
     of_torch = by_torch_after if cell == "lstm" else (by_torch_after,)
     of_ours = found[1] if not bidirectional else [torch.stack(part.chunk(2, -1), 1).flatten(0, 1) for part in found[1]]
@@ -68,7 +68,7 @@ def test_long_rows_are_read_as_the_packed_kernel_and_the_equations_do(cell: Cell
 
 def test_long_rows_drop_units_between_layers_in_training_only() -> None:
     layer = Recurrent("gru", 5, 6, 2, 0.5, "fused")
-    x_BTE, length_B = torch.randn(2, ragged.LONG, 5), torch.tensor([ragged.LONG, 9])
+    x_BTE, length_B = torch.randn(2, segments.LONG, 5), torch.tensor([segments.LONG, 9])
     assert not torch.equal(layer.read(x_BTE, length_B)[0], layer.read(x_BTE, length_B)[0])
     layer.eval()
     assert torch.equal(layer.read(x_BTE, length_B)[0], layer.read(x_BTE, length_B)[0])

@@ -48,7 +48,7 @@ class Plain:
         self._done += 1
         with suppress(BrokenPipeError):  # nobody reads it any more: the run goes on, and its logs are on disk
             print(f"[{self._done}/{self._total}] {told(address, result)}")
-        nobody_reads()
+        nobody_reads(sys.stdout)
 
     def tick(self) -> None:
         """Nothing."""

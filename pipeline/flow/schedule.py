@@ -7,7 +7,6 @@ after the other. Whatever fell due meanwhile is made good by one run (`retrain.s
 import asyncio
 import os
 import re
-import select
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -33,7 +32,7 @@ from prefect.exceptions import PrefectException
 from prefect.runner import Runner
 from prefect.schedules import Cron, Interval, Schedule
 
-from pipeline.errors import UserError, refuse, told
+from pipeline.errors import UserError, nobody_reads, refuse, told
 from pipeline.flow import events, history, served, server
 from pipeline.flow.patience import be_patient
 from pipeline.flow.retrain import retrain
@@ -177,7 +176,11 @@ class _Serving:
         """
         last = ""
         while True:
-            _let_go()
+            for stream in (
+                sys.stdout,
+                sys.stderr,
+            ):  # Prefect's runner passes on what a run prints, and would fail on a lost one
+                nobody_reads(stream)
             try:
                 await do()
                 last = ""
@@ -190,21 +193,6 @@ class _Serving:
                         print(f"seqline: {now}", flush=True)
                 last = now
             await asyncio.sleep(pause)
-
-
-def _let_go() -> None:
-    """If whoever read what is printed has gone, as a `tee` that was killed, print to nobody: Prefect's runner, which passes
-    on what a run prints, would fail on it."""
-    poll = select.poll()
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # it is no real file
-            poll.register(stream.fileno(), 0)
-    left = [descriptor for descriptor, what in poll.poll(0) if what & (select.POLLERR | select.POLLHUP)]
-    if left:
-        nobody = os.open(os.devnull, os.O_WRONLY)
-        for descriptor in left:
-            os.dup2(nobody, descriptor)
-        os.close(nobody)
 
 
 async def _coming(deployment: UUID) -> list[str]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from pipeline.nn import equations, ragged
+from pipeline.nn import equations, segments
 
 Cell = Literal["rnn", "gru", "lstm"]
 Implementation = Literal["fused", "equations"]
@@ -67,8 +67,8 @@ class Recurrent(nn.Module):
         """
         if self.written_out:
             out_BSH, state = equations.stack(self.cell, self.kernel, x_BSE, length_B, self.zeros(len(x_BSE)))
-        elif x_BSE.device.type == "cpu" and x_BSE.shape[1] >= ragged.LONG:
-            out_BSH, state = ragged.stack(self.kernel, x_BSE, length_B)
+        elif x_BSE.device.type == "cpu" and x_BSE.shape[1] >= segments.LONG:
+            out_BSH, state = segments.stack(self.kernel, x_BSE, length_B)
         else:
             packed = pack_padded_sequence(x_BSE, length_B.cpu(), batch_first=True, enforce_sorted=False)
             out, after = self.kernel(packed)
