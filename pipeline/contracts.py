@@ -101,7 +101,7 @@ class Attentive(Protocol):
 
 @runtime_checkable
 class Adopting(Protocol):
-    """A model that can begin from the trained weights of a run whose family is among `ancestors`."""
+    """A model that can begin from a run of another family, one of `ancestors`; from one of its own every model can."""
 
     ancestors: tuple[str, ...]
 

@@ -9,7 +9,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import torch
@@ -49,19 +49,28 @@ def vocabulary_digest(vocab: Path, side: str) -> str:
     return total.hexdigest()
 
 
-def begin(model: torch.nn.Module, start: Path, vocabulary: str, where: str) -> None:
-    """Give the model the weights of the run trained in the folder `start`; UserError if it cannot take them."""
+def begin(model: torch.nn.Module, family: str, start: Path, vocabularies: tuple[str, str], where: str) -> None:
+    """Give the model the weights of the run trained in the folder `start`; UserError if it cannot take them.
+
+    A run of the model's own `family` is gone on with, all its weights; another's must be among those it can adopt.
+    `vocabularies`: the digests of the source side's and the target side's ids.
+    """
     if checkpoint.read_facts(start, "run")["run"] is None:
         return
-    facts = checkpoint.read_facts(start, "run.family", "run.corpus", "vocabulary")
-    family = facts["run"]["family"]
-    if not isinstance(model, Adopting) or family not in model.ancestors:
-        ancestors = ", ".join(model.ancestors) if isinstance(model, Adopting) else ""
-        raise refuse(where, f"{start.name}, a {family}", f"scratch{ancestors and f' or a run of the family {ancestors}'}")
-    if facts["vocabulary"] != vocabulary:
+    facts = checkpoint.read_facts(start, "run.family", "run.corpus", "vocabularies")
+    parent, own = facts["run"]["family"], facts["run"]["family"] == family
+    if not own and not (isinstance(model, Adopting) and parent in model.ancestors):
+        families = " or ".join([family, *(model.ancestors if isinstance(model, Adopting) else ())])
+        raise refuse(where, f"{start.name}, a {parent}", f"scratch or a run of the family {families}")
+    sides = 2 if own else 1  # what is adopted from another family knows nothing of a target side
+    if tuple(facts["vocabularies"][:sides]) != vocabularies[:sides]:
         todo = f"Give this run's corpus the vocabulary of {facts['run']['corpus']}: see its vocab.corpus."
         raise refuse(where, f"{start.name}, which reads other ids", "a run with the same vocabulary", todo)
-    model.adopt(checkpoint.load(start / "model.safetensors")[0])
+    tensors, _ = checkpoint.load(start / "model.safetensors")
+    if own:
+        checkpoint.fill(model, tensors, where, "this run's model", "Give both runs' models the same sizes.")
+    else:
+        cast(Adopting, model).adopt(tensors)
 
 
 def history_table(history: list[tuple[int, int, str, float]]) -> pa.Table:
@@ -92,8 +101,8 @@ def train(
     sizes = Sizes(vocab["sizes"][source], vocab["sizes"][target], vocab["share"] or source == target)
     torch.manual_seed(derive(run.seed, "init"))
     model = checkpoint.build(run.family, run.model, sizes, f"{where}.model")
-    vocabulary = vocabulary_digest(a.vocab, source)
-    begin(model, a.start, vocabulary, f"{where}.start")
+    vocabularies = vocabulary_digest(a.vocab, source), vocabulary_digest(a.vocab, target)
+    begin(model, run.family, a.start, vocabularies, f"{where}.start")
     model.to(device)
     optim_config = optim.load(run.optim, f"{where}.optim")
     seed = derive(run.seed, "dropout")
@@ -116,7 +125,7 @@ def train(
     facts = {
         "run": trained_block(run),
         "sizes": dataclasses.asdict(sizes),
-        "vocabulary": vocabulary,
+        "vocabularies": vocabularies,
         "parameters": parameters,
         "steps": done.step,
         "best_step": done.best_step,

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tensors are small and the cores
 
 from pipeline import cli
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # `make test &` ignores Ctrl-C, and so would all that a test starts
 ROOT = Path(__file__).resolve().parent.parent
 LONG = ("retrain", "flow", "pool", "dag", "tracking", "parallel", "serving", "models", "word_vectors", "shards", "browser")
 

@@ -333,8 +333,11 @@ class Sentiment:
         return "rows"
 
 
+SAME = ("the same", "the same")
+
+
 def saved(folder: Path, model: nn.Module, family: str = "bert") -> Path:
-    facts = {"run": {"family": family, "corpus": "story", "model": BLOCK}, "vocabulary": "the same"}
+    facts = {"run": {"family": family, "corpus": "story", "model": BLOCK}, "vocabularies": SAME}
     checkpoint.write_model(folder, model, facts)
     return folder
 
@@ -343,7 +346,7 @@ def test_fine_tuning_begins_with_the_trained_encoder_and_learns(pretrained: Any,
     folder = tmp_path / "bert"
     folder.mkdir()
     model, fresh = built("bert_classifier", 9, classes=2), built("bert_classifier", 9, classes=2)
-    train.begin(model, saved(folder, pretrained[0]), "the same", "runs.fine.start")
+    train.begin(model, "bert_classifier", saved(folder, pretrained[0]), ("the same", "its own"), "runs.fine.start")
     for name, tensor in pretrained[0].encoder.state_dict().items():
         assert torch.equal(model.encoder.state_dict()[name], tensor), name
     assert torch.equal(model.output.weight, fresh.output.weight), "the head is its own"
@@ -354,29 +357,33 @@ def test_fine_tuning_begins_with_the_trained_encoder_and_learns(pretrained: Any,
 
 def test_pre_training_can_go_on_from_a_run(pretrained: Any, tmp_path: Path) -> None:
     model = built(seed=8)
-    train.begin(model, saved(tmp_path, pretrained[0]), "the same", "runs.further.start")
+    train.begin(model, "bert", saved(tmp_path, pretrained[0]), SAME, "runs.further.start")
     for name, tensor in pretrained[0].state_dict().items():
         assert torch.equal(model.state_dict()[name], tensor), name
 
 
 def test_a_start_that_cannot_be_taken_over_is_refused_in_one_line(pretrained: Any, tmp_path: Path) -> None:
     folder = saved(tmp_path, pretrained[0])
-    with pytest.raises(UserError, match=r"^start: got .*, a bert; expected scratch\.$"):
-        train.begin(nn.Linear(2, 2), folder, "the same", "start")
+    with pytest.raises(UserError, match=r"^start: got .*, a bert; expected scratch or a run of the family linear\.$"):
+        train.begin(nn.Linear(2, 2), "linear", folder, SAME, "start")
     with pytest.raises(UserError, match=r"^start: got .*, which reads other ids; expected a run with the same vocabulary"):
-        train.begin(built("bert_classifier"), folder, "another", "start")
+        train.begin(built("bert_classifier"), "bert_classifier", folder, ("another", "the same"), "start")
+    with pytest.raises(UserError, match=r"^start: got .*, which reads other ids; expected a run with the same vocabulary"):
+        train.begin(built(), "bert", folder, ("the same", "another"), "start")
     with pytest.raises(UserError, match=r"start's encoder\.tokens\.weight: got \(25, 32\); expected \(25, 64\)"):
-        train.begin(built("bert_classifier", width=64), folder, "the same", "start")
+        train.begin(built("bert_classifier", width=64), "bert_classifier", folder, SAME, "start")
+    with pytest.raises(UserError, match=r"^start: \w.*: got \(.*\); expected \(.*\), as this run's model says\. "):
+        train.begin(built(width=64), "bert", folder, SAME, "start")
     saved(folder, pretrained[0], "lstm")
-    with pytest.raises(UserError, match=r"a lstm; expected scratch or a run of the family bert"):
-        train.begin(built("bert_classifier"), folder, "the same", "start")
+    with pytest.raises(UserError, match=r"a lstm; expected scratch or a run of the family bert_classifier or bert"):
+        train.begin(built("bert_classifier"), "bert_classifier", folder, SAME, "start")
 
 
 def test_from_scratch_nothing_is_taken_over(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"run": None}))
     model = nn.Linear(2, 2)
     before = model.weight.clone()
-    train.begin(model, tmp_path, "any", "start")
+    train.begin(model, "linear", tmp_path, SAME, "start")
     assert torch.equal(model.weight, before)
 
 

@@ -147,6 +147,9 @@ def test_every_family_learns_two_word_sentiment(name: str, tmp_path: Path) -> No
     assert (found.argmax(1) == test["label"].to_numpy()).mean() > 0.98
 
 
+SAME = ("the same", "the same")
+
+
 def vectors(folder: Path) -> Path:
     """A run of word2vec in which the good words (8, 9) are near one another, and so are the bad ones (10, 11)."""
     model = checkpoint.build("word2vec", {"dimension": 16}, Sizes(SIZES.source, SIZES.source, True), "model")
@@ -157,7 +160,7 @@ def vectors(folder: Path) -> Path:
         model.input.weight[8:10] += torch.randn(16, generator=generator)
         model.input.weight[10:12] += torch.randn(16, generator=generator)
     folder.mkdir()
-    checkpoint.write_model(folder, model, {"run": {"family": "word2vec", "corpus": "words"}, "vocabulary": "the same"})
+    checkpoint.write_model(folder, model, {"run": {"family": "word2vec", "corpus": "words"}, "vocabularies": SAME})
     return folder
 
 
@@ -171,7 +174,7 @@ def test_words_that_were_never_seen_with_a_label_are_known_by_their_vectors(name
     for number, begins in enumerate((True, False)):
         model = built(name)
         if begins:
-            train.begin(model, start, "the same", "runs.fine.start")
+            train.begin(model, name, start, SAME, "runs.fine.start")
             given = checkpoint.load(start / "model.safetensors")[0]["input.weight"]
             assert torch.equal(model.embedding.weight[len(SPECIALS) :], given[len(SPECIALS) :])
         task = classification.Task(table.filter(seen), table.filter(seen), settings(), 1, CPU)
@@ -186,9 +189,9 @@ def test_words_that_were_never_seen_with_a_label_are_known_by_their_vectors(name
 def test_vectors_of_another_width_are_refused(tmp_path: Path) -> None:
     start = vectors(tmp_path / "vectors")
     with pytest.raises(UserError, match=r"^model\.embedding: got 8 with a start whose vectors have 16; expected 16\."):
-        train.begin(built("mlp", embedding=8), start, "the same", "runs.fine.start")
+        train.begin(built("mlp", embedding=8), "mlp", start, SAME, "runs.fine.start")
     with pytest.raises(UserError, match=r"^model\.width: got 8 with a start whose vectors have 16; expected 16\."):
-        train.begin(built("transformer", width=8), start, "the same", "runs.fine.start")
+        train.begin(built("transformer", width=8), "transformer", start, SAME, "runs.fine.start")
 
 
 @pytest.mark.parametrize("name", ["mlp", "cnn", "bigru", "transformer"])

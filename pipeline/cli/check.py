@@ -13,6 +13,7 @@ from pipeline.text import tokens, vocab
 from pipeline.training import devices, loop, optim
 
 SECTIONS = ("compute", "evaluation", "corpora", "runs")
+_FREE_OF_START = {"dropout", "implementation"}  # what `model:` may have other than the run that it begins from
 _NAME = "abcdefghijklmnopqrstuvwxyz0123456789_"
 
 
@@ -115,11 +116,16 @@ def _start(path: Path, name: str, block: params.Run, model: ModuleType) -> None:
             fitting = "a run that does not begin from this one" if parent in runs else f"scratch or one of {', '.join(runs)}"
             raise refuse(f"runs.{line[-1]}.start", parent, fitting)
         line.append(parent)
-    ancestors, begun = getattr(model.Model, "ancestors", ()), params.run(path, block.start)
-    if begun.family not in ancestors:
-        fits = [other for other in runs if other != name and params.run(path, other).family in ancestors]
+    families, begun = (block.family, *getattr(model.Model, "ancestors", ())), params.run(path, block.start)
+    if begun.family not in families:
+        fits = [other for other in runs if other != name and params.run(path, other).family in families]
         fitting = " or ".join([params.SCRATCH, *fits])
         raise refuse(where, f"{block.start}, which is {begun.family}", f"{fitting} for {block.family}")
+    if begun.family == block.family:
+        for key in sorted(begun.model.keys() - _FREE_OF_START):
+            if block.model.get(key) != begun.model[key]:
+                todo = f"Make runs.{name}.model like that of runs.{block.start}."
+                raise refuse(f"runs.{name}.model.{key}", block.model.get(key), f"{begun.model[key]}, as in its start", todo)
     own, other = (params.corpus(path, corpus).vocab["corpus"] for corpus in (block.corpus, begun.corpus))
     if own != other:
         todo = f"Set corpora.{block.corpus}.vocab.corpus, or name another run."

@@ -16,8 +16,6 @@ Config = bert.Config
 class Model(nn.Module):
     """p(word | the words on both sides), and p(the second sentence follows the first)."""
 
-    ancestors = ("bert",)
-
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__()
         self.encoder = bert.Encoder(config, sizes.target)
@@ -37,8 +35,3 @@ class Model(nn.Module):
     def follows(self, hidden_BSH: Tensor) -> Tensor:
         logits_B2: Tensor = self.next(self.encoder.pooled(hidden_BSH))
         return logits_B2
-
-    def adopt(self, tensors: dict[str, Tensor]) -> None:
-        """Encoder and both heads: the same training, gone on with."""
-        self.encoder.adopt(tensors)
-        self.load_state_dict(tensors)
