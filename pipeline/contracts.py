@@ -101,12 +101,14 @@ class Attentive(Protocol):
 
 @runtime_checkable
 class Adopting(Protocol):
-    """A model that can begin from a run of another family, one of `ancestors`; from one of its own every model can."""
+    """A model that can begin from a run of another family; from one of its own every model can.
 
-    ancestors: tuple[str, ...]
+    Its module's `ANCESTORS` names those families, each with the keys of its `model:` that must have the same values here and
+    what they are called here, or None for all of them by the same names.
+    """
 
     def adopt(self, tensors: dict[str, Tensor]) -> None:
-        """Take over what both have in common, by name; UserError where sizes differ."""
+        """Take over what both have in common, by name; the sizes have been compared."""
 
 
 class Task(Protocol):

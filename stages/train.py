@@ -9,17 +9,17 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pyarrow as pa
 import torch
 from tqdm import tqdm
 
 from pipeline import config, landing, params, tables, tracking
-from pipeline.contracts import Adopting, Log, Sizes
+from pipeline.contracts import Log, Sizes
 from pipeline.errors import UserError, exit_with, refuse
 from pipeline.seeding import derive
-from pipeline.training import checkpoint, devices, loop, optim, parallel
+from pipeline.training import checkpoint, devices, loop, optim, parallel, start
 
 
 def digest(run: params.Run, inputs: list[Path]) -> str:
@@ -47,30 +47,6 @@ def vocabulary_digest(vocab: Path, side: str) -> str:
     for file in sorted(vocab.glob(f"{side}.*")):
         total.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
     return total.hexdigest()
-
-
-def begin(model: torch.nn.Module, family: str, start: Path, vocabularies: tuple[str, str], where: str) -> None:
-    """Give the model the weights of the run trained in the folder `start`; UserError if it cannot take them.
-
-    A run of the model's own `family` is gone on with, all its weights; another's must be among those it can adopt.
-    `vocabularies`: the digests of the source side's and the target side's ids.
-    """
-    if checkpoint.read_facts(start, "run")["run"] is None:
-        return
-    facts = checkpoint.read_facts(start, "run.family", "run.corpus", "vocabularies")
-    parent, own = facts["run"]["family"], facts["run"]["family"] == family
-    if not own and not (isinstance(model, Adopting) and parent in model.ancestors):
-        families = " or ".join([family, *(model.ancestors if isinstance(model, Adopting) else ())])
-        raise refuse(where, f"{start.name}, a {parent}", f"scratch or a run of the family {families}")
-    sides = 2 if own else 1  # what is adopted from another family knows nothing of a target side
-    if tuple(facts["vocabularies"][:sides]) != vocabularies[:sides]:
-        todo = f"Give this run's corpus the vocabulary of {facts['run']['corpus']}: see its vocab.corpus."
-        raise refuse(where, f"{start.name}, which reads other ids", "a run with the same vocabulary", todo)
-    tensors, _ = checkpoint.load(start / "model.safetensors")
-    if own:
-        checkpoint.fill(model, tensors, where, "this run's model", "Give both runs' models the same sizes.")
-    else:
-        cast(Adopting, model).adopt(tensors)
 
 
 def history_table(history: list[tuple[int, int, str, float]]) -> pa.Table:
@@ -102,7 +78,7 @@ def train(
     torch.manual_seed(derive(run.seed, "init"))
     model = checkpoint.build(run.family, run.model, sizes, f"{where}.model")
     vocabularies = vocabulary_digest(a.vocab, source), vocabulary_digest(a.vocab, target)
-    begin(model, run.family, a.start, vocabularies, f"{where}.start")
+    start.begin(model, run, a.start, vocabularies, where)
     model.to(device)
     optim_config = optim.load(run.optim, f"{where}.optim")
     seed = derive(run.seed, "dropout")

@@ -1,7 +1,6 @@
 """BERT: its encoder against the `transformers` library's, what is masked and paired, and fine-tuning from its weights."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pyarrow as pa
 import pytest
 import torch
 from fitting import fit
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline import tables
@@ -19,7 +18,6 @@ from pipeline.errors import UserError
 from pipeline.tasks import masked_language_model as mlm
 from pipeline.text.specials import SPECIALS
 from pipeline.training import checkpoint
-from stages import train
 
 CPU = torch.device("cpu")
 BLOCK = {
@@ -333,58 +331,12 @@ class Sentiment:
         return "rows"
 
 
-SAME = ("the same", "the same")
-
-
-def saved(folder: Path, model: nn.Module, family: str = "bert") -> Path:
-    facts = {"run": {"family": family, "corpus": "story", "model": BLOCK}, "vocabularies": SAME}
-    checkpoint.write_model(folder, model, facts)
-    return folder
-
-
 def test_fine_tuning_begins_with_the_trained_encoder_and_learns(pretrained: Any, tmp_path: Path) -> None:
-    folder = tmp_path / "bert"
-    folder.mkdir()
-    model, fresh = built("bert_classifier", 9, classes=2), built("bert_classifier", 9, classes=2)
-    train.begin(model, "bert_classifier", saved(folder, pretrained[0]), ("the same", "its own"), "runs.fine.start")
-    for name, tensor in pretrained[0].encoder.state_dict().items():
-        assert torch.equal(model.encoder.state_dict()[name], tensor), name
-    assert torch.equal(model.output.weight, fresh.output.weight), "the head is its own"
+    model = built("bert_classifier", 9, classes=2)
+    model.adopt(pretrained[0].state_dict())
     fit(model, Sentiment(200), 0.003, 8, tmp_path / "work")
     text, label_B = Sentiment(120).batch(Sentiment(120).rows)
     assert float((model.classify(text).argmax(1) == label_B).double().mean()) > 0.9
-
-
-def test_pre_training_can_go_on_from_a_run(pretrained: Any, tmp_path: Path) -> None:
-    model = built(seed=8)
-    train.begin(model, "bert", saved(tmp_path, pretrained[0]), SAME, "runs.further.start")
-    for name, tensor in pretrained[0].state_dict().items():
-        assert torch.equal(model.state_dict()[name], tensor), name
-
-
-def test_a_start_that_cannot_be_taken_over_is_refused_in_one_line(pretrained: Any, tmp_path: Path) -> None:
-    folder = saved(tmp_path, pretrained[0])
-    with pytest.raises(UserError, match=r"^start: got .*, a bert; expected scratch or a run of the family linear\.$"):
-        train.begin(nn.Linear(2, 2), "linear", folder, SAME, "start")
-    with pytest.raises(UserError, match=r"^start: got .*, which reads other ids; expected a run with the same vocabulary"):
-        train.begin(built("bert_classifier"), "bert_classifier", folder, ("another", "the same"), "start")
-    with pytest.raises(UserError, match=r"^start: got .*, which reads other ids; expected a run with the same vocabulary"):
-        train.begin(built(), "bert", folder, ("the same", "another"), "start")
-    with pytest.raises(UserError, match=r"start's encoder\.tokens\.weight: got \(25, 32\); expected \(25, 64\)"):
-        train.begin(built("bert_classifier", width=64), "bert_classifier", folder, SAME, "start")
-    with pytest.raises(UserError, match=r"^start: \w.*: got \(.*\); expected \(.*\), as this run's model says\. "):
-        train.begin(built(width=64), "bert", folder, SAME, "start")
-    saved(folder, pretrained[0], "lstm")
-    with pytest.raises(UserError, match=r"a lstm; expected scratch or a run of the family bert_classifier or bert"):
-        train.begin(built("bert_classifier"), "bert_classifier", folder, SAME, "start")
-
-
-def test_from_scratch_nothing_is_taken_over(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({"run": None}))
-    model = nn.Linear(2, 2)
-    before = model.weight.clone()
-    train.begin(model, "linear", tmp_path, SAME, "start")
-    assert torch.equal(model.weight, before)
 
 
 def test_a_corpus_without_paragraphs_is_refused() -> None:

@@ -73,8 +73,18 @@ MISTAKES = [
     ("runs.lstm.corpus", "toy_en_fr", "runs.lstm.corpus: got toy_en_fr, which is pair; expected toy_story"),
     ("runs.lstm.start", "nothing", "runs.lstm.start: got nothing; expected scratch or one of rnn, gru, lstm, "),
     ("runs.lstm.start", "lstm", "runs.lstm.start: got lstm; expected a run that does not begin from this one."),
-    ("runs.lstm.start", "gru", "runs.lstm.model.cell: got lstm; expected gru, as in its start. Make runs.lstm.model like "),
+    ("runs.lstm.start", "gru", "runs.lstm.model.cell: got lstm; expected gru, the cell of its start gru. Give both runs' "),
     ("runs.lstm.start", "attention", "runs.lstm.start: got attention, which is attention_seq2seq; expected scratch or rnn"),
+    (
+        "runs.bert_sentiment.model.width",
+        64,
+        "runs.bert_sentiment.model.width: got 64; expected 48, the width of ",
+    ),
+    (
+        "runs.bert_sentiment.model.heads",
+        8,
+        "runs.bert_sentiment.model.heads: got 8; expected 4, the heads of ",
+    ),
     ("runs.bert.start", "lstm", "runs.bert.start: got lstm, which is recurrent_lm; expected scratch for bert."),
     ("runs.lstm.model.cell", "lsmt", "runs.lstm.model.cell: got lsmt; expected one of rnn, gru, lstm"),
     ("runs.lstm.search.method", "beams", "runs.lstm.search.method: got beams; expected one of beam, "),
@@ -151,7 +161,7 @@ def test_a_run_with_another_seed_is_a_line_and_dvc_reads_it_as_the_stages_do(pro
     assert text.count("  lstm:\n") == 1
     text = text.replace("  lstm:\n", "  lstm: &lstm\n") + "\n  lstm_2: {<<: *lstm, seed: 2}\n"
     (project / "params.yaml").write_text(text)
-    assert "7 runs, all in order" in seqline(project, "check").out
+    assert " 17 runs, all in order" in seqline(project, "check").out
     content = yaml.safe_load(text)
     assert content["runs"]["lstm_2"] == content["runs"]["lstm"] | {"seed": 2}
     assert parse_yaml(text, "params.yaml") == content

@@ -18,7 +18,6 @@ from pipeline.nn.attention import masked_softmax
 from pipeline.nn.positional import sinusoidal_TH
 from pipeline.tasks import language_model, translation
 from pipeline.training import checkpoint
-from stages import train
 
 CPU = torch.device("cpu")
 RECURRENT = {"embedding": 24, "hidden": 32, "layers": 1, "dropout": 0.0, "bidirectional": True, "implementation": "fused"}
@@ -319,15 +318,3 @@ def test_a_model_block_that_cannot_be_is_refused(family: str, change: dict[str, 
     with pytest.raises(UserError) as refused:
         checkpoint.build(family, block, Sizes(14, 15, False), "runs.x.model")
     assert said.replace("'", "") in str(refused.value).replace("'", "")
-
-
-@pytest.mark.parametrize("name", [*TRANSLATORS, *LANGUAGE_MODELS])
-def test_every_family_goes_on_from_a_run_of_its_own(name: str, tmp_path: Path) -> None:
-    family, block = {**TRANSLATORS, **LANGUAGE_MODELS}[name]
-    torch.manual_seed(1)
-    parent, model = (checkpoint.build(family, block, SIZES, "model") for _ in range(2))
-    checkpoint.write_model(tmp_path, parent, {"run": {"family": family, "corpus": "c"}, "vocabularies": ("a", "b")})
-    assert any(not torch.equal(a, b) for a, b in zip(parent.parameters(), model.parameters(), strict=True))
-    train.begin(model, family, tmp_path, ("a", "b"), "runs.further.start")
-    for part, tensor in parent.state_dict().items():
-        assert torch.equal(model.state_dict()[part], tensor), part

@@ -10,10 +10,9 @@ from pipeline.download import source as download
 from pipeline.errors import refuse
 from pipeline.flow import sections
 from pipeline.text import tokens, vocab
-from pipeline.training import devices, loop, optim
+from pipeline.training import devices, loop, optim, start
 
 SECTIONS = ("compute", "evaluation", "corpora", "runs")
-_FREE_OF_START = {"dropout", "implementation"}  # what `model:` may have other than the run that it begins from
 _NAME = "abcdefghijklmnopqrstuvwxyz0123456789_"
 
 
@@ -100,14 +99,14 @@ def _run(path: Path, name: str, kinds: dict[str, str]) -> None:
     optim.load(block.optim, f"{where}.optim")
     config.load(loop.Config, block.training, f"{where}.training")
     _search(block, task, model, f"{where}.search")
-    _start(path, name, block, model)
+    _start(path, name, block)
     if kinds[block.corpus] != task.KIND:
         fitting = ", ".join(c for c, kind in kinds.items() if kind == task.KIND) or f"a corpus of kind {task.KIND}"
         raise refuse(f"{where}.corpus", f"{block.corpus}, which is {kinds[block.corpus]}", f"{fitting} for {block.task}")
 
 
-def _start(path: Path, name: str, block: params.Run, model: ModuleType) -> None:
-    """A run begins from scratch, or from a run that reads the same ids, of a family that its own can begin from."""
+def _start(path: Path, name: str, block: params.Run) -> None:
+    """A run begins from scratch, or from one of a family and sizes that fit, which reads the same ids."""
     if block.start == params.SCRATCH:
         return
     where, runs, line = f"runs.{name}.start", list(config.section(path, "runs")), [name]
@@ -116,16 +115,13 @@ def _start(path: Path, name: str, block: params.Run, model: ModuleType) -> None:
             fitting = "a run that does not begin from this one" if parent in runs else f"scratch or one of {', '.join(runs)}"
             raise refuse(f"runs.{line[-1]}.start", parent, fitting)
         line.append(parent)
-    families, begun = (block.family, *getattr(model.Model, "ancestors", ())), params.run(path, block.start)
+    begun, families = params.run(path, block.start), start.families(block.family)
     if begun.family not in families:
         fits = [other for other in runs if other != name and params.run(path, other).family in families]
         fitting = " or ".join([params.SCRATCH, *fits])
         raise refuse(where, f"{block.start}, which is {begun.family}", f"{fitting} for {block.family}")
-    if begun.family == block.family:
-        for key in sorted(begun.model.keys() - _FREE_OF_START):
-            if block.model.get(key) != begun.model[key]:
-                todo = f"Make runs.{name}.model like that of runs.{block.start}."
-                raise refuse(f"runs.{name}.model.{key}", block.model.get(key), f"{begun.model[key]}, as in its start", todo)
+    config.load(config.named_module("pipeline.models", begun.family, where).Config, begun.model, f"runs.{block.start}.model")
+    start.refuse_unlike(block, block.start, begun.family, begun.model, f"runs.{name}.model")
     own, other = (params.corpus(path, corpus).vocab["corpus"] for corpus in (block.corpus, begun.corpus))
     if own != other:
         todo = f"Set corpora.{block.corpus}.vocab.corpus, or name another run."

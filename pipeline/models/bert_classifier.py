@@ -12,11 +12,11 @@ from pipeline.nn import bert, transformer
 
 Config = bert.Config
 
+ANCESTORS = {"bert": None}  # all of `model:` is BERT's
+
 
 class Model(nn.Module):
     """p(label | text)."""
-
-    ancestors = ("bert",)
 
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__()

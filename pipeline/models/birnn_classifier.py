@@ -12,6 +12,8 @@ from pipeline.errors import at_least_one, share
 from pipeline.nn import embedding
 from pipeline.nn.cells import Cell, Implementation, Recurrent
 
+ANCESTORS = {"word2vec": {"dimension": "embedding"}}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
@@ -31,8 +33,6 @@ class Config:
 
 class Model(nn.Module):
     """p(label | text read from both sides)."""
-
-    ancestors = ("word2vec",)
 
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__()

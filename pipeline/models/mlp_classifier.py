@@ -12,6 +12,8 @@ from pipeline.errors import at_least_one, share
 from pipeline.nn import embedding
 from pipeline.nn.pooling import mean_BH
 
+ANCESTORS = {"word2vec": {"dimension": "embedding"}}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
@@ -29,8 +31,6 @@ class Config:
 
 class Model(nn.Module):
     """p(label | which words, and how often)."""
-
-    ancestors = ("word2vec",)
 
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__()

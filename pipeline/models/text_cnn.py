@@ -14,6 +14,8 @@ from pipeline.errors import at_least_one, refuse, share
 from pipeline.nn import embedding
 from pipeline.nn.masks import real_BS
 
+ANCESTORS = {"word2vec": {"dimension": "embedding"}}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
@@ -33,8 +35,6 @@ class Config:
 
 class Model(nn.Module):
     """p(label | which short phrases)."""
-
-    ancestors = ("word2vec",)
 
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__()

@@ -17,6 +17,8 @@ from pipeline.nn.pooling import mean_BH
 from pipeline.nn.positional import positions
 from pipeline.nn.transformer import EncoderBlock, Stack
 
+ANCESTORS = {"word2vec": {"dimension": "width"}}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
@@ -40,8 +42,6 @@ class Config:
 
 class Model(nn.Module):
     """p(label | text)."""
-
-    ancestors = ("word2vec",)
 
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__()
@@ -67,4 +67,4 @@ class Model(nn.Module):
 
     def adopt(self, tensors: dict[str, Tensor]) -> None:
         """The words' vectors; the rest is this run's own."""
-        embedding.adopt(self.embedding, tensors, "width")
+        embedding.adopt(self.embedding, tensors)

@@ -54,16 +54,14 @@ def own_tensors(model: nn.Module) -> dict[str, Tensor]:
     return named
 
 
-def fill(
-    model: nn.Module, tensors: dict[str, Tensor], where: str, says: str = "config.json", todo: str = "Run `dvc repro`."
-) -> None:
-    """Copy weights into the model; UserError if a name or a shape does not fit what its config, called `says`, says."""
+def fill(model: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
+    """Copy weights into the model; UserError if a name or a shape does not fit its config."""
     own = own_tensors(model)
     for name in sorted(own.keys() | tensors.keys()):
         got = tuple(tensors[name].shape) if name in tensors else "nothing"
         want = tuple(own[name].shape) if name in own else "nothing"
         if got != want:
-            raise refuse(f"{where}: {name}", got, f"{want}, as {says} says", todo)
+            raise refuse(f"{where}: {name}", got, f"{want}, as config.json says", "Run `dvc repro`.")
     with torch.no_grad():
         for name, tensor in tensors.items():
             own[name].copy_(tensor)
