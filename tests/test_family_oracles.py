@@ -1,0 +1,260 @@
+"""The families built of cells and encoder blocks against their formulas, in value and in the gradient of every weight.
+
+One sequence at a time, without padding, step by step by torch's single cells or through its own encoder layer, on the very
+same weights, none of which is at its start; in float64. The Transformer and BERT stand against other libraries in files of
+their own.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.contracts import EOS, PAD, Prompt, Sizes
+from pipeline.training import checkpoint
+
+WORDS, LABELS, HIDDEN = 14, 3, 12
+ROWS = [[5, 6, 7, 8, EOS], [9, EOS], [4, 5, 9, 10, 11, EOS]]
+TARGETS = [[1, 4, 5, 6], [1, 6, 7, 13], [1, 8, 12, 4]]
+CELLS = {nn.RNN: nn.RNNCell, nn.GRU: nn.GRUCell, nn.LSTM: nn.LSTMCell}
+RECURRENT = {"embedding": 10, "hidden": HIDDEN, "dropout": 0.0}
+BLOCK = {"width": 12, "heads": 3, "feed_forward": 20, "layers": 2, "dropout": 0.0}
+each_cell = pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+each_implementation = pytest.mark.parametrize("implementation", ["fused", "equations"])
+each_side = pytest.mark.parametrize("bidirectional", [False, True], ids=["forward", "bidirectional"])
+each_norm = pytest.mark.parametrize("norm_first", [True, False], ids=["pre-norm", "post-norm"])
+
+Parts = tuple[Tensor, ...]
+"""A cell's state after a step, each 1H: (hidden,), or an LSTM's (hidden, memory)."""
+
+
+def built(family: str, block: dict[str, Any], targets: int = WORDS, shared: bool = False) -> Any:
+    torch.manual_seed(4)
+    model: Any = checkpoint.build(family, block, Sizes(WORDS, targets, shared), "model").double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return model
+
+
+def prompt() -> Prompt:
+    ids = nn.utils.rnn.pad_sequence([torch.tensor(row) for row in ROWS], batch_first=True, padding_value=PAD)
+    return Prompt(ids, torch.tensor([len(row) for row in ROWS]))
+
+
+def assert_same(model: nn.Module, ours: Tensor, theirs: Tensor) -> None:
+    """In value, and in the gradient of a number that depends on each part in its own measure."""
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+    measure = torch.randn(ours.shape, generator=torch.Generator().manual_seed(2), dtype=ours.dtype)
+    named = dict(model.named_parameters())
+    found, wanted = (torch.autograd.grad((out * measure).sum(), list(named.values())) for out in (ours, theirs))
+    for name, our, their in zip(named, found, wanted, strict=True):
+        assert our.any(), name
+        torch.testing.assert_close(our, their, rtol=1e-6, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
+
+
+# cells, one step at a time
+
+
+def cell_of(kernel: Any, layer: int, end: str = "") -> Callable[[Tensor, Parts], Parts]:
+    """The kernel's layer, of one direction, as torch's single cell with the same weights."""
+    inputs = getattr(kernel, f"weight_ih_l{layer}{end}").shape[1]
+    cell = CELLS[type(kernel)](inputs, kernel.hidden_size)
+    for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+        setattr(cell, name, getattr(kernel, f"{name}_l{layer}{end}"))
+
+    def step(x_1E: Tensor, state: Parts) -> Parts:
+        after = cell(x_1E, state if isinstance(cell, nn.LSTMCell) else state[0])
+        return after if isinstance(after, tuple) else (after,)
+
+    return step
+
+
+def fresh(kernel: Any) -> Parts:
+    zeros = torch.zeros(1, kernel.hidden_size, dtype=torch.float64)
+    return (zeros, zeros) if isinstance(kernel, nn.LSTM) else (zeros,)
+
+
+def walk(step: Callable[[Tensor, Parts], Parts], inputs: Sequence[Tensor], state: Parts) -> tuple[list[Tensor], Parts]:
+    hidden = []
+    for x_1E in inputs:
+        state = step(x_1E, state)
+        hidden.append(state[0])
+    return hidden, state
+
+
+def read(kernel: Any, inputs: Sequence[Tensor]) -> tuple[list[Tensor], list[Parts]]:
+    """The last layer's outputs and every layer's last state, a layer's two directions side by side."""
+    last = []
+    for layer in range(kernel.num_layers):
+        outputs, state = walk(cell_of(kernel, layer), inputs, fresh(kernel))
+        if kernel.bidirectional:
+            back, begin = walk(cell_of(kernel, layer, "_reverse"), inputs[::-1], fresh(kernel))
+            outputs = [torch.cat(both, 1) for both in zip(outputs, back[::-1], strict=True)]
+            state = tuple(torch.cat(both, 1) for both in zip(state, begin, strict=True))
+        inputs = outputs
+        last.append(state)
+    return list(inputs), last
+
+
+def embedded(table: nn.Embedding, ids: Sequence[int]) -> list[Tensor]:
+    return [table.weight[number][None] for number in ids]
+
+
+@each_cell
+@each_implementation
+@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+def test_a_recurrent_language_model(cell: str, implementation: str, tied: bool) -> None:
+    block = RECURRENT | {"cell": cell, "layers": 2, "tied": tied, "implementation": implementation}
+    model = built("recurrent_lm", block | ({"embedding": HIDDEN} if tied else {}), shared=True)
+    assert (model.output.weight is model.embedding.weight) == tied
+    ids_BT = torch.tensor(TARGETS)
+    first_BTH, state = model.hidden(ids_BT[:, :2], None)
+    second_BTH, _ = model.hidden(ids_BT[:, 2:], state)  # as windows that follow one another are read
+    theirs = [
+        torch.cat([F.linear(h, model.output.weight, model.output.bias) for h in read(model.cells.kernel, row)[0]])
+        for row in (embedded(model.embedding, ids) for ids in TARGETS)
+    ]
+    assert_same(model, model.project(torch.cat([first_BTH, second_BTH], 1)), torch.stack(theirs))
+
+
+@each_cell
+@each_implementation
+@each_side
+def test_an_encoder_decoder(cell: str, implementation: str, bidirectional: bool) -> None:
+    block = RECURRENT | {"cell": cell, "layers": 2, "bidirectional": bidirectional, "implementation": implementation}
+    model = built("seq2seq", block)
+    theirs = []
+    for source, target in zip(ROWS, TARGETS, strict=True):
+        _, states = read(model.encoder.kernel, embedded(model.source, source))
+        if bidirectional:
+            states = [tuple(torch.tanh(b(s)) for b, s in zip(model.bridges, state, strict=True)) for state in states]
+        context_1H = states[-1][0]
+        logits = []
+        for x_1E in embedded(model.target, target):
+            below = torch.cat([x_1E, context_1H], 1)
+            for layer in range(2):
+                states[layer] = cell_of(model.decoder.kernel, layer)(below, states[layer])
+                below = states[layer][0]
+            logits.append(model.output(torch.tanh(model.readout(torch.cat([below, context_1H, x_1E], 1)))))
+        theirs.append(torch.cat(logits))
+    assert_same(model, model.project(model.hidden(prompt(), torch.tensor(TARGETS))), torch.stack(theirs))
+
+
+def score(name: str, of: Any, query_H: Tensor, key_C: Tensor) -> Tensor:
+    """d2l sections 11.2 and 11.3, and Luong et al. 2015, equation 8: for one query and one key."""
+    if name == "dot":
+        return query_H.dot(key_C)
+    if name == "general":
+        return query_H.dot(of.key.weight @ key_C)
+    query, key = of.query.weight @ query_H, of.key.weight @ key_C
+    if name == "additive":
+        return of.weight.weight[0].dot(torch.tanh(query + key))
+    if name == "scaled_dot":
+        return query.dot(key) / math.sqrt(HIDDEN)
+    return -((query - key) ** 2).sum() / 2
+
+
+@each_cell
+@pytest.mark.parametrize(
+    ("name", "bidirectional"),
+    [
+        *[(name, both) for name in ("additive", "scaled_dot", "general", "gaussian") for both in (False, True)],
+        ("dot", False),  # whose keys have to be as wide as the query
+    ],
+)
+def test_an_encoder_decoder_with_attention(cell: str, name: str, bidirectional: bool) -> None:
+    block = RECURRENT | {"cell": cell, "score": name, "layers": 2, "implementation": "fused", "bidirectional": bidirectional}
+    model = built("attention_seq2seq", block)
+    theirs = []
+    for source, target in zip(ROWS, TARGETS, strict=True):
+        outputs, states = read(model.encoder.kernel, embedded(model.source, source))
+        states = [tuple(torch.tanh(b(s)) for b, s in zip(model.bridges, state, strict=True)) for state in states]
+        logits = []
+        for x_1E in embedded(model.target, target):
+            scores = [score(name, model.score, states[-1][0][0], key_1C[0]) for key_1C in outputs]
+            shares = torch.stack(scores).exp() / torch.stack(scores).exp().sum()
+            context_1C = torch.stack([share * key_1C for share, key_1C in zip(shares, outputs, strict=True)]).sum(0)
+            below = torch.cat([x_1E, context_1C], 1)
+            for layer in range(2):
+                states[layer] = cell_of(model.decoder.kernel, layer)(below, states[layer])
+                below = states[layer][0]
+            logits.append(model.output(torch.tanh(model.readout(torch.cat([below, context_1C, x_1E], 1)))))
+        theirs.append(torch.cat(logits))
+    assert_same(model, model.project(model.hidden(prompt(), torch.tensor(TARGETS))), torch.stack(theirs))
+
+
+@each_cell
+@each_implementation
+def test_a_classifier_that_reads_from_both_sides(cell: str, implementation: str) -> None:
+    model = built("birnn_classifier", RECURRENT | {"cell": cell, "layers": 2, "implementation": implementation}, LABELS)
+    last = [read(model.cells.kernel, embedded(model.embedding, row))[1][-1][0] for row in ROWS]
+    assert_same(model, model.classify(prompt()), model.output(torch.cat(last)))
+
+
+# encoder blocks
+
+
+def positions(count: int) -> Tensor:
+    """P[t, 2i] = sin(t / 10000^(2i / d)), P[t, 2i + 1] the cosine of the same (d2l equation 11.6.2)."""
+    rows = []
+    for t in range(count):
+        angles = [t / 10000 ** (column // 2 * 2 / BLOCK["width"]) for column in range(int(BLOCK["width"]))]
+        rows.append([math.cos(angle) if column % 2 else math.sin(angle) for column, angle in enumerate(angles)])
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def encoded(blocks: Any, x_SH: Tensor, activation: str, norm_first: bool, causal: bool) -> Tensor:
+    """By torch's own encoder layer, on our blocks' weights."""
+    mask = torch.full((len(x_SH), len(x_SH)), -math.inf, dtype=torch.float64).triu(1) if causal else None
+    width, heads, hidden = (int(BLOCK[key]) for key in ("width", "heads", "feed_forward"))
+    for block in blocks:
+        attention, layers = block.own.attention, block.feed_forward.layers
+        layer = nn.TransformerEncoderLayer(width, heads, hidden, 0.0, activation, batch_first=True, norm_first=norm_first)
+        tensors = {
+            "self_attn.in_proj_weight": torch.cat([attention.query.weight, attention.key_value.weight]),
+            "self_attn.in_proj_bias": torch.cat([attention.query.bias, attention.key_value.bias]),
+        }
+        named = {"self_attn.out_proj": attention.output, "linear1": layers[0], "linear2": layers[3]}
+        named |= {"norm1": block.own.residual.norm, "norm2": block.feed_forward.residual.norm}
+        for name, ours in named.items():
+            tensors |= {f"{name}.weight": ours.weight, f"{name}.bias": ours.bias}
+        assert tensors.keys() == dict(layer.named_parameters()).keys()
+        x_SH = torch.func.functional_call(layer, tensors, (x_SH[None], mask))[0]
+    return x_SH
+
+
+@each_norm
+@each_implementation
+@pytest.mark.parametrize("learned", [False, True], ids=["sinusoidal", "learned"])
+@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+def test_a_transformer_language_model(norm_first: bool, implementation: str, learned: bool, tied: bool) -> None:
+    block = BLOCK | {"norm_first": norm_first, "implementation": implementation, "tied": tied, "norm": "layer"}
+    model = built("transformer_lm", block | {"learned_positions": learned, "context": 4}, shared=True)
+    assert (model.output.weight is model.embedding.weight) == tied
+    table_TH = model.positions.table.weight if learned else positions(4)
+    theirs = []
+    for ids in TARGETS:
+        x_TH = model.embedding.weight[ids] * math.sqrt(int(BLOCK["width"])) + table_TH
+        x_TH = encoded(model.blocks, x_TH, "gelu", norm_first, causal=True)
+        theirs.append(model.output(model.norm(x_TH) if norm_first else x_TH))
+    assert_same(model, model.project(model.hidden(torch.tensor(TARGETS), None)[0]), torch.stack(theirs))
+
+
+@each_norm
+@each_implementation
+@pytest.mark.parametrize("learned", [None, 6], ids=["sinusoidal", "learned"])
+def test_a_classifier_of_encoder_blocks(norm_first: bool, implementation: str, learned: int | None) -> None:
+    block = BLOCK | {"norm_first": norm_first, "implementation": implementation, "learned_positions": learned}
+    model = built("transformer_classifier", block, LABELS)
+    table_SH = model.positions.table.weight if learned else positions(6)
+    theirs = []
+    for ids in ROWS:
+        x_SH = model.embedding.weight[ids] * math.sqrt(int(BLOCK["width"])) + table_SH[: len(ids)]
+        x_SH = encoded(model.encoder, x_SH, "relu", norm_first, causal=False)
+        theirs.append(model.output((model.norm(x_SH) if norm_first else x_SH).mean(0)))
+    assert_same(model, model.classify(prompt()), torch.stack(theirs))
