@@ -1,6 +1,7 @@
 """BERT: its encoder against the `transformers` library's, what is masked and paired, and fine-tuning from its weights."""
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pytest
 import torch
 from fitting import fit
+from others import Same, assert_same_gradients, give, module, weighed
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -64,59 +66,67 @@ def text_of(*rows: list[int], width: int = 0) -> tuple[Prompt, Tensor]:
     return Prompt(ids_BS, torch.tensor([len(row) for row in rows])), torch.zeros_like(ids_BS)
 
 
-def copied_from(theirs: Any, ours: Any) -> None:
-    """Give our model the weights of the library's."""
-
-    def copy(own: Any, given: Any) -> None:
-        own.weight.copy_(given.weight)
-        own.bias.copy_(given.bias)
-
+def of_library(theirs: Any, ours: Any) -> Iterator[Same]:
+    """All but the words' bias, of which the library has one more, of <mask>."""
     encoder, embeddings = ours.encoder, theirs.bert.embeddings
-    encoder.tokens.weight.copy_(embeddings.word_embeddings.weight)
-    encoder.segments.weight.copy_(embeddings.token_type_embeddings.weight)
-    encoder.positions.table.weight.copy_(embeddings.position_embeddings.weight)
-    copy(encoder.norm, embeddings.LayerNorm)
+    yield Same([embeddings.word_embeddings.weight], [encoder.tokens.weight])
+    yield Same([embeddings.token_type_embeddings.weight], [encoder.segments.weight])
+    yield Same([embeddings.position_embeddings.weight], [encoder.positions.table.weight])
+    yield from module(embeddings.LayerNorm, encoder.norm)
     for block, layer in zip(encoder.blocks, theirs.bert.encoder.layer, strict=True):
         looks, own = layer.attention.self, block.own
-        copy(own.attention.query, looks.query)
-        own.attention.key_value.weight.copy_(torch.cat([looks.key.weight, looks.value.weight]))
-        own.attention.key_value.bias.copy_(torch.cat([looks.key.bias, looks.value.bias]))
-        copy(own.attention.output, layer.attention.output.dense)
-        copy(own.residual.norm, layer.attention.output.LayerNorm)
-        copy(block.feed_forward.layers[0], layer.intermediate.dense)
-        copy(block.feed_forward.layers[3], layer.output.dense)
-        copy(block.feed_forward.residual.norm, layer.output.LayerNorm)
-    copy(encoder.pooler, theirs.bert.pooler.dense)
-    copy(ours.transform[0], theirs.cls.predictions.transform.dense)
-    copy(ours.transform[2], theirs.cls.predictions.transform.LayerNorm)
-    ours.bias.copy_(theirs.cls.predictions.bias[:-1])
-    copy(ours.next, theirs.cls.seq_relationship)
+        yield from module(looks.query, own.attention.query)
+        yield Same([looks.key.weight, looks.value.weight], [own.attention.key_value.weight])
+        yield Same([looks.key.bias, looks.value.bias], [own.attention.key_value.bias])
+        yield from module(layer.attention.output.dense, own.attention.output)
+        yield from module(layer.attention.output.LayerNorm, own.residual.norm)
+        yield from module(layer.intermediate.dense, block.feed_forward.layers[0])
+        yield from module(layer.output.dense, block.feed_forward.layers[3])
+        yield from module(layer.output.LayerNorm, block.feed_forward.residual.norm)
+    yield from module(theirs.bert.pooler.dense, encoder.pooler)
 
 
-@torch.no_grad()
-@pytest.mark.parametrize("implementation", ["fused", "equations"])
-def test_the_model_is_that_of_the_transformers_library(implementation: str) -> None:
+def random_in_float64(family: str = "bert", **changes: Any) -> Any:
+    """No parameter at its start: biases of zero and norms that are the identity would hide a wrong one."""
+    model = built(family, **changes).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return model
+
+
+def of_the_library() -> Any:
     import transformers as library
 
-    torch.manual_seed(5)
-    theirs = library.BertForPreTraining(
-        library.BertConfig(
-            vocab_size=VOCABULARY + 1,  # <mask> has the last row
-            hidden_size=BLOCK["width"],
-            num_hidden_layers=BLOCK["layers"],
-            num_attention_heads=BLOCK["heads"],
-            intermediate_size=BLOCK["feed_forward"],
-            max_position_embeddings=BLOCK["learned_positions"],
-            layer_norm_eps=1e-5,  # torch's own; 1e-12 there
-            pad_token_id=PAD,
-            initializer_range=0.2,
-        )
-    ).eval()
-    for name, parameter in theirs.named_parameters():
-        if name.endswith("bias"):
-            parameter.normal_()  # they begin as zeros, which would hide a bias that is not copied
-    ours = built(implementation=implementation)
-    copied_from(theirs, ours)
+    return library.BertConfig(
+        vocab_size=VOCABULARY + 1,  # <mask> has the last row
+        hidden_size=BLOCK["width"],
+        num_hidden_layers=BLOCK["layers"],
+        num_attention_heads=BLOCK["heads"],
+        intermediate_size=BLOCK["feed_forward"],
+        max_position_embeddings=BLOCK["learned_positions"],
+        layer_norm_eps=1e-5,  # torch's own; 1e-12 there
+        pad_token_id=PAD,
+        num_labels=3,
+    )
+
+
+@pytest.mark.parametrize("implementation", ["fused", "equations"])
+def test_the_model_is_that_of_the_transformers_library_in_value_and_gradient(implementation: str) -> None:
+    import transformers as library
+
+    theirs = library.BertForPreTraining(of_the_library()).double().eval()
+    theirs.bert.embeddings.word_embeddings.padding_idx = None  # ours learns a vector for it, which nothing sees
+    ours, heads = random_in_float64(implementation=implementation), theirs.cls
+    pairs = [
+        *of_library(theirs, ours),
+        *module(heads.predictions.transform.dense, ours.transform[0]),
+        *module(heads.predictions.transform.LayerNorm, ours.transform[2]),
+        *module(heads.seq_relationship, ours.next),
+    ]
+    give(pairs, theirs, ours, heads.predictions.bias, ours.bias)
+    with torch.no_grad():
+        heads.predictions.bias[:-1] = ours.bias
     batch = task_of(story(20, 4)).train.batch(
         task_of(story(20, 4)).train.draw(np.random.default_rng(0)), np.arange(4, VOCABULARY), np.random.default_rng(1)
     )
@@ -131,11 +141,31 @@ def test_the_model_is_that_of_the_transformers_library(implementation: str) -> N
         output_hidden_states=True,
     )
     hidden_BSH = ours.read(batch.text, batch.segment_BS)
-    torch.testing.assert_close(hidden_BSH[real_BS], said.hidden_states[-1][real_BS], atol=2e-5, rtol=2e-5)
-    torch.testing.assert_close(
-        ours.project(hidden_BSH[real_BS]), said.prediction_logits[real_BS][:, :-1], atol=2e-4, rtol=2e-4
-    )
-    torch.testing.assert_close(ours.follows(hidden_BSH), said.seq_relationship_logits, atol=2e-5, rtol=2e-5)
+    found = hidden_BSH[real_BS], ours.project(hidden_BSH[real_BS]), ours.follows(hidden_BSH)
+    wanted = said.hidden_states[-1][real_BS], said.prediction_logits[real_BS][:, :-1], said.seq_relationship_logits
+    torch.testing.assert_close(found, wanted)
+    weighed(*found).backward()
+    weighed(*wanted).backward()
+    assert_same_gradients(pairs)
+    torch.testing.assert_close(ours.bias.grad, heads.predictions.bias.grad[:-1])
+
+
+def test_the_fine_tuned_model_is_that_of_the_transformers_library_in_value_and_gradient() -> None:
+    import transformers as library
+
+    theirs = library.BertForSequenceClassification(of_the_library()).double().eval()
+    theirs.bert.embeddings.word_embeddings.padding_idx = None
+    ours = random_in_float64("bert_classifier", classes=3)
+    pairs = [*of_library(theirs, ours), *module(theirs.classifier, ours.output)]
+    give(pairs, theirs, ours)
+    text, _ = text_of([4, 5, 6, 7, EOS], [8, EOS], [9, 4, EOS], width=7)
+    ids_BS = torch.nn.functional.pad(text.ids_BS, (1, 0), value=BOS)  # which stands for <cls>
+    real_BS = torch.arange(ids_BS.shape[1]) < text.length_B[:, None] + 1
+    found, wanted = ours.classify(text), theirs(input_ids=ids_BS, attention_mask=real_BS.long()).logits
+    torch.testing.assert_close(found, wanted)
+    weighed(found).backward()
+    weighed(wanted).backward()
+    assert_same_gradients(pairs)
 
 
 def batches(task: mlm.Task, epoch: int) -> list[mlm.Batch]:

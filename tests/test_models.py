@@ -318,3 +318,10 @@ def test_a_model_block_that_cannot_be_is_refused(family: str, change: dict[str, 
     with pytest.raises(UserError) as refused:
         checkpoint.build(family, block, Sizes(14, 15, False), "runs.x.model")
     assert said.replace("'", "") in str(refused.value).replace("'", "")
+
+
+@pytest.mark.parametrize("tied", ["none", "output", "all"])
+def test_the_transformer_s_tables_are_one_as_far_as_asked_for(tied: str) -> None:
+    model: Any = checkpoint.build("transformer", TRANSFORMER | {"norm_first": True, "tied": tied}, SIZES, "model")
+    assert (model.output.weight is model.target.weight) == (tied != "none")
+    assert (model.source is model.target) == (tied == "all")

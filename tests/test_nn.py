@@ -1,6 +1,7 @@
 """The blocks that families share: the written-out forms against torch's kernels, in value and in gradient."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -27,12 +28,13 @@ def twins(cell: Cell, layers: int, bidirectional: bool) -> tuple[Recurrent, Recu
     return fused, written
 
 
-def gradients(model: nn.Module, *outputs: Tensor) -> dict[str, Tensor]:
+def gradients(model: nn.Module, inputs: Sequence[Tensor], *outputs: Tensor) -> dict[str, Tensor]:
+    """Of a number that depends on each part of the outputs in its own measure, by every weight and every input."""
     generator = torch.Generator().manual_seed(2)
-    total = sum((out * torch.randn(out.shape, generator=generator)).sum() for out in outputs)
-    model.zero_grad()
-    total.backward()
-    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    total = torch.stack([(out * torch.randn(out.shape, generator=generator)).sum() for out in outputs]).sum()
+    named = dict(model.named_parameters()) | {f"input {number}": part for number, part in enumerate(inputs)}
+    found = torch.autograd.grad(total, list(named.values()), allow_unused=True)
+    return {name: gradient for name, gradient in zip(named, found, strict=True) if gradient is not None}
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -40,10 +42,11 @@ def gradients(model: nn.Module, *outputs: Tensor) -> dict[str, Tensor]:
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_the_equations_equal_torchs_kernels_in_value_and_gradient(cell: Cell, layers: int, bidirectional: bool) -> None:
     fused, written = twins(cell, layers, bidirectional)
-    x_BTE, length_B = torch.randn(4, 7, 5), torch.tensor([7, 1, 4, 6])
+    x_BTE, length_B = torch.randn(4, 7, 5, requires_grad=True), torch.tensor([7, 1, 4, 6])
     found, wanted = written.read(x_BTE, length_B), fused.read(x_BTE, length_B)
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(gradients(written, found[0], *found[1]), gradients(fused, wanted[0], *wanted[1]))
+    by_torch = gradients(fused, [x_BTE], wanted[0], *wanted[1])
+    torch.testing.assert_close(gradients(written, [x_BTE], found[0], *found[1]), by_torch)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -52,7 +55,7 @@ def test_the_equations_equal_torchs_kernels_in_value_and_gradient(cell: Cell, la
 def test_long_rows_are_read_as_the_packed_kernel_and_the_equations_do(cell: Cell, layers: int, bidirectional: bool) -> None:
     fused, written = twins(cell, layers, bidirectional)
     length_B = torch.tensor([3, segments.LONG + 2, 1, 40, 40, segments.LONG + 2, 3])
-    x_BTE = torch.randn(7, segments.LONG + 4, 5)  # two positions that no row has
+    x_BTE = torch.randn(7, segments.LONG + 4, 5, requires_grad=True)  # two positions that no row has
     packed = pack_padded_sequence(x_BTE, length_B, batch_first=True, enforce_sorted=False)
     (by_torch, by_torch_after), found = fused.kernel(packed), fused.read(x_BTE, length_B)
     wanted, _ = pad_packed_sequence(by_torch, batch_first=True, total_length=segments.LONG + 4)
@@ -62,8 +65,8 @@ def test_long_rows_are_read_as_the_packed_kernel_and_the_equations_do(cell: Cell
     torch.testing.assert_close(tuple(of_ours), tuple(of_torch), atol=1e-5, rtol=1e-5)
     by_equations = written.read(x_BTE, length_B)
     torch.testing.assert_close(by_equations, found, atol=1e-5, rtol=1e-5)
-    wanted_gradient = gradients(written, by_equations[0], *by_equations[1])
-    torch.testing.assert_close(gradients(fused, found[0], *found[1]), wanted_gradient, atol=1e-4, rtol=1e-4)
+    wanted_gradient = gradients(written, [x_BTE], by_equations[0], *by_equations[1])
+    torch.testing.assert_close(gradients(fused, [x_BTE], found[0], *found[1]), wanted_gradient, atol=1e-4, rtol=1e-4)
 
 
 def test_long_rows_drop_units_between_layers_in_training_only() -> None:
@@ -83,6 +86,12 @@ def test_the_equations_go_on_from_a_state_as_the_kernel_does(cell: Cell) -> None
     second, after = written(x_BTE[:, 4:], state)
     torch.testing.assert_close(torch.cat([first, second], 1), whole, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(after, end, atol=1e-5, rtol=1e-5)
+    state = tuple(torch.randn(part.shape, requires_grad=True) for part in end)
+    given = [torch.randn(3, 4, 5, requires_grad=True), *state]
+    (found, found_after), (wanted, wanted_after) = written(given[0], state), fused(given[0], state)
+    by_torch = gradients(fused, given, wanted, *wanted_after)
+    assert by_torch.keys() > {f"input {number}" for number in range(len(given))}
+    torch.testing.assert_close(gradients(written, given, found, *found_after), by_torch)
 
 
 def test_the_equations_drop_units_between_layers_in_training_only() -> None:
@@ -111,7 +120,7 @@ def test_a_written_out_transformer_block_equals_the_fused_one_in_value_and_gradi
     x_BTH, mask = torch.randn(3, 5, 8), causal_TK(5, 0, torch.device("cpu"))
     fused, written = (block(x_BTH, mask) for block in blocks)
     torch.testing.assert_close(written, fused)
-    torch.testing.assert_close(gradients(blocks[1], written), gradients(blocks[0], fused))
+    torch.testing.assert_close(gradients(blocks[1], [], written), gradients(blocks[0], [], fused))
 
 
 def test_attention_in_bfloat16_on_a_cpu_is_computed_in_float32() -> None:
@@ -131,12 +140,12 @@ def test_attention_in_bfloat16_is_that_of_float32_but_for_rounding(implementatio
     block = transformer.Attention(16, 2, implementation)
     x_BTH, mask = torch.randn(3, 5, 16), causal_TK(5, 0, torch.device("cpu"))
     exact = block(x_BTH, block.remember(x_BTH), mask)
-    wanted = gradients(block, exact)
+    wanted = gradients(block, [], exact)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rounded = block(x_BTH, block.remember(x_BTH), mask)
     assert not torch.equal(rounded.float(), exact)
     torch.testing.assert_close(rounded.float(), exact, atol=0.03, rtol=0.03)
-    torch.testing.assert_close(gradients(block, rounded.float()), wanted, atol=0.2, rtol=0.1)
+    torch.testing.assert_close(gradients(block, [], rounded.float()), wanted, atol=0.2, rtol=0.1)
 
 
 def by_hand(name: str, score: Any, query: Tensor, key: Tensor) -> Tensor:

@@ -413,6 +413,33 @@ def test_windows_follow_the_stream_and_cover_it(sampling: str) -> None:
     assert int(seen.sum()) > 0.75 * len(stream)
 
 
+def test_sequential_windows_carry_the_state_on_and_random_ones_begin_afresh() -> None:
+    rows = torch.randint(4, 12, (40, 5), generator=torch.Generator().manual_seed(1)).tolist()
+    table = pa.table({"row": range(40), "ids": rows, "paragraph": [0] * 40}, schema=tables.ENCODED_TEXT)
+    block = {"embedding": 8, "hidden": 16, "layers": 2, "dropout": 0.0, "tied": False, "implementation": "fused"}
+    torch.manual_seed(2)
+    model: Any = checkpoint.build("recurrent_lm", block | {"cell": "lstm"}, Sizes(12, 12, True), "model")
+    losses = {}
+    for sampling in ("sequential", "random"):
+        objective = language_model.Config(batch_size=4, steps=6, sampling=sampling, max_train_tokens=None)  # type: ignore[arg-type]
+        task = language_model.Task(table, table, objective, 1, CPU)
+        carry, batches = None, [task.batch(planned) for planned in task.plan(0)]
+        losses[sampling] = []
+        for batch in batches:
+            loss, carry = task.loss(model, batch, carry)
+            losses[sampling].append(float(loss.total.detach()))
+        alone = [float(task.loss(model, batch._replace(fresh=True), None)[0].total.detach()) for batch in batches]
+        if sampling == "random":
+            assert losses["random"] == alone
+        else:
+            assert all(part.grad_fn is None for part in carry or ()), "the gradient stops at the window's start"
+            hidden_BTH, _ = model.hidden(torch.cat([batch.ids_BT for batch in batches], 1), None)
+            label_BT = torch.cat([batch.label_BT for batch in batches], 1)
+            whole = nn.functional.cross_entropy(model.project(hidden_BTH).flatten(0, 1), label_BT.flatten(), reduction="sum")
+            assert sum(losses["sequential"]) == pytest.approx(float(whole.detach()), rel=1e-5)
+            assert losses["sequential"][1:] != pytest.approx(alone[1:], rel=1e-5)
+
+
 def test_batches_hold_every_usable_pair_once_and_keep_the_budget() -> None:
     generator = torch.Generator().manual_seed(1)
     lengths = torch.randint(1, 15, (300, 2), generator=generator).tolist()

@@ -2,10 +2,11 @@
 copied, in value and in gradient, over a padded source. In float64, so that nothing but the same function passes."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
+from others import Same, assert_same_gradients, give, module, weighed
 from torch import Tensor, nn
 
 from pipeline.contracts import BOS, EOS, PAD, Prompt, Sizes
@@ -31,13 +32,6 @@ each_implementation = pytest.mark.parametrize("implementation", ["fused", "equat
 each_norm = pytest.mark.parametrize("norm_first", [True, False], ids=["pre-norm", "post-norm"])
 
 
-class Same(NamedTuple):
-    """Parameters of another's model, and those of ours that are the same numbers in the same order."""
-
-    theirs: list[Tensor]
-    ours: list[Tensor]
-
-
 def built(**changes: Any) -> Any:
     """Ours, with no parameter at its start: biases of zero and norms that are the identity would hide a wrong one."""
     torch.manual_seed(5)
@@ -47,40 +41,6 @@ def built(**changes: Any) -> Any:
         for parameter in model.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
     return model
-
-
-def module(theirs: nn.Module, ours: nn.Module) -> Iterator[Same]:
-    """Of two layers of one kind."""
-    for their, our in zip(theirs.parameters(), ours.parameters(), strict=True):
-        yield Same([their], [our])
-
-
-def give(pairs: list[Same], theirs: nn.Module, ours: nn.Module) -> None:
-    """Give the other model our weights; both must be covered to the last parameter."""
-    for model, named in (
-        (theirs, [p for pair in pairs for p in pair.theirs]),
-        (ours, [p for pair in pairs for p in pair.ours]),
-    ):
-        learned = {id(p) for p in model.parameters() if p.requires_grad}
-        assert {id(p) for p in named} == learned
-        assert len(named) == len(learned)
-    with torch.no_grad():
-        for pair in pairs:
-            for part, value in zip(pair.theirs, torch.cat(pair.ours).split([len(p) for p in pair.theirs]), strict=True):
-                part.copy_(value)
-
-
-def assert_same_gradients(pairs: list[Same]) -> None:
-    for pair in pairs:
-        their, our = (torch.cat([part.grad for part in parts]) for parts in pair)  # type: ignore[misc]
-        assert our.any()
-        torch.testing.assert_close(our, their)
-
-
-def weighed(*outputs: Tensor) -> Tensor:
-    """A number that depends on every part of the outputs, each in its own measure."""
-    generator = torch.Generator().manual_seed(2)
-    return torch.stack([(out * torch.randn(out.shape, generator=generator)).sum() for out in outputs]).sum()
 
 
 # torch's own
