@@ -1,4 +1,4 @@
-"""A BERT run, and a run that begins from it, through the stages as DVC runs them, on few of the built-in stories."""
+"""A BERT run, and two that begin from it, one of them fine-tuned for sentiment, through the stages as DVC runs them."""
 
 import json
 from collections.abc import Callable
@@ -18,12 +18,12 @@ from pipeline.scoring.resampling import Bootstrap
 from pipeline.scoring.tasks import masked_language_model as scoring
 
 ROOT = Path(__file__).resolve().parent.parent
-CORPUS = "toy_story"
+CORPUS, REVIEWS = "toy_story", "toy_reviews"
 BOOTSTRAP = Bootstrap(samples=50, confidence=0.95, seed=1)
 
 
 def params() -> dict[str, Any]:
-    """The default runs and corpora, the stories and the models made small, and a run that begins from `bert`."""
+    """The default runs and corpora, texts and models made small, and two runs that begin from `bert`."""
     content: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     story = content["corpora"][CORPUS]
     story["source"]["builtin"]["sizes"] = {"train": 300, "valid": 120, "test": 150}
@@ -31,23 +31,27 @@ def params() -> dict[str, Any]:
     bert = content["runs"]["bert"] | {"corpus": CORPUS}
     bert["model"] |= {"width": 16, "heads": 2, "feed_forward": 16}
     bert["training"]["max_epochs"] = 1
-    content["corpora"] = {CORPUS: story}
-    content["runs"] = {
-        "bert": bert,
-        "further": bert | {"start": "bert", "optim": bert["optim"] | {"learning_rate": 0.00000001}},
-    }
+    reviews = content["corpora"][REVIEWS]
+    reviews["source"]["builtin"]["sizes"] = {"train": 100, "valid": 40, "test": 40}
+    reviews["vocab"]["corpus"] = CORPUS  # whose ids `bert` knows
+    barely = {"start": "bert", "optim": bert["optim"] | {"learning_rate": 0.00000001}}
+    sentiment = content["runs"]["bert_sentiment"] | barely
+    sentiment["model"], sentiment["training"]["max_epochs"] = bert["model"], 1
+    content["corpora"] = {CORPUS: story, REVIEWS: reviews}
+    content["runs"] = {"bert": bert, "further": bert | barely, "sentiment": sentiment}
     return content
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder where both runs were trained, asked and scored."""
+    """A folder where all runs were trained, asked and scored."""
     root = tmp_path_factory.mktemp("bert")
     (root / "params.yaml").write_text(yaml.safe_dump(params()), encoding="utf-8")
     stage_runs.run(root, "scratch")
     for stage in ("download", "tokenize", "vocab", "encode"):
-        stage_runs.run(root, stage, CORPUS)
-    for name in ("bert", "further"):
+        for corpus in (CORPUS, REVIEWS):
+            stage_runs.run(root, stage, corpus)
+    for name in ("bert", "further", "sentiment"):
         for stage in ("train", "predict", "evaluate"):
             stage_runs.run(root, stage, name)
     return root
@@ -58,6 +62,17 @@ def test_a_run_begins_with_the_weights_of_its_start(done: Path) -> None:
     begun, ended = (load_file(done / f"data/models/{run}/model.safetensors") for run in ("bert", "further"))
     for name, tensor in begun.items():
         np.testing.assert_allclose(ended[name].numpy(), tensor.numpy(), atol=1e-5)
+
+
+def test_a_run_is_fine_tuned_for_sentiment_from_the_pre_trained_encoder(done: Path) -> None:
+    begun, ended = (load_file(done / f"data/models/{run}/model.safetensors") for run in ("bert", "sentiment"))
+    encoder = {name: tensor for name, tensor in begun.items() if name.startswith("encoder.")}
+    assert set(ended) - set(encoder) == {"output.weight", "output.bias"}
+    for name, tensor in encoder.items():
+        np.testing.assert_allclose(ended[name].numpy(), tensor.numpy(), atol=1e-5)
+    scores = json.loads((done / "reports/metrics/sentiment.json").read_text())["test"]
+    assert scores["rows"] == 40
+    assert 0 <= scores["accuracy"]["low"] <= scores["accuracy"]["score"] <= scores["accuracy"]["high"] <= 100
 
 
 def test_both_losses_and_accuracies_are_in_the_history_and_in_the_metrics(done: Path) -> None:
@@ -120,9 +135,11 @@ def test_pairs_of_another_corpus_are_refused(done: Path, tmp_path: Path) -> None
 
 def test_a_run_that_begins_from_another_depends_on_it_in_the_dag(project: Path, edited: Callable[..., None]) -> None:
     edited(project, "runs", params()["runs"])
+    edited(project, "corpora", params()["corpora"])
     graph = Repo.init(str(project), no_scm=True).index.graph
     named = {stage: stage.addressing.rpartition(":")[2] for stage in graph}
     needed = {name: {named[found] for found in graph.successors(stage)} for stage, name in named.items()}
-    assert "train@bert" in needed["train@further"]
-    assert "scratch" not in needed["train@further"]
+    for name in ("further", "sentiment"):
+        assert "train@bert" in needed[f"train@{name}"]
+        assert "scratch" not in needed[f"train@{name}"]
     assert "scratch" in needed["train@bert"]
