@@ -16,7 +16,7 @@ from typing import Any
 
 from pipeline import config, params
 from pipeline.errors import exit_with, refuse
-from pipeline.report.style import QUIET, drawing, hues, name_lines
+from pipeline.report.style import QUIET, drawing, hues
 
 GOOD = 1.1  # times the optimiser's best perplexity
 WORST = 300.0  # a perplexity above it, as of words by chance, is called diverged
@@ -46,24 +46,24 @@ def draw(found: dict[str, list[tuple[float, float]]], floor: float, out: Path) -
     hue = hues(list(found))
     with drawing(out, 7.5, 3.9) as figure:
         axes = figure.subplots()
-        figure.subplots_adjust(left=0.08, right=0.86, bottom=0.15, top=0.88)
-        axes.set_title("Test perplexity by learning rate (triangles: diverged)")
+        figure.subplots_adjust(left=0.08, right=0.94, bottom=0.15, top=0.88)
+        axes.set_title("Test perplexity by learning rate (triangles: diverged from there on)")
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_ylim(4.5, WORST)
         for name, points in found.items():
-            capped = [(rate, min(value, WORST)) for rate, value in points]
+            reached = next((i + 1 for i, (_, value) in enumerate(points) if value > WORST), len(points))
+            capped = [(rate, min(value, WORST)) for rate, value in points[:reached]]
             axes.plot(*zip(*capped, strict=True), "o-", color=hue[name], markersize=5, markeredgecolor="white")
             lost = [point for point in capped if point[1] == WORST]
             axes.plot([rate for rate, _ in lost], [WORST] * len(lost), "^", color=hue[name], markersize=8, clip_on=False)
+            axes.annotate(name, capped[0], xytext=(7, 3), textcoords="offset points", color=hue[name], fontsize=9)
         axes.axhline(floor, color=QUIET, linewidth=1, linestyle=(0, (4, 3)))
         axes.annotate(
             "lowest reachable", (axes.get_xlim()[0], floor), xytext=(4, 4), textcoords="offset points", color=QUIET
         )
         _plain(axes, found)
         axes.set_xlabel("learning rate")
-        ends = {name: (points[-1][0], min(points[-1][1], WORST)) for name, points in found.items()}
-        name_lines(axes, ends, hue)
 
 
 def _plain(axes: Any, found: dict[str, list[tuple[float, float]]]) -> None:
