@@ -159,7 +159,7 @@ def test_the_fine_tuned_model_is_that_of_the_transformers_library_in_value_and_g
     pairs = [*of_library(theirs, ours), *module(theirs.classifier, ours.output)]
     give(pairs, theirs, ours)
     text, _ = text_of([4, 5, 6, 7, EOS], [8, EOS], [9, 4, EOS], width=7)
-    ids_BS = torch.nn.functional.pad(text.ids_BS, (1, 0), value=BOS)  # which stands for <cls>
+    ids_BS = F.pad(text.ids_BS, (1, 0), value=BOS)  # which stands for <cls>
     real_BS = torch.arange(ids_BS.shape[1]) < text.length_B[:, None] + 1
     found, wanted = ours.classify(text), theirs(input_ids=ids_BS, attention_mask=real_BS.long()).logits
     torch.testing.assert_close(found, wanted)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from others import weighed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,7 +23,7 @@ ROWS = [[5, 6, 7, 8, EOS], [9, EOS], [4, 5, 9, 10, 11, EOS]]
 TARGETS = [[1, 4, 5, 6], [1, 6, 7, 13], [1, 8, 12, 4]]
 CELLS = {nn.RNN: nn.RNNCell, nn.GRU: nn.GRUCell, nn.LSTM: nn.LSTMCell}
 RECURRENT = {"embedding": 10, "hidden": HIDDEN, "dropout": 0.0}
-BLOCK = {"width": 12, "heads": 3, "feed_forward": 20, "layers": 2, "dropout": 0.0}
+BLOCK: dict[str, Any] = {"width": 12, "heads": 3, "feed_forward": 20, "layers": 2, "dropout": 0.0}
 each_cell = pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
 each_implementation = pytest.mark.parametrize("implementation", ["fused", "equations"])
 each_side = pytest.mark.parametrize("bidirectional", [False, True], ids=["forward", "bidirectional"])
@@ -47,11 +48,10 @@ def prompt() -> Prompt:
 
 
 def assert_same(model: nn.Module, ours: Tensor, theirs: Tensor) -> None:
-    """In value, and in the gradient of a number that depends on each part in its own measure."""
+    """In value and in the gradient of every weight."""
     torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
-    measure = torch.randn(ours.shape, generator=torch.Generator().manual_seed(2), dtype=ours.dtype)
     named = dict(model.named_parameters())
-    found, wanted = (torch.autograd.grad((out * measure).sum(), list(named.values())) for out in (ours, theirs))
+    found, wanted = (torch.autograd.grad(weighed(out), list(named.values())) for out in (ours, theirs))
     for name, our, their in zip(named, found, wanted, strict=True):
         assert our.any(), name
         torch.testing.assert_close(our, their, rtol=1e-6, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
@@ -122,6 +122,23 @@ def test_a_recurrent_language_model(cell: str, implementation: str, tied: bool) 
     assert_same(model, model.project(torch.cat([first_BTH, second_BTH], 1)), torch.stack(theirs))
 
 
+def bridged(model: Any, states: list[Parts]) -> list[Parts]:
+    return [tuple(torch.tanh(b(s)) for b, s in zip(model.bridges, state, strict=True)) for state in states]
+
+
+def decoded(model: Any, target: Sequence[int], states: list[Parts], context: Callable[[Tensor], Tensor]) -> Tensor:
+    """logits_TV of a decoder of two layers that is fed, with each id, the `context` of its top hidden state so far."""
+    logits = []
+    for x_1E in embedded(model.target, target):
+        context_1C = context(states[-1][0])
+        below = torch.cat([x_1E, context_1C], 1)
+        for layer in range(2):
+            states[layer] = cell_of(model.decoder.kernel, layer)(below, states[layer])
+            below = states[layer][0]
+        logits.append(model.output(torch.tanh(model.readout(torch.cat([below, context_1C, x_1E], 1)))))
+    return torch.cat(logits)
+
+
 @each_cell
 @each_implementation
 @each_side
@@ -131,17 +148,9 @@ def test_an_encoder_decoder(cell: str, implementation: str, bidirectional: bool)
     theirs = []
     for source, target in zip(ROWS, TARGETS, strict=True):
         _, states = read(model.encoder.kernel, embedded(model.source, source))
-        if bidirectional:
-            states = [tuple(torch.tanh(b(s)) for b, s in zip(model.bridges, state, strict=True)) for state in states]
-        context_1H = states[-1][0]
-        logits = []
-        for x_1E in embedded(model.target, target):
-            below = torch.cat([x_1E, context_1H], 1)
-            for layer in range(2):
-                states[layer] = cell_of(model.decoder.kernel, layer)(below, states[layer])
-                below = states[layer][0]
-            logits.append(model.output(torch.tanh(model.readout(torch.cat([below, context_1H, x_1E], 1)))))
-        theirs.append(torch.cat(logits))
+        states = bridged(model, states) if bidirectional else states
+        source_1H = states[-1][0]
+        theirs.append(decoded(model, target, states, lambda _, found=source_1H: found))
     assert_same(model, model.project(model.hidden(prompt(), torch.tensor(TARGETS))), torch.stack(theirs))
 
 
@@ -173,18 +182,13 @@ def test_an_encoder_decoder_with_attention(cell: str, name: str, bidirectional: 
     theirs = []
     for source, target in zip(ROWS, TARGETS, strict=True):
         outputs, states = read(model.encoder.kernel, embedded(model.source, source))
-        states = [tuple(torch.tanh(b(s)) for b, s in zip(model.bridges, state, strict=True)) for state in states]
-        logits = []
-        for x_1E in embedded(model.target, target):
-            scores = [score(name, model.score, states[-1][0][0], key_1C[0]) for key_1C in outputs]
-            shares = torch.stack(scores).exp() / torch.stack(scores).exp().sum()
-            context_1C = torch.stack([share * key_1C for share, key_1C in zip(shares, outputs, strict=True)]).sum(0)
-            below = torch.cat([x_1E, context_1C], 1)
-            for layer in range(2):
-                states[layer] = cell_of(model.decoder.kernel, layer)(below, states[layer])
-                below = states[layer][0]
-            logits.append(model.output(torch.tanh(model.readout(torch.cat([below, context_1C, x_1E], 1)))))
-        theirs.append(torch.cat(logits))
+
+        def context(query_1H: Tensor, outputs: list[Tensor] = outputs) -> Tensor:
+            scores = torch.stack([score(name, model.score, query_1H[0], key_1C[0]) for key_1C in outputs])
+            shares = scores.exp() / scores.exp().sum()
+            return torch.stack([share * key_1C for share, key_1C in zip(shares, outputs, strict=True)]).sum(0)
+
+        theirs.append(decoded(model, target, bridged(model, states), context))
     assert_same(model, model.project(model.hidden(prompt(), torch.tensor(TARGETS))), torch.stack(theirs))
 
 
@@ -203,7 +207,7 @@ def positions(count: int) -> Tensor:
     """P[t, 2i] = sin(t / 10000^(2i / d)), P[t, 2i + 1] the cosine of the same (d2l equation 11.6.2)."""
     rows = []
     for t in range(count):
-        angles = [t / 10000 ** (column // 2 * 2 / BLOCK["width"]) for column in range(int(BLOCK["width"]))]
+        angles = [t / 10000 ** (column // 2 * 2 / BLOCK["width"]) for column in range(BLOCK["width"])]
         rows.append([math.cos(angle) if column % 2 else math.sin(angle) for column, angle in enumerate(angles)])
     return torch.tensor(rows, dtype=torch.float64)
 
@@ -211,7 +215,7 @@ def positions(count: int) -> Tensor:
 def encoded(blocks: Any, x_SH: Tensor, activation: str, norm_first: bool, causal: bool) -> Tensor:
     """By torch's own encoder layer, on our blocks' weights."""
     mask = torch.full((len(x_SH), len(x_SH)), -math.inf, dtype=torch.float64).triu(1) if causal else None
-    width, heads, hidden = (int(BLOCK[key]) for key in ("width", "heads", "feed_forward"))
+    width, heads, hidden = (BLOCK[key] for key in ("width", "heads", "feed_forward"))
     for block in blocks:
         attention, layers = block.own.attention, block.feed_forward.layers
         layer = nn.TransformerEncoderLayer(width, heads, hidden, 0.0, activation, batch_first=True, norm_first=norm_first)
@@ -239,7 +243,7 @@ def test_a_transformer_language_model(norm_first: bool, implementation: str, lea
     table_TH = model.positions.table.weight if learned else positions(4)
     theirs = []
     for ids in TARGETS:
-        x_TH = model.embedding.weight[ids] * math.sqrt(int(BLOCK["width"])) + table_TH
+        x_TH = model.embedding.weight[ids] * math.sqrt(BLOCK["width"]) + table_TH
         x_TH = encoded(model.blocks, x_TH, "gelu", norm_first, causal=True)
         theirs.append(model.output(model.norm(x_TH) if norm_first else x_TH))
     assert_same(model, model.project(model.hidden(torch.tensor(TARGETS), None)[0]), torch.stack(theirs))
@@ -254,7 +258,7 @@ def test_a_classifier_of_encoder_blocks(norm_first: bool, implementation: str, l
     table_SH = model.positions.table.weight if learned else positions(6)
     theirs = []
     for ids in ROWS:
-        x_SH = model.embedding.weight[ids] * math.sqrt(int(BLOCK["width"])) + table_SH[: len(ids)]
+        x_SH = model.embedding.weight[ids] * math.sqrt(BLOCK["width"]) + table_SH[: len(ids)]
         x_SH = encoded(model.encoder, x_SH, "relu", norm_first, causal=False)
         theirs.append(model.output((model.norm(x_SH) if norm_first else x_SH).mean(0)))
     assert_same(model, model.classify(prompt()), torch.stack(theirs))

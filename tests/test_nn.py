@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from others import weighed
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -29,11 +30,9 @@ def twins(cell: Cell, layers: int, bidirectional: bool) -> tuple[Recurrent, Recu
 
 
 def gradients(model: nn.Module, inputs: Sequence[Tensor], *outputs: Tensor) -> dict[str, Tensor]:
-    """Of a number that depends on each part of the outputs in its own measure, by every weight and every input."""
-    generator = torch.Generator().manual_seed(2)
-    total = torch.stack([(out * torch.randn(out.shape, generator=generator)).sum() for out in outputs]).sum()
+    """By every weight and every input, of a number that depends on all of the outputs."""
     named = dict(model.named_parameters()) | {f"input {number}": part for number, part in enumerate(inputs)}
-    found = torch.autograd.grad(total, list(named.values()), allow_unused=True)
+    found = torch.autograd.grad(weighed(*outputs), list(named.values()), allow_unused=True)
     return {name: gradient for name, gradient in zip(named, found, strict=True) if gradient is not None}
 
 

@@ -176,11 +176,8 @@ class _Serving:
         """
         last = ""
         while True:
-            for stream in (
-                sys.stdout,
-                sys.stderr,
-            ):  # Prefect's runner passes on what a run prints, and would fail on a lost one
-                nobody_reads(stream)
+            for stream in (sys.stdout, sys.stderr):
+                nobody_reads(stream)  # Prefect's runner passes on what a run prints, and would fail on a lost stream
             try:
                 await do()
                 last = ""
