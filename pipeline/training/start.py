@@ -53,5 +53,6 @@ def begin(model: nn.Module, run: params.Run, folder: Path, vocabularies: tuple[s
     tensors, _ = checkpoint.load(file)
     if family == run.family:
         checkpoint.fill(model, tensors, str(file))
-    elif isinstance(model, Adopting):
+    else:
+        assert isinstance(model, Adopting), f"{run.family} names ancestors and cannot adopt"
         model.adopt(tensors)
