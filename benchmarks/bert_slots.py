@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from pipeline import config, params, tables
 from pipeline.contracts import BOS, EOS, PAD, Loss, MaskedLanguageModel, Sizes
 from pipeline.errors import exit_with, refuse
+from pipeline.nn.cross_entropy import summed_cross_entropy
 from pipeline.ragged import Ragged
 from pipeline.seeding import derive
 from pipeline.tasks import masked_language_model as mlm
@@ -39,7 +40,7 @@ class Noting(mlm.Task):
 
     def loss(self, model: MaskedLanguageModel, batch: mlm.Batch, carry: None) -> tuple[Loss, None]:
         logits_NV, label_N, logits_B2 = mlm.answers(model, batch)
-        words = F.cross_entropy(logits_NV, label_N, reduction="sum")
+        words = summed_cross_entropy(logits_NV, label_N)
         self.noted.append((float(words.detach()), len(label_N), len(batch.follows_B)))
         return Loss(words + len(label_N) * F.cross_entropy(logits_B2, batch.follows_B), len(label_N)), None
 

@@ -81,7 +81,7 @@ def of_library(theirs: Any, ours: Any) -> Iterator[Same]:
         yield from module(layer.attention.output.dense, own.attention.output)
         yield from module(layer.attention.output.LayerNorm, own.residual.norm)
         yield from module(layer.intermediate.dense, block.feed_forward.layers[0])
-        yield from module(layer.output.dense, block.feed_forward.layers[3])
+        yield from module(layer.output.dense, block.feed_forward.layers[2])
         yield from module(layer.output.LayerNorm, block.feed_forward.residual.norm)
     yield from module(theirs.bert.pooler.dense, encoder.pooler)
 

@@ -223,7 +223,7 @@ def encoded(blocks: Any, x_SH: Tensor, activation: str, norm_first: bool, causal
             "self_attn.in_proj_weight": torch.cat([attention.query.weight, attention.key_value.weight]),
             "self_attn.in_proj_bias": torch.cat([attention.query.bias, attention.key_value.bias]),
         }
-        named = {"self_attn.out_proj": attention.output, "linear1": layers[0], "linear2": layers[3]}
+        named = {"self_attn.out_proj": attention.output, "linear1": layers[0], "linear2": layers[2]}
         named |= {"norm1": block.own.residual.norm, "norm2": block.feed_forward.residual.norm}
         for name, ours in named.items():
             tensors |= {f"{name}.weight": ours.weight, f"{name}.bias": ours.bias}

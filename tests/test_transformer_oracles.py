@@ -55,7 +55,7 @@ def of_torch(own: nn.Transformer, model: Any) -> Iterator[Same]:
     def feed_forward(theirs: Any, norm: nn.Module, ours: Any) -> Iterator[Same]:
         yield from module(norm, ours.residual.norm)
         yield from module(theirs.linear1, ours.layers[0])
-        yield from module(theirs.linear2, ours.layers[3])
+        yield from module(theirs.linear2, ours.layers[2])
 
     for theirs, ours in zip(own.encoder.layers, model.encoder, strict=True):
         yield from attention(theirs.self_attn, ours.own.attention)
@@ -113,7 +113,7 @@ def of_library(theirs: Any, model: Any) -> Iterator[Same]:
 
     def feed_forward(their: Any, our: Any) -> Iterator[Same]:
         yield from module(their.fc1, our.layers[0])
-        yield from module(their.fc2, our.layers[3])
+        yield from module(their.fc2, our.layers[2])
         yield from module(their.final_layer_norm, our.residual.norm)
 
     for their, our in zip(theirs.model.encoder.layers, model.encoder, strict=True):

@@ -14,6 +14,7 @@ from pipeline.contracts import BOS, Prompt, Sizes
 from pipeline.errors import at_least_one, refuse, share
 from pipeline.nn.attention import Score, masked_softmax, scoring
 from pipeline.nn.cells import Cell, Implementation, Recurrent, RecurrentState
+from pipeline.nn.dropout import Dropout
 from pipeline.nn.masks import real_BS
 
 
@@ -73,7 +74,7 @@ class Model(nn.Module):
         self.score = scoring(c.score, c.hidden, read, c.hidden)
         self.decoder = Recurrent(c.cell, c.embedding + read, c.hidden, c.layers, c.dropout, c.implementation)
         self.readout = nn.Linear(c.hidden + read + c.embedding, c.hidden)
-        self.dropout = nn.Dropout(c.dropout)
+        self.dropout = Dropout(c.dropout)
         self.output = nn.Linear(c.hidden, sizes.target)
 
     def encode(self, prompt: Prompt) -> State:

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from pipeline.contracts import BOS, Prompt, Sizes
 from pipeline.nn import bert, transformer
+from pipeline.nn.dropout import Dropout
 
 Config = bert.Config
 
@@ -21,7 +22,7 @@ class Model(nn.Module):
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__()
         self.encoder = bert.Encoder(config, sizes.source)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.output = nn.Linear(config.width, sizes.target)
         transformer.initialise(self, config.width)
 

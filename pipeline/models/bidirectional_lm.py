@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from pipeline.contracts import Sizes
 from pipeline.errors import at_least_one, share
 from pipeline.nn.cells import Cell, Implementation, Recurrent
+from pipeline.nn.dropout import Dropout
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +43,7 @@ class Model(nn.Module):
         self.forwards, self.backwards = (
             Recurrent(c.cell, c.embedding, c.hidden, c.layers, c.dropout, c.implementation) for _ in range(2)
         )
-        self.dropout = nn.Dropout(c.dropout)
+        self.dropout = Dropout(c.dropout)
         self.output = nn.Linear(2 * c.hidden, sizes.target)
 
     def around(self, ids_BT: Tensor, length_B: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from pipeline.contracts import Prompt, Sizes
 from pipeline.errors import at_least_one, share
 from pipeline.nn import embedding
 from pipeline.nn.cells import Cell, Implementation, Recurrent
+from pipeline.nn.dropout import Dropout
 
 ANCESTORS = {"word2vec": {"dimension": "embedding"}}
 
@@ -39,7 +40,7 @@ class Model(nn.Module):
         c = config
         self.embedding = embedding.drawn(sizes.source, c.embedding)
         self.cells = Recurrent(c.cell, c.embedding, c.hidden, c.layers, c.dropout, c.implementation, bidirectional=True)
-        self.dropout = nn.Dropout(c.dropout)
+        self.dropout = Dropout(c.dropout)
         self.output = nn.Linear(2 * c.hidden, sizes.target)
 
     def classify(self, text: Prompt) -> Tensor:

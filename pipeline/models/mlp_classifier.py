@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from pipeline.contracts import Prompt, Sizes
 from pipeline.errors import at_least_one, share
 from pipeline.nn import embedding
+from pipeline.nn.dropout import Dropout
 from pipeline.nn.pooling import mean_BH
 
 ANCESTORS = {"word2vec": {"dimension": "embedding"}}
@@ -38,8 +39,8 @@ class Model(nn.Module):
         blocks: list[nn.Module] = []
         for layer in range(config.layers):
             inputs = config.hidden if layer else config.embedding
-            blocks += [nn.Dropout(config.dropout), nn.Linear(inputs, config.hidden), nn.ReLU()]
-        self.layers = nn.Sequential(*blocks, nn.Dropout(config.dropout))
+            blocks += [Dropout(config.dropout), nn.Linear(inputs, config.hidden), nn.ReLU()]
+        self.layers = nn.Sequential(*blocks, Dropout(config.dropout))
         self.output = nn.Linear(config.hidden, sizes.target)
 
     def classify(self, text: Prompt) -> Tensor:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from pipeline.contracts import Prompt, Sizes
 from pipeline.errors import at_least_one, refuse, share
 from pipeline.nn.cells import Cell, Implementation, Recurrent, RecurrentState
+from pipeline.nn.dropout import Dropout
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +47,7 @@ class Model(nn.Module):
             nn.init.normal_(self.embedding.weight, std=0.1 if config.tied else 1.0)
         inputs = config.embedding or sizes.target
         self.cells = Recurrent(config.cell, inputs, config.hidden, config.layers, config.dropout, config.implementation)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.output = nn.Linear(config.hidden, sizes.target)
         if config.tied:
             self.output.weight = self.embedding.weight

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pipeline.contracts import BOS, Prompt, Sizes
 from pipeline.errors import at_least_one, share
 from pipeline.nn.cells import Cell, Implementation, Recurrent, RecurrentState
+from pipeline.nn.dropout import Dropout
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +58,7 @@ class Model(nn.Module):
         self.bridges = nn.ModuleList(nn.Linear(read, c.hidden) for _ in range(parts)) if c.bidirectional else None
         self.decoder = Recurrent(c.cell, c.embedding + c.hidden, c.hidden, c.layers, c.dropout, c.implementation)
         self.readout = nn.Linear(c.hidden + c.hidden + c.embedding, c.hidden)
-        self.dropout = nn.Dropout(c.dropout)
+        self.dropout = Dropout(c.dropout)
         self.output = nn.Linear(c.hidden, sizes.target)
 
     def encode(self, prompt: Prompt) -> State:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pipeline.contracts import Prompt, Sizes
 from pipeline.errors import at_least_one, refuse, share
 from pipeline.nn import embedding
+from pipeline.nn.dropout import Dropout
 from pipeline.nn.masks import real_BS
 
 ANCESTORS = {"word2vec": {"dimension": "embedding"}}
@@ -43,7 +44,7 @@ class Model(nn.Module):
         self.convolutions = nn.ModuleList(
             nn.Conv1d(config.embedding, config.filters, width, padding=width - 1) for width in config.widths
         )
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.output = nn.Linear(config.filters * len(config.widths), sizes.target)
 
     def found(self, text: Prompt) -> list[Tensor]:

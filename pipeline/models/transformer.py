@@ -14,6 +14,7 @@ from pipeline.contracts import BOS, Prompt, Sizes
 from pipeline.errors import at_least_one, refuse
 from pipeline.nn import transformer
 from pipeline.nn.cells import Implementation
+from pipeline.nn.dropout import Dropout
 from pipeline.nn.masks import causal_TK, real_BS
 from pipeline.nn.positional import positions
 from pipeline.nn.transformer import Attention, EncoderBlock, FeedForward, KeysValues, Norm, Residual, SelfAttention, Stack
@@ -86,7 +87,7 @@ class Model(nn.Module):
         self.source = nn.Embedding(sizes.source, config.width)
         self.target = self.source if config.tied == "all" else nn.Embedding(sizes.target, config.width)
         self.positions = positions(config.learned_positions, config.width)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.encoder = Stack[EncoderBlock](EncoderBlock(block) for _ in range(config.encoder_layers))
         self.decoder = Stack[DecoderBlock](DecoderBlock(block) for _ in range(config.decoder_layers))
         last = [

@@ -12,6 +12,7 @@ from pipeline.contracts import Prompt, Sizes
 from pipeline.errors import at_least_one
 from pipeline.nn import embedding, transformer
 from pipeline.nn.cells import Implementation
+from pipeline.nn.dropout import Dropout
 from pipeline.nn.masks import real_BS
 from pipeline.nn.pooling import mean_BH
 from pipeline.nn.positional import positions
@@ -48,7 +49,7 @@ class Model(nn.Module):
         self.width = config.width
         self.embedding = nn.Embedding(sizes.source, config.width)
         self.positions = positions(config.learned_positions, config.width)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         block = transformer.sizes(config, norm="layer", activation="relu")
         self.encoder = Stack[EncoderBlock](EncoderBlock(block) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width) if config.norm_first else nn.Identity()

@@ -16,6 +16,7 @@ from pipeline.contracts import PAD, Prompt, Sizes
 from pipeline.errors import at_least_one, refuse
 from pipeline.nn import transformer
 from pipeline.nn.cells import Implementation
+from pipeline.nn.dropout import Dropout
 from pipeline.nn.masks import causal_TK
 from pipeline.nn.positional import positions
 from pipeline.nn.transformer import EncoderBlock, KeysValues, Norm, Stack
@@ -57,7 +58,7 @@ class Model(nn.Module):
         self.width, self.context = c.width, c.context
         self.embedding = nn.Embedding(sizes.target, c.width)
         self.positions = positions(c.context if c.learned_positions else None, c.width)
-        self.dropout = nn.Dropout(c.dropout)
+        self.dropout = Dropout(c.dropout)
         self.blocks = Stack[EncoderBlock](EncoderBlock(block) for _ in range(c.layers))
         self.norm = transformer.normalisation(c.norm, c.width) if c.norm_first else nn.Identity()
         self.output = nn.Linear(c.width, sizes.target)

@@ -14,6 +14,7 @@ from pipeline.contracts import MASK, Prompt
 from pipeline.errors import at_least_one
 from pipeline.nn import transformer
 from pipeline.nn.cells import Implementation
+from pipeline.nn.dropout import Dropout
 from pipeline.nn.masks import real_BS
 from pipeline.nn.positional import positions
 from pipeline.nn.transformer import EncoderBlock, Stack
@@ -45,7 +46,7 @@ class Encoder(nn.Module):
         self.tokens = nn.Embedding(vocabulary + 1, config.width)
         self.segments = nn.Embedding(2, config.width)
         self.positions = positions(config.learned_positions, config.width)
-        self.norm, self.dropout = nn.LayerNorm(config.width), nn.Dropout(config.dropout)
+        self.norm, self.dropout = nn.LayerNorm(config.width), Dropout(config.dropout)
         block = transformer.sizes(config, norm="layer", norm_first=False, activation="gelu")
         self.blocks = Stack[EncoderBlock](EncoderBlock(block) for _ in range(config.layers))
         self.pooler = nn.Linear(config.width, config.width)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.nn.dropout import dropout
+
 State = tuple[Tensor, ...]
 Gates = list[Callable[[Tensor], Tensor]]
 
@@ -64,7 +66,7 @@ def stack(
     after: list[State] = []
     for layer in range(kernel.num_layers):
         if layer and kernel.dropout:
-            x_BTE = F.dropout(x_BTE, kernel.dropout, kernel.training)
+            x_BTE = dropout(x_BTE, kernel.dropout, kernel.training)
         sides = []
         for way in range(ways):
             begin = tuple(part[layer * ways + way] for part in state)

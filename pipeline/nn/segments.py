@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.nn.dropout import dropout
 from pipeline.nn.equations import State
 
 LONG = 64  # positions from which it is faster than the packed kernel
@@ -25,7 +26,7 @@ def stack(kernel: nn.RNN | nn.GRU | nn.LSTM, x_BSE: Tensor, length_B: Tensor) ->
     x_BSE, after = x_BSE.index_select(0, order_B), []
     for layer in range(kernel.num_layers):
         if layer and kernel.dropout:
-            x_BSE = F.dropout(x_BSE, kernel.dropout, kernel.training)
+            x_BSE = dropout(x_BSE, kernel.dropout, kernel.training)
         sides = []
         for suffix in ("", "_reverse") if kernel.bidirectional else ("",):
             name = f"l{layer}{suffix}"

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from pipeline.errors import at_least_one, refuse, share
 from pipeline.nn.attention import masked_softmax
 from pipeline.nn.cells import Implementation
+from pipeline.nn.dropout import Dropout
 
 Norm = Literal["layer", "batch"]
 
@@ -129,7 +130,7 @@ class Residual(nn.Module):
         super().__init__()
         self.norm_first = sizes.norm_first
         self.norm = normalisation(sizes.norm, sizes.width)
-        self.dropout = nn.Dropout(sizes.dropout)
+        self.dropout = Dropout(sizes.dropout)
 
     def before(self, x: Tensor) -> Tensor:
         normed: Tensor = self.norm(x) if self.norm_first else x
@@ -149,7 +150,6 @@ class FeedForward(nn.Module):
         self.layers = nn.Sequential(
             nn.Linear(sizes.width, sizes.feed_forward),
             nn.ReLU() if sizes.activation == "relu" else nn.GELU(),
-            nn.Dropout(sizes.dropout),
             nn.Linear(sizes.feed_forward, sizes.width),
         )
 

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from pipeline import tables
 from pipeline.contracts import BOS, EOS, PAD, BlankFiller, Loss
 from pipeline.errors import refuse
+from pipeline.nn.cross_entropy import summed_cross_entropy
 from pipeline.ragged import Ragged, by_budget, named
 from pipeline.seeding import derive
 
@@ -71,7 +72,7 @@ class Task:
 
     def loss(self, model: BlankFiller, batch: Batch, carry: None) -> tuple[Loss, None]:
         logits_NV, label_N = guesses(model, batch)
-        return Loss(F.cross_entropy(logits_NV, label_N, reduction="sum"), len(label_N)), None
+        return Loss(summed_cross_entropy(logits_NV, label_N), len(label_N)), None
 
     def validate(self, model: BlankFiller) -> tuple[Loss, dict[str, float]]:
         nats, count = likelihood(model, self.valid, self.device)
@@ -90,10 +91,10 @@ def batch(rows: Ragged, which: np.ndarray[Any, Any], device: torch.device) -> Ba
 
 
 def guesses(model: BlankFiller, batch: Batch) -> tuple[Tensor, Tensor]:
-    """logits_NV (float32) of the real words, and label_N."""
+    """logits_NV of the real words, and label_N."""
     real_BW = batch.label_BW != PAD
     hidden_BWH = model.around(batch.ids_BT, batch.length_B)
-    return model.project(hidden_BWH[real_BW]).float(), batch.label_BW[real_BW]
+    return model.project(hidden_BWH[real_BW]), batch.label_BW[real_BW]
 
 
 @torch.inference_mode()
@@ -108,7 +109,7 @@ def likelihood(
         which = order[start : start + SCORED_ROWS]
         given = batch(rows, which, device)
         logits_NV, label_N = guesses(model, given)
-        nats_N = F.cross_entropy(logits_NV, label_N, reduction="none").double()
+        nats_N = F.cross_entropy(logits_NV.float(), label_N, reduction="none").double()
         real_BW = given.label_BW != PAD
         nats_BW = torch.zeros(real_BW.shape, dtype=torch.float64, device=device).masked_scatter(real_BW, nats_N)
         nats[which] = nats_BW.sum(1).cpu().numpy()

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from pipeline import tables
 from pipeline.contracts import EOS, LanguageModel, Loss, Prompt
 from pipeline.errors import at_least_one, refuse
+from pipeline.nn.cross_entropy import summed_cross_entropy
 from pipeline.ragged import Ragged
 from pipeline.seeding import derive
 
@@ -104,8 +105,7 @@ class Task:
     def loss(self, model: LanguageModel, batch: Batch, carry: Any) -> tuple[Loss, Any]:
         """Backpropagation stops at the window's start (truncated through time, d2l section 9.7)."""
         hidden_BTH, state = model.hidden(batch.ids_BT, None if batch.fresh else carry)
-        logits_NV = model.project(hidden_BTH.flatten(0, 1)).float()
-        total = F.cross_entropy(logits_NV, batch.label_BT.flatten(), reduction="sum")
+        total = summed_cross_entropy(model.project(hidden_BTH.flatten(0, 1)), batch.label_BT.flatten())
         kept = tuple(part.detach() for part in state) if self.config.sampling == "sequential" else None
         return Loss(total, batch.label_BT.numel()), kept
 

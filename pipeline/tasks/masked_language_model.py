@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from pipeline import tables
 from pipeline.contracts import BOS, EOS, MASK, PAD, Loss, MaskedLanguageModel, Prompt
 from pipeline.errors import at_least_one, refuse
+from pipeline.nn.cross_entropy import summed_cross_entropy
 from pipeline.ragged import BUCKET, Ragged
 from pipeline.seeding import derive
 from pipeline.text.specials import SPECIALS
@@ -183,7 +184,7 @@ class Task:
     def loss(self, model: MaskedLanguageModel, batch: Batch, carry: None) -> tuple[Loss, None]:
         """Mean of the words plus mean of the pairs (Devlin et al. 2019, A.2), as a sum over the words."""
         logits_NV, label_N, logits_B2 = answers(model, batch)
-        words = F.cross_entropy(logits_NV, label_N, reduction="sum")
+        words = summed_cross_entropy(logits_NV, label_N)
         return Loss(words + len(label_N) * F.cross_entropy(logits_B2, batch.follows_B), len(label_N)), None
 
     def validate(self, model: MaskedLanguageModel) -> tuple[Loss, dict[str, float]]:
@@ -212,10 +213,10 @@ def words(table: pa.Table) -> Ids:
 
 
 def answers(model: MaskedLanguageModel, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """logits_NV (float32) at the chosen positions only, label_N, and logits_B2 of the pairs."""
+    """logits_NV at the chosen positions only, label_N, and logits_B2 of the pairs."""
     hidden_BSH = model.read(batch.text, batch.segment_BS)
     chosen_BS = batch.label_BS != PAD
-    return model.project(hidden_BSH[chosen_BS]).float(), batch.label_BS[chosen_BS], model.follows(hidden_BSH).float()
+    return model.project(hidden_BSH[chosen_BS]), batch.label_BS[chosen_BS], model.follows(hidden_BSH).float()
 
 
 @torch.inference_mode()
@@ -251,7 +252,7 @@ def _scored(model: MaskedLanguageModel, batch: Batch) -> dict[str, Tensor]:
         return zeros_B.index_add(0, pair_N, value_N.double())
 
     return {
-        "nats": by_pair(F.cross_entropy(logits_NV, label_N, reduction="none")),
+        "nats": by_pair(F.cross_entropy(logits_NV.float(), label_N, reduction="none")),
         "count": by_pair(torch.ones_like(label_N)),
         "correct": by_pair(logits_NV.argmax(1) == label_N),
         "pair_nats": F.cross_entropy(logits_B2, batch.follows_B, reduction="none"),

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from pipeline import tables
 from pipeline.contracts import BOS, EOS, PAD, Loss, Prompt, Translator
 from pipeline.errors import refuse, share
+from pipeline.nn.cross_entropy import summed_cross_entropy
 from pipeline.ragged import Ragged, by_budget, named
 from pipeline.seeding import derive
 
@@ -100,7 +101,7 @@ class Task:
 
     def loss(self, model: Translator, batch: Batch, carry: None) -> tuple[Loss, None]:
         logits_NV, label_N = real_logits(model, batch)
-        total = F.cross_entropy(logits_NV, label_N, reduction="sum", label_smoothing=self.config.label_smoothing)
+        total = summed_cross_entropy(logits_NV, label_N, self.config.label_smoothing)
         return Loss(total, len(label_N)), None
 
     def validate(self, model: Translator) -> tuple[Loss, dict[str, float]]:
@@ -112,10 +113,10 @@ class Task:
 
 
 def real_logits(model: Translator, batch: Batch) -> tuple[Tensor, Tensor]:
-    """logits_NV (float32) at the real target positions only, and label_N."""
+    """logits_NV at the real target positions only, and label_N."""
     hidden_BTH = model.hidden(batch.prompt, batch.input_BT)
     real_BT = batch.label_BT != PAD
-    return model.project(hidden_BTH[real_BT]).float(), batch.label_BT[real_BT]
+    return model.project(hidden_BTH[real_BT]), batch.label_BT[real_BT]
 
 
 def likelihood(
@@ -131,7 +132,7 @@ def _likelihood(model: Translator, pairs: Pairs) -> tuple[np.ndarray[Any, Any], 
     for rows in pairs.by_length():
         batch = pairs.batch(rows)
         logits_NV, label_N = real_logits(model, batch)
-        nats_N = F.cross_entropy(logits_NV, label_N, reduction="none").double()
+        nats_N = F.cross_entropy(logits_NV.float(), label_N, reduction="none").double()
         real_BT = batch.label_BT != PAD
         nats_BT = torch.zeros(real_BT.shape, dtype=torch.float64, device=nats_N.device).masked_scatter(real_BT, nats_N)
         nats[rows] = nats_BT.sum(1).cpu().numpy()
