@@ -138,7 +138,7 @@ class LanguageModel(Protocol):
         """hidden_BTH after each id, and the state (None or a tuple of tensors) after the last."""
 
     def project(self, hidden_NH: Tensor) -> Tensor:
-        """logits_NV."""
+        """logits_NV, in memory of their own, as the loss writes there."""
 
 
 class Translator(Protocol):
@@ -148,7 +148,7 @@ class Translator(Protocol):
         """hidden_BTH after reading target_BT (which begins with BOS), from which the next id is predicted."""
 
     def project(self, hidden_NH: Tensor) -> Tensor:
-        """logits_NV."""
+        """logits_NV, in memory of their own, as the loss writes there."""
 
 
 class BlankFiller(Protocol):
@@ -158,7 +158,7 @@ class BlankFiller(Protocol):
         """hidden_BWH, W = T - 2, of the words of rows from BOS to EOS, PAD beyond; none knows its own word's id."""
 
     def project(self, hidden_NH: Tensor) -> Tensor:
-        """logits_NV."""
+        """logits_NV, in memory of their own, as the loss writes there."""
 
 
 class Classifier(Protocol):
@@ -175,7 +175,7 @@ class MaskedLanguageModel(Protocol):
         """hidden_BSH of BOS, a sentence, EOS, and another sentence (segment 1) with EOS, if there is one; MASK may occur."""
 
     def project(self, hidden_NH: Tensor) -> Tensor:
-        """logits_NV of the word at each position."""
+        """logits_NV of the word at each position, in memory of their own, as the loss writes there."""
 
     def follows(self, hidden_BSH: Tensor) -> Tensor:
         """logits_B2 that the second sentence stood elsewhere (0), or follows the first (1)."""

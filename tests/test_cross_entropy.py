@@ -1,6 +1,7 @@
 """The loss by blocks of rows against torch's, in value and gradient."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -68,12 +69,60 @@ def test_logits_in_bfloat16_are_summed_in_float32() -> None:
     torch.testing.assert_close(gradient_NV.float(), wanted_NV, atol=1e-7, rtol=2**-7)
 
 
-def test_a_second_backward_pass_is_refused_and_so_is_one_through_overwritten_logits() -> None:
-    leaf_NV, label_N = torch.randn(3, 4, requires_grad=True), torch.tensor([0, 1, 2])
-    loss = cross_entropy.summed_cross_entropy(leaf_NV * 1, label_N)
+def twice(logits_NV: Tensor, label_N: Tensor) -> Tensor:
+    """The loss of logits that another loss has overwritten."""
+    return cross_entropy.summed_cross_entropy(logits_NV, label_N) + cross_entropy.summed_cross_entropy(logits_NV, label_N)
+
+
+def changed(logits_NV: Tensor, label_N: Tensor) -> Tensor:
+    """A loss whose gradient something else has overwritten."""
+    loss = cross_entropy.summed_cross_entropy(logits_NV, label_N)
+    logits_NV.detach().zero_()
+    return loss
+
+
+def gone(logits_NV: Tensor, label_N: Tensor) -> Tensor:
+    """A loss whose gradient has been used."""
+    loss = cross_entropy.summed_cross_entropy(logits_NV, label_N)
     loss.backward(retain_graph=True)
-    with pytest.raises(AssertionError, match="one backward pass"):
-        loss.backward()
-    logits_NV = leaf_NV.exp()  # whose gradient needs its own values
+    return loss
+
+
+def needed(logits_NV: Tensor, label_N: Tensor) -> Tensor:
+    """The loss of logits by which their own gradient is computed."""
+    return cross_entropy.summed_cross_entropy(logits_NV.exp(), label_N)
+
+
+@pytest.mark.parametrize("made", [twice, changed, gone, needed])
+def test_no_gradient_comes_of_what_was_overwritten(made: Callable[[Tensor, Tensor], Tensor]) -> None:
+    leaf_NV = torch.randn(3, 4, requires_grad=True)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        cross_entropy.summed_cross_entropy(logits_NV, label_N).backward()
+        made(leaf_NV * 1, torch.tensor([0, 1, 2])).backward()
+
+
+def test_logits_are_left_alone_where_nobody_wants_their_gradient() -> None:
+    logits_NV, label_N = torch.randn(3, 4, requires_grad=True), torch.tensor([0, 1, 2])
+    before_NV = logits_NV.detach().clone()
+    with torch.no_grad():
+        logits = logits_NV * 1
+        loss = cross_entropy.summed_cross_entropy(logits, label_N)
+    assert torch.equal(logits, before_NV)
+    torch.testing.assert_close(loss, F.cross_entropy(before_NV, label_N, reduction="sum"))
+
+
+def test_another_device_has_torchs_own() -> None:
+    """`meta`, which computes nothing, stands for those that are not here."""
+    loss = cross_entropy.summed_cross_entropy(
+        torch.empty(3, 4, device="meta").bfloat16(), torch.empty(3, device="meta").long()
+    )
+    assert (loss.device.type, loss.dtype, loss.shape) == ("meta", torch.float32, ())
+
+
+def test_logits_may_be_a_view_of_others_in_any_order() -> None:
+    torch.manual_seed(1)
+    leaf_TBV, label_N = torch.randn(5, 3, 7, requires_grad=True), torch.randint(7, (15,))
+    found = torch.autograd.grad(
+        cross_entropy.summed_cross_entropy((leaf_TBV * 1).transpose(0, 2).flatten(1).T, label_N), leaf_TBV
+    )
+    wanted = torch.autograd.grad(F.cross_entropy(leaf_TBV.transpose(0, 2).flatten(1).T, label_N, reduction="sum"), leaf_TBV)
+    torch.testing.assert_close(found, wanted)

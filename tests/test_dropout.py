@@ -33,6 +33,23 @@ def test_the_kept_are_scaled_and_so_are_their_gradients(dtype: torch.dtype, shap
     torch.testing.assert_close(x.grad, kept)
 
 
+@pytest.mark.parametrize("p", [0.1, 0.3, 1 - 1e-3])
+def test_the_mean_stays(p: float) -> None:
+    torch.manual_seed(1)
+    elements = 4_000_000
+    error = (p / (1 - p) / elements) ** 0.5
+    assert float(dropout(torch.ones(elements), p, True).mean()) == pytest.approx(1, abs=5 * error)
+
+
+def test_any_order_of_memory_is_dropped_alike() -> None:
+    x = torch.rand(4, 5, 6).add(1)
+    torch.manual_seed(1)
+    plain = dropout(x, 0.5, True)
+    torch.manual_seed(1)
+    assert torch.equal(dropout(x.transpose(0, 2).contiguous().transpose(0, 2), 0.5, True), plain)
+    assert dropout(torch.ones(1, 3).expand(1000, 3), 0.5, True).mean(0).var() > 0
+
+
 def test_a_seed_makes_the_same_choice_again_and_the_next_call_another() -> None:
     def drawn() -> list[torch.Tensor]:
         torch.manual_seed(7)

@@ -122,6 +122,32 @@ def test_a_written_out_transformer_block_equals_the_fused_one_in_value_and_gradi
     torch.testing.assert_close(gradients(blocks[1], [], written), gradients(blocks[0], [], fused))
 
 
+def test_a_blocks_only_dropout_is_on_what_its_sublayers_add() -> None:
+    torch.manual_seed(1)
+    sizes = transformer.Sizes(
+        width=8,
+        heads=2,
+        feed_forward=16,
+        dropout=0.5,
+        norm="layer",
+        norm_first=True,
+        activation="relu",
+        implementation="fused",
+    )
+    feed_forward, attention_layer = transformer.FeedForward(sizes), transformer.SelfAttention(sizes)
+    x_BTH = torch.randn(3, 5, 8)
+    for sublayer in (feed_forward, lambda x_BTH: attention_layer(x_BTH, None, None)[0]):
+        for layer in (feed_forward, attention_layer):
+            layer.eval()
+        added_BTH = sublayer(x_BTH) - x_BTH
+        for layer in (feed_forward, attention_layer):
+            layer.train()
+        found_BTH = sublayer(x_BTH) - x_BTH
+        keep_BTH = found_BTH != 0
+        assert 0.3 < keep_BTH.double().mean() < 0.7
+        torch.testing.assert_close(found_BTH[keep_BTH], 2 * added_BTH[keep_BTH], atol=1e-5, rtol=1e-5)
+
+
 def test_attention_in_bfloat16_on_a_cpu_is_computed_in_float32() -> None:
     torch.manual_seed(5)
     query, keys, values = torch.randn(3, 3, 2, 5, 8).bfloat16().requires_grad_()

@@ -104,6 +104,12 @@ def test_torch_is_imported_only_where_tensors_live() -> None:
     assert {name for name in modules() if "torch" in tops(name) and part(name) not in TORCH | {"stages"}} == set()
 
 
+def test_dropout_is_drawn_in_one_place_only() -> None:
+    torchs = ("nn.Dropout", "F.dropout")
+    drawing = {name for name in modules() if any(one in modules()[name].read_text(encoding="utf-8") for one in torchs)}
+    assert drawing == {"pipeline.nn.dropout"}
+
+
 @pytest.mark.parametrize("node", dag(), ids=lambda node: node.address)
 def test_every_import_of_a_stage_is_among_its_deps(node) -> None:
     needed = {modules()[name].relative_to(ROOT) for name in closure(node.module, node.block) if has_code(name)}

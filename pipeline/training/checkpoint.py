@@ -61,7 +61,9 @@ def fill(model: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
         got = tuple(tensors[name].shape) if name in tensors else "nothing"
         want = tuple(own[name].shape) if name in own else "nothing"
         if got != want:
-            raise refuse(f"{where}: {name}", got, f"{want}, as config.json says", "Run `dvc repro`.")
+            raise refuse(
+                f"{where}: {name}", got, f"{want}, as config.json and this version's code have it", "Run `dvc repro`."
+            )
     with torch.no_grad():
         for name, tensor in tensors.items():
             own[name].copy_(tensor)

@@ -1,7 +1,6 @@
 """Where tensors live and how many threads work on them."""
 
 import torch
-from torch.utils import deterministic
 
 from pipeline.errors import refuse
 
@@ -26,4 +25,3 @@ def prepare(threads: int) -> None:
     """Use this many CPU threads, and only kernels that give the same bits each time."""
     torch.set_num_threads(threads)
     torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms imports the compiler, which takes a second
-    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # else every new tensor is written twice
