@@ -185,7 +185,7 @@ def optimizer(chosen: Config, parameters: Iterable[nn.Parameter]) -> torch.optim
             return torch.optim.Adadelta(parameters, lr=rate, rho=rho, eps=ADADELTA_EPSILON, weight_decay=decay)
         case Adam(name=name, betas=(first, second)):
             kind = torch.optim.Adam if name == "adam" else torch.optim.AdamW
-            return kind(parameters, lr=rate, betas=(first, second), eps=EPSILON, weight_decay=decay)
+            return kind(parameters, lr=rate, betas=(first, second), eps=EPSILON, weight_decay=decay, fused=True)
     raise AssertionError(chosen)
 
 
