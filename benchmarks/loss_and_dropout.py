@@ -2,8 +2,8 @@
 
     python -m benchmarks.loss_and_dropout [--rows 2000] [--words 60,4000,10000,33278] [--rounds 9]
 
-Rounds alternate between the two, and the median of the ratios is printed with their ends. The loss is of 0.1 smoothed
-labels, on logits in float32 or bfloat16; dropout is of rows 128 wide.
+Rounds alternate between the two, the first is not counted, and the median of the ratios is printed with their ends. The
+loss is of 0.1 smoothed labels, on logits in float32 or bfloat16; dropout is of rows 128 wide.
 """
 
 import argparse
