@@ -278,7 +278,8 @@ def test_coverage_is_the_papers_sum_over_the_real_source(seed: int, steps: int) 
     rows = torch.tensor([2, 0, 0, 1])
     got = covering.added(covering.reorder(state, rows), torch.arange(4).numpy())
     alone = [plain_coverage(model, rows_of(prompt, rows[i : i + 1]), tuple(fed[rows[i]].tolist()), 0.7) for i in range(4)]
-    assert got == pytest.approx(alone, rel=1e-5)
+    eps = torch.finfo(torch.float32).eps  # of sums near 1, whose logarithm is near 0
+    assert got == pytest.approx(alone, rel=1e-5, abs=4 * eps)
     assert (got <= 0).all()
 
 
