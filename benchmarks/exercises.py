@@ -8,13 +8,14 @@ the models, so that a busy machine hits all, and the median of the rounds is pri
 
 import argparse
 import json
-import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 
+from benchmarks.rounds import in_turns, milliseconds, over
 from pipeline import config, params, tables
 from pipeline.contracts import Sizes
 from pipeline.seeding import derive
@@ -46,6 +47,14 @@ def prepared(root: Path, name: str, batches: int) -> Callable[[int], None]:
     return update
 
 
+def a_step(update: Callable[[int], None], steps: int) -> float:
+    """Seconds of an update, the mean over so many."""
+    began = time.perf_counter()
+    for step in range(steps):
+        update(step)
+    return (time.perf_counter() - began) / steps
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, default=Path("."))
@@ -55,20 +64,9 @@ def main() -> None:
     devices.prepare(1)
     names = [name for name in config.section(a.root / "params.yaml", "runs") if not name[-1].isdigit()]
     updates = {name: prepared(a.root, name, a.steps) for name in names}
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    for number in range(a.rounds + 1):  # the first one warms up
-        for name, update in updates.items():
-            began = time.perf_counter()
-            for step in range(a.steps):
-                update(step)
-            if number:
-                seconds[name].append((time.perf_counter() - began) / a.steps)
-    for name in names:
-        ratios = [own / first for own, first in zip(seconds[name], seconds[names[0]], strict=True)]
-        print(
-            f"{name}: {1000 * statistics.median(seconds[name]):.1f} ms a step, "
-            f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) of {names[0]}'s"
-        )
+    seconds = in_turns({name: partial(a_step, update, a.steps) for name, update in updates.items()}, a.rounds)
+    for name, own in seconds.items():
+        print(f"{name}: {milliseconds(own):.1f} ms a step, {over(own, seconds[names[0]])} of {names[0]}'s")
 
 
 if __name__ == "__main__":

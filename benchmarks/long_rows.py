@@ -7,14 +7,15 @@ rounds alternate between the two, and the median of the ratios is printed with t
 """
 
 import argparse
-import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from benchmarks.rounds import in_turns, milliseconds, over
 from pipeline.nn import segments
 from pipeline.nn.cells import Recurrent
 from pipeline.training import devices
@@ -52,12 +53,9 @@ def main() -> None:
         x_BSE = torch.randn(a.rows, longest, a.width, requires_grad=True)
         length_B = torch.randint(longest // 2, longest + 1, (a.rows,))
         length_B[0] = longest
-        rounds = [[seconds(way, layer, x_BSE, length_B) for way in (packed, in_segments)] for _ in range(a.rounds + 1)][1:]
-        ratios = [ours / theirs for theirs, ours in rounds]
-        print(
-            f"{longest:4} steps: packed {1000 * statistics.median(theirs for theirs, _ in rounds):.0f} ms, "
-            f"{statistics.median(ratios):.2f} of it in segments ({min(ratios):.2f} to {max(ratios):.2f})"
-        )
+        ways = {way.__name__: partial(seconds, way, layer, x_BSE, length_B) for way in (packed, in_segments)}
+        theirs, ours = in_turns(ways, a.rounds).values()
+        print(f"{longest:4} steps: packed {milliseconds(theirs):.0f} ms, in segments {over(ours, theirs)} of it")
 
 
 if __name__ == "__main__":

@@ -7,14 +7,15 @@ loss is of 0.1 smoothed labels, on logits in float32 or bfloat16; dropout is of 
 """
 
 import argparse
-import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks.rounds import in_turns, milliseconds, over
 from pipeline.nn.cross_entropy import summed_cross_entropy
 from pipeline.nn.dropout import dropout
 from pipeline.training import devices
@@ -31,12 +32,10 @@ def seconds(way: Way, leaf: Tensor) -> float:
 
 
 def compare(what: str, theirs: Way, ours: Way, leaf: Tensor, rounds: int) -> None:
-    taken = [[seconds(way, leaf) for way in (theirs, ours)] for _ in range(rounds + 1)][1:]
-    ratios = [our / their for their, our in taken]
-    print(
-        f"{what}: torch {1000 * statistics.median(their for their, _ in taken):.1f} ms, "
-        f"{statistics.median(ratios):.2f} of it ours ({min(ratios):.2f} to {max(ratios):.2f})"
-    )
+    by_torch, own = in_turns(
+        {"torch": partial(seconds, theirs, leaf), "ours": partial(seconds, ours, leaf)}, rounds
+    ).values()
+    print(f"{what}: torch {milliseconds(by_torch):.1f} ms, ours {over(own, by_torch)} of it")
 
 
 def main() -> None:

@@ -101,18 +101,20 @@ def test_the_equations_drop_units_between_layers_in_training_only() -> None:
     assert torch.equal(written(x_BTE, None)[0], written(x_BTE, None)[0])
 
 
+BLOCK: dict[str, Any] = {
+    "width": 8,
+    "heads": 2,
+    "feed_forward": 16,
+    "norm": "layer",
+    "norm_first": True,
+    "activation": "relu",
+}
+
+
 def test_a_written_out_transformer_block_equals_the_fused_one_in_value_and_gradient() -> None:
     torch.manual_seed(3)
-    sizes: dict[str, Any] = {
-        "width": 8,
-        "heads": 2,
-        "feed_forward": 16,
-        "dropout": 0.0,
-        "norm": "layer",
-        "activation": "relu",
-    }
     blocks = [
-        transformer.EncoderBlock(transformer.Sizes(**sizes, norm_first=True, implementation=how))
+        transformer.EncoderBlock(transformer.Sizes(**BLOCK, dropout=0.0, implementation=how))
         for how in ("fused", "equations")
     ]
     blocks[1].load_state_dict(blocks[0].state_dict())
@@ -124,24 +126,12 @@ def test_a_written_out_transformer_block_equals_the_fused_one_in_value_and_gradi
 
 def test_a_blocks_only_dropout_is_on_what_its_sublayers_add() -> None:
     torch.manual_seed(1)
-    sizes = transformer.Sizes(
-        width=8,
-        heads=2,
-        feed_forward=16,
-        dropout=0.5,
-        norm="layer",
-        norm_first=True,
-        activation="relu",
-        implementation="fused",
-    )
-    feed_forward, attention_layer = transformer.FeedForward(sizes), transformer.SelfAttention(sizes)
+    block = transformer.EncoderBlock(transformer.Sizes(**BLOCK, dropout=0.5, implementation="fused"))
     x_BTH = torch.randn(3, 5, 8)
-    for sublayer in (feed_forward, lambda x_BTH: attention_layer(x_BTH, None, None)[0]):
-        for layer in (feed_forward, attention_layer):
-            layer.eval()
+    for sublayer in (block.feed_forward, lambda x_BTH: block.own(x_BTH, None, None)[0]):
+        block.eval()
         added_BTH = sublayer(x_BTH) - x_BTH
-        for layer in (feed_forward, attention_layer):
-            layer.train()
+        block.train()
         found_BTH = sublayer(x_BTH) - x_BTH
         keep_BTH = found_BTH != 0
         assert 0.3 < keep_BTH.double().mean() < 0.7
