@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc.utils.serialize import dumps_yaml
 
-from pipeline.cli import dag, doctor, leftovers
+from pipeline.cli import dag, doctor, leftovers, presets
 from pipeline.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -89,6 +90,11 @@ def test_edits_in_no_commit_are_not_lost_unless_forced(project, another, seqline
     assert "--force" in said.err
     assert (project / "params.yaml").read_text() == mine
     assert seqline(project, "use", another, "--force").status == 0
+
+
+def test_nulls_are_written_in_a_preset_and_as_before_in_what_dvc_writes() -> None:
+    assert presets.changed("a: null\nb: 1\n", ["b=2"]) == "a: null\nb: 2\n"
+    assert dumps_yaml({"a": {"b": None}}) == "a:\n  b:\n"
 
 
 def test_a_preset_may_follow_a_preset_without_force(project, another, seqline) -> None:

@@ -9,13 +9,22 @@ from typing import Any
 
 import yaml
 from ruamel.yaml import YAML
+from ruamel.yaml.representer import RoundTripRepresenter
 
 from pipeline import config
 from pipeline.cli import check, leftovers
 from pipeline.errors import refuse
 from pipeline.landing import landing_file
 
-_NULL = "tag:yaml.org,2002:null"
+
+def _null(writer: Any, _: None) -> Any:
+    return writer.represent_scalar("tag:yaml.org,2002:null", "null")
+
+
+class _SayingNull(RoundTripRepresenter):
+    """Writes `null` where ruamel.yaml leaves a gap. A class of its own, as DVC writes `dvc.lock` by ruamel's."""
+
+    yaml_representers = RoundTripRepresenter.yaml_representers | {type(None): _null}
 
 
 def listing(root: Path) -> str:
@@ -55,7 +64,7 @@ def changed(text: str, changes: list[str]) -> str:
     round_trip = YAML()
     round_trip.width, round_trip.preserve_quotes = 4096, True
     round_trip.indent(mapping=2, sequence=4, offset=2)
-    round_trip.representer.add_representer(type(None), lambda writer, _: writer.represent_scalar(_NULL, "null"))
+    round_trip.Representer = _SayingNull
     content = round_trip.load(text)
     for change in changes:
         key, equals, value = change.partition("=")
