@@ -91,29 +91,6 @@ def test_order_is_lost_on_the_bag_and_on_no_other(name: str) -> None:
 
 
 @torch.inference_mode()
-def test_a_filter_finds_the_strongest_of_its_windows() -> None:
-    """Each width against a loop over its windows, which reach over both ends into zeros."""
-    model, row = built("cnn", widths=[1, 3, 5]), [5, 6, 7, 8]
-    inner = model.embedding(torch.tensor(row)).numpy()
-    for convolution, found_BF in zip(model.convolutions, model.found(prompt_of(row, width=12)), strict=True):
-        weight_FEK, bias_F = convolution.weight.numpy(), convolution.bias.numpy()
-        width = weight_FEK.shape[2]
-        nothing = np.zeros((width - 1, inner.shape[1]), np.float32)
-        padded = np.concatenate([nothing, inner, nothing])
-        windows = [padded[start : start + width] for start in range(len(row) + width - 1)]
-        answers = [np.maximum(0, (weight_FEK * window.T).sum((1, 2)) + bias_F) for window in windows]
-        np.testing.assert_allclose(found_BF[0].numpy(), np.max(answers, axis=0), atol=1e-6)
-
-
-@torch.inference_mode()
-def test_the_bag_is_the_mean_of_its_embeddings() -> None:
-    model = built("mlp")
-    mean = model.embedding(torch.tensor([5, 6, 7])).mean(0)
-    want = model.output(model.layers(mean))
-    torch.testing.assert_close(model.classify(prompt_of([5, 6, 7], [4] * 9))[0], want)
-
-
-@torch.inference_mode()
 def test_both_directions_decide_where_they_end() -> None:
     model = built("bigru")
     for change in ([9, 6, 7], [5, 6, 9]):

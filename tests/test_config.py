@@ -101,6 +101,11 @@ MISTAKES = [
         81,
         "runs.seq2seq.search.constraints.min_length: got 81; expected ",
     ),
+    (
+        "runs.transformer.model.learned_positions",
+        16,
+        "runs.transformer.search.max_length: got 80; expected at most 16, the run's model.learned_positions.",
+    ),
     ("runs.lstm.training.threads", ..., "runs.lstm.training.threads: got nothing; expected a whole number. Add the key."),
     (
         "runs.transformer.objective.label_smoothing",

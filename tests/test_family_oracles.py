@@ -122,6 +122,23 @@ def test_a_recurrent_language_model(cell: str, implementation: str, tied: bool) 
     assert_same(model, model.project(torch.cat([first_BTH, second_BTH], 1)), torch.stack(theirs))
 
 
+@each_cell
+@each_implementation
+def test_a_bidirectional_language_model(cell: str, implementation: str) -> None:
+    """Two stacks that never meet: each word between the ends from the outputs over what stands before and after it."""
+    model = built("bidirectional_lm", RECURRENT | {"cell": cell, "layers": 2, "implementation": implementation})
+    text = prompt()
+    hidden_BWH, ours, theirs = model.around(text.ids_BS, text.length_B), [], []
+    for ids, hidden_WH in zip(ROWS, hidden_BWH, strict=True):
+        inputs = embedded(model.embedding, ids)
+        before, after = read(model.forwards.kernel, inputs)[0], read(model.backwards.kernel, inputs[::-1])[0][::-1]
+        for word in range(1, len(ids) - 1):
+            ours.append(model.project(hidden_WH[word - 1]))
+            theirs.append(model.output(torch.cat([before[word - 1], after[word + 1]], 1)[0]))
+    assert len(ours) == 7
+    assert_same(model, torch.stack(ours), torch.stack(theirs))
+
+
 def bridged(model: Any, states: list[Parts]) -> list[Parts]:
     return [tuple(torch.tanh(b(s)) for b, s in zip(model.bridges, state, strict=True)) for state in states]
 
@@ -169,6 +186,7 @@ def score(name: str, of: Any, query_H: Tensor, key_C: Tensor) -> Tensor:
 
 
 @each_cell
+@each_implementation
 @pytest.mark.parametrize(
     ("name", "bidirectional"),
     [
@@ -176,9 +194,9 @@ def score(name: str, of: Any, query_H: Tensor, key_C: Tensor) -> Tensor:
         ("dot", False),  # whose keys have to be as wide as the query
     ],
 )
-def test_an_encoder_decoder_with_attention(cell: str, name: str, bidirectional: bool) -> None:
-    block = RECURRENT | {"cell": cell, "score": name, "layers": 2, "implementation": "fused", "bidirectional": bidirectional}
-    model = built("attention_seq2seq", block)
+def test_an_encoder_decoder_with_attention(cell: str, implementation: str, name: str, bidirectional: bool) -> None:
+    block = RECURRENT | {"cell": cell, "layers": 2, "bidirectional": bidirectional, "implementation": implementation}
+    model = built("attention_seq2seq", block | {"score": name})
     theirs = []
     for source, target in zip(ROWS, TARGETS, strict=True):
         outputs, states = read(model.encoder.kernel, embedded(model.source, source))
@@ -198,6 +216,40 @@ def test_a_classifier_that_reads_from_both_sides(cell: str, implementation: str)
     model = built("birnn_classifier", RECURRENT | {"cell": cell, "layers": 2, "implementation": implementation}, LABELS)
     last = [read(model.cells.kernel, embedded(model.embedding, row))[1][-1][0] for row in ROWS]
     assert_same(model, model.classify(prompt()), model.output(torch.cat(last)))
+
+
+# classifiers without cells or blocks
+
+
+def test_a_classifier_of_a_bag_of_words() -> None:
+    model = built("mlp_classifier", {"embedding": 10, "hidden": HIDDEN, "layers": 2, "dropout": 0.0}, LABELS)
+    first, second = (layer for layer in model.layers if isinstance(layer, nn.Linear))
+    theirs = []
+    for ids in ROWS:
+        hidden = torch.stack([model.embedding.weight[number] for number in ids]).sum(0) / len(ids)
+        for layer in (first, second):
+            hidden = (layer.weight @ hidden + layer.bias).clamp(min=0)
+        theirs.append(model.output.weight @ hidden + model.output.bias)
+    assert_same(model, model.classify(prompt()), torch.stack(theirs))
+
+
+def test_a_classifier_of_convolutions() -> None:
+    """A window at a time; a filter reaches over both ends of the text, into zeros (d2l section 16.3)."""
+    widths = [1, 3, 5]
+    model = built("text_cnn", {"embedding": 10, "widths": widths, "filters": HIDDEN, "dropout": 0.0}, LABELS)
+    theirs = []
+    for ids in ROWS:
+        found = []
+        for width, convolution in zip(widths, model.convolutions, strict=True):
+            nothing = [torch.zeros(10, dtype=torch.float64)] * (width - 1)
+            words = [*nothing, *(model.embedding.weight[number] for number in ids), *nothing]
+            answers = []
+            for start in range(len(ids) + width - 1):
+                parts = [convolution.weight[:, :, k] @ words[start + k] for k in range(width)]
+                answers.append((torch.stack(parts).sum(0) + convolution.bias).clamp(min=0))
+            found.append(torch.stack(answers).amax(0))
+        theirs.append(model.output.weight @ torch.cat(found) + model.output.bias)
+    assert_same(model, model.classify(prompt()), torch.stack(theirs))
 
 
 # encoder blocks
@@ -262,3 +314,56 @@ def test_a_classifier_of_encoder_blocks(norm_first: bool, implementation: str, l
         x_SH = encoded(model.encoder, x_SH, "relu", norm_first, causal=False)
         theirs.append(model.output((model.norm(x_SH) if norm_first else x_SH).mean(0)))
     assert_same(model, model.classify(prompt()), torch.stack(theirs))
+
+
+def batch_normed(norm: Any, x_BTH: Tensor) -> Tensor:
+    """Of all positions of all rows together (Ioffe & Szegedy 2015, algorithm 1; d2l equation 8.5.1)."""
+    mean_H = x_BTH.mean((0, 1))
+    variance_H = ((x_BTH - mean_H) ** 2).mean((0, 1))
+    return norm.kernel.weight * (x_BTH - mean_H) / (variance_H + norm.kernel.eps).sqrt() + norm.kernel.bias
+
+
+def looked(attention: Any, x_TH: Tensor) -> Tensor:
+    """Attention of each position to itself and those before it, by torch's own layer, on our weights."""
+    layer = nn.MultiheadAttention(BLOCK["width"], BLOCK["heads"], batch_first=True)
+    tensors = {
+        "in_proj_weight": torch.cat([attention.query.weight, attention.key_value.weight]),
+        "in_proj_bias": torch.cat([attention.query.bias, attention.key_value.bias]),
+        "out_proj.weight": attention.output.weight,
+        "out_proj.bias": attention.output.bias,
+    }
+    assert tensors.keys() == dict(layer.named_parameters()).keys()
+    hidden = torch.ones(len(x_TH), len(x_TH), dtype=torch.bool).triu(1)
+    own = {"attn_mask": hidden, "need_weights": False}
+    found: Tensor = torch.func.functional_call(layer, tensors, (x_TH[None],) * 3, own)[0][0]
+    return found
+
+
+@each_norm
+@each_implementation
+def test_a_transformer_language_model_with_batch_norm(norm_first: bool, implementation: str) -> None:
+    """In training, where a row is normalised together with the others; and what is kept of it for use."""
+    block = BLOCK | {"norm_first": norm_first, "implementation": implementation, "tied": False, "norm": "batch"}
+    model = built("transformer_lm", block | {"learned_positions": False, "context": 4}).train()
+
+    def sublayer(x_BTH: Tensor, norm: Any, inner: Callable[[Tensor], Tensor]) -> Tensor:
+        if norm_first:
+            return x_BTH + inner(batch_normed(norm, x_BTH))
+        return batch_normed(norm, x_BTH + inner(x_BTH))
+
+    x_BTH = model.embedding.weight[torch.tensor(TARGETS)] * math.sqrt(BLOCK["width"]) + positions(4)
+    first_BTH = x_BTH if norm_first else None
+    for block_of in model.blocks:
+        own, feed_forward = block_of.own, block_of.feed_forward
+
+        def attend(rows_BTH: Tensor, attention: Any = own.attention) -> Tensor:
+            return torch.stack([looked(attention, row_TH) for row_TH in rows_BTH])
+
+        x_BTH = sublayer(x_BTH, own.residual.norm, attend)
+        x_BTH = sublayer(x_BTH, feed_forward.residual.norm, feed_forward.layers)
+    theirs = model.output(batch_normed(model.norm, x_BTH) if norm_first else x_BTH)
+    assert_same(model, model.project(model.hidden(torch.tensor(TARGETS), None)[0]), theirs)
+    if first_BTH is not None:
+        kept, flat = model.blocks[0].own.residual.norm.kernel, first_BTH.flatten(0, 1)
+        torch.testing.assert_close(kept.running_mean, 0.1 * flat.mean(0))
+        torch.testing.assert_close(kept.running_var, 0.9 + 0.1 * flat.var(0))

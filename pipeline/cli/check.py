@@ -94,11 +94,12 @@ def _run(path: Path, name: str, kinds: dict[str, str]) -> None:
         raise refuse("runs", name, f"another name: `start: {name}` begins from no run", "Rename the block.")
     model = config.named_module("pipeline.models", block.family, f"{where}.family")
     task = config.named_module("pipeline.tasks", block.task, f"{where}.task")
-    config.load(model.Config, block.model, f"{where}.model")
+    sizes = config.load(model.Config, block.model, f"{where}.model")
     config.load(task.Config, block.objective, f"{where}.objective")
     optim.load(block.optim, f"{where}.optim")
     config.load(loop.Config, block.training, f"{where}.training")
     _search(block, task, model, f"{where}.search")
+    _positions(block, getattr(sizes, "learned_positions", None), where)
     _start(path, name, block)
     if kinds[block.corpus] != task.KIND:
         fitting = ", ".join(c for c, kind in kinds.items() if kind == task.KIND) or f"a corpus of kind {task.KIND}"
@@ -138,3 +139,12 @@ def _search(block: params.Run, task: ModuleType, model: ModuleType, where: str) 
     if "penalty" in block.search and search.penalty.coverage and not isinstance(model.Model, Looking):
         got = f"{search.penalty.coverage} with {block.family}, which cannot say where it looks"
         raise refuse(f"{where}.penalty.coverage", got, "0.0 for this family")
+
+
+def _positions(block: params.Run, learned: int | bool | None, where: str) -> None:
+    """An answer may have no position that none was learned for: it would be found only after the training."""
+    if block.search is None or learned is None or isinstance(learned, bool):
+        return
+    if (longest := block.search["max_length"]) > learned:
+        todo = "Raise those, or use null: sinusoidal positions have no end."
+        raise refuse(f"{where}.search.max_length", longest, f"at most {learned}, the run's model.learned_positions", todo)
