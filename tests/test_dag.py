@@ -115,6 +115,21 @@ def test_a_second_repro_does_nothing(done: Path) -> None:
     assert lock(done) == before
 
 
+def test_compiled_code_beside_the_source_is_no_dependency(done: Path) -> None:
+    assert any((done / "pipeline").rglob("__pycache__/*.pyc")), "the stages have left none"
+    stages = yaml.safe_load(lock(done))["stages"].values()
+    counted = {
+        dep["path"]: dep["nfiles"]
+        for stage in stages
+        for dep in stage["deps"]
+        if dep["path"].startswith("pipeline/") and "nfiles" in dep
+    }
+    assert "pipeline/nn" in counted
+    for path, files in counted.items():
+        source = [file for file in (done / path).rglob("*") if file.is_file() and "__pycache__" not in file.parts]
+        assert files == len(source), path
+
+
 @pytest.mark.long
 def test_doing_everything_again_gives_the_same_bytes(done: Path) -> None:
     before = lock(done)
