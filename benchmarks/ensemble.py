@@ -45,6 +45,13 @@ def members(root: Path, names: list[str], split: str) -> dict[str, list[str]]:
     return found
 
 
+def references(root: Path, name: str, split: str) -> list[str]:
+    """What the rows of a run's corpus should be translated to."""
+    tokens = place(root, "evaluate", name, params.run(root / "params.yaml", name), "tokens") / f"{split}.parquet"
+    wanted: list[str] = tables.read(tokens, tables.TOKENS_PAIR).sort_by("row")["target"].to_pylist()
+    return wanted
+
+
 def ensemble(root: Path, names: list[str], encoded: Path) -> list[str]:
     """What the runs together answer to every row of the encoded split."""
     session, table = trial.together(root, names), tables.read(encoded, translation.SCHEMA)
@@ -66,12 +73,11 @@ def main() -> None:
     run = params.run(file, name)
     encoded = place(a.root, "predict", name, run, "encoded") / f"{a.split}.parquet"
     answers = {TOGETHER: ensemble(a.root, a.runs, encoded)} | answers
-    tokens = tables.read(place(a.root, "evaluate", name, run, "tokens") / f"{a.split}.parquet", tables.TOKENS_PAIR)
-    references: list[str] = tokens.sort_by("row")["target"].to_pylist()
+    wanted = references(a.root, name, a.split)
     task, bootstrap = of_run(file, name, run), Bootstrap.of(params.evaluation(file), run.corpus, a.split)
     measure = surface.measures()[task.main]
     units: dict[str, Array] = {
-        who: np.array([measure.sums(got, want) for got, want in zip(said, references, strict=True)], dtype=np.float64)
+        who: np.array([measure.sums(got, want) for got, want in zip(said, wanted, strict=True)], dtype=np.float64)
         for who, said in answers.items()
     }
     print(f"{task.main_name} on {a.split} of {run.corpus}, {measure.signature(bootstrap)}\n")

@@ -15,7 +15,7 @@ import torch
 import yaml
 from torch import nn
 
-from benchmarks import batch_norm, bert_slots, ensemble, optimisers
+from benchmarks import batch_norm, bert_slots, ensemble, moses_tokens, optimisers
 from pipeline import tables
 from pipeline.errors import UserError
 from pipeline.tasks import translation
@@ -93,6 +93,18 @@ def test_an_ensemble_of_one_run_twice_is_that_run(trained: Path, told: Callable[
     assert found["ensemble"] == found["batch_norm"]
     with pytest.raises(UserError, match="a run of the task masked_language_model; expected a translator"):
         told(ensemble, "batch_norm", "bert", "--root", str(trained))
+
+
+def test_mosess_tokens_are_those_of_the_papers_and_the_other_bleu_is_that_of_the_metrics(
+    trained: Path, told: Callable[..., str]
+) -> None:
+    assert moses_tokens.moses(["Ein „Hut“, der z.B. etwas  anstarrt."], "de") == ['ein " hut " , der z.b. etwas anstarrt .']
+    assert moses_tokens.moses(["L’homme n'a pas dit\u00a0: « oui »."], "fr") == ["l' homme n' a pas dit : \" oui \" ."]
+    found = re.findall(r"BLEU ([\d.]+),", told(moses_tokens, "layer_norm", "--language", "fr", "--root", str(trained)))
+    metrics = json.loads((trained / "reports/metrics/layer_norm.json").read_text())["test"]["bleu_lowercase"]
+    assert [float(score) for score in found] == pytest.approx([metrics["score"]] * 2, abs=0.006), (
+        "the toy's tokens are Moses'"
+    )
 
 
 @pytest.mark.parametrize("name", ["layer_norm", "batch_norm"])
