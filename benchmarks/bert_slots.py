@@ -3,8 +3,8 @@
     seqline use wikitext2 && dvc repro train@bert_50_steps && python -m benchmarks.bert_slots [bert_50_steps]
 
 The book prints the mean over the steps of what is itself a mean over slots, and trains on that: every pair has 15 % of
-`max_length` of them, and where it has fewer masked words, each slot left asks <cls> for the padding. That answer is always
-the same. So the run is trained twice more: as it was, to the same weights, which is checked, since a run's history has the
+`max_length` of them, and where it has fewer masked words, each slot left asks <cls> for the vocabulary's entry 0, here
+the padding. That answer is always the same. So the run is trained twice more: as it was, to the same weights, which is checked, since a run's history has the
 words' and the pairs' loss in one sum; and on the book's loss. Prints a table in Markdown.
 """
 
@@ -102,10 +102,8 @@ def main() -> None:
     encoded, folder = a.root / "data/encoded" / run.corpus, a.root / "data/models" / a.run
     train, valid, test = (tables.read(encoded / f"{name}.parquet", mlm.SCHEMA) for name in ("train", "valid", "test"))
     objective = config.load(mlm.Config, run.objective, f"{where}.objective")
-    sizes, slots = (
-        Sizes(**json.loads((folder / "config.json").read_text())["sizes"]),
-        round(mlm.CHOSEN * objective.max_length),
-    )
+    sizes = Sizes(**json.loads((folder / "config.json").read_text())["sizes"])
+    slots = round(mlm.CHOSEN * objective.max_length)
     task, asked = (Noting(train, valid, objective, derive(run.seed, "data"), cpu, slots=n) for n in (0, slots))
     model: Any = again(run, where, task, sizes)
     again(run, where, asked, sizes)

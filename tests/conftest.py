@@ -12,9 +12,8 @@ import pytest
 import yaml
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tensors are small and the cores taken: a second thread waits, busily
-os.environ.pop(
-    "PYTHONDONTWRITEBYTECODE", None
-)  # what a test starts leaves compiled code beside the source, as a user's stages do
+# What a test starts leaves compiled code beside the source, as a user's stages do.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 from pipeline import cli
 

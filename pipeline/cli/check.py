@@ -146,5 +146,5 @@ def _positions(block: params.Run, learned: int | bool | None, where: str) -> Non
     if block.search is None or learned is None or isinstance(learned, bool):
         return
     if (longest := block.search["max_length"]) > learned:
-        todo = "Raise those, or use null: sinusoidal positions have no end."
+        todo = "Raise learned_positions, or use null: sinusoidal positions have no end."
         raise refuse(f"{where}.search.max_length", longest, f"at most {learned}, the run's model.learned_positions", todo)
