@@ -3,9 +3,9 @@
     seqline use wikitext2 && dvc repro train@bert_50_steps && python -m benchmarks.bert_slots [bert_50_steps]
 
 The book prints the mean over the steps of what is itself a mean over slots, and trains on that: every pair has 15 % of
-`max_length` of them, and where it has fewer masked words, each slot left asks <cls> for the vocabulary's entry 0, here
-the padding. That answer is always the same. So the run is trained twice more: as it was, to the same weights, which is checked, since a run's history has the
-words' and the pairs' loss in one sum; and on the book's loss. Prints a table in Markdown.
+`max_length` of them, and where it has fewer masked words, each slot left asks <cls> for the vocabulary's entry 0, here the
+padding. That answer is always the same. So the run is trained twice more: as it was, to the same weights, which is checked,
+since a run's history has the words' and the pairs' loss in one sum; and on the book's loss. Prints a table in Markdown.
 """
 
 import argparse
