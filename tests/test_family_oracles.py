@@ -264,6 +264,16 @@ def positions(count: int) -> Tensor:
     return torch.tensor(rows, dtype=torch.float64)
 
 
+def projections(attention: Any) -> dict[str, Tensor]:
+    """Our weights by the names that torch's own layer of attention has for them."""
+    return {
+        "in_proj_weight": torch.cat([attention.query.weight, attention.key_value.weight]),
+        "in_proj_bias": torch.cat([attention.query.bias, attention.key_value.bias]),
+        "out_proj.weight": attention.output.weight,
+        "out_proj.bias": attention.output.bias,
+    }
+
+
 def encoded(blocks: Any, x_SH: Tensor, activation: str, norm_first: bool, causal: bool) -> Tensor:
     """By torch's own encoder layer, on our blocks' weights."""
     mask = torch.full((len(x_SH), len(x_SH)), -math.inf, dtype=torch.float64).triu(1) if causal else None
@@ -271,11 +281,8 @@ def encoded(blocks: Any, x_SH: Tensor, activation: str, norm_first: bool, causal
     for block in blocks:
         attention, layers = block.own.attention, block.feed_forward.layers
         layer = nn.TransformerEncoderLayer(width, heads, hidden, 0.0, activation, batch_first=True, norm_first=norm_first)
-        tensors = {
-            "self_attn.in_proj_weight": torch.cat([attention.query.weight, attention.key_value.weight]),
-            "self_attn.in_proj_bias": torch.cat([attention.query.bias, attention.key_value.bias]),
-        }
-        named = {"self_attn.out_proj": attention.output, "linear1": layers[0], "linear2": layers[2]}
+        tensors = {f"self_attn.{name}": value for name, value in projections(attention).items()}
+        named = {"linear1": layers[0], "linear2": layers[2]}
         named |= {"norm1": block.own.residual.norm, "norm2": block.feed_forward.residual.norm}
         for name, ours in named.items():
             tensors |= {f"{name}.weight": ours.weight, f"{name}.bias": ours.bias}
@@ -326,12 +333,7 @@ def batch_normed(norm: Any, x_BTH: Tensor) -> Tensor:
 def looked(attention: Any, x_TH: Tensor) -> Tensor:
     """Attention of each position to itself and those before it, by torch's own layer, on our weights."""
     layer = nn.MultiheadAttention(BLOCK["width"], BLOCK["heads"], batch_first=True)
-    tensors = {
-        "in_proj_weight": torch.cat([attention.query.weight, attention.key_value.weight]),
-        "in_proj_bias": torch.cat([attention.query.bias, attention.key_value.bias]),
-        "out_proj.weight": attention.output.weight,
-        "out_proj.bias": attention.output.bias,
-    }
+    tensors = projections(attention)
     assert tensors.keys() == dict(layer.named_parameters()).keys()
     hidden = torch.ones(len(x_TH), len(x_TH), dtype=torch.bool).triu(1)
     own = {"attn_mask": hidden, "need_weights": False}
