@@ -33,9 +33,16 @@ _LEFT = 128 + signal.SIGPIPE
 _ADDRESS = re.compile(r"[A-Za-z][\w+.-]*://\S+")
 _USER = re.compile(r"(?![^/@]*:\d+(?:[/?#]|$))[^/@:]*:[^@]*@|[^/@]*@")  # some allow a / in a password; a port is none
 
+# Control characters (a terminal obeys escape sequences), line and paragraph separators, marks that turn the direction of
+# writing, and lone surrogates (bytes that are no UTF-8), which many streams refuse to print.
+_UNSAFE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ufeff\\ud800-\\udfff]")
+
 
 class UserError(ValueError):
-    """A mistake of the user's, told in one line."""
+    """A mistake of the user's, told in one line that is safe to print."""
+
+    def __init__(self, line: str = "") -> None:
+        super().__init__(printable(line))
 
 
 def refuse(key: str, got: Any, expected: str, todo: str = "") -> UserError:
@@ -45,6 +52,14 @@ def refuse(key: str, got: Any, expected: str, todo: str = "") -> UserError:
     """
     line = f"{key}: got {got if isinstance(got, str) else repr(got)}; expected {expected}."
     return UserError(f"{line} {todo}".rstrip())
+
+
+def printable(text: str) -> str:
+    """Escape what could steer a terminal or break a line, as `\\x1b` for an escape character.
+
+    Text from outside (a server's status line, a file's name, a value of params.yaml) may hold it.
+    """
+    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def shown(address: str) -> str:
@@ -57,7 +72,7 @@ def shown(address: str) -> str:
 
 def told(error: BaseException) -> str:
     """What an error of a library's says, in one line, every address in it as `shown` has it."""
-    return _ADDRESS.sub(lambda found: shown(found[0]), " ".join(str(error).split()))
+    return printable(_ADDRESS.sub(lambda found: shown(found[0]), " ".join(str(error).split())))
 
 
 @contextmanager
@@ -121,7 +136,7 @@ def exit_with(main: Callable[[], None]) -> None:
         if error.errno not in _DISK:
             raise
         where = error.filename2 or error.filename or "a file"  # of a copy, where to
-        print(f"seqline: {where}: got {_DISK[error.errno]}", file=sys.stderr)
+        print(f"seqline: {printable(str(where))}: got {_DISK[error.errno]}", file=sys.stderr)
         sys.exit(2)
     except SystemExit as end:
         if nobody_reads(sys.stdout) and not end.code:

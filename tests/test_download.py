@@ -1,5 +1,6 @@
 """The download stage against a real loopback server: resuming, verifying, archives that lie, mirrors, and its messages."""
 
+import errno
 import gzip
 import hashlib
 import io
@@ -31,7 +32,7 @@ from pipeline.download.fetch import Failed, Fetcher, Limits, Patience
 from pipeline.download.progress import progress
 from pipeline.download.source import Surroundings, obtain
 from pipeline.download.wanted import File, Listed
-from pipeline.errors import UserError, exit_with, shown, told
+from pipeline.errors import UserError, exit_with, printable, refuse, shown, told
 
 ROOT = Path(__file__).parent.parent
 QUICK = Patience(connect=2.0, silence=0.5, attempts=3, pause=0.01)
@@ -344,6 +345,23 @@ def test_of_an_address_everything_but_what_may_be_secret_is_shown() -> None:
     }.items():
         assert shown(address) == safe
         assert told(ValueError(f"no answer\n from '{address}'")).startswith(f"no answer from '{safe}"[:-1])
+
+
+def test_a_message_never_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "a\x1b]0;title\x07\x1b[2Jb\rc\nd\x9be\u202ef\udcffg\u2028h"
+    safe = r"a\x1b]0;title\x07\x1b[2Jb\rc\nd\x9be\u202ef\udcffg\u2028h"
+    assert str(refuse("key", hostile, "text")) == f"key: got {safe}; expected text."
+    assert str(UserError(hostile)) == safe
+    assert told(ValueError(hostile.replace("\n", " "))).startswith(r"a\x1b]0;title\x07\x1b[2Jb c d\x9be\u202ef")
+    readable = "Привет, 世界, می\u200cخواهم, e\u0301, 👩\u200d🚀"
+    assert printable(readable) == readable
+
+    def fail() -> None:
+        raise PermissionError(errno.EACCES, "no", "\x1b[2J")
+
+    with pytest.raises(SystemExit):
+        exit_with(fail)
+    assert capsys.readouterr().err.startswith(r"seqline: \x1b[2J: got no permission")
 
 
 # --- files that are not pinned
