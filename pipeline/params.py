@@ -13,6 +13,7 @@ from pipeline import config
 from pipeline.errors import at_least_one, refuse
 
 SCRATCH = "scratch"  # the `start` of a run that begins from no other
+_NAME = re.compile(r"[a-z0-9_]+")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,6 +138,12 @@ class Run:
     optim: dict[str, Any]
     training: dict[str, Any]
     search: dict[str, Any] | None
+
+
+def check_name(where: str, name: Any) -> None:
+    """Refuse a block's name that cannot be a folder's and a DVC stage's: it reaches paths and, in plain DVC, commands."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise refuse(where, name, "names of small letters, digits and _", "Rename the block.")
 
 
 def corpus(path: Path, name: str) -> Corpus:

@@ -49,6 +49,7 @@ def look(root: Path) -> Look:
     """
     changed: dict[str, str] = {}
     troubles: list[str] = []
+    dag.check_names(root)
     for name in config.section(root / "params.yaml", "corpora"):
         corpus = params.corpus(root / "params.yaml", name)
         manifest = dag.option(root, "download", name, asdict(corpus), "out") / MANIFEST

@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from pipeline import params
+from pipeline import params, stage_arguments
 from pipeline.download.source import WORK, Surroundings, obtain
 from pipeline.errors import exit_with
 from pipeline.landing import landing
@@ -12,7 +12,6 @@ from pipeline.landing import landing
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("corpus", help="a name under `corpora:`")
     parser.add_argument("--params", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=WORK, help="where partial downloads are kept")
@@ -21,7 +20,7 @@ def main() -> None:
         default=os.environ.get("SEQLINE_MIRROR", ""),
         help="a folder, or an http address, asked before a file's own addresses (the environment's SEQLINE_MIRROR)",
     )
-    arguments = parser.parse_args()
+    arguments = stage_arguments.parse(parser, "corpora")
     source = params.corpus(arguments.params, arguments.corpus).source
     with landing(arguments.out) as folder:
         obtain(arguments.corpus, source, folder, Surroundings(arguments.mirror, arguments.work))

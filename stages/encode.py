@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline import params, shards, tables
+from pipeline import params, shards, stage_arguments, tables
 from pipeline.errors import exit_with
 from pipeline.landing import landing
 from pipeline.text import batches, labels
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=Path, required=True, help="the folder that the tokenize stage wrote")
     parser.add_argument("--vocab", type=Path, required=True, help="the folder that the vocab stage wrote")
     parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args()
+    args = stage_arguments.parse(parser, "corpora", required=False)
     compute = params.compute(args.params)
     about = describe(args.vocab)
     codecs = {side: Codec.load(args.vocab, side) for side in about.sides}

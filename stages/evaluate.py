@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from pipeline import params, tables
+from pipeline import params, stage_arguments, tables
 from pipeline.errors import exit_with, refuse
 from pipeline.landing import landing, landing_file
 from pipeline.scoring.book import book_bleu
@@ -21,7 +21,6 @@ _UNSCORED = {"train", "rejects"}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", help="a name under `runs:`")
     parser.add_argument("--params", type=Path, required=True)
     parser.add_argument("--predictions", type=Path, required=True, help="likelihoods, answers and samples of the run")
     parser.add_argument("--model", type=Path, required=True, help="config.json and history.parquet of the run")
@@ -29,7 +28,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the rows' scores")
     parser.add_argument("--metrics", type=Path, required=True, help="JSON file for the scores")
     parser.add_argument("--plots", type=Path, required=True, help="folder for history.csv, training.csv and by_length.csv")
-    arguments = parser.parse_args()
+    arguments = stage_arguments.parse(parser, "runs")
 
     run, evaluation = params.run(arguments.params, arguments.run), params.evaluation(arguments.params)
     task = of_run(arguments.params, arguments.run, run)

@@ -6,7 +6,7 @@ What is written depends on the task: see `pipeline/predictions/<task>.py`.
 import argparse
 from pathlib import Path
 
-from pipeline import config, params
+from pipeline import config, params, stage_arguments
 from pipeline.errors import exit_with
 from pipeline.landing import landing
 from pipeline.predictions import Asked
@@ -15,10 +15,9 @@ from pipeline.training import devices
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", help="a name under `runs:`")
     for option in ("--params", "--model", "--encoded", "--vocab", "--out"):
         parser.add_argument(option, type=Path, required=True)
-    a = parser.parse_args()
+    a = stage_arguments.parse(parser, "runs")
     run, where = params.run(a.params, a.run), f"runs.{a.run}"
     task = config.named_module("pipeline.predictions", run.task, f"{where}.task")
     device = devices.choose(params.compute(a.params).device, "compute.device")

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import config, params, shards, tables
+from pipeline import config, params, shards, stage_arguments, tables
 from pipeline.errors import exit_with, refuse
 from pipeline.landing import landing, landing_file
 from pipeline.text.rows import NEEDED, UNSPLIT, Rows, Split, Splitter, prepare_named, rejects
@@ -26,12 +26,11 @@ from pipeline.text.tokens import Text, normalise
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("corpus", help="a block under corpora: in the params file")
     parser.add_argument("--params", type=Path, required=True)
     parser.add_argument("--raw", type=Path, required=True, help="the folder that the download stage wrote")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--metrics", type=Path, required=True)
-    args = parser.parse_args()
+    args = stage_arguments.parse(parser, "corpora")
     block, where = params.corpus(args.params, args.corpus), f"corpora.{args.corpus}"
     compute = params.compute(args.params)
     with landing(args.out) as out:

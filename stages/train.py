@@ -15,7 +15,7 @@ import pyarrow as pa
 import torch
 from tqdm import tqdm
 
-from pipeline import config, landing, params, tables, tracking
+from pipeline import config, landing, params, stage_arguments, tables, tracking
 from pipeline.contracts import Log, Sizes
 from pipeline.errors import UserError, exit_with, refuse
 from pipeline.seeding import derive
@@ -129,11 +129,10 @@ def announced(name: str, log: Log) -> Log:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run")
     for option in ("--params", "--encoded", "--vocab", "--start", "--out"):
         parser.add_argument(option, type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path(".seqline/training"))
-    a = parser.parse_args()
+    a = stage_arguments.parse(parser, "runs")
     run = params.run(a.params, a.run)
     loop_config = config.load(loop.Config, run.training, f"runs.{a.run}.training")
     config.named_module("pipeline.models", run.family, f"runs.{a.run}.family")

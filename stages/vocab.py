@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline import config, params, shards, tables
+from pipeline import config, params, shards, stage_arguments, tables
 from pipeline.errors import exit_with
 from pipeline.landing import landing
 from pipeline.text import batches, bpe, labels, vocab
@@ -20,12 +20,11 @@ from pipeline.text.tokens import Text
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("corpus", help="a block under corpora: in the params file")
     parser.add_argument("--params", type=Path, required=True)
     parser.add_argument("--tokens", type=Path, required=True, help="the folder that the tokenize stage wrote")
     parser.add_argument("--words", type=Path, required=True, help="the same of `vocab.corpus`, whose text is counted")
     parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args()
+    args = stage_arguments.parse(parser, "corpora")
     block, where = params.corpus(args.params, args.corpus), f"corpora.{args.corpus}"
     text: Text = config.load(Text, block.text, f"{where}.text")
     size: vocab.Vocab = config.load(vocab.Vocab, block.vocab, f"{where}.vocab")

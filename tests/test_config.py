@@ -243,7 +243,7 @@ def test_every_stage_that_reads_params_yaml_is_among_those_that_were_given_a_mis
 
 
 def test_a_block_that_is_not_there_is_refused_with_the_ones_that_are(project, capsys: pytest.CaptureFixture[str]) -> None:
-    module, _, *options = stage_runs.words(project, "download", "toy_story")
+    module, _, *options = stage_runs.words("download", "toy_story")
     command = [sys.executable, "-m", module, "toy_stories", *options]
     done = subprocess.run(command, cwd=project, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")

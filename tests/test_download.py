@@ -458,7 +458,7 @@ def test_the_first_address_that_answers_is_taken_and_a_mirror_is_not_asked(site:
 def command(out: Path, params: Path, work: Path) -> list[str]:
     """The command of dvc.yaml, for the corpus `mine`, with temporary places."""
     line = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["download"]["do"]["cmd"]
-    line = line.replace("data/raw/${key}", str(out)).replace("${key}", "mine").replace("params.yaml", str(params))
+    line = line.replace("data/raw/{corpus}", str(out)).replace("params.yaml", str(params))
     return [sys.executable, *shlex.split(line)[1:], "--work", str(work)]
 
 
@@ -469,7 +469,7 @@ def run(tmp_path: Path, source: object, mirrored: str = "", wait: bool = True) -
     started = subprocess.Popen(
         command(tmp_path / "raw" / "mine", tmp_path / "params.yaml", tmp_path / "work"),
         cwd=ROOT,
-        env={**os.environ, "SEQLINE_MIRROR": mirrored, "NO_PROXY": "127.0.0.1"},
+        env={**os.environ, "DVC_STAGE": "download@mine", "SEQLINE_MIRROR": mirrored, "NO_PROXY": "127.0.0.1"},
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -63,7 +63,7 @@ def write(root: Path, content: dict[str, Any]) -> None:
 
 def command(root: Path, name: str, out: str) -> list[str]:
     """The train stage as DVC runs it, with another place for the model."""
-    return [sys.executable, "-m", *stage_runs.words(root, "train", name)[:-1], out]
+    return [sys.executable, "-m", *stage_runs.words("train", name)[:-1], out]
 
 
 def surroundings() -> dict[str, str]:

@@ -293,7 +293,7 @@ def test_reporting_twice_gives_the_same_bytes(reported: Path, project: Path) -> 
 def test_a_run_without_scores_is_refused_in_one_line(project: Path) -> None:
     (project / "reports/metrics/lstm.json").unlink()
     command, environment = (
-        [sys.executable, "-m", *stage_runs.words(project, "report")],
+        [sys.executable, "-m", *stage_runs.words("report")],
         os.environ | {"PYTHONPATH": str(ROOT)},
     )
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)

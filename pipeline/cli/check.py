@@ -13,7 +13,6 @@ from pipeline.text import tokens, vocab
 from pipeline.training import devices, loop, optim, start
 
 SECTIONS = ("compute", "evaluation", "corpora", "runs")
-_NAME = "abcdefghijklmnopqrstuvwxyz0123456789_"
 
 
 def check(path: Path) -> str:
@@ -39,8 +38,7 @@ def _names(path: Path, key: str) -> list[str]:
     if not isinstance(found, dict) or not found:
         raise refuse(key, found, "a section with at least one block")
     for name in found:
-        if not isinstance(name, str) or not name or set(name) - set(_NAME):
-            raise refuse(key, name, "names of small letters, digits and _", "Rename the block.")
+        params.check_name(key, name)
     return list(found)
 
 

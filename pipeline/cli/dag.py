@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from pipeline import config
+from pipeline import config, params, stage_arguments
 from pipeline.errors import refuse
 
 
@@ -18,12 +18,22 @@ def concrete(root: Path) -> set[str]:
     return names
 
 
+def check_names(root: Path) -> None:
+    """Refuse a name in params.yaml that `dvc.yaml` makes a stage and a folder of: UserError, before anything runs."""
+    for stage in config.read(root / "dvc.yaml").get("stages", {}).values():
+        each = re.fullmatch(r"\$\{(\w+)\}", str(stage.get("foreach", ""))) if isinstance(stage, dict) else None
+        if each:
+            for name in config.section(root / "params.yaml", each[1]):
+                params.check_name(each[1], name)
+
+
 def option(root: Path, stage: str, key: str, block: dict[str, Any], name: str) -> Path:
     """What the command of `stage` for `key` is given as `--name`: a path, absolute."""
-    command = config.read(root / "dvc.yaml")["stages"][stage]["do"]["cmd"]
-    filled = re.sub(r"\$\{item\.(\w+)\}", lambda match: str(block[match[1]]), command.replace("${key}", key))
-    words = shlex.split(filled)
-    return root / words[words.index(f"--{name}") + 1]
+    template = config.read(root / "dvc.yaml")["stages"][stage]
+    words = shlex.split(template["do"]["cmd"])
+    path = words[words.index(f"--{name}") + 1]
+    section = template["foreach"].strip("${}")
+    return root / stage_arguments.fill(path, stage_arguments.placeholders(section, key, block))
 
 
 def abandoned(root: Path) -> list[Path]:

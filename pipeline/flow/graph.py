@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.cli import dag
 from pipeline.errors import UserError, refuse, told
 from pipeline.flow import lockfile
 
@@ -69,6 +70,7 @@ def read(root: Path, targets: Sequence[str]) -> Plan:
     from dvc.repo import Repo
     from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 
+    dag.check_names(root)
     try:
         with Repo(str(root), _wait_for_lock=True) as repo, repo.lock:
             graph = get_active_graph(repo.index.graph)

@@ -1,0 +1,173 @@
+"""No name out of params.yaml reaches a shell, under plain DVC and in flows (pipeline/stage_arguments.py)."""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import stage_runs
+import yaml
+from conftest import ROOT
+from dvc.repo import Repo
+
+from pipeline import stage_arguments
+from pipeline.cli import dag
+from pipeline.errors import UserError
+
+HOSTILE = (
+    "x; touch pwned; true",
+    "$(touch pwned)",
+    "`touch pwned`",
+    "x' ; touch pwned; '",
+    "x\ntouch pwned",
+    "x && touch pwned",
+    "../../pwned",
+    "x > pwned",
+    "-x",
+    "Ä",
+    "",
+)
+
+
+def copy_block(project: Path, section: str, name: str, changes: dict[str, object]) -> None:
+    """Add the first block of the section once more, as `name`."""
+    content = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
+    first = next(iter(content[section].values()))
+    content[section][name] = first | changes
+    (project / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+
+
+def dvc(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PATH": path, "DVC_NO_ANALYTICS": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments], cwd=project, env=environment, capture_output=True, text=True
+    )
+
+
+@pytest.fixture
+def repository(project: Path) -> Path:
+    """The project as a DVC repository, with the files that its stages depend on."""
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=project, check=True)
+    for folder in ("pipeline", "stages"):
+        (project / folder).symlink_to(ROOT / folder)
+    return project
+
+
+def test_no_command_of_the_dag_holds_a_value_of_params_yaml() -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    for name, stage in stages.items():
+        assert "$" not in stage.get("do", stage)["cmd"], name
+
+
+def test_every_stage_of_a_kind_has_the_same_command() -> None:
+    commands: dict[str, set[str]] = {}
+    for stage in Repo(str(ROOT)).index.stages:
+        commands.setdefault(stage.name.partition("@")[0], set()).add(stage.cmd)
+    assert {len(found) for found in commands.values()} == {1}
+
+
+@pytest.mark.parametrize("name", ["x; touch pwned; true", "$(touch pwned)", "x' ; touch pwned; '"])
+def test_plain_dvc_executes_no_corpus_name(repository: Path, name: str) -> None:
+    copy_block(repository, "corpora", name, {})
+    done = dvc(repository, "repro", "--single-item", f"download@{name}")
+    assert done.returncode != 0
+    assert f"seqline: corpora: got {name}; expected names of small letters, digits and _." in done.stderr, done.stderr
+    assert not list(repository.rglob("pwned"))
+
+
+def test_plain_dvc_executes_no_value_that_names_another_block(repository: Path) -> None:
+    copy_block(repository, "runs", "mine", {"start": "x; touch pwned; true"})
+    (repository / "data/models/x; touch pwned; true").mkdir(parents=True)
+    for folder in ("encoded", "vocab"):
+        (repository / f"data/{folder}/toy_story").mkdir(parents=True)
+    done = dvc(repository, "repro", "--single-item", "train@mine")
+    assert "seqline: runs.mine.start: got x; touch pwned; true; expected names" in done.stderr, done.stderr
+    assert not list(repository.rglob("pwned"))
+
+
+@pytest.mark.parametrize("section", ["corpora", "runs"])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_flows_refuse_a_name_before_dvc_reads_the_project(project: Path, section: str, name: str) -> None:
+    copy_block(project, section, name, {})
+    with pytest.raises(UserError) as error:
+        dag.check_names(project)
+    line = str(error.value)
+    assert line.startswith(f"{section}: got ")
+    assert line.endswith("; expected names of small letters, digits and _. Rename the block.")
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize("command", [("run",), ("retrain",), ("run", "report"), ("refresh",), ("check",)])
+def test_commands_refuse_a_name_in_one_line(repository: Path, command: tuple[str, ...]) -> None:
+    copy_block(repository, "corpora", "x; touch pwned; true", {})
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        [sys.executable, "-c", "from pipeline.cli import main; main()", *command],
+        cwd=repository,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PATH": path, "PREFECT_API_URL": "", "SEQLINE_TRACKING": "off"},
+        capture_output=True,
+        text=True,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "corpora: got x; touch pwned; true; expected names of small letters, digits and _. Rename the block." in said
+    assert "Traceback" not in said
+    assert not list(repository.rglob("pwned"))
+
+
+def parsed(monkeypatch: pytest.MonkeyPatch, stage: str, *words: str, project: Path) -> argparse.Namespace:
+    monkeypatch.setenv("DVC_STAGE", stage)
+    monkeypatch.setattr("sys.argv", ["stage", *words])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--params", type=Path, default=project / "params.yaml")
+    for option in ("--one", "--two"):
+        parser.add_argument(option, type=Path)
+    section = "corpora" if stage.startswith(("download", "vocab")) else "runs"
+    return stage_arguments.parse(parser, section)  # type: ignore[arg-type]
+
+
+def test_placeholders_are_filled_from_the_block_that_dvc_names(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("--one", "data/{corpus}/{run}", "--two", "{start}")
+    found = parsed(monkeypatch, "train@bert_sentiment", *words, project=project)
+    assert (found.run, found.one, found.two) == ("bert_sentiment", Path("data/toy_reviews/bert_sentiment"), Path("bert"))
+
+    found = parsed(monkeypatch, "../dvc.yaml:vocab@toy_reviewers", "--one", "{corpus}/{vocabulary}", project=project)
+    assert (found.corpus, found.one) == ("toy_reviewers", Path("toy_reviewers/toy_reviews"))
+
+
+def test_a_name_on_the_command_line_comes_before_the_one_of_dvc(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = parsed(monkeypatch, "train@lstm", "gru", "--one", "{run}", project=project)
+    assert (found.run, found.one) == ("gru", Path("gru"))
+
+
+def test_an_unknown_placeholder_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"^dvc\.yaml: got \{model\}; expected one of \{run\}, \{corpus\}, \{start\}"):
+        parsed(monkeypatch, "train@lstm", "--one", "data/{model}", project=project)
+
+
+def test_a_stage_without_a_name_says_which_argument_is_missing(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        parsed(monkeypatch, "train", project=project)
+    assert end.value.code == 2
+    assert "required: run" in capsys.readouterr().err
+
+
+def test_paths_that_commands_look_up_are_those_of_the_concrete_stages() -> None:
+    content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    outs = {stage.name: {Path(out.fs_path) for out in stage.outs} for stage in Repo(str(ROOT)).index.stages}
+    for section, stage, option in (
+        ("corpora", "download", "out"),
+        ("runs", "train", "out"),
+        ("runs", "evaluate", "metrics"),
+    ):
+        for name, block in content[section].items():
+            assert dag.option(ROOT, stage, name, block, option) in outs[f"{stage}@{name}"]
+
+
+def test_the_helper_of_tests_runs_the_command_of_dvc_yaml() -> None:
+    assert stage_runs.words("scratch") == ["stages.scratch", "--out", "data/models/scratch"]
