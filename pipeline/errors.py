@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Any, TextIO
 
 _FULL = "a full disk; expected room to write. Free some space and run again."
@@ -29,6 +30,24 @@ _DISK = {
 }
 
 _LEFT = 128 + signal.SIGPIPE
+
+_MEMORY = (
+    "out of memory ({}). Make batches or the model smaller (objective.batch_tokens, objective.batch_size, model), "
+    "raise `ulimit -v`, or use a machine with more memory."
+)
+_FILES = "out of file descriptors ({}). Raise the limit on open files, as with `ulimit -n 1024`, and run again."
+_THREADS = "out of processes and threads ({}). Raise `ulimit -u` or `ulimit -v`, or end other programs, and run again."
+_EXHAUSTED = {errno.ENOMEM: _MEMORY, errno.EMFILE: _FILES, errno.ENFILE: _FILES, errno.EAGAIN: _THREADS}
+# Libraries have no types for these: torch, oneDNN, Arrow, the dynamic loader and `threading` raise errors of many kinds.
+_EXHAUSTED_TEXTS = {
+    re.compile(r"too many open files", re.IGNORECASE): _FILES,
+    re.compile(r"can't start new thread|Resource temporarily unavailable"): _THREADS,
+    re.compile(
+        r"(?:can't|cannot|could not|unable to) (?:allocate|create a (?:memory|primitive))|out of memory|std::bad_alloc"
+        r"|failed to map segment|cannot apply additional memory protection|os error 12\b",
+        re.IGNORECASE,
+    ): _MEMORY,
+}
 
 _ADDRESS = re.compile(r"[A-Za-z][\w+.-]*://\S+")
 _USER = re.compile(r"(?![^/@]*:\d+(?:[/?#]|$))[^/@:]*:[^@]*@|[^/@]*@")  # some allow a / in a password; a port is none
@@ -118,6 +137,38 @@ def nobody_reads(stream: TextIO) -> bool:
     return left
 
 
+def exhausted(error: BaseException) -> str | None:
+    """The line for an error that means too little memory, or too few descriptors or threads; None for any other.
+
+    The errors that led to this one count too, since libraries wrap them.
+    """
+    cause: BaseException | None = error
+    seen: set[int] = set()
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        text = " ".join(str(cause).split())[:200]
+        if isinstance(cause, MemoryError):
+            return _MEMORY.format(text or "an allocation failed")
+        if isinstance(cause, OSError) and cause.errno in _EXHAUSTED:
+            return _EXHAUSTED[cause.errno].format(told(cause))
+        if not isinstance(cause, UserError):
+            for pattern, line in _EXHAUSTED_TEXTS.items():
+                if pattern.search(text):
+                    return line.format(told(cause)[:200])
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """`sys.excepthook` of the stages: one line where memory or descriptors ran out during an import, before `exit_with`."""
+    line = exhausted(error)
+    if line is None:
+        sys.__excepthook__(kind, error, trace)
+        return
+    print(f"seqline: {line}", file=sys.stderr)
+    sys.exit(2)
+
+
 def exit_with(main: Callable[[], None]) -> None:
     """Run a command's `main` and leave with 0, or with one line on stderr and status 2 for a user's mistake.
 
@@ -127,12 +178,15 @@ def exit_with(main: Callable[[], None]) -> None:
         main()
         left = nobody_reads(sys.stdout)
     except UserError as error:
-        print(f"seqline: {error}", file=sys.stderr)
+        print(f"seqline: {exhausted(error) or error}", file=sys.stderr)
         nobody_reads(sys.stdout)
         sys.exit(2)
     except OSError as error:
         if isinstance(error, BrokenPipeError) and nobody_reads(sys.stdout):
             sys.exit(_LEFT)
+        if line := exhausted(error):
+            print(f"seqline: {line}", file=sys.stderr)
+            sys.exit(2)
         if error.errno not in _DISK:
             raise
         where = error.filename2 or error.filename or "a file"  # of a copy, where to
@@ -141,6 +195,11 @@ def exit_with(main: Callable[[], None]) -> None:
     except SystemExit as end:
         if nobody_reads(sys.stdout) and not end.code:
             sys.exit(_LEFT)
+        raise
+    except Exception as error:
+        if line := exhausted(error):
+            print(f"seqline: {line}", file=sys.stderr)
+            sys.exit(2)
         raise
     if left:
         sys.exit(_LEFT)

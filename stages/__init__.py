@@ -1,1 +1,8 @@
 """The nodes of the DAG in `dvc.yaml`: thin commands over `pipeline/`, run as `python -m stages.NAME`."""
+
+import sys
+
+from pipeline.errors import uncaught
+
+# A stage imports its libraries before it can catch an error, and an import needs memory and descriptors too.
+sys.excepthook = uncaught

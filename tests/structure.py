@@ -18,6 +18,7 @@ CHOSEN = {  # packages whose modules `config.named_module` picks, by the key of 
     "pipeline.corpora": "format",
 }
 VIEW = "pipeline.tracking"  # shows what happens and changes no output, so no stage depends on it
+FAILURES = "stages"  # the package itself only says how a failed import is reported
 
 
 class Node(NamedTuple):
@@ -110,7 +111,7 @@ def is_view(module: str) -> bool:
 
 def has_code(module: str) -> bool:
     """Whether there is anything in the module but a docstring: a bare package cannot change a result."""
-    return not all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in tree(module).body)
+    return module != FAILURES and not all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in tree(module).body)
 
 
 @functools.cache
