@@ -6,6 +6,7 @@ Raise `UserError` (usually made by `refuse`) for anything a user can mend; use `
 import errno
 import os
 import re
+import resource
 import select
 import signal
 import sys
@@ -37,6 +38,7 @@ _MEMORY = (
 )
 _FILES = "out of file descriptors ({}). Raise the limit on open files, as with `ulimit -n 1024`, and run again."
 _THREADS = "out of processes and threads ({}). Raise `ulimit -u` or `ulimit -v`, or end other programs, and run again."
+_LEAST_FILES = 64
 _EXHAUSTED = {errno.ENOMEM: _MEMORY, errno.EMFILE: _FILES, errno.ENFILE: _FILES, errno.EAGAIN: _THREADS}
 # Libraries have no types for these: torch, oneDNN, Arrow, the dynamic loader and `threading` raise errors of many kinds.
 _EXHAUSTED_TEXTS = {
@@ -44,7 +46,8 @@ _EXHAUSTED_TEXTS = {
     re.compile(r"can't start new thread|Resource temporarily unavailable"): _THREADS,
     re.compile(
         r"(?:can't|cannot|could not|unable to) (?:allocate|create a (?:memory|primitive))|out of memory|std::bad_alloc"
-        r"|failed to map segment|cannot apply additional memory protection|os error 12\b",
+        r"|failed to map segment|cannot apply additional memory protection|os error 12\b"
+        r"|without (?:setting an )?exception(?: set)?$",  # the interpreter itself had no room for an error
         re.IGNORECASE,
     ): _MEMORY,
 }
@@ -137,6 +140,13 @@ def nobody_reads(stream: TextIO) -> bool:
     return left
 
 
+def refuse_few_descriptors() -> None:
+    """Refuse a limit on open files so low that libraries fail in ways that name another cause."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= limit < _LEAST_FILES:
+        raise refuse("ulimit -n", limit, f"at least {_LEAST_FILES} open files", "Run `ulimit -n 1024` first.")
+
+
 def exhausted(error: BaseException) -> str | None:
     """The line for an error that means too little memory, or too few descriptors or threads; None for any other.
 
@@ -159,14 +169,27 @@ def exhausted(error: BaseException) -> str | None:
     return None
 
 
-def uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """`sys.excepthook` of the stages: one line where memory or descriptors ran out during an import, before `exit_with`."""
+def give_up_if_exhausted(error: BaseException) -> None:
+    """Leave with one line and status 2 where memory, descriptors or threads ran out; return for any other error.
+
+    Without memory the interpreter's own clearing up fails, with tracebacks, so it is left out.
+    """
     line = exhausted(error)
     if line is None:
-        sys.__excepthook__(kind, error, trace)
         return
-    print(f"seqline: {line}", file=sys.stderr)
-    sys.exit(2)
+    error.__traceback__ = None  # frees what the failed functions held
+    print(f"seqline: {printable(line)}", file=sys.stderr, flush=True)
+    if not line.startswith(_MEMORY.partition("{")[0]):
+        sys.exit(2)
+    with suppress(OSError):
+        sys.stdout.flush()
+    os._exit(2)
+
+
+def uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """`sys.excepthook` of the stages: what runs out during an import runs out before `exit_with` is called."""
+    give_up_if_exhausted(error)
+    sys.__excepthook__(kind, error, trace)
 
 
 def exit_with(main: Callable[[], None]) -> None:
@@ -175,18 +198,18 @@ def exit_with(main: Callable[[], None]) -> None:
     A command whose reader leaves ends as the signal SIGPIPE would end it.
     """
     try:
+        refuse_few_descriptors()
         main()
         left = nobody_reads(sys.stdout)
     except UserError as error:
-        print(f"seqline: {exhausted(error) or error}", file=sys.stderr)
+        give_up_if_exhausted(error)
+        print(f"seqline: {error}", file=sys.stderr)
         nobody_reads(sys.stdout)
         sys.exit(2)
     except OSError as error:
         if isinstance(error, BrokenPipeError) and nobody_reads(sys.stdout):
             sys.exit(_LEFT)
-        if line := exhausted(error):
-            print(f"seqline: {line}", file=sys.stderr)
-            sys.exit(2)
+        give_up_if_exhausted(error)
         if error.errno not in _DISK:
             raise
         where = error.filename2 or error.filename or "a file"  # of a copy, where to
@@ -197,9 +220,7 @@ def exit_with(main: Callable[[], None]) -> None:
             sys.exit(_LEFT)
         raise
     except Exception as error:
-        if line := exhausted(error):
-            print(f"seqline: {line}", file=sys.stderr)
-            sys.exit(2)
+        give_up_if_exhausted(error)
         raise
     if left:
         sys.exit(_LEFT)

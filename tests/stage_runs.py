@@ -1,6 +1,7 @@
 """A stage as DVC runs it: the command of `dvc.yaml`, with DVC_STAGE in its environment, in this process."""
 
 import importlib
+import os
 import shlex
 from pathlib import Path
 
@@ -28,6 +29,12 @@ def run(root: Path, stage: str, key: str = "") -> None:
         patch.setenv("DVC_STAGE", f"{stage}@{key}" if key else stage)
         patch.setattr("sys.argv", [module, *arguments])
         importlib.import_module(module).main()
+
+
+def environment() -> dict[str, str]:
+    """The environment of a stage as a process of its own: this source, no tracking, no launcher's variables."""
+    kept = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE")}
+    return kept | {"PYTHONPATH": str(ROOT), "SEQLINE_TRACKING": "off", "OMP_NUM_THREADS": "1"}
 
 
 def outs(root: Path, stage: str, key: str = "") -> list[Path]:

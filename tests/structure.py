@@ -111,7 +111,9 @@ def is_view(module: str) -> bool:
 
 def has_code(module: str) -> bool:
     """Whether there is anything in the module but a docstring: a bare package cannot change a result."""
-    return module != FAILURES and not all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in tree(module).body)
+    return module != FAILURES and not all(
+        isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in tree(module).body
+    )
 
 
 @functools.cache
