@@ -114,7 +114,7 @@ def content(paths: list[Path]) -> dict[Path, bytes]:
 def check(root: Path, stage: str, limit: str) -> None:
     """Under the limit the stage ends well, or in one line with its former outputs as they were."""
     before = content(stage_runs.outs(root, stage, STAGES[stage]))
-    done = limited(limit, sys.executable, "-m", *stage_runs.words(root, stage, STAGES[stage]), cwd=root)
+    done = limited(limit, sys.executable, "-m", *stage_runs.words(stage, STAGES[stage]), cwd=root)
     assert "Traceback" not in done.stderr, done.stderr
     if done.returncode == 0:
         return
