@@ -139,20 +139,26 @@ def _use(root: Path, arguments: argparse.Namespace) -> None:
 
 
 def _run(root: Path, arguments: argparse.Namespace) -> None:
+    from pipeline.cli import project
     from pipeline.flow import command
 
+    project.check(root)
     sys.exit(command.run(root, arguments.targets, arguments.jobs))
 
 
 def _retrain(root: Path, arguments: argparse.Namespace) -> None:
+    from pipeline.cli import project
     from pipeline.flow import by_hand
 
+    project.check(root)
     sys.exit(by_hand.retrain(root, arguments.jobs))
 
 
 def _schedule(root: Path, arguments: argparse.Namespace) -> None:
+    from pipeline.cli import project
     from pipeline.flow import server
 
+    project.check(root)
     server.quiet()
     from pipeline.flow import schedule
 
@@ -210,8 +216,9 @@ def _tell_removed(root: Path, gone: list[Path]) -> None:
 
 
 def _check(root: Path, arguments: argparse.Namespace) -> None:
-    from pipeline.cli import check
+    from pipeline.cli import check, project
 
+    project.check(root)
     print(check.check(root / "params.yaml"))
 
 

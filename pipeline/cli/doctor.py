@@ -15,7 +15,7 @@ import sqlalchemy
 import torch
 
 from pipeline import shards
-from pipeline.cli import check, dag
+from pipeline.cli import check, dag, project
 from pipeline.errors import UserError, shown, told
 from pipeline.params import compute as compute_of
 from pipeline.tracking import describe
@@ -81,7 +81,17 @@ def disk(root: Path) -> Finding:
 
 def git(root: Path) -> Finding:
     """Whether DVC has a git repository to work with."""
+    try:
+        project.check_repository(root)
+        project.check_output_folders(root)
+    except UserError as error:
+        return Finding("FAIL", "git", str(error))
+    if (line := project.git_refusal(root)) is not None:
+        return Finding("warn", "git", line.removeprefix("git: "))
+
     status, said = _said(root, "git", "rev-parse", "--short", "HEAD")
+    if status and not any((folder / ".git").exists() for folder in (root, *root.parents)):
+        return Finding("warn", "git", "none, as core.no_scm says: runs are recorded without a commit")
     return Finding("FAIL", "git", said or "no repository") if status else Finding("ok", "git", f"at {said}")
 
 
