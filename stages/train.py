@@ -19,7 +19,7 @@ from pipeline import config, landing, params, stage_arguments, tables, tracking
 from pipeline.contracts import Log, Sizes
 from pipeline.errors import UserError, exit_with, refuse
 from pipeline.seeding import derive
-from pipeline.training import checkpoint, devices, loop, optim, parallel, start
+from pipeline.training import checkpoint, devices, launcher, loop, optim, parallel, start
 
 
 def digest(run: params.Run, inputs: list[Path]) -> str:
@@ -139,8 +139,19 @@ def main() -> None:
     config.named_module("pipeline.tasks", run.task, f"runs.{a.run}.task")
     compute = params.compute(a.params)
     count = parallel.processes(compute.processes, loop_config.accumulate)
-    if count > 1 and not parallel.launched():
-        sys.exit(parallel.launch(count, "stages.train"))
+    if count > 1 and not launcher.launched():
+        sys.exit(launcher.launch(count, "stages.train", a.work))
+    try:
+        work_together(a, run, loop_config, compute)
+    except parallel.PeerLost as error:
+        if launcher.folder() is None:
+            raise
+        launcher.leave_an_error(error)
+        sys.exit(launcher.PEER_LOST)
+
+
+def work_together(a: argparse.Namespace, run: params.Run, loop_config: loop.Config, compute: params.Compute) -> None:
+    """Train as one of a group of processes, which may be this one alone."""
     group, own = parallel.join(compute.device, loop_config.accumulate)
     device = devices.choose(own, "compute.device")
     key = digest(run, [a.encoded, a.vocab, a.start])
@@ -155,10 +166,17 @@ def main() -> None:
             own_work = work.with_name(f"{work.name}-{group.rank}")
             train(a, run, loop_config, device, group, own_work, key, lambda metrics, step: None)
             shutil.rmtree(own_work)
-    except UserError:
+    except parallel.PeerLost:
+        raise
+    except UserError as error:
         if group.first:
             raise
-        sys.exit(2)  # all read the same settings: one of them has said what is wrong
+        launcher.leave_an_error(error)
+        sys.exit(2)  # all read the same settings, and the first process says what is wrong
+    except KeyboardInterrupt:
+        if group.first:
+            raise
+        sys.exit(130)
     finally:
         parallel.leave()
 

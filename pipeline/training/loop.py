@@ -254,7 +254,7 @@ class Loop:
 
     def resume(self) -> None:
         """Go on from the work folder's state, if there is one."""
-        found = self.group.from_first(self.load)
+        found = self.group.state_from_first(self.load)
         if found is None:
             return
         tensors, facts = found

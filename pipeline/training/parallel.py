@@ -4,25 +4,32 @@ An update reads `training.accumulate` batches. With several processes each compu
 summed, so that every process makes the same update and the result is one process's but for rounding: dropout included, as
 each batch has a random stream of its own. Batch norm is not, and is refused: what it keeps of the batches that it has seen
 would differ from process to process. Only the first process validates, logs and writes.
+
+Processes on one machine meet through a file in a private folder and talk over the loopback interface: nothing listens on
+the network. What they exchange is JSON and raw tensors, so nothing is unpickled. Processes that a user starts with torchrun
+meet through torchrun's own store, which is unauthenticated (docs/architecture.md).
 """
 
-import logging
+import json
 import math
 import os
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 
-from pipeline.errors import refuse
+from pipeline.errors import UserError, exhausted, refuse, told
+from pipeline.training import launcher
 
 T = TypeVar("T")
-_LAUNCHER = "SEQLINE_LAUNCHER"  # in the environment of the processes that `launch` starts: its own number
+State = tuple[dict[str, Tensor], dict[str, Any]]
+
+
+class PeerLost(UserError):
+    """Another process of the training has ended, and this one cannot go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +48,43 @@ class Group:
         return list(enumerate(planned))[self.rank :: self.size]
 
     def from_first(self, found: Callable[[], T]) -> T:
-        """What `found` returns in the first process, which alone calls it."""
+        """What `found` returns in the first process, which alone calls it: JSON-able, so a tuple arrives as a list."""
         if self.size == 1:
             return found()
-        told: list[T | None] = [found() if self.first else None]
-        distributed.broadcast_object_list(told, src=0)  # pickled, but by this training's own processes
-        return told[0]  # type: ignore[return-value]
+        content = json.dumps(found()).encode() if self.first else b""
+        received: T = json.loads(self._bytes_from_first(content))
+        return received
+
+    def state_from_first(self, found: Callable[[], State | None]) -> State | None:
+        """Named tensors and JSON-able facts, or None, which `found` returns in the first process, which alone calls it."""
+        if self.size == 1:
+            return found()
+        state = found() if self.first else None
+        head: dict[str, Any] | None = None
+        if state is not None:
+            shapes = {name: (str(t.dtype).removeprefix("torch."), list(t.shape)) for name, t in state[0].items()}
+            head = {"facts": state[1], "shapes": shapes}
+        head = self.from_first(lambda: head)
+        if head is None:
+            return None
+        tensors: dict[str, Tensor] = {}
+        for name, (dtype, shape) in head["shapes"].items():
+            tensor = state[0][name].contiguous() if state is not None else torch.empty(shape, dtype=getattr(torch, dtype))
+            with _peers():
+                distributed.broadcast(tensor, src=0)
+            tensors[name] = tensor
+        return tensors, head["facts"]
+
+    def _bytes_from_first(self, content: bytes) -> bytes:
+        """The first process's `content`, its length first."""
+        size = torch.tensor([len(content)])
+        with _peers():
+            distributed.broadcast(size, src=0)
+            data = torch.zeros(int(size), dtype=torch.uint8)
+            if self.first:
+                data = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+            distributed.broadcast(data, src=0)
+        return data.numpy().tobytes()
 
     def total(self, parameters: Iterable[nn.Parameter], nats: float, tokens: int) -> tuple[float, int]:
         """Sum the gradients, and the loss and the number of tokens that they are of, over all processes."""
@@ -54,14 +92,16 @@ class Group:
         device = own[0].device
         has = torch.tensor([parameter.grad is not None for parameter in own], dtype=torch.float32, device=device)
         sums = torch.tensor([nats, float(tokens)], dtype=torch.float64, device=device)
-        distributed.all_reduce(has)
-        distributed.all_reduce(sums)
+        with _peers():
+            distributed.all_reduce(has)
+            distributed.all_reduce(sums)
         used = [parameter for parameter, count in zip(own, has.tolist(), strict=True) if count]
         if not used:
             return float(sums[0]), int(sums[1])
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in used]
         together = torch.cat([gradient.flatten() for gradient in gradients])  # one exchange costs less than many
-        distributed.all_reduce(together)
+        with _peers():
+            distributed.all_reduce(together)
         for parameter, part in zip(used, together.split_with_sizes([p.numel() for p in used]), strict=True):
             parameter.grad = part.view_as(parameter)
         return float(sums[0]), int(sums[1])
@@ -70,14 +110,22 @@ class Group:
         """Whether every process tells the same."""
         if self.size == 1:
             return True
-        every: list[str | None] = [None] * self.size
-        distributed.all_gather_object(every, told)
-        return len(set(every)) == 1
+        equal = torch.tensor([self.from_first(lambda: told) == told], dtype=torch.int32)
+        with _peers():
+            distributed.all_reduce(equal, distributed.ReduceOp.MIN)
+        return bool(equal)
 
-    def wait(self) -> None:
-        """Until every process is here."""
-        if self.size > 1:
-            distributed.barrier()
+
+@contextmanager
+def _peers() -> Iterator[None]:
+    """An exchange with the other processes; PeerLost if one of them is gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        if exhausted(error):
+            raise
+        line = f"training: lost another process of this training ({told(error)[:200]}). See what it says, and run again."
+        raise PeerLost(line) from error
 
 
 ALONE = Group(0, 1)
@@ -94,47 +142,24 @@ def check(model: nn.Module, processes: int) -> None:
         raise refuse("compute.processes", processes, "1, as this model's batch norm keeps figures of the batches it sees")
 
 
-def launched() -> bool:
-    """Whether torchrun, or `launch`, has started this process."""
-    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
-
-
-def launch(count: int, module: str) -> int:
-    """Run this command again as so many processes on this machine; the first exit status that is not 0, or 0."""
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the processes have said what was wrong
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=count,
-        run_id=str(os.getpid()),
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        max_restarts=0,
-    )
-    os.environ[_LAUNCHER] = str(os.getpid())
-    try:
-        elastic_launch(config, sys.executable)("-m", module, *sys.argv[1:])
-    except ChildFailedError as error:
-        return next(failure.exitcode for failure in error.failures.values()) or 1
-    return 0
-
-
 def join(device: str, accumulate: int) -> tuple[Group, str]:
-    """This process's group, and the device that is its own; alone unless torchrun has started it."""
-    if not launched():
+    """This process's group, and the device that is its own; alone unless `launcher` or torchrun has started it."""
+    if not launcher.launched():
         return ALONE, device
     group = Group(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
     if accumulate % group.size:
         todo = f"Set it to {group.size}, or start fewer processes."
         raise refuse("training.accumulate", accumulate, f"a multiple of torchrun's {group.size} processes", todo)
-    if "TORCHELASTIC_RUN_ID" in os.environ:  # the parent is torchrun or `launch`: without it this process is an orphan
-        launcher = int(os.environ.get(_LAUNCHER, os.getppid()))  # which may have died before this process came so far
-        threading.Thread(target=_leave_with, args=(launcher,), daemon=True).start()
+    launcher.leave_with_parent()
     on_cuda = device in ("auto", "cuda") and torch.cuda.is_available()
-    distributed.init_process_group("nccl" if on_cuda else "gloo")
+    backend = "cpu:gloo,cuda:nccl" if on_cuda else "gloo"  # what is not a gradient is exchanged on the CPU
+    folder = launcher.folder()
+    with _peers():
+        if folder is None:
+            distributed.init_process_group(backend)
+        else:
+            store = distributed.FileStore(str(folder / "store"), group.size)  # type: ignore[attr-defined]
+            distributed.init_process_group(backend, store=store, rank=group.rank, world_size=group.size)
     return group, f"cuda:{os.environ['LOCAL_RANK']}" if on_cuda else device
 
 
@@ -142,9 +167,3 @@ def leave() -> None:
     """End what `join` began."""
     if distributed.is_initialized():
         distributed.destroy_process_group()
-
-
-def _leave_with(launcher: int) -> None:
-    while os.getppid() == launcher:
-        time.sleep(0.5)
-    os._exit(1)

@@ -1,0 +1,154 @@
+"""Start the processes of a training on one machine, and end them together.
+
+Neither torch's elastic agent nor its TCPStore is used: both listen on every interface without authentication, and the agent
+unpickles what it receives. Here ranks are given by the environment, and the processes meet through a file (torch's
+FileStore) in a folder that only this user can open.
+"""
+
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import psutil
+
+from pipeline.errors import UserError
+
+PEER_LOST = 76
+"""Exit status of a process that ended because another one had (EX_PROTOCOL): not the cause."""
+
+_LAUNCHER = "SEQLINE_LAUNCHER"  # pid of the launcher
+_FOLDER = "SEQLINE_RANKS"  # the private folder
+_GRACE_SECONDS = 10.0
+
+
+def launched() -> bool:
+    """Whether torchrun, or `launch`, has started this process."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def folder() -> Path | None:
+    """The private folder of a process that `launch` has started; None under torchrun."""
+    return Path(os.environ[_FOLDER]) if _FOLDER in os.environ else None
+
+
+def launch(count: int, module: str, work: Path) -> int:
+    """Run this command again as `count` processes on this machine; the exit status of the first to fail, or 0.
+
+    `work`: where to make the private folder.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    private = Path(tempfile.mkdtemp(prefix="ranks-", dir=work)).resolve()  # mode 0700
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        for rank in range(count):
+            environment = os.environ | _environment(rank, count, private)
+            processes.append(subprocess.Popen([sys.executable, "-m", module, *sys.argv[1:]], env=environment))
+        status = _wait(processes, private)
+    except BaseException:
+        _end(processes, after=1.0)  # after Ctrl-C they have had the signal, too, and leave by themselves
+        raise
+    finally:
+        shutil.rmtree(private, ignore_errors=True)
+    return status
+
+
+def _environment(rank: int, count: int, private: Path) -> dict[str, str]:
+    """What tells a process its place, and keeps what it says to the others on this machine."""
+    loopback = _loopback()
+    threads = os.environ.get("OMP_NUM_THREADS", "1")  # as torchrun has it; training.threads decides in the loop
+    return {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+        "OMP_NUM_THREADS": threads,
+        "GLOO_SOCKET_IFNAME": loopback,
+        "NCCL_SOCKET_IFNAME": f"={loopback}",  # exactly this one, not each that begins so
+        _LAUNCHER: str(os.getpid()),
+        _FOLDER: str(private),
+    }
+
+
+def _loopback() -> str:
+    """The interface that has 127.0.0.1: `lo` on Linux, `lo0` on macOS."""
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(address.address == "127.0.0.1" for address in addresses):
+            return str(name)
+    raise UserError("compute.processes: got no loopback interface; expected one with 127.0.0.1. Bring it up, or use 1.")
+
+
+def _wait(processes: list[subprocess.Popen[bytes]], private: Path) -> int:
+    """Wait until all have ended; once one fails, end the others."""
+    ended: queue.Queue[int] = queue.Queue()
+
+    def watch(rank: int) -> None:
+        processes[rank].wait()
+        ended.put(rank)
+
+    for rank in range(len(processes)):
+        threading.Thread(target=watch, args=(rank,), daemon=True).start()
+
+    failed: list[int] = []
+    for _ in processes:
+        rank = ended.get()
+        if processes[rank].returncode:
+            failed.append(rank)
+            if len(failed) == 1:
+                _end(processes, after=1.0)
+    if not failed:
+        return 0
+
+    # A process that lost its peers is no cause, unless there is no other.
+    causes = [rank for rank in failed if processes[rank].returncode != PEER_LOST] or failed
+    status = processes[causes[0]].returncode
+    if status < 0:
+        print(
+            f"seqline: training: process {causes[0] + 1} of {len(processes)} was killed by signal {-status}. "
+            "Run again: it resumes from the last saved state.",
+            file=sys.stderr,
+        )
+        return 128 - status
+    if processes[0].returncode != status or status == PEER_LOST:  # else the first process has said what is wrong
+        said = private / f"error-{causes[0]}"
+        if said.exists():
+            print(f"seqline: {said.read_text(encoding='utf-8')}", file=sys.stderr)
+    return status
+
+
+def _end(processes: list[subprocess.Popen[bytes]], after: float) -> None:
+    """Let the processes end by themselves for `after` seconds, then ask them to, then kill them."""
+    for stop, seconds in ((None, after), (subprocess.Popen.terminate, _GRACE_SECONDS), (subprocess.Popen.kill, None)):
+        for process in processes:
+            if stop is not None and process.poll() is None:
+                stop(process)
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while any(process.poll() is None for process in processes):
+            if deadline is not None and time.monotonic() > deadline:
+                break
+            time.sleep(0.02)
+
+
+def leave_an_error(error: UserError) -> None:
+    """Keep what stopped a process that is not the first, for the launcher to print if the first has not said it."""
+    private = folder()
+    if private is not None:
+        (private / f"error-{os.environ['RANK']}").write_text(str(error), encoding="utf-8")
+
+
+def leave_with_parent() -> None:
+    """End this process when the launcher, or torchrun, ends without having ended it: it would be an orphan."""
+    if _LAUNCHER in os.environ or "TORCHELASTIC_RUN_ID" in os.environ:
+        parent = int(os.environ.get(_LAUNCHER, os.getppid()))  # which may have died before this process came so far
+        threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+
+
+def _leave_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
