@@ -20,8 +20,8 @@ STAGES = {
     "evaluate": "rnn",
     "report": "",
 }
-NATIVE = ("terminate called after", "OpenBLAS error", "cannot allocate memory for thread-local data")
-"""How libraries in C and C++ end the process themselves."""
+NATIVE = ("terminate called after", "<jemalloc>", "OpenBLAS error", "cannot allocate memory for thread-local data")
+"""What libraries in C and C++ say themselves."""
 
 
 def failing(statement: str) -> subprocess.CompletedProcess[str]:
