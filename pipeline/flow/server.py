@@ -10,10 +10,9 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
+from pipeline import loopback
 from pipeline.errors import UserError, refuse, shown, told
 
 _START_SECONDS, _LEAVE_SECONDS = 180.0, 10.0
@@ -132,11 +131,9 @@ def _free_port() -> int:
 def _answers(server: "subprocess.Popen[bytes]", url: str) -> bool:
     until = time.monotonic() + _START_SECONDS
     while server.poll() is None and time.monotonic() < until:
-        try:
-            with urllib.request.urlopen(url, timeout=2):
-                return True
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.1)
+        if loopback.answers(url):
+            return True
+        time.sleep(0.1)
     return False
 
 

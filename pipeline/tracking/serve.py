@@ -9,12 +9,11 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 
+from pipeline import loopback
 from pipeline.errors import refuse, shown
 from pipeline.tracking import describe, registry, store
 
@@ -110,11 +109,9 @@ def wait_until_up(server: "subprocess.Popen[bytes]", address: str) -> None:
     """Return once the server answers, has ended, or has had its time."""
     until = time.monotonic() + _START_SECONDS
     while server.poll() is None and time.monotonic() < until:
-        try:
-            with urllib.request.urlopen(f"{address}/health", timeout=2):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.2)
+        if loopback.answers(f"{address}/health"):
+            return
+        time.sleep(0.2)
 
 
 def end(server: "subprocess.Popen[bytes]") -> None:

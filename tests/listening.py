@@ -1,0 +1,88 @@
+"""Sockets of a process and of all that it starts: which addresses they listen on, and what a proxy is asked for."""
+
+import contextlib
+import socketserver
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import psutil
+
+LOOPBACK = ("127.0.0.1", "::1")
+_POLL_SECONDS = 0.02
+
+
+class Listener(NamedTuple):
+    """A socket that takes connections (TCP) or packets (an unconnected UDP socket), and the command that has it."""
+
+    address: str
+    port: int
+    command: str
+
+
+class Listeners:
+    """What the process tree of `pid` listens on, polled in a thread for as long as the `with` block runs.
+
+    A process that leaves the tree, as daemons do, is followed by its id for as long as it lives.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.found: set[Listener] = set()
+        self.processes: set[psutil.Process] = {psutil.Process(pid)}
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._poll, daemon=True)
+
+    def __enter__(self) -> "Listeners":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    @property
+    def beyond_loopback(self) -> list[Listener]:
+        """Those that another machine could reach."""
+        return sorted(one for one in self.found if one.address not in LOOPBACK)
+
+    def wait_for(self, seen: Callable[[set[Listener]], bool], seconds: float) -> None:
+        """Return once `seen` is true of what was found so far."""
+        until = time.monotonic() + seconds
+        while not seen(self.found):
+            assert time.monotonic() < until, f"waited in vain; found {sorted(self.found)}"
+            time.sleep(_POLL_SECONDS)
+
+    def _poll(self) -> None:
+        while not self._over.wait(_POLL_SECONDS):
+            for process in list(self.processes):
+                with contextlib.suppress(psutil.Error):
+                    self.processes.update(process.children())
+                with contextlib.suppress(psutil.Error, OSError):
+                    self.found.update(_of(process))
+
+
+def _of(process: psutil.Process) -> Iterator[Listener]:
+    for one in process.net_connections(kind="inet"):
+        bound = one.status == psutil.CONN_LISTEN or (one.status == psutil.CONN_NONE and one.laddr and not one.raddr)
+        if bound and one.laddr:
+            yield Listener(one.laddr.ip, one.laddr.port, " ".join(process.cmdline())[:100])
+
+
+@contextlib.contextmanager
+def recording_proxy() -> Iterator[tuple[str, list[str]]]:
+    """A proxy on loopback that lets nothing pass: its address, and the first line of each request so far."""
+    asked: list[str] = []
+
+    class Refuse(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            asked.append(self.rfile.readline(1000).decode("latin-1").strip())
+            self.wfile.write(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Refuse) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}", asked
+        finally:
+            server.shutdown()
