@@ -16,8 +16,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-from pipeline.loopback import bypass_proxies
-
 _FULL = "a full disk; expected room to write. Free some space and run again."
 _CLOSED = "no permission; expected a place to read and write. Mend its permissions or name another place."
 _NO_FOLDER = "a file where a folder is needed; expected a folder. Move the file away or name another place."
@@ -197,9 +195,8 @@ def uncaught(kind: type[BaseException], error: BaseException, trace: TracebackTy
 def exit_with(main: Callable[[], None]) -> None:
     """Run a command's `main` and leave with 0, or with one line on stderr and status 2 for a user's mistake.
 
-    A command whose reader leaves ends as the signal SIGPIPE would end it. No request to loopback goes by a proxy.
+    A command whose reader leaves ends as the signal SIGPIPE would end it.
     """
-    bypass_proxies()
     try:
         refuse_few_descriptors()
         main()

@@ -8,6 +8,7 @@ from pipeline import params, stage_arguments
 from pipeline.download.source import WORK, Surroundings, obtain
 from pipeline.errors import exit_with
 from pipeline.landing import landing
+from pipeline.loopback import bypass_proxies
 
 
 def main() -> None:
@@ -21,6 +22,7 @@ def main() -> None:
         help="a folder, or an http address, asked before a file's own addresses (the environment's SEQLINE_MIRROR)",
     )
     arguments = stage_arguments.parse(parser, "corpora")
+    bypass_proxies()
     source = params.corpus(arguments.params, arguments.corpus).source
     with landing(arguments.out) as folder:
         obtain(arguments.corpus, source, folder, Surroundings(arguments.mirror, arguments.work))

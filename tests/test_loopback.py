@@ -1,20 +1,27 @@
 """Requests to this machine itself bypass every proxy, in this process and in all that it starts."""
 
+import http.server
 import os
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Mapping
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
 import httpx
 import pytest
 import requests
+import stage_runs
+import yaml
 from listening import recording_proxy
 
 from pipeline import loopback
 
 URLS = ("http://127.0.0.1:4200/api", "http://localhost:5000/health", "http://[::1]:8080/")
+ROOT = Path(__file__).resolve().parent.parent
 PROXY = "http://127.0.0.1:9"
 
 
@@ -71,7 +78,26 @@ def test_a_server_on_loopback_is_seen_past_the_proxy(only: pytest.MonkeyPatch) -
         assert asked == ["GET / HTTP/1.1"]
 
 
-def test_a_command_and_what_it_starts_have_loopback_exempt(tmp_path: Path, only: pytest.MonkeyPatch) -> None:
-    show = "import os, pipeline.errors as e; e.exit_with(lambda: os.execlp('sh', 'sh', '-c', 'echo $NO_PROXY $no_proxy'))"
-    done = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [",".join(loopback.HOSTS)] * 2
+def test_the_download_stage_asks_a_mirror_on_loopback_itself(tmp_path: Path, only: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror" / "a.txt").write_bytes(b"one line\n")
+    text = b"one line\n"
+    pinned = {"name": "a.txt", "sha256": sha256(text).hexdigest(), "bytes": len(text), "urls": ["http://127.0.0.1:9/a.txt"]}
+    corpus = yaml.safe_load((ROOT / "params.yaml").read_text())["corpora"]["toy_reviews"] | {"source": {"files": [pinned]}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"corpora": {"mine": corpus}}))
+    serve = partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "mirror"))
+    with recording_proxy() as (proxy, asked), http.server.ThreadingHTTPServer(("127.0.0.1", 0), serve) as mirror:
+        threading.Thread(target=mirror.serve_forever, args=(0.05,), daemon=True).start()
+        for name in ("HTTP_PROXY", "http_proxy"):
+            only.setenv(name, proxy)
+        done = subprocess.run(
+            [sys.executable, "-m", "stages.download", "--params", "params.yaml", "--out", "out", "mine"],
+            cwd=tmp_path,
+            env=stage_runs.environment() | {"SEQLINE_MIRROR": f"http://127.0.0.1:{mirror.server_address[1]}"},
+            capture_output=True,
+            text=True,
+        )
+        mirror.shutdown()
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "a.txt").read_text() == "one line\n"
+    assert asked == []

@@ -21,6 +21,7 @@ FOUNDATION = {
     "seeding",
     "shards",
     "stage_arguments",
+    "loopback",
     "tables",
 }
 DATA = {"corpora", "download", "grammars", "tarred", "text"}

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.errors import exit_with, refuse
+from pipeline.loopback import bypass_proxies
 
 Do = Callable[[Path, argparse.Namespace], None]
 Add = Callable[[str, Do, str], argparse.ArgumentParser]
@@ -20,6 +21,7 @@ def main() -> None:
 
 
 def _command() -> None:
+    bypass_proxies()
     arguments = _parser().parse_args()
     arguments.do(_root(Path.cwd()), arguments)
 

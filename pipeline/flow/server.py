@@ -45,6 +45,7 @@ def prepare(root: Path) -> None:
 
 def quiet() -> None:
     """Keep Prefect off the terminal and from calling home; to be called before it is imported."""
+    loopback.bypass_proxies()
     os.environ.update({key: value for key, value in _QUIET.items() if key not in os.environ})
     logging.raiseExceptions = False  # else each line of a log that a dead server does not take is a complaint
     if not (prefect := logging.getLogger("prefect")).handlers:  # else, until there is a flow, Python prints its warnings

@@ -16,6 +16,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+from pipeline import loopback
 from pipeline.errors import UserError, refuse, shown, told
 from pipeline.tracking import describe
 
@@ -46,6 +47,7 @@ def locks(root: Path) -> Path:
 
 def connect(root: Path) -> MlflowClient:
     """A client whose store exists and answers."""
+    loopback.bypass_proxies()
     os.environ.update({key: value for key, value in _PATIENCE.items() if key not in os.environ})
     for chatty in ("mlflow", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
