@@ -7,13 +7,19 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pipeline import config
 from pipeline.errors import at_least_one, refuse
 
 SCRATCH = "scratch"  # the `start` of a run that begins from no other
 _NAME = re.compile(r"[a-z0-9_]+")
+
+Tokenizer = Literal["13a", "intl", "zh", "ja-mecab", "char", "none"]
+"""sacreBLEU's tokenizers that work without network and produce the same tokens everywhere (for ja-mecab, where its library
+is installed). `flores200` is left out: it downloads its model on first use and needs the library sentencepiece."""
+
+AUTO = "auto"  # the `bleu` of a corpus whose tokenizer is chosen by the script of its references
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,7 +114,11 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Corpus:
-    """One block under `corpora:`. `format` names a file in `pipeline/corpora/`; `split` is `official` or a `Splitting`."""
+    """One block under `corpora:`. `format` names a file in `pipeline/corpora/`; `split` is `official` or a `Splitting`.
+
+    `bleu` is the tokenizer of BLEU's answers and references. A file from before this key counts as `auto`, so that stages
+    run by hand still read it; `seqline check` asks for the key.
+    """
 
     format: str
     source: dict[str, Any]
@@ -116,6 +126,7 @@ class Corpus:
     limit: int | None
     split: Any
     text: dict[str, Any]
+    bleu: Literal["auto", Tokenizer]
     vocab: dict[str, Any]
     samples: tuple[Sample, ...]
 
@@ -148,8 +159,21 @@ def check_name(where: str, name: Any) -> None:
 
 def corpus(path: Path, name: str) -> Corpus:
     """The block `corpora.<name>` of the params file."""
-    block: Corpus = config.load(Corpus, config.section(path, f"corpora.{name}"), f"corpora.{name}")
+    values = config.section(path, f"corpora.{name}")
+    if isinstance(values, Mapping):
+        values = {"bleu": AUTO, **values}
+    block: Corpus = config.load(Corpus, values, f"corpora.{name}")
     return block
+
+
+def bleu(path: Path, name: str) -> str:
+    """The key `bleu` of the corpus `name` of the params file: a `Tokenizer`, or `auto` where it is missing."""
+    block = config.section(path, f"corpora.{name}")
+    asked = block.get("bleu", AUTO) if isinstance(block, Mapping) else AUTO
+    choices = (AUTO, *get_args(Tokenizer))
+    if asked not in choices:
+        raise refuse(f"corpora.{name}.bleu", asked, "one of " + ", ".join(choices))
+    return str(asked)
 
 
 def split(block: Corpus, where: str) -> Splitting | None:

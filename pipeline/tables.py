@@ -4,7 +4,7 @@
 Files appear in folders that `landing` makes, so a reader never sees half a file.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -104,6 +104,7 @@ VECTORS = pa.schema({"token": pa.string(), "id": pa.int32(), "count": pa.int64()
 
 # After evaluate: each row's share of every score, so that any set of rows can be scored, or resampled, by summing.
 # `block` is the unit that is resampled; `floor` the nats of the grammar that wrote the row, null for natural text.
+# `nats` are those of the whole text: of the model's tokens, and of spelling out the `unknown` ones among them.
 SCORES_TEXT = pa.schema(
     {
         "row": pa.int64(),
@@ -111,16 +112,25 @@ SCORES_TEXT = pa.schema(
         "length": pa.int32(),
         "nats": pa.float64(),
         "count": pa.int32(),
+        "unknown": pa.int32(),
         "characters": pa.int32(),
         "floor": pa.float64(),
     }
 )
-# `nats` are those of the row's `count` words, each given all the others.
+# `nats` are those of the row's `count` words, each given all the others; `unknown` ones are spelt out as in SCORES_TEXT.
 SCORES_BLANK = pa.schema(
-    {"row": pa.int64(), "block": pa.int64(), "length": pa.int32(), "nats": pa.float64(), "count": pa.int32()}
+    {
+        "row": pa.int64(),
+        "block": pa.int64(),
+        "length": pa.int32(),
+        "nats": pa.float64(),
+        "count": pa.int32(),
+        "unknown": pa.int32(),
+    }
 )
 # The lists are sacreBLEU's sums: BLEU [length, reference length, 4 matches, 4 totals], chrF 6 x [hypothesis, reference,
 # matching], TER [edits, reference length]. `length` counts the source's tokens. Lists are null where nothing was decoded.
+# `nats`, `count` and `unknown` are the target's, as in SCORES_TEXT.
 SCORES_PAIR = pa.schema(
     {
         "row": pa.int64(),
@@ -128,6 +138,7 @@ SCORES_PAIR = pa.schema(
         "length": pa.int32(),
         "nats": pa.float64(),
         "count": pa.int32(),
+        "unknown": pa.int32(),
         "characters": pa.int32(),
         "bleu": _ids,
         "bleu_lowercase": _ids,
@@ -148,8 +159,13 @@ SCORES_LABELLED = pa.schema(
         "nats": pa.float64(),
     }
 )
-# MASKED with the first sentence's paragraph as its block.
-SCORES_MASKED = MASKED.insert(1, pa.field("block", pa.int64()))
+# MASKED with the first sentence's paragraph as its block, its number of tokens, and how many of those are unknown. `nats`
+# and `correct` are of guesses at ids: one at `<unk>` is right for every unknown word.
+SCORES_MASKED = (
+    MASKED.insert(1, pa.field("block", pa.int64()))
+    .append(pa.field("tokens", pa.int32()))
+    .append(pa.field("unknown", pa.int32()))
+)
 # Of word vectors: what each judge has found. The first row's judge is the one that ranks. `section` is the class of the
 # word `item`, or the section of an analogy. `found` is a share, or a rank with `wanted` the rank that people gave.
 SCORES_VECTORS = pa.schema(
@@ -170,10 +186,12 @@ def read(path: Path, schema: pa.Schema) -> pa.Table:
         return file.read()
 
 
-def batches(path: Path, schema: pa.Schema, rows: int = 16384) -> Iterator[pa.RecordBatch]:
-    """The table at `path` in batches of at most `rows` rows; errors as `read`."""
+def batches(
+    path: Path, schema: pa.Schema, rows: int = 16384, columns: Sequence[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """The table at `path` in batches of at most `rows` rows, all columns or those named; errors as `read`."""
     with _open(path, schema) as file:
-        yield from file.iter_batches(rows)
+        yield from file.iter_batches(rows, columns=columns)
 
 
 def schema(path: Path, *choices: pa.Schema) -> pa.Schema:

@@ -3,6 +3,7 @@
 import argparse
 import csv
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from pipeline.landing import landing, landing_file
 from pipeline.scoring.book import book_bleu
 from pipeline.scoring.history import training, validations
 from pipeline.scoring.resampling import Bootstrap
-from pipeline.scoring.tasks import of_run
+from pipeline.scoring.tasks import Inputs, of_run, text_of, tokenizer_of
+from pipeline.text.tokens import Text, rewritten
 
 _UNSCORED = {"train", "rejects"}
 
@@ -25,28 +27,37 @@ def main() -> None:
     parser.add_argument("--predictions", type=Path, required=True, help="likelihoods, answers and samples of the run")
     parser.add_argument("--model", type=Path, required=True, help="config.json and history.parquet of the run")
     parser.add_argument("--tokens", type=Path, required=True, help="the references, one table per split")
+    parser.add_argument("--encoded", type=Path, help="the references' ids, which tell what words are unknown")
     parser.add_argument("--out", type=Path, required=True, help="folder for the rows' scores")
     parser.add_argument("--metrics", type=Path, required=True, help="JSON file for the scores")
     parser.add_argument("--plots", type=Path, required=True, help="folder for history.csv, training.csv and by_length.csv")
     arguments = stage_arguments.parse(parser, "runs")
 
     run, evaluation = params.run(arguments.params, arguments.run), params.evaluation(arguments.params)
-    task = of_run(arguments.params, arguments.run, run)
+    text = text_of(arguments.params, run.corpus)
+    tokenizer, warning = tokenizer_of(arguments.params, run.corpus, arguments.tokens)
+    task = of_run(arguments.params, arguments.run, run, tokenizer)
+    inputs = Inputs(predictions=arguments.predictions, tokens=arguments.tokens, encoded=arguments.encoded, text=text)
     model, limits = _json(arguments.model / "config.json"), _limits(arguments.tokens / "limits.json")
     metrics = {"run": arguments.run, "family": run.family, "task": run.task, "corpus": run.corpus}
     metrics |= {name: model[name] for name in ("parameters", "best_step") if name in model}
-    lengths = []
+    lengths, notes = [], [warning]
     with landing(arguments.out) as scores:
         for split in _splits(arguments.tokens):
-            table = task.rows(arguments.predictions, arguments.tokens, split)
+            table = task.rows(inputs, split)
+            if split == "test":  # the first: it says what ranks
+                task, reason = task.fitting(table)
+                notes.append(reason)
+                metrics |= {"ranked_by": task.main} if reason else {}
             tables.write(scores / f"{split}.parquet", table)
             bootstrap = Bootstrap.of(evaluation, run.corpus, split)
             metrics[split] = task.summary(table, bootstrap, limits.get(split, {}))
             if split != "valid":
                 lengths += [{"split": split, **row} for row in task.by_length(table, bootstrap)]
         if task.book_bleu:
-            metrics |= _samples(arguments.predictions / "samples.parquet")
+            metrics |= _samples(arguments.predictions / "samples.parquet", text)
         history = tables.read(arguments.model / "history.parquet", tables.HISTORY)
+    metrics |= _noted(arguments.run, [note for note in notes if note])
     with landing(arguments.plots) as plots:
         _csv(plots / "history.csv", validations(history))
         _csv(plots / "training.csv", training(history))
@@ -63,10 +74,19 @@ def _splits(tokens: Path) -> list[str]:
     return sorted(found, key=lambda split: (split == "valid", split != "test", split))
 
 
-def _samples(path: Path) -> dict[str, Any]:
-    """The book's BLEU of every sample that has a reference, by its number, and their mean."""
-    rows = tables.read(path, tables.SAMPLES).filter(pc.field("reference").is_valid()).sort_by("row").to_pylist()
-    found = {str(row["row"] + 1): book_bleu(row["text"], row["reference"]) for row in rows}
+def _noted(run: str, notes: list[str]) -> dict[str, list[str]]:
+    """What a reader of the scores must know, as metrics for the report and the gate; said on stderr at once."""
+    for note in notes:
+        print(f"seqline: {run}: {note}.", file=sys.stderr)
+    return {"notes": notes} if notes else {}
+
+
+def _samples(path: Path, text: Text) -> dict[str, Any]:
+    """The book's BLEU of every sample that has a reference, by its number, and their mean; read as `text` says."""
+    rows = tables.read(path, tables.SAMPLES).filter(pc.field("reference").is_valid()).sort_by("row")
+    said, wanted = (rewritten(rows[side].combine_chunks(), text).to_pylist() for side in ("text", "reference"))
+    numbers = rows["row"].to_pylist()
+    found = {str(row + 1): book_bleu(a, b) for row, a, b in zip(numbers, said, wanted, strict=True)}
     return {"book_bleu": {"mean": sum(found.values()) / len(found), **found}} if found else {}
 
 

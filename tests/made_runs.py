@@ -46,18 +46,21 @@ def project(root: Path, translators: dict[str, float], models: dict[str, float],
     root.mkdir(parents=True, exist_ok=True)
     runs = {name: _block("translation", "pairs", name) for name in translators}
     runs |= {name: _block("language_model", "story", name) for name in models}
-    corpora = {name: {"format": "made", "text": {"lowercase": False}} for name in ("pairs", "story")}
+    text = {"level": "word", "lowercase": False, "letters_only": False, "max_tokens": None}
+    corpora = {name: {"format": "made", "text": dict(text), "bleu": "auto"} for name in ("pairs", "story")}
     evaluation = {"bootstrap": 200, "confidence": 0.95, "seed": 1}
     params = {"evaluation": evaluation, "corpora": corpora, "runs": runs}
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     rng = np.random.default_rng(seed)
     sentences = {split: _sentences(rng, count, long) for split, count, long in _splits(rows)}
     references(root / "data/tokens/pairs", sentences)
+    ids(root / "data/encoded/pairs", sentences, tables.ENCODED_PAIR)
     for name, wrong in translators.items():
         translations(root / "data/predictions" / name, sentences, wrong, rng)
         model(root / "data/models" / name, 3.0 + wrong)
     texts = {split: found for split, found in sentences.items() if split != "test_long"}
     stories(root / "data/tokens/story", texts)
+    ids(root / "data/encoded/story", texts, tables.ENCODED_TEXT)
     for name, nats in models.items():
         likelihoods(root / "data/predictions" / name, texts, nats, rng)
         samples(root / "data/predictions" / name, [("once upon a time", None, "once upon a time the cat sleeps .")])
@@ -117,6 +120,16 @@ def stories(folder: Path, sentences: dict[str, list[list[str]]]) -> None:
         paragraph = [i // 3 for i in range(len(found))]
         columns = [range(len(found)), texts, found, [len(text) for text in texts], paragraph, log_prob]
         tables.write(folder / f"{split}.parquet", _table(columns, tables.TOKENS_TEXT))
+
+
+def ids(folder: Path, sentences: dict[str, list[list[str]]], schema: pa.Schema) -> None:
+    """Every word's place in WORDS, behind the specials: none is unknown."""
+    folder.mkdir(parents=True)
+    known = {word: 4 + i for i, word in enumerate([*WORDS, "."])}
+    for split, found in sentences.items():
+        numbers = [[known[word] for word in words] for words in found]
+        last = [i // 3 for i in range(len(found))] if schema == tables.ENCODED_TEXT else numbers
+        tables.write(folder / f"{split}.parquet", _table([range(len(found)), numbers, last], schema))
 
 
 def translations(folder: Path, sentences: dict[str, list[list[str]]], wrong: float, rng: np.random.Generator) -> None:

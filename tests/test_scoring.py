@@ -294,10 +294,10 @@ def test_answers_are_the_references_without_regard_to_case_where_the_corpus_is_l
     for split in ("test", "test_long"):
         path = project / f"data/tokens/pairs/{split}.parquet"
         table = tables.read(path, tables.TOKENS_PAIR)
-        said = ["The cat ."] * len(table)
+        said = ["The cat sleeps ."] * len(table)
         tables.write(path, table.set_column(table.schema.get_field_index("target"), "target", pa.array(said)))
         made_runs.hypotheses(
-            project / f"data/predictions/transformer/hypotheses_{split}.parquet", ["the cat ."] * len(table)
+            project / f"data/predictions/transformer/hypotheses_{split}.parquet", ["the cat sleeps ."] * len(table)
         )
     for lowercase, exact, last in ((False, 0.0, "bleu"), (True, 1.0, "bleu_lowercase")):
         made_runs.set_lowercase(project, "pairs", lowercase)

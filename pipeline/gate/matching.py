@@ -45,19 +45,18 @@ def unlike(task: str, champion: Way, challenger: Way) -> str:
 
 
 def respelt(task: str, champion: Way, challenger: Way) -> bool:
-    """Whether nats are made comparable by spelling out the words that a vocabulary lacks."""
+    """Whether likelihoods are comparable only because words that a vocabulary lacks are spelt out."""
     return task in _LIKELIHOODS and not champion.same_ids(challenger, _LIKELIHOODS[task])
 
 
 def match(
-    scoring: Scoring, task: str, answered: Sequence[Answered], ways: Sequence[Way], tokens: Path, trained: tuple[Path, Path]
+    scoring: Scoring, task: str, answered: Sequence[Answered], tokens: Path, trained: tuple[Path, Path]
 ) -> Matched:
     """What champion and challenger have `answered` to the test set in the folder `tokens`, made comparable; `trained` are
     the folders of tokens that they were trained on."""
-    spelt = respelt(task, ways[0], ways[1])
 
     def read(split: str) -> tuple[pa.Table, pa.Table]:
-        one, other = (_scores(scoring, task, *pair, spelt, split) for pair in zip(answered, ways, strict=True))
+        one, other = (tables.read(contender.scores / f"{split}.parquet", scoring.schema) for contender in answered)
         return one, other
 
     if task == "word_vectors":
@@ -66,16 +65,6 @@ def match(
     fair = {split: readings.fair(tokens, split, *trained) for split in readings.splits(tokens)}
     splits = {split: _matched(task, *read(split), fair[split]) for split in fair if split == TEST or fair[split].any()}
     return Matched(splits, int((~fair[TEST]).sum()), (0, 0))
-
-
-def _scores(scoring: Scoring, task: str, answered: Answered, own: Way, spelt: bool, split: str) -> pa.Table:
-    """A contender's scores of a split, with the words it does not know spelt out if `spelt`."""
-    file = f"{split}.parquet"
-    table = tables.read(answered.scores / file, scoring.schema)
-    if not spelt:
-        return table
-    further = readings.spelling(answered.tokens / file, answered.encoded / file, _LIKELIHOODS[task], own.about.level)
-    return _replaced(table, "nats", table["nats"].to_numpy() + further)
 
 
 def _matched(task: str, champion: pa.Table, challenger: pa.Table, fair: readings.Mask) -> Both:

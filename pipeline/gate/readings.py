@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from pipeline import tables
 from pipeline.text.encode import Description, describe
 from pipeline.text.rows import Prepared, prepare
-from pipeline.text.specials import UNK
 from pipeline.text.splits import Digests, digests
-from pipeline.text.tokens import Level, Text, normalise, offsets
+from pipeline.text.tokens import Text, normalise
 
 TEST = "test"  # the split that is tested; others are looked at by guards
 _UNTESTED = {"train", "valid", "rejects"}
@@ -87,25 +86,6 @@ def fair(tokens: Path, split: str, champions: Path, challengers: Path) -> Mask:
     return ~(one ^ other)
 
 
-def spelling(tokens: Path, encoded: Path, side: str, level: Level) -> NDArray[np.float64]:
-    """Nats of each row for spelling out the words that a vocabulary lacks: tables of tokens and of ids of one split.
-
-    A model gives `<unk>` a probability and leaves open which word it stands for: the smaller a vocabulary, the cheaper a
-    text would be. So each such word costs its characters and an end, all characters of the split being equally likely.
-    Then nats are those of the whole text, and can be compared whatever the vocabularies.
-    """
-    words = _column(tokens, "tokens" if side == "text" else f"{side}_tokens")
-    if level == "bpe":  # made of bytes: no text is unknown to it
-        return np.zeros(len(words))
-    ids = _column(encoded, "ids" if side == "text" else side).flatten()
-    alphabet = {" ", *(character for word in pc.unique(words.flatten()).to_pylist() for character in word)}
-    length = np.asarray(pc.utf8_length(words.flatten()))
-    spelt = np.concatenate([[0], np.cumsum(np.where(np.asarray(ids) == UNK, length + 1, 0))])
-    starts = offsets(words)
-    found: NDArray[np.float64] = np.log(len(alphabet) + 1) * (spelt[starts[1:]] - spelt[starts[:-1]])
-    return found
-
-
 def way(vocab: Path) -> Way:
     """How the contender whose vocabulary is in the folder reads."""
     about = describe(vocab)
@@ -142,8 +122,3 @@ def _keys(path: Path) -> Digests:
     side = "source" if "source" in schema.names else "text"
     found = [digests(normalise(batch[side], True, False)) for batch in tables.batches(path, schema)]
     return np.concatenate(found) if found else np.zeros(0, np.uint64)
-
-
-def _column(path: Path, name: str) -> pa.ListArray:
-    schema = tables.schema(path, *_TOKENS, tables.ENCODED_TEXT, tables.ENCODED_PAIR, tables.ENCODED_LABELLED)
-    return tables.read(path, schema)[name].combine_chunks()

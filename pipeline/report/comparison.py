@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import tables
@@ -14,6 +15,7 @@ from pipeline.report.repeats import several_seeds
 from pipeline.report.results import SPLIT, Group, Result
 from pipeline.scoring.book import book_bleu
 from pipeline.scoring.tasks import Column
+from pipeline.text.tokens import rewritten
 
 LEVEL = 0.05
 _BLOCKS = ("model", "objective", "optim", "training", "search")
@@ -35,6 +37,7 @@ def document(
     blocks: list[Block] = [Heading(1, "Comparison"), Paragraph(_how_to_read(evaluation)), *crossed]
     for group in groups:
         blocks += [Heading(2, f"{group.task.title} on {group.corpus}"), Paragraph(_findings(group)), _ranking(group)]
+        blocks += [Paragraph(f"Note: {note}.") for note in group.notes]
         blocks.append(Paragraph(group.task.meaning))
         blocks += [*several_seeds(group), *_further(group), *_classes(group), *_tests(group)]
         blocks += [Heading(3, f"Settings ({group.corpus})"), *_settings(group)]
@@ -171,7 +174,7 @@ def _samples(group: Group, predictions: Path) -> list[Block]:
             for sample in table.filter(pc.field("row") == number).to_pylist():
                 wanted = sample["reference"]
                 judged = group.task.book_bleu and wanted is not None
-                score = f"{book_bleu(sample['text'], wanted):.3f}" if judged else _NONE
+                score = f"{_book_bleu(group, sample['text'], wanted):.3f}" if judged else _NONE
                 prompt = (Data(sample["prompt"]), Data(wanted or _NONE)) if position == 0 else ("", "")
                 rows.append((*prompt, f"`{name}`", Data(sample["text"]), score))
     if not rows:
@@ -186,6 +189,12 @@ def _samples(group: Group, predictions: Path) -> list[Block]:
             tuple(header[i] for i in kept), tuple(tuple(row[i] for i in kept) for row in rows), (False,) * len(kept)
         )
     return [Heading(3, f"Sample sentences ({group.corpus})"), table, *([Paragraph(note)] if scored else [])]
+
+
+def _book_bleu(group: Group, said: str, wanted: str) -> float:
+    """The book's BLEU of an answer, both sides read as the corpus reads its text."""
+    answer, reference = rewritten(pa.array([said, wanted]), group.text).to_pylist()
+    return book_bleu(answer, reference)
 
 
 def _signatures(group: Group) -> list[Block]:

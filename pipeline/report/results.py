@@ -8,7 +8,8 @@ from typing import Any
 from pipeline import config, params, tables
 from pipeline.errors import refuse
 from pipeline.scoring.resampling import Bootstrap, Pair, pairs
-from pipeline.scoring.tasks import Scoring, of_run
+from pipeline.scoring.tasks import Scoring, of_run, text_of
+from pipeline.text.tokens import Text
 
 SPLIT = "test"  # what ranks
 
@@ -31,16 +32,22 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The runs of one task on one corpus, the best first, and every pair's test."""
+    """The runs of one task on one corpus, the best first, and every pair's test; `text` is how the corpus is read."""
 
     task: Scoring
     corpus: str
+    text: Text
     results: tuple[Result, ...]
     pairs: tuple[Pair, ...]
 
     @property
     def key(self) -> str:
         return f"{self.results[0].run.task}_{self.corpus}"
+
+    @property
+    def notes(self) -> list[str]:
+        """What the evaluate stage found that a reader of the scores must know, each once."""
+        return list(dict.fromkeys(note for result in self.results for note in result.metrics.get("notes", [])))
 
     def beaten_by(self, name: str, level: float) -> list[str]:
         """The runs that `name` is significantly better than, at the corrected level, in order of rank."""
@@ -59,22 +66,23 @@ def groups(file: Path, metrics: Path, scores: Path) -> list[Group]:
         run = params.run(file, name)
         found.setdefault((run.task, run.corpus), []).append(Result(name, run, _metrics(metrics / f"{name}.json", run)))
     ordered = [results for _, results in sorted(found.items())]
-    return [_group(of_run(file, runs[0].name, runs[0].run), runs, scores, evaluation) for runs in ordered]
+    return [_group(file, runs, scores, evaluation) for runs in ordered]
 
 
-def _group(task: Scoring, results: list[Result], scores: Path, evaluation: params.Evaluation) -> Group:
-    corpus = results[0].run.corpus
+def _group(file: Path, results: list[Result], scores: Path, evaluation: params.Evaluation) -> Group:
+    task, corpus = of_run(file, results[0].name, results[0].run), results[0].run.corpus
     table = {r.name: tables.read(scores / r.name / f"{SPLIT}.parquet", task.schema) for r in results}
     for run, rows in table.items():
         if not rows["row"].equals(table[results[0].name]["row"]):
             path, want = scores / run / f"{SPLIT}.parquet", len(table[results[0].name])
             raise refuse(str(path), f"{len(rows)} rows", f"the {want} rows of {results[0].name}", "Run `dvc repro`.")
+    task, _ = task.fitting(table[results[0].name])  # by the references, which are the same for all
     units = {run: task.units(rows) for run, rows in table.items()}
     sign = -1 if task.higher_is_better else 1
     point = {run: sign * float(task.score(matrix.sum(0, keepdims=True))[0]) for run, matrix in units.items()}
     ranked = sorted(results, key=lambda result: (point[result.name], result.name))
     compared = pairs({r.name: units[r.name] for r in ranked}, task.score, Bootstrap.of(evaluation, corpus, SPLIT))
-    return Group(task, corpus, tuple(ranked), tuple(compared))
+    return Group(task, corpus, text_of(file, corpus), tuple(ranked), tuple(compared))
 
 
 def _metrics(path: Path, run: params.Run) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Teacher-forced likelihood: perplexity and bits per character from summed nats.
 
-Nats include the end of every sentence, so models of different tokenisations can be compared by bits per character: what it
-costs to write the text, sentence ends included, over the characters written.
+Nats include the end of every sentence and the letters of unknown words (`pipeline.scoring.unknown`), so models of different
+tokenisations and vocabularies can be compared by bits per character: what it costs to write the text, sentence ends
+included, over the characters written.
 """
 
 import math
@@ -55,10 +56,15 @@ def bits_per_character(sums_RK: Array) -> Array:
     return bits
 
 
-def summary(table: pa.Table, units_NK: Array, bootstrap: Bootstrap) -> dict[str, Any]:
-    """Perplexity and bits per character with their intervals, and the sums behind them.
+def unknown_share(unknown: int, words: int) -> dict[str, float]:
+    """The metric `unknown`, the share of words that the vocabulary lacks; no metric where it lacks none."""
+    return {"unknown": unknown / words} if unknown else {}
 
-    `units_NK` begins with nats and tokens, and ends with characters.
+
+def summary(table: pa.Table, units_NK: Array, bootstrap: Bootstrap) -> dict[str, Any]:
+    """Perplexity and bits per character with their intervals, the sums behind them, and the share of unknown words.
+
+    `units_NK` begins with nats and tokens, and ends with characters. Each row's end is a token, and no word.
     """
     nats, tokens, characters = (pc.sum(table[name]).as_py() for name in ("nats", "count", "characters"))
     bits = {}
@@ -69,4 +75,5 @@ def summary(table: pa.Table, units_NK: Array, bootstrap: Bootstrap) -> dict[str,
             "bits_per_character_low": estimate["low"],
             "bits_per_character_high": estimate["high"],
         }
-    return {"perplexity": bootstrap.estimate(units_NK, perplexity), **bits, "nats": nats, "tokens": tokens}
+    unknown = unknown_share(pc.sum(table["unknown"]).as_py(), max(tokens - len(table), 1))
+    return {"perplexity": bootstrap.estimate(units_NK, perplexity), **bits, "nats": nats, "tokens": tokens, **unknown}

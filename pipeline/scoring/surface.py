@@ -10,11 +10,14 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from pipeline.scoring.resampling import Array, Bootstrap
 from pipeline.scoring.ter import edits
+from pipeline.scoring.tokenizers import ASIAN, choose, script
 
-_ORDERS, _BETA = 4, 2
+ORDERS = 4  # of BLEU's n-grams: a text of fewer tokens has none of the longest
+_BETA = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +37,42 @@ class Surface:
         return str(self.metric.get_signature())
 
 
-def measures() -> dict[str, Surface]:
+def measures(tokenizer: str | None = None) -> dict[str, Surface]:
     """Every surface score by its name; `_lowercase` compares without regard to case.
 
-    TER is without case, as is its default, and sets punctuation apart as BLEU does: it measures words, not spaces.
-    """
-    from sacrebleu.metrics import BLEU, CHRF, TER
+    `tokenizer` is BLEU's. None, for callers without a corpus, chooses it for each reference by the script.
 
+    TER is without case, as is its default, and sets punctuation apart as BLEU does: it measures words, not spaces. Where
+    BLEU counts characters of Chinese or Japanese, TER does too.
+    """
+    from sacrebleu.metrics import CHRF, TER
+
+    edit_rate = TER(normalized=True, asian_support=tokenizer in ASIAN)
     return {
-        "bleu": _surface(BLEU(force=True), bleu),
-        "bleu_lowercase": _surface(BLEU(force=True, lowercase=True), bleu),
+        "bleu": _bleu(tokenizer, lowercase=False),
+        "bleu_lowercase": _bleu(tokenizer, lowercase=True),
         "chrf": _surface(CHRF(), chrf),
         "chrf_lowercase": _surface(CHRF(lowercase=True), chrf),
-        "ter": Surface(metric := TER(normalized=True), ter, partial(_edits, metric)),
+        "ter": Surface(edit_rate, ter, partial(_edits, edit_rate)),
     }
+
+
+def _bleu(tokenizer: str | None, lowercase: bool) -> Surface:
+    from sacrebleu.metrics import BLEU
+
+    if tokenizer is not None:
+        return _surface(BLEU(force=True, lowercase=lowercase, tokenize=tokenizer), bleu)
+    made: dict[str, Surface] = {}
+    first = BLEU(force=True, lowercase=lowercase)
+
+    def sums(hypothesis: str, reference: str) -> list[int]:
+        fitting = "13a" if reference.isascii() else choose(script([pa.array([reference])]))
+        if fitting not in made:
+            made[fitting] = _bleu(fitting, lowercase)
+            first.tokenizer_signature = "+".join(sorted(made))
+        return made[fitting].sums(hypothesis, reference)
+
+    return Surface(first, bleu, sums)
 
 
 def _surface(metric: Any, score: Callable[[Array], Array]) -> Surface:
@@ -66,7 +91,7 @@ def _edits(metric: Any, hypothesis: str, reference: str) -> list[int]:
 def bleu(sums_RK: Array) -> Array:
     """BLEU (Papineni et al. 2002) from [length, reference length, 4 matches, 4 totals], exponential smoothing."""
     length, reference = sums_RK[:, 0], sums_RK[:, 1]
-    correct, total = sums_RK[:, 2 : 2 + _ORDERS], sums_RK[:, 2 + _ORDERS :]
+    correct, total = sums_RK[:, 2 : 2 + ORDERS], sums_RK[:, 2 + ORDERS :]
     halvings = np.cumsum(correct == 0, axis=1)
     matched = np.where(correct > 0, correct, 0.5**halvings)
     defined = (total > 0).all(1) & (correct > 0).any(1)

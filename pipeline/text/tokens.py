@@ -118,6 +118,15 @@ def join(tokens: pa.ListArray, level: Level) -> pa.StringArray:
     return pc.binary_join(lists(starts, spaced), "")
 
 
+def rewritten(texts: pa.StringArray, text: Text) -> pa.StringArray:
+    """The texts as a model that made no mistake would write them: read as the block `text` says, and joined again.
+
+    What reading does to a text is done to references and answers before they are compared, so that a score measures the
+    model and not the reading. Applying it twice changes nothing.
+    """
+    return join(split(normalise(texts, text.lowercase, text.letters_only), text.level), text.level)
+
+
 def offsets(tokens: pa.ListArray) -> Offsets:
     """Where each list begins in `tokens.flatten()`, and the end; right for slices too."""
     if not len(tokens):

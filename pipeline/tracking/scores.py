@@ -10,6 +10,10 @@ from pipeline.tracking.lineage import Made
 
 _SPLIT = "test"  # what ranks
 _NONE = "not scored"
+_INSTEAD = {  # names of what ranks where references are too short for the task's own score
+    "chrf": "chrF",
+    "chrf_lowercase": "lowercased chrF",
+}
 
 
 def line(root: Path, made: Made) -> str:
@@ -20,9 +24,10 @@ def line(root: Path, made: Made) -> str:
     task = config.named_module("pipeline.scoring.tasks", made.task, f"runs.{made.run}.task")
     scoring: Scoring = task.scoring(bool(made.corpus_block["text"]["lowercase"]))
     found: Any = json.loads((root / metrics).read_text(encoding="utf-8"))
-    for key in (_SPLIT, *scoring.main.split(".")):
+    main = found.get("ranked_by", scoring.main) if isinstance(found, dict) else scoring.main
+    for key in (_SPLIT, *main.split(".")):
         found = found.get(key) if isinstance(found, dict) else None
-    return f"{scoring.main_name} {_number(found)}" if isinstance(found, dict) else _NONE
+    return f"{_INSTEAD.get(main, scoring.main_name)} {_number(found)}" if isinstance(found, dict) else _NONE
 
 
 def _number(found: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
-"""One file per task, named like the task, exporting `scoring(lowercase)`: the `Scoring` of its predictions on a corpus.
+"""One file per task, named like the task, exporting `scoring(lowercase, tokenizer)`: how its predictions are scored.
 
 `lowercase` is the corpus's `text.lowercase`: models of a lowercased corpus never write a capital, so that a task that scores
-text by its surface disregards case there.
+text by its surface disregards case there. `tokenizer` is BLEU's; a table that is scored already needs none.
 """
 
 from collections.abc import Callable
@@ -11,18 +11,38 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline import config, params
+from pipeline import config, params, tables
+from pipeline.scoring import tokenizers
 from pipeline.scoring.resampling import Array, Bootstrap, Score
+from pipeline.text.tokens import Text
 
 Column = tuple[str, str, str]
 """Title, dotted key below the split in the metrics, format."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Inputs:
+    """What a run's rows are scored from: the folders that the stages predict, tokenize and encode wrote, and the block
+    `text` of the corpus, by which references and answers are read before they are compared.
+
+    Without `encoded` nothing is known of unknown words, and none is charged for.
+    """
+
+    predictions: Path
+    tokens: Path
+    encoded: Path | None
+    text: Text
+
+
+def _no_substitute(table: pa.Table) -> None:
+    return None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Scoring:
     """How a task's predictions are scored, summed up, ranked and laid out in a table.
 
-    `rows(predictions, tokens, split)`: the split's scores, row by row, as a table of `schema`.
+    `rows(inputs, split)`: the split's scores, row by row, as a table of `schema`.
     `summary(table, bootstrap, limit)`: the numbers of `reports/metrics/<run>.json` for one split, `limit` being the split's
     entry in the corpus's `limits.json`.
     `by_length(table, bootstrap)`: the main score by length, as rows of `reports/plots/<run>/by_length.csv`.
@@ -32,10 +52,11 @@ class Scoring:
     its ends, if it has any. `columns` stand beside it and `further` ones below; `title`, `length` (what `by_length` counts),
     `unit` (what the training loss is the mean over) and `meaning` are the report's words for all of it.
     `book_bleu`: whether the answers to samples are sentences that the book's BLEU can score.
+    `substitute(table)`: another scoring, with the reason, where this one cannot tell answers to these rows apart.
     """
 
     schema: pa.Schema
-    rows: Callable[[Path, Path, str], pa.Table]
+    rows: Callable[[Inputs, str], pa.Table]
     summary: Callable[[pa.Table, Bootstrap, dict[str, float]], dict[str, Any]]
     by_length: Callable[[pa.Table, Bootstrap], list[dict[str, Any]]]
     units: Callable[[pa.Table], Array]
@@ -53,10 +74,32 @@ class Scoring:
     unit: str
     meaning: str
     book_bleu: bool
+    substitute: Callable[[pa.Table], "tuple[Scoring, str] | None"] = _no_substitute
+
+    def fitting(self, table: pa.Table) -> "tuple[Scoring, str]":
+        """The scoring that ranks the rows of `table`, by their references alone, and why it is not this one, if so."""
+        return self.substitute(table) or (self, "")
 
 
-def of_run(file: Path, name: str, run: params.Run) -> Scoring:
+def of_run(file: Path, name: str, run: params.Run, tokenizer: str = "13a") -> Scoring:
     """The scoring of the run `name` of the params file `file`, by its task and its corpus's case."""
     task = config.named_module("pipeline.scoring.tasks", run.task, f"runs.{name}.task")
-    made: Scoring = task.scoring(config.section(file, f"corpora.{run.corpus}.text.lowercase"))
+    made: Scoring = task.scoring(text_of(file, run.corpus).lowercase, tokenizer)
     return made
+
+
+def text_of(file: Path, corpus: str) -> Text:
+    """The block `text` of a corpus of the params file."""
+    where = f"corpora.{corpus}.text"
+    return config.load(Text, config.section(file, where), where)
+
+
+def tokenizer_of(file: Path, corpus: str, tokens: Path) -> tuple[params.Tokenizer, str]:
+    """BLEU's tokenizer for a corpus of the params file, whose tokens are in the folder `tokens`, and a warning or nothing.
+
+    `auto` goes by the script of the corpus's references. A corpus that is no pairs has none, and counts as 13a.
+    """
+    where = f"corpora.{corpus}.bleu"
+    if tables.schema(tokens / "test.parquet", *tables.TOKENS.values()) != tables.TOKENS_PAIR:
+        return "13a", ""
+    return tokenizers.resolve(params.bleu(file, corpus), tokenizers.references(tokens), where)

@@ -17,7 +17,7 @@ from pipeline.errors import refuse
 from pipeline.scoring.lengths import curve
 from pipeline.scoring.likelihood import same_rows
 from pipeline.scoring.resampling import Array, Bootstrap
-from pipeline.scoring.tasks import Scoring
+from pipeline.scoring.tasks import Inputs, Scoring
 
 _COLUMNS = (
     ("macro F1, %", "f1.score", "{:.2f}"),
@@ -34,7 +34,7 @@ _MEANING = (
 )
 
 
-def scoring(lowercase: bool) -> Scoring:
+def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
     """The same whatever the case: labels have none."""
     return Scoring(
         schema=tables.SCORES_LABELLED,
@@ -65,13 +65,13 @@ def score(sums_RK: Array) -> Array:
     return share
 
 
-def rows(predictions: Path, tokens: Path, split: str) -> pa.Table:
+def rows(inputs: Inputs, split: str) -> pa.Table:
     """Every row's label, the one predicted, and its nats; UserError if predictions and texts do not match."""
-    texts = tables.read(tokens / f"{split}.parquet", tables.TOKENS_LABELLED).sort_by("row")
-    path = predictions / f"labels_{split}.parquet"
+    texts = tables.read(inputs.tokens / f"{split}.parquet", tables.TOKENS_LABELLED).sort_by("row")
+    path = inputs.predictions / f"labels_{split}.parquet"
     found = tables.read(path, tables.LABELS).sort_by("row")
     same_rows(found["row"], len(texts), path)
-    names = _names(predictions / "labels.json")
+    names = _names(inputs.predictions / "labels.json")
     log_probs_NL = np.asarray(pc.list_flatten(found["log_probs"])).reshape(len(texts), len(names))
     number = pc.index_in(texts["label"], pa.array(names)).to_numpy()
     nats = -log_probs_NL[np.arange(len(texts)), number]

@@ -1,6 +1,5 @@
 """Scores of a blank filler: pseudo-perplexity, which is not a perplexity of the text and never ranked with one."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,15 +10,18 @@ from pipeline import tables
 from pipeline.scoring import likelihood
 from pipeline.scoring.lengths import curve
 from pipeline.scoring.resampling import Array, Bootstrap, by_block
-from pipeline.scoring.tasks import Scoring
+from pipeline.scoring.tasks import Inputs, Scoring
+from pipeline.scoring.unknown import unknown
 
 
-def rows(predictions: Path, tokens: Path, split: str) -> pa.Table:
+def rows(inputs: Inputs, split: str) -> pa.Table:
     """Pseudo-nats and words of every row; UserError if predictions and texts do not match."""
-    texts = tables.read(tokens / f"{split}.parquet", tables.TOKENS_TEXT).sort_by("row")
-    found = likelihood.likelihood(predictions, split, len(texts))
+    texts = tables.read(inputs.tokens / f"{split}.parquet", tables.TOKENS_TEXT).sort_by("row")
+    found = likelihood.likelihood(inputs.predictions, split, len(texts))
+    lacking = unknown(inputs.tokens, inputs.encoded, split, "text")
     length = pc.cast(pc.list_value_length(texts["tokens"]), pa.int32())
-    columns = [texts["row"], texts["paragraph"], length, found["nats"], found["count"]]
+    nats = found["nats"].to_numpy() + lacking.nats_N
+    columns = [texts["row"], texts["paragraph"], length, nats, found["count"], lacking.count_N]
     return pa.table(columns, schema=tables.SCORES_BLANK)
 
 
@@ -33,8 +35,9 @@ def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> d
     """Pseudo-perplexity with its interval, and the sums behind it."""
     units_UK = units(table)
     nats, words = units_UK.sum(0)
-    found = {"pseudo_perplexity": bootstrap.estimate(units_UK, likelihood.perplexity)}
-    return found | {"pseudo_nats": nats, "words": int(words), "rows": len(table), "blocks": len(units_UK)}
+    found: dict[str, Any] = {"pseudo_perplexity": bootstrap.estimate(units_UK, likelihood.perplexity)}
+    found |= {"pseudo_nats": nats, "words": int(words), "rows": len(table), "blocks": len(units_UK)}
+    return found | likelihood.unknown_share(pc.sum(table["unknown"]).as_py(), int(words))
 
 
 def by_length(table: pa.Table, bootstrap: Bootstrap) -> list[dict[str, Any]]:
@@ -44,7 +47,7 @@ def by_length(table: pa.Table, bootstrap: Bootstrap) -> list[dict[str, Any]]:
     return curve(length, units_N2, likelihood.perplexity, "pseudo_perplexity", bootstrap)
 
 
-def scoring(lowercase: bool) -> Scoring:
+def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
     """As `pipeline/scoring/tasks/__init__.py` says; case is nothing to a model of tokens."""
     return Scoring(
         schema=tables.SCORES_BLANK,
@@ -59,7 +62,7 @@ def scoring(lowercase: bool) -> Scoring:
         main_title="pseudo-perplexity",
         main_name="pseudo-perplexity",
         scale=None,
-        columns=(("words", "words", "{:,}"),),
+        columns=(("words", "words", "{:,}"), ("unknown", "unknown", "{:.1%}")),
         further=(),
         title="Blank fillers",
         length="tokens in the sentence",
@@ -67,7 +70,8 @@ def scoring(lowercase: bool) -> Scoring:
         meaning=(
             "Pseudo-perplexity is exp(nats per word), each word guessed from all the others of its row, those after it "
             "included. It may lie below the lowest perplexity that a language model can reach, since the words are counted "
-            "on each other's evidence: it is no perplexity of the text, and only blank fillers are ranked by it."
+            "on each other's evidence: it is no perplexity of the text, and only blank fillers are ranked by it. A word "
+            "that the vocabulary lacks costs its letters too; `unknown` is the share of such words."
         ),
         book_bleu=False,
     )

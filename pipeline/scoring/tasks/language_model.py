@@ -1,7 +1,6 @@
 """Scores of a language model: perplexity, bits per character, and how far they are from the grammar that wrote the text."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,24 +12,28 @@ from pipeline import tables
 from pipeline.scoring import likelihood
 from pipeline.scoring.lengths import curve
 from pipeline.scoring.resampling import Array, Bootstrap, by_block
-from pipeline.scoring.tasks import Scoring
+from pipeline.scoring.tasks import Inputs, Scoring
+from pipeline.scoring.unknown import unknown
 
 _COLUMNS = (
     ("bits per character", "bits_per_character", "{:.3f}"),
     ("lowest reachable", "floor_perplexity", "{:.2f}"),
     ("above it", "excess", "{:+.1%}"),
+    ("unknown", "unknown", "{:.1%}"),
 )
 _MEANING = (
     "Perplexity is exp(nats per token): a perplexity of 20 means that the model hesitated as between 20 equally "
     "likely tokens at every step. It compares only models that read the same tokens; bits per character, what it "
     "costs to write the text character by character, compares all, and ranks them. Where a grammar wrote the text, "
     "the grammar's own perplexity on the same rows is the lowest that a model can expect to reach, and the excess "
-    "says how much is left to learn."
+    "says how much is left to learn. A word that a model's vocabulary lacks costs its letters too, at the price of letters "
+    "drawn at random, so that perplexities are those of the whole text; `unknown` is the share of such words, whose letters "
+    "no training can make cheaper."
 )
 _ENOUGH_BLOCKS = 30
 
 
-def scoring(lowercase: bool) -> Scoring:
+def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
     """The same whatever the case: a likelihood is that of the corpus's own tokens."""
     return Scoring(
         schema=tables.SCORES_TEXT,
@@ -55,17 +58,19 @@ def scoring(lowercase: bool) -> Scoring:
     )
 
 
-def rows(predictions: Path, tokens: Path, split: str) -> pa.Table:
+def rows(inputs: Inputs, split: str) -> pa.Table:
     """Nats, tokens, characters and the grammar's own nats of every row; UserError if predictions and texts do not match."""
-    texts = tables.read(tokens / f"{split}.parquet", tables.TOKENS_TEXT).sort_by("row")
-    found = likelihood.likelihood(predictions, split, len(texts))
+    texts = tables.read(inputs.tokens / f"{split}.parquet", tables.TOKENS_TEXT).sort_by("row")
+    found = likelihood.likelihood(inputs.predictions, split, len(texts))
+    lacking = unknown(inputs.tokens, inputs.encoded, split, "text")
     return pa.table(
         {
             "row": texts["row"],
             "block": _blocks(texts),
             "length": pc.cast(pc.list_value_length(texts["tokens"]), pa.int32()),
-            "nats": found["nats"],
+            "nats": found["nats"].to_numpy() + lacking.nats_N,
             "count": found["count"],
+            "unknown": lacking.count_N,
             "characters": texts["characters"],
             "floor": pc.negate(texts["log_prob"]),
         },

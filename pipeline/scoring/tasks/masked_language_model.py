@@ -1,6 +1,5 @@
 """Scores of a masked language model: guesses at masked words given both sides, and at whether a sentence follows."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,14 @@ from pipeline.errors import refuse
 from pipeline.scoring import likelihood
 from pipeline.scoring.lengths import curve
 from pipeline.scoring.resampling import Array, Bootstrap, by_block
-from pipeline.scoring.tasks import Scoring
+from pipeline.scoring.tasks import Inputs, Scoring
+from pipeline.scoring.unknown import unknown
 
 _MAIN = "masked_perplexity"
 _COLUMNS = (
     ("words guessed", "mlm_accuracy.score", "{:.1%}"),
     ("pairs guessed", "nsp_accuracy.score", "{:.1%}"),
+    ("unknown", "unknown", "{:.1%}"),
 )
 _FURTHER = (
     ("loss of the words", "mlm_loss", "{:.3f}"),
@@ -27,13 +28,15 @@ _MEANING = (
     "Masked perplexity is exp(nats per masked word), each word guessed from the words on both sides of it: it is no "
     "perplexity of the text, and not to be set beside that of a model that reads from left to right. 15 % of the words "
     "are masked, the same ones for every run; most of them are hidden, a few are replaced or left. Pairs guessed is how "
-    "often the model can tell whether the second sentence follows the first, which is so for half of them."
+    "often the model can tell whether the second sentence follows the first, which is so for half of them. `unknown` is the "
+    "share of words that the vocabulary lacks, all of which are one word to it: only models of the same vocabulary can be "
+    "compared."
 )
 
 score = likelihood.log_perplexity
 
 
-def scoring(lowercase: bool) -> Scoring:
+def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
     """The same whatever the case: guesses are of tokens."""
     return Scoring(
         schema=tables.SCORES_MASKED,
@@ -58,16 +61,21 @@ def scoring(lowercase: bool) -> Scoring:
     )
 
 
-def rows(predictions: Path, tokens: Path, split: str) -> pa.Table:
+def rows(inputs: Inputs, split: str) -> pa.Table:
     """Every pair's sums and the paragraph of its first sentence; UserError if predictions and texts do not match."""
-    texts = tables.read(tokens / f"{split}.parquet", tables.TOKENS_TEXT).sort_by("row")
-    path = predictions / f"masked_{split}.parquet"
+    texts = tables.read(inputs.tokens / f"{split}.parquet", tables.TOKENS_TEXT).sort_by("row")
+    path = inputs.predictions / f"masked_{split}.parquet"
     found = tables.read(path, tables.MASKED).sort_by("row")
     if not len(found) or found["row"][-1].as_py() >= len(texts):
         raise refuse(str(path), f"{len(found)} pairs", f"pairs of the {len(texts)} rows", "Run `dvc repro`: it is stale.")
     if not pc.all(pc.is_finite(pc.add(found["nats"], found["pair_nats"]))).as_py():
         raise refuse(str(path), "nats that are not finite", "finite numbers", "The model has diverged: train it again.")
-    return found.add_column(1, tables.SCORES_MASKED.field("block"), texts["paragraph"].take(found["row"]))
+    lacking = unknown(inputs.tokens, inputs.encoded, split, "text")
+    first = found["row"]  # of each pair's two sentences
+    found = found.add_column(1, tables.SCORES_MASKED.field("block"), texts["paragraph"].take(first))
+    length = pc.cast(pc.list_value_length(texts["tokens"]).take(first), pa.int32())
+    found = found.append_column(tables.SCORES_MASKED.field("tokens"), length)
+    return found.append_column(tables.SCORES_MASKED.field("unknown"), pa.array(lacking.count_N[first.to_numpy()]))
 
 
 def units(table: pa.Table) -> Array:
@@ -90,6 +98,7 @@ def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> d
         "words": int(words),
         "pairs": int(pairs),
         "blocks": len(units_UK),
+        **likelihood.unknown_share(pc.sum(table["unknown"]).as_py(), pc.sum(table["tokens"]).as_py()),
     }
 
 

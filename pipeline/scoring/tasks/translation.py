@@ -1,5 +1,11 @@
-"""Scores of a translator: BLEU, chrF and TER of its answers on the raw references, and the likelihood of the references."""
+"""Scores of a translator: BLEU, chrF and TER of its answers, and the likelihood of the references.
 
+References and answers are read as the corpus reads its text, so that a perfect model's answers are the references: in NFC,
+with plain spaces, and at the level `word` with punctuation set apart and put back by one rule.
+"""
+
+import dataclasses
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -11,133 +17,199 @@ import pyarrow.compute as pc
 from pipeline import tables
 from pipeline.scoring import likelihood, surface
 from pipeline.scoring.lengths import curve
-from pipeline.scoring.resampling import Array, Bootstrap
-from pipeline.scoring.tasks import Scoring
+from pipeline.scoring.resampling import Array, Bootstrap, Score
+from pipeline.scoring.tasks import Column, Inputs, Scoring
+from pipeline.scoring.unknown import unknown
+from pipeline.text.tokens import Text, rewritten
 
 _CASED, _LOWERCASED = "bleu", "bleu_lowercase"
-_FURTHER = (
-    ("chrF", "chrf.score", "{:.2f}"),
-    ("chrF, lowercased", "chrf_lowercase.score", "{:.2f}"),
-    ("TER", "ter.score", "{:.2f}"),
-)
+_CHRF = (("chrF", "chrf.score", "{:.2f}"), ("chrF, lowercased", "chrf_lowercase.score", "{:.2f}"))
+_TER = ("TER", "ter.score", "{:.2f}")
 _SHARES = (
     ("empty", "empty", "{:.1%}"),
     ("length", "length_ratio", "{:.3f}"),
     ("bits per character", "bits_per_character", "{:.3f}"),
+    ("unknown", "unknown", "{:.1%}"),
 )
 _MEANING = (
-    "BLEU (0 to 100) counts the stretches of one to four words that an answer shares with the reference, {}; chrF does "
-    "so for stretches of characters, and TER counts the edits that would turn the answer into the reference (lower is "
-    "better). Perplexity is that of the reference, word by word, given the words before: a good perplexity beside a bad "
-    "BLEU points at the search, not at the model. Where the corpus is built in, BLEU 100 can be reached."
+    "BLEU (0 to 100) counts the stretches of one to four words that an answer shares with the reference, {}; `tok` in its "
+    "signature says what a word is. chrF does so for stretches of characters, and TER counts the edits that would turn the "
+    "answer into the reference (lower is better). Perplexity is that of the reference, word by word, given the words "
+    "before, and a word that the vocabulary lacks costs its letters too: a good perplexity beside a bad BLEU points at the search, "
+    "not at the model. Where the corpus is built in, BLEU 100 can be reached."
 )
-_CASE = "cased and on the raw text"
-_NO_CASE = "on the raw text but for its case, since this corpus is lowercased and no model of it ever writes a capital"
+_CASE = "cased and on the text as the corpus reads it"
+_NO_CASE = "on the text as the corpus reads it, without case, since no model of this corpus ever writes a capital"
 
 
-def scoring(lowercase: bool) -> Scoring:
-    """BLEU first: cased, or on a lowercased corpus lowercased; the other one stands among the further scores."""
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    """How translations are scored: whether case counts, BLEU's tokenizer, and which score ranks."""
+
+    lowercase: bool
+    tokenizer: str
+    main: str
+
+    @property
+    def bleu(self) -> str:
+        """The BLEU that ranks, unless references are too short for it."""
+        return _LOWERCASED if self.lowercase else _CASED
+
+
+def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
+    """BLEU first: cased, or on a lowercased corpus lowercased; the other one stands among the further scores.
+
+    Where no reference has four tokens, BLEU is 0 whatever the answers: chrF takes its place.
+    """
     main, other = (_LOWERCASED, _CASED) if lowercase else (_CASED, _LOWERCASED)
     said, other_said = (", lowercased", ", cased") if lowercase else ("", ", lowercased")
     name = "lowercased BLEU" if lowercase else "BLEU"
+    ranked = _scoring(
+        _Setting(lowercase, tokenizer, main),
+        score=surface.bleu,
+        title=f"BLEU{said}",
+        name=name,
+        further=((f"BLEU{other_said}", f"{other}.score", "{:.2f}"), *_CHRF),
+    )
+    main, other = ("chrf_lowercase", "chrf") if lowercase else ("chrf", "chrf_lowercase")
+    by_letters = _scoring(
+        _Setting(lowercase, tokenizer, main),
+        score=surface.chrf,
+        title=f"chrF{said}",
+        name="lowercased chrF" if lowercase else "chrF",
+        further=((f"BLEU{said}", f"{ranked.main}.score", "{:.2f}"), (f"chrF{other_said}", f"{other}.score", "{:.2f}")),
+    )
+    return dataclasses.replace(ranked, substitute=partial(_too_short, ranked.main, name, by_letters))
+
+
+def _scoring(setting: _Setting, score: Score, title: str, name: str, further: tuple[Column, ...]) -> Scoring:
+    said = ", lowercased" if setting.lowercase else ""
     return Scoring(
         schema=tables.SCORES_PAIR,
-        rows=partial(_rows, main),
-        summary=partial(_summary, main),
-        by_length=partial(_by_length, main),
-        units=partial(_units, main),
-        score=surface.bleu,
+        rows=partial(_rows, setting),
+        summary=partial(_summary, setting),
+        by_length=partial(_by_length, setting, score),
+        units=partial(_units, setting.main),
+        score=score,
         higher_is_better=True,
         difference=name,
-        main=main,
-        main_title=f"BLEU{said}",
+        main=setting.main,
+        main_title=title,
         main_name=name,
         scale=(0.0, 100.0),
-        columns=(("perplexity", "perplexity.score", "{:.2f}"), (f"BLEU to the limit{said}", "distance", "{:.2f}")),
-        further=(
-            (f"BLEU{other_said}", f"{other}.score", "{:.2f}"),
-            *_FURTHER,
-            (f"exact{said}", "exact_match", "{:.1%}"),
-            *_SHARES,
-        ),
+        columns=(("perplexity", "perplexity.score", "{:.2f}"), (_to_the_limit(title), "distance", "{:.2f}")),
+        further=(*further, _TER, (f"exact{said}", "exact_match", "{:.1%}"), *_SHARES),
         title="Translators",
         length="tokens in the source sentence",
         unit="token",
-        meaning=_MEANING.format(_NO_CASE if lowercase else _CASE),
+        meaning=_MEANING.format(_NO_CASE if setting.lowercase else _CASE),
         book_bleu=True,
     )
 
 
-def _rows(main: str, predictions: Path, tokens: Path, split: str) -> pa.Table:
+def _to_the_limit(title: str) -> str:
+    name, _, case = title.partition(", ")
+    return f"{name} to the limit" + (f", {case}" if case else "")
+
+
+def _too_short(bleu: str, name: str, by_letters: Scoring, table: pa.Table) -> tuple[Scoring, str] | None:
+    """chrF, with the reason, if no reference of the table has as many tokens as BLEU's longest n-grams."""
+    longest = int(_matrix(table[bleu])[:, 1].max(initial=0))
+    if longest >= surface.ORDERS:
+        return None
+    got = f"no reference has {surface.ORDERS} tokens, so that {name} is 0 whatever the answers"
+    return by_letters, f"{got}; {by_letters.main_name} ranks instead"
+
+
+def _rows(setting: _Setting, inputs: Inputs, split: str) -> pa.Table:
     """Every row's sums; UserError if predictions and references do not match. Only the valid split may go undecoded."""
-    pairs = tables.read(tokens / f"{split}.parquet", tables.TOKENS_PAIR).sort_by("row")
-    found = likelihood.likelihood(predictions, split, len(pairs))
+    pairs = tables.read(inputs.tokens / f"{split}.parquet", tables.TOKENS_PAIR).sort_by("row")
+    found = likelihood.likelihood(inputs.predictions, split, len(pairs))
+    lacking = unknown(inputs.tokens, inputs.encoded, split, "target")
     columns = {
         "row": pairs["row"],
         "block": pairs["row"],
         "length": pc.cast(pc.list_value_length(pairs["source_tokens"]), pa.int32()),
-        "nats": found["nats"],
+        "nats": pa.array(found["nats"].to_numpy() + lacking.nats_N),
         "count": found["count"],
+        "unknown": pa.array(lacking.count_N),
         "characters": pairs["target_characters"],
     }
-    if split != "valid" or (predictions / f"hypotheses_{split}.parquet").exists():
-        columns |= _decoded(main, _answers(predictions, split, len(pairs)), pairs["target"].to_pylist())
+    if split != "valid" or (inputs.predictions / f"hypotheses_{split}.parquet").exists():
+        answers = _answers(inputs.predictions, split, len(pairs))
+        columns |= _decoded(setting, inputs.text, answers, pairs["target"].combine_chunks())
     made = [columns.get(field.name, pa.nulls(len(pairs), field.type)) for field in tables.SCORES_PAIR]
     return pa.table(made, schema=tables.SCORES_PAIR)
 
 
 def _units(main: str, table: pa.Table) -> Array:
-    """units_NK: BLEU's sums of every row."""
+    """units_NK: the ranking score's sums of every row."""
     return _matrix(table[main])
 
 
-def _summary(main: str, table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> dict[str, Any]:
+def _summary(setting: _Setting, table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> dict[str, Any]:
     """Likelihood and, if the split was decoded, each surface score with its interval and signature, and the limit."""
     nats_N3 = np.stack([table[name].to_numpy().astype(np.float64) for name in ("nats", "count", "characters")], 1)
     found = likelihood.summary(table, nats_N3, bootstrap) | {"rows": len(table)}
     if table["bleu"].null_count:
         return found
-    for name, measure in _measures().items():
+    for name, measure in _measures(setting.tokenizer).items():
         made = bootstrap.estimate(_matrix(table[name]), measure.score)
         found[name] = {**made, "signature": measure.signature(bootstrap)}
     length, reference = _matrix(table["bleu"])[:, :2].sum(0)
     found |= {"exact_match": pc.mean(table["exact"]).as_py(), "empty": pc.mean(table["empty"]).as_py()}
     found["length_ratio"] = length / max(reference, 1.0)
-    if "bleu" in limit:  # 100, which is the limit without case too
-        found |= {"limit": limit["bleu"], "distance": limit["bleu"] - found[main]["score"]}
+    if "bleu" in limit:  # 100, which is the limit without case too, and that of chrF
+        found |= {"limit": limit["bleu"], "distance": limit["bleu"] - found[setting.main]["score"]}
     return found
 
 
-def _by_length(main: str, table: pa.Table, bootstrap: Bootstrap) -> list[dict[str, Any]]:
-    """BLEU by the number of tokens in the source."""
-    return curve(table["length"].to_numpy().astype(np.int64), _units(main, table), surface.bleu, main, bootstrap)
+def _by_length(setting: _Setting, score: Score, table: pa.Table, bootstrap: Bootstrap) -> list[dict[str, Any]]:
+    """The ranking score by the number of tokens in the source."""
+    length = table["length"].to_numpy().astype(np.int64)
+    return curve(length, _units(setting.main, table), score, setting.main, bootstrap)
 
 
 @cache
-def _measures() -> dict[str, surface.Surface]:
-    return surface.measures()
+def _measures(tokenizer: str) -> dict[str, surface.Surface]:
+    return surface.measures(tokenizer)
 
 
-def _answers(predictions: Path, split: str, rows: int) -> list[str]:
+def _answers(predictions: Path, split: str, rows: int) -> pa.StringArray:
     path = predictions / f"hypotheses_{split}.parquet"
     best = tables.read(path, tables.HYPOTHESES).filter(pc.field("rank") == 0).sort_by("row")
     likelihood.same_rows(best["row"], rows, path)
-    answers: list[str] = best["text"].to_pylist()
-    return answers
+    return best["text"].combine_chunks()
 
 
-def _decoded(main: str, answers: list[str], references: list[str]) -> dict[str, Any]:
-    """The columns that need an answer; `exact` is equality of what BLEU sees. Text without capitals is not scored twice."""
-    rows = list(zip(answers, references, strict=True))
+def _decoded(setting: _Setting, text: Text, answers: pa.StringArray, references: pa.StringArray) -> dict[str, Any]:
+    """The columns that need an answer; `exact` is equality of what BLEU sees. Text without capitals is not scored twice.
+
+    Answers and references are read in the same way, with their case and, for the scores that disregard it, as the corpus
+    is: a lowercased corpus has its own small letters.
+    """
+    cased = dataclasses.replace(text, lowercase=False)
+    rows = {
+        "": _read(answers, references, cased),
+        "_lowercase": _read(answers, references, text),
+    }
     columns: dict[str, Any] = {}
-    caseless = all(text == text.lower() for row in rows for text in row)
-    for name, measure in _measures().items():
-        cased = name.removesuffix("_lowercase")
-        columns[name] = columns[cased] if caseless and cased in columns else [measure.sums(*row) for row in rows]
-    seen = _measures()[main].metric._preprocess_segment
-    columns["exact"] = [seen(got) == seen(want) for got, want in rows]
-    columns["empty"] = [not answer.strip() for answer in answers]
+    caseless = all(side == side.lower() for row in rows[""] for side in row) and rows[""] == rows["_lowercase"]
+    for name, measure in _measures(setting.tokenizer).items():
+        same = name.removesuffix("_lowercase")
+        seen = rows["_lowercase" if name == "ter" else name.removeprefix(same)]  # TER disregards case
+        columns[name] = columns[same] if caseless and same in columns else [measure.sums(*row) for row in seen]
+
+    split = _measures(setting.tokenizer)[setting.bleu].metric._preprocess_segment
+    seen = rows["_lowercase" if setting.lowercase else ""]
+    columns["exact"] = [split(got).split() == split(want).split() for got, want in seen]
+    columns["empty"] = [not answer.strip() for answer in answers.to_pylist()]
     return {name: pa.array(values, tables.SCORES_PAIR.field(name).type) for name, values in columns.items()}
+
+
+def _read(answers: pa.StringArray, references: pa.StringArray, text: Text) -> list[tuple[str, str]]:
+    """Pairs of answer and reference, both as the block `text` reads them."""
+    return list(zip(*(rewritten(side, text).to_pylist() for side in (answers, references)), strict=True))
 
 
 def _matrix(column: pa.ChunkedArray) -> Array:

@@ -3,7 +3,6 @@
 Judges say nothing of a split; what they found stands with the test split. The first one ranks.
 """
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from pipeline import tables
 from pipeline.errors import refuse
 from pipeline.scoring import vectors
 from pipeline.scoring.resampling import Array, Bootstrap
-from pipeline.scoring.tasks import Scoring
+from pipeline.scoring.tasks import Inputs, Scoring
 
 _MAIN = "judged"
 _COLUMNS = (
@@ -50,7 +49,7 @@ class Known:
         return pc.index_in(words.combine_chunks(), self.tokens)
 
 
-def scoring(lowercase: bool) -> Scoring:
+def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
     """The same whatever the case: judges are normalised as the text is."""
     return Scoring(
         schema=tables.SCORES_VECTORS,
@@ -75,14 +74,15 @@ def scoring(lowercase: bool) -> Scoring:
     )
 
 
-def rows(predictions: Path, tokens: Path, split: str) -> pa.Table:
+def rows(inputs: Inputs, split: str) -> pa.Table:
     """What each judge found, judge by judge; none for a split but test. UserError if the corpus has no judge."""
     if split != "test":
         return tables.SCORES_VECTORS.empty_table()
-    judges = sorted((tokens / "judges").glob("*.parquet"), key=lambda file: int(file.stem.partition("_")[0]))
+    folder = inputs.tokens / "judges"
+    judges = sorted(folder.glob("*.parquet"), key=lambda file: int(file.stem.partition("_")[0]))
     if not judges:
-        raise refuse(str(tokens / "judges"), "no judge", "what word vectors are to be judged by", "Add it to the corpus.")
-    known = Known(tables.read(predictions / "vectors.parquet", tables.VECTORS))
+        raise refuse(str(folder), "no judge", "what word vectors are to be judged by", "Add it to the corpus.")
+    known = Known(tables.read(inputs.predictions / "vectors.parquet", tables.VECTORS))
     found = []
     for file in judges:
         name = file.stem.partition("_")[2]
