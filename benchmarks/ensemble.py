@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import params, tables
@@ -19,8 +20,9 @@ from pipeline.errors import exit_with, refuse
 from pipeline.predictions import translation as predictions
 from pipeline.scoring import surface
 from pipeline.scoring.resampling import Array, Bootstrap, pairs
-from pipeline.scoring.tasks import of_run
+from pipeline.scoring.tasks import of_run, text_of, tokenizer_of
 from pipeline.tasks import translation
+from pipeline.text.tokens import rewritten
 
 TOGETHER = "ensemble"
 
@@ -45,11 +47,23 @@ def members(root: Path, names: list[str], split: str) -> dict[str, list[str]]:
     return found
 
 
+def tokens(root: Path, name: str) -> Path:
+    """The folder of the tokens of a run's corpus."""
+    return place(root, "evaluate", name, params.run(root / "params.yaml", name), "tokens")
+
+
 def references(root: Path, name: str, split: str) -> list[str]:
     """What the rows of a run's corpus should be translated to."""
-    tokens = place(root, "evaluate", name, params.run(root / "params.yaml", name), "tokens") / f"{split}.parquet"
-    wanted: list[str] = tables.read(tokens, tables.TOKENS_PAIR).sort_by("row")["target"].to_pylist()
+    path = tokens(root, name) / f"{split}.parquet"
+    wanted: list[str] = tables.read(path, tables.TOKENS_PAIR).sort_by("row")["target"].to_pylist()
     return wanted
+
+
+def read(root: Path, name: str, texts: list[str]) -> list[str]:
+    """Answers or references as the run's corpus reads its text, as the evaluate stage compares them."""
+    file = root / "params.yaml"
+    found: list[str] = rewritten(pa.array(texts, pa.string()), text_of(file, params.run(file, name).corpus)).to_pylist()
+    return found
 
 
 def ensemble(root: Path, names: list[str], encoded: Path) -> list[str]:
@@ -73,9 +87,11 @@ def main() -> None:
     run = params.run(file, name)
     encoded = place(a.root, "predict", name, run, "encoded") / f"{a.split}.parquet"
     answers = {TOGETHER: ensemble(a.root, a.runs, encoded)} | answers
-    wanted = references(a.root, name, a.split)
-    task, bootstrap = of_run(file, name, run), Bootstrap.of(params.evaluation(file), run.corpus, a.split)
-    measure = surface.measures()[task.main]
+    answers = {who: read(a.root, name, said) for who, said in answers.items()}
+    wanted = read(a.root, name, references(a.root, name, a.split))
+    tokenizer, _ = tokenizer_of(file, run.corpus, tokens(a.root, name))
+    task, bootstrap = of_run(file, name, run, tokenizer), Bootstrap.of(params.evaluation(file), run.corpus, a.split)
+    measure = surface.measures(tokenizer)[task.main]
     units: dict[str, Array] = {
         who: np.array([measure.sums(got, want) for got, want in zip(said, wanted, strict=True)], dtype=np.float64)
         for who, said in answers.items()

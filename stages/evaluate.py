@@ -34,6 +34,7 @@ def main() -> None:
     arguments = stage_arguments.parse(parser, "runs")
 
     run, evaluation = params.run(arguments.params, arguments.run), params.evaluation(arguments.params)
+    splits = _splits(arguments.tokens)
     text = text_of(arguments.params, run.corpus)
     tokenizer, warning = tokenizer_of(arguments.params, run.corpus, arguments.tokens)
     task = of_run(arguments.params, arguments.run, run, tokenizer)
@@ -43,7 +44,7 @@ def main() -> None:
     metrics |= {name: model[name] for name in ("parameters", "best_step") if name in model}
     lengths, notes = [], [warning]
     with landing(arguments.out) as scores:
-        for split in _splits(arguments.tokens):
+        for split in splits:
             table = task.rows(inputs, split)
             if split == "test":  # the first: it says what ranks
                 task, reason = task.fitting(table)

@@ -313,9 +313,12 @@ def test_models_of_unlike_vocabularies_are_compared_by_the_whole_text(project: P
         known = set(tables.read(contender.vocab / "text.parquet", tables.VOCAB)["token"].to_pylist())
         unknown = [word for row in texts["tokens"].to_pylist() for word in row if word not in known]
         spelt = sum(len(word) + 1 for word in unknown) * np.log(len(letters) + 1)
-        bits = (scored["nats"] + spelt) / np.log(2) / sum(texts["characters"].to_pylist())
-        assert shown.score == pytest.approx(bits, rel=1e-6)
-    assert scores[1]["bits_per_character"] < found.challenger.score, "its own scores flatter it"
+        own = project.root / "data/predictions" / contender.run / "likelihood_test.parquet"
+        bits = (sum(tables.read(own, tables.LIKELIHOOD)["nats"].to_pylist()) + spelt) / np.log(2)
+        assert shown.score == pytest.approx(bits / sum(texts["characters"].to_pylist()), rel=1e-6)
+        assert scored["bits_per_character"] == pytest.approx(shown.score, abs=1e-6), "as in its own scores"
+        assert scored.get("unknown", 0) == pytest.approx(len(unknown) / sum(map(len, texts["tokens"].to_pylist())), abs=1e-6)
+    assert scores[1]["unknown"] > 0
 
 
 def test_a_model_of_letters_and_one_of_words_read_the_same_test_set(project: Project, against) -> None:

@@ -258,7 +258,8 @@ def pairs(rng: np.random.Generator, wrong: float, empty: int) -> pa.Table:
     count = np.array([len(row) + 1 for row in wanted])
     columns = {
         "row": range(60), "block": range(60), "length": count, "nats": (2.0 + wrong) * count, "count": count,
-        "characters": count, "exact": [a == w for a, w in rows], "empty": [not a for a, _ in rows], **sums,
+        "unknown": [0] * 60, "characters": count, "exact": [a == w for a, w in rows],
+        "empty": [not a for a, _ in rows], **sums,
     }  # fmt: skip
     return pa.table([pa.array(columns[f.name], f.type) for f in tables.SCORES_PAIR], schema=tables.SCORES_PAIR)
 
@@ -311,6 +312,7 @@ def test_likelihoods_of_unlike_texts_are_no_way_past_their_guard() -> None:
 
 def test_a_score_of_which_less_is_better_is_guarded_against_a_rise() -> None:
     rows = {"row": range(40), "block": range(40), "length": [5] * 40, "count": [6] * 40, "characters": [30] * 40}
+    rows["unknown"] = [0] * 40
     low, high = (
         pa.table([*rows.values(), [nats] * 40, [1.0] * 40], names=[*rows, "nats", "floor"])
         .select(tables.SCORES_TEXT.names)

@@ -9,6 +9,7 @@ from pipeline.contracts import Looking
 from pipeline.download import source as download
 from pipeline.errors import refuse
 from pipeline.flow import sections
+from pipeline.scoring import tokenizers
 from pipeline.text import tokens, vocab
 from pipeline.training import devices, loop, optim, start
 
@@ -48,6 +49,7 @@ def _corpus(path: Path, name: str) -> str:
     if "bleu" not in config.section(path, where):  # the stages take it for auto, but DVC's parameters name it
         expected = "one of " + ", ".join([params.AUTO, *get_args(params.Tokenizer)])
         raise refuse(f"{where}.bleu", "nothing", expected, "Add the key.")
+    tokenizers.require(block.bleu, f"{where}.bleu")
     reader = config.named_module("pipeline.corpora", block.format, f"{where}.format")
     config.load(reader.Config, block.read, f"{where}.read")
     params.split(block, where)

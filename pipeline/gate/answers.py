@@ -8,17 +8,21 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import md5
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from pipeline import config, params
 from pipeline.gate import readings
 from pipeline.gate.commands import CODE, Commands, Launch, stage
 from pipeline.landing import landing
 from pipeline.params import Run
+from pipeline.scoring.tasks import tokenizer_of
 from pipeline.text.encode import describe
+from pipeline.text.tokens import Text
 
 AT_ONCE = 2  # contenders asked at a time
 _NOT_ASKED = {"cli", "flow", "report", "tracking"}  # parts of the code that answers do not depend on
@@ -46,6 +50,42 @@ class Contender:
         return _digest([readings.md5([self.model / "model.safetensors", *_files(self.vocab)]), how])
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Judging:
+    """How the answers of both contenders are scored, whatever their own blocks of params.yaml say: `text` is how references
+    and answers are read before they are compared, `bleu` the tokenizer of BLEU."""
+
+    text: Text
+    bleu: str
+
+    @classmethod
+    def of(cls, champion: Contender, challenger: Contender, tokens: Path) -> "Judging":
+        """What neither contender can write is not asked for: case counts if one of them writes capitals, all but letters
+        if one writes more, and spaces around punctuation if one writes them as they were.
+
+        The tokenizer is that of the challenger's corpus, whose tokens are in the folder `tokens`.
+        """
+        one, other = (describe(contender.vocab) for contender in (champion, challenger))
+        text = Text(
+            level=one.level if one.level == other.level else "bpe",  # reading by pieces changes nothing
+            lowercase=one.lowercase and other.lowercase,
+            letters_only=one.letters_only and other.letters_only,
+            max_tokens=None,
+        )
+        bleu, _ = tokenizer_of(challenger.params, challenger.block().corpus, tokens)
+        return cls(text=text, bleu=bleu)
+
+    def params(self, contender: Contender) -> str:
+        """The params file by which the contender's answers are scored, as YAML."""
+        corpus = {"text": asdict(self.text), "bleu": self.bleu}
+        content = {
+            "evaluation": config.section(contender.params, "evaluation"),
+            "corpora": {contender.block().corpus: corpus},
+            "runs": {contender.run: asdict(contender.block())},
+        }
+        return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
 @dataclass(frozen=True, slots=True)
 class Answered:
     """What the stages wrote for one contender and one test set."""
@@ -68,15 +108,29 @@ class Answered:
     def scores(self) -> Path:
         return self.folder / "scores"
 
+    @property
+    def metrics(self) -> Path:
+        return self.folder / "metrics.json"
+
+    def notes(self) -> list[str]:
+        """What the evaluate stage found that a reader of the scores must know."""
+        found: list[str] = json.loads(self.metrics.read_text(encoding="utf-8")).get("notes", [])
+        return found
+
 
 def answers(
-    root: Path, contenders: Sequence[Contender], tokens: Mapping[str, Path], work: Path, launch: Launch | None
+    root: Path,
+    contenders: Sequence[Contender],
+    tokens: Mapping[str, Path],
+    judging: Judging,
+    work: Path,
+    launch: Launch | None,
 ) -> dict[str, list[Answered]]:
     """What each contender makes of each test set, by the test set's name; `work` keeps these and nothing else.
 
     The caller holds a lock on `work`. Whatever ends this ends the stages that it started, unless `launch` is no `Commands`.
     """
-    places = {name: [work / _key(contender, folder) for contender in contenders] for name, folder in tokens.items()}
+    places = {name: [work / _key(contender, folder, judging) for contender in contenders] for name, folder in tokens.items()}
     missing = {
         place: (contender, tokens[name])
         for name, own in places.items()
@@ -85,7 +139,7 @@ def answers(
     }
     commands = launch or Commands(root)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        waiting = [pool.submit(_ask, *asked, place, commands) for place, asked in missing.items()]
+        waiting = [pool.submit(_ask, *asked, judging, place, commands) for place, asked in missing.items()]
         try:
             for done in as_completed(waiting):
                 done.result()
@@ -98,29 +152,32 @@ def answers(
     return {name: [Answered(place) for place in own] for name, own in places.items()}
 
 
-def _ask(contender: Contender, tokens: Path, place: Path, launch: Launch) -> None:
+def _ask(contender: Contender, tokens: Path, judging: Judging, place: Path, launch: Launch) -> None:
     """Fill the folder `place` with what the contender makes of the test set in the folder `tokens`."""
     log = place.with_suffix(".log")
     log.unlink(missing_ok=True)
     given = {"params": contender.params.resolve(), "model": contender.model.resolve(), "vocab": contender.vocab.resolve()}
-    model = {"params": given["params"], "model": given["model"]}
     with landing(place.resolve()) as folder:
         made = Answered(folder)
         readings.read_as(tokens, describe(contender.vocab), made.tokens)
         stage(launch, log, "encode", params=given["params"], tokens=made.tokens, vocab=given["vocab"], out=made.encoded)
         stage(launch, log, "predict", contender.run, **given, encoded=made.encoded, out=made.predictions)
-        written = {"out": made.scores, "metrics": folder / "metrics.json", "plots": folder / "plots"}
-        stage(launch, log, "evaluate", contender.run, **model, predictions=made.predictions, tokens=made.tokens, **written)
+        scored = folder / "params.yaml"
+        scored.write_text(judging.params(contender), encoding="utf-8")
+        read = {"predictions": made.predictions, "tokens": made.tokens, "encoded": made.encoded, "model": given["model"]}
+        written = {"out": made.scores, "metrics": made.metrics, "plots": folder / "plots"}
+        stage(launch, log, "evaluate", contender.run, params=scored, **read, **written)
     log.unlink(missing_ok=True)
 
 
-def _key(contender: Contender, tokens: Path) -> str:
+def _key(contender: Contender, tokens: Path, judging: Judging) -> str:
     """The md5 of all that `_ask` reads, this project's code among it."""
     sources = sorted(file for part in ("pipeline", "stages") for file in (CODE / part).rglob("*.py"))
     code = readings.md5(file for file in sources if file.relative_to(CODE).parts[1] not in _NOT_ASKED)
     block = contender.block()
     corpus: dict[str, Any] = config.section(contender.params, f"corpora.{block.corpus}")
-    settings = [block.training, corpus["samples"], corpus["text"], config.section(contender.params, "evaluation")]
+    evaluation = config.section(contender.params, "evaluation")
+    settings = [block.training, corpus["samples"], corpus["text"], asdict(judging), evaluation]
     files = [readings.md5(_files(contender.model)), readings.md5(readings.test_files(tokens)), code]
     return _digest([contender.identity(), contender.run, settings, files])
 

@@ -1,13 +1,13 @@
 """A challenger against the champion: asked, compared on every test set, and decided on."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import config, params
 from pipeline.gate import matching, readings, statistics
-from pipeline.gate.answers import Answered, Contender, answers
+from pipeline.gate.answers import Answered, Contender, Judging, answers
 from pipeline.gate.commands import Launch
 from pipeline.gate.decision import Compared, Decision, Scored, Shown, decide
 from pipeline.gate.guards import Asked, guarded
@@ -50,7 +50,8 @@ def challenge(
     try:
         matching.allow(contest.task, *ways)
         with exclusive(work / "lock"):
-            answered = answers(root, (champion, challenger), tokens, work, launch)
+            judging = Judging.of(champion, challenger, list(tokens.values())[-1])
+            answered = answers(root, (champion, challenger), tokens, judging, work, launch)
             return contest.held(tokens, answered, ways)
     except Incomparable as why:
         return contest.decision(False, f"the two cannot be compared: {why}")
@@ -65,6 +66,7 @@ class _Contest:
     task: str
     corpus: str
     scoring: Scoring
+    instead: str  # why `scoring` is not the task's own, or nothing
     lowercase: bool
     evaluation: params.Evaluation
     settings: Settings
@@ -81,6 +83,7 @@ class _Contest:
             task=block.task,
             corpus=block.corpus,
             scoring=module.scoring(lowercase),
+            instead="",
             lowercase=lowercase,
             evaluation=params.evaluation(challenger.params),
             settings=settings,
@@ -88,20 +91,35 @@ class _Contest:
 
     def held(self, tokens: Mapping[str, Path], answered: Mapping[str, Sequence[Answered]], ways: Sequence[Way]) -> Decision:
         """The decision after a comparison on every test set."""
-        folders = list(tokens.values())
+        folders, different = list(tokens.values()), _unlike(tokens)
+        trained = (folders[0], folders[-1])
+        matched = {
+            name: matching.match(self.scoring, self.task, answered[name], folder, trained)
+            for name, folder in different.items()
+        }
+        contest = self.fitting(matched.values())
+
         found, shown = [], list(samples(*(one.predictions for one in answered[list(tokens)[-1]])))
-        for name, folder in _unlike(tokens).items():
-            both = matching.match(self.scoring, self.task, answered[name], ways, folder, (folders[0], folders[-1]))
-            found.append(self.compared(name, folder, both, ways))
+        for name, folder in different.items():
+            both, notes = matched[name], [note for one in answered[name] for note in one.notes()]
+            found.append(contest.compared(name, folder, both, ways, notes))
             predicted = [one.predictions for one in answered[name]]
-            shown += furthest(self.task, self.scoring, both.splits[TEST], folder, name, *predicted)
+            shown += furthest(self.task, contest.scoring, both.splits[TEST], folder, name, *predicted)
         corrected = holm([one.p for one in found])
         compared = [dataclasses.replace(one, corrected=p) for one, p in zip(found, corrected, strict=True)]
-        promote, reasons = decide(compared, self.settings.level, self.scoring.difference)
-        return self.decision(promote, *reasons, compared=tuple(compared), shown=tuple(shown))
+        promote, reasons = decide(compared, self.settings.level, contest.scoring.difference)
+        return contest.decision(promote, *reasons, compared=tuple(compared), shown=tuple(shown))
 
-    def compared(self, name: str, folder: Path, both: Matched, ways: Sequence[Way]) -> Compared:
-        """Both on the test set called `name`; `corrected` is not corrected yet."""
+    def fitting(self, matched: Iterable[Matched]) -> "_Contest":
+        """The contest by another score on all test sets, if this one cannot tell answers to one of them apart."""
+        for both in matched:
+            scoring, reason = self.scoring.fitting(both.splits[TEST].champion)
+            if reason:
+                return dataclasses.replace(self, scoring=scoring, instead=reason)
+        return self
+
+    def compared(self, name: str, folder: Path, both: Matched, ways: Sequence[Way], notes: Sequence[str] = ()) -> Compared:
+        """Both on the test set called `name`, with what its evaluation notes; `corrected` is not corrected yet."""
         scoring, settings, test = self.scoring, self.settings, both.splits[TEST]
         one, other = scoring.units(test.champion), scoring.units(test.challenger)
         bootstrap = Bootstrap.of(self.evaluation, self.corpus, TEST)
@@ -109,6 +127,7 @@ class _Contest:
         difference = statistics.difference(one, other, scoring.score)
         seed = derive(settings.seed, f"gate/{self.task}/{self.corpus}/{name}")
         p = statistics.p_better(settings.test, one, other, scoring.score, scoring.higher_is_better, settings.resamples, seed)
+        spelt = _SPELT if matching.respelt(self.task, *ways) else ""
         asked = Asked(scoring, self.lowercase, both.splits, both.covered, matching.unlike(self.task, *ways))
         return Compared(
             name=name,
@@ -122,7 +141,7 @@ class _Contest:
             p=p,
             corrected=p,
             guards=guarded(asked, settings.guards[self.task]),
-            notes=(_SPELT,) if matching.respelt(self.task, *ways) else (),
+            notes=tuple(dict.fromkeys(filter(None, (spelt, self.instead, *notes)))),
         )
 
     def decision(

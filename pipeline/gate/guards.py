@@ -5,7 +5,7 @@
 | score | the task's own score: BLEU, bits per character, accuracy, ... | its own |
 | chrf | chrF of a translator | points |
 | perplexity | that of a translator's references, by the champion's tokens | a share of the champion's |
-| bleu_long | BLEU on `test_long`, or on the longest quarter of the test split | points |
+| bleu_long | BLEU on `test_long`, or on the longest quarter of the test split; chrF if references are short | points |
 | empty | empty answers | a share of all answers |
 | perplexity_long | a language model's, on the longest quarter, by the champion's tokens | a share of the champion's |
 | f1 | macro F1 of a classifier | points |
@@ -88,7 +88,8 @@ def _score(asked: Asked) -> tuple[float, float]:
 
 
 def _bleu_long(asked: Asked) -> tuple[float, float]:
-    return _scored(asked.long, asked.scoring)
+    scoring, _ = asked.scoring.fitting(asked.long.champion)
+    return _scored(asked.long, scoring)
 
 
 def _scored(both: Both, scoring: Scoring) -> tuple[float, float]:

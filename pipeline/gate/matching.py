@@ -49,9 +49,7 @@ def respelt(task: str, champion: Way, challenger: Way) -> bool:
     return task in _LIKELIHOODS and not champion.same_ids(challenger, _LIKELIHOODS[task])
 
 
-def match(
-    scoring: Scoring, task: str, answered: Sequence[Answered], tokens: Path, trained: tuple[Path, Path]
-) -> Matched:
+def match(scoring: Scoring, task: str, answered: Sequence[Answered], tokens: Path, trained: tuple[Path, Path]) -> Matched:
     """What champion and challenger have `answered` to the test set in the folder `tokens`, made comparable; `trained` are
     the folders of tokens that they were trained on."""
 

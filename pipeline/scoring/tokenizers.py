@@ -8,9 +8,9 @@
 - else `zh`.
 """
 
-import importlib.util
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -103,9 +103,18 @@ def resolve(asked: str, found: Script, where: str) -> tuple[Tokenizer, str]:
     return tokenizer, _misfit(tokenizer, found, where)
 
 
+@cache
 def installed(tokenizer: str) -> bool:
     """Whether the tokenizer's library is here; all but `ja-mecab` need none."""
-    return tokenizer != "ja-mecab" or all(importlib.util.find_spec(name) for name in ("MeCab", "ipadic"))
+    if tokenizer != "ja-mecab":
+        return True
+    from sacrebleu.metrics import BLEU
+
+    try:
+        BLEU(tokenize=tokenizer)
+    except RuntimeError:  # sacreBLEU's word for a library that is missing
+        return False
+    return True
 
 
 def require(tokenizer: str, where: str) -> None:

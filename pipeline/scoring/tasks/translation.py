@@ -35,8 +35,8 @@ _MEANING = (
     "BLEU (0 to 100) counts the stretches of one to four words that an answer shares with the reference, {}; `tok` in its "
     "signature says what a word is. chrF does so for stretches of characters, and TER counts the edits that would turn the "
     "answer into the reference (lower is better). Perplexity is that of the reference, word by word, given the words "
-    "before, and a word that the vocabulary lacks costs its letters too: a good perplexity beside a bad BLEU points at the search, "
-    "not at the model. Where the corpus is built in, BLEU 100 can be reached."
+    "before, and a word that the vocabulary lacks costs its letters too: a good perplexity beside a bad BLEU points at "
+    "the search, not at the model. Where the corpus is built in, BLEU 100 can be reached."
 )
 _CASE = "cased and on the text as the corpus reads it"
 _NO_CASE = "on the text as the corpus reads it, without case, since no model of this corpus ever writes a capital"
