@@ -1,5 +1,10 @@
-"""Outputs are complete or absent: written beside their place under a lock, renamed into it at the end."""
+"""Outputs are complete or absent: written beside their place under a lock, renamed into it at the end.
 
+A rename can reach the disk long before the data that it publishes: after a power cut the name is there, the file empty.
+So data are synced before their rename, and the folder that holds the name after it.
+"""
+
+import errno
 import fcntl
 import os
 import shutil
@@ -26,7 +31,9 @@ def landing(out: Path) -> Iterator[Path]:
             yield beside
             if out.exists():
                 shutil.rmtree(out)
+            sync_tree(beside)
             beside.rename(out)
+            sync_folder(out.parent)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
 
@@ -39,7 +46,7 @@ def landing_file(out: Path) -> Iterator[Path]:
     with exclusive(out.parent / f".{out.name}.lock"), naming(out):
         try:
             yield beside
-            os.replace(beside, out)
+            replace_file(beside, out)
         finally:
             beside.unlink(missing_ok=True)
 
@@ -51,3 +58,52 @@ def exclusive(lock: Path) -> Iterator[None]:
     with lock.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+def replace_file(beside: Path, out: Path) -> None:
+    """Give the finished file `beside` the name `out`, so that `out` is whole at any moment, a power cut included."""
+    sync_file(beside)
+    os.replace(beside, out)
+    sync_folder(out.parent)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Replace what the file `path` holds in one step, for a file that no other process writes at the same time."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        beside.write_bytes(content)
+        replace_file(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def sync_tree(path: Path) -> None:
+    """Have the disk hold a file, or all that a folder holds: the files first, then the folders that name them."""
+    if not path.is_dir():
+        sync_file(path)
+        return
+
+    for folder, _, names in os.walk(path, topdown=False):
+        for name in names:
+            file = Path(folder, name)
+            if not file.is_symlink():
+                sync_file(file)
+        sync_folder(Path(folder))
+
+
+def sync_file(path: Path) -> None:
+    """Have the disk hold the file's data."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """Have the disk hold the folder's names, where its file system can be asked for that."""
+    try:
+        sync_file(path)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EACCES):
+            raise

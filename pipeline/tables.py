@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import UserError, naming, refuse, told
+from pipeline.landing import replace_file
 
 _DAMAGED = (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError)
 _ids, _strings = pa.list_(pa.int32()), pa.list_(pa.string())
@@ -233,7 +234,7 @@ def mapped(path: Path, schema: pa.Schema, cache: Path) -> pa.Table:
         try:
             with naming(cache), pa.OSFile(str(beside), "wb") as sink, pa.ipc.new_file(sink, schema) as file:
                 file.write_table(table)
-            beside.rename(cache)
+            replace_file(beside, cache)
         finally:
             beside.unlink(missing_ok=True)
     return pa.ipc.open_file(pa.memory_map(str(cache))).read_all()

@@ -6,7 +6,6 @@ whole, the file without an ending and `.seen`, the same of that one. Ranges and 
 """
 
 import json
-import os
 import re
 import time
 import urllib.parse
@@ -23,6 +22,7 @@ import urllib3
 from pipeline.download import archives
 from pipeline.download.progress import progress
 from pipeline.errors import naming, shown
+from pipeline.landing import replace_file
 
 _CHUNK = 1 << 16
 _WORTHWHILE = 1 << 20  # bytes gained by an attempt that make the next count as the first again
@@ -158,9 +158,9 @@ class Fetcher:
                     start = self._start(response, whole, have, note)
                     self._receive(response, whole, start, limits, f"{self._corpus} {shown(url)}")
         _seen(whole).unlink(missing_ok=True)  # before the bytes that it is not of are there
-        os.replace(part, whole)
+        replace_file(part, whole)
         if _note(whole).exists():
-            os.replace(_note(whole), _seen(whole))
+            replace_file(_note(whole), _seen(whole))
 
     @contextmanager
     def _ask(self, url: str, have: int, note: _Note, conditions: Mapping[str, str] | None) -> Iterator[requests.Response]:
@@ -308,4 +308,4 @@ def _write_note(path: Path, note: _Note) -> None:
     beside = path.with_suffix(".json.partial")
     with naming(path):
         beside.write_text(json.dumps(asdict(note)))
-    os.replace(beside, path)
+    replace_file(beside, path)

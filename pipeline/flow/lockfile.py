@@ -5,6 +5,8 @@
 - For each stage it reads and writes the whole lock by a parser that keeps comments: over a second for a hundred stages, in
   which all others wait. Here the stage's own part is written and put between the others.
 - It looks twice a second whether a lock has come free: here fifty times.
+- It never asks the disk to hold what it wrote. After a power cut, objects of its cache are empty, and trusted all the same.
+  Here the disk has them, and the outputs, before `dvc.lock` names them.
 """
 
 import contextlib
@@ -16,6 +18,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.landing import sync_folder, sync_tree, write_file
+
 _HEAD = "schema: '2.0'\nstages:\n"
 _NAME = re.compile(r"  ([^\s#'\"?&*!|>%@`{}\[\],][^\s:]*):\n")  # a stage's line: two spaces, a plain name, a colon
 _POLL_SECONDS, _PATIENCE_SECONDS = 0.02, 60.0
@@ -26,21 +30,17 @@ def fit() -> None:
     import dvc.lock
     from dvc.dvcfile import Lockfile
     from dvc.utils.serialize import _common, _yaml
+    from dvc_objects.db import ObjectDB
 
     _common._dump_data = _yaml._dump_data = _dump_whole
     Lockfile.dump_stages = _splicing(Lockfile.dump_stages)
+    ObjectDB.add = _syncing(ObjectDB.add)  # type: ignore[method-assign]
     dvc.lock.Lock.lock = _lock
 
 
 def write_whole(path: str, text: str) -> None:
     """Replace the file in one step."""
-    beside = f"{path}.{os.getpid()}.partial"
-    try:
-        Path(beside).write_text(text, encoding="utf-8")
-        os.replace(beside, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(beside)
+    write_file(Path(path), text.encode())
 
 
 def parts(text: str) -> dict[str, str] | None:
@@ -90,6 +90,7 @@ def _splicing(by_dvc: Any) -> Any:
         text = place.read_text(encoding="utf-8") if place.exists() else ""
         content: dict[str, Any] = {}
         for stage in stages:
+            _sync_outs(stage)
             content |= serialize.to_lockfile(stage, **given)
         wanted = spliced(text, content)
         if wanted is None:
@@ -99,6 +100,34 @@ def _splicing(by_dvc: Any) -> Any:
             self.repo.scm_context.track_file(self.relpath)
 
     return dump_stages
+
+
+def _syncing(by_dvc: Any) -> Any:
+    """`ObjectDB.add` that returns when the disk holds the objects: DVC then makes them read-only, and trusts what is so."""
+
+    def add(self: Any, path: Any, fs: Any, oid: str | list[str], *args: Any, **given: Any) -> Any:
+        from dvc_objects.fs.local import LocalFileSystem
+
+        added = by_dvc(self, path, fs, oid, *args, **given)
+        if isinstance(self.fs, LocalFileSystem):
+            objects = [Path(self.oid_to_path(each)) for each in ([oid] if isinstance(oid, str) else oid)]
+            for file in objects:
+                with contextlib.suppress(FileNotFoundError):  # DVC has said why it could not be added
+                    sync_tree(file)
+            for folder in {file.parent for file in objects}:
+                with contextlib.suppress(FileNotFoundError):
+                    sync_folder(folder)
+        return added
+
+    return add
+
+
+def _sync_outs(stage: Any) -> None:
+    """Have the disk hold the stage's outputs before `dvc.lock` says that they are there; DVC may have restored them."""
+    for out in stage.outs:
+        if out.protocol == "local" and out.exists:
+            sync_tree(Path(out.fs_path))
+            sync_folder(Path(out.fs_path).parent)
 
 
 def _dump_whole(path: Any, data: Any, dumper: Any, fs: Any = None, **given: Any) -> None:

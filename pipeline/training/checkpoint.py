@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from pipeline import config
 from pipeline.contracts import Sizes
 from pipeline.errors import refuse
+from pipeline.landing import replace_file
 
 _TODO = "Run `dvc repro`, or `dvc pull`."
 
@@ -30,7 +31,7 @@ def save(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         if refused is None:
             raise
         raise OSError(int(refused[1]), os.strerror(int(refused[1])), str(path)) from None
-    os.replace(beside, path)
+    replace_file(beside, path)
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -1,0 +1,120 @@
+"""What a power cut may not undo: the disk holds data before the rename that publishes them."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import retrain_project
+import stage_runs
+import yaml
+
+from pipeline import landing
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Rename(NamedTuple):
+    """A rename; `unsynced` are files and folders of its source that were not synced since they were changed."""
+
+    source: Path
+    target: Path
+    unsynced: list[str]
+
+
+class Disk:
+    """What was synced, and every rename, in their order; `open_names` are folders renamed in and not synced since."""
+
+    def __init__(self) -> None:
+        self.synced: dict[int, tuple[int, int]] = {}
+        self.renames: list[Rename] = []
+        self.open_names: set[int] = set()
+        self.recording = True
+
+    def fsync(self, descriptor: int) -> None:
+        known = os.fstat(descriptor)
+        self.synced[known.st_ino] = (known.st_size, known.st_mtime_ns)
+        self.open_names.discard(known.st_ino)
+
+    def hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event != "os.rename" or not self.recording:
+            return
+        source, target = (Path(os.fsdecode(path)).absolute() for path in arguments[:2])
+        if not source.exists():
+            return
+        inside = [source, *source.rglob("*")] if source.is_dir() else [source]
+        self.renames.append(Rename(source, target, [str(path) for path in inside if not self.holds(path)]))
+        self.open_names.add(target.parent.stat().st_ino)
+
+    def holds(self, path: Path) -> bool:
+        """Whether the file or folder was synced since it was changed last."""
+        known = path.stat()
+        return self.synced.get(known.st_ino) == (known.st_size, known.st_mtime_ns)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
+    found, sync = Disk(), os.fsync
+
+    def fsync(descriptor: int) -> None:
+        sync(descriptor)
+        found.fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    sys.addaudithook(found.hear)  # of this process's renames, whoever calls them; it cannot be taken off
+    yield found
+    found.recording = False
+
+
+def unsafe(disk: Disk) -> list[Rename]:
+    return [rename for rename in disk.renames if rename.unsynced]
+
+
+def test_a_folder_is_on_the_disk_before_it_has_its_name(disk: Disk, tmp_path: Path) -> None:
+    with landing.landing(tmp_path / "out") as folder:
+        (folder / "below").mkdir()
+        (folder / "below" / "deep.txt").write_text("deep")
+        (folder / "file.txt").write_text("file")
+    assert [(rename.target, rename.unsynced) for rename in disk.renames] == [(tmp_path / "out", [])]
+    assert not disk.open_names
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(disk: Disk, tmp_path: Path) -> None:
+    with landing.landing_file(tmp_path / "out.txt") as file:
+        file.write_text("content")
+    landing.write_file(tmp_path / "other.txt", b"content")
+    assert [rename.target.name for rename in disk.renames] == ["out.txt", "other.txt"]
+    assert not unsafe(disk)
+    assert not disk.open_names
+
+
+def test_every_stage_has_its_outputs_on_the_disk_before_it_ends(disk: Disk, tmp_path: Path) -> None:
+    root = retrain_project.made(tmp_path / "project")
+    for stage in ("download", "tokenize", "vocab", "encode"):
+        stage_runs.run(root, stage, "reviews")
+    stage_runs.run(root, "scratch")
+    for stage in ("train", "predict", "evaluate"):
+        stage_runs.run(root, stage, "mlp")
+    stage_runs.run(root, "report")
+    published = {rename.target for rename in disk.renames}
+    expected = {root / path for path in outputs(root)}
+    assert expected <= published, sorted(map(str, expected - published))
+    assert not unsafe(disk), unsafe(disk)
+    assert not disk.open_names
+    assert all(disk.holds(path) for out in expected for path in [out, *out.rglob("*")])
+
+
+def outputs(root: Path) -> set[str]:
+    """Every out, metric and folder of plots of the project's DAG."""
+    named: set[str] = set()
+    content = yaml.safe_load((root / "params.yaml").read_text())
+    for block in yaml.safe_load((root / "dvc.yaml").read_text())["stages"].values():
+        keys = content[block["foreach"].strip("${}")] if "foreach" in block else [""]
+        for kind in ("outs", "metrics", "plots"):
+            for item in block.get("do", block).get(kind, []):
+                path = item if isinstance(item, str) else next(iter(item))
+                path = str(Path(path).parent) if kind == "plots" else path
+                named |= {path.replace("${key}", key) for key in keys}
+    return named
