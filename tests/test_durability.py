@@ -1,6 +1,8 @@
 """What a power cut may not undo: the disk holds data before the rename that publishes them."""
 
+import json
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,3 +120,47 @@ def outputs(root: Path) -> set[str]:
                 path = str(Path(path).parent) if kind == "plots" else path
                 named |= {path.replace("${key}", key) for key in keys}
     return named
+
+
+WATCHED = """
+import json, os, sys
+from pathlib import Path
+
+synced, untimely, locks, sync = {}, [], [], os.fsync
+
+def fsync(descriptor):
+    sync(descriptor)
+    known = os.fstat(descriptor)
+    synced[known.st_ino] = (known.st_size, known.st_mtime_ns)
+
+def missing(paths):
+    return [str(path) for path in paths if synced.get(path.stat().st_ino) != (path.stat().st_size, path.stat().st_mtime_ns)]
+
+def hear(event, arguments):
+    if event == "os.chmod" and arguments[1] & 0o777 == 0o444:
+        untimely.extend(missing([Path(arguments[0])]))
+    if event == "os.rename" and Path(os.fsdecode(arguments[1])).name == "dvc.lock":
+        objects = [path for path in Path(".dvc/cache/files").rglob("*")]
+        untimely.extend(missing([Path(os.fsdecode(arguments[0])), Path("out"), Path("out/a"), *objects]))
+        locks.append(len([path for path in objects if path.is_file()]))
+
+os.fsync = fsync
+sys.addaudithook(hear)
+sys.argv = ["forced", "made"]
+from pipeline.flow import forced
+try:
+    forced.main()
+finally:
+    print(json.dumps([untimely, locks]))
+"""
+
+
+def test_a_flow_has_cache_and_outputs_on_the_disk_before_the_lock_names_them(tmp_path: Path) -> None:
+    for words in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
+        subprocess.run(words, cwd=tmp_path, check=True)
+    stage = {"cmd": "mkdir out && echo content > out/a && echo more > file", "outs": ["out", "file"]}
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"made": stage}}))
+    env = os.environ | {"PYTHONPATH": str(ROOT), "DVC_SITE_CACHE_DIR": str(tmp_path / "site")}
+    done = subprocess.run([sys.executable, "-c", WATCHED], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == [[], [3]], "two files and a folder's listing, all in time"

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.landing import sync_folder, sync_tree, write_file
+from pipeline.landing import sync_file, sync_folder, sync_tree, write_file
 
 _HEAD = "schema: '2.0'\nstages:\n"
 _NAME = re.compile(r"  ([^\s#'\"?&*!|>%@`{}\[\],][^\s:]*):\n")  # a stage's line: two spaces, a plain name, a colon
@@ -27,14 +27,14 @@ _POLL_SECONDS, _PATIENCE_SECONDS = 0.02, 60.0
 
 def fit() -> None:
     """Change DVC so, in this process."""
+    import dvc.cachemgr
     import dvc.lock
     from dvc.dvcfile import Lockfile
     from dvc.utils.serialize import _common, _yaml
-    from dvc_objects.db import ObjectDB
 
     _common._dump_data = _yaml._dump_data = _dump_whole
     Lockfile.dump_stages = _splicing(Lockfile.dump_stages)
-    ObjectDB.add = _syncing(ObjectDB.add)  # type: ignore[method-assign]
+    dvc.cachemgr.get_odb = _protecting(dvc.cachemgr.get_odb)
     dvc.lock.Lock.lock = _lock
 
 
@@ -102,24 +102,25 @@ def _splicing(by_dvc: Any) -> Any:
     return dump_stages
 
 
-def _syncing(by_dvc: Any) -> Any:
-    """`ObjectDB.add` that returns when the disk holds the objects: DVC then makes them read-only, and trusts what is so."""
+def _protecting(by_dvc: Any) -> Any:
+    """`get_odb` whose objects are on the disk before they are made read-only, which is how DVC marks what it trusts."""
 
-    def add(self: Any, path: Any, fs: Any, oid: str | list[str], *args: Any, **given: Any) -> Any:
-        from dvc_objects.fs.local import LocalFileSystem
+    def get_odb(*args: Any, **given: Any) -> Any:
+        odb = by_dvc(*args, **given)
+        protect = odb.protect
 
-        added = by_dvc(self, path, fs, oid, *args, **given)
-        if isinstance(self.fs, LocalFileSystem):
-            objects = [Path(self.oid_to_path(each)) for each in ([oid] if isinstance(oid, str) else oid)]
-            for file in objects:
-                with contextlib.suppress(FileNotFoundError):  # DVC has said why it could not be added
-                    sync_tree(file)
-            for folder in {file.parent for file in objects}:
-                with contextlib.suppress(FileNotFoundError):
-                    sync_folder(folder)
-        return added
+        def sync_and_protect(path: str) -> None:
+            with contextlib.suppress(FileNotFoundError):  # DVC has said why it could not be added
+                sync_file(Path(path))
+                sync_folder(Path(path).parent)
+                sync_folder(Path(path).parent.parent)
+            protect(path)
 
-    return add
+        if odb.CACHE_MODE is not None:  # a local one
+            odb.protect = sync_and_protect
+        return odb
+
+    return get_odb
 
 
 def _sync_outs(stage: Any) -> None:
