@@ -8,6 +8,7 @@ INSIDE = PATH="$(CURDIR)/.venv/bin:$$PATH"
 repro: # the whole DAG on the corpora of params.yaml, then the comparison of the models
 	@$(PYTHON) bootstrap.py
 	@$(INSIDE) seqline check
+	@$(INSIDE) seqline repair
 	@$(INSIDE) dvc repro
 	@$(INSIDE) seqline sync || true # its one line says why; the results are there all the same
 	@cat reports/comparison.md

@@ -60,18 +60,6 @@ def test_one_flow_at_a_time(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("lives", [True, False])
-def test_a_list_of_files_in_use_is_removed_only_if_nobody_is_writing_it(
-    lives: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rwlock = tmp_path / ".dvc" / "tmp" / "rwlock"
-    rwlock.parent.mkdir(parents=True)
-    rwlock.write_text('{"write": {')
-    monkeypatch.setattr(alone.time, "sleep", lambda seconds: rwlock.write_text("{}") if lives else None)
-    with alone.alone(tmp_path, wait=False):
-        assert rwlock.exists() == lives
-
-
 def test_a_number_on_record_that_now_is_another_s_is_left_alone(tmp_path: Path) -> None:
     groups.folder(tmp_path).mkdir(parents=True)
     sleepers = {

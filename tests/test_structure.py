@@ -45,7 +45,7 @@ TORCH = {
 }
 SERVED = "pipeline.tracking.served"  # tracking, and yet a model at work: what MLflow serves
 LOADER = "pipeline.tracking.loader"  # MLflow keeps and runs this one file, which by its rules ends with a statement
-INSTALLED_AS = {"yaml": "pyyaml", "dateutil": "python-dateutil", "ruamel": "ruamel.yaml"}
+INSTALLED_AS = {"dvc_data": "dvc-data", "yaml": "pyyaml", "dateutil": "python-dateutil", "ruamel": "ruamel.yaml"}
 
 
 def part(module: str) -> str:

@@ -64,6 +64,7 @@ def _add_settings(add: Add) -> None:
         _prune,
         "remove outputs of runs that params.yaml no longer has, which DVC's cache keeps, and old logs and states",
     )
+    add("repair", _repair, "mend what a kill or a power cut left damaged in DVC's lock, cache and databases")
     add("doctor", _doctor, "what is installed, which devices there are, whether store, cache and mirror are healthy")
 
 
@@ -222,6 +223,13 @@ def _check(root: Path, arguments: argparse.Namespace) -> None:
 
     project.check(root)
     print(check.check(root / "params.yaml"))
+
+
+def _repair(root: Path, arguments: argparse.Namespace) -> None:
+    from pipeline.flow import repair
+
+    for line in repair.repair(root):
+        print(line)
 
 
 def _doctor(root: Path, arguments: argparse.Namespace) -> None:

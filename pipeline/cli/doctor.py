@@ -17,6 +17,7 @@ import torch
 from pipeline import shards
 from pipeline.cli import check, dag, project
 from pipeline.errors import UserError, shown, told
+from pipeline.flow import repair
 from pipeline.params import compute as compute_of
 from pipeline.tracking import describe
 
@@ -37,8 +38,8 @@ class Finding(NamedTuple):
 
 def examine(root: Path) -> list[Finding]:
     """Every finding about the project at `root`, in the order in which one would mend them."""
-    looks: list[Callable[[Path], Finding]] = [python, packages, devices, disk, git, params, leftovers, dvc, cache, lock]
-    return [look(root) for look in [*looks, store, mirror, cluster]]
+    looks: list[Callable[[Path], Finding]] = [python, packages, devices, disk, git, params, leftovers]
+    return [look(root) for look in [*looks, repairs, dvc, cache, lock, store, mirror, cluster]]
 
 
 def python(root: Path) -> Finding:
@@ -112,6 +113,14 @@ def leftovers(root: Path) -> Finding:
     return (
         Finding("warn", "leftovers", f"{', '.join(gone)}; `seqline prune`") if gone else Finding("ok", "leftovers", "none")
     )
+
+
+def repairs(root: Path) -> Finding:
+    """What was damaged and is repaired now: DVC's lock, databases and every object of its cache, hashed anew."""
+    if not (root / ".dvc").is_dir():
+        return Finding("ok", "repairs", "no DVC here yet")
+    lines = repair.repair(root, thorough=True)
+    return Finding("warn" if lines else "ok", "repairs", "; ".join(lines) or "nothing is damaged")
 
 
 def dvc(root: Path) -> Finding:

@@ -1,17 +1,14 @@
 """One flow at a time in a project, and an orderly start: what a killed one left over is ended and mended first."""
 
 import fcntl
-import json
 import os
-import time
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import refuse
-from pipeline.flow import groups
-
-_WRITING_SECONDS = 1.0
+from pipeline.flow import groups, lock_repair, repair
 
 
 @contextmanager
@@ -19,7 +16,7 @@ def alone(root: Path, wait: bool) -> Iterator[None]:
     """Hold the project's flow lock, which the system frees when the process dies, however it dies.
 
     While another flow holds it: wait, or UserError naming its process. Process groups that a killed flow left over are
-    ended before anything else.
+    ended before anything else, and what a kill or a power cut left damaged is repaired, with a line on stderr for each.
     """
     path = root / ".seqline" / "flow" / "lock"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,25 +32,9 @@ def alone(root: Path, wait: bool) -> Iterator[None]:
         handle.flush()
         groups.folder(root).mkdir(parents=True, exist_ok=True)
         groups.end_leftovers(root)
-        _mend(root / ".dvc" / "tmp" / "rwlock")
-        yield
-
-
-def _mend(rwlock: Path) -> None:
-    """Remove DVC's list of files in use if a kill left it half written: no dvc would start any more."""
-    written = _broken(rwlock)
-    if written is not None:
-        time.sleep(_WRITING_SECONDS)  # a dvc that lives writes it in place, and has done so in a moment
-        if _broken(rwlock) == written:
-            rwlock.unlink(missing_ok=True)
-
-
-def _broken(rwlock: Path) -> int | None:
-    """When the file was last written to, if it is not whole."""
-    with suppress(FileNotFoundError):
-        written = rwlock.stat().st_mtime_ns
+        for line in repair.repair(root):
+            print(f"seqline: {line}", file=sys.stderr, flush=True)
         try:
-            json.loads(rwlock.read_text(encoding="utf-8"))
-        except ValueError:
-            return written
-    return None
+            yield
+        finally:
+            lock_repair.keep(root)

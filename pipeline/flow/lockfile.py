@@ -45,20 +45,27 @@ def write_whole(path: str, text: str) -> None:
 
 def parts(text: str) -> dict[str, str] | None:
     """The lines of each stage of a lock file, by name; None for a file of another form than DVC gives it."""
-    if not text.startswith(_HEAD):
-        return None
+    found = leading_parts(text)
+    return found if joined(found) == text else None
+
+
+def leading_parts(text: str) -> dict[str, str]:
+    """The stages that come before the first line of another form; the last of them may be cut off."""
     found: dict[str, str] = {}
+    if not text.startswith(_HEAD):
+        return found
+
     name = ""
     for line in text[len(_HEAD) :].splitlines(keepends=True):
         if match := _NAME.fullmatch(line):
             name = match[1]
             if name in found:
-                return None
+                break
             found[name] = line
         elif line.startswith("   ") and name:
             found[name] += line
         else:
-            return None
+            break
     return found
 
 
