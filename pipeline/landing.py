@@ -107,3 +107,10 @@ def sync_folder(path: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EACCES):
             raise
+
+
+def remove_folders(*paths: Path) -> None:
+    """Remove each folder that stands where a file of our own is to be written."""
+    for path in paths:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)

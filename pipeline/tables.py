@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import UserError, naming, refuse, told
-from pipeline.landing import replace_file
+from pipeline.landing import remove_folders, replace_file
 
 _DAMAGED = (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError)
 _ids, _strings = pa.list_(pa.int32()), pa.list_(pa.string())
@@ -227,16 +227,19 @@ def write(path: Path, table: pa.Table) -> None:
 
 
 def mapped(path: Path, schema: pa.Schema, cache: Path) -> pa.Table:
-    """The table at `path` memory-mapped: an uncompressed copy, in one piece, is kept at `cache` (Arrow IPC) and opened."""
-    if not cache.exists():
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        table, beside = read(path, schema).combine_chunks(), cache.with_suffix(".partial")
-        try:
-            with naming(cache), pa.OSFile(str(beside), "wb") as sink, pa.ipc.new_file(sink, schema) as file:
-                file.write_table(table)
-            replace_file(beside, cache)
-        finally:
-            beside.unlink(missing_ok=True)
+    """The table at `path` memory-mapped: an uncompressed copy, in one piece, is written to `cache` (Arrow IPC) and opened.
+
+    The copy is made each time, since one of an earlier process may be damaged, and checking it costs as much.
+    """
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    table, beside = read(path, schema).combine_chunks(), cache.with_suffix(".partial")
+    remove_folders(cache, beside)
+    try:
+        with naming(cache), pa.OSFile(str(beside), "wb") as sink, pa.ipc.new_file(sink, schema) as file:
+            file.write_table(table)
+        replace_file(beside, cache)
+    finally:
+        beside.unlink(missing_ok=True)
     return pa.ipc.open_file(pa.memory_map(str(cache))).read_all()
 
 

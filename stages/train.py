@@ -192,6 +192,7 @@ def lead(
 ) -> None:
     """What the first process does: train under a lock, tell MLflow, and clear the work folder away."""
     work.mkdir(parents=True, exist_ok=True)
+    landing.remove_folders(work / "lock")
     with landing.exclusive(work / "lock"):
         tags = {"device": str(device), "processes": str(group.size), "torch": torch.__version__}
         root = Path(os.environ.get("DVC_ROOT", "."))

@@ -4,23 +4,33 @@ from pathlib import Path
 
 from torch import Tensor
 
-from pipeline.training import checkpoint
+from pipeline.training import saved
 
 
 def keep(work: Path, epoch: int, last: int, tensors: dict[str, Tensor]) -> None:
     """Keep an epoch's weights in the work folder, and of those before only what a mean over the `last` ones needs."""
-    checkpoint.save(_file(work, epoch), tensors, {})
+    saved.save(_file(work, epoch), tensors, {})
     _file(work, epoch - last).unlink(missing_ok=True)
 
 
 def mean(work: Path, epoch: int, last: int) -> dict[str, Tensor]:
     """The mean of what was kept of the `last` epochs up to `epoch`, or of all if there were fewer."""
-    epochs = range(max(epoch - last, 0) + 1, epoch + 1)
+    epochs = _epochs(epoch, last)
     total: dict[str, Tensor] = {}
     for number in epochs:
-        kept, _ = checkpoint.load(_file(work, number))
+        kept, _ = saved.load(_file(work, number))
         total = {name: tensor.double() + total.get(name, 0.0) for name, tensor in kept.items()}
     return {name: (total[name] / len(epochs)).to(tensor.dtype) for name, tensor in kept.items()}
+
+
+def check(work: Path, epoch: int, last: int) -> None:
+    """Raise saved.Damaged unless all is there that `mean` will need of the epochs up to this one."""
+    for number in _epochs(epoch, last):
+        saved.load(_file(work, number))
+
+
+def _epochs(epoch: int, last: int) -> range:
+    return range(max(epoch - last, 0) + 1, epoch + 1)
 
 
 def _file(work: Path, epoch: int) -> Path:

@@ -7,6 +7,7 @@ may be taken away any moment, more where states are large.
 
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -20,10 +21,11 @@ from torch import Tensor, nn
 from pipeline.contracts import Log, Task
 from pipeline.errors import UserError, at_least_one, refuse
 from pipeline.seeding import derive
-from pipeline.training import averaging, checkpoint, optim, parallel, sparse
+from pipeline.training import averaging, checkpoint, optim, parallel, saved, sparse
 
 LOG_STEPS = 10
 SAVE_SECONDS = "20"
+STATE, BEST = "state.safetensors", "best.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -188,7 +190,7 @@ class Loop:
         if loss < p.best_loss:
             p.best_loss, p.best_step, p.since_best = loss, p.step, 0
             if last is None and self.group.first:
-                checkpoint.save(self.work / "best.safetensors", checkpoint.own_tensors(self.model), {})
+                saved.save(self.work / BEST, checkpoint.own_tensors(self.model), {})
         if last is not None and self.group.first:
             averaging.keep(self.work, p.epoch, last, checkpoint.own_tensors(self.model))
 
@@ -220,11 +222,21 @@ class Loop:
         p, last = self.progress, self.config.average
         if last is None:
             if self.group.first:
-                checkpoint.fill(self.model, checkpoint.load(self.work / "best.safetensors")[0], str(self.work))
+                checkpoint.fill(self.model, self.kept_weights(), str(self.work))
             return
         if self.group.first:
-            checkpoint.fill(self.model, averaging.mean(self.work, p.epoch, last), str(self.work))
+            checkpoint.fill(self.model, self.kept_weights(), str(self.work))
         p.best_loss, p.best_step = self.validate("averaged_"), p.step
+
+    def kept_weights(self) -> dict[str, Tensor]:
+        """The best epoch's weights, or the mean of the last ones'; UserError if they were damaged while training."""
+        try:
+            if self.config.average is None:
+                return saved.load(self.work / BEST)[0]
+            return averaging.mean(self.work, self.progress.epoch, self.config.average)
+        except saved.Damaged as error:
+            saved.remove(self.work)
+            raise UserError(f"training: {error}, which this training wrote. Run again: it starts afresh.") from error
 
     def record(self, metrics: dict[str, float]) -> None:
         p = self.progress
@@ -249,7 +261,7 @@ class Loop:
             tensors |= {f"optimizer/{index}/{name}": value for name, value in state.items() if value is not None}
         tensors |= {f"carry/{i}": part for i, part in enumerate(self.carry or ())}
         facts = {name: getattr(self.progress, name) for name in Progress.__dataclass_fields__}
-        checkpoint.save(self.work / "state.safetensors", tensors, facts)
+        saved.save(self.work / STATE, tensors, facts)
         self.saved = time.monotonic()
 
     def resume(self) -> None:
@@ -268,10 +280,21 @@ class Loop:
         self.progress = Progress(**(facts | {"history": [tuple(row) for row in facts["history"]]}))
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The saved state, if there is one."""
+        """The saved state, if there is one and all files that belong to it are intact; damaged ones are removed."""
         self.work.mkdir(parents=True, exist_ok=True)
-        file = self.work / "state.safetensors"
-        return checkpoint.load(file) if file.exists() else None
+        if not os.path.lexists(self.work / STATE):
+            return None
+        try:
+            tensors, facts = saved.load(self.work / STATE)
+            if self.config.average is not None:
+                averaging.check(self.work, facts["epoch"], self.config.average)
+            elif facts["best_step"]:
+                saved.load(self.work / BEST)
+        except saved.Damaged as error:
+            print(f"seqline: {error}: the training starts afresh, as its saved state cannot be used.", file=sys.stderr)
+            saved.remove(self.work)
+            return None
+        return tensors, facts
 
     def restore_optimizer(self, tensors: dict[str, Tensor]) -> None:
         state: dict[int, dict[str, Tensor]] = {}
