@@ -52,7 +52,6 @@ FILES = [
     "train.arrow",
     "valid.arrow",
     "lock",
-    "metrics.jsonl",
 ]
 
 
