@@ -1,23 +1,48 @@
 """What DVC once stored, by its md5: an output of any commit, laid out beside the present ones without a checkout."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError, refuse, told
 from pipeline.landing import exclusive, landing, landing_file
 
 _FOLDER = ".dir"  # ends the md5 of a folder, whose object is the list of its files
+_MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?", re.ASCII)
+
+_MEND = "Mend DVC's cache or remote."
+
+
+def check_md5(md5: Any, where: str) -> str:
+    """Return DVC's name of an output, which becomes part of paths; UserError naming `where` it stood for anything else."""
+    if not isinstance(md5, str) or not _MD5.fullmatch(md5):
+        raise refuse(where, md5, "an md5 of DVC's: 32 hexadecimal digits, and .dir for a folder")
+    return md5
+
+
+def check_inside(path: Any, where: str) -> str:
+    """Return a relative path in a folder; UserError naming `where` it stood for one that could lead out of it."""
+    if not isinstance(path, str) or not _leads_inside(path):
+        raise refuse(where, path, "a path inside of its folder")
+    return path
+
+
+def _leads_inside(path: str) -> bool:
+    parts = path.split("/")
+    return bool(path) and "\0" not in path and "\\" not in path and not {"", ".", ".."} & set(parts)
 
 
 def materialise(root: Path, md5: str, place: Path) -> None:
     """Lay an output of DVC at `place`: a file, or for an md5 that ends in `.dir` a folder, as a copy that nothing changes.
 
     It comes out of the cache of the project `root`, else out of its remotes. A `place` that exists stays as it is: it is
-    complete, and what an md5 names never changes. UserError if the output is in none of them.
+    complete, and what an md5 names never changes. UserError if the output is in none of them, or if `md5`, or one in the
+    list of the folder's files, is none.
     """
+    check_md5(md5, "the md5 of an output")
     place.parent.mkdir(parents=True, exist_ok=True)
     with exclusive(place.parent / f".{place.name}.wanted.lock"):
         if place.exists():
@@ -33,12 +58,31 @@ def materialise(root: Path, md5: str, place: Path) -> None:
 
 def _lay_out(root: Path, md5: str, folder: Path) -> None:
     [listing] = _fetched(root, [md5])
-    files = [(entry["relpath"], entry["md5"]) for entry in json.loads(listing.read_text(encoding="utf-8"))]
-    for (name, _), found in zip(files, _fetched(root, [each for _, each in files]), strict=True):
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            raise refuse(md5, f"a file called {name}", "names inside of the folder", "Mend DVC's cache or remote.")
+    files = _listed(listing, md5)
+    for name, found in zip(files, _fetched(root, list(files.values())), strict=True):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(found, folder / name)
+
+
+def _listed(listing: Path, md5: str) -> dict[str, str]:
+    """The md5s of a folder's files by their paths in it; UserError for a list that is none, or leads out of the folder."""
+    where = f"DVC's list {md5}"
+    try:
+        entries = json.loads(listing.read_text(encoding="utf-8"))
+        files = [(entry["relpath"], entry["md5"]) for entry in entries]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise refuse(where, "something else", "the paths and md5s of a folder's files", _MEND) from None
+
+    found = {check_inside(path, where): check_md5(each, where) for path, each in files}
+    folders = {parent for path in found for parent in _parents(path)}
+    if len(found) < len(files) or folders & set(found):
+        raise refuse(where, "two files of one path", "one file a path", _MEND)
+    return found
+
+
+def _parents(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[:end]) for end in range(1, len(parts))]
 
 
 def _fetched(root: Path, md5s: list[str]) -> list[Path]:

@@ -484,3 +484,180 @@ def test_the_alias_challenger_is_on_what_is_being_compared(project: Project, set
         settled(run, lambda: seen.append(aliases()))
     assert seen == [{}, {"champion": 1, "challenger": 2}]
     assert aliases() == {"champion": 2}
+
+
+# What others can write into a shared registry
+
+
+def rewritten(project: Project, number: int, **parts: Any) -> None:
+    """Change parts of what a version's tags say, as anybody can who reaches the server."""
+    client = store.connect(project.root)
+    made = json.loads(client.get_model_version(STORY, str(number)).tags[versions.MADE])
+    client.set_model_version_tag(STORY, str(number), versions.MADE, json.dumps({**made, **parts}))
+
+
+@pytest.mark.parametrize(
+    "bad", ["../" * 8 + "tmp/x", "/etc", "a" * 31, "A" * 32, f"{1:032x}.dirx", f"{1:032x}\n", "\0", 7, None]
+)
+def test_a_version_whose_md5_is_none_is_refused_and_nothing_is_laid_out(bad: Any, project: Project) -> None:
+    outs = dict(registry.version(project.root, STORY, 2).outs)
+    rewritten(project, 2, outs={**outs, "data/models/gru": bad})
+    with pytest.raises(
+        UserError, match=rf"^{STORY}/2 in MLflow's registry: tags: data/models/gru: got .* expected an md5"
+    ) as told:
+        registry.champions(project.root)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("bad", ["../x", "/etc/passwd", "a/../../b", "a//b", ".", "", "a\\..\\b", "a\0b"])
+def test_a_version_whose_paths_lead_out_of_the_project_is_refused(bad: str, project: Project) -> None:
+    version = registry.version(project.root, STORY, 2)
+    rewritten(project, 2, outs={**version.outs, bad: f"{1:032x}.dir"}, places={**version.places, "model": bad})
+    with pytest.raises(UserError, match=r"got .* expected a path inside of its folder"):
+        registry.version(project.root, STORY, 2)
+
+
+@pytest.mark.parametrize(
+    ("tag", "value"),
+    [
+        ("run", "../../up"),
+        ("run", "x; touch pwned"),
+        (versions.MADE, "{"),
+        (versions.MADE, "[]"),
+        (versions.MADE, "{}"),
+        (versions.MADE, "[" * 4000),
+        (versions.MADE, '{"outs": 1, "places": 2, "code": 3, "block": {"task": 1, "corpus": 2}, "corpus_block": 5}'),
+    ],
+)
+def test_a_version_whose_tags_are_not_seqline_s_is_refused_in_one_line(tag: str, value: str, project: Project) -> None:
+    store.connect(project.root).set_model_version_tag(STORY, "2", tag, value)
+    with pytest.raises(UserError, match=rf"^{STORY}/2 in MLflow's registry: .* Delete the version there") as told:
+        registry.made_of(project.root, "", f"{9:032x}")
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "said", ["{", "[1]", "7", '{"version": "1; x"}', '{"version": 1, "from": null, "at": 5}', "[" * 4000]
+)
+def test_a_move_or_a_decision_that_no_seqline_wrote_is_passed_over(said: str, project: Project) -> None:
+    lstm = registry.current(project.root, "lstm")
+    registry.promote(project.root, lstm, {})
+    client = store.connect(project.root)
+    client.set_registered_model_tag(STORY, "promotion.5", said)
+    client.set_model_version_tag(STORY, "1", "seqline.judged", said)
+    assert reigns(project) == [1]
+    assert registry.judged(project.root, lstm, "key") is None
+
+
+def test_a_model_with_a_quote_in_its_name_is_no_condition(project: Project) -> None:
+    client = store.connect(project.root)
+    client.create_registered_model("x' or name != 'y", {versions.MADE: "seqline"})
+    assert set(registry.champions(project.root)) == {STORY, REVIEWS}
+
+
+@pytest.mark.parametrize(
+    "uri", ["mlflow-artifacts:/../../out", "mlflow-artifacts:/a/../../../out", "mlflow-artifacts:/a\\b", "link"]
+)
+def test_artifacts_go_nowhere_but_into_the_project_s_folder_of_them(uri: str, project: Project, tmp_path: Path) -> None:
+    outside, inside = tmp_path / "outside", store.artifacts(project.root)
+    outside.mkdir()
+    if uri == "link":
+        inside.mkdir(parents=True, exist_ok=True)
+        (inside / "away").symlink_to(outside)
+        uri = "mlflow-artifacts:/away"
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given" / "decision.json").write_text("{}")
+    run = SimpleNamespace(info=SimpleNamespace(artifact_uri=uri, run_id="1"))
+    with pytest.raises(UserError, match=r"^artifact_uri of an MLflow run: got .* expected a place in "):
+        store.put(store.connect(project.root), project.root, run, tmp_path / "given")
+    assert not list(tmp_path.rglob("out*/decision.json"))
+
+
+def test_an_artifact_takes_the_place_of_a_link_and_not_of_what_it_leads_to(project: Project, tmp_path: Path) -> None:
+    precious, place = tmp_path / "precious", store.artifacts(project.root) / "1" / "artifacts"
+    precious.write_text("keep")
+    place.mkdir(parents=True)
+    (place / "decision.json").symlink_to(precious)
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given" / "decision.json").write_text("{}")
+    run = SimpleNamespace(info=SimpleNamespace(artifact_uri="mlflow-artifacts:/1/artifacts", run_id="1"))
+    store.put(store.connect(project.root), project.root, run, tmp_path / "given")
+    assert (precious.read_text(), (place / "decision.json").read_text()) == ("keep", "{}")
+
+
+# What was deleted or renamed in MLflow
+
+
+def active_runs(project: Project) -> list[tuple[str, str]]:
+    """Name and digest of every active run of every experiment."""
+    client = store.connect(project.root)
+    places = [each.experiment_id for each in client.search_experiments()]
+    return sorted((run.info.run_name, run.data.tags[store.DIGEST]) for run in client.search_runs(places))
+
+
+def experiment(project: Project, task: str = "language_model") -> Any:
+    return store.connect(project.root).get_experiment_by_name(f"seqline/{task}")
+
+
+def run_of(project: Project, name: str) -> Any:
+    client = store.connect(project.root)
+    [run] = client.search_runs([experiment(project).experiment_id], f"tags.`{store.RUN}` = '{name}'")
+    return run
+
+
+RUNS_THERE = [("gru", "gru0"), ("lstm", "lstm0"), ("mlp", "mlp0")]
+
+
+def test_a_deleted_experiment_comes_back_with_its_runs_and_no_second_ones(project: Project) -> None:
+    tracking.sync(project.root)
+    before = run_of(project, "lstm").info.run_id
+    store.connect(project.root).delete_experiment(experiment(project).experiment_id)
+    assert active_runs(project) == [("mlp", "mlp0")]
+    tracking.sync(project.root)
+    assert active_runs(project) == RUNS_THERE
+    assert run_of(project, "lstm").info.run_id == before
+
+
+def test_a_deleted_run_comes_back_and_no_second_one(project: Project) -> None:
+    tracking.sync(project.root)
+    before = run_of(project, "gru").info.run_id
+    store.connect(project.root).delete_run(before)
+    tracking.sync(project.root)
+    assert active_runs(project) == RUNS_THERE
+    assert run_of(project, "gru").info.run_id == before
+
+
+def test_an_experiment_that_was_renamed_is_found_again(project: Project) -> None:
+    tracking.sync(project.root)
+    client = store.connect(project.root)
+    client.rename_experiment(experiment(project).experiment_id, "my stories")
+    project.retrained("lstm")
+    tracking.sync(project.root)
+    assert experiment(project) is None
+    assert active_runs(project) == sorted([*RUNS_THERE, ("lstm", "lstm1")])
+
+
+def test_an_experiment_deleted_for_good_is_made_anew(project: Project) -> None:
+    tracking.sync(project.root)
+    client = store.connect(project.root)
+    old = experiment(project).experiment_id
+    client.delete_experiment(old)
+    client._tracking_client.store._hard_delete_experiment(old)
+    tracking.sync(project.root)
+    assert active_runs(project) == RUNS_THERE
+
+
+def test_of_two_runs_of_one_training_the_one_with_a_version_stays(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As an older `seqline sync` left them after an experiment was deleted, or as two machines made them."""
+    tracking.sync(project.root)
+    client, kept = store.connect(project.root), run_of(project, "lstm")
+    tags = {store.RUN: "lstm", store.DIGEST: "lstm0"}
+    older = client.create_run(kept.info.experiment_id, start_time=1, tags=tags, run_name="lstm")
+    assert len(active_runs(project)) == 4
+    tracking.sync(project.root)
+    assert active_runs(project) == RUNS_THERE
+    assert run_of(project, "lstm").info.run_id == kept.info.run_id
+    assert f"lstm: one training had two MLflow runs: {older.info.run_id} is deleted" in capsys.readouterr().err
+    assert client.get_run(older.info.run_id).info.lifecycle_stage == "deleted", "and can be brought back"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import config
-from pipeline.errors import refuse
+from pipeline.errors import printable, refuse
 from pipeline.tracking import lineage
 from pipeline.tracking.versions import Reign, Version
 
@@ -87,6 +87,7 @@ def _commit(version: Version) -> str:
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
     """Columns as wide as their widest cell."""
+    rows = [tuple(printable(cell) for cell in row) for row in rows]  # others may have written into the registry
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)

@@ -1,16 +1,21 @@
 """What is known of a run beside its figures: where the project is, what DVC's lock says, which commit. No mlflow here."""
 
+import hashlib
 import json
 import os
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import yaml
 
-_NOT_IN_A_NAME = re.compile(r"[^\w\-./: ]", re.ASCII)
+_FOREIGN = re.compile(r"[^\w\-./: ]")  # what no name in MLflow may hold
+_ESCAPE = re.compile(r":[0-9A-F]*:")
+_LONGEST = 250
+_SPECIAL_IN_URI = re.compile(r"[?#%'\"\\\x00-\x1f\x7f\udc80-\udcff]")
 
 
 def home(root: Path) -> Path:
@@ -25,7 +30,26 @@ def home(root: Path) -> Path:
 
 def uri(root: Path) -> str:
     """Where the MLflow store is: `MLFLOW_TRACKING_URI`, or the project's own SQLite file. It may hold a password."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home(root) / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(home(root) / "mlflow.db")
+
+
+def sqlite_uri(database: Path) -> str:
+    """SQLAlchemy's address of an SQLite file, whatever characters its path has.
+
+    SQLAlchemy ends the path at a `?` and decodes nothing, so a path with such characters is given as SQLite's own
+    `file:` URI. The driver is named there, since MLflow would make folders of a `sqlite:///file:...` address.
+    """
+    if not _SPECIAL_IN_URI.search(str(database)):
+        return f"sqlite:///{database}"
+    return f"sqlite+pysqlite:///file:{quote(os.fsencode(database))}?uri=true"
+
+
+def database(root: Path) -> Path | None:
+    """The SQLite file that the store is; None for a server, another database, or an address with options."""
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    if not given:
+        return home(root) / "mlflow.db"
+    return Path(given.removeprefix("sqlite:///")) if given.startswith("sqlite:///") and "?" not in given else None
 
 
 def lock(root: Path) -> dict[str, Any]:
@@ -43,29 +67,61 @@ def hashes(stages: Mapping[str, Any], stage: str, kind: str) -> dict[str, str]:
     return {item["path"]: item["md5"] for item in stages.get(stage, {}).get(kind, []) if "md5" in item}
 
 
-def flat(values: Mapping[str, Any], joint: str = ".") -> dict[str, Any]:
-    """{"a": {"b": 1}} as {"a.b": 1}; lists stay whole."""
-    out: dict[str, Any] = {}
+def leaves(values: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Walk nested mappings: the keys that lead to each value, and the value; lists stay whole."""
     for key, value in values.items():
         if isinstance(value, Mapping):
-            out.update({f"{key}{joint}{inner}": leaf for inner, leaf in flat(value, joint).items()})
+            yield from leaves(value, (*above, str(key)))
         else:
-            out[str(key)] = value
-    return out
+            yield (*above, str(key)), value
 
 
-def name(text: str) -> str:
-    """`text` as MLflow lets a metric, a param or a tag be called, e.g. chrF2++ as chrF2__."""
-    return _NOT_IN_A_NAME.sub("_", text)[:250]
+def name(*keys: str, joint: str = "/") -> str:
+    """Name a metric, a param or a tag in MLflow by a text, or by nested keys; it stays as it is if MLflow allows it.
+
+    MLflow allows letters and digits of any script, and `_-./: `; and names are paths, without empty parts or dots alone.
+    Each other character becomes its code point, e.g. `c#` becomes `c:23:`, and what is too long ends in its hash. Unlike
+    keys have unlike names: a colon is escaped as well where it could be taken for an escape, and so is the `joint` of two
+    keys within one of them.
+    """
+    result = joint.join(keys)
+    within = any(joint in key for key in keys) if len(keys) > 1 else False
+    if within or _FOREIGN.search(result) or _ESCAPE.search(result):
+        kept = r"\w\-./ ".replace(joint, "") if within else r"\w\-./ "
+        result = joint.join(re.sub(f"[^{kept}]", _escaped, key) for key in keys)
+
+    result = "/".join(_path_part(part) for part in result.split("/"))
+    if len(result) <= _LONGEST:
+        return result
+    digest = hashlib.sha256(result.encode("utf-8", "surrogatepass")).hexdigest()[:16]  # in small letters: no escape
+    return f"{result[: _LONGEST - len(digest) - 2]}:{digest}:"
 
 
 def texts(values: Mapping[str, Any]) -> dict[str, str]:
-    """Nested settings as names and texts; what is no text is written as in JSON."""
+    """Nested settings as names and texts; what is no text is written as in JSON.
+
+    Keys are joined by dots. Should two become one name by that, the dots within the keys of the later one are escaped.
+    """
 
     def text(value: Any) -> str:
-        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
-    return {name(key): text(value) for key, value in flat(values).items()}
+    found: dict[str, str] = {}
+    for keys, value in sorted(leaves(values), key=lambda leaf: leaf[0]):
+        plain = name(".".join(keys))
+        found[name(*keys, joint=".") if plain in found else plain] = text(value)
+    return found
+
+
+def _escaped(found: "re.Match[str]") -> str:
+    return f":{ord(found[0]):X}:"
+
+
+def _path_part(part: str) -> str:
+    """One part of a path as MLflow accepts it: empty ones and those of dots are no parts to it."""
+    if part == "":
+        return "::"
+    return f":2E:{part[1:].replace('.', ':2E:')}" if part == "." or part.startswith("..") else part
 
 
 def settings(block: Mapping[str, Any]) -> dict[str, str]:

@@ -14,22 +14,35 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from pipeline.errors import told
-from pipeline.tracking import describe
+from pipeline.tracking import describe, run_lock
 
 T = TypeVar("T")
-_GRACE_SECONDS = 30.0  # how long it goes on alone
+_NICE, _GRACE_SECONDS = "19", "30"  # the lowest priority; how long it goes on alone
 _POLL_SECONDS = 0.5
 _PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)
 _BATCH = 500  # lines read at once
+_STATUS = ("FINISHED", "FAILED", "KILLED")
 Point = tuple[str, float, int, int]
 
 
 def be_nice() -> None:
-    """The lowest priority: on a core that a training fills, it gets 15 parts of 1039, 1.4 % (Linux's weights)."""
-    os.nice(19)
+    """The lowest priority: on a core that a training fills, it gets 15 parts of 1039, 1.4 % (Linux's weights).
+
+    SEQLINE_FOLLOWER_NICE says otherwise, for machines that are always busy.
+    """
+    with suppress(OSError):
+        os.nice(int(_setting("SEQLINE_FOLLOWER_NICE", _NICE)))
     if os.getsid(0) == os.getpid():  # Linux may weigh whole sessions against each other, and this one is ours alone
         with suppress(OSError):
-            Path("/proc/self/autogroup").write_text("19")
+            Path("/proc/self/autogroup").write_text(str(os.nice(0)))
+
+
+def _setting(variable: str, default: str) -> float:
+    """The number that an environment variable holds; the default for anything else, since nobody reads complaints here."""
+    try:
+        return float(os.environ.get(variable, default))
+    except ValueError:
+        return float(default)
 
 
 class Watch:
@@ -39,6 +52,7 @@ class Watch:
         self._lines = lines
         self._parent = parent
         self._ended: float | None = None
+        self._grace = _setting("SEQLINE_FOLLOWER_SECONDS", _GRACE_SECONDS)
         threading.Thread(target=self._bury, daemon=True).start()
 
     def alive(self) -> bool:
@@ -51,7 +65,7 @@ class Watch:
         return self._ended is not None
 
     def late(self) -> bool:
-        return self.over() and self._ended is not None and time.monotonic() - self._ended > _GRACE_SECONDS
+        return self.over() and self._ended is not None and time.monotonic() - self._ended > self._grace
 
     def pause(self, seconds: float) -> None:
         """Sleep, but not through the training's end: then there is something to do."""
@@ -86,20 +100,27 @@ def attempt(action: Callable[[], T], watch: Watch, failures: tuple[type[BaseExce
 
 def follow(lines: BinaryIO, root: Path, parent: int) -> None:
     """Carry the spool `lines` of the process `parent` to the store of the project `root` until both have ended."""
-    header = json.loads(lines.readline())
-    watch = Watch(lines, parent)
+    header, watch = json.loads(lines.readline()), Watch(lines, parent)
+    key = (header["run"], header["digest"])
+    leaving = suppress(TimeoutError, run_lock.Busy, _TakenOver)
+    with leaving, run_lock.sole(root, key, lambda: not watch.late(), "follower") as ours:
+        _carry(lines, root, header, watch, ours)
+
+
+class _TakenOver(Exception):
+    """`seqline sync` has the run now."""
+
+
+def _carry(lines: BinaryIO, root: Path, header: dict[str, Any], watch: Watch, ours: Callable[[], bool]) -> None:
     from pipeline.tracking import store  # imports mlflow: two seconds, in which the spool waits
 
-    key = (header["run"], header["digest"])
-    with suppress(TimeoutError, store.Busy), store.sole(root, key, lambda: not watch.late()):
-        _carry(lines, root, header, watch)
-
-
-def _carry(lines: BinaryIO, root: Path, header: dict[str, Any], watch: Watch) -> None:
-    from pipeline.tracking import store
-
     def surely(action: Callable[..., T], *given: Any, **named: Any) -> T:
-        return attempt(lambda: action(*given, **named), watch, store.Failure)
+        def once() -> T:
+            if not ours():
+                raise _TakenOver
+            return action(*given, **named)
+
+        return attempt(once, watch, store.Failure)
 
     client = surely(store.connect, root)
     run = surely(introduce, client, root, header)
@@ -138,11 +159,13 @@ def batches(lines: BinaryIO, watch: Watch) -> Iterator[tuple[list[Point], str]]:
     """The spool's points as (name, value, ms, step), as they come, with the status written at its end, before that ""."""
     while True:
         over = watch.over()  # asked first: what is written before the end is read after it
-        points, end, read = [], "", 0
+        points: list[Point] = []
+        end, read = "", 0
         for line in whole_lines(lines):
-            record, read = json.loads(line), read + 1
-            end = record.get("end", end)
-            points += [(describe.name(n), v, record["at"], record["step"]) for n, v in record.get("metrics", {}).items()]
+            read += 1
+            said, carried = _parsed(line)
+            points += carried
+            end = said or end
             if read == _BATCH:
                 break
         if read:
@@ -151,6 +174,19 @@ def batches(lines: BinaryIO, watch: Watch) -> Iterator[tuple[list[Point], str]]:
             return
         if read < _BATCH:
             watch.pause(_POLL_SECONDS)
+
+
+def _parsed(line: bytes) -> tuple[str, list[Point]]:
+    """A line's status and points; neither for a line that is damaged, which `seqline sync` makes up for."""
+    try:
+        record = json.loads(line)
+        points: list[Point] = [
+            (describe.name(name), float(value), int(record["at"]), int(record["step"]))
+            for name, value in record.get("metrics", {}).items()
+        ]
+        return (record["end"] if record.get("end") in _STATUS else ""), points
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        return "", []
 
 
 def whole_lines(lines: BinaryIO) -> Iterator[bytes]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import config
+from pipeline import cache, config
 from pipeline.errors import refuse
 from pipeline.tracking import describe
 
@@ -38,6 +38,10 @@ class Made:
     places: dict[str, str]
     code: dict[str, str]
 
+    def __post_init__(self) -> None:
+        """Refuse an md5 or a path that dvc.lock cannot have from DVC: both become parts of paths."""
+        check_outputs(f"dvc.lock, {self.run}", self.outs, self.places)
+
     @property
     def task(self) -> str:
         return str(self.block["task"])
@@ -55,6 +59,17 @@ class Made:
         judged on, of which `tokens` is all of it."""
         of = [self.task, self.corpus, *(self.md5(kind) for kind in ("model", "vocab", "tokens")), self.block.get("search")]
         return hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()
+
+
+def check_outputs(where: str, outs: Mapping[str, str], places: Mapping[str, str]) -> None:
+    """UserError, naming `where` they were written, unless all are md5s of DVC's and paths inside of the project, and each
+    place is one of the outputs."""
+    for path, md5 in outs.items():
+        cache.check_inside(path, where)
+        cache.check_md5(md5, f"{where}: {path}")
+    for kind in _STAGES:
+        if places.get(kind) not in outs:
+            raise refuse(where, f"no output for {kind}", "one of the outputs for each kind of folder")
 
 
 def evaluated(root: Path) -> list[Made]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from pipeline import tables
 from pipeline.errors import refuse, told
 from pipeline.tracking import describe
 
+_DIGEST = re.compile(r"[\w-]{1,128}", re.ASCII)
 _VERSION = "1"  # of what is recorded: a new one brings every run up to date once
 MODELS = Path("data/models")
 _SAMPLES, _REPORTS = "data/predictions/{}/samples.parquet", Path("reports")
@@ -44,12 +46,12 @@ def gather(root: Path, stages: Mapping[str, Any], name: str, names: list[str]) -
     """Everything that DVC's outputs under `root` and its lock's `stages` say of the run `name`, one of `names`."""
     facts = _facts(root / MODELS / name / "config.json", name)
     block, judged = facts["run"], _judged(stages, name)
-    leaves = describe.flat(_scores(root, name) if judged else {}, "/")
+    leaves = dict(describe.leaves(_scores(root, name) if judged else {}))
     deps = describe.hashes(stages, f"train@{name}", "deps")
     made = {path for stage in stages for path in describe.hashes(stages, stage, "outs")}
     history = root / MODELS / name / "history.parquet"
-    numbers = {describe.name(key): float(value) for key, value in leaves.items() if isinstance(value, int | float)}
-    words = {describe.name(key): value for key, value in leaves.items() if "/" in key and isinstance(value, str)}
+    numbers = {describe.name(*keys): float(value) for keys, value in leaves.items() if isinstance(value, int | float)}
+    words = {describe.name(*keys): value for keys, value in leaves.items() if len(keys) > 1 and isinstance(value, str)}
     return Outputs(
         name=name,
         digest=str(facts["digest"]),
@@ -78,6 +80,8 @@ def _facts(path: Path, name: str) -> dict[str, Any]:
     for field, kind in (("run", dict), ("digest", str)):
         if not isinstance(facts.get(field), kind):
             raise refuse(str(path), f"no {field!r}", "what the train stage writes", f"Run `dvc repro -f train@{name}`.")
+    if not _DIGEST.fullmatch(facts["digest"]):
+        raise refuse(str(path), f"the digest {facts['digest']!r}", "a hash", f"Run `dvc repro -f train@{name}`.")
     return facts
 
 

@@ -1,22 +1,22 @@
 """`sync`: MLflow brought level with what DVC holds, whether the live view was there, lost a part, or never was."""
 
 import json
-import os
-import signal
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from pipeline import config, tables
-from pipeline.errors import shown
-from pipeline.tracking import describe, store
+from pipeline.errors import refuse, shown
+from pipeline.tracking import describe, run_lock, store
 from pipeline.tracking.outputs import MODELS, Outputs, gather
 
 _STATE = "seqline.synced"
 _WAIT_SECONDS = 3.0  # a follower with nothing in its way needs one
+_SYNC_SECONDS = 60.0
 
 
 def sync(root: Path) -> str:
@@ -54,17 +54,24 @@ def bring_level(client: Any, root: Path, outputs: Outputs) -> str:
 
 @contextmanager
 def alone(root: Path, key: tuple[str, str]) -> Iterator[None]:
-    """`store.sole`, taken from the run's follower if that needs long: the outputs are there and say all that it would."""
-    until = time.monotonic() + _WAIT_SECONDS
+    """`run_lock.sole`, taken over from the run's follower if that needs long: the outputs say all that it would.
+
+    Another sync at work is waited for; UserError if it does not end either.
+    """
+    began = time.monotonic()
     with ExitStack() as stack:
-        try:
-            stack.enter_context(store.sole(root, key, lambda: time.monotonic() < until))
-        except store.Busy as busy:
-            follower = int(busy.args[0])
-            if follower:
-                with suppress(ProcessLookupError):
-                    os.kill(follower, signal.SIGKILL)
-            stack.enter_context(store.sole(root, key, lambda: True))
+        while True:
+            until = time.monotonic() + _WAIT_SECONDS
+            try:
+                stack.enter_context(run_lock.sole(root, key, lambda: time.monotonic() < until, "sync"))  # noqa: B023
+                break
+            except run_lock.Busy as busy:
+                if busy.holder.role == "follower":
+                    print(f"seqline: {key[0]}: {busy.holder} still follows its training; not waited for", file=sys.stderr)
+                    run_lock.take_over(root, key, _WAIT_SECONDS)
+                elif time.monotonic() - began > _SYNC_SECONDS:
+                    got = f"{busy.holder}, which has been recording it for {_SYNC_SECONDS:g} s"
+                    raise refuse(key[0], got, "no other `seqline sync` at work", "Wait for it, or end it.") from None
         yield
 
 

@@ -9,6 +9,8 @@ named in MLflow's own pages, does no harm to them.
 """
 
 import json
+import re
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -19,7 +21,7 @@ from typing import Any, Literal
 from pipeline import config
 from pipeline.errors import refuse
 from pipeline.landing import exclusive
-from pipeline.tracking import describe, lineage, record, store
+from pipeline.tracking import describe, lineage, record, run_lock, store
 from pipeline.tracking.lineage import Made
 from pipeline.tracking.outputs import gather
 from pipeline.tracking.scores import line
@@ -48,7 +50,8 @@ __all__ = [
 ]
 
 CHAMPION, CHALLENGER = "champion", "challenger"
-_MOVE, _VERSION, _JUDGED = "promotion.", "seqline.version", "seqline.judged"
+_MOVE, _JUDGED = "promotion.", "seqline.judged"
+_NAME = re.compile(r"[\w.-]{1,200}", re.ASCII)  # what a task and a corpus can be called, and no quote for a condition
 _PAGE = 1000
 
 
@@ -119,8 +122,8 @@ def judge(root: Path, version: Version, key: str, line: str) -> None:
 def judged(root: Path, version: Version, key: str) -> str | None:
     """What `judge` kept under this key; None if the last decision on the version was another, or there was none."""
     with store.reached(root) as client:
-        said = json.loads(client.get_model_version(version.name, str(version.version)).tags.get(_JUDGED, "{}"))
-    return str(said["line"]) if said.get("key") == key else None
+        said = _mapping(client.get_model_version(version.name, str(version.version)).tags.get(_JUDGED, "{}"))
+    return str(said.get("line")) if said.get("key") == key else None
 
 
 def promote(
@@ -175,15 +178,23 @@ def made_of(root: Path, path: str, md5: str) -> list[Version]:
 
 
 def attach(root: Path, version: Version, folder: Path) -> None:
-    """Make all that is in `folder` an artifact of the version's MLflow run."""
+    """Make all that is in `folder` an artifact of the version's MLflow run, brought back if it was deleted.
+
+    One that `mlflow gc` has removed for good gets nothing, which is said.
+    """
     with store.reached(root) as client:
-        store.put(client, root, client.get_run(version.mlflow_run), folder)
+        run = store.revived(client, version.mlflow_run)
+        if run is None:
+            line = f"its MLflow run {version.mlflow_run} is gone for good, so that nothing could be attached to it"
+            print(f"seqline: {version}: {line}", file=sys.stderr)
+        else:
+            store.put(client, root, run, folder)
 
 
 @contextmanager
 def _alone(root: Path) -> Iterator[None]:
     """Of this project's processes, the only one that changes the registry."""
-    with exclusive(store.locks(root) / "registry.lock"):
+    with exclusive(run_lock.locks(root) / "registry.lock"):
         yield
 
 
@@ -212,7 +223,7 @@ def _enter(client: Any, root: Path, made: Made) -> Version:
         description=f"{made.run}: {line(root, made)}",
         await_creation_for=0,
     )
-    store.add(client, run.info.run_id, tags={_VERSION: f"{name}/{created.version}"})
+    store.add(client, run.info.run_id, tags={store.VERSION: f"{name}/{created.version}"})
     return read(created)
 
 
@@ -251,7 +262,7 @@ def _models(client: Any, condition: str | None) -> Iterator[Any]:
     token = None
     while True:
         page = client.search_registered_models(condition, _PAGE, ["name ASC"], token)
-        yield from (found for found in page if MADE in found.tags)
+        yield from (found for found in page if MADE in found.tags and _NAME.fullmatch(found.name))
         token = page.token
         if not token:
             return
@@ -285,8 +296,23 @@ def _holder(model: Any, alias: str) -> int | None:
 
 
 def _moves(model: Any) -> list[dict[str, Any]]:
-    """The recorded moves of the alias, in order of time."""
-    return [json.loads(said) for key, said in sorted(model.tags.items()) if key.startswith(_MOVE)]
+    """The recorded moves of the alias, in order of time; without tags that no promotion wrote."""
+    said = (_mapping(text) for key, text in sorted(model.tags.items()) if key.startswith(_MOVE))
+    return [move for move in said if _is_move(move)]
+
+
+def _is_move(move: Mapping[str, Any]) -> bool:
+    numbers = isinstance(move.get("version"), int) and isinstance(move.get("from", ""), int | None)
+    return numbers and isinstance(move.get("at"), str) and isinstance(move.get("why", {}), dict)
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    """The JSON object that a tag holds; an empty one for whatever else others have written there."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _reigns(client: Any, name: str) -> list[Reign]:

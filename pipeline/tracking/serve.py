@@ -1,6 +1,6 @@
 """`seqline ui` and `seqline serve`: MLflow's own pages on the project's own store, and a version that answers, on loopback.
 
-Both are servers of MLflow's, in processes that go when this one does.
+Both are servers of MLflow's, in processes that go when this one does, however it goes (tied_server.py).
 """
 
 import os
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -34,6 +35,7 @@ def ui(root: Path, port: int) -> None:
     _refuse_busy(port)
     with store.reached(root):
         pass
+    store.make_private(root)
     where = {"MLFLOW_BACKEND_STORE_URI": describe.uri(root)}  # its password has no place on a command line
     server = start(command(root, port), describe.home(root), where)
     _until_told("ui", server, port, f"MLflow at {_address(port)}{_PAGE}")
@@ -57,7 +59,9 @@ def _address(port: int) -> str:
 def _until_told(who: str, server: "subprocess.Popen[bytes]", port: int, told: str) -> None:
     """Say `told` once the server answers, and end it with its whole process group at Ctrl-C or SIGTERM."""
     try:
-        signal.signal(signal.SIGTERM, _leave)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+                signal.signal(number, _leave)
         wait_until_up(server, _address(port))
         if server.poll() is None:
             print(f"seqline: {told} (Ctrl-C ends it)", flush=True)
@@ -66,23 +70,31 @@ def _until_told(who: str, server: "subprocess.Popen[bytes]", port: int, told: st
         print()
     finally:
         end(server)
-    if server.returncode not in (0, -signal.SIGTERM, -signal.SIGINT, -signal.SIGKILL):
+    asked = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
+    if server.returncode not in (0, *(-number for number in asked), *(128 + number for number in asked)):
         raise refuse(
             f"seqline {who}", f"a server that ended with status {server.returncode}", "it to run", "See the lines above."
         )
 
 
 def command(root: Path, port: int) -> list[str]:
-    """The server's command line, which the whole machine can read: one worker, on loopback, and no store's password."""
+    """The server's command line, which the whole machine can read: one worker, on loopback, and no store's password.
+
+    Requests must name this machine as their host, which stops pages that rebind a DNS name; pages of other sites get no
+    answer from it.
+    """
     hosts = f"localhost:{port},{_HOST}:{port}"
-    stores = ["--artifacts-destination", str(store.artifacts(root))]
+    origins = f"http://localhost:{port},http://{_HOST}:{port}"
+    stores = ["--artifacts-destination", store.artifacts(root).as_uri()]
     listen = ["--host", _HOST, "--port", str(port), "--workers", "1", "--allowed-hosts", hosts]
-    return [sys.executable, "-m", "mlflow", "ui", *stores, *listen, "--uvicorn-opts", "--log-level warning"]
+    allow = ["--cors-allowed-origins", origins]
+    return [sys.executable, "-m", "mlflow", "ui", *stores, *listen, *allow, "--uvicorn-opts", "--log-level warning"]
 
 
 def start(words: list[str], folder: Path, where: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
     """The server in a process group of its own, so that it can be ended whole; what it says goes to stderr.
 
+    It ends as soon as this process does, by a kill as well: tied_server.py, which starts it, waits for the end of a pipe.
     `where` is added to its environment.
     """
     quiet = {
@@ -91,7 +103,9 @@ def start(words: list[str], folder: Path, where: Mapping[str, str] | None = None
         "PYTHONWARNINGS": "ignore",  # of MLflow's own imports
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",  # it calls others by name
     }
-    return subprocess.Popen(words, cwd=folder, env={**os.environ, **quiet, **(where or {})}, stdout=2, process_group=0)
+    tied = [sys.executable, "-P", str(Path(__file__).with_name("tied_server.py")), *words]
+    env = {**os.environ, **quiet, **(where or {})}
+    return subprocess.Popen(tied, cwd=folder, env=env, stdin=subprocess.PIPE, stdout=2, process_group=0)
 
 
 def _refuse_busy(port: int) -> None:
@@ -116,14 +130,32 @@ def wait_until_up(server: "subprocess.Popen[bytes]", address: str) -> None:
 
 def end(server: "subprocess.Popen[bytes]") -> None:
     """End the server's whole process group: it has a worker."""
+    if server.stdin is not None:
+        with suppress(OSError):
+            server.stdin.close()
     for sign, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
         try:
             os.killpg(server.pid, sign)
             server.wait(patience)
+            if _is_empty(server.pid, patience):
+                return
         except ProcessLookupError:
+            server.wait()
             return
         except subprocess.TimeoutExpired:
             continue
+
+
+def _is_empty(group: int, seconds: float) -> bool:
+    """Whether no process of the group is left after so long."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

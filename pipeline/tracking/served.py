@@ -49,6 +49,6 @@ def _project(then: str) -> Path:
 
 
 def _laid_out(root: Path, md5: str) -> Path:
-    place = root / ".seqline" / "served" / md5
+    place = root / ".seqline" / "served" / cache.check_md5(md5, "the version's reference")
     cache.materialise(root, md5, place)
     return place

@@ -16,30 +16,42 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pipeline import config
-from pipeline.errors import UserError
+from pipeline.errors import UserError, printable
 
 Log = Callable[[dict[str, float], int], None]
 NAME = "metrics.jsonl"
 _FIGURES = b'{"step"'
 _FLUSH_SECONDS = 0.25
+# Whatever a disk, a damaged file, odd settings or a lack of memory, descriptors and threads can raise: figures are not worth
+# a training.
+_FAULTS = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    MemoryError,
+    subprocess.SubprocessError,
+)
 
 
 class Spool:
-    """`log(metrics, step)` for the training loop: a few microseconds each, and no failure of the disk's stops a training."""
+    """`log(metrics, step)` for the training loop: a few microseconds each, and no fault of its own stops a training."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file: BinaryIO | None = file
         self._flushed = time.monotonic()
 
     def __call__(self, metrics: dict[str, float], step: int) -> None:
-        values = {name: float(value) for name, value in metrics.items()}
-        self._write({"step": int(step), "at": now(), "metrics": values})
+        self._write(lambda: {"step": int(step), "at": now(), "metrics": {n: float(v) for n, v in metrics.items()}})
         if time.monotonic() - self._flushed > _FLUSH_SECONDS:
             self.flush()
 
     def end(self, status: str) -> None:
         """Tell the follower that no more will come; `status` is MLflow's word for how it ended."""
-        self._write({"end": status, "at": now()})
+        self._write(lambda: {"end": status, "at": now()})
         self.flush()
 
     def flush(self) -> None:
@@ -47,16 +59,15 @@ class Spool:
         if self._file is not None:
             self._guard(self._file.flush)
 
-    def _write(self, record: dict[str, Any]) -> None:
-        if self._file is not None:
-            line = json.dumps(record).encode() + b"\n"
-            file = self._file
-            self._guard(lambda: file.write(line))
+    def _write(self, record: Callable[[], dict[str, Any]]) -> None:
+        file = self._file
+        if file is not None:
+            self._guard(lambda: file.write(json.dumps(record()).encode() + b"\n"))
 
     def _guard(self, action: Callable[[], Any]) -> None:
         try:
             action()
-        except OSError as error:
+        except _FAULTS as error:
             self._file = None
             _warn(error)
 
@@ -76,16 +87,17 @@ def live(
     `run` and `digest` (code, params and data) key the MLflow run; a rerun with both the same goes on in the same one, and
     what it repeats of the steps since its checkpoint counts once. `work` is an existing folder for the spool, `root` the
     folder with `dvc.yaml`, `params` the run's block (with `task` and `corpus`), by default that in `root/params.yaml`.
+
+    Whatever is wrong with the spool or the follower is one line on stderr, and the training goes on without them.
     """
     if os.environ.get("SEQLINE_TRACKING") == "off":
         yield _nowhere
         return
-    block = _block(root, run) if params is None else dict(params)
-    header = {"run": run, "digest": digest, "params": block, "tags": dict(tags or {}), "at": now()}
-    file = _open(work / NAME, header, root)
-    if file is None:
+    opened = _open(work / NAME, root, run, digest, params, tags)
+    if opened is None:
         yield _nowhere
         return
+    file, over = opened
     log = Spool(file)
     try:
         yield log
@@ -98,7 +110,8 @@ def live(
     else:
         log.end("FINISHED")
     finally:
-        with suppress(OSError):
+        over.set()
+        with suppress(*_FAULTS):  # closing flushes
             file.close()
 
 
@@ -118,31 +131,48 @@ def _block(root: Path, run: str) -> dict[str, Any]:
         return {}
 
 
-def _open(path: Path, header: dict[str, Any], root: Path) -> BinaryIO | None:
+def _open(
+    path: Path, root: Path, run: str, digest: str, params: Mapping[str, Any] | None, tags: Mapping[str, str] | None
+) -> tuple[BinaryIO, threading.Event] | None:
+    """The spool, to be written to, and what is to be set once the training is over; None if tracking cannot begin."""
     try:
+        block = _block(root, run) if params is None else dict(params)
+        header = {"run": run, "digest": digest, "params": block, "tags": dict(tags or {}), "at": now()}
+        over = threading.Event()
         _begin(path, header)
-        _start_follower(path, root)
-        return path.open("ab")
-    except OSError as error:
+        _start_follower(path, root, over)
+        return path.open("ab"), over
+    except _FAULTS as error:
         _warn(error)
         return None
 
 
 def _begin(path: Path, header: dict[str, Any]) -> None:
     """Write the header and, of an earlier process's spool for the same digest, every whole line of figures."""
-    head, *rest = path.read_bytes().splitlines(keepends=True) if path.exists() else [b"{}"]
-    same = json.loads(head).get("digest") == header["digest"]
-    kept = [line for line in rest if same and line.startswith(_FIGURES) and line.endswith(b"\n")]
-    beside = path.with_suffix(".partial")
-    beside.write_bytes(b"".join([json.dumps(header).encode() + b"\n", *kept]))
-    beside.replace(path)  # an earlier process's follower still reads the old file
+    content = json.dumps(header, default=str).encode() + b"\n" + b"".join(_kept(path, header["digest"]))
+    beside = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        beside.write_bytes(content)
+        beside.replace(path)  # an earlier process's follower still reads the old file
+    finally:
+        beside.unlink(missing_ok=True)
 
 
-def _start_follower(path: Path, root: Path) -> None:
+def _kept(path: Path, digest: str) -> list[bytes]:
+    """The lines of figures of an earlier process for this digest; none of a spool that is damaged at its head."""
+    try:
+        head, *rest = path.read_bytes().splitlines(keepends=True)
+        same = json.loads(head)["digest"] == digest
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return []
+    return [line for line in rest if same and line.startswith(_FIGURES) and line.endswith(b"\n")]
+
+
+def _start_follower(path: Path, root: Path, over: threading.Event) -> None:
     """Its own session keeps a Ctrl-C from it, and makes the niceness that it gives itself its own.
 
     It gets the spool as an open file, so that it does not matter when the work folder goes, and none of our own streams, so
-    that nobody who waits for the end of our output waits for it.
+    that nobody who waits for the end of our output waits for it. One that fails before the training is `over` is told.
     """
     command = [
         sys.executable,
@@ -154,12 +184,22 @@ def _start_follower(path: Path, root: Path) -> None:
         "--parent",
         str(os.getpid()),
     ]
-    with path.open("rb") as lines, path.with_name("tracking.log").open("ab") as said:
+    log = path.with_name("tracking.log")
+    with path.open("rb") as lines, log.open("ab") as said:
         process = subprocess.Popen(
             command, cwd=Path(__file__).parents[2], stdin=lines, stdout=said, stderr=said, start_new_session=True
         )
-    threading.Thread(target=process.wait, daemon=True).start()  # takes its exit status, so that no zombie stays
+
+    def reap() -> None:
+        """Take its exit status, so that no zombie stays."""
+        status = process.wait()
+        if status and not over.is_set():
+            _warn(f"its process ended with status {status}, see {log}")
+
+    threading.Thread(target=reap, daemon=True).start()
 
 
-def _warn(error: OSError) -> None:
-    print(f"seqline: tracking stopped, training goes on: {error}. `seqline sync` will fill the gap.", file=sys.stderr)
+def _warn(reason: object) -> None:
+    said = printable(" ".join(str(reason).split()) or type(reason).__name__)
+    with suppress(*_FAULTS):  # stderr may be gone too
+        print(f"seqline: tracking stopped, training goes on: {said}. `seqline sync` will fill the gap.", file=sys.stderr)

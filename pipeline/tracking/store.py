@@ -1,29 +1,32 @@
 """The MLflow store: where it is, opening it, the one run of a digest, what it lacks, and its artifacts. Imports mlflow."""
 
-import fcntl
 import json
 import logging
 import os
 import shutil
-import time
+import sqlite3
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, cast
+from urllib.parse import quote
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline import loopback
 from pipeline.errors import UserError, refuse, shown, told
 from pipeline.tracking import describe
+from pipeline.tracking.run_lock import locks
 
 Failure = (MlflowException, SQLAlchemyError, OSError, ImportError)
 """All that a store's call raises when the store is gone, slow, full or broken, or its database's driver is not installed."""
 
-DIGEST, RUN = "seqline.digest", "seqline.run"
+DIGEST, RUN, VERSION = "seqline.digest", "seqline.run", "seqline.version"
+_EXPERIMENT = "seqline.experiment"  # an experiment's tag: the name that it was made under, whatever it is called today
 _CONTEXT = "mlflow.data.context"
 _PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # a dead server would be waited for for minutes
@@ -32,6 +35,8 @@ _PATIENCE = {
     "GIT_PYTHON_REFRESH": "quiet",
 }
 _SCHEME = "mlflow-artifacts:/"
+_LOCKED_SECONDS = 5.0
+_RUNS = 100  # of one key: more than anybody has
 _METRICS, _ITEMS = 1000, 100  # the most metrics, and the most params or tags, that one call may carry
 
 
@@ -40,22 +45,62 @@ def artifacts(root: Path) -> Path:
     return describe.home(root) / "mlartifacts"
 
 
-def locks(root: Path) -> Path:
-    """The folder of the locks that keep two writers off one run."""
-    return describe.home(root) / ".seqline" / "tracking"
-
-
 def connect(root: Path) -> MlflowClient:
-    """A client whose store exists and answers."""
+    """A client whose store exists and answers; it raises one of `Failure` for whatever the store does wrong."""
     loopback.bypass_proxies()
     os.environ.update({key: value for key, value in _PATIENCE.items() if key not in os.environ})
     for chatty in ("mlflow", "alembic"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+        logging.getLogger(chatty).setLevel(logging.CRITICAL)  # errors are told by who meets them, without a stack trace
+
+    database = describe.database(root)
+    if database is not None:
+        _check(database)
     if "MLFLOW_TRACKING_URI" not in os.environ:
         _create(describe.home(root) / "mlflow.db")
-    client = MlflowClient(tracking_uri=describe.uri(root))
-    client.search_experiments(max_results=1)
-    return client
+    client = _only_failures(lambda: MlflowClient(tracking_uri=describe.uri(root)))
+    guarded = cast(MlflowClient, _Guarded(client))
+    guarded.search_experiments(max_results=1)
+    return guarded
+
+
+class _Guarded:
+    """A client each of whose calls raises one of `Failure` or nothing: an answer that is none of MLflow's makes the
+    library fail in any way at all."""
+
+    def __init__(self, client: MlflowClient) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._client, name)
+        if not callable(found):
+            return found
+        return lambda *given, **named: _only_failures(lambda: found(*given, **named))
+
+
+def _only_failures(action: Callable[[], Any]) -> Any:
+    try:
+        return action()
+    except Failure:
+        raise
+    except Exception as error:
+        raise MlflowException(f"{type(error).__name__}: {told(error)[:200]}") from error
+
+
+def _check(database: Path) -> None:
+    """Raise what is wrong with the SQLite file, which MLflow would try for minutes; nothing if there is none yet."""
+    if not database.exists():
+        return
+    if database.is_dir():
+        raise IsADirectoryError(f"{database} is a folder, not an SQLite file")
+    address = f"file:{quote(os.fsencode(database.absolute()))}?mode=ro"
+    try:
+        opened = sqlite3.connect(address, uri=True, timeout=_LOCKED_SECONDS)
+        try:
+            opened.execute("select count(*) from sqlite_master").fetchall()
+        finally:
+            opened.close()
+    except sqlite3.Error as error:
+        raise MlflowException(f"{database}: {error}") from None
 
 
 def refused(root: Path, error: BaseException, todo: str) -> UserError:
@@ -81,15 +126,27 @@ def _create(database: Path) -> None:
     """
     if database.exists():
         return
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # seconds that a server's client need not pay
+
     folder = locks(database.parent)
     folder.mkdir(parents=True, exist_ok=True)
     beside = folder / f"{database.name}.{os.getpid()}.partial"
     try:
-        MlflowClient(tracking_uri=f"sqlite:///{beside}").search_experiments(max_results=1)
+        beside.touch(mode=0o600)  # figures and settings are nobody else's; SQLite's journals take the mode over
+        # MLflow's default would be a path, put into SQL with all its quotes, and wrong once the project is moved.
+        _only_failures(lambda: SqlAlchemyStore(describe.sqlite_uri(beside), _SCHEME))
         with suppress(FileExistsError):
             os.link(beside, database)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def make_private(root: Path) -> None:
+    """Keep others from the project's own SQLite file: what a server of ours shows is its owner's."""
+    database = describe.home(root) / "mlflow.db"
+    with suppress(OSError):  # somebody else's, who decides
+        if describe.database(root) == database:
+            database.chmod(0o600)
 
 
 def is_server(root: Path) -> bool:
@@ -98,19 +155,63 @@ def is_server(root: Path) -> bool:
 
 
 def find(client: MlflowClient, task: str, key: tuple[str, str]) -> Any:
-    """The MLflow run of `key` (run's name, digest), or None; the oldest, should two machines have made one each."""
-    experiment = client.get_experiment_by_name(_experiment_name(task))
+    """The one active MLflow run of `key` (run's name, digest), or None if there never was one.
+
+    What was deleted on MLflow's pages comes back: the task's experiment, and the run, whose curves and versions it keeps.
+    Of several active ones (two machines recorded it, or a deleted experiment came back) the one that a version refers to
+    stays, else the oldest; the others go to MLflow's deleted runs, where `mlflow gc` finds them.
+    """
+    experiment = _experiment(client, task)
     if experiment is None:
         return None
     want = f"tags.`{RUN}` = '{key[0]}' and tags.`{DIGEST}` = '{key[1]}'"
-    found = client.search_runs([experiment.experiment_id], want, order_by=["attributes.start_time ASC"], max_results=1)
-    return found[0] if found else None
+    place, order = [experiment.experiment_id], ["attributes.start_time ASC"]
+    found = list(client.search_runs(place, want, ViewType.ALL, _RUNS, order))
+    if not found:
+        return None
+
+    # Sorting is stable: by age among equals.
+    run, *others = sorted(found, key=lambda run: (run.info.lifecycle_stage == "deleted", VERSION not in run.data.tags))
+    if run.info.lifecycle_stage == "deleted":
+        client.restore_run(run.info.run_id)
+        return client.get_run(run.info.run_id)
+    for other in others:
+        if other.info.lifecycle_stage != "deleted":
+            _trash(client, other, f"{key[0]}: one training had two MLflow runs: {other.info.run_id} is deleted")
+    return run
+
+
+def revived(client: MlflowClient, run_id: str) -> Any:
+    """The MLflow run of this id, restored if it or its experiment was deleted; None if there is none any more."""
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+    experiment = client.get_experiment(run.info.experiment_id)
+    if experiment.lifecycle_stage == "deleted":
+        client.restore_experiment(experiment.experiment_id)
+        run = client.get_run(run_id)
+    if run.info.lifecycle_stage == "deleted":
+        client.restore_run(run_id)
+        run = client.get_run(run_id)
+    return run
+
+
+def _trash(client: MlflowClient, run: Any, line: str) -> None:
+    try:
+        client.delete_run(run.info.run_id)
+    except MlflowException:
+        if client.get_run(run.info.run_id).info.lifecycle_stage != "deleted":  # not done by another at the same time
+            raise
+    print(f"seqline: {line} (in MLflow's list of deleted runs), {run.info.run_name} keeps one", file=sys.stderr)
 
 
 def make(client: MlflowClient, root: Path, task: str, key: tuple[str, str], tags: Mapping[str, str]) -> Any:
     """A new MLflow run for `key`, whose `sole` the caller holds."""
-    experiment = _experiment(client, root, task)
-    return client.create_run(experiment, run_name=key[0], tags={**tags, RUN: key[0], DIGEST: key[1]})
+    experiment = _experiment(client, task) or _create_experiment(client, root, task)
+    return client.create_run(experiment.experiment_id, run_name=key[0], tags={**tags, RUN: key[0], DIGEST: key[1]})
 
 
 def _experiment_name(task: str) -> str:
@@ -118,23 +219,43 @@ def _experiment_name(task: str) -> str:
     return f"{os.environ.get('MLFLOW_EXPERIMENT_NAME') or 'seqline'}/{task}"
 
 
-def _experiment(client: MlflowClient, root: Path, task: str) -> str:
+def _experiment(client: MlflowClient, task: str) -> Any:
+    """The task's experiment, brought back if it was deleted, found by its tag if it was renamed; None if there is none."""
     name = _experiment_name(task)
-    found = client.get_experiment_by_name(name)
-    if found is not None:
-        if found.lifecycle_stage == "deleted":
-            client.restore_experiment(found.experiment_id)
-        return str(found.experiment_id)
+    found = client.get_experiment_by_name(name) or _renamed(client, name)
+    if found is None:
+        return None
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    if _EXPERIMENT not in found.tags:
+        client.set_experiment_tag(found.experiment_id, _EXPERIMENT, name)
+    return found
+
+
+def _renamed(client: MlflowClient, name: str) -> Any:
+    token = None
+    while True:
+        page = client.search_experiments(ViewType.ALL, page_token=token)
+        for found in page:
+            if found.tags.get(_EXPERIMENT) == name:
+                return found
+        token = page.token
+        if not token:
+            return None
+
+
+def _create_experiment(client: MlflowClient, root: Path, task: str) -> Any:
+    name = _experiment_name(task)
     # An address that the serving process resolves, where MLflow would store an absolute path: a project may be moved.
-    location = None if is_server(root) else f"{_SCHEME}{name}"
-    kind = {"mlflow.experimentKind": "custom_model_development"}  # else the pages ask whether it is a chat agent
-    try:
-        return str(client.create_experiment(name, artifact_location=location, tags=kind))
-    except MlflowException:
-        found = client.get_experiment_by_name(name)
-        if found is None:  # not merely made by another at the same time
-            raise
-        return str(found.experiment_id)
+    location = None if is_server(root) else f"{_SCHEME}{describe.name(name)}"
+    # Without a kind the pages ask whether it is a chat agent.
+    tags = {"mlflow.experimentKind": "custom_model_development", _EXPERIMENT: name}
+    with suppress(MlflowException):  # made by another at the same time, or the search below says what is wrong
+        client.create_experiment(name, artifact_location=location, tags=tags)
+    found = _experiment(client, task)
+    if found is None:
+        raise MlflowException(f"the experiment {name} could not be made")
+    return found
 
 
 def steps(client: MlflowClient, run: Any) -> dict[str, set[int]]:
@@ -183,12 +304,21 @@ def add_inputs(client: MlflowClient, run: Any, inputs: Mapping[str, str]) -> Non
 
 
 def put(client: MlflowClient, root: Path, run: Any, folder: Path) -> None:
-    """Make all that is in `folder` an artifact of the run; what it had under the same names is replaced."""
-    if _is_ours(root, run):
-        place = _place(root, run.info.artifact_uri)
-        shutil.copytree(folder, place, dirs_exist_ok=True, copy_function=shutil.copyfile)
-    else:
+    """Make all that is in `folder` an artifact of the run; what it had under the same names is replaced.
+
+    UserError if the place that the store names for them is none in the project's folder of artifacts.
+    """
+    if not _is_ours(root, run):
         client.log_artifacts(run.info.run_id, str(folder))
+        return
+    place = _place(root, run.info.artifact_uri)
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        target = place / file.relative_to(folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _refuse_outside(root, target.parent, run.info.artifact_uri)  # by a link
+        beside = target.with_name(f".{target.name}.partial")
+        shutil.copyfile(file, beside)
+        beside.replace(target)
 
 
 def _is_ours(root: Path, run: Any) -> bool:
@@ -197,7 +327,23 @@ def _is_ours(root: Path, run: Any) -> bool:
 
 
 def _place(root: Path, uri: str) -> Path:
-    return artifacts(root) / uri.removeprefix(_SCHEME).lstrip("/")
+    """The folder of an address of ours, which may come out of a database that others write to."""
+    path = uri.removeprefix(_SCHEME).lstrip("/")
+    if "\0" in path or "\\" in path or ".." in PurePosixPath(path).parts:
+        raise _outside(root, uri)
+    place = artifacts(root) / path
+    _refuse_outside(root, place, uri)
+    return place
+
+
+def _refuse_outside(root: Path, place: Path, uri: str) -> None:
+    if not place.resolve().is_relative_to(artifacts(root).resolve()):
+        raise _outside(root, uri)
+
+
+def _outside(root: Path, uri: str) -> UserError:
+    todo = "Delete that run in MLflow, then `seqline sync`."
+    return refuse("artifact_uri of an MLflow run", uri, f"a place in {artifacts(root)}", todo)
 
 
 def address(root: Path, run: Any, name: str) -> str:
@@ -210,31 +356,3 @@ def address(root: Path, run: Any, name: str) -> str:
     if not _is_ours(root, run):
         return whole
     return _place(root, whole).relative_to(describe.home(root)).as_posix()
-
-
-class Busy(Exception):
-    """Another process has been writing to the run all the time; its id is the argument, 0 if it did not leave it."""
-
-
-@contextmanager
-def sole(root: Path, key: tuple[str, str], patient: Callable[[], bool]) -> Iterator[None]:
-    """Be the only one that writes to the run of `key`; wait for another while `patient()`, then `Busy`."""
-    path = locks(root) / f"{key[0]}-{key[1][:16]}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as handle:
-        while not _try_lock(handle.fileno()):
-            if not patient():
-                raise Busy(int(path.read_text() or 0))
-            time.sleep(0.1)
-        handle.truncate(0)
-        handle.write(str(os.getpid()))
-        handle.flush()
-        yield
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline import params
+from pipeline.errors import UserError, refuse
 from pipeline.tracking import describe
-from pipeline.tracking.lineage import Made
+from pipeline.tracking.lineage import Made, check_outputs
 from pipeline.tracking.scores import line
 
 DIGEST, MADE = "seqline.digest", "seqline.made"
+PARTS = ("outs", "places", "code", "block", "corpus_block")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,7 +75,6 @@ def tags(root: Path, made: Made) -> dict[str, str]:
     """
     origin = describe.origin(root)
     edited = {"git.dirty": "true"} if origin.get("seqline.dirty") == "true" else {}
-    parts = ("outs", "places", "code", "block", "corpus_block")
     return {
         "score": line(root, made),
         "run": made.run,
@@ -81,14 +83,33 @@ def tags(root: Path, made: Made) -> dict[str, str]:
         **edited,
         **{describe.name(f"dvc.outs/{path}"): made.outs[path] for path in made.places.values()},
         DIGEST: made.digest(),
-        MADE: json.dumps({part: getattr(made, part) for part in parts}, ensure_ascii=False),
+        MADE: json.dumps({part: getattr(made, part) for part in PARTS}, ensure_ascii=False),
     }
 
 
 def read(found: Any) -> Version:
-    """MLflow's version as ours."""
+    """MLflow's version as ours; UserError if its tags are not what `tags` writes.
+
+    The registry may be shared: what others can write there becomes part of paths, of params.yaml and of command lines.
+    """
+    where = f"{found.name}/{found.version} in MLflow's registry"
+    try:
+        version = _read(found)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        if isinstance(error, UserError):
+            raise UserError(f"{where}: {error} {_DELETE}") from None
+        raise refuse(
+            where, f"tags that cannot be read ({type(error).__name__})", "a version of seqline's", _DELETE
+        ) from None
+    return version
+
+
+_DELETE = "Delete the version there, if nobody can say who made it."
+
+
+def _read(found: Any) -> Version:
     tags, made = found.tags, json.loads(found.tags[MADE])
-    return Version(
+    version = Version(
         name=found.name,
         version=int(found.version),
         task=made["block"]["task"],
@@ -99,8 +120,14 @@ def read(found: Any) -> Version:
         dirty="git.dirty" in tags,
         score=tags["score"],
         mlflow_run=found.run_id,
-        **made,
+        **{part: dict(made[part]) for part in PARTS},
     )
+    check_outputs("tags", version.outs, version.places)
+    params.check_name("runs", version.run)
+    params.check_name("corpora", version.corpus)
+    if version.name != name_of(version.task, version.corpus):
+        raise refuse("tags", f"{version.task} on {version.corpus}", "the task and corpus of the registered model")
+    return version
 
 
 def led_to(moves: Sequence[Mapping[str, Any]], holder: int | None) -> list[Mapping[str, Any]]:

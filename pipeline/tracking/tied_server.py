@@ -1,0 +1,42 @@
+"""`python tied_server.py COMMAND... < PIPE`: run a server that ends as soon as the pipe's other end is closed.
+
+The system closes it when the process that started this one dies, however it dies. The whole process group is ended then,
+since servers have workers. This file is run by its path, so it imports nothing of the project.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+
+_LEAVE_SECONDS = 5.0
+
+
+def main() -> None:
+    server = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        """Leave only after the server: it gets what the group gets, and one signal more does no harm."""
+        server.send_signal(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, forward)
+    threading.Thread(target=_end_group_with, args=(sys.stdin.buffer.read,), daemon=True).start()
+    status = server.wait()
+    sys.exit(128 - status if status < 0 else status)
+
+
+def _end_group_with(closed: Callable[[], bytes]) -> None:
+    closed()
+    group = os.getpgid(0)
+    os.killpg(group, signal.SIGTERM)
+    time.sleep(_LEAVE_SECONDS)
+    os.killpg(group, signal.SIGKILL)  # this process too
+
+
+if __name__ == "__main__":
+    main()
