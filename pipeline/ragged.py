@@ -31,7 +31,7 @@ class Ragged:
         The width counts what comes after `before`, which thus adds a column.
         """
         length, lead = self.length[rows], 0 if before is None else 1
-        width = -(-(int(length.max()) + 1) // BUCKET) * BUCKET
+        width = whole_buckets(int(length.max()) + 1)
         out = np.full((len(rows), lead + width), PAD, dtype=np.int64)
         column = np.arange(width)
         real = column < length[:, None]
@@ -40,6 +40,11 @@ class Ragged:
         if before is not None:
             out[:, 0] = before
         return out
+
+
+def whole_buckets(positions: int) -> int:
+    """The width to which rows of at most so many positions are padded."""
+    return -(-positions // BUCKET) * BUCKET
 
 
 def by_budget(

@@ -9,15 +9,18 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pyarrow as pa
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from pipeline import config, landing, params, stage_arguments, tables, tracking
 from pipeline.contracts import Log, Sizes
 from pipeline.errors import UserError, exit_with, refuse
+from pipeline.nn import positional
 from pipeline.seeding import derive
 from pipeline.training import checkpoint, devices, launcher, loop, optim, parallel, start
 
@@ -79,6 +82,7 @@ def train(
     model = checkpoint.build(run.family, run.model, sizes, f"{where}.model")
     vocabularies = vocabulary_digest(a.vocab, source), vocabulary_digest(a.vocab, target)
     start.begin(model, run, a.start, vocabularies, where)
+    refuse_long_rows(model, task_module, objective, a.encoded, run.search or {})
     model.to(device)
     optim_config = optim.load(run.optim, f"{where}.optim")
     seed = derive(run.seed, "dropout")
@@ -110,6 +114,24 @@ def train(
     with landing.landing(a.out) as folder:
         checkpoint.write_model(folder, model, facts)
         tables.write(folder / "history.parquet", history_table(done.history))
+
+
+def refuse_long_rows(model: nn.Module, task: ModuleType, objective: Any, encoded: Path, search: dict[str, Any]) -> None:
+    """UserError if a split has a row without a position in the model: else it were found after the training.
+
+    Only tasks whose rows are read whole have `positions`; a model reads `EXTRA_POSITIONS` of its own before each row, and
+    then no padding.
+    """
+    learned = [part.table.num_embeddings for part in model.modules() if isinstance(part, positional.Learned)]
+    if not learned or not hasattr(task, "positions"):
+        return
+    extra = getattr(sys.modules[type(model).__module__], "EXTRA_POSITIONS", None)
+    for path in sorted(encoded.glob("*.parquet")):
+        length = task.positions(tables.read(path, task.SCHEMA), objective, path.stem == "train", extra is None)
+        positional.refuse_longer(min(learned), length + (extra or 0), f"a text of the split {path.stem}")
+    answer = search.get("max_length")
+    if isinstance(answer, int):
+        positional.refuse_longer(min(learned), answer, "an answer of search.max_length")
 
 
 def announced(name: str, log: Log) -> Log:

@@ -14,6 +14,7 @@ from pipeline.nn.dropout import Dropout
 Config = bert.Config
 
 ANCESTORS = {"bert": None}  # all of `model:` is BERT's
+EXTRA_POSITIONS = 1  # <cls>; padding beyond the longest text is not read
 
 
 class Model(nn.Module):

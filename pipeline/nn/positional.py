@@ -43,10 +43,15 @@ class Learned(nn.Module):
 
     def forward(self, first: int, last: int) -> Tensor:
         """The encodings TH of the positions from `first` to before `last`."""
-        if last > self.table.num_embeddings:
-            got, todo = self.table.num_embeddings, "Raise it, or use null: sinusoidal positions have no end."
-            raise refuse("model.learned_positions", got, f"at least {last}, the length of a text met here", todo)
+        refuse_longer(self.table.num_embeddings, last, "a text met here")
         return self.table.weight[first:last]
+
+
+def refuse_longer(learned: int, length: int, what: str) -> None:
+    """UserError if `what`, of so many positions, has some that none was learned for."""
+    if length > learned:
+        todo = "Raise it, or use null: sinusoidal positions have no end."
+        raise refuse("model.learned_positions", learned, f"at least {length}, the length of {what}", todo)
 
 
 def positions(learned: int | None, width: int) -> Sinusoidal | Learned:

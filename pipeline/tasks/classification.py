@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from pipeline import tables
 from pipeline.contracts import EOS, Classifier, Loss, Prompt
 from pipeline.errors import refuse, share
-from pipeline.ragged import Ragged, by_budget, named
+from pipeline.ragged import Ragged, by_budget, named, whole_buckets
 from pipeline.seeding import derive
 
 SCHEMA = tables.ENCODED_LABELLED
@@ -110,6 +110,13 @@ class Task:
 
     def describe(self, planned: np.ndarray[Any, Any]) -> str:
         return named(planned)
+
+
+def positions(table: pa.Table, config: Config, training: bool, padded: bool) -> int:
+    """The positions of the table's longest text as it is read, padding counted if `padded`."""
+    longest = int(Ragged(table["ids"]).length.max(initial=0))
+    length = (longest if config.max_length is None else min(longest, config.max_length)) + 1
+    return whole_buckets(length) if padded else length
 
 
 @torch.inference_mode()

@@ -22,7 +22,7 @@ from pipeline import tables
 from pipeline.contracts import BOS, EOS, MASK, PAD, Loss, MaskedLanguageModel, Prompt
 from pipeline.errors import at_least_one, refuse
 from pipeline.nn.cross_entropy import summed_cross_entropy
-from pipeline.ragged import BUCKET, Ragged
+from pipeline.ragged import Ragged, whole_buckets
 from pipeline.seeding import derive
 from pipeline.text.specials import SPECIALS
 
@@ -121,7 +121,7 @@ class Pairs:
         """ids (pairs, width), BOS first EOS second EOS and PAD to a width of whole buckets; segments likewise."""
         first, second = self.kept(chosen)
         length = first + second + 3
-        width = min(-(-int(length.max()) // BUCKET) * BUCKET, self.max_length)
+        width = min(whole_buckets(int(length.max())), self.max_length)
         column, gap, end = np.arange(width), (first + 1)[:, None], (length - 1)[:, None]
         ids = np.full((len(first), width), PAD, dtype=np.int64)
         for rows, words, lead in ((chosen.first_P, first, 1), (chosen.second_P, second, first + 2)):
@@ -204,6 +204,12 @@ class Task:
         first = planned.chosen.first_P
         shown = ", ".join(str(row) for row in first[:10])
         return f"pairs that begin with rows {shown}{', ...' if len(first) > 10 else ''} of the training table"
+
+
+def positions(table: pa.Table, config: Config, training: bool, padded: bool) -> int:
+    """The positions of the table's longest pair, padding counted: any two of its sentences may become one."""
+    longest = np.sort(Ragged(table["ids"]).length)[-2:]
+    return min(whole_buckets(int(longest.sum()) + 3), config.max_length)
 
 
 def words(table: pa.Table) -> Ids:

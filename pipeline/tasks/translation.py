@@ -17,7 +17,7 @@ from pipeline import tables
 from pipeline.contracts import BOS, EOS, PAD, Loss, Prompt, Translator
 from pipeline.errors import refuse, share
 from pipeline.nn.cross_entropy import summed_cross_entropy
-from pipeline.ragged import Ragged, by_budget, named
+from pipeline.ragged import Ragged, by_budget, named, whole_buckets
 from pipeline.seeding import derive
 
 SCHEMA = tables.ENCODED_PAIR
@@ -110,6 +110,18 @@ class Task:
 
     def describe(self, planned: np.ndarray[Any, Any]) -> str:
         return named(planned)
+
+
+def positions(table: pa.Table, config: Config, training: bool, padded: bool) -> int:
+    """The positions of the table's longest row, padding counted if `padded`.
+
+    `training` leaves out the pairs that are not trained on.
+    """
+    longest = np.maximum(Ragged(table["source"]).length, Ragged(table["target"]).length)
+    if training:
+        longest = longest[longest <= config.max_length]
+    length = int(longest.max(initial=0)) + 1
+    return whole_buckets(length) if padded else length
 
 
 def real_logits(model: Translator, batch: Batch) -> tuple[Tensor, Tensor]:
