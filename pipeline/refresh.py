@@ -14,9 +14,8 @@ from pathlib import Path
 
 from pipeline import config, params
 from pipeline.cli import dag
-from pipeline.download import own, unpinned
-from pipeline.download.fetch import Fetcher
-from pipeline.download.source import WORK, Files
+from pipeline.download import budget, own, unpinned
+from pipeline.download.source import WORK, Files, Surroundings, fetching
 from pipeline.download.wanted import MANIFEST
 from pipeline.errors import UserError
 from pipeline.flow import forced
@@ -68,24 +67,34 @@ def look(root: Path) -> Look:
 
 
 def _own(path: str, where: str) -> dict[str, str]:
-    return {name: _digest(source) for source, name in own.files(path, where)}
+    digests = {}
+    for source, name in own.files(path, where):
+        digest = hashlib.sha256()
+        for chunk in own.chunks(source, name, where):
+            digest.update(chunk)
+        digests[name] = digest.hexdigest()
+    return digests
 
 
 def _served(root: Path, name: str, corpus: params.Corpus) -> tuple[dict[str, str], list[str]]:
     """The sha256 of each file of the corpus that is not pinned, as its address has it now; why others could not be told."""
-    where, fetcher = f"corpora.{name}.source", Fetcher(name, root / WORK)
+    where = f"corpora.{name}.source"
+    source = config.load(Files, corpus.source, where)
+    around = Surroundings(mirror="", work=root / WORK, budget=budget.load(root))
     served, unclear = {}, []
-    for number, file in enumerate(config.load(Files, corpus.source, where).files):
-        if file.pinned():
-            continue
-        try:
-            path, trouble = unpinned.latest(file, f"{where}.files[{number}]", fetcher)
-        except UserError as error:  # never downloaded from here, as in a clone that took its copy from a remote
-            path, trouble = None, str(error)
-        if trouble or path is None:
-            unclear.append(trouble)
-        else:
-            served[file.name] = _digest(path)
+    with fetching(name, source, around) as fetcher:
+        for number, file in enumerate(source.files):
+            if file.pinned():
+                continue
+            try:
+                path, trouble = unpinned.latest(file, f"{where}.files[{number}]", fetcher)
+            except UserError as error:  # never downloaded from here, as in a clone that took its copy from a remote
+                path, trouble = None, str(error)
+                fetcher.outdated = True
+            if trouble or path is None:
+                unclear.append(trouble)
+            else:
+                served[file.name] = _digest(path)
     return served, unclear
 
 

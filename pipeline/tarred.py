@@ -1,6 +1,7 @@
 """Reading a tar as a stream without trusting it: links and devices are skipped, and the work spent on it is bounded."""
 
 import gzip
+import re
 import struct
 import tarfile
 import zipfile
@@ -9,16 +10,18 @@ from collections.abc import Iterator
 from typing import IO, Any, cast
 
 BLOCK = 512  # bytes of a tar's header
+_CHUNK = 1 << 16
 _MOST_EXPANDED = 8 << 30  # bytes that are unpacked of one gzip at most
+_MOST_FACTOR = 64  # and how many times the bytes of the container; a gzip bomb has a factor of a thousand
+_MOST_EXTRA = 256 << 20
 _MOST_MEMBERS = 1_000_000
-_MOST_HEADER = 1 << 20  # bytes of one extended tar header, which tarfile holds in memory
-_EXTENDED = (
-    tarfile.XHDTYPE,
-    tarfile.XGLTYPE,
-    tarfile.SOLARIS_XHDTYPE,
-    tarfile.GNUTYPE_LONGNAME,
-    tarfile.GNUTYPE_LONGLINK,
-)
+_MOST_HEADER = 1 << 18  # bytes of one extended tar header, which tarfile holds in memory
+_MOST_HEADERS = 1 << 20  # bytes of all headers of one member, maps of sparse files included
+_MOST_NAME = 4096  # bytes of a member's name: more than a path may have
+_MOST_GLOBAL = 1000  # settings for all members that follow, which tarfile copies for each
+_ENDLESS_DIGITS = re.compile(rb"[0-9]{100}")  # tarfile's search for a character set takes quadratic time on these
+_PAX = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+_EXTENDED = (*_PAX, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 
 
 class Unreadable(Exception):
@@ -40,19 +43,23 @@ BROKEN = (
 )  # what reading a container that is damaged, or made to do harm, can raise
 
 
-def members(file: Any) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
-    """The regular files of the tar that the stream `file` is, each open until the next one is asked for."""
-    metered = cast(IO[bytes], _Metered(file))  # tarfile only reads in this mode
-    with tarfile.open(fileobj=metered, mode="r|", tarinfo=_BoundedHeader) as archive:
+def members(file: Any, container: int | None = None) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
+    """The regular files of the tar that the stream `file` is, each open until the next one is asked for.
+
+    `container` is the size in bytes of the file that the stream is unpacked from, if it is known.
+    """
+    most = _MOST_EXPANDED if container is None else min(_MOST_EXPANDED, _MOST_FACTOR * container + _MOST_EXTRA)
+    stream = _Forward(file, most)
+    stream.begin_header()
+    with tarfile.TarFile(fileobj=cast(IO[bytes], stream), tarinfo=_BoundedHeader) as archive:
         for _ in range(_MOST_MEMBERS):
-            info = archive.next()
+            info = _next(archive, stream)
             if info is None:
                 return
-            archive.members.clear()  # type: ignore[attr-defined]  # tarfile would keep every header
             if info.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and info.sparse is None:
-                stream = archive.extractfile(info)
-                assert stream is not None
-                yield info, stream
+                content = archive.extractfile(info)
+                assert content is not None
+                yield info, content
         raise Unreadable(f"over {_MOST_MEMBERS} members")
 
 
@@ -70,27 +77,95 @@ def begins_tar(block: bytes) -> bool:
     return True
 
 
-class _Metered:
-    """A stream that refuses to go on for ever."""
+def _next(archive: tarfile.TarFile, stream: "_Forward") -> tarfile.TarInfo | None:
+    """The next member, if its header is one that can be."""
+    if archive.firstmember is None:  # type: ignore[attr-defined]  # it read one when it opened
+        # Skip the last member here, since tarfile would count it among the bytes of this header.
+        stream.seek(max(stream.tell(), archive.offset - 1))
+        stream.begin_header()
+    info = archive.next()
+    stream.end_header()
+    archive.members.clear()  # type: ignore[attr-defined]  # tarfile would keep every header
 
-    def __init__(self, file: IO[bytes]) -> None:
+    if info is None:
+        return None
+    if info.size < 0:
+        raise Unreadable(f"a member of {info.size} bytes")
+    if info.size > stream.left:
+        raise Unreadable(f"over {stream.most} bytes unpacked, with a member that claims {info.size}")
+    if len(info.name) > _MOST_NAME:
+        raise Unreadable(f"a member with a name of {len(info.name)} characters")
+    if len(archive.pax_headers) > _MOST_GLOBAL:
+        raise Unreadable(f"over {_MOST_GLOBAL} settings for all members")
+    return info
+
+
+class _Forward:
+    """A stream that can be read and skipped forward, and that does not go on for ever.
+
+    `most`: bytes that may be read in all, and `left`: those that may still be.
+    """
+
+    def __init__(self, file: IO[bytes], most: int) -> None:
         self._file = file
-        self._left = _MOST_EXPANDED
+        self.most = most
+        self.left = most
+        self._header_left: int | None = None  # bytes that a header may still have, while one is read
+        self._ahead = b""  # read, and not yet given out
+        self._position = 0
+
+    def begin_header(self) -> None:
+        self._header_left = _MOST_HEADERS
+
+    def end_header(self) -> None:
+        self._header_left = None
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, position: int) -> int:
+        if position < self._position:
+            raise Unreadable("a member that begins before the last one ends")
+        while position > self._position:
+            if not self.read(min(_CHUNK, position - self._position)):
+                raise Unreadable("it ends within a member")
+        return self._position
 
     def read(self, size: int) -> bytes:
+        chunk, self._ahead = self._ahead[:size], self._ahead[size:]
+        if len(chunk) < size:
+            chunk += self._take(size - len(chunk))
+        self._position += len(chunk)
+        return chunk
+
+    def look_ahead(self, size: int) -> bytes:
+        """The next bytes, which `read` will give again."""
+        self._ahead += self._take(size - len(self._ahead))
+        return self._ahead[:size]
+
+    def _take(self, size: int) -> bytes:
         chunk = self._file.read(size)
-        self._left -= len(chunk)
-        if self._left < 0:
-            raise Unreadable(f"over {_MOST_EXPANDED} bytes unpacked")
+        self.left -= len(chunk)
+        if self.left < 0:
+            raise Unreadable(f"over {self.most} bytes unpacked")
+        if self._header_left is not None:
+            self._header_left -= len(chunk)
+            if self._header_left < 0:
+                raise Unreadable(f"a member's headers of over {_MOST_HEADERS} bytes")
         return chunk
 
 
 class _BoundedHeader(tarfile.TarInfo):
-    """A header that refuses to announce a long name or extended header that would fill the memory."""
+    """A header that refuses to announce a long name or extended header that would fill the memory, or take hours."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_BoundedHeader":
         made = super().frombuf(buf, encoding, errors)
-        if made.type in _EXTENDED and made.size > _MOST_HEADER:
+        if made.type in _EXTENDED and not 0 <= made.size <= _MOST_HEADER:
             raise Unreadable(f"a header of {made.size} bytes")
         return made
+
+    def _proc_member(self, archive: Any) -> Any:
+        if self.type in _PAX and _ENDLESS_DIGITS.search(archive.fileobj.look_ahead(self.size)):
+            raise Unreadable("a header with a number of over 100 digits")
+        return super()._proc_member(archive)  # type: ignore[misc]

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from pipeline import params, stage_arguments
+from pipeline.download import budget
 from pipeline.download.source import WORK, Surroundings, obtain
 from pipeline.errors import exit_with
 from pipeline.landing import landing
@@ -24,8 +25,9 @@ def main() -> None:
     arguments = stage_arguments.parse(parser, "corpora")
     bypass_proxies()
     source = params.corpus(arguments.params, arguments.corpus).source
+    limits = budget.load(arguments.params.parent)
     with landing(arguments.out) as folder:
-        obtain(arguments.corpus, source, folder, Surroundings(arguments.mirror, arguments.work))
+        obtain(arguments.corpus, source, folder, Surroundings(arguments.mirror, arguments.work, budget=limits))
 
 
 if __name__ == "__main__":

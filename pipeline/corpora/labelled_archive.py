@@ -72,7 +72,7 @@ def _batches(path: Path, folders: set[str]) -> Iterator[tuple[str, list[str]]]:
 def _texts(path: Path, folders: set[str]) -> Iterator[tuple[str, str]]:
     try:
         with gzip.open(path) as file:
-            for info, stream in tarred.members(file):
+            for info, stream in tarred.members(file, path.stat().st_size):
                 folder = tarred.name_of(info).rpartition("/")[0]
                 if folder in folders:
                     yield folder, _text(path, info, stream)

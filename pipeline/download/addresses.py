@@ -1,12 +1,14 @@
 """`source: {files: [...]}` and `{bundle: ...}`: each from the mirror or the first of its addresses with the right bytes."""
 
+import os
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline.download import archives, containers, mirror
-from pipeline.download.fetch import Failed, Fetcher, Limits
+from pipeline.download.failures import Failed
+from pipeline.download.fetch import Fetcher, Limits
 from pipeline.download.wanted import Listed, Wanted
 from pipeline.errors import UserError, refuse, shown
 from pipeline.landing import exclusive
@@ -80,7 +82,9 @@ class Gathering:
             look = self._looks[address]
             reasons.append(f"{shown(address)}: {look if isinstance(look, str) else look.why_not(file)}")
         key = f"{self._where(file)} ({file.name})"
-        return refuse(key, "; ".join(reasons), f"{file.bytes} bytes of sha256 {file.sha256}", _NEXT_STEP)
+        account = self._fetcher.account
+        todo = account.advice() if account.spent else _NEXT_STEP
+        return refuse(key, "; ".join(reasons), f"{file.bytes} bytes of sha256 {file.sha256}", todo)
 
 
 def check_names(files: Sequence[Listed], where: str) -> None:
@@ -103,6 +107,11 @@ def _check_mirror(mirrored: str) -> None:
 def local(address: str) -> Path:
     """The file that a `file:` address names; `Failed` if there is none."""
     path = Path(urllib.request.url2pathname(urllib.parse.urlsplit(address).path))
-    if not path.is_file():
-        raise Failed("no such file")
+    try:
+        if not path.is_file():
+            raise Failed("no such file")
+    except OSError as error:  # a name that is too long, or a folder that may not be entered
+        raise Failed(f"no file that can be read ({error.strerror})") from None
+    if not os.access(path, os.R_OK):
+        raise Failed("no permission to read it")
     return path

@@ -1,11 +1,15 @@
 """Taking files out of zip, tar, tar.gz and gz containers, or a plain file, by their size and sha256 alone.
 
 Nothing in a container is trusted: no member's path is looked at, links and devices are skipped, a member is opened only if
-its declared size is that of a wanted file and read no further than that, and the work spent on one container is bounded.
+its declared size is that of a wanted file and read no further than that, and the work spent on one container is bounded:
+the bytes that are read of it, those that are unpacked of it, and the members that it lists.
 """
 
+import errno
 import gzip
 import hashlib
+import io
+import os
 import shutil
 import stat
 import zipfile
@@ -21,6 +25,9 @@ from pipeline.download.wanted import File, Wanted
 Kind = Literal["zip", "gzip", "tar", "plain"]
 
 _CHUNK = 1 << 20
+_MOST_FACTOR = 16  # times a container's bytes that are unpacked of candidates at most, beyond the wanted files' own
+_MOST_EXTRA = 16 << 20
+_MOST_DIRECTORY = 16 << 20  # bytes of a zip's list of members, each of which takes half a kilobyte of memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +73,14 @@ def take(path: Path, wanted: Collection[File], into: Path) -> Look:
     trouble = ""
     sizes = {file.bytes for file in wanted}
     candidate = into / ".candidate"
+    most = 4 * sum(file.bytes for file in wanted) + _MOST_FACTOR * path.stat().st_size + _MOST_EXTRA
+    unpacked = 0
     try:
         for stream in _candidates(path, sizes):
             size, digest = _copy(stream, candidate, max(sizes))
+            unpacked += size
+            if unpacked > most:
+                raise tarred.Unreadable(f"over {most} bytes unpacked of members that are not wanted")
             matching = [file for file in left if (file.bytes, file.sha256) == (size, digest)]
             for file in matching:
                 shutil.copyfile(candidate, into / file.name)
@@ -89,7 +101,7 @@ def take(path: Path, wanted: Collection[File], into: Path) -> Look:
 def zip_sizes(path: Path) -> set[int]:
     """The sizes that a zip declares for its members; empty if it cannot be read."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with _ZipReader(path) as file, zipfile.ZipFile(file) as archive:
             return {info.file_size for info in archive.infolist()}
     except tarred.BROKEN:
         return set()
@@ -112,18 +124,18 @@ def _candidates(path: Path, sizes: set[int]) -> Iterator[IO[bytes]]:
         yield from _zip_members(path, sizes)
     elif what == "tar":
         with path.open("rb") as file:
-            yield from _tar_members(file, sizes)
+            yield from _tar_members(file, sizes, path.stat().st_size)
     elif what == "gzip":
         tar = holds_tar(path)
         with gzip.open(path) as file:
             if tar:
-                yield from _tar_members(file, sizes)
+                yield from _tar_members(file, sizes, path.stat().st_size)
             else:
                 yield file  # type: ignore[misc]  # GzipFile reads bytes; typeshed has it beside IO
 
 
 def _zip_members(path: Path, sizes: set[int]) -> Iterator[IO[bytes]]:
-    with zipfile.ZipFile(path) as archive:
+    with _ZipReader(path) as file, zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
             link = stat.S_ISLNK(info.external_attr >> 16)
             encrypted = info.flag_bits & 1
@@ -136,8 +148,35 @@ def _zip_members(path: Path, sizes: set[int]) -> Iterator[IO[bytes]]:
                     yield stream
 
 
-def _tar_members(file: Any, sizes: set[int]) -> Iterator[IO[bytes]]:
-    for info, stream in tarred.members(file):
+class _ZipReader(io.FileIO):
+    """A zip that is read no more than twice: members that overlap, and a list that is too long, are refused."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._bytes = os.stat(self.fileno()).st_size
+        self._left = 2 * self._bytes + _MOST_EXTRA
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        rest = max(self._bytes - self.tell(), 0)
+        size = rest if size is None or size < 0 else min(size, rest)
+        if size > _MOST_DIRECTORY:
+            raise tarred.Unreadable(f"a list of members of {size} bytes")
+        self._left -= size
+        if self._left < 0:
+            raise tarred.Unreadable("members that overlap")
+        return super().read(size) or b""
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        try:
+            return super().seek(offset, whence)
+        except OSError as error:
+            if error.errno == errno.EINVAL and whence == os.SEEK_SET:
+                raise tarred.Unreadable("an offset that is not in the file") from None
+            raise
+
+
+def _tar_members(file: Any, sizes: set[int], container: int) -> Iterator[IO[bytes]]:
+    for info, stream in tarred.members(file, container):
         if info.size in sizes:
             yield stream
 

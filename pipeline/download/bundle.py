@@ -18,6 +18,7 @@ from pipeline.download.archives import Look, holds_tar, kind
 from pipeline.download.wanted import Bundle
 
 _CHUNK = 1 << 20
+_MOST_NAMES = 64 << 20  # characters of all names, which are held in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ def take(path: Path, wanted: Bundle, into: Path) -> Look:
     try:
         with _opened(path) as tar:
             if tar is not None:
-                pieces = _collect(tar, wanted, contents)
+                pieces = _collect(tar, wanted, contents, path.stat().st_size)
                 size, digest = sum(piece.size for piece in pieces.values()), listing_digest(pieces)
                 looked = Look(frozenset(), ((size, digest),), f"{size} bytes in its folders {', '.join(wanted.folders)}")
                 if (size, digest) == (wanted.bytes, wanted.sha256):
@@ -70,16 +71,20 @@ def _opened(path: Path) -> Iterator[Any]:
         yield None
 
 
-def _collect(tar: Any, wanted: Bundle, contents: Path) -> dict[str, _Piece]:
+def _collect(tar: Any, wanted: Bundle, contents: Path, container: int) -> dict[str, _Piece]:
     """Write the contents of the folders' files end to end; where each of them lies. No further than the wanted bytes."""
     pieces: dict[str, _Piece] = {}
+    letters = 0
     with contents.open("wb") as out:
-        for info, stream in tarred.members(tar):
+        for info, stream in tarred.members(tar, container):
             name, start = tarred.name_of(info), out.tell()
             if name.rpartition("/")[0] not in wanted.folders:
                 continue
             if name in pieces:
-                raise tarred.Unreadable(f"two members called {name}")
+                raise tarred.Unreadable(f"two members called {name[:200]}")
+            letters += len(name)
+            if letters > _MOST_NAMES:
+                raise tarred.Unreadable(f"names of over {_MOST_NAMES} characters")
             if start + info.size > wanted.bytes:
                 raise tarred.Unreadable(f"more than {wanted.bytes} bytes in its folders {', '.join(wanted.folders)}")
             digest = hashlib.sha256()

@@ -1,50 +1,162 @@
 """`source: {path: ...}`: the user's own file or folder, copied in as it is."""
 
-import shutil
+import errno
+import os
+import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.download.wanted import MANIFEST
-from pipeline.errors import refuse
+from pipeline.errors import UserError, naming, refuse
+
+_CHUNK = 1 << 20
+_REASONS = {  # as people say it, where the system's own words are a riddle
+    errno.ELOOP: "a link that leads back to itself",
+    errno.EACCES: "no permission to read it",
+    errno.EPERM: "no permission to read it",
+    errno.ENXIO: "a socket",
+}
 
 
 def copy(path: str, where: str, into: Path) -> list[str]:
     """Copy the file, or every file of the folder, into `into` under the same relative names, which are returned.
 
     A link is copied as the file that it leads to, if that lies in the folder too. UserError for a missing or empty path,
-    links that lead out, and anything that is neither file nor folder.
+    links that lead out or in circles, what cannot be read or changes meanwhile, and anything that is neither file nor
+    folder.
     """
-    root = Path(path).resolve()
+    root = _resolved(path, where)
     if root in [into.resolve(), *into.resolve().parents] and root.is_dir():
         raise refuse(where, path, "a folder that does not hold the pipeline's own data", "Name a folder of its own.")
     pairs = files(path, where)
     for source, name in pairs:
         target = into / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
+        with target.open("wb") as file:
+            for chunk in chunks(source, name, where):
+                with naming(target):
+                    file.write(chunk)
     return [name for _, name in pairs]
 
 
 def files(path: str, where: str) -> list[tuple[Path, str]]:
     """The file, or every file of the folder by its name, with the name that its copy has; the same errors."""
-    root = Path(path)
-    if not root.exists():
-        raise refuse(where, path, "a file or folder, seen from the project's root", "Put it there, or mend the path.")
-    root = root.resolve()
-    pairs = [(root, root.name)] if root.is_file() else list(_within(root, where))
+    root = _resolved(path, where)
+    pairs = [(root, root.name)] if root.is_file() else sorted(_within(root, where))
     if not pairs:
         raise refuse(where, f"{path}, which holds no file", "a folder with files")
-    if MANIFEST in (name for _, name in pairs):
-        raise refuse(where, f"a file {MANIFEST}", "any other name, since the pipeline writes a file of that name")
+    for _, name in pairs:
+        if name == MANIFEST:
+            raise refuse(where, f"a file {MANIFEST}", "any other name, since the pipeline writes a file of that name")
+        _check_text(name, where)
     return pairs
 
 
+def chunks(source: Path, name: str, where: str) -> Iterator[bytes]:
+    """The content of the regular file `source`, piece by piece; UserError if it changes while it is read."""
+    with _refusing(name, where):
+        # The file may have become a pipe or a link since it was listed: never wait for one, never follow one.
+        number = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    with open(number, "rb", buffering=0) as file:
+        before = os.fstat(number)
+        if not stat.S_ISREG(before.st_mode):
+            raise _irregular(name, where)
+
+        left = before.st_size + 1  # one more: a file that grows without end is left at once
+        while left > 0:
+            with _refusing(name, where):
+                chunk = file.read(min(_CHUNK, left))
+            if not chunk:
+                break
+            left -= len(chunk)
+            yield chunk
+
+        after = os.fstat(number)
+        if left != 1 or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise refuse(where, f"{name}, which changed while it was read", "files at rest", "Run again when it is written.")
+
+
+def _resolved(path: str, where: str) -> Path:
+    """The file or folder that the path leads to."""
+    try:
+        root = Path(path).resolve(strict=True)
+        mode = root.stat().st_mode
+    except FileNotFoundError:
+        raise refuse(
+            where, path, "a file or folder, seen from the project's root", "Put it there, or mend the path."
+        ) from None
+    except RuntimeError:  # pathlib's, for a link that leads back to itself
+        raise _unreadable(path, where, OSError(errno.ELOOP, "")) from None
+    except OSError as error:
+        raise _unreadable(path, where, error) from None
+    except ValueError:
+        raise refuse(where, path, "a path without zero bytes", "Mend the path.") from None
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise _irregular(path, where)
+    return root
+
+
 def _within(root: Path, where: str) -> Iterator[tuple[Path, str]]:
-    for path in sorted(root.rglob("*")):
-        name = path.relative_to(root).as_posix()
-        if path.is_symlink() and not path.resolve().is_relative_to(root):
-            raise refuse(where, f"the link {name}, which leads out of the folder", "files", "Put a copy in its place.")
-        if path.is_file():
-            yield path.resolve(), name
-        elif not path.is_dir() or path.is_symlink():
-            raise refuse(where, f"{name}, which is no regular file", "regular files and folders", "Move it away.")
+    """The regular files under the folder; a folder that cannot be listed is refused, since its files would be missing."""
+    folders = [root]
+    while folders:
+        folder = folders.pop()
+        with _refusing(folder.relative_to(root).as_posix(), where):
+            entries = sorted(folder.iterdir())
+        for path in entries:
+            name = path.relative_to(root).as_posix()
+            if path.is_symlink():
+                yield _link(path, name, root, where), name
+                continue
+            with _refusing(name, where):
+                mode = path.stat().st_mode
+            if stat.S_ISDIR(mode):
+                folders.append(path)
+            elif stat.S_ISREG(mode):
+                yield path, name
+            else:
+                raise _irregular(name, where)
+
+
+def _link(path: Path, name: str, root: Path, where: str) -> Path:
+    """The regular file in the same folder that a link leads to."""
+    try:
+        target = path.resolve(strict=True)
+    except FileNotFoundError:
+        raise refuse(where, f"the link {name}, which leads nowhere", "files", "Put a copy in its place.") from None
+    except RuntimeError:
+        raise _unreadable(name, where, OSError(errno.ELOOP, "")) from None
+    except OSError as error:
+        raise _unreadable(name, where, error) from None
+    if not target.is_relative_to(root):
+        raise refuse(where, f"the link {name}, which leads out of the folder", "files", "Put a copy in its place.")
+    if not target.is_file():
+        raise _irregular(name, where)
+    return target
+
+
+@contextmanager
+def _refusing(name: str, where: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _unreadable(name, where, error) from None
+
+
+def _unreadable(name: str, where: str, error: OSError) -> UserError:
+    reason = _REASONS.get(error.errno or 0, error.strerror)
+    return refuse(
+        where, f"{name[:200]}, which cannot be read ({reason})", "files that can be read", "Mend it, or move it away."
+    )
+
+
+def _irregular(name: str, where: str) -> UserError:
+    return refuse(where, f"{name}, which is no regular file", "regular files and folders", "Move it away.")
+
+
+def _check_text(name: str, where: str) -> None:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        raise refuse(where, name, "a name that is UTF-8, as DVC needs it", "Rename the file.") from None

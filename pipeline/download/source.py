@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -10,6 +11,7 @@ from typing import Any
 
 from pipeline import config
 from pipeline.download import addresses, own, unpinned
+from pipeline.download.budget import SHIPPED, Account, Budget
 from pipeline.download.fetch import PATIENT, Fetcher, Patience
 from pipeline.download.wanted import MANIFEST, Bundle, Listed
 from pipeline.errors import refuse
@@ -42,11 +44,32 @@ WORK = Path(".seqline/downloads")  # from the project's root: partial downloads,
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a download may use besides its section: the mirror ("" for none), the folder for partial downloads, patience."""
+    """What a download may use besides its section: the mirror ("" for none), the folder for partial downloads, patience,
+    and the budget.
+    """
 
     mirror: str
     work: Path
     patience: Patience = PATIENT
+    budget: Budget = SHIPPED
+
+
+@contextmanager
+def fetching(corpus: str, source: Files | Bundled, around: Surroundings) -> Iterator[Fetcher]:
+    """A fetcher of the source's, on its account, which is settled in the end.
+
+    What was spent is forgotten when the files are there. It is kept when the budget is spent or a part of a file is left,
+    to be counted on by the next attempt. An attempt that failed otherwise was bounded by itself.
+    """
+    account = Account(around.budget, around.work, f"{corpus} {source!r}")
+    fetcher = Fetcher(corpus, around.work, account, around.patience)
+    complete = False
+    try:
+        yield fetcher
+        complete = not fetcher.outdated
+    finally:
+        if complete or not (account.spent or fetcher.unfinished):
+            account.forget()
 
 
 def obtain(corpus: str, source: Mapping[str, Any], into: Path, around: Surroundings) -> None:
@@ -83,23 +106,24 @@ def _write(corpus: str, source: Mapping[str, Any], where: str, into: Path, aroun
 
 
 def _gather(corpus: str, source: Mapping[str, Any], where: str, into: Path, around: Surroundings) -> dict[str, str]:
-    files = config.load(Files, source, where).files
+    loaded = config.load(Files, source, where)
+    files = loaded.files
     addresses.check_names(files, f"{where}.files")
-    fetcher = Fetcher(corpus, around.work, around.patience)
-    names = [file.name for file in files]
-    key = [f"{where}.files[{number}]" for number in range(len(files))]
-    if pinned := [known for file in files if (known := file.pinned())]:
-        addresses.Gathering(corpus, pinned, lambda file: key[names.index(file.name)], into, fetcher).gather(around.mirror)
-    for file in files:
-        if not file.pinned():
-            unpinned.take(file, key[names.index(file.name)], into, fetcher)
+    keys = {file.name: f"{where}.files[{number}]" for number, file in enumerate(files)}
+    with fetching(corpus, loaded, around) as fetcher:
+        if pinned := [known for file in files if (known := file.pinned())]:
+            addresses.Gathering(corpus, pinned, lambda file: keys[file.name], into, fetcher).gather(around.mirror)
+        for file in files:
+            if not file.pinned():
+                unpinned.take(file, keys[file.name], into, fetcher)
     return {file.name: file.urls[0] for file in files}
 
 
 def _gather_bundle(corpus: str, source: Mapping[str, Any], where: str, into: Path, around: Surroundings) -> dict[str, str]:
-    bundle = config.load(Bundled, source, where).bundle
-    fetcher = Fetcher(corpus, around.work, around.patience)
-    addresses.Gathering(corpus, [bundle], lambda _: f"{where}.bundle", into, fetcher).gather(around.mirror)
+    loaded = config.load(Bundled, source, where)
+    bundle = loaded.bundle
+    with fetching(corpus, loaded, around) as fetcher:
+        addresses.Gathering(corpus, [bundle], lambda _: f"{where}.bundle", into, fetcher).gather(around.mirror)
     return {bundle.name: bundle.urls[0]}
 
 

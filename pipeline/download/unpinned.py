@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 from pipeline.download.addresses import local
-from pipeline.download.fetch import Failed, Fetcher, Limits
+from pipeline.download.failures import Failed
+from pipeline.download.fetch import Fetcher, Limits
 from pipeline.download.wanted import Listed
-from pipeline.errors import refuse, shown
+from pipeline.errors import printable, refuse, shown
 from pipeline.landing import exclusive
 
 _MOST = 64 << 30  # bytes: nothing is known of its size, but it should not fill any disk
@@ -36,11 +37,14 @@ def latest(file: Listed, where: str, fetcher: Fetcher) -> tuple[Path, str]:
             return _now(url, fetcher), ""
         except Failed as error:
             reasons.append(f"{shown(url)}: {error}")
-    told = "; ".join(reasons)
+    told, advice = printable("; ".join(reasons)), fetcher.account.advice() if fetcher.account.spent else ""
     for url in file.urls:
         if not url.startswith("file:") and fetcher.stem(url).exists():
-            return fetcher.stem(url), f"{where} ({file.name}): got {told}; the copy at hand stays"
-    raise refuse(f"{where} ({file.name})", told, "an address that answers", "Mend the address, or try again later.")
+            fetcher.outdated = True
+            stays = f"{where} ({file.name}): got {told}; the copy at hand stays"
+            return fetcher.stem(url), f"{stays}. {advice}" if advice else stays
+    todo = advice or "Mend the address, or try again later."
+    raise refuse(f"{where} ({file.name})", told, "an address that answers", todo)
 
 
 def _now(url: str, fetcher: Fetcher) -> Path:

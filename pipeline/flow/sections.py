@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from pipeline import config
+from pipeline.download import budget
 from pipeline.errors import refuse
 from pipeline.flow import settings
 from pipeline.flow.notify import Notify
@@ -13,9 +14,10 @@ from pipeline.gate import settings as gate
 
 @dataclass(frozen=True, slots=True)
 class Sections:
-    """How stages are run, when a challenger wins, and what becomes of what was made."""
+    """How stages are run, what a download may cost, when a challenger wins, and what becomes of what was made."""
 
     run: settings.Run
+    download: budget.Budget
     gate: gate.Settings
     publish: Publish
     notify: Notify
@@ -29,6 +31,7 @@ def load(root: Path) -> Sections:
             raise refuse(f"{settings.FILE}: {key}", "an unknown section", "one of " + ", ".join(known), "Remove it.")
     return Sections(
         run=settings.load(root),
+        download=budget.load(root),
         gate=gate.load(path),
         publish=config.load(Publish, config.section(path, "publish"), "publish"),
         notify=config.load(Notify, config.section(path, "notify"), "notify"),

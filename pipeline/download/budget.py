@@ -1,0 +1,165 @@
+"""The budget of one source: seconds, bytes and requests that its download may take in all, however often it is restarted.
+
+What is spent is kept in the work folder beside the partial downloads, under a digest of the source's section, and forgotten
+once the source's files are there. Several processes that download the same source spend from the same budget.
+"""
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from hashlib import sha256
+from pathlib import Path
+
+from pipeline import config
+from pipeline.download.failures import BudgetSpent
+from pipeline.errors import naming, refuse
+from pipeline.landing import exclusive
+
+SECTION = "download"
+_SECONDS_BETWEEN_SAVES = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Budget:
+    """The section `download` of flow.yaml: the most that one source (`corpora.<name>.source`) may take.
+
+    `seconds` are those spent in exchanges with servers, pauses and hours without the process not among them. `bytes` are
+    those received, headers and encryption included. `requests` count each attempt, each range and each redirect.
+    """
+
+    seconds: float
+    bytes: int
+    requests: int
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if getattr(self, field.name) <= 0:
+                raise refuse(field.name, getattr(self, field.name), "more than 0")
+
+
+SHIPPED = Budget(seconds=5400.0, bytes=10_000_000_000, requests=1000)  # the values of the flow.yaml that comes with seqline
+
+
+def load(root: Path) -> Budget:
+    """Load the section `download` of the project's flow.yaml; the shipped values where there is no such file."""
+    flow = root / "flow.yaml"
+    if not flow.exists():
+        return SHIPPED
+    return config.load(Budget, config.section(flow, SECTION), SECTION)
+
+
+@dataclass(slots=True)
+class _Costs:
+    """Seconds, bytes and requests that were spent."""
+
+    seconds: float = 0.0
+    bytes: int = 0
+    requests: int = 0
+
+    def plus(self, other: "_Costs") -> "_Costs":
+        return _Costs(self.seconds + other.seconds, self.bytes + other.bytes, self.requests + other.requests)
+
+
+class Account:
+    """What the source `source` (its corpus and its section as text) has spent of its budget.
+
+    The methods that spend raise `BudgetSpent` once nothing is left.
+    """
+
+    def __init__(self, budget: Budget, work: Path, source: str) -> None:
+        self._budget = budget
+        self._path = work / f"{sha256(source.encode(errors='surrogateescape')).hexdigest()}.spent"
+        self._saved = _read(self._path)
+        self._unsaved = _Costs()
+        self._started: float | None = None  # when the clock was read last, while an exchange goes on
+        self._saved_at = time.monotonic()
+
+    @property
+    def spent(self) -> str:
+        """The first key of the budget of which nothing is left; "" if something is left of each."""
+        costs = self._costs()
+        return next((key for key, limit in asdict(self._budget).items() if getattr(costs, key) >= limit), "")
+
+    def advice(self) -> str:
+        """What a user can do once the budget is spent."""
+        return f"Raise {SECTION}.{self.spent} in flow.yaml, or delete {self._path} to begin anew."
+
+    @contextmanager
+    def exchange(self) -> Iterator[None]:
+        """Count one request, and the time until the block ends."""
+        self.check()
+        self._unsaved.requests += 1
+        self._started = time.monotonic()
+        self._save()  # before the request: a kill must not undo it
+        try:
+            yield
+        finally:
+            self._read_clock()
+            self._started = None
+            self._save()
+
+    def receive(self, count: int) -> None:
+        """Count received bytes."""
+        self._unsaved.bytes += count
+        if time.monotonic() - self._saved_at >= _SECONDS_BETWEEN_SAVES:
+            self._save()
+        if self._costs().bytes > self._budget.bytes:
+            raise self._refusal("bytes")
+
+    def seconds_left(self) -> float:
+        """Seconds that are left, more than 0."""
+        left = self._budget.seconds - self._costs().seconds
+        if left <= 0:
+            raise self._refusal("seconds")
+        return left
+
+    def check(self) -> None:
+        """Raise `BudgetSpent` if nothing is left."""
+        if key := self.spent:
+            raise self._refusal(key)
+
+    def forget(self) -> None:
+        """Begin anew: nothing was spent."""
+        with exclusive(self._path.with_suffix(".lock")):
+            self._path.unlink(missing_ok=True)
+        self._saved, self._unsaved = _Costs(), _Costs()
+
+    def _refusal(self, key: str) -> BudgetSpent:
+        limit = getattr(self._budget, key)
+        return BudgetSpent(f"its source's budget of {limit:{'g' if key == 'seconds' else 'd'}} {key} is spent")
+
+    def _costs(self) -> _Costs:
+        running = _Costs(0.0 if self._started is None else time.monotonic() - self._started)
+        return self._saved.plus(self._unsaved).plus(running)
+
+    def _read_clock(self) -> None:
+        if self._started is not None:
+            now = time.monotonic()
+            self._unsaved.seconds += now - self._started
+            self._started = now
+
+    def _save(self) -> None:
+        """Add what was not yet saved to the file, which other processes may have written to as well."""
+        self._read_clock()
+        beside = self._path.with_suffix(".spent.partial")
+        with exclusive(self._path.with_suffix(".lock")), naming(self._path):
+            self._saved = _read(self._path).plus(self._unsaved)
+            beside.write_text(json.dumps(asdict(self._saved)))
+            os.replace(beside, self._path)  # not synced: after a power cut, a source may begin anew
+        self._unsaved = _Costs()
+        self._saved_at = time.monotonic()
+
+
+def _read(path: Path) -> _Costs:
+    """The costs in the file; none if there is no such file, or it is damaged."""
+    try:
+        content = json.loads(path.read_text())
+        costs = _Costs(float(content["seconds"]), int(content["bytes"]), int(content["requests"]))
+    except (FileNotFoundError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return _Costs()
+    sound = math.isfinite(costs.seconds) and min(costs.seconds, costs.bytes, costs.requests) >= 0
+    return costs if sound else _Costs()

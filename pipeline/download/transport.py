@@ -1,0 +1,168 @@
+"""HTTP connections whose every received byte is counted and timed at the socket, and that connect only where they may.
+
+`requests`, urllib3 and http.client read status lines, `100 Continue`, headers, chunk sizes and trailers in loops of their
+own, without end if the server wants it. So the limits hold below all of them, where bytes come in; below TLS, too.
+"""
+
+import socket
+import ssl
+from typing import Any
+
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.util import connection as urllib3_connection
+from urllib3.util.ssltransport import SSLTransport
+
+from pipeline.download.budget import Account
+from pipeline.download.destinations import Zone, check_zone
+from pipeline.download.failures import Failed
+
+_MOST_BESIDE = 1 << 20  # bytes received in a row that are none of a file's: headers, chunk sizes, trailers, handshakes
+
+
+class Transport(HTTPAdapter):
+    """Connections of one source, on its account.
+
+    `nearest` is the nearest zone to which the next connection may go. `zone` is the zone of the last one's server; None for
+    one behind a proxy, which looks the name up itself.
+    """
+
+    def __init__(self, account: Account) -> None:
+        self.account = account
+        self.nearest = Zone.LOOPBACK
+        self.zone: Zone | None = None
+        self._beside = 0
+        super().__init__()
+
+    def init_poolmanager(self, *sizes: Any, **pool_kwargs: Any) -> None:
+        context = _Context(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        super().init_poolmanager(*sizes, **pool_kwargs, ssl_context=context)
+        self._meter(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
+        known = proxy in self.proxy_manager
+        context = _Context(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        manager = super().proxy_manager_for(proxy, **proxy_kwargs, ssl_context=context)
+        if not known:
+            self._meter(manager)
+        return manager
+
+    def begin(self, nearest: Zone) -> None:
+        """Prepare for one exchange, on a connection of its own."""
+        self.poolmanager.clear()
+        for manager in self.proxy_manager.values():
+            manager.clear()
+        self.nearest, self.zone, self._beside = nearest, None, 0
+
+    def received(self, count: int) -> None:
+        """Count bytes that came in from the network."""
+        self.account.receive(count)
+        self._beside += count
+        if self._beside > _MOST_BESIDE:
+            raise Failed(f"over {_MOST_BESIDE} bytes that are none of the file's")
+
+    def delivered(self) -> None:
+        """Note that bytes of the file's came out of those received."""
+        self._beside = 0
+
+    def _meter(self, manager: Any) -> None:
+        """Let all connections of the pool manager be metered ones."""
+        manager.pool_classes_by_scheme = {
+            scheme: type(f"Metered{pool.__name__}", (pool,), {"ConnectionCls": self._metered(pool.ConnectionCls)})
+            for scheme, pool in manager.pool_classes_by_scheme.items()
+        }
+
+    def _metered(self, connection: Any) -> Any:
+        return type(f"Metered{connection.__name__}", (_Connecting, connection), {"transport": self})
+
+
+class _Connecting:
+    """A mixin for urllib3's connections: judge the addresses, and meter what comes in."""
+
+    transport: Transport
+    proxy: Any
+    timeout: float
+    _dns_host: str
+    port: int
+
+    def _new_conn(self) -> socket.socket:
+        transport = self.transport
+        self.timeout = min(self.timeout, transport.account.seconds_left())
+        proxied = self.proxy or "socks" in type(self).__name__.lower()  # the user's own choice, in the environment
+        connected = super()._new_conn() if proxied else self._connect()  # type: ignore[misc]
+        return _MeteredSocket(connected, transport)
+
+    def _connect(self) -> socket.socket:
+        """Connect to the first address of the host's that answers, if it is in a zone that is allowed."""
+        transport = self.transport
+        try:
+            answers = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise urllib3.exceptions.NameResolutionError(self._dns_host, self, error) from error  # type: ignore[arg-type]
+        except UnicodeError:
+            raise Failed("a host's name that cannot be") from None
+        numeric = list(dict.fromkeys(str(answer[4][0]) for answer in answers))
+
+        failure: Exception = Failed("a host without an address")
+        for address in numeric:
+            try:
+                transport.zone = check_zone(address, transport.nearest)
+                return urllib3_connection.create_connection(
+                    (address, self.port),
+                    min(self.timeout, transport.account.seconds_left()),
+                    socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
+                )
+            except TimeoutError:
+                transport.account.check()
+                failure = urllib3.exceptions.ConnectTimeoutError(self, "no connection in time")
+            except OSError as error:
+                failure = urllib3.exceptions.NewConnectionError(self, str(error))  # type: ignore[arg-type]
+                failure.__cause__ = error
+            except Failed as error:
+                failure = error
+        raise failure
+
+
+class _MeteredSocket(socket.socket):
+    """A connected socket that tells the transport what comes in, and waits no longer than the budget lasts."""
+
+    def __init__(self, connected: socket.socket, transport: Transport) -> None:
+        timeout = connected.gettimeout()
+        super().__init__(connected.family, connected.type, connected.proto, connected.detach())
+        self._transport = transport
+        self.settimeout(timeout)
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        data: bytes = self._limited(super().recv, size, flags)
+        self._transport.received(len(data))
+        return data
+
+    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
+        count: int = self._limited(super().recv_into, buffer, nbytes, flags)
+        self._transport.received(count)
+        return count
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        self._limited(super().sendall, data, flags)
+
+    def _limited(self, call: Any, *arguments: Any) -> Any:
+        patience, left = self.gettimeout(), self._transport.account.seconds_left()
+        if patience is not None and patience <= left:
+            return call(*arguments)
+        self.settimeout(left)
+        try:
+            return call(*arguments)
+        except TimeoutError:
+            self._transport.account.seconds_left()
+            raise
+        finally:
+            self.settimeout(patience)
+
+
+class _Context(ssl.SSLContext):
+    """TLS in Python's memory over a metered socket, so that its records are counted, and its loops end."""
+
+    def wrap_socket(self, sock: Any, *_: Any, server_hostname: Any = None, **__: Any) -> Any:
+        return SSLTransport(sock, self, server_hostname)
