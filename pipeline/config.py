@@ -8,7 +8,6 @@ conditions between its fields in `__post_init__` by raising `refuse("field", ...
 import copy
 import dataclasses
 import difflib
-import functools
 import importlib
 import math
 import re
@@ -18,60 +17,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from pipeline import yaml_reader
 from pipeline.errors import UserError, refuse
 
 T = typing.TypeVar("T")
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # several times as quick, where PyYAML was built with it
 _FLOAT_WITHOUT_DOT = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+")
 
 
-def read(path: Path) -> dict[str, Any]:
-    """The whole of a YAML file as a mapping; UserError if it is absent, broken or no mapping, or has a key twice."""
-    try:
-        content = copy.deepcopy(_parsed(path.read_text(encoding="utf-8"), path))
-    except FileNotFoundError:
-        raise refuse(str(path), "no such file", "a YAML file", "Run from the project's root.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise refuse(str(path), " ".join(str(error).split()), "valid YAML", "Mend the line named.") from None
+def read(path: Path, strict: bool = True) -> dict[str, Any]:
+    """The whole of a YAML file as a mapping; UserError if it is absent, broken or no mapping, or has a key twice.
+
+    `strict`, for what people write: values on which YAML's versions differ, and keys that are no texts, are refused.
+    """
+    content = copy.deepcopy(yaml_reader.read(path, strict))
     if not isinstance(content, dict):
         raise refuse(str(path), type(content).__name__, "a mapping of sections")
     return content
-
-
-@functools.lru_cache(maxsize=8)
-def _parsed(text: str, path: Path) -> Any:
-    """What the text of the file `path` says: parsed once, since a file is asked for a section at a time."""
-    loader = _Loader(text)
-    try:
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        _refuse_repeated(node, (), path, set())
-        return loader.construct_document(node)
-    finally:
-        loader.dispose()
-
-
-def _refuse_repeated(node: yaml.Node, above: tuple[str, ...], path: Path, seen: set[int]) -> None:
-    """Of two equal keys in one mapping PyYAML would take the last, and say nothing."""
-    if id(node) in seen or not isinstance(node, yaml.CollectionNode):
-        return
-    seen.add(id(node))
-    if isinstance(node, yaml.SequenceNode):
-        for number, item in enumerate(node.value):
-            _refuse_repeated(item, (*above[:-1], f"{''.join(above[-1:])}[{number}]"), path, seen)
-        return
-    keys: set[tuple[str, str]] = set()
-    for key, value in node.value:
-        if isinstance(key, yaml.ScalarNode):
-            dotted = (*above, key.value)
-            if (key.tag, key.value) in keys:
-                got = f"the key once more in line {key.start_mark.line + 1} of {path.name}"
-                raise refuse(".".join(dotted), got, "each key once", "Remove one of them.")
-            keys.add((key.tag, key.value))
-            _refuse_repeated(value, dotted, path, seen)
 
 
 def section(path: Path, dotted: str) -> Any:
@@ -146,12 +107,13 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
             return tuple(_convert(item, arguments[0], f"{where}[{i}]") for i, item in enumerate(value))
     elif origin is dict:
         if isinstance(value, Mapping):
-            return {str(key): _convert(item, arguments[1], f"{where}.{key}") for key, item in value.items()}
+            for key in value:
+                if not isinstance(key, str):
+                    raise refuse(f"{where}.{key}", f"the key {key!r}", "a text as the key", "Put it in quotes.")
+            return {key: _convert(item, arguments[1], f"{where}.{key}") for key, item in value.items()}
     elif hint is float:
         if isinstance(value, str) and _FLOAT_WITHOUT_DOT.fullmatch(value):
-            raise refuse(
-                where, value, "a number", f"Write it in full, as {float(value):f}: YAML readers disagree on this form."
-            )
+            raise refuse(where, value, "a number", f"Write it in full, as {yaml_reader.in_full(value)}, without quotes.")
         if isinstance(value, int | float) and not isinstance(value, bool):
             if not math.isfinite(value):
                 raise refuse(where, value, "a finite number")
@@ -161,7 +123,8 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
             return value
     elif isinstance(value, hint):
         return value
-    raise refuse(where, value, _expected(hint))
+    todo = "Put it in quotes." if hint is str and isinstance(value, bool | int | float) else ""
+    raise refuse(where, value, _expected(hint), todo)
 
 
 def _expected(hint: Any) -> str:

@@ -3,6 +3,7 @@
 Raise `UserError` (usually made by `refuse`) for anything a user can mend; use `assert` for our own mistakes.
 """
 
+import codecs
 import errno
 import os
 import re
@@ -82,6 +83,55 @@ def printable(text: str) -> str:
     Text from outside (a server's status line, a file's name, a value of params.yaml) may hold it.
     """
     return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+_MARKS = {
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}  # the longer ones first: the mark of UTF-16 begins that of UTF-32
+
+
+def not_utf8(where: str, block: bytes, offset: int = 0, line: int = 1) -> UserError | None:
+    """The error for a block of the file `where` that is no UTF-8 text: other encodings, and binary. None if it is.
+
+    The block begins at the byte `offset`, in line `line`. UTF-16 of Latin letters is valid UTF-8 with a NUL byte in every
+    other place, so that NUL bytes are refused as well.
+    """
+    for mark, encoding in _MARKS.items():
+        if offset == 0 and block.startswith(mark):
+            todo = f"Convert the file: iconv -f {encoding} -t UTF-8."
+            return refuse(where, f"byte 0x{mark[0]:02x} at offset 0: the mark of {encoding}", "UTF-8", todo)
+    try:
+        block.decode("utf-8")
+        place = block.find(b"\0")
+    except UnicodeDecodeError as error:
+        nul = block.find(b"\0", 0, error.start)
+        place = error.start if nul < 0 else nul
+    if place < 0:
+        return None
+    got = f"byte 0x{block[place]:02x} at offset {offset + place}, line {line + block.count(bytes([10]), 0, place)}"
+    if block[place]:
+        return refuse(where, got, "UTF-8", "Convert the file, for example with iconv.")
+    if name := _utf16_or_32(block[:4096], offset):
+        return refuse(where, f"{got}: {name}", "UTF-8", f"Convert the file: iconv -f {name} -t UTF-8.")
+    todo = "Convert the file with iconv if it is UTF-16; remove stray NUL bytes with: tr -d '\\000'."
+    return refuse(where, got, "UTF-8 text without NUL bytes", todo)
+
+
+def _utf16_or_32(block: bytes, offset: int) -> str | None:
+    """The encoding that NUL bytes in most places of a kind speak for."""
+    shares = [block[place::4].count(0) / max(len(block[place::4]), 1) for place in range(4)]
+    shares = [shares[(place - offset) % 4] for place in range(4)]  # by the place in the file
+    nul = [share > 0.4 for share in shares]
+    patterns = {
+        (False, True, True, True): "UTF-32LE",
+        (True, True, True, False): "UTF-32BE",
+        (False, True, False, True): "UTF-16LE",
+        (True, False, True, False): "UTF-16BE",
+    }
+    return patterns.get((nul[0], nul[1], nul[2], nul[3]))
 
 
 def shown(address: str) -> str:

@@ -1,18 +1,26 @@
 """A mistake in params.yaml is one line that names the key, from `seqline check` and from a stage, and nothing is written."""
 
+import copy
 import dataclasses
+import itertools
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import stage_runs
 import yaml
-from dvc.utils.serialize import parse_yaml
+from dvc.utils.serialize import YAMLFileCorruptedError, parse_yaml
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from pipeline import config, params
+from pipeline.cli import check
 from pipeline.download.wanted import File
 from pipeline.errors import UserError, exit_with
 
@@ -291,5 +299,253 @@ def test_what_one_reader_does_to_its_settings_no_other_sees(project) -> None:
 
 def test_the_name_in_a_message_is_the_key_inside_lists_and_mappings_too(project, edited) -> None:
     edited(project, "corpora.toy_story.samples", [{"prompt": "a", "reference": None}, {"prompt": 1, "reference": None}])
-    with pytest.raises(UserError, match=r"^corpora\.toy_story\.samples\[1\]\.prompt: got 1; expected a text\.$"):
+    with pytest.raises(
+        UserError, match=r"^corpora\.toy_story\.samples\[1\]\.prompt: got 1; expected a text\. Put it in quotes\.$"
+    ):
         params.corpus(project / "params.yaml", "toy_story")
+
+
+# YAML that its readers do not agree on
+
+_SCALARS = """
+    010 0o10 08 00 0x10 0b1 1_000 1__ 1:30 1:30.5 -1:30 yes No ON off y n true False TRUE 1e3 1e-3 1.e3 1.0e3 1.0e+3 .5 -.5
+    5. 1.5_0 ._ .inf -.INF .nan = << ~ null NULL 2020-01-01 2020-13-45 2020-01-01T10:00:00Z toy_story on_top 0.0 -0 +1 -1 1
+    truex /a . .. - -- ok: 0x_ 0xg 1,000 12abc nan inf None é
+"""
+_PLAIN = st.one_of(st.sampled_from(_SCALARS.split()), st.text("0123456789.:-+_eExobyYnNtTfFsSlL~=<", min_size=1, max_size=7))
+
+
+def _same(one: object, other: object) -> bool:
+    return (type(one), repr(one)) == (type(other), repr(other))
+
+
+@settings(deadline=None, max_examples=300)
+@given(_PLAIN, _PLAIN, _PLAIN, st.booleans())
+@example("010", "a", "b", True)
+@example("a", "010", "b", True)
+@example("no", "a", "yes", True)
+def test_what_is_read_is_what_dvc_reads_or_it_is_refused(
+    tmp_path_factory, key: str, value: str, item: str, block: bool
+) -> None:
+    text = f"a:\n  {key}: {value}\n  list:\n  - {item}\n" if block else f"a: {{ {key} : {value} , list : [ {item} ]}}\n"
+    path = tmp_path_factory.mktemp("yaml") / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+    try:
+        found = config.read(path)
+        read_by_dvc = parse_yaml(text, "params.yaml")
+    except (UserError, YAMLFileCorruptedError):  # the latter from DVC, which then runs nothing
+        return
+    assert _same(found, read_by_dvc), text
+    assert all(isinstance(name, str) for name in found["a"])
+
+
+@pytest.mark.parametrize(
+    "value", ["3", "-1", "0.5", "true", "null", "toy_story", "'010'", '"yes"', "a b", "https://a.b/c", "[]"]
+)
+def test_values_that_all_readers_agree_on_are_read(tmp_path, value: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(f"a: {value}\n")
+    assert _same(config.read(path), parse_yaml(path.read_text(), "params.yaml"))
+
+
+LABELS = "runs: {{}}\ncorpora: {{c: {{read: {{files: {{all: {{{0}: [a.txt], other: [b.txt]}}}}}}}}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("no", "read as false or the text no"),
+        ("Yes", "read as true or the text Yes"),
+        ("true", "read as true"),
+        ("2", "read as the number 2"),
+        ("1.5", "read as the number 1.5"),
+        ("010", "read as the number 8 or the number 10"),
+        ("1:30", "read as the number 90 or the text 1:30"),
+        ("null", "read as null"),
+        ("~", "read as null"),
+    ],
+)
+def test_a_key_that_is_no_text_is_refused_with_what_was_read(project, seqline, key: str, said: str) -> None:
+    for file, text in (("params.yaml", LABELS.format(key)), ("flow.yaml", f"run: {{time_limits: {{{key}: 10}}}}\n")):
+        before = (project / file).read_text()
+        (project / file).write_text(text)
+        where = "corpora.c.read.files.all" if file == "params.yaml" else "run.time_limits"
+        found = seqline(project, "check")
+        assert found.status == 2
+        assert found.err == (
+            f'seqline: {where}.{key}: got the key {key}, {said}; expected a text as the key. Put it in quotes: "{key}".\n'
+        )
+        (project / file).write_text(before)
+    path = project / "params.yaml"
+    path.write_text(LABELS.format(f'"{key}"'))
+    assert list(config.section(path, "corpora.c.read.files.all")) == [key, "other"]
+
+
+def test_a_key_may_not_be_a_list(tmp_path) -> None:
+    (tmp_path / "params.yaml").write_text("runs: {[a]: 1}\n")
+    with pytest.raises(UserError, match=r"^runs: got a list or section as a key; expected a text\. Put it in quotes\.$"):
+        config.read(tmp_path / "params.yaml")
+
+
+def _lines_of_aliases(form: str) -> str:
+    names = "abcdefghijklmnopqrstu"
+    lines = ["a: &a {x: 1}"]
+    lines += [f"{two}: &{two} {form.replace('@', '*' + one)}" for one, two in itertools.pairwise(names)]
+    return "\n".join(lines) + "\n"
+
+
+BROKEN = {
+    "a date that is none": ("evaluation: {seed: 2020-13-45}", "evaluation.seed: got 2020-13-45, which YAML reads as a date"),
+    "a date": ("evaluation: {seed: 2020-01-02}", "evaluation.seed: got 2020-01-02, which YAML reads as a date; expected "),
+    "a tag": ("evaluation: {seed: !!float x}", "evaluation.seed: got the tag !!float; expected a value without a tag."),
+    "a tag on a text": ("evaluation: {seed: !!str 3}", "evaluation.seed: got the tag !!str; expected "),
+    "a set": ("evaluation: !!set {a, b}", "evaluation: got the tag !!set; expected a value without a tag."),
+    "python's tag": ("evaluation: !!python/object/apply:os.system [true]", "evaluation: got the tag !!python/object/app"),
+    "a tag of no one's": ("evaluation: !mine {}", "evaluation: got the tag !mine; expected "),
+    "a long number": (f"evaluation: {{seed: {'1' * 5000}}}", "evaluation.seed: got 111111111111111111111111111111..., a "),
+    "a long hexadecimal number": (f"a: 0x{'f' * 5000}", "a: got 0xffff"),
+    "a number with a huge exponent": ("a: 1e999999999", "a: got 1e999999999; expected a number."),
+    "brackets": (
+        "a: " + "[" * 900 + "]" * 900,
+        "params.yaml: got over 50 levels, one inside the other, in line 1; expected ",
+    ),
+    "more brackets": ("a: " + "[" * 200_000, "params.yaml: got "),
+    "a list of lists": ("- " * 100_000 + "a", "params.yaml: got over 50 levels"),
+    "a list in itself": (
+        "a: &a [*a]",
+        "a[0]: got an alias of what it stands in; expected no list or section inside itself.",
+    ),
+    "a section in itself": ("a: &a {b: {c: *a}}", "a.b.c: got an alias of what it stands in"),
+    "a merge of itself": ("a: &a {<<: *a}", "a.<<: got an alias of what it stands in"),
+    "an alias of nothing": ("a: *b", "params.yaml: got found undefined alias"),
+    "aliases of aliases": (
+        _lines_of_aliases("[@, @, @]"),
+        ": got over 200000 values, with every alias written out; expected ",
+    ),
+    "merges of merges": (_lines_of_aliases("{<<: [@, @, @]}"), ": got over 200000 values, with every alias written out"),
+    "a merge of no section": ("a: {<<: 3}", "params.yaml: got while constructing a mapping"),
+    "two merges": (
+        "a: &a {x: 1}\nb: {<<: *a, <<: *a}",
+        "b.<<: got the key once more in line 2 of params.yaml; expected each",
+    ),
+    "an escape in a key": ('"a\\e[31m": {b: 1, b: 2}', "a\\x1b[31m.b: got the key once more"),
+    "a line break in a key": ('"a\\nb": 010', "a\\nb: got 010; expected "),
+    "two documents": ("a: 1\n---\nb: 2\n", "params.yaml: got expected a single document in the stream"),
+    "the mark of a value": ("a: =", "a: got =, which YAML reads as a tag !!value"),
+    "the mark of a merge": ("a: <<", "a: got <<, which YAML reads as a tag !!merge"),
+    "UTF-16 with a mark": (
+        "a: 1\n".encode("utf-16"),
+        "params.yaml: got byte 0xff at offset 0: the mark of UTF-16; expected",
+    ),
+    "UTF-16": ("a: 1\n".encode("utf-16-le"), "params.yaml: got byte 0x00 at offset 1, line 1: UTF-16LE; expected UTF-8."),
+    "UTF-32": ("a: 1\n".encode("utf-32"), "params.yaml: got byte 0xff at offset 0: the mark of UTF-32; expected UTF-8. "),
+    "bytes": (bytes(range(256)), "params.yaml: got byte 0x00 at offset 0, line 1; expected "),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_yaml_that_no_settings_need_is_refused_in_one_line(project, seqline, name: str) -> None:
+    content, line = BROKEN[name]
+    path = project / "params.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    said = seqline(project, "check")
+    assert said.status == 2
+    assert said.err.startswith("seqline: ")
+    assert line in said.err, said.err
+    assert said.err[:-1].isprintable()
+    assert said.err.endswith("\n")
+    assert len(said.err) < 600
+
+
+@pytest.mark.parametrize("name", ["a date", "a list in itself", "brackets", "an escape in a key"])
+def test_a_flow_refuses_what_check_refuses_before_it_begins(project, seqline, name: str) -> None:
+    (project / "params.yaml").write_text(BROKEN[name][0])
+    before = folder(project)
+    for command in ("run", "retrain"):
+        said = seqline(project, command)
+        assert said.status == 2
+        assert BROKEN[name][1] in said.err, said.err
+        assert said.err.count("\n") == 1
+    assert {path: held for path, held in folder(project).items() if path in before} == before
+
+
+def _folder(path: Path) -> None:
+    path.mkdir()
+
+
+def _loop(path: Path) -> None:
+    path.symlink_to(path)
+
+
+def _nowhere(path: Path) -> None:
+    path.symlink_to("nothing here")
+
+
+PLACES = {_folder: "got a folder;", _loop: "got too many levels", _nowhere: "got no such file;", os.mkfifo: "got no regular"}
+
+
+@pytest.mark.parametrize("make", PLACES, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("file", ["params.yaml", "flow.yaml"])
+def test_what_is_no_file_in_the_place_of_the_settings_is_refused(project, seqline, make, file: str) -> None:
+    (project / file).unlink()
+    make(project / file)
+    said = seqline(project, "check")
+    assert said.status == 2
+    assert said.err.startswith("seqline: ")
+    assert f"{file}: {PLACES[make]}" in said.err
+    assert said.err.count("\n") == 1
+
+
+def test_a_byte_order_mark_before_the_settings_is_skipped_as_dvc_does(project, seqline) -> None:
+    path = project / "params.yaml"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert seqline(project, "check").status == 0
+    assert parse_yaml(path.read_text(encoding="utf-8"), "params.yaml") == config.read(path)
+
+
+def test_every_preset_is_read_by_dvc_as_by_the_stages() -> None:
+    for path in [ROOT / "params.yaml", ROOT / "flow.yaml", ROOT / "dvc.yaml", *(ROOT / "presets").glob("*.yaml")]:
+        assert _same(config.read(path), parse_yaml(path.read_text(encoding="utf-8"), path.name)), path
+
+
+@pytest.mark.parametrize("value", ["010", "yes", "1e3", "2020-13-45", "!!float x", "9" * 30, "[" * 900, "&a [*a]", "{2: a}"])
+def test_a_value_given_to_use_is_held_to_the_same_rules(project, seqline, value: str) -> None:
+    before = folder(project)
+    said = seqline(project, "use", "d2l", "--set", f"runs.*.seed={value}")
+    assert said.status == 2
+    assert said.err.startswith("seqline: --set runs.*.seed")
+    assert said.err.count("\n") == 1
+    assert folder(project) == before
+
+
+_ODD = (None, [], {}, "x", "", 5, -1, True, 1.5, 10**17, [["a"]], [{"a": [1]}], {"a": {"b": None}}, "a\x1b[0m\nb")
+
+
+def _leaves(node: object, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield (*above, key)
+            yield from _leaves(value, (*above, key))
+
+
+def test_any_value_in_any_place_is_in_order_or_refused_in_one_line(tmp_path) -> None:
+    """Every key of two runs and their corpora, each with a value of another type, in turn."""
+    content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    content["runs"] = {name: content["runs"][name] for name in ("transformer", "text_cnn")}
+    content["corpora"] = {name: content["corpora"][name] for name in ("toy_en_fr", "toy_reviews")}
+    path = tmp_path / "params.yaml"
+    shutil.copy(ROOT / "flow.yaml", tmp_path)
+    refused = 0
+    for number, place in enumerate(_leaves(content)):
+        for value in (_ODD[number % len(_ODD)], _ODD[(number * 5 + 3) % len(_ODD)]):
+            changed = copy.deepcopy(content)
+            here = changed
+            for key in place[:-1]:
+                here = here[key]
+            here[place[-1]] = value
+            path.write_text(json.dumps(changed), encoding="utf-8")
+            try:
+                check.check(path)
+            except UserError:  # which is one printable line, whatever it holds
+                refused += 1
+    assert refused > 100

@@ -23,6 +23,7 @@ FOUNDATION = {
     "stage_arguments",
     "loopback",
     "tables",
+    "yaml_reader",
 }
 DATA = {"corpora", "download", "grammars", "tarred", "text"}
 SHARED = {"contracts", "nn", "ragged"}

@@ -40,7 +40,7 @@ def abandoned(root: Path) -> list[Path]:
     """Outputs on disk of stages that DVC once ran and that the DAG no longer has."""
     if not (root / "dvc.lock").exists():
         return []
-    stages, alive = config.read(root / "dvc.lock").get("stages", {}), concrete(root)
+    stages, alive = config.read(root / "dvc.lock", strict=False).get("stages", {}), concrete(root)
     outs = {name: [root / out["path"] for out in stage.get("outs", [])] for name, stage in stages.items()}
     kept = {path for name in alive for path in outs.get(name, [])}
     gone = [path for name in sorted(set(outs) - alive) for path in outs[name] if path not in kept and path.exists()]

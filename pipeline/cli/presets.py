@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ruamel.yaml import YAML
 from ruamel.yaml.representer import RoundTripRepresenter
 
-from pipeline import config
+from pipeline import config, yaml_reader
 from pipeline.cli import check, leftovers
 from pipeline.errors import refuse
 from pipeline.landing import landing_file
@@ -74,7 +73,7 @@ def changed(text: str, changes: list[str]) -> str:
         if not holders:
             raise refuse(f"--set {key}", "no such key in the preset", "a dotted key of it")
         for holder, last in holders:
-            holder[last] = _value(key, value)
+            holder[last] = yaml_reader.value(value, f"--set {key}")
     written = io.StringIO()
     round_trip.dump(content, written)
     return written.getvalue()
@@ -90,13 +89,6 @@ def _holders(content: Any, words: list[str]) -> Iterator[tuple[Any, str]]:
                 yield content, key
             else:
                 yield from _holders(content[key], words[1:])
-
-
-def _value(key: str, value: str) -> Any:
-    try:
-        return yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise refuse(f"--set {key}", value, "a YAML value") from None
 
 
 def _files(root: Path) -> list[Path]:

@@ -1,0 +1,269 @@
+"""YAML files read so that DVC finds the same values in them, and within bounds.
+
+PyYAML reads YAML 1.1, and DVC (by ruamel.yaml) YAML 1.2: `010` is 8 to the one and 10 to the other, `no` is false to the one
+and a text to the other. A scalar on which they differ is refused, as are keys that are no texts, dates, tags and keys that
+stand twice in a mapping. Depth, numbers and what aliases expand to are bounded, before anything is built of them.
+"""
+
+import functools
+import os
+import re
+import stat
+from collections.abc import Iterator
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.errors import UserError, not_utf8, refuse
+
+_LARGEST_BYTES = 16 << 20
+_DEEPEST = 50
+_MOST_NODES = 200_000  # with every alias written out
+_MOST_DIGITS = 18  # of a whole number: these fit 64 bits
+_SHOWN = 80  # characters of a value in a message
+
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # several times as quick, where PyYAML was built with it
+_TAG = "tag:yaml.org,2002:"
+_IMPLICIT = ("str", "int", "float", "bool", "null", "merge")
+_TODO_QUOTES = "Put it in quotes"
+
+# Plain scalars that every version of YAML reads alike, so that ruamel.yaml need not be asked (or imported).
+_SAME_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?|true|false|null")
+_SAME_TEXT = re.compile(r"(?!(?:y|n|yes|no|on|off|true|false|null)$)[a-z][^\n]*", re.IGNORECASE)
+
+
+def read(path: Path, strict: bool) -> Any:
+    """Everything that the YAML file says; UserError if it is absent, broken, or not to be read in one way only.
+
+    Not `strict`: a file that no person writes, such as `dvc.lock`, whose values and keys may be of any kind.
+    """
+    return _parsed(_text(path), path, strict)
+
+
+def value(text: str, where: str) -> Any:
+    """The value that `text` is in YAML; UserError, calling it `where`, as `read` in strict mode."""
+    return _load(text, Path(where), True, (where,))
+
+
+def in_full(text: str) -> str:
+    """A number such as 1e-3 without its exponent, if that is of a readable length."""
+    try:
+        number = Decimal(text.replace("_", ""))
+    except InvalidOperation:
+        return "in 0.001"
+    return f"{number:f}" if abs(number.adjusted()) < 40 else "in 0.001"
+
+
+@functools.lru_cache(maxsize=8)
+def _parsed(text: str, path: Path, strict: bool) -> Any:
+    """The file's content: parsed once, since a file is asked for a section at a time."""
+    return _load(text, path, strict, ())
+
+
+def _text(path: Path) -> str:
+    try:
+        # Not blocking: a named pipe would be waited for.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise refuse(str(path), "no regular file", "a YAML file", "Put a file in its place.")
+            data = file.read(_LARGEST_BYTES + 1)
+    except FileNotFoundError:
+        raise refuse(str(path), "no such file", "a YAML file", "Run from the project's root.") from None
+    except IsADirectoryError:
+        raise refuse(str(path), "a folder", "a YAML file", "Put a file in its place.") from None
+    except OSError as error:
+        got = (error.strerror or type(error).__name__).lower()
+        raise refuse(str(path), got, "a YAML file that can be read", "Mend its permissions or links.") from None
+    if len(data) > _LARGEST_BYTES:
+        raise refuse(str(path), f"over {_LARGEST_BYTES} bytes", "a YAML file of at most that many")
+    if refusal := not_utf8(str(path), data):
+        raise refusal
+    return data.decode("utf-8-sig")
+
+
+def _load(text: str, path: Path, strict: bool, above: tuple[str, ...]) -> Any:
+    try:
+        _check_depth(text, path)
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            _Check(loader, path, strict).check(node, above)
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except UserError:
+        raise
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        raise refuse(str(path), _short(" ".join(str(error).split()), 300), "valid YAML", "Mend the line named.") from None
+
+
+def _check_depth(text: str, path: Path) -> None:
+    """Refuse what is nested too deeply, by the parser's events: composing recurses, in C without a bound."""
+    depth = 0
+    for event in yaml.parse(text, _Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > _DEEPEST:
+                got = f"over {_DEEPEST} levels, one inside the other, in line {_line(event)}"
+                raise refuse(str(path), got, f"{_DEEPEST} levels at most", "Close the brackets.")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
+class _Check:
+    """A walk over the nodes of one document, each of them visited once."""
+
+    def __init__(self, loader: Any, path: Path, strict: bool) -> None:
+        self._loader, self._path, self._strict = loader, path, strict
+        self._sizes: dict[int, int] = {}  # by node: how many nodes it is with every alias written out
+        self._open: set[int] = set()
+
+    def check(self, node: yaml.Node, above: tuple[str, ...]) -> int:
+        """The size of `node`, called `above`; UserError for the first thing in it that is to be refused."""
+        if id(node) in self._open:
+            raise self._refusal(node, above, "an alias of what it stands in", "no list or section inside itself")
+        if id(node) in self._sizes:
+            return self._sizes[id(node)]
+        self._open.add(id(node))
+        size = 1 + sum(self._parts(node, above))
+        self._open.remove(id(node))
+        if size > _MOST_NODES:
+            expected = f"at most {_MOST_NODES}"
+            raise self._refusal(node, above, f"over {_MOST_NODES} values, with every alias written out", expected)
+        self._sizes[id(node)] = size
+        return size
+
+    def _parts(self, node: yaml.Node, above: tuple[str, ...]) -> Iterator[int]:
+        if isinstance(node, yaml.ScalarNode):
+            if self._strict:
+                self._scalar(node, above)
+            return
+        if self._strict:
+            self._tag(node, above, "seq" if isinstance(node, yaml.SequenceNode) else "map")
+        if isinstance(node, yaml.SequenceNode):
+            for number, item in enumerate(node.value):
+                yield self.check(item, (*above[:-1], f"{''.join(above[-1:])}[{number}]"))
+            return
+        keys: set[tuple[str, str]] = set()
+        for key, item in node.value:
+            dotted = (*above, self._key(key, above))
+            if (key.tag, str(key.value)) in keys:
+                got = f"the key once more in line {_line(key)} of {self._path.name}"
+                raise refuse(_dotted(dotted), got, "each key once", "Remove one of them.")
+            keys.add((key.tag, str(key.value)))
+            yield self.check(item, dotted)
+
+    def _key(self, key: yaml.Node, above: tuple[str, ...]) -> str:
+        """The key as it is written; UserError if it is no text to each version of YAML."""
+        if not isinstance(key, yaml.ScalarNode):
+            raise self._refusal(key, above, "a list or section as a key", "a text", f"{_TODO_QUOTES}.")
+        if not self._strict or key.tag == f"{_TAG}merge":
+            return str(key.value)
+        named = (*above, key.value)
+        plain = self._plain(key, named)
+        self._tag(key, named, key.tag.removeprefix(_TAG) if plain else "str")
+        if not plain:
+            return str(key.value)
+        readings = _readings(key.value, key.tag)
+        if not all(isinstance(reading, str) for reading in readings):
+            got = f"the key {_short(key.value)}, read as {_said(readings)}"
+            raise self._refusal(key, named, got, "a text as the key", f'{_TODO_QUOTES}: "{_short(key.value)}".')
+        return str(key.value)
+
+    def _scalar(self, node: yaml.ScalarNode, where: tuple[str, ...]) -> None:
+        if not self._plain(node, where):
+            self._tag(node, where, "str")
+            return
+        readings = _readings(node.value, node.tag)
+        if len(readings) == 1:
+            return
+        got, (old, new) = _short(node.value), readings
+        disagree = f"YAML 1.1 reads {_said([old])}, YAML 1.2, as DVC does, {_said([new])}"
+        if isinstance(new, float) and isinstance(old, str):
+            todo = f"Write it in full, as {in_full(node.value)}, or in quotes for a text: {disagree}."
+            raise self._refusal(node, where, got, "a number", todo)
+        expected = "a value that all YAML readers agree on"
+        raise self._refusal(node, where, got, expected, f"Write it otherwise, or in quotes for a text: {disagree}.")
+
+    def _plain(self, node: yaml.ScalarNode, where: tuple[str, ...]) -> bool:
+        """Whether a scalar stands without quotes and tag, and is of a kind that settings have."""
+        if node.style:
+            return False
+        implicit = self._loader.resolve(yaml.ScalarNode, node.value, (True, False))
+        self._tag(node, where, implicit.removeprefix(_TAG))
+        kind = implicit.removeprefix(_TAG)
+        if kind not in _IMPLICIT or (kind == "merge"):
+            read = "date" if kind == "timestamp" else f"tag !!{kind}"
+            got = f"{_short(node.value)}, which YAML reads as a {read}"
+            raise self._refusal(node, where, got, "a text, a number, true, false or null", f"{_TODO_QUOTES}.")
+        if kind == "int" and len(node.value) > _MOST_DIGITS:
+            got = f"{_short(node.value, 30)}, a number of {len(node.value)} digits"
+            raise self._refusal(node, where, got, f"at most {_MOST_DIGITS}")
+        return True
+
+    def _tag(self, node: yaml.Node, where: tuple[str, ...], kind: str) -> None:
+        if node.tag != _TAG + kind:
+            got = f"the tag {_short(node.tag.replace(_TAG, '!!'))}"
+            raise self._refusal(node, where, got, "a value without a tag", "Remove the tag; put a text in quotes.")
+
+    def _refusal(self, node: yaml.Node, where: tuple[str, ...], got: str, expected: str, todo: str = "") -> UserError:
+        key = _dotted(where) or f"{self._path.name}, line {_line(node)}"
+        return refuse(key, got, expected, todo)
+
+
+def _readings(text: str, tag: str) -> list[Any]:
+    """What a plain scalar, with the tag that YAML 1.1 gives it, is to YAML 1.1 and to 1.2; one value if it is the same."""
+    if _SAME_TEXT.fullmatch(text) and tag == f"{_TAG}str":
+        return [text]
+    old = _made_by(yaml.constructor.SafeConstructor(), yaml.ScalarNode(tag, text))
+    if _SAME_NUMBER.fullmatch(text):
+        return [old]
+    new = _reading_of_dvc(text)
+    return [old] if (type(old), repr(old)) == (type(new), repr(new)) else [old, new]
+
+
+@functools.lru_cache(maxsize=4096)
+def _reading_of_dvc(text: str) -> Any:
+    """What YAML 1.2 has a plain scalar mean, by the library that DVC reads with."""
+    from ruamel.yaml import YAML, ScalarNode
+
+    reader = YAML(typ="safe", pure=True)
+    tag = reader.resolver.resolve(ScalarNode, text, (True, False))
+    return _made_by(reader.constructor, ScalarNode(tag, text))
+
+
+def _made_by(constructor: Any, node: Any) -> Any:
+    try:
+        return constructor.construct_object(node)
+    except ValueError:
+        return ValueError("an error")
+
+
+def _said(readings: list[Any]) -> str:
+    """Values in words, for a message."""
+    return " or ".join(dict.fromkeys(_kind(reading) for reading in readings))
+
+
+def _kind(reading: Any) -> str:
+    if isinstance(reading, str):
+        return f"the text {_short(reading)}"
+    if isinstance(reading, bool) or reading is None:
+        return {True: "true", False: "false", None: "null"}[reading]
+    return "an error" if isinstance(reading, ValueError) else f"the number {_short(str(reading))}"
+
+
+def _line(part: Any) -> int:
+    """The line that an event or a node begins in, from 1."""
+    return int(part.start_mark.line) + 1
+
+
+def _dotted(words: tuple[str, ...]) -> str:
+    return ".".join(_short(word) for word in words)
+
+
+def _short(text: str, most: int = _SHOWN) -> str:
+    return text if len(text) <= most else f"{text[:most]}..."
