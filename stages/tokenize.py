@@ -55,7 +55,7 @@ def tokenize(block: params.Corpus, where: str, raw: Path, out: Path, compute: pa
     if block.limit is not None and block.limit < 1:
         raise refuse(f"{where}.limit", block.limit, "at least 1, or null for every row")
     rows = Rows(lambda: reader.read(raw, reading), block.limit)
-    splitter = Splitter(how, rows.count() if how is not None and how.method == "contiguous" else 0)
+    splitter = Splitter(how, rows.count() if how is not None and how.method == "contiguous" else {})
     splits: dict[str, Split] = {}
     with ExitStack() as stack:
         rejected = stack.enter_context(tables.writer(out / "rejects.parquet", tables.REJECTS))
@@ -116,6 +116,25 @@ def check(splits: dict[str, Split], how: params.Splitting | None, limit: int | N
             key = "limit" if limit is not None else "split" if how is not None else "read"
             got = f"no usable row for {name} ({counted} rejected)"
             raise refuse(f"{where}.{key}", got, f"at least one in each of {', '.join(splits)}", "Read more rows.")
+    check_labels(splits, how, limit, where)
+
+
+def check_labels(splits: dict[str, Split], how: params.Splitting | None, limit: int | None, where: str) -> None:
+    """Refuse a labelled corpus one of whose needed splits lacks a label: its scores would be those of another task.
+
+    A further test set may be one of some labels alone, but of none that train lacks.
+    """
+    every = sorted({label for split in splits.values() for label in split.labels})
+    for name in NEEDED:
+        for label in every:
+            if label not in splits[name].labels:
+                key = "limit" if limit is not None else "split" if how is not None else "read"
+                todo = "Read more rows, or leave the label out."
+                if how is not None and how.method in ("hash", "folds"):
+                    todo = "Read more rows, or use method: contiguous, which divides the rows of each label."
+                expected = f"every label in each of {', '.join(NEEDED)}: {', '.join(every[:10])}"
+                expected += ", ..." if len(every) > 10 else ""
+                raise refuse(f"{where}.{key}", f"no row of the label {label} for {name}", expected, todo)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from pipeline import config, params, tables
 from pipeline.corpora import text_lines
 from pipeline.errors import UserError
-from pipeline.text import bpe, splits, vocab
+from pipeline.text import bpe, splits, tokens, vocab
 from pipeline.text.encode import Codec, Description, describe
 from pipeline.text.rows import Prepared, Rows, Splitter, prepare
 from pipeline.text.specials import BOS, EOS, PAD, SPECIALS, UNK
@@ -145,6 +145,46 @@ def test_normalised_text_is_nfc_with_single_plain_spaces_and_no_control_characte
 )
 def test_odd_characters_have_a_defined_treatment(raw, clean):
     assert one(raw) == clean
+
+
+@quick
+@given(st.lists(st.lists(st.sampled_from(["<br", "<", "BR", " ", "/", ">", ">", "a"]), max_size=14).map("".join)))
+def test_breaks_within_breaks_are_resolved_as_by_replacing_until_nothing_changes(texts):
+    assert many(texts) == [plain_normalise(text, False, False) for text in texts]
+
+
+@pytest.mark.parametrize("nested", ["<br", "<br ", "<BR"])
+def test_the_work_on_breaks_within_breaks_does_not_grow_with_their_depth(monkeypatch, nested):
+    calls, replace = Counter(), tokens.pc.replace_substring_regex
+
+    def counted(texts, pattern, replacement):
+        calls[pattern] += 1
+        return replace(texts, pattern, replacement)
+
+    monkeypatch.setattr(tokens.pc, "replace_substring_regex", counted)
+    for depth in (10, 30_000):
+        calls.clear()
+        found = one("a" + nested * depth + ">" * 2 * depth + "b")
+        assert found.startswith("a >")
+        assert max(calls.values()) <= 2
+
+
+@pytest.mark.parametrize("marks", ["\u0316\u0301", "\u0301", "\u0f73"])
+def test_a_hundred_thousand_marks_on_a_letter_are_put_in_order(marks):
+    """The standard library takes quadratic time: over half a minute for each of these."""
+    number = 100_000 // len(marks)
+    found = one("e" + marks * number + "\u0316")
+    want = sorted(unicodedata.normalize("NFD", marks) * number + "\u0316", key=unicodedata.combining)
+    assert unicodedata.normalize("NFC", "".join(["e", *want])) == found
+
+
+@quick
+@given(st.lists(st.text("ae\u0316\u0301\u0344\u0f73\u1eaf\uac00\u11a8", max_size=12)))
+def test_long_runs_of_marks_are_normalised_as_short_ones_are(texts):
+    short = [text.join(("a", "a")) for text in texts]
+    assert many([text + "-" * 2500 + "\u0301" * 60 for text in short]) == [
+        text + "-" * 2500 + "\u0301" * 60 for text in many(short)
+    ]
 
 
 @quick
@@ -294,7 +334,7 @@ def test_all_targets_of_a_source_go_together_and_so_do_its_spellings():
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=8))
 def test_contiguous_splits_are_slices_however_the_rows_are_batched(sizes):
     total, how = sum(sizes), params.Split(method="contiguous", valid=0.2, test=0.3)
-    splitter, found = Splitter(how, total), []
+    splitter, found = Splitter(how, {"": total}), []
     for size in sizes:
         found += splitter.names("all", Prepared({}, pa.nulls(size, pa.string()), [])).to_pylist()
     assert found == sorted(found, key=["train", "valid", "test"].index)
@@ -646,7 +686,7 @@ def test_peak_memory_does_not_grow_with_the_corpus(tmp_path, monkeypatch):
 
 def _counted(how: params.Splitting, names: list[str]) -> dict[str, set[str]]:
     """What 600 made texts come to, split by split, when their reader calls them `names` in turn."""
-    splitter, found = Splitter(how, 0), {}
+    splitter, found = Splitter(how, {}), {}
     texts = pa.array([f"text number {number}" for number in range(600)])
     batch = pa.record_batch([texts, pa.repeat("a", 600), pa.nulls(600, pa.string())], schema=tables.RAW_LABELLED)
     ready = prepare(batch, Text(level="word", lowercase=False, letters_only=False, max_tokens=None))

@@ -1,7 +1,7 @@
 """A corpus's rows on their way from a format's reader to tables of tokens: what is left out, and each row's split."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,27 +23,89 @@ _ROW_GROUP_BYTES = 8 << 20
 
 
 class Rows:
-    """What a reader yields, without blank lines (they are counted) and with no more than `limit` rows of each split."""
+    """What a reader yields, without blank lines (they are counted) and with no more than `limit` rows of each split.
+
+    Those are a split's first rows; where rows have labels, the first rows of each label, as many as its share of them all.
+    """
 
     def __init__(self, read: Callable[[], Batches], limit: int | None) -> None:
         self.blank_lines = 0
         self._read, self._limit = read, limit
+        self._quotas: dict[str, dict[str, int]] | None = None
 
     def __iter__(self) -> Batches:
         self.blank_lines = 0
         seen: Counter[str] = Counter()
+        taken: Counter[tuple[str, str]] = Counter()
         for name, batch in self._read():
             if self._limit is not None and seen[name] >= self._limit:
                 continue
-            real = batch.filter(pc.fill_null(pc.not_equal(batch["reject"], BLANK), True))
-            self.blank_lines += len(batch) - len(real)
-            real = real if self._limit is None else real.slice(0, self._limit - seen[name])
+            real = self._without_blanks(batch)
+            if self._limit is not None and "label" in batch.schema.names:
+                real = self._within_quotas(name, real, taken)
+            elif self._limit is not None:
+                real = real.slice(0, self._limit - seen[name])
             seen[name] += len(real)
             yield name, real
 
-    def count(self) -> int:
-        """How many rows have to be split."""
-        return sum(len(batch) for name, batch in self if name == UNSPLIT)
+    def count(self) -> Counter[str]:
+        """How many rows have to be split, by label; under "" where rows have none."""
+        found: Counter[str] = Counter()
+        for name, batch in self:
+            if name == UNSPLIT:
+                found.update(_by_label(batch))
+        return found
+
+    def _without_blanks(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        real = batch.filter(pc.fill_null(pc.not_equal(batch["reject"], BLANK), True))
+        self.blank_lines += len(batch) - len(real)
+        return real
+
+    def _within_quotas(self, name: str, batch: pa.RecordBatch, taken: Counter[tuple[str, str]]) -> pa.RecordBatch:
+        """The rows whose labels are not yet complete; `taken` counts them by split and label."""
+        if self._quotas is None:
+            self._quotas = self._shares()
+        keep = np.zeros(len(batch), bool)
+        for label in pc.unique(batch["label"]).to_pylist():
+            mine = np.flatnonzero(pc.equal(batch["label"], label).to_numpy(zero_copy_only=False))
+            mine = mine[: self._quotas[name][label] - taken[name, label]]
+            taken[name, label] += len(mine)
+            keep[mine] = True
+        return batch.filter(pa.array(keep))
+
+    def _shares(self) -> dict[str, dict[str, int]]:
+        """How many rows of each label make up each split's limit: a pass over the corpus that keeps nothing but counts."""
+        assert self._limit is not None
+        counts: dict[str, Counter[str]] = {}
+        blank_lines = self.blank_lines
+        for name, batch in self._read():
+            counts.setdefault(name, Counter()).update(_by_label(self._without_blanks(batch)))
+        self.blank_lines = blank_lines
+        return {name: shares(labels, self._limit) for name, labels in counts.items()}
+
+
+def shares(counts: Mapping[str, int], limit: int) -> dict[str, int]:
+    """How many of each label make up `limit` rows: in proportion, by largest remainders, and one at least if there is room.
+
+    Of two equal remainders the one that comes first in `counts` is rounded up.
+    """
+    total = sum(counts.values())
+    if total <= limit:
+        return dict(counts)
+    exact = {label: limit * count / total for label, count in counts.items()}
+    least = 1 if limit >= len(counts) else 0
+    found = {label: min(counts[label], max(least, int(share))) for label, share in exact.items()}
+    while (missing := limit - sum(found.values())) != 0:
+        step = 1 if missing > 0 else -1
+        able = [label for label in found if (found[label] < counts[label] if step > 0 else found[label] > least)]
+        found[max(able, key=lambda label: step * (exact[label] - found[label]))] += step
+    return found
+
+
+def _by_label(batch: pa.RecordBatch) -> dict[str, int]:
+    if "label" not in batch.schema.names:
+        return {"": len(batch)}
+    return {found["values"]: found["counts"] for found in pc.value_counts(batch["label"]).to_pylist()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +150,15 @@ def prepare_named(told: tuple[str, pa.RecordBatch], text: Text) -> tuple[str, Pr
 
 
 class Splitter:
-    """Gives every row its split: the official one, or by `how`. `total` is the number of rows to be split."""
+    """Gives every row its split: the official one, or by `how`.
 
-    def __init__(self, how: params.Splitting | None, total: int) -> None:
-        self._how, self._total, self._first = how, total, 0
+    `totals`: for contiguous parts, the number of rows to be split, by label ("" where there is none): each label's rows are
+    divided by themselves, so that every split has them all however they are ordered.
+    """
+
+    def __init__(self, how: params.Splitting | None, totals: Mapping[str, int]) -> None:
+        self._how, self._totals = how, totals
+        self._first: Counter[str] = Counter()
 
     def possible(self, name: str) -> tuple[str, ...]:
         """The splits that rows which their reader calls `name` may come to."""
@@ -110,8 +177,19 @@ class Splitter:
             return by_fold(rows.keys[0], how.folds, how.fold)
         if how.method == "hash":
             return by_hash(rows.keys[0], how.valid, how.test)
-        self._first += count
-        return contiguous(self._first - count, count, self._total, how.valid, how.test)
+        if "label" not in rows.columns:
+            return self._contiguous("", count, how)
+        names = np.full(count, "", object)
+        for label in pc.unique(rows.columns["label"]).to_pylist():
+            mine = pc.equal(rows.columns["label"], label).to_numpy(zero_copy_only=False)
+            names[mine] = self._contiguous(label, int(mine.sum()), how).to_pylist()
+        return pa.array(names, pa.string())
+
+    def _contiguous(self, label: str, count: int, how: params.Split) -> pa.StringArray:
+        """The splits of the next rows of a label."""
+        first = self._first[label]
+        self._first[label] += count
+        return contiguous(first, count, self._totals[label], how.valid, how.test)
 
 
 def rejects(names: pa.StringArray, rows: Prepared) -> pa.RecordBatch:
@@ -129,7 +207,8 @@ class Split:
     def __init__(self, path: Path, kind: str, stack: ExitStack) -> None:
         self.rows = 0
         self.rejected: Counter[str] = Counter()
-        self._kind, self._keys, self._sums, self._labels = kind, Keys(), Counter[str](), Counter[str]()
+        self.labels: Counter[str] = Counter()
+        self._kind, self._keys, self._sums = kind, Keys(), Counter[str]()
         self._schema = tables.TOKENS[kind]
         self._writer = stack.enter_context(tables.writer(path, self._schema))
         self._waiting: list[pa.RecordBatch] = []
@@ -151,7 +230,7 @@ class Split:
             elif field.name.endswith("characters"):
                 self._sums[field.name] += pc.sum(batch[field.name], min_count=0).as_py()
         if self._kind == "labelled":
-            self._labels.update({found["values"]: found["counts"] for found in pc.value_counts(batch["label"]).to_pylist()})
+            self.labels.update(_by_label(batch))
         self._waiting.append(batch)
         # Not `nbytes`, which counts bitmaps without a null: whether there is one depends on which process made the batch.
         if sum(map(pa.ipc.get_record_batch_size, self._waiting)) > _ROW_GROUP_BYTES:
@@ -167,5 +246,5 @@ class Split:
         """Rows, tokens, characters, rows of each label, rejects by reason, duplicates and, but for train itself (None),
         overlap with train."""
         found = self._keys.report(None if train is None else train._keys, self._kind == "pair")
-        labels = {"labels": dict(self._labels)} if self._kind == "labelled" else {}
+        labels = {"labels": dict(self.labels)} if self._kind == "labelled" else {}
         return {"rows": self.rows, **self._sums, **labels, "rejected": dict(self.rejected), **found}

@@ -24,6 +24,9 @@ Levels (`split`):
 to the word on their left, `( [` and an elision to the one on their right, all else is set apart by a space.
 """
 
+import functools
+import itertools
+import re
 import unicodedata
 from dataclasses import dataclass
 from typing import Literal
@@ -50,7 +53,9 @@ _ENTITIES = (
     (r"&(?:#39|#[xX]27|(?i:apos));", "'"),
     (r"&(?i:nbsp);", " "),
 )
+_LONG, _MANY_MARKS = 2000, 50  # characters, and marks among them, from which on Unicode's NFC needs help
 _BREAK = r"<(?i:br) ?/?>"
+_OPEN_BREAK = re.compile(r"<[bB][rR] ?/?\Z")  # all of a break but its last character, at a text's end
 # From a place where no letter can own the marks, up to the next letter.
 _NO_LETTERS = r"(?:^|[^\p{L}\p{M}])\P{L}*"
 
@@ -88,8 +93,7 @@ def normalise(texts: pa.StringArray, lowercase: bool, letters_only: bool) -> pa.
             texts = pc.replace_substring_regex(texts, pattern, character)
     texts = pc.replace_substring_regex(texts, _SPACES, " ")
     texts = pc.replace_substring_regex(texts, "  +", " ")
-    while pc.any(pc.match_substring_regex(texts, _BREAK)).as_py():  # twice only for one inside another
-        texts = pc.replace_substring_regex(pc.replace_substring_regex(texts, _BREAK, " "), "  +", " ")
+    texts = _without_breaks(texts)
     texts = _composed(texts)  # again: dropping characters and lowering bring letters and accents together
     if letters_only:
         texts = pc.replace_substring_regex(texts, _NO_LETTERS, " ")
@@ -149,8 +153,51 @@ def _composed(texts: pa.StringArray) -> pa.StringArray:
     needed = pc.fill_null(pc.match_substring_regex(texts, r"[^\x{00}-\x{2FF}]"), False)
     if not pc.any(needed).as_py():
         return texts
-    made = [unicodedata.normalize("NFC", text) for text in texts.filter(needed).to_pylist()]
+    made = [
+        unicodedata.normalize("NFC", _decomposed(text) if _has_many_marks(text) else text)
+        for text in texts.filter(needed).to_pylist()
+    ]
     return pc.replace_with_mask(texts, needed, pa.array(made, pa.string()))
+
+
+def _has_many_marks(text: str) -> bool:
+    """Whether a text is long and may have long runs of marks."""
+    if len(text) <= _LONG:
+        return False
+    marks = sum(map(bool, map(unicodedata.combining, text)))
+    return marks + sum(text.count(vowel) for vowel in "\u0f73\u0f75\u0f81") > _MANY_MARKS  # vowels that are two marks each
+
+
+def _decomposed(text: str) -> str:
+    """Unicode NFD in time that grows with the text: the standard library sorts a run of n marks in n * n steps."""
+    characters = (part for character in text for part in unicodedata.normalize("NFD", character))
+    runs = itertools.groupby(characters, key=lambda character: unicodedata.combining(character) > 0)
+    sort = functools.partial(sorted, key=unicodedata.combining)  # stable: marks of one class keep their order
+    return "".join(part for marks, run in runs for part in (sort(run) if marks else run))
+
+
+def _without_breaks(texts: pa.StringArray) -> pa.StringArray:
+    """The texts with a space for each line break of HTML; also for those that only come about by it, as in `<br<br>>`."""
+    if not pc.any(pc.match_substring_regex(texts, _BREAK)).as_py():
+        return texts
+    texts = pc.replace_substring_regex(pc.replace_substring_regex(texts, _BREAK, " "), "  +", " ")
+    nested = pc.fill_null(pc.match_substring_regex(texts, _BREAK), False)
+    if not pc.any(nested).as_py():
+        return texts
+    made = [_reduced(text) for text in texts.filter(nested).to_pylist()]
+    return pc.replace_with_mask(texts, nested, pa.array(made, pa.string()))
+
+
+def _reduced(text: str) -> str:
+    """The text without breaks however deeply they are nested, in one pass: repeated replacing takes quadratic time."""
+    kept: list[str] = []
+    for character in text:
+        if character == ">" and (found := _OPEN_BREAK.search("".join(kept[-5:]))):
+            del kept[len(kept) - len(found[0]) :]
+            character = " "
+        if character != " " or kept[-1:] != [" "]:
+            kept.append(character)
+    return "".join(kept)
 
 
 def _words(texts: pa.StringArray) -> pa.ListArray:
