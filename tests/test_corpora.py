@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def _lines(folder: Path, data: bytes, block: int = 1 << 20) -> list[str]:
     path.write_bytes(data)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(corpora, "_BLOCK", block)
-        return [line for batch in corpora.lines(path) for line in batch.to_pylist()]
+        return [line for batch in corpora.lines(folder, path.name) for line in batch.to_pylist()]
 
 
 def _rows(batches) -> list[tuple[str, dict]]:
@@ -293,7 +294,7 @@ def test_a_damaged_archive_is_refused_in_one_line(tmp_path, damage, message):
 
 def test_a_text_that_is_no_utf8_or_too_long_is_told_by_its_name(tmp_path, monkeypatch):
     _archive(tmp_path, ("d/0", b"caf\xe9"))
-    with pytest.raises(UserError, match=r"a.tar.gz: d/0: got byte 0xe9 at offset 3; expected UTF-8"):
+    with pytest.raises(UserError, match=r"a.tar.gz: d/0: got byte 0xe9 at offset 3, line 1; expected UTF-8"):
         _read_archive(tmp_path, {"all": {"x": ["d"]}})
     monkeypatch.setattr(labelled_archive, "_MOST_TEXT", 3)
     with pytest.raises(UserError, match=r"d/0: got 4 bytes; expected a text of 3 bytes at most"):
@@ -304,3 +305,131 @@ def test_a_text_that_is_no_utf8_or_too_long_is_told_by_its_name(tmp_path, monkey
 def test_folders_that_make_no_corpus_are_refused(folders):
     with pytest.raises(UserError, match=r"^c\.read\.(files|folders): got"):
         config.load(labelled_archive.Config, {"archive": "a", "folders": folders}, "c.read")
+
+
+UTF16 = "good morning\nbad evening\n" * 20
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (
+            UTF16.encode("utf-16"),
+            "byte 0xff at offset 0: the mark of UTF-16; expected UTF-8. Convert the file: iconv -f UTF-16 ",
+        ),
+        (
+            UTF16.encode("utf-32"),
+            "byte 0xff at offset 0: the mark of UTF-32; expected UTF-8. Convert the file: iconv -f UTF-32 ",
+        ),
+        (UTF16.encode("utf-16-le"), "byte 0x00 at offset 1, line 1: UTF-16LE; expected UTF-8. Convert the file: iconv -f "),
+        (UTF16.encode("utf-16-be"), "byte 0x00 at offset 0, line 1: UTF-16BE; expected UTF-8. Convert the file: iconv -f "),
+        (UTF16.encode("utf-32-le"), "byte 0x00 at offset 1, line 1: UTF-32LE; expected UTF-8. Convert the file: iconv -f "),
+        ("中文\n文本\n".encode("utf-16-le"), "byte 0x"),
+        (b"one\ntwo\nth\x00ree\n", "byte 0x00 at offset 10, line 3; expected UTF-8 text without NUL bytes."),
+    ],
+)
+def test_a_file_of_another_encoding_is_refused_with_the_byte_and_what_to_do(tmp_path, data, said):
+    with pytest.raises(UserError) as refused:
+        _lines(tmp_path, data)
+    assert str(refused.value).startswith(f"{tmp_path / 'file.txt'}: got {said}")
+    assert "iconv" in str(refused.value)
+    _archive(tmp_path, ("d/0", data))
+    with pytest.raises(UserError, match=r"a\.tar\.gz: d/0: got byte 0x"):
+        _read_archive(tmp_path, {"all": {"x": ["d"]}})
+
+
+def test_a_byte_order_mark_of_a_text_in_an_archive_is_skipped(tmp_path):
+    _archive(tmp_path, ("d/0", "\ufeffgood".encode()))
+    assert [row["text"] for _, row in _read_archive(tmp_path, {"all": {"x": ["d"]}})] == ["good"]
+
+
+def _judged(name: str) -> dict:
+    columns = {"name": "s", "file": name, "first": "a", "second": "b", "score": "c"}
+    return {"files": {"all": ["a"]}, "judges": {"similarity": [columns], "analogies": None}}
+
+
+BLOCKS = {
+    "text_lines": (text_lines, lambda name: {"files": {"all": [name]}, "judges": None}),
+    "similarity": (text_lines, _judged),
+    "analogies": (text_lines, lambda name: {"files": {"all": ["a"]}, "judges": {"similarity": [], "analogies": name}}),
+    "text_sentences": (text_sentences, lambda name: {"files": {"all": [name]}}),
+    "tab_separated_pairs": (
+        tab_separated_pairs,
+        lambda name: {"files": {"all": [name]}, "source_column": 0, "target_column": 1},
+    ),
+    "source": (parallel_text, lambda name: {"files": {"all": {"source": [name], "target": ["a"]}}}),
+    "target": (parallel_text, lambda name: {"files": {"all": {"source": ["a"], "target": [name]}}}),
+    "labelled_lines": (labelled_lines, lambda name: {"files": {"all": {"x": [name], "y": ["a"]}}}),
+    "labelled_archive": (labelled_archive, lambda name: {"archive": name, "folders": {"all": {"x": ["d"]}}}),
+}
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "d/../../x", "..", "", ".", "a\0b"])
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_file_outside_of_the_corpus_s_folder_is_refused(block, name):
+    module, made = BLOCKS[block]
+    with pytest.raises(UserError, match=r"^corpora\.c\.read\.\S+: got .*; expected a file in the corpus's folder\."):
+        config.load(module.Config, made(name), "corpora.c.read")
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_linked_folder_is_refused_and_a_linked_file_is_not(tmp_path, block):
+    """DVC compares what a link to a file leads to, and passes over links to folders."""
+    raw, beside = tmp_path / "raw", tmp_path / "beside"
+    for folder in (raw, beside):
+        folder.mkdir()
+        (folder / "a").write_text("a,b,c\n1,2,3\n")
+    _archive(beside, ("d/0", b"x")).joinpath("a.tar.gz").rename(beside / "file")
+    if block != "labelled_archive":
+        (beside / "file").write_text(": s\na b c d\n" if block == "analogies" else "a,b,c\n1,2,3\n")
+    (raw / "linked").symlink_to(beside)
+    (raw / "file").symlink_to(beside / "file")
+    module, made = BLOCKS[block]
+
+    def read(name: str) -> None:
+        loaded = config.load(module.Config, made(name), "read")
+        list(module.read(raw, loaded))
+        list(module.judges(raw, loaded)) if hasattr(module, "judges") else None
+
+    with pytest.raises(UserError, match=r"linked/file: got the link .*linked; expected a folder of the corpus\."):
+        read("linked/file")
+    read("file")
+
+
+@pytest.mark.parametrize(("make", "said"), [(Path.mkdir, "is a directory"), (os.mkfifo, "no regular file")])
+def test_what_is_no_file_is_refused(tmp_path, make, said):
+    make(tmp_path / "x")
+    with pytest.raises(UserError, match=rf"x: got {said}; expected a file of the corpus"):
+        list(corpora.lines(tmp_path, "x"))
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["", "x"],
+        [" x", "y"],
+        ["a\tb", "y"],
+        ["a\nb", "y"],
+        ["\x1b[31m", "y"],
+        ["Yes", "yes"],
+        ["\u00e9", "e\u0301"],
+        ["ﬁ", "fi"],
+    ],
+)
+def test_labels_that_cannot_be_told_apart_or_shown_are_refused(labels):
+    blocks = [
+        (labelled_lines, {"files": {"all": {label: [f"f{i}"] for i, label in enumerate(labels)}}}),
+        (labelled_archive, {"archive": "a", "folders": {"all": {label: [f"f{i}"] for i, label in enumerate(labels)}}}),
+    ]
+    for module, block in blocks:
+        with pytest.raises(UserError, match=r"^read\.(files|folders)\.all: got .*; expected labels "):
+            config.load(module.Config, block, "read")
+
+
+def test_labels_with_slashes_and_spaces_in_them_are_labels():
+    config.load(labelled_lines.Config, {"files": {"all": {"Sci/Tech": ["a"], "very good": ["b"]}}}, "read")
+
+
+def test_a_file_under_two_labels_is_refused():
+    with pytest.raises(UserError, match=r"^read\.files\.all: got a twice; expected each file once, under one label"):
+        config.load(labelled_lines.Config, {"files": {"all": {"x": ["a"], "y": ["b", "a"]}}}, "read")

@@ -22,7 +22,7 @@ from pipeline.corpora import text_lines
 from pipeline.errors import UserError
 from pipeline.text import bpe, splits, tokens, vocab
 from pipeline.text.encode import Codec, Description, describe
-from pipeline.text.rows import Prepared, Rows, Splitter, prepare
+from pipeline.text.rows import Prepared, Rows, Splitter, prepare, shares
 from pipeline.text.specials import BOS, EOS, PAD, SPECIALS, UNK
 from pipeline.text.tokens import LEVELS, Text, join, normalise, split
 
@@ -733,3 +733,113 @@ def test_a_split_that_cannot_be_is_refused_by_its_key(block: object, line: str) 
     with pytest.raises(UserError) as refused:
         params.split(config.load(params.Corpus, _block(split=block), "c"), "c")
     assert str(refused.value).startswith(line)
+
+
+# ---------------------------------------------------------------- labels
+
+
+def _labelled(folder: Path, counts: dict[str, int], **changes) -> Path:
+    read = {"files": {"all": {label: [f"{label}.txt"] for label in counts}}}
+    text = {"level": "word", "lowercase": True, "letters_only": False, "max_tokens": None}
+    _lay(folder, [], format="labelled_lines", text=text, **({"read": read} | changes))
+    for label, count in counts.items():
+        texts = "".join(f"{label} text number {number}\n" for number in range(count))
+        (folder / f"data/raw/c/{label}.txt").write_text(texts)
+    return folder
+
+
+def _labels_of(folder: Path) -> dict[str, Counter[str]]:
+    paths = {name: folder / f"data/tokens/c/{name}.parquet" for name in ("train", "valid", "test")}
+    return {name: Counter(tables.read(path, tables.TOKENS_LABELLED)["label"].to_pylist()) for name, path in paths.items()}
+
+
+@quick
+@given(st.dictionaries(st.sampled_from("abcdefg"), st.integers(1, 50), min_size=1), st.integers(1, 200))
+def test_a_limit_is_divided_in_proportion(counts, limit):
+    found = shares(counts, limit)
+    total = sum(counts.values())
+    assert sum(found.values()) == min(limit, total)
+    assert all(0 <= found[label] <= counts[label] for label in counts)
+    if limit >= len(counts):
+        assert min(found.values()) >= 1
+    if limit * min(counts.values()) >= total:  # no label is too rare for its share
+        assert all(abs(found[label] - min(limit, total) * counts[label] / total) < 1 for label in counts)
+
+
+def test_a_limit_takes_rows_of_every_label_in_proportion(tmp_path):
+    _run(_labelled(tmp_path, {"neg": 100, "pos": 100}, limit=110), "tokenize")
+    assert sum(_labels_of(tmp_path).values(), Counter()) == {"neg": 55, "pos": 55}
+    texts = [
+        row["text"]
+        for name in ("train", "valid", "test")
+        for row in tables.read(tmp_path / f"data/tokens/c/{name}.parquet", tables.TOKENS_LABELLED).to_pylist()
+    ]
+    assert set(texts) == {f"{label} text number {number}" for label in ("neg", "pos") for number in range(55)}
+
+
+def test_a_limit_divides_each_official_split_by_itself(tmp_path):
+    sizes = {"train": (90, 30), "valid": (3, 30), "test": (5, 5)}
+    read = {"files": {name: {label: [f"{name}.{label}"] for label in ("neg", "pos")} for name in sizes}}
+    _labelled(tmp_path, {}, limit=12, split="official", read=read)
+    for name, counts in sizes.items():
+        for label, count in zip(("neg", "pos"), counts, strict=True):
+            lines = "".join(f"\n{name} {label} {number}\n" for number in range(count))
+            (tmp_path / f"data/raw/c/{name}.{label}").write_text(lines)
+    _run(tmp_path, "tokenize")
+    assert _labels_of(tmp_path) == {
+        "train": {"neg": 9, "pos": 3},
+        "valid": {"neg": 1, "pos": 11},
+        "test": {"neg": 5, "pos": 5},
+    }
+
+
+@pytest.mark.parametrize("limit", [None, 60])
+def test_contiguous_parts_hold_every_label_in_proportion(tmp_path, limit):
+    how = {"method": "contiguous", "valid": 0.2, "test": 0.2}
+    _run(_labelled(tmp_path, {"neg": 50, "pos": 100}, split=how, limit=limit), "tokenize")
+    share = 1 if limit is None else limit / 150
+    assert _labels_of(tmp_path) == {
+        "train": {"neg": 30 * share, "pos": 60 * share},
+        "valid": {"neg": 10 * share, "pos": 20 * share},
+        "test": {"neg": 10 * share, "pos": 20 * share},
+    }
+    train = tables.read(tmp_path / "data/tokens/c/train.parquet", tables.TOKENS_LABELLED)["text"].to_pylist()
+    assert train[0] == "neg text number 0"
+    assert train == sorted(train, key=lambda text: (text.split()[0], int(text.split()[-1])))
+
+
+@pytest.mark.parametrize(
+    ("counts", "changes", "key"),
+    [
+        ({"neg": 200, "pos": 1}, {}, "split"),
+        ({"neg": 200, "pos": 1}, {"split": {"method": "folds", "folds": 3, "fold": 0}}, "split"),
+        ({"neg": 200, "pos": 2}, {"split": {"method": "contiguous", "valid": 0.1, "test": 0.1}}, "split"),
+        ({"neg": 200, "pos": 4}, {"limit": 60}, "limit"),
+    ],
+)
+def test_a_split_that_lacks_a_label_is_refused_by_both_names(tmp_path, counts, changes, key):
+    with pytest.raises(
+        UserError, match=rf"^corpora\.c\.{key}: got no row of the label pos for (train|valid|test); expected ev"
+    ):
+        _run(_labelled(tmp_path, counts, **changes), "tokenize")
+    assert not (tmp_path / "data/tokens/c").exists()
+
+
+@pytest.mark.parametrize("lacking", ["train", "valid", "test"])
+def test_an_official_split_that_lacks_a_label_is_refused(tmp_path, lacking):
+    read = {"files": {name: {"neg": ["neg.txt"], "pos": ["pos.txt"]} for name in ("train", "valid", "test")}}
+    del read["files"][lacking]["pos"]
+    _labelled(tmp_path, {"neg": 9, "pos": 9}, split="official", read=read)
+    with pytest.raises(
+        UserError, match=rf"^corpora\.c\.read: got no row of the label pos for {lacking}; expected every label"
+    ):
+        _run(tmp_path, "tokenize")
+
+
+def test_valid_cut_out_of_train_must_have_every_label(tmp_path):
+    read = {"files": {name: {"neg": ["neg.txt"], "pos": ["pos.txt"]} for name in ("train", "test")}}
+    _labelled(tmp_path, {"neg": 90, "pos": 1}, split={"method": "out_of_train", "valid": 0.1}, read=read)
+    with pytest.raises(
+        UserError, match=r"^corpora\.c\.split: got no row of the label pos for (train|valid); expected every"
+    ):
+        _run(tmp_path, "tokenize")

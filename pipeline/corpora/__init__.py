@@ -11,26 +11,35 @@ What the formats share lives here: reading lines. A line ends with LF or CRLF an
 form feeds and lone carriage returns stay inside their line. A byte order mark at a file's beginning is skipped.
 """
 
+import codecs
+import os
 import re
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+import stat
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.errors import refuse
+from pipeline.errors import not_utf8, refuse
 
 BLANK = "blank line"
 _BLOCK = 1 << 20
 
 
-def lines(path: Path) -> Iterator[pa.StringArray]:
-    """The file's lines without their ends, about a MiB at a time; UserError if it is absent, empty or not UTF-8."""
-    number = 0
+def lines(folder: Path, name: str) -> Iterator[pa.StringArray]:
+    """The lines of the file `name` in the corpus's `folder`, without their ends, about a MiB at a time.
+
+    UserError if it is absent, empty, not UTF-8, or lies where DVC would not see it change (see `place`).
+    """
+    number, path = 0, place(folder, name)
     with _opened(path) as file:
-        if file.read(3) != b"\xef\xbb\xbf":
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise refuse(str(path), "no regular file", "a file of the corpus", "Mend the name under `read`.")
+        if file.read(3) != codecs.BOM_UTF8:
             file.seek(0)
         while block := file.read(_BLOCK) + file.readline():
             found = _split(block, path, file.tell() - len(block), number)
@@ -38,6 +47,21 @@ def lines(path: Path) -> Iterator[pa.StringArray]:
             yield found
     if not number:
         raise refuse(str(path), "an empty file", "at least one line", "Name another file or fetch it again.")
+
+
+def place(folder: Path, name: str) -> Path:
+    """Where the file `name` of a corpus lies in its folder; UserError for a linked folder on the way, which DVC passes over.
+
+    DVC's own links are of single files, whose contents it does compare.
+    """
+    path = folder / name
+    for above in path.parents:
+        if above == folder:
+            break
+        if above.is_symlink():
+            todo = "Put a copy of the files there, so that a change of them is noticed."
+            raise refuse(str(path), f"the link {above}", "a folder of the corpus", todo)
+    return path
 
 
 def blank(texts: pa.StringArray) -> pa.BooleanArray:
@@ -54,24 +78,42 @@ def check_files(files: Mapping[str, object]) -> None:
             raise refuse("files", name, "splits named with small letters, digits and _, and not rejects", "Rename it.")
 
 
+def check_inside(key: str, names: Iterable[str]) -> None:
+    """Refuse a file, named under `key`, that is not in the corpus's folder: DVC would not see it change."""
+    for name in names:
+        path = PurePosixPath(name)
+        if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in name:
+            raise refuse(key, name or "no name", "a file in the corpus's folder", "Name it under `source` as well.")
+
+
+def check_labels(key: str, names: Iterable[str]) -> None:
+    """Refuse labels, named under `key`, that no report could show, or that a reader could not tell apart."""
+    seen: dict[str, str] = {}
+    for name in names:
+        if not name.strip() or name != name.strip() or not name.isprintable():
+            raise refuse(key, repr(name), "labels of printable characters, without spaces around them", "Rename it.")
+        same = seen.setdefault(unicodedata.normalize("NFKC", name).casefold(), name)
+        if same != name:
+            raise refuse(key, f"the labels {same} and {name}", "labels that differ in more than case or form", "Rename one.")
+
+
 def _opened(path: Path) -> BinaryIO:
     try:
-        return path.open("rb")
+        return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # a pipe would block
     except FileNotFoundError:
         there = sorted(file.name for file in path.parent.glob("*") if file.is_file())
         expected = "one of " + ", ".join(there) if there else "a file of the corpus"
         raise refuse(
             str(path), "no such file", expected, "Mend the name under `read`, or run `dvc repro` if nothing was downloaded."
         ) from None
+    except OSError as error:
+        got = (error.strerror or type(error).__name__).lower()
+        raise refuse(str(path), got, "a file of the corpus", "Mend the name under `read`.") from None
 
 
 def _split(block: bytes, path: Path, offset: int, number: int) -> pa.StringArray:
-    try:
-        block.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = number + block.count(b"\n", 0, error.start) + 1
-        got = f"byte 0x{block[error.start]:02x} at offset {offset + error.start}, line {line}"
-        raise refuse(str(path), got, "UTF-8", "Convert the file, for example with iconv.") from None
+    if refusal := not_utf8(str(path), block, offset, number + 1):
+        raise refusal
     ends = np.flatnonzero(np.frombuffer(block, np.uint8) == 0x0A) + 1
     if not block.endswith(b"\n"):
         ends = np.append(ends, len(block))

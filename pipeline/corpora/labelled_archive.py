@@ -14,8 +14,8 @@ from typing import IO
 import pyarrow as pa
 
 from pipeline import tables, tarred
-from pipeline.corpora import check_files
-from pipeline.errors import UserError, refuse
+from pipeline.corpora import check_files, check_inside, check_labels, place
+from pipeline.errors import UserError, not_utf8, refuse
 
 KIND = "labelled"
 _MOST_TEXT = 1 << 20  # bytes of one text
@@ -31,6 +31,9 @@ class Config:
 
     def __post_init__(self) -> None:
         check_files(self.folders)
+        check_inside("archive", [self.archive])
+        for split, labels in self.folders.items():
+            check_labels(f"folders.{split}", labels)
         named = [folder for labels in self.folders.values() for folders in labels.values() for folder in folders]
         if not named or len(named) > len(set(named)):
             raise refuse("folders", ", ".join(named) or "none", "folders, each under one split and label")
@@ -45,7 +48,7 @@ def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
         for folder in folders
     }
     seen: set[str] = set()
-    path = raw / config.archive
+    path = place(raw, config.archive)
     for folder, texts in _batches(path, set(places)):
         split, label = places[folder]
         seen.add(folder)
@@ -89,7 +92,7 @@ def _text(path: Path, info: TarInfo, stream: IO[bytes]) -> str:
     where = f"{path}: {tarred.name_of(info)}"
     if info.size > _MOST_TEXT:
         raise refuse(where, f"{info.size} bytes", f"a text of {_MOST_TEXT} bytes at most", "Leave the file out.")
-    try:
-        return stream.read().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise refuse(where, f"byte 0x{error.object[error.start]:02x} at offset {error.start}", "UTF-8") from None
+    data = stream.read()
+    if refusal := not_utf8(where, data):
+        raise refusal
+    return data.decode("utf-8-sig")

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import tables
-from pipeline.corpora import BLANK, blank, check_files, lines
+from pipeline.corpora import BLANK, blank, check_files, check_inside, check_labels, lines
 from pipeline.errors import refuse
 
 KIND = "labelled"
@@ -28,6 +28,11 @@ class Config:
         for split, labels in self.files.items():
             if not any(labels.values()):
                 raise refuse(f"files.{split}", "no file", "files under the name of each label")
+            check_labels(f"files.{split}", labels)
+            named = [name for names in labels.values() for name in names]
+            check_inside(f"files.{split}", named)
+            if twice := [name for name in named if named.count(name) > 1]:
+                raise refuse(f"files.{split}", f"{twice[0]} twice", "each file once, under one label", "Remove one of them.")
 
 
 def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
@@ -35,6 +40,6 @@ def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
     for split, labels in config.files.items():
         for label, names in labels.items():
             for name in names:
-                for texts in lines(raw / name):
+                for texts in lines(raw, name):
                     reject = pc.if_else(blank(texts), BLANK, pa.scalar(None, pa.string()))
                     yield split, pa.record_batch([texts, pa.repeat(label, len(texts)), reject], schema=tables.RAW_LABELLED)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import tables
-from pipeline.corpora import BLANK, blank, check_files, lines
+from pipeline.corpora import BLANK, blank, check_files, check_inside, lines
 from pipeline.errors import refuse
 
 KIND = "pair"
@@ -37,21 +37,23 @@ class Config:
 
     def __post_init__(self) -> None:
         check_files(self.files)
+        for split, sides in self.files.items():
+            check_inside(f"files.{split}", (*sides.source, *sides.target))
 
 
 def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
     """Every pair of lines under `raw`; UserError with both line counts if two files differ in them."""
     for split, sides in config.files.items():
         for source_name, target_name in zip(sides.source, sides.target, strict=True):
-            for source, target in _together(raw / source_name, raw / target_name):
+            for source, target in _together(raw, source_name, target_name):
                 neither = pc.and_(blank(source), blank(target))
                 reject = pc.if_else(neither, BLANK, pa.scalar(None, pa.string()))
                 yield split, pa.record_batch([source, target, reject], schema=tables.RAW_PAIR)
 
 
-def _together(left: Path, right: Path) -> Iterator[tuple[pa.StringArray, pa.StringArray]]:
+def _together(folder: Path, left: str, right: str) -> Iterator[tuple[pa.StringArray, pa.StringArray]]:
     """Both files' lines in step, however unequal the batches that they arrive in."""
-    lefts, rights = lines(left), lines(right)
+    lefts, rights = lines(folder, left), lines(folder, right)
     a, b = next(lefts), next(rights)
     count = 0
     while len(a) and len(b):
@@ -62,5 +64,5 @@ def _together(left: Path, right: Path) -> Iterator[tuple[pa.StringArray, pa.Stri
         b = b.slice(step) if len(b) > step else next(rights, b.slice(step))
     if len(a) or len(b):
         got = f"{count + len(b) + sum(map(len, rights))} lines"
-        expected = f"{count + len(a) + sum(map(len, lefts))} lines, as {left.name} has"
-        raise refuse(str(right), got, expected, "Parallel files must agree line by line.")
+        expected = f"{count + len(a) + sum(map(len, lefts))} lines, as {Path(left).name} has"
+        raise refuse(str(folder / right), got, expected, "Parallel files must agree line by line.")

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import tables
-from pipeline.corpora import BLANK, blank, check_files, lines
+from pipeline.corpora import BLANK, blank, check_files, check_inside, lines
 from pipeline.errors import refuse
 
 KIND = "pair"
@@ -28,6 +28,8 @@ class Config:
 
     def __post_init__(self) -> None:
         check_files(self.files)
+        for split, names in self.files.items():
+            check_inside(f"files.{split}", names)
         if min(self.source_column, self.target_column) < 0:
             raise refuse("source_column", self.source_column, f"a column from 0, as target_column ({self.target_column})")
         if self.source_column == self.target_column:
@@ -38,7 +40,7 @@ def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
     """Every line of every file under `raw`. A malformed line is kept whole in `source`, with the reason in `reject`."""
     for split, names in config.files.items():
         for name in names:
-            for texts in lines(raw / name):
+            for texts in lines(raw, name):
                 yield split, _batch(texts, config)
 
 

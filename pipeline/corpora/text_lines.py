@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import tables
-from pipeline.corpora import BLANK, blank, check_files, lines
+from pipeline.corpora import BLANK, blank, check_files, check_inside, lines
 from pipeline.errors import refuse
 
 KIND = "text"
@@ -48,6 +48,10 @@ class Judges:
             if not re.fullmatch("[a-z0-9_]+", name) or name in ("analogies", "classes", *names[:i]):
                 said = "names of small letters, digits and _, each once, and not analogies or classes"
                 raise refuse(f"similarity[{i}].name", name, said)
+        for i, one in enumerate(self.similarity):
+            check_inside(f"similarity[{i}].file", [one.file])
+        if self.analogies is not None:
+            check_inside("analogies", [self.analogies])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +63,8 @@ class Config:
 
     def __post_init__(self) -> None:
         check_files(self.files)
+        for split, names in self.files.items():
+            check_inside(f"files.{split}", names)
 
 
 def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
@@ -67,7 +73,7 @@ def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
         paragraph, inside = -1, False
         for name in names:
             inside = False
-            for texts in lines(raw / name):
+            for texts in lines(raw, name):
                 empty = blank(texts)
                 gaps = empty.to_numpy(zero_copy_only=False)
                 begins = ~gaps & np.concatenate([[not inside], gaps[:-1]])
@@ -83,12 +89,12 @@ def judges(raw: Path, config: Config) -> Iterator[tuple[str, pa.Table]]:
     for columns in config.judges.similarity:
         yield columns.name, _similarity(raw, columns)
     if config.judges.analogies is not None:
-        yield "analogies", _analogies(raw / config.judges.analogies)
+        yield "analogies", _analogies(raw, config.judges.analogies)
 
 
 def _similarity(raw: Path, columns: Similarity) -> pa.Table:
     path = raw / columns.file
-    heading, *rows = _texts(path)
+    heading, *rows = _texts(raw, columns.file) or [""]
     apart = "\t" if "\t" in heading else ","
     names = _cells(heading, apart)
     wanted = (columns.first, columns.second, columns.score)
@@ -120,9 +126,9 @@ def _is_number(text: str) -> bool:
         return False
 
 
-def _analogies(path: Path) -> pa.Table:
-    section, found = "", []
-    for line in _texts(path):
+def _analogies(raw: Path, name: str) -> pa.Table:
+    path, section, found = raw / name, "", []
+    for line in _texts(raw, name):
         words = line.split()
         if words[0] == ":":
             section = " ".join(words[1:])
@@ -139,8 +145,8 @@ def _judge(path: Path, rows: list[tuple[Any, ...]], expected: str, schema: pa.Sc
     return pa.table([list(column) for column in zip(*rows, strict=True)], schema=schema)
 
 
-def _texts(path: Path) -> list[str]:
-    return [text for batch in lines(path) for text in batch.to_pylist() if text.strip()]
+def _texts(raw: Path, name: str) -> list[str]:
+    return [text for batch in lines(raw, name) for text in batch.to_pylist() if text.strip()]
 
 
 def _batch(texts: pa.StringArray, paragraphs: np.ndarray[tuple[int], np.dtype[np.int64]], empty: pa.Array) -> pa.RecordBatch:

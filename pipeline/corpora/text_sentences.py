@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import tables
-from pipeline.corpora import BLANK, blank, check_files, lines
+from pipeline.corpora import BLANK, blank, check_files, check_inside, lines
 
 KIND = "text"
 _STOP, _CUT = " . ", " .\n"  # no line has a line feed in it
@@ -26,6 +26,8 @@ class Config:
 
     def __post_init__(self) -> None:
         check_files(self.files)
+        for split, names in self.files.items():
+            check_inside(f"files.{split}", names)
 
 
 def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
@@ -33,7 +35,7 @@ def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
     for split, names in config.files.items():
         paragraph = 0
         for name in names:
-            for texts in lines(raw / name):
+            for texts in lines(raw, name):
                 cut = pc.split_pattern(pc.replace_substring(pc.utf8_trim_whitespace(texts), _STOP, _CUT), "\n")
                 sentences = cut.flatten()
                 numbers = paragraph + pc.list_parent_indices(cut).to_numpy().astype(np.int64)
