@@ -230,7 +230,7 @@ def test_an_earlier_stage_that_has_not_run(stage: Stage) -> None:
     refused(stage("encode"), f"data/vocab/{CORPUS}", "no such file")
     refused(stage("train"), "no such file", "dvc repro")
     refused(stage("predict"), f"data/vocab/{CORPUS}: got no such vocabulary", "dvc repro")
-    refused(stage("evaluate"), "no such file", "dvc repro")
+    refused(stage("evaluate"), f"data/tokens/{CORPUS}: got the splits none; expected a test split", "dvc repro")
     refused(stage("report"), f"reports/metrics/{RUN}.json: got no such file", "dvc repro")
 
 

@@ -491,6 +491,7 @@ def _block(**changes) -> dict:
         "split": {"method": "hash", "valid": 0.2, "test": 0.2},
         "text": TEXT,
         "vocab": {"corpus": "c", "size": None, "min_count": 1, "share": False},
+        "bleu": "auto",
         "samples": [],
     }
     return block | changes
