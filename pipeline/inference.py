@@ -1,7 +1,10 @@
 """A trained run, loaded once: text in, text out. What the predict stage, the command line and serving have in common."""
 
 import dataclasses
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -17,12 +20,40 @@ from pipeline import config, params, tables
 from pipeline.contracts import BOS, EOS, PAD, UNK, Attentive, Prompt
 from pipeline.decoding import Hypothesis
 from pipeline.decoding.rules.ensemble import Ensemble
-from pipeline.errors import refuse
+from pipeline.errors import UserError, refuse
 from pipeline.seeding import derive
 from pipeline.text.encode import Codec, describe
 from pipeline.training import checkpoint, devices, loop
 
-BATCH = 64  # texts searched for at a time
+BATCH = 64  # texts searched for at a time, fewer where they or the beam are large
+LARGEST_N_BEST = 100  # answers to one text; a run whose own beam is wider may give as many as that
+
+# Rows x tokens of a batch, at which memory stays at a few hundred MB: 64 texts of 256 tokens in a beam of 10.
+_ROOM = BATCH * 256 * 10
+_NARROW = 10
+
+_deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
+
+
+class OutOfTime(UserError):
+    """The time that a request may take is over."""
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Within the block, `check_time` raises OutOfTime once the seconds are over."""
+    token = _deadline.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
+
+
+def check_time() -> None:
+    """Raise OutOfTime if a time limit is set and over; called between batches, since a search cannot be interrupted."""
+    deadline = _deadline.get()
+    if deadline is not None and time.monotonic() > deadline:
+        raise OutOfTime("request: got more work than its time allows; expected less. Send fewer or shorter texts.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +63,9 @@ class Answer:
     text: str
     score: float
     log_prob: float
+
+
+EMPTY = Answer("", 0.0, 0.0)  # the one answer to a text without tokens, of which it is certain
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +80,11 @@ class Attention:
     weights: dict[str, NDArray[np.float32]]
 
 
-def attention_table(looked: Sequence[Attention]) -> pa.Table:
-    """`tables.ATTENTION`: one row for each sample, numbered from 0, and named set of weights."""
+def attention_table(looked: Sequence[Attention], numbers: Sequence[int]) -> pa.Table:
+    """`tables.ATTENTION`: one row for each sample, by its number, and named set of weights."""
     rows = [
-        {"row": i, "name": name, "columns": one.columns, "rows": one.rows, "weights": weights.ravel()}
-        for i, one in enumerate(looked)
+        {"row": number, "name": name, "columns": one.columns, "rows": one.rows, "weights": weights.ravel()}
+        for number, one in zip(numbers, looked, strict=True)
         for name, weights in one.weights.items()
     ]
     return pa.Table.from_pylist(rows, tables.ATTENTION)
@@ -124,17 +158,32 @@ class Session:
     ) -> list[list[Answer]]:
         """The answers to each text, best first; as many as the run's search gives unless `n_best` says otherwise.
 
-        With `prefixes`, one for each text, every answer to a text begins with its prefix; "" is none.
+        With `prefixes`, one for each text, every answer to a text begins with its prefix; "" is none. A text without tokens
+        has one answer, which is empty: training rejects such rows, so a model could only make one up.
         """
-        if self._continues:
+        if self.continues:
             raise refuse("run", "a language model", "a translator", "Use generate.")
         asked = self if n_best is None else self._with_n_best(n_best)
-        found = [asked.searched(prompt, asked.generator()) for prompt in self._prompts(texts, prefixes)]
-        return [asked.answers(hypotheses) for batch in found for hypotheses in batch]
+
+        places = self.places_with_tokens(texts)
+        some_texts = [texts[place] for place in places]
+        some_prefixes = None if prefixes is None else [prefixes[place] for place in places]
+
+        prompts = asked._prompts(some_texts, some_prefixes)
+        found = [hypotheses for prompt in prompts for hypotheses in asked.searched(prompt, asked.generator())]
+
+        answers = [[EMPTY] for _ in texts]
+        for place, hypotheses in zip(places, found, strict=True):
+            answers[place] = asked.answers(hypotheses)
+        return answers
+
+    def places_with_tokens(self, texts: Sequence[str]) -> list[int]:
+        """The positions of the texts that have a token once they are read as the training text was."""
+        return [place for place, ids in enumerate(self._read(texts)) if ids]
 
     def generate(self, prefixes: Sequence[str], seed: int | None = None) -> list[str]:
         """Each prefix with what the language model says next; another seed, another text where the search samples."""
-        if not self._continues:
+        if not self.continues:
             raise refuse("run", "a translator", "a language model", "Use translate.")
         generator = self.generator(seed)
         found = [best for prompt in self._prompts(prefixes) for [best, *_] in self.searched(prompt, generator)]
@@ -142,16 +191,27 @@ class Session:
         return self.say.decode_batch([[*ids, *best.ids] for ids, best in zip(begun, found, strict=True)])
 
     def attention(self, texts: Sequence[str], prefixes: Sequence[str] | None = None) -> list[tuple[Answer, Attention]]:
-        """The best answer to each text and where the model looked for each of its tokens; UserError if it cannot say."""
+        """The best answer to each text and where the model looked for each of its tokens; UserError if it cannot say, or for
+        a text without tokens."""
         if not isinstance(self.model, Attentive):
             raise refuse(
                 "run", type(self.model).__module__.rpartition(".")[2], "a model with attention", "Name another run."
             )
+        if len(self.places_with_tokens(texts)) < len(texts):
+            raise refuse("text", "a blank one", "a text with words to look at")
         pairs = []
         for prompt in self._prompts(texts, prefixes):
             best = [hypotheses[0] for hypotheses in self.searched(prompt, self.generator())]
             pairs += list(zip(self.answers(best), self.looked(prompt, best), strict=True))
         return pairs
+
+    def forced(self, prefixes: Sequence[str]) -> Tensor:
+        """The prefixes as a prompt has them (`prefix_BP`); UserError for a word that the vocabulary lacks."""
+        rows = [torch.tensor(ids, dtype=torch.long) for ids in self.say.encode(pa.array(prefixes, pa.string())).to_pylist()]
+        for prefix, row in zip(prefixes, rows, strict=True):
+            if UNK in row:
+                raise refuse("prefix", prefix, "words of the target vocabulary", "Use other words.")
+        return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD).to(self.device)
 
     def generator(self, seed: int | None = None) -> torch.Generator:
         """The random stream of a search: the run's own, or another one."""
@@ -169,8 +229,7 @@ class Session:
 
     def prompt(self, texts: Sequence[str], prefixes: Sequence[str] | None = None) -> Prompt:
         """Raw texts as the model reads them, and what the answers must begin with."""
-        prompt: Prompt = self.task.prompt(self.read.encode(pa.array(texts, pa.string())), self.device)
-        return prompt if prefixes is None else dataclasses.replace(prompt, prefix_BP=self._forced(prefixes))
+        return self._prompt(self._read(texts), prefixes)
 
     def looked(self, prompt: Prompt, best: Sequence[Hypothesis]) -> list[Attention]:
         """Where an attentive model looks when it is made to say one hypothesis per sentence."""
@@ -191,30 +250,45 @@ class Session:
         ]
 
     @property
-    def _continues(self) -> bool:
+    def continues(self) -> bool:
         """Whether what is answered goes on from what is read."""
         read, say = self.task.SIDES
         return bool(read == say)
 
-    def _prompts(self, texts: Sequence[str], prefixes: Sequence[str] | None = None) -> Iterator[Prompt]:
-        for start in range(0, len(texts), BATCH):
-            these = slice(start, start + BATCH)
-            yield self.prompt(texts[these], None if prefixes is None else prefixes[these])
+    def _read(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text."""
+        ids: list[list[int]] = self.read.encode(pa.array(texts, pa.string())).to_pylist()
+        return ids
 
-    def _forced(self, prefixes: Sequence[str]) -> Tensor:
-        """prefix_BP of a prompt; UserError for a word that the vocabulary lacks."""
-        rows = [torch.tensor(ids, dtype=torch.long) for ids in self.say.encode(pa.array(prefixes, pa.string())).to_pylist()]
-        for prefix, row in zip(prefixes, rows, strict=True):
-            if UNK in row:
-                raise refuse("prefix", prefix, "words of the target vocabulary", "Use other words.")
-        return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD).to(self.device)
+    def _prompt(self, ids: Sequence[Sequence[int]], prefixes: Sequence[str] | None) -> Prompt:
+        prompt: Prompt = self.task.prompt(pa.array(ids, pa.list_(pa.int32())), self.device)
+        return prompt if prefixes is None else dataclasses.replace(prompt, prefix_BP=self.forced(prefixes))
+
+    def _prompts(self, texts: Sequence[str], prefixes: Sequence[str] | None = None) -> Iterator[Prompt]:
+        """The texts in their order as batches; OutOfTime between two of them."""
+        ids = self._read(texts)
+        start = 0
+        while start < len(texts):
+            check_time()
+            these = slice(start, start + self._batch_size(ids[start : start + BATCH]))
+            yield self._prompt(ids[these], None if prefixes is None else prefixes[these])
+            start = these.stop
+
+    def _batch_size(self, ids: Sequence[Sequence[int]]) -> int:
+        """How many of the texts fit into memory at a time: all of them unless texts are long or the beam is wide."""
+        longest = max(len(row) for row in ids)
+        width = max(getattr(self.search, "width", 1), _NARROW)
+        return max(1, min(len(ids), _ROOM // (max(longest, 1) * width)))
 
     def _with_n_best(self, n_best: int) -> "Session":
         """The same session with a search that gives `n_best` answers, its width raised to that if need be."""
         fields = {field.name for field in dataclasses.fields(self.search)}
+        largest = max(LARGEST_N_BEST, getattr(self.search, "width", 1))
         if "n_best" not in fields:
             if n_best == 1:
                 return self
             raise refuse("n_best", n_best, f"1, which is all that {self.search.method} search finds", "Use method: beam.")
+        if not 1 <= n_best <= largest:
+            raise refuse("n_best", n_best, f"a number from 1 to {largest}")
         wider = {"width": max(self.search.width, n_best)} if "width" in fields else {}
         return dataclasses.replace(self, search=dataclasses.replace(self.search, n_best=n_best, **wider))

@@ -5,8 +5,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.errors import exit_with, refuse
+from pipeline.cli import reading
+from pipeline.errors import exit_with, printable, refuse
 from pipeline.loopback import bypass_proxies
+from pipeline.texts import checked_text
+
+_JOBS = reading.whole_number(1, 1024)
+_PORT = reading.whole_number(1, 65_535)
+_VERSION = reading.whole_number(1, 2**31 - 1)  # the registry's database has 32 bits for it
+_SEED = reading.whole_number(-(2**63), 2**63 - 1)
+_N_BEST = reading.whole_number(1, 2**63 - 1)  # the run's search says how many it can give
 
 Do = Callable[[Path, argparse.Namespace], None]
 Add = Callable[[str, Do, str], argparse.ArgumentParser]
@@ -14,6 +22,7 @@ Add = Callable[[str, Do, str], argparse.ArgumentParser]
 
 def main() -> None:
     """The console script: 0, or one line on stderr and 2 for a user's mistake, or 130 after Ctrl-C."""
+    reading.prepare_output()
     try:
         exit_with(_command)
     except KeyboardInterrupt:
@@ -22,7 +31,7 @@ def main() -> None:
 
 def _command() -> None:
     bypass_proxies()
-    arguments = _parser().parse_args()
+    arguments = _parser().parse_args(reading.arguments(sys.argv[1:]))
     arguments.do(_root(Path.cwd()), arguments)
 
 
@@ -35,7 +44,7 @@ def _root(start: Path) -> Path:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="seqline", description="Train and compare every classic family of sequence model.")
+    parser = reading.Parser(prog="seqline", description="Train and compare every classic family of sequence model.")
     adding = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     def add(name: str, do: Do, about: str) -> argparse.ArgumentParser:
@@ -72,9 +81,11 @@ def _add_flows(add: Add) -> None:
     """The DAG and retraining, by Prefect."""
     run = add("run", _run, "the DAG with stages beside one another, as a Prefect flow; `dvc repro` for one after another")
     run.add_argument("targets", nargs="*", metavar="TARGET", help="a stage, or a group such as train; with all it needs")
-    run.add_argument("--jobs", type=int, metavar="N", help="stages at a time; as many as there are cores, if not given")
+    run.add_argument("--jobs", type=_JOBS, metavar="N", help="stages at a time; as many as there are cores, if not given")
     retrain = add("retrain", _retrain, "take over new data, train, and promote what is significantly better")
-    retrain.add_argument("--jobs", type=int, metavar="N", help="stages at a time; as many as there are cores, if not given")
+    retrain.add_argument(
+        "--jobs", type=_JOBS, metavar="N", help="stages at a time; as many as there are cores, if not given"
+    )
     schedule = add("schedule", _schedule, "retrain at set times, or when data change, until Ctrl-C")
     when = schedule.add_mutually_exclusive_group()
     when.add_argument("--cron", metavar="LINE", help="as cron has it, in this machine's time zone: '0 3 * * *'")
@@ -83,7 +94,7 @@ def _add_flows(add: Add) -> None:
         "--on-data-change", action="store_true", help="also, or only, when a source that is not pinned has"
     )
     schedule.add_argument("--every", metavar="TIME", default="60", help="between two looks at the sources; else 60 s")
-    schedule.add_argument("--jobs", type=int, metavar="N", help="as for `seqline retrain`")
+    schedule.add_argument("--jobs", type=_JOBS, metavar="N", help="as for `seqline retrain`")
     add("status", _status, "the last retraining, the next one, what failed or was missed, and who is champion")
     renew = add("refresh", _refresh, "take over anew your own files, and others not pinned, where they have changed")
     renew.add_argument("--emit", action="store_true", help="take over nothing: tell Prefect's server what has changed")
@@ -93,13 +104,13 @@ def _add_history(add: Add) -> None:
     """MLflow's history, and the champions in its registry."""
     add("sync", _sync, "bring MLflow level with DVC's outputs")
     ui = add("ui", _ui, "MLflow's pages on the project's own store")
-    ui.add_argument("--port", type=int, default=5000)
+    ui.add_argument("--port", type=_PORT, metavar="N", default=5000)
     compare = add("compare", _compare, "whether one trained run would take another's place, and why; promotes nothing")
     compare.add_argument("champion", metavar="RUN", help="a name under `runs:`: the one to beat")
     compare.add_argument("challenger", metavar="RUN", help="another one, of the same task and corpus")
     promote = add("promote", _promote, "make a run's present outputs, or a version, champion of its task on its corpus")
     promote.add_argument("what", metavar="RUN|MODEL")
-    promote.add_argument("version", nargs="?", type=int, metavar="VERSION", help="of the registered MODEL")
+    promote.add_argument("version", nargs="?", type=_VERSION, metavar="VERSION", help="of the registered MODEL")
     promote.add_argument("--why", metavar="TEXT", help="kept with the promotion")
     rollback = add("rollback", _rollback, "make the champion before the present one champion again")
     rollback.add_argument("model", metavar="MODEL", help="a registered model, as `seqline champions` lists them")
@@ -108,7 +119,7 @@ def _add_history(add: Add) -> None:
     champions.add_argument("--of", metavar="PATH|MD5", help="the versions that a file or folder went into or came out with")
     serve = add("serve", _serve, "answer over HTTP with a version, by default the champion")
     serve.add_argument("model", metavar="MODEL[@ALIAS|/VERSION]")
-    serve.add_argument("--port", type=int, default=5001)
+    serve.add_argument("--port", type=_PORT, metavar="N", default=5001)
 
 
 def _add_trials(add: Add) -> None:
@@ -120,11 +131,13 @@ def _add_trials(add: Add) -> None:
     )
     translate.add_argument("--prefix", metavar="TEXT", help="what every answer begins with")
     translate.add_argument("--heatmap", type=Path, metavar="FILE.png", help="draw where the model looked")
-    translate.add_argument("--n-best", type=int, metavar="N", help="show the N best answers with their log-probabilities")
+    translate.add_argument(
+        "--n-best", type=_N_BEST, metavar="N", help="show the N best answers with their log-probabilities"
+    )
     generate = add("generate", _generate, "let a trained language model go on from a prefix")
     generate.add_argument("prefix", metavar="PREFIX")
     generate.add_argument("--run", required=True, help="a name under `runs:`")
-    generate.add_argument("--seed", type=int, help="another seed, another text")
+    generate.add_argument("--seed", type=_SEED, metavar="N", help="another seed, another text")
     classify = add("classify", _classify, "label a text, or each line of standard input, with a trained run")
     classify.add_argument("text", nargs="?", metavar="TEXT")
     classify.add_argument("--run", required=True, help="a name under `runs:`")
@@ -134,7 +147,7 @@ def _use(root: Path, arguments: argparse.Namespace) -> None:
     from pipeline.cli import presets
 
     if arguments.preset is None:
-        print(presets.listing(root))
+        _print(presets.listing(root))
         return
     gone = presets.use(root, arguments.preset, arguments.changes, arguments.force)
     print(f"params.yaml is now the preset {arguments.preset}" + "".join(f"\n  {change}" for change in arguments.changes))
@@ -173,7 +186,7 @@ def _status(root: Path, arguments: argparse.Namespace) -> None:
     from pipeline.flow import status
 
     lines, well = status.report(root)
-    print("\n".join(f"{what:13}{how}" for what, how in lines))
+    _print("\n".join(f"{what:13}{how}" for what, how in lines))
     sys.exit(0 if well else 1)
 
 
@@ -236,7 +249,7 @@ def _doctor(root: Path, arguments: argparse.Namespace) -> None:
     from pipeline.cli import doctor
 
     findings = doctor.examine(root)
-    print("\n".join(f"{finding.state:5} {finding.subject}: {finding.detail}" for finding in findings))
+    _print("\n".join(f"{finding.state:5} {finding.subject}: {finding.detail}" for finding in findings))
     sys.exit(1 if any(finding.state == "FAIL" for finding in findings) else 0)
 
 
@@ -255,19 +268,19 @@ def _ui(root: Path, arguments: argparse.Namespace) -> None:
 def _promote(root: Path, arguments: argparse.Namespace) -> None:
     from pipeline.cli import champions
 
-    print(champions.promote(root, arguments.what, arguments.version, arguments.why))
+    _print(champions.promote(root, arguments.what, arguments.version, arguments.why))
 
 
 def _rollback(root: Path, arguments: argparse.Namespace) -> None:
     from pipeline.cli import champions
 
-    print(champions.rollback(root, arguments.model))
+    _print(champions.rollback(root, arguments.model))
 
 
 def _champions(root: Path, arguments: argparse.Namespace) -> None:
     from pipeline.cli import champions
 
-    print(champions.table(root, arguments.history) if arguments.of is None else champions.of(root, arguments.of))
+    _print(champions.table(root, arguments.history) if arguments.of is None else champions.of(root, arguments.of))
 
 
 def _serve(root: Path, arguments: argparse.Namespace) -> None:
@@ -276,28 +289,29 @@ def _serve(root: Path, arguments: argparse.Namespace) -> None:
     tracking.model(root, arguments.model, arguments.port)
 
 
+def _print(text: str) -> None:
+    """Print lines that hold names and labels from outside, which may hold what steers a terminal."""
+    print("\n".join(printable(line) for line in text.split("\n")))
+
+
 def _translate(root: Path, arguments: argparse.Namespace) -> None:
     from pipeline.cli import trial
 
     session = trial.together(root, arguments.runs)
-    trial.translate(session, _given(arguments.text), arguments.n_best, arguments.prefix, arguments.heatmap)
-
-
-def _given(text: str | None) -> list[str]:
-    """The command's own text, or the lines of standard input."""
-    return [text] if text is not None else [line.rstrip("\r\n") for line in sys.stdin]
+    trial.translate(session, reading.given(arguments.text), arguments.n_best, arguments.prefix, arguments.heatmap)
 
 
 def _generate(root: Path, arguments: argparse.Namespace) -> None:
     from pipeline.cli import trial
 
-    print(trial.opened(root, arguments.run).generate([arguments.prefix], arguments.seed)[0])
+    prefix = checked_text(arguments.prefix, "PREFIX")
+    print(printable(trial.opened(root, arguments.run).generate([prefix], arguments.seed)[0]))
 
 
 def _classify(root: Path, arguments: argparse.Namespace) -> None:
     from pipeline.cli import trial
 
-    trial.classify(root, arguments.run, _given(arguments.text))
+    trial.classify(root, arguments.run, reading.given(arguments.text))
 
 
 def _compare(root: Path, arguments: argparse.Namespace) -> None:
@@ -305,4 +319,4 @@ def _compare(root: Path, arguments: argparse.Namespace) -> None:
 
     if sys.stderr.isatty():
         print("both are asked anew, unless they have been: for small models a matter of seconds", file=sys.stderr)
-    print(compare.compare(root, arguments.champion, arguments.challenger).markdown(), end="")
+    _print(compare.compare(root, arguments.champion, arguments.challenger).markdown().rstrip("\n"))

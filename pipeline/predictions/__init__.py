@@ -20,7 +20,7 @@ from torch import nn
 from pipeline import config, params, tables
 from pipeline.contracts import Attentive
 from pipeline.errors import refuse
-from pipeline.inference import Answer, Session, attention_table, trained
+from pipeline.inference import EMPTY, Answer, Session, attention_table, trained
 from pipeline.text.encode import Codec
 
 BLANK = "___"  # a word to fill in (a piece, for bpe; a character): samples that have one are for models that guess words
@@ -78,12 +78,19 @@ def write_answers(asked: Sequence[params.Sample], answers: Iterable[Answer], out
 
 
 def write_samples(session: Session, asked: Sequence[params.Sample], out: Path) -> None:
-    """Write what the run's search makes of its corpus's samples, and where it looked if it can say."""
-    prompt = session.prompt([sample.prompt for sample in asked]) if asked else None
+    """Write what the run's search makes of its corpus's samples, and where it looked if it can say.
+
+    A translator's answer to a sample without tokens is empty, as in `Session.translate`; a language model goes on from it.
+    """
+    texts = [sample.prompt for sample in asked]
+    numbers = list(range(len(texts))) if session.continues else session.places_with_tokens(texts)
+    prompt = session.prompt([texts[number] for number in numbers]) if numbers else None
     best = [answers[0] for answers in session.searched(prompt, session.generator())] if prompt else []
-    write_answers(asked, session.answers(best), out)
+
+    answers = dict(zip(numbers, session.answers(best), strict=True))
+    write_answers(asked, [answers.get(number, EMPTY) for number in range(len(texts))], out)
     if prompt and isinstance(session.model, Attentive):
-        tables.write(out / "attention.parquet", attention_table(session.looked(prompt, best)))
+        tables.write(out / "attention.parquet", attention_table(session.looked(prompt, best), numbers))
 
 
 def around_blanks(codec: Codec, text: str) -> list[list[int]]:

@@ -1,6 +1,7 @@
 """A classifier's predictions: the label of every text, with the probabilities of all labels; and texts given by hand."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,15 @@ from torch import nn
 
 from pipeline import config, params, tables
 from pipeline.errors import refuse
-from pipeline.inference import Answer, run_of, trained
+from pipeline.inference import Answer, check_time, run_of, trained
 from pipeline.predictions import Asked, write_answers
 from pipeline.tasks import classification
 from pipeline.text import labels
 from pipeline.text.encode import Codec
 from pipeline.training import devices
+
+NO_LABEL = Answer("", -math.inf, -math.inf)
+_BATCH = 1024  # texts between two looks at the clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +51,19 @@ class Classifier:
         return cls(network, Codec.load(vocab, classification.SIDES[0]), labels.load(vocab), objective, device)
 
     def classify(self, texts: Sequence[str]) -> list[Answer]:
-        """Each text's likeliest label and its log-probability; UserError for a text without words."""
-        if not texts:
-            return []
+        """Each text's likeliest label and its log-probability; for a text without tokens no label, of probability 0."""
+        answers = [NO_LABEL for _ in texts]
         ids = self.codec.encode(pa.array(texts, pa.string()))
-        if pc.min(pc.list_value_length(ids)).as_py() == 0:
-            raise refuse("text", "a text without words", "something to classify")
-        found = self.judged(pa.chunked_array([ids]))
-        best = [max(row) for row in found["log_probs"].to_pylist()]
-        return [Answer(label, value, value) for label, value in zip(found["label"].to_pylist(), best, strict=True)]
+        (places,) = pc.list_value_length(ids).to_numpy(zero_copy_only=False).nonzero()
+
+        for start in range(0, len(places), _BATCH):
+            check_time()
+            these = places[start : start + _BATCH]
+            found = self.judged(pa.chunked_array([ids.take(pa.array(these))]))
+            best = [max(row) for row in found["log_probs"].to_pylist()]
+            for place, label, value in zip(these, found["label"].to_pylist(), best, strict=True):
+                answers[place] = Answer(label, value, value)
+        return answers
 
     def judged(self, ids: pa.ChunkedArray) -> dict[str, Any]:
         """The likeliest label of each text, and the log-probabilities of all."""
