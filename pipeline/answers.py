@@ -1,20 +1,28 @@
 """A trained run of any task, loaded once: texts in, rows out. All that serving knows of models."""
 
+import difflib
 import math
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 
 from pipeline import params
 from pipeline.errors import refuse
-from pipeline.inference import Answer, Session, run_of
+from pipeline.inference import EMPTY, LARGEST_N_BEST, Answer, OutOfTime, Session, check_time, run_of, time_limit
 from pipeline.predictions import BLANK, Asked, fill_blank, masked_language_model, word_vectors
 from pipeline.predictions.classification import Classifier
 from pipeline.text.encode import Codec
+from pipeline.texts import checked_text
 from pipeline.training import devices
+
+__all__ = ["Answering", "OutOfTime", "Trained", "opened", "time_limit"]
+
+_SHOWN = 60  # characters of a wrong text that a message repeats
 
 Row = dict[str, Any]
 Answering = Callable[[Sequence[str], Mapping[str, Any]], list[Row]]
@@ -41,15 +49,43 @@ def opened(task: str, run: Trained) -> Answering:
     """The run, ready to answer; UserError for a task that is unknown here, or folders that do not fit each other."""
     if task not in KINDS:
         raise refuse("task", task, "one of " + ", ".join(KINDS), "Teach pipeline/answers.py what it answers.")
-    return KINDS[task](run)
+    answer = KINDS[task](run)
+
+    def checked(texts: Sequence[Any], settings: Mapping[str, Any]) -> list[Row]:
+        return answer(checked_texts(texts), checked_settings(task, settings))
+
+    return checked
+
+
+def checked_texts(texts: Sequence[Any]) -> list[str]:
+    """The texts of a request; UserError, with its number from 0, for the first that is none."""
+    return [checked_text(text, f"inputs[{number}]") for number, text in enumerate(texts)]
+
+
+def checked_settings(task: str, settings: Mapping[str, Any]) -> dict[str, int]:
+    """The `params` of a request; UserError for a name that the task lacks, and for what is no whole number in its range."""
+    known = SETTINGS[task]
+    for name, value in settings.items():
+        if name not in known:
+            expected = "one of " + ", ".join(known) if known else f"no params, of which {task} has none"
+            close = difflib.get_close_matches(str(name), known, 1)
+            todo = f"Did you mean {close[0]!r}?" if close else "Remove it."
+            raise refuse("params", f"the unknown name {str(name)[:60]!r}", expected, todo)
+        least, largest = known[name]
+        whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        if not whole or not least <= value <= largest:
+            shown = str(value) if whole else repr(value)
+            raise refuse(name, shown[:60], f"a whole number from {least} to {largest}")
+    return {str(name): int(value) for name, value in settings.items()}
 
 
 def _translator(run: Trained) -> Answering:
-    """Rows of `row` (the text's number), `text` and `log_prob`, best first; `n_best` of them for each text."""
+    """Rows of `row` (the text's number), `text` and `log_prob`, best first; `n_best` of them for each text, and one, which
+    is empty, for a text without tokens."""
     session = Session.open(run.model, run.vocab, run.search, run.device)
 
     def answer(texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
-        n_best = int(settings.get("n_best", 1))
+        n_best = settings.get("n_best", 1)
         found = session.translate(texts, n_best)
         return [{"row": row, **_said(one)} for row, answers in enumerate(found) for one in answers[:n_best]]
 
@@ -67,7 +103,7 @@ def _language_model(run: Trained) -> Answering:
 
 
 def _classifier(run: Trained) -> Answering:
-    """Each text's likeliest `label` and its `probability`."""
+    """Each text's likeliest `label` and its `probability`; for a text without tokens an empty label of probability 0."""
     classifier = Classifier.open(run.model, run.vocab, run.device)
 
     def answer(texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
@@ -79,17 +115,24 @@ def _classifier(run: Trained) -> Answering:
 def _filler(
     fill: Callable[[Any, Codec, str, torch.device], Answer], blanks: str, fits: Callable[[int], bool]
 ) -> Callable[[Trained], Answering]:
-    """Each text with its blanks filled in, as `text`, and the words' `log_prob`; `blanks` says how many may be there."""
+    """Each text with its blanks filled in, as `text`, and the words' `log_prob`; `blanks` says how many may be there. A text
+    without tokens has an empty answer."""
 
     def open_run(run: Trained) -> Answering:
         asked = run.asked()
         model, codec = asked.network(), Codec.load(run.vocab, "text")
 
+        def filled(text: str) -> Answer:
+            check_time()
+            return fill(model, codec, text, asked.device)
+
         def answer(texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
-            for text in texts:
-                if not fits(text.count(BLANK)):
-                    raise refuse("text", text, f"a text with {blanks} written {BLANK}")
-            return [_said(fill(model, codec, text, asked.device)) for text in texts]
+            tokens = codec.encode(pa.array(texts, pa.string())).to_pylist()
+            for text, ids in zip(texts, tokens, strict=True):
+                if ids and not fits(text.count(BLANK)):
+                    shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+                    raise refuse("text", shown, f"a text with {blanks} written {BLANK}")
+            return [_said(filled(text) if ids else EMPTY) for text, ids in zip(texts, tokens, strict=True)]
 
         return answer
 
@@ -119,3 +162,10 @@ KINDS: dict[str, Callable[[Trained], Answering]] = {
     "masked_language_model": _filler(masked_language_model.fill, "blanks,", lambda count: count > 0),
     "word_vectors": _vectors,
 }
+
+SETTINGS: dict[str, dict[str, tuple[int, int]]] = {
+    **dict.fromkeys(KINDS, {}),
+    "translation": {"n_best": (1, LARGEST_N_BEST)},
+    "language_model": {"seed": (-(2**63), 2**63 - 1)},
+}
+"""The `params` that a request may have, by task: whole numbers with their least and largest value."""

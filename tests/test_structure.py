@@ -24,6 +24,7 @@ FOUNDATION = {
     "loopback",
     "tables",
     "yaml_reader",
+    "texts",
 }
 DATA = {"corpora", "download", "grammars", "tarred", "text"}
 SHARED = {"contracts", "nn", "ragged"}

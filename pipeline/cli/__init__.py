@@ -120,6 +120,9 @@ def _add_history(add: Add) -> None:
     serve = add("serve", _serve, "answer over HTTP with a version, by default the champion")
     serve.add_argument("model", metavar="MODEL[@ALIAS|/VERSION]")
     serve.add_argument("--port", type=_PORT, metavar="N", default=5001)
+    serve.add_argument(
+        "--allow-host", action="append", default=[], metavar="HOST[:PORT]", help="also answer to this name, such as a proxy's"
+    )
 
 
 def _add_trials(add: Add) -> None:
@@ -286,7 +289,7 @@ def _champions(root: Path, arguments: argparse.Namespace) -> None:
 def _serve(root: Path, arguments: argparse.Namespace) -> None:
     from pipeline import tracking
 
-    tracking.model(root, arguments.model, arguments.port)
+    tracking.model(root, arguments.model, arguments.port, arguments.allow_host)
 
 
 def _print(text: str) -> None:

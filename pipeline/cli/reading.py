@@ -53,7 +53,7 @@ def _argument(word: str) -> str:
     except UnicodeDecodeError as error:
         shown = raw.decode("utf-8", "backslashreplace")
         shown = shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "..."
-        raise refuse(f"argument {shown!r}", f"byte {raw[error.start]:#04x}", "UTF-8", _CONVERT) from None
+        raise refuse(f"argument '{shown}'", f"byte {raw[error.start]:#04x}", "UTF-8", _CONVERT) from None
 
 
 def given(text: str | None) -> Iterator[Line]:

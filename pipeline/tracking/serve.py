@@ -1,6 +1,7 @@
 """`seqline ui` and `seqline serve`: MLflow's own pages on the project's own store, and a version that answers, on loopback.
 
-Both are servers of MLflow's, in processes that go when this one does, however it goes (tied_server.py).
+The first is MLflow's server, the second our own (server.py), both in processes that go when this one does, however it goes
+(tied_server.py).
 """
 
 import os
@@ -9,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -41,15 +42,18 @@ def ui(root: Path, port: int) -> None:
     _until_told("ui", server, port, f"MLflow at {_address(port)}{_PAGE}")
 
 
-def model(root: Path, what: str, port: int) -> None:
-    """Answer for a version until Ctrl-C or SIGTERM; UserError if there is none, or the port is taken."""
+def model(root: Path, what: str, port: int, hosts: Sequence[str]) -> None:
+    """Answer for a version until Ctrl-C or SIGTERM; UserError if there is none, or the port is taken.
+
+    `hosts`: names and ports by which a proxy or a tunnel calls the server, besides those of loopback.
+    """
     uri = registry.uri(root, what)
     _refuse_busy(port)
-    words = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", uri, "--env-manager", "local"]
-    listen = ["--host", _HOST, "--port", str(port)]
+    words = [sys.executable, "-m", "pipeline.tracking.server", uri, "--port", str(port)]
+    allow = [word for host in hosts for word in ("--allow-host", host)]
     where = {"MLFLOW_TRACKING_URI": describe.uri(root), "SEQLINE_ROOT": str(describe.home(root))}
     told = uri + f" at {_address(port)}/invocations, for POSTs of JSON such as " + '{"inputs": ["a text"]}'
-    _until_told("serve", start([*words, *listen], describe.home(root), where), port, told)
+    _until_told("serve", start([*words, *allow], describe.home(root), where), port, told)
 
 
 def _address(port: int) -> str:

@@ -16,7 +16,11 @@ ROOT = "SEQLINE_ROOT"
 
 
 class Served(PythonModel):  # type: ignore[misc]
-    """Texts in the first column in, rows of the task's kind out: `package.FACES`."""
+    """Texts in the first column in, rows of the task's kind out: `package.FACES`.
+
+    Every value is checked here, since `mlflow.pyfunc.load_model` and MLflow's own server come in by this way too. What they
+    drop before (a parameter with an unknown name, which they log) cannot be.
+    """
 
     def load_context(self, context: Any) -> None:
         """Lay out what the version refers to, and open it; UserError if the project or an output of it is nowhere."""
@@ -25,9 +29,22 @@ class Served(PythonModel):  # type: ignore[misc]
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """The answers; MlflowException, which a server tells with status 400, for a text that the model cannot take."""
         try:
-            return pd.DataFrame(self._answer([str(text) for text in model_input.iloc[:, 0]], params or {}))
+            return pd.DataFrame(self._answer(list(model_input.iloc[:, 0]) if model_input.shape[1] else [], params or {}))
         except UserError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
+
+    def answer(self, texts: Sequence[Any], params: Mapping[str, Any], seconds: float) -> list[dict[str, Any]]:
+        """As `predict`, for a server that reads requests itself.
+
+        UserError for what is no text or no parameter; TimeoutError some time after the seconds are over.
+        """
+        from pipeline import answers
+
+        try:
+            with answers.time_limit(seconds):
+                return self._answer(texts, params)
+        except answers.OutOfTime as error:
+            raise TimeoutError from error
 
 
 def opened(reference: Mapping[str, Any]) -> Callable[[Sequence[str], Mapping[str, Any]], list[dict[str, Any]]]:
