@@ -164,7 +164,7 @@ KINDS: dict[str, Callable[[Trained], Answering]] = {
 }
 
 SETTINGS: dict[str, dict[str, tuple[int, int]]] = {
-    **dict.fromkeys(KINDS, {}),
+    **{task: {} for task in KINDS},
     "translation": {"n_best": (1, LARGEST_N_BEST)},
     "language_model": {"seed": (-(2**63), 2**63 - 1)},
 }

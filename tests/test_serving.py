@@ -1,6 +1,8 @@
 """Registered versions at work: real, tiny trainings under a real DVC, loaded and served by MLflow itself."""
 
+import io
 import json
+import math
 import os
 import shutil
 import signal
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import pandas as pd
 import pytest
 import stage_runs
 import yaml
@@ -37,7 +40,7 @@ NAMES = {
     "bert": "masked_language_model-toy_story",
     "skip_gram": "word_vectors-toy_story",
 }
-SERVE = "import sys, pathlib as p, pipeline.tracking as t; t.model(p.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))"
+SERVE = "import sys, pathlib as p, pipeline.tracking as t; t.model(p.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), [])"
 
 
 def small() -> dict[str, Any]:
@@ -191,9 +194,18 @@ def test_seqline_serves_a_version_of_classifiers_from_any_folder_and_ends_with_c
         assert status == 200
         assert [row["label"] for row in found["predictions"]] == [sample["text"] for sample in want]
         assert all(0.5 <= row["probability"] <= 1 for row in found["predictions"])
-        assert asked(address, {"inputs": [" \u200b "]})[0] == 400
+        assert asked(address, {"inputs": [" \u200b "]}) == (200, {"predictions": [{"label": "", "probability": 0.0}]})
+        status, refused = asked(address, {"inputs": ["so good .", None]})
+        assert (status, refused["message"]) == (400, "inputs[1]: got null; expected a text.")
+        status, refused = asked(address, {"inputs": ["so good ."], "params": {"n_best": 3}})
+        assert (status, refused["message"].startswith("params: got the unknown name 'n_best'; expected no params")) == (
+            400,
+            True,
+        )
     commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
-    assert not [words for words in commands if b"scoring_server" in words and address.rpartition(":")[2].encode() in words]
+    assert not [
+        words for words in commands if b"pipeline.tracking.server" in words and address.rpartition(":")[2].encode() in words
+    ]
 
 
 @pytest.mark.parametrize("run", ["bidirectional", "bert", "skip_gram"])
@@ -214,6 +226,99 @@ def test_a_language_model_goes_on_from_a_prefix_as_its_seed_says(project: Path) 
 def test_a_text_without_a_blank_is_refused_in_words(project: Path) -> None:
     with pytest.raises(MlflowException, match="got no gap; expected a text with one blank, written ___"):
         loaded(f"{NAMES['bidirectional']}/1")(["no gap"])
+
+
+@pytest.mark.parametrize(
+    ("column", "line"),
+    [
+        (["a", None], r"inputs\[1\]: got null; expected a text\."),
+        (["a", math.nan], r"inputs\[1\]: got NaN; expected a text\."),
+        (["a", pd.NA], r"inputs\[1\]: got NaN; expected a text\."),
+        (["a", 3], r"inputs\[1\]: got a number; expected a text\."),
+        (["a", True], r"inputs\[1\]: got true or false; expected a text\."),
+        ([["a"]], r"inputs\[0\]: got a list; expected a text\."),
+        ([b"a"], r"inputs\[0\]: got bytes; expected a text\."),
+        (["a", "\ud800"], r"inputs\[1\]: got the lone surrogate U\+D800"),
+        (["a" * 10_001], r"inputs\[0\]: got 10001 characters; expected at most 10000"),
+    ],
+)
+def test_a_frame_with_a_value_that_is_no_text_is_refused_by_its_number(column: list[Any], line: str, project: Path) -> None:
+    for run in ("seq2seq", "mlp"):
+        with pytest.raises(MlflowException, match=line):
+            loaded(f"{NAMES[run]}/1")(pd.DataFrame({"text": pd.Series(column, dtype=object)}))
+
+
+def test_a_text_column_of_pandas_with_a_gap_is_refused(project: Path) -> None:
+    with pytest.raises(MlflowException, match=r"inputs\[1\]: got (NaN|null); expected a text\."):
+        loaded(f"{NAMES['mlp']}/1")(pd.DataFrame({"text": pd.array(["a", None], dtype="string")}))
+
+
+@pytest.mark.parametrize(("n_best", "status"), [(1, 0), (100, 0), (0, 1), (101, 1), (10**9, 1), (10**18, 1)])
+def test_a_loaded_version_gives_no_more_answers_than_its_limit(n_best: int, status: int, project: Path) -> None:
+    answers = loaded(f"{NAMES['seq2seq']}/1")
+    if not status:
+        assert len(answers(["the cat sleeps ."], {"n_best": n_best})) == n_best
+        return
+    with pytest.raises(MlflowException, match=rf"n_best: got {n_best}; expected a whole number from 1 to 100\."):
+        answers(["the cat sleeps ."], {"n_best": n_best})
+
+
+BLANK_TEXTS = ("", " ", "\u200b", "\u00a0\t", "\ufeff", "\x00\x1b")
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_a_blank_text_has_a_blank_answer_and_leaves_the_others_as_they_are(run: str, project: Path) -> None:
+    answers = loaded(f"{NAMES[run]}/1")
+    text = "the ___ sleeps ." if run in ("bidirectional", "bert") else "the cat sleeps ."
+    mixed = answers([text, *BLANK_TEXTS, text])
+    assert len(mixed) == len(BLANK_TEXTS) + 2
+    for row in mixed[1:-1]:
+        if run != "rnn":  # a language model goes on from nothing
+            assert row.get("text", row.get("label")) == ""
+            assert row.get("log_prob", 0.0) == row.get("probability", 0.0) == 0.0
+    [alone] = answers([text])
+    for row in (mixed[0], mixed[-1]):
+        for key, value in alone.items():
+            assert row[key] == value or key == "row" or row[key] == pytest.approx(value, abs=1e-4)
+
+
+def piped(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    """Let standard input hold these bytes."""
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content), encoding="utf-8"))
+
+
+def test_translate_answers_readable_lines_and_blank_ones_with_blanks(project: Path, monkeypatch, seqline) -> None:
+    good = "the cat sleeps .\nthe king sees a tree .\n"
+    piped(monkeypatch, good.encode())
+    want = seqline(project, "translate", "--run", "seq2seq")
+    assert (want.status, want.err, want.out.count("\n")) == (0, "", 2)
+    first, second = want.out.splitlines()
+
+    lines = [b"\xef\xbb\xbfthe cat sleeps .\r", b"", "\u200b \u00a0".encode(), b"the caf\xe9 .", b"the king sees a tree ."]
+    piped(monkeypatch, b"\n".join(lines))
+    said = seqline(project, "translate", "--run", "seq2seq")
+    assert said.out == f"{first}\n\n\n\n{second}\n"
+    line = "standard input: got byte 0xe9, line 4; expected UTF-8. Convert it, for example with iconv."
+    assert (said.status, said.err) == (2, f"seqline: {line}\n")
+
+    piped(monkeypatch, b"\n".join(lines))
+    several = seqline(project, "translate", "--run", "seq2seq", "--n-best", "2")
+    assert [bool(row) for row in several.out.split("\n")] == [True] * 2 + [False] * 6 + [True] * 2 + [False]
+
+
+def test_classify_answers_every_line_and_names_the_blank_ones(project: Path, monkeypatch, seqline) -> None:
+    piped(monkeypatch, b"so good .\n\nso bad .\n\xe2\x80\x8b\n")
+    said = seqline(project, "classify", "--run", "mlp")
+    assert said.status == 0
+    assert [bool(line) for line in said.out.split("\n")] == [True, False, True, False, False]
+    assert said.err == "seqline: standard input, lines 2 and 4: a text without words has no label\n"
+
+
+def test_a_blank_text_has_no_heatmap_and_more_answers_than_the_limit_are_refused(project: Path, seqline) -> None:
+    said = seqline(project, "translate", "a", "--run", "seq2seq", "--n-best", "1000000")
+    assert said[::2] == (2, "seqline: n_best: got 1000000; expected a number from 1 to 100.\n")
+    said = seqline(project, "translate", "", "--run", "seq2seq", "--heatmap", "x.png")
+    assert (said.status, said.err.count("\n")) == (2, 1)
 
 
 def test_a_version_says_the_same_after_the_run_was_trained_anew(project: Path) -> None:

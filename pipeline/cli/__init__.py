@@ -121,7 +121,11 @@ def _add_history(add: Add) -> None:
     serve.add_argument("model", metavar="MODEL[@ALIAS|/VERSION]")
     serve.add_argument("--port", type=_PORT, metavar="N", default=5001)
     serve.add_argument(
-        "--allow-host", action="append", default=[], metavar="HOST[:PORT]", help="also answer to this name, such as a proxy's"
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="HOST[:PORT]",
+        help="answer to this name too, such as a proxy's",
     )
 
 

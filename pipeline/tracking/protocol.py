@@ -1,10 +1,10 @@
 """HTTP/1.1 with limits: uvicorn's own protocol for a server that anyone on this machine, or a web page, may try to block."""
 
 import asyncio
+import http
 import json
 from typing import Any
 
-import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEAD_SECONDS = 15.0  # for the head of a request to arrive, from the opening of its connection or the answer before
@@ -18,7 +18,7 @@ def error_body(status: int, code: str, message: str) -> bytes:
 
 
 class LimitedProtocol(H11Protocol):
-    """Ends connections that keep it waiting, and answers what is no HTTP with JSON."""
+    """Ends connections that keep it waiting, and refuses what is no HTTP with JSON."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to count the time, unless there are too many connections."""
@@ -44,13 +44,6 @@ class LimitedProtocol(H11Protocol):
         else:
             self._start_timers()
 
-    def handle_events(self) -> None:
-        """As uvicorn's; a request that its parser stumbles over is refused too."""
-        try:
-            super().handle_events()
-        except (h11.ProtocolError, ValueError):
-            self.send_400_response("")
-
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP."""
         self.refuse(400, "BAD_REQUEST", "request: got what is no valid HTTP/1.1; expected a POST of JSON.")
@@ -61,7 +54,11 @@ class LimitedProtocol(H11Protocol):
             self.transport.abort()
             return
         body = error_body(status, code, message)
-        head = f"HTTP/1.1 {status} \r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        phrase = http.HTTPStatus(status).phrase
+        head = (
+            f"HTTP/1.1 {status} {phrase}\r\nconnection: close\r\n"
+            f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        )
         self.transport.write(head.encode() + body)
         self.transport.close()
         self._timers.append(self.loop.call_later(HEAD_SECONDS, self.transport.abort))

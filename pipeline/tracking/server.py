@@ -13,6 +13,7 @@ import asyncio
 import csv
 import difflib
 import io
+import itertools
 import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -276,12 +277,17 @@ def _unknown(where: str, key: str, known: Sequence[str]) -> UserError:
 def _kind(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    return {dict: "an object", list: "a list", str: "a text"}.get(type(value), "a number")
+    kinds: dict[Any, str] = {dict: "an object", list: "a list", str: "a text"}
+    return kinds.get(type(value), "a number")
 
 
 def _headers(scope: Scope) -> dict[str, str]:
-    """By name in lower case; Refused for one that says twice who asks or what is sent."""
+    """By name in lower case; Refused for one that says twice who asks or what is sent, and where there are too many."""
     found: dict[str, str] = {}
+    words = (scope["raw_path"], scope["query_string"], *itertools.chain(*scope["headers"]))
+    size = sum(map(len, words))
+    if size > _LARGEST_HEAD:
+        raise Refused(431, "BAD_REQUEST", f"head: got {size} bytes; expected at most {_LARGEST_HEAD}.")
     for name, value in scope["headers"]:
         key = name.decode("latin-1").lower()
         if key in found and key in ("host", "origin", "content-type", "content-encoding"):
@@ -342,12 +348,17 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--allow-host", action="append", default=[])
     arguments = parser.parse_args()
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of connections that went away
     app = App(served(arguments.uri), hosts(arguments.port, arguments.allow_host))
-    uvicorn.run(
+    uvicorn.Server(configuration(app, arguments.port)).run()
+
+
+def configuration(app: App, port: int) -> uvicorn.Config:
+    """uvicorn with this module's limits, and without what it would log of a request."""
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of connections that went away
+    return uvicorn.Config(
         app,
         host=HOST,
-        port=arguments.port,
+        port=port,
         http=LimitedProtocol,
         ws="none",
         lifespan="off",
