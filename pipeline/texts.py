@@ -1,5 +1,6 @@
 """Texts from outside, on the command line or in a request: what counts as one, and how long it may be."""
 
+import math
 from typing import Any
 
 from pipeline.errors import UserError, refuse
@@ -27,9 +28,12 @@ def too_long(where: str, got: str) -> UserError:
 
 def _kind(value: Any) -> str:
     """What a value that is no text is, in the words of JSON."""
-    if value is None or value != value or type(value).__name__ in ("NAType", "NaTType"):
-        return "null" if value is None else "NaN"
-    if isinstance(value, bool) or type(value).__name__ == "bool_":
+    name = type(value).__name__
+    if value is None:
+        return "null"
+    if name in ("NAType", "NaTType") or (isinstance(value, float) and math.isnan(value)):
+        return "NaN"
+    if isinstance(value, bool) or name in ("bool_", "bool"):
         return "true or false"
     if isinstance(value, bytes | bytearray):
         return "bytes"
@@ -37,4 +41,4 @@ def _kind(value: Any) -> str:
         return "a number"
     if isinstance(value, dict):
         return "an object"
-    return "a list" if isinstance(value, list | tuple) or hasattr(value, "shape") else type(value).__name__
+    return "a list" if isinstance(value, list | tuple) or hasattr(value, "shape") else name

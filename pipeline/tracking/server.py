@@ -108,7 +108,7 @@ class App:
 
     async def _work(self, request: Request) -> list[dict[str, Any]]:
         """The answer's rows, computed in a thread while no more than `AT_WORK` others are."""
-        if self._waiting >= WAITING:
+        if self._at_work.locked() and self._waiting >= WAITING:
             raise Refused(503, "TEMPORARILY_UNAVAILABLE", "request: got too many at a time; try again later.")
         self._waiting += 1
         try:
