@@ -160,10 +160,14 @@ def test_classify_says_what_the_predict_stage_says(trial, project: Path) -> None
         assert said.out == f"{np.exp(sample['log_prob']):.4f}  {sample['text']}\n"
 
 
+def test_a_blank_text_has_a_blank_line_and_a_warning(trial) -> None:
+    said = trial("classify", " \u200b ", "--run", "mlp")
+    assert said == (0, "\n", "seqline: TEXT: a text without words has no label\n")
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (("classify", " \u200b ", "--run", "mlp"), "text: got a text without words; expected something to classify."),
         (("classify", "good", "--run", "nlp"), "--run: got nlp; expected one of mlp, "),
         (("translate", "good", "--run", "mlp"), "expected a section with a method. Name a run that answers with text."),
         (("generate", "good", "--run", "mlp"), "expected a section with a method. Name a run that answers with text."),

@@ -1,6 +1,7 @@
 """The `seqline` command: presets, leftovers, doctor, and what it refuses."""
 
 import base64
+import io
 import os
 import signal
 import sqlite3
@@ -15,7 +16,8 @@ import pytest
 import yaml
 from dvc.utils.serialize import dumps_yaml
 
-from pipeline.cli import dag, doctor, leftovers, presets
+from pipeline import cli
+from pipeline.cli import champions, dag, doctor, leftovers, presets, reading, trial
 from pipeline.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -364,3 +366,157 @@ finally:
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+NUMBERS = [
+    (["run", "--jobs", "0"], "--jobs", 1024),
+    (["run", "--jobs", "-1"], "--jobs", 1024),
+    (["retrain", "--jobs", "1000000000"], "--jobs", 1024),
+    (["schedule", "--interval", "1h", "--jobs", "0"], "--jobs", 1024),
+    (["ui", "--port", "99999999"], "--port", 65_535),
+    (["serve", "m", "--port", "0"], "--port", 65_535),
+    (["serve", "m", "--port", "-5"], "--port", 65_535),
+    (["promote", "m", "99999999999999999999"], "VERSION", 2**31 - 1),
+    (["promote", "m", "0"], "VERSION", 2**31 - 1),
+    (["translate", "a", "--run", "x", "--n-best", "0"], "--n-best", 2**63 - 1),
+    (["translate", "a", "--run", "x", "--n-best", "9" * 5000], "--n-best", 2**63 - 1),
+    (["generate", "a", "--run", "x", "--seed", "1.5"], "--seed", 2**63 - 1),
+    (["generate", "a", "--run", "x", "--seed", "9" * 20], "--seed", 2**63 - 1),
+]
+
+
+@pytest.mark.parametrize(("command", "option", "largest"), NUMBERS, ids=range(len(NUMBERS)))
+def test_a_number_outside_of_its_range_is_refused_in_one_short_line(command, option, largest, project, seqline) -> None:
+    said = seqline(project, *command)
+    assert (said.status, said.out, said.err.count("\n")) == (2, "", 1)
+    assert said.err.startswith(f"seqline: {option}: got ")
+    assert f" to {largest}. See `seqline {command[0]} --help`." in said.err
+    assert len(said.err) < 250
+
+
+@pytest.mark.parametrize("command", [["no-such"], [], ["translate"], ["check", "--nonsense"], ["compare", "lstm"]])
+def test_a_command_line_that_makes_no_sense_is_refused_in_one_line(command: list[str], project, seqline) -> None:
+    said = seqline(project, *command)
+    assert (said.status, said.out, said.err.count("\n")) == (2, "", 1)
+    assert said.err.startswith("seqline: ")
+    assert "--help`" in said.err
+
+
+def as_the_system_gives_it(raw: bytes) -> str:
+    """An argument of these bytes, as Python has it in `sys.argv`."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["translate", b"the caf\xe9 .", "--run", "lstm"],
+        ["translate", "a", "--run", b"caf\xe9"],
+        ["translate", "a", "--run", "lstm", "--prefix", b"caf\xe9"],
+        ["translate", "a", "--run", "lstm", "--heatmap", b"caf\xe9.png"],
+        ["generate", b"caf\xe9", "--run", "lstm"],
+        ["classify", b"caf\xe9", "--run", "lstm"],
+        ["compare", b"caf\xe9", "lstm"],
+        ["promote", b"caf\xe9"],
+        ["promote", "lstm", "--why", b"caf\xe9"],
+        ["champions", "--of", b"caf\xe9"],
+        ["use", b"caf\xe9"],
+        ["use", "default", "--set", b"runs.lstm.seed=caf\xe9"],
+        ["run", b"caf\xe9"],
+        ["serve", b"caf\xe9"],
+        [b"caf\xe9"],
+    ],
+    ids=range(15),
+)
+def test_bytes_on_the_command_line_that_are_not_utf8_are_refused_by_name(command, project, seqline) -> None:
+    words = [as_the_system_gives_it(word) if isinstance(word, bytes) else word for word in command]
+    said = seqline(project, *words)
+    assert (said.status, said.out, said.err.count("\n")) == (2, "", 1)
+    assert said.err.startswith("seqline: argument '")
+    assert "caf\\xe9" in said.err
+    assert "': got byte 0xe9; expected UTF-8. Convert it, for example with iconv." in said.err
+
+
+def test_utf8_on_the_command_line_is_read_in_a_locale_of_ascii() -> None:
+    word = "où".encode().decode("ascii", "surrogateescape")
+    assert reading.arguments(["run", word, "où"]) == ["run", "où", "où"]
+
+
+def read(content: bytes, encoding: str = "utf-8") -> list[tuple[int | None, str | None, str | None]]:
+    """Number, text and error of every line of a standard input."""
+    stream = io.TextIOWrapper(io.BytesIO(content), encoding=encoding)
+    return [(line.number, line.text, line.error and str(line.error)) for line in reading.lines(stream)]
+
+
+@pytest.mark.parametrize(
+    ("content", "texts"),
+    [
+        (b"", []),
+        (b"a", ["a"]),
+        (b"a\n", ["a"]),
+        (b"a\r\nb\rc\n", ["a", "b", "c"]),
+        (b"\xef\xbb\xbfa\n\xef\xbb\xbfb\n", ["a", "\ufeffb"]),
+        (b"\n\n", ["", ""]),
+        (b"a\x00b\n\x1b[2J\n", ["a\x00b", "\x1b[2J"]),
+        ("a\u2028b\x85c\x0cd\n".encode(), ["a\u2028b\x85c\x0cd"]),
+        (b"x" * 10_000 + b"\ny", ["x" * 10_000, "y"]),
+    ],
+    ids=range(9),
+)
+def test_lines_of_standard_input_come_as_they_are(content: bytes, texts: list[str]) -> None:
+    expected = [(number, text, None) for number, text in enumerate(texts, 1)]
+    assert read(content) == expected
+    assert read(content, "ascii") == expected  # a locale without a name
+
+
+def test_bad_lines_of_standard_input_leave_the_others_alone() -> None:
+    found = read(b"a\ncaf\xe9\n" + b"x" * 10_001 + b"\n" + b"y" * 100_000 + b"\nb\xff")
+    assert [text for _, text, _ in found] == ["a", None, None, None, None]
+    byte = "standard input: got byte {}, line {}; expected UTF-8. Convert it, for example with iconv."
+    long = "standard input: got more than 10000 characters, line {}; expected at most 10000. Divide it into sentences."
+    expected = [None, byte.format("0xe9", 2), long.format(3), long.format(4), byte.format("0xff", 5)]
+    assert [error for _, _, error in found] == expected
+
+
+def test_a_text_that_the_model_refuses_leaves_the_others_their_answers() -> None:
+    def answer(texts: list[str]) -> list[str]:
+        if "bad" in texts:
+            raise UserError("text: got bad; expected good.")
+        return [text.upper() for text in texts]
+
+    lines = reading.lines(io.StringIO("a\nbad\nb\nbad\n" + "c\n" * 100))
+    answers = trial.Answers(lines, answer)
+    assert [found for _, found in answers] == ["A", None, "B", None, *["C"] * 100]
+    expected = "standard input, line 2: text: got bad; expected good. Not answered either: line 4."
+    with pytest.raises(UserError, match=f"^{expected}$"):
+        answers.finish()
+
+
+def test_a_closed_standard_input_and_a_folder_in_its_place_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^standard input: got closed; expected an open one"):
+        list(reading.lines(None))
+
+    class Folder(io.StringIO):
+        def readline(self, size: int = -1, /) -> str:
+            raise IsADirectoryError(21, "Is a directory")
+
+    with pytest.raises(UserError, match=r"^standard input: got Is a directory; expected a text that can be read"):
+        list(reading.lines(Folder()))
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_output_takes_every_character_in_every_locale(encoding: str) -> None:
+    code = "from pipeline.cli import reading; reading.prepare_output(); print('où \\u4e2d \\udce9')"
+    env = FROM_HERE | {"PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, check=True)
+    expected = {"latin-1": b"o\xf9 \\u4e2d \\udce9\n"}.get(encoding, "où \u4e2d \\udce9\n".encode())
+    assert done.stdout == expected
+
+
+def test_names_from_outside_cannot_steer_a_terminal(project, capsys) -> None:
+    table = champions._aligned([("model", "why"), ("a", "\x1b[31mred\nnext"), ("\u202eb", "c")])
+    assert table.count("\n") == 2
+    assert "\\x1b[31mred\\nnext" in table
+    assert not {"\x1b", "\u202e"} & set(table)
+    cli._print("a\x1b]0;title\x07\nb")
+    assert capsys.readouterr().out == "a\\x1b]0;title\\x07\nb\n"

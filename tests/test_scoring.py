@@ -309,6 +309,18 @@ def test_answers_are_the_references_without_regard_to_case_where_the_corpus_is_l
         assert header.split(",")[-1] == last
 
 
+def test_blank_answers_count_as_empty_and_others_do_not(project: Path) -> None:
+    path = project / "data/predictions/transformer/hypotheses_test.parquet"
+    rows = len(tables.read(project / "data/tokens/pairs/test.parquet", tables.TOKENS_PAIR))
+    for blank in ("", " ", "\u00a0", " \t\n"):
+        answers = [blank, blank, blank, *["."] * (rows - 3)]
+        made_runs.hypotheses(path, answers)
+        found = run_evaluate(project, "transformer", "pairs")["test"]
+        assert found["empty"] == pytest.approx(3 / rows, abs=1e-6)
+        table = tables.read(project / "data/scores/transformer/test.parquet", tables.SCORES_PAIR).sort_by("row")
+        assert table["empty"].to_pylist() == [True] * 3 + [False] * (rows - 3)
+
+
 def test_a_model_that_is_the_grammar_has_no_excess_and_pays_its_bits_per_character(project: Path) -> None:
     texts = tables.read(project / "data/tokens/story/test.parquet", tables.TOKENS_TEXT)
     count = pc.cast(pc.add(pc.list_value_length(texts["tokens"]), 1), pa.int32())

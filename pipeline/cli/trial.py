@@ -134,7 +134,7 @@ class Answers(Generic[T]):
         if not self._bad:
             return
         assert self._bad[0].error is not None
-        others = f" Neither were {_numbers(self._bad[1:])} answered." if len(self._bad) > 1 else ""
+        others = f" Not answered either: {_numbers(self._bad[1:])}." if len(self._bad) > 1 else ""
         raise UserError(f"{self._bad[0].error}{others}")
 
     def _answered(self, lines: Sequence[Line]) -> list[T | None]:
