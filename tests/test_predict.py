@@ -13,6 +13,7 @@ import yaml
 
 from pipeline import params, tables
 from pipeline.cli import trial
+from pipeline.cli.reading import Line
 from pipeline.contracts import EOS, Sizes
 from pipeline.errors import UserError
 from pipeline.inference import Session, run_of
@@ -308,10 +309,11 @@ def test_two_runs_together_answer_as_an_ensemble(project: Path, capsys: pytest.C
     for text, answer, apart in zip(texts, mixed, one.together([one]).translate(texts), strict=True):
         assert apart[0].text == one.translate([text])[0][0].text
         assert answer.log_prob < 0
-    trial.translate(trial.together(project, TRANSLATORS), texts, None, None, None)
+    lines = [Line(number, text, None) for number, text in enumerate(texts, 1)]
+    trial.translate(trial.together(project, TRANSLATORS), lines, None, None, None)
     assert capsys.readouterr().out.splitlines() == [answer.text for answer in mixed]
     with pytest.raises(UserError, match=r"^run: got ensemble; expected a model with attention"):
-        trial.translate(trial.together(project, TRANSLATORS), texts[:1], None, None, project / "a.png")
+        trial.translate(trial.together(project, TRANSLATORS), lines[:1], None, None, project / "a.png")
     with pytest.raises(UserError, match=r"^--run recurrent_lm: .* data/vocab/story; expected data/vocab/pairs"):
         trial.together(project, ["transformer", "recurrent_lm"])
 
