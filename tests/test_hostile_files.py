@@ -124,7 +124,8 @@ def test_a_bundle_and_a_labelled_archive_are_bounded_too(tmp_path: Path) -> None
 def entry(offset: int, packed: bytes, size: int, name: bytes, claimed: int | None = None) -> tuple[bytes, bytes]:
     """A zip's local header and its line in the list of members."""
     length = len(packed) if claimed is None else claimed
-    fields = struct.pack("<HHHHHIIIHH", 20, 0, 8, 0, 33, 0, length, size, len(name), 0)
+    crc = zlib.crc32(zlib.decompress(packed, -15)) if packed else 0
+    fields = struct.pack("<HHHHHIIIHH", 20, 0, 8, 0, 33, crc, length, size, len(name), 0)
     local = b"PK\x03\x04" + fields + name
     return local, b"PK\x01\x02" + struct.pack("<H", 20) + fields + struct.pack("<HHHII", 0, 0, 0, 0, offset) + name
 
@@ -165,7 +166,7 @@ def test_overlapping_members_are_unpacked_no_further_than_the_file_is_long(tmp_p
     data = overlapping(20_000, 1_000_000)
     look = taken(data, wished(b"x" * 1_000_000), tmp_path)
     assert not look.found
-    assert look.trouble.startswith("cannot be unpacked (")
+    assert "bytes unpacked of members that are not wanted" in look.trouble
     assert sum(unpacked) < 50_000_000
 
 
@@ -190,7 +191,7 @@ def test_a_small_zip_of_many_large_members_is_refused(tmp_path: Path, unpacked: 
         body, directory = body + local + packed, directory + line
     look = taken(zipped(body, directory, 100), wished(b"x" * 2_000_000), tmp_path)
     assert not look.found
-    assert "bytes unpacked of members that are not wanted" in look.trouble or "Bad CRC" in look.trouble
+    assert "bytes unpacked of members that are not wanted" in look.trouble
     assert sum(unpacked) < 50_000_000
 
 
@@ -217,8 +218,11 @@ def test_a_zip_that_lies_about_its_sizes_gives_the_right_bytes_or_a_reason(claim
     for size in (len(TEXT), 0, 0xFFFFFFFF):
         local, line = entry(0, packed, size, b"x", claimed)
         look = taken(zipped(local + packed, line, 1), wished(TEXT), tmp_path)
-        assert not look.found
-        assert look.why_not(wished(TEXT))
+        if look.found:
+            assert (tmp_path / "a.txt").read_bytes() == TEXT
+            (tmp_path / "a.txt").unlink()
+        else:
+            assert look.why_not(wished(TEXT))
 
 
 def test_an_archive_in_an_archive_is_not_unpacked(tmp_path: Path, unpacked: list[int]) -> None:

@@ -381,6 +381,8 @@ def test_an_address_that_does_not_answer_is_told_and_changes_nothing(loose: Path
     [
         ("publish", "push", "yes please", "publish.push: got yes please; expected true or false"),
         ("publish", "pull", True, "publish.pull: got an unknown key"),
+        ("download", "seconds", -1, "download.seconds: got -1.0; expected more than 0"),
+        ("download", "hours", 1, "download.hours: got an unknown key"),
         ("notify", "command", [], "notify.command: got no words"),
         ("notify", "command", "mail", "notify.command: got mail; expected "),
         ("notify", "events", ["won"], "notify.events[0]: got won; expected one of promoted, kept, failed, nothing"),
