@@ -1,18 +1,22 @@
 """Rules of training, search and scoring that a slip of one sign or one index would break unseen."""
 
+import json
 import math
+from pathlib import Path
 from typing import Any
 
+import made_runs
 import numpy as np
 import pyarrow as pa
 import pytest
+import stage_runs
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_models import beam_config, noise, prompts
 from torch import Tensor
 
-from pipeline import ragged
+from pipeline import ragged, tables
 from pipeline.contracts import EOS, Prompt
 from pipeline.decoding import beam
 from pipeline.nn import segments
@@ -202,6 +206,7 @@ def test_a_batch_of_exactly_the_budget_is_one_batch() -> None:
     assert sorted(len(batch) for batch in made) == [1, 5]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 100))
 def test_rows_are_padded_to_the_next_multiple_of_four(length: int) -> None:
     column = pa.chunked_array([pa.array([[7] * (length - 1)], type=pa.list_(pa.int32()))])
@@ -231,3 +236,21 @@ def test_buckets_of_lengths_begin_after_multiples_of_a_round_width(seen: list[in
 def test_a_bucket_of_twenty_rows_stands_alone_and_of_nineteen_does_not(rows: int, count: int) -> None:
     length = np.array([1] * 30 + [2] * rows)
     assert len(lengths.buckets(length)) == count
+
+
+@pytest.mark.parametrize("longer", [True, False])
+def test_the_length_ratio_is_answers_over_references(longer: bool, tmp_path: Path) -> None:
+    project = made_runs.project(tmp_path, {"transformer": 0.1}, {}, rows=20)
+    references, answers = ["a b c d e f g"] * 20, ["a b c d"] * 20
+    if longer:
+        references, answers = answers, references
+    for split in ("test", "test_long"):
+        path = project / f"data/tokens/pairs/{split}.parquet"
+        table = tables.read(path, tables.TOKENS_PAIR)
+        targets = pa.array((references * len(table))[: len(table)])
+        tables.write(path, table.set_column(table.schema.get_field_index("target"), "target", targets))
+        said = (answers * len(table))[: len(table)]
+        made_runs.hypotheses(project / f"data/predictions/transformer/hypotheses_{split}.parquet", said)
+    stage_runs.run(project, "evaluate", "transformer")
+    found = json.loads((project / "reports/metrics/transformer.json").read_text(encoding="utf-8"))
+    assert found["test"]["length_ratio"] == pytest.approx(7 / 4 if longer else 4 / 7, abs=1e-5)

@@ -244,6 +244,34 @@ def test_training_stops_when_patience_is_out_and_keeps_the_best_weights(tmp_path
     assert torch.equal(trained.model.weight, weights[3])  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("saved_at_every_step")
+@pytest.mark.parametrize("average", [None, 2])
+@pytest.mark.parametrize("kill_at", range(1, 9))
+def test_a_killed_training_resumes_with_the_epochs_that_it_has_waited(
+    kill_at: int, average: int | None, tmp_path: Path
+) -> None:
+    """The second epoch is the best, and patience ends after the fifth; two steps make an epoch."""
+    valid = [3.0, 2.0, 2.5, 2.4, 2.3, 1.0, 1.0, 1.0]
+    given = {"max_epochs": 8, "patience": 3, "average": average}
+    torch.manual_seed(1)
+    whole = fixed(Fixed(valid), tmp_path / "whole", **given)
+    done = whole.run(lambda *_: None)
+    assert (done.epoch, done.step) == (5, 10)
+
+    def kill(p: loop.Progress, steps: int) -> None:
+        if p.step == kill_at + 1:
+            raise Killed
+
+    torch.manual_seed(1)
+    with pytest.raises(Killed):
+        fixed(Fixed(valid), tmp_path / "cut", **given).run(kill)
+    torch.manual_seed(1)
+    # The state of a step is from before the validation that may follow it.
+    resumed = fixed(Fixed(valid[(kill_at - 1) // 2 :]), tmp_path / "cut", **given)
+    assert resumed.run(lambda *_: None).history == done.history
+    same(whole, resumed)
+
+
 @pytest.mark.parametrize(("average", "patience"), [(1, None), (2, None), (4, None), (4, 1)])
 def test_the_final_weights_are_the_mean_of_the_last_epochs_and_validated(
     average: int, patience: int | None, tmp_path: Path

@@ -23,10 +23,17 @@ def mean(work: Path, epoch: int, last: int) -> dict[str, Tensor]:
     return {name: (total[name] / len(epochs)).to(tensor.dtype) for name, tensor in kept.items()}
 
 
-def check(work: Path, epoch: int, last: int) -> None:
-    """Raise saved.Damaged unless all is there that `mean` will need of the epochs up to this one."""
-    for number in _epochs(epoch, last):
-        saved.load(_file(work, number))
+def check(work: Path, epoch: int, last: int, over: bool) -> None:
+    """Raise saved.Damaged unless all is intact that `mean` will need of the epochs up to this one.
+
+    `over`: no epoch follows. Otherwise at least one does, and as many as have been kept: a training killed after its last
+    saved state had gone further, and had removed what is no longer needed.
+    """
+    kept = [int(path.stem.partition("_")[2]) for path in work.glob("epoch_*.safetensors")]
+    end = epoch if over else max([epoch + 1, *kept])
+    for number in _epochs(end, last):
+        if number <= epoch:
+            saved.load(_file(work, number))
 
 
 def _epochs(epoch: int, last: int) -> range:

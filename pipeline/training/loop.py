@@ -109,7 +109,7 @@ class Loop:
         """Train to the end; `tick(progress, steps per epoch)` is called after every step, for a progress bar."""
         self.resume()
         p, together = self.progress, self.config.accumulate
-        while p.epoch < self.config.max_epochs and not self.out_of_patience():
+        while not self.over(p.epoch, p.since_best):
             plan = self.task.plan(p.epoch)
             self.model.train()
             for start in range(p.batch, len(plan), together):
@@ -244,8 +244,10 @@ class Loop:
         if self.group.first:
             self.log(metrics, p.step)
 
-    def out_of_patience(self) -> bool:
-        return self.config.patience is not None and self.progress.since_best >= self.config.patience
+    def over(self, epoch: int, since_best: int) -> bool:
+        """Whether no epoch follows this one: it is the last, or patience is out."""
+        waited = self.config.patience is not None and since_best >= self.config.patience
+        return epoch >= self.config.max_epochs or waited
 
     def arithmetic(self) -> AbstractContextManager[Any]:
         if self.config.precision == "float32":
@@ -287,7 +289,9 @@ class Loop:
         try:
             tensors, facts = saved.load(self.work / STATE)
             if self.config.average is not None:
-                averaging.check(self.work, facts["epoch"], self.config.average)
+                averaging.check(
+                    self.work, facts["epoch"], self.config.average, self.over(facts["epoch"], facts["since_best"])
+                )
             elif facts["best_step"]:
                 saved.load(self.work / BEST)
         except saved.Damaged as error:
