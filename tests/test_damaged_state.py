@@ -52,6 +52,7 @@ FILES = [
     "train.arrow",
     "valid.arrow",
     "lock",
+    "metrics.jsonl",
 ]
 
 
