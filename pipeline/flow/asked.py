@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     FlowFilter,
@@ -22,10 +21,10 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.exceptions import PrefectException
 
 from pipeline import errors
 from pipeline.flow import events
+from pipeline.flow.server_errors import SERVER_ERRORS
 from pipeline.tracking import describe
 
 _RECENT = 20
@@ -56,7 +55,7 @@ def told(root: Path) -> Told:
             here = [one for one in found if _is_in(home, one)]
             cloned = [one for one in found if one not in here and _is_cloned(addresses, one)]
             all_told = [(one, _told(client, one)) for one in [*here, *cloned]]
-    except (httpx.HTTPError, PrefectException, OSError) as error:
+    except SERVER_ERRORS as error:
         return Told(f"it could not be asked: {errors.told(error) or type(error).__name__}", True)
     words = [(f"{one.name}: " if len(all_told) > 1 else "") + how.words for one, how in all_told]
     well = all(how.well for one, how in all_told if one in cloned)
@@ -64,9 +63,11 @@ def told(root: Path) -> Told:
 
 
 def _is_in(home: Path, deployment: DeploymentResponse) -> bool:
-    """Whether its runs work in the folder `home`."""
+    """Whether its runs work in the folder `home`: `seqline schedule` serves it there, or a worker is sent there."""
+    if deployment.name == events.deployment_name(home):
+        return True
     places = [step[_WORKPLACE]["directory"] for step in deployment.pull_steps or () if _WORKPLACE in step]
-    place = Path(*places[-1:] or [deployment.path or ""], str(deployment.parameters.get("root", ".")))
+    place = Path(*places[-1:] or [deployment.path or ""])
     return place.is_absolute() and place.resolve() == home
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipeline.errors import refuse
-from pipeline.flow import sections, slots
+from pipeline.flow import sections, slots, workplace
 from pipeline.flow.alone import alone
 
 
@@ -19,6 +19,7 @@ def retrain(root: Path, jobs: int | None) -> int:
         server.prepare(root)
         from pipeline.flow.retrain import retrain as flow
 
-        state = flow(str(root), jobs, "by hand", return_state=True)
+        with workplace.working_in(root), server.answering():
+            state = flow(jobs, "by hand", return_state=True)
     print(state.message, flush=True)
     return 0 if state.is_completed() else 1

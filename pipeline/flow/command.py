@@ -26,7 +26,8 @@ def run(root: Path, targets: Sequence[str], jobs: int | None) -> int:
         from pipeline.flow.run import reproduce, sync
 
         try:
-            outcome = reproduce(root, targets, jobs or slots.cores(), workers)
+            with server.answering():
+                outcome = reproduce(root, targets, jobs or slots.cores(), workers)
         except (KeyboardInterrupt, TerminationSignal) as interrupt:
             if (partial := getattr(interrupt, "outcome", None)) is not None:
                 print(partial.summary())

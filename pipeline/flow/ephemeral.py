@@ -4,6 +4,7 @@ Prefect's own temporary server outlives a flow that is killed; this one does not
 """
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -18,10 +19,23 @@ def main() -> None:
     parser.add_argument("port", type=int)
     port = parser.parse_args().port
     threading.Thread(target=_leave_with, daemon=True).start()
+    _keep_private()
     import uvicorn
 
     make = "prefect.server.api.server:create_app"
     uvicorn.run(make, factory=True, host="127.0.0.1", port=port, log_level="error", lifespan="on")
+
+
+def _keep_private() -> None:
+    """Let nobody else read Prefect's folder and its database, which tell of every flow and its parameters."""
+    from prefect.settings import get_current_settings
+
+    os.umask(0o077)
+    home = get_current_settings().home
+    home.mkdir(parents=True, exist_ok=True)
+    for path in (home, *home.glob("*.db*")):
+        with contextlib.suppress(OSError):  # somebody else's, who decides
+            path.chmod(path.stat().st_mode & 0o700)
 
 
 def _leave_with() -> None:

@@ -12,6 +12,8 @@ import httpx
 from prefect._internal import observers
 from prefect.runner import _scheduled_run_poller
 
+from pipeline.flow.server_errors import NO_PREFECT
+
 
 def be_patient() -> None:
     """Let every runner of this process ask for ever."""
@@ -25,7 +27,7 @@ async def _ask_for_ever(workload: Callable[[], Coroutine[Any, Any, Any]], interv
     while True:
         try:
             await workload()
-        except httpx.TransportError:
+        except (httpx.TransportError, *NO_PREFECT):
             pass  # told by the mark of life that fails for the same reason
         except httpx.HTTPStatusError as error:
             if error.response.status_code < 500:

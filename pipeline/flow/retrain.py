@@ -29,14 +29,16 @@ from prefect.runtime import deployment, flow_run
 from prefect.states import Cancelled, Completed, Failed
 
 from pipeline import refresh, tracking
-from pipeline.errors import UserError, told
-from pipeline.flow import contests, history, notify, publish, sections, slots, unpublished
+from pipeline.errors import UserError, printable, refuse, told
+from pipeline.flow import contests, history, notify, publish, sections, slots, unpublished, workplace
 from pipeline.flow.alone import alone
 from pipeline.flow.contests import Verdict
-from pipeline.flow.run import SERVER_LOST, reproduce
+from pipeline.flow.run import reproduce
 from pipeline.flow.sections import Sections
+from pipeline.flow.server_errors import SERVER_ERRORS
 
 _STEP: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False, "retries": 0}
+_MOST_JOBS, _MOST_LETTERS = 256, 200  # of the parameters that a request may give
 
 
 class Stopped(Exception):
@@ -57,10 +59,24 @@ class Progress:
         return "promoted" if self.promoted else "kept" if self.made else "nothing"
 
 
-@flow(name="retrain", flow_run_name="{because}", retries=0, persist_result=False)
-def retrain(root: str = ".", jobs: int | None = None, because: str = "on schedule") -> State[Any]:
-    """Retrain the project in the folder `root`, `jobs` stages at a time (null for one per core)."""
-    home, served = Path(root).resolve(), deployment.id is not None
+def _run_name() -> str:
+    return _one_line(flow_run.get_parameters().get("because", ""))
+
+
+@flow(name="retrain", flow_run_name=_run_name, retries=0, persist_result=False)
+def retrain(jobs: int | None = None, because: str = "on schedule") -> State[Any]:
+    """Retrain the project in the working directory, `jobs` stages at a time (null for one per core).
+
+    The parameters are whatever a request to Prefect's server says: a number within bounds, and a text that is only shown.
+    """
+    try:
+        home = workplace.folder()
+        if jobs is not None and not 1 <= jobs <= _MOST_JOBS:
+            raise refuse("jobs", jobs, f"1 to {_MOST_JOBS}, or null for one per core")
+    except UserError as error:
+        get_run_logger().error(str(error))
+        return Failed(message=str(error))
+    because, served = _one_line(because), deployment.id is not None
     held: AbstractContextManager[None] = alone(home, wait=True) if served else nullcontext()  # else the command holds it
     with held, history.recorded(home, "retrain", because) as record:
         done, rules = Progress(), None
@@ -83,6 +99,12 @@ def retrain(root: str = ".", jobs: int | None = None, because: str = "on schedul
     if served:
         print(f"seqline: {because}: {record.summary}", flush=True)
     return (Failed if event == "failed" else Completed)(message=record.summary)
+
+
+def _one_line(text: Any) -> str:
+    """The text as records and terminals may have it: one line, without control characters, and not long."""
+    words = printable(" ".join(str(text).split()))
+    return words if len(words) <= _MOST_LETTERS else words[: _MOST_LETTERS - 3] + "..."
 
 
 def steps(home: Path, rules: Sections, jobs: int, done: Progress) -> None:
@@ -116,7 +138,7 @@ def compete(home: Path, done: Progress) -> bool:
     for name, runs in contests.runs(home).items():
         try:
             verdict = contest.with_options(task_run_name=name)(home, name, runs)
-        except (UserError, *SERVER_LOST) as error:
+        except (UserError, *SERVER_ERRORS) as error:
             done.lines.append(f"FAILED contest of {name}: {told(error) or type(error).__name__}")
             well = False
             continue
@@ -158,7 +180,7 @@ def contest(home: Path, name: str, runs: list[str]) -> Verdict:
         key = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
         try:
             create_markdown_artifact(verdict.markdown, key=key, description=verdict.line)
-        except SERVER_LOST as error:  # the decision is taken, and MLflow has its record
+        except SERVER_ERRORS as error:  # the decision is taken, and MLflow has its record
             return replace(verdict, line=f"{verdict.line}\n{name}: not on Prefect's pages: {told(error)}")
     return verdict
 

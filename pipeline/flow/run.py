@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import httpx
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas import State
-from prefect.exceptions import PrefectException, TerminationSignal
+from prefect.exceptions import TerminationSignal
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -30,12 +29,12 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pipeline.errors import told
 from pipeline.flow import display, expected, graph, order, server, settings, slots, stage
 from pipeline.flow.outcome import Outcome
+from pipeline.flow.server_errors import SERVER_ERRORS
 from pipeline.flow.stage import Result
 from pipeline.flow.workers import Workers
 
 _TICK_SECONDS, _ASK_SECONDS = 0.25, 3.0
 _FAILURES = 3  # of its answers in a row: then the server is lost, and not merely busy
-SERVER_LOST = (httpx.HTTPError, PrefectException, OSError)  # what a call of Prefect's raises when nobody answers
 
 
 class Session:
@@ -96,8 +95,8 @@ def _as_flow(session: Session, targets: Sequence[str]) -> str:
     """Run the flow; what became of the Prefect server, if it went away meanwhile."""
     token = _SESSION.set(session)
     try:
-        stages(str(session.root), list(targets), session.jobs, return_state=True)
-    except SERVER_LOST as error:
+        stages(list(targets), session.jobs, return_state=True)
+    except SERVER_ERRORS as error:
         if not session.results:
             raise
         return f"Prefect's server was lost on the way ({type(error).__name__}): its pages lack the end of this run."
@@ -119,7 +118,7 @@ def _named() -> str:
     persist_result=False,
     validate_parameters=False,
 )
-def stages(root: str, targets: list[str], jobs: int) -> State[Any]:
+def stages(targets: list[str], jobs: int) -> State[Any]:
     """Prefect's view of `reproduce`, which alone calls it."""
     session = _SESSION.get()
     shown = display.display(len(session.plan.stale()))
@@ -199,7 +198,7 @@ class Schedule:
                 named = run_stage.with_options(task_run_name=address)
                 self._futures[address] = named.submit(address, wait_for=before)  # type: ignore[call-overload]
                 return
-            except SERVER_LOST:
+            except SERVER_ERRORS:
                 self._session.lost.set()
         threading.Thread(target=_run, args=(self._session, address, lambda line: None)).start()
 
@@ -276,7 +275,7 @@ def _cancel_watched(session: Session) -> Iterator[None]:
                 with get_client(sync_client=True) as client:
                     states = [client.read_flow_run(one).state for one in watched]
                 failures = 0
-            except SERVER_LOST:
+            except SERVER_ERRORS:
                 failures += 1
                 continue
             if any(state is not None and (state.is_cancelling() or state.is_cancelled()) for state in states):

@@ -28,7 +28,6 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.exceptions import PrefectException
 from prefect.runner import Runner
 from prefect.schedules import Cron, Interval, Schedule
 
@@ -36,6 +35,7 @@ from pipeline.errors import UserError, nobody_reads, refuse, told
 from pipeline.flow import events, history, served, server
 from pipeline.flow.patience import be_patient
 from pipeline.flow.retrain import retrain
+from pipeline.flow.server_errors import SERVER_ERRORS
 
 _POLL_SECONDS = 5.0  # between two questions for runs that are due
 _BEAT_SECONDS = 10.0  # between two marks of life
@@ -101,7 +101,10 @@ def seconds(text: str, where: str) -> float:
 def serve(root: Path, when: Terms) -> None:
     """Serve until Ctrl-C or SIGTERM, which end a run that is under way too; UserError if no real server can be reached."""
     server.standing()
-    with served.alone(root):
+    os.chdir(root)  # the flow works where this process does: no request can name another folder
+    if exposed := server.exposure():
+        print(f"seqline: warning: {exposed}", file=sys.stderr, flush=True)
+    with served.alone(root), server.answering():
         asyncio.run(_Serving(root, when).run())
 
 
@@ -147,7 +150,7 @@ class _Serving:
             schedules=[self._when.schedule] if self._when.schedule else [],
             paused=False,
             triggers=[events.trigger(self._name)] if self._when.on_data_change else [],
-            parameters={"root": str(self._root), "jobs": self._when.jobs},
+            parameters={"jobs": self._when.jobs},
             description=f"Retraining of {self._root}: {self._when.words}.",
             tags=["seqline"],
         )
@@ -181,7 +184,7 @@ class _Serving:
             try:
                 await do()
                 last = ""
-            except (UserError, PrefectException, httpx.HTTPError, OSError) as error:
+            except (UserError, *SERVER_ERRORS) as error:
                 now = told(error) or type(error).__name__
                 if isinstance(error, httpx.TransportError):
                     now = f"Prefect's server does not answer ({now}); no run begins until it does"

@@ -6,10 +6,13 @@ Nothing here leaves the machine but the calls to the configured server: telemetr
 import atexit
 import logging
 import os
+import secrets
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline import loopback
@@ -86,12 +89,66 @@ _STARTED = "SEQLINE_PREFECT_STARTED"  # in the environment of a process with a s
 
 
 def _unreachable() -> str | None:
-    """What stands in the way of the configured server, or None."""
+    """What stands in the way of the configured server, or None.
+
+    Its health alone says little: it needs no login, and any web server might answer a GET of some page.
+    """
     from prefect.client.orchestration import get_client
 
-    with get_client(sync_client=True) as client:
-        error = client.api_healthcheck()
-    return None if error is None else f"{type(error).__name__}: {told(error)}"[:200]
+    from pipeline.flow.server_errors import SERVER_ERRORS
+
+    try:
+        with get_client(sync_client=True) as client:
+            version = client.api_version()
+            client.read_flows(limit=1)
+    except SERVER_ERRORS as error:
+        return _reason(error)
+    return None if isinstance(version, str) else "its version is no text"
+
+
+def _reason(error: BaseException) -> str:
+    """Why a call to the server failed, in a line."""
+    import httpx
+
+    from pipeline.flow.server_errors import NO_PREFECT
+
+    if isinstance(error, httpx.HTTPStatusError):
+        code = error.response.status_code
+        return f"status {code}{': its login is not PREFECT_API_AUTH_STRING' if code == 401 else ''}"
+    if isinstance(error, NO_PREFECT):
+        return "it does not answer as a Prefect server does"
+    return f"{type(error).__name__}: {told(error)}"[:200]
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Within the block, a server that stops answering, or answers what no Prefect server would, is a UserError."""
+    from pipeline.flow.server_errors import SERVER_CALLS
+
+    try:
+        yield
+    except SERVER_CALLS as error:
+        hurry()
+        url = shown(str(configured()))
+        todo = "See that the address is a Prefect server's API, such as http://127.0.0.1:4200/api."
+        raise refuse("PREFECT_API_URL", url, f"a Prefect server that answers ({_reason(error)})", todo) from None
+
+
+def exposure() -> str:
+    """Say in a line what the configured server lets strangers do; "" if it asks for a login and knows its own pages only."""
+    import httpx
+
+    url, strange = configured(), {"Origin": "http://a-page-of-somebody-else.invalid"}
+    try:
+        open_to_all = httpx.get(f"{url}/admin/version", timeout=5.0).status_code == 200
+        origins = httpx.get(f"{url}/health", headers=strange, timeout=5.0).headers.get("access-control-allow-origin")
+    except (httpx.HTTPError, httpx.InvalidURL):
+        return ""  # whoever wants it to answer says so
+    wrong = ["needs no login"] if open_to_all else []
+    wrong += ["answers any web page that the user has open (CORS `*`)"] if origins in ("*", strange["Origin"]) else []
+    if not wrong:
+        return ""
+    return f"PREFECT_API_URL: got {shown(str(url))}, which {' and '.join(wrong)}; see docs/deployment.md, One machine"
 
 
 def _start(root: Path) -> None:
@@ -102,7 +159,14 @@ def _start(root: Path) -> None:
     port = _free_port()
     place = root / ".seqline" / "flow"
     place.mkdir(parents=True, exist_ok=True)
-    ours = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+    login = f"seqline:{secrets.token_urlsafe(32)}"
+    ours = {
+        "PREFECT_SERVER_API_AUTH_STRING": login,  # in the environment, which only the user's processes can read
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{port}",
+        "PREFECT_UI_ENABLED": "0",
+        "PREFECT__SERVER_EPHEMERAL": "1",
+        "PREFECT__SERVER_FINAL": "1",
+    }
     with (place / "server.log").open("w") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "pipeline.flow.ephemeral", str(port)],
@@ -117,7 +181,7 @@ def _start(root: Path) -> None:
     url = f"http://127.0.0.1:{port}/api"
     if not _answers(server, f"{url}/health"):
         raise UserError(f"Prefect: got no server within {_START_SECONDS:g} s; expected one. See {place / 'server.log'}.")
-    os.environ |= {"PREFECT_API_URL": url, _STARTED: "1"}
+    os.environ |= {"PREFECT_API_URL": url, "PREFECT_API_AUTH_STRING": login, _STARTED: "1"}
     from prefect.context import refresh_global_settings_context
 
     refresh_global_settings_context()

@@ -1,0 +1,17 @@
+"""The errors of a call to Prefect's server that is gone, refuses, or answers what no Prefect server would."""
+
+import json
+
+import httpx
+import pydantic
+from prefect.exceptions import PrefectException
+
+NO_PREFECT = (
+    httpx.InvalidURL,  # of a redirect
+    httpx.TooManyRedirects,
+    json.JSONDecodeError,
+    UnicodeDecodeError,
+    pydantic.ValidationError,  # JSON, but of something else
+)
+SERVER_CALLS = (httpx.HTTPError, PrefectException, *NO_PREFECT)
+SERVER_ERRORS = (*SERVER_CALLS, OSError)
