@@ -39,7 +39,7 @@ class Finding(NamedTuple):
 def examine(root: Path) -> list[Finding]:
     """Every finding about the project at `root`, in the order in which one would mend them."""
     looks: list[Callable[[Path], Finding]] = [python, packages, devices, disk, git, params, leftovers]
-    return [look(root) for look in [*looks, repairs, dvc, cache, lock, store, mirror, cluster]]
+    return [look(root) for look in [*looks, repairs, dvc, cache, lock, store, mirror, cluster, prefect]]
 
 
 def python(root: Path) -> Finding:
@@ -222,6 +222,20 @@ def cluster(root: Path) -> Finding:
         return Finding("ok", "cluster", f"{compute.cluster} answers, {shards.reach(compute.cluster)} batches at a time")
     except UserError as error:
         return Finding("FAIL", "cluster", str(error))
+
+
+def prefect(root: Path) -> Finding:
+    """Whether the configured Prefect server answers, and is closed to other people's web pages and accounts."""
+    from pipeline.flow import server
+
+    server.quiet()
+    url = server.configured()
+    if url is None:
+        return Finding("ok", "prefect", "no server is configured: one is started for each run")
+    if not server.reachable():
+        return Finding("warn", "prefect", f"{shown(url)} does not answer as a Prefect server does")
+    exposed = server.exposure()
+    return Finding("warn", "prefect", exposed) if exposed else Finding("ok", "prefect", f"{shown(url)} answers")
 
 
 def _said(root: Path, *command: str) -> tuple[int, str]:

@@ -1,12 +1,12 @@
 """One flow at a time in a project, and an orderly start: what a killed one left over is ended and mended first."""
 
 import fcntl
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline import process_identity
 from pipeline.errors import refuse
 from pipeline.flow import groups, lock_repair, repair
 
@@ -25,10 +25,11 @@ def alone(root: Path, wait: bool) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             handle.seek(0)
-            got = f"another flow at work (process {handle.read().strip() or 'unknown'})"
+            holder = process_identity.parse(handle.read())
+            got = f"another flow at work (process {holder.pid if holder else 'unknown'})"
             raise refuse(str(root), got, "none beside this one", "Wait for it, or end it with Ctrl-C.") from None
         handle.truncate(0)
-        handle.write(str(os.getpid()))
+        handle.write(str(process_identity.current_process()))
         handle.flush()
         groups.folder(root).mkdir(parents=True, exist_ok=True)
         groups.end_leftovers(root)

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pipeline import process_identity
 from pipeline.errors import told
 
 HISTORY = Path(".seqline/flow/history.jsonl")
@@ -71,22 +72,20 @@ def read(root: Path) -> list[Record]:
 
 
 def running(root: Path, record: Record) -> bool:
-    """Whether the flow is at work: its process, and no other that got its number since, holds the lock of `alone`."""
-    lock = root / ".seqline" / "flow" / "lock"
-    if record.ended or not alive(record.pid) or not held(lock):
-        return False
-    return lock.read_text(encoding="utf-8").strip() == str(record.pid)
+    """Whether the flow is at work: its process holds the lock of `alone`."""
+    return not record.ended and holder(root / ".seqline" / "flow" / "lock") == record.pid
 
 
-def alive(pid: int) -> bool:
-    """Whether a process of this number is there."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def holder(lock: Path) -> int | None:
+    """The number of the process that holds the lock, as that process wrote it into it; None if nobody does.
+
+    Whether the lock is held is what counts, and the system knows it; a number alone may be a stranger's by now, or count in
+    another PID namespace, as a container's does.
+    """
+    if not held(lock):
+        return None
+    identity = process_identity.read(lock)
+    return identity.pid if identity else None
 
 
 def held(lock: Path) -> bool:

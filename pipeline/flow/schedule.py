@@ -19,6 +19,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import httpx
+from prefect._vendor.croniter import croniter  # type: ignore[attr-defined] # by which the server reads the line
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -32,7 +33,7 @@ from prefect.runner import Runner
 from prefect.schedules import Cron, Interval, Schedule
 
 from pipeline.errors import UserError, nobody_reads, refuse, told
-from pipeline.flow import events, history, served, server
+from pipeline.flow import events, history, served, server, time_zone
 from pipeline.flow.patience import be_patient
 from pipeline.flow.retrain import retrain
 from pipeline.flow.server_errors import SERVER_ERRORS
@@ -63,8 +64,11 @@ def terms(cron: str | None, interval: str | None, on_data_change: bool, every: s
         raise refuse("--jobs", jobs, "at least 1")
     words, schedule = [], None
     if cron is not None:
-        schedule, zone = _cron(cron), _zone()
-        words.append(f"cron {cron!r} in {zone}")
+        zone = time_zone.machine_zone()
+        schedule = _cron(cron, zone.name)
+        if zone.problem:
+            print(f"seqline: warning: {zone.problem}", file=sys.stderr, flush=True)
+        words.append(f"cron {cron!r} in {zone.name}")
     elif interval is not None:
         schedule = Interval(timedelta(seconds=seconds(interval, "--interval")), anchor_date=datetime.now(UTC))
         words.append(f"every {interval}")
@@ -74,20 +78,15 @@ def terms(cron: str | None, interval: str | None, on_data_change: bool, every: s
     return Terms(schedule=schedule, words=", ".join(words), on_data_change=on_data_change, every=pause, jobs=jobs)
 
 
-def _cron(line: str) -> Schedule:
+def _cron(line: str, zone: str) -> Schedule:
+    """UserError for what is no cron line, and for one that never comes, such as the 30th of February."""
     try:
-        return Cron(line, timezone=_zone())
+        schedule = Cron(line, timezone=zone)
+        croniter(line, datetime.now(ZoneInfo(zone))).get_next()  # type: ignore[no-untyped-call]
+        return schedule
     except ValueError:
         todo = "Minute, hour, day of the month, month, day of the week: '0 3 * * *' is every night at three."
         raise refuse("--cron", repr(line), "five fields as cron has them", todo) from None
-
-
-def _zone() -> str:
-    """The machine's time zone, by the name that Prefect's server knows it by; UTC if it says none."""
-    name = os.environ.get("TZ", "").lstrip(":") or str(Path("/etc/localtime").resolve()).partition("zoneinfo/")[2]
-    with suppress(ValueError, OSError):  # no such zone, or a name that is none
-        return ZoneInfo(name).key
-    return "UTC"
 
 
 def seconds(text: str, where: str) -> float:

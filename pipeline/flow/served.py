@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from pipeline import process_identity
 from pipeline.errors import refuse
 from pipeline.flow import history
 from pipeline.flow.history import Record
@@ -42,13 +43,16 @@ def alone(root: Path) -> Iterator[None]:
     """Be the only process that serves the project's schedule; UserError naming the other."""
     path = root / _LOCK
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as lock:
+    with path.open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             other = read(root)
             got = f"process {other.pid}, which serves {other.words}" if other else "another process, which serves one"
             raise refuse("seqline schedule", got, "no other one of this project", "End it, then run this again.") from None
+        lock.truncate(0)
+        lock.write(str(process_identity.current_process()))
+        lock.flush()
         yield
 
 
@@ -78,5 +82,5 @@ def missed(root: Path, served: Served, records: Sequence[Record], now: datetime)
 
 
 def serving(root: Path, served: Served) -> bool:
-    """Whether its process is there and serves it; another may have got its number since."""
-    return not served.ended and history.alive(served.pid) and history.held(root / _LOCK)
+    """Whether its process still serves it: it holds the lock."""
+    return not served.ended and history.holder(root / _LOCK) == served.pid

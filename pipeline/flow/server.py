@@ -60,7 +60,8 @@ def standing() -> None:
     quiet()
     if not reachable():
         url = configured()
-        got = f"{shown(url)}, which does not answer" if url else "nothing"
+        why = _unreachable() if url else None
+        got = f"{shown(url)}, which does not answer{f' ({why})' if why else ''}" if url else "nothing"
         todo = "Run `prefect server start` in another terminal, and here `export PREFECT_API_URL=http://127.0.0.1:4200/api`."
         raise refuse("PREFECT_API_URL", got, "the address of a Prefect server that goes on by itself", todo)
 

@@ -1,0 +1,179 @@
+"""A served retraining works in its own folder, whatever a request says, and servers of ours are closed to strangers."""
+
+import contextlib
+import stat
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import flows
+import pytest
+import retrain_project as small
+from test_strange_servers import retrainable
+
+from pipeline.errors import UserError
+from pipeline.flow import events, history, retrain, workplace
+
+ORIGIN = "http://evil.invalid"
+
+
+# --- which folder
+
+
+def test_the_working_directory_is_the_folder_only_if_it_is_a_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"a folder without dvc\.yaml; expected the project"):
+        workplace.folder()
+    for name in ("dvc.yaml", "params.yaml", "flow.yaml"):
+        (tmp_path / name).touch()
+    assert workplace.folder() == tmp_path
+    (tmp_path / "pipeline").mkdir()
+    (tmp_path / "pipeline" / "__init__.py").write_text("print('other code')\n")
+    with pytest.raises(UserError, match="a project with other code than the one at work"):
+        workplace.folder()
+
+
+def test_a_command_s_own_folder_goes_before_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    with workplace.working_in(tmp_path):
+        assert workplace.folder() == tmp_path.resolve()
+    with pytest.raises(UserError):
+        workplace.folder()
+
+
+def test_no_parameter_of_the_flow_is_a_place() -> None:
+    assert set(retrain.retrain.parameters.properties) == {"jobs", "because"}
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [("reviews changed", "reviews changed"), ("a\nb\x1b[31m", "a b\\x1b[31m"), ("x" * 10_000, "x" * 197 + "...")],
+)
+def test_the_reason_of_a_request_is_one_printable_line(given: str, shown: str) -> None:
+    assert retrain._one_line(given) == shown
+
+
+# --- a served schedule and a stranger's request
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("prefect")
+
+
+@pytest.fixture(scope="module")
+def url(home: Path) -> Iterator[str]:
+    with flows.server(home) as url:
+        yield url
+
+
+def trap(root: Path) -> Path:
+    """A project whose stages leave the file `pwned` there."""
+    retrainable(root)
+    (root / "work.py").write_text("open('pwned', 'w').close()\n")
+    return root
+
+
+@pytest.mark.long
+def test_a_request_cannot_name_the_folder_of_a_served_retraining(url: str, home: Path, tmp_path: Path) -> None:
+    root, theirs = retrainable(tmp_path / "mine"), trap(tmp_path / "theirs")
+    env = small.author(flows.surroundings(home, url))
+    with flows.started(root, env, "schedule", "--interval", "1d") as process:
+        assert process.stdout
+        warning = process.stdout.readline()
+        assert f"got {url}, which needs no login and answers any web page" in warning
+        flows.wait_for(lambda: (root / ".seqline/flow/schedule.json").exists(), "the schedule")
+        wanted = {"name": {"any_": [events.deployment_name(root)]}}
+        [deployment] = flows.wait_for(lambda: flows.ask(url, "deployments/filter", deployments=wanted), "its deployment")
+        ask = f"deployments/{deployment['id']}/create_flow_run"
+        for enforced in (True, False):
+            parameters = {"root": str(theirs), "because": "x"}
+            with contextlib.suppress(urllib.error.HTTPError):
+                flows.ask(url, ask, parameters=parameters, enforce_parameter_schema=enforced)
+        flows.ask(url, ask, parameters={"jobs": -1, "because": "many"})
+        mine = flows.ask(url, ask, parameters={"because": "a request\x1b[31m"})["id"]
+        flows.wait_for(lambda: flows.get(url, f"flow_runs/{mine}")["state_type"] == "COMPLETED", "the honest run")
+        flows.wait_for(
+            lambda: all(run["state_type"] in ("COMPLETED", "FAILED", "CRASHED") for run in due(url)), "the others' end"
+        )
+    assert not (theirs / "pwned").exists()
+    assert not (theirs / ".seqline").exists()
+    assert [record.because for record in history.read(root)] == ["a request\\x1b[31m"]
+    assert (root / "data" / "report").exists()
+
+
+def due(url: str) -> list[dict[str, Any]]:
+    found = flows.ask(url, "flow_runs/filter", flow_runs={"expected_start_time": {"before_": "2100-01-01T00:00:00Z"}})
+    return [run for run in found if not run["auto_scheduled"]]
+
+
+# --- servers of ours
+
+_SHOW = """
+import os, sys, urllib.request, urllib.error
+from pathlib import Path
+from pipeline.flow import server
+server.prepare(Path(sys.argv[1]))
+url = os.environ["PREFECT_API_URL"]
+def ask(path, **headers):
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url + path, headers=headers)) as answer:
+            return answer.status, answer.headers.get("access-control-allow-origin")
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers.get("access-control-allow-origin")
+print(ask("/admin/version", Origin="http://evil.invalid"))
+print(ask("/health", Origin="http://evil.invalid"))
+print(ask("/flows/filter"))
+print(server._unreachable(), repr(server.exposure()))
+import psutil
+login = os.environ["PREFECT_API_AUTH_STRING"]
+words = [word for one in psutil.Process().children(True) for word in one.cmdline()]
+print([word for word in words if login.split(":")[1] in word])
+print(login)
+"""
+
+
+@pytest.mark.long
+def test_a_server_for_one_run_wants_a_login_knows_no_other_page_and_hides_its_database(tmp_path: Path) -> None:
+    home = tmp_path / "prefect"
+    home.mkdir(mode=0o755)
+    (home / "prefect.db").touch(mode=0o644)
+    env = flows.surroundings(home, None)
+    done = subprocess.run(
+        [sys.executable, "-c", _SHOW, str(tmp_path)], cwd=flows.ROOT, env=env, capture_output=True, text=True, umask=0o022
+    )
+    assert done.returncode == 0, done.stderr
+    told, version, health, flow, ours, words, login = done.stdout.splitlines()
+    assert (version, health) == ("(401, None)", "(200, None)")
+    assert flow.startswith("(401, ")
+    assert ours == "None ''"
+    assert set(words) <= set("[], ")
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (home, *home.glob("prefect.db*"))}
+    assert modes.pop("prefect") == 0o700
+    assert set(modes.values()) == {0o600}
+    log = (tmp_path / ".seqline" / "flow" / "server.log").read_text()
+    assert login.split(":")[1] not in log + told
+
+
+@pytest.mark.long
+def test_a_server_as_the_docs_have_it_is_not_warned_of_and_its_login_is_needed(tmp_path: Path) -> None:
+    login = "seqline:of-the-test"
+    closed = {"PREFECT_SERVER_API_AUTH_STRING": login, "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "http://127.0.0.1:4200"}
+    root = retrainable(tmp_path / "project")
+    ask = "from pipeline.flow import server; server.quiet(); print(repr(server.exposure()), server._unreachable())"
+    with flows.server(tmp_path, **closed) as url:
+        env = flows.surroundings(tmp_path, url)
+        known = env | {"PREFECT_API_AUTH_STRING": login}
+        said = subprocess.run([sys.executable, "-c", ask], env=known, capture_output=True, text=True, check=True)
+        assert said.stdout == "'' None\n"
+        done = flows.seqline(root, small.author(known), "retrain")
+        assert (done.returncode, done.stderr) == (0, "")
+        stranger = flows.seqline(root, small.author(env), "retrain")
+        assert stranger.returncode == 2
+        assert "its login is not PREFECT_API_AUTH_STRING" in stranger.stderr
