@@ -40,11 +40,16 @@ def server(home: Path, **settings: str) -> contextlib.AbstractContextManager[str
     return prefect_server.running(home, surroundings(home, None) | settings)
 
 
-def kill_server(url: str) -> None:
-    """End one of `server` at once, with all that it started."""
+def server_process(url: str) -> psutil.Process:
+    """The process of one of `server`."""
     port = url.removesuffix("/api").rpartition(":")[2]
     [process] = [child for child in psutil.Process().children() if port in child.cmdline()]
-    os.killpg(process.pid, signal.SIGKILL)
+    return process
+
+
+def kill_server(url: str) -> None:
+    """End one of `server` at once, with all that it started."""
+    os.killpg(server_process(url).pid, signal.SIGKILL)
     wait_for(lambda: not prefect_server.answers(f"{url}/health"), "the server's end")
 
 
