@@ -6,12 +6,15 @@ import itertools
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import made_runs
 import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from benchmarks.gate import (
     CHALLENGES,
@@ -28,15 +31,22 @@ from benchmarks.gate import (
 )
 from pipeline import config, tables
 from pipeline.errors import UserError
-from pipeline.gate import guards, settings
+from pipeline.flow import contests
+from pipeline.gate import answers, guards, matching, settings
+from pipeline.gate.answers import Contender, Judging
 from pipeline.gate.choice import choose
+from pipeline.gate.contest import _Contest
 from pipeline.gate.decision import Compared, Decision, Guarded, Scored, Shown, decide
 from pipeline.gate.guards import Asked, Both, guarded
+from pipeline.gate.matching import Matched
+from pipeline.gate.readings import Incomparable
 from pipeline.gate.settings import GUARDS, Settings
 from pipeline.gate.statistics import difference, p_better
+from pipeline.params import Evaluation
 from pipeline.scoring import surface
 from pipeline.scoring.resampling import holm
 from pipeline.scoring.tasks import language_model, translation
+from pipeline.text.encode import Description
 
 ROOT = Path(__file__).resolve().parent.parent
 # 1,000 simulated challenges
@@ -329,6 +339,204 @@ def test_a_score_of_which_less_is_better_is_guarded_against_a_rise() -> None:
 def test_every_task_has_guards_and_every_guard_a_figure() -> None:
     assert set(GUARDS) == {file.stem for file in (ROOT / "pipeline/scoring/tasks").glob("*.py")} - {"__init__"}
     assert {name for names in GUARDS.values() for name in names} == set(guards._FIGURES)
+
+
+# Alike for both, and kept under all that it depends on
+
+
+def contender(folder: Path, changes: dict[str, object], level: str = "word", lowercase: bool = False) -> Contender:
+    """A run of a made corpus of pairs with a vocabulary and no weights; `changes` sets dotted keys of its params file."""
+    folder.mkdir()
+    text = {"level": level, "lowercase": lowercase, "letters_only": False, "max_tokens": None}
+    evaluation = {"bootstrap": 20, "confidence": 0.95, "seed": 1}
+    content = {
+        "evaluation": evaluation,
+        "corpora": {"pairs": {"text": text, "bleu": "auto", "samples": []}},
+        "runs": {"transformer": made_runs._block("translation", "pairs", "transformer")},
+    }
+    for dotted, value in changes.items():
+        *above, last = dotted.split(".")
+        here = functools.reduce(lambda part, key: part[key], above, content)
+        here.pop(last) if value is ... else here.update({last: value})
+    (folder / "params.yaml").write_text(yaml.safe_dump(content))
+    for name in ("model", "vocab"):
+        (folder / name).mkdir()
+    (folder / "model/model.safetensors").write_bytes(b"weights")
+    about = Description(
+        level=level, lowercase=lowercase, letters_only=False, share=True, sides=("source", "target"), sizes={"source": 9}
+    )
+    about.save(folder / "vocab")
+    places = {name: folder / name for name in ("model", "vocab")}
+    return Contender(label=folder.name, params=folder / "params.yaml", run="transformer", **places)
+
+
+@pytest.fixture
+def test_set(tmp_path: Path) -> Path:
+    """The tokens of a corpus of pairs."""
+    sentences = {split: [["le", "chat", "dort", "bien", "."]] * 3 for split in ("train", "valid", "test")}
+    made_runs.references(tmp_path / "tokens", sentences)
+    return tmp_path / "tokens"
+
+
+@pytest.mark.parametrize(
+    ("dotted", "value"),
+    [
+        ("corpora.pairs.text.lowercase", True),
+        ("corpora.pairs.text.level", "bpe"),
+        ("corpora.pairs.text.max_tokens", 5),
+        ("corpora.pairs.bleu", "intl"),
+        ("corpora.pairs.samples", [{"prompt": "a", "reference": None}]),
+        ("evaluation.bootstrap", 21),
+        ("runs.transformer.search.method", "beam"),
+        ("runs.transformer.training.max_epochs", 9),
+    ],
+)
+def test_answers_are_kept_under_all_settings_that_they_depend_on(
+    dotted: str, value: object, tmp_path: Path, test_set: Path
+) -> None:
+    keys = []
+    for name, changes in (("one", {}), ("same", {}), ("other", {dotted: value})):
+        own = contender(tmp_path / name, changes)
+        keys.append(answers._key(own, test_set, Judging.of(own, own, test_set)))
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_answers_are_kept_under_how_they_are_judged(tmp_path: Path, test_set: Path) -> None:
+    """The champion's own settings stay; against another challenger its answers are scored in another way."""
+    champion = contender(tmp_path / "champion", {})
+    for name, changes, options in (
+        ("tokenizer", {"corpora.pairs.bleu": "intl"}, {}),
+        ("level", {}, {"level": "bpe"}),
+    ):
+        other = contender(tmp_path / name, changes, **options)
+        ways = [Judging.of(champion, one, test_set) for one in (champion, other)]
+        assert answers._key(champion, test_set, ways[0]) != answers._key(champion, test_set, ways[1])
+
+
+@pytest.mark.parametrize("key", [..., "13a", "char"])
+def test_both_are_scored_by_the_tokenizer_of_the_challengers_corpus(key: object, tmp_path: Path, test_set: Path) -> None:
+    """Whatever an older champion was scored by, and if its params file does not have the key."""
+    champion = contender(tmp_path / "champion", {"corpora.pairs.bleu": key})
+    challenger = contender(tmp_path / "challenger", {"corpora.pairs.bleu": "intl"})
+    judging = Judging.of(champion, challenger, test_set)
+    corpora = [yaml.safe_load(judging.params(one))["corpora"]["pairs"] for one in (champion, challenger)]
+    assert corpora[0] == corpora[1]
+    assert corpora[0]["bleu"] == "intl"
+
+
+def test_auto_is_settled_once_by_the_references_of_the_challengers_corpus(tmp_path: Path) -> None:
+    sentences = {split: [["我今天去学校"]] * 3 for split in ("train", "valid")} | {"test": [["GPU"]] * 3}
+    made_runs.references(tmp_path / "tokens", sentences)
+    champion, challenger = (contender(tmp_path / name, {}) for name in ("champion", "challenger"))
+    assert Judging.of(champion, challenger, tmp_path / "tokens").bleu == "zh"
+
+
+@pytest.mark.parametrize(
+    ("champion", "challenger", "level", "lowercase"),
+    [
+        (("word", True), ("word", True), "word", True),
+        (("word", False), ("word", True), "word", False),
+        (("bpe", True), ("word", True), "bpe", True),
+        (("char", False), ("char", False), "char", False),
+    ],
+)
+def test_what_one_of_them_can_write_is_asked_of_both(
+    champion: tuple[str, bool], challenger: tuple[str, bool], level: str, lowercase: bool, tmp_path: Path, test_set: Path
+) -> None:
+    one, other = (contender(tmp_path / str(i), {}, *way) for i, way in enumerate((champion, challenger)))
+    text = Judging.of(one, other, test_set).text
+    assert (text.level, text.lowercase) == (level, lowercase)
+
+
+def test_a_decision_is_kept_under_the_evaluation_it_was_taken_with(project: Path, edited) -> None:
+    version = SimpleNamespace(digest="d")
+    before = contests._key(project, version, version)
+    assert contests._key(project, version, version) == before
+    edited(project, "evaluation.bootstrap", 7)
+    assert contests._key(project, version, version) != before
+
+
+# The same rows for both
+
+
+COLUMNS = {"translation": ("row", "block", "characters"), "language_model": ("row", "block", "characters")}
+
+
+def rows_of(task: str, rows: int) -> pa.Table:
+    """Scores of a task of that many rows, each with numbers of its own."""
+    schema = tables.SCORES_PAIR if task == "translation" else tables.SCORES_TEXT
+    values = {pa.int64(): range(rows), pa.int32(): range(5, 5 + rows), pa.float64(): [1.0] * rows, pa.bool_(): [True] * rows}
+    columns = [pa.array(values.get(f.type, [[1] * 10] * rows), f.type) for f in schema]
+    return pa.table(columns, schema=schema)
+
+
+@given(task=st.sampled_from(list(COLUMNS)), rows=st.integers(1, 30), data=st.data())
+def test_contenders_that_saw_unlike_rows_are_never_compared(task: str, rows: int, data: st.DataObject) -> None:
+    """One row more, less, in another place, or of another text."""
+    champion = rows_of(task, rows)
+    fair = np.ones(rows + 1, np.bool_)
+    assert len(matching._matched(task, champion, champion, fair).champion) == rows
+    column, place = data.draw(st.sampled_from(COLUMNS[task])), data.draw(st.integers(0, rows - 1))
+    values = champion[column].to_pylist()
+    values[place] += data.draw(st.sampled_from([-1, 1, 100]))
+    index = champion.schema.get_field_index(column)
+    field = champion.schema.field(index)
+    unlike = champion.set_column(index, field, pa.array(values, field.type))
+    for one, other in ((champion, unlike), (unlike, champion), (champion, champion.slice(1)), (champion.slice(1), champion)):
+        with pytest.raises(Incomparable, match="unlike rows"):
+            matching._matched(task, one, other, fair)
+
+
+def test_masks_and_pairs_must_be_the_same_too() -> None:
+    table = pa.table([pa.array([1, 2], f.type) if not pa.types.is_boolean(f.type) else pa.array([True, False])
+                      for f in tables.SCORES_MASKED], schema=tables.SCORES_MASKED)  # fmt: skip
+    index = table.schema.get_field_index("count")
+    other = table.set_column(index, table.schema.field(index), pa.array([1, 3], pa.int32()))
+    with pytest.raises(Incomparable, match="other words were masked"):
+        matching._matched("masked_language_model", table, other, np.ones(3, np.bool_))
+
+
+# Short references
+
+
+def short(table: pa.Table, length: int) -> pa.Table:
+    """The scores as if no reference had more tokens than `length`, and so no n-gram beyond matched."""
+    lists = np.array(table["bleu"].to_pylist())
+    lists[:, 1] = np.minimum(lists[:, 1], length)
+    lists[:, 2 + length : 6] = 0
+    lists[:, 6 + length :] = 0
+    index = table.schema.get_field_index("bleu")
+    return table.set_column(index, table.schema.field(index), pa.array(lists.tolist(), pa.list_(pa.int32())))
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4])
+def test_one_test_set_of_short_references_has_chrf_decide_on_all(length: int) -> None:
+    rng = np.random.default_rng(2)
+    normal = Both(pairs(rng, 0.1, 0), pairs(rng, 0.3, 0))
+    brief = Both(*(short(table, length) for table in (normal.champion, normal.challenger)))
+    block = made_runs._block("translation", "pairs", "transformer")
+    contest = _Contest(
+        champion="a", challenger="b", task="translation", corpus="pairs", scoring=translation.scoring(False), instead="",
+        lowercase=False, evaluation=Evaluation(bootstrap=20, confidence=0.95, seed=1), settings=settings.load(ROOT / "flow.yaml"),
+    )  # fmt: skip
+    assert block["task"] == contest.task
+    matched = [Matched({"test": both}, 0, (0, 0)) for both in (normal, brief)]
+    fitted = contest.fitting(matched)
+    assert (fitted.scoring.main, fitted.scoring.difference) == (("chrf", "chrF") if length < 4 else ("bleu", "BLEU"))
+    assert ("no reference has 4 tokens" in fitted.instead) == (length < 4)
+    found = [fitted.scoring.units(table) for table in (brief.champion, brief.challenger)]
+    assert (difference(*found, fitted.scoring.score) < 0) == (length < 5), "what BLEU could not tell apart"
+    assert contest.fitting(matched[:1]) is contest
+
+
+def test_long_sentences_that_are_short_are_guarded_by_chrf() -> None:
+    rng = np.random.default_rng(2)
+    test = Both(pairs(rng, 0.1, 0), pairs(rng, 0.3, 0))
+    long = Both(short(test.champion, 2), short(test.challenger, 2))
+    [found] = guarded(asked(test=test, test_long=long), {"bleu_long": 1.0})
+    wanted = [float(surface.chrf(np.array([t["chrf"].to_pylist()]).sum(1))[0]) for t in (long.champion, long.challenger)]
+    assert [found.champion, found.challenger] == pytest.approx(wanted)
+    assert not found.holds
 
 
 # Settings and choice
