@@ -32,8 +32,8 @@ from benchmarks.gate import (
 from pipeline import config, tables
 from pipeline.errors import UserError
 from pipeline.flow import contests
-from pipeline.gate import answers, guards, matching, settings
-from pipeline.gate.answers import Contender, Judging
+from pipeline.gate import answers, guards, matching, readings, settings
+from pipeline.gate.answers import Answered, Contender, Judging
 from pipeline.gate.choice import choose
 from pipeline.gate.contest import _Contest
 from pipeline.gate.decision import Compared, Decision, Guarded, Scored, Shown, decide
@@ -363,7 +363,12 @@ def contender(folder: Path, changes: dict[str, object], level: str = "word", low
         (folder / name).mkdir()
     (folder / "model/model.safetensors").write_bytes(b"weights")
     about = Description(
-        level=level, lowercase=lowercase, letters_only=False, share=True, sides=("source", "target"), sizes={"source": 9}
+        level=level,
+        lowercase=lowercase,
+        letters_only=False,
+        share=True,
+        sides=("source", "target"),
+        sizes=dict.fromkeys(("source", "target"), 9),
     )
     about.save(folder / "vocab")
     places = {name: folder / name for name in ("model", "vocab")}
@@ -509,24 +514,56 @@ def short(table: pa.Table, length: int) -> pa.Table:
     return table.set_column(index, table.schema.field(index), pa.array(lists.tolist(), pa.list_(pa.int32())))
 
 
+def contest() -> _Contest:
+    """Two translators of one corpus, compared by BLEU if that can tell them apart."""
+    return _Contest(
+        champion="a",
+        challenger="b",
+        task="translation",
+        corpus="pairs",
+        scoring=translation.scoring(False),
+        instead="",
+        lowercase=False,
+        evaluation=Evaluation(bootstrap=20, confidence=0.95, seed=1),
+        settings=dataclasses.replace(settings.load(ROOT / "flow.yaml"), resamples=199),
+    )
+
+
 @pytest.mark.parametrize("length", [1, 2, 3, 4])
 def test_one_test_set_of_short_references_has_chrf_decide_on_all(length: int) -> None:
     rng = np.random.default_rng(2)
     normal = Both(pairs(rng, 0.1, 0), pairs(rng, 0.3, 0))
     brief = Both(*(short(table, length) for table in (normal.champion, normal.challenger)))
-    block = made_runs._block("translation", "pairs", "transformer")
-    contest = _Contest(
-        champion="a", challenger="b", task="translation", corpus="pairs", scoring=translation.scoring(False), instead="",
-        lowercase=False, evaluation=Evaluation(bootstrap=20, confidence=0.95, seed=1), settings=settings.load(ROOT / "flow.yaml"),
-    )  # fmt: skip
-    assert block["task"] == contest.task
     matched = [Matched({"test": both}, 0, (0, 0)) for both in (normal, brief)]
-    fitted = contest.fitting(matched)
+    fitted = contest().fitting(matched)
     assert (fitted.scoring.main, fitted.scoring.difference) == (("chrf", "chrF") if length < 4 else ("bleu", "BLEU"))
     assert ("no reference has 4 tokens" in fitted.instead) == (length < 4)
-    found = [fitted.scoring.units(table) for table in (brief.champion, brief.challenger)]
-    assert (difference(*found, fitted.scoring.score) < 0) == (length < 5), "what BLEU could not tell apart"
-    assert contest.fitting(matched[:1]) is contest
+    assert difference(*(fitted.scoring.units(t) for t in (brief.champion, brief.challenger)), fitted.scoring.score) < 0
+    assert not contest().fitting(matched[:1]).instead
+
+
+def test_a_challenger_that_answers_in_two_words_can_win_by_chrf_and_the_record_says_why(tmp_path: Path) -> None:
+    """By BLEU both are 0, and nobody could ever be promoted."""
+    rng = np.random.default_rng(2)
+    sentences = {split: [["le", "chat"]] * 60 for split in ("train", "test")}
+    made_runs.references(tmp_path / "tokens", sentences)
+    answered, ways = [], []
+    for name, wrong in (("champion", 0.5), ("challenger", 0.05)):
+        folder = tmp_path / f"answers_of_{name}"
+        (folder / "scores").mkdir(parents=True)
+        tables.write(folder / "scores/test.parquet", short(pairs(rng, wrong, 0), 2))
+        (folder / "predictions").mkdir()
+        made_runs.hypotheses(folder / "predictions/hypotheses_test.parquet", [f"{name} says"] * 60)
+        made_runs.samples(folder / "predictions", [("a cat", None, name)])
+        (folder / "metrics.json").write_text(json.dumps({"notes": ["corpora.pairs.bleu does not fit"]}))
+        answered.append(Answered(folder))
+        ways.append(readings.way(contender(tmp_path / name, {}).vocab))
+    decision = contest().held({"the test set": tmp_path / "tokens"}, {"the test set": answered}, ways)
+    assert decision.promote
+    assert (decision.measure, decision.compared[0].champion.score > 20) == ("chrF", True)
+    said = decision.markdown()
+    assert "On the test set: no reference has 4 tokens, so that BLEU is 0 whatever the answers; chrF ranks instead." in said
+    assert said.count("On the test set: corpora.pairs.bleu does not fit.") == 1
 
 
 def test_long_sentences_that_are_short_are_guarded_by_chrf() -> None:
