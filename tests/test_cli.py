@@ -127,7 +127,7 @@ def test_set_with_a_star_changes_every_run(project, seqline) -> None:
         ("runs.lstm.seed=[", "--set runs.lstm.seed: got [; expected a YAML value."),
         (
             "runs.lstm.optim.learning_rate=1e-3",
-            "runs.lstm.optim.learning_rate: got 1e-3; expected a number. Write it in full",
+            "--set runs.lstm.optim.learning_rate: got 1e-3; expected a number. Write it in full",
         ),
     ],
 )
@@ -391,6 +391,15 @@ def test_a_number_outside_of_its_range_is_refused_in_one_short_line(command, opt
     assert (said.status, said.out, said.err.count("\n")) == (2, "", 1)
     assert said.err.startswith(f"seqline: {option}: got ")
     assert f" to {largest}. See `seqline {command[0]} --help`." in said.err
+    assert len(said.err) < 250
+
+
+@pytest.mark.parametrize("option", ["--interval", "--every"])
+@pytest.mark.parametrize("time", ["0", "-1", "1e9", "367d", "99999999999999999d", "9" * 5000 + "d", "nonsense"])
+def test_a_time_that_is_none_or_too_long_is_refused_in_one_line(option: str, time: str, project, seqline) -> None:
+    said = seqline(project, "schedule", *(["--on-data-change"] if option == "--every" else []), f"{option}={time}")
+    assert (said.status, said.out, said.err.count("\n")) == (2, "", 1)
+    assert said.err.startswith(f"seqline: {option}: got ")
     assert len(said.err) < 250
 
 

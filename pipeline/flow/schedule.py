@@ -38,6 +38,7 @@ from pipeline.flow.patience import be_patient
 from pipeline.flow.retrain import retrain
 from pipeline.flow.server_errors import SERVER_ERRORS
 
+_LONGEST = 366 * 86_400.0  # seconds
 _POLL_SECONDS = 5.0  # between two questions for runs that are due
 _BEAT_SECONDS = 10.0  # between two marks of life
 _AHEAD = 20  # runs to come that are written down
@@ -93,8 +94,11 @@ def seconds(text: str, where: str) -> float:
     """90, 90s, 15m, 2h or 1d in seconds; UserError for anything else, and for no time at all."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
     if not found or not float(found[1]):
-        raise refuse(where, repr(text), "a time such as 90, 15m, 2h or 1d")
-    return float(found[1]) * _UNITS[found[2]]
+        raise refuse(where, repr(text[:60]), "a time such as 90, 15m, 2h or 1d")
+    time = float(found[1]) * _UNITS[found[2]]
+    if time > _LONGEST:
+        raise refuse(where, repr(text[:60]), "at most 366d")
+    return time
 
 
 def serve(root: Path, when: Terms) -> None:
