@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import hypothesis
 import pytest
 import yaml
 
@@ -17,6 +18,9 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 from pipeline import cli
 
+# How long an example takes says nothing on a busy machine.
+hypothesis.settings.register_profile("seqline", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("seqline")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # `make test &` ignores Ctrl-C, and so would all that a test starts
 ROOT = Path(__file__).resolve().parent.parent
 LONG = ("retrain", "flow", "pool", "dag", "tracking", "parallel", "serving", "models", "word_vectors", "shards", "browser")

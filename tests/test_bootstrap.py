@@ -105,7 +105,7 @@ def test_a_second_set_up_waits_for_the_first_and_for_its_pip(project: Path, bare
     assert "waiting for another" in second.stdout.readline()
     assert second.poll() is None
     child.communicate(b"\n")
-    second.communicate(timeout=60)
+    second.communicate(timeout=600)
     assert second.returncode == 0
 
 

@@ -6,10 +6,10 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from pipeline import tracking
 from pipeline.errors import UserError
 from pipeline.tracking import store
-from tests.test_tracking import digest_of, write_project
+from tests.test_tracking import HANG_SECONDS, digest_of, eventually, write_project
 
 TOP = Path(__file__).parents[1]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -56,7 +56,7 @@ def pages(moved: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
         yield process, next(word.partition("/#")[0] for word in said.split() if word.startswith("http"))
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
-            process.wait(30)
+            process.wait(HANG_SECONDS)
 
 
 @pytest.fixture
@@ -100,12 +100,14 @@ def test_a_person_sees_runs_curves_figures_and_tables_even_of_a_project_that_was
     look(f"{home}/runs", "lstm", "transformer")
     look(f"{home}/runs/{run.run_id}", "test/perplexity", "4.25", "model.hidden", "data/encoded/toy")
     look(f"{home}/runs/{run.run_id}/model-metrics", "lstm (train/loss)", "lstm (test/perplexity)")
-    assert WebDriverWait(browser, 30).until(lambda driver: driver.find_elements(By.CSS_SELECTOR, ".js-plotly-plot .trace"))
+    assert WebDriverWait(browser, HANG_SECONDS).until(
+        lambda driver: driver.find_elements(By.CSS_SELECTOR, ".js-plotly-plot .trace")
+    )
     look(f"{home}/runs/{run.run_id}/artifacts/samples.json", "prompt", "once upon", "the answer of lstm", "figures")
     for name in ("figures", "lstm", "attention_1.png"):  # the tree of artifacts comes last on the page
         wait_for(browser, name)
         browser.find_elements(By.XPATH, f"//*[text()='{name}']")[-1].click()
-    WebDriverWait(browser, 60).until(lambda driver: driver.execute_script(f"return {DRAWN}"))
+    WebDriverWait(browser, HANG_SECONDS).until(lambda driver: driver.execute_script(f"return {DRAWN}"))
     browser.save_screenshot(str(tmp_path / "figure.png"))
 
 
@@ -113,17 +115,24 @@ def test_the_pages_end_with_ctrl_c_and_leave_no_process_behind(
     pages: tuple[subprocess.Popen[str], str], moved: Path
 ) -> None:
     process, address = pages
-    with urllib.request.urlopen(f"{address}/health", timeout=10) as answer:
+    with urllib.request.urlopen(f"{address}/health", timeout=HANG_SECONDS) as answer:
         assert answer.status == 200
     with pytest.raises(urllib.error.HTTPError, match="403"):
-        urllib.request.urlopen(urllib.request.Request(address, headers={"Host": "elsewhere.example"}), timeout=10)
+        urllib.request.urlopen(urllib.request.Request(address, headers={"Host": "elsewhere.example"}), timeout=HANG_SECONDS)
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 0
+    assert process.wait(HANG_SECONDS) == 0
     with pytest.raises(OSError, match="refused"):
-        urllib.request.urlopen(f"{address}/health", timeout=10)
-    time.sleep(0.2)
-    commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.parent.name != str(os.getpid())]
-    assert not [command for command in commands if str(moved).encode() in command and b"mlflow" in command]
+        urllib.request.urlopen(f"{address}/health", timeout=HANG_SECONDS)
+    eventually(lambda: not [command for command in commands() if str(moved).encode() in command and b"mlflow" in command])
+
+
+def commands() -> list[bytes]:
+    """The command lines of all processes but this one."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has just ended
+            found += [path.read_bytes()] * (path.parent.name != str(os.getpid()))
+    return found
 
 
 def test_a_busy_port_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -180,7 +180,7 @@ def test_the_command_compares_two_runs_and_promotes_nothing(project: Project, se
 
 def test_an_interruption_leaves_no_process_and_starts_no_other(tmp_path: Path) -> None:
     commands, statuses, told = Commands(tmp_path), [], tmp_path / "pid"
-    waits = f"import os, time; open({str(told)!r}, 'a').write(f'{{os.getpid()}} '); time.sleep(60)"
+    waits = f"import os, time; open({str(told)!r}, 'a').write(f'{{os.getpid()}} '); time.sleep(6000)"
 
     def run() -> None:
         statuses.extend(commands([sys.executable, "-c", waits], tmp_path / "log") for _ in range(2))

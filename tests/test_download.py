@@ -480,7 +480,7 @@ def run(tmp_path: Path, source: object, mirrored: str = "", wait: bool = True) -
         text=True,
     )
     if wait:
-        started.wait(60)
+        started.wait(600)
     return started
 
 

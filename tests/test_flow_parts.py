@@ -70,7 +70,7 @@ def test_a_number_on_record_that_now_is_another_s_is_left_alone(tmp_path: Path) 
             (groups.folder(tmp_path) / str(process.pid)).write_text('{"mark": "own"}')
         (groups.folder(tmp_path) / "123.partial").write_text("")
         assert groups.end_leftovers(tmp_path) == [sleepers["own"].pid]
-        assert sleepers["own"].wait(10) == -signal.SIGKILL
+        assert sleepers["own"].wait(600) == -signal.SIGKILL
         assert sleepers["new"].poll() is None
         assert list(groups.folder(tmp_path).iterdir()) == []
     finally:

@@ -28,7 +28,7 @@ def failing(statement: str) -> subprocess.CompletedProcess[str]:
     """A command whose `main` is the statement."""
     program = f"import errno, os, threading\nfrom pipeline.errors import *\ndef main():\n    {statement}\nexit_with(main)"
     command = [sys.executable, "-c", program]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def limited(limit: str, *command: str, cwd: Path = ROOT) -> subprocess.Completed
         env=stage_runs.environment(),
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=600,
     )
 
 

@@ -105,7 +105,7 @@ def worker(place: Path, env: dict[str, str]) -> Iterator["subprocess.Popen[bytes
             process.send_signal(signal.SIGCONT)
             process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(30)
+                process.wait(flows.PATIENCE)
             process.kill()
 
 

@@ -23,7 +23,7 @@ import pytest
 import stage_runs
 import yaml
 from mlflow.exceptions import MlflowException
-from test_tracking import Server
+from test_tracking import HANG_SECONDS, Server
 
 from pipeline import tables, tracking
 from pipeline.errors import UserError
@@ -128,7 +128,7 @@ def serving(words: list[str], root: Path, **where: str) -> Iterator[str]:
     environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT), "MLFLOW_DISABLE_TELEMETRY": "true", **where}
     with subprocess.Popen([*words, str(port)], cwd=root, env=environment, stdout=2, process_group=0) as process:
         try:
-            until = time.monotonic() + 200
+            until = time.monotonic() + HANG_SECONDS
             while process.poll() is None and time.monotonic() < until and not alive(port):
                 time.sleep(0.2)
             assert process.poll() is None
@@ -136,11 +136,11 @@ def serving(words: list[str], root: Path, **where: str) -> Iterator[str]:
         finally:
             process.send_signal(signal.SIGINT)
             try:
-                process.wait(30)
+                process.wait(HANG_SECONDS)
             finally:
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
-    until = time.monotonic() + 30  # its worker ends after it
+    until = time.monotonic() + HANG_SECONDS  # its worker ends after it
     while alive(port) and time.monotonic() < until:
         time.sleep(0.2)
     assert not alive(port)
@@ -159,7 +159,7 @@ def asked(address: str, body: dict[str, Any]) -> tuple[int, Any]:
     head = {"Content-Type": "application/json"}
     request = urllib.request.Request(f"{address}/invocations", json.dumps(body).encode(), head)
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=HANG_SECONDS) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)

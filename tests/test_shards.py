@@ -75,7 +75,7 @@ class Cluster:
 
 
 def until(true: Callable[[], bool], otherwise: str) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 600
     while not true():
         assert time.monotonic() < deadline, otherwise
         time.sleep(0.05)

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from types import FrameType
 
 _LEAVE_SECONDS = 5.0
@@ -25,13 +24,14 @@ def main() -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, forward)
-    threading.Thread(target=_end_group_with, args=(sys.stdin.buffer.read,), daemon=True).start()
+    threading.Thread(target=_end_group_with, args=(sys.stdin.fileno(),), daemon=True).start()
     status = server.wait()
     sys.exit(128 - status if status < 0 else status)
 
 
-def _end_group_with(closed: Callable[[], bytes]) -> None:
-    closed()
+def _end_group_with(pipe: int) -> None:
+    while os.read(pipe, 1):  # not through `sys.stdin`, whose lock would be held when this process ends
+        pass
     group = os.getpgid(0)
     os.killpg(group, signal.SIGTERM)
     time.sleep(_LEAVE_SECONDS)
