@@ -160,13 +160,13 @@ def store(root: Path) -> Finding:
         return _server(uri)
     if uri.startswith("databricks"):
         return Finding("warn", "store", f"{shown(uri)} is not looked at")
-    if not uri.startswith("sqlite:///"):
+    file = describe.database(root)
+    if file is None:
         return _database(uri)
-    file = Path(uri.removeprefix("sqlite:///"))
     if not file.exists():
         return Finding("ok", "store", f"{shown(uri)} ({_YET_TO_COME})")
     try:
-        with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as opened:
+        with sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True) as opened:
             [[runs]] = opened.execute("select count(*) from runs")
     except sqlite3.Error as error:
         return Finding("FAIL", "store", f"{file}: {error}")
