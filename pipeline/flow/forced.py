@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.errors import UserError
-from pipeline.flow import groups, lockfile, settings, stage
+from pipeline.flow import durable_dvc, groups, settings, stage
 from pipeline.flow.workers import Child, surroundings
 
 
@@ -46,12 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline.flow.forced", description=__doc__)
     parser.add_argument("address")
     a = parser.parse_args()
-    lockfile.fit()
-    from dvc.cli import main as dvc
-
-    arguments = ["--wait-for-lock", "repro", "--force", "--single-item", a.address]
-    sys.argv = ["dvc", *arguments]  # what DVC notes in its own locks
-    sys.exit(dvc(arguments))
+    sys.exit(durable_dvc.dvc(["--wait-for-lock", "repro", "--force", "--single-item", a.address]))
 
 
 if __name__ == "__main__":
