@@ -1,0 +1,130 @@
+"""Damaged outputs of train, predict and evaluate: the stage that reads them says so in one line, or its result is the same."""
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import retrain_project
+import stage_runs
+
+from pipeline.errors import exit_with
+
+STAGES = (
+    *((stage, "reviews") for stage in ("download", "tokenize", "vocab", "encode")),
+    ("scratch", ""),
+    *((stage, "mlp") for stage in ("train", "predict", "evaluate")),
+    ("report", ""),
+)
+READERS = {
+    "data/models/mlp": ("predict", "evaluate"),
+    "data/predictions/mlp": ("evaluate", "report"),
+    "data/scores/mlp": ("report",),
+    "reports/metrics": ("report",),
+    "reports/plots/mlp": ("report",),
+}
+
+
+def emptied(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def overwritten(file: Path) -> None:
+    file.write_bytes(b"\xff\xfe\x00garbage" + bytes(range(256)))
+
+
+def flipped(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    for place in range(len(content) // 3, len(content), max(1, len(content) // 5)):
+        content[place] ^= 0x91
+    file.write_bytes(content)
+
+
+def removed(file: Path) -> None:
+    file.unlink()
+
+
+def a_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+def a_list(file: Path) -> None:
+    file.write_text("[1, 2]\n")
+
+
+def an_object(file: Path) -> None:
+    file.write_text('{"train": 5, "test": [], "run": "x", "sizes": null, "task": "classification", "corpus": "reviews"}\n')
+
+
+DAMAGES: tuple[Callable[[Path], None], ...] = (emptied, cut, overwritten, flipped, removed, a_folder, a_list, an_object)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = retrain_project.made(tmp_path_factory.mktemp("damaged") / "project")
+    for stage, key in STAGES:
+        stage_runs.run(root, stage, key)
+    return root
+
+
+@pytest.fixture
+def project(trained: Path, tmp_path: Path) -> Iterator[Path]:
+    """The trained project, to be damaged."""
+    root = tmp_path / "project"
+    shutil.copytree(trained, root, ignore=shutil.ignore_patterns(".git", "pipeline", "stages", "cache"))
+    yield root
+
+
+def digest(root: Path, stage: str, key: str) -> str:
+    """Of all that the stage writes."""
+    files = [
+        file for out in stage_runs.outs(root, stage, key) for file in ([out] if out.is_file() else sorted(out.rglob("*")))
+    ]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files if file.is_file())).hexdigest()
+
+
+def files() -> list[str]:
+    """The files that the stages read, by their place in the project."""
+    models = ("config.json", "history.parquet", "model.safetensors")
+    tables = ("test.parquet", "valid.parquet")
+    return [
+        *(f"data/models/mlp/{name}" for name in models),
+        *(f"data/predictions/mlp/labels_{name}" for name in tables),
+        "data/predictions/mlp/labels.json",
+        "data/predictions/mlp/samples.parquet",
+        *(f"data/scores/mlp/{name}" for name in tables),
+        "reports/metrics/mlp.json",
+        *(f"reports/plots/mlp/{name}.csv" for name in ("history", "training", "by_length")),
+    ]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("name", files())
+def test_a_damaged_file_is_named_in_one_line_or_changes_nothing(
+    name: str, damage: Callable[[Path], None], trained: Path, project: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert (project / name).is_file()
+    damage(project / name)
+    for folder, stages in READERS.items():
+        for stage in stages if name.startswith(folder) else ():
+            key = "" if stage == "report" else "mlp"
+            before = digest(project, stage, key)
+            capfd.readouterr()
+            status = 0
+            try:
+                exit_with(lambda stage=stage, key=key: stage_runs.run(project, stage, key))  # type: ignore[misc]
+            except SystemExit as end:
+                status = int(end.code or 0)
+            said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("seqline: ")]
+            if status == 0:
+                assert digest(project, stage, key) == before, f"{stage} used it silently"
+            else:
+                assert status == 2
+                assert len(said) == 1, said
+                assert Path(name).name in said[0] or Path(name).parent.name in said[0], said
