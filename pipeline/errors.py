@@ -5,6 +5,7 @@ Raise `UserError` (usually made by `refuse`) for anything a user can mend; use `
 
 import codecs
 import errno
+import json
 import os
 import re
 import resource
@@ -27,6 +28,7 @@ _DISK = {
     errno.EACCES: _CLOSED,
     errno.EPERM: _CLOSED,
     errno.EROFS: "a read-only disk; expected a place to write. Name another place.",
+    errno.EISDIR: "a folder where a file is needed; expected a file. Move the folder away or name another place.",
     errno.ENOTDIR: _NO_FOLDER,
     errno.EEXIST: _NO_FOLDER,
 }
@@ -240,6 +242,21 @@ def uncaught(kind: type[BaseException], error: BaseException, trace: TracebackTy
     """`sys.excepthook` of the stages: what runs out during an import runs out before `exit_with` is called."""
     give_up_if_exhausted(error)
     sys.__excepthook__(kind, error, trace)
+
+
+def read_json(path: Path, expected: str, todo: str) -> dict[str, Any]:
+    """The mapping that a stage wrote to a JSON file; UserError if there is none, or if it is damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise refuse(str(path), "no such file", expected, todo) from None
+    except IsADirectoryError:
+        raise refuse(str(path), "a folder", expected, f"Remove it. {todo}") from None
+    except (ValueError, RecursionError) as error:  # not UTF-8, or no JSON
+        raise refuse(str(path), told(error), expected, f"Remove it. {todo}") from None
+    if not isinstance(content, dict):
+        raise refuse(str(path), f"a {type(content).__name__}", f"{expected}: a mapping", f"Remove it. {todo}")
+    return content
 
 
 def exit_with(main: Callable[[], None]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from pipeline import params, stage_arguments, tables
-from pipeline.errors import exit_with, refuse
+from pipeline.errors import exit_with, read_json, refuse
 from pipeline.landing import landing, landing_file
 from pipeline.scoring.book import book_bleu
 from pipeline.scoring.history import training, validations
@@ -19,6 +19,7 @@ from pipeline.scoring.tasks import Inputs, of_run, text_of, tokenizer_of
 from pipeline.text.tokens import Text, rewritten
 
 _UNSCORED = {"train", "rejects"}
+_TODO = "Run `dvc repro`."
 
 
 def main() -> None:
@@ -39,7 +40,7 @@ def main() -> None:
     tokenizer, warning = tokenizer_of(arguments.params, run.corpus, arguments.tokens)
     task = of_run(arguments.params, arguments.run, run, tokenizer)
     inputs = Inputs(predictions=arguments.predictions, tokens=arguments.tokens, encoded=arguments.encoded, text=text)
-    model, limits = _json(arguments.model / "config.json"), _limits(arguments.tokens / "limits.json")
+    model, limits = _facts(arguments.model / "config.json"), _limits(arguments.tokens / "limits.json")
     metrics = {"run": arguments.run, "family": run.family, "task": run.task, "corpus": run.corpus}
     metrics |= {name: model[name] for name in ("parameters", "best_step") if name in model}
     lengths, notes = [], [warning]
@@ -91,19 +92,15 @@ def _samples(path: Path, text: Text) -> dict[str, Any]:
     return {"book_bleu": {"mean": sum(found.values()) / len(found), **found}} if found else {}
 
 
+def _facts(path: Path) -> dict[str, Any]:
+    facts = read_json(path, "what the train stage writes", _TODO)
+    if not isinstance(facts.get("digest"), str):
+        raise refuse(str(path), "no 'digest'", "what the train stage writes", f"Remove it. {_TODO}")
+    return facts
+
+
 def _limits(path: Path) -> dict[str, dict[str, float]]:
-    return _json(path) if path.exists() else {}
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise refuse(str(path), "no such file", "the output of an earlier stage", "Run `dvc repro`.") from None
-    except json.JSONDecodeError as error:
-        raise refuse(str(path), str(error), "valid JSON", "Delete it and run `dvc repro`.") from None
-    assert isinstance(content, dict)
-    return content
+    return read_json(path, "the limits of a built-in corpus", _TODO) if path.exists() else {}
 
 
 def _csv(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -1,23 +1,38 @@
 """Figures of numbers: learning curves, and the main score by sentence length."""
 
 import csv
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import refuse, told
 from pipeline.report.results import SPLIT, Group
 from pipeline.report.style import QUIET, drawing, hues, name_lines, upper_first
+
+HISTORY = "history.csv"  # the one that every run has rows of
 
 Rows = list[dict[str, str]]
 Points = list[tuple[float, float]]
 
 
 def read(path: Path) -> Rows:
-    """The rows of a CSV file of `reports/plots`; none if a stage had nothing to write."""
+    """The rows of a CSV file of `reports/plots`; none if a stage had nothing to write. UserError if the file is damaged."""
+    todo = "Remove it. Run `dvc repro`."
+    if path.name == HISTORY and not path.exists():
+        raise refuse(str(path), "no such file", "what evaluate writes", todo)
     if not path.exists():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (IsADirectoryError, UnicodeDecodeError) as error:
+        raise refuse(str(path), told(error), "what evaluate writes", todo) from None
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    whole = all(None not in row and None not in row.values() for row in rows)
+    if not whole or (text and not text.endswith("\n")) or ((path.name == HISTORY or text) and not rows):
+        raise refuse(str(path), "a table that is cut off or damaged", "what evaluate writes", todo)
+    return rows
 
 
 def learning_curves(group: Group, plots: Path, out: Path) -> bool:

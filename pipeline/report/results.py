@@ -1,12 +1,11 @@
 """What the report is made of: the runs of `params.yaml` with their scores, by task and corpus, ranked and compared."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline import config, params, tables
-from pipeline.errors import refuse
+from pipeline.errors import read_json, refuse
 from pipeline.scoring.resampling import Bootstrap, Pair, pairs
 from pipeline.scoring.tasks import Scoring, of_run, text_of
 from pipeline.text.tokens import Text
@@ -86,12 +85,9 @@ def _group(file: Path, results: list[Result], scores: Path, evaluation: params.E
 
 
 def _metrics(path: Path, run: params.Run) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise refuse(str(path), "no such file", f"the scores of the run {path.stem}", "Run `dvc repro`.") from None
-    except json.JSONDecodeError as error:
-        raise refuse(str(path), str(error), "valid JSON", "Delete it and run `dvc repro`.") from None
-    if not isinstance(found, dict) or (found.get("task"), found.get("corpus")) != (run.task, run.corpus):
+    found = read_json(path, f"the scores of the run {path.stem}", "Run `dvc repro`.")
+    if (found.get("task"), found.get("corpus")) != (run.task, run.corpus):
         raise refuse(str(path), "another task's or corpus's scores", f"{run.task} on {run.corpus}", "Run `dvc repro`.")
+    if not isinstance(found.get(SPLIT), dict):
+        raise refuse(str(path), f"no scores of the split {SPLIT}", "what evaluate writes", "Remove it. Run `dvc repro`.")
     return found

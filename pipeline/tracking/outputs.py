@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import tables
-from pipeline.errors import refuse, told
+from pipeline.errors import read_json, refuse
 from pipeline.tracking import describe
 
 _DIGEST = re.compile(r"[\w-]{1,128}", re.ASCII)
@@ -91,13 +91,7 @@ def _scores(root: Path, name: str) -> dict[str, Any]:
 
 
 def _json(path: Path, todo: str) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise refuse(str(path), told(error), "JSON of a stage", todo) from None
-    if not isinstance(found, dict):
-        raise refuse(str(path), type(found).__name__, "JSON of a stage: a mapping", todo)
-    return found
+    return read_json(path, "JSON of a stage", todo)
 
 
 def _judged(stages: Mapping[str, Any], name: str) -> bool:

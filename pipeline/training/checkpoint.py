@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pipeline import config
 from pipeline.contracts import Sizes
-from pipeline.errors import refuse
+from pipeline.errors import read_json, refuse
 from pipeline.landing import replace_file
 
 _TODO = "Run `dvc repro`, or `dvc pull`."
@@ -79,12 +79,7 @@ def write_model(folder: Path, model: nn.Module, facts: dict[str, Any]) -> None:
 def read_facts(folder: Path, *keys: str) -> dict[str, Any]:
     """`config.json` of a trained model; UserError if there is none, or if it lacks one of the dotted `keys`."""
     path = folder / "config.json"
-    if not path.exists():
-        raise refuse(str(path), "no such file", "a trained model", _TODO)
-    try:
-        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise refuse(str(path), str(error), "what the train stage writes", _TODO) from None
+    facts = read_json(path, "a trained model", _TODO)
     for key in keys:
         held: Any = facts
         for name in key.split("."):

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline import tables
-from pipeline.errors import refuse
+from pipeline.errors import refuse, told
 from pipeline.scoring.lengths import curve
 from pipeline.scoring.likelihood import same_rows
 from pipeline.scoring.resampling import Array, Bootstrap
@@ -72,8 +72,13 @@ def rows(inputs: Inputs, split: str) -> pa.Table:
     found = tables.read(path, tables.LABELS).sort_by("row")
     same_rows(found["row"], len(texts), path)
     names = _names(inputs.predictions / "labels.json")
-    log_probs_NL = np.asarray(pc.list_flatten(found["log_probs"])).reshape(len(texts), len(names))
-    number = pc.index_in(texts["label"], pa.array(names)).to_numpy()
+    log_probs = np.asarray(pc.list_flatten(found["log_probs"]))
+    numbers = pc.index_in(texts["label"], pa.array(names))
+    if len(log_probs) != len(texts) * len(names) or numbers.null_count:
+        names_file = str(inputs.predictions / "labels.json")
+        raise refuse(names_file, f"{len(names)} names", f"those of the labels in {path}", "Remove it. Run `dvc repro`.")
+    log_probs_NL = log_probs.reshape(len(texts), len(names))
+    number = numbers.to_numpy()
     nats = -log_probs_NL[np.arange(len(texts)), number]
     if not np.isfinite(nats).all():
         raise refuse(str(path), "nats that are not finite", "finite numbers", "The model has diverged: train it again.")
@@ -150,7 +155,13 @@ def _share(part: NDArray[Any], whole: NDArray[Any]) -> Array:
 
 
 def _names(path: Path) -> list[str]:
-    if not path.exists():
-        raise refuse(str(path), "no such file", "the labels' names", "Run `dvc repro`.")
-    names: list[str] = json.loads(path.read_text(encoding="utf-8"))
+    """The labels in the order of the columns of `log_probs`; UserError if the file is damaged."""
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise refuse(str(path), "no such file", "the labels' names", "Run `dvc repro`.") from None
+    except (IsADirectoryError, ValueError) as error:
+        raise refuse(str(path), told(error), "the labels' names", "Remove it. Run `dvc repro`.") from None
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise refuse(str(path), "no list of names", "the labels' names", "Remove it. Run `dvc repro`.")
     return names
