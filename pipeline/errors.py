@@ -251,11 +251,11 @@ def read_json(path: Path, expected: str, todo: str) -> dict[str, Any]:
     except FileNotFoundError:
         raise refuse(str(path), "no such file", expected, todo) from None
     except IsADirectoryError:
-        raise refuse(str(path), "a folder", expected, f"Remove it. {todo}") from None
+        raise refuse(str(path), "a folder", expected, todo) from None
     except (ValueError, RecursionError) as error:  # not UTF-8, or no JSON
-        raise refuse(str(path), told(error), expected, f"Remove it. {todo}") from None
+        raise refuse(str(path), told(error), expected, todo) from None
     if not isinstance(content, dict):
-        raise refuse(str(path), f"a {type(content).__name__}", f"{expected}: a mapping", f"Remove it. {todo}")
+        raise refuse(str(path), type(content).__name__, f"{expected}: a mapping", todo)
     return content
 
 

@@ -209,7 +209,7 @@ def test_weights_that_do_not_fit_their_config(stage: Stage) -> None:
         ({"sizes": {"source": 40}}, "got no 'sizes.target'; expected what the train stage writes."),
         ({"sizes": [1, 2]}, "got no 'sizes.source'; expected what the train stage writes."),
         ("{", "got Expecting property name"),
-        ("[]", "got no 'sizes.source'; expected what the train stage writes."),
+        ("[]", "got list; expected a trained model: a mapping."),
     ],
 )
 def test_a_model_whose_config_lacks_what_it_is_built_from(stage: Stage, change: dict[str, object] | str, said: str) -> None:
