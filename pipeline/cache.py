@@ -1,5 +1,6 @@
 """What DVC once stored, by its md5: an output of any commit, laid out beside the present ones without a checkout."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -38,14 +39,14 @@ def _leads_inside(path: str) -> bool:
 def materialise(root: Path, md5: str, place: Path) -> None:
     """Lay an output of DVC at `place`: a file, or for an md5 that ends in `.dir` a folder, as a copy that nothing changes.
 
-    It comes out of the cache of the project `root`, else out of its remotes. A `place` that exists stays as it is: it is
-    complete, and what an md5 names never changes. UserError if the output is in none of them, or if `md5`, or one in the
-    list of the folder's files, is none.
+    It comes out of the cache of the project `root`, else out of its remotes. Nothing is laid out whose content has not
+    its md5: a damaged object is removed from the cache, and a damaged `place` is laid out anew; a whole one stays.
+    UserError if the output is in none of them, or if `md5`, or one in the list of the folder's files, is none.
     """
     check_md5(md5, "the md5 of an output")
     place.parent.mkdir(parents=True, exist_ok=True)
     with exclusive(place.parent / f".{place.name}.wanted.lock"):
-        if place.exists():
+        if place.exists() and md5_of(place) == md5:
             return
         if md5.endswith(_FOLDER):
             with landing(place) as beside:
@@ -54,6 +55,17 @@ def materialise(root: Path, md5: str, place: Path) -> None:
             with landing_file(place) as beside:
                 [found] = _fetched(root, [md5])
                 shutil.copyfile(found, beside)
+
+
+def md5_of(path: Path) -> str:
+    """DVC's md5 of a file, or of a folder, whose md5 is that of the list of its files."""
+    if path.is_dir():
+        files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
+        listing = [{"md5": md5_of(files[name]), "relpath": name} for name in sorted(files)]
+        return hashlib.md5(json.dumps(listing, sort_keys=True).encode()).hexdigest() + _FOLDER
+
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "md5").hexdigest()
 
 
 def _lay_out(root: Path, md5: str, folder: Path) -> None:
@@ -93,6 +105,8 @@ def _fetched(root: Path, md5s: list[str]) -> list[Path]:
     try:
         with Repo(str(root)) as repo:
             cache = repo.cache.local
+            for md5 in set(md5s):
+                _drop_damaged(Path(cache.oid_to_path(md5)), md5)
             missing = [md5 for md5 in md5s if not cache.exists(md5)]
             for remote in _remotes(repo) if missing else ():
                 there = [md5 for md5 in missing if remote.exists(md5)]
@@ -103,6 +117,12 @@ def _fetched(root: Path, md5s: list[str]) -> list[Path]:
             return [Path(cache.oid_to_path(md5)) for md5 in md5s]
     except (DvcException, OSError) as error:
         raise _broken(root, error) from None
+
+
+def _drop_damaged(file: Path, md5: str) -> None:
+    """Remove an object of the cache that is not what its name says, which DVC would trust."""
+    if file.is_file() and md5_of(file) != md5.removesuffix(_FOLDER):
+        file.unlink()
 
 
 def _remotes(repo: Any) -> Iterator[Any]:

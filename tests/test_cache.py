@@ -1,5 +1,6 @@
 """Outputs by their md5, out of a real DVC repository: its cache, its remotes, and what is said when neither has them."""
 
+import hashlib
 import shutil
 import subprocess
 import threading
@@ -121,10 +122,31 @@ def test_several_at_once_lay_one_folder_that_none_takes_away(repo: Repo, tmp_pat
 
 
 def test_a_listing_that_points_outside_is_refused(repo: Repo, tmp_path: Path) -> None:
-    md5 = added(repo, "folder")
+    text = Path(repo.cache.local.oid_to_path(added(repo, "folder"))).read_text().replace("a.txt", "../a.txt")
+    md5 = f"{hashlib.md5(text.encode()).hexdigest()}.dir"
     listing = Path(repo.cache.local.oid_to_path(md5))
-    listing.chmod(0o644)
-    listing.write_text(listing.read_text().replace("a.txt", "../a.txt"))
+    listing.parent.mkdir(exist_ok=True)
+    listing.write_text(text)
     with pytest.raises(UserError, match=r"got \.\./a\.txt; expected a path inside of its folder"):
         cache.materialise(Path(repo.root_dir), md5, tmp_path / "laid")
     assert not (tmp_path / "a.txt").exists()
+
+
+def test_a_damaged_object_is_never_laid_out(repo: Repo, tmp_path: Path) -> None:
+    root, md5 = Path(repo.root_dir), added(repo, "file")
+    file = Path(repo.cache.local.oid_to_path(md5))
+    file.chmod(0o644)
+    file.write_bytes(b"alone!")
+    file.chmod(0o444)
+    with pytest.raises(UserError, match=f"{md5}: got no such output"):
+        cache.materialise(root, md5, tmp_path / "laid" / "file")
+    assert not (tmp_path / "laid" / "file").exists()
+
+
+def test_a_copy_that_was_damaged_is_laid_out_anew(repo: Repo, tmp_path: Path) -> None:
+    root, md5, place = Path(repo.root_dir), added(repo, "folder"), tmp_path / "laid" / "folder"
+    cache.materialise(root, md5, place)
+    assert cache.md5_of(place) == md5
+    (place / "a.txt").write_bytes(b"changed\n")
+    cache.materialise(root, md5, place)
+    assert content(place) == FILES
