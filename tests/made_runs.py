@@ -8,6 +8,8 @@ import pyarrow as pa
 import yaml
 
 from pipeline import tables
+from pipeline.scoring.tasks import Inputs
+from pipeline.text.tokens import Text
 
 WORDS = [
     "le",
@@ -66,6 +68,12 @@ def project(root: Path, translators: dict[str, float], models: dict[str, float],
         samples(root / "data/predictions" / name, [("once upon a time", None, "once upon a time the cat sleeps .")])
         model(root / "data/models" / name, nats)
     return root
+
+
+def inputs(predictions: Path, tokens: Path) -> Inputs:
+    """What rows are scored from, without ids: no word is unknown."""
+    text = Text(level="word", lowercase=False, letters_only=False, max_tokens=None)
+    return Inputs(predictions=predictions, tokens=tokens, encoded=None, text=text)
 
 
 def set_lowercase(root: Path, corpus: str, lowercase: bool) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import made_runs
 import numpy as np
 import pytest
 import stage_runs
@@ -107,14 +108,15 @@ def test_blanks_are_filled_in_and_prompts_without_any_are_left_to_others(done: P
 
 def test_runs_are_compared_on_the_same_pairs_and_masks(done: Path) -> None:
     bert, further = (
-        scoring.rows(done / f"data/predictions/{run}", done / f"data/tokens/{CORPUS}", "test") for run in ("bert", "further")
+        scoring.rows(made_runs.inputs(done / f"data/predictions/{run}", done / f"data/tokens/{CORPUS}"), "test")
+        for run in ("bert", "further")
     )
     for column in ("row", "block", "length", "count"):
         assert bert[column].equals(further[column])
 
 
 def test_scores_are_the_sums_of_their_rows(done: Path) -> None:
-    table = scoring.rows(done / "data/predictions/bert", done / f"data/tokens/{CORPUS}", "test")
+    table = scoring.rows(made_runs.inputs(done / "data/predictions/bert", done / f"data/tokens/{CORPUS}"), "test")
     units_UK = scoring.units(table)
     assert len(units_UK) == len(table["block"].unique())
     found = scoring.summary(table, BOOTSTRAP, {})
@@ -130,7 +132,7 @@ def test_pairs_of_another_corpus_are_refused(done: Path, tmp_path: Path) -> None
     tokens = tables.read(done / f"data/tokens/{CORPUS}/test.parquet", tables.TOKENS_TEXT)
     tables.write(tmp_path / "test.parquet", tokens.slice(0, 20))
     with pytest.raises(UserError, match=r"masked_test\.parquet: got \d+ pairs; expected pairs of the 20 rows"):
-        scoring.rows(done / "data/predictions/bert", tmp_path, "test")
+        scoring.rows(made_runs.inputs(done / "data/predictions/bert", tmp_path), "test")
 
 
 def test_a_run_that_begins_from_another_depends_on_it_in_the_dag(project: Path, edited: Callable[..., None]) -> None:

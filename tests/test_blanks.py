@@ -15,6 +15,7 @@ import yaml
 from pipeline import tables
 from pipeline.contracts import MASK
 from pipeline.predictions import BLANK, around_blanks
+from pipeline.scoring.unknown import unknown
 from pipeline.tasks import fill_blank
 from pipeline.tasks import masked_language_model as mlm
 from pipeline.text.encode import Codec
@@ -151,7 +152,9 @@ def test_pseudo_perplexity_is_that_of_the_predictions_of_every_word(run: str, do
         rows = tables.read(done / f"data/predictions/{run}/likelihood_{split}.parquet", tables.LIKELIHOOD)
         assert rows["row"].equals(texts["row"])
         assert rows["count"].to_pylist() == [len(ids) for ids in texts["ids"].to_pylist()], "no end of text is guessed"
-        nats, words = np.sum(rows["nats"].to_numpy()), np.sum(rows["count"].to_numpy())
+        folders = (done / f"data/{stage}/{RUNS[run]}" for stage in ("tokens", "encoded"))
+        letters = unknown(*folders, split, "text").nats_N.sum()  # of words that the vocabulary lacks
+        nats, words = np.sum(rows["nats"].to_numpy()) + letters, np.sum(rows["count"].to_numpy())
         scores = found[split]
         assert scores["pseudo_perplexity"]["score"] == pytest.approx(np.exp(nats / words), rel=1e-5)
         assert (

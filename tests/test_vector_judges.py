@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import made_runs
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -192,7 +193,7 @@ def test_only_pairs_and_questions_of_known_words_count(tmp_path: Path) -> None:
     stage_runs.run(tmp_path, "tokenize", "c")
     table = made_vectors(["paris", "rome", "france", "italy", "tiger", "cat", "king"])
     tables.write(tmp_path / "vectors.parquet", table)
-    rows = scores.rows(tmp_path, tmp_path / "data/tokens/c", "test")
+    rows = scores.rows(made_runs.inputs(tmp_path, tmp_path / "data/tokens/c"), "test")
     assert [(row["judge"], row["item"]) for row in rows.to_pylist()] == [
         ("wordsim353", "tiger cat"),
         ("wordsim353", "paris rome"),
@@ -206,12 +207,12 @@ def test_only_pairs_and_questions_of_known_words_count(tmp_path: Path) -> None:
     assert found["wordsim353"]["score"] == pytest.approx(agree)
     assert found["wordsim353"]["covered"] == 2
     assert set(found["analogies"]["sections"]) == {"capital-common-countries"}
-    assert scores.rows(tmp_path, tmp_path / "data/tokens/c", "valid").num_rows == 0
+    assert scores.rows(made_runs.inputs(tmp_path, tmp_path / "data/tokens/c"), "valid").num_rows == 0
 
 
 def test_a_corpus_without_a_judge_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no judge"):
-        scores.rows(tmp_path, tmp_path, "test")
+        scores.rows(made_runs.inputs(tmp_path, tmp_path), "test")
 
 
 # The vectors' own files
