@@ -116,8 +116,8 @@ class Sample:
 class Corpus:
     """One block under `corpora:`. `format` names a file in `pipeline/corpora/`; `split` is `official` or a `Splitting`.
 
-    `bleu` is the tokenizer of BLEU's answers and references. A file from before this key counts as `auto`, so that stages
-    run by hand still read it; `seqline check` asks for the key.
+    `bleu` is the tokenizer of BLEU's answers and references. It is the one key that may be missing, which counts as `auto`:
+    files from before it had no choice, and `auto` is right for most.
     """
 
     format: str

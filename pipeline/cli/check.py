@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_args
+from typing import Any
 
 from pipeline import config, params
 from pipeline.contracts import Looking
@@ -46,9 +46,6 @@ def _names(path: Path, key: str) -> list[str]:
 def _corpus(path: Path, name: str) -> str:
     """The corpus's kind, `text`, `pair` or `labelled`, after all its blocks were loaded."""
     block, where = params.corpus(path, name), f"corpora.{name}"
-    if "bleu" not in config.section(path, where):  # the stages take it for auto, but DVC's parameters name it
-        expected = "one of " + ", ".join([params.AUTO, *get_args(params.Tokenizer)])
-        raise refuse(f"{where}.bleu", "nothing", expected, "Add the key.")
     tokenizers.require(block.bleu, f"{where}.bleu")
     reader = config.named_module("pipeline.corpora", block.format, f"{where}.format")
     config.load(reader.Config, block.read, f"{where}.read")
