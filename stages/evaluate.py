@@ -100,7 +100,12 @@ def _facts(path: Path) -> dict[str, Any]:
 
 
 def _limits(path: Path) -> dict[str, dict[str, float]]:
-    return read_json(path, "the limits of a built-in corpus", _TODO) if path.exists() else {}
+    limits = read_json(path, "the limits of a built-in corpus", _TODO) if path.exists() else {}
+    for split, scores in limits.items():
+        if not isinstance(scores, dict) or not all(type(score) in (int, float) for score in scores.values()):
+            got = f"{split}: {str(scores)[:100]}"
+            raise refuse(str(path), got, "a number for each score of each split", f"Remove it. {_TODO}")
+    return limits
 
 
 def _csv(path: Path, rows: list[dict[str, Any]]) -> None:

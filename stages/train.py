@@ -22,6 +22,7 @@ from pipeline.contracts import Log, Sizes
 from pipeline.errors import UserError, exit_with, refuse
 from pipeline.nn import positional
 from pipeline.seeding import derive
+from pipeline.text.encode import check_ids, describe
 from pipeline.training import checkpoint, devices, launcher, loop, optim, parallel, start
 
 
@@ -72,12 +73,16 @@ def train(
     name, where = a.run, f"runs.{a.run}"
     devices.prepare(loop_config.threads)
     task_module = config.named_module("pipeline.tasks", run.task, f"{where}.task")
-    splits = (tables.mapped(a.encoded / f"{s}.parquet", task_module.SCHEMA, work / f"{s}.arrow") for s in ("train", "valid"))
+    vocab = describe(a.vocab)
+    splits = []
+    for split in ("train", "valid"):
+        path = a.encoded / f"{split}.parquet"
+        splits.append(tables.mapped(path, task_module.SCHEMA, work / f"{split}.arrow"))
+        check_ids(splits[-1], vocab.sizes, path)
     objective = config.load(task_module.Config, run.objective, f"{where}.objective")
     task = task_module.Task(*splits, objective, derive(run.seed, "data"), device)
-    vocab = json.loads((a.vocab / "vocab.json").read_text(encoding="utf-8"))
     source, target = task_module.SIDES
-    sizes = Sizes(vocab["sizes"][source], vocab["sizes"][target], vocab["share"] or source == target)
+    sizes = Sizes(vocab.sizes[source], vocab.sizes[target], vocab.share or source == target)
     torch.manual_seed(derive(run.seed, "init"))
     model = checkpoint.build(run.family, run.model, sizes, f"{where}.model")
     vocabularies = vocabulary_digest(a.vocab, source), vocabulary_digest(a.vocab, target)

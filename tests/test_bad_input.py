@@ -182,6 +182,122 @@ def test_a_damaged_parquet_file(stage: Stage, kind: str) -> None:
         path.write_bytes(content)
 
 
+# Outputs that are damaged and can still be read
+
+
+def rewritten(path: str, change: Callable[[dict[str, list[object]]], None]) -> None:
+    """The Parquet file with its columns changed."""
+    table = pq.read_table(path)
+    columns = table.to_pydict()
+    change(columns)
+    tables.write(Path(path), pa.table(columns, schema=table.schema))
+
+
+def other_id(number: int) -> Callable[[dict[str, list[object]]], None]:
+    def change(columns: dict[str, list[object]]) -> None:
+        columns["source"][3] = [number]
+
+    return change
+
+
+def swapped(column: str) -> Callable[[dict[str, list[object]]], None]:
+    def change(columns: dict[str, list[object]]) -> None:
+        columns[column][:2] = columns[column][1::-1]
+
+    return change
+
+
+def without_last(columns: dict[str, list[object]]) -> None:
+    for values in columns.values():
+        values.pop()
+
+
+def lost(column: str) -> Callable[[dict[str, list[object]]], None]:
+    def change(columns: dict[str, list[object]]) -> None:
+        columns[column][5] = None
+
+    return change
+
+
+def doubled(columns: dict[str, list[object]]) -> None:
+    columns["token"][6] = columns["token"][5]
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "said"),
+    [
+        ("encoded", other_id(100_000), "got the id 100000 in the column source; expected ids from 0 to "),
+        ("encoded", other_id(-1), "got the id -1 in the column source; expected ids from 0 to "),
+        ("encoded", lost("target"), "got rows without target; expected target in every row."),
+        ("encoded", swapped("row"), "got rows out of order; expected the rows 0 to 39."),
+    ],
+)
+def test_ids_that_the_vocabulary_does_not_have_are_not_trained_on(stage: Stage, file: str, change, said: str) -> None:
+    for name, split in (("train", "train"), ("train", "valid"), ("predict", "test")):
+        path = f"data/{file}/{CORPUS}/{split}.parquet"
+        before = Path(path).read_bytes()
+        rewritten(path, change)
+        refused(stage(name), f"seqline: {path}: {said}", "`dvc repro -f`")
+        Path(path).write_bytes(before)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (without_last, "ids; expected"),
+        (swapped("id"), "got ids out of order; expected the ids 0 to "),
+        (swapped("token"), "got tokens missing, doubled or out of place; expected each token once, special ones first."),
+        (lost("token"), "got tokens missing, doubled or out of place; expected "),
+        (doubled, "got tokens missing, doubled or out of place; expected "),
+    ],
+)
+def test_a_vocabulary_that_is_not_what_was_written_is_not_used(stage: Stage, change, said: str) -> None:
+    path = f"data/vocab/{CORPUS}/source.parquet"
+    rewritten(path, change)
+    for name in ("encode", "predict"):
+        refused(stage(name), f"seqline: {path}: ", said, "`dvc repro -f`")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "got Expecting value"),
+        (b"{", "got Expecting property name"),
+        (b"[]", "got a list; expected the dict that the stage vocab writes."),
+        (b"\xff{}", "got 'utf-8' codec can't decode"),
+        (b"[" * 100_000, "got maximum recursion depth exceeded"),
+        (b'{"level": "word"}', "lowercase: got nothing; expected true or false"),
+        (None, "got no such file"),
+        ("folder", "got [Errno 21] Is a directory"),
+    ],
+)
+def test_a_damaged_description_of_a_vocabulary(stage: Stage, content: bytes | str | None, said: str) -> None:
+    path = Path(f"data/vocab/{CORPUS}/vocab.json")
+    path.unlink()
+    if content == "folder":
+        path.mkdir()
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    for name in ("encode", "train"):
+        refused(stage(name), f"seqline: {path}", said)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "got Expecting value"),
+        ("[1]", "got a list; expected the dict that the stage tokenize writes."),
+        ('{"test": 3}', "got test: 3; expected a number for each score of each split."),
+        ('{"test": {"bleu": "high"}}', "got test: {'bleu': 'high'}; expected a number for each score of each split."),
+        ('{"test": {"bleu": null}}', "got test: {'bleu': None}; expected a number for each score of each split."),
+    ],
+)
+def test_damaged_limits(stage: Stage, content: str, said: str) -> None:
+    path = Path(f"data/tokens/{CORPUS}/limits.json")
+    path.write_text(content)
+    refused(stage("evaluate"), f"seqline: {path}: {said}", "`dvc repro -f`")
+
+
 # A model
 
 

@@ -1,6 +1,7 @@
 """Labelled corpora through the stages as DVC runs them, and the scores of classifiers against scikit-learn's."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import yaml
 from sklearn import metrics as sklearn
 
 from pipeline import tables
-from pipeline.errors import exit_with
+from pipeline.errors import UserError, exit_with
 from pipeline.scoring.resampling import Bootstrap
 from pipeline.scoring.tasks import classification as scoring
 
@@ -250,3 +251,32 @@ def test_a_corpus_of_one_label_is_refused_in_one_line(
     lay(tmp_path, [("so good", "yes")], [("so bad", "no")])
     monkeypatch.chdir(tmp_path)
     assert "got only the label yes; expected two labels at least" in refused(tmp_path, capsys, "vocab")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "got Expecting value"),
+        ("{}", "got a dict; expected the list that the stage predict writes."),
+        ('["negative"]', "got rows of other numbers of labels; expected 1, as labels.json has."),
+        ('["negative", "negative"]', "expected the labels' names, each once."),
+        ('["negative", 3]', "expected the labels' names, each once."),
+        ('["negative", "posItive"]', "got no label positive; expected every label of the texts."),
+    ],
+)
+def test_damaged_names_of_labels_are_told_in_one_line(project: Path, tmp_path: Path, content: str, said: str) -> None:
+    root = shutil.copytree(project, tmp_path / "project")
+    (root / "data/predictions/mlp/labels.json").write_text(content)
+    with pytest.raises(UserError) as refused:
+        stage_runs.run(root, "evaluate", "mlp")
+    assert said in str(refused.value)
+    assert "labels" in str(refused.value)
+
+
+def test_a_damaged_table_of_labels_is_not_used(project: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(project, tmp_path / "project")
+    path = root / "data/vocab/toy_reviews/label.parquet"
+    tables.write(path, tables.read(path, tables.VOCAB).slice(0, 1))
+    for stage, name in (("encode", "toy_reviews"), ("predict", "mlp")):
+        with pytest.raises(UserError, match=r"label\.parquet: got 1 ids; expected 2, as vocab\.json has\."):
+            stage_runs.run(root, stage, name)

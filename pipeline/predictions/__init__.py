@@ -21,7 +21,7 @@ from pipeline import config, params, tables
 from pipeline.contracts import Attentive
 from pipeline.errors import refuse
 from pipeline.inference import EMPTY, Answer, Session, attention_table, trained
-from pipeline.text.encode import Codec
+from pipeline.text.encode import Codec, check_ids, describe
 
 BLANK = "___"  # a word to fill in (a piece, for bpe; a character): samples that have one are for models that guess words
 _STAND_IN = "a"
@@ -48,7 +48,10 @@ class Asked:
 
     def table(self, split: str, schema: pa.Schema) -> pa.Table:
         """The split's encoded rows."""
-        return tables.read(self.encoded / f"{split}.parquet", schema)
+        path = self.encoded / f"{split}.parquet"
+        table = tables.read(path, schema)
+        check_ids(table, describe(self.vocab).sizes, path)
+        return table
 
     def network(self) -> nn.Module:
         """The trained model alone, for tasks that are not answered by a search."""

@@ -43,12 +43,15 @@ def load(path: Path) -> Tokenizer:
     """The tokenizer at `path`; UserError if there is none."""
     if not path.exists():
         raise refuse(str(path), "no such file", "a tokenizer of the vocab stage", "Run `dvc repro`.")
-    text = path.read_text(encoding="utf-8")
     try:
+        text = path.read_text(encoding="utf-8")
         json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError, IsADirectoryError) as error:
         raise refuse(str(path), str(error), "a tokenizer of the vocab stage", "Run `dvc repro`.") from None
-    return Tokenizer.from_str(text)
+    try:
+        return Tokenizer.from_str(text)
+    except Exception as error:  # the library raises no narrower one
+        raise refuse(str(path), " ".join(str(error).split()), "a tokenizer of the vocab stage", vocab.TODO) from None
 
 
 def encode(tokenizer: Tokenizer, words: pa.ListArray) -> pa.ListArray:

@@ -6,7 +6,7 @@ A vocabulary's folder holds `<side>.parquet` (`tables.VOCAB`) for each side (tex
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,12 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
-from pipeline import config, tables
-from pipeline.errors import refuse
-from pipeline.text import bpe
+from pipeline import config
+from pipeline.errors import read_json, refuse
+from pipeline.text import bpe, vocab
 from pipeline.text.specials import BOS, EOS, PAD, SPECIALS, UNK
 from pipeline.text.tokens import Level, join, lists, normalise, offsets, split
 
+_TODO = "Run `dvc checkout` of its folder, or `dvc repro -f` of the stage encode."
 SPACE = "▁"  # how a space shows in a plot
 
 
@@ -41,7 +42,12 @@ class Description:
 
 def describe(folder: Path) -> Description:
     """What the vocabulary in `folder` is; UserError if there is none."""
-    return config.load(Description, config.read(folder / "vocab.json"), str(folder / "vocab.json"))
+    path = folder / "vocab.json"
+    about: Description = config.load(Description, read_json(path, "what the vocab stage writes", vocab.TODO), str(path))
+    if not about.sides or set(about.sides) - set(about.sizes) or min(about.sizes.values()) < 1:
+        got = f"sides {', '.join(about.sides)} and sizes {about.sizes}"
+        raise refuse(str(path), got, "the number of ids of each side", vocab.TODO)
+    return about
 
 
 class Codec:
@@ -60,8 +66,12 @@ class Codec:
         about = describe(folder)
         if side not in about.sides:
             raise refuse(str(folder), f"side {side}", "one of " + ", ".join(about.sides))
-        tokens = tables.read(folder / f"{side}.parquet", tables.VOCAB)["token"].combine_chunks()
-        return cls(about, tokens, bpe.load(folder / f"{side}.tokenizer.json") if about.level == "bpe" else None)
+        tokens = vocab.load(folder / f"{side}.parquet", about.sizes.get(side), SPECIALS)
+        tokenizer = bpe.load(folder / f"{side}.tokenizer.json") if about.level == "bpe" else None
+        if tokenizer is not None and tokenizer.get_vocab_size() != len(tokens):
+            got = f"{tokenizer.get_vocab_size()} pieces"
+            raise refuse(str(folder / f"{side}.tokenizer.json"), got, f"{len(tokens)}, as {side}.parquet has", vocab.TODO)
+        return cls(about, tokens, tokenizer)
 
     def encode(self, texts: pa.StringArray) -> pa.ListArray:
         """Raw texts to lists of ids (list<int32>), normalised and split as the training text was."""
@@ -100,3 +110,24 @@ class Codec:
                 name if number < len(SPECIALS) else piece for number, name, piece in zip(ids, shown, pieces, strict=True)
             ]
         return [token.replace(" ", SPACE) for token in shown]
+
+
+def check_ids(table: pa.Table, sizes: Mapping[str, int], path: Path) -> None:
+    """Refuse a table of the encode stage that is damaged, or of another vocabulary than the one with these `sizes`.
+
+    `sizes`: the number of ids by side, as `Description` has it.
+    """
+    if not np.array_equal(table["row"].to_numpy(), np.arange(len(table))):
+        raise refuse(str(path), "rows out of order", f"the rows 0 to {len(table) - 1}", _TODO)
+    for column in table.schema.names:
+        side = "text" if column == "ids" else column
+        if side not in sizes:
+            continue
+        ids = table[column].combine_chunks()
+        ids = ids.flatten() if pa.types.is_list(ids.type) else ids
+        least, most = (pc.min_max(ids)[end].as_py() for end in ("min", "max"))
+        if table[column].null_count or ids.null_count:
+            raise refuse(str(path), f"rows without {column}", f"{column} in every row", _TODO)
+        if len(ids) and (least < 0 or most >= sizes[side]):
+            got = f"the id {least if least < 0 else most} in the column {column}"
+            raise refuse(str(path), got, f"ids from 0 to {sizes[side] - 1}, as the vocabulary has", _TODO)

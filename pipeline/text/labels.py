@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import tables
-from pipeline.errors import refuse
+from pipeline.errors import read_json, refuse
+from pipeline.text import vocab
 
 SIDE = "label"  # under which `vocab.json` has their number
 
@@ -27,7 +28,8 @@ def table(train: Path) -> pa.Table:
 
 def load(folder: Path) -> pa.StringArray:
     """The names in a vocabulary's folder, each at its number; UserError if the corpus has no labels."""
-    return tables.read(folder / f"{SIDE}.parquet", tables.VOCAB)["token"].combine_chunks()
+    sizes = read_json(folder / "vocab.json", "what the vocab stage writes", vocab.TODO).get("sizes")
+    return vocab.load(folder / f"{SIDE}.parquet", sizes.get(SIDE) if isinstance(sizes, dict) else None, ())
 
 
 def encode(labels: pa.StringArray, names: pa.StringArray, where: Path) -> pa.Int32Array:

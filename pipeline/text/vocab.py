@@ -1,6 +1,8 @@
 """Vocabularies: which tokens have ids, the most frequent first, ties by the token's own order, so that a rerun agrees."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,6 +12,7 @@ from pipeline.errors import refuse
 from pipeline.text.specials import SPECIALS, UNK
 
 BYTES = 256
+TODO = "Run `dvc checkout` of its folder, or `dvc repro -f` of the stage vocab."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +37,22 @@ class Vocab:
             raise refuse("size", self.size, f"more than {len(SPECIALS)}, or null for every token", todo)
         if self.min_count < 1:
             raise refuse("min_count", self.min_count, "at least 1")
+
+
+def load(path: Path, size: int | None, first: Sequence[str]) -> pa.StringArray:
+    """The tokens of the vocabulary at `path`, each at its id; `size` and `first`: how many, and which come first.
+
+    UserError for one that is damaged.
+    """
+    table = tables.read(path, tables.VOCAB)
+    tokens = table["token"].combine_chunks()
+    if size is not None and len(tokens) != size:
+        raise refuse(str(path), f"{len(tokens)} ids", f"{size}, as vocab.json has", TODO)
+    if not table["id"].equals(pa.chunked_array([pa.array(range(len(tokens)), pa.int32())])):
+        raise refuse(str(path), "ids out of order", f"the ids 0 to {len(tokens) - 1}", TODO)
+    if tokens.null_count or len(tokens.unique()) != len(tokens) or tokens[: len(first)].to_pylist() != list(first):
+        raise refuse(str(path), "tokens missing, doubled or out of place", "each token once, special ones first", TODO)
+    return tokens
 
 
 def check_pieces(config: Vocab, where: str) -> None:

@@ -164,4 +164,6 @@ def _names(path: Path) -> list[str]:
         raise refuse(str(path), told(error), "the labels' names", "Remove it. Run `dvc repro`.") from None
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise refuse(str(path), "no list of names", "the labels' names", "Remove it. Run `dvc repro`.")
+    if len(set(names)) < len(names):
+        raise refuse(str(path), "a name twice", "the labels' names, each once", "Remove it. Run `dvc repro`.")
     return names
