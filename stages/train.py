@@ -73,12 +73,11 @@ def train(
     name, where = a.run, f"runs.{a.run}"
     devices.prepare(loop_config.threads)
     task_module = config.named_module("pipeline.tasks", run.task, f"{where}.task")
+    paths = [a.encoded / f"{split}.parquet" for split in ("train", "valid")]
+    splits = [tables.mapped(path, task_module.SCHEMA, work / f"{path.stem}.arrow") for path in paths]
     vocab = describe(a.vocab)
-    splits = []
-    for split in ("train", "valid"):
-        path = a.encoded / f"{split}.parquet"
-        splits.append(tables.mapped(path, task_module.SCHEMA, work / f"{split}.arrow"))
-        check_ids(splits[-1], vocab.sizes, path)
+    for path, table in zip(paths, splits, strict=True):
+        check_ids(table, vocab.sizes, path)
     objective = config.load(task_module.Config, run.objective, f"{where}.objective")
     task = task_module.Task(*splits, objective, derive(run.seed, "data"), device)
     source, target = task_module.SIDES
