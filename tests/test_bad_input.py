@@ -263,12 +263,12 @@ def test_a_vocabulary_that_is_not_what_was_written_is_not_used(stage: Stage, cha
     [
         (b"", "got Expecting value"),
         (b"{", "got Expecting property name"),
-        (b"[]", "got a list; expected the dict that the stage vocab writes."),
+        (b"[]", "got list; expected what the vocab stage writes: a mapping."),
         (b"\xff{}", "got 'utf-8' codec can't decode"),
         (b"[" * 100_000, "got maximum recursion depth exceeded"),
         (b'{"level": "word"}', "lowercase: got nothing; expected true or false"),
         (None, "got no such file"),
-        ("folder", "got [Errno 21] Is a directory"),
+        ("folder", "got a folder; expected what the vocab stage writes."),
     ],
 )
 def test_a_damaged_description_of_a_vocabulary(stage: Stage, content: bytes | str | None, said: str) -> None:
@@ -286,7 +286,7 @@ def test_a_damaged_description_of_a_vocabulary(stage: Stage, content: bytes | st
     ("content", "said"),
     [
         ("", "got Expecting value"),
-        ("[1]", "got a list; expected the dict that the stage tokenize writes."),
+        ("[1]", "got list; expected the limits of a built-in corpus: a mapping."),
         ('{"test": 3}', "got test: 3; expected a number for each score of each split."),
         ('{"test": {"bleu": "high"}}', "got test: {'bleu': 'high'}; expected a number for each score of each split."),
         ('{"test": {"bleu": null}}', "got test: {'bleu': None}; expected a number for each score of each split."),
@@ -295,7 +295,7 @@ def test_a_damaged_description_of_a_vocabulary(stage: Stage, content: bytes | st
 def test_damaged_limits(stage: Stage, content: str, said: str) -> None:
     path = Path(f"data/tokens/{CORPUS}/limits.json")
     path.write_text(content)
-    refused(stage("evaluate"), f"seqline: {path}: {said}", "`dvc repro -f`")
+    refused(stage("evaluate"), f"seqline: {path}: {said}", "dvc repro")
 
 
 # A model

@@ -257,11 +257,11 @@ def test_a_corpus_of_one_label_is_refused_in_one_line(
     ("content", "said"),
     [
         ("", "got Expecting value"),
-        ("{}", "got a dict; expected the list that the stage predict writes."),
-        ('["negative"]', "got rows of other numbers of labels; expected 1, as labels.json has."),
-        ('["negative", "negative"]', "expected the labels' names, each once."),
-        ('["negative", 3]', "expected the labels' names, each once."),
-        ('["negative", "posItive"]', "got no label positive; expected every label of the texts."),
+        ("{}", "got no list of names; expected the labels' names."),
+        ('["negative"]', "got 1 names; expected those of the labels in"),
+        ('["negative", "negative"]', "got a name twice; expected the labels' names, each once."),
+        ('["negative", 3]', "got no list of names; expected the labels' names."),
+        ('["negative", "posItive"]', "got 2 names; expected those of the labels in"),
     ],
 )
 def test_damaged_names_of_labels_are_told_in_one_line(project: Path, tmp_path: Path, content: str, said: str) -> None:
