@@ -93,8 +93,9 @@ def _samples(path: Path, text: Text) -> dict[str, Any]:
 
 
 def _facts(path: Path) -> dict[str, Any]:
+    """What the train stage wrote of the run; an empty mapping for predictions that no model made."""
     facts = read_json(path, "what the train stage writes", _TODO)
-    if not isinstance(facts.get("digest"), str):
+    if facts and not isinstance(facts.get("digest"), str):
         raise refuse(str(path), "no 'digest'", "what the train stage writes", f"Remove it. {_TODO}")
     return facts
 

@@ -383,6 +383,13 @@ def test_references_of_four_tokens_are_ranked_by_bleu_however_short_the_answers(
     assert "ranked_by" not in evaluate(evaluated, "transformer")
 
 
+def test_answers_that_no_model_wrote_are_scored_too(evaluated: Path) -> None:
+    """Answers put in by hand come with a config.json that says nothing."""
+    before = evaluate(evaluated, "transformer")
+    (evaluated / "data/models/transformer/config.json").write_text("{}", encoding="utf-8")
+    assert evaluate(evaluated, "transformer")["test"] == before["test"]
+
+
 def test_decomposed_references_cost_nothing_and_neither_do_those_of_samples(evaluated: Path) -> None:
     before = evaluate(evaluated, "transformer")
 
