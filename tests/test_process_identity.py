@@ -47,7 +47,10 @@ def test_another_process_with_the_same_number_is_not_taken_for_it(change: dict[s
     assert not replace(me, **change).is_alive()
 
 
-@pytest.mark.parametrize("text", ["", "1", f"{os.getpid()}", "1 2 3", "1 2 3 4 5", "x y z w", "1 2 a/b c", "9" * 5000, "\0"])
+NO_IDENTITY = ["", "1", f"{os.getpid()}", "1 2 3", "1 2 3 4 5", "x y z w", "1 2 a/b c", "9" * 5000, "\0"]
+
+
+@pytest.mark.parametrize("text", NO_IDENTITY, ids=range(len(NO_IDENTITY)))  # a number of its own in each of pytest's workers
 def test_what_is_no_identity_is_read_as_none(text: str, tmp_path: Path) -> None:
     assert parse(text) is None
     (tmp_path / "lock").write_text(text)
