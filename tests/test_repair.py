@@ -124,6 +124,23 @@ def test_a_lock_that_was_cut_off_is_restored(healthy: Path, share: float, copied
     assert repair.repair(healthy) == []
 
 
+def test_a_new_output_in_dvc_yaml_makes_no_lock_a_damaged_one(healthy: Path) -> None:
+    lock, stages = (healthy / "dvc.lock").read_text(), (healthy / "dvc.yaml").read_text()
+    content = yaml.safe_load(stages)
+    content["stages"][LETTERS[-1]]["outs"].append("more.txt")
+    (healthy / "dvc.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+
+    assert repair.repair(healthy) == []
+    assert (healthy / "dvc.lock").read_text() == lock
+
+    # A lock that was cut off then is restored from the copy, which names one output less.
+    (healthy / "dvc.lock").write_text("")
+    [line] = repair.repair(healthy)
+    assert f"{len(LETTERS)} from .seqline/flow/dvc.lock" in line
+    assert (healthy / "dvc.lock").read_text() == lock
+    (healthy / "dvc.yaml").write_text(stages)
+
+
 def test_a_lock_cut_off_anywhere_is_noticed_or_ends_with_a_whole_stage(done: Path) -> None:
     text = (done / "dvc.lock").read_text()
     whole = lockfile.parts(text)

@@ -28,7 +28,7 @@ def problems(root: Path) -> list[Callable[[], str]]:
     except OSError:
         return []  # none yet; or no file, of which DVC tells
     text = _text(content)
-    if is_complete(root, text) or _CONFLICT.search(text):
+    if content == _kept(root) or is_complete(root, text) or _CONFLICT.search(text):
         return []
     rest, origin = _last_complete(root)
     kept = whole_stages(root, text)
@@ -39,12 +39,23 @@ def problems(root: Path) -> list[Callable[[], str]]:
     return [lambda: _restore_lock(root, content, wanted, len(kept), len(stages), origin)]
 
 
+def _kept(root: Path) -> bytes | None:
+    """The copy of the last complete lock, which `keep` found complete by the dvc.yaml of that time."""
+    try:
+        return (root / _COPY).read_bytes()
+    except OSError:
+        return None
+
+
 def _text(content: bytes) -> str:
     return content.decode("utf-8", "replace")
 
 
-def is_complete(root: Path, text: str) -> bool:
-    """Whether a lock file is one that was written to its end."""
+def is_complete(root: Path | None, text: str) -> bool:
+    """Whether a lock file is one that was written to its end; of its last stage the outputs are those of dvc.yaml in `root`.
+
+    None for a lock of another time, whose dvc.yaml may have been another.
+    """
     if not text.endswith("\n") or "\0" in text:
         return False
     found = lockfile.parts(text)
@@ -65,7 +76,7 @@ def whole_stages(root: Path, text: str) -> dict[str, str]:
     return {name: part for name, part in found.items() if name not in last or _is_whole(root, name, part)}
 
 
-def _is_whole(root: Path, name: str, part: str) -> bool:
+def _is_whole(root: Path | None, name: str, part: str) -> bool:
     """Whether the lines of a stage end where DVC ends them: with its last output's size and number of files."""
     try:
         stage = yaml.safe_load(part)[name]
@@ -74,7 +85,7 @@ def _is_whole(root: Path, name: str, part: str) -> bool:
         return False
     if not part.endswith("\n") or "cmd" not in stage:
         return False
-    if len(outs or []) < _number_of_outs(root, name):
+    if root is not None and len(outs or []) < _number_of_outs(root, name):
         return False
     if not outs:
         return True
@@ -96,15 +107,16 @@ def _number_of_outs(root: Path, name: str) -> int:
 
 def _last_complete(root: Path) -> tuple[dict[str, str], str]:
     """The stages of the last complete lock that is kept here or in git, whichever is newer, and where it is from."""
-    copy, found = root / _COPY, []
-    with suppress(OSError):
-        found.append((copy.stat().st_mtime, copy.read_text(encoding="utf-8"), str(_COPY)))
+    found = []
+    with suppress(OSError, ValueError):
+        found.append(((root / _COPY).stat().st_mtime, (root / _COPY).read_text(encoding="utf-8"), str(_COPY)))
     committed = _git(root, "show", "HEAD:./dvc.lock")
     if committed:
         when = _git(root, "log", "-1", "--format=%ct", "--", "dvc.lock").strip()
         found.append((float(when or 0), committed, "git's HEAD"))
     for _, text, origin in sorted(found, reverse=True):
-        if is_complete(root, text) and (stages := lockfile.parts(text)):
+        # dvc.yaml may have got outputs since then, so they are not counted here.
+        if is_complete(None, text) and (stages := lockfile.parts(text)):
             return stages, origin
     return {}, ""
 
