@@ -181,7 +181,20 @@ def test_a_lock_that_git_has_is_the_base_where_no_copy_is_kept(tmp_path: Path) -
     assert contents(root) == before
 
 
-@pytest.mark.parametrize("content", [b"", b'{"write": {', b"[]", b'{"write": []}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b'{"write": {',
+        b"[]",
+        b'{"write": []}',
+        b'{"read": {"a": [{"pid": null, "cmd": "x"}]}}',
+        b'{"write": {"a": {"pid": -1, "cmd": "x"}}}',
+        b'{"write": {"a": {"pid": 99999999999, "cmd": "x"}}}',
+        b'{"write": {"a": {"cmd": "x"}}}',
+        b"[" * 100_000,
+    ],
+)
 def test_a_half_written_list_of_files_in_use_is_removed(healthy: Path, content: bytes) -> None:
     (healthy / ".dvc/tmp/rwlock").write_bytes(content)
     [line] = repair.repair(healthy)
@@ -255,6 +268,27 @@ def test_only_doctor_hashes_what_was_hashed_before(healthy: Path, monkeypatch: p
     assert hashed == []
     assert doctor.repairs(healthy).state == "ok"
     assert len(hashed) >= len(list((healthy / ".dvc/cache/files/md5").glob("*/*")))
+
+
+@pytest.mark.parametrize("record", [b"{", b"[]", b"5", b'{"@": 5}', b'{"@": [1]}', b'{"@": {"a": 1}}', b"[" * 100_000])
+def test_a_damaged_record_of_hashed_files_is_begun_anew(healthy: Path, record: bytes) -> None:
+    file = next((healthy / ".dvc/cache/files/md5").glob("*/*"))
+    (healthy / ".seqline/flow/verified.json").write_bytes(record.replace(b"@", str(file).encode()))
+    assert repair.repair(healthy) == []
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "loop"])
+def test_what_is_no_file_in_the_cache_is_passed_over(healthy: Path, kind: str) -> None:
+    place = healthy / ".dvc/cache/files/md5/ab" / ("c" * 30)
+    place.parent.mkdir(exist_ok=True)
+    if kind == "folder":
+        place.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(place)
+    else:
+        place.symlink_to(place)
+    assert repair.repair(healthy, thorough=True) == []
+    place.rmdir() if kind == "folder" else place.unlink()
 
 
 def test_an_output_that_changed_behind_dvcs_back_is_restored(healthy: Path) -> None:

@@ -4,11 +4,13 @@ DVC trusts an object that is read-only, and an output whose inode, size and time
 that keeps a file's time can make both wrong.
 """
 
+import errno
 import hashlib
 import json
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -41,9 +43,9 @@ class Verified:
         self._known: dict[str, list[Any]] = {}
         self._seen: dict[str, list[Any]] = {}
         if not thorough:
-            with suppress(OSError, ValueError):
+            with suppress(OSError, ValueError, RecursionError):
                 content = json.loads(self._path.read_text(encoding="utf-8"))
-                self._known = content if isinstance(content, dict) else {}
+                self._known = content if _are_records(content) else {}
 
     def md5(self, file: Path) -> str:
         """The md5 of the file's content; OSError if it cannot be read."""
@@ -72,8 +74,17 @@ class Verified:
                 write_file(self._path, json.dumps(self._seen).encode())
 
 
+def _are_records(content: Any) -> bool:
+    """Whether this is what `Verified.save` writes, and no damaged file."""
+    if not isinstance(content, dict):
+        return False
+    return all(isinstance(record, list) and len(record) == 6 for record in content.values())
+
+
 def _numbers(file: Path) -> list[int]:
     known = file.stat()
+    if not stat.S_ISREG(known.st_mode):  # reading a pipe would never end
+        raise OSError(errno.EINVAL, "no file", str(file))
     return [known.st_ino, known.st_size, known.st_mtime_ns, known.st_ctime_ns]
 
 
@@ -82,7 +93,7 @@ def problems(root: Path, places: Places, verified: Verified) -> list[Callable[[]
     damaged = []
     objects = places.cache / "files" / "md5"
     for file in objects.glob("[0-9a-f][0-9a-f]/*"):
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # gone meanwhile, another user's, or a folder: of these DVC tells when it needs them
             if _OBJECT.fullmatch(file.name) and verified.md5(file) != _oid(file).removesuffix(".dir"):
                 damaged.append(file)
     return [lambda: _remove_objects(root, places, verified, damaged)] if damaged else []

@@ -152,16 +152,22 @@ def _rwlock(path: Path) -> dict[str, dict[str, Any]] | None:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(content, dict) or not content.keys() <= {"read", "write"}:
         return None
-    return content if all(isinstance(part, dict) for part in content.values()) else None
+    if not all(isinstance(part, dict) for part in content.values()):
+        return None
+    return content if all(_is_pid(pid) for pid in _pids(content)) else None
 
 
-def _pids(entries: Mapping[str, Mapping[str, Any]]) -> set[int]:
-    infos = [info for part in entries.values() for found in part.values() for info in _infos(found)]
-    return {int(info["pid"]) for info in infos if "pid" in info}
+def _is_pid(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 31
+
+
+def _pids(entries: Mapping[str, Mapping[str, Any]]) -> list[Any]:
+    """The number of each process that the list names; None where an entry has none."""
+    return [info.get("pid") for part in entries.values() for found in part.values() for info in _infos(found)]
 
 
 def _infos(found: Any) -> list[dict[str, Any]]:
@@ -178,7 +184,7 @@ def _was_taken_over(pid: int, rwlock: Path) -> bool:
 
 def _users(root: Path) -> set[int]:
     """Other processes that DVC has on record as at work in the project, and that live."""
-    pids = _pids(_rwlock(root / ".dvc" / "tmp" / "rwlock") or {})
+    pids = set(_pids(_rwlock(root / ".dvc" / "tmp" / "rwlock") or {}))
     return {pid for pid in pids - {os.getpid()} if psutil.pid_exists(pid)}
 
 
