@@ -15,6 +15,7 @@ from pipeline.errors import UserError, naming, refuse, told
 from pipeline.landing import remove_folders, replace_file
 
 _DAMAGED = (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError)
+_COMPLETE = frozenset({"row", "nats", "count"})  # columns that have no null in any table
 _ids, _strings = pa.list_(pa.int32()), pa.list_(pa.string())
 
 # What a corpus reader yields, batch by batch. `reject` is null, or why the row cannot be used.
@@ -182,9 +183,14 @@ SCORES_VECTORS = pa.schema(
 
 
 def read(path: Path, schema: pa.Schema) -> pa.Table:
-    """The whole table at `path`; UserError if it is absent, no Parquet, or of another schema."""
+    """The whole table at `path`; UserError if it is absent, no Parquet, of another schema, or lacks what every row has."""
     with _open(path, schema) as file:
-        return file.read()
+        table = file.read()
+    for name in _COMPLETE.intersection(schema.names):
+        if missing := table[name].null_count:
+            got, todo = f"{missing} rows without {name}", "Delete it and run `dvc repro`."
+            raise refuse(str(path), got, f"{name} in each row", todo)
+    return table
 
 
 def batches(

@@ -441,6 +441,17 @@ def test_a_copied_file_that_finds_no_room_is_told_by_where_it_was_to_go(tmp_path
     assert capsys.readouterr().err.startswith(f"seqline: {tmp_path / 'there'}: got a file beyond the size allowed; ")
 
 
+@pytest.mark.parametrize("column", ["row", "nats", "count"])
+def test_a_table_without_a_value_that_every_row_has_is_refused(column: str, tmp_path: Path) -> None:
+    path, row = tmp_path / "likelihood.parquet", {"row": 0, "nats": 1.5, "count": 3}
+    tables.write(path, pa.Table.from_pylist([row, row | {column: None}], tables.LIKELIHOOD))
+    with pytest.raises(UserError) as refusal:
+        tables.read(path, tables.LIKELIHOOD)
+    assert str(refusal.value) == (
+        f"{path}: got 1 rows without {column}; expected {column} in each row. Delete it and run `dvc repro`."
+    )
+
+
 def test_a_table_of_scrambled_bytes_is_read_or_refused(tmp_path: Path) -> None:
     """Whatever is wrong with a file, reading it ends in a table or in a user's mistake: Arrow has many words for it."""
     rows = [{"split": f"train{i}", "reason": "too long", "text": f"the cat number {i}"} for i in range(200)]

@@ -219,6 +219,39 @@ def test_labelled_files_that_say_nothing_are_refused(files):
         config.load(labelled_lines.Config, {"files": files}, "c.read")
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["正面", "负面"],
+        ["خبر\u200cها", "ورزش"],  # Persian: words with a joiner of no width
+        ["👨\u200d👩\u200d👧", "👍"],
+        ["c#", "c+", "a/b", "très bon", "a b", "1"],
+    ],
+)
+def test_labels_of_every_script_are_read(labels: list[str]):
+    files = {"all": {label: [f"{i}.txt"] for i, label in enumerate(labels)}}
+    assert list(config.load(labelled_lines.Config, {"files": files}, "c.read").files["all"]) == labels
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["good", "Good"], "got the labels good and Good; expected labels that differ in more than case or form"),
+        (["é", "e\u0301"], "expected labels that differ in more than case or form"),
+        (["خبر\u200cها", "خبرها"], "expected labels that differ in more than case or form"),
+        ([" good", "bad"], "expected labels of printable characters"),
+        (["\u200d", "bad"], "expected labels of printable characters"),
+        (["a\x1b[2J", "bad"], "expected labels of printable characters"),
+        (["a\u202eb", "bad"], "expected labels of printable characters"),
+    ],
+)
+def test_labels_that_no_reader_could_tell_apart_are_refused(labels: list[str], said: str):
+    files = {"all": {label: [f"{i}.txt"] for i, label in enumerate(labels)}}
+    with pytest.raises(UserError) as refusal:
+        config.load(labelled_lines.Config, {"files": files}, "c.read")
+    assert said in str(refusal.value)
+
+
 def _archive(folder: Path, *members: tuple[str, bytes]) -> Path:
     with tarfile.open(folder / "a.tar.gz", "w:gz") as archive:
         for name, data in members:

@@ -58,11 +58,25 @@ def a_list(file: Path) -> None:
     file.write_text("[1, 2]\n")
 
 
+def brackets(file: Path) -> None:
+    file.write_text("[" * 100_000)
+
+
 def an_object(file: Path) -> None:
     file.write_text('{"train": 5, "test": [], "run": "x", "sizes": null, "task": "classification", "corpus": "reviews"}\n')
 
 
-DAMAGES: tuple[Callable[[Path], None], ...] = (emptied, cut, overwritten, flipped, removed, a_folder, a_list, an_object)
+DAMAGES: tuple[Callable[[Path], None], ...] = (
+    emptied,
+    cut,
+    overwritten,
+    flipped,
+    removed,
+    a_folder,
+    a_list,
+    brackets,
+    an_object,
+)
 
 
 @pytest.fixture(scope="module")

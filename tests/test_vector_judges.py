@@ -210,6 +210,15 @@ def test_only_pairs_and_questions_of_known_words_count(tmp_path: Path) -> None:
     assert scores.rows(made_runs.inputs(tmp_path, tmp_path / "data/tokens/c"), "valid").num_rows == 0
 
 
+def test_a_table_without_vectors_is_refused(tmp_path: Path) -> None:
+    lay(tmp_path / "data/raw/c")
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"compute": stage_runs.HERE, "corpora": {"c": CORPUS}}))
+    stage_runs.run(tmp_path, "tokenize", "c")
+    tables.write(tmp_path / "vectors.parquet", tables.VECTORS.empty_table())
+    with pytest.raises(UserError, match=r"vectors\.parquet: got no vectors; expected one for each word"):
+        scores.rows(made_runs.inputs(tmp_path, tmp_path / "data/tokens/c"), "test")
+
+
 def test_a_corpus_without_a_judge_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no judge"):
         scores.rows(made_runs.inputs(tmp_path, tmp_path), "test")

@@ -28,6 +28,7 @@ from pipeline.errors import not_utf8, refuse
 
 BLANK = "blank line"
 _BLOCK = 1 << 20
+_JOINERS = dict.fromkeys((0x200C, 0x200D))  # of no width, but part of words in Persian and Hindi, and of emoji
 
 
 def lines(folder: Path, name: str) -> Iterator[pa.StringArray]:
@@ -90,9 +91,10 @@ def check_labels(key: str, names: Iterable[str]) -> None:
     """Refuse labels, named under `key`, that no report could show, or that a reader could not tell apart."""
     seen: dict[str, str] = {}
     for name in names:
-        if not name.strip() or name != name.strip() or not name.isprintable():
+        shown = name.translate(_JOINERS)
+        if not shown.strip() or name != name.strip() or not shown.isprintable():
             raise refuse(key, repr(name), "labels of printable characters, without spaces around them", "Rename it.")
-        same = seen.setdefault(unicodedata.normalize("NFKC", name).casefold(), name)
+        same = seen.setdefault(unicodedata.normalize("NFKC", shown).casefold(), name)
         if same != name:
             raise refuse(key, f"the labels {same} and {name}", "labels that differ in more than case or form", "Rename one.")
 

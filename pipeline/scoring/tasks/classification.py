@@ -160,7 +160,7 @@ def _names(path: Path) -> list[str]:
         names = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise refuse(str(path), "no such file", "the labels' names", "Run `dvc repro`.") from None
-    except (IsADirectoryError, ValueError) as error:
+    except (IsADirectoryError, ValueError, RecursionError) as error:
         raise refuse(str(path), told(error), "the labels' names", "Remove it. Run `dvc repro`.") from None
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise refuse(str(path), "no list of names", "the labels' names", "Remove it. Run `dvc repro`.")

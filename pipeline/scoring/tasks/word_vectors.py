@@ -82,7 +82,11 @@ def rows(inputs: Inputs, split: str) -> pa.Table:
     judges = sorted(folder.glob("*.parquet"), key=lambda file: int(file.stem.partition("_")[0]))
     if not judges:
         raise refuse(str(folder), "no judge", "what word vectors are to be judged by", "Add it to the corpus.")
-    known = Known(tables.read(inputs.predictions / "vectors.parquet", tables.VECTORS))
+    path = inputs.predictions / "vectors.parquet"
+    table = tables.read(path, tables.VECTORS)
+    if not len(table):
+        raise refuse(str(path), "no vectors", "one for each word", "Delete it and run `dvc repro`.")
+    known = Known(table)
     found = []
     for file in judges:
         name = file.stem.partition("_")[2]
