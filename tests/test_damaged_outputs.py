@@ -1,6 +1,7 @@
 """Damaged outputs of train, predict and evaluate: who reads them says so in one line, or comes to the same result."""
 
 import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -143,3 +144,37 @@ def test_a_damaged_file_is_named_in_one_line_or_changes_nothing(
                 assert status == 2
                 assert len(said) == 1, said
                 assert Path(name).name in said[0] or Path(name).parent.name in said[0], said
+
+
+@pytest.mark.parametrize("key", ["parameters", "test.accuracy", "test.accuracy.score", "test.f1.low", "valid.rows"])
+@pytest.mark.parametrize("value", ["x", None, [], True, ...], ids=str)
+def test_a_metric_that_is_no_number_is_refused_by_its_key(
+    key: str, value: object, project: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = project / "reports/metrics/mlp.json"
+    metrics = json.loads(path.read_text(encoding="utf-8"))
+    here, *above = metrics, *key.split(".")
+    for name in above[:-1]:
+        here = here[name]
+    assert above[-1] in here
+    if value is ... and key in ("test.accuracy", "valid.rows"):
+        return  # a run may lack a metric
+    here.pop(above[-1]) if value is ... else here.update({above[-1]: value})
+    path.write_text(json.dumps(metrics), encoding="utf-8")
+    with pytest.raises(SystemExit, match=r"^2$"):
+        exit_with(lambda: stage_runs.run(project, "report", ""))
+    expected = "got no number; expected what evaluate writes. Remove it. Run `dvc repro`."
+    said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("seqline: ")]
+    assert said == [f"seqline: reports/metrics/mlp.json: {key}: {expected}"]
+
+
+@pytest.mark.parametrize("name", ["history", "by_length"])
+def test_a_cell_of_a_plot_that_is_no_number_is_refused(name: str, project: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = project / f"reports/plots/mlp/{name}.csv"
+    content = path.read_text(encoding="utf-8")
+    path.write_text(content.removesuffix("\n") + " 5\n", encoding="utf-8")
+    with pytest.raises(SystemExit, match=r"^2$"):
+        exit_with(lambda: stage_runs.run(project, "report", ""))
+    said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("seqline: ")]
+    assert len(said) == 1
+    assert said[0].startswith(f"seqline: reports/plots/mlp/{name}.csv: got a table that is cut off or damaged; ")

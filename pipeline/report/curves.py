@@ -29,10 +29,21 @@ def read(path: Path) -> Rows:
     except (IsADirectoryError, UnicodeDecodeError) as error:
         raise refuse(str(path), told(error), "what evaluate writes", todo) from None
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
-    whole = all(None not in row and None not in row.values() for row in rows)
+    whole = all(None not in row and None not in row.values() and _is_numeric(row) for row in rows)
     if not whole or (text and not text.endswith("\n")) or ((path.name == HISTORY or text) and not rows):
         raise refuse(str(path), "a table that is cut off or damaged", "what evaluate writes", todo)
     return rows
+
+
+def _is_numeric(row: dict[str, str]) -> bool:
+    """Whether each cell is a number, or empty; splits have names."""
+    try:
+        for name, cell in row.items():
+            if cell and name != "split":
+                float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def learning_curves(group: Group, plots: Path, out: Path) -> bool:

@@ -11,6 +11,8 @@ from pipeline.scoring.tasks import Scoring, of_run, text_of
 from pipeline.text.tokens import Text
 
 SPLIT = "test"  # what ranks
+_NO_NUMBERS = {"run", "family", "task", "corpus", "ranked_by", "notes", "signature"}  # among the metrics
+_ESTIMATE = {"score", "low", "high"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,21 @@ def _metrics(path: Path, run: params.Run) -> dict[str, Any]:
     found = read_json(path, f"the scores of the run {path.stem}", "Run `dvc repro`.")
     if (found.get("task"), found.get("corpus")) != (run.task, run.corpus):
         raise refuse(str(path), "another task's or corpus's scores", f"{run.task} on {run.corpus}", "Run `dvc repro`.")
+    if (key := _damaged({"parameters": None} | found)) is not None:
+        raise refuse(f"{path}: {key}", "no number", "what evaluate writes", "Remove it. Run `dvc repro`.")
     if not isinstance(found.get(SPLIT), dict):
         raise refuse(str(path), f"no scores of the split {SPLIT}", "what evaluate writes", "Remove it. Run `dvc repro`.")
     return found
+
+
+def _damaged(found: dict[str, Any]) -> str | None:
+    """The dotted key of the first metric that is not as evaluate writes it: a number, or a score with both its bounds."""
+    for key, value in found.items():
+        if isinstance(value, dict):
+            absent = _ESTIMATE - value.keys() if _ESTIMATE & value.keys() else set()
+            inner = min(absent) if absent else _damaged(value)
+            if inner is not None:
+                return f"{key}.{inner}"
+        elif key not in _NO_NUMBERS and type(value) not in (int, float):
+            return key
+    return None
