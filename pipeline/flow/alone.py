@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline import process_identity
 from pipeline.errors import refuse
-from pipeline.flow import groups, lock_repair, repair
+from pipeline.flow import groups, history, lock_repair, repair
 
 
 @contextmanager
@@ -21,13 +21,13 @@ def alone(root: Path, wait: bool) -> Iterator[None]:
     path = root / ".seqline" / "flow" / "lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
+        if wait:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        elif not history.try_lock(handle):
             handle.seek(0)
             holder = process_identity.parse(handle.read())
             got = f"another flow at work (process {holder.pid if holder else 'unknown'})"
-            raise refuse(str(root), got, "none beside this one", "Wait for it, or end it with Ctrl-C.") from None
+            raise refuse(str(root), got, "none beside this one", "Wait for it, or end it with Ctrl-C.")
         handle.truncate(0)
         handle.write(str(process_identity.current_process()))
         handle.flush()

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
 from pipeline import process_identity
 from pipeline.errors import told
@@ -98,6 +99,19 @@ def held(lock: Path) -> bool:
     except OSError:
         return False
     return False
+
+
+def try_lock(lock: IO[str]) -> bool:
+    """Take the lock on this open file; return whether it was free.
+
+    Who is told of a lock that is not free raises outside of an `except`: errors.py takes EAGAIN, found in an error's
+    context, for a machine that is out of processes.
+    """
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def stamp() -> str:

@@ -3,7 +3,6 @@
 `seqline status` reads it where no server answers; it also shows the runs that no server was there to start.
 """
 
-import fcntl
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -44,12 +43,10 @@ def alone(root: Path) -> Iterator[None]:
     path = root / _LOCK
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not history.try_lock(lock):
             other = read(root)
             got = f"process {other.pid}, which serves {other.words}" if other else "another process, which serves one"
-            raise refuse("seqline schedule", got, "no other one of this project", "End it, then run this again.") from None
+            raise refuse("seqline schedule", got, "no other one of this project", "End it, then run this again.")
         lock.truncate(0)
         lock.write(str(process_identity.current_process()))
         lock.flush()
