@@ -51,8 +51,8 @@ def main() -> None:
     corpora, params = a.corpora.split(","), Path("params.yaml").resolve()
 
     with tempfile.TemporaryDirectory(dir=".", prefix=".sync_cost_") as folder:
-        ways = {name: partial(seconds, corpora, params, Path(folder).resolve(), name == "synced") for name in ("bare", "synced")}
-        bare, synced = in_turns(ways, a.rounds).values()
+        run = partial(seconds, corpora, params, Path(folder).resolve())
+        bare, synced = in_turns({"bare": partial(run, False), "synced": partial(run, True)}, a.rounds).values()
         files = sum(1 for path in Path(folder).rglob("*") if path.is_file())
     print(f"{files} files: without fsync {milliseconds(bare):.0f} ms, with it {over(synced, bare)} of that")
 
