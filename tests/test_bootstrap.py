@@ -51,6 +51,7 @@ def bare(original: Path) -> Callable[[Path], None]:
     return lambda venv: shutil.copytree(original, venv, symlinks=True)
 
 
+@pytest.mark.long
 def test_an_index_that_cannot_be_reached_is_told_in_one_line_and_leaves_the_environment_unfinished(project: Path) -> None:
     done = run(project)
     assert done.returncode == 2
@@ -82,6 +83,7 @@ def test_an_environment_older_than_the_pins_is_brought_level_and_keeps_its_old_s
     assert bootstrap.read_stamp(project / ".venv") == stamp
 
 
+@pytest.mark.long
 def test_a_half_made_environment_is_made_again_from_nothing(tmp_path: Path) -> None:
     venv = tmp_path / ".venv"
     venv.mkdir()
@@ -195,6 +197,7 @@ def test_a_folder_that_cannot_be_written_is_told_in_one_line(project: Path) -> N
     assert ".venv.lock" in done.stderr
 
 
+@pytest.mark.long
 def test_make_passes_the_refusal_on(project: Path) -> None:
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("PIP_")}
     command = ["make", f"PYTHON={sys.executable}", "repro"]

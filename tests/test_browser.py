@@ -111,6 +111,7 @@ def test_a_person_sees_runs_curves_figures_and_tables_even_of_a_project_that_was
     browser.save_screenshot(str(tmp_path / "figure.png"))
 
 
+@pytest.mark.long
 def test_the_pages_end_with_ctrl_c_and_leave_no_process_behind(
     pages: tuple[subprocess.Popen[str], str], moved: Path
 ) -> None:

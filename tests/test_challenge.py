@@ -156,6 +156,7 @@ def only(tokens: Path) -> dict[str, Path]:
 # Through real processes
 
 
+@pytest.mark.long
 def test_the_command_compares_two_runs_and_promotes_nothing(project: Project, seqline, edited) -> None:
     """As a user runs it, stages as processes; again, nothing is asked anew."""
     content = yaml.safe_load(project.params.read_text())

@@ -195,6 +195,7 @@ def test_prune_removes_what_lies_unused_for_a_month_and_can_be_made_again(projec
     assert all(f".seqline/{name}\n" in said.out for name in gone)
 
 
+@pytest.mark.long
 def test_a_reader_that_leaves_ends_a_command_without_a_word(project) -> None:
     code = "import sys; sys.argv[0] = 'seqline'; from pipeline import cli; cli.main()"
     for command in (["use"], ["check"], ["status"]):

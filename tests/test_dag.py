@@ -162,6 +162,7 @@ def test_where_it_runs_is_no_parameter(done: Path) -> None:
     params.write_text(before)
 
 
+@pytest.mark.long
 def test_a_second_clone_has_everything_after_a_pull_and_runs_nothing(done: Path, tmp_path: Path) -> None:
     dvc(done, "remote", "add", "--default", "--force", "shared", str(tmp_path / "remote"))
     git(done, "add", ".")
@@ -253,6 +254,7 @@ def held(root: Path) -> dict[str, bytes]:
     return {str(file.relative_to(root)): file.read_bytes() for file in files}
 
 
+@pytest.mark.long
 def test_every_task_gives_the_same_bytes_in_another_process_and_place(tmp_path: Path) -> None:
     """All stages by their commands, without DVC, which would start Python for each of them; with other hashes of strings."""
     content = yaml.safe_load((ROOT / "presets" / "default.yaml").read_text())

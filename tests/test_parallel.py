@@ -148,6 +148,7 @@ def test_two_nodes_with_disks_of_their_own_make_the_bytes_that_two_processes_mak
     assert not (first / "unlike").exists()
 
 
+@pytest.mark.long
 def test_a_mistake_is_told_in_a_line_by_several_processes_too(encoded: Path) -> None:
     content = params()
     content["runs"]["rnn"]["objective"]["sampling"] = "sequential"
@@ -249,6 +250,7 @@ def test_ctrl_c_ends_every_process(whole_group: bool, encoded: Path) -> None:
     assert not list((encoded / ".seqline/training").glob("ranks-*"))
 
 
+@pytest.mark.long
 def test_a_failure_in_another_process_than_the_first_is_told_in_a_line(encoded: Path, tmp_path: Path) -> None:
     """A launcher of its own, whose second process fails as a user's mistake, its first with it."""
     program = """

@@ -141,6 +141,7 @@ def test_a_new_output_in_dvc_yaml_makes_no_lock_a_damaged_one(healthy: Path) -> 
     (healthy / "dvc.yaml").write_text(stages)
 
 
+@pytest.mark.long
 def test_a_lock_cut_off_anywhere_is_noticed_or_ends_with_a_whole_stage(done: Path) -> None:
     text = (done / "dvc.lock").read_text()
     whole = lockfile.parts(text)

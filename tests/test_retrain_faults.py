@@ -119,6 +119,7 @@ main()
     assert "503" in line
 
 
+@pytest.mark.long
 def test_a_schedule_outlives_whoever_read_what_it_prints(tmp_path: Path) -> None:
     """As `seqline schedule | tee log` whose tee dies: it goes on, and all that is printed later goes nowhere."""
     program = """

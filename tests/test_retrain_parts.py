@@ -208,6 +208,7 @@ def test_a_time_that_is_none_is_refused(options: tuple, key: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.long
 def test_a_schedule_without_a_server_of_its_own_is_refused_with_what_to_run(tmp_path: Path) -> None:
     env = flows.surroundings(tmp_path / "prefect", None)
     done = flows.seqline(small.ROOT, env | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}, "schedule", "--interval", "1h")

@@ -237,6 +237,7 @@ def made(raw: Path, root: Path, here: Compute) -> dict[str, str]:
     return {str(file.relative_to(root)): hashlib.sha256(file.read_bytes()).hexdigest() for file in ours}
 
 
+@pytest.mark.long
 def test_the_outputs_are_the_same_bytes_wherever_they_were_computed(
     raw: Path, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,6 +324,7 @@ def refused(here: Compute, function: Callable[[int], int] = square, count: int =
     return line
 
 
+@pytest.mark.long
 def test_an_address_where_no_scheduler_answers_is_refused(
     monkeypatch: pytest.MonkeyPatch, project: Path, edited: Any
 ) -> None:
@@ -352,6 +354,7 @@ def test_a_healthy_cluster_is_told_by_doctor(cluster: Cluster, project: Path, ed
     assert doctor.cluster(project) == ("ok", "cluster", f"{cluster.address} answers, 2 batches at a time")
 
 
+@pytest.mark.long
 def test_a_cluster_that_cannot_do_the_work_is_refused_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "PATIENCE_SECONDS", 1)
     shutil.copytree(ROOT / "pipeline", tmp_path / "other/pipeline", ignore=shutil.ignore_patterns("__pycache__"))

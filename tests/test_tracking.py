@@ -250,6 +250,7 @@ def test_curves_appear_while_the_training_runs_and_its_process_imports_no_mlflow
     eventually(lambda: not followers(project))
 
 
+@pytest.mark.long
 def test_a_resumed_training_goes_on_in_the_same_run_and_repeated_steps_count_once(project: Path) -> None:
     killed = start_training(project, 100_000, 0.01)
     client = store.connect(project)
@@ -366,6 +367,7 @@ def test_scores_of_another_model_are_not_recorded(project: Path) -> None:
     assert "valid/perplexity" in run.data.metrics
 
 
+@pytest.mark.long
 def test_sync_does_not_wait_for_a_follower_that_the_system_lets_wait_nor_ends_it(
     project: Path, stalling: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -384,6 +386,7 @@ def test_sync_does_not_wait_for_a_follower_that_the_system_lets_wait_nor_ends_it
     assert all_runs(store.connect(project))[0].info.status == "FINISHED"
 
 
+@pytest.mark.long
 def test_a_lock_s_number_of_another_process_is_nobody_s_end(project: Path) -> None:
     """As an older version, or another PID namespace, wrote it: here it is the number of a bystander."""
     with subprocess.Popen(["sleep", "600"]) as bystander:
@@ -421,6 +424,7 @@ def test_a_lock_lies_in_its_folder_whatever_the_run_and_digest_are_called(key: t
         assert [path.parent for path in tmp_path.rglob("*.lock")] == [run_lock.locks(tmp_path)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("server", ["dead", "stalling"])
 def test_a_server_that_does_not_answer_costs_the_training_nothing_and_sync_fills_the_gap(
     server: str, project: Path, stalling: str
