@@ -162,7 +162,7 @@ def test_a_failed_stage_stops_what_needs_it_and_nothing_else(made: Path, env: di
     ("words", "changes", "line"),
     [
         (("trian@p",), {}, "TARGET: got trian@p; expected a stage, or one of download, tokenize, train, predict, pack,"),
-        (("--jobs", "0"), {}, "--jobs: got 0; expected at least 1."),
+        (("--jobs", "0"), {}, "--jobs: got 0; expected a whole number from 1 to 1024."),
         ((), {"flow.yaml": "run: {time_limit: {}, retries: 2, retry_seconds: 0.1}"}, "run.time_limit: got an unknown key"),
         ((), {"dvc.yaml": "stages: {a: {do: 1}}"}, "dvc.yaml: got "),
     ],

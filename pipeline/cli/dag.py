@@ -20,7 +20,8 @@ def concrete(root: Path) -> set[str]:
 
 def check_names(root: Path) -> None:
     """Refuse a name in params.yaml that `dvc.yaml` makes a stage and a folder of: UserError, before anything runs."""
-    for stage in config.read(root / "dvc.yaml").get("stages", {}).values():
+    stages = config.read(root / "dvc.yaml").get("stages")
+    for stage in stages.values() if isinstance(stages, dict) else ():  # DVC tells what else is wrong with the file
         each = re.fullmatch(r"\$\{(\w+)\}", str(stage.get("foreach", ""))) if isinstance(stage, dict) else None
         if each:
             for name in config.section(root / "params.yaml", each[1]):

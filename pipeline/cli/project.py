@@ -80,10 +80,13 @@ def _works_without_git(root: Path) -> bool:
 
 def _output_folders(root: Path) -> Iterator[Path]:
     """Every folder of `dvc.yaml`'s outputs that has a constant name, such as `data` and `data/raw`."""
-    for stage in config.read(root / "dvc.yaml").get("stages", {}).values():
-        block = stage.get("do", stage) if isinstance(stage, dict) else {}
-        for kind in ("outs", "metrics", "plots"):
-            for item in block.get(kind, []):
-                path = item if isinstance(item, str) else next(iter(item))
-                constant = Path(re.split(r"\$\{", path)[0] + "_").parent
-                yield from (root / folder for folder in (constant, *constant.parents) if folder != Path("."))
+    stages = config.read(root / "dvc.yaml").get("stages")
+    for stage in stages.values() if isinstance(stages, dict) else ():  # DVC tells what else is wrong with the file
+        block = stage.get("do", stage) if isinstance(stage, dict) else None
+        if not isinstance(block, dict):
+            continue
+        items = [item for kind in ("outs", "metrics", "plots") for item in block.get(kind) or []]
+        for item in items:
+            path = next(iter(item)) if isinstance(item, dict) and item else str(item)
+            constant = Path(re.split(r"\$\{", path)[0] + "_").parent
+            yield from (root / folder for folder in (constant, *constant.parents) if folder != Path("."))
