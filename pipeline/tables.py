@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import UserError, naming, refuse, told
-from pipeline.landing import remove_folders, replace_file
+from pipeline.landing import remove_folders
 
 _DAMAGED = (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError)
 _COMPLETE = frozenset({"row", "nats", "count"})  # columns that have no null in any table
@@ -107,40 +107,23 @@ VECTORS = pa.schema({"token": pa.string(), "id": pa.int32(), "count": pa.int64()
 # After evaluate: each row's share of every score, so that any set of rows can be scored, or resampled, by summing.
 # `block` is the unit that is resampled; `floor` the nats of the grammar that wrote the row, null for natural text.
 # `nats` are those of the whole text: of the model's tokens, and of spelling out the `unknown` ones among them.
-SCORES_TEXT = pa.schema(
-    {
-        "row": pa.int64(),
-        "block": pa.int64(),
-        "length": pa.int32(),
-        "nats": pa.float64(),
-        "count": pa.int32(),
-        "unknown": pa.int32(),
-        "characters": pa.int32(),
-        "floor": pa.float64(),
-    }
-)
+_TOKEN_COSTS = {
+    "row": pa.int64(),
+    "block": pa.int64(),
+    "length": pa.int32(),
+    "nats": pa.float64(),
+    "count": pa.int32(),
+    "unknown": pa.int32(),
+}
+SCORES_TEXT = pa.schema(_TOKEN_COSTS | {"characters": pa.int32(), "floor": pa.float64()})
 # `nats` are those of the row's `count` words, each given all the others; `unknown` ones are spelt out as in SCORES_TEXT.
-SCORES_BLANK = pa.schema(
-    {
-        "row": pa.int64(),
-        "block": pa.int64(),
-        "length": pa.int32(),
-        "nats": pa.float64(),
-        "count": pa.int32(),
-        "unknown": pa.int32(),
-    }
-)
+SCORES_BLANK = pa.schema(_TOKEN_COSTS)
 # The lists are sacreBLEU's sums: BLEU [length, reference length, 4 matches, 4 totals], chrF 6 x [hypothesis, reference,
 # matching], TER [edits, reference length]. `length` counts the source's tokens. Lists are null where nothing was decoded.
 # `nats`, `count` and `unknown` are the target's, as in SCORES_TEXT.
 SCORES_PAIR = pa.schema(
-    {
-        "row": pa.int64(),
-        "block": pa.int64(),
-        "length": pa.int32(),
-        "nats": pa.float64(),
-        "count": pa.int32(),
-        "unknown": pa.int32(),
+    _TOKEN_COSTS
+    | {
         "characters": pa.int32(),
         "bleu": _ids,
         "bleu_lowercase": _ids,
@@ -188,8 +171,8 @@ def read(path: Path, schema: pa.Schema) -> pa.Table:
         table = file.read()
     for name in _COMPLETE.intersection(schema.names):
         if missing := table[name].null_count:
-            got, todo = f"{missing} rows without {name}", "Delete it and run `dvc repro`."
-            raise refuse(str(path), got, f"{name} in each row", todo)
+            todo = "Delete it and run `dvc repro`."
+            raise refuse(str(path), f"{missing} rows without {name}", f"{name} in each row", todo)
     return table
 
 
@@ -235,7 +218,7 @@ def write(path: Path, table: pa.Table) -> None:
 def mapped(path: Path, schema: pa.Schema, cache: Path) -> pa.Table:
     """The table at `path` memory-mapped: an uncompressed copy, in one piece, is written to `cache` (Arrow IPC) and opened.
 
-    The copy is made each time, since one of an earlier process may be damaged, and checking it costs as much.
+    Each call makes its own copy: an earlier one may be damaged, and checking it costs as much. So it is not synced either.
     """
     cache.parent.mkdir(parents=True, exist_ok=True)
     table, beside = read(path, schema).combine_chunks(), cache.with_suffix(".partial")
@@ -243,7 +226,7 @@ def mapped(path: Path, schema: pa.Schema, cache: Path) -> pa.Table:
     try:
         with naming(cache), pa.OSFile(str(beside), "wb") as sink, pa.ipc.new_file(sink, schema) as file:
             file.write_table(table)
-        replace_file(beside, cache)
+        beside.replace(cache)
     finally:
         beside.unlink(missing_ok=True)
     return pa.ipc.open_file(pa.memory_map(str(cache))).read_all()

@@ -12,7 +12,7 @@ from typing import IO, Any, cast
 BLOCK = 512  # bytes of a tar's header
 _CHUNK = 1 << 16
 _MOST_EXPANDED = 8 << 30  # bytes that are unpacked of one gzip at most
-_MOST_FACTOR = 64  # and how many times the bytes of the container; a gzip bomb has a factor of a thousand
+_MOST_FACTOR = 64  # and as a multiple of the container's bytes; a gzip bomb has a factor of a thousand
 _MOST_EXTRA = 256 << 20
 _MOST_MEMBERS = 1_000_000
 _MOST_HEADER = 1 << 18  # bytes of one extended tar header, which tarfile holds in memory
@@ -48,8 +48,8 @@ def members(file: Any, container: int | None = None) -> Iterator[tuple[tarfile.T
 
     `container` is the size in bytes of the file that the stream is unpacked from, if it is known.
     """
-    most = _MOST_EXPANDED if container is None else min(_MOST_EXPANDED, _MOST_FACTOR * container + _MOST_EXTRA)
-    stream = _Forward(file, most)
+    limit = _MOST_EXPANDED if container is None else min(_MOST_EXPANDED, _MOST_FACTOR * container + _MOST_EXTRA)
+    stream = _Forward(file, limit)
     stream.begin_header()
     with tarfile.TarFile(fileobj=cast(IO[bytes], stream), tarinfo=_BoundedHeader) as archive:
         for _ in range(_MOST_MEMBERS):
@@ -78,7 +78,7 @@ def begins_tar(block: bytes) -> bool:
 
 
 def _next(archive: tarfile.TarFile, stream: "_Forward") -> tarfile.TarInfo | None:
-    """The next member, if its header is one that can be."""
+    """The next member, None at the end; Unreadable for a header that is over a limit."""
     if archive.firstmember is None:  # type: ignore[attr-defined]  # it read one when it opened
         # Skip the last member here, since tarfile would count it among the bytes of this header.
         stream.seek(max(stream.tell(), archive.offset - 1))
@@ -91,8 +91,8 @@ def _next(archive: tarfile.TarFile, stream: "_Forward") -> tarfile.TarInfo | Non
         return None
     if info.size < 0:
         raise Unreadable(f"a member of {info.size} bytes")
-    if info.size > stream.left:
-        raise Unreadable(f"over {stream.most} bytes unpacked, with a member that claims {info.size}")
+    if info.size > stream.remaining:
+        raise Unreadable(f"over {stream.limit} bytes unpacked, with a member that claims {info.size}")
     if len(info.name) > _MOST_NAME:
         raise Unreadable(f"a member with a name of {len(info.name)} characters")
     if len(archive.pax_headers) > _MOST_GLOBAL:
@@ -101,17 +101,17 @@ def _next(archive: tarfile.TarFile, stream: "_Forward") -> tarfile.TarInfo | Non
 
 
 class _Forward:
-    """A stream that can be read and skipped forward, and that does not go on for ever.
+    """A stream that is read and skipped forward, up to a limit.
 
-    `most`: bytes that may be read in all, and `left`: those that may still be.
+    `limit`: bytes that may be read in all; `remaining`: bytes that may still be read.
     """
 
-    def __init__(self, file: IO[bytes], most: int) -> None:
+    def __init__(self, file: IO[bytes], limit: int) -> None:
         self._file = file
-        self.most = most
-        self.left = most
+        self.limit = limit
+        self.remaining = limit
         self._header_left: int | None = None  # bytes that a header may still have, while one is read
-        self._ahead = b""  # read, and not yet given out
+        self._ahead = b""  # read from the file, not yet returned
         self._position = 0
 
     def begin_header(self) -> None:
@@ -145,9 +145,9 @@ class _Forward:
 
     def _take(self, size: int) -> bytes:
         chunk = self._file.read(size)
-        self.left -= len(chunk)
-        if self.left < 0:
-            raise Unreadable(f"over {self.most} bytes unpacked")
+        self.remaining -= len(chunk)
+        if self.remaining < 0:
+            raise Unreadable(f"over {self.limit} bytes unpacked")
         if self._header_left is not None:
             self._header_left -= len(chunk)
             if self._header_left < 0:
@@ -156,14 +156,14 @@ class _Forward:
 
 
 class _BoundedHeader(tarfile.TarInfo):
-    """A header that refuses to announce a long name or extended header that would fill the memory, or take hours."""
+    """A header without long names or extended headers that would fill the memory or take hours to parse."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_BoundedHeader":
-        made = super().frombuf(buf, encoding, errors)
-        if made.type in _EXTENDED and not 0 <= made.size <= _MOST_HEADER:
-            raise Unreadable(f"a header of {made.size} bytes")
-        return made
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in _EXTENDED and not 0 <= header.size <= _MOST_HEADER:
+            raise Unreadable(f"a header of {header.size} bytes")
+        return header
 
     def _proc_member(self, archive: Any) -> Any:
         if self.type in _PAX and _ENDLESS_DIGITS.search(archive.fileobj.look_ahead(self.size)):

@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -86,7 +87,7 @@ def train(
     model = checkpoint.build(run.family, run.model, sizes, f"{where}.model")
     vocabularies = vocabulary_digest(a.vocab, source), vocabulary_digest(a.vocab, target)
     start.begin(model, run, a.start, vocabularies, where)
-    refuse_long_rows(model, task_module, objective, a.encoded, run.search or {})
+    refuse_long_rows(model, task_module, objective, a.encoded, dict(zip(paths, splits, strict=True)), run.search or {})
     model.to(device)
     optim_config = optim.load(run.optim, f"{where}.optim")
     seed = derive(run.seed, "dropout")
@@ -120,18 +121,26 @@ def train(
         tables.write(folder / "history.parquet", history_table(done.history))
 
 
-def refuse_long_rows(model: nn.Module, task: ModuleType, objective: Any, encoded: Path, search: dict[str, Any]) -> None:
-    """UserError if a split has a row without a position in the model: else it were found after the training.
+def refuse_long_rows(
+    model: nn.Module,
+    task: ModuleType,
+    objective: Any,
+    encoded: Path,
+    loaded: Mapping[Path, pa.Table],
+    search: dict[str, Any],
+) -> None:
+    """UserError if a split has a row longer than the model's learned positions; without this, only predict would find it.
 
-    Only tasks whose rows are read whole have `positions`; a model reads `EXTRA_POSITIONS` of its own before each row, and
-    then no padding.
+    `loaded`: tables of `encoded` that need not be read again. Only tasks that read each row in one piece define
+    `positions`. A model that defines `EXTRA_POSITIONS` reads that many more before each row, and no padding.
     """
     learned = [part.table.num_embeddings for part in model.modules() if isinstance(part, positional.Learned)]
     if not learned or not hasattr(task, "positions"):
         return
     extra = getattr(sys.modules[type(model).__module__], "EXTRA_POSITIONS", None)
     for path in sorted(encoded.glob("*.parquet")):
-        length = task.positions(tables.read(path, task.SCHEMA), objective, path.stem == "train", extra is None)
+        table = loaded[path] if path in loaded else tables.read(path, task.SCHEMA)
+        length = task.positions(table, objective, path.stem == "train", extra is None)
         positional.refuse_longer(min(learned), length + (extra or 0), f"a text of the split {path.stem}")
     answer = search.get("max_length")
     if isinstance(answer, int):
@@ -198,7 +207,7 @@ def work_together(a: argparse.Namespace, run: params.Run, loop_config: loop.Conf
         if group.first:
             raise
         launcher.leave_an_error(error)
-        sys.exit(2)  # all read the same settings, and the first process says what is wrong
+        sys.exit(2)  # all read the same settings, and the first process prints the error
     except KeyboardInterrupt:
         if group.first:
             raise

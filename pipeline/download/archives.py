@@ -2,7 +2,7 @@
 
 Nothing in a container is trusted: no member's path is looked at, links and devices are skipped, a member is opened only if
 its declared size is that of a wanted file and read no further than that, and the work spent on one container is bounded:
-the bytes that are read of it, those that are unpacked of it, and the members that it lists.
+bytes read, bytes unpacked, and members listed.
 """
 
 import errno
@@ -25,7 +25,7 @@ from pipeline.download.wanted import File, Wanted
 Kind = Literal["zip", "gzip", "tar", "plain"]
 
 _CHUNK = 1 << 20
-_MOST_FACTOR = 16  # times a container's bytes that are unpacked of candidates at most, beyond the wanted files' own
+_MOST_FACTOR = 16  # bytes unpacked beyond the wanted files: at most this many times the container's, and _MOST_EXTRA
 _MOST_EXTRA = 16 << 20
 _MOST_DIRECTORY = 16 << 20  # bytes of a zip's list of members, each of which takes half a kilobyte of memory
 
@@ -73,14 +73,14 @@ def take(path: Path, wanted: Collection[File], into: Path) -> Look:
     trouble = ""
     sizes = {file.bytes for file in wanted}
     candidate = into / ".candidate"
-    most = 4 * sum(file.bytes for file in wanted) + _MOST_FACTOR * path.stat().st_size + _MOST_EXTRA
+    limit = 4 * sum(file.bytes for file in wanted) + _MOST_FACTOR * path.stat().st_size + _MOST_EXTRA
     unpacked = 0
     try:
         for stream in _candidates(path, sizes):
             size, digest = _copy(stream, candidate, max(sizes))
             unpacked += size
-            if unpacked > most:
-                raise tarred.Unreadable(f"over {most} bytes unpacked of members that are not wanted")
+            if unpacked > limit:
+                raise tarred.Unreadable(f"over {limit} bytes unpacked of members that are not wanted")
             matching = [file for file in left if (file.bytes, file.sha256) == (size, digest)]
             for file in matching:
                 shutil.copyfile(candidate, into / file.name)
@@ -149,7 +149,7 @@ def _zip_members(path: Path, sizes: set[int]) -> Iterator[IO[bytes]]:
 
 
 class _ZipReader(io.FileIO):
-    """A zip that is read no more than twice: members that overlap, and a list that is too long, are refused."""
+    """A zip file of which no more is read than twice its size; overlapping members and too long a list are refused."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)

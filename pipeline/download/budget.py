@@ -1,7 +1,7 @@
 """The budget of one source: seconds, bytes and requests that its download may take in all, however often it is restarted.
 
-What is spent is kept in the work folder beside the partial downloads, under a digest of the source's section, and forgotten
-once the source's files are there. Several processes that download the same source spend from the same budget.
+Spending is kept in the work folder beside the partial downloads, under a digest of the source's section. It is deleted once
+the source's files are there. Several processes that download the same source spend from the same budget.
 """
 
 import json
@@ -27,8 +27,8 @@ _SECONDS_BETWEEN_SAVES = 1.0
 class Budget:
     """The section `download` of flow.yaml: the most that one source (`corpora.<name>.source`) may take.
 
-    `seconds` are those spent in exchanges with servers, pauses and hours without the process not among them. `bytes` are
-    those received, headers and encryption included. `requests` count each attempt, each range and each redirect.
+    `seconds` count only while a request is open, not during pauses or between runs. `bytes` are those received, headers and
+    encryption included. `requests` count each attempt, each range and each redirect.
     """
 
     seconds: float
@@ -54,18 +54,18 @@ def load(root: Path) -> Budget:
 
 @dataclass(slots=True)
 class _Costs:
-    """Seconds, bytes and requests that were spent."""
+    """Spent seconds, bytes and requests."""
 
     seconds: float = 0.0
     bytes: int = 0
     requests: int = 0
 
-    def plus(self, other: "_Costs") -> "_Costs":
-        return _Costs(self.seconds + other.seconds, self.bytes + other.bytes, self.requests + other.requests)
+    def __add__(self, extra: "_Costs") -> "_Costs":
+        return _Costs(self.seconds + extra.seconds, self.bytes + extra.bytes, self.requests + extra.requests)
 
 
 class Account:
-    """What the source `source` (its corpus and its section as text) has spent of its budget.
+    """Spending of the source `source` (its corpus and its section as text), out of its budget.
 
     The methods that spend raise `BudgetSpent` once nothing is left.
     """
@@ -85,7 +85,7 @@ class Account:
         return next((key for key, limit in asdict(self._budget).items() if getattr(costs, key) >= limit), "")
 
     def advice(self) -> str:
-        """What a user can do once the budget is spent."""
+        """Advice for a user whose budget is spent."""
         return f"Raise {SECTION}.{self.spent} in flow.yaml, or delete {self._path} to begin anew."
 
     @contextmanager
@@ -112,10 +112,10 @@ class Account:
 
     def seconds_left(self) -> float:
         """Seconds that are left, more than 0."""
-        left = self._budget.seconds - self._costs().seconds
-        if left <= 0:
+        remaining = self._budget.seconds - self._costs().seconds
+        if remaining <= 0:
             raise self._refusal("seconds")
-        return left
+        return remaining
 
     def check(self) -> None:
         """Raise `BudgetSpent` if nothing is left."""
@@ -134,7 +134,7 @@ class Account:
 
     def _costs(self) -> _Costs:
         running = _Costs(0.0 if self._started is None else time.monotonic() - self._started)
-        return self._saved.plus(self._unsaved).plus(running)
+        return self._saved + self._unsaved + running
 
     def _read_clock(self) -> None:
         if self._started is not None:
@@ -143,11 +143,11 @@ class Account:
             self._started = now
 
     def _save(self) -> None:
-        """Add what was not yet saved to the file, which other processes may have written to as well."""
+        """Add unsaved costs to those in the file, which other processes may have changed."""
         self._read_clock()
         beside = self._path.with_suffix(".spent.partial")
         with exclusive(self._path.with_suffix(".lock")), naming(self._path):
-            self._saved = _read(self._path).plus(self._unsaved)
+            self._saved = _read(self._path) + self._unsaved
             beside.write_text(json.dumps(asdict(self._saved)))
             os.replace(beside, self._path)  # not synced: after a power cut, a source may begin anew
         self._unsaved = _Costs()

@@ -71,22 +71,22 @@ def _opened(path: Path) -> Iterator[Any]:
         yield None
 
 
-def _collect(tar: Any, wanted: Bundle, contents: Path, container: int) -> dict[str, _Piece]:
-    """Write the contents of the folders' files end to end; where each of them lies. No further than the wanted bytes."""
+def _collect(tar: Any, bundle: Bundle, contents: Path, container: int) -> dict[str, _Piece]:
+    """Write the contents of the folders' files end to end, up to the bundle's size; return the place of each by name."""
     pieces: dict[str, _Piece] = {}
-    letters = 0
+    characters = 0
     with contents.open("wb") as out:
         for info, stream in tarred.members(tar, container):
             name, start = tarred.name_of(info), out.tell()
-            if name.rpartition("/")[0] not in wanted.folders:
+            if name.rpartition("/")[0] not in bundle.folders:
                 continue
             if name in pieces:
                 raise tarred.Unreadable(f"two members called {name[:200]}")
-            letters += len(name)
-            if letters > _MOST_NAMES:
+            characters += len(name)
+            if characters > _MOST_NAMES:
                 raise tarred.Unreadable(f"names of over {_MOST_NAMES} characters")
-            if start + info.size > wanted.bytes:
-                raise tarred.Unreadable(f"more than {wanted.bytes} bytes in its folders {', '.join(wanted.folders)}")
+            if start + info.size > bundle.bytes:
+                raise tarred.Unreadable(f"more than {bundle.bytes} bytes in its folders {', '.join(bundle.folders)}")
             digest = hashlib.sha256()
             while chunk := stream.read(_CHUNK):
                 digest.update(chunk)

@@ -1,4 +1,4 @@
-"""Where a download may connect: how far a redirect may lead, and which addresses are never asked.
+"""Addresses that a download may connect to: how far a redirect may lead, and which addresses are never asked.
 
 A server that is asked for a corpus must not make this machine ask its own services, or its network's, on its behalf
 (server-side request forgery). Addresses are judged when the connection is made, so that a name cannot mean one address to
@@ -23,12 +23,15 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class Zone(IntEnum):
-    """How near an address is; a redirect may not lead nearer than the server that gave it."""
+    """Nearness of an address; a redirect may not lead nearer than the server that sent it."""
 
     PUBLIC = 0
-    PRIVATE = 1  # a local network, and whatever else is not of the public internet
+    PRIVATE = 1  # a local network, and anything else outside the public internet
     LOOPBACK = 2  # this machine
     FORBIDDEN = 3  # link-local, multicast, and cloud metadata
+
+
+_PLACES = {Zone.PRIVATE: "a private network", Zone.LOOPBACK: "this machine"}
 
 
 def zone(address: str) -> Zone:
@@ -57,19 +60,16 @@ def zone_of_host(host: str) -> Zone:
 
 def check_zone(address: str, nearest: Zone) -> Zone:
     """The zone of a numeric address; `Failed` if it is nearer than a connection may go."""
-    found = zone(address)
-    if found is Zone.FORBIDDEN:
+    actual = zone(address)
+    if actual is Zone.FORBIDDEN:
         raise Failed(f"leads to {address}, a link-local, multicast or metadata address, which is never asked")
-    if found > nearest:
-        raise Failed(f"redirects to {address}, an address of {_PLACES[found]}")
-    return found
-
-
-_PLACES = {Zone.PRIVATE: "a private network", Zone.LOOPBACK: "this machine"}
+    if actual > nearest:
+        raise Failed(f"redirects to {address}, an address of {_PLACES[actual]}")
+    return actual
 
 
 def redirected(address: str, location: str, nearest: Zone) -> str:
-    """The address that `address` redirects to by the header `Location`; `Failed` if nobody should follow.
+    """The address that `address` redirects to by the header `Location`; `Failed` if it must not be followed.
 
     `location` is the header as Python reads it: each byte a character of Latin-1.
     """
@@ -90,9 +90,9 @@ def redirected(address: str, location: str, nearest: Zone) -> str:
     if "@" in parts.netloc:
         raise Failed("redirects to an address with a password")
 
-    found = zone_of_host(parts.hostname)
-    if found > nearest:
-        place = _PLACES.get(found, "link-local, multicast or metadata")
+    actual = zone_of_host(parts.hostname)
+    if actual > nearest:
+        place = _PLACES.get(actual, "link-local, multicast or metadata")
         raise Failed(f"redirects to {parts.hostname[:100]}, an address of {place}")
     return target
 

@@ -1,4 +1,4 @@
-"""Why an address gives no file."""
+"""Exceptions for addresses that give no file."""
 
 
 class Failed(Exception):
@@ -6,4 +6,4 @@ class Failed(Exception):
 
 
 class BudgetSpent(Failed):
-    """An address that may not be asked, or not any longer, since its source has spent its budget."""
+    """An address that is not asked, or not any longer, because its source has spent its budget."""

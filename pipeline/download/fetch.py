@@ -1,7 +1,7 @@
 """HTTP downloads that survive being killed: a work folder keeps what came, and the next call asks for the rest.
 
 For each address, under the sha256 of its URL: `.part` (bytes so far), `.json` (what the server said of them), and, once
-whole, the file without an ending and `.seen`, the same of that one. Ranges and validators: RFC 9110, sections 13.1
+complete, the file without an ending and `.seen`, the same of that one. Ranges and validators: RFC 9110, sections 13.1
 (If-None-Match, If-Modified-Since, If-Range), 14 (Range), 15.4.5 (304) and 15.5.17 (416).
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 import requests
 import urllib3
 
-from pipeline.download import answer, archives, partial
+from pipeline.download import archives, headers, partial
 from pipeline.download.budget import Account
 from pipeline.download.destinations import Zone, redirected, zone_of_host
 from pipeline.download.failures import Failed
@@ -88,16 +88,16 @@ class Fetcher:
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, self._transport)
         self._dead: dict[str, str] = {}
-        self._asked: set[Path] = set()
-        self.outdated = False  # whether an older copy had to do for some file
+        self._requested: set[Path] = set()
+        self.outdated = False  # True once an older copy was used for a file
 
     @property
     def unfinished(self) -> bool:
-        """Whether a part of a file is here, of an address that this fetcher was asked for."""
-        return any(partial.size(partial.part(whole)) for whole in self._asked)
+        """True if the work folder has part of a file that this fetcher was asked for."""
+        return any(partial.size(partial.part(target)) for target in self._requested)
 
     def stem(self, url: str) -> Path:
-        """Where the whole file of this address lies once it came."""
+        """Path of this address's complete file, once it was received."""
         return self._work / sha256(url.encode()).hexdigest()
 
     def discard(self, url: str) -> None:
@@ -106,37 +106,38 @@ class Fetcher:
 
     def fetch(self, url: str, limits: Limits) -> tuple[Path, bool]:
         """The file at `url`, and whether all of it came in this call; `Failed` if it cannot be had."""
-        whole = self.stem(url)
-        if whole.exists():
-            return whole, False
-        fresh = not partial.size(partial.part(whole))
-        self._insist(url, whole, limits, None)
-        return whole, fresh
+        target = self.stem(url)
+        if target.exists():
+            return target, False
+        fresh = not partial.size(partial.part(target))
+        self._insist(url, target, limits, None)
+        return target, fresh
 
     def renew(self, url: str, limits: Limits) -> Path:
-        """The file as the server has it now, sent only if it changed; what came before stays until the new one is whole.
+        """The file as the server has it now, sent only if it changed; what came before stays until the new one is complete.
 
         `Failed` if the server does not tell: then `stem(url)` may still hold what came before.
         """
-        whole = self.stem(url)
-        self._insist(url, whole, limits, partial.read_note(partial.seen(whole)).conditions() if whole.exists() else {})
-        return whole
+        target = self.stem(url)
+        conditions = partial.read_note(partial.complete_note(target)).conditions() if target.exists() else {}
+        self._insist(url, target, limits, conditions)
+        return target
 
-    def _insist(self, url: str, whole: Path, limits: Limits, conditions: Mapping[str, str] | None) -> None:
+    def _insist(self, url: str, target: Path, limits: Limits, conditions: Mapping[str, str] | None) -> None:
         """Transfer with patience; `Failed` when it ends."""
         host = urllib.parse.urlsplit(url).netloc
         if host in self._dead:
             raise Failed(self._dead[host])
-        self._asked.add(whole)
+        self._requested.add(target)
         failures = 0
-        furthest = partial.size(partial.part(whole))
+        furthest = partial.size(partial.part(target))
         while True:
             try:
-                self._transfer(url, whole, limits, conditions)
+                self._transfer(url, target, limits, conditions)
                 return
             except _Passing as error:
-                # Only what no attempt had before is progress: a file that begins anew each time is none.
-                gained = partial.size(partial.part(whole)) - furthest
+                # Only bytes beyond the longest attempt are progress: a file that starts anew each time makes none.
+                gained = partial.size(partial.part(target)) - furthest
                 furthest += max(gained, 0)
                 failures = 1 if gained >= _WORTHWHILE else failures + 1
                 if failures >= self._patience.attempts:
@@ -146,42 +147,40 @@ class Fetcher:
                 self.account.check()
                 time.sleep(min(max(error.wait, self._patience.pause * 2 ** (failures - 1)), _LONGEST_PAUSE))
 
-    def _transfer(self, url: str, whole: Path, limits: Limits, conditions: Mapping[str, str] | None) -> None:
+    def _transfer(self, url: str, target: Path, limits: Limits, conditions: Mapping[str, str] | None) -> None:
         """One attempt: from the start, or from where the last one stopped; nothing if the server says that nothing changed.
 
         Without conditions the bytes' hash is known, and tells later what two versions would make together.
         """
-        part, note = partial.part(whole), partial.read_note(partial.note(whole))
+        part, note = partial.part(target), partial.read_note(partial.part_note(target))
         if conditions is not None and not note.validator:
-            partial.drop_part(whole)
+            partial.drop_part(target)
         have = partial.size(part)
         if not have or note.total != have:  # else it was killed between the last byte and the renaming
             with self._ask(url, have, note, conditions) as response:
                 if response.status_code == 304 and conditions and not have:
                     return
-                nothing_after = {answer.content_range(response)[1], note.total} <= {None, have}
-                if response.status_code == 416 and have and nothing_after:
-                    pass  # nothing after the bytes that are here
-                else:
-                    start = self._start(response, whole, have, note)
-                    self._receive(response, whole, start, limits, f"{self._corpus} {shown(url)}")
-        partial.seen(whole).unlink(missing_ok=True)  # before the bytes that it is not of are there
-        replace_file(part, whole)
-        if partial.note(whole).exists():
-            replace_file(partial.note(whole), partial.seen(whole))
+                complete = {headers.content_range(response)[1], note.total} <= {None, have}
+                if response.status_code != 416 or not have or not complete:
+                    start = self._start(response, target, have, note)
+                    self._receive(response, target, start, limits, f"{self._corpus} {shown(url)}")
+        partial.complete_note(target).unlink(missing_ok=True)  # first, so that it never describes other bytes
+        replace_file(part, target)
+        if partial.part_note(target).exists():
+            replace_file(partial.part_note(target), partial.complete_note(target))
 
     @contextmanager
     def _ask(self, url: str, have: int, note: Note, conditions: Mapping[str, str] | None) -> Iterator[requests.Response]:
-        """The answer to a request for the file, after at most `_MOST_REDIRECTS` redirects."""
-        headers = {"Accept-Encoding": "identity", **({} if have else conditions or {})}
+        """Response to a request for the file, after at most `_MOST_REDIRECTS` redirects."""
+        request = {"Accept-Encoding": "identity", **({} if have else conditions or {})}
         if have:
-            headers["Range"] = f"bytes={have}-"
+            request["Range"] = f"bytes={have}-"
             if note.validator:
-                headers["If-Range"] = note.validator
+                request["If-Range"] = note.validator
 
         address, nearest = url, Zone.LOOPBACK
         for _ in range(_MOST_REDIRECTS + 1):
-            with self._exchange(address, headers, nearest) as response:
+            with self._exchange(address, request, nearest) as response:
                 location = response.headers.get("Location")
                 if response.status_code not in _REDIRECTS or location is None:
                     yield response
@@ -191,8 +190,8 @@ class Fetcher:
         raise Failed(f"over {_MOST_REDIRECTS} redirects")
 
     @contextmanager
-    def _exchange(self, address: str, headers: Mapping[str, str], nearest: Zone) -> Iterator[requests.Response]:
-        """One request and its answer; a redirect's body is never read."""
+    def _exchange(self, address: str, request: Mapping[str, str], nearest: Zone) -> Iterator[requests.Response]:
+        """Response to one request with these headers; a redirect's body is never read."""
         if zone_of_host(urllib.parse.urlsplit(address).hostname or "") is Zone.FORBIDDEN:
             raise Failed("a link-local, multicast or metadata address, which is never asked")
         timeout = (self._patience.connect, self._patience.silence)
@@ -200,7 +199,7 @@ class Fetcher:
         with self.account.exchange():
             try:
                 response = self._session.get(
-                    address, headers=dict(headers), stream=True, timeout=timeout, allow_redirects=False
+                    address, headers=dict(request), stream=True, timeout=timeout, allow_redirects=False
                 )
             except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
                 raise self._judged(error) from None
@@ -210,13 +209,13 @@ class Fetcher:
                 yield response
 
     def _zone(self, address: str) -> Zone:
-        """The zone of the server that answered last; of one behind a proxy, what its address says."""
+        """Zone of the server that answered last; behind a proxy, the zone that its address names."""
         if self._transport.zone is not None:
             return self._transport.zone
         return zone_of_host(urllib.parse.urlsplit(address).hostname or "")
 
     def _body(self, response: requests.Response) -> Iterator[bytes]:
-        """The pieces of the answer's body, as they were sent."""
+        """Chunks of the response's body, still encoded as sent."""
         try:
             for chunk in response.raw.stream(_CHUNK, decode_content=False):
                 self._transport.delivered()
@@ -241,31 +240,31 @@ class Fetcher:
             return _Passing(f"broke off ({_cause(error)})")
         return Failed(_cause(error))
 
-    def _start(self, response: requests.Response, whole: Path, have: int, note: Note) -> int:
+    def _start(self, response: requests.Response, target: Path, have: int, note: Note) -> int:
         """From which byte the answer's body goes on; the answers that bring no body raise."""
         status = response.status_code
         if status == 200:
             return 0
-        if status == 206 and have and answer.continues(response, have, note):
+        if status == 206 and have and headers.continues(response, have, note):
             return have
         if have and status in (206, 416):
-            partial.drop_part(whole)
+            partial.drop_part(target)
             raise _Passing("its file changed during the download")
         if status in (408, 425, 429) or status >= 500:
-            raise _Passing(answer.status(response), float(answer.number(response.headers.get("Retry-After", "")) or 0))
-        raise Failed(answer.status(response))
+            raise _Passing(headers.status(response), float(headers.number(response.headers.get("Retry-After", "")) or 0))
+        raise Failed(headers.status(response))
 
-    def _receive(self, response: requests.Response, whole: Path, start: int, limits: Limits, what: str) -> None:
+    def _receive(self, response: requests.Response, target: Path, start: int, limits: Limits, what: str) -> None:
         """Append the body to `.part`; `_Passing` if it ends early, `Failed` if it is larger than allowed."""
-        part = partial.part(whole)
-        total = answer.content_range(response)[1] if start else answer.content_length(response)
+        part = partial.part(target)
+        total = headers.content_range(response)[1] if start else headers.content_length(response)
         if total is not None and total > limits.container:
             raise Failed(f"{total} bytes, over the {limits.container} that are allowed")
         if not start:
             part.unlink(missing_ok=True)
             partial.write_note(
-                partial.note(whole),
-                Note(answer.validator(response, "ETag"), answer.validator(response, "Last-Modified"), total),
+                partial.part_note(target),
+                Note(headers.validator(response, "ETag"), headers.validator(response, "Last-Modified"), total),
             )
         have = start
         with part.open("ab", buffering=0) as file, progress(what, start, total) as advance:
@@ -275,12 +274,12 @@ class Fetcher:
                 have += len(chunk)
                 advance(len(chunk))
                 if have > limits.container or (have > limits.plain and archives.kind(part) == "plain"):
-                    partial.drop_part(whole)
+                    partial.drop_part(target)
                     raise Failed(f"over {limits.container if have > limits.container else limits.plain} bytes")
         if total is not None and have < total:
             raise _Passing(f"ended after {have} of {total} bytes")
         if not have:
-            partial.drop_part(whole)
+            partial.drop_part(target)
             raise Failed("an empty file")
 
 

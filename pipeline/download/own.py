@@ -11,7 +11,7 @@ from pipeline.download.wanted import MANIFEST
 from pipeline.errors import UserError, naming, refuse
 
 _CHUNK = 1 << 20
-_REASONS = {  # as people say it, where the system's own words are a riddle
+_REASONS = {  # plain words for errors whose system message is unclear
     errno.ELOOP: "a link that leads back to itself",
     errno.EACCES: "no permission to read it",
     errno.EPERM: "no permission to read it",
@@ -63,17 +63,17 @@ def chunks(source: Path, name: str, where: str) -> Iterator[bytes]:
         if not stat.S_ISREG(before.st_mode):
             raise _irregular(name, where)
 
-        left = before.st_size + 1  # one more: a file that grows without end is left at once
-        while left > 0:
+        remaining = before.st_size + 1  # one more: stop at once if the file grows without end
+        while remaining > 0:
             with _refusing(name, where):
-                chunk = file.read(min(_CHUNK, left))
+                chunk = file.read(min(_CHUNK, remaining))
             if not chunk:
                 break
-            left -= len(chunk)
+            remaining -= len(chunk)
             yield chunk
 
         after = os.fstat(number)
-        if left != 1 or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        if remaining != 1 or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise refuse(where, f"{name}, which changed while it was read", "files at rest", "Run again when it is written.")
 
 

@@ -1,16 +1,16 @@
-"""A file on its way in, in the work folder: the bytes so far, and what the server said of them."""
+"""An incomplete download in the work folder: the bytes so far, and the server's description of them."""
 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline.errors import naming
-from pipeline.landing import replace_file
+from pipeline.landing import write_file
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What the server said of the bytes: an ETag and a date that name this version, and its size in all."""
+    """Server's description of a file: an ETag and a date that name this version, and its total size."""
 
     tag: str | None
     modified: str | None
@@ -18,7 +18,7 @@ class Note:
 
     @property
     def validator(self) -> str | None:
-        """What to say in If-Range: a strong ETag (a weak one is not allowed there), else the date."""
+        """Value for If-Range: a strong ETag (a weak one is not allowed there), else the date."""
         return self.tag if self.tag and self.tag.startswith('"') else self.modified
 
     def conditions(self) -> dict[str, str]:
@@ -27,19 +27,19 @@ class Note:
         return {header: value for header, value in named.items() if value}
 
 
-def part(whole: Path) -> Path:
-    """The bytes so far of the file that will be `whole`."""
-    return whole.with_suffix(".part")
+def part(target: Path) -> Path:
+    """Path of the bytes so far of the file that will be `target`."""
+    return target.with_suffix(".part")
 
 
-def note(whole: Path) -> Path:
-    """What the server said of the bytes so far."""
-    return whole.with_suffix(".json")
+def part_note(target: Path) -> Path:
+    """Path of the note on the bytes so far."""
+    return target.with_suffix(".json")
 
 
-def seen(whole: Path) -> Path:
-    """What the server said of the whole file."""
-    return whole.with_suffix(".seen")
+def complete_note(target: Path) -> Path:
+    """Path of the note on the complete file."""
+    return target.with_suffix(".seen")
 
 
 def size(path: Path) -> int:
@@ -47,24 +47,24 @@ def size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def drop(whole: Path) -> None:
-    """Delete the file, and all that is known of it."""
-    drop_part(whole)
-    for path in (whole, seen(whole)):
+def drop(target: Path) -> None:
+    """Delete the file, its part and their notes."""
+    drop_part(target)
+    for path in (target, complete_note(target)):
         path.unlink(missing_ok=True)
 
 
-def drop_part(whole: Path) -> None:
-    """Delete the bytes so far."""
-    for path in (part(whole), note(whole)):
+def drop_part(target: Path) -> None:
+    """Delete the bytes so far and their note."""
+    for path in (part(target), part_note(target)):
         path.unlink(missing_ok=True)
 
 
 def read_note(path: Path) -> Note:
     """Load a note; an empty one if there is none, or it is damaged."""
     try:
-        said = json.loads(path.read_text())
-        loaded = Note(said["tag"], said["modified"], said["total"])
+        content = json.loads(path.read_text())
+        loaded = Note(content["tag"], content["modified"], content["total"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return Note(None, None, None)
     texts = all(value is None or isinstance(value, str) for value in (loaded.tag, loaded.modified))
@@ -73,7 +73,5 @@ def read_note(path: Path) -> Note:
 
 def write_note(path: Path, note: Note) -> None:
     """Save a note, all or nothing."""
-    beside = path.with_suffix(".json.partial")
     with naming(path):
-        beside.write_text(json.dumps(asdict(note)))
-    replace_file(beside, path)
+        write_file(path, json.dumps(asdict(note)).encode())

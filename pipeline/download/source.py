@@ -44,9 +44,7 @@ WORK = Path(".seqline/downloads")  # from the project's root: partial downloads,
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a download may use besides its section: the mirror ("" for none), the folder for partial downloads, patience,
-    and the budget.
-    """
+    """Settings of a download besides its section: mirror ("" for none), folder for partial downloads, patience, budget."""
 
     mirror: str
     work: Path
@@ -56,10 +54,10 @@ class Surroundings:
 
 @contextmanager
 def fetching(corpus: str, source: Files | Bundled, around: Surroundings) -> Iterator[Fetcher]:
-    """A fetcher of the source's, on its account, which is settled in the end.
+    """A fetcher for the source, with the source's account.
 
-    What was spent is forgotten when the files are there. It is kept when the budget is spent or a part of a file is left,
-    to be counted on by the next attempt. An attempt that failed otherwise was bounded by itself.
+    At the end the spending is deleted if the files are there. It is kept for the next attempt if the budget is spent or
+    part of a file remains. Any other failed attempt was bounded by itself, and its spending is deleted too.
     """
     account = Account(around.budget, around.work, f"{corpus} {source!r}")
     fetcher = Fetcher(corpus, around.work, account, around.patience)
@@ -111,7 +109,8 @@ def _gather(corpus: str, source: Mapping[str, Any], where: str, into: Path, arou
     addresses.check_names(files, f"{where}.files")
     keys = {file.name: f"{where}.files[{number}]" for number, file in enumerate(files)}
     with fetching(corpus, loaded, around) as fetcher:
-        if pinned := [known for file in files if (known := file.pinned())]:
+        pinned = [pinned_file for file in files if (pinned_file := file.pinned())]
+        if pinned:
             addresses.Gathering(corpus, pinned, lambda file: keys[file.name], into, fetcher).gather(around.mirror)
         for file in files:
             if not file.pinned():

@@ -1,7 +1,7 @@
-"""HTTP connections whose every received byte is counted and timed at the socket, and that connect only where they may.
+"""HTTP connections to allowed addresses only, with every received byte counted and timed at the socket.
 
-`requests`, urllib3 and http.client read status lines, `100 Continue`, headers, chunk sizes and trailers in loops of their
-own, without end if the server wants it. So the limits hold below all of them, where bytes come in; below TLS, too.
+`requests`, urllib3 and http.client read status lines, `100 Continue`, headers, chunk sizes and trailers in loops that a
+server can keep running forever. So the limits apply below all of them, at the socket, which is below TLS too.
 """
 
 import socket
@@ -17,7 +17,7 @@ from pipeline.download.budget import Account
 from pipeline.download.destinations import Zone, check_zone
 from pipeline.download.failures import Failed
 
-_MOST_BESIDE = 1 << 20  # bytes received in a row that are none of a file's: headers, chunk sizes, trailers, handshakes
+_MOST_OVERHEAD = 1 << 20  # bytes in a row that are not the file's: headers, chunk sizes, trailers, handshakes
 
 
 class Transport(HTTPAdapter):
@@ -31,22 +31,18 @@ class Transport(HTTPAdapter):
         self.account = account
         self.nearest = Zone.LOOPBACK
         self.zone: Zone | None = None
-        self._beside = 0
+        self._overhead = 0
         super().__init__()
 
     def init_poolmanager(self, *sizes: Any, **pool_kwargs: Any) -> None:
-        context = _Context(ssl.PROTOCOL_TLS_CLIENT)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        super().init_poolmanager(*sizes, **pool_kwargs, ssl_context=context)
+        super().init_poolmanager(*sizes, **pool_kwargs, ssl_context=_tls())
         self._meter(self.poolmanager)
 
     def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
-        known = proxy in self.proxy_manager
-        context = _Context(ssl.PROTOCOL_TLS_CLIENT)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        manager = super().proxy_manager_for(proxy, **proxy_kwargs, ssl_context=context)
-        if not known:
-            self._meter(manager)
+        if proxy in self.proxy_manager:
+            return self.proxy_manager[proxy]
+        manager = super().proxy_manager_for(proxy, **proxy_kwargs, ssl_context=_tls())
+        self._meter(manager)
         return manager
 
     def begin(self, nearest: Zone) -> None:
@@ -54,21 +50,21 @@ class Transport(HTTPAdapter):
         self.poolmanager.clear()
         for manager in self.proxy_manager.values():
             manager.clear()
-        self.nearest, self.zone, self._beside = nearest, None, 0
+        self.nearest, self.zone, self._overhead = nearest, None, 0
 
     def received(self, count: int) -> None:
         """Count bytes that came in from the network."""
         self.account.receive(count)
-        self._beside += count
-        if self._beside > _MOST_BESIDE:
-            raise Failed(f"over {_MOST_BESIDE} bytes that are none of the file's")
+        self._overhead += count
+        if self._overhead > _MOST_OVERHEAD:
+            raise Failed(f"over {_MOST_OVERHEAD} bytes that are none of the file's")
 
     def delivered(self) -> None:
-        """Note that bytes of the file's came out of those received."""
-        self._beside = 0
+        """Note that the received bytes contained some of the file's."""
+        self._overhead = 0
 
     def _meter(self, manager: Any) -> None:
-        """Let all connections of the pool manager be metered ones."""
+        """Meter all connections of the pool manager."""
         manager.pool_classes_by_scheme = {
             scheme: type(f"Metered{pool.__name__}", (pool,), {"ConnectionCls": self._metered(pool.ConnectionCls)})
             for scheme, pool in manager.pool_classes_by_scheme.items()
@@ -126,7 +122,7 @@ class _Connecting:
 
 
 class _MeteredSocket(socket.socket):
-    """A connected socket that tells the transport what comes in, and waits no longer than the budget lasts."""
+    """A connected socket that reports received bytes to the transport, and waits no longer than the budget lasts."""
 
     def __init__(self, connected: socket.socket, transport: Transport) -> None:
         timeout = connected.gettimeout()
@@ -148,21 +144,28 @@ class _MeteredSocket(socket.socket):
         self._limited(super().sendall, data, flags)
 
     def _limited(self, call: Any, *arguments: Any) -> Any:
-        patience, left = self.gettimeout(), self._transport.account.seconds_left()
-        if patience is not None and patience <= left:
+        timeout = self.gettimeout()
+        remaining = self._transport.account.seconds_left()
+        if timeout is not None and timeout <= remaining:
             return call(*arguments)
-        self.settimeout(left)
+        self.settimeout(remaining)
         try:
             return call(*arguments)
         except TimeoutError:
-            self._transport.account.seconds_left()
+            self._transport.account.seconds_left()  # BudgetSpent, if it was the budget that ended
             raise
         finally:
-            self.settimeout(patience)
+            self.settimeout(timeout)
+
+
+def _tls() -> ssl.SSLContext:
+    context = _Context(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
 
 
 class _Context(ssl.SSLContext):
-    """TLS in Python's memory over a metered socket, so that its records are counted, and its loops end."""
+    """TLS in Python's memory over a metered socket, so that its records are counted and its loops end."""
 
     def wrap_socket(self, sock: Any, *_: Any, server_hostname: Any = None, **__: Any) -> Any:
         return SSLTransport(sock, self, server_hostname)

@@ -37,14 +37,15 @@ def latest(file: Listed, where: str, fetcher: Fetcher) -> tuple[Path, str]:
             return _now(url, fetcher), ""
         except Failed as error:
             reasons.append(f"{shown(url)}: {error}")
-    told, advice = printable("; ".join(reasons)), fetcher.account.advice() if fetcher.account.spent else ""
+    problem = printable("; ".join(reasons))
+    advice = fetcher.account.advice() if fetcher.account.spent else ""
     for url in file.urls:
         if not url.startswith("file:") and fetcher.stem(url).exists():
             fetcher.outdated = True
-            stays = f"{where} ({file.name}): got {told}; the copy at hand stays"
+            stays = f"{where} ({file.name}): got {problem}; the copy at hand stays"
             return fetcher.stem(url), f"{stays}. {advice}" if advice else stays
     todo = advice or "Mend the address, or try again later."
-    raise refuse(f"{where} ({file.name})", told, "an address that answers", todo)
+    raise refuse(f"{where} ({file.name})", problem, "an address that answers", todo)
 
 
 def _now(url: str, fetcher: Fetcher) -> Path:

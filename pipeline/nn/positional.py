@@ -47,11 +47,11 @@ class Learned(nn.Module):
         return self.table.weight[first:last]
 
 
-def refuse_longer(learned: int, length: int, what: str) -> None:
-    """UserError if `what`, of so many positions, has some that none was learned for."""
+def refuse_longer(learned: int, length: int, text: str) -> None:
+    """UserError if `text` (a phrase for messages) of `length` positions has more than the `learned` ones."""
     if length > learned:
         todo = "Raise it, or use null: sinusoidal positions have no end."
-        raise refuse("model.learned_positions", learned, f"at least {length}, the length of {what}", todo)
+        raise refuse("model.learned_positions", learned, f"at least {length}, the length of {text}", todo)
 
 
 def positions(learned: int | None, width: int) -> Sinusoidal | Learned:

@@ -18,19 +18,19 @@ def mean(work: Path, epoch: int, last: int) -> dict[str, Tensor]:
     epochs = _epochs(epoch, last)
     total: dict[str, Tensor] = {}
     for number in epochs:
-        kept, _ = saved.load(_file(work, number))
-        total = {name: tensor.double() + total.get(name, 0.0) for name, tensor in kept.items()}
-    return {name: (total[name] / len(epochs)).to(tensor.dtype) for name, tensor in kept.items()}
+        tensors, _ = saved.load(_file(work, number))
+        total = {name: tensor.double() + total.get(name, 0.0) for name, tensor in tensors.items()}
+    return {name: (total[name] / len(epochs)).to(tensor.dtype) for name, tensor in tensors.items()}
 
 
 def check(work: Path, epoch: int, last: int, over: bool) -> None:
-    """Raise saved.Damaged unless all is intact that `mean` will need of the epochs up to this one.
+    """Raise saved.Damaged unless every file up to this epoch that `mean` will need is intact.
 
-    `over`: no epoch follows. Otherwise at least one does, and as many as have been kept: a training killed after its last
-    saved state had gone further, and had removed what is no longer needed.
+    `over`: no epoch follows. Otherwise at least one does, and more if later epochs have files: a training that was killed
+    after its last saved state may have gone further and removed files that it no longer needed.
     """
-    kept = [int(path.stem.partition("_")[2]) for path in work.glob("epoch_*.safetensors")]
-    end = epoch if over else max([epoch + 1, *kept])
+    epochs = [int(path.stem.partition("_")[2]) for path in work.glob("epoch_*.safetensors")]
+    end = epoch if over else max([epoch + 1, *epochs])
     for number in _epochs(end, last):
         if number <= epoch:
             saved.load(_file(work, number))

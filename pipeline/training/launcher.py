@@ -20,7 +20,7 @@ import psutil
 from pipeline.errors import UserError
 
 PEER_LOST = 76
-"""Exit status of a process that ended because another one had (EX_PROTOCOL): not the cause."""
+"""Exit status of a process that ended because another one did (EX_PROTOCOL): not the cause."""
 
 _LAUNCHER = "SEQLINE_LAUNCHER"  # pid of the launcher
 _FOLDER = "SEQLINE_RANKS"  # the private folder
@@ -28,7 +28,7 @@ _GRACE_SECONDS = 10.0
 
 
 def launched() -> bool:
-    """Whether torchrun, or `launch`, has started this process."""
+    """Return whether torchrun, or `launch`, has started this process."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
@@ -59,7 +59,7 @@ def launch(count: int, module: str, work: Path) -> int:
 
 
 def _environment(rank: int, count: int, private: Path) -> dict[str, str]:
-    """What tells a process its place, and keeps what it says to the others on this machine."""
+    """Environment of one process: its rank among `count`, and exchanges over the loopback interface only."""
     loopback = _loopback()
     threads = os.environ.get("OMP_NUM_THREADS", "1")  # as torchrun has it; training.threads decides in the loop
     return {
@@ -104,7 +104,7 @@ def _wait(processes: list[subprocess.Popen[bytes]], private: Path) -> int:
     if not failed:
         return 0
 
-    # A process that lost its peers is no cause, unless there is no other.
+    # A process that lost its peers is not the cause, unless there is no other failure.
     causes = [rank for rank in failed if processes[rank].returncode != PEER_LOST] or failed
     status = processes[causes[0]].returncode
     if status < 0:
@@ -114,10 +114,10 @@ def _wait(processes: list[subprocess.Popen[bytes]], private: Path) -> int:
             file=sys.stderr,
         )
         return 128 - status
-    if processes[0].returncode != status or status == PEER_LOST:  # else the first process has said what is wrong
-        said = private / f"error-{causes[0]}"
-        if said.exists():
-            print(f"seqline: {said.read_text(encoding='utf-8')}", file=sys.stderr)
+    if processes[0].returncode != status or status == PEER_LOST:  # else the first process has printed the error
+        message = private / f"error-{causes[0]}"
+        if message.exists():
+            print(f"seqline: {message.read_text(encoding='utf-8')}", file=sys.stderr)
     return status
 
 
@@ -135,7 +135,7 @@ def _end(processes: list[subprocess.Popen[bytes]], after: float) -> None:
 
 
 def leave_an_error(error: UserError) -> None:
-    """Keep what stopped a process that is not the first, for the launcher to print if the first has not said it."""
+    """Save the error of a process other than the first, for the launcher to print if the first printed none."""
     private = folder()
     if private is not None:
         (private / f"error-{os.environ['RANK']}").write_text(str(error), encoding="utf-8")

@@ -220,13 +220,10 @@ class Loop:
         Of several processes only the first one's model is what comes of the training.
         """
         p, last = self.progress, self.config.average
-        if last is None:
-            if self.group.first:
-                checkpoint.fill(self.model, self.kept_weights(), str(self.work))
-            return
         if self.group.first:
             checkpoint.fill(self.model, self.kept_weights(), str(self.work))
-        p.best_loss, p.best_step = self.validate("averaged_"), p.step
+        if last is not None:
+            p.best_loss, p.best_step = self.validate("averaged_"), p.step
 
     def kept_weights(self) -> dict[str, Tensor]:
         """The best epoch's weights, or the mean of the last ones'; UserError if they were damaged while training."""
@@ -245,7 +242,7 @@ class Loop:
             self.log(metrics, p.step)
 
     def over(self, epoch: int, since_best: int) -> bool:
-        """Whether no epoch follows this one: it is the last, or patience is out."""
+        """Return whether the training ends after this epoch: it is the last one, or patience is out."""
         waited = self.config.patience is not None and since_best >= self.config.patience
         return epoch >= self.config.max_epochs or waited
 
@@ -268,10 +265,10 @@ class Loop:
 
     def resume(self) -> None:
         """Go on from the work folder's state, if there is one."""
-        found = self.group.state_from_first(self.load)
-        if found is None:
+        state = self.group.state_from_first(self.load)
+        if state is None:
             return
-        tensors, facts = found
+        tensors, facts = state
         groups: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "carry": {}}
         for name, tensor in tensors.items():
             group, _, rest = name.partition("/")
@@ -288,10 +285,9 @@ class Loop:
             return None
         try:
             tensors, facts = saved.load(self.work / STATE)
-            if self.config.average is not None:
-                averaging.check(
-                    self.work, facts["epoch"], self.config.average, self.over(facts["epoch"], facts["since_best"])
-                )
+            epoch, last = facts["epoch"], self.config.average
+            if last is not None:
+                averaging.check(self.work, epoch, last, self.over(epoch, facts["since_best"]))
             elif facts["best_step"]:
                 saved.load(self.work / BEST)
         except saved.Damaged as error:

@@ -47,19 +47,19 @@ class Group:
         """This process's share of an update's batches, each with its number among all of them."""
         return list(enumerate(planned))[self.rank :: self.size]
 
-    def from_first(self, found: Callable[[], T]) -> T:
-        """What `found` returns in the first process, which alone calls it: JSON-able, so a tuple arrives as a list."""
+    def from_first(self, compute: Callable[[], T]) -> T:
+        """Call `compute` in the first process alone; return its JSON-able result in all (a tuple arrives as a list)."""
         if self.size == 1:
-            return found()
-        content = json.dumps(found()).encode() if self.first else b""
+            return compute()
+        content = json.dumps(compute()).encode() if self.first else b""
         received: T = json.loads(self._bytes_from_first(content))
         return received
 
-    def state_from_first(self, found: Callable[[], State | None]) -> State | None:
-        """Named tensors and JSON-able facts, or None, which `found` returns in the first process, which alone calls it."""
+    def state_from_first(self, load: Callable[[], State | None]) -> State | None:
+        """Call `load` in the first process alone; return its named tensors and JSON-able facts, or None, in all."""
         if self.size == 1:
-            return found()
-        state = found() if self.first else None
+            return load()
+        state = load() if self.first else None
         head: dict[str, Any] | None = None
         if state is not None:
             shapes = {name: (str(t.dtype).removeprefix("torch."), list(t.shape)) for name, t in state[0].items()}
@@ -106,11 +106,11 @@ class Group:
             parameter.grad = part.view_as(parameter)
         return float(sums[0]), int(sums[1])
 
-    def same(self, told: str) -> bool:
-        """Whether every process tells the same."""
+    def same(self, text: str) -> bool:
+        """Return whether every process passes the same text."""
         if self.size == 1:
             return True
-        equal = torch.tensor([self.from_first(lambda: told) == told], dtype=torch.int32)
+        equal = torch.tensor([self.from_first(lambda: text) == text], dtype=torch.int32)
         with _peers():
             distributed.all_reduce(equal, distributed.ReduceOp.MIN)
         return bool(equal)

@@ -1,6 +1,6 @@
-"""Files of a training's work folder, each with a checksum of all that it holds.
+"""Files of a training's work folder, each with a checksum of its content.
 
-A damaged file is never used. The training then starts afresh, which makes the same weights as if it had not been broken off.
+A damaged file is never used. The training then starts afresh, and ends in the same weights as if it had not been killed.
 """
 
 import hashlib
@@ -11,30 +11,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.errors import UserError
 from pipeline.landing import remove_folders
 from pipeline.training import checkpoint
 
 
 class Damaged(ValueError):
-    """A file of the work folder that is absent, or does not hold what was written."""
+    """A file of the work folder that is absent, or has other content than was written."""
 
 
 def save(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
     """Write named tensors and JSON-able facts with their checksum, whole or not at all."""
     remove_folders(path, path.with_suffix(".partial"))
-    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    checkpoint.save(path, kept, {"facts": facts, "sha256": checksum(kept, facts)})
+    copies = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    checkpoint.save(path, copies, {"facts": facts, "sha256": checksum(copies, facts)})
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Load what `save` wrote; Damaged if that is not what the file holds."""
+    """Load the tensors and facts that `save` wrote; Damaged if the checksum does not match."""
     if not path.exists():
         raise Damaged(f"{path} is absent")
     try:
         tensors, content = checkpoint.load(path)
         intact = content["sha256"] == checksum(tensors, content["facts"])
-    except (UserError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:  # UserError is a ValueError; torch raises the last
         raise Damaged(f"{path} is damaged") from error
     if not intact:
         raise Damaged(f"{path} is damaged")
@@ -42,7 +41,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def checksum(tensors: dict[str, Tensor], facts: dict[str, Any]) -> str:
-    """The SHA-256 of names, types, shapes and bytes of the tensors, and of the facts."""
+    """SHA-256 of the tensors' names, types, shapes and bytes, and of the facts."""
     total = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()

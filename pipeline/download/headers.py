@@ -1,4 +1,4 @@
-"""What the headers of an answer say, of which nothing is believed before it has been looked at."""
+"""Headers of a response, checked before they are used."""
 
 import re
 
@@ -15,7 +15,7 @@ _CONTENT_RANGE = re.compile(rf"bytes (?:({_NUMBER})-{_NUMBER}|\*)/({_NUMBER}|\*)
 
 
 def continues(response: requests.Response, have: int, note: Note) -> bool:
-    """Whether a 206 goes on exactly where the bytes here stop, in the same version of the file."""
+    """Return whether a 206 starts right after the `have` bytes, in the same version of the file."""
     start, total = content_range(response)
     tag = validator(response, "ETag")
     same = not (tag and note.validator and '"' in note.validator) or tag == note.validator
@@ -24,14 +24,14 @@ def continues(response: requests.Response, have: int, note: Note) -> bool:
 
 def content_range(response: requests.Response) -> tuple[int | None, int | None]:
     """First byte and total size out of a Content-Range header, each None if it does not say."""
-    found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
-    if not found:
+    match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
+    if not match:
         return None, None
-    return int(found[1]) if found[1] else None, int(found[2]) if found[2] != "*" else None
+    return int(match[1]) if match[1] else None, int(match[2]) if match[2] != "*" else None
 
 
 def content_length(response: requests.Response) -> int | None:
-    """The size of the body, None if the answer does not say; `Failed` for a size that is none."""
+    """Size of the body, None if the response does not say; `Failed` if the header is not a size."""
     header = response.headers.get("Content-Length")
     if header is None:
         return None
@@ -47,7 +47,7 @@ def number(text: str) -> int | None:
 
 
 def validator(response: requests.Response, header: str) -> str | None:
-    """A header that names the file's version, if it can be sent back."""
+    """A header that names the file's version, None if it cannot be sent back."""
     value = response.headers.get(header)
     return value if value and value.isascii() and value.isprintable() and len(value) <= _MOST_VALIDATOR else None
 
