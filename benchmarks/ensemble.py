@@ -55,15 +55,15 @@ def tokens(root: Path, name: str) -> Path:
 def references(root: Path, name: str, split: str) -> list[str]:
     """What the rows of a run's corpus should be translated to."""
     path = tokens(root, name) / f"{split}.parquet"
-    wanted: list[str] = tables.read(path, tables.TOKENS_PAIR).sort_by("row")["target"].to_pylist()
-    return wanted
+    targets: list[str] = tables.read(path, tables.TOKENS_PAIR).sort_by("row")["target"].to_pylist()
+    return targets
 
 
-def read(root: Path, name: str, texts: list[str]) -> list[str]:
-    """Answers or references as the run's corpus reads its text, as the evaluate stage compares them."""
+def normalized(root: Path, name: str, texts: list[str]) -> list[str]:
+    """Normalize answers or references by the settings of the run's corpus, as the evaluate stage does."""
     file = root / "params.yaml"
-    found: list[str] = rewritten(pa.array(texts, pa.string()), text_of(file, params.run(file, name).corpus)).to_pylist()
-    return found
+    settings = text_of(file, params.run(file, name).corpus)
+    return [str(text) for text in rewritten(pa.array(texts, pa.string()), settings).to_pylist()]
 
 
 def ensemble(root: Path, names: list[str], encoded: Path) -> list[str]:
@@ -87,14 +87,14 @@ def main() -> None:
     run = params.run(file, name)
     encoded = place(a.root, "predict", name, run, "encoded") / f"{a.split}.parquet"
     answers = {TOGETHER: ensemble(a.root, a.runs, encoded)} | answers
-    answers = {who: read(a.root, name, said) for who, said in answers.items()}
-    wanted = read(a.root, name, references(a.root, name, a.split))
+    answers = {system: normalized(a.root, name, texts) for system, texts in answers.items()}
+    expected = normalized(a.root, name, references(a.root, name, a.split))
     tokenizer, _ = tokenizer_of(file, run.corpus, tokens(a.root, name))
     task, bootstrap = of_run(file, name, run, tokenizer), Bootstrap.of(params.evaluation(file), run.corpus, a.split)
     measure = surface.measures(tokenizer)[task.main]
     units: dict[str, Array] = {
-        who: np.array([measure.sums(got, want) for got, want in zip(said, wanted, strict=True)], dtype=np.float64)
-        for who, said in answers.items()
+        system: np.array([measure.sums(*pair) for pair in zip(texts, expected, strict=True)], dtype=np.float64)
+        for system, texts in answers.items()
     }
     print(f"{task.main_name} on {a.split} of {run.corpus}, {measure.signature(bootstrap)}\n")
     for who, units_NK in units.items():

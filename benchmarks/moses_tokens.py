@@ -14,7 +14,7 @@ from pathlib import Path
 from sacrebleu.metrics import BLEU
 from sacremoses import MosesPunctNormalizer, MosesTokenizer
 
-from benchmarks.ensemble import members, read, references, tokens
+from benchmarks.ensemble import members, normalized, references, tokens
 from pipeline import params
 from pipeline.errors import exit_with
 from pipeline.scoring.tasks import tokenizer_of
@@ -33,13 +33,14 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path("."))
     parser.add_argument("--split", default="test")
     a = parser.parse_args()
-    [said] = members(a.root, [a.run], a.split).values()
-    answers, wanted = (read(a.root, a.run, texts) for texts in (said, references(a.root, a.run, a.split)))
+    [answers] = members(a.root, [a.run], a.split).values()
+    answers = normalized(a.root, a.run, answers)
+    expected = normalized(a.root, a.run, references(a.root, a.run, a.split))
     file = a.root / "params.yaml"
     tokenizer, _ = tokenizer_of(file, params.run(file, a.run).corpus, tokens(a.root, a.run))
     for name, tokenize, sides in (
-        ("Moses' tokens", "none", [moses(texts, a.language) for texts in (answers, wanted)]),
-        (f"sacreBLEU's tokens, {tokenizer}", tokenizer, [answers, wanted]),
+        ("Moses' tokens", "none", [moses(texts, a.language) for texts in (answers, expected)]),
+        (f"sacreBLEU's tokens, {tokenizer}", tokenizer, [answers, expected]),
     ):
         found = BLEU(lowercase=True, tokenize=tokenize, force=True).corpus_score(sides[0], [sides[1]])
         print(f"{name}: BLEU {found.score:.2f}, {found.sys_len:,} tokens for the references' {found.ref_len:,}")
