@@ -254,7 +254,7 @@ class Fetcher:
             raise _Passing(headers.status(response), float(headers.number(response.headers.get("Retry-After", "")) or 0))
         raise Failed(headers.status(response))
 
-    def _receive(self, response: requests.Response, target: Path, start: int, limits: Limits, what: str) -> None:
+    def _receive(self, response: requests.Response, target: Path, start: int, limits: Limits, label: str) -> None:
         """Append the body to `.part`; `_Passing` if it ends early, `Failed` if it is larger than allowed."""
         part = partial.part(target)
         total = headers.content_range(response)[1] if start else headers.content_length(response)
@@ -267,7 +267,7 @@ class Fetcher:
                 Note(headers.validator(response, "ETag"), headers.validator(response, "Last-Modified"), total),
             )
         have = start
-        with part.open("ab", buffering=0) as file, progress(what, start, total) as advance:
+        with part.open("ab", buffering=0) as file, progress(label, start, total) as advance:
             for chunk in self._body(response):
                 with naming(part):
                     _write(file, chunk)

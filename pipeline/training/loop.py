@@ -24,7 +24,6 @@ from pipeline.seeding import derive
 from pipeline.training import averaging, checkpoint, optim, parallel, saved, sparse
 
 LOG_STEPS = 10
-SAVE_SECONDS = "20"
 STATE, BEST = "state.safetensors", "best.safetensors"
 
 
@@ -67,18 +66,6 @@ class Progress:
     history: list[tuple[int, int, str, float]] = field(default_factory=list)
 
 
-def save_seconds() -> float:
-    """After how many seconds the state is to be written again; UserError for what is no such number."""
-    said = os.environ.get("SEQLINE_SAVE_SECONDS") or SAVE_SECONDS
-    try:
-        seconds = float(said)
-    except ValueError:
-        seconds = -1.0
-    if not seconds >= 0:
-        raise refuse("SEQLINE_SAVE_SECONDS", said, "a number of seconds, 0 for every step", "Mend or unset it.")
-    return seconds
-
-
 class Loop:
     """Train `model` on `task`; afterwards the model holds the best weights, or the mean of the last, as `config` says."""
 
@@ -102,7 +89,7 @@ class Loop:
         self.work, self.log = work, log
         self.progress = Progress()
         self.carry: tuple[Tensor, ...] | None = None
-        self.saved, self.save_seconds = time.monotonic(), save_seconds()
+        self.saved, self.save_seconds = time.monotonic(), saved.save_seconds()
         self.seed, self.group = seed, group
 
     def run(self, tick: Callable[[Progress, int], None]) -> Progress:

@@ -5,18 +5,34 @@ A damaged file is never used. The training then starts afresh, and ends in the s
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pipeline.errors import refuse
 from pipeline.landing import remove_folders
 from pipeline.training import checkpoint
+
+SAVE_SECONDS = "20"
 
 
 class Damaged(ValueError):
     """A file of the work folder that is absent, or has other content than was written."""
+
+
+def save_seconds() -> float:
+    """Seconds between two writes of the state, from SEQLINE_SAVE_SECONDS; UserError if it is not such a number."""
+    value = os.environ.get("SEQLINE_SAVE_SECONDS") or SAVE_SECONDS
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1.0
+    if not seconds >= 0:
+        raise refuse("SEQLINE_SAVE_SECONDS", value, "a number of seconds, 0 for every step", "Mend or unset it.")
+    return seconds
 
 
 def save(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
