@@ -23,7 +23,20 @@ hypothesis.settings.register_profile("seqline", deadline=None, suppress_health_c
 hypothesis.settings.load_profile("seqline")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # `make test &` ignores Ctrl-C, and so would all that a test starts
 ROOT = Path(__file__).resolve().parent.parent
-LONG = ("retrain", "flow", "pool", "dag", "tracking", "parallel", "serving", "models", "word_vectors", "shards", "browser")
+LONG = (
+    "retrain",
+    "flow",
+    "pool",
+    "dag",
+    "tracking",
+    "parallel",
+    "launcher",
+    "serving",
+    "models",
+    "word_vectors",
+    "shards",
+    "browser",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -126,27 +126,27 @@ def test_a_damaged_work_folder_changes_no_weight(
     finally:
         shutil.rmtree(work, ignore_errors=True)
         (root / "kept").rename(work)
-    out, said = capfd.readouterr()
+    out, error = capfd.readouterr()
     assert (root / "data/models/rnn/model.safetensors").read_bytes() == weights
     if name.endswith(".safetensors") and (name, damage) != ("state.safetensors", Path.unlink):
-        assert f"{name} is {'absent' if damage is Path.unlink else 'damaged'}: the training starts afresh" in said
-        assert said.count("\n") == 1
+        assert f"{name} is {'absent' if damage is Path.unlink else 'damaged'}: the training starts afresh" in error
+        assert error.count("\n") == 1
     else:
-        assert said.count("\n") <= 1, said
+        assert error.count("\n") <= 1, error
         assert ("goes on after step" in out) == (name != "state.safetensors")
 
 
 def test_a_checksum_covers_facts_names_types_and_bytes() -> None:
-    one = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([3.0])}
+    tensors = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([3.0])}
     unlike = [
-        ({"a": torch.tensor([1.0, 2.5]), "b": one["b"]}, {}),
-        ({"b": one["a"], "a": one["b"]}, {}),
-        ({"a": one["a"].view(torch.int32), "b": one["b"]}, {}),
-        ({"a": one["a"].view(2, 1), "b": one["b"]}, {}),
-        ({"a": one["a"]}, {}),
-        (one, {"step": 2}),
+        ({"a": torch.tensor([1.0, 2.5]), "b": tensors["b"]}, {}),
+        ({"b": tensors["a"], "a": tensors["b"]}, {}),
+        ({"a": tensors["a"].view(torch.int32), "b": tensors["b"]}, {}),
+        ({"a": tensors["a"].view(2, 1), "b": tensors["b"]}, {}),
+        ({"a": tensors["a"]}, {}),
+        (tensors, {"step": 2}),
     ]
-    sums = {saved.checksum(one, {}), *(saved.checksum(tensors, facts) for tensors, facts in unlike)}
+    sums = {saved.checksum(tensors, {}), *(saved.checksum(*changed) for changed in unlike)}
     assert len(sums) == len(unlike) + 1
 
 
@@ -154,17 +154,17 @@ def test_a_bit_of_any_byte_of_a_saved_file_counts(tmp_path: Path) -> None:
     """But for spaces that pad its head, which change nothing of what is read."""
     path, tensors = tmp_path / "x.safetensors", {"a": torch.tensor([1.5, 2.5]), "b": torch.tensor([7])}
     saved.save(path, tensors, {"step": 3})
-    whole = path.read_bytes()
-    for place in range(len(whole)):
-        damaged = bytearray(whole)
+    content = path.read_bytes()
+    for place in range(len(content)):
+        damaged = bytearray(content)
         damaged[place] ^= 1 << place % 8
         path.write_bytes(damaged)
         try:
-            found, facts = saved.load(path)
+            loaded, facts = saved.load(path)
         except saved.Damaged:
             continue
         assert facts == {"step": 3}
-        assert {name: tensor.tolist() for name, tensor in found.items()} == {"a": [1.5, 2.5], "b": [7]}
+        assert {name: tensor.tolist() for name, tensor in loaded.items()} == {"a": [1.5, 2.5], "b": [7]}
 
 
 def test_weights_damaged_while_training_are_refused_and_the_next_training_starts_afresh(tmp_path: Path) -> None:

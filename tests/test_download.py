@@ -264,10 +264,10 @@ def test_a_file_that_shrank_meanwhile_answers_416_and_is_fetched_anew(site: Site
 
 def test_bytes_that_were_complete_when_killed_are_not_asked_for_again(site: Site, tmp_path: Path) -> None:
     site.files["/a"] = TEXT
-    one = fetcher(tmp_path)
-    whole, _ = one.fetch(f"{site.url}/a", LIMITS)
-    whole.rename(whole.with_suffix(".part"))  # killed before the renaming, its note lost: the server answers 416
-    assert one.fetch(f"{site.url}/a", LIMITS)[0].read_bytes() == TEXT
+    fetching = fetcher(tmp_path)
+    target, _ = fetching.fetch(f"{site.url}/a", LIMITS)
+    target.rename(target.with_suffix(".part"))  # killed before the renaming, its note lost: the server answers 416
+    assert fetching.fetch(f"{site.url}/a", LIMITS)[0].read_bytes() == TEXT
     assert site.served == len(TEXT)
 
 

@@ -26,7 +26,7 @@ def wished(data: bytes) -> File:
     return File(name="a.txt", sha256=hashlib.sha256(data).hexdigest(), bytes=len(data), urls=("http://x/",))
 
 
-def taken(data: bytes, file: File, folder: Path) -> archives.Look:
+def take(data: bytes, file: File, folder: Path) -> archives.Look:
     """Take the file out of a container of these bytes; nothing is left behind."""
     (folder / "x").write_bytes(data)
     look = archives.take(folder / "x", [file], folder)
@@ -83,7 +83,7 @@ TARS: dict[str, bytes] = {
 def test_a_tar_that_asks_for_endless_work_is_refused(name: str, packed: bool, tmp_path: Path) -> None:
     first = header(5, "first") + padded(b"first")
     data = first + TARS[name]
-    look = taken(gzip.compress(data, 1) if packed else data, wished(TEXT), tmp_path)
+    look = take(gzip.compress(data, 1) if packed else data, wished(TEXT), tmp_path)
     assert not look.found
     assert look.trouble.startswith("cannot be unpacked (")
     assert len(look.trouble) < 300
@@ -91,13 +91,13 @@ def test_a_tar_that_asks_for_endless_work_is_refused(name: str, packed: bool, tm
 
 def test_a_member_that_claims_too_much_comes_after_what_is_wanted(tmp_path: Path) -> None:
     data = header(len(TEXT)) + padded(TEXT) + header(1 << 62)
-    assert taken(data, wished(TEXT), tmp_path).found
+    assert take(data, wished(TEXT), tmp_path).found
 
 
 def test_a_tar_bomb_is_refused_by_what_it_is_to_its_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tarred, "_MOST_EXTRA", 1 << 20)
     bomb = header(50_000_000) + bytes(50_000_000 // 512 * 512 + 512) + header(len(TEXT)) + padded(TEXT)
-    look = taken(gzip.compress(bomb), wished(TEXT), tmp_path)
+    look = take(gzip.compress(bomb), wished(TEXT), tmp_path)
     assert not look.found
     assert "bytes unpacked" in look.trouble
 
@@ -158,7 +158,7 @@ def unpacked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_overlapping_members_are_unpacked_no_further_than_the_file_is_long(tmp_path: Path, unpacked: list[int]) -> None:
     data = overlapping(20_000, 1_000_000)
-    look = taken(data, wished(b"x" * 1_000_000), tmp_path)
+    look = take(data, wished(b"x" * 1_000_000), tmp_path)
     assert not look.found
     assert "bytes unpacked of members that are not wanted" in look.trouble
     assert sum(unpacked) < 50_000_000
@@ -172,7 +172,7 @@ def test_stored_members_that_overlap_are_refused(
     body = os.urandom(100_000)
     fields = struct.pack("<HHHHHIIIHH", 20, 0, 0, 0, 33, zlib.crc32(body), len(body), len(body), 1, 0)
     line = b"PK\x01\x02" + struct.pack("<H", 20) + fields + struct.pack("<HHHII", 0, 0, 0, 0, 0) + b"x"
-    look = taken(zipped(b"PK\x03\x04" + fields + b"x" + body, line * 500, 500), wished(b"x" * 100_000), tmp_path)
+    look = take(zipped(b"PK\x03\x04" + fields + b"x" + body, line * 500, 500), wished(b"x" * 100_000), tmp_path)
     assert "members that overlap" in look.trouble
     assert len(unpacked) < 10
 
@@ -183,7 +183,7 @@ def test_a_small_zip_of_many_large_members_is_refused(tmp_path: Path, unpacked: 
     for n in range(100):  # 200 KB that unpack to 200 MB
         local, line = entry(len(body), packed, 2_000_000, b"%02d" % n)
         body, directory = body + local + packed, directory + line
-    look = taken(zipped(body, directory, 100), wished(b"x" * 2_000_000), tmp_path)
+    look = take(zipped(body, directory, 100), wished(b"x" * 2_000_000), tmp_path)
     assert not look.found
     assert "bytes unpacked of members that are not wanted" in look.trouble
     assert sum(unpacked) < 50_000_000
@@ -193,7 +193,7 @@ def test_a_list_of_members_that_would_fill_the_memory_is_refused(tmp_path: Path,
     monkeypatch.setattr(archives, "_MOST_DIRECTORY", 100_000)
     local, line = entry(0, b"", 0, b"")
     data = zipped(local, line * 5000, 5000)
-    assert "a list of members of 230000 bytes" in taken(data, wished(TEXT), tmp_path).trouble
+    assert "a list of members of 230000 bytes" in take(data, wished(TEXT), tmp_path).trouble
     assert archives.zip_sizes(tmp_path / "x") == set()
 
 
@@ -201,9 +201,9 @@ def test_a_list_of_members_that_would_fill_the_memory_is_refused(tmp_path: Path,
 def test_a_member_or_list_beyond_the_file_is_refused(offset: int, tmp_path: Path) -> None:
     packed = deflated(TEXT)
     local, line = entry(offset, packed, len(TEXT), b"x")
-    assert taken(zipped(local + packed, line, 1), wished(TEXT), tmp_path).why_not(wished(TEXT))
+    assert take(zipped(local + packed, line, 1), wished(TEXT), tmp_path).why_not(wished(TEXT))
     end = b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, 1, 1, offset, offset, 0)
-    assert taken(local + packed + end, wished(TEXT), tmp_path).why_not(wished(TEXT))
+    assert take(local + packed + end, wished(TEXT), tmp_path).why_not(wished(TEXT))
 
 
 @pytest.mark.parametrize("claimed", [0, 10, 1 << 31])
@@ -211,7 +211,7 @@ def test_a_zip_that_lies_about_its_sizes_gives_the_right_bytes_or_a_reason(claim
     packed = deflated(TEXT)
     for size in (len(TEXT), 0, 0xFFFFFFFF):
         local, line = entry(0, packed, size, b"x", claimed)
-        look = taken(zipped(local + packed, line, 1), wished(TEXT), tmp_path)
+        look = take(zipped(local + packed, line, 1), wished(TEXT), tmp_path)
         if look.found:
             assert (tmp_path / "a.txt").read_bytes() == TEXT
             (tmp_path / "a.txt").unlink()
@@ -226,7 +226,7 @@ def test_an_archive_in_an_archive_is_not_unpacked(tmp_path: Path, unpacked: list
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("x", data)
         data = buffer.getvalue()
-    assert not taken(data, wished(TEXT), tmp_path).found
+    assert not take(data, wished(TEXT), tmp_path).found
     assert unpacked == []
 
 
@@ -237,4 +237,4 @@ def test_many_members_of_one_size_are_looked_through(tmp_path: Path) -> None:
         for n in range(300):
             archive.writestr(f"{n}", b"%04d" % n + os.urandom(500))
         archive.writestr("last", b"last" + bytes(500))
-    assert taken(buffer.getvalue(), wished(b"last" + bytes(500)), tmp_path).found
+    assert take(buffer.getvalue(), wished(b"last" + bytes(500)), tmp_path).found

@@ -21,11 +21,11 @@ STAGES = {
     "report": "",
 }
 NATIVE = ("terminate called after", "<jemalloc>", "OpenBLAS error", "cannot allocate memory for thread-local data")
-"""What libraries in C and C++ say themselves."""
+"""Messages of libraries in C and C++."""
 
 
 def failing(statement: str) -> subprocess.CompletedProcess[str]:
-    """A command whose `main` is the statement."""
+    """Run a command whose `main` is the statement."""
     program = f"import errno, os, threading\nfrom pipeline.errors import *\ndef main():\n    {statement}\nexit_with(main)"
     command = [sys.executable, "-c", program]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
@@ -76,7 +76,7 @@ def test_what_really_ran_out_is_said_in_one_line(limit: str, statement: str, lin
 
 
 def limited(limit: str, *command: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """The command under `ulimit`."""
+    """Run the command under `ulimit`."""
     return subprocess.run(
         ["bash", "-c", f'ulimit {limit}; exec "$@"', "bash", *command],
         cwd=cwd,

@@ -114,11 +114,11 @@ def test_dropout_within_long_rows_is_dropout_of_the_lower_layers_outputs(cell: A
 
     below = x
     for layer in range(3):
-        one = type(cells.kernel)(below.shape[-1], 5, batch_first=True)
-        own = {name: getattr(cells.kernel, name.replace("_l0", f"_l{layer}")) for name, _ in one.named_parameters()}
-        one.load_state_dict(own)
+        single = type(cells.kernel)(below.shape[-1], 5, batch_first=True)
+        weights = {name: getattr(cells.kernel, name.replace("_l0", f"_l{layer}")) for name, _ in single.named_parameters()}
+        single.load_state_dict(weights)
         packed = torch.nn.utils.rnn.pack_padded_sequence(below, length, batch_first=True)
-        above, _ = torch.nn.utils.rnn.pad_packed_sequence(one(packed)[0], batch_first=True, total_length=size)
+        above, _ = torch.nn.utils.rnn.pad_packed_sequence(single(packed)[0], batch_first=True, total_length=size)
         if layer < 2:
             torch.testing.assert_close(dropped[layer][0], above)
             below = above * every_third_mask(above)
@@ -154,7 +154,7 @@ class Scripted:
 def one_or_longer(last: float, max_length: int) -> Scripted:
     """Tokens 4 are as sure as can be until, at the limit, EOS; at first there is EOS with log P -1, or 4 with `last`."""
     table = {(0, EOS): {EOS: -1.0, 4: last}}
-    table |= {(said, 4): {4: 0.0} for said in range(1, max_length - 1)} | {(max_length - 1, 4): {EOS: 0.0}}
+    table |= {(length, 4): {4: 0.0} for length in range(1, max_length - 1)} | {(max_length - 1, 4): {EOS: 0.0}}
     return Scripted(table, 6)
 
 
@@ -163,10 +163,10 @@ def test_a_beam_goes_on_while_an_answer_as_long_as_the_limit_could_still_win(max
     """The long answer's score is log P / max_length: a hair better, or worse, than that of the short one, -1."""
     better, worse = one_or_longer(-max_length + 0.01, max_length), one_or_longer(-max_length - 0.01, max_length)
     setting = beam_config(2, 1.0, 1, max_length)
-    (found,) = beam.search(better, prompts(1), setting, noise())
-    assert len(found[0].ids) == max_length - 1, "the longer answer is the better one"
-    (found,) = beam.search(worse, prompts(1), setting, noise())
-    assert found[0].ids == ()
+    (answers,) = beam.search(better, prompts(1), setting, noise())
+    assert len(answers[0].ids) == max_length - 1, "the longer answer is the better one"
+    (answers,) = beam.search(worse, prompts(1), setting, noise())
+    assert answers[0].ids == ()
     assert (better.steps, worse.steps) == (max_length, 1), "no step more than can matter"
 
 
@@ -195,15 +195,15 @@ def plain_batches(sizes: list[int], budget: int) -> list[list[int]]:
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=40), st.integers(1, 48))
 def test_batches_fill_the_token_budget_and_never_exceed_it(sizes: list[int], budget: int) -> None:
     sizes = sorted(sizes)
-    made = ragged.by_budget(np.arange(len(sizes)), np.array(sizes), budget, np.random.default_rng(0))
-    assert sorted(batch.tolist() for batch in made) == plain_batches(sizes, budget)
+    batches = ragged.by_budget(np.arange(len(sizes)), np.array(sizes), budget, np.random.default_rng(0))
+    assert sorted(batch.tolist() for batch in batches) == plain_batches(sizes, budget)
 
 
 def test_a_batch_of_exactly_the_budget_is_one_batch() -> None:
-    made = ragged.by_budget(np.arange(6), np.array([4] * 6), 24, np.random.default_rng(0))
-    assert [batch.tolist() for batch in made] == [[0, 1, 2, 3, 4, 5]]
-    made = ragged.by_budget(np.arange(6), np.array([4] * 6), 23, np.random.default_rng(0))
-    assert sorted(len(batch) for batch in made) == [1, 5]
+    batches = ragged.by_budget(np.arange(6), np.array([4] * 6), 24, np.random.default_rng(0))
+    assert [batch.tolist() for batch in batches] == [[0, 1, 2, 3, 4, 5]]
+    batches = ragged.by_budget(np.arange(6), np.array([4] * 6), 23, np.random.default_rng(0))
+    assert sorted(len(batch) for batch in batches) == [1, 5]
 
 
 @settings(deadline=None)
@@ -221,9 +221,9 @@ def test_rows_are_padded_to_the_next_multiple_of_four(length: int) -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=30), st.integers(20, 25))
-def test_buckets_of_lengths_begin_after_multiples_of_a_round_width(seen: list[int], rows: int) -> None:
+def test_buckets_of_lengths_begin_after_multiples_of_a_round_width(sizes: list[int], rows: int) -> None:
     """With 20 rows of each length none is merged: lengths k * width + 1 to (k + 1) * width are one bucket."""
-    length = np.repeat(np.array(sorted(set(seen)), dtype=np.int64), rows)
+    length = np.repeat(np.array(sorted(set(sizes)), dtype=np.int64), rows)
     span = int(length.max() - length.min()) + 1
     width = min(w * 10**e for e in range(4) for w in (1, 2, 5) if w * 10**e * 8 >= span)
     expected: dict[int, list[int]] = {}
@@ -249,8 +249,8 @@ def test_the_length_ratio_is_answers_over_references(longer: bool, tmp_path: Pat
         table = tables.read(path, tables.TOKENS_PAIR)
         targets = pa.array((references * len(table))[: len(table)])
         tables.write(path, table.set_column(table.schema.get_field_index("target"), "target", targets))
-        said = (answers * len(table))[: len(table)]
-        made_runs.hypotheses(project / f"data/predictions/transformer/hypotheses_{split}.parquet", said)
+        texts = (answers * len(table))[: len(table)]
+        made_runs.hypotheses(project / f"data/predictions/transformer/hypotheses_{split}.parquet", texts)
     stage_runs.run(project, "evaluate", "transformer")
-    found = json.loads((project / "reports/metrics/transformer.json").read_text(encoding="utf-8"))
-    assert found["test"]["length_ratio"] == pytest.approx(7 / 4 if longer else 4 / 7, abs=1e-5)
+    metrics = json.loads((project / "reports/metrics/transformer.json").read_text(encoding="utf-8"))
+    assert metrics["test"]["length_ratio"] == pytest.approx(7 / 4 if longer else 4 / 7, abs=1e-5)

@@ -52,7 +52,7 @@ def table(task: ModuleType, lengths: list[int], longest_side: str = "source") ->
 
 
 def works(family: str, learned: int, train_table: pa.Table, valid_table: pa.Table) -> bool:
-    """Whether a model of so many positions can read every batch of several epochs and of the validation."""
+    """Return whether a model with `learned` positions can read every batch of several epochs and of the validation."""
     task_module, block, objective = CASES[family]
     model = checkpoint.build(family, block | {"learned_positions": learned}, Sizes(10, 10, False), "model").eval()
     settings = config.load(task_module.Config, objective, "objective")  # type: ignore[attr-defined]
@@ -79,18 +79,18 @@ def test_as_many_positions_as_the_task_says_are_enough_and_one_less_is_not(
     if side == "target" and task_module is not translation:
         pytest.skip("it has one side")
     # Two long rows, as BERT pairs a sentence with any other's successor.
-    given = {"train": table(task_module, [1, 1, 1]), "valid": table(task_module, [1, 1, 1])}
-    given[split] = table(task_module, [1, longest, longest], side)
+    splits = {"train": table(task_module, [1, 1, 1]), "valid": table(task_module, [1, 1, 1])}
+    splits[split] = table(task_module, [1, longest, longest], side)
     settings = config.load(task_module.Config, objective, "objective")  # type: ignore[attr-defined]
     extra = 1 if family == "bert_classifier" else 0
     counted = [
-        task_module.positions(given[name], settings, name == "train", not extra) + extra  # type: ignore[attr-defined]
-        for name in given
+        task_module.positions(splits[name], settings, name == "train", not extra) + extra  # type: ignore[attr-defined]
+        for name in splits
     ]
-    most = max(counted)
-    assert works(family, most, given["train"], given["valid"])
+    needed = max(counted)
+    assert works(family, needed, splits["train"], splits["valid"])
     if family != "bert":  # which two sentences meet is drawn
-        assert not works(family, most - 1, given["train"], given["valid"])
+        assert not works(family, needed - 1, splits["train"], splits["valid"])
 
 
 @pytest.fixture

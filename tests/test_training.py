@@ -252,10 +252,10 @@ def test_a_killed_training_resumes_with_the_epochs_that_it_has_waited(
 ) -> None:
     """The second epoch is the best, and patience ends after the fifth; two steps make an epoch."""
     valid = [3.0, 2.0, 2.5, 2.4, 2.3, 1.0, 1.0, 1.0]
-    given = {"max_epochs": 8, "patience": 3, "average": average}
+    stopping = {"max_epochs": 8, "patience": 3, "average": average}
     torch.manual_seed(1)
-    whole = fixed(Fixed(valid), tmp_path / "whole", **given)
-    done = whole.run(lambda *_: None)
+    undisturbed = fixed(Fixed(valid), tmp_path / "whole", **stopping)
+    done = undisturbed.run(lambda *_: None)
     assert (done.epoch, done.step) == (5, 10)
 
     def kill(p: loop.Progress, steps: int) -> None:
@@ -264,12 +264,12 @@ def test_a_killed_training_resumes_with_the_epochs_that_it_has_waited(
 
     torch.manual_seed(1)
     with pytest.raises(Killed):
-        fixed(Fixed(valid), tmp_path / "cut", **given).run(kill)
+        fixed(Fixed(valid), tmp_path / "cut", **stopping).run(kill)
     torch.manual_seed(1)
     # The state of a step is from before the validation that may follow it.
-    resumed = fixed(Fixed(valid[(kill_at - 1) // 2 :]), tmp_path / "cut", **given)
+    resumed = fixed(Fixed(valid[(kill_at - 1) // 2 :]), tmp_path / "cut", **stopping)
     assert resumed.run(lambda *_: None).history == done.history
-    same(whole, resumed)
+    same(undisturbed, resumed)
 
 
 @pytest.mark.parametrize(("average", "patience"), [(1, None), (2, None), (4, None), (4, 1)])
