@@ -55,7 +55,8 @@ _EXHAUSTED_TEXTS = {
     ): _MEMORY,
 }
 
-_ADDRESS = re.compile(r"[A-Za-z][\w+.-]*://\S+")
+# From behind the scheme's last letter on: a pattern of the whole scheme takes time quadratic in the length of a word.
+_ADDRESS = re.compile(r"(?<=[\w+.-])://\S+")
 _USER = re.compile(r"(?![^/@]*:\d+(?:[/?#]|$))[^/@:]*:[^@]*@|[^/@]*@")  # some allow a / in a password; a port is none
 
 # Control characters (a terminal obeys escape sequences), line and paragraph separators, marks that turn the direction of
@@ -84,7 +85,7 @@ def printable(text: str) -> str:
 
     Text from outside (a server's status line, a file's name, a value of params.yaml) may hold it.
     """
-    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 _MARKS = {
@@ -96,7 +97,7 @@ _MARKS = {
 
 
 def not_utf8(where: str, block: bytes, offset: int = 0, line: int = 1) -> UserError | None:
-    """The error for a block of the file `where` that is no UTF-8 text: other encodings, and binary. None if it is.
+    """Error for a block of the file `where` that is not UTF-8 text, but of another encoding or binary; else None.
 
     The block begins at the byte `offset`, in line `line`. UTF-16 of Latin letters is valid UTF-8 with a NUL byte in every
     other place, so that NUL bytes are refused as well.
@@ -113,40 +114,35 @@ def not_utf8(where: str, block: bytes, offset: int = 0, line: int = 1) -> UserEr
         place = error.start if nul < 0 else nul
     if place < 0:
         return None
-    got = f"byte 0x{block[place]:02x} at offset {offset + place}, line {line + block.count(bytes([10]), 0, place)}"
+    problem = f"byte 0x{block[place]:02x} at offset {offset + place}, line {line + block.count(bytes([10]), 0, place)}"
     if block[place]:
-        return refuse(where, got, "UTF-8", "Convert the file, for example with iconv.")
+        return refuse(where, problem, "UTF-8", "Convert the file, for example with iconv.")
     if name := _utf16_or_32(block[:4096], offset):
-        return refuse(where, f"{got}: {name}", "UTF-8", f"Convert the file: iconv -f {name} -t UTF-8.")
+        return refuse(where, f"{problem}: {name}", "UTF-8", f"Convert the file: iconv -f {name} -t UTF-8.")
     todo = "Convert the file with iconv if it is UTF-16; remove stray NUL bytes with: tr -d '\\000'."
-    return refuse(where, got, "UTF-8 text without NUL bytes", todo)
+    return refuse(where, problem, "UTF-8 text without NUL bytes", todo)
 
 
 def _utf16_or_32(block: bytes, offset: int) -> str | None:
-    """The encoding that NUL bytes in most places of a kind speak for."""
-    shares = [block[place::4].count(0) / max(len(block[place::4]), 1) for place in range(4)]
-    shares = [shares[(place - offset) % 4] for place in range(4)]  # by the place in the file
-    nul = [share > 0.4 for share in shares]
-    patterns = {
-        (False, True, True, True): "UTF-32LE",
-        (True, True, True, False): "UTF-32BE",
-        (False, True, False, True): "UTF-16LE",
-        (True, False, True, False): "UTF-16BE",
-    }
-    return patterns.get((nul[0], nul[1], nul[2], nul[3]))
+    """Name of the encoding that has its zero bytes (0, others x) where most characters of the block have them."""
+    columns = [block[(place - offset) % 4 :: 4] for place in range(4)]  # by the place in the file
+    layout = "".join("0" if column.count(0) > 0.4 * max(len(column), 1) else "x" for column in columns)
+    return {"x000": "UTF-32LE", "000x": "UTF-32BE", "x0x0": "UTF-16LE", "0x0x": "UTF-16BE"}.get(layout)
 
 
 def shown(address: str) -> str:
     """The address as messages may show it: without user, password and query, which can hold secrets."""
     scheme, apart, rest = address.partition("://")
-    while user := _USER.match(rest):
-        rest = rest[user.end() :]
-    return scheme + apart + (re.split("[?#]", rest)[0] if apart else rest)
+    start = 0
+    while user := _USER.match(rest, start):
+        start = user.end()
+    place = rest[start:]
+    return scheme + apart + (re.split("[?#]", place)[0] if apart else place)
 
 
 def told(error: BaseException) -> str:
-    """What an error of a library's says, in one line, every address in it as `shown` has it."""
-    return printable(_ADDRESS.sub(lambda found: shown(found[0]), " ".join(str(error).split())))
+    """The message of a library's error in one line, every address in it as `shown` has it."""
+    return printable(_ADDRESS.sub(lambda match: shown(match[0]), " ".join(str(error).split())))
 
 
 @contextmanager
@@ -200,14 +196,14 @@ def refuse_few_descriptors() -> None:
 
 
 def exhausted(error: BaseException) -> str | None:
-    """The line for an error that means too little memory, or too few descriptors or threads; None for any other.
+    """Line for an error that means too little memory, or too few descriptors or threads; None for any other.
 
-    The errors that led to this one count too, since libraries wrap them.
+    The errors that led to this one count too, since libraries wrap them. EAGAIN is also the answer of a lock that is taken:
+    after `raise ... from None` it counts no longer, since it was handled.
     """
-    cause: BaseException | None = error
-    seen: set[int] = set()
-    while cause is not None and id(cause) not in seen:
-        seen.add(id(cause))
+    for cause, suppressed in _causes(error):
+        if suppressed and isinstance(cause, OSError) and cause.errno == errno.EAGAIN:
+            continue
         text = " ".join(str(cause).split())[:200]
         if isinstance(cause, MemoryError):
             return _MEMORY.format(text or "an allocation failed")
@@ -217,8 +213,19 @@ def exhausted(error: BaseException) -> str | None:
             for pattern, line in _EXHAUSTED_TEXTS.items():
                 if pattern.search(text):
                     return line.format(told(cause)[:200])
-        cause = cause.__cause__ or cause.__context__
     return None
+
+
+def _causes(error: BaseException) -> Iterator[tuple[BaseException, bool]]:
+    """The error and those that led to it, each with whether a `raise ... from None` on the way says that it was handled."""
+    cause: BaseException | None = error
+    visited: set[int] = set()
+    suppressed = False
+    while cause is not None and id(cause) not in visited:
+        yield cause, suppressed
+        visited.add(id(cause))
+        suppressed = suppressed or (cause.__suppress_context__ and cause.__cause__ is None)
+        cause = cause.__cause__ or cause.__context__
 
 
 def give_up_if_exhausted(error: BaseException) -> None:

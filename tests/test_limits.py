@@ -1,5 +1,7 @@
 """Too little memory, too few descriptors or threads: one line, status 2, and outputs that are complete or absent."""
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +9,9 @@ from pathlib import Path
 import pytest
 import stage_runs
 import yaml
+
+from pipeline import errors
+from pipeline.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = {
@@ -53,6 +58,36 @@ def test_what_ran_out_is_said_in_one_line(statement: str, line: str) -> None:
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith(f"seqline: {line}")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.EMFILE])
+def test_only_a_lock_counts_no_longer_once_it_was_handled(number: int) -> None:
+    """EAGAIN is what a taken lock gives; `from None` says that it was handled, also beneath further errors."""
+    wrapped = [caught(number, None), caught(number, KeyError("cause")), RuntimeError("last")]
+    wrapped[2].__cause__ = wrapped[0]
+    handled, cause, beneath = (errors.exhausted(error) for error in wrapped)
+
+    assert errors.exhausted(OSError(number, "refused")) is not None
+    assert cause is None, "an explicit cause stands in the place of the context"
+    assert (handled is None) == (beneath is None) == (number == errno.EAGAIN)
+
+
+def caught(number: int, cause: BaseException | None) -> UserError:
+    """An error raised `from cause` in answer to a refusal of the system's."""
+    try:
+        try:
+            raise OSError(number, os.strerror(number))
+        except OSError:
+            raise UserError("lock: got a busy one; expected a free one.") from cause
+    except UserError as error:
+        return error
+
+
+def test_the_message_of_an_error_takes_time_linear_in_its_length() -> None:
+    """Of a million characters: quadratic time is hours, which the time limit of a test ends."""
+    length = 1_000_000
+    text = f"{'a' * length} mysql+x://me:secret@host/db?key=1 https://{'@' * length}last"
+    assert errors.told(ValueError(text)) == f"{'a' * length} mysql+x://host/db https://last"
 
 
 def test_other_errors_keep_their_traceback() -> None:
