@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 from pipeline.errors import naming
 
@@ -60,15 +61,24 @@ def exclusive(lock: Path) -> Iterator[None]:
         yield
 
 
+def try_lock(handle: IO[Any]) -> bool:
+    """Take the lock on this open file as `exclusive` does, but without waiting; return whether it was free."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def replace_file(beside: Path, out: Path) -> None:
-    """Give the finished file `beside` the name `out`, so that `out` is whole at any moment, a power cut included."""
+    """Give the finished file `beside` the name `out`, so that `out` is complete at any moment, a power cut included."""
     sync_file(beside)
     os.replace(beside, out)
     sync_folder(out.parent)
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Replace what the file `path` holds in one step, for a file that no other process writes at the same time."""
+    """Replace the content of the file `path` in one step, for a file that no other process writes at the same time."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         beside.write_bytes(content)
@@ -78,7 +88,7 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def sync_tree(path: Path) -> None:
-    """Have the disk hold a file, or all that a folder holds: the files first, then the folders that name them."""
+    """Write a file, or all files of a folder and then the folders that name them, to the disk."""
     if not path.is_dir():
         sync_file(path)
         return
@@ -92,7 +102,7 @@ def sync_tree(path: Path) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Have the disk hold the file's data."""
+    """Write the file's data from the system's memory to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -101,10 +111,11 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Have the disk hold the folder's names, where its file system can be asked for that."""
+    """Write the folder's names to the disk, where its file system supports that."""
     try:
         sync_file(path)
     except OSError as error:
+        # A file system that cannot sync folders (EINVAL, ENOTSUP), or a folder that may be written but not read (EACCES).
         if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EACCES):
             raise
 

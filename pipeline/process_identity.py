@@ -1,15 +1,14 @@
-"""Which process wrote a file: its number, and what no later process with the same number shares.
+"""Identity of the process that wrote a file: its number, and what no later process with the same number shares.
 
 Process numbers are reused, start again at every boot, and mean another process in every PID namespace (containers,
-`unshare -p`). A number out of a file is therefore never enough to signal a process, or to call it alive.
+`unshare -p`). A number read from a file is therefore not enough to signal a process, or to call it alive.
 """
 
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-
-import psutil
+from typing import IO
 
 _PROC = Path("/proc")
 _TEXT = re.compile(r"([0-9]{1,10}) ([0-9.]{1,32}) ([\w-]{1,64}) ([\w:\[\]-]{1,64})")
@@ -33,20 +32,27 @@ class ProcessIdentity:
 
     def is_alive(self) -> bool:
         """Return whether this very process runs: same boot, namespace and start. A zombie does not run."""
-        return same_process(self, _identity(str(self.pid)))
+        return self == _identity(str(self.pid))
 
 
 def current_process() -> ProcessIdentity:
     """Identify this process."""
-    found = _identity("self")
-    assert found is not None, "a process that asks is alive"
-    return found
+    identity = _identity("self")
+    assert identity is not None, "the process that calls is alive"
+    return identity
+
+
+def sign(lock: IO[str]) -> None:
+    """Replace the content of an open file, whose lock this process holds, by its identity."""
+    lock.truncate(0)
+    lock.write(str(current_process()))
+    lock.flush()
 
 
 def parse(text: str) -> ProcessIdentity | None:
-    """Read what `str(ProcessIdentity)` wrote; None for anything else, such as a bare number or half a line."""
-    found = _TEXT.fullmatch(text.strip())
-    return ProcessIdentity(int(found[1]), found[2], found[3], found[4]) if found else None
+    """Read the text of `str(ProcessIdentity)`; None for anything else, such as a bare number or half a line."""
+    match = _TEXT.fullmatch(text.strip())
+    return ProcessIdentity(int(match[1]), match[2], match[3], match[4]) if match else None
 
 
 def read(path: Path) -> ProcessIdentity | None:
@@ -57,32 +63,29 @@ def read(path: Path) -> ProcessIdentity | None:
         return None
 
 
-def same_process(one: ProcessIdentity | None, other: ProcessIdentity | None) -> bool:
-    """Return whether both are known and are the same process."""
-    return one is not None and one == other
+def _identity(name: str) -> ProcessIdentity | None:
+    """Identify the process of `/proc/NAME`, a number or "self"; None if it does not run.
 
-
-def _identity(which: str) -> ProcessIdentity | None:
-    """Identify the process `which`, a number or "self"; None if it does not run.
-
-    Of itself a process asks for `/proc/self`: in a namespace whose /proc is still the outer one, its own number belongs to
-    a stranger there.
+    A process looks itself up as `/proc/self`: in a namespace whose /proc is still the outer one, its number belongs to
+    another process there.
     """
+    pid = os.getpid() if name == "self" else int(name)
     if not (_PROC / "self" / "stat").exists():
-        return _identity_without_proc(os.getpid() if which == "self" else int(which))
+        return _identity_without_proc(pid)
     try:
-        state, *fields = (_PROC / which / "stat").read_bytes().rpartition(b") ")[2].split()
+        state, *fields = (_PROC / name / "stat").read_bytes().rpartition(b") ")[2].split()
         boot_id = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
         namespace = os.readlink(_PROC / "self/ns/pid")  # numbers are looked up in this process's own
     except OSError:
         return None
     if state in (b"Z", b"X"):
         return None
-    pid = os.getpid() if which == "self" else int(which)
     return ProcessIdentity(pid, fields[18].decode(), boot_id, namespace)  # field 22 of proc(5), counted after the name
 
 
 def _identity_without_proc(pid: int) -> ProcessIdentity | None:
+    import psutil
+
     try:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:

@@ -1,4 +1,4 @@
-"""One flow at a time in a project, and an orderly start: what a killed one left over is ended and mended first."""
+"""One flow at a time in a project, and an orderly start: leftovers of a killed one are ended and repaired first."""
 
 import fcntl
 import sys
@@ -8,7 +8,8 @@ from pathlib import Path
 
 from pipeline import process_identity
 from pipeline.errors import refuse
-from pipeline.flow import groups, history, lock_repair, repair
+from pipeline.flow import groups, lock_repair, repair
+from pipeline.landing import try_lock
 
 
 @contextmanager
@@ -16,21 +17,19 @@ def alone(root: Path, wait: bool) -> Iterator[None]:
     """Hold the project's flow lock, which the system frees when the process dies, however it dies.
 
     While another flow holds it: wait, or UserError naming its process. Process groups that a killed flow left over are
-    ended before anything else, and what a kill or a power cut left damaged is repaired, with a line on stderr for each.
+    ended before anything else, and files that a kill or a power cut damaged are repaired, with a line on stderr for each.
     """
     path = root / ".seqline" / "flow" / "lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as handle:
         if wait:
             fcntl.flock(handle, fcntl.LOCK_EX)
-        elif not history.try_lock(handle):
+        elif not try_lock(handle):
             handle.seek(0)
             holder = process_identity.parse(handle.read())
-            got = f"another flow at work (process {holder.pid if holder else 'unknown'})"
-            raise refuse(str(root), got, "none beside this one", "Wait for it, or end it with Ctrl-C.")
-        handle.truncate(0)
-        handle.write(str(process_identity.current_process()))
-        handle.flush()
+            problem = f"another flow at work (process {holder.pid if holder else 'unknown'})"
+            raise refuse(str(root), problem, "none beside this one", "Wait for it, or end it with Ctrl-C.")
+        process_identity.sign(handle)
         groups.folder(root).mkdir(parents=True, exist_ok=True)
         groups.end_leftovers(root)
         for line in repair.repair(root):

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
 
 from pipeline import process_identity
 from pipeline.errors import told
@@ -73,7 +72,7 @@ def read(root: Path) -> list[Record]:
 
 
 def running(root: Path, record: Record) -> bool:
-    """Whether the flow is at work: its process holds the lock of `alone`."""
+    """Return whether the flow is at work: its process holds the lock of `alone`."""
     return not record.ended and holder(root / ".seqline" / "flow" / "lock") == record.pid
 
 
@@ -90,7 +89,7 @@ def holder(lock: Path) -> int | None:
 
 
 def held(lock: Path) -> bool:
-    """Whether some process holds the lock on this file; for a moment nobody else can take it then."""
+    """Return whether some process holds the lock on this file; for a moment nobody else can take it then."""
     try:
         with lock.open() as handle:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -99,19 +98,6 @@ def held(lock: Path) -> bool:
     except OSError:
         return False
     return False
-
-
-def try_lock(lock: IO[str]) -> bool:
-    """Take the lock on this open file; return whether it was free.
-
-    Who is told of a lock that is not free raises outside of an `except`: errors.py takes EAGAIN, found in an error's
-    context, for a machine that is out of processes.
-    """
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def stamp() -> str:

@@ -14,7 +14,7 @@ from pipeline import process_identity
 from pipeline.errors import refuse
 from pipeline.flow import history
 from pipeline.flow.history import Record
-from pipeline.landing import landing_file
+from pipeline.landing import landing_file, try_lock
 
 SCHEDULE = Path(".seqline/flow/schedule.json")
 _LOCK = SCHEDULE.with_suffix(".lock")
@@ -43,13 +43,11 @@ def alone(root: Path) -> Iterator[None]:
     path = root / _LOCK
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as lock:
-        if not history.try_lock(lock):
-            other = read(root)
-            got = f"process {other.pid}, which serves {other.words}" if other else "another process, which serves one"
-            raise refuse("seqline schedule", got, "no other one of this project", "End it, then run this again.")
-        lock.truncate(0)
-        lock.write(str(process_identity.current_process()))
-        lock.flush()
+        if not try_lock(lock):
+            served = read(root)
+            holder = f"process {served.pid}, which serves {served.words}" if served else "another process, which serves one"
+            raise refuse("seqline schedule", holder, "no other one of this project", "End it, then run this again.")
+        process_identity.sign(lock)
         yield
 
 
@@ -79,5 +77,5 @@ def missed(root: Path, served: Served, records: Sequence[Record], now: datetime)
 
 
 def serving(root: Path, served: Served) -> bool:
-    """Whether its process still serves it: it holds the lock."""
+    """Return whether its process still serves it: it holds the lock."""
     return not served.ended and history.holder(root / _LOCK) == served.pid

@@ -1,6 +1,5 @@
 """One writer at a time to an MLflow run of this project: its follower, or `seqline sync`. No mlflow here."""
 
-import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +9,7 @@ from typing import Literal, NamedTuple, TextIO
 from urllib.parse import quote
 
 from pipeline import process_identity
-from pipeline.landing import exclusive
+from pipeline.landing import exclusive, try_lock
 from pipeline.process_identity import ProcessIdentity, current_process
 from pipeline.tracking import describe
 
@@ -46,7 +45,7 @@ def sole(root: Path, key: tuple[str, str], patient: Callable[[], bool], role: Ro
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         with path.open("a+") as handle:
-            while not _try_lock(handle.fileno()):
+            while not try_lock(handle):
                 if not patient():
                     raise Busy(_holder(path))
                 time.sleep(0.1)
@@ -67,11 +66,11 @@ def take_over(root: Path, key: tuple[str, str], seconds: float) -> None:
     """
     path = _lock_path(root, key)
     with exclusive(locks(root) / "take_over.lock"), path.open("a+") as handle:
-        if _try_lock(handle.fileno()) or _holder(path).role in _NOT_TAKEN_OVER:
+        if try_lock(handle) or _holder(path).role in _NOT_TAKEN_OVER:
             return  # it has left, or somebody else has taken over
         path.unlink(missing_ok=True)
         until = time.monotonic() + seconds
-        while not _try_lock(handle.fileno()) and time.monotonic() < until:
+        while not try_lock(handle) and time.monotonic() < until:
             time.sleep(0.1)
 
 
@@ -98,14 +97,6 @@ def _is_at(handle: TextIO, path: Path) -> bool:
     except OSError:
         return False
     return (there.st_dev, there.st_ino) == (own.st_dev, own.st_ino)
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def locks(root: Path) -> Path:
