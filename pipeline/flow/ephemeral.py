@@ -6,19 +6,16 @@ Prefect's own temporary server outlives a flow that is killed; this one does not
 import argparse
 import contextlib
 import os
-import signal
 import sys
-import threading
-import time
 
-_LEAVE_SECONDS = 5.0
+from pipeline.tracking.tied_server import end_group_with
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline.flow.ephemeral", description=__doc__)
     parser.add_argument("port", type=int)
     port = parser.parse_args().port
-    threading.Thread(target=_leave_with, daemon=True).start()
+    end_group_with(sys.stdin.fileno())
     _keep_private()
     import uvicorn
 
@@ -27,22 +24,15 @@ def main() -> None:
 
 
 def _keep_private() -> None:
-    """Let nobody else read Prefect's folder and its database, which tell of every flow and its parameters."""
+    """Let no other user read Prefect's folder and its database, which hold every flow and its parameters."""
     from prefect.settings import get_current_settings
 
     os.umask(0o077)
     home = get_current_settings().home
     home.mkdir(parents=True, exist_ok=True)
     for path in (home, *home.glob("*.db*")):
-        with contextlib.suppress(OSError):  # somebody else's, who decides
+        with contextlib.suppress(OSError):  # another user's file, whose permissions that user sets
             path.chmod(path.stat().st_mode & 0o700)
-
-
-def _leave_with() -> None:
-    sys.stdin.buffer.read()
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(_LEAVE_SECONDS)
-    os._exit(1)
 
 
 if __name__ == "__main__":

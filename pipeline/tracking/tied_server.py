@@ -24,13 +24,18 @@ def main() -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, forward)
-    threading.Thread(target=_end_group_with, args=(sys.stdin.fileno(),), daemon=True).start()
+    end_group_with(sys.stdin.fileno())
     status = server.wait()
     sys.exit(128 - status if status < 0 else status)
 
 
-def _end_group_with(pipe: int) -> None:
-    while os.read(pipe, 1):  # not through `sys.stdin`, whose lock would be held when this process ends
+def end_group_with(pipe: int) -> None:
+    """End this process and its group, which must be its own, as soon as the other end of the pipe is closed."""
+    threading.Thread(target=_wait_and_end, args=(pipe,), daemon=True).start()
+
+
+def _wait_and_end(pipe: int) -> None:
+    while os.read(pipe, 1):  # not through `sys.stdin`: its lock would be held when this process ends, a fatal error
         pass
     group = os.getpgid(0)
     os.killpg(group, signal.SIGTERM)
