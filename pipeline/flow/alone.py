@@ -37,4 +37,4 @@ def alone(root: Path, wait: bool) -> Iterator[None]:
         try:
             yield
         finally:
-            lock_repair.keep(root)
+            lock_repair.save_copy(root)

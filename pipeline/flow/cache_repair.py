@@ -1,4 +1,4 @@
-"""Objects of DVC's cache, and outputs, whose content is not what their md5 says: found by hashing, removed or distrusted.
+"""Repair of objects in DVC's cache, and of outputs, whose content does not have their md5: detected by hashing.
 
 DVC trusts an object that is read-only, and an output whose inode, size and time it knows. A power cut, a disk, or a program
 that keeps a file's time can make both wrong.
@@ -17,8 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
+from pipeline import config
+from pipeline.errors import UserError
 from pipeline.landing import replace_file, sync_folder, write_file
 
 _VERIFIED = Path(".seqline/flow/verified.json")
@@ -26,74 +26,74 @@ _OBJECT = re.compile(r"[0-9a-f]{30}(\.dir)?")
 
 
 class Places(NamedTuple):
-    """Where DVC keeps its things: the cache, and the databases of the project's hashes."""
+    """Folders of DVC: its cache, and `site` with the databases of the project's hashes."""
 
     cache: Path
     site: Path
 
 
 class Verified:
-    """Files that were hashed, by path: inode, size, times, md5, and the md5 that DVC was asked about in vain.
+    """Record of hashed files, by path: inode, size, times, md5, and the md5 in dvc.lock that DVC knows it lacks, or "".
 
     A file of the same inode, size and times has the same content.
     """
 
     def __init__(self, root: Path, thorough: bool) -> None:
         self._path = root / _VERIFIED
-        self._known: dict[str, list[Any]] = {}
-        self._seen: dict[str, list[Any]] = {}
+        self._previous: dict[str, list[Any]] = {}
+        self._current: dict[str, list[Any]] = {}
         if not thorough:
             with suppress(OSError, ValueError, RecursionError):
                 content = json.loads(self._path.read_text(encoding="utf-8"))
-                self._known = content if _are_records(content) else {}
+                self._previous = content if _are_records(content) else {}
 
     def md5(self, file: Path) -> str:
         """The md5 of the file's content; OSError if it cannot be read."""
         name, now = str(file), _numbers(file)
-        for records in (self._seen, self._known):
+        for records in (self._current, self._previous):
             if (record := records.get(name)) and record[:4] == now:
-                self._seen[name] = record
+                self._current[name] = record
                 return str(record[4])
         with file.open("rb") as opened:
-            found = hashlib.file_digest(opened, "md5").hexdigest()
-        self._seen[name] = [*now, found, ""]
-        return found
+            md5 = hashlib.file_digest(opened, "md5").hexdigest()
+        self._current[name] = [*now, md5, ""]
+        return md5
 
-    def asked(self, file: Path, expected: str) -> bool:
-        """Whether DVC knows already that this file has not the md5 `expected`."""
-        return bool(self._seen[str(file)][5] == expected)
+    def is_reported(self, file: Path, expected: str) -> bool:
+        """Return whether DVC already knows that the file, hashed before, does not have the md5 `expected`."""
+        return bool(self._current[str(file)][5] == expected)
 
-    def ask_no_more(self, file: Path, expected: str) -> None:
-        """Remember that DVC knows."""
-        self._seen[str(file)] = [*self._seen[str(file)][:5], expected]
+    def set_reported(self, file: Path, expected: str) -> None:
+        """Record that DVC knows."""
+        self._current[str(file)] = [*self._current[str(file)][:5], expected]
 
     def save(self) -> None:
-        """Keep what was seen this time."""
-        if self._seen != self._known:
+        """Write the record of the files that were hashed or looked up this time."""
+        if self._current != self._previous:
             with suppress(OSError):  # a full disk: everything is hashed again the next time
-                write_file(self._path, json.dumps(self._seen).encode())
+                write_file(self._path, json.dumps(self._current).encode())
 
 
 def _are_records(content: Any) -> bool:
-    """Whether this is what `Verified.save` writes, and no damaged file."""
+    """Return whether the content has the form that `Verified.save` writes."""
     if not isinstance(content, dict):
         return False
     return all(isinstance(record, list) and len(record) == 6 for record in content.values())
 
 
 def _numbers(file: Path) -> list[int]:
-    known = file.stat()
-    if not stat.S_ISREG(known.st_mode):  # reading a pipe would never end
+    status = file.stat()
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe would never end
         raise OSError(errno.EINVAL, "no file", str(file))
-    return [known.st_ino, known.st_size, known.st_mtime_ns, known.st_ctime_ns]
+    return [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def problems(root: Path, places: Places, verified: Verified) -> list[Callable[[], str]]:
-    """What removes damaged objects of the cache, if there are any."""
+    """Return a repair that removes the damaged objects of the cache, if there are any."""
     damaged = []
     objects = places.cache / "files" / "md5"
     for file in objects.glob("[0-9a-f][0-9a-f]/*"):
-        with suppress(OSError):  # gone meanwhile, another user's, or a folder: of these DVC tells when it needs them
+        with suppress(OSError):  # removed meanwhile, another user's, or a folder: DVC reports it when it needs the object
             if _OBJECT.fullmatch(file.name) and verified.md5(file) != _oid(file).removesuffix(".dir"):
                 damaged.append(file)
     return [lambda: _remove_objects(root, places, verified, damaged)] if damaged else []
@@ -110,16 +110,16 @@ def _object(places: Places, oid: str) -> Path:
 def _remove_objects(root: Path, places: Places, verified: Verified, damaged: list[Path]) -> str:
     for file in damaged:
         file.unlink(missing_ok=True)
-    back = _put_back(root, places, verified, {_oid(file) for file in damaged})
+    restored = _put_back(root, places, verified, {_oid(file) for file in damaged})
     named = ", ".join(_oid(file)[:8] for file in damaged[:3]) + (", ..." if len(damaged) > 3 else "")
-    rest = len(damaged) - back
-    todo = f"; {rest} are made or pulled again when they are needed" if rest else ""
-    return f"DVC's cache: removed {len(damaged)} damaged objects ({named}), {back} put back from the workspace{todo}"
+    missing = len(damaged) - restored
+    todo = f"; {missing} are made or pulled again when they are needed" if missing else ""
+    return f"DVC's cache: removed {len(damaged)} damaged objects ({named}), {restored} put back from the workspace{todo}"
 
 
 def _put_back(root: Path, places: Places, verified: Verified, missing: set[str]) -> int:
-    """Add objects to the cache again whose content the workspace has; how many."""
-    back = 0
+    """Add the objects again whose content the workspace has; return their number."""
+    restored = 0
     for out, md5 in _outs(root):
         contents: dict[str, Path | bytes] = {}
         if not md5.endswith(".dir"):
@@ -134,12 +134,12 @@ def _put_back(root: Path, places: Places, verified: Verified, missing: set[str])
         for oid, content in contents.items():
             if oid in missing and _add_object(_object(places, oid), oid, content, verified):
                 missing.discard(oid)
-                back += 1
-    return back
+                restored += 1
+    return restored
 
 
 def _add_object(place: Path, oid: str, content: Path | bytes, verified: Verified) -> bool:
-    """Write an object if the content is the one that it names."""
+    """Write an object if the content has its md5; return whether it was written."""
     try:
         md5 = hashlib.md5(content).hexdigest() if isinstance(content, bytes) else verified.md5(content)
         if md5 != oid.removesuffix(".dir"):
@@ -158,28 +158,27 @@ def _add_object(place: Path, oid: str, content: Path | bytes, verified: Verified
 
 
 def _outs(root: Path) -> list[tuple[Path, str]]:
-    """The outputs that dvc.lock names, with their md5."""
+    """Outputs that dvc.lock names, with their md5; none if it is damaged."""
     try:
-        text = (root / "dvc.lock").read_text(encoding="utf-8")
-        content = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
-        stages = content.get("stages", {}).values()
+        stages = config.read(root / "dvc.lock", strict=False).get("stages", {}).values()
         return [(root / out["path"], out["md5"]) for stage in stages for out in stage.get("outs", []) if "md5" in out]
-    except (OSError, ValueError, yaml.YAMLError, AttributeError, TypeError, KeyError):
+    except (UserError, AttributeError, TypeError, KeyError):
         return []
 
 
 def unlike_lock(root: Path, places: Places, verified: Verified) -> list[tuple[Path, str]]:
-    """Files of outputs whose content is not what dvc.lock says, with the md5 there; not those that DVC was asked about."""
-    found = []
+    """Files of outputs whose md5 is not the one in dvc.lock, with the latter; without those that DVC knows of."""
+    unlike = []
     for out, md5 in _outs(root):
         for file, expected in _files(out, md5, places):
             with suppress(OSError):
-                if file.is_file() and verified.md5(file) != expected and not verified.asked(file, expected):
-                    found.append((file, expected))
-    return found
+                if file.is_file() and verified.md5(file) != expected and not verified.is_reported(file, expected):
+                    unlike.append((file, expected))
+    return unlike
 
 
 def _files(out: Path, md5: str, places: Places) -> list[tuple[Path, str]]:
+    """Files of an output, with the md5 that dvc.lock implies for each; none if its listing is not in the cache."""
     if not md5.endswith(".dir"):
         return [(out, md5)]
     try:
@@ -190,7 +189,7 @@ def _files(out: Path, md5: str, places: Places) -> list[tuple[Path, str]]:
 
 
 def distrust(root: Path, places: Places, verified: Verified) -> list[str]:
-    """Give a new time to files that DVC's database has another md5 of, which it would go by."""
+    """Give a new time to files for which DVC's database has an outdated md5, so that DVC hashes them; a line for each."""
     from dvc.repo import Repo
 
     unlike = unlike_lock(root, places, verified)
@@ -199,10 +198,10 @@ def distrust(root: Path, places: Places, verified: Verified) -> list[str]:
     lines = []
     with Repo(str(root)) as repo:
         for file, expected in unlike:
-            verified.ask_no_more(file, expected)
-            _, known = repo.state.get(str(file), repo.fs)
-            if known is not None and known.value != verified.md5(file):
+            verified.set_reported(file, expected)
+            _, recorded = repo.state.get(str(file), repo.fs)
+            if recorded is not None and recorded.value != verified.md5(file):
                 os.utime(file, (time.time(), time.time()))
                 name = file.relative_to(root)
-                lines.append(f"{name}: damaged, though its size and time are those that DVC knows; the next run restores it")
+                lines.append(f"{name}: damaged without a change of its size and time; the next run restores it")
     return lines

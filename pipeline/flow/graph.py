@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.cli import dag
 from pipeline.errors import UserError, refuse, told
 from pipeline.flow import lockfile
+from pipeline.landing import write_file
 
 _LOCK_ATTEMPTS, _LOCK_SECONDS = 10, 1.0
 
@@ -142,9 +143,8 @@ def order_lock(root: Path, before: Sequence[str], order: Sequence[str]) -> None:
     with Repo(str(root), _wait_for_lock=True) as repo, repo.lock:
         found = lockfile.parts(Path(path).read_text(encoding="utf-8"))
         if found is not None:
-            lockfile.write_whole(
-                path, lockfile.joined({name: found[name] for name in sorted_lock(list(found), before, order)})
-            )
+            ordered = {name: found[name] for name in sorted_lock(list(found), before, order)}
+            write_file(Path(path), lockfile.joined(ordered).encode())
             return
         with modify_yaml(path) as content:
             for name in sorted_lock(list(content["stages"]), before, order):

@@ -1,7 +1,7 @@
-"""`dvc.lock` that a kill cut off: found, and restored from what is left of it, the last complete one kept here, and git.
+"""Repair of a `dvc.lock` that a kill cut off: from its complete stages, the last complete copy of it, and git.
 
-Plain dvc writes over the file in place, so that a kill in that moment leaves a part of it, or nothing. Entries of stages
-that are lost with it cost no training: the next run takes their outputs from DVC's run cache.
+Plain dvc overwrites the file in place, so that a kill in that moment leaves a part of it, or nothing. Entries of stages
+that are lost cost no training: the next run takes their outputs from DVC's run cache.
 """
 
 import re
@@ -12,6 +12,8 @@ from pathlib import Path
 
 import yaml
 
+from pipeline import config
+from pipeline.errors import UserError
 from pipeline.flow import lockfile
 from pipeline.landing import write_file
 
@@ -21,26 +23,33 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def problems(root: Path) -> list[Callable[[], str]]:
-    """What restores a `dvc.lock` that was cut off; nothing for one that is complete, absent, or in conflict."""
+    """Return a repair of a `dvc.lock` that was cut off; none for one that is complete, absent, or in conflict."""
     path = root / "dvc.lock"
     try:
         content = path.read_bytes()
     except OSError:
-        return []  # none yet; or no file, of which DVC tells
+        return []  # none yet, or no regular file, which DVC reports
     text = _text(content)
-    if content == _kept(root) or is_complete(root, text) or _CONFLICT.search(text):
+    if content == _copy(root) or is_complete(root, text) or _CONFLICT.search(text):
         return []
-    rest, origin = _last_complete(root)
-    kept = whole_stages(root, text)
-    stages = kept | {name: lines for name, lines in rest.items() if name not in kept}
-    wanted = lockfile.joined(stages) if stages else ""
-    if wanted and wanted == text:
+
+    previous, origin = _last_complete(root)
+    intact = complete_stages(root, text)
+    missing = {name: lines for name, lines in previous.items() if name not in intact}
+    stages = intact | missing
+    restored = lockfile.joined(stages) if stages else ""
+    if restored and restored == text:
         return []
-    return [lambda: _restore_lock(root, content, wanted, len(kept), len(stages), origin)]
+    source = f", {len(missing)} from {origin}" if missing else ""
+    report = (
+        f"dvc.lock: restored, as it was cut off ({len(intact)} stages from what was left of it{source}); "
+        "the next run takes what is missing from DVC's run cache"
+    )
+    return [lambda: _restore_lock(root, content, restored, report)]
 
 
-def _kept(root: Path) -> bytes | None:
-    """The copy of the last complete lock, which `keep` found complete by the dvc.yaml of that time."""
+def _copy(root: Path) -> bytes | None:
+    """Content of the copy by `save_copy`, which was complete by the dvc.yaml of that time."""
     try:
         return (root / _COPY).read_bytes()
     except OSError:
@@ -52,32 +61,32 @@ def _text(content: bytes) -> str:
 
 
 def is_complete(root: Path | None, text: str) -> bool:
-    """Whether a lock file is one that was written to its end; of its last stage the outputs are those of dvc.yaml in `root`.
+    """Return whether a lock file was written to its end: its last stage has every output of dvc.yaml in `root`.
 
-    None for a lock of another time, whose dvc.yaml may have been another.
+    With None for `root` outputs are not counted: for an older lock, whose dvc.yaml may have been another.
     """
     if not text.endswith("\n") or "\0" in text:
         return False
-    found = lockfile.parts(text)
-    if found is None:  # edited by hand, or of another DVC
+    stages = lockfile.parts(text)
+    if stages is None:  # edited by hand, or of another DVC
         try:
             content = yaml.load(text, _LOADER)
         except yaml.YAMLError:
             return False
         return isinstance(content, dict) and isinstance(content.get("stages"), dict)
-    last = next(reversed(found), None)
-    return last is not None and _is_whole(root, last, found[last])
+    last = next(reversed(stages), None)
+    return last is not None and _is_stage_complete(root, last, stages[last])
 
 
-def whole_stages(root: Path, text: str) -> dict[str, str]:
-    """The stages that a damaged lock file holds whole, from its beginning on."""
-    found = lockfile.leading_parts(text)
-    last = list(found)[-1:]
-    return {name: part for name, part in found.items() if name not in last or _is_whole(root, name, part)}
+def complete_stages(root: Path, text: str) -> dict[str, str]:
+    """Stages at the beginning of a damaged lock file that are complete."""
+    stages = lockfile.leading_parts(text)
+    last = next(reversed(stages), None)
+    return {name: part for name, part in stages.items() if name != last or _is_stage_complete(root, name, part)}
 
 
-def _is_whole(root: Path | None, name: str, part: str) -> bool:
-    """Whether the lines of a stage end where DVC ends them: with its last output's size and number of files."""
+def _is_stage_complete(root: Path | None, name: str, part: str) -> bool:
+    """Return whether the lines of a stage end where DVC ends them: with its last output's size and number of files."""
     try:
         stage = yaml.safe_load(part)[name]
         outs = stage.get("outs")
@@ -96,33 +105,33 @@ def _is_whole(root: Path | None, name: str, part: str) -> bool:
 
 
 def _number_of_outs(root: Path, name: str) -> int:
-    """How many outputs dvc.yaml gives the stage, of which its entry names each."""
+    """Number of outputs that dvc.yaml gives the stage; 1 if it cannot be read."""
     try:
-        stage = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"][name.partition("@")[0]]
+        stage = config.read(root / "dvc.yaml", strict=False)["stages"][name.partition("@")[0]]
         stage = stage.get("do", stage)
         return sum(len(stage.get(kind) or []) for kind in ("outs", "metrics", "plots"))
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+    except (UserError, KeyError, TypeError, AttributeError):
         return 1
 
 
 def _last_complete(root: Path) -> tuple[dict[str, str], str]:
-    """The stages of the last complete lock that is kept here or in git, whichever is newer, and where it is from."""
-    found = []
+    """Stages of the newest complete lock in the copy or in git's HEAD, and the name of that origin."""
+    locks = []
     with suppress(OSError, ValueError):
-        found.append(((root / _COPY).stat().st_mtime, (root / _COPY).read_text(encoding="utf-8"), str(_COPY)))
+        locks.append(((root / _COPY).stat().st_mtime, (root / _COPY).read_text(encoding="utf-8"), str(_COPY)))
     committed = _git(root, "show", "HEAD:./dvc.lock")
     if committed:
         when = _git(root, "log", "-1", "--format=%ct", "--", "dvc.lock").strip()
-        found.append((float(when or 0), committed, "git's HEAD"))
-    for _, text, origin in sorted(found, reverse=True):
-        # dvc.yaml may have got outputs since then, so they are not counted here.
+        locks.append((float(when or 0), committed, "git's HEAD"))
+    for _, text, origin in sorted(locks, reverse=True):
+        # dvc.yaml may have gained outputs since then, so they are not counted here.
         if is_complete(None, text) and (stages := lockfile.parts(text)):
             return stages, origin
     return {}, ""
 
 
 def _git(root: Path, *words: str) -> str:
-    """What git says, or nothing if it refuses."""
+    """Output of a git command; "" if it fails."""
     try:
         done = subprocess.run(["git", *words], cwd=root, capture_output=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):
@@ -130,23 +139,18 @@ def _git(root: Path, *words: str) -> str:
     return _text(done.stdout) if done.returncode == 0 else ""
 
 
-def _restore_lock(root: Path, damaged: bytes, wanted: str, kept: int, stages: int, origin: str) -> str:
+def _restore_lock(root: Path, damaged: bytes, restored: str, report: str) -> str:
     write_file(root / _DAMAGED, damaged)
-    if wanted:
-        write_file(root / "dvc.lock", wanted.encode())
+    if restored:
+        write_file(root / "dvc.lock", restored.encode())
     else:
         (root / "dvc.lock").unlink()
-    more = f", {stages - kept} from {origin}" if stages > kept else ""
-    return (
-        f"dvc.lock: restored, as it was cut off ({kept} stages from what was left of it{more}); "
-        "the next run takes what is missing from DVC's run cache"
-    )
+    return report
 
 
-def keep(root: Path) -> None:
-    """Copy a complete `dvc.lock` to where a later repair finds it."""
+def save_copy(root: Path) -> None:
+    """Copy a complete `dvc.lock` to the place where a later repair looks for it."""
     with suppress(FileNotFoundError):
         content = (root / "dvc.lock").read_bytes()
-        copy = root / _COPY
-        if (not copy.exists() or copy.read_bytes() != content) and is_complete(root, _text(content)):
-            write_file(copy, content)
+        if content != _copy(root) and is_complete(root, _text(content)):
+            write_file(root / _COPY, content)

@@ -5,13 +5,12 @@
 - For each stage it reads and writes the whole lock by a parser that keeps comments: over a second for a hundred stages, in
   which all others wait. Here the stage's own part is written and put between the others.
 - It looks twice a second whether a lock has come free: here fifty times.
-- It never asks the disk to hold what it wrote. After a power cut, objects of its cache are empty, and trusted all the same.
-  Here the disk has them, and the outputs, before `dvc.lock` names them.
+- It never syncs its files. After a power cut, objects of its cache are empty, and trusted all the same. Here they and the
+  outputs are on the disk before `dvc.lock` names them.
 """
 
 import contextlib
 import io
-import os
 import re
 import time
 from collections.abc import Mapping
@@ -38,35 +37,30 @@ def fit() -> None:
     dvc.lock.Lock.lock = _lock
 
 
-def write_whole(path: str, text: str) -> None:
-    """Replace the file in one step."""
-    write_file(Path(path), text.encode())
-
-
 def parts(text: str) -> dict[str, str] | None:
-    """The lines of each stage of a lock file, by name; None for a file of another form than DVC gives it."""
-    found = leading_parts(text)
-    return found if joined(found) == text else None
+    """Lines of each stage of a lock file, by name; None for a file of another form than DVC gives it."""
+    stages = leading_parts(text)
+    return stages if joined(stages) == text else None
 
 
 def leading_parts(text: str) -> dict[str, str]:
-    """The stages that come before the first line of another form; the last of them may be cut off."""
-    found: dict[str, str] = {}
+    """Lines of the stages before the first line of another form, by name; the last of them may be cut off."""
+    stages: dict[str, str] = {}
     if not text.startswith(_HEAD):
-        return found
+        return stages
 
     name = ""
     for line in text[len(_HEAD) :].splitlines(keepends=True):
         if match := _NAME.fullmatch(line):
             name = match[1]
-            if name in found:
+            if name in stages:
                 break
-            found[name] = line
+            stages[name] = line
         elif line.startswith("   ") and name:
-            found[name] += line
+            stages[name] += line
         else:
             break
-    return found
+    return stages
 
 
 def joined(found: Mapping[str, str]) -> str:
@@ -103,21 +97,21 @@ def _splicing(by_dvc: Any) -> Any:
         if wanted is None:
             by_dvc(self, stages, **given)
         elif wanted != text:
-            write_whole(self.path, wanted)
+            write_file(place, wanted.encode())
             self.repo.scm_context.track_file(self.relpath)
 
     return dump_stages
 
 
 def _protecting(by_dvc: Any) -> Any:
-    """`get_odb` whose objects are on the disk before they are made read-only, which is how DVC marks what it trusts."""
+    """Return a `get_odb` whose objects are synced before they are made read-only, which makes DVC trust them."""
 
-    def get_odb(*args: Any, **given: Any) -> Any:
-        odb = by_dvc(*args, **given)
+    def get_odb(*args: Any, **options: Any) -> Any:
+        odb = by_dvc(*args, **options)
         protect = odb.protect
 
         def sync_and_protect(path: str) -> None:
-            with contextlib.suppress(FileNotFoundError):  # DVC has said why it could not be added
+            with contextlib.suppress(FileNotFoundError):  # DVC has reported why it could not be added
                 sync_file(Path(path))
                 sync_folder(Path(path).parent)
                 sync_folder(Path(path).parent.parent)
@@ -131,7 +125,7 @@ def _protecting(by_dvc: Any) -> Any:
 
 
 def _sync_outs(stage: Any) -> None:
-    """Have the disk hold the stage's outputs before `dvc.lock` says that they are there; DVC may have restored them."""
+    """Write the stage's outputs to the disk before `dvc.lock` names them; DVC may have restored them."""
     for out in stage.outs:
         if out.protocol == "local" and out.exists:
             sync_tree(Path(out.fs_path))
@@ -141,7 +135,7 @@ def _sync_outs(stage: Any) -> None:
 def _dump_whole(path: Any, data: Any, dumper: Any, fs: Any = None, **given: Any) -> None:
     text = io.StringIO()
     dumper(data, text, **given)
-    write_whole(os.fspath(path), text.getvalue())
+    write_file(Path(path), text.getvalue().encode())
 
 
 def _lock(self: Any) -> None:

@@ -1,14 +1,15 @@
-"""What a kill or a power cut leaves damaged in DVC's own files, found and mended before it stops or misleads anybody.
+"""Repair of DVC's own files that a kill or a power cut damaged.
 
-- `.dvc/tmp/rwlock` half written: no dvc starts any more. It is removed, and so are entries of processes that are gone.
-- `dvc.lock` cut off, as plain dvc writes over it: its complete stages are kept, the others come from the last complete lock.
-- A folder of DVC's run cache without an entry: that stage would fail for ever. It is removed.
+- `.dvc/tmp/rwlock` half written: no dvc starts any more. It is removed, and so are entries of processes that have ended.
+- `dvc.lock` cut off, as plain dvc overwrites it: its complete stages stay, the others come from the last complete lock.
+- A folder of DVC's run cache without an entry: its stage would fail every time. It is removed.
 - DVC's SQLite databases damaged: they are removed. DVC hashes the outputs again, once.
-- Objects of DVC's cache that are not what their name says: they are removed, and put back if the workspace has the content.
-- Outputs that changed while DVC's database takes them for unchanged: they get a new time, so that DVC looks at them.
+- Objects of DVC's cache whose content does not have the md5 of their name: they are removed, and put back if the workspace
+  has the content.
+- Outputs that changed while DVC's database takes them for unchanged: they get a new time, so that DVC hashes them.
 
-Nothing is touched while another dvc works. When all is well nothing is said, DVC is not imported, and only files that are
-new since the last time are hashed (`thorough` hashes all).
+Nothing is touched while another dvc works. If nothing is damaged, nothing is printed, DVC is not imported, and only files
+that are new since the last time are hashed (`thorough` hashes all).
 """
 
 import json
@@ -31,28 +32,33 @@ _PLACE = Path(".seqline/flow")
 _PLACES = _PLACE / "dvc.json"
 _CLOCK_SECONDS = 5.0  # a process's start and a file's time may differ by this much though one caused the other
 _DATABASES = ("hashes/local/cache.db", "links/cache.db", "index/data/db.db")
-_NO_DATABASE = ("not a database", "malformed", "disk image", "corrupt")  # of SQLite's messages; others may pass
+_NO_DATABASE = (
+    "not a database",
+    "malformed",
+    "disk image",
+    "corrupt",
+)  # of SQLite's messages; other errors, such as a lock, are temporary
 
-Mend = Callable[[], str]  # repairs something damaged, and returns the line that says what was done
+Repair = Callable[[], str]  # repairs something, and returns a line about it
 
 
 def repair(root: Path, thorough: bool = False) -> list[str]:
-    """Mend what is damaged and return a line for each; nothing is done, and [] returned, while another dvc works."""
+    """Repair what is damaged and return a line for each repair; none is made, and [] returned, while another dvc works."""
     if not (root / ".dvc").is_dir():
         return []
 
     (root / _PLACE).mkdir(parents=True, exist_ok=True)
-    places = None if thorough else _known_places(root)
+    places = None if thorough else _recorded_places(root)
     verified = Verified(root, thorough)
     suspicious = places is None or _is_suspicious(root, places, verified)
     lines = _repair(root, verified) if suspicious else []
     verified.save()
-    lock_repair.keep(root)
+    lock_repair.save_copy(root)
     return lines
 
 
 def _is_suspicious(root: Path, places: Places, verified: Verified) -> bool:
-    """Whether anything looks damaged, without DVC and its locks."""
+    """Return whether anything looks damaged, without DVC and its locks."""
     problems = [
         *_rwlock_problems(root),
         *lock_repair.problems(root),
@@ -64,40 +70,46 @@ def _is_suspicious(root: Path, places: Places, verified: Verified) -> bool:
 
 
 def _repair(root: Path, verified: Verified) -> list[str]:
-    """Look again under DVC's locks, and mend."""
+    """Check again under DVC's locks, and repair."""
     from dvc.exceptions import DvcException
     from dvc.lock import LockError, make_lock
     from dvc.scm import SCMError
 
     lines: list[str] = []
-    with ExitStack() as held:
+    with ExitStack() as stack:
         try:
-            repo = held.enter_context(_repo(root))
-        except (DvcException, SCMError):  # no repository of git's, or a damaged configuration: dvc tells of it
+            repo = stack.enter_context(_repo(root))
+        except (DvcException, SCMError):  # no git repository, or a damaged configuration, which dvc reports
             return lines
         places = Places(Path(repo.cache.legacy.path), Path(repo.site_cache_dir))
         write_file(root / _PLACES, json.dumps({"key": _key(root), "places": list(map(str, places))}).encode())
         hardlink = repo.config["core"].get("hardlink_lock", False)
         guard = make_lock(os.path.join(repo.tmp_dir, "rwlock.lock"), tmp_dir=repo.tmp_dir, hardlink_lock=hardlink)
         try:
-            held.enter_context(repo.lock)
+            stack.enter_context(repo.lock)
             with guard:
-                lines += [mend() for mend in _rwlock_problems(root)]
-        except LockError:  # another dvc works: it is in order, or will be when it is done
+                lines += [fix() for fix in _rwlock_problems(root)]
+        except LockError:  # another dvc works: it is in order, or will be at its end
             return lines
         if _users(root):
             return lines
 
-        for look in (lock_repair.problems, lambda _: _run_cache_problems(places), lambda _: _database_problems(places)):
-            lines += [mend() for mend in look(root)]
-        lines += [mend() for mend in cache_repair.problems(root, places, verified)]
+        # Each check after the repairs before it: a restored lock names outputs that can restore objects of the cache.
+        checks: list[Callable[[], list[Repair]]] = [
+            lambda: lock_repair.problems(root),
+            lambda: _run_cache_problems(places),
+            lambda: _database_problems(places),
+            lambda: cache_repair.problems(root, places, verified),
+        ]
+        for problems in checks:
+            lines += [fix() for fix in problems()]
     lines += cache_repair.distrust(root, places, verified)
     return lines
 
 
 @contextmanager
 def _repo(root: Path) -> Iterator[Any]:
-    """DVC's view of the project, without its database of hashes, which may be damaged."""
+    """Open the project as DVC does, but without its database of hashes, which may be damaged."""
     from dvc.repo import Repo
     from dvc_data.hashfile import state
 
@@ -112,24 +124,24 @@ def _repo(root: Path) -> Iterator[Any]:
 
 
 def _key(root: Path) -> list[Any]:
-    """What DVC's places depend on."""
+    """Values that DVC's places depend on."""
     files = [root / ".dvc" / "config", root / ".dvc" / "config.local", root / ".dvc" / "tmp" / "btime"]
-    return [str(root), os.environ.get("DVC_SITE_CACHE_DIR"), *(_changed(file) for file in files)]
+    return [str(root), os.environ.get("DVC_SITE_CACHE_DIR"), *(_modified(file) for file in files)]
 
 
-def _changed(file: Path) -> int | None:
+def _modified(file: Path) -> int | None:
     try:
         return file.stat().st_mtime_ns
     except OSError:
         return None
 
 
-def _known_places(root: Path) -> Places | None:
-    """What DVC said of its places the last time, or None if it has to be asked."""
+def _recorded_places(root: Path) -> Places | None:
+    """DVC's places as recorded the last time; None if there is no record, or it may be outdated."""
     try:
-        known = json.loads((root / _PLACES).read_text(encoding="utf-8"))
-        cache, site = known["places"]
-        return Places(Path(cache), Path(site)) if known["key"] == _key(root) else None
+        record = json.loads((root / _PLACES).read_text(encoding="utf-8"))
+        cache, site = record["places"]
+        return Places(Path(cache), Path(site)) if record["key"] == _key(root) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -137,17 +149,17 @@ def _known_places(root: Path) -> Places | None:
 # --- .dvc/tmp/rwlock
 
 
-def _rwlock_problems(root: Path) -> list[Mend]:
+def _rwlock_problems(root: Path) -> list[Repair]:
     path = root / ".dvc" / "tmp" / "rwlock"
     entries = _rwlock(path)
     if entries is None:
         return [lambda: _remove_rwlock(path)]
-    gone = {pid for pid in _pids(entries) if _was_taken_over(pid, path)}
-    return [lambda: _forget(path, gone)] if gone else []
+    ended = {pid for pid in _pids(entries) if _is_reused(pid, path)}
+    return [lambda: _remove_entries(path, ended)] if ended else []
 
 
 def _rwlock(path: Path) -> dict[str, dict[str, Any]] | None:
-    """The list of files in use, by `read` and `write`; None if it is not whole."""
+    """List of files in use, by `read` and `write`; None if it is damaged."""
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -166,51 +178,56 @@ def _is_pid(value: Any) -> bool:
 
 
 def _pids(entries: Mapping[str, Mapping[str, Any]]) -> list[Any]:
-    """The number of each process that the list names; None where an entry has none."""
-    return [info.get("pid") for part in entries.values() for found in part.values() for info in _infos(found)]
+    """Number of each process that the list names; None where an entry has none."""
+    return [info.get("pid") for part in entries.values() for entry in part.values() for info in _infos(entry)]
 
 
-def _infos(found: Any) -> list[dict[str, Any]]:
-    return [info for info in (found if isinstance(found, list) else [found]) if isinstance(info, dict)]
+def _infos(entry: Any) -> list[dict[str, Any]]:
+    """Processes that use a file: DVC writes a list of readers, and a single writer."""
+    return [info for info in (entry if isinstance(entry, list) else [entry]) if isinstance(info, dict)]
 
 
-def _was_taken_over(pid: int, rwlock: Path) -> bool:
-    """Whether the number belongs to a process that began after the list was written: DVC would wait for it in vain."""
+def _is_reused(pid: int, rwlock: Path) -> bool:
+    """Return whether a process of this number began after the list was written: DVC would wait for it in vain."""
     try:
         return bool(psutil.Process(pid).create_time() > rwlock.stat().st_mtime + _CLOCK_SECONDS)
     except (psutil.Error, OSError):
-        return False  # gone: DVC sees to that itself
+        return False  # ended, which DVC notices itself
 
 
 def _users(root: Path) -> set[int]:
-    """Other processes that DVC has on record as at work in the project, and that live."""
+    """Other running processes that DVC has on record as at work in the project."""
     pids = set(_pids(_rwlock(root / ".dvc" / "tmp" / "rwlock") or {}))
     return {pid for pid in pids - {os.getpid()} if psutil.pid_exists(pid)}
 
 
-def _remove_rwlock(path: Path) -> str:
+def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def _remove_rwlock(path: Path) -> str:
+    _remove(path)
     return f".dvc/tmp/{path.name}: removed, as it was half written and no dvc would have started"
 
 
-def _forget(path: Path, gone: set[int]) -> str:
-    kept: dict[str, dict[str, Any]] = {}
+def _remove_entries(path: Path, ended: set[int]) -> str:
+    remaining: dict[str, dict[str, Any]] = {}
     for kind, part in (_rwlock(path) or {}).items():
-        for name, found in part.items():
-            infos = [info for info in _infos(found) if info.get("pid") not in gone]
+        for name, entry in part.items():
+            infos = [info for info in _infos(entry) if info.get("pid") not in ended]
             if infos:
-                kept.setdefault(kind, {})[name] = infos if isinstance(found, list) else infos[0]
-    write_file(path, json.dumps(kept).encode())
-    return f".dvc/tmp/{path.name}: removed entries of processes that are gone ({', '.join(map(str, sorted(gone)))})"
+                remaining.setdefault(kind, {})[name] = infos if isinstance(entry, list) else infos[0]
+    write_file(path, json.dumps(remaining).encode())
+    return f".dvc/tmp/{path.name}: removed entries of processes that have ended ({', '.join(map(str, sorted(ended)))})"
 
 
 # --- DVC's run cache and databases
 
 
-def _run_cache_problems(places: Places) -> list[Mend]:
+def _run_cache_problems(places: Places) -> list[Repair]:
     problems = []
     for folder in (places.cache / "runs").glob("*/*"):
         with suppress(OSError):
@@ -231,21 +248,21 @@ def _remove_runs(folders: Iterable[Path]) -> str:
     return f".dvc/cache/runs: removed {len(names)} folders without an entry ({', '.join(names[:3])})"
 
 
-def _database_problems(places: Places) -> list[Mend]:
+def _database_problems(places: Places) -> list[Repair]:
     damaged = [file for name in _DATABASES if (reason := _damage(file := places.site / name)) if reason]
     return [lambda: _remove_databases(damaged)] if damaged else []
 
 
 def _damage(file: Path) -> str:
-    """Why SQLite cannot use the file, or nothing."""
+    """Reason why SQLite cannot use the file; "" if it can, or if that is not certain."""
     if not file.exists():
         return ""
     if not file.is_file():
         return "no file"
     try:
         with closing(sqlite3.connect(file, timeout=1.0)) as database:
-            [said] = database.execute("PRAGMA quick_check(1)").fetchone()
-        return "" if said == "ok" else str(said)
+            [result] = database.execute("PRAGMA quick_check(1)").fetchone()
+        return "" if result == "ok" else str(result)
     except sqlite3.DatabaseError as error:  # which `database is locked` is too
         return str(error) if any(word in str(error) for word in _NO_DATABASE) else ""
 
@@ -253,10 +270,7 @@ def _damage(file: Path) -> str:
 def _remove_databases(files: Iterable[Path]) -> str:
     names = []
     for file in files:
-        for each in file.parent.glob(f"{file.name}*"):  # -wal and -shm too
-            if each.is_dir():
-                shutil.rmtree(each)
-            else:
-                each.unlink(missing_ok=True)
+        for part in file.parent.glob(f"{file.name}*"):  # -wal and -shm too
+            _remove(part)
         names.append(str(file))
     return f"DVC's database of hashes: removed, as it was damaged ({', '.join(names)}); outputs are hashed again, once"
