@@ -61,7 +61,7 @@ def test_every_client_asks_loopback_without_the_proxy(url: str, only: pytest.Mon
         ({"NO_PROXY": "*"}, ["*"]),
     ],
 )
-def test_what_was_exempt_before_stays_exempt(before: Mapping[str, str], hosts: list[str], only: pytest.MonkeyPatch) -> None:
+def test_hosts_exempt_before_stay_exempt(before: Mapping[str, str], hosts: list[str], only: pytest.MonkeyPatch) -> None:
     for name, value in before.items():
         only.setenv(name, value)
     for _ in range(2):
@@ -69,7 +69,7 @@ def test_what_was_exempt_before_stays_exempt(before: Mapping[str, str], hosts: l
         assert os.environ["no_proxy"] == os.environ["NO_PROXY"] == ",".join(hosts)
 
 
-def test_a_server_on_loopback_is_seen_past_the_proxy(only: pytest.MonkeyPatch) -> None:
+def test_a_server_on_loopback_is_reached_without_the_proxy(only: pytest.MonkeyPatch) -> None:
     with recording_proxy() as (url, asked):
         assert not loopback.answers(f"{url}/")
         assert asked == ["GET / HTTP/1.1"]
@@ -78,7 +78,7 @@ def test_a_server_on_loopback_is_seen_past_the_proxy(only: pytest.MonkeyPatch) -
         assert asked == ["GET / HTTP/1.1"]
 
 
-def test_the_download_stage_asks_a_mirror_on_loopback_itself(tmp_path: Path, only: pytest.MonkeyPatch) -> None:
+def test_the_download_stage_reaches_a_mirror_on_loopback_without_the_proxy(tmp_path: Path, only: pytest.MonkeyPatch) -> None:
     (tmp_path / "mirror").mkdir()
     (tmp_path / "mirror" / "a.txt").write_bytes(b"one line\n")
     text = b"one line\n"

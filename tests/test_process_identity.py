@@ -23,7 +23,7 @@ def started() -> "subprocess.Popen[str]":
     )
 
 
-def test_a_process_is_known_by_what_it_wrote_and_gone_when_it_ended() -> None:
+def test_a_process_is_alive_by_its_identity_until_it_ends() -> None:
     with started() as process:
         assert process.stdout is not None
         written = parse(process.stdout.readline())
@@ -41,7 +41,7 @@ def test_a_process_is_known_by_what_it_wrote_and_gone_when_it_ended() -> None:
 @pytest.mark.parametrize(
     "change", [{"started": "1"}, {"boot_id": "0f0e"}, {"namespace": "pid:[1]"}], ids=lambda change: next(iter(change))
 )
-def test_another_process_with_the_same_number_is_not_taken_for_it(change: dict[str, str]) -> None:
+def test_another_process_with_the_same_number_has_another_identity(change: dict[str, str]) -> None:
     me = current_process()
     assert me.is_alive()
     assert not replace(me, **change).is_alive()
@@ -51,7 +51,7 @@ NO_IDENTITY = ["", "1", f"{os.getpid()}", "1 2 3", "1 2 3 4 5", "x y z w", "1 2 
 
 
 @pytest.mark.parametrize("text", NO_IDENTITY, ids=range(len(NO_IDENTITY)))  # a number of its own in each of pytest's workers
-def test_what_is_no_identity_is_read_as_none(text: str, tmp_path: Path) -> None:
+def test_a_text_that_is_no_identity_is_read_as_none(text: str, tmp_path: Path) -> None:
     assert parse(text) is None
     (tmp_path / "lock").write_text(text)
     assert process_identity.read(tmp_path / "lock") is None

@@ -38,7 +38,9 @@ def test_the_working_directory_is_the_folder_only_if_it_is_a_project(
         workplace.folder()
 
 
-def test_a_command_s_own_folder_goes_before_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folder_of_a_command_takes_precedence_over_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir("/")
     with workplace.working_in(tmp_path):
         assert workplace.folder() == tmp_path.resolve()
@@ -46,7 +48,7 @@ def test_a_command_s_own_folder_goes_before_the_working_directory(tmp_path: Path
         workplace.folder()
 
 
-def test_no_parameter_of_the_flow_is_a_place() -> None:
+def test_no_parameter_of_the_flow_is_a_path() -> None:
     assert set(retrain.retrain.parameters.properties) == {"jobs", "because"}
 
 
@@ -150,7 +152,7 @@ print(login)
 
 
 @pytest.mark.long
-def test_a_server_for_one_run_wants_a_login_knows_no_other_page_and_hides_its_database(tmp_path: Path) -> None:
+def test_a_server_for_one_run_requires_a_login_refuses_other_pages_and_hides_its_database(tmp_path: Path) -> None:
     home = tmp_path / "prefect"
     home.mkdir(mode=0o755)
     (home / "prefect.db").touch(mode=0o644)
@@ -172,7 +174,7 @@ def test_a_server_for_one_run_wants_a_login_knows_no_other_page_and_hides_its_da
 
 
 @pytest.mark.long
-def test_a_server_as_the_docs_have_it_is_not_warned_of_and_its_login_is_needed(tmp_path: Path) -> None:
+def test_a_server_as_documented_gives_no_warning_and_requires_its_login(tmp_path: Path) -> None:
     login = "seqline:of-the-test"
     closed = {"PREFECT_SERVER_API_AUTH_STRING": login, "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "http://127.0.0.1:4200"}
     root = retrainable(tmp_path / "project")

@@ -137,7 +137,7 @@ def test_placeholders_are_filled_from_the_block_that_dvc_names(project: Path, mo
     assert (found.corpus, found.one) == ("toy_reviewers", Path("toy_reviewers/toy_reviews"))
 
 
-def test_a_name_on_the_command_line_comes_before_the_one_of_dvc(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_on_the_command_line_takes_precedence_over_dvc(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = parsed(monkeypatch, "train@lstm", "gru", "--one", "{run}", project=project)
     assert (found.run, found.one) == ("gru", Path("gru"))
 

@@ -95,7 +95,7 @@ def one_line(root: Path, home: Path, url: str, *words: str) -> str:
 
 
 @pytest.mark.parametrize("kind", ANSWERS)
-def test_a_run_names_the_address_of_what_is_no_prefect_server(kind: str, root: Path, tmp_path: Path) -> None:
+def test_a_run_names_the_address_of_a_server_that_is_not_prefect(kind: str, root: Path, tmp_path: Path) -> None:
     with answering(ANSWERS[kind]) as url:
         said = one_line(root, tmp_path, url, "run")
     assert ("PREFECT_API_AUTH_STRING" in said) == (kind == "401")
@@ -103,7 +103,7 @@ def test_a_run_names_the_address_of_what_is_no_prefect_server(kind: str, root: P
 
 @pytest.mark.parametrize("kind", ["HTML", "a list", "500", "nothing"])
 @pytest.mark.parametrize("words", [("run",), ("retrain",), ("schedule", "--interval", "1h")])
-def test_a_server_that_begins_well_and_then_answers_nonsense_is_told_in_one_line(
+def test_a_server_that_starts_well_and_then_answers_nonsense_gives_one_line(
     words: tuple[str, ...], kind: str, root: Path, tmp_path: Path
 ) -> None:
     with answering(ANSWERS[kind], as_prefect=("/health", "/admin/version", "/flows/filter")) as url:
@@ -117,13 +117,15 @@ def test_a_server_that_begins_well_and_then_answers_nonsense_is_told_in_one_line
 
 @pytest.mark.parametrize("kind", ["HTML", "nothing"])
 @pytest.mark.parametrize("words", [("retrain",), ("schedule", "--interval", "1h")])
-def test_a_retraining_and_a_schedule_refuse_it_too(words: tuple[str, ...], kind: str, root: Path, tmp_path: Path) -> None:
+def test_a_retraining_and_a_schedule_refuse_a_server_that_is_not_prefect(
+    words: tuple[str, ...], kind: str, root: Path, tmp_path: Path
+) -> None:
     with answering(ANSWERS[kind]) as url:
         one_line(root, tmp_path, url, *words)
 
 
 @pytest.mark.parametrize("kind", ["HTML", "a list", "nothing"])
-def test_the_status_goes_by_its_own_records_then(kind: str, root: Path, tmp_path: Path) -> None:
+def test_the_status_without_a_prefect_server_uses_local_records(kind: str, root: Path, tmp_path: Path) -> None:
     for known in ((), ("/health", "/admin/version", "/flows/filter")):
         with answering(ANSWERS[kind], as_prefect=known) as url:
             done = flows.seqline(root, flows.surroundings(tmp_path, url), "status")

@@ -88,7 +88,7 @@ def test_an_empty_tz_is_utc_as_in_the_c_library(monkeypatch: pytest.MonkeyPatch)
         "x" * 5000,
     ],
 )
-def test_what_is_no_zone_is_utc_and_the_line_says_why(tz: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_zone_becomes_utc_with_a_line_that_says_why(tz: str, monkeypatch: pytest.MonkeyPatch) -> None:
     name, problem = zone(tz, monkeypatch)
     assert name == "UTC"
     assert problem.startswith("TZ=")
@@ -102,13 +102,13 @@ def test_a_loop_of_links_is_utc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("name", sorted(zoneinfo.available_timezones() - {"localtime", "Factory"})[::25])
-def test_prefect_takes_every_name_that_is_understood(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prefect_accepts_every_zone_name_that_is_accepted(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert zone(name, monkeypatch).name == name
     assert Cron("0 3 * * *", timezone=name).timezone == name
 
 
 @pytest.mark.parametrize("tz", ["Europe/Berlin", "/usr/share/zoneinfo/Europe/Berlin", ":/usr/share/zoneinfo/Asia/Kolkata"])
-def test_the_zone_keeps_the_hours_of_the_c_library(tz: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_zone_has_the_offset_of_the_c_library(tz: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if tz.strip(":").startswith("/") and not Path(tz.strip(":")).exists():
         pytest.skip("no zone files of the system's")
     ask = f"import time; print(time.localtime({SUMMER.timestamp()}).tm_gmtoff)"
@@ -127,12 +127,12 @@ def test_the_schedule_says_which_zone_and_why(monkeypatch: pytest.MonkeyPatch, c
 
 
 @pytest.mark.parametrize("line", ["0 0 30 2 *", "0 0 31 4,6 *", "r 3 * * *", "61 * * * *", "0 3 * *", "0 3 * * * * * *"])
-def test_a_cron_line_that_never_comes_is_refused(line: str) -> None:
+def test_a_cron_line_without_a_time_is_refused(line: str) -> None:
     with pytest.raises(UserError, match="--cron: got "):
         schedule.terms(line, None, False, "60", None)
 
 
-def test_the_deployment_s_zone_and_cron_line_are_such_that_prefect_knows_them() -> None:
+def test_prefect_accepts_the_zone_and_the_cron_line_of_the_deployment() -> None:
     for deployment in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]:
         for given in deployment["schedules"]:
             assert given["timezone"] in zoneinfo.available_timezones()
