@@ -77,23 +77,23 @@ def _splits(tokens: Path) -> list[str]:
 
 
 def _noted(run: str, notes: list[str]) -> dict[str, list[str]]:
-    """What a reader of the scores must know, as metrics for the report and the gate; said on stderr at once."""
+    """Notes on the scores, as metrics for the report and the gate; printed on stderr at once."""
     for note in notes:
         print(f"seqline: {run}: {note}.", file=sys.stderr)
     return {"notes": notes} if notes else {}
 
 
 def _samples(path: Path, text: Text) -> dict[str, Any]:
-    """The book's BLEU of every sample that has a reference, by its number, and their mean; read as `text` says."""
+    """The book's BLEU of every sample with a reference, by its number, and their mean; normalised as `text` says."""
     rows = tables.read(path, tables.SAMPLES).filter(pc.field("reference").is_valid()).sort_by("row")
-    said, wanted = (rewritten(rows[side].combine_chunks(), text).to_pylist() for side in ("text", "reference"))
+    outputs, references = (rewritten(rows[side].combine_chunks(), text).to_pylist() for side in ("text", "reference"))
     numbers = rows["row"].to_pylist()
-    found = {str(row + 1): book_bleu(a, b) for row, a, b in zip(numbers, said, wanted, strict=True)}
-    return {"book_bleu": {"mean": sum(found.values()) / len(found), **found}} if found else {}
+    scores = {str(row + 1): book_bleu(a, b) for row, a, b in zip(numbers, outputs, references, strict=True)}
+    return {"book_bleu": {"mean": sum(scores.values()) / len(scores), **scores}} if scores else {}
 
 
 def _facts(path: Path) -> dict[str, Any]:
-    """What the train stage wrote of the run; an empty mapping for predictions that no model made."""
+    """Facts about the run, from the train stage; an empty mapping for predictions that no model made."""
     facts = read_json(path, "what the train stage writes", _TODO)
     if facts and not isinstance(facts.get("digest"), str):
         raise refuse(str(path), "no 'digest'", "what the train stage writes", f"Remove it. {_TODO}")
@@ -104,8 +104,8 @@ def _limits(path: Path) -> dict[str, dict[str, float]]:
     limits = read_json(path, "the limits of a built-in corpus", _TODO) if path.exists() else {}
     for split, scores in limits.items():
         if not isinstance(scores, dict) or not all(type(score) in (int, float) for score in scores.values()):
-            got = f"{split}: {str(scores)[:100]}"
-            raise refuse(str(path), got, "a number for each score of each split", f"Remove it. {_TODO}")
+            entry = f"{split}: {str(scores)[:100]}"
+            raise refuse(str(path), entry, "a number for each score of each split", f"Remove it. {_TODO}")
     return limits
 
 

@@ -113,28 +113,35 @@ def check(splits: dict[str, Split], how: params.Splitting | None, limit: int | N
     for name, split in splits.items():
         if not split.rows:
             counted = sum(split.rejected.values())
-            key = "limit" if limit is not None else "split" if how is not None else "read"
-            got = f"no usable row for {name} ({counted} rejected)"
-            raise refuse(f"{where}.{key}", got, f"at least one in each of {', '.join(splits)}", "Read more rows.")
+            problem = f"no usable row for {name} ({counted} rejected)"
+            raise refuse(
+                _responsible(how, limit, where), problem, f"at least one in each of {', '.join(splits)}", "Read more rows."
+            )
     check_labels(splits, how, limit, where)
 
 
 def check_labels(splits: dict[str, Split], how: params.Splitting | None, limit: int | None, where: str) -> None:
-    """Refuse a labelled corpus one of whose needed splits lacks a label: its scores would be those of another task.
+    """Raise UserError if a needed split of a labelled corpus lacks a label: its scores would be those of another task.
 
-    A further test set may be one of some labels alone, but of none that train lacks.
+    A further test set may have fewer labels, but none that train lacks.
     """
-    every = sorted({label for split in splits.values() for label in split.labels})
-    for name in NEEDED:
-        for label in every:
-            if label not in splits[name].labels:
-                key = "limit" if limit is not None else "split" if how is not None else "read"
-                todo = "Read more rows, or leave the label out."
-                if how is not None and how.method in ("hash", "folds"):
-                    todo = "Read more rows, or use method: contiguous, which divides the rows of each label."
-                expected = f"every label in each of {', '.join(NEEDED)}: {', '.join(every[:10])}"
-                expected += ", ..." if len(every) > 10 else ""
-                raise refuse(f"{where}.{key}", f"no row of the label {label} for {name}", expected, todo)
+    labels = sorted({label for split in splits.values() for label in split.labels})
+    lacking = ((name, label) for name in NEEDED for label in labels if label not in splits[name].labels)
+    name, label = next(lacking, ("", ""))
+    if not name:
+        return
+
+    todo = "Read more rows, or leave the label out."
+    if how is not None and how.method in ("hash", "folds"):
+        todo = "Read more rows, or use method: contiguous, which divides the rows of each label."
+    expected = f"every label in each of {', '.join(NEEDED)}: {', '.join(labels[:10])}"
+    expected += ", ..." if len(labels) > 10 else ""
+    raise refuse(_responsible(how, limit, where), f"no row of the label {label} for {name}", expected, todo)
+
+
+def _responsible(how: params.Splitting | None, limit: int | None, where: str) -> str:
+    """Dotted key of the setting that decides which rows a split has."""
+    return f"{where}.{'limit' if limit is not None else 'split' if how is not None else 'read'}"
 
 
 if __name__ == "__main__":

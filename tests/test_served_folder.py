@@ -34,7 +34,7 @@ def test_the_working_directory_is_the_folder_only_if_it_is_a_project(
     assert workplace.folder() == tmp_path
     (tmp_path / "pipeline").mkdir()
     (tmp_path / "pipeline" / "__init__.py").write_text("print('other code')\n")
-    with pytest.raises(UserError, match="a project with other code than the one at work"):
+    with pytest.raises(UserError, match="a project with other code than this process runs"):
         workplace.folder()
 
 

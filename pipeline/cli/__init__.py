@@ -7,10 +7,11 @@ from pathlib import Path
 
 from pipeline.cli import reading
 from pipeline.errors import exit_with, printable, refuse
+from pipeline.flow import MOST_JOBS
 from pipeline.loopback import bypass_proxies
 from pipeline.texts import checked_text
 
-_JOBS = reading.whole_number(1, 1024)
+_JOBS = reading.whole_number(1, MOST_JOBS)
 _PORT = reading.whole_number(1, 65_535)
 _VERSION = reading.whole_number(1, 2**31 - 1)  # the registry's database has 32 bits for it
 _SEED = reading.whole_number(-(2**63), 2**63 - 1)
@@ -73,7 +74,7 @@ def _add_settings(add: Add) -> None:
         _prune,
         "remove outputs of runs that params.yaml no longer has, which DVC's cache keeps, and old logs and states",
     )
-    add("repair", _repair, "mend what a kill or a power cut left damaged in DVC's lock, cache and databases")
+    add("repair", _repair, "repair what a kill or a power cut left damaged in DVC's lock, cache and databases")
     add("doctor", _doctor, "what is installed, which devices there are, whether store, cache and mirror are healthy")
 
 
@@ -193,7 +194,7 @@ def _status(root: Path, arguments: argparse.Namespace) -> None:
     from pipeline.flow import status
 
     lines, well = status.report(root)
-    _print("\n".join(f"{what:13}{how}" for what, how in lines))
+    _print("\n".join(f"{subject:13}{detail}" for subject, detail in lines))
     sys.exit(0 if well else 1)
 
 
@@ -297,7 +298,7 @@ def _serve(root: Path, arguments: argparse.Namespace) -> None:
 
 
 def _print(text: str) -> None:
-    """Print lines that hold names and labels from outside, which may hold what steers a terminal."""
+    """Print lines with names and labels from outside, whose control characters are escaped."""
     print("\n".join(printable(line) for line in text.split("\n")))
 
 
@@ -305,7 +306,7 @@ def _translate(root: Path, arguments: argparse.Namespace) -> None:
     from pipeline.cli import trial
 
     session = trial.together(root, arguments.runs)
-    trial.translate(session, reading.given(arguments.text), arguments.n_best, arguments.prefix, arguments.heatmap)
+    trial.translate(session, reading.texts(arguments.text), arguments.n_best, arguments.prefix, arguments.heatmap)
 
 
 def _generate(root: Path, arguments: argparse.Namespace) -> None:
@@ -318,7 +319,7 @@ def _generate(root: Path, arguments: argparse.Namespace) -> None:
 def _classify(root: Path, arguments: argparse.Namespace) -> None:
     from pipeline.cli import trial
 
-    trial.classify(root, arguments.run, reading.given(arguments.text))
+    trial.classify(root, arguments.run, reading.texts(arguments.text))
 
 
 def _compare(root: Path, arguments: argparse.Namespace) -> None:

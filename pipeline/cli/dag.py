@@ -19,17 +19,21 @@ def concrete(root: Path) -> set[str]:
 
 
 def check_names(root: Path) -> None:
-    """Refuse a name in params.yaml that `dvc.yaml` makes a stage and a folder of: UserError, before anything runs."""
-    stages = config.read(root / "dvc.yaml").get("stages")
-    for stage in stages.values() if isinstance(stages, dict) else ():  # DVC tells what else is wrong with the file
-        each = re.fullmatch(r"\$\{(\w+)\}", str(stage.get("foreach", ""))) if isinstance(stage, dict) else None
-        if each:
-            for name in config.section(root / "params.yaml", each[1]):
-                params.check_name(each[1], name)
+    """Raise UserError, before anything runs, for a name in params.yaml that cannot be one of a stage and a folder."""
+    matches = (re.fullmatch(r"\$\{(\w+)\}", str(stage.get("foreach", ""))) for stage in stage_blocks(root))
+    for section in dict.fromkeys(match[1] for match in matches if match):
+        for name in config.section(root / "params.yaml", section):
+            params.check_name(section, name)
+
+
+def stage_blocks(root: Path) -> list[dict[str, Any]]:
+    """Stages of `dvc.yaml` as written there; other values than mappings are left out, as DVC reports them."""
+    blocks = config.read(root / "dvc.yaml").get("stages")
+    return [stage for stage in blocks.values() if isinstance(stage, dict)] if isinstance(blocks, dict) else []
 
 
 def option(root: Path, stage: str, key: str, block: dict[str, Any], name: str) -> Path:
-    """What the command of `stage` for `key` is given as `--name`: a path, absolute."""
+    """Absolute path that the command of `stage` for `key` has as its option `--name`."""
     template = config.read(root / "dvc.yaml")["stages"][stage]
     words = shlex.split(template["do"]["cmd"])
     path = words[words.index(f"--{name}") + 1]

@@ -116,7 +116,7 @@ def leftovers(root: Path) -> Finding:
 
 
 def repairs(root: Path) -> Finding:
-    """What was damaged and is repaired now: DVC's lock, databases and every object of its cache, hashed anew."""
+    """Repairs made now: of DVC's lock, databases and every object of its cache, all hashed again."""
     if not (root / ".dvc").is_dir():
         return Finding("ok", "repairs", "no DVC here yet")
     lines = repair.repair(root, thorough=True)
@@ -225,7 +225,7 @@ def cluster(root: Path) -> Finding:
 
 
 def prefect(root: Path) -> Finding:
-    """Whether the configured Prefect server answers, and is closed to other people's web pages and accounts."""
+    """State of the configured Prefect server: that it answers, and is closed to other sites' pages and other accounts."""
     from pipeline.flow import server
 
     server.quiet()

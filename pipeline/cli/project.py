@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline import config
 from pipeline.cli import dag
 from pipeline.errors import refuse
 
@@ -37,11 +36,9 @@ def check_output_folders(root: Path) -> None:
     """UserError for a folder of outputs that is a link to another place: DVC refuses each output in it, after its stage."""
     for folder in sorted(set(_output_folders(root))):
         if folder.is_symlink():
+            name, link = str(folder.relative_to(root)), f"a link to {folder.readlink()}"
             todo = "Make it a folder; `dvc cache dir PATH` keeps the large files elsewhere."
-            got = f"a link to {folder.readlink()}"
-            raise refuse(
-                str(folder.relative_to(root)), got, "a folder of the project, since DVC keeps no output outside", todo
-            )
+            raise refuse(name, link, "a folder of the project, since DVC keeps no output outside", todo)
 
 
 def git_refusal(root: Path) -> str | None:
@@ -74,15 +71,14 @@ def _works_without_git(root: Path) -> bool:
 
     try:
         return bool(Config(dvc_dir=str(root / ".dvc"))["core"].get("no_scm"))
-    except ConfigError:  # which DVC says itself, with the line
+    except ConfigError:  # which DVC reports itself, with the line
         return False
 
 
 def _output_folders(root: Path) -> Iterator[Path]:
     """Every folder of `dvc.yaml`'s outputs that has a constant name, such as `data` and `data/raw`."""
-    stages = config.read(root / "dvc.yaml").get("stages")
-    for stage in stages.values() if isinstance(stages, dict) else ():  # DVC tells what else is wrong with the file
-        block = stage.get("do", stage) if isinstance(stage, dict) else None
+    for stage in dag.stage_blocks(root):
+        block = stage.get("do", stage)
         if not isinstance(block, dict):
             continue
         items = [item for kind in ("outs", "metrics", "plots") for item in block.get(kind) or []]

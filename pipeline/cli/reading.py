@@ -1,6 +1,6 @@
-"""What comes from outside as text: the command line and standard input. Nothing passes that is not Unicode.
+"""Texts of the command line and standard input, all of them valid Unicode.
 
-Python hands bytes that it cannot decode on as lone surrogates, which pyarrow, JSON and most streams refuse far from here.
+Python represents bytes that it cannot decode as lone surrogates, which pyarrow, JSON and most streams refuse later.
 """
 
 import argparse
@@ -20,7 +20,7 @@ _SHOWN = 60  # characters of a wrong argument that its message repeats
 
 
 class Line(NamedTuple):
-    """A text to answer, or why there is none: either `text` or `error` is None."""
+    """A text to answer, or the error in its place: either `text` or `error` is None."""
 
     number: int | None
     text: str | None
@@ -34,7 +34,7 @@ class Line(NamedTuple):
         return self.text
 
     def refused(self, error: UserError) -> "Line":
-        """The same line with an error that came of its text."""
+        """Return the same line with an error about its text."""
         where = "" if self.number is None else f"{STDIN}, line {self.number}: "
         return Line(self.number, None, UserError(f"{where}{error}"))
 
@@ -51,16 +51,15 @@ def _argument(word: str) -> str:
     try:
         return raw.decode("utf-8")  # a locale of ASCII leaves every letter beyond it undecoded
     except UnicodeDecodeError as error:
-        shown = raw.decode("utf-8", "backslashreplace")
-        shown = shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "..."
-        raise refuse(f"argument '{shown}'", f"byte {raw[error.start]:#04x}", "UTF-8", _CONVERT) from None
+        readable = raw.decode("utf-8", "backslashreplace")
+        raise refuse(f"argument '{_shortened(readable)}'", f"byte {raw[error.start]:#04x}", "UTF-8", _CONVERT) from None
 
 
-def given(text: str | None) -> Iterator[Line]:
-    """The command's own text, or the lines of standard input as they come."""
-    if text is None:
+def texts(argument: str | None) -> Iterator[Line]:
+    """The command's argument or, without one, the lines of standard input as they arrive."""
+    if argument is None:
         return lines(sys.stdin)
-    return iter([_line(None, text)])
+    return iter([_line(None, argument)])
 
 
 def lines(stream: TextIO | None) -> Iterator[Line]:
@@ -77,12 +76,12 @@ def lines(stream: TextIO | None) -> Iterator[Line]:
     try:
         while text := stream.readline(LONGEST_TEXT + 2):
             number += 1
-            whole = text
-            # Read to the end of a line that is too long, without keeping it.
+            content = text
+            # Read to the end of a line that is too long, without storing it.
             while not text.endswith("\n") and (text := stream.readline(LONGEST_TEXT)):
-                whole += text if len(whole) <= LONGEST_TEXT else ""
-            whole = whole.removesuffix("\n")
-            yield _line(number, whole.removeprefix("\ufeff") if number == 1 else whole)
+                content += text if len(content) <= LONGEST_TEXT else ""
+            content = content.removesuffix("\n")
+            yield _line(number, content.removeprefix("\ufeff") if number == 1 else content)
     except OSError as error:
         raise refuse(STDIN, error.strerror or type(error).__name__, "a text that can be read") from None
 
@@ -99,27 +98,30 @@ def _line(number: int | None, text: str) -> Line:
 
 
 def _encoding(stream: TextIO) -> str:
-    """UTF-8 instead of ASCII, which is what Python takes a locale without a name for."""
+    """Encoding of the stream, but UTF-8 in place of ASCII, which Python takes in a locale without a name."""
     name = (stream.encoding or "ascii").lower()
     return "utf-8" if name in ("ascii", "us-ascii", "ansi_x3.4-1968") else name
 
 
 def prepare_output() -> None:
-    """Let standard output take every character: as UTF-8 in an ASCII locale, as an escape where its encoding lacks one."""
+    """Let standard output accept every character: in UTF-8 in an ASCII locale, else with escapes where needed."""
     if reconfigure := getattr(sys.stdout, "reconfigure", None):
         reconfigure(encoding=_encoding(sys.stdout), errors="backslashreplace")
 
 
 def whole_number(least: int, largest: int) -> Callable[[str], int]:
-    """For argparse's `type`: a whole number in a range, refused in one short line however long it is."""
+    """Return an argparse `type` for whole numbers in a range; it refuses any other word in one short line."""
 
     def parse(word: str) -> int:
-        shown = word if len(word) <= _SHOWN else f"{word[:_SHOWN]}..."
         if re.fullmatch(r"\s*[-+]?[0-9]{1,30}\s*", word) and least <= int(word) <= largest:
             return int(word)
-        raise argparse.ArgumentTypeError(f"got {shown}; expected a whole number from {least} to {largest}.")
+        raise argparse.ArgumentTypeError(f"got {_shortened(word)}; expected a whole number from {least} to {largest}.")
 
     return parse
+
+
+def _shortened(word: str) -> str:
+    return word if len(word) <= _SHOWN else f"{word[:_SHOWN]}..."
 
 
 class Parser(argparse.ArgumentParser):

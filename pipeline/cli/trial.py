@@ -88,13 +88,13 @@ def translate(session: Session, lines: Iterable[Line], n_best: int | None, prefi
         return
 
     answers = Answers(lines, lambda texts: session.translate(texts, n_best, prefix and [prefix] * len(texts)))
-    for _, some in answers:
-        if some is None or some[0] is EMPTY:
+    for _, hypotheses in answers:
+        if hypotheses is None or hypotheses[0] is EMPTY:
             print("\n" * ((n_best or 1) - 1))
         elif n_best is None:
-            print(printable(some[0].text))
+            print(printable(hypotheses[0].text))
         else:
-            print("\n".join(f"{one.log_prob:9.4f}  {printable(one.text)}" for one in some))
+            print("\n".join(f"{answer.log_prob:9.4f}  {printable(answer.text)}" for answer in hypotheses))
     answers.finish()
 
 

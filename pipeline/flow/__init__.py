@@ -5,3 +5,5 @@
 
 There is one DAG, `dvc.yaml`, and both `dvc repro` and `seqline run` leave the same `dvc.lock`.
 """
+
+MOST_JOBS = 1024  # stages at a time that a user or a request may ask for

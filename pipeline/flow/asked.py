@@ -63,7 +63,7 @@ def told(root: Path) -> Told:
 
 
 def _is_in(home: Path, deployment: DeploymentResponse) -> bool:
-    """Whether its runs work in the folder `home`: `seqline schedule` serves it there, or a worker is sent there."""
+    """Return whether its runs work in the folder `home`: `seqline schedule` serves it there, or a worker is sent there."""
     if deployment.name == events.deployment_name(home):
         return True
     places = [step[_WORKPLACE]["directory"] for step in deployment.pull_steps or () if _WORKPLACE in step]

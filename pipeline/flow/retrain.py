@@ -30,7 +30,7 @@ from prefect.states import Cancelled, Completed, Failed
 
 from pipeline import refresh, tracking
 from pipeline.errors import UserError, printable, refuse, told
-from pipeline.flow import contests, history, notify, publish, sections, slots, unpublished, workplace
+from pipeline.flow import MOST_JOBS, contests, history, notify, publish, sections, slots, unpublished, workplace
 from pipeline.flow.alone import alone
 from pipeline.flow.contests import Verdict
 from pipeline.flow.run import reproduce
@@ -38,7 +38,7 @@ from pipeline.flow.sections import Sections
 from pipeline.flow.server_errors import SERVER_ERRORS
 
 _STEP: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False, "retries": 0}
-_MOST_JOBS, _MOST_LETTERS = 256, 200  # of the parameters that a request may give
+_MOST_LETTERS = 200  # of the reason that a request gives
 
 
 class Stopped(Exception):
@@ -67,12 +67,12 @@ def _run_name() -> str:
 def retrain(jobs: int | None = None, because: str = "on schedule") -> State[Any]:
     """Retrain the project in the working directory, `jobs` stages at a time (null for one per core).
 
-    The parameters are whatever a request to Prefect's server says: a number within bounds, and a text that is only shown.
+    A request to Prefect's server may give any parameters: `jobs` has bounds, and `because` is only shown.
     """
     try:
         home = workplace.folder()
-        if jobs is not None and not 1 <= jobs <= _MOST_JOBS:
-            raise refuse("jobs", jobs, f"1 to {_MOST_JOBS}, or null for one per core")
+        if jobs is not None and not 1 <= jobs <= MOST_JOBS:
+            raise refuse("jobs", jobs, f"1 to {MOST_JOBS}, or null for one per core")
     except UserError as error:
         get_run_logger().error(str(error))
         return Failed(message=str(error))
@@ -102,9 +102,9 @@ def retrain(jobs: int | None = None, because: str = "on schedule") -> State[Any]
 
 
 def _one_line(text: Any) -> str:
-    """The text as records and terminals may have it: one line, without control characters, and not long."""
-    words = printable(" ".join(str(text).split()))
-    return words if len(words) <= _MOST_LETTERS else words[: _MOST_LETTERS - 3] + "..."
+    """Return the text in one short line without control characters, for records and terminals."""
+    line = printable(" ".join(str(text).split()))
+    return line if len(line) <= _MOST_LETTERS else line[: _MOST_LETTERS - 3] + "..."
 
 
 def steps(home: Path, rules: Sections, jobs: int, done: Progress) -> None:

@@ -19,7 +19,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import httpx
-from prefect._vendor.croniter import croniter  # type: ignore[attr-defined] # by which the server reads the line
+from prefect._vendor.croniter import croniter  # type: ignore[attr-defined] # the server's parser
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -80,7 +80,7 @@ def terms(cron: str | None, interval: str | None, on_data_change: bool, every: s
 
 
 def _cron(line: str, zone: str) -> Schedule:
-    """UserError for what is no cron line, and for one that never comes, such as the 30th of February."""
+    """Schedule of a cron line; UserError for any other text, and for a time that never comes, as on 30 February."""
     try:
         schedule = Cron(line, timezone=zone)
         croniter(line, datetime.now(ZoneInfo(zone))).get_next()  # type: ignore[no-untyped-call]
@@ -95,16 +95,16 @@ def seconds(text: str, where: str) -> float:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
     if not found or not float(found[1]):
         raise refuse(where, repr(text[:60]), "a time such as 90, 15m, 2h or 1d")
-    time = float(found[1]) * _UNITS[found[2]]
-    if time > _LONGEST:
+    duration = float(found[1]) * _UNITS[found[2]]
+    if duration > _LONGEST:
         raise refuse(where, repr(text[:60]), "at most 366d")
-    return time
+    return duration
 
 
 def serve(root: Path, when: Terms) -> None:
     """Serve until Ctrl-C or SIGTERM, which end a run that is under way too; UserError if no real server can be reached."""
     server.standing()
-    os.chdir(root)  # the flow works where this process does: no request can name another folder
+    os.chdir(root)  # the flow works in this process's directory: no request can name another
     if exposed := server.exposure():
         print(f"seqline: warning: {exposed}", file=sys.stderr, flush=True)
     with served.alone(root), server.answering():

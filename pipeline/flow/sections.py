@@ -14,7 +14,7 @@ from pipeline.gate import settings as gate
 
 @dataclass(frozen=True, slots=True)
 class Sections:
-    """How stages are run, what a download may cost, when a challenger wins, and what becomes of what was made."""
+    """Settings of flow.yaml: running stages, limits of downloads, the gate for challengers, publishing and notifications."""
 
     run: settings.Run
     download: budget.Budget

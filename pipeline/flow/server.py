@@ -60,10 +60,10 @@ def standing() -> None:
     quiet()
     if not reachable():
         url = configured()
-        why = _unreachable() if url else None
-        got = f"{shown(url)}, which does not answer{f' ({why})' if why else ''}" if url else "nothing"
+        reason = _unreachable() if url else None
+        address = f"{shown(url)}, which does not answer{f' ({reason})' if reason else ''}" if url else "nothing"
         todo = "Run `prefect server start` in another terminal, and here `export PREFECT_API_URL=http://127.0.0.1:4200/api`."
-        raise refuse("PREFECT_API_URL", got, "the address of a Prefect server that goes on by itself", todo)
+        raise refuse("PREFECT_API_URL", address, "the address of a Prefect server that runs by itself", todo)
 
 
 def hurry() -> None:
@@ -90,9 +90,9 @@ _STARTED = "SEQLINE_PREFECT_STARTED"  # in the environment of a process with a s
 
 
 def _unreachable() -> str | None:
-    """What stands in the way of the configured server, or None.
+    """Reason why the configured server cannot be used, in a line; None if it can.
 
-    Its version is asked for: its health needs no login, and any web server might answer a GET of some page.
+    The request is for its version: its health needs no login, and any web server might answer a GET of some page.
     """
     from prefect.client.orchestration import get_client
 
@@ -107,7 +107,7 @@ def _unreachable() -> str | None:
 
 
 def _reason(error: BaseException) -> str:
-    """Why a call to the server failed, in a line."""
+    """Reason why a call to the server failed, in a line."""
     import httpx
 
     from pipeline.flow.server_errors import NO_PREFECT
@@ -135,20 +135,25 @@ def answering() -> Iterator[None]:
 
 
 def exposure() -> str:
-    """Say in a line what the configured server lets strangers do; "" if it asks for a login and knows its own pages only."""
+    """Line on what the configured server lets anybody do; "" if it requires a login and refuses other sites' pages."""
     import httpx
 
-    url, strange = configured(), {"Origin": "http://a-page-of-somebody-else.invalid"}
+    url = configured()
+    foreign = {"Origin": "http://another-site.invalid"}
     try:
         open_to_all = httpx.get(f"{url}/admin/version", timeout=5.0).status_code == 200
-        origins = httpx.get(f"{url}/health", headers=strange, timeout=5.0).headers.get("access-control-allow-origin")
+        origins = httpx.get(f"{url}/health", headers=foreign, timeout=5.0).headers.get("access-control-allow-origin")
     except (httpx.HTTPError, httpx.InvalidURL):
-        return ""  # whoever wants it to answer says so
-    wrong = ["needs no login"] if open_to_all else []
-    wrong += ["answers any web page that the user has open (CORS `*`)"] if origins in ("*", strange["Origin"]) else []
-    if not wrong:
+        return ""  # callers that need an answer report its absence
+
+    risks = []
+    if open_to_all:
+        risks.append("needs no login")
+    if origins in ("*", foreign["Origin"]):
+        risks.append("answers any web page that the user has open (CORS `*`)")
+    if not risks:
         return ""
-    return f"PREFECT_API_URL: got {shown(str(url))}, which {' and '.join(wrong)}; see docs/deployment.md, One machine"
+    return f"PREFECT_API_URL: got {shown(str(url))}, which {' and '.join(risks)}; see docs/deployment.md, One machine"
 
 
 def _start(root: Path) -> None:

@@ -1,4 +1,4 @@
-"""The errors of a call to Prefect's server that is gone, refuses, or answers what no Prefect server would."""
+"""Errors of calls to Prefect's server: it is gone, refuses, or gives answers that no Prefect server would."""
 
 import json
 

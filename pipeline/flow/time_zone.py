@@ -1,7 +1,7 @@
-"""The machine's time zone by its IANA name, which is what Prefect's server takes; UTC, and why, where it has none.
+"""The machine's time zone by its IANA name, which Prefect's server requires; else UTC, with the reason.
 
-TZ is read as the C library reads it. tzlocal, which reads the system's own settings, passes over a TZ that it cannot name
-and then tells the system's zone, which the user has just overridden.
+TZ is read as the C library reads it. tzlocal, which reads the system's settings, ignores a TZ that it cannot name and then
+returns the system's zone, which the user has just overridden.
 """
 
 import os
@@ -13,11 +13,11 @@ from zoneinfo import ZoneInfo, available_timezones
 from pipeline.errors import printable
 
 _LINK = Path("/etc/localtime")
-_NO_NAMES = {"localtime", "posixrules", "Factory"}  # files beside the zones; what they hold depends on the machine
+_NO_NAMES = {"localtime", "posixrules", "Factory"}  # files beside the zones, whose content depends on the machine
 
 
 class Zone(NamedTuple):
-    """An IANA name, and why it is UTC if nothing else could be understood, else ""."""
+    """An IANA name; if it is UTC because the setting has no such name, the `problem` with that setting, else ""."""
 
     name: str
     problem: str
@@ -29,26 +29,28 @@ def machine_zone() -> Zone:
     if setting == "":
         return Zone("UTC", "")  # the C library's meaning of an empty TZ
     if setting is None:
-        name, got = _of_system(), "the system's time zone, which has no IANA name"
+        name = _of_system()
+        source = "the system's time zone, which has no IANA name"
     else:
         # A colon says that a file or a name follows, and may be left out.
-        wanted = setting.removeprefix(":")
-        path = Path(wanted)
-        name = _of_file(path) if path.is_absolute() else _known(wanted)
-        got = f"TZ={printable(setting)}, which is no IANA name"
+        value = setting.removeprefix(":")
+        path = Path(value)
+        name = _of_file(path) if path.is_absolute() else _iana_name(value)
+        source = f"TZ={printable(setting)}, which is no IANA name"
     if name is not None:
         return Zone(name, "")
-    return Zone("UTC", f"{got}; UTC is used. Set TZ to a name such as Europe/Berlin.")
+    return Zone("UTC", f"{source}; UTC is used. Set TZ to a name such as Europe/Berlin.")
 
 
-def _known(name: str) -> str | None:
-    """The name if there is such a zone, and Prefect's server knows it."""
-    if name in _NO_NAMES or name not in available_timezones():
+def _iana_name(name: str) -> str | None:
+    """The name if there is such a zone, as Prefect's server requires; else None."""
+    if name in _NO_NAMES:
         return None
     try:
-        return ZoneInfo(name).key
-    except (KeyError, ValueError, OSError):  # listed, and yet its file is damaged or out of reach
+        key = ZoneInfo(name).key
+    except (KeyError, ValueError, OSError):  # no such name, or a damaged or unreadable file
         return None
+    return key if key in available_timezones() else None  # asked last, as it reads the header of every zone's file
 
 
 def _of_file(path: Path) -> str | None:
@@ -56,15 +58,14 @@ def _of_file(path: Path) -> str | None:
 
 
 def _of_path(path: Path) -> str | None:
-    """The zone of a file such as /usr/share/zoneinfo/Europe/Berlin, by the end of its path or of the path it links to."""
-    for place in dict.fromkeys((_resolved(path), path)):
-        parts = PurePath(place).parts[1:]
-        below = next((at + 1 for at, part in enumerate(parts) if part.split(".")[0].startswith("zoneinfo")), None)
-        if below is None:
-            continue
-        # Below zoneinfo/ there may be posix/ or right/, and `uptodate` links; the longest name that is one is meant.
+    """Name of the zone in a file such as /usr/share/zoneinfo/Europe/Berlin: the end of its path, or of its link's target."""
+    for candidate in dict.fromkeys((_resolved(path), path)):
+        parts = PurePath(candidate).parts[1:]
+        roots = (number for number, part in enumerate(parts) if part.split(".")[0].startswith("zoneinfo"))
+        below = next(roots, len(parts)) + 1
+        # Below zoneinfo/ there may be posix/ or right/, and `uptodate` links: take the longest end that is a name.
         for start in range(below, len(parts)):
-            name = _known("/".join(parts[start:]))
+            name = _iana_name("/".join(parts[start:]))
             if name is not None:
                 return name
     return None
@@ -78,7 +79,7 @@ def _resolved(path: Path) -> Path:
 
 
 def _of_system() -> str | None:
-    """The zone of /etc/localtime: where it links to or, if it is a copy, the name that the system keeps beside it."""
+    """Name of the zone of /etc/localtime: of its target or, if it is a copy, from the system's other settings."""
     name = _of_path(_LINK)
     if name is not None:
         return name
@@ -91,4 +92,4 @@ def _of_system() -> str | None:
             zone = tzlocal.reload_localzone()
         except (KeyError, ValueError, OSError):  # two settings that contradict each other, among others
             return None
-    return _known(getattr(zone, "key", ""))
+    return _iana_name(getattr(zone, "key", ""))
