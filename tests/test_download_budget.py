@@ -61,7 +61,7 @@ def test_a_spent_budget_leaves_local_files_and_mirrors(server: Server, desk: Des
     assert desk.get(file) == TEXT
 
 
-def test_deleting_the_account_begins_anew_and_success_forgets_it(server: Server, desk: Desk) -> None:
+def test_deleting_the_account_resets_it_and_so_does_success(server: Server, desk: Desk) -> None:
     desk.budget = replace(SHIPPED, requests=1)
     server.answer = lambda exchange: exchange.send(b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n")
     path = re.search(r"delete (\S+) to begin", desk.refusal(pinned(server.url + "/a")))
@@ -130,7 +130,7 @@ def test_a_damaged_account_begins_anew(damage: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_what_a_killed_stage_has_spent_counts_when_it_starts_again(server: Server, tmp_path: Path) -> None:
+def test_the_spending_of_a_killed_stage_counts_when_it_starts_again(server: Server, tmp_path: Path) -> None:
     dripping = threading.Event()
 
     def answer(exchange: Exchange) -> None:

@@ -134,7 +134,7 @@ def test_a_file_that_becomes_a_pipe_is_not_waited_for(tmp_path: Path, monkeypatc
     assert "x, which is no regular file" in refusal(source, tmp_path)
 
 
-def test_what_may_not_be_read_is_refused_and_never_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_file_is_refused_and_never_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By stand-ins for the system's refusals, which do not hold for root."""
     folder = tmp_path / "folder"
     (folder / "closed").mkdir(parents=True)

@@ -161,7 +161,7 @@ NONSENSE: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("name", NONSENSE)
-def test_an_answer_that_is_no_http_is_told_in_one_line(
+def test_an_answer_that_is_not_http_is_reported_in_one_line(
     name: str, server: Server, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fetch, "_LONGEST_PAUSE", 0.0)
@@ -171,7 +171,7 @@ def test_an_answer_that_is_no_http_is_told_in_one_line(
 
 
 @pytest.mark.parametrize("value", [DIGITS, b"-5", b"", b"0-1/" + DIGITS, b"bytes " + DIGITS + b"-1/5"])
-def test_a_range_that_is_none_begins_the_file_anew(value: bytes, server: Server, desk: Desk) -> None:
+def test_an_invalid_range_restarts_the_file(value: bytes, server: Server, desk: Desk) -> None:
     def answer(exchange: Exchange) -> None:
         if exchange.number == 0:
             exchange.send(OK + b"Content-Length: 1050\r\n\r\n" + TEXT[:500])
@@ -184,12 +184,12 @@ def test_a_range_that_is_none_begins_the_file_anew(value: bytes, server: Server,
     assert desk.get(pinned(server.url + "/a")) == TEXT
 
 
-def test_what_a_server_says_cannot_steer_the_terminal(server: Server, desk: Desk) -> None:
+def test_a_servers_text_cannot_steer_the_terminal(server: Server, desk: Desk) -> None:
     server.answer = lambda exchange: exchange.send(b"HTTP/1.1 404 \x1b]0;mine\x07\x1b[2J\x9b" + b"x" * 5000 + b"\r\n\r\n")
     assert r"404 \x1b]0;mine\x07\x1b[2J\x9bxxx" in desk.refusal(pinned(server.url + "/a"))
 
 
-def test_a_validator_that_cannot_be_sent_back_is_none(server: Server, desk: Desk) -> None:
+def test_a_validator_that_cannot_be_sent_back_is_ignored(server: Server, desk: Desk) -> None:
     def answer(exchange: Exchange) -> None:
         assert "if-range" not in exchange.headers
         if exchange.number == 0:

@@ -114,7 +114,7 @@ def test_ctrl_c_ends_every_process(whole_group: bool, encoded: Path) -> None:
 
 
 @pytest.mark.long
-def test_a_failure_in_another_process_than_the_first_is_told_in_a_line(encoded: Path, tmp_path: Path) -> None:
+def test_a_failure_in_another_process_than_the_first_is_reported_in_one_line(encoded: Path, tmp_path: Path) -> None:
     """A launcher of its own, whose second process fails as a user's mistake, its first with it."""
     program = """
 import os, sys

@@ -53,7 +53,7 @@ def failing(statement: str) -> subprocess.CompletedProcess[str]:
         ("raise UserError('weights: got no weights') from MemoryError()", "out of memory (an allocation failed)"),
     ],
 )
-def test_what_ran_out_is_said_in_one_line(statement: str, line: str) -> None:
+def test_an_exhausted_resource_is_named_in_one_line(statement: str, line: str) -> None:
     done = failing(statement)
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith(f"seqline: {line}")
@@ -103,7 +103,7 @@ def test_other_errors_keep_their_traceback() -> None:
         ("-v 500000", "bytearray(1 << 32)", "out of memory"),
     ],
 )
-def test_what_really_ran_out_is_said_in_one_line(limit: str, statement: str, line: str) -> None:
+def test_a_really_exhausted_resource_is_named_in_one_line(limit: str, statement: str, line: str) -> None:
     program = f"import os\nfrom pipeline.errors import exit_with\ndef main():\n    {statement}\nexit_with(main)"
     done = limited(limit, sys.executable, "-c", program)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
