@@ -1,4 +1,4 @@
-"""Sockets of a process and of all that it starts: which addresses they listen on, and what a proxy is asked for."""
+"""Sockets of a process and of all that it starts: which addresses they listen on, and the requests to a proxy."""
 
 import contextlib
 import socketserver
@@ -22,7 +22,7 @@ class Listener(NamedTuple):
 
 
 class Listeners:
-    """What the process tree of `pid` listens on, polled in a thread for as long as the `with` block runs.
+    """Sockets on which the process tree of `pid` listens, polled in a thread for as long as the `with` block runs.
 
     A process that leaves the tree, as daemons do, is followed by its id for as long as it lives.
     """
@@ -44,12 +44,12 @@ class Listeners:
     @property
     def beyond_loopback(self) -> list[Listener]:
         """Those that another machine could reach."""
-        return sorted(one for one in self.found if one.address not in LOOPBACK)
+        return sorted(listener for listener in self.found if listener.address not in LOOPBACK)
 
-    def wait_for(self, seen: Callable[[set[Listener]], bool], seconds: float) -> None:
-        """Return once `seen` is true of what was found so far."""
+    def wait_for(self, condition: Callable[[set[Listener]], bool], seconds: float) -> None:
+        """Return once `condition` is true of the listeners so far."""
         until = time.monotonic() + seconds
-        while not seen(self.found):
+        while not condition(self.found):
             assert time.monotonic() < until, f"waited in vain; found {sorted(self.found)}"
             time.sleep(_POLL_SECONDS)
 
@@ -63,26 +63,26 @@ class Listeners:
 
 
 def _of(process: psutil.Process) -> Iterator[Listener]:
-    for one in process.net_connections(kind="inet"):
-        bound = one.status == psutil.CONN_LISTEN or (one.status == psutil.CONN_NONE and one.laddr and not one.raddr)
-        if bound and one.laddr:
-            yield Listener(one.laddr.ip, one.laddr.port, " ".join(process.cmdline())[:100])
+    for connection in process.net_connections(kind="inet"):
+        unconnected_udp = connection.status == psutil.CONN_NONE and not connection.raddr
+        if connection.laddr and (connection.status == psutil.CONN_LISTEN or unconnected_udp):
+            yield Listener(connection.laddr.ip, connection.laddr.port, " ".join(process.cmdline())[:100])
 
 
 @contextlib.contextmanager
 def recording_proxy() -> Iterator[tuple[str, list[str]]]:
     """A proxy on loopback that lets nothing pass: its address, and the first line of each request so far."""
-    asked: list[str] = []
+    requests: list[str] = []
 
     class Refuse(socketserver.StreamRequestHandler):
         def handle(self) -> None:
-            asked.append(self.rfile.readline(1000).decode("latin-1").strip())
+            requests.append(self.rfile.readline(1000).decode("latin-1").strip())
             self.wfile.write(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Refuse) as server:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         try:
-            yield f"http://127.0.0.1:{server.server_address[1]}", asked
+            yield f"http://127.0.0.1:{server.server_address[1]}", requests
         finally:
             server.shutdown()

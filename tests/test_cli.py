@@ -388,28 +388,28 @@ NUMBERS = [
 
 @pytest.mark.parametrize(("command", "option", "largest"), NUMBERS, ids=range(len(NUMBERS)))
 def test_a_number_outside_of_its_range_is_refused_in_one_short_line(command, option, largest, project, seqline) -> None:
-    said = seqline(project, *command)
-    assert (said.status, said.out, said.err.count("\n")) == (2, "", 1)
-    assert said.err.startswith(f"seqline: {option}: got ")
-    assert f" to {largest}. See `seqline {command[0]} --help`." in said.err
-    assert len(said.err) < 250
+    result = seqline(project, *command)
+    assert (result.status, result.out, result.err.count("\n")) == (2, "", 1)
+    assert result.err.startswith(f"seqline: {option}: got ")
+    assert f" to {largest}. See `seqline {command[0]} --help`." in result.err
+    assert len(result.err) < 250
 
 
 @pytest.mark.parametrize("option", ["--interval", "--every"])
 @pytest.mark.parametrize("time", ["0", "-1", "1e9", "367d", "99999999999999999d", "9" * 5000 + "d", "nonsense"])
 def test_a_time_that_is_none_or_too_long_is_refused_in_one_line(option: str, time: str, project, seqline) -> None:
-    said = seqline(project, "schedule", *(["--on-data-change"] if option == "--every" else []), f"{option}={time}")
-    assert (said.status, said.out, said.err.count("\n")) == (2, "", 1)
-    assert said.err.startswith(f"seqline: {option}: got ")
-    assert len(said.err) < 250
+    result = seqline(project, "schedule", *(["--on-data-change"] if option == "--every" else []), f"{option}={time}")
+    assert (result.status, result.out, result.err.count("\n")) == (2, "", 1)
+    assert result.err.startswith(f"seqline: {option}: got ")
+    assert len(result.err) < 250
 
 
 @pytest.mark.parametrize("command", [["no-such"], [], ["translate"], ["check", "--nonsense"], ["compare", "lstm"]])
 def test_a_command_line_that_makes_no_sense_is_refused_in_one_line(command: list[str], project, seqline) -> None:
-    said = seqline(project, *command)
-    assert (said.status, said.out, said.err.count("\n")) == (2, "", 1)
-    assert said.err.startswith("seqline: ")
-    assert "--help`" in said.err
+    result = seqline(project, *command)
+    assert (result.status, result.out, result.err.count("\n")) == (2, "", 1)
+    assert result.err.startswith("seqline: ")
+    assert "--help`" in result.err
 
 
 def as_the_system_gives_it(raw: bytes) -> str:
@@ -440,11 +440,11 @@ def as_the_system_gives_it(raw: bytes) -> str:
 )
 def test_bytes_on_the_command_line_that_are_not_utf8_are_refused_by_name(command, project, seqline) -> None:
     words = [as_the_system_gives_it(word) if isinstance(word, bytes) else word for word in command]
-    said = seqline(project, *words)
-    assert (said.status, said.out, said.err.count("\n")) == (2, "", 1)
-    assert said.err.startswith("seqline: argument '")
-    assert "caf\\xe9" in said.err
-    assert "': got byte 0xe9; expected UTF-8. Convert it, for example with iconv." in said.err
+    result = seqline(project, *words)
+    assert (result.status, result.out, result.err.count("\n")) == (2, "", 1)
+    assert result.err.startswith("seqline: argument '")
+    assert "caf\\xe9" in result.err
+    assert "': got byte 0xe9; expected UTF-8. Convert it, for example with iconv." in result.err
 
 
 def test_utf8_on_the_command_line_is_read_in_a_locale_of_ascii() -> None:
@@ -480,12 +480,12 @@ def test_lines_of_standard_input_come_as_they_are(content: bytes, texts: list[st
 
 
 def test_bad_lines_of_standard_input_leave_the_others_alone() -> None:
-    found = read(b"a\ncaf\xe9\n" + b"x" * 10_001 + b"\n" + b"y" * 100_000 + b"\nb\xff")
-    assert [text for _, text, _ in found] == ["a", None, None, None, None]
+    records = read(b"a\ncaf\xe9\n" + b"x" * 10_001 + b"\n" + b"y" * 100_000 + b"\nb\xff")
+    assert [text for _, text, _ in records] == ["a", None, None, None, None]
     byte = "standard input: got byte {}, line {}; expected UTF-8. Convert it, for example with iconv."
     long = "standard input: got more than 10000 characters, line {}; expected at most 10000. Divide it into sentences."
     expected = [None, byte.format("0xe9", 2), long.format(3), long.format(4), byte.format("0xff", 5)]
-    assert [error for _, _, error in found] == expected
+    assert [error for _, _, error in records] == expected
 
 
 def test_a_text_that_the_model_refuses_leaves_the_others_their_answers() -> None:
@@ -496,7 +496,7 @@ def test_a_text_that_the_model_refuses_leaves_the_others_their_answers() -> None
 
     lines = reading.lines(io.StringIO("a\nbad\nb\nbad\n" + "c\n" * 100))
     answers = trial.Answers(lines, answer)
-    assert [found for _, found in answers] == ["A", None, "B", None, *["C"] * 100]
+    assert [answer for _, answer in answers] == ["A", None, "B", None, *["C"] * 100]
     expected = "standard input, line 2: text: got bad; expected good. Not answered either: line 4."
     with pytest.raises(UserError, match=f"^{expected}$"):
         answers.finish()

@@ -18,9 +18,9 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 @pytest.fixture(scope="module")
 def proxied() -> Iterator[tuple[dict[str, str], list[str]]]:
-    """Variables that send everything to a proxy which lets nothing pass, and what it was asked for."""
-    with recording_proxy() as (proxy, asked):
-        yield {"HTTP_PROXY": proxy, "http_proxy": proxy, "ALL_PROXY": proxy, "NO_PROXY": "", "no_proxy": ""}, asked
+    """Variables that send everything to a proxy which lets nothing pass, and the requests to it."""
+    with recording_proxy() as (proxy, requests):
+        yield {"HTTP_PROXY": proxy, "http_proxy": proxy, "ALL_PROXY": proxy, "NO_PROXY": "", "no_proxy": ""}, requests
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +33,8 @@ def watched(root: Path, env: dict[str, str], *words: str) -> Listeners:
     """Run the command from start to end; what it and all that it started listened on."""
     with flows.started(root, env, *words) as process:
         with Listeners(process.pid) as listeners:
-            said, _ = process.communicate(timeout=4 * flows.PATIENCE)
-        assert process.returncode == 0, said
+            output, _ = process.communicate(timeout=4 * flows.PATIENCE)
+        assert process.returncode == 0, output
     return listeners
 
 
@@ -42,18 +42,18 @@ def test_a_retraining_with_a_server_of_its_own_listens_on_loopback(
     root: Path, proxied: tuple[dict[str, str], list[str]], tmp_path: Path
 ) -> None:
     """DVC's stages run in it, as in `make repro`, and a champion is promoted, which the test of `serve` needs."""
-    variables, asked = proxied
+    variables, requests = proxied
     env = small.author(flows.surroundings(tmp_path, None) | variables)
     del env["SEQLINE_TRACKING"]
-    found = watched(root, env, "retrain")
-    assert any("pipeline.flow.ephemeral" in one.command for one in found.found), "the server was seen"
-    assert found.beyond_loopback == []
-    assert asked == []
+    listeners = watched(root, env, "retrain")
+    assert any("pipeline.flow.ephemeral" in listener.command for listener in listeners.found), "the server was seen"
+    assert listeners.beyond_loopback == []
+    assert requests == []
 
 
 def test_plain_dvc_listens_nowhere(root: Path, proxied: tuple[dict[str, str], list[str]]) -> None:
-    """What `make repro` runs."""
-    variables, asked = proxied
+    """The command of `make repro`."""
+    variables, requests = proxied
     with (
         subprocess.Popen(
             [sys.executable, "-m", "dvc", "repro", "--force", "--no-run-cache"],
@@ -65,13 +65,13 @@ def test_plain_dvc_listens_nowhere(root: Path, proxied: tuple[dict[str, str], li
     ):
         assert process.wait(4 * flows.PATIENCE) == 0
     assert listeners.found == set()
-    assert asked == []
+    assert requests == []
 
 
 def test_a_run_and_a_schedule_with_a_standing_server_listen_on_loopback(
     proxied: tuple[dict[str, str], list[str]], tmp_path: Path
 ) -> None:
-    variables, asked = proxied
+    variables, requests = proxied
     root = retrainable(tmp_path / "project")
     login = "seqline:of-the-test"
     closed = {"PREFECT_SERVER_API_AUTH_STRING": login, "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "http://127.0.0.1:4200"}
@@ -83,27 +83,27 @@ def test_a_run_and_a_schedule_with_a_standing_server_listen_on_loopback(
                 flows.wait_for(lambda: (root / ".seqline/flow/history.jsonl").read_text().count("retrain") > 1, "a run")
                 process.send_signal(signal.SIGTERM)
                 assert process.wait(flows.PATIENCE) == 0
-        assert {one.port for one in of_server.found} == {int(url.split(":")[2].split("/")[0])}
+        assert {listener.port for listener in of_server.found} == {int(url.split(":")[2].split("/")[0])}
     for listeners in (of_server, run, scheduled):
         assert listeners.beyond_loopback == []
-    assert asked == []
+    assert requests == []
 
 
 @pytest.mark.parametrize("words", [("ui",), ("serve", small.NAME)])
 def test_a_server_of_mlflow_s_listens_on_loopback(
     words: tuple[str, ...], root: Path, proxied: tuple[dict[str, str], list[str]]
 ) -> None:
-    variables, asked = proxied
+    variables, requests = proxied
     port = unused_port()
     env = flows.surroundings(root, None) | variables
     with flows.started(root, env, *words, "--port", str(port)) as process, Listeners(process.pid) as listeners:
         assert process.stdout
-        said = ""
-        while "Ctrl-C ends it" not in said:
-            said = process.stdout.readline()
-            assert said, "it ended"
-        listeners.wait_for(lambda found: any(one.port == port for one in found), flows.PATIENCE)
+        line = ""
+        while "Ctrl-C ends it" not in line:
+            line = process.stdout.readline()
+            assert line, "it ended"
+        listeners.wait_for(lambda listeners: any(listener.port == port for listener in listeners), flows.PATIENCE)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=flows.PATIENCE)
     assert listeners.beyond_loopback == []
-    assert asked == []
+    assert requests == []

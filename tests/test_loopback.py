@@ -36,7 +36,7 @@ def only(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 def exempt(url: str) -> set[bool]:
-    """Whether each client of ours leaves the proxy out for this address."""
+    """Return whether each of our clients bypasses the proxy for this address."""
     with httpx.Client() as client:
         by_httpx = client._transport_for_url(httpx.URL(url)) is client._transport
     host = httpx.URL(url).host
@@ -70,12 +70,12 @@ def test_hosts_exempt_before_stay_exempt(before: Mapping[str, str], hosts: list[
 
 
 def test_a_server_on_loopback_is_reached_without_the_proxy(only: pytest.MonkeyPatch) -> None:
-    with recording_proxy() as (url, asked):
+    with recording_proxy() as (url, requested):
         assert not loopback.answers(f"{url}/")
-        assert asked == ["GET / HTTP/1.1"]
+        assert requested == ["GET / HTTP/1.1"]
         only.setenv("http_proxy", url)
         assert not loopback.answers("http://127.0.0.1:9/")
-        assert asked == ["GET / HTTP/1.1"]
+        assert requested == ["GET / HTTP/1.1"]
 
 
 def test_the_download_stage_reaches_a_mirror_on_loopback_without_the_proxy(tmp_path: Path, only: pytest.MonkeyPatch) -> None:
@@ -86,7 +86,7 @@ def test_the_download_stage_reaches_a_mirror_on_loopback_without_the_proxy(tmp_p
     corpus = yaml.safe_load((ROOT / "params.yaml").read_text())["corpora"]["toy_reviews"] | {"source": {"files": [pinned]}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"corpora": {"mine": corpus}}))
     serve = partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "mirror"))
-    with recording_proxy() as (proxy, asked), http.server.ThreadingHTTPServer(("127.0.0.1", 0), serve) as mirror:
+    with recording_proxy() as (proxy, requested), http.server.ThreadingHTTPServer(("127.0.0.1", 0), serve) as mirror:
         threading.Thread(target=mirror.serve_forever, args=(0.05,), daemon=True).start()
         for name in ("HTTP_PROXY", "http_proxy"):
             only.setenv(name, proxy)
@@ -100,4 +100,4 @@ def test_the_download_stage_reaches_a_mirror_on_loopback_without_the_proxy(tmp_p
         mirror.shutdown()
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "a.txt").read_text() == "one line\n"
-    assert asked == []
+    assert requested == []

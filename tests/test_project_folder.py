@@ -7,22 +7,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import flows
 import pytest
-from conftest import ROOT, Said
+from conftest import Said
 
 from pipeline.cli import doctor, project
 from pipeline.errors import UserError
 
 
 def command(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    return subprocess.run(
-        [sys.executable, "-c", "from pipeline.cli import main; main()", *arguments],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "PATH": path, "SEQLINE_TRACKING": "off"} | environment,
-        capture_output=True,
-        text=True,
-    )
+    return flows.seqline(folder, flows.surroundings(folder.parent / "prefect", None) | environment, *arguments)
 
 
 @pytest.fixture
@@ -83,9 +77,9 @@ def test_a_repository_of_another_user_is_announced(
 ) -> None:
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # git's own switch for its tests
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
-    said = seqline(repository, "check")
-    assert said.status == 0
-    assert said.err == (
+    result = seqline(repository, "check")
+    assert result.status == 0
+    assert result.err == (
         f"seqline: git: got a repository that another user owns, {repository}; expected one of your own. Run "
         f"`git config --global --add safe.directory {repository}`; until then runs are recorded without a commit.\n"
     )

@@ -48,12 +48,12 @@ class Deaf(BaseHTTPRequestHandler):
         deaf = "Upgrade" in self.headers
         self.asked.append("upgrade" if deaf else self.path)
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        said = {"version": b'"3.8.8"', "filter": b"[]"}.get(self.path.rpartition("/")[2], b"true")
+        body = {"version": b'"3.8.8"', "filter": b"[]"}.get(self.path.rpartition("/")[2], b"true")
         self.send_response(503 if deaf else 200)
         self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(said)))
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(said)
+        self.wfile.write(body)
 
     do_POST = do_GET
 

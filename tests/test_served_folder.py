@@ -53,11 +53,11 @@ def test_no_parameter_of_the_flow_is_a_path() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "shown"),
+    ("reason", "line"),
     [("reviews changed", "reviews changed"), ("a\nb\x1b[31m", "a b\\x1b[31m"), ("x" * 10_000, "x" * 197 + "...")],
 )
-def test_the_reason_of_a_request_is_one_printable_line(given: str, shown: str) -> None:
-    assert retrain._one_line(given) == shown
+def test_the_reason_of_a_request_is_one_printable_line(reason: str, line: str) -> None:
+    assert retrain._one_line(reason) == line
 
 
 # --- a served schedule and a stranger's request
@@ -90,8 +90,8 @@ def test_a_request_cannot_name_the_folder_of_a_served_retraining(url: str, home:
         warning = process.stdout.readline()
         assert f"got {url}, which needs no login and answers any web page" in warning
         flows.wait_for(lambda: (root / ".seqline/flow/schedule.json").exists(), "the schedule")
-        wanted = {"name": {"any_": [events.deployment_name(root)]}}
-        [deployment] = flows.wait_for(lambda: flows.ask(url, "deployments/filter", deployments=wanted), "its deployment")
+        named = {"name": {"any_": [events.deployment_name(root)]}}
+        [deployment] = flows.wait_for(lambda: flows.ask(url, "deployments/filter", deployments=named), "its deployment")
         ask = f"deployments/{deployment['id']}/create_flow_run"
         for enforced in (True, False):
             parameters = {"root": str(theirs), "because": "x"}
@@ -111,18 +111,18 @@ def test_a_request_cannot_name_the_folder_of_a_served_retraining(url: str, home:
 def patient(url: str, path: str, **body: Any) -> Any:
     """As `flows.ask`, again while the server's database is busy; {} for a request that it refuses."""
 
-    def asked() -> Any:
+    def response() -> Any:
         try:
             return [flows.ask(url, path, **body)]
         except urllib.error.HTTPError as error:
             return None if error.code == 503 else [{}]
 
-    return flows.wait_for(asked, "the server to take a request")[0]
+    return flows.wait_for(response, "the server to take a request")[0]
 
 
 def due(url: str) -> list[dict[str, Any]]:
-    found = flows.ask(url, "flow_runs/filter", flow_runs={"expected_start_time": {"before_": "2100-01-01T00:00:00Z"}})
-    return [run for run in found if not run["auto_scheduled"]]
+    runs = flows.ask(url, "flow_runs/filter", flow_runs={"expected_start_time": {"before_": "2100-01-01T00:00:00Z"}})
+    return [run for run in runs if not run["auto_scheduled"]]
 
 
 # --- servers of ours
@@ -161,7 +161,7 @@ def test_a_server_for_one_run_requires_a_login_refuses_other_pages_and_hides_its
         [sys.executable, "-c", _SHOW, str(tmp_path)], cwd=flows.ROOT, env=env, capture_output=True, text=True, umask=0o022
     )
     assert done.returncode == 0, done.stderr
-    told, version, health, flow, ours, words, login = done.stdout.splitlines()
+    announcement, version, health, flow, ours, words, login = done.stdout.splitlines()
     assert (version, health) == ("(401, None)", "(200, None)")
     assert flow.startswith("(401, ")
     assert ours == "None ''"
@@ -170,7 +170,7 @@ def test_a_server_for_one_run_requires_a_login_refuses_other_pages_and_hides_its
     assert modes.pop("prefect") == 0o700
     assert set(modes.values()) == {0o600}
     log = (tmp_path / ".seqline" / "flow" / "server.log").read_text()
-    assert login.split(":")[1] not in log + told
+    assert login.split(":")[1] not in log + announcement
 
 
 @pytest.mark.long
@@ -181,10 +181,10 @@ def test_a_server_as_documented_gives_no_warning_and_requires_its_login(tmp_path
     ask = "from pipeline.flow import server; server.quiet(); print(repr(server.exposure()), server._unreachable())"
     with flows.server(tmp_path, **closed) as url:
         env = flows.surroundings(tmp_path, url)
-        known = env | {"PREFECT_API_AUTH_STRING": login}
-        said = subprocess.run([sys.executable, "-c", ask], env=known, capture_output=True, text=True, check=True)
-        assert said.stdout == "'' None\n"
-        done = flows.seqline(root, small.author(known), "retrain")
+        with_login = env | {"PREFECT_API_AUTH_STRING": login}
+        checked = subprocess.run([sys.executable, "-c", ask], env=with_login, capture_output=True, text=True, check=True)
+        assert checked.stdout == "'' None\n"
+        done = flows.seqline(root, small.author(with_login), "retrain")
         assert (done.returncode, done.stderr) == (0, "")
         stranger = flows.seqline(root, small.author(env), "retrain")
         assert stranger.returncode == 2

@@ -1,11 +1,11 @@
 """No name out of params.yaml reaches a shell, under plain DVC and in flows (pipeline/stage_arguments.py)."""
 
 import argparse
-import os
 import subprocess
 import sys
 from pathlib import Path
 
+import flows
 import pytest
 import stage_runs
 import yaml
@@ -40,8 +40,7 @@ def copy_block(project: Path, section: str, name: str, changes: dict[str, object
 
 
 def dvc(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PATH": path, "DVC_NO_ANALYTICS": "1"}
+    environment = flows.surroundings(project.parent / "prefect", None)
     return subprocess.run(
         [sys.executable, "-m", "dvc", *arguments], cwd=project, env=environment, capture_output=True, text=True
     )
@@ -66,7 +65,7 @@ def test_every_stage_of_a_kind_has_the_same_command() -> None:
     commands: dict[str, set[str]] = {}
     for stage in Repo(str(ROOT)).index.stages:
         commands.setdefault(stage.name.partition("@")[0], set()).add(stage.cmd)
-    assert {len(found) for found in commands.values()} == {1}
+    assert {len(variants) for variants in commands.values()} == {1}
 
 
 @pytest.mark.parametrize("name", ["x; touch pwned; true", "$(touch pwned)"])
@@ -103,18 +102,11 @@ def test_flows_refuse_a_name_before_dvc_reads_the_project(project: Path, section
 @pytest.mark.parametrize("command", ["run", "refresh", pytest.param("retrain", marks=pytest.mark.long)])
 def test_commands_refuse_a_name_in_one_line(repository: Path, command: str) -> None:
     copy_block(repository, "corpora", "x; touch pwned; true", {})
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    done = subprocess.run(
-        [sys.executable, "-c", "from pipeline.cli import main; main()", command],
-        cwd=repository,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "PATH": path, "PREFECT_API_URL": "", "SEQLINE_TRACKING": "off"},
-        capture_output=True,
-        text=True,
-    )
-    said = done.stdout + done.stderr
+    done = flows.seqline(repository, flows.surroundings(repository.parent / "prefect", None), command)
+    output = done.stdout + done.stderr
     assert done.returncode != 0
-    assert "corpora: got x; touch pwned; true; expected names of small letters, digits and _. Rename the block." in said
-    assert "Traceback" not in said
+    assert "corpora: got x; touch pwned; true; expected names of small letters, digits and _. Rename the block." in output
+    assert "Traceback" not in output
     assert not list(repository.rglob("pwned"))
 
 
@@ -130,16 +122,17 @@ def parsed(monkeypatch: pytest.MonkeyPatch, stage: str, *words: str, project: Pa
 
 def test_placeholders_are_filled_from_the_block_that_dvc_names(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ("--one", "data/{corpus}/{run}", "--two", "{start}")
-    found = parsed(monkeypatch, "train@bert_sentiment", *words, project=project)
-    assert (found.run, found.one, found.two) == ("bert_sentiment", Path("data/toy_reviews/bert_sentiment"), Path("bert"))
+    arguments = parsed(monkeypatch, "train@bert_sentiment", *words, project=project)
+    assert arguments.run == "bert_sentiment"
+    assert (arguments.one, arguments.two) == (Path("data/toy_reviews/bert_sentiment"), Path("bert"))
 
-    found = parsed(monkeypatch, "../dvc.yaml:vocab@toy_reviewers", "--one", "{corpus}/{vocabulary}", project=project)
-    assert (found.corpus, found.one) == ("toy_reviewers", Path("toy_reviewers/toy_reviews"))
+    arguments = parsed(monkeypatch, "../dvc.yaml:vocab@toy_reviewers", "--one", "{corpus}/{vocabulary}", project=project)
+    assert (arguments.corpus, arguments.one) == ("toy_reviewers", Path("toy_reviewers/toy_reviews"))
 
 
 def test_a_name_on_the_command_line_takes_precedence_over_dvc(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = parsed(monkeypatch, "train@lstm", "gru", "--one", "{run}", project=project)
-    assert (found.run, found.one) == ("gru", Path("gru"))
+    arguments = parsed(monkeypatch, "train@lstm", "gru", "--one", "{run}", project=project)
+    assert (arguments.run, arguments.one) == ("gru", Path("gru"))
 
 
 def test_an_unknown_placeholder_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,10 +38,10 @@ def answering(answer: tuple[int, str, bytes] | None, as_prefect: tuple[str, ...]
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            known = {"/health": b"true", "/admin/version": b'"3.8.8"', "/flows/filter": b"[]"}
+            responses = {"/health": b"true", "/admin/version": b'"3.8.8"', "/flows/filter": b"[]"}
             for path in as_prefect:
                 if self.path.endswith(path):
-                    self.say(200, "application/json", known[path])
+                    self.say(200, "application/json", responses[path])
                     return
             if answer is None:
                 self.close_connection = True
@@ -97,8 +97,8 @@ def one_line(root: Path, home: Path, url: str, *words: str) -> str:
 @pytest.mark.parametrize("kind", ANSWERS)
 def test_a_run_names_the_address_of_a_server_that_is_not_prefect(kind: str, root: Path, tmp_path: Path) -> None:
     with answering(ANSWERS[kind]) as url:
-        said = one_line(root, tmp_path, url, "run")
-    assert ("PREFECT_API_AUTH_STRING" in said) == (kind == "401")
+        line = one_line(root, tmp_path, url, "run")
+    assert ("PREFECT_API_AUTH_STRING" in line) == (kind == "401")
 
 
 @pytest.mark.parametrize("kind", ["HTML", "a list", "500", "nothing"])
@@ -126,9 +126,9 @@ def test_a_retraining_and_a_schedule_refuse_a_server_that_is_not_prefect(
 
 @pytest.mark.parametrize("kind", ["HTML", "a list", "nothing"])
 def test_the_status_without_a_prefect_server_uses_local_records(kind: str, root: Path, tmp_path: Path) -> None:
-    for known in ((), ("/health", "/admin/version", "/flows/filter")):
-        with answering(ANSWERS[kind], as_prefect=known) as url:
+    for as_prefect in ((), ("/health", "/admin/version", "/flows/filter")):
+        with answering(ANSWERS[kind], as_prefect=as_prefect) as url:
             done = flows.seqline(root, flows.surroundings(tmp_path, url), "status")
         assert done.stderr == ""
-        [told] = [line for line in done.stdout.splitlines() if line.startswith("server")]
-        assert "does not answer" in told or "could not be asked" in told
+        [server] = [line for line in done.stdout.splitlines() if line.startswith("server")]
+        assert "does not answer" in server or "could not be asked" in server

@@ -120,8 +120,8 @@ def test_the_zone_has_the_offset_of_the_c_library(tz: str, monkeypatch: pytest.M
 
 def test_the_schedule_says_which_zone_and_why(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
-    made = schedule.terms("0 3 * * *", None, False, "60", None)
-    assert made.words == "cron '0 3 * * *' in UTC"
+    terms = schedule.terms("0 3 * * *", None, False, "60", None)
+    assert terms.words == "cron '0 3 * * *' in UTC"
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("seqline: warning: TZ=CET-1CEST,M3.5.0,M10.5.0/3, which is no IANA name; UTC is used.")
 
@@ -134,6 +134,6 @@ def test_a_cron_line_without_a_time_is_refused(line: str) -> None:
 
 def test_prefect_accepts_the_zone_and_the_cron_line_of_the_deployment() -> None:
     for deployment in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]:
-        for given in deployment["schedules"]:
-            assert given["timezone"] in zoneinfo.available_timezones()
-            schedule.terms(given["cron"], None, False, "60", None)
+        for timing in deployment["schedules"]:
+            assert timing["timezone"] in zoneinfo.available_timezones()
+            schedule.terms(timing["cron"], None, False, "60", None)
