@@ -19,6 +19,7 @@ from dvc.utils.serialize import dumps_yaml
 from pipeline import cli
 from pipeline.cli import champions, dag, doctor, leftovers, presets, reading, trial
 from pipeline.errors import UserError
+from pipeline.texts import LONGEST_TEXT
 
 ROOT = Path(__file__).resolve().parent.parent
 FROM_HERE = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -469,7 +470,7 @@ def read(content: bytes, encoding: str = "utf-8") -> list[tuple[int | None, str 
         (b"\n\n", ["", ""]),
         (b"a\x00b\n\x1b[2J\n", ["a\x00b", "\x1b[2J"]),
         ("a\u2028b\x85c\x0cd\n".encode(), ["a\u2028b\x85c\x0cd"]),
-        (b"x" * 10_000 + b"\ny", ["x" * 10_000, "y"]),
+        (b"x" * LONGEST_TEXT + b"\ny", ["x" * LONGEST_TEXT, "y"]),
     ],
     ids=range(9),
 )
@@ -480,10 +481,11 @@ def test_lines_of_standard_input_come_as_they_are(content: bytes, texts: list[st
 
 
 def test_bad_lines_of_standard_input_leave_the_others_alone() -> None:
-    records = read(b"a\ncaf\xe9\n" + b"x" * 10_001 + b"\n" + b"y" * 100_000 + b"\nb\xff")
+    records = read(b"a\ncaf\xe9\n" + b"x" * (LONGEST_TEXT + 1) + b"\n" + b"y" * 100_000 + b"\nb\xff")
     assert [text for _, text, _ in records] == ["a", None, None, None, None]
     byte = "standard input: got byte {}, line {}; expected UTF-8. Convert it, for example with iconv."
-    long = "standard input: got more than 10000 characters, line {}; expected at most 10000. Divide it into sentences."
+    limit = f"expected at most {LONGEST_TEXT}. Divide it into sentences."
+    long = f"standard input: got more than {LONGEST_TEXT} characters, line {{}}; {limit}"
     expected = [None, byte.format("0xe9", 2), long.format(3), long.format(4), byte.format("0xff", 5)]
     assert [error for _, _, error in records] == expected
 
