@@ -1,6 +1,5 @@
 """A trained run of any task, loaded once: texts in, rows out. All that serving knows of models."""
 
-import difflib
 import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from pipeline import params
+from pipeline import config, params
 from pipeline.errors import refuse
 from pipeline.inference import EMPTY, LARGEST_N_BEST, Answer, OutOfTime, Session, check_time, run_of, time_limit
 from pipeline.predictions import BLANK, Asked, fill_blank, masked_language_model, word_vectors
@@ -58,23 +57,23 @@ def opened(task: str, run: Trained) -> Answering:
 
 
 def checked_texts(texts: Sequence[Any]) -> list[str]:
-    """The texts of a request; UserError, with its number from 0, for the first that is none."""
+    """Return the texts of a request; UserError, with its number from 0, for the first that is not a text."""
     return [checked_text(text, f"inputs[{number}]") for number, text in enumerate(texts)]
 
 
 def checked_settings(task: str, settings: Mapping[str, Any]) -> dict[str, int]:
-    """The `params` of a request; UserError for a name that the task lacks, and for what is no whole number in its range."""
-    known = SETTINGS[task]
+    """Return the `params` of a request; UserError for an unknown name, or a value that is no whole number in its range."""
+    ranges = SETTINGS[task]
     for name, value in settings.items():
-        if name not in known:
-            expected = "one of " + ", ".join(known) if known else f"no params, of which {task} has none"
-            close = difflib.get_close_matches(str(name), known, 1)
-            todo = f"Did you mean {close[0]!r}?" if close else "Remove it."
+        if name not in ranges:
+            expected = "one of " + ", ".join(ranges) if ranges else f"no params, of which {task} has none"
+            todo = config.nearest(name, list(ranges)) or "Remove it."
             raise refuse("params", f"the unknown name {str(name)[:60]!r}", expected, todo)
-        least, largest = known[name]
-        whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-        if not whole or not least <= value <= largest:
-            shown = str(value) if whole else repr(value)
+
+        least, largest = ranges[name]
+        is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        if not is_integer or not least <= value <= largest:
+            shown = str(value) if is_integer else repr(value)
             raise refuse(name, shown[:60], f"a whole number from {least} to {largest}")
     return {str(name): int(value) for name, value in settings.items()}
 

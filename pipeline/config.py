@@ -53,7 +53,7 @@ def named_module(package: str, name: str, where: str) -> types.ModuleType:
     folder = Path(__file__).parent.parent.joinpath(*package.split("."))
     choices = sorted(file.stem for file in folder.glob("*.py") if file.stem != "__init__")
     if name not in choices:
-        raise refuse(where, name, _one_of(choices), _nearest(name, choices))
+        raise refuse(where, name, _one_of(choices), nearest(name, choices))
     return importlib.import_module(f"{package}.{name}")
 
 
@@ -64,7 +64,7 @@ def load(cls: type[T], values: Any, where: str) -> T:
     hints = typing.get_type_hints(cls)
     for key in values:
         if key not in hints:
-            todo = _nearest(key, list(hints)) or "Remove it."
+            todo = nearest(key, list(hints)) or "Remove it."
             raise refuse(f"{where}.{key}", "an unknown key", _one_of(list(hints)), todo)
     for key in hints:
         if key not in values:
@@ -83,7 +83,7 @@ def load_named(kinds: Sequence[type[T]], values: Any, where: str) -> T:
         raise refuse(where, values, f"a section whose name is {_one_of(list(by_name))}")
     name = str(values.get("name", "nothing"))
     if name not in by_name:
-        raise refuse(f"{where}.name", name, _one_of(list(by_name)), _nearest(name, list(by_name)))
+        raise refuse(f"{where}.name", name, _one_of(list(by_name)), nearest(name, list(by_name)))
     return load(by_name[name], values, where)
 
 
@@ -149,7 +149,8 @@ def _by_name(kinds: Sequence[type[T]]) -> dict[str, type[T]]:
     return {name: kind for kind in kinds for name in typing.get_args(typing.get_type_hints(kind)["name"])}
 
 
-def _nearest(got: Any, choices: list[str]) -> str:
+def nearest(got: Any, choices: Sequence[str]) -> str:
+    """Return "Did you mean ...?" with the choice that is most like what was given; "" if none is like it."""
     close = difflib.get_close_matches(str(got), choices, 1)
     return f"Did you mean {close[0]!r}?" if close else ""
 

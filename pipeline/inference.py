@@ -25,7 +25,7 @@ from pipeline.seeding import derive
 from pipeline.text.encode import Codec, describe
 from pipeline.training import checkpoint, devices, loop
 
-BATCH = 64  # texts searched for at a time, fewer where they or the beam are large
+BATCH = 64  # texts searched for at a time, fewer where texts are long or the beam is wide
 LARGEST_N_BEST = 100  # answers to one text; a run whose own beam is wider may give as many as that
 
 # Rows x tokens of a batch, at which memory stays at a few hundred MB: 64 texts of 256 tokens in a beam of 10.
@@ -36,7 +36,7 @@ _deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 
 
 class OutOfTime(UserError):
-    """The time that a request may take is over."""
+    """A request that takes more time than it may."""
 
 
 @contextmanager
@@ -47,6 +47,20 @@ def time_limit(seconds: float) -> Iterator[None]:
         yield
     finally:
         _deadline.reset(token)
+
+
+def batches(lengths: Sequence[int], max_texts: int, max_tokens: int) -> Iterator[slice]:
+    """Divide texts, in their order, into batches of at most `max_texts` and `max_tokens`, padding counted.
+
+    `lengths` are those of the texts in tokens. A longer text makes a batch by itself. OutOfTime between two batches.
+    """
+    start = 0
+    while start < len(lengths):
+        check_time()
+        candidates = lengths[start : start + max_texts]
+        size = max(1, min(len(candidates), max_tokens // max(1, *candidates)))
+        yield slice(start, start + size)
+        start += size
 
 
 def check_time() -> None:
@@ -83,9 +97,9 @@ class Attention:
 def attention_table(looked: Sequence[Attention], numbers: Sequence[int]) -> pa.Table:
     """`tables.ATTENTION`: one row for each sample, by its number, and named set of weights."""
     rows = [
-        {"row": number, "name": name, "columns": one.columns, "rows": one.rows, "weights": weights.ravel()}
-        for number, one in zip(numbers, looked, strict=True)
-        for name, weights in one.weights.items()
+        {"row": number, "name": name, "columns": sample.columns, "rows": sample.rows, "weights": weights.ravel()}
+        for number, sample in zip(numbers, looked, strict=True)
+        for name, weights in sample.weights.items()
     ]
     return pa.Table.from_pylist(rows, tables.ATTENTION)
 
@@ -170,15 +184,15 @@ class Session:
         some_prefixes = None if prefixes is None else [prefixes[place] for place in places]
 
         prompts = asked._prompts(some_texts, some_prefixes)
-        found = [hypotheses for prompt in prompts for hypotheses in asked.searched(prompt, asked.generator())]
+        results = [hypotheses for prompt in prompts for hypotheses in asked.searched(prompt, asked.generator())]
 
         answers = [[EMPTY] for _ in texts]
-        for place, hypotheses in zip(places, found, strict=True):
+        for place, hypotheses in zip(places, results, strict=True):
             answers[place] = asked.answers(hypotheses)
         return answers
 
     def places_with_tokens(self, texts: Sequence[str]) -> list[int]:
-        """The positions of the texts that have a token once they are read as the training text was."""
+        """Find the texts that have a token once they are read as the training text was; return their positions."""
         return [place for place, ids in enumerate(self._read(texts)) if ids]
 
     def generate(self, prefixes: Sequence[str], seed: int | None = None) -> list[str]:
@@ -267,18 +281,9 @@ class Session:
     def _prompts(self, texts: Sequence[str], prefixes: Sequence[str] | None = None) -> Iterator[Prompt]:
         """The texts in their order as batches; OutOfTime between two of them."""
         ids = self._read(texts)
-        start = 0
-        while start < len(texts):
-            check_time()
-            these = slice(start, start + self._batch_size(ids[start : start + BATCH]))
-            yield self._prompt(ids[these], None if prefixes is None else prefixes[these])
-            start = these.stop
-
-    def _batch_size(self, ids: Sequence[Sequence[int]]) -> int:
-        """How many of the texts fit into memory at a time: all of them unless texts are long or the beam is wide."""
-        longest = max(len(row) for row in ids)
         width = max(getattr(self.search, "width", 1), _NARROW)
-        return max(1, min(len(ids), _ROOM // (max(longest, 1) * width)))
+        for batch in batches([len(row) for row in ids], BATCH, _ROOM // width):
+            yield self._prompt(ids[batch], None if prefixes is None else prefixes[batch])
 
     def _with_n_best(self, n_best: int) -> "Session":
         """The same session with a search that gives `n_best` answers, its width raised to that if need be."""

@@ -16,7 +16,7 @@ from pipeline.tracking import protocol, server
 
 
 class Model:
-    """Answers each text with itself, once it is let go."""
+    """A model that answers each text with itself, once `free` is set."""
 
     def __init__(self) -> None:
         self.free, self.begun = threading.Event(), threading.Semaphore(0)
@@ -32,7 +32,7 @@ class Model:
 
 @contextmanager
 def running(model: Model) -> Iterator[int]:
-    """The server's port."""
+    """Run the server; yield its port."""
     with socket.create_server((server.HOST, 0)) as probe:
         port = probe.getsockname()[1]
     served = uvicorn.Server(server.configuration(server.App(model.answer, server.hosts(port, ["proxy.example"])), port))
@@ -65,7 +65,7 @@ def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 
 def exchanged(port: int, sent: bytes) -> bytes:
-    """All that comes back for some bytes, until the server hangs up."""
+    """Send bytes; return all that comes back until the server hangs up."""
     with socket.create_connection((server.HOST, port), timeout=60) as connection:
         with suppress(ConnectionError):  # it may have hung up before it has read all
             connection.sendall(sent)
@@ -77,7 +77,7 @@ def exchanged(port: int, sent: bytes) -> bytes:
 
 
 def parsed(answer: bytes) -> tuple[int, Any]:
-    """Status and body; every answer is JSON in one line."""
+    """Return status and body; every answer is JSON in one line."""
     head, _, body = answer.partition(b"\r\n\r\n")
     assert b"content-type: application/json" in head.lower()
     assert b"access-control-allow" not in head.lower()
@@ -87,7 +87,7 @@ def parsed(answer: bytes) -> tuple[int, Any]:
 
 
 def posted(port: int, body: bytes, **headers: str) -> tuple[int, Any]:
-    """The answer to a POST; a keyword such as `content_type` is a header, None for none."""
+    """Return the answer to a POST; a keyword such as `content_type` is a header, None for none."""
     named = {"host": f"127.0.0.1:{port}", "content-type": "application/json", "connection": "close"}
     named |= {name.replace("_", "-"): value for name, value in headers.items()}
     lines = [f"{name}: {value}" for name, value in named.items() if value is not None]
@@ -132,8 +132,8 @@ def test_values_come_to_the_model_as_they_were_sent(shared) -> None:
 @pytest.mark.parametrize(
     ("body", "line"),
     [
-        (b"", "body: got what is no JSON"),
-        (b"nonsense\n", "body: got what is no JSON"),
+        (b"", "body: got invalid JSON"),
+        (b"nonsense\n", "body: got invalid JSON"),
         (b'["a"]', "body: got a list; expected an object"),
         (b"{}", "body: got no texts; expected exactly one of the keys inputs"),
         (b'{"inputs": ["a"], "instances": ["a"]}', "body: got inputs and instances; expected exactly one"),
@@ -155,7 +155,7 @@ def test_values_come_to_the_model_as_they_were_sent(shared) -> None:
         (b'{"inputs": ' * 50_000, "body: got JSON that is nested too deep"),
         (b'{"inputs": ["caf\xe9"]}', "body: got byte 0xe9 at 16; expected UTF-8"),
         ('{"inputs": ["a"]}'.encode("utf-16"), "body: got byte 0xff at 0; expected UTF-8"),
-        (b'{"inputs": ["a"]} {"inputs": ["b"]}', "body: got what is no JSON"),
+        (b'{"inputs": ["a"]} {"inputs": ["b"]}', "body: got invalid JSON"),
     ],
     ids=range(24),
 )
@@ -197,8 +197,8 @@ def test_a_body_that_is_no_request_is_refused_in_one_line(body: bytes, line: str
 def test_only_requests_meant_for_this_server_are_answered(headers: dict[str, Any], status: int, shared, quiet) -> None:
     port = shared[1]
     filled = {name: value and value.format(port=port) for name, value in headers.items()}
-    found, answer = posted(port, b'{"inputs": ["a"]}', **filled)
-    assert (found, "predictions" in answer) == (status, status == 200)
+    actual, answer = posted(port, b'{"inputs": ["a"]}', **filled)
+    assert (actual, "predictions" in answer) == (status, status == 200)
 
 
 @pytest.mark.parametrize(
@@ -271,12 +271,12 @@ def test_clients_that_never_finish_are_hung_up_on_and_block_nobody(monkeypatch: 
     monkeypatch.setattr(server, "BODY_SECONDS", 1.0)
     with running(Model()) as port:
         head = HEAD.replace("{port}", str(port)).encode()
-        begun = (b"", b"POST /invo", head, head + b"content-length: 20\r\n\r\n{")
-        open_ones = [socket.create_connection((server.HOST, port), timeout=60) for _ in begun]
-        for connection, sent in zip(open_ones, begun, strict=True):
+        parts = (b"", b"POST /invo", head, head + b"content-length: 20\r\n\r\n{")
+        connections = [socket.create_connection((server.HOST, port), timeout=60) for _ in parts]
+        for connection, sent in zip(connections, parts, strict=True):
             connection.sendall(sent)
         assert posted(port, b'{"inputs": ["a"]}')[0] == 200
-        for connection in open_ones:
+        for connection in connections:
             with connection, connection.makefile("rb") as file:
                 assert parsed(file.read())[0] == 408
 
@@ -285,18 +285,18 @@ def test_connections_beyond_the_limit_are_refused(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(protocol, "CONNECTIONS", 2)
     with running(Model()) as port:
         ping = f"GET /ping HTTP/1.1\r\nhost: localhost:{port}\r\n\r\n".encode()
-        held = [socket.create_connection((server.HOST, port), timeout=60) for _ in range(2)]
-        for connection in held:
+        connections = [socket.create_connection((server.HOST, port), timeout=60) for _ in range(2)]
+        for connection in connections:
             connection.sendall(ping)
             assert b" 200 " in connection.recv(1 << 16)
         assert parsed(exchanged(port, b""))[0] == 503
-        for connection in held:
+        for connection in connections:
             connection.close()
 
 
 def test_work_beyond_its_time_and_requests_beyond_the_limit_are_refused(monkeypatch: pytest.MonkeyPatch, quiet) -> None:
-    monkeypatch.setattr(server, "AT_WORK", 1)
-    monkeypatch.setattr(server, "WAITING", 0)
+    monkeypatch.setattr(server, "CONCURRENT", 1)
+    monkeypatch.setattr(server, "QUEUED", 0)
     monkeypatch.setattr(server, "WORK_SECONDS", 1.0)
     model = Model()
     model.free.clear()

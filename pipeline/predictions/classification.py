@@ -14,7 +14,7 @@ from torch import nn
 
 from pipeline import config, params, tables
 from pipeline.errors import refuse
-from pipeline.inference import Answer, check_time, run_of, trained
+from pipeline.inference import Answer, batches, run_of, trained
 from pipeline.predictions import Asked, write_answers
 from pipeline.tasks import classification
 from pipeline.text import labels
@@ -22,7 +22,8 @@ from pipeline.text.encode import Codec
 from pipeline.training import devices
 
 NO_LABEL = Answer("", -math.inf, -math.inf)
-_BATCH = 1024  # texts between two looks at the clock
+_MAX_TEXTS = 1024  # of a batch
+_MAX_TOKENS = 1 << 16  # of a batch, padding counted: 79 MB for each layer of 300 float32 numbers a token
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +55,13 @@ class Classifier:
         """Each text's likeliest label and its log-probability; for a text without tokens no label, of probability 0."""
         answers = [NO_LABEL for _ in texts]
         ids = self.codec.encode(pa.array(texts, pa.string()))
-        (places,) = pc.list_value_length(ids).to_numpy(zero_copy_only=False).nonzero()
+        length = pc.list_value_length(ids).to_numpy(zero_copy_only=False)
+        (places,) = length.nonzero()
 
-        for start in range(0, len(places), _BATCH):
-            check_time()
-            these = places[start : start + _BATCH]
-            found = self.judged(pa.chunked_array([ids.take(pa.array(these))]))
-            best = [max(row) for row in found["log_probs"].to_pylist()]
-            for place, label, value in zip(these, found["label"].to_pylist(), best, strict=True):
+        for batch in batches(length[places].tolist(), _MAX_TEXTS, _MAX_TOKENS):
+            predicted = self.judged(pa.chunked_array([ids.take(pa.array(places[batch]))]))
+            best = [max(row) for row in predicted["log_probs"].to_pylist()]
+            for place, label, value in zip(places[batch], predicted["label"].to_pylist(), best, strict=True):
                 answers[place] = Answer(label, value, value)
         return answers
 

@@ -8,21 +8,21 @@ from typing import Any
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEAD_SECONDS = 15.0  # for the head of a request to arrive, from the opening of its connection or the answer before
-WHOLE_SECONDS = 180.0  # for a request with its answer, the waiting for other requests and the sending included
+REQUEST_SECONDS = 180.0  # for a request and its answer, with the time in the queue and of sending
 CONNECTIONS = 200  # open at a time; each costs a file descriptor
 
 
-def error_body(status: int, code: str, message: str) -> bytes:
-    """The body of every answer that is none, as MLflow's server has it: JSON in one line."""
+def error_body(code: str, message: str) -> bytes:
+    """Make the body of a refusal, as MLflow's server has it: JSON in one line."""
     return json.dumps({"error_code": code, "message": message}).encode()
 
 
 class LimitedProtocol(H11Protocol):
-    """Ends connections that keep it waiting, and refuses what is no HTTP with JSON."""
+    """HTTP/1.1 that ends slow connections, and refuses invalid requests with JSON."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to count the time, unless there are too many connections."""
-        super().connection_made(transport)  # type: ignore[arg-type] # of TCP it is one
+        """Start the timers, unless there are too many connections."""
+        super().connection_made(transport)  # type: ignore[arg-type]
         self._timers: list[asyncio.TimerHandle] = []
         if len(self.connections) > CONNECTIONS:
             self.refuse(503, "TEMPORARILY_UNAVAILABLE", f"got more than {CONNECTIONS} connections; try again later.")
@@ -30,30 +30,30 @@ class LimitedProtocol(H11Protocol):
         self._start_timers()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop counting."""
+        """Stop the timers."""
         self._stop_timers()
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
-        """Count anew for the next request of this connection."""
+        """Restart the timers for the next request of this connection."""
         super().on_response_complete()
         self._stop_timers()
         if self.transport.is_closing():
-            # What was sent and not yet read keeps a closed connection open.
+            # A client that does not read the answer would keep the closed connection open.
             self._timers = [self.loop.call_later(HEAD_SECONDS, self.transport.abort)]
         else:
             self._start_timers()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP."""
-        self.refuse(400, "BAD_REQUEST", "request: got what is no valid HTTP/1.1; expected a POST of JSON.")
+        """Refuse a request that is not HTTP."""
+        self.refuse(400, "BAD_REQUEST", "request: got invalid HTTP/1.1; expected a POST of JSON.")
 
     def refuse(self, status: int, code: str, message: str) -> None:
-        """Answer without regard to the request, and hang up; only hang up where an answer is under way already."""
+        """Send an error and hang up; only hang up if an answer is under way already."""
         if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
             self.transport.abort()
             return
-        body = error_body(status, code, message)
+        body = error_body(code, message)
         phrase = http.HTTPStatus(status).phrase
         head = (
             f"HTTP/1.1 {status} {phrase}\r\nconnection: close\r\n"
@@ -64,17 +64,17 @@ class LimitedProtocol(H11Protocol):
         self._timers.append(self.loop.call_later(HEAD_SECONDS, self.transport.abort))
 
     def _start_timers(self) -> None:
-        waiting = self.cycle
+        cycle = self.cycle
         self._timers = [
-            self.loop.call_later(HEAD_SECONDS, self._expect_head, waiting),
-            self.loop.call_later(WHOLE_SECONDS, self.transport.abort),
+            self.loop.call_later(HEAD_SECONDS, self._expect_head, cycle),
+            self.loop.call_later(REQUEST_SECONDS, self.transport.abort),
         ]
 
     def _stop_timers(self) -> None:
         for timer in self._timers:
             timer.cancel()
 
-    def _expect_head(self, before: Any) -> None:
-        """Hang up if no request has come since `before`."""
-        if self.cycle is before and not self.transport.is_closing():
+    def _expect_head(self, last: Any) -> None:
+        """Hang up if no request has come since the one of the cycle `last`."""
+        if self.cycle is last and not self.transport.is_closing():
             self.refuse(408, "REQUEST_TIMEOUT", f"request: got no whole head within {HEAD_SECONDS:g} s.")

@@ -1,4 +1,4 @@
-"""The HTTP server of `seqline serve`: MLflow's protocol for one version, behind checks of who asks, for what and how much.
+"""The HTTP server of `seqline serve`: MLflow's protocol for one version, behind checks of each request's sender and size.
 
     POST /invocations   {"inputs": ["a text"], "params": {"n_best": 2}}   -> {"predictions": [...]}
     GET  /ping, /health, /version
@@ -10,14 +10,11 @@ under a name of its own. So only the Host names of this server are answered, no 
 
 import argparse
 import asyncio
-import csv
-import difflib
-import io
 import itertools
 import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import mlflow.pyfunc
 import uvicorn
@@ -25,6 +22,7 @@ from mlflow.version import VERSION
 
 from pipeline.errors import UserError, exit_with, printable, refuse
 from pipeline.tracking.protocol import LimitedProtocol, error_body
+from pipeline.tracking.request_body import Request, read_csv, read_json
 from pipeline.tracking.served import Served
 
 HOST = "127.0.0.1"
@@ -32,10 +30,8 @@ LARGEST_BODY = 1 << 20  # bytes
 MOST_TEXTS = 1000
 BODY_SECONDS = 30.0  # for the body of a request to arrive
 WORK_SECONDS = 60.0
-AT_WORK = 4  # requests computed at a time
-WAITING = 32  # requests that wait for one of these
-FORMS = ("inputs", "instances", "dataframe_split", "dataframe_records")  # MLflow's, each with the texts in its own way
-_KEYS = (*FORMS, "params")
+CONCURRENT = 4  # requests computed at a time
+QUEUED = 32  # requests that wait for one of these
 _LARGEST_HEAD = 16 << 10  # bytes
 
 Scope = Mapping[str, Any]
@@ -45,18 +41,11 @@ Answer = Callable[[Sequence[Any], Mapping[str, Any]], list[dict[str, Any]]]
 
 
 class Refused(Exception):
-    """A request that is not answered: HTTP's status, MLflow's code for it, and one line."""
+    """A refusal of a request: HTTP's status, MLflow's code for it, and one line."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
         self.status, self.code, self.message = status, code, printable(message)
-
-
-class Request(NamedTuple):
-    """What a body asks for, as it stands there: its values are not checked yet."""
-
-    texts: list[Any]
-    params: dict[str, Any]
 
 
 class App:
@@ -65,8 +54,8 @@ class App:
     def __init__(self, answer: Answer, hosts: Iterable[str]) -> None:
         self._answer = answer
         self._hosts = frozenset(host.lower() for host in hosts)
-        self._at_work = asyncio.Semaphore(AT_WORK)
-        self._waiting = 0
+        self._slots = asyncio.Semaphore(CONCURRENT)
+        self._queued = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -75,10 +64,12 @@ class App:
         close = False
         try:
             status, body = 200, await self._respond(scope, receive)
-        except Refused as refused:
-            status, body, close = refused.status, error_body(refused.status, refused.code, refused.message), True
+        except Refused as error:
+            status, body = error.status, error_body(error.code, error.message)
+            close = True
         except UserError as error:
-            status, body = 400, error_body(400, "INVALID_PARAMETER_VALUE", str(error))
+            status, body = 400, error_body("INVALID_PARAMETER_VALUE", str(error))
+
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
@@ -91,6 +82,7 @@ class App:
     async def _respond(self, scope: Scope, receive: Receive) -> bytes:
         headers = _headers(scope)
         check_sender(headers, self._hosts)
+
         path, method = str(scope["path"]), str(scope["method"])
         if path in ("/ping", "/health", "/version"):
             _expect_method(method, ("GET", "HEAD"))
@@ -98,28 +90,29 @@ class App:
         if path != "/invocations":
             raise Refused(404, "RESOURCE_DOES_NOT_EXIST", f"path: got {path[:60]}; expected /invocations.")
         _expect_method(method, ("POST",))
+
         read = reader(headers)
         request = read(await _body(headers, receive))
         if len(request.texts) > MOST_TEXTS:
-            got = f"inputs: got {len(request.texts)} texts; expected at most {MOST_TEXTS}. Send several requests."
-            raise Refused(413, "BAD_REQUEST", got)
+            message = f"inputs: got {len(request.texts)} texts; expected at most {MOST_TEXTS}. Send several requests."
+            raise Refused(413, "BAD_REQUEST", message)
         rows = await self._work(request)
         return json.dumps({"predictions": rows}).encode()
 
     async def _work(self, request: Request) -> list[dict[str, Any]]:
-        """The answer's rows, computed in a thread while no more than `AT_WORK` others are."""
-        if self._at_work.locked() and self._waiting >= WAITING:
+        """Compute the rows of the answer in a thread, of which no more than `CONCURRENT` are at work at a time."""
+        if self._slots.locked() and self._queued >= QUEUED:
             raise Refused(503, "TEMPORARILY_UNAVAILABLE", "request: got too many at a time; try again later.")
-        self._waiting += 1
+        self._queued += 1
         try:
-            await self._at_work.acquire()
+            await self._slots.acquire()
         finally:
-            self._waiting -= 1
+            self._queued -= 1
 
-        # The thread frees its place when it ends, which is after the answer where the time is over.
+        # The thread frees its slot when it ends, which is after the answer if the time is over.
         work = asyncio.get_running_loop().run_in_executor(None, self._answer, *request)
-        work.add_done_callback(lambda _: self._at_work.release())
-        work.add_done_callback(lambda done: done.exception())  # which nobody waits for any more
+        work.add_done_callback(lambda _: self._slots.release())
+        work.add_done_callback(lambda done: done.exception())  # else asyncio logs one that comes after the answer
         try:
             return await asyncio.wait_for(asyncio.shield(work), WORK_SECONDS)
         except TimeoutError:
@@ -142,12 +135,12 @@ def check_sender(headers: Mapping[str, str], hosts: frozenset[str]) -> None:
 
 
 def reader(headers: Mapping[str, str]) -> Callable[[bytes], Request]:
-    """What reads a body of this Content-Type; Refused for one that is not known."""
+    """Return the function that reads a body of this Content-Type; Refused for any other type."""
     kind, *parameters = [part.strip().lower() for part in headers.get("content-type", "").split(";")]
     readers = {"application/json": read_json, "text/csv": read_csv}
     if kind not in readers:
-        got = f"Content-Type: got {kind[:60] or 'none'}; expected application/json or text/csv."
-        raise Refused(415, "BAD_REQUEST", got)
+        message = f"Content-Type: got {kind[:60] or 'none'}; expected application/json or text/csv."
+        raise Refused(415, "BAD_REQUEST", message)
     for parameter in parameters:
         if parameter.replace('"', "") not in ("charset=utf-8", "charset=utf8"):
             raise Refused(415, "BAD_REQUEST", f"Content-Type: got {parameter[:60]}; expected charset=utf-8 or nothing.")
@@ -156,157 +149,34 @@ def reader(headers: Mapping[str, str]) -> Callable[[bytes], Request]:
     return readers[kind]
 
 
-def read_json(body: bytes) -> Request:
-    """The request in a body of JSON; UserError for what is none, and for keys that no request has."""
-    content = _parsed(_decoded(body))
-    if not isinstance(content, dict):
-        raise refuse("body", _kind(content), f"an object with one of the keys {', '.join(FORMS)}")
-    for key in content:
-        if key not in _KEYS:
-            raise _unknown("body", key, _KEYS)
-    forms = [key for key in content if key in FORMS]
-    if len(forms) != 1:
-        raise refuse("body", " and ".join(forms) or "no texts", f"exactly one of the keys {', '.join(FORMS)}")
-
-    params = content.get("params")
-    if params is not None and not isinstance(params, dict):
-        raise refuse("params", _kind(params), "an object")
-    return Request(texts_of(forms[0], content[forms[0]]), params or {})
-
-
-def texts_of(form: str, value: Any) -> list[Any]:
-    """The one column of a request in one of MLflow's forms; UserError if there are more columns, or it is no table."""
-    if form == "dataframe_split":
-        return _split_texts(form, value)
-    if isinstance(value, dict) and form != "dataframe_records":
-        # {"text": ["a", "b"]}: columns by name.
-        [value] = _only(form, list(value.values()), list(value))
-        return value if isinstance(value, list) else [value]
-    if not isinstance(value, list):
-        if form == "inputs" and isinstance(value, str):
-            return [value]
-        raise refuse(form, _kind(value), "a list of texts")
-    if form != "dataframe_records" and not any(isinstance(row, dict | list) for row in value):
-        return value
-    return [_cell(f"{form}[{number}]", row) for number, row in enumerate(value)]
-
-
-def _split_texts(form: str, value: Any) -> list[Any]:
-    if not isinstance(value, dict):
-        raise refuse(form, _kind(value), "an object with the keys columns and data")
-    keys = ("columns", "index", "data")
-    for key in value:
-        if key not in keys:
-            raise _unknown(form, key, keys)
-    columns, rows = value.get("columns"), value.get("data")
-    if columns is not None:
-        _only(form, columns if isinstance(columns, list) else [], columns if isinstance(columns, list) else [])
-    if not isinstance(rows, list):
-        raise refuse(f"{form}.data", _kind(rows), "a list of rows")
-    return [_cell(f"{form}.data[{number}]", row) for number, row in enumerate(rows)]
-
-
-def _cell(where: str, row: Any) -> Any:
-    """The one value of a row."""
-    if isinstance(row, dict):
-        return _only(where, list(row.values()), list(row))[0]
-    if isinstance(row, list):
-        return _only(where, row, row)[0]
-    return row
-
-
-def _only(where: str, values: list[Any], names: list[Any]) -> list[Any]:
-    if len(values) != 1:
-        named = ", ".join(str(name)[:30] for name in names[:5])
-        raise refuse(where, f"{len(values)} columns{f' ({named})' if named else ''}", "one column, of texts")
-    return values
-
-
-def read_csv(body: bytes) -> Request:
-    """The request in a body of CSV: a name for the column, and a text a row."""
-    rows = csv.reader(io.StringIO(_decoded(body), newline=""), strict=True)
-    try:
-        table = [row or [""] for row in rows]
-    except csv.Error as error:
-        raise refuse("body", "what is no CSV", f"a column of texts ({error})") from None
-    if not table:
-        raise refuse("body", "nothing", "a name for the column, then a text a line")
-    return Request([_cell(f"line {number}", row) for number, row in enumerate(table, 1)][1:], {})
-
-
-def _parsed(text: str) -> Any:
-    """JSON as its standard has it: every key once, no NaN, and no deeper or longer than anything that a request needs."""
-    try:
-        return json.loads(text, object_pairs_hook=_without_repeats, parse_constant=_refuse_constant, parse_int=_whole)
-    except RecursionError:
-        raise refuse("body", "JSON that is nested too deep", "an object with a list of texts") from None
-    except json.JSONDecodeError as error:
-        raise refuse("body", f"what is no JSON ({error.msg}, character {error.pos})", "JSON") from None
-
-
-def _whole(digits: str) -> int:
-    if len(digits) > 30:
-        raise refuse("body", f"a number of {len(digits)} digits", "at most 30")
-    return int(digits)
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        raise refuse("body", "a key twice in one object", "each key once")
-    return content
-
-
-def _refuse_constant(name: str) -> Any:
-    raise refuse("body", name, "JSON, which has no such number")
-
-
-def _decoded(body: bytes) -> str:
-    try:
-        return body.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise refuse("body", f"byte {body[error.start]:#04x} at {error.start}", "UTF-8") from None
-
-
-def _unknown(where: str, key: str, known: Sequence[str]) -> UserError:
-    close = difflib.get_close_matches(key, known, 1)
-    todo = f"Did you mean {close[0]!r}?" if close else "Remove it."
-    return refuse(where, f"the unknown key {key[:60]!r}", f"one of {', '.join(known)}", todo)
-
-
-def _kind(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    kinds: dict[Any, str] = {dict: "an object", list: "a list", str: "a text"}
-    return kinds.get(type(value), "a number")
-
-
 def _headers(scope: Scope) -> dict[str, str]:
-    """By name in lower case; Refused for one that says twice who asks or what is sent, and where there are too many."""
-    found: dict[str, str] = {}
+    """Return the headers by name in lower case; Refused if there are too many, or one that is checked comes twice."""
+    headers: dict[str, str] = {}
     words = (scope["raw_path"], scope["query_string"], *itertools.chain(*scope["headers"]))
     size = sum(map(len, words))
     if size > _LARGEST_HEAD:
         raise Refused(431, "BAD_REQUEST", f"head: got {size} bytes; expected at most {_LARGEST_HEAD}.")
     for name, value in scope["headers"]:
         key = name.decode("latin-1").lower()
-        if key in found and key in ("host", "origin", "content-type", "content-encoding"):
+        if key in headers and key in ("host", "origin", "content-type", "content-encoding"):
             raise Refused(400, "BAD_REQUEST", f"{key}: got it twice; expected it once.")
-        found[key] = value.decode("latin-1").strip()
-    return found
+        headers[key] = value.decode("latin-1").strip()
+    return headers
 
 
-def _expect_method(method: str, known: Sequence[str]) -> None:
-    if method not in known:
-        raise Refused(405, "BAD_REQUEST", f"method: got {method[:20]}; expected {' or '.join(known)}.")
+def _expect_method(method: str, allowed: Sequence[str]) -> None:
+    if method not in allowed:
+        raise Refused(405, "BAD_REQUEST", f"method: got {method[:20]}; expected {' or '.join(allowed)}.")
 
 
 async def _body(headers: Mapping[str, str], receive: Receive) -> bytes:
-    """The whole body; Refused if it is too large, whatever its head says, or too slow."""
-    large = Refused(413, "BAD_REQUEST", f"body: got more than {LARGEST_BODY} bytes; expected fewer. Send several requests.")
+    """Receive the body; Refused if it is too large, whatever its head says, or too slow."""
+    too_large = Refused(
+        413, "BAD_REQUEST", f"body: got more than {LARGEST_BODY} bytes; expected fewer. Send several requests."
+    )
     stated = headers.get("content-length", "0")
     if not stated.isdecimal() or len(stated) > 20 or int(stated) > LARGEST_BODY:
-        raise large
+        raise too_large
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_SECONDS):
@@ -316,22 +186,22 @@ async def _body(headers: Mapping[str, str], receive: Receive) -> bytes:
                     raise Refused(400, "BAD_REQUEST", "body: got a part of it; expected all.")
                 body += message.get("body", b"")
                 if len(body) > LARGEST_BODY:
-                    raise large
+                    raise too_large
                 if not message.get("more_body", False):
                     return bytes(body)
     except TimeoutError:
-        message_ = f"body: got a part of it within {BODY_SECONDS:g} s; expected all."
-        raise Refused(408, "REQUEST_TIMEOUT", message_) from None
+        error = f"body: got a part of it within {BODY_SECONDS:g} s; expected all."
+        raise Refused(408, "REQUEST_TIMEOUT", error) from None
 
 
-def hosts(port: int, others: Iterable[str]) -> list[str]:
-    """The values of Host to answer: the names of loopback with the port, and `others`, such as a proxy's."""
+def hosts(port: int, allowed: Iterable[str]) -> list[str]:
+    """Return the values of Host to answer: the names of loopback with the port, and `allowed`, such as a proxy's."""
     names = ("127.0.0.1", "localhost", "[::1]")
-    return [f"{name}:{port}" for name in names] + ([*names] if port == 80 else []) + list(others)
+    return [f"{name}:{port}" for name in names] + ([*names] if port == 80 else []) + list(allowed)
 
 
-def served(uri: str) -> Answer:
-    """What answers for the version at `uri`; params that a request leaves out are as the version's signature has them."""
+def load(uri: str) -> Answer:
+    """Load the version at `uri`, to answer requests; params that they leave out are as its signature has them."""
     model = mlflow.pyfunc.load_model(uri)
     schema = model.metadata.get_params_schema()
     defaults = {param.name: param.default for param in schema.params} if schema else {}
@@ -348,13 +218,13 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--allow-host", action="append", default=[])
     arguments = parser.parse_args()
-    app = App(served(arguments.uri), hosts(arguments.port, arguments.allow_host))
+    app = App(load(arguments.uri), hosts(arguments.port, arguments.allow_host))
     uvicorn.Server(configuration(app, arguments.port)).run()
 
 
 def configuration(app: App, port: int) -> uvicorn.Config:
-    """uvicorn with this module's limits, and without what it would log of a request."""
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of connections that went away
+    """Configure uvicorn with this module's limits, and without its logs of requests."""
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # it logs each connection that goes away
     return uvicorn.Config(
         app,
         host=HOST,
