@@ -5,7 +5,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.errors import UserError, refuse, told
@@ -13,19 +13,18 @@ from pipeline.landing import exclusive, landing, landing_file
 
 _FOLDER = ".dir"  # ends the md5 of a folder, whose object is the list of its files
 _MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?", re.ASCII)
-
 _MEND = "Mend DVC's cache or remote."
 
 
 def check_md5(md5: Any, where: str) -> str:
-    """Return DVC's name of an output, which becomes part of paths; UserError naming `where` it stood for anything else."""
+    """Return an md5 of DVC's, which becomes part of paths; UserError, which names its origin `where`, for anything else."""
     if not isinstance(md5, str) or not _MD5.fullmatch(md5):
         raise refuse(where, md5, "an md5 of DVC's: 32 hexadecimal digits, and .dir for a folder")
     return md5
 
 
 def check_inside(path: Any, where: str) -> str:
-    """Return a relative path in a folder; UserError naming `where` it stood for one that could lead out of it."""
+    """Return a relative path in a folder; UserError, which names its origin `where`, for one that could lead out of it."""
     if not isinstance(path, str) or not _leads_inside(path):
         raise refuse(where, path, "a path inside of its folder")
     return path
@@ -39,9 +38,9 @@ def _leads_inside(path: str) -> bool:
 def materialise(root: Path, md5: str, place: Path) -> None:
     """Lay an output of DVC at `place`: a file, or for an md5 that ends in `.dir` a folder, as a copy that nothing changes.
 
-    It comes out of the cache of the project `root`, else out of its remotes. Nothing is laid out whose content has not
-    its md5: a damaged object is removed from the cache, and a damaged `place` is laid out anew; a whole one stays.
-    UserError if the output is in none of them, or if `md5`, or one in the list of the folder's files, is none.
+    It comes out of the cache of the project `root`, else out of its remotes. Contents are checked against their md5s: a
+    damaged object is removed from the cache, and a damaged `place` is replaced; an intact one stays. UserError if the
+    output is in none of them, or if `md5`, or one in the list of the folder's files, is not valid.
     """
     check_md5(md5, "the md5 of an output")
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +57,7 @@ def materialise(root: Path, md5: str, place: Path) -> None:
 
 
 def md5_of(path: Path) -> str:
-    """DVC's md5 of a file, or of a folder, whose md5 is that of the list of its files."""
+    """Compute DVC's md5 of a file, or of a folder, whose md5 is that of the list of its files."""
     if path.is_dir():
         files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
         listing = [{"md5": md5_of(files[name]), "relpath": name} for name in sorted(files)]
@@ -71,30 +70,25 @@ def md5_of(path: Path) -> str:
 def _lay_out(root: Path, md5: str, folder: Path) -> None:
     [listing] = _fetched(root, [md5])
     files = _listed(listing, md5)
-    for name, found in zip(files, _fetched(root, list(files.values())), strict=True):
+    for name, file in zip(files, _fetched(root, list(files.values())), strict=True):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(found, folder / name)
+        shutil.copyfile(file, folder / name)
 
 
 def _listed(listing: Path, md5: str) -> dict[str, str]:
-    """The md5s of a folder's files by their paths in it; UserError for a list that is none, or leads out of the folder."""
+    """Read the md5s of a folder's files by their paths; UserError for a damaged list, and for one that leads out of it."""
     where = f"DVC's list {md5}"
     try:
         entries = json.loads(listing.read_text(encoding="utf-8"))
         files = [(entry["relpath"], entry["md5"]) for entry in entries]
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise refuse(where, "something else", "the paths and md5s of a folder's files", _MEND) from None
+        raise refuse(where, "damaged content", "the paths and md5s of a folder's files", _MEND) from None
 
-    found = {check_inside(path, where): check_md5(each, where) for path, each in files}
-    folders = {parent for path in found for parent in _parents(path)}
-    if len(found) < len(files) or folders & set(found):
+    md5s = {check_inside(path, where): check_md5(each, where) for path, each in files}
+    folders = {str(parent) for path in md5s for parent in PurePosixPath(path).parents}
+    if len(md5s) < len(files) or folders & set(md5s):
         raise refuse(where, "two files of one path", "one file a path", _MEND)
-    return found
-
-
-def _parents(path: str) -> list[str]:
-    parts = path.split("/")
-    return ["/".join(parts[:end]) for end in range(1, len(parts))]
+    return md5s
 
 
 def _fetched(root: Path, md5s: list[str]) -> list[Path]:
@@ -120,7 +114,7 @@ def _fetched(root: Path, md5s: list[str]) -> list[Path]:
 
 
 def _drop_damaged(file: Path, md5: str) -> None:
-    """Remove an object of the cache that is not what its name says, which DVC would trust."""
+    """Remove an object of the cache whose content is not of its md5, which DVC would trust."""
     if file.is_file() and md5_of(file) != md5.removesuffix(_FOLDER):
         file.unlink()
 

@@ -128,12 +128,12 @@ def test_the_pages_end_with_ctrl_c_and_leave_no_process_behind(
 
 
 def commands() -> list[bytes]:
-    """The command lines of all processes but this one."""
-    found = []
+    """List the command lines of all processes but this one."""
+    lines = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):  # it has just ended
-            found += [path.read_bytes()] * (path.parent.name != str(os.getpid()))
-    return found
+            lines += [path.read_bytes()] * (path.parent.name != str(os.getpid()))
+    return lines
 
 
 def test_a_busy_port_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

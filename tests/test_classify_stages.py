@@ -162,8 +162,8 @@ def test_classify_says_what_the_predict_stage_says(trial, project: Path) -> None
 
 
 def test_a_blank_text_has_a_blank_line_and_a_warning(trial) -> None:
-    said = trial("classify", " \u200b ", "--run", "mlp")
-    assert said == (0, "\n", "seqline: TEXT: a text without words has no label\n")
+    result = trial("classify", " \u200b ", "--run", "mlp")
+    assert result == (0, "\n", "seqline: TEXT: a text without words has no label\n")
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_a_corpus_of_one_label_is_refused_in_one_line(
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "line"),
     [
         ("", "got Expecting value"),
         ("{}", "got no list of names; expected the labels' names."),
@@ -264,12 +264,12 @@ def test_a_corpus_of_one_label_is_refused_in_one_line(
         ('["negative", "posItive"]', "got 2 names; expected those of the labels in"),
     ],
 )
-def test_damaged_names_of_labels_are_told_in_one_line(project: Path, tmp_path: Path, content: str, said: str) -> None:
+def test_damaged_names_of_labels_are_refused_in_one_line(project: Path, tmp_path: Path, content: str, line: str) -> None:
     root = shutil.copytree(project, tmp_path / "project")
     (root / "data/predictions/mlp/labels.json").write_text(content)
     with pytest.raises(UserError) as refused:
         stage_runs.run(root, "evaluate", "mlp")
-    assert said in str(refused.value)
+    assert line in str(refused.value)
     assert "labels" in str(refused.value)
 
 

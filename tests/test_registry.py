@@ -421,9 +421,10 @@ def settled(project: Project, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
 def test_a_champion_that_was_moved_during_a_contest_stays(project: Project, settled) -> None:
     assert settled("lstm").event == "promoted"
     third = project.retrained("lstm")
-    with pytest.raises(UserError, match=rf"^{STORY}/2: got version 3 for its champion; expected version 1, which") as told:
+    line = rf"^{STORY}/2: got version 3 for its champion; expected version 1, which"
+    with pytest.raises(UserError, match=line) as refused:
         settled("gru", lambda: registry.promote(project.root, third, {"by": "hand"}))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(refused.value)
     assert (champion(project), reigns(project)) == (3, [3, 1])
     assert settled("gru").event == "promoted", "against the champion of now it may win"
     assert (champion(project), reigns(project)) == (2, [2, 3, 1])
@@ -490,23 +491,23 @@ def test_the_alias_challenger_is_on_what_is_being_compared(project: Project, set
 
 
 def rewritten(project: Project, number: int, **parts: Any) -> None:
-    """Change parts of what a version's tags say, as anybody can who reaches the server."""
+    """Change parts of a version's tags, as anybody can who reaches the server."""
     client = store.connect(project.root)
-    made = json.loads(client.get_model_version(STORY, str(number)).tags[versions.MADE])
-    client.set_model_version_tag(STORY, str(number), versions.MADE, json.dumps({**made, **parts}))
+    tags = json.loads(client.get_model_version(STORY, str(number)).tags[versions.MADE])
+    client.set_model_version_tag(STORY, str(number), versions.MADE, json.dumps({**tags, **parts}))
 
 
 @pytest.mark.parametrize(
     "bad", ["../" * 8 + "tmp/x", "/etc", "a" * 31, "A" * 32, f"{1:032x}.dirx", f"{1:032x}\n", "\0", 7, None]
 )
-def test_a_version_whose_md5_is_none_is_refused_and_nothing_is_laid_out(bad: Any, project: Project) -> None:
+def test_a_version_with_an_invalid_md5_is_refused(bad: Any, project: Project) -> None:
     outs = dict(registry.version(project.root, STORY, 2).outs)
     rewritten(project, 2, outs={**outs, "data/models/gru": bad})
     with pytest.raises(
         UserError, match=rf"^{STORY}/2 in MLflow's registry: tags: data/models/gru: got .* expected an md5"
-    ) as told:
+    ) as refused:
         registry.champions(project.root)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("bad", ["../x", "/etc/passwd", "a/../../b", "a//b", ".", "", "a\\..\\b", "a\0b"])
@@ -531,25 +532,25 @@ def test_a_version_whose_paths_lead_out_of_the_project_is_refused(bad: str, proj
 )
 def test_a_version_whose_tags_are_not_seqline_s_is_refused_in_one_line(tag: str, value: str, project: Project) -> None:
     store.connect(project.root).set_model_version_tag(STORY, "2", tag, value)
-    with pytest.raises(UserError, match=rf"^{STORY}/2 in MLflow's registry: .* Delete the version there") as told:
+    with pytest.raises(UserError, match=rf"^{STORY}/2 in MLflow's registry: .* Delete the version there") as refused:
         registry.made_of(project.root, "", f"{9:032x}")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    "said", ["{", "[1]", "7", '{"version": "1; x"}', '{"version": 1, "from": null, "at": 5}', "[" * 4000]
+    "tag", ["{", "[1]", "7", '{"version": "1; x"}', '{"version": 1, "from": null, "at": 5}', "[" * 4000]
 )
-def test_a_move_or_a_decision_that_no_seqline_wrote_is_passed_over(said: str, project: Project) -> None:
+def test_a_move_or_a_decision_that_no_seqline_wrote_is_passed_over(tag: str, project: Project) -> None:
     lstm = registry.current(project.root, "lstm")
     registry.promote(project.root, lstm, {})
     client = store.connect(project.root)
-    client.set_registered_model_tag(STORY, "promotion.5", said)
-    client.set_model_version_tag(STORY, "1", "seqline.judged", said)
+    client.set_registered_model_tag(STORY, "promotion.5", tag)
+    client.set_model_version_tag(STORY, "1", "seqline.judged", tag)
     assert reigns(project) == [1]
     assert registry.judged(project.root, lstm, "key") is None
 
 
-def test_a_model_with_a_quote_in_its_name_is_no_condition(project: Project) -> None:
+def test_a_quote_in_the_name_of_a_model_changes_no_search(project: Project) -> None:
     client = store.connect(project.root)
     client.create_registered_model("x' or name != 'y", {versions.MADE: "seqline"})
     assert set(registry.champions(project.root)) == {STORY, REVIEWS}
@@ -652,12 +653,13 @@ def test_of_two_runs_of_one_training_the_one_with_a_version_stays(
 ) -> None:
     """As an older `seqline sync` left them after an experiment was deleted, or as two machines made them."""
     tracking.sync(project.root)
-    client, kept = store.connect(project.root), run_of(project, "lstm")
+    client = store.connect(project.root)
+    versioned = run_of(project, "lstm")
     tags = {store.RUN: "lstm", store.DIGEST: "lstm0"}
-    older = client.create_run(kept.info.experiment_id, start_time=1, tags=tags, run_name="lstm")
+    older = client.create_run(versioned.info.experiment_id, start_time=1, tags=tags, run_name="lstm")
     assert len(active_runs(project)) == 4
     tracking.sync(project.root)
     assert active_runs(project) == RUNS_THERE
-    assert run_of(project, "lstm").info.run_id == kept.info.run_id
+    assert run_of(project, "lstm").info.run_id == versioned.info.run_id
     assert f"lstm: one training had two MLflow runs: {older.info.run_id} is deleted" in capsys.readouterr().err
     assert client.get_run(older.info.run_id).info.lifecycle_stage == "deleted", "and can be brought back"

@@ -27,15 +27,15 @@ STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); 
 
 
 def group(leader: int) -> list[int]:
-    """The processes of a group that run."""
-    found = []
+    """List the processes of a group that run."""
+    members = []
     for process in psutil.process_iter():
         try:
             if os.getpgid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process.pid)
+                members.append(process.pid)
         except (psutil.Error, OSError):
             continue
-    return found
+    return members
 
 
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP], ids=lambda sign: sign.name)
@@ -76,7 +76,7 @@ def pages(root: Path) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
     port = unused_port()
     process = subprocess.Popen([sys.executable, "-c", UI, str(root), str(port)], cwd=TOP, stdout=subprocess.DEVNULL)
     try:
-        eventually(lambda: process.poll() is not None or asked(port, "GET", "/health")[0] == 200)
+        eventually(lambda: process.poll() is not None or request(port, "GET", "/health")[0] == 200)
         assert process.poll() is None
         yield process, port
     finally:
@@ -84,8 +84,8 @@ def pages(root: Path) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
         process.wait()
 
 
-def asked(port: int, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body of an answer; the status is 0 where nobody listens."""
+def request(port: int, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, dict[str, str], bytes]:
+    """Send a request; return status, headers and body of the answer, and status 0 if no server listens."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=HANG_SECONDS)
     try:
         connection.request(method, path, body, {"Content-Type": "application/json", **headers})
@@ -100,7 +100,8 @@ def asked(port: int, method: str, path: str, body: bytes = b"", **headers: str) 
 def listeners(leader: "subprocess.Popen[bytes]") -> set[str]:
     """The addresses on which a process and all that it started listen."""
     family = [psutil.Process(leader.pid), *psutil.Process(leader.pid).children(recursive=True)]
-    return {one.laddr.ip for each in family for one in each.net_connections("inet") if one.status == psutil.CONN_LISTEN}
+    sockets = [connection for process in family for connection in process.net_connections("inet")]
+    return {connection.laddr.ip for connection in sockets if connection.status == psutil.CONN_LISTEN}
 
 
 @pytest.mark.long
@@ -114,13 +115,13 @@ def test_the_pages_answer_their_own_address_alone_and_end_when_seqline_ui_is_kil
         assert (root / "mlflow.db").stat().st_mode & 0o777 == 0o600
         assert listeners(process) == {"127.0.0.1"}
         search = "/ajax-api/2.0/mlflow/experiments/search"
-        assert asked(port, "POST", search, b'{"max_results": 1}')[0] == 200
-        assert asked(port, "GET", "/", Host="rebound.example")[0] == 403
-        assert asked(port, "POST", search, b'{"max_results": 1}', Origin="http://elsewhere.example")[0] == 403
-        _, headers, _ = asked(port, "GET", "/version", Origin="http://elsewhere.example")
+        assert request(port, "POST", search, b'{"max_results": 1}')[0] == 200
+        assert request(port, "GET", "/", Host="rebound.example")[0] == 403
+        assert request(port, "POST", search, b'{"max_results": 1}', Origin="http://elsewhere.example")[0] == 403
+        _, headers, _ = request(port, "GET", "/version", Origin="http://elsewhere.example")
         assert "access-control-allow-origin" not in headers
-        got = asked(port, "GET", f"/get-artifact?path=samples.json&run_uuid={run.info.run_id}")
-        assert (got[0], b"the answer of lstm" in got[2]) == (200, True)
+        status, _, body = request(port, "GET", f"/get-artifact?path=samples.json&run_uuid={run.info.run_id}")
+        assert (status, b"the answer of lstm" in body) == (200, True)
         children = psutil.Process(process.pid).children(recursive=True)
         assert len(children) >= 2
         process.kill()

@@ -298,10 +298,10 @@ def test_translate_answers_readable_lines_and_blank_ones_with_blanks(project: Pa
 
     lines = [b"\xef\xbb\xbfthe cat sleeps .\r", b"", "\u200b \u00a0".encode(), b"the caf\xe9 .", b"the king sees a tree ."]
     piped(monkeypatch, b"\n".join(lines))
-    said = seqline(project, "translate", "--run", "seq2seq")
-    assert said.out == f"{first}\n\n\n\n{second}\n"
+    result = seqline(project, "translate", "--run", "seq2seq")
+    assert result.out == f"{first}\n\n\n\n{second}\n"
     line = "standard input: got byte 0xe9, line 4; expected UTF-8. Convert it, for example with iconv."
-    assert (said.status, said.err) == (2, f"seqline: {line}\n")
+    assert (result.status, result.err) == (2, f"seqline: {line}\n")
 
     piped(monkeypatch, b"\n".join(lines))
     several = seqline(project, "translate", "--run", "seq2seq", "--n-best", "2")
@@ -310,17 +310,17 @@ def test_translate_answers_readable_lines_and_blank_ones_with_blanks(project: Pa
 
 def test_classify_answers_every_line_and_names_the_blank_ones(project: Path, monkeypatch, seqline) -> None:
     piped(monkeypatch, b"so good .\n\nso bad .\n\xe2\x80\x8b\n")
-    said = seqline(project, "classify", "--run", "mlp")
-    assert said.status == 0
-    assert [bool(line) for line in said.out.split("\n")] == [True, False, True, False, False]
-    assert said.err == "seqline: standard input, lines 2 and 4: a text without words has no label\n"
+    result = seqline(project, "classify", "--run", "mlp")
+    assert result.status == 0
+    assert [bool(line) for line in result.out.split("\n")] == [True, False, True, False, False]
+    assert result.err == "seqline: standard input, lines 2 and 4: a text without words has no label\n"
 
 
 def test_a_blank_text_has_no_heatmap_and_more_answers_than_the_limit_are_refused(project: Path, seqline) -> None:
-    said = seqline(project, "translate", "a", "--run", "seq2seq", "--n-best", "1000000")
-    assert said[::2] == (2, "seqline: n_best: got 1000000; expected a number from 1 to 100.\n")
-    said = seqline(project, "translate", "", "--run", "seq2seq", "--heatmap", "x.png")
-    assert (said.status, said.err.count("\n")) == (2, 1)
+    result = seqline(project, "translate", "a", "--run", "seq2seq", "--n-best", "1000000")
+    assert result[::2] == (2, "seqline: n_best: got 1000000; expected a number from 1 to 100.\n")
+    result = seqline(project, "translate", "", "--run", "seq2seq", "--heatmap", "x.png")
+    assert (result.status, result.err.count("\n")) == (2, 1)
 
 
 @pytest.mark.long

@@ -62,22 +62,22 @@ def test_labels_that_differ_have_figures_of_their_own() -> None:
 
 
 @given(st.lists(st.text(max_size=300), min_size=1, max_size=3), st.lists(st.text(max_size=300), min_size=1, max_size=3))
-def test_unlike_keys_have_unlike_names_that_mlflow_accepts(one: list[str], other: list[str]) -> None:
-    for keys in (one, other):
+def test_unlike_keys_have_unlike_names_that_mlflow_accepts(first: list[str], second: list[str]) -> None:
+    for keys in (first, second):
         for check in (_validate_metric_name, _validate_param_name, _validate_tag_name):
             check(describe.name("test", *keys))
         assert len(describe.name("test", *keys)) <= 250
-    assert (describe.name("test", *one) == describe.name("test", *other)) == (one == other)
+    assert (describe.name("test", *first) == describe.name("test", *second)) == (first == second)
 
 
 @given(st.text(alphabet="a:+2B./", max_size=8), st.text(alphabet="a:+2B./", max_size=8))
-def test_no_text_is_taken_for_the_escape_of_another(one: str, other: str) -> None:
-    assert (describe.name(one) == describe.name(other)) == (one == other)
+def test_no_text_is_taken_for_the_escape_of_another(first: str, second: str) -> None:
+    assert (describe.name(first) == describe.name(second)) == (first == second)
 
 
 def test_settings_whose_keys_have_dots_stay_apart() -> None:
-    found = describe.texts({"a.b": {"c": 1}, "a": {"b.c": 2, "b": {"c": 3}}})
-    assert sorted(found.values()) == ["1", "2", "3"]
+    settings = describe.texts({"a.b": {"c": 1}, "a": {"b.c": 2, "b": {"c": 3}}})
+    assert sorted(settings.values()) == ["1", "2", "3"]
     assert describe.texts({"a": {"b": True}, "c": "d"}) == {"a.b": "true", "c": "d"}
 
 
@@ -156,9 +156,9 @@ def _execute(path: Path, statement: str) -> None:
         opened.commit()
 
 
-def one_line(told: Any) -> None:
-    assert told.status == 2
-    assert re.fullmatch(r"seqline: MLFLOW_TRACKING_URI: got .*; expected a store that works \(.*\n", told.err), told.err
+def assert_one_line(result: Any) -> None:
+    assert result.status == 2
+    assert re.fullmatch(r"seqline: MLFLOW_TRACKING_URI: got .*; expected a store that works \(.*\n", result.err), result.err
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("words", [COMMANDS[0], COMMANDS[1]], ids=lambda words: words[0])
-def test_a_damaged_store_is_told_in_one_line(
+def test_a_damaged_store_is_refused_in_one_line(
     fault: str,
     words: tuple[str, ...],
     project: Path,
@@ -177,14 +177,14 @@ def test_a_damaged_store_is_told_in_one_line(
 ) -> None:
     (project / "presets").mkdir()
     FAULTS[fault](project / "mlflow.db")
-    told = seqline(project, *words)
-    if told.status:  # what is not read is not missed
-        one_line(told)
+    result = seqline(project, *words)
+    if result.status:  # what is not read is not missed
+        assert_one_line(result)
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
 @pytest.mark.parametrize("fault", ["no database", "a folder", "locked"])
-def test_every_command_tells_of_its_store_in_one_line(
+def test_every_command_refuses_a_broken_store_in_one_line(
     fault: str,
     words: tuple[str, ...],
     project: Path,
@@ -194,12 +194,12 @@ def test_every_command_tells_of_its_store_in_one_line(
     (project / "presets").mkdir()
     if fault != "locked":
         FAULTS[fault](project / "mlflow.db")
-    with closing(sqlite3.connect(project / "mlflow.db") if fault == "locked" else sqlite3.connect(":memory:")) as other:
-        other.execute("begin exclusive")
-        told = seqline(project, *words)
-    if words[0] == "promote" and "run: got lstm" in told.err:  # refused before the store is asked
+    with closing(sqlite3.connect(project / "mlflow.db") if fault == "locked" else sqlite3.connect(":memory:")) as holder:
+        holder.execute("begin exclusive")
+        result = seqline(project, *words)
+    if words[0] == "promote" and "run: got lstm" in result.err:  # refused before the store is asked
         return
-    one_line(told)
+    assert_one_line(result)
 
 
 @pytest.fixture
@@ -227,25 +227,25 @@ def garbage() -> Iterator[tuple[str, list[bytes]]]:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "reply",
     [b"", b"<html>hello</html>", b"null", b"[]", b"7", b'{"experiments": 7}', b'{"experiments": [{"experiment_id": []}]}',
      b'{"registered_models": "x", "experiments": []}', b"\xff\xfe", b"[" * 100_000],
-    ids=lambda said: said[:30].decode("latin-1"),
+    ids=lambda reply: reply[:30].decode("latin-1"),
 )  # fmt: skip
 @pytest.mark.parametrize("words", [COMMANDS[0], COMMANDS[1]], ids=lambda words: words[0])
-def test_a_server_that_answers_garbage_is_told_in_one_line(
-    said: bytes, words: tuple[str, ...], garbage: Any, project: Path, seqline: Callable[..., Any],
+def test_a_server_that_answers_garbage_is_refused_in_one_line(
+    reply: bytes, words: tuple[str, ...], garbage: Any, project: Path, seqline: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     (project / "presets").mkdir()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", garbage[0])
-    garbage[1][0] = said
-    told = seqline(project, *words)
-    if told.status:
-        one_line(told)
+    garbage[1][0] = reply
+    result = seqline(project, *words)
+    if result.status:
+        assert_one_line(result)
 
 
-def test_a_digest_that_is_none_is_refused(project: Path) -> None:
+def test_an_invalid_digest_is_refused(project: Path) -> None:
     path = project / "data/models/lstm/config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"digest": "1' or '1' = '1"}))
     with pytest.raises(UserError, match=r"got the digest .*; expected a hash"):

@@ -27,7 +27,7 @@ from pipeline.tracking import describe, follow, outputs, run_lock, serve, spool,
 TOP = Path(__file__).parents[1]
 # Beside other tests a follower of the lowest priority may not run for minutes, and would give up before it has begun.
 BUSY_MACHINE = {"SEQLINE_FOLLOWER_NICE": "0", "SEQLINE_FOLLOWER_SECONDS": "600"}
-HANG_SECONDS = 600.0  # no measure of anything: a test that waits so long waits in vain
+HANG_SECONDS = 600.0  # a test that waits so long has hung
 TRAINING = """
 import sys, time
 from pathlib import Path
@@ -387,15 +387,15 @@ def test_sync_does_not_wait_for_a_follower_that_the_system_lets_wait_nor_ends_it
 
 
 @pytest.mark.long
-def test_a_lock_s_number_of_another_process_is_nobody_s_end(project: Path) -> None:
+def test_sync_kills_no_process_by_the_number_in_a_lock(project: Path) -> None:
     """As an older version, or another PID namespace, wrote it: here it is the number of a bystander."""
     with subprocess.Popen(["sleep", "600"]) as bystander:
         lock = run_lock._lock_path(project, ("lstm", digest_of("lstm")))
         lock.parent.mkdir(parents=True, exist_ok=True)
-        with lock.open("a+") as held:
-            fcntl.flock(held, fcntl.LOCK_EX)
-            held.write(str(bystander.pid))
-            held.flush()
+        with lock.open("a+") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            handle.write(str(bystander.pid))
+            handle.flush()
             assert "lstm: recorded" in tracking.sync(project)
         assert bystander.poll() is None
         bystander.kill()
@@ -570,9 +570,9 @@ def test_a_damaged_spool_does_not_stop_the_training(
     SPOOL_FAULTS[fault](tmp_path / spool.NAME)
     with tracking.live(run="lstm", digest="d", work=tmp_path, root=tmp_path) as log:
         log({"loss": 1.0}, 1)
-    said = capsys.readouterr().err
-    assert said == "" or (said.count("\n") == 1 and "tracking stopped, training goes on" in said)
-    assert said or [json.loads(line).get("step") for line in (tmp_path / spool.NAME).open()] == [None, 1, None]
+    error = capsys.readouterr().err
+    assert error == "" or (error.count("\n") == 1 and "tracking stopped, training goes on" in error)
+    assert error or [json.loads(line).get("step") for line in (tmp_path / spool.NAME).open()] == [None, 1, None]
 
 
 def _fail(error: BaseException) -> Callable[..., Any]:
@@ -616,7 +616,7 @@ def test_a_training_whose_stderr_is_gone_goes_on(tmp_path: Path, monkeypatch: py
         log({"loss": 1.0}, 1)
 
 
-def test_a_follower_that_fails_is_told_while_the_training_goes_on(project: Path) -> None:
+def test_a_follower_that_fails_is_reported_while_the_training_goes_on(project: Path) -> None:
     """Here MLflow is a module that cannot be imported."""
     broken = project / "broken"
     broken.mkdir()
@@ -649,7 +649,7 @@ def test_damaged_lines_of_the_spool_are_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "spool"
     path.write_bytes(b"".join([*bad, good, *worse, good.replace(b"3", b"4"), b'{"end": "FINISHED"}\n']))
     with path.open("rb") as lines:
-        points = [point for got, _ in follow.batches(lines, Unwatched()) for point in got]
+        points = [point for batch, _ in follow.batches(lines, Unwatched()) for point in batch]
     assert [(name, step) for name, _, _, step in points] == [("train/loss", 3), ("train/loss", 4)]
 
 

@@ -3,7 +3,7 @@
 - `live` (spool.py): the training's figures go to a file; a process of its own (follow.py) carries them to the store.
 - `sync` (record.py): brings MLflow level with DVC's outputs, whatever the live view missed.
 - registry.py: versions of evaluated runs, and which is champion; package.py and served.py: what serves one,
-  server.py and protocol.py: over HTTP.
+  server.py, protocol.py and request_body.py: over HTTP.
 - `ui` and `model` (serve.py): MLflow's pages on the project's own store, and a version that answers over HTTP.
 """
 
@@ -23,14 +23,14 @@ def sync(root: Path) -> str:
     return "\n".join([*(f"{made.run}: registered as {made}, {made.score}" for made in registry.register(root)), said])
 
 
-def model(root: Path, what: str, port: int, hosts: Sequence[str]) -> None:
+def model(root: Path, version: str, port: int, hosts: Sequence[str]) -> None:
     """Serve a version (`NAME`, which is its champion, `NAME@ALIAS` or `NAME/VERSION`) on loopback until interrupted.
 
     Requests must name this machine as their Host, or one of `hosts`.
     """
     from pipeline.tracking import serve
 
-    serve.model(root, what, port, hosts)
+    serve.model(root, version, port, hosts)
 
 
 def ui(root: Path, port: int) -> None:

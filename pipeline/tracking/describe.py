@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import yaml
 
-_FOREIGN = re.compile(r"[^\w\-./: ]")  # what no name in MLflow may hold
+_FOREIGN = re.compile(r"[^\w\-./: ]")  # characters that MLflow allows in no name
 _ESCAPE = re.compile(r":[0-9A-F]*:")
 _LONGEST = 250
 _SPECIAL_IN_URI = re.compile(r"[?#%'\"\\\x00-\x1f\x7f\udc80-\udcff]")
@@ -34,7 +34,7 @@ def uri(root: Path) -> str:
 
 
 def sqlite_uri(database: Path) -> str:
-    """SQLAlchemy's address of an SQLite file, whatever characters its path has.
+    """Return SQLAlchemy's address of an SQLite file, whatever characters its path has.
 
     SQLAlchemy ends the path at a `?` and decodes nothing, so a path with such characters is given as SQLite's own
     `file:` URI. The driver is named there, since MLflow would make folders of a `sqlite:///file:...` address.
@@ -45,11 +45,13 @@ def sqlite_uri(database: Path) -> str:
 
 
 def database(root: Path) -> Path | None:
-    """The SQLite file that the store is; None for a server, another database, or an address with options."""
-    given = os.environ.get("MLFLOW_TRACKING_URI")
-    if not given:
+    """Return the SQLite file that is the store; None for a server, another database, or an address with options."""
+    address = os.environ.get("MLFLOW_TRACKING_URI")
+    if not address:
         return home(root) / "mlflow.db"
-    return Path(given.removeprefix("sqlite:///")) if given.startswith("sqlite:///") and "?" not in given else None
+    if not address.startswith("sqlite:///") or "?" in address:
+        return None
+    return Path(address.removeprefix("sqlite:///"))
 
 
 def lock(root: Path) -> dict[str, Any]:
@@ -87,8 +89,8 @@ def name(*keys: str, joint: str = "/") -> str:
     result = joint.join(keys)
     within = any(joint in key for key in keys) if len(keys) > 1 else False
     if within or _FOREIGN.search(result) or _ESCAPE.search(result):
-        kept = r"\w\-./ ".replace(joint, "") if within else r"\w\-./ "
-        result = joint.join(re.sub(f"[^{kept}]", _escaped, key) for key in keys)
+        allowed = r"\w\-./ ".replace(joint, "") if within else r"\w\-./ "
+        result = joint.join(re.sub(f"[^{allowed}]", _escaped, key) for key in keys)
 
     result = "/".join(_path_part(part) for part in result.split("/"))
     if len(result) <= _LONGEST:
@@ -106,19 +108,19 @@ def texts(values: Mapping[str, Any]) -> dict[str, str]:
     def text(value: Any) -> str:
         return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
-    found: dict[str, str] = {}
+    settings: dict[str, str] = {}
     for keys, value in sorted(leaves(values), key=lambda leaf: leaf[0]):
         plain = name(".".join(keys))
-        found[name(*keys, joint=".") if plain in found else plain] = text(value)
-    return found
+        settings[name(*keys, joint=".") if plain in settings else plain] = text(value)
+    return settings
 
 
-def _escaped(found: "re.Match[str]") -> str:
-    return f":{ord(found[0]):X}:"
+def _escaped(character: "re.Match[str]") -> str:
+    return f":{ord(character[0]):X}:"
 
 
 def _path_part(part: str) -> str:
-    """One part of a path as MLflow accepts it: empty ones and those of dots are no parts to it."""
+    """Escape a part of a path that MLflow refuses: an empty one, and one of dots."""
     if part == "":
         return "::"
     return f":2E:{part[1:].replace('.', ':2E:')}" if part == "." or part.startswith("..") else part

@@ -17,7 +17,8 @@ from pipeline.errors import told
 from pipeline.tracking import describe, run_lock
 
 T = TypeVar("T")
-_NICE, _GRACE_SECONDS = "19", "30"  # the lowest priority; how long it goes on alone
+_NICE = 19.0  # the lowest priority
+_GRACE_SECONDS = 30.0  # how long it goes on without its training
 _POLL_SECONDS = 0.5
 _PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)
 _BATCH = 500  # lines read at once
@@ -37,12 +38,12 @@ def be_nice() -> None:
             Path("/proc/self/autogroup").write_text(str(os.nice(0)))
 
 
-def _setting(variable: str, default: str) -> float:
-    """The number that an environment variable holds; the default for anything else, since nobody reads complaints here."""
+def _setting(variable: str, default: float) -> float:
+    """Read a number from an environment variable; the default for anything else, since nobody reads errors here."""
     try:
         return float(os.environ.get(variable, default))
     except ValueError:
-        return float(default)
+        return default
 
 
 class Watch:
@@ -100,7 +101,8 @@ def attempt(action: Callable[[], T], watch: Watch, failures: tuple[type[BaseExce
 
 def follow(lines: BinaryIO, root: Path, parent: int) -> None:
     """Carry the spool `lines` of the process `parent` to the store of the project `root` until both have ended."""
-    header, watch = json.loads(lines.readline()), Watch(lines, parent)
+    header = json.loads(lines.readline())
+    watch = Watch(lines, parent)
     key = (header["run"], header["digest"])
     leaving = suppress(TimeoutError, run_lock.Busy, _TakenOver)
     with leaving, run_lock.sole(root, key, lambda: not watch.late(), "follower") as ours:
@@ -108,7 +110,7 @@ def follow(lines: BinaryIO, root: Path, parent: int) -> None:
 
 
 class _TakenOver(Exception):
-    """`seqline sync` has the run now."""
+    """The lock of the run now belongs to `seqline sync`."""
 
 
 def _carry(lines: BinaryIO, root: Path, header: dict[str, Any], watch: Watch, ours: Callable[[], bool]) -> None:
@@ -163,9 +165,9 @@ def batches(lines: BinaryIO, watch: Watch) -> Iterator[tuple[list[Point], str]]:
         end, read = "", 0
         for line in whole_lines(lines):
             read += 1
-            said, carried = _parsed(line)
-            points += carried
-            end = said or end
+            status, logged = _parse(line)
+            points += logged
+            end = status or end
             if read == _BATCH:
                 break
         if read:
@@ -176,8 +178,8 @@ def batches(lines: BinaryIO, watch: Watch) -> Iterator[tuple[list[Point], str]]:
             watch.pause(_POLL_SECONDS)
 
 
-def _parsed(line: bytes) -> tuple[str, list[Point]]:
-    """A line's status and points; neither for a line that is damaged, which `seqline sync` makes up for."""
+def _parse(line: bytes) -> tuple[str, list[Point]]:
+    """Return the status and points of a line; neither for a damaged line, for which `seqline sync` makes up."""
     try:
         record = json.loads(line)
         points: list[Point] = [

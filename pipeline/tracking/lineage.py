@@ -62,8 +62,10 @@ class Made:
 
 
 def check_outputs(where: str, outs: Mapping[str, str], places: Mapping[str, str]) -> None:
-    """UserError, naming `where` they were written, unless all are md5s of DVC's and paths inside of the project, and each
-    place is one of the outputs."""
+    """Check outputs that were read from `where`: md5s of DVC's by paths inside of the project, with a place of each kind.
+
+    UserError for the first that is not.
+    """
     for path, md5 in outs.items():
         cache.check_inside(path, where)
         cache.check_md5(md5, f"{where}: {path}")

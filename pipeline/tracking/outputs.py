@@ -13,6 +13,7 @@ from pipeline.errors import read_json, refuse
 from pipeline.tracking import describe
 
 _DIGEST = re.compile(r"[\w-]{1,128}", re.ASCII)
+_EXPECTED = "JSON of a stage"
 _VERSION = "1"  # of what is recorded: a new one brings every run up to date once
 MODELS = Path("data/models")
 _SAMPLES, _REPORTS = "data/predictions/{}/samples.parquet", Path("reports")
@@ -76,7 +77,7 @@ def gather(root: Path, stages: Mapping[str, Any], name: str, names: list[str]) -
 
 
 def _facts(path: Path, name: str) -> dict[str, Any]:
-    facts = _json(path, f"Run `dvc repro -f train@{name}`.")
+    facts = read_json(path, _EXPECTED, f"Run `dvc repro -f train@{name}`.")
     for field, kind in (("run", dict), ("digest", str)):
         if not isinstance(facts.get(field), kind):
             raise refuse(str(path), f"no {field!r}", "what the train stage writes", f"Run `dvc repro -f train@{name}`.")
@@ -87,11 +88,7 @@ def _facts(path: Path, name: str) -> dict[str, Any]:
 
 def _scores(root: Path, name: str) -> dict[str, Any]:
     path = root / _REPORTS / "metrics" / f"{name}.json"
-    return _json(path, f"Run `dvc repro -f evaluate@{name}`.") if path.exists() else {}
-
-
-def _json(path: Path, todo: str) -> dict[str, Any]:
-    return read_json(path, "JSON of a stage", todo)
+    return read_json(path, _EXPECTED, f"Run `dvc repro -f evaluate@{name}`.") if path.exists() else {}
 
 
 def _judged(stages: Mapping[str, Any], name: str) -> bool:

@@ -70,8 +70,8 @@ def alone(root: Path, key: tuple[str, str]) -> Iterator[None]:
                     print(f"seqline: {key[0]}: {busy.holder} still follows its training; not waited for", file=sys.stderr)
                     run_lock.take_over(root, key, _WAIT_SECONDS)
                 elif time.monotonic() - began > _SYNC_SECONDS:
-                    got = f"{busy.holder}, which has been recording it for {_SYNC_SECONDS:g} s"
-                    raise refuse(key[0], got, "no other `seqline sync` at work", "Wait for it, or end it.") from None
+                    holder = f"{busy.holder}, which has been recording it for {_SYNC_SECONDS:g} s"
+                    raise refuse(key[0], holder, "no other `seqline sync` at work", "Wait for it, or end it.") from None
         yield
 
 

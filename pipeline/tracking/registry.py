@@ -51,7 +51,7 @@ __all__ = [
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 _MOVE, _JUDGED = "promotion.", "seqline.judged"
-_NAME = re.compile(r"[\w.-]{1,200}", re.ASCII)  # what a task and a corpus can be called, and no quote for a condition
+_NAME = re.compile(r"[\w.-]{1,200}", re.ASCII)  # of a task and a corpus; no quotes, which would end the text of a search
 _PAGE = 1000
 
 
@@ -122,8 +122,8 @@ def judge(root: Path, version: Version, key: str, line: str) -> None:
 def judged(root: Path, version: Version, key: str) -> str | None:
     """What `judge` kept under this key; None if the last decision on the version was another, or there was none."""
     with store.reached(root) as client:
-        said = _mapping(client.get_model_version(version.name, str(version.version)).tags.get(_JUDGED, "{}"))
-    return str(said.get("line")) if said.get("key") == key else None
+        decision = _mapping(client.get_model_version(version.name, str(version.version)).tags.get(_JUDGED, "{}"))
+    return str(decision.get("line")) if decision.get("key") == key else None
 
 
 def promote(
@@ -262,7 +262,7 @@ def _models(client: Any, condition: str | None) -> Iterator[Any]:
     token = None
     while True:
         page = client.search_registered_models(condition, _PAGE, ["name ASC"], token)
-        yield from (found for found in page if MADE in found.tags and _NAME.fullmatch(found.name))
+        yield from (model for model in page if MADE in model.tags and _NAME.fullmatch(model.name))
         token = page.token
         if not token:
             return
@@ -296,9 +296,9 @@ def _holder(model: Any, alias: str) -> int | None:
 
 
 def _moves(model: Any) -> list[dict[str, Any]]:
-    """The recorded moves of the alias, in order of time; without tags that no promotion wrote."""
-    said = (_mapping(text) for key, text in sorted(model.tags.items()) if key.startswith(_MOVE))
-    return [move for move in said if _is_move(move)]
+    """Return the recorded moves of the alias, in order of time; tags that no promotion wrote are skipped."""
+    moves = (_mapping(text) for key, text in sorted(model.tags.items()) if key.startswith(_MOVE))
+    return [move for move in moves if _is_move(move)]
 
 
 def _is_move(move: Mapping[str, Any]) -> bool:
@@ -307,12 +307,12 @@ def _is_move(move: Mapping[str, Any]) -> bool:
 
 
 def _mapping(text: str) -> dict[str, Any]:
-    """The JSON object that a tag holds; an empty one for whatever else others have written there."""
+    """Parse the JSON object in a tag; an empty one for anything else, since others can write there."""
     try:
-        found = json.loads(text)
+        content = json.loads(text)
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _reigns(client: Any, name: str) -> list[Reign]:

@@ -14,11 +14,11 @@ from pipeline.process_identity import ProcessIdentity, current_process
 from pipeline.tracking import describe
 
 Role = Literal["follower", "sync"]
-_NOT_TAKEN_OVER = ("sync", "")  # none yet: it has just come
+_NOT_TAKEN_OVER = ("sync", "")  # "": a holder that has not written its role yet
 
 
 class Busy(Exception):
-    """Another process has been writing to the run all the time."""
+    """Another process holds the run and has not released it in time."""
 
     def __init__(self, holder: "Holder") -> None:
         super().__init__(str(holder))
@@ -26,7 +26,7 @@ class Busy(Exception):
 
 
 class Holder(NamedTuple):
-    """What the holder of a lock wrote into it; `process` is None if it is nobody that this process can see."""
+    """The process that holds a lock, as it wrote itself into it; `process` is None if this process cannot see it."""
 
     process: ProcessIdentity | None
     role: str
@@ -37,9 +37,9 @@ class Holder(NamedTuple):
 
 @contextmanager
 def sole(root: Path, key: tuple[str, str], patient: Callable[[], bool], role: Role) -> Iterator[Callable[[], bool]]:
-    """Be the only one that writes to the run of `key`; wait for another while `patient()`, then `Busy`.
+    """Hold the lock of the run of `key`; wait for it while `patient()`, then raise Busy.
 
-    What it gives says whether it is still so: `take_over` may have given the run to somebody else.
+    Yield a function that tells whether it is still held: `take_over` may have given the run to another process.
     """
     path = _lock_path(root, key)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,15 +59,15 @@ def sole(root: Path, key: tuple[str, str], patient: Callable[[], bool], role: Ro
 
 
 def take_over(root: Path, key: tuple[str, str], seconds: float) -> None:
-    """Put a free lock in the place of the one of a follower that does not come to its end.
+    """Replace the lock of a follower that does not end by a free one.
 
-    No process is ended: a number in a file may be anybody's. The follower sees it before its next call to the store, and
-    leaves; it has some `seconds` for that.
+    No process is killed: the number in a lock may belong to any process. The follower sees that it has lost the lock
+    before its next call to the store, and ends; this waits up to `seconds` for it.
     """
     path = _lock_path(root, key)
     with exclusive(locks(root) / "take_over.lock"), path.open("a+") as handle:
         if try_lock(handle) or _holder(path).role in _NOT_TAKEN_OVER:
-            return  # it has left, or somebody else has taken over
+            return  # the follower has ended, or another sync has taken over
         path.unlink(missing_ok=True)
         until = time.monotonic() + seconds
         while not try_lock(handle) and time.monotonic() < until:
@@ -75,7 +75,7 @@ def take_over(root: Path, key: tuple[str, str], seconds: float) -> None:
 
 
 def _lock_path(root: Path, key: tuple[str, str]) -> Path:
-    """The run's lock; neither its name nor its digest can lead out of the folder."""
+    """Return the path of the run's lock; neither the run's name nor its digest can lead out of the folder."""
     run, digest = (quote(part, safe=" ").replace(".", "%2E") for part in key)
     return locks(root) / f"{run[:150]}-{digest[:16]}.lock"
 
@@ -91,14 +91,13 @@ def _holder(path: Path) -> Holder:
 
 
 def _is_at(handle: TextIO, path: Path) -> bool:
-    """Whether the open file is the one of this name."""
+    """Return whether the open file is still the one at `path`."""
     try:
-        there, own = path.stat(), os.fstat(handle.fileno())
+        return os.path.samestat(path.stat(), os.fstat(handle.fileno()))
     except OSError:
         return False
-    return (there.st_dev, there.st_ino) == (own.st_dev, own.st_ino)
 
 
 def locks(root: Path) -> Path:
-    """The folder of the locks that keep two writers off one run."""
+    """Return the folder of the locks that keep two writers off one run."""
     return describe.home(root) / ".seqline" / "tracking"

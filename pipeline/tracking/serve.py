@@ -1,7 +1,7 @@
 """`seqline ui` and `seqline serve`: MLflow's own pages on the project's own store, and a version that answers, on loopback.
 
-The first is MLflow's server, the second our own (server.py), both in processes that go when this one does, however it goes
-(tied_server.py).
+The first is MLflow's server, the second our own (server.py). Both are processes that end when this one does, a kill
+included (tied_server.py).
 """
 
 import os
@@ -22,6 +22,8 @@ from pipeline.tracking import describe, registry, store
 _HOST = "127.0.0.1"
 _PAGE = "/#/experiments?workflowType=machine_learning"  # the pages begin with those for chat agents otherwise
 _START_SECONDS = 90.0
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
+_ENDED = (0, *(-number for number in _SIGNALS), *(128 + number for number in _SIGNALS))  # status after Ctrl-C or a signal
 
 
 def ui(root: Path, port: int) -> None:
@@ -42,12 +44,12 @@ def ui(root: Path, port: int) -> None:
     _until_told("ui", server, port, f"MLflow at {_address(port)}{_PAGE}")
 
 
-def model(root: Path, what: str, port: int, hosts: Sequence[str]) -> None:
+def model(root: Path, version: str, port: int, hosts: Sequence[str]) -> None:
     """Answer for a version until Ctrl-C or SIGTERM; UserError if there is none, or the port is taken.
 
     `hosts`: names and ports by which a proxy or a tunnel calls the server, besides those of loopback.
     """
-    uri = registry.uri(root, what)
+    uri = registry.uri(root, version)
     _refuse_busy(port)
     words = [sys.executable, "-m", "pipeline.tracking.server", uri, "--port", str(port)]
     allow = [word for host in hosts for word in ("--allow-host", host)]
@@ -64,7 +66,7 @@ def _until_told(who: str, server: "subprocess.Popen[bytes]", port: int, told: st
     """Say `told` once the server answers, and end it with its whole process group at Ctrl-C or SIGTERM."""
     try:
         for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
                 signal.signal(number, _leave)
         wait_until_up(server, _address(port))
         if server.poll() is None:
@@ -74,8 +76,7 @@ def _until_told(who: str, server: "subprocess.Popen[bytes]", port: int, told: st
         print()
     finally:
         end(server)
-    asked = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
-    if server.returncode not in (0, *(-number for number in asked), *(128 + number for number in asked)):
+    if server.returncode not in _ENDED:
         raise refuse(
             f"seqline {who}", f"a server that ended with status {server.returncode}", "it to run", "See the lines above."
         )
@@ -98,7 +99,7 @@ def command(root: Path, port: int) -> list[str]:
 def start(words: list[str], folder: Path, where: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
     """The server in a process group of its own, so that it can be ended whole; what it says goes to stderr.
 
-    It ends as soon as this process does, by a kill as well: tied_server.py, which starts it, waits for the end of a pipe.
+    It ends as soon as this process does, even by a kill: tied_server.py, which starts it, waits for the end of a pipe.
     `where` is added to its environment.
     """
     quiet = {
@@ -151,7 +152,7 @@ def end(server: "subprocess.Popen[bytes]") -> None:
 
 
 def _is_empty(group: int, seconds: float) -> bool:
-    """Whether no process of the group is left after so long."""
+    """Wait up to `seconds` until no process of the group is left; return whether that is so."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         try:

@@ -18,8 +18,8 @@ ROOT = "SEQLINE_ROOT"
 class Served(PythonModel):  # type: ignore[misc]
     """Texts in the first column in, rows of the task's kind out: `package.FACES`.
 
-    Every value is checked here, since `mlflow.pyfunc.load_model` and MLflow's own server come in by this way too. What they
-    drop before (a parameter with an unknown name, which they log) cannot be.
+    Every value is checked here, for `mlflow.pyfunc.load_model` and MLflow's own server too. Only params with unknown names
+    are not: those two log and drop them before.
     """
 
     def load_context(self, context: Any) -> None:
@@ -36,7 +36,7 @@ class Served(PythonModel):  # type: ignore[misc]
     def answer(self, texts: Sequence[Any], params: Mapping[str, Any], seconds: float) -> list[dict[str, Any]]:
         """As `predict`, for a server that reads requests itself.
 
-        UserError for what is no text or no parameter; TimeoutError some time after the seconds are over.
+        UserError for an invalid text or parameter; TimeoutError some time after the seconds are over.
         """
         from pipeline import answers
 

@@ -17,13 +17,14 @@ from typing import Any, BinaryIO
 
 from pipeline import config
 from pipeline.errors import UserError, printable
+from pipeline.landing import write_file
 
 Log = Callable[[dict[str, float], int], None]
 NAME = "metrics.jsonl"
 _FIGURES = b'{"step"'
 _FLUSH_SECONDS = 0.25
-# Whatever a disk, a damaged file, odd settings or a lack of memory, descriptors and threads can raise: figures are not worth
-# a training.
+# Errors of disks, of damaged files and odd settings, and of too little memory, descriptors or threads. All are caught:
+# losing figures must not stop a training. KeyboardInterrupt and assertions are not among them.
 _FAULTS = (
     OSError,
     ValueError,
@@ -38,7 +39,7 @@ _FAULTS = (
 
 
 class Spool:
-    """`log(metrics, step)` for the training loop: a few microseconds each, and no fault of its own stops a training."""
+    """`log(metrics, step)` for the training loop: takes microseconds, and no error of its own stops a training."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file: BinaryIO | None = file
@@ -97,7 +98,7 @@ def live(
     if opened is None:
         yield _nowhere
         return
-    file, over = opened
+    file, ended = opened
     log = Spool(file)
     try:
         yield log
@@ -110,7 +111,7 @@ def live(
     else:
         log.end("FINISHED")
     finally:
-        over.set()
+        ended.set()
         with suppress(*_FAULTS):  # closing flushes
             file.close()
 
@@ -134,14 +135,14 @@ def _block(root: Path, run: str) -> dict[str, Any]:
 def _open(
     path: Path, root: Path, run: str, digest: str, params: Mapping[str, Any] | None, tags: Mapping[str, str] | None
 ) -> tuple[BinaryIO, threading.Event] | None:
-    """The spool, to be written to, and what is to be set once the training is over; None if tracking cannot begin."""
+    """Open the spool, and start its follower; None if either fails. The event is to be set when the training ends."""
     try:
         block = _block(root, run) if params is None else dict(params)
         header = {"run": run, "digest": digest, "params": block, "tags": dict(tags or {}), "at": now()}
-        over = threading.Event()
+        ended = threading.Event()
         _begin(path, header)
-        _start_follower(path, root, over)
-        return path.open("ab"), over
+        _start_follower(path, root, ended)
+        return path.open("ab"), ended
     except _FAULTS as error:
         _warn(error)
         return None
@@ -149,17 +150,13 @@ def _open(
 
 def _begin(path: Path, header: dict[str, Any]) -> None:
     """Write the header and, of an earlier process's spool for the same digest, every whole line of figures."""
-    content = json.dumps(header, default=str).encode() + b"\n" + b"".join(_kept(path, header["digest"]))
-    beside = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        beside.write_bytes(content)
-        beside.replace(path)  # an earlier process's follower still reads the old file
-    finally:
-        beside.unlink(missing_ok=True)
+    head = json.dumps(header, default=str).encode() + b"\n"
+    # Not in place: an earlier process's follower still reads the old file.
+    write_file(path, head + b"".join(_earlier_figures(path, header["digest"])))
 
 
-def _kept(path: Path, digest: str) -> list[bytes]:
-    """The lines of figures of an earlier process for this digest; none of a spool that is damaged at its head."""
+def _earlier_figures(path: Path, digest: str) -> list[bytes]:
+    """Return the lines of figures of an earlier process for this digest; none if the spool's header is damaged."""
     try:
         head, *rest = path.read_bytes().splitlines(keepends=True)
         same = json.loads(head)["digest"] == digest
@@ -168,11 +165,11 @@ def _kept(path: Path, digest: str) -> list[bytes]:
     return [line for line in rest if same and line.startswith(_FIGURES) and line.endswith(b"\n")]
 
 
-def _start_follower(path: Path, root: Path, over: threading.Event) -> None:
+def _start_follower(path: Path, root: Path, ended: threading.Event) -> None:
     """Its own session keeps a Ctrl-C from it, and makes the niceness that it gives itself its own.
 
     It gets the spool as an open file, so that it does not matter when the work folder goes, and none of our own streams, so
-    that nobody who waits for the end of our output waits for it. One that fails before the training is `over` is told.
+    that nobody who waits for the end of our output waits for it. Its failure before the training has `ended` is printed.
     """
     command = [
         sys.executable,
@@ -185,21 +182,21 @@ def _start_follower(path: Path, root: Path, over: threading.Event) -> None:
         str(os.getpid()),
     ]
     log = path.with_name("tracking.log")
-    with path.open("rb") as lines, log.open("ab") as said:
+    with path.open("rb") as lines, log.open("ab") as output:
         process = subprocess.Popen(
-            command, cwd=Path(__file__).parents[2], stdin=lines, stdout=said, stderr=said, start_new_session=True
+            command, cwd=Path(__file__).parents[2], stdin=lines, stdout=output, stderr=output, start_new_session=True
         )
 
     def reap() -> None:
         """Take its exit status, so that no zombie stays."""
         status = process.wait()
-        if status and not over.is_set():
+        if status and not ended.is_set():
             _warn(f"its process ended with status {status}, see {log}")
 
     threading.Thread(target=reap, daemon=True).start()
 
 
 def _warn(reason: object) -> None:
-    said = printable(" ".join(str(reason).split()) or type(reason).__name__)
-    with suppress(*_FAULTS):  # stderr may be gone too
-        print(f"seqline: tracking stopped, training goes on: {said}. `seqline sync` will fill the gap.", file=sys.stderr)
+    line = printable(" ".join(str(reason).split()) or type(reason).__name__)
+    with suppress(*_FAULTS):  # stderr may be closed too
+        print(f"seqline: tracking stopped, training goes on: {line}. `seqline sync` will fill the gap.", file=sys.stderr)

@@ -50,7 +50,7 @@ def connect(root: Path) -> MlflowClient:
     loopback.bypass_proxies()
     os.environ.update({key: value for key, value in _PATIENCE.items() if key not in os.environ})
     for chatty in ("mlflow", "alembic"):
-        logging.getLogger(chatty).setLevel(logging.CRITICAL)  # errors are told by who meets them, without a stack trace
+        logging.getLogger(chatty).setLevel(logging.CRITICAL)  # the caller reports errors, without a stack trace
 
     database = describe.database(root)
     if database is not None:
@@ -64,17 +64,17 @@ def connect(root: Path) -> MlflowClient:
 
 
 class _Guarded:
-    """A client each of whose calls raises one of `Failure` or nothing: an answer that is none of MLflow's makes the
-    library fail in any way at all."""
+    """A client whose calls raise nothing but `Failure`: after answers that no MLflow server gives, the library raises
+    errors of any type."""
 
     def __init__(self, client: MlflowClient) -> None:
         self._client = client
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._client, name)
-        if not callable(found):
-            return found
-        return lambda *given, **named: _only_failures(lambda: found(*given, **named))
+        attribute = getattr(self._client, name)
+        if not callable(attribute):
+            return attribute
+        return lambda *args, **kwargs: _only_failures(lambda: attribute(*args, **kwargs))
 
 
 def _only_failures(action: Callable[[], Any]) -> Any:
@@ -82,12 +82,12 @@ def _only_failures(action: Callable[[], Any]) -> Any:
         return action()
     except Failure:
         raise
-    except Exception as error:
+    except Exception as error:  # KeyError, TypeError ... out of the library's parsing of the answer
         raise MlflowException(f"{type(error).__name__}: {told(error)[:200]}") from error
 
 
 def _check(database: Path) -> None:
-    """Raise what is wrong with the SQLite file, which MLflow would try for minutes; nothing if there is none yet."""
+    """Raise the error of opening the SQLite file, which MLflow would retry for minutes; pass if there is no file yet."""
     if not database.exists():
         return
     if database.is_dir():
@@ -104,7 +104,7 @@ def _check(database: Path) -> None:
 
 
 def refused(root: Path, error: BaseException, todo: str) -> UserError:
-    """A `Failure` of the project's store as the user's mistake, without the store's password."""
+    """Make the UserError for a `Failure` of the project's store, without the store's password."""
     expected = f"a store that works ({told(error)[:200]})"
     return refuse("MLFLOW_TRACKING_URI", shown(describe.uri(root)), expected, todo)
 
@@ -132,7 +132,7 @@ def _create(database: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     beside = folder / f"{database.name}.{os.getpid()}.partial"
     try:
-        beside.touch(mode=0o600)  # figures and settings are nobody else's; SQLite's journals take the mode over
+        beside.touch(mode=0o600)  # private figures and settings; SQLite gives its journals the same mode
         # MLflow's default would be a path, put into SQL with all its quotes, and wrong once the project is moved.
         _only_failures(lambda: SqlAlchemyStore(describe.sqlite_uri(beside), _SCHEME))
         with suppress(FileExistsError):
@@ -142,9 +142,9 @@ def _create(database: Path) -> None:
 
 
 def make_private(root: Path) -> None:
-    """Keep others from the project's own SQLite file: what a server of ours shows is its owner's."""
+    """Make the project's own SQLite file readable by its owner alone."""
     database = describe.home(root) / "mlflow.db"
-    with suppress(OSError):  # somebody else's, who decides
+    with suppress(OSError):  # a file of another user, who decides on its mode
         if describe.database(root) == database:
             database.chmod(0o600)
 
@@ -166,23 +166,23 @@ def find(client: MlflowClient, task: str, key: tuple[str, str]) -> Any:
         return None
     want = f"tags.`{RUN}` = '{key[0]}' and tags.`{DIGEST}` = '{key[1]}'"
     place, order = [experiment.experiment_id], ["attributes.start_time ASC"]
-    found = list(client.search_runs(place, want, ViewType.ALL, _RUNS, order))
-    if not found:
+    runs = list(client.search_runs(place, want, ViewType.ALL, _RUNS, order))
+    if not runs:
         return None
 
     # Sorting is stable: by age among equals.
-    run, *others = sorted(found, key=lambda run: (run.info.lifecycle_stage == "deleted", VERSION not in run.data.tags))
+    run, *duplicates = sorted(runs, key=lambda run: (run.info.lifecycle_stage == "deleted", VERSION not in run.data.tags))
     if run.info.lifecycle_stage == "deleted":
         client.restore_run(run.info.run_id)
         return client.get_run(run.info.run_id)
-    for other in others:
-        if other.info.lifecycle_stage != "deleted":
-            _trash(client, other, f"{key[0]}: one training had two MLflow runs: {other.info.run_id} is deleted")
+    for duplicate in duplicates:
+        if duplicate.info.lifecycle_stage != "deleted":
+            _trash(client, duplicate, f"{key[0]}: one training had two MLflow runs: {duplicate.info.run_id} is deleted")
     return run
 
 
 def revived(client: MlflowClient, run_id: str) -> Any:
-    """The MLflow run of this id, restored if it or its experiment was deleted; None if there is none any more."""
+    """Return the MLflow run of this id, restored if it or its experiment was deleted; None if it is gone for good."""
     try:
         run = client.get_run(run_id)
     except MlflowException as error:
@@ -222,23 +222,23 @@ def _experiment_name(task: str) -> str:
 def _experiment(client: MlflowClient, task: str) -> Any:
     """The task's experiment, brought back if it was deleted, found by its tag if it was renamed; None if there is none."""
     name = _experiment_name(task)
-    found = client.get_experiment_by_name(name) or _renamed(client, name)
-    if found is None:
+    experiment = client.get_experiment_by_name(name) or _renamed(client, name)
+    if experiment is None:
         return None
-    if found.lifecycle_stage == "deleted":
-        client.restore_experiment(found.experiment_id)
-    if _EXPERIMENT not in found.tags:
-        client.set_experiment_tag(found.experiment_id, _EXPERIMENT, name)
-    return found
+    if experiment.lifecycle_stage == "deleted":
+        client.restore_experiment(experiment.experiment_id)
+    if _EXPERIMENT not in experiment.tags:
+        client.set_experiment_tag(experiment.experiment_id, _EXPERIMENT, name)
+    return experiment
 
 
 def _renamed(client: MlflowClient, name: str) -> Any:
     token = None
     while True:
         page = client.search_experiments(ViewType.ALL, page_token=token)
-        for found in page:
-            if found.tags.get(_EXPERIMENT) == name:
-                return found
+        for experiment in page:
+            if experiment.tags.get(_EXPERIMENT) == name:
+                return experiment
         token = page.token
         if not token:
             return None
@@ -252,10 +252,10 @@ def _create_experiment(client: MlflowClient, root: Path, task: str) -> Any:
     tags = {"mlflow.experimentKind": "custom_model_development", _EXPERIMENT: name}
     with suppress(MlflowException):  # made by another at the same time, or the search below says what is wrong
         client.create_experiment(name, artifact_location=location, tags=tags)
-    found = _experiment(client, task)
-    if found is None:
+    experiment = _experiment(client, task)
+    if experiment is None:
         raise MlflowException(f"the experiment {name} could not be made")
-    return found
+    return experiment
 
 
 def steps(client: MlflowClient, run: Any) -> dict[str, set[int]]:
@@ -306,7 +306,7 @@ def add_inputs(client: MlflowClient, run: Any, inputs: Mapping[str, str]) -> Non
 def put(client: MlflowClient, root: Path, run: Any, folder: Path) -> None:
     """Make all that is in `folder` an artifact of the run; what it had under the same names is replaced.
 
-    UserError if the place that the store names for them is none in the project's folder of artifacts.
+    UserError if the store names a place outside of the project's folder of artifacts.
     """
     if not _is_ours(root, run):
         client.log_artifacts(run.info.run_id, str(folder))
@@ -327,7 +327,7 @@ def _is_ours(root: Path, run: Any) -> bool:
 
 
 def _place(root: Path, uri: str) -> Path:
-    """The folder of an address of ours, which may come out of a database that others write to."""
+    """Return the folder at an address of ours; UserError if it is outside, since others may write to the database."""
     path = uri.removeprefix(_SCHEME).lstrip("/")
     if "\0" in path or "\\" in path or ".." in PurePosixPath(path).parts:
         raise _outside(root, uri)
@@ -352,7 +352,7 @@ def address(root: Path, run: Any, name: str) -> str:
     Without a server it is a path from the project's folder, where `mlflow` and `seqline` look from, so that a project may
     be moved; what a server hands out it resolves itself.
     """
-    whole = f"{run.info.artifact_uri}/{name}"
+    source = f"{run.info.artifact_uri}/{name}"
     if not _is_ours(root, run):
-        return whole
-    return _place(root, whole).relative_to(describe.home(root)).as_posix()
+        return source
+    return _place(root, source).relative_to(describe.home(root)).as_posix()

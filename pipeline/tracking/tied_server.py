@@ -1,4 +1,4 @@
-"""`python tied_server.py COMMAND... < PIPE`: run a server that ends as soon as the pipe's other end is closed.
+"""`python tied_server.py COMMAND... < PIPE`: run a server that ends as soon as the pipe's write end is closed.
 
 The system closes it when the process that started this one dies, however it dies. The whole process group is ended then,
 since servers have workers. This file is run by its path, so it imports nothing of the project.
@@ -19,7 +19,7 @@ def main() -> None:
     server = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
 
     def forward(number: int, frame: FrameType | None) -> None:
-        """Leave only after the server: it gets what the group gets, and one signal more does no harm."""
+        """Pass the signal on; the server, which may have had it as one of the group, does not mind a second one."""
         server.send_signal(number)
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

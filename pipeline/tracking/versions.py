@@ -13,6 +13,7 @@ from pipeline.tracking.lineage import Made, check_outputs
 from pipeline.tracking.scores import line
 
 DIGEST, MADE = "seqline.digest", "seqline.made"
+_DELETE = "Delete the version there, if nobody can say who made it."
 PARTS = ("outs", "places", "code", "block", "corpus_block")
 
 
@@ -87,40 +88,36 @@ def tags(root: Path, made: Made) -> dict[str, str]:
     }
 
 
-def read(found: Any) -> Version:
-    """MLflow's version as ours; UserError if its tags are not what `tags` writes.
+def read(registered: Any) -> Version:
+    """Read a version from MLflow's; UserError if its tags are not what `tags` writes.
 
     The registry may be shared: what others can write there becomes part of paths, of params.yaml and of command lines.
     """
-    where = f"{found.name}/{found.version} in MLflow's registry"
+    where = f"{registered.name}/{registered.version} in MLflow's registry"
     try:
-        version = _read(found)
+        return _read(registered)
+    except UserError as error:
+        raise UserError(f"{where}: {error} {_DELETE}") from None
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        if isinstance(error, UserError):
-            raise UserError(f"{where}: {error} {_DELETE}") from None
-        raise refuse(
-            where, f"tags that cannot be read ({type(error).__name__})", "a version of seqline's", _DELETE
-        ) from None
-    return version
+        problem = f"tags that cannot be read ({type(error).__name__})"
+        raise refuse(where, problem, "a version of seqline's", _DELETE) from None
 
 
-_DELETE = "Delete the version there, if nobody can say who made it."
-
-
-def _read(found: Any) -> Version:
-    tags, made = found.tags, json.loads(found.tags[MADE])
+def _read(registered: Any) -> Version:
+    tags = registered.tags
+    parts = json.loads(tags[MADE])
     version = Version(
-        name=found.name,
-        version=int(found.version),
-        task=made["block"]["task"],
-        corpus=made["block"]["corpus"],
+        name=registered.name,
+        version=int(registered.version),
+        task=parts["block"]["task"],
+        corpus=parts["block"]["corpus"],
         run=tags["run"],
         digest=tags[DIGEST],
         commit=tags["git.commit"],
         dirty="git.dirty" in tags,
         score=tags["score"],
-        mlflow_run=found.run_id,
-        **{part: dict(made[part]) for part in PARTS},
+        mlflow_run=registered.run_id,
+        **{part: dict(parts[part]) for part in PARTS},
     )
     check_outputs("tags", version.outs, version.places)
     params.check_name("runs", version.run)
