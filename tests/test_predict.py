@@ -10,13 +10,15 @@ import pytest
 import stage_runs
 import torch
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline import params, tables
 from pipeline.cli import trial
 from pipeline.cli.reading import Line
 from pipeline.contracts import EOS, Sizes
 from pipeline.errors import UserError
-from pipeline.inference import Session, run_of
+from pipeline.inference import Session, batches, run_of
 from pipeline.predictions import Asked, write_samples
 from pipeline.text import vocab
 from pipeline.text.encode import Codec, Description
@@ -379,3 +381,14 @@ def test_a_gpu_finds_what_the_cpu_finds(project: Path, name: str) -> None:
     assert [[a.text for a in best] for best in there] == [
         [a.text for a in best] for best in session(project, name).translate(texts)
     ]
+
+
+@given(st.lists(st.integers(0, 300)), st.integers(1, 20), st.integers(1, 500))
+def test_batches_hold_every_text_once_and_no_more_than_their_limits(
+    lengths: list[int], max_texts: int, max_tokens: int
+) -> None:
+    parts = [lengths[batch] for batch in batches(lengths, max_texts, max_tokens)]
+    assert [length for part in parts for length in part] == lengths
+    for part in parts:
+        assert 1 <= len(part) <= max_texts
+        assert len(part) == 1 or len(part) * max(part) <= max_tokens
