@@ -25,9 +25,9 @@ _FLOAT_WITHOUT_DOT = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+")
 
 
 def read(path: Path, strict: bool = True) -> dict[str, Any]:
-    """The whole of a YAML file as a mapping; UserError if it is absent, broken or no mapping, or has a key twice.
+    """Content of a YAML file as a mapping; UserError if it is absent, broken or no mapping, or has a key twice.
 
-    `strict`, for what people write: values on which YAML's versions differ, and keys that are no texts, are refused.
+    `strict`, for files that people write: values on which YAML's versions differ, and keys that are no texts, are refused.
     """
     content = copy.deepcopy(yaml_reader.read(path, strict))
     if not isinstance(content, dict):

@@ -253,17 +253,22 @@ def uncaught(kind: type[BaseException], error: BaseException, trace: TracebackTy
 
 def read_json(path: Path, expected: str, todo: str) -> dict[str, Any]:
     """The mapping that a stage wrote to a JSON file; UserError if there is none, or if it is damaged."""
+    content = read_json_value(path, expected, todo)
+    if not isinstance(content, dict):
+        raise refuse(str(path), type(content).__name__, f"{expected}: a mapping", todo)
+    return content
+
+
+def read_json_value(path: Path, expected: str, todo: str) -> Any:
+    """The value, of any type, that a stage wrote to a JSON file; UserError if there is none, or if it is no JSON."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise refuse(str(path), "no such file", expected, todo) from None
     except IsADirectoryError:
         raise refuse(str(path), "a folder", expected, todo) from None
     except (ValueError, RecursionError) as error:  # not UTF-8, or no JSON
         raise refuse(str(path), told(error), expected, todo) from None
-    if not isinstance(content, dict):
-        raise refuse(str(path), type(content).__name__, f"{expected}: a mapping", todo)
-    return content
 
 
 def exit_with(main: Callable[[], None]) -> None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal
 
 from pipeline import config
 from pipeline.errors import at_least_one, refuse
@@ -19,7 +19,7 @@ Tokenizer = Literal["13a", "intl", "zh", "ja-mecab", "char", "none"]
 """sacreBLEU's tokenizers that work without network and produce the same tokens everywhere (for ja-mecab, where its library
 is installed). `flores200` is left out: it downloads its model on first use and needs the library sentencepiece."""
 
-AUTO = "auto"  # the `bleu` of a corpus whose tokenizer is chosen by the script of its references
+AUTO: Final = "auto"  # the `bleu` of a corpus whose tokenizer is chosen by the script of its references
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,8 +116,8 @@ class Sample:
 class Corpus:
     """One block under `corpora:`. `format` names a file in `pipeline/corpora/`; `split` is `official` or a `Splitting`.
 
-    `bleu` is the tokenizer of BLEU's answers and references. It is the one key that may be missing, which counts as `auto`:
-    files from before it had no choice, and `auto` is right for most.
+    `bleu` is BLEU's tokenizer for answers and references. It is the only key that may be missing, which counts as `auto`:
+    older files have no such key, and `auto` is right for most corpora.
     """
 
     format: str
@@ -164,16 +164,6 @@ def corpus(path: Path, name: str) -> Corpus:
         values = {"bleu": AUTO, **values}
     block: Corpus = config.load(Corpus, values, f"corpora.{name}")
     return block
-
-
-def bleu(path: Path, name: str) -> str:
-    """The key `bleu` of the corpus `name` of the params file: a `Tokenizer`, or `auto` where it is missing."""
-    block = config.section(path, f"corpora.{name}")
-    asked = block.get("bleu", AUTO) if isinstance(block, Mapping) else AUTO
-    choices = (AUTO, *get_args(Tokenizer))
-    if asked not in choices:
-        raise refuse(f"corpora.{name}.bleu", asked, "one of " + ", ".join(choices))
-    return str(asked)
 
 
 def split(block: Corpus, where: str) -> Splitting | None:

@@ -1,8 +1,8 @@
 """YAML files read so that DVC finds the same values in them, and within bounds.
 
-PyYAML reads YAML 1.1, and DVC (by ruamel.yaml) YAML 1.2: `010` is 8 to the one and 10 to the other, `no` is false to the one
-and a text to the other. A scalar on which they differ is refused, as are keys that are no texts, dates, tags and keys that
-stand twice in a mapping. Depth, numbers and what aliases expand to are bounded, before anything is built of them.
+PyYAML reads YAML 1.1, and DVC (by ruamel.yaml) YAML 1.2: `010` is 8 in YAML 1.1 and 10 in 1.2, `no` is false in 1.1 and a
+text in 1.2. A scalar on which they differ is refused, as are dates, tags, keys that are no texts, and keys that are repeated
+in a mapping. Depth, digits and the expansion of aliases are bounded before any value is built.
 """
 
 import functools
@@ -26,24 +26,24 @@ _SHOWN = 80  # characters of a value in a message
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # several times as quick, where PyYAML was built with it
 _TAG = "tag:yaml.org,2002:"
-_IMPLICIT = ("str", "int", "float", "bool", "null", "merge")
+_TYPES = ("str", "int", "float", "bool", "null")  # of scalars in settings, as YAML names them
 _TODO_QUOTES = "Put it in quotes"
 
-# Plain scalars that every version of YAML reads alike, so that ruamel.yaml need not be asked (or imported).
+# Plain scalars that every version of YAML reads alike: for these, ruamel.yaml is not used (or imported).
 _SAME_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?|true|false|null")
 _SAME_TEXT = re.compile(r"(?!(?:y|n|yes|no|on|off|true|false|null)$)[a-z][^\n]*", re.IGNORECASE)
 
 
 def read(path: Path, strict: bool) -> Any:
-    """Everything that the YAML file says; UserError if it is absent, broken, or not to be read in one way only.
+    """Content of the YAML file; UserError if it is absent, broken, or read differently by YAML's versions.
 
-    Not `strict`: a file that no person writes, such as `dvc.lock`, whose values and keys may be of any kind.
+    `strict` is false for a file that no person writes, such as `dvc.lock`: its values and keys may be of any kind.
     """
     return _parsed(_text(path), path, strict)
 
 
 def value(text: str, where: str) -> Any:
-    """The value that `text` is in YAML; UserError, calling it `where`, as `read` in strict mode."""
+    """Value of `text`, called `where` in messages, as YAML; UserError as `read` in strict mode."""
     return _load(text, Path(where), True, (where,))
 
 
@@ -58,7 +58,7 @@ def in_full(text: str) -> str:
 
 @functools.lru_cache(maxsize=8)
 def _parsed(text: str, path: Path, strict: bool) -> Any:
-    """The file's content: parsed once, since a file is asked for a section at a time."""
+    """Content of the file, parsed only once for all sections that are read from it."""
     return _load(text, path, strict, ())
 
 
@@ -74,8 +74,8 @@ def _text(path: Path) -> str:
     except IsADirectoryError:
         raise refuse(str(path), "a folder", "a YAML file", "Put a file in its place.") from None
     except OSError as error:
-        got = (error.strerror or type(error).__name__).lower()
-        raise refuse(str(path), got, "a YAML file that can be read", "Mend its permissions or links.") from None
+        problem = (error.strerror or type(error).__name__).lower()
+        raise refuse(str(path), problem, "a YAML file that can be read", "Mend its permissions or links.") from None
     if len(data) > _LARGEST_BYTES:
         raise refuse(str(path), f"over {_LARGEST_BYTES} bytes", "a YAML file of at most that many")
     if refusal := not_utf8(str(path), data):
@@ -108,8 +108,8 @@ def _check_depth(text: str, path: Path) -> None:
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > _DEEPEST:
-                got = f"over {_DEEPEST} levels, one inside the other, in line {_line(event)}"
-                raise refuse(str(path), got, f"{_DEEPEST} levels at most", "Close the brackets.")
+                problem = f"over {_DEEPEST} levels, one inside the other, in line {_line(event)}"
+                raise refuse(str(path), problem, f"{_DEEPEST} levels at most", "Close the brackets.")
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
 
@@ -123,7 +123,7 @@ class _Check:
         self._open: set[int] = set()
 
     def check(self, node: yaml.Node, above: tuple[str, ...]) -> int:
-        """The size of `node`, called `above`; UserError for the first thing in it that is to be refused."""
+        """Size of `node` at the key `above`; UserError for the first part of it that is refused."""
         if id(node) in self._open:
             raise self._refusal(node, above, "an alias of what it stands in", "no list or section inside itself")
         if id(node) in self._sizes:
@@ -152,26 +152,25 @@ class _Check:
         for key, item in node.value:
             dotted = (*above, self._key(key, above))
             if (key.tag, str(key.value)) in keys:
-                got = f"the key once more in line {_line(key)} of {self._path.name}"
-                raise refuse(_dotted(dotted), got, "each key once", "Remove one of them.")
+                problem = f"the key once more in line {_line(key)} of {self._path.name}"
+                raise refuse(_dotted(dotted), problem, "each key once", "Remove one of them.")
             keys.add((key.tag, str(key.value)))
             yield self.check(item, dotted)
 
     def _key(self, key: yaml.Node, above: tuple[str, ...]) -> str:
-        """The key as it is written; UserError if it is no text to each version of YAML."""
+        """The key as it is written; UserError unless it is a text in each version of YAML."""
         if not isinstance(key, yaml.ScalarNode):
             raise self._refusal(key, above, "a list or section as a key", "a text", f"{_TODO_QUOTES}.")
         if not self._strict or key.tag == f"{_TAG}merge":
             return str(key.value)
-        named = (*above, key.value)
-        plain = self._plain(key, named)
-        self._tag(key, named, key.tag.removeprefix(_TAG) if plain else "str")
-        if not plain:
+        where = (*above, key.value)
+        if not self._plain(key, where):
+            self._tag(key, where, "str")
             return str(key.value)
         readings = _readings(key.value, key.tag)
         if not all(isinstance(reading, str) for reading in readings):
-            got = f"the key {_short(key.value)}, read as {_said(readings)}"
-            raise self._refusal(key, named, got, "a text as the key", f'{_TODO_QUOTES}: "{_short(key.value)}".')
+            problem = f"the key {_short(key.value)}, read as {_in_words(readings)}"
+            raise self._refusal(key, where, problem, "a text as the key", f'{_TODO_QUOTES}: "{_short(key.value)}".')
         return str(key.value)
 
     def _scalar(self, node: yaml.ScalarNode, where: tuple[str, ...]) -> None:
@@ -181,34 +180,33 @@ class _Check:
         readings = _readings(node.value, node.tag)
         if len(readings) == 1:
             return
-        got, (old, new) = _short(node.value), readings
-        disagree = f"YAML 1.1 reads {_said([old])}, YAML 1.2, as DVC does, {_said([new])}"
+        text, (old, new) = _short(node.value), readings
+        disagree = f"YAML 1.1 reads {_in_words([old])}, YAML 1.2, as DVC does, {_in_words([new])}"
         if isinstance(new, float) and isinstance(old, str):
             todo = f"Write it in full, as {in_full(node.value)}, or in quotes for a text: {disagree}."
-            raise self._refusal(node, where, got, "a number", todo)
+            raise self._refusal(node, where, text, "a number", todo)
         expected = "a value that all YAML readers agree on"
-        raise self._refusal(node, where, got, expected, f"Write it otherwise, or in quotes for a text: {disagree}.")
+        raise self._refusal(node, where, text, expected, f"Write it otherwise, or in quotes for a text: {disagree}.")
 
     def _plain(self, node: yaml.ScalarNode, where: tuple[str, ...]) -> bool:
-        """Whether a scalar stands without quotes and tag, and is of a kind that settings have."""
+        """Return whether a scalar is without quotes; UserError for a tag, or a type that settings do not have."""
         if node.style:
             return False
-        implicit = self._loader.resolve(yaml.ScalarNode, node.value, (True, False))
-        self._tag(node, where, implicit.removeprefix(_TAG))
-        kind = implicit.removeprefix(_TAG)
-        if kind not in _IMPLICIT or (kind == "merge"):
-            read = "date" if kind == "timestamp" else f"tag !!{kind}"
-            got = f"{_short(node.value)}, which YAML reads as a {read}"
-            raise self._refusal(node, where, got, "a text, a number, true, false or null", f"{_TODO_QUOTES}.")
+        kind = self._loader.resolve(yaml.ScalarNode, node.value, (True, False)).removeprefix(_TAG)
+        self._tag(node, where, kind)
+        if kind not in _TYPES:
+            name = "date" if kind == "timestamp" else f"tag !!{kind}"
+            problem = f"{_short(node.value)}, which YAML reads as a {name}"
+            raise self._refusal(node, where, problem, "a text, a number, true, false or null", f"{_TODO_QUOTES}.")
         if kind == "int" and len(node.value) > _MOST_DIGITS:
-            got = f"{_short(node.value, 30)}, a number of {len(node.value)} digits"
-            raise self._refusal(node, where, got, f"at most {_MOST_DIGITS}")
+            problem = f"{_short(node.value, 30)}, a number of {len(node.value)} digits"
+            raise self._refusal(node, where, problem, f"at most {_MOST_DIGITS}")
         return True
 
     def _tag(self, node: yaml.Node, where: tuple[str, ...], kind: str) -> None:
         if node.tag != _TAG + kind:
-            got = f"the tag {_short(node.tag.replace(_TAG, '!!'))}"
-            raise self._refusal(node, where, got, "a value without a tag", "Remove the tag; put a text in quotes.")
+            problem = f"the tag {_short(node.tag.replace(_TAG, '!!'))}"
+            raise self._refusal(node, where, problem, "a value without a tag", "Remove the tag; put a text in quotes.")
 
     def _refusal(self, node: yaml.Node, where: tuple[str, ...], got: str, expected: str, todo: str = "") -> UserError:
         key = _dotted(where) or f"{self._path.name}, line {_line(node)}"
@@ -216,10 +214,10 @@ class _Check:
 
 
 def _readings(text: str, tag: str) -> list[Any]:
-    """What a plain scalar, with the tag that YAML 1.1 gives it, is to YAML 1.1 and to 1.2; one value if it is the same."""
+    """Values of a plain scalar in YAML 1.1, which gives it the tag `tag`, and in 1.2; one value if they are the same."""
     if _SAME_TEXT.fullmatch(text) and tag == f"{_TAG}str":
         return [text]
-    old = _made_by(yaml.constructor.SafeConstructor(), yaml.ScalarNode(tag, text))
+    old = _constructed(yaml.constructor.SafeConstructor(), yaml.ScalarNode(tag, text))
     if _SAME_NUMBER.fullmatch(text):
         return [old]
     new = _reading_of_dvc(text)
@@ -228,22 +226,23 @@ def _readings(text: str, tag: str) -> list[Any]:
 
 @functools.lru_cache(maxsize=4096)
 def _reading_of_dvc(text: str) -> Any:
-    """What YAML 1.2 has a plain scalar mean, by the library that DVC reads with."""
+    """Value of a plain scalar in YAML 1.2, by the library that DVC reads with."""
     from ruamel.yaml import YAML, ScalarNode
 
     reader = YAML(typ="safe", pure=True)
     tag = reader.resolver.resolve(ScalarNode, text, (True, False))
-    return _made_by(reader.constructor, ScalarNode(tag, text))
+    return _constructed(reader.constructor, ScalarNode(tag, text))
 
 
-def _made_by(constructor: Any, node: Any) -> Any:
+def _constructed(constructor: Any, node: Any) -> Any:
+    """Value of the node; a ValueError, as a value, if it has none."""
     try:
         return constructor.construct_object(node)
     except ValueError:
         return ValueError("an error")
 
 
-def _said(readings: list[Any]) -> str:
+def _in_words(readings: list[Any]) -> str:
     """Values in words, for a message."""
     return " or ".join(dict.fromkeys(_kind(reading) for reading in readings))
 
@@ -265,5 +264,5 @@ def _dotted(words: tuple[str, ...]) -> str:
     return ".".join(_short(word) for word in words)
 
 
-def _short(text: str, most: int = _SHOWN) -> str:
-    return text if len(text) <= most else f"{text[:most]}..."
+def _short(text: str, length: int = _SHOWN) -> str:
+    return text if len(text) <= length else f"{text[:length]}..."

@@ -12,11 +12,12 @@ import pyarrow.compute as pc
 from pipeline import params, stage_arguments, tables
 from pipeline.errors import exit_with, read_json, refuse
 from pipeline.landing import landing, landing_file
+from pipeline.scoring import surface
 from pipeline.scoring.book import book_bleu
 from pipeline.scoring.history import training, validations
 from pipeline.scoring.resampling import Bootstrap
 from pipeline.scoring.tasks import Inputs, of_run, text_of, tokenizer_of
-from pipeline.text.tokens import Text, rewritten
+from pipeline.text.tokens import Text
 
 _UNSCORED = {"train", "rejects"}
 _TODO = "Run `dvc repro`."
@@ -28,7 +29,7 @@ def main() -> None:
     parser.add_argument("--predictions", type=Path, required=True, help="likelihoods, answers and samples of the run")
     parser.add_argument("--model", type=Path, required=True, help="config.json and history.parquet of the run")
     parser.add_argument("--tokens", type=Path, required=True, help="the references, one table per split")
-    parser.add_argument("--encoded", type=Path, help="the references' ids, which tell what words are unknown")
+    parser.add_argument("--encoded", type=Path, help="ids of the references, by which unknown words are counted")
     parser.add_argument("--out", type=Path, required=True, help="folder for the rows' scores")
     parser.add_argument("--metrics", type=Path, required=True, help="JSON file for the scores")
     parser.add_argument("--plots", type=Path, required=True, help="folder for history.csv, training.csv and by_length.csv")
@@ -40,14 +41,14 @@ def main() -> None:
     tokenizer, warning = tokenizer_of(arguments.params, run.corpus, arguments.tokens)
     task = of_run(arguments.params, arguments.run, run, tokenizer)
     inputs = Inputs(predictions=arguments.predictions, tokens=arguments.tokens, encoded=arguments.encoded, text=text)
-    model, limits = _facts(arguments.model / "config.json"), _limits(arguments.tokens / "limits.json")
+    model, limits = _model(arguments.model / "config.json"), _limits(arguments.tokens / "limits.json")
     metrics = {"run": arguments.run, "family": run.family, "task": run.task, "corpus": run.corpus}
     metrics |= {name: model[name] for name in ("parameters", "best_step") if name in model}
     lengths, notes = [], [warning]
     with landing(arguments.out) as scores:
         for split in splits:
             table = task.rows(inputs, split)
-            if split == "test":  # the first: it says what ranks
+            if split == "test":  # the first split: its references decide which score ranks
                 task, reason = task.fitting(table)
                 notes.append(reason)
                 metrics |= {"ranked_by": task.main} if reason else {}
@@ -59,7 +60,7 @@ def main() -> None:
         if task.book_bleu:
             metrics |= _samples(arguments.predictions / "samples.parquet", text)
         history = tables.read(arguments.model / "history.parquet", tables.HISTORY)
-    metrics |= _noted(arguments.run, [note for note in notes if note])
+    metrics |= _notes(arguments.run, [note for note in notes if note])
     with landing(arguments.plots) as plots:
         _csv(plots / "history.csv", validations(history))
         _csv(plots / "training.csv", training(history))
@@ -76,36 +77,35 @@ def _splits(tokens: Path) -> list[str]:
     return sorted(found, key=lambda split: (split == "valid", split != "test", split))
 
 
-def _noted(run: str, notes: list[str]) -> dict[str, list[str]]:
-    """Notes on the scores, as metrics for the report and the gate; printed on stderr at once."""
+def _notes(run: str, notes: list[str]) -> dict[str, list[str]]:
+    """Warnings about the scores: printed on stderr, and as a metric for the report and the gate."""
     for note in notes:
         print(f"seqline: {run}: {note}.", file=sys.stderr)
     return {"notes": notes} if notes else {}
 
 
 def _samples(path: Path, text: Text) -> dict[str, Any]:
-    """The book's BLEU of every sample with a reference, by its number, and their mean; normalised as `text` says."""
-    rows = tables.read(path, tables.SAMPLES).filter(pc.field("reference").is_valid()).sort_by("row")
-    outputs, references = (rewritten(rows[side].combine_chunks(), text).to_pylist() for side in ("text", "reference"))
-    numbers = rows["row"].to_pylist()
-    scores = {str(row + 1): book_bleu(a, b) for row, a, b in zip(numbers, outputs, references, strict=True)}
+    """The book's BLEU of every sample that has a reference, by its number, and their mean; both sides read by `text`."""
+    samples = tables.read(path, tables.SAMPLES).filter(pc.field("reference").is_valid()).sort_by("row")
+    pairs = surface.pairs(samples["text"].combine_chunks(), samples["reference"].combine_chunks(), text)
+    scores = {str(row + 1): book_bleu(*pair) for row, pair in zip(samples["row"].to_pylist(), pairs, strict=True)}
     return {"book_bleu": {"mean": sum(scores.values()) / len(scores), **scores}} if scores else {}
 
 
-def _facts(path: Path) -> dict[str, Any]:
-    """Facts about the run, from the train stage; an empty mapping for predictions that no model made."""
-    facts = read_json(path, "what the train stage writes", _TODO)
-    if facts and not isinstance(facts.get("digest"), str):
+def _model(path: Path) -> dict[str, Any]:
+    """Description of the run's model by the train stage; an empty mapping for predictions made without a model."""
+    description = read_json(path, "what the train stage writes", _TODO)
+    if description and not isinstance(description.get("digest"), str):
         raise refuse(str(path), "no 'digest'", "what the train stage writes", f"Remove it. {_TODO}")
-    return facts
+    return description
 
 
 def _limits(path: Path) -> dict[str, dict[str, float]]:
     limits = read_json(path, "the limits of a built-in corpus", _TODO) if path.exists() else {}
     for split, scores in limits.items():
         if not isinstance(scores, dict) or not all(type(score) in (int, float) for score in scores.values()):
-            entry = f"{split}: {str(scores)[:100]}"
-            raise refuse(str(path), entry, "a number for each score of each split", f"Remove it. {_TODO}")
+            value = f"{split}: {str(scores)[:100]}"
+            raise refuse(str(path), value, "a number for each score of each split", f"Remove it. {_TODO}")
     return limits
 
 

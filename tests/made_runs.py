@@ -48,8 +48,7 @@ def project(root: Path, translators: dict[str, float], models: dict[str, float],
     root.mkdir(parents=True, exist_ok=True)
     runs = {name: _block("translation", "pairs", name) for name in translators}
     runs |= {name: _block("language_model", "story", name) for name in models}
-    text = {"level": "word", "lowercase": False, "letters_only": False, "max_tokens": None}
-    corpora = {name: {"format": "made", "text": dict(text), "bleu": "auto"} for name in ("pairs", "story")}
+    corpora = {name: corpus() for name in ("pairs", "story")}
     evaluation = {"bootstrap": 200, "confidence": 0.95, "seed": 1}
     params = {"evaluation": evaluation, "corpora": corpora, "runs": runs}
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
@@ -70,8 +69,15 @@ def project(root: Path, translators: dict[str, float], models: dict[str, float],
     return root
 
 
+def corpus(level: str = "word", lowercase: bool = False) -> dict[str, object]:
+    """A corpus's block of params.yaml, of which the stages from evaluate on need `text`, `bleu` and `samples` alone."""
+    text = {"level": level, "lowercase": lowercase, "letters_only": False, "max_tokens": None}
+    unused = {"source": {}, "read": {}, "limit": None, "split": "official", "vocab": {}}
+    return {"format": "made", **unused, "text": text, "bleu": "auto", "samples": []}
+
+
 def inputs(predictions: Path, tokens: Path) -> Inputs:
-    """What rows are scored from, without ids: no word is unknown."""
+    """Inputs of a scoring without ids: no word is unknown."""
     text = Text(level="word", lowercase=False, letters_only=False, max_tokens=None)
     return Inputs(predictions=predictions, tokens=tokens, encoded=None, text=text)
 
@@ -131,13 +137,13 @@ def stories(folder: Path, sentences: dict[str, list[list[str]]]) -> None:
 
 
 def ids(folder: Path, sentences: dict[str, list[list[str]]], schema: pa.Schema) -> None:
-    """Every word's place in WORDS, behind the specials: none is unknown."""
+    """Ids of the words by their places in WORDS, after the specials: none is unknown."""
     folder.mkdir(parents=True)
-    known = {word: 4 + i for i, word in enumerate([*WORDS, "."])}
-    for split, found in sentences.items():
-        numbers = [[known[word] for word in words] for words in found]
-        last = [i // 3 for i in range(len(found))] if schema == tables.ENCODED_TEXT else numbers
-        tables.write(folder / f"{split}.parquet", _table([range(len(found)), numbers, last], schema))
+    id_of = {word: 4 + i for i, word in enumerate([*WORDS, "."])}
+    for split, rows in sentences.items():
+        numbers = [[id_of[word] for word in words] for words in rows]
+        last = [i // 3 for i in range(len(rows))] if schema == tables.ENCODED_TEXT else numbers
+        tables.write(folder / f"{split}.parquet", _table([range(len(rows)), numbers, last], schema))
 
 
 def translations(folder: Path, sentences: dict[str, list[list[str]]], wrong: float, rng: np.random.Generator) -> None:

@@ -152,8 +152,8 @@ def test_pseudo_perplexity_is_that_of_the_predictions_of_every_word(run: str, do
         rows = tables.read(done / f"data/predictions/{run}/likelihood_{split}.parquet", tables.LIKELIHOOD)
         assert rows["row"].equals(texts["row"])
         assert rows["count"].to_pylist() == [len(ids) for ids in texts["ids"].to_pylist()], "no end of text is guessed"
-        folders = (done / f"data/{stage}/{RUNS[run]}" for stage in ("tokens", "encoded"))
-        letters = unknown(*folders, split, "text").nats_N.sum()  # of words that the vocabulary lacks
+        tokens = tables.read(done / f"data/tokens/{RUNS[run]}/{split}.parquet", tables.TOKENS_TEXT)["tokens"]
+        letters = unknown(tokens, done / f"data/encoded/{RUNS[run]}", split, "text").nats_N.sum()
         nats, words = np.sum(rows["nats"].to_numpy()) + letters, np.sum(rows["count"].to_numpy())
         scores = found[split]
         assert scores["pseudo_perplexity"]["score"] == pytest.approx(np.exp(nats / words), rel=1e-5)

@@ -347,11 +347,10 @@ def test_every_task_has_guards_and_every_guard_a_figure() -> None:
 def contender(folder: Path, changes: dict[str, object], level: str = "word", lowercase: bool = False) -> Contender:
     """A run of a made corpus of pairs with a vocabulary and no weights; `changes` sets dotted keys of its params file."""
     folder.mkdir()
-    text = {"level": level, "lowercase": lowercase, "letters_only": False, "max_tokens": None}
     evaluation = {"bootstrap": 20, "confidence": 0.95, "seed": 1}
     content = {
         "evaluation": evaluation,
-        "corpora": {"pairs": {"text": text, "bleu": "auto", "samples": []}},
+        "corpora": {"pairs": made_runs.corpus(level, lowercase)},
         "runs": {"transformer": made_runs._block("translation", "pairs", "transformer")},
     }
     for dotted, value in changes.items():
@@ -522,7 +521,7 @@ def contest() -> _Contest:
         task="translation",
         corpus="pairs",
         scoring=translation.scoring(False),
-        instead="",
+        substituted="",
         lowercase=False,
         evaluation=Evaluation(bootstrap=20, confidence=0.95, seed=1),
         settings=dataclasses.replace(settings.load(ROOT / "flow.yaml"), resamples=199),
@@ -537,9 +536,9 @@ def test_one_test_set_of_short_references_has_chrf_decide_on_all(length: int) ->
     matched = [Matched({"test": both}, 0, (0, 0)) for both in (normal, brief)]
     fitted = contest().fitting(matched)
     assert (fitted.scoring.main, fitted.scoring.difference) == (("chrf", "chrF") if length < 4 else ("bleu", "BLEU"))
-    assert ("no reference has 4 tokens" in fitted.instead) == (length < 4)
+    assert ("no reference has 4 tokens" in fitted.substituted) == (length < 4)
     assert difference(*(fitted.scoring.units(t) for t in (brief.champion, brief.challenger)), fitted.scoring.score) < 0
-    assert not contest().fitting(matched[:1]).instead
+    assert not contest().fitting(matched[:1]).substituted
 
 
 def test_a_challenger_that_answers_in_two_words_can_win_by_chrf_and_the_record_says_why(tmp_path: Path) -> None:

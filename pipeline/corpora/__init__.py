@@ -36,7 +36,8 @@ def lines(folder: Path, name: str) -> Iterator[pa.StringArray]:
 
     UserError if it is absent, empty, not UTF-8, or lies where DVC would not see it change (see `place`).
     """
-    number, path = 0, place(folder, name)
+    number = 0
+    path = place(folder, name)
     with _opened(path) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise refuse(str(path), "no regular file", "a file of the corpus", "Mend the name under `read`.")
@@ -51,17 +52,17 @@ def lines(folder: Path, name: str) -> Iterator[pa.StringArray]:
 
 
 def place(folder: Path, name: str) -> Path:
-    """Where the file `name` of a corpus lies in its folder; UserError for a linked folder on the way, which DVC passes over.
+    """Path of the file `name` of a corpus in its folder; UserError for a linked folder on the way, which DVC passes over.
 
-    DVC's own links are of single files, whose contents it does compare.
+    Links to single files, such as those of DVC's cache, are allowed: DVC compares the contents of their targets.
     """
     path = folder / name
-    for above in path.parents:
-        if above == folder:
+    for parent in path.parents:
+        if parent == folder:
             break
-        if above.is_symlink():
+        if parent.is_symlink():
             todo = "Put a copy of the files there, so that a change of them is noticed."
-            raise refuse(str(path), f"the link {above}", "a folder of the corpus", todo)
+            raise refuse(str(path), f"the link {parent}", "a folder of the corpus", todo)
     return path
 
 
@@ -88,15 +89,16 @@ def check_inside(key: str, names: Iterable[str]) -> None:
 
 
 def check_labels(key: str, names: Iterable[str]) -> None:
-    """Refuse labels, named under `key`, that no report could show, or that a reader could not tell apart."""
-    seen: dict[str, str] = {}
+    """Refuse labels, named under `key`, that a report could not show or a reader could not tell apart."""
+    by_form: dict[str, str] = {}
     for name in names:
-        shown = name.translate(_JOINERS)
-        if not shown.strip() or name != name.strip() or not shown.isprintable():
+        visible = name.translate(_JOINERS)
+        if not visible.strip() or name != name.strip() or not visible.isprintable():
             raise refuse(key, repr(name), "labels of printable characters, without spaces around them", "Rename it.")
-        same = seen.setdefault(unicodedata.normalize("NFKC", shown).casefold(), name)
-        if same != name:
-            raise refuse(key, f"the labels {same} and {name}", "labels that differ in more than case or form", "Rename one.")
+        first = by_form.setdefault(unicodedata.normalize("NFKC", visible).casefold(), name)
+        if first != name:
+            expected = "labels that differ in more than case or form"
+            raise refuse(key, f"the labels {first} and {name}", expected, "Rename one.")
 
 
 def _opened(path: Path) -> BinaryIO:
@@ -109,8 +111,8 @@ def _opened(path: Path) -> BinaryIO:
             str(path), "no such file", expected, "Mend the name under `read`, or run `dvc repro` if nothing was downloaded."
         ) from None
     except OSError as error:
-        got = (error.strerror or type(error).__name__).lower()
-        raise refuse(str(path), got, "a file of the corpus", "Mend the name under `read`.") from None
+        problem = (error.strerror or type(error).__name__).lower()
+        raise refuse(str(path), problem, "a file of the corpus", "Mend the name under `read`.") from None
 
 
 def _split(block: bytes, path: Path, offset: int, number: int) -> pa.StringArray:

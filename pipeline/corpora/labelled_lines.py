@@ -3,6 +3,7 @@
 Blank lines are counted as blank.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +30,11 @@ class Config:
             if not any(labels.values()):
                 raise refuse(f"files.{split}", "no file", "files under the name of each label")
             check_labels(f"files.{split}", labels)
-            named = [name for names in labels.values() for name in names]
-            check_inside(f"files.{split}", named)
-            if twice := [name for name in named if named.count(name) > 1]:
-                raise refuse(f"files.{split}", f"{twice[0]} twice", "each file once, under one label", "Remove one of them.")
+            files = [name for names in labels.values() for name in names]
+            check_inside(f"files.{split}", files)
+            if repeated := [name for name, count in Counter(files).items() if count > 1]:
+                expected = "each file once, under one label"
+                raise refuse(f"files.{split}", f"{repeated[0]} twice", expected, "Remove one of them.")
 
 
 def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:

@@ -51,18 +51,18 @@ def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
                 yield split, pa.record_batch([source, target, reject], schema=tables.RAW_PAIR)
 
 
-def _together(folder: Path, left: str, right: str) -> Iterator[tuple[pa.StringArray, pa.StringArray]]:
+def _together(folder: Path, source: str, target: str) -> Iterator[tuple[pa.StringArray, pa.StringArray]]:
     """Both files' lines in step, however unequal the batches that they arrive in."""
-    lefts, rights = lines(folder, left), lines(folder, right)
-    a, b = next(lefts), next(rights)
+    sources, targets = lines(folder, source), lines(folder, target)
+    a, b = next(sources), next(targets)
     count = 0
     while len(a) and len(b):
         step = min(len(a), len(b))
         yield a.slice(0, step), b.slice(0, step)
         count += step
-        a = a.slice(step) if len(a) > step else next(lefts, a.slice(step))
-        b = b.slice(step) if len(b) > step else next(rights, b.slice(step))
+        a = a.slice(step) if len(a) > step else next(sources, a.slice(step))
+        b = b.slice(step) if len(b) > step else next(targets, b.slice(step))
     if len(a) or len(b):
-        got = f"{count + len(b) + sum(map(len, rights))} lines"
-        expected = f"{count + len(a) + sum(map(len, lefts))} lines, as {Path(left).name} has"
-        raise refuse(str(folder / right), got, expected, "Parallel files must agree line by line.")
+        target_lines = f"{count + len(b) + sum(map(len, targets))} lines"
+        expected = f"{count + len(a) + sum(map(len, sources))} lines, as {Path(source).name} has"
+        raise refuse(str(folder / target), target_lines, expected, "Parallel files must agree line by line.")

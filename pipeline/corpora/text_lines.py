@@ -48,8 +48,8 @@ class Judges:
             if not re.fullmatch("[a-z0-9_]+", name) or name in ("analogies", "classes", *names[:i]):
                 said = "names of small letters, digits and _, each once, and not analogies or classes"
                 raise refuse(f"similarity[{i}].name", name, said)
-        for i, one in enumerate(self.similarity):
-            check_inside(f"similarity[{i}].file", [one.file])
+        for i, table in enumerate(self.similarity):
+            check_inside(f"similarity[{i}].file", [table.file])
         if self.analogies is not None:
             check_inside("analogies", [self.analogies])
 

@@ -52,24 +52,27 @@ class Contender:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Judging:
-    """How the answers of both contenders are scored, whatever their own blocks of params.yaml say: `text` is how references
-    and answers are read before they are compared, `bleu` the tokenizer of BLEU."""
+    """Settings by which the answers of both contenders are scored, in place of those in their own blocks of params.yaml.
+
+    `text`: how references and answers are read before they are compared. `bleu`: BLEU's tokenizer.
+    """
 
     text: Text
     bleu: str
 
     @classmethod
     def of(cls, champion: Contender, challenger: Contender, tokens: Path) -> "Judging":
-        """What neither contender can write is not asked for: case counts if one of them writes capitals, all but letters
-        if one writes more, and spaces around punctuation if one writes them as they were.
+        """Settings under which everything counts that at least one contender can write.
 
-        The tokenizer is that of the challenger's corpus, whose tokens are in the folder `tokens`.
+        Case counts if one of them writes capitals, characters other than letters if one writes them, and spaces around
+        punctuation if one writes them as in the raw text. The tokenizer is that of the challenger's corpus, with its tokens
+        in the folder `tokens`.
         """
-        one, other = (describe(contender.vocab) for contender in (champion, challenger))
+        first, second = describe(champion.vocab), describe(challenger.vocab)
         text = Text(
-            level=one.level if one.level == other.level else "bpe",  # reading by pieces changes nothing
-            lowercase=one.lowercase and other.lowercase,
-            letters_only=one.letters_only and other.letters_only,
+            level=first.level if first.level == second.level else "bpe",  # reading by pieces changes nothing
+            lowercase=first.lowercase and second.lowercase,
+            letters_only=first.letters_only and second.letters_only,
             max_tokens=None,
         )
         bleu, _ = tokenizer_of(challenger.params, challenger.block().corpus, tokens)
@@ -77,11 +80,12 @@ class Judging:
 
     def params(self, contender: Contender) -> str:
         """The params file by which the contender's answers are scored, as YAML."""
-        corpus = {"text": asdict(self.text), "bleu": self.bleu}
+        block = contender.block()
+        corpus = config.section(contender.params, f"corpora.{block.corpus}")
         content = {
             "evaluation": config.section(contender.params, "evaluation"),
-            "corpora": {contender.block().corpus: corpus},
-            "runs": {contender.run: asdict(contender.block())},
+            "corpora": {block.corpus: corpus | {"text": asdict(self.text), "bleu": self.bleu}},
+            "runs": {contender.run: asdict(block)},
         }
         return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
@@ -113,9 +117,9 @@ class Answered:
         return self.folder / "metrics.json"
 
     def notes(self) -> list[str]:
-        """What the evaluate stage found that a reader of the scores must know."""
-        found: list[str] = json.loads(self.metrics.read_text(encoding="utf-8")).get("notes", [])
-        return found
+        """Warnings about the scores by the evaluate stage."""
+        notes: list[str] = json.loads(self.metrics.read_text(encoding="utf-8")).get("notes", [])
+        return notes
 
 
 def answers(
@@ -139,7 +143,9 @@ def answers(
     }
     commands = launch or Commands(root)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        waiting = [pool.submit(_ask, *asked, judging, place, commands) for place, asked in missing.items()]
+        waiting = [
+            pool.submit(_ask, contender, folder, judging, place, commands) for place, (contender, folder) in missing.items()
+        ]
         try:
             for done in as_completed(waiting):
                 done.result()
@@ -178,7 +184,7 @@ def _key(contender: Contender, tokens: Path, judging: Judging) -> str:
     corpus: dict[str, Any] = config.section(contender.params, f"corpora.{block.corpus}")
     evaluation = config.section(contender.params, "evaluation")
     settings = [block.training, corpus["samples"], corpus["text"], asdict(judging), evaluation]
-    files = [readings.md5(_files(contender.model)), readings.md5(readings.test_files(tokens)), code]
+    files = [readings.md5(_files(contender.model)), readings.md5(readings.files_of_test_set(tokens)), code]
     return _digest([contender.identity(), contender.run, settings, files])
 
 

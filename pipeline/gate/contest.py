@@ -66,7 +66,7 @@ class _Contest:
     task: str
     corpus: str
     scoring: Scoring
-    instead: str  # why `scoring` is not the task's own, or nothing
+    substituted: str  # the reason why `scoring` is not the task's, or ""
     lowercase: bool
     evaluation: params.Evaluation
     settings: Settings
@@ -83,7 +83,7 @@ class _Contest:
             task=block.task,
             corpus=block.corpus,
             scoring=module.scoring(lowercase),
-            instead="",
+            substituted="",
             lowercase=lowercase,
             evaluation=params.evaluation(challenger.params),
             settings=settings,
@@ -91,17 +91,17 @@ class _Contest:
 
     def held(self, tokens: Mapping[str, Path], answered: Mapping[str, Sequence[Answered]], ways: Sequence[Way]) -> Decision:
         """The decision after a comparison on every test set."""
-        folders, different = list(tokens.values()), _unlike(tokens)
+        folders, distinct = list(tokens.values()), _unlike(tokens)
         trained = (folders[0], folders[-1])
         matched = {
             name: matching.match(self.scoring, self.task, answered[name], folder, trained)
-            for name, folder in different.items()
+            for name, folder in distinct.items()
         }
         contest = self.fitting(matched.values())
 
         found, shown = [], list(samples(*(one.predictions for one in answered[list(tokens)[-1]])))
-        for name, folder in different.items():
-            both, notes = matched[name], [note for one in answered[name] for note in one.notes()]
+        for name, folder in distinct.items():
+            both, notes = matched[name], [note for contender in answered[name] for note in contender.notes()]
             found.append(contest.compared(name, folder, both, ways, notes))
             predicted = [one.predictions for one in answered[name]]
             shown += furthest(self.task, contest.scoring, both.splits[TEST], folder, name, *predicted)
@@ -111,15 +111,15 @@ class _Contest:
         return contest.decision(promote, *reasons, compared=tuple(compared), shown=tuple(shown))
 
     def fitting(self, matched: Iterable[Matched]) -> "_Contest":
-        """The contest by another score on all test sets, if this one cannot tell answers to one of them apart."""
+        """The contest by another score on all test sets, if on one of them this score is the same for all answers."""
         for both in matched:
             scoring, reason = self.scoring.fitting(both.splits[TEST].champion)
             if reason:
-                return dataclasses.replace(self, scoring=scoring, instead=reason)
+                return dataclasses.replace(self, scoring=scoring, substituted=reason)
         return self
 
-    def compared(self, name: str, folder: Path, both: Matched, ways: Sequence[Way], notes: Sequence[str] = ()) -> Compared:
-        """Both on the test set called `name`, with what its evaluation notes; `corrected` is not corrected yet."""
+    def compared(self, name: str, folder: Path, both: Matched, ways: Sequence[Way], notes: Sequence[str]) -> Compared:
+        """Both on the test set called `name`, with the notes of its evaluation; `corrected` is not corrected yet."""
         scoring, settings, test = self.scoring, self.settings, both.splits[TEST]
         one, other = scoring.units(test.champion), scoring.units(test.challenger)
         bootstrap = Bootstrap.of(self.evaluation, self.corpus, TEST)
@@ -131,7 +131,7 @@ class _Contest:
         asked = Asked(scoring, self.lowercase, both.splits, both.covered, matching.unlike(self.task, *ways))
         return Compared(
             name=name,
-            digest=readings.md5(readings.test_files(folder)),
+            digest=readings.md5(readings.files_of_test_set(folder)),
             rows=len(test.champion),
             left_out=both.left_out,
             champion=Scored(**bootstrap.estimate(one, scoring.score)),
@@ -141,7 +141,7 @@ class _Contest:
             p=p,
             corrected=p,
             guards=guarded(asked, settings.guards[self.task]),
-            notes=tuple(dict.fromkeys(filter(None, (spelt, self.instead, *notes)))),
+            notes=tuple(dict.fromkeys(filter(None, (spelt, self.substituted, *notes)))),
         )
 
     def decision(
@@ -168,7 +168,7 @@ def _unlike(tokens: Mapping[str, Path]) -> dict[str, Path]:
     """Of test sets with the same rows the first: twice the same is no more proof, and should not be corrected for."""
     first: dict[str, str] = {}
     for name, folder in tokens.items():
-        first.setdefault(readings.md5(readings.test_files(folder)), name)
+        first.setdefault(readings.md5(readings.files_of_test_set(folder)), name)
     return {name: tokens[name] for name in first.values()}
 
 

@@ -45,7 +45,7 @@ def unlike(task: str, champion: Way, challenger: Way) -> str:
 
 
 def respelt(task: str, champion: Way, challenger: Way) -> bool:
-    """Whether likelihoods are comparable only because words that a vocabulary lacks are spelt out."""
+    """Return whether likelihoods are comparable only because words that a vocabulary lacks are spelt out."""
     return task in _LIKELIHOODS and not champion.same_ids(challenger, _LIKELIHOODS[task])
 
 
@@ -54,8 +54,8 @@ def match(scoring: Scoring, task: str, answered: Sequence[Answered], tokens: Pat
     the folders of tokens that they were trained on."""
 
     def read(split: str) -> tuple[pa.Table, pa.Table]:
-        one, other = (tables.read(contender.scores / f"{split}.parquet", scoring.schema) for contender in answered)
-        return one, other
+        champion, challenger = (tables.read(files.scores / f"{split}.parquet", scoring.schema) for files in answered)
+        return champion, challenger
 
     if task == "word_vectors":
         one, other = read(TEST)

@@ -101,7 +101,7 @@ def md5(files: Iterable[Path]) -> str:
     return total.hexdigest()
 
 
-def test_files(tokens: Path) -> list[Path]:
+def files_of_test_set(tokens: Path) -> list[Path]:
     """All that a test set is made of: the tables of its splits and what lies beside them."""
     beside = [tokens / "limits.json", *sorted((tokens / "judges").glob("*.parquet"))]
     return [*(tokens / f"{split}.parquet" for split in splits(tokens)), *(file for file in beside if file.exists())]

@@ -13,9 +13,9 @@ from pipeline.params import Evaluation
 from pipeline.report.document import Block, Data, Figure, Heading, Paragraph, Table
 from pipeline.report.repeats import several_seeds
 from pipeline.report.results import SPLIT, Group, Result
+from pipeline.scoring import surface
 from pipeline.scoring.book import book_bleu
 from pipeline.scoring.tasks import Column
-from pipeline.text.tokens import rewritten
 
 LEVEL = 0.05
 _BLOCKS = ("model", "objective", "optim", "training", "search")
@@ -191,10 +191,10 @@ def _samples(group: Group, predictions: Path) -> list[Block]:
     return [Heading(3, f"Sample sentences ({group.corpus})"), table, *([Paragraph(note)] if scored else [])]
 
 
-def _book_bleu(group: Group, said: str, wanted: str) -> float:
+def _book_bleu(group: Group, answer: str, reference: str) -> float:
     """The book's BLEU of an answer, both sides read as the corpus reads its text."""
-    answer, reference = rewritten(pa.array([said, wanted]), group.text).to_pylist()
-    return book_bleu(answer, reference)
+    [pair] = surface.pairs(pa.array([answer]), pa.array([reference]), group.text)
+    return book_bleu(*pair)
 
 
 def _signatures(group: Group) -> list[Block]:

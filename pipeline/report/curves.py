@@ -10,7 +10,7 @@ from pipeline.errors import refuse, told
 from pipeline.report.results import SPLIT, Group
 from pipeline.report.style import QUIET, drawing, hues, name_lines, upper_first
 
-HISTORY = "history.csv"  # the one that every run has rows of
+HISTORY = "history.csv"  # has rows for every run
 
 Rows = list[dict[str, str]]
 Points = list[tuple[float, float]]
@@ -19,24 +19,27 @@ Points = list[tuple[float, float]]
 def read(path: Path) -> Rows:
     """The rows of a CSV file of `reports/plots`; none if a stage had nothing to write. UserError if the file is damaged."""
     todo = "Remove it. Run `dvc repro`."
-    if path.name == HISTORY and not path.exists():
-        raise refuse(str(path), "no such file", "what evaluate writes", todo)
-    if not path.exists():
-        return []
-
     try:
         text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        if path.name == HISTORY:
+            raise refuse(str(path), "no such file", "what evaluate writes", todo) from None
+        return []
     except (IsADirectoryError, UnicodeDecodeError) as error:
         raise refuse(str(path), told(error), "what evaluate writes", todo) from None
+
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
-    whole = all(None not in row and None not in row.values() and _is_numeric(row) for row in rows)
-    if not whole or (text and not text.endswith("\n")) or ((path.name == HISTORY or text) and not rows):
+    # DictReader puts surplus cells under the key None, and None in place of missing ones.
+    damaged = any(None in row or None in row.values() or not _is_numeric(row) for row in rows)
+    cut_off = text and not text.endswith("\n")
+    without_rows = not rows and (text or path.name == HISTORY)
+    if damaged or cut_off or without_rows:
         raise refuse(str(path), "a table that is cut off or damaged", "what evaluate writes", todo)
     return rows
 
 
 def _is_numeric(row: dict[str, str]) -> bool:
-    """Whether each cell is a number, or empty; splits have names."""
+    """Return whether each cell is a number or empty, but for the name of the split."""
     try:
         for name, cell in row.items():
             if cell and name != "split":

@@ -47,7 +47,7 @@ class Group:
 
     @property
     def notes(self) -> list[str]:
-        """What the evaluate stage found that a reader of the scores must know, each once."""
+        """Warnings about the scores by the evaluate stage, each once."""
         return list(dict.fromkeys(note for result in self.results for note in result.metrics.get("notes", [])))
 
     def beaten_by(self, name: str, level: float) -> list[str]:
@@ -87,19 +87,19 @@ def _group(file: Path, results: list[Result], scores: Path, evaluation: params.E
 
 
 def _metrics(path: Path, run: params.Run) -> dict[str, Any]:
-    found = read_json(path, f"the scores of the run {path.stem}", "Run `dvc repro`.")
-    if (found.get("task"), found.get("corpus")) != (run.task, run.corpus):
+    metrics = read_json(path, f"the scores of the run {path.stem}", "Run `dvc repro`.")
+    if (metrics.get("task"), metrics.get("corpus")) != (run.task, run.corpus):
         raise refuse(str(path), "another task's or corpus's scores", f"{run.task} on {run.corpus}", "Run `dvc repro`.")
-    if (key := _damaged({"parameters": None} | found)) is not None:
+    if (key := _damaged({"parameters": None} | metrics)) is not None:
         raise refuse(f"{path}: {key}", "no number", "what evaluate writes", "Remove it. Run `dvc repro`.")
-    if not isinstance(found.get(SPLIT), dict):
+    if not isinstance(metrics.get(SPLIT), dict):
         raise refuse(str(path), f"no scores of the split {SPLIT}", "what evaluate writes", "Remove it. Run `dvc repro`.")
-    return found
+    return metrics
 
 
-def _damaged(found: dict[str, Any]) -> str | None:
-    """The dotted key of the first metric that is not as evaluate writes it: a number, or a score with both its bounds."""
-    for key, value in found.items():
+def _damaged(metrics: dict[str, Any]) -> str | None:
+    """Dotted key of the first metric that is not as evaluate writes it: a number, or a score with both its bounds."""
+    for key, value in metrics.items():
         if isinstance(value, dict):
             absent = _ESTIMATE - value.keys() if _ESTIMATE & value.keys() else set()
             inner = min(absent) if absent else _damaged(value)

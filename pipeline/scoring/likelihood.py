@@ -57,14 +57,14 @@ def bits_per_character(sums_RK: Array) -> Array:
 
 
 def unknown_share(unknown: int, words: int) -> dict[str, float]:
-    """The metric `unknown`, the share of words that the vocabulary lacks; no metric where it lacks none."""
+    """The metric `unknown`, the share of words that the vocabulary lacks; empty if it lacks none."""
     return {"unknown": unknown / words} if unknown else {}
 
 
 def summary(table: pa.Table, units_NK: Array, bootstrap: Bootstrap) -> dict[str, Any]:
     """Perplexity and bits per character with their intervals, the sums behind them, and the share of unknown words.
 
-    `units_NK` begins with nats and tokens, and ends with characters. Each row's end is a token, and no word.
+    `units_NK` begins with nats and tokens, and ends with characters. The end of a row is a token but not a word.
     """
     nats, tokens, characters = (pc.sum(table[name]).as_py() for name in ("nats", "count", "characters"))
     bits = {}

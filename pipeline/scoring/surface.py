@@ -15,6 +15,7 @@ import pyarrow as pa
 from pipeline.scoring.resampling import Array, Bootstrap
 from pipeline.scoring.ter import edits
 from pipeline.scoring.tokenizers import ASIAN, choose, script
+from pipeline.text.tokens import Text, rewritten
 
 ORDERS = 4  # of BLEU's n-grams: a text of fewer tokens has none of the longest
 _BETA = 2
@@ -40,7 +41,7 @@ class Surface:
 def measures(tokenizer: str | None = None) -> dict[str, Surface]:
     """Every surface score by its name; `_lowercase` compares without regard to case.
 
-    `tokenizer` is BLEU's. None, for callers without a corpus, chooses it for each reference by the script.
+    `tokenizer` is BLEU's. None, for callers without a corpus, chooses one for each reference by its script.
 
     TER is without case, as is its default, and sets punctuation apart as BLEU does: it measures words, not spaces. Where
     BLEU counts characters of Chinese or Japanese, TER does too.
@@ -57,22 +58,27 @@ def measures(tokenizer: str | None = None) -> dict[str, Surface]:
     }
 
 
+def pairs(answers: pa.StringArray, references: pa.StringArray, text: Text) -> list[tuple[str, str]]:
+    """Pairs of answer and reference, both read as the block `text` of their corpus says."""
+    return list(zip(rewritten(answers, text).to_pylist(), rewritten(references, text).to_pylist(), strict=True))
+
+
 def _bleu(tokenizer: str | None, lowercase: bool) -> Surface:
     from sacrebleu.metrics import BLEU
 
     if tokenizer is not None:
         return _surface(BLEU(force=True, lowercase=lowercase, tokenize=tokenizer), bleu)
-    made: dict[str, Surface] = {}
-    first = BLEU(force=True, lowercase=lowercase)
+    by_tokenizer: dict[str, Surface] = {}
+    metric = BLEU(force=True, lowercase=lowercase)  # for the signature alone
 
     def sums(hypothesis: str, reference: str) -> list[int]:
-        fitting = "13a" if reference.isascii() else choose(script([pa.array([reference])]))
-        if fitting not in made:
-            made[fitting] = _bleu(fitting, lowercase)
-            first.tokenizer_signature = "+".join(sorted(made))
-        return made[fitting].sums(hypothesis, reference)
+        chosen = "13a" if reference.isascii() else choose(script([pa.array([reference])]))
+        if chosen not in by_tokenizer:
+            by_tokenizer[chosen] = _bleu(chosen, lowercase)
+            metric.tokenizer_signature = "+".join(sorted(by_tokenizer))
+        return by_tokenizer[chosen].sums(hypothesis, reference)
 
-    return Surface(first, bleu, sums)
+    return Surface(metric, bleu, sums)
 
 
 def _surface(metric: Any, score: Callable[[Array], Array]) -> Surface:

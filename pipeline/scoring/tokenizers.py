@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,7 +28,7 @@ _HAN = r"\p{Han}"
 _KANA = r"[\p{Hiragana}\p{Katakana}]"
 _SOUTHEAST = r"[\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]"
 _LETTERS = r"[\p{L}\p{M}]"
-_PIECES = r"[^\s\x{A0}\x{3000}\x{200B}]+"  # what spaces set apart
+_PIECES = r"[^\s\x{A0}\x{3000}\x{200B}]+"  # runs of characters between spaces
 _BY_SPACES = ("13a", "intl", "none")
 _LONG = 8  # characters: where spaces set words apart, these scripts' words are shorter on average
 _JAPANESE = 10  # more than one in ten of Han and kana
@@ -50,24 +51,24 @@ class Script:
 
     @property
     def name(self) -> str:
-        """The script in words, of a text that is mostly written without spaces."""
+        """Name in messages for the script of a text that is mostly written without spaces."""
         if self.southeast > self.han + self.kana:
             return "a script of Southeast Asia or Tibet"
         return "Japanese" if self.japanese else "Han characters"
 
     @property
     def japanese(self) -> bool:
-        """Whether a text of Han and kana is Japanese: Chinese quotes a kana at most."""
+        """True if a text of Han and kana is Japanese: Chinese texts quote a few kana at most."""
         return _JAPANESE * self.kana > self.han + self.kana
 
     @property
     def mostly_unspaced(self) -> bool:
-        """Whether more than half of the letters belong to scripts without spaces."""
+        """True if more than half of the letters belong to scripts without spaces."""
         return 2 * self.unspaced > self.letters
 
 
 def script(batches: Iterable[pa.StringArray]) -> Script:
-    """The script of all texts of the batches together."""
+    """Script of all texts of the batches together."""
     totals = [0, 0, 0, 0, 0]
     for texts in batches:
         for number, pattern in enumerate((_LETTERS, _HAN, _KANA, _SOUTHEAST, _PIECES)):
@@ -76,43 +77,42 @@ def script(batches: Iterable[pa.StringArray]) -> Script:
 
 
 def references(tokens: Path) -> Script:
-    """The script of the references in a folder of the tokenize stage: of its splits train, valid and test."""
-    found = (tokens / f"{split}.parquet" for split in SPLITS)
-    files = [path for path in found if path.exists()]
-    batches = (batch for path in files for batch in tables.batches(path, tables.TOKENS_PAIR, columns=["target"]))
+    """Script of the references in a folder of the tokenize stage: of its splits train, valid and test."""
+    files = [tokens / f"{split}.parquet" for split in SPLITS]
+    readers = (tables.batches(file, tables.TOKENS_PAIR, columns=["target"]) for file in files if file.exists())
+    batches = (batch for reader in readers for batch in reader)
     return script(batch["target"] for batch in batches)
 
 
-def choose(found: Script) -> Tokenizer:
-    """The tokenizer of `auto`, as the module's docstring says."""
-    if not found.mostly_unspaced:
+def choose(counts: Script) -> Tokenizer:
+    """Tokenizer of `auto`, as the module's docstring says."""
+    if not counts.mostly_unspaced:
         return "13a"
-    if found.southeast > found.han + found.kana:
+    if counts.southeast > counts.han + counts.kana:
         return "char"
-    if found.japanese:
+    if counts.japanese:
         return "ja-mecab" if installed("ja-mecab") else "char"
     return "zh"
 
 
-def resolve(asked: str, found: Script, where: str) -> tuple[Tokenizer, str]:
-    """The tokenizer for the key `where`, and a warning if the one asked for does not fit the script, else nothing."""
-    if asked == AUTO:
-        return choose(found), ""
-    tokenizer: Tokenizer = asked  # type: ignore[assignment]  # checked when the params file was loaded
-    require(tokenizer, where)
-    return tokenizer, _misfit(tokenizer, found, where)
+def resolve(setting: Literal["auto", Tokenizer], counts: Script, where: str) -> tuple[Tokenizer, str]:
+    """Tokenizer for the setting under the key `where`, and a warning if it does not fit the script, else ""."""
+    if setting == AUTO:
+        return choose(counts), ""
+    require(setting, where)
+    return setting, _misfit(setting, counts, where)
 
 
 @cache
 def installed(tokenizer: str) -> bool:
-    """Whether the tokenizer's library is here; all but `ja-mecab` need none."""
+    """Return whether the tokenizer's library is installed; only `ja-mecab` needs one."""
     if tokenizer != "ja-mecab":
         return True
     from sacrebleu.metrics import BLEU
 
     try:
         BLEU(tokenize=tokenizer)
-    except RuntimeError:  # sacreBLEU's word for a library that is missing
+    except RuntimeError:  # what sacreBLEU raises for a missing library
         return False
     return True
 
@@ -124,14 +124,14 @@ def require(tokenizer: str, where: str) -> None:
         raise refuse(where, f"{tokenizer}, whose library is not installed", "a tokenizer that works here", todo)
 
 
-def _misfit(tokenizer: Tokenizer, found: Script, where: str) -> str:
-    fitting = choose(found)
-    without_spaces = found.mostly_unspaced and found.unspaced > _LONG * max(found.pieces, 1)
+def _misfit(tokenizer: Tokenizer, counts: Script, where: str) -> str:
+    fitting = choose(counts)
+    without_spaces = counts.mostly_unspaced and counts.unspaced > _LONG * max(counts.pieces, 1)
     if tokenizer in _BY_SPACES and without_spaces:
         return (
             f"{where} is {tokenizer}, which needs spaces between words, but the references are written without them "
-            f"({found.name}): BLEU counts whole phrases as words; auto would choose {fitting}"
+            f"({counts.name}): BLEU counts whole phrases as words; auto would choose {fitting}"
         )
-    if tokenizer == "ja-mecab" and not (found.mostly_unspaced and found.japanese):
+    if tokenizer == "ja-mecab" and not (counts.mostly_unspaced and counts.japanese):
         return f"{where} is ja-mecab, but the references are not Japanese; auto would choose {fitting}"
     return ""

@@ -1,10 +1,10 @@
-"""Words that a vocabulary lacks: how many there are in each row, and what it costs to spell them out.
+"""Words that a vocabulary lacks: their number in each row, and the nats for spelling them out.
 
 A model gives `<unk>` a probability and leaves open which word it stands for: the smaller a vocabulary, the cheaper a text
-would be. So each such word costs its characters and an end, all characters of the split being equally likely. Then nats
-are those of the whole text, and can be compared whatever the vocabularies.
+would be. So each such word costs its characters and an end, all characters of the split being equally likely. The nats
+are then those of the full text and can be compared across vocabularies.
 
-`<unk>` written in the text itself is a word that every vocabulary has. The bytes of bpe know every text.
+`<unk>` written in the text itself is a word of every vocabulary. The bytes of bpe cover every text.
 """
 
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from pipeline import tables
 from pipeline.errors import refuse
+from pipeline.scoring.likelihood import same_rows
 from pipeline.text.specials import SPECIALS, UNK
 from pipeline.text.tokens import offsets
 
-_TOKENS = {"text": ("tokens", "ids"), "target": ("target_tokens", "target")}  # columns of tokens and of ids, by side
-_ENCODED = (tables.ENCODED_TEXT, tables.ENCODED_PAIR, tables.ENCODED_LABELLED)
+_IDS = {"text": ("ids", tables.ENCODED_TEXT), "target": ("target", tables.ENCODED_PAIR)}  # by side: column, and its table
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,49 +33,42 @@ class Unknown:
 
     @classmethod
     def none(cls, rows: int) -> "Unknown":
-        """Rows whose words are all known."""
+        """Rows without unknown words."""
         return cls(np.zeros(rows, np.int32), np.zeros(rows))
 
 
-def unknown(tokens: Path, encoded: Path | None, split: str, side: str) -> Unknown:
-    """The unknown words on a side (`text` or `target`) of a split, in the order of its rows.
+def unknown(words: pa.ChunkedArray, encoded: Path | None, split: str, side: str) -> Unknown:
+    """Unknown words on a side (`text` or `target`) of a split.
 
-    `tokens` and `encoded` are folders of the stages tokenize and encode. Without `encoded` no word counts as unknown.
-    UserError if the two are not of the same rows.
+    `words` are the lists of words of its rows, in order, and `encoded` is the folder of the stage encode, without which no
+    word counts as unknown. UserError if the ids are of other rows.
     """
-    path = tokens / f"{split}.parquet"
-    words, ids = _TOKENS[side]
-    words_N = _column(path, words, *tables.TOKENS.values())
     if encoded is None:
-        return Unknown.none(len(words_N))
+        return Unknown.none(len(words))
 
-    ids_N = _column(encoded / path.name, ids, *_ENCODED)
-    if len(ids_N) != len(words_N):
-        got, expected = f"{len(ids_N)} rows", f"the {len(words_N)} rows of {path}"
-        raise refuse(str(encoded / path.name), got, expected, "Run `dvc repro`: it is stale.")
+    path = encoded / f"{split}.parquet"
+    column, schema = _IDS[side]
+    table = tables.read(path, schema).sort_by("row")
+    same_rows(table["row"], len(words), path)
+    words_N, ids_N = words.combine_chunks(), table[column].combine_chunks()
     flat = words_N.flatten()
     lacking = np.asarray(ids_N.flatten()) == UNK
     if not lacking.any():
-        return Unknown.none(len(words_N))
+        return Unknown.none(len(words))
     if len(lacking) != len(flat):
-        got, expected = f"{len(lacking)} ids", f"one for each of the {len(flat)} tokens of {path}"
-        raise refuse(str(encoded / path.name), got, expected, "Run `dvc repro`: it is stale.")
+        expected = f"one for each of the {len(flat)} tokens of the references"
+        raise refuse(str(path), f"{len(lacking)} ids", expected, "Run `dvc repro`: it is stale.")
 
     lacking &= ~np.asarray(pc.equal(flat, SPECIALS[UNK]))
     alphabet = {" ", *(character for word in pc.unique(flat).to_pylist() for character in word)}
     length = np.asarray(pc.utf8_length(flat))
-    spelt_N = _summed(words_N, np.where(lacking, length + 1, 0))
-    return Unknown(_summed(words_N, lacking).astype(np.int32), np.log(len(alphabet) + 1) * spelt_N)
+    spelt_N = _row_sums(words_N, np.where(lacking, length + 1, 0))
+    return Unknown(_row_sums(words_N, lacking).astype(np.int32), np.log(len(alphabet) + 1) * spelt_N)
 
 
-def _summed(words_N: pa.ListArray, values: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The sum of one value for each word, by row."""
+def _row_sums(words_N: pa.ListArray, values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Sum by row of `values`, which has one entry for each word."""
     total = np.concatenate([[0], np.cumsum(values)])
     starts = offsets(words_N)
-    summed: NDArray[np.int64] = total[starts[1:]] - total[starts[:-1]]
-    return summed
-
-
-def _column(path: Path, name: str, *schemas: pa.Schema) -> pa.ListArray:
-    table = tables.read(path, tables.schema(path, *schemas))
-    return table.sort_by("row")[name].combine_chunks()
+    sums_N: NDArray[np.int64] = total[starts[1:]] - total[starts[:-1]]
+    return sums_N

@@ -43,11 +43,13 @@ class Description:
 def describe(folder: Path) -> Description:
     """What the vocabulary in `folder` is; UserError if there is none."""
     path = folder / "vocab.json"
-    about: Description = config.load(Description, read_json(path, "what the vocab stage writes", vocab.TODO), str(path))
-    if not about.sides or set(about.sides) - set(about.sizes) or min(about.sizes.values()) < 1:
-        got = f"sides {', '.join(about.sides)} and sizes {about.sizes}"
-        raise refuse(str(path), got, "the number of ids of each side", vocab.TODO)
-    return about
+    values = read_json(path, "what the vocab stage writes", vocab.TODO)
+    description: Description = config.load(Description, values, str(path))
+    sides, sizes = description.sides, description.sizes
+    if not sides or set(sides) - set(sizes) or min(sizes.values()) < 1:
+        value = f"sides {', '.join(sides)} and sizes {sizes}"
+        raise refuse(str(path), value, "the number of ids of each side", vocab.TODO)
+    return description
 
 
 class Codec:
@@ -69,8 +71,8 @@ class Codec:
         tokens = vocab.load(folder / f"{side}.parquet", about.sizes.get(side), SPECIALS)
         tokenizer = bpe.load(folder / f"{side}.tokenizer.json") if about.level == "bpe" else None
         if tokenizer is not None and tokenizer.get_vocab_size() != len(tokens):
-            got = f"{tokenizer.get_vocab_size()} pieces"
-            raise refuse(str(folder / f"{side}.tokenizer.json"), got, f"{len(tokens)}, as {side}.parquet has", vocab.TODO)
+            path, size = folder / f"{side}.tokenizer.json", tokenizer.get_vocab_size()
+            raise refuse(str(path), f"{size} pieces", f"{len(tokens)}, as {side}.parquet has", vocab.TODO)
         return cls(about, tokens, tokenizer)
 
     def encode(self, texts: pa.StringArray) -> pa.ListArray:
@@ -113,7 +115,7 @@ class Codec:
 
 
 def check_ids(table: pa.Table, sizes: Mapping[str, int], path: Path) -> None:
-    """Refuse a table of the encode stage that is damaged, or of another vocabulary than the one with these `sizes`.
+    """Refuse a table of the encode stage that is damaged, or does not fit a vocabulary of these `sizes`.
 
     `sizes`: the number of ids by side, as `Description` has it.
     """
@@ -125,9 +127,10 @@ def check_ids(table: pa.Table, sizes: Mapping[str, int], path: Path) -> None:
             continue
         ids = table[column].combine_chunks()
         ids = ids.flatten() if pa.types.is_list(ids.type) else ids
-        least, most = (pc.min_max(ids)[end].as_py() for end in ("min", "max"))
         if table[column].null_count or ids.null_count:
             raise refuse(str(path), f"rows without {column}", f"{column} in every row", _TODO)
-        if len(ids) and (least < 0 or most >= sizes[side]):
-            got = f"the id {least if least < 0 else most} in the column {column}"
-            raise refuse(str(path), got, f"ids from 0 to {sizes[side] - 1}, as the vocabulary has", _TODO)
+        bounds = pc.min_max(ids)
+        lowest, highest = bounds["min"].as_py(), bounds["max"].as_py()
+        if len(ids) and (lowest < 0 or highest >= sizes[side]):
+            value = f"the id {lowest if lowest < 0 else highest} in the column {column}"
+            raise refuse(str(path), value, f"ids from 0 to {sizes[side] - 1}, as the vocabulary has", _TODO)

@@ -23,9 +23,9 @@ _ROW_GROUP_BYTES = 8 << 20
 
 
 class Rows:
-    """What a reader yields, without blank lines (they are counted) and with no more than `limit` rows of each split.
+    """Rows of a reader without blank lines (they are counted) and with no more than `limit` rows of each split.
 
-    Those are a split's first rows; where rows have labels, the first rows of each label, as many as its share of them all.
+    Those are a split's first rows; where rows have labels, the first rows of each label, in proportion to its rows.
     """
 
     def __init__(self, read: Callable[[], Batches], limit: int | None) -> None:
@@ -36,45 +36,45 @@ class Rows:
     def __iter__(self) -> Batches:
         self.blank_lines = 0
         seen: Counter[str] = Counter()
-        taken: Counter[tuple[str, str]] = Counter()
+        by_label: Counter[tuple[str, str]] = Counter()
         for name, batch in self._read():
             if self._limit is not None and seen[name] >= self._limit:
                 continue
             real = self._without_blanks(batch)
             if self._limit is not None and "label" in batch.schema.names:
-                real = self._within_quotas(name, real, taken)
+                real = self._within_quotas(name, real, by_label)
             elif self._limit is not None:
                 real = real.slice(0, self._limit - seen[name])
             seen[name] += len(real)
             yield name, real
 
     def count(self) -> Counter[str]:
-        """How many rows have to be split, by label; under "" where rows have none."""
-        found: Counter[str] = Counter()
+        """Count the rows that have to be split, by label; under "" where rows have none."""
+        counts: Counter[str] = Counter()
         for name, batch in self:
             if name == UNSPLIT:
-                found.update(_by_label(batch))
-        return found
+                counts.update(_by_label(batch))
+        return counts
 
     def _without_blanks(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         real = batch.filter(pc.fill_null(pc.not_equal(batch["reject"], BLANK), True))
         self.blank_lines += len(batch) - len(real)
         return real
 
-    def _within_quotas(self, name: str, batch: pa.RecordBatch, taken: Counter[tuple[str, str]]) -> pa.RecordBatch:
-        """The rows whose labels are not yet complete; `taken` counts them by split and label."""
+    def _within_quotas(self, name: str, batch: pa.RecordBatch, counts: Counter[tuple[str, str]]) -> pa.RecordBatch:
+        """The rows within their labels' quotas; `counts` has the rows so far by split and label, and these are added."""
         if self._quotas is None:
             self._quotas = self._shares()
         keep = np.zeros(len(batch), bool)
         for label in pc.unique(batch["label"]).to_pylist():
-            mine = np.flatnonzero(pc.equal(batch["label"], label).to_numpy(zero_copy_only=False))
-            mine = mine[: self._quotas[name][label] - taken[name, label]]
-            taken[name, label] += len(mine)
-            keep[mine] = True
+            places = np.flatnonzero(pc.equal(batch["label"], label).to_numpy(zero_copy_only=False))
+            places = places[: self._quotas[name][label] - counts[name, label]]
+            counts[name, label] += len(places)
+            keep[places] = True
         return batch.filter(pa.array(keep))
 
     def _shares(self) -> dict[str, dict[str, int]]:
-        """How many rows of each label make up each split's limit: a pass over the corpus that keeps nothing but counts."""
+        """Number of rows of each label within each split's limit, by a pass over the corpus that keeps only counts."""
         assert self._limit is not None
         counts: dict[str, Counter[str]] = {}
         blank_lines = self.blank_lines
@@ -85,7 +85,7 @@ class Rows:
 
 
 def shares(counts: Mapping[str, int], limit: int) -> dict[str, int]:
-    """How many of each label make up `limit` rows: in proportion, by largest remainders, and one at least if there is room.
+    """Divide `limit` rows among the labels in proportion to `counts`, by largest remainders; each gets a row if possible.
 
     Of two equal remainders the one that comes first in `counts` is rounded up.
     """
@@ -94,18 +94,18 @@ def shares(counts: Mapping[str, int], limit: int) -> dict[str, int]:
         return dict(counts)
     exact = {label: limit * count / total for label, count in counts.items()}
     least = 1 if limit >= len(counts) else 0
-    found = {label: min(counts[label], max(least, int(share))) for label, share in exact.items()}
-    while (missing := limit - sum(found.values())) != 0:
+    rows = {label: min(counts[label], max(least, int(share))) for label, share in exact.items()}
+    while (missing := limit - sum(rows.values())) != 0:
         step = 1 if missing > 0 else -1
-        able = [label for label in found if (found[label] < counts[label] if step > 0 else found[label] > least)]
-        found[max(able, key=lambda label: step * (exact[label] - found[label]))] += step
-    return found
+        able = [label for label in rows if (rows[label] < counts[label] if step > 0 else rows[label] > least)]
+        rows[max(able, key=lambda label: step * (exact[label] - rows[label]))] += step
+    return rows
 
 
 def _by_label(batch: pa.RecordBatch) -> dict[str, int]:
     if "label" not in batch.schema.names:
         return {"": len(batch)}
-    return {found["values"]: found["counts"] for found in pc.value_counts(batch["label"]).to_pylist()}
+    return {entry["values"]: entry["counts"] for entry in pc.value_counts(batch["label"]).to_pylist()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +152,8 @@ def prepare_named(told: tuple[str, pa.RecordBatch], text: Text) -> tuple[str, Pr
 class Splitter:
     """Gives every row its split: the official one, or by `how`.
 
-    `totals`: for contiguous parts, the number of rows to be split, by label ("" where there is none): each label's rows are
-    divided by themselves, so that every split has them all however they are ordered.
+    `totals`: for contiguous parts, the number of rows to be split, by label ("" where there is none). Each label's rows are
+    divided on their own, so that every split has all labels whatever the order of the rows.
     """
 
     def __init__(self, how: params.Splitting | None, totals: Mapping[str, int]) -> None:
@@ -181,8 +181,8 @@ class Splitter:
             return self._contiguous("", count, how)
         names = np.full(count, "", object)
         for label in pc.unique(rows.columns["label"]).to_pylist():
-            mine = pc.equal(rows.columns["label"], label).to_numpy(zero_copy_only=False)
-            names[mine] = self._contiguous(label, int(mine.sum()), how).to_pylist()
+            chosen = pc.equal(rows.columns["label"], label).to_numpy(zero_copy_only=False)
+            names[chosen] = self._contiguous(label, int(chosen.sum()), how).to_pylist()
         return pa.array(names, pa.string())
 
     def _contiguous(self, label: str, count: int, how: params.Split) -> pa.StringArray:

@@ -123,10 +123,10 @@ def join(tokens: pa.ListArray, level: Level) -> pa.StringArray:
 
 
 def rewritten(texts: pa.StringArray, text: Text) -> pa.StringArray:
-    """The texts as a model that made no mistake would write them: read as the block `text` says, and joined again.
+    """The texts as a model without errors would write them: read as the block `text` says, and joined again.
 
-    What reading does to a text is done to references and answers before they are compared, so that a score measures the
-    model and not the reading. Applying it twice changes nothing.
+    References and answers are rewritten before they are compared, so that a score measures the model and not the reading.
+    Applying it twice changes nothing.
     """
     return join(split(normalise(texts, text.lowercase, text.letters_only), text.level), text.level)
 
@@ -153,15 +153,15 @@ def _composed(texts: pa.StringArray) -> pa.StringArray:
     needed = pc.fill_null(pc.match_substring_regex(texts, r"[^\x{00}-\x{2FF}]"), False)
     if not pc.any(needed).as_py():
         return texts
-    made = [
+    composed = [
         unicodedata.normalize("NFC", _decomposed(text) if _has_many_marks(text) else text)
         for text in texts.filter(needed).to_pylist()
     ]
-    return pc.replace_with_mask(texts, needed, pa.array(made, pa.string()))
+    return pc.replace_with_mask(texts, needed, pa.array(composed, pa.string()))
 
 
 def _has_many_marks(text: str) -> bool:
-    """Whether a text is long and may have long runs of marks."""
+    """Return whether a text is long and may have long runs of marks."""
     if len(text) <= _LONG:
         return False
     marks = sum(map(bool, map(unicodedata.combining, text)))
@@ -177,27 +177,27 @@ def _decomposed(text: str) -> str:
 
 
 def _without_breaks(texts: pa.StringArray) -> pa.StringArray:
-    """The texts with a space for each line break of HTML; also for those that only come about by it, as in `<br<br>>`."""
+    """The texts with a space for each line break of HTML, also for one that only a replacement forms, as in `<br<br>>`."""
     if not pc.any(pc.match_substring_regex(texts, _BREAK)).as_py():
         return texts
     texts = pc.replace_substring_regex(pc.replace_substring_regex(texts, _BREAK, " "), "  +", " ")
     nested = pc.fill_null(pc.match_substring_regex(texts, _BREAK), False)
     if not pc.any(nested).as_py():
         return texts
-    made = [_reduced(text) for text in texts.filter(nested).to_pylist()]
-    return pc.replace_with_mask(texts, nested, pa.array(made, pa.string()))
+    reduced = [_reduced(text) for text in texts.filter(nested).to_pylist()]
+    return pc.replace_with_mask(texts, nested, pa.array(reduced, pa.string()))
 
 
 def _reduced(text: str) -> str:
     """The text without breaks however deeply they are nested, in one pass: repeated replacing takes quadratic time."""
-    kept: list[str] = []
+    output: list[str] = []
     for character in text:
-        if character == ">" and (found := _OPEN_BREAK.search("".join(kept[-5:]))):
-            del kept[len(kept) - len(found[0]) :]
+        if character == ">" and (opening := _OPEN_BREAK.search("".join(output[-5:]))):
+            del output[len(output) - len(opening[0]) :]
             character = " "
-        if character != " " or kept[-1:] != [" "]:
-            kept.append(character)
-    return "".join(kept)
+        if character != " " or output[-1:] != [" "]:
+            output.append(character)
+    return "".join(output)
 
 
 def _words(texts: pa.StringArray) -> pa.ListArray:

@@ -22,10 +22,9 @@ Column = tuple[str, str, str]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Inputs:
-    """What a run's rows are scored from: the folders that the stages predict, tokenize and encode wrote, and the block
-    `text` of the corpus, by which references and answers are read before they are compared.
+    """The folders that the stages predict, tokenize and encode wrote for a run, and the block `text` of its corpus.
 
-    Without `encoded` nothing is known of unknown words, and none is charged for.
+    References and answers are read by `text` before they are compared. Without `encoded` no word counts as unknown.
     """
 
     predictions: Path
@@ -40,7 +39,7 @@ def _no_substitute(table: pa.Table) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scoring:
-    """How a task's predictions are scored, summed up, ranked and laid out in a table.
+    """Functions and words by which a task's predictions are scored, summed up, ranked and laid out in a table.
 
     `rows(inputs, split)`: the split's scores, row by row, as a table of `schema`.
     `summary(table, bootstrap, limit)`: the numbers of `reports/metrics/<run>.json` for one split, `limit` being the split's
@@ -52,7 +51,7 @@ class Scoring:
     its ends, if it has any. `columns` stand beside it and `further` ones below; `title`, `length` (what `by_length` counts),
     `unit` (what the training loss is the mean over) and `meaning` are the report's words for all of it.
     `book_bleu`: whether the answers to samples are sentences that the book's BLEU can score.
-    `substitute(table)`: another scoring, with the reason, where this one cannot tell answers to these rows apart.
+    `substitute(table)`: another scoring, with the reason, where this one gives all answers to these rows the same score.
     """
 
     schema: pa.Schema
@@ -77,15 +76,15 @@ class Scoring:
     substitute: Callable[[pa.Table], "tuple[Scoring, str] | None"] = _no_substitute
 
     def fitting(self, table: pa.Table) -> "tuple[Scoring, str]":
-        """The scoring that ranks the rows of `table`, by their references alone, and why it is not this one, if so."""
+        """Scoring that ranks the rows of `table`, chosen by their references alone, and the reason if it is another one."""
         return self.substitute(table) or (self, "")
 
 
 def of_run(file: Path, name: str, run: params.Run, tokenizer: str = "13a") -> Scoring:
     """The scoring of the run `name` of the params file `file`, by its task and its corpus's case."""
     task = config.named_module("pipeline.scoring.tasks", run.task, f"runs.{name}.task")
-    made: Scoring = task.scoring(text_of(file, run.corpus).lowercase, tokenizer)
-    return made
+    scoring: Scoring = task.scoring(text_of(file, run.corpus).lowercase, tokenizer)
+    return scoring
 
 
 def text_of(file: Path, corpus: str) -> Text:
@@ -95,11 +94,11 @@ def text_of(file: Path, corpus: str) -> Text:
 
 
 def tokenizer_of(file: Path, corpus: str, tokens: Path) -> tuple[params.Tokenizer, str]:
-    """BLEU's tokenizer for a corpus of the params file, whose tokens are in the folder `tokens`, and a warning or nothing.
+    """BLEU's tokenizer for a corpus of the params file, with its tokens in the folder `tokens`, and a warning or "".
 
-    `auto` goes by the script of the corpus's references. A corpus that is no pairs has none, and counts as 13a.
+    `auto` goes by the script of the corpus's references. A corpus that is not of pairs has none: its tokenizer is 13a.
     """
     where = f"corpora.{corpus}.bleu"
     if tables.schema(tokens / "test.parquet", *tables.TOKENS.values()) != tables.TOKENS_PAIR:
         return "13a", ""
-    return tokenizers.resolve(params.bleu(file, corpus), tokenizers.references(tokens), where)
+    return tokenizers.resolve(params.corpus(file, corpus).bleu, tokenizers.references(tokens), where)

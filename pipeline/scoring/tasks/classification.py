@@ -3,7 +3,6 @@
 Shapes: N rows, R resamples, L labels.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline import tables
-from pipeline.errors import refuse, told
+from pipeline.errors import read_json_value, refuse
 from pipeline.scoring.lengths import curve
 from pipeline.scoring.likelihood import same_rows
 from pipeline.scoring.resampling import Array, Bootstrap
@@ -25,6 +24,7 @@ _COLUMNS = (
     ("the rule's own", "limit", "{:.2f}"),
     ("to the limit", "distance", "{:.2f}"),
 )
+_TODO = "Remove it. Run `dvc repro`."
 _MEANING = (
     "Accuracy is the share of texts whose likeliest label is the right one. F1 is the harmonic mean of a label's precision "
     "(how many of the texts so labelled are) and recall (how many of the texts that are were so labelled); macro F1 is its "
@@ -71,15 +71,15 @@ def rows(inputs: Inputs, split: str) -> pa.Table:
     path = inputs.predictions / f"labels_{split}.parquet"
     found = tables.read(path, tables.LABELS).sort_by("row")
     same_rows(found["row"], len(texts), path)
-    names = _names(inputs.predictions / "labels.json")
+
+    names_path = inputs.predictions / "labels.json"
+    names = _names(names_path)
     log_probs = np.asarray(pc.list_flatten(found["log_probs"]))
-    numbers = pc.index_in(texts["label"], pa.array(names))
-    if len(log_probs) != len(texts) * len(names) or numbers.null_count:
-        names_file = str(inputs.predictions / "labels.json")
-        raise refuse(names_file, f"{len(names)} names", f"those of the labels in {path}", "Remove it. Run `dvc repro`.")
+    label_N = pc.index_in(texts["label"], pa.array(names))
+    if len(log_probs) != len(texts) * len(names) or label_N.null_count:
+        raise refuse(str(names_path), f"{len(names)} names", f"those of the labels in {path}", _TODO)
     log_probs_NL = log_probs.reshape(len(texts), len(names))
-    number = numbers.to_numpy()
-    nats = -log_probs_NL[np.arange(len(texts)), number]
+    nats = -log_probs_NL[np.arange(len(texts)), label_N.to_numpy()]
     if not np.isfinite(nats).all():
         raise refuse(str(path), "nats that are not finite", "finite numbers", "The model has diverged: train it again.")
     return pa.table(
@@ -155,15 +155,10 @@ def _share(part: NDArray[Any], whole: NDArray[Any]) -> Array:
 
 
 def _names(path: Path) -> list[str]:
-    """The labels in the order of the columns of `log_probs`; UserError if the file is damaged."""
-    try:
-        names = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise refuse(str(path), "no such file", "the labels' names", "Run `dvc repro`.") from None
-    except (IsADirectoryError, ValueError, RecursionError) as error:
-        raise refuse(str(path), told(error), "the labels' names", "Remove it. Run `dvc repro`.") from None
+    """Names of the labels in the order of the columns of `log_probs`; UserError if the file is damaged."""
+    names = read_json_value(path, "the labels' names", _TODO)
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise refuse(str(path), "no list of names", "the labels' names", "Remove it. Run `dvc repro`.")
+        raise refuse(str(path), "no list of names", "the labels' names", _TODO)
     if len(set(names)) < len(names):
-        raise refuse(str(path), "a name twice", "the labels' names, each once", "Remove it. Run `dvc repro`.")
+        raise refuse(str(path), "a name twice", "the labels' names, each once", _TODO)
     return names

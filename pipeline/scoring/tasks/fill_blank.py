@@ -17,11 +17,11 @@ from pipeline.scoring.unknown import unknown
 def rows(inputs: Inputs, split: str) -> pa.Table:
     """Pseudo-nats and words of every row; UserError if predictions and texts do not match."""
     texts = tables.read(inputs.tokens / f"{split}.parquet", tables.TOKENS_TEXT).sort_by("row")
-    found = likelihood.likelihood(inputs.predictions, split, len(texts))
-    lacking = unknown(inputs.tokens, inputs.encoded, split, "text")
+    spent = likelihood.likelihood(inputs.predictions, split, len(texts))
+    lacking = unknown(texts["tokens"], inputs.encoded, split, "text")
     length = pc.cast(pc.list_value_length(texts["tokens"]), pa.int32())
-    nats = found["nats"].to_numpy() + lacking.nats_N
-    columns = [texts["row"], texts["paragraph"], length, nats, found["count"], lacking.count_N]
+    nats = spent["nats"].to_numpy() + lacking.nats_N
+    columns = [texts["row"], texts["paragraph"], length, nats, spent["count"], lacking.count_N]
     return pa.table(columns, schema=tables.SCORES_BLANK)
 
 
@@ -35,9 +35,14 @@ def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> d
     """Pseudo-perplexity with its interval, and the sums behind it."""
     units_UK = units(table)
     nats, words = units_UK.sum(0)
-    found: dict[str, Any] = {"pseudo_perplexity": bootstrap.estimate(units_UK, likelihood.perplexity)}
-    found |= {"pseudo_nats": nats, "words": int(words), "rows": len(table), "blocks": len(units_UK)}
-    return found | likelihood.unknown_share(pc.sum(table["unknown"]).as_py(), int(words))
+    return {
+        "pseudo_perplexity": bootstrap.estimate(units_UK, likelihood.perplexity),
+        "pseudo_nats": nats,
+        "words": int(words),
+        "rows": len(table),
+        "blocks": len(units_UK),
+        **likelihood.unknown_share(pc.sum(table["unknown"]).as_py(), int(words)),
+    }
 
 
 def by_length(table: pa.Table, bootstrap: Bootstrap) -> list[dict[str, Any]]:

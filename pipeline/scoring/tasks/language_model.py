@@ -61,15 +61,15 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
 def rows(inputs: Inputs, split: str) -> pa.Table:
     """Nats, tokens, characters and the grammar's own nats of every row; UserError if predictions and texts do not match."""
     texts = tables.read(inputs.tokens / f"{split}.parquet", tables.TOKENS_TEXT).sort_by("row")
-    found = likelihood.likelihood(inputs.predictions, split, len(texts))
-    lacking = unknown(inputs.tokens, inputs.encoded, split, "text")
+    spent = likelihood.likelihood(inputs.predictions, split, len(texts))
+    lacking = unknown(texts["tokens"], inputs.encoded, split, "text")
     return pa.table(
         {
             "row": texts["row"],
             "block": _blocks(texts),
             "length": pc.cast(pc.list_value_length(texts["tokens"]), pa.int32()),
-            "nats": found["nats"].to_numpy() + lacking.nats_N,
-            "count": found["count"],
+            "nats": spent["nats"].to_numpy() + lacking.nats_N,
+            "count": spent["count"],
             "unknown": lacking.count_N,
             "characters": texts["characters"],
             "floor": pc.negate(texts["log_prob"]),

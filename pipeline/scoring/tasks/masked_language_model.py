@@ -65,17 +65,18 @@ def rows(inputs: Inputs, split: str) -> pa.Table:
     """Every pair's sums and the paragraph of its first sentence; UserError if predictions and texts do not match."""
     texts = tables.read(inputs.tokens / f"{split}.parquet", tables.TOKENS_TEXT).sort_by("row")
     path = inputs.predictions / f"masked_{split}.parquet"
-    found = tables.read(path, tables.MASKED).sort_by("row")
-    if not len(found) or found["row"][-1].as_py() >= len(texts):
-        raise refuse(str(path), f"{len(found)} pairs", f"pairs of the {len(texts)} rows", "Run `dvc repro`: it is stale.")
-    if not pc.all(pc.is_finite(pc.add(found["nats"], found["pair_nats"]))).as_py():
+    pairs = tables.read(path, tables.MASKED).sort_by("row")
+    if not len(pairs) or pairs["row"][-1].as_py() >= len(texts):
+        raise refuse(str(path), f"{len(pairs)} pairs", f"pairs of the {len(texts)} rows", "Run `dvc repro`: it is stale.")
+    if not pc.all(pc.is_finite(pc.add(pairs["nats"], pairs["pair_nats"]))).as_py():
         raise refuse(str(path), "nats that are not finite", "finite numbers", "The model has diverged: train it again.")
-    lacking = unknown(inputs.tokens, inputs.encoded, split, "text")
-    first = found["row"]  # of each pair's two sentences
-    found = found.add_column(1, tables.SCORES_MASKED.field("block"), texts["paragraph"].take(first))
+    lacking = unknown(texts["tokens"], inputs.encoded, split, "text")
+
+    first = pairs["row"]  # of each pair's two sentences
     length = pc.cast(pc.list_value_length(texts["tokens"]).take(first), pa.int32())
-    found = found.append_column(tables.SCORES_MASKED.field("tokens"), length)
-    return found.append_column(tables.SCORES_MASKED.field("unknown"), pa.array(lacking.count_N[first.to_numpy()]))
+    pairs = pairs.add_column(1, tables.SCORES_MASKED.field("block"), texts["paragraph"].take(first))
+    pairs = pairs.append_column(tables.SCORES_MASKED.field("tokens"), length)
+    return pairs.append_column(tables.SCORES_MASKED.field("unknown"), pa.array(lacking.count_N[first.to_numpy()]))
 
 
 def units(table: pa.Table) -> Array:

@@ -1,7 +1,7 @@
 """Scores of a translator: BLEU, chrF and TER of its answers, and the likelihood of the references.
 
-References and answers are read as the corpus reads its text, so that a perfect model's answers are the references: in NFC,
-with plain spaces, and at the level `word` with punctuation set apart and put back by one rule.
+References and answers are read as the corpus reads its text, so that the answers of a perfect model equal the references:
+in NFC, with plain spaces, and at the level `word` with punctuation set apart and put back by the same rule.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from pipeline.scoring.lengths import curve
 from pipeline.scoring.resampling import Array, Bootstrap, Score
 from pipeline.scoring.tasks import Column, Inputs, Scoring
 from pipeline.scoring.unknown import unknown
-from pipeline.text.tokens import Text, rewritten
+from pipeline.text.tokens import Text
 
 _CASED, _LOWERCASED = "bleu", "bleu_lowercase"
 _CHRF = (("chrF", "chrf.score", "{:.2f}"), ("chrF, lowercased", "chrf_lowercase.score", "{:.2f}"))
@@ -44,7 +44,7 @@ _NO_CASE = "on the text as the corpus reads it, without case, since no model of 
 
 @dataclass(frozen=True, slots=True)
 class _Setting:
-    """How translations are scored: whether case counts, BLEU's tokenizer, and which score ranks."""
+    """Settings of a translation's scores: whether case is ignored, BLEU's tokenizer, and the score that ranks."""
 
     lowercase: bool
     tokenizer: str
@@ -52,38 +52,41 @@ class _Setting:
 
     @property
     def bleu(self) -> str:
-        """The BLEU that ranks, unless references are too short for it."""
+        """Name of the BLEU that ranks, unless references are too short for it."""
         return _LOWERCASED if self.lowercase else _CASED
 
 
 def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
-    """BLEU first: cased, or on a lowercased corpus lowercased; the other one stands among the further scores.
+    """BLEU ranks: cased, or lowercased on a lowercased corpus; the BLEU of the other case is among the further scores.
 
-    Where no reference has four tokens, BLEU is 0 whatever the answers: chrF takes its place.
+    Where no reference has four tokens, BLEU is 0 for all answers, and chrF ranks instead.
     """
-    main, other = (_LOWERCASED, _CASED) if lowercase else (_CASED, _LOWERCASED)
-    said, other_said = (", lowercased", ", cased") if lowercase else ("", ", lowercased")
-    name = "lowercased BLEU" if lowercase else "BLEU"
-    ranked = _scoring(
-        _Setting(lowercase, tokenizer, main),
+    # In titles: the case that ranks, and the other one.
+    case, other_case = (", lowercased", ", cased") if lowercase else ("", ", lowercased")
+    prefix = "lowercased " if lowercase else ""
+
+    bleu, other_bleu = (_LOWERCASED, _CASED) if lowercase else (_CASED, _LOWERCASED)
+    by_bleu = _scoring(
+        _Setting(lowercase, tokenizer, bleu),
         score=surface.bleu,
-        title=f"BLEU{said}",
-        name=name,
-        further=((f"BLEU{other_said}", f"{other}.score", "{:.2f}"), *_CHRF),
+        title=f"BLEU{case}",
+        name=f"{prefix}BLEU",
+        further=((f"BLEU{other_case}", f"{other_bleu}.score", "{:.2f}"), *_CHRF),
     )
-    main, other = ("chrf_lowercase", "chrf") if lowercase else ("chrf", "chrf_lowercase")
-    by_letters = _scoring(
-        _Setting(lowercase, tokenizer, main),
+
+    chrf, other_chrf = ("chrf_lowercase", "chrf") if lowercase else ("chrf", "chrf_lowercase")
+    by_chrf = _scoring(
+        _Setting(lowercase, tokenizer, chrf),
         score=surface.chrf,
-        title=f"chrF{said}",
-        name="lowercased chrF" if lowercase else "chrF",
-        further=((f"BLEU{said}", f"{ranked.main}.score", "{:.2f}"), (f"chrF{other_said}", f"{other}.score", "{:.2f}")),
+        title=f"chrF{case}",
+        name=f"{prefix}chrF",
+        further=((f"BLEU{case}", f"{bleu}.score", "{:.2f}"), (f"chrF{other_case}", f"{other_chrf}.score", "{:.2f}")),
     )
-    return dataclasses.replace(ranked, substitute=partial(_too_short, ranked.main, name, by_letters))
+    return dataclasses.replace(by_bleu, substitute=partial(_too_short, by_bleu, by_chrf))
 
 
 def _scoring(setting: _Setting, score: Score, title: str, name: str, further: tuple[Column, ...]) -> Scoring:
-    said = ", lowercased" if setting.lowercase else ""
+    exact = "exact, lowercased" if setting.lowercase else "exact"
     return Scoring(
         schema=tables.SCORES_PAIR,
         rows=partial(_rows, setting),
@@ -98,7 +101,7 @@ def _scoring(setting: _Setting, score: Score, title: str, name: str, further: tu
         main_name=name,
         scale=(0.0, 100.0),
         columns=(("perplexity", "perplexity.score", "{:.2f}"), (_to_the_limit(title), "distance", "{:.2f}")),
-        further=(*further, _TER, (f"exact{said}", "exact_match", "{:.1%}"), *_SHARES),
+        further=(*further, _TER, (exact, "exact_match", "{:.1%}"), *_SHARES),
         title="Translators",
         length="tokens in the source sentence",
         unit="token",
@@ -112,26 +115,26 @@ def _to_the_limit(title: str) -> str:
     return f"{name} to the limit" + (f", {case}" if case else "")
 
 
-def _too_short(bleu: str, name: str, by_letters: Scoring, table: pa.Table) -> tuple[Scoring, str] | None:
-    """chrF, with the reason, if no reference of the table has as many tokens as BLEU's longest n-grams."""
-    longest = int(_matrix(table[bleu])[:, 1].max(initial=0))
+def _too_short(by_bleu: Scoring, by_chrf: Scoring, table: pa.Table) -> tuple[Scoring, str] | None:
+    """The scoring by chrF and the reason, if no reference of the table has as many tokens as BLEU's longest n-grams."""
+    longest = int(_matrix(table[by_bleu.main])[:, 1].max(initial=0))
     if longest >= surface.ORDERS:
         return None
-    got = f"no reference has {surface.ORDERS} tokens, so that {name} is 0 whatever the answers"
-    return by_letters, f"{got}; {by_letters.main_name} ranks instead"
+    reason = f"no reference has {surface.ORDERS} tokens, so that {by_bleu.main_name} is 0 whatever the answers"
+    return by_chrf, f"{reason}; {by_chrf.main_name} ranks instead"
 
 
 def _rows(setting: _Setting, inputs: Inputs, split: str) -> pa.Table:
     """Every row's sums; UserError if predictions and references do not match. Only the valid split may go undecoded."""
     pairs = tables.read(inputs.tokens / f"{split}.parquet", tables.TOKENS_PAIR).sort_by("row")
-    found = likelihood.likelihood(inputs.predictions, split, len(pairs))
-    lacking = unknown(inputs.tokens, inputs.encoded, split, "target")
+    spent = likelihood.likelihood(inputs.predictions, split, len(pairs))
+    lacking = unknown(pairs["target_tokens"], inputs.encoded, split, "target")
     columns = {
         "row": pairs["row"],
         "block": pairs["row"],
         "length": pc.cast(pc.list_value_length(pairs["source_tokens"]), pa.int32()),
-        "nats": pa.array(found["nats"].to_numpy() + lacking.nats_N),
-        "count": found["count"],
+        "nats": pa.array(spent["nats"].to_numpy() + lacking.nats_N),
+        "count": spent["count"],
         "unknown": pa.array(lacking.count_N),
         "characters": pairs["target_characters"],
     }
@@ -159,7 +162,7 @@ def _summary(setting: _Setting, table: pa.Table, bootstrap: Bootstrap, limit: di
     length, reference = _matrix(table["bleu"])[:, :2].sum(0)
     found |= {"exact_match": pc.mean(table["exact"]).as_py(), "empty": pc.mean(table["empty"]).as_py()}
     found["length_ratio"] = length / max(reference, 1.0)
-    if "bleu" in limit:  # 100, which is the limit without case too, and that of chrF
+    if "bleu" in limit:  # 100, which is the limit of the lowercased scores and of chrF too
         found |= {"limit": limit["bleu"], "distance": limit["bleu"] - found[setting.main]["score"]}
     return found
 
@@ -183,33 +186,29 @@ def _answers(predictions: Path, split: str, rows: int) -> pa.StringArray:
 
 
 def _decoded(setting: _Setting, text: Text, answers: pa.StringArray, references: pa.StringArray) -> dict[str, Any]:
-    """The columns that need an answer; `exact` is equality of what BLEU sees. Text without capitals is not scored twice.
+    """Columns that need an answer; `exact` is equality of BLEU's tokens. Text without capitals is not scored twice.
 
-    Answers and references are read in the same way, with their case and, for the scores that disregard it, as the corpus
-    is: a lowercased corpus has its own small letters.
+    Answers and references are read in the same way: with their case, and for the scores that disregard it, as the corpus
+    says, since lowercasing the corpus and lowercasing in a score differ in some letters.
     """
-    cased = dataclasses.replace(text, lowercase=False)
-    rows = {
-        "": _read(answers, references, cased),
-        "_lowercase": _read(answers, references, text),
-    }
-    columns: dict[str, Any] = {}
-    caseless = all(side == side.lower() for row in rows[""] for side in row) and rows[""] == rows["_lowercase"]
-    for name, measure in _measures(setting.tokenizer).items():
-        same = name.removesuffix("_lowercase")
-        seen = rows["_lowercase" if name == "ter" else name.removeprefix(same)]  # TER disregards case
-        columns[name] = columns[same] if caseless and same in columns else [measure.sums(*row) for row in seen]
+    cased = surface.pairs(answers, references, dataclasses.replace(text, lowercase=False))
+    caseless = surface.pairs(answers, references, text)
+    no_capitals = cased == caseless and all(side == side.lower() for pair in cased for side in pair)
 
-    split = _measures(setting.tokenizer)[setting.bleu].metric._preprocess_segment
-    seen = rows["_lowercase" if setting.lowercase else ""]
-    columns["exact"] = [split(got).split() == split(want).split() for got, want in seen]
+    columns: dict[str, Any] = {}
+    for name, measure in _measures(setting.tokenizer).items():
+        with_case = name.removesuffix("_lowercase")
+        if no_capitals and with_case in columns:
+            columns[name] = columns[with_case]
+            continue
+        pairs = cased if name == with_case and name != "ter" else caseless  # TER disregards case
+        columns[name] = [measure.sums(*pair) for pair in pairs]
+
+    tokenize = _measures(setting.tokenizer)[setting.bleu].metric._preprocess_segment
+    pairs = caseless if setting.lowercase else cased
+    columns["exact"] = [tokenize(answer).split() == tokenize(reference).split() for answer, reference in pairs]
     columns["empty"] = [not answer.strip() for answer in answers.to_pylist()]
     return {name: pa.array(values, tables.SCORES_PAIR.field(name).type) for name, values in columns.items()}
-
-
-def _read(answers: pa.StringArray, references: pa.StringArray, text: Text) -> list[tuple[str, str]]:
-    """Pairs of answer and reference, both as the block `text` reads them."""
-    return list(zip(*(rewritten(side, text).to_pylist() for side in (answers, references)), strict=True))
 
 
 def _matrix(column: pa.ChunkedArray) -> Array:
