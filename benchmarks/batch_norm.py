@@ -25,9 +25,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline import params, tables
 from pipeline.contracts import PAD, Prompt
-from pipeline.errors import exit_with
+from pipeline.core import params, tables
+from pipeline.core.errors import exit_with
 from pipeline.nn.masks import real_BS
 from pipeline.nn.transformer import BatchNorm
 from pipeline.tasks import translation

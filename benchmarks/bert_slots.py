@@ -19,12 +19,12 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from pipeline import config, params, tables
 from pipeline.contracts import BOS, EOS, PAD, Loss, MaskedLanguageModel, Sizes
-from pipeline.errors import exit_with, refuse
+from pipeline.core import config, params, tables
+from pipeline.core.errors import exit_with, refuse
+from pipeline.core.seeding import derive
 from pipeline.nn.cross_entropy import summed_cross_entropy
 from pipeline.ragged import Ragged
-from pipeline.seeding import derive
 from pipeline.tasks import masked_language_model as mlm
 from pipeline.training import checkpoint, devices, loop, optim
 

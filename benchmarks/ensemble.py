@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import params, tables
 from pipeline.cli import dag, trial
-from pipeline.errors import exit_with, refuse
+from pipeline.core import params, tables
+from pipeline.core.errors import exit_with, refuse
 from pipeline.predictions import translation as predictions
 from pipeline.scoring import surface
 from pipeline.scoring.resampling import Array, Bootstrap, pairs

@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.rounds import in_turns, milliseconds, over
-from pipeline import config, params, tables
 from pipeline.contracts import Sizes
-from pipeline.seeding import derive
+from pipeline.core import config, params, tables
+from pipeline.core.seeding import derive
 from pipeline.tasks import translation
 from pipeline.training import checkpoint, devices
 

@@ -15,8 +15,8 @@ from sacrebleu.metrics import BLEU
 from sacremoses import MosesPunctNormalizer, MosesTokenizer
 
 from benchmarks.ensemble import members, normalized, references, tokens
-from pipeline import params
-from pipeline.errors import exit_with
+from pipeline.core import params
+from pipeline.core.errors import exit_with
 from pipeline.scoring.tasks import tokenizer_of
 
 

@@ -14,8 +14,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from pipeline import config, params
-from pipeline.errors import exit_with, refuse
+from pipeline.core import config, params
+from pipeline.core.errors import exit_with, refuse
 from pipeline.report.style import QUIET, drawing, hues
 
 GOOD = 1.1  # times the optimiser's best perplexity

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from pipeline import tables
+from pipeline.core import tables
 
 TOP = Path(__file__).parents[1]
 

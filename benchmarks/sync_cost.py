@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.rounds import in_turns, milliseconds, over
-from pipeline.errors import exit_with
+from pipeline.core.errors import exit_with
 
 STAGES = {
     "download": ["--out", "raw/{corpus}"],

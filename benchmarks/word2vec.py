@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pipeline import tables
 from pipeline.contracts import Sizes
+from pipeline.core import tables
 from pipeline.models import word2vec
 from pipeline.tasks import word_vectors
 from pipeline.text.specials import SPECIALS, UNK

@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from pipeline import config, params
-from pipeline.errors import refuse
+from pipeline.core import config, params
+from pipeline.core.errors import refuse
 from pipeline.inference import EMPTY, LARGEST_N_BEST, Answer, OutOfTime, Session, check_time, run_of, time_limit
 from pipeline.predictions import BLANK, Asked, fill_blank, masked_language_model, word_vectors
 from pipeline.predictions.classification import Classifier

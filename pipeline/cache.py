@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipeline.errors import UserError, refuse, told
-from pipeline.landing import exclusive, landing, landing_file
+from pipeline.core.errors import UserError, refuse, told
+from pipeline.core.landing import exclusive, landing, landing_file
 
 _FOLDER = ".dir"  # ends the md5 of a folder, whose object is the list of its files
 _MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?", re.ASCII)

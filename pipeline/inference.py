@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline import config, params, tables
 from pipeline.contracts import BOS, EOS, PAD, UNK, Attentive, Prompt
+from pipeline.core import config, params, tables
+from pipeline.core.errors import UserError, refuse
+from pipeline.core.seeding import derive
 from pipeline.decoding import Hypothesis
 from pipeline.decoding.rules.ensemble import Ensemble
-from pipeline.errors import UserError, refuse
-from pipeline.seeding import derive
 from pipeline.text.encode import Codec, describe
 from pipeline.training import checkpoint, devices, loop
 

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pipeline import config, params
 from pipeline.cli import dag
+from pipeline.core import config, params
+from pipeline.core.errors import UserError
 from pipeline.download import budget, own, unpinned
 from pipeline.download.source import WORK, Files, Surroundings, fetching
 from pipeline.download.wanted import MANIFEST
-from pipeline.errors import UserError
 from pipeline.flow import forced
 
 

@@ -29,8 +29,8 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from pipeline.errors import UserError, refuse
-from pipeline.params import Compute
+from pipeline.core.errors import UserError, refuse
+from pipeline.core.params import Compute
 
 A = TypeVar("A")
 B = TypeVar("B")

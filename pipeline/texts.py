@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from pipeline.errors import UserError, refuse
+from pipeline.core.errors import UserError, refuse
 
 # In characters: more than any text of the presets' corpora has. The longest is a review of IMDb with 13,704, by
 # `find aclImdb/*/pos aclImdb/*/neg -type f -exec wc -m {} + | sort -n | tail`; a line of wikitext2 has at most 3,836.

@@ -2,7 +2,7 @@
 
 import sys
 
-from pipeline.errors import uncaught
+from pipeline.core.errors import uncaught
 
 # A stage imports its libraries before it can catch an error, and an import needs memory and descriptors too.
 sys.excepthook = uncaught

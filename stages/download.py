@@ -4,11 +4,11 @@ import argparse
 import os
 from pathlib import Path
 
-from pipeline import params, stage_arguments
+from pipeline.core import params, stage_arguments
+from pipeline.core.errors import exit_with
+from pipeline.core.landing import landing
 from pipeline.download import budget
 from pipeline.download.source import WORK, Surroundings, obtain
-from pipeline.errors import exit_with
-from pipeline.landing import landing
 from pipeline.loopback import bypass_proxies
 
 

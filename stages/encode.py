@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline import params, shards, stage_arguments, tables
-from pipeline.errors import exit_with
-from pipeline.landing import landing
+from pipeline import shards
+from pipeline.core import params, stage_arguments, tables
+from pipeline.core.errors import exit_with
+from pipeline.core.landing import landing
 from pipeline.text import batches, labels
 from pipeline.text.encode import Codec, describe
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from pipeline import params, stage_arguments, tables
-from pipeline.errors import exit_with, read_json, refuse
-from pipeline.landing import landing, landing_file
+from pipeline.core import params, stage_arguments, tables
+from pipeline.core.errors import exit_with, read_json, refuse
+from pipeline.core.landing import landing, landing_file
 from pipeline.scoring import surface
 from pipeline.scoring.book import book_bleu
 from pipeline.scoring.history import training, validations

@@ -6,9 +6,9 @@ What is written depends on the task: see `pipeline/predictions/<task>.py`.
 import argparse
 from pathlib import Path
 
-from pipeline import config, params, stage_arguments
-from pipeline.errors import exit_with
-from pipeline.landing import landing
+from pipeline.core import config, params, stage_arguments
+from pipeline.core.errors import exit_with
+from pipeline.core.landing import landing
 from pipeline.predictions import Asked
 from pipeline.training import devices
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
-from pipeline import params, tables
-from pipeline.errors import exit_with
-from pipeline.landing import landing, landing_file
+from pipeline.core import params, tables
+from pipeline.core.errors import exit_with
+from pipeline.core.landing import landing, landing_file
 from pipeline.report import attention, comparison, confusion, curves, document, repeats, results, vectors
 from pipeline.report.document import Figure
 from pipeline.report.style import upper_first

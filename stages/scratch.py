@@ -4,8 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
-from pipeline.errors import exit_with
-from pipeline.landing import landing
+from pipeline.core.errors import exit_with
+from pipeline.core.landing import landing
 
 
 def main() -> None:

@@ -17,9 +17,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import config, params, shards, stage_arguments, tables
-from pipeline.errors import exit_with, refuse
-from pipeline.landing import landing, landing_file
+from pipeline import shards
+from pipeline.core import config, params, stage_arguments, tables
+from pipeline.core.errors import exit_with, refuse
+from pipeline.core.landing import landing, landing_file
 from pipeline.text.rows import NEEDED, UNSPLIT, Rows, Split, Splitter, prepare_named, rejects
 from pipeline.text.tokens import Text, normalise
 

@@ -18,11 +18,12 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from pipeline import config, landing, params, stage_arguments, tables, tracking
+from pipeline import tracking
 from pipeline.contracts import Log, Sizes
-from pipeline.errors import UserError, exit_with, refuse
+from pipeline.core import config, landing, params, stage_arguments, tables
+from pipeline.core.errors import UserError, exit_with, refuse
+from pipeline.core.seeding import derive
 from pipeline.nn import positional
-from pipeline.seeding import derive
 from pipeline.text.encode import check_ids, describe
 from pipeline.training import checkpoint, devices, launcher, loop, optim, parallel, start
 

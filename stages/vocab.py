@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline import config, params, shards, stage_arguments, tables
-from pipeline.errors import exit_with
-from pipeline.landing import landing
+from pipeline import shards
+from pipeline.core import config, params, stage_arguments, tables
+from pipeline.core.errors import exit_with
+from pipeline.core.landing import landing
 from pipeline.text import batches, bpe, labels, vocab
 from pipeline.text.encode import Description
 from pipeline.text.tokens import Text

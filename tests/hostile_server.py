@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.core.errors import UserError
 from pipeline.download.budget import SHIPPED, Budget
 from pipeline.download.fetch import Patience
 from pipeline.download.source import Surroundings, obtain
-from pipeline.errors import UserError
 
 QUICK = Patience(connect=5.0, silence=5.0, attempts=3, pause=0.0)
 TEXT = b"the small cat sleeps\n" * 50

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
-from pipeline import tables
+from pipeline.core import tables
 from pipeline.scoring.tasks import Inputs
 from pipeline.text.tokens import Text
 

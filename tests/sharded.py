@@ -4,7 +4,7 @@ import os
 import signal
 import time
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 
 def square(number: int) -> int:

@@ -21,8 +21,8 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from pipeline import tables
-from pipeline.errors import UserError, exit_with
+from pipeline.core import tables
+from pipeline.core.errors import UserError, exit_with
 
 ROOT = Path(__file__).resolve().parent.parent
 CORPUS, RUN = "toy_en_fr", "transformer"
@@ -392,7 +392,7 @@ FULL = """
 import contextlib, io, json, subprocess, sys
 from pathlib import Path
 import stage_runs
-from pipeline.errors import exit_with
+from pipeline.core.errors import exit_with
 
 found = {}
 for stage, (key, place, size) in json.loads(sys.argv[1]).items():

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline import tables
 from pipeline.contracts import Sizes
-from pipeline.errors import UserError
+from pipeline.core import tables
+from pipeline.core.errors import UserError
 from pipeline.tasks import language_model, translation
 from pipeline.training import checkpoint
 

@@ -16,8 +16,8 @@ import yaml
 from torch import nn
 
 from benchmarks import batch_norm, bert_slots, ensemble, moses_tokens, optimisers
-from pipeline import config, tables
-from pipeline.errors import UserError
+from pipeline.core import config, tables
+from pipeline.core.errors import UserError
 from pipeline.tasks import masked_language_model as mlm
 from pipeline.tasks import translation
 from pipeline.training import checkpoint

@@ -14,9 +14,9 @@ from others import Same, assert_same_gradients, give, module, weighed
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline import tables
 from pipeline.contracts import BOS, EOS, MASK, PAD, UNK, Loss, Prompt, Sizes
-from pipeline.errors import UserError
+from pipeline.core import tables
+from pipeline.core.errors import UserError
 from pipeline.tasks import masked_language_model as mlm
 from pipeline.text.specials import SPECIALS
 from pipeline.training import checkpoint

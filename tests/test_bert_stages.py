@@ -13,8 +13,8 @@ import yaml
 from dvc.repo import Repo
 from safetensors.torch import load_file
 
-from pipeline import tables
-from pipeline.errors import UserError
+from pipeline.core import tables
+from pipeline.core.errors import UserError
 from pipeline.scoring.resampling import Bootstrap
 from pipeline.scoring.tasks import masked_language_model as scoring
 

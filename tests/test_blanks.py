@@ -12,8 +12,8 @@ import stage_runs
 import torch
 import yaml
 
-from pipeline import tables
 from pipeline.contracts import MASK
+from pipeline.core import tables
 from pipeline.predictions import BLANK, around_blanks
 from pipeline.scoring.unknown import unknown
 from pipeline.tasks import fill_blank

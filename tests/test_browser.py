@@ -20,7 +20,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from pipeline import tracking
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.tracking import store
 from tests.test_tracking import HANG_SECONDS, digest_of, eventually, write_project
 

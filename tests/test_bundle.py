@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.core.errors import UserError
 from pipeline.download import bundle
 from pipeline.download.fetch import Patience
 from pipeline.download.source import Surroundings, obtain
 from pipeline.download.wanted import Bundle
-from pipeline.errors import UserError
 
 TEXTS = {f"d/{label}/{n}.txt": f"{label} {n}\n".encode() * (n + 1) for label in ("neg", "pos") for n in range(12)}
 QUICK = Patience(connect=1.0, silence=0.5, attempts=1, pause=0.01)

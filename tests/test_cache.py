@@ -10,7 +10,7 @@ import pytest
 from dvc.repo import Repo
 
 from pipeline import cache
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 FILES = {"a.txt": b"one\n", "b/c.txt": b"two\n", "b/d.bin": bytes(range(256)), "empty": b""}
 

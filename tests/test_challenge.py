@@ -18,8 +18,8 @@ import stage_runs
 import yaml
 from safetensors.numpy import load_file, save_file
 
-from pipeline import tables
-from pipeline.errors import UserError
+from pipeline.core import tables
+from pipeline.core.errors import UserError
 from pipeline.gate import Contender, Decision, challenge, readings
 from pipeline.gate.commands import Commands
 from pipeline.gate.settings import Settings, load

@@ -10,9 +10,9 @@ import pytest
 import torch
 from fitting import epochs, fit
 
-from pipeline import tables
 from pipeline.contracts import EOS, PAD, Prompt, Sizes
-from pipeline.errors import UserError
+from pipeline.core import tables
+from pipeline.core.errors import UserError
 from pipeline.tasks import classification, word_vectors
 from pipeline.text.specials import SPECIALS
 from pipeline.training import checkpoint, loop, optim

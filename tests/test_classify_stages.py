@@ -12,8 +12,8 @@ import stage_runs
 import yaml
 from sklearn import metrics as sklearn
 
-from pipeline import tables
-from pipeline.errors import UserError, exit_with
+from pipeline.core import tables
+from pipeline.core.errors import UserError, exit_with
 from pipeline.scoring.resampling import Bootstrap
 from pipeline.scoring.tasks import classification as scoring
 

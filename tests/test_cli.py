@@ -18,7 +18,7 @@ from dvc.utils.serialize import dumps_yaml
 
 from pipeline import cli
 from pipeline.cli import champions, dag, doctor, leftovers, presets, reading, trial
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.texts import LONGEST_TEXT
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -225,7 +225,7 @@ def test_what_went_wrong_is_told_whether_or_not_the_output_is_read(
     env = {name: value for name, value in FROM_HERE.items() if name != "PYTHONUNBUFFERED"}
     env |= {} if buffered else {"PYTHONUNBUFFERED": "1"}
     code = f"""import sys
-from pipeline.errors import UserError, exit_with
+from pipeline.core.errors import UserError, exit_with
 def main():
     print("a line")
     {wrong}

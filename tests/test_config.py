@@ -19,10 +19,10 @@ from dvc.utils.serialize import YAMLFileCorruptedError, parse_yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline import config, params
 from pipeline.cli import check
+from pipeline.core import config, params
+from pipeline.core.errors import UserError, exit_with
 from pipeline.download.wanted import File
-from pipeline.errors import UserError, exit_with
 
 ROOT = Path(__file__).resolve().parent.parent
 MISTAKES = [

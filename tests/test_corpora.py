@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import config, corpora, tables
+from pipeline import corpora
+from pipeline.core import config, tables
+from pipeline.core.errors import UserError
 from pipeline.corpora import (
     BLANK,
     labelled_archive,
@@ -20,7 +22,6 @@ from pipeline.corpora import (
     text_lines,
     text_sentences,
 )
-from pipeline.errors import UserError
 
 STRANGE = "a\u0085b\u2028c\x0cd\re\x1cf"
 

@@ -13,8 +13,9 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from pipeline import refresh, tables
-from pipeline.errors import UserError
+from pipeline import refresh
+from pipeline.core import tables
+from pipeline.core.errors import UserError
 from pipeline.training import checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent

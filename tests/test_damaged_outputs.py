@@ -10,7 +10,7 @@ import pytest
 import retrain_project
 import stage_runs
 
-from pipeline.errors import exit_with
+from pipeline.core.errors import exit_with
 
 STAGES = (
     *((stage, "reviews") for stage in ("download", "tokenize", "vocab", "encode")),

@@ -25,10 +25,10 @@ from made_models import (
     same,
 )
 
-from pipeline import config
 from pipeline.contracts import BOS, EOS, PAD, UNK, Prompt
+from pipeline.core import config
+from pipeline.core.errors import UserError
 from pipeline.decoding import Hypothesis, beam, best, greedy, sampling
-from pipeline.errors import UserError
 
 ALPHAS = st.sampled_from([0.0, 0.5, 0.75, 1.0, 2.0])
 SEEDS = st.integers(0, 10**6)

@@ -27,6 +27,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.core.errors import UserError, exit_with, printable, refuse, shown, told
 from pipeline.download import archives, fetch, mirror
 from pipeline.download.budget import SHIPPED, Account, Budget
 from pipeline.download.failures import Failed
@@ -34,7 +35,6 @@ from pipeline.download.fetch import Fetcher, Limits, Patience
 from pipeline.download.progress import progress
 from pipeline.download.source import Surroundings, obtain
 from pipeline.download.wanted import File, Listed
-from pipeline.errors import UserError, exit_with, printable, refuse, shown, told
 
 ROOT = Path(__file__).parent.parent
 QUICK = Patience(connect=2.0, silence=0.5, attempts=3, pause=0.01)

@@ -16,11 +16,11 @@ import yaml
 from hostile_server import NOT_FOUND, OK, TEXT, Desk, Exchange, Server, loose, pinned
 
 from pipeline import refresh
+from pipeline.core.errors import UserError
 from pipeline.download import budget as budgets
 from pipeline.download import fetch
 from pipeline.download.budget import SHIPPED, Account
 from pipeline.download.failures import BudgetSpent
-from pipeline.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 desk, serve, server = hostile_server.desk, hostile_server.serve, hostile_server.server  # fixtures

@@ -13,7 +13,7 @@ import retrain_project
 import stage_runs
 import yaml
 
-from pipeline import landing
+from pipeline.core import landing
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -27,9 +27,13 @@ class Rename(NamedTuple):
 
 
 class Disk:
-    """Record of syncs and renames in their order; `open_names` are folders renamed in and not synced since."""
+    """Record of syncs, and of renames into `folder`, in their order.
 
-    def __init__(self) -> None:
+    `open_names` are folders renamed in and not synced since. Python renames compiled modules outside of `folder`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.synced: dict[int, tuple[int, int]] = {}
         self.renames: list[Rename] = []
         self.open_names: set[int] = set()
@@ -44,7 +48,7 @@ class Disk:
         if event != "os.rename" or not self.recording:
             return
         source, target = (Path(os.fsdecode(path)).absolute() for path in arguments[:2])
-        if not source.exists():
+        if not source.exists() or not target.is_relative_to(self.folder):
             return
         inside = [source, *source.rglob("*")] if source.is_dir() else [source]
         self.renames.append(Rename(source, target, [str(path) for path in inside if not self.holds(path)]))
@@ -57,8 +61,8 @@ class Disk:
 
 
 @pytest.fixture
-def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
-    record = Disk()
+def disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Disk]:
+    record = Disk(tmp_path)
     sync = os.fsync
 
     def fsync(descriptor: int) -> None:

@@ -11,9 +11,9 @@ import torch
 from fitting import fit
 from torch import nn
 
-from pipeline import tables
 from pipeline.contracts import BOS, EOS, PAD, Sizes
-from pipeline.errors import UserError
+from pipeline.core import tables
+from pipeline.core.errors import UserError
 from pipeline.tasks import fill_blank
 from pipeline.training import checkpoint
 

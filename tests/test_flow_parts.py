@@ -10,8 +10,8 @@ import flows
 import pytest
 from dvc.utils.serialize import load_yaml, loads_yaml, modify_yaml
 
-from pipeline import params
-from pipeline.errors import UserError
+from pipeline.core import params
+from pipeline.core.errors import UserError
 from pipeline.flow import alone, expected, graph, groups, lockfile, slots
 
 

@@ -29,8 +29,9 @@ from benchmarks.gate import (
     mean,
     on_few_rows,
 )
-from pipeline import config, tables
-from pipeline.errors import UserError
+from pipeline.core import config, tables
+from pipeline.core.errors import UserError
+from pipeline.core.params import Evaluation
 from pipeline.flow import contests
 from pipeline.gate import answers, guards, matching, readings, settings
 from pipeline.gate.answers import Answered, Contender, Judging
@@ -42,7 +43,6 @@ from pipeline.gate.matching import Matched
 from pipeline.gate.readings import Incomparable
 from pipeline.gate.settings import GUARDS, Settings
 from pipeline.gate.statistics import difference, p_better
-from pipeline.params import Evaluation
 from pipeline.scoring import surface
 from pipeline.scoring.resampling import holm
 from pipeline.scoring.tasks import language_model, translation

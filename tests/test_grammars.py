@@ -14,10 +14,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipeline import config, tables
+from pipeline.core import config, tables
+from pipeline.core.errors import UserError
 from pipeline.corpora import toy_story as stories_reader
 from pipeline.download.source import grammar
-from pipeline.errors import UserError
 from pipeline.grammars import toy_en_fr, toy_reviewers, toy_reviews, toy_story
 from pipeline.grammars.english_french.clauses import rules as pair_rules
 from pipeline.grammars.english_french.spelling import english, french

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from pipeline import tarred
+from pipeline.core.errors import UserError
 from pipeline.corpora import labelled_archive
 from pipeline.download import archives, bundle
 from pipeline.download.wanted import Bundle, File
-from pipeline.errors import UserError
 
 TEXT = b"the small cat sleeps\n" * 50
 pytestmark = pytest.mark.timeout(60)

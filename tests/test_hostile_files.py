@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.core.errors import UserError
 from pipeline.download import own
 from pipeline.download.addresses import local
 from pipeline.download.failures import Failed
 from pipeline.download.source import Surroundings, obtain
-from pipeline.errors import UserError
 
 TEXT = b"the small cat sleeps\n" * 50
 pytestmark = pytest.mark.timeout(60)

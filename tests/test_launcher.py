@@ -119,7 +119,7 @@ def test_a_failure_in_another_process_than_the_first_is_reported_in_one_line(enc
     program = """
 import os, sys
 from pathlib import Path
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.training import launcher, parallel
 if launcher.launched():
     group, _ = parallel.join("cpu", 2)

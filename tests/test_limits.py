@@ -10,8 +10,8 @@ import pytest
 import stage_runs
 import yaml
 
-from pipeline import errors
-from pipeline.errors import UserError
+from pipeline.core import errors
+from pipeline.core.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = {
@@ -31,7 +31,9 @@ NATIVE = ("terminate called after", "<jemalloc>", "OpenBLAS error", "cannot allo
 
 def failing(statement: str) -> subprocess.CompletedProcess[str]:
     """Run a command whose `main` is the statement."""
-    program = f"import errno, os, threading\nfrom pipeline.errors import *\ndef main():\n    {statement}\nexit_with(main)"
+    program = (
+        f"import errno, os, threading\nfrom pipeline.core.errors import *\ndef main():\n    {statement}\nexit_with(main)"
+    )
     command = [sys.executable, "-c", program]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
 
@@ -104,7 +106,7 @@ def test_other_errors_keep_their_traceback() -> None:
     ],
 )
 def test_a_really_exhausted_resource_is_named_in_one_line(limit: str, statement: str, line: str) -> None:
-    program = f"import os\nfrom pipeline.errors import exit_with\ndef main():\n    {statement}\nexit_with(main)"
+    program = f"import os\nfrom pipeline.core.errors import exit_with\ndef main():\n    {statement}\nexit_with(main)"
     done = limited(limit, sys.executable, "-c", program)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert done.stderr.startswith(f"seqline: {line}")

@@ -11,9 +11,9 @@ import torch
 from fitting import fit
 from torch import nn
 
-from pipeline import tables
 from pipeline.contracts import BOS, EOS, PAD, Attentive, Prompt, Sizes
-from pipeline.errors import UserError
+from pipeline.core import tables
+from pipeline.core.errors import UserError
 from pipeline.nn.attention import masked_softmax
 from pipeline.nn.positional import sinusoidal_TH
 from pipeline.tasks import language_model, translation

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from made_models import beam_config, noise, prompts
 from torch import Tensor
 
-from pipeline import ragged, tables
+from pipeline import ragged
 from pipeline.contracts import EOS, Prompt
+from pipeline.core import tables
 from pipeline.decoding import beam
 from pipeline.nn import segments
 from pipeline.nn.cells import Recurrent

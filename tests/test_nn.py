@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.nn import attention, segments, transformer
 from pipeline.nn.cells import Cell, Recurrent
 from pipeline.nn.masks import causal_TK

@@ -19,9 +19,9 @@ from fitting import adam, epochs
 from parallel_project import RUNS, command, params, train, write
 from safetensors.torch import load_file
 
-from pipeline import tables
 from pipeline.contracts import Sizes
-from pipeline.errors import UserError
+from pipeline.core import tables
+from pipeline.core.errors import UserError
 from pipeline.training import checkpoint, loop, parallel
 
 encoded = parallel_project.encoded  # a fixture

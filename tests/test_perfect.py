@@ -17,9 +17,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sacrebleu.metrics import BLEU, TER
 
-from pipeline import params, tables
-from pipeline.errors import UserError
-from pipeline.params import AUTO
+from pipeline.core import params, tables
+from pipeline.core.errors import UserError
+from pipeline.core.params import AUTO
 from pipeline.scoring import surface, tokenizers
 from pipeline.scoring.resampling import Bootstrap
 from pipeline.scoring.tasks import Inputs, translation

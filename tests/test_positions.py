@@ -12,9 +12,9 @@ import stage_runs
 import torch
 import yaml
 
-from pipeline import config, tables
 from pipeline.contracts import Sizes
-from pipeline.errors import UserError
+from pipeline.core import config, tables
+from pipeline.core.errors import UserError
 from pipeline.tasks import classification, masked_language_model, translation
 from pipeline.training import checkpoint, loop
 

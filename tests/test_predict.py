@@ -13,11 +13,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import params, tables
 from pipeline.cli import trial
 from pipeline.cli.reading import Line
 from pipeline.contracts import EOS, Sizes
-from pipeline.errors import UserError
+from pipeline.core import params, tables
+from pipeline.core.errors import UserError
 from pipeline.inference import Session, batches, run_of
 from pipeline.predictions import Asked, write_samples
 from pipeline.text import vocab

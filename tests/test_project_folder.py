@@ -12,7 +12,7 @@ import pytest
 from conftest import Said
 
 from pipeline.cli import doctor, project
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 
 def command(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -16,8 +16,9 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from pipeline import tables, tracking
-from pipeline.errors import UserError
+from pipeline import tracking
+from pipeline.core import tables
+from pipeline.core.errors import UserError
 from pipeline.flow import contests
 from pipeline.tracking import describe, registry, store, versions
 

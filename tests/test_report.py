@@ -21,8 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_scoring import run_evaluate
 
-from pipeline import tables
-from pipeline.errors import UserError
+from pipeline.core import tables
+from pipeline.core.errors import UserError
 from pipeline.report import attention, document, repeats, results, style
 from pipeline.report.document import Data, Heading, Paragraph, Table
 

@@ -25,7 +25,7 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import DeploymentResponse
 
 from pipeline import refresh
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.flow import asked, contests, events, publish, retrain, schedule, served, server, status, unpublished
 from pipeline.flow.contests import Verdict
 from pipeline.flow.outcome import Outcome
@@ -125,7 +125,7 @@ def test_a_schedule_outlives_whoever_read_what_it_prints(tmp_path: Path) -> None
     program = """
 import asyncio, sys
 from pathlib import Path
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.flow import schedule
 rounds = 0
 

@@ -20,8 +20,8 @@ import retrain_project as small
 import yaml
 
 from pipeline import refresh
+from pipeline.core.errors import UserError
 from pipeline.download.source import WORK, Surroundings, obtain
-from pipeline.errors import UserError
 from pipeline.flow import contests, events, forced, history, notify, patience, publish, schedule, sections, served, status
 from pipeline.flow.alone import alone
 from pipeline.flow.history import Record

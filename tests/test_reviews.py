@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from pipeline import config
+from pipeline.core import config
 from pipeline.grammars import grammar, toy_reviewers, toy_reviews
 
 ROOT = Path(__file__).parent.parent

@@ -21,8 +21,8 @@ from sacrebleu.metrics import BLEU, CHRF, TER
 from sacrebleu.metrics.lib_ter import translation_edit_rate
 from sacrebleu.significance import PairedTest
 
-from pipeline import tables
-from pipeline.errors import UserError
+from pipeline.core import tables
+from pipeline.core.errors import UserError
 from pipeline.scoring import history, lengths, likelihood, resampling, surface, ter
 from pipeline.scoring.book import book_bleu
 from pipeline.scoring.resampling import Bootstrap, by_block, holm, paired_p, pairs

@@ -27,11 +27,11 @@ from made_models import (
 from torch import Tensor
 
 from pipeline.contracts import BOS, EOS, PAD, UNK, Prompt
+from pipeline.core.errors import UserError
 from pipeline.decoding import Hypothesis, beam, sampling
 from pipeline.decoding.rules.constraints import Constraints, constrained, with_prefix, without_end, without_repeats
 from pipeline.decoding.rules.ensemble import Ensemble, mean
 from pipeline.decoding.rules.penalty import Covering, Penalty
-from pipeline.errors import UserError
 
 SEEDS = st.integers(0, 10**6)
 RULES = st.builds(rules, st.integers(1, 5), st.sampled_from([None, 1, 2, 3]))

@@ -14,7 +14,7 @@ import pytest
 import retrain_project as small
 from test_strange_servers import retrainable
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.flow import events, history, retrain, workplace
 
 ORIGIN = "http://evil.invalid"

@@ -25,8 +25,9 @@ import yaml
 from mlflow.exceptions import MlflowException
 from test_tracking import HANG_SECONDS, Server
 
-from pipeline import tables, tracking
-from pipeline.errors import UserError
+from pipeline import tracking
+from pipeline.core import tables
+from pipeline.core.errors import UserError
 from pipeline.tracking import describe, registry, store
 
 ROOT = Path(__file__).resolve().parent.parent

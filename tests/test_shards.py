@@ -21,9 +21,10 @@ import stage_runs
 import yaml
 from sharded import die_of_seven, refuse_seven, square, whose
 
-from pipeline import shards, tables
-from pipeline.errors import UserError
-from pipeline.params import Compute
+from pipeline import shards
+from pipeline.core import tables
+from pipeline.core.errors import UserError
+from pipeline.core.params import Compute
 
 ROOT = Path(__file__).resolve().parent.parent
 DASK = Path(sys.executable).with_name("dask")

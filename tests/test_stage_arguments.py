@@ -1,4 +1,4 @@
-"""No name out of params.yaml reaches a shell, under plain DVC and in flows (pipeline/stage_arguments.py)."""
+"""No name out of params.yaml reaches a shell, under plain DVC and in flows (pipeline/core/stage_arguments.py)."""
 
 import argparse
 import subprocess
@@ -12,9 +12,9 @@ import yaml
 from conftest import ROOT
 from dvc.repo import Repo
 
-from pipeline import stage_arguments
 from pipeline.cli import dag
-from pipeline.errors import UserError
+from pipeline.core import stage_arguments
+from pipeline.core.errors import UserError
 
 HOSTILE = (
     "x; touch pwned; true",

@@ -11,9 +11,9 @@ import torch
 from flows import ROOT
 from torch import nn
 
-from pipeline import config, params
 from pipeline.contracts import Sizes
-from pipeline.errors import UserError
+from pipeline.core import config, params
+from pipeline.core.errors import UserError
 from pipeline.training import checkpoint, start
 
 FAMILIES = sorted(file.stem for file in (ROOT / "pipeline" / "models").glob("*.py") if file.stem != "__init__")

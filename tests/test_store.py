@@ -17,7 +17,7 @@ from mlflow.utils.validation import _validate_metric_name, _validate_param_name,
 from test_tracking import all_runs, empty_store, project, write_project
 
 from pipeline import tracking
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.tracking import describe, store
 
 __all__ = ["empty_store", "project"]  # fixtures

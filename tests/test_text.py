@@ -17,9 +17,9 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline import config, params, tables
+from pipeline.core import config, params, tables
+from pipeline.core.errors import UserError
 from pipeline.corpora import text_lines
-from pipeline.errors import UserError
 from pipeline.text import bpe, splits, tokens, vocab
 from pipeline.text.encode import Codec, Description, describe
 from pipeline.text.rows import Prepared, Rows, Splitter, prepare, shares

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from prefect.schedules import Cron
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.flow import schedule, time_zone
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -20,8 +20,9 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from pipeline import tables, tracking
-from pipeline.errors import UserError
+from pipeline import tracking
+from pipeline.core import tables
+from pipeline.core.errors import UserError
 from pipeline.tracking import describe, follow, outputs, run_lock, serve, spool, store
 
 TOP = Path(__file__).parents[1]

@@ -13,9 +13,9 @@ from fitting import OWN_KEYS
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pipeline import tables
 from pipeline.contracts import Loss, Sizes
-from pipeline.errors import UserError
+from pipeline.core import tables
+from pipeline.core.errors import UserError
 from pipeline.tasks import language_model, masked_language_model, translation
 from pipeline.training import averaging, checkpoint, devices, loop, optim
 

@@ -13,8 +13,8 @@ import yaml
 from numpy.typing import NDArray
 from scipy import stats
 
-from pipeline import tables
-from pipeline.errors import UserError, exit_with
+from pipeline.core import tables
+from pipeline.core.errors import UserError, exit_with
 from pipeline.predictions import word_vectors as predictions
 from pipeline.report import vectors as picture
 from pipeline.scoring import vectors

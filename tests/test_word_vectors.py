@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline import tables
 from pipeline.contracts import Sizes
-from pipeline.errors import UserError
+from pipeline.core import tables
+from pipeline.core.errors import UserError
 from pipeline.models import word2vec
 from pipeline.tasks import word_vectors
 from pipeline.training import checkpoint, devices, loop, optim, sparse

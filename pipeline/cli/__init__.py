@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.cli import reading
-from pipeline.errors import exit_with, printable, refuse
+from pipeline.core.errors import exit_with, printable, refuse
 from pipeline.flow import MOST_JOBS
 from pipeline.loopback import bypass_proxies
 from pipeline.texts import checked_text

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline import config
-from pipeline.errors import printable, refuse
+from pipeline.core import config
+from pipeline.core.errors import printable, refuse
 from pipeline.tracking import lineage
 from pipeline.tracking.versions import Reign, Version
 

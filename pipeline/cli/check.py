@@ -4,10 +4,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pipeline import config, params
 from pipeline.contracts import Looking
+from pipeline.core import config, params
+from pipeline.core.errors import refuse
 from pipeline.download import source as download
-from pipeline.errors import refuse
 from pipeline.flow import sections
 from pipeline.scoring import tokenizers
 from pipeline.text import tokens, vocab

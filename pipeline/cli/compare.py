@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from pipeline import config
 from pipeline.cli import dag
-from pipeline.errors import refuse
+from pipeline.core import config
+from pipeline.core.errors import refuse
 from pipeline.gate import Contender, Decision, challenge
 from pipeline.gate.settings import load
 

@@ -5,8 +5,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from pipeline import config, params, stage_arguments
-from pipeline.errors import refuse
+from pipeline.core import config, params, stage_arguments
+from pipeline.core.errors import refuse
 
 
 def concrete(root: Path) -> set[str]:

@@ -16,9 +16,9 @@ import torch
 
 from pipeline import shards
 from pipeline.cli import check, dag, project
-from pipeline.errors import UserError, shown, told
+from pipeline.core.errors import UserError, shown, told
+from pipeline.core.params import compute as compute_of
 from pipeline.flow import repair
-from pipeline.params import compute as compute_of
 from pipeline.tracking import describe
 
 _GIGABYTE = 10**9

@@ -10,10 +10,10 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.representer import RoundTripRepresenter
 
-from pipeline import config, yaml_reader
 from pipeline.cli import check, leftovers
-from pipeline.errors import refuse
-from pipeline.landing import landing_file
+from pipeline.core import config, yaml_reader
+from pipeline.core.errors import refuse
+from pipeline.core.landing import landing_file
 
 
 def _null(writer: Any, _: None) -> Any:

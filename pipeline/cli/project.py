@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.cli import dag
-from pipeline.errors import refuse
+from pipeline.core.errors import refuse
 
 _GIT_SECONDS = 30
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, NoReturn, TextIO
 
-from pipeline.errors import UserError, refuse
+from pipeline.core.errors import UserError, refuse
 from pipeline.texts import LONGEST_TEXT, too_long
 
 STDIN = "standard input"

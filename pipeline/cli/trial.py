@@ -9,12 +9,12 @@ from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 
-from pipeline import config, params, tables
 from pipeline.cli import dag
 from pipeline.cli.reading import STDIN, Line
-from pipeline.errors import UserError, printable, refuse
+from pipeline.core import config, params, tables
+from pipeline.core.errors import UserError, printable, refuse
+from pipeline.core.landing import landing_file
 from pipeline.inference import BATCH, EMPTY, Attention, Session, run_of
-from pipeline.landing import landing_file
 from pipeline.predictions.classification import NO_LABEL, Classifier
 
 T = TypeVar("T")

@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.errors import not_utf8, refuse
+from pipeline.core.errors import not_utf8, refuse
 
 BLANK = "blank line"
 _BLOCK = 1 << 20

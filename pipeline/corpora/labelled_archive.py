@@ -13,9 +13,10 @@ from typing import IO
 
 import pyarrow as pa
 
-from pipeline import tables, tarred
+from pipeline import tarred
+from pipeline.core import tables
+from pipeline.core.errors import UserError, not_utf8, refuse
 from pipeline.corpora import check_files, check_inside, check_labels, place
-from pipeline.errors import UserError, not_utf8, refuse
 
 KIND = "labelled"
 _MOST_TEXT = 1 << 20  # bytes of one text

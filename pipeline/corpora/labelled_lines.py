@@ -11,9 +11,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import tables
+from pipeline.core import tables
+from pipeline.core.errors import refuse
 from pipeline.corpora import BLANK, blank, check_files, check_inside, check_labels, lines
-from pipeline.errors import refuse
 
 KIND = "labelled"
 

@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import tables
+from pipeline.core import tables
+from pipeline.core.errors import refuse
 from pipeline.corpora import BLANK, blank, check_files, check_inside, lines
-from pipeline.errors import refuse
 
 KIND = "text"
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import tables
+from pipeline.core import tables
 from pipeline.corpora import BLANK, blank, check_files, check_inside, lines
 
 KIND = "text"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline import tables
-from pipeline.errors import refuse
+from pipeline.core import tables
+from pipeline.core.errors import refuse
 
 KIND = "text"
 

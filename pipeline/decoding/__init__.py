@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.contracts import BOS, EOS, PAD, Decodable, Prompt
-from pipeline.errors import UserError, refuse
+from pipeline.core.errors import UserError, refuse
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

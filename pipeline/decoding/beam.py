@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.contracts import EOS, Decodable, Prompt
+from pipeline.core.errors import at_least_one, refuse
 from pipeline.decoding import FORBIDDEN, Floats, Hypothesis, Ints, best, ranked
 from pipeline.decoding.rules.constraints import Constraints, constrained, lengths_fit
 from pipeline.decoding.rules.penalty import Penalty, covering
-from pipeline.errors import at_least_one, refuse
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 
 from pipeline.contracts import EOS, Decodable, Prompt
+from pipeline.core.errors import at_least_one, refuse
 from pipeline.decoding import Floats, Hypothesis, Ints, allowed, ranked
 from pipeline.decoding.rules.constraints import Constraints, constrained, lengths_fit
 from pipeline.decoding.rules.penalty import Penalty, covering
-from pipeline.errors import at_least_one, refuse
 
 LARGEST = 1_000_000  # hypotheses alive at a time
 

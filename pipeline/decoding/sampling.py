@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from pipeline.contracts import Decodable, Prompt
+from pipeline.core.errors import at_least_one, refuse
 from pipeline.decoding import Floats, Hypothesis, Ints, walk
 from pipeline.decoding.rules.constraints import Constraints, constrained, lengths_fit
-from pipeline.errors import at_least_one, refuse
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

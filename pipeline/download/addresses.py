@@ -6,12 +6,12 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pipeline.core.errors import UserError, refuse, shown
+from pipeline.core.landing import exclusive
 from pipeline.download import archives, containers, mirror
 from pipeline.download.failures import Failed
 from pipeline.download.fetch import Fetcher, Limits
 from pipeline.download.wanted import Listed, Wanted
-from pipeline.errors import UserError, refuse, shown
-from pipeline.landing import exclusive
 
 # A container may hold far more than the files asked for.
 _CONTAINER_FACTOR = 16

@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass, fields
 from hashlib import sha256
 from pathlib import Path
 
-from pipeline import config
+from pipeline.core import config
+from pipeline.core.errors import naming, refuse
+from pipeline.core.landing import exclusive
 from pipeline.download.failures import BudgetSpent
-from pipeline.errors import naming, refuse
-from pipeline.landing import exclusive
 
 SECTION = "download"
 _SECONDS_BETWEEN_SAVES = 1.0

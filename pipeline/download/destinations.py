@@ -10,8 +10,8 @@ import socket
 import urllib.parse
 from enum import IntEnum
 
+from pipeline.core.errors import printable, shown
 from pipeline.download.failures import Failed
-from pipeline.errors import printable, shown
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 

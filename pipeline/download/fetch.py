@@ -17,6 +17,8 @@ from pathlib import Path
 import requests
 import urllib3
 
+from pipeline.core.errors import naming, shown
+from pipeline.core.landing import replace_file
 from pipeline.download import archives, headers, partial
 from pipeline.download.budget import Account
 from pipeline.download.destinations import Zone, redirected, zone_of_host
@@ -24,8 +26,6 @@ from pipeline.download.failures import Failed
 from pipeline.download.partial import Note
 from pipeline.download.progress import progress
 from pipeline.download.transport import Transport
-from pipeline.errors import naming, shown
-from pipeline.landing import replace_file
 
 _CHUNK = 1 << 16
 _WORTHWHILE = 1 << 20  # bytes beyond all earlier attempts that make the next attempt count as the first again

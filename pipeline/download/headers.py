@@ -4,9 +4,9 @@ import re
 
 import requests
 
+from pipeline.core.errors import printable
 from pipeline.download.failures import Failed
 from pipeline.download.partial import Note
-from pipeline.errors import printable
 
 _MOST_SHOWN = 100  # characters of what a server says
 _MOST_VALIDATOR = 1000  # characters of an ETag or a date that are kept, and sent back

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline.core.errors import UserError, naming, refuse
 from pipeline.download.wanted import MANIFEST
-from pipeline.errors import UserError, naming, refuse
 
 _CHUNK = 1 << 20
 _REASONS = {  # plain words for errors whose system message is unclear

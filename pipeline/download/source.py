@@ -9,12 +9,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pipeline import config
+from pipeline.core import config
+from pipeline.core.errors import refuse
 from pipeline.download import addresses, own, unpinned
 from pipeline.download.budget import SHIPPED, Account, Budget
 from pipeline.download.fetch import PATIENT, Fetcher, Patience
 from pipeline.download.wanted import MANIFEST, Bundle, Listed
-from pipeline.errors import refuse
 from pipeline.grammars.grammar import Config
 
 

@@ -8,12 +8,12 @@ import shutil
 import sys
 from pathlib import Path
 
+from pipeline.core.errors import printable, refuse, shown
+from pipeline.core.landing import exclusive
 from pipeline.download.addresses import local
 from pipeline.download.failures import Failed
 from pipeline.download.fetch import Fetcher, Limits
 from pipeline.download.wanted import Listed
-from pipeline.errors import printable, refuse, shown
-from pipeline.landing import exclusive
 
 _MOST = 64 << 30  # bytes: nothing is known of its size, but it should not fill any disk
 

@@ -4,7 +4,7 @@ import re
 import urllib.parse
 from dataclasses import dataclass
 
-from pipeline.errors import refuse, shown
+from pipeline.core.errors import refuse, shown
 
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}")

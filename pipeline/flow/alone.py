@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline import process_identity
-from pipeline.errors import refuse
+from pipeline.core.errors import refuse
+from pipeline.core.landing import try_lock
 from pipeline.flow import groups, lock_repair, repair
-from pipeline.landing import try_lock
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
 
-from pipeline import errors
+from pipeline.core import errors
 from pipeline.flow import events
 from pipeline.flow.server_errors import SERVER_ERRORS
 from pipeline.tracking import describe

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.errors import refuse
+from pipeline.core.errors import refuse
 from pipeline.flow import sections, slots, workplace
 from pipeline.flow.alone import alone
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.errors import refuse
+from pipeline.core.errors import refuse
 from pipeline.flow import history, settings, slots
 from pipeline.flow.alone import alone
 from pipeline.flow.workers import Workers

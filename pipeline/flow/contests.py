@@ -21,14 +21,15 @@ from typing import IO, Any, Literal
 
 import yaml
 
-from pipeline import cache, config, gate
+from pipeline import cache, gate
 from pipeline.cli import dag
+from pipeline.core import config
+from pipeline.core.landing import landing_file
 from pipeline.flow import groups, settings, slots, unpublished
 from pipeline.flow.settings import FILE
 from pipeline.gate import choice
 from pipeline.gate import settings as rules
 from pipeline.gate.commands import Commands
-from pipeline.landing import landing_file
 from pipeline.tracking import lineage, registry
 from pipeline.tracking.registry import Version
 

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.errors import nobody_reads
+from pipeline.core.errors import nobody_reads
 from pipeline.flow.stage import Result
 
 _MARKS = {"ran": "done", "cached": "unchanged", "failed": "FAILED", "cancelled": "cancelled", "blocked": "not started"}

@@ -11,7 +11,7 @@ from prefect.events.clients import get_events_client
 from prefect.events.schemas.events import Resource
 
 from pipeline import refresh
-from pipeline.errors import refuse, shown, told
+from pipeline.core.errors import refuse, shown, told
 from pipeline.flow import history, server
 from pipeline.tracking import describe
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.flow import durable_dvc, groups, settings, stage
 from pipeline.flow.workers import Child, surroundings
 

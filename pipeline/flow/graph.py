@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cli import dag
-from pipeline.errors import UserError, refuse, told
+from pipeline.core.errors import UserError, refuse, told
+from pipeline.core.landing import write_file
 from pipeline.flow import lockfile
-from pipeline.landing import write_file
 
 _LOCK_ATTEMPTS, _LOCK_SECONDS = 10, 1.0
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline import process_identity
-from pipeline.errors import told
+from pipeline.core.errors import told
 
 HISTORY = Path(".seqline/flow/history.jsonl")
 GOOD = ("promoted", "kept", "nothing", "done")  # how a flow may end when all went well

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import yaml
 
-from pipeline import config
-from pipeline.errors import UserError
+from pipeline.core import config
+from pipeline.core.errors import UserError
+from pipeline.core.landing import write_file
 from pipeline.flow import lockfile
-from pipeline.landing import write_file
 
 _COPY, _DAMAGED = Path(".seqline/flow/dvc.lock"), Path(".seqline/flow/dvc.lock.damaged")
 _CONFLICT = re.compile(r"^(<{7}|>{7}) ", re.MULTILINE)  # git's; a person has to choose

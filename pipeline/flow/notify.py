@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline.errors import refuse
+from pipeline.core.errors import refuse
 
 Event = Literal["promoted", "kept", "failed", "nothing"]
 _SECONDS = 60.0

@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.landing import landing_file
+from pipeline.core.landing import landing_file
 
 
 class Memory:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.errors import told
+from pipeline.core.errors import told
 from pipeline.tracking import describe
 
 _PUSH_SECONDS = 3600.0

@@ -24,9 +24,9 @@ from typing import Any
 
 import psutil
 
+from pipeline.core.landing import write_file
 from pipeline.flow import cache_repair, lock_repair
 from pipeline.flow.cache_repair import Places, Verified
-from pipeline.landing import write_file
 
 _PLACE = Path(".seqline/flow")
 _PLACES = _PLACE / "dvc.json"

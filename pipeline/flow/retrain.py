@@ -29,7 +29,7 @@ from prefect.runtime import deployment, flow_run
 from prefect.states import Cancelled, Completed, Failed
 
 from pipeline import refresh, tracking
-from pipeline.errors import UserError, printable, refuse, told
+from pipeline.core.errors import UserError, printable, refuse, told
 from pipeline.flow import MOST_JOBS, contests, history, notify, publish, sections, slots, unpublished, workplace
 from pipeline.flow.alone import alone
 from pipeline.flow.contests import Verdict

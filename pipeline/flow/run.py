@@ -26,7 +26,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from pipeline.errors import told
+from pipeline.core.errors import told
 from pipeline.flow import display, expected, graph, order, server, settings, slots, stage
 from pipeline.flow.outcome import Outcome
 from pipeline.flow.server_errors import SERVER_ERRORS

@@ -32,7 +32,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.runner import Runner
 from prefect.schedules import Cron, Interval, Schedule
 
-from pipeline.errors import UserError, nobody_reads, refuse, told
+from pipeline.core.errors import UserError, nobody_reads, refuse, told
 from pipeline.flow import events, history, served, server, time_zone
 from pipeline.flow.patience import be_patient
 from pipeline.flow.retrain import retrain

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from pipeline import config
+from pipeline.core import config
+from pipeline.core.errors import refuse
 from pipeline.download import budget
-from pipeline.errors import refuse
 from pipeline.flow import settings
 from pipeline.flow.notify import Notify
 from pipeline.flow.publish import Publish

@@ -11,10 +11,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pipeline import process_identity
-from pipeline.errors import refuse
+from pipeline.core.errors import refuse
+from pipeline.core.landing import landing_file, try_lock
 from pipeline.flow import history
 from pipeline.flow.history import Record
-from pipeline.landing import landing_file, try_lock
 
 SCHEDULE = Path(".seqline/flow/schedule.json")
 _LOCK = SCHEDULE.with_suffix(".lock")

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline import loopback
-from pipeline.errors import UserError, refuse, shown, told
+from pipeline.core.errors import UserError, refuse, shown, told
 
 _START_SECONDS, _LEAVE_SECONDS = 180.0, 10.0
 _QUIET = {

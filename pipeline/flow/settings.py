@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import config
-from pipeline.errors import refuse
+from pipeline.core import config
+from pipeline.core.errors import refuse
 
 FILE = "flow.yaml"
 

@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline import params
+from pipeline.core import params
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _THREADS = (

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.errors import UserError, shown
+from pipeline.core.errors import UserError, shown
 from pipeline.flow import history, served
 from pipeline.flow.history import Record
 from pipeline.flow.served import Served

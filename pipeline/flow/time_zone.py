@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, available_timezones
 
-from pipeline.errors import printable
+from pipeline.core.errors import printable
 
 _LINK = Path("/etc/localtime")
 _NO_NAMES = {"localtime", "posixrules", "Factory"}  # files beside the zones, whose content depends on the machine

@@ -7,7 +7,7 @@ is published by the next. `unfinished` beside it is there from a retraining's fi
 import json
 from pathlib import Path
 
-from pipeline.landing import landing_file
+from pipeline.core.landing import landing_file
 from pipeline.tracking import describe
 
 _PLACE = Path(".seqline/flow/unpublished.json")

@@ -22,7 +22,7 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.flow import graph, groups, lockfile
 
 

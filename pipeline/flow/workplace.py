@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
-from pipeline.errors import refuse
+from pipeline.core.errors import refuse
 
 _NEEDED = ("dvc.yaml", "params.yaml", "flow.yaml")
 _CODE = Path(__file__).resolve().parents[1]  # the package `pipeline` of this process

@@ -15,11 +15,11 @@ from typing import Any
 
 import yaml
 
-from pipeline import config, params
+from pipeline.core import config, params
+from pipeline.core.landing import landing
+from pipeline.core.params import Run
 from pipeline.gate import readings
 from pipeline.gate.commands import CODE, Commands, Launch, stage
-from pipeline.landing import landing
-from pipeline.params import Run
 from pipeline.scoring.tasks import tokenizer_of
 from pipeline.text.encode import describe
 from pipeline.text.tokens import Text

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import refuse
+from pipeline.core.errors import refuse
 
 _BEST: dict[str, tuple[str, bool]] = {  # by task: the key below `valid` in the metrics, and whether higher is better
     "translation": ("perplexity.score", False),

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import IO, Any
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.gate.readings import Incomparable
 
 CODE = Path(__file__).resolve().parent.parent.parent  # where the packages `pipeline` and `stages` lie

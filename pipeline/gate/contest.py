@@ -5,7 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import config, params
+from pipeline.core import config, params
+from pipeline.core.landing import exclusive
+from pipeline.core.seeding import derive
 from pipeline.gate import matching, readings, statistics
 from pipeline.gate.answers import Answered, Contender, Judging, answers
 from pipeline.gate.commands import Launch
@@ -15,10 +17,8 @@ from pipeline.gate.matching import Matched
 from pipeline.gate.readings import TEST, Incomparable, Way
 from pipeline.gate.samples import furthest, samples
 from pipeline.gate.settings import Settings
-from pipeline.landing import exclusive
 from pipeline.scoring.resampling import Bootstrap, holm
 from pipeline.scoring.tasks import Scoring
-from pipeline.seeding import derive
 from pipeline.text.encode import describe
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import tables
+from pipeline.core import tables
 from pipeline.gate import readings
 from pipeline.gate.answers import Answered
 from pipeline.gate.guards import Both

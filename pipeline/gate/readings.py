@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline import tables
+from pipeline.core import tables
 from pipeline.text.encode import Description, describe
 from pipeline.text.rows import Prepared, prepare
 from pipeline.text.splits import Digests, digests

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import tables
+from pipeline.core import tables
 from pipeline.gate.decision import Shown
 from pipeline.gate.guards import Both
 from pipeline.gate.readings import TEST

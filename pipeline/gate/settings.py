@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline import config
-from pipeline.errors import refuse
+from pipeline.core import config
+from pipeline.core.errors import refuse
 
 Method = Literal["approximate_randomisation", "paired_bootstrap"]
 

@@ -16,7 +16,7 @@ from itertools import accumulate
 from random import Random
 from typing import NamedTuple
 
-from pipeline.errors import refuse
+from pipeline.core.errors import refuse
 
 _SYMBOL = re.compile(r"\{([^{}]+)\}")
 

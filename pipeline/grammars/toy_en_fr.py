@@ -23,10 +23,10 @@ from itertools import islice
 from pathlib import Path
 from random import Random
 
+from pipeline.core.seeding import derive
 from pipeline.grammars.english_french.clauses import rules
 from pipeline.grammars.english_french.spelling import english, french
 from pipeline.grammars.grammar import Config, Grammar
-from pipeline.seeding import derive
 
 SPLITS = ("train", "valid", "test", "test_long")
 BUCKETS = {"train": range(6), "valid": range(6, 7), "test": range(7, 8)}  # of 8: where a sentence's hash may fall

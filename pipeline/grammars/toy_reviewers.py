@@ -9,9 +9,9 @@ from itertools import islice
 from pathlib import Path
 from random import Random
 
+from pipeline.core.seeding import derive
 from pipeline.grammars.grammar import Config, Grammar
 from pipeline.grammars.toy_reviews import BUCKETS, bucket, rules
-from pipeline.seeding import derive
 
 SPLITS = tuple(BUCKETS)
 LAST = 0.25  # how likely a review is its reviewer's last one; there are always two

@@ -17,8 +17,8 @@ from itertools import islice
 from pathlib import Path
 from random import Random
 
+from pipeline.core.seeding import derive
 from pipeline.grammars.grammar import Config, Grammar, Rules
-from pipeline.seeding import derive
 
 SPLITS = ("train", "valid", "test")
 BUCKETS = {"train": range(6), "valid": range(6, 7), "test": range(7, 8)}  # of 8: where the hash of a review's bag may fall

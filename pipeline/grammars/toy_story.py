@@ -21,9 +21,9 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from pipeline import tables
+from pipeline.core import tables
+from pipeline.core.seeding import derive
 from pipeline.grammars.grammar import Config, Grammar, Rules
-from pipeline.seeding import derive
 
 SPLITS = ("train", "valid", "test")
 PARAGRAPH_END = 0.15

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.contracts import Sizes
-from pipeline.errors import at_least_one, share
+from pipeline.core.errors import at_least_one, share
 from pipeline.nn.cells import Cell, Implementation, Recurrent
 from pipeline.nn.dropout import Dropout
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from pipeline.contracts import Prompt, Sizes
-from pipeline.errors import at_least_one, share
+from pipeline.core.errors import at_least_one, share
 from pipeline.nn import embedding
 from pipeline.nn.dropout import Dropout
 from pipeline.nn.pooling import mean_BH

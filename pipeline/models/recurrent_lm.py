@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.contracts import Prompt, Sizes
-from pipeline.errors import at_least_one, refuse, share
+from pipeline.core.errors import at_least_one, refuse, share
 from pipeline.nn.cells import Cell, Implementation, Recurrent, RecurrentState
 from pipeline.nn.dropout import Dropout
 

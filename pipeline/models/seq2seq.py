@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.contracts import BOS, Prompt, Sizes
-from pipeline.errors import at_least_one, share
+from pipeline.core.errors import at_least_one, share
 from pipeline.nn.cells import Cell, Implementation, Recurrent, RecurrentState
 from pipeline.nn.dropout import Dropout
 

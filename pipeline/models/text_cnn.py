@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.contracts import Prompt, Sizes
-from pipeline.errors import at_least_one, refuse, share
+from pipeline.core.errors import at_least_one, refuse, share
 from pipeline.nn import embedding
 from pipeline.nn.dropout import Dropout
 from pipeline.nn.masks import real_BS

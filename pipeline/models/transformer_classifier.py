@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from pipeline.contracts import Prompt, Sizes
-from pipeline.errors import at_least_one
+from pipeline.core.errors import at_least_one
 from pipeline.nn import embedding, transformer
 from pipeline.nn.cells import Implementation
 from pipeline.nn.dropout import Dropout

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.contracts import PAD, Prompt, Sizes
-from pipeline.errors import at_least_one, refuse
+from pipeline.core.errors import at_least_one, refuse
 from pipeline.nn import transformer
 from pipeline.nn.cells import Implementation
 from pipeline.nn.dropout import Dropout

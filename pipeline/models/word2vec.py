@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from pipeline.contracts import Sizes
-from pipeline.errors import refuse
+from pipeline.core.errors import refuse
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.contracts import MASK, Prompt
-from pipeline.errors import at_least_one
+from pipeline.core.errors import at_least_one
 from pipeline.nn import transformer
 from pipeline.nn.cells import Implementation
 from pipeline.nn.dropout import Dropout

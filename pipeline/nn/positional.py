@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from pipeline.errors import refuse
+from pipeline.core.errors import refuse
 
 
 def sinusoidal_TH(positions: int, width: int) -> Tensor:

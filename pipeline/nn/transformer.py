@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.errors import at_least_one, refuse, share
+from pipeline.core.errors import at_least_one, refuse, share
 from pipeline.nn.attention import masked_softmax
 from pipeline.nn.cells import Implementation
 from pipeline.nn.dropout import Dropout

@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline import config, params, tables
 from pipeline.contracts import Attentive
-from pipeline.errors import refuse
+from pipeline.core import config, params, tables
+from pipeline.core.errors import refuse
 from pipeline.inference import EMPTY, Answer, Session, attention_table, trained
 from pipeline.text.encode import Codec, check_ids, describe
 

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 import torch
 from torch import nn
 
-from pipeline import config, params, tables
-from pipeline.errors import refuse
+from pipeline.core import config, params, tables
+from pipeline.core.errors import refuse
 from pipeline.inference import Answer, batches, run_of, trained
 from pipeline.predictions import Asked, write_answers
 from pipeline.tasks import classification

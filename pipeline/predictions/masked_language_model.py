@@ -6,8 +6,8 @@ from typing import cast
 import pyarrow as pa
 import torch
 
-from pipeline import tables
 from pipeline.contracts import MASK, MaskedLanguageModel
+from pipeline.core import tables
 from pipeline.inference import Answer
 from pipeline.predictions import BLANK, Asked, around_blanks, write_answers
 from pipeline.tasks import masked_language_model as mlm

@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline import tables
 from pipeline.contracts import Prompt
+from pipeline.core import tables
 from pipeline.decoding import Hypothesis
 from pipeline.inference import Session
 from pipeline.predictions import Asked, write_likelihood, write_samples

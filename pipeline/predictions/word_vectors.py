@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline import params, tables
+from pipeline.core import params, tables
 from pipeline.inference import check_sizes
 from pipeline.predictions import Asked
 from pipeline.tasks import word_vectors

@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import tables
-from pipeline.params import Evaluation
+from pipeline.core import tables
+from pipeline.core.params import Evaluation
 from pipeline.report.document import Block, Data, Figure, Heading, Paragraph, Table
 from pipeline.report.repeats import several_seeds
 from pipeline.report.results import SPLIT, Group, Result

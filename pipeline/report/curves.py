@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import refuse, told
+from pipeline.core.errors import refuse, told
 from pipeline.report.results import SPLIT, Group
 from pipeline.report.style import QUIET, drawing, hues, name_lines, upper_first
 

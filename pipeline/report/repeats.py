@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from pipeline import config
+from pipeline.core import config
 from pipeline.report.document import Block, Heading, Paragraph, Table
 from pipeline.report.results import SPLIT, Group, Result
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import config, params, tables
-from pipeline.errors import read_json, refuse
+from pipeline.core import config, params, tables
+from pipeline.core.errors import read_json, refuse
 from pipeline.scoring.resampling import Bootstrap, Pair, pairs
 from pipeline.scoring.tasks import Scoring, of_run, text_of
 from pipeline.text.tokens import Text

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import tables
-from pipeline.errors import refuse
+from pipeline.core import tables
+from pipeline.core.errors import refuse
 from pipeline.scoring.resampling import Array, Bootstrap
 
 _LARGEST = 700.0  # exp of more is no float

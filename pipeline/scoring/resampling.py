@@ -11,8 +11,8 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.params import Evaluation
-from pipeline.seeding import derive
+from pipeline.core.params import Evaluation
+from pipeline.core.seeding import derive
 
 Array = NDArray[np.float64]
 Score = Callable[[Array], Array]

@@ -17,9 +17,9 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import tables
-from pipeline.errors import refuse
-from pipeline.params import AUTO, Tokenizer
+from pipeline.core import tables
+from pipeline.core.errors import refuse
+from pipeline.core.params import AUTO, Tokenizer
 
 SPLITS = ("train", "valid", "test")
 ASIAN = ("zh", "ja-mecab", "char")  # for these, TER sets the characters of Han and kana apart as well

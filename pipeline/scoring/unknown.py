@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline import tables
-from pipeline.errors import refuse
+from pipeline.core import tables
+from pipeline.core.errors import refuse
 from pipeline.scoring.likelihood import same_rows
 from pipeline.text.specials import SPECIALS, UNK
 from pipeline.text.tokens import offsets

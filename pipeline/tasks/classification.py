@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline import tables
 from pipeline.contracts import EOS, Classifier, Loss, Prompt
-from pipeline.errors import refuse, share
+from pipeline.core import tables
+from pipeline.core.errors import refuse, share
+from pipeline.core.seeding import derive
 from pipeline.ragged import Ragged, by_budget, named, whole_buckets
-from pipeline.seeding import derive
 
 SCHEMA = tables.ENCODED_LABELLED
 KIND = "labelled"  # of the corpora it reads

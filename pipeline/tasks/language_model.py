@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline import tables
 from pipeline.contracts import EOS, LanguageModel, Loss, Prompt
-from pipeline.errors import at_least_one, refuse
+from pipeline.core import tables
+from pipeline.core.errors import at_least_one, refuse
+from pipeline.core.seeding import derive
 from pipeline.nn.cross_entropy import summed_cross_entropy
 from pipeline.ragged import Ragged
-from pipeline.seeding import derive
 
 SCHEMA = tables.ENCODED_TEXT
 KIND = "text"  # of the corpora it reads

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline import tables
 from pipeline.contracts import BOS, EOS, MASK, PAD, Loss, MaskedLanguageModel, Prompt
-from pipeline.errors import at_least_one, refuse
+from pipeline.core import tables
+from pipeline.core.errors import at_least_one, refuse
+from pipeline.core.seeding import derive
 from pipeline.nn.cross_entropy import summed_cross_entropy
 from pipeline.ragged import Ragged, whole_buckets
-from pipeline.seeding import derive
 from pipeline.text.specials import SPECIALS
 
 SCHEMA = tables.ENCODED_TEXT

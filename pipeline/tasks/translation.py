@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline import tables
 from pipeline.contracts import BOS, EOS, PAD, Loss, Prompt, Translator
-from pipeline.errors import refuse, share
+from pipeline.core import tables
+from pipeline.core.errors import refuse, share
+from pipeline.core.seeding import derive
 from pipeline.nn.cross_entropy import summed_cross_entropy
 from pipeline.ragged import Ragged, by_budget, named, whole_buckets
-from pipeline.seeding import derive
 
 SCHEMA = tables.ENCODED_PAIR
 KIND = "pair"  # of the corpora it reads

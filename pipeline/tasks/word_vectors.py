@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline import tables
 from pipeline.contracts import Loss, WordVectors
-from pipeline.errors import at_least_one, refuse
+from pipeline.core import tables
+from pipeline.core.errors import at_least_one, refuse
+from pipeline.core.seeding import derive
 from pipeline.ragged import Ragged
-from pipeline.seeding import derive
 from pipeline.text.specials import SPECIALS
 
 SCHEMA = tables.ENCODED_TEXT

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
-from pipeline import tables
+from pipeline.core import tables
 from pipeline.text import bpe, labels, vocab
 from pipeline.text.encode import Codec
 from pipeline.text.specials import UNK

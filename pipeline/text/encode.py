@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
-from pipeline import config
-from pipeline.errors import read_json, refuse
+from pipeline.core import config
+from pipeline.core.errors import read_json, refuse
 from pipeline.text import bpe, vocab
 from pipeline.text.specials import BOS, EOS, PAD, SPECIALS, UNK
 from pipeline.text.tokens import Level, join, lists, normalise, offsets, split

@@ -6,8 +6,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import tables
-from pipeline.errors import read_json, refuse
+from pipeline.core import tables
+from pipeline.core.errors import read_json, refuse
 from pipeline.text import vocab
 
 SIDE = "label"  # under which `vocab.json` has their number

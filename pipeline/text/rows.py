@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import params, tables
+from pipeline.core import params, tables
 from pipeline.corpora import BLANK
 from pipeline.text.splits import Digests, Keys, by_fold, by_hash, contiguous, digests
 from pipeline.text.tokens import Text, normalise, split

@@ -35,7 +35,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.errors import refuse
+from pipeline.core.errors import refuse
 
 Level = Literal["char", "word", "space", "bpe"]
 LEVELS: tuple[Level, ...] = ("char", "word", "space", "bpe")

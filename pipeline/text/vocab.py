@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import tables
-from pipeline.errors import refuse
+from pipeline.core import tables
+from pipeline.core.errors import refuse
 from pipeline.text.specials import SPECIALS, UNK
 
 BYTES = 256

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from pipeline.errors import told
+from pipeline.core.errors import told
 from pipeline.tracking import describe, run_lock
 
 T = TypeVar("T")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import tables
-from pipeline.errors import read_json, refuse
+from pipeline.core import tables
+from pipeline.core.errors import read_json, refuse
 from pipeline.tracking import describe
 
 _DIGEST = re.compile(r"[\w-]{1,128}", re.ASCII)

@@ -9,8 +9,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline import config, tables
-from pipeline.errors import refuse, shown
+from pipeline.core import config, tables
+from pipeline.core.errors import refuse, shown
 from pipeline.tracking import describe, run_lock, store
 from pipeline.tracking.outputs import MODELS, Outputs, gather
 

@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline import config
-from pipeline.errors import refuse
-from pipeline.landing import exclusive
+from pipeline.core import config
+from pipeline.core.errors import refuse
+from pipeline.core.landing import exclusive
 from pipeline.tracking import describe, lineage, record, run_lock, store
 from pipeline.tracking.lineage import Made
 from pipeline.tracking.outputs import gather

@@ -9,8 +9,8 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from pipeline.config import nearest
-from pipeline.errors import refuse
+from pipeline.core.config import nearest
+from pipeline.core.errors import refuse
 from pipeline.texts import json_kind
 
 FORMS = ("inputs", "instances", "dataframe_split", "dataframe_records")  # MLflow's, each with the texts in its own way

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, TextIO
 from urllib.parse import quote
 
 from pipeline import process_identity
-from pipeline.landing import exclusive, try_lock
+from pipeline.core.landing import exclusive, try_lock
 from pipeline.process_identity import ProcessIdentity, current_process
 from pipeline.tracking import describe
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline import config
+from pipeline.core import config
 from pipeline.scoring.tasks import Scoring
 from pipeline.tracking.lineage import Made
 

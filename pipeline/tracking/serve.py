@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from pipeline import loopback
-from pipeline.errors import refuse, shown
+from pipeline.core.errors import refuse, shown
 from pipeline.tracking import describe, registry, store
 
 _HOST = "127.0.0.1"

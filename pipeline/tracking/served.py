@@ -9,8 +9,9 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel
 
-from pipeline import cache, params
-from pipeline.errors import UserError, refuse
+from pipeline import cache
+from pipeline.core import params
+from pipeline.core.errors import UserError, refuse
 
 ROOT = "SEQLINE_ROOT"
 

@@ -20,7 +20,7 @@ import mlflow.pyfunc
 import uvicorn
 from mlflow.version import VERSION
 
-from pipeline.errors import UserError, exit_with, printable, refuse
+from pipeline.core.errors import UserError, exit_with, printable, refuse
 from pipeline.tracking.protocol import LimitedProtocol, error_body
 from pipeline.tracking.request_body import Request, read_csv, read_json
 from pipeline.tracking.served import Served

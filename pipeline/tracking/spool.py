@@ -15,9 +15,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pipeline import config
-from pipeline.errors import UserError, printable
-from pipeline.landing import write_file
+from pipeline.core import config
+from pipeline.core.errors import UserError, printable
+from pipeline.core.landing import write_file
 
 Log = Callable[[dict[str, float], int], None]
 NAME = "metrics.jsonl"

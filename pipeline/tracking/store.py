@@ -18,7 +18,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline import loopback
-from pipeline.errors import UserError, refuse, shown, told
+from pipeline.core.errors import UserError, refuse, shown, told
 from pipeline.tracking import describe
 from pipeline.tracking.run_lock import locks
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import params
-from pipeline.errors import UserError, refuse
+from pipeline.core import params
+from pipeline.core.errors import UserError, refuse
 from pipeline.tracking import describe
 from pipeline.tracking.lineage import Made, check_outputs
 from pipeline.tracking.scores import line

@@ -11,10 +11,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pipeline import config
 from pipeline.contracts import Sizes
-from pipeline.errors import read_json, refuse
-from pipeline.landing import replace_file
+from pipeline.core import config
+from pipeline.core.errors import read_json, refuse
+from pipeline.core.landing import replace_file
 
 _TODO = "Run `dvc repro`, or `dvc pull`."
 

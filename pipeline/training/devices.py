@@ -2,7 +2,7 @@
 
 import torch
 
-from pipeline.errors import refuse
+from pipeline.core.errors import refuse
 
 
 def choose(name: str, where: str) -> torch.device:

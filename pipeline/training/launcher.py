@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 PEER_LOST = 76
 """Exit status of a process that ended because another one did (EX_PROTOCOL): not the cause."""

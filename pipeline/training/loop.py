@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.contracts import Log, Task
-from pipeline.errors import UserError, at_least_one, refuse
-from pipeline.seeding import derive
+from pipeline.core.errors import UserError, at_least_one, refuse
+from pipeline.core.seeding import derive
 from pipeline.training import averaging, checkpoint, optim, parallel, saved, sparse
 
 LOG_STEPS = 10

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from pipeline import config
-from pipeline.errors import refuse
+from pipeline.core import config
+from pipeline.core.errors import refuse
 
 EPSILON = 1e-9  # Vaswani et al. 2017, section 5.3; torch adds it to the root, the book (Adam excepted) under it
 ADADELTA_EPSILON = 1e-6  # sets the size of the first updates: Zeiler 2012, section 4.1

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed, nn
 
-from pipeline.errors import UserError, exhausted, refuse, told
+from pipeline.core.errors import UserError, exhausted, refuse, told
 from pipeline.training import launcher
 
 T = TypeVar("T")

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from pipeline.errors import refuse
+from pipeline.core.errors import refuse
 
 _KNOW = (torch.optim.SGD, torch.optim.Adagrad)
 

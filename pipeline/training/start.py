@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from pipeline import config, params
 from pipeline.contracts import Adopting
-from pipeline.errors import refuse
+from pipeline.core import config, params
+from pipeline.core.errors import refuse
 from pipeline.training import checkpoint
 
 _MAY_DIFFER = ("dropout", "implementation")  # in a `model:` block: neither is in the weights nor in what they mean

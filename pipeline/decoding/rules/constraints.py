@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from pipeline.contracts import BOS, EOS, PAD, Decodable, Prompt
+from pipeline.core.errors import at_least_one, refuse
 from pipeline.decoding.rules.penalty import looking
-from pipeline.errors import at_least_one, refuse
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

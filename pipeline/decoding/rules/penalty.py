@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from pipeline.contracts import Decodable, Looking, Prompt
+from pipeline.core.errors import refuse
 from pipeline.decoding import Floats, Ints
-from pipeline.errors import refuse
 
 LEAST = torch.finfo(torch.float32).tiny  # a share that underflowed counts as this, so that no score is -inf
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline import config, params, tables
+from pipeline.core import config, params, tables
 from pipeline.scoring import tokenizers
 from pipeline.scoring.resampling import Array, Bootstrap, Score
 from pipeline.text.tokens import Text

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline import tables
-from pipeline.errors import read_json_value, refuse
+from pipeline.core import tables
+from pipeline.core.errors import read_json_value, refuse
 from pipeline.scoring.lengths import curve
 from pipeline.scoring.likelihood import same_rows
 from pipeline.scoring.resampling import Array, Bootstrap

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline import tables
+from pipeline.core import tables
 from pipeline.scoring import likelihood
 from pipeline.scoring.lengths import curve
 from pipeline.scoring.resampling import Array, Bootstrap, by_block

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import tables
-from pipeline.errors import refuse
+from pipeline.core import tables
+from pipeline.core.errors import refuse
 from pipeline.scoring import vectors
 from pipeline.scoring.resampling import Array, Bootstrap
 from pipeline.scoring.tasks import Inputs, Scoring

@@ -11,8 +11,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import UserError, naming, refuse, told
-from pipeline.landing import remove_folders
+from pipeline.core.errors import UserError, naming, refuse, told
+from pipeline.core.landing import remove_folders
 
 _DAMAGED = (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError)
 _COMPLETE = frozenset({"row", "nats", "count"})  # columns that have no null in any table

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.errors import UserError, not_utf8, refuse
+from pipeline.core.errors import UserError, not_utf8, refuse
 
 _LARGEST_BYTES = 16 << 20
 _DEEPEST = 50

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from pipeline.errors import naming
+from pipeline.core.errors import naming
 
 
 @contextmanager

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline import config, params
-from pipeline.errors import refuse
+from pipeline.core import config, params
+from pipeline.core.errors import refuse
 
 Section = Literal["corpora", "runs"]
 

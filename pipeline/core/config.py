@@ -17,8 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline import yaml_reader
-from pipeline.errors import UserError, refuse
+from pipeline.core import yaml_reader
+from pipeline.core.errors import UserError, refuse
 
 T = typing.TypeVar("T")
 _FLOAT_WITHOUT_DOT = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+")
@@ -50,7 +50,7 @@ def section(path: Path, dotted: str) -> Any:
 
 def named_module(package: str, name: str, where: str) -> types.ModuleType:
     """The module `name` of the package (e.g. `pipeline.models`): a family, task, format or search by its file's name."""
-    folder = Path(__file__).parent.parent.joinpath(*package.split("."))
+    folder = Path(__file__).parents[2].joinpath(*package.split("."))
     choices = sorted(file.stem for file in folder.glob("*.py") if file.stem != "__init__")
     if name not in choices:
         raise refuse(where, name, _one_of(choices), nearest(name, choices))

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pipeline import config
-from pipeline.errors import at_least_one, refuse
+from pipeline.core import config
+from pipeline.core.errors import at_least_one, refuse
 
 SCRATCH = "scratch"  # the `start` of a run that begins from no other
 _NAME = re.compile(r"[a-z0-9_]+")

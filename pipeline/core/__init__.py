@@ -1,0 +1,1 @@
+"""The modules that every stage depends on: settings, errors, tables, atomic outputs, seeds."""
