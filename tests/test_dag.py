@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from pipeline import refresh
 from pipeline.core import tables
 from pipeline.core.errors import UserError
-from pipeline.training import checkpoint
+from pipeline.training import saved
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = {"train": 600, "valid": 40, "test": 40, "test_long": 20}
@@ -233,7 +233,7 @@ def test_a_kill_at_any_stage_leaves_nothing_that_the_next_repro_does_not_mend(do
         running.wait()
         assert not list(root.glob("data/models/transformer"))
     [state] = root.glob(".seqline/training/transformer-*/state.safetensors")
-    step = checkpoint.load(state)[1]["step"]
+    step = saved.load(state)[1]["step"]
     assert f"transformer: goes on after step {step}\n" in dvc(root, "--wait-for-lock", "repro")
     assert lock(root) == lock(done)
 

@@ -352,25 +352,34 @@ def test_a_folder_without_dvc_or_git_is_left_alone(dvc: bool, tmp_path: Path) ->
 
 @pytest.mark.long
 def test_plain_dvc_killed_at_any_moment_and_repaired_ends_in_the_same_bytes(tmp_path: Path, site: Path) -> None:
+    command, env = [sys.executable, "-m", "dvc", "repro", "-q"], flows.surroundings(tmp_path, None)
+    env |= {"DVC_SITE_CACHE_DIR": str(site)}
     undisturbed = make(tmp_path / "undisturbed")
-    reproduce(undisturbed)
+    start = time.monotonic()
+    subprocess.run(command, cwd=undisturbed, env=env, check=True)
+    duration = time.monotonic() - start
     expected = contents(undisturbed)
-    root, env = make(tmp_path / "killed"), flows.surroundings(tmp_path, None) | {"DVC_SITE_CACHE_DIR": str(site)}
-    chance = random.Random(5)
-    kills = 0
-    while kills < 15:
-        with subprocess.Popen(
-            [sys.executable, "-m", "dvc", "repro", "-q"], cwd=root, env=env, start_new_session=True
-        ) as process:
-            time.sleep(1.0 + chance.random() * 2)  # any moment is one to be killed at
-            kills += process.poll() is None
-            os.killpg(process.pid, signal.SIGKILL)
-        if chance.random() < 0.5:
-            cut(root / "dvc.lock", chance.random()) if (root / "dvc.lock").exists() else None
+
+    chance, kills = random.Random(5), 0
+    root = make(tmp_path / "killed")
+    for attempt in range(30):
+        with subprocess.Popen(command, cwd=root, env=env, start_new_session=True) as process:
+            try:
+                process.wait(duration * chance.random())
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                kills += 1
+        if process.returncode == 0:  # it has made all of it: the next kills need another project
+            assert contents(root) == expected
+            root = make(tmp_path / f"killed_{attempt}")
+        if chance.random() < 0.5 and (root / "dvc.lock").exists():
+            cut(root / "dvc.lock", chance.random())
         repaired = flows.seqline(root, env, "repair")
         assert repaired.returncode == 0, repaired.stderr
-        if process.returncode == 0:
+        if kills == 12:
             break
+    assert kills
+
     done = subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=root, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert contents(root) == expected
