@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +22,9 @@ from pipeline import cli
 # How long an example takes says nothing on a busy machine.
 hypothesis.settings.register_profile("seqline", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("seqline")
-signal.signal(signal.SIGINT, signal.default_int_handler)  # `make test &` ignores Ctrl-C, and so would all that a test starts
+# `make test &` ignores Ctrl-C and `nohup` the end of the terminal, and so would all that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 ROOT = Path(__file__).resolve().parent.parent
 LONG = (
     "retrain",
@@ -53,10 +56,10 @@ class Said(NamedTuple):
     err: str
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A committed project with this one's DAG, parameters and presets, and no code or data."""
-    root = tmp_path / "project"
+@pytest.fixture(scope="session")
+def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project that `project` copies."""
+    root = tmp_path_factory.mktemp("committed") / "project"
     root.mkdir()
     for name in ("dvc.yaml", "params.yaml", "flow.yaml", "constraints.txt"):
         shutil.copy(ROOT / name, root)
@@ -65,6 +68,26 @@ def project(tmp_path: Path) -> Path:
     for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "start"]):
         subprocess.run([*git, *command], cwd=root, check=True)
     return root
+
+
+@pytest.fixture(scope="session")
+def initialised(committed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project that `repository` copies."""
+    root = shutil.copytree(committed, tmp_path_factory.mktemp("initialised") / "project")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=root, check=True)
+    return root
+
+
+@pytest.fixture
+def project(committed: Path, tmp_path: Path) -> Path:
+    """A committed project with this one's DAG, parameters and presets, and no code or data."""
+    return shutil.copytree(committed, tmp_path / "project")
+
+
+@pytest.fixture
+def repository(initialised: Path, tmp_path: Path) -> Path:
+    """The same as a DVC repository."""
+    return shutil.copytree(initialised, tmp_path / "project")
 
 
 @pytest.fixture

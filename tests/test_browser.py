@@ -84,6 +84,7 @@ def the_run(root: Path, name: str) -> Any:
     return store.find(store.connect(root), "language_model", (name, digest_of(name)))
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no chromium with its chromedriver on the PATH")
 def test_a_person_sees_runs_curves_figures_and_tables_even_of_a_project_that_was_moved(
     pages: tuple[subprocess.Popen[str], str], browser: webdriver.Chrome, moved: Path, tmp_path: Path

@@ -21,6 +21,7 @@ from pipeline.training import saved
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = {"train": 600, "valid": 40, "test": 40, "test_long": 20}
 KEPT = ("seq2seq", "transformer")
+pytestmark = pytest.mark.long
 
 
 def git(root: Path, *arguments: str) -> None:
@@ -131,7 +132,6 @@ def test_compiled_code_beside_the_source_is_no_dependency(done: Path) -> None:
         assert files == len(source), path
 
 
-@pytest.mark.long
 def test_doing_everything_again_gives_the_same_bytes(done: Path) -> None:
     before = lock(done)
     dvc(done, "repro", "-f")
@@ -163,7 +163,6 @@ def test_where_it_runs_is_no_parameter(done: Path) -> None:
     params.write_text(before)
 
 
-@pytest.mark.long
 def test_a_second_clone_has_everything_after_a_pull_and_runs_nothing(done: Path, tmp_path: Path) -> None:
     dvc(done, "remote", "add", "--default", "--force", "shared", str(tmp_path / "remote"))
     git(done, "add", ".")
@@ -211,7 +210,6 @@ STARTED = {  # what is there once a stage is at work, and whether the stage is k
 }
 
 
-@pytest.mark.long
 def test_a_kill_at_any_stage_leaves_nothing_that_the_next_repro_does_not_mend(done: Path, tmp_path: Path) -> None:
     root = copied(tmp_path / "killed")
     for sign, whole_group in STARTED.items():
@@ -255,7 +253,6 @@ def held(root: Path) -> dict[str, bytes]:
     return {str(file.relative_to(root)): file.read_bytes() for file in files}
 
 
-@pytest.mark.long
 def test_every_task_gives_the_same_bytes_in_another_process_and_place(tmp_path: Path) -> None:
     """All stages by their commands, without DVC, which would start Python for each of them; with other hashes of strings."""
     content = yaml.safe_load((ROOT / "presets" / "default.yaml").read_text())

@@ -78,6 +78,7 @@ DAMAGES: tuple[Callable[[Path], None], ...] = (
     brackets,
     an_object,
 )
+QUICK = (cut, removed, a_list)  # of `make test`
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +119,10 @@ def files() -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize(
+    "damage",
+    [pytest.param(damage, id=damage.__name__, marks=() if damage in QUICK else pytest.mark.long) for damage in DAMAGES],
+)
 @pytest.mark.parametrize("name", files())
 def test_a_damaged_file_is_named_in_one_line_or_changes_nothing(
     name: str, damage: Callable[[Path], None], trained: Path, project: Path, capfd: pytest.CaptureFixture[str]

@@ -45,6 +45,7 @@ def replace_by_folder(path: Path) -> None:
 
 
 DAMAGES = [empty, truncate, flip, flip_head, Path.unlink, replace_by_folder]
+QUICK = [truncate, flip, Path.unlink]  # of `make test`
 FILES = [
     "state.safetensors",
     "best.safetensors",
@@ -72,7 +73,10 @@ def settings(average: int | None) -> dict[str, Any]:
     return content
 
 
-@pytest.fixture(scope="module", params=[None, 2], ids=["best", "averaged"])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(None, id="best"), pytest.param(2, id="averaged", marks=pytest.mark.long)],
+)
 def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
     """A folder with a training that was killed in its second epoch, and the weights of one that was not."""
     root = tmp_path_factory.mktemp("damaged")
@@ -108,7 +112,10 @@ def resume(root: Path) -> None:
         train.main()
 
 
-@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize(
+    "damage",
+    [pytest.param(damage, id=damage.__name__, marks=() if damage in QUICK else pytest.mark.long) for damage in DAMAGES],
+)
 @pytest.mark.parametrize("name", FILES)
 def test_a_damaged_work_folder_changes_no_weight(
     name: str, damage: Callable[[Path], None], killed: tuple[Path, bytes], capfd: pytest.CaptureFixture[str]

@@ -19,12 +19,6 @@ def command(folder: Path, *arguments: str, **environment: str) -> subprocess.Com
     return flows.seqline(folder, flows.surroundings(folder.parent / "prefect", None) | environment, *arguments)
 
 
-@pytest.fixture
-def repository(project: Path) -> Path:
-    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=project, check=True)
-    return project
-
-
 @pytest.mark.parametrize("arguments", [("check",), ("run", "scratch"), pytest.param(("retrain",), marks=pytest.mark.long)])
 def test_a_copy_without_git_is_refused_with_what_to_do(repository: Path, arguments: tuple[str, ...]) -> None:
     shutil.rmtree(repository / ".git")

@@ -47,12 +47,11 @@ def dvc(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def repository(project: Path) -> Path:
-    """The project as a DVC repository, with the files that its stages depend on."""
-    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=project, check=True)
+def with_code(repository: Path) -> Path:
+    """The repository with the files that its stages depend on."""
     for folder in ("pipeline", "stages"):
-        (project / folder).symlink_to(ROOT / folder)
-    return project
+        (repository / folder).symlink_to(ROOT / folder)
+    return repository
 
 
 def test_no_command_of_the_dag_holds_a_value_of_params_yaml() -> None:
@@ -69,22 +68,22 @@ def test_every_stage_of_a_kind_has_the_same_command() -> None:
 
 
 @pytest.mark.parametrize("name", ["x; touch pwned; true", "$(touch pwned)"])
-def test_plain_dvc_executes_no_corpus_name(repository: Path, name: str) -> None:
-    copy_block(repository, "corpora", name, {})
-    done = dvc(repository, "repro", "--single-item", f"download@{name}")
+def test_plain_dvc_executes_no_corpus_name(with_code: Path, name: str) -> None:
+    copy_block(with_code, "corpora", name, {})
+    done = dvc(with_code, "repro", "--single-item", f"download@{name}")
     assert done.returncode != 0
     assert f"seqline: corpora: got {name}; expected names of small letters, digits and _." in done.stderr, done.stderr
-    assert not list(repository.rglob("pwned"))
+    assert not list(with_code.rglob("pwned"))
 
 
-def test_plain_dvc_executes_no_value_that_names_another_block(repository: Path) -> None:
-    copy_block(repository, "runs", "mine", {"start": "x; touch pwned; true"})
-    (repository / "data/models/x; touch pwned; true").mkdir(parents=True)
+def test_plain_dvc_executes_no_value_that_names_another_block(with_code: Path) -> None:
+    copy_block(with_code, "runs", "mine", {"start": "x; touch pwned; true"})
+    (with_code / "data/models/x; touch pwned; true").mkdir(parents=True)
     for folder in ("encoded", "vocab"):
-        (repository / f"data/{folder}/toy_story").mkdir(parents=True)
-    done = dvc(repository, "repro", "--single-item", "train@mine")
+        (with_code / f"data/{folder}/toy_story").mkdir(parents=True)
+    done = dvc(with_code, "repro", "--single-item", "train@mine")
     assert "seqline: runs.mine.start: got x; touch pwned; true; expected names" in done.stderr, done.stderr
-    assert not list(repository.rglob("pwned"))
+    assert not list(with_code.rglob("pwned"))
 
 
 @pytest.mark.parametrize("section", ["corpora", "runs"])
@@ -100,14 +99,14 @@ def test_flows_refuse_a_name_before_dvc_reads_the_project(project: Path, section
 
 
 @pytest.mark.parametrize("command", ["run", "refresh", pytest.param("retrain", marks=pytest.mark.long)])
-def test_commands_refuse_a_name_in_one_line(repository: Path, command: str) -> None:
-    copy_block(repository, "corpora", "x; touch pwned; true", {})
-    done = flows.seqline(repository, flows.surroundings(repository.parent / "prefect", None), command)
+def test_commands_refuse_a_name_in_one_line(with_code: Path, command: str) -> None:
+    copy_block(with_code, "corpora", "x; touch pwned; true", {})
+    done = flows.seqline(with_code, flows.surroundings(with_code.parent / "prefect", None), command)
     output = done.stdout + done.stderr
     assert done.returncode != 0
     assert "corpora: got x; touch pwned; true; expected names of small letters, digits and _. Rename the block." in output
     assert "Traceback" not in output
-    assert not list(repository.rglob("pwned"))
+    assert not list(with_code.rglob("pwned"))
 
 
 def parsed(monkeypatch: pytest.MonkeyPatch, stage: str, *words: str, project: Path) -> argparse.Namespace:
