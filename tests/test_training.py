@@ -1,7 +1,9 @@
 """The training loop: exact resume, early stopping, best and averaged weights, accumulation, and what stops it."""
 
 import dataclasses
+import functools
 import math
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -109,10 +111,17 @@ def same(one: loop.Loop, other: loop.Loop) -> None:
         assert torch.equal(tensor, checkpoint.own_tensors(other.model)[name]), name
 
 
+@functools.cache
+def undisturbed(kind: str, **changes: Any) -> tuple[loop.Loop, loop.Progress]:
+    """A training in one go, the same for every moment of a kill."""
+    with tempfile.TemporaryDirectory() as work:
+        whole = trainer(kind, Path(work), **changes)
+        return whole, whole.run(lambda *_: None)
+
+
 def resumed_as_if_never_killed(kind: str, kill_at: int, folder: Path, **changes: Any) -> None:
     """Train once in one go, and once killed after the step `kill_at` and resumed: history and weights are the same."""
-    whole = trainer(kind, folder / "whole", **changes)
-    done = whole.run(lambda *_: None)
+    whole, done = undisturbed(kind, **changes)
     assert done.step > kill_at
 
     def kill(p: loop.Progress, steps: int) -> None:
