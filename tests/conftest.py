@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import hypothesis
 import pytest
-import yaml
+import quick_yaml
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tensors are small and the cores taken: a second thread waits, busily
 # What a test starts leaves compiled code beside the source, as a user's stages do.
@@ -113,12 +113,12 @@ def edited() -> Callable[[Path, str, object], None]:
     """`edited(root, "runs.lstm.seed", 2)` sets a key of params.yaml; the value `...` removes it."""
 
     def edit(root: Path, dotted: str, value: object) -> None:
-        content = yaml.safe_load((root / "params.yaml").read_text())
+        content = quick_yaml.load((root / "params.yaml").read_text())
         *above, last = dotted.split(".")
         here = content
         for key in above:
             here = here[key]
         here.pop(last) if value is ... else here.update({last: value})
-        (root / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+        (root / "params.yaml").write_text(quick_yaml.dump(content))
 
     return edit

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import flows
-import yaml
+import quick_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "classification-reviews"
@@ -23,7 +23,7 @@ def made(root: Path) -> Path:
         (root / name).mkdir()
     for name in _COPIED:
         shutil.copy(ROOT / name, root / name)
-    (root / "params.yaml").write_text(yaml.safe_dump(small(), sort_keys=False))
+    (root / "params.yaml").write_text(quick_yaml.dump(small()))
     for split, number in (("train", 20), ("valid", 40), ("test", 100)):
         drop(root, split, range(number))
     for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "start"]):
@@ -33,7 +33,7 @@ def made(root: Path) -> Path:
 
 def small() -> dict[str, Any]:
     """The default params with one corpus of the user's own and one quick run."""
-    content: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
+    content: dict[str, Any] = quick_yaml.load((ROOT / "params.yaml").read_text())
     content["evaluation"]["bootstrap"] = 100
     corpus = content["corpora"]["toy_reviews"]
     content["corpora"] = {"reviews": corpus | {"source": {"path": "drop"}, "vocab": corpus["vocab"] | {"corpus": "reviews"}}}
@@ -51,10 +51,10 @@ def drop(root: Path, split: str, numbers: range) -> None:
 
 def settings(root: Path, **sections: dict[str, Any]) -> None:
     """Change keys of sections of flow.yaml."""
-    content = yaml.safe_load((root / "flow.yaml").read_text())
+    content = quick_yaml.load((root / "flow.yaml").read_text())
     for name, keys in sections.items():
         content[name] |= keys
-    (root / "flow.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    (root / "flow.yaml").write_text(quick_yaml.dump(content))
 
 
 def git(root: Path, *words: str) -> str:

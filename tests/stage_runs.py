@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-import yaml
+import quick_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 HERE = {"device": "cpu", "slots": 1, "processes": 1, "workers": 1, "cluster": None}  # a section `compute`
@@ -14,7 +14,7 @@ HERE = {"device": "cpu", "slots": 1, "processes": 1, "workers": 1, "cluster": No
 
 def words(stage: str, key: str = "") -> list[str]:
     """The stage's module and arguments, for the block `key` of params.yaml; without one DVC_STAGE has to name it."""
-    block = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]
+    block = quick_yaml.load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]
     python, flag, *found = shlex.split(block.get("do", block)["cmd"])
     assert (python, flag, found[0]) == ("python", "-m", f"stages.{stage}")
     return [found[0], *([key] if key else []), *found[1:]]
@@ -39,7 +39,7 @@ def environment() -> dict[str, str]:
 
 def outs(root: Path, stage: str, key: str = "") -> list[Path]:
     """What the stage writes for the block `key`, in `root`; DVC removes it before a run."""
-    block = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]
+    block = quick_yaml.load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]
     block = block.get("do", block)
     named = [item for kind in ("outs", "metrics", "plots") for item in block.get(kind, [])]
     paths = [item if isinstance(item, str) else next(iter(item)) for item in named]

@@ -16,6 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import quick_yaml
 import stage_runs
 import torch
 import yaml
@@ -83,13 +84,13 @@ def held(path: Path) -> dict[str, bytes]:
 
 
 def set_param(dotted: str, value: object) -> None:
-    content = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    content = quick_yaml.load(Path("params.yaml").read_text(encoding="utf-8"))
     *above, last = dotted.split(".")
     here = content
     for key in above:
         here = here[key]
     here[last] = value
-    Path("params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    Path("params.yaml").write_text(quick_yaml.dump(content), encoding="utf-8")
 
 
 def refused(said: tuple[int, str], *parts: str) -> None:

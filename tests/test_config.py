@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import quick_yaml
 import stage_runs
 import yaml
 from dvc.utils.serialize import YAMLFileCorruptedError, parse_yaml
@@ -181,7 +182,7 @@ def test_a_run_with_another_seed_is_a_line_and_dvc_reads_it_as_the_stages_do(pro
 
 
 def test_a_run_may_begin_from_one_that_reads_the_same_ids_but_not_in_a_circle(project, seqline, edited) -> None:
-    block = yaml.safe_load((project / "params.yaml").read_text())["runs"]["bert"]
+    block = quick_yaml.load((project / "params.yaml").read_text())["runs"]["bert"]
     edited(project, "runs.further", block | {"start": "bert"})
     assert seqline(project, "check").status == 0
     edited(project, "runs.bert.start", "further")
@@ -190,7 +191,7 @@ def test_a_run_may_begin_from_one_that_reads_the_same_ids_but_not_in_a_circle(pr
 
 
 def test_a_run_cannot_begin_from_one_that_reads_other_ids(project, seqline, edited) -> None:
-    content = yaml.safe_load((project / "params.yaml").read_text())
+    content = quick_yaml.load((project / "params.yaml").read_text())
     other = content["corpora"]["toy_story"] | {"vocab": content["corpora"]["toy_story"]["vocab"] | {"corpus": "others"}}
     edited(project, "corpora.others", other)
     edited(project, "runs.further", content["runs"]["bert"] | {"start": "bert", "corpus": "others"})
@@ -200,7 +201,7 @@ def test_a_run_cannot_begin_from_one_that_reads_other_ids(project, seqline, edit
 
 
 def test_a_run_that_is_called_scratch_is_refused(project, seqline, edited) -> None:
-    edited(project, "runs.scratch", yaml.safe_load((project / "params.yaml").read_text())["runs"]["lstm"])
+    edited(project, "runs.scratch", quick_yaml.load((project / "params.yaml").read_text())["runs"]["lstm"])
     assert "runs: got scratch; expected another name" in seqline(project, "check").err
 
 

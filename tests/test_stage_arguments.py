@@ -7,6 +7,7 @@ from pathlib import Path
 
 import flows
 import pytest
+import quick_yaml
 import stage_runs
 import yaml
 from conftest import ROOT
@@ -33,10 +34,10 @@ HOSTILE = (
 
 def copy_block(project: Path, section: str, name: str, changes: dict[str, object]) -> None:
     """Add the first block of the section once more, as `name`."""
-    content = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
+    content = quick_yaml.load((project / "params.yaml").read_text(encoding="utf-8"))
     first = next(iter(content[section].values()))
     content[section][name] = first | changes
-    (project / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    (project / "params.yaml").write_text(quick_yaml.dump(content), encoding="utf-8")
 
 
 def dvc(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
