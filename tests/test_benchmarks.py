@@ -78,6 +78,7 @@ def scores(text: str) -> dict[str, float]:
     return {name: float(score) for name, score in re.findall(r"^(\w+) +([\d.]+) \[", text, re.MULTILINE)}
 
 
+@pytest.mark.long
 def test_an_ensembles_members_have_the_bleu_of_their_metrics(trained: Path, told: Callable[..., str]) -> None:
     said = told(ensemble, "layer_norm", "layer_norm_2", "--root", str(trained))
     found = scores(said)
@@ -89,6 +90,7 @@ def test_an_ensembles_members_have_the_bleu_of_their_metrics(trained: Path, told
     assert len(re.findall(r"corrected [\d.]+$", said, re.MULTILINE)) == 3
 
 
+@pytest.mark.long
 def test_an_ensemble_of_one_run_twice_is_that_run(trained: Path, told: Callable[..., str]) -> None:
     found = scores(told(ensemble, "batch_norm", "batch_norm", "--root", str(trained), "--split", "test_long"))
     assert found["ensemble"] == found["batch_norm"]
@@ -109,6 +111,7 @@ def test_mosess_tokens_are_those_of_the_papers_and_the_other_bleu_is_that_of_the
 
 
 @pytest.mark.parametrize("name", ["layer_norm", "batch_norm"])
+@pytest.mark.long
 def test_with_kept_figures_a_loss_is_that_of_the_predictions_however_it_is_read(trained: Path, name: str) -> None:
     model = checkpoint.load_model(trained / "data/models" / name, CPU)
     pairs = translation.Pairs(tables.read(trained / "data/encoded/toy_en_fr/test.parquet", translation.SCHEMA), CPU)
@@ -123,6 +126,7 @@ def test_with_kept_figures_a_loss_is_that_of_the_predictions_however_it_is_read(
 
 
 @torch.inference_mode()
+@pytest.mark.long
 def test_with_the_batchs_own_figures_it_is_read_as_in_training(trained: Path) -> None:
     """Torch's batch norm in training mode, padding and all."""
     folder = trained / "data/models/batch_norm"
@@ -153,6 +157,7 @@ def test_a_batch_norm_table_has_a_line_for_every_way_and_a_figure_for_every_size
     assert all(len(re.findall(r"\d+\.\d{4} \(\d+\.\d{2}\)", line)) == len(batch_norm.SIZES) for line in lines)
 
 
+@pytest.mark.long
 def test_berts_slots_are_those_of_the_run_trained_again(trained: Path, told: Callable[..., str]) -> None:
     said = told(bert_slots, "bert", "--root", str(trained))
     assert said.startswith(f"The weights are those of {trained}/data/models/bert")
@@ -164,6 +169,7 @@ def test_berts_slots_are_those_of_the_run_trained_again(trained: Path, told: Cal
 
 
 @torch.inference_mode()
+@pytest.mark.long
 def test_a_loss_by_slots_is_that_of_the_books_labels(trained: Path) -> None:
     """d2l section 15.9: positions and labels of every slot, 0 where there is none; the mean over all of them."""
     encoded = trained / "data/encoded/toy_story"

@@ -162,7 +162,13 @@ def check(root: Path, stage: str, limit: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "limit"), [("tokenize", "-n 20"), ("encode", "-v 350000"), ("train", "-v 500000"), ("train", "-v 950000")]
+    ("stage", "limit"),
+    [
+        ("tokenize", "-n 20"),
+        ("encode", "-v 350000"),
+        pytest.param("train", "-v 500000", marks=pytest.mark.long),
+        ("train", "-v 950000"),
+    ],
 )
 def test_a_stage_short_of_memory_or_descriptors_ends_in_one_line(stage: str, limit: str, trained: Path) -> None:
     check(trained, stage, limit)

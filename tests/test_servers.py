@@ -38,7 +38,11 @@ def group(leader: int) -> list[int]:
     return members
 
 
-@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP], ids=lambda sign: sign.name)
+@pytest.mark.parametrize(
+    "sign",
+    [signal.SIGKILL, *(pytest.param(sign, marks=pytest.mark.long) for sign in (signal.SIGTERM, signal.SIGHUP))],
+    ids=lambda sign: sign.name,
+)
 def test_a_server_and_its_workers_end_with_who_started_it(sign: signal.Signals) -> None:
     starter = subprocess.Popen([sys.executable, "-c", TIE, WORKERS], cwd=TOP, stdout=subprocess.PIPE, text=True)
     assert starter.stdout is not None

@@ -41,6 +41,7 @@ NAMES = {
     "bert": "masked_language_model-toy_story",
     "skip_gram": "word_vectors-toy_story",
 }
+pytestmark = pytest.mark.long
 SERVE = "import sys, pathlib as p, pipeline.tracking as t; t.model(p.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), [])"
 
 
@@ -166,7 +167,6 @@ def asked(address: str, body: dict[str, Any]) -> tuple[int, Any]:
         return error.code, json.load(error)
 
 
-@pytest.mark.long
 def test_mlflow_serves_the_champion_of_translators_which_says_what_the_predict_stage_said(project: Path) -> None:
     registry.promote(project, registry.current(project, "seq2seq"), {})
     want = samples(project, "seq2seq")
@@ -188,7 +188,6 @@ def test_mlflow_serves_the_champion_of_translators_which_says_what_the_predict_s
         assert (status, "n_best: got 0; expected" in refused["message"]) == (400, True)
 
 
-@pytest.mark.long
 def test_seqline_serves_a_version_of_classifiers_from_any_folder_and_ends_with_ctrl_c(project: Path, tmp_path: Path) -> None:
     want = samples(project, "mlp")
     command = [sys.executable, "-c", SERVE, str(project), f"{NAMES['mlp']}/1"]
@@ -324,7 +323,6 @@ def test_a_blank_text_has_no_heatmap_and_more_answers_than_the_limit_are_refused
     assert (result.status, result.err.count("\n")) == (2, 1)
 
 
-@pytest.mark.long
 def test_a_version_says_the_same_after_the_run_was_trained_anew(project: Path) -> None:
     before = loaded(f"{NAMES['mlp']}/1")(["so good ."])
     shutil.rmtree(project / ".seqline" / "served")
@@ -350,7 +348,6 @@ def test_a_project_that_was_moved_is_asked_for_and_then_found(project: Path, mon
         moved.rename(project)
 
 
-@pytest.mark.long
 def test_a_server_over_http_holds_versions_that_load_from_anywhere(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -210,7 +210,7 @@ class Killed(Exception):
     """Stands for a kill: nothing after it runs."""
 
 
-@pytest.fixture(params=[1, 2])
+@pytest.fixture(params=[1, pytest.param(2, marks=pytest.mark.long)])
 def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     before = torch.get_num_threads()
     devices.prepare(request.param)

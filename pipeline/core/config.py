@@ -29,15 +29,12 @@ def read(path: Path, strict: bool = True) -> dict[str, Any]:
 
     `strict`, for files that people write: values on which YAML's versions differ, and keys that are no texts, are refused.
     """
-    content = copy.deepcopy(yaml_reader.read(path, strict))
-    if not isinstance(content, dict):
-        raise refuse(str(path), type(content).__name__, "a mapping of sections")
-    return content
+    return copy.deepcopy(_mapping(path, strict))
 
 
 def section(path: Path, dotted: str) -> Any:
     """The part of the YAML file `path` under the dotted key `dotted`; UserError naming the choices if it is not there."""
-    here: Any = read(path)
+    here: Any = _mapping(path)
     walked: list[str] = []
     for key in dotted.split("."):
         if not isinstance(here, Mapping) or key not in here:
@@ -45,7 +42,15 @@ def section(path: Path, dotted: str) -> Any:
             raise refuse(".".join([*walked, key]), "nothing", _one_of(choices), f"Add it to {path}.")
         here = here[key]
         walked.append(key)
-    return here
+    return copy.deepcopy(here)
+
+
+def _mapping(path: Path, strict: bool = True) -> dict[str, Any]:
+    """The content that `yaml_reader` keeps between reads, which a caller must not change or pass on."""
+    content = yaml_reader.read(path, strict)
+    if not isinstance(content, dict):
+        raise refuse(str(path), type(content).__name__, "a mapping of sections")
+    return content
 
 
 def named_module(package: str, name: str, where: str) -> types.ModuleType:
