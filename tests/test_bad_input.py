@@ -411,6 +411,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare, to mount a small disk of its own")
 def test_a_full_disk(made: Path, tmp_path: Path) -> None:
     """A real one, for every stage whose outputs have a folder to themselves."""

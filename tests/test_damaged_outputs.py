@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import retrain_project
 import stage_runs
+from subsets import mostly_long
 
 from pipeline.core.errors import exit_with
 
@@ -119,10 +120,7 @@ def files() -> list[str]:
     ]
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [pytest.param(damage, id=damage.__name__, marks=() if damage in QUICK else pytest.mark.long) for damage in DAMAGES],
-)
+@pytest.mark.parametrize("damage", mostly_long(DAMAGES, QUICK.__contains__, lambda damage: damage.__name__))
 @pytest.mark.parametrize("name", files())
 def test_a_damaged_file_is_named_in_one_line_or_changes_nothing(
     name: str, damage: Callable[[Path], None], trained: Path, project: Path, capfd: pytest.CaptureFixture[str]

@@ -9,6 +9,7 @@ import pytest
 import stage_runs
 import torch
 import yaml
+from subsets import mostly_long
 
 from pipeline.training import loop, saved
 from stages import train
@@ -112,10 +113,7 @@ def resume(root: Path) -> None:
         train.main()
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [pytest.param(damage, id=damage.__name__, marks=() if damage in QUICK else pytest.mark.long) for damage in DAMAGES],
-)
+@pytest.mark.parametrize("damage", mostly_long(DAMAGES, QUICK.__contains__, lambda damage: damage.__name__))
 @pytest.mark.parametrize("name", FILES)
 def test_a_damaged_work_folder_changes_no_weight(
     name: str, damage: Callable[[Path], None], killed: tuple[Path, bytes], capfd: pytest.CaptureFixture[str]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import stage_runs
 import yaml
+from subsets import mostly_long
 
 from pipeline.core import errors
 from pipeline.core.errors import UserError
@@ -163,12 +164,7 @@ def check(root: Path, stage: str, limit: str) -> None:
 
 @pytest.mark.parametrize(
     ("stage", "limit"),
-    [
-        ("tokenize", "-n 20"),
-        ("encode", "-v 350000"),
-        pytest.param("train", "-v 500000", marks=pytest.mark.long),
-        ("train", "-v 950000"),
-    ],
+    mostly_long([("tokenize", "-n 20"), ("train", "-v 950000"), ("encode", "-v 350000"), ("train", "-v 500000")], 2),
 )
 def test_a_stage_short_of_memory_or_descriptors_ends_in_one_line(stage: str, limit: str, trained: Path) -> None:
     check(trained, stage, limit)

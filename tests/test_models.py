@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 import torch
 from fitting import fit
+from subsets import mostly_long
 from torch import nn
 
 from pipeline.contracts import BOS, EOS, PAD, Attentive, Prompt, Sizes
@@ -163,12 +164,7 @@ def test_attention_is_a_distribution_over_the_real_source(translator: Any) -> No
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param("seq2seq gru", marks=pytest.mark.long),
-        "additive attention",
-        pytest.param("scaled dot attention", marks=pytest.mark.long),
-        "pre-norm transformer",
-    ],
+    mostly_long(["additive attention", "pre-norm transformer", "scaled dot attention", "seq2seq gru"], 1),
 )
 def test_every_translator_learns_to_reverse_digits(name: str, tmp_path: Path) -> None:
     torch.manual_seed(1)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from subsets import mostly_long
 from test_tracking import HANG_SECONDS, TOP, empty_store, eventually, project, unused_port
 
 from pipeline import tracking
@@ -40,8 +41,7 @@ def group(leader: int) -> list[int]:
 
 @pytest.mark.parametrize(
     "sign",
-    [signal.SIGKILL, *(pytest.param(sign, marks=pytest.mark.long) for sign in (signal.SIGTERM, signal.SIGHUP))],
-    ids=lambda sign: sign.name,
+    mostly_long([signal.SIGKILL, signal.SIGTERM, signal.SIGHUP], 1, lambda sign: sign.name),
 )
 def test_a_server_and_its_workers_end_with_who_started_it(sign: signal.Signals) -> None:
     starter = subprocess.Popen([sys.executable, "-c", TIE, WORKERS], cwd=TOP, stdout=subprocess.PIPE, text=True)

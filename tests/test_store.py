@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_metric_name, _validate_param_name, _validate_tag_name
+from subsets import mostly_long
 from test_tracking import all_runs, empty_store, project, write_project
 
 from pipeline import tracking
@@ -228,10 +229,23 @@ def garbage() -> Iterator[tuple[str, list[bytes]]]:
 
 @pytest.mark.parametrize(
     "reply",
-    [b"", b"<html>hello</html>", b"null", b"[]", b"7", b'{"experiments": 7}', b'{"experiments": [{"experiment_id": []}]}',
-     b'{"registered_models": "x", "experiments": []}', b"\xff\xfe", b"[" * 100_000],
-    ids=lambda reply: reply[:30].decode("latin-1"),
-)  # fmt: skip
+    mostly_long(
+        [
+            b"",
+            b"<html>hello</html>",
+            b"null",
+            b"[]",
+            b"7",
+            b'{"experiments": 7}',
+            b'{"experiments": [{"experiment_id": []}]}',
+            b'{"registered_models": "x", "experiments": []}',
+            b"\xff\xfe",
+            b"[" * 100_000,
+        ],
+        4,
+        lambda reply: reply[:30].decode("latin-1"),
+    ),
+)
 @pytest.mark.parametrize("words", [COMMANDS[0], COMMANDS[1]], ids=lambda words: words[0])
 def test_a_server_that_answers_garbage_is_refused_in_one_line(
     reply: bytes, words: tuple[str, ...], garbage: Any, project: Path, seqline: Callable[..., Any],

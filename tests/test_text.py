@@ -675,6 +675,7 @@ def _peaks(folder: Path, monkeypatch, count: int) -> tuple[int, int]:
         pa.set_memory_pool(usual)
 
 
+@pytest.mark.long
 def test_peak_memory_does_not_grow_with_the_corpus(tmp_path, monkeypatch):
     monkeypatch.setattr("pipeline.corpora._BLOCK", 1 << 18)  # full blocks and row groups in the small corpus too
     monkeypatch.setattr("pipeline.text.rows._ROW_GROUP_BYTES", 1 << 20)

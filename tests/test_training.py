@@ -13,6 +13,7 @@ import pytest
 import torch
 from fitting import OWN_KEYS
 from safetensors.torch import save_file
+from subsets import mostly_long
 from torch import Tensor, nn
 
 from pipeline.contracts import Loss, Sizes
@@ -143,7 +144,7 @@ def saved_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("saved_at_every_step")
 @pytest.mark.parametrize("kind", ["language_model", "masked_language_model", "translation"])
-@pytest.mark.parametrize("kill_at", [25, *(pytest.param(step, marks=pytest.mark.long) for step in (1, 10, 44))])
+@pytest.mark.parametrize("kill_at", mostly_long([25, 1, 10, 44], 1))
 def test_a_killed_training_resumes_to_the_same_bytes(kind: str, kill_at: int, tmp_path: Path) -> None:
     resumed_as_if_never_killed(kind, kill_at, tmp_path)
 
@@ -155,7 +156,9 @@ def test_a_killed_training_resumes_with_every_optimiser(optimiser: str, tmp_path
 
 
 @pytest.mark.usefixtures("saved_at_every_step")
-@pytest.mark.parametrize(("kind", "kill_at"), [("translation", 1), ("translation", 6), ("language_model", 19)])
+@pytest.mark.parametrize(
+    ("kind", "kill_at"), mostly_long([("translation", 6), ("language_model", 19), ("translation", 1)], 1)
+)
 def test_a_killed_training_that_accumulates_and_averages_resumes(kind: str, kill_at: int, tmp_path: Path) -> None:
     resumed_as_if_never_killed(kind, kill_at, tmp_path, accumulate=3, average=2)
 

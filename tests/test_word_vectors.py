@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from subsets import mostly_long
 from torch import Tensor
 
 from pipeline.contracts import Sizes
@@ -193,7 +194,7 @@ def told_of(pairs_of: int, sentences: int, seed: int) -> list[list[int]]:
     return rows
 
 
-@pytest.mark.parametrize("method", ["skip_gram", "cbow"])
+@pytest.mark.parametrize("method", mostly_long(["skip_gram", "cbow"], 1))
 def test_words_that_stand_for_each_other_become_neighbours(method: str, tmp_path: Path) -> None:
     topics = 6
     rows = told_of(topics, 1500, seed=1)
@@ -219,7 +220,7 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 @pytest.mark.usefixtures("threads")
-@pytest.mark.parametrize("name", ["sgd", "adagrad"])
+@pytest.mark.parametrize("name", mostly_long(["adagrad", "sgd"], 1))
 def test_two_trainings_and_a_resumed_one_end_in_the_same_bytes(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
