@@ -98,6 +98,7 @@ def test_an_ensemble_of_one_run_twice_is_that_run(trained: Path, told: Callable[
         told(ensemble, "batch_norm", "bert", "--root", str(trained))
 
 
+@pytest.mark.long
 def test_mosess_tokens_are_those_of_the_papers_and_the_other_bleu_is_that_of_the_metrics(
     trained: Path, told: Callable[..., str]
 ) -> None:

@@ -163,6 +163,7 @@ def exchanged(rank: int, folder: str, results: Any) -> None:
     parallel.leave()
 
 
+@pytest.mark.long
 def test_processes_exchange_figures_and_tensors_without_pickle(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     results = context.Queue()

@@ -77,6 +77,7 @@ def test_plain_dvc_executes_no_corpus_name(with_code: Path, name: str) -> None:
     assert not list(with_code.rglob("pwned"))
 
 
+@pytest.mark.long
 def test_plain_dvc_executes_no_value_that_names_another_block(with_code: Path) -> None:
     copy_block(with_code, "runs", "mine", {"start": "x; touch pwned; true"})
     (with_code / "data/models/x; touch pwned; true").mkdir(parents=True)

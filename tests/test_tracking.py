@@ -313,6 +313,7 @@ def test_sync_records_a_restored_run_once_with_all_that_dvc_holds_of_it(project:
     assert score.step == 40
 
 
+@pytest.mark.long
 def test_sync_adds_only_what_the_live_view_missed(project: Path) -> None:
     finish(start_training(project, 25, 0.0))
     eventually(lambda: not followers(project))
