@@ -335,6 +335,7 @@ def test_reading_a_folder_without_stories_is_the_users_mistake(tmp_path: Path) -
 # --- toy_en_fr
 
 
+@pytest.mark.long
 def test_the_same_english_always_has_the_same_french(pairs: Pairs) -> None:
     seen: dict[str, str] = {}
     grammar, random = Grammar(pair_rules()), Random(7)

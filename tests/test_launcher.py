@@ -67,6 +67,7 @@ def end(training: subprocess.Popen[str]) -> None:
     training.communicate()
 
 
+@pytest.mark.long
 def test_two_processes_listen_on_loopback_only(encoded: Path) -> None:
     training = running(encoded, "listening")
     try:

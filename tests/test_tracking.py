@@ -231,6 +231,7 @@ class Server:
         serve.end(self.process)
 
 
+@pytest.mark.long
 def test_curves_appear_while_the_training_runs_and_its_process_imports_no_mlflow(project: Path) -> None:
     training = start_training(project, 100_000, 0.05)
     client = store.connect(project)

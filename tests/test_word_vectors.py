@@ -194,6 +194,7 @@ def told_of(pairs_of: int, sentences: int, seed: int) -> list[list[int]]:
     return rows
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", mostly_long(["skip_gram", "cbow"], 1))
 def test_words_that_stand_for_each_other_become_neighbours(method: str, tmp_path: Path) -> None:
     topics = 6
@@ -219,6 +220,7 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     torch.set_num_threads(before)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("name", mostly_long(["adagrad", "sgd"], 1))
 def test_two_trainings_and_a_resumed_one_end_in_the_same_bytes(
