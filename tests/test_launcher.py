@@ -180,10 +180,10 @@ def test_processes_exchange_figures_and_tensors_without_pickle(tmp_path: Path) -
 
 
 def test_a_process_that_comes_up_after_its_launcher_died_leaves() -> None:
-    gone = subprocess.Popen(["true"])
-    gone.wait()
+    launcher = subprocess.Popen(["true"])
+    launcher.wait()
     environment = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "9"}
-    environment |= {"TORCHELASTIC_RUN_ID": "test", "SEQLINE_LAUNCHER": str(gone.pid)}
+    environment |= {"TORCHELASTIC_RUN_ID": "test", "SEQLINE_LAUNCHER": str(launcher.pid)}
     join = [sys.executable, "-c", "from pipeline.training import parallel; parallel.join('cpu', 2)"]
     ended = subprocess.run(join, env=stage_runs.environment() | environment, capture_output=True, timeout=600)
     assert (ended.returncode, b"Traceback" in ended.stderr) == (1, False)

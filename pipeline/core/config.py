@@ -34,19 +34,19 @@ def read(path: Path, strict: bool = True) -> dict[str, Any]:
 
 def section(path: Path, dotted: str) -> Any:
     """The part of the YAML file `path` under the dotted key `dotted`; UserError naming the choices if it is not there."""
-    here: Any = _mapping(path)
-    walked: list[str] = []
+    value: Any = _mapping(path)
+    parents: list[str] = []
     for key in dotted.split("."):
-        if not isinstance(here, Mapping) or key not in here:
-            choices = list(here) if isinstance(here, Mapping) else []
-            raise refuse(".".join([*walked, key]), "nothing", _one_of(choices), f"Add it to {path}.")
-        here = here[key]
-        walked.append(key)
-    return copy.deepcopy(here)
+        if not isinstance(value, Mapping) or key not in value:
+            choices = list(value) if isinstance(value, Mapping) else []
+            raise refuse(".".join([*parents, key]), "nothing", _one_of(choices), f"Add it to {path}.")
+        value = value[key]
+        parents.append(key)
+    return copy.deepcopy(value)
 
 
 def _mapping(path: Path, strict: bool = True) -> dict[str, Any]:
-    """The content that `yaml_reader` keeps between reads, which a caller must not change or pass on."""
+    """Content of the file, shared between reads: callers copy what they pass on. UserError unless it is a mapping."""
     content = yaml_reader.read(path, strict)
     if not isinstance(content, dict):
         raise refuse(str(path), type(content).__name__, "a mapping of sections")

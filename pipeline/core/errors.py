@@ -298,7 +298,7 @@ def exit_with(main: Callable[[], None]) -> None:
         if nobody_reads(sys.stdout) and not end.code:
             sys.exit(_LEFT)
         raise
-    except Exception as error:
+    except Exception as error:  # libraries report too little memory and too many files by errors of many types
         give_up_if_exhausted(error)
         raise
     if left:

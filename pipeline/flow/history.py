@@ -44,7 +44,7 @@ def recorded(root: Path, flow: str, because: str = "") -> Iterator[Record]:
     try:
         yield record
         record.state = record.state or "done"
-    except Exception as error:
+    except Exception as error:  # whatever ends a flow is recorded, and raised again
         record.state, record.summary = "failed", told(error) or type(error).__name__
         raise
     except BaseException:

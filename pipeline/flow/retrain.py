@@ -89,7 +89,7 @@ def retrain(jobs: int | None = None, because: str = "on schedule") -> State[Any]
             event = done.event
         except (UserError, Stopped) as error:
             done.lines += [str(error)] if str(error) else []
-        except Exception as error:
+        except Exception as error:  # a fault of ours is reported to the notified command too, and raised again
             done.lines.append(f"{type(error).__name__}: {told(error)}")
             hear(home, rules, event, done)
             raise

@@ -149,7 +149,7 @@ def answers(
         try:
             for done in as_completed(waiting):
                 done.result()
-        except BaseException:
+        except BaseException:  # Ctrl-C too: no stage may outlive the comparison
             if isinstance(commands, Commands):
                 commands.end()
             pool.shutdown(wait=False, cancel_futures=True)

@@ -105,7 +105,7 @@ def live(
     except KeyboardInterrupt:
         log.end("KILLED")
         raise
-    except BaseException:
+    except BaseException:  # SystemExit too, by which a stage ends after a mistake
         log.end("FAILED")
         raise
     else:

@@ -50,8 +50,8 @@ def launch(count: int, module: str, work: Path) -> int:
             environment = os.environ | _environment(rank, count, private)
             processes.append(subprocess.Popen([sys.executable, "-m", module, *sys.argv[1:]], env=environment))
         status = _wait(processes, private)
-    except BaseException:
-        _end(processes, after=1.0)  # after Ctrl-C they have had the signal, too, and leave by themselves
+    except BaseException:  # Ctrl-C too, whose signal the processes have had as well and may end by themselves
+        _end(processes, after=1.0)
         raise
     finally:
         shutil.rmtree(private, ignore_errors=True)
