@@ -11,7 +11,7 @@ import pytest
 
 from structure import ROOT, closure, dag, has_code, imports, is_view, modules, tops, tree
 
-FOUNDATION = {"core", "cache", "loopback", "process_identity", "shards", "texts"}
+FOUNDATION = {"core", "cache", "loopback", "process_identity", "shards", "tables", "texts"}
 DATA = {"corpora", "download", "grammars", "tarred", "text"}
 SHARED = {"contracts", "nn", "ragged"}
 BLIND = {"models", "tasks", "training", "decoding"}
@@ -123,6 +123,12 @@ def test_no_stage_but_train_and_predict_needs_torch(name: str) -> None:
     for node in dag():
         if node.module == f"stages.{name}":
             assert {module for module in closure(node.module, node.block) if "torch" in tops(module)} == set()
+
+
+def test_programs_outside_of_the_project_may_import_tables_by_its_former_name() -> None:
+    program = "from pipeline import tables; from pipeline.core import tables as now; assert tables.read is now.read"
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+    assert {name for name in modules() if "pipeline.tables" in imports(name)} == set()
 
 
 def test_modules_are_picked_by_name_in_one_place_only() -> None:
