@@ -65,11 +65,9 @@ def terms(cron: str | None, interval: str | None, on_data_change: bool, every: s
         raise refuse("--jobs", jobs, "at least 1")
     words, schedule = [], None
     if cron is not None:
-        zone = time_zone.machine_zone()
-        schedule = _cron(cron, zone.name)
-        if zone.problem:
-            print(f"seqline: warning: {zone.problem}", file=sys.stderr, flush=True)
-        words.append(f"cron {cron!r} in {zone.name}")
+        zone = _zone()
+        schedule = _cron(cron, zone)
+        words.append(f"cron {cron!r} in {zone}")
     elif interval is not None:
         schedule = Interval(timedelta(seconds=seconds(interval, "--interval")), anchor_date=datetime.now(UTC))
         words.append(f"every {interval}")
@@ -77,6 +75,14 @@ def terms(cron: str | None, interval: str | None, on_data_change: bool, every: s
     if on_data_change:
         words.append("when data change")
     return Terms(schedule=schedule, words=", ".join(words), on_data_change=on_data_change, every=pause, jobs=jobs)
+
+
+def _zone() -> str:
+    """Return the name of the machine's time zone; print a warning if UTC is used for want of a name."""
+    zone = time_zone.machine_zone()
+    if zone.problem:
+        print(f"seqline: warning: {zone.problem}", file=sys.stderr, flush=True)
+    return zone.name
 
 
 def _cron(line: str, zone: str) -> Schedule:
