@@ -9,7 +9,7 @@ repro: # the whole DAG on the corpora of params.yaml, then the comparison of the
 	@$(PYTHON) bootstrap.py
 	@$(INSIDE) seqline check
 	@$(INSIDE) seqline repair
-	@$(INSIDE) python -m pipeline.flow.durable_dvc repro
+	@$(INSIDE) python -m pipeline.dag.durable_dvc repro
 	@$(INSIDE) seqline sync || true # its one line says why; the results are there all the same
 	@cat reports/comparison.md
 

@@ -14,9 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.cli import dag, trial
+from pipeline.cli import trial
 from pipeline.core import params, tables
 from pipeline.core.errors import exit_with, refuse
+from pipeline.dag import paths
 from pipeline.predictions import translation as predictions
 from pipeline.scoring import surface
 from pipeline.scoring.resampling import Array, Bootstrap, pairs
@@ -29,7 +30,7 @@ TOGETHER = "ensemble"
 
 def place(root: Path, stage: str, name: str, run: params.Run, option: str) -> Path:
     """A folder that the DAG gives to a run's stage."""
-    return dag.option(root, stage, name, {"corpus": run.corpus}, option)
+    return paths.option(root, stage, name, {"corpus": run.corpus}, option)
 
 
 def members(root: Path, names: list[str], split: str) -> dict[str, list[str]]:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from dvc.repo import Repo
 
-from pipeline import cache
 from pipeline.core.errors import UserError
+from pipeline.dag import cache
 
 FILES = {"a.txt": b"one\n", "b/c.txt": b"two\n", "b/d.bin": bytes(range(256)), "empty": b""}
 

@@ -17,8 +17,9 @@ import yaml
 from dvc.utils.serialize import dumps_yaml
 
 from pipeline import cli
-from pipeline.cli import champions, dag, doctor, leftovers, presets, reading, trial
+from pipeline.cli import champions, doctor, leftovers, presets, reading, trial
 from pipeline.core.errors import UserError
+from pipeline.dag import paths
 from pipeline.texts import LONGEST_TEXT
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -258,12 +259,12 @@ def test_nothing_outside_of_the_project_is_ever_removed(project) -> None:
 def test_stages_are_named_as_dvc_names_them() -> None:
     from structure import dag as by_dvc
 
-    assert dag.concrete(ROOT) == {node.address for node in by_dvc()}
+    assert paths.concrete(ROOT) == {node.address for node in by_dvc()}
 
 
 def test_paths_of_a_run_come_out_of_the_dag(project) -> None:
     block = params(project)["runs"]["lstm"]
-    found = {name: dag.option(project, "predict", "lstm", block, name) for name in ("model", "vocab")}
+    found = {name: paths.option(project, "predict", "lstm", block, name) for name in ("model", "vocab")}
     assert found == {"model": project / "data/models/lstm", "vocab": project / "data/vocab" / block["corpus"]}
 
 

@@ -13,9 +13,9 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from pipeline import refresh
 from pipeline.core import tables
 from pipeline.core.errors import UserError
+from pipeline.dag import refresh
 from pipeline.training import saved
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -15,8 +15,8 @@ import pytest
 import yaml
 from hostile_server import NOT_FOUND, OK, TEXT, Desk, Exchange, Server, loose, pinned
 
-from pipeline import refresh
 from pipeline.core.errors import UserError
+from pipeline.dag import refresh
 from pipeline.download import budget as budgets
 from pipeline.download import fetch
 from pipeline.download.budget import SHIPPED, Account

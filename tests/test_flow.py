@@ -17,10 +17,10 @@ import psutil
 import pytest
 
 from benchmarks import made_dag
-from pipeline.flow import groups, lockfile, settings, stage
-from pipeline.flow.workers import Workers
+from pipeline.dag import lockfile, process_groups, run_settings, run_stage
+from pipeline.dag.fork_client import Workers
 
-RULES = settings.Run(time_limits={}, retries=2, retry_seconds=0.01)
+RULES = run_settings.Run(time_limits={}, retries=2, retry_seconds=0.01)
 pytestmark = pytest.mark.long
 
 
@@ -206,7 +206,7 @@ def test_whatever_is_killed_the_next_run_ends_as_ever_and_leaves_no_orphan(
     assert done.returncode == 0, done.stdout + done.stderr
     assert like(made) == wanted
     assert flows.inhabitants(made) == []
-    assert list(groups.folder(made).iterdir()) == []
+    assert list(process_groups.folder(made).iterdir()) == []
     assert len(set(killed)) == 3
 
 
@@ -308,12 +308,12 @@ def test_a_server_of_one_run_ends_with_a_killed_flow(made: Path, home: Path) -> 
     flows.wait_for(lambda: not ephemeral[0].is_running() or ephemeral[0].status() == psutil.STATUS_ZOMBIE, "its end")
 
 
-def alone_with(root: Path, address: str, rules: settings.Run, **env: str) -> tuple[stage.Result, list[str]]:
+def alone_with(root: Path, address: str, rules: run_settings.Run, **env: str) -> tuple[run_stage.Result, list[str]]:
     """The stage run without Prefect: how it ended and what it said."""
     said: list[str] = []
     with Workers(root, [address]) as workers:
         workers.plan()
-        result = stage.run(workers, address, env, root / "log", rules, threading.Event(), said.append)
+        result = run_stage.run(workers, address, env, root / "log", rules, threading.Event(), said.append)
     return result, said
 
 
@@ -344,14 +344,14 @@ def test_a_stage_that_meets_another_dvc_s_lock_is_tried_again(made: Path) -> Non
     with Workers(made, ["download@a"]) as workers:
         workers.plan()
         rwlock.write_text(json.dumps(busy))
-        result = stage.run(workers, "download@a", {}, made / "log", RULES, threading.Event(), tell)
+        result = run_stage.run(workers, "download@a", {}, made / "log", RULES, threading.Event(), tell)
     assert result.state == "ran", said
     assert any("is busy, it is being blocked by" in line for line in said)
 
 
 def test_a_stage_over_its_time_is_ended_whole(made: Path) -> None:
     sleeping(made, "", 600)
-    rules = settings.Run(time_limits={"download": 1}, retries=2, retry_seconds=0.01)
+    rules = run_settings.Run(time_limits={"download": 1}, retries=2, retry_seconds=0.01)
     result, _ = alone_with(made, "download@a", rules)
     assert (result.state, result.why) == (
         "failed",

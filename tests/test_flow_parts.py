@@ -12,7 +12,8 @@ from dvc.utils.serialize import load_yaml, loads_yaml, modify_yaml
 
 from pipeline.core import params
 from pipeline.core.errors import UserError
-from pipeline.flow import alone, expected, graph, groups, lockfile, slots
+from pipeline.dag import expected_time, graph, lockfile, process_groups, project_lock
+from pipeline.flow import slots
 
 
 @pytest.mark.parametrize(
@@ -53,26 +54,27 @@ def test_threads_are_shared_and_the_user_s_own_number_stands(monkeypatch: pytest
 
 
 def test_one_flow_at_a_time(tmp_path: Path) -> None:
-    with alone.alone(tmp_path, wait=False), pytest.raises(UserError, match=rf"process {os.getpid()}\)"):  # noqa: SIM117
-        with alone.alone(tmp_path, wait=False):
+    with project_lock.alone(tmp_path, wait=False), pytest.raises(UserError, match=rf"process {os.getpid()}\)"):  # noqa: SIM117
+        with project_lock.alone(tmp_path, wait=False):
             pytest.fail("two at once")
-    with alone.alone(tmp_path, wait=False):
+    with project_lock.alone(tmp_path, wait=False):
         pass
 
 
 def test_a_number_on_record_that_now_is_another_s_is_left_alone(tmp_path: Path) -> None:
-    groups.folder(tmp_path).mkdir(parents=True)
+    process_groups.folder(tmp_path).mkdir(parents=True)
     sleepers = {
-        mark: subprocess.Popen(["sleep", "600"], env={groups.MARK: mark}, start_new_session=True) for mark in ("own", "new")
+        mark: subprocess.Popen(["sleep", "600"], env={process_groups.MARK: mark}, start_new_session=True)
+        for mark in ("own", "new")
     }
     try:
         for process in sleepers.values():
-            (groups.folder(tmp_path) / str(process.pid)).write_text('{"mark": "own"}')
-        (groups.folder(tmp_path) / "123.partial").write_text("")
-        assert groups.end_leftovers(tmp_path) == [sleepers["own"].pid]
+            (process_groups.folder(tmp_path) / str(process.pid)).write_text('{"mark": "own"}')
+        (process_groups.folder(tmp_path) / "123.partial").write_text("")
+        assert process_groups.end_leftovers(tmp_path) == [sleepers["own"].pid]
         assert sleepers["own"].wait(600) == -signal.SIGKILL
         assert sleepers["new"].poll() is None
-        assert list(groups.folder(tmp_path).iterdir()) == []
+        assert list(process_groups.folder(tmp_path).iterdir()) == []
     finally:
         for process in sleepers.values():
             process.kill()
@@ -82,10 +84,10 @@ def test_a_number_on_record_that_now_is_another_s_is_left_alone(tmp_path: Path) 
 def test_whoever_has_the_longest_way_to_the_end_goes_first() -> None:
     needs = {"a": (), "b": (), "c": ("a",), "d": ("b",), "end": ("c", "d")}
     plan = graph.Plan(needs, frozenset())
-    left = expected.priorities(plan, {"a": 1.0, "b": 2.0, "c": 10.0, "d": 3.0, "end": 1.0})
+    left = expected_time.priorities(plan, {"a": 1.0, "b": 2.0, "c": 10.0, "d": 3.0, "end": 1.0})
     assert left == {"end": 1.0, "d": 4.0, "c": 11.0, "b": 6.0, "a": 12.0}
     assert plan.below("a") == {"c", "end"}
-    assert expected.priorities(graph.Plan(needs, frozenset({"a", "c"})), {"end": 1.0})["a"] == 1.0
+    assert expected_time.priorities(graph.Plan(needs, frozenset({"a", "c"})), {"end": 1.0})["a"] == 1.0
 
 
 def test_new_stages_come_in_the_plan_s_order_behind_those_that_were_there() -> None:

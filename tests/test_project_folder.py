@@ -1,4 +1,4 @@
-"""Conditions of the project folder that are said in one line before anything runs (pipeline/cli/project.py)."""
+"""Conditions of the project folder that are said in one line before anything runs (pipeline/dag/project.py)."""
 
 import os
 import shutil
@@ -11,8 +11,9 @@ import flows
 import pytest
 from conftest import Said
 
-from pipeline.cli import doctor, project
+from pipeline.cli import doctor
 from pipeline.core.errors import UserError
+from pipeline.dag import project
 
 
 def command(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -21,8 +21,8 @@ from dvc.repo import Repo
 from subsets import mostly_long
 
 from pipeline.cli import doctor
-from pipeline.flow import lock_repair, lockfile, repair
-from pipeline.flow.alone import alone
+from pipeline.dag import lock_repair, lockfile, repair
+from pipeline.dag.project_lock import alone
 
 LETTERS = "abcde"
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.cli import dag
+from pipeline.dag import paths
 from pipeline.tracking import describe
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,7 +29,7 @@ def scores(run: str, split: str = "test") -> Any:
 def stages() -> dict[str, Any]:
     """What `dvc.lock` has of each stage of the DAG."""
     locked = describe.lock(ROOT)
-    return {name: locked[name] for name in dag.concrete(ROOT)}
+    return {name: locked[name] for name in paths.concrete(ROOT)}
 
 
 def test_the_metrics_are_the_files_that_were_evaluated_last(stages: dict[str, Any]) -> None:

@@ -16,8 +16,8 @@ import pytest
 import retrain_project as small
 from retrain_project import NAME, retrain
 
+from pipeline.dag.project_lock import alone
 from pipeline.flow import events, history, served
-from pipeline.flow.alone import alone
 from pipeline.tracking import registry
 
 CRON = "* * * * *"

@@ -24,13 +24,13 @@ from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import DeploymentResponse
 
-from pipeline import refresh
 from pipeline.core.errors import UserError
+from pipeline.dag import refresh
+from pipeline.dag.run_stage import Result
+from pipeline.dag.run_stage import State as Ended
 from pipeline.flow import asked, contests, events, publish, retrain, schedule, served, server, status, unpublished
 from pipeline.flow.contests import Verdict
 from pipeline.flow.outcome import Outcome
-from pipeline.flow.stage import Result
-from pipeline.flow.stage import State as Ended
 
 PAUSE = 0.01
 
@@ -319,7 +319,8 @@ def test_contenders_share_no_gpu(gpus: str, tmp_path: Path, monkeypatch: pytest.
 
 def test_a_stage_whose_log_has_no_place_says_so(tmp_path: Path) -> None:
     """It fails before it is started, so that its summary is all that there is to read."""
-    from pipeline.flow import run, settings, slots
+    from pipeline.dag import run_settings
+    from pipeline.flow import run, slots
 
     (tmp_path / "logs").write_text("in the way")
     session = SimpleNamespace(
@@ -328,7 +329,7 @@ def test_a_stage_whose_log_has_no_place_says_so(tmp_path: Path) -> None:
         places={"train@x": slots.Slots(frozenset(), []).take("train")},
         logs=tmp_path / "logs" / "now",
         workers=None,
-        rules=settings.load(small.ROOT),
+        rules=run_settings.load(small.ROOT),
         stop=threading.Event(),
         results={},
         done=queue.Queue(),

@@ -19,11 +19,11 @@ import pytest
 import retrain_project as small
 import yaml
 
-from pipeline import refresh
 from pipeline.core.errors import UserError
+from pipeline.dag import force_stage, refresh
+from pipeline.dag.project_lock import alone
 from pipeline.download.source import WORK, Surroundings, obtain
-from pipeline.flow import contests, events, forced, history, notify, patience, publish, schedule, sections, served, status
-from pipeline.flow.alone import alone
+from pipeline.flow import contests, events, history, notify, patience, publish, schedule, sections, served, status
 from pipeline.flow.history import Record
 from pipeline.flow.notify import Notify
 from pipeline.flow.publish import Publish
@@ -417,7 +417,9 @@ _STUCK = "open('began', 'a').write(f'{os.getpid()} '); time.sleep(600)"
 
 def stuck(root: Path, program: str) -> tuple["subprocess.Popen[bytes]", int]:
     """A process that holds the project's lock and runs the program, and the process that this waits for."""
-    text = f"from pathlib import Path\nfrom pipeline.flow.alone import alone\nwith alone(Path(), wait=False):\n {program}"
+    text = (
+        f"from pathlib import Path\nfrom pipeline.dag.project_lock import alone\nwith alone(Path(), wait=False):\n {program}"
+    )
     env = flows.surroundings(root / "prefect", None)
     process = subprocess.Popen([sys.executable, "-c", text], cwd=root, env=env, stderr=subprocess.DEVNULL)
     began = root / "began"
@@ -457,7 +459,7 @@ def test_a_download_in_vain_is_tried_again_and_told_by_its_own_line(downloads: P
     (downloads / "work.py").write_text(f"import sys\nopen('began', 'a').write('.')\nsys.exit({said!r})\n")
     small.settings(downloads, run={"retries": 1, "retry_seconds": 0.01})
     with pytest.raises(UserError, match=r"^x: got no answer from http://y, 4 times; expected one\.$"):
-        forced.again(downloads, "download@x")
+        force_stage.again(downloads, "download@x")
     assert (downloads / "began").read_text() == ".."
 
 

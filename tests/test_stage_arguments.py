@@ -13,9 +13,9 @@ import yaml
 from conftest import ROOT
 from dvc.repo import Repo
 
-from pipeline.cli import dag
 from pipeline.core import stage_arguments
 from pipeline.core.errors import UserError
+from pipeline.dag import paths
 
 HOSTILE = (
     "x; touch pwned; true",
@@ -93,7 +93,7 @@ def test_plain_dvc_executes_no_value_that_names_another_block(with_code: Path) -
 def test_flows_refuse_a_name_before_dvc_reads_the_project(project: Path, section: str, name: str) -> None:
     copy_block(project, section, name, {})
     with pytest.raises(UserError) as error:
-        dag.check_names(project)
+        paths.check_names(project)
     line = str(error.value)
     assert line.startswith(f"{section}: got ")
     assert line.endswith("; expected names of small letters, digits and _. Rename the block.")
@@ -159,7 +159,7 @@ def test_paths_that_commands_look_up_are_those_of_the_concrete_stages() -> None:
         ("runs", "evaluate", "metrics"),
     ):
         for name, block in content[section].items():
-            assert dag.option(ROOT, stage, name, block, option) in outs[f"{stage}@{name}"]
+            assert paths.option(ROOT, stage, name, block, option) in outs[f"{stage}@{name}"]
 
 
 def test_the_helper_of_tests_runs_the_command_of_dvc_yaml() -> None:

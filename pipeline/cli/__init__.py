@@ -163,7 +163,7 @@ def _use(root: Path, arguments: argparse.Namespace) -> None:
 
 
 def _run(root: Path, arguments: argparse.Namespace) -> None:
-    from pipeline.cli import project
+    from pipeline.dag import project
     from pipeline.flow import command
 
     project.check(root)
@@ -171,7 +171,7 @@ def _run(root: Path, arguments: argparse.Namespace) -> None:
 
 
 def _retrain(root: Path, arguments: argparse.Namespace) -> None:
-    from pipeline.cli import project
+    from pipeline.dag import project
     from pipeline.flow import by_hand
 
     project.check(root)
@@ -179,7 +179,7 @@ def _retrain(root: Path, arguments: argparse.Namespace) -> None:
 
 
 def _schedule(root: Path, arguments: argparse.Namespace) -> None:
-    from pipeline.cli import project
+    from pipeline.dag import project
     from pipeline.flow import server
 
     project.check(root)
@@ -199,8 +199,8 @@ def _status(root: Path, arguments: argparse.Namespace) -> None:
 
 
 def _refresh(root: Path, arguments: argparse.Namespace) -> None:
-    from pipeline import refresh
-    from pipeline.flow.alone import alone
+    from pipeline.dag import refresh
+    from pipeline.dag.project_lock import alone
 
     if arguments.emit:
         found = refresh.look(root)
@@ -240,14 +240,15 @@ def _tell_removed(root: Path, gone: list[Path]) -> None:
 
 
 def _check(root: Path, arguments: argparse.Namespace) -> None:
-    from pipeline.cli import check, project
+    from pipeline.cli import check
+    from pipeline.dag import project
 
     project.check(root)
     print(check.check(root / "params.yaml"))
 
 
 def _repair(root: Path, arguments: argparse.Namespace) -> None:
-    from pipeline.flow import repair
+    from pipeline.dag import repair
 
     for line in repair.repair(root):
         print(line)

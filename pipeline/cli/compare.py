@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from pipeline.cli import dag
 from pipeline.core import config
 from pipeline.core.errors import refuse
+from pipeline.dag import paths
 from pipeline.gate import Contender, Decision, challenge
 from pipeline.gate.settings import load
 
@@ -18,7 +18,7 @@ def compare(root: Path, champion: str, challenger: str) -> Decision:
     if (one.task, one.corpus) != (other.task, other.corpus):
         expected = f"a run of {one.task} on {one.corpus}, as {champion} is"
         raise refuse("RUN", f"{challenger}, of {other.task} on {other.corpus}", expected)
-    tokens = dag.option(root, "evaluate", champion, _block(root, champion), "tokens")
+    tokens = paths.option(root, "evaluate", champion, _block(root, champion), "tokens")
     if not tokens.exists():
         raise refuse("RUN", f"no {tokens.relative_to(root)}", "the corpus's test set", "Run `dvc repro`, or `dvc pull`.")
     return challenge(root, first, second, {"the test set": tokens}, load(root / "flow.yaml"), root / WORK)
@@ -27,7 +27,7 @@ def compare(root: Path, champion: str, challenger: str) -> Decision:
 def contender(root: Path, name: str) -> Contender:
     """The run `name` of params.yaml as DVC's outputs have it; UserError if it is unknown or not trained yet."""
     block = _block(root, name)
-    model, vocab = (dag.option(root, "predict", name, block, option) for option in ("model", "vocab"))
+    model, vocab = (paths.option(root, "predict", name, block, option) for option in ("model", "vocab"))
     for folder in (model, vocab):
         if not folder.exists():
             got, todo = f"no {folder.relative_to(root)}", "Run `dvc repro`, or `dvc pull`."

@@ -15,10 +15,10 @@ import sqlalchemy
 import torch
 
 from pipeline import shards
-from pipeline.cli import check, dag, project
+from pipeline.cli import check
 from pipeline.core.errors import UserError, shown, told
 from pipeline.core.params import compute as compute_of
-from pipeline.flow import repair
+from pipeline.dag import paths, project, repair
 from pipeline.tracking import describe
 
 _GIGABYTE = 10**9
@@ -107,7 +107,7 @@ def params(root: Path) -> Finding:
 def leftovers(root: Path) -> Finding:
     """Outputs of runs that params.yaml no longer has: stages that depend on whole folders would see them."""
     try:
-        gone = [str(path.relative_to(root)) for path in dag.abandoned(root)]
+        gone = [str(path.relative_to(root)) for path in paths.abandoned(root)]
     except UserError as error:
         return Finding("FAIL", "leftovers", str(error))
     return (

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from pipeline.cli import dag
+from pipeline.dag import paths
 
 UNUSED_DAYS = 30
 _KEPT_AS_LONG = ("logs", "served", "training", "gate/compare")  # each made again when wanted, but for logs
@@ -14,7 +14,7 @@ _KEPT_AS_LONG = ("logs", "served", "training", "gate/compare")  # each made agai
 
 def remove_outputs(root: Path) -> list[Path]:
     """Remove outputs of stages that the DAG no longer has: directories that stages depend on stay clean."""
-    return _removed(dag.abandoned(root))
+    return _removed(paths.abandoned(root))
 
 
 def remove_unused(root: Path) -> list[Path]:

@@ -9,11 +9,11 @@ from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 
-from pipeline.cli import dag
 from pipeline.cli.reading import STDIN, Line
 from pipeline.core import config, params, tables
 from pipeline.core.errors import UserError, printable, refuse
 from pipeline.core.landing import landing_file
+from pipeline.dag import paths
 from pipeline.inference import BATCH, EMPTY, Attention, Session, run_of
 from pipeline.predictions.classification import NO_LABEL, Classifier
 
@@ -25,7 +25,7 @@ def together(root: Path, names: list[str]) -> Session:
     """The runs as one ensemble, searched as the first is; UserError if their vocabularies are not the same."""
     [first, *others] = [opened(root, name) for name in names]
     runs = config.section(root / "params.yaml", "runs")
-    vocabularies = {name: dag.option(root, "predict", name, runs[name], "vocab") for name in names}
+    vocabularies = {name: paths.option(root, "predict", name, runs[name], "vocab") for name in names}
     for name, vocab in vocabularies.items():
         if vocab != vocabularies[names[0]]:
             shared = vocabularies[names[0]].relative_to(root)
@@ -45,7 +45,7 @@ def found(root: Path, name: str) -> tuple[Path, Path, dict[str, Any] | None]:
     runs = config.section(path, "runs")
     if name not in runs:
         raise refuse("--run", name, "one of " + ", ".join(runs))
-    model, vocab = (dag.option(root, "predict", name, runs[name], option) for option in ("model", "vocab"))
+    model, vocab = (paths.option(root, "predict", name, runs[name], option) for option in ("model", "vocab"))
     if not model.exists():
         raise refuse(f"--run {name}", f"no {model.relative_to(root)}", "a trained run", "Run `dvc repro`, or `dvc pull`.")
     trained, asked = run_of(model, runs[name]["search"]).corpus, runs[name]["corpus"]

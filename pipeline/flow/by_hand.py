@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from pipeline.core.errors import refuse
+from pipeline.dag.project_lock import alone
 from pipeline.flow import sections, slots, workplace
-from pipeline.flow.alone import alone
 
 
 def retrain(root: Path, jobs: int | None) -> int:

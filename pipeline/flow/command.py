@@ -5,16 +5,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.core.errors import refuse
-from pipeline.flow import history, settings, slots
-from pipeline.flow.alone import alone
-from pipeline.flow.workers import Workers
+from pipeline.dag import run_settings
+from pipeline.dag.fork_client import Workers
+from pipeline.dag.project_lock import alone
+from pipeline.flow import history, slots
 
 
 def run(root: Path, targets: Sequence[str], jobs: int | None) -> int:
     """Run, say what came of it, and give the exit status: 0, 1 if a stage failed, 130 or 143 if it was interrupted."""
     if jobs is not None and jobs < 1:
         raise refuse("--jobs", jobs, "at least 1")
-    settings.load(root)
+    run_settings.load(root)
     slots.of(root)
     with alone(root, wait=False), history.recorded(root, "run", "by hand") as record, Workers(root, targets) as workers:
         from pipeline.flow import server  # Prefect takes a second to import, in which DVC reads the project

@@ -21,12 +21,12 @@ from typing import IO, Any, Literal
 
 import yaml
 
-from pipeline import cache, gate
-from pipeline.cli import dag
+from pipeline import gate
 from pipeline.core import config
 from pipeline.core.landing import landing_file
-from pipeline.flow import groups, settings, slots, unpublished
-from pipeline.flow.settings import FILE
+from pipeline.dag import cache, paths, process_groups, run_settings
+from pipeline.dag.run_settings import FILE
+from pipeline.flow import slots, unpublished
 from pipeline.gate import choice
 from pipeline.gate import settings as rules
 from pipeline.gate.commands import Commands
@@ -86,7 +86,7 @@ def settle(root: Path, name: str, runs: list[str]) -> Verdict:
 def _chosen(root: Path, runs: list[str]) -> str:
     """The run with the best validation score."""
     blocks = config.section(root / "params.yaml", "runs")
-    [folder] = {dag.option(root, "evaluate", run, blocks[run], "metrics").parent for run in runs}
+    [folder] = {paths.option(root, "evaluate", run, blocks[run], "metrics").parent for run in runs}
     return gate.choose(choice.metrics(folder, runs))
 
 
@@ -112,10 +112,10 @@ class Recorded(Commands):
     places on GPUs are those of the DAG's stages."""
 
     def __init__(self, root: Path) -> None:
-        super().__init__(root, settings.load(root).time_limits)
+        super().__init__(root, run_settings.load(root).time_limits)
         self._home, self._mark = root, uuid.uuid4().hex
         self._slots, self._turn = slots.of(root), threading.Condition()
-        groups.folder(root).mkdir(parents=True, exist_ok=True)
+        process_groups.folder(root).mkdir(parents=True, exist_ok=True)
 
     @contextmanager
     def _place(self, name: str) -> Iterator[dict[str, str]]:
@@ -130,13 +130,13 @@ class Recorded(Commands):
                 self._turn.notify_all()
 
     def _start(self, command: Sequence[str], env: dict[str, str], log: IO[Any]) -> "subprocess.Popen[bytes]":
-        return groups.start(self._home, command, env | {groups.MARK: self._mark}, log)
+        return process_groups.start(self._home, command, env | {process_groups.MARK: self._mark}, log)
 
     def _stop(self, child: "subprocess.Popen[bytes]") -> None:
-        groups.end(self._home, child.pid, gently=False)
+        process_groups.end(self._home, child.pid, gently=False)
 
     def _ended(self, child: "subprocess.Popen[bytes]") -> None:
-        groups.end(self._home, child.pid, gently=False)
+        process_groups.end(self._home, child.pid, gently=False)
 
 
 def _laid_out(root: Path, place: Path, champion: Version) -> gate.Contender:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.core.errors import nobody_reads
-from pipeline.flow.stage import Result
+from pipeline.dag.run_stage import Result
 
 _MARKS = {"ran": "done", "cached": "unchanged", "failed": "FAILED", "cancelled": "cancelled", "blocked": "not started"}
 

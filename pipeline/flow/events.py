@@ -10,8 +10,8 @@ from prefect.events import DeploymentEventTrigger, Event
 from prefect.events.clients import get_events_client
 from prefect.events.schemas.events import Resource
 
-from pipeline import refresh
 from pipeline.core.errors import refuse, shown, told
+from pipeline.dag import refresh
 from pipeline.flow import history, server
 from pipeline.tracking import describe
 

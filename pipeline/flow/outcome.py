@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.flow.stage import Result, State
+from pipeline.dag.run_stage import Result, State
 
 _WORDS: dict[State, str] = {
     "ran": "run",

@@ -28,10 +28,11 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.runtime import deployment, flow_run
 from prefect.states import Cancelled, Completed, Failed
 
-from pipeline import refresh, tracking
+from pipeline import tracking
 from pipeline.core.errors import UserError, printable, refuse, told
+from pipeline.dag import refresh
+from pipeline.dag.project_lock import alone
 from pipeline.flow import MOST_JOBS, contests, history, notify, publish, sections, slots, unpublished, workplace
-from pipeline.flow.alone import alone
 from pipeline.flow.contests import Verdict
 from pipeline.flow.run import reproduce
 from pipeline.flow.sections import Sections

@@ -1,8 +1,8 @@
 """`reproduce`: DVC's stages as a Prefect flow, one task per stage; those that are ready run beside one another.
 
-The flow's own thread decides who is next (the stage with the longest way to the end, `expected.py`); Prefect's tasks are
-where the stages' states and logs are seen. Prefect never repeats, times out or caches a stage: DVC knows what is up to
-date, and stage.py ends processes, which a task's own time limit does not.
+The flow's own thread starts stages, the critical path first (`dag/expected_time.py`). Prefect's tasks show their states and
+logs. Prefect never repeats, times out or caches a stage: DVC knows what is up to date, and `dag/run_stage.py` ends
+processes, which a task's time limit does not.
 """
 
 import queue
@@ -27,11 +27,12 @@ from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from pipeline.core.errors import told
-from pipeline.flow import display, expected, graph, order, server, settings, slots, stage
+from pipeline.dag import expected_time, graph, lock_order, run_settings, run_stage
+from pipeline.dag.fork_client import Workers
+from pipeline.dag.run_stage import Result
+from pipeline.flow import display, server, slots
 from pipeline.flow.outcome import Outcome
 from pipeline.flow.server_errors import SERVER_ERRORS
-from pipeline.flow.stage import Result
-from pipeline.flow.workers import Workers
 
 _TICK_SECONDS, _ASK_SECONDS = 0.25, 3.0
 _FAILURES = 3  # of its answers in a row: then the server is lost, and not merely busy
@@ -42,7 +43,7 @@ class Session:
 
     def __init__(self, root: Path, jobs: int, workers: Workers, plan: graph.Plan) -> None:
         self.root, self.jobs, self.workers, self.plan = root, jobs, workers, plan
-        self.rules, self.slots, self.threads = settings.load(root), slots.of(root), slots.threads(jobs)
+        self.rules, self.slots, self.threads = run_settings.load(root), slots.of(root), slots.threads(jobs)
         self.logs = root / ".seqline" / "logs" / time.strftime("%Y-%m-%d_%H-%M-%S")
         self.stop, self.lost = threading.Event(), threading.Event()
         self.done: queue.Queue[str] = queue.Queue()
@@ -74,14 +75,14 @@ def reproduce(root: Path, targets: Sequence[str], jobs: int, workers: Workers | 
         workers = workers or held.enter_context(Workers(root, targets))
         plan, locked = workers.plan()
         session = Session(root, jobs, workers, plan)
-        memory = order.Memory(root, locked)
+        memory = lock_order.Memory(root, locked)
         if plan.stale():
             memory.keep()
         note = _as_flow(session, targets)
         ordered = True
         if plan.stale() or memory.kept:  # one that was killed after its last stage left all fresh and out of order
             ordered = workers.order_lock(memory.before, list(plan.needs))
-        expected.learn(root, {a: result.seconds for a, result in session.results.items() if result.state == "ran"})
+        expected_time.learn(root, {a: result.seconds for a, result in session.results.items() if result.state == "ran"})
         outcome = session.outcome(note)
         if outcome.ok and ordered:
             memory.drop()
@@ -143,7 +144,7 @@ class Schedule:
 
     def __init__(self, session: Session, shown: display.Display) -> None:
         self._session, self._shown, plan = session, shown, session.plan
-        self._priority = expected.priorities(plan, expected.seconds(session.root))
+        self._priority = expected_time.priorities(plan, expected_time.seconds(session.root))
         self._missing = {address: set(plan.needs[address]) for address in plan.stale()}
         self._dependents = plan.dependents()
         self._running: set[str] = set()
@@ -195,7 +196,7 @@ class Schedule:
         if not self._session.lost.is_set():
             try:
                 before = [self._futures[need] for need in self._session.plan.needs[address] if need in self._futures]
-                named = run_stage.with_options(task_run_name=address)
+                named = stage_task.with_options(task_run_name=address)
                 self._futures[address] = named.submit(address, wait_for=before)  # type: ignore[call-overload]
                 return
             except SERVER_ERRORS:
@@ -236,7 +237,7 @@ def _run(session: Session, address: str, say: Callable[[str], None]) -> Result:
     try:
         env = session.threads | session.places[address].environment()
         log = session.logs / f"{address.replace('/', '_')}.log"
-        result = stage.run(session.workers, address, env, log, session.rules, session.stop, say)
+        result = run_stage.run(session.workers, address, env, log, session.rules, session.stop, say)
     except OSError as error:  # no place for its log, say: the disk is full, or a file is in the way
         result = Result(state="failed", why=told(error))
     finally:
@@ -246,7 +247,7 @@ def _run(session: Session, address: str, say: Callable[[str], None]) -> Result:
 
 
 @task(name="stage", cache_policy=NO_CACHE, persist_result=False, retries=0)
-def run_stage(address: str) -> State[Any]:
+def stage_task(address: str) -> State[Any]:
     """One stage, in a thread of Prefect's; its log goes to the task's."""
     result = _run(_SESSION.get(), address, get_run_logger().info)
     message = f"{result.state} in {result.seconds:.1f} s{f': {result.why}' if result.why else ''}"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from pipeline.core import config
 from pipeline.core.errors import refuse
+from pipeline.dag import run_settings
 from pipeline.download import budget
-from pipeline.flow import settings
 from pipeline.flow.notify import Notify
 from pipeline.flow.publish import Publish
 from pipeline.gate import settings as gate
@@ -16,7 +16,7 @@ from pipeline.gate import settings as gate
 class Sections:
     """Settings of flow.yaml: running stages, limits of downloads, the gate for challengers, publishing and notifications."""
 
-    run: settings.Run
+    run: run_settings.Run
     download: budget.Budget
     gate: gate.Settings
     publish: Publish
@@ -25,12 +25,12 @@ class Sections:
 
 def load(root: Path) -> Sections:
     """All of the project's flow.yaml; UserError for the first mistake in it."""
-    path, known = root / settings.FILE, [field.name for field in fields(Sections)]
+    path, known = root / run_settings.FILE, [field.name for field in fields(Sections)]
     for key in config.read(path):
         if key not in known:
-            raise refuse(f"{settings.FILE}: {key}", "an unknown section", "one of " + ", ".join(known), "Remove it.")
+            raise refuse(f"{run_settings.FILE}: {key}", "an unknown section", "one of " + ", ".join(known), "Remove it.")
     return Sections(
-        run=settings.load(root),
+        run=run_settings.load(root),
         download=budget.load(root),
         gate=gate.load(path),
         publish=config.load(Publish, config.section(path, "publish"), "publish"),

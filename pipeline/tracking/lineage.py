@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import cache
 from pipeline.core import config
 from pipeline.core.errors import refuse
+from pipeline.dag import cache
 from pipeline.tracking import describe
 
 _STAGES = {

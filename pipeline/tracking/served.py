@@ -9,9 +9,9 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel
 
-from pipeline import cache
 from pipeline.core import params
 from pipeline.core.errors import UserError, refuse
+from pipeline.dag import cache
 
 ROOT = "SEQLINE_ROOT"
 

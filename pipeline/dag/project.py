@@ -6,8 +6,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.cli import dag
 from pipeline.core.errors import refuse
+from pipeline.dag import paths
 
 _GIT_SECONDS = 30
 
@@ -17,7 +17,7 @@ def check(root: Path) -> None:
 
     Prints one line on stderr where work is possible and its history will lack something.
     """
-    dag.check_names(root)
+    paths.check_names(root)
     check_repository(root)
     check_output_folders(root)
     if (line := git_refusal(root)) is not None:
@@ -77,7 +77,7 @@ def _works_without_git(root: Path) -> bool:
 
 def _output_folders(root: Path) -> Iterator[Path]:
     """Every folder of `dvc.yaml`'s outputs that has a constant name, such as `data` and `data/raw`."""
-    for stage in dag.stage_blocks(root):
+    for stage in paths.stage_blocks(root):
         block = stage.get("do", stage)
         if not isinstance(block, dict):
             continue

@@ -1,4 +1,4 @@
-"""The flow's end of the line to the process that has imported DVC (warm.py): ask for the plan, start stages, wait."""
+"""The flow's end of the line to the process that has imported DVC (fork_server.py): ask for the plan, start stages, wait."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import UserError
-from pipeline.flow import graph, groups
+from pipeline.dag import graph, process_groups
 
 LOST = -1000  # the status of a stage whose warm process died
 _LEAVE_SECONDS = 15.0
@@ -58,10 +58,10 @@ class Workers:
         self._children: dict[int, Child] = {}
         self._lock = threading.Lock()
         self._said: dict[str, Any] | None = None
-        groups.folder(root).mkdir(parents=True, exist_ok=True)
+        process_groups.folder(root).mkdir(parents=True, exist_ok=True)
         with (root / ".seqline" / "flow" / "warm.log").open("w") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "pipeline.flow.warm", str(root), *targets],
+                [sys.executable, "-m", "pipeline.dag.fork_server", str(root), *targets],
                 cwd=root,
                 env=surroundings(),
                 stdin=subprocess.PIPE,
@@ -143,4 +143,4 @@ def surroundings() -> dict[str, str]:
     """The environment of DVC and of the stages' commands, which say `python` and mean this one."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     quiet = {"DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
-    return {**os.environ, **quiet, "PATH": path, groups.MARK: uuid.uuid4().hex}
+    return {**os.environ, **quiet, "PATH": path, process_groups.MARK: uuid.uuid4().hex}

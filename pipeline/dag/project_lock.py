@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline import process_identity
 from pipeline.core.errors import refuse
 from pipeline.core.landing import try_lock
-from pipeline.flow import groups, lock_repair, repair
+from pipeline.dag import lock_repair, process_groups, repair
 
 
 @contextmanager
@@ -30,8 +30,8 @@ def alone(root: Path, wait: bool) -> Iterator[None]:
             problem = f"another flow at work (process {holder.pid if holder else 'unknown'})"
             raise refuse(str(root), problem, "none beside this one", "Wait for it, or end it with Ctrl-C.")
         process_identity.sign(handle)
-        groups.folder(root).mkdir(parents=True, exist_ok=True)
-        groups.end_leftovers(root)
+        process_groups.folder(root).mkdir(parents=True, exist_ok=True)
+        process_groups.end_leftovers(root)
         for line in repair.repair(root):
             print(f"seqline: {line}", file=sys.stderr, flush=True)
         try:

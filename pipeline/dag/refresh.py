@@ -12,13 +12,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pipeline.cli import dag
 from pipeline.core import config, params
 from pipeline.core.errors import UserError
+from pipeline.dag import force_stage, paths
 from pipeline.download import budget, own, unpinned
 from pipeline.download.source import WORK, Files, Surroundings, fetching
 from pipeline.download.wanted import MANIFEST
-from pipeline.flow import forced
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +31,11 @@ class Look:
 def refresh(root: Path) -> Look:
     """Look, and download the changed corpora again; UserError if a path is gone or the stage fails.
 
-    The caller holds `pipeline.flow.alone`.
+    The caller holds `pipeline.dag.project_lock`.
     """
     seen = look(root)
     for corpus in seen.changed:
-        forced.again(root, f"download@{corpus}")
+        force_stage.again(root, f"download@{corpus}")
     return seen
 
 
@@ -48,10 +47,10 @@ def look(root: Path) -> Look:
     """
     changed: dict[str, str] = {}
     troubles: list[str] = []
-    dag.check_names(root)
+    paths.check_names(root)
     for name in config.section(root / "params.yaml", "corpora"):
         corpus = params.corpus(root / "params.yaml", name)
-        manifest = dag.option(root, "download", name, asdict(corpus), "out") / MANIFEST
+        manifest = paths.option(root, "download", name, asdict(corpus), "out") / MANIFEST
         if not manifest.exists():
             continue
         copied = {file["name"]: file["sha256"] for file in json.loads(manifest.read_text(encoding="utf-8"))["files"]}

@@ -1,4 +1,4 @@
-"""`python -m pipeline.flow.durable_dvc ARGUMENT...`: `dvc` that leaves nothing half written after a kill or a power cut.
+"""`python -m pipeline.dag.durable_dvc ARGUMENT...`: `dvc` that leaves nothing half written after a kill or a power cut.
 
 It is DVC itself, changed by lockfile.py: `dvc.lock` is replaced in one step, when the disk has the cache's objects and the
 outputs.
@@ -7,7 +7,7 @@ outputs.
 import sys
 from collections.abc import Sequence
 
-from pipeline.flow import lockfile
+from pipeline.dag import lockfile
 
 
 def dvc(arguments: Sequence[str]) -> int:

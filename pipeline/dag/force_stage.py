@@ -1,7 +1,7 @@
-"""`python -m pipeline.flow.forced ADDRESS`: `dvc repro --force` of one stage, for what DVC takes to be up to date.
+"""`python -m pipeline.dag.force_stage ADDRESS`: `dvc repro --force` of one stage, for what DVC takes to be up to date.
 
-It stands in for the process of warm.py, whose forks leave such a stage alone: the same lock of DVC's, the same record of the
-process group, and `stage.run` with its log, time limit and attempts. The caller holds `alone`.
+It replaces the process of fork_server.py, whose forks do not run such a stage: the same lock of DVC's, the same record of
+the process group, and `run_stage.run` with its log, time limit and attempts. The caller holds `project_lock.alone`.
 """
 
 import argparse
@@ -12,15 +12,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.core.errors import UserError
-from pipeline.flow import durable_dvc, groups, settings, stage
-from pipeline.flow.workers import Child, surroundings
+from pipeline.dag import durable_dvc, process_groups, run_settings, run_stage
+from pipeline.dag.fork_client import Child, surroundings
 
 
 def again(root: Path, address: str) -> None:
     """Run the stage whether DVC thinks it has to be or not; UserError, with the reason, if it fails."""
-    groups.folder(root).mkdir(parents=True, exist_ok=True)
+    process_groups.folder(root).mkdir(parents=True, exist_ok=True)
     log = root / ".seqline" / "logs" / time.strftime("%Y-%m-%d_%H-%M-%S") / f"{address.replace('/', '_')}.log"
-    result = stage.run(Forced(root), address, {}, log, settings.load(root), threading.Event(), lambda line: None)
+    result = run_stage.run(Forced(root), address, {}, log, run_settings.load(root), threading.Event(), lambda line: None)
     if result.state == "failed":
         raise UserError(result.why)
 
@@ -35,15 +35,15 @@ class Forced:
         """The stage in a process group of its own, its output added to `log`."""
         child = Child()
         with log.open("ab") as file:
-            command = [sys.executable, "-m", "pipeline.flow.forced", address]
-            process = groups.start(self.root, command, {**surroundings(), **env}, file)
+            command = [sys.executable, "-m", "pipeline.dag.force_stage", address]
+            process = process_groups.start(self.root, command, {**surroundings(), **env}, file)
         child.began(process.pid)
         threading.Thread(target=lambda: child.ended(process.wait()), daemon=True).start()
         return child
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m pipeline.flow.forced", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m pipeline.dag.force_stage", description=__doc__)
     parser.add_argument("address")
     a = parser.parse_args()
     sys.exit(durable_dvc.dvc(["--wait-for-lock", "repro", "--force", "--single-item", a.address]))

@@ -1,4 +1,4 @@
-"""`python -m pipeline.flow.warm ROOT TARGET... < ORDERS`: the process that has imported DVC; started by workers.py alone.
+"""`python -m pipeline.dag.fork_server ROOT TARGET... < ORDERS`: the process that imports DVC; started by fork_client.py.
 
 It says what there is to do (graph.py) in one line of JSON, then takes orders, a line each:
 
@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pipeline.core.errors import UserError
-from pipeline.flow import graph, groups, lockfile
+from pipeline.dag import graph, lockfile, process_groups
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m pipeline.flow.warm", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m pipeline.dag.fork_server", description=__doc__)
     parser.add_argument("root", type=Path)
     parser.add_argument("targets", nargs="*")
     a = parser.parse_args()
@@ -57,7 +57,7 @@ class Warm:
             self._obey()
         finally:
             for group in self._running:
-                groups.end(self._root, group, gently=False)
+                process_groups.end(self._root, group, gently=False)
 
     def _import_all(self) -> None:
         """What `dvc repro` imports as it goes, and nothing that a fork would have to copy when it counts references."""
@@ -113,7 +113,7 @@ class Warm:
         status = 255
         try:
             os.setpgid(0, 0)
-            groups.record(self._root, os.getpid())
+            process_groups.record(self._root, os.getpid())
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             os.close(self._orders)

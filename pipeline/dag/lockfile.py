@@ -1,4 +1,4 @@
-"""What DVC does for one process after another, made fit for many at once. Only in the forks of warm.py; the bytes of
+"""What DVC does for one process after another, made fit for many at once. Only in the forks of fork_server.py; the bytes of
 `dvc.lock` are those that DVC would have written.
 
 - It writes over `dvc.lock`, so that a kill in that second leaves half of one: here a whole file takes its place.

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.core.landing import landing_file
-from pipeline.flow.graph import Plan, kind
+from pipeline.dag.graph import Plan, kind
 
 _GUESSES = {"train": 30.0, "predict": 6.0, "evaluate": 5.0, "report": 8.0}  # seconds, before anything is known
 _OTHERS = 3.0

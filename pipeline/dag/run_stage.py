@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from pipeline.flow import groups, settings
-from pipeline.flow.graph import kind
-from pipeline.flow.workers import LOST, Child
+from pipeline.dag import process_groups, run_settings
+from pipeline.dag.fork_client import LOST, Child
+from pipeline.dag.graph import kind
 
 State = Literal["cached", "ran", "failed", "blocked", "cancelled"]
 
@@ -66,7 +66,7 @@ def run(
     address: str,
     env: Mapping[str, str],
     log: Path,
-    rules: settings.Run,
+    rules: run_settings.Run,
     stop: threading.Event,
     tell: Callable[[str], None],
 ) -> Result:
@@ -109,9 +109,9 @@ def _once(
                 break
     finally:
         if child.known():
-            groups.end(workers.root, child.group, gently=status is None)
+            process_groups.end(workers.root, child.group, gently=status is None)
         if status is None:
-            child.wait(groups.PATIENCE)
+            child.wait(process_groups.PATIENCE)
         _pass_on(log.lines(last=True), tell)
     return (LOST if child.status is None else child.status), log.text, why
 

@@ -1,6 +1,6 @@
 """What there is to do: DVC's stages, what each waits for, and which of them are up to date. No prefect here.
 
-DVC is asked once for all of it (`read`, in the process of warm.py); everything else is arithmetic on the answer.
+DVC is asked once for all of it (`read`, in the process of fork_server.py); everything else is arithmetic on the answer.
 """
 
 import difflib
@@ -10,10 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.cli import dag
 from pipeline.core.errors import UserError, refuse, told
 from pipeline.core.landing import write_file
-from pipeline.flow import lockfile
+from pipeline.dag import lockfile, paths
 
 _LOCK_ATTEMPTS, _LOCK_SECONDS = 10, 1.0
 
@@ -71,7 +70,7 @@ def read(root: Path, targets: Sequence[str]) -> Plan:
     from dvc.repo import Repo
     from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 
-    dag.check_names(root)
+    paths.check_names(root)
     try:
         with Repo(str(root), _wait_for_lock=True) as repo, repo.lock:
             graph = get_active_graph(repo.index.graph)

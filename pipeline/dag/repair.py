@@ -25,8 +25,8 @@ from typing import Any
 import psutil
 
 from pipeline.core.landing import write_file
-from pipeline.flow import cache_repair, lock_repair
-from pipeline.flow.cache_repair import Places, Verified
+from pipeline.dag import cache_repair, lock_repair
+from pipeline.dag.cache_repair import Places, Verified
 
 _PLACE = Path(".seqline/flow")
 _PLACES = _PLACE / "dvc.json"

@@ -15,7 +15,7 @@ import yaml
 from pipeline.core import config
 from pipeline.core.errors import UserError
 from pipeline.core.landing import write_file
-from pipeline.flow import lockfile
+from pipeline.dag import lockfile
 
 _COPY, _DAMAGED = Path(".seqline/flow/dvc.lock"), Path(".seqline/flow/dvc.lock.damaged")
 _CONFLICT = re.compile(r"^(<{7}|>{7}) ", re.MULTILINE)  # git's; a person has to choose
