@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pipeline.gate.statistics import difference, p_better
+from pipeline.promotion.significance import difference, p_better
 from pipeline.scoring import surface
 from pipeline.scoring.resampling import Array, Score
 

@@ -20,9 +20,9 @@ from safetensors.numpy import load_file, save_file
 
 from pipeline.core import tables
 from pipeline.core.errors import UserError
-from pipeline.gate import Contender, Decision, challenge, readings
-from pipeline.gate.commands import Commands
-from pipeline.gate.settings import Settings, load
+from pipeline.promotion import Contender, Decision, challenge, retokenize
+from pipeline.promotion.settings import Settings, load
+from pipeline.promotion.stage_commands import Commands
 from pipeline.text.encode import describe
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -397,8 +397,8 @@ def test_a_test_set_read_as_its_own_corpus_reads_it_is_that_very_test_set(
     project: Project, corpus: str, tmp_path: Path
 ) -> None:
     tokens = project.corpus(corpus)
-    readings.read_as(tokens, describe(project.root / "data/vocab" / corpus), tmp_path / "read")
-    splits = readings.splits(tokens)
+    retokenize.read_as(tokens, describe(project.root / "data/vocab" / corpus), tmp_path / "read")
+    splits = retokenize.splits(tokens)
     assert sorted(file.stem for file in (tmp_path / "read").glob("*.parquet")) == sorted(splits)
     for split in splits:
         before, after = (pa.parquet.read_table(folder / f"{split}.parquet") for folder in (tokens, tmp_path / "read"))
@@ -407,6 +407,6 @@ def test_a_test_set_read_as_its_own_corpus_reads_it_is_that_very_test_set(
 
 def test_a_test_set_read_otherwise_keeps_its_rows_and_raw_text(project: Project, tmp_path: Path) -> None:
     words, chars = project.corpus("toy_story"), project.corpus("chars")
-    readings.read_as(words, describe(project.root / "data/vocab/chars"), tmp_path / "read")
+    retokenize.read_as(words, describe(project.root / "data/vocab/chars"), tmp_path / "read")
     found, want = (tables.read(folder / "test.parquet", tables.TOKENS_TEXT) for folder in (tmp_path / "read", chars))
     assert found.equals(want)

@@ -33,16 +33,16 @@ from pipeline.core import config, tables
 from pipeline.core.errors import UserError
 from pipeline.core.params import Evaluation
 from pipeline.flow import contests
-from pipeline.gate import answers, guards, matching, readings, settings
-from pipeline.gate.answers import Answered, Contender, Judging
-from pipeline.gate.choice import choose
-from pipeline.gate.contest import _Contest
-from pipeline.gate.decision import Compared, Decision, Guarded, Scored, Shown, decide
-from pipeline.gate.guards import Asked, Both, guarded
-from pipeline.gate.matching import Matched
-from pipeline.gate.readings import Incomparable
-from pipeline.gate.settings import GUARDS, Settings
-from pipeline.gate.statistics import difference, p_better
+from pipeline.promotion import align_scores, contenders, guards, retokenize, settings
+from pipeline.promotion.align_scores import Matched
+from pipeline.promotion.compare import _Contest
+from pipeline.promotion.contenders import Answered, Contender, Judging
+from pipeline.promotion.decision import Compared, Decision, Guarded, Scored, Shown, decide
+from pipeline.promotion.guards import Asked, Both, guarded
+from pipeline.promotion.retokenize import Incomparable
+from pipeline.promotion.select import choose
+from pipeline.promotion.settings import GUARDS, Settings
+from pipeline.promotion.significance import difference, p_better
 from pipeline.scoring import surface
 from pipeline.scoring.resampling import holm
 from pipeline.scoring.tasks import language_model, translation
@@ -401,7 +401,7 @@ def test_answers_are_kept_under_all_settings_that_they_depend_on(
     keys = []
     for name, changes in (("one", {}), ("same", {}), ("other", {dotted: value})):
         own = contender(tmp_path / name, changes)
-        keys.append(answers._key(own, test_set, Judging.of(own, own, test_set)))
+        keys.append(contenders._key(own, test_set, Judging.of(own, own, test_set)))
     assert keys[0] == keys[1] != keys[2]
 
 
@@ -414,7 +414,7 @@ def test_answers_are_kept_under_how_they_are_judged(tmp_path: Path, test_set: Pa
     ):
         other = contender(tmp_path / name, changes, **options)
         ways = [Judging.of(champion, one, test_set) for one in (champion, other)]
-        assert answers._key(champion, test_set, ways[0]) != answers._key(champion, test_set, ways[1])
+        assert contenders._key(champion, test_set, ways[0]) != contenders._key(champion, test_set, ways[1])
 
 
 @pytest.mark.parametrize("key", [..., "13a", "char"])
@@ -479,7 +479,7 @@ def test_contenders_that_saw_unlike_rows_are_never_compared(task: str, rows: int
     """One row more, less, in another place, or of another text."""
     champion = rows_of(task, rows)
     fair = np.ones(rows + 1, np.bool_)
-    assert len(matching._matched(task, champion, champion, fair).champion) == rows
+    assert len(align_scores._matched(task, champion, champion, fair).champion) == rows
     column, place = data.draw(st.sampled_from(COLUMNS[task])), data.draw(st.integers(0, rows - 1))
     values = champion[column].to_pylist()
     values[place] += data.draw(st.sampled_from([-1, 1, 100]))
@@ -488,7 +488,7 @@ def test_contenders_that_saw_unlike_rows_are_never_compared(task: str, rows: int
     unlike = champion.set_column(index, field, pa.array(values, field.type))
     for one, other in ((champion, unlike), (unlike, champion), (champion, champion.slice(1)), (champion.slice(1), champion)):
         with pytest.raises(Incomparable, match="unlike rows"):
-            matching._matched(task, one, other, fair)
+            align_scores._matched(task, one, other, fair)
 
 
 def test_masks_and_pairs_must_be_the_same_too() -> None:
@@ -497,7 +497,7 @@ def test_masks_and_pairs_must_be_the_same_too() -> None:
     index = table.schema.get_field_index("count")
     other = table.set_column(index, table.schema.field(index), pa.array([1, 3], pa.int32()))
     with pytest.raises(Incomparable, match="other words were masked"):
-        matching._matched("masked_language_model", table, other, np.ones(3, np.bool_))
+        align_scores._matched("masked_language_model", table, other, np.ones(3, np.bool_))
 
 
 # Short references
@@ -556,7 +556,7 @@ def test_a_challenger_that_answers_in_two_words_can_win_by_chrf_and_the_record_s
         made_runs.samples(folder / "predictions", [("a cat", None, name)])
         (folder / "metrics.json").write_text(json.dumps({"notes": ["corpora.pairs.bleu does not fit"]}))
         answered.append(Answered(folder))
-        ways.append(readings.way(contender(tmp_path / name, {}).vocab))
+        ways.append(retokenize.way(contender(tmp_path / name, {}).vocab))
     decision = contest().held({"the test set": tmp_path / "tokens"}, {"the test set": answered}, ways)
     assert decision.promote
     assert (decision.measure, decision.compared[0].champion.score > 20) == ("chrF", True)

@@ -483,7 +483,7 @@ def test_the_next_flow_ends_what_a_killed_one_left(downloads: Path, program: str
 
 def test_the_gate_s_stages_are_on_record_in_a_contest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[object] = []
-    monkeypatch.setattr("pipeline.gate.challenge", lambda *words: given.append(words[-1]))
+    monkeypatch.setattr("pipeline.promotion.challenge", lambda *words: given.append(words[-1]))
     version = SimpleNamespace(run="x", version=1, places=dict.fromkeys(("model", "vocab", "tokens"), "y"))
     for name in ("flow.yaml", "params.yaml"):
         shutil.copy(small.ROOT / name, tmp_path)

@@ -15,7 +15,7 @@ FOUNDATION = {"core", "loopback", "process_identity", "shards", "tables", "texts
 DATA = {"corpora", "download", "grammars", "tarred", "text"}
 SHARED = {"contracts", "nn", "ragged"}
 BLIND = {"models", "tasks", "training", "decoding"}
-JUDGING = {"scoring", "report", "tracking", "gate"}
+JUDGING = {"scoring", "report", "tracking", "promotion"}
 MEETING = {"answers", "inference", "predictions"}  # where models, tasks, training and decoding meet, as in a stage
 DAG = {"dag"}
 TOP = {"cli", "flow"}
@@ -58,7 +58,7 @@ def allowed(module: str) -> set[str]:
         return FOUNDATION | DAG | {"answers"}
     if own in DAG:
         return FOUNDATION | DATA | DAG
-    if own in ("tracking", "gate"):
+    if own in ("tracking", "promotion"):
         return FOUNDATION | DATA | DAG | {own, "scoring"}
     if own in JUDGING:
         return FOUNDATION | DATA | {own, "scoring"}

@@ -5,8 +5,8 @@ from pathlib import Path
 from pipeline.core import config
 from pipeline.core.errors import refuse
 from pipeline.dag import paths
-from pipeline.gate import Contender, Decision, challenge
-from pipeline.gate.settings import load
+from pipeline.promotion import Contender, Decision, challenge
+from pipeline.promotion.settings import load
 
 WORK = Path(".seqline/gate/compare")
 

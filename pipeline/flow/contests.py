@@ -21,15 +21,15 @@ from typing import IO, Any, Literal
 
 import yaml
 
-from pipeline import gate
+from pipeline import promotion
 from pipeline.core import config
 from pipeline.core.landing import landing_file
 from pipeline.dag import cache, paths, process_groups, run_settings
 from pipeline.dag.run_settings import FILE
 from pipeline.flow import slots, unpublished
-from pipeline.gate import choice
-from pipeline.gate import settings as rules
-from pipeline.gate.commands import Commands
+from pipeline.promotion import select
+from pipeline.promotion import settings as rules
+from pipeline.promotion.stage_commands import Commands
 from pipeline.tracking import lineage, registry
 from pipeline.tracking.registry import Version
 
@@ -87,12 +87,12 @@ def _chosen(root: Path, runs: list[str]) -> str:
     """The run with the best validation score."""
     blocks = config.section(root / "params.yaml", "runs")
     [folder] = {paths.option(root, "evaluate", run, blocks[run], "metrics").parent for run in runs}
-    return gate.choose(choice.metrics(folder, runs))
+    return promotion.choose(select.metrics(folder, runs))
 
 
-def _held(root: Path, name: str, champion: Version | None, version: Version) -> gate.Decision:
+def _held(root: Path, name: str, champion: Version | None, version: Version) -> promotion.Decision:
     place = root / _PLACE / name
-    own = gate.Contender(
+    own = promotion.Contender(
         label=_label(version),
         params=root / "params.yaml",
         run=version.run,
@@ -104,7 +104,7 @@ def _held(root: Path, name: str, champion: Version | None, version: Version) -> 
         other = _laid_out(root, place / "champion", champion)
         if champion.md5("tokens") != version.md5("tokens"):
             tokens = {"the champion's test set": _out(root, place / "champion", champion, "tokens"), **tokens}
-    return gate.challenge(root, other, own, tokens, rules.load(root / FILE), place / "answers", Recorded(root))
+    return promotion.challenge(root, other, own, tokens, rules.load(root / FILE), place / "answers", Recorded(root))
 
 
 class Recorded(Commands):
@@ -139,7 +139,7 @@ class Recorded(Commands):
         process_groups.end(self._home, child.pid, gently=False)
 
 
-def _laid_out(root: Path, place: Path, champion: Version) -> gate.Contender:
+def _laid_out(root: Path, place: Path, champion: Version) -> promotion.Contender:
     """The champion as it was when it was made; what an earlier one left in the folder is removed."""
     kinds = ("model", "vocab", "tokens")
     for old in place.glob("*") if place.exists() else ():
@@ -151,7 +151,9 @@ def _laid_out(root: Path, place: Path, champion: Version) -> gate.Contender:
     content["runs"] = {champion.run: champion.block}
     with landing_file(place / "params.yaml") as beside:
         beside.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    return gate.Contender(label=_label(champion), params=place / "params.yaml", run=champion.run, model=model, vocab=vocab)
+    return promotion.Contender(
+        label=_label(champion), params=place / "params.yaml", run=champion.run, model=model, vocab=vocab
+    )
 
 
 def _folder(version: Version, kind: str) -> str:
@@ -169,7 +171,7 @@ def _label(version: Version) -> str:
     return f"{version.run} (version {version.version})"
 
 
-def _attach(root: Path, version: Version, champion: Version | None, decision: gate.Decision) -> None:
+def _attach(root: Path, version: Version, champion: Version | None, decision: promotion.Decision) -> None:
     """Keep the decision among the artifacts of the challenger's MLflow run."""
     against = f"version-{champion.version}" if champion else "nobody"
     with tempfile.TemporaryDirectory() as scratch:

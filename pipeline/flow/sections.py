@@ -9,7 +9,7 @@ from pipeline.dag import run_settings
 from pipeline.download import budget
 from pipeline.flow.notify import Notify
 from pipeline.flow.publish import Publish
-from pipeline.gate import settings as gate
+from pipeline.promotion import settings as gate
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ import yaml
 from pipeline.core import config, params
 from pipeline.core.landing import landing
 from pipeline.core.params import Run
-from pipeline.gate import readings
-from pipeline.gate.commands import CODE, Commands, Launch, stage
+from pipeline.promotion import retokenize
+from pipeline.promotion.stage_commands import CODE, Commands, Launch, stage
 from pipeline.scoring.tasks import tokenizer_of
 from pipeline.text.encode import describe
 from pipeline.text.tokens import Text
@@ -47,7 +47,7 @@ class Contender:
         """The md5 of all that its answers to a text depend on: weights, vocabulary, and how it is asked."""
         block = self.block()
         how = [block.family, block.task, block.seed, block.model, block.objective, block.search]
-        return _digest([readings.md5([self.model / "model.safetensors", *_files(self.vocab)]), how])
+        return _digest([retokenize.md5([self.model / "model.safetensors", *_files(self.vocab)]), how])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,7 +165,7 @@ def _ask(contender: Contender, tokens: Path, judging: Judging, place: Path, laun
     given = {"params": contender.params.resolve(), "model": contender.model.resolve(), "vocab": contender.vocab.resolve()}
     with landing(place.resolve()) as folder:
         made = Answered(folder)
-        readings.read_as(tokens, describe(contender.vocab), made.tokens)
+        retokenize.read_as(tokens, describe(contender.vocab), made.tokens)
         stage(launch, log, "encode", params=given["params"], tokens=made.tokens, vocab=given["vocab"], out=made.encoded)
         stage(launch, log, "predict", contender.run, **given, encoded=made.encoded, out=made.predictions)
         scored = folder / "params.yaml"
@@ -179,12 +179,12 @@ def _ask(contender: Contender, tokens: Path, judging: Judging, place: Path, laun
 def _key(contender: Contender, tokens: Path, judging: Judging) -> str:
     """The md5 of all that `_ask` reads, this project's code among it."""
     sources = sorted(file for part in ("pipeline", "stages") for file in (CODE / part).rglob("*.py"))
-    code = readings.md5(file for file in sources if file.relative_to(CODE).parts[1] not in _NOT_ASKED)
+    code = retokenize.md5(file for file in sources if file.relative_to(CODE).parts[1] not in _NOT_ASKED)
     block = contender.block()
     corpus: dict[str, Any] = config.section(contender.params, f"corpora.{block.corpus}")
     evaluation = config.section(contender.params, "evaluation")
     settings = [block.training, corpus["samples"], corpus["text"], asdict(judging), evaluation]
-    files = [readings.md5(_files(contender.model)), readings.md5(readings.files_of_test_set(tokens)), code]
+    files = [retokenize.md5(_files(contender.model)), retokenize.md5(retokenize.files_of_test_set(tokens)), code]
     return _digest([contender.identity(), contender.run, settings, files])
 
 

@@ -8,15 +8,15 @@ from pathlib import Path
 from pipeline.core import config, params
 from pipeline.core.landing import exclusive
 from pipeline.core.seeding import derive
-from pipeline.gate import matching, readings, statistics
-from pipeline.gate.answers import Answered, Contender, Judging, answers
-from pipeline.gate.commands import Launch
-from pipeline.gate.decision import Compared, Decision, Scored, Shown, decide
-from pipeline.gate.guards import Asked, guarded
-from pipeline.gate.matching import Matched
-from pipeline.gate.readings import TEST, Incomparable, Way
-from pipeline.gate.samples import furthest, samples
-from pipeline.gate.settings import Settings
+from pipeline.promotion import align_scores, retokenize, significance
+from pipeline.promotion.align_scores import Matched
+from pipeline.promotion.contenders import Answered, Contender, Judging, answers
+from pipeline.promotion.decision import Compared, Decision, Scored, Shown, decide
+from pipeline.promotion.guards import Asked, guarded
+from pipeline.promotion.retokenize import TEST, Incomparable, Way
+from pipeline.promotion.samples import furthest, samples
+from pipeline.promotion.settings import Settings
+from pipeline.promotion.stage_commands import Launch
 from pipeline.scoring.resampling import Bootstrap, holm
 from pipeline.scoring.tasks import Scoring
 from pipeline.text.encode import describe
@@ -31,7 +31,7 @@ def challenge(
     work: Path,
     launch: Launch | None = None,
 ) -> Decision:
-    """Whether the challenger is to take the champion's place, by the rule of `pipeline.gate.decision`; nothing is promoted.
+    """Decide whether the challenger takes the champion's place, by the rule of `decision.py`; promote nothing.
 
     `tokens` gives each test set's folder of token tables by its name: the champion's own first; last, if it differs, that of
     the corpus which the challenger was trained on. `work` keeps what both answered. `launch` runs a stage's command in the
@@ -45,10 +45,10 @@ def challenge(
         return contest.decision(False, "nothing changed: weights, vocabulary and search are the champion's")
     if (task := champion.block().task) != contest.task:
         return contest.decision(False, f"a model for {contest.task} cannot be compared with one for {task}")
-    ways = readings.way(champion.vocab), readings.way(challenger.vocab)
+    ways = retokenize.way(champion.vocab), retokenize.way(challenger.vocab)
     work.mkdir(parents=True, exist_ok=True)
     try:
-        matching.allow(contest.task, *ways)
+        align_scores.allow(contest.task, *ways)
         with exclusive(work / "lock"):
             judging = Judging.of(champion, challenger, list(tokens.values())[-1])
             answered = answers(root, (champion, challenger), tokens, judging, work, launch)
@@ -94,7 +94,7 @@ class _Contest:
         folders, distinct = list(tokens.values()), _unlike(tokens)
         trained = (folders[0], folders[-1])
         matched = {
-            name: matching.match(self.scoring, self.task, answered[name], folder, trained)
+            name: align_scores.match(self.scoring, self.task, answered[name], folder, trained)
             for name, folder in distinct.items()
         }
         contest = self.fitting(matched.values())
@@ -123,15 +123,17 @@ class _Contest:
         scoring, settings, test = self.scoring, self.settings, both.splits[TEST]
         one, other = scoring.units(test.champion), scoring.units(test.challenger)
         bootstrap = Bootstrap.of(self.evaluation, self.corpus, TEST)
-        low, high = bootstrap.interval(statistics.differences(one, other, scoring.score, bootstrap))
-        difference = statistics.difference(one, other, scoring.score)
+        low, high = bootstrap.interval(significance.differences(one, other, scoring.score, bootstrap))
+        difference = significance.difference(one, other, scoring.score)
         seed = derive(settings.seed, f"gate/{self.task}/{self.corpus}/{name}")
-        p = statistics.p_better(settings.test, one, other, scoring.score, scoring.higher_is_better, settings.resamples, seed)
-        spelt = _SPELT if matching.respelt(self.task, *ways) else ""
-        asked = Asked(scoring, self.lowercase, both.splits, both.covered, matching.unlike(self.task, *ways))
+        p = significance.p_better(
+            settings.test, one, other, scoring.score, scoring.higher_is_better, settings.resamples, seed
+        )
+        spelt = _SPELT if align_scores.respelt(self.task, *ways) else ""
+        asked = Asked(scoring, self.lowercase, both.splits, both.covered, align_scores.unlike(self.task, *ways))
         return Compared(
             name=name,
-            digest=readings.md5(readings.files_of_test_set(folder)),
+            digest=retokenize.md5(retokenize.files_of_test_set(folder)),
             rows=len(test.champion),
             left_out=both.left_out,
             champion=Scored(**bootstrap.estimate(one, scoring.score)),
@@ -168,7 +170,7 @@ def _unlike(tokens: Mapping[str, Path]) -> dict[str, Path]:
     """Of test sets with the same rows the first: twice the same is no more proof, and should not be corrected for."""
     first: dict[str, str] = {}
     for name, folder in tokens.items():
-        first.setdefault(readings.md5(readings.files_of_test_set(folder)), name)
+        first.setdefault(retokenize.md5(retokenize.files_of_test_set(folder)), name)
     return {name: tokens[name] for name in first.values()}
 
 

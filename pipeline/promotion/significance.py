@@ -6,7 +6,7 @@ Both take the units of the same N rows (or blocks of rows) of two systems and a 
 
 import numpy as np
 
-from pipeline.gate.settings import Method
+from pipeline.promotion.settings import Method
 from pipeline.scoring.resampling import Array, Bootstrap, Score
 
 _SWAPS_AT_ONCE = 4_000_000

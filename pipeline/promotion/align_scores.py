@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.core import tables
-from pipeline.gate import readings
-from pipeline.gate.answers import Answered
-from pipeline.gate.guards import Both
-from pipeline.gate.readings import TEST, Incomparable, Way
+from pipeline.promotion import retokenize
+from pipeline.promotion.contenders import Answered
+from pipeline.promotion.guards import Both
+from pipeline.promotion.retokenize import TEST, Incomparable, Way
 from pipeline.scoring import vectors
 from pipeline.scoring.resampling import Array
 from pipeline.scoring.tasks import Scoring
@@ -60,12 +60,12 @@ def match(scoring: Scoring, task: str, answered: Sequence[Answered], tokens: Pat
     if task == "word_vectors":
         one, other = read(TEST)
         return Matched({TEST: _judged(one, other)}, 0, _covered(one, other))
-    fair = {split: readings.fair(tokens, split, *trained) for split in readings.splits(tokens)}
+    fair = {split: retokenize.fair(tokens, split, *trained) for split in retokenize.splits(tokens)}
     splits = {split: _matched(task, *read(split), fair[split]) for split in fair if split == TEST or fair[split].any()}
     return Matched(splits, int((~fair[TEST]).sum()), (0, 0))
 
 
-def _matched(task: str, champion: pa.Table, challenger: pa.Table, fair: readings.Mask) -> Both:
+def _matched(task: str, champion: pa.Table, challenger: pa.Table, fair: retokenize.Mask) -> Both:
     """The rows that `fair` allows; Incomparable if there are none, or if the two were not asked the same."""
     for column in _SAME:
         if column in champion.column_names and not champion[column].equals(challenger[column]):

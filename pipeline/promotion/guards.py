@@ -20,8 +20,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.gate.decision import Guarded
-from pipeline.gate.readings import TEST
+from pipeline.promotion.decision import Guarded
+from pipeline.promotion.retokenize import TEST
 from pipeline.scoring import likelihood, surface
 from pipeline.scoring.resampling import Array
 from pipeline.scoring.tasks import Scoring

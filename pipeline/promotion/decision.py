@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.gate.settings import Method
+from pipeline.promotion.settings import Method
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from pipeline.core.errors import UserError
-from pipeline.gate.readings import Incomparable
+from pipeline.promotion.retokenize import Incomparable
 
 CODE = Path(__file__).resolve().parent.parent.parent  # where the packages `pipeline` and `stages` lie
 MISTAKE = 2  # a stage's exit status where it refuses what it was given

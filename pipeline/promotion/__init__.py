@@ -3,9 +3,9 @@
 `challenge` compares two trained runs and decides; it promotes nothing. `choose` says which of several runs is to challenge.
 """
 
-from pipeline.gate.answers import Contender
-from pipeline.gate.choice import choose
-from pipeline.gate.contest import challenge
-from pipeline.gate.decision import Decision
+from pipeline.promotion.compare import challenge
+from pipeline.promotion.contenders import Contender
+from pipeline.promotion.decision import Decision
+from pipeline.promotion.select import choose
 
 __all__ = ["Contender", "Decision", "challenge", "choose"]

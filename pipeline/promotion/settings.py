@@ -17,7 +17,7 @@ GUARDS: dict[str, tuple[str, ...]] = {
     "masked_language_model": ("score", "words_guessed", "pairs_guessed"),
     "word_vectors": ("score", "covered"),
 }
-"""By task, what may not get worse (`pipeline.gate.guards` says what each is). `score` is the task's own score."""
+"""By task, what may not get worse (`pipeline.promotion.guards` says what each is). `score` is the task's own score."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

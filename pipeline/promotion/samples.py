@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.core import tables
-from pipeline.gate.decision import Shown
-from pipeline.gate.guards import Both
-from pipeline.gate.readings import TEST
+from pipeline.promotion.decision import Shown
+from pipeline.promotion.guards import Both
+from pipeline.promotion.retokenize import TEST
 from pipeline.scoring.tasks import Scoring
 
 _EACH_WAY = 3  # rows of the test set in which the challenger gained most, and as many in which it lost most
