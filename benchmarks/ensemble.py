@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.cli import trial
+from pipeline.cli import infer
 from pipeline.core import params, tables
 from pipeline.core.errors import exit_with, refuse
 from pipeline.dag import paths
@@ -69,7 +69,7 @@ def normalized(root: Path, name: str, texts: list[str]) -> list[str]:
 
 def ensemble(root: Path, names: list[str], encoded: Path) -> list[str]:
     """What the runs together answer to every row of the encoded split."""
-    session, table = trial.together(root, names), tables.read(encoded, translation.SCHEMA)
+    session, table = infer.together(root, names), tables.read(encoded, translation.SCHEMA)
     answers = predictions.found(session, translation.prompts(table, session.device), table["row"].to_numpy())
     best = answers.filter(pc.field("rank") == 0).sort_by("row")
     return session.say.decode_batch(best["ids"].to_pylist())

@@ -17,7 +17,7 @@ import yaml
 from dvc.utils.serialize import dumps_yaml
 
 from pipeline import cli
-from pipeline.cli import champions, doctor, leftovers, presets, reading, trial
+from pipeline.cli import champions, doctor, infer, input_text, presets, prune
 from pipeline.core.errors import UserError
 from pipeline.dag import paths
 from pipeline.texts import LONGEST_TEXT
@@ -252,7 +252,7 @@ def test_nothing_outside_of_the_project_is_ever_removed(project) -> None:
     outside = project.parent / "precious"
     ran(project, {"train@old": "../precious"})
     with pytest.raises(UserError, match="outside of the project"):
-        leftovers.remove_outputs(project)
+        prune.remove_outputs(project)
     assert outside.exists()
 
 
@@ -451,13 +451,13 @@ def test_bytes_on_the_command_line_that_are_not_utf8_are_refused_by_name(command
 
 def test_utf8_on_the_command_line_is_read_in_a_locale_of_ascii() -> None:
     word = "où".encode().decode("ascii", "surrogateescape")
-    assert reading.arguments(["run", word, "où"]) == ["run", "où", "où"]
+    assert input_text.arguments(["run", word, "où"]) == ["run", "où", "où"]
 
 
 def read(content: bytes, encoding: str = "utf-8") -> list[tuple[int | None, str | None, str | None]]:
     """Number, text and error of every line of a standard input."""
     stream = io.TextIOWrapper(io.BytesIO(content), encoding=encoding)
-    return [(line.number, line.text, line.error and str(line.error)) for line in reading.lines(stream)]
+    return [(line.number, line.text, line.error and str(line.error)) for line in input_text.lines(stream)]
 
 
 @pytest.mark.parametrize(
@@ -497,8 +497,8 @@ def test_a_text_that_the_model_refuses_leaves_the_others_their_answers() -> None
             raise UserError("text: got bad; expected good.")
         return [text.upper() for text in texts]
 
-    lines = reading.lines(io.StringIO("a\nbad\nb\nbad\n" + "c\n" * 100))
-    answers = trial.Answers(lines, answer)
+    lines = input_text.lines(io.StringIO("a\nbad\nb\nbad\n" + "c\n" * 100))
+    answers = infer.Answers(lines, answer)
     assert [answer for _, answer in answers] == ["A", None, "B", None, *["C"] * 100]
     expected = "standard input, line 2: text: got bad; expected good. Not answered either: line 4."
     with pytest.raises(UserError, match=f"^{expected}$"):
@@ -507,14 +507,14 @@ def test_a_text_that_the_model_refuses_leaves_the_others_their_answers() -> None
 
 def test_a_closed_standard_input_and_a_folder_in_its_place_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^standard input: got closed; expected an open one"):
-        list(reading.lines(None))
+        list(input_text.lines(None))
 
     class Folder(io.StringIO):
         def readline(self, size: int = -1, /) -> str:
             raise IsADirectoryError(21, "Is a directory")
 
     with pytest.raises(UserError, match=r"^standard input: got Is a directory; expected a text that can be read"):
-        list(reading.lines(Folder()))
+        list(input_text.lines(Folder()))
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])

@@ -13,8 +13,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.cli import trial
-from pipeline.cli.reading import Line
+from pipeline.cli import infer
+from pipeline.cli.input_text import Line
 from pipeline.contracts import EOS, Sizes
 from pipeline.core import params, tables
 from pipeline.core.errors import UserError
@@ -312,12 +312,12 @@ def test_two_runs_together_answer_as_an_ensemble(project: Path, capsys: pytest.C
         assert apart[0].text == one.translate([text])[0][0].text
         assert answer.log_prob < 0
     lines = [Line(number, text, None) for number, text in enumerate(texts, 1)]
-    trial.translate(trial.together(project, TRANSLATORS), lines, None, None, None)
+    infer.translate(infer.together(project, TRANSLATORS), lines, None, None, None)
     assert capsys.readouterr().out.splitlines() == [answer.text for answer in mixed]
     with pytest.raises(UserError, match=r"^run: got ensemble; expected a model with attention"):
-        trial.translate(trial.together(project, TRANSLATORS), lines[:1], None, None, project / "a.png")
+        infer.translate(infer.together(project, TRANSLATORS), lines[:1], None, None, project / "a.png")
     with pytest.raises(UserError, match=r"^--run recurrent_lm: .* data/vocab/story; expected data/vocab/pairs"):
-        trial.together(project, ["transformer", "recurrent_lm"])
+        infer.together(project, ["transformer", "recurrent_lm"])
 
 
 @pytest.mark.parametrize("name", TRANSLATORS)

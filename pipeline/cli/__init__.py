@@ -5,17 +5,17 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.cli import reading
+from pipeline.cli import input_text
 from pipeline.core.errors import exit_with, printable, refuse
 from pipeline.flow import MOST_JOBS
 from pipeline.loopback import bypass_proxies
 from pipeline.texts import checked_text
 
-_JOBS = reading.whole_number(1, MOST_JOBS)
-_PORT = reading.whole_number(1, 65_535)
-_VERSION = reading.whole_number(1, 2**31 - 1)  # the registry's database has 32 bits for it
-_SEED = reading.whole_number(-(2**63), 2**63 - 1)
-_N_BEST = reading.whole_number(1, 2**63 - 1)  # the run's search says how many it can give
+_JOBS = input_text.whole_number(1, MOST_JOBS)
+_PORT = input_text.whole_number(1, 65_535)
+_VERSION = input_text.whole_number(1, 2**31 - 1)  # the registry's database has 32 bits for it
+_SEED = input_text.whole_number(-(2**63), 2**63 - 1)
+_N_BEST = input_text.whole_number(1, 2**63 - 1)  # the run's search says how many it can give
 
 Do = Callable[[Path, argparse.Namespace], None]
 Add = Callable[[str, Do, str], argparse.ArgumentParser]
@@ -23,7 +23,7 @@ Add = Callable[[str, Do, str], argparse.ArgumentParser]
 
 def main() -> None:
     """The console script: 0, or one line on stderr and 2 for a user's mistake, or 130 after Ctrl-C."""
-    reading.prepare_output()
+    input_text.prepare_output()
     try:
         exit_with(_command)
     except KeyboardInterrupt:
@@ -32,7 +32,7 @@ def main() -> None:
 
 def _command() -> None:
     bypass_proxies()
-    arguments = _parser().parse_args(reading.arguments(sys.argv[1:]))
+    arguments = _parser().parse_args(input_text.arguments(sys.argv[1:]))
     arguments.do(_root(Path.cwd()), arguments)
 
 
@@ -45,7 +45,7 @@ def _root(start: Path) -> Path:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = reading.Parser(prog="seqline", description="Train and compare every classic family of sequence model.")
+    parser = input_text.Parser(prog="seqline", description="Train and compare every classic family of sequence model.")
     adding = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     def add(name: str, do: Do, about: str) -> argparse.ArgumentParser:
@@ -224,12 +224,12 @@ def _refresh(root: Path, arguments: argparse.Namespace) -> None:
 
 
 def _prune(root: Path, arguments: argparse.Namespace) -> None:
-    from pipeline.cli import leftovers
+    from pipeline.cli import prune
 
-    _tell_removed(root, leftovers.remove_outputs(root))
-    unused = leftovers.remove_unused(root)
+    _tell_removed(root, prune.remove_outputs(root))
+    unused = prune.remove_unused(root)
     if unused:
-        print(f"removed {len(unused)} leftovers that nothing has changed in for {leftovers.UNUSED_DAYS} days:")
+        print(f"removed {len(unused)} leftovers that nothing has changed in for {prune.UNUSED_DAYS} days:")
         print("\n".join(f"  {path.relative_to(root)}" for path in unused))
 
 
@@ -304,23 +304,23 @@ def _print(text: str) -> None:
 
 
 def _translate(root: Path, arguments: argparse.Namespace) -> None:
-    from pipeline.cli import trial
+    from pipeline.cli import infer
 
-    session = trial.together(root, arguments.runs)
-    trial.translate(session, reading.texts(arguments.text), arguments.n_best, arguments.prefix, arguments.heatmap)
+    session = infer.together(root, arguments.runs)
+    infer.translate(session, input_text.texts(arguments.text), arguments.n_best, arguments.prefix, arguments.heatmap)
 
 
 def _generate(root: Path, arguments: argparse.Namespace) -> None:
-    from pipeline.cli import trial
+    from pipeline.cli import infer
 
     prefix = checked_text(arguments.prefix, "PREFIX")
-    print(printable(trial.opened(root, arguments.run).generate([prefix], arguments.seed)[0]))
+    print(printable(infer.opened(root, arguments.run).generate([prefix], arguments.seed)[0]))
 
 
 def _classify(root: Path, arguments: argparse.Namespace) -> None:
-    from pipeline.cli import trial
+    from pipeline.cli import infer
 
-    trial.classify(root, arguments.run, reading.texts(arguments.text))
+    infer.classify(root, arguments.run, input_text.texts(arguments.text))
 
 
 def _compare(root: Path, arguments: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.representer import RoundTripRepresenter
 
-from pipeline.cli import check, leftovers
+from pipeline.cli import check, prune
 from pipeline.core import config, yaml_reader
 from pipeline.core.errors import refuse
 from pipeline.core.landing import landing_file
@@ -53,7 +53,7 @@ def use(root: Path, name: str, changes: list[str], force: bool) -> list[Path]:
     with landing_file(target) as beside:
         beside.write_text(text, encoding="utf-8")
         check.check(beside)
-    return leftovers.remove_outputs(root)
+    return prune.remove_outputs(root)
 
 
 def changed(text: str, changes: list[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 
-from pipeline.cli.reading import STDIN, Line
+from pipeline.cli.input_text import STDIN, Line
 from pipeline.core import config, params, tables
 from pipeline.core.errors import UserError, printable, refuse
 from pipeline.core.landing import landing_file
