@@ -19,7 +19,7 @@ import threading
 import time
 from pathlib import Path
 
-from pipeline.tracking import store
+from pipeline.tracking import mlflow_store
 
 TOP = Path(__file__).parents[1]
 CASES = ("off", "sqlite", "dead", "stalling")
@@ -62,7 +62,7 @@ def measure(case: str, stalling: str, steps: int, threads: int) -> dict[str, flo
         settings["MLFLOW_TRACKING_URI"] = "http://127.0.0.1:9"
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         if case == "sqlite":
-            store.connect(Path(folder))
+            mlflow_store.connect(Path(folder))
         command = [sys.executable, "-m", "benchmarks.tracking_overhead", "--train", folder]
         command += ["--steps", str(steps), "--threads", str(threads)]
         done = subprocess.run(command, cwd=TOP, env=settings, capture_output=True, text=True, check=True)

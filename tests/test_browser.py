@@ -21,7 +21,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from pipeline import tracking
 from pipeline.core.errors import UserError
-from pipeline.tracking import store
+from pipeline.tracking import mlflow_store
 from tests.test_tracking import HANG_SECONDS, digest_of, eventually, write_project
 
 TOP = Path(__file__).parents[1]
@@ -81,7 +81,7 @@ def wait_for(browser: webdriver.Chrome, *texts: str, seconds: float = 60.0) -> N
 
 
 def the_run(root: Path, name: str) -> Any:
-    return store.find(store.connect(root), "language_model", (name, digest_of(name)))
+    return mlflow_store.find(mlflow_store.connect(root), "language_model", (name, digest_of(name)))
 
 
 @pytest.mark.long

@@ -105,7 +105,7 @@ def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def resume(root: Path) -> None:
     """The train stage with its spool, in this process; nothing follows the spool."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.tracking.spool._start_follower", lambda *_: None)
+        patch.setattr("pipeline.tracking.live_log._start_follower", lambda *_: None)
         patch.delenv("SEQLINE_TRACKING", raising=False)
         patch.chdir(root)
         patch.setenv("DVC_STAGE", "train@rnn")

@@ -21,7 +21,7 @@ from pipeline import tracking
 from pipeline.core import tables
 from pipeline.core.errors import UserError
 from pipeline.flow import contests
-from pipeline.tracking import describe, registry, store, versions
+from pipeline.tracking import describe, mlflow_store, registry, versions
 
 STORY, REVIEWS = "language_model-story", "classification-reviews"
 PLACES = {
@@ -144,7 +144,7 @@ def test_a_version_tells_whence_it_came_and_its_run_tells_the_version(project: P
     assert found.block["search"] == project.search
     assert found.block["model"] == {"hidden": 8}
     assert found.corpus_block["samples"] == [{"prompt": "a story", "reference": None}]
-    client = store.connect(project.root)
+    client = mlflow_store.connect(project.root)
     tags = client.get_model_version(STORY, "2").tags
     assert tags["dvc.outs/data/models/gru"] == found.md5("model")
     found_by_hash = client.search_model_versions(f"tags.`dvc.outs/data/models/gru` = '{found.md5('model')}'")
@@ -277,7 +277,7 @@ def test_a_promotion_that_is_killed_leaves_the_champion_and_those_before_it(
 def test_a_champion_named_by_hand_counts_too(project: Project) -> None:
     lstm = registry.current(project.root, "lstm")
     registry.promote(project.root, lstm, {})
-    store.connect(project.root).set_registered_model_alias(STORY, "champion", "2")
+    mlflow_store.connect(project.root).set_registered_model_alias(STORY, "champion", "2")
     assert [(reign.version.version, bool(reign.since)) for reign in registry.champions(project.root)[STORY]] == [
         (2, False),
         (1, True),
@@ -289,7 +289,7 @@ def test_a_challenger_is_shown_until_it_is_champion(project: Project) -> None:
     lstm, gru = (registry.current(project.root, run) for run in ("lstm", "gru"))
 
     def aliases() -> dict[str, str]:
-        [model] = store.connect(project.root).search_registered_models(f"name = '{STORY}'")
+        [model] = mlflow_store.connect(project.root).search_registered_models(f"name = '{STORY}'")
         return {alias: str(number) for alias, number in model.aliases.items()}
 
     registry.promote(project.root, lstm, {})
@@ -307,7 +307,7 @@ def test_promotions_at_once_come_one_after_the_other(project: Project) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    [model] = store.connect(project.root).search_registered_models(f"name = '{STORY}'")
+    [model] = mlflow_store.connect(project.root).search_registered_models(f"name = '{STORY}'")
     moves = [json.loads(said) for key, said in sorted(model.tags.items()) if key.startswith("promotion.")]
     assert {move["version"] for move in moves} == {1, 2, 3}
     stood = [None, *(move["version"] for move in moves)]
@@ -449,7 +449,7 @@ def test_a_version_that_was_rolled_back_does_not_win_again_whatever_is_forgotten
 def test_a_champion_put_aside_in_mlflow_s_pages_is_not_said_to_be_promoted(project: Project, settled) -> None:
     settled("lstm")
     settled("gru")
-    store.connect(project.root).set_registered_model_alias(STORY, "champion", "1")
+    mlflow_store.connect(project.root).set_registered_model_alias(STORY, "champion", "1")
     again = settled("gru")
     assert (again.event, champion(project)) == ("judged", 1)
     assert "is promoted" not in again.line
@@ -479,7 +479,7 @@ def test_what_was_decided_once_is_decided_in_no_clone_again(project: Project, se
 
 def test_the_alias_challenger_is_on_what_is_being_compared(project: Project, settled) -> None:
     def aliases() -> dict[str, int]:
-        [model] = store.connect(project.root).search_registered_models(f"name = '{STORY}'")
+        [model] = mlflow_store.connect(project.root).search_registered_models(f"name = '{STORY}'")
         return {alias: int(number) for alias, number in model.aliases.items()}
 
     seen: list[dict[str, int]] = []
@@ -494,7 +494,7 @@ def test_the_alias_challenger_is_on_what_is_being_compared(project: Project, set
 
 def rewritten(project: Project, number: int, **parts: Any) -> None:
     """Change parts of a version's tags, as anybody can who reaches the server."""
-    client = store.connect(project.root)
+    client = mlflow_store.connect(project.root)
     tags = json.loads(client.get_model_version(STORY, str(number)).tags[versions.MADE])
     client.set_model_version_tag(STORY, str(number), versions.MADE, json.dumps({**tags, **parts}))
 
@@ -536,7 +536,7 @@ def test_a_version_whose_paths_lead_out_of_the_project_is_refused(bad: str, proj
     ),
 )
 def test_a_version_whose_tags_are_not_seqline_s_is_refused_in_one_line(tag: str, value: str, project: Project) -> None:
-    store.connect(project.root).set_model_version_tag(STORY, "2", tag, value)
+    mlflow_store.connect(project.root).set_model_version_tag(STORY, "2", tag, value)
     with pytest.raises(UserError, match=rf"^{STORY}/2 in MLflow's registry: .* Delete the version there") as refused:
         registry.made_of(project.root, "", f"{9:032x}")
     assert "\n" not in str(refused.value)
@@ -548,7 +548,7 @@ def test_a_version_whose_tags_are_not_seqline_s_is_refused_in_one_line(tag: str,
 def test_a_move_or_a_decision_that_no_seqline_wrote_is_passed_over(tag: str, project: Project) -> None:
     lstm = registry.current(project.root, "lstm")
     registry.promote(project.root, lstm, {})
-    client = store.connect(project.root)
+    client = mlflow_store.connect(project.root)
     client.set_registered_model_tag(STORY, "promotion.5", tag)
     client.set_model_version_tag(STORY, "1", "seqline.judged", tag)
     assert reigns(project) == [1]
@@ -556,7 +556,7 @@ def test_a_move_or_a_decision_that_no_seqline_wrote_is_passed_over(tag: str, pro
 
 
 def test_a_quote_in_the_name_of_a_model_changes_no_search(project: Project) -> None:
-    client = store.connect(project.root)
+    client = mlflow_store.connect(project.root)
     client.create_registered_model("x' or name != 'y", {versions.MADE: "seqline"})
     assert set(registry.champions(project.root)) == {STORY, REVIEWS}
 
@@ -565,7 +565,7 @@ def test_a_quote_in_the_name_of_a_model_changes_no_search(project: Project) -> N
     "uri", ["mlflow-artifacts:/../../out", "mlflow-artifacts:/a/../../../out", "mlflow-artifacts:/a\\b", "link"]
 )
 def test_artifacts_go_nowhere_but_into_the_project_s_folder_of_them(uri: str, project: Project, tmp_path: Path) -> None:
-    outside, inside = tmp_path / "outside", store.artifacts(project.root)
+    outside, inside = tmp_path / "outside", mlflow_store.artifacts(project.root)
     outside.mkdir()
     if uri == "link":
         inside.mkdir(parents=True, exist_ok=True)
@@ -575,19 +575,19 @@ def test_artifacts_go_nowhere_but_into_the_project_s_folder_of_them(uri: str, pr
     (tmp_path / "given" / "decision.json").write_text("{}")
     run = SimpleNamespace(info=SimpleNamespace(artifact_uri=uri, run_id="1"))
     with pytest.raises(UserError, match=r"^artifact_uri of an MLflow run: got .* expected a place in "):
-        store.put(store.connect(project.root), project.root, run, tmp_path / "given")
+        mlflow_store.put(mlflow_store.connect(project.root), project.root, run, tmp_path / "given")
     assert not list(tmp_path.rglob("out*/decision.json"))
 
 
 def test_an_artifact_takes_the_place_of_a_link_and_not_of_what_it_leads_to(project: Project, tmp_path: Path) -> None:
-    precious, place = tmp_path / "precious", store.artifacts(project.root) / "1" / "artifacts"
+    precious, place = tmp_path / "precious", mlflow_store.artifacts(project.root) / "1" / "artifacts"
     precious.write_text("keep")
     place.mkdir(parents=True)
     (place / "decision.json").symlink_to(precious)
     (tmp_path / "given").mkdir()
     (tmp_path / "given" / "decision.json").write_text("{}")
     run = SimpleNamespace(info=SimpleNamespace(artifact_uri="mlflow-artifacts:/1/artifacts", run_id="1"))
-    store.put(store.connect(project.root), project.root, run, tmp_path / "given")
+    mlflow_store.put(mlflow_store.connect(project.root), project.root, run, tmp_path / "given")
     assert (precious.read_text(), (place / "decision.json").read_text()) == ("keep", "{}")
 
 
@@ -596,18 +596,18 @@ def test_an_artifact_takes_the_place_of_a_link_and_not_of_what_it_leads_to(proje
 
 def active_runs(project: Project) -> list[tuple[str, str]]:
     """Name and digest of every active run of every experiment."""
-    client = store.connect(project.root)
+    client = mlflow_store.connect(project.root)
     places = [each.experiment_id for each in client.search_experiments()]
-    return sorted((run.info.run_name, run.data.tags[store.DIGEST]) for run in client.search_runs(places))
+    return sorted((run.info.run_name, run.data.tags[mlflow_store.DIGEST]) for run in client.search_runs(places))
 
 
 def experiment(project: Project, task: str = "language_model") -> Any:
-    return store.connect(project.root).get_experiment_by_name(f"seqline/{task}")
+    return mlflow_store.connect(project.root).get_experiment_by_name(f"seqline/{task}")
 
 
 def run_of(project: Project, name: str) -> Any:
-    client = store.connect(project.root)
-    [run] = client.search_runs([experiment(project).experiment_id], f"tags.`{store.RUN}` = '{name}'")
+    client = mlflow_store.connect(project.root)
+    [run] = client.search_runs([experiment(project).experiment_id], f"tags.`{mlflow_store.RUN}` = '{name}'")
     return run
 
 
@@ -617,7 +617,7 @@ RUNS_THERE = [("gru", "gru0"), ("lstm", "lstm0"), ("mlp", "mlp0")]
 def test_a_deleted_experiment_comes_back_with_its_runs_and_no_second_ones(project: Project) -> None:
     tracking.sync(project.root)
     before = run_of(project, "lstm").info.run_id
-    store.connect(project.root).delete_experiment(experiment(project).experiment_id)
+    mlflow_store.connect(project.root).delete_experiment(experiment(project).experiment_id)
     assert active_runs(project) == [("mlp", "mlp0")]
     tracking.sync(project.root)
     assert active_runs(project) == RUNS_THERE
@@ -627,7 +627,7 @@ def test_a_deleted_experiment_comes_back_with_its_runs_and_no_second_ones(projec
 def test_a_deleted_run_comes_back_and_no_second_one(project: Project) -> None:
     tracking.sync(project.root)
     before = run_of(project, "gru").info.run_id
-    store.connect(project.root).delete_run(before)
+    mlflow_store.connect(project.root).delete_run(before)
     tracking.sync(project.root)
     assert active_runs(project) == RUNS_THERE
     assert run_of(project, "gru").info.run_id == before
@@ -635,7 +635,7 @@ def test_a_deleted_run_comes_back_and_no_second_one(project: Project) -> None:
 
 def test_an_experiment_that_was_renamed_is_found_again(project: Project) -> None:
     tracking.sync(project.root)
-    client = store.connect(project.root)
+    client = mlflow_store.connect(project.root)
     client.rename_experiment(experiment(project).experiment_id, "my stories")
     project.retrained("lstm")
     tracking.sync(project.root)
@@ -645,7 +645,7 @@ def test_an_experiment_that_was_renamed_is_found_again(project: Project) -> None
 
 def test_an_experiment_deleted_for_good_is_made_anew(project: Project) -> None:
     tracking.sync(project.root)
-    client = store.connect(project.root)
+    client = mlflow_store.connect(project.root)
     old = experiment(project).experiment_id
     client.delete_experiment(old)
     client._tracking_client.store._hard_delete_experiment(old)
@@ -658,9 +658,9 @@ def test_of_two_runs_of_one_training_the_one_with_a_version_stays(
 ) -> None:
     """As an older `seqline sync` left them after an experiment was deleted, or as two machines made them."""
     tracking.sync(project.root)
-    client = store.connect(project.root)
+    client = mlflow_store.connect(project.root)
     versioned = run_of(project, "lstm")
-    tags = {store.RUN: "lstm", store.DIGEST: "lstm0"}
+    tags = {mlflow_store.RUN: "lstm", mlflow_store.DIGEST: "lstm0"}
     older = client.create_run(versioned.info.experiment_id, start_time=1, tags=tags, run_name="lstm")
     assert len(active_runs(project)) == 4
     tracking.sync(project.root)

@@ -15,7 +15,7 @@ from subsets import mostly_long
 from test_tracking import HANG_SECONDS, TOP, empty_store, eventually, project, unused_port
 
 from pipeline import tracking
-from pipeline.tracking import describe, serve, store
+from pipeline.tracking import describe, mlflow_store, serve
 
 __all__ = ["empty_store", "project"]  # fixtures
 UI = "import sys, pathlib; from pipeline import tracking; tracking.ui(pathlib.Path(sys.argv[1]), int(sys.argv[2]))"
@@ -114,7 +114,7 @@ def test_the_pages_answer_their_own_address_alone_and_end_when_seqline_ui_is_kil
     root = project.rename(project.parent / f"{project.name} a?b#c%20d it's")
     (root / "mlflow.db").chmod(0o644)
     tracking.sync(root)
-    [run] = store.connect(root).search_runs([str(n) for n in range(3)])
+    [run] = mlflow_store.connect(root).search_runs([str(n) for n in range(3)])
     with pages(root) as (process, port):
         assert (root / "mlflow.db").stat().st_mode & 0o777 == 0o600
         assert listeners(process) == {"127.0.0.1"}

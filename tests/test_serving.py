@@ -28,7 +28,7 @@ from test_tracking import HANG_SECONDS, Server
 from pipeline import tracking
 from pipeline.core import tables
 from pipeline.core.errors import UserError
-from pipeline.tracking import describe, registry, store
+from pipeline.tracking import describe, mlflow_store, registry
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = ("seq2seq", "mlp", "rnn", "bidirectional", "skip_gram", "bert")
@@ -351,7 +351,7 @@ def test_a_project_that_was_moved_is_asked_for_and_then_found(project: Path, mon
 def test_a_server_over_http_holds_versions_that_load_from_anywhere(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.connect(tmp_path)
+    mlflow_store.connect(tmp_path)
     monkeypatch.chdir(tmp_path)
     with Server(tmp_path / "server", tmp_path / "mlflow.db") as server:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
@@ -368,5 +368,5 @@ def test_a_server_over_http_holds_versions_that_load_from_anywhere(
         (tmp_path / "more").mkdir()
         (tmp_path / "more" / "decision.json").write_text("{}")
         registry.attach(project, version, tmp_path / "more")
-        there = {item.path for item in store.connect(project).list_artifacts(version.mlflow_run)}
+        there = {item.path for item in mlflow_store.connect(project).list_artifacts(version.mlflow_run)}
         assert "decision.json" in there

@@ -19,7 +19,7 @@ from test_tracking import all_runs, empty_store, project, write_project
 
 from pipeline import tracking
 from pipeline.core.errors import UserError
-from pipeline.tracking import describe, store
+from pipeline.tracking import describe, mlflow_store
 
 __all__ = ["empty_store", "project"]  # fixtures
 ORDINARY = [
@@ -92,7 +92,7 @@ def test_sync_records_every_label_s_figures(project: Path) -> None:
     }
     (project / "reports/metrics/lstm.json").write_text(json.dumps(scores), encoding="utf-8")
     tracking.sync(project)
-    [run] = all_runs(store.connect(project))
+    [run] = all_runs(mlflow_store.connect(project))
     recorded = {name: value for name, value in run.data.metrics.items() if name.startswith("test/labels/")}
     assert sorted(recorded.values()) == sorted(f1.values())
     assert len([name for name in run.data.metrics if name.startswith("test/confusion/")]) == 2
@@ -121,7 +121,7 @@ def test_a_store_is_made_for_its_owner_alone_whatever_the_path(tmp_path: Path, m
     root = tmp_path / "it's a?b"
     root.mkdir()
     monkeypatch.chdir(root)
-    assert all_runs(store.connect(root)) == []
+    assert all_runs(mlflow_store.connect(root)) == []
     assert (root / "mlflow.db").stat().st_mode & 0o777 == 0o600
     assert list(tmp_path.iterdir()) == [root]
     assert {path.name for path in root.iterdir()} == {"mlflow.db", ".seqline"}
@@ -165,7 +165,7 @@ def assert_one_line(result: Any) -> None:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A locked file is given up at once."""
-    monkeypatch.setattr(store, "_LOCKED_SECONDS", 0.1)
+    monkeypatch.setattr(mlflow_store, "_LOCKED_SECONDS", 0.1)
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -23,7 +23,7 @@ from mlflow import MlflowClient
 from pipeline import tracking
 from pipeline.core import tables
 from pipeline.core.errors import UserError
-from pipeline.tracking import describe, follow, outputs, run_lock, serve, spool, store
+from pipeline.tracking import describe, follower, live_log, mlflow_store, run_lock, run_outputs, serve
 
 TOP = Path(__file__).parents[1]
 # Beside other tests a follower of the lowest priority may not run for minutes, and would give up before it has begun.
@@ -145,7 +145,7 @@ def eventually(question: Callable[[], Any]) -> Any:
 
 
 def curve(client: MlflowClient, root: Path, name: str = "lstm", metric: str = "train/loss") -> list[int]:
-    found = store.find(client, task_of(root, name), (name, digest_of(name)))
+    found = mlflow_store.find(client, task_of(root, name), (name, digest_of(name)))
     return sorted(point.step for point in client.get_metric_history(found.info.run_id, metric)) if found else []
 
 
@@ -172,7 +172,7 @@ def followers(root: Path) -> list[int]:
 @pytest.fixture(scope="module")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("empty")
-    store.connect(root)
+    mlflow_store.connect(root)
     return root / "mlflow.db"
 
 
@@ -234,7 +234,7 @@ class Server:
 @pytest.mark.long
 def test_curves_appear_while_the_training_runs_and_its_process_imports_no_mlflow(project: Path) -> None:
     training = start_training(project, 100_000, 0.05)
-    client = store.connect(project)
+    client = mlflow_store.connect(project)
     try:
         first = eventually(lambda: curve(client, project))
         assert eventually(lambda: len(curve(client, project)) > len(first))
@@ -255,7 +255,7 @@ def test_curves_appear_while_the_training_runs_and_its_process_imports_no_mlflow
 @pytest.mark.long
 def test_a_resumed_training_goes_on_in_the_same_run_and_repeated_steps_count_once(project: Path) -> None:
     killed = start_training(project, 100_000, 0.01)
-    client = store.connect(project)
+    client = mlflow_store.connect(project)
     eventually(lambda: len(curve(client, project)) > 30)
     killed.kill()
     killed.wait()
@@ -275,7 +275,7 @@ def test_a_training_that_fails_is_shown_as_failed_and_odd_figures_as_far_as_mlfl
 
     with pytest.raises(ZeroDivisionError):
         diverge()
-    client = store.connect(project)
+    client = mlflow_store.connect(project)
     eventually(lambda: [run.info.status for run in all_runs(client)] == ["FAILED"])
     assert {"train/loss", "chrF2:2B::2B:"} <= set(all_runs(client)[0].data.metrics)
 
@@ -288,7 +288,7 @@ def test_several_trainings_at_once_on_no_store_make_one_store_with_a_run_each(tm
     for training in trainings:
         finish(training)
     eventually(lambda: not followers(tmp_path))
-    client = store.connect(tmp_path)
+    client = mlflow_store.connect(tmp_path)
     assert sorted(run.info.run_name for run in all_runs(client)) == list(names)
     assert all(curve(client, tmp_path, name) == list(range(1, 21)) for name in names)
     assert list((tmp_path / ".seqline/tracking").glob("*.lock")), "the folder in which stores are made has another place"
@@ -300,7 +300,7 @@ def test_sync_records_a_restored_run_once_with_all_that_dvc_holds_of_it(project:
     before = (project / "mlflow.db").read_bytes()
     assert "recorded" not in tracking.sync(project)
     assert (project / "mlflow.db").read_bytes() == before
-    client = store.connect(project)
+    client = mlflow_store.connect(project)
     [run] = all_runs(client)
     assert run.info.status == "FINISHED"
     assert run.data.tags["seqline.recorded"] == "restored"
@@ -318,7 +318,7 @@ def test_sync_records_a_restored_run_once_with_all_that_dvc_holds_of_it(project:
 def test_sync_adds_only_what_the_live_view_missed(project: Path) -> None:
     finish(start_training(project, 25, 0.0))
     eventually(lambda: not followers(project))
-    client = store.connect(project)
+    client = mlflow_store.connect(project)
     assert curve(client, project) == list(range(1, 26))
     assert "16 points" in tracking.sync(project)  # 26 to 40, and the validation
     assert curve(client, project) == list(range(1, 41))
@@ -355,7 +355,7 @@ def test_new_scores_of_the_same_model_replace_the_old_ones_in_its_run(project: P
     scores = {"test": {"perplexity": 4.0}}
     (project / "reports/metrics/lstm.json").write_text(json.dumps(scores), encoding="utf-8")
     assert "lstm: brought up to date (0 points" in tracking.sync(project)
-    client = store.connect(project)
+    client = mlflow_store.connect(project)
     [run] = all_runs(client)
     assert run.data.metrics["test/perplexity"] == 4.0
 
@@ -365,7 +365,7 @@ def test_scores_of_another_model_are_not_recorded(project: Path) -> None:
     lock["stages"]["train@lstm"]["outs"] = [{"path": "data/models/lstm", "md5": f"{9:032x}.dir"}]
     (project / "dvc.lock").write_text(yaml.safe_dump(lock), encoding="utf-8")
     tracking.sync(project)
-    [run] = all_runs(store.connect(project))
+    [run] = all_runs(mlflow_store.connect(project))
     assert "test/perplexity" not in run.data.metrics
     assert "valid/perplexity" in run.data.metrics
 
@@ -385,8 +385,8 @@ def test_sync_does_not_wait_for_a_follower_that_the_system_lets_wait_nor_ends_it
     assert followers(project) == [follower], "it was ended"
     os.kill(follower, signal.SIGCONT)
     eventually(lambda: not followers(project))
-    assert curve(store.connect(project), project) == list(range(1, 41))
-    assert all_runs(store.connect(project))[0].info.status == "FINISHED"
+    assert curve(mlflow_store.connect(project), project) == list(range(1, 41))
+    assert all_runs(mlflow_store.connect(project))[0].info.status == "FINISHED"
 
 
 @pytest.mark.long
@@ -473,7 +473,7 @@ def test_the_follower_s_log_holds_no_password(capsys: pytest.CaptureFixture[str]
     def fail() -> None:
         raise OSError("no answer from 'postgresql://somebody:secret@127.0.0.1/db'")
 
-    class Late(follow.Watch):
+    class Late(follower.Watch):
         def __init__(self) -> None:
             pass
 
@@ -481,7 +481,7 @@ def test_the_follower_s_log_holds_no_password(capsys: pytest.CaptureFixture[str]
             return True
 
     with pytest.raises(TimeoutError):
-        follow.attempt(fail, Late(), store.Failure)
+        follower.attempt(fail, Late(), mlflow_store.Failure)
     assert capsys.readouterr().out.endswith("OSError: no answer from 'postgresql://127.0.0.1/db'\n")
 
 
@@ -492,7 +492,7 @@ def test_a_server_that_dies_and_comes_back_ends_with_the_whole_curve_and_the_art
     server = Server(project / "server", empty_store)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
     with server:
-        client = store.connect(project)
+        client = mlflow_store.connect(project)
         training = start_training(project, 100_000, 0.01)
         eventually(lambda: len(curve(client, project)) > 20)
     time.sleep(2)  # nobody there
@@ -517,10 +517,10 @@ def test_a_server_that_dies_and_comes_back_ends_with_the_whole_curve_and_the_art
 
 def test_a_figure_belongs_to_the_run_whose_folder_it_lies_in() -> None:
     names = ["lstm", "lstm_big", "gru"]
-    assert outputs.owner(Path("lstm_big/attention_1.png"), names) == "lstm_big"
-    assert outputs.owner(Path("lstm_attention.png"), names) is None
-    assert outputs.owner(Path("gru/0.png"), names) == "gru"
-    assert outputs.owner(Path("lstms.png"), names) is None
+    assert run_outputs.owner(Path("lstm_big/attention_1.png"), names) == "lstm_big"
+    assert run_outputs.owner(Path("lstm_attention.png"), names) is None
+    assert run_outputs.owner(Path("gru/0.png"), names) == "gru"
+    assert run_outputs.owner(Path("lstms.png"), names) is None
 
 
 def test_experiments_in_a_temporary_copy_share_the_store_of_their_project(tmp_path: Path) -> None:
@@ -538,7 +538,7 @@ def test_tracking_switched_off_starts_and_writes_nothing(tmp_path: Path, monkeyp
 
 
 def test_a_full_disk_does_not_stop_the_training(capsys: pytest.CaptureFixture[str]) -> None:
-    from pipeline.tracking.spool import Spool
+    from pipeline.tracking.live_log import Spool
 
     with Path("/dev/full").open("wb") as full:
         log = Spool(full)
@@ -569,13 +569,13 @@ def test_a_damaged_spool_does_not_stop_the_training(
     fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("SEQLINE_TRACKING", raising=False)
-    monkeypatch.setattr(spool, "_start_follower", lambda *_: None)
-    SPOOL_FAULTS[fault](tmp_path / spool.NAME)
+    monkeypatch.setattr(live_log, "_start_follower", lambda *_: None)
+    SPOOL_FAULTS[fault](tmp_path / live_log.NAME)
     with tracking.live(run="lstm", digest="d", work=tmp_path, root=tmp_path) as log:
         log({"loss": 1.0}, 1)
     error = capsys.readouterr().err
     assert error == "" or (error.count("\n") == 1 and "tracking stopped, training goes on" in error)
-    assert error or [json.loads(line).get("step") for line in (tmp_path / spool.NAME).open()] == [None, 1, None]
+    assert error or [json.loads(line).get("step") for line in (tmp_path / live_log.NAME).open()] == [None, 1, None]
 
 
 def _fail(error: BaseException) -> Callable[..., Any]:
@@ -602,19 +602,19 @@ def test_settings_and_figures_of_odd_types_do_not_stop_the_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("SEQLINE_TRACKING", raising=False)
-    monkeypatch.setattr(spool, "_start_follower", lambda *_: None)
+    monkeypatch.setattr(live_log, "_start_follower", lambda *_: None)
     settings = {"task": "t", "since": datetime(2026, 1, 1), "of": {1: object()}}
     with tracking.live(run="lstm", digest="d", work=tmp_path, root=tmp_path, params=settings) as log:
         log({"loss": "no number"}, 1)  # type: ignore[dict-item]
         log({"loss": 1.0}, 2)
     assert capsys.readouterr().err.count("\n") == 1
-    assert json.loads((tmp_path / spool.NAME).open().readline())["params"]["since"] == "2026-01-01 00:00:00"
+    assert json.loads((tmp_path / live_log.NAME).open().readline())["params"]["since"] == "2026-01-01 00:00:00"
 
 
 def test_a_training_whose_stderr_is_gone_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SEQLINE_TRACKING", raising=False)
     monkeypatch.setattr(sys, "stderr", None)
-    (tmp_path / spool.NAME).mkdir()
+    (tmp_path / live_log.NAME).mkdir()
     with tracking.live(run="lstm", digest="d", work=tmp_path, root=tmp_path) as log:
         log({"loss": 1.0}, 1)
 
@@ -635,7 +635,7 @@ def test_a_follower_that_fails_is_reported_while_the_training_goes_on(project: P
         training.kill()
 
 
-class Unwatched(follow.Watch):
+class Unwatched(follower.Watch):
     """A training that is over; a real watch would end this very process before long."""
 
     def __init__(self) -> None:
@@ -652,7 +652,7 @@ def test_damaged_lines_of_the_spool_are_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "spool"
     path.write_bytes(b"".join([*bad, good, *worse, good.replace(b"3", b"4"), b'{"end": "FINISHED"}\n']))
     with path.open("rb") as lines:
-        points = [point for batch, _ in follow.batches(lines, Unwatched()) for point in batch]
+        points = [point for batch, _ in follower.batches(lines, Unwatched()) for point in batch]
     assert [(name, step) for name, _, _, step in points] == [("train/loss", 3), ("train/loss", 4)]
 
 
@@ -660,7 +660,7 @@ def test_a_half_written_line_is_read_once_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "spool"
     path.write_bytes(b'{"a": 1}\n{"b"')
     with path.open("rb") as lines, path.open("ab") as writing:
-        assert list(follow.whole_lines(lines)) == [b'{"a": 1}\n']
+        assert list(follower.whole_lines(lines)) == [b'{"a": 1}\n']
         writing.write(b": 2}\n")
         writing.flush()
-        assert list(follow.whole_lines(lines)) == [b'{"b": 2}\n']
+        assert list(follower.whole_lines(lines)) == [b'{"b": 2}\n']

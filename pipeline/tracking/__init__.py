@@ -1,7 +1,7 @@
 """MLflow is a view of what DVC holds. This package alone imports mlflow, and never in the training process.
 
-- `live` (spool.py): the training's figures go to a file; a process of its own (follow.py) carries them to the store.
-- `sync` (record.py): brings MLflow level with DVC's outputs, whatever the live view missed.
+- `live` (live_log.py): the training's figures go to a file; a process of its own (follower.py) carries them to the store.
+- `sync` (backfill.py): brings MLflow level with DVC's outputs, whatever the live view missed.
 - registry.py: versions of evaluated runs, and which is champion; package.py and served.py: what serves one,
   server.py, protocol.py and request_body.py: over HTTP.
 - `ui` and `model` (serve.py): MLflow's pages on the project's own store, and a version that answers over HTTP.
@@ -10,16 +10,16 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.tracking.spool import live
+from pipeline.tracking.live_log import live
 
 __all__ = ["live", "model", "sync", "ui"]
 
 
 def sync(root: Path) -> str:
     """Record every run of the project `root` that MLflow lacks or has in part; what was done, in words. Idempotent."""
-    from pipeline.tracking import record, registry  # imports mlflow: seconds that training must not pay
+    from pipeline.tracking import backfill, registry
 
-    said = record.sync(root)
+    said = backfill.sync(root)
     return "\n".join([*(f"{made.run}: registered as {made}, {made.score}" for made in registry.register(root)), said])
 
 

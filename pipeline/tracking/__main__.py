@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline.tracking.follow import be_nice, follow
+from pipeline.tracking.follower import be_nice, follow
 
 
 def main() -> None:

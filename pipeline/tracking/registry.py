@@ -21,9 +21,9 @@ from typing import Any, Literal
 from pipeline.core import config
 from pipeline.core.errors import refuse
 from pipeline.core.landing import exclusive
-from pipeline.tracking import describe, lineage, record, run_lock, store
+from pipeline.tracking import backfill, describe, lineage, mlflow_store, run_lock
 from pipeline.tracking.lineage import Made
-from pipeline.tracking.outputs import gather
+from pipeline.tracking.run_outputs import gather
 from pipeline.tracking.scores import line
 from pipeline.tracking.versions import DIGEST, MADE, Reign, Version, led_to, name_of, read, tags, turned_back
 
@@ -58,7 +58,7 @@ _PAGE = 1000
 def register(root: Path) -> list[Version]:
     """Make a version of every evaluated run of `params.yaml` that has none; those made. Idempotent."""
     made = [each for each in lineage.evaluated(root) if _present(root, each)]
-    with store.reached(root) as client, _alone(root):
+    with mlflow_store.reached(root) as client, _alone(root):
         return [_enter(client, root, each) for each in made if _found(client, each) is None]
 
 
@@ -68,13 +68,13 @@ def current(root: Path, run: str) -> Version:
     if run not in known:
         expected = "one of " + ", ".join(known) if known else "a run that is trained and evaluated"
         raise refuse("run", run, f"{expected}, whose outputs are evaluated", "Run `dvc repro`, or `dvc pull`.")
-    with store.reached(root) as client, _alone(root):
+    with mlflow_store.reached(root) as client, _alone(root):
         return _found(client, known[run]) or _enter(client, root, known[run])
 
 
 def version(root: Path, name: str, number: int) -> Version:
     """The version of that number; UserError naming those that there are."""
-    with store.reached(root) as client:
+    with mlflow_store.reached(root) as client:
         found = {each.version: each for each in _versions(client, f"name = '{_known(client, name)}'")}
     if number not in found:
         raise refuse(name, f"version {number}", "one of " + ", ".join(str(each) for each in sorted(found)))
@@ -89,7 +89,7 @@ def uri(root: Path, what: str) -> str:
             raise refuse(what, f"version {number}", "a number")
         return f"models:/{version(root, name, int(number))}"
     name, _, alias = what.partition("@")
-    with store.reached(root) as client:
+    with mlflow_store.reached(root) as client:
         [model] = _models(client, f"name = '{_known(client, name)}'")
     alias = alias or CHAMPION
     if alias not in model.aliases:
@@ -100,7 +100,7 @@ def uri(root: Path, what: str) -> str:
 
 def champion(root: Path, name: str) -> Version | None:
     """The version that the alias `champion` is on; None if there is none yet."""
-    with store.reached(root) as client:
+    with mlflow_store.reached(root) as client:
         holder = _held(client, name, CHAMPION) if name in _names(client) else None
         found = _versions(client, f"name = '{name}'") if holder is not None else iter(())
         return next((each for each in found if each.version == holder), None)
@@ -108,20 +108,20 @@ def champion(root: Path, name: str) -> Version | None:
 
 def challenge(root: Path, version: Version) -> None:
     """Put the alias `challenger` on the version, for people to see which one was last measured against the champion."""
-    with store.reached(root) as client:
+    with mlflow_store.reached(root) as client:
         client.set_registered_model_alias(version.name, CHALLENGER, str(version.version))
 
 
 def judge(root: Path, version: Version, key: str, line: str) -> None:
     """Keep with the version what there is to say of the decision on it that `key` stands for, in place of the last one."""
     said = json.dumps({"key": key, "line": line}, ensure_ascii=False)
-    with store.reached(root) as client:
+    with mlflow_store.reached(root) as client:
         client.set_model_version_tag(version.name, str(version.version), _JUDGED, said)
 
 
 def judged(root: Path, version: Version, key: str) -> str | None:
     """What `judge` kept under this key; None if the last decision on the version was another, or there was none."""
-    with store.reached(root) as client:
+    with mlflow_store.reached(root) as client:
         decision = _mapping(client.get_model_version(version.name, str(version.version)).tags.get(_JUDGED, "{}"))
     return str(decision.get("line")) if decision.get("key") == key else None
 
@@ -134,7 +134,7 @@ def promote(
     `over` is the champion that it is to follow (None: the first one); UserError, and nothing is moved, if another one is
     champion by now.
     """
-    with store.reached(root) as client, _alone(root):
+    with mlflow_store.reached(root) as client, _alone(root):
         holder = _held(client, version.name, CHAMPION)
         if holder != version.version:
             if over != "anyone" and holder != (over.version if over else None):
@@ -148,7 +148,7 @@ def promote(
 
 def rollback(root: Path, name: str) -> Version:
     """Make the champion before the present one champion again, and return it; UserError if there was none."""
-    with store.reached(root) as client, _alone(root):
+    with mlflow_store.reached(root) as client, _alone(root):
         reigns = _reigns(client, _known(client, name))
         if len(reigns) < 2:
             now = f"version {reigns[0].version.version}, the first champion" if reigns else "no champion"
@@ -159,20 +159,20 @@ def rollback(root: Path, name: str) -> Version:
 
 def rolled_back(root: Path, name: str) -> set[int]:
     """The versions that somebody took the alias `champion` from by a rollback, and that never had it again."""
-    with store.reached(root) as client:
+    with mlflow_store.reached(root) as client:
         [model] = _models(client, f"name = '{_known(client, name)}'")
         return turned_back(_moves(model), _holder(model, CHAMPION))
 
 
 def champions(root: Path) -> dict[str, tuple[Reign, ...]]:
     """Of each registered model its champion and those before it, the present one first; none if it has had none."""
-    with store.reached(root) as client:
+    with mlflow_store.reached(root) as client:
         return {name: tuple(reversed(_reigns(client, name))) for name in _names(client)}
 
 
 def made_of(root: Path, path: str, md5: str) -> list[Version]:
     """The versions that a file or folder with this hash went into or came out of, at any path if `path` is ""."""
-    with store.reached(root) as client:
+    with mlflow_store.reached(root) as client:
         found = [each for name in _names(client) for each in _versions(client, f"name = '{name}'")]
     return [each for each in found if each.holds(path, md5)]
 
@@ -182,13 +182,13 @@ def attach(root: Path, version: Version, folder: Path) -> None:
 
     One that `mlflow gc` has removed for good gets nothing, which is said.
     """
-    with store.reached(root) as client:
-        run = store.revived(client, version.mlflow_run)
+    with mlflow_store.reached(root) as client:
+        run = mlflow_store.revived(client, version.mlflow_run)
         if run is None:
             line = f"its MLflow run {version.mlflow_run} is gone for good, so that nothing could be attached to it"
             print(f"seqline: {version}: {line}", file=sys.stderr)
         else:
-            store.put(client, root, run, folder)
+            mlflow_store.put(client, root, run, folder)
 
 
 @contextmanager
@@ -211,30 +211,30 @@ def _enter(client: Any, root: Path, made: Made) -> Version:
     folder = f"model-{digest[:12]}"
     with tempfile.TemporaryDirectory() as scratch:
         package.write(Path(scratch) / folder, describe.home(root), made)
-        store.put(client, root, run, Path(scratch))
+        mlflow_store.put(client, root, run, Path(scratch))
     if name not in _names(client):
         about = f"The task {made.task} on the corpus {made.corpus}: its versions are evaluated runs, whatever their family."
         client.create_registered_model(name, {"task": made.task, "corpus": made.corpus, MADE: "seqline"}, about)
     created = client.create_model_version(
         name,
-        store.address(root, run, folder),
+        mlflow_store.address(root, run, folder),
         run.info.run_id,
         tags(root, made),
         description=f"{made.run}: {line(root, made)}",
         await_creation_for=0,
     )
-    store.add(client, run.info.run_id, tags={store.VERSION: f"{name}/{created.version}"})
+    mlflow_store.add(client, run.info.run_id, tags={mlflow_store.VERSION: f"{name}/{created.version}"})
     return read(created)
 
 
 def _run_of(client: Any, root: Path, made: Made) -> Any:
     facts = json.loads((root / made.places["model"] / "config.json").read_text(encoding="utf-8"))
     key = (made.run, str(facts["digest"]))
-    found = store.find(client, made.task, key)
+    found = mlflow_store.find(client, made.task, key)
     if found is None:
         names = list(config.section(root / "params.yaml", "runs"))
-        record.bring_level(client, root, gather(root, describe.lock(root), made.run, names))
-        found = store.find(client, made.task, key)
+        backfill.bring_level(client, root, gather(root, describe.lock(root), made.run, names))
+        found = mlflow_store.find(client, made.task, key)
     return found
 
 

@@ -17,7 +17,7 @@ from types import FrameType
 
 from pipeline import loopback
 from pipeline.core.errors import refuse, shown
-from pipeline.tracking import describe, registry, store
+from pipeline.tracking import describe, mlflow_store, registry
 
 _HOST = "127.0.0.1"
 _PAGE = "/#/experiments?workflowType=machine_learning"  # the pages begin with those for chat agents otherwise
@@ -28,7 +28,7 @@ _ENDED = (0, *(-number for number in _SIGNALS), *(128 + number for number in _SI
 
 def ui(root: Path, port: int) -> None:
     """Serve until Ctrl-C or SIGTERM; UserError if the port is taken, or the store is a server with pages of its own."""
-    if store.is_server(root):
+    if mlflow_store.is_server(root):
         raise refuse(
             "MLFLOW_TRACKING_URI",
             shown(describe.uri(root)),
@@ -36,9 +36,9 @@ def ui(root: Path, port: int) -> None:
             "Open it as it is.",
         )
     _refuse_busy(port)
-    with store.reached(root):
+    with mlflow_store.reached(root):
         pass
-    store.make_private(root)
+    mlflow_store.make_private(root)
     where = {"MLFLOW_BACKEND_STORE_URI": describe.uri(root)}  # its password has no place on a command line
     server = start(command(root, port), describe.home(root), where)
     _until_told("ui", server, port, f"MLflow at {_address(port)}{_PAGE}")
@@ -90,7 +90,7 @@ def command(root: Path, port: int) -> list[str]:
     """
     hosts = f"localhost:{port},{_HOST}:{port}"
     origins = f"http://localhost:{port},http://{_HOST}:{port}"
-    stores = ["--artifacts-destination", store.artifacts(root).as_uri()]
+    stores = ["--artifacts-destination", mlflow_store.artifacts(root).as_uri()]
     listen = ["--host", _HOST, "--port", str(port), "--workers", "1", "--allowed-hosts", hosts]
     allow = ["--cors-allowed-origins", origins]
     return [sys.executable, "-m", "mlflow", "ui", *stores, *listen, *allow, "--uvicorn-opts", "--log-level warning"]

@@ -114,7 +114,7 @@ class _TakenOver(Exception):
 
 
 def _carry(lines: BinaryIO, root: Path, header: dict[str, Any], watch: Watch, ours: Callable[[], bool]) -> None:
-    from pipeline.tracking import store  # imports mlflow: two seconds, in which the spool waits
+    from pipeline.tracking import mlflow_store
 
     def surely(action: Callable[..., T], *given: Any, **named: Any) -> T:
         def once() -> T:
@@ -122,15 +122,15 @@ def _carry(lines: BinaryIO, root: Path, header: dict[str, Any], watch: Watch, ou
                 raise _TakenOver
             return action(*given, **named)
 
-        return attempt(once, watch, store.Failure)
+        return attempt(once, watch, mlflow_store.Failure)
 
-    client = surely(store.connect, root)
+    client = surely(mlflow_store.connect, root)
     run = surely(introduce, client, root, header)
-    last = {name: max(steps, default=-1) for name, steps in surely(store.steps, client, run).items()}
+    last = {name: max(steps, default=-1) for name, steps in surely(mlflow_store.steps, client, run).items()}
     status = "KILLED"
     for points, end in batches(lines, watch):
         fresh = [point for point in points if point[3] > last.get(point[0], -1)]  # a resumed training repeats steps
-        surely(store.add, client, run.info.run_id, metrics=fresh)
+        surely(mlflow_store.add, client, run.info.run_id, metrics=fresh)
         last |= {name: step for name, _, _, step in fresh}
         status = end or status
     surely(client.set_terminated, run.info.run_id, status)
@@ -138,22 +138,22 @@ def _carry(lines: BinaryIO, root: Path, header: dict[str, Any], watch: Watch, ou
 
 def introduce(client: Any, root: Path, header: dict[str, Any]) -> Any:
     """The MLflow run of the spool, made if need be, with all that is known before the first step."""
-    from pipeline.tracking import store
+    from pipeline.tracking import mlflow_store
 
     block = header["params"]
     tags = {**describe.labels(header["run"], block), **{str(k): str(v) for k, v in header["tags"].items()}}
     key = (header["run"], header["digest"])
     task = str(block.get("task", "other"))
-    run = store.find(client, task, key)
+    run = mlflow_store.find(client, task, key)
     if run is None:
-        run = store.make(client, root, task, key, {**describe.origin(root), **tags, "seqline.recorded": "live"})
+        run = mlflow_store.make(client, root, task, key, {**describe.origin(root), **tags, "seqline.recorded": "live"})
     else:
         client.update_run(run.info.run_id, status="RUNNING")
-        store.add(client, run.info.run_id, tags=tags)
+        mlflow_store.add(client, run.info.run_id, tags=tags)
     stages, corpus = describe.lock(root), str(block.get("corpus"))
-    store.add_params(client, run, {**describe.settings(block), **describe.corpus_settings(stages, corpus)})
+    mlflow_store.add_params(client, run, {**describe.settings(block), **describe.corpus_settings(stages, corpus)})
     outs = {**describe.hashes(stages, f"encode@{corpus}", "outs"), **describe.hashes(stages, f"vocab@{corpus}", "outs")}
-    store.add_inputs(client, run, outs)
+    mlflow_store.add_inputs(client, run, outs)
     return run
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from pipeline.core import config, tables
 from pipeline.core.errors import refuse, shown
-from pipeline.tracking import describe, run_lock, store
-from pipeline.tracking.outputs import MODELS, Outputs, gather
+from pipeline.tracking import describe, mlflow_store, run_lock
+from pipeline.tracking.run_outputs import MODELS, Outputs, gather
 
 _STATE = "seqline.synced"
 _WAIT_SECONDS = 3.0  # a follower with nothing in its way needs one
@@ -27,7 +27,7 @@ def sync(root: Path) -> str:
     names = list(config.section(root / "params.yaml", "runs"))
     stages = describe.lock(root)
     trained = [gather(root, stages, name, names) for name in names if (root / MODELS / name / "config.json").exists()]
-    with store.reached(root) as client:
+    with mlflow_store.reached(root) as client:
         said = {outputs.name: bring_level(client, root, outputs) for outputs in trained}
     told = [f"{name}: {what}" for name, what in said.items() if what]
     total = f"of {len(names)} runs, {len(trained)} are trained and {len(trained) - len(told)} were level already"
@@ -37,18 +37,18 @@ def sync(root: Path) -> str:
 def bring_level(client: Any, root: Path, outputs: Outputs) -> str:
     """Give the MLflow run of these outputs what it lacks; what was done in a few words, "" if it lacked nothing."""
     key, task, state = (outputs.name, outputs.digest), str(outputs.block.get("task", "other")), outputs.state()
-    run = store.find(client, task, key)
+    run = mlflow_store.find(client, task, key)
     if run is not None and run.data.tags.get(_STATE) == state and run.info.status == "FINISHED":
         return ""
     with alone(root, key):
-        run = store.find(client, task, key)
+        run = mlflow_store.find(client, task, key)
         made = run is None
         if run is None:
             tags = {**describe.origin(root), **outputs.tags, "seqline.recorded": "restored"}
-            run = store.make(client, root, task, key, tags)
+            run = mlflow_store.make(client, root, task, key, tags)
         points = fill(client, root, run, outputs)
         client.set_terminated(run.info.run_id, "FINISHED")
-        store.add(client, run.info.run_id, tags={_STATE: state})  # last: a sync that was killed is done again
+        mlflow_store.add(client, run.info.run_id, tags={_STATE: state})  # last: a sync that was killed is done again
     return f"{'recorded' if made else 'brought up to date'} ({points} points, {len(outputs.files)} artifacts)"
 
 
@@ -77,15 +77,15 @@ def alone(root: Path, key: tuple[str, str]) -> Iterator[None]:
 
 def fill(client: Any, root: Path, run: Any, outputs: Outputs) -> int:
     """Log what the run lacks of the outputs; how many points of its curves that were."""
-    store.add_params(client, run, outputs.params)
-    store.add_inputs(client, run, outputs.inputs)
-    points = lacking(store.steps(client, run), outputs.history)
-    store.add(client, run.info.run_id, metrics=points)
+    mlflow_store.add_params(client, run, outputs.params)
+    mlflow_store.add_inputs(client, run, outputs.inputs)
+    points = lacking(mlflow_store.steps(client, run), outputs.history)
+    mlflow_store.add(client, run.info.run_id, metrics=points)
     add_scores(client, run, outputs)
     with tempfile.TemporaryDirectory() as folder:
         labelled = lay_out(Path(folder), outputs.files)
-        store.put(client, root, run, Path(folder))
-    store.add(client, run.info.run_id, tags={**outputs.tags, **labelled})
+        mlflow_store.put(client, root, run, Path(folder))
+    mlflow_store.add(client, run.info.run_id, tags={**outputs.tags, **labelled})
     return len(points)
 
 
@@ -102,7 +102,9 @@ def add_scores(client: Any, run: Any, outputs: Outputs) -> None:
     """The final figures as MLflow's current values, at the step whose weights they are of."""
     now = time.time_ns() // 1_000_000
     changed = {name: value for name, value in outputs.scores.items() if run.data.metrics.get(name) != value}
-    store.add(client, run.info.run_id, metrics=[(name, value, now, outputs.best_step) for name, value in changed.items()])
+    mlflow_store.add(
+        client, run.info.run_id, metrics=[(name, value, now, outputs.best_step) for name, value in changed.items()]
+    )
 
 
 def lay_out(folder: Path, files: Mapping[str, Path]) -> dict[str, str]:
