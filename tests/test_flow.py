@@ -258,7 +258,7 @@ def test_without_a_server_one_is_started_for_the_run_and_its_death_does_not_matt
     env = flows.surroundings(home, None) | {"PREFECT_CLIENT_MAX_RETRIES": "1"}  # not 3, each of which waits longer
     with flows.started(made, env, "run", "--jobs", "3") as process:
         flows.wait_for(lambda: flows.at_work(made), "a stage at work")
-        [child] = [c for c in psutil.Process(process.pid).children() if "pipeline.flow.ephemeral" in c.cmdline()]
+        [child] = [c for c in psutil.Process(process.pid).children() if "pipeline.flow.temporary_server" in c.cmdline()]
         child.kill()
         said, _ = process.communicate(timeout=flows.PATIENCE)
     assert said.startswith("seqline: no Prefect server is configured"), said
@@ -303,7 +303,9 @@ def test_the_death_of_a_standing_server_ends_no_run_and_hinders_no_interrupt(
 def test_a_server_of_one_run_ends_with_a_killed_flow(made: Path, home: Path) -> None:
     with flows.started(made, flows.surroundings(home, None), "run") as process:
         flow = psutil.Process(process.pid)
-        ephemeral = flows.wait_for(lambda: [c for c in flow.children() if "pipeline.flow.ephemeral" in c.cmdline()], "it")
+        ephemeral = flows.wait_for(
+            lambda: [c for c in flow.children() if "pipeline.flow.temporary_server" in c.cmdline()], "it"
+        )
         process.kill()
     flows.wait_for(lambda: not ephemeral[0].is_running() or ephemeral[0].status() == psutil.STATUS_ZOMBIE, "its end")
 

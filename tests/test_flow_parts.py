@@ -13,7 +13,7 @@ from dvc.utils.serialize import load_yaml, loads_yaml, modify_yaml
 from pipeline.core import params
 from pipeline.core.errors import UserError
 from pipeline.dag import expected_time, graph, lockfile, process_groups, project_lock
-from pipeline.flow import slots
+from pipeline.flow import devices
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_places_follow_what_is_visible(
     visible: str, device: str, processes: int, places: list[str | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    offered = slots.slots(params.Compute(device=device, slots=3, processes=processes, workers=1, cluster=None))
+    offered = devices.slots(params.Compute(device=device, slots=3, processes=processes, workers=1, cluster=None))
     taken = [offered.take("train") for _ in places]
     assert [place and place.name for place in taken] == places
     assert offered.take("train") is None
@@ -46,11 +46,11 @@ def test_places_follow_what_is_visible(
 def test_threads_are_shared_and_the_user_s_own_number_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAYON_NUM_THREADS", raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    monkeypatch.setattr(slots, "cores", lambda: 8)
-    shared = slots.threads(3)
+    monkeypatch.setattr(devices, "cores", lambda: 8)
+    shared = devices.threads(3)
     assert shared["RAYON_NUM_THREADS"] == "2"
     assert "OMP_NUM_THREADS" not in shared
-    assert slots.threads(100)["RAYON_NUM_THREADS"] == "1"
+    assert devices.threads(100)["RAYON_NUM_THREADS"] == "1"
 
 
 def test_one_flow_at_a_time(tmp_path: Path) -> None:

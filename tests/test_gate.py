@@ -32,7 +32,7 @@ from benchmarks.gate import (
 from pipeline.core import config, tables
 from pipeline.core.errors import UserError
 from pipeline.core.params import Evaluation
-from pipeline.flow import contests
+from pipeline.flow import challenge
 from pipeline.promotion import align_scores, contenders, guards, retokenize, settings
 from pipeline.promotion.align_scores import Matched
 from pipeline.promotion.compare import _Contest
@@ -454,10 +454,10 @@ def test_what_one_of_them_can_write_is_asked_of_both(
 
 def test_a_decision_is_kept_under_the_evaluation_it_was_taken_with(project: Path, edited) -> None:
     version = SimpleNamespace(digest="d")
-    before = contests._key(project, version, version)
-    assert contests._key(project, version, version) == before
+    before = challenge._key(project, version, version)
+    assert challenge._key(project, version, version) == before
     edited(project, "evaluation.bootstrap", 7)
-    assert contests._key(project, version, version) != before
+    assert challenge._key(project, version, version) != before
 
 
 # The same rows for both

@@ -46,7 +46,7 @@ def test_a_retraining_with_a_server_of_its_own_listens_on_loopback(
     env = small.author(flows.surroundings(tmp_path, None) | variables)
     del env["SEQLINE_TRACKING"]
     listeners = watched(root, env, "retrain")
-    assert any("pipeline.flow.ephemeral" in listener.command for listener in listeners.found), "the server was seen"
+    assert any("pipeline.flow.temporary_server" in listener.command for listener in listeners.found), "the server was seen"
     assert listeners.beyond_loopback == []
     assert requests == []
 

@@ -20,7 +20,7 @@ from subsets import mostly_long
 from pipeline import tracking
 from pipeline.core import tables
 from pipeline.core.errors import UserError
-from pipeline.flow import contests
+from pipeline.flow import challenge
 from pipeline.tracking import describe, mlflow_store, registry, versions
 
 STORY, REVIEWS = "language_model-story", "classification-reviews"
@@ -401,21 +401,21 @@ def test_a_mistake_gets_one_line(words: tuple[str, ...], line: str, project: Pro
 
 
 @pytest.fixture
-def settled(project: Project, monkeypatch: pytest.MonkeyPatch) -> Callable[..., contests.Verdict]:
+def settled(project: Project, monkeypatch: pytest.MonkeyPatch) -> Callable[..., challenge.Verdict]:
     """`settled("gru")`: what becomes of the run, which wins or not; `meanwhile` is done while it is compared."""
     shutil.copy(Path(__file__).parents[1] / "flow.yaml", project.root)
     with (project.root / "params.yaml").open("a") as file:
         file.write("evaluation: {}\n")
 
-    def settle(run: str, meanwhile: Callable[[], object] = lambda: None, promote: bool = True) -> contests.Verdict:
+    def settle(run: str, meanwhile: Callable[[], object] = lambda: None, promote: bool = True) -> challenge.Verdict:
         def held(*_: object) -> Any:
             meanwhile()
             verdict = f"{run} is {'promoted' if promote else 'not promoted'}"
             return SimpleNamespace(promote=promote, verdict=verdict, p=0.01, markdown=str, json=str)
 
-        monkeypatch.setattr(contests, "_chosen", lambda *_: run)
-        monkeypatch.setattr(contests, "_held", held)
-        return contests.settle(project.root, STORY, [run])
+        monkeypatch.setattr(challenge, "_chosen", lambda *_: run)
+        monkeypatch.setattr(challenge, "_held", held)
+        return challenge.settle(project.root, STORY, [run])
 
     return settle
 

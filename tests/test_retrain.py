@@ -17,7 +17,7 @@ import retrain_project as small
 from retrain_project import NAME, retrain
 
 from pipeline.dag.project_lock import alone
-from pipeline.flow import events, history, served
+from pipeline.flow import events, journal, served_schedule
 from pipeline.tracking import registry
 
 CRON = "* * * * *"
@@ -90,7 +90,7 @@ def test_the_first_evaluated_run_becomes_champion_with_its_decision_on_record(
     first: Path, nightly: object, server: str
 ) -> None:
     assert champion(first) == 1
-    [record] = history.read(first)
+    [record] = journal.read(first)
     assert (record.flow, record.state, record.because) == ("retrain", "promoted", "by hand")
     assert f"{NAME}: mlp (version 1) is promoted: there is no champion" in record.summary
     [kept] = first.glob("mlartifacts/**/gate/nobody/decision.md")
@@ -104,7 +104,7 @@ def test_nothing_changed_is_nothing_done(root: Path, env: dict[str, str]) -> Non
     assert (done.returncode, done.stderr) == (0, "")
     assert "9 up to date" in done.stdout
     assert f"{NAME}: mlp is champion still" in done.stdout
-    assert history.read(root)[-1].state == "nothing"
+    assert journal.read(root)[-1].state == "nothing"
     assert ((root / "dvc.lock").read_bytes(), log_of(root)) == (before, logs)
     assert champion(root) == 1
 
@@ -154,13 +154,13 @@ def test_what_was_promoted_and_not_published_is_published_by_a_later_one(
     assert f"git tag: champion/{NAME}/1\n" in done.stdout
     assert f"{NAME}/9" not in done.stdout
     assert pending.exists()
-    assert history.read(root)[-1].state == "nothing"
+    assert journal.read(root)[-1].state == "nothing"
     subprocess.run(["dvc", "remote", "add", "-q", "store", str(tmp_path / "store")], cwd=root, env=env, check=True)
     done = retrain(root, env)
     assert f"{NAME}/1 is champion since an earlier retraining, and is published now" in done.stdout
     assert list((tmp_path / "store").rglob("*.dir"))
     assert not pending.exists()
-    assert history.read(root)[-1].state == "promoted"
+    assert journal.read(root)[-1].state == "promoted"
 
 
 def test_one_that_is_killed_in_a_contest_is_made_good_by_the_next(root: Path, env: dict[str, str]) -> None:
@@ -184,7 +184,7 @@ def test_one_that_is_killed_in_a_contest_is_made_good_by_the_next(root: Path, en
     assert (done.returncode, done.stderr) == (0, "")
     assert not any(one.is_running() for one in left)
     assert champion(root) == 2
-    assert [record.state for record in history.read(root)] == ["promoted", "", "promoted"]
+    assert [record.state for record in journal.read(root)] == ["promoted", "", "promoted"]
     assert flows.inhabitants(root) == []
 
 
@@ -224,12 +224,12 @@ def test_a_second_one_by_hand_is_refused_while_another_is_at_work(root: Path, en
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert "another flow at work (process " in done.stderr
-    assert len(history.read(root)) == 1
+    assert len(journal.read(root)) == 1
 
 
 def ended(process: "subprocess.Popen[str]", root: Path) -> str:
     """End it as Ctrl-C does, between two runs; what it said."""
-    flows.wait_for(lambda: not psutil.pid_exists(history.read(root)[-1].pid), "the end of the last run's process")
+    flows.wait_for(lambda: not psutil.pid_exists(journal.read(root)[-1].pid), "the end of the last run's process")
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=flows.PATIENCE)
     assert process.returncode == 0, said
@@ -260,7 +260,7 @@ def test_a_data_change_starts_a_run_and_a_restart_makes_one_run_of_all_that_was_
         assert sorted(run["state_name"] for run in runs(server, root)) == ["Completed", "Completed", "Skipped", "Skipped"]
         assert not deployment(server, root)["paused"]
         ended(process, root)
-    assert [record.state for record in history.read(root)] == ["promoted", "kept", "nothing"]
+    assert [record.state for record in journal.read(root)] == ["promoted", "kept", "nothing"]
     assert flows.inhabitants(root) == []
 
 
@@ -277,13 +277,13 @@ def test_a_cron_schedule_fires_twice_and_its_end_leaves_nothing_behind(
     assert [(time.second, time.microsecond) for time in due] == [(0, 0), (0, 0)]
     assert due[1] - due[0] == timedelta(minutes=1)
     assert all(datetime.fromisoformat(run["start_time"]) >= time for run, time in zip(two, due, strict=True))
-    assert {record.state for record in history.read(root)[1:]} <= {"nothing", ""}
+    assert {record.state for record in journal.read(root)[1:]} <= {"nothing", ""}
     status = flows.seqline(root, env, "status").stdout
     assert f"cron '{CRON}' in " in status
     assert f"served by process {process.pid}" in status
     ended(process, root)
     assert deployment(server, root)["paused"]
-    written = served.read(root)
+    written = served_schedule.read(root)
     assert written is not None
     assert written.ended
     assert flows.inhabitants(root) == []

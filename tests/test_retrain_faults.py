@@ -28,8 +28,19 @@ from pipeline.core.errors import UserError
 from pipeline.dag import refresh
 from pipeline.dag.run_stage import Result
 from pipeline.dag.run_stage import State as Ended
-from pipeline.flow import asked, contests, events, publish, retrain, schedule, served, server, status, unpublished
-from pipeline.flow.contests import Verdict
+from pipeline.flow import (
+    challenge,
+    deployments,
+    events,
+    pending_publish,
+    prefect_server,
+    publish,
+    retrain,
+    schedule,
+    served_schedule,
+    status,
+)
+from pipeline.flow.challenge import Verdict
 from pipeline.flow.outcome import Outcome
 
 PAUSE = 0.01
@@ -185,7 +196,7 @@ def test_a_fault_of_ours_ends_the_schedule_for_all_to_see(project: Path, monkeyp
     monkeypatch.setattr(schedule, "_coming", coming)
     with pytest.raises(KeyError, match="a fault"):
         asyncio.run(schedule._Serving(project, schedule.terms(None, "1h", False, "1", None)).run())
-    left = served.read(project)
+    left = served_schedule.read(project)
     assert left
     assert not left.ended, "which is for one that was ended on purpose"
 
@@ -225,7 +236,7 @@ def night(monkeypatch: pytest.MonkeyPatch) -> Night:
     monkeypatch.setattr(retrain.refresh, "refresh", lambda root: refresh.Look({}, ()))
     monkeypatch.setattr(retrain, "reproduce", lambda root, targets, jobs: night.outcome(root))
     monkeypatch.setattr(retrain.tracking, "sync", night.sync)
-    monkeypatch.setattr(contests, "runs", lambda root: {"a": ["x"]})
+    monkeypatch.setattr(challenge, "runs", lambda root: {"a": ["x"]})
     monkeypatch.setattr(retrain, "contest", SimpleNamespace(with_options=lambda **_: lambda *given: same))
     monkeypatch.setattr(publish, "publish", night.publish)
     monkeypatch.delenv("SEQLINE_TRACKING", raising=False)
@@ -242,10 +253,10 @@ def test_what_was_made_while_mlflow_was_away_is_published_by_the_next(night: Nig
     night.tracked = False
     with pytest.raises(UserError):
         steps(tmp_path)
-    assert (night.published, unpublished.read(tmp_path)) == (0, [])
+    assert (night.published, pending_publish.read(tmp_path)) == (0, [])
     night.ended, night.tracked = "cached", True
     assert not steps(tmp_path).made
-    assert (night.published, unpublished.read(tmp_path)) == (1, None)
+    assert (night.published, pending_publish.read(tmp_path)) == (1, None)
     steps(tmp_path)
     assert night.published == 1, "once is enough"
 
@@ -259,7 +270,7 @@ def test_what_was_made_before_a_stage_failed_is_published_when_the_dag_is_whole(
     assert night.published == 0, "half of it"
     night.ended = "cached"
     steps(tmp_path)
-    assert (night.published, unpublished.read(tmp_path)) == (1, None)
+    assert (night.published, pending_publish.read(tmp_path)) == (1, None)
     steps(tmp_path)
     assert night.published == 1
 
@@ -267,18 +278,18 @@ def test_what_was_made_before_a_stage_failed_is_published_when_the_dag_is_whole(
 def test_a_retraining_that_finds_nothing_to_do_publishes_nothing(night: Night, tmp_path: Path) -> None:
     night.ended = "cached"
     assert steps(tmp_path).event == "nothing"
-    assert (night.published, unpublished.read(tmp_path)) == (0, None)
+    assert (night.published, pending_publish.read(tmp_path)) == (0, None)
 
 
 # --- the stages of a contest
 
 
-def recorded(root: Path, **limits: int) -> contests.Recorded:
+def recorded(root: Path, **limits: int) -> challenge.Recorded:
     """The commands of a contest in the folder `root`, under these limits."""
     for name in ("flow.yaml", "params.yaml"):
         shutil.copy(small.ROOT / name, root)
     small.settings(root, run={"time_limits": limits})
-    return contests.Recorded(root)
+    return challenge.Recorded(root)
 
 
 def as_stage(name: str, program: str) -> list[str]:
@@ -302,7 +313,7 @@ def test_a_stage_that_hangs_in_a_contest_is_ended_with_all_it_started(tmp_path: 
 def test_contenders_share_no_gpu(gpus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With one they predict by turns, with two at once, each on its own; what predicts nothing waits for none."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
-    monkeypatch.setattr("pipeline.flow.slots._is_for_cpu", lambda: False)
+    monkeypatch.setattr("pipeline.flow.devices._is_for_cpu", lambda: False)
     launch = recorded(tmp_path)
     say = "import os, time, pathlib; me = pathlib.Path('on' + os.environ['CUDA_VISIBLE_DEVICES']); me.touch(exist_ok=False)"
     say += "; time.sleep(0.3); me.unlink(); print(me, flush=True)"
@@ -320,13 +331,13 @@ def test_contenders_share_no_gpu(gpus: str, tmp_path: Path, monkeypatch: pytest.
 def test_a_stage_whose_log_has_no_place_says_so(tmp_path: Path) -> None:
     """It fails before it is started, so that its summary is all that there is to read."""
     from pipeline.dag import run_settings
-    from pipeline.flow import run, slots
+    from pipeline.flow import devices, prefect_flow
 
     (tmp_path / "logs").write_text("in the way")
     session = SimpleNamespace(
         begun=[],
         threads={},
-        places={"train@x": slots.Slots(frozenset(), []).take("train")},
+        places={"train@x": devices.Slots(frozenset(), []).take("train")},
         logs=tmp_path / "logs" / "now",
         workers=None,
         rules=run_settings.load(small.ROOT),
@@ -334,7 +345,7 @@ def test_a_stage_whose_log_has_no_place_says_so(tmp_path: Path) -> None:
         results={},
         done=queue.Queue(),
     )
-    run._run(session, "train@x", lambda line: None)  # type: ignore[arg-type]
+    prefect_flow._run(session, "train@x", lambda line: None)  # type: ignore[arg-type]
     assert session.done.get_nowait() == "train@x"
     summary = Outcome(session.results, 1.0, tmp_path).summary()
     assert "FAILED train@x: " in summary
@@ -380,13 +391,13 @@ class Client:
 
 
 @pytest.fixture
-def seen(project: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., asked.Told]:
+def seen(project: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., deployments.Told]:
     """What the server says of the project, a clone of example.org/me/seqline, whose deployment clones `repository`."""
     small.git(project, "remote", "add", "origin", "git@example.org:me/seqline.git")
 
-    def told(*runs: FlowRun, repository: str = "https://example.org/me/seqline.git") -> asked.Told:
-        monkeypatch.setattr(asked, "get_client", lambda sync_client: Client(repository, list(runs)))
-        return asked.told(project)
+    def told(*runs: FlowRun, repository: str = "https://example.org/me/seqline.git") -> deployments.Told:
+        monkeypatch.setattr(deployments, "get_client", lambda sync_client: Client(repository, list(runs)))
+        return deployments.told(project)
 
     return told
 
@@ -431,8 +442,8 @@ def test_a_deployment_is_known_by_what_it_clones(seen, repository: str, ours: bo
 
 def test_a_failed_run_in_a_clone_is_a_bad_status(seen, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(server, "configured", lambda: "http://prefect.example.org/api")
-    monkeypatch.setattr(server, "reachable", lambda: True)
+    monkeypatch.setattr(prefect_server, "configured", lambda: "http://prefect.example.org/api")
+    monkeypatch.setattr(prefect_server, "reachable", lambda: True)
     seen(ran(StateType.COMPLETED, -9))
     assert status.report(project).well
     seen(ran(StateType.FAILED, -9))

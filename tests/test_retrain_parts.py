@@ -23,8 +23,19 @@ from pipeline.core.errors import UserError
 from pipeline.dag import force_stage, refresh
 from pipeline.dag.project_lock import alone
 from pipeline.download.source import WORK, Surroundings, obtain
-from pipeline.flow import contests, events, history, notify, patience, publish, schedule, sections, served, status
-from pipeline.flow.history import Record
+from pipeline.flow import (
+    challenge,
+    events,
+    journal,
+    notify,
+    publish,
+    retry_forever,
+    schedule,
+    sections,
+    served_schedule,
+    status,
+)
+from pipeline.flow.journal import Record
 from pipeline.flow.notify import Notify
 from pipeline.flow.publish import Publish
 
@@ -42,23 +53,23 @@ def flow(began: float, state: str = "kept", pid: int = GONE) -> Record:
     return Record(id=f"{began}", flow="retrain", pid=pid, because="x", began=at(began), ended=ended, state=state)
 
 
-def plan(*due: float, ended: str = "", pid: int = GONE) -> served.Served:
+def plan(*due: float, ended: str = "", pid: int = GONE) -> served_schedule.Served:
     times = tuple(at(minutes) for minutes in due)
-    return served.Served(words="hourly", pid=pid, since=at(-500), seen=at(-1), ended=ended, due=times)
+    return served_schedule.Served(words="hourly", pid=pid, since=at(-500), seen=at(-1), ended=ended, due=times)
 
 
 # --- records
 
 
 def test_a_flow_is_on_record_however_it_ended(tmp_path: Path) -> None:
-    with history.recorded(tmp_path, "retrain", "by hand") as record:
-        assert [(one.ended, one.state) for one in history.read(tmp_path)] == [("", "")]
+    with journal.recorded(tmp_path, "retrain", "by hand") as record:
+        assert [(one.ended, one.state) for one in journal.read(tmp_path)] == [("", "")]
         record.state, record.summary = "kept", "two lines\nof text"
-    with pytest.raises(UserError), history.recorded(tmp_path, "retrain"):
+    with pytest.raises(UserError), journal.recorded(tmp_path, "retrain"):
         raise UserError("a.b: got 1; expected 2.")
-    with pytest.raises(KeyboardInterrupt), history.recorded(tmp_path, "run"):
+    with pytest.raises(KeyboardInterrupt), journal.recorded(tmp_path, "run"):
         raise KeyboardInterrupt
-    found = history.read(tmp_path)
+    found = journal.read(tmp_path)
     assert [(one.flow, one.state, one.good) for one in found] == [
         ("retrain", "kept", True),
         ("retrain", "failed", False),
@@ -69,11 +80,11 @@ def test_a_flow_is_on_record_however_it_ended(tmp_path: Path) -> None:
 
 
 def test_a_line_that_was_cut_off_does_not_hide_the_others(tmp_path: Path) -> None:
-    with history.recorded(tmp_path, "run"):
+    with journal.recorded(tmp_path, "run"):
         pass
-    with (tmp_path / history.HISTORY).open("a") as file:
+    with (tmp_path / journal.HISTORY).open("a") as file:
         file.write('{"id": "x", "flow": "retr')
-    assert [one.flow for one in history.read(tmp_path)] == ["run"]
+    assert [one.flow for one in journal.read(tmp_path)] == ["run"]
 
 
 # --- what was missed
@@ -94,10 +105,10 @@ def test_a_line_that_was_cut_off_does_not_hide_the_others(tmp_path: Path) -> Non
     ],
 )
 def test_runs_that_were_due_and_never_began_are_missed(
-    made: served.Served, flows: list[Record], missed: list[float], tmp_path: Path
+    made: served_schedule.Served, flows: list[Record], missed: list[float], tmp_path: Path
 ) -> None:
     with alone(tmp_path, wait=False):
-        assert served.missed(tmp_path, made, flows, NOW) == [at(minutes) for minutes in missed]
+        assert served_schedule.missed(tmp_path, made, flows, NOW) == [at(minutes) for minutes in missed]
 
 
 @pytest.fixture
@@ -106,13 +117,13 @@ def reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., t
     for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
-    monkeypatch.setattr("pipeline.flow.server.configured", lambda: None)
+    monkeypatch.setattr("pipeline.flow.prefect_server.configured", lambda: None)
 
-    def report(made: served.Served | None, *flows: Record) -> tuple[dict[str, str], bool]:
+    def report(made: served_schedule.Served | None, *flows: Record) -> tuple[dict[str, str], bool]:
         if made:
-            served.write(tmp_path, made)
+            served_schedule.write(tmp_path, made)
         for record in flows:
-            history._append(tmp_path, record)
+            journal._append(tmp_path, record)
         found = status.report(tmp_path, NOW)
         assert not (tmp_path / "mlflow.db").exists(), "looking must not make the store"
         return dict(found.lines), found.well
@@ -138,7 +149,7 @@ def test_the_status_tells_a_missed_run_and_a_schedule_that_nobody_serves(reporte
 
 
 def test_the_status_tells_a_flow_that_was_cut_off_and_the_success_before_it(reported, tmp_path: Path) -> None:
-    with served.alone(tmp_path):
+    with served_schedule.alone(tmp_path):
         lines, well = reported(plan(30, pid=os.getpid()), flow(-100, "kept"), flow(-5, ""))
     assert not well
     assert "cut off" in lines["last run"]
@@ -148,7 +159,7 @@ def test_the_status_tells_a_flow_that_was_cut_off_and_the_success_before_it(repo
 
 
 def test_the_status_of_a_schedule_in_order_names_the_next_run(reported, tmp_path: Path) -> None:
-    with served.alone(tmp_path):
+    with served_schedule.alone(tmp_path):
         lines, well = reported(plan(30, 90, pid=os.getpid()), flow(-5, "nothing"))
     assert well
     assert datetime.fromisoformat(lines["next run"]).astimezone(UTC) == NOW + timedelta(minutes=30)
@@ -163,7 +174,7 @@ def test_a_process_that_got_the_number_of_one_that_is_gone_hides_nothing(reporte
     assert "cut off" in lines["last run"]
     assert (lines["at work"], lines["next run"]) == ("nothing", "none")
     assert lines["missed"].startswith("1 due")
-    with alone(tmp_path, wait=False), served.alone(tmp_path):
+    with alone(tmp_path, wait=False), served_schedule.alone(tmp_path):
         lines, well = reported(None)
     assert well
     assert f"(process {os.getpid()})" in lines["at work"]
@@ -174,10 +185,10 @@ def test_a_process_that_got_the_number_of_one_that_is_gone_hides_nothing(reporte
 
 
 def test_two_processes_never_serve_one_schedule(tmp_path: Path) -> None:
-    served.write(tmp_path, plan(pid=1234))
-    with served.alone(tmp_path), pytest.raises(UserError, match="process 1234"), served.alone(tmp_path):
+    served_schedule.write(tmp_path, plan(pid=1234))
+    with served_schedule.alone(tmp_path), pytest.raises(UserError, match="process 1234"), served_schedule.alone(tmp_path):
         raise AssertionError
-    with served.alone(tmp_path):
+    with served_schedule.alone(tmp_path):
         pass
 
 
@@ -234,7 +245,7 @@ def test_a_server_that_is_gone_for_a_while_does_not_end_the_one_who_asks_it() ->
     with pytest.MonkeyPatch.context() as patch:
         for module in (observers, _scheduled_run_poller):
             patch.setattr(module, "critical_service_loop", module.critical_service_loop)
-        patience.be_patient()
+        retry_forever.be_patient()
         for module in (observers, _scheduled_run_poller):
             asked.clear()
             with pytest.raises(KeyError):
@@ -487,9 +498,9 @@ def test_the_gate_s_stages_are_on_record_in_a_contest(tmp_path: Path, monkeypatc
     version = SimpleNamespace(run="x", version=1, places=dict.fromkeys(("model", "vocab", "tokens"), "y"))
     for name in ("flow.yaml", "params.yaml"):
         shutil.copy(small.ROOT / name, tmp_path)
-    contests._held(tmp_path, "name", None, version)  # type: ignore[arg-type]
+    challenge._held(tmp_path, "name", None, version)  # type: ignore[arg-type]
     [launch] = given
-    assert isinstance(launch, contests.Recorded)
+    assert isinstance(launch, challenge.Recorded)
     assert launch([sys.executable, "-c", "import os; assert os.getpgid(0) == os.getpid(); print(3)"], tmp_path / "log") == 0
     assert (tmp_path / "log").read_text() == "3\n"
     assert list((tmp_path / ".seqline/flow/groups").iterdir()) == []
@@ -503,9 +514,9 @@ def test_a_promotion_counts_whatever_fails_after_it(tmp_path: Path, monkeypatch:
     from pipeline.flow import retrain
 
     version = SimpleNamespace(version=2, run="mlp")
-    won = contests.Verdict(name="a", event="promoted", line="a: won", version=version, markdown="# a")  # type: ignore[arg-type]
+    won = challenge.Verdict(name="a", event="promoted", line="a: won", version=version, markdown="# a")  # type: ignore[arg-type]
 
-    def settle(root: Path, name: str, runs: list[str]) -> contests.Verdict:
+    def settle(root: Path, name: str, runs: list[str]) -> challenge.Verdict:
         if name != "a":
             raise UserError(f"no {name}")
         return won
@@ -513,8 +524,8 @@ def test_a_promotion_counts_whatever_fails_after_it(tmp_path: Path, monkeypatch:
     def lost(*_: object, **__: object) -> None:
         raise httpx.ConnectError("no server")
 
-    monkeypatch.setattr(contests, "settle", settle)
-    monkeypatch.setattr(contests, "runs", lambda root: {"b": ["x"], "a": ["y"]})
+    monkeypatch.setattr(challenge, "settle", settle)
+    monkeypatch.setattr(challenge, "runs", lambda root: {"b": ["x"], "a": ["y"]})
     monkeypatch.setattr(retrain, "create_markdown_artifact", lost)
     monkeypatch.setattr(retrain, "get_run_logger", lambda: logging.getLogger("test"))
     function = retrain.contest.fn
@@ -541,6 +552,6 @@ def test_a_change_that_nobody_took_over_is_told_again_after_a_while(loose: Path,
     (loose / "served.txt").write_text("two\n")
     assert asyncio.run(looks(5)) == 1
     monkeypatch.setattr(events, "_AGAIN_SECONDS", 0.0)
-    with alone(loose, wait=False), history.recorded(loose, "retrain"):
+    with alone(loose, wait=False), journal.recorded(loose, "retrain"):
         assert asyncio.run(looks(1)) == 1, "it is at work on it"
     assert asyncio.run(looks(1)) == 2

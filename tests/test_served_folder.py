@@ -15,7 +15,7 @@ import retrain_project as small
 from test_strange_servers import retrainable
 
 from pipeline.core.errors import UserError
-from pipeline.flow import events, history, retrain, workplace
+from pipeline.flow import events, journal, project_folder, retrain
 
 ORIGIN = "http://evil.invalid"
 
@@ -28,24 +28,24 @@ def test_the_working_directory_is_the_folder_only_if_it_is_a_project(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"a folder without dvc\.yaml; expected the project"):
-        workplace.folder()
+        project_folder.folder()
     for name in ("dvc.yaml", "params.yaml", "flow.yaml"):
         (tmp_path / name).touch()
-    assert workplace.folder() == tmp_path
+    assert project_folder.folder() == tmp_path
     (tmp_path / "pipeline").mkdir()
     (tmp_path / "pipeline" / "__init__.py").write_text("print('other code')\n")
     with pytest.raises(UserError, match="a project with other code than this process runs"):
-        workplace.folder()
+        project_folder.folder()
 
 
 def test_the_folder_of_a_command_takes_precedence_over_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir("/")
-    with workplace.working_in(tmp_path):
-        assert workplace.folder() == tmp_path.resolve()
+    with project_folder.working_in(tmp_path):
+        assert project_folder.folder() == tmp_path.resolve()
     with pytest.raises(UserError):
-        workplace.folder()
+        project_folder.folder()
 
 
 def test_no_parameter_of_the_flow_is_a_path() -> None:
@@ -104,7 +104,7 @@ def test_a_request_cannot_name_the_folder_of_a_served_retraining(url: str, home:
         )
     assert not (theirs / "pwned").exists()
     assert not (theirs / ".seqline").exists()
-    assert [record.because for record in history.read(root)] == ["a request\\x1b[31m"]
+    assert [record.because for record in journal.read(root)] == ["a request\\x1b[31m"]
     assert (root / "data" / "report").exists()
 
 

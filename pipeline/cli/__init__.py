@@ -164,26 +164,26 @@ def _use(root: Path, arguments: argparse.Namespace) -> None:
 
 def _run(root: Path, arguments: argparse.Namespace) -> None:
     from pipeline.dag import project
-    from pipeline.flow import command
+    from pipeline.flow import run_command
 
     project.check(root)
-    sys.exit(command.run(root, arguments.targets, arguments.jobs))
+    sys.exit(run_command.run(root, arguments.targets, arguments.jobs))
 
 
 def _retrain(root: Path, arguments: argparse.Namespace) -> None:
     from pipeline.dag import project
-    from pipeline.flow import by_hand
+    from pipeline.flow import retrain_command
 
     project.check(root)
-    sys.exit(by_hand.retrain(root, arguments.jobs))
+    sys.exit(retrain_command.retrain(root, arguments.jobs))
 
 
 def _schedule(root: Path, arguments: argparse.Namespace) -> None:
     from pipeline.dag import project
-    from pipeline.flow import server
+    from pipeline.flow import prefect_server
 
     project.check(root)
-    server.quiet()
+    prefect_server.quiet()
     from pipeline.flow import schedule
 
     a = arguments
@@ -212,9 +212,9 @@ def _refresh(root: Path, arguments: argparse.Namespace) -> None:
     if not found.changed:
         print("no corpus's own files have changed, nor others that are not pinned")
     elif arguments.emit:
-        from pipeline.flow import server
+        from pipeline.flow import prefect_server
 
-        server.quiet()
+        prefect_server.quiet()
         from pipeline.flow import events
 
         events.tell(root, found.changed)

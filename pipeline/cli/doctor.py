@@ -226,15 +226,15 @@ def cluster(root: Path) -> Finding:
 
 def prefect(root: Path) -> Finding:
     """State of the configured Prefect server: that it answers, and is closed to other sites' pages and other accounts."""
-    from pipeline.flow import server
+    from pipeline.flow import prefect_server
 
-    server.quiet()
-    url = server.configured()
+    prefect_server.quiet()
+    url = prefect_server.configured()
     if url is None:
         return Finding("ok", "prefect", "no server is configured: one is started for each run")
-    if not server.reachable():
+    if not prefect_server.reachable():
         return Finding("warn", "prefect", f"{shown(url)} does not answer as a Prefect server does")
-    exposed = server.exposure()
+    exposed = prefect_server.exposure()
     return Finding("warn", "prefect", exposed) if exposed else Finding("ok", "prefect", f"{shown(url)} answers")
 
 

@@ -12,7 +12,7 @@ from prefect.events.schemas.events import Resource
 
 from pipeline.core.errors import refuse, shown, told
 from pipeline.dag import refresh
-from pipeline.flow import history, server
+from pipeline.flow import journal, prefect_server
 from pipeline.tracking import describe
 
 FLOW = "retrain"
@@ -50,14 +50,14 @@ async def emit(root: Path, changed: Mapping[str, str]) -> None:
         async with get_events_client(reconnection_attempts=1, checkpoint_every=1) as client:
             await client.emit(event)
     except Exception as error:  # websockets' own, httpx's, OSError, and a bare one where the credentials are refused
-        got = f"{shown(str(server.configured()))}, which takes no events ({told(error) or type(error).__name__})"
+        got = f"{shown(str(prefect_server.configured()))}, which takes no events ({told(error) or type(error).__name__})"
         todo = "Events come by a websocket: see that a proxy before the server lets it pass."
         raise refuse("PREFECT_API_URL", got, "a server that takes them", todo) from error
 
 
 def tell(root: Path, changed: Mapping[str, str]) -> None:
     """`emit`, for a command; UserError if there is no server to tell."""
-    server.standing()
+    prefect_server.standing()
     asyncio.run(emit(root, changed))
 
 
@@ -82,5 +82,5 @@ class Watch:
         self._seen = now
 
     def _is_due(self) -> bool:
-        at_work = any(history.running(self._root, record) for record in history.read(self._root))
+        at_work = any(journal.running(self._root, record) for record in journal.read(self._root))
         return time.monotonic() - self._at > _AGAIN_SECONDS and not at_work

@@ -32,9 +32,9 @@ from pipeline import tracking
 from pipeline.core.errors import UserError, printable, refuse, told
 from pipeline.dag import refresh
 from pipeline.dag.project_lock import alone
-from pipeline.flow import MOST_JOBS, contests, history, notify, publish, sections, slots, unpublished, workplace
-from pipeline.flow.contests import Verdict
-from pipeline.flow.run import reproduce
+from pipeline.flow import MOST_JOBS, challenge, devices, journal, notify, pending_publish, project_folder, publish, sections
+from pipeline.flow.challenge import Verdict
+from pipeline.flow.prefect_flow import reproduce
 from pipeline.flow.sections import Sections
 from pipeline.flow.server_errors import SERVER_ERRORS
 
@@ -71,7 +71,7 @@ def retrain(jobs: int | None = None, because: str = "on schedule") -> State[Any]
     A request to Prefect's server may give any parameters: `jobs` has bounds, and `because` is only shown.
     """
     try:
-        home = workplace.folder()
+        home = project_folder.folder()
         if jobs is not None and not 1 <= jobs <= MOST_JOBS:
             raise refuse("jobs", jobs, f"1 to {MOST_JOBS}, or null for one per core")
     except UserError as error:
@@ -79,14 +79,14 @@ def retrain(jobs: int | None = None, because: str = "on schedule") -> State[Any]
         return Failed(message=str(error))
     because, served = _one_line(because), deployment.id is not None
     held: AbstractContextManager[None] = alone(home, wait=True) if served else nullcontext()  # else the command holds it
-    with held, history.recorded(home, "retrain", because) as record:
+    with held, journal.recorded(home, "retrain", because) as record:
         done, rules = Progress(), None
         event: notify.Event = "failed"
         try:
             rules = sections.load(home)
             if served:
                 stand_in(UUID(str(deployment.id)), UUID(str(flow_run.id)))
-            steps(home, rules, jobs or slots.cores(), done)
+            steps(home, rules, jobs or devices.cores(), done)
             event = done.event
         except (UserError, Stopped) as error:
             done.lines += [str(error)] if str(error) else []
@@ -110,10 +110,10 @@ def _one_line(text: Any) -> str:
 
 def steps(home: Path, rules: Sections, jobs: int, done: Progress) -> None:
     """One after the other; `Stopped` if a stage or a contest failed, a contest after all else is done."""
-    if unpublished.read(home) is not None:  # while dvc.lock is still that of the retraining that made it
+    if pending_publish.read(home) is not None:  # while dvc.lock is still that of the retraining that made it
         send_out(home, rules.publish, done, earlier=True)
     done.lines += take_over(home)
-    cut_off = unpublished.begin(home)
+    cut_off = pending_publish.begin(home)
     outcome = reproduce(home, (), jobs)
     done.lines.append(outcome.summary())
     if not outcome.ok:
@@ -121,13 +121,13 @@ def steps(home: Path, rules: Sections, jobs: int, done: Progress) -> None:
     done.made = outcome.did_something
     owed = done.made or cut_off  # by a stage that failed, say, which somebody has mended by hand since
     if owed:
-        unpublished.add(home)  # whatever fails from here on
-    unpublished.end(home)
+        pending_publish.add(home)  # whatever fails from here on
+    pending_publish.end(home)
     if owed and os.environ.get("SEQLINE_TRACKING") != "off":
         done.lines.append(enter(home))
     decided = compete(home, done)
     if done.made or owed or not decided:  # a contest may have failed after its promotion
-        unpublished.add(home)
+        pending_publish.add(home)
         send_out(home, rules.publish, done, earlier=False)
     if not decided:
         raise Stopped
@@ -136,7 +136,7 @@ def steps(home: Path, rules: Sections, jobs: int, done: Progress) -> None:
 def compete(home: Path, done: Progress) -> bool:
     """All contests; whether every one came to its end. One that breaks down keeps no other from being held."""
     well = True
-    for name, runs in contests.runs(home).items():
+    for name, runs in challenge.runs(home).items():
         try:
             verdict = contest.with_options(task_run_name=name)(home, name, runs)
         except (UserError, *SERVER_ERRORS) as error:
@@ -175,7 +175,7 @@ def enter(home: Path) -> str:
 @task(name="contest", **_STEP)
 def contest(home: Path, name: str, runs: list[str]) -> Verdict:
     """Champion and challenger of `name`; the decision is an artifact on Prefect's pages too."""
-    verdict = contests.settle(home, name, runs)
+    verdict = challenge.settle(home, name, runs)
     get_run_logger().info(verdict.line)
     if verdict.markdown:
         key = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
@@ -189,11 +189,11 @@ def contest(home: Path, name: str, runs: list[str]) -> Verdict:
 @task(name="publish", **_STEP)
 def publishing(home: Path, rules: publish.Publish) -> tuple[list[str], publish.Published]:
     """To DVC's remote and into git, as flow.yaml has it; the champions among it. What fails is left to the next one."""
-    champions, gone = unpublished.champions(home)
+    champions, gone = pending_publish.champions(home)
     message = f"Retrained: {', '.join(champions)} champion" if champions else "Retrained"
     sent = publish.publish(home, rules, champions, message)
     if sent.well:
-        unpublished.done(home)
+        pending_publish.done(home)
     late = [f"{one} was promoted and not published, and dvc.lock holds another model by now" for one in gone]
     return champions, publish.Published([*late, *sent.lines], sent.well)
 

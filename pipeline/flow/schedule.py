@@ -33,9 +33,9 @@ from prefect.runner import Runner
 from prefect.schedules import Cron, Interval, Schedule
 
 from pipeline.core.errors import UserError, nobody_reads, refuse, told
-from pipeline.flow import events, history, served, server, time_zone
-from pipeline.flow.patience import be_patient
+from pipeline.flow import events, journal, prefect_server, served_schedule, time_zone
 from pipeline.flow.retrain import retrain
+from pipeline.flow.retry_forever import be_patient
 from pipeline.flow.server_errors import SERVER_ERRORS
 
 _LONGEST = 366 * 86_400.0  # seconds
@@ -109,11 +109,11 @@ def seconds(text: str, where: str) -> float:
 
 def serve(root: Path, when: Terms) -> None:
     """Serve until Ctrl-C or SIGTERM, which end a run that is under way too; UserError if no real server can be reached."""
-    server.standing()
+    prefect_server.standing()
     os.chdir(root)  # the flow works in this process's directory: no request can name another
-    if exposed := server.exposure():
+    if exposed := prefect_server.exposure():
         print(f"seqline: warning: {exposed}", file=sys.stderr, flush=True)
-    with served.alone(root), server.answering():
+    with served_schedule.alone(root), prefect_server.answering():
         asyncio.run(_Serving(root, when).run())
 
 
@@ -149,7 +149,7 @@ class _Serving:
         await running
         for task in broken:
             task.result()
-        served.write(self._root, replace(self._served, ended=history.stamp()))
+        served_schedule.write(self._root, replace(self._served, ended=journal.stamp()))
 
     async def _deploy(self, runner: Runner) -> UUID:
         """Create the deployment, or bring the one of before level: with this schedule alone, and active."""
@@ -166,20 +166,22 @@ class _Serving:
 
     def _begin(self) -> None:
         """Say what was missed while nobody served, and write down that now somebody does."""
-        before, records, now = served.read(self._root), history.read(self._root), history.stamp()
-        late = served.missed(self._root, before, records, datetime.now(UTC)) if before else []
+        before, records, now = served_schedule.read(self._root), journal.read(self._root), journal.stamp()
+        late = served_schedule.missed(self._root, before, records, datetime.now(UTC)) if before else []
         if late:
             print(f"seqline: {len(late)} runs were due since {late[0]} and did not begin", flush=True)
-        self._served = served.Served(words=self._when.words, pid=os.getpid(), since=now, seen=now, ended="", due=tuple(late))
-        served.write(self._root, self._served)
+        self._served = served_schedule.Served(
+            words=self._when.words, pid=os.getpid(), since=now, seen=now, ended="", due=tuple(late)
+        )
+        served_schedule.write(self._root, self._served)
 
     async def _beat(self, deployment: UUID) -> None:
         """Write down that this process lives, and which runs the server will start next."""
-        records, now = history.read(self._root), datetime.now(UTC)
-        late = served.missed(self._root, self._served, records, now)
+        records, now = journal.read(self._root), datetime.now(UTC)
+        late = served_schedule.missed(self._root, self._served, records, now)
         coming = [time for time in await _coming(deployment) if time not in late]
-        self._served = replace(self._served, seen=history.stamp(), due=(*late, *coming))
-        served.write(self._root, self._served)
+        self._served = replace(self._served, seen=journal.stamp(), due=(*late, *coming))
+        served_schedule.write(self._root, self._served)
 
     async def _for_ever(self, do: Callable[[], Coroutine[Any, Any, None]], pause: float) -> None:
         """Do it every `pause` seconds; a server that is gone for a while, or a source, is told once and waited for.

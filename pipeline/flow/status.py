@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.core.errors import UserError, shown
-from pipeline.flow import history, served
-from pipeline.flow.history import Record
-from pipeline.flow.served import Served
+from pipeline.flow import journal, served_schedule
+from pipeline.flow.journal import Record
+from pipeline.flow.served_schedule import Served
 from pipeline.tracking import describe
 
 _RECENT = 20  # flows among which failed ones are counted
@@ -29,9 +29,9 @@ class Report(NamedTuple):
 def report(root: Path, now: datetime | None = None) -> Report:
     """How retraining stands in the project `root`."""
     now = now or datetime.now(UTC)
-    records, plan = history.read(root), served.read(root)
+    records, plan = journal.read(root), served_schedule.read(root)
     flows = [record for record in records if record.flow == "retrain"]
-    late = served.missed(root, plan, records, now) if plan else []
+    late = served_schedule.missed(root, plan, records, now) if plan else []
     server, elsewhere = _asked(root)
     lines = [
         ("at work", _at_work(root, records)),
@@ -44,13 +44,13 @@ def report(root: Path, now: datetime | None = None) -> Report:
         ("server", server),
         *_champions(root),
     ]
-    gone = plan is not None and not plan.ended and not served.serving(root, plan)
-    well = elsewhere and not late and not gone and (not flows or flows[-1].good or history.running(root, flows[-1]))
+    gone = plan is not None and not plan.ended and not served_schedule.serving(root, plan)
+    well = elsewhere and not late and not gone and (not flows or flows[-1].good or journal.running(root, flows[-1]))
     return Report(lines, well)
 
 
 def _at_work(root: Path, records: Sequence[Record]) -> str:
-    busy = [record for record in records if history.running(root, record)]
+    busy = [record for record in records if journal.running(root, record)]
     return "; ".join(f"{one.flow} since {_shown(one.began)} (process {one.pid})" for one in busy) or "nothing"
 
 
@@ -58,14 +58,14 @@ def _told(root: Path, record: Record) -> str:
     """One flow in a line: when, how it ended, and the last thing that its summary says."""
     when = f"{_shown(record.began)}, {record.because}"
     if not record.ended:
-        return f"{when}: {'at work' if history.running(root, record) else 'cut off: its process is gone'}"
+        return f"{when}: {'at work' if journal.running(root, record) else 'cut off: its process is gone'}"
     took = datetime.fromisoformat(record.ended) - datetime.fromisoformat(record.began)
     return f"{when}: {record.state} in {took.total_seconds():.0f} s"
 
 
 def _failed(root: Path, flows: Sequence[Record]) -> Iterator[tuple[str, str]]:
     """How many of the last flows did not come to their end, and why the latest of them did not."""
-    bad = [flow for flow in flows if not flow.good and not history.running(root, flow)]
+    bad = [flow for flow in flows if not flow.good and not journal.running(root, flow)]
     if bad:
         why = next((line for line in bad[-1].summary.splitlines() if line.startswith(("FAILED", "got"))), bad[-1].summary)
         reason = " ".join(why.split())[:200]
@@ -77,13 +77,13 @@ def _schedule(root: Path, plan: Served | None) -> str:
         return "none: `seqline schedule`"
     if plan.ended:
         return f"{plan.words}: not served since {_shown(plan.ended)}, when it was ended"
-    if not served.serving(root, plan):
+    if not served_schedule.serving(root, plan):
         return f"{plan.words}: not served since {_shown(plan.seen)}: its process is gone"
     return f"{plan.words}: served by process {plan.pid} since {_shown(plan.since)}"
 
 
 def _next(root: Path, plan: Served | None, now: datetime) -> str:
-    if plan is None or not served.serving(root, plan):
+    if plan is None or not served_schedule.serving(root, plan):
         return "none"
     coming = [time for time in plan.due if datetime.fromisoformat(time) >= now]
     return _shown(coming[0]) if coming else "at no set time"
@@ -92,17 +92,17 @@ def _next(root: Path, plan: Served | None, now: datetime) -> str:
 def _asked(root: Path) -> tuple[str, bool]:
     """What the server knows of the project's deployments, if one is configured, and whether all is well with those whose
     runs leave no records here."""
-    from pipeline.flow import server
+    from pipeline.flow import prefect_server
 
-    server.quiet()
-    if not server.configured():
+    prefect_server.quiet()
+    if not prefect_server.configured():
         return "none is configured; this is from the records at hand", True
-    address = shown(str(server.configured()))
-    if not server.reachable():
+    address = shown(str(prefect_server.configured()))
+    if not prefect_server.reachable():
         return f"{address} does not answer; this is from the records at hand", True
-    from pipeline.flow import asked
+    from pipeline.flow import deployments
 
-    told = asked.told(root)
+    told = deployments.told(root)
     return f"{address}: {told.words}", told.well
 
 

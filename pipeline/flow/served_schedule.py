@@ -13,8 +13,8 @@ from pathlib import Path
 from pipeline import process_identity
 from pipeline.core.errors import refuse
 from pipeline.core.landing import landing_file, try_lock
-from pipeline.flow import history
-from pipeline.flow.history import Record
+from pipeline.flow import journal
+from pipeline.flow.journal import Record
 
 SCHEDULE = Path(".seqline/flow/schedule.json")
 _LOCK = SCHEDULE.with_suffix(".lock")
@@ -70,7 +70,7 @@ def missed(root: Path, served: Served, records: Sequence[Record], now: datetime)
     """The due times that passed without a retraining that began since, or is at work: oldest first."""
     began = [datetime.fromisoformat(record.began) for record in records if record.flow == "retrain"]
     last = max(began, default=datetime.min.replace(tzinfo=UTC))
-    at_work = any(record.flow == "retrain" and history.running(root, record) for record in records)
+    at_work = any(record.flow == "retrain" and journal.running(root, record) for record in records)
     ended = datetime.fromisoformat(served.ended) if served.ended else now
     past = [time for time in served.due if last + _EARLY < datetime.fromisoformat(time) < min(now - _GRACE, ended)]
     return [] if at_work else past
@@ -78,4 +78,4 @@ def missed(root: Path, served: Served, records: Sequence[Record], now: datetime)
 
 def serving(root: Path, served: Served) -> bool:
     """Return whether its process still serves it: it holds the lock."""
-    return not served.ended and history.holder(root / _LOCK) == served.pid
+    return not served.ended and journal.holder(root / _LOCK) == served.pid

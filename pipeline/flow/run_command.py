@@ -8,7 +8,7 @@ from pipeline.core.errors import refuse
 from pipeline.dag import run_settings
 from pipeline.dag.fork_client import Workers
 from pipeline.dag.project_lock import alone
-from pipeline.flow import history, slots
+from pipeline.flow import devices, journal
 
 
 def run(root: Path, targets: Sequence[str], jobs: int | None) -> int:
@@ -16,19 +16,19 @@ def run(root: Path, targets: Sequence[str], jobs: int | None) -> int:
     if jobs is not None and jobs < 1:
         raise refuse("--jobs", jobs, "at least 1")
     run_settings.load(root)
-    slots.of(root)
-    with alone(root, wait=False), history.recorded(root, "run", "by hand") as record, Workers(root, targets) as workers:
-        from pipeline.flow import server  # Prefect takes a second to import, in which DVC reads the project
+    devices.of(root)
+    with alone(root, wait=False), journal.recorded(root, "run", "by hand") as record, Workers(root, targets) as workers:
+        from pipeline.flow import prefect_server
 
-        server.prepare(root)
+        prefect_server.prepare(root)
         workers.plan()  # what is refused is refused before there is a flow
         from prefect.exceptions import TerminationSignal
 
-        from pipeline.flow.run import reproduce, sync
+        from pipeline.flow.prefect_flow import reproduce, sync
 
         try:
-            with server.answering():
-                outcome = reproduce(root, targets, jobs or slots.cores(), workers)
+            with prefect_server.answering():
+                outcome = reproduce(root, targets, jobs or devices.cores(), workers)
         except (KeyboardInterrupt, TerminationSignal) as interrupt:
             if (partial := getattr(interrupt, "outcome", None)) is not None:
                 print(partial.summary())

@@ -30,7 +30,7 @@ from pipeline.core.errors import told
 from pipeline.dag import expected_time, graph, lock_order, run_settings, run_stage
 from pipeline.dag.fork_client import Workers
 from pipeline.dag.run_stage import Result
-from pipeline.flow import display, server, slots
+from pipeline.flow import devices, display, prefect_server
 from pipeline.flow.outcome import Outcome
 from pipeline.flow.server_errors import SERVER_ERRORS
 
@@ -43,12 +43,12 @@ class Session:
 
     def __init__(self, root: Path, jobs: int, workers: Workers, plan: graph.Plan) -> None:
         self.root, self.jobs, self.workers, self.plan = root, jobs, workers, plan
-        self.rules, self.slots, self.threads = run_settings.load(root), slots.of(root), slots.threads(jobs)
+        self.rules, self.slots, self.threads = run_settings.load(root), devices.of(root), devices.threads(jobs)
         self.logs = root / ".seqline" / "logs" / time.strftime("%Y-%m-%d_%H-%M-%S")
         self.stop, self.lost = threading.Event(), threading.Event()
         self.done: queue.Queue[str] = queue.Queue()
         self.results: dict[str, Result] = {}
-        self.places: dict[str, slots.Place] = {}
+        self.places: dict[str, devices.Place] = {}
         self.begun: list[str] = []
         self.outer: str | None = flow_run.get_id()  # the flow that this one is a part of
         self.interrupted: BaseException | None = None
@@ -131,7 +131,7 @@ def stages(targets: list[str], jobs: int) -> State[Any]:
     finally:
         shown.close()
     if session.lost.is_set():
-        server.hurry()
+        prefect_server.hurry()
     outcome = session.outcome()
     get_run_logger().info(outcome.summary())
     if session.interrupted is not None:

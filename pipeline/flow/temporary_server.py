@@ -1,4 +1,4 @@
-"""`python -m pipeline.flow.ephemeral PORT < LINE`: Prefect's server for one run, gone as soon as the line's other end is.
+"""`python -m pipeline.flow.temporary_server PORT < PIPE`: Prefect's server for one run. It ends when the pipe is closed.
 
 Prefect's own temporary server outlives a flow that is killed; this one does not.
 """
@@ -12,7 +12,7 @@ from pipeline.tracking.tied_server import end_group_with
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m pipeline.flow.ephemeral", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m pipeline.flow.temporary_server", description=__doc__)
     parser.add_argument("port", type=int)
     port = parser.parse_args().port
     end_group_with(sys.stdin.fileno())

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pipeline.core.errors import refuse
 from pipeline.dag.project_lock import alone
-from pipeline.flow import sections, slots, workplace
+from pipeline.flow import devices, project_folder, sections
 
 
 def retrain(root: Path, jobs: int | None) -> int:
@@ -12,14 +12,14 @@ def retrain(root: Path, jobs: int | None) -> int:
     if jobs is not None and jobs < 1:
         raise refuse("--jobs", jobs, "at least 1")
     sections.load(root)
-    slots.of(root)
+    devices.of(root)
     with alone(root, wait=False):
-        from pipeline.flow import server  # before Prefect is imported, which takes a second
+        from pipeline.flow import prefect_server
 
-        server.prepare(root)
+        prefect_server.prepare(root)
         from pipeline.flow.retrain import retrain as flow
 
-        with workplace.working_in(root), server.answering():
+        with project_folder.working_in(root), prefect_server.answering():
             state = flow(jobs, "by hand", return_state=True)
     print(state.message, flush=True)
     return 0 if state.is_completed() else 1

@@ -26,7 +26,7 @@ from pipeline.core import config
 from pipeline.core.landing import landing_file
 from pipeline.dag import cache, paths, process_groups, run_settings
 from pipeline.dag.run_settings import FILE
-from pipeline.flow import slots, unpublished
+from pipeline.flow import devices, pending_publish
 from pipeline.promotion import select
 from pipeline.promotion import settings as rules
 from pipeline.promotion.stage_commands import Commands
@@ -74,7 +74,7 @@ def settle(root: Path, name: str, runs: list[str]) -> Verdict:
     decision = _held(root, name, champion, version)
     _attach(root, version, champion, decision)
     if decision.promote:
-        unpublished.add(root, str(version))
+        pending_publish.add(root, str(version))
         registry.promote(root, version, {"verdict": decision.verdict, "p": str(decision.p)}, over=champion)
     line = f"{name}: {decision.verdict}"
     lost = f"{name}: {_label(version)} won, and the alias was moved back by hand; `seqline promote` brings it back"
@@ -114,7 +114,7 @@ class Recorded(Commands):
     def __init__(self, root: Path) -> None:
         super().__init__(root, run_settings.load(root).time_limits)
         self._home, self._mark = root, uuid.uuid4().hex
-        self._slots, self._turn = slots.of(root), threading.Condition()
+        self._slots, self._turn = devices.of(root), threading.Condition()
         process_groups.folder(root).mkdir(parents=True, exist_ok=True)
 
     @contextmanager

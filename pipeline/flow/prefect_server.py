@@ -174,7 +174,7 @@ def _start(root: Path) -> None:
     }
     with (place / "server.log").open("w") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.flow.ephemeral", str(port)],
+            [sys.executable, "-m", "pipeline.flow.temporary_server", str(port)],
             cwd=Path(__file__).parents[2],
             env={**os.environ, **ours},
             stdin=subprocess.PIPE,
