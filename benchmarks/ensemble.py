@@ -19,8 +19,8 @@ from pipeline.core import params, tables
 from pipeline.core.errors import exit_with, refuse
 from pipeline.dag import paths
 from pipeline.predictions import translation as predictions
-from pipeline.scoring import surface
-from pipeline.scoring.resampling import Array, Bootstrap, pairs
+from pipeline.scoring import mt_metrics
+from pipeline.scoring.significance import Array, Bootstrap, pairs
 from pipeline.scoring.tasks import of_run, text_of, tokenizer_of
 from pipeline.tasks import translation
 from pipeline.text.tokens import rewritten
@@ -92,7 +92,7 @@ def main() -> None:
     expected = normalized(a.root, name, references(a.root, name, a.split))
     tokenizer, _ = tokenizer_of(file, run.corpus, tokens(a.root, name))
     task, bootstrap = of_run(file, name, run, tokenizer), Bootstrap.of(params.evaluation(file), run.corpus, a.split)
-    measure = surface.measures(tokenizer)[task.main]
+    measure = mt_metrics.measures(tokenizer)[task.main]
     units: dict[str, Array] = {
         system: np.array([measure.sums(*pair) for pair in zip(texts, expected, strict=True)], dtype=np.float64)
         for system, texts in answers.items()

@@ -16,8 +16,8 @@ from collections.abc import Callable
 import numpy as np
 
 from pipeline.promotion.significance import difference, p_better
-from pipeline.scoring import surface
-from pipeline.scoring.resampling import Array, Score
+from pipeline.scoring import mt_metrics
+from pipeline.scoring.significance import Array, Score
 
 CHALLENGES, LEVEL, RESAMPLES, ROWS = 1000, 0.05, 199, 100
 METHODS = ("approximate_randomisation", "paired_bootstrap")
@@ -70,7 +70,7 @@ def marks(rng: np.random.Generator, gain: float, rows: int = ROWS) -> Pair:
 @functools.cache
 def answered(wrong: float) -> Array:
     """sacreBLEU's sums (ANSWERS, SENTENCES, K) of made sentences, each answered with that share of its words wrong."""
-    rng, bleu = np.random.default_rng(1), surface.measures()["bleu"]
+    rng, bleu = np.random.default_rng(1), mt_metrics.measures()["bleu"]
     wanted = [[*rng.choice(WORDS, rng.integers(4, 14)), "."] for _ in range(SENTENCES)]
     rng = np.random.default_rng(round(1000 * wrong))
     answers = [
@@ -91,7 +91,7 @@ def translations(rng: np.random.Generator, gain: float, rows: int = ROWS) -> Pai
 
 KINDS: dict[str, tuple[Callable[[np.random.Generator, float], Pair], Score, float]] = {
     "means": (marks, mean, 0.5),
-    "corpus BLEU": (translations, surface.bleu, 0.08),
+    "corpus BLEU": (translations, mt_metrics.bleu, 0.08),
 }
 
 

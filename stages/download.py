@@ -5,11 +5,11 @@ import os
 from pathlib import Path
 
 from pipeline.core import params, stage_arguments
+from pipeline.core.atomic import atomic_dir
 from pipeline.core.errors import exit_with
-from pipeline.core.landing import landing
+from pipeline.core.loopback import bypass_proxies
 from pipeline.download import budget
 from pipeline.download.source import WORK, Surroundings, obtain
-from pipeline.loopback import bypass_proxies
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     bypass_proxies()
     source = params.corpus(arguments.params, arguments.corpus).source
     limits = budget.load(arguments.params.parent)
-    with landing(arguments.out) as folder:
+    with atomic_dir(arguments.out) as folder:
         obtain(arguments.corpus, source, folder, Surroundings(arguments.mirror, arguments.work, budget=limits))
 
 

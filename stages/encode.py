@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from pipeline import shards
 from pipeline.core import params, stage_arguments, tables
+from pipeline.core.atomic import atomic_dir
 from pipeline.core.errors import exit_with
-from pipeline.core.landing import landing
 from pipeline.text import batches, labels
 from pipeline.text.encode import Codec, describe
 
@@ -34,7 +34,7 @@ def main() -> None:
     names = labels.load(args.vocab) if labels.SIDE in about.sizes else None
     kind = "labelled" if names is not None else "text" if "text" in codecs else "pair"
     one = partial(batches.encode, kind=kind, codecs=codecs, names=names)
-    with landing(args.out) as out, shards.mapping(one, compute) as encoded:
+    with atomic_dir(args.out) as out, shards.mapping(one, compute) as encoded:
         found = {}
         for path in sorted(args.tokens.glob("*.parquet")):
             if path.stem != "rejects":

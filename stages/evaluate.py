@@ -10,12 +10,12 @@ from typing import Any
 import pyarrow.compute as pc
 
 from pipeline.core import params, stage_arguments, tables
+from pipeline.core.atomic import atomic_dir, atomic_file
 from pipeline.core.errors import exit_with, read_json, refuse
-from pipeline.core.landing import landing, landing_file
-from pipeline.scoring import surface
-from pipeline.scoring.book import book_bleu
+from pipeline.scoring import mt_metrics
+from pipeline.scoring.d2l_bleu import book_bleu
 from pipeline.scoring.history import training, validations
-from pipeline.scoring.resampling import Bootstrap
+from pipeline.scoring.significance import Bootstrap
 from pipeline.scoring.tasks import Inputs, of_run, text_of, tokenizer_of
 from pipeline.text.tokens import Text
 
@@ -45,7 +45,7 @@ def main() -> None:
     metrics = {"run": arguments.run, "family": run.family, "task": run.task, "corpus": run.corpus}
     metrics |= {name: model[name] for name in ("parameters", "best_step") if name in model}
     lengths, notes = [], [warning]
-    with landing(arguments.out) as scores:
+    with atomic_dir(arguments.out) as scores:
         for split in splits:
             table = task.rows(inputs, split)
             if split == "test":  # the first split: its references decide which score ranks
@@ -61,11 +61,11 @@ def main() -> None:
             metrics |= _samples(arguments.predictions / "samples.parquet", text)
         history = tables.read(arguments.model / "history.parquet", tables.HISTORY)
     metrics |= _notes(arguments.run, [note for note in notes if note])
-    with landing(arguments.plots) as plots:
+    with atomic_dir(arguments.plots) as plots:
         _csv(plots / "history.csv", validations(history))
         _csv(plots / "training.csv", training(history))
         _csv(plots / "by_length.csv", lengths)
-    with landing_file(arguments.metrics) as file:
+    with atomic_file(arguments.metrics) as file:
         file.write_text(json.dumps(_rounded(metrics), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -87,7 +87,7 @@ def _notes(run: str, notes: list[str]) -> dict[str, list[str]]:
 def _samples(path: Path, text: Text) -> dict[str, Any]:
     """The book's BLEU of every sample that has a reference, by its number, and their mean; both sides read by `text`."""
     samples = tables.read(path, tables.SAMPLES).filter(pc.field("reference").is_valid()).sort_by("row")
-    pairs = surface.pairs(samples["text"].combine_chunks(), samples["reference"].combine_chunks(), text)
+    pairs = mt_metrics.pairs(samples["text"].combine_chunks(), samples["reference"].combine_chunks(), text)
     scores = {str(row + 1): book_bleu(*pair) for row, pair in zip(samples["row"].to_pylist(), pairs, strict=True)}
     return {"book_bleu": {"mean": sum(scores.values()) / len(scores), **scores}} if scores else {}
 

@@ -7,8 +7,8 @@ import argparse
 from pathlib import Path
 
 from pipeline.core import config, params, stage_arguments
+from pipeline.core.atomic import atomic_dir
 from pipeline.core.errors import exit_with
-from pipeline.core.landing import landing
 from pipeline.predictions import Asked
 from pipeline.training import devices
 
@@ -22,7 +22,7 @@ def main() -> None:
     task = config.named_module("pipeline.predictions", run.task, f"{where}.task")
     device = devices.choose(params.compute(a.params).device, "compute.device")
     samples = params.corpus(a.params, run.corpus).samples
-    with landing(a.out) as out:
+    with atomic_dir(a.out) as out:
         task.predict(Asked(run, where, a.model, a.encoded, a.vocab, samples, device), out)
 
 

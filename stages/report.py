@@ -6,8 +6,8 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from pipeline.core import params, tables
+from pipeline.core.atomic import atomic_dir, atomic_file
 from pipeline.core.errors import exit_with
-from pipeline.core.landing import landing, landing_file
 from pipeline.report import attention, comparison, confusion, curves, document, repeats, results, vectors
 from pipeline.report.document import Figure
 from pipeline.report.style import upper_first
@@ -26,16 +26,16 @@ def main() -> None:
     arguments = parser.parse_args()
 
     found = results.groups(arguments.params, arguments.metrics, arguments.scores)
-    with landing(arguments.figures) as folder:
+    with atomic_dir(arguments.figures) as folder:
         drawn = {group.key: _figures(group, arguments, folder) for group in found}
     figures = {
         key: [Figure(arguments.figures / file, text, small) for file, text, small in made] for key, made in drawn.items()
     }
     evaluation, crossed = params.evaluation(arguments.params), repeats.several_folds(found, arguments.params)
     blocks = comparison.document(found, evaluation, arguments.predictions, figures, crossed)
-    with landing_file(arguments.comparison) as file:
+    with atomic_file(arguments.comparison) as file:
         file.write_text(document.markdown(blocks, arguments.comparison.parent), encoding="utf-8")
-    with landing_file(arguments.page) as file:
+    with atomic_file(arguments.page) as file:
         file.write_text(document.page(blocks, "Comparison of sequence models"), encoding="utf-8")
 
 

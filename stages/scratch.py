@@ -4,15 +4,15 @@ import argparse
 import json
 from pathlib import Path
 
+from pipeline.core.atomic import atomic_dir
 from pipeline.core.errors import exit_with
-from pipeline.core.landing import landing
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    with landing(arguments.out) as folder:
+    with atomic_dir(arguments.out) as folder:
         (folder / "config.json").write_text(json.dumps({"run": None}) + "\n", encoding="utf-8")
 
 

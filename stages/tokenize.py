@@ -19,8 +19,8 @@ import pyarrow.compute as pc
 
 from pipeline import shards
 from pipeline.core import config, params, stage_arguments, tables
+from pipeline.core.atomic import atomic_dir, atomic_file
 from pipeline.core.errors import exit_with, refuse
-from pipeline.core.landing import landing, landing_file
 from pipeline.text.rows import NEEDED, UNSPLIT, Rows, Split, Splitter, prepare_named, rejects
 from pipeline.text.tokens import Text, normalise
 
@@ -34,12 +34,12 @@ def main() -> None:
     args = stage_arguments.parse(parser, "corpora")
     block, where = params.corpus(args.params, args.corpus), f"corpora.{args.corpus}"
     compute = params.compute(args.params)
-    with landing(args.out) as out:
+    with atomic_dir(args.out) as out:
         found = tokenize(block, where, args.raw, out, compute)
         if (args.raw / "limits.json").exists():
             shutil.copyfile(args.raw / "limits.json", out / "limits.json")
         write_judges(block, where, args.raw, out / "judges")
-        with landing_file(args.metrics) as metrics:
+        with atomic_file(args.metrics) as metrics:
             metrics.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from pipeline import tracking
 from pipeline.contracts import Log, Sizes
-from pipeline.core import config, landing, params, stage_arguments, tables
+from pipeline.core import atomic, config, params, stage_arguments, tables
 from pipeline.core.errors import UserError, exit_with, refuse
 from pipeline.core.seeding import derive
 from pipeline.nn import positional
@@ -117,7 +117,7 @@ def train(
         "best_step": done.best_step,
         "digest": key,
     }
-    with landing.landing(a.out) as folder:
+    with atomic.atomic_dir(a.out) as folder:
         checkpoint.write_model(folder, model, facts)
         tables.write(folder / "history.parquet", history_table(done.history))
 
@@ -228,8 +228,8 @@ def lead(
 ) -> None:
     """What the first process does: train under a lock, tell MLflow, and clear the work folder away."""
     work.mkdir(parents=True, exist_ok=True)
-    landing.remove_folders(work / "lock")
-    with landing.exclusive(work / "lock"):
+    atomic.remove_folders(work / "lock")
+    with atomic.exclusive(work / "lock"):
         tags = {"device": str(device), "processes": str(group.size), "torch": torch.__version__}
         root = Path(os.environ.get("DVC_ROOT", "."))
         block = dataclasses.asdict(run)

@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from pipeline import shards
 from pipeline.core import config, params, stage_arguments, tables
+from pipeline.core.atomic import atomic_dir
 from pipeline.core.errors import exit_with
-from pipeline.core.landing import landing
 from pipeline.text import batches, bpe, labels, vocab
 from pipeline.text.encode import Description
 from pipeline.text.tokens import Text
@@ -33,7 +33,7 @@ def main() -> None:
         vocab.check_pieces(size, f"{where}.vocab")
     train = args.tokens / "train.parquet"
     own = tables.schema(train, *tables.TOKENS.values())
-    with landing(args.out) as out:
+    with atomic_dir(args.out) as out:
         sizes = write(args.words / "train.parquet", "source" in own.names, text, size, params.compute(args.params), out)
         sides = tuple(sizes)
         if labels.SIDE in own.names:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from pipeline.core import tables
 from pipeline.core.errors import UserError
-from pipeline.scoring.resampling import Bootstrap
+from pipeline.scoring.significance import Bootstrap
 from pipeline.scoring.tasks import masked_language_model as scoring
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -14,7 +14,7 @@ from sklearn import metrics as sklearn
 
 from pipeline.core import tables
 from pipeline.core.errors import UserError, exit_with
-from pipeline.scoring.resampling import Bootstrap
+from pipeline.scoring.significance import Bootstrap
 from pipeline.scoring.tasks import classification as scoring
 
 ROOT = Path(__file__).resolve().parent.parent

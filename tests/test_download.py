@@ -658,7 +658,7 @@ def test_a_gzip_bomb_is_read_no_further_than_the_wanted_size(tmp_path: Path) -> 
 def test_a_tar_bomb_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "bomb.tgz").write_bytes(tarred((tarfile.TarInfo("x"), bytes(1_000_000)), (tarfile.TarInfo("y"), TEXT)))
     assert archives.take(tmp_path / "bomb.tgz", [wished(TEXT)], tmp_path).found
-    monkeypatch.setattr("pipeline.tarred._MOST_EXPANDED", 500_000)
+    monkeypatch.setattr("pipeline.download.tar_stream._MOST_EXPANDED", 500_000)
     look = archives.take(tmp_path / "bomb.tgz", [wished(TEXT)], tmp_path)
     assert not look.found
     assert "over 500000 bytes unpacked" in look.trouble

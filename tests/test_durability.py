@@ -13,7 +13,7 @@ import retrain_project
 import stage_runs
 import yaml
 
-from pipeline.core import landing
+from pipeline.core import atomic
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -80,7 +80,7 @@ def unsafe(disk: Disk) -> list[Rename]:
 
 
 def test_a_folder_is_on_the_disk_before_it_has_its_name(disk: Disk, tmp_path: Path) -> None:
-    with landing.landing(tmp_path / "out") as folder:
+    with atomic.atomic_dir(tmp_path / "out") as folder:
         (folder / "below").mkdir()
         (folder / "below" / "deep.txt").write_text("deep")
         (folder / "file.txt").write_text("file")
@@ -89,9 +89,9 @@ def test_a_folder_is_on_the_disk_before_it_has_its_name(disk: Disk, tmp_path: Pa
 
 
 def test_a_file_is_on_the_disk_before_it_has_its_name(disk: Disk, tmp_path: Path) -> None:
-    with landing.landing_file(tmp_path / "out.txt") as file:
+    with atomic.atomic_file(tmp_path / "out.txt") as file:
         file.write_text("content")
-    landing.write_file(tmp_path / "other.txt", b"content")
+    atomic.write_file(tmp_path / "other.txt", b"content")
     assert [rename.target.name for rename in disk.renames] == ["out.txt", "other.txt"]
     assert not unsafe(disk)
     assert not disk.open_names

@@ -43,8 +43,8 @@ from pipeline.promotion.retokenize import Incomparable
 from pipeline.promotion.select import choose
 from pipeline.promotion.settings import GUARDS, Settings
 from pipeline.promotion.significance import difference, p_better
-from pipeline.scoring import surface
-from pipeline.scoring.resampling import holm
+from pipeline.scoring import mt_metrics
+from pipeline.scoring.significance import holm
 from pipeline.scoring.tasks import language_model, translation
 from pipeline.text.encode import Description
 
@@ -264,7 +264,7 @@ def pairs(rng: np.random.Generator, wrong: float, empty: int) -> pa.Table:
     wanted = [[*made_runs.WORDS[i % 7 : i % 7 + 4 + i % 9], "."] for i in range(60)]
     answers = [[str(rng.choice(made_runs.WORDS)) if rng.random() < wrong else word for word in row] for row in wanted]
     rows = [("" if i < empty else " ".join(a), " ".join(w)) for i, (a, w) in enumerate(zip(answers, wanted, strict=True))]
-    sums = {name: [measure.sums(*row) for row in rows] for name, measure in surface.measures().items()}
+    sums = {name: [measure.sums(*row) for row in rows] for name, measure in mt_metrics.measures().items()}
     count = np.array([len(row) + 1 for row in wanted])
     columns = {
         "row": range(60), "block": range(60), "length": count, "nats": (2.0 + wrong) * count, "count": count,
@@ -287,9 +287,9 @@ def test_a_translators_guards_are_the_scores_of_both_and_their_loss() -> None:
     found = {one.name: one for one in guarded(asked(test=test, test_long=long), MARGINS)}
     assert list(found) == list(MARGINS)
     for name, split, score in (
-        ("score", test, surface.bleu),
-        ("bleu_long", long, surface.bleu),
-        ("chrf", test, surface.chrf),
+        ("score", test, mt_metrics.bleu),
+        ("bleu_long", long, mt_metrics.bleu),
+        ("chrf", test, mt_metrics.chrf),
     ):
         column = "chrf" if name == "chrf" else "bleu"
         values = [float(score(np.array([t[column].to_pylist()]).sum(1))[0]) for t in (split.champion, split.challenger)]
@@ -308,7 +308,7 @@ def test_without_a_split_of_long_sentences_the_longest_quarter_is_guarded() -> N
     length = np.array(both.champion["length"].to_pylist())
     rows = length >= np.quantile(length, 0.75)
     assert 0.2 < rows.mean() < 0.5
-    want = float(surface.bleu(np.array([both.champion["bleu"].to_pylist()])[:, rows].sum(1))[0])
+    want = float(mt_metrics.bleu(np.array([both.champion["bleu"].to_pylist()])[:, rows].sum(1))[0])
     [found] = guarded(asked(test=both), {"bleu_long": 1.0})
     assert found.champion == pytest.approx(want)
 
@@ -570,7 +570,7 @@ def test_long_sentences_that_are_short_are_guarded_by_chrf() -> None:
     test = Both(pairs(rng, 0.1, 0), pairs(rng, 0.3, 0))
     long = Both(short(test.champion, 2), short(test.challenger, 2))
     [found] = guarded(asked(test=test, test_long=long), {"bleu_long": 1.0})
-    wanted = [float(surface.chrf(np.array([t["chrf"].to_pylist()]).sum(1))[0]) for t in (long.champion, long.challenger)]
+    wanted = [float(mt_metrics.chrf(np.array([t["chrf"].to_pylist()]).sum(1))[0]) for t in (long.champion, long.challenger)]
     assert [found.champion, found.challenger] == pytest.approx(wanted)
     assert not found.holds
 

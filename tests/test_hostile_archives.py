@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import tarred
 from pipeline.core.errors import UserError
 from pipeline.corpora import labelled_archive
-from pipeline.download import archives, bundle
+from pipeline.download import archives, bundle, tar_stream
 from pipeline.download.wanted import Bundle, File
 
 TEXT = b"the small cat sleeps\n" * 50
@@ -95,7 +94,7 @@ def test_a_member_that_claims_too_much_comes_after_what_is_wanted(tmp_path: Path
 
 
 def test_a_tar_bomb_is_refused_by_what_it_is_to_its_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tarred, "_MOST_EXTRA", 1 << 20)
+    monkeypatch.setattr(tar_stream, "_MOST_EXTRA", 1 << 20)
     bomb = header(50_000_000) + bytes(50_000_000 // 512 * 512 + 512) + header(len(TEXT)) + padded(TEXT)
     look = take(gzip.compress(bomb), wished(TEXT), tmp_path)
     assert not look.found

@@ -18,7 +18,7 @@ import stage_runs
 import yaml
 from listening import recording_proxy
 
-from pipeline import loopback
+from pipeline.core import loopback
 
 URLS = ("http://127.0.0.1:4200/api", "http://localhost:5000/health", "http://[::1]:8080/")
 ROOT = Path(__file__).resolve().parent.parent

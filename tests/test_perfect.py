@@ -21,8 +21,8 @@ from subsets import mostly_long
 from pipeline.core import params, tables
 from pipeline.core.errors import UserError
 from pipeline.core.params import AUTO
-from pipeline.scoring import surface, tokenizers
-from pipeline.scoring.resampling import Bootstrap
+from pipeline.scoring import mt_metrics, tokenizers
+from pipeline.scoring.significance import Bootstrap
 from pipeline.scoring.tasks import Inputs, translation
 from pipeline.scoring.unknown import unknown
 from pipeline.text import bpe, vocab
@@ -181,7 +181,7 @@ def test_every_tokenizers_sums_are_sacrebleus_corpus_score(tokenizer: str, rows:
         ("bleu_lowercase", BLEU(force=True, tokenize=tokenizer, lowercase=True)),
         ("ter", TER(normalized=True, asian_support=tokenizer in ("zh", "char"))),
     ):
-        measure = surface.measures(tokenizer)[name]
+        measure = mt_metrics.measures(tokenizer)[name]
         sums = np.array([measure.sums(*row) for row in rows], dtype=np.float64).sum(0, keepdims=True)
         assert measure.score(sums)[0] == pytest.approx(oracle.corpus_score(hypotheses, [references]).score, abs=1e-9)
 
@@ -224,7 +224,7 @@ def test_the_choice_depends_on_no_order_and_no_batch(texts: list[str], random: o
 def test_without_a_corpus_each_reference_gets_the_tokenizer_of_its_script() -> None:
     answers, references = ["我明天去学校", "a cat sat down"], ["我今天去学校", "a cat sat down"]
     for wanted, places in (("zh", [0]), ("13a", [1])):
-        measure, oracle = surface.measures()["bleu"], BLEU(force=True, tokenize=wanted)
+        measure, oracle = mt_metrics.measures()["bleu"], BLEU(force=True, tokenize=wanted)
         sums = [measure.sums(answers[i], references[i]) for i in places]
         oracle_score = oracle.corpus_score([answers[i] for i in places], [[references[i] for i in places]]).score
         assert measure.score(np.array(sums, dtype=float))[0] == pytest.approx(oracle_score)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import process_identity
-from pipeline.process_identity import current_process, parse
+from pipeline.core import process_identity
+from pipeline.core.process_identity import current_process, parse
 
 ROOT = Path(__file__).resolve().parent.parent
-SAY_IDENTITY = "from pipeline.process_identity import current_process as me; print(me(), flush=True); input()"
+SAY_IDENTITY = "from pipeline.core.process_identity import current_process as me; print(me(), flush=True); input()"
 
 
 def started() -> "subprocess.Popen[str]":

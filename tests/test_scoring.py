@@ -23,9 +23,9 @@ from sacrebleu.significance import PairedTest
 
 from pipeline.core import tables
 from pipeline.core.errors import UserError
-from pipeline.scoring import history, lengths, likelihood, resampling, surface, ter
-from pipeline.scoring.book import book_bleu
-from pipeline.scoring.resampling import Bootstrap, by_block, holm, paired_p, pairs
+from pipeline.scoring import history, lengths, likelihood, mt_metrics, significance, ter
+from pipeline.scoring.d2l_bleu import book_bleu
+from pipeline.scoring.significance import Bootstrap, by_block, holm, paired_p, pairs
 
 ROOT = Path(__file__).parent.parent
 ORACLES = {
@@ -43,7 +43,7 @@ ROWS = st.lists(st.tuples(SENTENCE, SENTENCE), min_size=1, max_size=12)
 
 
 def sums_of(name: str, hypotheses: list[str], references: list[str]) -> np.ndarray:
-    measure = surface.measures()[name]
+    measure = mt_metrics.measures()[name]
     return np.array([measure.sums(got, want) for got, want in zip(hypotheses, references, strict=True)], dtype=np.float64)
 
 
@@ -64,7 +64,7 @@ def spoilt(seed: int, wrong: float, rows: int = 150) -> tuple[list[str], list[st
 @given(rows=ROWS)
 def test_sums_put_together_are_sacrebleus_corpus_score(name: str, rows: list[tuple[str, str]]) -> None:
     hypotheses, references = (list(side) for side in zip(*rows, strict=True))
-    ours = surface.measures()[name].score(sums_of(name, hypotheses, references).sum(0, keepdims=True))[0]
+    ours = mt_metrics.measures()[name].score(sums_of(name, hypotheses, references).sum(0, keepdims=True))[0]
     assert ours == pytest.approx(ORACLES[name].corpus_score(hypotheses, [references]).score, rel=1e-9, abs=1e-9)
 
 
@@ -91,7 +91,7 @@ def test_intervals_are_sacrebleus_under_the_same_seed(name: str, monkeypatch: py
     references, answers = spoilt(1, 0.3, rows=40)
     monkeypatch.setenv("SACREBLEU_SEED", "77")
     theirs = ORACLES[name].corpus_score(answers, [references], n_bootstrap=300)
-    ours = Bootstrap(300, 0.95, 77).estimate(sums_of(name, answers, references), surface.measures()[name].score)
+    ours = Bootstrap(300, 0.95, 77).estimate(sums_of(name, answers, references), mt_metrics.measures()[name].score)
     assert (ours["high"] - ours["low"]) / 2 == pytest.approx(theirs._ci, rel=1e-5)
     assert ours["score"] == pytest.approx(theirs.score)
 
@@ -99,7 +99,7 @@ def test_intervals_are_sacrebleus_under_the_same_seed(name: str, monkeypatch: py
 def test_signatures_are_sacrebleus_own() -> None:
     metric = BLEU(force=True, lowercase=True)
     metric.corpus_score(["a b c d"], [["a b c d"]], n_bootstrap=50)
-    ours = surface.measures()["bleu_lowercase"].signature(Bootstrap(50, 0.95, 12345))
+    ours = mt_metrics.measures()["bleu_lowercase"].signature(Bootstrap(50, 0.95, 12345))
     assert ours == str(metric.get_signature())
 
 
@@ -152,7 +152,7 @@ def test_resamples_draw_as_many_units_as_there_are_and_do_not_depend_on_the_part
     units = np.stack([np.ones(37), np.arange(37.0)], 1)
     whole = Bootstrap(101, 0.9, 5).sums(units)
     assert (whole[:, 0] == 37).all()
-    monkeypatch.setattr(resampling, "_DRAWS_AT_ONCE", 100)
+    monkeypatch.setattr(significance, "_DRAWS_AT_ONCE", 100)
     assert (Bootstrap(101, 0.9, 5).sums(units) == whole).all()
 
 
@@ -188,9 +188,9 @@ def test_paired_tests_agree_with_sacrebleus_randomisation_and_resample_as_its_bo
     }
     runs = {"a": sums_of("bleu", baseline, references), "b": sums_of("bleu", system, references)}
     bootstrap = Bootstrap(2000, 0.95, 12345)
-    found = pairs(runs, surface.bleu, bootstrap)[0]
+    found = pairs(runs, mt_metrics.bleu, bootstrap)[0]
     assert found.p == pytest.approx(other["ar"]["BLEU"][1].p_value, abs=0.06)
-    moved = np.abs(surface.bleu(bootstrap.sums(runs["a"])) - surface.bleu(bootstrap.sums(runs["b"])))
+    moved = np.abs(mt_metrics.bleu(bootstrap.sums(runs["a"])) - mt_metrics.bleu(bootstrap.sums(runs["b"])))
     theirs = (np.sum(moved - moved.mean() > abs(found.difference)) + 1) / 2001
     assert theirs == pytest.approx(other["bs"]["BLEU"][1].p_value, abs=0.002)
 
@@ -199,7 +199,7 @@ def test_a_run_is_not_different_from_itself_but_is_from_one_much_worse() -> None
     references, good = spoilt(1, 0.1)
     _, bad = spoilt(2, 0.6)
     runs = {name: sums_of("bleu", text, references) for name, text in (("good", good), ("again", good), ("bad", bad))}
-    found = {(pair.first, pair.second): pair for pair in pairs(runs, surface.bleu, Bootstrap(500, 0.95, 1))}
+    found = {(pair.first, pair.second): pair for pair in pairs(runs, mt_metrics.bleu, Bootstrap(500, 0.95, 1))}
     assert found["good", "again"].corrected == 1.0
     assert found["good", "bad"].corrected < 0.01
     assert found["good", "bad"].low > 0
@@ -286,7 +286,7 @@ def test_evaluate_reports_sacrebleus_scores_and_the_limits_distance(project: Pat
     assert "bleu" not in found["valid"]
     assert set(found["book_bleu"]) == {"mean", "1", "2", "3", "4"}
     rows = tables.read(project / "data/scores/transformer/test.parquet", tables.SCORES_PAIR)
-    again = surface.bleu(np.array(rows["bleu"].to_pylist(), dtype=float).sum(0, keepdims=True))[0]
+    again = mt_metrics.bleu(np.array(rows["bleu"].to_pylist(), dtype=float).sum(0, keepdims=True))[0]
     assert again == pytest.approx(found["test"]["bleu"]["score"], abs=1e-6)
 
 

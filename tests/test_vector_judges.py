@@ -18,7 +18,7 @@ from pipeline.core.errors import UserError, exit_with
 from pipeline.predictions import word_vectors as predictions
 from pipeline.report import vectors as picture
 from pipeline.scoring import vectors
-from pipeline.scoring.resampling import Bootstrap
+from pipeline.scoring.significance import Bootstrap
 from pipeline.scoring.tasks import word_vectors as scores
 
 ROOT = Path(__file__).resolve().parent.parent

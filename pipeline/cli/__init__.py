@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pipeline.cli import input_text
 from pipeline.core.errors import exit_with, printable, refuse
+from pipeline.core.loopback import bypass_proxies
 from pipeline.flow import MOST_JOBS
-from pipeline.loopback import bypass_proxies
 from pipeline.texts import checked_text
 
 _JOBS = input_text.whole_number(1, MOST_JOBS)

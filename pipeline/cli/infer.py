@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from pipeline.cli.input_text import STDIN, Line
 from pipeline.core import config, params, tables
+from pipeline.core.atomic import atomic_file
 from pipeline.core.errors import UserError, printable, refuse
-from pipeline.core.landing import landing_file
 from pipeline.dag import paths
 from pipeline.inference import BATCH, EMPTY, Attention, Session, run_of
 from pipeline.predictions.classification import NO_LABEL, Classifier
@@ -166,5 +166,5 @@ def draw(attention: Attention, out: Path) -> None:
         {"row": 0, "name": name, "columns": attention.columns, "rows": attention.rows, "weights": weights.ravel()}
         for name, weights in attention.weights.items()
     ]
-    with landing_file(out) as beside:
+    with atomic_file(out) as beside:
         heatmap(pa.Table.from_pylist(rows, tables.ATTENTION), 0, beside)

@@ -12,8 +12,8 @@ from ruamel.yaml.representer import RoundTripRepresenter
 
 from pipeline.cli import check, prune
 from pipeline.core import config, yaml_reader
+from pipeline.core.atomic import atomic_file
 from pipeline.core.errors import refuse
-from pipeline.core.landing import landing_file
 
 
 def _null(writer: Any, _: None) -> Any:
@@ -50,7 +50,7 @@ def use(root: Path, name: str, changes: list[str], force: bool) -> list[Path]:
         _refuse_to_lose(root, target)
     config.read(presets[name])  # which tells in a line what is wrong with it
     text = changed(presets[name].read_text(encoding="utf-8"), changes)
-    with landing_file(target) as beside:
+    with atomic_file(target) as beside:
         beside.write_text(text, encoding="utf-8")
         check.check(beside)
     return prune.remove_outputs(root)

@@ -1,7 +1,7 @@
 """Every Parquet table that flows between stages: its schema, and reading and writing with the schema checked.
 
 `ids` columns are list<int32>, written zstd + BYTE_STREAM_SPLIT; rewriting the same rows gives the same bytes.
-Files appear in folders that `landing` makes, so a reader never sees half a file.
+Files appear in folders that `atomic_dir` makes, so a reader never sees half a file.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,8 +11,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.core.atomic import remove_folders
 from pipeline.core.errors import UserError, naming, refuse, told
-from pipeline.core.landing import remove_folders
 
 _DAMAGED = (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError)
 _COMPLETE = frozenset({"row", "nats", "count"})  # columns that have no null in any table

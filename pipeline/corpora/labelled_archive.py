@@ -13,10 +13,10 @@ from typing import IO
 
 import pyarrow as pa
 
-from pipeline import tarred
 from pipeline.core import tables
 from pipeline.core.errors import UserError, not_utf8, refuse
 from pipeline.corpora import check_files, check_inside, check_labels, place
+from pipeline.download import tar_stream
 
 KIND = "labelled"
 _MOST_TEXT = 1 << 20  # bytes of one text
@@ -76,21 +76,21 @@ def _batches(path: Path, folders: set[str]) -> Iterator[tuple[str, list[str]]]:
 def _texts(path: Path, folders: set[str]) -> Iterator[tuple[str, str]]:
     try:
         with gzip.open(path) as file:
-            for info, stream in tarred.members(file, path.stat().st_size):
-                folder = tarred.name_of(info).rpartition("/")[0]
+            for info, stream in tar_stream.members(file, path.stat().st_size):
+                folder = tar_stream.name_of(info).rpartition("/")[0]
                 if folder in folders:
                     yield folder, _text(path, info, stream)
     except FileNotFoundError:
         raise refuse(str(path), "no such file", "the corpus's archive", "Mend `read.archive`, or run `dvc repro`.") from None
     except UserError:
         raise
-    except tarred.BROKEN as error:
+    except tar_stream.BROKEN as error:
         got = " ".join(str(error).split()) or type(error).__name__
         raise refuse(str(path), got, "a tar.gz that can be read", "Delete it and run `dvc repro`.") from None
 
 
 def _text(path: Path, info: TarInfo, stream: IO[bytes]) -> str:
-    where = f"{path}: {tarred.name_of(info)}"
+    where = f"{path}: {tar_stream.name_of(info)}"
     if info.size > _MOST_TEXT:
         raise refuse(where, f"{info.size} bytes", f"a text of {_MOST_TEXT} bytes at most", "Leave the file out.")
     data = stream.read()

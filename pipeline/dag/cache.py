@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pipeline.core.atomic import atomic_dir, atomic_file, exclusive
 from pipeline.core.errors import UserError, refuse, told
-from pipeline.core.landing import exclusive, landing, landing_file
 
 _FOLDER = ".dir"  # ends the md5 of a folder, whose object is the list of its files
 _MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?", re.ASCII)
@@ -48,10 +48,10 @@ def materialise(root: Path, md5: str, place: Path) -> None:
         if place.exists() and md5_of(place) == md5:
             return
         if md5.endswith(_FOLDER):
-            with landing(place) as beside:
+            with atomic_dir(place) as beside:
                 _lay_out(root, md5, beside)
         else:
-            with landing_file(place) as beside:
+            with atomic_file(place) as beside:
                 [found] = _fetched(root, [md5])
                 shutil.copyfile(found, beside)
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.core import config
+from pipeline.core.atomic import replace_file, sync_folder, write_file
 from pipeline.core.errors import UserError
-from pipeline.core.landing import replace_file, sync_folder, write_file
 
 _VERIFIED = Path(".seqline/flow/verified.json")
 _OBJECT = re.compile(r"[0-9a-f]{30}(\.dir)?")

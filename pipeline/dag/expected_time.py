@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.core.landing import landing_file
+from pipeline.core.atomic import atomic_file
 from pipeline.dag.graph import Plan, kind
 
 _GUESSES = {"train": 30.0, "predict": 6.0, "evaluate": 5.0, "report": 8.0}  # seconds, before anything is known
@@ -27,7 +27,7 @@ def seconds(root: Path) -> dict[str, float]:
 def learn(root: Path, took: Mapping[str, float]) -> None:
     """Remember for the next time; stages that are no more are forgotten with their file."""
     if took:
-        with landing_file(_path(root)) as beside:
+        with atomic_file(_path(root)) as beside:
             beside.write_text(json.dumps(seconds(root) | dict(took), indent=0), encoding="utf-8")
 
 

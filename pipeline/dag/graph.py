@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.core.atomic import write_file
 from pipeline.core.errors import UserError, refuse, told
-from pipeline.core.landing import write_file
 from pipeline.dag import lockfile, paths
 
 _LOCK_ATTEMPTS, _LOCK_SECONDS = 10, 1.0

@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.core.landing import landing_file
+from pipeline.core.atomic import atomic_file
 
 
 class Memory:
@@ -24,7 +24,7 @@ class Memory:
 
     def keep(self) -> None:
         """Remember, before anything is run; `kept` says that an earlier run did so and has not dropped it."""
-        with landing_file(self._path) as beside:
+        with atomic_file(self._path) as beside:
             beside.write_text(json.dumps(self.before), encoding="utf-8")
 
     def drop(self) -> None:

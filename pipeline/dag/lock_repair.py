@@ -13,8 +13,8 @@ from pathlib import Path
 import yaml
 
 from pipeline.core import config
+from pipeline.core.atomic import write_file
 from pipeline.core.errors import UserError
-from pipeline.core.landing import write_file
 from pipeline.dag import lockfile
 
 _COPY, _DAMAGED = Path(".seqline/flow/dvc.lock"), Path(".seqline/flow/dvc.lock.damaged")

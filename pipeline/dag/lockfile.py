@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.landing import sync_file, sync_folder, sync_tree, write_file
+from pipeline.core.atomic import sync_file, sync_folder, sync_tree, write_file
 
 _HEAD = "schema: '2.0'\nstages:\n"
 _NAME = re.compile(r"  ([^\s#'\"?&*!|>%@`{}\[\],][^\s:]*):\n")  # a stage's line: two spaces, a plain name, a colon

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline import process_identity
+from pipeline.core import process_identity
+from pipeline.core.atomic import try_lock
 from pipeline.core.errors import refuse
-from pipeline.core.landing import try_lock
 from pipeline.dag import lock_repair, process_groups, repair
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import psutil
 
-from pipeline.core.landing import write_file
+from pipeline.core.atomic import write_file
 from pipeline.dag import cache_repair, lock_repair
 from pipeline.dag.cache_repair import Places, Verified
 

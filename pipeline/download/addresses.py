@@ -6,8 +6,8 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pipeline.core.atomic import exclusive
 from pipeline.core.errors import UserError, refuse, shown
-from pipeline.core.landing import exclusive
 from pipeline.download import archives, containers, mirror
 from pipeline.download.failures import Failed
 from pipeline.download.fetch import Fetcher, Limits

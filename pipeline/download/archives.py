@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from pipeline import tarred
+from pipeline.download import tar_stream
 from pipeline.download.wanted import File, Wanted
 
 Kind = Literal["zip", "gzip", "tar", "plain"]
@@ -49,19 +49,19 @@ class Look:
 def kind(path: Path) -> Kind:
     """What `path` is by its first bytes; a gzip may hold a tar (see `holds_tar`)."""
     with path.open("rb") as file:
-        head = file.read(tarred.BLOCK)
+        head = file.read(tar_stream.BLOCK)
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return "zip"
     if head.startswith(b"\x1f\x8b\x08"):
         return "gzip"
-    return "tar" if tarred.begins_tar(head) else "plain"
+    return "tar" if tar_stream.begins_tar(head) else "plain"
 
 
 def holds_tar(path: Path) -> bool:
     """Whether the gzip at `path` holds a tar rather than a single file."""
     try:
         with gzip.open(path) as file:
-            return tarred.begins_tar(file.read(tarred.BLOCK))
+            return tar_stream.begins_tar(file.read(tar_stream.BLOCK))
     except (OSError, EOFError, zlib.error):
         return False
 
@@ -80,7 +80,7 @@ def take(path: Path, wanted: Collection[File], into: Path) -> Look:
             size, digest = _copy(stream, candidate, max(sizes))
             unpacked += size
             if unpacked > limit:
-                raise tarred.Unreadable(f"over {limit} bytes unpacked of members that are not wanted")
+                raise tar_stream.Unreadable(f"over {limit} bytes unpacked of members that are not wanted")
             matching = [file for file in left if (file.bytes, file.sha256) == (size, digest)]
             for file in matching:
                 shutil.copyfile(candidate, into / file.name)
@@ -89,7 +89,7 @@ def take(path: Path, wanted: Collection[File], into: Path) -> Look:
                 others.append((size, digest))
             if not left:
                 break
-    except tarred.BROKEN as error:
+    except tar_stream.BROKEN as error:
         trouble = f"cannot be unpacked ({' '.join(str(error).split()) or type(error).__name__})"
     finally:
         candidate.unlink(missing_ok=True)
@@ -103,7 +103,7 @@ def zip_sizes(path: Path) -> set[int]:
     try:
         with _ZipReader(path) as file, zipfile.ZipFile(file) as archive:
             return {info.file_size for info in archive.infolist()}
-    except tarred.BROKEN:
+    except tar_stream.BROKEN:
         return set()
 
 
@@ -140,7 +140,7 @@ def _zip_members(path: Path, sizes: set[int]) -> Iterator[IO[bytes]]:
             link = stat.S_ISLNK(info.external_attr >> 16)
             encrypted = info.flag_bits & 1
             if info.header_offset < 0:
-                raise tarred.Unreadable("a member that begins before the file")
+                raise tar_stream.Unreadable("a member that begins before the file")
             if info.is_dir() or link or encrypted or info.file_size not in sizes:
                 continue
             if info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -160,10 +160,10 @@ class _ZipReader(io.FileIO):
         rest = max(self._bytes - self.tell(), 0)
         size = rest if size is None or size < 0 else min(size, rest)
         if size > _MOST_DIRECTORY:
-            raise tarred.Unreadable(f"a list of members of {size} bytes")
+            raise tar_stream.Unreadable(f"a list of members of {size} bytes")
         self._left -= size
         if self._left < 0:
-            raise tarred.Unreadable("members that overlap")
+            raise tar_stream.Unreadable("members that overlap")
         return super().read(size) or b""
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
@@ -171,12 +171,12 @@ class _ZipReader(io.FileIO):
             return super().seek(offset, whence)
         except OSError as error:
             if error.errno == errno.EINVAL and whence == os.SEEK_SET:
-                raise tarred.Unreadable("an offset that is not in the file") from None
+                raise tar_stream.Unreadable("an offset that is not in the file") from None
             raise
 
 
 def _tar_members(file: Any, sizes: set[int], container: int) -> Iterator[IO[bytes]]:
-    for info, stream in tarred.members(file, container):
+    for info, stream in tar_stream.members(file, container):
         if info.size in sizes:
             yield stream
 

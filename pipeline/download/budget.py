@@ -15,8 +15,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from pipeline.core import config
+from pipeline.core.atomic import exclusive
 from pipeline.core.errors import naming, refuse
-from pipeline.core.landing import exclusive
 from pipeline.download.failures import BudgetSpent
 
 SECTION = "download"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import tarred
+from pipeline.download import tar_stream
 from pipeline.download.archives import Look, holds_tar, kind
 from pipeline.download.wanted import Bundle
 
@@ -42,7 +42,7 @@ def take(path: Path, wanted: Bundle, into: Path) -> Look:
                 if (size, digest) == (wanted.bytes, wanted.sha256):
                     _pack(pieces, contents, into / wanted.name)
                     looked = Look(frozenset([wanted.name]), (), "")
-    except tarred.BROKEN as error:
+    except tar_stream.BROKEN as error:
         looked = Look(frozenset(), (), f"cannot be unpacked ({' '.join(str(error).split()) or type(error).__name__})")
     finally:
         contents.unlink(missing_ok=True)
@@ -76,17 +76,17 @@ def _collect(tar: Any, bundle: Bundle, contents: Path, container: int) -> dict[s
     pieces: dict[str, _Piece] = {}
     characters = 0
     with contents.open("wb") as out:
-        for info, stream in tarred.members(tar, container):
-            name, start = tarred.name_of(info), out.tell()
+        for info, stream in tar_stream.members(tar, container):
+            name, start = tar_stream.name_of(info), out.tell()
             if name.rpartition("/")[0] not in bundle.folders:
                 continue
             if name in pieces:
-                raise tarred.Unreadable(f"two members called {name[:200]}")
+                raise tar_stream.Unreadable(f"two members called {name[:200]}")
             characters += len(name)
             if characters > _MOST_NAMES:
-                raise tarred.Unreadable(f"names of over {_MOST_NAMES} characters")
+                raise tar_stream.Unreadable(f"names of over {_MOST_NAMES} characters")
             if start + info.size > bundle.bytes:
-                raise tarred.Unreadable(f"more than {bundle.bytes} bytes in its folders {', '.join(bundle.folders)}")
+                raise tar_stream.Unreadable(f"more than {bundle.bytes} bytes in its folders {', '.join(bundle.folders)}")
             digest = hashlib.sha256()
             while chunk := stream.read(_CHUNK):
                 digest.update(chunk)

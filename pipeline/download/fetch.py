@@ -17,8 +17,8 @@ from pathlib import Path
 import requests
 import urllib3
 
+from pipeline.core.atomic import replace_file
 from pipeline.core.errors import naming, shown
-from pipeline.core.landing import replace_file
 from pipeline.download import archives, headers, partial
 from pipeline.download.budget import Account
 from pipeline.download.destinations import Zone, redirected, zone_of_host

@@ -4,8 +4,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pipeline.core.atomic import write_file
 from pipeline.core.errors import naming
-from pipeline.core.landing import write_file
 
 
 @dataclass(frozen=True, slots=True)

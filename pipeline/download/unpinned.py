@@ -8,8 +8,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from pipeline.core.atomic import exclusive
 from pipeline.core.errors import printable, refuse, shown
-from pipeline.core.landing import exclusive
 from pipeline.download.addresses import local
 from pipeline.download.failures import Failed
 from pipeline.download.fetch import Fetcher, Limits

@@ -23,7 +23,7 @@ import yaml
 
 from pipeline import promotion
 from pipeline.core import config
-from pipeline.core.landing import landing_file
+from pipeline.core.atomic import atomic_file
 from pipeline.dag import cache, paths, process_groups, run_settings
 from pipeline.dag.run_settings import FILE
 from pipeline.flow import devices, pending_publish
@@ -149,7 +149,7 @@ def _laid_out(root: Path, place: Path, champion: Version) -> promotion.Contender
     content = config.read(root / "params.yaml")
     content["corpora"] = content["corpora"] | {champion.corpus: champion.corpus_block}
     content["runs"] = {champion.run: champion.block}
-    with landing_file(place / "params.yaml") as beside:
+    with atomic_file(place / "params.yaml") as beside:
         beside.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return promotion.Contender(
         label=_label(champion), params=place / "params.yaml", run=champion.run, model=model, vocab=vocab

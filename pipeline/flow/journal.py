@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipeline import process_identity
+from pipeline.core import process_identity
 from pipeline.core.errors import told
 
 HISTORY = Path(".seqline/flow/history.jsonl")

@@ -7,7 +7,7 @@ is published by the next. `unfinished` beside it is there from a retraining's fi
 import json
 from pathlib import Path
 
-from pipeline.core.landing import landing_file
+from pipeline.core.atomic import atomic_file
 from pipeline.tracking import describe
 
 _PLACE = Path(".seqline/flow/unpublished.json")
@@ -31,7 +31,7 @@ def end(root: Path) -> None:
 def add(root: Path, *champions: str) -> None:
     """Something is to be published: outputs at any rate, and these champions, `<name>/<version>`, if they become it."""
     there = read(root) or []
-    with landing_file(root / _PLACE) as beside:
+    with atomic_file(root / _PLACE) as beside:
         beside.write_text(json.dumps([*there, *(one for one in champions if one not in there)]), encoding="utf-8")
 
 

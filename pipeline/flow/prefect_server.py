@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline import loopback
+from pipeline.core import loopback
 from pipeline.core.errors import UserError, refuse, shown, told
 
 _START_SECONDS, _LEAVE_SECONDS = 180.0, 10.0

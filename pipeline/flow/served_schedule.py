@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from pipeline import process_identity
+from pipeline.core import process_identity
+from pipeline.core.atomic import atomic_file, try_lock
 from pipeline.core.errors import refuse
-from pipeline.core.landing import landing_file, try_lock
 from pipeline.flow import journal
 from pipeline.flow.journal import Record
 
@@ -53,7 +53,7 @@ def alone(root: Path) -> Iterator[None]:
 
 def write(root: Path, served: Served) -> None:
     """Replace the file in one step."""
-    with landing_file(root / SCHEDULE) as beside:
+    with atomic_file(root / SCHEDULE) as beside:
         beside.write_text(json.dumps(asdict(served), indent=1) + "\n", encoding="utf-8")
 
 

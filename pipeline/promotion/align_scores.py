@@ -13,7 +13,7 @@ from pipeline.promotion.contenders import Answered
 from pipeline.promotion.guards import Both
 from pipeline.promotion.retokenize import TEST, Incomparable, Way
 from pipeline.scoring import vectors
-from pipeline.scoring.resampling import Array
+from pipeline.scoring.significance import Array
 from pipeline.scoring.tasks import Scoring
 
 _LIKELIHOODS = {"language_model": "text", "translation": "target"}  # the side whose text the task's nats are those of

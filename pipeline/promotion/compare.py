@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.core import config, params
-from pipeline.core.landing import exclusive
+from pipeline.core.atomic import exclusive
 from pipeline.core.seeding import derive
 from pipeline.promotion import align_scores, retokenize, significance
 from pipeline.promotion.align_scores import Matched
@@ -17,7 +17,7 @@ from pipeline.promotion.retokenize import TEST, Incomparable, Way
 from pipeline.promotion.samples import furthest, samples
 from pipeline.promotion.settings import Settings
 from pipeline.promotion.stage_commands import Launch
-from pipeline.scoring.resampling import Bootstrap, holm
+from pipeline.scoring.significance import Bootstrap, holm
 from pipeline.scoring.tasks import Scoring
 from pipeline.text.encode import describe
 

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from pipeline.core import config, params
-from pipeline.core.landing import landing
+from pipeline.core.atomic import atomic_dir
 from pipeline.core.params import Run
 from pipeline.promotion import retokenize
 from pipeline.promotion.stage_commands import CODE, Commands, Launch, stage
@@ -163,7 +163,7 @@ def _ask(contender: Contender, tokens: Path, judging: Judging, place: Path, laun
     log = place.with_suffix(".log")
     log.unlink(missing_ok=True)
     given = {"params": contender.params.resolve(), "model": contender.model.resolve(), "vocab": contender.vocab.resolve()}
-    with landing(place.resolve()) as folder:
+    with atomic_dir(place.resolve()) as folder:
         made = Answered(folder)
         retokenize.read_as(tokens, describe(contender.vocab), made.tokens)
         stage(launch, log, "encode", params=given["params"], tokens=made.tokens, vocab=given["vocab"], out=made.encoded)

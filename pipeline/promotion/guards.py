@@ -22,8 +22,8 @@ import pyarrow.compute as pc
 
 from pipeline.promotion.decision import Guarded
 from pipeline.promotion.retokenize import TEST
-from pipeline.scoring import likelihood, surface
-from pipeline.scoring.resampling import Array
+from pipeline.scoring import likelihood, mt_metrics
+from pipeline.scoring.significance import Array
 from pipeline.scoring.tasks import Scoring
 from pipeline.scoring.tasks.classification import confused, macro_f1
 
@@ -99,7 +99,7 @@ def _scored(both: Both, scoring: Scoring) -> tuple[float, float]:
 
 def _chrf(asked: Asked) -> tuple[float, float]:
     name = "chrf_lowercase" if asked.lowercase else "chrf"
-    one, other = (_at(surface.chrf, _matrix(table[name])) for table in (asked.test.champion, asked.test.challenger))
+    one, other = (_at(mt_metrics.chrf, _matrix(table[name])) for table in (asked.test.champion, asked.test.challenger))
     return one, other
 
 

@@ -7,7 +7,7 @@ Both take the units of the same N rows (or blocks of rows) of two systems and a 
 import numpy as np
 
 from pipeline.promotion.settings import Method
-from pipeline.scoring.resampling import Array, Bootstrap, Score
+from pipeline.scoring.significance import Array, Bootstrap, Score
 
 _SWAPS_AT_ONCE = 4_000_000
 _ROUNDING = 1e-9  # of a difference: what equal sums may differ by, added up in another order
@@ -61,7 +61,7 @@ def _swapped(champion_NK: Array, challenger_NK: Array, score: Score, resamples: 
 
 def _drawn(champion_NK: Array, challenger_NK: Array, score: Score, resamples: int, seed: int) -> Array:
     """differences_R by the paired bootstrap (Koehn 2004, "Statistical Significance Tests for Machine Translation
-    Evaluation"), shifted to no difference as in `pipeline.scoring.resampling.paired_p`."""
+    Evaluation"), shifted to no difference as in `pipeline.scoring.significance.paired_p`."""
     found_R = differences(champion_NK, challenger_NK, score, Bootstrap(resamples, 0.95, seed))
     shifted: Array = found_R - found_R.mean()
     return shifted

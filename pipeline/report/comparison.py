@@ -13,8 +13,8 @@ from pipeline.core.params import Evaluation
 from pipeline.report.document import Block, Data, Figure, Heading, Paragraph, Table
 from pipeline.report.repeats import several_seeds
 from pipeline.report.results import SPLIT, Group, Result
-from pipeline.scoring import surface
-from pipeline.scoring.book import book_bleu
+from pipeline.scoring import mt_metrics
+from pipeline.scoring.d2l_bleu import book_bleu
 from pipeline.scoring.tasks import Column
 
 LEVEL = 0.05
@@ -193,7 +193,7 @@ def _samples(group: Group, predictions: Path) -> list[Block]:
 
 def _book_bleu(group: Group, answer: str, reference: str) -> float:
     """The book's BLEU of an answer, both sides read as the corpus reads its text."""
-    [pair] = surface.pairs(pa.array([answer]), pa.array([reference]), group.text)
+    [pair] = mt_metrics.pairs(pa.array([answer]), pa.array([reference]), group.text)
     return book_bleu(*pair)
 
 

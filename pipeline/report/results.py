@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.core import config, params, tables
 from pipeline.core.errors import read_json, refuse
-from pipeline.scoring.resampling import Bootstrap, Pair, pairs
+from pipeline.scoring.significance import Bootstrap, Pair, pairs
 from pipeline.scoring.tasks import Scoring, of_run, text_of
 from pipeline.text.tokens import Text
 

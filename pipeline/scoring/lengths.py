@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.scoring.resampling import Array, Bootstrap, Score
+from pipeline.scoring.significance import Array, Bootstrap, Score
 
 _BUCKETS, _ROWS = 8, 20
 

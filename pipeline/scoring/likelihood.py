@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from pipeline.core import tables
 from pipeline.core.errors import refuse
-from pipeline.scoring.resampling import Array, Bootstrap
+from pipeline.scoring.significance import Array, Bootstrap
 
 _LARGEST = 700.0  # exp of more is no float
 

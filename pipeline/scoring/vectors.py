@@ -6,7 +6,7 @@ Shapes: V vocabulary, D dimension, N words, pairs or questions.
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.scoring.resampling import Array
+from pipeline.scoring.significance import Array
 
 Ids = NDArray[np.int64]
 NEIGHBOURS = 10

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pipeline.core import config
+from pipeline.core.atomic import write_file
 from pipeline.core.errors import UserError, printable
-from pipeline.core.landing import write_file
 
 Log = Callable[[dict[str, float], int], None]
 NAME = "metrics.jsonl"

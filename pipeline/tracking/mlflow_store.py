@@ -17,7 +17,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipeline import loopback
+from pipeline.core import loopback
 from pipeline.core.errors import UserError, refuse, shown, told
 from pipeline.tracking import describe
 from pipeline.tracking.run_lock import locks

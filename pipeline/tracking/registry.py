@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.core import config
+from pipeline.core.atomic import exclusive
 from pipeline.core.errors import refuse
-from pipeline.core.landing import exclusive
 from pipeline.tracking import backfill, describe, lineage, mlflow_store, run_lock
 from pipeline.tracking.lineage import Made
 from pipeline.tracking.run_outputs import gather

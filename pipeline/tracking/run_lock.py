@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TextIO
 from urllib.parse import quote
 
-from pipeline import process_identity
-from pipeline.core.landing import exclusive, try_lock
-from pipeline.process_identity import ProcessIdentity, current_process
+from pipeline.core import process_identity
+from pipeline.core.atomic import exclusive, try_lock
+from pipeline.core.process_identity import ProcessIdentity, current_process
 from pipeline.tracking import describe
 
 Role = Literal["follower", "sync"]

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from pipeline import loopback
+from pipeline.core import loopback
 from pipeline.core.errors import refuse, shown
 from pipeline.tracking import describe, mlflow_store, registry
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from pipeline.contracts import Sizes
 from pipeline.core import config
+from pipeline.core.atomic import replace_file
 from pipeline.core.errors import read_json, refuse
-from pipeline.core.landing import replace_file
 
 _TODO = "Run `dvc repro`, or `dvc pull`."
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline.core.atomic import remove_folders
 from pipeline.core.errors import refuse
-from pipeline.core.landing import remove_folders
 from pipeline.training import checkpoint
 
 SAVE_SECONDS = "20"

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from pipeline.core import config, params, tables
 from pipeline.scoring import tokenizers
-from pipeline.scoring.resampling import Array, Bootstrap, Score
+from pipeline.scoring.significance import Array, Bootstrap, Score
 from pipeline.text.tokens import Text
 
 Column = tuple[str, str, str]

@@ -15,7 +15,7 @@ from pipeline.core import tables
 from pipeline.core.errors import read_json_value, refuse
 from pipeline.scoring.lengths import curve
 from pipeline.scoring.likelihood import same_rows
-from pipeline.scoring.resampling import Array, Bootstrap
+from pipeline.scoring.significance import Array, Bootstrap
 from pipeline.scoring.tasks import Inputs, Scoring
 
 _COLUMNS = (

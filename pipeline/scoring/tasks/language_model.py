@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pipeline.core import tables
 from pipeline.scoring import likelihood
 from pipeline.scoring.lengths import curve
-from pipeline.scoring.resampling import Array, Bootstrap, by_block
+from pipeline.scoring.significance import Array, Bootstrap, by_block
 from pipeline.scoring.tasks import Inputs, Scoring
 from pipeline.scoring.unknown import unknown
 

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.core import tables
-from pipeline.scoring import likelihood, surface
+from pipeline.scoring import likelihood, mt_metrics
 from pipeline.scoring.lengths import curve
-from pipeline.scoring.resampling import Array, Bootstrap, Score
+from pipeline.scoring.significance import Array, Bootstrap, Score
 from pipeline.scoring.tasks import Column, Inputs, Scoring
 from pipeline.scoring.unknown import unknown
 from pipeline.text.tokens import Text
@@ -68,7 +68,7 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
     bleu, other_bleu = (_LOWERCASED, _CASED) if lowercase else (_CASED, _LOWERCASED)
     by_bleu = _scoring(
         _Setting(lowercase, tokenizer, bleu),
-        score=surface.bleu,
+        score=mt_metrics.bleu,
         title=f"BLEU{case}",
         name=f"{prefix}BLEU",
         further=((f"BLEU{other_case}", f"{other_bleu}.score", "{:.2f}"), *_CHRF),
@@ -77,7 +77,7 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
     chrf, other_chrf = ("chrf_lowercase", "chrf") if lowercase else ("chrf", "chrf_lowercase")
     by_chrf = _scoring(
         _Setting(lowercase, tokenizer, chrf),
-        score=surface.chrf,
+        score=mt_metrics.chrf,
         title=f"chrF{case}",
         name=f"{prefix}chrF",
         further=((f"BLEU{case}", f"{bleu}.score", "{:.2f}"), (f"chrF{other_case}", f"{other_chrf}.score", "{:.2f}")),
@@ -118,9 +118,9 @@ def _to_the_limit(title: str) -> str:
 def _too_short(by_bleu: Scoring, by_chrf: Scoring, table: pa.Table) -> tuple[Scoring, str] | None:
     """The scoring by chrF and the reason, if no reference of the table has as many tokens as BLEU's longest n-grams."""
     longest = int(_matrix(table[by_bleu.main])[:, 1].max(initial=0))
-    if longest >= surface.ORDERS:
+    if longest >= mt_metrics.ORDERS:
         return None
-    reason = f"no reference has {surface.ORDERS} tokens, so that {by_bleu.main_name} is 0 whatever the answers"
+    reason = f"no reference has {mt_metrics.ORDERS} tokens, so that {by_bleu.main_name} is 0 whatever the answers"
     return by_chrf, f"{reason}; {by_chrf.main_name} ranks instead"
 
 
@@ -174,8 +174,8 @@ def _by_length(setting: _Setting, score: Score, table: pa.Table, bootstrap: Boot
 
 
 @cache
-def _measures(tokenizer: str) -> dict[str, surface.Surface]:
-    return surface.measures(tokenizer)
+def _measures(tokenizer: str) -> dict[str, mt_metrics.Surface]:
+    return mt_metrics.measures(tokenizer)
 
 
 def _answers(predictions: Path, split: str, rows: int) -> pa.StringArray:
@@ -191,8 +191,8 @@ def _decoded(setting: _Setting, text: Text, answers: pa.StringArray, references:
     Answers and references are read in the same way: with their case, and for the scores that disregard it, as the corpus
     says, since lowercasing the corpus and lowercasing in a score differ in some letters.
     """
-    cased = surface.pairs(answers, references, dataclasses.replace(text, lowercase=False))
-    caseless = surface.pairs(answers, references, text)
+    cased = mt_metrics.pairs(answers, references, dataclasses.replace(text, lowercase=False))
+    caseless = mt_metrics.pairs(answers, references, text)
     no_capitals = cased == caseless and all(side == side.lower() for pair in cased for side in pair)
 
     columns: dict[str, Any] = {}

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from pipeline.core import tables
 from pipeline.core.errors import refuse
 from pipeline.scoring import vectors
-from pipeline.scoring.resampling import Array, Bootstrap
+from pipeline.scoring.significance import Array, Bootstrap
 from pipeline.scoring.tasks import Inputs, Scoring
 
 _MAIN = "judged"

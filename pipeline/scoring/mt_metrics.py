@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.scoring.resampling import Array, Bootstrap
+from pipeline.scoring.significance import Array, Bootstrap
 from pipeline.scoring.ter import edits
 from pipeline.scoring.tokenizers import ASIAN, choose, script
 from pipeline.text.tokens import Text, rewritten

@@ -17,7 +17,7 @@ from pipeline.core.errors import naming
 
 
 @contextmanager
-def landing(out: Path) -> Iterator[Path]:
+def atomic_dir(out: Path) -> Iterator[Path]:
     """A fresh folder to fill; becomes `out` when the block ends well, and vanishes when it does not.
 
     A second process that wants the same `out` waits for the first: an orphan of a killed run cannot mix with its successor.
@@ -40,8 +40,8 @@ def landing(out: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def landing_file(out: Path) -> Iterator[Path]:
-    """Like `landing`, for a single file."""
+def atomic_file(out: Path) -> Iterator[Path]:
+    """Like `atomic_dir`, for a single file."""
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = out.parent / f".{out.name}.partial"
     with exclusive(out.parent / f".{out.name}.lock"), naming(out):
