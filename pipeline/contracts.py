@@ -1,4 +1,4 @@
-"""Where models, tasks, training and decoding meet: protocols, batch dataclasses and special ids, and nothing else.
+"""The interface of models, tasks, training and decoding: protocols, batch dataclasses and special ids, and nothing else.
 
 Shapes: B batch, S source, T target or time, H hidden, V vocabulary, C classes, N real (unpadded) positions.
 """
@@ -44,7 +44,7 @@ State = TypeVar("State")
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How many ids each side's vocabulary has, and whether both sides share one; a language model's always do."""
+    """Number of ids in each side's vocabulary, and whether both sides share one; a language model's always do."""
 
     source: int
     target: int
@@ -60,7 +60,7 @@ class Loss(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a search or a classifier starts from: `ids_BS` padded with PAD and `length_B`, on the model's device.
+    """Input of a search or a classifier: `ids_BS` padded with PAD and `length_B`, on the model's device.
 
     `prefix_BP`, padded with PAD, holds what each sentence's hypotheses must begin with. Models ignore it: search obeys it.
     """
@@ -115,7 +115,7 @@ class Task(Protocol):
     """An objective over its data: what the training loop needs of it, blind to the model."""
 
     def plan(self, epoch: int) -> Sequence[Any]:
-        """What each batch of the epoch is made of, in order; a function of the run's seed and the epoch alone."""
+        """Plan the epoch's batches, in order; a function of the run's seed and the epoch alone."""
 
     def batch(self, planned: Any) -> Any:
         """One planned batch as tensors on the device."""
@@ -128,7 +128,7 @@ class Task(Protocol):
         show beside it, by name, such as accuracy."""
 
     def describe(self, planned: Any) -> str:
-        """Which rows a planned batch holds, for messages."""
+        """Name the rows of a planned batch, for messages."""
 
 
 class LanguageModel(Protocol):

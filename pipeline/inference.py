@@ -84,7 +84,7 @@ EMPTY = Answer("", 0.0, 0.0)  # the one answer to a text without tokens, of whic
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """Where a translator looked: by name (layer and head), what each answered token (row) gave to each token read (column).
+    """Attention weights of a translation by name (layer and head): rows are answered tokens, columns are tokens read.
 
     Rows and columns are real tokens only, <eos> among them; each row of weights sums to 1.
     """
@@ -232,7 +232,7 @@ class Session:
         return torch.Generator().manual_seed(derive(self.seed if seed is None else seed, "search"))
 
     def searched(self, prompt: Prompt, generator: torch.Generator) -> list[list[Hypothesis]]:
-        """What the run's search finds: by sentence, best first."""
+        """Hypotheses of the run's search: by sentence, best first."""
         found: list[list[Hypothesis]] = self.method.search(self.model, prompt, self.search, generator)
         return found
 
@@ -246,7 +246,7 @@ class Session:
         return self._prompt(self._read(texts), prefixes)
 
     def looked(self, prompt: Prompt, best: Sequence[Hypothesis]) -> list[Attention]:
-        """Where an attentive model looks when it is made to say one hypothesis per sentence."""
+        """Attention weights of an attentive model for one given hypothesis per sentence."""
         assert isinstance(self.model, Attentive)
         spoken = [[*h.ids, EOS] if len(h.ids) < self.search.max_length else [*h.ids] for h in best]
         fed = [torch.tensor([BOS, *ids[:-1]]) for ids in spoken]
@@ -265,7 +265,7 @@ class Session:
 
     @property
     def continues(self) -> bool:
-        """Whether what is answered goes on from what is read."""
+        """Return whether what is answered goes on from what is read."""
         read, say = self.task.SIDES
         return bool(read == say)
 

@@ -62,6 +62,6 @@ def by_budget(
 
 
 def named(rows: np.ndarray[Any, Any]) -> str:
-    """Which rows of the training table a batch holds, for messages."""
+    """Name the rows of the training table in a batch, for messages."""
     shown = ", ".join(str(row) for row in rows[:10])
     return f"rows {shown}{', ...' if len(rows) > 10 else ''} of the training table"

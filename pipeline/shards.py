@@ -58,7 +58,7 @@ def mapping(function: Callable[[A], B], compute: Compute) -> AbstractContextMana
 
 
 def reach(address: str) -> int:
-    """How many batches the cluster's workers compute at once, after a look at their code; UserError as `mapping`."""
+    """Number of batches that the cluster's workers compute at once, after a check of their code; UserError as `mapping`."""
     with _connected(address) as client:
         return _threads(client, address)
 
@@ -94,7 +94,7 @@ def _processes(function: Callable[[A], B], count: int) -> Iterator[Over[A, B]]:
 
 
 def _begin(function: Callable[[Any], Any]) -> None:
-    """What a spawned process does first."""
+    """Prepare a spawned process."""
     global _function
     _function = function
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the first process ends the others
@@ -175,7 +175,7 @@ def _connected(address: str) -> Iterator[Any]:
 
 
 def _greet(address: str) -> None:
-    """What a client begins with, which waits for ever if something listens at the address and says nothing."""
+    """Wait for the greeting of the cluster; a client waits forever for a server that says nothing."""
     from distributed import Security
     from distributed.comm import connect
 
@@ -188,7 +188,7 @@ def _greet(address: str) -> None:
 
 
 def _threads(client: Any, address: str) -> int:
-    """How many tasks the cluster runs at once; UserError if none, or if a worker has other code than this process."""
+    """Number of tasks that the cluster runs at once; UserError if none, or if a worker has other code than this process."""
     found = client.run(code, on_error="return")
     if not found:
         raise _refused(address, "no worker", "at least one", f"Run `dask worker {address}` in this project's environment.")

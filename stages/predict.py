@@ -1,4 +1,4 @@
-"""What a trained run makes of every split but train, and of its corpus's samples.
+"""Predict every split but train, and the corpus's samples, with a trained run.
 
 What is written depends on the task: see `pipeline/predictions/<task>.py`.
 """

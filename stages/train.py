@@ -29,7 +29,7 @@ from pipeline.training import checkpoint, devices, launcher, loop, optim, parall
 
 
 def digest(run: params.Run, inputs: list[Path]) -> str:
-    """What the weights are a function of: the run's blocks, torch, this program's code, and the data."""
+    """Digest of all that the weights are a function of: the run's blocks, torch, this program's code, and the data."""
     top = Path(__file__).parent.parent
     found = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
     code = {Path(file) for file in found if file}
@@ -48,7 +48,7 @@ def trained_block(run: params.Run) -> dict[str, Any]:
 
 
 def vocabulary_digest(vocab: Path, side: str) -> str:
-    """Which ids mean what on one side: equal for two corpora of which one takes the other's vocabulary."""
+    """Digest of the ids of one side: equal for two corpora of which one takes the other's vocabulary."""
     total = hashlib.sha256()
     for file in sorted(vocab.glob(f"{side}.*")):
         total.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
@@ -226,7 +226,7 @@ def lead(
     work: Path,
     key: str,
 ) -> None:
-    """What the first process does: train under a lock, tell MLflow, and clear the work folder away."""
+    """Run the first process: train under a lock, report to MLflow, and remove the work folder."""
     work.mkdir(parents=True, exist_ok=True)
     atomic.remove_folders(work / "lock")
     with atomic.exclusive(work / "lock"):

@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_settings(add: Add) -> None:
-    """What is to be done, and whether all is in order for it."""
+    """Stages to run, and the state of the project."""
     use = add("use", _use, "put a preset in params.yaml; without a name, list them")
     use.add_argument("preset", nargs="?", metavar="PRESET")
     use.add_argument(

@@ -17,7 +17,7 @@ SECTIONS = ("compute", "evaluation", "corpora", "runs")
 
 
 def check(path: Path) -> str:
-    """What the file holds, in words; UserError for the first thing in it that no stage could use."""
+    """Describe the file's content in a line; UserError for the first thing in it that no stage could use."""
     content = config.read(path)
     for key in content:
         if key not in SECTIONS:

@@ -29,7 +29,7 @@ _YET_TO_COME = "made at the first training or `seqline sync`"
 
 
 class Finding(NamedTuple):
-    """What one examination found; only FAIL means that something will not work."""
+    """Result of one examination; only FAIL means that something will not work."""
 
     state: Literal["ok", "warn", "FAIL"]
     subject: str
@@ -43,7 +43,7 @@ def examine(root: Path) -> list[Finding]:
 
 
 def python(root: Path) -> Finding:
-    """Which Python, and whether it is the project's."""
+    """Check the Python version and that it is the project's."""
     own = Path(sys.prefix) == root / ".venv"
     version = ".".join(str(number) for number in sys.version_info[:3])
     return Finding("ok" if own else "warn", "python", f"{version} in {sys.prefix}{'' if own else ', not in .venv'}")
@@ -81,7 +81,7 @@ def disk(root: Path) -> Finding:
 
 
 def git(root: Path) -> Finding:
-    """Whether DVC has a git repository to work with."""
+    """Return whether DVC has a git repository to work with."""
     try:
         project.check_repository(root)
         project.check_output_folders(root)
@@ -97,7 +97,7 @@ def git(root: Path) -> Finding:
 
 
 def params(root: Path) -> Finding:
-    """Whether params.yaml is in order."""
+    """Return whether params.yaml is in order."""
     try:
         return Finding("ok", "params", check.check(root / "params.yaml"))
     except UserError as error:
@@ -124,7 +124,7 @@ def repairs(root: Path) -> Finding:
 
 
 def dvc(root: Path) -> Finding:
-    """Whether DVC starts here."""
+    """Return whether DVC starts here."""
     status, said = _said(root, "dvc", "root")
     if status:
         return Finding("FAIL", "dvc", f"{said}; run `dvc init`")
@@ -144,7 +144,7 @@ def cache(root: Path) -> Finding:
 
 
 def lock(root: Path) -> Finding:
-    """How far `dvc.lock` and the outputs are from params.yaml and the code."""
+    """Check that `dvc.lock` and the outputs agree with params.yaml and the code."""
     status, said = _said(root, "dvc", "status", "--quiet")
     if "lock" in said.lower():
         return Finding("warn", "lock", "held by another dvc; try again when it is done")
@@ -214,7 +214,7 @@ def mirror(root: Path) -> Finding:
 
 
 def cluster(root: Path) -> Finding:
-    """Who computes batches: processes here, or a Dask cluster that must answer and have this code."""
+    """Check what computes batches: processes here, or a Dask cluster that must answer and have this code."""
     try:
         compute = compute_of(root / "params.yaml")
         if compute.cluster is None:

@@ -1,4 +1,4 @@
-"""What nobody needs any more: outputs of stages that are gone, and what lies unused in `.seqline/`."""
+"""Removal of outputs of stages that are gone, and of unused files in `.seqline/`."""
 
 import shutil
 import time
@@ -28,7 +28,7 @@ def remove_unused(root: Path) -> list[Path]:
 
 
 def _changes(path: Path) -> Iterator[float]:
-    """When it and what is in it changed, but for what goes away meanwhile."""
+    """Times of the last change of the folder and of all in it; files that vanish meanwhile are skipped."""
     for each in (path, *path.rglob("*")):
         with suppress(FileNotFoundError):
             yield each.lstat().st_mtime

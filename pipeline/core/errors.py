@@ -171,7 +171,7 @@ def share(**shares: float) -> None:
 
 
 def nobody_reads(stream: TextIO) -> bool:
-    """Whether who read the stream has gone, as `head` does; what is said to it from then on is lost in silence."""
+    """Return whether who read the stream has gone, as `head` does; what is said to it from then on is lost in silence."""
     try:
         number = stream.fileno()
     except (OSError, ValueError):  # no file: a test's own

@@ -24,7 +24,7 @@ AUTO: Final = "auto"  # the `bleu` of a corpus whose tokenizer is chosen by the 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Compute:
-    """Where things run; never a DVC parameter."""
+    """Devices, processes and threads; never a DVC parameter."""
 
     device: str
     slots: int
@@ -40,7 +40,7 @@ class Compute:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
-    """How many resamples stand behind every interval and paired test, and how wide the intervals are."""
+    """Number of resamples for every interval and paired test, and the level of the intervals."""
 
     bootstrap: int
     confidence: float
@@ -55,7 +55,7 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Split:
-    """How rows without an official split are divided: by a stable hash of the source side, or in contiguous parts."""
+    """Division of rows without an official split: by a stable hash of the source side, or in contiguous parts."""
 
     method: Literal["hash", "contiguous"]
     valid: float
@@ -167,7 +167,7 @@ def corpus(path: Path, name: str) -> Corpus:
 
 
 def split(block: Corpus, where: str) -> Splitting | None:
-    """How `block` is to be split; None for the corpus's own, official split."""
+    """Load the split of `block`; None for the corpus's own, official split."""
     if block.split == "official":
         return None
     if not isinstance(block.split, Mapping):

@@ -185,7 +185,7 @@ def batches(
 
 
 def schema(path: Path, *choices: pa.Schema) -> pa.Schema:
-    """Which of the schemas the table at `path` has; UserError if none, or as `read`."""
+    """Return the one of the schemas that the table at `path` has; UserError if none, or as `read`."""
     with _parquet(path):
         found = pq.read_schema(path)
         for choice in choices:
@@ -242,7 +242,7 @@ def _open(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
 
 @contextmanager
 def _parquet(path: Path) -> Iterator[None]:
-    """What goes wrong with reading `path` is the user's to mend, if the file is absent or damaged."""
+    """Raise UserError for a file at `path` that is absent or damaged."""
     try:
         yield
     except FileNotFoundError:

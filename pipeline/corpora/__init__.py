@@ -67,7 +67,7 @@ def place(folder: Path, name: str) -> Path:
 
 
 def blank(texts: pa.StringArray) -> pa.BooleanArray:
-    """Which lines hold nothing but white space."""
+    """Mark lines that hold nothing but white space."""
     return pc.equal(pc.utf8_trim_whitespace(texts), "")
 
 

@@ -37,7 +37,7 @@ class Similarity:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Judges:
-    """What judges word vectors: tables of scored pairs, the one that ranks first, and a file of analogies or null."""
+    """Benchmarks of word vectors: tables of scored pairs, the one that ranks first, and a file of analogies or null."""
 
     similarity: tuple[Similarity, ...]
     analogies: str | None

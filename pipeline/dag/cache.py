@@ -1,4 +1,4 @@
-"""What DVC once stored, by its md5: an output of any commit, laid out beside the present ones without a checkout."""
+"""Outputs of any commit by their md5, copied out of DVC's cache or remotes without a checkout."""
 
 import hashlib
 import json
@@ -92,7 +92,7 @@ def _listed(listing: Path, md5: str) -> dict[str, str]:
 
 
 def _fetched(root: Path, md5s: list[str]) -> list[Path]:
-    """Where the objects lie in the cache, those that it lacks taken from the first remote that has them."""
+    """Paths of the objects in the cache; those that it lacks taken from the first remote that has them."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 

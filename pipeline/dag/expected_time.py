@@ -1,4 +1,4 @@
-"""How long stages take here, learnt from earlier runs, and who should go first: whoever has the longest way to the end."""
+"""Durations of stages in earlier runs on this machine, and their priority: critical path first."""
 
 import json
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ def _path(root: Path) -> Path:
 
 
 def seconds(root: Path) -> dict[str, float]:
-    """What each stage took when it last ran here."""
+    """Duration of each stage when it last ran here, in seconds."""
     try:
         found = json.loads(_path(root).read_text(encoding="utf-8"))
         return {str(address): float(took) for address, took in found.items()}

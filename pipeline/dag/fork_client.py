@@ -78,7 +78,7 @@ class Workers:
         self.close()
 
     def plan(self) -> tuple[graph.Plan, list[str]]:
-        """What there is to do, and the stages that `dvc.lock` has; UserError for what DVC refuses."""
+        """Return the plan and the stages that `dvc.lock` has; UserError for what DVC refuses."""
         if self._said is None:
             self._said = self._answers.get()
         if "refused" in self._said:

@@ -60,7 +60,7 @@ class Warm:
                 process_groups.end(self._root, group, gently=False)
 
     def _import_all(self) -> None:
-        """What `dvc repro` imports as it goes, and nothing that a fork would have to copy when it counts references."""
+        """Import what `dvc repro` imports as it goes, and nothing that a fork would copy when it counts references."""
         from dvc import dvcfile  # noqa: F401
         from dvc.cli import parse_args
         from dvc.commands import repro  # noqa: F401

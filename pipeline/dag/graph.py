@@ -1,4 +1,4 @@
-"""What there is to do: DVC's stages, what each waits for, and which of them are up to date. No prefect here.
+"""The plan: DVC's stages, the dependencies of each, and which of them are up to date. No prefect here.
 
 DVC is asked once for all of it (`read`, in the process of fork_server.py); everything else is arithmetic on the answer.
 """
@@ -88,7 +88,7 @@ def read(root: Path, targets: Sequence[str]) -> Plan:
 
 
 def _changed(stage: Any) -> bool:
-    """What `dvc repro` would ask, patient with another dvc that is just writing one of the stage's files."""
+    """Return whether `dvc repro` would run the stage; wait for another dvc that is just writing one of the stage's files."""
     from dvc.lock import LockError
 
     for attempt in range(_LOCK_ATTEMPTS):

@@ -1,4 +1,4 @@
-"""Which stages `dvc.lock` had before a run: those that are new are put in the order in which `dvc repro` writes them.
+"""Order of stages in `dvc.lock` after a run: new ones are put in the order in which `dvc repro` writes them.
 
 A run that is killed or that fails leaves its new stages as they ended, so what it began with is remembered until one ends
 well and has put them in order.

@@ -1,5 +1,5 @@
-"""What DVC does for one process after another, made fit for many at once. Only in the forks of fork_server.py; the bytes of
-`dvc.lock` are those that DVC would have written.
+"""Changes to DVC that let many processes work at once. Only in the forks of fork_server.py; the bytes of `dvc.lock` are those
+that DVC would have written.
 
 - It writes over `dvc.lock`, so that a kill in that second leaves half of one: here a whole file takes its place.
 - For each stage it reads and writes the whole lock by a parser that keeps comments: over a second for a hundred stages, in

@@ -1,4 +1,4 @@
-"""What the commands know of the DAG: `dvc.yaml` and `dvc.lock`, read as they lie, so that no path is written twice."""
+"""Paths of the DAG out of `dvc.yaml` and `dvc.lock`, so that no path is written twice."""
 
 import re
 import shlex

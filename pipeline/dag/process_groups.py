@@ -23,7 +23,7 @@ PATIENCE = _TERM_SECONDS + _KILL_SECONDS  # how long `end` may take
 
 
 def folder(root: Path) -> Path:
-    """Where the records of the project's groups lie."""
+    """Folder of the records of the project's groups."""
     return root / ".seqline" / "flow" / "groups"
 
 

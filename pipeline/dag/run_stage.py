@@ -22,7 +22,7 @@ _NETWORK = re.compile(r"^seqline: .*, \d+ times\b", re.MULTILINE)  # pipeline/do
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
-    """How a stage ended. `cached`: nothing had to be done. `why`: for one that failed or was blocked, in a line."""
+    """Result of a stage. `cached`: nothing had to be done. `why`: for one that failed or was blocked, in a line."""
 
     state: State
     seconds: float = 0.0
@@ -31,7 +31,7 @@ class Result:
 
 
 class Starts(Protocol):
-    """What starts stages in the project `root`: `Workers`, or `forced.Forced`."""
+    """Interface that starts stages in the project `root`: `Workers`, or `forced.Forced`."""
 
     root: Path
 
@@ -51,7 +51,7 @@ class Log:
         self.text = ""
 
     def lines(self, last: bool = False) -> list[str]:
-        """What came since the last time, whole lines only unless it is the last time."""
+        """Return the output since the last call, whole lines only unless it is the last time."""
         *whole, self._rest = (self._rest + self._file.read()).split(b"\n")
         if last:
             whole, self._rest = [*whole, self._rest], b""
@@ -123,7 +123,7 @@ def _pass_on(lines: list[str], tell: Callable[[str], None]) -> None:
 
 
 def _may_pass(address: str, said: str) -> bool:
-    """Whether another attempt can help: the network failed a download, or another dvc held a lock. Never a mistake."""
+    """Return whether another attempt can help: the network failed, or another dvc held a lock. Never for a mistake."""
     if _BUSY.search(said):
         return True
     return kind(address) == "download" and _NETWORK.search(said) is not None

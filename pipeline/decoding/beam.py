@@ -180,7 +180,7 @@ def unroll(levels: list[Level], level: Ints, row: Ints) -> list[tuple[int, ...]]
 
 
 def _blocks(sentence_R: Ints) -> tuple[Ints, Ints]:
-    """Where each sentence's rows begin, and for each row the number of its sentence among the active."""
+    """First row of each sentence, and for each row the number of its sentence among the active."""
     _, first_A, block_R = np.unique(sentence_R, return_index=True, return_inverse=True)
     return first_A, block_R
 

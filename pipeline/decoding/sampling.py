@@ -54,7 +54,7 @@ def search(model: Decodable[Any], prompt: Prompt, config: Config, generator: tor
 
 
 def distribution(log_probs_RV: Floats, config: Config) -> tuple[Floats, Ints]:
-    """What is drawn from: probabilities in descending order (each row sums to 1), and whose ids they are.
+    """Compute the distribution to draw from: probabilities in descending order (each row sums to 1), and whose ids they are.
 
     Of equally likely tokens the lower id counts as likelier.
     """

@@ -51,7 +51,7 @@ class Gathering:
                 raise self._no_copy(file, tried)
 
     def _has(self, file: Wanted, address: str) -> bool:
-        """Whether the file is here, once `address` has been visited for everything that is still missing."""
+        """Return whether the file is here, once `address` has been visited for everything that is still missing."""
         if file in self._left and address not in self._looks:
             try:
                 self._kept(address, self._visit(file, address))

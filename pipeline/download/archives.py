@@ -32,14 +32,14 @@ _MOST_DIRECTORY = 16 << 20  # bytes of a zip's list of members, each of which ta
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a container held: names of the files taken, (bytes, sha256) of others of a wanted size, and what went wrong."""
+    """Content of a container: names of the files taken, (bytes, sha256) of others of a wanted size, and what went wrong."""
 
     found: frozenset[str]
     others: tuple[tuple[int, str], ...]
     trouble: str
 
     def why_not(self, file: Wanted) -> str:
-        """Why `file` was not found, for a message."""
+        """Reason why `file` was not found, for a message."""
         same_size = [digest for size, digest in self.others if size == file.bytes]
         if same_size:
             return f"sha256 {same_size[0]}"
@@ -47,7 +47,7 @@ class Look:
 
 
 def kind(path: Path) -> Kind:
-    """What `path` is by its first bytes; a gzip may hold a tar (see `holds_tar`)."""
+    """Detect the kind of `path` by its first bytes; a gzip may hold a tar (see `holds_tar`)."""
     with path.open("rb") as file:
         head = file.read(tar_stream.BLOCK)
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
@@ -58,7 +58,7 @@ def kind(path: Path) -> Kind:
 
 
 def holds_tar(path: Path) -> bool:
-    """Whether the gzip at `path` holds a tar rather than a single file."""
+    """Return whether the gzip at `path` holds a tar rather than a single file."""
     try:
         with gzip.open(path) as file:
             return tar_stream.begins_tar(file.read(tar_stream.BLOCK))
@@ -108,7 +108,7 @@ def zip_sizes(path: Path) -> set[int]:
 
 
 def gzip_size(path: Path) -> int:
-    """What a gzip's last four bytes say of its unpacked size: right if it has one member of less than 4 GiB."""
+    """Read a gzip's unpacked size from its last four bytes: right if it has one member of less than 4 GiB."""
     with path.open("rb") as file:
         file.seek(-min(4, path.stat().st_size), 2)
         return int.from_bytes(file.read(4), "little")

@@ -1,4 +1,4 @@
-"""What a container, or a plain file, holds of what is wanted: single files, or a bundle of many."""
+"""Wanted files in a container or a plain file: single files, or a bundle of many."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -226,7 +226,7 @@ class Fetcher:
             raise _Passing(f"broke off ({type(error).__name__})") from None
 
     def _judged(self, error: Exception) -> Failed | _Passing:
-        """What a failed exchange means: some failures may pass, others will not."""
+        """Classify a failed exchange: some failures may pass, others will not."""
         if isinstance(error, requests.ReadTimeout | urllib3.exceptions.ReadTimeoutError):
             return _Passing(f"silent for {self._patience.silence:g} s")
         if isinstance(error, requests.ConnectTimeout):

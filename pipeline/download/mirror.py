@@ -20,7 +20,7 @@ _DEEPEST = 12
 
 
 def addresses(base: str, corpus: str, file: Wanted) -> list[str]:
-    """Where a mirror at the address `base` may have the file, the likeliest first."""
+    """Addresses at which a mirror `base` may have the file, the likeliest first."""
     names = [posixpath.basename(urllib.parse.urlsplit(url).path) for url in file.urls]
     names = list(dict.fromkeys(name for name in [*names, file.name] if name))
     root = base.rstrip("/")

@@ -69,7 +69,7 @@ def name_of(info: tarfile.TarInfo) -> str:
 
 
 def begins_tar(block: bytes) -> bool:
-    """Whether these first bytes of a file are a tar's."""
+    """Return whether these first bytes of a file are a tar's."""
     try:
         tarfile.TarInfo.frombuf(block, tarfile.ENCODING, "surrogateescape")
     except tarfile.TarError:

@@ -38,7 +38,7 @@ _PLACE = Path(".seqline/flow/contests")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """What became of the challenger of `name`: `same` is the champion itself, `judged` was turned away before, be it by a
+    """Outcome for the challenger of `name`: `same` is the champion itself, `judged` was turned away before, be it by a
     rollback. `markdown` is the whole record of a decision that was taken now.
     """
 

@@ -1,4 +1,4 @@
-"""What Prefect's server knows of the project's deployments: runs to come, late ones, failed ones."""
+"""The project's deployments on Prefect's server: scheduled, late and failed runs."""
 
 import re
 import subprocess
@@ -36,7 +36,7 @@ _NO_RUN = "Skipped"  # retrain.stand_in: cancelled, since another does all that 
 
 
 class Told(NamedTuple):
-    """What the server says, and whether all is well with what has no records in this folder."""
+    """State of the server, and of deployments without records in this folder."""
 
     words: str
     well: bool
@@ -72,13 +72,13 @@ def _is_in(home: Path, deployment: DeploymentResponse) -> bool:
 
 
 def _is_cloned(addresses: Sequence[str], deployment: DeploymentResponse) -> bool:
-    """Whether its workers clone what lies at one of the addresses."""
+    """Return whether its workers clone what lies at one of the addresses."""
     steps = [step[_CLONE] for step in deployment.pull_steps or () if _CLONE in step]
     return any(_plain(str(step.get("repository", ""))) in addresses for step in steps)
 
 
 def _addresses(home: Path) -> list[str]:
-    """Where the remotes of the repository in `home` lie."""
+    """Addresses of the remotes of the repository in `home`."""
     try:
         done = subprocess.run(["git", "remote", "-v"], cwd=home, capture_output=True, text=True, timeout=30, check=False)
     except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""Who computes where: a device for each stage that wants one, and threads that share the cores. No torch is imported.
+"""Assignment of stages to devices and of threads to cores. No torch is imported.
 
 On GPUs a training, and a prediction, holds one of its own, named to it by CUDA_VISIBLE_DEVICES. On the CPU
 `compute.slots` trainings share it.
@@ -49,7 +49,7 @@ class Place:
         self._slots, self._counted, self.name = slots, counted, name
 
     def environment(self) -> dict[str, str]:
-        """What the stage must know of it."""
+        """Environment variables that tell the stage its device."""
         return {} if self.name is None else {_VISIBLE: self.name}
 
     def leave(self) -> None:
@@ -86,7 +86,7 @@ def visible() -> list[str]:
 
 
 def _is_for_cpu() -> bool:
-    """Whether torch was built without CUDA, as its version says."""
+    """Return whether torch was built without CUDA, as its version says."""
     try:
         return importlib.metadata.version("torch").endswith("+cpu")
     except importlib.metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""What a person sees of a run while it goes on: on a terminal a live table, elsewhere a line for every stage that ends."""
+"""Progress of a run: a live table on a terminal, elsewhere a line for every stage that ends."""
 
 import sys
 import time
@@ -101,7 +101,7 @@ def told(address: str, result: Result) -> str:
 
 
 def display(total: int) -> Display:
-    """What suits standard output."""
+    """Choose the display that fits standard output."""
     return Terminal(total) if sys.stdout.isatty() else Plain(total)
 
 

@@ -37,7 +37,7 @@ def trigger(name: str) -> DeploymentEventTrigger:
 
 
 def resource(name: str) -> str:
-    """What the events of a project are about."""
+    """Prefect's resource of a project's events."""
     return f"seqline.project.{name}"
 
 

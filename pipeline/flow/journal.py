@@ -1,4 +1,4 @@
-"""What flows did here: `.seqline/flow/history.jsonl`, a line when one begins and a line when it ends. It needs no server."""
+"""Journal of flows, `.seqline/flow/history.jsonl`: a line when one begins and when it ends. It needs no server."""
 
 import fcntl
 import json
@@ -32,7 +32,7 @@ class Record:
 
     @property
     def good(self) -> bool:
-        """Whether it came to its end, whatever it found there."""
+        """Return whether it came to its end, whatever it found there."""
         return self.state in GOOD
 
 

@@ -1,4 +1,4 @@
-"""What a run came to, and in words: what failed and why, where its log is, what was not started, and how to go on."""
+"""Summary of a run: what failed and why, where its log is, what was not started, and how to go on."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -26,12 +26,12 @@ class Outcome:
 
     @property
     def ok(self) -> bool:
-        """Whether every stage is up to date now."""
+        """Return whether every stage is up to date now."""
         return all(result.state in ("cached", "ran") for result in self.stages.values())
 
     @property
     def did_something(self) -> bool:
-        """Whether any output may have changed."""
+        """Return whether any output may have changed."""
         return any(result.state == "ran" or (result.state == "cached" and result.log) for result in self.stages.values())
 
     def of(self, state: State) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a retraining made and has not published yet: `.seqline/flow/unpublished.json`, there until all of it is published.
+"""Results of a retraining that are not published yet, kept in `.seqline/flow/unpublished.json` until they are.
 
 A champion is written down before the alias moves, so that one whose flow was killed in that moment, or whose push failed,
 is published by the next. `unfinished` beside it is there from a retraining's first stage until every stage is up to date.

@@ -55,7 +55,7 @@ class Session:
         self.began = time.monotonic()
 
     def outcome(self, note: str = "") -> Outcome:
-        """What it came to, in the plan's order."""
+        """Collect the results, in the plan's order."""
         ended = {address: self.results.get(address, Result(state="cancelled")) for address in self.plan.needs}
         return Outcome(ended, time.monotonic() - self.began, self.root, note)
 

@@ -1,4 +1,4 @@
-"""Which Prefect server a flow reports to: one that is configured, or one that is started for this process alone.
+"""The Prefect server that a flow reports to: a configured one, or one started for this process alone.
 
 Nothing here leaves the machine but the calls to the configured server: telemetry is off and a server of ours is on loopback.
 """
@@ -82,7 +82,7 @@ def configured() -> str | None:
 
 
 def reachable() -> bool:
-    """Whether a server is configured and answers: one that stands by itself, not one of a single run."""
+    """Return whether a server is configured and answers: one that stands by itself, not one of a single run."""
     return configured() is not None and _STARTED not in os.environ and _unreachable() is None
 
 

@@ -48,7 +48,7 @@ class Stopped(Exception):
 
 @dataclass(slots=True)
 class Progress:
-    """What came of it so far: lines for the summary, whether anything was made or decided, and the new champions."""
+    """Progress of a retraining: lines for the summary, whether anything was made or decided, and the new champions."""
 
     lines: list[str] = field(default_factory=list)
     made: bool = False

@@ -47,7 +47,7 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Terms:
-    """When to retrain: at a `schedule` (None for no set times), and `on_data_change`, looking every so many seconds."""
+    """Times of retraining: at a `schedule` (None for no set times), and `on_data_change`, looking every so many seconds."""
 
     schedule: Schedule | None
     words: str
@@ -207,7 +207,7 @@ class _Serving:
 
 
 async def _coming(deployment: UUID) -> list[str]:
-    """When the server will start the next runs of the deployment."""
+    """Start times of the deployment's next runs, from the server."""
     scheduled = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
     async with get_client() as client:
         runs = await client.read_flow_runs(

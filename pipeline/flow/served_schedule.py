@@ -1,4 +1,4 @@
-"""What a served schedule leaves on disk, `.seqline/flow/schedule.json`: when the next runs are due, and whether they came.
+"""State of a served schedule, `.seqline/flow/schedule.json`: when runs are due, and whether they began.
 
 `seqline status` reads it where no server answers; it also shows the runs that no server was there to start.
 """

@@ -27,7 +27,7 @@ class Report(NamedTuple):
 
 
 def report(root: Path, now: datetime | None = None) -> Report:
-    """How retraining stands in the project `root`."""
+    """Describe the state of retraining in the project `root`."""
     now = now or datetime.now(UTC)
     records, plan = journal.read(root), served_schedule.read(root)
     flows = [record for record in records if record.flow == "retrain"]
@@ -64,7 +64,7 @@ def _told(root: Path, record: Record) -> str:
 
 
 def _failed(root: Path, flows: Sequence[Record]) -> Iterator[tuple[str, str]]:
-    """How many of the last flows did not come to their end, and why the latest of them did not."""
+    """Number of the last flows that did not complete, and the reason of the latest one."""
     bad = [flow for flow in flows if not flow.good and not journal.running(root, flow)]
     if bad:
         why = next((line for line in bad[-1].summary.splitlines() if line.startswith(("FAILED", "got"))), bad[-1].summary)
@@ -90,7 +90,7 @@ def _next(root: Path, plan: Served | None, now: datetime) -> str:
 
 
 def _asked(root: Path) -> tuple[str, bool]:
-    """What the server knows of the project's deployments, if one is configured, and whether all is well with those whose
+    """Ask the server for the project's deployments, if one is configured, and for the state of those whose
     runs leave no records here."""
     from pipeline.flow import prefect_server
 

@@ -1,4 +1,4 @@
-"""What little reviewers write, without labels: a paragraph for each, of reviews that are all praise or all blame.
+"""Unlabeled reviews: a paragraph for each, of reviews that are all praise or all blame.
 
 The reviews are those of `toy_reviews.py`, and those that may stand in its test split stand in no other here: text on which a
 model may be pre-trained before it is shown labels. Whether one review follows another can be told from what both say.

@@ -120,7 +120,7 @@ class Model(nn.Module):
         return self.decoder_norm(x_BTH), after
 
     def climb(self, target_BT: Tensor, state: State) -> tuple[list[Tensor], State]:
-        """What enters each decoder block and, last, what leaves the top one, each BTH; and the state after."""
+        """Input of each decoder block and, last, output of the top one, each BTH; and the state after."""
         first = state.past[0].keys.shape[2] if state.past else 0
         assert not (state.past and target_BT.shape[1] > 1)
         mask = None if state.past else causal_TK(target_BT.shape[1], 0, target_BT.device)

@@ -113,7 +113,7 @@ class Model(nn.Module):
         return embedded
 
     def mask(self, ids_BK: Tensor, new: int) -> Tensor:
-        """Where the last `new` tokens may look: at real tokens not after them, and at themselves."""
+        """Causal mask of the last `new` tokens: they attend to themselves and to real tokens before them."""
         size = ids_BK.shape[1]
         causal_TK_ = causal_TK(new, size - new, ids_BK.device)
         self_TK = torch.eye(size, dtype=torch.bool, device=ids_BK.device)[size - new :]
@@ -132,7 +132,7 @@ class Model(nn.Module):
         return self.extend(past_BP, self.nothing(past_BP))[1], last_B
 
     def kept(self, tokens: int) -> int:
-        """How many of so many tokens the state holds."""
+        """Number of tokens that the state holds, out of so many."""
         half = self.context // 2
         return tokens if tokens <= self.context else half + 1 + (tokens - self.context - 1) % half
 

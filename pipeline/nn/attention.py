@@ -1,4 +1,4 @@
-"""How well a query matches a key: the scoring functions, and the masked softmax over them.
+"""Scoring functions of attention, and the masked softmax over their scores.
 
 Shapes: B batch, Q queries, S keys, C width of a key, H width. Book: d2l sections 11.2 to 11.4.
 """
@@ -22,7 +22,7 @@ class Additive(nn.Module):
         self.weight = nn.Linear(width, 1, bias=False)
 
     def keys(self, key_BSC: Tensor) -> Tensor:
-        """What of the scores depends on the keys alone: computed once per source."""
+        """The part of the scores that depends on the keys alone: computed once per source."""
         projected: Tensor = self.key(key_BSC)
         return projected
 

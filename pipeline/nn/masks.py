@@ -1,4 +1,4 @@
-"""Which positions may be looked at. Shapes: B batch, S source, T steps, K steps looked at. True means: look."""
+"""Attention masks: True where a position may be attended to. Shapes: B batch, S source, T steps, K keys."""
 
 import torch
 from torch import Tensor

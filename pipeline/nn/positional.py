@@ -1,4 +1,4 @@
-"""Where a token stands: encodings of positions, computed or learned. Shapes: B batch, T positions, H width."""
+"""Positional encodings, computed or learned. Shapes: B batch, T positions, H width."""
 
 import math
 

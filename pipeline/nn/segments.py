@@ -19,7 +19,7 @@ LONG = 64  # positions from which it is faster than the packed kernel
 
 
 def stack(kernel: nn.RNN | nn.GRU | nn.LSTM, x_BSE: Tensor, length_B: Tensor) -> tuple[Tensor, State]:
-    """What the kernel gives of the packed rows: hidden_BSH of the last layer (BS2H if bidirectional; zeros beyond a row's
+    """Outputs of the kernel for the packed rows: hidden_BSH of the last layer (BS2H if bidirectional; zeros beyond a row's
     length), and the state LBH after each row's last step."""
     sorted_B, order_B = length_B.sort(descending=True, stable=True)
     back_B = order_B.argsort()

@@ -1,4 +1,4 @@
-"""What Transformers are made of: multi-head attention, the feed-forward layer, residual connections and their norms.
+"""Blocks of Transformers: multi-head attention, the feed-forward layer, residual connections and their norms.
 
 Shapes: B batch, S or T positions, Q queries, K keys, H width, N heads, D width of a head.
 """
@@ -49,7 +49,7 @@ def sizes(config: Any, **others: Any) -> Sizes:
 
 
 class KeysValues(NamedTuple):
-    """What attention looks at, split over heads: each BNKD."""
+    """Keys and values of attention, split over heads: each BNKD."""
 
     keys: Tensor
     values: Tensor

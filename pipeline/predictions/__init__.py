@@ -1,4 +1,4 @@
-"""What a trained run makes of its corpus: one file per task, named like the task, exporting `predict(asked, out)`.
+"""Predictions of a trained run: one file per task, named like the task, exporting `predict(asked, out)`.
 
 Every task writes, for each split but train, the rows' own tables (`likelihood_<split>.parquet`, ...), and `samples.parquet`;
 `pipeline/scoring/tasks/<task>.py` reads what `pipeline/predictions/<task>.py` writes, and nothing else does but the report.

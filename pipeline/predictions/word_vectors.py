@@ -1,4 +1,4 @@
-"""What is left of word vectors' training: the vectors, as a table and in word2vec's text format, and words' neighbours."""
+"""Results of word vectors' training: the vectors, as a table and in word2vec's text format, and words' neighbours."""
 
 from pathlib import Path
 

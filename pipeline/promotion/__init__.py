@@ -1,4 +1,4 @@
-"""When a challenger becomes the champion: a paired test on the same test sets, and guards on what must not get worse.
+"""Decision whether a challenger becomes champion: a paired test on the same test sets, and guards.
 
 `challenge` compares two trained runs and decides; it promotes nothing. `choose` says which of several runs is to challenge.
 """

@@ -39,7 +39,7 @@ def allow(task: str, champion: Way, challenger: Way) -> None:
 
 
 def unlike(task: str, champion: Way, challenger: Way) -> str:
-    """Why likelihoods of two models of the task are those of different texts; empty where they are not."""
+    """Reason why likelihoods of two models of the task are of different texts; empty if they are not."""
     differ = task in _LIKELIHOODS and champion.case != challenger.case
     return "they are models of unlike texts, as text.lowercase or text.letters_only differs" if differ else ""
 
@@ -50,8 +50,10 @@ def respelt(task: str, champion: Way, challenger: Way) -> bool:
 
 
 def match(scoring: Scoring, task: str, answered: Sequence[Answered], tokens: Path, trained: tuple[Path, Path]) -> Matched:
-    """What champion and challenger have `answered` to the test set in the folder `tokens`, made comparable; `trained` are
-    the folders of tokens that they were trained on."""
+    """Make the outputs of champion and challenger, `answered`, for the test set in the folder `tokens` comparable.
+
+    `trained` are the folders of tokens that they were trained on.
+    """
 
     def read(split: str) -> tuple[pa.Table, pa.Table]:
         champion, challenger = (tables.read(files.scores / f"{split}.parquet", scoring.schema) for files in answered)

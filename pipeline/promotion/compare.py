@@ -59,7 +59,7 @@ def challenge(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Contest:
-    """What a contest is about, whatever the test set."""
+    """Settings of a comparison that are the same for every test set."""
 
     champion: str | None
     challenger: str

@@ -92,7 +92,7 @@ class Judging:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What the stages wrote for one contender and one test set."""
+    """Outputs of the stages for one contender and one test set."""
 
     folder: Path
 
@@ -130,7 +130,7 @@ def answers(
     work: Path,
     launch: Launch | None,
 ) -> dict[str, list[Answered]]:
-    """What each contender makes of each test set, by the test set's name; `work` keeps these and nothing else.
+    """Outputs of each contender for each test set, by the test set's name; `work` keeps these and nothing else.
 
     The caller holds a lock on `work`. Whatever ends this ends the stages that it started, unless `launch` is no `Commands`.
     """

@@ -1,4 +1,4 @@
-"""Whether a challenger takes the champion's place, why, and the record of it.
+"""The decision whether a challenger takes the champion's place, its reasons, and the record of it.
 
 The rule. A challenger is promoted if
 - on some test set it is better than the champion by the task's own score, one-sided p below `level`, Holm-corrected for the
@@ -75,7 +75,7 @@ class Compared:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shown:
-    """What both made of one prompt; `about` says where it comes from."""
+    """Outputs of both for one prompt; `about` says where it comes from."""
 
     about: str
     prompt: str
@@ -86,7 +86,7 @@ class Shown:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    """What was decided, on what, and for which `reasons`; `compared` is empty where it took no comparison."""
+    """A decision, its evidence and its `reasons`; `compared` is empty where it took no comparison."""
 
     promote: bool
     reasons: tuple[str, ...]

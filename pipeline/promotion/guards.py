@@ -1,4 +1,4 @@
-"""What must not get worse, whatever else gets better: each guarded figure of both contenders, and whether it may stand.
+"""Guards: figures of both contenders that must not get worse by more than a margin.
 
 | guard | what it is | unit of its margin |
 |---|---|---|
@@ -47,7 +47,7 @@ class Both:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the guards look at: each split of one test set; `covered` is how much of the first judge each covers.
+    """Input of the guards: each split of one test set; `covered` is how much of the first judge each covers.
 
     `unlike` says why likelihoods of the two cannot be compared, and is empty where they can.
     """

@@ -29,23 +29,23 @@ Mask = NDArray[np.bool_]
 
 
 class Incomparable(Exception):
-    """Why two contenders cannot be compared: no promotion, and a reason for the record."""
+    """Two contenders that cannot be compared: there is no promotion, and a reason for the record."""
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How a contender reads: its vocabulary's description, and the md5 of each side's ids."""
+    """Tokenization of a contender: its vocabulary's description, and the md5 of each side's ids."""
 
     about: Description
     sides: dict[str, str]
 
     @property
     def case(self) -> tuple[bool, bool]:
-        """What is left of the raw text: two models of unlike cases are models of unlike texts."""
+        """Settings that change the raw text: two models with unlike settings are models of unlike texts."""
         return self.about.lowercase, self.about.letters_only
 
     def same_ids(self, other: "Way", side: str) -> bool:
-        """Whether the same text becomes the same ids on that side."""
+        """Return whether the same text becomes the same ids on that side."""
         same_text = (self.case, self.about.level) == (other.case, other.about.level)
         return same_text and self.sides[side] == other.sides.get(side)
 
@@ -76,7 +76,7 @@ def read_as(tokens: Path, about: Description, out: Path) -> None:
 
 
 def fair(tokens: Path, split: str, champions: Path, challengers: Path) -> Mask:
-    """Which rows of the split were seen in training by both contenders or by neither, `champions` and `challengers` being
+    """Mark rows of the split seen in training by both contenders or by neither, `champions` and `challengers` being
     the folders of tokens that they were trained on. A corpus that grew, and is split anew, moves rows from test to train.
     """
     keys = _keys(tokens / f"{split}.parquet")
@@ -87,7 +87,7 @@ def fair(tokens: Path, split: str, champions: Path, challengers: Path) -> Mask:
 
 
 def way(vocab: Path) -> Way:
-    """How the contender whose vocabulary is in the folder reads."""
+    """Read the tokenization of the contender whose vocabulary is in the folder."""
     about = describe(vocab)
     return Way(about, {side: md5(sorted(vocab.glob(f"{side}.*"))) for side in about.sizes})
 

@@ -1,4 +1,4 @@
-"""What champion and challenger made of the same prompts, side by side: a reader sees what a difference of scores means."""
+"""Outputs of champion and challenger for the same prompts, side by side, for readers of the decision."""
 
 from pathlib import Path
 from typing import Any

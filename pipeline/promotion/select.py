@@ -1,4 +1,4 @@
-"""Which of several runs of one task and corpus is to challenge the champion: the best on the valid split.
+"""Selection of the challenger among runs of one task and corpus: the best on the valid split.
 
 The test split must not choose. The best of twenty equal runs on the test set looks better than the champion by luck alone,
 and a test that knows nothing of the other nineteen calls it significant far more often than its level says. Runs of one

@@ -152,7 +152,7 @@ def _tests(group: Group) -> list[Block]:
 
 
 def _settings(group: Group) -> list[Block]:
-    """What all runs share, and per run what sets it apart."""
+    """Settings that all runs share, and those in which each run differs."""
     flat = {result.name: _flat({name: getattr(result.run, name) for name in _BLOCKS}) for result in group.results}
     first, *rest = flat.values()
     shared = {key: value for key, value in first.items() if all(key in other and other[key] == value for other in rest)}
@@ -165,7 +165,7 @@ def _settings(group: Group) -> list[Block]:
 
 
 def _samples(group: Group, predictions: Path) -> list[Block]:
-    """What each run made of each sample sentence, with the book's BLEU where there is a reference."""
+    """Output of each run for each sample sentence, with the book's BLEU where there is a reference."""
     answers = {r.name: tables.read(predictions / r.name / "samples.parquet", tables.SAMPLES) for r in group.results}
     rows: list[tuple[str, ...]] = []
     count = max(len(table) for table in answers.values())

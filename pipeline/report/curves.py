@@ -133,7 +133,7 @@ def _mark_splits(axes: Any, rows: Rows) -> None:
 
 
 def _sources(group: Group, plots: Path, valid: Mapping[str, Points]) -> dict[str, tuple[float, float]]:
-    """Where each run's weights come from: the best validation, or that of the mean of the last epochs' weights."""
+    """Origin of each run's weights: the best validation, or that of the mean of the last epochs' weights."""
     found = {}
     for result in group.results:
         averaged = _series(read(plots / result.name / "history.csv"), f"valid_averaged_{_measure(group)}")

@@ -1,4 +1,4 @@
-"""What the report is made of: the runs of `params.yaml` with their scores, by task and corpus, ranked and compared."""
+"""Data of the report: the runs of `params.yaml` with their scores, by task and corpus, ranked and compared."""
 
 from dataclasses import dataclass
 from pathlib import Path

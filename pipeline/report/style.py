@@ -1,4 +1,4 @@
-"""How figures look: one hue per run, few lines, labels where the eye already is, and the same bytes every time."""
+"""Style of figures: one hue per run, few lines, direct labels, and the same bytes every time."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -9,7 +9,7 @@ _POINTS = 100
 
 
 def validations(history: pa.Table) -> list[dict[str, Any]]:
-    """What was measured on the valid split, a row per validation; perplexity comes last, which is what `dvc plots` draws."""
+    """Figures on the valid split, a row per validation; perplexity comes last, which is what `dvc plots` draws."""
     return _curves(history.filter(pc.starts_with(history["name"], "valid/")))
 
 

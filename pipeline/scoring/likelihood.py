@@ -51,7 +51,7 @@ def perplexity(sums_RK: Array) -> Array:
 
 
 def bits_per_character(sums_RK: Array) -> Array:
-    """What it costs to write the text, from [nats, ..., characters]."""
+    """Bits per character of the text, from [nats, ..., characters]."""
     bits: Array = sums_RK[:, 0] / math.log(2) / np.maximum(sums_RK[:, -1], 1)
     return bits
 

@@ -1,4 +1,4 @@
-"""What word vectors are judged by: classes of words, pairs that people scored, and analogies. All by cosine.
+"""Benchmarks of word vectors: classes of words, pairs that people scored, and analogies. All by cosine.
 
 Shapes: V vocabulary, D dimension, N words, pairs or questions.
 """

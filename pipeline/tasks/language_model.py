@@ -50,7 +50,7 @@ class Batch(NamedTuple):
 
 
 class Window(NamedTuple):
-    """Where in the stream each row of a batch starts, and whether the state starts afresh."""
+    """Start of each row of a batch in the stream, and whether the state is reset."""
 
     start_B: np.ndarray[Any, Any]
     fresh: bool

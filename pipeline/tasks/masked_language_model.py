@@ -106,14 +106,14 @@ class Pairs:
         return Chosen(self.first, self.first[np.where(follows, np.arange(count), other)] + 1, follows)
 
     def kept(self, chosen: Chosen) -> tuple[Ids, Ids]:
-        """How many words of each sentence are read: the longer one loses its end until both fit."""
+        """Number of words read of each sentence: the longer one loses its end until both fit."""
         room = self.max_length - 3
         first, second = self.ids.length[chosen.first_P], self.ids.length[chosen.second_P]
         first = np.minimum(first, np.maximum(room - second, room - room // 2))
         return first, np.minimum(second, room - first)
 
     def length(self, chosen: Chosen) -> Ids:
-        """How many words are read of each pair."""
+        """Number of words read of each pair."""
         first, second = self.kept(chosen)
         return first + second
 
@@ -144,7 +144,7 @@ class Pairs:
 
 
 def masked(ids: Ids, words: Ids, rng: np.random.Generator) -> tuple[Ids, Ids]:
-    """What is read of `ids` and, at the chosen positions, what should be guessed (PAD elsewhere).
+    """Mask `ids`: the input and, at the chosen positions, the targets (PAD elsewhere).
 
     Of each row 15 % of the words are chosen, rounded, but at least one; never PAD, BOS or EOS.
     """

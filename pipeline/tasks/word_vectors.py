@@ -65,7 +65,7 @@ class Words(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """What one pass over the words reads: those kept, padded to whole blocks and by `window` words at both ends.
+    """Words of one pass: those kept, padded to whole blocks and by `window` words at both ends.
 
     `left` and `right`: how many words on either side are a word's contexts. `noise`: K ids for each block.
     """
@@ -116,7 +116,7 @@ def noise_share(count_V: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def reach(row_N: NDArray[np.int32], radius_N: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """How many words on its left and on its right are each word's contexts: `radius`, or what its row has."""
+    """Number of context words on each word's left and right: `radius`, or what its row has."""
     place = np.arange(len(row_N), dtype=np.int32)
     first = np.flatnonzero(np.diff(row_N, prepend=-1)).astype(np.int32)
     length = np.diff(first, append=len(row_N))

@@ -1,4 +1,4 @@
-"""What the stages vocab and encode make of one batch, without regard to any other: work that another process can do."""
+"""Work of the stages vocab and encode on one batch, which another process can do."""
 
 from collections.abc import Mapping, Sequence
 from functools import reduce

@@ -41,7 +41,7 @@ class Description:
 
 
 def describe(folder: Path) -> Description:
-    """What the vocabulary in `folder` is; UserError if there is none."""
+    """Read the description of the vocabulary in `folder`; UserError if there is none."""
     path = folder / "vocab.json"
     values = read_json(path, "what the vocab stage writes", vocab.TODO)
     description: Description = config.load(Description, values, str(path))

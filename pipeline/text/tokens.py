@@ -132,7 +132,7 @@ def rewritten(texts: pa.StringArray, text: Text) -> pa.StringArray:
 
 
 def offsets(tokens: pa.ListArray) -> Offsets:
-    """Where each list begins in `tokens.flatten()`, and the end; right for slices too."""
+    """Offsets of each list in `tokens.flatten()`, and the end; right for slices too."""
     if not len(tokens):
         return np.zeros(1, np.int32)
     found = tokens.offsets.to_numpy()

@@ -1,4 +1,4 @@
-"""What is known of a run beside its figures: where the project is, what DVC's lock says, which commit. No mlflow here."""
+"""Description of a run: its project, its entries in DVC's lock, its commit. No mlflow here."""
 
 import hashlib
 import json
@@ -29,7 +29,7 @@ def home(root: Path) -> Path:
 
 
 def uri(root: Path) -> str:
-    """Where the MLflow store is: `MLFLOW_TRACKING_URI`, or the project's own SQLite file. It may hold a password."""
+    """Address of the MLflow store: `MLFLOW_TRACKING_URI`, or the project's own SQLite file. It may hold a password."""
     return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(home(root) / "mlflow.db")
 
 

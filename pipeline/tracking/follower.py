@@ -60,7 +60,7 @@ class Watch:
         return os.getppid() == self._parent
 
     def over(self) -> bool:
-        """Whether the training ended, by its own word or by its process being gone."""
+        """Return whether the training ended, by its own word or by its process being gone."""
         if self._ended is None and (not self.alive() or self._said_end()):
             self._ended = time.monotonic()
         return self._ended is not None
@@ -87,7 +87,7 @@ class Watch:
 
 
 def attempt(action: Callable[[], T], watch: Watch, failures: tuple[type[BaseException], ...]) -> T:
-    """What `action` returns, tried again while it fails and the watch lasts; TimeoutError once it is late."""
+    """Return what `action` returns; try again while it fails and the watch lasts; TimeoutError once it is late."""
     for pause in itertools.chain(_PAUSES, itertools.repeat(_PAUSES[-1])):
         try:
             return action()

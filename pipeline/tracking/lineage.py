@@ -1,4 +1,4 @@
-"""What a version is made of, by `dvc.lock`: the run's block, and the hashes of all that went in and came out. No mlflow."""
+"""Lineage of a version by `dvc.lock`: the run's block, and the hashes of all that went in and came out. No mlflow."""
 
 import hashlib
 import json
@@ -56,7 +56,7 @@ class Made:
         return self.outs[self.places[kind]]
 
     def digest(self) -> str:
-        """What tells versions apart: the model, its vocabulary and search, which make its answers, and the text that it was
+        """Digest that tells versions apart: the model, its vocabulary and search, which make its answers, and the text it was
         judged on, of which `tokens` is all of it."""
         of = [self.task, self.corpus, *(self.md5(kind) for kind in ("model", "vocab", "tokens")), self.block.get("search")]
         return hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""What MLflow keeps as a version's code and runs to load it: so little that all else is the project's own, present code."""
+"""The code that MLflow keeps with a version and runs to load it; all else is the project's present code."""
 
 from mlflow.models import set_model
 

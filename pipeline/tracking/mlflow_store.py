@@ -41,7 +41,7 @@ _METRICS, _ITEMS = 1000, 100  # the most metrics, and the most params or tags, t
 
 
 def artifacts(root: Path) -> Path:
-    """Where artifacts lie that a server of ours hands out: `mlflow ui` in the project's folder looks there by itself."""
+    """Folder of artifacts that a server of ours hands out: `mlflow ui` in the project's folder looks there by itself."""
     return describe.home(root) / "mlartifacts"
 
 
@@ -150,7 +150,7 @@ def make_private(root: Path) -> None:
 
 
 def is_server(root: Path) -> bool:
-    """Whether the store is spoken to over HTTP."""
+    """Return whether the store is spoken to over HTTP."""
     return describe.uri(root).startswith(("http://", "https://", "databricks"))
 
 
@@ -259,7 +259,7 @@ def _create_experiment(client: MlflowClient, root: Path, task: str) -> Any:
 
 
 def steps(client: MlflowClient, run: Any) -> dict[str, set[int]]:
-    """Which steps of which metric the run has."""
+    """Steps of each metric that the run has."""
     names = run.data.metrics
     return {name: {point.step for point in client.get_metric_history(run.info.run_id, name)} for name in names}
 
@@ -322,7 +322,7 @@ def put(client: MlflowClient, root: Path, run: Any, folder: Path) -> None:
 
 
 def _is_ours(root: Path, run: Any) -> bool:
-    """Whether the run's artifacts lie in the project's own folder, with no server before it."""
+    """Return whether the run's artifacts lie in the project's own folder, with no server before it."""
     return bool(run.info.artifact_uri.startswith(_SCHEME)) and not is_server(root)
 
 
@@ -347,7 +347,7 @@ def _outside(root: Path, uri: str) -> UserError:
 
 
 def address(root: Path, run: Any, name: str) -> str:
-    """Where the run's artifact `name` is, in the words of a model version's source.
+    """Address of the run's artifact `name`, as the source of a model version.
 
     Without a server it is a path from the project's folder, where `mlflow` and `seqline` look from, so that a project may
     be moved; what a server hands out it resolves itself.

@@ -18,7 +18,7 @@ _FLAVOR, _CODE = "python_function", "model_code_path"
 
 
 class Face(NamedTuple):
-    """What a task's versions look like from outside: columns that come out by name and MLflow's type, params by name with
+    """Interface of a task's versions: columns that come out by name and MLflow's type, params by name with
     type and default, and a text that goes in."""
 
     answers: dict[str, str]
@@ -65,7 +65,7 @@ def signature(face: Face) -> ModelSignature:
 
 
 def requirements() -> list[str]:
-    """What a version needs beside the project itself, as it is installed here."""
+    """Requirements of a version beside the project, as they are installed here."""
     return [f"{name}=={importlib.metadata.version(name).split('+')[0]}" for name in _PACKAGES]
 
 

@@ -120,7 +120,7 @@ def judge(root: Path, version: Version, key: str, line: str) -> None:
 
 
 def judged(root: Path, version: Version, key: str) -> str | None:
-    """What `judge` kept under this key; None if the last decision on the version was another, or there was none."""
+    """Return what `judge` kept under this key; None if the last decision on the version was another, or there was none."""
     with mlflow_store.reached(root) as client:
         decision = _mapping(client.get_model_version(version.name, str(version.version)).tags.get(_JUDGED, "{}"))
     return str(decision.get("line")) if decision.get("key") == key else None
@@ -199,7 +199,7 @@ def _alone(root: Path) -> Iterator[None]:
 
 
 def _present(root: Path, made: Made) -> bool:
-    """Whether the model itself is there, not only in the lock."""
+    """Return whether the model itself is there, not only in the lock."""
     return (root / made.places["model"] / "config.json").exists()
 
 

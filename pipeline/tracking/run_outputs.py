@@ -1,4 +1,4 @@
-"""What DVC holds of a run: its files, figures, settings and hashes, gathered from its outputs and `dvc.lock`. No mlflow."""
+"""Outputs of a run in DVC: its files, figures, settings and hashes, gathered from its outputs and `dvc.lock`. No mlflow."""
 
 import hashlib
 import json
@@ -92,7 +92,7 @@ def _scores(root: Path, name: str) -> dict[str, Any]:
 
 
 def _judged(stages: Mapping[str, Any], name: str) -> bool:
-    """Whether the scores are those of this very model: a run that was killed after training leaves older ones."""
+    """Return whether the scores are those of this very model: a run that was killed after training leaves older ones."""
     outs, deps = describe.hashes(stages, f"train@{name}", "outs"), describe.hashes(stages, f"evaluate@{name}", "deps")
     return any(deps.get(path) == md5 for path, md5 in outs.items())
 
@@ -104,7 +104,7 @@ def _apart(scores: dict[str, float], history: Path) -> dict[str, float]:
 
 
 def _search(stages: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """How the answers were searched for: a tag, since it may change while the model stays."""
+    """Settings of the search for answers: a tag, since it may change while the model stays."""
     known = stages.get(f"predict@{name}", {}).get("params", {}).get("params.yaml", {})
     return dict(known.get(f"runs.{name}.search") or {})
 

@@ -49,7 +49,7 @@ class Served(PythonModel):  # type: ignore[misc]
 
 
 def opened(reference: Mapping[str, Any]) -> Callable[[Sequence[str], Mapping[str, Any]], list[dict[str, Any]]]:
-    """What answers for a version, by the reference that `package.write` left."""
+    """Load the model of a version by the reference that `package.write` left."""
     from pipeline import answers  # imports torch, which MLflow need not wait for where it only looks at the class
 
     root = _project(str(reference["root"]))
@@ -59,7 +59,7 @@ def opened(reference: Mapping[str, Any]) -> Callable[[Sequence[str], Mapping[str
 
 
 def _project(then: str) -> Path:
-    """Where the project is now."""
+    """Folder of the project now."""
     root = Path(os.environ.get(ROOT) or then)
     if not (root / ".dvc").is_dir():
         raise refuse(ROOT, str(root), "the project that the version's weights are in", f"Set {ROOT} to where it lies now.")

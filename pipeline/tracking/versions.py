@@ -1,4 +1,4 @@
-"""What a version is, how it is written into MLflow's tags and read from them, and which champions led to one. No mlflow."""
+"""Versions: how one is written into MLflow's tags and read from them, and its line of champions. No mlflow."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -47,7 +47,7 @@ class Version:
         return self.outs[self.places[kind]]
 
     def holds(self, path: str, md5: str) -> bool:
-        """Whether what has this hash went into it or came out with it: under this path, or under any if that is ""."""
+        """Return whether an input or output of it has this hash: under this path, or under any path if that is ""."""
         known = {**self.outs, **self.code}
         return known.get(path) == md5 if path else md5 in known.values()
 
@@ -70,7 +70,7 @@ def name_of(task: str, corpus: str) -> str:
 
 
 def tags(root: Path, made: Made) -> dict[str, str]:
-    """What a person sees of a version, in that order, and at the end all of it, to be read.
+    """Tags that show a version to people, in that order; the last has all of it, to be read back.
 
     Lineage goes both ways: each folder's hash is under its path, so that MLflow's own search finds the versions of a hash.
     """
@@ -159,7 +159,7 @@ def turned_back(moves: Sequence[Mapping[str, Any]], holder: int | None) -> set[i
 
 
 def _stood(moves: Sequence[Mapping[str, Any]], holder: int | None) -> list[int | None]:
-    """Where the alias was before the first move, between each two, and where it is now."""
+    """Positions of the alias before the first move, between each two, and now."""
     return [*(move["from"] for move in moves), holder]
 
 

@@ -53,7 +53,7 @@ class Config:
 
 @dataclass
 class Progress:
-    """Where training stands, beside the weights: everything JSON-able that the next step depends on."""
+    """State of a training besides the weights: everything JSON-able that the next step depends on."""
 
     step: int = 0
     epoch: int = 0

@@ -74,7 +74,7 @@ Schedule = Constant | Step | Cosine | InverseSquareRoot
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Common:
-    """What `optim:` holds for every optimiser. `clip_norm` null clips nothing.
+    """Settings of `optim:` that every optimiser has. `clip_norm` null clips nothing.
 
     `weight_decay` adds that multiple of x to g, and with adamw shrinks x by η times it instead (Loshchilov & Hutter 2019).
     """

@@ -132,7 +132,7 @@ ALONE = Group(0, 1)
 
 
 def processes(wanted: int, accumulate: int) -> int:
-    """How many of the `wanted` processes can share the batches of an update evenly."""
+    """Number of the `wanted` processes that can share the batches of an update evenly."""
     return math.gcd(wanted, accumulate)
 
 

@@ -1,4 +1,4 @@
-"""Where a run begins: from scratch, or with the weights of another run, of its own family or of one that it can adopt."""
+"""Initialization of a run: from scratch, or with the weights of another run, of its family or of one that it can adopt."""
 
 import dataclasses
 from collections.abc import Mapping

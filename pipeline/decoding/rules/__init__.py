@@ -1,4 +1,4 @@
-"""What the search methods share: which tokens may come, how hypotheses are ranked, and how several models become one.
+"""Shared parts of the search methods: constraints on tokens, ranking of hypotheses, and ensembles.
 
 Apart from the methods, whose files are found by their names.
 """

@@ -1,4 +1,4 @@
-"""Which tokens may come next: minimum length, no repeated n-grams, a prefix that every hypothesis begins with.
+"""Constraints on the next token: minimum length, no repeated n-grams, a prefix that every hypothesis begins with.
 
 A token that may not come has probability 0; the others keep the model's own, without renormalising. The rules are a
 Decodable around the model, so that every method obeys them in the same way and pays nothing where none is set.
@@ -57,7 +57,7 @@ def without_repeats(log_probs_RV: Tensor, said_RT: Tensor, size: int) -> Tensor:
 
 
 def with_prefix(free_RV: Tensor, log_probs_RV: Tensor, wanted_R: Tensor) -> Tensor:
-    """Where a row wants a token (PAD: none), that token alone, as likely as in `log_probs_RV`; elsewhere `free_RV`."""
+    """Force the token that a row's prefix has (PAD: none), as likely as in `log_probs_RV`; elsewhere keep `free_RV`."""
     tokens_V = torch.arange(log_probs_RV.shape[1], device=log_probs_RV.device)
     forced_RV = log_probs_RV.masked_fill(tokens_V != wanted_R[:, None], -torch.inf)
     return torch.where((wanted_R == PAD)[:, None], free_RV, forced_RV)
@@ -97,7 +97,7 @@ class Constrained:
         return Said(self.model.reorder(state.model, rows_R), *said)
 
     def obeyed(self, log_probs_RV: Tensor, state: Said) -> Tensor:
-        """What is left of the probabilities of the next token."""
+        """Set the probabilities of tokens that are not allowed next to zero."""
         length, rules = state.fed_RT.shape[1], self.constraints
         free_RV = without_end(log_probs_RV, length, rules.min_length)
         if rules.no_repeat_ngram is not None:

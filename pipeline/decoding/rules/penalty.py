@@ -1,4 +1,4 @@
-"""How hypotheses are ranked: log P / lp(L), and what the source that was not looked at costs.
+"""Ranking of hypotheses: log P / lp(L), and the coverage penalty.
 
     book  lp(L) = L**alpha              (Sutskever et al. 2014 with alpha 1; Zhang et al., Dive into Deep Learning, 10.8)
     gnmt  lp(L) = ((5 + L) / 6)**alpha  (Wu et al. 2016, equation 14)
@@ -70,7 +70,7 @@ class Covering:
         return Covered(self.model.reorder(state.model, rows_R), state.covered_RS.index_select(0, rows_R))
 
     def added(self, state: Covered, row: Ints) -> Floats:
-        """What coverage adds to the score of a hypothesis whose last token was predicted by `row[i]` of the state: <= 0."""
+        """Coverage penalty, at most 0, of a hypothesis whose last token was predicted by `row[i]` of the state."""
         covered = state.covered_RS[torch.from_numpy(row).to(state.covered_RS.device)].cpu().double()
         added: Floats = self.beta * covered.clamp(LEAST, 1.0).log().sum(1).numpy()
         return added

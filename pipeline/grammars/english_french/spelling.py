@@ -1,4 +1,4 @@
-"""How either side is spelt: alternations `plain/before_vowel` (`a/an`, `beau/bel`, `le/l'`), elisions, contractions."""
+"""Spelling rules of both sides: alternations `plain/before_vowel` (`a/an`, `beau/bel`, `le/l'`), elisions, contractions."""
 
 from collections.abc import Callable
 

@@ -75,7 +75,7 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
 
 
 def rows(inputs: Inputs, split: str) -> pa.Table:
-    """What each judge found, judge by judge; none for a split but test. UserError if the corpus has no judge."""
+    """Rows of each benchmark, one after the other; none for a split but test. UserError if the corpus has no judge."""
     if split != "test":
         return tables.SCORES_VECTORS.empty_table()
     folder = inputs.tokens / "judges"
