@@ -1,11 +1,12 @@
-"""Make `.venv` what `constraints.txt` and `pyproject.toml` ask for, and do nothing when it already is.
+"""Make `.venv` what `constraints.txt` and `pyproject.toml` ask for, and do nothing when it already
+is.
 
     python3 bootstrap.py [--dev]
 
-Standard library only, and in words that any Python from 3.6 on can read, so that an old one is told what is wrong. A stamp
-in `.venv` says which inputs it was made from; an installation that was killed leaves the stamp unfinished and is made again
-from nothing. What a person must mend is one line on stderr and exit status 2.
-"""
+Standard library only, and in words that any Python from 3.6 on can read, so that an old one is told
+what is wrong. A stamp in `.venv` says which inputs it was made from; an installation that was
+killed leaves the stamp unfinished and is made again from nothing. What a person must mend is one
+line on stderr and exit status 2."""
 
 import argparse
 import fcntl
@@ -25,7 +26,8 @@ from typing import TextIO
 OLDEST = (3, 11)
 UNFINISHED = "unfinished"
 GIGABYTE = 10**9
-# Measured installed, then as downloaded wheels, in gigabytes: with the CPU's torch, and with CUDA's.
+# Measured installed, then as downloaded wheels, in gigabytes: with the CPU's torch, and with
+# CUDA's.
 PLAIN, CUDA = (2.5, 1.0), (7.0, 3.0)
 
 
@@ -38,12 +40,17 @@ def check_python(version: "tuple[int, ...]") -> None:
     if version[:2] >= OLDEST:
         return
     newer = [name for name in ("python3.13", "python3.12", "python3.11") if shutil.which(name)]
-    todo = f"Run `make PYTHON={newer[0]} ...`." if newer else "Install one and run `make PYTHON=<its path> ...`."
+    todo = (
+        f"Run `make PYTHON={newer[0]} ...`."
+        if newer
+        else "Install one and run `make PYTHON=<its path> ...`."
+    )
     raise SetupError("Python: got {}.{}; expected 3.11 or later. {}".format(*version[:2], todo))
 
 
 def check_venv_module() -> None:
-    """Refuse a Python whose distribution has cut off `venv`, as Debian's does without its extra package."""
+    """Refuse a Python whose distribution has cut off `venv`, as Debian's does without its extra
+    package."""
     for module in ("venv", "ensurepip"):
         if importlib.util.find_spec(module) is None:
             package = f"python3.{sys.version_info[1]}-venv"
@@ -54,7 +61,8 @@ def check_venv_module() -> None:
 
 
 def digest(root: Path) -> str:
-    """What an environment for the project at `root` is made from; the place counts, since scripts carry it."""
+    """What an environment for the project at `root` is made from; the place counts, since scripts
+    carry it."""
     made_from = hashlib.sha256(str(root).encode())
     for name in ("constraints.txt", "pyproject.toml"):
         made_from.update((root / name).read_bytes())
@@ -62,7 +70,8 @@ def digest(root: Path) -> str:
 
 
 def is_current(venv: Path, wanted: str, dev: bool) -> bool:
-    """Whether the stamp says that `venv` was finished from `wanted`, with the development tools if `dev`."""
+    """Whether the stamp says that `venv` was finished from `wanted`, with the development tools if
+    `dev`."""
     words = read_stamp(venv).split()
     return words[:1] == [wanted] and (not dev or "dev" in words[1:]) and runs(venv)
 
@@ -86,13 +95,19 @@ def runs(venv: Path) -> bool:
     """Whether the environment's Python starts, is new enough and has pip."""
     probe = f"import sys, pip; sys.exit(sys.version_info[:2] < {OLDEST!r})"
     try:
-        return subprocess.run([str(venv / "bin" / "python"), "-c", probe], capture_output=True).returncode == 0
+        return (
+            subprocess.run(
+                [str(venv / "bin" / "python"), "-c", probe], capture_output=True
+            ).returncode
+            == 0
+        )
     except OSError:
         return False
 
 
 def create(venv: Path) -> None:
-    """An environment that can install: what is there is kept unless it is half-made, broken or too old."""
+    """An environment that can install: what is there is kept unless it is half-made, broken or too
+    old."""
     if read_stamp(venv) == UNFINISHED or (venv.exists() and not runs(venv)):
         shutil.rmtree(str(venv))
     if not venv.exists():
@@ -100,24 +115,30 @@ def create(venv: Path) -> None:
         venv.mkdir()
         write_stamp(venv, UNFINISHED)
         made = subprocess.run(
-            [sys.executable, "-m", "venv", str(venv)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [sys.executable, "-m", "venv", str(venv)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         if made.returncode:
             said = " ".join(made.stdout.split()) or "nothing said"
             raise SetupError(
-                f"{venv}: got {said}; expected `{sys.executable} -m venv` to work. Mend that Python or name another."
+                f"{venv}: got {said}; expected `{sys.executable} -m venv` to work. Mend that "
+                "Python or name another."
             )
 
 
 def is_cuda(report: str) -> bool:
-    """Whether pip's report of what it would install says that torch comes with CUDA on this machine."""
+    """Whether pip's report of what it would install says that torch comes with CUDA on this
+    machine."""
     wheels = json.loads(report)["install"]
     needs = [need for wheel in wheels for need in wheel["metadata"].get("requires_dist", [])]
     return sys.platform == "linux" and any(need.startswith(("nvidia-", "cuda-")) for need in needs)
 
 
 def needs(root: Path, cuda: bool) -> "dict[str, float]":
-    """Gigabytes that an installation takes, by folder: the project's, the temporary one and pip's cache."""
+    """Gigabytes that an installation takes, by folder: the project's, the temporary one and pip's
+    cache."""
     installed, wheels = CUDA if cuda else PLAIN
     cache = os.environ.get("PIP_CACHE_DIR") or os.path.expanduser("~")
     wanted = {str(root): installed}
@@ -135,10 +156,14 @@ def check_disk(wanted: "dict[str, float]") -> None:
             there = there.parent
         disks.setdefault(there.stat().st_dev, []).append((gigabytes, there))
     for shares in disks.values():
-        total, free = sum(gigabytes for gigabytes, _ in shares), shutil.disk_usage(str(shares[0][1])).free / GIGABYTE
+        total, free = (
+            sum(gigabytes for gigabytes, _ in shares),
+            shutil.disk_usage(str(shares[0][1])).free / GIGABYTE,
+        )
         if free < total:
             raise SetupError(
-                f"{shares[0][1]}: got {free:.1f} GB free; expected {total:.1f} GB for the packages and their downloads. "
+                f"{shares[0][1]}: got {free:.1f} GB free; expected {total:.1f} GB for the "
+                "packages and their downloads. "
                 "Free some space, or point TMPDIR and PIP_CACHE_DIR to another disk."
             )
 
@@ -146,24 +171,31 @@ def check_disk(wanted: "dict[str, float]") -> None:
 def diagnose(output: str, log: Path) -> SetupError:
     """The one line that says why pip failed, out of all that it wrote."""
     unreachable = re.search(
-        r"NewConnectionError|NameResolutionError|Temporary failure in name resolution|ConnectTimeout|ReadTimeout|ProxyError|"
+        r"NewConnectionError|NameResolutionError|Temporary failure in name "
+        r"resolution|ConnectTimeout|ReadTimeout|ProxyError|"
         r"SSLError|SSLCertVerificationError|Connection refused|Network is unreachable|"
         r"Connection reset|RemoteDisconnected",
         output,
     )
     nothing = re.search(r"requirement (\S+) \(from versions: none\)", output)
     if "No space left on device" in output or "Errno 28" in output:
-        return SetupError(f"{log.parent}: got a full disk; expected room for the packages. Free some space and run again.")
+        return SetupError(
+            f"{log.parent}: got a full disk; expected room for the packages. Free some space "
+            "and run again."
+        )
     if unreachable:
         return SetupError(
-            f"the package index: got {unreachable[0]!r}; expected an answer. Check the network or the proxy, or name "
+            f"the package index: got {unreachable[0]!r}; expected an answer. Check the network "
+            "or the proxy, or name "
             f"a mirror in PIP_INDEX_URL, and run again (see {log})."
         )
     if nothing:
         here = f"Python {platform.python_version()} on {platform.machine()}"
         return SetupError(
-            f"{nothing[1]}: got none from the package index; expected one for {here}. Check the network, the proxy or "
-            f"the mirror in PIP_INDEX_URL, or run `make PYTHON=...` with a Python that it has one for (see {log})."
+            f"{nothing[1]}: got none from the package index; expected one for {here}. Check the "
+            "network, the proxy or "
+            "the mirror in PIP_INDEX_URL, or run `make PYTHON=...` with a Python that it has "
+            f"one for (see {log})."
         )
     errors = [line for line in output.splitlines() if line.startswith("ERROR: ")]
     last = errors[-1][len("ERROR: ") :] if errors else "a failure without a message"
@@ -171,11 +203,21 @@ def diagnose(output: str, log: Path) -> SetupError:
 
 
 def pip(venv: Path, arguments: "list[str]", log: Path, show: bool) -> str:
-    """What `pip` wrote on stdout, progress shown line by line if `show`; everything it wrote goes to `log`."""
-    command = [str(venv / "bin" / "python"), "-m", "pip", "--no-input", "--disable-pip-version-check", *arguments]
+    """What `pip` wrote on stdout, progress shown line by line if `show`; everything it wrote goes
+    to `log`."""
+    command = [
+        str(venv / "bin" / "python"),
+        "-m",
+        "pip",
+        "--no-input",
+        "--disable-pip-version-check",
+        *arguments,
+    ]
     lines = []
     with log.open("a", encoding="utf-8") as kept, tempfile.TemporaryFile("w+") as complaints:
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True, close_fds=False) as process:
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=complaints, text=True, close_fds=False
+        ) as process:
             assert process.stdout is not None
             for line in process.stdout:
                 lines.append(line)
@@ -191,21 +233,44 @@ def pip(venv: Path, arguments: "list[str]", log: Path, show: bool) -> str:
 
 
 def install(root: Path, venv: Path, dev: bool) -> None:
-    """Install the project with its pins, after asking the index for torch alone: is it there, and how large is the rest?"""
+    """Install the project with its pins, after asking the index for torch alone: is it there, and
+    how large is the rest?"""
     log = venv / "install.log"
     constraints = root / "constraints.txt"
-    torch = next(line for line in constraints.read_text(encoding="utf-8").splitlines() if line.startswith("torch=="))
-    asked = ["install", "--dry-run", "--ignore-installed", "--no-deps", "--quiet", "--report", "-", torch]
+    torch = next(
+        line
+        for line in constraints.read_text(encoding="utf-8").splitlines()
+        if line.startswith("torch==")
+    )
+    asked = [
+        "install",
+        "--dry-run",
+        "--ignore-installed",
+        "--no-deps",
+        "--quiet",
+        "--report",
+        "-",
+        torch,
+    ]
     cuda = is_cuda(pip(venv, asked, log, show=False))
     check_disk(needs(root, cuda))
     write_stamp(venv, UNFINISHED)
-    print(f"bootstrap: installing into {venv} ({(CUDA if cuda else PLAIN)[0]:g} GB, some minutes)", flush=True)
+    print(
+        f"bootstrap: installing into {venv} ({(CUDA if cuda else PLAIN)[0]:g} GB, some minutes)",
+        flush=True,
+    )
     project = str(root) + ("[dev]" if dev else "")
-    pip(venv, ["install", "--progress-bar", "off", "-c", str(constraints), "-e", project], log, show=True)
+    pip(
+        venv,
+        ["install", "--progress-bar", "off", "-c", str(constraints), "-e", project],
+        log,
+        show=True,
+    )
 
 
 def hold(lock: TextIO) -> None:
-    """Wait for the lock, and let pip inherit it: a pip that outlives a killed bootstrap still keeps the next one waiting."""
+    """Wait for the lock, and let pip inherit it: a pip that outlives a killed bootstrap still keeps
+    the next one waiting."""
     os.set_inheritable(lock.fileno(), True)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -215,7 +280,8 @@ def hold(lock: TextIO) -> None:
 
 
 def ensure(root: Path, dev: bool) -> None:
-    """Bring `root`/.venv level with the pins; one process at a time, the others wait and then find it done."""
+    """Bring `root`/.venv level with the pins; one process at a time, the others wait and then find
+    it done."""
     venv = root / ".venv"
     wanted = digest(root)
     with (root / ".venv.lock").open("w") as lock:
@@ -240,7 +306,10 @@ def main() -> None:
         print(f"bootstrap: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        print(f"bootstrap: {error.filename}: got {error.strerror}; expected to read and write there.", file=sys.stderr)
+        print(
+            f"bootstrap: {error.filename}: got {error.strerror}; expected to read and write there.",
+            file=sys.stderr,
+        )
         sys.exit(2)
 
 

@@ -1,10 +1,11 @@
 """How much faster batched beam search is than a sentence at a time, in one process on one thread.
 
-    python -m benchmarks.beam [--sentences 192] [--width 4] [--batch 64] [--max-length 24] [--rounds 3]
+    python -m benchmarks.beam [--sentences 192] [--width 4] [--batch 64] [--max-length 24] [--rounds
+    3]
 
-A small Transformer with random weights, so that nearly every sentence runs to the limit. Prints the best of the rounds,
-which alternate, so that a busy machine hits both sides; and stops if the two do not find the same.
-"""
+A small Transformer with random weights, so that nearly every sentence runs to the limit. Prints the
+best of the rounds, which alternate, so that a busy machine hits both sides; and stops if the two do
+not find the same."""
 
 import argparse
 import time
@@ -42,10 +43,14 @@ def sentences(count: int) -> Prompt:
     return Prompt(ids_BS.masked_fill(torch.arange(14) >= length_B[:, None], PAD), length_B)
 
 
-def by(size: int, prompt: Prompt, model: transformer.Model, config: beam.Config) -> list[list[Hypothesis]]:
+def by(
+    size: int, prompt: Prompt, model: transformer.Model, config: beam.Config
+) -> list[list[Hypothesis]]:
     """The whole prompt in batches of `size`, each as wide as its longest sentence."""
     found: list[list[Hypothesis]] = []
-    for ids_BS, length_B in zip(prompt.ids_BS.split(size), prompt.length_B.split(size), strict=True):
+    for ids_BS, length_B in zip(
+        prompt.ids_BS.split(size), prompt.length_B.split(size), strict=True
+    ):
         batch = Prompt(ids_BS[:, : int(length_B.max())], length_B)
         found += beam.search(model, batch, config, torch.Generator())
     return found
@@ -59,7 +64,13 @@ def timed(work: Callable[[], list[list[Hypothesis]]]) -> tuple[float, list[list[
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for option, value in (("sentences", 192), ("width", 4), ("batch", 64), ("max-length", 24), ("rounds", 3)):
+    for option, value in (
+        ("sentences", 192),
+        ("width", 4),
+        ("batch", 64),
+        ("max-length", 24),
+        ("rounds", 3),
+    ):
         parser.add_argument(f"--{option}", type=int, default=value)
     a = parser.parse_args()
     torch.set_num_threads(1)
@@ -81,7 +92,9 @@ def main() -> None:
         seconds, apart = timed(lambda: by(1, prompt, model, config))
         alone.append(seconds)
         assert [h.ids for [h] in together] == [h.ids for [h] in apart], "the batch changed a result"
-    print(f"batches of {a.batch}: {min(batched):.2f} s, {a.sentences / min(batched):.0f} sentences/s")
+    print(
+        f"batches of {a.batch}: {min(batched):.2f} s, {a.sentences / min(batched):.0f} sentences/s"
+    )
     print(f"one at a time: {min(alone):.2f} s, {a.sentences / min(alone):.0f} sentences/s")
     print(f"ratio: {min(alone) / min(batched):.1f}")
 

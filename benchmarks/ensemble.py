@@ -1,11 +1,12 @@
-"""What several trained translators are worth as one: BLEU of their ensemble beside that of each, with paired tests.
+"""What several trained translators are worth as one: BLEU of their ensemble beside that of each,
+with paired tests.
 
     python -m benchmarks.ensemble RUN RUN [RUN ...] [--split test]
 
-The runs are of params.yaml, were trained and have predicted, and read and write the same vocabulary; the ensemble, the mean
-of their probabilities at each step, is searched as the first one is. Prints BLEU with its interval, the signature, and every
-pair's difference with its interval and its p, also corrected for the number of pairs (Holm 1979).
-"""
+The runs are of params.yaml, were trained and have predicted, and read and write the same
+vocabulary; the ensemble, the mean of their probabilities at each step, is searched as the first one
+is. Prints BLEU with its interval, the signature, and every pair's difference with its interval and
+its p, also corrected for the number of pairs (Holm 1979)."""
 
 import argparse
 from pathlib import Path
@@ -34,7 +35,8 @@ def place(root: Path, stage: str, name: str, run: params.Run, option: str) -> Pa
 
 
 def members(root: Path, names: list[str], split: str) -> dict[str, list[str]]:
-    """What each run's own search has answered to every row; UserError for what is no pair's answer."""
+    """What each run's own search has answered to every row; UserError for what is no pair's
+    answer."""
     found = {}
     for name in names:
         run = params.run(root / "params.yaml", name)
@@ -42,7 +44,12 @@ def members(root: Path, names: list[str], split: str) -> dict[str, list[str]]:
             raise refuse(name, f"a run of the task {run.task}", "a translator", "Name another run.")
         file = place(root, "predict", name, run, "out") / f"hypotheses_{split}.parquet"
         if not file.exists():
-            raise refuse(str(file), "no such file", "the run's predictions", f"Run `dvc repro predict@{name}`.")
+            raise refuse(
+                str(file),
+                "no such file",
+                "the run's predictions",
+                f"Run `dvc repro predict@{name}`.",
+            )
         best = tables.read(file, tables.HYPOTHESES).filter(pc.field("rank") == 0)
         found[name] = best.sort_by("row")["text"].to_pylist()
     return found
@@ -61,7 +68,8 @@ def references(root: Path, name: str, split: str) -> list[str]:
 
 
 def normalized(root: Path, name: str, texts: list[str]) -> list[str]:
-    """Normalize answers or references by the settings of the run's corpus, as the evaluate stage does."""
+    """Normalize answers or references by the settings of the run's corpus, as the evaluate stage
+    does."""
     file = root / "params.yaml"
     settings = text_of(file, params.run(file, name).corpus)
     return [str(text) for text in rewritten(pa.array(texts, pa.string()), settings).to_pylist()]
@@ -70,13 +78,17 @@ def normalized(root: Path, name: str, texts: list[str]) -> list[str]:
 def ensemble(root: Path, names: list[str], encoded: Path) -> list[str]:
     """What the runs together answer to every row of the encoded split."""
     session, table = infer.together(root, names), tables.read(encoded, translation.SCHEMA)
-    answers = predictions.found(session, translation.prompts(table, session.device), table["row"].to_numpy())
+    answers = predictions.found(
+        session, translation.prompts(table, session.device), table["row"].to_numpy()
+    )
     best = answers.filter(pc.field("rank") == 0).sort_by("row")
     return session.say.decode_batch(best["ids"].to_pylist())
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("runs", nargs="+", metavar="RUN")
     parser.add_argument("--root", type=Path, default=Path("."))
     parser.add_argument("--split", default="test")
@@ -91,10 +103,15 @@ def main() -> None:
     answers = {system: normalized(a.root, name, texts) for system, texts in answers.items()}
     expected = normalized(a.root, name, references(a.root, name, a.split))
     tokenizer, _ = tokenizer_of(file, run.corpus, tokens(a.root, name))
-    task, bootstrap = of_run(file, name, run, tokenizer), Bootstrap.of(params.evaluation(file), run.corpus, a.split)
+    task, bootstrap = (
+        of_run(file, name, run, tokenizer),
+        Bootstrap.of(params.evaluation(file), run.corpus, a.split),
+    )
     measure = mt_metrics.measures(tokenizer)[task.main]
     units: dict[str, Array] = {
-        system: np.array([measure.sums(*pair) for pair in zip(texts, expected, strict=True)], dtype=np.float64)
+        system: np.array(
+            [measure.sums(*pair) for pair in zip(texts, expected, strict=True)], dtype=np.float64
+        )
         for system, texts in answers.items()
     }
     print(f"{task.main_name} on {a.split} of {run.corpus}, {measure.signature(bootstrap)}\n")
@@ -103,7 +120,13 @@ def main() -> None:
         print(f"{who:20} {found['score']:6.2f} [{found['low']:.2f}, {found['high']:.2f}]")
     print()
     for pair in pairs(units, measure.score, bootstrap):
-        print(f"{pair.first} - {pair.second}: {pair.difference:+.2f} [{pair.low:+.2f}, {pair.high:+.2f}]", end="")
+        print(
+            (
+                f"{pair.first} - {pair.second}: {pair.difference:+.2f} [{pair.low:+.2f}, "
+                f"{pair.high:+.2f}]"
+            ),
+            end="",
+        )
         print(f", p {pair.p:.4f}, corrected {pair.corrected:.4f}")
 
 

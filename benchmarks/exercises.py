@@ -1,10 +1,12 @@
-"""What a training step of each model of the preset `exercises` costs, over that of the first in the same round.
+"""What a training step of each model of the preset `exercises` costs, over that of the first in the
+same round.
 
-    seqline use exercises && dvc repro encode && python -m benchmarks.exercises [--rounds 7] [--steps 20]
+    seqline use exercises && dvc repro encode && python -m benchmarks.exercises [--rounds 7]
+    [--steps 20]
 
-Every model takes the same batches of `toy_en_fr`, of 500 target tokens whatever its run's own size. Rounds alternate between
-the models, so that a busy machine hits all, and the median of the rounds is printed with their ends. One thread.
-"""
+Every model takes the same batches of `toy_en_fr`, of 500 target tokens whatever its run's own size.
+Rounds alternate between the models, so that a busy machine hits all, and the median of the rounds
+is printed with their ends. One thread."""
 
 import argparse
 import json
@@ -28,9 +30,12 @@ def prepared(root: Path, name: str, batches: int) -> Callable[[int], None]:
     run = params.run(root / "params.yaml", name)
     vocab = json.loads((root / f"data/vocab/{run.corpus}/vocab.json").read_text(encoding="utf-8"))
     encoded = [
-        tables.read(root / f"data/encoded/{run.corpus}/{split}.parquet", translation.SCHEMA) for split in ("train", "valid")
+        tables.read(root / f"data/encoded/{run.corpus}/{split}.parquet", translation.SCHEMA)
+        for split in ("train", "valid")
     ]
-    objective = config.load(translation.Config, run.objective | {"batch_tokens": 500}, f"runs.{name}.objective")
+    objective = config.load(
+        translation.Config, run.objective | {"batch_tokens": 500}, f"runs.{name}.objective"
+    )
     task = translation.Task(*encoded, objective, derive(1, "data"), torch.device("cpu"))
     plan = task.plan(0)[:batches]
     torch.manual_seed(1)
@@ -56,17 +61,26 @@ def a_step(update: Callable[[int], None], steps: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--root", type=Path, default=Path("."))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=20)
     a = parser.parse_args()
     devices.prepare(1)
-    names = [name for name in config.section(a.root / "params.yaml", "runs") if not name[-1].isdigit()]
+    names = [
+        name for name in config.section(a.root / "params.yaml", "runs") if not name[-1].isdigit()
+    ]
     updates = {name: prepared(a.root, name, a.steps) for name in names}
-    seconds = in_turns({name: partial(a_step, update, a.steps) for name, update in updates.items()}, a.rounds)
+    seconds = in_turns(
+        {name: partial(a_step, update, a.steps) for name, update in updates.items()}, a.rounds
+    )
     for name, own in seconds.items():
-        print(f"{name}: {milliseconds(own):.1f} ms a step, {over(own, seconds[names[0]])} of {names[0]}'s")
+        print(
+            f"{name}: {milliseconds(own):.1f} ms a step, {over(own, seconds[names[0]])} of "
+            f"{names[0]}'s"
+        )
 
 
 if __name__ == "__main__":

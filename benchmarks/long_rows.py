@@ -1,10 +1,12 @@
-"""A training step of a recurrent layer over rows of unequal lengths: `pipeline.nn.segments` over torch's packed kernel.
+"""A training step of a recurrent layer over rows of unequal lengths: `pipeline.nn.segments` over
+torch's packed kernel.
 
-    python -m benchmarks.long_rows [--cell lstm] [--rows 64] [--width 100] [--lengths 20,50,100,200,400] [--rounds 3]
+    python -m benchmarks.long_rows [--cell lstm] [--rows 64] [--width 100] [--lengths
+    20,50,100,200,400] [--rounds 3]
 
-Lengths are drawn evenly between half of the longest and the longest. Forward and backward, both directions, one thread;
-rounds alternate between the two, and the median of the ratios is printed with their ends.
-"""
+Lengths are drawn evenly between half of the longest and the longest. Forward and backward, both
+directions, one thread; rounds alternate between the two, and the median of the ratios is printed
+with their ends."""
 
 import argparse
 import time
@@ -23,7 +25,9 @@ from pipeline.training import devices
 
 def packed(layer: Recurrent, x_BSE: Tensor, length_B: Tensor) -> Tensor:
     """hidden_BSH of torch's packed kernel."""
-    out, _ = layer.kernel(pack_padded_sequence(x_BSE, length_B, batch_first=True, enforce_sorted=False))
+    out, _ = layer.kernel(
+        pack_padded_sequence(x_BSE, length_B, batch_first=True, enforce_sorted=False)
+    )
     return pad_packed_sequence(out, batch_first=True)[0]
 
 
@@ -32,14 +36,21 @@ def in_segments(layer: Recurrent, x_BSE: Tensor, length_B: Tensor) -> Tensor:
     return segments.stack(layer.kernel, x_BSE, length_B)[0]
 
 
-def seconds(way: Callable[[Recurrent, Tensor, Tensor], Tensor], layer: Recurrent, x_BSE: Tensor, length_B: Tensor) -> float:
+def seconds(
+    way: Callable[[Recurrent, Tensor, Tensor], Tensor],
+    layer: Recurrent,
+    x_BSE: Tensor,
+    length_B: Tensor,
+) -> float:
     began = time.perf_counter()
     way(layer, x_BSE, length_B).sum().backward()  # type: ignore[no-untyped-call]
     return time.perf_counter() - began
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--cell", choices=["rnn", "gru", "lstm"], default="lstm")
     parser.add_argument("--rows", type=int, default=64)
     parser.add_argument("--width", type=int, default=100)
@@ -53,9 +64,15 @@ def main() -> None:
         x_BSE = torch.randn(a.rows, longest, a.width, requires_grad=True)
         length_B = torch.randint(longest // 2, longest + 1, (a.rows,))
         length_B[0] = longest
-        ways = {way.__name__: partial(seconds, way, layer, x_BSE, length_B) for way in (packed, in_segments)}
+        ways = {
+            way.__name__: partial(seconds, way, layer, x_BSE, length_B)
+            for way in (packed, in_segments)
+        }
         theirs, ours = in_turns(ways, a.rounds).values()
-        print(f"{longest:4} steps: packed {milliseconds(theirs):.0f} ms, in segments {over(ours, theirs)} of it")
+        print(
+            f"{longest:4} steps: packed {milliseconds(theirs):.0f} ms, in segments "
+            f"{over(ours, theirs)} of it"
+        )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""The loss and the dropout of a training step on one core: ours (`pipeline.nn`) over torch's own, forward and backward.
+"""The loss and the dropout of a training step on one core: ours (`pipeline.nn`) over torch's own,
+forward and backward.
 
     python -m benchmarks.loss_and_dropout [--rows 2000] [--words 60,4000,10000,33278] [--rounds 9]
 
-Rounds alternate between the two, the first is not counted, and the median of the ratios is printed with their ends. The
-loss is of 0.1 smoothed labels, on logits in float32 or bfloat16; dropout is of rows 128 wide.
-"""
+Rounds alternate between the two, the first is not counted, and the median of the ratios is printed
+with their ends. The loss is of 0.1 smoothed labels, on logits in float32 or bfloat16; dropout is of
+rows 128 wide."""
 
 import argparse
 import time
@@ -24,7 +25,8 @@ Way = Callable[[Tensor], Tensor]  # to a sum whose gradient is taken
 
 
 def seconds(way: Way, leaf: Tensor) -> float:
-    """Of the way and its gradient; a copy of the leaf, as the way may write where it reads, is not counted."""
+    """Of the way and its gradient; a copy of the leaf, as the way may write where it reads, is not
+    counted."""
     x = leaf.clone()
     began = time.perf_counter()
     torch.autograd.grad(way(x), x)
@@ -39,7 +41,9 @@ def compare(what: str, theirs: Way, ours: Way, leaf: Tensor, rounds: int) -> Non
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--words", default="60,4000,10000,33278")
     parser.add_argument("--rounds", type=int, default=9)
@@ -51,7 +55,9 @@ def main() -> None:
             label_N = torch.randint(words, (a.rows,))
 
             def by_torch(logits_NV: Tensor, label_N: Tensor = label_N) -> Tensor:
-                return F.cross_entropy(logits_NV.float(), label_N, reduction="sum", label_smoothing=0.1)
+                return F.cross_entropy(
+                    logits_NV.float(), label_N, reduction="sum", label_smoothing=0.1
+                )
 
             def by_blocks(logits_NV: Tensor, label_N: Tensor = label_N) -> Tensor:
                 return summed_cross_entropy(logits_NV, label_N, 0.1)

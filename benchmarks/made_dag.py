@@ -1,4 +1,5 @@
-"""A DVC project of twelve stages with the shape of the real one, whose work is to sleep and to write bytes.
+"""A DVC project of twelve stages with the shape of the real one, whose work is to sleep and to
+write bytes.
 
     download a, b -> tokenize a, b -> train p, q, r -> predict p, q, r -> pack, report
 
@@ -9,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 STAGES = 12
-_WORK = '''"""Sleep, then write an out that is a function of its deps: work.py OUT SECONDS MEGABYTES DEPS..."""
+_WORK = '''"""work.py OUT SECONDS MEGABYTES DEPS...: sleep, then write an out made from its deps."""
 import hashlib, os, sys, time
 
 out, seconds, megabytes, *deps = sys.argv[1:]
@@ -25,7 +26,8 @@ with open(out + ".partial", "wb") as file:
         file.write(hashlib.sha256(digest.digest() + str(number).encode()).digest() * 32768)
     file.write(digest.hexdigest().encode())
 os.replace(out + ".partial", out)
-print("device", os.environ.get("CUDA_VISIBLE_DEVICES"), "from", began, "to", time.time(), flush=True)
+device = os.environ.get("CUDA_VISIBLE_DEVICES")
+print("device", device, "from", began, "to", time.time(), flush=True)
 '''
 _DVC = """stages:
   download:
@@ -49,7 +51,9 @@ _DVC = """stages:
   predict:
     foreach: {{p: {{corpus: a}}, q: {{corpus: a}}, r: {{corpus: b}}}}
     do:
-      cmd: python work.py data/answers_${{key}} {seconds} 0 data/model_${{key}} data/tokens_${{item.corpus}}
+      cmd: >-
+        python work.py data/answers_${{key}} {seconds} 0
+        data/model_${{key}} data/tokens_${{item.corpus}}
       deps: [work.py, "data/model_${{key}}", "data/tokens_${{item.corpus}}"]
       outs: ["data/answers_${{key}}"]
   pack:
@@ -72,7 +76,11 @@ _FILES = {
 
 def make(root: Path, seconds: float, megabytes: int) -> Path:
     """Write and commit the project at `root`; `megabytes` is the size of one of its outs."""
-    for name, text in {**_FILES, "work.py": _WORK, "dvc.yaml": _DVC.format(seconds=seconds, megabytes=megabytes)}.items():
+    for name, text in {
+        **_FILES,
+        "work.py": _WORK,
+        "dvc.yaml": _DVC.format(seconds=seconds, megabytes=megabytes),
+    }.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text, encoding="utf-8")
     git = ["git", "-c", "user.name=made", "-c", "user.email=made@example.org"]

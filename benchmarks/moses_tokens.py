@@ -2,11 +2,11 @@
 
     python -m benchmarks.moses_tokens RUN --language de [--split test]
 
-The run is a translator of params.yaml that was trained and has predicted. Its answers and the references are put through
-Moses' normalisation of punctuation, small letters and Moses' tokens (Koehn et al. 2007, by sacremoses), and counted by
-sacreBLEU as they then stand. Prints both BLEUs and how many tokens answers and references have, which a paper's figures
-must agree with to be of the same kind.
-"""
+The run is a translator of params.yaml that was trained and has predicted. Its answers and the
+references are put through Moses' normalisation of punctuation, small letters and Moses' tokens
+(Koehn et al. 2007, by sacremoses), and counted by sacreBLEU as they then stand. Prints both BLEUs
+and how many tokens answers and references have, which a paper's figures must agree with to be of
+the same kind."""
 
 import argparse
 from pathlib import Path
@@ -23,13 +23,20 @@ from pipeline.scoring.tasks import tokenizer_of
 def moses(texts: list[str], language: str) -> list[str]:
     """Each text as its tokens, with spaces between them."""
     normal, tokenizer = MosesPunctNormalizer(language), MosesTokenizer(language)
-    return [tokenizer.tokenize(normal.normalize(text).lower(), return_str=True, escape=False) for text in texts]
+    return [
+        tokenizer.tokenize(normal.normalize(text).lower(), return_str=True, escape=False)
+        for text in texts
+    ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", metavar="RUN")
-    parser.add_argument("--language", required=True, help="the target's, as Moses calls it: de, fr, en")
+    parser.add_argument(
+        "--language", required=True, help="the target's, as Moses calls it: de, fr, en"
+    )
     parser.add_argument("--root", type=Path, default=Path("."))
     parser.add_argument("--split", default="test")
     a = parser.parse_args()
@@ -42,8 +49,13 @@ def main() -> None:
         ("Moses' tokens", "none", [moses(texts, a.language) for texts in (answers, expected)]),
         (f"sacreBLEU's tokens, {tokenizer}", tokenizer, [answers, expected]),
     ):
-        found = BLEU(lowercase=True, tokenize=tokenize, force=True).corpus_score(sides[0], [sides[1]])
-        print(f"{name}: BLEU {found.score:.2f}, {found.sys_len:,} tokens for the references' {found.ref_len:,}")
+        found = BLEU(lowercase=True, tokenize=tokenize, force=True).corpus_score(
+            sides[0], [sides[1]]
+        )
+        print(
+            f"{name}: BLEU {found.score:.2f}, {found.sys_len:,} tokens for the references' "
+            f"{found.ref_len:,}"
+        )
 
 
 if __name__ == "__main__":

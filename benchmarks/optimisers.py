@@ -1,11 +1,13 @@
-"""How much the learning rate matters to each optimiser, as a picture of the runs of the preset `optimisers`.
+"""How much the learning rate matters to each optimiser, as a picture of the runs of the preset
+`optimisers`.
 
-    seqline use optimisers && dvc repro --keep-going; python -m benchmarks.optimisers [--out docs/images/optimisers.png]
+    seqline use optimisers && dvc repro --keep-going; python -m benchmarks.optimisers [--out
+    docs/images/optimisers.png]
 
-Draws each run's test perplexity over its learning rate, a line per optimiser, and prints the table behind it with, per
-optimiser, the span of rates within 10 % of the best perplexity that any run of it reached. A training whose loss is no
-number any more ends with a message and has no metrics, which counts as diverged here: train all of the runs first.
-"""
+Draws each run's test perplexity over its learning rate, a line per optimiser, and prints the table
+behind it with, per optimiser, the span of rates within 10 % of the best perplexity that any run of
+it reached. A training whose loss is no number any more ends with a message and has no metrics,
+which counts as diverged here: train all of the runs first."""
 
 import argparse
 import json
@@ -23,21 +25,30 @@ WORST = 300.0  # a perplexity above it, as of words by chance, is called diverge
 
 
 def measured(root: Path) -> tuple[dict[str, list[tuple[float, float]]], float]:
-    """Of each optimiser (learning rate, test perplexity), by rate; and the lowest perplexity that the corpus allows.
+    """Of each optimiser (learning rate, test perplexity), by rate; and the lowest perplexity that
+    the corpus allows.
 
     The perplexity is infinite where there are no metrics; UserError if there are none of any run.
     """
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
     floor = 0.0
     for name in config.section(root / "params.yaml", "runs"):
-        optim, metrics = params.run(root / "params.yaml", name).optim, root / f"reports/metrics/{name}.json"
+        optim, metrics = (
+            params.run(root / "params.yaml", name).optim,
+            root / f"reports/metrics/{name}.json",
+        )
         perplexity = math.inf
         if metrics.exists():
             test = json.loads(metrics.read_text(encoding="utf-8"))["test"]
             perplexity, floor = test["perplexity"]["score"], test["floor_perplexity"]
         found[optim["name"]].append((optim["learning_rate"], perplexity))
     if not floor:
-        raise refuse("reports/metrics", "no scores", "those of params.yaml's runs", "Run `dvc repro --keep-going`.")
+        raise refuse(
+            "reports/metrics",
+            "no scores",
+            "those of params.yaml's runs",
+            "Run `dvc repro --keep-going`.",
+        )
     return {name: sorted(points) for name, points in found.items()}, floor
 
 
@@ -52,15 +63,41 @@ def draw(found: dict[str, list[tuple[float, float]]], floor: float, out: Path) -
         axes.set_yscale("log")
         axes.set_ylim(4.5, WORST)
         for name, points in found.items():
-            reached = next((i + 1 for i, (_, value) in enumerate(points) if value > WORST), len(points))
+            reached = next(
+                (i + 1 for i, (_, value) in enumerate(points) if value > WORST), len(points)
+            )
             capped = [(rate, min(value, WORST)) for rate, value in points[:reached]]
-            axes.plot(*zip(*capped, strict=True), "o-", color=hue[name], markersize=5, markeredgecolor="white")
+            axes.plot(
+                *zip(*capped, strict=True),
+                "o-",
+                color=hue[name],
+                markersize=5,
+                markeredgecolor="white",
+            )
             lost = [point for point in capped if point[1] == WORST]
-            axes.plot([rate for rate, _ in lost], [WORST] * len(lost), "^", color=hue[name], markersize=8, clip_on=False)
-            axes.annotate(name, capped[0], xytext=(7, 3), textcoords="offset points", color=hue[name], fontsize=9)
+            axes.plot(
+                [rate for rate, _ in lost],
+                [WORST] * len(lost),
+                "^",
+                color=hue[name],
+                markersize=8,
+                clip_on=False,
+            )
+            axes.annotate(
+                name,
+                capped[0],
+                xytext=(7, 3),
+                textcoords="offset points",
+                color=hue[name],
+                fontsize=9,
+            )
         axes.axhline(floor, color=QUIET, linewidth=1, linestyle=(0, (4, 3)))
         axes.annotate(
-            "lowest reachable", (axes.get_xlim()[0], floor), xytext=(4, 4), textcoords="offset points", color=QUIET
+            "lowest reachable",
+            (axes.get_xlim()[0], floor),
+            xytext=(4, 4),
+            textcoords="offset points",
+            color=QUIET,
         )
         _plain(axes, found)
         axes.set_xlabel("learning rate")
@@ -83,20 +120,35 @@ def _nothing() -> Any:
 def table(found: dict[str, list[tuple[float, float]]]) -> str:
     """As Markdown."""
     rates = sorted({rate for points in found.values() for rate, _ in points})
-    lines = ["| optimiser | " + " | ".join(f"{rate:g}" for rate in rates) + " | within 10 % of its best |"]
+    lines = [
+        "| optimiser | "
+        + " | ".join(f"{rate:g}" for rate in rates)
+        + " | within 10 % of its best |"
+    ]
     lines.append("|---|" + "---:|" * (len(rates) + 1))
     for name, points in found.items():
         best = min(value for _, value in points)
         good = [rate for rate, value in points if value <= GOOD * best]
-        span = "–" if math.isinf(best) else f"{good[0]:g} to {good[-1]:g}" if len(good) > 1 else f"{good[0]:g}"
+        span = (
+            "–"
+            if math.isinf(best)
+            else f"{good[0]:g} to {good[-1]:g}"
+            if len(good) > 1
+            else f"{good[0]:g}"
+        )
         at = dict(points)
-        cells = ["–" if rate not in at else "diverged" if at[rate] > WORST else f"{at[rate]:.2f}" for rate in rates]
+        cells = [
+            "–" if rate not in at else "diverged" if at[rate] > WORST else f"{at[rate]:.2f}"
+            for rate in rates
+        ]
         lines.append(f"| {name} | {' | '.join(cells)} | {span} |")
     return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--root", type=Path, default=Path("."))
     parser.add_argument("--out", type=Path, default=Path("docs/images/optimisers.png"))
     a = parser.parse_args()

@@ -1,11 +1,13 @@
-"""The DAG one stage after another against several at once: `dvc repro` and `seqline run`, each in a fresh clone.
+"""The DAG one stage after another against several at once: `dvc repro` and `seqline run`, each in a
+fresh clone.
 
-    python -m benchmarks.parallel [--jobs 2] [--preset default] [--set K=V ...] [--runs RUN ...] [--rounds 1] [--keep FOLDER]
+    python -m benchmarks.parallel [--jobs 2] [--preset default] [--set K=V ...] [--runs RUN ...]
+    [--rounds 1] [--keep FOLDER]
 
-Each clone has an empty cache and the committed `dvc.lock`; with --set, both get the same changed preset. `seqline run`
-reports to a Prefect server that is started before and not counted. Printed: both times, their ratio, and whether the two
-`dvc.lock` are equal, byte for byte. The order alternates from round to round. Wants a machine that does nothing else.
-"""
+Each clone has an empty cache and the committed `dvc.lock`; with --set, both get the same changed
+preset. `seqline run` reports to a Prefect server that is started before and not counted. Printed:
+both times, their ratio, and whether the two `dvc.lock` are equal, byte for byte. The order
+alternates from round to round. Wants a machine that does nothing else."""
 
 import argparse
 import os
@@ -26,13 +28,23 @@ _SEQLINE = [sys.executable, "-c", "from pipeline.cli import main; main()"]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--preset", default="default")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
-    parser.add_argument("--runs", nargs="+", default=[], metavar="RUN", help="these runs of the preset and no others")
+    parser.add_argument(
+        "--runs",
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="these runs of the preset and no others",
+    )
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave the last round's clones there")
+    parser.add_argument(
+        "--keep", type=Path, metavar="FOLDER", help="leave the last round's clones there"
+    )
     a = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder) / "prefect") as url:
         for number in range(a.rounds):
@@ -51,7 +63,9 @@ def once(folder: Path, a: argparse.Namespace, url: str, number: int) -> None:
         env = environment(root) | {"PREFECT_HOME": str(folder / "prefect"), "PREFECT_API_URL": url}
         began = time.monotonic()
         with (folder / "said.txt").open("w") as said:
-            done = subprocess.run(ways[name], cwd=root, env=env, stdout=said, stderr=subprocess.STDOUT, check=False)
+            done = subprocess.run(
+                ways[name], cwd=root, env=env, stdout=said, stderr=subprocess.STDOUT, check=False
+            )
         took[name] = time.monotonic() - began
         print(f"{name}: {took[name]:.1f} s", flush=True)
         if done.returncode:
@@ -67,8 +81,13 @@ def once(folder: Path, a: argparse.Namespace, url: str, number: int) -> None:
 def idle(root: Path, env: dict[str, str]) -> None:
     """The time of a run with nothing to do."""
     began = time.monotonic()
-    done = subprocess.run([*_SEQLINE, "run"], cwd=root, env=env, capture_output=True, text=True, check=True)
-    print(f"nothing to do: {time.monotonic() - began:.1f} s ({done.stdout.splitlines()[-1]})", flush=True)
+    done = subprocess.run(
+        [*_SEQLINE, "run"], cwd=root, env=env, capture_output=True, text=True, check=True
+    )
+    print(
+        f"nothing to do: {time.monotonic() - began:.1f} s ({done.stdout.splitlines()[-1]})",
+        flush=True,
+    )
 
 
 def clone(root: Path, a: argparse.Namespace) -> Path:
@@ -76,20 +95,34 @@ def clone(root: Path, a: argparse.Namespace) -> Path:
     subprocess.run(["git", "clone", "--quiet", str(TOP), str(root)], check=True)
     if a.preset != "default" or a.changes:
         changes = [word for change in a.changes for word in ("--set", change)]
-        subprocess.run([*_SEQLINE, "use", a.preset, *changes], cwd=root, env=environment(root), check=True, stdout=2)
+        subprocess.run(
+            [*_SEQLINE, "use", a.preset, *changes],
+            cwd=root,
+            env=environment(root),
+            check=True,
+            stdout=2,
+        )
     if a.runs:
         content = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
         content["runs"] = {name: content["runs"][name] for name in a.runs}
         used = {run["corpus"] for run in content["runs"].values()}
-        content["corpora"] = {name: block for name, block in content["corpora"].items() if name in used}
-        (root / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        content["corpora"] = {
+            name: block for name, block in content["corpora"].items() if name in used
+        }
+        (root / "params.yaml").write_text(
+            yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8"
+        )
     return root
 
 
 def environment(root: Path) -> dict[str, str]:
     """What both ways run with: this python and the clone's code."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    quiet = {"DVC_NO_ANALYTICS": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
+    quiet = {
+        "DVC_NO_ANALYTICS": "1",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+    }
     return {**os.environ, **quiet, "PATH": path, "PYTHONPATH": str(root)}
 
 

@@ -16,13 +16,16 @@ _START_SECONDS, _LEAVE_SECONDS = 180.0, 20.0
 
 @contextmanager
 def running(home: Path, env: Mapping[str, str]) -> Iterator[str]:
-    """Its API's address, from when it answers until the block is left; `env` names `home` as its PREFECT_HOME."""
+    """Its API's address, from when it answers until the block is left; `env` names `home` as its
+    PREFECT_HOME."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port), "--no-ui"]
     with (home / "server.log").open("w") as log:
-        process = subprocess.Popen(command, env=dict(env), stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            command, env=dict(env), stdout=log, stderr=log, start_new_session=True
+        )
     url = f"http://127.0.0.1:{port}/api"
     try:
         until = time.monotonic() + _START_SECONDS

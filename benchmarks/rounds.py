@@ -1,11 +1,13 @@
-"""How benchmarks compare ways of doing one thing: in turns, each time over the first way's in the same round."""
+"""How benchmarks compare ways of doing one thing: in turns, each time over the first way's in the
+same round."""
 
 import statistics
 from collections.abc import Callable, Mapping
 
 
 def in_turns(ways: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """The seconds that each way says it took, round by round; a round before them warms up and is not counted."""
+    """The seconds that each way says it took, round by round; a round before them warms up and is
+    not counted."""
     taken = [{name: way() for name, way in ways.items()} for _ in range(rounds + 1)][1:]
     return {name: [one[name] for one in taken] for name in ways}
 

@@ -1,12 +1,15 @@
-"""What more workers, and more processes, gain: one against two in pairs, on the same data, one after the other.
+"""What more workers, and more processes, gain: one against two in pairs, on the same data, one
+after the other.
 
-    python -m benchmarks.scaling [--params params.yaml] [--corpus toy_en_fr] [--rows 400000] [--run attention] [--rounds 3]
+    python -m benchmarks.scaling [--params params.yaml] [--corpus toy_en_fr] [--rows 400000] [--run
+    attention] [--rounds 3]
 
-Data: tokenize and encode as DVC runs them, with `compute.workers` 1 and then N. Training: one epoch of the run on a smaller
-corpus (`--train-rows`) with `training.accumulate` N and `compute.processes` 1 and then N, one thread each. Rows count for
-built-in corpora alone; a real one (`--params presets/d2l.yaml --corpus fra_eng`) is taken whole. Every round does both in
-turn and gives their ratio, starts of processes included; the outputs are compared, too: bytes of tables, losses to 0.02 %.
-"""
+Data: tokenize and encode as DVC runs them, with `compute.workers` 1 and then N. Training: one epoch
+of the run on a smaller corpus (`--train-rows`) with `training.accumulate` N and `compute.processes`
+1 and then N, one thread each. Rows count for built-in corpora alone; a real one (`--params
+presets/d2l.yaml --corpus fra_eng`) is taken whole. Every round does both in turn and gives their
+ratio, starts of processes included; the outputs are compared, too: bytes of tables, losses to 0.02
+%."""
 
 import argparse
 import hashlib
@@ -29,10 +32,18 @@ TOP = Path(__file__).parents[1]
 
 def stage(root: Path, name: str, *arguments: str) -> float:
     """Seconds that a stage takes in the project `root`."""
-    inside = os.environ | {"PYTHONPATH": str(TOP), "SEQLINE_TRACKING": "off", "OMP_NUM_THREADS": "1"}
+    inside = os.environ | {
+        "PYTHONPATH": str(TOP),
+        "SEQLINE_TRACKING": "off",
+        "OMP_NUM_THREADS": "1",
+    }
     began = time.perf_counter()
     subprocess.run(
-        [sys.executable, "-m", f"stages.{name}", *arguments], cwd=root, env=inside, check=True, stdout=subprocess.DEVNULL
+        [sys.executable, "-m", f"stages.{name}", *arguments],
+        cwd=root,
+        env=inside,
+        check=True,
+        stdout=subprocess.DEVNULL,
     )
     return time.perf_counter() - began
 
@@ -52,7 +63,16 @@ def tokenize(root: Path, corpus: str, out: str) -> float:
 def encode(root: Path, out: str) -> float:
     """Seconds of the stage."""
     return stage(
-        root, "encode", "--params", "params.yaml", "--tokens", f"{out}/tokens", "--vocab", "vocab", "--out", f"{out}/encoded"
+        root,
+        "encode",
+        "--params",
+        "params.yaml",
+        "--tokens",
+        f"{out}/tokens",
+        "--vocab",
+        "vocab",
+        "--out",
+        f"{out}/encoded",
     )
 
 
@@ -77,7 +97,8 @@ def digest(folder: Path) -> str:
 
 
 def chosen(params: Path, corpus: str, run: str, rows: int) -> dict[str, Any]:
-    """The params with one corpus, of `rows` training rows if it is a built-in one, and one run of one epoch on it."""
+    """The params with one corpus, of `rows` training rows if it is a built-in one, and one run of
+    one epoch on it."""
     content: dict[str, Any] = yaml.safe_load(params.read_text(encoding="utf-8"))
     block = content["corpora"][corpus] | {"limit": None}
     if "builtin" in block["source"]:
@@ -87,7 +108,9 @@ def chosen(params: Path, corpus: str, run: str, rows: int) -> dict[str, Any]:
     return content | {"corpora": {corpus: block}, "runs": {run: own}}
 
 
-def compare_data(root: Path, content: dict[str, Any], corpus: str, workers: int, rounds: int) -> list[dict[str, float]]:
+def compare_data(
+    root: Path, content: dict[str, Any], corpus: str, workers: int, rounds: int
+) -> list[dict[str, float]]:
     """Each round's seconds of one worker by those of `workers`, stage by stage."""
     write(root, content, workers=1)
     stage(root, "download", corpus, "--params", "params.yaml", "--out", "raw")
@@ -100,14 +123,23 @@ def compare_data(root: Path, content: dict[str, Any], corpus: str, workers: int,
             if not (root / "vocab").exists():
                 vocab(root, corpus, f"{count}/tokens")
             encoding = encode(root, str(count))
-            seconds[count] = {"tokenize": tokenizing, "encode": encoding, "both": tokenizing + encoding}
-            print(f"  {count} worker(s): tokenize {tokenizing:.1f} s, encode {encoding:.1f} s", flush=True)
+            seconds[count] = {
+                "tokenize": tokenizing,
+                "encode": encoding,
+                "both": tokenizing + encoding,
+            }
+            print(
+                f"  {count} worker(s): tokenize {tokenizing:.1f} s, encode {encoding:.1f} s",
+                flush=True,
+            )
         assert digest(root / "1") == digest(root / str(workers)), "the outputs differ"
         found.append({name: seconds[1][name] / seconds[workers][name] for name in seconds[1]})
     return found
 
 
-def compare_training(root: Path, content: dict[str, Any], corpus: str, run: str, processes: int, rounds: int) -> list[float]:
+def compare_training(
+    root: Path, content: dict[str, Any], corpus: str, run: str, processes: int, rounds: int
+) -> list[float]:
     """Each round's seconds of one process by those of `processes`."""
     content["runs"][run]["training"]["accumulate"] = processes
     write(root, content, workers=1)
@@ -133,7 +165,9 @@ def compare_training(root: Path, content: dict[str, Any], corpus: str, run: str,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--params", type=Path, default=TOP / "params.yaml")
     parser.add_argument("--corpus", default="toy_en_fr")
     parser.add_argument("--run", default="attention")
@@ -146,8 +180,14 @@ def main() -> None:
         ratios = compare_data(Path(data), content, a.corpus, a.count, a.rounds)
         content = chosen(a.params, a.corpus, a.run, a.train_rows)
         trained = compare_training(Path(training), content, a.corpus, a.run, a.count, a.rounds)
-    for name, found in [*((name, [one[name] for one in ratios]) for name in ratios[0]), ("train", trained)]:
-        print(f"{name:8} times faster: min {min(found):.2f}  median {statistics.median(found):.2f}  max {max(found):.2f}")
+    for name, found in [
+        *((name, [one[name] for one in ratios]) for name in ratios[0]),
+        ("train", trained),
+    ]:
+        print(
+            f"{name:8} times faster: min {min(found):.2f}  median "
+            f"{statistics.median(found):.2f}  max {max(found):.2f}"
+        )
 
 
 if __name__ == "__main__":

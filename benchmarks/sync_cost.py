@@ -1,12 +1,12 @@
-"""Cost of syncing every output to the disk: time of a corpus's stages with fsync, over their time without it.
+"""Cost of syncing every output to the disk: time of a corpus's stages with fsync, over their time
+without it.
 
     python -m benchmarks.sync_cost [--corpora toy_story,toy_en_fr] [--rounds 5]
 
-Runs download, tokenize, vocab and encode of each corpus of params.yaml in this process, in a temporary folder in the current
-one, so on the project's own disk. Rounds alternate between the two ways. Prints the number of files, the median time without
-fsync, and the median of the ratios with the smallest and the largest. Trainings are left out: they sync few files, minutes
-apart.
-"""
+Runs download, tokenize, vocab and encode of each corpus of params.yaml in this process, in a
+temporary folder in the current one, so on the project's own disk. Rounds alternate between the two
+ways. Prints the number of files, the median time without fsync, and the median of the ratios with
+the smallest and the largest. Trainings are left out: they sync few files, minutes apart."""
 
 import argparse
 import importlib
@@ -22,14 +22,36 @@ from pipeline.core.errors import exit_with
 
 STAGES = {
     "download": ["--out", "raw/{corpus}"],
-    "tokenize": ["--raw", "raw/{corpus}", "--out", "tokens/{corpus}", "--metrics", "metrics/{corpus}.json"],
-    "vocab": ["--tokens", "tokens/{corpus}", "--words", "tokens/{corpus}", "--out", "vocab/{corpus}"],
-    "encode": ["--tokens", "tokens/{corpus}", "--vocab", "vocab/{corpus}", "--out", "encoded/{corpus}"],
+    "tokenize": [
+        "--raw",
+        "raw/{corpus}",
+        "--out",
+        "tokens/{corpus}",
+        "--metrics",
+        "metrics/{corpus}.json",
+    ],
+    "vocab": [
+        "--tokens",
+        "tokens/{corpus}",
+        "--words",
+        "tokens/{corpus}",
+        "--out",
+        "vocab/{corpus}",
+    ],
+    "encode": [
+        "--tokens",
+        "tokens/{corpus}",
+        "--vocab",
+        "vocab/{corpus}",
+        "--out",
+        "encoded/{corpus}",
+    ],
 }
 
 
 def seconds(corpora: list[str], params: Path, folder: Path, sync: bool) -> float:
-    """Seconds that the stages of the corpora take in `folder`; without `sync`, fsync does nothing."""
+    """Seconds that the stages of the corpora take in `folder`; without `sync`, fsync does
+    nothing."""
     fsync = os.fsync
     if not sync:
         os.fsync = lambda descriptor: None
@@ -37,7 +59,10 @@ def seconds(corpora: list[str], params: Path, folder: Path, sync: bool) -> float
     try:
         for corpus in corpora:
             for stage, options in STAGES.items():
-                words = [str(folder / word.format(corpus=corpus)) if "/" in word else word for word in options]
+                words = [
+                    str(folder / word.format(corpus=corpus)) if "/" in word else word
+                    for word in options
+                ]
                 sys.argv = [stage, corpus, "--params", str(params), *words]
                 importlib.import_module(f"stages.{stage}").main()
     finally:
@@ -46,7 +71,9 @@ def seconds(corpora: list[str], params: Path, folder: Path, sync: bool) -> float
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--corpora", default="toy_story,toy_en_fr,toy_reviews")
     parser.add_argument("--rounds", type=int, default=5)
     a = parser.parse_args()
@@ -54,9 +81,14 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory(dir=".", prefix=".sync_cost_") as folder:
         run = partial(seconds, corpora, params, Path(folder).resolve())
-        bare, synced = in_turns({"bare": partial(run, False), "synced": partial(run, True)}, a.rounds).values()
+        bare, synced = in_turns(
+            {"bare": partial(run, False), "synced": partial(run, True)}, a.rounds
+        ).values()
         files = sum(1 for path in Path(folder).rglob("*") if path.is_file())
-    print(f"{files} files: without fsync {milliseconds(bare):.0f} ms, with it {over(synced, bare)} of that")
+    print(
+        f"{files} files: without fsync {milliseconds(bare):.0f} ms, with it "
+        f"{over(synced, bare)} of that"
+    )
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""What tracking costs a training: the same loop with it off, on the project's own store, a dead and a stalling server.
+"""What tracking costs a training: the same loop with it off, on the project's own store, a dead and
+a stalling server.
 
     python -m benchmarks.tracking_overhead [--rounds 5] [--steps 4000] [--threads 1]
 
-Every round times each case once in a process of its own, in a rotated order, and takes the ratio to that round's `off`. The
-time is that of the whole training with the opening and closing of its tracking, without imports. `cpu` is the training
-process's own work, `wall` what a person waits for; on a machine that is busy otherwise only the first means much.
-"""
+Every round times each case once in a process of its own, in a rotated order, and takes the ratio to
+that round's `off`. The time is that of the whole training with the opening and closing of its
+tracking, without imports. `cpu` is the training process's own work, `wall` what a person waits for;
+on a machine that is busy otherwise only the first means much."""
 
 import argparse
 import json
@@ -26,7 +27,8 @@ CASES = ("off", "sqlite", "dead", "stalling")
 
 
 def train(root: Path, steps: int, threads: int) -> dict[str, float]:
-    """A loop that is a small training's: a few matrix products each way, and figures at every tenth step."""
+    """A loop that is a small training's: a few matrix products each way, and figures at every tenth
+    step."""
     import torch
 
     from pipeline import tracking
@@ -40,7 +42,9 @@ def train(root: Path, steps: int, threads: int) -> dict[str, float]:
     work.mkdir()
     wall, cpu = time.perf_counter(), time.process_time()
     params = {"task": "benchmark", "family": "none", "corpus": "none"}
-    with tracking.live(run="loop", digest=os.urandom(8).hex(), params=params, work=work, root=root) as log:
+    with tracking.live(
+        run="loop", digest=os.urandom(8).hex(), params=params, work=work, root=root
+    ) as log:
         for step in range(1, steps + 1):
             hidden = rows
             for layer in layers:
@@ -55,9 +59,16 @@ def train(root: Path, steps: int, threads: int) -> dict[str, float]:
 
 
 def measure(case: str, stalling: str, steps: int, threads: int) -> dict[str, float]:
-    """One training in a process and a project of its own, whose store is there as it is from the second run on."""
-    settings = {key: value for key, value in os.environ.items() if key not in ("MLFLOW_TRACKING_URI", "SEQLINE_TRACKING")}
-    settings |= {"off": {"SEQLINE_TRACKING": "off"}, "sqlite": {}}.get(case, {"MLFLOW_TRACKING_URI": stalling})
+    """One training in a process and a project of its own, whose store is there as it is from the
+    second run on."""
+    settings = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in ("MLFLOW_TRACKING_URI", "SEQLINE_TRACKING")
+    }
+    settings |= {"off": {"SEQLINE_TRACKING": "off"}, "sqlite": {}}.get(
+        case, {"MLFLOW_TRACKING_URI": stalling}
+    )
     if case == "dead":
         settings["MLFLOW_TRACKING_URI"] = "http://127.0.0.1:9"
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -65,7 +76,9 @@ def measure(case: str, stalling: str, steps: int, threads: int) -> dict[str, flo
             mlflow_store.connect(Path(folder))
         command = [sys.executable, "-m", "benchmarks.tracking_overhead", "--train", folder]
         command += ["--steps", str(steps), "--threads", str(threads)]
-        done = subprocess.run(command, cwd=TOP, env=settings, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            command, cwd=TOP, env=settings, capture_output=True, text=True, check=True
+        )
         time.sleep(1)  # a follower that is up to date has gone by then
     return dict(json.loads(done.stdout))
 
@@ -84,7 +97,9 @@ def serve_silence() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--threads", type=int, default=1)
@@ -104,11 +119,17 @@ def main() -> None:
             for clock in ("wall", "cpu"):
                 ratios[case][clock].append(took[case][clock] / took["off"][clock])
     off = statistics.median(seconds)
-    print(f"{a.rounds} rounds of {off:.1f} s with tracking off, {a.threads} thread(s), {os.cpu_count()} cores")
+    print(
+        f"{a.rounds} rounds of {off:.1f} s with tracking off, {a.threads} thread(s), "
+        f"{os.cpu_count()} cores"
+    )
     for case in CASES[1:]:
         for clock, found in ratios[case].items():
             low, middle, high = min(found), statistics.median(found), max(found)
-            print(f"{case:9} {clock:4} ratio to off: min {low:.4f}  median {middle:.4f}  max {high:.4f}")
+            print(
+                f"{case:9} {clock:4} ratio to off: min {low:.4f}  median {middle:.4f}  max "
+                f"{high:.4f}"
+            )
 
 
 if __name__ == "__main__":

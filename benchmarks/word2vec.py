@@ -1,11 +1,13 @@
-"""Words a second of our skip-gram and CBOW, and of gensim's where it is installed, on the same text and setting.
+"""Words a second of our skip-gram and CBOW, and of gensim's where it is installed, on the same text
+and setting.
 
-    python -m benchmarks.word2vec [--text FILE] [--words 400000] [--dimension 100] [--threads 1] [--rounds 2]
+    python -m benchmarks.word2vec [--text FILE] [--words 400000] [--dimension 100] [--threads 1]
+    [--rounds 2]
 
-Without a text, words are drawn by Zipf's law, in lines of 20. Both read every word once: windows of 5, 5 negatives, words
-seen 5 times, subsampling at 0.001. Prints each side's best round by wall and by CPU time; what a vocabulary costs to count
-is left out on both sides. The rounds alternate, so that a busy machine hits all.
-"""
+Without a text, words are drawn by Zipf's law, in lines of 20. Both read every word once: windows of
+5, 5 negatives, words seen 5 times, subsampling at 0.001. Prints each side's best round by wall and
+by CPU time; what a vocabulary costs to count is left out on both sides. The rounds alternate, so
+that a busy machine hits all."""
 
 import argparse
 import importlib.util
@@ -35,7 +37,10 @@ def lines(text: Path | None, words: int) -> list[list[str]]:
     if text is None:
         ranks = np.arange(1, 20001)
         drawn = np.random.default_rng(1).choice(ranks, words, p=1 / ranks / (1 / ranks).sum())
-        return [[str(word) for word in row] for row in drawn[: words // 20 * 20].reshape(-1, 20).tolist()]
+        return [
+            [str(word) for word in row]
+            for row in drawn[: words // 20 * 20].reshape(-1, 20).tolist()
+        ]
     found, total = [], 0
     for line in text.read_text(encoding="utf-8").lower().splitlines():
         if total < words and line.split():
@@ -50,11 +55,16 @@ def encoded(text: list[list[str]]) -> tuple[pa.Table, int]:
     known = [word for word, count in counts.most_common() if count >= MIN_COUNT]
     number = {word: i for i, word in enumerate(known, len(SPECIALS))}
     ids = [[number.get(word, UNK) for word in line] for line in text]
-    table = pa.table({"row": range(len(ids)), "ids": ids, "paragraph": [0] * len(ids)}, schema=tables.ENCODED_TEXT)
+    table = pa.table(
+        {"row": range(len(ids)), "ids": ids, "paragraph": [0] * len(ids)},
+        schema=tables.ENCODED_TEXT,
+    )
     return table, len(known) + len(SPECIALS)
 
 
-def ours(table: pa.Table, ids: int, method: str, dimension: int, threads: int) -> Callable[[], None]:
+def ours(
+    table: pa.Table, ids: int, method: str, dimension: int, threads: int
+) -> Callable[[], None]:
     """One epoch of the project's own loop, with the setting of the preset wikitext2."""
     devices.prepare(threads)
     objective = word_vectors.Config(
@@ -74,12 +84,21 @@ def ours(table: pa.Table, ids: int, method: str, dimension: int, threads: int) -
         clip_norm=None,
         schedule=optim.Cosine(name="cosine", warmup_steps=0),
     )
-    steps = loop.Config(max_epochs=1, patience=None, accumulate=1, average=None, precision="float32", threads=threads)
+    steps = loop.Config(
+        max_epochs=1,
+        patience=None,
+        accumulate=1,
+        average=None,
+        precision="float32",
+        threads=threads,
+    )
     model = word2vec.Model(word2vec.Config(dimension=dimension), Sizes(ids, ids, True))
 
     def work() -> None:
         with TemporaryDirectory() as folder:
-            loop.Loop(model, task, rate, steps, seed=1, work=Path(folder), log=lambda *_: None).run(lambda *_: None)
+            loop.Loop(model, task, rate, steps, seed=1, work=Path(folder), log=lambda *_: None).run(
+                lambda *_: None
+            )
 
     return work
 
@@ -112,11 +131,15 @@ def main() -> None:
     text = lines(a.text, a.words)
     table, ids = encoded(text)
     words = sum(len(line) for line in text)
-    works = {f"ours, {method}": ours(table, ids, method, a.dimension, a.threads) for method in METHODS}
+    works = {
+        f"ours, {method}": ours(table, ids, method, a.dimension, a.threads) for method in METHODS
+    }
     if importlib.util.find_spec("gensim") is None:
         print("gensim is not installed: only our side is timed")
     else:
-        works |= {f"gensim, {method}": theirs(text, method, a.dimension, a.threads) for method in METHODS}
+        works |= {
+            f"gensim, {method}": theirs(text, method, a.dimension, a.threads) for method in METHODS
+        }
     best: dict[str, tuple[float, float]] = {}
     for _ in range(a.rounds):
         for name, work in works.items():

@@ -1,1 +1,2 @@
-"""The library: corpora, text, models, objectives, training, search, scores. `stages/`, the DAG's nodes, call it."""
+"""The library: corpora, text, models, objectives, training, search, scores. `stages/`, the DAG's
+nodes, call it."""

@@ -12,7 +12,16 @@ import torch
 
 from pipeline.core import config, params
 from pipeline.core.errors import refuse
-from pipeline.inference import EMPTY, LARGEST_N_BEST, Answer, OutOfTime, Session, check_time, run_of, time_limit
+from pipeline.inference import (
+    EMPTY,
+    LARGEST_N_BEST,
+    Answer,
+    OutOfTime,
+    Session,
+    check_time,
+    run_of,
+    time_limit,
+)
 from pipeline.predictions import BLANK, Asked, fill_blank, masked_language_model, word_vectors
 from pipeline.predictions.classification import Classifier
 from pipeline.text.encode import Codec
@@ -25,7 +34,8 @@ _SHOWN = 60  # characters of a wrong text that a message repeats
 
 Row = dict[str, Any]
 Answering = Callable[[Sequence[str], Mapping[str, Any]], list[Row]]
-"""`answering(texts, settings)`; which settings there are depends on the task, and those that are not given are the run's."""
+"""`answering(texts, settings)`; which settings there are depends on the task, and those that are
+not given are the run's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +51,18 @@ class Trained:
         """As the predict stage would ask it, about no corpus."""
         run = run_of(self.model, self.search)
         device = devices.choose(self.device, "compute.device")
-        return Asked(run, str(self.model / "config.json"), self.model, Path(), self.vocab, (), device)
+        return Asked(
+            run, str(self.model / "config.json"), self.model, Path(), self.vocab, (), device
+        )
 
 
 def opened(task: str, run: Trained) -> Answering:
-    """The run, ready to answer; UserError for a task that is unknown here, or folders that do not fit each other."""
+    """The run, ready to answer; UserError for a task that is unknown here, or folders that do not
+    fit each other."""
     if task not in KINDS:
-        raise refuse("task", task, "one of " + ", ".join(KINDS), "Teach pipeline/answers.py what it answers.")
+        raise refuse(
+            "task", task, "one of " + ", ".join(KINDS), "Teach pipeline/answers.py what it answers."
+        )
     answer = KINDS[task](run)
 
     def checked(texts: Sequence[Any], settings: Mapping[str, Any]) -> list[Row]:
@@ -57,16 +72,20 @@ def opened(task: str, run: Trained) -> Answering:
 
 
 def checked_texts(texts: Sequence[Any]) -> list[str]:
-    """Return the texts of a request; UserError, with its number from 0, for the first that is not a text."""
+    """Return the texts of a request; UserError, with its number from 0, for the first that is not a
+    text."""
     return [checked_text(text, f"inputs[{number}]") for number, text in enumerate(texts)]
 
 
 def checked_settings(task: str, settings: Mapping[str, Any]) -> dict[str, int]:
-    """Return the `params` of a request; UserError for an unknown name, or a value that is no whole number in its range."""
+    """Return the `params` of a request; UserError for an unknown name, or a value that is no whole
+    number in its range."""
     ranges = SETTINGS[task]
     for name, value in settings.items():
         if name not in ranges:
-            expected = "one of " + ", ".join(ranges) if ranges else f"no params, of which {task} has none"
+            expected = (
+                "one of " + ", ".join(ranges) if ranges else f"no params, of which {task} has none"
+            )
             todo = config.nearest(name, list(ranges)) or "Remove it."
             raise refuse("params", f"the unknown name {str(name)[:60]!r}", expected, todo)
 
@@ -79,20 +98,25 @@ def checked_settings(task: str, settings: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _translator(run: Trained) -> Answering:
-    """Rows of `row` (the text's number), `text` and `log_prob`, best first; `n_best` of them for each text, and one, which
-    is empty, for a text without tokens."""
+    """Rows of `row` (the text's number), `text` and `log_prob`, best first; `n_best` of them for
+    each text, and one, which is empty, for a text without tokens."""
     session = Session.open(run.model, run.vocab, run.search, run.device)
 
     def answer(texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
         n_best = settings.get("n_best", 1)
         found = session.translate(texts, n_best)
-        return [{"row": row, **_said(one)} for row, answers in enumerate(found) for one in answers[:n_best]]
+        return [
+            {"row": row, **_said(one)}
+            for row, answers in enumerate(found)
+            for one in answers[:n_best]
+        ]
 
     return answer
 
 
 def _language_model(run: Trained) -> Answering:
-    """Each prefix with what comes next, as `text`; another `seed`, another text where the search samples."""
+    """Each prefix with what comes next, as `text`; another `seed`, another text where the search
+    samples."""
     session = Session.open(run.model, run.vocab, run.search, run.device)
 
     def answer(texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
@@ -102,20 +126,26 @@ def _language_model(run: Trained) -> Answering:
 
 
 def _classifier(run: Trained) -> Answering:
-    """Each text's likeliest `label` and its `probability`; for a text without tokens an empty label of probability 0."""
+    """Each text's likeliest `label` and its `probability`; for a text without tokens an empty label
+    of probability 0."""
     classifier = Classifier.open(run.model, run.vocab, run.device)
 
     def answer(texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
-        return [{"label": one.text, "probability": math.exp(one.log_prob)} for one in classifier.classify(texts)]
+        return [
+            {"label": one.text, "probability": math.exp(one.log_prob)}
+            for one in classifier.classify(texts)
+        ]
 
     return answer
 
 
 def _filler(
-    fill: Callable[[Any, Codec, str, torch.device], Answer], blanks: str, fits: Callable[[int], bool]
+    fill: Callable[[Any, Codec, str, torch.device], Answer],
+    blanks: str,
+    fits: Callable[[int], bool],
 ) -> Callable[[Trained], Answering]:
-    """Each text with its blanks filled in, as `text`, and the words' `log_prob`; `blanks` says how many may be there. A text
-    without tokens has an empty answer."""
+    """Each text with its blanks filled in, as `text`, and the words' `log_prob`; `blanks` says how
+    many may be there. A text without tokens has an empty answer."""
 
     def open_run(run: Trained) -> Answering:
         asked = run.asked()
@@ -131,7 +161,10 @@ def _filler(
                 if ids and not fits(text.count(BLANK)):
                     shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
                     raise refuse("text", shown, f"a text with {blanks} written {BLANK}")
-            return [_said(filled(text) if ids else EMPTY) for text, ids in zip(texts, tokens, strict=True)]
+            return [
+                _said(filled(text) if ids else EMPTY)
+                for text, ids in zip(texts, tokens, strict=True)
+            ]
 
         return answer
 
@@ -139,12 +172,15 @@ def _filler(
 
 
 def _vectors(run: Trained) -> Answering:
-    """Of each text its rarest words with their nearest neighbours, as `text`: `king: queen, prince`."""
+    """Of each text its rarest words with their nearest neighbours, as `text`: `king: queen,
+    prince`."""
     table, codec = word_vectors.vectors(run.asked()), Codec.load(run.vocab, "text")
 
     def answer(texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
         asked = tuple(params.Sample(prompt=text, reference=None) for text in texts)
-        return [{"text": text} for text in word_vectors.samples(asked, table, codec)["text"].to_pylist()]
+        return [
+            {"text": text} for text in word_vectors.samples(asked, table, codec)["text"].to_pylist()
+        ]
 
     return answer
 
@@ -158,7 +194,9 @@ KINDS: dict[str, Callable[[Trained], Answering]] = {
     "language_model": _language_model,
     "classification": _classifier,
     "fill_blank": _filler(fill_blank.fill, "one blank,", lambda count: count == 1),
-    "masked_language_model": _filler(masked_language_model.fill, "blanks,", lambda count: count > 0),
+    "masked_language_model": _filler(
+        masked_language_model.fill, "blanks,", lambda count: count > 0
+    ),
     "word_vectors": _vectors,
 }
 
@@ -167,4 +205,5 @@ SETTINGS: dict[str, dict[str, tuple[int, int]]] = {
     "translation": {"n_best": (1, LARGEST_N_BEST)},
     "language_model": {"seed": (-(2**63), 2**63 - 1)},
 }
-"""The `params` that a request may have, by task: whole numbers with their least and largest value."""
+"""The `params` that a request may have, by task: whole numbers with their least and largest
+value."""

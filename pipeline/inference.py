@@ -1,4 +1,5 @@
-"""A trained run, loaded once: text in, text out. What the predict stage, the command line and serving have in common."""
+"""A trained run, loaded once: text in, text out. What the predict stage, the command line and
+serving have in common."""
 
 import dataclasses
 import time
@@ -28,7 +29,8 @@ from pipeline.training import checkpoint, devices, loop
 BATCH = 64  # texts searched for at a time, fewer where texts are long or the beam is wide
 LARGEST_N_BEST = 100  # answers to one text; a run whose own beam is wider may give as many as that
 
-# Rows x tokens of a batch, at which memory stays at a few hundred MB: 64 texts of 256 tokens in a beam of 10.
+# Rows x tokens of a batch, at which memory stays at a few hundred MB: 64 texts of 256 tokens in a
+# beam of 10.
 _ROOM = BATCH * 256 * 10
 _NARROW = 10
 
@@ -50,10 +52,11 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 
 def batches(lengths: Sequence[int], max_texts: int, max_tokens: int) -> Iterator[slice]:
-    """Divide texts, in their order, into batches of at most `max_texts` and `max_tokens`, padding counted.
+    """Divide texts, in their order, into batches of at most `max_texts` and `max_tokens`, padding
+    counted.
 
-    `lengths` are those of the texts in tokens. A longer text makes a batch by itself. OutOfTime between two batches.
-    """
+    `lengths` are those of the texts in tokens. A longer text makes a batch by itself. OutOfTime
+    between two batches."""
     start = 0
     while start < len(lengths):
         check_time()
@@ -64,10 +67,14 @@ def batches(lengths: Sequence[int], max_texts: int, max_tokens: int) -> Iterator
 
 
 def check_time() -> None:
-    """Raise OutOfTime if a time limit is set and over; called between batches, since a search cannot be interrupted."""
+    """Raise OutOfTime if a time limit is set and over; called between batches, since a search
+    cannot be interrupted."""
     deadline = _deadline.get()
     if deadline is not None and time.monotonic() > deadline:
-        raise OutOfTime("request: got more work than its time allows; expected less. Send fewer or shorter texts.")
+        raise OutOfTime(
+            "request: got more work than its time allows; expected less. Send fewer or shorter "
+            "texts."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +91,8 @@ EMPTY = Answer("", 0.0, 0.0)  # the one answer to a text without tokens, of whic
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """Attention weights of a translation by name (layer and head): rows are answered tokens, columns are tokens read.
+    """Attention weights of a translation by name (layer and head): rows are answered tokens,
+    columns are tokens read.
 
     Rows and columns are real tokens only, <eos> among them; each row of weights sums to 1.
     """
@@ -97,7 +105,13 @@ class Attention:
 def attention_table(looked: Sequence[Attention], numbers: Sequence[int]) -> pa.Table:
     """`tables.ATTENTION`: one row for each sample, by its number, and named set of weights."""
     rows = [
-        {"row": number, "name": name, "columns": sample.columns, "rows": sample.rows, "weights": weights.ravel()}
+        {
+            "row": number,
+            "name": name,
+            "columns": sample.columns,
+            "rows": sample.rows,
+            "weights": weights.ravel(),
+        }
         for number, sample in zip(numbers, looked, strict=True)
         for name, weights in sample.weights.items()
     ]
@@ -105,33 +119,51 @@ def attention_table(looked: Sequence[Attention], numbers: Sequence[int]) -> pa.T
 
 
 def run_of(model: Path, search: dict[str, Any] | None) -> params.Run:
-    """The block that the model in this folder was trained with, and the `search:` to use, which training does not know."""
+    """The block that the model in this folder was trained with, and the `search:` to use, which
+    training does not know."""
     facts = checkpoint.read_facts(model, "run.family")["run"]
-    block: params.Run = config.load(params.Run, facts | {"search": search}, str(model / "config.json"))
+    block: params.Run = config.load(
+        params.Run, facts | {"search": search}, str(model / "config.json")
+    )
     return block
 
 
 def check_sizes(model: Path, vocab: Path, sides: tuple[str, str]) -> None:
-    """Refuse a vocabulary that is absent, or that has other numbers of ids on the `sides` than the model in its folder."""
+    """Refuse a vocabulary that is absent, or that has other numbers of ids on the `sides` than the
+    model in its folder."""
     if not (vocab / "vocab.json").exists():
-        raise refuse(str(vocab), "no such vocabulary", "the vocab stage's output", "Run `dvc repro`, or `dvc pull`.")
-    have, sizes = describe(vocab).sizes, checkpoint.read_facts(model, "sizes.source", "sizes.target")["sizes"]
+        raise refuse(
+            str(vocab),
+            "no such vocabulary",
+            "the vocab stage's output",
+            "Run `dvc repro`, or `dvc pull`.",
+        )
+    have, sizes = (
+        describe(vocab).sizes,
+        checkpoint.read_facts(model, "sizes.source", "sizes.target")["sizes"],
+    )
     got, want = [have.get(side, 0) for side in sides], [sizes["source"], sizes["target"]]
     if got != want:
         expected = f"{want[0]} and {want[1]}, which the model was trained with"
         raise refuse(str(vocab), f"{got[0]} and {got[1]} ids", expected, "Run `dvc repro`.")
 
 
-def trained(run: params.Run, where: str, model: Path, vocab: Path, device: torch.device) -> nn.Module:
-    """The run's model, ready on the device with the run's threads; UserError if the vocabulary is not the one it knows."""
-    check_sizes(model, vocab, config.named_module("pipeline.tasks", run.task, f"{where}.task").SIDES)
+def trained(
+    run: params.Run, where: str, model: Path, vocab: Path, device: torch.device
+) -> nn.Module:
+    """The run's model, ready on the device with the run's threads; UserError if the vocabulary is
+    not the one it knows."""
+    check_sizes(
+        model, vocab, config.named_module("pipeline.tasks", run.task, f"{where}.task").SIDES
+    )
     devices.prepare(config.load(loop.Config, run.training, f"{where}.training").threads)
     return checkpoint.load_model(model, device)
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A model with its vocabulary and search; `read` and `say` are the codecs of what is read and of what is answered."""
+    """A model with its vocabulary and search; `read` and `say` are the codecs of what is read and
+    of what is answered."""
 
     model: nn.Module | Ensemble
     task: ModuleType
@@ -143,17 +175,30 @@ class Session:
     seed: int
 
     @classmethod
-    def open(cls, model: Path, vocab: Path, search: dict[str, Any] | None, device: str = "auto") -> "Session":
+    def open(
+        cls, model: Path, vocab: Path, search: dict[str, Any] | None, device: str = "auto"
+    ) -> "Session":
         """The run in the folder `model` with its corpus's vocabulary and a `search:` block."""
         run = run_of(model, search)
-        return cls.of(run, str(model / "config.json"), model, vocab, devices.choose(device, "device"))
+        return cls.of(
+            run, str(model / "config.json"), model, vocab, devices.choose(device, "device")
+        )
 
     @classmethod
-    def of(cls, run: params.Run, where: str, model: Path, vocab: Path, device: torch.device) -> "Session":
+    def of(
+        cls, run: params.Run, where: str, model: Path, vocab: Path, device: torch.device
+    ) -> "Session":
         """As `open`, for the block `run`, called `where` in messages."""
         if run.search is None:
-            raise refuse(f"{where}.search", None, "a section with a method", "Name a run that answers with text.")
-        method = config.named_module("pipeline.decoding", run.search.get("method", "nothing"), f"{where}.search.method")
+            raise refuse(
+                f"{where}.search",
+                None,
+                "a section with a method",
+                "Name a run that answers with text.",
+            )
+        method = config.named_module(
+            "pipeline.decoding", run.search.get("method", "nothing"), f"{where}.search.method"
+        )
         search = config.load(method.Config, run.search, f"{where}.search")
         task, network = (
             config.named_module("pipeline.tasks", run.task, f"{where}.task"),
@@ -163,18 +208,20 @@ class Session:
         return cls(network, task, read, say, method, search, device, run.seed)
 
     def together(self, others: Sequence["Session"]) -> "Session":
-        """An ensemble with the models of other sessions, which share the vocabulary; searched as this one is."""
+        """An ensemble with the models of other sessions, which share the vocabulary; searched as
+        this one is."""
         models: list[Any] = [session.model for session in (self, *others)]
         return dataclasses.replace(self, model=Ensemble(models))
 
     def translate(
         self, texts: Sequence[str], n_best: int | None = None, prefixes: Sequence[str] | None = None
     ) -> list[list[Answer]]:
-        """The answers to each text, best first; as many as the run's search gives unless `n_best` says otherwise.
+        """The answers to each text, best first; as many as the run's search gives unless `n_best`
+        says otherwise.
 
-        With `prefixes`, one for each text, every answer to a text begins with its prefix; "" is none. A text without tokens
-        has one answer, which is empty: training rejects such rows, so a model could only make one up.
-        """
+        With `prefixes`, one for each text, every answer to a text begins with its prefix; "" is
+        none. A text without tokens has one answer, which is empty: training rejects such rows, so a
+        model could only make one up."""
         if self.continues:
             raise refuse("run", "a language model", "a translator", "Use generate.")
         asked = self if n_best is None else self._with_n_best(n_best)
@@ -184,7 +231,11 @@ class Session:
         some_prefixes = None if prefixes is None else [prefixes[place] for place in places]
 
         prompts = asked._prompts(some_texts, some_prefixes)
-        results = [hypotheses for prompt in prompts for hypotheses in asked.searched(prompt, asked.generator())]
+        results = [
+            hypotheses
+            for prompt in prompts
+            for hypotheses in asked.searched(prompt, asked.generator())
+        ]
 
         answers = [[EMPTY] for _ in texts]
         for place, hypotheses in zip(places, results, strict=True):
@@ -192,24 +243,37 @@ class Session:
         return answers
 
     def places_with_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Find the texts that have a token once they are read as the training text was; return their positions."""
+        """Find the texts that have a token once they are read as the training text was; return
+        their positions."""
         return [place for place, ids in enumerate(self._read(texts)) if ids]
 
     def generate(self, prefixes: Sequence[str], seed: int | None = None) -> list[str]:
-        """Each prefix with what the language model says next; another seed, another text where the search samples."""
+        """Each prefix with what the language model says next; another seed, another text where the
+        search samples."""
         if not self.continues:
             raise refuse("run", "a translator", "a language model", "Use translate.")
         generator = self.generator(seed)
-        found = [best for prompt in self._prompts(prefixes) for [best, *_] in self.searched(prompt, generator)]
+        found = [
+            best
+            for prompt in self._prompts(prefixes)
+            for [best, *_] in self.searched(prompt, generator)
+        ]
         begun = self.read.encode(pa.array(prefixes, pa.string())).to_pylist()
-        return self.say.decode_batch([[*ids, *best.ids] for ids, best in zip(begun, found, strict=True)])
+        return self.say.decode_batch(
+            [[*ids, *best.ids] for ids, best in zip(begun, found, strict=True)]
+        )
 
-    def attention(self, texts: Sequence[str], prefixes: Sequence[str] | None = None) -> list[tuple[Answer, Attention]]:
-        """The best answer to each text and where the model looked for each of its tokens; UserError if it cannot say, or for
-        a text without tokens."""
+    def attention(
+        self, texts: Sequence[str], prefixes: Sequence[str] | None = None
+    ) -> list[tuple[Answer, Attention]]:
+        """The best answer to each text and where the model looked for each of its tokens; UserError
+        if it cannot say, or for a text without tokens."""
         if not isinstance(self.model, Attentive):
             raise refuse(
-                "run", type(self.model).__module__.rpartition(".")[2], "a model with attention", "Name another run."
+                "run",
+                type(self.model).__module__.rpartition(".")[2],
+                "a model with attention",
+                "Name another run.",
             )
         if len(self.places_with_tokens(texts)) < len(texts):
             raise refuse("text", "a blank one", "a text with words to look at")
@@ -220,8 +284,12 @@ class Session:
         return pairs
 
     def forced(self, prefixes: Sequence[str]) -> Tensor:
-        """The prefixes as a prompt has them (`prefix_BP`); UserError for a word that the vocabulary lacks."""
-        rows = [torch.tensor(ids, dtype=torch.long) for ids in self.say.encode(pa.array(prefixes, pa.string())).to_pylist()]
+        """The prefixes as a prompt has them (`prefix_BP`); UserError for a word that the vocabulary
+        lacks."""
+        rows = [
+            torch.tensor(ids, dtype=torch.long)
+            for ids in self.say.encode(pa.array(prefixes, pa.string())).to_pylist()
+        ]
         for prefix, row in zip(prefixes, rows, strict=True):
             if UNK in row:
                 raise refuse("prefix", prefix, "words of the target vocabulary", "Use other words.")
@@ -233,13 +301,17 @@ class Session:
 
     def searched(self, prompt: Prompt, generator: torch.Generator) -> list[list[Hypothesis]]:
         """Hypotheses of the run's search: by sentence, best first."""
-        found: list[list[Hypothesis]] = self.method.search(self.model, prompt, self.search, generator)
+        found: list[list[Hypothesis]] = self.method.search(
+            self.model, prompt, self.search, generator
+        )
         return found
 
     def answers(self, hypotheses: Sequence[Hypothesis]) -> list[Answer]:
         """Hypotheses as text, in their order."""
         texts = self.say.decode_batch([h.ids for h in hypotheses])
-        return [Answer(text, h.score, h.log_prob) for text, h in zip(texts, hypotheses, strict=True)]
+        return [
+            Answer(text, h.score, h.log_prob) for text, h in zip(texts, hypotheses, strict=True)
+        ]
 
     def prompt(self, texts: Sequence[str], prefixes: Sequence[str] | None = None) -> Prompt:
         """Raw texts as the model reads them, and what the answers must begin with."""
@@ -250,10 +322,18 @@ class Session:
         assert isinstance(self.model, Attentive)
         spoken = [[*h.ids, EOS] if len(h.ids) < self.search.max_length else [*h.ids] for h in best]
         fed = [torch.tensor([BOS, *ids[:-1]]) for ids in spoken]
-        target_BT = nn.utils.rnn.pad_sequence(fed, batch_first=True, padding_value=PAD).to(self.device)
+        target_BT = nn.utils.rnn.pad_sequence(fed, batch_first=True, padding_value=PAD).to(
+            self.device
+        )
         with torch.inference_mode():
-            named_BTS = {name: w.float().cpu().numpy() for name, w in self.model.attention(prompt, target_BT).items()}
-        read = [ids[:length] for ids, length in zip(prompt.ids_BS.tolist(), prompt.length_B.tolist(), strict=True)]
+            named_BTS = {
+                name: w.float().cpu().numpy()
+                for name, w in self.model.attention(prompt, target_BT).items()
+            }
+        read = [
+            ids[:length]
+            for ids, length in zip(prompt.ids_BS.tolist(), prompt.length_B.tolist(), strict=True)
+        ]
         return [
             Attention(
                 self.read.tokens(columns),
@@ -276,9 +356,15 @@ class Session:
 
     def _prompt(self, ids: Sequence[Sequence[int]], prefixes: Sequence[str] | None) -> Prompt:
         prompt: Prompt = self.task.prompt(pa.array(ids, pa.list_(pa.int32())), self.device)
-        return prompt if prefixes is None else dataclasses.replace(prompt, prefix_BP=self.forced(prefixes))
+        return (
+            prompt
+            if prefixes is None
+            else dataclasses.replace(prompt, prefix_BP=self.forced(prefixes))
+        )
 
-    def _prompts(self, texts: Sequence[str], prefixes: Sequence[str] | None = None) -> Iterator[Prompt]:
+    def _prompts(
+        self, texts: Sequence[str], prefixes: Sequence[str] | None = None
+    ) -> Iterator[Prompt]:
         """The texts in their order as batches; OutOfTime between two of them."""
         ids = self._read(texts)
         width = max(getattr(self.search, "width", 1), _NARROW)
@@ -286,14 +372,22 @@ class Session:
             yield self._prompt(ids[batch], None if prefixes is None else prefixes[batch])
 
     def _with_n_best(self, n_best: int) -> "Session":
-        """The same session with a search that gives `n_best` answers, its width raised to that if need be."""
+        """The same session with a search that gives `n_best` answers, its width raised to that if
+        need be."""
         fields = {field.name for field in dataclasses.fields(self.search)}
         largest = max(LARGEST_N_BEST, getattr(self.search, "width", 1))
         if "n_best" not in fields:
             if n_best == 1:
                 return self
-            raise refuse("n_best", n_best, f"1, which is all that {self.search.method} search finds", "Use method: beam.")
+            raise refuse(
+                "n_best",
+                n_best,
+                f"1, which is all that {self.search.method} search finds",
+                "Use method: beam.",
+            )
         if not 1 <= n_best <= largest:
             raise refuse("n_best", n_best, f"a number from 1 to {largest}")
         wider = {"width": max(self.search.width, n_best)} if "width" in fields else {}
-        return dataclasses.replace(self, search=dataclasses.replace(self.search, n_best=n_best, **wider))
+        return dataclasses.replace(
+            self, search=dataclasses.replace(self.search, n_best=n_best, **wider)
+        )

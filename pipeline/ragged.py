@@ -1,4 +1,5 @@
-"""Rows of ids of unlike lengths, straight from Arrow's buffers, padded and put in batches without Python per row."""
+"""Rows of ids of unlike lengths, straight from Arrow's buffers, padded and put in batches without
+Python per row."""
 
 import itertools
 from typing import Any
@@ -25,8 +26,11 @@ class Ragged:
         """Keep the first `most` ids of every row."""
         self.length = np.minimum(self.length, most)
 
-    def padded(self, rows: np.ndarray[Any, Any], *, before: int | None, after: int) -> np.ndarray[Any, Any]:
-        """ids (rows, width) int64: each row between `before` (if any) and `after`, PAD to a width of whole buckets.
+    def padded(
+        self, rows: np.ndarray[Any, Any], *, before: int | None, after: int
+    ) -> np.ndarray[Any, Any]:
+        """ids (rows, width) int64: each row between `before` (if any) and `after`, PAD to a width
+        of whole buckets.
 
         The width counts what comes after `before`, which thus adds a column.
         """
@@ -50,8 +54,9 @@ def whole_buckets(positions: int) -> int:
 def by_budget(
     rows: np.ndarray[Any, Any], lengths: np.ndarray[Any, Any], budget: int, rng: np.random.Generator
 ) -> list[np.ndarray[Any, Any]]:
-    """`rows`, whose `lengths` ascend, cut into batches of at most `budget` positions, padding to the longest row counted;
-    a row that is longer alone is a batch of its own. The batches come in random order."""
+    """`rows`, whose `lengths` ascend, cut into batches of at most `budget` positions, padding to
+    the longest row counted; a row that is longer alone is a batch of its own. The batches come in
+    random order."""
     cuts, start = [0], 0
     while start < len(rows):  # rows ascend in length, so the last row of a batch is its widest
         fits = np.arange(1, len(rows) - start + 1)[:budget] * lengths[start : start + budget]

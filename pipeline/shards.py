@@ -1,12 +1,14 @@
-"""A function over the batches of a corpus, in this process, in several of this machine's, or on a Dask cluster.
+"""A function over the batches of a corpus, in this process, in several of this machine's, or on a
+Dask cluster.
 
-Either way it is a `concurrent.futures` executor. Results come in the batches' order and only a few batches are in flight, so
-that what is written is the same bytes wherever it was computed, and memory does not grow with the corpus. A worker unpacks
-the function once, with the vocabulary or settings in it, and is given batches, never paths: a cluster need not share this
-disk. It must have the same code, which is compared.
+Either way it is a `concurrent.futures` executor. Results come in the batches' order and only a few
+batches are in flight, so that what is written is the same bytes wherever it was computed, and
+memory does not grow with the corpus. A worker unpacks the function once, with the vocabulary or
+settings in it, and is given batches, never paths: a cluster need not share this disk. It must have
+the same code, which is compared.
 
-Processes are spawned, not forked: Arrow and `tokenizers` keep threads, which a fork would lose while it keeps their locks.
-"""
+Processes are spawned, not forked: Arrow and `tokenizers` keep threads, which a fork would lose
+while it keeps their locks."""
 
 import asyncio
 import functools
@@ -39,17 +41,19 @@ Over = Callable[[Iterable[A]], Iterator[B]]  # what `map` does for one function
 
 AHEAD = 2  # batches in flight for each worker: one at work and the next one at hand
 CONNECT_SECONDS = 10
-PATIENCE_SECONDS = 30  # how long a cluster may be without any worker: a dead one is started again by its nanny
+# how long a cluster may be without any worker: a dead one is started again by its nanny
+PATIENCE_SECONDS = 30
 
 _function: Any = None  # in a spawned process, what it is there for
 
 
 def mapping(function: Callable[[A], B], compute: Compute) -> AbstractContextManager[Over[A, B]]:
-    """A context whose value is `map` for `function`, by as many workers as `compute` says; with one, in this process.
+    """A context whose value is `map` for `function`, by as many workers as `compute` says; with
+    one, in this process.
 
-    `function` and what it returns must be picklable, and `function` must be one of a module, or a partial of one.
-    UserError, naming the key, for a cluster that cannot be used or workers that die.
-    """
+    `function` and what it returns must be picklable, and `function` must be one of a module, or a
+    partial of one. UserError, naming the key, for a cluster that cannot be used or workers that
+    die."""
     if compute.cluster is not None:
         return _cluster(function, compute.cluster)
     if compute.workers > 1:
@@ -58,15 +62,20 @@ def mapping(function: Callable[[A], B], compute: Compute) -> AbstractContextMana
 
 
 def reach(address: str) -> int:
-    """Number of batches that the cluster's workers compute at once, after a check of their code; UserError as `mapping`."""
+    """Number of batches that the cluster's workers compute at once, after a check of their code;
+    UserError as `mapping`."""
     with _connected(address) as client:
         return _threads(client, address)
 
 
 def ordered(
-    submit: Callable[[A], "Future[C]"], result: Callable[["Future[C]"], B], limit: int, items: Iterable[A]
+    submit: Callable[[A], "Future[C]"],
+    result: Callable[["Future[C]"], B],
+    limit: int,
+    items: Iterable[A],
 ) -> Iterator[B]:
-    """The results of `items` in their order, of which `limit` at most are submitted and not yet taken."""
+    """The results of `items` in their order, of which `limit` at most are submitted and not yet
+    taken."""
     waiting: deque[Future[C]] = deque()
     try:
         for item in items:
@@ -85,10 +94,14 @@ def _processes(function: Callable[[A], B], count: int) -> Iterator[Over[A, B]]:
     context = multiprocessing.get_context("spawn")
     executor = ProcessPoolExecutor(count, context, initializer=_begin, initargs=(function,))
     try:
-        yield functools.partial(ordered, lambda item: executor.submit(_call, item), Future.result, AHEAD * count)
+        yield functools.partial(
+            ordered, lambda item: executor.submit(_call, item), Future.result, AHEAD * count
+        )
     except BrokenProcessPool:
         todo = "If memory ran out, use fewer workers."
-        raise refuse("compute.workers", "a process that died", "one that lives until the stage is done", todo) from None
+        raise refuse(
+            "compute.workers", "a process that died", "one that lives until the stage is done", todo
+        ) from None
     finally:
         executor.shutdown(cancel_futures=True)
 
@@ -97,7 +110,8 @@ def _begin(function: Callable[[Any], Any]) -> None:
     """Prepare a spawned process."""
     global _function
     _function = function
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the first process ends the others
+    # Ctrl-C reaches the whole group; the first process ends the others
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     pa.set_cpu_count(1)  # several processes share the cores already
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -118,7 +132,8 @@ def _call(item: Any) -> Any:
 def _cluster(function: Callable[[A], B], address: str) -> Iterator[Over[A, B]]:
     with _connected(address) as client:
         limit = AHEAD * _threads(client, address)
-        packed = pickle.dumps(function)  # with every batch, so that a worker may come or be started again at any time
+        # with every batch, so that a worker may come or be started again at any time
+        packed = pickle.dumps(function)
         executor: Executor = client.get_executor(pure=False)
 
         def submit(item: A) -> "Future[bytes]":
@@ -134,7 +149,8 @@ def _cluster(function: Callable[[A], B], address: str) -> Iterator[Over[A, B]]:
 
 
 def _call_there(expected: str, function: bytes, item: bytes) -> bytes:
-    """Pickled both ways: Dask takes no look inside, and Arrow's buffers are aligned, as those in its frames are not."""
+    """Pickled both ways: Dask takes no look inside, and Arrow's buffers are aligned, as those in
+    its frames are not."""
     if code() != expected:  # the workers of the beginning were compared; this one has come later
         raise _other_code(platform.node())
     return pickle.dumps(_unpacked(function)(pickle.loads(item)))  # from the cluster's own client
@@ -155,10 +171,13 @@ def _connected(address: str) -> Iterator[Any]:
         from distributed.comm import CommClosedError
     except ImportError:
         todo = "Run `pip install -c constraints.txt -e '.[cluster]'`, or set it to null."
-        raise refuse("compute.cluster", f"{address} without the package distributed", "Dask here too", todo) from None
+        raise refuse(
+            "compute.cluster", f"{address} without the package distributed", "Dask here too", todo
+        ) from None
     for name in ("distributed", "distributed.client", "tornado.application"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters of it is told below
-    dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 GiB"})  # a batch of long texts has tens of MiB
+    # a batch of long texts has tens of MiB
+    dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 GiB"})
     try:
         _greet(address)
         client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
@@ -167,31 +186,46 @@ def _connected(address: str) -> Iterator[Any]:
     try:
         yield client
     except distributed.KilledWorker:
-        raise _refused(address, "workers that died one after another over a batch", "workers with enough memory") from None
+        raise _refused(
+            address,
+            "workers that died one after another over a batch",
+            "workers with enough memory",
+        ) from None
     except (CancelledError, CommClosedError):
-        raise _refused(address, "a scheduler or workers that went away", "a cluster that stays") from None
+        raise _refused(
+            address, "a scheduler or workers that went away", "a cluster that stays"
+        ) from None
     finally:
         client.close()
 
 
 def _greet(address: str) -> None:
-    """Wait for the greeting of the cluster; a client waits forever for a server that says nothing."""
+    """Wait for the greeting of the cluster; a client waits forever for a server that says
+    nothing."""
     from distributed import Security
     from distributed.comm import connect
 
     async def greet() -> None:
         options = Security().get_connection_args("client")
-        comm = await asyncio.wait_for(connect(address, timeout=CONNECT_SECONDS, **options), CONNECT_SECONDS)
+        comm = await asyncio.wait_for(
+            connect(address, timeout=CONNECT_SECONDS, **options), CONNECT_SECONDS
+        )
         comm.abort()
 
     asyncio.run(greet())
 
 
 def _threads(client: Any, address: str) -> int:
-    """Number of tasks that the cluster runs at once; UserError if none, or if a worker has other code than this process."""
+    """Number of tasks that the cluster runs at once; UserError if none, or if a worker has other
+    code than this process."""
     found = client.run(code, on_error="return")
     if not found:
-        raise _refused(address, "no worker", "at least one", f"Run `dask worker {address}` in this project's environment.")
+        raise _refused(
+            address,
+            "no worker",
+            "at least one",
+            f"Run `dask worker {address}` in this project's environment.",
+        )
     for worker, its in found.items():
         if its != code():
             raise _other_code(worker)
@@ -213,10 +247,17 @@ def code() -> str:
     return total.hexdigest()
 
 
-def _refused(address: str, got: str, expected: str, todo: str = "Mend it, or set the key to null.") -> UserError:
+def _refused(
+    address: str, got: str, expected: str, todo: str = "Mend it, or set the key to null."
+) -> UserError:
     return refuse("compute.cluster", f"{got} at {address}", expected, todo)
 
 
 def _other_code(worker: str) -> UserError:
     todo = "Bring its clone and its environment level with this one and start it again."
-    return refuse("compute.cluster", f"a worker with other code or other versions at {worker}", "this project's", todo)
+    return refuse(
+        "compute.cluster",
+        f"a worker with other code or other versions at {worker}",
+        "this project's",
+        todo,
+    )

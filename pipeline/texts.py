@@ -1,17 +1,20 @@
-"""Texts from outside, on the command line or in a request: their type and length are checked here."""
+"""Texts from outside, on the command line or in a request: their type and length are checked
+here."""
 
 import math
 from typing import Any
 
 from pipeline.core.errors import UserError, refuse
 
-# In characters: more than any text of the presets' corpora has. The longest is a review of IMDb with 13,704, by
-# `find aclImdb/*/pos aclImdb/*/neg -type f -exec wc -m {} + | sort -n | tail`; a line of wikitext2 has at most 3,836.
+# In characters: more than any text of the presets' corpora has. The longest is a review of IMDb
+# with 13,704, by `find aclImdb/*/pos aclImdb/*/neg -type f -exec wc -m {} + | sort -n | tail`; a
+# line of wikitext2 has at most 3,836.
 LONGEST_TEXT = 14_000
 
 
 def checked_text(value: Any, where: str) -> str:
-    """Return the value, called `where` in messages; UserError unless it is a str of Unicode that is not too long."""
+    """Return the value, called `where` in messages; UserError unless it is a str of Unicode that is
+    not too long."""
     if not isinstance(value, str):
         raise refuse(where, json_kind(value), "a text")
     if len(value) > LONGEST_TEXT:
@@ -19,17 +22,21 @@ def checked_text(value: Any, where: str) -> str:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise refuse(where, f"the lone surrogate U+{ord(value[error.start]):04X}", "Unicode characters") from None
+        raise refuse(
+            where, f"the lone surrogate U+{ord(value[error.start]):04X}", "Unicode characters"
+        ) from None
     return value
 
 
 def too_long(where: str, length: str) -> UserError:
-    """Make the error to raise for a text of more than `LONGEST_TEXT` characters; `length` is shown as its length."""
+    """Make the error to raise for a text of more than `LONGEST_TEXT` characters; `length` is shown
+    as its length."""
     return refuse(where, length, f"at most {LONGEST_TEXT}", "Divide it into sentences.")
 
 
 def json_kind(value: Any) -> str:
-    """Name the kind of a value in the words of JSON; values out of pandas and NumPy count as what they stand for."""
+    """Name the kind of a value in the words of JSON; values out of pandas and NumPy count as what
+    they stand for."""
     name = type(value).__name__
     if value is None:
         return "null"
@@ -41,7 +48,9 @@ def json_kind(value: Any) -> str:
         return "a text"
     if isinstance(value, bytes | bytearray):
         return "bytes"
-    if isinstance(value, int | float) or (hasattr(value, "dtype") and not getattr(value, "shape", ())):
+    if isinstance(value, int | float) or (
+        hasattr(value, "dtype") and not getattr(value, "shape", ())
+    ):
         return "a number"
     if isinstance(value, dict):
         return "an object"

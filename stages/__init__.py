@@ -1,8 +1,10 @@
-"""The nodes of the DAG in `dvc.yaml`: thin commands over `pipeline/`, run as `python -m stages.NAME`."""
+"""The nodes of the DAG in `dvc.yaml`: thin commands over `pipeline/`, run as `python -m
+stages.NAME`."""
 
 import sys
 
 from pipeline.core.errors import uncaught
 
-# A stage imports its libraries before it can catch an error, and an import needs memory and descriptors too.
+# A stage imports its libraries before it can catch an error, and an import needs memory and
+# descriptors too.
 sys.excepthook = uncaught

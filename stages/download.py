@@ -1,4 +1,5 @@
-"""download: a corpus's source becomes `<out>/` with its files and `manifest.json` (name, bytes, sha256, source)."""
+"""download: a corpus's source becomes `<out>/` with its files and `manifest.json` (name, bytes,
+sha256, source)."""
 
 import argparse
 import os
@@ -20,14 +21,22 @@ def main() -> None:
     parser.add_argument(
         "--mirror",
         default=os.environ.get("SEQLINE_MIRROR", ""),
-        help="a folder, or an http address, asked before a file's own addresses (the environment's SEQLINE_MIRROR)",
+        help=(
+            "a folder, or an http address, asked before a file's own addresses (the "
+            "environment's SEQLINE_MIRROR)"
+        ),
     )
     arguments = stage_arguments.parse(parser, "corpora")
     bypass_proxies()
     source = params.corpus(arguments.params, arguments.corpus).source
     limits = budget.load(arguments.params.parent)
     with atomic_dir(arguments.out) as folder:
-        obtain(arguments.corpus, source, folder, Surroundings(arguments.mirror, arguments.work, budget=limits))
+        obtain(
+            arguments.corpus,
+            source,
+            folder,
+            Surroundings(arguments.mirror, arguments.work, budget=limits),
+        )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Tokens to ids with the corpus's vocabulary: `python -m stages.encode --params P --tokens T --vocab V --out O`.
+"""Tokens to ids with the corpus's vocabulary: `python -m stages.encode --params P --tokens T
+--vocab V --out O`.
 
-Writes one table per split and `encoded.json`: rows, tokens and unknown tokens of each split and side.
-"""
+Writes one table per split and `encoded.json`: rows, tokens and unknown tokens of each split and
+side."""
 
 import argparse
 import json
@@ -23,9 +24,15 @@ Over = shards.Over[tuple[Path, pa.RecordBatch], tuple[pa.RecordBatch, dict[str, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--params", type=Path, required=True, help="for where to compute; nothing else in it counts")
-    parser.add_argument("--tokens", type=Path, required=True, help="the folder that the tokenize stage wrote")
-    parser.add_argument("--vocab", type=Path, required=True, help="the folder that the vocab stage wrote")
+    parser.add_argument(
+        "--params", type=Path, required=True, help="for where to compute; nothing else in it counts"
+    )
+    parser.add_argument(
+        "--tokens", type=Path, required=True, help="the folder that the tokenize stage wrote"
+    )
+    parser.add_argument(
+        "--vocab", type=Path, required=True, help="the folder that the vocab stage wrote"
+    )
     parser.add_argument("--out", type=Path, required=True)
     args = stage_arguments.parse(parser, "corpora", required=False)
     compute = params.compute(args.params)
@@ -39,7 +46,9 @@ def main() -> None:
         for path in sorted(args.tokens.glob("*.parquet")):
             if path.stem != "rejects":
                 found[path.stem] = encode(path, kind, encoded, out / path.name)
-        (out / "encoded.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        (out / "encoded.json").write_text(
+            json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8"
+        )
 
 
 def encode(tokens: Path, kind: str, encoded: Over, out: Path) -> dict[str, int]:
@@ -48,7 +57,9 @@ def encode(tokens: Path, kind: str, encoded: Over, out: Path) -> dict[str, int]:
     found: Counter[str] = Counter()
     with tables.writer(out, after) as writer:
         needed = [name for name in before.names if name not in ("text", "source", "target")]
-        for batch, counts in encoded((tokens, batch.select(needed)) for batch in tables.batches(tokens, before)):
+        for batch, counts in encoded(
+            (tokens, batch.select(needed)) for batch in tables.batches(tokens, before)
+        ):
             found.update(counts)
             writer.write_batch(batch)
     return dict(found)

@@ -1,4 +1,5 @@
-"""Score one run's predictions: metrics with intervals, every row's share of them, and the data of its plots."""
+"""Score one run's predictions: metrics with intervals, every row's share of them, and the data of
+its plots."""
 
 import argparse
 import csv
@@ -26,22 +27,49 @@ _TODO = "Run `dvc repro`."
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--params", type=Path, required=True)
-    parser.add_argument("--predictions", type=Path, required=True, help="likelihoods, answers and samples of the run")
-    parser.add_argument("--model", type=Path, required=True, help="config.json and history.parquet of the run")
-    parser.add_argument("--tokens", type=Path, required=True, help="the references, one table per split")
-    parser.add_argument("--encoded", type=Path, help="ids of the references, by which unknown words are counted")
+    parser.add_argument(
+        "--predictions",
+        type=Path,
+        required=True,
+        help="likelihoods, answers and samples of the run",
+    )
+    parser.add_argument(
+        "--model", type=Path, required=True, help="config.json and history.parquet of the run"
+    )
+    parser.add_argument(
+        "--tokens", type=Path, required=True, help="the references, one table per split"
+    )
+    parser.add_argument(
+        "--encoded", type=Path, help="ids of the references, by which unknown words are counted"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for the rows' scores")
     parser.add_argument("--metrics", type=Path, required=True, help="JSON file for the scores")
-    parser.add_argument("--plots", type=Path, required=True, help="folder for history.csv, training.csv and by_length.csv")
+    parser.add_argument(
+        "--plots",
+        type=Path,
+        required=True,
+        help="folder for history.csv, training.csv and by_length.csv",
+    )
     arguments = stage_arguments.parse(parser, "runs")
 
-    run, evaluation = params.run(arguments.params, arguments.run), params.evaluation(arguments.params)
+    run, evaluation = (
+        params.run(arguments.params, arguments.run),
+        params.evaluation(arguments.params),
+    )
     splits = _splits(arguments.tokens)
     text = text_of(arguments.params, run.corpus)
     tokenizer, warning = tokenizer_of(arguments.params, run.corpus, arguments.tokens)
     task = of_run(arguments.params, arguments.run, run, tokenizer)
-    inputs = Inputs(predictions=arguments.predictions, tokens=arguments.tokens, encoded=arguments.encoded, text=text)
-    model, limits = _model(arguments.model / "config.json"), _limits(arguments.tokens / "limits.json")
+    inputs = Inputs(
+        predictions=arguments.predictions,
+        tokens=arguments.tokens,
+        encoded=arguments.encoded,
+        text=text,
+    )
+    model, limits = (
+        _model(arguments.model / "config.json"),
+        _limits(arguments.tokens / "limits.json"),
+    )
     metrics = {"run": arguments.run, "family": run.family, "task": run.task, "corpus": run.corpus}
     metrics |= {name: model[name] for name in ("parameters", "best_step") if name in model}
     lengths, notes = [], [warning]
@@ -66,14 +94,21 @@ def main() -> None:
         _csv(plots / "training.csv", training(history))
         _csv(plots / "by_length.csv", lengths)
     with atomic_file(arguments.metrics) as file:
-        file.write_text(json.dumps(_rounded(metrics), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        file.write_text(
+            json.dumps(_rounded(metrics), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
 
 
 def _splits(tokens: Path) -> list[str]:
     """Every split to score, test first and valid last."""
     found = {file.stem for file in tokens.glob("*.parquet")} - _UNSCORED
     if "test" not in found:
-        raise refuse(str(tokens), f"the splits {', '.join(sorted(found)) or 'none'}", "a test split", "Run `dvc repro`.")
+        raise refuse(
+            str(tokens),
+            f"the splits {', '.join(sorted(found)) or 'none'}",
+            "a test split",
+            "Run `dvc repro`.",
+        )
     return sorted(found, key=lambda split: (split == "valid", split != "test", split))
 
 
@@ -85,15 +120,24 @@ def _notes(run: str, notes: list[str]) -> dict[str, list[str]]:
 
 
 def _samples(path: Path, text: Text) -> dict[str, Any]:
-    """The book's BLEU of every sample that has a reference, by its number, and their mean; both sides read by `text`."""
-    samples = tables.read(path, tables.SAMPLES).filter(pc.field("reference").is_valid()).sort_by("row")
-    pairs = mt_metrics.pairs(samples["text"].combine_chunks(), samples["reference"].combine_chunks(), text)
-    scores = {str(row + 1): book_bleu(*pair) for row, pair in zip(samples["row"].to_pylist(), pairs, strict=True)}
+    """The book's BLEU of every sample that has a reference, by its number, and their mean; both
+    sides read by `text`."""
+    samples = (
+        tables.read(path, tables.SAMPLES).filter(pc.field("reference").is_valid()).sort_by("row")
+    )
+    pairs = mt_metrics.pairs(
+        samples["text"].combine_chunks(), samples["reference"].combine_chunks(), text
+    )
+    scores = {
+        str(row + 1): book_bleu(*pair)
+        for row, pair in zip(samples["row"].to_pylist(), pairs, strict=True)
+    }
     return {"book_bleu": {"mean": sum(scores.values()) / len(scores), **scores}} if scores else {}
 
 
 def _model(path: Path) -> dict[str, Any]:
-    """Description of the run's model by the train stage; an empty mapping for predictions made without a model."""
+    """Description of the run's model by the train stage; an empty mapping for predictions made
+    without a model."""
     description = read_json(path, "what the train stage writes", _TODO)
     if description and not isinstance(description.get("digest"), str):
         raise refuse(str(path), "no 'digest'", "what the train stage writes", f"Remove it. {_TODO}")
@@ -103,9 +147,13 @@ def _model(path: Path) -> dict[str, Any]:
 def _limits(path: Path) -> dict[str, dict[str, float]]:
     limits = read_json(path, "the limits of a built-in corpus", _TODO) if path.exists() else {}
     for split, scores in limits.items():
-        if not isinstance(scores, dict) or not all(type(score) in (int, float) for score in scores.values()):
+        if not isinstance(scores, dict) or not all(
+            type(score) in (int, float) for score in scores.values()
+        ):
             value = f"{split}: {str(scores)[:100]}"
-            raise refuse(str(path), value, "a number for each score of each split", f"Remove it. {_TODO}")
+            raise refuse(
+                str(path), value, "a number for each score of each split", f"Remove it. {_TODO}"
+            )
     return limits
 
 
@@ -118,7 +166,8 @@ def _csv(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def _rounded(value: Any) -> Any:
-    """Floats to six decimals: as many as mean anything, and the same ones however the sums were added up."""
+    """Floats to six decimals: as many as mean anything, and the same ones however the sums were
+    added up."""
     if isinstance(value, dict):
         return {key: _rounded(item) for key, item in value.items()}
     return round(value, 6) if isinstance(value, float) else value

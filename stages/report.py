@@ -1,4 +1,5 @@
-"""Compare the runs named in params.yaml: a Markdown table, a page that needs nothing else, and figures."""
+"""Compare the runs named in params.yaml: a Markdown table, a page that needs nothing else, and
+figures."""
 
 import argparse
 from pathlib import Path
@@ -8,7 +9,16 @@ import pyarrow.compute as pc
 from pipeline.core import params, tables
 from pipeline.core.atomic import atomic_dir, atomic_file
 from pipeline.core.errors import exit_with
-from pipeline.report import attention, comparison, confusion, curves, document, repeats, results, vectors
+from pipeline.report import (
+    attention,
+    comparison,
+    confusion,
+    curves,
+    document,
+    repeats,
+    results,
+    vectors,
+)
 from pipeline.report.document import Figure
 from pipeline.report.style import upper_first
 
@@ -18,8 +28,12 @@ def main() -> None:
     parser.add_argument("--params", type=Path, required=True)
     parser.add_argument("--metrics", type=Path, required=True, help="folder with <run>.json")
     parser.add_argument("--plots", type=Path, required=True, help="folder with <run>/*.csv")
-    parser.add_argument("--scores", type=Path, required=True, help="folder with <run>/<split>.parquet")
-    parser.add_argument("--predictions", type=Path, required=True, help="folder with <run>/samples.parquet")
+    parser.add_argument(
+        "--scores", type=Path, required=True, help="folder with <run>/<split>.parquet"
+    )
+    parser.add_argument(
+        "--predictions", type=Path, required=True, help="folder with <run>/samples.parquet"
+    )
     parser.add_argument("--comparison", type=Path, required=True, help="Markdown file to write")
     parser.add_argument("--page", type=Path, required=True, help="HTML file to write")
     parser.add_argument("--figures", type=Path, required=True, help="folder for the figures")
@@ -29,9 +43,13 @@ def main() -> None:
     with atomic_dir(arguments.figures) as folder:
         drawn = {group.key: _figures(group, arguments, folder) for group in found}
     figures = {
-        key: [Figure(arguments.figures / file, text, small) for file, text, small in made] for key, made in drawn.items()
+        key: [Figure(arguments.figures / file, text, small) for file, text, small in made]
+        for key, made in drawn.items()
     }
-    evaluation, crossed = params.evaluation(arguments.params), repeats.several_folds(found, arguments.params)
+    evaluation, crossed = (
+        params.evaluation(arguments.params),
+        repeats.several_folds(found, arguments.params),
+    )
     blocks = comparison.document(found, evaluation, arguments.predictions, figures, crossed)
     with atomic_file(arguments.comparison) as file:
         file.write_text(document.markdown(blocks, arguments.comparison.parent), encoding="utf-8")
@@ -39,15 +57,29 @@ def main() -> None:
         file.write_text(document.page(blocks, "Comparison of sequence models"), encoding="utf-8")
 
 
-def _figures(group: results.Group, places: argparse.Namespace, folder: Path) -> list[tuple[str, str, bool]]:
+def _figures(
+    group: results.Group, places: argparse.Namespace, folder: Path
+) -> list[tuple[str, str, bool]]:
     """Draw a group's figures into `folder`: file name, what it shows, and whether it is small."""
     made = []
     plots, predictions = places.plots, places.predictions
     where = f"{group.task.title.lower()} on {group.corpus}"
     for draw, name, text in (
-        (curves.learning_curves, f"learning_curves_{group.key}.png", f"Learning curves of the {where}"),
-        (curves.by_length, f"by_length_{group.key}.png", upper_first(f"{group.task.main_name} by length, {where}")),
-        (confusion.matrices, f"confusion_{group.key}.png", f"What each label is taken for by the {where}"),
+        (
+            curves.learning_curves,
+            f"learning_curves_{group.key}.png",
+            f"Learning curves of the {where}",
+        ),
+        (
+            curves.by_length,
+            f"by_length_{group.key}.png",
+            upper_first(f"{group.task.main_name} by length, {where}"),
+        ),
+        (
+            confusion.matrices,
+            f"confusion_{group.key}.png",
+            f"What each label is taken for by the {where}",
+        ),
     ):
         if draw(group, plots, folder / name):
             made.append((name, text, False))
@@ -64,8 +96,19 @@ def _figures(group: results.Group, places: argparse.Namespace, folder: Path) -> 
             name = f"{result.name}/vectors.png"
             (folder / result.name).mkdir(exist_ok=True)
             found = tables.read(predictions / result.name / "vectors.parquet", tables.VECTORS)
-            vectors.picture(found, _classes(places.scores / result.name / "test.parquet"), folder / name)
-            made.append((name, f"Vectors of {result.name}: the plane in which they differ most, coloured by class", False))
+            vectors.picture(
+                found, _classes(places.scores / result.name / "test.parquet"), folder / name
+            )
+            made.append(
+                (
+                    name,
+                    (
+                        f"Vectors of {result.name}: the plane in which they differ most, coloured "
+                        "by class"
+                    ),
+                    False,
+                )
+            )
     return made
 
 

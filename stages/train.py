@@ -1,4 +1,5 @@
-"""Train one run of `params.yaml` on its encoded corpus: weights, config and history, resumed if it was killed before."""
+"""Train one run of `params.yaml` on its encoded corpus: weights, config and history, resumed if it
+was killed before."""
 
 import argparse
 import dataclasses
@@ -29,14 +30,20 @@ from pipeline.training import checkpoint, devices, launcher, loop, optim, parall
 
 
 def digest(run: params.Run, inputs: list[Path]) -> str:
-    """Digest of all that the weights are a function of: the run's blocks, torch, this program's code, and the data."""
+    """Digest of all that the weights are a function of: the run's blocks, torch, this program's
+    code, and the data."""
     top = Path(__file__).parent.parent
     found = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
     code = {Path(file) for file in found if file}
     ours = {f for f in code for part in ("pipeline", "stages") if f.is_relative_to(top / part)}
-    ours -= {f for f in ours if "tracking" in f.relative_to(top).parts[1]}  # a view: it changes no weight
-    files = sorted(ours) + [f for folder in inputs for f in sorted(folder.rglob("*")) if f.is_file()]
-    total = hashlib.sha256(json.dumps([trained_block(run), torch.__version__], sort_keys=True).encode())
+    # a view: it changes no weight
+    ours -= {f for f in ours if "tracking" in f.relative_to(top).parts[1]}
+    files = sorted(ours) + [
+        f for folder in inputs for f in sorted(folder.rglob("*")) if f.is_file()
+    ]
+    total = hashlib.sha256(
+        json.dumps([trained_block(run), torch.__version__], sort_keys=True).encode()
+    )
     for file in files:
         total.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
     return total.hexdigest()
@@ -48,7 +55,8 @@ def trained_block(run: params.Run) -> dict[str, Any]:
 
 
 def vocabulary_digest(vocab: Path, side: str) -> str:
-    """Digest of the ids of one side: equal for two corpora of which one takes the other's vocabulary."""
+    """Digest of the ids of one side: equal for two corpora of which one takes the other's
+    vocabulary."""
     total = hashlib.sha256()
     for file in sorted(vocab.glob(f"{side}.*")):
         total.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
@@ -71,12 +79,15 @@ def train(
     key: str,
     log: Log,
 ) -> None:
-    """Build, train and land; `work` holds the state to resume from. Of several processes the first one lands."""
+    """Build, train and land; `work` holds the state to resume from. Of several processes the first
+    one lands."""
     name, where = a.run, f"runs.{a.run}"
     devices.prepare(loop_config.threads)
     task_module = config.named_module("pipeline.tasks", run.task, f"{where}.task")
     paths = [a.encoded / f"{split}.parquet" for split in ("train", "valid")]
-    splits = [tables.mapped(path, task_module.SCHEMA, work / f"{path.stem}.arrow") for path in paths]
+    splits = [
+        tables.mapped(path, task_module.SCHEMA, work / f"{path.stem}.arrow") for path in paths
+    ]
     vocab = describe(a.vocab)
     for path, table in zip(paths, splits, strict=True):
         check_ids(table, vocab.sizes, path)
@@ -88,11 +99,20 @@ def train(
     model = checkpoint.build(run.family, run.model, sizes, f"{where}.model")
     vocabularies = vocabulary_digest(a.vocab, source), vocabulary_digest(a.vocab, target)
     start.begin(model, run, a.start, vocabularies, where)
-    refuse_long_rows(model, task_module, objective, a.encoded, dict(zip(paths, splits, strict=True)), run.search or {})
+    refuse_long_rows(
+        model,
+        task_module,
+        objective,
+        a.encoded,
+        dict(zip(paths, splits, strict=True)),
+        run.search or {},
+    )
     model.to(device)
     optim_config = optim.load(run.optim, f"{where}.optim")
     seed = derive(run.seed, "dropout")
-    trainer = loop.Loop(model, task, optim_config, loop_config, seed=seed, work=work, log=log, group=group)
+    trainer = loop.Loop(
+        model, task, optim_config, loop_config, seed=seed, work=work, log=log, group=group
+    )
     quiet, begun = not (group.first and sys.stderr.isatty()), False
     with tqdm(desc=name, unit="step", dynamic_ncols=True, disable=quiet) as bar:
 
@@ -130,35 +150,50 @@ def refuse_long_rows(
     loaded: Mapping[Path, pa.Table],
     search: dict[str, Any],
 ) -> None:
-    """UserError if a split has a row longer than the model's learned positions; without this, only predict would find it.
+    """UserError if a split has a row longer than the model's learned positions; without this, only
+    predict would find it.
 
-    `loaded`: tables of `encoded` that need not be read again. Only tasks that read each row in one piece define
-    `positions`. A model that defines `EXTRA_POSITIONS` reads that many more before each row, and no padding.
-    """
-    learned = [part.table.num_embeddings for part in model.modules() if isinstance(part, positional.Learned)]
+    `loaded`: tables of `encoded` that need not be read again. Only tasks that read each row in one
+    piece define `positions`. A model that defines `EXTRA_POSITIONS` reads that many more before
+    each row, and no padding."""
+    learned = [
+        part.table.num_embeddings
+        for part in model.modules()
+        if isinstance(part, positional.Learned)
+    ]
     if not learned or not hasattr(task, "positions"):
         return
     extra = getattr(sys.modules[type(model).__module__], "EXTRA_POSITIONS", None)
     for path in sorted(encoded.glob("*.parquet")):
         table = loaded[path] if path in loaded else tables.read(path, task.SCHEMA)
         length = task.positions(table, objective, path.stem == "train", extra is None)
-        positional.refuse_longer(min(learned), length + (extra or 0), f"a text of the split {path.stem}")
+        positional.refuse_longer(
+            min(learned), length + (extra or 0), f"a text of the split {path.stem}"
+        )
     answer = search.get("max_length")
     if isinstance(answer, int):
         positional.refuse_longer(min(learned), answer, "an answer of search.max_length")
 
 
 def announced(name: str, log: Log) -> Log:
-    """`log`, told the throughput as well (which has no place in the history), and epochs' ends also printed."""
+    """`log`, told the throughput as well (which has no place in the history), and epochs' ends also
+    printed."""
     last: list[tuple[int, float]] = []
 
     def both(metrics: dict[str, float], step: int) -> None:
         now = time.monotonic()
-        speed = {"steps_per_second": (step - last[-1][0]) / (now - last[-1][1])} if last and step > last[-1][0] else {}
+        speed = (
+            {"steps_per_second": (step - last[-1][0]) / (now - last[-1][1])}
+            if last and step > last[-1][0]
+            else {}
+        )
         last[:] = [(step, now)]
         log(metrics | speed, step)
         if any(key.startswith("valid/") for key in metrics):
-            print(f"{name} step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in metrics.items()), flush=True)
+            print(
+                f"{name} step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in metrics.items()),
+                flush=True,
+            )
 
     return both
 
@@ -186,7 +221,9 @@ def main() -> None:
         sys.exit(launcher.PEER_LOST)
 
 
-def work_together(a: argparse.Namespace, run: params.Run, loop_config: loop.Config, compute: params.Compute) -> None:
+def work_together(
+    a: argparse.Namespace, run: params.Run, loop_config: loop.Config, compute: params.Compute
+) -> None:
     """Train as one of a group of processes, which may be this one alone."""
     group, own = parallel.join(compute.device, loop_config.accumulate)
     device = devices.choose(own, "compute.device")
@@ -195,7 +232,12 @@ def work_together(a: argparse.Namespace, run: params.Run, loop_config: loop.Conf
     try:
         if not group.same(key):
             todo = "Bring every node's clone and data level: git pull, dvc pull."
-            raise refuse("torchrun", "processes with other code, data or settings than the first one's", "the same", todo)
+            raise refuse(
+                "torchrun",
+                "processes with other code, data or settings than the first one's",
+                "the same",
+                todo,
+            )
         if group.first:
             lead(a, run, loop_config, device, group, work, key)
         else:
@@ -233,7 +275,9 @@ def lead(
         tags = {"device": str(device), "processes": str(group.size), "torch": torch.__version__}
         root = Path(os.environ.get("DVC_ROOT", "."))
         block = dataclasses.asdict(run)
-        with tracking.live(run=a.run, digest=key, work=work, root=root, params=block, tags=tags) as log:
+        with tracking.live(
+            run=a.run, digest=key, work=work, root=root, params=block, tags=tags
+        ) as log:
             train(a, run, loop_config, device, group, work, key, announced(a.run, log))
         shutil.rmtree(work)
 

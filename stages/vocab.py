@@ -1,4 +1,5 @@
-"""The training split's tokens to vocabularies: `python -m stages.vocab CORPUS --params P --tokens T --words W --out O`.
+"""The training split's tokens to vocabularies: `python -m stages.vocab CORPUS --params P --tokens T
+--words W --out O`.
 
 The words may be another corpus's (`vocab.corpus`); labels are always the corpus's own.
 """
@@ -22,8 +23,15 @@ from pipeline.text.tokens import Text
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--params", type=Path, required=True)
-    parser.add_argument("--tokens", type=Path, required=True, help="the folder that the tokenize stage wrote")
-    parser.add_argument("--words", type=Path, required=True, help="the same of `vocab.corpus`, whose text is counted")
+    parser.add_argument(
+        "--tokens", type=Path, required=True, help="the folder that the tokenize stage wrote"
+    )
+    parser.add_argument(
+        "--words",
+        type=Path,
+        required=True,
+        help="the same of `vocab.corpus`, whose text is counted",
+    )
     parser.add_argument("--out", type=Path, required=True)
     args = stage_arguments.parse(parser, "corpora")
     block, where = params.corpus(args.params, args.corpus), f"corpora.{args.corpus}"
@@ -34,7 +42,14 @@ def main() -> None:
     train = args.tokens / "train.parquet"
     own = tables.schema(train, *tables.TOKENS.values())
     with atomic_dir(args.out) as out:
-        sizes = write(args.words / "train.parquet", "source" in own.names, text, size, params.compute(args.params), out)
+        sizes = write(
+            args.words / "train.parquet",
+            "source" in own.names,
+            text,
+            size,
+            params.compute(args.params),
+            out,
+        )
         sides = tuple(sizes)
         if labels.SIDE in own.names:
             made = labels.table(train)
@@ -50,17 +65,23 @@ def main() -> None:
         ).save(out)
 
 
-def write(train: Path, pair: bool, text: Text, size: vocab.Vocab, compute: params.Compute, out: Path) -> dict[str, int]:
-    """One vocabulary per side of `train`, or one for both, written under each side's name; how many ids each has.
+def write(
+    train: Path, pair: bool, text: Text, size: vocab.Vocab, compute: params.Compute, out: Path
+) -> dict[str, int]:
+    """One vocabulary per side of `train`, or one for both, written under each side's name; how many
+    ids each has.
 
-    Workers count, a batch each. What bpe merges is learnt here: it is one text's, and `tokenizers` has threads of its own.
-    """
+    Workers count, a batch each. What bpe merges is learnt here: it is one text's, and `tokenizers`
+    has threads of its own."""
     choices = [table for kind, table in tables.TOKENS.items() if (kind == "pair") == pair]
     schema = tables.schema(train, *choices)
     every = ("source", "target") if pair else ("text",)
     groups = [every] if size.share else [(side,) for side in every]
     columns = [[batches.COLUMNS[side] for side in sides] for sides in groups]
-    learnt = [bpe.train(_words(train, schema, names), size) if text.level == "bpe" else None for names in columns]
+    learnt = [
+        bpe.train(_words(train, schema, names), size) if text.level == "bpe" else None
+        for names in columns
+    ]
     one = partial(batches.count, groups=list(zip(columns, learnt, strict=True)))
     with shards.mapping(one, compute) as counted:
         needed = [column for names in columns for column in names]
@@ -72,7 +93,9 @@ def write(train: Path, pair: bool, text: Text, size: vocab.Vocab, compute: param
         for side in sides:
             tables.write(out / f"{side}.parquet", made)
             if tokenizer is not None:
-                (out / f"{side}.tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
+                (out / f"{side}.tokenizer.json").write_text(
+                    tokenizer.to_str(pretty=True), encoding="utf-8"
+                )
             sizes[side] = made.num_rows
     return sizes
 

@@ -13,16 +13,20 @@ import hypothesis
 import pytest
 import quick_yaml
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # tensors are small and the cores taken: a second thread waits, busily
+# tensors are small and the cores taken: a second thread waits, busily
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # What a test starts leaves compiled code beside the source, as a user's stages do.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 from pipeline import cli
 
 # How long an example takes says nothing on a busy machine.
-hypothesis.settings.register_profile("seqline", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile(
+    "seqline", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("seqline")
-# `make test &` ignores Ctrl-C and `nohup` the end of the terminal, and so would all that a test starts.
+# `make test &` ignores Ctrl-C and `nohup` the end of the terminal, and so would all that a test
+# starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,7 +47,8 @@ LONG = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that take longest first: workers take a file at a time, and none should begin a long one at the end."""
+    """The files that take longest first: workers take a file at a time, and none should begin a
+    long one at the end."""
     place = {f"test_{name}": number for number, name in enumerate(LONG)}
     items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
 
@@ -91,7 +96,9 @@ def repository(initialised: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def seqline(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+def seqline(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Said]:
     """The console script, in this process: `seqline(folder, "use", "d2l")`."""
 
     def run(folder: Path, *arguments: str) -> Said:

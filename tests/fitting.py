@@ -22,7 +22,9 @@ OWN_KEYS: dict[str, dict[str, Any]] = {
 
 def epochs(count: int) -> loop.Config:
     """`training:` of so many epochs."""
-    return loop.Config(max_epochs=count, patience=None, accumulate=1, average=None, precision="float32", threads=1)
+    return loop.Config(
+        max_epochs=count, patience=None, accumulate=1, average=None, precision="float32", threads=1
+    )
 
 
 def adam(rate: float, warmup: int = 20) -> optim.Config:
@@ -37,9 +39,13 @@ def adam(rate: float, warmup: int = 20) -> optim.Config:
     )
 
 
-def fit(model: nn.Module, task: Any, rate: float, count: int, work: Path, warmup: int = 20) -> loop.Progress:
+def fit(
+    model: nn.Module, task: Any, rate: float, count: int, work: Path, warmup: int = 20
+) -> loop.Progress:
     """Train the model on the task for `count` epochs."""
-    trainer = loop.Loop(model, task, adam(rate, warmup), epochs(count), seed=1, work=work, log=lambda *_: None)
+    trainer = loop.Loop(
+        model, task, adam(rate, warmup), epochs(count), seed=1, work=work, log=lambda *_: None
+    )
     done = trainer.run(lambda *_: None)
     model.eval()
     return done

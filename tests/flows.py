@@ -27,16 +27,31 @@ _ROWS, _COLUMNS = 50, 200
 
 
 def surroundings(home: Path, url: str | None) -> dict[str, str]:
-    """The environment of a `seqline` that reports to the server at `url`, or has none configured."""
+    """The environment of a `seqline` that reports to the server at `url`, or has none
+    configured."""
     binaries = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "SEQLINE_", "CUDA_", "OMP_"))}
-    quiet = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "SEQLINE_TRACKING": "off"}
-    where = {"PREFECT_HOME": str(home), "PATH": binaries, "PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1"}
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("PREFECT_", "SEQLINE_", "CUDA_", "OMP_"))
+    }
+    quiet = {
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "SEQLINE_TRACKING": "off",
+    }
+    where = {
+        "PREFECT_HOME": str(home),
+        "PATH": binaries,
+        "PYTHONPATH": str(ROOT),
+        "DVC_NO_ANALYTICS": "1",
+    }
     return kept | quiet | where | ({"PREFECT_API_URL": url} if url else {})
 
 
 def server(home: Path, **settings: str) -> contextlib.AbstractContextManager[str]:
-    """A real `prefect server`, by its API's address; `settings` are variables of its environment."""
+    """A real `prefect server`, by its API's address; `settings` are variables of its
+    environment."""
     return prefect_server.running(home, surroundings(home, None) | settings)
 
 
@@ -55,7 +70,9 @@ def kill_server(url: str) -> None:
 
 def ask(url: str, path: str, **body: Any) -> Any:
     """What the API answers to a POST."""
-    request = urllib.request.Request(f"{url}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"})
+    request = urllib.request.Request(
+        f"{url}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
     with urllib.request.urlopen(request, timeout=30) as answer:
         return json.loads(answer.read() or b"null")
 
@@ -77,14 +94,21 @@ def wait_for(seen: Callable[[], Any], what: str) -> Any:
 
 def seqline(root: Path, env: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
     """The command, from start to end."""
-    return subprocess.run([*COMMAND, *words], cwd=root, env=env, capture_output=True, text=True, timeout=2 * PATIENCE)
+    return subprocess.run(
+        [*COMMAND, *words], cwd=root, env=env, capture_output=True, text=True, timeout=2 * PATIENCE
+    )
 
 
 @contextlib.contextmanager
 def started(root: Path, env: dict[str, str], *words: str) -> Iterator["subprocess.Popen[str]"]:
     """The command as a process to be interrupted."""
     with subprocess.Popen(
-        [*COMMAND, *words], cwd=root, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [*COMMAND, *words],
+        cwd=root,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     ) as process:
         try:
             yield process
@@ -99,7 +123,12 @@ def on_terminal(root: Path, env: dict[str, str], *words: str) -> tuple[int, str]
     size = {"TERM": "xterm-256color", "LINES": str(_ROWS), "COLUMNS": str(_COLUMNS)}
     said = b""
     with subprocess.Popen(
-        [*COMMAND, *words], cwd=root, env=env | size, stdin=terminal, stdout=terminal, stderr=terminal
+        [*COMMAND, *words],
+        cwd=root,
+        env=env | size,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
     ) as process:
         os.close(terminal)
         with contextlib.suppress(OSError):  # nobody is left at the other end

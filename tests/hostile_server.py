@@ -104,8 +104,13 @@ class Server:
                 return
             with connection:
                 first, *lines = head.decode().splitlines()
-                headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-                exchange = Exchange(len(self.requests), first.split()[1], headers, connection, self.closing)
+                headers = {
+                    name.lower(): value.strip()
+                    for name, _, value in (line.partition(":") for line in lines)
+                }
+                exchange = Exchange(
+                    len(self.requests), first.split()[1], headers, connection, self.closing
+                )
                 self.requests.append(exchange)
                 self.answer(exchange)
 
@@ -119,7 +124,14 @@ class Server:
 
 def ignore_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every connection be a direct one, whatever the environment names."""
-    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+    for name in (
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_PROXY", "*")
 
@@ -145,7 +157,12 @@ def server(serve: Callable[..., Server]) -> Server:
 
 
 def pinned(*urls: str, data: bytes = TEXT, name: str = "a.txt") -> dict[str, object]:
-    return {"name": name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), "urls": list(urls)}
+    return {
+        "name": name,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "bytes": len(data),
+        "urls": list(urls),
+    }
 
 
 def loose(*urls: str, name: str = "a.txt") -> dict[str, object]:
@@ -175,7 +192,12 @@ class Desk:
         """Download the files; the first one's bytes."""
         into = self.folder / "out"
         into.mkdir(exist_ok=True)
-        obtain("mine", {"files": list(files)}, into, Surroundings(mirrored, self.work, self.patience, self.budget))
+        obtain(
+            "mine",
+            {"files": list(files)},
+            into,
+            Surroundings(mirrored, self.work, self.patience, self.budget),
+        )
         return (into / str(files[0]["name"])).read_bytes()
 
     def refusal(self, *files: dict[str, object], mirrored: str = "") -> str:

@@ -1,4 +1,5 @@
-"""Sockets of a process and of all that it starts: which addresses they listen on, and the requests to a proxy."""
+"""Sockets of a process and of all that it starts: which addresses they listen on, and the requests
+to a proxy."""
 
 import contextlib
 import socketserver
@@ -14,7 +15,8 @@ _POLL_SECONDS = 0.02
 
 
 class Listener(NamedTuple):
-    """A socket that takes connections (TCP) or packets (an unconnected UDP socket), and the command that has it."""
+    """A socket that takes connections (TCP) or packets (an unconnected UDP socket), and the command
+    that has it."""
 
     address: str
     port: int
@@ -22,7 +24,8 @@ class Listener(NamedTuple):
 
 
 class Listeners:
-    """Sockets on which the process tree of `pid` listens, polled in a thread for as long as the `with` block runs.
+    """Sockets on which the process tree of `pid` listens, polled in a thread for as long as the
+    `with` block runs.
 
     A process that leaves the tree, as daemons do, is followed by its id for as long as it lives.
     """
@@ -66,18 +69,23 @@ def _of(process: psutil.Process) -> Iterator[Listener]:
     for connection in process.net_connections(kind="inet"):
         unconnected_udp = connection.status == psutil.CONN_NONE and not connection.raddr
         if connection.laddr and (connection.status == psutil.CONN_LISTEN or unconnected_udp):
-            yield Listener(connection.laddr.ip, connection.laddr.port, " ".join(process.cmdline())[:100])
+            yield Listener(
+                connection.laddr.ip, connection.laddr.port, " ".join(process.cmdline())[:100]
+            )
 
 
 @contextlib.contextmanager
 def recording_proxy() -> Iterator[tuple[str, list[str]]]:
-    """A proxy on loopback that lets nothing pass: its address, and the first line of each request so far."""
+    """A proxy on loopback that lets nothing pass: its address, and the first line of each request
+    so far."""
     requests: list[str] = []
 
     class Refuse(socketserver.StreamRequestHandler):
         def handle(self) -> None:
             requests.append(self.rfile.readline(1000).decode("latin-1").strip())
-            self.wfile.write(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            self.wfile.write(
+                b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            )
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Refuse) as server:
         server.daemon_threads = True

@@ -1,4 +1,5 @@
-"""Models of a few lines whose next-token probabilities are a hash of the history, and searches over them."""
+"""Models of a few lines whose next-token probabilities are a hash of the history, and searches over
+them."""
 
 import itertools
 import math
@@ -16,7 +17,8 @@ VOCABULARY = 8  # the four specials and four words
 
 
 class Hashed:
-    """log P(next | history) from a hash of the prompt and the ids so far; larger `peak`, surer model."""
+    """log P(next | history) from a hash of the prompt and the ids so far; larger `peak`, surer
+    model."""
 
     def __init__(self, seed: int, peak: float = 3.0, vocabulary: int = VOCABULARY) -> None:
         self.seed, self.peak, self.ids, self.rows = seed, peak, torch.arange(vocabulary), 0
@@ -24,7 +26,9 @@ class Hashed:
     def begin(self, prompt: Prompt) -> tuple[Tensor, Tensor]:
         real = torch.arange(prompt.ids_BS.shape[1]) < prompt.length_B[:, None]
         weights = torch.arange(1, prompt.ids_BS.shape[1] + 1) * 7919
-        return (prompt.ids_BS * real * weights).sum(1) + self.seed, torch.full_like(prompt.length_B, BOS)
+        return (prompt.ids_BS * real * weights).sum(1) + self.seed, torch.full_like(
+            prompt.length_B, BOS
+        )
 
     def logits(self, state_B: Tensor) -> Tensor:
         mixed = (state_B[:, None] * 1_000_003 + self.ids * 777_767_777) % 2_147_483_647
@@ -41,7 +45,8 @@ class Hashed:
 
 
 class Fixed(Hashed):
-    """The same log-probabilities whatever came before; with a list of them, the i-th for the i-th step."""
+    """The same log-probabilities whatever came before; with a list of them, the i-th for the i-th
+    step."""
 
     def __init__(self, *steps: list[float]) -> None:
         self.table, self.rows = torch.tensor(steps), 0
@@ -91,7 +96,12 @@ def beam_config(
 ) -> beam.Config:
     ranked = ranked or penalty(alpha)
     return beam.Config(
-        method="beam", width=width, n_best=n_best, max_length=max_length, penalty=ranked, constraints=constraints
+        method="beam",
+        width=width,
+        n_best=n_best,
+        max_length=max_length,
+        penalty=ranked,
+        constraints=constraints,
     )
 
 
@@ -100,10 +110,19 @@ def run_beam(model: Hashed, prompt: Prompt, **settings: Any) -> list[list[Hypoth
 
 
 def run_exhaustive(
-    model: Any, prompt: Prompt, ranked: Penalty, n_best: int, max_length: int, constraints: Constraints = FREE
+    model: Any,
+    prompt: Prompt,
+    ranked: Penalty,
+    n_best: int,
+    max_length: int,
+    constraints: Constraints = FREE,
 ) -> list[list[Hypothesis]]:
     setting = exhaustive.Config(
-        method="exhaustive", n_best=n_best, max_length=max_length, penalty=ranked, constraints=constraints
+        method="exhaustive",
+        n_best=n_best,
+        max_length=max_length,
+        penalty=ranked,
+        constraints=constraints,
     )
     return exhaustive.search(model, prompt, setting, noise())
 
@@ -118,7 +137,10 @@ def run_greedy(
 def same(first: list[list[Hypothesis]], second: list[list[Hypothesis]]) -> bool:
     """Same ids; scores to within float64 rounding."""
     pairs = list(itertools.zip_longest(itertools.chain(*first), itertools.chain(*second)))
-    return all(a.ids == b.ids and math.isclose(a.score, b.score, rel_tol=1e-9, abs_tol=1e-9) for a, b in pairs)
+    return all(
+        a.ids == b.ids and math.isclose(a.score, b.score, rel_tol=1e-9, abs_tol=1e-9)
+        for a, b in pairs
+    )
 
 
 def next_log_probs(model: Hashed, prompt: Prompt, ids: tuple[int, ...]) -> list[float]:

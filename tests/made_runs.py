@@ -1,4 +1,5 @@
-"""A small project as the predict stage leaves it: two corpora, and runs whose quality is chosen, for tests of the scores."""
+"""A small project as the predict stage leaves it: two corpora, and runs whose quality is chosen,
+for tests of the scores."""
 
 import json
 from pathlib import Path
@@ -43,8 +44,15 @@ SAMPLES = [
 TOKENS = 1000  # what a model of perplexity PERPLEXITY[run] spends its nats on
 
 
-def project(root: Path, translators: dict[str, float], models: dict[str, float], rows: int = 120, seed: int = 0) -> Path:
-    """A folder of params.yaml and data; `translators` gives each run's share of wrong words, `models` its nats a token."""
+def project(
+    root: Path,
+    translators: dict[str, float],
+    models: dict[str, float],
+    rows: int = 120,
+    seed: int = 0,
+) -> Path:
+    """A folder of params.yaml and data; `translators` gives each run's share of wrong words,
+    `models` its nats a token."""
     root.mkdir(parents=True, exist_ok=True)
     runs = {name: _block("translation", "pairs", name) for name in translators}
     runs |= {name: _block("language_model", "story", name) for name in models}
@@ -64,13 +72,17 @@ def project(root: Path, translators: dict[str, float], models: dict[str, float],
     ids(root / "data/encoded/story", texts, tables.ENCODED_TEXT)
     for name, nats in models.items():
         likelihoods(root / "data/predictions" / name, texts, nats, rng)
-        samples(root / "data/predictions" / name, [("once upon a time", None, "once upon a time the cat sleeps .")])
+        samples(
+            root / "data/predictions" / name,
+            [("once upon a time", None, "once upon a time the cat sleeps .")],
+        )
         model(root / "data/models" / name, nats)
     return root
 
 
 def corpus(level: str = "word", lowercase: bool = False) -> dict[str, object]:
-    """A corpus's block of params.yaml, of which the stages from evaluate on need `text`, `bleu` and `samples` alone."""
+    """A corpus's block of params.yaml, of which the stages from evaluate on need `text`, `bleu` and
+    `samples` alone."""
     text = {"level": level, "lowercase": lowercase, "letters_only": False, "max_tokens": None}
     unused = {"source": {}, "read": {}, "limit": None, "split": "official", "vocab": {}}
     return {"format": "made", **unused, "text": text, "bleu": "auto", "samples": []}
@@ -123,7 +135,9 @@ def references(folder: Path, sentences: dict[str, list[list[str]]]) -> None:
         columns = [range(len(found)), texts, texts, found, found, [len(text) for text in texts]]
         tables.write(folder / f"{split}.parquet", _table(columns, tables.TOKENS_PAIR))
     tables.write(folder / "rejects.parquet", _table([[], [], []], tables.REJECTS))
-    (folder / "limits.json").write_text(json.dumps({"test": {"bleu": 100.0}, "test_long": {"bleu": 100.0}}))
+    (folder / "limits.json").write_text(
+        json.dumps({"test": {"bleu": 100.0}, "test_long": {"bleu": 100.0}})
+    )
 
 
 def stories(folder: Path, sentences: dict[str, list[list[str]]]) -> None:
@@ -132,7 +146,14 @@ def stories(folder: Path, sentences: dict[str, list[list[str]]]) -> None:
         texts = [" ".join(words) for words in found]
         log_prob = [-2.0 * (len(words) + 1) for words in found]
         paragraph = [i // 3 for i in range(len(found))]
-        columns = [range(len(found)), texts, found, [len(text) for text in texts], paragraph, log_prob]
+        columns = [
+            range(len(found)),
+            texts,
+            found,
+            [len(text) for text in texts],
+            paragraph,
+            log_prob,
+        ]
         tables.write(folder / f"{split}.parquet", _table(columns, tables.TOKENS_TEXT))
 
 
@@ -146,15 +167,20 @@ def ids(folder: Path, sentences: dict[str, list[list[str]]], schema: pa.Schema) 
         tables.write(folder / f"{split}.parquet", _table([range(len(rows)), numbers, last], schema))
 
 
-def translations(folder: Path, sentences: dict[str, list[list[str]]], wrong: float, rng: np.random.Generator) -> None:
-    """Answers with the share `wrong` of the words drawn anew, more of them the longer the sentence."""
+def translations(
+    folder: Path, sentences: dict[str, list[list[str]]], wrong: float, rng: np.random.Generator
+) -> None:
+    """Answers with the share `wrong` of the words drawn anew, more of them the longer the
+    sentence."""
     likelihoods(folder, sentences, 0.3 + 3 * wrong, rng)
     for split, found in sentences.items():
         if split in ("train", "valid"):
             continue
         answers = [" ".join(_spoilt(words, wrong, rng)).capitalize() for words in found]
         hypotheses(folder / f"hypotheses_{split}.parquet", answers)
-    spoilt = [(prompt, want, " ".join(_spoilt(want.split(), wrong, rng))) for prompt, want in SAMPLES]
+    spoilt = [
+        (prompt, want, " ".join(_spoilt(want.split(), wrong, rng))) for prompt, want in SAMPLES
+    ]
     samples(folder, spoilt)
     if wrong < 0.3:
         attention(folder / "attention.parquet", spoilt, rng)
@@ -168,18 +194,27 @@ def _spoilt(words: list[str], wrong: float, rng: np.random.Generator) -> list[st
 def hypotheses(path: Path, answers: list[str]) -> None:
     rows = np.repeat(np.arange(len(answers)), 2)
     texts = [text for answer in answers for text in (answer, answer + " bis")]
-    columns = [rows, np.tile([0, 1], len(answers)), texts, -1.0 * np.arange(len(rows)), -1.0 * np.arange(len(rows))]
+    columns = [
+        rows,
+        np.tile([0, 1], len(answers)),
+        texts,
+        -1.0 * np.arange(len(rows)),
+        -1.0 * np.arange(len(rows)),
+    ]
     tables.write(path, _table(columns, tables.HYPOTHESES))
 
 
-def likelihoods(folder: Path, sentences: dict[str, list[list[str]]], nats: float, rng: np.random.Generator) -> None:
+def likelihoods(
+    folder: Path, sentences: dict[str, list[list[str]]], nats: float, rng: np.random.Generator
+) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for split, found in sentences.items():
         if split != "train":
             count = np.array([len(words) + 1 for words in found])
             spent = count * nats * rng.uniform(0.8, 1.2, len(found))
             tables.write(
-                folder / f"likelihood_{split}.parquet", _table([range(len(found)), spent, count], tables.LIKELIHOOD)
+                folder / f"likelihood_{split}.parquet",
+                _table([range(len(found)), spent, count], tables.LIKELIHOOD),
             )
 
 
@@ -196,27 +231,48 @@ def attention(path: Path, found: list[tuple[str, str, str]], rng: np.random.Gene
         columns, outputs = [*prompt.split(), "<eos>"], [*text.split(), "<eos>"]
         for layer in (1, 2):
             for head in (1, 2):
-                where = np.arange(len(outputs))[:, None] / len(outputs) - np.arange(len(columns))[None] / len(columns)
-                weights = np.exp(-((where * (2 + 3 * layer + head)) ** 2)) * rng.uniform(0.7, 1.3, where.shape)
+                where = np.arange(len(outputs))[:, None] / len(outputs) - np.arange(len(columns))[
+                    None
+                ] / len(columns)
+                weights = np.exp(-((where * (2 + 3 * layer + head)) ** 2)) * rng.uniform(
+                    0.7, 1.3, where.shape
+                )
                 weights /= weights.sum(1, keepdims=True)
-                rows.append((row, f"decoder {layer} head {head}", columns, outputs, weights.ravel().tolist()))
+                rows.append(
+                    (
+                        row,
+                        f"decoder {layer} head {head}",
+                        columns,
+                        outputs,
+                        weights.ravel().tolist(),
+                    )
+                )
     tables.write(path, _table(list(zip(*rows, strict=True)), tables.ATTENTION))
 
 
 def model(folder: Path, nats: float, epochs: int = 8, steps: int = 60) -> None:
     """config.json and a history that falls towards `nats`."""
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps({"parameters": 123456, "best_step": epochs * steps, "digest": "0" * 64}))
+    (folder / "config.json").write_text(
+        json.dumps({"parameters": 123456, "best_step": epochs * steps, "digest": "0" * 64})
+    )
     points: list[tuple[int, int, str, float]] = []
     for step in range(10, epochs * steps + 1, 10):
         loss = nats + 3 * float(np.exp(-step / 90))
-        points += [(step, step // steps, "train/loss", loss), (step, step // steps, "learning_rate", 0.001)]
+        points += [
+            (step, step // steps, "train/loss", loss),
+            (step, step // steps, "learning_rate", 0.001),
+        ]
         if step % steps == 0:
             points.append((step, step // steps, "valid/loss", loss + 0.1))
             points.append((step, step // steps, "valid/perplexity", float(np.exp(loss + 0.1))))
-    tables.write(folder / "history.parquet", _table(list(zip(*points, strict=True)), tables.HISTORY))
+    tables.write(
+        folder / "history.parquet", _table(list(zip(*points, strict=True)), tables.HISTORY)
+    )
 
 
 def _table(columns: list[object], schema: pa.Schema) -> pa.Table:
-    arrays = [pa.array(list(values), field.type) for values, field in zip(columns, schema, strict=True)]  # type: ignore[call-overload]
+    arrays = [
+        pa.array(list(values), field.type) for values, field in zip(columns, schema, strict=True)
+    ]  # type: ignore[call-overload]
     return pa.table(arrays, schema=schema)

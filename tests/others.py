@@ -1,4 +1,5 @@
-"""Our models beside those of other libraries: which weights are the same, and whether their gradients are."""
+"""Our models beside those of other libraries: which weights are the same, and whether their
+gradients are."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -8,7 +9,8 @@ from torch import Tensor, nn
 
 
 class Same(NamedTuple):
-    """Parameters of another's model, and those of ours that are the same numbers in the same order."""
+    """Parameters of another's model, and those of ours that are the same numbers in the same
+    order."""
 
     theirs: list[Tensor]
     ours: list[Tensor]
@@ -21,7 +23,8 @@ def module(theirs: nn.Module, ours: nn.Module) -> Iterator[Same]:
 
 
 def give(pairs: list[Same], theirs: nn.Module, ours: nn.Module, *apart: Tensor) -> None:
-    """Give the other model our weights; both must be covered to the last parameter, but for those `apart`."""
+    """Give the other model our weights; both must be covered to the last parameter, but for those
+    `apart`."""
     for model, named in (
         (theirs, [p for pair in pairs for p in pair.theirs]),
         (ours, [p for pair in pairs for p in pair.ours]),
@@ -31,7 +34,9 @@ def give(pairs: list[Same], theirs: nn.Module, ours: nn.Module, *apart: Tensor) 
         assert len(named) == len(learned)
     with torch.no_grad():
         for pair in pairs:
-            for part, value in zip(pair.theirs, torch.cat(pair.ours).split([len(p) for p in pair.theirs]), strict=True):
+            for part, value in zip(
+                pair.theirs, torch.cat(pair.ours).split([len(p) for p in pair.theirs]), strict=True
+            ):
                 part.copy_(value)
 
 
@@ -45,4 +50,6 @@ def assert_same_gradients(pairs: list[Same]) -> None:
 def weighed(*outputs: Tensor) -> Tensor:
     """A number that depends on every part of the outputs, each in its own measure."""
     generator = torch.Generator().manual_seed(2)
-    return torch.stack([(out * torch.randn(out.shape, generator=generator)).sum() for out in outputs]).sum()
+    return torch.stack(
+        [(out * torch.randn(out.shape, generator=generator)).sum() for out in outputs]
+    ).sum()

@@ -19,7 +19,9 @@ def params() -> dict[str, Any]:
     content["corpora"] = {name: content["corpora"][name] for name in RUNS.values()}
     for block in content["corpora"].values():
         block["source"]["builtin"]["sizes"] = {"train": 400, "valid": 60, "test": 60}
-        block["read"] = block["read"] and {"files": {s: block["read"]["files"][s] for s in ("train", "valid", "test")}}
+        block["read"] = block["read"] and {
+            "files": {s: block["read"]["files"][s] for s in ("train", "valid", "test")}
+        }
     content["compute"] |= {"device": "cpu", "processes": 2}
     content["runs"] = {name: content["runs"][name] for name in RUNS}
     for run in content["runs"].values():
@@ -53,5 +55,10 @@ def command(root: Path, name: str, out: str) -> list[str]:
 
 def train(root: Path, name: str, out: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(root, name, out), cwd=root, env=stage_runs.environment(), capture_output=True, text=True, timeout=400
+        command(root, name, out),
+        cwd=root,
+        env=stage_runs.environment(),
+        capture_output=True,
+        text=True,
+        timeout=400,
     )

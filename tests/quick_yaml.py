@@ -1,4 +1,5 @@
-"""YAML by PyYAML's C code where it was built with it, which takes a fraction of the time of `safe_load` and `safe_dump`."""
+"""YAML by PyYAML's C code where it was built with it, which takes a fraction of the time of
+`safe_load` and `safe_dump`."""
 
 from typing import Any
 

@@ -1,4 +1,5 @@
-"""A project small enough to be retrained in seconds: a classifier of reviews that lie in a folder of the user's own."""
+"""A project small enough to be retrained in seconds: a classifier of reviews that lie in a folder
+of the user's own."""
 
 import os
 import shutil
@@ -12,13 +13,23 @@ import quick_yaml
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "classification-reviews"
 LABELS = ("positive", "negative")
-_COPIED = ("dvc.yaml", "flow.yaml", "constraints.txt", ".gitignore", ".dvcignore", "data/.gitignore")
+_COPIED = (
+    "dvc.yaml",
+    "flow.yaml",
+    "constraints.txt",
+    ".gitignore",
+    ".dvcignore",
+    "data/.gitignore",
+)
 
 
 def made(root: Path) -> Path:
-    """A committed copy of this project whose one corpus is the folder `drop` in it, with too few reviews to learn from."""
+    """A committed copy of this project whose one corpus is the folder `drop` in it, with too few
+    reviews to learn from."""
     for name in ("pipeline", "stages", ".dvc", "presets"):
-        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp"))
+        shutil.copytree(
+            ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp")
+        )
     for name in ("data", "reports"):
         (root / name).mkdir()
     for name in _COPIED:
@@ -36,17 +47,23 @@ def small() -> dict[str, Any]:
     content: dict[str, Any] = quick_yaml.load((ROOT / "params.yaml").read_text())
     content["evaluation"]["bootstrap"] = 100
     corpus = content["corpora"]["toy_reviews"]
-    content["corpora"] = {"reviews": corpus | {"source": {"path": "drop"}, "vocab": corpus["vocab"] | {"corpus": "reviews"}}}
+    content["corpora"] = {
+        "reviews": corpus
+        | {"source": {"path": "drop"}, "vocab": corpus["vocab"] | {"corpus": "reviews"}}
+    }
     content["runs"] = {"mlp": content["runs"]["mlp"] | {"corpus": "reviews"}}
     return content
 
 
 def drop(root: Path, split: str, numbers: range) -> None:
-    """Append reviews to the folder. Each has one of 200 words that its label alone uses: what few have not shown."""
+    """Append reviews to the folder. Each has one of 200 words that its label alone uses: what few
+    have not shown."""
     (root / "drop").mkdir(exist_ok=True)
     for label in LABELS:
         with (root / "drop" / f"{split}.{label}").open("a") as file:
-            file.writelines(f"review {n % 11} of {split} has {label}{n * 7 % 200} in it .\n" for n in numbers)
+            file.writelines(
+                f"review {n % 11} of {split} has {label}{n * 7 % 200} in it .\n" for n in numbers
+            )
 
 
 def settings(root: Path, **sections: dict[str, Any]) -> None:
@@ -59,14 +76,20 @@ def settings(root: Path, **sections: dict[str, Any]) -> None:
 
 def git(root: Path, *words: str) -> str:
     """What git says."""
-    done = subprocess.run(["git", *words], cwd=root, env=author(os.environ.copy()), capture_output=True, text=True)
+    done = subprocess.run(
+        ["git", *words], cwd=root, env=author(os.environ.copy()), capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
 def author(env: dict[str, str]) -> dict[str, str]:
     """The environment with a name to commit under."""
-    who = {f"GIT_{role}_{what}": "t@example.org" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    who = {
+        f"GIT_{role}_{what}": "t@example.org"
+        for role in ("AUTHOR", "COMMITTER")
+        for what in ("NAME", "EMAIL")
+    }
     return env | who | {"GIT_CONFIG_GLOBAL": os.devnull}
 
 

@@ -1,4 +1,5 @@
-"""Functions for workers to compute: a module of their own, since a worker that is given one imports all of it."""
+"""Functions for workers to compute: a module of their own, since a worker that is given one imports
+all of it."""
 
 import os
 import signal

@@ -1,4 +1,5 @@
-"""A stage as DVC runs it: the command of `dvc.yaml`, with DVC_STAGE in its environment, in this process."""
+"""A stage as DVC runs it: the command of `dvc.yaml`, with DVC_STAGE in its environment, in this
+process."""
 
 import importlib
 import os
@@ -9,11 +10,13 @@ import pytest
 import quick_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-HERE = {"device": "cpu", "slots": 1, "processes": 1, "workers": 1, "cluster": None}  # a section `compute`
+# a section `compute`
+HERE = {"device": "cpu", "slots": 1, "processes": 1, "workers": 1, "cluster": None}
 
 
 def words(stage: str, key: str = "") -> list[str]:
-    """The stage's module and arguments, for the block `key` of params.yaml; without one DVC_STAGE has to name it."""
+    """The stage's module and arguments, for the block `key` of params.yaml; without one DVC_STAGE
+    has to name it."""
     block = quick_yaml.load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]
     python, flag, *found = shlex.split(block.get("do", block)["cmd"])
     assert (python, flag, found[0]) == ("python", "-m", f"stages.{stage}")
@@ -21,7 +24,8 @@ def words(stage: str, key: str = "") -> list[str]:
 
 
 def run(root: Path, stage: str, key: str = "") -> None:
-    """Run the stage for the block `key` in the folder `root`, without tracking; what it raises comes out."""
+    """Run the stage for the block `key` in the folder `root`, without tracking; what it raises
+    comes out."""
     module, *arguments = words(stage)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
@@ -32,7 +36,8 @@ def run(root: Path, stage: str, key: str = "") -> None:
 
 
 def environment() -> dict[str, str]:
-    """The environment of a stage as a process of its own: this source, no tracking, no launcher's variables."""
+    """The environment of a stage as a process of its own: this source, no tracking, no launcher's
+    variables."""
     kept = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE")}
     return kept | {"PYTHONPATH": str(ROOT), "SEQLINE_TRACKING": "off", "OMP_NUM_THREADS": "1"}
 

@@ -1,4 +1,5 @@
-"""The project's own source, read by `ast` and never run: modules, what they import, and what the DAG says they depend on."""
+"""The project's own source, read by `ast` and never run: modules, what they import, and what the
+DAG says they depend on."""
 
 import ast
 import functools
@@ -10,7 +11,9 @@ import yaml
 from dvc.repo import Repo
 
 ROOT = Path(__file__).resolve().parent.parent
-CHOSEN = {  # packages whose modules `config.named_module` picks, by the key of the stage's block that names the file
+# packages whose modules `config.named_module` picks, by the key of the stage's block that names the
+# file
+CHOSEN = {
     "pipeline.models": "family",
     "pipeline.tasks": "task",
     "pipeline.predictions": "task",
@@ -22,7 +25,8 @@ FAILURES = "stages"  # the package itself only says how a failed import is repor
 
 
 class Node(NamedTuple):
-    """One concrete stage of the DAG: its address, module, deps as paths from the root, and its block of params.yaml."""
+    """One concrete stage of the DAG: its address, module, deps as paths from the root, and its
+    block of params.yaml."""
 
     address: str
     module: str
@@ -50,7 +54,8 @@ def tree(module: str) -> ast.Module:
 
 @functools.cache
 def imports(module: str) -> frozenset[str]:
-    """Dotted names that the module imports anywhere in it, functions included: modules of ours, and others as written."""
+    """Dotted names that the module imports anywhere in it, functions included: modules of ours, and
+    others as written."""
     found: set[str] = set()
     for node in ast.walk(tree(module)):
         if isinstance(node, ast.Import):
@@ -72,7 +77,8 @@ def named(module: str) -> set[str]:
     return {
         str(call.args[0].value)
         for call in calls(module)
-        if ast.unparse(call.func).split(".")[-1] == "named_module" and isinstance(call.args[0], ast.Constant)
+        if ast.unparse(call.func).split(".")[-1] == "named_module"
+        and isinstance(call.args[0], ast.Constant)
     }
 
 
@@ -82,7 +88,8 @@ def calls(module: str) -> list[ast.Call]:
 
 
 def closure(module: str, block: dict[str, Any]) -> set[str]:
-    """Modules of ours that running `module` for the stage's `block` may import, without the view and what only it needs."""
+    """Modules of ours that running `module` for the stage's `block` may import, without the view
+    and what only it needs."""
     reached: set[str] = set()
     waiting = [module]
     while waiting:
@@ -98,7 +105,8 @@ def closure(module: str, block: dict[str, Any]) -> set[str]:
 
 
 def picked(package: str, block: dict[str, Any]) -> list[str]:
-    """What `named_module` can give out of `package` for a stage's block: one module where the block says so, else all."""
+    """What `named_module` can give out of `package` for a stage's block: one module where the block
+    says so, else all."""
     if (key := CHOSEN.get(package)) and key in block:
         return [f"{package}.{block[key]}"]
     return [name for name in modules() if name.startswith(f"{package}.")]
@@ -110,9 +118,11 @@ def is_view(module: str) -> bool:
 
 
 def has_code(module: str) -> bool:
-    """Whether there is anything in the module but a docstring: a bare package cannot change a result."""
+    """Whether there is anything in the module but a docstring: a bare package cannot change a
+    result."""
     return module != FAILURES and not all(
-        isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in tree(module).body
+        isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        for node in tree(module).body
     )
 
 
@@ -127,5 +137,9 @@ def dag() -> tuple[Node, ...]:
 def _node(stage: Any, blocks: dict[str, Any]) -> Node:
     command = re.match(r"python -m (stages\.\w+)", stage.cmd)
     assert command, f"{stage.addressing} runs {stage.cmd}"
-    deps = tuple(Path(dep.fs_path).relative_to(ROOT).as_posix() for dep in stage.deps if dep.protocol == "local")
+    deps = tuple(
+        Path(dep.fs_path).relative_to(ROOT).as_posix()
+        for dep in stage.deps
+        if dep.protocol == "local"
+    )
     return Node(stage.name, command[1], deps, blocks.get(stage.name.partition("@")[2], {}))

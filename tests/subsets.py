@@ -7,7 +7,9 @@ import pytest
 
 
 def mostly_long(
-    values: Iterable[Any], quick: Callable[[Any], bool] | int, name: Callable[[Any], str] | None = None
+    values: Iterable[Any],
+    quick: Callable[[Any], bool] | int,
+    name: Callable[[Any], str] | None = None,
 ) -> list[Any]:
     """Mark as long all values but the first `quick` ones, or those for which `quick` is true.
 

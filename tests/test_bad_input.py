@@ -1,7 +1,8 @@
-"""What the stages answer to bad input: exit status 2, one line that says what to do, and nothing half-written.
+"""What the stages answer to bad input: exit status 2, one line that says what to do, and nothing
+half-written.
 
-Mistakes in params.yaml are in test_config.py, in a corpus's files one by one in test_corpora.py and test_download.py.
-"""
+Mistakes in params.yaml are in test_config.py, in a corpus's files one by one in test_corpora.py and
+test_download.py."""
 
 import json
 import os
@@ -27,8 +28,25 @@ from pipeline.core.errors import UserError, exit_with
 
 ROOT = Path(__file__).resolve().parent.parent
 CORPUS, RUN = "toy_en_fr", "transformer"
-KEY = {"download": CORPUS, "tokenize": CORPUS, "vocab": CORPUS, "encode": CORPUS, "scratch": "", "report": ""}
-STAGES = ("download", "tokenize", "vocab", "encode", "scratch", "train", "predict", "evaluate", "report")
+KEY = {
+    "download": CORPUS,
+    "tokenize": CORPUS,
+    "vocab": CORPUS,
+    "encode": CORPUS,
+    "scratch": "",
+    "report": "",
+}
+STAGES = (
+    "download",
+    "tokenize",
+    "vocab",
+    "encode",
+    "scratch",
+    "train",
+    "predict",
+    "evaluate",
+    "report",
+)
 Stage = Callable[..., tuple[int, str]]
 
 
@@ -54,9 +72,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def stage(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Stage:
-    """`stage("train")`: the stage's `cmd` in dvc.yaml, in this process, in a copy of `made`, once what it had written is
-    removed, as DVC does; its exit status and what it said on stderr."""
+def stage(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Stage:
+    """`stage("train")`: the stage's `cmd` in dvc.yaml, in this process, in a copy of `made`, once
+    what it had written is removed, as DVC does; its exit status and what it said on stderr."""
     root = shutil.copytree(made, tmp_path / "project")
     monkeypatch.chdir(root)
 
@@ -69,7 +89,9 @@ def stage(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
             exit_with(lambda: stage_runs.run(root, name, key))
         except SystemExit as end:
             for path in stage_runs.outs(root, name, key):
-                assert not path.exists() or held(path) == held(made / path.relative_to(root)), f"{path} is half-written"
+                assert not path.exists() or held(path) == held(made / path.relative_to(root)), (
+                    f"{path} is half-written"
+                )
             assert not list(root.rglob("*.partial"))
             return int(end.code or 0), capsys.readouterr().err
         return 0, capsys.readouterr().err
@@ -105,12 +127,17 @@ def refused(said: tuple[int, str], *parts: str) -> None:
 def test_a_device_that_is_not_there(stage: Stage) -> None:
     set_param("compute.device", "cuda:7")
     for name in ("train", "predict"):
-        refused(stage(name), "compute.device: got cuda:7; expected a device of this machine. Use auto or cpu.")
+        refused(
+            stage(name),
+            "compute.device: got cuda:7; expected a device of this machine. Use auto or cpu.",
+        )
 
 
 def test_heads_that_do_not_divide_the_width(stage: Stage) -> None:
     set_param(f"runs.{RUN}.model.heads", 3)
-    refused(stage("train"), f"runs.{RUN}.model.heads: got 3 with width 32; expected a divisor of width")
+    refused(
+        stage("train"), f"runs.{RUN}.model.heads: got 3 with width 32; expected a divisor of width"
+    )
 
 
 # A corpus's files
@@ -119,13 +146,23 @@ def test_heads_that_do_not_divide_the_width(stage: Stage) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("train.en", b"caf\xe9 .\n" * 40, "got byte 0xe9 at offset 3, line 1; expected UTF-8. Convert the file"),
-        ("train.fr", b"un .\n" * 39, "got 39 lines; expected 40 lines, as train.en has. Parallel files must agree"),
+        (
+            "train.en",
+            b"caf\xe9 .\n" * 40,
+            "got byte 0xe9 at offset 3, line 1; expected UTF-8. Convert the file",
+        ),
+        (
+            "train.fr",
+            b"un .\n" * 39,
+            "got 39 lines; expected 40 lines, as train.en has. Parallel files must agree",
+        ),
         ("valid.en", b"", "got an empty file; expected at least one line."),
         ("valid.en", None, "got no such file; expected one of "),
     ],
 )
-def test_a_corpus_s_file_that_cannot_be_read(stage: Stage, name: str, content: bytes | None, said: str) -> None:
+def test_a_corpus_s_file_that_cannot_be_read(
+    stage: Stage, name: str, content: bytes | None, said: str
+) -> None:
     path = Path(f"data/raw/{CORPUS}/{name}")
     path.unlink() if content is None else path.write_bytes(content)
     refused(stage("tokenize"), f"seqline: {path}: {said}")
@@ -134,7 +171,13 @@ def test_a_corpus_s_file_that_cannot_be_read(stage: Stage, name: str, content: b
 def test_a_split_that_is_left_without_rows(stage: Stage) -> None:
     for side in ("en", "fr"):
         Path(f"data/raw/{CORPUS}/valid.{side}").write_text("\n" * 40)
-    refused(stage("tokenize"), f"corpora.{CORPUS}.read: got no usable row for valid (0 rejected); expected at least one in")
+    refused(
+        stage("tokenize"),
+        (
+            f"corpora.{CORPUS}.read: got no usable row for valid (0 rejected); expected at least "
+            "one in"
+        ),
+    )
 
 
 # Tables
@@ -160,13 +203,22 @@ def test_a_parquet_file_with_another_schema(stage: Stage, name: str, path: str) 
     assert Path(path).exists()
     pq.write_table(pa.table({"number": [0], "words": [["a"]]}), path)
     key = "toy_story" if "toy_story" in path else ""
-    refused(stage(name, key), path, "got columns number int64, words list", "; expected columns ", "dvc repro")
+    refused(
+        stage(name, key),
+        path,
+        "got columns number int64, words list",
+        "; expected columns ",
+        "dvc repro",
+    )
 
 
 def damaged(content: bytes) -> dict[str, bytes]:
-    """No Parquet at all, and one that stops being it in its middle, in its description and at its end."""
+    """No Parquet at all, and one that stops being it in its middle, in its description and at its
+    end."""
     at = {"page": 8, "footer": len(content) - int.from_bytes(content[-8:-4], "little") - 4}
-    found = {name: content[:begin] + b"\xff" * 40 + content[begin + 40 :] for name, begin in at.items()}
+    found = {
+        name: content[:begin] + b"\xff" * 40 + content[begin + 40 :] for name, begin in at.items()
+    }
     return found | {"text": b"not a table", "nothing": b"", "half": content[: len(content) // 2]}
 
 
@@ -179,7 +231,11 @@ def test_a_damaged_parquet_file(stage: Stage, kind: str) -> None:
     ):
         content = path.read_bytes()
         path.write_bytes(damaged(content)[kind])
-        refused(stage(name), f"seqline: {path}: got ", "; expected a Parquet file. Delete it and run `dvc repro`.")
+        refused(
+            stage(name),
+            f"seqline: {path}: got ",
+            "; expected a Parquet file. Delete it and run `dvc repro`.",
+        )
         path.write_bytes(content)
 
 
@@ -227,13 +283,19 @@ def doubled(columns: dict[str, list[object]]) -> None:
 @pytest.mark.parametrize(
     ("file", "change", "said"),
     [
-        ("encoded", other_id(100_000), "got the id 100000 in the column source; expected ids from 0 to "),
+        (
+            "encoded",
+            other_id(100_000),
+            "got the id 100000 in the column source; expected ids from 0 to ",
+        ),
         ("encoded", other_id(-1), "got the id -1 in the column source; expected ids from 0 to "),
         ("encoded", lost("target"), "got rows without target; expected target in every row."),
         ("encoded", swapped("row"), "got rows out of order; expected the rows 0 to 39."),
     ],
 )
-def test_ids_that_the_vocabulary_does_not_have_are_not_trained_on(stage: Stage, file: str, change, said: str) -> None:
+def test_ids_that_the_vocabulary_does_not_have_are_not_trained_on(
+    stage: Stage, file: str, change, said: str
+) -> None:
     for name, split in (("predict", "test"), ("train", "train"), ("train", "valid")):
         path = f"data/{file}/{CORPUS}/{split}.parquet"
         before = Path(path).read_bytes()
@@ -247,12 +309,20 @@ def test_ids_that_the_vocabulary_does_not_have_are_not_trained_on(stage: Stage, 
     [
         (without_last, "ids; expected"),
         (swapped("id"), "got ids out of order; expected the ids 0 to "),
-        (swapped("token"), "got tokens missing, doubled or out of place; expected each token once, special ones first."),
+        (
+            swapped("token"),
+            (
+                "got tokens missing, doubled or out of place; expected each token once, special "
+                "ones first."
+            ),
+        ),
         (lost("token"), "got tokens missing, doubled or out of place; expected "),
         (doubled, "got tokens missing, doubled or out of place; expected "),
     ],
 )
-def test_a_vocabulary_that_is_not_what_was_written_is_not_used(stage: Stage, change, said: str) -> None:
+def test_a_vocabulary_that_is_not_what_was_written_is_not_used(
+    stage: Stage, change, said: str
+) -> None:
     path = f"data/vocab/{CORPUS}/source.parquet"
     rewritten(path, change)
     for name in ("encode", "predict"):
@@ -272,7 +342,9 @@ def test_a_vocabulary_that_is_not_what_was_written_is_not_used(stage: Stage, cha
         ("folder", "got a folder; expected what the vocab stage writes."),
     ],
 )
-def test_a_damaged_description_of_a_vocabulary(stage: Stage, content: bytes | str | None, said: str) -> None:
+def test_a_damaged_description_of_a_vocabulary(
+    stage: Stage, content: bytes | str | None, said: str
+) -> None:
     path = Path(f"data/vocab/{CORPUS}/vocab.json")
     path.unlink()
     if content == "folder":
@@ -289,8 +361,14 @@ def test_a_damaged_description_of_a_vocabulary(stage: Stage, content: bytes | st
         ("", "got Expecting value"),
         ("[1]", "got list; expected the limits of a built-in corpus: a mapping."),
         ('{"test": 3}', "got test: 3; expected a number for each score of each split."),
-        ('{"test": {"bleu": "high"}}', "got test: {'bleu': 'high'}; expected a number for each score of each split."),
-        ('{"test": {"bleu": null}}', "got test: {'bleu': None}; expected a number for each score of each split."),
+        (
+            '{"test": {"bleu": "high"}}',
+            "got test: {'bleu': 'high'}; expected a number for each score of each split.",
+        ),
+        (
+            '{"test": {"bleu": null}}',
+            "got test: {'bleu': None}; expected a number for each score of each split.",
+        ),
     ],
 )
 def test_damaged_limits(stage: Stage, content: str, said: str) -> None:
@@ -307,7 +385,10 @@ def test_weights_that_do_not_fit_their_config(stage: Stage) -> None:
     facts = json.loads((folder / "config.json").read_text())
     facts["run"]["model"]["feed_forward"] = 96
     (folder / "config.json").write_text(json.dumps(facts))
-    refused(stage("predict"), "model.safetensors: decoder.0.feed_forward.layers.0.bias: got (64,); expected (96,)")
+    refused(
+        stage("predict"),
+        "model.safetensors: decoder.0.feed_forward.layers.0.bias: got (64,); expected (96,)",
+    )
     facts["run"]["model"]["feed_forward"] = 64
     (folder / "config.json").write_text(json.dumps(facts))
     weights = load_file(folder / "model.safetensors")
@@ -321,7 +402,10 @@ def test_weights_that_do_not_fit_their_config(stage: Stage) -> None:
     ("change", "said"),
     [
         ({"run": ...}, "got no 'run.family'; expected what the train stage writes."),
-        ({"run": {"family": "transformer"}}, "got no 'run.model'; expected what the train stage writes."),
+        (
+            {"run": {"family": "transformer"}},
+            "got no 'run.model'; expected what the train stage writes.",
+        ),
         ({"sizes": ...}, "got no 'sizes.source'; expected what the train stage writes."),
         ({"sizes": {"source": 40}}, "got no 'sizes.target'; expected what the train stage writes."),
         ({"sizes": [1, 2]}, "got no 'sizes.source'; expected what the train stage writes."),
@@ -329,13 +413,17 @@ def test_weights_that_do_not_fit_their_config(stage: Stage) -> None:
         ("[]", "got list; expected a trained model: a mapping."),
     ],
 )
-def test_a_model_whose_config_lacks_what_it_is_built_from(stage: Stage, change: dict[str, object] | str, said: str) -> None:
+def test_a_model_whose_config_lacks_what_it_is_built_from(
+    stage: Stage, change: dict[str, object] | str, said: str
+) -> None:
     path = Path(f"data/models/{RUN}/config.json")
     if isinstance(change, str):
         path.write_text(change)
     else:
         facts = json.loads(path.read_text()) | change
-        path.write_text(json.dumps({key: value for key, value in facts.items() if value is not ...}))
+        path.write_text(
+            json.dumps({key: value for key, value in facts.items() if value is not ...})
+        )
     refused(stage("predict"), f"seqline: {path}: ", said, "Run `dvc repro`")
 
 
@@ -347,7 +435,11 @@ def test_an_earlier_stage_that_has_not_run(stage: Stage) -> None:
     refused(stage("encode"), f"data/vocab/{CORPUS}", "no such file")
     refused(stage("train"), "no such file", "dvc repro")
     refused(stage("predict"), f"data/vocab/{CORPUS}: got no such vocabulary", "dvc repro")
-    refused(stage("evaluate"), f"data/tokens/{CORPUS}: got the splits none; expected a test split", "dvc repro")
+    refused(
+        stage("evaluate"),
+        f"data/tokens/{CORPUS}: got the splits none; expected a test split",
+        "dvc repro",
+    )
     refused(stage("report"), f"reports/metrics/{RUN}.json: got no such file", "dvc repro")
 
 
@@ -356,7 +448,8 @@ def test_an_earlier_stage_that_has_not_run(stage: Stage) -> None:
 
 @contextmanager
 def room_for_files_of(size: int) -> Iterator[None]:
-    """No file may grow beyond so many bytes: the write that would make it refuses, as on a full disk."""
+    """No file may grow beyond so many bytes: the write that would make it refuses, as on a full
+    disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -381,7 +474,9 @@ def room_for_files_of(size: int) -> Iterator[None]:
         ("report", "reports/index.html", "reports/index.html"),
     ],
 )
-def test_a_file_that_may_not_grow_is_named_and_nothing_is_left(stage: Stage, name: str, large: str, told: str) -> None:
+def test_a_file_that_may_not_grow_is_named_and_nothing_is_left(
+    stage: Stage, name: str, large: str, told: str
+) -> None:
     with room_for_files_of(Path(large).stat().st_size - 1):
         said = stage(name)
     refused(said, f"{told}: got a file beyond the size allowed; expected room to write.")
@@ -404,7 +499,8 @@ for stage, (key, place, size) in json.loads(sys.argv[1]).items():
             exit_with(lambda: stage_runs.run(Path.cwd(), stage, key))
     except SystemExit as end:
         status = end.code
-    found[stage] = [status, said.getvalue(), [path.name for path in Path(place).rglob("*") if path.suffix == ".partial"]]
+    partial = [path.name for path in Path(place).rglob("*") if path.suffix == ".partial"]
+    found[stage] = [status, said.getvalue(), partial]
     found[stage].append(Path(place, key).exists() and stage != "train")
     subprocess.run(["umount", place], check=True)
 print(json.dumps(found))
@@ -412,15 +508,38 @@ print(json.dumps(found))
 
 
 @pytest.mark.long
-@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare, to mount a small disk of its own")
+@pytest.mark.skipif(
+    shutil.which("unshare") is None, reason="needs unshare, to mount a small disk of its own"
+)
 def test_a_full_disk(made: Path, tmp_path: Path) -> None:
     """A real one, for every stage whose outputs have a folder to themselves."""
     root = shutil.copytree(made, tmp_path / "project")
-    places = {"download": "data/raw", "tokenize": "data/tokens", "vocab": "data/vocab", "encode": "data/encoded"}
-    places |= {"predict": "data/predictions", "evaluate": "data/scores", "train": ".seqline/training"}
-    asked = {name: (KEY.get(name, RUN), place, "64k" if name == "train" else "4k") for name, place in places.items()}
+    places = {
+        "download": "data/raw",
+        "tokenize": "data/tokens",
+        "vocab": "data/vocab",
+        "encode": "data/encoded",
+    }
+    places |= {
+        "predict": "data/predictions",
+        "evaluate": "data/scores",
+        "train": ".seqline/training",
+    }
+    asked = {
+        name: (KEY.get(name, RUN), place, "64k" if name == "train" else "4k")
+        for name, place in places.items()
+    }
     done = subprocess.run(
-        ["unshare", "--user", "--map-root-user", "--mount", sys.executable, "-c", FULL, json.dumps(asked)],
+        [
+            "unshare",
+            "--user",
+            "--map-root-user",
+            "--mount",
+            sys.executable,
+            "-c",
+            FULL,
+            json.dumps(asked),
+        ],
         capture_output=True,
         text=True,
         cwd=root,
@@ -432,15 +551,22 @@ def test_a_full_disk(made: Path, tmp_path: Path) -> None:
     assert found.keys() == places.keys()
     for name, (status, err, half, there) in found.items():
         where = "best.safetensors" if name == "train" else f"{places[name]}/{KEY.get(name, RUN)}"
-        refused((status, err), f"{where}: got a full disk; expected room to write. Free some space and run again.")
+        refused(
+            (status, err),
+            f"{where}: got a full disk; expected room to write. Free some space and run again.",
+        )
         assert (half, there) == ([], False)
 
 
-def test_a_copied_file_that_finds_no_room_is_told_by_where_it_was_to_go(tmp_path: Path, capsys) -> None:
+def test_a_copied_file_that_finds_no_room_is_told_by_where_it_was_to_go(
+    tmp_path: Path, capsys
+) -> None:
     (tmp_path / "here").write_bytes(b"x" * 100)
     with pytest.raises(SystemExit), room_for_files_of(10):
         exit_with(lambda: shutil.copyfile(tmp_path / "here", tmp_path / "there"))
-    assert capsys.readouterr().err.startswith(f"seqline: {tmp_path / 'there'}: got a file beyond the size allowed; ")
+    assert capsys.readouterr().err.startswith(
+        f"seqline: {tmp_path / 'there'}: got a file beyond the size allowed; "
+    )
 
 
 @pytest.mark.parametrize("column", ["row", "nats", "count"])
@@ -450,13 +576,18 @@ def test_a_table_without_a_value_that_every_row_has_is_refused(column: str, tmp_
     with pytest.raises(UserError) as refusal:
         tables.read(path, tables.LIKELIHOOD)
     assert str(refusal.value) == (
-        f"{path}: got 1 rows without {column}; expected {column} in each row. Delete it and run `dvc repro`."
+        f"{path}: got 1 rows without {column}; expected {column} in each row. Delete it and run "
+        "`dvc repro`."
     )
 
 
 def test_a_table_of_scrambled_bytes_is_read_or_refused(tmp_path: Path) -> None:
-    """Whatever is wrong with a file, reading it ends in a table or in a user's mistake: Arrow has many words for it."""
-    rows = [{"split": f"train{i}", "reason": "too long", "text": f"the cat number {i}"} for i in range(200)]
+    """Whatever is wrong with a file, reading it ends in a table or in a user's mistake: Arrow has
+    many words for it."""
+    rows = [
+        {"split": f"train{i}", "reason": "too long", "text": f"the cat number {i}"}
+        for i in range(200)
+    ]
     path = tmp_path / "table.parquet"
     tables.write(path, pa.Table.from_pylist(rows, tables.REJECTS))
     content, refusals = path.read_bytes(), []

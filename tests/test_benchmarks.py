@@ -1,4 +1,5 @@
-"""The programs behind docs/results.md that read trained runs: on small runs, against what the stages say of them."""
+"""The programs behind docs/results.md that read trained runs: on small runs, against what the
+stages say of them."""
 
 import json
 import re
@@ -30,18 +31,34 @@ CPU = torch.device("cpu")
 def params() -> dict[str, Any]:
     """Three Transformers of the preset `exercises` and the default BERT, made small."""
     exercises, default = (
-        yaml.safe_load((ROOT / f"presets/{name}.yaml").read_text(encoding="utf-8")) for name in ("exercises", "default")
+        yaml.safe_load((ROOT / f"presets/{name}.yaml").read_text(encoding="utf-8"))
+        for name in ("exercises", "default")
     )
-    corpora = {"toy_en_fr": exercises["corpora"]["toy_en_fr"], "toy_story": default["corpora"]["toy_story"]}
-    corpora["toy_en_fr"]["source"]["builtin"]["sizes"] = {"train": 500, "valid": 30, "test": 40, "test_long": 10}
+    corpora = {
+        "toy_en_fr": exercises["corpora"]["toy_en_fr"],
+        "toy_story": default["corpora"]["toy_story"],
+    }
+    corpora["toy_en_fr"]["source"]["builtin"]["sizes"] = {
+        "train": 500,
+        "valid": 30,
+        "test": 40,
+        "test_long": 10,
+    }
     corpora["toy_story"]["source"]["builtin"]["sizes"] = {"train": 200, "valid": 40, "test": 60}
-    runs = {name: exercises["runs"][name] for name in TRANSLATORS} | {"bert": default["runs"]["bert"]}
+    runs = {name: exercises["runs"][name] for name in TRANSLATORS} | {
+        "bert": default["runs"]["bert"]
+    }
     for run in runs.values():
         run["model"] |= {"width": 16, "feed_forward": 16}
         run["training"] |= {"max_epochs": 1}
     runs["bert"]["corpus"] = "toy_story"
     evaluation = default["evaluation"] | {"bootstrap": 50}
-    return {"compute": default["compute"] | {"device": "cpu"}, "evaluation": evaluation, "corpora": corpora, "runs": runs}
+    return {
+        "compute": default["compute"] | {"device": "cpu"},
+        "evaluation": evaluation,
+        "corpora": corpora,
+        "runs": runs,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +92,15 @@ def told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
 
 def scores(text: str) -> dict[str, float]:
-    return {name: float(score) for name, score in re.findall(r"^(\w+) +([\d.]+) \[", text, re.MULTILINE)}
+    return {
+        name: float(score) for name, score in re.findall(r"^(\w+) +([\d.]+) \[", text, re.MULTILINE)
+    }
 
 
 @pytest.mark.long
-def test_an_ensembles_members_have_the_bleu_of_their_metrics(trained: Path, told: Callable[..., str]) -> None:
+def test_an_ensembles_members_have_the_bleu_of_their_metrics(
+    trained: Path, told: Callable[..., str]
+) -> None:
     said = told(ensemble, "layer_norm", "layer_norm_2", "--root", str(trained))
     found = scores(said)
     assert set(found) == {"ensemble", "layer_norm", "layer_norm_2"}
@@ -92,9 +113,13 @@ def test_an_ensembles_members_have_the_bleu_of_their_metrics(trained: Path, told
 
 @pytest.mark.long
 def test_an_ensemble_of_one_run_twice_is_that_run(trained: Path, told: Callable[..., str]) -> None:
-    found = scores(told(ensemble, "batch_norm", "batch_norm", "--root", str(trained), "--split", "test_long"))
+    found = scores(
+        told(ensemble, "batch_norm", "batch_norm", "--root", str(trained), "--split", "test_long")
+    )
     assert found["ensemble"] == found["batch_norm"]
-    with pytest.raises(UserError, match="a run of the task masked_language_model; expected a translator"):
+    with pytest.raises(
+        UserError, match="a run of the task masked_language_model; expected a translator"
+    ):
         told(ensemble, "batch_norm", "bert", "--root", str(trained))
 
 
@@ -102,10 +127,19 @@ def test_an_ensemble_of_one_run_twice_is_that_run(trained: Path, told: Callable[
 def test_mosess_tokens_are_those_of_the_papers_and_the_other_bleu_is_that_of_the_metrics(
     trained: Path, told: Callable[..., str]
 ) -> None:
-    assert moses_tokens.moses(["Ein „Hut“, der z.B. etwas  anstarrt."], "de") == ['ein " hut " , der z.b. etwas anstarrt .']
-    assert moses_tokens.moses(["L’homme n'a pas dit\u00a0: « oui »."], "fr") == ["l' homme n' a pas dit : \" oui \" ."]
-    found = re.findall(r"BLEU ([\d.]+),", told(moses_tokens, "layer_norm", "--language", "fr", "--root", str(trained)))
-    metrics = json.loads((trained / "reports/metrics/layer_norm.json").read_text())["test"]["bleu_lowercase"]
+    assert moses_tokens.moses(["Ein „Hut“, der z.B. etwas  anstarrt."], "de") == [
+        'ein " hut " , der z.b. etwas anstarrt .'
+    ]
+    assert moses_tokens.moses(["L’homme n'a pas dit\u00a0: « oui »."], "fr") == [
+        "l' homme n' a pas dit : \" oui \" ."
+    ]
+    found = re.findall(
+        r"BLEU ([\d.]+),",
+        told(moses_tokens, "layer_norm", "--language", "fr", "--root", str(trained)),
+    )
+    metrics = json.loads((trained / "reports/metrics/layer_norm.json").read_text())["test"][
+        "bleu_lowercase"
+    ]
     assert [float(score) for score in found] == pytest.approx([metrics["score"]] * 2, abs=0.006), (
         "the toy's tokens are Moses'"
     )
@@ -113,17 +147,25 @@ def test_mosess_tokens_are_those_of_the_papers_and_the_other_bleu_is_that_of_the
 
 @pytest.mark.parametrize("name", ["layer_norm", "batch_norm"])
 @pytest.mark.long
-def test_with_kept_figures_a_loss_is_that_of_the_predictions_however_it_is_read(trained: Path, name: str) -> None:
+def test_with_kept_figures_a_loss_is_that_of_the_predictions_however_it_is_read(
+    trained: Path, name: str
+) -> None:
     model = checkpoint.load_model(trained / "data/models" / name, CPU)
-    pairs = translation.Pairs(tables.read(trained / "data/encoded/toy_en_fr/test.parquet", translation.SCHEMA), CPU)
-    rows = tables.read(trained / f"data/predictions/{name}/likelihood_test.parquet", tables.LIKELIHOOD)
+    pairs = translation.Pairs(
+        tables.read(trained / "data/encoded/toy_en_fr/test.parquet", translation.SCHEMA), CPU
+    )
+    rows = tables.read(
+        trained / f"data/predictions/{name}/likelihood_test.parquet", tables.LIKELIHOOD
+    )
     want = rows["nats"].to_numpy().sum() / rows["count"].to_numpy().sum()
     for way in batch_norm.WAYS:
         losses = [batch_norm.measured(model, pairs, way, size)[0] for size in (1, 8)]
         if name == "layer_norm" or not way.own:
             assert losses == pytest.approx([want, want], abs=1e-4)
         else:
-            assert abs(losses[0] - losses[1]) > 0.001, "a batch's own figures depend on who is in it"
+            assert abs(losses[0] - losses[1]) > 0.001, (
+                "a batch's own figures depend on who is in it"
+            )
 
 
 @torch.inference_mode()
@@ -131,7 +173,9 @@ def test_with_kept_figures_a_loss_is_that_of_the_predictions_however_it_is_read(
 def test_with_the_batchs_own_figures_it_is_read_as_in_training(trained: Path) -> None:
     """Torch's batch norm in training mode, padding and all."""
     folder = trained / "data/models/batch_norm"
-    pairs = translation.Pairs(tables.read(trained / "data/encoded/toy_en_fr/test.parquet", translation.SCHEMA), CPU)
+    pairs = translation.Pairs(
+        tables.read(trained / "data/encoded/toy_en_fr/test.parquet", translation.SCHEMA), CPU
+    )
     way = batch_norm.Way(own=True, mixed=True, padding=True, more=0)
     found, far = batch_norm.measured(checkpoint.load_model(folder, CPU), pairs, way, 8)
     model = checkpoint.load_model(folder, CPU)
@@ -155,26 +199,38 @@ def test_a_batch_norm_table_has_a_line_for_every_way_and_a_figure_for_every_size
         assert f"batch_norm, {split}: " in said
     lines = [line for line in said.splitlines() if line.startswith(("| kept", "| the batch"))]
     assert len(lines) == 2 * len(batch_norm.WAYS)
-    assert all(len(re.findall(r"\d+\.\d{4} \(\d+\.\d{2}\)", line)) == len(batch_norm.SIZES) for line in lines)
+    assert all(
+        len(re.findall(r"\d+\.\d{4} \(\d+\.\d{2}\)", line)) == len(batch_norm.SIZES)
+        for line in lines
+    )
 
 
 @pytest.mark.long
-def test_berts_slots_are_those_of_the_run_trained_again(trained: Path, told: Callable[..., str]) -> None:
+def test_berts_slots_are_those_of_the_run_trained_again(
+    trained: Path, told: Callable[..., str]
+) -> None:
     said = told(bert_slots, "bert", "--root", str(trained))
     assert said.startswith(f"The weights are those of {trained}/data/models/bert")
-    [(word, slot)] = re.findall(r"^\| trained on the book's loss, .* \| ([\d.]+) \| ([\d.]+) \|", said, re.MULTILINE)
+    [(word, slot)] = re.findall(
+        r"^\| trained on the book's loss, .* \| ([\d.]+) \| ([\d.]+) \|", said, re.MULTILINE
+    )
     slots = round(0.15 * params()["runs"]["bert"]["objective"]["max_length"])
     assert f"per slot, of {slots} a pair" in said
     masked = float(re.search(r"Masked words a pair: ([\d.]+)", said)[1])  # type: ignore[index]
-    assert float(slot) > 2 * float(word) * masked / slots, "in the first steps an empty slot costs about as much as a word"
+    assert float(slot) > 2 * float(word) * masked / slots, (
+        "in the first steps an empty slot costs about as much as a word"
+    )
 
 
 @torch.inference_mode()
 @pytest.mark.long
 def test_a_loss_by_slots_is_that_of_the_books_labels(trained: Path) -> None:
-    """d2l section 15.9: positions and labels of every slot, 0 where there is none; the mean over all of them."""
+    """d2l section 15.9: positions and labels of every slot, 0 where there is none; the mean over
+    all of them."""
     encoded = trained / "data/encoded/toy_story"
-    train, valid = (tables.read(encoded / f"{split}.parquet", mlm.SCHEMA) for split in ("train", "valid"))
+    train, valid = (
+        tables.read(encoded / f"{split}.parquet", mlm.SCHEMA) for split in ("train", "valid")
+    )
     objective = config.load(mlm.Config, params()["runs"]["bert"]["objective"], "objective")
     model: Any = checkpoint.load_model(trained / "data/models/bert", CPU).eval()
     task = bert_slots.Noting(train, valid, objective, 1, CPU, slots=10)
@@ -188,7 +244,9 @@ def test_a_loss_by_slots_is_that_of_the_books_labels(trained: Path) -> None:
             losses.append(-model.project(hidden_SH[place]).log_softmax(-1)[label_S[place]])
     pairs = nn.functional.cross_entropy(model.follows(hidden_BSH), batch.follows_B)
     assert found.tokens == len(losses) == 10 * len(batch.label_BS)
-    torch.testing.assert_close(found.total / found.tokens, torch.stack(losses).mean() + pairs, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        found.total / found.tokens, torch.stack(losses).mean() + pairs, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_the_entropy_of_words_is_that_of_their_frequencies() -> None:
@@ -199,20 +257,33 @@ def test_the_entropy_of_words_is_that_of_their_frequencies() -> None:
     )
 
 
-def test_a_training_that_has_no_metrics_counts_as_diverged(tmp_path: Path, told: Callable[..., str]) -> None:
-    perplexities = {"sgd_5": 20.0, "sgd_6": 21.0, "sgd_8": None, "momentum_5": 6.5, "momentum_8": 400.0, "adam_6": None}
+def test_a_training_that_has_no_metrics_counts_as_diverged(
+    tmp_path: Path, told: Callable[..., str]
+) -> None:
+    perplexities = {
+        "sgd_5": 20.0,
+        "sgd_6": 21.0,
+        "sgd_8": None,
+        "momentum_5": 6.5,
+        "momentum_8": 400.0,
+        "adam_6": None,
+    }
     content = yaml.safe_load((ROOT / "presets/optimisers.yaml").read_text(encoding="utf-8"))
     content["runs"] = {name: content["runs"][name] for name in perplexities}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     (tmp_path / "reports/metrics").mkdir(parents=True)
     arguments = ("--root", str(tmp_path), "--out", str(tmp_path / "optimisers.png"))
-    with pytest.raises(UserError, match=r"reports/metrics: got no scores; expected those of params\.yaml's runs"):
+    with pytest.raises(
+        UserError, match=r"reports/metrics: got no scores; expected those of params\.yaml's runs"
+    ):
         told(optimisers, *arguments)
     for name, score in perplexities.items():
         if score is not None:
             test = {"perplexity": {"score": score}, "floor_perplexity": 5.0}
             (tmp_path / f"reports/metrics/{name}.json").write_text(json.dumps({"test": test}))
-    assert [line.strip("| ").split(" | ") for line in told(optimisers, *arguments).splitlines()] == [
+    assert [
+        line.strip("| ").split(" | ") for line in told(optimisers, *arguments).splitlines()
+    ] == [
         ["optimiser", "1.024", "4.096", "65.536", "within 10 % of its best"],
         ["---|---:|---:|---:|---:"],
         ["adam", "–", "diverged", "–", "–"],

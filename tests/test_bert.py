@@ -1,4 +1,5 @@
-"""BERT: its encoder against the `transformers` library's, what is masked and paired, and fine-tuning from its weights."""
+"""BERT: its encoder against the `transformers` library's, what is masked and paired, and
+fine-tuning from its weights."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -37,18 +38,25 @@ VOCABULARY = len(SPECIALS) + WORDS
 
 def built(family: str = "bert", seed: int = 3, classes: int = VOCABULARY, **changes: Any) -> Any:
     torch.manual_seed(seed)
-    return checkpoint.build(family, BLOCK | changes, Sizes(VOCABULARY, classes, False), "model").eval()
+    return checkpoint.build(
+        family, BLOCK | changes, Sizes(VOCABULARY, classes, False), "model"
+    ).eval()
 
 
 def table(rows: list[list[int]], paragraph: list[int]) -> pa.Table:
-    return pa.table({"row": range(len(rows)), "ids": rows, "paragraph": paragraph}, schema=tables.ENCODED_TEXT)
+    return pa.table(
+        {"row": range(len(rows)), "ids": rows, "paragraph": paragraph}, schema=tables.ENCODED_TEXT
+    )
 
 
 def story(paragraphs: int, sentences: int, longest: int = 10, seed: int = 1) -> pa.Table:
     """Random words in paragraphs of equally many sentences."""
     rng = np.random.default_rng(seed)
     count = paragraphs * sentences
-    rows = [rng.integers(len(SPECIALS), VOCABULARY, rng.integers(1, longest + 1)).tolist() for _ in range(count)]
+    rows = [
+        rng.integers(len(SPECIALS), VOCABULARY, rng.integers(1, longest + 1)).tolist()
+        for _ in range(count)
+    ]
     return table(rows, [i // sentences for i in range(count)])
 
 
@@ -87,7 +95,8 @@ def of_library(theirs: Any, ours: Any) -> Iterator[Same]:
 
 
 def random_in_float64(family: str = "bert", **changes: Any) -> Any:
-    """No parameter at its start: biases of zero and norms that are the identity would hide a wrong one."""
+    """No parameter at its start: biases of zero and norms that are the identity would hide a wrong
+    one."""
     model = built(family, **changes).double()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -112,11 +121,14 @@ def of_the_library() -> Any:
 
 
 @pytest.mark.parametrize("implementation", ["fused", "equations"])
-def test_the_model_is_that_of_the_transformers_library_in_value_and_gradient(implementation: str) -> None:
+def test_the_model_is_that_of_the_transformers_library_in_value_and_gradient(
+    implementation: str,
+) -> None:
     import transformers as library
 
     theirs = library.BertForPreTraining(of_the_library()).double().eval()
-    theirs.bert.embeddings.word_embeddings.padding_idx = None  # ours learns a vector for it, which nothing sees
+    # ours learns a vector for it, which nothing sees
+    theirs.bert.embeddings.word_embeddings.padding_idx = None
     ours, heads = random_in_float64(implementation=implementation), theirs.cls
     pairs = [
         *of_library(theirs, ours),
@@ -128,7 +140,9 @@ def test_the_model_is_that_of_the_transformers_library_in_value_and_gradient(imp
     with torch.no_grad():
         heads.predictions.bias[:-1] = ours.bias
     batch = task_of(story(20, 4)).train.batch(
-        task_of(story(20, 4)).train.draw(np.random.default_rng(0)), np.arange(4, VOCABULARY), np.random.default_rng(1)
+        task_of(story(20, 4)).train.draw(np.random.default_rng(0)),
+        np.arange(4, VOCABULARY),
+        np.random.default_rng(1),
     )
     ids_BS = batch.text.ids_BS
     real_BS = torch.arange(ids_BS.shape[1]) < batch.text.length_B[:, None]
@@ -142,7 +156,11 @@ def test_the_model_is_that_of_the_transformers_library_in_value_and_gradient(imp
     )
     hidden_BSH = ours.read(batch.text, batch.segment_BS)
     found = hidden_BSH[real_BS], ours.project(hidden_BSH[real_BS]), ours.follows(hidden_BSH)
-    wanted = said.hidden_states[-1][real_BS], said.prediction_logits[real_BS][:, :-1], said.seq_relationship_logits
+    wanted = (
+        said.hidden_states[-1][real_BS],
+        said.prediction_logits[real_BS][:, :-1],
+        said.seq_relationship_logits,
+    )
     torch.testing.assert_close(found, wanted)
     weighed(*found).backward()
     weighed(*wanted).backward()
@@ -161,7 +179,10 @@ def test_the_fine_tuned_model_is_that_of_the_transformers_library_in_value_and_g
     text, _ = text_of([4, 5, 6, 7, EOS], [8, EOS], [9, 4, EOS], width=7)
     ids_BS = F.pad(text.ids_BS, (1, 0), value=BOS)  # which stands for <cls>
     real_BS = torch.arange(ids_BS.shape[1]) < text.length_B[:, None] + 1
-    found, wanted = ours.classify(text), theirs(input_ids=ids_BS, attention_mask=real_BS.long()).logits
+    found, wanted = (
+        ours.classify(text),
+        theirs(input_ids=ids_BS, attention_mask=real_BS.long()).logits,
+    )
     torch.testing.assert_close(found, wanted)
     weighed(found).backward()
     weighed(wanted).backward()
@@ -177,7 +198,9 @@ def unmasked(batch: mlm.Batch) -> Tensor:
     return torch.where(batch.label_BS == PAD, batch.text.ids_BS, batch.label_BS)
 
 
-def test_15_percent_of_the_words_are_chosen_and_of_these_80_10_10_are_masked_random_and_kept() -> None:
+def test_15_percent_of_the_words_are_chosen_and_of_these_80_10_10_are_masked_random_and_kept() -> (
+    None
+):
     found = batches(task_of(story(400, 5, longest=30), max_length=64), 0)
     words = sum(int((unmasked(batch) >= len(SPECIALS)).sum()) for batch in found)
     read, label = (
@@ -204,13 +227,19 @@ def test_every_pair_has_a_word_to_guess_and_special_ids_are_left_alone() -> None
 
 def test_masks_and_pairs_are_drawn_anew_each_epoch_and_are_the_same_for_the_same_seed() -> None:
     def drawn(seed: int, epoch: int) -> list[list[int]]:
-        return [row for batch in batches(task_of(story(30, 4), seed), epoch) for row in batch.text.ids_BS.tolist()]
+        return [
+            row
+            for batch in batches(task_of(story(30, 4), seed), epoch)
+            for row in batch.text.ids_BS.tolist()
+        ]
 
     assert drawn(1, 0) == drawn(1, 0)
     assert sorted(drawn(1, 0)) != sorted(drawn(1, 1))
     assert sorted(drawn(1, 0)) != sorted(drawn(2, 0))
     masks = mlm.masked(np.full((50, 12), 7), np.arange(4, 9), np.random.default_rng(1))[1]
-    assert len({tuple(row) for row in masks.tolist()}) > 20, "rows of one batch are masked independently"
+    assert len({tuple(row) for row in masks.tolist()}) > 20, (
+        "rows of one batch are masked independently"
+    )
 
 
 def test_half_of_the_seconds_follow_and_the_others_are_of_another_paragraph() -> None:
@@ -223,7 +252,9 @@ def test_half_of_the_seconds_follow_and_the_others_are_of_another_paragraph() ->
     other = ~chosen.follows_P
     assert (paragraph[chosen.second_P[other]] != paragraph[chosen.first_P[other]]).all()
     assert chosen.follows_P.mean() == pytest.approx(0.5, abs=0.05)
-    assert (paragraph[chosen.second_P] == paragraph[chosen.second_P - 1]).all(), "an opening would give itself away"
+    assert (paragraph[chosen.second_P] == paragraph[chosen.second_P - 1]).all(), (
+        "an opening would give itself away"
+    )
     assert len(np.unique(paragraph[chosen.second_P[other]])) > 200
 
 
@@ -232,7 +263,10 @@ def test_a_pair_is_read_as_cls_first_sep_second_sep_and_the_longer_sentence_is_c
     pairs = mlm.Pairs(table([*rows[:2], *rows[2:], [4], [5]], [0, 0, 1, 1, 2, 2]), 9, CPU)
     chosen = mlm.Chosen(np.array([0, 2]), np.array([1, 3]), np.array([True, True]))
     ids, segment = pairs.joined(chosen)
-    assert ids.tolist() == [[BOS, 4, 5, 6, 7, EOS, 10, 11, EOS], [BOS, 12, 12, 12, EOS, 13, 14, 15, EOS]]
+    assert ids.tolist() == [
+        [BOS, 4, 5, 6, 7, EOS, 10, 11, EOS],
+        [BOS, 12, 12, 12, EOS, 13, 14, 15, EOS],
+    ]
     assert segment.tolist() == [[0] * 6 + [1] * 3, [0] * 5 + [1] * 4]
 
 
@@ -240,7 +274,10 @@ def test_batches_hold_every_pair_once() -> None:
     data = story(40, 4)
     first = [int(row) for planned in task_of(data).plan(0) for row in planned.chosen.first_P]
     assert sorted(first) == [row for row in range(160) if row % 4 != 3]
-    assert sum(len(planned.chosen.first_P) for planned in task_of(data, max_train_pairs=37).plan(3)) == 37
+    assert (
+        sum(len(planned.chosen.first_P) for planned in task_of(data, max_train_pairs=37).plan(3))
+        == 37
+    )
 
 
 @torch.inference_mode()
@@ -252,7 +289,8 @@ def test_padding_and_batch_mates_change_nothing() -> None:
     torch.testing.assert_close(beside[:1, : len(alone)], single)
     torch.testing.assert_close(model.follows(beside)[:1], model.follows(single))
     torch.testing.assert_close(
-        reader.classify(text_of(alone[1:], mates[1:], width=31)[0])[:1], reader.classify(text_of(alone[1:])[0])
+        reader.classify(text_of(alone[1:], mates[1:], width=31)[0])[:1],
+        reader.classify(text_of(alone[1:])[0]),
     )
 
 
@@ -262,7 +300,9 @@ def test_every_position_sees_both_sides() -> None:
     ids = [BOS, 5, 6, MASK, 7, 8, EOS]
     before = model.read(*text_of(ids))[0, 3]
     for place in (1, 2, 4, 5):
-        assert not torch.allclose(model.read(*text_of([*ids[:place], 9, *ids[place + 1 :]]))[0, 3], before)
+        assert not torch.allclose(
+            model.read(*text_of([*ids[:place], 9, *ids[place + 1 :]]))[0, 3], before
+        )
 
 
 @torch.inference_mode()
@@ -271,7 +311,9 @@ def test_segments_and_the_order_of_words_matter() -> None:
     second_BS = torch.tensor([[0, 0, 0, 0, 1, 1]])
     assert not torch.allclose(model.read(text, segment_BS), model.read(text, second_BS))
     swapped, _ = text_of([BOS, 6, 5, EOS, 7, EOS])
-    assert not torch.allclose(model.read(text, segment_BS)[0, 0], model.read(swapped, segment_BS)[0, 0])
+    assert not torch.allclose(
+        model.read(text, segment_BS)[0, 0], model.read(swapped, segment_BS)[0, 0]
+    )
 
 
 def test_the_loss_is_the_mean_of_the_words_plus_the_mean_of_the_pairs() -> None:
@@ -280,7 +322,9 @@ def test_the_loss_is_the_mean_of_the_words_plus_the_mean_of_the_pairs() -> None:
     loss, _ = task.loss(model, batch, None)
     logits_BSV = model.project(model.read(batch.text, batch.segment_BS))
     words = F.cross_entropy(logits_BSV.flatten(0, 1), batch.label_BS.flatten(), ignore_index=PAD)
-    pairs = F.cross_entropy(model.follows(model.read(batch.text, batch.segment_BS)), batch.follows_B)
+    pairs = F.cross_entropy(
+        model.follows(model.read(batch.text, batch.segment_BS)), batch.follows_B
+    )
     torch.testing.assert_close(loss.total / loss.tokens, words + pairs)
 
 
@@ -288,16 +332,21 @@ def test_scores_are_the_validation_figures_and_depend_on_the_table_alone() -> No
     data, model = story(40, 4), built()
     one, other = task_of(data, seed=1), task_of(data, seed=2)
     valid, figures = one.validate(model)
-    assert float(valid.total) / valid.tokens == pytest.approx(figures["mlm_loss"] + figures["nsp_loss"])
+    assert float(valid.total) / valid.tokens == pytest.approx(
+        figures["mlm_loss"] + figures["nsp_loss"]
+    )
     assert figures == other.validate(model)[1]
     scored = mlm.score(model, data, config(), CPU)
     assert valid.tokens == scored["count"].sum()
-    assert figures["perplexity"] == pytest.approx(np.exp(scored["nats"].sum() / scored["count"].sum()))
+    assert figures["perplexity"] == pytest.approx(
+        np.exp(scored["nats"].sum() / scored["count"].sum())
+    )
     assert scored["row"].tolist() == [row for row in range(160) if row % 4 != 3]
 
 
 def cloze(paragraphs: int, seed: int) -> pa.Table:
-    """A paragraph keeps to one of two sets of words, and a sentence repeats one word: so both tasks can be learnt."""
+    """A paragraph keeps to one of two sets of words, and a sentence repeats one word: so both tasks
+    can be learnt."""
     rng = np.random.default_rng(seed)
     rows, number = [], []
     for paragraph in range(paragraphs):
@@ -321,13 +370,22 @@ def test_it_learns_a_cloze_and_which_sentence_follows(pretrained: Any) -> None:
     model, done = pretrained
     found = mlm.score(model, cloze(60, 3), config(), CPU)
     assert found["correct"].sum() / found["count"].sum() > 0.9
-    assert found["pair_correct"].mean() > 0.65, "3 in 4 is all that can be known: half of the others have the same words"
+    assert found["pair_correct"].mean() > 0.65, (
+        "3 in 4 is all that can be known: half of the others have the same words"
+    )
     names = {name for _, _, name, _ in done.history}
-    assert {"valid/mlm_loss", "valid/mlm_accuracy", "valid/nsp_loss", "valid/nsp_accuracy", "valid/perplexity"} <= names
+    assert {
+        "valid/mlm_loss",
+        "valid/mlm_accuracy",
+        "valid/nsp_loss",
+        "valid/nsp_accuracy",
+        "valid/perplexity",
+    } <= names
 
 
 def test_what_is_to_be_guessed_is_not_among_what_is_read() -> None:
-    """Words that nothing foretells are guessed right only where they were left in place: 1 in 10, or by chance."""
+    """Words that nothing foretells are guessed right only where they were left in place: 1 in 10,
+    or by chance."""
     rng = np.random.default_rng(0)
     ids = rng.integers(len(SPECIALS), VOCABULARY, (4000, 20))
     read, label = mlm.masked(ids, np.arange(len(SPECIALS), VOCABULARY), rng)
@@ -341,7 +399,10 @@ class Sentiment:
 
     def __init__(self, count: int) -> None:
         rng = np.random.default_rng(count)
-        self.rows = [rng.integers(len(SPECIALS), VOCABULARY, rng.integers(2, 8)).tolist() for _ in range(count)]
+        self.rows = [
+            rng.integers(len(SPECIALS), VOCABULARY, rng.integers(2, 8)).tolist()
+            for _ in range(count)
+        ]
 
     def plan(self, epoch: int) -> list[list[list[int]]]:
         return [self.rows[i : i + 16] for i in range(0, len(self.rows), 16)]
@@ -351,7 +412,9 @@ class Sentiment:
         return text_of(*([*row, EOS] for row in planned))[0], label_B
 
     def loss(self, model: Any, batch: tuple[Prompt, Tensor], carry: None) -> tuple[Loss, None]:
-        return Loss(F.cross_entropy(model.classify(batch[0]), batch[1], reduction="sum"), len(batch[1])), None
+        return Loss(
+            F.cross_entropy(model.classify(batch[0]), batch[1], reduction="sum"), len(batch[1])
+        ), None
 
     @torch.inference_mode()
     def validate(self, model: Any) -> tuple[Loss, dict[str, float]]:
@@ -361,7 +424,9 @@ class Sentiment:
         return "rows"
 
 
-def test_fine_tuning_begins_with_the_trained_encoder_and_learns(pretrained: Any, tmp_path: Path) -> None:
+def test_fine_tuning_begins_with_the_trained_encoder_and_learns(
+    pretrained: Any, tmp_path: Path
+) -> None:
     model = built("bert_classifier", 9, classes=2)
     model.adopt(pretrained[0].state_dict())
     fit(model, Sentiment(200), 0.003, 8, tmp_path / "work")

@@ -1,4 +1,5 @@
-"""A BERT run, and two that begin from it, one of them fine-tuned for sentiment, through the stages as DVC runs them."""
+"""A BERT run, and two that begin from it, one of them fine-tuned for sentiment, through the stages
+as DVC runs them."""
 
 import json
 from collections.abc import Callable
@@ -24,7 +25,8 @@ BOOTSTRAP = Bootstrap(samples=50, confidence=0.95, seed=1)
 
 
 def params() -> dict[str, Any]:
-    """The default runs and corpora, texts and models made small, and two runs that begin from `bert`."""
+    """The default runs and corpora, texts and models made small, and two runs that begin from
+    `bert`."""
     content: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     story = content["corpora"][CORPUS]
     story["source"]["builtin"]["sizes"] = {"train": 300, "valid": 120, "test": 150}
@@ -60,29 +62,43 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_begins_with_the_weights_of_its_start(done: Path) -> None:
     """At a learning rate of next to nothing it also ends with them."""
-    begun, ended = (load_file(done / f"data/models/{run}/model.safetensors") for run in ("bert", "further"))
+    begun, ended = (
+        load_file(done / f"data/models/{run}/model.safetensors") for run in ("bert", "further")
+    )
     for name, tensor in begun.items():
         np.testing.assert_allclose(ended[name].numpy(), tensor.numpy(), atol=1e-5)
 
 
 def test_a_run_is_fine_tuned_for_sentiment_from_the_pre_trained_encoder(done: Path) -> None:
-    begun, ended = (load_file(done / f"data/models/{run}/model.safetensors") for run in ("bert", "sentiment"))
+    begun, ended = (
+        load_file(done / f"data/models/{run}/model.safetensors") for run in ("bert", "sentiment")
+    )
     encoder = {name: tensor for name, tensor in begun.items() if name.startswith("encoder.")}
     assert set(ended) - set(encoder) == {"output.weight", "output.bias"}
     for name, tensor in encoder.items():
         np.testing.assert_allclose(ended[name].numpy(), tensor.numpy(), atol=1e-5)
     scores = json.loads((done / "reports/metrics/sentiment.json").read_text())["test"]
     assert scores["rows"] == 40
-    assert 0 <= scores["accuracy"]["low"] <= scores["accuracy"]["score"] <= scores["accuracy"]["high"] <= 100
+    assert (
+        0
+        <= scores["accuracy"]["low"]
+        <= scores["accuracy"]["score"]
+        <= scores["accuracy"]["high"]
+        <= 100
+    )
 
 
 def test_both_losses_and_accuracies_are_in_the_history_and_in_the_metrics(done: Path) -> None:
     history = tables.read(done / "data/models/bert/history.parquet", tables.HISTORY)
-    wanted = {f"valid/{part}_{figure}" for part in ("mlm", "nsp") for figure in ("loss", "accuracy")}
+    wanted = {
+        f"valid/{part}_{figure}" for part in ("mlm", "nsp") for figure in ("loss", "accuracy")
+    }
     assert wanted <= set(history["name"].to_pylist())
     for split in ("test", "valid"):
         scores = json.loads((done / "reports/metrics/bert.json").read_text())[split]
-        assert scores["masked_perplexity"]["score"] == pytest.approx(np.exp(scores["mlm_loss"]), rel=1e-4)
+        assert scores["masked_perplexity"]["score"] == pytest.approx(
+            np.exp(scores["mlm_loss"]), rel=1e-4
+        )
         for name in ("masked_perplexity", "mlm_accuracy", "nsp_accuracy"):
             assert scores[name]["low"] <= scores[name]["score"] <= scores[name]["high"]
 
@@ -108,7 +124,10 @@ def test_blanks_are_filled_in_and_prompts_without_any_are_left_to_others(done: P
 
 def test_runs_are_compared_on_the_same_pairs_and_masks(done: Path) -> None:
     bert, further = (
-        scoring.rows(made_runs.inputs(done / f"data/predictions/{run}", done / f"data/tokens/{CORPUS}"), "test")
+        scoring.rows(
+            made_runs.inputs(done / f"data/predictions/{run}", done / f"data/tokens/{CORPUS}"),
+            "test",
+        )
         for run in ("bert", "further")
     )
     for column in ("row", "block", "length", "count"):
@@ -116,7 +135,9 @@ def test_runs_are_compared_on_the_same_pairs_and_masks(done: Path) -> None:
 
 
 def test_scores_are_the_sums_of_their_rows(done: Path) -> None:
-    table = scoring.rows(made_runs.inputs(done / "data/predictions/bert", done / f"data/tokens/{CORPUS}"), "test")
+    table = scoring.rows(
+        made_runs.inputs(done / "data/predictions/bert", done / f"data/tokens/{CORPUS}"), "test"
+    )
     units_UK = scoring.units(table)
     assert len(units_UK) == len(table["block"].unique())
     found = scoring.summary(table, BOOTSTRAP, {})
@@ -124,23 +145,33 @@ def test_scores_are_the_sums_of_their_rows(done: Path) -> None:
     assert found["mlm_accuracy"]["score"] == pytest.approx(
         sum(table["correct"].to_pylist()) / sum(table["count"].to_pylist())
     )
-    assert found["nsp_accuracy"]["score"] == pytest.approx(np.mean(table["pair_correct"].to_pylist()))
-    assert float(scoring.score(units_UK.sum(0, keepdims=True))[0]) == pytest.approx(found["mlm_loss"])
+    assert found["nsp_accuracy"]["score"] == pytest.approx(
+        np.mean(table["pair_correct"].to_pylist())
+    )
+    assert float(scoring.score(units_UK.sum(0, keepdims=True))[0]) == pytest.approx(
+        found["mlm_loss"]
+    )
 
 
 def test_pairs_of_another_corpus_are_refused(done: Path, tmp_path: Path) -> None:
     tokens = tables.read(done / f"data/tokens/{CORPUS}/test.parquet", tables.TOKENS_TEXT)
     tables.write(tmp_path / "test.parquet", tokens.slice(0, 20))
-    with pytest.raises(UserError, match=r"masked_test\.parquet: got \d+ pairs; expected pairs of the 20 rows"):
+    with pytest.raises(
+        UserError, match=r"masked_test\.parquet: got \d+ pairs; expected pairs of the 20 rows"
+    ):
         scoring.rows(made_runs.inputs(done / "data/predictions/bert", tmp_path), "test")
 
 
-def test_a_run_that_begins_from_another_depends_on_it_in_the_dag(project: Path, edited: Callable[..., None]) -> None:
+def test_a_run_that_begins_from_another_depends_on_it_in_the_dag(
+    project: Path, edited: Callable[..., None]
+) -> None:
     edited(project, "runs", params()["runs"])
     edited(project, "corpora", params()["corpora"])
     graph = Repo.init(str(project), no_scm=True).index.graph
     named = {stage: stage.addressing.rpartition(":")[2] for stage in graph}
-    needed = {name: {named[found] for found in graph.successors(stage)} for stage, name in named.items()}
+    needed = {
+        name: {named[found] for found in graph.successors(stage)} for stage, name in named.items()
+    }
     for name in ("further", "sentiment"):
         assert "train@bert" in needed[f"train@{name}"]
         assert "scratch" not in needed[f"train@{name}"]

@@ -1,4 +1,5 @@
-"""bootstrap.py: what it refuses, in one line, and when it does nothing. Installing everything is what .ci/run does."""
+"""bootstrap.py: what it refuses, in one line, and when it does nothing. Installing everything is
+what .ci/run does."""
 
 import os
 import shutil
@@ -34,7 +35,9 @@ def run(root: Path, *arguments: str, **environment: str) -> subprocess.Completed
     """bootstrap.py of `root` with an index that refuses every connection."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("PIP_")}
     command = [sys.executable, str(root / "bootstrap.py"), *arguments]
-    return subprocess.run(command, env={**inherited, **UNREACHABLE, **environment}, capture_output=True, text=True)
+    return subprocess.run(
+        command, env={**inherited, **UNREACHABLE, **environment}, capture_output=True, text=True
+    )
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +55,9 @@ def bare(original: Path) -> Callable[[Path], None]:
 
 
 @pytest.mark.long
-def test_an_index_that_cannot_be_reached_is_told_in_one_line_and_leaves_the_environment_unfinished(project: Path) -> None:
+def test_an_index_that_cannot_be_reached_is_told_in_one_line_and_leaves_the_environment_unfinished(
+    project: Path,
+) -> None:
     done = run(project)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
@@ -71,7 +76,7 @@ def test_a_current_environment_is_left_alone_without_the_network(project: Path, 
 
 
 @pytest.mark.parametrize("name", ["constraints.txt", "pyproject.toml"])
-def test_an_environment_older_than_the_pins_is_brought_level_and_keeps_its_old_stamp_until_the_index_answers(
+def test_an_environment_older_than_the_pins_is_updated_and_keeps_its_stamp_until_the_index_answers(
     project: Path, bare, name: str
 ) -> None:
     stamp = bootstrap.digest(project) + " dev"
@@ -100,7 +105,9 @@ def test_a_second_set_up_waits_for_the_first_and_for_its_pip(project: Path, bare
     bootstrap.write_stamp(project / ".venv", bootstrap.digest(project))
     with (project / ".venv.lock").open("w") as lock:
         bootstrap.hold(lock)
-        child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False)
+        child = subprocess.Popen(
+            [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False
+        )
     command = [sys.executable, str(project / "bootstrap.py")]
     second = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert second.stdout is not None
@@ -128,7 +135,10 @@ def test_an_environment_with_the_development_tools_serves_both_uses(tmp_path: Pa
 
 @pytest.mark.parametrize("version", [(3, 6, 15), (3, 10, 13)])
 def test_an_old_python_is_refused_with_what_to_do(version: tuple[int, ...]) -> None:
-    with pytest.raises(bootstrap.SetupError, match=rf"got 3\.{version[1]}; expected 3\.11 or later\. .*make PYTHON="):
+    with pytest.raises(
+        bootstrap.SetupError,
+        match=rf"got 3\.{version[1]}; expected 3\.11 or later\. .*make PYTHON=",
+    ):
         bootstrap.check_python(version)
 
 
@@ -138,32 +148,54 @@ def test_a_new_python_is_accepted(version: tuple[int, ...]) -> None:
 
 
 def test_an_old_python_can_read_the_whole_file() -> None:
-    compile((ROOT / "bootstrap.py").read_text(), "bootstrap.py", "exec", flags=0, dont_inherit=True, _feature_version=6)
+    compile(
+        (ROOT / "bootstrap.py").read_text(),
+        "bootstrap.py",
+        "exec",
+        flags=0,
+        dont_inherit=True,
+        _feature_version=6,
+    )
 
 
-def test_a_python_without_ensurepip_is_refused_with_the_package_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_python_without_ensurepip_is_refused_with_the_package_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "ensurepip", None)
-    monkeypatch.setattr(bootstrap.importlib.util, "find_spec", lambda name: None if name == "ensurepip" else object())
-    with pytest.raises(bootstrap.SetupError, match=r"module ensurepip.*apt-get install python3\.\d+-venv"):
+    monkeypatch.setattr(
+        bootstrap.importlib.util,
+        "find_spec",
+        lambda name: None if name == "ensurepip" else object(),
+    )
+    with pytest.raises(
+        bootstrap.SetupError, match=r"module ensurepip.*apt-get install python3\.\d+-venv"
+    ):
         bootstrap.check_venv_module()
 
 
 def test_a_disk_that_is_too_small_is_refused_with_both_figures(tmp_path: Path) -> None:
-    with pytest.raises(bootstrap.SetupError, match=r"got \d+\.\d GB free; expected 2000000\.0 GB.*TMPDIR"):
+    with pytest.raises(
+        bootstrap.SetupError, match=r"got \d+\.\d GB free; expected 2000000\.0 GB.*TMPDIR"
+    ):
         bootstrap.check_disk({str(tmp_path): 1e6, str(tmp_path / "not" / "yet" / "there"): 1e6})
     bootstrap.check_disk({str(tmp_path): 0.0})
 
 
 def test_cuda_wants_more_room_than_the_cpu(tmp_path: Path) -> None:
-    assert sum(bootstrap.needs(tmp_path, cuda=True).values()) > 2 * sum(bootstrap.needs(tmp_path, cuda=False).values())
+    assert sum(bootstrap.needs(tmp_path, cuda=True).values()) > 2 * sum(
+        bootstrap.needs(tmp_path, cuda=False).values()
+    )
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux wheels bring CUDA")
 @pytest.mark.parametrize(
-    ("needs", "cuda"), [(["numpy", "nvidia-nccl-cu13==2.29"], True), (["numpy", "sympy>=1"], False), ([], False)]
+    ("needs", "cuda"),
+    [(["numpy", "nvidia-nccl-cu13==2.29"], True), (["numpy", "sympy>=1"], False), ([], False)],
 )
 def test_what_torch_requires_says_whether_cuda_comes_with_it(needs: list[str], cuda: bool) -> None:
-    report = bootstrap.json.dumps({"install": [{"metadata": {"name": "torch", "requires_dist": needs}}]})
+    report = bootstrap.json.dumps(
+        {"install": [{"metadata": {"name": "torch", "requires_dist": needs}}]}
+    )
     assert bootstrap.is_cuda(report) is cuda
 
 
@@ -176,11 +208,18 @@ def test_what_torch_requires_says_whether_cuda_comes_with_it(needs: list[str], c
             "package index: got 'NameResolutionError'",
         ),
         (
-            "ERROR: Could not find a version that satisfies the requirement torch==2.13.0 (from versions: none)\n"
+            "ERROR: Could not find a version that satisfies the requirement torch==2.13.0 (from "
+            "versions: none)\n"
             "ERROR: No matching distribution found for torch==2.13.0",
-            f"torch==2.13.0: got none from the package index; expected one for Python {sys.version.split()[0]} on ",
+            (
+                "torch==2.13.0: got none from the package index; expected one for Python "
+                f"{sys.version.split()[0]} on "
+            ),
         ),
-        ("ERROR: Cannot install a and b\nERROR: ResolutionImpossible", "pip: got ResolutionImpossible"),
+        (
+            "ERROR: Cannot install a and b\nERROR: ResolutionImpossible",
+            "pip: got ResolutionImpossible",
+        ),
         ("", "pip: got a failure without a message"),
     ],
 )
@@ -201,18 +240,32 @@ def test_a_folder_that_cannot_be_written_is_told_in_one_line(project: Path) -> N
 def test_make_passes_the_refusal_on(project: Path) -> None:
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("PIP_")}
     command = ["make", f"PYTHON={sys.executable}", "repro"]
-    done = subprocess.run(command, cwd=project, env={**inherited, **UNREACHABLE}, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=project, env={**inherited, **UNREACHABLE}, capture_output=True, text=True
+    )
     assert done.returncode == 2
     assert "the package index" in done.stderr
 
 
 def test_every_pin_is_exact_and_names_no_host() -> None:
-    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
-    assert [line for line in lines if not bootstrap.re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line)] == []
+    lines = [
+        line
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if not line.startswith("#")
+    ]
+    assert [
+        line
+        for line in lines
+        if not bootstrap.re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line)
+    ] == []
 
 
 def test_the_two_packages_that_break_prefect_when_newer_stay_below() -> None:
-    pins = dict(line.lower().split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
+    pins = dict(
+        line.lower().split("==")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line
+    )
     assert (0, 139) <= tuple(int(word) for word in pins["fastapi"].split(".")[:2]) < (0, 151)
     assert tuple(int(word) for word in pins["sqlalchemy"].split(".")[:2]) == (2, 0)
     assert pins["torch"] == "2.13.0"

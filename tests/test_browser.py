@@ -25,14 +25,22 @@ from pipeline.tracking import mlflow_store
 from tests.test_tracking import HANG_SECONDS, digest_of, eventually, write_project
 
 TOP = Path(__file__).parents[1]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 DRIVER = shutil.which("chromedriver")
 FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync \
---no-first-run --window-size=1500,2200"
+    "--headless=new --no-sandbox --disable-gpu --disable-background-networking "
+    "--disable-component-update --disable-sync --no-first-run --window-size=1500,2200"
 )
-DRAWN = "document.querySelector('.js-plotly-plot image') || [...document.images].some(image => image.naturalWidth === 200)"
-UI = "import sys; from pathlib import Path; from pipeline import tracking; tracking.ui(Path(sys.argv[1]), int(sys.argv[2]))"
+DRAWN = (
+    "document.querySelector('.js-plotly-plot image') || [...document.images].some(image => "
+    "image.naturalWidth === 200)"
+)
+UI = (
+    "import sys; from pathlib import Path; from pipeline import tracking; "
+    "tracking.ui(Path(sys.argv[1]), int(sys.argv[2]))"
+)
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +58,15 @@ def pages(moved: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     command = [sys.executable, "-c", UI, str(moved), str(port)]
-    with subprocess.Popen(command, cwd=TOP, stdout=subprocess.PIPE, text=True, process_group=0) as process:
+    with subprocess.Popen(
+        command, cwd=TOP, stdout=subprocess.PIPE, text=True, process_group=0
+    ) as process:
         assert process.stdout is not None
         said = process.stdout.readline()
-        yield process, next(word.partition("/#")[0] for word in said.split() if word.startswith("http"))
+        yield (
+            process,
+            next(word.partition("/#")[0] for word in said.split() if word.startswith("http")),
+        )
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
             process.wait(HANG_SECONDS)
@@ -77,7 +90,9 @@ def wait_for(browser: webdriver.Chrome, *texts: str, seconds: float = 60.0) -> N
         seen = driver.find_element(By.TAG_NAME, "body").text
         return all(text in seen for text in texts)
 
-    WebDriverWait(browser, seconds, ignored_exceptions=[Exception]).until(shows, f"{texts} on {browser.current_url}")
+    WebDriverWait(browser, seconds, ignored_exceptions=[Exception]).until(
+        shows, f"{texts} on {browser.current_url}"
+    )
 
 
 def the_run(root: Path, name: str) -> Any:
@@ -85,7 +100,9 @@ def the_run(root: Path, name: str) -> Any:
 
 
 @pytest.mark.long
-@pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no chromium with its chromedriver on the PATH")
+@pytest.mark.skipif(
+    not (CHROMIUM and DRIVER), reason="no chromium with its chromedriver on the PATH"
+)
 def test_a_person_sees_runs_curves_figures_and_tables_even_of_a_project_that_was_moved(
     pages: tuple[subprocess.Popen[str], str], browser: webdriver.Chrome, moved: Path, tmp_path: Path
 ) -> None:
@@ -104,11 +121,20 @@ def test_a_person_sees_runs_curves_figures_and_tables_even_of_a_project_that_was
     assert WebDriverWait(browser, HANG_SECONDS).until(
         lambda driver: driver.find_elements(By.CSS_SELECTOR, ".js-plotly-plot .trace")
     )
-    look(f"{home}/runs/{run.run_id}/artifacts/samples.json", "prompt", "once upon", "the answer of lstm", "figures")
-    for name in ("figures", "lstm", "attention_1.png"):  # the tree of artifacts comes last on the page
+    look(
+        f"{home}/runs/{run.run_id}/artifacts/samples.json",
+        "prompt",
+        "once upon",
+        "the answer of lstm",
+        "figures",
+    )
+    # the tree of artifacts comes last on the page
+    for name in ("figures", "lstm", "attention_1.png"):
         wait_for(browser, name)
         browser.find_elements(By.XPATH, f"//*[text()='{name}']")[-1].click()
-    WebDriverWait(browser, HANG_SECONDS).until(lambda driver: driver.execute_script(f"return {DRAWN}"))
+    WebDriverWait(browser, HANG_SECONDS).until(
+        lambda driver: driver.execute_script(f"return {DRAWN}")
+    )
     browser.save_screenshot(str(tmp_path / "figure.png"))
 
 
@@ -120,12 +146,23 @@ def test_the_pages_end_with_ctrl_c_and_leave_no_process_behind(
     with urllib.request.urlopen(f"{address}/health", timeout=HANG_SECONDS) as answer:
         assert answer.status == 200
     with pytest.raises(urllib.error.HTTPError, match="403"):
-        urllib.request.urlopen(urllib.request.Request(address, headers={"Host": "elsewhere.example"}), timeout=HANG_SECONDS)
+        urllib.request.urlopen(
+            urllib.request.Request(address, headers={"Host": "elsewhere.example"}),
+            timeout=HANG_SECONDS,
+        )
     process.send_signal(signal.SIGINT)
     assert process.wait(HANG_SECONDS) == 0
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(f"{address}/health", timeout=HANG_SECONDS)
-    eventually(lambda: not [command for command in commands() if str(moved).encode() in command and b"mlflow" in command])
+    eventually(
+        lambda: (
+            not [
+                command
+                for command in commands()
+                if str(moved).encode() in command and b"mlflow" in command
+            ]
+        )
+    )
 
 
 def commands() -> list[bytes]:
@@ -137,8 +174,13 @@ def commands() -> list[bytes]:
     return lines
 
 
-def test_a_busy_port_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_busy_port_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(UserError, match="expected a free port") as error:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(UserError, match="expected a free port") as error,
+    ):
         tracking.ui(tmp_path, taken.getsockname()[1])
     assert "\n" not in str(error.value)

@@ -1,4 +1,5 @@
-"""`source: {bundle: ...}`: any archive with the right files in its folders does, any other is refused, and one comes out."""
+"""`source: {bundle: ...}`: any archive with the right files in its folders does, any other is
+refused, and one comes out."""
 
 import gzip
 import hashlib
@@ -16,11 +17,17 @@ from pipeline.download.fetch import Patience
 from pipeline.download.source import Surroundings, obtain
 from pipeline.download.wanted import Bundle
 
-TEXTS = {f"d/{label}/{n}.txt": f"{label} {n}\n".encode() * (n + 1) for label in ("neg", "pos") for n in range(12)}
+TEXTS = {
+    f"d/{label}/{n}.txt": f"{label} {n}\n".encode() * (n + 1)
+    for label in ("neg", "pos")
+    for n in range(12)
+}
 QUICK = Patience(connect=1.0, silence=0.5, attempts=1, pause=0.01)
 
 
-def packed(path: Path, files: dict[str, bytes], mode: str = "w:gz", before: str = "", mtime: int = 0) -> Path:
+def packed(
+    path: Path, files: dict[str, bytes], mode: str = "w:gz", before: str = "", mtime: int = 0
+) -> Path:
     with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
         for name, data in files.items():
             info = tarfile.TarInfo(before + name)
@@ -53,9 +60,12 @@ def get(folder: Path, wanted: dict[str, object], mirrored: Path | str = "") -> P
 
 VARIANTS = {
     "as it is": lambda path: packed(path, TEXTS),
-    "in another order, with dates": lambda path: packed(path, dict(reversed(TEXTS.items())), mtime=1_300_000_000),
+    "in another order, with dates": lambda path: packed(
+        path, dict(reversed(TEXTS.items())), mtime=1_300_000_000
+    ),
     "with more than is asked for": lambda path: packed(
-        path, {"d/README": b"read", "d/unsup/0.txt": b"x" * 10_000, **TEXTS, "d/pos/deeper/0.txt": b"x"}
+        path,
+        {"d/README": b"read", "d/unsup/0.txt": b"x" * 10_000, **TEXTS, "d/pos/deeper/0.txt": b"x"},
     ),
     "under ./ and not compressed": lambda path: packed(path, TEXTS, mode="w", before="./"),
 }
@@ -76,7 +86,11 @@ def test_any_archive_of_the_right_files_gives_the_same_bytes(name: str, tmp_path
     assert told["source"] == "http://127.0.0.1:9/original.tar.gz"
     again = tmp_path / "again"
     again.mkdir()
-    bundle.take(packed(tmp_path / "plain", TEXTS), Bundle(**block() | {"folders": ("d/neg", "d/pos")}), again)  # type: ignore[arg-type]
+    bundle.take(
+        packed(tmp_path / "plain", TEXTS),
+        Bundle(**block() | {"folders": ("d/neg", "d/pos")}),
+        again,
+    )  # type: ignore[arg-type]
     assert (again / "reviews.tar.gz").read_bytes() == (out / "reviews.tar.gz").read_bytes()
 
 
@@ -85,7 +99,9 @@ def test_the_hash_is_what_sha256sum_prints(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(data)
     command = ["sha256sum", *sorted(TEXTS)]
-    printed = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True, env={"PATH": "/usr/bin:/bin"}).stdout
+    printed = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, check=True, env={"PATH": "/usr/bin:/bin"}
+    ).stdout
     assert hashlib.sha256(printed).hexdigest() == block()["sha256"]
 
 
@@ -98,14 +114,22 @@ first = next(iter(TEXTS))
 WRONG = {
     "a changed text": (TEXTS | {first: TEXTS[first][::-1]}, "sha256 "),
     "two texts exchanged": (dict(zip(TEXTS, [*TEXTS.values()][::-1], strict=True)), "sha256 "),
-    "a missing text": ({name: data for name, data in TEXTS.items() if name != first}, "bytes in its folders d/neg, d/pos"),
+    "a missing text": (
+        {name: data for name, data in TEXTS.items() if name != first},
+        "bytes in its folders d/neg, d/pos",
+    ),
     "one more text": (TEXTS | {"d/pos/x.txt": b"x"}, "more than "),
-    "another name": ({"d/neg/z.txt" if name == first else name: data for name, data in TEXTS.items()}, "sha256 "),
+    "another name": (
+        {"d/neg/z.txt" if name == first else name: data for name, data in TEXTS.items()},
+        "sha256 ",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_an_archive_of_other_files_is_refused_and_nothing_is_left(name: str, tmp_path: Path) -> None:
+def test_an_archive_of_other_files_is_refused_and_nothing_is_left(
+    name: str, tmp_path: Path
+) -> None:
     files, told = WRONG[name]
     path = packed(tmp_path / "x.tgz", files)
     with pytest.raises(UserError) as refused:
@@ -115,7 +139,9 @@ def test_an_archive_of_other_files_is_refused_and_nothing_is_left(name: str, tmp
     assert list((tmp_path / "out").iterdir()) == []
 
 
-@pytest.mark.parametrize("data", [b"no archive", gzip.compress(b"no tar"), b""], ids=["text", "gzip", "nothing"])
+@pytest.mark.parametrize(
+    "data", [b"no archive", gzip.compress(b"no tar"), b""], ids=["text", "gzip", "nothing"]
+)
 def test_what_is_no_tar_is_refused(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(data)
     with pytest.raises(UserError, match="and no tar"):
@@ -136,8 +162,15 @@ def test_a_name_that_comes_twice_and_a_torn_archive_are_refused(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("changes", "key"),
-    [({"folders": []}, "folders"), ({"name": "../x"}, "name"), ({"sha256": "0"}, "sha256"), ({"urls": []}, "urls")],
+    [
+        ({"folders": []}, "folders"),
+        ({"name": "../x"}, "name"),
+        ({"sha256": "0"}, "sha256"),
+        ({"urls": []}, "urls"),
+    ],
 )
-def test_a_bundle_that_cannot_be_is_refused_by_its_key(changes: dict[str, object], key: str, tmp_path: Path) -> None:
+def test_a_bundle_that_cannot_be_is_refused_by_its_key(
+    changes: dict[str, object], key: str, tmp_path: Path
+) -> None:
     with pytest.raises(UserError, match=rf"^corpora\.mine\.source\.bundle\.{key}: got"):
         get(tmp_path, block() | changes)

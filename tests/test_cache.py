@@ -1,4 +1,5 @@
-"""Outputs by their md5, out of a real DVC repository: its cache, its remotes, and what is said when neither has them."""
+"""Outputs by their md5, out of a real DVC repository: its cache, its remotes, and what is said when
+neither has them."""
 
 import hashlib
 import shutil
@@ -17,7 +18,8 @@ FILES = {"a.txt": b"one\n", "b/c.txt": b"two\n", "b/d.bin": bytes(range(256)), "
 
 @pytest.fixture
 def repo(tmp_path: Path) -> Repo:
-    """A repository that once held a folder and a file, both gone from it, with a remote that has neither."""
+    """A repository that once held a folder and a file, both gone from it, with a remote that has
+    neither."""
     root = tmp_path / "project"
     root.mkdir()
     subprocess.run(["git", "init", "-q"], cwd=root, check=True)
@@ -54,7 +56,9 @@ def test_a_folder_and_a_file_come_back_whole(repo: Repo, tmp_path: Path) -> None
     assert (tmp_path / "laid" / "file").read_bytes() == b"alone\n"
 
 
-def test_what_is_laid_out_is_a_copy_that_leaves_the_cache_as_it_is(repo: Repo, tmp_path: Path) -> None:
+def test_what_is_laid_out_is_a_copy_that_leaves_the_cache_as_it_is(
+    repo: Repo, tmp_path: Path
+) -> None:
     md5 = added(repo, "folder")
     for place in ("first", "second"):
         cache.materialise(Path(repo.root_dir), md5, tmp_path / place)
@@ -78,7 +82,9 @@ def test_what_the_cache_lacks_comes_from_a_remote_file_by_file(repo: Repo, tmp_p
     assert content(tmp_path / "again") == FILES
 
 
-def test_what_is_nowhere_is_refused_in_one_line_and_leaves_nothing(repo: Repo, tmp_path: Path) -> None:
+def test_what_is_nowhere_is_refused_in_one_line_and_leaves_nothing(
+    repo: Repo, tmp_path: Path
+) -> None:
     md5 = added(repo, "folder")
     shutil.rmtree(repo.cache.local.path)
     with pytest.raises(UserError, match=rf"^{md5}: got no such output .*elsewhere") as error:
@@ -93,7 +99,9 @@ def test_a_folder_that_is_no_repository_is_refused_in_one_line(tmp_path: Path) -
     assert "\n" not in str(error.value)
 
 
-def test_an_object_that_is_not_what_its_name_says_is_not_taken_from_a_remote(repo: Repo, tmp_path: Path) -> None:
+def test_an_object_that_is_not_what_its_name_says_is_not_taken_from_a_remote(
+    repo: Repo, tmp_path: Path
+) -> None:
     md5 = added(repo, "file")
     repo.push(remote="elsewhere", targets=[str(Path(repo.root_dir) / "file.dvc")])
     [pushed] = [path for path in (tmp_path / "remote").rglob("*") if path.is_file()]
@@ -122,7 +130,11 @@ def test_several_at_once_lay_one_folder_that_none_takes_away(repo: Repo, tmp_pat
 
 
 def test_a_listing_that_points_outside_is_refused(repo: Repo, tmp_path: Path) -> None:
-    text = Path(repo.cache.local.oid_to_path(added(repo, "folder"))).read_text().replace("a.txt", "../a.txt")
+    text = (
+        Path(repo.cache.local.oid_to_path(added(repo, "folder")))
+        .read_text()
+        .replace("a.txt", "../a.txt")
+    )
     md5 = f"{hashlib.md5(text.encode()).hexdigest()}.dir"
     listing = Path(repo.cache.local.oid_to_path(md5))
     listing.parent.mkdir(exist_ok=True)

@@ -1,4 +1,5 @@
-"""Every family of classifier: padding proven by perturbation, oracles written out, what order means to whom, learning."""
+"""Every family of classifier: padding proven by perturbation, oracles written out, what order means
+to whom, learning."""
 
 from itertools import permutations
 from pathlib import Path
@@ -19,7 +20,14 @@ from pipeline.training import checkpoint, loop, optim
 
 CPU = torch.device("cpu")
 SIZES = Sizes(12, 2, False)
-RECURRENT = {"cell": "gru", "embedding": 16, "hidden": 16, "layers": 1, "dropout": 0.0, "implementation": "fused"}
+RECURRENT = {
+    "cell": "gru",
+    "embedding": 16,
+    "hidden": 16,
+    "layers": 1,
+    "dropout": 0.0,
+    "implementation": "fused",
+}
 ENCODER = {
     "width": 16, "heads": 2, "feed_forward": 32, "layers": 1, "dropout": 0.0,
     "norm_first": True, "learned_positions": None, "implementation": "fused",
@@ -29,7 +37,10 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "cnn": ("text_cnn", {"embedding": 16, "widths": [3, 4, 5], "filters": 8, "dropout": 0.0}),
     "birnn": ("birnn_classifier", RECURRENT | {"cell": "rnn", "layers": 2}),
     "bigru": ("birnn_classifier", RECURRENT),
-    "bilstm, equations": ("birnn_classifier", RECURRENT | {"cell": "lstm", "implementation": "equations"}),
+    "bilstm, equations": (
+        "birnn_classifier",
+        RECURRENT | {"cell": "lstm", "implementation": "equations"},
+    ),
     "transformer": ("transformer_classifier", ENCODER),
     "post-norm transformer": (
         "transformer_classifier",
@@ -51,11 +62,15 @@ def prompt_of(*rows: list[int], width: int = 0) -> Prompt:
 
 
 def texts(rows: list[list[int]], labels: list[int]) -> pa.Table:
-    return pa.table({"row": range(len(rows)), "ids": rows, "label": labels}, schema=tables.ENCODED_LABELLED)
+    return pa.table(
+        {"row": range(len(rows)), "ids": rows, "label": labels}, schema=tables.ENCODED_LABELLED
+    )
 
 
 def settings(**changes: Any) -> classification.Config:
-    return classification.Config(**({"batch_tokens": 200, "label_smoothing": 0.0, "max_length": None} | changes))
+    return classification.Config(
+        **({"batch_tokens": 200, "label_smoothing": 0.0, "max_length": None} | changes)
+    )
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -64,7 +79,11 @@ def test_padding_and_batch_mates_change_no_logit(name: str) -> None:
     model = built(name)
     for row in ([5], [5, 6], [5, 6, 7, 8, 9, 4, 5]):
         alone = model.classify(prompt_of(row))[0]
-        for beside in (prompt_of(row, width=23), prompt_of(row, [9] * 19, [4]), prompt_of(row, [7, 8], width=31)):
+        for beside in (
+            prompt_of(row, width=23),
+            prompt_of(row, [9] * 19, [4]),
+            prompt_of(row, [7, 8], width=31),
+        ):
             torch.testing.assert_close(model.classify(beside)[0], alone, atol=1e-5, rtol=1e-5)
 
 
@@ -82,7 +101,9 @@ def test_every_word_matters(name: str) -> None:
 @torch.inference_mode()
 def test_order_is_lost_on_the_bag_and_on_no_other(name: str) -> None:
     """`not good but bad` in all its orders: one bag, 24 sequences."""
-    logits_NC = built(name).classify(prompt_of(*(list(order) for order in permutations([4, 5, 6, 7]))))
+    logits_NC = built(name).classify(
+        prompt_of(*(list(order) for order in permutations([4, 5, 6, 7])))
+    )
     apart = (logits_NC - logits_NC[0]).abs().amax(1)
     if name == "mlp":
         torch.testing.assert_close(apart, torch.zeros(24), atol=1e-6, rtol=0.0)
@@ -103,7 +124,8 @@ def test_both_directions_decide_where_they_end() -> None:
 
 
 def sentiment(count: int, seed: int) -> pa.Table:
-    """Two words: one of four that say nothing, and a good (8, 9) or bad one (10, 11), in either order."""
+    """Two words: one of four that say nothing, and a good (8, 9) or bad one (10, 11), in either
+    order."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 2, count)
     words = np.stack([rng.integers(4, 8, count), 8 + 2 * labels + rng.integers(0, 2, count)], 1)
@@ -124,8 +146,11 @@ def test_every_family_learns_two_word_sentiment(name: str, tmp_path: Path) -> No
 
 
 def vectors() -> dict[str, torch.Tensor]:
-    """What word2vec learnt where the good words (8, 9) are near one another, and so are the bad ones (10, 11)."""
-    model = checkpoint.build("word2vec", {"dimension": 16}, Sizes(SIZES.source, SIZES.source, True), "model")
+    """What word2vec learnt where the good words (8, 9) are near one another, and so are the bad
+    ones (10, 11)."""
+    model = checkpoint.build(
+        "word2vec", {"dimension": 16}, Sizes(SIZES.source, SIZES.source, True), "model"
+    )
     generator = torch.Generator().manual_seed(4)
     with torch.no_grad():
         model.input.weight.normal_(std=0.1, generator=generator)
@@ -136,7 +161,9 @@ def vectors() -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", ["mlp", "cnn", "bigru", "transformer"])
-def test_words_that_were_never_seen_with_a_label_are_known_by_their_vectors(name: str, tmp_path: Path) -> None:
+def test_words_that_were_never_seen_with_a_label_are_known_by_their_vectors(
+    name: str, tmp_path: Path
+) -> None:
     torch.set_num_threads(1)
     learnt = vectors()
     table = sentiment(600, 1)
@@ -158,11 +185,16 @@ def test_words_that_were_never_seen_with_a_label_are_known_by_their_vectors(name
 
 
 @pytest.mark.parametrize("name", ["mlp", "cnn", "bigru", "transformer"])
-def test_a_word_that_word2vec_never_met_keeps_its_own_draw_as_spread_as_the_others(name: str, tmp_path: Path) -> None:
-    """A word2vec trained on a text of half of the words; the other half, and the specials, are in the vocabulary alone."""
+def test_a_word_that_word2vec_never_met_keeps_its_own_draw_as_spread_as_the_others(
+    name: str, tmp_path: Path
+) -> None:
+    """A word2vec trained on a text of half of the words; the other half, and the specials, are in
+    the vocabulary alone."""
     sizes, dimension = Sizes(400, 400, True), 16
     rng = np.random.default_rng(1)
-    rows = pa.array([rng.integers(len(SPECIALS), 200, 20).tolist() for _ in range(60)], pa.list_(pa.int32()))
+    rows = pa.array(
+        [rng.integers(len(SPECIALS), 200, 20).tolist() for _ in range(60)], pa.list_(pa.int32())
+    )
     table = pa.table([range(60), rows, [0] * 60], schema=tables.ENCODED_TEXT)
     objective = word_vectors.Config(
         method="skip_gram", window=2, negatives=5, subsample=None, batch_size=64, block=16, noise=16
@@ -176,7 +208,9 @@ def test_a_word_that_word2vec_never_met_keeps_its_own_draw_as_spread_as_the_othe
         clip_norm=None,
         schedule=optim.Cosine(name="cosine", warmup_steps=0),
     )
-    loop.Loop(vectors, task, rate, epochs(1), seed=1, work=tmp_path, log=lambda *_: None).run(lambda *_: None)
+    loop.Loop(vectors, task, rate, epochs(1), seed=1, work=tmp_path, log=lambda *_: None).run(
+        lambda *_: None
+    )
     torch.manual_seed(3)
     family, block = FAMILIES[name]
     model: Any = checkpoint.build(family, block, Sizes(sizes.source, 2, False), "model")
@@ -206,7 +240,9 @@ def test_batches_hold_every_row_once_within_the_budget_and_alike_in_length() -> 
 
 
 def test_a_batch_is_its_texts_with_the_end_behind_them_and_their_labels() -> None:
-    task = classification.Task(texts([[5, 6], [7], [8, 9, 4]], [1, 0, 1]), texts([[5]], [0]), settings(), 1, CPU)
+    task = classification.Task(
+        texts([[5, 6], [7], [8, 9, 4]], [1, 0, 1]), texts([[5]], [0]), settings(), 1, CPU
+    )
     text, label = task.batch(np.array([2, 1]))
     assert text.ids_BS.tolist() == [[8, 9, 4, EOS], [7, EOS, PAD, PAD]]
     assert (text.length_B.tolist(), label.tolist()) == ([4, 2], [1, 0])
@@ -221,18 +257,24 @@ def test_only_the_beginning_of_a_long_text_is_read() -> None:
 
 def test_probabilities_come_in_the_order_of_the_rows_and_sum_to_one() -> None:
     model = built("cnn")
-    rows = [[int(i) for i in np.random.default_rng(n).integers(4, 12, 1 + n % 7)] for n in range(300)]
+    rows = [
+        [int(i) for i in np.random.default_rng(n).integers(4, 12, 1 + n % 7)] for n in range(300)
+    ]
     found = classification.log_probs(model, texts(rows, [0] * 300)["ids"], settings(), CPU)
     np.testing.assert_allclose(np.exp(found).sum(1), 1.0)
     for row in (0, 150, 299):
         np.testing.assert_allclose(
-            found[row], classification.log_probs(model, texts([rows[row]], [0])["ids"], settings(), CPU)[0], atol=1e-5
+            found[row],
+            classification.log_probs(model, texts([rows[row]], [0])["ids"], settings(), CPU)[0],
+            atol=1e-5,
         )
 
 
 def test_smoothing_is_for_training_alone() -> None:
     model, table = built("mlp"), sentiment(50, 1)
-    plain, smooth = (classification.Task(table, table, settings(label_smoothing=s), 1, CPU) for s in (0.0, 0.2))
+    plain, smooth = (
+        classification.Task(table, table, settings(label_smoothing=s), 1, CPU) for s in (0.0, 0.2)
+    )
     batch = plain.batch(np.arange(50))
     with torch.no_grad():
         logits_BC = model.classify(batch.text)
@@ -240,7 +282,9 @@ def test_smoothing_is_for_training_alone() -> None:
         true_B = log_probs_BC.gather(1, batch.label_B[:, None]).squeeze(1)
         want = -(0.8 * true_B + 0.2 * log_probs_BC.mean(1)).sum()
         torch.testing.assert_close(smooth.loss(model, batch, None)[0].total, want)
-    assert float(smooth.validate(model)[0].total) == pytest.approx(float(plain.validate(model)[0].total))
+    assert float(smooth.validate(model)[0].total) == pytest.approx(
+        float(plain.validate(model)[0].total)
+    )
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,10 @@ from pipeline.texts import LONGEST_TEXT
 
 ROOT = Path(__file__).resolve().parent.parent
 FROM_HERE = os.environ | {"PYTHONPATH": str(ROOT)}
-PRESETS = sorted((file.stem for file in (ROOT / "presets").glob("*.yaml")), key=lambda name: (name != "default", name))
+PRESETS = sorted(
+    (file.stem for file in (ROOT / "presets").glob("*.yaml")),
+    key=lambda name: (name != "default", name),
+)
 
 
 def params(root: Path) -> dict:
@@ -43,7 +46,9 @@ def another(project: Path) -> str:
 def test_every_preset_is_in_order(name: str, project, seqline) -> None:
     said = seqline(project, "use", name)
     assert (said.status, said.err) == (0, "")
-    assert (project / "params.yaml").read_bytes() == (ROOT / "presets" / f"{name}.yaml").read_bytes()
+    assert (project / "params.yaml").read_bytes() == (
+        ROOT / "presets" / f"{name}.yaml"
+    ).read_bytes()
     assert seqline(project, "check").status == 0
 
 
@@ -60,18 +65,24 @@ def test_the_preset_default_is_what_a_fresh_clone_has() -> None:
     assert (ROOT / "presets" / "default.yaml").read_bytes() == committed.stdout
 
 
-def test_a_preset_that_has_a_key_twice_is_refused_by_it_and_its_line(project, another, seqline) -> None:
+def test_a_preset_that_has_a_key_twice_is_refused_by_it_and_its_line(
+    project, another, seqline
+) -> None:
     with (project / "presets" / "another.yaml").open("a") as file:
         file.write("\nevaluation: {bootstrap: 10, confidence: 0.9, seed: 1}\n")
     lines = len((project / "presets" / "another.yaml").read_text().splitlines())
     for changes in ([], ["--set", "runs.lstm.seed=2"]):
         said = seqline(project, "use", another, *changes)
         assert said.status == 2
-        assert said.err.startswith(f"seqline: evaluation: got the key once more in line {lines} of another.yaml; expected ")
+        assert said.err.startswith(
+            f"seqline: evaluation: got the key once more in line {lines} of another.yaml; expected "
+        )
         assert said.err.count("\n") == 1
 
 
-def test_presets_are_listed_with_what_they_are_and_the_current_one_marked(project, another, seqline) -> None:
+def test_presets_are_listed_with_what_they_are_and_the_current_one_marked(
+    project, another, seqline
+) -> None:
     seqline(project, "use", another)
     lines = seqline(project, "use").out.splitlines()
     assert [line[2:].split()[0] for line in lines] == ["default", *sorted([another, *PRESETS[1:]])]
@@ -102,12 +113,18 @@ def test_nulls_are_written_in_a_preset_and_as_before_in_what_dvc_writes() -> Non
 
 
 def test_a_preset_may_follow_a_preset_without_force(project, another, seqline) -> None:
-    assert [seqline(project, "use", name).status for name in (another, "default", another)] == [0, 0, 0]
+    assert [seqline(project, "use", name).status for name in (another, "default", another)] == [
+        0,
+        0,
+        0,
+    ]
 
 
 def test_set_changes_one_key_and_keeps_the_comments(project, seqline) -> None:
     before = yaml.safe_load((project / "presets" / "default.yaml").read_text())
-    assert seqline(project, "use", "default", "--set", "runs.lstm.training.max_epochs=2").status == 0
+    assert (
+        seqline(project, "use", "default", "--set", "runs.lstm.training.max_epochs=2").status == 0
+    )
     assert "# " in (project / "params.yaml").read_text()
     before["runs"]["lstm"]["training"]["max_epochs"] = 2
     assert params(project) == before
@@ -133,7 +150,9 @@ def test_set_with_a_star_changes_every_run(project, seqline) -> None:
         ),
     ],
 )
-def test_a_change_that_no_stage_could_use_leaves_params_alone(change: str, line: str, project, seqline) -> None:
+def test_a_change_that_no_stage_could_use_leaves_params_alone(
+    change: str, line: str, project, seqline
+) -> None:
     before = sorted((file, file.read_bytes()) for file in project.glob("*.yaml"))
     said = seqline(project, "use", "default", "--set", change)
     assert said.status == 2
@@ -158,13 +177,20 @@ def ran(root: Path, outs: dict[str, str]) -> None:
 def test_use_removes_what_other_runs_left_and_nothing_else(project, seqline) -> None:
     ran(
         project,
-        {"train@old": "data/models/old", "evaluate@old": "reports/metrics/old.json", "train@lstm": "data/models/lstm"},
+        {
+            "train@old": "data/models/old",
+            "evaluate@old": "reports/metrics/old.json",
+            "train@lstm": "data/models/lstm",
+        },
     )
     (project / "data" / "models" / "by_hand").mkdir()
     said = seqline(project, "use", "default")
     assert said.status == 0
     assert "data/models/old" in said.out
-    assert sorted(path.name for path in (project / "data" / "models").iterdir()) == ["by_hand", "lstm"]
+    assert sorted(path.name for path in (project / "data" / "models").iterdir()) == [
+        "by_hand",
+        "lstm",
+    ]
     assert not (project / "reports" / "metrics" / "old.json").exists()
 
 
@@ -178,7 +204,14 @@ def test_prune_does_it_after_an_edit_by_hand(project, seqline, edited) -> None:
 
 def test_prune_removes_what_lies_unused_for_a_month_and_can_be_made_again(project, seqline) -> None:
     place, now, made = project / ".seqline", time.time(), []
-    for name in ("served/ab.dir", "training/lstm-0", "logs/2026-01-02", "gate/compare/z", "flow/contests/x", "tracking/y"):
+    for name in (
+        "served/ab.dir",
+        "training/lstm-0",
+        "logs/2026-01-02",
+        "gate/compare/z",
+        "flow/contests/x",
+        "tracking/y",
+    ):
         for age, days in (("new", 29), ("old", 31)):
             made.append(name + age)
             folder = place / made[-1]
@@ -186,7 +219,8 @@ def test_prune_removes_what_lies_unused_for_a_month_and_can_be_made_again(projec
             (folder / "file").write_text("x")
             for path in (folder / "file", folder):
                 os.utime(path, (now - days * 86400, now - days * 86400))
-    (place / "training/lstm-1old").mkdir()  # an old folder in which a file is new: a training that goes on
+    # an old folder in which a file is new: a training that goes on
+    (place / "training/lstm-1old").mkdir()
     (place / "training/lstm-1old/state").write_text("x")
     os.utime(place / "training/lstm-1old", (0, 0))
     said = seqline(project, "prune")
@@ -202,7 +236,9 @@ def test_a_reader_that_leaves_ends_a_command_without_a_word(project) -> None:
     code = "import sys; sys.argv[0] = 'seqline'; from pipeline import cli; cli.main()"
     for command in (["use"], ["check"], ["status"]):
         asked = [sys.executable, "-c", code, *command]
-        with subprocess.Popen(asked, cwd=project, env=FROM_HERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        with subprocess.Popen(
+            asked, cwd=project, env=FROM_HERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
             assert process.stdout is not None
             assert process.stderr is not None
             process.stdout.close()
@@ -233,7 +269,11 @@ def main():
 exit_with(main)
 """
     with subprocess.Popen(
-        [sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -264,8 +304,13 @@ def test_stages_are_named_as_dvc_names_them() -> None:
 
 def test_paths_of_a_run_come_out_of_the_dag(project) -> None:
     block = params(project)["runs"]["lstm"]
-    found = {name: paths.option(project, "predict", "lstm", block, name) for name in ("model", "vocab")}
-    assert found == {"model": project / "data/models/lstm", "vocab": project / "data/vocab" / block["corpus"]}
+    found = {
+        name: paths.option(project, "predict", "lstm", block, name) for name in ("model", "vocab")
+    }
+    assert found == {
+        "model": project / "data/models/lstm",
+        "vocab": project / "data/vocab" / block["corpus"],
+    }
 
 
 def test_commands_work_from_any_folder_of_the_project(project, seqline) -> None:
@@ -279,7 +324,9 @@ def test_commands_outside_of_a_project_say_so(tmp_path: Path, seqline) -> None:
 
 
 @pytest.mark.parametrize("command", [["translate", "hello"], ["generate", "once"]])
-def test_trying_a_run_that_is_unknown_or_not_trained_says_what_to_do(command: list[str], project, seqline) -> None:
+def test_trying_a_run_that_is_unknown_or_not_trained_says_what_to_do(
+    command: list[str], project, seqline
+) -> None:
     unknown = seqline(project, *command, "--run", "lstn")
     assert unknown.status == 2
     assert "--run: got lstn; expected one of " in unknown.err
@@ -288,7 +335,9 @@ def test_trying_a_run_that_is_unknown_or_not_trained_says_what_to_do(command: li
     assert "Run `dvc repro`, or `dvc pull`." in untrained.err
 
 
-def test_doctor_says_what_is_wrong_and_fails_only_for_what_will_not_work(project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_says_what_is_wrong_and_fails_only_for_what_will_not_work(
+    project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(doctor, "lock", lambda root: doctor.Finding("ok", "lock", "up to date"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("SEQLINE_MIRROR", str(project / "nowhere"))
@@ -301,7 +350,9 @@ def test_doctor_says_what_is_wrong_and_fails_only_for_what_will_not_work(project
 
 
 @pytest.mark.parametrize("place", ["127.0.0.1:9", "127.0.0.1:9/under/a/path", "[::1]:9"])
-def test_doctor_tells_a_tracking_server_that_is_gone(place: str, project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_tells_a_tracking_server_that_is_gone(
+    place: str, project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://somebody:secret@{place}")
     finding = doctor.store(project)
     assert finding.state == "warn"
@@ -309,10 +360,15 @@ def test_doctor_tells_a_tracking_server_that_is_gone(place: str, project, monkey
     assert "secret" not in finding.detail
 
 
-def test_doctor_asks_a_tracking_server_as_the_user_it_is_given(project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_asks_a_tracking_server_as_the_user_it_is_given(
+    project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Guarded(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            right = self.headers.get("Authorization") == f"Basic {base64.b64encode(b'somebody:secret').decode()}"
+            right = (
+                self.headers.get("Authorization")
+                == f"Basic {base64.b64encode(b'somebody:secret').decode()}"
+            )
             self.send_response(200 if right and self.path == "/health" else 401)
             self.end_headers()
 
@@ -323,7 +379,9 @@ def test_doctor_asks_a_tracking_server_as_the_user_it_is_given(project, monkeypa
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
         found = []
         for password in ("secret", "wrongsecret"):
-            monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://somebody:{password}@127.0.0.1:{server.server_port}")
+            monkeypatch.setenv(
+                "MLFLOW_TRACKING_URI", f"http://somebody:{password}@127.0.0.1:{server.server_port}"
+            )
             found.append(doctor.store(project))
         server.shutdown()
     assert found[0] == ("ok", "store", f"http://127.0.0.1:{server.server_port} answers 200")
@@ -332,15 +390,21 @@ def test_doctor_asks_a_tracking_server_as_the_user_it_is_given(project, monkeypa
     assert "secret" not in found[1].detail
 
 
-@pytest.mark.parametrize("uri", ["postgres://somebody:secret@127.0.0.1:9/db", "nonsense+x://somebody:secret@host/db"])
-def test_doctor_looks_at_a_database_before_it_calls_it_well(uri: str, project, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "uri", ["postgres://somebody:secret@127.0.0.1:9/db", "nonsense+x://somebody:secret@host/db"]
+)
+def test_doctor_looks_at_a_database_before_it_calls_it_well(
+    uri: str, project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     finding = doctor.store(project)
     assert finding.state == "FAIL", "no such kind of database"
     assert "secret" not in finding.detail
 
 
-def test_doctor_counts_the_runs_of_a_database_and_makes_no_table_in_it(project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_counts_the_runs_of_a_database_and_makes_no_table_in_it(
+    project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = project / "other.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite+pysqlite:///{file}")
     assert doctor.store(project).detail.endswith("(made at the first training or `seqline sync`)")
@@ -367,7 +431,9 @@ try:
 finally:
     print(sorted({"torch", "mlflow", "dvc", "prefect"} & set(sys.modules)))
 """
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout.splitlines()[-1] == "[]"
 
 
@@ -389,7 +455,9 @@ NUMBERS = [
 
 
 @pytest.mark.parametrize(("command", "option", "largest"), NUMBERS, ids=range(len(NUMBERS)))
-def test_a_number_outside_of_its_range_is_refused_in_one_short_line(command, option, largest, project, seqline) -> None:
+def test_a_number_outside_of_its_range_is_refused_in_one_short_line(
+    command, option, largest, project, seqline
+) -> None:
     result = seqline(project, *command)
     assert (result.status, result.out, result.err.count("\n")) == (2, "", 1)
     assert result.err.startswith(f"seqline: {option}: got ")
@@ -398,16 +466,29 @@ def test_a_number_outside_of_its_range_is_refused_in_one_short_line(command, opt
 
 
 @pytest.mark.parametrize("option", ["--interval", "--every"])
-@pytest.mark.parametrize("time", ["0", "-1", "1e9", "367d", "99999999999999999d", "9" * 5000 + "d", "nonsense"])
-def test_a_time_that_is_none_or_too_long_is_refused_in_one_line(option: str, time: str, project, seqline) -> None:
-    result = seqline(project, "schedule", *(["--on-data-change"] if option == "--every" else []), f"{option}={time}")
+@pytest.mark.parametrize(
+    "time", ["0", "-1", "1e9", "367d", "99999999999999999d", "9" * 5000 + "d", "nonsense"]
+)
+def test_a_time_that_is_none_or_too_long_is_refused_in_one_line(
+    option: str, time: str, project, seqline
+) -> None:
+    result = seqline(
+        project,
+        "schedule",
+        *(["--on-data-change"] if option == "--every" else []),
+        f"{option}={time}",
+    )
     assert (result.status, result.out, result.err.count("\n")) == (2, "", 1)
     assert result.err.startswith(f"seqline: {option}: got ")
     assert len(result.err) < 250
 
 
-@pytest.mark.parametrize("command", [["no-such"], [], ["translate"], ["check", "--nonsense"], ["compare", "lstm"]])
-def test_a_command_line_that_makes_no_sense_is_refused_in_one_line(command: list[str], project, seqline) -> None:
+@pytest.mark.parametrize(
+    "command", [["no-such"], [], ["translate"], ["check", "--nonsense"], ["compare", "lstm"]]
+)
+def test_a_command_line_that_makes_no_sense_is_refused_in_one_line(
+    command: list[str], project, seqline
+) -> None:
     result = seqline(project, *command)
     assert (result.status, result.out, result.err.count("\n")) == (2, "", 1)
     assert result.err.startswith("seqline: ")
@@ -440,7 +521,9 @@ def as_the_system_gives_it(raw: bytes) -> str:
     ],
     ids=range(15),
 )
-def test_bytes_on_the_command_line_that_are_not_utf8_are_refused_by_name(command, project, seqline) -> None:
+def test_bytes_on_the_command_line_that_are_not_utf8_are_refused_by_name(
+    command, project, seqline
+) -> None:
     words = [as_the_system_gives_it(word) if isinstance(word, bytes) else word for word in command]
     result = seqline(project, *words)
     assert (result.status, result.out, result.err.count("\n")) == (2, "", 1)
@@ -454,10 +537,15 @@ def test_utf8_on_the_command_line_is_read_in_a_locale_of_ascii() -> None:
     assert input_text.arguments(["run", word, "où"]) == ["run", "où", "où"]
 
 
-def read(content: bytes, encoding: str = "utf-8") -> list[tuple[int | None, str | None, str | None]]:
+def read(
+    content: bytes, encoding: str = "utf-8"
+) -> list[tuple[int | None, str | None, str | None]]:
     """Number, text and error of every line of a standard input."""
     stream = io.TextIOWrapper(io.BytesIO(content), encoding=encoding)
-    return [(line.number, line.text, line.error and str(line.error)) for line in input_text.lines(stream)]
+    return [
+        (line.number, line.text, line.error and str(line.error))
+        for line in input_text.lines(stream)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -482,12 +570,22 @@ def test_lines_of_standard_input_come_as_they_are(content: bytes, texts: list[st
 
 
 def test_bad_lines_of_standard_input_leave_the_others_alone() -> None:
-    records = read(b"a\ncaf\xe9\n" + b"x" * (LONGEST_TEXT + 1) + b"\n" + b"y" * 100_000 + b"\nb\xff")
+    records = read(
+        b"a\ncaf\xe9\n" + b"x" * (LONGEST_TEXT + 1) + b"\n" + b"y" * 100_000 + b"\nb\xff"
+    )
     assert [text for _, text, _ in records] == ["a", None, None, None, None]
-    byte = "standard input: got byte {}, line {}; expected UTF-8. Convert it, for example with iconv."
+    byte = (
+        "standard input: got byte {}, line {}; expected UTF-8. Convert it, for example with iconv."
+    )
     limit = f"expected at most {LONGEST_TEXT}. Divide it into sentences."
     long = f"standard input: got more than {LONGEST_TEXT} characters, line {{}}; {limit}"
-    expected = [None, byte.format("0xe9", 2), long.format(3), long.format(4), byte.format("0xff", 5)]
+    expected = [
+        None,
+        byte.format("0xe9", 2),
+        long.format(3),
+        long.format(4),
+        byte.format("0xff", 5),
+    ]
     assert [error for _, _, error in records] == expected
 
 
@@ -513,7 +611,9 @@ def test_a_closed_standard_input_and_a_folder_in_its_place_are_refused(tmp_path:
         def readline(self, size: int = -1, /) -> str:
             raise IsADirectoryError(21, "Is a directory")
 
-    with pytest.raises(UserError, match=r"^standard input: got Is a directory; expected a text that can be read"):
+    with pytest.raises(
+        UserError, match=r"^standard input: got Is a directory; expected a text that can be read"
+    ):
         list(input_text.lines(Folder()))
 
 
@@ -521,7 +621,9 @@ def test_a_closed_standard_input_and_a_folder_in_its_place_are_refused(tmp_path:
 def test_output_takes_every_character_in_every_locale(encoding: str) -> None:
     code = "from pipeline.cli import reading; reading.prepare_output(); print('où \\u4e2d \\udce9')"
     env = FROM_HERE | {"PYTHONIOENCODING": encoding}
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, check=True
+    )
     expected = {"latin-1": b"o\xf9 \\u4e2d \\udce9\n"}.get(encoding, "où \u4e2d \\udce9\n".encode())
     assert done.stdout == expected
 

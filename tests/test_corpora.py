@@ -1,4 +1,5 @@
-"""The generic formats: lines are lines, paragraphs are counted, sides stay in step, and mistakes are named."""
+"""The generic formats: lines are lines, paragraphs are counted, sides stay in step, and mistakes
+are named."""
 
 import gzip
 import io
@@ -46,7 +47,9 @@ def small_blocks(monkeypatch):
 
 @settings(deadline=None, max_examples=60)
 @given(
-    st.lists(st.text("aé中🙂\u0085\u2028 \t", max_size=12), min_size=1), st.sampled_from(["\n", "\r\n"]), st.integers(1, 40)
+    st.lists(st.text("aé中🙂\u0085\u2028 \t", max_size=12), min_size=1),
+    st.sampled_from(["\n", "\r\n"]),
+    st.integers(1, 40),
 )
 def test_lines_end_with_lf_or_crlf_and_with_nothing_else(tmp_path_factory, texts, ending, block):
     data = "".join(text + ending for text in texts).encode()
@@ -59,7 +62,10 @@ def test_a_last_line_without_an_end_and_a_byte_order_mark_are_no_trouble(tmp_pat
 
 def test_bytes_that_are_no_utf8_are_told_with_file_offset_and_line(tmp_path):
     good = "première ligne\n".encode() * 5
-    with pytest.raises(UserError, match=rf"file.txt: got byte 0xe9 at offset {len(good) + 3}, line 6; expected UTF-8"):
+    with pytest.raises(
+        UserError,
+        match=rf"file.txt: got byte 0xe9 at offset {len(good) + 3}, line 6; expected UTF-8",
+    ):
         _lines(tmp_path, good + b"caf\xe9\n" + good)
 
 
@@ -70,19 +76,31 @@ def test_an_empty_file_is_refused(tmp_path):
 
 def test_a_missing_file_is_refused_with_the_names_that_are_there(tmp_path):
     (tmp_path / "train.txt").write_text("x\n")
-    reading = config.load(text_lines.Config, {"files": {"all": ["trian.txt"]}, "judges": None}, "corpora.c.read")
+    reading = config.load(
+        text_lines.Config, {"files": {"all": ["trian.txt"]}, "judges": None}, "corpora.c.read"
+    )
     with pytest.raises(UserError, match=r"trian.txt: got no such file; expected one of train.txt"):
         list(text_lines.read(tmp_path, reading))
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.lists(st.sampled_from(["one", "two words", "", "  ", "\t", "\u00a0"]), min_size=1, max_size=40))
+@given(
+    st.lists(
+        st.sampled_from(["one", "two words", "", "  ", "\t", "\u00a0"]), min_size=1, max_size=40
+    )
+)
 def test_paragraphs_are_the_blocks_between_blank_lines(tmp_path_factory, texts):
     folder = tmp_path_factory.mktemp("paragraphs")
     for name in ("a.txt", "b.txt"):
         (folder / name).write_text("".join(f"{text}\n" for text in texts))
-    reading = config.load(text_lines.Config, {"files": {"train": ["a.txt", "b.txt"]}, "judges": None}, "read")
-    got = [row["paragraph"] for _, row in _rows(text_lines.read(folder, reading)) if row["reject"] != BLANK]
+    reading = config.load(
+        text_lines.Config, {"files": {"train": ["a.txt", "b.txt"]}, "judges": None}, "read"
+    )
+    got = [
+        row["paragraph"]
+        for _, row in _rows(text_lines.read(folder, reading))
+        if row["reject"] != BLANK
+    ]
     want, paragraph = [], -1
     for _ in range(2):
         before = ""
@@ -95,10 +113,14 @@ def test_paragraphs_are_the_blocks_between_blank_lines(tmp_path_factory, texts):
 
 
 def test_a_line_is_a_paragraph_and_its_sentences_end_after_full_stops_that_stand_alone(tmp_path):
-    (tmp_path / "a.txt").write_text(" = A title = \n\n It cost 3.5 @.@ or so . He ran . \n The end .\n")
+    (tmp_path / "a.txt").write_text(
+        " = A title = \n\n It cost 3.5 @.@ or so . He ran . \n The end .\n"
+    )
     (tmp_path / "b.txt").write_text("One . . Two\n")
     reading = config.load(text_sentences.Config, {"files": {"train": ["a.txt", "b.txt"]}}, "read")
-    found = [row for _, row in _rows(text_sentences.read(tmp_path, reading)) if row["reject"] != BLANK]
+    found = [
+        row for _, row in _rows(text_sentences.read(tmp_path, reading)) if row["reject"] != BLANK
+    ]
     assert [(row["paragraph"], row["text"]) for row in found] == [
         (0, "= A title ="),
         (2, "It cost 3.5 @.@ or so ."),
@@ -111,7 +133,9 @@ def test_a_line_is_a_paragraph_and_its_sentences_end_after_full_stops_that_stand
 
 def test_blank_lines_are_marked_and_keep_their_place(tmp_path):
     (tmp_path / "a.txt").write_text("one\n\n \u3000\ntwo\n")
-    reading = config.load(text_lines.Config, {"files": {"train": ["a.txt"]}, "judges": None}, "read")
+    reading = config.load(
+        text_lines.Config, {"files": {"train": ["a.txt"]}, "judges": None}, "read"
+    )
     found = _rows(text_lines.read(tmp_path, reading))
     assert [(row["text"], row["reject"]) for _, row in found] == [
         ("one", None),
@@ -125,7 +149,9 @@ def test_blank_lines_are_marked_and_keep_their_place(tmp_path):
 def test_a_tab_separated_line_with_too_few_columns_is_a_reject_with_its_text(tmp_path):
     (tmp_path / "p.txt").write_text('Go.\tVa !\tCC-BY\n"Hi.\t"Salut\nno tab\n\t\n\nx\t\n')
     block = {"files": {"all": ["p.txt"]}, "source_column": 0, "target_column": 1}
-    found = _rows(tab_separated_pairs.read(tmp_path, config.load(tab_separated_pairs.Config, block, "read")))
+    found = _rows(
+        tab_separated_pairs.read(tmp_path, config.load(tab_separated_pairs.Config, block, "read"))
+    )
     assert [(row["source"], row["target"], row["reject"]) for _, row in found] == [
         ("Go.", "Va !", None),
         ('"Hi.', '"Salut', None),
@@ -139,8 +165,13 @@ def test_a_tab_separated_line_with_too_few_columns_is_a_reject_with_its_text(tmp
 def test_columns_are_taken_as_numbered(tmp_path):
     (tmp_path / "p.txt").write_text("id\tbonjour\thello\nid\tshort\n")
     block = {"files": {"all": ["p.txt"]}, "source_column": 2, "target_column": 1}
-    found = _rows(tab_separated_pairs.read(tmp_path, config.load(tab_separated_pairs.Config, block, "read")))
-    assert [(row["source"], row["target"]) for _, row in found] == [("hello", "bonjour"), ("id\tshort", "")]
+    found = _rows(
+        tab_separated_pairs.read(tmp_path, config.load(tab_separated_pairs.Config, block, "read"))
+    )
+    assert [(row["source"], row["target"]) for _, row in found] == [
+        ("hello", "bonjour"),
+        ("id\tshort", ""),
+    ]
     assert found[1][1]["reject"] == "too few columns: 2 of 3"
 
 
@@ -159,12 +190,20 @@ def _parallel(folder: Path, source: str, target: str):
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.lists(st.tuples(st.text("ab é", max_size=30), st.text("ab é", max_size=30)), min_size=1, max_size=40))
+@given(
+    st.lists(
+        st.tuples(st.text("ab é", max_size=30), st.text("ab é", max_size=30)),
+        min_size=1,
+        max_size=40,
+    )
+)
 def test_parallel_lines_stay_together_however_long_either_is(tmp_path_factory, pairs):
     source, target = ("".join(f"{pair[side]}\n" for pair in pairs) for side in (0, 1))
     found = _rows(_parallel(tmp_path_factory.mktemp("pairs"), source, target))
     assert [(row["source"], row["target"]) for _, row in found] == pairs
-    assert [row["reject"] == BLANK for _, row in found] == [not (s.strip() or t.strip()) for s, t in pairs]
+    assert [row["reject"] == BLANK for _, row in found] == [
+        not (s.strip() or t.strip()) for s, t in pairs
+    ]
 
 
 @pytest.mark.parametrize(("left", "right"), [(50, 49), (3, 50), (1, 2)])
@@ -175,7 +214,10 @@ def test_parallel_files_of_unequal_lengths_are_refused_with_both_counts(tmp_path
 
 @pytest.mark.parametrize("module", [text_lines, text_sentences, tab_separated_pairs, parallel_text])
 def test_every_format_says_what_it_reads_and_refuses_unknown_keys_and_no_files(module):
-    rest = {tab_separated_pairs: {"source_column": 0, "target_column": 1}, text_lines: {"judges": None}}.get(module, {})
+    rest = {
+        tab_separated_pairs: {"source_column": 0, "target_column": 1},
+        text_lines: {"judges": None},
+    }.get(module, {})
     assert module.KIND in ("text", "pair")
     with pytest.raises(UserError, match=r"corpora\.c\.read\.file: got an unknown key"):
         config.load(module.Config, {"file": {}, **rest}, "corpora.c.read")
@@ -185,7 +227,10 @@ def test_every_format_says_what_it_reads_and_refuses_unknown_keys_and_no_files(m
 
 def test_sides_with_unlike_numbers_of_files_are_refused():
     block = {"files": {"train": {"source": ["a", "b"], "target": ["c"]}}}
-    with pytest.raises(UserError, match=r"read\.files\.train\.target: got 1 files; expected as many as source \(2\)"):
+    with pytest.raises(
+        UserError,
+        match=r"read\.files\.train\.target: got 1 files; expected as many as source \(2\)",
+    ):
         config.load(parallel_text.Config, block, "read")
 
 
@@ -195,7 +240,9 @@ def test_batches_have_the_schemas_of_tables(tmp_path):
     block = {"files": {"all": ["a.txt"]}, "source_column": 0, "target_column": 1}
     pairs = config.load(tab_separated_pairs.Config, block, "read")
     assert all(batch.schema == tables.RAW_TEXT for _, batch in text_lines.read(tmp_path, texts))
-    assert all(batch.schema == tables.RAW_PAIR for _, batch in tab_separated_pairs.read(tmp_path, pairs))
+    assert all(
+        batch.schema == tables.RAW_PAIR for _, batch in tab_separated_pairs.read(tmp_path, pairs)
+    )
     assert all(batch.schema == tables.RAW_PAIR for _, batch in _parallel(tmp_path, "a\n", "b\n"))
 
 
@@ -214,7 +261,9 @@ def test_every_line_has_the_label_that_its_file_stands_under(tmp_path):
     assert [row["text"] for _, row in found if row["reject"] == BLANK] == [""]
 
 
-@pytest.mark.parametrize("files", [{}, {"train": {}}, {"train": {"pos": []}}, {"Train": {"pos": ["a"]}}])
+@pytest.mark.parametrize(
+    "files", [{}, {"train": {}}, {"train": {"pos": []}}, {"Train": {"pos": ["a"]}}]
+)
 def test_labelled_files_that_say_nothing_are_refused(files):
     with pytest.raises(UserError, match=r"^c\.read\.files"):
         config.load(labelled_lines.Config, {"files": files}, "c.read")
@@ -231,7 +280,9 @@ def test_labelled_files_that_say_nothing_are_refused(files):
 )
 def test_labels_of_every_script_are_read(labels: list[str]):
     files = {"all": {label: [f"{i}.txt"] for i, label in enumerate(labels)}}
-    assert list(config.load(labelled_lines.Config, {"files": files}, "c.read").files["all"]) == labels
+    assert (
+        list(config.load(labelled_lines.Config, {"files": files}, "c.read").files["all"]) == labels
+    )
 
 
 @pytest.mark.parametrize(
@@ -258,12 +309,17 @@ def _archive(folder: Path, *members: tuple[str, bytes]) -> Path:
     return folder
 
 
-FOLDERS = {"train": {"no": ["d/train/neg"], "yes": ["d/train/pos"]}, "test": {"no": ["d/test/neg"], "yes": ["d/test/pos"]}}
+FOLDERS = {
+    "train": {"no": ["d/train/neg"], "yes": ["d/train/pos"]},
+    "test": {"no": ["d/test/neg"], "yes": ["d/test/pos"]},
+}
 
 
 def _read_archive(folder: Path, folders: dict = FOLDERS) -> list[tuple[str, dict]]:
     block = {"archive": "a.tar.gz", "folders": folders}
-    return _rows(labelled_archive.read(folder, config.load(labelled_archive.Config, block, "c.read")))
+    return _rows(
+        labelled_archive.read(folder, config.load(labelled_archive.Config, block, "c.read"))
+    )
 
 
 def test_every_file_of_an_archive_is_a_row_under_its_folders_label(tmp_path):
@@ -273,7 +329,13 @@ def test_every_file_of_an_archive_is_a_row_under_its_folders_label(tmp_path):
         for label in ("neg", "pos")
         for n in range(3)
     ]
-    _archive(tmp_path, ("d/README", b"\xff"), ("d/train/unsup/0.txt", b"\xff"), *members, ("d/train/pos/deep/0.txt", b"x"))
+    _archive(
+        tmp_path,
+        ("d/README", b"\xff"),
+        ("d/train/unsup/0.txt", b"\xff"),
+        *members,
+        ("d/train/pos/deep/0.txt", b"x"),
+    )
     found = [(split, row["label"], row["text"]) for split, row in _read_archive(tmp_path)]
     assert found == [
         (split, {"neg": "no", "pos": "yes"}[label], f"{label} {n}<br />é\u0085\n")
@@ -287,14 +349,22 @@ def test_texts_of_an_archive_come_in_small_batches(tmp_path, monkeypatch):
     monkeypatch.setattr(labelled_archive, "_BATCH", 100)
     _archive(tmp_path, *((f"d/{n}", b"x" * 30) for n in range(20)))
     block = {"archive": "a.tar.gz", "folders": {"all": {"x": ["d"]}}}
-    sizes = [len(batch) for _, batch in labelled_archive.read(tmp_path, config.load(labelled_archive.Config, block, "r"))]
+    sizes = [
+        len(batch)
+        for _, batch in labelled_archive.read(
+            tmp_path, config.load(labelled_archive.Config, block, "r")
+        )
+    ]
     assert sum(sizes) == 20
     assert max(sizes) <= 4
 
 
 def test_a_folder_that_the_archive_lacks_is_refused(tmp_path):
     _archive(tmp_path, ("d/train/neg/0", b"x"))
-    with pytest.raises(UserError, match=r"a.tar.gz: got no file in d/test/neg; expected files in every folder of `read`"):
+    with pytest.raises(
+        UserError,
+        match=r"a.tar.gz: got no file in d/test/neg; expected files in every folder of `read`",
+    ):
         _read_archive(tmp_path)
 
 
@@ -310,13 +380,22 @@ def test_links_in_an_archive_are_no_texts(tmp_path):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda data: data[: len(data) // 2], r"a.tar.gz: got .*; expected a tar.gz that can be read"),
+        (
+            lambda data: data[: len(data) // 2],
+            r"a.tar.gz: got .*; expected a tar.gz that can be read",
+        ),
         (lambda data: b"no gzip" + data, r"a.tar.gz: got .*; expected a tar.gz that can be read"),
-        (lambda data: gzip.compress(b"no tar" * 200), r"a.tar.gz: got .*; expected a tar.gz that can be read"),
+        (
+            lambda data: gzip.compress(b"no tar" * 200),
+            r"a.tar.gz: got .*; expected a tar.gz that can be read",
+        ),
     ],
 )
 def test_a_damaged_archive_is_refused_in_one_line(tmp_path, damage, message):
-    path = _archive(tmp_path, *((f"d/{n}", bytes(range(n, n + 90))) for n in range(1, 31))) / "a.tar.gz"
+    path = (
+        _archive(tmp_path, *((f"d/{n}", bytes(range(n, n + 90))) for n in range(1, 31)))
+        / "a.tar.gz"
+    )
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(UserError, match=message):
         _read_archive(tmp_path, {"all": {"x": ["d"]}})
@@ -324,7 +403,9 @@ def test_a_damaged_archive_is_refused_in_one_line(tmp_path, damage, message):
 
 def test_a_text_that_is_no_utf8_or_too_long_is_told_by_its_name(tmp_path, monkeypatch):
     _archive(tmp_path, ("d/0", b"caf\xe9"))
-    with pytest.raises(UserError, match=r"a.tar.gz: d/0: got byte 0xe9 at offset 3, line 1; expected UTF-8"):
+    with pytest.raises(
+        UserError, match=r"a.tar.gz: d/0: got byte 0xe9 at offset 3, line 1; expected UTF-8"
+    ):
         _read_archive(tmp_path, {"all": {"x": ["d"]}})
     monkeypatch.setattr(labelled_archive, "_MOST_TEXT", 3)
     with pytest.raises(UserError, match=r"d/0: got 4 bytes; expected a text of 3 bytes at most"):
@@ -345,17 +426,37 @@ UTF16 = "good morning\nbad evening\n" * 20
     [
         (
             UTF16.encode("utf-16"),
-            "byte 0xff at offset 0: the mark of UTF-16; expected UTF-8. Convert the file: iconv -f UTF-16 ",
+            (
+                "byte 0xff at offset 0: the mark of UTF-16; expected UTF-8. Convert the file: "
+                "iconv "
+                "-f UTF-16 "
+            ),
         ),
         (
             UTF16.encode("utf-32"),
-            "byte 0xff at offset 0: the mark of UTF-32; expected UTF-8. Convert the file: iconv -f UTF-32 ",
+            (
+                "byte 0xff at offset 0: the mark of UTF-32; expected UTF-8. Convert the file: "
+                "iconv "
+                "-f UTF-32 "
+            ),
         ),
-        (UTF16.encode("utf-16-le"), "byte 0x00 at offset 1, line 1: UTF-16LE; expected UTF-8. Convert the file: iconv -f "),
-        (UTF16.encode("utf-16-be"), "byte 0x00 at offset 0, line 1: UTF-16BE; expected UTF-8. Convert the file: iconv -f "),
-        (UTF16.encode("utf-32-le"), "byte 0x00 at offset 1, line 1: UTF-32LE; expected UTF-8. Convert the file: iconv -f "),
+        (
+            UTF16.encode("utf-16-le"),
+            "byte 0x00 at offset 1, line 1: UTF-16LE; expected UTF-8. Convert the file: iconv -f ",
+        ),
+        (
+            UTF16.encode("utf-16-be"),
+            "byte 0x00 at offset 0, line 1: UTF-16BE; expected UTF-8. Convert the file: iconv -f ",
+        ),
+        (
+            UTF16.encode("utf-32-le"),
+            "byte 0x00 at offset 1, line 1: UTF-32LE; expected UTF-8. Convert the file: iconv -f ",
+        ),
         ("中文\n文本\n".encode("utf-16-le"), "byte 0x"),
-        (b"one\ntwo\nth\x00ree\n", "byte 0x00 at offset 10, line 3; expected UTF-8 text without NUL bytes."),
+        (
+            b"one\ntwo\nth\x00ree\n",
+            "byte 0x00 at offset 10, line 3; expected UTF-8 text without NUL bytes.",
+        ),
     ],
 )
 def test_a_file_of_another_encoding_is_refused_with_the_byte_and_what_to_do(tmp_path, data, said):
@@ -381,7 +482,10 @@ def _judged(name: str) -> dict:
 BLOCKS = {
     "text_lines": (text_lines, lambda name: {"files": {"all": [name]}, "judges": None}),
     "similarity": (text_lines, _judged),
-    "analogies": (text_lines, lambda name: {"files": {"all": ["a"]}, "judges": {"similarity": [], "analogies": name}}),
+    "analogies": (
+        text_lines,
+        lambda name: {"files": {"all": ["a"]}, "judges": {"similarity": [], "analogies": name}},
+    ),
     "text_sentences": (text_sentences, lambda name: {"files": {"all": [name]}}),
     "tab_separated_pairs": (
         tab_separated_pairs,
@@ -390,7 +494,10 @@ BLOCKS = {
     "source": (parallel_text, lambda name: {"files": {"all": {"source": [name], "target": ["a"]}}}),
     "target": (parallel_text, lambda name: {"files": {"all": {"source": ["a"], "target": [name]}}}),
     "labelled_lines": (labelled_lines, lambda name: {"files": {"all": {"x": [name], "y": ["a"]}}}),
-    "labelled_archive": (labelled_archive, lambda name: {"archive": name, "folders": {"all": {"x": ["d"]}}}),
+    "labelled_archive": (
+        labelled_archive,
+        lambda name: {"archive": name, "folders": {"all": {"x": ["d"]}}},
+    ),
 }
 
 
@@ -398,7 +505,9 @@ BLOCKS = {
 @pytest.mark.parametrize("block", BLOCKS)
 def test_a_file_outside_of_the_corpus_s_folder_is_refused(block, name):
     module, made = BLOCKS[block]
-    with pytest.raises(UserError, match=r"^corpora\.c\.read\.\S+: got .*; expected a file in the corpus's folder\."):
+    with pytest.raises(
+        UserError, match=r"^corpora\.c\.read\.\S+: got .*; expected a file in the corpus's folder\."
+    ):
         config.load(module.Config, made(name), "corpora.c.read")
 
 
@@ -421,12 +530,16 @@ def test_a_linked_folder_is_refused_and_a_linked_file_is_not(tmp_path, block):
         list(module.read(raw, loaded))
         list(module.judges(raw, loaded)) if hasattr(module, "judges") else None
 
-    with pytest.raises(UserError, match=r"linked/file: got the link .*linked; expected a folder of the corpus\."):
+    with pytest.raises(
+        UserError, match=r"linked/file: got the link .*linked; expected a folder of the corpus\."
+    ):
         read("linked/file")
     read("file")
 
 
-@pytest.mark.parametrize(("make", "said"), [(Path.mkdir, "is a directory"), (os.mkfifo, "no regular file")])
+@pytest.mark.parametrize(
+    ("make", "said"), [(Path.mkdir, "is a directory"), (os.mkfifo, "no regular file")]
+)
 def test_what_is_no_file_is_refused(tmp_path, make, said):
     make(tmp_path / "x")
     with pytest.raises(UserError, match=rf"x: got {said}; expected a file of the corpus"):
@@ -449,17 +562,31 @@ def test_what_is_no_file_is_refused(tmp_path, make, said):
 def test_labels_that_cannot_be_told_apart_or_shown_are_refused(labels):
     blocks = [
         (labelled_lines, {"files": {"all": {label: [f"f{i}"] for i, label in enumerate(labels)}}}),
-        (labelled_archive, {"archive": "a", "folders": {"all": {label: [f"f{i}"] for i, label in enumerate(labels)}}}),
+        (
+            labelled_archive,
+            {
+                "archive": "a",
+                "folders": {"all": {label: [f"f{i}"] for i, label in enumerate(labels)}},
+            },
+        ),
     ]
     for module, block in blocks:
-        with pytest.raises(UserError, match=r"^read\.(files|folders)\.all: got .*; expected labels "):
+        with pytest.raises(
+            UserError, match=r"^read\.(files|folders)\.all: got .*; expected labels "
+        ):
             config.load(module.Config, block, "read")
 
 
 def test_labels_with_slashes_and_spaces_in_them_are_labels():
-    config.load(labelled_lines.Config, {"files": {"all": {"Sci/Tech": ["a"], "very good": ["b"]}}}, "read")
+    config.load(
+        labelled_lines.Config, {"files": {"all": {"Sci/Tech": ["a"], "very good": ["b"]}}}, "read"
+    )
 
 
 def test_a_file_under_two_labels_is_refused():
-    with pytest.raises(UserError, match=r"^read\.files\.all: got a twice; expected each file once, under one label"):
-        config.load(labelled_lines.Config, {"files": {"all": {"x": ["a"], "y": ["b", "a"]}}}, "read")
+    with pytest.raises(
+        UserError, match=r"^read\.files\.all: got a twice; expected each file once, under one label"
+    ):
+        config.load(
+            labelled_lines.Config, {"files": {"all": {"x": ["a"], "y": ["b", "a"]}}}, "read"
+        )

@@ -13,8 +13,11 @@ from torch.nn import functional as F
 from pipeline.nn import cross_entropy
 
 
-def loss_and_gradient(logits_NV: Tensor, label_N: Tensor, smoothing: float, *, ours: bool) -> tuple[Tensor, Tensor]:
-    """Of a third of the loss, so that what comes from above is not 1; the logits are not the leaf, as in a model."""
+def loss_and_gradient(
+    logits_NV: Tensor, label_N: Tensor, smoothing: float, *, ours: bool
+) -> tuple[Tensor, Tensor]:
+    """Of a third of the loss, so that what comes from above is not 1; the logits are not the leaf,
+    as in a model."""
     leaf_NV = logits_NV.clone().requires_grad_()
     if ours:
         loss = cross_entropy.summed_cross_entropy(leaf_NV * 1, label_N, smoothing)
@@ -71,7 +74,9 @@ def test_logits_in_bfloat16_are_summed_in_float32() -> None:
 
 def twice(logits_NV: Tensor, label_N: Tensor) -> Tensor:
     """The loss of logits that another loss has overwritten."""
-    return cross_entropy.summed_cross_entropy(logits_NV, label_N) + cross_entropy.summed_cross_entropy(logits_NV, label_N)
+    return cross_entropy.summed_cross_entropy(
+        logits_NV, label_N
+    ) + cross_entropy.summed_cross_entropy(logits_NV, label_N)
 
 
 def changed(logits_NV: Tensor, label_N: Tensor) -> Tensor:
@@ -94,7 +99,9 @@ def needed(logits_NV: Tensor, label_N: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("made", [twice, changed, gone, needed])
-def test_no_gradient_comes_of_what_was_overwritten(made: Callable[[Tensor, Tensor], Tensor]) -> None:
+def test_no_gradient_comes_of_what_was_overwritten(
+    made: Callable[[Tensor, Tensor], Tensor],
+) -> None:
     leaf_NV = torch.randn(3, 4, requires_grad=True)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         made(leaf_NV * 1, torch.tensor([0, 1, 2])).backward()
@@ -122,7 +129,10 @@ def test_logits_may_be_a_view_of_others_in_any_order() -> None:
     torch.manual_seed(1)
     leaf_TBV, label_N = torch.randn(5, 3, 7, requires_grad=True), torch.randint(7, (15,))
     found = torch.autograd.grad(
-        cross_entropy.summed_cross_entropy((leaf_TBV * 1).transpose(0, 2).flatten(1).T, label_N), leaf_TBV
+        cross_entropy.summed_cross_entropy((leaf_TBV * 1).transpose(0, 2).flatten(1).T, label_N),
+        leaf_TBV,
     )
-    wanted = torch.autograd.grad(F.cross_entropy(leaf_TBV.transpose(0, 2).flatten(1).T, label_N, reduction="sum"), leaf_TBV)
+    wanted = torch.autograd.grad(
+        F.cross_entropy(leaf_TBV.transpose(0, 2).flatten(1).T, label_N, reduction="sum"), leaf_TBV
+    )
     torch.testing.assert_close(found, wanted)

@@ -1,4 +1,5 @@
-"""The real `dvc.yaml` under a real DVC, on the built-in corpus at a small size: reproducible, cached, and safe to kill."""
+"""The real `dvc.yaml` under a real DVC, on the built-in corpus at a small size: reproducible,
+cached, and safe to kill."""
 
 import os
 import shutil
@@ -25,7 +26,11 @@ pytestmark = pytest.mark.long
 
 
 def git(root: Path, *arguments: str) -> None:
-    subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments], cwd=root, check=True)
+    subprocess.run(
+        ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments],
+        cwd=root,
+        check=True,
+    )
 
 
 def small(root: Path) -> None:
@@ -39,10 +44,15 @@ def small(root: Path) -> None:
     content["runs"] = {name: run for name, run in content["runs"].items() if name in KEPT}
     for run in content["runs"].values():
         run["training"]["max_epochs"] = 1
-        run["model"] |= {key: 16 for key in ("embedding", "hidden", "width", "feed_forward") if key in run["model"]}
+        run["model"] |= {
+            key: 16
+            for key in ("embedding", "hidden", "width", "feed_forward")
+            if key in run["model"]
+        }
         if "max_length" in run["search"]:
             run["search"]["max_length"] = 8
-    content["runs"]["transformer"]["objective"]["batch_tokens"] = 70  # many steps: time to be killed between two of them
+    # many steps: time to be killed between two of them
+    content["runs"]["transformer"]["objective"]["batch_tokens"] = 70
     (root / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
 
 
@@ -50,7 +60,9 @@ def copied(root: Path) -> Path:
     """A committed copy of this project with small params, and DVC ready in it."""
     root.mkdir()
     for name in ("pipeline", "stages", ".dvc"):
-        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp"))
+        shutil.copytree(
+            ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp")
+        )
     for name in ("dvc.yaml", "params.yaml", "flow.yaml", ".gitignore", ".dvcignore"):
         shutil.copy(ROOT / name, root)
     (root / "data").mkdir()
@@ -74,7 +86,9 @@ def environment(root: Path) -> dict[str, str]:
 
 
 def dvc(root: Path, *arguments: str) -> str:
-    done = subprocess.run(["dvc", *arguments], cwd=root, env=environment(root), capture_output=True, text=True)
+    done = subprocess.run(
+        ["dvc", *arguments], cwd=root, env=environment(root), capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -128,7 +142,11 @@ def test_compiled_code_beside_the_source_is_no_dependency(done: Path) -> None:
     }
     assert "pipeline/nn" in counted
     for path, files in counted.items():
-        source = [file for file in (done / path).rglob("*") if file.is_file() and "__pycache__" not in file.parts]
+        source = [
+            file
+            for file in (done / path).rglob("*")
+            if file.is_file() and "__pycache__" not in file.parts
+        ]
         assert files == len(source), path
 
 
@@ -158,12 +176,16 @@ def test_an_edit_to_a_family_or_task_concerns_its_runs_alone(
 def test_where_it_runs_is_no_parameter(done: Path) -> None:
     params = done / "params.yaml"
     before = params.read_text()
-    params.write_text(before.replace("device: auto", "device: cpu").replace("workers: 1", "workers: 2"))
+    params.write_text(
+        before.replace("device: auto", "device: cpu").replace("workers: 1", "workers: 2")
+    )
     assert dvc(done, "status").strip() == "Data and pipelines are up to date."
     params.write_text(before)
 
 
-def test_a_second_clone_has_everything_after_a_pull_and_runs_nothing(done: Path, tmp_path: Path) -> None:
+def test_a_second_clone_has_everything_after_a_pull_and_runs_nothing(
+    done: Path, tmp_path: Path
+) -> None:
     dvc(done, "remote", "add", "--default", "--force", "shared", str(tmp_path / "remote"))
     git(done, "add", ".")
     git(done, "commit", "-q", "-m", "results")
@@ -184,33 +206,49 @@ def test_a_second_clone_has_everything_after_a_pull_and_runs_nothing(done: Path,
 
 
 def assert_history_is_shown(root: Path) -> None:
-    """`seqline sync` in a clone that has never trained: every run with its curves and its scores."""
-    inside = {name: value for name, value in environment(root).items() if not name.startswith("MLFLOW_")}
-    program = "from pathlib import Path; from pipeline import tracking; print(tracking.sync(Path()))"
-    said = subprocess.run(["python", "-c", program], cwd=root, env=inside, capture_output=True, text=True, check=True).stdout
+    """`seqline sync` in a clone that has never trained: every run with its curves and its
+    scores."""
+    inside = {
+        name: value for name, value in environment(root).items() if not name.startswith("MLFLOW_")
+    }
+    program = (
+        "from pathlib import Path; from pipeline import tracking; print(tracking.sync(Path()))"
+    )
+    said = subprocess.run(
+        ["python", "-c", program], cwd=root, env=inside, capture_output=True, text=True, check=True
+    ).stdout
     assert f"of {len(KEPT)} runs, {len(KEPT)} are trained and 0 were level already" in said
     client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
-    runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    runs = client.search_runs(
+        [experiment.experiment_id for experiment in client.search_experiments()]
+    )
     assert {run.info.run_name for run in runs} == set(KEPT)
     for run in runs:
         folder = root / "data/models" / run.info.run_name
         history = tables.read(folder / "history.parquet", tables.HISTORY).to_pylist()
         assert {row["name"] for row in history} >= {"valid/loss", "valid/perplexity"}
-        for name in {row["name"] for row in history} & {"train/loss", "learning_rate", "valid/loss"}:
+        for name in {row["name"] for row in history} & {
+            "train/loss",
+            "learning_rate",
+            "valid/loss",
+        }:
             wanted = sorted((row["step"], row["value"]) for row in history if row["name"] == name)
             shown = client.get_metric_history(run.info.run_id, name)
             assert sorted((point.step, point.value) for point in shown) == wanted
         assert "test/bleu/score" in run.data.metrics
 
 
-STARTED = {  # what is there once a stage is at work, and whether the stage is killed with dvc or left an orphan
+# what is there once a stage is at work, and whether the stage is killed with dvc or left an orphan
+STARTED = {
     "data/raw/.toy_en_fr.partial/*": True,
     "data/tokens/.toy_en_fr.partial/*": False,
     ".seqline/training/transformer-*/state.safetensors": True,
 }
 
 
-def test_a_kill_at_any_stage_leaves_nothing_that_the_next_repro_does_not_mend(done: Path, tmp_path: Path) -> None:
+def test_a_kill_at_any_stage_leaves_nothing_that_the_next_repro_does_not_mend(
+    done: Path, tmp_path: Path
+) -> None:
     root = copied(tmp_path / "killed")
     for sign, whole_group in STARTED.items():
         running = subprocess.Popen(
@@ -245,29 +283,51 @@ for address in sys.argv[1:]:
     stage, _, key = address.partition("@")
     stage_runs.run(Path.cwd(), stage, key)
 """
-ONE_OF_EACH_TASK = ("lstm", "bidirectional", "skip_gram", "bert", "text_cnn")  # beside the translators above
+# beside the translators above
+ONE_OF_EACH_TASK = ("lstm", "bidirectional", "skip_gram", "bert", "text_cnn")
 
 
 def held(root: Path) -> dict[str, bytes]:
-    files = [file for name in ("data", "reports") for file in (root / name).rglob("*") if file.is_file()]
+    files = [
+        file for name in ("data", "reports") for file in (root / name).rglob("*") if file.is_file()
+    ]
     return {str(file.relative_to(root)): file.read_bytes() for file in files}
 
 
 def test_every_task_gives_the_same_bytes_in_another_process_and_place(tmp_path: Path) -> None:
-    """All stages by their commands, without DVC, which would start Python for each of them; with other hashes of strings."""
+    """All stages by their commands, without DVC, which would start Python for each of them; with
+    other hashes of strings."""
     content = yaml.safe_load((ROOT / "presets" / "default.yaml").read_text())
     content["evaluation"]["bootstrap"] = 20
     content["runs"] = {name: content["runs"][name] for name in ONE_OF_EACH_TASK}
-    tasks = {file.stem for file in (ROOT / "pipeline" / "tasks").glob("*.py")} - {"__init__", "translation"}
+    tasks = {file.stem for file in (ROOT / "pipeline" / "tasks").glob("*.py")} - {
+        "__init__",
+        "translation",
+    }
     assert {run["task"] for run in content["runs"].values()} == tasks
     del content["corpora"]["toy_en_fr"]
     for corpus in content["corpora"].values():
         corpus["source"]["builtin"]["sizes"] = {"train": 200, "valid": 40, "test": 40}
     for run in content["runs"].values():
         run["training"]["max_epochs"] = 1
-        run["model"] |= {key: 16 for key in ("embedding", "hidden", "width", "feed_forward") if key in run["model"]}
-    addresses = [f"{stage}@{key}" for stage in ("download", "tokenize", "vocab", "encode") for key in content["corpora"]]
-    addresses += ["scratch", *(f"{stage}@{key}" for key in content["runs"] for stage in ("train", "predict", "evaluate"))]
+        run["model"] |= {
+            key: 16
+            for key in ("embedding", "hidden", "width", "feed_forward")
+            if key in run["model"]
+        }
+    addresses = [
+        f"{stage}@{key}"
+        for stage in ("download", "tokenize", "vocab", "encode")
+        for key in content["corpora"]
+    ]
+    addresses += [
+        "scratch",
+        *(
+            f"{stage}@{key}"
+            for key in content["runs"]
+            for stage in ("train", "predict", "evaluate")
+        ),
+    ]
     started = []
     for number in ("1", "2"):
         root = tmp_path / number
@@ -284,11 +344,15 @@ def test_every_task_gives_the_same_bytes_in_another_process_and_place(tmp_path: 
         )
     assert [process.wait() for process in started] == [0, 0]
     one, other = held(tmp_path / "1"), held(tmp_path / "2")
-    assert {f"data/models/{name}/model.safetensors" for name in ONE_OF_EACH_TASK} | {"reports/index.html"} <= one.keys()
+    assert {f"data/models/{name}/model.safetensors" for name in ONE_OF_EACH_TASK} | {
+        "reports/index.html"
+    } <= one.keys()
     assert one == other
 
 
-def test_files_of_ones_own_are_taken_over_anew_when_and_only_when_they_changed(tmp_path: Path, monkeypatch) -> None:
+def test_files_of_ones_own_are_taken_over_anew_when_and_only_when_they_changed(
+    tmp_path: Path, monkeypatch
+) -> None:
     root = copied(tmp_path / "project")
     content = yaml.safe_load((root / "params.yaml").read_text())
     own = content["corpora"]["toy_en_fr"] | {"source": {"path": "drop"}}
@@ -312,5 +376,7 @@ def test_files_of_ones_own_are_taken_over_anew_when_and_only_when_they_changed(t
     assert lock(root) != before
     assert not refresh.refresh(root).changed
     shutil.rmtree(root / "drop")
-    with pytest.raises(UserError, match=r"^corpora\.own\.source\.path: got .*drop; expected a file or folder"):
+    with pytest.raises(
+        UserError, match=r"^corpora\.own\.source\.path: got .*drop; expected a file or folder"
+    ):
         refresh.refresh(root)

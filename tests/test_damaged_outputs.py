@@ -1,4 +1,5 @@
-"""Damaged outputs of train, predict and evaluate: who reads them says so in one line, or comes to the same result."""
+"""Damaged outputs of train, predict and evaluate: who reads them says so in one line, or comes to
+the same result."""
 
 import hashlib
 import json
@@ -65,7 +66,10 @@ def brackets(file: Path) -> None:
 
 
 def an_object(file: Path) -> None:
-    file.write_text('{"train": 5, "test": [], "run": "x", "sizes": null, "task": "classification", "corpus": "reviews"}\n')
+    file.write_text(
+        '{"train": 5, "test": [], "run": "x", "sizes": null, "task": "classification", '
+        '"corpus": "reviews"}\n'
+    )
 
 
 DAMAGES: tuple[Callable[[Path], None], ...] = (
@@ -94,7 +98,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def project(trained: Path, tmp_path: Path) -> Path:
     """The trained project, to be damaged."""
     root = tmp_path / "project"
-    shutil.copytree(trained, root, ignore=shutil.ignore_patterns(".git", "pipeline", "stages", "cache"))
+    shutil.copytree(
+        trained, root, ignore=shutil.ignore_patterns(".git", "pipeline", "stages", "cache")
+    )
     return root
 
 
@@ -120,13 +126,21 @@ def files() -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("damage", mostly_long(DAMAGES, QUICK.__contains__, lambda damage: damage.__name__))
+@pytest.mark.parametrize(
+    "damage", mostly_long(DAMAGES, QUICK.__contains__, lambda damage: damage.__name__)
+)
 @pytest.mark.parametrize("name", files())
 def test_a_damaged_file_is_named_in_one_line_or_changes_nothing(
-    name: str, damage: Callable[[Path], None], trained: Path, project: Path, capfd: pytest.CaptureFixture[str]
+    name: str,
+    damage: Callable[[Path], None],
+    trained: Path,
+    project: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     if damage is flipped and name.endswith(".safetensors"):
-        pytest.skip("other weights are weights too: their md5 tells, which DVC and `seqline repair` look at")
+        pytest.skip(
+            "other weights are weights too: their md5 tells, which DVC and `seqline repair` look at"
+        )
     assert (project / name).is_file()
     damage(project / name)
     for folder, stages in READERS.items():
@@ -139,7 +153,9 @@ def test_a_damaged_file_is_named_in_one_line_or_changes_nothing(
                 exit_with(lambda stage=stage, key=key: stage_runs.run(project, stage, key))  # type: ignore[misc]
             except SystemExit as end:
                 status = int(end.code or 0)
-            said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("seqline: ")]
+            said = [
+                line for line in capfd.readouterr().err.splitlines() if line.startswith("seqline: ")
+            ]
             if status == 0:
                 assert digest(project, stage, key) == before, f"{stage} used it silently"
             else:
@@ -148,7 +164,9 @@ def test_a_damaged_file_is_named_in_one_line_or_changes_nothing(
                 assert Path(name).name in said[0] or Path(name).parent.name in said[0], said
 
 
-@pytest.mark.parametrize("key", ["parameters", "test.accuracy", "test.accuracy.score", "test.f1.low", "valid.rows"])
+@pytest.mark.parametrize(
+    "key", ["parameters", "test.accuracy", "test.accuracy.score", "test.f1.low", "valid.rows"]
+)
 @pytest.mark.parametrize("value", ["x", None, [], True, ...], ids=str)
 def test_a_metric_that_is_no_number_is_refused_by_its_key(
     key: str, value: object, project: Path, capfd: pytest.CaptureFixture[str]
@@ -171,7 +189,9 @@ def test_a_metric_that_is_no_number_is_refused_by_its_key(
 
 
 @pytest.mark.parametrize("name", ["history", "by_length"])
-def test_a_cell_of_a_plot_that_is_no_number_is_refused(name: str, project: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_cell_of_a_plot_that_is_no_number_is_refused(
+    name: str, project: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     path = project / f"reports/plots/mlp/{name}.csv"
     content = path.read_text(encoding="utf-8")
     path.write_text(content.removesuffix("\n") + " 5\n", encoding="utf-8")
@@ -179,4 +199,6 @@ def test_a_cell_of_a_plot_that_is_no_number_is_refused(name: str, project: Path,
         exit_with(lambda: stage_runs.run(project, "report", ""))
     said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("seqline: ")]
     assert len(said) == 1
-    assert said[0].startswith(f"seqline: reports/plots/mlp/{name}.csv: got a table that is cut off or damaged; ")
+    assert said[0].startswith(
+        f"seqline: reports/plots/mlp/{name}.csv: got a table that is cut off or damaged; "
+    )

@@ -1,4 +1,5 @@
-"""A killed training whose work folder was damaged: one line at most, and the weights of a training that was never killed."""
+"""A killed training whose work folder was damaged: one line at most, and the weights of a training
+that was never killed."""
 
 import shutil
 from collections.abc import Callable
@@ -65,7 +66,11 @@ class Killed(Exception):
 def settings(average: int | None) -> dict[str, Any]:
     content: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     content["corpora"] = {"toy_story": content["corpora"]["toy_story"]}
-    content["corpora"]["toy_story"]["source"]["builtin"]["sizes"] = {"train": 100, "valid": 20, "test": 20}
+    content["corpora"]["toy_story"]["source"]["builtin"]["sizes"] = {
+        "train": 100,
+        "valid": 20,
+        "test": 20,
+    }
     content["compute"] |= {"device": "cpu", "processes": 1}
     content["runs"] = {"rnn": content["runs"]["rnn"]}
     content["runs"]["rnn"]["model"] |= {"embedding": 4, "hidden": 4, "dropout": 0.2}
@@ -78,8 +83,11 @@ def settings(average: int | None) -> dict[str, Any]:
     scope="module",
     params=[pytest.param(None, id="best"), pytest.param(2, id="averaged", marks=pytest.mark.long)],
 )
-def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
-    """A folder with a training that was killed in its second epoch, and the weights of one that was not."""
+def killed(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, bytes]:
+    """A folder with a training that was killed in its second epoch, and the weights of one that was
+    not."""
     root = tmp_path_factory.mktemp("damaged")
     (root / "params.yaml").write_text(yaml.safe_dump(settings(request.param)), encoding="utf-8")
     stage_runs.run(root, "scratch")
@@ -113,10 +121,15 @@ def resume(root: Path) -> None:
         train.main()
 
 
-@pytest.mark.parametrize("damage", mostly_long(DAMAGES, QUICK.__contains__, lambda damage: damage.__name__))
+@pytest.mark.parametrize(
+    "damage", mostly_long(DAMAGES, QUICK.__contains__, lambda damage: damage.__name__)
+)
 @pytest.mark.parametrize("name", FILES)
 def test_a_damaged_work_folder_changes_no_weight(
-    name: str, damage: Callable[[Path], None], killed: tuple[Path, bytes], capfd: pytest.CaptureFixture[str]
+    name: str,
+    damage: Callable[[Path], None],
+    killed: tuple[Path, bytes],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     root, weights = killed
     (work,) = (root / ".seqline/training").glob("rnn-*")
@@ -134,7 +147,10 @@ def test_a_damaged_work_folder_changes_no_weight(
     out, error = capfd.readouterr()
     assert (root / "data/models/rnn/model.safetensors").read_bytes() == weights
     if name.endswith(".safetensors") and (name, damage) != ("state.safetensors", Path.unlink):
-        assert f"{name} is {'absent' if damage is Path.unlink else 'damaged'}: the training starts afresh" in error
+        assert (
+            f"{name} is {'absent' if damage is Path.unlink else 'damaged'}: the training starts "
+            "afresh"
+        ) in error
         assert error.count("\n") == 1
     else:
         assert error.count("\n") <= 1, error
@@ -157,7 +173,10 @@ def test_a_checksum_covers_facts_names_types_and_bytes() -> None:
 
 def test_a_bit_of_any_byte_of_a_saved_file_counts(tmp_path: Path) -> None:
     """But for spaces that pad its head, which change nothing of what is read."""
-    path, tensors = tmp_path / "x.safetensors", {"a": torch.tensor([1.5, 2.5]), "b": torch.tensor([7])}
+    path, tensors = (
+        tmp_path / "x.safetensors",
+        {"a": torch.tensor([1.5, 2.5]), "b": torch.tensor([7])},
+    )
     saved.save(path, tensors, {"step": 3})
     content = path.read_bytes()
     for place in range(len(content)):
@@ -169,15 +188,24 @@ def test_a_bit_of_any_byte_of_a_saved_file_counts(tmp_path: Path) -> None:
         except saved.Damaged:
             continue
         assert facts == {"step": 3}
-        assert {name: tensor.tolist() for name, tensor in loaded.items()} == {"a": [1.5, 2.5], "b": [7]}
+        assert {name: tensor.tolist() for name, tensor in loaded.items()} == {
+            "a": [1.5, 2.5],
+            "b": [7],
+        }
 
 
-def test_weights_damaged_while_training_are_refused_and_the_next_training_starts_afresh(tmp_path: Path) -> None:
+def test_weights_damaged_while_training_are_refused_and_the_next_training_starts_afresh(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "best.safetensors").write_bytes(b"other")
     (tmp_path / "state.safetensors").write_bytes(b"other")
     unfinished = object.__new__(loop.Loop)
     unfinished.work = tmp_path
-    unfinished.config = loop.Config(max_epochs=1, patience=None, accumulate=1, average=None, precision="float32", threads=1)
-    with pytest.raises(loop.UserError, match=r"best\.safetensors is damaged, .* Run again: it starts afresh"):
+    unfinished.config = loop.Config(
+        max_epochs=1, patience=None, accumulate=1, average=None, precision="float32", threads=1
+    )
+    with pytest.raises(
+        loop.UserError, match=r"best\.safetensors is damaged, .* Run again: it starts afresh"
+    ):
         unfinished.kept_weights()
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,5 @@
-"""Search, on models of a few lines whose next-token probabilities are a hash of the history, against plain Python."""
+"""Search, on models of a few lines whose next-token probabilities are a hash of the history,
+against plain Python."""
 
 import itertools
 import math
@@ -34,9 +35,19 @@ ALPHAS = st.sampled_from([0.0, 0.5, 0.75, 1.0, 2.0])
 SEEDS = st.integers(0, 10**6)
 
 
-def sampling_config(temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None, max_length: int = 6):
+def sampling_config(
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    max_length: int = 6,
+):
     return sampling.Config(
-        method="sampling", temperature=temperature, top_k=top_k, top_p=top_p, max_length=max_length, constraints=FREE
+        method="sampling",
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        max_length=max_length,
+        constraints=FREE,
     )
 
 
@@ -50,9 +61,15 @@ def plain_beam(model: Hashed, prompt: Prompt, config: beam.Config) -> list[Hypot
                 if token not in (PAD, BOS) and value > -math.inf:
                     grown.append(((*ids, token), log_prob + value))
         grown = sorted(grown, key=lambda pair: (-pair[1], pair[0]))[: config.width - len(finished)]
-        finished += [Hypothesis(ids[:-1], lp / length**config.penalty.alpha, lp) for ids, lp in grown if ids[-1] == EOS]
+        finished += [
+            Hypothesis(ids[:-1], lp / length**config.penalty.alpha, lp)
+            for ids, lp in grown
+            if ids[-1] == EOS
+        ]
         live = [pair for pair in grown if pair[0][-1] != EOS]
-    finished = finished or [Hypothesis(ids, lp / length**config.penalty.alpha, lp) for ids, lp in live]
+    finished = finished or [
+        Hypothesis(ids, lp / length**config.penalty.alpha, lp) for ids, lp in live
+    ]
     return sorted(finished, key=lambda h: (-h.score, h.ids))[: config.n_best]
 
 
@@ -71,10 +88,14 @@ def test_a_beam_of_width_one_is_greedy_search(seed: int, alpha: float) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(SEEDS, ALPHAS, st.integers(1, 4), st.integers(1, 5))
-def test_a_wide_beam_is_exhaustive_search(seed: int, alpha: float, max_length: int, n_best: int) -> None:
+def test_a_wide_beam_is_exhaustive_search(
+    seed: int, alpha: float, max_length: int, n_best: int
+) -> None:
     model, prompt = Hashed(seed), prompts(2, seed)
     width = sum(5**n for n in range(1, max_length + 1)) + 5**max_length
-    by_beam = run_beam(model, prompt, width=width, alpha=alpha, n_best=n_best, max_length=max_length)
+    by_beam = run_beam(
+        model, prompt, width=width, alpha=alpha, n_best=n_best, max_length=max_length
+    )
     assert same(by_beam, run_exhaustive(model, prompt, penalty(alpha), n_best, max_length))
 
 
@@ -161,7 +182,9 @@ def test_equal_scores_are_ordered_by_their_ids() -> None:
 
 
 def test_an_empty_answer_is_an_answer() -> None:
-    [[answer]] = run_beam(Fixed([-9.0, -9.0, -9.0, -0.01, -9.0, -9.0, -9.0, -9.0]), prompts(1), alpha=0.0)
+    [[answer]] = run_beam(
+        Fixed([-9.0, -9.0, -9.0, -0.01, -9.0, -9.0, -9.0, -9.0]), prompts(1), alpha=0.0
+    )
     assert answer.ids == ()
     assert answer.log_prob == pytest.approx(-0.01)
 
@@ -184,7 +207,10 @@ def test_the_score_divides_by_the_length_with_eos_to_the_power_alpha() -> None:
 
 def test_a_vocabulary_smaller_than_the_beam_is_no_obstacle() -> None:
     setting = beam_config(width=30, n_best=30, max_length=4)
-    assert same(beam.search(Hashed(4), prompts(1), setting, noise()), [plain_beam(Hashed(4), prompts(1), setting)])
+    assert same(
+        beam.search(Hashed(4), prompts(1), setting, noise()),
+        [plain_beam(Hashed(4), prompts(1), setting)],
+    )
 
 
 @pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES)
@@ -207,7 +233,7 @@ def test_best_takes_the_lower_index_of_equal_values(seed: int, count: int, level
     assert got_values.tolist() == np.take_along_axis(values.numpy(), oracle, 1).tolist()
 
 
-def test_extending_takes_the_best_of_all_rows_of_a_sentence_and_no_more_than_there_is_room_for() -> None:
+def test_extending_takes_the_best_of_all_rows_of_a_sentence_and_no_more_than_fit() -> None:
     live = beam.Live(np.array([3, 3, 8]), np.array([-1.0, -2.0, -5.0]), np.array([1, 0, 0]))
     values = np.array([[-0.5, -4.0], [-0.1, -0.2], [-0.3, -0.4]])
     tokens = np.array([[6, 4], [5, 7], [4, 5]])
@@ -216,7 +242,9 @@ def test_extending_takes_the_best_of_all_rows_of_a_sentence_and_no_more_than_the
     assert chosen.token_AK[0].tolist() == [6, 5]
     assert chosen.parent_AK[:, 0].tolist() == [0, 2]
     assert chosen.parent_AK[0, 1] == 1
-    assert chosen.order_AK[0].tolist() == [1, 0], "what extends row 1 precedes what extends row 0, as their rows do"
+    assert chosen.order_AK[0].tolist() == [1, 0], (
+        "what extends row 1 precedes what extends row 0, as their rows do"
+    )
 
 
 def test_unrolling_follows_the_back_pointers() -> None:
@@ -231,7 +259,10 @@ def test_unrolling_follows_the_back_pointers() -> None:
 
 def test_merging_keeps_the_best_scores() -> None:
     kept = np.array([[-1.0, -3.0], [-math.inf, -math.inf]])
-    assert beam.merge(kept, np.array([[-2.0, -4.0], [-7.0, -math.inf]])).tolist() == [[-1.0, -2.0], [-7.0, -math.inf]]
+    assert beam.merge(kept, np.array([[-2.0, -4.0], [-7.0, -math.inf]])).tolist() == [
+        [-1.0, -2.0],
+        [-7.0, -math.inf],
+    ]
 
 
 # Sampling
@@ -251,7 +282,11 @@ def logits() -> list[float]:
 def test_samples_follow_the_softmax_at_their_temperature(temperature: float) -> None:
     count = 40_000
     got = drawn(sampling_config(temperature, max_length=1), logits(), count)
-    weights = {token: math.exp(value / temperature) for token, value in enumerate(logits()) if token not in (PAD, BOS)}
+    weights = {
+        token: math.exp(value / temperature)
+        for token, value in enumerate(logits())
+        if token not in (PAD, BOS)
+    }
     expected = {token: weight / sum(weights.values()) * count for token, weight in weights.items()}
     chi_square = sum((got[token] - want) ** 2 / want for token, want in expected.items())
     assert set(got) <= set(expected)
@@ -272,7 +307,9 @@ def test_top_p_draws_among_the_fewest_that_hold_the_share(top_p: float) -> None:
     fewest = next(n for n in range(1, 9) if sum(everything[order[:n]]) >= top_p - 1e-12)
     assert set(ids[0][probs[0] > 0]) == set(order[: min(fewest, 6)])
     assert probs.sum() == pytest.approx(1.0)
-    assert probs[0, 0] / probs[0].sum() == pytest.approx(everything[order[0]] / sum(everything[order[:fewest]]))
+    assert probs[0, 0] / probs[0].sum() == pytest.approx(
+        everything[order[0]] / sum(everything[order[:fewest]])
+    )
 
 
 @pytest.mark.parametrize("uniform", [0.0, 0.5, 1 - 2**-53])
@@ -300,9 +337,13 @@ def test_samples_do_not_depend_on_how_sentences_are_divided_into_batches() -> No
 
 def test_a_samples_log_probability_is_the_models_own() -> None:
     model, prompt = Hashed(2), prompts(1)
-    [[answer]] = sampling.search(model, prompt, sampling_config(1.7, top_k=2, max_length=3), noise(1))
+    [[answer]] = sampling.search(
+        model, prompt, sampling_config(1.7, top_k=2, max_length=3), noise(1)
+    )
     ids = (*answer.ids, EOS)[:3]
-    assert answer.log_prob == pytest.approx(sum(next_log_probs(model, prompt, ids[:i])[ids[i]] for i in range(len(ids))))
+    assert answer.log_prob == pytest.approx(
+        sum(next_log_probs(model, prompt, ids[:i])[ids[i]] for i in range(len(ids)))
+    )
 
 
 # Configuration
@@ -315,9 +356,21 @@ def test_a_samples_log_probability_is_the_models_own() -> None:
         (beam, {"width": 0}, "width"),
         (beam, {"penalty": {"length": "book", "alpha": -0.1, "coverage": 0.0}}, "penalty.alpha"),
         (beam, {"penalty": {"length": "gnmt", "alpha": 0.6, "coverage": -0.2}}, "penalty.coverage"),
-        (beam, {"constraints": {"min_length": 81, "no_repeat_ngram": None}}, "constraints.min_length"),
-        (greedy, {"constraints": {"min_length": 0, "no_repeat_ngram": None}}, "constraints.min_length"),
-        (sampling, {"constraints": {"min_length": 1, "no_repeat_ngram": 0}}, "constraints.no_repeat_ngram"),
+        (
+            beam,
+            {"constraints": {"min_length": 81, "no_repeat_ngram": None}},
+            "constraints.min_length",
+        ),
+        (
+            greedy,
+            {"constraints": {"min_length": 0, "no_repeat_ngram": None}},
+            "constraints.min_length",
+        ),
+        (
+            sampling,
+            {"constraints": {"min_length": 1, "no_repeat_ngram": 0}},
+            "constraints.no_repeat_ngram",
+        ),
         (beam, {"max_length": 0}, "max_length"),
         (sampling, {"temperature": 0.0}, "temperature"),
         (sampling, {"top_k": 0}, "top_k"),
@@ -326,10 +379,19 @@ def test_a_samples_log_probability_is_the_models_own() -> None:
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(module, change: dict, key: str) -> None:
-    free, ranked = {"min_length": 1, "no_repeat_ngram": None}, {"length": "book", "alpha": 0.75, "coverage": 0.0}
+    free, ranked = (
+        {"min_length": 1, "no_repeat_ngram": None},
+        {"length": "book", "alpha": 0.75, "coverage": 0.0},
+    )
     good = {"constraints": free} | {
         beam: {"method": "beam", "width": 4, "n_best": 4, "max_length": 80, "penalty": ranked},
-        sampling: {"method": "sampling", "temperature": 0.8, "top_k": None, "top_p": None, "max_length": 30},
+        sampling: {
+            "method": "sampling",
+            "temperature": 0.8,
+            "top_k": None,
+            "top_p": None,
+            "max_length": 30,
+        },
         greedy: {"method": "greedy", "max_length": 30},
     }[module]
     config.load(module.Config, good, "runs.r.search")

@@ -1,4 +1,5 @@
-"""The download stage against a real loopback server: resuming, verifying, archives that lie, mirrors, and its messages."""
+"""The download stage against a real loopback server: resuming, verifying, archives that lie,
+mirrors, and its messages."""
 
 import errno
 import gzip
@@ -61,10 +62,12 @@ class Site:
     tag: str | None = '"one"'
     modified: str | None = None
     pause: float = 0.0  # seconds after each 64 KiB
-    cut: list[int] = field(default_factory=list)  # bytes after which each of the next bodies breaks off
+    # bytes after which each of the next bodies breaks off
+    cut: list[int] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)  # of the next answers
     redirects: dict[str, str] = field(default_factory=dict)
-    asked: list[tuple[str, str | None, str | None]] = field(default_factory=list)  # path, Range, If-Range
+    # path, Range, If-Range
+    asked: list[tuple[str, str | None, str | None]] = field(default_factory=list)
     served: int = 0
     url: str = ""
 
@@ -108,10 +111,14 @@ class Handler(BaseHTTPRequestHandler):
         self.body(whole[start:])
 
     def unchanged(self) -> bool:
-        """Whether the request's conditions say that the client has this very version (RFC 9110, section 13.2.2)."""
+        """Whether the request's conditions say that the client has this very version (RFC 9110,
+        section 13.2.2)."""
         if tag := self.headers.get("If-None-Match"):
             return tag == self.site.tag
-        return self.site.modified is not None and self.headers.get("If-Modified-Since") == self.site.modified
+        return (
+            self.site.modified is not None
+            and self.headers.get("If-Modified-Since") == self.site.modified
+        )
 
     def empty(self, status: int, headers: dict[str, str]) -> None:
         self.send_response(status)
@@ -148,7 +155,8 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 
 @dataclass
 class Desk:
-    """A temporary project: fetches files into `out`, with a work folder that stays from call to call."""
+    """A temporary project: fetches files into `out`, with a work folder that stays from call to
+    call."""
 
     folder: Path
 
@@ -174,11 +182,18 @@ def desk(tmp_path: Path) -> Desk:
 
 
 def item(data: bytes, *urls: str, name: str = "a.txt") -> dict[str, object]:
-    return {"name": name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), "urls": list(urls)}
+    return {
+        "name": name,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "bytes": len(data),
+        "urls": list(urls),
+    }
 
 
 def wished(data: bytes, name: str = "a.txt") -> File:
-    return File(name=name, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data), urls=("http://x/",))
+    return File(
+        name=name, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data), urls=("http://x/",)
+    )
 
 
 def zipped(**members: bytes) -> bytes:
@@ -205,7 +220,9 @@ def held(folder: Path) -> set[str]:
 # --- transfers
 
 
-def test_a_plain_file_arrives_with_a_manifest_that_names_its_hash_and_canonical_address(site: Site, desk: Desk) -> None:
+def test_a_plain_file_arrives_with_a_manifest_that_names_its_hash_and_canonical_address(
+    site: Site, desk: Desk
+) -> None:
     site.files["/a.txt"] = TEXT
     out = desk.get(item(TEXT, f"{site.url}/gone.txt", f"{site.url}/a.txt"))
     assert (out / "a.txt").read_bytes() == TEXT
@@ -228,7 +245,9 @@ def test_a_dead_first_address_is_followed_by_the_second(site: Site, desk: Desk) 
 
 
 @pytest.mark.parametrize("tag", ['"one"', 'W/"weak"', None])
-def test_a_body_that_breaks_off_is_resumed_where_it_stopped(site: Site, desk: Desk, tag: str | None) -> None:
+def test_a_body_that_breaks_off_is_resumed_where_it_stopped(
+    site: Site, desk: Desk, tag: str | None
+) -> None:
     site.files["/a.txt"], site.cut, site.tag = TEXT, [200_000], tag
     out = desk.get(item(TEXT, f"{site.url}/a.txt"))
     assert (out / "a.txt").read_bytes() == TEXT
@@ -242,7 +261,9 @@ def test_a_server_without_ranges_serves_it_all_again(site: Site, desk: Desk) -> 
     assert (desk.get(item(TEXT, f"{site.url}/a.txt")) / "a.txt").read_bytes() == TEXT
 
 
-def test_a_file_that_changed_between_two_attempts_is_fetched_from_its_start(site: Site, tmp_path: Path) -> None:
+def test_a_file_that_changed_between_two_attempts_is_fetched_from_its_start(
+    site: Site, tmp_path: Path
+) -> None:
     old, new = content(300_000, 1), content(300_000, 2)
     site.files["/a"], site.cut = old, [200_000, 200_000, 200_000]
     with pytest.raises(Failed):
@@ -253,7 +274,9 @@ def test_a_file_that_changed_between_two_attempts_is_fetched_from_its_start(site
     assert not fresh
 
 
-def test_a_file_that_shrank_meanwhile_answers_416_and_is_fetched_anew(site: Site, tmp_path: Path) -> None:
+def test_a_file_that_shrank_meanwhile_answers_416_and_is_fetched_anew(
+    site: Site, tmp_path: Path
+) -> None:
     site.files["/a"], site.cut, site.tag = content(300_000, 1), [200_000], None
     with pytest.raises(Failed):
         fetcher(tmp_path, Patience(1, 1, 1, 0)).fetch(f"{site.url}/a", LIMITS)
@@ -262,18 +285,24 @@ def test_a_file_that_shrank_meanwhile_answers_416_and_is_fetched_anew(site: Site
     assert path.read_bytes() == site.files["/a"]
 
 
-def test_bytes_that_were_complete_when_killed_are_not_asked_for_again(site: Site, tmp_path: Path) -> None:
+def test_bytes_that_were_complete_when_killed_are_not_asked_for_again(
+    site: Site, tmp_path: Path
+) -> None:
     site.files["/a"] = TEXT
     fetching = fetcher(tmp_path)
     target, _ = fetching.fetch(f"{site.url}/a", LIMITS)
-    target.rename(target.with_suffix(".part"))  # killed before the renaming, its note lost: the server answers 416
+    # killed before the renaming, its note lost: the server answers 416
+    target.rename(target.with_suffix(".part"))
     assert fetching.fetch(f"{site.url}/a", LIMITS)[0].read_bytes() == TEXT
     assert site.served == len(TEXT)
 
 
-def test_two_halves_of_different_versions_are_noticed_and_fetched_again(site: Site, desk: Desk) -> None:
+def test_two_halves_of_different_versions_are_noticed_and_fetched_again(
+    site: Site, desk: Desk
+) -> None:
     wrong = content(300_000, 5)
-    site.files["/a.txt"], site.cut, site.tag = wrong, [200_000, 0, 0], None  # no validator: nothing tells the versions apart
+    # no validator: nothing tells the versions apart
+    site.files["/a.txt"], site.cut, site.tag = wrong, [200_000, 0, 0], None
     desk.refusal(item(TEXT, f"{site.url}/a.txt"))
     site.files["/a.txt"], site.cut = TEXT, []
     assert (desk.get(item(TEXT, f"{site.url}/a.txt")) / "a.txt").read_bytes() == TEXT
@@ -284,7 +313,9 @@ def test_errors_that_pass_are_waited_out(site: Site, desk: Desk) -> None:
     assert (desk.get(item(TEXT, f"{site.url}/a.txt")) / "a.txt").read_bytes() == TEXT
 
 
-def test_errors_that_stay_are_told_and_only_those_that_may_pass_are_tried_again(site: Site, desk: Desk) -> None:
+def test_errors_that_stay_are_told_and_only_those_that_may_pass_are_tried_again(
+    site: Site, desk: Desk
+) -> None:
     site.statuses = [503, 503, 503, 403]
     told = desk.refusal(item(TEXT, f"{site.url}/a.txt", f"{site.url}/b.txt"))
     assert f"{site.url}/a.txt: 503 Service Unavailable, 3 times" in told
@@ -307,7 +338,9 @@ def test_redirects_are_followed_but_not_for_ever_and_not_to_files(site: Site, de
     assert "/local: redirects to an address that begins with file:" in told
 
 
-def test_wrong_bytes_are_refused_with_both_hashes_and_fetched_again_next_time(site: Site, desk: Desk) -> None:
+def test_wrong_bytes_are_refused_with_both_hashes_and_fetched_again_next_time(
+    site: Site, desk: Desk
+) -> None:
     wrong = content(len(TEXT), 9)
     site.files["/a.txt"] = wrong
     told = desk.refusal(item(TEXT, f"{site.url}/a.txt"))
@@ -332,11 +365,20 @@ def test_a_container_beyond_the_limit_is_not_read_at_all(site: Site, tmp_path: P
 
 
 def test_secrets_in_an_address_do_not_reach_a_message(desk: Desk) -> None:
-    mirrored, secret = "http://me:SECRET@127.0.0.1:9/m?key=SECRET", "http://127.0.0.1:9/a?token=SECRET"
+    mirrored, secret = (
+        "http://me:SECRET@127.0.0.1:9/m?key=SECRET",
+        "http://127.0.0.1:9/a?token=SECRET",
+    )
     assert "SECRET" not in desk.refusal(item(TEXT, secret), mirrored=mirrored)
-    for url in ("ftp://me:SECRET@127.0.0.1/a", "http://me:SECRET@127.0.0.1/a b", "http://me:SECRET@"):
+    for url in (
+        "ftp://me:SECRET@127.0.0.1/a",
+        "http://me:SECRET@127.0.0.1/a b",
+        "http://me:SECRET@",
+    ):
         assert "SECRET" not in desk.refusal(item(TEXT, url))
-    with pytest.raises(UserError, match=r"^SEQLINE_MIRROR: got ftp://127\.0\.0\.1/m; expected a folder"):
+    with pytest.raises(
+        UserError, match=r"^SEQLINE_MIRROR: got ftp://127\.0\.0\.1/m; expected a folder"
+    ):
         desk.get(item(TEXT, secret), mirrored="ftp://me:SECRET@127.0.0.1/m")
 
 
@@ -350,7 +392,9 @@ def test_of_an_address_everything_but_what_may_be_secret_is_shown() -> None:
         "/a/folder?of mine": "/a/folder?of mine",
     }.items():
         assert shown(address) == safe
-        assert told(ValueError(f"no answer\n from '{address}'")).startswith(f"no answer from '{safe}"[:-1])
+        assert told(ValueError(f"no answer\n from '{address}'")).startswith(
+            f"no answer from '{safe}"[:-1]
+        )
 
 
 def test_a_message_never_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -358,7 +402,9 @@ def test_a_message_never_steers_the_terminal(capsys: pytest.CaptureFixture[str])
     safe = r"a\x1b]0;title\x07\x1b[2Jb\rc\nd\x9be\u202ef\udcffg\u2028h"
     assert str(refuse("key", hostile, "text")) == f"key: got {safe}; expected text."
     assert str(UserError(hostile)) == safe
-    assert told(ValueError(hostile.replace("\n", " "))).startswith(r"a\x1b]0;title\x07\x1b[2Jb c d\x9be\u202ef")
+    assert told(ValueError(hostile.replace("\n", " "))).startswith(
+        r"a\x1b]0;title\x07\x1b[2Jb c d\x9be\u202ef"
+    )
     readable = "Привет, 世界, می\u200cخواهم, e\u0301, 👩\u200d🚀"
     assert printable(readable) == readable
 
@@ -415,7 +461,9 @@ def test_a_server_that_names_no_versions_sends_the_file_each_time(site: Site, de
 
 
 @pytest.mark.parametrize("tag", ['"one"', None])
-def test_two_versions_of_a_file_that_is_not_pinned_are_never_mixed(tag: str | None, site: Site, desk: Desk) -> None:
+def test_two_versions_of_a_file_that_is_not_pinned_are_never_mixed(
+    tag: str | None, site: Site, desk: Desk
+) -> None:
     site.files["/a.txt"], site.tag, site.cut = content(300_000, 1), tag, [200_000, 0, 0]
     desk.refusal(loose(f"{site.url}/a.txt"))
     site.files["/a.txt"], site.tag, site.cut = content(300_000, 2), tag and '"two"', []
@@ -432,22 +480,32 @@ def test_what_is_at_hand_stays_when_the_server_is_gone_or_sends_nothing(
     for files, statuses in (({}, []), ({"/a.txt": b""}, []), ({"/a.txt": TEXT[1:]}, [503] * 3)):
         site.files, site.statuses = files, statuses
         assert (desk.get(loose(f"{site.url}/a.txt")) / "a.txt").read_bytes() == TEXT
-        told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("seqline: ")]
+        told = [
+            line for line in capsys.readouterr().err.splitlines() if line.startswith("seqline: ")
+        ]
         assert len(told) == 1
-        assert told[0].startswith(f"seqline: corpora.mine.source.files[0] (a.txt): got {site.url}/a.txt: ")
+        assert told[0].startswith(
+            f"seqline: corpora.mine.source.files[0] (a.txt): got {site.url}/a.txt: "
+        )
         assert told[0].endswith("; the copy at hand stays")
 
 
-def test_a_file_that_never_came_is_refused_and_pinned_ones_beside_it_keep_their_numbers(site: Site, desk: Desk) -> None:
+def test_a_file_that_never_came_is_refused_and_pinned_ones_beside_it_keep_their_numbers(
+    site: Site, desk: Desk
+) -> None:
     site.files["/a.txt"] = TEXT
     told = desk.refusal(item(TEXT, f"{site.url}/a.txt"), loose(f"{site.url}/b.txt", name="b.txt"))
     assert told.startswith("corpora.mine.source.files[1] (b.txt): got ")
     assert "404 Not Found" in told
-    told = desk.refusal(loose(f"{site.url}/a.txt"), item(TEXT[1:], f"{site.url}/a.txt", name="b.txt"))
+    told = desk.refusal(
+        loose(f"{site.url}/a.txt"), item(TEXT[1:], f"{site.url}/a.txt", name="b.txt")
+    )
     assert told.startswith("corpora.mine.source.files[1] (b.txt): got ")
 
 
-def test_the_first_address_that_answers_is_taken_and_a_mirror_is_not_asked(site: Site, desk: Desk, tmp_path: Path) -> None:
+def test_the_first_address_that_answers_is_taken_and_a_mirror_is_not_asked(
+    site: Site, desk: Desk, tmp_path: Path
+) -> None:
     (tmp_path / "a.txt").write_bytes(TEXT[2:])
     (tmp_path / "mirror").mkdir()
     (tmp_path / "mirror" / "a.txt").write_bytes(TEXT[1:])
@@ -468,14 +526,27 @@ def command(out: Path, params: Path, work: Path) -> list[str]:
     return [sys.executable, *shlex.split(line)[1:], "--work", str(work)]
 
 
-def run(tmp_path: Path, source: object, mirrored: str = "", wait: bool = True) -> subprocess.Popen[str]:
-    block = {"format": "text_lines", "source": source, "read": {}, "limit": None, "split": "official"}
+def run(
+    tmp_path: Path, source: object, mirrored: str = "", wait: bool = True
+) -> subprocess.Popen[str]:
+    block = {
+        "format": "text_lines",
+        "source": source,
+        "read": {},
+        "limit": None,
+        "split": "official",
+    }
     corpus = {**block, "text": {}, "vocab": {}, "samples": []}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"corpora": {"mine": corpus}}))
     started = subprocess.Popen(
         command(tmp_path / "raw" / "mine", tmp_path / "params.yaml", tmp_path / "work"),
         cwd=ROOT,
-        env={**os.environ, "DVC_STAGE": "download@mine", "SEQLINE_MIRROR": mirrored, "NO_PROXY": "127.0.0.1"},
+        env={
+            **os.environ,
+            "DVC_STAGE": "download@mine",
+            "SEQLINE_MIRROR": mirrored,
+            "NO_PROXY": "127.0.0.1",
+        },
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -484,13 +555,18 @@ def run(tmp_path: Path, source: object, mirrored: str = "", wait: bool = True) -
     return started
 
 
-def test_killed_in_the_middle_it_goes_on_where_it_was_and_ends_in_the_same_bytes(site: Site, tmp_path: Path) -> None:
+def test_killed_in_the_middle_it_goes_on_where_it_was_and_ends_in_the_same_bytes(
+    site: Site, tmp_path: Path
+) -> None:
     data = zipped(inside=content(4_000_000))
     site.files["/a.zip"], site.pause = data, 0.02
     source = {"files": [item(content(4_000_000), f"{site.url}/a.zip")]}
     for kills in range(1, 3):
         process = run(tmp_path, source, wait=False)
-        while sum(path.stat().st_size for path in (tmp_path / "work").glob("*.part")) < kills * 1_000_000:
+        while (
+            sum(path.stat().st_size for path in (tmp_path / "work").glob("*.part"))
+            < kills * 1_000_000
+        ):
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
@@ -507,7 +583,11 @@ def test_killed_in_the_middle_it_goes_on_where_it_was_and_ends_in_the_same_bytes
 
 
 @pytest.mark.parametrize(
-    ("served", "said"), [(None, "404 Not Found"), (TEXT[:-10], f"{len(TEXT) - 10} bytes; expected {len(TEXT)} bytes of")]
+    ("served", "said"),
+    [
+        (None, "404 Not Found"),
+        (TEXT[:-10], f"{len(TEXT) - 10} bytes; expected {len(TEXT)} bytes of"),
+    ],
 )
 def test_the_command_tells_a_failure_in_one_line_and_leaves_nothing(
     served: bytes | None, said: str, site: Site, tmp_path: Path
@@ -518,7 +598,9 @@ def test_the_command_tells_a_failure_in_one_line_and_leaves_nothing(
     lines = process.stderr.read().splitlines()
     assert process.returncode == 2
     assert len([line for line in lines if line.startswith("seqline: ")]) == 1
-    assert lines[-1].startswith(f"seqline: corpora.mine.source.files[0] (a.txt): got {site.url}/a.txt: {said}")
+    assert lines[-1].startswith(
+        f"seqline: corpora.mine.source.files[0] (a.txt): got {site.url}/a.txt: {said}"
+    )
     assert [path.name for path in (tmp_path / "raw").iterdir()] == [".mine.lock"]
 
 
@@ -537,7 +619,11 @@ def test_a_disk_that_fills_up_during_a_download_is_told_and_no_byte_is_taken_for
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     [part] = (desk.folder / "work").glob("*.part")
     assert (end.value.code, part.read_bytes()) == (2, TEXT[:room])
-    assert capsys.readouterr().err.splitlines()[-1].startswith(f"seqline: {part}: got a file beyond the size allowed; ")
+    assert (
+        capsys.readouterr()
+        .err.splitlines()[-1]
+        .startswith(f"seqline: {part}: got a file beyond the size allowed; ")
+    )
     assert held(desk.folder / "out") == set()
     assert (desk.get(item(TEXT, f"{site.url}/a.txt")) / "a.txt").read_bytes() == TEXT
     assert site.asked[-1][1] == f"bytes={room}-"
@@ -557,7 +643,9 @@ def test_a_place_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> N
     ]
 
 
-def test_the_mirror_of_the_environment_is_asked_first_and_changes_no_byte(site: Site, tmp_path: Path) -> None:
+def test_the_mirror_of_the_environment_is_asked_first_and_changes_no_byte(
+    site: Site, tmp_path: Path
+) -> None:
     site.files["/a.gz"] = gzip.compress(TEXT)
     source = {"files": [item(TEXT, f"{site.url}/a.gz")]}
     assert run(tmp_path, source).returncode == 0
@@ -591,7 +679,9 @@ def test_the_same_file_comes_out_of_any_container(ending: str, site: Site, desk:
 def test_a_container_that_serves_several_files_is_fetched_once(site: Site, desk: Desk) -> None:
     site.files["/x.zip"] = zipped(one=TEXT, two=TEXT[1:], three=TEXT)
     url = f"{site.url}/x.zip"
-    out = desk.get(item(TEXT, url, name="1"), item(TEXT[1:], url, name="2"), item(TEXT, url, name="3"))
+    out = desk.get(
+        item(TEXT, url, name="1"), item(TEXT[1:], url, name="2"), item(TEXT, url, name="3")
+    )
     assert held(out) == {"1", "2", "3", "manifest.json"}
     assert len(site.asked) == 1
     desk.get(item(TEXT, url), out="another")
@@ -601,12 +691,19 @@ def test_a_container_that_serves_several_files_is_fetched_once(site: Site, desk:
 def test_two_corpora_that_want_one_address_at_once_fetch_it_once(site: Site, desk: Desk) -> None:
     site.files["/x.zip"], site.pause = zipped(one=TEXT), 0.05
     wanted = item(TEXT, f"{site.url}/x.zip")
-    threads = [threading.Thread(target=desk.get, args=(wanted,), kwargs={"out": out}) for out in ("one", "two")]
+    threads = [
+        threading.Thread(target=desk.get, args=(wanted,), kwargs={"out": out})
+        for out in ("one", "two")
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert (desk.folder / "one" / "a.txt").read_bytes() == (desk.folder / "two" / "a.txt").read_bytes() == TEXT
+    assert (
+        (desk.folder / "one" / "a.txt").read_bytes()
+        == (desk.folder / "two" / "a.txt").read_bytes()
+        == TEXT
+    )
     assert len(site.asked) == 1
 
 
@@ -619,14 +716,18 @@ def test_an_archive_may_itself_be_the_wanted_file(site: Site, desk: Desk) -> Non
 def test_members_with_hostile_paths_land_under_the_wanted_name_only(site: Site, desk: Desk) -> None:
     hostile = {"../../escape": TEXT, "/tmp/escape": content(100), "..\\escape": content(50)}
     site.files["/x.zip"] = zipped(**hostile)
-    site.files["/x.tar"] = tarred(*((tarfile.TarInfo(name), data) for name, data in hostile.items()), mode="w")
+    site.files["/x.tar"] = tarred(
+        *((tarfile.TarInfo(name), data) for name, data in hostile.items()), mode="w"
+    )
     for path in ("/x.zip", "/x.tar"):
         out = desk.get(item(TEXT, site.url + path), out=path[1:])
         assert held(out) == {"a.txt", "manifest.json"}
     assert not [path for path in desk.folder.rglob("*") if "escape" in path.name]
 
 
-def test_links_and_devices_in_a_tar_are_never_followed(site: Site, desk: Desk, tmp_path: Path) -> None:
+def test_links_and_devices_in_a_tar_are_never_followed(
+    site: Site, desk: Desk, tmp_path: Path
+) -> None:
     (tmp_path / "secret").write_bytes(TEXT)
     members = []
     for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE):
@@ -649,14 +750,23 @@ def test_a_link_in_a_zip_is_never_followed(site: Site, desk: Desk) -> None:
 
 def test_a_gzip_bomb_is_read_no_further_than_the_wanted_size(tmp_path: Path) -> None:
     bomb = gzip.compress(bytes(20_000_000))
-    (tmp_path / "bomb.gz").write_bytes(bomb[:-100])  # its end is broken: who reads that far, stumbles
+    # its end is broken: who reads that far, stumbles
+    (tmp_path / "bomb.gz").write_bytes(bomb[:-100])
     wanted = wished(b"x" * 1000)
-    assert archives.take(tmp_path / "bomb.gz", [wanted], tmp_path).why_not(wanted) == "nothing of 1000 bytes in it"
-    assert "cannot be unpacked" in archives.take(tmp_path / "bomb.gz", [wished(bytes(20_000_000))], tmp_path).trouble
+    assert (
+        archives.take(tmp_path / "bomb.gz", [wanted], tmp_path).why_not(wanted)
+        == "nothing of 1000 bytes in it"
+    )
+    assert (
+        "cannot be unpacked"
+        in archives.take(tmp_path / "bomb.gz", [wished(bytes(20_000_000))], tmp_path).trouble
+    )
 
 
 def test_a_tar_bomb_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "bomb.tgz").write_bytes(tarred((tarfile.TarInfo("x"), bytes(1_000_000)), (tarfile.TarInfo("y"), TEXT)))
+    (tmp_path / "bomb.tgz").write_bytes(
+        tarred((tarfile.TarInfo("x"), bytes(1_000_000)), (tarfile.TarInfo("y"), TEXT))
+    )
     assert archives.take(tmp_path / "bomb.tgz", [wished(TEXT)], tmp_path).found
     monkeypatch.setattr("pipeline.download.tar_stream._MOST_EXPANDED", 500_000)
     look = archives.take(tmp_path / "bomb.tgz", [wished(TEXT)], tmp_path)
@@ -672,7 +782,9 @@ def test_a_zip_that_lies_about_a_size_gives_no_more_than_it_declares(tmp_path: P
     (tmp_path / "lie.zip").write_bytes(data)
     look = archives.take(tmp_path / "lie.zip", [wished(bytes(1000))], tmp_path)
     assert sum(size for size, _ in look.others) <= 1000
-    assert not any(path.stat().st_size > 1000 for path in tmp_path.iterdir() if path.name != "lie.zip")
+    assert not any(
+        path.stat().st_size > 1000 for path in tmp_path.iterdir() if path.name != "lie.zip"
+    )
 
 
 def test_a_tar_header_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
@@ -682,7 +794,9 @@ def test_a_tar_header_that_would_fill_the_memory_is_refused(tmp_path: Path) -> N
     head = tarred((first, b"hello"), mode="w")[:1024] + info.tobuf(tarfile.GNU_FORMAT) + bytes(2048)
     (tmp_path / "x.tgz").write_bytes(gzip.compress(head))
     wanted = wished(TEXT)
-    assert "a header of 8589934592 bytes" in archives.take(tmp_path / "x.tgz", [wanted], tmp_path).why_not(wanted)
+    assert "a header of 8589934592 bytes" in archives.take(
+        tmp_path / "x.tgz", [wanted], tmp_path
+    ).why_not(wanted)
 
 
 @settings(max_examples=150, deadline=None)
@@ -725,32 +839,45 @@ def test_a_mirror_folder_may_hold_a_repacked_archive(desk: Desk, tmp_path: Path)
     store = tmp_path / "mirror" / "a" / "b"
     store.mkdir(parents=True)
     (store / "unrelated.zip").write_bytes(zipped(x=b"nothing"))
-    (store / "anything").write_bytes(tarred((tarfile.TarInfo("p/q"), TEXT), (tarfile.TarInfo("r"), TEXT[1:])))
+    (store / "anything").write_bytes(
+        tarred((tarfile.TarInfo("p/q"), TEXT), (tarfile.TarInfo("r"), TEXT[1:]))
+    )
     dead = "http://127.0.0.1:9/a.zip"
-    out = desk.get(item(TEXT, dead), item(TEXT[1:], dead, name="b"), mirrored=str(tmp_path / "mirror"))
+    out = desk.get(
+        item(TEXT, dead), item(TEXT[1:], dead, name="b"), mirrored=str(tmp_path / "mirror")
+    )
     assert (out / "a.txt").read_bytes() == TEXT
     assert (out / "b").read_bytes() == TEXT[1:]
 
 
-def test_what_a_mirror_lacks_comes_from_the_addresses(site: Site, desk: Desk, tmp_path: Path) -> None:
+def test_what_a_mirror_lacks_comes_from_the_addresses(
+    site: Site, desk: Desk, tmp_path: Path
+) -> None:
     (tmp_path / "mirror").mkdir()
-    (tmp_path / "mirror" / "a.txt").write_bytes(content(len(TEXT), 3))  # of the right size and name, with other bytes
+    # of the right size and name, with other bytes
+    (tmp_path / "mirror" / "a.txt").write_bytes(content(len(TEXT), 3))
     site.files["/a.txt"] = TEXT
     out = desk.get(item(TEXT, f"{site.url}/a.txt"), mirrored=str(tmp_path / "mirror"))
     assert (out / "a.txt").read_bytes() == TEXT
 
 
-def test_a_mirror_opens_only_what_could_hold_a_file_of_that_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mirror_opens_only_what_could_hold_a_file_of_that_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = tmp_path / "mirror"
     store.mkdir()
-    (store / "big.tgz").write_bytes(tarred((tarfile.TarInfo("x"), content(900_000)), (tarfile.TarInfo("y"), TEXT)))
+    (store / "big.tgz").write_bytes(
+        tarred((tarfile.TarInfo("x"), content(900_000)), (tarfile.TarInfo("y"), TEXT))
+    )
     (store / "small.tgz").write_bytes(tarred((tarfile.TarInfo("x"), b"hello")))
     (store / "other.gz").write_bytes(gzip.compress(TEXT[1:]))
     (store / "other.zip").write_bytes(zipped(x=TEXT[1:]))
     (store / "right.zip").write_bytes(zipped(x=TEXT))
     opened: list[str] = []
     original = archives.take
-    monkeypatch.setattr(archives, "take", lambda path, *rest: opened.append(path.name) or original(path, *rest))
+    monkeypatch.setattr(
+        archives, "take", lambda path, *rest: opened.append(path.name) or original(path, *rest)
+    )
     wanted = wished(TEXT)
     assert mirror.search(store, [wanted], tmp_path).found
     assert opened == ["right.zip"]
@@ -760,7 +887,9 @@ def test_a_mirror_opens_only_what_could_hold_a_file_of_that_size(tmp_path: Path,
 
 
 @pytest.mark.parametrize("path", ["/m/mine/a.zip", "/m/a.zip", "/m/mine/a.txt", "/m/a.txt"])
-def test_a_mirror_address_may_hold_the_archive_or_the_file(path: str, site: Site, desk: Desk) -> None:
+def test_a_mirror_address_may_hold_the_archive_or_the_file(
+    path: str, site: Site, desk: Desk
+) -> None:
     site.files[path] = zipped(x=TEXT) if path.endswith("zip") else TEXT
     out = desk.get(item(TEXT, "http://127.0.0.1:9/files/a.zip?raw=1"), mirrored=f"{site.url}/m/")
     assert (out / "a.txt").read_bytes() == TEXT
@@ -836,12 +965,18 @@ def test_own_files_that_cannot_be_copied_are_refused(tmp_path: Path) -> None:
         ({"files": [item(b"x", "http://a/", name="../a")]}, "source.files[0].name"),
         ({"files": [item(b"x", "http://a/", name=".candidate")]}, "source.files[0].name"),
         ({"files": [item(b"x", "http://a/", name="manifest.json")]}, "source.files[0].name"),
-        ({"files": [item(b"x", "http://a/"), item(b"y", "http://a/", name="A.TXT")]}, "source.files[1].name"),
+        (
+            {"files": [item(b"x", "http://a/"), item(b"y", "http://a/", name="A.TXT")]},
+            "source.files[1].name",
+        ),
         ({"files": [{**item(b"x", "http://a/"), "sha256": "12"}]}, "source.files[0].sha256"),
         ({"files": [{**item(b"x", "http://a/"), "bytes": 0}]}, "source.files[0].bytes"),
         ({"files": [{**item(b"x", "http://a/"), "bytes": None}]}, "source.files[0].bytes"),
         ({"files": [{**item(b"x", "http://a/"), "sha256": None}]}, "source.files[0].sha256"),
-        ({"files": [{**item(b"x", "http://a/"), "sha256": None, "bytes": None, "name": "../a"}]}, "source.files[0].name"),
+        (
+            {"files": [{**item(b"x", "http://a/"), "sha256": None, "bytes": None, "name": "../a"}]},
+            "source.files[0].name",
+        ),
         ({"files": [{**item(b"x"), "sha256": None, "bytes": None}]}, "source.files[0].urls"),
         ({"files": [item(b"x")]}, "source.files[0].urls"),
         ({"files": [item(b"x", "ftp://a/b")]}, "source.files[0].urls[0]"),
@@ -850,14 +985,18 @@ def test_own_files_that_cannot_be_copied_are_refused(tmp_path: Path) -> None:
         ({"files": [item(b"x", "http://a/\nb")]}, "source.files[0].urls[0]"),
     ],
 )
-def test_a_wrong_section_is_refused_by_its_key(source: dict[str, object], key: str, tmp_path: Path) -> None:
+def test_a_wrong_section_is_refused_by_its_key(
+    source: dict[str, object], key: str, tmp_path: Path
+) -> None:
     with pytest.raises(UserError) as caught:
         obtain("mine", source, tmp_path, Surroundings("", tmp_path))
     assert str(caught.value).startswith(f"corpora.mine.{key}: got ")
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("preset", sorted((ROOT / "presets").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "preset", sorted((ROOT / "presets").glob("*.yaml")), ids=lambda path: path.stem
+)
 def test_every_preset_names_its_files_well(preset: Path) -> None:
     for corpus, block in yaml.safe_load(preset.read_text())["corpora"].items():
         for described in block["source"].get("files", []):
@@ -875,17 +1014,27 @@ def test_a_grammars_corpus_is_the_same_bytes_each_time(tmp_path: Path) -> None:
         for turn in ("one", "two"):
             (tmp_path / name / turn).mkdir(parents=True)
             obtain(name, source, tmp_path / name / turn, Surroundings("", tmp_path))
-            made.append({file: (tmp_path / name / turn / file).read_bytes() for file in held(tmp_path / name / turn)})
+            made.append(
+                {
+                    file: (tmp_path / name / turn / file).read_bytes()
+                    for file in held(tmp_path / name / turn)
+                }
+            )
         assert made[0] == made[1]
         listed = json.loads(made[0]["manifest.json"])["files"]
         assert {entry["name"] for entry in listed} == made[0].keys() - {"manifest.json"}
 
 
-def test_progress_off_a_terminal_is_plain_lines(site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_off_a_terminal_is_plain_lines(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     site.files["/a"] = TEXT
     fetcher(tmp_path, fetch.PATIENT).fetch(f"{site.url}/a", LIMITS)
     lines = capsys.readouterr().err.splitlines()
-    assert lines == [f"mine {site.url}/a: begun at 0.0 of 0.3 MB", f"mine {site.url}/a: ended at 0.3 of 0.3 MB"]
+    assert lines == [
+        f"mine {site.url}/a: begun at 0.0 of 0.3 MB",
+        f"mine {site.url}/a: ended at 0.3 of 0.3 MB",
+    ]
 
 
 def test_progress_on_a_terminal_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,5 @@
-"""The budget of a source: what counts, who shares it, when it is forgotten, and its section of flow.yaml."""
+"""The budget of a source: what counts, who shares it, when it is forgotten, and its section of
+flow.yaml."""
 
 import hashlib
 import json
@@ -30,14 +31,18 @@ def test_all_addresses_and_files_of_a_source_share_its_budget(server: Server, de
     server.answer = lambda exchange: exchange.send(NOT_FOUND)
     desk.budget = replace(SHIPPED, requests=3)
     urls = [f"{server.url}/{n}" for n in range(3)]
-    line = desk.refusal(pinned(*urls[:2]), pinned(*urls[2:], name="b"), mirrored=f"{server.url}/mirror")
+    line = desk.refusal(
+        pinned(*urls[:2]), pinned(*urls[2:], name="b"), mirrored=f"{server.url}/mirror"
+    )
     assert "budget of 3 requests is spent" in line
     assert server.connections == 3
     assert all(exchange.path.startswith("/mirror/") for exchange in server.requests)
 
 
 def test_redirects_count_as_requests(server: Server, desk: Desk) -> None:
-    server.answer = lambda exchange: exchange.send(b"HTTP/1.1 302 Moved\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n")
+    server.answer = lambda exchange: exchange.send(
+        b"HTTP/1.1 302 Moved\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n"
+    )
     desk.budget = replace(SHIPPED, requests=4)
     assert "budget of 4 requests is spent" in desk.refusal(pinned(server.url + "/a"))
     assert server.connections == 4
@@ -45,12 +50,16 @@ def test_redirects_count_as_requests(server: Server, desk: Desk) -> None:
 
 def test_another_source_has_a_budget_of_its_own(server: Server, desk: Desk) -> None:
     desk.budget = replace(SHIPPED, requests=1)
-    server.answer = lambda exchange: exchange.send(NOT_FOUND) if exchange.path == "/a" else exchange.file()
+    server.answer = lambda exchange: (
+        exchange.send(NOT_FOUND) if exchange.path == "/a" else exchange.file()
+    )
     desk.refusal(pinned(server.url + "/a"))
     assert desk.get(pinned(server.url + "/b")) == TEXT
 
 
-def test_a_spent_budget_leaves_local_files_and_mirrors(server: Server, desk: Desk, tmp_path: Path) -> None:
+def test_a_spent_budget_leaves_local_files_and_mirrors(
+    server: Server, desk: Desk, tmp_path: Path
+) -> None:
     server.answer = lambda exchange: exchange.send(NOT_FOUND)
     desk.budget = replace(SHIPPED, requests=1)
     copy = tmp_path / "mirror" / "copy"
@@ -79,7 +88,9 @@ def test_ordinary_failures_never_add_up_to_a_spent_budget(server: Server, desk: 
         assert "404 No" in desk.refusal(pinned(server.url + "/a"))
 
 
-def test_time_between_exchanges_is_not_counted_and_time_in_them_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_between_exchanges_is_not_counted_and_time_in_them_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = [1000.0]
     monkeypatch.setattr(budgets.time, "monotonic", lambda: clock[0])
     for _ in range(3):
@@ -94,7 +105,9 @@ def test_time_between_exchanges_is_not_counted_and_time_in_them_is(tmp_path: Pat
         with pytest.raises(BudgetSpent, match="budget of 10 seconds"):
             account.seconds_left()
     assert account.spent == "seconds"
-    assert Account(replace(SHIPPED, seconds=13.0), tmp_path, "x").seconds_left() == pytest.approx(1.0)
+    assert Account(replace(SHIPPED, seconds=13.0), tmp_path, "x").seconds_left() == pytest.approx(
+        1.0
+    )
 
 
 def test_processes_that_download_the_same_source_spend_from_one_budget(tmp_path: Path) -> None:
@@ -130,7 +143,9 @@ def test_a_damaged_account_begins_anew(damage: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_the_spending_of_a_killed_stage_counts_when_it_starts_again(server: Server, tmp_path: Path) -> None:
+def test_the_spending_of_a_killed_stage_counts_when_it_starts_again(
+    server: Server, tmp_path: Path
+) -> None:
     dripping = threading.Event()
 
     def answer(exchange: Exchange) -> None:
@@ -139,12 +154,33 @@ def test_the_spending_of_a_killed_stage_counts_when_it_starts_again(server: Serv
         exchange.forever(b"x", pause=0.02)
 
     server.answer = answer
-    block = {"format": "text_lines", "read": {}, "limit": None, "split": "official", "text": {}, "vocab": {}, "samples": []}
+    block = {
+        "format": "text_lines",
+        "read": {},
+        "limit": None,
+        "split": "official",
+        "text": {},
+        "vocab": {},
+        "samples": [],
+    }
     corpora = {"mine": block | {"source": {"files": [pinned(server.url + "/a")]}}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"corpora": corpora}))
-    (tmp_path / "flow.yaml").write_text(yaml.safe_dump({"download": {"seconds": 60, "bytes": 10**9, "requests": 3}}))
+    (tmp_path / "flow.yaml").write_text(
+        yaml.safe_dump({"download": {"seconds": 60, "bytes": 10**9, "requests": 3}})
+    )
     out, params, work = tmp_path / "raw" / "mine", tmp_path / "params.yaml", tmp_path / "work"
-    command = [sys.executable, "-m", "stages.download", "mine", "--params", params, "--out", out, "--work", work]
+    command = [
+        sys.executable,
+        "-m",
+        "stages.download",
+        "mine",
+        "--params",
+        params,
+        "--out",
+        out,
+        "--work",
+        work,
+    ]
     for kills in (1, 2, 3):
         process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
         assert dripping.wait(600)
@@ -161,10 +197,14 @@ def test_the_spending_of_a_killed_stage_counts_when_it_starts_again(server: Serv
     assert server.connections == 3
 
 
-def test_refresh_spends_from_the_same_budget(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refresh_spends_from_the_same_budget(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(fetch, "_LONGEST_PAUSE", 0.0)
     monkeypatch.setattr(fetch, "_WORTHWHILE", 1)
-    (tmp_path / "flow.yaml").write_text(yaml.safe_dump({"download": {"seconds": 60, "bytes": 10**9, "requests": 5}}))
+    (tmp_path / "flow.yaml").write_text(
+        yaml.safe_dump({"download": {"seconds": 60, "bytes": 10**9, "requests": 5}})
+    )
     described = {"files": [loose(server.url + "/a")]}
     monkeypatch.setattr(refresh.params, "corpus", lambda *_: corpus)
     corpus = type("Corpus", (), {"source": described})
@@ -182,7 +222,10 @@ def test_refresh_spends_from_the_same_budget(server: Server, tmp_path: Path, mon
     for connections in (6, 6):  # the second time no request is sent
         served, unclear = refresh._served(tmp_path, "mine", corpus)  # type: ignore[arg-type]
         assert served == {}
-        assert "budget of 5 requests is spent; the copy at hand stays. Raise download.requests in flow.yaml" in unclear[0]
+        assert (
+            "budget of 5 requests is spent; the copy at hand stays. Raise download.requests in "
+            "flow.yaml"
+        ) in unclear[0]
         assert server.connections == connections
 
 
@@ -197,12 +240,23 @@ def test_the_shipped_budget_is_that_of_flow_yaml_and_the_one_without_it(tmp_path
     ("section", "line"),
     [
         ({"seconds": 1, "bytes": 1}, "download.requests: got nothing"),
-        ({"seconds": 0, "bytes": 1, "requests": 1}, "download.seconds: got 0.0; expected more than 0."),
-        ({"seconds": 1, "bytes": 1.5, "requests": 1}, "download.bytes: got 1.5; expected a whole number."),
-        ({"seconds": 1, "bytes": 1, "requests": 1, "hours": 1}, "download.hours: got an unknown key"),
+        (
+            {"seconds": 0, "bytes": 1, "requests": 1},
+            "download.seconds: got 0.0; expected more than 0.",
+        ),
+        (
+            {"seconds": 1, "bytes": 1.5, "requests": 1},
+            "download.bytes: got 1.5; expected a whole number.",
+        ),
+        (
+            {"seconds": 1, "bytes": 1, "requests": 1, "hours": 1},
+            "download.hours: got an unknown key",
+        ),
     ],
 )
-def test_a_wrong_budget_is_refused_by_its_key(section: dict[str, object], line: str, tmp_path: Path) -> None:
+def test_a_wrong_budget_is_refused_by_its_key(
+    section: dict[str, object], line: str, tmp_path: Path
+) -> None:
     (tmp_path / "flow.yaml").write_text(yaml.safe_dump({"download": section}))
     with pytest.raises(UserError, match=f"^{re.escape(line)}"):
         budgets.load(tmp_path)

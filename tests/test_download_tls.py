@@ -25,13 +25,18 @@ desk, serve, server = hostile_server.desk, hostile_server.serve, hostile_server.
 
 @pytest.fixture(scope="module")
 def certificate_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+    key, name = (
+        ec.generate_private_key(ec.SECP256R1()),
+        x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")]),
+    )
     now = datetime.now(UTC)
     certificate = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
+        )
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
     )
@@ -43,7 +48,9 @@ def certificate_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def secure(certificate_file: Path, serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch) -> Server:
+def secure(
+    certificate_file: Path, serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> Server:
     """An https server that is trusted."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate_file)
@@ -61,20 +68,28 @@ def test_https_is_counted_as_it_is_sent(secure: Server, desk: Desk) -> None:
     assert 1_000_000 < desk.spent()["bytes"] < 1_100_000
 
 
-def test_https_without_a_trusted_certificate_is_refused(secure: Server, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_https_without_a_trusted_certificate_is_refused(
+    secure: Server, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("REQUESTS_CA_BUNDLE")
     assert "no trusted connection" in desk.refusal(pinned(secure.url + "/a"))
     assert secure.requests == []
 
 
 def test_https_is_for_the_host_that_the_certificate_names(secure: Server, desk: Desk) -> None:
-    assert "no trusted connection" in desk.refusal(pinned(secure.url.replace("127.0.0.1", "localhost") + "/a"))
+    assert "no trusted connection" in desk.refusal(
+        pinned(secure.url.replace("127.0.0.1", "localhost") + "/a")
+    )
     assert secure.requests == []
 
 
-def test_a_redirect_from_https_to_http_is_refused(secure: Server, server: Server, desk: Desk) -> None:
+def test_a_redirect_from_https_to_http_is_refused(
+    secure: Server, server: Server, desk: Desk
+) -> None:
     secure.answer = redirecting(server.url + "/a")
-    assert f"redirects from https to {server.url}/a, which is not encrypted" in desk.refusal(pinned(secure.url + "/a"))
+    assert f"redirects from https to {server.url}/a, which is not encrypted" in desk.refusal(
+        pinned(secure.url + "/a")
+    )
     assert server.connections == 0
 
 
@@ -94,7 +109,9 @@ def test_a_handshake_that_drips_is_left_when_the_budget_of_seconds_is_spent(
     assert "its source's budget of 0.2 seconds is spent" in desk.refusal(pinned(server.url + "/a"))
 
 
-def test_a_connection_that_is_not_accepted_is_left_when_the_budget_of_seconds_is_spent(desk: Desk) -> None:
+def test_a_connection_that_is_not_accepted_is_left_when_the_budget_of_seconds_is_spent(
+    desk: Desk,
+) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
         fillers = []
         for _ in range(4):  # until the queue is full, and the next is not answered

@@ -21,7 +21,9 @@ def test_each_of_the_four_is_dropped_with_probability_p_and_alone(p: float) -> N
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("shape", [(), (1,), (5, 3), (2, 7, 9), (0, 4)])
-def test_the_kept_are_scaled_and_so_are_their_gradients(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+def test_the_kept_are_scaled_and_so_are_their_gradients(
+    dtype: torch.dtype, shape: tuple[int, ...]
+) -> None:
     torch.manual_seed(1)
     x = torch.rand(shape, dtype=dtype).add(1).requires_grad_()
     found = dropout(x, 0.25, True)

@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Rename(NamedTuple):
-    """A rename; `unsynced` are files and folders of its source that were not synced since they were changed."""
+    """A rename; `unsynced` are files and folders of its source that were not synced since they were
+    changed."""
 
     source: Path
     target: Path
@@ -29,8 +30,8 @@ class Rename(NamedTuple):
 class Disk:
     """Record of syncs, and of renames into `folder`, in their order.
 
-    `open_names` are folders renamed in and not synced since. Python renames compiled modules outside of `folder`.
-    """
+    `open_names` are folders renamed in and not synced since. Python renames compiled modules
+    outside of `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -51,7 +52,9 @@ class Disk:
         if not source.exists() or not target.is_relative_to(self.folder):
             return
         inside = [source, *source.rglob("*")] if source.is_dir() else [source]
-        self.renames.append(Rename(source, target, [str(path) for path in inside if not self.holds(path)]))
+        self.renames.append(
+            Rename(source, target, [str(path) for path in inside if not self.holds(path)])
+        )
         self.open_names.add(target.parent.stat().st_ino)
 
     def holds(self, path: Path) -> bool:
@@ -70,7 +73,8 @@ def disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Disk]:
         record.fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    sys.addaudithook(record.hear)  # of this process's renames, whoever calls them; it cannot be taken off
+    # of this process's renames, whoever calls them; it cannot be taken off
+    sys.addaudithook(record.hear)
     yield record
     record.recording = False
 
@@ -108,7 +112,8 @@ def test_every_stage_has_its_outputs_on_the_disk_before_it_ends(disk: Disk, tmp_
     published = {rename.target for rename in disk.renames}
     expected = {root / path for path in outputs(root)}
     assert expected <= published, sorted(map(str, expected - published))
-    # A training copies its tables anew at every start (tables.mapped): after a power cut nobody reads the copies.
+    # A training copies its tables anew at every start (tables.mapped): after a power cut nobody
+    # reads the copies.
     unsynced = [rename for rename in unsafe(disk) if rename.target.suffix != ".arrow"]
     assert not unsynced, unsynced
     assert not disk.open_names
@@ -141,14 +146,17 @@ def fsync(descriptor):
     synced[status.st_ino] = (status.st_size, status.st_mtime_ns)
 
 def missing(paths):
-    return [str(path) for path in paths if synced.get(path.stat().st_ino) != (path.stat().st_size, path.stat().st_mtime_ns)]
+    def state(path):
+        return path.stat().st_size, path.stat().st_mtime_ns
+    return [str(path) for path in paths if synced.get(path.stat().st_ino) != state(path)]
 
 def hear(event, arguments):
     if event == "os.chmod" and arguments[1] & 0o777 == 0o444:
         untimely.extend(missing([Path(arguments[0])]))
     if event == "os.rename" and Path(os.fsdecode(arguments[1])).name == "dvc.lock":
         objects = [path for path in Path(".dvc/cache/files").rglob("*")]
-        untimely.extend(missing([Path(os.fsdecode(arguments[0])), Path("out"), Path("out/a"), *objects]))
+        written = [Path(os.fsdecode(arguments[0])), Path("out"), Path("out/a"), *objects]
+        untimely.extend(missing(written))
         locks.append(len([path for path in objects if path.is_file()]))
 
 os.fsync = fsync
@@ -162,12 +170,21 @@ finally:
 """
 
 
-def test_a_flow_has_cache_and_outputs_on_the_disk_before_the_lock_names_them(tmp_path: Path) -> None:
+def test_a_flow_has_cache_and_outputs_on_the_disk_before_the_lock_names_them(
+    tmp_path: Path,
+) -> None:
     for words in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
         subprocess.run(words, cwd=tmp_path, check=True)
-    stage = {"cmd": "mkdir out && echo content > out/a && echo more > file", "outs": ["out", "file"]}
+    stage = {
+        "cmd": "mkdir out && echo content > out/a && echo more > file",
+        "outs": ["out", "file"],
+    }
     (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"made": stage}}))
     env = os.environ | {"PYTHONPATH": str(ROOT), "DVC_SITE_CACHE_DIR": str(tmp_path / "site")}
-    done = subprocess.run([sys.executable, "-c", WATCHED], cwd=tmp_path, env=env, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == [[], [3]], "two files and a folder's listing, all in time"
+    assert json.loads(done.stdout.splitlines()[-1]) == [[], [3]], (
+        "two files and a folder's listing, all in time"
+    )

@@ -1,9 +1,9 @@
-"""The families built of cells and encoder blocks against their formulas, in value and in the gradient of every weight.
+"""The families built of cells and encoder blocks against their formulas, in value and in the
+gradient of every weight.
 
-One sequence at a time, without padding, step by step by torch's single cells or through its own encoder layer, on the very
-same weights, none of which is at its start; in float64. The Transformer and BERT stand against other libraries in files of
-their own.
-"""
+One sequence at a time, without padding, step by step by torch's single cells or through its own
+encoder layer, on the very same weights, none of which is at its start; in float64. The Transformer
+and BERT stand against other libraries in files of their own."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -26,7 +26,9 @@ RECURRENT = {"embedding": 10, "hidden": HIDDEN, "dropout": 0.0}
 BLOCK: dict[str, Any] = {"width": 12, "heads": 3, "feed_forward": 20, "layers": 2, "dropout": 0.0}
 each_cell = pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
 each_implementation = pytest.mark.parametrize("implementation", ["fused", "equations"])
-each_side = pytest.mark.parametrize("bidirectional", [False, True], ids=["forward", "bidirectional"])
+each_side = pytest.mark.parametrize(
+    "bidirectional", [False, True], ids=["forward", "bidirectional"]
+)
 each_norm = pytest.mark.parametrize("norm_first", [True, False], ids=["pre-norm", "post-norm"])
 
 Parts = tuple[Tensor, ...]
@@ -43,7 +45,9 @@ def built(family: str, block: dict[str, Any], targets: int = WORDS, shared: bool
 
 
 def prompt() -> Prompt:
-    ids = nn.utils.rnn.pad_sequence([torch.tensor(row) for row in ROWS], batch_first=True, padding_value=PAD)
+    ids = nn.utils.rnn.pad_sequence(
+        [torch.tensor(row) for row in ROWS], batch_first=True, padding_value=PAD
+    )
     return Prompt(ids, torch.tensor([len(row) for row in ROWS]))
 
 
@@ -51,10 +55,14 @@ def assert_same(model: nn.Module, ours: Tensor, theirs: Tensor) -> None:
     """In value and in the gradient of every weight."""
     torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
     named = dict(model.named_parameters())
-    found, wanted = (torch.autograd.grad(weighed(out), list(named.values())) for out in (ours, theirs))
+    found, wanted = (
+        torch.autograd.grad(weighed(out), list(named.values())) for out in (ours, theirs)
+    )
     for name, our, their in zip(named, found, wanted, strict=True):
         assert our.any(), name
-        torch.testing.assert_close(our, their, rtol=1e-6, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            our, their, rtol=1e-6, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 # cells, one step at a time
@@ -79,7 +87,9 @@ def fresh(kernel: Any) -> Parts:
     return (zeros, zeros) if isinstance(kernel, nn.LSTM) else (zeros,)
 
 
-def walk(step: Callable[[Tensor, Parts], Parts], inputs: Sequence[Tensor], state: Parts) -> tuple[list[Tensor], Parts]:
+def walk(
+    step: Callable[[Tensor, Parts], Parts], inputs: Sequence[Tensor], state: Parts
+) -> tuple[list[Tensor], Parts]:
     hidden = []
     for x_1E in inputs:
         state = step(x_1E, state)
@@ -88,7 +98,8 @@ def walk(step: Callable[[Tensor, Parts], Parts], inputs: Sequence[Tensor], state
 
 
 def read(kernel: Any, inputs: Sequence[Tensor]) -> tuple[list[Tensor], list[Parts]]:
-    """The last layer's outputs and every layer's last state, a layer's two directions side by side."""
+    """The last layer's outputs and every layer's last state, a layer's two directions side by
+    side."""
     last = []
     for layer in range(kernel.num_layers):
         outputs, state = walk(cell_of(kernel, layer), inputs, fresh(kernel))
@@ -114,9 +125,15 @@ def test_a_recurrent_language_model(cell: str, implementation: str, tied: bool) 
     assert (model.output.weight is model.embedding.weight) == tied
     ids_BT = torch.tensor(TARGETS)
     first_BTH, state = model.hidden(ids_BT[:, :2], None)
-    second_BTH, _ = model.hidden(ids_BT[:, 2:], state)  # as windows that follow one another are read
+    # as windows that follow one another are read
+    second_BTH, _ = model.hidden(ids_BT[:, 2:], state)
     theirs = [
-        torch.cat([F.linear(h, model.output.weight, model.output.bias) for h in read(model.cells.kernel, row)[0]])
+        torch.cat(
+            [
+                F.linear(h, model.output.weight, model.output.bias)
+                for h in read(model.cells.kernel, row)[0]
+            ]
+        )
         for row in (embedded(model.embedding, ids) for ids in TARGETS)
     ]
     assert_same(model, model.project(torch.cat([first_BTH, second_BTH], 1)), torch.stack(theirs))
@@ -125,13 +142,20 @@ def test_a_recurrent_language_model(cell: str, implementation: str, tied: bool) 
 @each_cell
 @each_implementation
 def test_a_bidirectional_language_model(cell: str, implementation: str) -> None:
-    """Two stacks that never meet: each word between the ends from the outputs over what stands before and after it."""
-    model = built("bidirectional_lm", RECURRENT | {"cell": cell, "layers": 2, "implementation": implementation})
+    """Two stacks that never meet: each word between the ends from the outputs over what stands
+    before and after it."""
+    model = built(
+        "bidirectional_lm",
+        RECURRENT | {"cell": cell, "layers": 2, "implementation": implementation},
+    )
     text = prompt()
     hidden_BWH, ours, theirs = model.around(text.ids_BS, text.length_B), [], []
     for ids, hidden_WH in zip(ROWS, hidden_BWH, strict=True):
         inputs = embedded(model.embedding, ids)
-        before, after = read(model.forwards.kernel, inputs)[0], read(model.backwards.kernel, inputs[::-1])[0][::-1]
+        before, after = (
+            read(model.forwards.kernel, inputs)[0],
+            read(model.backwards.kernel, inputs[::-1])[0][::-1],
+        )
         for word in range(1, len(ids) - 1):
             ours.append(model.project(hidden_WH[word - 1]))
             theirs.append(model.output(torch.cat([before[word - 1], after[word + 1]], 1)[0]))
@@ -140,11 +164,17 @@ def test_a_bidirectional_language_model(cell: str, implementation: str) -> None:
 
 
 def bridged(model: Any, states: list[Parts]) -> list[Parts]:
-    return [tuple(torch.tanh(b(s)) for b, s in zip(model.bridges, state, strict=True)) for state in states]
+    return [
+        tuple(torch.tanh(b(s)) for b, s in zip(model.bridges, state, strict=True))
+        for state in states
+    ]
 
 
-def decoded(model: Any, target: Sequence[int], states: list[Parts], context: Callable[[Tensor], Tensor]) -> Tensor:
-    """logits_TV of a decoder of two layers that is fed, with each id, the `context` of its top hidden state so far."""
+def decoded(
+    model: Any, target: Sequence[int], states: list[Parts], context: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """logits_TV of a decoder of two layers that is fed, with each id, the `context` of its top
+    hidden state so far."""
     logits = []
     for x_1E in embedded(model.target, target):
         context_1C = context(states[-1][0])
@@ -152,7 +182,9 @@ def decoded(model: Any, target: Sequence[int], states: list[Parts], context: Cal
         for layer in range(2):
             states[layer] = cell_of(model.decoder.kernel, layer)(below, states[layer])
             below = states[layer][0]
-        logits.append(model.output(torch.tanh(model.readout(torch.cat([below, context_1C, x_1E], 1)))))
+        logits.append(
+            model.output(torch.tanh(model.readout(torch.cat([below, context_1C, x_1E], 1))))
+        )
     return torch.cat(logits)
 
 
@@ -160,7 +192,12 @@ def decoded(model: Any, target: Sequence[int], states: list[Parts], context: Cal
 @each_implementation
 @each_side
 def test_an_encoder_decoder(cell: str, implementation: str, bidirectional: bool) -> None:
-    block = RECURRENT | {"cell": cell, "layers": 2, "bidirectional": bidirectional, "implementation": implementation}
+    block = RECURRENT | {
+        "cell": cell,
+        "layers": 2,
+        "bidirectional": bidirectional,
+        "implementation": implementation,
+    }
     model = built("seq2seq", block)
     theirs = []
     for source, target in zip(ROWS, TARGETS, strict=True):
@@ -168,7 +205,9 @@ def test_an_encoder_decoder(cell: str, implementation: str, bidirectional: bool)
         states = bridged(model, states) if bidirectional else states
         source_1H = states[-1][0]
         theirs.append(decoded(model, target, states, lambda _, found=source_1H: found))
-    assert_same(model, model.project(model.hidden(prompt(), torch.tensor(TARGETS))), torch.stack(theirs))
+    assert_same(
+        model, model.project(model.hidden(prompt(), torch.tensor(TARGETS))), torch.stack(theirs)
+    )
 
 
 def score(name: str, of: Any, query_H: Tensor, key_C: Tensor) -> Tensor:
@@ -190,30 +229,51 @@ def score(name: str, of: Any, query_H: Tensor, key_C: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("name", "bidirectional"),
     [
-        *[(name, both) for name in ("additive", "scaled_dot", "general", "gaussian") for both in (False, True)],
+        *[
+            (name, both)
+            for name in ("additive", "scaled_dot", "general", "gaussian")
+            for both in (False, True)
+        ],
         ("dot", False),  # whose keys have to be as wide as the query
     ],
 )
-def test_an_encoder_decoder_with_attention(cell: str, implementation: str, name: str, bidirectional: bool) -> None:
-    block = RECURRENT | {"cell": cell, "layers": 2, "bidirectional": bidirectional, "implementation": implementation}
+def test_an_encoder_decoder_with_attention(
+    cell: str, implementation: str, name: str, bidirectional: bool
+) -> None:
+    block = RECURRENT | {
+        "cell": cell,
+        "layers": 2,
+        "bidirectional": bidirectional,
+        "implementation": implementation,
+    }
     model = built("attention_seq2seq", block | {"score": name})
     theirs = []
     for source, target in zip(ROWS, TARGETS, strict=True):
         outputs, states = read(model.encoder.kernel, embedded(model.source, source))
 
         def context(query_1H: Tensor, outputs: list[Tensor] = outputs) -> Tensor:
-            scores = torch.stack([score(name, model.score, query_1H[0], key_1C[0]) for key_1C in outputs])
+            scores = torch.stack(
+                [score(name, model.score, query_1H[0], key_1C[0]) for key_1C in outputs]
+            )
             shares = scores.exp() / scores.exp().sum()
-            return torch.stack([share * key_1C for share, key_1C in zip(shares, outputs, strict=True)]).sum(0)
+            return torch.stack(
+                [share * key_1C for share, key_1C in zip(shares, outputs, strict=True)]
+            ).sum(0)
 
         theirs.append(decoded(model, target, bridged(model, states), context))
-    assert_same(model, model.project(model.hidden(prompt(), torch.tensor(TARGETS))), torch.stack(theirs))
+    assert_same(
+        model, model.project(model.hidden(prompt(), torch.tensor(TARGETS))), torch.stack(theirs)
+    )
 
 
 @each_cell
 @each_implementation
 def test_a_classifier_that_reads_from_both_sides(cell: str, implementation: str) -> None:
-    model = built("birnn_classifier", RECURRENT | {"cell": cell, "layers": 2, "implementation": implementation}, LABELS)
+    model = built(
+        "birnn_classifier",
+        RECURRENT | {"cell": cell, "layers": 2, "implementation": implementation},
+        LABELS,
+    )
     last = [read(model.cells.kernel, embedded(model.embedding, row))[1][-1][0] for row in ROWS]
     assert_same(model, model.classify(prompt()), model.output(torch.cat(last)))
 
@@ -222,7 +282,9 @@ def test_a_classifier_that_reads_from_both_sides(cell: str, implementation: str)
 
 
 def test_a_classifier_of_a_bag_of_words() -> None:
-    model = built("mlp_classifier", {"embedding": 10, "hidden": HIDDEN, "layers": 2, "dropout": 0.0}, LABELS)
+    model = built(
+        "mlp_classifier", {"embedding": 10, "hidden": HIDDEN, "layers": 2, "dropout": 0.0}, LABELS
+    )
     first, second = (layer for layer in model.layers if isinstance(layer, nn.Linear))
     theirs = []
     for ids in ROWS:
@@ -234,9 +296,12 @@ def test_a_classifier_of_a_bag_of_words() -> None:
 
 
 def test_a_classifier_of_convolutions() -> None:
-    """A window at a time; a filter reaches over both ends of the text, into zeros (d2l section 16.3)."""
+    """A window at a time; a filter reaches over both ends of the text, into zeros (d2l section
+    16.3)."""
     widths = [1, 3, 5]
-    model = built("text_cnn", {"embedding": 10, "widths": widths, "filters": HIDDEN, "dropout": 0.0}, LABELS)
+    model = built(
+        "text_cnn", {"embedding": 10, "widths": widths, "filters": HIDDEN, "dropout": 0.0}, LABELS
+    )
     theirs = []
     for ids in ROWS:
         found = []
@@ -256,11 +321,19 @@ def test_a_classifier_of_convolutions() -> None:
 
 
 def positions(count: int) -> Tensor:
-    """P[t, 2i] = sin(t / 10000^(2i / d)), P[t, 2i + 1] the cosine of the same (d2l equation 11.6.2)."""
+    """P[t, 2i] = sin(t / 10000^(2i / d)), P[t, 2i + 1] the cosine of the same (d2l equation
+    11.6.2)."""
     rows = []
     for t in range(count):
-        angles = [t / 10000 ** (column // 2 * 2 / BLOCK["width"]) for column in range(BLOCK["width"])]
-        rows.append([math.cos(angle) if column % 2 else math.sin(angle) for column, angle in enumerate(angles)])
+        angles = [
+            t / 10000 ** (column // 2 * 2 / BLOCK["width"]) for column in range(BLOCK["width"])
+        ]
+        rows.append(
+            [
+                math.cos(angle) if column % 2 else math.sin(angle)
+                for column, angle in enumerate(angles)
+            ]
+        )
     return torch.tensor(rows, dtype=torch.float64)
 
 
@@ -276,11 +349,17 @@ def projections(attention: Any) -> dict[str, Tensor]:
 
 def encoded(blocks: Any, x_SH: Tensor, activation: str, norm_first: bool, causal: bool) -> Tensor:
     """By torch's own encoder layer, on our blocks' weights."""
-    mask = torch.full((len(x_SH), len(x_SH)), -math.inf, dtype=torch.float64).triu(1) if causal else None
+    mask = (
+        torch.full((len(x_SH), len(x_SH)), -math.inf, dtype=torch.float64).triu(1)
+        if causal
+        else None
+    )
     width, heads, hidden = (BLOCK[key] for key in ("width", "heads", "feed_forward"))
     for block in blocks:
         attention, layers = block.own.attention, block.feed_forward.layers
-        layer = nn.TransformerEncoderLayer(width, heads, hidden, 0.0, activation, batch_first=True, norm_first=norm_first)
+        layer = nn.TransformerEncoderLayer(
+            width, heads, hidden, 0.0, activation, batch_first=True, norm_first=norm_first
+        )
         tensors = {f"self_attn.{name}": value for name, value in projections(attention).items()}
         named = {"linear1": layers[0], "linear2": layers[2]}
         named |= {"norm1": block.own.residual.norm, "norm2": block.feed_forward.residual.norm}
@@ -295,9 +374,18 @@ def encoded(blocks: Any, x_SH: Tensor, activation: str, norm_first: bool, causal
 @each_implementation
 @pytest.mark.parametrize("learned", [False, True], ids=["sinusoidal", "learned"])
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
-def test_a_transformer_language_model(norm_first: bool, implementation: str, learned: bool, tied: bool) -> None:
-    block = BLOCK | {"norm_first": norm_first, "implementation": implementation, "tied": tied, "norm": "layer"}
-    model = built("transformer_lm", block | {"learned_positions": learned, "context": 4}, shared=True)
+def test_a_transformer_language_model(
+    norm_first: bool, implementation: str, learned: bool, tied: bool
+) -> None:
+    block = BLOCK | {
+        "norm_first": norm_first,
+        "implementation": implementation,
+        "tied": tied,
+        "norm": "layer",
+    }
+    model = built(
+        "transformer_lm", block | {"learned_positions": learned, "context": 4}, shared=True
+    )
     assert (model.output.weight is model.embedding.weight) == tied
     table_TH = model.positions.table.weight if learned else positions(4)
     theirs = []
@@ -305,14 +393,22 @@ def test_a_transformer_language_model(norm_first: bool, implementation: str, lea
         x_TH = model.embedding.weight[ids] * math.sqrt(BLOCK["width"]) + table_TH
         x_TH = encoded(model.blocks, x_TH, "gelu", norm_first, causal=True)
         theirs.append(model.output(model.norm(x_TH) if norm_first else x_TH))
-    assert_same(model, model.project(model.hidden(torch.tensor(TARGETS), None)[0]), torch.stack(theirs))
+    assert_same(
+        model, model.project(model.hidden(torch.tensor(TARGETS), None)[0]), torch.stack(theirs)
+    )
 
 
 @each_norm
 @each_implementation
 @pytest.mark.parametrize("learned", [None, 6], ids=["sinusoidal", "learned"])
-def test_a_classifier_of_encoder_blocks(norm_first: bool, implementation: str, learned: int | None) -> None:
-    block = BLOCK | {"norm_first": norm_first, "implementation": implementation, "learned_positions": learned}
+def test_a_classifier_of_encoder_blocks(
+    norm_first: bool, implementation: str, learned: int | None
+) -> None:
+    block = BLOCK | {
+        "norm_first": norm_first,
+        "implementation": implementation,
+        "learned_positions": learned,
+    }
     model = built("transformer_classifier", block, LABELS)
     table_SH = model.positions.table.weight if learned else positions(6)
     theirs = []
@@ -324,14 +420,19 @@ def test_a_classifier_of_encoder_blocks(norm_first: bool, implementation: str, l
 
 
 def batch_normed(norm: Any, x_BTH: Tensor) -> Tensor:
-    """Of all positions of all rows together (Ioffe & Szegedy 2015, algorithm 1; d2l equation 8.5.1)."""
+    """Of all positions of all rows together (Ioffe & Szegedy 2015, algorithm 1; d2l equation
+    8.5.1)."""
     mean_H = x_BTH.mean((0, 1))
     variance_H = ((x_BTH - mean_H) ** 2).mean((0, 1))
-    return norm.kernel.weight * (x_BTH - mean_H) / (variance_H + norm.kernel.eps).sqrt() + norm.kernel.bias
+    return (
+        norm.kernel.weight * (x_BTH - mean_H) / (variance_H + norm.kernel.eps).sqrt()
+        + norm.kernel.bias
+    )
 
 
 def looked(attention: Any, x_TH: Tensor) -> Tensor:
-    """Attention of each position to itself and those before it, by torch's own layer, on our weights."""
+    """Attention of each position to itself and those before it, by torch's own layer, on our
+    weights."""
     layer = nn.MultiheadAttention(BLOCK["width"], BLOCK["heads"], batch_first=True)
     tensors = projections(attention)
     assert tensors.keys() == dict(layer.named_parameters()).keys()
@@ -343,9 +444,17 @@ def looked(attention: Any, x_TH: Tensor) -> Tensor:
 
 @each_norm
 @each_implementation
-def test_a_transformer_language_model_with_batch_norm(norm_first: bool, implementation: str) -> None:
-    """In training, where a row is normalised together with the others; and what is kept of it for use."""
-    block = BLOCK | {"norm_first": norm_first, "implementation": implementation, "tied": False, "norm": "batch"}
+def test_a_transformer_language_model_with_batch_norm(
+    norm_first: bool, implementation: str
+) -> None:
+    """In training, where a row is normalised together with the others; and what is kept of it for
+    use."""
+    block = BLOCK | {
+        "norm_first": norm_first,
+        "implementation": implementation,
+        "tied": False,
+        "norm": "batch",
+    }
     model = built("transformer_lm", block | {"learned_positions": False, "context": 4}).train()
 
     def sublayer(x_BTH: Tensor, norm: Any, inner: Callable[[Tensor], Tensor]) -> Tensor:

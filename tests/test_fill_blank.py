@@ -1,4 +1,5 @@
-"""Filling blanks from both sides: what is seen, that it is learnt, and why it is not ranked with language models."""
+"""Filling blanks from both sides: what is seen, that it is learnt, and why it is not ranked with
+language models."""
 
 import math
 from pathlib import Path
@@ -18,18 +19,30 @@ from pipeline.tasks import fill_blank
 from pipeline.training import checkpoint
 
 CPU = torch.device("cpu")
-BLOCK = {"cell": "gru", "embedding": 12, "hidden": 24, "layers": 2, "dropout": 0.0, "implementation": "fused"}
+BLOCK = {
+    "cell": "gru",
+    "embedding": 12,
+    "hidden": 24,
+    "layers": 2,
+    "dropout": 0.0,
+    "implementation": "fused",
+}
 OBJECTIVE = fill_blank.Config(batch_tokens=64, max_length=16)
 
 
 @pytest.fixture(params=["rnn", "gru", "lstm"])
 def model(request: pytest.FixtureRequest) -> Any:
     torch.manual_seed(2)
-    return checkpoint.build("bidirectional_lm", BLOCK | {"cell": request.param}, Sizes(10, 10, True), "model").eval()
+    return checkpoint.build(
+        "bidirectional_lm", BLOCK | {"cell": request.param}, Sizes(10, 10, True), "model"
+    ).eval()
 
 
 def texts(rows: list[list[int]]) -> pa.Table:
-    return pa.table({"row": range(len(rows)), "ids": rows, "paragraph": [0] * len(rows)}, schema=tables.ENCODED_TEXT)
+    return pa.table(
+        {"row": range(len(rows)), "ids": rows, "paragraph": [0] * len(rows)},
+        schema=tables.ENCODED_TEXT,
+    )
 
 
 def row_of(*ids: int, width: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -67,12 +80,20 @@ def test_padding_and_batch_mates_do_not_change_a_pseudo_likelihood(model: Any) -
 
 
 def train(model: nn.Module, table: pa.Table, work: Path, epochs: int) -> None:
-    fit(model, fill_blank.Task(table, table.slice(0, 40), OBJECTIVE, 1, CPU), 0.01, epochs, work, warmup=10)
+    fit(
+        model,
+        fill_blank.Task(table, table.slice(0, 40), OBJECTIVE, 1, CPU),
+        0.01,
+        epochs,
+        work,
+        warmup=10,
+    )
 
 
 def test_pseudo_perplexity_falls_below_what_any_language_model_can_reach(tmp_path: Path) -> None:
-    """Rows are one of six words, twice. From left to right the first word costs log 6 and the second nothing: no language
-    model can have a perplexity under sqrt(6). A blank filler sees each word's twin, and has one of nearly 1."""
+    """Rows are one of six words, twice. From left to right the first word costs log 6 and the
+    second nothing: no language model can have a perplexity under sqrt(6). A blank filler sees each
+    word's twin, and has one of nearly 1."""
     torch.manual_seed(3)
     model = checkpoint.build("bidirectional_lm", BLOCK, Sizes(10, 10, True), "model")
     rng = np.random.default_rng(4)

@@ -1,4 +1,5 @@
-"""`seqline run` with a real DVC and a real Prefect server: the lock of `dvc repro`, what fails, and what is killed."""
+"""`seqline run` with a real DVC and a real Prefect server: the lock of `dvc repro`, what fails, and
+what is killed."""
 
 import contextlib
 import itertools
@@ -63,11 +64,14 @@ def made(pattern: Path, tmp_path: Path) -> Path:
 def sleeping(root: Path, out: str, seconds: float) -> None:
     """Let the stages whose outs begin with `out` sleep so long before they write."""
     text = (root / "dvc.yaml").read_text()
-    (root / "dvc.yaml").write_text(re.sub(rf"(work.py data/{out}\S*) [\d.]+", rf"\1 {seconds}", text))
+    (root / "dvc.yaml").write_text(
+        re.sub(rf"(work.py data/{out}\S*) [\d.]+", rf"\1 {seconds}", text)
+    )
 
 
 def like(root: Path) -> bytes:
-    """The bytes of the project's lock but for how long its stages sleep, which is always told in three characters."""
+    """The bytes of the project's lock but for how long its stages sleep, which is always told in
+    three characters."""
     return re.sub(rb"(work.py data/\S+\s+)\d\.\d\b", rb"\1T", (root / "dvc.lock").read_bytes())
 
 
@@ -102,7 +106,8 @@ def test_the_lock_is_dvc_repro_s_and_a_second_run_starts_nothing(
 
 
 def as_after_a_kill(root: Path) -> None:
-    """Turn the lock's stages round, as if a flow had been killed before it had put them in order."""
+    """Turn the lock's stages round, as if a flow had been killed before it had put them in
+    order."""
     found = lockfile.parts((root / "dvc.lock").read_text())
     assert found is not None
     (root / "dvc.lock").write_text(lockfile.joined(dict(reversed(found.items()))))
@@ -125,23 +130,42 @@ def test_a_terminal_shows_what_is_at_work_and_in_the_end_what_was_done(
     assert re.fullmatch(r"12 stages in [\d.]+ s: 12 run", summary)
 
 
-def test_prefect_shows_every_stage_with_its_log(made: Path, env: dict[str, str], server: str) -> None:
+def test_prefect_shows_every_stage_with_its_log(
+    made: Path, env: dict[str, str], server: str
+) -> None:
     assert flows.seqline(made, env, "run", "train").returncode == 0
     [flow] = flows.ask(server, "flow_runs/filter", flow_runs={"name": {"like_": "train"}})
     assert flow["state_type"] == "COMPLETED"
     found = flows.ask(server, "task_runs/filter", flow_runs={"id": {"any_": [flow["id"]]}})
-    wanted = {"download@a", "download@b", "tokenize@a", "tokenize@b", "train@p", "train@q", "train@r"}
-    assert {task["name"]: task["state_type"] for task in found} == dict.fromkeys(wanted, "COMPLETED")
+    wanted = {
+        "download@a",
+        "download@b",
+        "tokenize@a",
+        "tokenize@b",
+        "train@p",
+        "train@q",
+        "train@r",
+    }
+    assert {task["name"]: task["state_type"] for task in found} == dict.fromkeys(
+        wanted, "COMPLETED"
+    )
     ids = {task["name"]: task["id"] for task in found}
     said = flows.ask(server, "logs/filter", logs={"task_run_id": {"any_": [ids["train@q"]]}})
     assert "at work on data/model_q" in {line["message"] for line in said}
-    on_disk = "".join(path.read_text() for path in (made / ".seqline" / "logs").rglob("train@q.log"))
+    on_disk = "".join(
+        path.read_text() for path in (made / ".seqline" / "logs").rglob("train@q.log")
+    )
     assert "at work on data/model_q" in on_disk
     assert not (made / "data" / "pack").exists(), "not asked for"
 
 
-def test_a_failed_stage_stops_what_needs_it_and_nothing_else(made: Path, env: dict[str, str], wanted: bytes) -> None:
-    broken = "if out.endswith('tokens_b'): sys.exit('seqline: corpora.b: got tabs; expected none. Mend it.') or sys.exit(2)"
+def test_a_failed_stage_stops_what_needs_it_and_nothing_else(
+    made: Path, env: dict[str, str], wanted: bytes
+) -> None:
+    broken = (
+        "if out.endswith('tokens_b'): sys.exit('seqline: corpora.b: got tabs; expected "
+        "none. Mend it.') or sys.exit(2)"
+    )
     text = (made / "work.py").read_text()
     (made / "work.py").write_text(f"{text.replace('began = ', broken + chr(10) + 'began = ')}")
     done = flows.seqline(made, env, "run", "--jobs", "4")
@@ -150,8 +174,13 @@ def test_a_failed_stage_stops_what_needs_it_and_nothing_else(made: Path, env: di
     [log] = re.findall(r"log: (\S+)", done.stdout)
     assert "corpora.b: got tabs" in (made / log).read_text()
     assert (made / log).read_text().count("Running stage") == 1, "a mistake is not tried again"
-    assert "not started, since they need what failed: train@r, predict@r, pack, report" in done.stdout
-    assert sorted(path.name for path in (made / "data").glob("answers*")) == ["answers_p", "answers_q"]
+    assert (
+        "not started, since they need what failed: train@r, predict@r, pack, report" in done.stdout
+    )
+    assert sorted(path.name for path in (made / "data").glob("answers*")) == [
+        "answers_p",
+        "answers_q",
+    ]
     (made / "work.py").write_text(text)
     done = flows.seqline(made, env, "run")
     assert done.returncode == 0, done.stdout
@@ -161,9 +190,20 @@ def test_a_failed_stage_stops_what_needs_it_and_nothing_else(made: Path, env: di
 @pytest.mark.parametrize(
     ("words", "changes", "line"),
     [
-        (("trian@p",), {}, "TARGET: got trian@p; expected a stage, or one of download, tokenize, train, predict, pack,"),
+        (
+            ("trian@p",),
+            {},
+            (
+                "TARGET: got trian@p; expected a stage, or one of download, tokenize, train, "
+                "predict, pack,"
+            ),
+        ),
         (("--jobs", "0"), {}, "--jobs: got 0; expected a whole number from 1 to 1024."),
-        ((), {"flow.yaml": "run: {time_limit: {}, retries: 2, retry_seconds: 0.1}"}, "run.time_limit: got an unknown key"),
+        (
+            (),
+            {"flow.yaml": "run: {time_limit: {}, retries: 2, retry_seconds: 0.1}"},
+            "run.time_limit: got an unknown key",
+        ),
         ((), {"dvc.yaml": "stages: {a: {do: 1}}"}, "dvc.yaml: got "),
     ],
 )
@@ -179,10 +219,16 @@ def test_a_mistake_is_told_in_a_line_before_anything_runs(
     assert not (made / "dvc.lock").exists()
 
 
-def test_a_server_that_is_configured_and_not_there_is_refused_without_its_password(made: Path, home: Path) -> None:
-    done = flows.seqline(made, flows.surroundings(home, "http://user:secret@127.0.0.1:9/api?token=secret"), "run")
+def test_a_server_that_is_configured_and_not_there_is_refused_without_its_password(
+    made: Path, home: Path
+) -> None:
+    done = flows.seqline(
+        made, flows.surroundings(home, "http://user:secret@127.0.0.1:9/api?token=secret"), "run"
+    )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("seqline: PREFECT_API_URL: got http://127.0.0.1:9/api; expected a Prefect server that")
+    assert done.stderr.startswith(
+        "seqline: PREFECT_API_URL: got http://127.0.0.1:9/api; expected a Prefect server that"
+    )
     assert done.stderr.count("\n") == 1, done.stderr
     assert "secret" not in done.stderr + (made / ".seqline/flow/history.jsonl").read_text()
 
@@ -224,7 +270,9 @@ def test_what_outlives_flow_and_warm_process_is_ended_by_the_next_start(
     sleeping(made, "", 0.1)
     done = flows.seqline(made, env, "run")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in [*work, *dvc])
+    assert not any(
+        one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in [*work, *dvc]
+    )
     assert like(made) == wanted
 
 
@@ -236,7 +284,9 @@ def test_an_interrupted_run_ends_all_it_started_and_is_cancelled(
     with flows.started(made, env, "run", "tokenize", "download@a") as process:
         flows.wait_for(lambda: flows.at_work(made), "a stage at work")
         running = {"name": {"like_": "download@a"}, "state": {"type": {"any_": ["RUNNING"]}}}
-        [flow] = flows.wait_for(lambda: flows.ask(server, "flow_runs/filter", flow_runs=running), "the flow run")
+        [flow] = flows.wait_for(
+            lambda: flows.ask(server, "flow_runs/filter", flow_runs=running), "the flow run"
+        )
         if how == "prefect":
             state = {"type": "CANCELLING", "name": "Cancelling"}
             flows.ask(server, f"flow_runs/{flow['id']}/set_state", state=state, force=True)
@@ -255,10 +305,15 @@ def test_an_interrupted_run_ends_all_it_started_and_is_cancelled(
 def test_without_a_server_one_is_started_for_the_run_and_its_death_does_not_matter(
     made: Path, home: Path, wanted: bytes
 ) -> None:
-    env = flows.surroundings(home, None) | {"PREFECT_CLIENT_MAX_RETRIES": "1"}  # not 3, each of which waits longer
+    # not 3, each of which waits longer
+    env = flows.surroundings(home, None) | {"PREFECT_CLIENT_MAX_RETRIES": "1"}
     with flows.started(made, env, "run", "--jobs", "3") as process:
         flows.wait_for(lambda: flows.at_work(made), "a stage at work")
-        [child] = [c for c in psutil.Process(process.pid).children() if "pipeline.flow.temporary_server" in c.cmdline()]
+        [child] = [
+            c
+            for c in psutil.Process(process.pid).children()
+            if "pipeline.flow.temporary_server" in c.cmdline()
+        ]
         child.kill()
         said, _ = process.communicate(timeout=flows.PATIENCE)
     assert said.startswith("seqline: no Prefect server is configured"), said
@@ -271,7 +326,8 @@ def test_without_a_server_one_is_started_for_the_run_and_its_death_does_not_matt
 def test_the_death_of_a_standing_server_ends_no_run_and_hinders_no_interrupt(
     made: Path, pattern: Path, tmp_path: Path, env: dict[str, str], wanted: bytes
 ) -> None:
-    """Two projects are at work when it is killed: one comes to its end, the other is interrupted and goes on later."""
+    """Two projects are at work when it is killed: one comes to its end, the other is interrupted
+    and goes on later."""
     cut = Path(shutil.copytree(pattern, tmp_path / "cut"))
     sleeping(cut, "model_", 600)
     sleeping(made, "model_", 1.0)
@@ -285,7 +341,9 @@ def test_the_death_of_a_standing_server_ends_no_run_and_hinders_no_interrupt(
         cancelled, ends = begun
         flows.kill_server(lost["PREFECT_API_URL"])
         cancelled.send_signal(signal.SIGINT)
-        said = {process: process.communicate(timeout=flows.PATIENCE)[0] for process in (cancelled, ends)}
+        said = {
+            process: process.communicate(timeout=flows.PATIENCE)[0] for process in (cancelled, ends)
+        }
     assert (ends.returncode, cancelled.returncode) == (0, 130), said
     assert "cancelled" in said[cancelled]
     for process in said:
@@ -304,38 +362,63 @@ def test_a_server_of_one_run_ends_with_a_killed_flow(made: Path, home: Path) -> 
     with flows.started(made, flows.surroundings(home, None), "run") as process:
         flow = psutil.Process(process.pid)
         ephemeral = flows.wait_for(
-            lambda: [c for c in flow.children() if "pipeline.flow.temporary_server" in c.cmdline()], "it"
+            lambda: [c for c in flow.children() if "pipeline.flow.temporary_server" in c.cmdline()],
+            "it",
         )
         process.kill()
-    flows.wait_for(lambda: not ephemeral[0].is_running() or ephemeral[0].status() == psutil.STATUS_ZOMBIE, "its end")
+    flows.wait_for(
+        lambda: not ephemeral[0].is_running() or ephemeral[0].status() == psutil.STATUS_ZOMBIE,
+        "its end",
+    )
 
 
-def alone_with(root: Path, address: str, rules: run_settings.Run, **env: str) -> tuple[run_stage.Result, list[str]]:
+def alone_with(
+    root: Path, address: str, rules: run_settings.Run, **env: str
+) -> tuple[run_stage.Result, list[str]]:
     """The stage run without Prefect: how it ended and what it said."""
     said: list[str] = []
     with Workers(root, [address]) as workers:
         workers.plan()
-        result = run_stage.run(workers, address, env, root / "log", rules, threading.Event(), said.append)
+        result = run_stage.run(
+            workers, address, env, root / "log", rules, threading.Event(), said.append
+        )
     return result, said
 
 
-def test_a_download_that_the_network_failed_is_tried_again_and_one_that_is_wrong_is_not(made: Path) -> None:
-    seen = "tries = open('tries', 'a+'); tries.write('x'); tries.seek(0); count = len(tries.read())\n"
-    gone = "if count < 3: print('seqline: files[0] (f): got host: no connection (refused), 4 times; expected 9 bytes')\n"
-    wrong = "if count > 3: print('seqline: files[0] (f): got host: other bytes; expected 9 bytes')\n"
+def test_a_download_that_the_network_failed_is_tried_again_and_one_that_is_wrong_is_not(
+    made: Path,
+) -> None:
+    seen = (
+        "tries = open('tries', 'a+'); tries.write('x'); tries.seek(0); count = len(tries.read())\n"
+    )
+    gone = (
+        "if count < 3: print('seqline: files[0] (f): got host: no connection (refused), 4 "
+        "times; expected 9 bytes')\n"
+    )
+    wrong = (
+        "if count > 3: print('seqline: files[0] (f): got host: other bytes; expected 9 bytes')\n"
+    )
     text = (made / "work.py").read_text()
-    (made / "work.py").write_text(text.replace("began = ", seen + gone + wrong + "if count != 3: sys.exit(2)\nbegan = "))
+    (made / "work.py").write_text(
+        text.replace("began = ", seen + gone + wrong + "if count != 3: sys.exit(2)\nbegan = ")
+    )
     result, said = alone_with(made, "download@a", RULES)
     assert (result.state, (made / "tries").read_text()) == ("ran", "xxx")
     assert sum("the next one in" in line for line in said) == 2
     result, _ = alone_with(made, "download@b", RULES)
-    assert (result.state, result.why) == ("failed", "files[0] (f): got host: other bytes; expected 9 bytes")
+    assert (result.state, result.why) == (
+        "failed",
+        "files[0] (f): got host: other bytes; expected 9 bytes",
+    )
     assert (made / "tries").read_text() == "xxxx"
 
 
 def test_a_stage_that_meets_another_dvc_s_lock_is_tried_again(made: Path) -> None:
     rwlock = made / ".dvc" / "tmp" / "rwlock"
-    busy = {"write": {str(made / "data" / "raw_a"): {"pid": os.getpid(), "cmd": "another"}}, "read": {}}
+    busy = {
+        "write": {str(made / "data" / "raw_a"): {"pid": os.getpid(), "cmd": "another"}},
+        "read": {},
+    }
     said: list[str] = []
 
     def tell(line: str) -> None:
@@ -346,7 +429,9 @@ def test_a_stage_that_meets_another_dvc_s_lock_is_tried_again(made: Path) -> Non
     with Workers(made, ["download@a"]) as workers:
         workers.plan()
         rwlock.write_text(json.dumps(busy))
-        result = run_stage.run(workers, "download@a", {}, made / "log", RULES, threading.Event(), tell)
+        result = run_stage.run(
+            workers, "download@a", {}, made / "log", RULES, threading.Event(), tell
+        )
     assert result.state == "ran", said
     assert any("is busy, it is being blocked by" in line for line in said)
 
@@ -362,13 +447,19 @@ def test_a_stage_over_its_time_is_ended_whole(made: Path) -> None:
     assert flows.inhabitants(made) == []
 
 
-def test_each_training_has_a_gpu_of_its_own(made: Path, tmp_path: Path, env: dict[str, str]) -> None:
+def test_each_training_has_a_gpu_of_its_own(
+    made: Path, tmp_path: Path, env: dict[str, str]
+) -> None:
     fake = tmp_path / "bin" / "nvidia-smi"
     fake.parent.mkdir()
     fake.write_text("#!/bin/sh\necho 0\necho 1\n")
     fake.chmod(0o755)
-    (made / "params.yaml").write_text("compute: {device: cuda, slots: 9, processes: 1, workers: 1, cluster: null}\n")
-    done = flows.seqline(made, env | {"PATH": f"{fake.parent}{os.pathsep}{env['PATH']}"}, "run", "--jobs", "6")
+    (made / "params.yaml").write_text(
+        "compute: {device: cuda, slots: 9, processes: 1, workers: 1, cluster: null}\n"
+    )
+    done = flows.seqline(
+        made, env | {"PATH": f"{fake.parent}{os.pathsep}{env['PATH']}"}, "run", "--jobs", "6"
+    )
     assert done.returncode == 0, done.stdout
     held = []
     for path in (made / ".seqline" / "logs").rglob("*.log"):

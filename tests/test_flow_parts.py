@@ -1,4 +1,5 @@
-"""The parts of `seqline run`: places and threads, locks, orphans, the order of stages, and the lock file, spliced."""
+"""The parts of `seqline run`: places and threads, locks, orphans, the order of stages, and the lock
+file, spliced."""
 
 import os
 import signal
@@ -30,10 +31,16 @@ from pipeline.flow import devices
     ],
 )
 def test_places_follow_what_is_visible(
-    visible: str, device: str, processes: int, places: list[str | None], monkeypatch: pytest.MonkeyPatch
+    visible: str,
+    device: str,
+    processes: int,
+    places: list[str | None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    offered = devices.slots(params.Compute(device=device, slots=3, processes=processes, workers=1, cluster=None))
+    offered = devices.slots(
+        params.Compute(device=device, slots=3, processes=processes, workers=1, cluster=None)
+    )
     taken = [offered.take("train") for _ in places]
     assert [place and place.name for place in taken] == places
     assert offered.take("train") is None
@@ -43,7 +50,9 @@ def test_places_follow_what_is_visible(
     assert offered.take("train") is not None
 
 
-def test_threads_are_shared_and_the_user_s_own_number_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_are_shared_and_the_user_s_own_number_stands(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.delenv("RAYON_NUM_THREADS", raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     monkeypatch.setattr(devices, "cores", lambda: 8)
@@ -54,7 +63,10 @@ def test_threads_are_shared_and_the_user_s_own_number_stands(monkeypatch: pytest
 
 
 def test_one_flow_at_a_time(tmp_path: Path) -> None:
-    with project_lock.alone(tmp_path, wait=False), pytest.raises(UserError, match=rf"process {os.getpid()}\)"):  # noqa: SIM117
+    with (  # noqa: SIM117
+        project_lock.alone(tmp_path, wait=False),
+        pytest.raises(UserError, match=rf"process {os.getpid()}\)"),
+    ):
         with project_lock.alone(tmp_path, wait=False):
             pytest.fail("two at once")
     with project_lock.alone(tmp_path, wait=False):
@@ -64,7 +76,9 @@ def test_one_flow_at_a_time(tmp_path: Path) -> None:
 def test_a_number_on_record_that_now_is_another_s_is_left_alone(tmp_path: Path) -> None:
     process_groups.folder(tmp_path).mkdir(parents=True)
     sleepers = {
-        mark: subprocess.Popen(["sleep", "600"], env={process_groups.MARK: mark}, start_new_session=True)
+        mark: subprocess.Popen(
+            ["sleep", "600"], env={process_groups.MARK: mark}, start_new_session=True
+        )
         for mark in ("own", "new")
     }
     try:
@@ -87,11 +101,19 @@ def test_whoever_has_the_longest_way_to_the_end_goes_first() -> None:
     left = expected_time.priorities(plan, {"a": 1.0, "b": 2.0, "c": 10.0, "d": 3.0, "end": 1.0})
     assert left == {"end": 1.0, "d": 4.0, "c": 11.0, "b": 6.0, "a": 12.0}
     assert plan.below("a") == {"c", "end"}
-    assert expected_time.priorities(graph.Plan(needs, frozenset({"a", "c"})), {"end": 1.0})["a"] == 1.0
+    assert (
+        expected_time.priorities(graph.Plan(needs, frozenset({"a", "c"})), {"end": 1.0})["a"] == 1.0
+    )
 
 
 def test_new_stages_come_in_the_plan_s_order_behind_those_that_were_there() -> None:
-    assert graph.sorted_lock(["x", "old", "c", "a", "b"], ["old", "x"], ["a", "b", "c"]) == ["x", "old", "a", "b", "c"]
+    assert graph.sorted_lock(["x", "old", "c", "a", "b"], ["old", "x"], ["a", "b", "c"]) == [
+        "x",
+        "old",
+        "a",
+        "b",
+        "c",
+    ]
 
 
 def test_a_stage_put_into_the_lock_is_written_as_dvc_writes_it(tmp_path: Path) -> None:
@@ -104,10 +126,18 @@ def test_a_stage_put_into_the_lock_is_written_as_dvc_writes_it(tmp_path: Path) -
         assert spliced is not None, (name, content)
         assert (lockfile.parts(spliced) or {})[name] == found[name]
         assert spliced == whole
-    text = lockfile.joined({name: found[name] for name in list(found)[::6]})  # DVC takes seconds for the whole
+    # DVC takes seconds for the whole
+    text = lockfile.joined({name: found[name] for name in list(found)[::6]})
     odd: dict[str, Any] = {
         "cmd": "a b " * 60 + "é \u00a0 # no comment: 'quoted'\n two lines",
-        "params": {"params.yaml": {"runs.x": {"1": [0.001, 1e-8, True, None, "", "yes", "0x1"], "deep": [[1], {"a": []}]}}},
+        "params": {
+            "params.yaml": {
+                "runs.x": {
+                    "1": [0.001, 1e-8, True, None, "", "yes", "0x1"],
+                    "deep": [[1], {"a": []}],
+                }
+            }
+        },
     }
     for name in (list(found)[18], "new@one", "folder/dvc.yaml:x", "needs: quotes"):
         (tmp_path / "dvc.lock").write_text(text, encoding="utf-8")

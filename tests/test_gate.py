@@ -1,4 +1,5 @@
-"""The gate's statistics and rule: 1,000 simulated challenges with known truth, closed forms, and what the record says."""
+"""The gate's statistics and rule: 1,000 simulated challenges with known truth, closed forms, and
+what the record says."""
 
 import dataclasses
 import functools
@@ -54,7 +55,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", METHODS)
-def test_an_equal_challenger_is_promoted_no_more_often_than_the_level_says(method: str, kind: str) -> None:
+def test_an_equal_challenger_is_promoted_no_more_often_than_the_level_says(
+    method: str, kind: str
+) -> None:
     p, _ = challenged(method, kind, 0)
     for level in (0.01, LEVEL, 0.1):
         assert (p < level).sum() <= allowed(level)
@@ -62,7 +65,9 @@ def test_an_equal_challenger_is_promoted_no_more_often_than_the_level_says(metho
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
-def test_of_ten_thousand_equal_challengers_no_more_than_the_level_s_share_are_promoted(kind: str) -> None:
+def test_of_ten_thousand_equal_challengers_no_more_than_the_level_s_share_are_promoted(
+    kind: str,
+) -> None:
     """By the default method, without an allowance for chance."""
     p, _ = challenged("approximate_randomisation", kind, 0, 10 * CHALLENGES)
     assert (p < LEVEL).sum() <= LEVEL * 10 * CHALLENGES
@@ -71,9 +76,8 @@ def test_of_ten_thousand_equal_challengers_no_more_than_the_level_s_share_are_pr
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", METHODS)
 def test_a_lucky_challenger_is_not_promoted_for_its_luck(method: str, kind: str) -> None:
-    """Equal in truth, half look better, by as much as the others look worse. None of those is promoted, so that of the lucky
-    half twice the level's share may be.
-    """
+    """Equal in truth, half look better, by as much as the others look worse. None of those is
+    promoted, so that of the lucky half twice the level's share may be."""
     p, seen = challenged(method, kind, 0)
     lucky = seen > 0
     assert CHALLENGES - allowed(0.5) <= lucky.sum() <= allowed(0.5)
@@ -99,27 +103,40 @@ def test_randomisation_keeps_the_level_on_a_handful_of_rows_where_the_bootstrap_
     promoted = on_few_rows()
     assert promoted["approximate_randomisation"] <= allowed(LEVEL)
     assert promoted["paired_bootstrap"] > allowed(LEVEL)
-    assert yaml.safe_load((ROOT / "flow.yaml").read_text())["gate"]["test"] == "approximate_randomisation"
+    assert (
+        yaml.safe_load((ROOT / "flow.yaml").read_text())["gate"]["test"]
+        == "approximate_randomisation"
+    )
 
 
 def test_the_best_of_many_equal_runs_is_promoted_by_luck_only_if_the_test_set_chose_it() -> None:
-    """Ten equal runs, of which one challenges an equal champion: the best on the valid split, or the best on test."""
+    """Ten equal runs, of which one challenges an equal champion: the best on the valid split, or
+    the best on test."""
     promoted = best_of_ten()
     assert promoted["valid"] <= allowed(LEVEL)
     assert promoted["test"] > 2 * allowed(LEVEL)
 
 
-@pytest.mark.parametrize(("gains", "wanted"), [((0.0, 0.0), "none"), ((0.0, 0.5), "most"), ((0.5, -0.8), "none")])
-def test_two_test_sets_promote_what_is_better_on_one_and_worse_on_none(gains: tuple[float, float], wanted: str) -> None:
-    """The whole rule: Holm over both, and a margin on the score of each. Equal on both: at most the level."""
+@pytest.mark.parametrize(
+    ("gains", "wanted"), [((0.0, 0.0), "none"), ((0.0, 0.5), "most"), ((0.5, -0.8), "none")]
+)
+def test_two_test_sets_promote_what_is_better_on_one_and_worse_on_none(
+    gains: tuple[float, float], wanted: str
+) -> None:
+    """The whole rule: Holm over both, and a margin on the score of each. Equal on both: at most the
+    level."""
     promoted = 0
     for i in range(CHALLENGES):
         pairs = [marks(np.random.default_rng([i, 5, n]), gain) for n, gain in enumerate(gains)]
-        p = [p_better("approximate_randomisation", *pair, mean, True, RESAMPLES, i) for pair in pairs]
+        p = [
+            p_better("approximate_randomisation", *pair, mean, True, RESAMPLES, i) for pair in pairs
+        ]
         seen = [difference(*pair, mean) for pair in pairs]
         rows = zip(p, holm(p), seen, strict=True)
         promoted += decide(
-            [compared(p=one, corrected=two, difference=d, margin=0.3) for one, two, d in rows], LEVEL, "marks"
+            [compared(p=one, corrected=two, difference=d, margin=0.3) for one, two, d in rows],
+            LEVEL,
+            "marks",
         )[0]
     assert promoted <= allowed(LEVEL) if wanted == "none" else promoted > 0.85 * CHALLENGES
 
@@ -136,7 +153,9 @@ def test_randomisation_is_the_share_of_all_ways_of_swapping(kind: str) -> None:
         swaps = np.array(list(itertools.product([0.0, 1.0], repeat=9)))
         moved = swaps @ (other - one)
         exact = (score(other.sum(0) - moved) - score(one.sum(0) + moved) >= seen - 1e-9).mean()
-        assert p_better("approximate_randomisation", one, other, score, True, 20_000, 1) == pytest.approx(exact, abs=0.015)
+        assert p_better(
+            "approximate_randomisation", one, other, score, True, 20_000, 1
+        ) == pytest.approx(exact, abs=0.015)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -157,7 +176,8 @@ def test_equal_answers_are_no_evidence(method: str) -> None:
 
 
 def test_sums_added_up_in_another_order_are_no_evidence_either() -> None:
-    """Three rows that differ by tenths: one way of swapping in eight is as good, and rounding must not hide it."""
+    """Three rows that differ by tenths: one way of swapping in eight is as good, and rounding must
+    not hide it."""
     one = np.stack([np.array([0.1, 0.2, 0.3]), np.ones(3)], 1)
     p = p_better("approximate_randomisation", one, one + np.array([0.1, 0]), mean, True, 4000, 1)
     assert p == pytest.approx(1 / 8, abs=0.03)
@@ -174,7 +194,14 @@ def compared(
     guards: tuple[Guarded, ...] = (),
 ) -> Compared:
     """A comparison by a score of which more is better, and its guard on that score."""
-    own = Guarded(name="score", champion=50.0, challenger=50.0 + difference, worse=-difference, margin=margin, note="")
+    own = Guarded(
+        name="score",
+        champion=50.0,
+        challenger=50.0 + difference,
+        worse=-difference,
+        margin=margin,
+        note="",
+    )
     return Compared(
         name="the test set",
         digest="0" * 32,
@@ -202,10 +229,22 @@ def guard(worse: float | None, note: str = "") -> Guarded:
         ([compared(corrected=0.05)], False, "not significantly better"),
         ([compared(difference=-1.0)], False, "not significantly better"),
         ([compared(guards=(guard(0.5),))], True, "every guard holds"),
-        ([compared(guards=(guard(0.51),))], False, "chrf on the test set is worse by 0.51, more than 0.5"),
-        ([compared(guards=(guard(None, "unlike texts"),))], False, "cannot be compared (unlike texts)"),
+        (
+            [compared(guards=(guard(0.51),))],
+            False,
+            "chrf on the test set is worse by 0.51, more than 0.5",
+        ),
+        (
+            [compared(guards=(guard(None, "unlike texts"),))],
+            False,
+            "cannot be compared (unlike texts)",
+        ),
         ([compared(), compared(corrected=0.9, difference=-0.4)], True, "better"),
-        ([compared(), compared(corrected=0.9, difference=-0.6)], False, "score on the test set is worse by 0.6"),
+        (
+            [compared(), compared(corrected=0.9, difference=-0.6)],
+            False,
+            "score on the test set is worse by 0.6",
+        ),
     ],
 )
 def test_the_rule_says_what_decided(sets: list[Compared], promote: bool, said: str) -> None:
@@ -215,7 +254,13 @@ def test_the_rule_says_what_decided(sets: list[Compared], promote: bool, said: s
 
 
 def decision(**changes: object) -> Decision:
-    shown = Shown(about="sample", prompt="a | b", reference=None, champion="<b>*x*</b>\nnew", challenger="[l](u)")
+    shown = Shown(
+        about="sample",
+        prompt="a | b",
+        reference=None,
+        champion="<b>*x*</b>\nnew",
+        challenger="[l](u)",
+    )
     made = Decision(
         promote=True,
         reasons=("better",),
@@ -235,14 +280,20 @@ def decision(**changes: object) -> Decision:
 
 def test_a_decision_is_as_its_most_telling_test_set_says() -> None:
     assert (decision().p, decision().difference, len(decision().guards)) == (0.002, 1.0, 3)
-    alone = decision(compared=(), champion=None, promote=False, reasons=("nothing changed", "of all things"))
+    alone = decision(
+        compared=(), champion=None, promote=False, reasons=("nothing changed", "of all things")
+    )
     assert (alone.p, alone.difference, alone.guards) == (None, None, ())
     assert alone.verdict == "v2 is not promoted: nothing changed; of all things."
 
 
 def test_the_record_holds_all_of_it_for_programs() -> None:
     found = json.loads(decision().json())
-    assert (found["promote"], found["p"], found["verdict"]) == (True, 0.002, "v2 is promoted: better.")
+    assert (found["promote"], found["p"], found["verdict"]) == (
+        True,
+        0.002,
+        "v2 is promoted: better.",
+    )
     assert [one["guards"][0]["name"] for one in found["compared"]] == ["score", "score"]
     assert found["samples"][0]["champion"] == "<b>*x*</b>\nnew"
 
@@ -252,7 +303,9 @@ def test_what_a_model_wrote_cannot_break_the_table_it_stands_in() -> None:
     assert lines[0] == "# v2 takes the place of v1"
     assert lines[-1] == r"| sample | a \| b |  | \<b>\*x\*\</b> new | \[l\](u) |"
     for head in (i for i, line in enumerate(lines) if line.startswith("| ---")):
-        widths = {line.replace(r"\|", "").count("|") for line in itertools.takewhile(bool, lines[head:])}
+        widths = {
+            line.replace(r"\|", "").count("|") for line in itertools.takewhile(bool, lines[head:])
+        }
         assert widths == {lines[head - 1].count("|")}
 
 
@@ -260,18 +313,37 @@ def test_what_a_model_wrote_cannot_break_the_table_it_stands_in() -> None:
 
 
 def pairs(rng: np.random.Generator, wrong: float, empty: int) -> pa.Table:
-    """SCORES_PAIR of made answers, the first `empty` of which are empty; nats are 2 a token, and `wrong` more."""
+    """SCORES_PAIR of made answers, the first `empty` of which are empty; nats are 2 a token, and
+    `wrong` more."""
     wanted = [[*made_runs.WORDS[i % 7 : i % 7 + 4 + i % 9], "."] for i in range(60)]
-    answers = [[str(rng.choice(made_runs.WORDS)) if rng.random() < wrong else word for word in row] for row in wanted]
-    rows = [("" if i < empty else " ".join(a), " ".join(w)) for i, (a, w) in enumerate(zip(answers, wanted, strict=True))]
-    sums = {name: [measure.sums(*row) for row in rows] for name, measure in mt_metrics.measures().items()}
+    answers = [
+        [str(rng.choice(made_runs.WORDS)) if rng.random() < wrong else word for word in row]
+        for row in wanted
+    ]
+    rows = [
+        ("" if i < empty else " ".join(a), " ".join(w))
+        for i, (a, w) in enumerate(zip(answers, wanted, strict=True))
+    ]
+    sums = {
+        name: [measure.sums(*row) for row in rows]
+        for name, measure in mt_metrics.measures().items()
+    }
     count = np.array([len(row) + 1 for row in wanted])
     columns = {
-        "row": range(60), "block": range(60), "length": count, "nats": (2.0 + wrong) * count, "count": count,
-        "unknown": [0] * 60, "characters": count, "exact": [a == w for a, w in rows],
-        "empty": [not a for a, _ in rows], **sums,
-    }  # fmt: skip
-    return pa.table([pa.array(columns[f.name], f.type) for f in tables.SCORES_PAIR], schema=tables.SCORES_PAIR)
+        "row": range(60),
+        "block": range(60),
+        "length": count,
+        "nats": (2.0 + wrong) * count,
+        "count": count,
+        "unknown": [0] * 60,
+        "characters": count,
+        "exact": [a == w for a, w in rows],
+        "empty": [not a for a, _ in rows],
+        **sums,
+    }
+    return pa.table(
+        [pa.array(columns[f.name], f.type) for f in tables.SCORES_PAIR], schema=tables.SCORES_PAIR
+    )
 
 
 def asked(unlike: str = "", **splits: Both) -> Asked:
@@ -292,7 +364,10 @@ def test_a_translators_guards_are_the_scores_of_both_and_their_loss() -> None:
         ("chrf", test, mt_metrics.chrf),
     ):
         column = "chrf" if name == "chrf" else "bleu"
-        values = [float(score(np.array([t[column].to_pylist()]).sum(1))[0]) for t in (split.champion, split.challenger)]
+        values = [
+            float(score(np.array([t[column].to_pylist()]).sum(1))[0])
+            for t in (split.champion, split.challenger)
+        ]
         assert [found[name].champion, found[name].challenger] == pytest.approx(values)
         assert found[name].worse == pytest.approx(values[0] - values[1])
     assert found["perplexity"].worse == pytest.approx(math.exp(2.3 - 2.1) - 1)
@@ -321,7 +396,13 @@ def test_likelihoods_of_unlike_texts_are_no_way_past_their_guard() -> None:
 
 
 def test_a_score_of_which_less_is_better_is_guarded_against_a_rise() -> None:
-    rows = {"row": range(40), "block": range(40), "length": [5] * 40, "count": [6] * 40, "characters": [30] * 40}
+    rows = {
+        "row": range(40),
+        "block": range(40),
+        "length": [5] * 40,
+        "count": [6] * 40,
+        "characters": [30] * 40,
+    }
     rows["unknown"] = [0] * 40
     low, high = (
         pa.table([*rows.values(), [nats] * 40, [1.0] * 40], names=[*rows, "nats", "floor"])
@@ -331,21 +412,28 @@ def test_a_score_of_which_less_is_better_is_guarded_against_a_rise() -> None:
     )
     scoring = language_model.scoring(False)
     [risen] = guarded(Asked(scoring, False, {"test": Both(low, high)}, (0, 0), ""), {"score": 0.01})
-    [fallen] = guarded(Asked(scoring, False, {"test": Both(high, low)}, (0, 0), ""), {"score": 0.01})
+    [fallen] = guarded(
+        Asked(scoring, False, {"test": Both(high, low)}, (0, 0), ""), {"score": 0.01}
+    )
     assert risen.worse == pytest.approx(1 / 30 / math.log(2))
     assert (risen.holds, fallen.holds) == (False, True)
 
 
 def test_every_task_has_guards_and_every_guard_a_figure() -> None:
-    assert set(GUARDS) == {file.stem for file in (ROOT / "pipeline/scoring/tasks").glob("*.py")} - {"__init__"}
+    assert set(GUARDS) == {file.stem for file in (ROOT / "pipeline/scoring/tasks").glob("*.py")} - {
+        "__init__"
+    }
     assert {name for names in GUARDS.values() for name in names} == set(guards._FIGURES)
 
 
 # Alike for both, and kept under all that it depends on
 
 
-def contender(folder: Path, changes: dict[str, object], level: str = "word", lowercase: bool = False) -> Contender:
-    """A run of a made corpus of pairs with a vocabulary and no weights; `changes` sets dotted keys of its params file."""
+def contender(
+    folder: Path, changes: dict[str, object], level: str = "word", lowercase: bool = False
+) -> Contender:
+    """A run of a made corpus of pairs with a vocabulary and no weights; `changes` sets dotted keys
+    of its params file."""
     folder.mkdir()
     evaluation = {"bootstrap": 20, "confidence": 0.95, "seed": 1}
     content = {
@@ -377,7 +465,9 @@ def contender(folder: Path, changes: dict[str, object], level: str = "word", low
 @pytest.fixture
 def test_set(tmp_path: Path) -> Path:
     """The tokens of a corpus of pairs."""
-    sentences = {split: [["le", "chat", "dort", "bien", "."]] * 3 for split in ("train", "valid", "test")}
+    sentences = {
+        split: [["le", "chat", "dort", "bien", "."]] * 3 for split in ("train", "valid", "test")
+    }
     made_runs.references(tmp_path / "tokens", sentences)
     return tmp_path / "tokens"
 
@@ -406,7 +496,8 @@ def test_answers_are_kept_under_all_settings_that_they_depend_on(
 
 
 def test_answers_are_kept_under_how_they_are_judged(tmp_path: Path, test_set: Path) -> None:
-    """The champion's own settings stay; against another challenger its answers are scored in another way."""
+    """The champion's own settings stay; against another challenger its answers are scored in
+    another way."""
     champion = contender(tmp_path / "champion", {})
     for name, changes, options in (
         ("tokenizer", {"corpora.pairs.bleu": "intl"}, {}),
@@ -414,22 +505,30 @@ def test_answers_are_kept_under_how_they_are_judged(tmp_path: Path, test_set: Pa
     ):
         other = contender(tmp_path / name, changes, **options)
         ways = [Judging.of(champion, one, test_set) for one in (champion, other)]
-        assert contenders._key(champion, test_set, ways[0]) != contenders._key(champion, test_set, ways[1])
+        assert contenders._key(champion, test_set, ways[0]) != contenders._key(
+            champion, test_set, ways[1]
+        )
 
 
 @pytest.mark.parametrize("key", [..., "13a", "char"])
-def test_both_are_scored_by_the_tokenizer_of_the_challengers_corpus(key: object, tmp_path: Path, test_set: Path) -> None:
+def test_both_are_scored_by_the_tokenizer_of_the_challengers_corpus(
+    key: object, tmp_path: Path, test_set: Path
+) -> None:
     """Whatever an older champion was scored by, and if its params file does not have the key."""
     champion = contender(tmp_path / "champion", {"corpora.pairs.bleu": key})
     challenger = contender(tmp_path / "challenger", {"corpora.pairs.bleu": "intl"})
     judging = Judging.of(champion, challenger, test_set)
-    corpora = [yaml.safe_load(judging.params(one))["corpora"]["pairs"] for one in (champion, challenger)]
+    corpora = [
+        yaml.safe_load(judging.params(one))["corpora"]["pairs"] for one in (champion, challenger)
+    ]
     assert corpora[0] == corpora[1]
     assert corpora[0]["bleu"] == "intl"
 
 
 def test_auto_is_settled_once_by_the_references_of_the_challengers_corpus(tmp_path: Path) -> None:
-    sentences = {split: [["我今天去学校"]] * 3 for split in ("train", "valid")} | {"test": [["GPU"]] * 3}
+    sentences = {split: [["我今天去学校"]] * 3 for split in ("train", "valid")} | {
+        "test": [["GPU"]] * 3
+    }
     made_runs.references(tmp_path / "tokens", sentences)
     champion, challenger = (contender(tmp_path / name, {}) for name in ("champion", "challenger"))
     assert Judging.of(champion, challenger, tmp_path / "tokens").bleu == "zh"
@@ -445,9 +544,16 @@ def test_auto_is_settled_once_by_the_references_of_the_challengers_corpus(tmp_pa
     ],
 )
 def test_what_one_of_them_can_write_is_asked_of_both(
-    champion: tuple[str, bool], challenger: tuple[str, bool], level: str, lowercase: bool, tmp_path: Path, test_set: Path
+    champion: tuple[str, bool],
+    challenger: tuple[str, bool],
+    level: str,
+    lowercase: bool,
+    tmp_path: Path,
+    test_set: Path,
 ) -> None:
-    one, other = (contender(tmp_path / str(i), {}, *way) for i, way in enumerate((champion, challenger)))
+    one, other = (
+        contender(tmp_path / str(i), {}, *way) for i, way in enumerate((champion, challenger))
+    )
     text = Judging.of(one, other, test_set).text
     assert (text.level, text.lowercase) == (level, lowercase)
 
@@ -463,19 +569,29 @@ def test_a_decision_is_kept_under_the_evaluation_it_was_taken_with(project: Path
 # The same rows for both
 
 
-COLUMNS = {"translation": ("row", "block", "characters"), "language_model": ("row", "block", "characters")}
+COLUMNS = {
+    "translation": ("row", "block", "characters"),
+    "language_model": ("row", "block", "characters"),
+}
 
 
 def rows_of(task: str, rows: int) -> pa.Table:
     """Scores of a task of that many rows, each with numbers of its own."""
     schema = tables.SCORES_PAIR if task == "translation" else tables.SCORES_TEXT
-    values = {pa.int64(): range(rows), pa.int32(): range(5, 5 + rows), pa.float64(): [1.0] * rows, pa.bool_(): [True] * rows}
+    values = {
+        pa.int64(): range(rows),
+        pa.int32(): range(5, 5 + rows),
+        pa.float64(): [1.0] * rows,
+        pa.bool_(): [True] * rows,
+    }
     columns = [pa.array(values.get(f.type, [[1] * 10] * rows), f.type) for f in schema]
     return pa.table(columns, schema=schema)
 
 
 @given(task=st.sampled_from(list(COLUMNS)), rows=st.integers(1, 30), data=st.data())
-def test_contenders_that_saw_unlike_rows_are_never_compared(task: str, rows: int, data: st.DataObject) -> None:
+def test_contenders_that_saw_unlike_rows_are_never_compared(
+    task: str, rows: int, data: st.DataObject
+) -> None:
     """One row more, less, in another place, or of another text."""
     champion = rows_of(task, rows)
     fair = np.ones(rows + 1, np.bool_)
@@ -486,14 +602,24 @@ def test_contenders_that_saw_unlike_rows_are_never_compared(task: str, rows: int
     index = champion.schema.get_field_index(column)
     field = champion.schema.field(index)
     unlike = champion.set_column(index, field, pa.array(values, field.type))
-    for one, other in ((champion, unlike), (unlike, champion), (champion, champion.slice(1)), (champion.slice(1), champion)):
+    for one, other in (
+        (champion, unlike),
+        (unlike, champion),
+        (champion, champion.slice(1)),
+        (champion.slice(1), champion),
+    ):
         with pytest.raises(Incomparable, match="unlike rows"):
             align_scores._matched(task, one, other, fair)
 
 
 def test_masks_and_pairs_must_be_the_same_too() -> None:
-    table = pa.table([pa.array([1, 2], f.type) if not pa.types.is_boolean(f.type) else pa.array([True, False])
-                      for f in tables.SCORES_MASKED], schema=tables.SCORES_MASKED)  # fmt: skip
+    table = pa.table(
+        [
+            pa.array([1, 2], f.type) if not pa.types.is_boolean(f.type) else pa.array([True, False])
+            for f in tables.SCORES_MASKED
+        ],
+        schema=tables.SCORES_MASKED,
+    )
     index = table.schema.get_field_index("count")
     other = table.set_column(index, table.schema.field(index), pa.array([1, 3], pa.int32()))
     with pytest.raises(Incomparable, match="other words were masked"):
@@ -504,13 +630,16 @@ def test_masks_and_pairs_must_be_the_same_too() -> None:
 
 
 def short(table: pa.Table, length: int) -> pa.Table:
-    """The scores as if no reference had more tokens than `length`, and so no n-gram beyond matched."""
+    """The scores as if no reference had more tokens than `length`, and so no n-gram beyond
+    matched."""
     lists = np.array(table["bleu"].to_pylist())
     lists[:, 1] = np.minimum(lists[:, 1], length)
     lists[:, 2 + length : 6] = 0
     lists[:, 6 + length :] = 0
     index = table.schema.get_field_index("bleu")
-    return table.set_column(index, table.schema.field(index), pa.array(lists.tolist(), pa.list_(pa.int32())))
+    return table.set_column(
+        index, table.schema.field(index), pa.array(lists.tolist(), pa.list_(pa.int32()))
+    )
 
 
 def contest() -> _Contest:
@@ -535,13 +664,23 @@ def test_one_test_set_of_short_references_has_chrf_decide_on_all(length: int) ->
     brief = Both(*(short(table, length) for table in (normal.champion, normal.challenger)))
     matched = [Matched({"test": both}, 0, (0, 0)) for both in (normal, brief)]
     fitted = contest().fitting(matched)
-    assert (fitted.scoring.main, fitted.scoring.difference) == (("chrf", "chrF") if length < 4 else ("bleu", "BLEU"))
+    assert (fitted.scoring.main, fitted.scoring.difference) == (
+        ("chrf", "chrF") if length < 4 else ("bleu", "BLEU")
+    )
     assert ("no reference has 4 tokens" in fitted.substituted) == (length < 4)
-    assert difference(*(fitted.scoring.units(t) for t in (brief.champion, brief.challenger)), fitted.scoring.score) < 0
+    assert (
+        difference(
+            *(fitted.scoring.units(t) for t in (brief.champion, brief.challenger)),
+            fitted.scoring.score,
+        )
+        < 0
+    )
     assert not contest().fitting(matched[:1]).substituted
 
 
-def test_a_challenger_that_answers_in_two_words_can_win_by_chrf_and_the_record_says_why(tmp_path: Path) -> None:
+def test_a_challenger_that_answers_in_two_words_can_win_by_chrf_and_the_record_says_why(
+    tmp_path: Path,
+) -> None:
     """By BLEU both are 0, and nobody could ever be promoted."""
     rng = np.random.default_rng(2)
     sentences = {split: [["le", "chat"]] * 60 for split in ("train", "test")}
@@ -554,14 +693,21 @@ def test_a_challenger_that_answers_in_two_words_can_win_by_chrf_and_the_record_s
         (folder / "predictions").mkdir()
         made_runs.hypotheses(folder / "predictions/hypotheses_test.parquet", [f"{name} says"] * 60)
         made_runs.samples(folder / "predictions", [("a cat", None, name)])
-        (folder / "metrics.json").write_text(json.dumps({"notes": ["corpora.pairs.bleu does not fit"]}))
+        (folder / "metrics.json").write_text(
+            json.dumps({"notes": ["corpora.pairs.bleu does not fit"]})
+        )
         answered.append(Answered(folder))
         ways.append(retokenize.way(contender(tmp_path / name, {}).vocab))
-    decision = contest().held({"the test set": tmp_path / "tokens"}, {"the test set": answered}, ways)
+    decision = contest().held(
+        {"the test set": tmp_path / "tokens"}, {"the test set": answered}, ways
+    )
     assert decision.promote
     assert (decision.measure, decision.compared[0].champion.score > 20) == ("chrF", True)
     said = decision.markdown()
-    assert "On the test set: no reference has 4 tokens, so that BLEU is 0 whatever the answers; chrF ranks instead." in said
+    assert (
+        "On the test set: no reference has 4 tokens, so that BLEU is 0 whatever the answers; "
+        "chrF ranks instead."
+    ) in said
     assert said.count("On the test set: corpora.pairs.bleu does not fit.") == 1
 
 
@@ -570,7 +716,10 @@ def test_long_sentences_that_are_short_are_guarded_by_chrf() -> None:
     test = Both(pairs(rng, 0.1, 0), pairs(rng, 0.3, 0))
     long = Both(short(test.champion, 2), short(test.challenger, 2))
     [found] = guarded(asked(test=test, test_long=long), {"bleu_long": 1.0})
-    wanted = [float(mt_metrics.chrf(np.array([t["chrf"].to_pylist()]).sum(1))[0]) for t in (long.champion, long.challenger)]
+    wanted = [
+        float(mt_metrics.chrf(np.array([t["chrf"].to_pylist()]).sum(1))[0])
+        for t in (long.champion, long.challenger)
+    ]
     assert [found.champion, found.challenger] == pytest.approx(wanted)
     assert not found.holds
 
@@ -588,18 +737,38 @@ def test_the_projects_own_settings_guard_everything_that_can_be() -> None:
 @pytest.mark.parametrize(
     ("dotted", "value", "line"),
     [
-        ("test", "t_test", "gate.test: got t_test; expected one of approximate_randomisation, paired_bootstrap."),
+        (
+            "test",
+            "t_test",
+            "gate.test: got t_test; expected one of approximate_randomisation, paired_bootstrap.",
+        ),
         ("level", 0.0, "gate.level: got 0.0; expected a share above 0"),
-        ("resamples", 39, "gate.resamples: got 39; expected at least 40, or no p-value could be below half of level 0.05."),
+        (
+            "resamples",
+            39,
+            (
+                "gate.resamples: got 39; expected at least 40, or no p-value could be below "
+                "half of "
+                "level 0.05."
+            ),
+        ),
         (
             "guards.translation.chrff",
             1.0,
             "gate.guards.translation.chrff: got an unknown guard; expected one of score, chrf",
         ),
-        ("guards.translations", {}, "gate.guards.translations: got an unknown task; expected one of translation,"),
+        (
+            "guards.translations",
+            {},
+            "gate.guards.translations: got an unknown task; expected one of translation,",
+        ),
         ("guards.translation", {"chrf": 1.0}, "gate.guards.translation.score: got nothing"),
         ("guards.fill_blank", ..., "gate.guards.fill_blank: got nothing"),
-        ("guards.fill_blank.score", -0.1, "gate.guards.fill_blank.score: got -0.1; expected at least 0"),
+        (
+            "guards.fill_blank.score",
+            -0.1,
+            "gate.guards.fill_blank.score: got -0.1; expected at least 0",
+        ),
     ],
 )
 def test_settings_that_could_not_work_are_refused(dotted: str, value: object, line: str) -> None:
@@ -617,7 +786,9 @@ def test_seqline_check_reads_the_gate_too(project: Path, seqline) -> None:
     flow.write_text(flow.read_text().replace("level: 0.05", "level: 5"))
     said = seqline(project, "check")
     assert said.status == 2
-    assert said.err.startswith("seqline: gate.level: got 5.0; expected a share above 0 and at most 0.5")
+    assert said.err.startswith(
+        "seqline: gate.level: got 5.0; expected a share above 0 and at most 0.5"
+    )
 
 
 def scored(task: str, valid: dict[str, object], test: dict[str, object]) -> dict[str, object]:
@@ -635,7 +806,10 @@ def scored(task: str, valid: dict[str, object], test: dict[str, object]) -> dict
 def test_the_challenger_is_chosen_by_the_valid_split_whatever_the_test_says(
     task: str, key: str, better: object, worse: object
 ) -> None:
-    runs = {"a": scored(task, {key: worse}, {key: better}), "b": scored(task, {key: better}, {key: worse})}
+    runs = {
+        "a": scored(task, {key: worse}, {key: better}),
+        "b": scored(task, {key: better}, {key: worse}),
+    }
     assert choose(runs) == "b"
     assert choose(dict(reversed(runs.items()))) == "b"
 
@@ -643,6 +817,11 @@ def test_the_challenger_is_chosen_by_the_valid_split_whatever_the_test_says(
 def test_equal_ones_and_those_without_a_validation_score_are_taken_in_order() -> None:
     same = scored("classification", {"accuracy": {"score": 90.0}}, {})
     assert choose({"b": same, "a": same}) == "b"
-    assert choose({"skip_gram": scored("word_vectors", {}, {}), "cbow": scored("word_vectors", {}, {})}) == "skip_gram"
+    assert (
+        choose(
+            {"skip_gram": scored("word_vectors", {}, {}), "cbow": scored("word_vectors", {}, {})}
+        )
+        == "skip_gram"
+    )
     with pytest.raises(UserError, match=r"the metrics of c: got no valid\.accuracy\.score"):
         choose({"b": same, "c": scored("classification", {}, {})})

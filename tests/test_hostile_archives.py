@@ -22,7 +22,9 @@ pytestmark = pytest.mark.timeout(60)
 
 
 def wished(data: bytes) -> File:
-    return File(name="a.txt", sha256=hashlib.sha256(data).hexdigest(), bytes=len(data), urls=("http://x/",))
+    return File(
+        name="a.txt", sha256=hashlib.sha256(data).hexdigest(), bytes=len(data), urls=("http://x/",)
+    )
 
 
 def take(data: bytes, file: File, folder: Path) -> archives.Look:
@@ -59,18 +61,27 @@ def pax_field(key: bytes, value: bytes) -> bytes:
 
 TARS: dict[str, bytes] = {
     "a member of 2^62 bytes": header(1 << 62) + b"x",
-    "a member of 2^62 bytes, in its extended header": pax(pax_field(b"size", b"%d" % (1 << 62))) + header(0) + b"x",
+    "a member of 2^62 bytes, in its extended header": pax(pax_field(b"size", b"%d" % (1 << 62)))
+    + header(0)
+    + b"x",
     "a member that is longer than the archive": header(100_000_000) + b"x" * 2000,
     "a member of a negative size": header(-(1 << 40)) + b"x" * 2000,
     "an extended header of a negative size": header(-512, kind=tarfile.XHDTYPE) + bytes(2000),
-    "an extended header of a terabyte": header(1 << 40, kind=tarfile.GNUTYPE_LONGNAME) + bytes(2000),
+    "an extended header of a terabyte": header(1 << 40, kind=tarfile.GNUTYPE_LONGNAME)
+    + bytes(2000),
     "digits without end in an extended header": pax(b"1" * 1_000_000) + header(0),
-    "a name of a megabyte": header(1_000_000, kind=tarfile.GNUTYPE_LONGNAME) + padded(b"n" * 1_000_000) + header(0),
+    "a name of a megabyte": header(1_000_000, kind=tarfile.GNUTYPE_LONGNAME)
+    + padded(b"n" * 1_000_000)
+    + header(0),
     "headers without end": pax(pax_field(b"a", b"b")) * 100_000,
     "settings without end": b"".join(
-        pax(b"".join(pax_field(b"k%d_%d" % (n, m), b"") for m in range(600)), tarfile.XGLTYPE) + header(0) for n in range(3)
+        pax(b"".join(pax_field(b"k%d_%d" % (n, m), b"") for m in range(600)), tarfile.XGLTYPE)
+        + header(0)
+        for n in range(3)
     ),
-    "a sparse file's map without end": pax(pax_field(b"GNU.sparse.major", b"1") + pax_field(b"GNU.sparse.minor", b"0"))
+    "a sparse file's map without end": pax(
+        pax_field(b"GNU.sparse.major", b"1") + pax_field(b"GNU.sparse.minor", b"0")
+    )
     + header(100_000_000)
     + b"9999999999\n"
     + b"0\n" * 1_000_000,
@@ -79,7 +90,9 @@ TARS: dict[str, bytes] = {
 
 @pytest.mark.parametrize("packed", [False, True], ids=["tar", "tgz"])
 @pytest.mark.parametrize("name", TARS)
-def test_a_tar_that_asks_for_endless_work_is_refused(name: str, packed: bool, tmp_path: Path) -> None:
+def test_a_tar_that_asks_for_endless_work_is_refused(
+    name: str, packed: bool, tmp_path: Path
+) -> None:
     first = header(5, "first") + padded(b"first")
     data = first + TARS[name]
     look = take(gzip.compress(data, 1) if packed else data, wished(TEXT), tmp_path)
@@ -93,9 +106,13 @@ def test_a_member_that_claims_too_much_comes_after_what_is_wanted(tmp_path: Path
     assert take(data, wished(TEXT), tmp_path).found
 
 
-def test_a_tar_bomb_is_refused_by_what_it_is_to_its_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tar_bomb_is_refused_by_what_it_is_to_its_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tar_stream, "_MOST_EXTRA", 1 << 20)
-    bomb = header(50_000_000) + bytes(50_000_000 // 512 * 512 + 512) + header(len(TEXT)) + padded(TEXT)
+    bomb = (
+        header(50_000_000) + bytes(50_000_000 // 512 * 512 + 512) + header(len(TEXT)) + padded(TEXT)
+    )
     look = take(gzip.compress(bomb), wished(TEXT), tmp_path)
     assert not look.found
     assert "bytes unpacked" in look.trouble
@@ -104,8 +121,12 @@ def test_a_tar_bomb_is_refused_by_what_it_is_to_its_container(tmp_path: Path, mo
 def test_a_bundle_and_a_labelled_archive_are_bounded_too(tmp_path: Path) -> None:
     path = tmp_path / "x.tgz"
     path.write_bytes(gzip.compress(header(1 << 62, "other/x") + b"x"))
-    described = Bundle(name="b.tar.gz", folders=("d",), sha256="0" * 64, bytes=5, urls=("http://x/",))
-    assert "a member that claims 4611686018427387904" in bundle.take(path, described, tmp_path).trouble
+    described = Bundle(
+        name="b.tar.gz", folders=("d",), sha256="0" * 64, bytes=5, urls=("http://x/",)
+    )
+    assert (
+        "a member that claims 4611686018427387904" in bundle.take(path, described, tmp_path).trouble
+    )
     config = labelled_archive.Config(archive="x.tgz", folders={"all": {"neg": ("d",)}})
     with pytest.raises(UserError, match="a member that claims 4611686018427387904"):
         list(labelled_archive.read(tmp_path, config))
@@ -114,17 +135,23 @@ def test_a_bundle_and_a_labelled_archive_are_bounded_too(tmp_path: Path) -> None
 # --- zips
 
 
-def entry(offset: int, packed: bytes, size: int, name: bytes, claimed: int | None = None) -> tuple[bytes, bytes]:
+def entry(
+    offset: int, packed: bytes, size: int, name: bytes, claimed: int | None = None
+) -> tuple[bytes, bytes]:
     """A zip's local header and its line in the list of members."""
     length = len(packed) if claimed is None else claimed
     crc = zlib.crc32(zlib.decompress(packed, -15)) if packed else 0
     fields = struct.pack("<HHHHHIIIHH", 20, 0, 8, 0, 33, crc, length, size, len(name), 0)
     local = b"PK\x03\x04" + fields + name
-    return local, b"PK\x01\x02" + struct.pack("<H", 20) + fields + struct.pack("<HHHII", 0, 0, 0, 0, offset) + name
+    return local, b"PK\x01\x02" + struct.pack("<H", 20) + fields + struct.pack(
+        "<HHHII", 0, 0, 0, 0, offset
+    ) + name
 
 
 def zipped(body: bytes, directory: bytes, members: int) -> bytes:
-    end = b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, members, members, len(directory), len(body), 0)
+    end = b"PK\x05\x06" + struct.pack(
+        "<HHHHIIH", 0, 0, members, members, len(directory), len(body), 0
+    )
     return body + directory + end
 
 
@@ -155,7 +182,9 @@ def unpacked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
-def test_overlapping_members_are_unpacked_no_further_than_the_file_is_long(tmp_path: Path, unpacked: list[int]) -> None:
+def test_overlapping_members_are_unpacked_no_further_than_the_file_is_long(
+    tmp_path: Path, unpacked: list[int]
+) -> None:
     data = overlapping(20_000, 1_000_000)
     look = take(data, wished(b"x" * 1_000_000), tmp_path)
     assert not look.found
@@ -169,9 +198,17 @@ def test_stored_members_that_overlap_are_refused(
     monkeypatch.setattr(archives, "_MOST_EXTRA", 1000)
     monkeypatch.setattr(archives, "_MOST_FACTOR", 1000)
     body = os.urandom(100_000)
-    fields = struct.pack("<HHHHHIIIHH", 20, 0, 0, 0, 33, zlib.crc32(body), len(body), len(body), 1, 0)
-    line = b"PK\x01\x02" + struct.pack("<H", 20) + fields + struct.pack("<HHHII", 0, 0, 0, 0, 0) + b"x"
-    look = take(zipped(b"PK\x03\x04" + fields + b"x" + body, line * 500, 500), wished(b"x" * 100_000), tmp_path)
+    fields = struct.pack(
+        "<HHHHHIIIHH", 20, 0, 0, 0, 33, zlib.crc32(body), len(body), len(body), 1, 0
+    )
+    line = (
+        b"PK\x01\x02" + struct.pack("<H", 20) + fields + struct.pack("<HHHII", 0, 0, 0, 0, 0) + b"x"
+    )
+    look = take(
+        zipped(b"PK\x03\x04" + fields + b"x" + body, line * 500, 500),
+        wished(b"x" * 100_000),
+        tmp_path,
+    )
     assert "members that overlap" in look.trouble
     assert len(unpacked) < 10
 
@@ -188,7 +225,9 @@ def test_a_small_zip_of_many_large_members_is_refused(tmp_path: Path, unpacked: 
     assert sum(unpacked) < 50_000_000
 
 
-def test_a_list_of_members_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_list_of_members_that_would_fill_the_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(archives, "_MOST_DIRECTORY", 100_000)
     local, line = entry(0, b"", 0, b"")
     data = zipped(local, line * 5000, 5000)
@@ -206,7 +245,9 @@ def test_a_member_or_list_beyond_the_file_is_refused(offset: int, tmp_path: Path
 
 
 @pytest.mark.parametrize("claimed", [0, 10, 1 << 31])
-def test_a_zip_that_lies_about_its_sizes_gives_the_right_bytes_or_a_reason(claimed: int, tmp_path: Path) -> None:
+def test_a_zip_that_lies_about_its_sizes_gives_the_right_bytes_or_a_reason(
+    claimed: int, tmp_path: Path
+) -> None:
     packed = deflated(TEXT)
     for size in (len(TEXT), 0, 0xFFFFFFFF):
         local, line = entry(0, packed, size, b"x", claimed)

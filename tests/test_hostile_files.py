@@ -1,4 +1,5 @@
-"""Files of the user's own that cannot be copied, or change meanwhile: refused in one line, at once."""
+"""Files of the user's own that cannot be copied, or change meanwhile: refused in one line, at
+once."""
 
 import os
 import shutil
@@ -73,7 +74,9 @@ def test_links_that_go_in_circles_or_nowhere_are_refused(tmp_path: Path) -> None
     (folder / "a").symlink_to("b")
     (folder / "b").symlink_to("a")
     assert "a, which cannot be read (a link that leads back to itself)" in refusal(folder, tmp_path)
-    assert "which cannot be read (a link that leads back to itself)" in refusal(folder / "a" / "x", tmp_path)
+    assert "which cannot be read (a link that leads back to itself)" in refusal(
+        folder / "a" / "x", tmp_path
+    )
     (folder / "a").unlink()
     assert "the link b, which leads nowhere" in refusal(folder, tmp_path)
 
@@ -119,7 +122,9 @@ def test_a_file_that_changes_while_it_is_copied_is_refused(
     assert (copied(source, tmp_path) / "x").read_bytes() == source.read_bytes()
 
 
-def test_a_file_that_becomes_a_pipe_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_becomes_a_pipe_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = tmp_path / "x"
     source.write_bytes(TEXT)
     original = own.files
@@ -134,7 +139,9 @@ def test_a_file_that_becomes_a_pipe_is_not_waited_for(tmp_path: Path, monkeypatc
     assert "x, which is no regular file" in refusal(source, tmp_path)
 
 
-def test_an_unreadable_file_is_refused_and_never_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_file_is_refused_and_never_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By stand-ins for the system's refusals, which do not hold for root."""
     folder = tmp_path / "folder"
     (folder / "closed").mkdir(parents=True)

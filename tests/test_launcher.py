@@ -71,9 +71,19 @@ def end(training: subprocess.Popen[str]) -> None:
 def test_two_processes_listen_on_loopback_only(encoded: Path) -> None:
     training = running(encoded, "listening")
     try:
-        tree = [psutil.Process(training.pid), *psutil.Process(training.pid).children(recursive=True)]
-        listening = [c.laddr for process in tree for c in process.net_connections("all") if c.status == psutil.CONN_LISTEN]
-        private = [path for path in (encoded / ".seqline/training").glob("ranks-*") if path.is_dir()]
+        tree = [
+            psutil.Process(training.pid),
+            *psutil.Process(training.pid).children(recursive=True),
+        ]
+        listening = [
+            c.laddr
+            for process in tree
+            for c in process.net_connections("all")
+            if c.status == psutil.CONN_LISTEN
+        ]
+        private = [
+            path for path in (encoded / ".seqline/training").glob("ranks-*") if path.is_dir()
+        ]
     finally:
         end(training)
     assert listening, "they talk over sockets"
@@ -115,7 +125,9 @@ def test_ctrl_c_ends_every_process(whole_group: bool, encoded: Path) -> None:
 
 
 @pytest.mark.long
-def test_a_failure_in_another_process_than_the_first_is_reported_in_one_line(encoded: Path, tmp_path: Path) -> None:
+def test_a_failure_in_another_process_than_the_first_is_reported_in_one_line(
+    encoded: Path, tmp_path: Path
+) -> None:
     """A launcher of its own, whose second process fails as a user's mistake, its first with it."""
     program = """
 import os, sys
@@ -140,7 +152,12 @@ else:
     environment = stage_runs.environment()
     environment["PYTHONPATH"] += os.pathsep + str(tmp_path)
     done = subprocess.run(
-        [sys.executable, "-m", "failing"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
+        [sys.executable, "-m", "failing"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
     assert (done.returncode, done.stderr) == (2, "seqline: disk: got none\n")
 
@@ -156,7 +173,10 @@ def exchanged(rank: int, folder: str, results: Any) -> None:
     tensors["half"] = torch.ones(2, dtype=torch.bfloat16)
     state = group.state_from_first(lambda: (tensors, {"step": 3}))
     assert state is not None
-    same = [torch.equal(state[0][name], tensor) and state[0][name].dtype == tensor.dtype for name, tensor in tensors.items()]
+    same = [
+        torch.equal(state[0][name], tensor) and state[0][name].dtype == tensor.dtype
+        for name, tensor in tensors.items()
+    ]
     results.put((rank, figures, same, state[1], group.state_from_first(lambda: None)))
     results.put((rank, group.same("x"), group.same(f"{rank}")))
     results.close()
@@ -168,7 +188,9 @@ def exchanged(rank: int, folder: str, results: Any) -> None:
 def test_processes_exchange_figures_and_tensors_without_pickle(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
-    processes = [context.Process(target=exchanged, args=(rank, str(tmp_path), results)) for rank in range(2)]
+    processes = [
+        context.Process(target=exchanged, args=(rank, str(tmp_path), results)) for rank in range(2)
+    ]
     for process in processes:
         process.start()
     received = [results.get(timeout=600) for _ in range(4)]
@@ -182,8 +204,16 @@ def test_processes_exchange_figures_and_tensors_without_pickle(tmp_path: Path) -
 def test_a_process_that_comes_up_after_its_launcher_died_leaves() -> None:
     launcher = subprocess.Popen(["true"])
     launcher.wait()
-    environment = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "9"}
+    environment = {
+        "RANK": "1",
+        "WORLD_SIZE": "2",
+        "LOCAL_RANK": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "9",
+    }
     environment |= {"TORCHELASTIC_RUN_ID": "test", "SEQLINE_LAUNCHER": str(launcher.pid)}
     join = [sys.executable, "-c", "from pipeline.training import parallel; parallel.join('cpu', 2)"]
-    ended = subprocess.run(join, env=stage_runs.environment() | environment, capture_output=True, timeout=600)
+    ended = subprocess.run(
+        join, env=stage_runs.environment() | environment, capture_output=True, timeout=600
+    )
     assert (ended.returncode, b"Traceback" in ended.stderr) == (1, False)

@@ -1,4 +1,5 @@
-"""Too little memory, too few descriptors or threads: one line, status 2, and outputs that are complete or absent."""
+"""Too little memory, too few descriptors or threads: one line, status 2, and outputs that are
+complete or absent."""
 
 import errno
 import os
@@ -26,14 +27,20 @@ STAGES = {
     "evaluate": "rnn",
     "report": "",
 }
-NATIVE = ("terminate called after", "<jemalloc>", "OpenBLAS error", "cannot allocate memory for thread-local data")
+NATIVE = (
+    "terminate called after",
+    "<jemalloc>",
+    "OpenBLAS error",
+    "cannot allocate memory for thread-local data",
+)
 """Messages of libraries in C and C++."""
 
 
 def failing(statement: str) -> subprocess.CompletedProcess[str]:
     """Run a command whose `main` is the statement."""
     program = (
-        f"import errno, os, threading\nfrom pipeline.core.errors import *\ndef main():\n    {statement}\nexit_with(main)"
+        "import errno, os, threading\nfrom pipeline.core.errors import *\ndef main():\n  "
+        f"  {statement}\nexit_with(main)"
     )
     command = [sys.executable, "-c", program]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
@@ -43,17 +50,47 @@ def failing(statement: str) -> subprocess.CompletedProcess[str]:
     ("statement", "line"),
     [
         ("raise MemoryError", "out of memory (an allocation failed)"),
-        ("raise MemoryError('malloc of size 64 failed')", "out of memory (malloc of size 64 failed)"),
-        ("raise OSError(errno.ENOMEM, 'Cannot allocate memory')", "out of memory ([Errno 12] Cannot allocate memory)"),
-        ('raise RuntimeError("DefaultCPUAllocator: can\'t allocate memory")', "out of memory (DefaultCPUAllocator"),
-        ("raise RuntimeError('CUDA out of memory. Tried to allocate 2 GiB')", "out of memory (CUDA out of memory"),
+        (
+            "raise MemoryError('malloc of size 64 failed')",
+            "out of memory (malloc of size 64 failed)",
+        ),
+        (
+            "raise OSError(errno.ENOMEM, 'Cannot allocate memory')",
+            "out of memory ([Errno 12] Cannot allocate memory)",
+        ),
+        (
+            'raise RuntimeError("DefaultCPUAllocator: can\'t allocate memory")',
+            "out of memory (DefaultCPUAllocator",
+        ),
+        (
+            "raise RuntimeError('CUDA out of memory. Tried to allocate 2 GiB')",
+            "out of memory (CUDA out of memory",
+        ),
         ("raise RuntimeError('could not create a primitive')", "out of memory (could not create"),
-        ("raise ImportError('libtorch.so: failed to map segment from shared object')", "out of memory (libtorch.so"),
-        ("raise OSError(errno.EMFILE, 'Too many open files', 'some')", "out of file descriptors ([Errno 24]"),
-        ("raise OSError(errno.ENFILE, 'Too many open files in system')", "out of file descriptors ([Errno 23]"),
-        ("raise ImportError('x.so: cannot open shared object file: Too many open files')", "out of file descriptors"),
-        ('raise RuntimeError("can\'t start new thread")', "out of processes and threads (can't start"),
-        ("raise UserError('weights: got no weights') from MemoryError()", "out of memory (an allocation failed)"),
+        (
+            "raise ImportError('libtorch.so: failed to map segment from shared object')",
+            "out of memory (libtorch.so",
+        ),
+        (
+            "raise OSError(errno.EMFILE, 'Too many open files', 'some')",
+            "out of file descriptors ([Errno 24]",
+        ),
+        (
+            "raise OSError(errno.ENFILE, 'Too many open files in system')",
+            "out of file descriptors ([Errno 23]",
+        ),
+        (
+            "raise ImportError('x.so: cannot open shared object file: Too many open files')",
+            "out of file descriptors",
+        ),
+        (
+            'raise RuntimeError("can\'t start new thread")',
+            "out of processes and threads (can't start",
+        ),
+        (
+            "raise UserError('weights: got no weights') from MemoryError()",
+            "out of memory (an allocation failed)",
+        ),
     ],
 )
 def test_an_exhausted_resource_is_named_in_one_line(statement: str, line: str) -> None:
@@ -65,7 +102,8 @@ def test_an_exhausted_resource_is_named_in_one_line(statement: str, line: str) -
 
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.EMFILE])
 def test_only_a_lock_counts_no_longer_once_it_was_handled(number: int) -> None:
-    """EAGAIN is what a taken lock gives; `from None` says that it was handled, also beneath further errors."""
+    """EAGAIN is what a taken lock gives; `from None` says that it was handled, also beneath further
+    errors."""
     wrapped = [caught(number, None), caught(number, KeyError("cause")), RuntimeError("last")]
     wrapped[2].__cause__ = wrapped[0]
     handled, cause, beneath = (errors.exhausted(error) for error in wrapped)
@@ -102,12 +140,21 @@ def test_other_errors_keep_their_traceback() -> None:
 @pytest.mark.parametrize(
     ("limit", "statement", "line"),
     [
-        ("-n 64", "held = [os.open(os.devnull, os.O_RDONLY) for _ in range(100)]", "out of file descriptors"),
+        (
+            "-n 64",
+            "held = [os.open(os.devnull, os.O_RDONLY) for _ in range(100)]",
+            "out of file descriptors",
+        ),
         ("-v 500000", "bytearray(1 << 32)", "out of memory"),
     ],
 )
-def test_a_really_exhausted_resource_is_named_in_one_line(limit: str, statement: str, line: str) -> None:
-    program = f"import os\nfrom pipeline.core.errors import exit_with\ndef main():\n    {statement}\nexit_with(main)"
+def test_a_really_exhausted_resource_is_named_in_one_line(
+    limit: str, statement: str, line: str
+) -> None:
+    program = (
+        "import os\nfrom pipeline.core.errors import exit_with\ndef main():\n    "
+        f"{statement}\nexit_with(main)"
+    )
     done = limited(limit, sys.executable, "-c", program)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert done.stderr.startswith(f"seqline: {line}")
@@ -131,7 +178,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("limits")
     content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     content["corpora"] = {"toy_story": content["corpora"]["toy_story"]}
-    content["corpora"]["toy_story"]["source"]["builtin"]["sizes"] = {"train": 200, "valid": 40, "test": 40}
+    content["corpora"]["toy_story"]["source"]["builtin"]["sizes"] = {
+        "train": 200,
+        "valid": 40,
+        "test": 40,
+    }
     content["compute"] |= {"device": "cpu"}
     content["runs"] = {"rnn": content["runs"]["rnn"]}
     content["runs"]["rnn"]["model"] |= {"embedding": 8, "hidden": 8}
@@ -145,7 +196,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def content(paths: list[Path]) -> dict[Path, bytes]:
-    files = [file for path in paths for file in ([path] if path.is_file() else sorted(path.rglob("*")))]
+    files = [
+        file for path in paths for file in ([path] if path.is_file() else sorted(path.rglob("*")))
+    ]
     return {file: file.read_bytes() for file in files if file.is_file()}
 
 
@@ -164,15 +217,29 @@ def check(root: Path, stage: str, limit: str) -> None:
 
 @pytest.mark.parametrize(
     ("stage", "limit"),
-    mostly_long([("tokenize", "-n 20"), ("train", "-v 950000"), ("encode", "-v 350000"), ("train", "-v 500000")], 2),
+    mostly_long(
+        [
+            ("tokenize", "-n 20"),
+            ("train", "-v 950000"),
+            ("encode", "-v 350000"),
+            ("train", "-v 500000"),
+        ],
+        2,
+    ),
 )
-def test_a_stage_short_of_memory_or_descriptors_ends_in_one_line(stage: str, limit: str, trained: Path) -> None:
+def test_a_stage_short_of_memory_or_descriptors_ends_in_one_line(
+    stage: str, limit: str, trained: Path
+) -> None:
     check(trained, stage, limit)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("limit", ["-n 20", *(f"-v {size}" for size in range(200_000, 1_700_000, 150_000))])
-def test_every_stage_short_of_memory_or_descriptors_ends_in_one_line(limit: str, trained: Path) -> None:
+@pytest.mark.parametrize(
+    "limit", ["-n 20", *(f"-v {size}" for size in range(200_000, 1_700_000, 150_000))]
+)
+def test_every_stage_short_of_memory_or_descriptors_ends_in_one_line(
+    limit: str, trained: Path
+) -> None:
     for stage, key in STAGES.items():
         if not all(path.exists() for path in stage_runs.outs(trained, stage, key)):
             stage_runs.run(trained, stage, key)
@@ -180,8 +247,12 @@ def test_every_stage_short_of_memory_or_descriptors_ends_in_one_line(limit: str,
 
 
 @pytest.mark.parametrize("command", ["check", "doctor", "status", "sync", "run", "champions"])
-def test_a_command_with_too_few_descriptors_is_refused_before_it_begins(command: str, project: Path) -> None:
+def test_a_command_with_too_few_descriptors_is_refused_before_it_begins(
+    command: str, project: Path
+) -> None:
     program = "from pipeline import cli; cli.main()"
     done = limited("-n 20", sys.executable, "-c", program, command, cwd=project)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "seqline: ulimit -n: got 20; expected at least 64 open files. Run `ulimit -n 1024` first.\n"
+    assert done.stderr == (
+        "seqline: ulimit -n: got 20; expected at least 64 open files. Run `ulimit -n 1024` first.\n"
+    )

@@ -20,7 +20,16 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 def proxied() -> Iterator[tuple[dict[str, str], list[str]]]:
     """Variables that send everything to a proxy which lets nothing pass, and the requests to it."""
     with recording_proxy() as (proxy, requests):
-        yield {"HTTP_PROXY": proxy, "http_proxy": proxy, "ALL_PROXY": proxy, "NO_PROXY": "", "no_proxy": ""}, requests
+        yield (
+            {
+                "HTTP_PROXY": proxy,
+                "http_proxy": proxy,
+                "ALL_PROXY": proxy,
+                "NO_PROXY": "",
+                "no_proxy": "",
+            },
+            requests,
+        )
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +50,15 @@ def watched(root: Path, env: dict[str, str], *words: str) -> Listeners:
 def test_a_retraining_with_a_server_of_its_own_listens_on_loopback(
     root: Path, proxied: tuple[dict[str, str], list[str]], tmp_path: Path
 ) -> None:
-    """DVC's stages run in it, as in `make repro`, and a champion is promoted, which the test of `serve` needs."""
+    """DVC's stages run in it, as in `make repro`, and a champion is promoted, which the test of
+    `serve` needs."""
     variables, requests = proxied
     env = small.author(flows.surroundings(tmp_path, None) | variables)
     del env["SEQLINE_TRACKING"]
     listeners = watched(root, env, "retrain")
-    assert any("pipeline.flow.temporary_server" in listener.command for listener in listeners.found), "the server was seen"
+    assert any(
+        "pipeline.flow.temporary_server" in listener.command for listener in listeners.found
+    ), "the server was seen"
     assert listeners.beyond_loopback == []
     assert requests == []
 
@@ -74,16 +86,29 @@ def test_a_run_and_a_schedule_with_a_standing_server_listen_on_loopback(
     variables, requests = proxied
     root = retrainable(tmp_path / "project")
     login = "seqline:of-the-test"
-    closed = {"PREFECT_SERVER_API_AUTH_STRING": login, "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "http://127.0.0.1:4200"}
+    closed = {
+        "PREFECT_SERVER_API_AUTH_STRING": login,
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "http://127.0.0.1:4200",
+    }
     with flows.server(tmp_path, **closed) as url:
-        env = small.author(flows.surroundings(tmp_path, url) | variables) | {"PREFECT_API_AUTH_STRING": login}
+        env = small.author(flows.surroundings(tmp_path, url) | variables) | {
+            "PREFECT_API_AUTH_STRING": login
+        }
         with Listeners(flows.server_process(url).pid) as of_server:
             run = watched(root, env, "run")
-            with flows.started(root, env, "schedule", "--interval", "1s") as process, Listeners(process.pid) as scheduled:
-                flows.wait_for(lambda: (root / ".seqline/flow/history.jsonl").read_text().count("retrain") > 1, "a run")
+            with (
+                flows.started(root, env, "schedule", "--interval", "1s") as process,
+                Listeners(process.pid) as scheduled,
+            ):
+                flows.wait_for(
+                    lambda: (root / ".seqline/flow/history.jsonl").read_text().count("retrain") > 1,
+                    "a run",
+                )
                 process.send_signal(signal.SIGTERM)
                 assert process.wait(flows.PATIENCE) == 0
-        assert {listener.port for listener in of_server.found} == {int(url.split(":")[2].split("/")[0])}
+        assert {listener.port for listener in of_server.found} == {
+            int(url.split(":")[2].split("/")[0])
+        }
     for listeners in (of_server, run, scheduled):
         assert listeners.beyond_loopback == []
     assert requests == []
@@ -96,13 +121,18 @@ def test_a_server_of_mlflow_s_listens_on_loopback(
     variables, requests = proxied
     port = unused_port()
     env = flows.surroundings(root, None) | variables
-    with flows.started(root, env, *words, "--port", str(port)) as process, Listeners(process.pid) as listeners:
+    with (
+        flows.started(root, env, *words, "--port", str(port)) as process,
+        Listeners(process.pid) as listeners,
+    ):
         assert process.stdout
         line = ""
         while "Ctrl-C ends it" not in line:
             line = process.stdout.readline()
             assert line, "it ended"
-        listeners.wait_for(lambda listeners: any(listener.port == port for listener in listeners), flows.PATIENCE)
+        listeners.wait_for(
+            lambda listeners: any(listener.port == port for listener in listeners), flows.PATIENCE
+        )
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=flows.PATIENCE)
     assert listeners.beyond_loopback == []

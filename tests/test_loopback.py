@@ -40,7 +40,11 @@ def exempt(url: str) -> set[bool]:
     with httpx.Client() as client:
         by_httpx = client._transport_for_url(httpx.URL(url)) is client._transport
     host = httpx.URL(url).host
-    return {bool(urllib.request.proxy_bypass(host)), bool(requests.utils.should_bypass_proxies(url, None)), by_httpx}
+    return {
+        bool(urllib.request.proxy_bypass(host)),
+        bool(requests.utils.should_bypass_proxies(url, None)),
+        by_httpx,
+    }
 
 
 @pytest.mark.parametrize("url", URLS)
@@ -61,7 +65,9 @@ def test_every_client_asks_loopback_without_the_proxy(url: str, only: pytest.Mon
         ({"NO_PROXY": "*"}, ["*"]),
     ],
 )
-def test_hosts_exempt_before_stay_exempt(before: Mapping[str, str], hosts: list[str], only: pytest.MonkeyPatch) -> None:
+def test_hosts_exempt_before_stay_exempt(
+    before: Mapping[str, str], hosts: list[str], only: pytest.MonkeyPatch
+) -> None:
     for name, value in before.items():
         only.setenv(name, value)
     for _ in range(2):
@@ -78,22 +84,44 @@ def test_a_server_on_loopback_is_reached_without_the_proxy(only: pytest.MonkeyPa
         assert requested == ["GET / HTTP/1.1"]
 
 
-def test_the_download_stage_reaches_a_mirror_on_loopback_without_the_proxy(tmp_path: Path, only: pytest.MonkeyPatch) -> None:
+def test_the_download_stage_reaches_a_mirror_on_loopback_without_the_proxy(
+    tmp_path: Path, only: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "mirror").mkdir()
     (tmp_path / "mirror" / "a.txt").write_bytes(b"one line\n")
     text = b"one line\n"
-    pinned = {"name": "a.txt", "sha256": sha256(text).hexdigest(), "bytes": len(text), "urls": ["http://127.0.0.1:9/a.txt"]}
-    corpus = yaml.safe_load((ROOT / "params.yaml").read_text())["corpora"]["toy_reviews"] | {"source": {"files": [pinned]}}
+    pinned = {
+        "name": "a.txt",
+        "sha256": sha256(text).hexdigest(),
+        "bytes": len(text),
+        "urls": ["http://127.0.0.1:9/a.txt"],
+    }
+    corpus = yaml.safe_load((ROOT / "params.yaml").read_text())["corpora"]["toy_reviews"] | {
+        "source": {"files": [pinned]}
+    }
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"corpora": {"mine": corpus}}))
     serve = partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "mirror"))
-    with recording_proxy() as (proxy, requested), http.server.ThreadingHTTPServer(("127.0.0.1", 0), serve) as mirror:
+    with (
+        recording_proxy() as (proxy, requested),
+        http.server.ThreadingHTTPServer(("127.0.0.1", 0), serve) as mirror,
+    ):
         threading.Thread(target=mirror.serve_forever, args=(0.05,), daemon=True).start()
         for name in ("HTTP_PROXY", "http_proxy"):
             only.setenv(name, proxy)
         done = subprocess.run(
-            [sys.executable, "-m", "stages.download", "--params", "params.yaml", "--out", "out", "mine"],
+            [
+                sys.executable,
+                "-m",
+                "stages.download",
+                "--params",
+                "params.yaml",
+                "--out",
+                "out",
+                "mine",
+            ],
             cwd=tmp_path,
-            env=stage_runs.environment() | {"SEQLINE_MIRROR": f"http://127.0.0.1:{mirror.server_address[1]}"},
+            env=stage_runs.environment()
+            | {"SEQLINE_MIRROR": f"http://127.0.0.1:{mirror.server_address[1]}"},
             capture_output=True,
             text=True,
         )

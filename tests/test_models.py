@@ -1,4 +1,5 @@
-"""Every family: masks proven by perturbation, cached decoding against teacher forcing, and that it can learn."""
+"""Every family: masks proven by perturbation, cached decoding against teacher forcing, and that it
+can learn."""
 
 import math
 from pathlib import Path
@@ -21,7 +22,14 @@ from pipeline.tasks import language_model, translation
 from pipeline.training import checkpoint
 
 CPU = torch.device("cpu")
-RECURRENT = {"embedding": 24, "hidden": 32, "layers": 1, "dropout": 0.0, "bidirectional": True, "implementation": "fused"}
+RECURRENT = {
+    "embedding": 24,
+    "hidden": 32,
+    "layers": 1,
+    "dropout": 0.0,
+    "bidirectional": True,
+    "implementation": "fused",
+}
 TRANSFORMER = {
     "width": 32,
     "heads": 4,
@@ -38,25 +46,60 @@ TRANSLATORS: dict[str, tuple[str, dict[str, Any]]] = {
     "seq2seq gru": ("seq2seq", RECURRENT | {"cell": "gru"}),
     "seq2seq lstm": ("seq2seq", RECURRENT | {"cell": "lstm", "layers": 2}),
     "additive attention": ("attention_seq2seq", RECURRENT | {"cell": "gru", "score": "additive"}),
-    "scaled dot attention": ("attention_seq2seq", RECURRENT | {"cell": "lstm", "score": "scaled_dot", "layers": 2}),
-    "dot attention": ("attention_seq2seq", RECURRENT | {"cell": "gru", "score": "dot", "bidirectional": False}),
+    "scaled dot attention": (
+        "attention_seq2seq",
+        RECURRENT | {"cell": "lstm", "score": "scaled_dot", "layers": 2},
+    ),
+    "dot attention": (
+        "attention_seq2seq",
+        RECURRENT | {"cell": "gru", "score": "dot", "bidirectional": False},
+    ),
     "general attention": ("attention_seq2seq", RECURRENT | {"cell": "rnn", "score": "general"}),
     "gaussian attention": ("attention_seq2seq", RECURRENT | {"cell": "gru", "score": "gaussian"}),
     "pre-norm transformer": ("transformer", TRANSFORMER | {"norm_first": True, "tied": "all"}),
-    "learned positions": ("transformer", TRANSFORMER | {"norm_first": True, "tied": "all", "learned_positions": 64}),
-    "batch-norm transformer": ("transformer", TRANSFORMER | {"norm_first": False, "tied": "none", "norm": "batch"}),
+    "learned positions": (
+        "transformer",
+        TRANSFORMER | {"norm_first": True, "tied": "all", "learned_positions": 64},
+    ),
+    "batch-norm transformer": (
+        "transformer",
+        TRANSFORMER | {"norm_first": False, "tied": "none", "norm": "batch"},
+    ),
     "post-norm transformer": ("transformer", TRANSFORMER | {"norm_first": False, "tied": "none"}),
 }
 SIZES = Sizes(14, 14, True)
-RECURRENT_LM = {"embedding": 16, "hidden": 32, "layers": 2, "dropout": 0.0, "tied": False, "implementation": "fused"}
-TRANSFORMER_LM = {"width": 32, "heads": 4, "feed_forward": 64, "layers": 2, "context": 8, "dropout": 0.0, "norm": "layer"}
-TRANSFORMER_LM |= {"norm_first": True, "learned_positions": False, "tied": True, "implementation": "fused"}
+RECURRENT_LM = {
+    "embedding": 16,
+    "hidden": 32,
+    "layers": 2,
+    "dropout": 0.0,
+    "tied": False,
+    "implementation": "fused",
+}
+TRANSFORMER_LM = {
+    "width": 32,
+    "heads": 4,
+    "feed_forward": 64,
+    "layers": 2,
+    "context": 8,
+    "dropout": 0.0,
+    "norm": "layer",
+}
+TRANSFORMER_LM |= {
+    "norm_first": True,
+    "learned_positions": False,
+    "tied": True,
+    "implementation": "fused",
+}
 LANGUAGE_MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "rnn": ("recurrent_lm", RECURRENT_LM | {"cell": "rnn"}),
     "gru one-hot": ("recurrent_lm", RECURRENT_LM | {"cell": "gru", "embedding": 0}),
     "lstm tied": ("recurrent_lm", RECURRENT_LM | {"cell": "lstm", "embedding": 32, "tied": True}),
     "transformer": ("transformer_lm", TRANSFORMER_LM),
-    "transformer, learned positions": ("transformer_lm", TRANSFORMER_LM | {"learned_positions": True, "norm_first": False}),
+    "transformer, learned positions": (
+        "transformer_lm",
+        TRANSFORMER_LM | {"learned_positions": True, "norm_first": False},
+    ),
 }
 
 
@@ -75,7 +118,9 @@ def language_model_called(name: str) -> Any:
 
 def pairs(rows: list[tuple[list[int], list[int]]]) -> pa.Table:
     source, target = zip(*rows, strict=True)
-    return pa.table({"row": range(len(rows)), "source": source, "target": target}, schema=tables.ENCODED_PAIR)
+    return pa.table(
+        {"row": range(len(rows)), "source": source, "target": target}, schema=tables.ENCODED_PAIR
+    )
 
 
 def reversals(count: int, seed: int) -> pa.Table:
@@ -85,7 +130,10 @@ def reversals(count: int, seed: int) -> pa.Table:
 
 
 def texts(rows: list[list[int]]) -> pa.Table:
-    return pa.table({"row": range(len(rows)), "ids": rows, "paragraph": [0] * len(rows)}, schema=tables.ENCODED_TEXT)
+    return pa.table(
+        {"row": range(len(rows)), "ids": rows, "paragraph": [0] * len(rows)},
+        schema=tables.ENCODED_TEXT,
+    )
 
 
 def prompt_of(*rows: list[int], width: int = 0) -> Prompt:
@@ -95,14 +143,21 @@ def prompt_of(*rows: list[int], width: int = 0) -> Prompt:
 
 
 def translation_config(**changes: Any) -> translation.Config:
-    return translation.Config(**({"batch_tokens": 400, "label_smoothing": 0.0, "max_length": 40} | changes))
+    return translation.Config(
+        **({"batch_tokens": 400, "label_smoothing": 0.0, "max_length": 40} | changes)
+    )
 
 
 @torch.inference_mode()
 def test_padding_and_batch_mates_do_not_change_a_score(translator: Any) -> None:
-    alone, _ = translation.likelihood(translator, pairs([([5, 6], [7, 8, 9])]), translation_config(), CPU)
+    alone, _ = translation.likelihood(
+        translator, pairs([([5, 6], [7, 8, 9])]), translation_config(), CPU
+    )
     beside, _ = translation.likelihood(
-        translator, pairs([([5, 6], [7, 8, 9]), ([4] * 19, [5] * 17), ([9], [9])]), translation_config(), CPU
+        translator,
+        pairs([([5, 6], [7, 8, 9]), ([4] * 19, [5] * 17), ([9], [9])]),
+        translation_config(),
+        CPU,
     )
     assert beside[0] == pytest.approx(alone[0], abs=1e-4)
 
@@ -155,7 +210,9 @@ def test_attention_is_a_distribution_over_the_real_source(translator: Any) -> No
     if not isinstance(translator, Attentive):
         assert not hasattr(translator, "attention")
         return
-    weights = translator.attention(prompt_of([5, 6, EOS], [7, 8, 9, 10, EOS]), torch.tensor([[BOS, 4], [BOS, 5]]))
+    weights = translator.attention(
+        prompt_of([5, 6, EOS], [7, 8, 9, 10, EOS]), torch.tensor([[BOS, 4], [BOS, 5]])
+    )
     for weights_BTS in weights.values():
         assert weights_BTS.shape == (2, 2, 5)
         torch.testing.assert_close(weights_BTS.sum(-1), torch.ones(2, 2))
@@ -164,7 +221,9 @@ def test_attention_is_a_distribution_over_the_real_source(translator: Any) -> No
 
 @pytest.mark.parametrize(
     "name",
-    mostly_long(["additive attention", "pre-norm transformer", "scaled dot attention", "seq2seq gru"], 1),
+    mostly_long(
+        ["additive attention", "pre-norm transformer", "scaled dot attention", "seq2seq gru"], 1
+    ),
 )
 def test_every_translator_learns_to_reverse_digits(name: str, tmp_path: Path) -> None:
     torch.manual_seed(1)
@@ -173,7 +232,9 @@ def test_every_translator_learns_to_reverse_digits(name: str, tmp_path: Path) ->
     if family == "seq2seq":  # all of the sentence must fit into one vector
         block = block | {"hidden": 64}
     model: Any = checkpoint.build(family, block, SIZES, "model")
-    task = translation.Task(reversals(1500, 1), reversals(20, 2), translation_config(batch_tokens=120), 1, CPU)
+    task = translation.Task(
+        reversals(1500, 1), reversals(20, 2), translation_config(batch_tokens=120), 1, CPU
+    )
     fit(model, task, 0.005, 10, tmp_path)
     test = reversals(100, 3)
     right = 0
@@ -200,19 +261,26 @@ def greedy(model: Any, prompt: Prompt, steps: int) -> torch.Tensor:
 def test_every_language_model_learns_a_repeated_phrase(name: str, tmp_path: Path) -> None:
     model = language_model_called(name)
     table = texts([[4, 5, 6, 5, 4, 7]] * 200)
-    objective = language_model.Config(batch_size=4, steps=16, sampling="sequential", max_train_tokens=None)
+    objective = language_model.Config(
+        batch_size=4, steps=16, sampling="sequential", max_train_tokens=None
+    )
     task = language_model.Task(table, texts([[4, 5, 6, 5, 4, 7]] * 5), objective, 1, CPU)
-    fit(model, task, 0.01, 4 if name.startswith("transformer") else 16, tmp_path)  # the tied LSTM takes longest
+    # the tied LSTM takes longest
+    fit(model, task, 0.01, 4 if name.startswith("transformer") else 16, tmp_path)
     nats, count = language_model.likelihood(model, texts([[4, 5, 6, 5, 4, 7]] * 3), objective, CPU)
     assert math.exp(nats[1:].sum() / count[1:].sum()) < 1.2
 
 
 @torch.inference_mode()
 @pytest.mark.parametrize("name", LANGUAGE_MODELS)
-def test_the_window_of_scoring_changes_no_likelihood(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_window_of_scoring_changes_no_likelihood(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = language_model_called(name)
     table = texts([[4, 5, 6], [], [7], [8, 9] * 10])
-    objective = language_model.Config(batch_size=1, steps=2, sampling="random", max_train_tokens=None)
+    objective = language_model.Config(
+        batch_size=1, steps=2, sampling="random", max_train_tokens=None
+    )
     whole, count = language_model.likelihood(model, table, objective, CPU)
     monkeypatch.setattr(language_model, "SCORED_STEPS", 3)
     pieces, _ = language_model.likelihood(model, table, objective, CPU)
@@ -235,9 +303,12 @@ def test_no_token_sees_those_after_it(name: str) -> None:
 @torch.inference_mode()
 @pytest.mark.parametrize("name", LANGUAGE_MODELS)
 def test_a_prompt_is_read_and_gone_on_from_as_the_stream_would_be(name: str) -> None:
-    """Prompts of unlike lengths side by side, past the Transformer's context, with rows swapped on the way."""
+    """Prompts of unlike lengths side by side, past the Transformer's context, with rows swapped on
+    the way."""
     model, rng = language_model_called(name), np.random.default_rng(1)
-    rows = [[int(i) for i in rng.integers(4, 10, length)] for length in (0, 1, 3, 7, 8, 9, 12, 13, 21)]
+    rows = [
+        [int(i) for i in rng.integers(4, 10, length)] for length in (0, 1, 3, 7, 8, 9, 12, 13, 21)
+    ]
     told = torch.from_numpy(rng.integers(4, 10, (11, len(rows))))
     state, last = model.begin(language_model.prompt(pa.array(rows, pa.list_(pa.int32())), CPU))
     order = torch.arange(len(rows)).flip(0)
@@ -260,9 +331,13 @@ def test_a_uniform_model_has_the_vocabulary_as_its_perplexity(name: str) -> None
     nn.init.zeros_(model.output.weight)
     nn.init.zeros_(model.output.bias)
     if translates:
-        nats, count = translation.likelihood(model, pairs([([4, 5], [6, 7, 8]), ([9], [5])]), translation_config(), CPU)
+        nats, count = translation.likelihood(
+            model, pairs([([4, 5], [6, 7, 8]), ([9], [5])]), translation_config(), CPU
+        )
     else:
-        objective = language_model.Config(batch_size=1, steps=2, sampling="random", max_train_tokens=None)
+        objective = language_model.Config(
+            batch_size=1, steps=2, sampling="random", max_train_tokens=None
+        )
         nats, count = language_model.likelihood(model, texts([[4, 5, 6], [7]]), objective, CPU)
     assert count.tolist() == [4, 2], "each row and its end"
     assert math.exp(nats.sum() / count.sum()) == pytest.approx(SIZES.target)
@@ -272,17 +347,24 @@ def test_a_translators_smoothing_keeps_1_s_for_the_true_token_and_is_for_trainin
     family, block = TRANSLATORS["additive attention"]
     model: Any = checkpoint.build(family, block, SIZES, "model").eval()
     table = reversals(30, 1)
-    plain, smooth = (translation.Task(table, table, translation_config(label_smoothing=s), 1, CPU) for s in (0.0, 0.2))
+    plain, smooth = (
+        translation.Task(table, table, translation_config(label_smoothing=s), 1, CPU)
+        for s in (0.0, 0.2)
+    )
     batch = plain.batch(np.arange(30))
     real_BT = batch.label_BT != PAD
     assert not real_BT.all()
     with torch.no_grad():
-        log_probs_NV = model.project(model.hidden(batch.prompt, batch.input_BT)[real_BT]).log_softmax(-1)
+        log_probs_NV = model.project(
+            model.hidden(batch.prompt, batch.input_BT)[real_BT]
+        ).log_softmax(-1)
         true_N = log_probs_NV.gather(1, batch.label_BT[real_BT][:, None]).squeeze(1)
         loss, _ = smooth.loss(model, batch, None)
         torch.testing.assert_close(loss.total, -(0.8 * true_N + 0.2 * log_probs_NV.mean(1)).sum())
     assert loss.tokens == real_BT.sum()
-    assert float(smooth.validate(model)[0].total) == pytest.approx(float(plain.validate(model)[0].total))
+    assert float(smooth.validate(model)[0].total) == pytest.approx(
+        float(plain.validate(model)[0].total)
+    )
 
 
 def test_masked_softmax_gives_nothing_where_nothing_may_be_seen() -> None:
@@ -310,14 +392,20 @@ def test_sentences_longer_than_the_position_table_are_read() -> None:
 @pytest.mark.parametrize(
     ("family", "change", "said"),
     [
-        ("transformer", {"heads": 5}, "runs.x.model.heads: got 5 with width 32; expected a divisor of width"),
+        (
+            "transformer",
+            {"heads": 5},
+            "runs.x.model.heads: got 5 with width 32; expected a divisor of width",
+        ),
         ("seq2seq", {"cell": "gruu"}, "runs.x.model.cell: got 'gruu'"),
         ("attention_seq2seq", {"score": "cosine"}, "expected one of additive, dot, scaled_dot"),
         ("seq2seq", {"dropout": 1.0}, "runs.x.model.dropout: got 1.0"),
         ("transformer", {"tied": "all"}, "vocab.share: true"),
     ],
 )
-def test_a_model_block_that_cannot_be_is_refused(family: str, change: dict[str, Any], said: str) -> None:
+def test_a_model_block_that_cannot_be_is_refused(
+    family: str, change: dict[str, Any], said: str
+) -> None:
     block = next(b for f, b in TRANSLATORS.values() if f == family) | change
     with pytest.raises(UserError) as refused:
         checkpoint.build(family, block, Sizes(14, 15, False), "runs.x.model")
@@ -326,6 +414,8 @@ def test_a_model_block_that_cannot_be_is_refused(family: str, change: dict[str, 
 
 @pytest.mark.parametrize("tied", ["none", "output", "all"])
 def test_the_transformer_s_tables_are_one_as_far_as_asked_for(tied: str) -> None:
-    model: Any = checkpoint.build("transformer", TRANSFORMER | {"norm_first": True, "tied": tied}, SIZES, "model")
+    model: Any = checkpoint.build(
+        "transformer", TRANSFORMER | {"norm_first": True, "tied": tied}, SIZES, "model"
+    )
     assert (model.output.weight is model.target.weight) == (tied != "none")
     assert (model.source is model.target) == (tied == "all")

@@ -32,7 +32,9 @@ CELLS = {"rnn": 1, "gru": 3, "lstm": 4}
 
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("cell", CELLS)
-def test_each_gates_hidden_matrix_is_orthogonal_and_no_other_is(cell: Any, bidirectional: bool) -> None:
+def test_each_gates_hidden_matrix_is_orthogonal_and_no_other_is(
+    cell: Any, bidirectional: bool
+) -> None:
     torch.manual_seed(1)
     hidden = 6
     kernel = Recurrent(cell, hidden, hidden, 2, 0.0, "fused", bidirectional=bidirectional).kernel
@@ -48,7 +50,9 @@ def test_each_gates_hidden_matrix_is_orthogonal_and_no_other_is(cell: Any, bidir
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_a_new_lstm_forgets_little_and_its_other_gates_have_torchs_biases(bidirectional: bool) -> None:
+def test_a_new_lstm_forgets_little_and_its_other_gates_have_torchs_biases(
+    bidirectional: bool,
+) -> None:
     """Torch's order of gates is input, forget, cell, output; the two biases of a gate are added."""
     torch.manual_seed(1)
     hidden = 5
@@ -58,12 +62,19 @@ def test_a_new_lstm_forgets_little_and_its_other_gates_have_torchs_biases(bidire
         if name.startswith("bias"):
             gates = bias.detach().view(4, hidden)
             open_gates = [bool((gate == 1).all()) for gate in gates]
-            assert open_gates == ([False, True, False, False] if name.startswith("bias_ih") else [False] * 4)
-            assert all((gate.abs() <= bound).all() for gate, is_open in zip(gates, open_gates, strict=True) if not is_open)
+            assert open_gates == (
+                [False, True, False, False] if name.startswith("bias_ih") else [False] * 4
+            )
+            assert all(
+                (gate.abs() <= bound).all()
+                for gate, is_open in zip(gates, open_gates, strict=True)
+                if not is_open
+            )
 
 
 def test_a_new_lstm_keeps_its_memory_whatever_it_reads() -> None:
-    """With all weights 0 only the biases speak: a memory of 1 is kept to sigmoid(1) and half of a candidate is added."""
+    """With all weights 0 only the biases speak: a memory of 1 is kept to sigmoid(1) and half of a
+    candidate is added."""
     cells = Recurrent("lstm", 2, 3, 1, 0.0, "fused")
     with torch.no_grad():
         for name, parameter in cells.kernel.named_parameters():
@@ -77,14 +88,18 @@ def test_a_new_lstm_keeps_its_memory_whatever_it_reads() -> None:
 
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("cell", CELLS)
-def test_dropout_within_long_rows_is_between_layers_and_only_in_training(cell: Any, bidirectional: bool) -> None:
+def test_dropout_within_long_rows_is_between_layers_and_only_in_training(
+    cell: Any, bidirectional: bool
+) -> None:
     torch.manual_seed(3)
     length = torch.tensor([segments.LONG + 6, segments.LONG, 9])
     x = torch.randn(3, segments.LONG + 6, 4)
 
     def read(layers: int, p: float, training: bool) -> Tensor:
         torch.manual_seed(7)
-        cells = Recurrent(cell, 4, 5, layers, p, "fused", bidirectional=bidirectional).train(training)
+        cells = Recurrent(cell, 4, 5, layers, p, "fused", bidirectional=bidirectional).train(
+            training
+        )
         out: Tensor = cells.read(x, length)[0].detach()
         return out
 
@@ -94,8 +109,11 @@ def test_dropout_within_long_rows_is_between_layers_and_only_in_training(cell: A
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_dropout_within_long_rows_is_dropout_of_the_lower_layers_outputs(cell: Any, monkeypatch: Any) -> None:
-    """Against one layer after the other by torch's own kernels, with the same choice of what is dropped."""
+def test_dropout_within_long_rows_is_dropout_of_the_lower_layers_outputs(
+    cell: Any, monkeypatch: Any
+) -> None:
+    """Against one layer after the other by torch's own kernels, with the same choice of what is
+    dropped."""
     torch.manual_seed(3)
     size, length = segments.LONG + 6, torch.tensor([segments.LONG + 6, 20])
     x = torch.randn(2, size, 4)
@@ -116,22 +134,30 @@ def test_dropout_within_long_rows_is_dropout_of_the_lower_layers_outputs(cell: A
     below = x
     for layer in range(3):
         single = type(cells.kernel)(below.shape[-1], 5, batch_first=True)
-        weights = {name: getattr(cells.kernel, name.replace("_l0", f"_l{layer}")) for name, _ in single.named_parameters()}
+        weights = {
+            name: getattr(cells.kernel, name.replace("_l0", f"_l{layer}"))
+            for name, _ in single.named_parameters()
+        }
         single.load_state_dict(weights)
         packed = torch.nn.utils.rnn.pack_padded_sequence(below, length, batch_first=True)
-        above, _ = torch.nn.utils.rnn.pad_packed_sequence(single(packed)[0], batch_first=True, total_length=size)
+        above, _ = torch.nn.utils.rnn.pad_packed_sequence(
+            single(packed)[0], batch_first=True, total_length=size
+        )
         if layer < 2:
             torch.testing.assert_close(dropped[layer][0], above)
             below = above * every_third_mask(above)
     torch.testing.assert_close(out, above)
-    torch.testing.assert_close(state[0][-1], torch.stack([above[row, n - 1] for row, n in enumerate(length.tolist())]))
+    torch.testing.assert_close(
+        state[0][-1], torch.stack([above[row, n - 1] for row, n in enumerate(length.tolist())])
+    )
 
 
 # Beam search
 
 
 class Scripted:
-    """Next-token log-probabilities by the number of tokens said so far and the last one; counts its steps."""
+    """Next-token log-probabilities by the number of tokens said so far and the last one; counts its
+    steps."""
 
     def __init__(self, table: dict[tuple[int, int], dict[int, float]], vocabulary: int) -> None:
         self.table, self.vocabulary, self.steps = table, vocabulary, 0
@@ -153,16 +179,25 @@ class Scripted:
 
 
 def one_or_longer(last: float, max_length: int) -> Scripted:
-    """Tokens 4 are as sure as can be until, at the limit, EOS; at first there is EOS with log P -1, or 4 with `last`."""
+    """Tokens 4 are as sure as can be until, at the limit, EOS; at first there is EOS with log P -1,
+    or 4 with `last`."""
     table = {(0, EOS): {EOS: -1.0, 4: last}}
-    table |= {(length, 4): {4: 0.0} for length in range(1, max_length - 1)} | {(max_length - 1, 4): {EOS: 0.0}}
+    table |= {(length, 4): {4: 0.0} for length in range(1, max_length - 1)} | {
+        (max_length - 1, 4): {EOS: 0.0}
+    }
     return Scripted(table, 6)
 
 
 @pytest.mark.parametrize("max_length", [2, 3, 6])
-def test_a_beam_goes_on_while_an_answer_as_long_as_the_limit_could_still_win(max_length: int) -> None:
-    """The long answer's score is log P / max_length: a hair better, or worse, than that of the short one, -1."""
-    better, worse = one_or_longer(-max_length + 0.01, max_length), one_or_longer(-max_length - 0.01, max_length)
+def test_a_beam_goes_on_while_an_answer_as_long_as_the_limit_could_still_win(
+    max_length: int,
+) -> None:
+    """The long answer's score is log P / max_length: a hair better, or worse, than that of the
+    short one, -1."""
+    better, worse = (
+        one_or_longer(-max_length + 0.01, max_length),
+        one_or_longer(-max_length - 0.01, max_length),
+    )
     setting = beam_config(2, 1.0, 1, max_length)
     (answers,) = beam.search(better, prompts(1), setting, noise())
     assert len(answers[0].ids) == max_length - 1, "the longer answer is the better one"
@@ -182,7 +217,8 @@ def test_a_beam_goes_on_where_a_continuation_could_draw_level() -> None:
 
 
 def plain_batches(sizes: list[int], budget: int) -> list[list[int]]:
-    """Rows of ascending sizes, each added to the batch while the padded batch is within the budget."""
+    """Rows of ascending sizes, each added to the batch while the padded batch is within the
+    budget."""
     batches: list[list[int]] = []
     for row, size in enumerate(sizes):
         if batches and (len(batches[-1]) + 1) * size <= budget:
@@ -196,7 +232,9 @@ def plain_batches(sizes: list[int], budget: int) -> list[list[int]]:
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=40), st.integers(1, 48))
 def test_batches_fill_the_token_budget_and_never_exceed_it(sizes: list[int], budget: int) -> None:
     sizes = sorted(sizes)
-    batches = ragged.by_budget(np.arange(len(sizes)), np.array(sizes), budget, np.random.default_rng(0))
+    batches = ragged.by_budget(
+        np.arange(len(sizes)), np.array(sizes), budget, np.random.default_rng(0)
+    )
     assert sorted(batch.tolist() for batch in batches) == plain_batches(sizes, budget)
 
 
@@ -222,8 +260,11 @@ def test_rows_are_padded_to_the_next_multiple_of_four(length: int) -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=30), st.integers(20, 25))
-def test_buckets_of_lengths_begin_after_multiples_of_a_round_width(sizes: list[int], rows: int) -> None:
-    """With 20 rows of each length none is merged: lengths k * width + 1 to (k + 1) * width are one bucket."""
+def test_buckets_of_lengths_begin_after_multiples_of_a_round_width(
+    sizes: list[int], rows: int
+) -> None:
+    """With 20 rows of each length none is merged: lengths k * width + 1 to (k + 1) * width are one
+    bucket."""
     length = np.repeat(np.array(sorted(set(sizes)), dtype=np.int64), rows)
     span = int(length.max() - length.min()) + 1
     width = min(w * 10**e for e in range(4) for w in (1, 2, 5) if w * 10**e * 8 >= span)
@@ -234,7 +275,9 @@ def test_buckets_of_lengths_begin_after_multiples_of_a_round_width(sizes: list[i
 
 
 @pytest.mark.parametrize(("rows", "count"), [(19, 1), (20, 2)])
-def test_a_bucket_of_twenty_rows_stands_alone_and_of_nineteen_does_not(rows: int, count: int) -> None:
+def test_a_bucket_of_twenty_rows_stands_alone_and_of_nineteen_does_not(
+    rows: int, count: int
+) -> None:
     length = np.array([1] * 30 + [2] * rows)
     assert len(lengths.buckets(length)) == count
 
@@ -249,9 +292,13 @@ def test_the_length_ratio_is_answers_over_references(longer: bool, tmp_path: Pat
         path = project / f"data/tokens/pairs/{split}.parquet"
         table = tables.read(path, tables.TOKENS_PAIR)
         targets = pa.array((references * len(table))[: len(table)])
-        tables.write(path, table.set_column(table.schema.get_field_index("target"), "target", targets))
+        tables.write(
+            path, table.set_column(table.schema.get_field_index("target"), "target", targets)
+        )
         texts = (answers * len(table))[: len(table)]
-        made_runs.hypotheses(project / f"data/predictions/transformer/hypotheses_{split}.parquet", texts)
+        made_runs.hypotheses(
+            project / f"data/predictions/transformer/hypotheses_{split}.parquet", texts
+        )
     stage_runs.run(project, "evaluate", "transformer")
     metrics = json.loads((project / "reports/metrics/transformer.json").read_text(encoding="utf-8"))
     assert metrics["test"]["length_ratio"] == pytest.approx(7 / 4 if longer else 4 / 7, abs=1e-5)

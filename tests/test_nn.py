@@ -1,4 +1,5 @@
-"""The blocks that families share: the written-out forms against torch's kernels, in value and in gradient."""
+"""The blocks that families share: the written-out forms against torch's kernels, in value and in
+gradient."""
 
 import math
 from collections.abc import Sequence
@@ -31,15 +32,21 @@ def twins(cell: Cell, layers: int, bidirectional: bool) -> tuple[Recurrent, Recu
 
 def gradients(model: nn.Module, inputs: Sequence[Tensor], *outputs: Tensor) -> dict[str, Tensor]:
     """By every weight and every input, of a number that depends on all of the outputs."""
-    named = dict(model.named_parameters()) | {f"input {number}": part for number, part in enumerate(inputs)}
+    named = dict(model.named_parameters()) | {
+        f"input {number}": part for number, part in enumerate(inputs)
+    }
     found = torch.autograd.grad(weighed(*outputs), list(named.values()), allow_unused=True)
-    return {name: gradient for name, gradient in zip(named, found, strict=True) if gradient is not None}
+    return {
+        name: gradient for name, gradient in zip(named, found, strict=True) if gradient is not None
+    }
 
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_the_equations_equal_torchs_kernels_in_value_and_gradient(cell: Cell, layers: int, bidirectional: bool) -> None:
+def test_the_equations_equal_torchs_kernels_in_value_and_gradient(
+    cell: Cell, layers: int, bidirectional: bool
+) -> None:
     fused, written = twins(cell, layers, bidirectional)
     x_BTE, length_B = torch.randn(4, 7, 5, requires_grad=True), torch.tensor([7, 1, 4, 6])
     found, wanted = written.read(x_BTE, length_B), fused.read(x_BTE, length_B)
@@ -51,21 +58,30 @@ def test_the_equations_equal_torchs_kernels_in_value_and_gradient(cell: Cell, la
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_long_rows_are_read_as_the_packed_kernel_and_the_equations_do(cell: Cell, layers: int, bidirectional: bool) -> None:
+def test_long_rows_are_read_as_the_packed_kernel_and_the_equations_do(
+    cell: Cell, layers: int, bidirectional: bool
+) -> None:
     fused, written = twins(cell, layers, bidirectional)
     length_B = torch.tensor([3, segments.LONG + 2, 1, 40, 40, segments.LONG + 2, 3])
-    x_BTE = torch.randn(7, segments.LONG + 4, 5, requires_grad=True)  # two positions that no row has
+    # two positions that no row has
+    x_BTE = torch.randn(7, segments.LONG + 4, 5, requires_grad=True)
     packed = pack_padded_sequence(x_BTE, length_B, batch_first=True, enforce_sorted=False)
     (by_torch, by_torch_after), found = fused.kernel(packed), fused.read(x_BTE, length_B)
     wanted, _ = pad_packed_sequence(by_torch, batch_first=True, total_length=segments.LONG + 4)
     torch.testing.assert_close(found[0], wanted, atol=1e-5, rtol=1e-5)
     of_torch = by_torch_after if cell == "lstm" else (by_torch_after,)
-    of_ours = found[1] if not bidirectional else [torch.stack(part.chunk(2, -1), 1).flatten(0, 1) for part in found[1]]
+    of_ours = (
+        found[1]
+        if not bidirectional
+        else [torch.stack(part.chunk(2, -1), 1).flatten(0, 1) for part in found[1]]
+    )
     torch.testing.assert_close(tuple(of_ours), tuple(of_torch), atol=1e-5, rtol=1e-5)
     by_equations = written.read(x_BTE, length_B)
     torch.testing.assert_close(by_equations, found, atol=1e-5, rtol=1e-5)
     wanted_gradient = gradients(written, [x_BTE], by_equations[0], *by_equations[1])
-    torch.testing.assert_close(gradients(fused, [x_BTE], found[0], *found[1]), wanted_gradient, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        gradients(fused, [x_BTE], found[0], *found[1]), wanted_gradient, atol=1e-4, rtol=1e-4
+    )
 
 
 def test_long_rows_drop_units_between_layers_in_training_only() -> None:
@@ -126,7 +142,9 @@ def test_a_written_out_transformer_block_equals_the_fused_one_in_value_and_gradi
 
 def test_a_blocks_only_dropout_is_on_what_its_sublayers_add() -> None:
     torch.manual_seed(1)
-    block = transformer.EncoderBlock(transformer.Sizes(**BLOCK, dropout=0.5, implementation="fused"))
+    block = transformer.EncoderBlock(
+        transformer.Sizes(**BLOCK, dropout=0.5, implementation="fused")
+    )
     x_BTH = torch.randn(3, 5, 8)
     for sublayer in (block.feed_forward, lambda x_BTH: block.own(x_BTH, None, None)[0]):
         block.eval()
@@ -135,7 +153,9 @@ def test_a_blocks_only_dropout_is_on_what_its_sublayers_add() -> None:
         found_BTH = sublayer(x_BTH) - x_BTH
         keep_BTH = found_BTH != 0
         assert 0.3 < keep_BTH.double().mean() < 0.7
-        torch.testing.assert_close(found_BTH[keep_BTH], 2 * added_BTH[keep_BTH], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            found_BTH[keep_BTH], 2 * added_BTH[keep_BTH], atol=1e-5, rtol=1e-5
+        )
 
 
 def test_attention_in_bfloat16_on_a_cpu_is_computed_in_float32() -> None:
@@ -178,24 +198,36 @@ def by_hand(name: str, score: Any, query: Tensor, key: Tensor) -> Tensor:
 
 
 def weights_by_hand(scores: list[Tensor], looked: list[bool]) -> Tensor:
-    """One query's weights: exp(score) over the sum of those that may be looked at, nothing for the others."""
-    powers = [score.exp() if look else score * 0 for score, look in zip(scores, looked, strict=True)]
+    """One query's weights: exp(score) over the sum of those that may be looked at, nothing for the
+    others."""
+    powers = [
+        score.exp() if look else score * 0 for score, look in zip(scores, looked, strict=True)
+    ]
     total = torch.stack(powers).sum() if any(looked) else torch.ones(())
     return torch.stack([power / total for power in powers])
 
 
 @pytest.mark.parametrize("name", SCORES)
-def test_scores_weights_and_their_gradients_are_those_of_the_books_formula(name: attention.Score) -> None:
-    """Autograd of one query against one key at a time; the second text has padding, the third nothing that may be seen."""
+def test_scores_weights_and_their_gradients_are_those_of_the_books_formula(
+    name: attention.Score,
+) -> None:
+    """Autograd of one query against one key at a time; the second text has padding, the third
+    nothing that may be seen."""
     torch.manual_seed(4)
     score = attention.scoring(name, 6, 6, 5)
-    query_BQH, key_BSC = torch.randn(3, 2, 6, requires_grad=True), torch.randn(3, 4, 6, requires_grad=True)
+    query_BQH, key_BSC = (
+        torch.randn(3, 2, 6, requires_grad=True),
+        torch.randn(3, 4, 6, requires_grad=True),
+    )
     mask_B1S = torch.tensor([[[True] * 4], [[True, True, False, False]], [[False] * 4]])
     scores_BQS = score(query_BQH, score.keys(key_BSC))
     want = [
-        [[by_hand(name, score, q, k) for k in keys] for q in rows] for rows, keys in zip(query_BQH, key_BSC, strict=True)
+        [[by_hand(name, score, q, k) for k in keys] for q in rows]
+        for rows, keys in zip(query_BQH, key_BSC, strict=True)
     ]
-    torch.testing.assert_close(scores_BQS, torch.stack([torch.stack([*map(torch.stack, rows)]) for rows in want]))
+    torch.testing.assert_close(
+        scores_BQS, torch.stack([torch.stack([*map(torch.stack, rows)]) for rows in want])
+    )
     weights_BQS = attention.masked_softmax(scores_BQS, mask_B1S)
     wanted_BQS = torch.stack(
         [
@@ -205,7 +237,9 @@ def test_scores_weights_and_their_gradients_are_those_of_the_books_formula(name:
     )
     torch.testing.assert_close(weights_BQS, wanted_BQS)
     inputs, measure_BQS = (query_BQH, key_BSC, *score.parameters()), torch.randn(3, 2, 4)
-    found, wanted = (torch.autograd.grad((w * measure_BQS).sum(), inputs) for w in (weights_BQS, wanted_BQS))
+    found, wanted = (
+        torch.autograd.grad((w * measure_BQS).sum(), inputs) for w in (weights_BQS, wanted_BQS)
+    )
     for got, expected in zip(found, wanted, strict=True):
         assert expected.any()
         torch.testing.assert_close(got, expected, atol=1e-6, rtol=1e-4)
@@ -218,11 +252,17 @@ def test_scaled_dot_product_attention_is_torchs_own_in_value_and_gradient() -> N
         torch.randn(2, size, width, requires_grad=True) for size, width in ((3, 6), (4, 7), (4, 8))
     )
     mask_B1S = torch.tensor([[[True] * 4], [[True, False, True, False]]])
-    found_BQH = attention.masked_softmax(score(query_BQH, score.keys(key_BSC)), mask_B1S) @ value_BSH
-    want_BQH = F.scaled_dot_product_attention(score.query(query_BQH), score.key(key_BSC), value_BSH, mask_B1S)
+    found_BQH = (
+        attention.masked_softmax(score(query_BQH, score.keys(key_BSC)), mask_B1S) @ value_BSH
+    )
+    want_BQH = F.scaled_dot_product_attention(
+        score.query(query_BQH), score.key(key_BSC), value_BSH, mask_B1S
+    )
     torch.testing.assert_close(found_BQH, want_BQH)
     inputs, measure_BQH = (query_BQH, key_BSC, value_BSH, *score.parameters()), torch.randn(2, 3, 8)
-    found, wanted = (torch.autograd.grad((out * measure_BQH).sum(), inputs) for out in (found_BQH, want_BQH))
+    found, wanted = (
+        torch.autograd.grad((out * measure_BQH).sum(), inputs) for out in (found_BQH, want_BQH)
+    )
     torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-4)
 
 
@@ -251,7 +291,8 @@ def test_sinusoidal_positions_go_on_past_their_table_and_learned_ones_say_that_t
 
 
 def test_batch_norm_in_training_sees_the_future_and_the_padding_while_layer_norm_does_not() -> None:
-    """Why Transformers use layer norm: a position's value must depend neither on later positions nor on padding."""
+    """Why Transformers use layer norm: a position's value must depend neither on later positions
+    nor on padding."""
     torch.manual_seed(6)
     x_BTH = torch.randn(2, 5, 8)
     later, padded = x_BTH.clone(), F.pad(x_BTH, (0, 0, 0, 3))

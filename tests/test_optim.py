@@ -1,4 +1,5 @@
-"""Every optimiser against the book's equations in NumPy, what it reaches on a quadratic, and every schedule's properties."""
+"""Every optimiser against the book's equations in NumPy, what it reaches on a quadratic, and every
+schedule's properties."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -22,7 +23,13 @@ CONSTANT = {"name": "constant", "warmup_steps": 0}
 
 
 def chosen(name: str, schedule: dict[str, Any] = CONSTANT, **keys: Any) -> optim.Config:
-    common = {"name": name, "learning_rate": RATE, "weight_decay": 0.0, "clip_norm": None, "schedule": schedule}
+    common = {
+        "name": name,
+        "learning_rate": RATE,
+        "weight_decay": 0.0,
+        "clip_norm": None,
+        "schedule": schedule,
+    }
     return optim.load(common | keys, "optim")
 
 
@@ -99,7 +106,8 @@ def test_every_update_is_the_books(name: str) -> None:
 
 
 def test_nesterov_takes_the_gradient_where_its_momentum_leads() -> None:
-    """Sutskever et al. 2013, equations 3 and 4, whose x + β v is what torch holds; on a quadratic with curvatures a."""
+    """Sutskever et al. 2013, equations 3 and 4, whose x + β v is what torch holds; on a quadratic
+    with curvatures a."""
     a, beta = np.array([0.5, 2.0, 7.0]), 0.8
     x, v = np.array([1.0, -2.0, 0.5]), np.zeros(3)
     parameter = nn.Parameter(torch.from_numpy(x.copy()))
@@ -122,16 +130,22 @@ def test_weight_decay_goes_through_the_gradient_but_with_adamw_past_it() -> None
         optimizer.step()
         moved[name] = x - parameter.detach()
     torch.testing.assert_close(moved["sgd"], RATE * decay * x)
-    torch.testing.assert_close(moved["adam"], RATE * x.sign())  # its first update knows the gradient's sign alone
+    # its first update knows the gradient's sign alone
+    torch.testing.assert_close(moved["adam"], RATE * x.sign())
     torch.testing.assert_close(moved["adamw"], RATE * decay * x)
 
 
 @pytest.mark.parametrize("name", OWN_KEYS)
 @pytest.mark.parametrize("start", [(1.0, -1.0), (-3.0, 0.2)])
-def test_every_optimiser_finds_the_minimum_of_a_convex_quadratic(name: str, start: tuple[float, float]) -> None:
-    """0.1 (x - 1)² + 2 (y + 2)², the book's example (d2l 12.6.1.2) moved, with the cosine schedule."""
+def test_every_optimiser_finds_the_minimum_of_a_convex_quadratic(
+    name: str, start: tuple[float, float]
+) -> None:
+    """0.1 (x - 1)² + 2 (y + 2)², the book's example (d2l 12.6.1.2) moved, with the cosine
+    schedule."""
     rate = {"sgd": 0.2, "adadelta": 20.0, "adagrad": 1.0}.get(name, 0.1)
-    block = chosen(name, {"name": "cosine", "warmup_steps": 10}, **OWN_KEYS[name], learning_rate=rate)
+    block = chosen(
+        name, {"name": "cosine", "warmup_steps": 10}, **OWN_KEYS[name], learning_rate=rate
+    )
     point = nn.Parameter(torch.tensor(start))
     target, curvature = torch.tensor([1.0, -2.0]), torch.tensor([0.2, 4.0])
     optimizer = optim.optimizer(block, [point])
@@ -157,12 +171,16 @@ def scheduled(name: str, warmup_steps: int) -> optim.Config:
 
 def rates(block: optim.Config) -> list[float]:
     """The rate of every update of a training, as the loop asks for it."""
-    return [optim.rate(block, step + 1, step / PER_EPOCH, EPOCHS) for step in range(EPOCHS * PER_EPOCH)]
+    return [
+        optim.rate(block, step + 1, step / PER_EPOCH, EPOCHS) for step in range(EPOCHS * PER_EPOCH)
+    ]
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
 @given(warm=st.integers(1, 200))
-def test_the_warm_up_is_linear_and_nothing_after_it_rises_above_the_rate(name: str, warm: int) -> None:
+def test_the_warm_up_is_linear_and_nothing_after_it_rises_above_the_rate(
+    name: str, warm: int
+) -> None:
     found = rates(scheduled(name, warm))
     assert found[: warm - 1] == pytest.approx([RATE * step / warm for step in range(1, warm)])
     assert all(0 < rate <= RATE for rate in found)
@@ -181,24 +199,31 @@ def test_steps_halve_the_rate_after_every_third_epoch() -> None:
 
 
 @given(done=st.floats(0, EPOCHS))
-def test_the_cosine_begins_at_the_rate_ends_at_zero_and_is_even_about_its_middle(done: float) -> None:
+def test_the_cosine_begins_at_the_rate_ends_at_zero_and_is_even_about_its_middle(
+    done: float,
+) -> None:
     block = scheduled("cosine", 0)
     assert optim.rate(block, 1, 0.0, EPOCHS) == RATE
     assert optim.rate(block, 1, float(EPOCHS), EPOCHS) == pytest.approx(0.0, abs=1e-12)
-    assert optim.rate(block, 1, done, EPOCHS) + optim.rate(block, 1, EPOCHS - done, EPOCHS) == pytest.approx(RATE)
+    assert optim.rate(block, 1, done, EPOCHS) + optim.rate(
+        block, 1, EPOCHS - done, EPOCHS
+    ) == pytest.approx(RATE)
 
 
 @given(warm=st.integers(1, 100), step=st.integers(100, 10**6))
-def test_the_inverse_square_root_has_its_peak_at_the_warm_ups_end_and_halves_in_four_times_the_steps(
+def test_the_inverse_square_root_peaks_at_the_end_of_warm_up_and_halves_in_four_times_the_steps(
     warm: int, step: int
 ) -> None:
     block = scheduled("inverse_square_root", warm)
     assert optim.rate(block, warm, 0.0, EPOCHS) == RATE
-    assert optim.rate(block, 4 * step, 0.0, EPOCHS) == pytest.approx(optim.rate(block, step, 0.0, EPOCHS) / 2)
+    assert optim.rate(block, 4 * step, 0.0, EPOCHS) == pytest.approx(
+        optim.rate(block, step, 0.0, EPOCHS) / 2
+    )
 
 
 def test_the_inverse_square_root_is_that_of_attention_is_all_you_need() -> None:
-    """Equation 3: width^-0.5 min(step^-0.5, step warmup^-1.5), whose highest rate is (width warmup)^-0.5."""
+    """Equation 3: width^-0.5 min(step^-0.5, step warmup^-1.5), whose highest rate is (width
+    warmup)^-0.5."""
     width, warm = 512, 4000
     schedule = {"name": "inverse_square_root", "warmup_steps": warm}
     block = chosen("adam", schedule, betas=[0.9, 0.98], learning_rate=1 / math.sqrt(width * warm))

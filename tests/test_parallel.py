@@ -29,7 +29,8 @@ encoded = parallel_project.encoded  # a fixture
 
 @pytest.fixture(scope="module")
 def trained(encoded: Path) -> Path:
-    """The same folder, in which every run was trained by one process (`<name>_alone`) and by two (`<name>_together`)."""
+    """The same folder, in which every run was trained by one process (`<name>_alone`) and by two
+    (`<name>_together`)."""
     for processes, out in ((1, "alone"), (2, "together")):
         content = params()
         content["compute"]["processes"] = processes
@@ -45,13 +46,16 @@ def trained(encoded: Path) -> Path:
 @pytest.mark.parametrize("name", RUNS)
 def test_two_processes_make_what_one_makes_but_for_rounding(name: str, trained: Path) -> None:
     alone, together = (
-        tables.read(trained / f"{name}_{out}/history.parquet", tables.HISTORY) for out in ("alone", "together")
+        tables.read(trained / f"{name}_{out}/history.parquet", tables.HISTORY)
+        for out in ("alone", "together")
     )
     assert alone.drop(["value"]).equals(together.drop(["value"]))
     np.testing.assert_allclose(together["value"].to_numpy(), alone["value"].to_numpy(), rtol=2e-4)
     losses = alone.filter(pc.equal(alone["name"], "valid/loss"))["value"].to_pylist()
     assert losses[1] < losses[0], "it learns"
-    own, other = (load_file(trained / f"{name}_{out}/model.safetensors") for out in ("alone", "together"))
+    own, other = (
+        load_file(trained / f"{name}_{out}/model.safetensors") for out in ("alone", "together")
+    )
     for key, tensor in own.items():
         np.testing.assert_allclose(other[key].numpy(), tensor.numpy(), atol=2e-4, err_msg=key)
 
@@ -61,11 +65,18 @@ def nodes(roots: list[Path], name: str, out: str) -> list[subprocess.CompletedPr
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         meeting = f"127.0.0.1:{free.getsockname()[1]}"
-    torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nnodes={len(roots)}", "--nproc-per-node=1"]
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        f"--nnodes={len(roots)}",
+        "--nproc-per-node=1",
+    ]
     torchrun += ["--rdzv-backend=c10d", f"--rdzv-endpoint={meeting}", "--rdzv-id=test"]
     started = [
         subprocess.Popen(
-            [*torchrun, "-m", "--", *command(root, name, out)[2:]],  # else torchrun takes --start for an own option
+            # else torchrun takes --start for an own option
+            [*torchrun, "-m", "--", *command(root, name, out)[2:]],
             cwd=root,
             env=stage_runs.environment(),
             stdout=subprocess.PIPE,
@@ -75,11 +86,16 @@ def nodes(roots: list[Path], name: str, out: str) -> list[subprocess.CompletedPr
         for root in roots
     ]
     said = [node.communicate(timeout=400) for node in started]
-    return [subprocess.CompletedProcess(n.args, n.returncode, *s) for n, s in zip(started, said, strict=True)]
+    return [
+        subprocess.CompletedProcess(n.args, n.returncode, *s)
+        for n, s in zip(started, said, strict=True)
+    ]
 
 
 @pytest.mark.long
-def test_two_nodes_with_disks_of_their_own_make_the_bytes_that_two_processes_make(trained: Path, tmp_path: Path) -> None:
+def test_two_nodes_with_disks_of_their_own_make_the_bytes_that_two_processes_make(
+    trained: Path, tmp_path: Path
+) -> None:
     first, second = trained, tmp_path / "second"
     write(first, params())
     shutil.copytree(first, second)
@@ -92,7 +108,9 @@ def test_two_nodes_with_disks_of_their_own_make_the_bytes_that_two_processes_mak
         file.write(" ")
     ended = nodes([first, second], "rnn", "unlike")
     assert all(done.returncode for done in ended)
-    assert "torchrun: got processes with other code, data or settings" in "".join(done.stderr for done in ended)
+    assert "torchrun: got processes with other code, data or settings" in "".join(
+        done.stderr for done in ended
+    )
     assert not (first / "unlike").exists()
 
 
@@ -111,14 +129,23 @@ def test_a_mistake_is_told_in_a_line_by_several_processes_too(encoded: Path) -> 
 
 
 @pytest.mark.long
-def test_when_the_first_of_them_is_killed_none_is_left_and_the_next_training_ends_as_ever(trained: Path) -> None:
+def test_when_the_first_of_them_is_killed_none_is_left_and_the_next_training_ends_as_ever(
+    trained: Path,
+) -> None:
     write(trained, params())
     killed = subprocess.Popen(
-        command(trained, "rnn", "killed"), cwd=trained, env=stage_runs.environment(), stdout=subprocess.PIPE, text=True
+        command(trained, "rnn", "killed"),
+        cwd=trained,
+        env=stage_runs.environment(),
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert killed.stdout is not None
     killed.stdout.readline()  # the first epoch is over
-    children = [int(pid) for pid in Path(f"/proc/{killed.pid}/task/{killed.pid}/children").read_text().split()]
+    children = [
+        int(pid)
+        for pid in Path(f"/proc/{killed.pid}/task/{killed.pid}/children").read_text().split()
+    ]
     assert len(children) >= 2
     killed.send_signal(signal.SIGKILL)
     killed.wait()
@@ -149,20 +176,33 @@ def test_a_run_takes_as_many_processes_as_divide_its_batches() -> None:
 @pytest.mark.parametrize("norm", ["layer", "batch"])
 def test_a_model_with_batch_norm_trains_in_one_process_only(norm: str, tmp_path: Path) -> None:
     block = {
-        "width": 8, "heads": 2, "feed_forward": 8, "encoder_layers": 1, "decoder_layers": 1, "dropout": 0.0, "norm": norm,
-        "norm_first": True, "learned_positions": None, "tied": "none", "implementation": "fused",
-    }  # fmt: skip
+        "width": 8,
+        "heads": 2,
+        "feed_forward": 8,
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+        "dropout": 0.0,
+        "norm": norm,
+        "norm_first": True,
+        "learned_positions": None,
+        "tied": "none",
+        "implementation": "fused",
+    }
     model: Any = checkpoint.build("transformer", block, Sizes(8, 8, True), "model")
 
     def made(processes: int) -> loop.Loop:
         group = parallel.Group(0, processes)
-        return loop.Loop(model, None, adam(0.1), epochs(1), seed=1, work=tmp_path, log=print, group=group)  # type: ignore[arg-type]
+        return loop.Loop(
+            model, None, adam(0.1), epochs(1), seed=1, work=tmp_path, log=print, group=group
+        )  # type: ignore[arg-type]
 
     made(1)
     if norm == "layer":
         made(2)
     else:
-        with pytest.raises(UserError, match=r"^compute\.processes: got 2; expected 1, as this model's batch norm"):
+        with pytest.raises(
+            UserError, match=r"^compute\.processes: got 2; expected 1, as this model's batch norm"
+        ):
             made(2)
 
 
@@ -171,8 +211,13 @@ def test_the_batches_are_divided_without_rest_or_repetition() -> None:
     assert sorted(one for share in shares for one in share) == list(enumerate("abcdefgh"))
 
 
-def test_more_processes_than_divide_the_batches_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_processes_than_divide_the_batches_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "3")
-    with pytest.raises(UserError, match=r"^training\.accumulate: got 4; expected a multiple of torchrun's 3 processes\."):
+    with pytest.raises(
+        UserError,
+        match=r"^training\.accumulate: got 4; expected a multiple of torchrun's 3 processes\.",
+    ):
         parallel.join("cpu", 4)

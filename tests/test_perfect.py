@@ -1,5 +1,6 @@
-"""What a perfect model answers gets perfect scores in every language, at every level, with and without case; BLEU's
-tokenizer fits the script; words that a vocabulary lacks are paid for. Oracles: sacreBLEU, and plain Python."""
+"""What a perfect model answers gets perfect scores in every language, at every level, with and
+without case; BLEU's tokenizer fits the script; words that a vocabulary lacks are paid for. Oracles:
+sacreBLEU, and plain Python."""
 
 import json
 import math
@@ -31,7 +32,9 @@ from pipeline.text.specials import SPECIALS, UNK
 from pipeline.text.tokens import LEVELS, Text, normalise, rewritten, split
 
 TEXTS = {
-    "composed and decomposed": "Déjà vu à Noël, ça gêne l’été. / De\u0301ja\u0300 vu a\u0300 c\u0327a ge\u0302ne",
+    "composed and decomposed": (
+        "Déjà vu à Noël, ça gêne l’été. / De\u0301ja\u0300 vu a\u0300 c\u0327a ge\u0302ne"
+    ),
     "french spaces": "« Ça va\u202f?\u00a0»\u2009dit-il\u00a0; «\u00a0oui\u202f!\u00a0» … n° 5",
     "german": "Das Maß heißt STRASSE — „Größe“, ‚klein‘, 1.000,50 €. ẞ",
     "turkish": "İstanbul'da IĞDIR ılık, iyi İyi I\u0307 i\u0307.",
@@ -69,30 +72,44 @@ def block(level: str, lowercase: bool = False) -> Text:
 
 
 def decoded(texts: Sequence[str], text: Text) -> list[str]:
-    """The texts read, encoded with a vocabulary that knows all of them, and decoded: what a perfect model answers."""
-    tokens = split(normalise(pa.array(texts, pa.string()), text.lowercase, text.letters_only), text.level)
+    """The texts read, encoded with a vocabulary that knows all of them, and decoded: what a perfect
+    model answers."""
+    tokens = split(
+        normalise(pa.array(texts, pa.string()), text.lowercase, text.letters_only), text.level
+    )
     tokenizer = None
     if text.level == "bpe":
         config = vocab.Vocab(corpus="c", size=300, min_count=1, share=True)
         tokenizer = bpe.train([tokens], config)
-        words = pa.array([tokenizer.id_to_token(number) for number in range(tokenizer.get_vocab_size())])
+        words = pa.array(
+            [tokenizer.id_to_token(number) for number in range(tokenizer.get_vocab_size())]
+        )
     else:
         config = vocab.Vocab(corpus="c", size=None, min_count=1, share=True)
         words = vocab.table(vocab.count(tokens), config)["token"].combine_chunks()
     about = Description(
-        level=text.level, lowercase=text.lowercase, letters_only=False, share=True, sides=("text",), sizes={"text": 9}
+        level=text.level,
+        lowercase=text.lowercase,
+        letters_only=False,
+        share=True,
+        sides=("text",),
+        sizes={"text": 9},
     )
     codec = Codec(about, words, tokenizer)
     return codec.decode_batch(codec.encode_tokens(tokens).to_pylist())
 
 
-def scores(folder: Path, answers: Sequence[str], references: Sequence[str], text: Text, tokenizer: str) -> dict[str, object]:
+def scores(
+    folder: Path, answers: Sequence[str], references: Sequence[str], text: Text, tokenizer: str
+) -> dict[str, object]:
     """The test split's metrics of answers to references, which are each their own source."""
     folder.mkdir(parents=True)
     rows, ones = range(len(references)), [1] * len(references)
     tokens = [["a"]] * len(references)
     columns = [rows, references, references, tokens, tokens, ones]
-    tables.write(folder / "test.parquet", pa.table([list(c) for c in columns], schema=tables.TOKENS_PAIR))
+    tables.write(
+        folder / "test.parquet", pa.table([list(c) for c in columns], schema=tables.TOKENS_PAIR)
+    )
     made_runs.hypotheses(folder / "hypotheses_test.parquet", list(answers))
     likelihood = pa.table([list(rows), [1.0] * len(references), ones], schema=tables.LIKELIHOOD)
     tables.write(folder / "likelihood_test.parquet", likelihood)
@@ -109,14 +126,20 @@ def score_of(found: dict[str, object], name: str, text: Text) -> float:
 
 
 @pytest.mark.parametrize(("level", "lowercase"), mostly_long(BLOCKS, 3))
-def test_a_perfect_models_answers_get_perfect_scores_in_every_language(level: str, lowercase: bool, tmp_path: Path) -> None:
+def test_a_perfect_models_answers_get_perfect_scores_in_every_language(
+    level: str, lowercase: bool, tmp_path: Path
+) -> None:
     text = block(level, lowercase)
     for name, raw in TEXTS.items():
         if level == "space" and name == "markup":
             continue  # a special's name between spaces is a word that no vocabulary has
         fitting = tokenizers.choose(tokenizers.script([pa.array([raw])]))
-        found = scores(tmp_path / name.replace(" ", "_"), decoded([raw], text), [raw], text, fitting)
-        assert {kind: score_of(found, kind, text) for kind in PERFECT} == pytest.approx(PERFECT), name
+        found = scores(
+            tmp_path / name.replace(" ", "_"), decoded([raw], text), [raw], text, fitting
+        )
+        assert {kind: score_of(found, kind, text) for kind in PERFECT} == pytest.approx(PERFECT), (
+            name
+        )
         assert found["exact_match"] == 1.0, name
 
 
@@ -129,7 +152,10 @@ def test_a_perfect_models_answers_get_perfect_scores_in_every_language(level: st
 @example(texts=list(TEXTS.values()), setting=("word", True), tokenizer="13a")
 @example(texts=list(TEXTS.values()), setting=("bpe", False), tokenizer="zh")
 def test_whatever_reading_does_to_a_text_scoring_does_to_its_reference(
-    texts: list[str], setting: tuple[str, bool], tokenizer: str, tmp_path_factory: pytest.TempPathFactory
+    texts: list[str],
+    setting: tuple[str, bool],
+    tokenizer: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     text = block(*setting)
     said = decoded(texts, text)
@@ -150,14 +176,19 @@ def test_reading_a_text_as_it_is_rewritten_changes_no_token_and_a_second_time_no
     text = block(*setting)
     once = rewritten(pa.array(texts, pa.string()), text)
     assert rewritten(once, text).equals(once)
-    read = [split(normalise(side, text.lowercase, False), text.level) for side in (pa.array(texts, pa.string()), once)]
+    read = [
+        split(normalise(side, text.lowercase, False), text.level)
+        for side in (pa.array(texts, pa.string()), once)
+    ]
     assert read[0].equals(read[1])
 
 
 def test_a_wrong_letter_still_costs(tmp_path: Path) -> None:
     """Reading alike forgives nothing that a model could have written otherwise."""
     references = ["El Niño vuelve a la costa.", "Ça va, l'été ?"]
-    for number, wrong in enumerate((["El Nino vuelve a la costa.", references[1]], [references[0], "Ça va, l' automne ?"])):
+    for number, wrong in enumerate(
+        (["El Nino vuelve a la costa.", references[1]], [references[0], "Ça va, l' automne ?"])
+    ):
         found = scores(tmp_path / str(number), wrong, references, block("word"), "13a")
         assert found["bleu"]["score"] < 100
         assert found["exact_match"] == 0.5
@@ -166,7 +197,24 @@ def test_a_wrong_letter_still_costs(tmp_path: Path) -> None:
 # The tokenizer of BLEU
 
 SYLLABLES = st.sampled_from(
-    ["我", "今天", "去", "学校", "，", "。", "が", "カタカナ", "ไป", "บ้าน", "the", "cat", "3.5", "!", " ", "é"]
+    [
+        "我",
+        "今天",
+        "去",
+        "学校",
+        "，",
+        "。",
+        "が",
+        "カタカナ",
+        "ไป",
+        "บ้าน",
+        "the",
+        "cat",
+        "3.5",
+        "!",
+        " ",
+        "é",
+    ]
 )
 WRITTEN = st.lists(SYLLABLES, max_size=12).map("".join)
 
@@ -174,7 +222,9 @@ WRITTEN = st.lists(SYLLABLES, max_size=12).map("".join)
 @pytest.mark.parametrize("tokenizer", ["13a", "intl", "zh", "char", "none"])
 @settings(max_examples=40, deadline=None)
 @given(rows=st.lists(st.tuples(WRITTEN, WRITTEN), min_size=1, max_size=8))
-def test_every_tokenizers_sums_are_sacrebleus_corpus_score(tokenizer: str, rows: list[tuple[str, str]]) -> None:
+def test_every_tokenizers_sums_are_sacrebleus_corpus_score(
+    tokenizer: str, rows: list[tuple[str, str]]
+) -> None:
     hypotheses, references = (list(side) for side in zip(*rows, strict=True))
     for name, oracle in (
         ("bleu", BLEU(force=True, tokenize=tokenizer)),
@@ -182,8 +232,12 @@ def test_every_tokenizers_sums_are_sacrebleus_corpus_score(tokenizer: str, rows:
         ("ter", TER(normalized=True, asian_support=tokenizer in ("zh", "char"))),
     ):
         measure = mt_metrics.measures(tokenizer)[name]
-        sums = np.array([measure.sums(*row) for row in rows], dtype=np.float64).sum(0, keepdims=True)
-        assert measure.score(sums)[0] == pytest.approx(oracle.corpus_score(hypotheses, [references]).score, abs=1e-9)
+        sums = np.array([measure.sums(*row) for row in rows], dtype=np.float64).sum(
+            0, keepdims=True
+        )
+        assert measure.score(sums)[0] == pytest.approx(
+            oracle.corpus_score(hypotheses, [references]).score, abs=1e-9
+        )
 
 
 @pytest.mark.parametrize(
@@ -209,7 +263,11 @@ def test_every_tokenizers_sums_are_sacrebleus_corpus_score(tokenizer: str, rows:
     ],
 )
 def test_auto_goes_by_the_script_of_most_letters(text: str, tokenizer: str) -> None:
-    expected = "ja-mecab" if tokenizer == "char" and "は" in text and tokenizers.installed("ja-mecab") else tokenizer
+    expected = (
+        "ja-mecab"
+        if tokenizer == "char" and "は" in text and tokenizers.installed("ja-mecab")
+        else tokenizer
+    )
     assert tokenizers.choose(tokenizers.script([pa.array([text])])) == expected
 
 
@@ -226,7 +284,9 @@ def test_without_a_corpus_each_reference_gets_the_tokenizer_of_its_script() -> N
     for wanted, places in (("zh", [0]), ("13a", [1])):
         measure, oracle = mt_metrics.measures()["bleu"], BLEU(force=True, tokenize=wanted)
         sums = [measure.sums(answers[i], references[i]) for i in places]
-        oracle_score = oracle.corpus_score([answers[i] for i in places], [[references[i] for i in places]]).score
+        oracle_score = oracle.corpus_score(
+            [answers[i] for i in places], [[references[i] for i in places]]
+        ).score
         assert measure.score(np.array(sums, dtype=float))[0] == pytest.approx(oracle_score)
         assert f"tok:{wanted}" in measure.signature(Bootstrap(5, 0.95, 1))
 
@@ -243,18 +303,23 @@ def test_without_a_corpus_each_reference_gets_the_tokenizer_of_its_script() -> N
         (AUTO, "我今天去学校，然后回家睡觉。", ""),
     ],
 )
-def test_a_tokenizer_that_does_not_fit_the_script_is_warned_of(asked: str, text: str, says: str) -> None:
+def test_a_tokenizer_that_does_not_fit_the_script_is_warned_of(
+    asked: str, text: str, says: str
+) -> None:
     _, warning = tokenizers.resolve(asked, tokenizers.script([pa.array([text])]), "corpora.c.bleu")
     assert (says in warning) if says else not warning
 
 
 @pytest.mark.skipif(tokenizers.installed("ja-mecab"), reason="its library is here")
-def test_a_tokenizer_whose_library_is_missing_is_refused_in_one_line(project: Path, seqline, edited) -> None:
+def test_a_tokenizer_whose_library_is_missing_is_refused_in_one_line(
+    project: Path, seqline, edited
+) -> None:
     edited(project, "corpora.toy_en_fr.bleu", "ja-mecab")
     said = seqline(project, "check")
     assert said.status == 2
     assert said.err == (
-        "seqline: corpora.toy_en_fr.bleu: got ja-mecab, whose library is not installed; expected a tokenizer that works "
+        "seqline: corpora.toy_en_fr.bleu: got ja-mecab, whose library is not installed; "
+        "expected a tokenizer that works "
         "here. Install mecab-python3 and ipadic, or use char.\n"
     )
 
@@ -262,11 +327,25 @@ def test_a_tokenizer_whose_library_is_missing_is_refused_in_one_line(project: Pa
 @pytest.mark.parametrize(
     ("value", "line"),
     [
-        ("flores200", "corpora.toy_en_fr.bleu: got flores200; expected one of auto, 13a, intl, zh, ja-mecab, char, none."),
-        (13, "corpora.toy_en_fr.bleu: got 13; expected one of auto, 13a, intl, zh, ja-mecab, char, none."),
+        (
+            "flores200",
+            (
+                "corpora.toy_en_fr.bleu: got flores200; expected one of auto, 13a, intl, zh, "
+                "ja-mecab, char, none."
+            ),
+        ),
+        (
+            13,
+            (
+                "corpora.toy_en_fr.bleu: got 13; expected one of auto, 13a, intl, zh, ja-mecab, "
+                "char, none."
+            ),
+        ),
     ],
 )
-def test_check_asks_for_a_known_tokenizer(project: Path, seqline, edited, value: object, line: str) -> None:
+def test_check_asks_for_a_known_tokenizer(
+    project: Path, seqline, edited, value: object, line: str
+) -> None:
     edited(project, "corpora.toy_en_fr.bleu", value)
     assert seqline(project, "check") == (2, "", f"seqline: {line}\n")
 
@@ -296,7 +375,9 @@ def change(root: Path, path: str, column: str, value) -> None:
     """Every text of a column of a table, changed."""
     table = tables.pq.read_table(root / path)
     place = table.schema.get_field_index(column)
-    made = pa.array([value(text) for text in table[column].to_pylist()], table.schema.field(place).type)
+    made = pa.array(
+        [value(text) for text in table[column].to_pylist()], table.schema.field(place).type
+    )
     tables.write(root / path, table.set_column(place, table.schema.field(place), made))
 
 
@@ -316,16 +397,22 @@ def evaluate(root: Path, run: str) -> dict[str, object]:
 
 def in_chinese(text: str) -> str:
     """Each word of a made text as one character, without spaces."""
-    return "".join(chr(0x4E00 + 7 * (made_runs.WORDS.index(word) if word in made_runs.WORDS else 99)) for word in
-                   text.lower().replace(".", " .").split())  # fmt: skip
+    return "".join(
+        chr(0x4E00 + 7 * (made_runs.WORDS.index(word) if word in made_runs.WORDS else 99))
+        for word in text.lower().replace(".", " .").split()
+    )
 
 
 def test_chinese_is_scored_and_ranked_by_its_characters(evaluated: Path) -> None:
     changed(evaluated, ["transformer", "seq2seq"], in_chinese)
     found = {run: evaluate(evaluated, run) for run in ("transformer", "seq2seq")}
-    table = tables.pq.read_table(evaluated / "data/predictions/transformer/hypotheses_test.parquet").to_pylist()
+    table = tables.pq.read_table(
+        evaluated / "data/predictions/transformer/hypotheses_test.parquet"
+    ).to_pylist()
     answers = [row["text"] for row in table if row["rank"] == 0]
-    wanted = tables.pq.read_table(evaluated / "data/tokens/pairs/test.parquet")["target"].to_pylist()
+    wanted = tables.pq.read_table(evaluated / "data/tokens/pairs/test.parquet")[
+        "target"
+    ].to_pylist()
     score = BLEU(force=True, tokenize="zh").corpus_score(answers, [wanted]).score
     bleu = found["transformer"]["test"]["bleu"]
     assert score > 20
@@ -342,7 +429,9 @@ def test_chinese_is_scored_and_ranked_by_its_characters(evaluated: Path) -> None
     assert "tok:zh" in text
 
 
-def test_a_misfit_is_said_in_evaluate_and_in_the_report(evaluated: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_misfit_is_said_in_evaluate_and_in_the_report(
+    evaluated: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     changed(evaluated, ["transformer", "seq2seq"], in_chinese)
     content = yaml.safe_load((evaluated / "params.yaml").read_text())
     content["corpora"]["pairs"]["bleu"] = "13a"
@@ -352,9 +441,14 @@ def test_a_misfit_is_said_in_evaluate_and_in_the_report(evaluated: Path, capsys:
         said = capsys.readouterr().err
         assert bool(notes) == (run != "lstm")
         assert all(f"seqline: {run}: {note}." in said for note in notes)
-        assert all("corpora.pairs.bleu is 13a, which needs spaces between words" in note for note in notes[:1])
+        assert all(
+            "corpora.pairs.bleu is 13a, which needs spaces between words" in note
+            for note in notes[:1]
+        )
     stage_runs.run(evaluated, "report")
-    assert "Note: corpora.pairs.bleu is 13a" in (evaluated / "reports/comparison.md").read_text(encoding="utf-8")
+    assert "Note: corpora.pairs.bleu is 13a" in (evaluated / "reports/comparison.md").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_where_no_reference_has_four_tokens_chrf_ranks_and_everyone_says_why(
@@ -363,10 +457,15 @@ def test_where_no_reference_has_four_tokens_chrf_ranks_and_everyone_says_why(
     changed(evaluated, ["transformer", "seq2seq"], lambda text: " ".join(text.split()[:2]))
     for run in ("transformer", "seq2seq"):
         found = evaluate(evaluated, run)
-        assert "seqline: " + run + ": no reference has 4 tokens, so that BLEU is 0" in capsys.readouterr().err
+        assert (
+            "seqline: " + run + ": no reference has 4 tokens, so that BLEU is 0"
+            in capsys.readouterr().err
+        )
         assert found["ranked_by"] == "chrf"
         assert found["test"]["bleu"]["score"] == 0 < found["test"]["chrf"]["score"]
-        assert found["test"]["distance"] == pytest.approx(100 - found["test"]["chrf"]["score"], abs=2e-6)
+        assert found["test"]["distance"] == pytest.approx(
+            100 - found["test"]["chrf"]["score"], abs=2e-6
+        )
         header = (evaluated / f"reports/plots/{run}/by_length.csv").read_text().splitlines()[0]
         assert header.endswith(",chrf")
     evaluate(evaluated, "lstm")
@@ -377,9 +476,16 @@ def test_where_no_reference_has_four_tokens_chrf_ranks_and_everyone_says_why(
     assert "difference in chrF" in text
 
 
-def test_references_of_four_tokens_are_ranked_by_bleu_however_short_the_answers(evaluated: Path) -> None:
+def test_references_of_four_tokens_are_ranked_by_bleu_however_short_the_answers(
+    evaluated: Path,
+) -> None:
     for split_ in ("test", "test_long"):
-        change(evaluated, f"data/predictions/transformer/hypotheses_{split_}.parquet", "text", lambda text: "Le")
+        change(
+            evaluated,
+            f"data/predictions/transformer/hypotheses_{split_}.parquet",
+            "text",
+            lambda text: "Le",
+        )
     assert "ranked_by" not in evaluate(evaluated, "transformer")
 
 
@@ -390,7 +496,9 @@ def test_answers_that_no_model_wrote_are_scored_too(evaluated: Path) -> None:
     assert evaluate(evaluated, "transformer")["test"] == before["test"]
 
 
-def test_decomposed_references_cost_nothing_and_neither_do_those_of_samples(evaluated: Path) -> None:
+def test_decomposed_references_cost_nothing_and_neither_do_those_of_samples(
+    evaluated: Path,
+) -> None:
     before = evaluate(evaluated, "transformer")
 
     def decomposed(text: str) -> str:
@@ -420,7 +528,10 @@ def test_decomposed_references_cost_nothing_and_neither_do_those_of_samples(eval
 @slow
 @given(
     rows=st.lists(
-        st.lists(st.tuples(st.sampled_from(["a", "bb", "céé", "<unk>", "d d"]), st.booleans()), max_size=6),
+        st.lists(
+            st.tuples(st.sampled_from(["a", "bb", "céé", "<unk>", "d d"]), st.booleans()),
+            max_size=6,
+        ),
         min_size=1,
         max_size=5,
     )
@@ -430,10 +541,14 @@ def test_unknown_words_cost_their_letters_and_an_end(
 ) -> None:
     folder = tmp_path_factory.mktemp("unknown")
     words = [[word for word, _ in row] for row in rows]
-    ids = [[UNK if lacking or word == SPECIALS[UNK] else 9 for word, lacking in row] for row in rows]
+    ids = [
+        [UNK if lacking or word == SPECIALS[UNK] else 9 for word, lacking in row] for row in rows
+    ]
     number, zero = list(range(len(rows))), [0] * len(rows)
     (folder / "encoded").mkdir()
-    tables.write(folder / "encoded/test.parquet", pa.table([number, ids, zero], schema=tables.ENCODED_TEXT))
+    tables.write(
+        folder / "encoded/test.parquet", pa.table([number, ids, zero], schema=tables.ENCODED_TEXT)
+    )
     column = pa.chunked_array([pa.array(words, pa.list_(pa.string()))])
     charge = unknown(column, folder / "encoded", "test", "text")
     letters = {letter for row in words for word in row for letter in word} | {" "}
@@ -445,17 +560,26 @@ def test_unknown_words_cost_their_letters_and_an_end(
 
 
 def cut(root: Path, corpus: str, words: int) -> float:
-    """All but the first few words become unknown to the corpus's vocabulary; the share of the test split's words."""
+    """All but the first few words become unknown to the corpus's vocabulary; the share of the test
+    split's words."""
     folder, column = root / "data/encoded" / corpus, "ids" if corpus == "story" else "target"
     for path in folder.glob("*.parquet"):
-        change(root, str(path.relative_to(root)), column, lambda ids: [i if i < 4 + words else UNK for i in ids])
-    ids = [i for row in tables.pq.read_table(folder / "test.parquet")[column].to_pylist() for i in row]
+        change(
+            root,
+            str(path.relative_to(root)),
+            column,
+            lambda ids: [i if i < 4 + words else UNK for i in ids],
+        )
+    ids = [
+        i for row in tables.pq.read_table(folder / "test.parquet")[column].to_pylist() for i in row
+    ]
     return ids.count(UNK) / len(ids)
 
 
 @pytest.mark.parametrize(("run", "corpus"), [("lstm", "story"), ("transformer", "pairs")])
 def test_a_smaller_vocabulary_does_not_look_better(run: str, corpus: str, evaluated: Path) -> None:
-    """Nats fall as words become unknown, here to those of the known ones: with their letters paid for, the sum rises."""
+    """Nats fall as words become unknown, here to those of the known ones: with their letters paid
+    for, the sum rises."""
     before = evaluate(evaluated, run)["test"]
     assert "unknown" not in before
     share = cut(evaluated, corpus, 5)
@@ -466,12 +590,17 @@ def test_a_smaller_vocabulary_does_not_look_better(run: str, corpus: str, evalua
     assert share > 0.5
     assert after["unknown"] == pytest.approx(share, abs=1e-6)
     for name in ("perplexity", "bits_per_character"):
-        one, other = (found[name]["score"] if name == "perplexity" else found[name] for found in (before, after))
+        one, other = (
+            found[name]["score"] if name == "perplexity" else found[name]
+            for found in (before, after)
+        )
         assert other > one
     if corpus == "story":
         assert after["floor_perplexity"] == before["floor_perplexity"]
         assert after["excess"] > before["excess"] > 0
-        assert after["perplexity"]["score"] == pytest.approx((1 + after["excess"]) * after["floor_perplexity"], rel=1e-5)
+        assert after["perplexity"]["score"] == pytest.approx(
+            (1 + after["excess"]) * after["floor_perplexity"], rel=1e-5
+        )
 
 
 def test_the_report_shows_the_share_of_unknown_words_beside_the_score(evaluated: Path) -> None:
@@ -489,5 +618,7 @@ def test_the_report_shows_the_share_of_unknown_words_beside_the_score(evaluated:
 def test_ids_of_other_rows_are_refused(evaluated: Path) -> None:
     path = evaluated / "data/encoded/story/test.parquet"
     tables.write(path, tables.read(path, tables.ENCODED_TEXT).slice(1))
-    with pytest.raises(UserError, match=r"encoded/story/test.parquet: got 59 rows; expected the 60 rows"):
+    with pytest.raises(
+        UserError, match=r"encoded/story/test.parquet: got 59 rows; expected the 60 rows"
+    ):
         evaluate(evaluated, "lstm")

@@ -1,4 +1,5 @@
-"""Rows longer than a model's learned positions: refused before the first step, whichever split they are in."""
+"""Rows longer than a model's learned positions: refused before the first step, whichever split they
+are in."""
 
 import re
 from pathlib import Path
@@ -20,41 +21,78 @@ from pipeline.training import checkpoint, loop
 
 ROOT = Path(__file__).resolve().parent.parent
 CPU = torch.device("cpu")
-ENCODER = {"width": 4, "heads": 1, "feed_forward": 4, "layers": 1, "dropout": 0.0, "implementation": "fused"}
-TRANSFORMER = {"width": 4, "heads": 1, "feed_forward": 4, "encoder_layers": 1, "decoder_layers": 1, "dropout": 0.0}
+ENCODER = {
+    "width": 4,
+    "heads": 1,
+    "feed_forward": 4,
+    "layers": 1,
+    "dropout": 0.0,
+    "implementation": "fused",
+}
+TRANSFORMER = {
+    "width": 4,
+    "heads": 1,
+    "feed_forward": 4,
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "dropout": 0.0,
+}
 TRANSFORMER |= {"norm": "layer", "norm_first": True, "tied": "none", "implementation": "fused"}
 CASES: dict[str, tuple[ModuleType, dict[str, Any], dict[str, Any]]] = {
-    "transformer": (translation, TRANSFORMER, {"batch_tokens": 40, "label_smoothing": 0.0, "max_length": 9}),
+    "transformer": (
+        translation,
+        TRANSFORMER,
+        {"batch_tokens": 40, "label_smoothing": 0.0, "max_length": 9},
+    ),
     "transformer_classifier": (
         classification,
         ENCODER | {"norm_first": True},
         {"batch_tokens": 40, "label_smoothing": 0.0, "max_length": None},
     ),
-    "bert_classifier": (classification, ENCODER, {"batch_tokens": 40, "label_smoothing": 0.0, "max_length": 10}),
-    "bert": (masked_language_model, ENCODER, {"batch_size": 4, "max_length": 17, "max_train_pairs": None}),
+    "bert_classifier": (
+        classification,
+        ENCODER,
+        {"batch_tokens": 40, "label_smoothing": 0.0, "max_length": 10},
+    ),
+    "bert": (
+        masked_language_model,
+        ENCODER,
+        {"batch_size": 4, "max_length": 17, "max_train_pairs": None},
+    ),
 }
 
 
 def table(task: ModuleType, lengths: list[int], longest_side: str = "source") -> pa.Table:
-    """Rows of these lengths; for BERT each has a short sentence before it, in a paragraph of their own."""
+    """Rows of these lengths; for BERT each has a short sentence before it, in a paragraph of their
+    own."""
     rows = [[5] * length for length in lengths]
     count = len(rows)
     if task is translation:
         short = [[5]] * count
-        sides = {"source": rows, "target": short} if longest_side == "source" else {"source": short, "target": rows}
+        sides = (
+            {"source": rows, "target": short}
+            if longest_side == "source"
+            else {"source": short, "target": rows}
+        )
         return pa.table({"row": range(count), **sides}, schema=tables.ENCODED_PAIR)
     if task is classification:
-        return pa.table({"row": range(count), "ids": rows, "label": [0] * count}, schema=tables.ENCODED_LABELLED)
+        return pa.table(
+            {"row": range(count), "ids": rows, "label": [0] * count}, schema=tables.ENCODED_LABELLED
+        )
     ids = [ids for row in rows for ids in ([5], row)]
     return pa.table(
-        {"row": range(2 * count), "ids": ids, "paragraph": np.repeat(range(count), 2)}, schema=tables.ENCODED_TEXT
+        {"row": range(2 * count), "ids": ids, "paragraph": np.repeat(range(count), 2)},
+        schema=tables.ENCODED_TEXT,
     )
 
 
 def works(family: str, learned: int, train_table: pa.Table, valid_table: pa.Table) -> bool:
-    """Return whether a model with `learned` positions can read every batch of several epochs and of the validation."""
+    """Return whether a model with `learned` positions can read every batch of several epochs and of
+    the validation."""
     task_module, block, objective = CASES[family]
-    model = checkpoint.build(family, block | {"learned_positions": learned}, Sizes(10, 10, False), "model").eval()
+    model = checkpoint.build(
+        family, block | {"learned_positions": learned}, Sizes(10, 10, False), "model"
+    ).eval()
     settings = config.load(task_module.Config, objective, "objective")  # type: ignore[attr-defined]
     task = task_module.Task(train_table, valid_table, settings, 1, CPU)  # type: ignore[attr-defined]
     try:
@@ -64,7 +102,9 @@ def works(family: str, learned: int, train_table: pa.Table, valid_table: pa.Tabl
                     task.loss(model, task.batch(planned), None)
             task.validate(model)
     except UserError as error:
-        return not str(error).startswith(f"model.learned_positions: got {learned}; expected at least")
+        return not str(error).startswith(
+            f"model.learned_positions: got {learned}; expected at least"
+        )
     return True
 
 
@@ -95,7 +135,8 @@ def test_as_many_positions_as_the_task_says_are_enough_and_one_less_is_not(
 
 @pytest.fixture
 def encoded(tmp_path: Path) -> Path:
-    """A corpus of whose test split one sentence is longer than all others, encoded, with a Transformer to train."""
+    """A corpus of whose test split one sentence is longer than all others, encoded, with a
+    Transformer to train."""
     content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     mine = tmp_path / "mine"
     mine.mkdir()
@@ -103,8 +144,14 @@ def encoded(tmp_path: Path) -> Path:
         lines = ["a b", "c", "a " * (longest - 1) + "b"] * 3
         for side in ("src", "tgt"):
             (mine / f"{split}.{side}").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    files = {split: {"source": [f"{split}.src"], "target": [f"{split}.tgt"]} for split in ("train", "valid", "test")}
-    corpus = content["corpora"]["toy_en_fr"] | {"source": {"path": "mine"}, "format": "parallel_text"}
+    files = {
+        split: {"source": [f"{split}.src"], "target": [f"{split}.tgt"]}
+        for split in ("train", "valid", "test")
+    }
+    corpus = content["corpora"]["toy_en_fr"] | {
+        "source": {"path": "mine"},
+        "format": "parallel_text",
+    }
     corpus |= {"read": {"files": files}, "split": "official", "limit": None, "samples": []}
     corpus["vocab"] = corpus["vocab"] | {"corpus": "mine"}
     content["corpora"] = {"mine": corpus}
@@ -127,13 +174,18 @@ def change(root: Path, **model: int) -> None:
     (root / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
 
 
-def test_a_long_test_row_is_refused_before_the_first_step(encoded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_test_row_is_refused_before_the_first_step(
+    encoded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def no_training(*_: Any) -> None:
         raise AssertionError("it trains")
 
     with monkeypatch.context() as patch:
         patch.setattr(loop.Loop, "run", no_training)
-        line = r"model\.learned_positions: got 19; expected at least 20, the length of a text of the split test\. Raise it"
+        line = (
+            r"model\.learned_positions: got 19; expected at least 20, the length of a text "
+            r"of the split test\. Raise it"
+        )
         with pytest.raises(UserError, match=f"^{line}"):
             stage_runs.run(encoded, "train", "transformer")
     change(encoded, learned_positions=20)
@@ -141,11 +193,16 @@ def test_a_long_test_row_is_refused_before_the_first_step(encoded: Path, monkeyp
         stage_runs.run(encoded, stage, "transformer")
 
 
-def test_an_answer_longer_than_the_positions_is_refused_before_the_first_step(encoded: Path) -> None:
+def test_an_answer_longer_than_the_positions_is_refused_before_the_first_step(
+    encoded: Path,
+) -> None:
     content = yaml.safe_load((encoded / "params.yaml").read_text(encoding="utf-8"))
     content["runs"]["transformer"]["model"]["learned_positions"] = 20
     content["runs"]["transformer"]["search"]["max_length"] = 21
     (encoded / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
-    line = "model.learned_positions: got 20; expected at least 21, the length of an answer of search.max_length."
+    line = (
+        "model.learned_positions: got 20; expected at least 21, the length of an answer of "
+        "search.max_length."
+    )
     with pytest.raises(UserError, match=f"^{re.escape(line)}"):
         stage_runs.run(encoded, "train", "transformer")

@@ -13,13 +13,20 @@ from pipeline.core import process_identity
 from pipeline.core.process_identity import current_process, parse
 
 ROOT = Path(__file__).resolve().parent.parent
-SAY_IDENTITY = "from pipeline.core.process_identity import current_process as me; print(me(), flush=True); input()"
+SAY_IDENTITY = (
+    "from pipeline.core.process_identity import current_process as me; print(me(), "
+    "flush=True); input()"
+)
 
 
 def started() -> "subprocess.Popen[str]":
     """A process that says its identity and waits for a line."""
     return subprocess.Popen(
-        [sys.executable, "-c", SAY_IDENTITY], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", SAY_IDENTITY],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -39,7 +46,9 @@ def test_a_process_is_alive_by_its_identity_until_it_ends() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"started": "1"}, {"boot_id": "0f0e"}, {"namespace": "pid:[1]"}], ids=lambda change: next(iter(change))
+    "change",
+    [{"started": "1"}, {"boot_id": "0f0e"}, {"namespace": "pid:[1]"}],
+    ids=lambda change: next(iter(change)),
 )
 def test_another_process_with_the_same_number_has_another_identity(change: dict[str, str]) -> None:
     me = current_process()
@@ -47,10 +56,21 @@ def test_another_process_with_the_same_number_has_another_identity(change: dict[
     assert not replace(me, **change).is_alive()
 
 
-NO_IDENTITY = ["", "1", f"{os.getpid()}", "1 2 3", "1 2 3 4 5", "x y z w", "1 2 a/b c", "9" * 5000, "\0"]
+NO_IDENTITY = [
+    "",
+    "1",
+    f"{os.getpid()}",
+    "1 2 3",
+    "1 2 3 4 5",
+    "x y z w",
+    "1 2 a/b c",
+    "9" * 5000,
+    "\0",
+]
 
 
-@pytest.mark.parametrize("text", NO_IDENTITY, ids=range(len(NO_IDENTITY)))  # a number of its own in each of pytest's workers
+# a number of its own in each of pytest's workers
+@pytest.mark.parametrize("text", NO_IDENTITY, ids=range(len(NO_IDENTITY)))
 def test_a_text_that_is_no_identity_is_read_as_none(text: str, tmp_path: Path) -> None:
     assert parse(text) is None
     (tmp_path / "lock").write_text(text)
@@ -66,9 +86,14 @@ def test_an_identity_survives_being_written_and_read(tmp_path: Path) -> None:
 
 def test_a_number_of_another_namespace_is_not_looked_up_in_this_one() -> None:
     command = ["unshare", "--fork", "--pid", sys.executable, "-c", SAY_IDENTITY]
-    if shutil.which("unshare") is None or subprocess.run([*command[:3], "true"], capture_output=True).returncode:
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*command[:3], "true"], capture_output=True).returncode
+    ):
         pytest.skip("no PID namespaces here")
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         written = parse(process.stdout.readline())
         assert written is not None

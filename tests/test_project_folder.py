@@ -1,4 +1,5 @@
-"""Conditions of the project folder that are said in one line before anything runs (pipeline/dag/project.py)."""
+"""Conditions of the project folder that are said in one line before anything runs
+(pipeline/dag/project.py)."""
 
 import os
 import shutil
@@ -17,43 +18,60 @@ from pipeline.dag import project
 
 
 def command(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return flows.seqline(folder, flows.surroundings(folder.parent / "prefect", None) | environment, *arguments)
+    return flows.seqline(
+        folder, flows.surroundings(folder.parent / "prefect", None) | environment, *arguments
+    )
 
 
-@pytest.mark.parametrize("arguments", [("check",), ("run", "scratch"), pytest.param(("retrain",), marks=pytest.mark.long)])
-def test_a_copy_without_git_is_refused_with_what_to_do(repository: Path, arguments: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [("check",), ("run", "scratch"), pytest.param(("retrain",), marks=pytest.mark.long)],
+)
+def test_a_copy_without_git_is_refused_with_what_to_do(
+    repository: Path, arguments: tuple[str, ...]
+) -> None:
     shutil.rmtree(repository / ".git")
     done = command(repository, *arguments)
     assert done.returncode == 2
     assert done.stdout == "", "no server was started"
     assert done.stderr == (
-        f"seqline: {repository}: got no git repository; expected one, since DVC keeps its history there. Clone the project "
+        f"seqline: {repository}: got no git repository; expected one, since DVC keeps its "
+        "history there. Clone the project "
         "instead of copying its files, run `git init`, or run `dvc config core.no_scm true`.\n"
     )
 
 
 def test_a_copy_without_git_is_accepted_when_dvc_was_told_so(repository: Path) -> None:
     shutil.rmtree(repository / ".git")
-    subprocess.run([sys.executable, "-m", "dvc", "config", "core.no_scm", "true"], cwd=repository, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "dvc", "config", "core.no_scm", "true"], cwd=repository, check=True
+    )
     project.check_repository(repository)
     assert doctor.git(repository).state == "warn"
 
 
 @pytest.mark.parametrize("arguments", [("check",), ("run", "scratch")])
-def test_a_data_folder_that_is_a_link_is_refused(repository: Path, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_a_data_folder_that_is_a_link_is_refused(
+    repository: Path, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
     (tmp_path / "elsewhere").mkdir()
     (repository / "data").symlink_to(tmp_path / "elsewhere")
     done = command(repository, *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        f"seqline: data: got a link to {tmp_path / 'elsewhere'}; expected a folder of the project, since DVC keeps no "
+        f"seqline: data: got a link to {tmp_path / 'elsewhere'}; expected a folder of the "
+        "project, since DVC keeps no "
         "output outside. Make it a folder; `dvc cache dir PATH` keeps the large files elsewhere.\n"
     )
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
-@pytest.mark.parametrize("folder", ["data/raw", "data/models", "reports", "reports/metrics", "reports/plots"])
-def test_every_folder_of_outputs_is_looked_at(repository: Path, tmp_path: Path, folder: str) -> None:
+@pytest.mark.parametrize(
+    "folder", ["data/raw", "data/models", "reports", "reports/metrics", "reports/plots"]
+)
+def test_every_folder_of_outputs_is_looked_at(
+    repository: Path, tmp_path: Path, folder: str
+) -> None:
     (repository / folder).parent.mkdir(parents=True, exist_ok=True)
     (repository / folder).symlink_to(tmp_path)
     with pytest.raises(UserError, match=f"^{folder}: got a link to "):
@@ -75,19 +93,25 @@ def test_a_repository_of_another_user_is_announced(
     result = seqline(repository, "check")
     assert result.status == 0
     assert result.err == (
-        f"seqline: git: got a repository that another user owns, {repository}; expected one of your own. Run "
-        f"`git config --global --add safe.directory {repository}`; until then runs are recorded without a commit.\n"
+        f"seqline: git: got a repository that another user owns, {repository}; expected one of "
+        "your own. Run "
+        f"`git config --global --add safe.directory {repository}`; until then runs are recorded "
+        "without a commit.\n"
     )
     assert doctor.git(repository).state == "warn"
 
 
-def test_a_machine_without_git_is_announced(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_git_is_announced(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", "")
     line = project.git_refusal(repository)
     assert line is not None
     assert line.startswith("git: got no such command; expected one on the PATH.")
 
 
-def test_a_repository_that_is_in_order_is_not_mentioned(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_repository_that_is_in_order_is_not_mentioned(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     project.check(repository)
     assert capsys.readouterr() == ("", "")

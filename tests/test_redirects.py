@@ -48,7 +48,15 @@ def test_zones_of_addresses(address: str, where: Zone) -> None:
 
 
 def test_zones_of_hosts_as_addresses_write_them() -> None:
-    for host in ("localhost", "LOCALHOST.", "a.localhost", "127.1", "2130706433", "0x7f000001", "0177.0.0.1"):
+    for host in (
+        "localhost",
+        "LOCALHOST.",
+        "a.localhost",
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "0177.0.0.1",
+    ):
         assert zone_of_host(host) is Zone.LOOPBACK
     for host in ("example.org", "notlocalhost", "127.0.0.1.example.org"):
         assert zone_of_host(host) is Zone.PUBLIC
@@ -59,12 +67,20 @@ def test_zones_of_hosts_as_addresses_write_them() -> None:
 def public(monkeypatch: pytest.MonkeyPatch) -> str:
     """An address of this machine that passes for one of the public internet."""
     original = destinations.zone
-    monkeypatch.setattr(destinations, "zone", lambda address: Zone.PUBLIC if address == "127.0.0.2" else original(address))
+    monkeypatch.setattr(
+        destinations,
+        "zone",
+        lambda address: Zone.PUBLIC if address == "127.0.0.2" else original(address),
+    )
     return "127.0.0.2"
 
 
-@pytest.mark.parametrize("host", ["169.254.169.254", "[fe80::1]", "2852039166", "[::ffff:169.254.169.254]", "224.0.0.1"])
-def test_a_redirect_to_a_link_local_address_is_refused(host: str, server: Server, desk: Desk) -> None:
+@pytest.mark.parametrize(
+    "host", ["169.254.169.254", "[fe80::1]", "2852039166", "[::ffff:169.254.169.254]", "224.0.0.1"]
+)
+def test_a_redirect_to_a_link_local_address_is_refused(
+    host: str, server: Server, desk: Desk
+) -> None:
     server.answer = redirecting(f"http://{host}/latest/meta-data/")
     line = desk.refusal(pinned(server.url + "/a"))
     assert "/a: redirects to " in line
@@ -72,7 +88,8 @@ def test_a_redirect_to_a_link_local_address_is_refused(host: str, server: Server
 
 
 @pytest.mark.parametrize(
-    "host", ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "127.1", "10.0.0.1", "192.168.0.1", "[fd00::1]"]
+    "host",
+    ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "127.1", "10.0.0.1", "192.168.0.1", "[fd00::1]"],
 )
 def test_a_public_server_may_not_redirect_to_this_machine_or_network(
     host: str, public: str, serve: Callable[..., Server], server: Server, desk: Desk
@@ -85,15 +102,25 @@ def test_a_public_server_may_not_redirect_to_this_machine_or_network(
 
 
 def test_a_public_server_may_not_redirect_to_this_machine_by_a_name(
-    public: str, serve: Callable[..., Server], server: Server, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    public: str,
+    serve: Callable[..., Server],
+    server: Server,
+    desk: Desk,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     outside = serve(host=public)
-    answer_names(monkeypatch, {"rebound.example": ["127.0.0.1"], "both.example": ["127.0.0.1", public]})
+    answer_names(
+        monkeypatch, {"rebound.example": ["127.0.0.1"], "both.example": ["127.0.0.1", public]}
+    )
     outside.answer = redirecting(f"http://rebound.example:{server.listener.getsockname()[1]}/a")
-    assert "redirects to 127.0.0.1, an address of this machine" in desk.refusal(pinned(outside.url + "/a"))
+    assert "redirects to 127.0.0.1, an address of this machine" in desk.refusal(
+        pinned(outside.url + "/a")
+    )
     port = outside.listener.getsockname()[1]
     outside.answer = lambda exchange: (
-        exchange.file() if exchange.path == "/b" else redirecting(f"http://both.example:{port}/b")(exchange)
+        exchange.file()
+        if exchange.path == "/b"
+        else redirecting(f"http://both.example:{port}/b")(exchange)
     )
     assert desk.get(pinned(outside.url + "/a")) == TEXT
     assert server.connections == 0
@@ -102,7 +129,8 @@ def test_a_public_server_may_not_redirect_to_this_machine_by_a_name(
 def test_a_redirect_may_lead_on_from_where_it_was_and_outward(
     public: str, serve: Callable[..., Server], server: Server, desk: Desk
 ) -> None:
-    """A mirror on one's own machine or network, named in params.yaml, may redirect within it, and to the internet."""
+    """A mirror on one's own machine or network, named in params.yaml, may redirect within it, and
+    to the internet."""
     second, outside = serve(), serve(host=public)
     server.answer = redirecting(second.url + "/a")
     assert desk.get(pinned(server.url + "/a")) == TEXT
@@ -117,7 +145,9 @@ def answer_names(monkeypatch: pytest.MonkeyPatch, names: dict[str, list[str]]) -
     original = socket.getaddrinfo
 
     def lookup(host: str, *rest: object, **keys: object) -> list[object]:
-        return [entry for name in names.get(host, [host]) for entry in original(name, *rest, **keys)]  # type: ignore[arg-type]
+        return [
+            entry for name in names.get(host, [host]) for entry in original(name, *rest, **keys)
+        ]  # type: ignore[arg-type]
 
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
 
@@ -130,13 +160,17 @@ def test_a_name_that_stands_for_a_link_local_address_is_refused(
     assert f"leads to {address}, a link-local, multicast or metadata address" in desk.refusal(
         pinned("http://corpus.example/a")
     )
-    assert "a link-local, multicast or metadata address" in desk.refusal(pinned("http://169.254.169.254/a"))
+    assert "a link-local, multicast or metadata address" in desk.refusal(
+        pinned("http://169.254.169.254/a")
+    )
 
 
 @pytest.mark.parametrize("scheme", ["file", "ftp", "gopher", "data", "javascript"])
 def test_a_redirect_to_another_scheme_is_refused(scheme: str, server: Server, desk: Desk) -> None:
     server.answer = redirecting(f"{scheme}:///etc/passwd")
-    assert f"redirects to an address that begins with {scheme}:" in desk.refusal(pinned(server.url + "/a"))
+    assert f"redirects to an address that begins with {scheme}:" in desk.refusal(
+        pinned(server.url + "/a")
+    )
 
 
 def test_behind_a_proxy_addresses_are_judged_as_far_as_they_are_written(

@@ -1,4 +1,5 @@
-"""Versions and champions in a real registry: what makes a version, whence it came, and who is champion whatever befell."""
+"""Versions and champions in a real registry: what makes a version, whence it came, and who is
+champion whatever befell."""
 
 import hashlib
 import json
@@ -34,7 +35,11 @@ PLACES = {
     "evaluate": "data/scores/{run}",
 }
 USED = {"train": ("encode", "vocab"), "evaluate": ("tokenize", "train", "predict")}
-RUNS = {"lstm": ("language_model", "story"), "gru": ("language_model", "story"), "mlp": ("classification", "reviews")}
+RUNS = {
+    "lstm": ("language_model", "story"),
+    "gru": ("language_model", "story"),
+    "mlp": ("classification", "reviews"),
+}
 CODE = "pipeline/models/recurrent_lm.py"
 
 
@@ -43,18 +48,24 @@ def md5(*words: object) -> str:
 
 
 class Project:
-    """The files that the DAG would leave, every hash of them chosen: `stand[stage, run or corpus]` is its outs' age."""
+    """The files that the DAG would leave, every hash of them chosen: `stand[stage, run or corpus]`
+    is its outs' age."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.stand: dict[tuple[str, str], int] = {}
         self.search = {"method": "greedy", "max_length": 8}
         corpora = {
-            name: {"text": {"lowercase": False}, "samples": [{"prompt": f"a {name}", "reference": None}]}
+            name: {
+                "text": {"lowercase": False},
+                "samples": [{"prompt": f"a {name}", "reference": None}],
+            }
             for name in ("story", "reviews")
         }
         runs = {run: {"task": task, "corpus": corpus} for run, (task, corpus) in RUNS.items()}
-        (root / "params.yaml").write_text(yaml.safe_dump({"corpora": corpora, "runs": runs}, sort_keys=False))
+        (root / "params.yaml").write_text(
+            yaml.safe_dump({"corpora": corpora, "runs": runs}, sort_keys=False)
+        )
         (root / "dvc.yaml").write_text("stages: {}\n")
         (root / "presets").mkdir()
         for run, (task, corpus) in RUNS.items():
@@ -64,7 +75,10 @@ class Project:
     def _outputs(self, run: str, task: str, corpus: str) -> None:
         folder = self.root / "data/models" / run
         folder.mkdir(parents=True, exist_ok=True)
-        facts = {"run": {"task": task, "corpus": corpus}, "digest": f"{run}{self.stand.get(('train', run), 0)}"}
+        facts = {
+            "run": {"task": task, "corpus": corpus},
+            "digest": f"{run}{self.stand.get(('train', run), 0)}",
+        }
         (folder / "config.json").write_text(json.dumps(facts))
         rows = [{"step": 1, "epoch": 0, "name": "train/loss", "value": 1.0}]
         tables.write(folder / "history.parquet", pa.Table.from_pylist(rows, tables.HISTORY))
@@ -87,11 +101,22 @@ class Project:
                     "outs": [self.out(stage, run)],
                     "deps": [self.out(used, run) for used in USED.get(stage, ())],
                 }
-            block = {"family": "recurrent_lm", "task": task, "corpus": corpus, "model": {"hidden": 8}}
+            block = {
+                "family": "recurrent_lm",
+                "task": task,
+                "corpus": corpus,
+                "model": {"hidden": 8},
+            }
             stages[f"train@{run}"]["deps"].append({"path": CODE, "md5": f"{3:032x}"})
-            stages[f"train@{run}"]["params"] = {"params.yaml": {f"runs.{run}.{key}": part for key, part in block.items()}}
-            stages[f"predict@{run}"]["params"] = {"params.yaml": {f"runs.{run}.search": self.search}}
-            stages[f"evaluate@{run}"]["outs"].append({"path": f"reports/metrics/{run}.json", "md5": f"{5:032x}"})
+            stages[f"train@{run}"]["params"] = {
+                "params.yaml": {f"runs.{run}.{key}": part for key, part in block.items()}
+            }
+            stages[f"predict@{run}"]["params"] = {
+                "params.yaml": {f"runs.{run}.search": self.search}
+            }
+            stages[f"evaluate@{run}"]["outs"].append(
+                {"path": f"reports/metrics/{run}.json", "md5": f"{5:032x}"}
+            )
         (self.root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
 
     def retrained(self, run: str) -> registry.Version:
@@ -138,8 +163,18 @@ def everything(project: Project) -> list[str]:
 
 def test_a_version_tells_whence_it_came_and_its_run_tells_the_version(project: Project) -> None:
     found = registry.current(project.root, "gru")
-    assert (found.name, found.version, found.run, found.score) == (STORY, 2, "gru", "perplexity 4.25 [4.00, 4.50]")
-    for stage, kind in (("train", "model"), ("vocab", "vocab"), ("tokenize", "tokens"), ("predict", "predictions")):
+    assert (found.name, found.version, found.run, found.score) == (
+        STORY,
+        2,
+        "gru",
+        "perplexity 4.25 [4.00, 4.50]",
+    )
+    for stage, kind in (
+        ("train", "model"),
+        ("vocab", "vocab"),
+        ("tokenize", "tokens"),
+        ("predict", "predictions"),
+    ):
         assert found.md5(kind) == project.out(stage, "gru")["md5"]
     assert found.block["search"] == project.search
     assert found.block["model"] == {"hidden": 8}
@@ -147,7 +182,9 @@ def test_a_version_tells_whence_it_came_and_its_run_tells_the_version(project: P
     client = mlflow_store.connect(project.root)
     tags = client.get_model_version(STORY, "2").tags
     assert tags["dvc.outs/data/models/gru"] == found.md5("model")
-    found_by_hash = client.search_model_versions(f"tags.`dvc.outs/data/models/gru` = '{found.md5('model')}'")
+    found_by_hash = client.search_model_versions(
+        f"tags.`dvc.outs/data/models/gru` = '{found.md5('model')}'"
+    )
     assert [(each.name, each.version) for each in found_by_hash] == [(STORY, 2)]
     run = client.get_run(found.mlflow_run)
     assert run.data.tags["seqline.version"] == f"{STORY}/2"
@@ -160,9 +197,13 @@ def test_a_hash_tells_the_versions_that_it_went_into_or_came_out_with(project: P
     def of(path: str, md5: str) -> list[str]:
         return sorted(str(each) for each in registry.made_of(project.root, path, md5))
 
-    assert of("", tokens["md5"]) == of(tokens["path"], tokens["md5"]) == [f"{STORY}/1", f"{STORY}/2"]
+    assert (
+        of("", tokens["md5"]) == of(tokens["path"], tokens["md5"]) == [f"{STORY}/1", f"{STORY}/2"]
+    )
     assert of("", model["md5"]) == of(model["path"], model["md5"]) == [f"{STORY}/2"]
-    assert of(CODE, f"{3:032x}") == of("", f"{3:032x}") == [f"{REVIEWS}/1", f"{STORY}/1", f"{STORY}/2"]
+    assert (
+        of(CODE, f"{3:032x}") == of("", f"{3:032x}") == [f"{REVIEWS}/1", f"{STORY}/1", f"{STORY}/2"]
+    )
     assert of(CODE, model["md5"]) == of("", f"{9:032x}") == []
 
 
@@ -173,11 +214,17 @@ def test_registering_again_changes_nothing(project: Project) -> None:
     assert everything(project) == before
 
 
-def test_another_model_and_another_search_are_other_versions_and_newer_scores_of_the_same_are_not(project: Project) -> None:
+def test_another_model_and_another_search_are_other_versions_and_newer_scores_of_the_same_are_not(
+    project: Project,
+) -> None:
     assert str(project.retrained("lstm")) == f"{STORY}/3"
     project.search = {"method": "beam"}
     project.lock()
-    assert sorted(str(each) for each in registry.register(project.root)) == [f"{REVIEWS}/2", f"{STORY}/4", f"{STORY}/5"]
+    assert sorted(str(each) for each in registry.register(project.root)) == [
+        f"{REVIEWS}/2",
+        f"{STORY}/4",
+        f"{STORY}/5",
+    ]
     project.stand["evaluate", "lstm"] = 1
     project.lock()
     assert registry.register(project.root) == []
@@ -188,25 +235,39 @@ def test_another_model_and_another_search_are_other_versions_and_newer_scores_of
 
 
 @pytest.mark.parametrize(
-    ("stage", "name"), [("encode", "story"), ("tokenize", "story"), ("predict", "lstm"), ("vocab", "story")]
+    ("stage", "name"),
+    [("encode", "story"), ("tokenize", "story"), ("predict", "lstm"), ("vocab", "story")],
 )
-def test_a_run_whose_scores_are_of_older_data_or_answers_has_no_version(stage: str, name: str, project: Project) -> None:
-    """As `dvc repro` leaves it when it is killed half way: the lock's outs of one stage are newer than another's deps."""
+def test_a_run_whose_scores_are_of_older_data_or_answers_has_no_version(
+    stage: str, name: str, project: Project
+) -> None:
+    """As `dvc repro` leaves it when it is killed half way: the lock's outs of one stage are newer
+    than another's deps."""
     lock = yaml.safe_load((project.root / "dvc.lock").read_text())
     lock["stages"][f"{stage}@{name}"]["outs"][0]["md5"] = md5("newer")
     (project.root / "dvc.lock").write_text(yaml.safe_dump(lock))
     assert registry.register(project.root) == []
-    with pytest.raises(UserError, match=r"^run: got lstm; expected one of .*mlp, whose outputs are evaluated") as error:
+    with pytest.raises(
+        UserError, match=r"^run: got lstm; expected one of .*mlp, whose outputs are evaluated"
+    ) as error:
         registry.current(project.root, "lstm")
     assert "\n" not in str(error.value)
 
 
-def test_a_registered_folder_holds_no_weights_no_pickle_and_no_place_but_the_project_s(project: Project) -> None:
+def test_a_registered_folder_holds_no_weights_no_pickle_and_no_place_but_the_project_s(
+    project: Project,
+) -> None:
     made = project.retrained("lstm")
-    source = MlflowClient(describe.uri(project.root)).get_model_version(made.name, str(made.version)).source
+    source = (
+        MlflowClient(describe.uri(project.root))
+        .get_model_version(made.name, str(made.version))
+        .source
+    )
     assert not Path(source).is_absolute()
     files = [path for path in (project.root / source).rglob("*") if path.is_file()]
-    assert {"MLmodel", "loader.py", "requirements.txt", "input_example.json"} <= {path.name for path in files}
+    assert {"MLmodel", "loader.py", "requirements.txt", "input_example.json"} <= {
+        path.name for path in files
+    }
     assert sum(path.stat().st_size for path in files) < 10_000
     text = "\n".join(path.read_text() for path in files)
     assert str(project.root) in text
@@ -220,22 +281,34 @@ def test_what_is_attached_to_a_version_lies_with_its_run(project: Project, tmp_p
     (tmp_path / "more" / "gate").mkdir(parents=True)
     (tmp_path / "more" / "gate" / "decision.json").write_text("{}")
     registry.attach(project.root, version, tmp_path / "more")
-    assert [path.parent.parent.name for path in project.root.glob("mlartifacts/**/gate/decision.json")] == ["artifacts"]
+    assert [
+        path.parent.parent.name for path in project.root.glob("mlartifacts/**/gate/decision.json")
+    ] == ["artifacts"]
     assert version.mlflow_run in str(next(project.root.glob("mlartifacts/**/gate")))
 
 
 def test_champions_follow_one_another_and_come_back_one_by_one(project: Project) -> None:
     assert champion(project) is None
-    versions = [registry.current(project.root, "lstm"), registry.current(project.root, "gru"), project.retrained("lstm")]
+    versions = [
+        registry.current(project.root, "lstm"),
+        registry.current(project.root, "gru"),
+        project.retrained("lstm"),
+    ]
     for number, version in enumerate(versions):
         registry.promote(project.root, version, {"p": f"0.0{number}"})
         assert champion(project) == version.version
-    assert [reign.why for reign in registry.champions(project.root)[STORY]] == [{"p": "0.02"}, {"p": "0.01"}, {"p": "0.00"}]
+    assert [reign.why for reign in registry.champions(project.root)[STORY]] == [
+        {"p": "0.02"},
+        {"p": "0.01"},
+        {"p": "0.00"},
+    ]
     assert all(reign.since.startswith("20") for reign in registry.champions(project.root)[STORY])
     for left in ([2, 1], [1]):
         assert registry.rollback(project.root, STORY).version == left[0]
         assert (champion(project), reigns(project)) == (left[0], left)
-    with pytest.raises(UserError, match=f"^{STORY}: got version 1, the first champion; expected") as error:
+    with pytest.raises(
+        UserError, match=f"^{STORY}: got version 1, the first champion; expected"
+    ) as error:
         registry.rollback(project.root, STORY)
     assert "\n" not in str(error.value)
     registry.promote(project.root, versions[2], {})
@@ -278,7 +351,10 @@ def test_a_champion_named_by_hand_counts_too(project: Project) -> None:
     lstm = registry.current(project.root, "lstm")
     registry.promote(project.root, lstm, {})
     mlflow_store.connect(project.root).set_registered_model_alias(STORY, "champion", "2")
-    assert [(reign.version.version, bool(reign.since)) for reign in registry.champions(project.root)[STORY]] == [
+    assert [
+        (reign.version.version, bool(reign.since))
+        for reign in registry.champions(project.root)[STORY]
+    ] == [
         (2, False),
         (1, True),
     ]
@@ -301,14 +377,21 @@ def test_a_challenger_is_shown_until_it_is_champion(project: Project) -> None:
 
 
 def test_promotions_at_once_come_one_after_the_other(project: Project) -> None:
-    versions = [registry.current(project.root, run) for run in ("lstm", "gru")] + [project.retrained("lstm")]
-    threads = [threading.Thread(target=registry.promote, args=(project.root, each, {})) for each in versions * 2]
+    versions = [registry.current(project.root, run) for run in ("lstm", "gru")] + [
+        project.retrained("lstm")
+    ]
+    threads = [
+        threading.Thread(target=registry.promote, args=(project.root, each, {}))
+        for each in versions * 2
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     [model] = mlflow_store.connect(project.root).search_registered_models(f"name = '{STORY}'")
-    moves = [json.loads(said) for key, said in sorted(model.tags.items()) if key.startswith("promotion.")]
+    moves = [
+        json.loads(said) for key, said in sorted(model.tags.items()) if key.startswith("promotion.")
+    ]
     assert {move["version"] for move in moves} == {1, 2, 3}
     stood = [None, *(move["version"] for move in moves)]
     assert [move["from"] for move in moves] == stood[:-1]
@@ -316,7 +399,8 @@ def test_promotions_at_once_come_one_after_the_other(project: Project) -> None:
 
 
 def test_those_who_led_to_the_champion_are_known_whatever_befell() -> None:
-    """Against a stack, over promotions and returns, of which some were killed after they were told and before they came."""
+    """Against a stack, over promotions and returns, of which some were killed after they were told
+    and before they came."""
     chance = random.Random(1)
     longest = 0
     for _ in range(500):
@@ -325,7 +409,11 @@ def test_those_who_led_to_the_champion_are_known_whatever_befell() -> None:
         for _ in range(chance.randrange(12)):
             holder = stack[-1] if stack else None
             back = len(stack) > 1 and chance.random() < 0.3
-            version = stack[-2] if back else chance.choice([number for number in range(5) if number != holder])
+            version = (
+                stack[-2]
+                if back
+                else chance.choice([number for number in range(5) if number != holder])
+            )
             moves.append({"version": version, "from": holder, "at": "", "back": back})
             if chance.random() < 0.7:
                 stack = stack[:-1] if back else [*stack, version]
@@ -352,8 +440,12 @@ def test_by_hand(project: Project, seqline: Callable[..., Any]) -> None:
         return str(told.out)
 
     assert f"{STORY}" in said("champions")
-    assert said("promote", "lstm").startswith(f"{STORY}/1 (lstm, perplexity 4.25 [4.00, 4.50]) is champion\n")
-    assert f"is champion in place of {STORY}/1" in said("promote", STORY, "2", "--why", "it is kinder")
+    assert said("promote", "lstm").startswith(
+        f"{STORY}/1 (lstm, perplexity 4.25 [4.00, 4.50]) is champion\n"
+    )
+    assert f"is champion in place of {STORY}/1" in said(
+        "promote", STORY, "2", "--why", "it is kinder"
+    )
     assert "already" in said("promote", "gru")
     table = said("champions")
     assert "it is kinder" in table
@@ -377,20 +469,31 @@ def test_a_dead_server_is_told_in_one_line(
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (("promote", "lstn"), "promote: got lstn; expected a run, one of lstm, gru, mlp, or a registered model"),
+        (
+            ("promote", "lstn"),
+            "promote: got lstn; expected a run, one of lstm, gru, mlp, or a registered model",
+        ),
         (("promote", STORY), f"promote: got {STORY}; expected a run"),
         (("promote", STORY, "7"), f"{STORY}: got version 7; expected one of 1, 2."),
         (("promote", "story", "1"), f"model: got story; expected one of {REVIEWS}, {STORY}."),
         (("rollback", STORY), f"{STORY}: got no champion; expected one that came after another."),
         (("rollback", "story"), f"model: got story; expected one of {REVIEWS}, {STORY}."),
-        (("champions", "--of", "README.md"), "README.md: got nothing that dvc.lock knows; expected"),
+        (
+            ("champions", "--of", "README.md"),
+            "README.md: got nothing that dvc.lock knows; expected",
+        ),
         (("serve", "story"), f"model: got story; expected one of {REVIEWS}, {STORY}."),
-        (("serve", STORY), f"{STORY}: got the alias champion; expected one that it has, and it has none. Promote"),
+        (
+            ("serve", STORY),
+            f"{STORY}: got the alias champion; expected one that it has, and it has none. Promote",
+        ),
         (("serve", f"{STORY}/x"), f"{STORY}/x: got version x; expected a number."),
         (("serve", f"{STORY}/9"), f"{STORY}: got version 9; expected one of 1, 2."),
     ],
 )
-def test_a_mistake_gets_one_line(words: tuple[str, ...], line: str, project: Project, seqline: Callable[..., Any]) -> None:
+def test_a_mistake_gets_one_line(
+    words: tuple[str, ...], line: str, project: Project, seqline: Callable[..., Any]
+) -> None:
     told = seqline(project.root, *words)
     assert told.status == 2
     assert line in told.err
@@ -402,12 +505,15 @@ def test_a_mistake_gets_one_line(words: tuple[str, ...], line: str, project: Pro
 
 @pytest.fixture
 def settled(project: Project, monkeypatch: pytest.MonkeyPatch) -> Callable[..., challenge.Verdict]:
-    """`settled("gru")`: what becomes of the run, which wins or not; `meanwhile` is done while it is compared."""
+    """`settled("gru")`: what becomes of the run, which wins or not; `meanwhile` is done while it is
+    compared."""
     shutil.copy(Path(__file__).parents[1] / "flow.yaml", project.root)
     with (project.root / "params.yaml").open("a") as file:
         file.write("evaluation: {}\n")
 
-    def settle(run: str, meanwhile: Callable[[], object] = lambda: None, promote: bool = True) -> challenge.Verdict:
+    def settle(
+        run: str, meanwhile: Callable[[], object] = lambda: None, promote: bool = True
+    ) -> challenge.Verdict:
         def held(*_: object) -> Any:
             meanwhile()
             verdict = f"{run} is {'promoted' if promote else 'not promoted'}"
@@ -432,8 +538,11 @@ def test_a_champion_that_was_moved_during_a_contest_stays(project: Project, sett
     assert (champion(project), reigns(project)) == (2, [2, 3, 1])
 
 
-def test_a_version_that_was_rolled_back_does_not_win_again_whatever_is_forgotten(project: Project, settled) -> None:
-    """Its victory over the champion is no secret to the gate, but the rollback is in the registry."""
+def test_a_version_that_was_rolled_back_does_not_win_again_whatever_is_forgotten(
+    project: Project, settled
+) -> None:
+    """Its victory over the champion is no secret to the gate, but the rollback is in the
+    registry."""
     settled("lstm")
     assert settled("gru").event == "promoted"
     assert registry.rollback(project.root, STORY).version == 1
@@ -446,7 +555,9 @@ def test_a_version_that_was_rolled_back_does_not_win_again_whatever_is_forgotten
     assert registry.rolled_back(project.root, STORY) == set()
 
 
-def test_a_champion_put_aside_in_mlflow_s_pages_is_not_said_to_be_promoted(project: Project, settled) -> None:
+def test_a_champion_put_aside_in_mlflow_s_pages_is_not_said_to_be_promoted(
+    project: Project, settled
+) -> None:
     settled("lstm")
     settled("gru")
     mlflow_store.connect(project.root).set_registered_model_alias(STORY, "champion", "1")
@@ -500,22 +611,46 @@ def rewritten(project: Project, number: int, **parts: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", mostly_long(["../" * 8 + "tmp/x", "/etc", "a" * 31, "A" * 32, f"{1:032x}.dirx", f"{1:032x}\n", "\0", 7, None], 3)
+    "bad",
+    mostly_long(
+        [
+            "../" * 8 + "tmp/x",
+            "/etc",
+            "a" * 31,
+            "A" * 32,
+            f"{1:032x}.dirx",
+            f"{1:032x}\n",
+            "\0",
+            7,
+            None,
+        ],
+        3,
+    ),
 )
 def test_a_version_with_an_invalid_md5_is_refused(bad: Any, project: Project) -> None:
     outs = dict(registry.version(project.root, STORY, 2).outs)
     rewritten(project, 2, outs={**outs, "data/models/gru": bad})
     with pytest.raises(
-        UserError, match=rf"^{STORY}/2 in MLflow's registry: tags: data/models/gru: got .* expected an md5"
+        UserError,
+        match=rf"^{STORY}/2 in MLflow's registry: tags: data/models/gru: got .* expected an md5",
     ) as refused:
         registry.champions(project.root)
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("bad", ["../x", "/etc/passwd", "a/../../b", "a//b", ".", "", "a\\..\\b", "a\0b"])
-def test_a_version_whose_paths_lead_out_of_the_project_is_refused(bad: str, project: Project) -> None:
+@pytest.mark.parametrize(
+    "bad", ["../x", "/etc/passwd", "a/../../b", "a//b", ".", "", "a\\..\\b", "a\0b"]
+)
+def test_a_version_whose_paths_lead_out_of_the_project_is_refused(
+    bad: str, project: Project
+) -> None:
     version = registry.version(project.root, STORY, 2)
-    rewritten(project, 2, outs={**version.outs, bad: f"{1:032x}.dir"}, places={**version.places, "model": bad})
+    rewritten(
+        project,
+        2,
+        outs={**version.outs, bad: f"{1:032x}.dir"},
+        places={**version.places, "model": bad},
+    )
     with pytest.raises(UserError, match=r"got .* expected a path inside of its folder"):
         registry.version(project.root, STORY, 2)
 
@@ -530,22 +665,45 @@ def test_a_version_whose_paths_lead_out_of_the_project_is_refused(bad: str, proj
             (versions.MADE, "[]"),
             (versions.MADE, "{}"),
             (versions.MADE, "[" * 4000),
-            (versions.MADE, '{"outs": 1, "places": 2, "code": 3, "block": {"task": 1, "corpus": 2}, "corpus_block": 5}'),
+            (
+                versions.MADE,
+                (
+                    '{"outs": 1, "places": 2, "code": 3, "block": {"task": 1, "corpus": 2}, '
+                    '"corpus_block": 5}'
+                ),
+            ),
         ],
         2,
     ),
 )
-def test_a_version_whose_tags_are_not_seqline_s_is_refused_in_one_line(tag: str, value: str, project: Project) -> None:
+def test_a_version_whose_tags_are_not_seqline_s_is_refused_in_one_line(
+    tag: str, value: str, project: Project
+) -> None:
     mlflow_store.connect(project.root).set_model_version_tag(STORY, "2", tag, value)
-    with pytest.raises(UserError, match=rf"^{STORY}/2 in MLflow's registry: .* Delete the version there") as refused:
+    with pytest.raises(
+        UserError, match=rf"^{STORY}/2 in MLflow's registry: .* Delete the version there"
+    ) as refused:
         registry.made_of(project.root, "", f"{9:032x}")
     assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    "tag", mostly_long(["{", "[1]", "7", '{"version": "1; x"}', '{"version": 1, "from": null, "at": 5}', "[" * 4000], 2)
+    "tag",
+    mostly_long(
+        [
+            "{",
+            "[1]",
+            "7",
+            '{"version": "1; x"}',
+            '{"version": 1, "from": null, "at": 5}',
+            "[" * 4000,
+        ],
+        2,
+    ),
 )
-def test_a_move_or_a_decision_that_no_seqline_wrote_is_passed_over(tag: str, project: Project) -> None:
+def test_a_move_or_a_decision_that_no_seqline_wrote_is_passed_over(
+    tag: str, project: Project
+) -> None:
     lstm = registry.current(project.root, "lstm")
     registry.promote(project.root, lstm, {})
     client = mlflow_store.connect(project.root)
@@ -562,9 +720,17 @@ def test_a_quote_in_the_name_of_a_model_changes_no_search(project: Project) -> N
 
 
 @pytest.mark.parametrize(
-    "uri", ["mlflow-artifacts:/../../out", "mlflow-artifacts:/a/../../../out", "mlflow-artifacts:/a\\b", "link"]
+    "uri",
+    [
+        "mlflow-artifacts:/../../out",
+        "mlflow-artifacts:/a/../../../out",
+        "mlflow-artifacts:/a\\b",
+        "link",
+    ],
 )
-def test_artifacts_go_nowhere_but_into_the_project_s_folder_of_them(uri: str, project: Project, tmp_path: Path) -> None:
+def test_artifacts_go_nowhere_but_into_the_project_s_folder_of_them(
+    uri: str, project: Project, tmp_path: Path
+) -> None:
     outside, inside = tmp_path / "outside", mlflow_store.artifacts(project.root)
     outside.mkdir()
     if uri == "link":
@@ -574,19 +740,28 @@ def test_artifacts_go_nowhere_but_into_the_project_s_folder_of_them(uri: str, pr
     (tmp_path / "given").mkdir()
     (tmp_path / "given" / "decision.json").write_text("{}")
     run = SimpleNamespace(info=SimpleNamespace(artifact_uri=uri, run_id="1"))
-    with pytest.raises(UserError, match=r"^artifact_uri of an MLflow run: got .* expected a place in "):
+    with pytest.raises(
+        UserError, match=r"^artifact_uri of an MLflow run: got .* expected a place in "
+    ):
         mlflow_store.put(mlflow_store.connect(project.root), project.root, run, tmp_path / "given")
     assert not list(tmp_path.rglob("out*/decision.json"))
 
 
-def test_an_artifact_takes_the_place_of_a_link_and_not_of_what_it_leads_to(project: Project, tmp_path: Path) -> None:
-    precious, place = tmp_path / "precious", mlflow_store.artifacts(project.root) / "1" / "artifacts"
+def test_an_artifact_takes_the_place_of_a_link_and_not_of_what_it_leads_to(
+    project: Project, tmp_path: Path
+) -> None:
+    precious, place = (
+        tmp_path / "precious",
+        mlflow_store.artifacts(project.root) / "1" / "artifacts",
+    )
     precious.write_text("keep")
     place.mkdir(parents=True)
     (place / "decision.json").symlink_to(precious)
     (tmp_path / "given").mkdir()
     (tmp_path / "given" / "decision.json").write_text("{}")
-    run = SimpleNamespace(info=SimpleNamespace(artifact_uri="mlflow-artifacts:/1/artifacts", run_id="1"))
+    run = SimpleNamespace(
+        info=SimpleNamespace(artifact_uri="mlflow-artifacts:/1/artifacts", run_id="1")
+    )
     mlflow_store.put(mlflow_store.connect(project.root), project.root, run, tmp_path / "given")
     assert (precious.read_text(), (place / "decision.json").read_text()) == ("keep", "{}")
 
@@ -598,7 +773,10 @@ def active_runs(project: Project) -> list[tuple[str, str]]:
     """Name and digest of every active run of every experiment."""
     client = mlflow_store.connect(project.root)
     places = [each.experiment_id for each in client.search_experiments()]
-    return sorted((run.info.run_name, run.data.tags[mlflow_store.DIGEST]) for run in client.search_runs(places))
+    return sorted(
+        (run.info.run_name, run.data.tags[mlflow_store.DIGEST])
+        for run in client.search_runs(places)
+    )
 
 
 def experiment(project: Project, task: str = "language_model") -> Any:
@@ -607,7 +785,9 @@ def experiment(project: Project, task: str = "language_model") -> Any:
 
 def run_of(project: Project, name: str) -> Any:
     client = mlflow_store.connect(project.root)
-    [run] = client.search_runs([experiment(project).experiment_id], f"tags.`{mlflow_store.RUN}` = '{name}'")
+    [run] = client.search_runs(
+        [experiment(project).experiment_id], f"tags.`{mlflow_store.RUN}` = '{name}'"
+    )
     return run
 
 
@@ -656,15 +836,23 @@ def test_an_experiment_deleted_for_good_is_made_anew(project: Project) -> None:
 def test_of_two_runs_of_one_training_the_one_with_a_version_stays(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As an older `seqline sync` left them after an experiment was deleted, or as two machines made them."""
+    """As an older `seqline sync` left them after an experiment was deleted, or as two machines made
+    them."""
     tracking.sync(project.root)
     client = mlflow_store.connect(project.root)
     versioned = run_of(project, "lstm")
     tags = {mlflow_store.RUN: "lstm", mlflow_store.DIGEST: "lstm0"}
-    older = client.create_run(versioned.info.experiment_id, start_time=1, tags=tags, run_name="lstm")
+    older = client.create_run(
+        versioned.info.experiment_id, start_time=1, tags=tags, run_name="lstm"
+    )
     assert len(active_runs(project)) == 4
     tracking.sync(project.root)
     assert active_runs(project) == RUNS_THERE
     assert run_of(project, "lstm").info.run_id == versioned.info.run_id
-    assert f"lstm: one training had two MLflow runs: {older.info.run_id} is deleted" in capsys.readouterr().err
-    assert client.get_run(older.info.run_id).info.lifecycle_stage == "deleted", "and can be brought back"
+    assert (
+        f"lstm: one training had two MLflow runs: {older.info.run_id} is deleted"
+        in capsys.readouterr().err
+    )
+    assert client.get_run(older.info.run_id).info.lifecycle_stage == "deleted", (
+        "and can be brought back"
+    )

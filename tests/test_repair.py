@@ -1,4 +1,5 @@
-"""Repair of a real DVC repository after a kill or a power cut: the next run ends in the same bytes."""
+"""Repair of a real DVC repository after a kill or a power cut: the next run ends in the same
+bytes."""
 
 import contextlib
 import hashlib
@@ -31,9 +32,15 @@ def make(root: Path) -> Path:
     """A committed repository with a chain of quick stages: a folder, a file and a metric each."""
     stages, before = {}, ""
     for letter in LETTERS:
-        command = f"mkdir -p {letter} && cat {before or 'start'} > {letter}/x && echo {letter} > {letter}/y"
+        command = (
+            f"mkdir -p {letter} && cat {before or 'start'} > {letter}/x && echo {letter} "
+            f"> {letter}/y"
+        )
         stages[letter] = {
-            "cmd": f"{command} && cat {letter}/x {letter}/y > {letter}.txt && echo '{{\"m\": 1}}' > {letter}.json",
+            "cmd": (
+                f'{command} && cat {letter}/x {letter}/y > {letter}.txt && echo \'{{"m": '
+                f"1}}' > {letter}.json"
+            ),
             "deps": [before or "start"],
             "outs": [letter, f"{letter}.txt"],
             "metrics": [{f"{letter}.json": {"cache": False}}],
@@ -90,7 +97,8 @@ def done(tmp_path_factory: pytest.TempPathFactory, site: Path) -> Path:
 
 @pytest.fixture
 def healthy(done: Path) -> Iterator[Path]:
-    """The project with all its stages done; after the test it has to be as it was, repaired and reproduced."""
+    """The project with all its stages done; after the test it has to be as it was, repaired and
+    reproduced."""
     before = contents(done)
     yield done
     reproduce(done)
@@ -165,7 +173,9 @@ def test_a_complete_lock_is_never_replaced(healthy: Path, change: str) -> None:
     changed = {
         "edited": "# by hand\n" + before,
         "conflict": before.replace("  c:\n", "<<<<<<< ours\n  c:\n=======\n>>>>>>> theirs\n"),
-        "newer": lockfile.joined({"old": "  old:\n    cmd: true\n", **(lockfile.parts(before) or {})}),
+        "newer": lockfile.joined(
+            {"old": "  old:\n    cmd: true\n", **(lockfile.parts(before) or {})}
+        ),
     }[change]
     path.write_text(changed)
     assert repair.repair(healthy) == []
@@ -207,7 +217,11 @@ def test_a_half_written_list_of_files_in_use_is_removed(healthy: Path, content: 
 
 def test_an_entry_whose_process_number_was_reused_is_removed(healthy: Path) -> None:
     rwlock = healthy / ".dvc/tmp/rwlock"
-    rwlock.write_text(json.dumps({"read": {}, "write": {str(healthy / "a"): {"pid": os.getpid(), "cmd": "dvc repro"}}}))
+    rwlock.write_text(
+        json.dumps(
+            {"read": {}, "write": {str(healthy / "a"): {"pid": os.getpid(), "cmd": "dvc repro"}}}
+        )
+    )
     os.utime(rwlock, (1e9, 1e9))
     [line] = repair.repair(healthy)
     assert str(os.getpid()) in line
@@ -233,7 +247,11 @@ def test_damaged_databases_are_removed(healthy: Path, site: Path, damage: str) -
         if damage == "folder":
             file.mkdir()
         else:
-            file.write_bytes(content[: len(content) // 2] if damage == "cut" else random.Random(1).randbytes(5000))
+            file.write_bytes(
+                content[: len(content) // 2]
+                if damage == "cut"
+                else random.Random(1).randbytes(5000)
+            )
     [line] = repair.repair(healthy)
     assert line.startswith("DVC's database of hashes: removed")
 
@@ -243,7 +261,9 @@ def hashed_paths(database: Path) -> str:
 
 
 @pytest.mark.parametrize("content", [b"", b"\0\0\0\0\0\0", None])
-def test_damaged_objects_are_removed_and_put_back_from_the_workspace(healthy: Path, content: bytes | None) -> None:
+def test_damaged_objects_are_removed_and_put_back_from_the_workspace(
+    healthy: Path, content: bytes | None
+) -> None:
     objects = sorted((healthy / ".dvc/cache/files/md5").glob("*/*"))
     for file in objects:
         overwrite(file, file.read_bytes()[:-1] + b"!" if content is None else content)
@@ -263,17 +283,23 @@ def test_a_damaged_object_without_a_copy_is_made_again(healthy: Path) -> None:
     assert "made or pulled again" in line
 
 
-def test_only_doctor_hashes_what_was_hashed_before(healthy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_doctor_hashes_what_was_hashed_before(
+    healthy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hashed: list[str] = []
     digest = hashlib.file_digest
-    monkeypatch.setattr(hashlib, "file_digest", lambda file, name: hashed.append(file.name) or digest(file, name))
+    monkeypatch.setattr(
+        hashlib, "file_digest", lambda file, name: hashed.append(file.name) or digest(file, name)
+    )
     assert repair.repair(healthy) == []
     assert hashed == []
     assert doctor.repairs(healthy).state == "ok"
     assert len(hashed) >= len(list((healthy / ".dvc/cache/files/md5").glob("*/*")))
 
 
-@pytest.mark.parametrize("record", [b"{", b"[]", b"5", b'{"@": 5}', b'{"@": [1]}', b'{"@": {"a": 1}}', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "record", [b"{", b"[]", b"5", b'{"@": 5}', b'{"@": [1]}', b'{"@": {"a": 1}}', b"[" * 100_000]
+)
 def test_a_damaged_record_of_hashed_files_is_replaced(healthy: Path, record: bytes) -> None:
     file = next((healthy / ".dvc/cache/files/md5").glob("*/*"))
     (healthy / ".seqline/flow/verified.json").write_bytes(record.replace(b"@", str(file).encode()))
@@ -309,7 +335,9 @@ def test_an_output_that_dvc_knows_to_be_changed_is_not_repaired(healthy: Path) -
 
 
 @pytest.mark.parametrize("by", ["lock", "rwlock"])
-def test_nothing_is_touched_while_another_dvc_works(healthy: Path, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_touched_while_another_dvc_works(
+    healthy: Path, by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("dvc.lock.DEFAULT_TIMEOUT", 0.1)
     cut(healthy / "dvc.lock", 0.5)
     damaged = (healthy / "dvc.lock").read_bytes()
@@ -326,7 +354,9 @@ def test_nothing_is_touched_while_another_dvc_works(healthy: Path, by: str, monk
     assert len(repair.repair(healthy)) == 1
 
 
-def test_a_flow_repairs_first_and_reports_it_in_one_line(healthy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_flow_repairs_first_and_reports_it_in_one_line(
+    healthy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     cut(healthy / "dvc.lock", 0.5)
     with alone(healthy, wait=False):
         assert lock_repair.is_complete(healthy, (healthy / "dvc.lock").read_text())
@@ -334,7 +364,9 @@ def test_a_flow_repairs_first_and_reports_it_in_one_line(healthy: Path, capsys: 
     assert line.startswith("seqline: dvc.lock: restored")
 
 
-def test_the_command_prints_a_line_per_repair_and_nothing_without_damage(healthy: Path, seqline: Callable) -> None:
+def test_the_command_prints_a_line_per_repair_and_nothing_without_damage(
+    healthy: Path, seqline: Callable
+) -> None:
     cut(healthy / "dvc.lock", 0.5)
     repaired = seqline(healthy, "repair")
     assert (repaired.status, len(repaired.out.splitlines()), repaired.err) == (0, 1, "")
@@ -352,7 +384,9 @@ def test_a_folder_without_dvc_or_git_is_left_alone(dvc: bool, tmp_path: Path) ->
 
 
 @pytest.mark.long
-def test_plain_dvc_killed_at_any_moment_and_repaired_ends_in_the_same_bytes(tmp_path: Path, site: Path) -> None:
+def test_plain_dvc_killed_at_any_moment_and_repaired_ends_in_the_same_bytes(
+    tmp_path: Path, site: Path
+) -> None:
     command, env = [sys.executable, "-m", "dvc", "repro", "-q"], flows.surroundings(tmp_path, None)
     env |= {"DVC_SITE_CACHE_DIR": str(site)}
     undisturbed = make(tmp_path / "undisturbed")
@@ -381,7 +415,9 @@ def test_plain_dvc_killed_at_any_moment_and_repaired_ends_in_the_same_bytes(tmp_
             break
     assert kills
 
-    done = subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=root, env=env, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "repro"], cwd=root, env=env, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert contents(root) == expected
     assert damaged_objects(root) == []

@@ -1,4 +1,5 @@
-"""The report: what it says of made runs whose quality is known, that it says it twice the same, and what it refuses."""
+"""The report: what it says of made runs whose quality is known, that it says it twice the same, and
+what it refuses."""
 
 import dataclasses
 import json
@@ -55,7 +56,11 @@ def reported(evaluated: Path) -> Path:
 @pytest.fixture
 def project(evaluated: Path, tmp_path: Path) -> Path:
     """A copy to change."""
-    shutil.copytree(evaluated, tmp_path / "project", ignore=shutil.ignore_patterns("figures", "comparison.md", "index.html"))
+    shutil.copytree(
+        evaluated,
+        tmp_path / "project",
+        ignore=shutil.ignore_patterns("figures", "comparison.md", "index.html"),
+    )
     return tmp_path / "project"
 
 
@@ -74,13 +79,21 @@ def test_runs_are_ranked_by_their_score_with_interval_and_whom_they_beat(reporte
     assert [row[header.index("better than")] for row in rows] == ["all below", "`seq2seq`", "–"]
     found = json.loads((reported / "reports/metrics/transformer.json").read_text())
     bleu = found["test"]["bleu"]
-    assert rows[0][header.index("BLEU")] == f"{bleu['score']:.2f} [{bleu['low']:.2f}, {bleu['high']:.2f}]"
-    assert rows[0][header.index("BLEU, test_long")].startswith(f"{found['test_long']['bleu']['score']:.2f} [")
+    assert (
+        rows[0][header.index("BLEU")]
+        == f"{bleu['score']:.2f} [{bleu['low']:.2f}, {bleu['high']:.2f}]"
+    )
+    assert rows[0][header.index("BLEU, test_long")].startswith(
+        f"{found['test_long']['bleu']['score']:.2f} ["
+    )
     assert rows[0][header.index("parameters")] == "123,456"
     header, _, *rows = table_after(text, "## Language models on story")
     assert [row[1] for row in rows] == ["`lstm`", "`rnn`"]
     found = json.loads((reported / "reports/metrics/lstm.json").read_text())["test"]
-    for title, key, form in (("bits per character", "bits_per_character", "{:.3f}"), ("above it", "excess", "{:+.1%}")):
+    for title, key, form in (
+        ("bits per character", "bits_per_character", "{:.3f}"),
+        ("above it", "excess", "{:+.1%}"),
+    ):
         score, low, high = (form.format(found[key + end]) for end in ("", "_low", "_high"))
         assert rows[0][header.index(title)] == f"{score} [{low}, {high}]"
 
@@ -96,7 +109,10 @@ def cased(tmp_path: Path) -> Path:
         ):
             table = tables.pq.read_table(path)
             place = table.schema.get_field_index(column)
-            tables.write(path, table.set_column(place, table.schema.field(place), pc.utf8_upper(table[column])))
+            tables.write(
+                path,
+                table.set_column(place, table.schema.field(place), pc.utf8_upper(table[column])),
+            )
     return root
 
 
@@ -104,7 +120,14 @@ def cased(tmp_path: Path) -> Path:
     ("lowercase", "order", "title", "other", "name", "key"),
     [
         (False, ["seq2seq", "transformer"], "BLEU", "BLEU, lowercased", "BLEU", "bleu"),
-        (True, ["transformer", "seq2seq"], "BLEU, lowercased", "BLEU, cased", "lowercased BLEU", "bleu_lowercase"),
+        (
+            True,
+            ["transformer", "seq2seq"],
+            "BLEU, lowercased",
+            "BLEU, cased",
+            "lowercased BLEU",
+            "bleu_lowercase",
+        ),
     ],
 )
 def test_runs_on_a_lowercased_corpus_are_ranked_and_tested_without_case_and_the_report_says_so(
@@ -129,15 +152,23 @@ def test_runs_on_a_lowercased_corpus_are_ranked_and_tested_without_case_and_the_
     assert (other in header, title in header) == (True, False)
     assert ("exact, lowercased" in header, "exact" in header) == (lowercase, not lowercase)
     assert f"[{name[:1].upper()}{name[1:]} by length, translators on pairs]" in text
-    assert {"bleu", "bleu_lowercase"} <= {row[0] for row in table_after(text, "### Signatures (pairs)")}
+    assert {"bleu", "bleu_lowercase"} <= {
+        row[0] for row in table_after(text, "### Signatures (pairs)")
+    }
 
 
 @pytest.fixture(scope="module")
 def seeded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A reported project with several seeds of a translator and of one of two language models."""
-    translators, models = {"seq2seq": 0.5, "seq2seq_2": 0.3}, {"lstm": 2.1, "rnn_2": 2.4, "rnn": 2.6, "rnn_3": 2.5}
+    translators, models = (
+        {"seq2seq": 0.5, "seq2seq_2": 0.3},
+        {"lstm": 2.1, "rnn_2": 2.4, "rnn": 2.6, "rnn_3": 2.5},
+    )
     root = made_runs.project(tmp_path_factory.mktemp("seeds"), translators, models, rows=40)
-    for name, corpus in [*((name, "pairs") for name in translators), *((name, "story") for name in models)]:
+    for name, corpus in [
+        *((name, "pairs") for name in translators),
+        *((name, "story") for name in models),
+    ]:
         run_evaluate(root, name, corpus)
     run_report(root)
     return root
@@ -155,14 +186,23 @@ def test_a_setting_trained_with_several_seeds_is_summed_up_below_the_ranking(see
     ):
         header, _, row = table_after(text, f"### Several seeds ({corpus})")
         assert row[:2] == [", ".join(f"`{name}`" for name in names), str(len(names))]
-        found = [json.loads((seeded / f"reports/metrics/{name}.json").read_text())["test"] for name in names]
+        found = [
+            json.loads((seeded / f"reports/metrics/{name}.json").read_text())["test"]
+            for name in names
+        ]
         for column, (key, title, digits) in enumerate(columns):
-            values = [one[key]["score"] if isinstance(one[key], dict) else one[key] for one in found]
+            values = [
+                one[key]["score"] if isinstance(one[key], dict) else one[key] for one in found
+            ]
             at = 2 + 2 * column
             assert header[at : at + 2] == [f"{title}, mean ± deviation", "lowest to highest"]
             assert row[at] == f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=1):.{digits}f}"
             assert row[at + 1] == f"{min(values):.{digits}f} to {max(values):.{digits}f}"
-        headings = (f" on {corpus}\n", f"### Several seeds ({corpus})", f"### Is the difference real? ({corpus})")
+        headings = (
+            f" on {corpus}\n",
+            f"### Several seeds ({corpus})",
+            f"### Is the difference real? ({corpus})",
+        )
         where = [text.index(heading) for heading in headings]
         assert where == sorted(where)
 
@@ -172,11 +212,17 @@ def test_settings_with_one_seed_are_not_summed_up(reported: Path) -> None:
 
 
 def test_a_setting_is_the_same_in_all_but_its_seed_and_each_seed_counts_once(seeded: Path) -> None:
-    group = results.groups(seeded / "params.yaml", seeded / "reports/metrics", seeded / "data/scores")[0]
-    assert [[result.name for result in found] for found in repeats.settings(group)] == [["rnn_2", "rnn_3", "rnn"]]
+    group = results.groups(
+        seeded / "params.yaml", seeded / "reports/metrics", seeded / "data/scores"
+    )[0]
+    assert [[result.name for result in found] for found in repeats.settings(group)] == [
+        ["rnn_2", "rnn_3", "rnn"]
+    ]
 
     def changed(**changes: object) -> results.Group:
-        last = dataclasses.replace(group.results[-1], run=dataclasses.replace(group.results[-1].run, **changes))
+        last = dataclasses.replace(
+            group.results[-1], run=dataclasses.replace(group.results[-1].run, **changes)
+        )
         return dataclasses.replace(group, results=(*group.results[:-1], last))
 
     for other in ({"seed": 2}, {"model": {"hidden": 65}}, {"search": {"method": "beam"}}):
@@ -185,16 +231,33 @@ def test_a_setting_is_the_same_in_all_but_its_seed_and_each_seed_counts_once(see
 
 
 def test_folds_of_one_text_are_summed_up_before_all_else(seeded: Path, tmp_path: Path) -> None:
-    group = results.groups(seeded / "params.yaml", seeded / "reports/metrics", seeded / "data/scores")[0]
+    group = results.groups(
+        seeded / "params.yaml", seeded / "reports/metrics", seeded / "data/scores"
+    )[0]
     corpora, folds = {}, []
     for fold, score in enumerate((4.0, 6.0, 8.0)):
         name = f"text_{fold}"
         split = {"method": "folds", "folds": 10, "fold": fold}
-        corpora[name] = {"format": "text_lines", "split": split, "vocab": {"corpus": name, "min_count": 1}}
-        metrics = {"parameters": 1, "test": {"perplexity": {"score": score}, "bits_per_character": score / 2}}
+        corpora[name] = {
+            "format": "text_lines",
+            "split": split,
+            "vocab": {"corpus": name, "min_count": 1},
+        }
+        metrics = {
+            "parameters": 1,
+            "test": {"perplexity": {"score": score}, "bits_per_character": score / 2},
+        }
         run = dataclasses.replace(group.results[0].run, corpus=name)
-        folds.append(dataclasses.replace(group, corpus=name, results=(results.Result(f"rnn_{fold}", run, metrics),)))
-    corpora["another"] = {"format": "text_lines", "split": "official", "vocab": {"corpus": "another", "min_count": 1}}
+        folds.append(
+            dataclasses.replace(
+                group, corpus=name, results=(results.Result(f"rnn_{fold}", run, metrics),)
+            )
+        )
+    corpora["another"] = {
+        "format": "text_lines",
+        "split": "official",
+        "vocab": {"corpus": "another", "min_count": 1},
+    }
     file = tmp_path / "params.yaml"
     file.write_text(yaml.safe_dump({"corpora": corpora}))
     assert repeats.crossed(file) == [(10, ["text_0", "text_1", "text_2"])]
@@ -202,12 +265,16 @@ def test_folds_of_one_text_are_summed_up_before_all_else(seeded: Path, tmp_path:
     assert heading == document.Heading(2, "Language models, cross-validated (text_0 to text_2)")
     assert table.header[1] == "folds"
     names = "`rnn_0`, `rnn_1`, `rnn_2`"
-    assert table.rows == ((names, "3 of 10", "6.00 ± 2.00", "4.00 to 8.00", "3.000 ± 1.000", "2.000 to 4.000"),)
+    assert table.rows == (
+        (names, "3 of 10", "6.00 ± 2.00", "4.00 to 8.00", "3.000 ± 1.000", "2.000 to 4.000"),
+    )
 
     def alone(**changes: object) -> list[document.Block]:
         last = folds[2].results[0]
         other = dataclasses.replace(last, run=dataclasses.replace(last.run, **changes))
-        return repeats.several_folds([*folds[:2], dataclasses.replace(folds[2], results=(other,))], file)
+        return repeats.several_folds(
+            [*folds[:2], dataclasses.replace(folds[2], results=(other,))], file
+        )
 
     assert alone(seed=7)[1].rows[0][1] == "2 of 10"  # another seed is another setting
     corpora["text_1"]["vocab"]["min_count"] = 2
@@ -237,7 +304,9 @@ def test_runs_that_are_no_longer_in_the_params_are_not_reported(project: Path) -
     del params["runs"]["seq2seq"]
     (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     run_report(project)
-    _, _, *rows = table_after((project / "reports/comparison.md").read_text(), "## Translators on pairs")
+    _, _, *rows = table_after(
+        (project / "reports/comparison.md").read_text(), "## Translators on pairs"
+    )
     assert [row[1] for row in rows] == ["`transformer`", "`attention_seq2seq`"]
     assert not list((project / "reports/figures").glob("*_seq2seq_seq2seq*"))
 
@@ -247,7 +316,10 @@ def test_figures_are_drawn_and_linked_from_where_the_comparison_lies(reported: P
     drawn = [path for path in (reported / "reports/figures").rglob("*") if path.is_file()]
     made = {str(path.relative_to(reported / "reports")) for path in drawn}
     assert set(linked) == made
-    assert {"figures/learning_curves_translation_pairs.png", "figures/by_length_translation_pairs.png"} <= made
+    assert {
+        "figures/learning_curves_translation_pairs.png",
+        "figures/by_length_translation_pairs.png",
+    } <= made
     assert "figures/transformer/attention_1.png" in made
     assert "figures/seq2seq/attention_1.png" not in made
     for path in drawn:
@@ -287,7 +359,9 @@ def test_reporting_twice_gives_the_same_bytes(reported: Path, project: Path) -> 
     run_report(project)
     for path in (reported / "reports").rglob("*"):
         if path.is_file() and not path.name.startswith("."):
-            assert (project / path.relative_to(reported)).read_bytes() == path.read_bytes(), path.name
+            assert (project / path.relative_to(reported)).read_bytes() == path.read_bytes(), (
+                path.name
+            )
 
 
 def test_a_run_without_scores_is_refused_in_one_line(project: Path) -> None:
@@ -299,7 +373,8 @@ def test_a_run_without_scores_is_refused_in_one_line(project: Path) -> None:
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == (
-        "seqline: reports/metrics/lstm.json: got no such file; expected the scores of the run lstm. Run `dvc repro`.\n"
+        "seqline: reports/metrics/lstm.json: got no such file; expected the scores of the run "
+        "lstm. Run `dvc repro`.\n"
     )
     assert not (project / "reports/comparison.md").exists()
 
@@ -319,7 +394,9 @@ def test_scores_of_another_corpus_are_refused(project: Path) -> None:
 
 
 def test_better_than_goes_one_way_and_never_against_the_ranking(evaluated: Path) -> None:
-    for group in results.groups(evaluated / "params.yaml", evaluated / "reports/metrics", evaluated / "data/scores"):
+    for group in results.groups(
+        evaluated / "params.yaml", evaluated / "reports/metrics", evaluated / "data/scores"
+    ):
         names = [result.name for result in group.results]
         for rank, name in enumerate(names):
             assert set(group.beaten_by(name, 0.05)) <= set(names[rank + 1 :])
@@ -327,7 +404,11 @@ def test_better_than_goes_one_way_and_never_against_the_ranking(evaluated: Path)
 
 def test_text_out_of_the_data_is_shown_as_it_is(tmp_path: Path) -> None:
     nasty = "<script>alert(1)</script> | `x` **b** & \\ \n next"
-    blocks = [Heading(1, "T"), Paragraph("`code` & **bold**"), Table(("a", "b"), ((Data(nasty), "`x|y`"),), (False, True))]
+    blocks = [
+        Heading(1, "T"),
+        Paragraph("`code` & **bold**"),
+        Table(("a", "b"), ((Data(nasty), "`x|y`"),), (False, True)),
+    ]
     page, text = document.page(blocks, "T"), document.markdown(blocks, tmp_path)
     assert "<script>" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt; | `x` **b** &amp; \\" in page
@@ -339,11 +420,15 @@ def test_text_out_of_the_data_is_shown_as_it_is(tmp_path: Path) -> None:
 
 def test_attention_shows_the_heads_of_the_last_layer_or_the_only_map(tmp_path: Path) -> None:
     names = ["layer 10 head 2", "layer 2 head 1", "layer 10 head 1", "layer 9 head 1"]
-    assert [one["name"] for one in attention.last_layer([{"name": name} for name in names])] == names[2::-2]
+    assert [
+        one["name"] for one in attention.last_layer([{"name": name} for name in names])
+    ] == names[2::-2]
     assert [one["name"] for one in attention.last_layer([{"name": "attention"}])] == ["attention"]
     words = ["$a$", "_", " ", "<eos>"]
     for heads in (1, 3, 8):
-        rows = [(0, f"layer 1 head {head + 1}", words, words[:2], [0.25] * 8) for head in range(heads)]
+        rows = [
+            (0, f"layer 1 head {head + 1}", words, words[:2], [0.25] * 8) for head in range(heads)
+        ]
         table = made_runs._table(list(zip(*rows, strict=True)), tables.ATTENTION)
         attention.heatmap(table, 0, tmp_path / f"{heads}.png")
         assert (tmp_path / f"{heads}.png").read_bytes().startswith(b"\x89PNG")

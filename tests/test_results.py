@@ -1,7 +1,8 @@
-"""What the metrics of the default runs must show: an edit that makes the defaults learn less does not pass.
+"""What the metrics of the default runs must show: an edit that makes the defaults learn less does
+not pass.
 
-The metrics are those of the last `dvc repro`, of which `dvc.lock` tells: with which settings, and from what.
-"""
+The metrics are those of the last `dvc repro`, of which `dvc.lock` tells: with which settings, and
+from what."""
 
 import hashlib
 import json
@@ -42,16 +43,26 @@ def test_the_metrics_are_the_files_that_were_evaluated_last(stages: dict[str, An
 def test_every_stage_was_run_with_the_settings_of_params_yaml(stages: dict[str, Any]) -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     used = {
-        (name, key): value for name in stages for key, value in stages[name].get("params", {}).get("params.yaml", {}).items()
+        (name, key): value
+        for name in stages
+        for key, value in stages[name].get("params", {}).get("params.yaml", {}).items()
     }
     assert len(used) > len(stages)
     for (name, key), value in used.items():
-        assert reduce(lambda here, word: here[word], key.split("."), params) == value, f"{name}: {key}"
+        assert reduce(lambda here, word: here[word], key.split("."), params) == value, (
+            f"{name}: {key}"
+        )
 
 
 def test_every_stage_has_read_what_the_one_before_it_wrote(stages: dict[str, Any]) -> None:
-    made = {path: md5 for name in stages for path, md5 in describe.hashes(stages, name, "outs").items()}
-    read = {(name, path): md5 for name in stages for path, md5 in describe.hashes(stages, name, "deps").items()}
+    made = {
+        path: md5 for name in stages for path, md5 in describe.hashes(stages, name, "outs").items()
+    }
+    read = {
+        (name, path): md5
+        for name in stages
+        for path, md5 in describe.hashes(stages, name, "deps").items()
+    }
     between = {key: md5 for key, md5 in read.items() if key[1] in made}
     assert len(between) > len(stages)
     for (name, path), md5 in between.items():
@@ -64,13 +75,18 @@ def test_the_default_translators_that_look_at_the_source_have_bleu_90() -> None:
 
 
 def test_on_long_sentences_attention_is_20_bleu_ahead_of_a_single_vector() -> None:
-    ahead = scores("attention", "test_long")["bleu"]["score"] - scores("seq2seq", "test_long")["bleu"]["score"]
+    ahead = (
+        scores("attention", "test_long")["bleu"]["score"]
+        - scores("seq2seq", "test_long")["bleu"]["score"]
+    )
     assert ahead >= 20
 
 
 def test_the_lstm_s_perplexity_is_within_15_per_cent_of_the_lowest_reachable() -> None:
     found = scores("lstm")
-    assert found["floor_perplexity"] < found["perplexity"]["score"] <= 1.15 * found["floor_perplexity"]
+    assert (
+        found["floor_perplexity"] < found["perplexity"]["score"] <= 1.15 * found["floor_perplexity"]
+    )
 
 
 def test_every_family_of_classifier_beats_a_bag_of_words() -> None:

@@ -1,4 +1,5 @@
-"""Retraining with a real DVC, a real registry, a real Prefect server: by hand, on a cron schedule and when data change."""
+"""Retraining with a real DVC, a real registry, a real Prefect server: by hand, on a cron schedule
+and when data change."""
 
 import shutil
 import signal
@@ -51,8 +52,11 @@ def first(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="module")
-def nightly(first: Path, env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Any]]:
-    """A copy of it that is served on a cron line of every minute, while the tests before the last one go on."""
+def nightly(
+    first: Path, env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Path, Any]]:
+    """A copy of it that is served on a cron line of every minute, while the tests before the last
+    one go on."""
     root = Path(shutil.copytree(first, tmp_path_factory.mktemp("nightly") / "project"))
     with flows.started(root, env, "schedule", "--cron", CRON) as process:
         yield root, process
@@ -71,14 +75,22 @@ def champion(root: Path) -> int:
 
 
 def runs(server: str, root: Path) -> list[dict[str, Any]]:
-    """What the server knows of the runs of the project's deployment, by the time that they were due."""
+    """What the server knows of the runs of the project's deployment, by the time that they were
+    due."""
     name = events.deployment_name(root)
-    found = flows.ask(server, "flow_runs/filter", deployments={"name": {"any_": [name]}}, sort="EXPECTED_START_TIME_ASC")
+    found = flows.ask(
+        server,
+        "flow_runs/filter",
+        deployments={"name": {"any_": [name]}},
+        sort="EXPECTED_START_TIME_ASC",
+    )
     return list(found)
 
 
 def deployment(server: str, root: Path) -> dict[str, Any]:
-    [found] = flows.ask(server, "deployments/filter", deployments={"name": {"any_": [events.deployment_name(root)]}})
+    [found] = flows.ask(
+        server, "deployments/filter", deployments={"name": {"any_": [events.deployment_name(root)]}}
+    )
     return dict(found)
 
 
@@ -112,10 +124,19 @@ def test_nothing_changed_is_nothing_done(root: Path, env: dict[str, str]) -> Non
 def test_new_data_make_a_challenger_that_is_promoted_published_and_told_of(
     root: Path, env: dict[str, str], tmp_path: Path
 ) -> None:
-    told = [sys.executable, "-c", "import os, sys; open('told', 'w').write(os.environ['SEQLINE_EVENT'] + sys.stdin.read())"]
+    told = [
+        sys.executable,
+        "-c",
+        "import os, sys; open('told', 'w').write(os.environ['SEQLINE_EVENT'] + sys.stdin.read())",
+    ]
     publish = {"push": True, "remote": "store", "commit": True, "tag": True}
     small.settings(root, publish=publish, notify={"command": told})
-    subprocess.run(["dvc", "remote", "add", "-q", "store", str(tmp_path / "store")], cwd=root, env=env, check=True)
+    subprocess.run(
+        ["dvc", "remote", "add", "-q", "store", str(tmp_path / "store")],
+        cwd=root,
+        env=env,
+        check=True,
+    )
     small.git(root, "add", "flow.yaml")  # edits of the user's own, staged and not
     (root / "params.yaml").write_text((root / "params.yaml").read_text() + "# mine\n")
     small.drop(root, "train", range(20, 400))
@@ -123,7 +144,9 @@ def test_new_data_make_a_challenger_that_is_promoted_published_and_told_of(
     assert (done.returncode, done.stderr) == (0, "")
     assert champion(root) == 2
     assert "reviews: its source has changed and was taken over" in done.stdout
-    assert f"{NAME}: mlp (version 2) is promoted: better on the champion's test set by " in done.stdout
+    assert (
+        f"{NAME}: mlp (version 2) is promoted: better on the champion's test set by " in done.stdout
+    )
     assert (root / "told").read_text().startswith("promoted")
     assert f"{NAME}: mlp (version 2) is promoted" in (root / "told").read_text()
     assert list((tmp_path / "store").rglob("*.dir"))
@@ -135,7 +158,9 @@ def test_new_data_make_a_challenger_that_is_promoted_published_and_told_of(
         "reports/corpora/reviews.json",
         "reports/metrics/mlp.json",
     }
-    assert small.git(root, "rev-parse", f"champion/{NAME}/2") == small.git(root, "rev-parse", "HEAD")
+    assert small.git(root, "rev-parse", f"champion/{NAME}/2") == small.git(
+        root, "rev-parse", "HEAD"
+    )
     assert small.git(root, "diff", "--name-only", "--cached") == "flow.yaml"
     assert "params.yaml" in small.git(root, "diff", "--name-only")
 
@@ -143,7 +168,8 @@ def test_new_data_make_a_challenger_that_is_promoted_published_and_told_of(
 def test_what_was_promoted_and_not_published_is_published_by_a_later_one(
     root: Path, env: dict[str, str], tmp_path: Path
 ) -> None:
-    """As after a kill between the two, of a promotion that came and of one that did not; then as after a failed push."""
+    """As after a kill between the two, of a promotion that came and of one that did not; then as
+    after a failed push."""
     pending = root / ".seqline/flow/unpublished.json"
     assert not pending.exists(), "the first one left nothing"
     pending.write_text(f'["{NAME}/1", "{NAME}/9"]')
@@ -155,7 +181,12 @@ def test_what_was_promoted_and_not_published_is_published_by_a_later_one(
     assert f"{NAME}/9" not in done.stdout
     assert pending.exists()
     assert journal.read(root)[-1].state == "nothing"
-    subprocess.run(["dvc", "remote", "add", "-q", "store", str(tmp_path / "store")], cwd=root, env=env, check=True)
+    subprocess.run(
+        ["dvc", "remote", "add", "-q", "store", str(tmp_path / "store")],
+        cwd=root,
+        env=env,
+        check=True,
+    )
     done = retrain(root, env)
     assert f"{NAME}/1 is champion since an earlier retraining, and is published now" in done.stdout
     assert list((tmp_path / "store").rglob("*.dir"))
@@ -163,11 +194,17 @@ def test_what_was_promoted_and_not_published_is_published_by_a_later_one(
     assert journal.read(root)[-1].state == "promoted"
 
 
-def test_one_that_is_killed_in_a_contest_is_made_good_by_the_next(root: Path, env: dict[str, str]) -> None:
+def test_one_that_is_killed_in_a_contest_is_made_good_by_the_next(
+    root: Path, env: dict[str, str]
+) -> None:
     small.drop(root, "train", range(20, 400))
 
     def asked() -> list[psutil.Process]:
-        return [one for one in flows.inhabitants(root) if any("/contests/" in word for word in words(one))]
+        return [
+            one
+            for one in flows.inhabitants(root)
+            if any("/contests/" in word for word in words(one))
+        ]
 
     def words(process: psutil.Process) -> list[str]:
         with suppress(psutil.Error):
@@ -194,13 +231,23 @@ def test_the_status_knows_a_deployment_for_a_work_pool_and_none_of_another_proje
     retraining = flows.ask(server, "flows/", name="retrain")["id"]
     for name, place in (("nightly", root), ("theirs", root.parent)):
         pull = [{"prefect.deployments.steps.set_working_directory": {"directory": str(place)}}]
-        given = {"parameters": {"root": ".", "jobs": None}, "pull_steps": pull, "paused": name == "nightly"}
+        given = {
+            "parameters": {"root": ".", "jobs": None},
+            "pull_steps": pull,
+            "paused": name == "nightly",
+        }
         flows.ask(server, "deployments/", name=name, flow_id=retraining, **given)
-    [told] = [line for line in flows.seqline(root, env, "status").stdout.splitlines() if line.startswith("server")]
+    [told] = [
+        line
+        for line in flows.seqline(root, env, "status").stdout.splitlines()
+        if line.startswith("server")
+    ]
     assert told.endswith(f"{server}: paused")
 
 
-def test_a_failure_keeps_the_champion_is_told_and_seen_in_the_status(root: Path, env: dict[str, str]) -> None:
+def test_a_failure_keeps_the_champion_is_told_and_seen_in_the_status(
+    root: Path, env: dict[str, str]
+) -> None:
     small.settings(root, notify={"command": ["sh", "-c", "echo $SEQLINE_EVENT > told"]})
     (root / "drop" / "train.positive").write_bytes(b"caf\xe9\n" * 100)
     done = retrain(root, env)
@@ -218,7 +265,9 @@ def test_a_failure_keeps_the_champion_is_told_and_seen_in_the_status(root: Path,
     assert ": promoted in " in status.stdout, "the last success is there still"
 
 
-def test_a_second_one_by_hand_is_refused_while_another_is_at_work(root: Path, env: dict[str, str]) -> None:
+def test_a_second_one_by_hand_is_refused_while_another_is_at_work(
+    root: Path, env: dict[str, str]
+) -> None:
     with alone(root, wait=False):
         done = retrain(root, env)
     assert done.returncode == 2
@@ -229,7 +278,10 @@ def test_a_second_one_by_hand_is_refused_while_another_is_at_work(root: Path, en
 
 def ended(process: "subprocess.Popen[str]", root: Path) -> str:
     """End it as Ctrl-C does, between two runs; what it said."""
-    flows.wait_for(lambda: not psutil.pid_exists(journal.read(root)[-1].pid), "the end of the last run's process")
+    flows.wait_for(
+        lambda: not psutil.pid_exists(journal.read(root)[-1].pid),
+        "the end of the last run's process",
+    )
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=flows.PATIENCE)
     assert process.returncode == 0, said
@@ -244,7 +296,9 @@ def test_a_data_change_starts_a_run_and_a_restart_makes_one_run_of_all_that_was_
         flows.wait_for(lambda: (root / ".seqline/flow/schedule.json").exists(), "the schedule")
         assert runs(server, root) == []
         (root / "drop" / "unused.txt").write_text("no reader reads it\n")
-        [run] = flows.wait_for(lambda: [run for run in runs(server, root) if run["state_type"] == "COMPLETED"], "a run")
+        [run] = flows.wait_for(
+            lambda: [run for run in runs(server, root) if run["state_type"] == "COMPLETED"], "a run"
+        )
         assert (run["name"], run["created_by"]["type"]) == ("reviews changed", "AUTOMATION")
         assert (root / "data/raw/reviews/unused.txt").exists()
         assert "reviews changed" in ended(process, root)
@@ -252,12 +306,22 @@ def test_a_data_change_starts_a_run_and_a_restart_makes_one_run_of_all_that_was_
     due = [(datetime.now(UTC) - timedelta(minutes=minutes)).isoformat() for minutes in (30, 20, 10)]
     for at in due:
         state = {"type": "SCHEDULED", "state_details": {"scheduled_time": at}}
-        flows.ask(server, f"deployments/{deployment(server, root)['id']}/create_flow_run", state=state)
+        flows.ask(
+            server, f"deployments/{deployment(server, root)['id']}/create_flow_run", state=state
+        )
     with flows.started(root, env, *words) as process:
         flows.wait_for(
-            lambda: all(run["state_type"] in ("COMPLETED", "CANCELLED") for run in runs(server, root)), "the rest"
+            lambda: all(
+                run["state_type"] in ("COMPLETED", "CANCELLED") for run in runs(server, root)
+            ),
+            "the rest",
         )
-        assert sorted(run["state_name"] for run in runs(server, root)) == ["Completed", "Completed", "Skipped", "Skipped"]
+        assert sorted(run["state_name"] for run in runs(server, root)) == [
+            "Completed",
+            "Completed",
+            "Skipped",
+            "Skipped",
+        ]
         assert not deployment(server, root)["paused"]
         ended(process, root)
     assert [record.state for record in journal.read(root)] == ["promoted", "kept", "nothing"]
@@ -270,13 +334,22 @@ def test_a_cron_schedule_fires_twice_and_its_end_leaves_nothing_behind(
     root, process = nightly
 
     def fired() -> list[dict[str, Any]]:
-        return [run for run in runs(server, root) if run["auto_scheduled"] and run["state_type"] == "COMPLETED"]
+        return [
+            run
+            for run in runs(server, root)
+            if run["auto_scheduled"] and run["state_type"] == "COMPLETED"
+        ]
 
-    two = flows.wait_for(lambda: found if len(found := fired()) > 1 else None, "two runs by the cron line")[:2]
+    two = flows.wait_for(
+        lambda: found if len(found := fired()) > 1 else None, "two runs by the cron line"
+    )[:2]
     due = [datetime.fromisoformat(run["expected_start_time"]) for run in two]
     assert [(time.second, time.microsecond) for time in due] == [(0, 0), (0, 0)]
     assert due[1] - due[0] == timedelta(minutes=1)
-    assert all(datetime.fromisoformat(run["start_time"]) >= time for run, time in zip(two, due, strict=True))
+    assert all(
+        datetime.fromisoformat(run["start_time"]) >= time
+        for run, time in zip(two, due, strict=True)
+    )
     assert {record.state for record in journal.read(root)[1:]} <= {"nothing", ""}
     status = flows.seqline(root, env, "status").stdout
     assert f"cron '{CRON}' in " in status

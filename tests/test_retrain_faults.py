@@ -1,4 +1,5 @@
-"""What a retraining by itself must survive: a server that takes no events, a reader that left, a night without MLflow."""
+"""What a retraining by itself must survive: a server that takes no events, a reader that left, a
+night without MLflow."""
 
 import asyncio
 import os
@@ -113,7 +114,9 @@ def test_a_watch_goes_on_though_the_server_takes_no_events(
     assert "503" in line
 
 
-def test_a_command_that_tells_a_server_which_takes_no_events_ends_in_one_line(deaf: str, project: Path) -> None:
+def test_a_command_that_tells_a_server_which_takes_no_events_ends_in_one_line(
+    deaf: str, project: Path
+) -> None:
     program = """
 import sys
 from pipeline import refresh
@@ -123,7 +126,9 @@ sys.argv = ["seqline", "refresh", "--emit"]
 main()
 """
     env = flows.surroundings(project / "prefect", deaf)
-    done = subprocess.run([sys.executable, "-c", program], cwd=project, env=env, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=project, env=env, capture_output=True, text=True
+    )
     assert (done.returncode, done.stdout) == (2, "")
     [line] = done.stderr.splitlines()
     assert line.startswith(f"seqline: PREFECT_API_URL: got {deaf}, which takes no events (")
@@ -132,7 +137,8 @@ main()
 
 @pytest.mark.long
 def test_a_schedule_outlives_whoever_read_what_it_prints(tmp_path: Path) -> None:
-    """As `seqline schedule | tee log` whose tee dies: it goes on, and all that is printed later goes nowhere."""
+    """As `seqline schedule | tee log` whose tee dies: it goes on, and all that is printed later
+    goes nowhere."""
     program = """
 import asyncio, sys
 from pathlib import Path
@@ -160,7 +166,12 @@ except asyncio.CancelledError:
     ours, theirs = os.pipe()
     env = flows.surroundings(tmp_path / "prefect", None)
     with subprocess.Popen(
-        [sys.executable, "-c", program], cwd=tmp_path, env=env, stdin=subprocess.PIPE, stdout=theirs, stderr=subprocess.PIPE
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=env,
+        stdin=subprocess.PIPE,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
     ) as process:
         os.close(theirs)
         os.close(ours)
@@ -187,7 +198,9 @@ class Idle:
         self._over.set()
 
 
-def test_a_fault_of_ours_ends_the_schedule_for_all_to_see(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_ours_ends_the_schedule_for_all_to_see(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def coming(deployment: UUID) -> list[str]:
         raise KeyError("a fault")
 
@@ -228,7 +241,8 @@ class Night:
 
 @pytest.fixture
 def night(monkeypatch: pytest.MonkeyPatch) -> Night:
-    """The steps of a retraining, their outermost edges replaced: no server, no DAG, no registry, no remote."""
+    """The steps of a retraining, their outermost edges replaced: no server, no DAG, no registry, no
+    remote."""
     night = Night()
     same = Verdict(name="a", event="same", line="a: x is champion still", version=SimpleNamespace())  # type: ignore[arg-type]
     for name in ("take_over", "enter", "publishing"):
@@ -237,7 +251,9 @@ def night(monkeypatch: pytest.MonkeyPatch) -> Night:
     monkeypatch.setattr(retrain, "reproduce", lambda root, targets, jobs: night.outcome(root))
     monkeypatch.setattr(retrain.tracking, "sync", night.sync)
     monkeypatch.setattr(challenge, "runs", lambda root: {"a": ["x"]})
-    monkeypatch.setattr(retrain, "contest", SimpleNamespace(with_options=lambda **_: lambda *given: same))
+    monkeypatch.setattr(
+        retrain, "contest", SimpleNamespace(with_options=lambda **_: lambda *given: same)
+    )
     monkeypatch.setattr(publish, "publish", night.publish)
     monkeypatch.delenv("SEQLINE_TRACKING", raising=False)
     return night
@@ -249,7 +265,9 @@ def steps(root: Path) -> retrain.Progress:
     return done
 
 
-def test_what_was_made_while_mlflow_was_away_is_published_by_the_next(night: Night, tmp_path: Path) -> None:
+def test_what_was_made_while_mlflow_was_away_is_published_by_the_next(
+    night: Night, tmp_path: Path
+) -> None:
     night.tracked = False
     with pytest.raises(UserError):
         steps(tmp_path)
@@ -261,8 +279,11 @@ def test_what_was_made_while_mlflow_was_away_is_published_by_the_next(night: Nig
     assert night.published == 1, "once is enough"
 
 
-def test_what_was_made_before_a_stage_failed_is_published_when_the_dag_is_whole(night: Night, tmp_path: Path) -> None:
-    """Though somebody mended it with a `dvc repro`, so that the next retraining finds nothing to do."""
+def test_what_was_made_before_a_stage_failed_is_published_when_the_dag_is_whole(
+    night: Night, tmp_path: Path
+) -> None:
+    """Though somebody mended it with a `dvc repro`, so that the next retraining finds nothing to
+    do."""
     night.ended = "failed"
     for _ in range(2):
         with pytest.raises(retrain.Stopped):
@@ -275,7 +296,9 @@ def test_what_was_made_before_a_stage_failed_is_published_when_the_dag_is_whole(
     assert night.published == 1
 
 
-def test_a_retraining_that_finds_nothing_to_do_publishes_nothing(night: Night, tmp_path: Path) -> None:
+def test_a_retraining_that_finds_nothing_to_do_publishes_nothing(
+    night: Night, tmp_path: Path
+) -> None:
     night.ended = "cached"
     assert steps(tmp_path).event == "nothing"
     assert (night.published, pending_publish.read(tmp_path)) == (0, None)
@@ -299,29 +322,49 @@ def as_stage(name: str, program: str) -> list[str]:
 
 def test_a_stage_that_hangs_in_a_contest_is_ended_with_all_it_started(tmp_path: Path) -> None:
     launch, log = recorded(tmp_path, predict=2), tmp_path / "log"
-    with pytest.raises(UserError, match=r"^stages\.predict: got 2 s of run\.time_limits; expected it to end\. ") as caught:
+    with pytest.raises(
+        UserError, match=r"^stages\.predict: got 2 s of run\.time_limits; expected it to end\. "
+    ) as caught:
         launch(["sh", "-c", "sleep 600 & echo $$ $!; wait", "stages.predict"], log)
     assert str(log) in str(caught.value)
     pids = [int(word) for word in log.read_text().split()]
     assert len(pids) == 2
-    assert all(not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE for pid in pids)
+    assert all(
+        not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        for pid in pids
+    )
     assert list((tmp_path / ".seqline/flow/groups").iterdir()) == []
-    assert launch(as_stage("encode", "print(1)"), log) == 0, "another stage has no limit, and the next one may run"
+    assert launch(as_stage("encode", "print(1)"), log) == 0, (
+        "another stage has no limit, and the next one may run"
+    )
 
 
 @pytest.mark.parametrize("gpus", ["4", "4,7"])
-def test_contenders_share_no_gpu(gpus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With one they predict by turns, with two at once, each on its own; what predicts nothing waits for none."""
+def test_contenders_share_no_gpu(
+    gpus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one they predict by turns, with two at once, each on its own; what predicts nothing
+    waits for none."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
     monkeypatch.setattr("pipeline.flow.devices._is_for_cpu", lambda: False)
     launch = recorded(tmp_path)
-    say = "import os, time, pathlib; me = pathlib.Path('on' + os.environ['CUDA_VISIBLE_DEVICES']); me.touch(exist_ok=False)"
+    say = (
+        "import os, time, pathlib; me = pathlib.Path('on' + "
+        "os.environ['CUDA_VISIBLE_DEVICES']); me.touch(exist_ok=False)"
+    )
     say += "; time.sleep(0.3); me.unlink(); print(me, flush=True)"
     with ThreadPoolExecutor(4) as pool:
-        words = [pool.submit(launch, as_stage("predict", say), tmp_path / f"log{n}") for n in range(4)]
-        free = launch(as_stage("encode", "import os; print(os.environ['CUDA_VISIBLE_DEVICES'])"), tmp_path / "free")
+        words = [
+            pool.submit(launch, as_stage("predict", say), tmp_path / f"log{n}") for n in range(4)
+        ]
+        free = launch(
+            as_stage("encode", "import os; print(os.environ['CUDA_VISIBLE_DEVICES'])"),
+            tmp_path / "free",
+        )
     assert ([word.result() for word in words], free) == ([0] * 4, 0), "no two met on one device"
-    assert {(tmp_path / f"log{n}").read_text().strip() for n in range(4)} <= {f"on{name}" for name in gpus.split(",")}
+    assert {(tmp_path / f"log{n}").read_text().strip() for n in range(4)} <= {
+        f"on{name}" for name in gpus.split(",")
+    }
     assert (tmp_path / "free").read_text().strip() == gpus
 
 
@@ -363,15 +406,23 @@ def at(minutes: float) -> datetime:
 def ran(kind: StateType, minutes: float, name: str | None = None) -> FlowRun:
     """A run of the deployment that began, or is due, so many minutes from now."""
     state = State(type=kind, name=name)
-    return FlowRun(flow_id=uuid4(), state=state, state_name=state.name, next_scheduled_start_time=at(minutes))
+    return FlowRun(
+        flow_id=uuid4(), state=state, state_name=state.name, next_scheduled_start_time=at(minutes)
+    )
 
 
 class Client:
-    """Prefect's client of a server that knows one deployment, whose workers clone `repository`, and these runs."""
+    """Prefect's client of a server that knows one deployment, whose workers clone `repository`, and
+    these runs."""
 
     def __init__(self, repository: str, runs: list[FlowRun]) -> None:
         pull = [{"prefect.deployments.steps.git_clone": {"id": "clone", "repository": repository}}]
-        known = {"name": "nightly", "flow_id": uuid4(), "pull_steps": pull, "parameters": {"root": "."}}
+        known = {
+            "name": "nightly",
+            "flow_id": uuid4(),
+            "pull_steps": pull,
+            "parameters": {"root": "."},
+        }
         self._deployment, self._runs = DeploymentResponse(**known), runs
 
     def __enter__(self) -> "Client":
@@ -387,16 +438,25 @@ class Client:
         assert flow_run_filter.state
         assert flow_run_filter.state.type
         due = flow_run_filter.state.type.any_ == [StateType.SCHEDULED]
-        return [run for run in self._runs if run.state and due == (run.state.type == StateType.SCHEDULED)]
+        return [
+            run
+            for run in self._runs
+            if run.state and due == (run.state.type == StateType.SCHEDULED)
+        ]
 
 
 @pytest.fixture
 def seen(project: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., deployments.Told]:
-    """What the server says of the project, a clone of example.org/me/seqline, whose deployment clones `repository`."""
+    """What the server says of the project, a clone of example.org/me/seqline, whose deployment
+    clones `repository`."""
     small.git(project, "remote", "add", "origin", "git@example.org:me/seqline.git")
 
-    def told(*runs: FlowRun, repository: str = "https://example.org/me/seqline.git") -> deployments.Told:
-        monkeypatch.setattr(deployments, "get_client", lambda sync_client: Client(repository, list(runs)))
+    def told(
+        *runs: FlowRun, repository: str = "https://example.org/me/seqline.git"
+    ) -> deployments.Told:
+        monkeypatch.setattr(
+            deployments, "get_client", lambda sync_client: Client(repository, list(runs))
+        )
         return deployments.told(project)
 
     return told
@@ -410,15 +470,27 @@ DUE = (StateType.SCHEDULED, 60)
     [
         ([], True, "no run yet"),
         ([(StateType.COMPLETED, -9), DUE], True, "last 1 runs: 1 completed; next at "),
-        ([(StateType.FAILED, -9), (StateType.COMPLETED, -99), DUE], False, "1 failed, 1 completed; next at "),
+        (
+            [(StateType.FAILED, -9), (StateType.COMPLETED, -99), DUE],
+            False,
+            "1 failed, 1 completed; next at ",
+        ),
         ([(StateType.CRASHED, -9), DUE], False, "1 crashed"),
-        ([(StateType.CANCELLED, -9, "Skipped"), (StateType.COMPLETED, -9)], True, "1 skipped"),  # others stood in
+        # others stood in
+        ([(StateType.CANCELLED, -9, "Skipped"), (StateType.COMPLETED, -9)], True, "1 skipped"),
         ([(StateType.COMPLETED, -9), (StateType.SCHEDULED, -5), DUE], False, "1 late"),
-        ([(StateType.COMPLETED, -9), (StateType.SCHEDULED, -0.5), DUE], True, "1 late"),  # it may be on its way
-        ([(StateType.RUNNING, -9), (StateType.FAILED, -99), (StateType.SCHEDULED, -5)], True, "1 running"),
+        # it may be on its way
+        ([(StateType.COMPLETED, -9), (StateType.SCHEDULED, -0.5), DUE], True, "1 late"),
+        (
+            [(StateType.RUNNING, -9), (StateType.FAILED, -99), (StateType.SCHEDULED, -5)],
+            True,
+            "1 running",
+        ),
     ],
 )
-def test_the_status_tells_how_runs_in_clones_ended(seen, runs: list[tuple], well: bool, words: str) -> None:
+def test_the_status_tells_how_runs_in_clones_ended(
+    seen, runs: list[tuple], well: bool, words: str
+) -> None:
     told = seen(*(ran(*one) for one in runs))
     assert words in told.words
     assert told.well == well
@@ -440,7 +512,9 @@ def test_a_deployment_is_known_by_what_it_clones(seen, repository: str, ours: bo
     assert "secret" not in told.words
 
 
-def test_a_failed_run_in_a_clone_is_a_bad_status(seen, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_run_in_a_clone_is_a_bad_status(
+    seen, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(prefect_server, "configured", lambda: "http://prefect.example.org/api")
     monkeypatch.setattr(prefect_server, "reachable", lambda: True)

@@ -1,4 +1,5 @@
-"""What surrounds a retraining, each part alone: what flows leave on disk, whom they tell, what they publish, and when."""
+"""What surrounds a retraining, each part alone: what flows leave on disk, whom they tell, what they
+publish, and when."""
 
 import asyncio
 import logging
@@ -50,12 +51,22 @@ def at(minutes: float) -> str:
 
 def flow(began: float, state: str = "kept", pid: int = GONE) -> Record:
     ended = at(began + 1) if state else ""
-    return Record(id=f"{began}", flow="retrain", pid=pid, because="x", began=at(began), ended=ended, state=state)
+    return Record(
+        id=f"{began}",
+        flow="retrain",
+        pid=pid,
+        because="x",
+        began=at(began),
+        ended=ended,
+        state=state,
+    )
 
 
 def plan(*due: float, ended: str = "", pid: int = GONE) -> served_schedule.Served:
     times = tuple(at(minutes) for minutes in due)
-    return served_schedule.Served(words="hourly", pid=pid, since=at(-500), seen=at(-1), ended=ended, due=times)
+    return served_schedule.Served(
+        words="hourly", pid=pid, since=at(-500), seen=at(-1), ended=ended, due=times
+    )
 
 
 # --- records
@@ -99,7 +110,8 @@ def test_a_line_that_was_cut_off_does_not_hide_the_others(tmp_path: Path) -> Non
         (plan(-90, -30, 30), [flow(-10)], []),  # late, but it stands in for both
         (plan(-90, -30, 30), [], [-90, -30]),
         (plan(-1, 30), [], []),  # it may be on its way
-        (plan(-90, -30, 30), [flow(-100, state="", pid=os.getpid())], []),  # they wait for the one that is at work
+        # they wait for the one that is at work
+        (plan(-90, -30, 30), [flow(-100, state="", pid=os.getpid())], []),
         (plan(-90, -30, 30), [flow(-100, state="")], [-90, -30]),  # that one was cut off
         (plan(-90, -30, 30, ended=at(-60)), [flow(-100)], [-90]),  # after its end none was due
     ],
@@ -108,11 +120,15 @@ def test_runs_that_were_due_and_never_began_are_missed(
     made: served_schedule.Served, flows: list[Record], missed: list[float], tmp_path: Path
 ) -> None:
     with alone(tmp_path, wait=False):
-        assert served_schedule.missed(tmp_path, made, flows, NOW) == [at(minutes) for minutes in missed]
+        assert served_schedule.missed(tmp_path, made, flows, NOW) == [
+            at(minutes) for minutes in missed
+        ]
 
 
 @pytest.fixture
-def reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[dict[str, str], bool]]:
+def reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[dict[str, str], bool]]:
     """`seqline status` of a project with these records and no server."""
     for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
@@ -148,7 +164,9 @@ def test_the_status_tells_a_missed_run_and_a_schedule_that_nobody_serves(reporte
     assert ": promoted in 60 s" in lines["last success"]
 
 
-def test_the_status_tells_a_flow_that_was_cut_off_and_the_success_before_it(reported, tmp_path: Path) -> None:
+def test_the_status_tells_a_flow_that_was_cut_off_and_the_success_before_it(
+    reported, tmp_path: Path
+) -> None:
     with served_schedule.alone(tmp_path):
         lines, well = reported(plan(30, pid=os.getpid()), flow(-100, "kept"), flow(-5, ""))
     assert not well
@@ -166,8 +184,13 @@ def test_the_status_of_a_schedule_in_order_names_the_next_run(reported, tmp_path
     assert f"served by process {os.getpid()}" in lines["schedule"]
 
 
-def test_a_process_that_got_the_number_of_one_that_is_gone_hides_nothing(reported, tmp_path: Path) -> None:
-    made, records = plan(-90, 30, pid=os.getpid()), [flow(-100, "kept"), flow(-95, "", pid=os.getpid())]
+def test_a_process_that_got_the_number_of_one_that_is_gone_hides_nothing(
+    reported, tmp_path: Path
+) -> None:
+    made, records = (
+        plan(-90, 30, pid=os.getpid()),
+        [flow(-100, "kept"), flow(-95, "", pid=os.getpid())],
+    )
     lines, well = reported(made, *records)
     assert not well
     assert "its process is gone" in lines["schedule"]
@@ -186,7 +209,11 @@ def test_a_process_that_got_the_number_of_one_that_is_gone_hides_nothing(reporte
 
 def test_two_processes_never_serve_one_schedule(tmp_path: Path) -> None:
     served_schedule.write(tmp_path, plan(pid=1234))
-    with served_schedule.alone(tmp_path), pytest.raises(UserError, match="process 1234"), served_schedule.alone(tmp_path):
+    with (
+        served_schedule.alone(tmp_path),
+        pytest.raises(UserError, match="process 1234"),
+        served_schedule.alone(tmp_path),
+    ):
         raise AssertionError
     with served_schedule.alone(tmp_path):
         pass
@@ -195,7 +222,9 @@ def test_two_processes_never_serve_one_schedule(tmp_path: Path) -> None:
 # --- when
 
 
-@pytest.mark.parametrize(("text", "expected"), [("90", 90), ("90s", 90), ("15m", 900), ("2h", 7200), ("1.5d", 129_600)])
+@pytest.mark.parametrize(
+    ("text", "expected"), [("90", 90), ("90s", 90), ("15m", 900), ("2h", 7200), ("1.5d", 129_600)]
+)
 def test_times_are_read_with_their_units(text: str, expected: float) -> None:
     assert schedule.seconds(text, "--interval") == expected
 
@@ -222,7 +251,13 @@ def test_a_time_that_is_none_is_refused(options: tuple, key: str) -> None:
 @pytest.mark.long
 def test_a_schedule_without_a_server_of_its_own_is_refused_with_what_to_run(tmp_path: Path) -> None:
     env = flows.surroundings(tmp_path / "prefect", None)
-    done = flows.seqline(small.ROOT, env | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}, "schedule", "--interval", "1h")
+    done = flows.seqline(
+        small.ROOT,
+        env | {"PREFECT_API_URL": "http://127.0.0.1:9/api"},
+        "schedule",
+        "--interval",
+        "1h",
+    )
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert "http://127.0.0.1:9/api, which does not answer" in done.stderr
@@ -249,7 +284,9 @@ def test_a_server_that_is_gone_for_a_while_does_not_end_the_one_who_asks_it() ->
         for module in (observers, _scheduled_run_poller):
             asked.clear()
             with pytest.raises(KeyError):
-                asyncio.run(module.critical_service_loop(workload=question, interval=0.0, jitter_range=0.3))
+                asyncio.run(
+                    module.critical_service_loop(workload=question, interval=0.0, jitter_range=0.3)
+                )
             assert len(asked) == 10
 
 
@@ -257,12 +294,18 @@ def test_a_server_that_is_gone_for_a_while_does_not_end_the_one_who_asks_it() ->
 
 
 def told(command: list[str] | None, event: notify.Event = "kept", tmp_path: Path = Path()) -> str:
-    settings = Notify(command=tuple(command) if command is not None else None, events=("promoted", "kept", "failed"))
+    settings = Notify(
+        command=tuple(command) if command is not None else None,
+        events=("promoted", "kept", "failed"),
+    )
     return notify.tell(tmp_path, settings, event, "all of it")
 
 
 def test_the_command_gets_the_summary_and_the_event(tmp_path: Path) -> None:
-    write = "import os, sys; open('told', 'w').write(os.environ['SEQLINE_EVENT'] + ': ' + sys.stdin.read())"
+    write = (
+        "import os, sys; open('told', 'w').write(os.environ['SEQLINE_EVENT'] + ': ' + "
+        "sys.stdin.read())"
+    )
     assert told([sys.executable, "-c", write], tmp_path=tmp_path) == ""
     assert (tmp_path / "told").read_text() == "kept: all of it\n"
 
@@ -275,8 +318,14 @@ def test_nobody_is_told_of_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "line"),
     [
-        (["no-such-program"], "notify.command: got no-such-program: No such file or directory; expected "),
-        (["sh", "-c", "echo no such host; exit 3"], "notify.command: got status 3 from sh (no such host); expected 0"),
+        (
+            ["no-such-program"],
+            "notify.command: got no-such-program: No such file or directory; expected ",
+        ),
+        (
+            ["sh", "-c", "echo no such host; exit 3"],
+            "notify.command: got status 3 from sh (no such host); expected 0",
+        ),
         (["sleep", "60"], "notify.command: got nothing within 0.2 s; expected sleep to end"),
         (["true"], ""),  # it reads nothing of what it is told
     ],
@@ -317,7 +366,9 @@ def published(root: Path, monkeypatch: pytest.MonkeyPatch, **settings: bool) -> 
     return publish.publish(root, wanted, ["name/7"], "Retrained").lines
 
 
-def test_a_commit_holds_what_the_dag_made_and_nothing_else(reported_project: Path, monkeypatch) -> None:
+def test_a_commit_holds_what_the_dag_made_and_nothing_else(
+    reported_project: Path, monkeypatch
+) -> None:
     small.git(reported_project, "add", "params.yaml")
     [line] = published(reported_project, monkeypatch, commit=True)
     assert line == f"git commit: {small.git(reported_project, 'rev-parse', '--short', 'HEAD')}"
@@ -325,7 +376,9 @@ def test_a_commit_holds_what_the_dag_made_and_nothing_else(reported_project: Pat
     assert names == ["reports/new.json", "reports/old.json"]
     assert small.git(reported_project, "diff", "--cached", "--name-only") == "params.yaml"
     assert "?? reports/notes.txt" in small.git(reported_project, "status", "--porcelain")
-    assert published(reported_project, monkeypatch, commit=True) == ["git commit: nothing to commit"]
+    assert published(reported_project, monkeypatch, commit=True) == [
+        "git commit: nothing to commit"
+    ]
 
 
 def test_a_tag_is_on_a_commit_that_holds_the_champion_beside_the_branch_if_need_be(
@@ -335,18 +388,29 @@ def test_a_tag_is_on_a_commit_that_holds_the_champion_beside_the_branch_if_need_
     assert published(reported_project, monkeypatch, tag=True) == ["git tag: champion/name/7"]
     assert small.git(reported_project, "show", "champion/name/7:reports/new.json") == "after"
     assert small.git(reported_project, "show", "champion/name/7:params.yaml") == "before"
-    assert small.git(reported_project, "rev-parse", "HEAD", "champion/name/7~1").split() == [before, before]
-    assert "reports/old.json" in small.git(reported_project, "diff", "--name-only").split(), "the index is as it was"
+    assert small.git(reported_project, "rev-parse", "HEAD", "champion/name/7~1").split() == [
+        before,
+        before,
+    ]
+    assert "reports/old.json" in small.git(reported_project, "diff", "--name-only").split(), (
+        "the index is as it was"
+    )
     [again] = published(reported_project, monkeypatch, tag=True)
     assert again == "git tag: champion/name/7 is there already"
-    (reported_project / "dvc.lock").write_text((reported_project / "dvc.lock").read_text() + "# another\n")
+    (reported_project / "dvc.lock").write_text(
+        (reported_project / "dvc.lock").read_text() + "# another\n"
+    )
     [other] = published(reported_project, monkeypatch, tag=True)
     assert other.startswith("git tag failed: champion/name/7 already exists")
 
 
 def test_what_cannot_be_published_is_told_and_raises_nothing(tmp_path: Path, monkeypatch) -> None:
     lines = published(tmp_path, monkeypatch, push=True, commit=True, tag=True)
-    assert [line.partition(" failed: ")[0] for line in lines] == ["dvc push", "git commit", "git tag"]
+    assert [line.partition(" failed: ")[0] for line in lines] == [
+        "dvc push",
+        "git commit",
+        "git tag",
+    ]
     assert all("\n" not in line for line in lines)
 
 
@@ -355,10 +419,13 @@ def test_what_cannot_be_published_is_told_and_raises_nothing(tmp_path: Path, mon
 
 @pytest.fixture
 def loose(project: Path, edited) -> Path:
-    """A project whose corpus toy_reviews came from an address, where it lies unpinned: a file, for the time being."""
+    """A project whose corpus toy_reviews came from an address, where it lies unpinned: a file, for
+    the time being."""
     served, raw = project / "served.txt", project / "data/raw/toy_reviews"
     served.write_text("one\n")
-    source = {"files": [{"name": "a.txt", "sha256": None, "bytes": None, "urls": [served.as_uri()]}]}
+    source = {
+        "files": [{"name": "a.txt", "sha256": None, "bytes": None, "urls": [served.as_uri()]}]
+    }
     edited(project, "corpora.toy_reviews.source", source)
     raw.mkdir(parents=True)
     obtain("toy_reviews", source, raw, Surroundings("", project / WORK))
@@ -397,10 +464,17 @@ def test_an_address_that_does_not_answer_is_told_and_changes_nothing(loose: Path
         ("download", "hours", 1, "download.hours: got an unknown key"),
         ("notify", "command", [], "notify.command: got no words"),
         ("notify", "command", "mail", "notify.command: got mail; expected "),
-        ("notify", "events", ["won"], "notify.events[0]: got won; expected one of promoted, kept, failed, nothing"),
+        (
+            "notify",
+            "events",
+            ["won"],
+            "notify.events[0]: got won; expected one of promoted, kept, failed, nothing",
+        ),
     ],
 )
-def test_a_mistake_in_flow_yaml_is_told_by_its_key(section: str, key: str, value: object, line: str, project: Path) -> None:
+def test_a_mistake_in_flow_yaml_is_told_by_its_key(
+    section: str, key: str, value: object, line: str, project: Path
+) -> None:
     small.settings(project, **{section: {key: value}})
     with pytest.raises(UserError) as caught:
         sections.load(project)
@@ -427,12 +501,16 @@ _STUCK = "open('began', 'a').write(f'{os.getpid()} '); time.sleep(600)"
 
 
 def stuck(root: Path, program: str) -> tuple["subprocess.Popen[bytes]", int]:
-    """A process that holds the project's lock and runs the program, and the process that this waits for."""
+    """A process that holds the project's lock and runs the program, and the process that this waits
+    for."""
     text = (
-        f"from pathlib import Path\nfrom pipeline.dag.project_lock import alone\nwith alone(Path(), wait=False):\n {program}"
+        "from pathlib import Path\nfrom pipeline.dag.project_lock import alone\nwith "
+        f"alone(Path(), wait=False):\n {program}"
     )
     env = flows.surroundings(root / "prefect", None)
-    process = subprocess.Popen([sys.executable, "-c", text], cwd=root, env=env, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-c", text], cwd=root, env=env, stderr=subprocess.DEVNULL
+    )
     began = root / "began"
     flows.wait_for(lambda: began.exists() and began.read_text().endswith(" "), "the stage")
     return process, int(began.read_text())
@@ -446,7 +524,12 @@ def gone(pid: int) -> bool:
 @pytest.fixture
 def downloads(tmp_path: Path) -> Path:
     """A project of DVC's whose one stage never ends."""
-    subprocess.run(["dvc", "init", "-q", "--no-scm"], cwd=tmp_path, env=flows.surroundings(tmp_path, None), check=True)
+    subprocess.run(
+        ["dvc", "init", "-q", "--no-scm"],
+        cwd=tmp_path,
+        env=flows.surroundings(tmp_path, None),
+        check=True,
+    )
     (tmp_path / "work.py").write_text(f"import os, time\n{_STUCK}\n")
     stages = {"download": {"foreach": ["x"], "do": {"cmd": "python work.py", "outs": ["${item}"]}}}
     (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
@@ -456,7 +539,9 @@ def downloads(tmp_path: Path) -> Path:
 
 
 def test_what_is_interrupted_while_it_takes_data_over_leaves_no_download(downloads: Path) -> None:
-    process, pid = stuck(downloads, "from pipeline.flow import forced\n forced.again(Path(), 'download@x')")
+    process, pid = stuck(
+        downloads, "from pipeline.flow import forced\n forced.again(Path(), 'download@x')"
+    )
     process.send_signal(signal.SIGINT)
     process.wait()
     assert gone(pid)
@@ -467,9 +552,13 @@ def test_what_is_interrupted_while_it_takes_data_over_leaves_no_download(downloa
 
 def test_a_download_in_vain_is_tried_again_and_told_by_its_own_line(downloads: Path) -> None:
     said = "seqline: x: got no answer from http://y, 4 times; expected one."
-    (downloads / "work.py").write_text(f"import sys\nopen('began', 'a').write('.')\nsys.exit({said!r})\n")
+    (downloads / "work.py").write_text(
+        f"import sys\nopen('began', 'a').write('.')\nsys.exit({said!r})\n"
+    )
     small.settings(downloads, run={"retries": 1, "retry_seconds": 0.01})
-    with pytest.raises(UserError, match=r"^x: got no answer from http://y, 4 times; expected one\.$"):
+    with pytest.raises(
+        UserError, match=r"^x: got no answer from http://y, 4 times; expected one\.$"
+    ):
         force_stage.again(downloads, "download@x")
     assert (downloads / "began").read_text() == ".."
 
@@ -478,7 +567,10 @@ def test_a_download_in_vain_is_tried_again_and_told_by_its_own_line(downloads: P
     "program",
     [
         "from pipeline.flow import forced\n forced.again(Path(), 'download@x')",
-        "from pipeline.flow import contests\n contests.Recorded(Path())(['python', 'work.py'], Path('log'))",
+        (
+            "from pipeline.flow import contests\n contests.Recorded(Path())(['python', 'work.py'], "
+            "Path('log'))"
+        ),
     ],
     ids=["refresh", "contest"],
 )
@@ -492,16 +584,26 @@ def test_the_next_flow_ends_what_a_killed_one_left(downloads: Path, program: str
     assert gone(pid)
 
 
-def test_the_gate_s_stages_are_on_record_in_a_contest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_gate_s_stages_are_on_record_in_a_contest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given: list[object] = []
     monkeypatch.setattr("pipeline.promotion.challenge", lambda *words: given.append(words[-1]))
-    version = SimpleNamespace(run="x", version=1, places=dict.fromkeys(("model", "vocab", "tokens"), "y"))
+    version = SimpleNamespace(
+        run="x", version=1, places=dict.fromkeys(("model", "vocab", "tokens"), "y")
+    )
     for name in ("flow.yaml", "params.yaml"):
         shutil.copy(small.ROOT / name, tmp_path)
     challenge._held(tmp_path, "name", None, version)  # type: ignore[arg-type]
     [launch] = given
     assert isinstance(launch, challenge.Recorded)
-    assert launch([sys.executable, "-c", "import os; assert os.getpgid(0) == os.getpid(); print(3)"], tmp_path / "log") == 0
+    assert (
+        launch(
+            [sys.executable, "-c", "import os; assert os.getpgid(0) == os.getpid(); print(3)"],
+            tmp_path / "log",
+        )
+        == 0
+    )
     assert (tmp_path / "log").read_text() == "3\n"
     assert list((tmp_path / ".seqline/flow/groups").iterdir()) == []
 
@@ -509,12 +611,17 @@ def test_the_gate_s_stages_are_on_record_in_a_contest(tmp_path: Path, monkeypatc
 # --- what comes after a promotion
 
 
-def test_a_promotion_counts_whatever_fails_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Prefect's server is gone when the decision is to be shown, and another contest breaks down."""
+def test_a_promotion_counts_whatever_fails_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prefect's server is gone when the decision is to be shown, and another contest breaks
+    down."""
     from pipeline.flow import retrain
 
     version = SimpleNamespace(version=2, run="mlp")
-    won = challenge.Verdict(name="a", event="promoted", line="a: won", version=version, markdown="# a")  # type: ignore[arg-type]
+    won = challenge.Verdict(
+        name="a", event="promoted", line="a: won", version=version, markdown="# a"
+    )  # type: ignore[arg-type]
 
     def settle(root: Path, name: str, runs: list[str]) -> challenge.Verdict:
         if name != "a":
@@ -533,10 +640,15 @@ def test_a_promotion_counts_whatever_fails_after_it(tmp_path: Path, monkeypatch:
     done = retrain.Progress()
     assert not retrain.compete(tmp_path, done)
     assert done.made
-    assert done.lines == ["FAILED contest of b: no b", "a: won\na: not on Prefect's pages: no server"]
+    assert done.lines == [
+        "FAILED contest of b: no b",
+        "a: won\na: not on Prefect's pages: no server",
+    ]
 
 
-def test_a_change_that_nobody_took_over_is_told_again_after_a_while(loose: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_change_that_nobody_took_over_is_told_again_after_a_while(
+    loose: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told: list[str] = []
 
     async def emit(root: Path, changed: Mapping[str, str]) -> None:

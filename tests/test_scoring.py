@@ -1,4 +1,5 @@
-"""Scores: sacreBLEU, the book's code and closed forms are the oracles; the evaluate stage runs on small made projects."""
+"""Scores: sacreBLEU, the book's code and closed forms are the oracles; the evaluate stage runs on
+small made projects."""
 
 import collections
 import json
@@ -36,7 +37,25 @@ ORACLES = {
     "ter": TER(normalized=True),
 }
 WORDS = st.sampled_from(
-    ["Le", "le", "chat", ",", "l'eau", "dort", ".", "dort", "!", "3.5", "--", "À", "à", "pas", "&amp;", "«", "»"]
+    [
+        "Le",
+        "le",
+        "chat",
+        ",",
+        "l'eau",
+        "dort",
+        ".",
+        "dort",
+        "!",
+        "3.5",
+        "--",
+        "À",
+        "à",
+        "pas",
+        "&amp;",
+        "«",
+        "»",
+    ]
 )
 SENTENCE = st.lists(WORDS, max_size=12).map(" ".join)
 ROWS = st.lists(st.tuples(SENTENCE, SENTENCE), min_size=1, max_size=12)
@@ -44,15 +63,22 @@ ROWS = st.lists(st.tuples(SENTENCE, SENTENCE), min_size=1, max_size=12)
 
 def sums_of(name: str, hypotheses: list[str], references: list[str]) -> np.ndarray:
     measure = mt_metrics.measures()[name]
-    return np.array([measure.sums(got, want) for got, want in zip(hypotheses, references, strict=True)], dtype=np.float64)
+    return np.array(
+        [measure.sums(got, want) for got, want in zip(hypotheses, references, strict=True)],
+        dtype=np.float64,
+    )
 
 
 def spoilt(seed: int, wrong: float, rows: int = 150) -> tuple[list[str], list[str]]:
-    """References, and answers with the share `wrong` of their words drawn anew; the references depend on nothing else."""
+    """References, and answers with the share `wrong` of their words drawn anew; the references
+    depend on nothing else."""
     rng = np.random.default_rng(7)
     references = [[*rng.choice(made_runs.WORDS, 9), "."] for _ in range(rows)]
     rng = np.random.default_rng(seed)
-    answers = [[str(rng.choice(made_runs.WORDS)) if rng.random() < wrong else word for word in row] for row in references]
+    answers = [
+        [str(rng.choice(made_runs.WORDS)) if rng.random() < wrong else word for word in row]
+        for row in references
+    ]
     return [" ".join(row) for row in references], [" ".join(row) for row in answers]
 
 
@@ -62,10 +88,16 @@ def spoilt(seed: int, wrong: float, rows: int = 150) -> tuple[list[str], list[st
 @pytest.mark.parametrize("name", ORACLES)
 @settings(max_examples=60, deadline=None)
 @given(rows=ROWS)
-def test_sums_put_together_are_sacrebleus_corpus_score(name: str, rows: list[tuple[str, str]]) -> None:
+def test_sums_put_together_are_sacrebleus_corpus_score(
+    name: str, rows: list[tuple[str, str]]
+) -> None:
     hypotheses, references = (list(side) for side in zip(*rows, strict=True))
-    ours = mt_metrics.measures()[name].score(sums_of(name, hypotheses, references).sum(0, keepdims=True))[0]
-    assert ours == pytest.approx(ORACLES[name].corpus_score(hypotheses, [references]).score, rel=1e-9, abs=1e-9)
+    ours = mt_metrics.measures()[name].score(
+        sums_of(name, hypotheses, references).sum(0, keepdims=True)
+    )[0]
+    assert ours == pytest.approx(
+        ORACLES[name].corpus_score(hypotheses, [references]).score, rel=1e-9, abs=1e-9
+    )
 
 
 @settings(max_examples=80, deadline=None)
@@ -74,7 +106,9 @@ def test_translation_edits_are_sacrebleus(data: st.DataObject, vocabulary: int) 
     words = st.lists(st.integers(0, vocabulary).map(str), max_size=14)
     hypothesis, reference = data.draw(words), data.draw(words)
     if data.draw(st.booleans()):
-        hypothesis = reference[len(reference) // 2 :] + hypothesis[:3] + reference[: len(reference) // 2]
+        hypothesis = (
+            reference[len(reference) // 2 :] + hypothesis[:3] + reference[: len(reference) // 2]
+        )
     assert ter.edits(hypothesis, reference) == translation_edit_rate(hypothesis, reference)[0]
 
 
@@ -82,16 +116,24 @@ def test_translation_edits_of_long_sentences_keep_to_sacrebleus_beam() -> None:
     rng = np.random.default_rng(3)
     for length in (40, 55):
         reference = [str(word) for word in rng.integers(0, 60, length)]
-        hypothesis = [*reference[30:], *(str(word) for word in rng.integers(0, 60, 12)), *reference[:25]]
+        hypothesis = [
+            *reference[30:],
+            *(str(word) for word in rng.integers(0, 60, 12)),
+            *reference[:25],
+        ]
         assert ter.edits(hypothesis, reference) == translation_edit_rate(hypothesis, reference)[0]
 
 
 @pytest.mark.parametrize("name", ["bleu", "chrf", "ter"])
-def test_intervals_are_sacrebleus_under_the_same_seed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_intervals_are_sacrebleus_under_the_same_seed(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     references, answers = spoilt(1, 0.3, rows=40)
     monkeypatch.setenv("SACREBLEU_SEED", "77")
     theirs = ORACLES[name].corpus_score(answers, [references], n_bootstrap=300)
-    ours = Bootstrap(300, 0.95, 77).estimate(sums_of(name, answers, references), mt_metrics.measures()[name].score)
+    ours = Bootstrap(300, 0.95, 77).estimate(
+        sums_of(name, answers, references), mt_metrics.measures()[name].score
+    )
     assert (ours["high"] - ours["low"]) / 2 == pytest.approx(theirs._ci, rel=1e-5)
     assert ours["score"] == pytest.approx(theirs.score)
 
@@ -121,7 +163,12 @@ def the_books(pred_seq: str, label_seq: str, k: int) -> float:
 
 
 @given(
-    *[st.lists(st.sampled_from(["il", "est", "calme", "j'ai", "."]), min_size=1, max_size=7).map(" ".join)] * 2,
+    *[
+        st.lists(st.sampled_from(["il", "est", "calme", "j'ai", "."]), min_size=1, max_size=7).map(
+            " ".join
+        )
+    ]
+    * 2,
     st.integers(1, 4),
 )
 def test_the_books_bleu_is_that_of_the_books_code(predicted: str, label: str, k: int) -> None:
@@ -138,8 +185,12 @@ def test_the_books_bleu_gives_the_figure_that_the_book_prints() -> None:
 
 
 @given(st.integers(2, 60_000), st.lists(st.integers(1, 50), min_size=1, max_size=20))
-def test_perplexity_of_a_uniform_model_is_the_size_of_its_vocabulary(vocabulary: int, counts: list[int]) -> None:
-    sums = np.array([[count * math.log(vocabulary), count] for count in counts]).sum(0, keepdims=True)
+def test_perplexity_of_a_uniform_model_is_the_size_of_its_vocabulary(
+    vocabulary: int, counts: list[int]
+) -> None:
+    sums = np.array([[count * math.log(vocabulary), count] for count in counts]).sum(
+        0, keepdims=True
+    )
     assert likelihood.perplexity(sums)[0] == pytest.approx(vocabulary)
 
 
@@ -166,31 +217,38 @@ def test_blocks_are_the_sums_of_their_rows(rows: list[tuple[int, int]]) -> None:
 def test_equal_systems_are_called_different_in_at_most_one_case_in_twenty() -> None:
     rng, ours, theirs, trials = np.random.default_rng(0), 0, 0, 400
     for trial in range(trials):
-        right = rng.random((60, 2)) < rng.random((60, 1))  # two systems of one quality, agreeing on what is hard
+        # two systems of one quality, agreeing on what is hard
+        right = rng.random((60, 2)) < rng.random((60, 1))
         first, second = (np.stack([right[:, i], np.ones(60)], 1) for i in (0, 1))
         bootstrap = Bootstrap(200, 0.95, trial)
         share = lambda sums: sums[:, 0] / sums[:, 1]  # noqa: E731
         ours += pairs({"a": first, "b": second}, share, bootstrap)[0].p < 0.05
         moved = np.abs(share(bootstrap.sums(first)) - share(bootstrap.sums(second)))
         real = abs(share(first.sum(0, keepdims=True))[0] - share(second.sum(0, keepdims=True))[0])
-        theirs += (np.sum(moved - moved.mean() > real) + 1) / 201 < 0.05  # sacreBLEU's formula, why we do not use it
+        # sacreBLEU's formula, why we do not use it
+        theirs += (np.sum(moved - moved.mean() > real) + 1) / 201 < 0.05
     allowed = 3 * math.sqrt(0.05 * 0.95 / trials)
     assert ours / trials <= 0.05 + allowed
     assert theirs / trials > 0.05 + allowed
 
 
-def test_paired_tests_agree_with_sacrebleus_randomisation_and_resample_as_its_bootstrap_does() -> None:
+def test_paired_tests_agree_with_sacrebleus_randomisation_and_resample_as_its_bootstrap_does() -> (
+    None
+):
     references, baseline = spoilt(1, 0.20)
     _, system = spoilt(2, 0.235)
     named = [("baseline", baseline), ("system", system)]
     other = {
-        kind: PairedTest(named, {"BLEU": BLEU(references=[references])}, None, kind, 2000)()[1] for kind in ("ar", "bs")
+        kind: PairedTest(named, {"BLEU": BLEU(references=[references])}, None, kind, 2000)()[1]
+        for kind in ("ar", "bs")
     }
     runs = {"a": sums_of("bleu", baseline, references), "b": sums_of("bleu", system, references)}
     bootstrap = Bootstrap(2000, 0.95, 12345)
     found = pairs(runs, mt_metrics.bleu, bootstrap)[0]
     assert found.p == pytest.approx(other["ar"]["BLEU"][1].p_value, abs=0.06)
-    moved = np.abs(mt_metrics.bleu(bootstrap.sums(runs["a"])) - mt_metrics.bleu(bootstrap.sums(runs["b"])))
+    moved = np.abs(
+        mt_metrics.bleu(bootstrap.sums(runs["a"])) - mt_metrics.bleu(bootstrap.sums(runs["b"]))
+    )
     theirs = (np.sum(moved - moved.mean() > abs(found.difference)) + 1) / 2001
     assert theirs == pytest.approx(other["bs"]["BLEU"][1].p_value, abs=0.002)
 
@@ -198,8 +256,14 @@ def test_paired_tests_agree_with_sacrebleus_randomisation_and_resample_as_its_bo
 def test_a_run_is_not_different_from_itself_but_is_from_one_much_worse() -> None:
     references, good = spoilt(1, 0.1)
     _, bad = spoilt(2, 0.6)
-    runs = {name: sums_of("bleu", text, references) for name, text in (("good", good), ("again", good), ("bad", bad))}
-    found = {(pair.first, pair.second): pair for pair in pairs(runs, mt_metrics.bleu, Bootstrap(500, 0.95, 1))}
+    runs = {
+        name: sums_of("bleu", text, references)
+        for name, text in (("good", good), ("again", good), ("bad", bad))
+    }
+    found = {
+        (pair.first, pair.second): pair
+        for pair in pairs(runs, mt_metrics.bleu, Bootstrap(500, 0.95, 1))
+    }
     assert found["good", "again"].corrected == 1.0
     assert found["good", "bad"].corrected < 0.01
     assert found["good", "bad"].low > 0
@@ -208,19 +272,27 @@ def test_a_run_is_not_different_from_itself_but_is_from_one_much_worse() -> None
 def test_significance_is_within_reach_however_many_pairs_there_are() -> None:
     names = [f"run{i}" for i in range(16)]
     runs = {name: np.stack([np.full(50, float(i)), np.ones(50)], 1) for i, name in enumerate(names)}
-    assert all(pair.corrected < 0.05 for pair in pairs(runs, lambda sums: sums[:, 0] / sums[:, 1], Bootstrap(100, 0.95, 1)))
+    assert all(
+        pair.corrected < 0.05
+        for pair in pairs(runs, lambda sums: sums[:, 0] / sums[:, 1], Bootstrap(100, 0.95, 1))
+    )
 
 
 @given(st.lists(st.floats(0, 1), max_size=12))
 def test_holms_correction_is_his_definition(p_values: list[float]) -> None:
     corrected, order = holm(p_values), sorted(range(len(p_values)), key=lambda i: p_values[i])
     for rank, i in enumerate(order):
-        wanted = max(min(1.0, (len(order) - earlier) * p_values[order[earlier]]) for earlier in range(rank + 1))
+        wanted = max(
+            min(1.0, (len(order) - earlier) * p_values[order[earlier]])
+            for earlier in range(rank + 1)
+        )
         assert corrected[i] == pytest.approx(wanted)
 
 
 @given(st.floats(0.01, 5), st.lists(st.floats(-5, 5), min_size=1, max_size=30))
-def test_a_p_value_is_never_zero_and_falls_as_the_difference_grows(difference: float, moved: list[float]) -> None:
+def test_a_p_value_is_never_zero_and_falls_as_the_difference_grows(
+    difference: float, moved: list[float]
+) -> None:
     p = paired_p(difference, np.array(moved))
     assert 0 < p <= 1
     assert paired_p(difference + 1, np.array(moved)) <= p
@@ -239,7 +311,9 @@ def test_buckets_share_out_all_rows_by_length(found: list[int]) -> None:
     assert len(buckets) == 1 or min(len(bucket) for bucket in buckets) >= 20
 
 
-def test_learning_curves_have_a_row_per_validation_and_a_hundred_points_of_training_at_most() -> None:
+def test_learning_curves_have_a_row_per_validation_and_a_hundred_points_of_training_at_most() -> (
+    None
+):
     points = [(step, step // 500, "train/loss", float(step)) for step in range(1, 1001)]
     points += [(step, step // 500, "valid/perplexity", 9.0) for step in (500, 1000)]
     points += [(step, step // 500, "valid/accuracy", 0.5) for step in (500, 1000)]
@@ -248,7 +322,9 @@ def test_learning_curves_have_a_row_per_validation_and_a_hundred_points_of_train
     assert list(history.validations(table)[0])[-1] == "valid_perplexity"
     curve = history.training(table)
     assert len(curve) == 100
-    assert np.mean([row["train_loss"] for row in curve]) == pytest.approx(np.mean(np.arange(1, 1001)))
+    assert np.mean([row["train_loss"] for row in curve]) == pytest.approx(
+        np.mean(np.arange(1, 1001))
+    )
     assert history.training(table.slice(0, 0)) == []
 
 
@@ -263,7 +339,11 @@ def run_evaluate(root: Path, name: str, corpus: str, out: str = "reports") -> di
 
 def files(root: Path) -> dict[str, bytes]:
     made = [*(root / "reports").rglob("*"), *(root / "data/scores").rglob("*")]
-    return {str(path.relative_to(root)): path.read_bytes() for path in made if path.is_file() and path.suffix != ".lock"}
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in made
+        if path.is_file() and path.suffix != ".lock"
+    }
 
 
 @pytest.fixture
@@ -274,37 +354,58 @@ def project(tmp_path: Path) -> Path:
 def test_evaluate_reports_sacrebleus_scores_and_the_limits_distance(project: Path) -> None:
     found = run_evaluate(project, "transformer", "pairs")
     for split in ("test", "test_long"):
-        references = tables.read(project / f"data/tokens/pairs/{split}.parquet", tables.TOKENS_PAIR)["target"].to_pylist()
-        answers = tables.read(project / f"data/predictions/transformer/hypotheses_{split}.parquet", tables.HYPOTHESES)
+        references = tables.read(
+            project / f"data/tokens/pairs/{split}.parquet", tables.TOKENS_PAIR
+        )["target"].to_pylist()
+        answers = tables.read(
+            project / f"data/predictions/transformer/hypotheses_{split}.parquet", tables.HYPOTHESES
+        )
         best = answers.filter(pc.equal(answers["rank"], 0))["text"].to_pylist()
         for name, oracle in ORACLES.items():
-            assert found[split][name]["score"] == pytest.approx(oracle.corpus_score(best, [references]).score, abs=1e-6)
-            assert found[split][name]["low"] <= found[split][name]["score"] <= found[split][name]["high"]
+            assert found[split][name]["score"] == pytest.approx(
+                oracle.corpus_score(best, [references]).score, abs=1e-6
+            )
+            assert (
+                found[split][name]["low"]
+                <= found[split][name]["score"]
+                <= found[split][name]["high"]
+            )
         same = np.mean([got == want for got, want in zip(best, references, strict=True)])
         assert found[split]["exact_match"] == pytest.approx(same, abs=1e-6)
-        assert found[split]["distance"] == pytest.approx(100 - found[split]["bleu"]["score"], abs=2e-6)
+        assert found[split]["distance"] == pytest.approx(
+            100 - found[split]["bleu"]["score"], abs=2e-6
+        )
     assert "bleu" not in found["valid"]
     assert set(found["book_bleu"]) == {"mean", "1", "2", "3", "4"}
     rows = tables.read(project / "data/scores/transformer/test.parquet", tables.SCORES_PAIR)
-    again = mt_metrics.bleu(np.array(rows["bleu"].to_pylist(), dtype=float).sum(0, keepdims=True))[0]
+    again = mt_metrics.bleu(np.array(rows["bleu"].to_pylist(), dtype=float).sum(0, keepdims=True))[
+        0
+    ]
     assert again == pytest.approx(found["test"]["bleu"]["score"], abs=1e-6)
 
 
-def test_answers_are_the_references_without_regard_to_case_where_the_corpus_is_lowercased(project: Path) -> None:
+def test_answers_are_the_references_without_regard_to_case_where_the_corpus_is_lowercased(
+    project: Path,
+) -> None:
     for split in ("test", "test_long"):
         path = project / f"data/tokens/pairs/{split}.parquet"
         table = tables.read(path, tables.TOKENS_PAIR)
         said = ["The cat sleeps ."] * len(table)
-        tables.write(path, table.set_column(table.schema.get_field_index("target"), "target", pa.array(said)))
+        tables.write(
+            path, table.set_column(table.schema.get_field_index("target"), "target", pa.array(said))
+        )
         made_runs.hypotheses(
-            project / f"data/predictions/transformer/hypotheses_{split}.parquet", ["the cat sleeps ."] * len(table)
+            project / f"data/predictions/transformer/hypotheses_{split}.parquet",
+            ["the cat sleeps ."] * len(table),
         )
     for lowercase, exact, last in ((False, 0.0, "bleu"), (True, 1.0, "bleu_lowercase")):
         made_runs.set_lowercase(project, "pairs", lowercase)
         found = run_evaluate(project, "transformer", "pairs")["test"]
         assert found["exact_match"] == exact
         assert found["distance"] == pytest.approx(100 - found[last]["score"], abs=2e-6)
-        assert [found[name]["signature"].split("case:")[1][:2] for name in ("bleu", "bleu_lowercase")] == ["mi", "lc"]
+        assert [
+            found[name]["signature"].split("case:")[1][:2] for name in ("bleu", "bleu_lowercase")
+        ] == ["mi", "lc"]
         header = (project / "reports/plots/transformer/by_length.csv").read_text().splitlines()[0]
         assert header.split(",")[-1] == last
 
@@ -317,21 +418,30 @@ def test_blank_answers_count_as_empty_and_others_do_not(project: Path) -> None:
         made_runs.hypotheses(path, answers)
         found = run_evaluate(project, "transformer", "pairs")["test"]
         assert found["empty"] == pytest.approx(3 / rows, abs=1e-6)
-        table = tables.read(project / "data/scores/transformer/test.parquet", tables.SCORES_PAIR).sort_by("row")
+        table = tables.read(
+            project / "data/scores/transformer/test.parquet", tables.SCORES_PAIR
+        ).sort_by("row")
         assert table["empty"].to_pylist() == [True] * 3 + [False] * (rows - 3)
 
 
-def test_a_model_that_is_the_grammar_has_no_excess_and_pays_its_bits_per_character(project: Path) -> None:
+def test_a_model_that_is_the_grammar_has_no_excess_and_pays_its_bits_per_character(
+    project: Path,
+) -> None:
     texts = tables.read(project / "data/tokens/story/test.parquet", tables.TOKENS_TEXT)
     count = pc.cast(pc.add(pc.list_value_length(texts["tokens"]), 1), pa.int32())
     columns = [texts["row"], pc.negate(texts["log_prob"]), count]
-    tables.write(project / "data/predictions/lstm/likelihood_test.parquet", pa.table(columns, schema=tables.LIKELIHOOD))
+    tables.write(
+        project / "data/predictions/lstm/likelihood_test.parquet",
+        pa.table(columns, schema=tables.LIKELIHOOD),
+    )
     found = run_evaluate(project, "lstm", "story")["test"]
     assert found["excess"] == found["excess_low"] == found["excess_high"] == 0
     assert found["perplexity"]["score"] == pytest.approx(math.exp(2), abs=1e-5)
     bits = 2 * pc.sum(count).as_py() / math.log(2) / pc.sum(texts["characters"]).as_py()
     assert found["bits_per_character"] == pytest.approx(bits, abs=1e-6)
-    assert found["bits_per_character_low"] < bits < found["bits_per_character_high"], "rows have unlike lengths"
+    assert found["bits_per_character_low"] < bits < found["bits_per_character_high"], (
+        "rows have unlike lengths"
+    )
 
 
 @pytest.mark.parametrize(("run", "corpus"), [("lstm", "story"), ("transformer", "pairs")])
@@ -341,13 +451,23 @@ def test_bits_per_character_move_as_the_same_rows_do_that_perplexity_is_resample
     """With a character for each token, a perplexity's interval is that of 2 to the bits."""
     path = project / f"data/tokens/{corpus}/test.parquet"
     texts = tables.pq.read_table(path)
-    likelihood = tables.read(project / f"data/predictions/{run}/likelihood_test.parquet", tables.LIKELIHOOD).sort_by("row")
+    likelihood = tables.read(
+        project / f"data/predictions/{run}/likelihood_test.parquet", tables.LIKELIHOOD
+    ).sort_by("row")
     column = "characters" if corpus == "story" else "target_characters"
-    tables.write(path, texts.set_column(texts.column_names.index(column), column, likelihood["count"]))
+    tables.write(
+        path, texts.set_column(texts.column_names.index(column), column, likelihood["count"])
+    )
     found = run_evaluate(project, run, corpus)["test"]
     for end in ("low", "high"):
-        assert 2 ** found[f"bits_per_character_{end}"] == pytest.approx(found["perplexity"][end], rel=1e-5)
-    assert found["bits_per_character_low"] < found["bits_per_character"] < found["bits_per_character_high"]
+        assert 2 ** found[f"bits_per_character_{end}"] == pytest.approx(
+            found["perplexity"][end], rel=1e-5
+        )
+    assert (
+        found["bits_per_character_low"]
+        < found["bits_per_character"]
+        < found["bits_per_character_high"]
+    )
 
 
 def test_the_order_of_the_predictions_changes_no_byte(project: Path) -> None:
@@ -363,7 +483,16 @@ def test_the_order_of_the_predictions_changes_no_byte(project: Path) -> None:
 
 
 def test_evaluate_as_a_command_imports_neither_torch_nor_matplotlib(project: Path) -> None:
-    command = [sys.executable, "-X", "importtime", "-m", "stages.evaluate", "lstm", "--params", "params.yaml"]
+    command = [
+        sys.executable,
+        "-X",
+        "importtime",
+        "-m",
+        "stages.evaluate",
+        "lstm",
+        "--params",
+        "params.yaml",
+    ]
     for option, value in (
         ("predictions", "data/predictions/lstm"),
         ("model", "data/models/lstm"),
@@ -373,11 +502,21 @@ def test_evaluate_as_a_command_imports_neither_torch_nor_matplotlib(project: Pat
         ("plots", "plots"),
     ):
         command += [f"--{option}", value]
-    done = subprocess.run(command, cwd=project, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    done = subprocess.run(
+        command,
+        cwd=project,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr[-500:]
     imported = {line.rsplit("|")[-1].strip() for line in done.stderr.splitlines()}
     assert not imported & {"torch", "matplotlib", "mlflow", "sacrebleu"}
-    assert {path.name for path in (project / "plots").iterdir()} == {"history.csv", "training.csv", "by_length.csv"}
+    assert {path.name for path in (project / "plots").iterdir()} == {
+        "history.csv",
+        "training.csv",
+        "by_length.csv",
+    }
 
 
 def test_predictions_of_other_rows_are_refused(project: Path) -> None:
@@ -385,7 +524,9 @@ def test_predictions_of_other_rows_are_refused(project: Path) -> None:
     table = tables.read(path, tables.LIKELIHOOD)
     for wrong in (table.slice(1), pa.concat_tables([table, table.slice(0, 1)])):
         tables.write(path, wrong)
-        with pytest.raises(UserError, match=r"likelihood_test.parquet: got \d+ rows; expected the 60 rows"):
+        with pytest.raises(
+            UserError, match=r"likelihood_test.parquet: got \d+ rows; expected the 60 rows"
+        ):
             run_evaluate(project, "lstm", "story")
     assert not (project / "reports/metrics/lstm.json").exists()
     assert not (project / "data/scores/lstm").exists()

@@ -1,4 +1,5 @@
-"""What search methods share: constraints, penalties and ensembles, each alone and in whole searches against plain Python."""
+"""What search methods share: constraints, penalties and ensembles, each alone and in whole searches
+against plain Python."""
 
 import itertools
 import math
@@ -29,22 +30,33 @@ from torch import Tensor
 from pipeline.contracts import BOS, EOS, PAD, UNK, Prompt
 from pipeline.core.errors import UserError
 from pipeline.decoding import Hypothesis, beam, sampling
-from pipeline.decoding.rules.constraints import Constraints, constrained, with_prefix, without_end, without_repeats
+from pipeline.decoding.rules.constraints import (
+    Constraints,
+    constrained,
+    with_prefix,
+    without_end,
+    without_repeats,
+)
 from pipeline.decoding.rules.ensemble import Ensemble, mean
 from pipeline.decoding.rules.penalty import Covering, Penalty
 
 SEEDS = st.integers(0, 10**6)
 RULES = st.builds(rules, st.integers(1, 5), st.sampled_from([None, 1, 2, 3]))
 PREFIXES = st.lists(st.lists(st.integers(4, 7), max_size=3), min_size=4, max_size=4)
-PENALTIES = st.builds(penalty, st.sampled_from([0.0, 0.6, 1.0, 2.0]), st.sampled_from(["book", "gnmt"]))
+PENALTIES = st.builds(
+    penalty, st.sampled_from([0.0, 0.6, 1.0, 2.0]), st.sampled_from(["book", "gnmt"])
+)
 
 
 class Watched(Hashed):
-    """A Hashed model that looks at the source: scores of its places from a hash of the history, softmax over the real."""
+    """A Hashed model that looks at the source: scores of its places from a hash of the history,
+    softmax over the real."""
 
     def begin(self, prompt: Prompt) -> tuple[Tensor, Tensor]:
         hash_B, first_B = super().begin(prompt)
-        return torch.cat([hash_B[:, None], prompt.length_B[:, None].expand(-1, prompt.ids_BS.shape[1])], 1), first_B
+        return torch.cat(
+            [hash_B[:, None], prompt.length_B[:, None].expand(-1, prompt.ids_BS.shape[1])], 1
+        ), first_B
 
     def step(self, state: Tensor, last_B: Tensor) -> tuple[Tensor, Tensor]:
         log_probs_BV, hash_B = super().step(state[:, 0], last_B)
@@ -54,12 +66,18 @@ class Watched(Hashed):
         log_probs_BV, after = self.step(state, last_B)
         place_S = torch.arange(after.shape[1] - 1)
         scores_BS = (after[:, :1] * (place_S + 3) * 7919 % 10_007).float() / 2000
-        return log_probs_BV, after, scores_BS.masked_fill(place_S >= after[:, 1:], -torch.inf).softmax(1)
+        return (
+            log_probs_BV,
+            after,
+            scores_BS.masked_fill(place_S >= after[:, 1:], -torch.inf).softmax(1),
+        )
 
 
 def begun(prompt: Prompt, prefixes: list[list[int]]) -> Prompt:
     width = max(map(len, prefixes))
-    rows = torch.tensor([ids + [PAD] * (width - len(ids)) for ids in prefixes]).reshape(len(prefixes), width)
+    rows = torch.tensor([ids + [PAD] * (width - len(ids)) for ids in prefixes]).reshape(
+        len(prefixes), width
+    )
     return Prompt(prompt.ids_BS, prompt.length_B, rows)
 
 
@@ -69,7 +87,9 @@ def repeats(ids: tuple[int, ...], size: int) -> bool:
     return bool(ngrams) and ngrams[-1] in ngrams[:-1]
 
 
-def may_follow(ids: tuple[int, ...], token: int, constraints: Constraints, prefix: list[int]) -> bool:
+def may_follow(
+    ids: tuple[int, ...], token: int, constraints: Constraints, prefix: list[int]
+) -> bool:
     if len(ids) < len(prefix):
         return token == prefix[len(ids)]
     if token == EOS:
@@ -91,13 +111,21 @@ def plain_coverage(model: Hashed, prompt: Prompt, fed: tuple[int, ...], beta: fl
     return beta * sum(math.log(min(total, 1.0)) for total in summed)
 
 
-def plain_score(model: Hashed, prompt: Prompt, ids: tuple[int, ...], log_prob: float, ranked: Penalty) -> float:
+def plain_score(
+    model: Hashed, prompt: Prompt, ids: tuple[int, ...], log_prob: float, ranked: Penalty
+) -> float:
     """Of the ids that were produced, <eos> among them."""
-    divisor = len(ids) ** ranked.alpha if ranked.length == "book" else (5 + len(ids)) ** ranked.alpha / 6**ranked.alpha
+    divisor = (
+        len(ids) ** ranked.alpha
+        if ranked.length == "book"
+        else (5 + len(ids)) ** ranked.alpha / 6**ranked.alpha
+    )
     return log_prob / divisor + plain_coverage(model, prompt, ids[:-1], ranked.coverage)
 
 
-def plain_beam(model: Hashed, prompt: Prompt, config: beam.Config, prefix: list[int]) -> list[Hypothesis]:
+def plain_beam(
+    model: Hashed, prompt: Prompt, config: beam.Config, prefix: list[int]
+) -> list[Hypothesis]:
     """The textbook loop for one sentence under every rule: no batch, no bound, no tensors."""
     live: list[tuple[tuple[int, ...], float]] = [((), 0.0)]
     over: list[tuple[tuple[int, ...], float]] = []
@@ -112,7 +140,11 @@ def plain_beam(model: Hashed, prompt: Prompt, config: beam.Config, prefix: list[
         over += [pair for pair in grown if pair[0][-1] == EOS]
         live = [pair for pair in grown if pair[0][-1] != EOS]
     found = [
-        Hypothesis(tuple(t for t in ids if t != EOS), plain_score(model, prompt, ids, log_prob, config.penalty), log_prob)
+        Hypothesis(
+            tuple(t for t in ids if t != EOS),
+            plain_score(model, prompt, ids, log_prob, config.penalty),
+            log_prob,
+        )
         for ids, log_prob in over or live
     ]
     return sorted(found, key=lambda h: (-h.score, h.ids))[: config.n_best]
@@ -123,7 +155,9 @@ def plain_beam(model: Hashed, prompt: Prompt, config: beam.Config, prefix: list[
 
 @settings(max_examples=60, deadline=None)
 @given(SEEDS, st.integers(0, 8), st.integers(1, 4))
-def test_what_would_repeat_an_ngram_loses_its_probability_and_nothing_else_does(seed: int, length: int, size: int) -> None:
+def test_what_would_repeat_an_ngram_loses_its_probability_and_nothing_else_does(
+    seed: int, length: int, size: int
+) -> None:
     said = torch.randint(3, 7, (5, length), generator=noise(seed))
     log_probs = torch.randn(5, 8, generator=noise(seed))
     got = without_repeats(log_probs, said, size)
@@ -156,12 +190,22 @@ def test_without_rules_the_model_is_searched_as_it_is() -> None:
 @settings(max_examples=40, deadline=None)
 @given(SEEDS, RULES, PENALTIES, PREFIXES, st.integers(1, 5), st.sampled_from([0.0, 0.5]))
 def test_the_batched_beam_under_rules_is_the_plain_loop(
-    seed: int, constraints: Constraints, ranked: Penalty, prefixes: list[list[int]], width: int, coverage: float
+    seed: int,
+    constraints: Constraints,
+    ranked: Penalty,
+    prefixes: list[list[int]],
+    width: int,
+    coverage: float,
 ) -> None:
     ranked = penalty(ranked.alpha, ranked.length, coverage)
     model, prompt = Watched(seed), begun(prompts(4, seed), prefixes)
-    config = beam_config(width, n_best=min(width, 3), max_length=5, ranked=ranked, constraints=constraints)
-    oracle = [plain_beam(model, rows_of(prompt, torch.tensor([row])), config, prefixes[row]) for row in range(4)]
+    config = beam_config(
+        width, n_best=min(width, 3), max_length=5, ranked=ranked, constraints=constraints
+    )
+    oracle = [
+        plain_beam(model, rows_of(prompt, torch.tensor([row])), config, prefixes[row])
+        for row in range(4)
+    ]
     assert all(oracle)
     assert alike(beam.search(model, prompt, config, noise()), oracle)
 
@@ -180,7 +224,9 @@ def test_a_wide_beam_under_rules_is_exhaustive_search(
     constraints = rules(min(constraints.min_length, 4), constraints.no_repeat_ngram)
     ranked = penalty(ranked.alpha, ranked.length, coverage)
     model, prompt = Watched(seed), begun(prompts(4, seed), prefixes)
-    by_beam = run_beam(model, prompt, width=1000, n_best=9, max_length=4, ranked=ranked, constraints=constraints)
+    by_beam = run_beam(
+        model, prompt, width=1000, n_best=9, max_length=4, ranked=ranked, constraints=constraints
+    )
     assert same(by_beam, run_exhaustive(model, prompt, ranked, 9, 4, constraints))
 
 
@@ -191,7 +237,9 @@ def test_under_rules_too_a_beam_of_width_one_is_greedy_search(
 ) -> None:
     model, prompt = Hashed(seed), begun(prompts(4, seed), prefixes)
     by_beam = run_beam(model, prompt, width=1, constraints=constraints)
-    assert [h.ids for [h] in by_beam] == [h.ids for [h] in run_greedy(model, prompt, constraints=constraints)]
+    assert [h.ids for [h] in by_beam] == [
+        h.ids for [h] in run_greedy(model, prompt, constraints=constraints)
+    ]
 
 
 @settings(max_examples=20, deadline=None)
@@ -222,18 +270,29 @@ def test_what_the_prompt_ended_with_may_be_said_again() -> None:
             return torch.zeros_like(prompt.length_B), torch.full_like(prompt.length_B, 4)
 
     likes_4_then_5 = GoingOn([-9.0, -9.0, -9.0, -5.0, -1.0, -2.0, -9.0, -9.0])
-    [[said]] = run_greedy(likes_4_then_5, prompts(1), max_length=2, constraints=rules(no_repeat_ngram=1))
+    [[said]] = run_greedy(
+        likes_4_then_5, prompts(1), max_length=2, constraints=rules(no_repeat_ngram=1)
+    )
     assert said.ids == (4, 5)
 
 
 def test_a_prefix_that_leaves_no_room_is_refused() -> None:
-    with pytest.raises(UserError, match=r"^prefix: got 6 tokens; expected fewer than search.max_length, 6"):
+    with pytest.raises(
+        UserError, match=r"^prefix: got 6 tokens; expected fewer than search.max_length, 6"
+    ):
         run_beam(Hashed(3), begun(prompts(1), [[4] * 6]), max_length=6)
 
 
-def run_sampling(model: Any, prompt: Prompt, constraints: Constraints, seed: int = 0) -> list[list[Hypothesis]]:
+def run_sampling(
+    model: Any, prompt: Prompt, constraints: Constraints, seed: int = 0
+) -> list[list[Hypothesis]]:
     config = sampling.Config(
-        method="sampling", temperature=1.0, top_k=None, top_p=None, max_length=6, constraints=constraints
+        method="sampling",
+        temperature=1.0,
+        top_k=None,
+        top_p=None,
+        max_length=6,
+        constraints=constraints,
     )
     return sampling.search(model, prompt, config, noise(seed))
 
@@ -241,7 +300,9 @@ def run_sampling(model: Any, prompt: Prompt, constraints: Constraints, seed: int
 SEARCHES = {
     "beam": lambda model, prompt, constraints: run_beam(model, prompt, constraints=constraints),
     "greedy": lambda model, prompt, constraints: run_greedy(model, prompt, constraints=constraints),
-    "exhaustive": lambda model, prompt, constraints: run_exhaustive(model, prompt, penalty(), 1, 6, constraints),
+    "exhaustive": lambda model, prompt, constraints: run_exhaustive(
+        model, prompt, penalty(), 1, 6, constraints
+    ),
     "sampling": run_sampling,
 }
 
@@ -277,7 +338,10 @@ def test_coverage_is_the_papers_sum_over_the_real_source(seed: int, steps: int) 
         _, state = covering.step(state, token)
     rows = torch.tensor([2, 0, 0, 1])
     got = covering.added(covering.reorder(state, rows), torch.arange(4).numpy())
-    alone = [plain_coverage(model, rows_of(prompt, rows[i : i + 1]), tuple(fed[rows[i]].tolist()), 0.7) for i in range(4)]
+    alone = [
+        plain_coverage(model, rows_of(prompt, rows[i : i + 1]), tuple(fed[rows[i]].tolist()), 0.7)
+        for i in range(4)
+    ]
     eps = torch.finfo(torch.float32).eps  # of sums near 1, whose logarithm is near 0
     assert got == pytest.approx(alone, rel=1e-5, abs=4 * eps)
     assert (got <= 0).all()
@@ -295,7 +359,10 @@ def test_a_source_token_that_nothing_looked_at_costs_much_and_not_everything() -
 
 def test_coverage_is_refused_where_the_model_cannot_say_where_it_looks() -> None:
     for model in (Hashed(1), Ensemble([Watched(1), Hashed(2)])):
-        with pytest.raises(UserError, match=r"^search.penalty.coverage: .* made_models; expected a model with attention"):
+        with pytest.raises(
+            UserError,
+            match=r"^search.penalty.coverage: .* made_models; expected a model with attention",
+        ):
             run_beam(model, prompts(2), ranked=penalty(coverage=0.2))
 
 
@@ -323,13 +390,19 @@ def test_an_ensemble_of_one_or_of_twins_is_the_model(seed: int) -> None:
     prompt, ranked = prompts(3, seed), penalty(0.6, "gnmt", 0.2)
     alone = run_beam(Watched(seed), prompt, n_best=4, ranked=ranked)
     assert run_beam(Ensemble([Watched(seed)]), prompt, n_best=4, ranked=ranked) == alone
-    assert alike(run_beam(Ensemble([Watched(seed), Watched(seed)]), prompt, n_best=4, ranked=ranked), alone)
+    assert alike(
+        run_beam(Ensemble([Watched(seed), Watched(seed)]), prompt, n_best=4, ranked=ranked), alone
+    )
 
 
 @settings(max_examples=10, deadline=None)
 @given(SEEDS)
 def test_the_order_of_an_ensemble_does_not_matter(seed: int) -> None:
-    models, prompt, ranked = [Watched(seed + i) for i in range(3)], prompts(3, seed), penalty(coverage=0.2)
+    models, prompt, ranked = (
+        [Watched(seed + i) for i in range(3)],
+        prompts(3, seed),
+        penalty(coverage=0.2),
+    )
     forwards = run_beam(Ensemble(models), prompt, n_best=4, ranked=ranked)
     assert alike(run_beam(Ensemble(models[::-1]), prompt, n_best=4, ranked=ranked), forwards)
 
@@ -340,7 +413,12 @@ def test_a_wide_beam_over_an_ensemble_is_exhaustive_search_over_it(
     seed: int, constraints: Constraints, prefixes: list[list[int]], coverage: float
 ) -> None:
     constraints = rules(min(constraints.min_length, 4), constraints.no_repeat_ngram)
-    ensemble, ranked = Ensemble([Watched(seed), Watched(seed + 1, peak=8.0)]), penalty(coverage=coverage)
+    ensemble, ranked = (
+        Ensemble([Watched(seed), Watched(seed + 1, peak=8.0)]),
+        penalty(coverage=coverage),
+    )
     prompt = begun(prompts(4, seed), prefixes)
-    by_beam = run_beam(ensemble, prompt, width=1000, n_best=9, max_length=4, ranked=ranked, constraints=constraints)
+    by_beam = run_beam(
+        ensemble, prompt, width=1000, n_best=9, max_length=4, ranked=ranked, constraints=constraints
+    )
     assert same(by_beam, run_exhaustive(ensemble, prompt, ranked, 9, 4, constraints))

@@ -1,4 +1,5 @@
-"""A served retraining works in its own folder, whatever a request says, and servers of ours are closed to strangers."""
+"""A served retraining works in its own folder, whatever a request says, and servers of ours are
+closed to strangers."""
 
 import stat
 import subprocess
@@ -54,7 +55,11 @@ def test_no_parameter_of_the_flow_is_a_path() -> None:
 
 @pytest.mark.parametrize(
     ("reason", "line"),
-    [("reviews changed", "reviews changed"), ("a\nb\x1b[31m", "a b\\x1b[31m"), ("x" * 10_000, "x" * 197 + "...")],
+    [
+        ("reviews changed", "reviews changed"),
+        ("a\nb\x1b[31m", "a b\\x1b[31m"),
+        ("x" * 10_000, "x" * 197 + "..."),
+    ],
 )
 def test_the_reason_of_a_request_is_one_printable_line(reason: str, line: str) -> None:
     assert retrain._one_line(reason) == line
@@ -82,7 +87,9 @@ def trap(root: Path) -> Path:
 
 
 @pytest.mark.long
-def test_a_request_cannot_name_the_folder_of_a_served_retraining(url: str, home: Path, tmp_path: Path) -> None:
+def test_a_request_cannot_name_the_folder_of_a_served_retraining(
+    url: str, home: Path, tmp_path: Path
+) -> None:
     root, theirs = retrainable(tmp_path / "mine"), trap(tmp_path / "theirs")
     env = small.author(flows.surroundings(home, url))
     with flows.started(root, env, "schedule", "--interval", "1d") as process:
@@ -91,16 +98,24 @@ def test_a_request_cannot_name_the_folder_of_a_served_retraining(url: str, home:
         assert f"got {url}, which needs no login and answers any web page" in warning
         flows.wait_for(lambda: (root / ".seqline/flow/schedule.json").exists(), "the schedule")
         named = {"name": {"any_": [events.deployment_name(root)]}}
-        [deployment] = flows.wait_for(lambda: flows.ask(url, "deployments/filter", deployments=named), "its deployment")
+        [deployment] = flows.wait_for(
+            lambda: flows.ask(url, "deployments/filter", deployments=named), "its deployment"
+        )
         ask = f"deployments/{deployment['id']}/create_flow_run"
         for enforced in (True, False):
             parameters = {"root": str(theirs), "because": "x"}
             patient(url, ask, parameters=parameters, enforce_parameter_schema=enforced)
         patient(url, ask, parameters={"jobs": -1, "because": "many"})
         mine = patient(url, ask, parameters={"because": "a request\x1b[31m"})["id"]
-        flows.wait_for(lambda: flows.get(url, f"flow_runs/{mine}")["state_type"] == "COMPLETED", "the honest run")
         flows.wait_for(
-            lambda: all(run["state_type"] in ("COMPLETED", "FAILED", "CRASHED") for run in due(url)), "the others' end"
+            lambda: flows.get(url, f"flow_runs/{mine}")["state_type"] == "COMPLETED",
+            "the honest run",
+        )
+        flows.wait_for(
+            lambda: all(
+                run["state_type"] in ("COMPLETED", "FAILED", "CRASHED") for run in due(url)
+            ),
+            "the others' end",
         )
     assert not (theirs / "pwned").exists()
     assert not (theirs / ".seqline").exists()
@@ -109,7 +124,8 @@ def test_a_request_cannot_name_the_folder_of_a_served_retraining(url: str, home:
 
 
 def patient(url: str, path: str, **body: Any) -> Any:
-    """As `flows.ask`, again while the server's database is busy; {} for a request that it refuses."""
+    """As `flows.ask`, again while the server's database is busy; {} for a request that it
+    refuses."""
 
     def response() -> Any:
         try:
@@ -121,7 +137,11 @@ def patient(url: str, path: str, **body: Any) -> Any:
 
 
 def due(url: str) -> list[dict[str, Any]]:
-    runs = flows.ask(url, "flow_runs/filter", flow_runs={"expected_start_time": {"before_": "2100-01-01T00:00:00Z"}})
+    runs = flows.ask(
+        url,
+        "flow_runs/filter",
+        flow_runs={"expected_start_time": {"before_": "2100-01-01T00:00:00Z"}},
+    )
     return [run for run in runs if not run["auto_scheduled"]]
 
 
@@ -152,13 +172,20 @@ print(login)
 
 
 @pytest.mark.long
-def test_a_server_for_one_run_requires_a_login_refuses_other_pages_and_hides_its_database(tmp_path: Path) -> None:
+def test_a_server_for_one_run_requires_a_login_refuses_other_pages_and_hides_its_database(
+    tmp_path: Path,
+) -> None:
     home = tmp_path / "prefect"
     home.mkdir(mode=0o755)
     (home / "prefect.db").touch(mode=0o644)
     env = flows.surroundings(home, None)
     done = subprocess.run(
-        [sys.executable, "-c", _SHOW, str(tmp_path)], cwd=flows.ROOT, env=env, capture_output=True, text=True, umask=0o022
+        [sys.executable, "-c", _SHOW, str(tmp_path)],
+        cwd=flows.ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        umask=0o022,
     )
     assert done.returncode == 0, done.stderr
     announcement, version, health, flow, ours, words, login = done.stdout.splitlines()
@@ -166,7 +193,9 @@ def test_a_server_for_one_run_requires_a_login_refuses_other_pages_and_hides_its
     assert flow.startswith("(401, ")
     assert ours == "None ''"
     assert set(words) <= set("[], ")
-    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (home, *home.glob("prefect.db*"))}
+    modes = {
+        path.name: stat.S_IMODE(path.stat().st_mode) for path in (home, *home.glob("prefect.db*"))
+    }
     assert modes.pop("prefect") == 0o700
     assert set(modes.values()) == {0o600}
     log = (tmp_path / ".seqline" / "flow" / "server.log").read_text()
@@ -176,13 +205,21 @@ def test_a_server_for_one_run_requires_a_login_refuses_other_pages_and_hides_its
 @pytest.mark.long
 def test_a_server_as_documented_gives_no_warning_and_requires_its_login(tmp_path: Path) -> None:
     login = "seqline:of-the-test"
-    closed = {"PREFECT_SERVER_API_AUTH_STRING": login, "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "http://127.0.0.1:4200"}
+    closed = {
+        "PREFECT_SERVER_API_AUTH_STRING": login,
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "http://127.0.0.1:4200",
+    }
     root = retrainable(tmp_path / "project")
-    ask = "from pipeline.flow import server; server.quiet(); print(repr(server.exposure()), server._unreachable())"
+    ask = (
+        "from pipeline.flow import server; server.quiet(); print(repr(server.exposure()), "
+        "server._unreachable())"
+    )
     with flows.server(tmp_path, **closed) as url:
         env = flows.surroundings(tmp_path, url)
         with_login = env | {"PREFECT_API_AUTH_STRING": login}
-        checked = subprocess.run([sys.executable, "-c", ask], env=with_login, capture_output=True, text=True, check=True)
+        checked = subprocess.run(
+            [sys.executable, "-c", ask], env=with_login, capture_output=True, text=True, check=True
+        )
         assert checked.stdout == "'' None\n"
         done = flows.seqline(root, small.author(with_login), "retrain")
         assert (done.returncode, done.stderr) == (0, "")

@@ -1,4 +1,5 @@
-"""Registered versions at work: real, tiny trainings under a real DVC, loaded and served by MLflow itself."""
+"""Registered versions at work: real, tiny trainings under a real DVC, loaded and served by MLflow
+itself."""
 
 import io
 import json
@@ -42,7 +43,10 @@ NAMES = {
     "skip_gram": "word_vectors-toy_story",
 }
 pytestmark = pytest.mark.long
-SERVE = "import sys, pathlib as p, pipeline.tracking as t; t.model(p.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), [])"
+SERVE = (
+    "import sys, pathlib as p, pipeline.tracking as t; t.model(p.Path(sys.argv[1]), "
+    "sys.argv[2], int(sys.argv[3]), [])"
+)
 
 
 def small() -> dict[str, Any]:
@@ -54,10 +58,16 @@ def small() -> dict[str, Any]:
     content["runs"]["bert"]["model"] |= {"heads": 2}
     for run in content["runs"].values():
         run["training"]["max_epochs"] = 1
-        run["model"] |= {key: 16 for key in ("embedding", "hidden", "width", "feed_forward") if key in run["model"]}
+        run["model"] |= {
+            key: 16
+            for key in ("embedding", "hidden", "width", "feed_forward")
+            if key in run["model"]
+        }
         if run["search"] is not None:
             run["search"]["max_length"] = 8
-    content["corpora"] = {name: content["corpora"][name] for name in ("toy_en_fr", "toy_reviews", "toy_story")}
+    content["corpora"] = {
+        name: content["corpora"][name] for name in ("toy_en_fr", "toy_reviews", "toy_story")
+    }
     for corpus in content["corpora"].values():
         sizes = corpus["source"]["builtin"]["sizes"]
         corpus["source"]["builtin"]["sizes"] = {split: SIZES[split] for split in sizes}
@@ -65,12 +75,15 @@ def small() -> dict[str, Any]:
 
 
 def done(root: Path, *runs: str) -> None:
-    """Train, ask and judge the runs, and let DVC take what the DAG then holds, as `dvc repro` would have."""
+    """Train, ask and judge the runs, and let DVC take what the DAG then holds, as `dvc repro` would
+    have."""
     for run in runs:
         for stage in ("train", "predict", "evaluate"):
             stage_runs.run(root, stage, run)
     stage_runs.run(root, "report")
-    subprocess.run([sys.executable, "-m", "dvc", "commit", "--force", "--quiet"], cwd=root, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "dvc", "commit", "--force", "--quiet"], cwd=root, check=True
+    )
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +92,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("serving") / "project"
     root.mkdir()
     for name in ("pipeline", "stages", "presets", ".dvc"):
-        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp"))
+        shutil.copytree(
+            ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp")
+        )
     for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
         shutil.copy(ROOT / name, root)
     (root / "params.yaml").write_text(yaml.safe_dump(small(), sort_keys=False), encoding="utf-8")
@@ -108,7 +123,8 @@ def project(made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def loaded(name: str) -> Callable[..., Any]:
-    """`answers(texts, params)` of what MLflow loads in the project's folder: rows, as a server would send them."""
+    """`answers(texts, params)` of what MLflow loads in the project's folder: rows, as a server
+    would send them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", describe.uri(Path.cwd()))
         model = mlflow.pyfunc.load_model(f"models:/{name}")
@@ -117,7 +133,9 @@ def loaded(name: str) -> Callable[..., Any]:
 
 def samples(root: Path, run: str) -> list[dict[str, Any]]:
     """What the predict stage answered to its corpus's samples."""
-    found: list[dict[str, Any]] = tables.read(root / f"data/predictions/{run}/samples.parquet", tables.SAMPLES).to_pylist()
+    found: list[dict[str, Any]] = tables.read(
+        root / f"data/predictions/{run}/samples.parquet", tables.SAMPLES
+    ).to_pylist()
     return found
 
 
@@ -127,8 +145,15 @@ def serving(words: list[str], root: Path, **where: str) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT), "MLFLOW_DISABLE_TELEMETRY": "true", **where}
-    with subprocess.Popen([*words, str(port)], cwd=root, env=environment, stdout=2, process_group=0) as process:
+    environment = os.environ | {
+        "PATH": path,
+        "PYTHONPATH": str(ROOT),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        **where,
+    }
+    with subprocess.Popen(
+        [*words, str(port)], cwd=root, env=environment, stdout=2, process_group=0
+    ) as process:
         try:
             until = time.monotonic() + HANG_SECONDS
             while process.poll() is None and time.monotonic() < until and not alive(port):
@@ -167,16 +192,33 @@ def asked(address: str, body: dict[str, Any]) -> tuple[int, Any]:
         return error.code, json.load(error)
 
 
-def test_mlflow_serves_the_champion_of_translators_which_says_what_the_predict_stage_said(project: Path) -> None:
+def test_mlflow_serves_the_champion_of_translators_which_says_what_the_predict_stage_said(
+    project: Path,
+) -> None:
     registry.promote(project, registry.current(project, "seq2seq"), {})
     want = samples(project, "seq2seq")
     champion = f"models:/{NAMES['seq2seq']}@champion"
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", champion, "--env-manager", "local", "-p"]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "models",
+        "serve",
+        "-m",
+        champion,
+        "--env-manager",
+        "local",
+        "-p",
+    ]
     with serving(command, project) as address:
         status, found = asked(address, {"inputs": [sample["prompt"] for sample in want]})
         assert status == 200
-        assert [(row["row"], row["text"]) for row in found["predictions"]] == [(s["row"], s["text"]) for s in want]
-        assert [row["log_prob"] for row in found["predictions"]] == pytest.approx([s["log_prob"] for s in want], abs=1e-3)
+        assert [(row["row"], row["text"]) for row in found["predictions"]] == [
+            (s["row"], s["text"]) for s in want
+        ]
+        assert [row["log_prob"] for row in found["predictions"]] == pytest.approx(
+            [s["log_prob"] for s in want], abs=1e-3
+        )
         split = {"dataframe_split": {"columns": ["text"], "data": [[want[0]["prompt"]]]}}
         assert asked(address, split)[1]["predictions"][0]["text"] == want[0]["text"]
         _, several = asked(address, {"inputs": [want[0]["prompt"]], "params": {"n_best": 3}})
@@ -188,7 +230,9 @@ def test_mlflow_serves_the_champion_of_translators_which_says_what_the_predict_s
         assert (status, "n_best: got 0; expected" in refused["message"]) == (400, True)
 
 
-def test_seqline_serves_a_version_of_classifiers_from_any_folder_and_ends_with_ctrl_c(project: Path, tmp_path: Path) -> None:
+def test_seqline_serves_a_version_of_classifiers_from_any_folder_and_ends_with_ctrl_c(
+    project: Path, tmp_path: Path
+) -> None:
     want = samples(project, "mlp")
     command = [sys.executable, "-c", SERVE, str(project), f"{NAMES['mlp']}/1"]
     with serving(command, tmp_path) as address:
@@ -196,22 +240,34 @@ def test_seqline_serves_a_version_of_classifiers_from_any_folder_and_ends_with_c
         assert status == 200
         assert [row["label"] for row in found["predictions"]] == [sample["text"] for sample in want]
         assert all(0.5 <= row["probability"] <= 1 for row in found["predictions"])
-        assert asked(address, {"inputs": [" \u200b "]}) == (200, {"predictions": [{"label": "", "probability": 0.0}]})
+        assert asked(address, {"inputs": [" \u200b "]}) == (
+            200,
+            {"predictions": [{"label": "", "probability": 0.0}]},
+        )
         status, refused = asked(address, {"inputs": ["so good .", None]})
         assert (status, refused["message"]) == (400, "inputs[1]: got null; expected a text.")
         status, refused = asked(address, {"inputs": ["so good ."], "params": {"n_best": 3}})
-        assert (status, refused["message"].startswith("params: got the unknown name 'n_best'; expected no params")) == (
+        assert (
+            status,
+            refused["message"].startswith(
+                "params: got the unknown name 'n_best'; expected no params"
+            ),
+        ) == (
             400,
             True,
         )
     commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
     assert not [
-        words for words in commands if b"pipeline.tracking.server" in words and address.rpartition(":")[2].encode() in words
+        words
+        for words in commands
+        if b"pipeline.tracking.server" in words and address.rpartition(":")[2].encode() in words
     ]
 
 
 @pytest.mark.parametrize("run", ["bidirectional", "bert", "skip_gram"])
-def test_every_task_that_is_no_search_answers_as_the_predict_stage_did(run: str, project: Path) -> None:
+def test_every_task_that_is_no_search_answers_as_the_predict_stage_did(
+    run: str, project: Path
+) -> None:
     want = [sample for sample in samples(project, run) if sample["text"]]
     assert want
     found = loaded(f"{NAMES[run]}/1")([sample["prompt"] for sample in want])
@@ -220,13 +276,17 @@ def test_every_task_that_is_no_search_answers_as_the_predict_stage_did(run: str,
 
 def test_a_language_model_goes_on_from_a_prefix_as_its_seed_says(project: Path) -> None:
     answers = loaded(f"{NAMES['rnn']}/1")
-    [first], [again], [other] = (answers(["once upon"], settings) for settings in (None, None, {"seed": 5}))
+    [first], [again], [other] = (
+        answers(["once upon"], settings) for settings in (None, None, {"seed": 5})
+    )
     assert first == again != other
     assert first["text"].startswith("once upon ")
 
 
 def test_a_text_without_a_blank_is_refused_in_words(project: Path) -> None:
-    with pytest.raises(MlflowException, match="got no gap; expected a text with one blank, written ___"):
+    with pytest.raises(
+        MlflowException, match="got no gap; expected a text with one blank, written ___"
+    ):
         loaded(f"{NAMES['bidirectional']}/1")(["no gap"])
 
 
@@ -244,7 +304,9 @@ def test_a_text_without_a_blank_is_refused_in_words(project: Path) -> None:
         (["a" * 14_001], r"inputs\[0\]: got 14001 characters; expected at most 14000"),
     ],
 )
-def test_a_frame_with_a_value_that_is_no_text_is_refused_by_its_number(column: list[Any], line: str, project: Path) -> None:
+def test_a_frame_with_a_value_that_is_no_text_is_refused_by_its_number(
+    column: list[Any], line: str, project: Path
+) -> None:
     for run in ("seq2seq", "mlp"):
         with pytest.raises(MlflowException, match=line):
             loaded(f"{NAMES[run]}/1")(pd.DataFrame({"text": pd.Series(column, dtype=object)}))
@@ -255,13 +317,19 @@ def test_a_text_column_of_pandas_with_a_gap_is_refused(project: Path) -> None:
         loaded(f"{NAMES['mlp']}/1")(pd.DataFrame({"text": pd.array(["a", None], dtype="string")}))
 
 
-@pytest.mark.parametrize(("n_best", "status"), [(1, 0), (100, 0), (0, 1), (101, 1), (10**9, 1), (10**18, 1)])
-def test_a_loaded_version_gives_no_more_answers_than_its_limit(n_best: int, status: int, project: Path) -> None:
+@pytest.mark.parametrize(
+    ("n_best", "status"), [(1, 0), (100, 0), (0, 1), (101, 1), (10**9, 1), (10**18, 1)]
+)
+def test_a_loaded_version_gives_no_more_answers_than_its_limit(
+    n_best: int, status: int, project: Path
+) -> None:
     answers = loaded(f"{NAMES['seq2seq']}/1")
     if not status:
         assert 1 <= len(answers(["the cat sleeps ."], {"n_best": n_best})) <= n_best
         return
-    with pytest.raises(MlflowException, match=rf"n_best: got {n_best}; expected a whole number from 1 to 100\."):
+    with pytest.raises(
+        MlflowException, match=rf"n_best: got {n_best}; expected a whole number from 1 to 100\."
+    ):
         answers(["the cat sleeps ."], {"n_best": n_best})
 
 
@@ -269,7 +337,9 @@ BLANK_TEXTS = ("", " ", "\u200b", "\u00a0\t", "\ufeff", "\x00\x1b")
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_a_blank_text_has_a_blank_answer_and_leaves_the_others_as_they_are(run: str, project: Path) -> None:
+def test_a_blank_text_has_a_blank_answer_and_leaves_the_others_as_they_are(
+    run: str, project: Path
+) -> None:
     answers = loaded(f"{NAMES[run]}/1")
     text = "the ___ sleeps ." if run in ("bidirectional", "bert") else "the cat sleeps ."
     mixed = answers([text, *BLANK_TEXTS, text])
@@ -279,7 +349,8 @@ def test_a_blank_text_has_a_blank_answer_and_leaves_the_others_as_they_are(run: 
             assert row.get("text", row.get("label")) == ""
             assert row.get("log_prob", 0.0) == row.get("probability", 0.0) == 0.0
     [alone] = answers([text])
-    for row in mixed[:1] if run == "rnn" else (mixed[0], mixed[-1]):  # which draws anew for each text
+    # which draws anew for each text
+    for row in mixed[:1] if run == "rnn" else (mixed[0], mixed[-1]):
         for key, value in alone.items():
             assert row[key] == value or key == "row" or row[key] == pytest.approx(value, abs=1e-4)
 
@@ -289,34 +360,52 @@ def piped(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content), encoding="utf-8"))
 
 
-def test_translate_answers_readable_lines_and_blank_ones_with_blanks(project: Path, monkeypatch, seqline) -> None:
+def test_translate_answers_readable_lines_and_blank_ones_with_blanks(
+    project: Path, monkeypatch, seqline
+) -> None:
     good = "the cat sleeps .\nthe king sees a tree .\n"
     piped(monkeypatch, good.encode())
     want = seqline(project, "translate", "--run", "seq2seq")
     assert (want.status, want.err, want.out.count("\n")) == (0, "", 2)
     first, second = want.out.splitlines()
 
-    lines = [b"\xef\xbb\xbfthe cat sleeps .\r", b"", "\u200b \u00a0".encode(), b"the caf\xe9 .", b"the king sees a tree ."]
+    lines = [
+        b"\xef\xbb\xbfthe cat sleeps .\r",
+        b"",
+        "\u200b \u00a0".encode(),
+        b"the caf\xe9 .",
+        b"the king sees a tree .",
+    ]
     piped(monkeypatch, b"\n".join(lines))
     result = seqline(project, "translate", "--run", "seq2seq")
     assert result.out == f"{first}\n\n\n\n{second}\n"
-    line = "standard input: got byte 0xe9, line 4; expected UTF-8. Convert it, for example with iconv."
+    line = (
+        "standard input: got byte 0xe9, line 4; expected UTF-8. Convert it, for example with iconv."
+    )
     assert (result.status, result.err) == (2, f"seqline: {line}\n")
 
     piped(monkeypatch, b"\n".join(lines))
     several = seqline(project, "translate", "--run", "seq2seq", "--n-best", "2")
-    assert [bool(row) for row in several.out.split("\n")] == [True] * 2 + [False] * 6 + [True] * 2 + [False]
+    assert [bool(row) for row in several.out.split("\n")] == [True] * 2 + [False] * 6 + [
+        True
+    ] * 2 + [False]
 
 
-def test_classify_answers_every_line_and_names_the_blank_ones(project: Path, monkeypatch, seqline) -> None:
+def test_classify_answers_every_line_and_names_the_blank_ones(
+    project: Path, monkeypatch, seqline
+) -> None:
     piped(monkeypatch, b"so good .\n\nso bad .\n\xe2\x80\x8b\n")
     result = seqline(project, "classify", "--run", "mlp")
     assert result.status == 0
     assert [bool(line) for line in result.out.split("\n")] == [True, False, True, False, False]
-    assert result.err == "seqline: standard input, lines 2 and 4: a text without words has no label\n"
+    assert (
+        result.err == "seqline: standard input, lines 2 and 4: a text without words has no label\n"
+    )
 
 
-def test_a_blank_text_has_no_heatmap_and_more_answers_than_the_limit_are_refused(project: Path, seqline) -> None:
+def test_a_blank_text_has_no_heatmap_and_more_answers_than_the_limit_are_refused(
+    project: Path, seqline
+) -> None:
     result = seqline(project, "translate", "a", "--run", "seq2seq", "--n-best", "1000000")
     assert result[::2] == (2, "seqline: n_best: got 1000000; expected a number from 1 to 100.\n")
     result = seqline(project, "translate", "", "--run", "seq2seq", "--heatmap", "x.png")
@@ -335,12 +424,16 @@ def test_a_version_says_the_same_after_the_run_was_trained_anew(project: Path) -
     assert loaded(f"{NAMES['mlp']}/2")(["so good ."]) != before
 
 
-def test_a_project_that_was_moved_is_asked_for_and_then_found(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_project_that_was_moved_is_asked_for_and_then_found(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = loaded(f"{NAMES['seq2seq']}/1")(["the cat sleeps ."])
     moved = project.rename(project.parent / "moved")
     try:
         monkeypatch.chdir(moved)
-        with pytest.raises(UserError, match=r"^SEQLINE_ROOT: got .*project; expected the project .* lies now\.$"):
+        with pytest.raises(
+            UserError, match=r"^SEQLINE_ROOT: got .*project; expected the project .* lies now\.$"
+        ):
             loaded(f"{NAMES['seq2seq']}/1")
         monkeypatch.setenv("SEQLINE_ROOT", str(moved))
         assert loaded(f"{NAMES['seq2seq']}/1")(["the cat sleeps ."]) == before
@@ -368,5 +461,7 @@ def test_a_server_over_http_holds_versions_that_load_from_anywhere(
         (tmp_path / "more").mkdir()
         (tmp_path / "more" / "decision.json").write_text("{}")
         registry.attach(project, version, tmp_path / "more")
-        there = {item.path for item in mlflow_store.connect(project).list_artifacts(version.mlflow_run)}
+        there = {
+            item.path for item in mlflow_store.connect(project).list_artifacts(version.mlflow_run)
+        }
         assert "decision.json" in there

@@ -1,4 +1,5 @@
-"""The server of `seqline serve` without a model: what it refuses, over real connections on loopback."""
+"""The server of `seqline serve` without a model: what it refuses, over real connections on
+loopback."""
 
 import json
 import logging
@@ -35,7 +36,9 @@ def running(model: Model) -> Iterator[int]:
     """Run the server; yield its port."""
     with socket.create_server((server.HOST, 0)) as probe:
         port = probe.getsockname()[1]
-    served = uvicorn.Server(server.configuration(server.App(model.answer, server.hosts(port, ["proxy.example"])), port))
+    served = uvicorn.Server(
+        server.configuration(server.App(model.answer, server.hosts(port, ["proxy.example"])), port)
+    )
     thread = threading.Thread(target=served.run)
     thread.start()
     try:
@@ -61,7 +64,11 @@ def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """Nothing that a client sends is logged as a fault of ours."""
     with caplog.at_level(logging.WARNING):
         yield
-    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR or record.exc_info] == []
+    assert [
+        record.getMessage()
+        for record in caplog.records
+        if record.levelno >= logging.ERROR or record.exc_info
+    ] == []
 
 
 def exchanged(port: int, sent: bytes) -> bytes:
@@ -91,7 +98,9 @@ def posted(port: int, body: bytes, **headers: str) -> tuple[int, Any]:
     named = {"host": f"127.0.0.1:{port}", "content-type": "application/json", "connection": "close"}
     named |= {name.replace("_", "-"): value for name, value in headers.items()}
     lines = [f"{name}: {value}" for name, value in named.items() if value is not None]
-    head = "\r\n".join(["POST /invocations HTTP/1.1", *lines, f"content-length: {len(body)}", "", ""])
+    head = "\r\n".join(
+        ["POST /invocations HTTP/1.1", *lines, f"content-length: {len(body)}", "", ""]
+    )
     return parsed(exchanged(port, head.encode() + body))
 
 
@@ -119,7 +128,9 @@ def test_each_form_of_mlflows_requests_is_read(content: dict[str, Any], shared) 
 
 def test_a_column_of_csv_is_read_with_its_blank_lines_and_words_like_null(shared) -> None:
     model, port = shared
-    status, _ = posted(port, b'text\nnull\n\nNA\n"a, b"\n12\n', content_type="text/csv; charset=utf-8")
+    status, _ = posted(
+        port, b'text\nnull\n\nNA\n"a, b"\n12\n', content_type="text/csv; charset=utf-8"
+    )
     assert (status, model.requests[-1]) == (200, (["null", "", "NA", "a, b", "12"], {}))
 
 
@@ -136,7 +147,10 @@ def test_values_come_to_the_model_as_they_were_sent(shared) -> None:
         (b"nonsense\n", "body: got invalid JSON"),
         (b'["a"]', "body: got a list; expected an object"),
         (b"{}", "body: got no texts; expected exactly one of the keys inputs"),
-        (b'{"inputs": ["a"], "instances": ["a"]}', "body: got inputs and instances; expected exactly one"),
+        (
+            b'{"inputs": ["a"], "instances": ["a"]}',
+            "body: got inputs and instances; expected exactly one",
+        ),
         (b'{"input": ["a"]}', "body: got the unknown key 'input'; expected one of inputs, "),
         (b'{"input": ["a"]}', "Did you mean 'inputs'?"),
         (b'{"inputs": ["a"], "inputs": ["b"]}', "body: got a key twice"),
@@ -146,9 +160,18 @@ def test_values_come_to_the_model_as_they_were_sent(shared) -> None:
         (b'{"inputs": 3}', "inputs: got a number; expected a list of texts"),
         (b'{"inputs": null}', "inputs: got null; expected a list of texts"),
         (b'{"inputs": [["a", "b"]]}', "inputs[0]: got 2 columns (a, b); expected one column"),
-        (b'{"inputs": {"id": ["1"], "text": ["a"]}}', "inputs: got 2 columns (id, text); expected one column"),
-        (b'{"dataframe_records": [{"id": "1", "text": "a"}]}', "dataframe_records[0]: got 2 columns (id, text)"),
-        (b'{"dataframe_split": {"columns": ["id", "text"], "data": []}}', "dataframe_split: got 2 columns (id, text)"),
+        (
+            b'{"inputs": {"id": ["1"], "text": ["a"]}}',
+            "inputs: got 2 columns (id, text); expected one column",
+        ),
+        (
+            b'{"dataframe_records": [{"id": "1", "text": "a"}]}',
+            "dataframe_records[0]: got 2 columns (id, text)",
+        ),
+        (
+            b'{"dataframe_split": {"columns": ["id", "text"], "data": []}}',
+            "dataframe_split: got 2 columns (id, text)",
+        ),
         (b'{"dataframe_split": {"column": ["text"]}}', "Did you mean 'columns'?"),
         (b'{"inputs": [' + b"1" * 5000 + b"]}", "body: got a number of 5000 digits"),
         (b"[" * 500_000, "body: got JSON that is nested too deep"),
@@ -159,7 +182,9 @@ def test_values_come_to_the_model_as_they_were_sent(shared) -> None:
     ],
     ids=range(24),
 )
-def test_a_body_that_is_no_request_is_refused_in_one_line(body: bytes, line: str, shared, quiet) -> None:
+def test_a_body_that_is_no_request_is_refused_in_one_line(
+    body: bytes, line: str, shared, quiet
+) -> None:
     status, answer = posted(shared[1], body)
     assert (status, answer["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
     assert line in answer["message"]
@@ -194,7 +219,9 @@ def test_a_body_that_is_no_request_is_refused_in_one_line(body: bytes, line: str
         ({"content-encoding": "gzip"}, 415),
     ],
 )
-def test_only_requests_meant_for_this_server_are_answered(headers: dict[str, Any], status: int, shared, quiet) -> None:
+def test_only_requests_meant_for_this_server_are_answered(
+    headers: dict[str, Any], status: int, shared, quiet
+) -> None:
     port = shared[1]
     filled = {name: value and value.format(port=port) for name, value in headers.items()}
     actual, answer = posted(port, b'{"inputs": ["a"]}', **filled)
@@ -214,7 +241,9 @@ def test_only_requests_meant_for_this_server_are_answered(headers: dict[str, Any
 )
 def test_other_paths_and_methods_are_refused(start: str, status: int, shared, quiet) -> None:
     port = shared[1]
-    answer = exchanged(port, f"{start} HTTP/1.1\r\nhost: localhost:{port}\r\nconnection: close\r\n\r\n".encode())
+    answer = exchanged(
+        port, f"{start} HTTP/1.1\r\nhost: localhost:{port}\r\nconnection: close\r\n\r\n".encode()
+    )
     assert parsed(answer)[0] == status
 
 
@@ -257,16 +286,21 @@ def test_a_body_that_is_too_large_is_refused_by_its_head_and_by_what_comes(share
     assert parsed(stated)[0] == 413
     chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
     chunked = exchanged(port, head + b"transfer-encoding: chunked\r\n\r\n" + chunk * 40)
-    assert chunked == b"" or parsed(chunked)[0] == 413  # the answer is lost if more was sent than the server read
+    # the answer is lost if more was sent than the server read
+    assert chunked == b"" or parsed(chunked)[0] == 413
 
 
 def test_more_texts_than_the_limit_are_refused(shared, quiet) -> None:
-    status, answer = posted(shared[1], json.dumps({"inputs": ["a"] * (server.MOST_TEXTS + 1)}).encode())
+    status, answer = posted(
+        shared[1], json.dumps({"inputs": ["a"] * (server.MOST_TEXTS + 1)}).encode()
+    )
     assert (status, "got 1001 texts; expected at most 1000" in answer["message"]) == (413, True)
     assert posted(shared[1], json.dumps({"inputs": ["a"] * server.MOST_TEXTS}).encode())[0] == 200
 
 
-def test_clients_that_never_finish_are_hung_up_on_and_block_nobody(monkeypatch: pytest.MonkeyPatch, quiet) -> None:
+def test_clients_that_never_finish_are_hung_up_on_and_block_nobody(
+    monkeypatch: pytest.MonkeyPatch, quiet
+) -> None:
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 1.0)
     monkeypatch.setattr(server, "BODY_SECONDS", 1.0)
     with running(Model()) as port:
@@ -294,7 +328,9 @@ def test_connections_beyond_the_limit_are_refused(monkeypatch: pytest.MonkeyPatc
             connection.close()
 
 
-def test_work_beyond_its_time_and_requests_beyond_the_limit_are_refused(monkeypatch: pytest.MonkeyPatch, quiet) -> None:
+def test_work_beyond_its_time_and_requests_beyond_the_limit_are_refused(
+    monkeypatch: pytest.MonkeyPatch, quiet
+) -> None:
     monkeypatch.setattr(server, "CONCURRENT", 1)
     monkeypatch.setattr(server, "QUEUED", 0)
     monkeypatch.setattr(server, "WORK_SECONDS", 1.0)

@@ -1,4 +1,5 @@
-"""Batches computed by other processes and by a Dask cluster: the same bytes, little memory, one line when workers fail."""
+"""Batches computed by other processes and by a Dask cluster: the same bytes, little memory, one
+line when workers fail."""
 
 import hashlib
 import os
@@ -38,7 +39,16 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         self.folder, self.started = folder, list[subprocess.Popen[bytes]]()
         self.log = (folder / "log").open("ab")
-        self.start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", self.file)
+        self.start(
+            "scheduler",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--no-dashboard",
+            "--scheduler-file",
+            self.file,
+        )
         until(Path(self.file).exists, "the scheduler has not started")
         self.address = yaml.safe_load(Path(self.file).read_text())["address"]
 
@@ -101,7 +111,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 def compute(kind: str, address: str = "") -> Compute:
     cluster = address if kind == "dask" else None
-    return Compute(device="cpu", slots=1, processes=1, workers=2 if kind == "processes" else 1, cluster=cluster)
+    return Compute(
+        device="cpu", slots=1, processes=1, workers=2 if kind == "processes" else 1, cluster=cluster
+    )
 
 
 KINDS = ["alone", "processes", "dask"]
@@ -182,7 +194,8 @@ def test_a_map_that_is_left_early_cancels_what_waits() -> None:
 
 
 def corpora() -> dict[str, Any]:
-    """A text and labels of the built-in ones, small; and pairs with everything that a row can have wrong."""
+    """A text and labels of the built-in ones, small; and pairs with everything that a row can have
+    wrong."""
     every = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["corpora"]
     found = {name: every[name] for name in ("toy_story", "toy_reviews")}
     for block in found.values():
@@ -223,19 +236,26 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def write(root: Path, here: Compute) -> None:
     block = {name: getattr(here, name) for name in Compute.__dataclass_fields__}
-    (root / "params.yaml").write_text(yaml.safe_dump({"compute": block, "corpora": corpora()}), encoding="utf-8")
+    (root / "params.yaml").write_text(
+        yaml.safe_dump({"compute": block, "corpora": corpora()}), encoding="utf-8"
+    )
 
 
 def made(raw: Path, root: Path, here: Compute) -> dict[str, str]:
-    """The data stages of every corpus in a copy of `raw`; the content of every file that they write."""
+    """The data stages of every corpus in a copy of `raw`; the content of every file that they
+    write."""
     shutil.copytree(raw, root)
     write(root, here)
     for name in corpora():
         for stage in ("tokenize", "vocab", "encode"):
             stage_runs.run(root, stage, name)
-    files = [file for top in ("data", "reports") for file in (root / top).rglob("*") if file.is_file()]
+    files = [
+        file for top in ("data", "reports") for file in (root / top).rglob("*") if file.is_file()
+    ]
     ours = [file for file in files if "raw" not in file.parts and not file.name.startswith(".")]
-    return {str(file.relative_to(root)): hashlib.sha256(file.read_bytes()).hexdigest() for file in ours}
+    return {
+        str(file.relative_to(root)): hashlib.sha256(file.read_bytes()).hexdigest() for file in ours
+    }
 
 
 @pytest.mark.long
@@ -271,7 +291,8 @@ def test_the_outputs_are_the_same_bytes_wherever_they_were_computed(
     assert found["processes"] == found["alone"]
     assert found["dask"] == found["alone"]
     assert len(found["alone"]) > 30
-    assert len(flights) > 2 * 3 * len(corpora())  # two kinds of workers, three stages; several splits in encode
+    # two kinds of workers, three stages; several splits in encode
+    assert len(flights) > 2 * 3 * len(corpora())
     assert max(flights) == 2 * shards.AHEAD
     assert pq.ParquetFile(tmp_path / "alone/data/tokens/odd/train.parquet").num_row_groups > 3
     report = yaml.safe_load((tmp_path / "alone/reports/corpora/odd.json").read_text())
@@ -285,8 +306,14 @@ def test_the_outputs_are_the_same_bytes_wherever_they_were_computed(
 
 
 def test_a_process_that_dies_is_told_in_a_line() -> None:
-    expected = r"^compute\.workers: got a process that died; expected one that lives until .* use fewer workers\.$"
-    with pytest.raises(UserError, match=expected), shards.mapping(die_of_seven, compute("processes")) as over:
+    expected = (
+        r"^compute\.workers: got a process that died; expected one that lives until .* "
+        r"use fewer workers\.$"
+    )
+    with (
+        pytest.raises(UserError, match=expected),
+        shards.mapping(die_of_seven, compute("processes")) as over,
+    ):
         list(over(range(40)))
 
 
@@ -300,7 +327,9 @@ if __name__ == "__main__":
         list(over(range(10_000)))
 """
     inside = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    killed = subprocess.Popen([sys.executable, "-c", program], env=inside, stdout=subprocess.PIPE, text=True)
+    killed = subprocess.Popen(
+        [sys.executable, "-c", program], env=inside, stdout=subprocess.PIPE, text=True
+    )
     assert killed.stdout is not None
     workers = [int(word) for word in killed.stdout.readline().split()]
     assert len(workers) == 2
@@ -332,10 +361,13 @@ def test_an_address_where_no_scheduler_answers_is_refused(
     from pipeline.cli import doctor
 
     monkeypatch.setattr(shards, "CONNECT_SECONDS", 1)
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # something listens there, but it is no scheduler
+    # something listens there, but it is no scheduler
+    with socket.create_server(("127.0.0.1", 0)) as silent:
         for port in (9, silent.getsockname()[1]):
             address = f"tcp://127.0.0.1:{port}"
-            assert f"got no answer at {address}; expected a Dask scheduler." in refused(compute("dask", address))
+            assert f"got no answer at {address}; expected a Dask scheduler." in refused(
+                compute("dask", address)
+            )
         edited(project, "compute.cluster", address)
         found = doctor.cluster(project)
         assert (found.state, found.subject) == ("FAIL", "cluster")
@@ -352,18 +384,29 @@ def test_a_healthy_cluster_is_told_by_doctor(cluster: Cluster, project: Path, ed
 
     assert doctor.cluster(project).state == "ok"
     edited(project, "compute.cluster", cluster.address)
-    assert doctor.cluster(project) == ("ok", "cluster", f"{cluster.address} answers, 2 batches at a time")
+    assert doctor.cluster(project) == (
+        "ok",
+        "cluster",
+        f"{cluster.address} answers, 2 batches at a time",
+    )
 
 
 @pytest.mark.long
-def test_a_cluster_that_cannot_do_the_work_is_refused_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_that_cannot_do_the_work_is_refused_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(shards, "PATIENCE_SECONDS", 1)
-    shutil.copytree(ROOT / "pipeline", tmp_path / "other/pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "pipeline", tmp_path / "other/pipeline", ignore=shutil.ignore_patterns("__pycache__")
+    )
     with (tmp_path / "other/pipeline/text/tokens.py").open("a") as file:
         file.write("# edited\n")
     with opened(tmp_path) as own:
         here = compute("dask", own.address)
-        assert f"got no worker at {own.address}; expected at least one. Run `dask worker" in refused(here)
+        assert (
+            f"got no worker at {own.address}; expected at least one. Run `dask worker"
+            in refused(here)
+        )
         [strange] = own.worker(code=tmp_path / "other")
         assert "a worker with other code or other versions at tcp://127.0.0.1:" in refused(here)
         strange.kill()

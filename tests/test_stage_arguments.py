@@ -1,4 +1,5 @@
-"""No name out of params.yaml reaches a shell, under plain DVC and in flows (pipeline/core/stage_arguments.py)."""
+"""No name out of params.yaml reaches a shell, under plain DVC and in flows
+(pipeline/core/stage_arguments.py)."""
 
 import argparse
 import subprocess
@@ -43,7 +44,11 @@ def copy_block(project: Path, section: str, name: str, changes: dict[str, object
 def dvc(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = flows.surroundings(project.parent / "prefect", None)
     return subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments], cwd=project, env=environment, capture_output=True, text=True
+        [sys.executable, "-m", "dvc", *arguments],
+        cwd=project,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
 
 
@@ -73,7 +78,10 @@ def test_plain_dvc_executes_no_corpus_name(with_code: Path, name: str) -> None:
     copy_block(with_code, "corpora", name, {})
     done = dvc(with_code, "repro", "--single-item", f"download@{name}")
     assert done.returncode != 0
-    assert f"seqline: corpora: got {name}; expected names of small letters, digits and _." in done.stderr, done.stderr
+    assert (
+        f"seqline: corpora: got {name}; expected names of small letters, digits and _."
+        in done.stderr
+    ), done.stderr
     assert not list(with_code.rglob("pwned"))
 
 
@@ -84,13 +92,17 @@ def test_plain_dvc_executes_no_value_that_names_another_block(with_code: Path) -
     for folder in ("encoded", "vocab"):
         (with_code / f"data/{folder}/toy_story").mkdir(parents=True)
     done = dvc(with_code, "repro", "--single-item", "train@mine")
-    assert "seqline: runs.mine.start: got x; touch pwned; true; expected names" in done.stderr, done.stderr
+    assert "seqline: runs.mine.start: got x; touch pwned; true; expected names" in done.stderr, (
+        done.stderr
+    )
     assert not list(with_code.rglob("pwned"))
 
 
 @pytest.mark.parametrize("section", ["corpora", "runs"])
 @pytest.mark.parametrize("name", HOSTILE)
-def test_flows_refuse_a_name_before_dvc_reads_the_project(project: Path, section: str, name: str) -> None:
+def test_flows_refuse_a_name_before_dvc_reads_the_project(
+    project: Path, section: str, name: str
+) -> None:
     copy_block(project, section, name, {})
     with pytest.raises(UserError) as error:
         paths.check_names(project)
@@ -100,18 +112,25 @@ def test_flows_refuse_a_name_before_dvc_reads_the_project(project: Path, section
     assert "\n" not in line
 
 
-@pytest.mark.parametrize("command", ["run", "refresh", pytest.param("retrain", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "command", ["run", "refresh", pytest.param("retrain", marks=pytest.mark.long)]
+)
 def test_commands_refuse_a_name_in_one_line(with_code: Path, command: str) -> None:
     copy_block(with_code, "corpora", "x; touch pwned; true", {})
     done = flows.seqline(with_code, flows.surroundings(with_code.parent / "prefect", None), command)
     output = done.stdout + done.stderr
     assert done.returncode != 0
-    assert "corpora: got x; touch pwned; true; expected names of small letters, digits and _. Rename the block." in output
+    assert (
+        "corpora: got x; touch pwned; true; expected names of small letters, digits and _. "
+        "Rename the block."
+    ) in output
     assert "Traceback" not in output
     assert not list(with_code.rglob("pwned"))
 
 
-def parsed(monkeypatch: pytest.MonkeyPatch, stage: str, *words: str, project: Path) -> argparse.Namespace:
+def parsed(
+    monkeypatch: pytest.MonkeyPatch, stage: str, *words: str, project: Path
+) -> argparse.Namespace:
     monkeypatch.setenv("DVC_STAGE", stage)
     monkeypatch.setattr("sys.argv", ["stage", *words])
     parser = argparse.ArgumentParser()
@@ -121,23 +140,36 @@ def parsed(monkeypatch: pytest.MonkeyPatch, stage: str, *words: str, project: Pa
     return stage_arguments.parse(parser, "corpora" if "vocab@" in stage else "runs")
 
 
-def test_placeholders_are_filled_from_the_block_that_dvc_names(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_placeholders_are_filled_from_the_block_that_dvc_names(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = ("--one", "data/{corpus}/{run}", "--two", "{start}")
     arguments = parsed(monkeypatch, "train@bert_sentiment", *words, project=project)
     assert arguments.run == "bert_sentiment"
     assert (arguments.one, arguments.two) == (Path("data/toy_reviews/bert_sentiment"), Path("bert"))
 
-    arguments = parsed(monkeypatch, "../dvc.yaml:vocab@toy_reviewers", "--one", "{corpus}/{vocabulary}", project=project)
+    arguments = parsed(
+        monkeypatch,
+        "../dvc.yaml:vocab@toy_reviewers",
+        "--one",
+        "{corpus}/{vocabulary}",
+        project=project,
+    )
     assert (arguments.corpus, arguments.one) == ("toy_reviewers", Path("toy_reviewers/toy_reviews"))
 
 
-def test_a_name_on_the_command_line_takes_precedence_over_dvc(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_on_the_command_line_takes_precedence_over_dvc(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     arguments = parsed(monkeypatch, "train@lstm", "gru", "--one", "{run}", project=project)
     assert (arguments.run, arguments.one) == ("gru", Path("gru"))
 
 
 def test_an_unknown_placeholder_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match=r"^dvc\.yaml: got \{model\}; expected one of \{run\}, \{corpus\}, \{start\}"):
+    with pytest.raises(
+        UserError,
+        match=r"^dvc\.yaml: got \{model\}; expected one of \{run\}, \{corpus\}, \{start\}",
+    ):
         parsed(monkeypatch, "train@lstm", "--one", "data/{model}", project=project)
 
 
@@ -152,7 +184,10 @@ def test_a_stage_without_a_name_says_which_argument_is_missing(
 
 def test_paths_that_commands_look_up_are_those_of_the_concrete_stages() -> None:
     content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    outs = {stage.name: {Path(out.fs_path) for out in stage.outs} for stage in Repo(str(ROOT)).index.stages}
+    outs = {
+        stage.name: {Path(out.fs_path) for out in stage.outs}
+        for stage in Repo(str(ROOT)).index.stages
+    }
     for section, stage, option in (
         ("corpora", "download", "out"),
         ("runs", "train", "out"),

@@ -1,4 +1,5 @@
-"""Where a run begins: with the weights of one of its own family, of one that it can adopt, or from scratch; else refused."""
+"""Where a run begins: with the weights of one of its own family, of one that it can adopt, or from
+scratch; else refused."""
 
 import dataclasses
 import json
@@ -16,15 +17,23 @@ from pipeline.core import config, params
 from pipeline.core.errors import UserError
 from pipeline.training import checkpoint, start
 
-FAMILIES = sorted(file.stem for file in (ROOT / "pipeline" / "models").glob("*.py") if file.stem != "__init__")
+FAMILIES = sorted(
+    file.stem for file in (ROOT / "pipeline" / "models").glob("*.py") if file.stem != "__init__"
+)
 SIZES = Sizes(30, 30, True)
 IDS = ("these", "those")
-ADOPTED = [(family, parent) for family in FAMILIES for parent in start.families(family) if parent != family]
+ADOPTED = [
+    (family, parent) for family in FAMILIES for parent in start.families(family) if parent != family
+]
 
 
 def run_of(family: str, **changes: Any) -> params.Run:
-    """The first run of the family in the project's own params.yaml, with these changes of its `model:`."""
-    found = (params.run(ROOT / "params.yaml", name) for name in config.section(ROOT / "params.yaml", "runs"))
+    """The first run of the family in the project's own params.yaml, with these changes of its
+    `model:`."""
+    found = (
+        params.run(ROOT / "params.yaml", name)
+        for name in config.section(ROOT / "params.yaml", "runs")
+    )
     run = next(run for run in found if run.family == family)
     return dataclasses.replace(run, model=run.model | changes)
 
@@ -48,7 +57,9 @@ def refused(run: params.Run, folder: Path, message: str, ids: tuple[str, str] = 
     before = [tensor.clone() for tensor in model.parameters()]
     with pytest.raises(UserError, match=message):
         start.begin(model, run, folder, ids, "runs.x")
-    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True)), "nothing is half taken over"
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True)), (
+        "nothing is half taken over"
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -56,7 +67,9 @@ def test_every_family_goes_on_from_a_run_of_its_own(family: str, tmp_path: Path)
     free = {"dropout": 0.25, "implementation": "equations"}
     run = run_of(family)
     parent = saved(tmp_path / "parent", run)
-    run = dataclasses.replace(run, model=run.model | {key: free[key] for key in free.keys() & run.model.keys()})
+    run = dataclasses.replace(
+        run, model=run.model | {key: free[key] for key in free.keys() & run.model.keys()}
+    )
     model = built(run, 2)
     start.begin(model, run, tmp_path / "parent", IDS, "runs.x")
     for name, tensor in parent.state_dict().items():
@@ -64,7 +77,9 @@ def test_every_family_goes_on_from_a_run_of_its_own(family: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize(("family", "parent"), ADOPTED)
-def test_what_another_family_learnt_is_adopted_if_its_sizes_are_the_same(family: str, parent: str, tmp_path: Path) -> None:
+def test_what_another_family_learnt_is_adopted_if_its_sizes_are_the_same(
+    family: str, parent: str, tmp_path: Path
+) -> None:
     begun = run_of(parent)
     weights = saved(tmp_path / "parent", begun).state_dict()
     shared = start.families(family)[parent]
@@ -75,7 +90,9 @@ def test_what_another_family_learnt_is_adopted_if_its_sizes_are_the_same(family:
     if parent == "bert":
         taken = {name: tensor for name, tensor in weights.items() if name.startswith("encoder.")}
         assert all(torch.equal(own[name], tensor) for name, tensor in taken.items())
-        assert torch.equal(own["output.weight"], built(run, 2).state_dict()["output.weight"]), "the head is its own"
+        assert torch.equal(own["output.weight"], built(run, 2).state_dict()["output.weight"]), (
+            "the head is its own"
+        )
     else:
         met = weights["output.weight"].any(1)
         assert torch.equal(own["embedding.weight"][met], weights["input.weight"][met])
@@ -83,7 +100,8 @@ def test_what_another_family_learnt_is_adopted_if_its_sizes_are_the_same(family:
         number = isinstance(begun.model[key], int)
         unlike = run_of(family, **run.model | {other: begun.model[key] * 2 if number else 7})
         message = (
-            rf"^runs\.x\.model\.{other}: got .*; expected {begun.model[key]}, the {key} of its start parent\. Give both"
+            rf"^runs\.x\.model\.{other}: got .*; expected {begun.model[key]}, the {key} "
+            r"of its start parent\. Give both"
         )
         refused(unlike, tmp_path / "parent", message)
 
@@ -99,11 +117,16 @@ def test_what_another_family_learnt_is_adopted_if_its_sizes_are_the_same(family:
         ("bert", "feed_forward", 32),
     ],
 )
-def test_a_run_of_its_own_family_with_another_model_is_refused(family: str, key: str, value: Any, tmp_path: Path) -> None:
+def test_a_run_of_its_own_family_with_another_model_is_refused(
+    family: str, key: str, value: Any, tmp_path: Path
+) -> None:
     run = run_of(family)
     saved(tmp_path / "parent", run)
     had = re.escape(str(run.model[key]))
-    message = rf"^runs\.x\.model\.{key}: got {value}; expected {had}, the {key} of its start parent\. Give both"
+    message = (
+        rf"^runs\.x\.model\.{key}: got {value}; expected {had}, the {key} of its start "
+        r"parent\. Give both"
+    )
     refused(run_of(family, **{key: value}), tmp_path / "parent", message)
 
 
@@ -123,9 +146,14 @@ def test_a_run_of_another_family_is_refused(tmp_path: Path) -> None:
         ("bert_classifier", "bert", ("others", "those")),
     ],
 )
-def test_a_run_that_reads_other_ids_is_refused(family: str, parent: str, ids: tuple[str, str], tmp_path: Path) -> None:
+def test_a_run_that_reads_other_ids_is_refused(
+    family: str, parent: str, ids: tuple[str, str], tmp_path: Path
+) -> None:
     saved(tmp_path / "parent", run_of(parent))
-    message = r"^runs\.x\.start: got parent, which reads other ids; expected a run with the same vocabulary\. Give "
+    message = (
+        r"^runs\.x\.start: got parent, which reads other ids; expected a run with the "
+        r"same vocabulary\. Give "
+    )
     refused(run_of(family, **run_of(parent).model), tmp_path / "parent", message, ids)
 
 
@@ -134,4 +162,6 @@ def test_from_scratch_nothing_is_taken_over(tmp_path: Path) -> None:
     run = run_of("recurrent_lm")
     model, same = built(run, 2), built(run, 2)
     start.begin(model, run, tmp_path, IDS, "runs.x")
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), same.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), same.parameters(), strict=True)
+    )

@@ -1,4 +1,5 @@
-"""The MLflow store: names that stay apart, addresses of odd paths, and stores that are damaged, locked or none."""
+"""The MLflow store: names that stay apart, addresses of odd paths, and stores that are damaged,
+locked or none."""
 
 import http.server
 import json
@@ -49,7 +50,18 @@ LABELS = [
     "a/",
     "/a",
 ]
-ODD_FOLDERS = ["a?b", "a#b", "a%20b", "a b", "it's", 'say "so"', "żółć", "a&mode=memory", "a:b@c", "back\\slash"]
+ODD_FOLDERS = [
+    "a?b",
+    "a#b",
+    "a%20b",
+    "a b",
+    "it's",
+    'say "so"',
+    "żółć",
+    "a&mode=memory",
+    "a:b@c",
+    "back\\slash",
+]
 
 
 @pytest.mark.parametrize("name", ORDINARY)
@@ -62,8 +74,13 @@ def test_labels_that_differ_have_figures_of_their_own() -> None:
     assert describe.name("test", "labels", "正面", "f1") == "test/labels/正面/f1"
 
 
-@given(st.lists(st.text(max_size=300), min_size=1, max_size=3), st.lists(st.text(max_size=300), min_size=1, max_size=3))
-def test_unlike_keys_have_unlike_names_that_mlflow_accepts(first: list[str], second: list[str]) -> None:
+@given(
+    st.lists(st.text(max_size=300), min_size=1, max_size=3),
+    st.lists(st.text(max_size=300), min_size=1, max_size=3),
+)
+def test_unlike_keys_have_unlike_names_that_mlflow_accepts(
+    first: list[str], second: list[str]
+) -> None:
     for keys in (first, second):
         for check in (_validate_metric_name, _validate_param_name, _validate_tag_name):
             check(describe.name("test", *keys))
@@ -93,7 +110,9 @@ def test_sync_records_every_label_s_figures(project: Path) -> None:
     (project / "reports/metrics/lstm.json").write_text(json.dumps(scores), encoding="utf-8")
     tracking.sync(project)
     [run] = all_runs(mlflow_store.connect(project))
-    recorded = {name: value for name, value in run.data.metrics.items() if name.startswith("test/labels/")}
+    recorded = {
+        name: value for name, value in run.data.metrics.items() if name.startswith("test/labels/")
+    }
     assert sorted(recorded.values()) == sorted(f1.values())
     assert len([name for name in run.data.metrics if name.startswith("test/confusion/")]) == 2
     assert "recorded" not in tracking.sync(project)
@@ -116,7 +135,9 @@ def test_a_project_s_store_lies_in_the_project_whatever_its_path(
     assert (root / "mlartifacts").is_dir()
 
 
-def test_a_store_is_made_for_its_owner_alone_whatever_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_is_made_for_its_owner_alone_whatever_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     root = tmp_path / "it's a?b"
     root.mkdir()
@@ -145,10 +166,19 @@ FAULTS: dict[str, Callable[[Path], Any]] = {
     "half a database": lambda path: path.write_bytes(path.read_bytes()[:10_000]),
     "damaged pages": _damage,
     "a folder": _folder,
-    "an unknown version": lambda path: _execute(path, "update alembic_version set version_num = 'feedfacecafe'"),
+    "an unknown version": lambda path: _execute(
+        path, "update alembic_version set version_num = 'feedfacecafe'"
+    ),
     "no table of runs": lambda path: _execute(path, "drop table runs"),
 }
-COMMANDS = [("sync",), ("champions",), ("promote", "lstm"), ("rollback", "language_model-toy"), ("ui",), ("serve", "x")]
+COMMANDS = [
+    ("sync",),
+    ("champions",),
+    ("promote", "lstm"),
+    ("rollback", "language_model-toy"),
+    ("ui",),
+    ("serve", "x"),
+]
 
 
 def _execute(path: Path, statement: str) -> None:
@@ -159,7 +189,9 @@ def _execute(path: Path, statement: str) -> None:
 
 def assert_one_line(result: Any) -> None:
     assert result.status == 2
-    assert re.fullmatch(r"seqline: MLFLOW_TRACKING_URI: got .*; expected a store that works \(.*\n", result.err), result.err
+    assert re.fullmatch(
+        r"seqline: MLFLOW_TRACKING_URI: got .*; expected a store that works \(.*\n", result.err
+    ), result.err
 
 
 @pytest.fixture
@@ -195,7 +227,9 @@ def test_every_command_refuses_a_broken_store_in_one_line(
     (project / "presets").mkdir()
     if fault != "locked":
         FAULTS[fault](project / "mlflow.db")
-    with closing(sqlite3.connect(project / "mlflow.db") if fault == "locked" else sqlite3.connect(":memory:")) as holder:
+    with closing(
+        sqlite3.connect(project / "mlflow.db") if fault == "locked" else sqlite3.connect(":memory:")
+    ) as holder:
         holder.execute("begin exclusive")
         result = seqline(project, *words)
     if words[0] == "promote" and "run: got lstm" in result.err:  # refused before the store is asked

@@ -1,4 +1,5 @@
-"""A configured Prefect server that is none: one line and status 2 from every command that would ask it."""
+"""A configured Prefect server that is none: one line and status 2 from every command that would ask
+it."""
 
 import http.server
 import threading
@@ -32,8 +33,11 @@ ANSWERS: dict[str, tuple[int, str, bytes] | None] = {
 
 
 @contextmanager
-def answering(answer: tuple[int, str, bytes] | None, as_prefect: tuple[str, ...] = ()) -> Iterator[str]:
-    """A server's API address; paths that end with one of `as_prefect` are answered as Prefect would."""
+def answering(
+    answer: tuple[int, str, bytes] | None, as_prefect: tuple[str, ...] = ()
+) -> Iterator[str]:
+    """A server's API address; paths that end with one of `as_prefect` are answered as Prefect
+    would."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -75,7 +79,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def retrainable(root: Path) -> Path:
     """Twelve stages of no work and no corpora, which a retraining goes through in a second."""
     made_dag.make(root, 0, 0)
-    (root / "params.yaml").write_text((root / "params.yaml").read_text() + "corpora: {}\nruns: {}\n")
+    (root / "params.yaml").write_text(
+        (root / "params.yaml").read_text() + "corpora: {}\nruns: {}\n"
+    )
     (root / "flow.yaml").write_text((flows.ROOT / "flow.yaml").read_text())
     (root / "presets").mkdir(exist_ok=True)
     for words in (["add", "."], ["commit", "-q", "-m", "twelve stages"]):
@@ -95,7 +101,9 @@ def one_line(root: Path, home: Path, url: str, *words: str) -> str:
 
 
 @pytest.mark.parametrize("kind", ANSWERS)
-def test_a_run_names_the_address_of_a_server_that_is_not_prefect(kind: str, root: Path, tmp_path: Path) -> None:
+def test_a_run_names_the_address_of_a_server_that_is_not_prefect(
+    kind: str, root: Path, tmp_path: Path
+) -> None:
     with answering(ANSWERS[kind]) as url:
         line = one_line(root, tmp_path, url, "run")
     assert ("PREFECT_API_AUTH_STRING" in line) == (kind == "401")
@@ -125,7 +133,9 @@ def test_a_retraining_and_a_schedule_refuse_a_server_that_is_not_prefect(
 
 
 @pytest.mark.parametrize("kind", ["HTML", "a list", "nothing"])
-def test_the_status_without_a_prefect_server_uses_local_records(kind: str, root: Path, tmp_path: Path) -> None:
+def test_the_status_without_a_prefect_server_uses_local_records(
+    kind: str, root: Path, tmp_path: Path
+) -> None:
     for as_prefect in ((), ("/health", "/admin/version", "/flows/filter")):
         with answering(ANSWERS[kind], as_prefect=as_prefect) as url:
             done = flows.seqline(root, flows.surroundings(tmp_path, url), "status")

@@ -1,4 +1,5 @@
-"""The shape that the rest relies on: layers, where each framework may be imported, and deps that cover every import."""
+"""The shape that the rest relies on: layers, where each framework may be imported, and deps that
+cover every import."""
 
 import ast
 import graphlib
@@ -17,7 +18,8 @@ DATA = {"corpora", "download", "grammars", "text"}
 SHARED = {"contracts", "nn", "ragged"}
 BLIND = {"models", "tasks", "training", "decoding"}
 JUDGING = {"scoring", "report", "tracking", "promotion"}
-MEETING = {"answers", "inference", "predictions"}  # where models, tasks, training and decoding meet, as in a stage
+# where models, tasks, training and decoding meet, as in a stage
+MEETING = {"answers", "inference", "predictions"}
 DAG = {"dag"}
 TOP = {"cli", "flow"}
 TORCH = {
@@ -34,8 +36,14 @@ TORCH = {
     "cli",
 }
 SERVED = "pipeline.tracking.served"  # tracking, and yet a model at work: what MLflow serves
-LOADER = "pipeline.tracking.loader"  # MLflow keeps and runs this one file, which by its rules ends with a statement
-INSTALLED_AS = {"dvc_data": "dvc-data", "yaml": "pyyaml", "dateutil": "python-dateutil", "ruamel": "ruamel.yaml"}
+# MLflow keeps and runs this one file, which by its rules ends with a statement
+LOADER = "pipeline.tracking.loader"
+INSTALLED_AS = {
+    "dvc_data": "dvc-data",
+    "yaml": "pyyaml",
+    "dateutil": "python-dateutil",
+    "ruamel": "ruamel.yaml",
+}
 
 
 def part(module: str) -> str:
@@ -70,11 +78,17 @@ def allowed(module: str) -> set[str]:
 
 
 def ours(module: str) -> set[str]:
-    return {name for name in imports(module) if name.split(".")[0] in ("pipeline", "stages") and name != "pipeline"}
+    return {
+        name
+        for name in imports(module)
+        if name.split(".")[0] in ("pipeline", "stages") and name != "pipeline"
+    }
 
 
 def test_every_module_belongs_to_a_layer() -> None:
-    known = FOUNDATION | DATA | SHARED | BLIND | DAG | JUDGING | MEETING | TOP | {"pipeline", "stages"}
+    known = (
+        FOUNDATION | DATA | SHARED | BLIND | DAG | JUDGING | MEETING | TOP | {"pipeline", "stages"}
+    )
     assert {module for module in modules() if part(module) not in known} == set()
 
 
@@ -86,17 +100,28 @@ def test_imports_point_down_the_layers_only(module: str) -> None:
 def test_no_packages_import_one_another_in_a_cycle() -> None:
     graph: dict[str, set[str]] = {}
     for module in modules():
-        graph.setdefault(part(module), set()).update({part(name) for name in ours(module)} - {part(module)})
+        graph.setdefault(part(module), set()).update(
+            {part(name) for name in ours(module)} - {part(module)}
+        )
     assert set(graphlib.TopologicalSorter(graph).static_order()) >= {"core", "cli"}
 
 
 def test_stages_never_import_one_another() -> None:
-    assert {module: ours(module) for module in modules() if any(name.startswith("stages") for name in ours(module))} == {}
+    assert {
+        module: ours(module)
+        for module in modules()
+        if any(name.startswith("stages") for name in ours(module))
+    } == {}
 
 
 def test_models_tasks_training_and_decoding_are_blind_to_each_other() -> None:
-    seen = {module: {part(name) for name in ours(module)} & BLIND - {part(module)} for module in modules()}
-    assert {module: parts for module, parts in seen.items() if part(module) in BLIND and parts} == {}
+    seen = {
+        module: {part(name) for name in ours(module)} & BLIND - {part(module)}
+        for module in modules()
+    }
+    assert {
+        module: parts for module, parts in seen.items() if part(module) in BLIND and parts
+    } == {}
 
 
 @pytest.mark.parametrize(
@@ -111,23 +136,37 @@ def test_models_tasks_training_and_decoding_are_blind_to_each_other() -> None:
     ],
 )
 def test_each_service_is_imported_in_one_place_only(package: str, home: str) -> None:
-    elsewhere = {name for name in modules() if package in tops(name) and name != home and not name.startswith(f"{home}.")}
+    elsewhere = {
+        name
+        for name in modules()
+        if package in tops(name) and name != home and not name.startswith(f"{home}.")
+    }
     assert elsewhere == set()
 
 
 def test_torch_is_imported_only_where_tensors_live() -> None:
-    assert {name for name in modules() if "torch" in tops(name) and part(name) not in TORCH | {"stages"}} == set()
+    assert {
+        name for name in modules() if "torch" in tops(name) and part(name) not in TORCH | {"stages"}
+    } == set()
 
 
 def test_dropout_is_drawn_in_one_place_only() -> None:
     torchs = ("nn.Dropout", "F.dropout")
-    drawing = {name for name in modules() if any(one in modules()[name].read_text(encoding="utf-8") for one in torchs)}
+    drawing = {
+        name
+        for name in modules()
+        if any(one in modules()[name].read_text(encoding="utf-8") for one in torchs)
+    }
     assert drawing == {"pipeline.nn.dropout"}
 
 
 @pytest.mark.parametrize("node", dag(), ids=lambda node: node.address)
 def test_every_import_of_a_stage_is_among_its_deps(node) -> None:
-    needed = {modules()[name].relative_to(ROOT) for name in closure(node.module, node.block) if has_code(name)}
+    needed = {
+        modules()[name].relative_to(ROOT)
+        for name in closure(node.module, node.block)
+        if has_code(name)
+    }
     covered = {Path(dep) for dep in node.deps}
     missing = {file.as_posix() for file in needed if not covered & {file, *file.parents}}
     assert missing == set(), f"{node.address} would not notice an edit of {sorted(missing)}"
@@ -137,11 +176,16 @@ def test_every_import_of_a_stage_is_among_its_deps(node) -> None:
 def test_no_stage_but_train_and_predict_needs_torch(name: str) -> None:
     for node in dag():
         if node.module == f"stages.{name}":
-            assert {module for module in closure(node.module, node.block) if "torch" in tops(module)} == set()
+            assert {
+                module for module in closure(node.module, node.block) if "torch" in tops(module)
+            } == set()
 
 
 def test_programs_outside_of_the_project_may_import_tables_by_its_former_name() -> None:
-    program = "from pipeline import tables; from pipeline.core import tables as now; assert tables.read is now.read"
+    program = (
+        "from pipeline import tables; from pipeline.core import tables as now; assert "
+        "tables.read is now.read"
+    )
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
     assert {name for name in modules() if "pipeline.tables" in imports(name)} == set()
 
@@ -156,8 +200,11 @@ def test_modules_are_picked_by_name_in_one_place_only() -> None:
 
 
 def test_importing_every_module_does_nothing(tmp_path: Path) -> None:
-    """`pipeline.tracking`'s own modules and `pipeline.flow` are themselves imported late, by what uses them."""
-    light = [name for name in modules() if not name.startswith(("pipeline.tracking.", "pipeline.flow"))]
+    """`pipeline.tracking`'s own modules and `pipeline.flow` are themselves imported late, by what
+    uses them."""
+    light = [
+        name for name in modules() if not name.startswith(("pipeline.tracking.", "pipeline.flow"))
+    ]
     program = f"""
 import sys, threading
 sys.path.insert(0, {str(ROOT)!r})
@@ -172,7 +219,9 @@ assert threading.active_count() == 1 and logging.root.handlers == handlers
 assert not torch.cuda.is_initialized()
 assert not {{"prefect", "mlflow"}} & set(sys.modules), "slow to import: import it where it is used"
 """
-    done = subprocess.run([sys.executable, "-B", "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", program], cwd=tmp_path, capture_output=True, text=True
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert list(tmp_path.iterdir()) == []
 
@@ -183,8 +232,14 @@ def test_a_module_says_what_it_is_and_holds_no_loose_statements(module: str) -> 
     assert ast.get_docstring(tree(module)) or not body, f"{module} has no docstring"
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
     plain = (ast.Import, ast.ImportFrom, *functions, ast.ClassDef, ast.Assign, ast.AnnAssign)
-    loose = [node for node in body if not isinstance(node, plain) and not _is_text(node) and not _is_main_or_typing(node)]
-    assert [ast.unparse(node) for node in loose] == (["set_model(Served())"] if module == LOADER else [])
+    loose = [
+        node
+        for node in body
+        if not isinstance(node, plain) and not _is_text(node) and not _is_main_or_typing(node)
+    ]
+    assert [ast.unparse(node) for node in loose] == (
+        ["set_model(Served())"] if module == LOADER else []
+    )
 
 
 def _is_text(node: ast.stmt) -> bool:
@@ -192,7 +247,10 @@ def _is_text(node: ast.stmt) -> bool:
 
 
 def _is_main_or_typing(node: ast.stmt) -> bool:
-    return isinstance(node, ast.If) and ast.unparse(node.test) in ("__name__ == '__main__'", "TYPE_CHECKING")
+    return isinstance(node, ast.If) and ast.unparse(node.test) in (
+        "__name__ == '__main__'",
+        "TYPE_CHECKING",
+    )
 
 
 @pytest.mark.parametrize("module", modules())
@@ -204,16 +262,30 @@ def test_a_file_can_be_read_in_one_sitting(module: str) -> None:
 def test_every_public_function_and_class_has_a_docstring(module: str) -> None:
     """`main` of a stage excepted: the module's docstring is its help text."""
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    public = [node for node in tree(module).body if isinstance(node, kinds) and not node.name.startswith("_")]
-    assert [node.name for node in public if not ast.get_docstring(node) and node.name != "main"] == []
+    public = [
+        node
+        for node in tree(module).body
+        if isinstance(node, kinds) and not node.name.startswith("_")
+    ]
+    assert [
+        node.name for node in public if not ast.get_docstring(node) and node.name != "main"
+    ] == []
 
 
 @pytest.mark.parametrize("module", modules())
 def test_no_except_is_broad_unless_it_raises_again(module: str) -> None:
     """The same, or another that names it as its cause."""
     handlers = [node for node in ast.walk(tree(module)) if isinstance(node, ast.ExceptHandler)]
-    broad = [node for node in handlers if node.type is None or ast.unparse(node.type) in ("Exception", "BaseException")]
-    again = [node for node in broad if isinstance(last := node.body[-1], ast.Raise) and (not last.exc or last.cause)]
+    broad = [
+        node
+        for node in handlers
+        if node.type is None or ast.unparse(node.type) in ("Exception", "BaseException")
+    ]
+    again = [
+        node
+        for node in broad
+        if isinstance(last := node.body[-1], ast.Raise) and (not last.exc or last.cause)
+    ]
     assert [node.lineno for node in broad if node not in again] == []
 
 
@@ -222,21 +294,38 @@ def test_every_third_party_import_is_a_declared_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     items = project["dependencies"] + project["optional-dependencies"]["cluster"]
     declared = {re.split(r"[<>=!~\[; ]", item)[0].lower() for item in items}
-    used = {top for name in modules() for top in tops(name)} - set(sys.stdlib_module_names) - {"pipeline", "stages"}
+    used = (
+        {top for name in modules() for top in tops(name)}
+        - set(sys.stdlib_module_names)
+        - {"pipeline", "stages"}
+    )
     assert {INSTALLED_AS.get(name, name) for name in used} - declared == set()
 
 
 def tracked() -> list[Path]:
     """Files that git has, or would take."""
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
     )
-    return [file for name in listed.stdout.decode().split("\0") if name and (file := ROOT / name).is_file()]
+    return [
+        file
+        for name in listed.stdout.decode().split("\0")
+        if name and (file := ROOT / name).is_file()
+    ]
 
 
 def test_no_file_names_a_package_registry_or_a_place_on_somebodys_machine() -> None:
-    registries = r"py[p]i\.org|python[h]osted\.org|download\.py[t]orch\.org|index-[u]rl|find-[l]inks"
+    registries = (
+        r"py[p]i\.org|python[h]osted\.org|download\.py[t]orch\.org|index-[u]rl|find-[l]inks"
+    )
     places = r"(?<![\w.])/(?:ro[o]t|ho[m]e|wo[r]k)/\w"
     found = re.compile(f"{registries}|{places}")
-    texts = {file.relative_to(ROOT): file.read_bytes().decode("utf-8", "ignore") for file in tracked()}
-    assert {str(name): match[0] for name, text in texts.items() if (match := found.search(text))} == {}
+    texts = {
+        file.relative_to(ROOT): file.read_bytes().decode("utf-8", "ignore") for file in tracked()
+    }
+    assert {
+        str(name): match[0] for name, text in texts.items() if (match := found.search(text))
+    } == {}

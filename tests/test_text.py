@@ -1,4 +1,5 @@
-"""Text to tokens to ids and back, held against plain-Python oracles; splits that do not leak; the three stages."""
+"""Text to tokens to ids and back, held against plain-Python oracles; splits that do not leak; the
+three stages."""
 
 import html
 import json
@@ -48,7 +49,20 @@ LONGER = [
     " word",
     "été ",
 ]
-RESOLVED = ["&amp;", "&lt;", "&AMP;", "&amp;lt;", "&#39;", "&nbsp;", "l'", "qu’", "D'", "n't", "3.14", "10:30"]
+RESOLVED = [
+    "&amp;",
+    "&lt;",
+    "&AMP;",
+    "&amp;lt;",
+    "&#39;",
+    "&nbsp;",
+    "l'",
+    "qu’",
+    "D'",
+    "n't",
+    "3.14",
+    "10:30",
+]
 PIECES = st.sampled_from([*SINGLE, *BLANKS, *LONGER, *RESOLVED])
 MIXED = st.lists(PIECES, max_size=14).map("".join)
 ANY = st.one_of(MIXED, st.text(max_size=20))
@@ -77,13 +91,22 @@ def plain_normalise(text: str, lowercase: bool, letters_only: bool) -> str:
     text = unicodedata.normalize("NFC", text)
     if lowercase:
         text = "".join(c.lower() if len(c.lower()) == 1 else c.lower()[0] for c in text)
-    unseen = {0xAD, 0x180E, 0xFEFF, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2070)}
+    unseen = {
+        0xAD,
+        0x180E,
+        0xFEFF,
+        *range(0x200B, 0x2010),
+        *range(0x202A, 0x202F),
+        *range(0x2060, 0x2070),
+    }
     text = "".join(c for c in text if ord(c) not in unseen)
     while (shorter := re.sub("&amp;", "&", text, flags=re.I)) != text:
         text = shorter
     for name in ("&lt;", "&gt;", "&quot;", "&#39;", "&#x27;", "&apos;", "&nbsp;"):
         text = re.sub(name, lambda match: html.unescape(match[0].lower()), text, flags=re.I)
-    text = "".join(" " if c.isspace() or unicodedata.category(c) in ("Cc", "Zs") else c for c in text)
+    text = "".join(
+        " " if c.isspace() or unicodedata.category(c) in ("Cc", "Zs") else c for c in text
+    )
     while (shorter := re.sub("  +", " ", re.sub("<br ?/?>", " ", text, flags=re.I))) != text:
         text = shorter
     text = unicodedata.normalize("NFC", text)
@@ -125,7 +148,9 @@ def test_normalising_twice_changes_nothing(texts, flags):
 def test_normalised_text_is_nfc_with_single_plain_spaces_and_no_control_characters(texts, flags):
     for found in many(texts, *flags):
         assert unicodedata.is_normalized("NFC", found)
-        assert not [c for c in found if c != " " and (c.isspace() or unicodedata.category(c) == "Cc")]
+        assert not [
+            c for c in found if c != " " and (c.isspace() or unicodedata.category(c) == "Cc")
+        ]
         assert "  " not in found
         assert found == found.strip(" ")
 
@@ -137,7 +162,10 @@ def test_normalised_text_is_nfc_with_single_plain_spaces_and_no_control_characte
         ("zero\u200bwidth \ufeffmark", "zerowidth mark"),
         ("next\u0085line\tand tab\r", "next line and tab"),
         ("good.<br /><br />Bad", "good. Bad"),
-        ("salt &amp; pepper &amp;amp; &lt;b&gt; &quot;x&quot; it&#39;s", 'salt & pepper & <b> "x" it\'s'),
+        (
+            "salt &amp; pepper &amp;amp; &lt;b&gt; &quot;x&quot; it&#39;s",
+            'salt & pepper & <b> "x" it\'s',
+        ),
         ("cafe\u0301", "café"),
         ("", ""),
         (" \t\u3000 ", ""),
@@ -148,7 +176,13 @@ def test_odd_characters_have_a_defined_treatment(raw, clean):
 
 
 @quick
-@given(st.lists(st.lists(st.sampled_from(["<br", "<", "BR", " ", "/", ">", ">", "a"]), max_size=14).map("".join)))
+@given(
+    st.lists(
+        st.lists(st.sampled_from(["<br", "<", "BR", " ", "/", ">", ">", "a"]), max_size=14).map(
+            "".join
+        )
+    )
+)
 def test_breaks_within_breaks_are_resolved_as_by_replacing_until_nothing_changes(texts):
     assert many(texts) == [plain_normalise(text, False, False) for text in texts]
 
@@ -174,7 +208,9 @@ def test_a_hundred_thousand_marks_on_a_letter_are_put_in_order(marks):
     """The standard library takes quadratic time: over half a minute for each of these."""
     number = 100_000 // len(marks)
     found = one("e" + marks * number + "\u0316")
-    want = sorted(unicodedata.normalize("NFD", marks) * number + "\u0316", key=unicodedata.combining)
+    want = sorted(
+        unicodedata.normalize("NFD", marks) * number + "\u0316", key=unicodedata.combining
+    )
     assert unicodedata.normalize("NFC", "".join(["e", *want])) == found
 
 
@@ -190,7 +226,9 @@ def test_long_runs_of_marks_are_normalised_as_short_ones_are(texts):
 @quick
 @given(st.lists(st.text("".join(set(map(chr, range(32, 127))) - set("&<")), max_size=60)))
 def test_letters_only_is_the_books_rule_on_plain_english(texts):
-    assert many(texts, True, True) == [re.sub("[^A-Za-z]+", " ", text).lower().strip() for text in texts]
+    assert many(texts, True, True) == [
+        re.sub("[^A-Za-z]+", " ", text).lower().strip() for text in texts
+    ]
 
 
 def test_letters_only_keeps_letters_of_every_script_and_the_marks_on_them():
@@ -215,7 +253,8 @@ def _word_end(text: str, place: int) -> int:
 
 
 def plain_words(text: str) -> list[str]:
-    """The word rule by hand: a scanner with the alternatives in their order, no regular expression."""
+    """The word rule by hand: a scanner with the alternatives in their order, no regular
+    expression."""
     found, place = [], 0
     while place < len(text):
         end = place + 1
@@ -235,7 +274,11 @@ def plain_words(text: str) -> list[str]:
             number = place
             while _is(text, number, "N"):
                 number += 1
-            if number > place and text[number : number + 1] in tuple(".,:") and _is(text, number + 1, "N"):
+            if (
+                number > place
+                and text[number : number + 1] in tuple(".,:")
+                and _is(text, number + 1, "N")
+            ):
                 while text[number : number + 1] in tuple(".,:") and _is(text, number + 1, "N"):
                     number += 1
                     while _is(text, number, "N"):
@@ -299,14 +342,22 @@ def test_a_row_is_split_and_joined_the_same_in_any_batch(texts, level, data):
 @given(MANY)
 def test_characters_are_pythons_characters(texts):
     normal = many(texts)
-    assert split(pa.array(normal, pa.string()), "char").to_pylist() == [list(text) for text in normal]
+    assert split(pa.array(normal, pa.string()), "char").to_pylist() == [
+        list(text) for text in normal
+    ]
 
 
 # ---------------------------------------------------------------- splits
 
 
 def _placed(sources: list[str]) -> dict[str, str]:
-    return dict(zip(sources, splits.by_hash(splits.digests(pa.array(sources)), 0.2, 0.2).to_pylist(), strict=True))
+    return dict(
+        zip(
+            sources,
+            splits.by_hash(splits.digests(pa.array(sources)), 0.2, 0.2).to_pylist(),
+            strict=True,
+        )
+    )
 
 
 @quick
@@ -324,9 +375,13 @@ def test_shares_are_nearly_as_asked():
 
 def test_all_targets_of_a_source_go_together_and_so_do_its_spellings():
     spellings = ["Run!", "run!", " RUN! ", "Run&nbsp;!".replace("&nbsp;", ""), "Ru\u200bn!"]
-    batch = pa.record_batch([spellings, list("abcde"), pa.nulls(5, pa.string())], schema=tables.RAW_PAIR)
+    batch = pa.record_batch(
+        [spellings, list("abcde"), pa.nulls(5, pa.string())], schema=tables.RAW_PAIR
+    )
     for level in LEVELS:
-        ready = prepare(batch, Text(level=level, lowercase=level == "word", letters_only=False, max_tokens=None))
+        ready = prepare(
+            batch, Text(level=level, lowercase=level == "word", letters_only=False, max_tokens=None)
+        )
         assert len(set(ready.keys[0].tolist())) == 1
 
 
@@ -357,18 +412,26 @@ def test_the_limit_counts_rows_of_each_split_and_no_blank_lines(tmp_path):
 
 # ---------------------------------------------------------------- vocabularies
 
-TOKENS = st.lists(st.lists(st.sampled_from(["a", "b", "é", "ba", "B", "<unk>", "<eos>", "🙂"]), max_size=6), max_size=8)
+TOKENS = st.lists(
+    st.lists(st.sampled_from(["a", "b", "é", "ba", "B", "<unk>", "<eos>", "🙂"]), max_size=6),
+    max_size=8,
+)
 
 
 @quick
 @given(TOKENS, st.integers(1, 3), st.one_of(st.none(), st.integers(5, 9)))
 def test_a_vocabulary_is_counts_down_then_tokens_up(rows, least, size):
     made = vocab.table(
-        reduce(vocab.merge, [vocab.count(pa.array([row], pa.list_(pa.string()))) for row in [[], *rows]]),
+        reduce(
+            vocab.merge,
+            [vocab.count(pa.array([row], pa.list_(pa.string()))) for row in [[], *rows]],
+        ),
         vocab.Vocab(corpus="c", size=size, min_count=least, share=True),
     )
     counts = Counter(token for row in rows for token in row)
-    ordered = sorted(((-n, token) for token, n in counts.items() if n >= least and token not in SPECIALS))
+    ordered = sorted(
+        ((-n, token) for token, n in counts.items() if n >= least and token not in SPECIALS)
+    )
     want = [(token, -n) for n, token in ordered][: None if size is None else size - 4]
     assert made.schema == tables.VOCAB
     assert made["id"].to_pylist() == list(range(len(want) + 4))
@@ -379,13 +442,19 @@ def test_a_vocabulary_is_counts_down_then_tokens_up(rows, least, size):
 
 def test_a_vocabulary_smaller_than_its_specials_is_refused():
     with pytest.raises(UserError, match=r"corpora\.c\.vocab\.size: got 4; expected more than 4"):
-        config.load(vocab.Vocab, {"corpus": "c", "size": 4, "min_count": 1, "share": True}, "corpora.c.vocab")
+        config.load(
+            vocab.Vocab,
+            {"corpus": "c", "size": 4, "min_count": 1, "share": True},
+            "corpora.c.vocab",
+        )
 
 
 @pytest.mark.parametrize("size", [None, 259])
 def test_a_bpe_without_room_for_every_byte_is_refused(size):
     with pytest.raises(UserError, match=r"corpora\.c\.vocab\.size: got \w+; expected at least 260"):
-        vocab.check_pieces(vocab.Vocab(corpus="c", size=size, min_count=1, share=True), "corpora.c.vocab")
+        vocab.check_pieces(
+            vocab.Vocab(corpus="c", size=size, min_count=1, share=True), "corpora.c.vocab"
+        )
 
 
 def _codec(texts: list[str], level: str, size: int | None = None) -> Codec:
@@ -395,12 +464,21 @@ def _codec(texts: list[str], level: str, size: int | None = None) -> Codec:
     counts = bpe.count(tokenizer, tokens) if tokenizer else vocab.count(tokens)
     made = bpe.table(tokenizer, counts) if tokenizer else vocab.table(counts, wanted)
     about = Description(
-        level=level, lowercase=False, letters_only=False, share=True, sides=("text",), sizes={"text": len(made)}
+        level=level,
+        lowercase=False,
+        letters_only=False,
+        share=True,
+        sides=("text",),
+        sizes={"text": len(made)},
     )
     return Codec(about, made["token"].combine_chunks(), tokenizer)
 
 
-CORPUS = ["he's calm , the café is calm .", "l'eau <unk> est calme !", "the theme of the café : <eos> 3.14"]
+CORPUS = [
+    "he's calm , the café is calm .",
+    "l'eau <unk> est calme !",
+    "the theme of the café : <eos> 3.14",
+]
 
 
 @pytest.fixture(scope="module")
@@ -436,7 +514,11 @@ def test_encoding_is_a_look_up_with_unknown_for_the_rest(level):
     codec = _codec(CORPUS, level)
     texts = ["the tea <eos> is <unk> calm", "", "zzz ж"]
     tokens = split(pa.array(texts), level)
-    numbers = {token: number for number, token in enumerate(codec._tokens.to_pylist()) if number not in (PAD, BOS, EOS)}
+    numbers = {
+        token: number
+        for number, token in enumerate(codec._tokens.to_pylist())
+        if number not in (PAD, BOS, EOS)
+    }
     want = [[numbers.get(token, UNK) for token in row] for row in tokens.to_pylist()]
     assert codec.encode(pa.array(texts)).to_pylist() == want
     assert codec.encode_tokens(tokens.slice(1)).to_pylist() == want[1:]
@@ -462,7 +544,12 @@ def test_tokens_are_readable_at_every_level(pieces):
     ids = pieces.encode(pa.array(["the café"]))[0].as_py()
     assert "".join(pieces.tokens(ids)).replace("▁", " ") == "the café"
     codec = _codec(CORPUS, "char")
-    assert codec.tokens([BOS, *codec.encode(pa.array(["é c"]))[0].as_py()]) == ["<bos>", "é", "▁", "c"]
+    assert codec.tokens([BOS, *codec.encode(pa.array(["é c"]))[0].as_py()]) == [
+        "<bos>",
+        "é",
+        "▁",
+        "c",
+    ]
 
 
 def test_bpe_training_is_the_same_every_time_and_its_specials_come_first(pieces):
@@ -476,8 +563,19 @@ def test_bpe_training_is_the_same_every_time_and_its_specials_come_first(pieces)
 
 PAIRS = [
     (f"The {noun} is {how}.", f"{le} {nom} est {comme}.")
-    for noun, le, nom in [("cat", "Le", "chat"), ("tree", "L'", "arbre"), ("sun", "Le", "soleil"), ("moon", "La", "lune")]
-    for how, comme in [("old", "vieux"), ("big", "grand"), ("here", "ici"), ("calm", "calme"), ("lost", "perdu")]
+    for noun, le, nom in [
+        ("cat", "Le", "chat"),
+        ("tree", "L'", "arbre"),
+        ("sun", "Le", "soleil"),
+        ("moon", "La", "lune"),
+    ]
+    for how, comme in [
+        ("old", "vieux"),
+        ("big", "grand"),
+        ("here", "ici"),
+        ("calm", "calme"),
+        ("lost", "perdu"),
+    ]
 ]
 TEXT = {"level": "word", "lowercase": True, "letters_only": False, "max_tokens": 9}
 
@@ -502,7 +600,9 @@ def _lay(folder: Path, lines: list[str], **changes) -> Path:
     raw.mkdir(parents=True, exist_ok=True)
     (raw / "p.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     (raw / "limits.json").write_text("{}")
-    (folder / "params.yaml").write_text(yaml.safe_dump({"compute": stage_runs.HERE, "corpora": {"c": _block(**changes)}}))
+    (folder / "params.yaml").write_text(
+        yaml.safe_dump({"compute": stage_runs.HERE, "corpora": {"c": _block(**changes)}})
+    )
     return folder
 
 
@@ -546,7 +646,9 @@ def test_rows_are_kept_once_in_one_split_or_rejected_with_a_reason(tmp_path, mon
         assert counted["source_tokens"] == sum(len(row["source_tokens"]) for row in kept[name])
         assert counted["target_characters"] == sum(len(row["target"]) for row in kept[name])
         assert counted["distinct_sources"] == len({row["source"].lower() for row in kept[name]})
-        assert counted["rejected"] == dict(Counter(row["reason"] for row in rejects if row["split"] == name))
+        assert counted["rejected"] == dict(
+            Counter(row["reason"] for row in rejects if row["split"] == name)
+        )
         assert counted.get("sources_also_in_train", 0) == 0
     assert (tmp_path / "data/tokens/c/limits.json").exists()
     assert describe(tmp_path / "data/vocab/c").sizes.keys() == {"source", "target"}
@@ -574,15 +676,24 @@ def test_duplicates_and_overlap_are_counted_as_sets_would(tmp_path, monkeypatch)
         assert found[name]["duplicates"] == len(pairs) - len(set(pairs))
         if name != "train":
             assert found[name]["rows_also_in_train"] == sum(pair in train for pair in pairs)
-            assert found[name]["sources_also_in_train"] == sum(pair[0] in {source for source, _ in train} for pair in pairs)
+            assert found[name]["sources_also_in_train"] == sum(
+                pair[0] in {source for source, _ in train} for pair in pairs
+            )
 
 
 @pytest.mark.parametrize(
-    ("level", "size", "share"), [("word", None, False), ("char", None, True), ("bpe", 280, True), ("bpe", 280, False)]
+    ("level", "size", "share"),
+    [("word", None, False), ("char", None, True), ("bpe", 280, True), ("bpe", 280, False)],
 )
-def test_a_second_run_leaves_the_same_bytes_and_ids_lead_back_to_the_text(tmp_path, monkeypatch, level, size, share):
+def test_a_second_run_leaves_the_same_bytes_and_ids_lead_back_to_the_text(
+    tmp_path, monkeypatch, level, size, share
+):
     def bytes_of() -> dict[str, bytes]:
-        return {str(p.relative_to(tmp_path)): p.read_bytes() for p in sorted(tmp_path.rglob("*")) if p.is_file()}
+        return {
+            str(p.relative_to(tmp_path)): p.read_bytes()
+            for p in sorted(tmp_path.rglob("*"))
+            if p.is_file()
+        }
 
     _lay(
         tmp_path,
@@ -598,7 +709,10 @@ def test_a_second_run_leaves_the_same_bytes_and_ids_lead_back_to_the_text(tmp_pa
     ids = tables.read(tmp_path / "data/encoded/c/train.parquet", tables.ENCODED_PAIR)
     for side in ("source", "target"):
         codec, rows = Codec.load(folder, side), _pairs(tmp_path, "train")
-        want = [text.replace("' ", "'") if level == "word" else text for text in many([row[side] for row in rows], True)]
+        want = [
+            text.replace("' ", "'") if level == "word" else text
+            for text in many([row[side] for row in rows], True)
+        ]
         assert codec.decode_batch(ids[side].to_pylist()) == want
         counts = tables.read(folder / f"{side}.parquet", tables.VOCAB)["count"].to_numpy()
         both = (
@@ -614,19 +728,45 @@ def test_a_second_run_leaves_the_same_bytes_and_ids_lead_back_to_the_text(tmp_pa
 def test_changing_level_and_case_moves_no_row(tmp_path, monkeypatch):
     placed = []
     for level, lowercase in (("word", True), ("char", False), ("bpe", False)):
-        _lay(tmp_path, LINES[:20], text={"level": level, "lowercase": lowercase, "letters_only": False, "max_tokens": None})
+        _lay(
+            tmp_path,
+            LINES[:20],
+            text={
+                "level": level,
+                "lowercase": lowercase,
+                "letters_only": False,
+                "max_tokens": None,
+            },
+        )
         _run(tmp_path, "tokenize")
-        placed.append([[row["source"] for row in _pairs(tmp_path, name)] for name in ("train", "valid", "test")])
+        placed.append(
+            [
+                [row["source"] for row in _pairs(tmp_path, name)]
+                for name in ("train", "valid", "test")
+            ]
+        )
     assert placed[0] == placed[1] == placed[2]
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"limit": 1}, r"corpora\.c\.limit: got no usable row for \w+ \(0 rejected\); expected at least one in each of"),
+        (
+            {"limit": 1},
+            (
+                r"corpora\.c\.limit: got no usable row for \w+ \(0 rejected\); expected at least "
+                r"one in each of"
+            ),
+        ),
         ({"limit": 0}, r"corpora\.c\.limit: got 0; expected at least 1"),
-        ({"split": "official"}, r"corpora\.c\.split: got official; expected method: hash, contiguous or folds"),
-        ({"text": TEXT | {"max_tokens": 1}}, r"corpora\.c\.split: got no usable row for train \(\d+ rejected\)"),
+        (
+            {"split": "official"},
+            r"corpora\.c\.split: got official; expected method: hash, contiguous or folds",
+        ),
+        (
+            {"text": TEXT | {"max_tokens": 1}},
+            r"corpora\.c\.split: got no usable row for train \(\d+ rejected\)",
+        ),
         ({"text": TEXT | {"max_tokens": 0}}, r"corpora\.c\.text\.max_tokens: got 0"),
         (
             {"text": TEXT | {"level": "syllable"}},
@@ -637,12 +777,17 @@ def test_changing_level_and_case_moves_no_row(tmp_path, monkeypatch):
             r"corpora\.c\.format: got tab_separated_pair; .*Did you mean 'tab_separated_pairs'",
         ),
         (
-            {"read": {"files": {"train": ["p.txt"]}, "source_column": 0, "target_column": 1}, "split": "official"},
+            {
+                "read": {"files": {"train": ["p.txt"]}, "source_column": 0, "target_column": 1},
+                "split": "official",
+            },
             r"corpora\.c\.read: got the splits train; expected train, valid, test",
         ),
     ],
 )
-def test_a_corpus_that_cannot_be_used_is_refused_by_name_and_leaves_nothing(tmp_path, monkeypatch, changes, message):
+def test_a_corpus_that_cannot_be_used_is_refused_by_name_and_leaves_nothing(
+    tmp_path, monkeypatch, changes, message
+):
     _lay(tmp_path, LINES, **changes)
     with pytest.raises(UserError, match=message):
         _run(tmp_path, "tokenize")
@@ -651,7 +796,8 @@ def test_a_corpus_that_cannot_be_used_is_refused_by_name_and_leaves_nothing(tmp_
 
 
 def _peaks(folder: Path, monkeypatch, count: int) -> tuple[int, int]:
-    """Bytes that Arrow, and Python with numpy, held at their worst through the three stages on `count` rows."""
+    """Bytes that Arrow, and Python with numpy, held at their worst through the three stages on
+    `count` rows."""
     lines = [f"{number % 997} {'some words of text ' * 4}{number}" for number in range(count)]
     read = {"files": {"all": ["p.txt"]}, "judges": None}
     text = {"level": "word", "lowercase": False, "letters_only": False, "max_tokens": None}
@@ -677,7 +823,8 @@ def _peaks(folder: Path, monkeypatch, count: int) -> tuple[int, int]:
 
 @pytest.mark.long
 def test_peak_memory_does_not_grow_with_the_corpus(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.corpora._BLOCK", 1 << 18)  # full blocks and row groups in the small corpus too
+    # full blocks and row groups in the small corpus too
+    monkeypatch.setattr("pipeline.corpora._BLOCK", 1 << 18)
     monkeypatch.setattr("pipeline.text.rows._ROW_GROUP_BYTES", 1 << 20)
     few, many = 40_000, 120_000
     arrow, python = _peaks(tmp_path / "few", monkeypatch, few)
@@ -690,17 +837,23 @@ def _counted(how: params.Splitting, names: list[str]) -> dict[str, set[str]]:
     """What 600 made texts come to, split by split, when their reader calls them `names` in turn."""
     splitter, found = Splitter(how, {}), {}
     texts = pa.array([f"text number {number}" for number in range(600)])
-    batch = pa.record_batch([texts, pa.repeat("a", 600), pa.nulls(600, pa.string())], schema=tables.RAW_LABELLED)
+    batch = pa.record_batch(
+        [texts, pa.repeat("a", 600), pa.nulls(600, pa.string())], schema=tables.RAW_LABELLED
+    )
     ready = prepare(batch, Text(level="word", lowercase=False, letters_only=False, max_tokens=None))
     for name in names:
-        for text, split_name in zip(texts.to_pylist(), splitter.names(name, ready).to_pylist(), strict=True):
+        for text, split_name in zip(
+            texts.to_pylist(), splitter.names(name, ready).to_pylist(), strict=True
+        ):
             found.setdefault(split_name, set()).add(text)
         assert set(splitter.possible(name)) >= set(found)
     return found
 
 
 def test_every_row_is_tested_in_one_fold_and_valid_in_the_fold_before() -> None:
-    folds = [_counted(params.Folds(method="folds", folds=5, fold=fold), ["all"]) for fold in range(5)]
+    folds = [
+        _counted(params.Folds(method="folds", folds=5, fold=fold), ["all"]) for fold in range(5)
+    ]
     everything = folds[0]["train"] | folds[0]["valid"] | folds[0]["test"]
     assert sum(len(fold["test"]) for fold in folds) == len(everything) == 600
     assert set().union(*(fold["test"] for fold in folds)) == everything
@@ -722,11 +875,20 @@ def test_valid_may_be_cut_out_of_an_official_train_and_nothing_else_moves() -> N
 @pytest.mark.parametrize(
     ("block", "line"),
     [
-        ({"method": "fold", "folds": 10, "fold": 1}, "c.split.method: got fold; expected one of hash, contiguous, folds, "),
-        ({"method": "folds", "folds": 10, "fold": 10}, "c.split.fold: got 10; expected a number from 0 to 9"),
+        (
+            {"method": "fold", "folds": 10, "fold": 1},
+            "c.split.method: got fold; expected one of hash, contiguous, folds, ",
+        ),
+        (
+            {"method": "folds", "folds": 10, "fold": 10},
+            "c.split.fold: got 10; expected a number from 0 to 9",
+        ),
         ({"method": "folds", "folds": 2, "fold": 1}, "c.split.folds: got 2; expected at least 3"),
         ({"method": "folds", "valid": 0.1, "test": 0.1}, "c.split.valid: got an unknown key"),
-        ({"method": "out_of_train", "valid": 1.0}, "c.split.valid: got 1.0; expected a share between 0 and 1"),
+        (
+            {"method": "out_of_train", "valid": 1.0},
+            "c.split.valid: got 1.0; expected a share between 0 and 1",
+        ),
         ({"valid": 0.1}, "c.split.method: got nothing; expected one of hash"),
         ("hash", "c.split: got hash; expected official, or a section with a method: hash, "),
     ],
@@ -752,11 +914,16 @@ def _labelled(folder: Path, counts: dict[str, int], **changes) -> Path:
 
 def _labels_of(folder: Path) -> dict[str, Counter[str]]:
     paths = {name: folder / f"data/tokens/c/{name}.parquet" for name in ("train", "valid", "test")}
-    return {name: Counter(tables.read(path, tables.TOKENS_LABELLED)["label"].to_pylist()) for name, path in paths.items()}
+    return {
+        name: Counter(tables.read(path, tables.TOKENS_LABELLED)["label"].to_pylist())
+        for name, path in paths.items()
+    }
 
 
 @quick
-@given(st.dictionaries(st.sampled_from("abcdefg"), st.integers(1, 50), min_size=1), st.integers(1, 200))
+@given(
+    st.dictionaries(st.sampled_from("abcdefg"), st.integers(1, 50), min_size=1), st.integers(1, 200)
+)
 def test_a_limit_is_divided_in_proportion(counts, limit):
     found = shares(counts, limit)
     total = sum(counts.values())
@@ -765,7 +932,9 @@ def test_a_limit_is_divided_in_proportion(counts, limit):
     if limit >= len(counts):
         assert min(found.values()) >= 1
     if limit * min(counts.values()) >= total:  # no label is too rare for its share
-        assert all(abs(found[label] - min(limit, total) * counts[label] / total) < 1 for label in counts)
+        assert all(
+            abs(found[label] - min(limit, total) * counts[label] / total) < 1 for label in counts
+        )
 
 
 def test_a_limit_takes_rows_of_every_label_in_proportion(tmp_path):
@@ -774,14 +943,20 @@ def test_a_limit_takes_rows_of_every_label_in_proportion(tmp_path):
     texts = [
         row["text"]
         for name in ("train", "valid", "test")
-        for row in tables.read(tmp_path / f"data/tokens/c/{name}.parquet", tables.TOKENS_LABELLED).to_pylist()
+        for row in tables.read(
+            tmp_path / f"data/tokens/c/{name}.parquet", tables.TOKENS_LABELLED
+        ).to_pylist()
     ]
-    assert set(texts) == {f"{label} text number {number}" for label in ("neg", "pos") for number in range(55)}
+    assert set(texts) == {
+        f"{label} text number {number}" for label in ("neg", "pos") for number in range(55)
+    }
 
 
 def test_a_limit_divides_each_official_split_by_itself(tmp_path):
     sizes = {"train": (90, 30), "valid": (3, 30), "test": (5, 5)}
-    read = {"files": {name: {label: [f"{name}.{label}"] for label in ("neg", "pos")} for name in sizes}}
+    read = {
+        "files": {name: {label: [f"{name}.{label}"] for label in ("neg", "pos")} for name in sizes}
+    }
     _labelled(tmp_path, {}, limit=12, split="official", read=read)
     for name, counts in sizes.items():
         for label, count in zip(("neg", "pos"), counts, strict=True):
@@ -805,7 +980,9 @@ def test_contiguous_parts_hold_every_label_in_proportion(tmp_path, limit):
         "valid": {"neg": 10 * share, "pos": 20 * share},
         "test": {"neg": 10 * share, "pos": 20 * share},
     }
-    train = tables.read(tmp_path / "data/tokens/c/train.parquet", tables.TOKENS_LABELLED)["text"].to_pylist()
+    train = tables.read(tmp_path / "data/tokens/c/train.parquet", tables.TOKENS_LABELLED)[
+        "text"
+    ].to_pylist()
     assert train[0] == "neg text number 0"
     assert train == sorted(train, key=lambda text: (text.split()[0], int(text.split()[-1])))
 
@@ -815,13 +992,21 @@ def test_contiguous_parts_hold_every_label_in_proportion(tmp_path, limit):
     [
         ({"neg": 200, "pos": 1}, {}, "split"),
         ({"neg": 200, "pos": 1}, {"split": {"method": "folds", "folds": 3, "fold": 0}}, "split"),
-        ({"neg": 200, "pos": 2}, {"split": {"method": "contiguous", "valid": 0.1, "test": 0.1}}, "split"),
+        (
+            {"neg": 200, "pos": 2},
+            {"split": {"method": "contiguous", "valid": 0.1, "test": 0.1}},
+            "split",
+        ),
         ({"neg": 200, "pos": 4}, {"limit": 60}, "limit"),
     ],
 )
 def test_a_split_that_lacks_a_label_is_refused_by_both_names(tmp_path, counts, changes, key):
     with pytest.raises(
-        UserError, match=rf"^corpora\.c\.{key}: got no row of the label pos for (train|valid|test); expected ev"
+        UserError,
+        match=(
+            rf"^corpora\.c\.{key}: got no row of the label pos for (train|valid|test); "
+            r"expected ev"
+        ),
     ):
         _run(_labelled(tmp_path, counts, **changes), "tokenize")
     assert not (tmp_path / "data/tokens/c").exists()
@@ -829,19 +1014,30 @@ def test_a_split_that_lacks_a_label_is_refused_by_both_names(tmp_path, counts, c
 
 @pytest.mark.parametrize("lacking", ["train", "valid", "test"])
 def test_an_official_split_that_lacks_a_label_is_refused(tmp_path, lacking):
-    read = {"files": {name: {"neg": ["neg.txt"], "pos": ["pos.txt"]} for name in ("train", "valid", "test")}}
+    read = {
+        "files": {
+            name: {"neg": ["neg.txt"], "pos": ["pos.txt"]} for name in ("train", "valid", "test")
+        }
+    }
     del read["files"][lacking]["pos"]
     _labelled(tmp_path, {"neg": 9, "pos": 9}, split="official", read=read)
     with pytest.raises(
-        UserError, match=rf"^corpora\.c\.read: got no row of the label pos for {lacking}; expected every label"
+        UserError,
+        match=(
+            rf"^corpora\.c\.read: got no row of the label pos for {lacking}; expected every "
+            r"label"
+        ),
     ):
         _run(tmp_path, "tokenize")
 
 
 def test_valid_cut_out_of_train_must_have_every_label(tmp_path):
     read = {"files": {name: {"neg": ["neg.txt"], "pos": ["pos.txt"]} for name in ("train", "test")}}
-    _labelled(tmp_path, {"neg": 90, "pos": 1}, split={"method": "out_of_train", "valid": 0.1}, read=read)
+    _labelled(
+        tmp_path, {"neg": 90, "pos": 1}, split={"method": "out_of_train", "valid": 0.1}, read=read
+    )
     with pytest.raises(
-        UserError, match=r"^corpora\.c\.split: got no row of the label pos for (train|valid); expected every"
+        UserError,
+        match=r"^corpora\.c\.split: got no row of the label pos for (train|valid); expected every",
     ):
         _run(tmp_path, "tokenize")

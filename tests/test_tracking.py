@@ -1,4 +1,5 @@
-"""Live tracking and `sync` against real stores and real servers: what MLflow shows, and what it costs the training."""
+"""Live tracking and `sync` against real stores and real servers: what MLflow shows, and what it
+costs the training."""
 
 import fcntl
 import json
@@ -23,17 +24,27 @@ from mlflow import MlflowClient
 from pipeline import tracking
 from pipeline.core import tables
 from pipeline.core.errors import UserError
-from pipeline.tracking import describe, follower, live_log, mlflow_store, run_lock, run_outputs, serve
+from pipeline.tracking import (
+    describe,
+    follower,
+    live_log,
+    mlflow_store,
+    run_lock,
+    run_outputs,
+    serve,
+)
 
 TOP = Path(__file__).parents[1]
-# Beside other tests a follower of the lowest priority may not run for minutes, and would give up before it has begun.
+# Beside other tests a follower of the lowest priority may not run for minutes, and would give up
+# before it has begun.
 BUSY_MACHINE = {"SEQLINE_FOLLOWER_NICE": "0", "SEQLINE_FOLLOWER_SECONDS": "600"}
 HANG_SECONDS = 600.0  # a test that waits so long has hung
 TRAINING = """
 import sys, time
 from pathlib import Path
 from pipeline import tracking
-root, run, digest, steps, pause, start = Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4]), float(sys.argv[5]), 0
+root, run, digest = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+steps, pause, start = int(sys.argv[4]), float(sys.argv[5]), 0
 if len(sys.argv) > 6: start = int(sys.argv[6])
 work = root / ".seqline" / "training" / run
 work.mkdir(parents=True, exist_ok=True)
@@ -48,11 +59,18 @@ print(time.monotonic() - began, flush=True)
 
 
 def write_project(root: Path, names: tuple[str, ...] = ("lstm",), steps: int = 40) -> Path:
-    """A project whose DAG has run: the files of the documented layout, with a lock that agrees with itself."""
+    """A project whose DAG has run: the files of the documented layout, with a lock that agrees with
+    itself."""
     stages: dict[str, Any] = {}
     runs = {}
     for name in names:
-        block = {"family": "recurrent_lm", "task": "language_model", "corpus": "toy", "seed": 1, "model": {"hidden": 8}}
+        block = {
+            "family": "recurrent_lm",
+            "task": "language_model",
+            "corpus": "toy",
+            "seed": 1,
+            "model": {"hidden": 8},
+        }
         runs[name] = {**block, "search": {"method": "sampling", "temperature": 0.8}}
         stages |= lock_stages(name, runs[name])
         write_outputs(root, name, block, steps)
@@ -61,7 +79,9 @@ def write_project(root: Path, names: tuple[str, ...] = ("lstm",), steps: int = 4
         yaml.safe_dump({"corpora": {"toy": {"format": "toy"}}, "runs": runs}), encoding="utf-8"
     )
     (root / "dvc.yaml").write_text("stages: {}\n", encoding="utf-8")
-    (root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}), encoding="utf-8")
+    (root / "dvc.lock").write_text(
+        yaml.safe_dump({"schema": "2.0", "stages": stages}), encoding="utf-8"
+    )
     return root
 
 
@@ -91,12 +111,23 @@ def write_outputs(root: Path, name: str, block: dict[str, Any], steps: int) -> N
         folder.mkdir(parents=True, exist_ok=True)
     facts = {"run": block, "digest": digest_of(name), "parameters": 321, "best_step": steps}
     (model / "config.json").write_text(json.dumps(facts), encoding="utf-8")
-    rows = [{"step": s, "epoch": 0, "name": "train/loss", "value": 1.0 / s} for s in range(1, steps + 1)]
+    rows = [
+        {"step": s, "epoch": 0, "name": "train/loss", "value": 1.0 / s} for s in range(1, steps + 1)
+    ]
     rows.append({"step": steps, "epoch": 0, "name": "valid/perplexity", "value": 3.5})
     tables.write(model / "history.parquet", pa.Table.from_pylist(rows, tables.HISTORY))
-    sample = {"row": 0, "prompt": "once upon", "reference": "a time", "text": f"the answer of {name}", "log_prob": -1.5}
+    sample = {
+        "row": 0,
+        "prompt": "once upon",
+        "reference": "a time",
+        "text": f"the answer of {name}",
+        "log_prob": -1.5,
+    }
     tables.write(predictions / "samples.parquet", pa.Table.from_pylist([sample], tables.SAMPLES))
-    scores = {"run": name, "test": {"perplexity": 4.25, "bleu": {"score": 12.5, "signature": "nrefs:1|tok:13a"}}}
+    scores = {
+        "run": name,
+        "test": {"perplexity": 4.25, "bleu": {"score": 12.5, "signature": "nrefs:1|tok:13a"}},
+    }
     (metrics / f"{name}.json").write_text(json.dumps(scores), encoding="utf-8")
     (plots / "history.csv").write_text("step,loss\n1,1.0\n", encoding="utf-8")
     (figures / name).mkdir(exist_ok=True)
@@ -112,18 +143,40 @@ def png(pixels: list[list[int]]) -> bytes:
     import zlib
 
     def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        return (
+            struct.pack(">I", len(content))
+            + kind
+            + content
+            + struct.pack(">I", zlib.crc32(kind + content))
+        )
 
     raw = b"".join(b"\0" + bytes(row) for row in pixels)
     head = struct.pack(">IIBBBBB", len(pixels[0]), len(pixels), 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(raw))
+        + chunk(b"IEND", b"")
+    )
 
 
 PNG = png([[(x * y) % 256 for x in range(200)] for y in range(200)])
 
 
-def start_training(root: Path, steps: int, pause: float, start: int = 0, run: str = "lstm", **environment: str) -> Any:
-    command = [sys.executable, "-c", TRAINING, str(root), run, digest_of(run), str(steps), str(pause), str(start)]
+def start_training(
+    root: Path, steps: int, pause: float, start: int = 0, run: str = "lstm", **environment: str
+) -> Any:
+    command = [
+        sys.executable,
+        "-c",
+        TRAINING,
+        str(root),
+        run,
+        digest_of(run),
+        str(steps),
+        str(pause),
+        str(start),
+    ]
     settings = {**os.environ, "OMP_NUM_THREADS": "1", **BUSY_MACHINE, **environment}
     return subprocess.Popen(command, cwd=TOP, env=settings, stdout=subprocess.PIPE, text=True)
 
@@ -144,9 +197,15 @@ def eventually(question: Callable[[], Any]) -> Any:
     return answer
 
 
-def curve(client: MlflowClient, root: Path, name: str = "lstm", metric: str = "train/loss") -> list[int]:
+def curve(
+    client: MlflowClient, root: Path, name: str = "lstm", metric: str = "train/loss"
+) -> list[int]:
     found = mlflow_store.find(client, task_of(root, name), (name, digest_of(name)))
-    return sorted(point.step for point in client.get_metric_history(found.info.run_id, metric)) if found else []
+    return (
+        sorted(point.step for point in client.get_metric_history(found.info.run_id, metric))
+        if found
+        else []
+    )
 
 
 def task_of(root: Path, name: str) -> str:
@@ -154,7 +213,9 @@ def task_of(root: Path, name: str) -> str:
 
 
 def all_runs(client: MlflowClient) -> list[Any]:
-    return list(client.search_runs([experiment.experiment_id for experiment in client.search_experiments()]))
+    return list(
+        client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    )
 
 
 def followers(root: Path) -> list[int]:
@@ -220,10 +281,15 @@ class Server:
         (folder / "mlflow.db").write_bytes(database.read_bytes())
         self.port = unused_port()
         self.folder, self.uri = folder, f"http://127.0.0.1:{self.port}"
-        self.command, self.store = serve.command(folder, self.port), f"sqlite:///{folder / 'mlflow.db'}"
+        self.command, self.store = (
+            serve.command(folder, self.port),
+            f"sqlite:///{folder / 'mlflow.db'}",
+        )
 
     def __enter__(self) -> "Server":
-        self.process = serve.start(self.command, self.folder, {"MLFLOW_BACKEND_STORE_URI": self.store})
+        self.process = serve.start(
+            self.command, self.folder, {"MLFLOW_BACKEND_STORE_URI": self.store}
+        )
         serve.wait_until_up(self.process, self.uri)
         return self
 
@@ -232,7 +298,9 @@ class Server:
 
 
 @pytest.mark.long
-def test_curves_appear_while_the_training_runs_and_its_process_imports_no_mlflow(project: Path) -> None:
+def test_curves_appear_while_the_training_runs_and_its_process_imports_no_mlflow(
+    project: Path,
+) -> None:
     training = start_training(project, 100_000, 0.05)
     client = mlflow_store.connect(project)
     try:
@@ -242,7 +310,10 @@ def test_curves_appear_while_the_training_runs_and_its_process_imports_no_mlflow
         assert run.info.status == "RUNNING"
         assert run.data.params["model.hidden"] == "8"
         assert run.data.params["corpus_settings.text.level"] == "word"
-        assert run.data.tags.items() >= {"device": "cpu", "family": "recurrent_lm", "seqline.recorded": "live"}.items()
+        assert (
+            run.data.tags.items()
+            >= {"device": "cpu", "family": "recurrent_lm", "seqline.recorded": "live"}.items()
+        )
         assert [given.dataset.digest for given in run.inputs.dataset_inputs] == [f"{1:032x}.dir"]
         assert "mlflow" not in Path(f"/proc/{training.pid}/maps").read_text()
     finally:
@@ -253,7 +324,9 @@ def test_curves_appear_while_the_training_runs_and_its_process_imports_no_mlflow
 
 
 @pytest.mark.long
-def test_a_resumed_training_goes_on_in_the_same_run_and_repeated_steps_count_once(project: Path) -> None:
+def test_a_resumed_training_goes_on_in_the_same_run_and_repeated_steps_count_once(
+    project: Path,
+) -> None:
     killed = start_training(project, 100_000, 0.01)
     client = mlflow_store.connect(project)
     eventually(lambda: len(curve(client, project)) > 30)
@@ -267,7 +340,9 @@ def test_a_resumed_training_goes_on_in_the_same_run_and_repeated_steps_count_onc
     assert len(all_runs(client)) == 1
 
 
-def test_a_training_that_fails_is_shown_as_failed_and_odd_figures_as_far_as_mlflow_has_names_for_them(project: Path) -> None:
+def test_a_failed_training_is_shown_as_failed_with_the_figures_that_mlflow_can_name(
+    project: Path,
+) -> None:
     def diverge() -> None:
         with tracking.live(run="lstm", digest=digest_of("lstm"), work=project, root=project) as log:
             log({"train/loss": float("nan"), "chrF2++": 1.0}, 1)
@@ -281,7 +356,9 @@ def test_a_training_that_fails_is_shown_as_failed_and_odd_figures_as_far_as_mlfl
 
 
 @pytest.mark.long
-def test_several_trainings_at_once_on_no_store_make_one_store_with_a_run_each(tmp_path: Path) -> None:
+def test_several_trainings_at_once_on_no_store_make_one_store_with_a_run_each(
+    tmp_path: Path,
+) -> None:
     names = ("a", "b", "c", "d")
     write_project(tmp_path, names)
     trainings = [start_training(tmp_path, 20, 0.01, run=name) for name in names]
@@ -291,7 +368,9 @@ def test_several_trainings_at_once_on_no_store_make_one_store_with_a_run_each(tm
     client = mlflow_store.connect(tmp_path)
     assert sorted(run.info.run_name for run in all_runs(client)) == list(names)
     assert all(curve(client, tmp_path, name) == list(range(1, 21)) for name in names)
-    assert list((tmp_path / ".seqline/tracking").glob("*.lock")), "the folder in which stores are made has another place"
+    assert list((tmp_path / ".seqline/tracking").glob("*.lock")), (
+        "the folder in which stores are made has another place"
+    )
     assert not list((tmp_path / ".seqline/tracking").glob("*.partial"))
 
 
@@ -307,7 +386,10 @@ def test_sync_records_a_restored_run_once_with_all_that_dvc_holds_of_it(project:
     assert run.data.tags["test/bleu/signature"] == "nrefs:1|tok:13a"
     assert run.data.tags["dvc.deps/pipeline/models/recurrent_lm.py"] == f"{3:032x}"
     assert run.data.tags["search.method"] == "sampling"
-    assert run.data.metrics.items() >= {"test/perplexity": 4.25, "test/bleu/score": 12.5, "valid/perplexity": 3.5}.items()
+    assert (
+        run.data.metrics.items()
+        >= {"test/perplexity": 4.25, "test/bleu/score": 12.5, "valid/perplexity": 3.5}.items()
+    )
     assert run.data.params["parameters"] == "321"
     assert curve(client, project) == list(range(1, 41))
     [score] = client.get_metric_history(run.info.run_id, "test/perplexity")
@@ -334,14 +416,28 @@ def test_sync_adds_only_what_the_live_view_missed(project: Path) -> None:
             "[]",
             "got list; expected JSON of a stage: a mapping. Run `dvc repro -f train@lstm`.",
         ),
-        ("data/models/lstm/config.json", '{"run": null, "digest": "1"}', "got no 'run'; expected what the train stage"),
-        ("data/models/lstm/config.json", '{"run": {}}', "got no 'digest'; expected what the train stage writes."),
+        (
+            "data/models/lstm/config.json",
+            '{"run": null, "digest": "1"}',
+            "got no 'run'; expected what the train stage",
+        ),
+        (
+            "data/models/lstm/config.json",
+            '{"run": {}}',
+            "got no 'digest'; expected what the train stage writes.",
+        ),
         ("data/models/lstm/history.parquet", "no table", "expected a Parquet file. Delete it"),
         ("data/predictions/lstm/samples.parquet", "no table", "expected a Parquet file. Delete it"),
-        ("reports/metrics/lstm.json", "\xff", "expected JSON of a stage. Run `dvc repro -f evaluate@lstm`."),
+        (
+            "reports/metrics/lstm.json",
+            "\xff",
+            "expected JSON of a stage. Run `dvc repro -f evaluate@lstm`.",
+        ),
     ],
 )
-def test_an_output_that_is_damaged_is_told_in_one_line(path: str, content: str, said: str, project: Path) -> None:
+def test_an_output_that_is_damaged_is_told_in_one_line(
+    path: str, content: str, said: str, project: Path
+) -> None:
     (project / path).write_bytes(content.encode("latin-1"))
     with pytest.raises(UserError) as error:
         tracking.sync(project)
@@ -374,7 +470,8 @@ def test_scores_of_another_model_are_not_recorded(project: Path) -> None:
 def test_sync_does_not_wait_for_a_follower_that_the_system_lets_wait_nor_ends_it(
     project: Path, stalling: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The follower holds the run's lock and gets no processor; once it does, it sees that sync has the run, and leaves."""
+    """The follower holds the run's lock and gets no processor; once it does, it sees that sync has
+    the run, and leaves."""
     finish(start_training(project, 40, 0.0, MLFLOW_TRACKING_URI=stalling))
     lock = run_lock._lock_path(project, ("lstm", digest_of("lstm")))
     eventually(lambda: lock.exists() and lock.read_text().endswith("follower\n"))
@@ -391,7 +488,8 @@ def test_sync_does_not_wait_for_a_follower_that_the_system_lets_wait_nor_ends_it
 
 @pytest.mark.long
 def test_sync_kills_no_process_by_the_number_in_a_lock(project: Path) -> None:
-    """As an older version, or another PID namespace, wrote it: here it is the number of a bystander."""
+    """As an older version, or another PID namespace, wrote it: here it is the number of a
+    bystander."""
     with subprocess.Popen(["sleep", "600"]) as bystander:
         lock = run_lock._lock_path(project, ("lstm", digest_of("lstm")))
         lock.parent.mkdir(parents=True, exist_ok=True)
@@ -421,8 +519,12 @@ def test_a_sync_waits_for_another_sync_and_takes_nothing_over(project: Path) -> 
             assert theirs()
 
 
-@pytest.mark.parametrize("key", [("../../up", "../x"), ("a/b", "/etc"), ("..", "."), ("a" * 400, "\0")])
-def test_a_lock_lies_in_its_folder_whatever_the_run_and_digest_are_called(key: tuple[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "key", [("../../up", "../x"), ("a/b", "/etc"), ("..", "."), ("a" * 400, "\0")]
+)
+def test_a_lock_lies_in_its_folder_whatever_the_run_and_digest_are_called(
+    key: tuple[str, str], tmp_path: Path
+) -> None:
     with run_lock.sole(tmp_path, key, lambda: False, "sync"):
         assert [path.parent for path in tmp_path.rglob("*.lock")] == [run_lock.locks(tmp_path)]
 
@@ -433,16 +535,22 @@ def test_a_server_that_does_not_answer_costs_the_training_nothing_and_sync_fills
     server: str, project: Path, stalling: str
 ) -> None:
     uri = stalling if server == "stalling" else "http://127.0.0.1:9"
-    finish(start_training(project, 40, 0.05, MLFLOW_TRACKING_URI=uri))  # how little it costs, the benchmark measures
-    [follower] = followers(project)  # the training did not wait for it: it is at its first call still
+    # how little it costs, the benchmark measures
+    finish(start_training(project, 40, 0.05, MLFLOW_TRACKING_URI=uri))
+    # the training did not wait for it: it is at its first call still
+    [follower] = followers(project)
     assert "lstm: recorded (41 points" in tracking.sync(project)
     with suppress(ProcessLookupError):  # sync has the run now, which may have ended it
         os.kill(follower, signal.SIGKILL)
 
 
-def test_sync_with_a_dead_server_says_so_in_one_line(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sync_with_a_dead_server_says_so_in_one_line(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    with pytest.raises(UserError, match=r"^MLFLOW_TRACKING_URI: got http://127\.0\.0\.1:9; expected") as error:
+    with pytest.raises(
+        UserError, match=r"^MLFLOW_TRACKING_URI: got http://127\.0\.0\.1:9; expected"
+    ) as error:
         tracking.sync(project)
     assert "\n" not in str(error.value)
 
@@ -453,7 +561,9 @@ def test_no_message_holds_the_password_of_the_store(
     scheme: str, asked: str, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{scheme}://somebody:secret@127.0.0.1:9/db")
-    with pytest.raises(UserError, match=rf"^MLFLOW_TRACKING_URI: got {scheme}://127\.0\.0\.1:9/db; expected ") as error:
+    with pytest.raises(
+        UserError, match=rf"^MLFLOW_TRACKING_URI: got {scheme}://127\.0\.0\.1:9/db; expected "
+    ) as error:
         tracking.sync(project) if asked == "sync" else tracking.ui(project, unused_port())
     assert "secret" not in str(error.value)
     assert "\n" not in str(error.value)
@@ -462,9 +572,12 @@ def test_no_message_holds_the_password_of_the_store(
 def test_a_store_that_works_is_named_without_its_password_and_so_are_its_server_s_arguments(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(describe, "uri", lambda root: f"sqlite:///{root / 'mlflow.db'}?password=secret")
+    monkeypatch.setattr(
+        describe, "uri", lambda root: f"sqlite:///{root / 'mlflow.db'}?password=secret"
+    )
     assert tracking.sync(project).endswith(
-        f"MLflow at sqlite:///{project / 'mlflow.db'}: of 1 runs, 1 are trained and 0 were level already."
+        f"MLflow at sqlite:///{project / 'mlflow.db'}: of 1 runs, 1 are trained and 0 were "
+        "level already."
     )
     assert not any("secret" in word for word in serve.command(project, 5000))
 
@@ -529,7 +642,9 @@ def test_experiments_in_a_temporary_copy_share_the_store_of_their_project(tmp_pa
     assert describe.home(tmp_path) == tmp_path
 
 
-def test_tracking_switched_off_starts_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tracking_switched_off_starts_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SEQLINE_TRACKING", "off")
     with tracking.live(run="a", digest="b", work=tmp_path, root=tmp_path) as log:
         log({"loss": 1.0}, 1)
@@ -575,7 +690,9 @@ def test_a_damaged_spool_does_not_stop_the_training(
         log({"loss": 1.0}, 1)
     error = capsys.readouterr().err
     assert error == "" or (error.count("\n") == 1 and "tracking stopped, training goes on" in error)
-    assert error or [json.loads(line).get("step") for line in (tmp_path / live_log.NAME).open()] == [None, 1, None]
+    assert error or [
+        json.loads(line).get("step") for line in (tmp_path / live_log.NAME).open()
+    ] == [None, 1, None]
 
 
 def _fail(error: BaseException) -> Callable[..., Any]:
@@ -586,10 +703,14 @@ def _fail(error: BaseException) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize(
-    "error", [OSError(24, "Too many open files"), RuntimeError("can't start new thread"), MemoryError()]
+    "error",
+    [OSError(24, "Too many open files"), RuntimeError("can't start new thread"), MemoryError()],
 )
 def test_a_follower_that_cannot_start_does_not_stop_the_training(
-    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: Exception,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.delenv("SEQLINE_TRACKING", raising=False)
     monkeypatch.setattr(subprocess, "Popen", _fail(error))
@@ -604,14 +725,21 @@ def test_settings_and_figures_of_odd_types_do_not_stop_the_training(
     monkeypatch.delenv("SEQLINE_TRACKING", raising=False)
     monkeypatch.setattr(live_log, "_start_follower", lambda *_: None)
     settings = {"task": "t", "since": datetime(2026, 1, 1), "of": {1: object()}}
-    with tracking.live(run="lstm", digest="d", work=tmp_path, root=tmp_path, params=settings) as log:
+    with tracking.live(
+        run="lstm", digest="d", work=tmp_path, root=tmp_path, params=settings
+    ) as log:
         log({"loss": "no number"}, 1)  # type: ignore[dict-item]
         log({"loss": 1.0}, 2)
     assert capsys.readouterr().err.count("\n") == 1
-    assert json.loads((tmp_path / live_log.NAME).open().readline())["params"]["since"] == "2026-01-01 00:00:00"
+    assert (
+        json.loads((tmp_path / live_log.NAME).open().readline())["params"]["since"]
+        == "2026-01-01 00:00:00"
+    )
 
 
-def test_a_training_whose_stderr_is_gone_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_whose_stderr_is_gone_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("SEQLINE_TRACKING", raising=False)
     monkeypatch.setattr(sys, "stderr", None)
     (tmp_path / live_log.NAME).mkdir()
@@ -624,13 +752,33 @@ def test_a_follower_that_fails_is_reported_while_the_training_goes_on(project: P
     broken = project / "broken"
     broken.mkdir()
     (broken / "mlflow.py").write_text("raise SystemError('no such symbol')\n")
-    command = [sys.executable, "-c", TRAINING, str(project), "lstm", digest_of("lstm"), "1000000", "0.05"]
-    environment = {**os.environ, "PYTHONPATH": f"{broken}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    command = [
+        sys.executable,
+        "-c",
+        TRAINING,
+        str(project),
+        "lstm",
+        digest_of("lstm"),
+        "1000000",
+        "0.05",
+    ]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{broken}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+    }
     with subprocess.Popen(
-        command, cwd=TOP, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=TOP,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as training:
         assert training.stderr is not None
-        assert "tracking stopped, training goes on: its process ended with status 1, see" in training.stderr.readline()
+        assert (
+            "tracking stopped, training goes on: its process ended with status 1, see"
+            in training.stderr.readline()
+        )
         assert training.poll() is None
         training.kill()
 
@@ -647,10 +795,24 @@ class Unwatched(follower.Watch):
 
 def test_damaged_lines_of_the_spool_are_passed_over(tmp_path: Path) -> None:
     good = b'{"step": 3, "at": 5, "metrics": {"train/loss": 0.5}}\n'
-    bad = [b"\xff\n", b"{\n", b"[]\n", b"3\n", b'{"metrics": 1}\n', b'{"metrics": {"a": "x"}, "step": 1, "at": 1}\n']
-    worse = [b'{"metrics": {"a": 1}, "step": "x", "at": 1}\n', b'{"end": "ODD"}\n', b'{"end": []}\n', b"[" * 100_000 + b"\n"]
+    bad = [
+        b"\xff\n",
+        b"{\n",
+        b"[]\n",
+        b"3\n",
+        b'{"metrics": 1}\n',
+        b'{"metrics": {"a": "x"}, "step": 1, "at": 1}\n',
+    ]
+    worse = [
+        b'{"metrics": {"a": 1}, "step": "x", "at": 1}\n',
+        b'{"end": "ODD"}\n',
+        b'{"end": []}\n',
+        b"[" * 100_000 + b"\n",
+    ]
     path = tmp_path / "spool"
-    path.write_bytes(b"".join([*bad, good, *worse, good.replace(b"3", b"4"), b'{"end": "FINISHED"}\n']))
+    path.write_bytes(
+        b"".join([*bad, good, *worse, good.replace(b"3", b"4"), b'{"end": "FINISHED"}\n'])
+    )
     with path.open("rb") as lines:
         points = [point for batch, _ in follower.batches(lines, Unwatched()) for point in batch]
     assert [(name, step) for name, _, _, step in points] == [("train/loss", 3), ("train/loss", 4)]

@@ -1,4 +1,5 @@
-"""The training loop: exact resume, early stopping, best and averaged weights, accumulation, and what stops it."""
+"""The training loop: exact resume, early stopping, best and averaged weights, accumulation, and
+what stops it."""
 
 import dataclasses
 import functools
@@ -23,7 +24,15 @@ from pipeline.tasks import language_model, masked_language_model, translation
 from pipeline.training import averaging, checkpoint, devices, loop, optim
 
 CPU = torch.device("cpu")
-LM = {"cell": "lstm", "embedding": 8, "hidden": 12, "layers": 2, "dropout": 0.3, "tied": False, "implementation": "fused"}
+LM = {
+    "cell": "lstm",
+    "embedding": 8,
+    "hidden": 12,
+    "layers": 2,
+    "dropout": 0.3,
+    "tied": False,
+    "implementation": "fused",
+}
 BERT = {
     "width": 16,
     "heads": 2,
@@ -77,29 +86,40 @@ def case(kind: str) -> tuple[nn.Module, Any]:
     generator = torch.Generator().manual_seed(9)
     rows = torch.randint(4, 10, (60, 7), generator=generator).tolist()
     if kind == "language_model":
-        table = pa.table({"row": range(60), "ids": rows, "paragraph": [0] * 60}, schema=tables.ENCODED_TEXT)
-        objective = language_model.Config(batch_size=3, steps=5, sampling="sequential", max_train_tokens=None)
-        return checkpoint.build("recurrent_lm", LM, Sizes(10, 10, True), "model"), language_model.Task(
-            table, table, objective, 1, CPU
+        table = pa.table(
+            {"row": range(60), "ids": rows, "paragraph": [0] * 60}, schema=tables.ENCODED_TEXT
         )
+        objective = language_model.Config(
+            batch_size=3, steps=5, sampling="sequential", max_train_tokens=None
+        )
+        return checkpoint.build(
+            "recurrent_lm", LM, Sizes(10, 10, True), "model"
+        ), language_model.Task(table, table, objective, 1, CPU)
     if kind == "masked_language_model":
         table = pa.table(
-            {"row": range(60), "ids": rows, "paragraph": [i // 6 for i in range(60)]}, schema=tables.ENCODED_TEXT
+            {"row": range(60), "ids": rows, "paragraph": [i // 6 for i in range(60)]},
+            schema=tables.ENCODED_TEXT,
         )
         masking = masked_language_model.Config(batch_size=3, max_length=16, max_train_pairs=None)
-        return checkpoint.build("bert", BERT, Sizes(10, 10, True), "model"), masked_language_model.Task(
-            table, table, masking, 1, CPU
-        )
-    pairs = pa.table({"row": range(60), "source": rows, "target": rows[::-1]}, schema=tables.ENCODED_PAIR)
-    config = translation.Config(batch_tokens=24, label_smoothing=0.1, max_length=10)
-    return checkpoint.build("transformer", TRANSLATOR, Sizes(10, 10, True), "model"), translation.Task(
-        pairs, pairs, config, 1, CPU
+        return checkpoint.build(
+            "bert", BERT, Sizes(10, 10, True), "model"
+        ), masked_language_model.Task(table, table, masking, 1, CPU)
+    pairs = pa.table(
+        {"row": range(60), "source": rows, "target": rows[::-1]}, schema=tables.ENCODED_PAIR
     )
+    config = translation.Config(batch_tokens=24, label_smoothing=0.1, max_length=10)
+    return checkpoint.build(
+        "transformer", TRANSLATOR, Sizes(10, 10, True), "model"
+    ), translation.Task(pairs, pairs, config, 1, CPU)
 
 
-def trainer(kind: str, work: Path, log: Any = lambda *_: None, optimiser: str = "adam", **changes: Any) -> loop.Loop:
+def trainer(
+    kind: str, work: Path, log: Any = lambda *_: None, optimiser: str = "adam", **changes: Any
+) -> loop.Loop:
     model, task = case(kind)
-    return loop.Loop(model, task, optim_config(optimiser), training_config(**changes), seed=7, work=work, log=log)
+    return loop.Loop(
+        model, task, optim_config(optimiser), training_config(**changes), seed=7, work=work, log=log
+    )
 
 
 class Killed(Exception):
@@ -121,7 +141,8 @@ def undisturbed(kind: str, **changes: Any) -> tuple[loop.Loop, loop.Progress]:
 
 
 def resumed_as_if_never_killed(kind: str, kill_at: int, folder: Path, **changes: Any) -> None:
-    """Train once in one go, and once killed after the step `kill_at` and resumed: history and weights are the same."""
+    """Train once in one go, and once killed after the step `kill_at` and resumed: history and
+    weights are the same."""
     whole, done = undisturbed(kind, **changes)
     assert done.step > kill_at
 
@@ -145,7 +166,9 @@ def saved_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("saved_at_every_step")
 @pytest.mark.parametrize("kind", ["language_model", "masked_language_model", "translation"])
 @pytest.mark.parametrize("kill_at", mostly_long([25, 1, 10, 44], 1))
-def test_a_killed_training_resumes_to_the_same_bytes(kind: str, kill_at: int, tmp_path: Path) -> None:
+def test_a_killed_training_resumes_to_the_same_bytes(
+    kind: str, kill_at: int, tmp_path: Path
+) -> None:
     resumed_as_if_never_killed(kind, kill_at, tmp_path)
 
 
@@ -157,9 +180,12 @@ def test_a_killed_training_resumes_with_every_optimiser(optimiser: str, tmp_path
 
 @pytest.mark.usefixtures("saved_at_every_step")
 @pytest.mark.parametrize(
-    ("kind", "kill_at"), mostly_long([("translation", 6), ("language_model", 19), ("translation", 1)], 1)
+    ("kind", "kill_at"),
+    mostly_long([("translation", 6), ("language_model", 19), ("translation", 1)], 1),
 )
-def test_a_killed_training_that_accumulates_and_averages_resumes(kind: str, kill_at: int, tmp_path: Path) -> None:
+def test_a_killed_training_that_accumulates_and_averages_resumes(
+    kind: str, kill_at: int, tmp_path: Path
+) -> None:
     resumed_as_if_never_killed(kind, kill_at, tmp_path, accumulate=3, average=2)
 
 
@@ -200,7 +226,9 @@ def test_a_training_killed_while_its_average_is_validated_says_so_once(tmp_path:
     assert [name for _, _, name, _ in done.history].count("valid/averaged_loss") == 1
 
 
-def test_how_often_the_state_is_saved_changes_no_weight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_how_often_the_state_is_saved_changes_no_weight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seldom = trainer("translation", tmp_path / "seldom")
     seldom.run(lambda *_: None)
     monkeypatch.setenv("SEQLINE_SAVE_SECONDS", "0")
@@ -210,9 +238,13 @@ def test_how_often_the_state_is_saved_changes_no_weight(tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize("said", ["often", "-1", "nan"])
-def test_an_interval_that_is_none_is_refused(said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interval_that_is_none_is_refused(
+    said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SEQLINE_SAVE_SECONDS", said)
-    with pytest.raises(UserError, match=rf"^SEQLINE_SAVE_SECONDS: got {said}; expected a number of seconds"):
+    with pytest.raises(
+        UserError, match=rf"^SEQLINE_SAVE_SECONDS: got {said}; expected a number of seconds"
+    ):
         trainer("translation", tmp_path)
 
 
@@ -241,7 +273,15 @@ class Fixed:
 
 def fixed(task: Fixed, work: Path, **changes: Any) -> loop.Loop:
     model = nn.Linear(2, 2, bias=False)
-    return loop.Loop(model, task, optim_config(), training_config(**changes), seed=1, work=work, log=lambda *_: None)
+    return loop.Loop(
+        model,
+        task,
+        optim_config(),
+        training_config(**changes),
+        seed=1,
+        work=work,
+        log=lambda *_: None,
+    )
 
 
 def test_training_stops_when_patience_is_out_and_keeps_the_best_weights(tmp_path: Path) -> None:
@@ -306,8 +346,15 @@ def test_the_final_weights_are_the_mean_of_the_last_epochs_and_validated(
 
 def test_buffers_are_averaged_too_and_only_what_is_needed_is_kept(tmp_path: Path) -> None:
     for epoch in range(1, 6):
-        averaging.keep(tmp_path, epoch, 3, {"mean": torch.full((2,), float(epoch)), "batches": torch.tensor(10 * epoch)})
-    assert sorted(file.name for file in tmp_path.iterdir()) == [f"epoch_{epoch}.safetensors" for epoch in (3, 4, 5)]
+        averaging.keep(
+            tmp_path,
+            epoch,
+            3,
+            {"mean": torch.full((2,), float(epoch)), "batches": torch.tensor(10 * epoch)},
+        )
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        f"epoch_{epoch}.safetensors" for epoch in (3, 4, 5)
+    ]
     made = averaging.mean(tmp_path, 5, 3)
     assert torch.equal(made["mean"], torch.tensor([4.0, 4.0]))
     assert torch.equal(made["batches"], torch.tensor(40))
@@ -315,14 +362,23 @@ def test_buffers_are_averaged_too_and_only_what_is_needed_is_kept(tmp_path: Path
 
 def test_accumulated_batches_give_the_gradient_of_one_large_batch(tmp_path: Path) -> None:
     model, task = case("translation")
-    trained = loop.Loop(model, task, optim_config(), training_config(), seed=1, work=tmp_path, log=lambda *_: None)
+    trained = loop.Loop(
+        model, task, optim_config(), training_config(), seed=1, work=tmp_path, log=lambda *_: None
+    )
     model.eval()  # no dropout
-    batches = np.split(np.arange(14), [1, 9])  # of 1, 8 and 5 sentences: the mean of their means is another
+    # of 1, 8 and 5 sentences: the mean of their means is another
+    batches = np.split(np.arange(14), [1, 9])
     found = []
     for planned in (batches, [np.concatenate(batches)]):
         model.zero_grad()
         nats, tokens = trained.gradient(planned)
-        found.append((nats, tokens, {name: parameter.grad.clone() for name, parameter in model.named_parameters()}))
+        found.append(
+            (
+                nats,
+                tokens,
+                {name: parameter.grad.clone() for name, parameter in model.named_parameters()},
+            )
+        )
     (nats, tokens, accumulated), (large_nats, large_tokens, large) = found
     assert (nats, tokens) == (pytest.approx(large_nats, rel=1e-5), large_tokens)
     for name, gradient in large.items():
@@ -341,7 +397,9 @@ def test_an_epoch_has_a_step_for_each_group_of_batches_and_one_for_the_rest(tmp_
 
 
 def test_a_loss_that_is_no_number_stops_with_step_rate_and_rows(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"loss of nan .* at step 1, learning rate 0\.00333.*The batch was row 0"):
+    with pytest.raises(
+        UserError, match=r"loss of nan .* at step 1, learning rate 0\.00333.*The batch was row 0"
+    ):
         fixed(Fixed([1.0], train=math.nan), tmp_path).run(lambda *_: None)
 
 
@@ -357,7 +415,9 @@ def test_gradients_are_clipped_to_the_norm(tmp_path: Path) -> None:
 
 def test_the_log_hears_what_the_history_keeps(tmp_path: Path) -> None:
     heard: list[tuple[dict[str, float], int]] = []
-    done = trainer("language_model", tmp_path, lambda metrics, step: heard.append((metrics, step))).run(lambda *_: None)
+    done = trainer(
+        "language_model", tmp_path, lambda metrics, step: heard.append((metrics, step))
+    ).run(lambda *_: None)
     flat = [(step, name, value) for metrics, step in heard for name, value in metrics.items()]
     assert flat == [(step, name, value) for step, _, name, value in done.history]
 
@@ -369,7 +429,10 @@ def test_weights_that_do_not_fit_their_config_are_refused(tmp_path: Path) -> Non
         "sizes": {"source": 10, "target": 10, "shared": True},
     }
     checkpoint.write_model(tmp_path, model, facts)
-    with pytest.raises(UserError, match=r"model.safetensors: cells.kernel.bias_hh_l0: got \(48,\); expected \(52,\)"):
+    with pytest.raises(
+        UserError,
+        match=r"model.safetensors: cells.kernel.bias_hh_l0: got \(48,\); expected \(52,\)",
+    ):
         checkpoint.load_model(tmp_path, CPU)
     (tmp_path / "model.safetensors").write_bytes(b"no weights")
     with pytest.raises(UserError, match="expected weights in safetensors form"):
@@ -378,7 +441,10 @@ def test_weights_that_do_not_fit_their_config_are_refused(tmp_path: Path) -> Non
 
 def test_a_saved_model_comes_back_with_its_weights(tmp_path: Path) -> None:
     model, _ = case("translation")
-    facts = {"run": {"family": "transformer", "model": TRANSLATOR}, "sizes": dataclasses.asdict(Sizes(10, 10, True))}
+    facts = {
+        "run": {"family": "transformer", "model": TRANSLATOR},
+        "sizes": dataclasses.asdict(Sizes(10, 10, True)),
+    }
     checkpoint.write_model(tmp_path, model, facts)
     again = checkpoint.load_model(tmp_path, CPU)
     assert not again.training
@@ -388,7 +454,10 @@ def test_a_saved_model_comes_back_with_its_weights(tmp_path: Path) -> None:
 
 def test_a_foreign_safetensors_file_is_refused(tmp_path: Path) -> None:
     model, _ = case("translation")
-    facts = {"run": {"family": "transformer", "model": TRANSLATOR}, "sizes": dataclasses.asdict(Sizes(10, 10, True))}
+    facts = {
+        "run": {"family": "transformer", "model": TRANSLATOR},
+        "sizes": dataclasses.asdict(Sizes(10, 10, True)),
+    }
     checkpoint.write_model(tmp_path, model, facts)
     save_file({"other": torch.zeros(2)}, tmp_path / "model.safetensors")
     with pytest.raises(UserError, match="expected"):
@@ -411,10 +480,22 @@ def test_a_device_that_is_not_there_is_refused(name: str) -> None:
         ({"name": "momentum", "momentum": 1.0}, r"momentum: got 1\.0; expected between 0 and 1"),
         ({"name": "rmsprop", "smoothing": 1.0}, r"smoothing: got 1\.0; expected from 0 to below 1"),
         ({"name": "adadelta", "rho": -0.1}, r"rho: got -0\.1; expected from 0 to below 1"),
-        ({"schedule": {"name": "constant", "warmup_steps": -1}}, r"schedule\.warmup_steps: got -1; expected 0 or more"),
-        ({"schedule": {"name": "inverse_square_root", "warmup_steps": 0}}, r"schedule\.warmup_steps: got 0; expected at"),
-        ({"schedule": {"name": "step", "warmup_steps": 0, "every": 0, "factor": 0.5}}, r"schedule\.every: got 0"),
-        ({"schedule": {"name": "step", "warmup_steps": 0, "every": 1, "factor": 1.5}}, r"schedule\.factor: got 1\.5"),
+        (
+            {"schedule": {"name": "constant", "warmup_steps": -1}},
+            r"schedule\.warmup_steps: got -1; expected 0 or more",
+        ),
+        (
+            {"schedule": {"name": "inverse_square_root", "warmup_steps": 0}},
+            r"schedule\.warmup_steps: got 0; expected at",
+        ),
+        (
+            {"schedule": {"name": "step", "warmup_steps": 0, "every": 0, "factor": 0.5}},
+            r"schedule\.every: got 0",
+        ),
+        (
+            {"schedule": {"name": "step", "warmup_steps": 0, "every": 1, "factor": 1.5}},
+            r"schedule\.factor: got 1\.5",
+        ),
     ],
 )
 def test_an_optim_block_that_cannot_be_is_refused(change: dict[str, Any], said: str) -> None:

@@ -1,5 +1,6 @@
-"""The Transformer against two others: torch's own and the `transformers` library's, with every weight drawn at random and
-copied, in value and in gradient, over a padded source. In float64, so that nothing but the same function passes."""
+"""The Transformer against two others: torch's own and the `transformers` library's, with every
+weight drawn at random and copied, in value and in gradient, over a padded source. In float64, so
+that nothing but the same function passes."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -25,7 +26,8 @@ BLOCK: dict[str, Any] = {
     "learned_positions": None,
 }
 PROMPT = Prompt(
-    torch.tensor([[5, 6, 7, 8, EOS, PAD], [9, EOS, PAD, PAD, PAD, PAD], [4, 5, 9, 10, 11, EOS]]), torch.tensor([5, 2, 6])
+    torch.tensor([[5, 6, 7, 8, EOS, PAD], [9, EOS, PAD, PAD, PAD, PAD], [4, 5, 9, 10, 11, EOS]]),
+    torch.tensor([5, 2, 6]),
 )
 TARGET_BT = torch.tensor([[BOS, 4, 5, 6], [BOS, 6, 7, 13], [BOS, 8, 12, 4]])
 each_implementation = pytest.mark.parametrize("implementation", ["fused", "equations"])
@@ -33,7 +35,8 @@ each_norm = pytest.mark.parametrize("norm_first", [True, False], ids=["pre-norm"
 
 
 def built(**changes: Any) -> Any:
-    """Ours, with no parameter at its start: biases of zero and norms that are the identity would hide a wrong one."""
+    """Ours, with no parameter at its start: biases of zero and norms that are the identity would
+    hide a wrong one."""
     torch.manual_seed(5)
     sizes = Sizes(WORDS, WORDS, changes["tied"] == "all")
     model: Any = checkpoint.build("transformer", BLOCK | changes, sizes, "model").double()
@@ -73,14 +76,22 @@ def of_torch(own: nn.Transformer, model: Any) -> Iterator[Same]:
 
 @each_norm
 @each_implementation
-def test_the_transformer_is_torchs_own_in_value_and_gradient(norm_first: bool, implementation: str) -> None:
+def test_the_transformer_is_torchs_own_in_value_and_gradient(
+    norm_first: bool, implementation: str
+) -> None:
     model = built(norm_first=norm_first, tied="none", implementation=implementation)
-    own = nn.Transformer(WIDTH, HEADS, LAYERS, LAYERS, HIDDEN, 0.0, batch_first=True, norm_first=norm_first).double()
+    own = nn.Transformer(
+        WIDTH, HEADS, LAYERS, LAYERS, HIDDEN, 0.0, batch_first=True, norm_first=norm_first
+    ).double()
     if not norm_first:
         own.encoder.norm = own.decoder.norm = nn.Identity()  # type: ignore[assignment]
     inner = [model.source.weight, model.target.weight]
     pairs = list(of_torch(own, model))
-    give(pairs, own, nn.ModuleList([model.encoder, model.decoder, model.encoder_norm, model.decoder_norm]))
+    give(
+        pairs,
+        own,
+        nn.ModuleList([model.encoder, model.decoder, model.encoder_norm, model.decoder_norm]),
+    )
     padding_BS, size = PROMPT.ids_BS == PAD, TARGET_BT.shape[1]
     want = own(
         model.embed(model.source, PROMPT.ids_BS, 0),
@@ -142,18 +153,37 @@ def of_the_tables(theirs: Any, model: Any) -> Iterator[Same]:
 
 @each_norm
 @each_implementation
-def test_the_transformer_is_that_of_the_transformers_library(norm_first: bool, implementation: str) -> None:
-    """Marian's is post-norm with tables of its own for each side, Pegasus' pre-norm with one table for all."""
+def test_the_transformer_is_that_of_the_transformers_library(
+    norm_first: bool, implementation: str
+) -> None:
+    """Marian's is post-norm with tables of its own for each side, Pegasus' pre-norm with one table
+    for all."""
     import transformers as library
 
-    model = built(norm_first=norm_first, tied="all" if norm_first else "none", implementation=implementation)
+    model = built(
+        norm_first=norm_first, tied="all" if norm_first else "none", implementation=implementation
+    )
     config: dict[str, Any] = {
-        "vocab_size": WORDS, "d_model": WIDTH, "encoder_layers": LAYERS, "decoder_layers": LAYERS,
-        "encoder_attention_heads": HEADS, "decoder_attention_heads": HEADS, "encoder_ffn_dim": HIDDEN,
-        "decoder_ffn_dim": HIDDEN, "dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0,
-        "activation_function": "relu", "scale_embedding": True, "max_position_embeddings": 16, "pad_token_id": PAD,
-        "bos_token_id": BOS, "eos_token_id": EOS, "decoder_start_token_id": BOS, "tie_word_embeddings": norm_first,
-    }  # fmt: skip
+        "vocab_size": WORDS,
+        "d_model": WIDTH,
+        "encoder_layers": LAYERS,
+        "decoder_layers": LAYERS,
+        "encoder_attention_heads": HEADS,
+        "decoder_attention_heads": HEADS,
+        "encoder_ffn_dim": HIDDEN,
+        "decoder_ffn_dim": HIDDEN,
+        "dropout": 0.0,
+        "attention_dropout": 0.0,
+        "activation_dropout": 0.0,
+        "activation_function": "relu",
+        "scale_embedding": True,
+        "max_position_embeddings": 16,
+        "pad_token_id": PAD,
+        "bos_token_id": BOS,
+        "eos_token_id": EOS,
+        "decoder_start_token_id": BOS,
+        "tie_word_embeddings": norm_first,
+    }
     if norm_first:
         theirs = library.PegasusForConditionalGeneration(library.PegasusConfig(**config)).double()
     else:

@@ -1,4 +1,5 @@
-"""What judges word vectors, from the corpus's files to the report: against naive recounts, and as DVC runs the stages."""
+"""What judges word vectors, from the corpus's files to the report: against naive recounts, and as
+DVC runs the stages."""
 
 import json
 from pathlib import Path
@@ -40,26 +41,35 @@ def test_purity_is_what_a_recount_word_by_word_finds(seed: int) -> None:
     rng = np.random.default_rng(seed)
     vector_VD = random_vectors(60, 4, seed)
     word_N = rng.permutation(60)[:45]
-    class_N = np.minimum(rng.integers(0, 9, 45) // 2, 3)  # from a few words to more than the ten neighbours asked for
+    # from a few words to more than the ten neighbours asked for
+    class_N = np.minimum(rng.integers(0, 9, 45) // 2, 3)
     found, chance = vectors.purity(vectors.unit(vector_VD), word_N, class_N)
     where = dict(zip(word_N.tolist(), class_N.tolist(), strict=True))
     for i, word in enumerate(word_N.tolist()):
         others = sum(one == where[word] for one in where.values()) - 1
-        ordered = sorted(set(range(60)) - {word}, key=lambda other: -cosine(vector_VD[word], vector_VD[other]))
+        ordered = sorted(
+            set(range(60)) - {word}, key=lambda other: -cosine(vector_VD[word], vector_VD[other])
+        )
         near = ordered[: min(others, 10)]
-        assert found[i] == pytest.approx(sum(where.get(one) == where[word] for one in near) / len(near))
+        assert found[i] == pytest.approx(
+            sum(where.get(one) == where[word] for one in near) / len(near)
+        )
         assert chance[i] == pytest.approx(others / 59)
 
 
 def test_words_of_a_class_at_one_place_are_pure_and_a_lone_word_is_not() -> None:
     vector_VD = np.repeat(np.eye(4), 3, axis=0)[:10]
-    found, _ = vectors.purity(vectors.unit(vector_VD), np.arange(10), np.repeat(np.arange(4), 3)[:10])
+    found, _ = vectors.purity(
+        vectors.unit(vector_VD), np.arange(10), np.repeat(np.arange(4), 3)[:10]
+    )
     assert found.tolist() == [1.0] * 9 + [0.0]
 
 
 def spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     rank_x, rank_y = vectors.ranks(x), vectors.ranks(y)
-    sums = np.array([[len(x), rank_x.sum(), rank_y.sum(), rank_x @ rank_x, rank_y @ rank_y, rank_x @ rank_y]])
+    sums = np.array(
+        [[len(x), rank_x.sum(), rank_y.sum(), rank_x @ rank_x, rank_y @ rank_y, rank_x @ rank_y]]
+    )
     return float(vectors.correlation(sums)[0])
 
 
@@ -82,9 +92,13 @@ def test_analogies_are_answered_by_the_nearest_word_that_is_not_in_the_question(
     vector_VD = random_vectors(40, 3, 1)
     unit_VD = vectors.unit(vector_VD)
     questions = np.random.default_rng(2).integers(0, 40, (60, 3))
-    for (a, b, c), found in zip(questions.tolist(), vectors.answers(unit_VD, questions).tolist(), strict=True):
+    for (a, b, c), found in zip(
+        questions.tolist(), vectors.answers(unit_VD, questions).tolist(), strict=True
+    ):
         target = unit_VD[b] - unit_VD[a] + unit_VD[c]
-        assert found == max(set(range(40)) - {a, b, c}, key=lambda word: cosine(unit_VD[word], target))
+        assert found == max(
+            set(range(40)) - {a, b, c}, key=lambda word: cosine(unit_VD[word], target)
+        )
 
 
 # Judges out of files
@@ -92,15 +106,30 @@ def test_analogies_are_answered_by_the_nearest_word_that_is_not_in_the_question(
 
 JUDGES: dict[str, Any] = {
     "similarity": [
-        {"name": "wordsim353", "file": "combined.csv", "first": "Word 1", "second": "Word 2", "score": "Human (mean)"},
-        {"name": "simlex999", "file": "SimLex-999.txt", "first": "word1", "second": "word2", "score": "SimLex999"},
+        {
+            "name": "wordsim353",
+            "file": "combined.csv",
+            "first": "Word 1",
+            "second": "Word 2",
+            "score": "Human (mean)",
+        },
+        {
+            "name": "simlex999",
+            "file": "SimLex-999.txt",
+            "first": "word1",
+            "second": "word2",
+            "score": "SimLex999",
+        },
     ],
     "analogies": "questions-words.txt",
 }
 CORPUS = {
     "format": "text_lines",
     "source": {},
-    "read": {"files": {name: [f"{name}.txt"] for name in ("train", "valid", "test")}, "judges": JUDGES},
+    "read": {
+        "files": {name: [f"{name}.txt"] for name in ("train", "valid", "test")},
+        "judges": JUDGES,
+    },
     "limit": None,
     "split": "official",
     "text": {"level": "space", "lowercase": True, "letters_only": False, "max_tokens": None},
@@ -122,7 +151,9 @@ def lay(raw: Path) -> None:
 
 def test_judges_are_written_in_their_order_and_in_the_texts_case(tmp_path: Path) -> None:
     lay(tmp_path / "data/raw/c")
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"compute": stage_runs.HERE, "corpora": {"c": CORPUS}}))
+    (tmp_path / "params.yaml").write_text(
+        yaml.safe_dump({"compute": stage_runs.HERE, "corpora": {"c": CORPUS}})
+    )
     stage_runs.run(tmp_path, "tokenize", "c")
     folder = tmp_path / "data/tokens/c/judges"
     names = ["0_wordsim353.parquet", "1_simlex999.parquet", "2_analogies.parquet"]
@@ -135,40 +166,76 @@ def test_judges_are_written_in_their_order_and_in_the_texts_case(tmp_path: Path)
     ]
     assert tables.read(folder / names[1], tables.JUDGE_SIMILARITY)["score"].to_pylist() == [1.58]
     questions = tables.read(folder / names[2], tables.JUDGE_ANALOGIES).to_pylist()
-    assert list(questions[0].values()) == ["capital-common-countries", "paris", "france", "rome", "italy"]
+    assert list(questions[0].values()) == [
+        "capital-common-countries",
+        "paris",
+        "france",
+        "rome",
+        "italy",
+    ]
     assert questions[1]["section"] == "family"
     stage_runs.run(tmp_path, "vocab", "c")
     stage_runs.run(tmp_path, "encode", "c")  # judges are no split
-    assert {file.stem for file in (tmp_path / "data/encoded/c").glob("*.parquet")} == {"train", "valid", "test"}
+    assert {file.stem for file in (tmp_path / "data/encoded/c").glob("*.parquet")} == {
+        "train",
+        "valid",
+        "test",
+    }
 
 
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("questions-words.txt", "one two three\n", "got one two three; expected four words, or a colon"),
+        (
+            "questions-words.txt",
+            "one two three\n",
+            "got one two three; expected four words, or a colon",
+        ),
         (
             "questions-words.txt",
             ": family\n: capitals\n",
             "got nothing to judge by; expected at least one line of four",
         ),
         ("questions-words.txt", "", "got an empty file; expected at least one line"),
-        ("combined.csv", "Word 1,Word 2,Human (mean)\nking,cat,high\n", "got king,cat,high; expected 3 columns, the one "),
-        ("combined.csv", "Word 1,Word 2,Human (mean)\nking,cat,nan\n", "got king,cat,nan; expected 3 columns, the one "),
-        ("combined.csv", "Word 1,Word 2,Human (mean)\nking,cat\n", "got king,cat; expected 3 columns, the one called "),
+        (
+            "combined.csv",
+            "Word 1,Word 2,Human (mean)\nking,cat,high\n",
+            "got king,cat,high; expected 3 columns, the one ",
+        ),
+        (
+            "combined.csv",
+            "Word 1,Word 2,Human (mean)\nking,cat,nan\n",
+            "got king,cat,nan; expected 3 columns, the one ",
+        ),
+        (
+            "combined.csv",
+            "Word 1,Word 2,Human (mean)\nking,cat\n",
+            "got king,cat; expected 3 columns, the one called ",
+        ),
         (
             "combined.csv",
             "Word 1,Word 2,Human (mean)\nking\rqueen,cat,1\n",
             "expected 3 columns, the one called 'Human (mean)'",
         ),
-        ("combined.csv", "Word 1,Word 2,Human (mean)\n", "got nothing to judge by; expected at least one pair of words"),
-        ("combined.csv", "Word 1,Word 2\nking,cat\n", "got the columns Word 1, Word 2; expected a column 'Human (mean)'"),
+        (
+            "combined.csv",
+            "Word 1,Word 2,Human (mean)\n",
+            "got nothing to judge by; expected at least one pair of words",
+        ),
+        (
+            "combined.csv",
+            "Word 1,Word 2\nking,cat\n",
+            "got the columns Word 1, Word 2; expected a column 'Human (mean)'",
+        ),
     ],
 )
 def test_a_judges_file_that_is_none_is_refused_by_its_line_and_nothing_is_left(
     name: str, text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lay(tmp_path / "data/raw/c")
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"compute": stage_runs.HERE, "corpora": {"c": CORPUS}}))
+    (tmp_path / "params.yaml").write_text(
+        yaml.safe_dump({"compute": stage_runs.HERE, "corpora": {"c": CORPUS}})
+    )
     (tmp_path / "data/raw/c" / name).write_bytes(text.encode())
     with pytest.raises(SystemExit) as end:
         exit_with(lambda: stage_runs.run(tmp_path, "tokenize", "c"))
@@ -184,12 +251,16 @@ def test_a_judges_file_that_is_none_is_refused_by_its_line_and_nothing_is_left(
 def made_vectors(tokens: list[str], seed: int = 0) -> pa.Table:
     numbers = np.random.default_rng(seed).normal(size=(len(tokens), 3)).astype(np.float32)
     ids = range(4, 4 + len(tokens))
-    return pa.table([tokens, ids, range(len(tokens), 0, -1), numbers.tolist()], schema=tables.VECTORS)
+    return pa.table(
+        [tokens, ids, range(len(tokens), 0, -1), numbers.tolist()], schema=tables.VECTORS
+    )
 
 
 def test_only_pairs_and_questions_of_known_words_count(tmp_path: Path) -> None:
     lay(tmp_path / "data/raw/c")
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"compute": stage_runs.HERE, "corpora": {"c": CORPUS}}))
+    (tmp_path / "params.yaml").write_text(
+        yaml.safe_dump({"compute": stage_runs.HERE, "corpora": {"c": CORPUS}})
+    )
     stage_runs.run(tmp_path, "tokenize", "c")
     table = made_vectors(["paris", "rome", "france", "italy", "tiger", "cat", "king"])
     tables.write(tmp_path / "vectors.parquet", table)
@@ -201,21 +272,31 @@ def test_only_pairs_and_questions_of_known_words_count(tmp_path: Path) -> None:
         ("analogies", "paris france rome italy"),
     ]
     found = scores.summary(rows, Bootstrap(samples=50, confidence=0.95, seed=1), {})
-    vector = dict(zip(table["token"].to_pylist(), np.array(table["vector"].to_pylist()), strict=True))
-    agree = (cosine(vector["tiger"], vector["cat"]) > cosine(vector["paris"], vector["rome"])) * 2 - 1
+    vector = dict(
+        zip(table["token"].to_pylist(), np.array(table["vector"].to_pylist()), strict=True)
+    )
+    agree = (
+        cosine(vector["tiger"], vector["cat"]) > cosine(vector["paris"], vector["rome"])
+    ) * 2 - 1
     assert found["judged"] == found["wordsim353"]
     assert found["wordsim353"]["score"] == pytest.approx(agree)
     assert found["wordsim353"]["covered"] == 2
     assert set(found["analogies"]["sections"]) == {"capital-common-countries"}
-    assert scores.rows(made_runs.inputs(tmp_path, tmp_path / "data/tokens/c"), "valid").num_rows == 0
+    assert (
+        scores.rows(made_runs.inputs(tmp_path, tmp_path / "data/tokens/c"), "valid").num_rows == 0
+    )
 
 
 def test_a_table_without_vectors_is_refused(tmp_path: Path) -> None:
     lay(tmp_path / "data/raw/c")
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"compute": stage_runs.HERE, "corpora": {"c": CORPUS}}))
+    (tmp_path / "params.yaml").write_text(
+        yaml.safe_dump({"compute": stage_runs.HERE, "corpora": {"c": CORPUS}})
+    )
     stage_runs.run(tmp_path, "tokenize", "c")
     tables.write(tmp_path / "vectors.parquet", tables.VECTORS.empty_table())
-    with pytest.raises(UserError, match=r"vectors\.parquet: got no vectors; expected one for each word"):
+    with pytest.raises(
+        UserError, match=r"vectors\.parquet: got no vectors; expected one for each word"
+    ):
         scores.rows(made_runs.inputs(tmp_path, tmp_path / "data/tokens/c"), "test")
 
 
@@ -228,7 +309,8 @@ def test_a_corpus_without_a_judge_is_refused(tmp_path: Path) -> None:
 
 
 def as_the_authors_read(text: str) -> tuple[list[str], NDArray[np.float32]]:
-    """As word2vec's own distance.c takes a text file apart: a count and a size, then words and numbers between blanks."""
+    """As word2vec's own distance.c takes a text file apart: a count and a size, then words and
+    numbers between blanks."""
     fields = iter(text.split())
     count, size = int(next(fields)), int(next(fields))
     tokens, rows = [], []
@@ -252,7 +334,9 @@ def test_vectors_come_back_from_the_text_format_to_the_bit() -> None:
 def test_the_plane_is_the_one_that_keeps_most_of_the_variance() -> None:
     points = random_vectors(50, 6, 3) * np.array([5, 0.1, 0.2, 3, 0.3, 0.4])
     flat = picture.plane(points)
-    assert flat.var(0).sum() == pytest.approx(np.linalg.eigvalsh(np.cov(points.T, bias=True))[-2:].sum())
+    assert flat.var(0).sum() == pytest.approx(
+        np.linalg.eigvalsh(np.cov(points.T, bias=True))[-2:].sum()
+    )
     assert np.allclose(picture.plane(points + 7), flat)
     assert np.array_equal(picture.plane(points[:, :1])[:, 1], np.zeros(50))
 
@@ -269,7 +353,12 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
     story["source"]["builtin"]["sizes"] = {"train": 1500, "valid": 100, "test": 100}
     runs = {name: content["runs"][name] for name in ("skip_gram", "cbow")}
     evaluation = content["evaluation"] | {"bootstrap": 100}
-    params = {"compute": content["compute"], "evaluation": evaluation, "corpora": {"toy_story": story}, "runs": runs}
+    params = {
+        "compute": content["compute"],
+        "evaluation": evaluation,
+        "corpora": {"toy_story": story},
+        "runs": runs,
+    }
     (root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     stage_runs.run(root, "scratch")
     for stage in ("download", "tokenize", "vocab", "encode"):
@@ -290,7 +379,9 @@ def test_the_stories_words_have_purer_neighbours_than_chance_gives(told: Path, n
     known = tables.read(told / "data/vocab/toy_story/text.parquet", tables.VOCAB)
     made = tables.read(told / f"data/predictions/{name}/vectors.parquet", tables.VECTORS)
     assert made["token"].to_pylist() == known["token"].to_pylist()[4:]
-    tokens, numbers = as_the_authors_read((told / f"data/predictions/{name}/vectors.txt").read_text())
+    tokens, numbers = as_the_authors_read(
+        (told / f"data/predictions/{name}/vectors.txt").read_text()
+    )
     assert tokens == made["token"].to_pylist()
     assert np.array_equal(numbers, np.array(made["vector"].to_pylist(), dtype=np.float32))
 
@@ -298,22 +389,32 @@ def test_the_stories_words_have_purer_neighbours_than_chance_gives(told: Path, n
 def test_samples_show_the_nearest_words_of_the_rarest_ones(told: Path) -> None:
     made = tables.read(told / "data/predictions/cbow/vectors.parquet", tables.VECTORS)
     vector = dict(zip(made["token"].to_pylist(), np.array(made["vector"].to_pylist()), strict=True))
-    for row in tables.read(told / "data/predictions/cbow/samples.parquet", tables.SAMPLES).to_pylist():
+    for row in tables.read(
+        told / "data/predictions/cbow/samples.parquet", tables.SAMPLES
+    ).to_pylist():
         shown = dict(part.split(": ") for part in row["text"].split("; "))
         assert 1 <= len(shown) <= 3
         for word, others in shown.items():
             assert word in row["prompt"].split()
-            near = sorted(set(vector) - {word}, key=lambda other: -cosine(vector[word], vector[other]))[:5]
+            near = sorted(
+                set(vector) - {word}, key=lambda other: -cosine(vector[word], vector[other])
+            )[:5]
             assert others.split(", ") == near
 
 
 def test_the_report_ranks_shows_and_draws_vectors_the_same_way_twice(told: Path) -> None:
     def made() -> dict[str, bytes]:
-        files = [path for path in (told / "reports").rglob("*") if path.is_file() and path.suffix != ".lock"]
+        files = [
+            path
+            for path in (told / "reports").rglob("*")
+            if path.is_file() and path.suffix != ".lock"
+        ]
         return {str(path.relative_to(told)): path.read_bytes() for path in files}
 
     before = made()
-    assert {"reports/figures/skip_gram/vectors.png", "reports/figures/cbow/vectors.png"} <= set(before)
+    assert {"reports/figures/skip_gram/vectors.png", "reports/figures/cbow/vectors.png"} <= set(
+        before
+    )
     text = before["reports/comparison.md"].decode()
     assert "## Word vectors on toy_story" in text
     assert "pure neighbours" in text

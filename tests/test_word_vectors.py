@@ -1,4 +1,5 @@
-"""Word vectors: equation 4 and its gradient, what is drawn and how often, and that paired words become neighbours."""
+"""Word vectors: equation 4 and its gradient, what is drawn and how often, and that paired words
+become neighbours."""
 
 import dataclasses
 import math
@@ -40,12 +41,17 @@ def objective(**changes: Any) -> word_vectors.Config:
 
 
 def encoded(rows: list[list[int]]) -> pa.Table:
-    return pa.table({"row": range(len(rows)), "ids": rows, "paragraph": [0] * len(rows)}, schema=tables.ENCODED_TEXT)
+    return pa.table(
+        {"row": range(len(rows)), "ids": rows, "paragraph": [0] * len(rows)},
+        schema=tables.ENCODED_TEXT,
+    )
 
 
 def random_rows(count: int, vocabulary: int, seed: int = 0, longest: int = 9) -> list[list[int]]:
     rng = np.random.default_rng(seed)
-    return [rng.integers(4, vocabulary, rng.integers(1, longest + 1)).tolist() for _ in range(count)]
+    return [
+        rng.integers(4, vocabulary, rng.integers(1, longest + 1)).tolist() for _ in range(count)
+    ]
 
 
 def task(rows: list[list[int]], **changes: Any) -> word_vectors.Task:
@@ -54,14 +60,17 @@ def task(rows: list[list[int]], **changes: Any) -> word_vectors.Task:
 
 def random_model(vocabulary: int, dimension: int = 7) -> word2vec.Model:
     torch.manual_seed(3)
-    model = word2vec.Model(word2vec.Config(dimension=dimension), Sizes(vocabulary, vocabulary, True))
+    model = word2vec.Model(
+        word2vec.Config(dimension=dimension), Sizes(vocabulary, vocabulary, True)
+    )
     torch.nn.init.normal_(model.output.weight)
     torch.nn.init.normal_(model.input.weight)
     return model
 
 
 def pairs(batch: word_vectors.Batch, window: int) -> list[tuple[int, int, list[int], list[int]]]:
-    """Every word of the batch that has contexts: its block, itself, its contexts, the block's noise."""
+    """Every word of the batch that has contexts: its block, itself, its contexts, the block's
+    noise."""
     found = []
     for g, marks in enumerate(batch.context_GTC.tolist()):
         ids, noise = batch.ids_GC[g].tolist(), batch.noise_GK[g].tolist()
@@ -72,8 +81,11 @@ def pairs(batch: word_vectors.Batch, window: int) -> list[tuple[int, int, list[i
     return found
 
 
-def plain_loss(config: word_vectors.Config, batch: word_vectors.Batch, v: Tensor, v_out: Tensor) -> Tensor:
-    """Equation 4 written out pair by pair; the expectation over noise is the mean over the block's noise words."""
+def plain_loss(
+    config: word_vectors.Config, batch: word_vectors.Batch, v: Tensor, v_out: Tensor
+) -> Tensor:
+    """Equation 4 written out pair by pair; the expectation over noise is the mean over the block's
+    noise words."""
     total = torch.zeros((), dtype=v.dtype)
     for _, word, contexts, noise in pairs(batch, config.window):
         if config.method == "skip_gram":
@@ -81,8 +93,12 @@ def plain_loss(config: word_vectors.Config, batch: word_vectors.Batch, v: Tensor
         else:
             asked = [(torch.stack([v[context] for context in contexts]).mean(0), word)]
         for read, said in asked:
-            expected = torch.stack([torch.log(torch.sigmoid(-(v_out[one] @ read))) for one in noise]).mean()
-            total = total - torch.log(torch.sigmoid(v_out[said] @ read)) - config.negatives * expected
+            expected = torch.stack(
+                [torch.log(torch.sigmoid(-(v_out[one] @ read))) for one in noise]
+            ).mean()
+            total = (
+                total - torch.log(torch.sigmoid(v_out[said] @ read)) - config.negatives * expected
+            )
     return total
 
 
@@ -94,14 +110,21 @@ def test_the_loss_and_its_gradient_are_those_of_equation_4_pair_by_pair(method: 
     batch = batch._replace(context_GTC=batch.context_GTC.double())
     loss, _ = made.loss(model, batch, None)
     loss.total.backward()
-    v, v_out = (weight.detach().clone().requires_grad_() for weight in (model.input.weight, model.output.weight))
+    v, v_out = (
+        weight.detach().clone().requires_grad_()
+        for weight in (model.input.weight, model.output.weight)
+    )
     plain = plain_loss(made.config, batch, v, v_out)
     plain.backward()
     torch.testing.assert_close(loss.total, plain, rtol=1e-6, atol=0)
     assert model.input.weight.grad.is_sparse
     torch.testing.assert_close(model.input.weight.grad.to_dense(), v.grad, rtol=1e-6, atol=1e-9)
-    torch.testing.assert_close(model.output.weight.grad.to_dense(), v_out.grad, rtol=1e-6, atol=1e-9)
-    wanted = [len(contexts) if method == "skip_gram" else 1 for _, _, contexts, _ in pairs(batch, 2)]
+    torch.testing.assert_close(
+        model.output.weight.grad.to_dense(), v_out.grad, rtol=1e-6, atol=1e-9
+    )
+    wanted = [
+        len(contexts) if method == "skip_gram" else 1 for _, _, contexts, _ in pairs(batch, 2)
+    ]
     assert loss.tokens == sum(wanted)
 
 
@@ -158,11 +181,15 @@ def test_noise_words_come_in_no_order() -> None:
 
 def test_subsampling_keeps_a_word_with_the_probability_of_equation_5() -> None:
     counts = np.array([0, 0, 0, 0, 80000, 15000, 4950, 50])
-    made = task([[word] * count for word, count in enumerate(counts.tolist()) if count], subsample=0.01)
+    made = task(
+        [[word] * count for word, count in enumerate(counts.tolist()) if count], subsample=0.01
+    )
     drawn = made.plan(0)[0].drawn
     kept = np.bincount(drawn.ids, minlength=8)[4:]
     wanted = np.minimum(1, np.sqrt(0.01 / (counts[4:] / counts.sum())))
-    assert np.all(abs(kept / counts[4:] - wanted) <= 4 * np.sqrt(wanted * (1 - wanted) / counts[4:]))
+    assert np.all(
+        abs(kept / counts[4:] - wanted) <= 4 * np.sqrt(wanted * (1 - wanted) / counts[4:])
+    )
     assert kept[3] == 50
 
 
@@ -173,24 +200,40 @@ def test_unknown_words_are_no_words() -> None:
 
 
 def trainer(
-    folder: Path, rows: list[list[int]], vocabulary: int, epochs: int, name: str = "adagrad", **changes: Any
+    folder: Path,
+    rows: list[list[int]],
+    vocabulary: int,
+    epochs: int,
+    name: str = "adagrad",
+    **changes: Any,
 ) -> loop.Loop:
     torch.manual_seed(2)
     model = word2vec.Model(word2vec.Config(dimension=12), Sizes(vocabulary, vocabulary, True))
     steps = fitting.epochs(epochs)
     rate = {"name": name, "learning_rate": 0.3 if name == "adagrad" else 4.0, "schedule": COSINE}
     config = optim.load(SGD | rate, "optim")
-    return loop.Loop(model, task(rows, **changes), config, steps, seed=7, work=folder, log=lambda *_: None)
+    return loop.Loop(
+        model, task(rows, **changes), config, steps, seed=7, work=folder, log=lambda *_: None
+    )
 
 
 def told_of(pairs_of: int, sentences: int, seed: int) -> list[list[int]]:
-    """Sentences of one topic each; words 2 i and 2 i + 1 of the vocabulary stand for each other among words of topic i."""
+    """Sentences of one topic each; words 2 i and 2 i + 1 of the vocabulary stand for each other
+    among words of topic i."""
     rng = np.random.default_rng(seed)
     rows = []
     for _ in range(sentences):
         topic = int(rng.integers(pairs_of))
         about = 4 + 2 * pairs_of + 3 * topic + rng.integers(0, 3, 4)
-        rows.append([int(about[0]), int(about[1]), 4 + 2 * topic + int(rng.integers(2)), int(about[2]), int(about[3])])
+        rows.append(
+            [
+                int(about[0]),
+                int(about[1]),
+                4 + 2 * topic + int(rng.integers(2)),
+                int(about[2]),
+                int(about[3]),
+            ]
+        )
     return rows
 
 
@@ -201,7 +244,9 @@ def test_words_that_stand_for_each_other_become_neighbours(method: str, tmp_path
     rows = told_of(topics, 1500, seed=1)
     run = trainer(tmp_path, rows, 4 + 5 * topics, 8, method=method, batch_size=64, block=8, noise=8)
     run.run(lambda *_: None)
-    vectors = torch.nn.functional.normalize(run.model.input.weight.detach()[4 : 4 + 2 * topics], dim=1)
+    vectors = torch.nn.functional.normalize(
+        run.model.input.weight.detach()[4 : 4 + 2 * topics], dim=1
+    )
     nearest = (vectors @ vectors.T - 2 * torch.eye(2 * topics)).argmax(1)
     assert nearest.tolist() == [word ^ 1 for word in range(2 * topics)]
     losses = [value for _, _, name, value in run.progress.history if name == "valid/loss"]
@@ -226,7 +271,10 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 def test_two_trainings_and_a_resumed_one_end_in_the_same_bytes(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, again = (trainer(tmp_path / folder, random_rows(60, 20), 20, 3, name) for folder in ("whole", "again"))
+    whole, again = (
+        trainer(tmp_path / folder, random_rows(60, 20), 20, 3, name)
+        for folder in ("whole", "again")
+    )
     for run in (whole, again):
         run.run(lambda *_: None)
     monkeypatch.setenv("SEQLINE_SAVE_SECONDS", "0")  # a state at every step
@@ -253,7 +301,9 @@ def test_clipping_is_torchs_for_dense_gradients_and_sums_repeated_rows_of_sparse
     for table in tables_:
         (table(ids) ** 2).sum().backward()
     for most in (None, 0.5, 1000.0):
-        norm = torch.nn.utils.clip_grad_norm_(tables_[1].parameters(), math.inf if most is None else most)
+        norm = torch.nn.utils.clip_grad_norm_(
+            tables_[1].parameters(), math.inf if most is None else most
+        )
         copy = torch.nn.Parameter(tables_[1].weight.detach().clone())
         copy.grad = tables_[1].weight.grad.clone()
         assert sparse.clip(tables_[0].parameters(), most) == pytest.approx(float(norm), rel=1e-6)
@@ -271,11 +321,21 @@ def test_clipping_is_torchs_for_dense_gradients_and_sums_repeated_rows_of_sparse
         ({"weight_decay": 0.1}, "optim.weight_decay: got 0.1; expected 0"),
     ],
 )
-def test_an_optimiser_that_knows_no_sparse_gradients_is_refused(change: dict[str, Any], said: str, tmp_path: Path) -> None:
+def test_an_optimiser_that_knows_no_sparse_gradients_is_refused(
+    change: dict[str, Any], said: str, tmp_path: Path
+) -> None:
     rate = optim.load(SGD | {"learning_rate": 0.1, "schedule": COSINE} | change, "optim")
     steps = fitting.epochs(1)
     with pytest.raises(UserError, match=said):
-        loop.Loop(random_model(9), task([[4, 5, 6]]), rate, steps, seed=1, work=tmp_path, log=lambda *_: None)
+        loop.Loop(
+            random_model(9),
+            task([[4, 5, 6]]),
+            rate,
+            steps,
+            seed=1,
+            work=tmp_path,
+            log=lambda *_: None,
+        )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""The `seqline` command: thin, over the library and `dvc.yaml`. What a subcommand needs is imported when it runs."""
+"""The `seqline` command: thin, over the library and `dvc.yaml`. What a subcommand needs is imported
+when it runs."""
 
 import argparse
 import sys
@@ -22,7 +23,8 @@ Add = Callable[[str, Do, str], argparse.ArgumentParser]
 
 
 def main() -> None:
-    """The console script: 0, or one line on stderr and 2 for a user's mistake, or 130 after Ctrl-C."""
+    """The console script: 0, or one line on stderr and 2 for a user's mistake, or 130 after
+    Ctrl-C."""
     input_text.prepare_output()
     try:
         exit_with(_command)
@@ -41,11 +43,18 @@ def _root(start: Path) -> Path:
     for folder in (start, *start.parents):
         if (folder / "dvc.yaml").exists() and (folder / "presets").is_dir():
             return folder
-    raise refuse(str(start), "a folder outside of a project", "one with dvc.yaml and presets/", "Change to the project.")
+    raise refuse(
+        str(start),
+        "a folder outside of a project",
+        "one with dvc.yaml and presets/",
+        "Change to the project.",
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = input_text.Parser(prog="seqline", description="Train and compare every classic family of sequence model.")
+    parser = input_text.Parser(
+        prog="seqline", description="Train and compare every classic family of sequence model."
+    )
     adding = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     def add(name: str, do: Do, about: str) -> argparse.ArgumentParser:
@@ -65,40 +74,102 @@ def _add_settings(add: Add) -> None:
     use = add("use", _use, "put a preset in params.yaml; without a name, list them")
     use.add_argument("preset", nargs="?", metavar="PRESET")
     use.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes", help="a dotted key; * fits any"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="changes",
+        help="a dotted key; * fits any",
     )
-    use.add_argument("--force", action="store_true", help="even if params.yaml has edits that are in no commit")
-    add("check", _check, "read all of params.yaml as strictly as the stages will, before anything runs")
+    use.add_argument(
+        "--force", action="store_true", help="even if params.yaml has edits that are in no commit"
+    )
+    add(
+        "check",
+        _check,
+        "read all of params.yaml as strictly as the stages will, before anything runs",
+    )
     add(
         "prune",
         _prune,
-        "remove outputs of runs that params.yaml no longer has, which DVC's cache keeps, and old logs and states",
+        (
+            "remove outputs of runs that params.yaml no longer has, which DVC's cache keeps, and "
+            "old logs and states"
+        ),
     )
-    add("repair", _repair, "repair what a kill or a power cut left damaged in DVC's lock, cache and databases")
-    add("doctor", _doctor, "what is installed, which devices there are, whether store, cache and mirror are healthy")
+    add(
+        "repair",
+        _repair,
+        "repair what a kill or a power cut left damaged in DVC's lock, cache and databases",
+    )
+    add(
+        "doctor",
+        _doctor,
+        "what is installed, which devices there are, whether store, cache and mirror are healthy",
+    )
 
 
 def _add_flows(add: Add) -> None:
     """The DAG and retraining, by Prefect."""
-    run = add("run", _run, "the DAG with stages beside one another, as a Prefect flow; `dvc repro` for one after another")
-    run.add_argument("targets", nargs="*", metavar="TARGET", help="a stage, or a group such as train; with all it needs")
-    run.add_argument("--jobs", type=_JOBS, metavar="N", help="stages at a time; as many as there are cores, if not given")
-    retrain = add("retrain", _retrain, "take over new data, train, and promote what is significantly better")
+    run = add(
+        "run",
+        _run,
+        (
+            "the DAG with stages beside one another, as a Prefect flow; `dvc repro` for one after "
+            "another"
+        ),
+    )
+    run.add_argument(
+        "targets",
+        nargs="*",
+        metavar="TARGET",
+        help="a stage, or a group such as train; with all it needs",
+    )
+    run.add_argument(
+        "--jobs",
+        type=_JOBS,
+        metavar="N",
+        help="stages at a time; as many as there are cores, if not given",
+    )
+    retrain = add(
+        "retrain", _retrain, "take over new data, train, and promote what is significantly better"
+    )
     retrain.add_argument(
-        "--jobs", type=_JOBS, metavar="N", help="stages at a time; as many as there are cores, if not given"
+        "--jobs",
+        type=_JOBS,
+        metavar="N",
+        help="stages at a time; as many as there are cores, if not given",
     )
     schedule = add("schedule", _schedule, "retrain at set times, or when data change, until Ctrl-C")
     when = schedule.add_mutually_exclusive_group()
-    when.add_argument("--cron", metavar="LINE", help="as cron has it, in this machine's time zone: '0 3 * * *'")
+    when.add_argument(
+        "--cron", metavar="LINE", help="as cron has it, in this machine's time zone: '0 3 * * *'"
+    )
     when.add_argument("--interval", metavar="TIME", help="90, 15m, 2h or 1d")
     schedule.add_argument(
-        "--on-data-change", action="store_true", help="also, or only, when a source that is not pinned has"
+        "--on-data-change",
+        action="store_true",
+        help="also, or only, when a source that is not pinned has",
     )
-    schedule.add_argument("--every", metavar="TIME", default="60", help="between two looks at the sources; else 60 s")
+    schedule.add_argument(
+        "--every", metavar="TIME", default="60", help="between two looks at the sources; else 60 s"
+    )
     schedule.add_argument("--jobs", type=_JOBS, metavar="N", help="as for `seqline retrain`")
-    add("status", _status, "the last retraining, the next one, what failed or was missed, and who is champion")
-    renew = add("refresh", _refresh, "take over anew your own files, and others not pinned, where they have changed")
-    renew.add_argument("--emit", action="store_true", help="take over nothing: tell Prefect's server what has changed")
+    add(
+        "status",
+        _status,
+        "the last retraining, the next one, what failed or was missed, and who is champion",
+    )
+    renew = add(
+        "refresh",
+        _refresh,
+        "take over anew your own files, and others not pinned, where they have changed",
+    )
+    renew.add_argument(
+        "--emit",
+        action="store_true",
+        help="take over nothing: tell Prefect's server what has changed",
+    )
 
 
 def _add_history(add: Add) -> None:
@@ -106,18 +177,36 @@ def _add_history(add: Add) -> None:
     add("sync", _sync, "bring MLflow level with DVC's outputs")
     ui = add("ui", _ui, "MLflow's pages on the project's own store")
     ui.add_argument("--port", type=_PORT, metavar="N", default=5000)
-    compare = add("compare", _compare, "whether one trained run would take another's place, and why; promotes nothing")
+    compare = add(
+        "compare",
+        _compare,
+        "whether one trained run would take another's place, and why; promotes nothing",
+    )
     compare.add_argument("champion", metavar="RUN", help="a name under `runs:`: the one to beat")
-    compare.add_argument("challenger", metavar="RUN", help="another one, of the same task and corpus")
-    promote = add("promote", _promote, "make a run's present outputs, or a version, champion of its task on its corpus")
+    compare.add_argument(
+        "challenger", metavar="RUN", help="another one, of the same task and corpus"
+    )
+    promote = add(
+        "promote",
+        _promote,
+        "make a run's present outputs, or a version, champion of its task on its corpus",
+    )
     promote.add_argument("what", metavar="RUN|MODEL")
-    promote.add_argument("version", nargs="?", type=_VERSION, metavar="VERSION", help="of the registered MODEL")
+    promote.add_argument(
+        "version", nargs="?", type=_VERSION, metavar="VERSION", help="of the registered MODEL"
+    )
     promote.add_argument("--why", metavar="TEXT", help="kept with the promotion")
     rollback = add("rollback", _rollback, "make the champion before the present one champion again")
-    rollback.add_argument("model", metavar="MODEL", help="a registered model, as `seqline champions` lists them")
+    rollback.add_argument(
+        "model", metavar="MODEL", help="a registered model, as `seqline champions` lists them"
+    )
     champions = add("champions", _champions, "the champion of each task on each corpus")
     champions.add_argument("--history", action="store_true", help="those before it too")
-    champions.add_argument("--of", metavar="PATH|MD5", help="the versions that a file or folder went into or came out with")
+    champions.add_argument(
+        "--of",
+        metavar="PATH|MD5",
+        help="the versions that a file or folder went into or came out with",
+    )
     serve = add("serve", _serve, "answer over HTTP with a version, by default the champion")
     serve.add_argument("model", metavar="MODEL[@ALIAS|/VERSION]")
     serve.add_argument("--port", type=_PORT, metavar="N", default=5001)
@@ -132,21 +221,36 @@ def _add_history(add: Add) -> None:
 
 def _add_trials(add: Add) -> None:
     """A trained run, tried by hand."""
-    translate = add("translate", _translate, "translate a text, or each line of standard input, with a trained run")
+    translate = add(
+        "translate",
+        _translate,
+        "translate a text, or each line of standard input, with a trained run",
+    )
     translate.add_argument("text", nargs="?", metavar="TEXT")
     translate.add_argument(
-        "--run", action="append", required=True, dest="runs", help="a name under `runs:`; given again, an ensemble"
+        "--run",
+        action="append",
+        required=True,
+        dest="runs",
+        help="a name under `runs:`; given again, an ensemble",
     )
     translate.add_argument("--prefix", metavar="TEXT", help="what every answer begins with")
-    translate.add_argument("--heatmap", type=Path, metavar="FILE.png", help="draw where the model looked")
     translate.add_argument(
-        "--n-best", type=_N_BEST, metavar="N", help="show the N best answers with their log-probabilities"
+        "--heatmap", type=Path, metavar="FILE.png", help="draw where the model looked"
+    )
+    translate.add_argument(
+        "--n-best",
+        type=_N_BEST,
+        metavar="N",
+        help="show the N best answers with their log-probabilities",
     )
     generate = add("generate", _generate, "let a trained language model go on from a prefix")
     generate.add_argument("prefix", metavar="PREFIX")
     generate.add_argument("--run", required=True, help="a name under `runs:`")
     generate.add_argument("--seed", type=_SEED, metavar="N", help="another seed, another text")
-    classify = add("classify", _classify, "label a text, or each line of standard input, with a trained run")
+    classify = add(
+        "classify", _classify, "label a text, or each line of standard input, with a trained run"
+    )
     classify.add_argument("text", nargs="?", metavar="TEXT")
     classify.add_argument("--run", required=True, help="a name under `runs:`")
 
@@ -158,7 +262,10 @@ def _use(root: Path, arguments: argparse.Namespace) -> None:
         _print(presets.listing(root))
         return
     gone = presets.use(root, arguments.preset, arguments.changes, arguments.force)
-    print(f"params.yaml is now the preset {arguments.preset}" + "".join(f"\n  {change}" for change in arguments.changes))
+    print(
+        f"params.yaml is now the preset {arguments.preset}"
+        + "".join(f"\n  {change}" for change in arguments.changes)
+    )
     _tell_removed(root, gone)
 
 
@@ -218,7 +325,10 @@ def _refresh(root: Path, arguments: argparse.Namespace) -> None:
         from pipeline.flow import events
 
         events.tell(root, found.changed)
-        print(f"told Prefect's server: {names} changed in {events.resource(events.deployment_name(root))}")
+        print(
+            f"told Prefect's server: {names} changed in "
+            f"{events.resource(events.deployment_name(root))}"
+        )
     else:
         print(f"taken over anew: {names}; now `dvc repro`")
 
@@ -229,13 +339,19 @@ def _prune(root: Path, arguments: argparse.Namespace) -> None:
     _tell_removed(root, prune.remove_outputs(root))
     unused = prune.remove_unused(root)
     if unused:
-        print(f"removed {len(unused)} leftovers that nothing has changed in for {prune.UNUSED_DAYS} days:")
+        print(
+            f"removed {len(unused)} leftovers that nothing has changed in for "
+            f"{prune.UNUSED_DAYS} days:"
+        )
         print("\n".join(f"  {path.relative_to(root)}" for path in unused))
 
 
 def _tell_removed(root: Path, gone: list[Path]) -> None:
     if gone:
-        print(f"removed {len(gone)} outputs of runs and corpora it does not have; DVC's cache keeps what it held of them:")
+        print(
+            f"removed {len(gone)} outputs of runs and corpora it does not have; DVC's cache "
+            "keeps what it held of them:"
+        )
         print("\n".join(f"  {path.relative_to(root)}" for path in gone))
 
 
@@ -258,7 +374,9 @@ def _doctor(root: Path, arguments: argparse.Namespace) -> None:
     from pipeline.cli import doctor
 
     findings = doctor.examine(root)
-    _print("\n".join(f"{finding.state:5} {finding.subject}: {finding.detail}" for finding in findings))
+    _print(
+        "\n".join(f"{finding.state:5} {finding.subject}: {finding.detail}" for finding in findings)
+    )
     sys.exit(1 if any(finding.state == "FAIL" for finding in findings) else 0)
 
 
@@ -289,7 +407,11 @@ def _rollback(root: Path, arguments: argparse.Namespace) -> None:
 def _champions(root: Path, arguments: argparse.Namespace) -> None:
     from pipeline.cli import champions
 
-    _print(champions.table(root, arguments.history) if arguments.of is None else champions.of(root, arguments.of))
+    _print(
+        champions.table(root, arguments.history)
+        if arguments.of is None
+        else champions.of(root, arguments.of)
+    )
 
 
 def _serve(root: Path, arguments: argparse.Namespace) -> None:
@@ -307,7 +429,13 @@ def _translate(root: Path, arguments: argparse.Namespace) -> None:
     from pipeline.cli import infer
 
     session = infer.together(root, arguments.runs)
-    infer.translate(session, input_text.texts(arguments.text), arguments.n_best, arguments.prefix, arguments.heatmap)
+    infer.translate(
+        session,
+        input_text.texts(arguments.text),
+        arguments.n_best,
+        arguments.prefix,
+        arguments.heatmap,
+    )
 
 
 def _generate(root: Path, arguments: argparse.Namespace) -> None:
@@ -327,5 +455,8 @@ def _compare(root: Path, arguments: argparse.Namespace) -> None:
     from pipeline.cli import compare
 
     if sys.stderr.isatty():
-        print("both are asked anew, unless they have been: for small models a matter of seconds", file=sys.stderr)
+        print(
+            "both are asked anew, unless they have been: for small models a matter of seconds",
+            file=sys.stderr,
+        )
     _print(compare.compare(root, arguments.champion, arguments.challenger).markdown().rstrip("\n"))

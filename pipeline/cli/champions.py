@@ -1,4 +1,5 @@
-"""`seqline promote`, `seqline rollback` and `seqline champions`: the registry by hand, in words and tables."""
+"""`seqline promote`, `seqline rollback` and `seqline champions`: the registry by hand, in words and
+tables."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,15 +14,20 @@ _UNKNOWN = "set by hand"
 
 
 def promote(root: Path, what: str, number: int | None, why: str | None) -> str:
-    """Make the present outputs of the run `what`, or version `number` of the registered model `what`, champion."""
+    """Make the present outputs of the run `what`, or version `number` of the registered model
+    `what`, champion."""
     from pipeline.tracking import registry  # imports mlflow: a second
 
     version = _present(root, what) if number is None else registry.version(root, what, number)
     before = registry.champion(root, version.name)
     if before is not None and before.version == version.version:
         return f"{_said(version)} is champion already"
-    registry.promote(root, version, {"by": "hand"} if why is None else {"by": "hand", "why": why}, over=before)
-    return f"{_said(version)} is champion" + (f" in place of {_said(before)}" if before is not None else "")
+    registry.promote(
+        root, version, {"by": "hand"} if why is None else {"by": "hand", "why": why}, over=before
+    )
+    return f"{_said(version)} is champion" + (
+        f" in place of {_said(before)}" if before is not None else ""
+    )
 
 
 def _present(root: Path, run: str) -> Version:
@@ -49,19 +55,33 @@ def table(root: Path, history: bool) -> str:
     """Every registered model's champion; with `history` those before it too."""
     from pipeline.tracking import registry  # imports mlflow: a second
 
-    rows = [row for name, reigns in registry.champions(root).items() for row in _rows(name, reigns, history)]
-    return _aligned([_HEADER, *rows]) if rows else "no version is registered yet: `dvc repro`, then `seqline sync`"
+    rows = [
+        row
+        for name, reigns in registry.champions(root).items()
+        for row in _rows(name, reigns, history)
+    ]
+    return (
+        _aligned([_HEADER, *rows])
+        if rows
+        else "no version is registered yet: `dvc repro`, then `seqline sync`"
+    )
 
 
 def of(root: Path, what: str) -> str:
-    """The versions that the file or folder `what`, or what has this md5, went into or came out with."""
+    """The versions that the file or folder `what`, or what has this md5, went into or came out
+    with."""
     from pipeline.tracking import registry  # imports mlflow: a second
 
     path, md5 = lineage.key_of(root, what)
     found = registry.made_of(root, path, md5)
     if not found:
         return f"{path or md5}: in no version" + (f" as it is now ({md5})" if path else "")
-    return _aligned([("version", "run", "score", "commit"), *((str(v), v.run, v.score, _commit(v)) for v in found)])
+    return _aligned(
+        [
+            ("version", "run", "score", "commit"),
+            *((str(v), v.run, v.score, _commit(v)) for v in found),
+        ]
+    )
 
 
 def _rows(name: str, reigns: Sequence[Reign], history: bool) -> list[tuple[str, ...]]:
@@ -87,7 +107,11 @@ def _commit(version: Version) -> str:
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
     """Columns as wide as their widest cell."""
-    rows = [tuple(printable(cell) for cell in row) for row in rows]  # others may have written into the registry
+    # others may have written into the registry
+    rows = [tuple(printable(cell) for cell in row) for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    lines = (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    )
     return "\n".join(line.rstrip() for line in lines)

@@ -1,4 +1,5 @@
-"""`seqline check`: all of `params.yaml` and of the `flow.yaml` beside it is loaded by the modules that it configures."""
+"""`seqline check`: all of `params.yaml` and of the `flow.yaml` beside it is loaded by the modules
+that it configures."""
 
 from pathlib import Path
 from types import ModuleType
@@ -17,11 +18,14 @@ SECTIONS = ("compute", "evaluation", "corpora", "runs")
 
 
 def check(path: Path) -> str:
-    """Describe the file's content in a line; UserError for the first thing in it that no stage could use."""
+    """Describe the file's content in a line; UserError for the first thing in it that no stage
+    could use."""
     content = config.read(path)
     for key in content:
         if key not in SECTIONS:
-            raise refuse(str(key), "an unknown section", "one of " + ", ".join(SECTIONS), "Remove it.")
+            raise refuse(
+                str(key), "an unknown section", "one of " + ", ".join(SECTIONS), "Remove it."
+            )
     compute = params.compute(path)
     devices.choose(compute.device, "compute.device")
     params.evaluation(path)
@@ -30,7 +34,10 @@ def check(path: Path) -> str:
     for name in runs:
         _run(path, name, kinds)
     sections.load(path.parent)
-    return f"{path.name}: {len(corpora)} corpora and {len(runs)} runs, all in order ({', '.join(runs)})"
+    return (
+        f"{path.name}: {len(corpora)} corpora and {len(runs)} runs, all in order "
+        f"({', '.join(runs)})"
+    )
 
 
 def _names(path: Path, key: str) -> list[str]:
@@ -62,15 +69,26 @@ def _corpus(path: Path, name: str) -> str:
 
 
 def _vocabulary(path: Path, name: str, block: params.Corpus) -> None:
-    """A vocabulary that is another corpus's must be that very one, or the other's models could not read this corpus."""
+    """A vocabulary that is another corpus's must be that very one, or the other's models could not
+    read this corpus."""
     where, whose = f"corpora.{name}", block.vocab["corpus"]
     corpora = config.section(path, "corpora")
     if whose not in corpora:
-        raise refuse(f"{where}.vocab.corpus", whose, "one of " + ", ".join(corpora), f"{name} is its own vocabulary's name.")
+        raise refuse(
+            f"{where}.vocab.corpus",
+            whose,
+            "one of " + ", ".join(corpora),
+            f"{name} is its own vocabulary's name.",
+        )
     other = params.corpus(path, whose)
     for key in ("text", "vocab"):
         if getattr(other, key) != getattr(block, key):
-            raise refuse(f"{where}.{key}", "another block", f"that of {whose}, whose vocabulary it takes", "Copy the block.")
+            raise refuse(
+                f"{where}.{key}",
+                "another block",
+                f"that of {whose}, whose vocabulary it takes",
+                "Copy the block.",
+            )
 
 
 def _source(source: dict[str, Any], where: str) -> None:
@@ -91,7 +109,9 @@ def _source(source: dict[str, Any], where: str) -> None:
 def _run(path: Path, name: str, kinds: dict[str, str]) -> None:
     block, where = params.run(path, name), f"runs.{name}"
     if name == params.SCRATCH:
-        raise refuse("runs", name, f"another name: `start: {name}` begins from no run", "Rename the block.")
+        raise refuse(
+            "runs", name, f"another name: `start: {name}` begins from no run", "Rename the block."
+        )
     model = config.named_module("pipeline.models", block.family, f"{where}.family")
     task = config.named_module("pipeline.tasks", block.task, f"{where}.task")
     sizes = config.load(model.Config, block.model, f"{where}.model")
@@ -102,49 +122,92 @@ def _run(path: Path, name: str, kinds: dict[str, str]) -> None:
     _positions(block, getattr(sizes, "learned_positions", None), where)
     _start(path, name, block)
     if kinds[block.corpus] != task.KIND:
-        fitting = ", ".join(c for c, kind in kinds.items() if kind == task.KIND) or f"a corpus of kind {task.KIND}"
-        raise refuse(f"{where}.corpus", f"{block.corpus}, which is {kinds[block.corpus]}", f"{fitting} for {block.task}")
+        fitting = (
+            ", ".join(c for c, kind in kinds.items() if kind == task.KIND)
+            or f"a corpus of kind {task.KIND}"
+        )
+        raise refuse(
+            f"{where}.corpus",
+            f"{block.corpus}, which is {kinds[block.corpus]}",
+            f"{fitting} for {block.task}",
+        )
 
 
 def _start(path: Path, name: str, block: params.Run) -> None:
-    """A run begins from scratch, or from one of a family and sizes that fit, which reads the same ids."""
+    """A run begins from scratch, or from one of a family and sizes that fit, which reads the same
+    ids."""
     if block.start == params.SCRATCH:
         return
     where, runs, line = f"runs.{name}.start", list(config.section(path, "runs")), [name]
     while (parent := params.run(path, line[-1]).start) != params.SCRATCH:
         if parent not in runs or parent in line:
-            fitting = "a run that does not begin from this one" if parent in runs else f"scratch or one of {', '.join(runs)}"
+            fitting = (
+                "a run that does not begin from this one"
+                if parent in runs
+                else f"scratch or one of {', '.join(runs)}"
+            )
             raise refuse(f"runs.{line[-1]}.start", parent, fitting)
         line.append(parent)
     begun, families = params.run(path, block.start), start.families(block.family)
     if begun.family not in families:
-        fits = [other for other in runs if other != name and params.run(path, other).family in families]
+        fits = [
+            other for other in runs if other != name and params.run(path, other).family in families
+        ]
         fitting = " or ".join([params.SCRATCH, *fits])
-        raise refuse(where, f"{block.start}, which is {begun.family}", f"{fitting} for {block.family}")
-    config.load(config.named_module("pipeline.models", begun.family, where).Config, begun.model, f"runs.{block.start}.model")
+        raise refuse(
+            where, f"{block.start}, which is {begun.family}", f"{fitting} for {block.family}"
+        )
+    config.load(
+        config.named_module("pipeline.models", begun.family, where).Config,
+        begun.model,
+        f"runs.{block.start}.model",
+    )
     start.refuse_unlike(block, block.start, begun.family, begun.model, f"runs.{name}.model")
-    own, other = (params.corpus(path, corpus).vocab["corpus"] for corpus in (block.corpus, begun.corpus))
+    own, other = (
+        params.corpus(path, corpus).vocab["corpus"] for corpus in (block.corpus, begun.corpus)
+    )
     if own != other:
         todo = f"Set corpora.{block.corpus}.vocab.corpus, or name another run."
-        raise refuse(where, f"{block.start}, which reads ids of {other}", f"a run that reads those of {own}", todo)
+        raise refuse(
+            where,
+            f"{block.start}, which reads ids of {other}",
+            f"a run that reads those of {own}",
+            todo,
+        )
 
 
 def _search(block: params.Run, task: ModuleType, model: ModuleType, where: str) -> None:
     if block.search is None and not task.SEARCHED:
         return
     if block.search is None or not task.SEARCHED:
-        raise refuse(where, block.search, "a section with a method" if task.SEARCHED else f"null for {block.task}")
-    method = config.named_module("pipeline.decoding", block.search.get("method", "nothing"), f"{where}.method")
+        raise refuse(
+            where,
+            block.search,
+            "a section with a method" if task.SEARCHED else f"null for {block.task}",
+        )
+    method = config.named_module(
+        "pipeline.decoding", block.search.get("method", "nothing"), f"{where}.method"
+    )
     search = config.load(method.Config, block.search, where)
-    if "penalty" in block.search and search.penalty.coverage and not isinstance(model.Model, Looking):
+    if (
+        "penalty" in block.search
+        and search.penalty.coverage
+        and not isinstance(model.Model, Looking)
+    ):
         got = f"{search.penalty.coverage} with {block.family}, which cannot say where it looks"
         raise refuse(f"{where}.penalty.coverage", got, "0.0 for this family")
 
 
 def _positions(block: params.Run, learned: int | bool | None, where: str) -> None:
-    """An answer may have no position that none was learned for: it would be found only after the training."""
+    """An answer may have no position that none was learned for: it would be found only after the
+    training."""
     if block.search is None or learned is None or isinstance(learned, bool):
         return
     if (longest := block.search["max_length"]) > learned:
         todo = "Raise learned_positions, or use null: sinusoidal positions have no end."
-        raise refuse(f"{where}.search.max_length", longest, f"at most {learned}, the run's model.learned_positions", todo)
+        raise refuse(
+            f"{where}.search.max_length",
+            longest,
+            f"at most {learned}, the run's model.learned_positions",
+            todo,
+        )

@@ -1,4 +1,5 @@
-"""`seqline compare`: whether one trained run would take another one's place, without promoting anything."""
+"""`seqline compare`: whether one trained run would take another one's place, without promoting
+anything."""
 
 from pathlib import Path
 
@@ -12,7 +13,8 @@ WORK = Path(".seqline/gate/compare")
 
 
 def compare(root: Path, champion: str, challenger: str) -> Decision:
-    """The gate's decision on two runs of params.yaml, of one task and corpus, as their outputs are on disk."""
+    """The gate's decision on two runs of params.yaml, of one task and corpus, as their outputs are
+    on disk."""
     first, second = (contender(root, name) for name in (champion, challenger))
     one, other = first.block(), second.block()
     if (one.task, one.corpus) != (other.task, other.corpus):
@@ -20,14 +22,24 @@ def compare(root: Path, champion: str, challenger: str) -> Decision:
         raise refuse("RUN", f"{challenger}, of {other.task} on {other.corpus}", expected)
     tokens = paths.option(root, "evaluate", champion, _block(root, champion), "tokens")
     if not tokens.exists():
-        raise refuse("RUN", f"no {tokens.relative_to(root)}", "the corpus's test set", "Run `dvc repro`, or `dvc pull`.")
-    return challenge(root, first, second, {"the test set": tokens}, load(root / "flow.yaml"), root / WORK)
+        raise refuse(
+            "RUN",
+            f"no {tokens.relative_to(root)}",
+            "the corpus's test set",
+            "Run `dvc repro`, or `dvc pull`.",
+        )
+    return challenge(
+        root, first, second, {"the test set": tokens}, load(root / "flow.yaml"), root / WORK
+    )
 
 
 def contender(root: Path, name: str) -> Contender:
-    """The run `name` of params.yaml as DVC's outputs have it; UserError if it is unknown or not trained yet."""
+    """The run `name` of params.yaml as DVC's outputs have it; UserError if it is unknown or not
+    trained yet."""
     block = _block(root, name)
-    model, vocab = (paths.option(root, "predict", name, block, option) for option in ("model", "vocab"))
+    model, vocab = (
+        paths.option(root, "predict", name, block, option) for option in ("model", "vocab")
+    )
     for folder in (model, vocab):
         if not folder.exists():
             got, todo = f"no {folder.relative_to(root)}", "Run `dvc repro`, or `dvc pull`."

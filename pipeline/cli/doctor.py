@@ -1,4 +1,5 @@
-"""`seqline doctor`: everything around the project that can be wrong, looked at and said in a line each."""
+"""`seqline doctor`: everything around the project that can be wrong, looked at and said in a line
+each."""
 
 import importlib.metadata
 import os
@@ -38,22 +39,44 @@ class Finding(NamedTuple):
 
 def examine(root: Path) -> list[Finding]:
     """Every finding about the project at `root`, in the order in which one would mend them."""
-    looks: list[Callable[[Path], Finding]] = [python, packages, devices, disk, git, params, leftovers]
-    return [look(root) for look in [*looks, repairs, dvc, cache, lock, store, mirror, cluster, prefect]]
+    looks: list[Callable[[Path], Finding]] = [
+        python,
+        packages,
+        devices,
+        disk,
+        git,
+        params,
+        leftovers,
+    ]
+    return [
+        look(root) for look in [*looks, repairs, dvc, cache, lock, store, mirror, cluster, prefect]
+    ]
 
 
 def python(root: Path) -> Finding:
     """Check the Python version and that it is the project's."""
     own = Path(sys.prefix) == root / ".venv"
     version = ".".join(str(number) for number in sys.version_info[:3])
-    return Finding("ok" if own else "warn", "python", f"{version} in {sys.prefix}{'' if own else ', not in .venv'}")
+    return Finding(
+        "ok" if own else "warn",
+        "python",
+        f"{version} in {sys.prefix}{'' if own else ', not in .venv'}",
+    )
 
 
 def packages(root: Path) -> Finding:
     """Installed versions against constraints.txt."""
-    pins = dict(line.split("==") for line in (root / "constraints.txt").read_text().splitlines() if "==" in line)
+    pins = dict(
+        line.split("==")
+        for line in (root / "constraints.txt").read_text().splitlines()
+        if "==" in line
+    )
     there = {name: found for name in pins if (found := _version(name))}
-    other = [f"{name} {found} (pinned {pins[name]})" for name, found in there.items() if found.split("+")[0] != pins[name]]
+    other = [
+        f"{name} {found} (pinned {pins[name]})"
+        for name, found in there.items()
+        if found.split("+")[0] != pins[name]
+    ]
     if other:
         return Finding("warn", "packages", f"{', '.join(other)}; `make test` brings .venv level")
     return Finding("ok", "packages", f"{len(there)} installed, each at its pin")
@@ -92,8 +115,14 @@ def git(root: Path) -> Finding:
 
     status, said = _said(root, "git", "rev-parse", "--short", "HEAD")
     if status and not any((folder / ".git").exists() for folder in (root, *root.parents)):
-        return Finding("warn", "git", "none, as core.no_scm says: runs are recorded without a commit")
-    return Finding("FAIL", "git", said or "no repository") if status else Finding("ok", "git", f"at {said}")
+        return Finding(
+            "warn", "git", "none, as core.no_scm says: runs are recorded without a commit"
+        )
+    return (
+        Finding("FAIL", "git", said or "no repository")
+        if status
+        else Finding("ok", "git", f"at {said}")
+    )
 
 
 def params(root: Path) -> Finding:
@@ -105,18 +134,22 @@ def params(root: Path) -> Finding:
 
 
 def leftovers(root: Path) -> Finding:
-    """Outputs of runs that params.yaml no longer has: stages that depend on whole folders would see them."""
+    """Outputs of runs that params.yaml no longer has: stages that depend on whole folders would see
+    them."""
     try:
         gone = [str(path.relative_to(root)) for path in paths.abandoned(root)]
     except UserError as error:
         return Finding("FAIL", "leftovers", str(error))
     return (
-        Finding("warn", "leftovers", f"{', '.join(gone)}; `seqline prune`") if gone else Finding("ok", "leftovers", "none")
+        Finding("warn", "leftovers", f"{', '.join(gone)}; `seqline prune`")
+        if gone
+        else Finding("ok", "leftovers", "none")
     )
 
 
 def repairs(root: Path) -> Finding:
-    """Repairs made now: of DVC's lock, databases and every object of its cache, all hashed again."""
+    """Repairs made now: of DVC's lock, databases and every object of its cache, all hashed
+    again."""
     if not (root / ".dvc").is_dir():
         return Finding("ok", "repairs", "no DVC here yet")
     lines = repair.repair(root, thorough=True)
@@ -140,7 +173,9 @@ def cache(root: Path) -> Finding:
     if not folder.exists():
         return Finding("ok", "cache", f"{said} (nothing in it yet)")
     writable = os.access(folder, os.W_OK)
-    return Finding("ok" if writable else "FAIL", "cache", f"{said}{'' if writable else ' cannot be written'}")
+    return Finding(
+        "ok" if writable else "FAIL", "cache", f"{said}{'' if writable else ' cannot be written'}"
+    )
 
 
 def lock(root: Path) -> Finding:
@@ -150,11 +185,16 @@ def lock(root: Path) -> Finding:
         return Finding("warn", "lock", "held by another dvc; try again when it is done")
     if said:
         return Finding("FAIL", "lock", said)
-    return Finding("warn", "lock", "stages have changed; `dvc repro`") if status else Finding("ok", "lock", "up to date")
+    return (
+        Finding("warn", "lock", "stages have changed; `dvc repro`")
+        if status
+        else Finding("ok", "lock", "up to date")
+    )
 
 
 def store(root: Path) -> Finding:
-    """The MLflow store: a server that answers, a SQLite file that opens, or another database that has runs."""
+    """The MLflow store: a server that answers, a SQLite file that opens, or another database that
+    has runs."""
     uri = describe.uri(root)
     if uri.startswith(("http://", "https://")):
         return _server(uri)
@@ -193,39 +233,56 @@ def _database(uri: str) -> Finding:
             runs = opened.scalar(sqlalchemy.text("select count(*) from runs"))
     except sqlalchemy.exc.OperationalError as error:
         return _unheard(uri, error)
-    except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:  # no address of a database, or no driver for it
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
+        # no address of a database, or no driver for it
         return Finding("FAIL", "store", f"{shown(uri)}: {told(error)}")
     return Finding("ok", "store", f"{shown(uri)} with {runs} runs")
 
 
 def _unheard(uri: str, error: Exception) -> Finding:
-    return Finding("warn", "store", f"{shown(uri)}: {told(error)}; trainings run on, `seqline sync` catches up later")
+    return Finding(
+        "warn",
+        "store",
+        f"{shown(uri)}: {told(error)}; trainings run on, `seqline sync` catches up later",
+    )
 
 
 def mirror(root: Path) -> Finding:
     """The folder or address that is asked for corpora before the network."""
     where = os.environ.get("SEQLINE_MIRROR", "")
     if not where:
-        return Finding("ok", "mirror", "SEQLINE_MIRROR is not set: files come from their own addresses")
+        return Finding(
+            "ok", "mirror", "SEQLINE_MIRROR is not set: files come from their own addresses"
+        )
     if where.startswith(("http://", "https://")):
         return Finding("ok", "mirror", shown(where))
     there = Path(where).is_dir()
-    return Finding("ok" if there else "FAIL", "mirror", where if there else f"{where}: no such folder")
+    return Finding(
+        "ok" if there else "FAIL", "mirror", where if there else f"{where}: no such folder"
+    )
 
 
 def cluster(root: Path) -> Finding:
-    """Check what computes batches: processes here, or a Dask cluster that must answer and have this code."""
+    """Check what computes batches: processes here, or a Dask cluster that must answer and have this
+    code."""
     try:
         compute = compute_of(root / "params.yaml")
         if compute.cluster is None:
-            return Finding("ok", "cluster", f"none: batches are computed here, {compute.workers} at a time")
-        return Finding("ok", "cluster", f"{compute.cluster} answers, {shards.reach(compute.cluster)} batches at a time")
+            return Finding(
+                "ok", "cluster", f"none: batches are computed here, {compute.workers} at a time"
+            )
+        return Finding(
+            "ok",
+            "cluster",
+            f"{compute.cluster} answers, {shards.reach(compute.cluster)} batches at a time",
+        )
     except UserError as error:
         return Finding("FAIL", "cluster", str(error))
 
 
 def prefect(root: Path) -> Finding:
-    """State of the configured Prefect server: that it answers, and is closed to other sites' pages and other accounts."""
+    """State of the configured Prefect server: that it answers, and is closed to other sites' pages
+    and other accounts."""
     from pipeline.flow import prefect_server
 
     prefect_server.quiet()
@@ -235,14 +292,23 @@ def prefect(root: Path) -> Finding:
     if not prefect_server.reachable():
         return Finding("warn", "prefect", f"{shown(url)} does not answer as a Prefect server does")
     exposed = prefect_server.exposure()
-    return Finding("warn", "prefect", exposed) if exposed else Finding("ok", "prefect", f"{shown(url)} answers")
+    return (
+        Finding("warn", "prefect", exposed)
+        if exposed
+        else Finding("ok", "prefect", f"{shown(url)} answers")
+    )
 
 
 def _said(root: Path, *command: str) -> tuple[int, str]:
     """A command's exit status, and what it said, in one line."""
-    inside = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+    inside = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+    }
     try:
-        done = subprocess.run(command, cwd=root, env=inside, capture_output=True, text=True, timeout=_SECONDS)
+        done = subprocess.run(
+            command, cwd=root, env=inside, capture_output=True, text=True, timeout=_SECONDS
+        )
     except (FileNotFoundError, subprocess.TimeoutExpired) as error:
         return 1, str(error)
     return done.returncode, " ".join((done.stdout + done.stderr).split())

@@ -1,4 +1,5 @@
-"""`seqline translate`, `seqline generate` and `seqline classify`: a trained run, tried on the user's own text."""
+"""`seqline translate`, `seqline generate` and `seqline classify`: a trained run, tried on the
+user's own text."""
 
 import itertools
 import math
@@ -22,19 +23,27 @@ _NAMED = 10  # line numbers that a message names
 
 
 def together(root: Path, names: list[str]) -> Session:
-    """The runs as one ensemble, searched as the first is; UserError if their vocabularies are not the same."""
+    """The runs as one ensemble, searched as the first is; UserError if their vocabularies are not
+    the same."""
     [first, *others] = [opened(root, name) for name in names]
     runs = config.section(root / "params.yaml", "runs")
-    vocabularies = {name: paths.option(root, "predict", name, runs[name], "vocab") for name in names}
+    vocabularies = {
+        name: paths.option(root, "predict", name, runs[name], "vocab") for name in names
+    }
     for name, vocab in vocabularies.items():
         if vocab != vocabularies[names[0]]:
             shared = vocabularies[names[0]].relative_to(root)
-            raise refuse(f"--run {name}", f"the vocabulary {vocab.relative_to(root)}", f"{shared}, as run {names[0]} has")
+            raise refuse(
+                f"--run {name}",
+                f"the vocabulary {vocab.relative_to(root)}",
+                f"{shared}, as run {names[0]} has",
+            )
     return first.together(others) if others else first
 
 
 def opened(root: Path, name: str) -> Session:
-    """The trained run called `name` in params.yaml; UserError if it is unknown or not trained yet."""
+    """The trained run called `name` in params.yaml; UserError if it is unknown or not trained
+    yet."""
     model, vocab, search = found(root, name)
     return Session.open(model, vocab, search, params.compute(root / "params.yaml").device)
 
@@ -45,17 +54,30 @@ def found(root: Path, name: str) -> tuple[Path, Path, dict[str, Any] | None]:
     runs = config.section(path, "runs")
     if name not in runs:
         raise refuse("--run", name, "one of " + ", ".join(runs))
-    model, vocab = (paths.option(root, "predict", name, runs[name], option) for option in ("model", "vocab"))
+    model, vocab = (
+        paths.option(root, "predict", name, runs[name], option) for option in ("model", "vocab")
+    )
     if not model.exists():
-        raise refuse(f"--run {name}", f"no {model.relative_to(root)}", "a trained run", "Run `dvc repro`, or `dvc pull`.")
+        raise refuse(
+            f"--run {name}",
+            f"no {model.relative_to(root)}",
+            "a trained run",
+            "Run `dvc repro`, or `dvc pull`.",
+        )
     trained, asked = run_of(model, runs[name]["search"]).corpus, runs[name]["corpus"]
     if trained != asked:
-        raise refuse(f"--run {name}", f"a model of {trained}", f"one of {asked}, as params.yaml says", "Run `dvc repro`.")
+        raise refuse(
+            f"--run {name}",
+            f"a model of {trained}",
+            f"one of {asked}, as params.yaml says",
+            "Run `dvc repro`.",
+        )
     return model, vocab, runs[name]["search"]
 
 
 def classify(root: Path, name: str, lines: Iterable[Line]) -> None:
-    """Print the likeliest label of each text with its probability; a blank line for a blank line, as a warning says."""
+    """Print the likeliest label of each text with its probability; a blank line for a blank line,
+    as a warning says."""
     model, vocab, _ = found(root, name)
     classifier = Classifier.open(model, vocab, params.compute(root / "params.yaml").device)
     blank = []
@@ -74,12 +96,18 @@ def classify(root: Path, name: str, lines: Iterable[Line]) -> None:
     answers.finish()
 
 
-def translate(session: Session, lines: Iterable[Line], n_best: int | None, prefix: str | None, heatmap: Path | None) -> None:
-    """Print the best answer to each text, or the `n_best` with their log-probabilities; draw where the model looked.
+def translate(
+    session: Session,
+    lines: Iterable[Line],
+    n_best: int | None,
+    prefix: str | None,
+    heatmap: Path | None,
+) -> None:
+    """Print the best answer to each text, or the `n_best` with their log-probabilities; draw where
+    the model looked.
 
-    Every answer begins with `prefix`, where there is one. For a blank line, and for one that cannot be read, there is a
-    blank line in place of each answer, so that lines can be counted.
-    """
+    Every answer begins with `prefix`, where there is one. For a blank line, and for one that cannot
+    be read, there is a blank line in place of each answer, so that lines can be counted."""
     session.translate([], n_best)  # refuse options that fit no text before the first is read
     if prefix is not None:
         session.forced([prefix])
@@ -87,18 +115,26 @@ def translate(session: Session, lines: Iterable[Line], n_best: int | None, prefi
         _translate_one(session, list(lines), n_best, prefix, heatmap)
         return
 
-    answers = Answers(lines, lambda texts: session.translate(texts, n_best, prefix and [prefix] * len(texts)))
+    answers = Answers(
+        lines, lambda texts: session.translate(texts, n_best, prefix and [prefix] * len(texts))
+    )
     for _, hypotheses in answers:
         if hypotheses is None or hypotheses[0] is EMPTY:
             print("\n" * ((n_best or 1) - 1))
         elif n_best is None:
             print(printable(hypotheses[0].text))
         else:
-            print("\n".join(f"{answer.log_prob:9.4f}  {printable(answer.text)}" for answer in hypotheses))
+            print(
+                "\n".join(
+                    f"{answer.log_prob:9.4f}  {printable(answer.text)}" for answer in hypotheses
+                )
+            )
     answers.finish()
 
 
-def _translate_one(session: Session, lines: list[Line], n_best: int | None, prefix: str | None, heatmap: Path) -> None:
+def _translate_one(
+    session: Session, lines: list[Line], n_best: int | None, prefix: str | None, heatmap: Path
+) -> None:
     if len(lines) != 1 or n_best is not None:
         raise refuse("--heatmap", "more than one answer", "one text and no --n-best")
     if heatmap.suffix != ".png":
@@ -112,8 +148,8 @@ def _translate_one(session: Session, lines: list[Line], n_best: int | None, pref
 class Answers(Generic[T]):
     """Lines with the answers to them, a batch at a time; None for a line that cannot be answered.
 
-    One bad line does not keep the others from their answers: `finish`, called at the end, raises UserError for the first.
-    """
+    One bad line does not keep the others from their answers: `finish`, called at the end, raises
+    UserError for the first."""
 
     def __init__(self, lines: Iterable[Line], answer: Callable[[list[str]], list[T]]) -> None:
         self._lines, self._answer = lines, answer
@@ -159,11 +195,18 @@ def _numbers(lines: Sequence[Line]) -> str:
 
 
 def draw(attention: Attention, out: Path) -> None:
-    """The weights as a PNG at `out`, all of a model's heads in one figure, as the report draws them."""
+    """The weights as a PNG at `out`, all of a model's heads in one figure, as the report draws
+    them."""
     from pipeline.report.attention import heatmap
 
     rows = [
-        {"row": 0, "name": name, "columns": attention.columns, "rows": attention.rows, "weights": weights.ravel()}
+        {
+            "row": 0,
+            "name": name,
+            "columns": attention.columns,
+            "rows": attention.rows,
+            "weights": weights.ravel(),
+        }
         for name, weights in attention.weights.items()
     ]
     with atomic_file(out) as beside:

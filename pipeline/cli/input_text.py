@@ -1,7 +1,7 @@
 """Texts of the command line and standard input, all of them valid Unicode.
 
-Python represents bytes that it cannot decode as lone surrogates, which pyarrow, JSON and most streams refuse later.
-"""
+Python represents bytes that it cannot decode as lone surrogates, which pyarrow, JSON and most
+streams refuse later."""
 
 import argparse
 import os
@@ -40,7 +40,8 @@ class Line(NamedTuple):
 
 
 def arguments(words: Sequence[str]) -> list[str]:
-    """The words of the command line; UserError for one that is not UTF-8, be it a text, a name or a path."""
+    """The words of the command line; UserError for one that is not UTF-8, be it a text, a name or a
+    path."""
     return [_argument(word) for word in words]
 
 
@@ -52,7 +53,9 @@ def _argument(word: str) -> str:
         return raw.decode("utf-8")  # a locale of ASCII leaves every letter beyond it undecoded
     except UnicodeDecodeError as error:
         readable = raw.decode("utf-8", "backslashreplace")
-        raise refuse(f"argument '{_shortened(readable)}'", f"byte {raw[error.start]:#04x}", "UTF-8", _CONVERT) from None
+        raise refuse(
+            f"argument '{_shortened(readable)}'", f"byte {raw[error.start]:#04x}", "UTF-8", _CONVERT
+        ) from None
 
 
 def texts(argument: str | None) -> Iterator[Line]:
@@ -63,11 +66,11 @@ def texts(argument: str | None) -> Iterator[Line]:
 
 
 def lines(stream: TextIO | None) -> Iterator[Line]:
-    """The stream's lines without their ends and without a byte order mark; UserError if it cannot be read.
+    """The stream's lines without their ends and without a byte order mark; UserError if it cannot
+    be read.
 
-    A line that is too long, or holds bytes that do not belong to the stream's encoding, comes with an error in place of a
-    text. In an ASCII locale the stream is read as UTF-8.
-    """
+    A line that is too long, or holds bytes that do not belong to the stream's encoding, comes with
+    an error in place of a text. In an ASCII locale the stream is read as UTF-8."""
     if stream is None:
         raise refuse(STDIN, "closed", "an open one", "Give the text as an argument, or pipe it.")
     if reconfigure := getattr(stream, "reconfigure", None):
@@ -83,7 +86,9 @@ def lines(stream: TextIO | None) -> Iterator[Line]:
             content = content.removesuffix("\n")
             yield _line(number, content.removeprefix("\ufeff") if number == 1 else content)
     except OSError as error:
-        raise refuse(STDIN, error.strerror or type(error).__name__, "a text that can be read") from None
+        raise refuse(
+            STDIN, error.strerror or type(error).__name__, "a text that can be read"
+        ) from None
 
 
 def _line(number: int | None, text: str) -> Line:
@@ -98,24 +103,29 @@ def _line(number: int | None, text: str) -> Line:
 
 
 def _encoding(stream: TextIO) -> str:
-    """Encoding of the stream, but UTF-8 in place of ASCII, which Python takes in a locale without a name."""
+    """Encoding of the stream, but UTF-8 in place of ASCII, which Python takes in a locale without a
+    name."""
     name = (stream.encoding or "ascii").lower()
     return "utf-8" if name in ("ascii", "us-ascii", "ansi_x3.4-1968") else name
 
 
 def prepare_output() -> None:
-    """Let standard output accept every character: in UTF-8 in an ASCII locale, else with escapes where needed."""
+    """Let standard output accept every character: in UTF-8 in an ASCII locale, else with escapes
+    where needed."""
     if reconfigure := getattr(sys.stdout, "reconfigure", None):
         reconfigure(encoding=_encoding(sys.stdout), errors="backslashreplace")
 
 
 def whole_number(least: int, largest: int) -> Callable[[str], int]:
-    """Return an argparse `type` for whole numbers in a range; it refuses any other word in one short line."""
+    """Return an argparse `type` for whole numbers in a range; it refuses any other word in one
+    short line."""
 
     def parse(word: str) -> int:
         if re.fullmatch(r"\s*[-+]?[0-9]{1,30}\s*", word) and least <= int(word) <= largest:
             return int(word)
-        raise argparse.ArgumentTypeError(f"got {_shortened(word)}; expected a whole number from {least} to {largest}.")
+        raise argparse.ArgumentTypeError(
+            f"got {_shortened(word)}; expected a whole number from {least} to {largest}."
+        )
 
     return parse
 
@@ -125,7 +135,10 @@ def _shortened(word: str) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that reports a mistake in one line, as every other part of the command does, without the usage."""
+    """A parser that reports a mistake in one line, as every other part of the command does, without
+    the usage."""
 
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message.removeprefix('argument ').rstrip('.')}. See `{self.prog} --help`.")
+        raise UserError(
+            f"{message.removeprefix('argument ').rstrip('.')}. See `{self.prog} --help`."
+        )

@@ -1,4 +1,5 @@
-"""`seqline use`: presets are whole params files; one replaces `params.yaml` when all of it is in order, and not before."""
+"""`seqline use`: presets are whole params files; one replaces `params.yaml` when all of it is in
+order, and not before."""
 
 import fnmatch
 import io
@@ -21,14 +22,19 @@ def _null(writer: Any, _: None) -> Any:
 
 
 class _SayingNull(RoundTripRepresenter):
-    """Writes `null` where ruamel.yaml leaves a gap. A class of its own, as DVC writes `dvc.lock` by ruamel's."""
+    """Writes `null` where ruamel.yaml leaves a gap. A class of its own, as DVC writes `dvc.lock` by
+    ruamel's."""
 
     yaml_representers = RoundTripRepresenter.yaml_representers | {type(None): _null}
 
 
 def listing(root: Path) -> str:
     """Every preset with the first line of its opening comment; the one in params.yaml is marked."""
-    now = (root / "params.yaml").read_text(encoding="utf-8") if (root / "params.yaml").exists() else ""
+    now = (
+        (root / "params.yaml").read_text(encoding="utf-8")
+        if (root / "params.yaml").exists()
+        else ""
+    )
     lines = []
     for file in _files(root):
         text = file.read_text(encoding="utf-8")
@@ -38,10 +44,11 @@ def listing(root: Path) -> str:
 
 
 def use(root: Path, name: str, changes: list[str], force: bool) -> list[Path]:
-    """Put the preset with its changes in params.yaml; returns outputs of other runs, which it removed.
+    """Put the preset with its changes in params.yaml; returns outputs of other runs, which it
+    removed.
 
-    UserError for an unknown name or key, for a change that no stage could use, and for edits that would be lost.
-    """
+    UserError for an unknown name or key, for a change that no stage could use, and for edits that
+    would be lost."""
     presets = {file.stem: file for file in _files(root)}
     if name not in presets:
         raise refuse("preset", name, "one of " + ", ".join(presets))
@@ -57,7 +64,8 @@ def use(root: Path, name: str, changes: list[str], force: bool) -> list[Path]:
 
 
 def changed(text: str, changes: list[str]) -> str:
-    """The YAML `text` with each `dotted.key=value` set, comments kept; a `*` in a key's place fits any."""
+    """The YAML `text` with each `dotted.key=value` set, comments kept; a `*` in a key's place fits
+    any."""
     if not changes:
         return text
     round_trip = YAML()
@@ -92,7 +100,9 @@ def _holders(content: Any, words: list[str]) -> Iterator[tuple[Any, str]]:
 
 
 def _files(root: Path) -> list[Path]:
-    return sorted((root / "presets").glob("*.yaml"), key=lambda file: (file.stem != "default", file.stem))
+    return sorted(
+        (root / "presets").glob("*.yaml"), key=lambda file: (file.stem != "default", file.stem)
+    )
 
 
 def _refuse_to_lose(root: Path, target: Path) -> None:
@@ -101,7 +111,9 @@ def _refuse_to_lose(root: Path, target: Path) -> None:
         return
     now = target.read_bytes()
     committed = subprocess.run(["git", "show", "HEAD:./params.yaml"], cwd=root, capture_output=True)
-    safe = [file.read_bytes() for file in _files(root)] + ([committed.stdout] if committed.returncode == 0 else [])
+    safe = [file.read_bytes() for file in _files(root)] + (
+        [committed.stdout] if committed.returncode == 0 else []
+    )
     if now not in safe:
         raise refuse(
             "params.yaml",

@@ -9,26 +9,34 @@ from pathlib import Path
 from pipeline.dag import paths
 
 UNUSED_DAYS = 30
-_KEPT_AS_LONG = ("logs", "served", "training", "gate/compare")  # each made again when wanted, but for logs
+# each made again when wanted, but for logs
+_KEPT_AS_LONG = ("logs", "served", "training", "gate/compare")
 
 
 def remove_outputs(root: Path) -> list[Path]:
-    """Remove outputs of stages that the DAG no longer has: directories that stages depend on stay clean."""
+    """Remove outputs of stages that the DAG no longer has: directories that stages depend on stay
+    clean."""
     return _removed(paths.abandoned(root))
 
 
 def remove_unused(root: Path) -> list[Path]:
-    """Remove logs, weights laid out for serving, states of trainings that were broken off, and answers of comparisons in
-    which nothing has changed for `UNUSED_DAYS` days."""
+    """Remove logs, weights laid out for serving, states of trainings that were broken off, and
+    answers of comparisons in which nothing has changed for `UNUSED_DAYS` days."""
     since = time.time() - UNUSED_DAYS * 86400
     folders = (root / ".seqline" / name for name in _KEPT_AS_LONG)
     return _removed(
-        [path for folder in folders for path in sorted(folder.glob("*")) if max(_changes(path), default=since) < since]
+        [
+            path
+            for folder in folders
+            for path in sorted(folder.glob("*"))
+            if max(_changes(path), default=since) < since
+        ]
     )
 
 
 def _changes(path: Path) -> Iterator[float]:
-    """Times of the last change of the folder and of all in it; files that vanish meanwhile are skipped."""
+    """Times of the last change of the folder and of all in it; files that vanish meanwhile are
+    skipped."""
     for each in (path, *path.rglob("*")):
         with suppress(FileNotFoundError):
             yield each.lstat().st_mtime

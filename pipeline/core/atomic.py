@@ -1,8 +1,9 @@
-"""Outputs are complete or absent: written beside their place under a lock, renamed into it at the end.
+"""Outputs are complete or absent: written beside their place under a lock, renamed into it at the
+end.
 
-A rename can reach the disk long before the data that it publishes: after a power cut the name is there, the file empty.
-So data are synced before their rename, and the folder that holds the name after it.
-"""
+A rename can reach the disk long before the data that it publishes: after a power cut the name is
+there, the file empty. So data are synced before their rename, and the folder that holds the name
+after it."""
 
 import errno
 import fcntl
@@ -18,11 +19,11 @@ from pipeline.core.errors import naming
 
 @contextmanager
 def atomic_dir(out: Path) -> Iterator[Path]:
-    """A fresh folder to fill; becomes `out` when the block ends well, and vanishes when it does not.
+    """A fresh folder to fill; becomes `out` when the block ends well, and vanishes when it does
+    not.
 
-    A second process that wants the same `out` waits for the first: an orphan of a killed run cannot mix with its successor.
-    A disk's refusal that names no file names `out`.
-    """
+    A second process that wants the same `out` waits for the first: an orphan of a killed run cannot
+    mix with its successor. A disk's refusal that names no file names `out`."""
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = out.parent / f".{out.name}.partial"
     with exclusive(out.parent / f".{out.name}.lock"), naming(out):
@@ -54,7 +55,8 @@ def atomic_file(out: Path) -> Iterator[Path]:
 
 @contextmanager
 def exclusive(lock: Path) -> Iterator[None]:
-    """Hold an advisory lock on the file `lock`; the system frees it when the process dies, however it dies."""
+    """Hold an advisory lock on the file `lock`; the system frees it when the process dies, however
+    it dies."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -62,7 +64,8 @@ def exclusive(lock: Path) -> Iterator[None]:
 
 
 def try_lock(handle: IO[Any]) -> bool:
-    """Take the lock on this open file as `exclusive` does, but without waiting; return whether it was free."""
+    """Take the lock on this open file as `exclusive` does, but without waiting; return whether it
+    was free."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -71,14 +74,16 @@ def try_lock(handle: IO[Any]) -> bool:
 
 
 def replace_file(beside: Path, out: Path) -> None:
-    """Give the finished file `beside` the name `out`, so that `out` is complete at any moment, a power cut included."""
+    """Give the finished file `beside` the name `out`, so that `out` is complete at any moment, a
+    power cut included."""
     sync_file(beside)
     os.replace(beside, out)
     sync_folder(out.parent)
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Replace the content of the file `path` in one step, for a file that no other process writes at the same time."""
+    """Replace the content of the file `path` in one step, for a file that no other process writes
+    at the same time."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         beside.write_bytes(content)
@@ -115,7 +120,8 @@ def sync_folder(path: Path) -> None:
     try:
         sync_file(path)
     except OSError as error:
-        # A file system that cannot sync folders (EINVAL, ENOTSUP), or a folder that may be written but not read (EACCES).
+        # A file system that cannot sync folders (EINVAL, ENOTSUP), or a folder that may be written
+        # but not read (EACCES).
         if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EACCES):
             raise
 

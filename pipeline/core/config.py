@@ -1,9 +1,10 @@
-"""Strict loading: one section of `params.yaml` becomes one frozen dataclass with the same field names.
+"""Strict loading: one section of `params.yaml` becomes one frozen dataclass with the same field
+names.
 
-Dataclasses carry no defaults (a default in Python would be a parameter that `dvc params diff` cannot see), and live beside
-the code they configure. Unknown, missing and wrongly typed keys are refused with their dotted name. A dataclass checks
-conditions between its fields in `__post_init__` by raising `refuse("field", ...)`; the loader puts the section in front.
-"""
+Dataclasses carry no defaults (a default in Python would be a parameter that `dvc params diff`
+cannot see), and live beside the code they configure. Unknown, missing and wrongly typed keys are
+refused with their dotted name. A dataclass checks conditions between its fields in `__post_init__`
+by raising `refuse("field", ...)`; the loader puts the section in front."""
 
 import copy
 import dataclasses
@@ -25,28 +26,33 @@ _FLOAT_WITHOUT_DOT = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+")
 
 
 def read(path: Path, strict: bool = True) -> dict[str, Any]:
-    """Content of a YAML file as a mapping; UserError if it is absent, broken or no mapping, or has a key twice.
+    """Content of a YAML file as a mapping; UserError if it is absent, broken or no mapping, or has
+    a key twice.
 
-    `strict`, for files that people write: values on which YAML's versions differ, and keys that are no texts, are refused.
-    """
+    `strict`, for files that people write: values on which YAML's versions differ, and keys that are
+    no texts, are refused."""
     return copy.deepcopy(_mapping(path, strict))
 
 
 def section(path: Path, dotted: str) -> Any:
-    """The part of the YAML file `path` under the dotted key `dotted`; UserError naming the choices if it is not there."""
+    """The part of the YAML file `path` under the dotted key `dotted`; UserError naming the choices
+    if it is not there."""
     value: Any = _mapping(path)
     parents: list[str] = []
     for key in dotted.split("."):
         if not isinstance(value, Mapping) or key not in value:
             choices = list(value) if isinstance(value, Mapping) else []
-            raise refuse(".".join([*parents, key]), "nothing", _one_of(choices), f"Add it to {path}.")
+            raise refuse(
+                ".".join([*parents, key]), "nothing", _one_of(choices), f"Add it to {path}."
+            )
         value = value[key]
         parents.append(key)
     return copy.deepcopy(value)
 
 
 def _mapping(path: Path, strict: bool = True) -> dict[str, Any]:
-    """Content of the file, shared between reads: callers copy what they pass on. UserError unless it is a mapping."""
+    """Content of the file, shared between reads: callers copy what they pass on. UserError unless
+    it is a mapping."""
     content = yaml_reader.read(path, strict)
     if not isinstance(content, dict):
         raise refuse(str(path), type(content).__name__, "a mapping of sections")
@@ -54,7 +60,8 @@ def _mapping(path: Path, strict: bool = True) -> dict[str, Any]:
 
 
 def named_module(package: str, name: str, where: str) -> types.ModuleType:
-    """The module `name` of the package (e.g. `pipeline.models`): a family, task, format or search by its file's name."""
+    """The module `name` of the package (e.g. `pipeline.models`): a family, task, format or search
+    by its file's name."""
     folder = Path(__file__).parents[2].joinpath(*package.split("."))
     choices = sorted(file.stem for file in folder.glob("*.py") if file.stem != "__init__")
     if name not in choices:
@@ -63,7 +70,8 @@ def named_module(package: str, name: str, where: str) -> types.ModuleType:
 
 
 def load(cls: type[T], values: Any, where: str) -> T:
-    """`values` (a mapping out of YAML) as an instance of the dataclass `cls`; `where` is its dotted name for messages."""
+    """`values` (a mapping out of YAML) as an instance of the dataclass `cls`; `where` is its dotted
+    name for messages."""
     if not isinstance(values, Mapping):
         raise refuse(where, values, f"a section with the keys {_names(cls)}")
     hints = typing.get_type_hints(cls)
@@ -82,7 +90,8 @@ def load(cls: type[T], values: Any, where: str) -> T:
 
 
 def load_named(kinds: Sequence[type[T]], values: Any, where: str) -> T:
-    """`values` as the one of several dataclasses that its key `name` chooses: a Literal in each of them."""
+    """`values` as the one of several dataclasses that its key `name` chooses: a Literal in each of
+    them."""
     by_name = _by_name(kinds)
     if not isinstance(values, Mapping):
         raise refuse(where, values, f"a section whose name is {_one_of(list(by_name))}")
@@ -109,16 +118,30 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         return _convert(value, next(a for a in arguments if a is not type(None)), where)
     elif origin is tuple:
         if isinstance(value, list):
-            return tuple(_convert(item, arguments[0], f"{where}[{i}]") for i, item in enumerate(value))
+            return tuple(
+                _convert(item, arguments[0], f"{where}[{i}]") for i, item in enumerate(value)
+            )
     elif origin is dict:
         if isinstance(value, Mapping):
             for key in value:
                 if not isinstance(key, str):
-                    raise refuse(f"{where}.{key}", f"the key {key!r}", "a text as the key", "Put it in quotes.")
-            return {key: _convert(item, arguments[1], f"{where}.{key}") for key, item in value.items()}
+                    raise refuse(
+                        f"{where}.{key}",
+                        f"the key {key!r}",
+                        "a text as the key",
+                        "Put it in quotes.",
+                    )
+            return {
+                key: _convert(item, arguments[1], f"{where}.{key}") for key, item in value.items()
+            }
     elif hint is float:
         if isinstance(value, str) and _FLOAT_WITHOUT_DOT.fullmatch(value):
-            raise refuse(where, value, "a number", f"Write it in full, as {yaml_reader.in_full(value)}, without quotes.")
+            raise refuse(
+                where,
+                value,
+                "a number",
+                f"Write it in full, as {yaml_reader.in_full(value)}, without quotes.",
+            )
         if isinstance(value, int | float) and not isinstance(value, bool):
             if not math.isfinite(value):
                 raise refuse(where, value, "a finite number")
@@ -146,16 +169,27 @@ def _expected(hint: Any) -> str:
         return f"a list, each item {_expected(arguments[0])}"
     if origin is dict:
         return f"a mapping, each value {_expected(arguments[1])}"
-    words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
+    words = {
+        int: "a whole number",
+        float: "a number",
+        str: "a text",
+        bool: "true or false",
+        type(None): "null",
+    }
     return words.get(hint, str(hint))
 
 
 def _by_name(kinds: Sequence[type[T]]) -> dict[str, type[T]]:
-    return {name: kind for kind in kinds for name in typing.get_args(typing.get_type_hints(kind)["name"])}
+    return {
+        name: kind
+        for kind in kinds
+        for name in typing.get_args(typing.get_type_hints(kind)["name"])
+    }
 
 
 def nearest(got: Any, choices: Sequence[str]) -> str:
-    """Return "Did you mean ...?" with the choice that is most like what was given; "" if none is like it."""
+    """Return "Did you mean ...?" with the choice that is most like what was given; "" if none is
+    like it."""
     close = difflib.get_close_matches(str(got), choices, 1)
     return f"Did you mean {close[0]!r}?" if close else ""
 

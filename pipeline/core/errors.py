@@ -1,7 +1,8 @@
-"""The user's mistakes: one line that says what, where and what to do, exit status 2, never a traceback.
+"""The user's mistakes: one line that says what, where and what to do, exit status 2, never a
+traceback.
 
-Raise `UserError` (usually made by `refuse`) for anything a user can mend; use `assert` for our own mistakes.
-"""
+Raise `UserError` (usually made by `refuse`) for anything a user can mend; use `assert` for our own
+mistakes."""
 
 import codecs
 import errno
@@ -19,16 +20,26 @@ from types import TracebackType
 from typing import Any, TextIO
 
 _FULL = "a full disk; expected room to write. Free some space and run again."
-_CLOSED = "no permission; expected a place to read and write. Mend its permissions or name another place."
-_NO_FOLDER = "a file where a folder is needed; expected a folder. Move the file away or name another place."
+_CLOSED = (
+    "no permission; expected a place to read and write. Mend its permissions or name another place."
+)
+_NO_FOLDER = (
+    "a file where a folder is needed; expected a folder. Move the file away or name another place."
+)
 _DISK = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
-    errno.EFBIG: "a file beyond the size allowed; expected room to write. See `ulimit -f`, or name a place on another disk.",
+    errno.EFBIG: (
+        "a file beyond the size allowed; expected room to write. See `ulimit -f`, or "
+        "name a place on another disk."
+    ),
     errno.EACCES: _CLOSED,
     errno.EPERM: _CLOSED,
     errno.EROFS: "a read-only disk; expected a place to write. Name another place.",
-    errno.EISDIR: "a folder where a file is needed; expected a file. Move the folder away or name another place.",
+    errno.EISDIR: (
+        "a folder where a file is needed; expected a file. Move the folder away or "
+        "name another place."
+    ),
     errno.ENOTDIR: _NO_FOLDER,
     errno.EEXIST: _NO_FOLDER,
 }
@@ -36,32 +47,52 @@ _DISK = {
 _LEFT = 128 + signal.SIGPIPE
 
 _MEMORY = (
-    "out of memory ({}). Make batches or the model smaller (objective.batch_tokens, objective.batch_size, model), "
+    "out of memory ({}). Make batches or the model smaller (objective.batch_tokens, "
+    "objective.batch_size, model), "
     "raise `ulimit -v`, or use a machine with more memory."
 )
-_FILES = "out of file descriptors ({}). Raise the limit on open files, as with `ulimit -n 1024`, and run again."
-_THREADS = "out of processes and threads ({}). Raise `ulimit -u` or `ulimit -v`, or end other programs, and run again."
+_FILES = (
+    "out of file descriptors ({}). Raise the limit on open files, as with `ulimit -n "
+    "1024`, and run again."
+)
+_THREADS = (
+    "out of processes and threads ({}). Raise `ulimit -u` or `ulimit -v`, or end other "
+    "programs, and run again."
+)
 _LEAST_FILES = 64
-_EXHAUSTED = {errno.ENOMEM: _MEMORY, errno.EMFILE: _FILES, errno.ENFILE: _FILES, errno.EAGAIN: _THREADS}
-# Libraries have no types for these: torch, oneDNN, Arrow, the dynamic loader and `threading` raise errors of many kinds.
+_EXHAUSTED = {
+    errno.ENOMEM: _MEMORY,
+    errno.EMFILE: _FILES,
+    errno.ENFILE: _FILES,
+    errno.EAGAIN: _THREADS,
+}
+# Libraries have no types for these: torch, oneDNN, Arrow, the dynamic loader and `threading` raise
+# errors of many kinds.
 _EXHAUSTED_TEXTS = {
     re.compile(r"too many open files", re.IGNORECASE): _FILES,
     re.compile(r"can't start new thread|Resource temporarily unavailable"): _THREADS,
     re.compile(
-        r"(?:can't|cannot|could not|unable to) (?:allocate|create a (?:memory|primitive))|out of memory|std::bad_alloc"
+        r"(?:can't|cannot|could not|unable to) (?:allocate|create a (?:memory|primitive))|out "
+        r"of memory|std::bad_alloc"
         r"|failed to map segment|cannot apply additional memory protection|os error 12\b"
-        r"|without (?:setting an )?exception(?: set)?$",  # the interpreter itself had no room for an error
+        # the interpreter itself had no room for an error
+        r"|without (?:setting an )?exception(?: set)?$",
         re.IGNORECASE,
     ): _MEMORY,
 }
 
-# From behind the scheme's last letter on: a pattern of the whole scheme takes time quadratic in the length of a word.
+# From behind the scheme's last letter on: a pattern of the whole scheme takes time quadratic in the
+# length of a word.
 _ADDRESS = re.compile(r"(?<=[\w+.-])://\S+")
-_USER = re.compile(r"(?![^/@]*:\d+(?:[/?#]|$))[^/@:]*:[^@]*@|[^/@]*@")  # some allow a / in a password; a port is none
+# some allow a / in a password; a port is none
+_USER = re.compile(r"(?![^/@]*:\d+(?:[/?#]|$))[^/@:]*:[^@]*@|[^/@]*@")
 
-# Control characters (a terminal obeys escape sequences), line and paragraph separators, marks that turn the direction of
-# writing, and lone surrogates (bytes that are no UTF-8), which many streams refuse to print.
-_UNSAFE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ufeff\\ud800-\\udfff]")
+# Control characters (a terminal obeys escape sequences), line and paragraph separators, marks that
+# turn the direction of writing, and lone surrogates (bytes that are no UTF-8), which many streams
+# refuse to print.
+_UNSAFE = re.compile(
+    "[\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ufeff\\ud800-\\udfff]"
+)
 
 
 class UserError(ValueError):
@@ -97,15 +128,17 @@ _MARKS = {
 
 
 def not_utf8(where: str, block: bytes, offset: int = 0, line: int = 1) -> UserError | None:
-    """Error for a block of the file `where` that is not UTF-8 text, but of another encoding or binary; else None.
+    """Error for a block of the file `where` that is not UTF-8 text, but of another encoding or
+    binary; else None.
 
-    The block begins at the byte `offset`, in line `line`. UTF-16 of Latin letters is valid UTF-8 with a NUL byte in every
-    other place, so that NUL bytes are refused as well.
-    """
+    The block begins at the byte `offset`, in line `line`. UTF-16 of Latin letters is valid UTF-8
+    with a NUL byte in every other place, so that NUL bytes are refused as well."""
     for mark, encoding in _MARKS.items():
         if offset == 0 and block.startswith(mark):
             todo = f"Convert the file: iconv -f {encoding} -t UTF-8."
-            return refuse(where, f"byte 0x{mark[0]:02x} at offset 0: the mark of {encoding}", "UTF-8", todo)
+            return refuse(
+                where, f"byte 0x{mark[0]:02x} at offset 0: the mark of {encoding}", "UTF-8", todo
+            )
     try:
         block.decode("utf-8")
         place = block.find(b"\0")
@@ -114,24 +147,37 @@ def not_utf8(where: str, block: bytes, offset: int = 0, line: int = 1) -> UserEr
         place = error.start if nul < 0 else nul
     if place < 0:
         return None
-    problem = f"byte 0x{block[place]:02x} at offset {offset + place}, line {line + block.count(bytes([10]), 0, place)}"
+    problem = (
+        f"byte 0x{block[place]:02x} at offset {offset + place}, line "
+        f"{line + block.count(bytes([10]), 0, place)}"
+    )
     if block[place]:
         return refuse(where, problem, "UTF-8", "Convert the file, for example with iconv.")
     if name := _utf16_or_32(block[:4096], offset):
-        return refuse(where, f"{problem}: {name}", "UTF-8", f"Convert the file: iconv -f {name} -t UTF-8.")
-    todo = "Convert the file with iconv if it is UTF-16; remove stray NUL bytes with: tr -d '\\000'."
+        return refuse(
+            where, f"{problem}: {name}", "UTF-8", f"Convert the file: iconv -f {name} -t UTF-8."
+        )
+    todo = (
+        "Convert the file with iconv if it is UTF-16; remove stray NUL bytes with: tr -d '\\000'."
+    )
     return refuse(where, problem, "UTF-8 text without NUL bytes", todo)
 
 
 def _utf16_or_32(block: bytes, offset: int) -> str | None:
-    """Name of the encoding that has its zero bytes (0, others x) where most characters of the block have them."""
+    """Name of the encoding that has its zero bytes (0, others x) where most characters of the block
+    have them."""
     columns = [block[(place - offset) % 4 :: 4] for place in range(4)]  # by the place in the file
-    layout = "".join("0" if column.count(0) > 0.4 * max(len(column), 1) else "x" for column in columns)
-    return {"x000": "UTF-32LE", "000x": "UTF-32BE", "x0x0": "UTF-16LE", "0x0x": "UTF-16BE"}.get(layout)
+    layout = "".join(
+        "0" if column.count(0) > 0.4 * max(len(column), 1) else "x" for column in columns
+    )
+    return {"x000": "UTF-32LE", "000x": "UTF-32BE", "x0x0": "UTF-16LE", "0x0x": "UTF-16BE"}.get(
+        layout
+    )
 
 
 def shown(address: str) -> str:
-    """The address as messages may show it: without user, password and query, which can hold secrets."""
+    """The address as messages may show it: without user, password and query, which can hold
+    secrets."""
     scheme, apart, rest = address.partition("://")
     start = 0
     while user := _USER.match(rest, start):
@@ -164,14 +210,16 @@ def at_least_one(**sizes: int) -> None:
 
 
 def share(**shares: float) -> None:
-    """For the `__post_init__` of a Config: UserError for the first that is no share from 0 to below 1."""
+    """For the `__post_init__` of a Config: UserError for the first that is no share from 0 to below
+    1."""
     for key, value in shares.items():
         if not 0 <= value < 1:
             raise refuse(key, value, "a share from 0 to below 1")
 
 
 def nobody_reads(stream: TextIO) -> bool:
-    """Return whether who read the stream has gone, as `head` does; what is said to it from then on is lost in silence."""
+    """Return whether who read the stream has gone, as `head` does; what is said to it from then on
+    is lost in silence."""
     try:
         number = stream.fileno()
     except (OSError, ValueError):  # no file: a test's own
@@ -192,14 +240,17 @@ def refuse_few_descriptors() -> None:
     """Refuse a limit on open files so low that libraries fail in ways that name another cause."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if 0 <= limit < _LEAST_FILES:
-        raise refuse("ulimit -n", limit, f"at least {_LEAST_FILES} open files", "Run `ulimit -n 1024` first.")
+        raise refuse(
+            "ulimit -n", limit, f"at least {_LEAST_FILES} open files", "Run `ulimit -n 1024` first."
+        )
 
 
 def exhausted(error: BaseException) -> str | None:
-    """Line for an error that means too little memory, or too few descriptors or threads; None for any other.
+    """Line for an error that means too little memory, or too few descriptors or threads; None for
+    any other.
 
-    The errors that led to this one count too, since libraries wrap them. EAGAIN is also the answer of a lock that is taken:
-    after `raise ... from None` it counts no longer, since it was handled.
+    The errors that led to this one count too, since libraries wrap them. EAGAIN is also the answer
+    of a lock that is taken: after `raise ... from None` it counts no longer, since it was handled.
     """
     for cause, suppressed in _causes(error):
         if suppressed and isinstance(cause, OSError) and cause.errno == errno.EAGAIN:
@@ -217,7 +268,8 @@ def exhausted(error: BaseException) -> str | None:
 
 
 def _causes(error: BaseException) -> Iterator[tuple[BaseException, bool]]:
-    """The error and those that led to it, each with whether a `raise ... from None` on the way says that it was handled."""
+    """The error and those that led to it, each with whether a `raise ... from None` on the way says
+    that it was handled."""
     cause: BaseException | None = error
     visited: set[int] = set()
     suppressed = False
@@ -229,7 +281,8 @@ def _causes(error: BaseException) -> Iterator[tuple[BaseException, bool]]:
 
 
 def give_up_if_exhausted(error: BaseException) -> None:
-    """Leave with one line and status 2 where memory, descriptors or threads ran out; return for any other error.
+    """Leave with one line and status 2 where memory, descriptors or threads ran out; return for any
+    other error.
 
     Without memory the interpreter's own clearing up fails, with tracebacks, so it is left out.
     """
@@ -246,13 +299,15 @@ def give_up_if_exhausted(error: BaseException) -> None:
 
 
 def uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """`sys.excepthook` of the stages: what runs out during an import runs out before `exit_with` is called."""
+    """`sys.excepthook` of the stages: what runs out during an import runs out before `exit_with` is
+    called."""
     give_up_if_exhausted(error)
     sys.__excepthook__(kind, error, trace)
 
 
 def read_json(path: Path, expected: str, todo: str) -> dict[str, Any]:
-    """The mapping that a stage wrote to a JSON file; UserError if there is none, or if it is damaged."""
+    """The mapping that a stage wrote to a JSON file; UserError if there is none, or if it is
+    damaged."""
     content = read_json_value(path, expected, todo)
     if not isinstance(content, dict):
         raise refuse(str(path), type(content).__name__, f"{expected}: a mapping", todo)
@@ -260,7 +315,8 @@ def read_json(path: Path, expected: str, todo: str) -> dict[str, Any]:
 
 
 def read_json_value(path: Path, expected: str, todo: str) -> Any:
-    """The value, of any type, that a stage wrote to a JSON file; UserError if there is none, or if it is no JSON."""
+    """The value, of any type, that a stage wrote to a JSON file; UserError if there is none, or if
+    it is no JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -272,7 +328,8 @@ def read_json_value(path: Path, expected: str, todo: str) -> Any:
 
 
 def exit_with(main: Callable[[], None]) -> None:
-    """Run a command's `main` and leave with 0, or with one line on stderr and status 2 for a user's mistake.
+    """Run a command's `main` and leave with 0, or with one line on stderr and status 2 for a user's
+    mistake.
 
     A command whose reader leaves ends as the signal SIGPIPE would end it.
     """
@@ -298,7 +355,8 @@ def exit_with(main: Callable[[], None]) -> None:
         if nobody_reads(sys.stdout) and not end.code:
             sys.exit(_LEFT)
         raise
-    except Exception as error:  # libraries report too little memory and too many files by errors of many types
+    except Exception as error:
+        # libraries report too little memory and too many files by errors of many types
         give_up_if_exhausted(error)
         raise
     if left:

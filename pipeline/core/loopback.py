@@ -19,7 +19,8 @@ def bypass_proxies() -> None:
 
 
 def answers(url: str, timeout: float = 2.0) -> bool:
-    """Return whether a GET of `url`, which is on loopback, is answered with success; never through a proxy."""
+    """Return whether a GET of `url`, which is on loopback, is answered with success; never through
+    a proxy."""
     import http.client
     import urllib.request
 
@@ -27,5 +28,6 @@ def answers(url: str, timeout: float = 2.0) -> bool:
     try:
         with opener.open(url, timeout=timeout):
             return True
-    except (OSError, http.client.HTTPException):  # nobody there, a refusal, or something that does not speak HTTP
+    except (OSError, http.client.HTTPException):
+        # nobody there, a refusal, or something that does not speak HTTP
         return False

@@ -1,7 +1,7 @@
 """The shape of `params.yaml`: which sections there are, and what each stage may ask of them.
 
-The blocks inside (`model`, `optim`, `source`, ...) stay plain mappings here; the module that one configures loads it.
-"""
+The blocks inside (`model`, `optim`, `source`, ...) stay plain mappings here; the module that one
+configures loads it."""
 
 import re
 from collections.abc import Mapping
@@ -16,10 +16,12 @@ SCRATCH = "scratch"  # the `start` of a run that begins from no other
 _NAME = re.compile(r"[a-z0-9_]+")
 
 Tokenizer = Literal["13a", "intl", "zh", "ja-mecab", "char", "none"]
-"""sacreBLEU's tokenizers that work without network and produce the same tokens everywhere (for ja-mecab, where its library
-is installed). `flores200` is left out: it downloads its model on first use and needs the library sentencepiece."""
+"""sacreBLEU's tokenizers that work without network and produce the same tokens everywhere (for
+ja-mecab, where its library is installed). `flores200` is left out: it downloads its model on first
+use and needs the library sentencepiece."""
 
-AUTO: Final = "auto"  # the `bleu` of a corpus whose tokenizer is chosen by the script of its references
+# the `bleu` of a corpus whose tokenizer is chosen by the script of its references
+AUTO: Final = "auto"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,8 +36,14 @@ class Compute:
 
     def __post_init__(self) -> None:
         at_least_one(slots=self.slots, processes=self.processes, workers=self.workers)
-        if self.cluster is not None and not re.fullmatch(r"(tcp|tls)://[^/\s]+:[0-9]+", self.cluster):
-            raise refuse("cluster", self.cluster, "a Dask scheduler's address, such as tcp://host:8786, or null")
+        if self.cluster is not None and not re.fullmatch(
+            r"(tcp|tls)://[^/\s]+:[0-9]+", self.cluster
+        ):
+            raise refuse(
+                "cluster",
+                self.cluster,
+                "a Dask scheduler's address, such as tcp://host:8786, or null",
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +63,8 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Split:
-    """Division of rows without an official split: by a stable hash of the source side, or in contiguous parts."""
+    """Division of rows without an official split: by a stable hash of the source side, or in
+    contiguous parts."""
 
     method: Literal["hash", "contiguous"]
     valid: float
@@ -63,14 +72,18 @@ class Split:
 
     def __post_init__(self) -> None:
         if not (self.valid > 0 and self.test > 0 and self.valid + self.test < 1):
-            raise refuse("valid", f"{self.valid} with test {self.test}", "two positive shares that sum to less than 1")
+            raise refuse(
+                "valid",
+                f"{self.valid} with test {self.test}",
+                "two positive shares that sum to less than 1",
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Folds:
-    """Cross validation: rows without an official split go to one of `folds` parts by a stable hash of the source side. The
-    part `fold` is test, the next one (after the last, the first) valid, the others train.
-    """
+    """Cross validation: rows without an official split go to one of `folds` parts by a stable hash
+    of the source side. The part `fold` is test, the next one (after the last, the first) valid, the
+    others train."""
 
     method: Literal["folds"]
     folds: int
@@ -80,12 +93,17 @@ class Folds:
         if self.folds < 3:
             raise refuse("folds", self.folds, "at least 3: for train, valid and test")
         if not 0 <= self.fold < self.folds:
-            raise refuse("fold", self.fold, f"a number from 0 to {self.folds - 1}, as there are {self.folds} folds")
+            raise refuse(
+                "fold",
+                self.fold,
+                f"a number from 0 to {self.folds - 1}, as there are {self.folds} folds",
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OutOfTrain:
-    """An official split without valid: this share of the official train becomes it, by a stable hash of the source side."""
+    """An official split without valid: this share of the official train becomes it, by a stable
+    hash of the source side."""
 
     method: Literal["out_of_train"]
     valid: float
@@ -114,11 +132,11 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Corpus:
-    """One block under `corpora:`. `format` names a file in `pipeline/corpora/`; `split` is `official` or a `Splitting`.
+    """One block under `corpora:`. `format` names a file in `pipeline/corpora/`; `split` is
+    `official` or a `Splitting`.
 
-    `bleu` is BLEU's tokenizer for answers and references. It is the only key that may be missing, which counts as `auto`:
-    older files have no such key, and `auto` is right for most corpora.
-    """
+    `bleu` is BLEU's tokenizer for answers and references. It is the only key that may be missing,
+    which counts as `auto`: older files have no such key, and `auto` is right for most corpora."""
 
     format: str
     source: dict[str, Any]
@@ -133,11 +151,11 @@ class Corpus:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
-    """One block under `runs:`. `family`, `task`, `search.method` are file names in `models/`, `tasks/`, `decoding/`.
+    """One block under `runs:`. `family`, `task`, `search.method` are file names in `models/`,
+    `tasks/`, `decoding/`.
 
-    `start` is the run whose trained model this one begins from, or `scratch`. `search` is null where the task is not
-    answered by a search.
-    """
+    `start` is the run whose trained model this one begins from, or `scratch`. `search` is null
+    where the task is not answered by a search."""
 
     family: str
     task: str
@@ -152,7 +170,8 @@ class Run:
 
 
 def check_name(where: str, name: Any) -> None:
-    """Refuse a block's name that cannot be a folder's and a DVC stage's: it reaches paths and, in plain DVC, commands."""
+    """Refuse a block's name that cannot be a folder's and a DVC stage's: it reaches paths and, in
+    plain DVC, commands."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise refuse(where, name, "names of small letters, digits and _", "Rename the block.")
 
@@ -171,7 +190,11 @@ def split(block: Corpus, where: str) -> Splitting | None:
     if block.split == "official":
         return None
     if not isinstance(block.split, Mapping):
-        raise refuse(f"{where}.split", block.split, "official, or a section with a method: " + ", ".join(_SPLITTINGS))
+        raise refuse(
+            f"{where}.split",
+            block.split,
+            "official, or a section with a method: " + ", ".join(_SPLITTINGS),
+        )
     method = block.split.get("method", "nothing")
     if method not in _SPLITTINGS:
         raise refuse(f"{where}.split.method", method, "one of " + ", ".join(_SPLITTINGS))
@@ -183,7 +206,12 @@ def run(path: Path, name: str) -> Run:
     block = config.load(Run, config.section(path, f"runs.{name}"), f"runs.{name}")
     corpora = config.section(path, "corpora")
     if block.corpus not in corpora:
-        raise refuse(f"runs.{name}.corpus", block.corpus, "one of " + ", ".join(corpora), "Add the corpus or name another.")
+        raise refuse(
+            f"runs.{name}.corpus",
+            block.corpus,
+            "one of " + ", ".join(corpora),
+            "Add the corpus or name another.",
+        )
     return block
 
 

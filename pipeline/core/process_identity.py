@@ -1,8 +1,9 @@
-"""Identity of the process that wrote a file: its number, and what no later process with the same number shares.
+"""Identity of the process that wrote a file: its number, and what no later process with the same
+number shares.
 
-Process numbers are reused, start again at every boot, and mean another process in every PID namespace (containers,
-`unshare -p`). A number read from a file is therefore not enough to signal a process, or to call it alive.
-"""
+Process numbers are reused, start again at every boot, and mean another process in every PID
+namespace (containers, `unshare -p`). A number read from a file is therefore not enough to signal a
+process, or to call it alive."""
 
 import os
 import re
@@ -17,9 +18,8 @@ _UNKNOWN = "-"
 
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
-    """`started` is in clock ticks since the boot `boot_id` (seconds since 1970 where there is no /proc); `namespace` is
-    the PID namespace in which `pid` counts.
-    """
+    """`started` is in clock ticks since the boot `boot_id` (seconds since 1970 where there is no
+    /proc); `namespace` is the PID namespace in which `pid` counts."""
 
     pid: int
     started: str
@@ -31,7 +31,8 @@ class ProcessIdentity:
         return f"{self.pid} {self.started} {self.boot_id} {self.namespace}"
 
     def is_alive(self) -> bool:
-        """Return whether this very process runs: same boot, namespace and start. A zombie does not run."""
+        """Return whether this very process runs: same boot, namespace and start. A zombie does not
+        run."""
         return self == _identity(str(self.pid))
 
 
@@ -50,7 +51,8 @@ def sign(lock: IO[str]) -> None:
 
 
 def parse(text: str) -> ProcessIdentity | None:
-    """Read the text of `str(ProcessIdentity)`; None for anything else, such as a bare number or half a line."""
+    """Read the text of `str(ProcessIdentity)`; None for anything else, such as a bare number or
+    half a line."""
     match = _TEXT.fullmatch(text.strip())
     return ProcessIdentity(int(match[1]), match[2], match[3], match[4]) if match else None
 
@@ -66,21 +68,22 @@ def read(path: Path) -> ProcessIdentity | None:
 def _identity(name: str) -> ProcessIdentity | None:
     """Identify the process of `/proc/NAME`, a number or "self"; None if it does not run.
 
-    A process looks itself up as `/proc/self`: in a namespace whose /proc is still the outer one, its number belongs to
-    another process there.
-    """
+    A process looks itself up as `/proc/self`: in a namespace whose /proc is still the outer one,
+    its number belongs to another process there."""
     pid = os.getpid() if name == "self" else int(name)
     if not (_PROC / "self" / "stat").exists():
         return _identity_without_proc(pid)
     try:
         state, *fields = (_PROC / name / "stat").read_bytes().rpartition(b") ")[2].split()
         boot_id = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
-        namespace = os.readlink(_PROC / "self/ns/pid")  # numbers are looked up in this process's own
+        # numbers are looked up in this process's own
+        namespace = os.readlink(_PROC / "self/ns/pid")
     except OSError:
         return None
     if state in (b"Z", b"X"):
         return None
-    return ProcessIdentity(pid, fields[18].decode(), boot_id, namespace)  # field 22 of proc(5), counted after the name
+    # field 22 of proc(5), counted after the name
+    return ProcessIdentity(pid, fields[18].decode(), boot_id, namespace)
 
 
 def _identity_without_proc(pid: int) -> ProcessIdentity | None:

@@ -1,8 +1,8 @@
-"""Every Parquet table that flows between stages: its schema, and reading and writing with the schema checked.
+"""Every Parquet table that flows between stages: its schema, and reading and writing with the
+schema checked.
 
-`ids` columns are list<int32>, written zstd + BYTE_STREAM_SPLIT; rewriting the same rows gives the same bytes.
-Files appear in folders that `atomic_dir` makes, so a reader never sees half a file.
-"""
+`ids` columns are list<int32>, written zstd + BYTE_STREAM_SPLIT; rewriting the same rows gives the
+same bytes. Files appear in folders that `atomic_dir` makes, so a reader never sees half a file."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,8 +19,11 @@ _COMPLETE = frozenset({"row", "nats", "count"})  # columns that have no null in 
 _ids, _strings = pa.list_(pa.int32()), pa.list_(pa.string())
 
 # What a corpus reader yields, batch by batch. `reject` is null, or why the row cannot be used.
-# `log_prob` is the row's natural log-probability under the grammar that wrote it, null for natural text.
-RAW_TEXT = pa.schema({"text": pa.string(), "paragraph": pa.int64(), "log_prob": pa.float64(), "reject": pa.string()})
+# `log_prob` is the row's natural log-probability under the grammar that wrote it, null for natural
+# text.
+RAW_TEXT = pa.schema(
+    {"text": pa.string(), "paragraph": pa.int64(), "log_prob": pa.float64(), "reject": pa.string()}
+)
 RAW_PAIR = pa.schema({"source": pa.string(), "target": pa.string(), "reject": pa.string()})
 RAW_LABELLED = pa.schema({"text": pa.string(), "label": pa.string(), "reject": pa.string()})
 
@@ -47,17 +50,31 @@ TOKENS_PAIR = pa.schema(
     }
 )
 TOKENS_LABELLED = pa.schema(
-    {"row": pa.int64(), "text": pa.string(), "tokens": _strings, "characters": pa.int32(), "label": pa.string()}
+    {
+        "row": pa.int64(),
+        "text": pa.string(),
+        "tokens": _strings,
+        "characters": pa.int32(),
+        "label": pa.string(),
+    }
 )
-TOKENS = {"text": TOKENS_TEXT, "pair": TOKENS_PAIR, "labelled": TOKENS_LABELLED}  # by the kind of corpus
+# by the kind of corpus
+TOKENS = {"text": TOKENS_TEXT, "pair": TOKENS_PAIR, "labelled": TOKENS_LABELLED}
 REJECTS = pa.schema({"split": pa.string(), "reason": pa.string(), "text": pa.string()})
 
-# What word vectors are judged by, beside the splits: words of a class can replace each other; people said how alike the
-# pairs are (`score`, higher is more); `first` is to `second` as `third` to `fourth`.
+# What word vectors are judged by, beside the splits: words of a class can replace each other;
+# people said how alike the pairs are (`score`, higher is more); `first` is to `second` as `third`
+# to `fourth`.
 JUDGE_CLASSES = pa.schema({"token": pa.string(), "class": pa.string()})
 JUDGE_SIMILARITY = pa.schema({"first": pa.string(), "second": pa.string(), "score": pa.float64()})
 JUDGE_ANALOGIES = pa.schema(
-    {"section": pa.string(), "first": pa.string(), "second": pa.string(), "third": pa.string(), "fourth": pa.string()}
+    {
+        "section": pa.string(),
+        "first": pa.string(),
+        "second": pa.string(),
+        "third": pa.string(),
+        "fourth": pa.string(),
+    }
 )
 
 # Labels have one too: their names in order, numbered from 0.
@@ -69,12 +86,15 @@ ENCODED_PAIR = pa.schema({"row": pa.int64(), "source": _ids, "target": _ids})
 ENCODED_LABELLED = pa.schema({"row": pa.int64(), "ids": _ids, "label": pa.int32()})
 
 # After train: `name` is e.g. train/loss, valid/perplexity, learning_rate. No clock in it.
-HISTORY = pa.schema({"step": pa.int64(), "epoch": pa.int64(), "name": pa.string(), "value": pa.float64()})
+HISTORY = pa.schema(
+    {"step": pa.int64(), "epoch": pa.int64(), "name": pa.string(), "value": pa.float64()}
+)
 
 # After predict. `nats` is the teacher-forced -log P of `count` tokens (<eos> among them).
 LIKELIHOOD = pa.schema({"row": pa.int64(), "nats": pa.float64(), "count": pa.int32()})
-# Pairs of sentences: `row` is the first one's. `nats` is the -log P of `count` masked words, `correct` of which were
-# guessed; `pair_nats` is the -log P of whether the second sentence follows, `pair_correct` whether that was right.
+# Pairs of sentences: `row` is the first one's. `nats` is the -log P of `count` masked words,
+# `correct` of which were guessed; `pair_nats` is the -log P of whether the second sentence follows,
+# `pair_correct` whether that was right.
 MASKED = pa.schema(
     {
         "row": pa.int64(),
@@ -86,27 +106,51 @@ MASKED = pa.schema(
         "pair_correct": pa.bool_(),
     }
 )
-# n-best lists: rank 0 is the answer; `score` is what the search ranked by, `log_prob` its natural log-probability.
+# n-best lists: rank 0 is the answer; `score` is what the search ranked by, `log_prob` its natural
+# log-probability.
 HYPOTHESES = pa.schema(
-    {"row": pa.int64(), "rank": pa.int32(), "text": pa.string(), "score": pa.float64(), "log_prob": pa.float64()}
+    {
+        "row": pa.int64(),
+        "rank": pa.int32(),
+        "text": pa.string(),
+        "score": pa.float64(),
+        "log_prob": pa.float64(),
+    }
 )
-# The likeliest label of each row, and the natural log-probability of every label, in the order of `labels.json`.
+# The likeliest label of each row, and the natural log-probability of every label, in the order of
+# `labels.json`.
 LABELS = pa.schema({"row": pa.int64(), "label": pa.string(), "log_probs": pa.list_(pa.float64())})
 # Sample sentences: what the search made of each prompt; `reference` null where there is none.
 SAMPLES = pa.schema(
-    {"row": pa.int32(), "prompt": pa.string(), "reference": pa.string(), "text": pa.string(), "log_prob": pa.float64()}
+    {
+        "row": pa.int32(),
+        "prompt": pa.string(),
+        "reference": pa.string(),
+        "text": pa.string(),
+        "log_prob": pa.float64(),
+    }
 )
-# Attention of the samples: weights[i * len(columns) + j] is what output token i gave to input token j.
+# Attention of the samples: weights[i * len(columns) + j] is what output token i gave to input token
+# j.
 ATTENTION = pa.schema(
-    {"row": pa.int32(), "name": pa.string(), "columns": _strings, "rows": _strings, "weights": pa.list_(pa.float32())}
+    {
+        "row": pa.int32(),
+        "name": pa.string(),
+        "columns": _strings,
+        "rows": _strings,
+        "weights": pa.list_(pa.float32()),
+    }
 )
 
 # The vectors of all words but the specials, in order of their ids; `count` as in VOCAB.
-VECTORS = pa.schema({"token": pa.string(), "id": pa.int32(), "count": pa.int64(), "vector": pa.list_(pa.float32())})
+VECTORS = pa.schema(
+    {"token": pa.string(), "id": pa.int32(), "count": pa.int64(), "vector": pa.list_(pa.float32())}
+)
 
-# After evaluate: each row's share of every score, so that any set of rows can be scored, or resampled, by summing.
-# `block` is the unit that is resampled; `floor` the nats of the grammar that wrote the row, null for natural text.
-# `nats` are those of the whole text: of the model's tokens, and of spelling out the `unknown` ones among them.
+# After evaluate: each row's share of every score, so that any set of rows can be scored, or
+# resampled, by summing. `block` is the unit that is resampled; `floor` the nats of the grammar that
+# wrote the row, null for natural text. `nats` are those of the whole text: of the model's tokens,
+# and of spelling out the `unknown` ones among them.
 _TOKEN_COSTS = {
     "row": pa.int64(),
     "block": pa.int64(),
@@ -116,11 +160,13 @@ _TOKEN_COSTS = {
     "unknown": pa.int32(),
 }
 SCORES_TEXT = pa.schema(_TOKEN_COSTS | {"characters": pa.int32(), "floor": pa.float64()})
-# `nats` are those of the row's `count` words, each given all the others; `unknown` ones are spelt out as in SCORES_TEXT.
+# `nats` are those of the row's `count` words, each given all the others; `unknown` ones are spelt
+# out as in SCORES_TEXT.
 SCORES_BLANK = pa.schema(_TOKEN_COSTS)
-# The lists are sacreBLEU's sums: BLEU [length, reference length, 4 matches, 4 totals], chrF 6 x [hypothesis, reference,
-# matching], TER [edits, reference length]. `length` counts the source's tokens. Lists are null where nothing was decoded.
-# `nats`, `count` and `unknown` are the target's, as in SCORES_TEXT.
+# The lists are sacreBLEU's sums: BLEU [length, reference length, 4 matches, 4 totals], chrF 6 x
+# [hypothesis, reference, matching], TER [edits, reference length]. `length` counts the source's
+# tokens. Lists are null where nothing was decoded. `nats`, `count` and `unknown` are the target's,
+# as in SCORES_TEXT.
 SCORES_PAIR = pa.schema(
     _TOKEN_COSTS
     | {
@@ -144,15 +190,17 @@ SCORES_LABELLED = pa.schema(
         "nats": pa.float64(),
     }
 )
-# MASKED with the first sentence's paragraph as its block, its number of tokens, and how many of those are unknown. `nats`
-# and `correct` are of guesses at ids: one at `<unk>` is right for every unknown word.
+# MASKED with the first sentence's paragraph as its block, its number of tokens, and how many of
+# those are unknown. `nats` and `correct` are of guesses at ids: one at `<unk>` is right for every
+# unknown word.
 SCORES_MASKED = (
     MASKED.insert(1, pa.field("block", pa.int64()))
     .append(pa.field("tokens", pa.int32()))
     .append(pa.field("unknown", pa.int32()))
 )
-# Of word vectors: what each judge has found. The first row's judge is the one that ranks. `section` is the class of the
-# word `item`, or the section of an analogy. `found` is a share, or a rank with `wanted` the rank that people gave.
+# Of word vectors: what each judge has found. The first row's judge is the one that ranks. `section`
+# is the class of the word `item`, or the section of an analogy. `found` is a share, or a rank with
+# `wanted` the rank that people gave.
 SCORES_VECTORS = pa.schema(
     {
         "row": pa.int64(),
@@ -166,7 +214,8 @@ SCORES_VECTORS = pa.schema(
 
 
 def read(path: Path, schema: pa.Schema) -> pa.Table:
-    """The whole table at `path`; UserError if it is absent, no Parquet, of another schema, or lacks what every row has."""
+    """The whole table at `path`; UserError if it is absent, no Parquet, of another schema, or lacks
+    what every row has."""
     with _open(path, schema) as file:
         table = file.read()
     for name in _COMPLETE.intersection(schema.names):
@@ -179,13 +228,15 @@ def read(path: Path, schema: pa.Schema) -> pa.Table:
 def batches(
     path: Path, schema: pa.Schema, rows: int = 16384, columns: Sequence[str] | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """The table at `path` in batches of at most `rows` rows, all columns or those named; errors as `read`."""
+    """The table at `path` in batches of at most `rows` rows, all columns or those named; errors as
+    `read`."""
     with _open(path, schema) as file:
         yield from file.iter_batches(rows, columns=columns)
 
 
 def schema(path: Path, *choices: pa.Schema) -> pa.Schema:
-    """Return the one of the schemas that the table at `path` has; UserError if none, or as `read`."""
+    """Return the one of the schemas that the table at `path` has; UserError if none, or as
+    `read`."""
     with _parquet(path):
         found = pq.read_schema(path)
         for choice in choices:
@@ -216,15 +267,20 @@ def write(path: Path, table: pa.Table) -> None:
 
 
 def mapped(path: Path, schema: pa.Schema, cache: Path) -> pa.Table:
-    """The table at `path` memory-mapped: an uncompressed copy, in one piece, is written to `cache` (Arrow IPC) and opened.
+    """The table at `path` memory-mapped: an uncompressed copy, in one piece, is written to `cache`
+    (Arrow IPC) and opened.
 
-    Each call makes its own copy: an earlier one may be damaged, and checking it costs as much. So it is not synced either.
-    """
+    Each call makes its own copy: an earlier one may be damaged, and checking it costs as much. So
+    it is not synced either."""
     cache.parent.mkdir(parents=True, exist_ok=True)
     table, beside = read(path, schema).combine_chunks(), cache.with_suffix(".partial")
     remove_folders(cache, beside)
     try:
-        with naming(cache), pa.OSFile(str(beside), "wb") as sink, pa.ipc.new_file(sink, schema) as file:
+        with (
+            naming(cache),
+            pa.OSFile(str(beside), "wb") as sink,
+            pa.ipc.new_file(sink, schema) as file,
+        ):
             file.write_table(table)
         beside.replace(cache)
     finally:
@@ -234,7 +290,8 @@ def mapped(path: Path, schema: pa.Schema, cache: Path) -> pa.Table:
 
 @contextmanager
 def _open(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
-    with _parquet(path), pq.ParquetFile(path, pre_buffer=False) as file:  # else it holds all, however small the batches
+    # else it holds all, however small the batches
+    with _parquet(path), pq.ParquetFile(path, pre_buffer=False) as file:
         if not file.schema_arrow.equals(schema):
             raise _other(path, file.schema_arrow, (schema,))
         yield file
@@ -265,7 +322,9 @@ def _broken(path: Path, error: Exception) -> UserError:
 
 def _other(path: Path, found: pa.Schema, choices: tuple[pa.Schema, ...]) -> UserError:
     expected = " or ".join(f"columns {_columns(choice)}" for choice in choices)
-    return refuse(str(path), f"columns {_columns(found)}", expected, "Delete it and run `dvc repro`.")
+    return refuse(
+        str(path), f"columns {_columns(found)}", expected, "Delete it and run `dvc repro`."
+    )
 
 
 def _columns(schema: pa.Schema) -> str:

@@ -1,9 +1,9 @@
 """YAML files read so that DVC finds the same values in them, and within bounds.
 
-PyYAML reads YAML 1.1, and DVC (by ruamel.yaml) YAML 1.2: `010` is 8 in YAML 1.1 and 10 in 1.2, `no` is false in 1.1 and a
-text in 1.2. A scalar on which they differ is refused, as are dates, tags, keys that are no texts, and keys that are repeated
-in a mapping. Depth, digits and the expansion of aliases are bounded before any value is built.
-"""
+PyYAML reads YAML 1.1, and DVC (by ruamel.yaml) YAML 1.2: `010` is 8 in YAML 1.1 and 10 in 1.2, `no`
+is false in 1.1 and a text in 1.2. A scalar on which they differ is refused, as are dates, tags,
+keys that are no texts, and keys that are repeated in a mapping. Depth, digits and the expansion of
+aliases are bounded before any value is built."""
 
 import functools
 import os
@@ -24,21 +24,24 @@ _MOST_NODES = 200_000  # with every alias written out
 _MOST_DIGITS = 18  # of a whole number: these fit 64 bits
 _SHOWN = 80  # characters of a value in a message
 
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # several times as quick, where PyYAML was built with it
+# several times as quick, where PyYAML was built with it
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
 _TYPES = ("str", "int", "float", "bool", "null")  # of scalars in settings, as YAML names them
 _TODO_QUOTES = "Put it in quotes"
 
-# Plain scalars that every version of YAML reads alike: for these, ruamel.yaml is not used (or imported).
+# Plain scalars that every version of YAML reads alike: for these, ruamel.yaml is not used (or
+# imported).
 _SAME_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?|true|false|null")
 _SAME_TEXT = re.compile(r"(?!(?:y|n|yes|no|on|off|true|false|null)$)[a-z][^\n]*", re.IGNORECASE)
 
 
 def read(path: Path, strict: bool) -> Any:
-    """Content of the YAML file; UserError if it is absent, broken, or read differently by YAML's versions.
+    """Content of the YAML file; UserError if it is absent, broken, or read differently by YAML's
+    versions.
 
-    `strict` is false for a file that no person writes, such as `dvc.lock`: its values and keys may be of any kind.
-    """
+    `strict` is false for a file that no person writes, such as `dvc.lock`: its values and keys may
+    be of any kind."""
     return _parsed(_text(path), path, strict)
 
 
@@ -67,15 +70,21 @@ def _text(path: Path) -> str:
         # Not blocking: a named pipe would be waited for.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise refuse(str(path), "no regular file", "a YAML file", "Put a file in its place.")
+                raise refuse(
+                    str(path), "no regular file", "a YAML file", "Put a file in its place."
+                )
             data = file.read(_LARGEST_BYTES + 1)
     except FileNotFoundError:
-        raise refuse(str(path), "no such file", "a YAML file", "Run from the project's root.") from None
+        raise refuse(
+            str(path), "no such file", "a YAML file", "Run from the project's root."
+        ) from None
     except IsADirectoryError:
         raise refuse(str(path), "a folder", "a YAML file", "Put a file in its place.") from None
     except OSError as error:
         problem = (error.strerror or type(error).__name__).lower()
-        raise refuse(str(path), problem, "a YAML file that can be read", "Mend its permissions or links.") from None
+        raise refuse(
+            str(path), problem, "a YAML file that can be read", "Mend its permissions or links."
+        ) from None
     if len(data) > _LARGEST_BYTES:
         raise refuse(str(path), f"over {_LARGEST_BYTES} bytes", "a YAML file of at most that many")
     if refusal := not_utf8(str(path), data):
@@ -98,18 +107,26 @@ def _load(text: str, path: Path, strict: bool, above: tuple[str, ...]) -> Any:
     except UserError:
         raise
     except (yaml.YAMLError, ValueError, OverflowError) as error:
-        raise refuse(str(path), _short(" ".join(str(error).split()), 300), "valid YAML", "Mend the line named.") from None
+        raise refuse(
+            str(path),
+            _short(" ".join(str(error).split()), 300),
+            "valid YAML",
+            "Mend the line named.",
+        ) from None
 
 
 def _check_depth(text: str, path: Path) -> None:
-    """Refuse what is nested too deeply, by the parser's events: composing recurses, in C without a bound."""
+    """Refuse what is nested too deeply, by the parser's events: composing recurses, in C without a
+    bound."""
     depth = 0
     for event in yaml.parse(text, _Loader):
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > _DEEPEST:
                 problem = f"over {_DEEPEST} levels, one inside the other, in line {_line(event)}"
-                raise refuse(str(path), problem, f"{_DEEPEST} levels at most", "Close the brackets.")
+                raise refuse(
+                    str(path), problem, f"{_DEEPEST} levels at most", "Close the brackets."
+                )
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
 
@@ -119,13 +136,16 @@ class _Check:
 
     def __init__(self, loader: Any, path: Path, strict: bool) -> None:
         self._loader, self._path, self._strict = loader, path, strict
-        self._sizes: dict[int, int] = {}  # by node: how many nodes it is with every alias written out
+        # by node: how many nodes it is with every alias written out
+        self._sizes: dict[int, int] = {}
         self._open: set[int] = set()
 
     def check(self, node: yaml.Node, above: tuple[str, ...]) -> int:
         """Size of `node` at the key `above`; UserError for the first part of it that is refused."""
         if id(node) in self._open:
-            raise self._refusal(node, above, "an alias of what it stands in", "no list or section inside itself")
+            raise self._refusal(
+                node, above, "an alias of what it stands in", "no list or section inside itself"
+            )
         if id(node) in self._sizes:
             return self._sizes[id(node)]
         self._open.add(id(node))
@@ -133,7 +153,9 @@ class _Check:
         self._open.remove(id(node))
         if size > _MOST_NODES:
             expected = f"at most {_MOST_NODES}"
-            raise self._refusal(node, above, f"over {_MOST_NODES} values, with every alias written out", expected)
+            raise self._refusal(
+                node, above, f"over {_MOST_NODES} values, with every alias written out", expected
+            )
         self._sizes[id(node)] = size
         return size
 
@@ -160,7 +182,9 @@ class _Check:
     def _key(self, key: yaml.Node, above: tuple[str, ...]) -> str:
         """The key as it is written; UserError unless it is a text in each version of YAML."""
         if not isinstance(key, yaml.ScalarNode):
-            raise self._refusal(key, above, "a list or section as a key", "a text", f"{_TODO_QUOTES}.")
+            raise self._refusal(
+                key, above, "a list or section as a key", "a text", f"{_TODO_QUOTES}."
+            )
         if not self._strict or key.tag == f"{_TAG}merge":
             return str(key.value)
         where = (*above, key.value)
@@ -170,7 +194,9 @@ class _Check:
         readings = _readings(key.value, key.tag)
         if not all(isinstance(reading, str) for reading in readings):
             problem = f"the key {_short(key.value)}, read as {_in_words(readings)}"
-            raise self._refusal(key, where, problem, "a text as the key", f'{_TODO_QUOTES}: "{_short(key.value)}".')
+            raise self._refusal(
+                key, where, problem, "a text as the key", f'{_TODO_QUOTES}: "{_short(key.value)}".'
+            )
         return str(key.value)
 
     def _scalar(self, node: yaml.ScalarNode, where: tuple[str, ...]) -> None:
@@ -183,13 +209,18 @@ class _Check:
         text, (old, new) = _short(node.value), readings
         disagree = f"YAML 1.1 reads {_in_words([old])}, YAML 1.2, as DVC does, {_in_words([new])}"
         if isinstance(new, float) and isinstance(old, str):
-            todo = f"Write it in full, as {in_full(node.value)}, or in quotes for a text: {disagree}."
+            todo = (
+                f"Write it in full, as {in_full(node.value)}, or in quotes for a text: {disagree}."
+            )
             raise self._refusal(node, where, text, "a number", todo)
         expected = "a value that all YAML readers agree on"
-        raise self._refusal(node, where, text, expected, f"Write it otherwise, or in quotes for a text: {disagree}.")
+        raise self._refusal(
+            node, where, text, expected, f"Write it otherwise, or in quotes for a text: {disagree}."
+        )
 
     def _plain(self, node: yaml.ScalarNode, where: tuple[str, ...]) -> bool:
-        """Return whether a scalar is without quotes; UserError for a tag, or a type that settings do not have."""
+        """Return whether a scalar is without quotes; UserError for a tag, or a type that settings
+        do not have."""
         if node.style:
             return False
         kind = self._loader.resolve(yaml.ScalarNode, node.value, (True, False)).removeprefix(_TAG)
@@ -197,7 +228,9 @@ class _Check:
         if kind not in _TYPES:
             name = "date" if kind == "timestamp" else f"tag !!{kind}"
             problem = f"{_short(node.value)}, which YAML reads as a {name}"
-            raise self._refusal(node, where, problem, "a text, a number, true, false or null", f"{_TODO_QUOTES}.")
+            raise self._refusal(
+                node, where, problem, "a text, a number, true, false or null", f"{_TODO_QUOTES}."
+            )
         if kind == "int" and len(node.value) > _MOST_DIGITS:
             problem = f"{_short(node.value, 30)}, a number of {len(node.value)} digits"
             raise self._refusal(node, where, problem, f"at most {_MOST_DIGITS}")
@@ -206,15 +239,24 @@ class _Check:
     def _tag(self, node: yaml.Node, where: tuple[str, ...], kind: str) -> None:
         if node.tag != _TAG + kind:
             problem = f"the tag {_short(node.tag.replace(_TAG, '!!'))}"
-            raise self._refusal(node, where, problem, "a value without a tag", "Remove the tag; put a text in quotes.")
+            raise self._refusal(
+                node,
+                where,
+                problem,
+                "a value without a tag",
+                "Remove the tag; put a text in quotes.",
+            )
 
-    def _refusal(self, node: yaml.Node, where: tuple[str, ...], got: str, expected: str, todo: str = "") -> UserError:
+    def _refusal(
+        self, node: yaml.Node, where: tuple[str, ...], got: str, expected: str, todo: str = ""
+    ) -> UserError:
         key = _dotted(where) or f"{self._path.name}, line {_line(node)}"
         return refuse(key, got, expected, todo)
 
 
 def _readings(text: str, tag: str) -> list[Any]:
-    """Values of a plain scalar in YAML 1.1, which gives it the tag `tag`, and in 1.2; one value if they are the same."""
+    """Values of a plain scalar in YAML 1.1, which gives it the tag `tag`, and in 1.2; one value if
+    they are the same."""
     if _SAME_TEXT.fullmatch(text) and tag == f"{_TAG}str":
         return [text]
     old = _constructed(yaml.constructor.SafeConstructor(), yaml.ScalarNode(tag, text))

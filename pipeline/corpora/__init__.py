@@ -1,15 +1,16 @@
 """One file per format of corpus; the file's name is the `format` in `params.yaml`.
 
-A format exports `KIND` ("text", "pair" or "labelled"), `Config` (the block `read`) and
-`read(raw, config) -> Iterator[(split, batch)]`: batches in the kind's `tables.RAW_...`, streaming, where `split` is an
-official one (train, valid, test, ...) or `all` for what the stage has to split. Rows that cannot be used carry the
-reason in `reject`; blank lines carry `BLANK`: they are counted but are neither rows nor rejects.
-A format may export `judges(raw, config) -> Iterator[(name, table)]` too: what word vectors of its corpus are judged by, in
-`tables.JUDGE_CLASSES`, `JUDGE_SIMILARITY` or `JUDGE_ANALOGIES`, the judge that is to rank first.
+A format exports `KIND` ("text", "pair" or "labelled"), `Config` (the block `read`) and `read(raw,
+config) -> Iterator[(split, batch)]`: batches in the kind's `tables.RAW_...`, streaming, where
+`split` is an official one (train, valid, test, ...) or `all` for what the stage has to split. Rows
+that cannot be used carry the reason in `reject`; blank lines carry `BLANK`: they are counted but
+are neither rows nor rejects. A format may export `judges(raw, config) -> Iterator[(name, table)]`
+too: what word vectors of its corpus are judged by, in `tables.JUDGE_CLASSES`, `JUDGE_SIMILARITY` or
+`JUDGE_ANALOGIES`, the judge that is to rank first.
 
-What the formats share lives here: reading lines. A line ends with LF or CRLF and with nothing else, so that U+0085, U+2028,
-form feeds and lone carriage returns stay inside their line. A byte order mark at a file's beginning is skipped.
-"""
+What the formats share lives here: reading lines. A line ends with LF or CRLF and with nothing else,
+so that U+0085, U+2028, form feeds and lone carriage returns stay inside their line. A byte order
+mark at a file's beginning is skipped."""
 
 import codecs
 import os
@@ -28,19 +29,23 @@ from pipeline.core.errors import not_utf8, refuse
 
 BLANK = "blank line"
 _BLOCK = 1 << 20
-_JOINERS = dict.fromkeys((0x200C, 0x200D))  # of no width, but part of words in Persian and Hindi, and of emoji
+# of no width, but part of words in Persian and Hindi, and of emoji
+_JOINERS = dict.fromkeys((0x200C, 0x200D))
 
 
 def lines(folder: Path, name: str) -> Iterator[pa.StringArray]:
-    """The lines of the file `name` in the corpus's `folder`, without their ends, about a MiB at a time.
+    """The lines of the file `name` in the corpus's `folder`, without their ends, about a MiB at a
+    time.
 
-    UserError if it is absent, empty, not UTF-8, or lies where DVC would not see it change (see `place`).
-    """
+    UserError if it is absent, empty, not UTF-8, or lies where DVC would not see it change (see
+    `place`)."""
     number = 0
     path = place(folder, name)
     with _opened(path) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise refuse(str(path), "no regular file", "a file of the corpus", "Mend the name under `read`.")
+            raise refuse(
+                str(path), "no regular file", "a file of the corpus", "Mend the name under `read`."
+            )
         if file.read(3) != codecs.BOM_UTF8:
             file.seek(0)
         while block := file.read(_BLOCK) + file.readline():
@@ -48,14 +53,17 @@ def lines(folder: Path, name: str) -> Iterator[pa.StringArray]:
             number += len(found)
             yield found
     if not number:
-        raise refuse(str(path), "an empty file", "at least one line", "Name another file or fetch it again.")
+        raise refuse(
+            str(path), "an empty file", "at least one line", "Name another file or fetch it again."
+        )
 
 
 def place(folder: Path, name: str) -> Path:
-    """Path of the file `name` of a corpus in its folder; UserError for a linked folder on the way, which DVC passes over.
+    """Path of the file `name` of a corpus in its folder; UserError for a linked folder on the way,
+    which DVC passes over.
 
-    Links to single files, such as those of DVC's cache, are allowed: DVC compares the contents of their targets.
-    """
+    Links to single files, such as those of DVC's cache, are allowed: DVC compares the contents of
+    their targets."""
     path = folder / name
     for parent in path.parents:
         if parent == folder:
@@ -72,29 +80,47 @@ def blank(texts: pa.StringArray) -> pa.BooleanArray:
 
 
 def check_files(files: Mapping[str, object]) -> None:
-    """Refuse a `files` block that names no split, or one that no table can be called; for `Config.__post_init__`."""
+    """Refuse a `files` block that names no split, or one that no table can be called; for
+    `Config.__post_init__`."""
     if not files:
         raise refuse("files", "no split", "files under train, valid, test, ... or under all")
     for name in files:
         if not re.fullmatch("[a-z0-9_]+", name) or name == "rejects":
-            raise refuse("files", name, "splits named with small letters, digits and _, and not rejects", "Rename it.")
+            raise refuse(
+                "files",
+                name,
+                "splits named with small letters, digits and _, and not rejects",
+                "Rename it.",
+            )
 
 
 def check_inside(key: str, names: Iterable[str]) -> None:
-    """Refuse a file, named under `key`, that is not in the corpus's folder: DVC would not see it change."""
+    """Refuse a file, named under `key`, that is not in the corpus's folder: DVC would not see it
+    change."""
     for name in names:
         path = PurePosixPath(name)
         if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in name:
-            raise refuse(key, name or "no name", "a file in the corpus's folder", "Name it under `source` as well.")
+            raise refuse(
+                key,
+                name or "no name",
+                "a file in the corpus's folder",
+                "Name it under `source` as well.",
+            )
 
 
 def check_labels(key: str, names: Iterable[str]) -> None:
-    """Refuse labels, named under `key`, that a report could not show or a reader could not tell apart."""
+    """Refuse labels, named under `key`, that a report could not show or a reader could not tell
+    apart."""
     by_form: dict[str, str] = {}
     for name in names:
         visible = name.translate(_JOINERS)
         if not visible.strip() or name != name.strip() or not visible.isprintable():
-            raise refuse(key, repr(name), "labels of printable characters, without spaces around them", "Rename it.")
+            raise refuse(
+                key,
+                repr(name),
+                "labels of printable characters, without spaces around them",
+                "Rename it.",
+            )
         first = by_form.setdefault(unicodedata.normalize("NFKC", visible).casefold(), name)
         if first != name:
             expected = "labels that differ in more than case or form"
@@ -103,16 +129,22 @@ def check_labels(key: str, names: Iterable[str]) -> None:
 
 def _opened(path: Path) -> BinaryIO:
     try:
-        return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # a pipe would block
+        # a pipe would block
+        return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
     except FileNotFoundError:
         there = sorted(file.name for file in path.parent.glob("*") if file.is_file())
         expected = "one of " + ", ".join(there) if there else "a file of the corpus"
         raise refuse(
-            str(path), "no such file", expected, "Mend the name under `read`, or run `dvc repro` if nothing was downloaded."
+            str(path),
+            "no such file",
+            expected,
+            "Mend the name under `read`, or run `dvc repro` if nothing was downloaded.",
         ) from None
     except OSError as error:
         problem = (error.strerror or type(error).__name__).lower()
-        raise refuse(str(path), problem, "a file of the corpus", "Mend the name under `read`.") from None
+        raise refuse(
+            str(path), problem, "a file of the corpus", "Mend the name under `read`."
+        ) from None
 
 
 def _split(block: bytes, path: Path, offset: int, number: int) -> pa.StringArray:

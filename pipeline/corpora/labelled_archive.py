@@ -1,7 +1,8 @@
-"""A tar.gz of folders named under the label of all their files, one text a file, such as the IMDb reviews.
+"""A tar.gz of folders named under the label of all their files, one text a file, such as the IMDb
+reviews.
 
-The archive is read as a stream and never unpacked. A file's line breaks become spaces, as all white space does.
-"""
+The archive is read as a stream and never unpacked. A file's line breaks become spaces, as all white
+space does."""
 
 import gzip
 from collections.abc import Iterator
@@ -25,7 +26,8 @@ _BATCH = 1 << 20  # bytes of texts held at a time
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """The archive, and its folders by split (`all` for what is yet to be split) and, within it, by label."""
+    """The archive, and its folders by split (`all` for what is yet to be split) and, within it, by
+    label."""
 
     archive: str
     folders: dict[str, dict[str, tuple[str, ...]]]
@@ -35,13 +37,21 @@ class Config:
         check_inside("archive", [self.archive])
         for split, labels in self.folders.items():
             check_labels(f"folders.{split}", labels)
-        named = [folder for labels in self.folders.values() for folders in labels.values() for folder in folders]
+        named = [
+            folder
+            for labels in self.folders.values()
+            for folders in labels.values()
+            for folder in folders
+        ]
         if not named or len(named) > len(set(named)):
-            raise refuse("folders", ", ".join(named) or "none", "folders, each under one split and label")
+            raise refuse(
+                "folders", ", ".join(named) or "none", "folders, each under one split and label"
+            )
 
 
 def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """Every file of the folders, in the archive's order; UserError for a folder that it does not have."""
+    """Every file of the folders, in the archive's order; UserError for a folder that it does not
+    have."""
     places = {
         folder: (split, label)
         for split, labels in config.folders.items()
@@ -53,10 +63,19 @@ def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
     for folder, texts in _batches(path, set(places)):
         split, label = places[folder]
         seen.add(folder)
-        columns = [pa.array(texts, pa.string()), pa.repeat(label, len(texts)), pa.nulls(len(texts), pa.string())]
+        columns = [
+            pa.array(texts, pa.string()),
+            pa.repeat(label, len(texts)),
+            pa.nulls(len(texts), pa.string()),
+        ]
         yield split, pa.record_batch(columns, schema=tables.RAW_LABELLED)
     if missing := sorted(set(places) - seen):
-        raise refuse(str(path), f"no file in {missing[0]}", "files in every folder of `read`", "Mend the folder's name.")
+        raise refuse(
+            str(path),
+            f"no file in {missing[0]}",
+            "files in every folder of `read`",
+            "Mend the folder's name.",
+        )
 
 
 def _batches(path: Path, folders: set[str]) -> Iterator[tuple[str, list[str]]]:
@@ -81,18 +100,30 @@ def _texts(path: Path, folders: set[str]) -> Iterator[tuple[str, str]]:
                 if folder in folders:
                     yield folder, _text(path, info, stream)
     except FileNotFoundError:
-        raise refuse(str(path), "no such file", "the corpus's archive", "Mend `read.archive`, or run `dvc repro`.") from None
+        raise refuse(
+            str(path),
+            "no such file",
+            "the corpus's archive",
+            "Mend `read.archive`, or run `dvc repro`.",
+        ) from None
     except UserError:
         raise
     except tar_stream.BROKEN as error:
         got = " ".join(str(error).split()) or type(error).__name__
-        raise refuse(str(path), got, "a tar.gz that can be read", "Delete it and run `dvc repro`.") from None
+        raise refuse(
+            str(path), got, "a tar.gz that can be read", "Delete it and run `dvc repro`."
+        ) from None
 
 
 def _text(path: Path, info: TarInfo, stream: IO[bytes]) -> str:
     where = f"{path}: {tar_stream.name_of(info)}"
     if info.size > _MOST_TEXT:
-        raise refuse(where, f"{info.size} bytes", f"a text of {_MOST_TEXT} bytes at most", "Leave the file out.")
+        raise refuse(
+            where,
+            f"{info.size} bytes",
+            f"a text of {_MOST_TEXT} bytes at most",
+            "Leave the file out.",
+        )
     data = stream.read()
     if refusal := not_utf8(where, data):
         raise refusal

@@ -1,4 +1,5 @@
-"""One text per line, in files that are named under the label of all their lines, such as rt-polarity.pos and .neg.
+"""One text per line, in files that are named under the label of all their lines, such as
+rt-polarity.pos and .neg.
 
 Blank lines are counted as blank.
 """
@@ -34,7 +35,9 @@ class Config:
             check_inside(f"files.{split}", files)
             if repeated := [name for name, count in Counter(files).items() if count > 1]:
                 expected = "each file once, under one label"
-                raise refuse(f"files.{split}", f"{repeated[0]} twice", expected, "Remove one of them.")
+                raise refuse(
+                    f"files.{split}", f"{repeated[0]} twice", expected, "Remove one of them."
+                )
 
 
 def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
@@ -44,4 +47,10 @@ def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
             for name in names:
                 for texts in lines(raw, name):
                     reject = pc.if_else(blank(texts), BLANK, pa.scalar(None, pa.string()))
-                    yield split, pa.record_batch([texts, pa.repeat(label, len(texts)), reject], schema=tables.RAW_LABELLED)
+                    yield (
+                        split,
+                        pa.record_batch(
+                            [texts, pa.repeat(label, len(texts)), reject],
+                            schema=tables.RAW_LABELLED,
+                        ),
+                    )

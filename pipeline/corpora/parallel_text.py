@@ -1,7 +1,7 @@
 """Two parallel texts: line n of the source files is translated by line n of the target files.
 
-A line that is blank on both sides is counted as blank; one that is blank on one side is for `tokenize` to reject.
-"""
+A line that is blank on both sides is counted as blank; one that is blank on one side is for
+`tokenize` to reject."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +26,11 @@ class Sides:
 
     def __post_init__(self) -> None:
         if not self.source or len(self.source) != len(self.target):
-            raise refuse("target", f"{len(self.target)} files", f"as many as source ({len(self.source)}), at least one")
+            raise refuse(
+                "target",
+                f"{len(self.target)} files",
+                f"as many as source ({len(self.source)}), at least one",
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +46,8 @@ class Config:
 
 
 def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """Every pair of lines under `raw`; UserError with both line counts if two files differ in them."""
+    """Every pair of lines under `raw`; UserError with both line counts if two files differ in
+    them."""
     for split, sides in config.files.items():
         for source_name, target_name in zip(sides.source, sides.target, strict=True):
             for source, target in _together(raw, source_name, target_name):
@@ -51,7 +56,9 @@ def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
                 yield split, pa.record_batch([source, target, reject], schema=tables.RAW_PAIR)
 
 
-def _together(folder: Path, source: str, target: str) -> Iterator[tuple[pa.StringArray, pa.StringArray]]:
+def _together(
+    folder: Path, source: str, target: str
+) -> Iterator[tuple[pa.StringArray, pa.StringArray]]:
     """Both files' lines in step, however unequal the batches that they arrive in."""
     sources, targets = lines(folder, source), lines(folder, target)
     a, b = next(sources), next(targets)
@@ -65,4 +72,6 @@ def _together(folder: Path, source: str, target: str) -> Iterator[tuple[pa.Strin
     if len(a) or len(b):
         target_lines = f"{count + len(b) + sum(map(len, targets))} lines"
         expected = f"{count + len(a) + sum(map(len, sources))} lines, as {Path(source).name} has"
-        raise refuse(str(folder / target), target_lines, expected, "Parallel files must agree line by line.")
+        raise refuse(
+            str(folder / target), target_lines, expected, "Parallel files must agree line by line."
+        )

@@ -1,7 +1,8 @@
-"""Pairs in the columns of tab-separated lines, such as Tatoeba's. Further columns (attributions) are ignored.
+"""Pairs in the columns of tab-separated lines, such as Tatoeba's. Further columns (attributions)
+are ignored.
 
-There is no quoting: a quotation mark is a character, a tab always separates. A line with too few columns is a reject.
-"""
+There is no quoting: a quotation mark is a character, a tab always separates. A line with too few
+columns is a reject."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ KIND = "pair"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """The files of each split (`all` for what is yet to be split), and which columns, from 0, hold source and target."""
+    """The files of each split (`all` for what is yet to be split), and which columns, from 0, hold
+    source and target."""
 
     files: dict[str, tuple[str, ...]]
     source_column: int
@@ -31,13 +33,18 @@ class Config:
         for split, names in self.files.items():
             check_inside(f"files.{split}", names)
         if min(self.source_column, self.target_column) < 0:
-            raise refuse("source_column", self.source_column, f"a column from 0, as target_column ({self.target_column})")
+            raise refuse(
+                "source_column",
+                self.source_column,
+                f"a column from 0, as target_column ({self.target_column})",
+            )
         if self.source_column == self.target_column:
             raise refuse("target_column", self.target_column, "another column than source_column's")
 
 
 def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """Every line of every file under `raw`. A malformed line is kept whole in `source`, with the reason in `reject`."""
+    """Every line of every file under `raw`. A malformed line is kept whole in `source`, with the
+    reason in `reject`."""
     for split, names in config.files.items():
         for name in names:
             for texts in lines(raw, name):
@@ -50,13 +57,20 @@ def _batch(texts: pa.StringArray, config: Config) -> pa.RecordBatch:
     needed = max(config.source_column, config.target_column) + 1
     short = pc.less(found, needed)
     values, starts = columns.flatten(), columns.offsets.to_numpy()[:-1]
-    reason = pc.binary_join_element_wise("too few columns: ", pc.cast(found, pa.string()), f" of {needed}", "")
-    reject = pc.if_else(blank(texts), BLANK, pc.if_else(short, reason, pa.scalar(None, pa.string())))
+    reason = pc.binary_join_element_wise(
+        "too few columns: ", pc.cast(found, pa.string()), f" of {needed}", ""
+    )
+    reject = pc.if_else(
+        blank(texts), BLANK, pc.if_else(short, reason, pa.scalar(None, pa.string()))
+    )
     source = pc.if_else(short, texts, _column(values, starts + config.source_column))
     target = pc.if_else(short, "", _column(values, starts + config.target_column))
     return pa.record_batch([source, target, reject], schema=tables.RAW_PAIR)
 
 
-def _column(values: pa.StringArray, places: np.ndarray[tuple[int], np.dtype[np.int32]]) -> pa.StringArray:
-    """The values at `places`; past the end (of a last, short line) any value will do, as it is not used."""
+def _column(
+    values: pa.StringArray, places: np.ndarray[tuple[int], np.dtype[np.int32]]
+) -> pa.StringArray:
+    """The values at `places`; past the end (of a last, short line) any value will do, as it is not
+    used."""
     return values.take(pa.array(np.minimum(places, len(values) - 1)))

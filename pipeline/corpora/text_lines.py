@@ -1,9 +1,9 @@
-"""One text per line. Blank lines are no rows: they separate paragraphs, which are numbered through each split.
+"""One text per line. Blank lines are no rows: they separate paragraphs, which are numbered through
+each split.
 
-Beside the text may lie what word vectors are judged by: pairs of words that people scored, as a table with a heading line,
-its columns set apart by commas or tabs, and analogies as in word2vec's questions-words.txt, four words a line in sections
-that lines with a colon begin.
-"""
+Beside the text may lie what word vectors are judged by: pairs of words that people scored, as a
+table with a heading line, its columns set apart by commas or tabs, and analogies as in word2vec's
+questions-words.txt, four words a line in sections that lines with a colon begin."""
 
 import csv
 import math
@@ -26,7 +26,8 @@ KIND = "text"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Similarity:
-    """A table of scored pairs: what it is called, its file, and the headings of both words and of the score."""
+    """A table of scored pairs: what it is called, its file, and the headings of both words and of
+    the score."""
 
     name: str
     file: str
@@ -37,7 +38,8 @@ class Similarity:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Judges:
-    """Benchmarks of word vectors: tables of scored pairs, the one that ranks first, and a file of analogies or null."""
+    """Benchmarks of word vectors: tables of scored pairs, the one that ranks first, and a file of
+    analogies or null."""
 
     similarity: tuple[Similarity, ...]
     analogies: str | None
@@ -46,7 +48,9 @@ class Judges:
         names = [one.name for one in self.similarity]
         for i, name in enumerate(names):
             if not re.fullmatch("[a-z0-9_]+", name) or name in ("analogies", "classes", *names[:i]):
-                said = "names of small letters, digits and _, each once, and not analogies or classes"
+                said = (
+                    "names of small letters, digits and _, each once, and not analogies or classes"
+                )
                 raise refuse(f"similarity[{i}].name", name, said)
         for i, table in enumerate(self.similarity):
             check_inside(f"similarity[{i}].file", [table.file])
@@ -56,7 +60,8 @@ class Judges:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """The files of each split, read in this order; `all` for what is yet to be split. `judges` null: there are none."""
+    """The files of each split, read in this order; `all` for what is yet to be split. `judges`
+    null: there are none."""
 
     files: dict[str, tuple[str, ...]]
     judges: Judges | None
@@ -100,15 +105,23 @@ def _similarity(raw: Path, columns: Similarity) -> pa.Table:
     wanted = (columns.first, columns.second, columns.score)
     for name in wanted:
         if name not in names:
-            raise refuse(str(path), f"the columns {', '.join(names)}", f"a column {name!r}", "Mend `read`.")
+            raise refuse(
+                str(path), f"the columns {', '.join(names)}", f"a column {name!r}", "Mend `read`."
+            )
     first, second, score = (names.index(name) for name in wanted)
     found = []
     for line in rows:
         row = _cells(line, apart)
         if len(row) <= max(first, second, score) or not _is_number(row[score]):
-            raise refuse(str(path), line[:100], f"{len(names)} columns, the one called {columns.score!r} a number")
+            raise refuse(
+                str(path),
+                line[:100],
+                f"{len(names)} columns, the one called {columns.score!r} a number",
+            )
         found.append((row[first], row[second], float(row[score])))
-    return _judge(path, found, "at least one pair of words below the heading", tables.JUDGE_SIMILARITY)
+    return _judge(
+        path, found, "at least one pair of words below the heading", tables.JUDGE_SIMILARITY
+    )
 
 
 def _cells(line: str, apart: str) -> list[str]:
@@ -149,7 +162,9 @@ def _texts(raw: Path, name: str) -> list[str]:
     return [text for batch in lines(raw, name) for text in batch.to_pylist() if text.strip()]
 
 
-def _batch(texts: pa.StringArray, paragraphs: np.ndarray[tuple[int], np.dtype[np.int64]], empty: pa.Array) -> pa.RecordBatch:
+def _batch(
+    texts: pa.StringArray, paragraphs: np.ndarray[tuple[int], np.dtype[np.int64]], empty: pa.Array
+) -> pa.RecordBatch:
     columns = [
         texts,
         pa.array(paragraphs, pa.int64()),

@@ -1,7 +1,8 @@
-"""One paragraph per line, cut into sentences: for running text whose full stops stand apart, such as WikiText (d2l 15.9).
+"""One paragraph per line, cut into sentences: for running text whose full stops stand apart, such
+as WikiText (d2l 15.9).
 
-A sentence ends after a full stop between spaces, which it keeps. Every line that is not blank is a paragraph of its own.
-"""
+A sentence ends after a full stop between spaces, which it keeps. Every line that is not blank is a
+paragraph of its own."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,10 +37,17 @@ def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
         paragraph = 0
         for name in names:
             for texts in lines(raw, name):
-                cut = pc.split_pattern(pc.replace_substring(pc.utf8_trim_whitespace(texts), _STOP, _CUT), "\n")
+                cut = pc.split_pattern(
+                    pc.replace_substring(pc.utf8_trim_whitespace(texts), _STOP, _CUT), "\n"
+                )
                 sentences = cut.flatten()
                 numbers = paragraph + pc.list_parent_indices(cut).to_numpy().astype(np.int64)
                 paragraph += len(texts)
                 reject = pc.if_else(blank(sentences), BLANK, pa.scalar(None, pa.string()))
-                columns = [sentences, pa.array(numbers), pa.nulls(len(sentences), pa.float64()), reject]
+                columns = [
+                    sentences,
+                    pa.array(numbers),
+                    pa.nulls(len(sentences), pa.float64()),
+                    reject,
+                ]
                 yield split, pa.record_batch(columns, schema=tables.RAW_TEXT)

@@ -1,4 +1,5 @@
-"""The built-in stories, as `pipeline/grammars/toy_story.py` writes them: one Parquet file of tables.RAW_TEXT per split."""
+"""The built-in stories, as `pipeline/grammars/toy_story.py` writes them: one Parquet file of
+tables.RAW_TEXT per split."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +22,9 @@ def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
     """(split, rows) batch by batch, with each sentence's paragraph and exact log-probability."""
     files = sorted(raw.glob("*.parquet"))
     if not files:
-        raise refuse(str(raw), "no *.parquet file", "what the grammar toy_story writes", "Run `dvc repro`.")
+        raise refuse(
+            str(raw), "no *.parquet file", "what the grammar toy_story writes", "Run `dvc repro`."
+        )
     for file in files:
         for batch in tables.batches(file, tables.RAW_TEXT):
             yield file.stem, batch

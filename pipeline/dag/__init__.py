@@ -1,1 +1,2 @@
-"""All that knows DVC: the plan, running a stage, `dvc.lock`, the cache, repairs. It imports neither prefect nor mlflow."""
+"""All that knows DVC: the plan, running a stage, `dvc.lock`, the cache, repairs. It imports neither
+prefect nor mlflow."""

@@ -17,14 +17,16 @@ _MEND = "Mend DVC's cache or remote."
 
 
 def check_md5(md5: Any, where: str) -> str:
-    """Return an md5 of DVC's, which becomes part of paths; UserError, which names its origin `where`, for anything else."""
+    """Return an md5 of DVC's, which becomes part of paths; UserError, which names its origin
+    `where`, for anything else."""
     if not isinstance(md5, str) or not _MD5.fullmatch(md5):
         raise refuse(where, md5, "an md5 of DVC's: 32 hexadecimal digits, and .dir for a folder")
     return md5
 
 
 def check_inside(path: Any, where: str) -> str:
-    """Return a relative path in a folder; UserError, which names its origin `where`, for one that could lead out of it."""
+    """Return a relative path in a folder; UserError, which names its origin `where`, for one that
+    could lead out of it."""
     if not isinstance(path, str) or not _leads_inside(path):
         raise refuse(where, path, "a path inside of its folder")
     return path
@@ -36,12 +38,13 @@ def _leads_inside(path: str) -> bool:
 
 
 def materialise(root: Path, md5: str, place: Path) -> None:
-    """Lay an output of DVC at `place`: a file, or for an md5 that ends in `.dir` a folder, as a copy that nothing changes.
+    """Lay an output of DVC at `place`: a file, or for an md5 that ends in `.dir` a folder, as a
+    copy that nothing changes.
 
-    It comes out of the cache of the project `root`, else out of its remotes. Contents are checked against their md5s: a
-    damaged object is removed from the cache, and a damaged `place` is replaced; an intact one stays. UserError if the
-    output is in none of them, or if `md5`, or one in the list of the folder's files, is not valid.
-    """
+    It comes out of the cache of the project `root`, else out of its remotes. Contents are checked
+    against their md5s: a damaged object is removed from the cache, and a damaged `place` is
+    replaced; an intact one stays. UserError if the output is in none of them, or if `md5`, or one
+    in the list of the folder's files, is not valid."""
     check_md5(md5, "the md5 of an output")
     place.parent.mkdir(parents=True, exist_ok=True)
     with exclusive(place.parent / f".{place.name}.wanted.lock"):
@@ -59,7 +62,9 @@ def materialise(root: Path, md5: str, place: Path) -> None:
 def md5_of(path: Path) -> str:
     """Compute DVC's md5 of a file, or of a folder, whose md5 is that of the list of its files."""
     if path.is_dir():
-        files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
+        files = {
+            file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()
+        }
         listing = [{"md5": md5_of(files[name]), "relpath": name} for name in sorted(files)]
         return hashlib.md5(json.dumps(listing, sort_keys=True).encode()).hexdigest() + _FOLDER
 
@@ -76,13 +81,16 @@ def _lay_out(root: Path, md5: str, folder: Path) -> None:
 
 
 def _listed(listing: Path, md5: str) -> dict[str, str]:
-    """Read the md5s of a folder's files by their paths; UserError for a damaged list, and for one that leads out of it."""
+    """Read the md5s of a folder's files by their paths; UserError for a damaged list, and for one
+    that leads out of it."""
     where = f"DVC's list {md5}"
     try:
         entries = json.loads(listing.read_text(encoding="utf-8"))
         files = [(entry["relpath"], entry["md5"]) for entry in entries]
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise refuse(where, "damaged content", "the paths and md5s of a folder's files", _MEND) from None
+        raise refuse(
+            where, "damaged content", "the paths and md5s of a folder's files", _MEND
+        ) from None
 
     md5s = {check_inside(path, where): check_md5(each, where) for path, each in files}
     folders = {str(parent) for path in md5s for parent in PurePosixPath(path).parents}
@@ -92,7 +100,8 @@ def _listed(listing: Path, md5: str) -> dict[str, str]:
 
 
 def _fetched(root: Path, md5s: list[str]) -> list[Path]:
-    """Paths of the objects in the cache; those that it lacks taken from the first remote that has them."""
+    """Paths of the objects in the cache; those that it lacks taken from the first remote that has
+    them."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -127,7 +136,11 @@ def _remotes(repo: Any) -> Iterator[Any]:
 
 
 def _nowhere(root: Path, md5: str, remotes: Mapping[str, Any]) -> UserError:
-    where = f"DVC's cache or its remotes ({', '.join(remotes)})" if remotes else "DVC's cache, there being no remote"
+    where = (
+        f"DVC's cache or its remotes ({', '.join(remotes)})"
+        if remotes
+        else "DVC's cache, there being no remote"
+    )
     todo = "Name a remote that has it (`dvc remote add`), or `dvc push` it where it was made."
     return refuse(md5, f"no such output of {root.name}", f"one in {where}", todo)
 

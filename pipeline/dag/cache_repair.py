@@ -1,8 +1,8 @@
-"""Repair of objects in DVC's cache, and of outputs, whose content does not have their md5: detected by hashing.
+"""Repair of objects in DVC's cache, and of outputs, whose content does not have their md5: detected
+by hashing.
 
-DVC trusts an object that is read-only, and an output whose inode, size and time it knows. A power cut, a disk, or a program
-that keeps a file's time can make both wrong.
-"""
+DVC trusts an object that is read-only, and an output whose inode, size and time it knows. A power
+cut, a disk, or a program that keeps a file's time can make both wrong."""
 
 import errno
 import hashlib
@@ -33,7 +33,8 @@ class Places(NamedTuple):
 
 
 class Verified:
-    """Record of hashed files, by path: inode, size, times, md5, and the md5 in dvc.lock that DVC knows it lacks, or "".
+    """Record of hashed files, by path: inode, size, times, md5, and the md5 in dvc.lock that DVC
+    knows it lacks, or "".
 
     A file of the same inode, size and times has the same content.
     """
@@ -60,7 +61,8 @@ class Verified:
         return md5
 
     def is_reported(self, file: Path, expected: str) -> bool:
-        """Return whether DVC already knows that the file, hashed before, does not have the md5 `expected`."""
+        """Return whether DVC already knows that the file, hashed before, does not have the md5
+        `expected`."""
         return bool(self._current[str(file)][5] == expected)
 
     def set_reported(self, file: Path, expected: str) -> None:
@@ -93,8 +95,11 @@ def problems(root: Path, places: Places, verified: Verified) -> list[Callable[[]
     damaged = []
     objects = places.cache / "files" / "md5"
     for file in objects.glob("[0-9a-f][0-9a-f]/*"):
-        with suppress(OSError):  # removed meanwhile, another user's, or a folder: DVC reports it when it needs the object
-            if _OBJECT.fullmatch(file.name) and verified.md5(file) != _oid(file).removesuffix(".dir"):
+        # removed meanwhile, another user's, or a folder: DVC reports it when it needs the object
+        with suppress(OSError):
+            if _OBJECT.fullmatch(file.name) and verified.md5(file) != _oid(file).removesuffix(
+                ".dir"
+            ):
                 damaged.append(file)
     return [lambda: _remove_objects(root, places, verified, damaged)] if damaged else []
 
@@ -111,10 +116,15 @@ def _remove_objects(root: Path, places: Places, verified: Verified, damaged: lis
     for file in damaged:
         file.unlink(missing_ok=True)
     restored = _put_back(root, places, verified, {_oid(file) for file in damaged})
-    named = ", ".join(_oid(file)[:8] for file in damaged[:3]) + (", ..." if len(damaged) > 3 else "")
+    named = ", ".join(_oid(file)[:8] for file in damaged[:3]) + (
+        ", ..." if len(damaged) > 3 else ""
+    )
     missing = len(damaged) - restored
     todo = f"; {missing} are made or pulled again when they are needed" if missing else ""
-    return f"DVC's cache: removed {len(damaged)} damaged objects ({named}), {restored} put back from the workspace{todo}"
+    return (
+        f"DVC's cache: removed {len(damaged)} damaged objects ({named}), {restored} put back "
+        f"from the workspace{todo}"
+    )
 
 
 def _put_back(root: Path, places: Places, verified: Verified, missing: set[str]) -> int:
@@ -127,7 +137,10 @@ def _put_back(root: Path, places: Places, verified: Verified, missing: set[str])
         elif out.is_dir():
             files = sorted(path for path in out.rglob("*") if path.is_file())
             with suppress(OSError):
-                listed = [{"md5": verified.md5(file), "relpath": file.relative_to(out).as_posix()} for file in files]
+                listed = [
+                    {"md5": verified.md5(file), "relpath": file.relative_to(out).as_posix()}
+                    for file in files
+                ]
                 listed.sort(key=lambda entry: entry["relpath"])
                 contents = {verified.md5(file): file for file in files}
                 contents[md5] = json.dumps(listed, sort_keys=True).encode()
@@ -141,7 +154,11 @@ def _put_back(root: Path, places: Places, verified: Verified, missing: set[str])
 def _add_object(place: Path, oid: str, content: Path | bytes, verified: Verified) -> bool:
     """Write an object if the content has its md5; return whether it was written."""
     try:
-        md5 = hashlib.md5(content).hexdigest() if isinstance(content, bytes) else verified.md5(content)
+        md5 = (
+            hashlib.md5(content).hexdigest()
+            if isinstance(content, bytes)
+            else verified.md5(content)
+        )
         if md5 != oid.removesuffix(".dir"):
             return False
         beside = place.with_name(f".{place.name}.{os.getpid()}.tmp")
@@ -161,24 +178,35 @@ def _outs(root: Path) -> list[tuple[Path, str]]:
     """Outputs that dvc.lock names, with their md5; none if it is damaged."""
     try:
         stages = config.read(root / "dvc.lock", strict=False).get("stages", {}).values()
-        return [(root / out["path"], out["md5"]) for stage in stages for out in stage.get("outs", []) if "md5" in out]
+        return [
+            (root / out["path"], out["md5"])
+            for stage in stages
+            for out in stage.get("outs", [])
+            if "md5" in out
+        ]
     except (UserError, AttributeError, TypeError, KeyError):
         return []
 
 
 def unlike_lock(root: Path, places: Places, verified: Verified) -> list[tuple[Path, str]]:
-    """Files of outputs whose md5 is not the one in dvc.lock, with the latter; without those that DVC knows of."""
+    """Files of outputs whose md5 is not the one in dvc.lock, with the latter; without those that
+    DVC knows of."""
     unlike = []
     for out, md5 in _outs(root):
         for file, expected in _files(out, md5, places):
             with suppress(OSError):
-                if file.is_file() and verified.md5(file) != expected and not verified.is_reported(file, expected):
+                if (
+                    file.is_file()
+                    and verified.md5(file) != expected
+                    and not verified.is_reported(file, expected)
+                ):
                     unlike.append((file, expected))
     return unlike
 
 
 def _files(out: Path, md5: str, places: Places) -> list[tuple[Path, str]]:
-    """Files of an output, with the md5 that dvc.lock implies for each; none if its listing is not in the cache."""
+    """Files of an output, with the md5 that dvc.lock implies for each; none if its listing is not
+    in the cache."""
     if not md5.endswith(".dir"):
         return [(out, md5)]
     try:
@@ -189,7 +217,8 @@ def _files(out: Path, md5: str, places: Places) -> list[tuple[Path, str]]:
 
 
 def distrust(root: Path, places: Places, verified: Verified) -> list[str]:
-    """Give a new time to files for which DVC's database has an outdated md5, so that DVC hashes them; a line for each."""
+    """Give a new time to files for which DVC's database has an outdated md5, so that DVC hashes
+    them; a line for each."""
     from dvc.repo import Repo
 
     unlike = unlike_lock(root, places, verified)
@@ -203,5 +232,8 @@ def distrust(root: Path, places: Places, verified: Verified) -> list[str]:
             if recorded is not None and recorded.value != verified.md5(file):
                 os.utime(file, (time.time(), time.time()))
                 name = file.relative_to(root)
-                lines.append(f"{name}: damaged without a change of its size and time; the next run restores it")
+                lines.append(
+                    f"{name}: damaged without a change of its size and time; the next run "
+                    "restores it"
+                )
     return lines

@@ -1,8 +1,8 @@
-"""`python -m pipeline.dag.durable_dvc ARGUMENT...`: `dvc` that leaves nothing half written after a kill or a power cut.
+"""`python -m pipeline.dag.durable_dvc ARGUMENT...`: `dvc` that leaves nothing half written after a
+kill or a power cut.
 
-It is DVC itself, changed by lockfile.py: `dvc.lock` is replaced in one step, when the disk has the cache's objects and the
-outputs.
-"""
+It is DVC itself, changed by lockfile.py: `dvc.lock` is replaced in one step, when the disk has the
+cache's objects and the outputs."""
 
 import sys
 from collections.abc import Sequence

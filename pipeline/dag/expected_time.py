@@ -7,7 +7,8 @@ from pathlib import Path
 from pipeline.core.atomic import atomic_file
 from pipeline.dag.graph import Plan, kind
 
-_GUESSES = {"train": 30.0, "predict": 6.0, "evaluate": 5.0, "report": 8.0}  # seconds, before anything is known
+# seconds, before anything is known
+_GUESSES = {"train": 30.0, "predict": 6.0, "evaluate": 5.0, "report": 8.0}
 _OTHERS = 3.0
 
 
@@ -32,9 +33,14 @@ def learn(root: Path, took: Mapping[str, float]) -> None:
 
 
 def priorities(plan: Plan, known: Mapping[str, float]) -> dict[str, float]:
-    """By stage, the seconds that it and the longest line of stages behind it are expected to take."""
+    """By stage, the seconds that it and the longest line of stages behind it are expected to
+    take."""
     dependents, left = plan.dependents(), dict[str, float]()
     for address in reversed(list(plan.needs)):  # a stage comes after what it needs
-        own = 0.0 if address in plan.fresh else known.get(address, _GUESSES.get(kind(address), _OTHERS))
+        own = (
+            0.0
+            if address in plan.fresh
+            else known.get(address, _GUESSES.get(kind(address), _OTHERS))
+        )
         left[address] = own + max((left[other] for other in dependents[address]), default=0.0)
     return left

@@ -1,8 +1,9 @@
-"""`python -m pipeline.dag.force_stage ADDRESS`: `dvc repro --force` of one stage, for what DVC takes to be up to date.
+"""`python -m pipeline.dag.force_stage ADDRESS`: `dvc repro --force` of one stage, for what DVC
+takes to be up to date.
 
-It replaces the process of fork_server.py, whose forks do not run such a stage: the same lock of DVC's, the same record of
-the process group, and `run_stage.run` with its log, time limit and attempts. The caller holds `project_lock.alone`.
-"""
+It replaces the process of fork_server.py, whose forks do not run such a stage: the same lock of
+DVC's, the same record of the process group, and `run_stage.run` with its log, time limit and
+attempts. The caller holds `project_lock.alone`."""
 
 import argparse
 import sys
@@ -17,10 +18,25 @@ from pipeline.dag.fork_client import Child, surroundings
 
 
 def again(root: Path, address: str) -> None:
-    """Run the stage whether DVC thinks it has to be or not; UserError, with the reason, if it fails."""
+    """Run the stage whether DVC thinks it has to be or not; UserError, with the reason, if it
+    fails."""
     process_groups.folder(root).mkdir(parents=True, exist_ok=True)
-    log = root / ".seqline" / "logs" / time.strftime("%Y-%m-%d_%H-%M-%S") / f"{address.replace('/', '_')}.log"
-    result = run_stage.run(Forced(root), address, {}, log, run_settings.load(root), threading.Event(), lambda line: None)
+    log = (
+        root
+        / ".seqline"
+        / "logs"
+        / time.strftime("%Y-%m-%d_%H-%M-%S")
+        / f"{address.replace('/', '_')}.log"
+    )
+    result = run_stage.run(
+        Forced(root),
+        address,
+        {},
+        log,
+        run_settings.load(root),
+        threading.Event(),
+        lambda line: None,
+    )
     if result.state == "failed":
         raise UserError(result.why)
 

@@ -1,4 +1,5 @@
-"""The flow's end of the line to the process that has imported DVC (fork_server.py): ask for the plan, start stages, wait."""
+"""The flow's end of the line to the process that has imported DVC (fork_server.py): ask for the
+plan, start stages, wait."""
 
 import json
 import os
@@ -50,7 +51,8 @@ class Child:
 
 
 class Workers:
-    """The warm process of one flow: `with Workers(root, targets) as workers`. It reads the plan while the caller goes on."""
+    """The warm process of one flow: `with Workers(root, targets) as workers`. It reads the plan
+    while the caller goes on."""
 
     def __init__(self, root: Path, targets: Sequence[str]) -> None:
         self.root = root
@@ -84,16 +86,22 @@ class Workers:
         if "refused" in self._said:
             raise UserError(self._said["refused"])
         if "plan" not in self._said:
-            raise UserError(f"dvc.yaml: got no plan; expected DVC to read it. See {self.root / '.seqline/flow/warm.log'}.")
+            raise UserError(
+                "dvc.yaml: got no plan; expected DVC to read it. See "
+                f"{self.root / '.seqline/flow/warm.log'}."
+            )
         return graph.from_json(self._said["plan"]), self._said["locked"]
 
     def start(self, address: str, log: Path, env: Mapping[str, str]) -> Child:
-        """`dvc repro --single-item ADDRESS` in a process group of its own, its output added to `log`."""
+        """`dvc repro --single-item ADDRESS` in a process group of its own, its output added to
+        `log`."""
         child = Child()
         with self._lock:
             number = len(self._children)
             self._children[number] = child
-            self._tell({"run": number, "address": address, "log": str(log), "env": dict(env)}, child)
+            self._tell(
+                {"run": number, "address": address, "log": str(log), "env": dict(env)}, child
+            )
         return child
 
     def order_lock(self, before: Sequence[str], plan: Sequence[str]) -> bool:

@@ -1,14 +1,16 @@
-"""`python -m pipeline.dag.fork_server ROOT TARGET... < ORDERS`: the process that imports DVC; started by fork_client.py.
+"""`python -m pipeline.dag.fork_server ROOT TARGET... < ORDERS`: the process that imports DVC;
+started by fork_client.py.
 
 It says what there is to do (graph.py) in one line of JSON, then takes orders, a line each:
 
-    {"run": 7, "address": "train@lstm", "log": FILE, "env": {...}}    fork; the child is `dvc repro --single-item train@lstm`
-    {"order": [stages of dvc.lock before], "plan": [...]}              put dvc.lock in `dvc repro`'s order
+    {"run": 7, "address": "train@lstm", "log": FILE, "env": {...}}
+        fork; the child is `dvc repro --single-item train@lstm`
+    {"order": [stages of dvc.lock before], "plan": [...]}
+        put dvc.lock in `dvc repro`'s order
 
-and says {"started": 7, "group": PID}, {"ended": 7, "status": N}, {"ordered": true}. Importing DVC and reading the project
-takes one to two seconds of a core, which a hundred forks need not pay. When the orders end, be it by the death of the flow,
-it ends every stage that still runs and leaves.
-"""
+and says {"started": 7, "group": PID}, {"ended": 7, "status": N}, {"ordered": true}. Importing DVC
+and reading the project takes one to two seconds of a core, which a hundred forks need not pay. When
+the orders end, be it by the death of the flow, it ends every stage that still runs and leaves."""
 
 import argparse
 import contextlib
@@ -48,7 +50,12 @@ class Warm:
         """Say the plan, then obey until the orders end."""
         lockfile.fit()
         try:
-            self._say({"plan": graph.read(self._root, targets).to_json(), "locked": graph.locked(self._root)})
+            self._say(
+                {
+                    "plan": graph.read(self._root, targets).to_json(),
+                    "locked": graph.locked(self._root),
+                }
+            )
         except UserError as error:
             self._say({"refused": str(error)})
             return
@@ -60,7 +67,8 @@ class Warm:
                 process_groups.end(self._root, group, gently=False)
 
     def _import_all(self) -> None:
-        """Import what `dvc repro` imports as it goes, and nothing that a fork would copy when it counts references."""
+        """Import what `dvc repro` imports as it goes, and nothing that a fork would copy when it
+        counts references."""
         from dvc import dvcfile  # noqa: F401
         from dvc.cli import parse_args
         from dvc.commands import repro  # noqa: F401
@@ -75,7 +83,10 @@ class Warm:
         os.set_blocking(woken, False)
         signal.set_wakeup_fd(woken)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
-        with selectors.DefaultSelector() as waiting, os.fdopen(self._orders, "rb", buffering=0) as orders:
+        with (
+            selectors.DefaultSelector() as waiting,
+            os.fdopen(self._orders, "rb", buffering=0) as orders,
+        ):
             waiting.register(orders, selectors.EVENT_READ)
             waiting.register(wake, selectors.EVENT_READ)
             rest = b""
@@ -109,7 +120,8 @@ class Warm:
         self._say({"started": order["run"], "group": pid})
 
     def _be_dvc(self, order: dict[str, Any]) -> NoReturn:
-        """In the child: a `dvc` of its own group, with its own surroundings and its output in the stage's log."""
+        """In the child: a `dvc` of its own group, with its own surroundings and its output in the
+        stage's log."""
         status = 255
         try:
             os.setpgid(0, 0)
@@ -137,7 +149,9 @@ class Warm:
             if not pid:
                 return
             if pid in self._running:
-                self._say({"ended": self._running.pop(pid), "status": os.waitstatus_to_exitcode(status)})
+                self._say(
+                    {"ended": self._running.pop(pid), "status": os.waitstatus_to_exitcode(status)}
+                )
 
     def _say(self, what: dict[str, Any]) -> None:
         with contextlib.suppress(BrokenPipeError):

@@ -1,7 +1,8 @@
-"""The plan: DVC's stages, the dependencies of each, and which of them are up to date. No prefect here.
+"""The plan: DVC's stages, the dependencies of each, and which of them are up to date. No prefect
+here.
 
-DVC is asked once for all of it (`read`, in the process of fork_server.py); everything else is arithmetic on the answer.
-"""
+DVC is asked once for all of it (`read`, in the process of fork_server.py); everything else is
+arithmetic on the answer."""
 
 import difflib
 import time
@@ -21,8 +22,8 @@ _LOCK_ATTEMPTS, _LOCK_SECONDS = 10, 1.0
 class Plan:
     """The stages that the targets need, in the order in which `dvc repro` would run them.
 
-    `needs`: by address, the stages that it waits for. `fresh`: up to date, and so are all that it stands on.
-    """
+    `needs`: by address, the stages that it waits for. `fresh`: up to date, and so are all that it
+    stands on."""
 
     needs: dict[str, tuple[str, ...]]
     fresh: frozenset[str]
@@ -56,7 +57,10 @@ class Plan:
 
 def from_json(values: Mapping[str, Any]) -> Plan:
     """The opposite of `Plan.to_json`."""
-    return Plan({address: tuple(needs) for address, needs in values["needs"].items()}, frozenset(values["fresh"]))
+    return Plan(
+        {address: tuple(needs) for address, needs in values["needs"].items()},
+        frozenset(values["fresh"]),
+    )
 
 
 def kind(address: str) -> str:
@@ -65,7 +69,8 @@ def kind(address: str) -> str:
 
 
 def read(root: Path, targets: Sequence[str]) -> Plan:
-    """The plan for the targets, or for all there is; UserError for an unknown target and for what DVC cannot read."""
+    """The plan for the targets, or for all there is; UserError for an unknown target and for what
+    DVC cannot read."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
     from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
@@ -77,18 +82,24 @@ def read(root: Path, targets: Sequence[str]) -> Plan:
             known = [stage.addressing for stage in graph]
             _check(targets, known)
             order = plan_repro(graph, collect_stages(repo, targets or ["dvc.yaml"]))
-            needs = {stage.addressing: tuple(need.addressing for need in graph.successors(stage)) for stage in order}
+            needs = {
+                stage.addressing: tuple(need.addressing for need in graph.successors(stage))
+                for stage in order
+            }
             fresh: set[str] = set()
             for stage in order:
                 if fresh.issuperset(needs[stage.addressing]) and not _changed(stage):
                     fresh.add(stage.addressing)
             return Plan(needs, frozenset(fresh))
     except DvcException as error:
-        raise refuse("dvc.yaml", told(error), "a DAG that DVC can read", "`dvc status` shows it too.") from None
+        raise refuse(
+            "dvc.yaml", told(error), "a DAG that DVC can read", "`dvc status` shows it too."
+        ) from None
 
 
 def _changed(stage: Any) -> bool:
-    """Return whether `dvc repro` would run the stage; wait for another dvc that is just writing one of the stage's files."""
+    """Return whether `dvc repro` would run the stage; wait for another dvc that is just writing one
+    of the stage's files."""
     from dvc.lock import LockError
 
     for attempt in range(_LOCK_ATTEMPTS):
@@ -113,7 +124,8 @@ def _check(targets: Iterable[str], known: Sequence[str]) -> None:
 
 
 def sorted_lock(names: Sequence[str], before: Iterable[str], order: Iterable[str]) -> list[str]:
-    """The stages `names` of a lock file as `dvc repro` would have left them: those it had `before`, then the plan's."""
+    """The stages `names` of a lock file as `dvc repro` would have left them: those it had `before`,
+    then the plan's."""
     old, rank = set(before), {address: place for place, address in enumerate(order)}
     kept = [name for name in names if name in old or name not in rank]
     return kept + sorted((name for name in names if name not in set(kept)), key=rank.__getitem__)
@@ -131,7 +143,8 @@ def locked(root: Path) -> list[str]:
 
 
 def order_lock(root: Path, before: Sequence[str], order: Sequence[str]) -> None:
-    """Put the stages that are new in `dvc.lock` where `dvc repro` would have put them: they are written as they end."""
+    """Put the stages that are new in `dvc.lock` where `dvc repro` would have put them: they are
+    written as they end."""
     names = locked(root)
     if sorted_lock(names, before, order) == names:
         return

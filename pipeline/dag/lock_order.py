@@ -1,8 +1,8 @@
-"""Order of stages in `dvc.lock` after a run: new ones are put in the order in which `dvc repro` writes them.
+"""Order of stages in `dvc.lock` after a run: new ones are put in the order in which `dvc repro`
+writes them.
 
-A run that is killed or that fails leaves its new stages as they ended, so what it began with is remembered until one ends
-well and has put them in order.
-"""
+A run that is killed or that fails leaves its new stages as they ended, so what it began with is
+remembered until one ends well and has put them in order."""
 
 import json
 from collections.abc import Sequence
@@ -23,7 +23,8 @@ class Memory:
             self.before, self.kept = list(locked), False
 
     def keep(self) -> None:
-        """Remember, before anything is run; `kept` says that an earlier run did so and has not dropped it."""
+        """Remember, before anything is run; `kept` says that an earlier run did so and has not
+        dropped it."""
         with atomic_file(self._path) as beside:
             beside.write_text(json.dumps(self.before), encoding="utf-8")
 

@@ -1,8 +1,9 @@
-"""Repair of a `dvc.lock` that a kill cut off: from its complete stages, the last complete copy of it, and git.
+"""Repair of a `dvc.lock` that a kill cut off: from its complete stages, the last complete copy of
+it, and git.
 
-Plain dvc overwrites the file in place, so that a kill in that moment leaves a part of it, or nothing. Entries of stages
-that are lost cost no training: the next run takes their outputs from DVC's run cache.
-"""
+Plain dvc overwrites the file in place, so that a kill in that moment leaves a part of it, or
+nothing. Entries of stages that are lost cost no training: the next run takes their outputs from
+DVC's run cache."""
 
 import re
 import subprocess
@@ -23,7 +24,8 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def problems(root: Path) -> list[Callable[[], str]]:
-    """Return a repair of a `dvc.lock` that was cut off; none for one that is complete, absent, or in conflict."""
+    """Return a repair of a `dvc.lock` that was cut off; none for one that is complete, absent, or
+    in conflict."""
     path = root / "dvc.lock"
     try:
         content = path.read_bytes()
@@ -42,7 +44,8 @@ def problems(root: Path) -> list[Callable[[], str]]:
         return []
     source = f", {len(missing)} from {origin}" if missing else ""
     report = (
-        f"dvc.lock: restored, as it was cut off ({len(intact)} stages from what was left of it{source}); "
+        f"dvc.lock: restored, as it was cut off ({len(intact)} stages from what was left of "
+        f"it{source}); "
         "the next run takes what is missing from DVC's run cache"
     )
     return [lambda: _restore_lock(root, content, restored, report)]
@@ -61,10 +64,11 @@ def _text(content: bytes) -> str:
 
 
 def is_complete(root: Path | None, text: str) -> bool:
-    """Return whether a lock file was written to its end: its last stage has every output of dvc.yaml in `root`.
+    """Return whether a lock file was written to its end: its last stage has every output of
+    dvc.yaml in `root`.
 
-    With None for `root` outputs are not counted: for an older lock, whose dvc.yaml may have been another.
-    """
+    With None for `root` outputs are not counted: for an older lock, whose dvc.yaml may have been
+    another."""
     if not text.endswith("\n") or "\0" in text:
         return False
     stages = lockfile.parts(text)
@@ -82,11 +86,16 @@ def complete_stages(root: Path, text: str) -> dict[str, str]:
     """Stages at the beginning of a damaged lock file that are complete."""
     stages = lockfile.leading_parts(text)
     last = next(reversed(stages), None)
-    return {name: part for name, part in stages.items() if name != last or _is_stage_complete(root, name, part)}
+    return {
+        name: part
+        for name, part in stages.items()
+        if name != last or _is_stage_complete(root, name, part)
+    }
 
 
 def _is_stage_complete(root: Path | None, name: str, part: str) -> bool:
-    """Return whether the lines of a stage end where DVC ends them: with its last output's size and number of files."""
+    """Return whether the lines of a stage end where DVC ends them: with its last output's size and
+    number of files."""
     try:
         stage = yaml.safe_load(part)[name]
         outs = stage.get("outs")
@@ -115,10 +124,13 @@ def _number_of_outs(root: Path, name: str) -> int:
 
 
 def _last_complete(root: Path) -> tuple[dict[str, str], str]:
-    """Stages of the newest complete lock in the copy or in git's HEAD, and the name of that origin."""
+    """Stages of the newest complete lock in the copy or in git's HEAD, and the name of that
+    origin."""
     locks = []
     with suppress(OSError, ValueError):
-        locks.append(((root / _COPY).stat().st_mtime, (root / _COPY).read_text(encoding="utf-8"), str(_COPY)))
+        locks.append(
+            ((root / _COPY).stat().st_mtime, (root / _COPY).read_text(encoding="utf-8"), str(_COPY))
+        )
     committed = _git(root, "show", "HEAD:./dvc.lock")
     if committed:
         when = _git(root, "log", "-1", "--format=%ct", "--", "dvc.lock").strip()
@@ -133,7 +145,9 @@ def _last_complete(root: Path) -> tuple[dict[str, str], str]:
 def _git(root: Path, *words: str) -> str:
     """Output of a git command; "" if it fails."""
     try:
-        done = subprocess.run(["git", *words], cwd=root, capture_output=True, timeout=60, check=False)
+        done = subprocess.run(
+            ["git", *words], cwd=root, capture_output=True, timeout=60, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return _text(done.stdout) if done.returncode == 0 else ""

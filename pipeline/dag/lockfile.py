@@ -1,11 +1,14 @@
-"""Changes to DVC that let many processes work at once. Only in the forks of fork_server.py; the bytes of `dvc.lock` are those
-that DVC would have written.
+"""Changes to DVC that let many processes work at once. Only in the forks of fork_server.py; the
+bytes of `dvc.lock` are those that DVC would have written.
 
-- It writes over `dvc.lock`, so that a kill in that second leaves half of one: here a whole file takes its place.
-- For each stage it reads and writes the whole lock by a parser that keeps comments: over a second for a hundred stages, in
+- It writes over `dvc.lock`, so that a kill in that second leaves half of one: here a whole file
+  takes its place.
+- For each stage it reads and writes the whole lock by a parser that keeps comments: over a second
+  for a hundred stages, in
   which all others wait. Here the stage's own part is written and put between the others.
 - It looks twice a second whether a lock has come free: here fifty times.
-- It never syncs its files. After a power cut, objects of its cache are empty, and trusted all the same. Here they and the
+- It never syncs its files. After a power cut, objects of its cache are empty, and trusted all the
+  same. Here they and the
   outputs are on the disk before `dvc.lock` names them.
 """
 
@@ -20,7 +23,8 @@ from typing import Any
 from pipeline.core.atomic import sync_file, sync_folder, sync_tree, write_file
 
 _HEAD = "schema: '2.0'\nstages:\n"
-_NAME = re.compile(r"  ([^\s#'\"?&*!|>%@`{}\[\],][^\s:]*):\n")  # a stage's line: two spaces, a plain name, a colon
+# a stage's line: two spaces, a plain name, a colon
+_NAME = re.compile(r"  ([^\s#'\"?&*!|>%@`{}\[\],][^\s:]*):\n")
 _POLL_SECONDS, _PATIENCE_SECONDS = 0.02, 60.0
 
 
@@ -38,13 +42,15 @@ def fit() -> None:
 
 
 def parts(text: str) -> dict[str, str] | None:
-    """Lines of each stage of a lock file, by name; None for a file of another form than DVC gives it."""
+    """Lines of each stage of a lock file, by name; None for a file of another form than DVC gives
+    it."""
     stages = leading_parts(text)
     return stages if joined(stages) == text else None
 
 
 def leading_parts(text: str) -> dict[str, str]:
-    """Lines of the stages before the first line of another form, by name; the last of them may be cut off."""
+    """Lines of the stages before the first line of another form, by name; the last of them may be
+    cut off."""
     stages: dict[str, str] = {}
     if not text.startswith(_HEAD):
         return stages
@@ -69,7 +75,8 @@ def joined(found: Mapping[str, str]) -> str:
 
 
 def spliced(text: str, stages: dict[str, Any]) -> str | None:
-    """The lock file with these stages put in, in place or at its end; None if that is not certain to be what DVC writes."""
+    """The lock file with these stages put in, in place or at its end; None if that is not certain
+    to be what DVC writes."""
     from dvc.utils.serialize import dumps_yaml
 
     found = parts(text or _HEAD)
@@ -78,7 +85,8 @@ def spliced(text: str, stages: dict[str, Any]) -> str | None:
     for name, content in stages.items():
         own = parts(dumps_yaml({"schema": "2.0", "stages": {name: content}}))
         if own is None or list(own) != [name] or re.search(r"[&*]id\d", own[name]):
-            return None  # a name in quotes, or an anchor, whose number depends on the rest of the file
+            # a name in quotes, or an anchor, whose number depends on the rest of the file
+            return None
         found[name] = own[name]
     return joined(found)
 
@@ -104,14 +112,16 @@ def _splicing(by_dvc: Any) -> Any:
 
 
 def _protecting(by_dvc: Any) -> Any:
-    """Return a `get_odb` whose objects are synced before they are made read-only, which makes DVC trust them."""
+    """Return a `get_odb` whose objects are synced before they are made read-only, which makes DVC
+    trust them."""
 
     def get_odb(*args: Any, **options: Any) -> Any:
         odb = by_dvc(*args, **options)
         protect = odb.protect
 
         def sync_and_protect(path: str) -> None:
-            with contextlib.suppress(FileNotFoundError):  # DVC has reported why it could not be added
+            # DVC has reported why it could not be added
+            with contextlib.suppress(FileNotFoundError):
                 sync_file(Path(path))
                 sync_folder(Path(path).parent)
                 sync_folder(Path(path).parent.parent)
@@ -125,7 +135,8 @@ def _protecting(by_dvc: Any) -> Any:
 
 
 def _sync_outs(stage: Any) -> None:
-    """Write the stage's outputs to the disk before `dvc.lock` names them; DVC may have restored them."""
+    """Write the stage's outputs to the disk before `dvc.lock` names them; DVC may have restored
+    them."""
     for out in stage.outs:
         if out.protocol == "local" and out.exists:
             sync_tree(Path(out.fs_path))

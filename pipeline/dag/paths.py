@@ -14,22 +14,34 @@ def concrete(root: Path) -> set[str]:
     stages, names = config.read(root / "dvc.yaml")["stages"], set()
     for stage, block in stages.items():
         each = re.fullmatch(r"\$\{(\w+)\}", str(block.get("foreach", "")))
-        names |= {f"{stage}@{key}" for key in config.section(root / "params.yaml", each[1])} if each else {stage}
+        names |= (
+            {f"{stage}@{key}" for key in config.section(root / "params.yaml", each[1])}
+            if each
+            else {stage}
+        )
     return names
 
 
 def check_names(root: Path) -> None:
-    """Raise UserError, before anything runs, for a name in params.yaml that cannot be one of a stage and a folder."""
-    matches = (re.fullmatch(r"\$\{(\w+)\}", str(stage.get("foreach", ""))) for stage in stage_blocks(root))
+    """Raise UserError, before anything runs, for a name in params.yaml that cannot be one of a
+    stage and a folder."""
+    matches = (
+        re.fullmatch(r"\$\{(\w+)\}", str(stage.get("foreach", ""))) for stage in stage_blocks(root)
+    )
     for section in dict.fromkeys(match[1] for match in matches if match):
         for name in config.section(root / "params.yaml", section):
             params.check_name(section, name)
 
 
 def stage_blocks(root: Path) -> list[dict[str, Any]]:
-    """Stages of `dvc.yaml` as written there; other values than mappings are left out, as DVC reports them."""
+    """Stages of `dvc.yaml` as written there; other values than mappings are left out, as DVC
+    reports them."""
     blocks = config.read(root / "dvc.yaml").get("stages")
-    return [stage for stage in blocks.values() if isinstance(stage, dict)] if isinstance(blocks, dict) else []
+    return (
+        [stage for stage in blocks.values() if isinstance(stage, dict)]
+        if isinstance(blocks, dict)
+        else []
+    )
 
 
 def option(root: Path, stage: str, key: str, block: dict[str, Any], name: str) -> Path:
@@ -46,10 +58,20 @@ def abandoned(root: Path) -> list[Path]:
     if not (root / "dvc.lock").exists():
         return []
     stages, alive = config.read(root / "dvc.lock", strict=False).get("stages", {}), concrete(root)
-    outs = {name: [root / out["path"] for out in stage.get("outs", [])] for name, stage in stages.items()}
+    outs = {
+        name: [root / out["path"] for out in stage.get("outs", [])]
+        for name, stage in stages.items()
+    }
     kept = {path for name in alive for path in outs.get(name, [])}
-    gone = [path for name in sorted(set(outs) - alive) for path in outs[name] if path not in kept and path.exists()]
+    gone = [
+        path
+        for name in sorted(set(outs) - alive)
+        for path in outs[name]
+        if path not in kept and path.exists()
+    ]
     for path in gone:
         if not path.resolve().is_relative_to(root.resolve()):
-            raise refuse(str(path), "a place outside of the project", "one inside", "Mend dvc.lock.")
+            raise refuse(
+                str(path), "a place outside of the project", "one inside", "Mend dvc.lock."
+            )
     return gone

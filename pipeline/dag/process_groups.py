@@ -1,9 +1,10 @@
-"""Process groups of stages: each is on record while it lives, and ended whole, so that a kill leaves no orphan.
+"""Process groups of stages: each is on record while it lives, and ended whole, so that a kill
+leaves no orphan.
 
-`dvc` that is killed leaves its stage's command running. So every stage is a process group of its own, recorded as a file
-under `.seqline/flow/groups/` by the leader's id before anything is run in it. Numbers are used again by the system: what is
-found under one counts as ours only if it carries the mark of the flow that made the record in its environment.
-"""
+`dvc` that is killed leaves its stage's command running. So every stage is a process group of its
+own, recorded as a file under `.seqline/flow/groups/` by the leader's id before anything is run in
+it. Numbers are used again by the system: what is found under one counts as ours only if it carries
+the mark of the flow that made the record in its environment."""
 
 import json
 import os
@@ -32,14 +33,23 @@ def record(root: Path, group: int) -> None:
     _write(root, group, os.environ.get(MARK, ""))
 
 
-def start(root: Path, command: Sequence[str], env: Mapping[str, str], out: IO[Any]) -> "subprocess.Popen[bytes]":
-    """Run the command in the folder `root`, as a group of its own that is on record before it does anything.
+def start(
+    root: Path, command: Sequence[str], env: Mapping[str, str], out: IO[Any]
+) -> "subprocess.Popen[bytes]":
+    """Run the command in the folder `root`, as a group of its own that is on record before it does
+    anything.
 
-    `env` has a mark. The command waits for the record, and never begins if this process dies before it.
-    """
+    `env` has a mark. The command waits for the record, and never begins if this process dies before
+    it."""
     waiting = ["sh", "-c", 'read -r go && exec "$@" </dev/null', "sh", *command]
     process = subprocess.Popen(
-        waiting, cwd=root, env=env, stdin=subprocess.PIPE, stdout=out, stderr=out, start_new_session=True
+        waiting,
+        cwd=root,
+        env=env,
+        stdin=subprocess.PIPE,
+        stdout=out,
+        stderr=out,
+        start_new_session=True,
     )
     assert process.stdin is not None
     try:
@@ -60,7 +70,8 @@ def _write(root: Path, group: int, mark: str) -> None:
 
 
 def end(root: Path, group: int, gently: bool) -> None:
-    """End every process of the group, with some seconds to leave if `gently`, and strike it off the record."""
+    """End every process of the group, with some seconds to leave if `gently`, and strike it off the
+    record."""
     for sign, patience in ((signal.SIGTERM, _TERM_SECONDS), (signal.SIGKILL, _KILL_SECONDS)):
         if sign == signal.SIGTERM and not gently:
             continue

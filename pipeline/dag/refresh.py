@@ -1,9 +1,10 @@
-"""`seqline refresh`: take over anew what has changed since it was copied, of the sources that nothing pins.
+"""`seqline refresh`: take over anew what has changed since it was copied, of the sources that
+nothing pins.
 
-A file or folder named by `source.path` is copied by the download stage, and DVC watches the copy; a file of `source.files`
-without a hash is whatever its address serves. All others are known by their hash, or by the seed of a grammar, and cannot
-change. Whether something changed is told by its content alone: by the hashes in the copy's manifest.
-"""
+A file or folder named by `source.path` is copied by the download stage, and DVC watches the copy; a
+file of `source.files` without a hash is whatever its address serves. All others are known by their
+hash, or by the seed of a grammar, and cannot change. Whether something changed is told by its
+content alone: by the hashes in the copy's manifest."""
 
 import hashlib
 import json
@@ -22,7 +23,8 @@ from pipeline.download.wanted import MANIFEST
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Corpora whose source has other content than their copy, with a hash of that content, and what could not be told."""
+    """Corpora whose source has other content than their copy, with a hash of that content, and what
+    could not be told."""
 
     changed: Mapping[str, str]
     troubles: tuple[str, ...]
@@ -40,11 +42,11 @@ def refresh(root: Path) -> Look:
 
 
 def look(root: Path) -> Look:
-    """Compare the sources of the corpora that were downloaded before, in the order of params.yaml, with their copies.
+    """Compare the sources of the corpora that were downloaded before, in the order of params.yaml,
+    with their copies.
 
-    An address that does not answer is told and nothing more: the copy at hand stays. UserError for a path that is gone or
-    cannot be read as a source.
-    """
+    An address that does not answer is told and nothing more: the copy at hand stays. UserError for
+    a path that is gone or cannot be read as a source."""
     changed: dict[str, str] = {}
     troubles: list[str] = []
     paths.check_names(root)
@@ -53,7 +55,10 @@ def look(root: Path) -> Look:
         manifest = paths.option(root, "download", name, asdict(corpus), "out") / MANIFEST
         if not manifest.exists():
             continue
-        copied = {file["name"]: file["sha256"] for file in json.loads(manifest.read_text(encoding="utf-8"))["files"]}
+        copied = {
+            file["name"]: file["sha256"]
+            for file in json.loads(manifest.read_text(encoding="utf-8"))["files"]
+        }
         now = copied
         if "path" in corpus.source:
             now = _own(os.path.join(root, corpus.source["path"]), f"corpora.{name}.source.path")
@@ -76,7 +81,8 @@ def _own(path: str, where: str) -> dict[str, str]:
 
 
 def _served(root: Path, name: str, corpus: params.Corpus) -> tuple[dict[str, str], list[str]]:
-    """The sha256 of each file of the corpus that is not pinned, as its address has it now; why others could not be told."""
+    """The sha256 of each file of the corpus that is not pinned, as its address has it now; why
+    others could not be told."""
     where = f"corpora.{name}.source"
     source = config.load(Files, corpus.source, where)
     around = Surroundings(mirror="", work=root / WORK, budget=budget.load(root))
@@ -87,7 +93,8 @@ def _served(root: Path, name: str, corpus: params.Corpus) -> tuple[dict[str, str
                 continue
             try:
                 path, trouble = unpinned.latest(file, f"{where}.files[{number}]", fetcher)
-            except UserError as error:  # never downloaded from here, as in a clone that took its copy from a remote
+            except UserError as error:
+                # never downloaded from here, as in a clone that took its copy from a remote
                 path, trouble = None, str(error)
                 fetcher.outdated = True
             if trouble or path is None:

@@ -1,16 +1,19 @@
 """Repair of DVC's own files that a kill or a power cut damaged.
 
-- `.dvc/tmp/rwlock` half written: no dvc starts any more. It is removed, and so are entries of processes that have ended.
-- `dvc.lock` cut off, as plain dvc overwrites it: its complete stages stay, the others come from the last complete lock.
+- `.dvc/tmp/rwlock` half written: no dvc starts any more. It is removed, and so are entries of
+  processes that have ended.
+- `dvc.lock` cut off, as plain dvc overwrites it: its complete stages stay, the others come from the
+  last complete lock.
 - A folder of DVC's run cache without an entry: its stage would fail every time. It is removed.
 - DVC's SQLite databases damaged: they are removed. DVC hashes the outputs again, once.
-- Objects of DVC's cache whose content does not have the md5 of their name: they are removed, and put back if the workspace
+- Objects of DVC's cache whose content does not have the md5 of their name: they are removed, and
+  put back if the workspace
   has the content.
-- Outputs that changed while DVC's database takes them for unchanged: they get a new time, so that DVC hashes them.
+- Outputs that changed while DVC's database takes them for unchanged: they get a new time, so that
+  DVC hashes them.
 
-Nothing is touched while another dvc works. If nothing is damaged, nothing is printed, DVC is not imported, and only files
-that are new since the last time are hashed (`thorough` hashes all).
-"""
+Nothing is touched while another dvc works. If nothing is damaged, nothing is printed, DVC is not
+imported, and only files that are new since the last time are hashed (`thorough` hashes all)."""
 
 import json
 import os
@@ -30,7 +33,8 @@ from pipeline.dag.cache_repair import Places, Verified
 
 _PLACE = Path(".seqline/flow")
 _PLACES = _PLACE / "dvc.json"
-_CLOCK_SECONDS = 5.0  # a process's start and a file's time may differ by this much though one caused the other
+# a process's start and a file's time may differ by this much though one caused the other
+_CLOCK_SECONDS = 5.0
 _DATABASES = ("hashes/local/cache.db", "links/cache.db", "index/data/db.db")
 _NO_DATABASE = (
     "not a database",
@@ -43,7 +47,8 @@ Repair = Callable[[], str]  # repairs something, and returns a line about it
 
 
 def repair(root: Path, thorough: bool = False) -> list[str]:
-    """Repair what is damaged and return a line for each repair; none is made, and [] returned, while another dvc works."""
+    """Repair what is damaged and return a line for each repair; none is made, and [] returned,
+    while another dvc works."""
     if not (root / ".dvc").is_dir():
         return []
 
@@ -79,12 +84,18 @@ def _repair(root: Path, verified: Verified) -> list[str]:
     with ExitStack() as stack:
         try:
             repo = stack.enter_context(_repo(root))
-        except (DvcException, SCMError):  # no git repository, or a damaged configuration, which dvc reports
+        except (DvcException, SCMError):
+            # no git repository, or a damaged configuration, which dvc reports
             return lines
         places = Places(Path(repo.cache.legacy.path), Path(repo.site_cache_dir))
-        write_file(root / _PLACES, json.dumps({"key": _key(root), "places": list(map(str, places))}).encode())
+        write_file(
+            root / _PLACES,
+            json.dumps({"key": _key(root), "places": list(map(str, places))}).encode(),
+        )
         hardlink = repo.config["core"].get("hardlink_lock", False)
-        guard = make_lock(os.path.join(repo.tmp_dir, "rwlock.lock"), tmp_dir=repo.tmp_dir, hardlink_lock=hardlink)
+        guard = make_lock(
+            os.path.join(repo.tmp_dir, "rwlock.lock"), tmp_dir=repo.tmp_dir, hardlink_lock=hardlink
+        )
         try:
             stack.enter_context(repo.lock)
             with guard:
@@ -94,7 +105,8 @@ def _repair(root: Path, verified: Verified) -> list[str]:
         if _users(root):
             return lines
 
-        # Each check after the repairs before it: a restored lock names outputs that can restore objects of the cache.
+        # Each check after the repairs before it: a restored lock names outputs that can restore
+        # objects of the cache.
         checks: list[Callable[[], list[Repair]]] = [
             lambda: lock_repair.problems(root),
             lambda: _run_cache_problems(places),
@@ -125,7 +137,11 @@ def _repo(root: Path) -> Iterator[Any]:
 
 def _key(root: Path) -> list[Any]:
     """Values that DVC's places depend on."""
-    files = [root / ".dvc" / "config", root / ".dvc" / "config.local", root / ".dvc" / "tmp" / "btime"]
+    files = [
+        root / ".dvc" / "config",
+        root / ".dvc" / "config.local",
+        root / ".dvc" / "tmp" / "btime",
+    ]
     return [str(root), os.environ.get("DVC_SITE_CACHE_DIR"), *(_modified(file) for file in files)]
 
 
@@ -179,16 +195,24 @@ def _is_pid(value: Any) -> bool:
 
 def _pids(entries: Mapping[str, Mapping[str, Any]]) -> list[Any]:
     """Number of each process that the list names; None where an entry has none."""
-    return [info.get("pid") for part in entries.values() for entry in part.values() for info in _infos(entry)]
+    return [
+        info.get("pid")
+        for part in entries.values()
+        for entry in part.values()
+        for info in _infos(entry)
+    ]
 
 
 def _infos(entry: Any) -> list[dict[str, Any]]:
     """Processes that use a file: DVC writes a list of readers, and a single writer."""
-    return [info for info in (entry if isinstance(entry, list) else [entry]) if isinstance(info, dict)]
+    return [
+        info for info in (entry if isinstance(entry, list) else [entry]) if isinstance(info, dict)
+    ]
 
 
 def _is_reused(pid: int, rwlock: Path) -> bool:
-    """Return whether a process of this number began after the list was written: DVC would wait for it in vain."""
+    """Return whether a process of this number began after the list was written: DVC would wait for
+    it in vain."""
     try:
         return bool(psutil.Process(pid).create_time() > rwlock.stat().st_mtime + _CLOCK_SECONDS)
     except (psutil.Error, OSError):
@@ -219,9 +243,14 @@ def _remove_entries(path: Path, ended: set[int]) -> str:
         for name, entry in part.items():
             infos = [info for info in _infos(entry) if info.get("pid") not in ended]
             if infos:
-                remaining.setdefault(kind, {})[name] = infos if isinstance(entry, list) else infos[0]
+                remaining.setdefault(kind, {})[name] = (
+                    infos if isinstance(entry, list) else infos[0]
+                )
     write_file(path, json.dumps(remaining).encode())
-    return f".dvc/tmp/{path.name}: removed entries of processes that have ended ({', '.join(map(str, sorted(ended)))})"
+    return (
+        f".dvc/tmp/{path.name}: removed entries of processes that have ended "
+        f"({', '.join(map(str, sorted(ended)))})"
+    )
 
 
 # --- DVC's run cache and databases
@@ -245,11 +274,15 @@ def _remove_runs(folders: Iterable[Path]) -> str:
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
         names.append(folder.name[:8])
-    return f".dvc/cache/runs: removed {len(names)} folders without an entry ({', '.join(names[:3])})"
+    return (
+        f".dvc/cache/runs: removed {len(names)} folders without an entry ({', '.join(names[:3])})"
+    )
 
 
 def _database_problems(places: Places) -> list[Repair]:
-    damaged = [file for name in _DATABASES if (reason := _damage(file := places.site / name)) if reason]
+    damaged = [
+        file for name in _DATABASES if (reason := _damage(file := places.site / name)) if reason
+    ]
     return [lambda: _remove_databases(damaged)] if damaged else []
 
 
@@ -273,4 +306,7 @@ def _remove_databases(files: Iterable[Path]) -> str:
         for part in file.parent.glob(f"{file.name}*"):  # -wal and -shm too
             _remove(part)
         names.append(str(file))
-    return f"DVC's database of hashes: removed, as it was damaged ({', '.join(names)}); outputs are hashed again, once"
+    return (
+        f"DVC's database of hashes: removed, as it was damaged ({', '.join(names)}); outputs "
+        "are hashed again, once"
+    )

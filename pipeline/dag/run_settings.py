@@ -11,12 +11,11 @@ FILE = "flow.yaml"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
-    """`time_limits`: seconds by kind of stage (`train` of `train@lstm`), here and in a contest; a kind that is not named has
-    none.
+    """`time_limits`: seconds by kind of stage (`train` of `train@lstm`), here and in a contest; a
+    kind that is not named has none.
 
-    `retries` and `retry_seconds` (before the first one, then doubled) are for downloads that the network failed and for
-    DVC's own locks. No mistake and no failed training is repeated.
-    """
+    `retries` and `retry_seconds` (before the first one, then doubled) are for downloads that the
+    network failed and for DVC's own locks. No mistake and no failed training is repeated."""
 
     time_limits: dict[str, int]
     retries: int
@@ -25,7 +24,12 @@ class Run:
     def __post_init__(self) -> None:
         for kind, seconds in self.time_limits.items():
             if seconds < 1:
-                raise refuse(f"time_limits.{kind}", seconds, "at least 1 second", "Leave the kind out for no limit.")
+                raise refuse(
+                    f"time_limits.{kind}",
+                    seconds,
+                    "at least 1 second",
+                    "Leave the kind out for no limit.",
+                )
         if self.retries < 0:
             raise refuse("retries", self.retries, "0 or more")
         if self.retry_seconds < 0:

@@ -1,4 +1,5 @@
-"""One stage: started, watched, its log passed on, held to its time, tried again where that can help, and ended whole."""
+"""One stage: started, watched, its log passed on, held to its time, tried again where that can
+help, and ended whole."""
 
 import re
 import threading
@@ -16,13 +17,16 @@ State = Literal["cached", "ran", "failed", "blocked", "cancelled"]
 
 _POLL_SECONDS = 0.2
 _UNCHANGED = re.compile(r"Stage '[^']+' (?:didn't change, skipping|is cached - skipping run)")
-_BUSY = re.compile(r"is busy, it is being blocked by|Unable to acquire lock")  # dvc/rwlock.py, dvc/lock.py
-_NETWORK = re.compile(r"^seqline: .*, \d+ times\b", re.MULTILINE)  # pipeline/download/fetch.py, after its own attempts
+# dvc/rwlock.py, dvc/lock.py
+_BUSY = re.compile(r"is busy, it is being blocked by|Unable to acquire lock")
+# pipeline/download/fetch.py, after its own attempts
+_NETWORK = re.compile(r"^seqline: .*, \d+ times\b", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
-    """Result of a stage. `cached`: nothing had to be done. `why`: for one that failed or was blocked, in a line."""
+    """Result of a stage. `cached`: nothing had to be done. `why`: for one that failed or was
+    blocked, in a line."""
 
     state: State
     seconds: float = 0.0
@@ -70,20 +74,28 @@ def run(
     stop: threading.Event,
     tell: Callable[[str], None],
 ) -> Result:
-    """Run the stage `address`; `tell` gets its log line by line. Setting `stop` ends it and all that it started."""
+    """Run the stage `address`; `tell` gets its log line by line. Setting `stop` ends it and all
+    that it started."""
     began, attempt = time.monotonic(), 0
     while True:
-        status, said, why = _once(workers, address, env, log, rules.time_limits.get(kind(address)), stop, tell)
+        status, said, why = _once(
+            workers, address, env, log, rules.time_limits.get(kind(address)), stop, tell
+        )
         took = time.monotonic() - began
         if stop.is_set() and status != 0:
             return Result(state="cancelled", seconds=took, log=log)
         if status == 0:
-            return Result(state="cached" if _UNCHANGED.search(said) else "ran", seconds=took, log=log)
+            return Result(
+                state="cached" if _UNCHANGED.search(said) else "ran", seconds=took, log=log
+            )
         if why or attempt == rules.retries or not _may_pass(address, said):
             return Result(state="failed", seconds=took, log=log, why=why or reason(said, status))
         pause = rules.retry_seconds * 2**attempt
         attempt += 1
-        tell(f"seqline: attempt {attempt} failed ({reason(said, status)}); the next one in {pause:g} s")
+        tell(
+            f"seqline: attempt {attempt} failed ({reason(said, status)}); the next one in "
+            f"{pause:g} s"
+        )
         stop.wait(pause)
 
 
@@ -105,7 +117,10 @@ def _once(
         while (status := child.wait(_POLL_SECONDS)) is None and not stop.is_set():
             _pass_on(log.lines(), tell)
             if limit is not None and time.monotonic() - began > limit:
-                why = f"{address}: got {limit} s of run.time_limits; expected it to end. It was ended."
+                why = (
+                    f"{address}: got {limit} s of run.time_limits; expected it to end. It was "
+                    "ended."
+                )
                 break
     finally:
         if child.known():
@@ -123,7 +138,8 @@ def _pass_on(lines: list[str], tell: Callable[[str], None]) -> None:
 
 
 def _may_pass(address: str, said: str) -> bool:
-    """Return whether another attempt can help: the network failed, or another dvc held a lock. Never for a mistake."""
+    """Return whether another attempt can help: the network failed, or another dvc held a lock.
+    Never for a mistake."""
     if _BUSY.search(said):
         return True
     return kind(address) == "download" and _NETWORK.search(said) is not None
@@ -140,5 +156,6 @@ def reason(said: str, status: int) -> str:
     if status < 0:
         return f"dvc was killed by signal {-status}"
     dvc = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-    errors = [line for line in lines if re.match(r"\w*(?:Error|Exception)\b", line)]  # the end of a traceback
+    # the end of a traceback
+    errors = [line for line in lines if re.match(r"\w*(?:Error|Exception)\b", line)]
     return (errors or dvc or lines or [f"exit status {status}"])[-1]

@@ -1,13 +1,17 @@
-"""Search over `contracts.Decodable`: each file in this folder is one method, exporting `Config` and `search`.
+"""Search over `contracts.Decodable`: each file in this folder is one method, exporting `Config` and
+`search`.
 
     search(model, prompt, config, generator) -> [sentence][n-best] of Hypothesis, best first
 
 `search.method` in `params.yaml` is the file's name. What all methods hold to:
-- a hypothesis has at most `max_length` tokens, <eos> counted; `rules/` says what it may be and, where hypotheses compete,
+- a hypothesis has at most `max_length` tokens, <eos> counted; `rules/` says what it may be and,
+  where hypotheses compete,
   how its log P becomes its score;
-- <pad> and <bos> are never produced; <unk> may be, as in training (its probability is not handed to other tokens);
+- <pad> and <bos> are never produced; <unk> may be, as in training (its probability is not handed to
+  other tokens);
 - log-probabilities are the model's own, summed in float64 on the CPU, and never renormalised;
-- finished sentences leave the batch, so a row's company changes nothing but the rounding of the model's kernels;
+- finished sentences leave the batch, so a row's company changes nothing but the rounding of the
+  model's kernels;
 - ties are broken by score (down), then by the token ids in lexicographic order (up).
 
 Legend: B sentences, R rows in the batch (live hypotheses), V vocabulary, K the K best of a row.
@@ -32,7 +36,8 @@ FORBIDDEN = (PAD, BOS)
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """One answer: its ids without <bos> and <eos>, what it was ranked by, and its natural log-probability."""
+    """One answer: its ids without <bos> and <eos>, what it was ranked by, and its natural
+    log-probability."""
 
     ids: tuple[int, ...]
     score: float
@@ -47,39 +52,56 @@ def ranked(hypotheses: list[Hypothesis], n_best: int) -> list[Hypothesis]:
 
 
 def no_probability() -> UserError:
-    """The error to raise where nothing can be found: probabilities are not finite, or constraints forbid every token."""
+    """The error to raise where nothing can be found: probabilities are not finite, or constraints
+    forbid every token."""
     wanted = "a model whose weights are finite, and constraints that leave it a token"
-    return refuse("search", "no hypothesis of finite probability", wanted, "Train the run again, or loosen them.")
+    return refuse(
+        "search",
+        "no hypothesis of finite probability",
+        wanted,
+        "Train the run again, or loosen them.",
+    )
 
 
 def best(values_RV: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The `count` largest values of each row, descending, and their indices; of equal values the lower index comes first.
+    """The `count` largest values of each row, descending, and their indices; of equal values the
+    lower index comes first.
 
-    `torch.topk` leaves the order of equal values open, and which of them it takes; rows where that matters are sorted.
-    """
+    `torch.topk` leaves the order of equal values open, and which of them it takes; rows where that
+    matters are sorted."""
     count = min(count, values_RV.shape[1])
     values_RK, index_RK = values_RV.topk(count, dim=1)
     crowded_R = (values_RV >= values_RK[:, -1:]).sum(1) > count
     if bool(crowded_R.any()):
         in_order = values_RV[crowded_R].sort(dim=1, descending=True, stable=True)
-        values_RK[crowded_R], index_RK[crowded_R] = in_order.values[:, :count], in_order.indices[:, :count]
+        values_RK[crowded_R], index_RK[crowded_R] = (
+            in_order.values[:, :count],
+            in_order.indices[:, :count],
+        )
     index_RK, by_index_RK = index_RK.sort(dim=1)
-    values_RK, by_value_RK = values_RK.gather(1, by_index_RK).sort(dim=1, descending=True, stable=True)
+    values_RK, by_value_RK = values_RK.gather(1, by_index_RK).sort(
+        dim=1, descending=True, stable=True
+    )
     return values_RK, index_RK.gather(1, by_value_RK)
 
 
 def allowed(log_probs_RV: Tensor) -> Tensor:
     """A copy in which the ids that are never produced have probability 0."""
-    return log_probs_RV.index_fill(1, torch.tensor(FORBIDDEN, device=log_probs_RV.device), -torch.inf)
+    return log_probs_RV.index_fill(
+        1, torch.tensor(FORBIDDEN, device=log_probs_RV.device), -torch.inf
+    )
 
 
 def walk(
-    model: Decodable[Any], prompt: Prompt, max_length: int, choose: Callable[[Tensor, Ints, int], Tensor]
+    model: Decodable[Any],
+    prompt: Prompt,
+    max_length: int,
+    choose: Callable[[Tensor, Ints, int], Tensor],
 ) -> list[list[Hypothesis]]:
     """One hypothesis per sentence, token by token, its score its log-probability.
 
-    `choose(log_probs_RV, sentence_R, position)` gives the ids (int64, on the model's device) for the rows still going.
-    """
+    `choose(log_probs_RV, sentence_R, position)` gives the ids (int64, on the model's device) for
+    the rows still going."""
     with torch.no_grad():
         state, last_R = model.begin(prompt)
         ids_BT = np.zeros((len(last_R), max_length), np.int64)
@@ -91,15 +113,23 @@ def walk(
             log_probs_RV, state = model.step(state, last_R)
             log_probs_RV = allowed(log_probs_RV)
             last_R = choose(log_probs_RV, sentence_R, position)
-            log_prob_B[sentence_R] += log_probs_RV.gather(1, last_R[:, None])[:, 0].cpu().double().numpy()
+            log_prob_B[sentence_R] += (
+                log_probs_RV.gather(1, last_R[:, None])[:, 0].cpu().double().numpy()
+            )
             token_R = last_R.cpu().numpy()
             going_R = token_R != EOS
             ids_BT[sentence_R, position] = token_R
             length_B[sentence_R] += going_R
             if not going_R.all():
                 rows_R = torch.from_numpy(going_R.nonzero()[0]).to(last_R.device)
-                state, last_R, sentence_R = model.reorder(state, rows_R), last_R[rows_R], sentence_R[going_R]
+                state, last_R, sentence_R = (
+                    model.reorder(state, rows_R),
+                    last_R[rows_R],
+                    sentence_R[going_R],
+                )
     if not np.isfinite(log_prob_B).all():
         raise no_probability()
     found = zip(ids_BT.tolist(), length_B.tolist(), log_prob_B.tolist(), strict=True)
-    return [[Hypothesis(tuple(ids[:length]), log_prob, log_prob)] for ids, length, log_prob in found]
+    return [
+        [Hypothesis(tuple(ids[:length]), log_prob, log_prob)] for ids, length, log_prob in found
+    ]

@@ -1,4 +1,5 @@
-"""Exhaustive search: every sequence up to `max_length`, for tests and toy vocabularies: V**max_length hypotheses."""
+"""Exhaustive search: every sequence up to `max_length`, for tests and toy vocabularies:
+V**max_length hypotheses."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -30,34 +31,61 @@ class Config:
         at_least_one(n_best=self.n_best)
 
 
-def search(model: Decodable[Any], prompt: Prompt, config: Config, generator: torch.Generator) -> list[list[Hypothesis]]:
-    """The `n_best` best that end in <eos>; of those cut at `max_length` only where none ends. `generator` is not used."""
+def search(
+    model: Decodable[Any], prompt: Prompt, config: Config, generator: torch.Generator
+) -> list[list[Hypothesis]]:
+    """The `n_best` best that end in <eos>; of those cut at `max_length` only where none ends.
+    `generator` is not used."""
     with torch.no_grad():
-        model, added = covering(constrained(model, prompt, config.constraints, config.max_length), config.penalty)
+        model, added = covering(
+            constrained(model, prompt, config.constraints, config.max_length), config.penalty
+        )
         state, last_R = model.begin(prompt)
         found: list[list[Hypothesis]] = [[] for _ in range(len(last_R))]
-        sentence_R, ids_RT, log_prob_R = np.arange(len(last_R)), np.zeros((len(last_R), 0), np.int64), np.zeros(len(last_R))
+        sentence_R, ids_RT, log_prob_R = (
+            np.arange(len(last_R)),
+            np.zeros((len(last_R), 0), np.int64),
+            np.zeros(len(last_R)),
+        )
         for length in range(1, config.max_length + 1):
             log_probs_RV, state = model.step(state, last_R)
             total_RV = log_prob_R[:, None] + allowed(log_probs_RV).cpu().double().numpy()
             ended_R = np.isfinite(total_RV[:, EOS]).nonzero()[0]
-            score_R = total_RV[ended_R, EOS] / config.penalty.divisor(length) + added(state, ended_R)
+            score_R = total_RV[ended_R, EOS] / config.penalty.divisor(length) + added(
+                state, ended_R
+            )
             _collect(found, sentence_R[ended_R], ids_RT[ended_R], total_RV[ended_R, EOS], score_R)
             total_RV[:, EOS] = -np.inf
             parent_R, token_R = np.isfinite(total_RV).nonzero()
             if len(parent_R) > LARGEST:
-                raise refuse("search.max_length", config.max_length, f"at most {LARGEST} hypotheses", "Use method: beam.")
+                raise refuse(
+                    "search.max_length",
+                    config.max_length,
+                    f"at most {LARGEST} hypotheses",
+                    "Use method: beam.",
+                )
             sentence_R, log_prob_R = sentence_R[parent_R], total_RV[parent_R, token_R]
             ids_RT = np.concatenate([ids_RT[parent_R], token_R[:, None]], 1)
             device = last_R.device
-            state, last_R = model.reorder(state, torch.from_numpy(parent_R).to(device)), torch.from_numpy(token_R).to(device)
+            state, last_R = (
+                model.reorder(state, torch.from_numpy(parent_R).to(device)),
+                torch.from_numpy(token_R).to(device),
+            )
     cut_R = np.array([not found[sentence] for sentence in sentence_R.tolist()], bool).nonzero()[0]
     score_R = log_prob_R[cut_R] / config.penalty.divisor(config.max_length) + added(state, cut_R)
     _collect(found, sentence_R[cut_R], ids_RT[cut_R], log_prob_R[cut_R], score_R)
     return [ranked(hypotheses, config.n_best) for hypotheses in found]
 
 
-def _collect(found: list[list[Hypothesis]], sentence_R: Ints, ids_RT: Ints, log_prob_R: Floats, score_R: Floats) -> None:
-    rows = zip(sentence_R.tolist(), ids_RT.tolist(), log_prob_R.tolist(), score_R.tolist(), strict=True)
+def _collect(
+    found: list[list[Hypothesis]],
+    sentence_R: Ints,
+    ids_RT: Ints,
+    log_prob_R: Floats,
+    score_R: Floats,
+) -> None:
+    rows = zip(
+        sentence_R.tolist(), ids_RT.tolist(), log_prob_R.tolist(), score_R.tolist(), strict=True
+    )
     for sentence, ids, log_prob, score in rows:
         found[sentence].append(Hypothesis(tuple(ids), score, log_prob))

@@ -1,4 +1,5 @@
-"""Greedy search: the likeliest token at every step (of equal ones the lowest id), until <eos> or `max_length`."""
+"""Greedy search: the likeliest token at every step (of equal ones the lowest id), until <eos> or
+`max_length`."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -23,7 +24,9 @@ class Config:
         lengths_fit(self.constraints, self.max_length)
 
 
-def search(model: Decodable[Any], prompt: Prompt, config: Config, generator: torch.Generator) -> list[list[Hypothesis]]:
+def search(
+    model: Decodable[Any], prompt: Prompt, config: Config, generator: torch.Generator
+) -> list[list[Hypothesis]]:
     """One hypothesis per sentence; `generator` is not used."""
     model = constrained(model, prompt, config.constraints, config.max_length)
     return walk(model, prompt, config.max_length, _likeliest)

@@ -1,8 +1,9 @@
-"""Sampling: each token drawn from the model's distribution, sharpened by `temperature` and cut by `top_k` and `top_p`.
+"""Sampling: each token drawn from the model's distribution, sharpened by `temperature` and cut by
+`top_k` and `top_p`.
 
-Sentence i of a call takes the i-th row of uniform numbers from the generator, one number per position, so a text depends
-neither on when the others end nor on how the sentences are divided into calls that share a generator.
-"""
+Sentence i of a call takes the i-th row of uniform numbers from the generator, one number per
+position, so a text depends neither on when the others end nor on how the sentences are divided into
+calls that share a generator."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,10 +20,10 @@ from pipeline.decoding.rules.constraints import Constraints, constrained, length
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """`top_k`: draw among the k likeliest tokens only; `top_p`: among the fewest likeliest that hold a share p of the
-    probability (Holtzman et al. 2020, nucleus sampling); null for all tokens. The temperature divides the logits and is
-    applied first, then top_k, then top_p, all to what the constraints allow. `max_length`: tokens produced at most, <eos>
-    counted."""
+    """`top_k`: draw among the k likeliest tokens only; `top_p`: among the fewest likeliest that
+    hold a share p of the probability (Holtzman et al. 2020, nucleus sampling); null for all tokens.
+    The temperature divides the logits and is applied first, then top_k, then top_p, all to what the
+    constraints allow. `max_length`: tokens produced at most, <eos> counted."""
 
     method: Literal["sampling"]
     temperature: float
@@ -34,27 +35,44 @@ class Config:
     def __post_init__(self) -> None:
         lengths_fit(self.constraints, self.max_length)
         if not self.temperature > 0:
-            raise refuse("temperature", self.temperature, "a number above 0", "For the likeliest tokens use method: greedy.")
+            raise refuse(
+                "temperature",
+                self.temperature,
+                "a number above 0",
+                "For the likeliest tokens use method: greedy.",
+            )
         if self.top_k is not None:
             at_least_one(top_k=self.top_k)
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise refuse("top_p", self.top_p, "a share above 0 and up to 1, or null")
 
 
-def search(model: Decodable[Any], prompt: Prompt, config: Config, generator: torch.Generator) -> list[list[Hypothesis]]:
-    """One hypothesis per sentence, drawn with the CPU generator `generator`; its log_prob is the model's own, at
-    temperature 1 and uncut."""
-    uniform_BT = torch.rand((len(prompt.length_B), config.max_length), generator=generator, dtype=torch.float64).numpy()
+def search(
+    model: Decodable[Any], prompt: Prompt, config: Config, generator: torch.Generator
+) -> list[list[Hypothesis]]:
+    """One hypothesis per sentence, drawn with the CPU generator `generator`; its log_prob is the
+    model's own, at temperature 1 and uncut."""
+    uniform_BT = torch.rand(
+        (len(prompt.length_B), config.max_length), generator=generator, dtype=torch.float64
+    ).numpy()
 
     def draw(log_probs_RV: Tensor, sentence_R: Ints, position: int) -> Tensor:
         probs_RV, ids_RV = distribution(log_probs_RV.cpu().double().numpy(), config)
-        return torch.from_numpy(pick(probs_RV, ids_RV, uniform_BT[sentence_R, position])).to(log_probs_RV.device)
+        return torch.from_numpy(pick(probs_RV, ids_RV, uniform_BT[sentence_R, position])).to(
+            log_probs_RV.device
+        )
 
-    return walk(constrained(model, prompt, config.constraints, config.max_length), prompt, config.max_length, draw)
+    return walk(
+        constrained(model, prompt, config.constraints, config.max_length),
+        prompt,
+        config.max_length,
+        draw,
+    )
 
 
 def distribution(log_probs_RV: Floats, config: Config) -> tuple[Floats, Ints]:
-    """Compute the distribution to draw from: probabilities in descending order (each row sums to 1), and whose ids they are.
+    """Compute the distribution to draw from: probabilities in descending order (each row sums to
+    1), and whose ids they are.
 
     Of equally likely tokens the lower id counts as likelier.
     """
@@ -73,7 +91,8 @@ def distribution(log_probs_RV: Floats, config: Config) -> tuple[Floats, Ints]:
 
 
 def pick(probs_RV: Floats, ids_RV: Ints, uniform_R: Floats) -> Ints:
-    """The id at which the running sum of each row passes its uniform number (inverse transform sampling)."""
+    """The id at which the running sum of each row passes its uniform number (inverse transform
+    sampling)."""
     cumulated_RV = probs_RV.cumsum(1)
     place_R = (cumulated_RV <= uniform_R[:, None] * cumulated_RV[:, -1:]).sum(1)
     return np.take_along_axis(ids_RV, place_R[:, None], 1)[:, 0]

@@ -1,1 +1,2 @@
-"""Bringing a corpus in: from a built-in grammar, the user's own files, or addresses whose content is known by hash."""
+"""Bringing a corpus in: from a built-in grammar, the user's own files, or addresses whose content
+is known by hash."""

@@ -1,4 +1,5 @@
-"""`source: {files: [...]}` and `{bundle: ...}`: each from the mirror or the first of its addresses with the right bytes."""
+"""`source: {files: [...]}` and `{bundle: ...}`: each from the mirror or the first of its addresses
+with the right bytes."""
 
 import os
 import urllib.parse
@@ -21,15 +22,27 @@ _NEXT_STEP = "Put a right copy in a folder and set SEQLINE_MIRROR to it."
 
 
 class Gathering:
-    """The files of one corpus on their way into the folder `into`; an address serves all that it has at its first visit.
+    """The files of one corpus on their way into the folder `into`; an address serves all that it
+    has at its first visit.
 
     `where` gives the dotted name of a file for messages.
     """
 
     def __init__(
-        self, corpus: str, files: Sequence[Wanted], where: Callable[[Wanted], str], into: Path, fetcher: Fetcher
+        self,
+        corpus: str,
+        files: Sequence[Wanted],
+        where: Callable[[Wanted], str],
+        into: Path,
+        fetcher: Fetcher,
     ) -> None:
-        self._corpus, self._files, self._where, self._into, self._fetcher = corpus, files, where, into, fetcher
+        self._corpus, self._files, self._where, self._into, self._fetcher = (
+            corpus,
+            files,
+            where,
+            into,
+            fetcher,
+        )
         self._left = list(files)
         self._looks: dict[str, archives.Look | str] = {}
         self._limits = Limits(
@@ -38,11 +51,14 @@ class Gathering:
         )
 
     def gather(self, mirrored: str) -> None:
-        """Bring all files in, from the mirror `mirrored` ("" for none) if it can; UserError for the first that fails."""
+        """Bring all files in, from the mirror `mirrored` ("" for none) if it can; UserError for the
+        first that fails."""
         _check_mirror(mirrored)
         online = mirrored.startswith(("http://", "https://"))
         if mirrored and not online:
-            self._kept(f"SEQLINE_MIRROR {mirrored}", mirror.search(Path(mirrored), self._left, self._into))
+            self._kept(
+                f"SEQLINE_MIRROR {mirrored}", mirror.search(Path(mirrored), self._left, self._into)
+            )
         for file in self._files:
             tried = [f"SEQLINE_MIRROR {mirrored}"] if mirrored and not online else []
             tried += mirror.addresses(mirrored, self._corpus, file) if online else []
@@ -51,7 +67,8 @@ class Gathering:
                 raise self._no_copy(file, tried)
 
     def _has(self, file: Wanted, address: str) -> bool:
-        """Return whether the file is here, once `address` has been visited for everything that is still missing."""
+        """Return whether the file is here, once `address` has been visited for everything that is
+        still missing."""
         if file in self._left and address not in self._looks:
             try:
                 self._kept(address, self._visit(file, address))
@@ -80,7 +97,9 @@ class Gathering:
         reasons = []
         for address in tried:
             look = self._looks[address]
-            reasons.append(f"{shown(address)}: {look if isinstance(look, str) else look.why_not(file)}")
+            reasons.append(
+                f"{shown(address)}: {look if isinstance(look, str) else look.why_not(file)}"
+            )
         key = f"{self._where(file)} ({file.name})"
         account = self._fetcher.account
         todo = account.advice() if account.spent else _NEXT_STEP
@@ -88,20 +107,29 @@ class Gathering:
 
 
 def check_names(files: Sequence[Listed], where: str) -> None:
-    """Refuse an empty list, and two files that would land on the same name (on disks that ignore case, too)."""
+    """Refuse an empty list, and two files that would land on the same name (on disks that ignore
+    case, too)."""
     if not files:
         raise refuse(where, "none", "at least one file")
     names = [file.name.lower() for file in files]
     for index, name in enumerate(names):
         if name in names[:index]:
-            raise refuse(f"{where}[{index}].name", files[index].name, "a name that no other file of this corpus has")
+            raise refuse(
+                f"{where}[{index}].name",
+                files[index].name,
+                "a name that no other file of this corpus has",
+            )
 
 
 def _check_mirror(mirrored: str) -> None:
     if not mirrored or mirrored.startswith(("http://", "https://")):
         return
     if not Path(mirrored).is_dir():
-        raise refuse("SEQLINE_MIRROR", shown(mirrored), "a folder, or an address that begins with https:// or http://")
+        raise refuse(
+            "SEQLINE_MIRROR",
+            shown(mirrored),
+            "a folder, or an address that begins with https:// or http://",
+        )
 
 
 def local(address: str) -> Path:

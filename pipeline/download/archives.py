@@ -1,9 +1,9 @@
-"""Taking files out of zip, tar, tar.gz and gz containers, or a plain file, by their size and sha256 alone.
+"""Taking files out of zip, tar, tar.gz and gz containers, or a plain file, by their size and sha256
+alone.
 
-Nothing in a container is trusted: no member's path is looked at, links and devices are skipped, a member is opened only if
-its declared size is that of a wanted file and read no further than that, and the work spent on one container is bounded:
-bytes read, bytes unpacked, and members listed.
-"""
+Nothing in a container is trusted: no member's path is looked at, links and devices are skipped, a
+member is opened only if its declared size is that of a wanted file and read no further than that,
+and the work spent on one container is bounded: bytes read, bytes unpacked, and members listed."""
 
 import errno
 import gzip
@@ -25,14 +25,17 @@ from pipeline.download.wanted import File, Wanted
 Kind = Literal["zip", "gzip", "tar", "plain"]
 
 _CHUNK = 1 << 20
-_MOST_FACTOR = 16  # bytes unpacked beyond the wanted files: at most this many times the container's, and _MOST_EXTRA
+# bytes unpacked beyond the wanted files: at most this many times the container's, and _MOST_EXTRA
+_MOST_FACTOR = 16
 _MOST_EXTRA = 16 << 20
-_MOST_DIRECTORY = 16 << 20  # bytes of a zip's list of members, each of which takes half a kilobyte of memory
+# bytes of a zip's list of members, each of which takes half a kilobyte of memory
+_MOST_DIRECTORY = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Content of a container: names of the files taken, (bytes, sha256) of others of a wanted size, and what went wrong."""
+    """Content of a container: names of the files taken, (bytes, sha256) of others of a wanted size,
+    and what went wrong."""
 
     found: frozenset[str]
     others: tuple[tuple[int, str], ...]
@@ -73,14 +76,18 @@ def take(path: Path, wanted: Collection[File], into: Path) -> Look:
     trouble = ""
     sizes = {file.bytes for file in wanted}
     candidate = into / ".candidate"
-    limit = 4 * sum(file.bytes for file in wanted) + _MOST_FACTOR * path.stat().st_size + _MOST_EXTRA
+    limit = (
+        4 * sum(file.bytes for file in wanted) + _MOST_FACTOR * path.stat().st_size + _MOST_EXTRA
+    )
     unpacked = 0
     try:
         for stream in _candidates(path, sizes):
             size, digest = _copy(stream, candidate, max(sizes))
             unpacked += size
             if unpacked > limit:
-                raise tar_stream.Unreadable(f"over {limit} bytes unpacked of members that are not wanted")
+                raise tar_stream.Unreadable(
+                    f"over {limit} bytes unpacked of members that are not wanted"
+                )
             matching = [file for file in left if (file.bytes, file.sha256) == (size, digest)]
             for file in matching:
                 shutil.copyfile(candidate, into / file.name)
@@ -108,14 +115,16 @@ def zip_sizes(path: Path) -> set[int]:
 
 
 def gzip_size(path: Path) -> int:
-    """Read a gzip's unpacked size from its last four bytes: right if it has one member of less than 4 GiB."""
+    """Read a gzip's unpacked size from its last four bytes: right if it has one member of less than
+    4 GiB."""
     with path.open("rb") as file:
         file.seek(-min(4, path.stat().st_size), 2)
         return int.from_bytes(file.read(4), "little")
 
 
 def _candidates(path: Path, sizes: set[int]) -> Iterator[IO[bytes]]:
-    """A stream for each thing in `path` that may be of one of the sizes; the first is `path` itself."""
+    """A stream for each thing in `path` that may be of one of the sizes; the first is `path`
+    itself."""
     if path.stat().st_size in sizes:
         with path.open("rb") as whole:
             yield whole
@@ -144,12 +153,14 @@ def _zip_members(path: Path, sizes: set[int]) -> Iterator[IO[bytes]]:
             if info.is_dir() or link or encrypted or info.file_size not in sizes:
                 continue
             if info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                with archive.open(info) as stream:  # reads no further than file_size, whatever the data unpack to
+                # reads no further than file_size, whatever the data unpack to
+                with archive.open(info) as stream:
                     yield stream
 
 
 class _ZipReader(io.FileIO):
-    """A zip file of which no more is read than twice its size; overlapping members and too long a list are refused."""
+    """A zip file of which no more is read than twice its size; overlapping members and too long a
+    list are refused."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)

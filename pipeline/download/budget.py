@@ -1,8 +1,9 @@
-"""The budget of one source: seconds, bytes and requests that its download may take in all, however often it is restarted.
+"""The budget of one source: seconds, bytes and requests that its download may take in all, however
+often it is restarted.
 
-Spending is kept in the work folder beside the partial downloads, under a digest of the source's section. It is deleted once
-the source's files are there. Several processes that download the same source spend from the same budget.
-"""
+Spending is kept in the work folder beside the partial downloads, under a digest of the source's
+section. It is deleted once the source's files are there. Several processes that download the same
+source spend from the same budget."""
 
 import json
 import math
@@ -25,11 +26,12 @@ _SECONDS_BETWEEN_SAVES = 1.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
-    """The section `download` of flow.yaml: the most that one source (`corpora.<name>.source`) may take.
+    """The section `download` of flow.yaml: the most that one source (`corpora.<name>.source`) may
+    take.
 
-    `seconds` count only while a request is open, not during pauses or between runs. `bytes` are those received, headers and
-    encryption included. `requests` count each attempt, each range and each redirect.
-    """
+    `seconds` count only while a request is open, not during pauses or between runs. `bytes` are
+    those received, headers and encryption included. `requests` count each attempt, each range and
+    each redirect."""
 
     seconds: float
     bytes: int
@@ -41,11 +43,13 @@ class Budget:
                 raise refuse(field.name, getattr(self, field.name), "more than 0")
 
 
-SHIPPED = Budget(seconds=5400.0, bytes=10_000_000_000, requests=1000)  # the values of the flow.yaml that comes with seqline
+# the values of the flow.yaml that comes with seqline
+SHIPPED = Budget(seconds=5400.0, bytes=10_000_000_000, requests=1000)
 
 
 def load(root: Path) -> Budget:
-    """Load the section `download` of the project's flow.yaml; the shipped values where there is no such file."""
+    """Load the section `download` of the project's flow.yaml; the shipped values where there is no
+    such file."""
     flow = root / "flow.yaml"
     if not flow.exists():
         return SHIPPED
@@ -61,7 +65,9 @@ class _Costs:
     requests: int = 0
 
     def __add__(self, extra: "_Costs") -> "_Costs":
-        return _Costs(self.seconds + extra.seconds, self.bytes + extra.bytes, self.requests + extra.requests)
+        return _Costs(
+            self.seconds + extra.seconds, self.bytes + extra.bytes, self.requests + extra.requests
+        )
 
 
 class Account:
@@ -75,14 +81,17 @@ class Account:
         self._path = work / f"{sha256(source.encode(errors='surrogateescape')).hexdigest()}.spent"
         self._saved = _read(self._path)
         self._unsaved = _Costs()
-        self._started: float | None = None  # when the clock was read last, while an exchange goes on
+        # when the clock was read last, while an exchange goes on
+        self._started: float | None = None
         self._saved_at = time.monotonic()
 
     @property
     def spent(self) -> str:
         """The first key of the budget of which nothing is left; "" if something is left of each."""
         costs = self._costs()
-        return next((key for key, limit in asdict(self._budget).items() if getattr(costs, key) >= limit), "")
+        return next(
+            (key for key, limit in asdict(self._budget).items() if getattr(costs, key) >= limit), ""
+        )
 
     def advice(self) -> str:
         """Advice for a user whose budget is spent."""
@@ -130,7 +139,9 @@ class Account:
 
     def _refusal(self, key: str) -> BudgetSpent:
         limit = getattr(self._budget, key)
-        return BudgetSpent(f"its source's budget of {limit:{'g' if key == 'seconds' else 'd'}} {key} is spent")
+        return BudgetSpent(
+            f"its source's budget of {limit:{'g' if key == 'seconds' else 'd'}} {key} is spent"
+        )
 
     def _costs(self) -> _Costs:
         running = _Costs(0.0 if self._started is None else time.monotonic() - self._started)

@@ -1,8 +1,9 @@
-"""`source: {bundle: ...}`: the many small files of a tar's folders, verified together and packed anew into one tar.gz.
+"""`source: {bundle: ...}`: the many small files of a tar's folders, verified together and packed
+anew into one tar.gz.
 
-Names and contents are trusted only after the hash of them all is right; no member's name is ever opened. The new archive is
-sorted and carries no dates, so that it is the same whichever archive its files came from.
-"""
+Names and contents are trusted only after the hash of them all is right; no member's name is ever
+opened. The new archive is sorted and carries no dates, so that it is the same whichever archive its
+files came from."""
 
 import gzip
 import hashlib
@@ -31,19 +32,31 @@ class _Piece:
 
 
 def take(path: Path, wanted: Bundle, into: Path) -> Look:
-    """Pack what `path` has in the bundle's folders to `into`/<its name>, if all of it is what is wanted."""
-    contents, looked = into / ".contents", Look(frozenset(), (), f"{path.stat().st_size} bytes, and no tar")
+    """Pack what `path` has in the bundle's folders to `into`/<its name>, if all of it is what is
+    wanted."""
+    contents, looked = (
+        into / ".contents",
+        Look(frozenset(), (), f"{path.stat().st_size} bytes, and no tar"),
+    )
     try:
         with _opened(path) as tar:
             if tar is not None:
                 pieces = _collect(tar, wanted, contents, path.stat().st_size)
                 size, digest = sum(piece.size for piece in pieces.values()), listing_digest(pieces)
-                looked = Look(frozenset(), ((size, digest),), f"{size} bytes in its folders {', '.join(wanted.folders)}")
+                looked = Look(
+                    frozenset(),
+                    ((size, digest),),
+                    f"{size} bytes in its folders {', '.join(wanted.folders)}",
+                )
                 if (size, digest) == (wanted.bytes, wanted.sha256):
                     _pack(pieces, contents, into / wanted.name)
                     looked = Look(frozenset([wanted.name]), (), "")
     except tar_stream.BROKEN as error:
-        looked = Look(frozenset(), (), f"cannot be unpacked ({' '.join(str(error).split()) or type(error).__name__})")
+        looked = Look(
+            frozenset(),
+            (),
+            f"cannot be unpacked ({' '.join(str(error).split()) or type(error).__name__})",
+        )
     finally:
         contents.unlink(missing_ok=True)
     return looked
@@ -72,7 +85,8 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _collect(tar: Any, bundle: Bundle, contents: Path, container: int) -> dict[str, _Piece]:
-    """Write the contents of the folders' files end to end, up to the bundle's size; return the place of each by name."""
+    """Write the contents of the folders' files end to end, up to the bundle's size; return the
+    place of each by name."""
     pieces: dict[str, _Piece] = {}
     characters = 0
     with contents.open("wb") as out:
@@ -86,7 +100,9 @@ def _collect(tar: Any, bundle: Bundle, contents: Path, container: int) -> dict[s
             if characters > _MOST_NAMES:
                 raise tar_stream.Unreadable(f"names of over {_MOST_NAMES} characters")
             if start + info.size > bundle.bytes:
-                raise tar_stream.Unreadable(f"more than {bundle.bytes} bytes in its folders {', '.join(bundle.folders)}")
+                raise tar_stream.Unreadable(
+                    f"more than {bundle.bytes} bytes in its folders {', '.join(bundle.folders)}"
+                )
             digest = hashlib.sha256()
             while chunk := stream.read(_CHUNK):
                 digest.update(chunk)

@@ -1,9 +1,9 @@
-"""Addresses that a download may connect to: how far a redirect may lead, and which addresses are never asked.
+"""Addresses that a download may connect to: how far a redirect may lead, and which addresses are
+never asked.
 
-A server that is asked for a corpus must not make this machine ask its own services, or its network's, on its behalf
-(server-side request forgery). Addresses are judged when the connection is made, so that a name cannot mean one address to
-the check and another to the connection.
-"""
+A server that is asked for a corpus must not make this machine ask its own services, or its
+network's, on its behalf (server-side request forgery). Addresses are judged when the connection is
+made, so that a name cannot mean one address to the check and another to the connection."""
 
 import ipaddress
 import socket
@@ -15,9 +15,11 @@ from pipeline.download.failures import Failed
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-# Services of cloud providers that hand credentials to whoever asks from inside; those at link-local addresses need no entry.
+# Services of cloud providers that hand credentials to whoever asks from inside; those at link-local
+# addresses need no entry.
 _METADATA = {
-    ipaddress.ip_address(address) for address in ("100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254")
+    ipaddress.ip_address(address)
+    for address in ("100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254")
 }
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
@@ -45,7 +47,8 @@ def zone(address: str) -> Zone:
 
 
 def zone_of_host(host: str) -> Zone:
-    """The zone of a host as an address writes it: PUBLIC for a name, since only its lookup can tell."""
+    """The zone of a host as an address writes it: PUBLIC for a name, since only its lookup can
+    tell."""
     try:
         return zone(host)
     except ValueError:
@@ -53,7 +56,8 @@ def zone_of_host(host: str) -> Zone:
     if f".{host.rstrip('.').lower()}".endswith(".localhost"):
         return Zone.LOOPBACK
     try:
-        return zone(socket.inet_ntoa(socket.inet_aton(host)))  # 127.1 and 2130706433, which systems take for 127.0.0.1
+        # 127.1 and 2130706433, which systems take for 127.0.0.1
+        return zone(socket.inet_ntoa(socket.inet_aton(host)))
     except (OSError, ValueError):
         return Zone.PUBLIC
 
@@ -62,14 +66,17 @@ def check_zone(address: str, nearest: Zone) -> Zone:
     """The zone of a numeric address; `Failed` if it is nearer than a connection may go."""
     actual = zone(address)
     if actual is Zone.FORBIDDEN:
-        raise Failed(f"leads to {address}, a link-local, multicast or metadata address, which is never asked")
+        raise Failed(
+            f"leads to {address}, a link-local, multicast or metadata address, which is never asked"
+        )
     if actual > nearest:
         raise Failed(f"redirects to {address}, an address of {_PLACES[actual]}")
     return actual
 
 
 def redirected(address: str, location: str, nearest: Zone) -> str:
-    """The address that `address` redirects to by the header `Location`; `Failed` if it must not be followed.
+    """The address that `address` redirects to by the header `Location`; `Failed` if it must not be
+    followed.
 
     `location` is the header as Python reads it: each byte a character of Latin-1.
     """
@@ -82,7 +89,10 @@ def redirected(address: str, location: str, nearest: Zone) -> str:
         raise Failed("redirects to what is no address") from None
 
     if parts.scheme not in ("http", "https"):
-        raise Failed(f"redirects to an address that begins with {printable(parts.scheme[:20])}:, which is not followed")
+        raise Failed(
+            f"redirects to an address that begins with {printable(parts.scheme[:20])}:, which "
+            "is not followed"
+        )
     if not parts.hostname or not target.isprintable() or port == 0:
         raise Failed("redirects to what is no address")
     if parts.scheme == "http" and urllib.parse.urlsplit(address).scheme == "https":

@@ -1,9 +1,10 @@
-"""HTTP downloads that survive being killed: a work folder keeps what came, and the next call asks for the rest.
+"""HTTP downloads that survive being killed: a work folder keeps what came, and the next call asks
+for the rest.
 
-For each address, under the sha256 of its URL: `.part` (bytes so far), `.json` (what the server said of them), and, once
-complete, the file without an ending and `.seen`, the same of that one. Ranges and validators: RFC 9110, sections 13.1
-(If-None-Match, If-Modified-Since, If-Range), 14 (Range), 15.4.5 (304) and 15.5.17 (416).
-"""
+For each address, under the sha256 of its URL: `.part` (bytes so far), `.json` (what the server said
+of them), and, once complete, the file without an ending and `.seen`, the same of that one. Ranges
+and validators: RFC 9110, sections 13.1 (If-None-Match, If-Modified-Since, If-Range), 14 (Range),
+15.4.5 (304) and 15.5.17 (416)."""
 
 import time
 import urllib.parse
@@ -28,7 +29,8 @@ from pipeline.download.progress import progress
 from pipeline.download.transport import Transport
 
 _CHUNK = 1 << 16
-_WORTHWHILE = 1 << 20  # bytes beyond all earlier attempts that make the next attempt count as the first again
+# bytes beyond all earlier attempts that make the next attempt count as the first again
+_WORTHWHILE = 1 << 20
 _LONGEST_PAUSE = 60.0
 _MOST_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -48,7 +50,8 @@ class _Unreachable(_Passing):
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Seconds to wait for a connection and for silence to end; attempts in all; seconds before the second, then doubled."""
+    """Seconds to wait for a connection and for silence to end; attempts in all; seconds before the
+    second, then doubled."""
 
     connect: float
     silence: float
@@ -68,19 +71,23 @@ class Limits:
 
 
 class _Session(requests.Session):
-    """A session that leaves redirects alone: it would read their bodies, however long, even where it does not follow."""
+    """A session that leaves redirects alone: it would read their bodies, however long, even where
+    it does not follow."""
 
     def resolve_redirects(self, *_: object, **__: object) -> Iterator[requests.Response]:  # type: ignore[override]
         return iter(())
 
 
 class Fetcher:
-    """Fetches addresses into the folder `work` for one corpus; a host that cannot be reached is not tried again.
+    """Fetches addresses into the folder `work` for one corpus; a host that cannot be reached is not
+    tried again.
 
     All exchanges go on one account; once its budget is spent, every address is `BudgetSpent`.
     """
 
-    def __init__(self, corpus: str, work: Path, account: Account, patience: Patience = PATIENT) -> None:
+    def __init__(
+        self, corpus: str, work: Path, account: Account, patience: Patience = PATIENT
+    ) -> None:
         self._corpus, self._work, self._patience = corpus, work, patience
         self.account = account
         self._transport = Transport(account)
@@ -105,7 +112,8 @@ class Fetcher:
         partial.drop(self.stem(url))
 
     def fetch(self, url: str, limits: Limits) -> tuple[Path, bool]:
-        """The file at `url`, and whether all of it came in this call; `Failed` if it cannot be had."""
+        """The file at `url`, and whether all of it came in this call; `Failed` if it cannot be
+        had."""
         target = self.stem(url)
         if target.exists():
             return target, False
@@ -114,16 +122,21 @@ class Fetcher:
         return target, fresh
 
     def renew(self, url: str, limits: Limits) -> Path:
-        """The file as the server has it now, sent only if it changed; what came before stays until the new one is complete.
+        """The file as the server has it now, sent only if it changed; what came before stays until
+        the new one is complete.
 
         `Failed` if the server does not tell: then `stem(url)` may still hold what came before.
         """
         target = self.stem(url)
-        conditions = partial.read_note(partial.complete_note(target)).conditions() if target.exists() else {}
+        conditions = (
+            partial.read_note(partial.complete_note(target)).conditions() if target.exists() else {}
+        )
         self._insist(url, target, limits, conditions)
         return target
 
-    def _insist(self, url: str, target: Path, limits: Limits, conditions: Mapping[str, str] | None) -> None:
+    def _insist(
+        self, url: str, target: Path, limits: Limits, conditions: Mapping[str, str] | None
+    ) -> None:
         """Transfer with patience; `Failed` when it ends."""
         host = urllib.parse.urlsplit(url).netloc
         if host in self._dead:
@@ -136,7 +149,8 @@ class Fetcher:
                 self._transfer(url, target, limits, conditions)
                 return
             except _Passing as error:
-                # Only bytes beyond the longest attempt are progress: a file that starts anew each time makes none.
+                # Only bytes beyond the longest attempt are progress: a file that starts anew each
+                # time makes none.
                 gained = partial.size(partial.part(target)) - furthest
                 furthest += max(gained, 0)
                 failures = 1 if gained >= _WORTHWHILE else failures + 1
@@ -145,18 +159,24 @@ class Fetcher:
                         self._dead[host] = str(error)
                     raise Failed(f"{error}, {failures} times") from None
                 self.account.check()
-                time.sleep(min(max(error.wait, self._patience.pause * 2 ** (failures - 1)), _LONGEST_PAUSE))
+                time.sleep(
+                    min(max(error.wait, self._patience.pause * 2 ** (failures - 1)), _LONGEST_PAUSE)
+                )
 
-    def _transfer(self, url: str, target: Path, limits: Limits, conditions: Mapping[str, str] | None) -> None:
-        """One attempt: from the start, or from where the last one stopped; nothing if the server says that nothing changed.
+    def _transfer(
+        self, url: str, target: Path, limits: Limits, conditions: Mapping[str, str] | None
+    ) -> None:
+        """One attempt: from the start, or from where the last one stopped; nothing if the server
+        says that nothing changed.
 
-        Without conditions the bytes' hash is known, and tells later what two versions would make together.
-        """
+        Without conditions the bytes' hash is known, and tells later what two versions would make
+        together."""
         part, note = partial.part(target), partial.read_note(partial.part_note(target))
         if conditions is not None and not note.validator:
             partial.drop_part(target)
         have = partial.size(part)
-        if not have or note.total != have:  # else it was killed between the last byte and the renaming
+        # else it was killed between the last byte and the renaming
+        if not have or note.total != have:
             with self._ask(url, have, note, conditions) as response:
                 if response.status_code == 304 and conditions and not have:
                     return
@@ -164,13 +184,16 @@ class Fetcher:
                 if response.status_code != 416 or not have or not complete:
                     start = self._start(response, target, have, note)
                     self._receive(response, target, start, limits, f"{self._corpus} {shown(url)}")
-        partial.complete_note(target).unlink(missing_ok=True)  # first, so that it never describes other bytes
+        # first, so that it never describes other bytes
+        partial.complete_note(target).unlink(missing_ok=True)
         replace_file(part, target)
         if partial.part_note(target).exists():
             replace_file(partial.part_note(target), partial.complete_note(target))
 
     @contextmanager
-    def _ask(self, url: str, have: int, note: Note, conditions: Mapping[str, str] | None) -> Iterator[requests.Response]:
+    def _ask(
+        self, url: str, have: int, note: Note, conditions: Mapping[str, str] | None
+    ) -> Iterator[requests.Response]:
         """Response to a request for the file, after at most `_MOST_REDIRECTS` redirects."""
         request = {"Accept-Encoding": "identity", **({} if have else conditions or {})}
         if have:
@@ -190,7 +213,9 @@ class Fetcher:
         raise Failed(f"over {_MOST_REDIRECTS} redirects")
 
     @contextmanager
-    def _exchange(self, address: str, request: Mapping[str, str], nearest: Zone) -> Iterator[requests.Response]:
+    def _exchange(
+        self, address: str, request: Mapping[str, str], nearest: Zone
+    ) -> Iterator[requests.Response]:
         """Response to one request with these headers; a redirect's body is never read."""
         if zone_of_host(urllib.parse.urlsplit(address).hostname or "") is Zone.FORBIDDEN:
             raise Failed("a link-local, multicast or metadata address, which is never asked")
@@ -199,7 +224,11 @@ class Fetcher:
         with self.account.exchange():
             try:
                 response = self._session.get(
-                    address, headers=dict(request), stream=True, timeout=timeout, allow_redirects=False
+                    address,
+                    headers=dict(request),
+                    stream=True,
+                    timeout=timeout,
+                    allow_redirects=False,
                 )
             except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
                 raise self._judged(error) from None
@@ -209,7 +238,8 @@ class Fetcher:
                 yield response
 
     def _zone(self, address: str) -> Zone:
-        """Zone of the server that answered last; behind a proxy, the zone that its address names."""
+        """Zone of the server that answered last; behind a proxy, the zone that its address
+        names."""
         if self._transport.zone is not None:
             return self._transport.zone
         return zone_of_host(urllib.parse.urlsplit(address).hostname or "")
@@ -251,11 +281,17 @@ class Fetcher:
             partial.drop_part(target)
             raise _Passing("its file changed during the download")
         if status in (408, 425, 429) or status >= 500:
-            raise _Passing(headers.status(response), float(headers.number(response.headers.get("Retry-After", "")) or 0))
+            raise _Passing(
+                headers.status(response),
+                float(headers.number(response.headers.get("Retry-After", "")) or 0),
+            )
         raise Failed(headers.status(response))
 
-    def _receive(self, response: requests.Response, target: Path, start: int, limits: Limits, label: str) -> None:
-        """Append the body to `.part`; `_Passing` if it ends early, `Failed` if it is larger than allowed."""
+    def _receive(
+        self, response: requests.Response, target: Path, start: int, limits: Limits, label: str
+    ) -> None:
+        """Append the body to `.part`; `_Passing` if it ends early, `Failed` if it is larger than
+        allowed."""
         part = partial.part(target)
         total = headers.content_range(response)[1] if start else headers.content_length(response)
         if total is not None and total > limits.container:
@@ -264,7 +300,11 @@ class Fetcher:
             part.unlink(missing_ok=True)
             partial.write_note(
                 partial.part_note(target),
-                Note(headers.validator(response, "ETag"), headers.validator(response, "Last-Modified"), total),
+                Note(
+                    headers.validator(response, "ETag"),
+                    headers.validator(response, "Last-Modified"),
+                    total,
+                ),
             )
         have = start
         with part.open("ab", buffering=0) as file, progress(label, start, total) as advance:
@@ -273,9 +313,14 @@ class Fetcher:
                     _write(file, chunk)
                 have += len(chunk)
                 advance(len(chunk))
-                if have > limits.container or (have > limits.plain and archives.kind(part) == "plain"):
+                if have > limits.container or (
+                    have > limits.plain and archives.kind(part) == "plain"
+                ):
                     partial.drop_part(target)
-                    raise Failed(f"over {limits.container if have > limits.container else limits.plain} bytes")
+                    raise Failed(
+                        f"over {limits.container if have > limits.container else limits.plain} "
+                        "bytes"
+                    )
         if total is not None and have < total:
             raise _Passing(f"ended after {have} of {total} bytes")
         if not have:
@@ -284,7 +329,8 @@ class Fetcher:
 
 
 def _write(file: FileIO, chunk: bytes) -> None:
-    """Write all of the chunk: a disk that is filling up takes a part of it and says so, and refuses the next."""
+    """Write all of the chunk: a disk that is filling up takes a part of it and says so, and refuses
+    the next."""
     rest = memoryview(chunk)
     while rest:
         rest = rest[file.write(rest) :]

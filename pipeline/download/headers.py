@@ -49,7 +49,11 @@ def number(text: str) -> int | None:
 def validator(response: requests.Response, header: str) -> str | None:
     """A header that names the file's version, None if it cannot be sent back."""
     value = response.headers.get(header)
-    return value if value and value.isascii() and value.isprintable() and len(value) <= _MOST_VALIDATOR else None
+    return (
+        value
+        if value and value.isascii() and value.isprintable() and len(value) <= _MOST_VALIDATOR
+        else None
+    )
 
 
 def status(response: requests.Response) -> str:

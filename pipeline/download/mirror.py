@@ -1,9 +1,9 @@
-"""SEQLINE_MIRROR: a folder or an http address that may hold a corpus's files, asked before the network.
+"""SEQLINE_MIRROR: a folder or an http address that may hold a corpus's files, asked before the
+network.
 
-The folder may hold the original archives, repacked ones or the files themselves, anywhere in it and under any names: sizes
-decide what is opened, and sha256 decides what is taken. An address must have <corpus>/<name> or <name>, the name being the
-file's own or that of the original archive.
-"""
+The folder may hold the original archives, repacked ones or the files themselves, anywhere in it and
+under any names: sizes decide what is opened, and sha256 decides what is taken. An address must have
+<corpus>/<name> or <name>, the name being the file's own or that of the original archive."""
 
 import os
 import posixpath
@@ -28,7 +28,8 @@ def addresses(base: str, corpus: str, file: Wanted) -> list[str]:
 
 
 def search(folder: Path, wanted: Sequence[Wanted], into: Path) -> Look:
-    """Copy what `folder` holds of the wanted files to `into`: equal files first, then archives, the cheapest first."""
+    """Copy what `folder` holds of the wanted files to `into`: equal files first, then archives, the
+    cheapest first."""
     left: list[Wanted] = list(wanted)
     others: list[tuple[int, str]] = []
     files, complete = _walk(folder)
@@ -43,20 +44,28 @@ def search(folder: Path, wanted: Sequence[Wanted], into: Path) -> Look:
 
 
 def _by_cost(files: list[tuple[int, Path]], left: list[Wanted]) -> Iterator[Path]:
-    """The files that could hold a wanted one: of equal size, zips and gzips that declare it, then tars by size."""
+    """The files that could hold a wanted one: of equal size, zips and gzips that declare it, then
+    tars by size."""
     sizes = {file.bytes for file in left}
     yield from (path for size, path in files if size in sizes)
     kinds = [(size, path, archives.kind(path)) for size, path in files if size not in sizes]
-    yield from (path for _, path, kind in kinds if kind == "zip" and sizes & archives.zip_sizes(path))
-    yield from (path for _, path, kind in kinds if kind == "gzip" and archives.gzip_size(path) in sizes)
+    yield from (
+        path for _, path, kind in kinds if kind == "zip" and sizes & archives.zip_sizes(path)
+    )
+    yield from (
+        path for _, path, kind in kinds if kind == "gzip" and archives.gzip_size(path) in sizes
+    )
     for size, path, kind in kinds:
-        large = size if kind == "tar" else max(archives.gzip_size(path), size) if kind == "gzip" else 0
+        large = (
+            size if kind == "tar" else max(archives.gzip_size(path), size) if kind == "gzip" else 0
+        )
         if large > min(sizes) and (kind == "tar" or archives.holds_tar(path)):
             yield path
 
 
 def _walk(folder: Path) -> tuple[list[tuple[int, Path]], bool]:
-    """(bytes, path) of the regular files under `folder`, smallest first, and whether these are all."""
+    """(bytes, path) of the regular files under `folder`, smallest first, and whether these are
+    all."""
     found: list[tuple[int, Path]] = []
     for here, folders, names in os.walk(folder):
         depth = len(Path(here).relative_to(folder).parts)

@@ -20,15 +20,20 @@ _REASONS = {  # plain words for errors whose system message is unclear
 
 
 def copy(path: str, where: str, into: Path) -> list[str]:
-    """Copy the file, or every file of the folder, into `into` under the same relative names, which are returned.
+    """Copy the file, or every file of the folder, into `into` under the same relative names, which
+    are returned.
 
-    A link is copied as the file that it leads to, if that lies in the folder too. UserError for a missing or empty path,
-    links that lead out or in circles, what cannot be read or changes meanwhile, and anything that is neither file nor
-    folder.
-    """
+    A link is copied as the file that it leads to, if that lies in the folder too. UserError for a
+    missing or empty path, links that lead out or in circles, what cannot be read or changes
+    meanwhile, and anything that is neither file nor folder."""
     root = _resolved(path, where)
     if root in [into.resolve(), *into.resolve().parents] and root.is_dir():
-        raise refuse(where, path, "a folder that does not hold the pipeline's own data", "Name a folder of its own.")
+        raise refuse(
+            where,
+            path,
+            "a folder that does not hold the pipeline's own data",
+            "Name a folder of its own.",
+        )
     pairs = files(path, where)
     for source, name in pairs:
         target = into / name
@@ -41,22 +46,29 @@ def copy(path: str, where: str, into: Path) -> list[str]:
 
 
 def files(path: str, where: str) -> list[tuple[Path, str]]:
-    """The file, or every file of the folder by its name, with the name that its copy has; the same errors."""
+    """The file, or every file of the folder by its name, with the name that its copy has; the same
+    errors."""
     root = _resolved(path, where)
     pairs = [(root, root.name)] if root.is_file() else sorted(_within(root, where))
     if not pairs:
         raise refuse(where, f"{path}, which holds no file", "a folder with files")
     for _, name in pairs:
         if name == MANIFEST:
-            raise refuse(where, f"a file {MANIFEST}", "any other name, since the pipeline writes a file of that name")
+            raise refuse(
+                where,
+                f"a file {MANIFEST}",
+                "any other name, since the pipeline writes a file of that name",
+            )
         _check_text(name, where)
     return pairs
 
 
 def chunks(source: Path, name: str, where: str) -> Iterator[bytes]:
-    """The content of the regular file `source`, piece by piece; UserError if it changes while it is read."""
+    """The content of the regular file `source`, piece by piece; UserError if it changes while it is
+    read."""
     with _refusing(name, where):
-        # The file may have become a pipe or a link since it was listed: never wait for one, never follow one.
+        # The file may have become a pipe or a link since it was listed: never wait for one, never
+        # follow one.
         number = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
     with open(number, "rb", buffering=0) as file:
         before = os.fstat(number)
@@ -73,8 +85,16 @@ def chunks(source: Path, name: str, where: str) -> Iterator[bytes]:
             yield chunk
 
         after = os.fstat(number)
-        if remaining != 1 or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-            raise refuse(where, f"{name}, which changed while it was read", "files at rest", "Run again when it is written.")
+        if remaining != 1 or (before.st_size, before.st_mtime_ns) != (
+            after.st_size,
+            after.st_mtime_ns,
+        ):
+            raise refuse(
+                where,
+                f"{name}, which changed while it was read",
+                "files at rest",
+                "Run again when it is written.",
+            )
 
 
 def _resolved(path: str, where: str) -> Path:
@@ -84,7 +104,10 @@ def _resolved(path: str, where: str) -> Path:
         mode = root.stat().st_mode
     except FileNotFoundError:
         raise refuse(
-            where, path, "a file or folder, seen from the project's root", "Put it there, or mend the path."
+            where,
+            path,
+            "a file or folder, seen from the project's root",
+            "Put it there, or mend the path.",
         ) from None
     except RuntimeError:  # pathlib's, for a link that leads back to itself
         raise _unreadable(path, where, OSError(errno.ELOOP, "")) from None
@@ -98,7 +121,8 @@ def _resolved(path: str, where: str) -> Path:
 
 
 def _within(root: Path, where: str) -> Iterator[tuple[Path, str]]:
-    """The regular files under the folder; a folder that cannot be listed is refused, since its files would be missing."""
+    """The regular files under the folder; a folder that cannot be listed is refused, since its
+    files would be missing."""
     folders = [root]
     while folders:
         folder = folders.pop()
@@ -124,13 +148,20 @@ def _link(path: Path, name: str, root: Path, where: str) -> Path:
     try:
         target = path.resolve(strict=True)
     except FileNotFoundError:
-        raise refuse(where, f"the link {name}, which leads nowhere", "files", "Put a copy in its place.") from None
+        raise refuse(
+            where, f"the link {name}, which leads nowhere", "files", "Put a copy in its place."
+        ) from None
     except RuntimeError:
         raise _unreadable(name, where, OSError(errno.ELOOP, "")) from None
     except OSError as error:
         raise _unreadable(name, where, error) from None
     if not target.is_relative_to(root):
-        raise refuse(where, f"the link {name}, which leads out of the folder", "files", "Put a copy in its place.")
+        raise refuse(
+            where,
+            f"the link {name}, which leads out of the folder",
+            "files",
+            "Put a copy in its place.",
+        )
     if not target.is_file():
         raise _irregular(name, where)
     return target
@@ -147,16 +178,23 @@ def _refusing(name: str, where: str) -> Iterator[None]:
 def _unreadable(name: str, where: str, error: OSError) -> UserError:
     reason = _REASONS.get(error.errno or 0, error.strerror)
     return refuse(
-        where, f"{name[:200]}, which cannot be read ({reason})", "files that can be read", "Mend it, or move it away."
+        where,
+        f"{name[:200]}, which cannot be read ({reason})",
+        "files that can be read",
+        "Mend it, or move it away.",
     )
 
 
 def _irregular(name: str, where: str) -> UserError:
-    return refuse(where, f"{name}, which is no regular file", "regular files and folders", "Move it away.")
+    return refuse(
+        where, f"{name}, which is no regular file", "regular files and folders", "Move it away."
+    )
 
 
 def _check_text(name: str, where: str) -> None:
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
-        raise refuse(where, name, "a name that is UTF-8, as DVC needs it", "Rename the file.") from None
+        raise refuse(
+            where, name, "a name that is UTF-8, as DVC needs it", "Rename the file."
+        ) from None

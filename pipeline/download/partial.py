@@ -1,4 +1,5 @@
-"""An incomplete download in the work folder: the bytes so far, and the server's description of them."""
+"""An incomplete download in the work folder: the bytes so far, and the server's description of
+them."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -10,7 +11,8 @@ from pipeline.core.errors import naming
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Server's description of a file: an ETag and a date that name this version, and its total size."""
+    """Server's description of a file: an ETag and a date that name this version, and its total
+    size."""
 
     tag: str | None
     modified: str | None
@@ -22,7 +24,8 @@ class Note:
         return self.tag if self.tag and self.tag.startswith('"') else self.modified
 
     def conditions(self) -> dict[str, str]:
-        """Headers that ask for the file only if it is another version; none if the server named none."""
+        """Headers that ask for the file only if it is another version; none if the server named
+        none."""
         named = {"If-None-Match": self.tag, "If-Modified-Since": self.modified}
         return {header: value for header, value in named.items() if value}
 

@@ -1,4 +1,5 @@
-"""Progress of a transfer on stderr: a bar on a terminal, a plain line every few seconds elsewhere."""
+"""Progress of a transfer on stderr: a bar on a terminal, a plain line every few seconds
+elsewhere."""
 
 import sys
 import time
@@ -13,7 +14,8 @@ _MEGABYTE = 1_000_000
 
 @contextmanager
 def progress(what: str, done: int, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A function to call with each number of bytes that came; `done` of `total` (None if unknown) are there already."""
+    """A function to call with each number of bytes that came; `done` of `total` (None if unknown)
+    are there already."""
     if sys.stderr.isatty():
         with tqdm(desc=what, initial=done, total=total, unit="B", unit_scale=True) as bar:
             yield lambda count: (bar.update(count), None)[1]
@@ -36,5 +38,9 @@ class _Lines:
 
     def tell(self, word: str) -> None:
         total = f"{self._total / _MEGABYTE:.1f}" if self._total is not None else "?"
-        print(f"{self._what}: {word} {self._done / _MEGABYTE:.1f} of {total} MB", file=sys.stderr, flush=True)
+        print(
+            f"{self._what}: {word} {self._done / _MEGABYTE:.1f} of {total} MB",
+            file=sys.stderr,
+            flush=True,
+        )
         self._told = time.monotonic()

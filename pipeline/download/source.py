@@ -1,4 +1,5 @@
-"""`corpora.<name>.source`: where a corpus comes from, and the folder with a manifest that it becomes."""
+"""`corpora.<name>.source`: where a corpus comes from, and the folder with a manifest that it
+becomes."""
 
 import hashlib
 import json
@@ -20,14 +21,16 @@ from pipeline.grammars.grammar import Config
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Files:
-    """`source: {files: [...]}`: files known by their hash, from addresses or a mirror; or not pinned, from addresses."""
+    """`source: {files: [...]}`: files known by their hash, from addresses or a mirror; or not
+    pinned, from addresses."""
 
     files: tuple[Listed, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bundled:
-    """`source: {bundle: ...}`: the many small files of an archive's folders, known by their hash."""
+    """`source: {bundle: ...}`: the many small files of an archive's folders, known by their
+    hash."""
 
     bundle: Bundle
 
@@ -39,12 +42,14 @@ class Own:
     path: str
 
 
-WORK = Path(".seqline/downloads")  # from the project's root: partial downloads, and the last copy of what is not pinned
+# from the project's root: partial downloads, and the last copy of what is not pinned
+WORK = Path(".seqline/downloads")
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """Settings of a download besides its section: mirror ("" for none), folder for partial downloads, patience, budget."""
+    """Settings of a download besides its section: mirror ("" for none), folder for partial
+    downloads, patience, budget."""
 
     mirror: str
     work: Path
@@ -56,9 +61,9 @@ class Surroundings:
 def fetching(corpus: str, source: Files | Bundled, around: Surroundings) -> Iterator[Fetcher]:
     """A fetcher for the source, with the source's account.
 
-    At the end the spending is deleted if the files are there. It is kept for the next attempt if the budget is spent or
-    part of a file remains. Any other failed attempt was bounded by itself, and its spending is deleted too.
-    """
+    At the end the spending is deleted if the files are there. It is kept for the next attempt if
+    the budget is spent or part of a file remains. Any other failed attempt was bounded by itself,
+    and its spending is deleted too."""
     account = Account(around.budget, around.work, f"{corpus} {source!r}")
     fetcher = Fetcher(corpus, around.work, account, around.patience)
     complete = False
@@ -71,7 +76,8 @@ def fetching(corpus: str, source: Files | Bundled, around: Surroundings) -> Iter
 
 
 def obtain(corpus: str, source: Mapping[str, Any], into: Path, around: Surroundings) -> None:
-    """Fill the folder `into` with the corpus's files and `manifest.json`, by the one key that `source` has."""
+    """Fill the folder `into` with the corpus's files and `manifest.json`, by the one key that
+    `source` has."""
     where = f"corpora.{corpus}.source"
     ways = {"builtin": _write, "files": _gather, "bundle": _gather_bundle, "path": _copy}
     if len(source) != 1 or next(iter(source)) not in ways:
@@ -82,7 +88,8 @@ def obtain(corpus: str, source: Mapping[str, Any], into: Path, around: Surroundi
 
 
 def grammar(block: Any, here: str) -> tuple[ModuleType, Config]:
-    """The grammar that the section `builtin` names, and its settings; `here` is the section's dotted name."""
+    """The grammar that the section `builtin` names, and its settings; `here` is the section's
+    dotted name."""
     if not isinstance(block, Mapping) or "grammar" not in block:
         raise refuse(f"{here}.grammar", "nothing", "the name of a grammar", "Add the key.")
     module = config.named_module("pipeline.grammars", block["grammar"], f"{here}.grammar")
@@ -92,18 +99,31 @@ def grammar(block: Any, here: str) -> tuple[ModuleType, Config]:
     loaded = config.load(Config, settings, here)
     for split in loaded.sizes:
         if split not in module.SPLITS:
-            raise refuse(f"{here}.sizes.{split}", "an unknown split", "one of " + ", ".join(module.SPLITS), "Remove it.")
+            raise refuse(
+                f"{here}.sizes.{split}",
+                "an unknown split",
+                "one of " + ", ".join(module.SPLITS),
+                "Remove it.",
+            )
     return module, loaded
 
 
-def _write(corpus: str, source: Mapping[str, Any], where: str, into: Path, around: Surroundings) -> dict[str, str]:
+def _write(
+    corpus: str, source: Mapping[str, Any], where: str, into: Path, around: Surroundings
+) -> dict[str, str]:
     module, settings = grammar(source["builtin"], f"{where}.builtin")
     module.write(into, settings)
     name = source["builtin"]["grammar"]
-    return {path.relative_to(into).as_posix(): f"builtin:{name}" for path in into.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(into).as_posix(): f"builtin:{name}"
+        for path in into.rglob("*")
+        if path.is_file()
+    }
 
 
-def _gather(corpus: str, source: Mapping[str, Any], where: str, into: Path, around: Surroundings) -> dict[str, str]:
+def _gather(
+    corpus: str, source: Mapping[str, Any], where: str, into: Path, around: Surroundings
+) -> dict[str, str]:
     loaded = config.load(Files, source, where)
     files = loaded.files
     addresses.check_names(files, f"{where}.files")
@@ -111,31 +131,47 @@ def _gather(corpus: str, source: Mapping[str, Any], where: str, into: Path, arou
     with fetching(corpus, loaded, around) as fetcher:
         pinned = [pinned_file for file in files if (pinned_file := file.pinned())]
         if pinned:
-            addresses.Gathering(corpus, pinned, lambda file: keys[file.name], into, fetcher).gather(around.mirror)
+            addresses.Gathering(corpus, pinned, lambda file: keys[file.name], into, fetcher).gather(
+                around.mirror
+            )
         for file in files:
             if not file.pinned():
                 unpinned.take(file, keys[file.name], into, fetcher)
     return {file.name: file.urls[0] for file in files}
 
 
-def _gather_bundle(corpus: str, source: Mapping[str, Any], where: str, into: Path, around: Surroundings) -> dict[str, str]:
+def _gather_bundle(
+    corpus: str, source: Mapping[str, Any], where: str, into: Path, around: Surroundings
+) -> dict[str, str]:
     loaded = config.load(Bundled, source, where)
     bundle = loaded.bundle
     with fetching(corpus, loaded, around) as fetcher:
-        addresses.Gathering(corpus, [bundle], lambda _: f"{where}.bundle", into, fetcher).gather(around.mirror)
+        addresses.Gathering(corpus, [bundle], lambda _: f"{where}.bundle", into, fetcher).gather(
+            around.mirror
+        )
     return {bundle.name: bundle.urls[0]}
 
 
-def _copy(corpus: str, source: Mapping[str, Any], where: str, into: Path, around: Surroundings) -> dict[str, str]:
+def _copy(
+    corpus: str, source: Mapping[str, Any], where: str, into: Path, around: Surroundings
+) -> dict[str, str]:
     path = config.load(Own, source, where).path
     return dict.fromkeys(own.copy(path, f"{where}.path", into), f"path:{path}")
 
 
 def _write_manifest(into: Path, origins: Mapping[str, str]) -> None:
-    """Name, size, sha256 and canonical origin of each file: the same bytes whichever mirror or address served them."""
+    """Name, size, sha256 and canonical origin of each file: the same bytes whichever mirror or
+    address served them."""
     files = []
     for name, origin in sorted(origins.items()):
         with (into / name).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        files.append({"name": name, "bytes": (into / name).stat().st_size, "sha256": digest, "source": origin})
+        files.append(
+            {
+                "name": name,
+                "bytes": (into / name).stat().st_size,
+                "sha256": digest,
+                "source": origin,
+            }
+        )
     (into / MANIFEST).write_text(json.dumps({"files": files}, indent=1) + "\n", encoding="utf-8")

@@ -1,4 +1,5 @@
-"""Reading a tar as a stream without trusting it: links and devices are skipped, and the work spent on it is bounded."""
+"""Reading a tar as a stream without trusting it: links and devices are skipped, and the work spent
+on it is bounded."""
 
 import gzip
 import re
@@ -12,14 +13,16 @@ from typing import IO, Any, cast
 BLOCK = 512  # bytes of a tar's header
 _CHUNK = 1 << 16
 _MOST_EXPANDED = 8 << 30  # bytes that are unpacked of one gzip at most
-_MOST_FACTOR = 64  # and as a multiple of the container's bytes; a gzip bomb has a factor of a thousand
+# and as a multiple of the container's bytes; a gzip bomb has a factor of a thousand
+_MOST_FACTOR = 64
 _MOST_EXTRA = 256 << 20
 _MOST_MEMBERS = 1_000_000
 _MOST_HEADER = 1 << 18  # bytes of one extended tar header, which tarfile holds in memory
 _MOST_HEADERS = 1 << 20  # bytes of all headers of one member, maps of sparse files included
 _MOST_NAME = 4096  # bytes of a member's name: more than a path may have
 _MOST_GLOBAL = 1000  # settings for all members that follow, which tarfile copies for each
-_ENDLESS_DIGITS = re.compile(rb"[0-9]{100}")  # tarfile's search for a character set takes quadratic time on these
+# tarfile's search for a character set takes quadratic time on these
+_ENDLESS_DIGITS = re.compile(rb"[0-9]{100}")
 _PAX = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 _EXTENDED = (*_PAX, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 
@@ -44,11 +47,16 @@ BROKEN = (
 
 
 def members(file: Any, container: int | None = None) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
-    """The regular files of the tar that the stream `file` is, each open until the next one is asked for.
+    """The regular files of the tar that the stream `file` is, each open until the next one is asked
+    for.
 
     `container` is the size in bytes of the file that the stream is unpacked from, if it is known.
     """
-    limit = _MOST_EXPANDED if container is None else min(_MOST_EXPANDED, _MOST_FACTOR * container + _MOST_EXTRA)
+    limit = (
+        _MOST_EXPANDED
+        if container is None
+        else min(_MOST_EXPANDED, _MOST_FACTOR * container + _MOST_EXTRA)
+    )
     stream = _Forward(file, limit)
     stream.begin_header()
     with tarfile.TarFile(fileobj=cast(IO[bytes], stream), tarinfo=_BoundedHeader) as archive:
@@ -92,7 +100,9 @@ def _next(archive: tarfile.TarFile, stream: "_Forward") -> tarfile.TarInfo | Non
     if info.size < 0:
         raise Unreadable(f"a member of {info.size} bytes")
     if info.size > stream.remaining:
-        raise Unreadable(f"over {stream.limit} bytes unpacked, with a member that claims {info.size}")
+        raise Unreadable(
+            f"over {stream.limit} bytes unpacked, with a member that claims {info.size}"
+        )
     if len(info.name) > _MOST_NAME:
         raise Unreadable(f"a member with a name of {len(info.name)} characters")
     if len(archive.pax_headers) > _MOST_GLOBAL:
@@ -110,7 +120,8 @@ class _Forward:
         self._file = file
         self.limit = limit
         self.remaining = limit
-        self._header_left: int | None = None  # bytes that a header may still have, while one is read
+        # bytes that a header may still have, while one is read
+        self._header_left: int | None = None
         self._ahead = b""  # read from the file, not yet returned
         self._position = 0
 
@@ -156,7 +167,8 @@ class _Forward:
 
 
 class _BoundedHeader(tarfile.TarInfo):
-    """A header without long names or extended headers that would fill the memory or take hours to parse."""
+    """A header without long names or extended headers that would fill the memory or take hours to
+    parse."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_BoundedHeader":

@@ -1,8 +1,9 @@
-"""HTTP connections to allowed addresses only, with every received byte counted and timed at the socket.
+"""HTTP connections to allowed addresses only, with every received byte counted and timed at the
+socket.
 
-`requests`, urllib3 and http.client read status lines, `100 Continue`, headers, chunk sizes and trailers in loops that a
-server can keep running forever. So the limits apply below all of them, at the socket, which is below TLS too.
-"""
+`requests`, urllib3 and http.client read status lines, `100 Continue`, headers, chunk sizes and
+trailers in loops that a server can keep running forever. So the limits apply below all of them, at
+the socket, which is below TLS too."""
 
 import socket
 import ssl
@@ -17,15 +18,15 @@ from pipeline.download.budget import Account
 from pipeline.download.destinations import Zone, check_zone
 from pipeline.download.failures import Failed
 
-_MOST_OVERHEAD = 1 << 20  # bytes in a row that are not the file's: headers, chunk sizes, trailers, handshakes
+# bytes in a row that are not the file's: headers, chunk sizes, trailers, handshakes
+_MOST_OVERHEAD = 1 << 20
 
 
 class Transport(HTTPAdapter):
     """Connections of one source, on its account.
 
-    `nearest` is the nearest zone to which the next connection may go. `zone` is the zone of the last one's server; None for
-    one behind a proxy, which looks the name up itself.
-    """
+    `nearest` is the nearest zone to which the next connection may go. `zone` is the zone of the
+    last one's server; None for one behind a proxy, which looks the name up itself."""
 
     def __init__(self, account: Account) -> None:
         self.account = account
@@ -66,7 +67,11 @@ class Transport(HTTPAdapter):
     def _meter(self, manager: Any) -> None:
         """Meter all connections of the pool manager."""
         manager.pool_classes_by_scheme = {
-            scheme: type(f"Metered{pool.__name__}", (pool,), {"ConnectionCls": self._metered(pool.ConnectionCls)})
+            scheme: type(
+                f"Metered{pool.__name__}",
+                (pool,),
+                {"ConnectionCls": self._metered(pool.ConnectionCls)},
+            )
             for scheme, pool in manager.pool_classes_by_scheme.items()
         }
 
@@ -86,12 +91,14 @@ class _Connecting:
     def _new_conn(self) -> socket.socket:
         transport = self.transport
         self.timeout = min(self.timeout, transport.account.seconds_left())
-        proxied = self.proxy or "socks" in type(self).__name__.lower()  # the user's own choice, in the environment
+        # the user's own choice, in the environment
+        proxied = self.proxy or "socks" in type(self).__name__.lower()
         connected = super()._new_conn() if proxied else self._connect()  # type: ignore[misc]
         return _MeteredSocket(connected, transport)
 
     def _connect(self) -> socket.socket:
-        """Connect to the first address of the host's that answers, if it is in a zone that is allowed."""
+        """Connect to the first address of the host's that answers, if it is in a zone that is
+        allowed."""
         transport = self.transport
         try:
             answers = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
@@ -122,7 +129,8 @@ class _Connecting:
 
 
 class _MeteredSocket(socket.socket):
-    """A connected socket that reports received bytes to the transport, and waits no longer than the budget lasts."""
+    """A connected socket that reports received bytes to the transport, and waits no longer than the
+    budget lasts."""
 
     def __init__(self, connected: socket.socket, transport: Transport) -> None:
         timeout = connected.gettimeout()
@@ -165,7 +173,8 @@ def _tls() -> ssl.SSLContext:
 
 
 class _Context(ssl.SSLContext):
-    """TLS in Python's memory over a metered socket, so that its records are counted and its loops end."""
+    """TLS in Python's memory over a metered socket, so that its records are counted and its loops
+    end."""
 
     def wrap_socket(self, sock: Any, *_: Any, server_hostname: Any = None, **__: Any) -> Any:
         return SSLTransport(sock, self, server_hostname)

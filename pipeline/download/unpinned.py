@@ -1,8 +1,7 @@
 """Files of `source.files` that are not pinned: whatever their address serves at the time, as it is.
 
-The last copy stays in the work folder with what the server called it, so that asking again costs one short exchange, and a
-server that is gone costs nothing but news.
-"""
+The last copy stays in the work folder with what the server called it, so that asking again costs
+one short exchange, and a server that is gone costs nothing but news."""
 
 import shutil
 import sys
@@ -19,7 +18,8 @@ _MOST = 64 << 30  # bytes: nothing is known of its size, but it should not fill 
 
 
 def take(file: Listed, where: str, into: Path, fetcher: Fetcher) -> None:
-    """Copy the newest copy that can be had to `into`/<its name>, and say on stderr if it may not be the newest there is."""
+    """Copy the newest copy that can be had to `into`/<its name>, and say on stderr if it may not be
+    the newest there is."""
     path, trouble = latest(file, where, fetcher)
     if trouble:
         print(f"seqline: {trouble}", file=sys.stderr)

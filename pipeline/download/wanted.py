@@ -1,4 +1,5 @@
-"""One file, or bundle of files, that a corpus needs: its name here, its exact size and hash if pinned, and its addresses."""
+"""One file, or bundle of files, that a corpus needs: its name here, its exact size and hash if
+pinned, and its addresses."""
 
 import re
 import urllib.parse
@@ -13,11 +14,12 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Listed:
-    """One item under `source.files:`: a `File` where `sha256` and `bytes` are given, both or neither.
+    """One item under `source.files:`: a `File` where `sha256` and `bytes` are given, both or
+    neither.
 
-    Without them the file is whatever the first of `urls` that answers serves at the time, as it is: there is nothing by
-    which to know it in a container or a mirror. `seqline refresh` asks whether it has changed.
-    """
+    Without them the file is whatever the first of `urls` that answers serves at the time, as it is:
+    there is nothing by which to know it in a container or a mirror. `seqline refresh` asks whether
+    it has changed."""
 
     name: str
     sha256: str | None
@@ -27,7 +29,12 @@ class Listed:
     def __post_init__(self) -> None:
         if (self.sha256 is None) != (self.bytes is None):
             key, other = ("sha256", "bytes") if self.sha256 is None else ("bytes", "sha256")
-            raise refuse(key, None, f"a value, as {other} has one", "Set both, or both to null for a file that may change.")
+            raise refuse(
+                key,
+                None,
+                f"a value, as {other} has one",
+                "Set both, or both to null for a file that may change.",
+            )
         if self.pinned() is None:
             _check_place(self)
 
@@ -42,9 +49,8 @@ class Listed:
 class File:
     """A file that is known by its hash.
 
-    `sha256` and `bytes` are those of the file itself, whatever zip, tar or gz the addresses wrap it in. The first of `urls`
-    is the canonical one, which the manifest names.
-    """
+    `sha256` and `bytes` are those of the file itself, whatever zip, tar or gz the addresses wrap it
+    in. The first of `urls` is the canonical one, which the manifest names."""
 
     name: str
     sha256: str
@@ -57,12 +63,12 @@ class File:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bundle:
-    """`source.bundle:`: the files that lie in some `folders` of a tar, too many to be each a file here. They land as one
-    tar.gz called `name`.
+    """`source.bundle:`: the files that lie in some `folders` of a tar, too many to be each a file
+    here. They land as one tar.gz called `name`.
 
-    `bytes` is the sum of their sizes. `sha256` is that of their listing, a line `<sha256>  <name>` for each by the order of
-    their names: what `sha256sum` prints of them. So it does not matter how, with what else or in which order an archive
-    packs them.
+    `bytes` is the sum of their sizes. `sha256` is that of their listing, which has a line
+    `<sha256>  <name>` for each in the order of their names, as `sha256sum` prints it. It does not
+    matter how, with what else or in which order an archive packs them.
     """
 
     name: str
@@ -82,7 +88,12 @@ Wanted = File | Bundle
 
 def _check(wanted: Wanted) -> None:
     if not _SHA256.fullmatch(wanted.sha256):
-        raise refuse("sha256", wanted.sha256, "64 digits 0-9 a-f in quotes", "Take them from `sha256sum FILE`.")
+        raise refuse(
+            "sha256",
+            wanted.sha256,
+            "64 digits 0-9 a-f in quotes",
+            "Take them from `sha256sum FILE`.",
+        )
     if wanted.bytes < 1:
         raise refuse("bytes", wanted.bytes, "the file's exact size, at least 1")
     _check_place(wanted)
@@ -91,7 +102,11 @@ def _check(wanted: Wanted) -> None:
 def _check_place(wanted: Wanted | Listed) -> None:
     """Refuse a name that is more than one, and addresses that cannot be fetched."""
     if not _NAME.fullmatch(wanted.name) or wanted.name == MANIFEST:
-        raise refuse("name", wanted.name, f"a plain file name of letters, digits and . _ + - other than {MANIFEST}")
+        raise refuse(
+            "name",
+            wanted.name,
+            f"a plain file name of letters, digits and . _ + - other than {MANIFEST}",
+        )
     if not wanted.urls:
         raise refuse("urls", "none", "at least one address", "Name where the file comes from.")
     for index, url in enumerate(wanted.urls):
@@ -108,6 +123,8 @@ def _check_address(url: str, where: str) -> None:
     if parts.scheme not in ("http", "https", "file"):
         raise refuse(where, shown(url), "an address that begins with https://, http:// or file://")
     if "@" in parts.netloc:
-        raise refuse(where, shown(url), "an address without a password", "Keep credentials in ~/.netrc.")
+        raise refuse(
+            where, shown(url), "an address without a password", "Keep credentials in ~/.netrc."
+        )
     if parts.scheme != "file" and not parts.hostname:
         raise refuse(where, shown(url), "an address with a host")

@@ -1,9 +1,10 @@
-"""For every task on a corpus: who challenges the champion now, what the gate says, and the record of that. No prefect.
+"""For every task on a corpus: who challenges the champion now, what the gate says, and the record
+of that. No prefect.
 
-The challenger is the best run by its validation score. It is compared on the champion's own test set, laid out of DVC's
-cache by its md5, and on the present one if that is another. What was decided once, of the same two by the same rules, is
-not decided again, in no clone of the project: MLflow's registry keeps it with the challenger. A version that somebody rolled
-back does not challenge again.
+The challenger is the best run by its validation score. It is compared on the champion's own test
+set, laid out of DVC's cache by its md5, and on the present one if that is another. What was decided
+once, of the same two by the same rules, is not decided again, in no clone of the project: MLflow's
+registry keeps it with the challenger. A version that somebody rolled back does not challenge again.
 """
 
 import hashlib
@@ -38,8 +39,8 @@ _PLACE = Path(".seqline/flow/contests")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """Outcome for the challenger of `name`: `same` is the champion itself, `judged` was turned away before, be it by a
-    rollback. `markdown` is the whole record of a decision that was taken now.
+    """Outcome for the challenger of `name`: `same` is the champion itself, `judged` was turned away
+    before, be it by a rollback. `markdown` is the whole record of a decision that was taken now.
     """
 
     name: str
@@ -58,13 +59,22 @@ def runs(root: Path) -> dict[str, list[str]]:
 
 
 def settle(root: Path, name: str, runs: list[str]) -> Verdict:
-    """Choose the challenger among the runs, decide, and promote it if it won; a version's artifacts keep the decision."""
+    """Choose the challenger among the runs, decide, and promote it if it won; a version's artifacts
+    keep the decision."""
     version = registry.current(root, _chosen(root, runs))
     champion = registry.champion(root, name)
     if champion is not None and champion.version == version.version:
-        return Verdict(name=name, event="same", line=f"{name}: {version.run} is champion still", version=version)
+        return Verdict(
+            name=name,
+            event="same",
+            line=f"{name}: {version.run} is champion still",
+            version=version,
+        )
     if version.version in registry.rolled_back(root, name):
-        back = f"{name}: {_label(version)} was rolled back and does not challenge again; `seqline promote` brings it back"
+        back = (
+            f"{name}: {_label(version)} was rolled back and does not challenge again; "
+            "`seqline promote` brings it back"
+        )
         return Verdict(name=name, event="judged", line=back, version=version)
     key = _key(root, champion, version)
     if (line := registry.judged(root, version, key)) is not None:
@@ -75,9 +85,14 @@ def settle(root: Path, name: str, runs: list[str]) -> Verdict:
     _attach(root, version, champion, decision)
     if decision.promote:
         pending_publish.add(root, str(version))
-        registry.promote(root, version, {"verdict": decision.verdict, "p": str(decision.p)}, over=champion)
+        registry.promote(
+            root, version, {"verdict": decision.verdict, "p": str(decision.p)}, over=champion
+        )
     line = f"{name}: {decision.verdict}"
-    lost = f"{name}: {_label(version)} won, and the alias was moved back by hand; `seqline promote` brings it back"
+    lost = (
+        f"{name}: {_label(version)} won, and the alias was moved back by hand; `seqline "
+        "promote` brings it back"
+    )
     registry.judge(root, version, key, lost if decision.promote else line)
     event: Literal["promoted", "kept"] = "promoted" if decision.promote else "kept"
     return Verdict(name=name, event=event, line=line, version=version, markdown=decision.markdown())
@@ -103,13 +118,18 @@ def _held(root: Path, name: str, champion: Version | None, version: Version) -> 
     if champion is not None:
         other = _laid_out(root, place / "champion", champion)
         if champion.md5("tokens") != version.md5("tokens"):
-            tokens = {"the champion's test set": _out(root, place / "champion", champion, "tokens"), **tokens}
-    return promotion.challenge(root, other, own, tokens, rules.load(root / FILE), place / "answers", Recorded(root))
+            tokens = {
+                "the champion's test set": _out(root, place / "champion", champion, "tokens"),
+                **tokens,
+            }
+    return promotion.challenge(
+        root, other, own, tokens, rules.load(root / FILE), place / "answers", Recorded(root)
+    )
 
 
 class Recorded(Commands):
-    """The gate's stages as process groups on record, so that none outlives a flow that is killed; their limits and their
-    places on GPUs are those of the DAG's stages."""
+    """The gate's stages as process groups on record, so that none outlives a flow that is killed;
+    their limits and their places on GPUs are those of the DAG's stages."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root, run_settings.load(root).time_limits)
@@ -129,8 +149,12 @@ class Recorded(Commands):
                 place.leave()
                 self._turn.notify_all()
 
-    def _start(self, command: Sequence[str], env: dict[str, str], log: IO[Any]) -> "subprocess.Popen[bytes]":
-        return process_groups.start(self._home, command, env | {process_groups.MARK: self._mark}, log)
+    def _start(
+        self, command: Sequence[str], env: dict[str, str], log: IO[Any]
+    ) -> "subprocess.Popen[bytes]":
+        return process_groups.start(
+            self._home, command, env | {process_groups.MARK: self._mark}, log
+        )
 
     def _stop(self, child: "subprocess.Popen[bytes]") -> None:
         process_groups.end(self._home, child.pid, gently=False)
@@ -140,19 +164,29 @@ class Recorded(Commands):
 
 
 def _laid_out(root: Path, place: Path, champion: Version) -> promotion.Contender:
-    """The champion as it was when it was made; what an earlier one left in the folder is removed."""
+    """The champion as it was when it was made; what an earlier one left in the folder is
+    removed."""
     kinds = ("model", "vocab", "tokens")
     for old in place.glob("*") if place.exists() else ():
-        if old.name not in {*(_folder(champion, kind) for kind in kinds), "params.yaml"} and old.is_dir():
+        if (
+            old.name not in {*(_folder(champion, kind) for kind in kinds), "params.yaml"}
+            and old.is_dir()
+        ):
             shutil.rmtree(old)
     model, vocab = (_out(root, place, champion, kind) for kind in ("model", "vocab"))
     content = config.read(root / "params.yaml")
     content["corpora"] = content["corpora"] | {champion.corpus: champion.corpus_block}
     content["runs"] = {champion.run: champion.block}
     with atomic_file(place / "params.yaml") as beside:
-        beside.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        beside.write_text(
+            yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8"
+        )
     return promotion.Contender(
-        label=_label(champion), params=place / "params.yaml", run=champion.run, model=model, vocab=vocab
+        label=_label(champion),
+        params=place / "params.yaml",
+        run=champion.run,
+        model=model,
+        vocab=vocab,
     )
 
 
@@ -171,7 +205,9 @@ def _label(version: Version) -> str:
     return f"{version.run} (version {version.version})"
 
 
-def _attach(root: Path, version: Version, champion: Version | None, decision: promotion.Decision) -> None:
+def _attach(
+    root: Path, version: Version, champion: Version | None, decision: promotion.Decision
+) -> None:
     """Keep the decision among the artifacts of the challenger's MLflow run."""
     against = f"version-{champion.version}" if champion else "nobody"
     with tempfile.TemporaryDirectory() as scratch:
@@ -185,4 +221,6 @@ def _attach(root: Path, version: Version, champion: Version | None, decision: pr
 def _key(root: Path, champion: Version | None, version: Version) -> str:
     """All that the decision on these two depends on."""
     of = [champion.digest if champion else None, version.digest, asdict(rules.load(root / FILE))]
-    return hashlib.sha256(json.dumps([*of, config.section(root / "params.yaml", "evaluation")]).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps([*of, config.section(root / "params.yaml", "evaluation")]).encode()
+    ).hexdigest()

@@ -29,7 +29,8 @@ from pipeline.tracking import describe
 
 _RECENT = 20
 _GRACE = timedelta(minutes=2)  # a run that is due may still be on its way
-_WORKPLACE = "prefect.deployments.steps.set_working_directory"  # what `prefect deploy` writes where no `pull` is named
+# what `prefect deploy` writes where no `pull` is named
+_WORKPLACE = "prefect.deployments.steps.set_working_directory"
 _CLONE = "prefect.deployments.steps.git_clone"
 _BAD = (StateType.FAILED, StateType.CRASHED, StateType.CANCELLED)
 _NO_RUN = "Skipped"  # retrain.stand_in: cancelled, since another does all that it would
@@ -43,11 +44,12 @@ class Told(NamedTuple):
 
 
 def told(root: Path) -> Told:
-    """For every deployment of the retraining in this folder or in clones: the last runs by state, late ones, and the next.
+    """For every deployment of the retraining in this folder or in clones: the last runs by state,
+    late ones, and the next.
 
-    Of runs in this folder the records at hand tell whether all is well; those of a clone are gone with it, so that it is not
-    where the last run came to no good end, or one is late while none is at work.
-    """
+    Of runs in this folder the records at hand tell whether all is well; those of a clone are gone
+    with it, so that it is not where the last run came to no good end, or one is late while none is
+    at work."""
     try:
         with get_client(sync_client=True) as client:
             home, wanted = describe.home(root), FlowFilter(name=FlowFilterName(any_=[events.FLOW]))
@@ -63,10 +65,13 @@ def told(root: Path) -> Told:
 
 
 def _is_in(home: Path, deployment: DeploymentResponse) -> bool:
-    """Return whether its runs work in the folder `home`: `seqline schedule` serves it there, or a worker is sent there."""
+    """Return whether its runs work in the folder `home`: `seqline schedule` serves it there, or a
+    worker is sent there."""
     if deployment.name == events.deployment_name(home):
         return True
-    places = [step[_WORKPLACE]["directory"] for step in deployment.pull_steps or () if _WORKPLACE in step]
+    places = [
+        step[_WORKPLACE]["directory"] for step in deployment.pull_steps or () if _WORKPLACE in step
+    ]
     place = Path(*places[-1:] or [deployment.path or ""])
     return place.is_absolute() and place.resolve() == home
 
@@ -80,14 +85,24 @@ def _is_cloned(addresses: Sequence[str], deployment: DeploymentResponse) -> bool
 def _addresses(home: Path) -> list[str]:
     """Addresses of the remotes of the repository in `home`."""
     try:
-        done = subprocess.run(["git", "remote", "-v"], cwd=home, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(
+            ["git", "remote", "-v"],
+            cwd=home,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
         return []
-    return [_plain(words[1]) for words in map(str.split, done.stdout.splitlines()) if len(words) > 1]
+    return [
+        _plain(words[1]) for words in map(str.split, done.stdout.splitlines()) if len(words) > 1
+    ]
 
 
 def _plain(address: str) -> str:
-    """The address without what does not tell where it is: how it is reached, who asks, and how it is written."""
+    """The address without what does not tell where it is: how it is reached, who asks, and how it
+    is written."""
     if "://" not in address:
         address = re.sub(r"^([^/:]+):/?", r"ssh://\1/", address)  # git@host:me/project
     parts = urlsplit(errors.shown(address))
@@ -98,7 +113,9 @@ def _plain(address: str) -> str:
 def _told(client: SyncPrefectClient, deployment: DeploymentResponse) -> Told:
     own = FlowRunFilterDeploymentId(any_=[deployment.id])
     begun = client.read_flow_runs(
-        flow_run_filter=FlowRunFilter(deployment_id=own, state=_state(not_any_=[StateType.SCHEDULED])),
+        flow_run_filter=FlowRunFilter(
+            deployment_id=own, state=_state(not_any_=[StateType.SCHEDULED])
+        ),
         sort=FlowRunSort.EXPECTED_START_TIME_DESC,
         limit=_RECENT,
     )
@@ -111,15 +128,25 @@ def _told(client: SyncPrefectClient, deployment: DeploymentResponse) -> Told:
     late, coming = [time for time in times if time < now], [time for time in times if time >= now]
     words = ["paused"] if deployment.paused else []
     words += (
-        [f"last {len(begun)} runs: {', '.join(f'{n} {name.lower()}' for name, n in states.most_common())}"] if begun else []
+        [
+            (
+                f"last {len(begun)} runs: "
+                f"{', '.join(f'{n} {name.lower()}' for name, n in states.most_common())}"
+            )
+        ]
+        if begun
+        else []
     )
     words += [f"{len(late)} late"] if late else []
     words += [f"next at {coming[0].astimezone():%Y-%m-%d %H:%M:%S}"] if coming else []
-    return Told("; ".join(words) or "no run yet", _is_well(begun, bool(late) and min(late) < now - _GRACE))
+    return Told(
+        "; ".join(words) or "no run yet", _is_well(begun, bool(late) and min(late) < now - _GRACE)
+    )
 
 
 def _is_well(begun: Sequence[FlowRun], late: bool) -> bool:
-    """Of the runs that began, the latest first: whether the last came to its end, and none is due while none is at work."""
+    """Of the runs that began, the latest first: whether the last came to its end, and none is due
+    while none is at work."""
     states = [run.state for run in begun if run.state is not None and run.state.name != _NO_RUN]
     at_work = any(not state.is_final() for state in states)
     ended = [state.type for state in states if state.is_final()]

@@ -1,8 +1,7 @@
 """Assignment of stages to devices and of threads to cores. No torch is imported.
 
-On GPUs a training, and a prediction, holds one of its own, named to it by CUDA_VISIBLE_DEVICES. On the CPU
-`compute.slots` trainings share it.
-"""
+On GPUs a training, and a prediction, holds one of its own, named to it by CUDA_VISIBLE_DEVICES. On
+the CPU `compute.slots` trainings share it."""
 
 import importlib.metadata
 import os
@@ -26,13 +25,15 @@ _ON_GPU, _ON_CPU = frozenset({"train", "predict"}), frozenset({"train"})
 
 
 class Slots:
-    """Places for the stages of the kinds that need one; a place is what CUDA_VISIBLE_DEVICES shall be, or None."""
+    """Places for the stages of the kinds that need one; a place is what CUDA_VISIBLE_DEVICES shall
+    be, or None."""
 
     def __init__(self, kinds: frozenset[str], places: Sequence[str | None]) -> None:
         self._kinds, self._free = kinds, list(places)
 
     def take(self, kind: str) -> "Place | None":
-        """A place for a stage of this kind: a real one or, for kinds that need none, an empty one; None if all are taken."""
+        """A place for a stage of this kind: a real one or, for kinds that need none, an empty one;
+        None if all are taken."""
         if kind not in self._kinds:
             return Place(self, None, False)
         return Place(self, self._free.pop(0), True) if self._free else None
@@ -66,11 +67,14 @@ def slots(compute: params.Compute) -> Slots:
     if not gpus or (compute.device == "auto" and _is_for_cpu()):
         return Slots(_ON_CPU, [None] * max(1, compute.slots))
     each = min(max(1, compute.processes), len(gpus))  # a training's processes have a GPU each
-    return Slots(_ON_GPU, [",".join(gpus[at : at + each]) for at in range(0, len(gpus) - each + 1, each)])
+    return Slots(
+        _ON_GPU, [",".join(gpus[at : at + each]) for at in range(0, len(gpus) - each + 1, each)]
+    )
 
 
 def visible() -> list[str]:
-    """The GPUs that may be used, as CUDA_VISIBLE_DEVICES names them; what it already says is obeyed."""
+    """The GPUs that may be used, as CUDA_VISIBLE_DEVICES names them; what it already says is
+    obeyed."""
     told = os.environ.get(_VISIBLE)
     if told is not None:
         names = [name.strip() for name in told.split(",") if name.strip()]
@@ -82,7 +86,11 @@ def visible() -> list[str]:
         done = subprocess.run(ask, capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return []
-    return [line.strip() for line in done.stdout.splitlines() if line.strip().isdecimal()] if done.returncode == 0 else []
+    return (
+        [line.strip() for line in done.stdout.splitlines() if line.strip().isdecimal()]
+        if done.returncode == 0
+        else []
+    )
 
 
 def _is_for_cpu() -> bool:
@@ -94,8 +102,8 @@ def _is_for_cpu() -> bool:
 
 
 def threads(jobs: int) -> dict[str, str]:
-    """An equal share of the cores for each of `jobs` stages, where the user has not said otherwise. Training and prediction
-    take their number from the run; no other stage's bytes depend on it."""
+    """An equal share of the cores for each of `jobs` stages, where the user has not said otherwise.
+    Training and prediction take their number from the run; no other stage's bytes depend on it."""
     share = str(max(1, cores() // jobs))
     return {name: share for name in _THREADS if name not in os.environ}
 

@@ -15,7 +15,13 @@ from rich.text import Text
 from pipeline.core.errors import nobody_reads
 from pipeline.dag.run_stage import Result
 
-_MARKS = {"ran": "done", "cached": "unchanged", "failed": "FAILED", "cancelled": "cancelled", "blocked": "not started"}
+_MARKS = {
+    "ran": "done",
+    "cached": "unchanged",
+    "failed": "FAILED",
+    "cancelled": "cancelled",
+    "blocked": "not started",
+}
 
 
 class Display(Protocol):
@@ -46,7 +52,8 @@ class Plain:
     def ended(self, address: str, result: Result) -> None:
         """A line."""
         self._done += 1
-        with suppress(BrokenPipeError):  # nobody reads it any more: the run goes on, and its logs are on disk
+        # nobody reads it any more: the run goes on, and its logs are on disk
+        with suppress(BrokenPipeError):
             print(f"[{self._done}/{self._total}] {told(address, result)}")
         nobody_reads(sys.stdout)
 
@@ -58,14 +65,17 @@ class Plain:
 
 
 class Terminal:
-    """Lines for what is over, and below them, rewritten as time goes by, what runs and the counts."""
+    """Lines for what is over, and below them, rewritten as time goes by, what runs and the
+    counts."""
 
     def __init__(self, total: int) -> None:
         self._total = total
         self._running: dict[str, float] = {}
         self._counts: Counter[str] = Counter()
         console = Console(file=sys.stdout)
-        self._live = Live(console=console, refresh_per_second=4, transient=True, get_renderable=self._drawn)
+        self._live = Live(
+            console=console, refresh_per_second=4, transient=True, get_renderable=self._drawn
+        )
         self._live.start()
 
     def began(self, address: str) -> None:
@@ -76,7 +86,9 @@ class Terminal:
         """A line above."""
         self._running.pop(address, None)
         self._counts[result.state] += 1
-        self._live.console.print(told(address, result), markup=False, highlight=False, soft_wrap=True)
+        self._live.console.print(
+            told(address, result), markup=False, highlight=False, soft_wrap=True
+        )
 
     def tick(self) -> None:
         """Nothing: it redraws itself."""

@@ -1,4 +1,5 @@
-"""The event `seqline.data.changed`: whoever sees that a source has changed emits it, and a deployment is started by it."""
+"""The event `seqline.data.changed`: whoever sees that a source has changed emits it, and a
+deployment is started by it."""
 
 import asyncio
 import hashlib
@@ -17,11 +18,13 @@ from pipeline.tracking import describe
 
 FLOW = "retrain"
 CHANGED = "seqline.data.changed"
-_AGAIN_SECONDS = 3600.0  # after which a change is told again that nobody took over, its run having failed
+# after which a change is told again that nobody took over, its run having failed
+_AGAIN_SECONDS = 3600.0
 
 
 def deployment_name(root: Path) -> str:
-    """The name of the project's deployment: its folder's, and something of its place, since names recur."""
+    """The name of the project's deployment: its folder's, and something of its place, since names
+    recur."""
     home = describe.home(root)
     return f"{home.name}-{hashlib.sha256(str(home).encode()).hexdigest()[:6]}"
 
@@ -42,15 +45,24 @@ def resource(name: str) -> str:
 
 
 async def emit(root: Path, changed: Mapping[str, str]) -> None:
-    """Tell the server of the corpora that changed, and return when it has confirmed; UserError if it takes no events."""
+    """Tell the server of the corpora that changed, and return when it has confirmed; UserError if
+    it takes no events."""
     name = deployment_name(root)
     about = Resource({"prefect.resource.id": resource(name), "prefect.resource.name": name})
-    event = Event(event=CHANGED, resource=about, payload={"corpora": ", ".join(changed), "hashes": dict(changed)})
+    event = Event(
+        event=CHANGED,
+        resource=about,
+        payload={"corpora": ", ".join(changed), "hashes": dict(changed)},
+    )
     try:
         async with get_events_client(reconnection_attempts=1, checkpoint_every=1) as client:
             await client.emit(event)
-    except Exception as error:  # websockets' own, httpx's, OSError, and a bare one where the credentials are refused
-        got = f"{shown(str(prefect_server.configured()))}, which takes no events ({told(error) or type(error).__name__})"
+    except Exception as error:
+        # websockets' own, httpx's, OSError, and a bare one where the credentials are refused
+        got = (
+            f"{shown(str(prefect_server.configured()))}, which takes no events "
+            f"({told(error) or type(error).__name__})"
+        )
         todo = "Events come by a websocket: see that a proxy before the server lets it pass."
         raise refuse("PREFECT_API_URL", got, "a server that takes them", todo) from error
 
@@ -62,9 +74,8 @@ def tell(root: Path, changed: Mapping[str, str]) -> None:
 
 
 class Watch:
-    """Looks at the sources from time to time, and emits an event once for every change that has come to rest; again after a
-    while, if no flow is at work and the change was not taken over.
-    """
+    """Looks at the sources from time to time, and emits an event once for every change that has
+    come to rest; again after a while, if no flow is at work and the change was not taken over."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -73,7 +84,8 @@ class Watch:
         self._at = 0.0
 
     async def look(self) -> None:
-        """One look. Files may still be on their way in, so that two looks must see the same before it is told."""
+        """One look. Files may still be on their way in, so that two looks must see the same before
+        it is told."""
         now = (await asyncio.to_thread(refresh.look, self._root)).changed
         if now and now == self._seen and (now != self._told or self._is_due()):
             await emit(self._root, now)

@@ -1,4 +1,5 @@
-"""Journal of flows, `.seqline/flow/history.jsonl`: a line when one begins and when it ends. It needs no server."""
+"""Journal of flows, `.seqline/flow/history.jsonl`: a line when one begins and when it ends. It
+needs no server."""
 
 import fcntl
 import json
@@ -38,7 +39,8 @@ class Record:
 
 @contextmanager
 def recorded(root: Path, flow: str, because: str = "") -> Iterator[Record]:
-    """A record to say `state` and `summary` in; what leaves the block as an exception is written down as such."""
+    """A record to say `state` and `summary` in; what leaves the block as an exception is written
+    down as such."""
     record = Record(id=uuid.uuid4().hex, flow=flow, pid=os.getpid(), because=because, began=stamp())
     _append(root, record)
     try:
@@ -77,11 +79,11 @@ def running(root: Path, record: Record) -> bool:
 
 
 def holder(lock: Path) -> int | None:
-    """The number of the process that holds the lock, as that process wrote it into it; None if nobody does.
+    """The number of the process that holds the lock, as that process wrote it into it; None if
+    nobody does.
 
-    Whether the lock is held is what counts, and the system knows it; a number alone may be a stranger's by now, or count in
-    another PID namespace, as a container's does.
-    """
+    Whether the lock is held is what counts, and the system knows it; a number alone may be a
+    stranger's by now, or count in another PID namespace, as a container's does."""
     if not held(lock):
         return None
     identity = process_identity.read(lock)
@@ -89,7 +91,8 @@ def holder(lock: Path) -> int | None:
 
 
 def held(lock: Path) -> bool:
-    """Return whether some process holds the lock on this file; for a moment nobody else can take it then."""
+    """Return whether some process holds the lock on this file; for a moment nobody else can take it
+    then."""
     try:
         with lock.open() as handle:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -108,5 +111,6 @@ def stamp() -> str:
 def _append(root: Path, record: Record) -> None:
     path = root / HISTORY
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:  # one write to a file opened to append: lines of two flows do not mix
+    # one write to a file opened to append: lines of two flows do not mix
+    with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")

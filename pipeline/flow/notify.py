@@ -1,4 +1,5 @@
-"""`notify` of flow.yaml: a command that is told how a retraining ended, such as a mailer or curl."""
+"""`notify` of flow.yaml: a command that is told how a retraining ended, such as a mailer or
+curl."""
 
 import os
 import signal
@@ -15,20 +16,22 @@ _SECONDS = 60.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Notify:
-    """The `command`, a list of words or null for none, gets the summary on its standard input and the event in
-    SEQLINE_EVENT; `events` are those that it is run for.
-    """
+    """The `command`, a list of words or null for none, gets the summary on its standard input and
+    the event in SEQLINE_EVENT; `events` are those that it is run for."""
 
     command: tuple[str, ...] | None
     events: tuple[Event, ...]
 
     def __post_init__(self) -> None:
         if self.command is not None and not self.command:
-            raise refuse("command", "no words", "a program and its arguments, or null for no command")
+            raise refuse(
+                "command", "no words", "a program and its arguments, or null for no command"
+            )
 
 
 def tell(root: Path, settings: Notify, event: Event, summary: str) -> str:
-    """Run the command, if this event is one of its; what went wrong in doing so, in words ("" if nothing did)."""
+    """Run the command, if this event is one of its; what went wrong in doing so, in words ("" if
+    nothing did)."""
     if settings.command is None or event not in settings.events:
         return ""
     inside = {**os.environ, "SEQLINE_EVENT": event, "SEQLINE_PROJECT": root.name}
@@ -44,14 +47,23 @@ def tell(root: Path, settings: Notify, event: Event, summary: str) -> str:
             start_new_session=True,
         )
     except OSError as error:
-        return f"notify.command: got {settings.command[0]}: {error.strerror}; expected a program that starts"
+        return (
+            f"notify.command: got {settings.command[0]}: {error.strerror}; expected a "
+            "program that starts"
+        )
     try:
         said, _ = process.communicate(summary + "\n", timeout=_SECONDS)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        return f"notify.command: got nothing within {_SECONDS:g} s; expected {settings.command[0]} to end"
+        return (
+            f"notify.command: got nothing within {_SECONDS:g} s; expected "
+            f"{settings.command[0]} to end"
+        )
     if process.returncode:
         last = " ".join(said.split())[-200:] or "nothing said"
-        return f"notify.command: got status {process.returncode} from {settings.command[0]} ({last}); expected 0"
+        return (
+            f"notify.command: got status {process.returncode} from {settings.command[0]} "
+            f"({last}); expected 0"
+        )
     return ""

@@ -1,4 +1,5 @@
-"""Summary of a run: what failed and why, where its log is, what was not started, and how to go on."""
+"""Summary of a run: what failed and why, where its log is, what was not started, and how to go
+on."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ _WORDS: dict[State, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """By address, how each stage of the plan ended; `seconds` is the whole run's. `note`: one more thing to say, or ""."""
+    """By address, how each stage of the plan ended; `seconds` is the whole run's. `note`: one more
+    thing to say, or ""."""
 
     stages: dict[str, Result]
     seconds: float
@@ -32,16 +34,22 @@ class Outcome:
     @property
     def did_something(self) -> bool:
         """Return whether any output may have changed."""
-        return any(result.state == "ran" or (result.state == "cached" and result.log) for result in self.stages.values())
+        return any(
+            result.state == "ran" or (result.state == "cached" and result.log)
+            for result in self.stages.values()
+        )
 
     def of(self, state: State) -> list[str]:
         """The stages that ended so, in the plan's order."""
         return [address for address, result in self.stages.items() if result.state == state]
 
     def summary(self) -> str:
-        """A line if all is well; else also one for each failure, what it kept from being started, and the next step."""
+        """A line if all is well; else also one for each failure, what it kept from being started,
+        and the next step."""
         counts = Counter(result.state for result in self.stages.values())
-        told = ", ".join(f"{counts[state]} {word}" for state, word in _WORDS.items() if counts[state])
+        told = ", ".join(
+            f"{counts[state]} {word}" for state, word in _WORDS.items() if counts[state]
+        )
         lines = [f"{len(self.stages)} stages in {self.seconds:.1f} s: {told or 'nothing to do'}"]
         for address in self.of("failed"):
             result = self.stages[address]
@@ -61,4 +69,6 @@ class Outcome:
 
 def _few(names: list[str]) -> str:
     shown = names[:8]
-    return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(names) > len(shown) else "")
+    return ", ".join(shown) + (
+        f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
+    )

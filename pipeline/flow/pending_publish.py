@@ -1,8 +1,9 @@
-"""Results of a retraining that are not published yet, kept in `.seqline/flow/unpublished.json` until they are.
+"""Results of a retraining that are not published yet, kept in `.seqline/flow/unpublished.json`
+until they are.
 
-A champion is written down before the alias moves, so that one whose flow was killed in that moment, or whose push failed,
-is published by the next. `unfinished` beside it is there from a retraining's first stage until every stage is up to date.
-"""
+A champion is written down before the alias moves, so that one whose flow was killed in that moment,
+or whose push failed, is published by the next. `unfinished` beside it is there from a retraining's
+first stage until every stage is up to date."""
 
 import json
 from pathlib import Path
@@ -15,8 +16,8 @@ _UNFINISHED = _PLACE.with_name("unfinished")
 
 
 def begin(root: Path) -> bool:
-    """Stages are about to run; whether those of an earlier retraining did not all come to their end, and so may have made
-    what nobody has published."""
+    """Stages are about to run; whether those of an earlier retraining did not all come to their
+    end, and so may have made what nobody has published."""
     there = (root / _UNFINISHED).exists()
     (root / _UNFINISHED).parent.mkdir(parents=True, exist_ok=True)
     (root / _UNFINISHED).touch()
@@ -29,10 +30,13 @@ def end(root: Path) -> None:
 
 
 def add(root: Path, *champions: str) -> None:
-    """Something is to be published: outputs at any rate, and these champions, `<name>/<version>`, if they become it."""
+    """Something is to be published: outputs at any rate, and these champions, `<name>/<version>`,
+    if they become it."""
     there = read(root) or []
     with atomic_file(root / _PLACE) as beside:
-        beside.write_text(json.dumps([*there, *(one for one in champions if one not in there)]), encoding="utf-8")
+        beside.write_text(
+            json.dumps([*there, *(one for one in champions if one not in there)]), encoding="utf-8"
+        )
 
 
 def read(root: Path) -> list[str] | None:
@@ -49,7 +53,8 @@ def done(root: Path) -> None:
 
 
 def champions(root: Path) -> tuple[list[str], list[str]]:
-    """Of the champions to be published, those that dvc.lock still holds, and those in whose place it holds another model.
+    """Of the champions to be published, those that dvc.lock still holds, and those in whose place
+    it holds another model.
 
     A version whose promotion never came, or was rolled back, is neither.
     """
@@ -57,9 +62,20 @@ def champions(root: Path) -> tuple[list[str], list[str]]:
 
     if not (wanted := read(root)):
         return [], []
-    outs = {out["path"]: out["md5"] for stage in describe.lock(root).values() for out in stage.get("outs", [])}
+    outs = {
+        out["path"]: out["md5"]
+        for stage in describe.lock(root).values()
+        for out in stage.get("outs", [])
+    }
     came = [
-        reign.version for reigns in registry.champions(root).values() for reign in reigns if str(reign.version) in wanted
+        reign.version
+        for reigns in registry.champions(root).values()
+        for reign in reigns
+        if str(reign.version) in wanted
     ]
-    held = [str(one) for one in came if all(outs.get(one.places[kind]) == one.md5(kind) for kind in ("tokens", "model"))]
+    held = [
+        str(one)
+        for one in came
+        if all(outs.get(one.places[kind]) == one.md5(kind) for kind in ("tokens", "model"))
+    ]
     return held, [str(one) for one in came if str(one) not in held]

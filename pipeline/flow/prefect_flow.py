@@ -1,9 +1,9 @@
-"""`reproduce`: DVC's stages as a Prefect flow, one task per stage; those that are ready run beside one another.
+"""`reproduce`: DVC's stages as a Prefect flow, one task per stage; those that are ready run beside
+one another.
 
-The flow's own thread starts stages, the critical path first (`dag/expected_time.py`). Prefect's tasks show their states and
-logs. Prefect never repeats, times out or caches a stage: DVC knows what is up to date, and `dag/run_stage.py` ends
-processes, which a task's time limit does not.
-"""
+The flow's own thread starts stages, the critical path first (`dag/expected_time.py`). Prefect's
+tasks show their states and logs. Prefect never repeats, times out or caches a stage: DVC knows what
+is up to date, and `dag/run_stage.py` ends processes, which a task's time limit does not."""
 
 import queue
 import subprocess
@@ -39,11 +39,16 @@ _FAILURES = 3  # of its answers in a row: then the server is lost, and not merel
 
 
 class Session:
-    """All that one run knows; reached by its tasks through a context variable, since Prefect would look into arguments."""
+    """All that one run knows; reached by its tasks through a context variable, since Prefect would
+    look into arguments."""
 
     def __init__(self, root: Path, jobs: int, workers: Workers, plan: graph.Plan) -> None:
         self.root, self.jobs, self.workers, self.plan = root, jobs, workers, plan
-        self.rules, self.slots, self.threads = run_settings.load(root), devices.of(root), devices.threads(jobs)
+        self.rules, self.slots, self.threads = (
+            run_settings.load(root),
+            devices.of(root),
+            devices.threads(jobs),
+        )
         self.logs = root / ".seqline" / "logs" / time.strftime("%Y-%m-%d_%H-%M-%S")
         self.stop, self.lost = threading.Event(), threading.Event()
         self.done: queue.Queue[str] = queue.Queue()
@@ -56,20 +61,26 @@ class Session:
 
     def outcome(self, note: str = "") -> Outcome:
         """Collect the results, in the plan's order."""
-        ended = {address: self.results.get(address, Result(state="cancelled")) for address in self.plan.needs}
+        ended = {
+            address: self.results.get(address, Result(state="cancelled"))
+            for address in self.plan.needs
+        }
         return Outcome(ended, time.monotonic() - self.began, self.root, note)
 
 
 _SESSION: ContextVar[Session] = ContextVar("session")
 
 
-def reproduce(root: Path, targets: Sequence[str], jobs: int, workers: Workers | None = None) -> Outcome:
-    """Bring the targets (all stages, if there are none) up to date, `jobs` at a time; a flow, or a subflow within one.
+def reproduce(
+    root: Path, targets: Sequence[str], jobs: int, workers: Workers | None = None
+) -> Outcome:
+    """Bring the targets (all stages, if there are none) up to date, `jobs` at a time; a flow, or a
+    subflow within one.
 
-    `workers` may have been started for the same targets before. UserError for what cannot be run at all; a failed stage is
-    in the outcome. After Ctrl-C, SIGTERM or Prefect's cancel everything is ended, and what interrupted is raised again with
-    the outcome as its `outcome`. The caller holds `alone` and has called `server.prepare`.
-    """
+    `workers` may have been started for the same targets before. UserError for what cannot be run at
+    all; a failed stage is in the outcome. After Ctrl-C, SIGTERM or Prefect's cancel everything is
+    ended, and what interrupted is raised again with the outcome as its `outcome`. The caller holds
+    `alone` and has called `server.prepare`."""
     root = root.resolve()
     with ExitStack() as held:
         workers = workers or held.enter_context(Workers(root, targets))
@@ -80,9 +91,13 @@ def reproduce(root: Path, targets: Sequence[str], jobs: int, workers: Workers | 
             memory.keep()
         note = _as_flow(session, targets)
         ordered = True
-        if plan.stale() or memory.kept:  # one that was killed after its last stage left all fresh and out of order
+        # one that was killed after its last stage left all fresh and out of order
+        if plan.stale() or memory.kept:
             ordered = workers.order_lock(memory.before, list(plan.needs))
-        expected_time.learn(root, {a: result.seconds for a, result in session.results.items() if result.state == "ran"})
+        expected_time.learn(
+            root,
+            {a: result.seconds for a, result in session.results.items() if result.state == "ran"},
+        )
         outcome = session.outcome(note)
         if outcome.ok and ordered:
             memory.drop()
@@ -100,7 +115,10 @@ def _as_flow(session: Session, targets: Sequence[str]) -> str:
     except SERVER_ERRORS as error:
         if not session.results:
             raise
-        return f"Prefect's server was lost on the way ({type(error).__name__}): its pages lack the end of this run."
+        return (
+            f"Prefect's server was lost on the way ({type(error).__name__}): its pages lack "
+            "the end of this run."
+        )
     finally:
         session.stop.set()
         _SESSION.reset(token)
@@ -140,7 +158,8 @@ def stages(targets: list[str], jobs: int) -> State[Any]:
 
 
 class Schedule:
-    """The flow's thread: starts what is ready, in the order of the longest way to the end, until nothing is left."""
+    """The flow's thread: starts what is ready, in the order of the longest way to the end, until
+    nothing is left."""
 
     def __init__(self, session: Session, shown: display.Display) -> None:
         self._session, self._shown, plan = session, shown, session.plan
@@ -192,10 +211,15 @@ class Schedule:
             self._start(address)
 
     def _start(self, address: str) -> None:
-        """As a task of Prefect's or, once its server is lost, in a plain thread: what runs is the same."""
+        """As a task of Prefect's or, once its server is lost, in a plain thread: what runs is the
+        same."""
         if not self._session.lost.is_set():
             try:
-                before = [self._futures[need] for need in self._session.plan.needs[address] if need in self._futures]
+                before = [
+                    self._futures[need]
+                    for need in self._session.plan.needs[address]
+                    if need in self._futures
+                ]
                 named = stage_task.with_options(task_run_name=address)
                 self._futures[address] = named.submit(address, wait_for=before)  # type: ignore[call-overload]
                 return
@@ -224,7 +248,8 @@ class Schedule:
                 session.results[other] = Result(state="blocked", why=f"needs {address}")
 
     def _take_up_lost(self) -> None:
-        """A task that Prefect ended before our function was called, as it may when its server is lost: run without it."""
+        """A task that Prefect ended before our function was called, as it may when its server is
+        lost: run without it."""
         for address in self._running - set(self._session.begun):
             if address in self._futures and self._futures[address].state.is_final():
                 self._session.lost.set()
@@ -266,8 +291,12 @@ def show_cached() -> State[Any]:
 
 @contextmanager
 def _cancel_watched(session: Session) -> Iterator[None]:
-    """See to it that a run cancelled on Prefect's pages is ended: nobody else tells a flow that no worker started."""
-    over, watched = threading.Event(), [UUID(name) for name in (flow_run.get_id(), session.outer) if name]
+    """See to it that a run cancelled on Prefect's pages is ended: nobody else tells a flow that no
+    worker started."""
+    over, watched = (
+        threading.Event(),
+        [UUID(name) for name in (flow_run.get_id(), session.outer) if name],
+    )
 
     def watch() -> None:
         failures = 0
@@ -279,7 +308,10 @@ def _cancel_watched(session: Session) -> Iterator[None]:
             except SERVER_ERRORS:
                 failures += 1
                 continue
-            if any(state is not None and (state.is_cancelling() or state.is_cancelled()) for state in states):
+            if any(
+                state is not None and (state.is_cancelling() or state.is_cancelled())
+                for state in states
+            ):
                 session.interrupted = KeyboardInterrupt()
                 session.stop.set()
                 return
@@ -295,8 +327,15 @@ def _cancel_watched(session: Session) -> Iterator[None]:
 
 
 def sync(root: Path) -> str:
-    """`seqline sync` in a process of its own; what it said, or in a line why it could not. Never an error."""
+    """`seqline sync` in a process of its own; what it said, or in a line why it could not. Never an
+    error."""
     program = "import sys; from pipeline.cli import main; sys.argv = ['seqline', 'sync']; main()"
-    done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=False)
-    lines = [line for line in (done.stdout if done.returncode == 0 else done.stderr).splitlines() if line.strip()]
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=False
+    )
+    lines = [
+        line
+        for line in (done.stdout if done.returncode == 0 else done.stderr).splitlines()
+        if line.strip()
+    ]
     return lines[-1] if lines else f"seqline sync: status {done.returncode}"

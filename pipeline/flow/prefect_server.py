@@ -1,7 +1,8 @@
-"""The Prefect server that a flow reports to: a configured one, or one started for this process alone.
+"""The Prefect server that a flow reports to: a configured one, or one started for this process
+alone.
 
-Nothing here leaves the machine but the calls to the configured server: telemetry is off and a server of ours is on loopback.
-"""
+Nothing here leaves the machine but the calls to the configured server: telemetry is off and a
+server of ours is on loopback."""
 
 import atexit
 import logging
@@ -22,48 +23,69 @@ _START_SECONDS, _LEAVE_SECONDS = 180.0, 10.0
 _QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the terminal is ours; its pages show all
+    # the terminal is ours; its pages show all
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_HANDLERS_DEBUG_LEVEL": "CRITICAL",
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # where Prefect starts one all the same
+    # where Prefect starts one all the same
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     "PREFECT_CLIENT_MAX_RETRIES": "3",
     "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
 }
-_STANDING = "`prefect server start` in another terminal, and `prefect config set PREFECT_API_URL=http://127.0.0.1:4200/api`"
+_STANDING = (
+    "`prefect server start` in another terminal, and `prefect config set "
+    "PREFECT_API_URL=http://127.0.0.1:4200/api`"
+)
 
 
 def prepare(root: Path) -> None:
     """Make Prefect quiet, and see to it that a server answers before anything is run.
 
-    UserError if one is configured and does not answer. If none is, one is started for this process, which takes seconds,
-    and ends with it.
-    """
+    UserError if one is configured and does not answer. If none is, one is started for this process,
+    which takes seconds, and ends with it."""
     quiet()
     url = configured()
     if url is None:
         _start(root)
     elif (error := _unreachable()) is not None:
-        todo = f"Start it ({_STANDING.split(',')[0]}), or unset it: a server is then started for each run."
-        raise refuse("PREFECT_API_URL", shown(url), f"a Prefect server that answers ({error})", todo)
+        todo = (
+            f"Start it ({_STANDING.split(',')[0]}), or unset it: a server is then started "
+            "for each run."
+        )
+        raise refuse(
+            "PREFECT_API_URL", shown(url), f"a Prefect server that answers ({error})", todo
+        )
 
 
 def quiet() -> None:
     """Keep Prefect off the terminal and from calling home; to be called before it is imported."""
     loopback.bypass_proxies()
     os.environ.update({key: value for key, value in _QUIET.items() if key not in os.environ})
-    logging.raiseExceptions = False  # else each line of a log that a dead server does not take is a complaint
-    if not (prefect := logging.getLogger("prefect")).handlers:  # else, until there is a flow, Python prints its warnings
+    # else each line of a log that a dead server does not take is a complaint
+    logging.raiseExceptions = False
+    # else, until there is a flow, Python prints its warnings
+    if not (prefect := logging.getLogger("prefect")).handlers:
         prefect.addHandler(logging.NullHandler())
 
 
 def standing() -> None:
-    """UserError, with the commands to run, unless a server answers that goes on when this process ends."""
+    """UserError, with the commands to run, unless a server answers that goes on when this process
+    ends."""
     quiet()
     if not reachable():
         url = configured()
         reason = _unreachable() if url else None
-        address = f"{shown(url)}, which does not answer{f' ({reason})' if reason else ''}" if url else "nothing"
-        todo = "Run `prefect server start` in another terminal, and here `export PREFECT_API_URL=http://127.0.0.1:4200/api`."
-        raise refuse("PREFECT_API_URL", address, "the address of a Prefect server that runs by itself", todo)
+        address = (
+            f"{shown(url)}, which does not answer{f' ({reason})' if reason else ''}"
+            if url
+            else "nothing"
+        )
+        todo = (
+            "Run `prefect server start` in another terminal, and here `export "
+            "PREFECT_API_URL=http://127.0.0.1:4200/api`."
+        )
+        raise refuse(
+            "PREFECT_API_URL", address, "the address of a Prefect server that runs by itself", todo
+        )
 
 
 def hurry() -> None:
@@ -82,7 +104,8 @@ def configured() -> str | None:
 
 
 def reachable() -> bool:
-    """Return whether a server is configured and answers: one that stands by itself, not one of a single run."""
+    """Return whether a server is configured and answers: one that stands by itself, not one of a
+    single run."""
     return configured() is not None and _STARTED not in os.environ and _unreachable() is None
 
 
@@ -92,8 +115,8 @@ _STARTED = "SEQLINE_PREFECT_STARTED"  # in the environment of a process with a s
 def _unreachable() -> str | None:
     """Reason why the configured server cannot be used, in a line; None if it can.
 
-    The request is for its version: its health needs no login, and any web server might answer a GET of some page.
-    """
+    The request is for its version: its health needs no login, and any web server might answer a GET
+    of some page."""
     from prefect.client.orchestration import get_client
 
     from pipeline.flow.server_errors import SERVER_ERRORS
@@ -122,7 +145,8 @@ def _reason(error: BaseException) -> str:
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """Within the block, a server that stops answering, or answers what no Prefect server would, is a UserError."""
+    """Within the block, a server that stops answering, or answers what no Prefect server would, is
+    a UserError."""
     from pipeline.flow.server_errors import SERVER_CALLS
 
     try:
@@ -131,18 +155,23 @@ def answering() -> Iterator[None]:
         hurry()
         url = shown(str(configured()))
         todo = "See that the address is a Prefect server's API, such as http://127.0.0.1:4200/api."
-        raise refuse("PREFECT_API_URL", url, f"a Prefect server that answers ({_reason(error)})", todo) from None
+        raise refuse(
+            "PREFECT_API_URL", url, f"a Prefect server that answers ({_reason(error)})", todo
+        ) from None
 
 
 def exposure() -> str:
-    """Line on what the configured server lets anybody do; "" if it requires a login and refuses other sites' pages."""
+    """Line on what the configured server lets anybody do; "" if it requires a login and refuses
+    other sites' pages."""
     import httpx
 
     url = configured()
     foreign = {"Origin": "http://another-site.invalid"}
     try:
         open_to_all = httpx.get(f"{url}/admin/version", timeout=5.0).status_code == 200
-        origins = httpx.get(f"{url}/health", headers=foreign, timeout=5.0).headers.get("access-control-allow-origin")
+        origins = httpx.get(f"{url}/health", headers=foreign, timeout=5.0).headers.get(
+            "access-control-allow-origin"
+        )
     except (httpx.HTTPError, httpx.InvalidURL):
         return ""  # callers that need an answer report its absence
 
@@ -153,12 +182,18 @@ def exposure() -> str:
         risks.append("answers any web page that the user has open (CORS `*`)")
     if not risks:
         return ""
-    return f"PREFECT_API_URL: got {shown(str(url))}, which {' and '.join(risks)}; see docs/deployment.md, One machine"
+    return (
+        f"PREFECT_API_URL: got {shown(str(url))}, which {' and '.join(risks)}; see "
+        "docs/deployment.md, One machine"
+    )
 
 
 def _start(root: Path) -> None:
     print(
-        f"seqline: no Prefect server is configured: one is started, which takes seconds. To keep one: {_STANDING}",
+        (
+            "seqline: no Prefect server is configured: one is started, which takes seconds. To "
+            f"keep one: {_STANDING}"
+        ),
         flush=True,
     )
     port = _free_port()
@@ -166,7 +201,8 @@ def _start(root: Path) -> None:
     place.mkdir(parents=True, exist_ok=True)
     login = f"seqline:{secrets.token_urlsafe(32)}"
     ours = {
-        "PREFECT_SERVER_API_AUTH_STRING": login,  # in the environment, which only the user's processes can read
+        # in the environment, which only the user's processes can read
+        "PREFECT_SERVER_API_AUTH_STRING": login,
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{port}",
         "PREFECT_UI_ENABLED": "0",
         "PREFECT__SERVER_EPHEMERAL": "1",
@@ -185,7 +221,10 @@ def _start(root: Path) -> None:
     atexit.register(_end, server)
     url = f"http://127.0.0.1:{port}/api"
     if not _answers(server, f"{url}/health"):
-        raise UserError(f"Prefect: got no server within {_START_SECONDS:g} s; expected one. See {place / 'server.log'}.")
+        raise UserError(
+            f"Prefect: got no server within {_START_SECONDS:g} s; expected one. See "
+            f"{place / 'server.log'}."
+        )
     os.environ |= {"PREFECT_API_URL": url, "PREFECT_API_AUTH_STRING": login, _STARTED: "1"}
     from prefect.context import refresh_global_settings_context
 

@@ -1,8 +1,8 @@
-"""`retrain`: take over new data, bring the DAG up to date, let what was trained challenge the champions, publish, tell.
+"""`retrain`: take over new data, bring the DAG up to date, let what was trained challenge the
+champions, publish, tell.
 
-Whatever fails on the way, the champions stay: an alias moves only after a decision that is on record. Where nothing changed
-there is nothing to do, which takes seconds.
-"""
+Whatever fails on the way, the champions stay: an alias moves only after a decision that is on
+record. Where nothing changed there is nothing to do, which takes seconds."""
 
 import os
 import re
@@ -32,7 +32,17 @@ from pipeline import tracking
 from pipeline.core.errors import UserError, printable, refuse, told
 from pipeline.dag import refresh
 from pipeline.dag.project_lock import alone
-from pipeline.flow import MOST_JOBS, challenge, devices, journal, notify, pending_publish, project_folder, publish, sections
+from pipeline.flow import (
+    MOST_JOBS,
+    challenge,
+    devices,
+    journal,
+    notify,
+    pending_publish,
+    project_folder,
+    publish,
+    sections,
+)
 from pipeline.flow.challenge import Verdict
 from pipeline.flow.prefect_flow import reproduce
 from pipeline.flow.sections import Sections
@@ -48,7 +58,8 @@ class Stopped(Exception):
 
 @dataclass(slots=True)
 class Progress:
-    """Progress of a retraining: lines for the summary, whether anything was made or decided, and the new champions."""
+    """Progress of a retraining: lines for the summary, whether anything was made or decided, and
+    the new champions."""
 
     lines: list[str] = field(default_factory=list)
     made: bool = False
@@ -66,10 +77,11 @@ def _run_name() -> str:
 
 @flow(name="retrain", flow_run_name=_run_name, retries=0, persist_result=False)
 def retrain(jobs: int | None = None, because: str = "on schedule") -> State[Any]:
-    """Retrain the project in the working directory, `jobs` stages at a time (null for one per core).
+    """Retrain the project in the working directory, `jobs` stages at a time (null for one per
+    core).
 
-    A request to Prefect's server may give any parameters: `jobs` has bounds, and `because` is only shown.
-    """
+    A request to Prefect's server may give any parameters: `jobs` has bounds, and `because` is only
+    shown."""
     try:
         home = project_folder.folder()
         if jobs is not None and not 1 <= jobs <= MOST_JOBS:
@@ -78,7 +90,8 @@ def retrain(jobs: int | None = None, because: str = "on schedule") -> State[Any]
         get_run_logger().error(str(error))
         return Failed(message=str(error))
     because, served = _one_line(because), deployment.id is not None
-    held: AbstractContextManager[None] = alone(home, wait=True) if served else nullcontext()  # else the command holds it
+    # else the command holds it
+    held: AbstractContextManager[None] = alone(home, wait=True) if served else nullcontext()
     with held, journal.recorded(home, "retrain", because) as record:
         done, rules = Progress(), None
         event: notify.Event = "failed"
@@ -90,7 +103,8 @@ def retrain(jobs: int | None = None, because: str = "on schedule") -> State[Any]
             event = done.event
         except (UserError, Stopped) as error:
             done.lines += [str(error)] if str(error) else []
-        except Exception as error:  # a fault of ours is reported to the notified command too, and raised again
+        except Exception as error:
+            # a fault of ours is reported to the notified command too, and raised again
             done.lines.append(f"{type(error).__name__}: {told(error)}")
             hear(home, rules, event, done)
             raise
@@ -109,8 +123,10 @@ def _one_line(text: Any) -> str:
 
 
 def steps(home: Path, rules: Sections, jobs: int, done: Progress) -> None:
-    """One after the other; `Stopped` if a stage or a contest failed, a contest after all else is done."""
-    if pending_publish.read(home) is not None:  # while dvc.lock is still that of the retraining that made it
+    """One after the other; `Stopped` if a stage or a contest failed, a contest after all else is
+    done."""
+    # while dvc.lock is still that of the retraining that made it
+    if pending_publish.read(home) is not None:
         send_out(home, rules.publish, done, earlier=True)
     done.lines += take_over(home)
     cut_off = pending_publish.begin(home)
@@ -119,7 +135,8 @@ def steps(home: Path, rules: Sections, jobs: int, done: Progress) -> None:
     if not outcome.ok:
         raise Stopped
     done.made = outcome.did_something
-    owed = done.made or cut_off  # by a stage that failed, say, which somebody has mended by hand since
+    # by a stage that failed, say, which somebody has mended by hand since
+    owed = done.made or cut_off
     if owed:
         pending_publish.add(home)  # whatever fails from here on
     pending_publish.end(home)
@@ -134,7 +151,8 @@ def steps(home: Path, rules: Sections, jobs: int, done: Progress) -> None:
 
 
 def compete(home: Path, done: Progress) -> bool:
-    """All contests; whether every one came to its end. One that breaks down keeps no other from being held."""
+    """All contests; whether every one came to its end. One that breaks down keeps no other from
+    being held."""
     well = True
     for name, runs in challenge.runs(home).items():
         try:
@@ -149,13 +167,16 @@ def compete(home: Path, done: Progress) -> bool:
 
 
 def send_out(home: Path, rules: publish.Publish, done: Progress, earlier: bool) -> None:
-    """Publish what there is: of this retraining or, `earlier`, of one that was cut off before it, or failed in it."""
+    """Publish what there is: of this retraining or, `earlier`, of one that was cut off before it,
+    or failed in it."""
     champions, sent = publishing(home, rules)
     done.lines += sent.lines
     if not earlier or sent.well:
         done.promoted += champions
         done.lines += [
-            f"{one} is champion since an earlier retraining, and is published now" for one in champions if earlier
+            f"{one} is champion since an earlier retraining, and is published now"
+            for one in champions
+            if earlier
         ]
 
 
@@ -163,7 +184,10 @@ def send_out(home: Path, rules: publish.Publish, done: Progress, earlier: bool) 
 def take_over(home: Path) -> list[str]:
     """New data of the sources that are not pinned; what there is to say of it."""
     found = refresh.refresh(home)
-    return [*found.troubles, *(f"{name}: its source has changed and was taken over" for name in found.changed)]
+    return [
+        *found.troubles,
+        *(f"{name}: its source has changed and was taken over" for name in found.changed),
+    ]
 
 
 @task(name="register", **_STEP)
@@ -182,36 +206,53 @@ def contest(home: Path, name: str, runs: list[str]) -> Verdict:
         try:
             create_markdown_artifact(verdict.markdown, key=key, description=verdict.line)
         except SERVER_ERRORS as error:  # the decision is taken, and MLflow has its record
-            return replace(verdict, line=f"{verdict.line}\n{name}: not on Prefect's pages: {told(error)}")
+            return replace(
+                verdict, line=f"{verdict.line}\n{name}: not on Prefect's pages: {told(error)}"
+            )
     return verdict
 
 
 @task(name="publish", **_STEP)
 def publishing(home: Path, rules: publish.Publish) -> tuple[list[str], publish.Published]:
-    """To DVC's remote and into git, as flow.yaml has it; the champions among it. What fails is left to the next one."""
+    """To DVC's remote and into git, as flow.yaml has it; the champions among it. What fails is left
+    to the next one."""
     champions, gone = pending_publish.champions(home)
     message = f"Retrained: {', '.join(champions)} champion" if champions else "Retrained"
     sent = publish.publish(home, rules, champions, message)
     if sent.well:
         pending_publish.done(home)
-    late = [f"{one} was promoted and not published, and dvc.lock holds another model by now" for one in gone]
+    late = [
+        f"{one} was promoted and not published, and dvc.lock holds another model by now"
+        for one in gone
+    ]
     return champions, publish.Published([*late, *sent.lines], sent.well)
 
 
 def hear(home: Path, rules: Sections | None, event: notify.Event, done: Progress) -> None:
     """Tell those whom flow.yaml names; a failure in that is a line more."""
-    if rules is not None and (trouble := notify.tell(home, rules.notify, event, "\n".join(done.lines))):
+    if rules is not None and (
+        trouble := notify.tell(home, rules.notify, event, "\n".join(done.lines))
+    ):
         done.lines.append(trouble)
 
 
 def stand_in(deployment_id: UUID, own: UUID) -> None:
-    """Take back the deployment's other runs that are due: this one looks at the sources now and does all that they would."""
+    """Take back the deployment's other runs that are due: this one looks at the sources now and
+    does all that they would."""
     waiting = FlowRunFilter(
         deployment_id=FlowRunFilterDeploymentId(any_=[deployment_id]),
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
     )
     with get_client(sync_client=True) as client:
-        for run in client.read_flow_runs(flow_run_filter=waiting, sort=FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC):
-            if run.id != own and run.next_scheduled_start_time and run.next_scheduled_start_time <= datetime.now(UTC):
-                skipped: State[Any] = Cancelled(name="Skipped", message=f"another run stands in for it: {own}")
+        for run in client.read_flow_runs(
+            flow_run_filter=waiting, sort=FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC
+        ):
+            if (
+                run.id != own
+                and run.next_scheduled_start_time
+                and run.next_scheduled_start_time <= datetime.now(UTC)
+            ):
+                skipped: State[Any] = Cancelled(
+                    name="Skipped", message=f"another run stands in for it: {own}"
+                )
                 client.set_flow_run_state(run.id, skipped, force=True)

@@ -8,7 +8,8 @@ from pipeline.flow import devices, project_folder, sections
 
 
 def retrain(root: Path, jobs: int | None) -> int:
-    """Retrain, say what came of it, and give the exit status: 0, or 1 if it failed; UserError while another flow works."""
+    """Retrain, say what came of it, and give the exit status: 0, or 1 if it failed; UserError while
+    another flow works."""
     if jobs is not None and jobs < 1:
         raise refuse("--jobs", jobs, "at least 1")
     sections.load(root)

@@ -1,8 +1,9 @@
-"""Prefect's runner waits for a server that is gone, where by itself it would end after three questions in vain.
+"""Prefect's runner waits for a server that is gone, where by itself it would end after three
+questions in vain.
 
-A server is restarted now and then, and whoever serves a schedule should neither end nor end the training under way for that.
-Prefect has no setting for it: the loop that asks is replaced in the two modules that the runner uses it in.
-"""
+A server is restarted now and then, and whoever serves a schedule should neither end nor end the
+training under way for that. Prefect has no setting for it: the loop that asks is replaced in the
+two modules that the runner uses it in."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -22,8 +23,11 @@ def be_patient() -> None:
         vars(module)["critical_service_loop"] = _ask_for_ever
 
 
-async def _ask_for_ever(workload: Callable[[], Coroutine[Any, Any, Any]], interval: float, **_: Any) -> None:
-    """In place of Prefect's `critical_service_loop`; a question that the server answers with a refusal raises as it did."""
+async def _ask_for_ever(
+    workload: Callable[[], Coroutine[Any, Any, Any]], interval: float, **_: Any
+) -> None:
+    """In place of Prefect's `critical_service_loop`; a question that the server answers with a
+    refusal raises as it did."""
     while True:
         try:
             await workload()

@@ -1,4 +1,5 @@
-"""`seqline run`: the flow as a command. DVC reads the project in a process of its own while Prefect is imported."""
+"""`seqline run`: the flow as a command. DVC reads the project in a process of its own while Prefect
+is imported."""
 
 import os
 from collections.abc import Sequence
@@ -12,12 +13,17 @@ from pipeline.flow import devices, journal
 
 
 def run(root: Path, targets: Sequence[str], jobs: int | None) -> int:
-    """Run, say what came of it, and give the exit status: 0, 1 if a stage failed, 130 or 143 if it was interrupted."""
+    """Run, say what came of it, and give the exit status: 0, 1 if a stage failed, 130 or 143 if it
+    was interrupted."""
     if jobs is not None and jobs < 1:
         raise refuse("--jobs", jobs, "at least 1")
     run_settings.load(root)
     devices.of(root)
-    with alone(root, wait=False), journal.recorded(root, "run", "by hand") as record, Workers(root, targets) as workers:
+    with (
+        alone(root, wait=False),
+        journal.recorded(root, "run", "by hand") as record,
+        Workers(root, targets) as workers,
+    ):
         from pipeline.flow import prefect_server
 
         prefect_server.prepare(root)

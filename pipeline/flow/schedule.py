@@ -1,8 +1,9 @@
-"""`seqline schedule`: the retraining is served on a cron line, at an interval or when data change, until it is told to stop.
+"""`seqline schedule`: the retraining is served on a cron line, at an interval or when data change,
+until it is told to stop.
 
-Prefect's server keeps the schedule and starts nothing itself: this process asks it for runs that are due, and does them one
-after the other. Whatever fell due meanwhile is made good by one run (`retrain.stand_in`), so that nothing piles up.
-"""
+Prefect's server keeps the schedule and starts nothing itself: this process asks it for runs that
+are due, and does them one after the other. Whatever fell due meanwhile is made good by one run
+(`retrain.stand_in`), so that nothing piles up."""
 
 import asyncio
 import os
@@ -47,7 +48,8 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Terms:
-    """Times of retraining: at a `schedule` (None for no set times), and `on_data_change`, looking every so many seconds."""
+    """Times of retraining: at a `schedule` (None for no set times), and `on_data_change`, looking
+    every so many seconds."""
 
     schedule: Schedule | None
     words: str
@@ -56,8 +58,11 @@ class Terms:
     jobs: int | None
 
 
-def terms(cron: str | None, interval: str | None, on_data_change: bool, every: str, jobs: int | None) -> Terms:
-    """The command's options, understood; UserError for a line that is no cron line and a time that is no time."""
+def terms(
+    cron: str | None, interval: str | None, on_data_change: bool, every: str, jobs: int | None
+) -> Terms:
+    """The command's options, understood; UserError for a line that is no cron line and a time that
+    is no time."""
     if not (cron or interval or on_data_change):
         todo = "For example --cron '0 3 * * *'."
         raise refuse("seqline schedule", "no time", "--cron, --interval or --on-data-change", todo)
@@ -69,16 +74,25 @@ def terms(cron: str | None, interval: str | None, on_data_change: bool, every: s
         schedule = _cron(cron, zone)
         words.append(f"cron {cron!r} in {zone}")
     elif interval is not None:
-        schedule = Interval(timedelta(seconds=seconds(interval, "--interval")), anchor_date=datetime.now(UTC))
+        schedule = Interval(
+            timedelta(seconds=seconds(interval, "--interval")), anchor_date=datetime.now(UTC)
+        )
         words.append(f"every {interval}")
     pause = seconds(every, "--every")
     if on_data_change:
         words.append("when data change")
-    return Terms(schedule=schedule, words=", ".join(words), on_data_change=on_data_change, every=pause, jobs=jobs)
+    return Terms(
+        schedule=schedule,
+        words=", ".join(words),
+        on_data_change=on_data_change,
+        every=pause,
+        jobs=jobs,
+    )
 
 
 def _zone() -> str:
-    """Return the name of the machine's time zone; print a warning if UTC is used for want of a name."""
+    """Return the name of the machine's time zone; print a warning if UTC is used for want of a
+    name."""
     zone = time_zone.machine_zone()
     if zone.problem:
         print(f"seqline: warning: {zone.problem}", file=sys.stderr, flush=True)
@@ -86,13 +100,17 @@ def _zone() -> str:
 
 
 def _cron(line: str, zone: str) -> Schedule:
-    """Schedule of a cron line; UserError for any other text, and for a time that never comes, as on 30 February."""
+    """Schedule of a cron line; UserError for any other text, and for a time that never comes, as on
+    30 February."""
     try:
         schedule = Cron(line, timezone=zone)
         croniter(line, datetime.now(ZoneInfo(zone))).get_next()  # type: ignore[no-untyped-call]
         return schedule
     except ValueError:
-        todo = "Minute, hour, day of the month, month, day of the week: '0 3 * * *' is every night at three."
+        todo = (
+            "Minute, hour, day of the month, month, day of the week: '0 3 * * *' is every "
+            "night at three."
+        )
         raise refuse("--cron", repr(line), "five fields as cron has them", todo) from None
 
 
@@ -108,7 +126,8 @@ def seconds(text: str, where: str) -> float:
 
 
 def serve(root: Path, when: Terms) -> None:
-    """Serve until Ctrl-C or SIGTERM, which end a run that is under way too; UserError if no real server can be reached."""
+    """Serve until Ctrl-C or SIGTERM, which end a run that is under way too; UserError if no real
+    server can be reached."""
     prefect_server.standing()
     os.chdir(root)  # the flow works in this process's directory: no request can name another
     if exposed := prefect_server.exposure():
@@ -124,24 +143,30 @@ class _Serving:
 
     async def run(self) -> None:
         be_patient()
-        runner = Runner(name=self._name, limit=1, query_seconds=_POLL_SECONDS, prefetch_seconds=0)  # none begins early
+        # none begins early
+        runner = Runner(name=self._name, limit=1, query_seconds=_POLL_SECONDS, prefetch_seconds=0)
         deployment = await self._deploy(runner)
         self._begin()
         running = asyncio.create_task(runner.start())
         while not runner.started and not running.done():
             await asyncio.sleep(0.05)
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):  # after the runner set its own, which ends it in the middle
+        # after the runner set its own, which ends it in the middle
+        for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._stopping.set)
         beside = [self._for_ever(lambda: self._beat(deployment), _BEAT_SECONDS)]
         if self._when.on_data_change:
             watch = events.Watch(self._root)
             beside.append(self._for_ever(watch.look, self._when.every))
         tasks = [asyncio.create_task(one) for one in beside]
-        print(f"seqline: {self._when.words}: serving {events.FLOW}/{self._name} (Ctrl-C ends it)", flush=True)
+        print(
+            f"seqline: {self._when.words}: serving {events.FLOW}/{self._name} (Ctrl-C ends it)",
+            flush=True,
+        )
         told = asyncio.create_task(self._stopping.wait())
         await asyncio.wait({running, told, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-        broken = [task for task in tasks if task.done()]  # by a fault of ours: better no schedule than half a one
+        # by a fault of ours: better no schedule than half a one
+        broken = [task for task in tasks if task.done()]
         for task in tasks:
             task.cancel()
         if self._stopping.is_set() or broken:
@@ -152,7 +177,8 @@ class _Serving:
         served_schedule.write(self._root, replace(self._served, ended=journal.stamp()))
 
     async def _deploy(self, runner: Runner) -> UUID:
-        """Create the deployment, or bring the one of before level: with this schedule alone, and active."""
+        """Create the deployment, or bring the one of before level: with this schedule alone, and
+        active."""
         return await runner.aadd_flow(
             retrain,
             name=self._name,
@@ -166,10 +192,18 @@ class _Serving:
 
     def _begin(self) -> None:
         """Say what was missed while nobody served, and write down that now somebody does."""
-        before, records, now = served_schedule.read(self._root), journal.read(self._root), journal.stamp()
-        late = served_schedule.missed(self._root, before, records, datetime.now(UTC)) if before else []
+        before, records, now = (
+            served_schedule.read(self._root),
+            journal.read(self._root),
+            journal.stamp(),
+        )
+        late = (
+            served_schedule.missed(self._root, before, records, datetime.now(UTC)) if before else []
+        )
         if late:
-            print(f"seqline: {len(late)} runs were due since {late[0]} and did not begin", flush=True)
+            print(
+                f"seqline: {len(late)} runs were due since {late[0]} and did not begin", flush=True
+            )
         self._served = served_schedule.Served(
             words=self._when.words, pid=os.getpid(), since=now, seen=now, ended="", due=tuple(late)
         )
@@ -184,14 +218,16 @@ class _Serving:
         served_schedule.write(self._root, self._served)
 
     async def _for_ever(self, do: Callable[[], Coroutine[Any, Any, None]], pause: float) -> None:
-        """Do it every `pause` seconds; a server that is gone for a while, or a source, is told once and waited for.
+        """Do it every `pause` seconds; a server that is gone for a while, or a source, is told once
+        and waited for.
 
-        Any other fault comes out, and ends the schedule: nobody would see that a part of it has stopped.
-        """
+        Any other fault comes out, and ends the schedule: nobody would see that a part of it has
+        stopped."""
         last = ""
         while True:
             for stream in (sys.stdout, sys.stderr):
-                nobody_reads(stream)  # Prefect's runner passes on what a run prints, and would fail on a lost stream
+                # Prefect's runner passes on what a run prints, and would fail on a lost stream
+                nobody_reads(stream)
             try:
                 await do()
                 last = ""
@@ -211,7 +247,9 @@ async def _coming(deployment: UUID) -> list[str]:
     scheduled = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
     async with get_client() as client:
         runs = await client.read_flow_runs(
-            flow_run_filter=FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment]), state=scheduled),
+            flow_run_filter=FlowRunFilter(
+                deployment_id=FlowRunFilterDeploymentId(any_=[deployment]), state=scheduled
+            ),
             sort=FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC,
             limit=_AHEAD,
         )

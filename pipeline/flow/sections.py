@@ -1,4 +1,5 @@
-"""The sections of flow.yaml that a retraining needs, loaded together before it begins. No prefect here."""
+"""The sections of flow.yaml that a retraining needs, loaded together before it begins. No prefect
+here."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,7 +15,8 @@ from pipeline.promotion import settings as gate
 
 @dataclass(frozen=True, slots=True)
 class Sections:
-    """Settings of flow.yaml: running stages, limits of downloads, the gate for challengers, publishing and notifications."""
+    """Settings of flow.yaml: running stages, limits of downloads, the gate for challengers,
+    publishing and notifications."""
 
     run: run_settings.Run
     download: budget.Budget
@@ -28,7 +30,12 @@ def load(root: Path) -> Sections:
     path, known = root / run_settings.FILE, [field.name for field in fields(Sections)]
     for key in config.read(path):
         if key not in known:
-            raise refuse(f"{run_settings.FILE}: {key}", "an unknown section", "one of " + ", ".join(known), "Remove it.")
+            raise refuse(
+                f"{run_settings.FILE}: {key}",
+                "an unknown section",
+                "one of " + ", ".join(known),
+                "Remove it.",
+            )
     return Sections(
         run=run_settings.load(root),
         download=budget.load(root),

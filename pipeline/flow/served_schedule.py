@@ -1,7 +1,8 @@
-"""State of a served schedule, `.seqline/flow/schedule.json`: when runs are due, and whether they began.
+"""State of a served schedule, `.seqline/flow/schedule.json`: when runs are due, and whether they
+began.
 
-`seqline status` reads it where no server answers; it also shows the runs that no server was there to start.
-"""
+`seqline status` reads it where no server answers; it also shows the runs that no server was there
+to start."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -19,12 +20,14 @@ from pipeline.flow.journal import Record
 SCHEDULE = Path(".seqline/flow/schedule.json")
 _LOCK = SCHEDULE.with_suffix(".lock")
 _GRACE = timedelta(minutes=2)  # a run that is due may still be on its way
-_EARLY = timedelta(seconds=15)  # as the server's clock may be another, and a worker of a pool begins some seconds early
+# as the server's clock may be another, and a worker of a pool begins some seconds early
+_EARLY = timedelta(seconds=15)
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A schedule in `words`, served by the process `pid`, `seen` alive last; `ended` is "" unless it was ended on purpose.
+    """A schedule in `words`, served by the process `pid`, `seen` alive last; `ended` is "" unless
+    it was ended on purpose.
 
     `due` holds the times of runs to come, and of those past that no flow has begun after.
     """
@@ -45,8 +48,17 @@ def alone(root: Path) -> Iterator[None]:
     with path.open("a+") as lock:
         if not try_lock(lock):
             served = read(root)
-            holder = f"process {served.pid}, which serves {served.words}" if served else "another process, which serves one"
-            raise refuse("seqline schedule", holder, "no other one of this project", "End it, then run this again.")
+            holder = (
+                f"process {served.pid}, which serves {served.words}"
+                if served
+                else "another process, which serves one"
+            )
+            raise refuse(
+                "seqline schedule",
+                holder,
+                "no other one of this project",
+                "End it, then run this again.",
+            )
         process_identity.sign(lock)
         yield
 
@@ -67,12 +79,17 @@ def read(root: Path) -> Served | None:
 
 
 def missed(root: Path, served: Served, records: Sequence[Record], now: datetime) -> list[str]:
-    """The due times that passed without a retraining that began since, or is at work: oldest first."""
+    """The due times that passed without a retraining that began since, or is at work: oldest
+    first."""
     began = [datetime.fromisoformat(record.began) for record in records if record.flow == "retrain"]
     last = max(began, default=datetime.min.replace(tzinfo=UTC))
     at_work = any(record.flow == "retrain" and journal.running(root, record) for record in records)
     ended = datetime.fromisoformat(served.ended) if served.ended else now
-    past = [time for time in served.due if last + _EARLY < datetime.fromisoformat(time) < min(now - _GRACE, ended)]
+    past = [
+        time
+        for time in served.due
+        if last + _EARLY < datetime.fromisoformat(time) < min(now - _GRACE, ended)
+    ]
     return [] if at_work else past
 
 

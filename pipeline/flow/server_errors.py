@@ -1,4 +1,5 @@
-"""Errors of calls to Prefect's server: it is gone, refuses, or gives answers that no Prefect server would."""
+"""Errors of calls to Prefect's server: it is gone, refuses, or gives answers that no Prefect server
+would."""
 
 import json
 

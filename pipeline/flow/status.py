@@ -1,8 +1,8 @@
-"""`seqline status`: what was retrained last, what is due next, what failed or was missed, and who is champion.
+"""`seqline status`: what was retrained last, what is due next, what failed or was missed, and who
+is champion.
 
-It needs no server: flows and the schedule leave records in `.seqline/flow/`. Where a server is configured and answers, it is
-asked too.
-"""
+It needs no server: flows and the schedule leave records in `.seqline/flow/`. Where a server is
+configured and answers, it is asked too."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -36,29 +36,47 @@ def report(root: Path, now: datetime | None = None) -> Report:
     lines = [
         ("at work", _at_work(root, records)),
         ("last run", _told(root, flows[-1]) if flows else "none yet: `seqline retrain`"),
-        ("last success", next((_told(root, flow) for flow in reversed(flows) if flow.good), "none yet")),
+        (
+            "last success",
+            next((_told(root, flow) for flow in reversed(flows) if flow.good), "none yet"),
+        ),
         *_failed(root, flows[-_RECENT:]),
-        *([("missed", f"{len(late)} due and not begun, the first at {_shown(late[0])}")] if late else []),
+        *(
+            [("missed", f"{len(late)} due and not begun, the first at {_shown(late[0])}")]
+            if late
+            else []
+        ),
         ("schedule", _schedule(root, plan)),
         ("next run", _next(root, plan, now)),
         ("server", server),
         *_champions(root),
     ]
     gone = plan is not None and not plan.ended and not served_schedule.serving(root, plan)
-    well = elsewhere and not late and not gone and (not flows or flows[-1].good or journal.running(root, flows[-1]))
+    well = (
+        elsewhere
+        and not late
+        and not gone
+        and (not flows or flows[-1].good or journal.running(root, flows[-1]))
+    )
     return Report(lines, well)
 
 
 def _at_work(root: Path, records: Sequence[Record]) -> str:
     busy = [record for record in records if journal.running(root, record)]
-    return "; ".join(f"{one.flow} since {_shown(one.began)} (process {one.pid})" for one in busy) or "nothing"
+    return (
+        "; ".join(f"{one.flow} since {_shown(one.began)} (process {one.pid})" for one in busy)
+        or "nothing"
+    )
 
 
 def _told(root: Path, record: Record) -> str:
     """One flow in a line: when, how it ended, and the last thing that its summary says."""
     when = f"{_shown(record.began)}, {record.because}"
     if not record.ended:
-        return f"{when}: {'at work' if journal.running(root, record) else 'cut off: its process is gone'}"
+        return (
+            f"{when}: "
+            f"{'at work' if journal.running(root, record) else 'cut off: its process is gone'}"
+        )
     took = datetime.fromisoformat(record.ended) - datetime.fromisoformat(record.began)
     return f"{when}: {record.state} in {took.total_seconds():.0f} s"
 
@@ -67,9 +85,18 @@ def _failed(root: Path, flows: Sequence[Record]) -> Iterator[tuple[str, str]]:
     """Number of the last flows that did not complete, and the reason of the latest one."""
     bad = [flow for flow in flows if not flow.good and not journal.running(root, flow)]
     if bad:
-        why = next((line for line in bad[-1].summary.splitlines() if line.startswith(("FAILED", "got"))), bad[-1].summary)
+        why = next(
+            (line for line in bad[-1].summary.splitlines() if line.startswith(("FAILED", "got"))),
+            bad[-1].summary,
+        )
         reason = " ".join(why.split())[:200]
-        yield "failed", f"{len(bad)} of the last {len(flows)}; {_told(root, bad[-1])}{f' ({reason})' if reason else ''}"
+        yield (
+            "failed",
+            (
+                f"{len(bad)} of the last {len(flows)}; "
+                f"{_told(root, bad[-1])}{f' ({reason})' if reason else ''}"
+            ),
+        )
 
 
 def _schedule(root: Path, plan: Served | None) -> str:
@@ -90,8 +117,8 @@ def _next(root: Path, plan: Served | None, now: datetime) -> str:
 
 
 def _asked(root: Path) -> tuple[str, bool]:
-    """Ask the server for the project's deployments, if one is configured, and for the state of those whose
-    runs leave no records here."""
+    """Ask the server for the project's deployments, if one is configured, and for the state of
+    those whose runs leave no records here."""
     from pipeline.flow import prefect_server
 
     prefect_server.quiet()
@@ -107,7 +134,10 @@ def _asked(root: Path) -> tuple[str, bool]:
 
 
 def _champions(root: Path) -> Iterator[tuple[str, str]]:
-    if not os.environ.get("MLFLOW_TRACKING_URI") and not (describe.home(root) / "mlflow.db").exists():
+    if (
+        not os.environ.get("MLFLOW_TRACKING_URI")
+        and not (describe.home(root) / "mlflow.db").exists()
+    ):
         yield "champions", "none yet"  # looking must not make the store
         return
     from pipeline.tracking import registry
@@ -116,7 +146,13 @@ def _champions(root: Path) -> Iterator[tuple[str, str]]:
         for reigns in registry.champions(root).values():
             if reigns:
                 version, since = reigns[0].version, reigns[0].since
-                yield "champion", f"{version}, {version.run}{f', since {since} UTC' if since else ''}: {version.score}"
+                yield (
+                    "champion",
+                    (
+                        f"{version}, {version.run}{f', since {since} UTC' if since else ''}: "
+                        f"{version.score}"
+                    ),
+                )
     except UserError as error:
         yield "champions", str(error)
 

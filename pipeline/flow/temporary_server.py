@@ -1,4 +1,5 @@
-"""`python -m pipeline.flow.temporary_server PORT < PIPE`: Prefect's server for one run. It ends when the pipe is closed.
+"""`python -m pipeline.flow.temporary_server PORT < PIPE`: Prefect's server for one run. It ends
+when the pipe is closed.
 
 Prefect's own temporary server outlives a flow that is killed; this one does not.
 """
@@ -12,7 +13,9 @@ from pipeline.tracking.tied_server import end_group_with
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m pipeline.flow.temporary_server", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.flow.temporary_server", description=__doc__
+    )
     parser.add_argument("port", type=int)
     port = parser.parse_args().port
     end_group_with(sys.stdin.fileno())
@@ -24,7 +27,8 @@ def main() -> None:
 
 
 def _keep_private() -> None:
-    """Let no other user read Prefect's folder and its database, which hold every flow and its parameters."""
+    """Let no other user read Prefect's folder and its database, which hold every flow and its
+    parameters."""
     from prefect.settings import get_current_settings
 
     os.umask(0o077)

@@ -1,8 +1,8 @@
-"""The machine's time zone by its IANA name, which Prefect's server requires; else UTC, with the reason.
+"""The machine's time zone by its IANA name, which Prefect's server requires; else UTC, with the
+reason.
 
-TZ is read as the C library reads it. tzlocal, which reads the system's settings, ignores a TZ that it cannot name and then
-returns the system's zone, which the user has just overridden.
-"""
+TZ is read as the C library reads it. tzlocal, which reads the system's settings, ignores a TZ that
+it cannot name and then returns the system's zone, which the user has just overridden."""
 
 import os
 import warnings
@@ -13,11 +13,13 @@ from zoneinfo import ZoneInfo, available_timezones
 from pipeline.core.errors import printable
 
 _LINK = Path("/etc/localtime")
-_NO_NAMES = {"localtime", "posixrules", "Factory"}  # files beside the zones, whose content depends on the machine
+# files beside the zones, whose content depends on the machine
+_NO_NAMES = {"localtime", "posixrules", "Factory"}
 
 
 class Zone(NamedTuple):
-    """An IANA name; if it is UTC because the setting has no such name, the `problem` with that setting, else ""."""
+    """An IANA name; if it is UTC because the setting has no such name, the `problem` with that
+    setting, else ""."""
 
     name: str
     problem: str
@@ -50,7 +52,8 @@ def _iana_name(name: str) -> str | None:
         key = ZoneInfo(name).key
     except (KeyError, ValueError, OSError):  # no such name, or a damaged or unreadable file
         return None
-    return key if key in available_timezones() else None  # asked last, as it reads the header of every zone's file
+    # asked last, as it reads the header of every zone's file
+    return key if key in available_timezones() else None
 
 
 def _of_file(path: Path) -> str | None:
@@ -58,12 +61,16 @@ def _of_file(path: Path) -> str | None:
 
 
 def _of_path(path: Path) -> str | None:
-    """Name of the zone in a file such as /usr/share/zoneinfo/Europe/Berlin: the end of its path, or of its link's target."""
+    """Name of the zone in a file such as /usr/share/zoneinfo/Europe/Berlin: the end of its path, or
+    of its link's target."""
     for candidate in dict.fromkeys((_resolved(path), path)):
         parts = PurePath(candidate).parts[1:]
-        roots = (number for number, part in enumerate(parts) if part.split(".")[0].startswith("zoneinfo"))
+        roots = (
+            number for number, part in enumerate(parts) if part.split(".")[0].startswith("zoneinfo")
+        )
         below = next(roots, len(parts)) + 1
-        # Below zoneinfo/ there may be posix/ or right/, and `uptodate` links: take the longest end that is a name.
+        # Below zoneinfo/ there may be posix/ or right/, and `uptodate` links: take the longest end
+        # that is a name.
         for start in range(below, len(parts)):
             name = _iana_name("/".join(parts[start:]))
             if name is not None:
@@ -79,7 +86,8 @@ def _resolved(path: Path) -> Path:
 
 
 def _of_system() -> str | None:
-    """Name of the zone of /etc/localtime: of its target or, if it is a copy, from the system's other settings."""
+    """Name of the zone of /etc/localtime: of its target or, if it is a copy, from the system's
+    other settings."""
     name = _of_path(_LINK)
     if name is not None:
         return name
@@ -90,6 +98,7 @@ def _of_system() -> str | None:
         warnings.simplefilter("ignore")
         try:
             zone = tzlocal.reload_localzone()
-        except (KeyError, ValueError, OSError):  # two settings that contradict each other, among others
+        except (KeyError, ValueError, OSError):
+            # two settings that contradict each other, among others
             return None
     return _iana_name(getattr(zone, "key", ""))

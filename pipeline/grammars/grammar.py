@@ -1,8 +1,10 @@
-"""A probabilistic context-free grammar of one or more sides, drawn from with the exact log-probability of each derivation.
+"""A probabilistic context-free grammar of one or more sides, drawn from with the exact
+log-probability of each derivation.
 
-A production is a text per side, with symbols in braces: `{NP} {VP} .`. Two sides make a synchronous grammar (Aho and Ullman,
-1969): both hold the same symbols, in any order, and each symbol is expanded once for both. A symbol that occurs twice in a
-production is told apart by a suffix after `#`: `{NP#1} and {NP#2}`.
+A production is a text per side, with symbols in braces: `{NP} {VP} .`. Two sides make a synchronous
+grammar (Aho and Ullman, 1969): both hold the same symbols, in any order, and each symbol is
+expanded once for both. A symbol that occurs twice in a production is told apart by a suffix after
+`#`: `{NP#1} and {NP#2}`.
 
 Only `Random.random` is called, whose sequence Python keeps from version to version.
 """
@@ -23,7 +25,8 @@ _SYMBOL = re.compile(r"\{([^{}]+)\}")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """`source.builtin` without `grammar`: `sizes` says how many rows each of the grammar's splits has."""
+    """`source.builtin` without `grammar`: `sizes` says how many rows each of the grammar's splits
+    has."""
 
     seed: int
     sizes: dict[str, int]
@@ -69,7 +72,8 @@ class _Choice(NamedTuple):
     log_prob: float
     texts: tuple[str, ...]  # the answer itself where there are no children
     children: tuple[str, ...]
-    formats: tuple[Callable[..., str], ...]  # none for a lone symbol that stands for this one on every side
+    # none for a lone symbol that stands for this one on every side
+    formats: tuple[Callable[..., str], ...]
 
 
 class Grammar:
@@ -99,7 +103,9 @@ class Grammar:
             texts, more = self._expand(child, uniform)
             drawn.append(texts)
             log_prob += more
-        return tuple([form(*side) for form, side in zip(formats, zip(*drawn, strict=True), strict=True)]), log_prob
+        return tuple(
+            [form(*side) for form, side in zip(formats, zip(*drawn, strict=True), strict=True)]
+        ), log_prob
 
 
 def _compiled(productions: list[Production]) -> tuple[list[float], list[_Choice]]:
@@ -112,7 +118,9 @@ def _compiled(productions: list[Production]) -> tuple[list[float], list[_Choice]
 def _choice(sides: tuple[str, ...], log_prob: float) -> _Choice:
     names = tuple(dict.fromkeys(_SYMBOL.findall(sides[0])))
     for side in sides:
-        assert sorted(_SYMBOL.findall(side)) == sorted(names), f"{sides}: every side has each symbol once"
+        assert sorted(_SYMBOL.findall(side)) == sorted(names), (
+            f"{sides}: every side has each symbol once"
+        )
     places = {name: f"{{{i}}}" for i, name in enumerate(names)}
     forms = [_SYMBOL.sub(lambda match: places[match[1]], side) for side in sides]
     formats = () if all(form == "{0}" for form in forms) else tuple(form.format for form in forms)

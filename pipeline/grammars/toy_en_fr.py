@@ -1,20 +1,23 @@
-"""English sentences and their French, drawn together: the French is a function of the English string, hence BLEU 100 exists.
+"""English sentences and their French, drawn together: the French is a function of the English
+string, hence BLEU 100 exists.
 
-The grammar is synchronous (one tree, two sides) and its symbols carry features as parts of their names: gender and number
-`ms mp fs fp`, person `1s 1p` besides, and the form of a verb on either side. The French side is written with alternations
-(`beau/bel`, `le/l'`, `ne/n'`): the second form stands before a vowel sound, and joins the next word if it ends in an
-apostrophe; then `de le` becomes `du`, and so on.
+The grammar is synchronous (one tree, two sides) and its symbols carry features as parts of their
+names: gender and number `ms mp fs fp`, person `1s 1p` besides, and the form of a verb on either
+side. The French side is written with alternations (`beau/bel`, `le/l'`, `ne/n'`): the second form
+stands before a vowel sound, and joins the next word if it ends in an apostrophe; then `de le`
+becomes `du`, and so on.
 
-What hurts: determiners, adjectives, participles and predicates agree with a noun that may stand before a relative clause; an
-object that precedes `avoir` changes the participle (`les pommes que le roi a choisies`); `it` is `le`, `la`, `il` or `elle`
-by its antecedent; adjectives stand on either side; `a` becomes `de` under negation, `some` before an adjective.
+What hurts: determiners, adjectives, participles and predicates agree with a noun that may stand
+before a relative clause; an object that precedes `avoir` changes the participle (`les pommes que le
+roi a choisies`); `it` is `le`, `la`, `il` or `elle` by its antecedent; adjectives stand on either
+side; `a` becomes `de` under negation, `some` before an adjective.
 
-Natural French is written (`l'eau est froide .`). The vocabulary stays closed if words are cut after an elision's apostrophe.
+Natural French is written (`l'eau est froide .`). The vocabulary stays closed if words are cut after
+an elision's apostrophe.
 
-No sentence of one split stands in another: a hash of the English sentence says which split it may enter, and each split
-draws until it has its rows, in constant memory. Sentences of `test_long` are longer than those of all other splits, and are
-built from the same productions.
-"""
+No sentence of one split stands in another: a hash of the English sentence says which split it may
+enter, and each split draws until it has its rows, in constant memory. Sentences of `test_long` are
+longer than those of all other splits, and are built from the same productions."""
 
 import hashlib
 import json
@@ -29,13 +32,15 @@ from pipeline.grammars.english_french.spelling import english, french
 from pipeline.grammars.grammar import Config, Grammar
 
 SPLITS = ("train", "valid", "test", "test_long")
-BUCKETS = {"train": range(6), "valid": range(6, 7), "test": range(7, 8)}  # of 8: where a sentence's hash may fall
+# of 8: where a sentence's hash may fall
+BUCKETS = {"train": range(6), "valid": range(6, 7), "test": range(7, 8)}
 LENGTHS = {"test_long": (18, 32)}  # words and marks of the English sentence, least and most
 SHORT = (2, 14)  # the same for every other split
 
 
 def write(raw: Path, config: Config) -> None:
-    """Write `<split>.en`, `<split>.fr` (UTF-8, a sentence per line) and `limits.json` into the folder `raw`."""
+    """Write `<split>.en`, `<split>.fr` (UTF-8, a sentence per line) and `limits.json` into the
+    folder `raw`."""
     for split, rows in config.sizes.items():
         pairs = islice(sentences(split, Random(derive(config.seed, f"toy_en_fr/{split}"))), rows)
         with (

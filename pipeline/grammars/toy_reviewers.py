@@ -1,8 +1,8 @@
 """Unlabeled reviews: a paragraph for each, of reviews that are all praise or all blame.
 
-The reviews are those of `toy_reviews.py`, and those that may stand in its test split stand in no other here: text on which a
-model may be pre-trained before it is shown labels. Whether one review follows another can be told from what both say.
-"""
+The reviews are those of `toy_reviews.py`, and those that may stand in its test split stand in no
+other here: text on which a model may be pre-trained before it is shown labels. Whether one review
+follows another can be told from what both say."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -18,9 +18,12 @@ LAST = 0.25  # how likely a review is its reviewer's last one; there are always 
 
 
 def write(raw: Path, config: Config) -> None:
-    """Write `<split>.txt` (UTF-8, a review per line, a blank line between reviewers) into the folder `raw`."""
+    """Write `<split>.txt` (UTF-8, a review per line, a blank line between reviewers) into the
+    folder `raw`."""
     for split, count in config.sizes.items():
-        written = islice(reviewers(split, Random(derive(config.seed, f"toy_reviewers/{split}"))), count)
+        written = islice(
+            reviewers(split, Random(derive(config.seed, f"toy_reviewers/{split}"))), count
+        )
         with (raw / f"{split}.txt").open("w", encoding="utf-8", newline="\n") as file:
             for texts in written:
                 file.write("\n".join(texts) + "\n\n")

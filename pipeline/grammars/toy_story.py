@@ -1,13 +1,15 @@
-"""Little stories whose every sentence carries its exact log-probability given all sentences before it.
+"""Little stories whose every sentence carries its exact log-probability given all sentences before
+it.
 
-A paragraph is about one hero, whom its first sentence names openly (`once upon a time a brave king lived in the tower .`);
-with the hero come a topic (its own beings, things, deeds, qualities and places) and a gender, which all later sentences keep
-to. After each sentence the paragraph ends with probability `PARAGRAPH_END`; the price of that choice is part of the next
-sentence. Every string has one derivation only, so a derivation's probability is the string's.
+A paragraph is about one hero, whom its first sentence names openly (`once upon a time a brave king
+lived in the tower .`); with the hero come a topic (its own beings, things, deeds, qualities and
+places) and a gender, which all later sentences keep to. After each sentence the paragraph ends with
+probability `PARAGRAPH_END`; the price of that choice is part of the next sentence. Every string has
+one derivation only, so a derivation's probability is the string's.
 
-What hurts an n-gram: a verb agrees with a subject that stands before a relative clause or a place; `he` and `she`, and which
-words may come at all, are settled several sentences back; a question's verb is bare.
-"""
+What hurts an n-gram: a verb agrees with a subject that stands before a relative clause or a place;
+`he` and `she`, and which words may come at all, are settled several sentences back; a question's
+verb is bare."""
 
 import json
 import math
@@ -99,7 +101,8 @@ COMMON = {  # words of no topic, by class
 
 
 class Sentence(NamedTuple):
-    """One row: its paragraph's number within the split, and log P(text | all sentences before it) in nats."""
+    """One row: its paragraph's number within the split, and log P(text | all sentences before it)
+    in nats."""
 
     text: str
     paragraph: int
@@ -107,7 +110,8 @@ class Sentence(NamedTuple):
 
 
 def write(raw: Path, config: Config) -> None:
-    """Write `<split>.parquet` (tables.RAW_TEXT), `limits.json` and `judges/classes.parquet` into the folder `raw`."""
+    """Write `<split>.parquet` (tables.RAW_TEXT), `limits.json` and `judges/classes.parquet` into
+    the folder `raw`."""
     limits = {}
     for split, rows in config.sizes.items():
         nats = 0.0
@@ -123,7 +127,8 @@ def write(raw: Path, config: Config) -> None:
 
 
 def stories(random: Random) -> Iterator[Sentence]:
-    """Sentences without end. The very first one pays nothing for its paragraph's beginning: nothing else could happen."""
+    """Sentences without end. The very first one pays nothing for its paragraph's beginning: nothing
+    else could happen."""
     grammar, cast = Grammar(rules()), heroes()
     paragraph, begins = 0, 0.0
     while True:
@@ -143,9 +148,12 @@ def heroes() -> list[str]:
 
 @cache
 def word_classes() -> dict[str, str]:
-    """The class of every word, e.g. `castle being pl`; words that stand in one class can replace each other."""
+    """The class of every word, e.g. `castle being pl`; words that stand in one class can replace
+    each other."""
     classes = dict.fromkeys(FUNCTION.split(), "function")
-    classes |= {word: "pronoun" for forms in PRONOUNS.values() for word in forms} | dict.fromkeys(BE.values(), "be")
+    classes |= {word: "pronoun" for forms in PRONOUNS.values() for word in forms} | dict.fromkeys(
+        BE.values(), "be"
+    )
     for kind, words in COMMON.items():
         classes |= _inflected(kind, words)
     for name, topic in TOPICS.items():
@@ -155,7 +163,8 @@ def word_classes() -> dict[str, str]:
 
 
 def exchangeable() -> pa.Table:
-    """`tables.JUDGE_CLASSES`: every word that another one can replace, with its class; function words cannot be."""
+    """`tables.JUDGE_CLASSES`: every word that another one can replace, with its class; function
+    words cannot be."""
     classes = {word: name for word, name in word_classes().items() if name != "function"}
     shared = Counter(classes.values())
     kept = {word: name for word, name in classes.items() if shared[name] > 1}
@@ -180,9 +189,13 @@ def rules() -> Rules:
 def _lexicon(made: Rules, name: str, topic: Topic) -> None:
     for number in ("sg", "pl"):
         made.words(f"being {number} {name}", 1, _numbered(topic.being, number == "pl"))
-        made.words(f"intransitive {number} {name}", 1, _numbered(topic.intransitive, number == "sg"))
+        made.words(
+            f"intransitive {number} {name}", 1, _numbered(topic.intransitive, number == "sg")
+        )
         made.words(f"transitive {number} {name}", 2, _numbered(topic.transitive, number == "sg"))
-        made.words(f"transitive {number} {name}", 1, _numbered(COMMON["transitive"], number == "sg"))
+        made.words(
+            f"transitive {number} {name}", 1, _numbered(COMMON["transitive"], number == "sg")
+        )
     made.words(f"thing {name}", 1, topic.thing)
     made.words(f"place {name}", 1, topic.place)
     made.words(f"adjective {name}", 2, topic.adjective)
@@ -190,7 +203,8 @@ def _lexicon(made: Rules, name: str, topic: Topic) -> None:
 
 
 def _noun_phrases(made: Rules, t: str) -> None:
-    """`Thing` and `Light n` are bare; `Subject n` may hide the head that its verb must agree with."""
+    """`Thing` and `Light n` are bare; `Subject n` may hide the head that its verb must agree
+    with."""
     made.add(f"Thing {t}", 3, f"{{determiner sg}} {{thing {t}}}")
     made.add(f"Thing {t}", 2, f"{{determiner sg}} {{adjective {t}}} {{thing {t}}}")
     for n in ("sg", "pl"):
@@ -201,11 +215,16 @@ def _noun_phrases(made: Rules, t: str) -> None:
         made.add(f"Subject {n} {t}", 4, f"{light} {{preposition}} the {{place {t}}}")
         made.add(f"Subject {n} {t}", 3, f"{light} that {{transitive {n} {t}}} {{Thing {t}}}")
         for m in ("sg", "pl"):
-            made.add(f"Subject {n} {t}", 2, f"{{Light {n} {t}#1}} that {{Light {m} {t}#2}} {{transitive {m} {t}}}")
+            made.add(
+                f"Subject {n} {t}",
+                2,
+                f"{{Light {n} {t}#1}} that {{Light {m} {t}#2}} {{transitive {m} {t}}}",
+            )
 
 
 def _verb_phrases(made: Rules, t: str, gender: str) -> None:
-    """`Act n` and `Predicate n` of the hero (`own`) and of all others (`other`), who alone may act on the hero."""
+    """`Act n` and `Predicate n` of the hero (`own`) and of all others (`other`), who alone may act
+    on the hero."""
     pronoun, objective, possessive = PRONOUNS[gender]
     for who in ("own", "other"):
         patient = f"Object {who} {t} {gender}"
@@ -226,7 +245,11 @@ def _verb_phrases(made: Rules, t: str, gender: str) -> None:
             made.add(predicate, 5, f"{{{act}}}")
             made.add(predicate, 1, f"{BE[n]} {{adjective {t}}}")
     for n in ("sg", "pl"):
-        made.add(f"Clause other {t} {gender}", 1, f"{{Subject {n} {t}}} {{Predicate other {n} {t} {gender}}}")
+        made.add(
+            f"Clause other {t} {gender}",
+            1,
+            f"{{Subject {n} {t}}} {{Predicate other {n} {t} {gender}}}",
+        )
     made.add(f"Clause own {t} {gender}", 1, f"{pronoun} {{Predicate own sg {t} {gender}}}")
     made.add(f"Question {t} {gender}", 2, f"does {pronoun} {{Act own pl {t} {gender}}} ?")
     made.add(f"Question {t} {gender}", 1, f"does {{Light sg {t}}} {{Act other pl {t} {gender}}} ?")
@@ -235,7 +258,11 @@ def _verb_phrases(made: Rules, t: str, gender: str) -> None:
 
 def _sentences(made: Rules, t: str, gender: str, hero: str) -> None:
     made.add(f"Opening {hero}", 1, f"once upon a time a {hero} lived in the {{place {t}}} .")
-    made.add(f"Opening {hero}", 2, f"once upon a time a {{adjective {t}}} {hero} lived in the {{place {t}}} .")
+    made.add(
+        f"Opening {hero}",
+        2,
+        f"once upon a time a {{adjective {t}}} {hero} lived in the {{place {t}}} .",
+    )
     clause = f"Clause {hero}"
     made.add(clause, 5, f"{{Clause other {t} {gender}}}")
     made.add(clause, 3, f"{{Clause own {t} {gender}}}")
@@ -252,9 +279,11 @@ def _numbered(words: str, with_s: bool) -> str:
 
 def _inflected(kind: str, words: str) -> dict[str, str]:
     """Nouns gain -s in the plural and verbs in the singular; every other kind has one form."""
-    bare, with_s = {"being": ("sg", "pl"), "transitive": ("pl", "sg"), "intransitive": ("pl", "sg")}.get(
-        kind.split()[-1], ("", "")
-    )
+    bare, with_s = {
+        "being": ("sg", "pl"),
+        "transitive": ("pl", "sg"),
+        "intransitive": ("pl", "sg"),
+    }.get(kind.split()[-1], ("", ""))
     classes = {word: f"{kind} {bare}".rstrip() for word in words.split()}
     return classes | ({word + "s": f"{kind} {with_s}" for word in words.split()} if with_s else {})
 

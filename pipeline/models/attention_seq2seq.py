@@ -1,8 +1,9 @@
-"""Encoder-decoder with attention: every step looks at the whole source (Bahdanau et al. 2015; d2l section 11.4).
+"""Encoder-decoder with attention: every step looks at the whole source (Bahdanau et al. 2015; d2l
+section 11.4).
 
-The query is the decoder's top hidden state before the step; the context it finds is fed to the cells with the last token.
-Shapes: B batch, S source, T target, E embedding, H hidden, C context (one encoder output), V vocabulary, N positions.
-"""
+The query is the decoder's top hidden state before the step; the context it finds is fed to the
+cells with the last token. Shapes: B batch, S source, T target, E embedding, H hidden, C context
+(one encoder output), V vocabulary, N positions."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -36,7 +37,10 @@ class Config:
         share(dropout=self.dropout)
         if self.score == "dot" and self.bidirectional:
             raise refuse(
-                "score", "dot with bidirectional", "keys as wide as the query", "Use general, or bidirectional: false."
+                "score",
+                "dot with bidirectional",
+                "keys as wide as the query",
+                "Use general, or bidirectional: false.",
             )
 
 
@@ -66,32 +70,48 @@ class Model(nn.Module):
         for table in (self.source, self.target):
             nn.init.normal_(table.weight, std=0.1)
         self.encoder = Recurrent(
-            c.cell, c.embedding, c.hidden, c.layers, c.dropout, c.implementation, bidirectional=c.bidirectional
+            c.cell,
+            c.embedding,
+            c.hidden,
+            c.layers,
+            c.dropout,
+            c.implementation,
+            bidirectional=c.bidirectional,
         )
         read = 2 * c.hidden if c.bidirectional else c.hidden
         parts = 2 if c.cell == "lstm" else 1
         self.bridges = nn.ModuleList(nn.Linear(read, c.hidden) for _ in range(parts))
         self.score = scoring(c.score, c.hidden, read, c.hidden)
-        self.decoder = Recurrent(c.cell, c.embedding + read, c.hidden, c.layers, c.dropout, c.implementation)
+        self.decoder = Recurrent(
+            c.cell, c.embedding + read, c.hidden, c.layers, c.dropout, c.implementation
+        )
         self.readout = nn.Linear(c.hidden + read + c.embedding, c.hidden)
         self.dropout = Dropout(c.dropout)
         self.output = nn.Linear(c.hidden, sizes.target)
 
     def encode(self, prompt: Prompt) -> State:
         """Read the source; its final state, bridged, starts the decoder."""
-        outputs_BSC, final = self.encoder.read(self.dropout(self.source(prompt.ids_BS)), prompt.length_B)
-        cells = tuple(torch.tanh(bridge(part)) for bridge, part in zip(self.bridges, final, strict=True))
+        outputs_BSC, final = self.encoder.read(
+            self.dropout(self.source(prompt.ids_BS)), prompt.length_B
+        )
+        cells = tuple(
+            torch.tanh(bridge(part)) for bridge, part in zip(self.bridges, final, strict=True)
+        )
         keys_BSH = self.score.keys(outputs_BSC)
-        return State(cells, Memory(outputs_BSC, keys_BSH, real_BS(prompt.length_B, prompt.ids_BS.shape[1])))
+        return State(
+            cells, Memory(outputs_BSC, keys_BSH, real_BS(prompt.length_B, prompt.ids_BS.shape[1]))
+        )
 
     def look(self, cells: RecurrentState, memory: Memory) -> tuple[Tensor, Tensor]:
-        """context_B1C found by the top hidden state, and the weights_B1S it gave (d2l equation 11.4.1)."""
+        """context_B1C found by the top hidden state, and the weights_B1S it gave (d2l equation
+        11.4.1)."""
         scores_B1S = self.score(cells[0][-1][:, None, :], memory.keys_BSH)
         weights_B1S = masked_softmax(scores_B1S, memory.real_BS[:, None, :])
         return weights_B1S @ memory.outputs_BSC, weights_B1S
 
     def decode(self, target_BT: Tensor, state: State) -> tuple[Tensor, State, Tensor]:
-        """The decoder over target_BT, step by step: hidden_BTH, the state after, and weights_BTS."""
+        """The decoder over target_BT, step by step: hidden_BTH, the state after, and
+        weights_BTS."""
         x_BTE = self.dropout(self.target(target_BT))
         cells, memory = state
         hidden, contexts, weights = [], [], []
@@ -124,7 +144,11 @@ class Model(nn.Module):
 
     def step_and_look(self, state: State, last_B: Tensor) -> tuple[Tensor, State, Tensor]:
         hidden_B1H, after, weights_B1S = self.decode(last_B[:, None], state)
-        return self.project(hidden_B1H.squeeze(1)).float().log_softmax(-1), after, weights_B1S.squeeze(1)
+        return (
+            self.project(hidden_B1H.squeeze(1)).float().log_softmax(-1),
+            after,
+            weights_B1S.squeeze(1),
+        )
 
     def reorder(self, state: State, rows_B: Tensor) -> State:
         cells = tuple(part.index_select(1, rows_B) for part in state.cells)

@@ -1,4 +1,5 @@
-"""BERT in pre-training (Devlin et al. 2019; d2l section 15.8): masked words, and whether a sentence follows another.
+"""BERT in pre-training (Devlin et al. 2019; d2l section 15.8): masked words, and whether a sentence
+follows another.
 
 Shapes: B batch, S positions, N masked positions, H width, V vocabulary.
 """
@@ -19,7 +20,9 @@ class Model(nn.Module):
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__()
         self.encoder = bert.Encoder(config, sizes.target)
-        self.transform = nn.Sequential(nn.Linear(config.width, config.width), nn.GELU(), nn.LayerNorm(config.width))
+        self.transform = nn.Sequential(
+            nn.Linear(config.width, config.width), nn.GELU(), nn.LayerNorm(config.width)
+        )
         self.bias = nn.Parameter(torch.zeros(sizes.target))
         self.next = nn.Linear(config.width, 2)
         transformer.initialise(self, config.width)

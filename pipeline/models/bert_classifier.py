@@ -1,4 +1,5 @@
-"""BERT fine-tuned (Devlin et al. 2019, section 4.1; d2l section 16.6): one layer on what the encoder makes of <cls>.
+"""BERT fine-tuned (Devlin et al. 2019, section 4.1; d2l section 16.6): one layer on what the
+encoder makes of <cls>.
 
 Shapes: B batch, S positions, C classes.
 """

@@ -1,10 +1,10 @@
-"""Bidirectional language models (Schuster & Paliwal 1997; d2l section 10.4): every word from all words on both its sides.
+"""Bidirectional language models (Schuster & Paliwal 1997; d2l section 10.4): every word from all
+words on both its sides.
 
-One stack of cells reads from the left, another from the right, and they meet only in the prediction: were their outputs fed
-to a common second layer, that would see the very word it is to predict. So the model fills in blanks and cannot be run from
-left to right.
-Shapes: B batch, T positions, W words (T without its two ends), E embedding, H hidden, N positions, V vocabulary.
-"""
+One stack of cells reads from the left, another from the right, and they meet only in the
+prediction: were their outputs fed to a common second layer, that would see the very word it is to
+predict. So the model fills in blanks and cannot be run from left to right. Shapes: B batch, T
+positions, W words (T without its two ends), E embedding, H hidden, N positions, V vocabulary."""
 
 from dataclasses import dataclass
 
@@ -41,16 +41,18 @@ class Model(nn.Module):
         c = config
         self.embedding = nn.Embedding(sizes.target, c.embedding)
         self.forwards, self.backwards = (
-            Recurrent(c.cell, c.embedding, c.hidden, c.layers, c.dropout, c.implementation) for _ in range(2)
+            Recurrent(c.cell, c.embedding, c.hidden, c.layers, c.dropout, c.implementation)
+            for _ in range(2)
         )
         self.dropout = Dropout(c.dropout)
         self.output = nn.Linear(2 * c.hidden, sizes.target)
 
     def around(self, ids_BT: Tensor, length_B: Tensor) -> Tensor:
-        """hidden_BW2H of the words of rows from BOS to EOS, `length_B` of their T = W + 2 ids being real.
+        """hidden_BW2H of the words of rows from BOS to EOS, `length_B` of their T = W + 2 ids being
+        real.
 
-        A word's is what was read up to the word before it and, from the right, down to the word after it.
-        """
+        A word's is what was read up to the word before it and, from the right, down to the word
+        after it."""
         x_BTE = self.dropout(self.embedding(ids_BT))
         left_BTH, _ = self.forwards(x_BTE, None)
         mirror_BT = mirrored(length_B, ids_BT.shape[1])
@@ -65,7 +67,8 @@ class Model(nn.Module):
 
 
 def mirrored(length_B: Tensor, size: int) -> Tensor:
-    """places_BT that read each row's real positions from right to left, and leave the padding where it is."""
+    """places_BT that read each row's real positions from right to left, and leave the padding where
+    it is."""
     place_1T = torch.arange(size, device=length_B.device)[None, :]
     return torch.where(place_1T < length_B[:, None], length_B[:, None] - 1 - place_1T, place_1T)
 

@@ -1,4 +1,5 @@
-"""A bidirectional recurrent network reads the text; where each direction ends decides (d2l section 16.2).
+"""A bidirectional recurrent network reads the text; where each direction ends decides (d2l section
+16.2).
 
 Shapes: B batch, S positions, E embedding, H hidden of one direction, C classes.
 """
@@ -39,12 +40,15 @@ class Model(nn.Module):
         super().__init__()
         c = config
         self.embedding = embedding.drawn(sizes.source, c.embedding)
-        self.cells = Recurrent(c.cell, c.embedding, c.hidden, c.layers, c.dropout, c.implementation, bidirectional=True)
+        self.cells = Recurrent(
+            c.cell, c.embedding, c.hidden, c.layers, c.dropout, c.implementation, bidirectional=True
+        )
         self.dropout = Dropout(c.dropout)
         self.output = nn.Linear(2 * c.hidden, sizes.target)
 
     def classify(self, text: Prompt) -> Tensor:
-        """logits_BC, from the top layer after the last word forwards and after the first word backwards."""
+        """logits_BC, from the top layer after the last word forwards and after the first word
+        backwards."""
         _, state = self.cells.read(self.dropout(self.embedding(text.ids_BS)), text.length_B)
         logits_BC: Tensor = self.output(self.dropout(state[0][-1]))
         return logits_BC

@@ -1,4 +1,5 @@
-"""A bag of embeddings: their mean through a perceptron (Iyyer et al. 2015, "deep averaging network"). Order is lost.
+"""A bag of embeddings: their mean through a perceptron (Iyyer et al. 2015, "deep averaging
+network"). Order is lost.
 
 Shapes: B batch, S positions, E embedding, H hidden, C classes.
 """

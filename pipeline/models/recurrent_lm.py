@@ -32,7 +32,9 @@ class Config:
         share(dropout=self.dropout)
         if self.tied and self.embedding != self.hidden:
             raise refuse(
-                "tied", f"true with embedding {self.embedding} and hidden {self.hidden}", "both equal, or tied false"
+                "tied",
+                f"true with embedding {self.embedding} and hidden {self.hidden}",
+                "both equal, or tied false",
             )
 
 
@@ -46,7 +48,9 @@ class Model(nn.Module):
             self.embedding = nn.Embedding(sizes.target, config.embedding)
             nn.init.normal_(self.embedding.weight, std=0.1 if config.tied else 1.0)
         inputs = config.embedding or sizes.target
-        self.cells = Recurrent(config.cell, inputs, config.hidden, config.layers, config.dropout, config.implementation)
+        self.cells = Recurrent(
+            config.cell, inputs, config.hidden, config.layers, config.dropout, config.implementation
+        )
         self.dropout = Dropout(config.dropout)
         self.output = nn.Linear(config.hidden, sizes.target)
         if config.tied:
@@ -54,7 +58,9 @@ class Model(nn.Module):
 
     def hidden(self, ids_BT: Tensor, state: RecurrentState | None) -> tuple[Tensor, RecurrentState]:
         """hidden_BTH after each id, and the state after the last; `state` None starts afresh."""
-        x_BTE = F.one_hot(ids_BT, self.vocabulary).float() if self.one_hot else self.embedding(ids_BT)
+        x_BTE = (
+            F.one_hot(ids_BT, self.vocabulary).float() if self.one_hot else self.embedding(ids_BT)
+        )
         hidden_BTH, after = self.cells(self.dropout(x_BTE), state)
         return self.dropout(hidden_BTH), after
 
@@ -63,14 +69,17 @@ class Model(nn.Module):
         return logits_NV
 
     def begin(self, prompt: Prompt) -> tuple[RecurrentState, Tensor]:
-        """Read each prompt (which begins with EOS, as the stream does) up to its last id, which is fed first."""
+        """Read each prompt (which begins with EOS, as the stream does) up to its last id, which is
+        fed first."""
         last_B = prompt.ids_BS.gather(1, prompt.length_B[:, None] - 1).squeeze(1)
         batch = prompt.ids_BS.shape[0]
         state = self.cells.zeros(batch)
         for t in range(prompt.ids_BS.shape[1] - 1):
             _, after = self.hidden(prompt.ids_BS[:, t : t + 1], state)
             alive_1B1 = (t < prompt.length_B - 1).view(1, batch, 1)
-            state = tuple(torch.where(alive_1B1, new, old) for new, old in zip(after, state, strict=True))
+            state = tuple(
+                torch.where(alive_1B1, new, old) for new, old in zip(after, state, strict=True)
+            )
         return state, last_B
 
     def step(self, state: RecurrentState, last_B: Tensor) -> tuple[Tensor, RecurrentState]:

@@ -1,8 +1,9 @@
-"""Encoder-decoder without attention: one vector says all about the source (Cho et al. 2014; d2l sections 10.6 and 10.7).
+"""Encoder-decoder without attention: one vector says all about the source (Cho et al. 2014; d2l
+sections 10.6 and 10.7).
 
-The encoder's last output is the context that the decoder is fed at every step, and its final state starts the decoder.
-Shapes: B batch, S source, T target, E embedding, H hidden, C context, V vocabulary, N positions, L layers.
-"""
+The encoder's last output is the context that the decoder is fed at every step, and its final state
+starts the decoder. Shapes: B batch, S source, T target, E embedding, H hidden, C context, V
+vocabulary, N positions, L layers."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -18,7 +19,8 @@ from pipeline.nn.dropout import Dropout
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """`model:` of a run. A bidirectional encoder's two directions are brought back to `hidden` by a linear bridge."""
+    """`model:` of a run. A bidirectional encoder's two directions are brought back to `hidden` by a
+    linear bridge."""
 
     cell: Cell
     embedding: int
@@ -51,12 +53,24 @@ class Model(nn.Module):
         for table in (self.source, self.target):
             nn.init.normal_(table.weight, std=0.1)
         self.encoder = Recurrent(
-            c.cell, c.embedding, c.hidden, c.layers, c.dropout, c.implementation, bidirectional=c.bidirectional
+            c.cell,
+            c.embedding,
+            c.hidden,
+            c.layers,
+            c.dropout,
+            c.implementation,
+            bidirectional=c.bidirectional,
         )
         read = 2 * c.hidden if c.bidirectional else c.hidden
         parts = 2 if c.cell == "lstm" else 1
-        self.bridges = nn.ModuleList(nn.Linear(read, c.hidden) for _ in range(parts)) if c.bidirectional else None
-        self.decoder = Recurrent(c.cell, c.embedding + c.hidden, c.hidden, c.layers, c.dropout, c.implementation)
+        self.bridges = (
+            nn.ModuleList(nn.Linear(read, c.hidden) for _ in range(parts))
+            if c.bidirectional
+            else None
+        )
+        self.decoder = Recurrent(
+            c.cell, c.embedding + c.hidden, c.hidden, c.layers, c.dropout, c.implementation
+        )
         self.readout = nn.Linear(c.hidden + c.hidden + c.embedding, c.hidden)
         self.dropout = Dropout(c.dropout)
         self.output = nn.Linear(c.hidden, sizes.target)
@@ -65,11 +79,14 @@ class Model(nn.Module):
         """Read the source; the context is the top layer's final hidden state."""
         _, state = self.encoder.read(self.dropout(self.source(prompt.ids_BS)), prompt.length_B)
         if self.bridges is not None:
-            state = tuple(torch.tanh(bridge(part)) for bridge, part in zip(self.bridges, state, strict=True))
+            state = tuple(
+                torch.tanh(bridge(part)) for bridge, part in zip(self.bridges, state, strict=True)
+            )
         return State(state, state[0][-1])
 
     def decode(self, target_BT: Tensor, state: State) -> tuple[Tensor, State]:
-        """The decoder over target_BT; the readout sees hidden state, context and input (Cho et al. 2014, appendix A.1.2)."""
+        """The decoder over target_BT; the readout sees hidden state, context and input (Cho et al.
+        2014, appendix A.1.2)."""
         x_BTE = self.dropout(self.target(target_BT))
         context_BTC = state.context_BC[:, None, :].expand(-1, target_BT.shape[1], -1)
         hidden_BTH, cells = self.decoder(torch.cat([x_BTE, context_BTC], -1), state.cells)

@@ -1,8 +1,8 @@
 """Convolutions over the words, each filter's strongest answer kept (Kim 2014; d2l section 16.3).
 
-As in Kim's own program a filter also reaches beyond both ends of the text, where there is nothing (zeros), so that a text
-shorter than the filter has an answer too. Shapes: B batch, S positions, E embedding, F filters, W windows, C classes.
-"""
+As in Kim's own program a filter also reaches beyond both ends of the text, where there is nothing
+(zeros), so that a text shorter than the filter has an answer too. Shapes: B batch, S positions, E
+embedding, F filters, W windows, C classes."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,8 @@ ANCESTORS = {"word2vec": {"dimension": "embedding"}}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """`model:` of a run: `filters` of each of the `widths`, in words; `dropout` of what they found."""
+    """`model:` of a run: `filters` of each of the `widths`, in words; `dropout` of what they
+    found."""
 
     embedding: int
     widths: tuple[int, ...]
@@ -42,13 +43,15 @@ class Model(nn.Module):
         self.embedding = embedding.drawn(sizes.source, config.embedding)
         self.widths = config.widths
         self.convolutions = nn.ModuleList(
-            nn.Conv1d(config.embedding, config.filters, width, padding=width - 1) for width in config.widths
+            nn.Conv1d(config.embedding, config.filters, width, padding=width - 1)
+            for width in config.widths
         )
         self.dropout = Dropout(config.dropout)
         self.output = nn.Linear(config.filters * len(config.widths), sizes.target)
 
     def found(self, text: Prompt) -> list[Tensor]:
-        """For each width, what its filters found at most over the windows that touch the text: BF, not negative."""
+        """For each width, what its filters found at most over the windows that touch the text: BF,
+        not negative."""
         real_BS1 = real_BS(text.length_B, text.ids_BS.shape[1])[:, :, None]
         x_BES = self.embedding(text.ids_BS).masked_fill(~real_BS1, 0.0).transpose(1, 2)
         pooled = []

@@ -1,4 +1,5 @@
-"""The Transformer (Vaswani et al. 2017; d2l section 11.7): attention alone, in an encoder and a decoder.
+"""The Transformer (Vaswani et al. 2017; d2l section 11.7): attention alone, in an encoder and a
+decoder.
 
 Shapes: B batch, S source, T target, H width, N heads, V vocabulary.
 """
@@ -17,14 +18,23 @@ from pipeline.nn.cells import Implementation
 from pipeline.nn.dropout import Dropout
 from pipeline.nn.masks import causal_TK, real_BS
 from pipeline.nn.positional import positions
-from pipeline.nn.transformer import Attention, EncoderBlock, FeedForward, KeysValues, Norm, Residual, SelfAttention, Stack
+from pipeline.nn.transformer import (
+    Attention,
+    EncoderBlock,
+    FeedForward,
+    KeysValues,
+    Norm,
+    Residual,
+    SelfAttention,
+    Stack,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """`model:` of a run. `norm_first`: pre-norm, or post-norm as in the paper. `learned_positions`: how many, null for
-    sinusoidal ones. `tied`: no weights shared; output with target embedding; or all three with the source's.
-    """
+    """`model:` of a run. `norm_first`: pre-norm, or post-norm as in the paper. `learned_positions`:
+    how many, null for sinusoidal ones. `tied`: no weights shared; output with target embedding; or
+    all three with the source's."""
 
     width: int
     heads: int
@@ -49,11 +59,19 @@ class DecoderBlock(nn.Module):
     def __init__(self, sizes: transformer.Sizes) -> None:
         super().__init__()
         self.own = SelfAttention(sizes)
-        self.cross, self.cross_residual = Attention(sizes.width, sizes.heads, sizes.implementation), Residual(sizes)
+        self.cross, self.cross_residual = (
+            Attention(sizes.width, sizes.heads, sizes.implementation),
+            Residual(sizes),
+        )
         self.feed_forward = FeedForward(sizes)
 
     def forward(
-        self, x_BTH: Tensor, source: KeysValues, source_mask: Tensor, past: KeysValues | None, mask: Tensor | None
+        self,
+        x_BTH: Tensor,
+        source: KeysValues,
+        source_mask: Tensor,
+        past: KeysValues | None,
+        mask: Tensor | None,
     ) -> tuple[Tensor, KeysValues]:
         x_BTH, seen = self.own(x_BTH, past, mask)
         inner = self.cross_residual.before(x_BTH)
@@ -61,7 +79,12 @@ class DecoderBlock(nn.Module):
         return self.feed_forward(x_BTH), seen
 
     def looked(
-        self, x_BTH: Tensor, source: KeysValues, source_mask: Tensor, past: KeysValues | None, mask: Tensor | None
+        self,
+        x_BTH: Tensor,
+        source: KeysValues,
+        source_mask: Tensor,
+        past: KeysValues | None,
+        mask: Tensor | None,
     ) -> Tensor:
         """weights_BNTS that `forward`, called alike, gives to the source."""
         x_BTH, _ = self.own(x_BTH, past, mask)
@@ -69,7 +92,8 @@ class DecoderBlock(nn.Module):
 
 
 class State(NamedTuple):
-    """Each decoder block's keys and values of the source and of the target so far; and which source positions are real."""
+    """Each decoder block's keys and values of the source and of the target so far; and which source
+    positions are real."""
 
     source: tuple[KeysValues, ...]
     past: tuple[KeysValues, ...]
@@ -82,16 +106,30 @@ class Model(nn.Module):
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__()
         if config.tied == "all" and not sizes.shared:
-            raise refuse("tied", "all", "none or output", "Or give the corpus one vocabulary: `vocab.share: true`.")
+            raise refuse(
+                "tied",
+                "all",
+                "none or output",
+                "Or give the corpus one vocabulary: `vocab.share: true`.",
+            )
         self.width, block = config.width, transformer.sizes(config, activation="relu")
         self.source = nn.Embedding(sizes.source, config.width)
-        self.target = self.source if config.tied == "all" else nn.Embedding(sizes.target, config.width)
+        self.target = (
+            self.source if config.tied == "all" else nn.Embedding(sizes.target, config.width)
+        )
         self.positions = positions(config.learned_positions, config.width)
         self.dropout = Dropout(config.dropout)
-        self.encoder = Stack[EncoderBlock](EncoderBlock(block) for _ in range(config.encoder_layers))
-        self.decoder = Stack[DecoderBlock](DecoderBlock(block) for _ in range(config.decoder_layers))
+        self.encoder = Stack[EncoderBlock](
+            EncoderBlock(block) for _ in range(config.encoder_layers)
+        )
+        self.decoder = Stack[DecoderBlock](
+            DecoderBlock(block) for _ in range(config.decoder_layers)
+        )
         last = [
-            transformer.normalisation(config.norm, config.width) if config.norm_first else nn.Identity() for _ in range(2)
+            transformer.normalisation(config.norm, config.width)
+            if config.norm_first
+            else nn.Identity()
+            for _ in range(2)
         ]
         self.encoder_norm, self.decoder_norm = last
         self.output = nn.Linear(config.width, sizes.target)
@@ -100,7 +138,8 @@ class Model(nn.Module):
             self.output.weight = self.target.weight
 
     def embed(self, table: nn.Module, ids_BT: Tensor, first: int) -> Tensor:
-        """Scaled embeddings plus the encodings of positions first, first+1, ... (Vaswani et al. 2017, 3.4, 3.5)."""
+        """Scaled embeddings plus the encodings of positions first, first+1, ... (Vaswani et al.
+        2017, 3.4, 3.5)."""
         position_TH = self.positions(first, first + ids_BT.shape[1])
         embedded: Tensor = self.dropout(table(ids_BT) * math.sqrt(self.width) + position_TH)
         return embedded
@@ -115,18 +154,26 @@ class Model(nn.Module):
         return State(tuple(block.cross.remember(x_BSH) for block in self.decoder), (), mask)
 
     def decode(self, target_BT: Tensor, state: State) -> tuple[Tensor, State]:
-        """hidden_BTH after target_BT, which follows the state's past: many steps from no past, or one from any."""
+        """hidden_BTH after target_BT, which follows the state's past: many steps from no past, or
+        one from any."""
         [*_, x_BTH], after = self.climb(target_BT, state)
         return self.decoder_norm(x_BTH), after
 
     def climb(self, target_BT: Tensor, state: State) -> tuple[list[Tensor], State]:
-        """Input of each decoder block and, last, output of the top one, each BTH; and the state after."""
+        """Input of each decoder block and, last, output of the top one, each BTH; and the state
+        after."""
         first = state.past[0].keys.shape[2] if state.past else 0
         assert not (state.past and target_BT.shape[1] > 1)
         mask = None if state.past else causal_TK(target_BT.shape[1], 0, target_BT.device)
         through, seen = [self.embed(self.target, target_BT, first)], []
         for i, block in enumerate(self.decoder):
-            x_BTH, own = block(through[i], state.source[i], state.source_mask, state.past[i] if state.past else None, mask)
+            x_BTH, own = block(
+                through[i],
+                state.source[i],
+                state.source_mask,
+                state.past[i] if state.past else None,
+                mask,
+            )
             through.append(x_BTH)
             seen.append(own)
         return through, State(state.source, tuple(seen), state.source_mask)
@@ -146,7 +193,10 @@ class Model(nn.Module):
         named: dict[str, Tensor] = {}
         for i, (block, x_BTH) in enumerate(zip(self.decoder, through[:-1], strict=True)):
             weights_BNTS = block.looked(x_BTH, state.source[i], state.source_mask, None, mask)
-            named |= {f"layer {i + 1} head {n + 1}": weights for n, weights in enumerate(weights_BNTS.unbind(1))}
+            named |= {
+                f"layer {i + 1} head {n + 1}": weights
+                for n, weights in enumerate(weights_BNTS.unbind(1))
+            }
         return named
 
     def begin(self, prompt: Prompt) -> tuple[State, Tensor]:
@@ -166,6 +216,10 @@ class Model(nn.Module):
 
     def reorder(self, state: State, rows_B: Tensor) -> State:
         def pick(kept: tuple[KeysValues, ...]) -> tuple[KeysValues, ...]:
-            return tuple(KeysValues(*(part.index_select(0, rows_B) for part in one)) for one in kept)
+            return tuple(
+                KeysValues(*(part.index_select(0, rows_B) for part in one)) for one in kept
+            )
 
-        return State(pick(state.source), pick(state.past), state.source_mask.index_select(0, rows_B))
+        return State(
+            pick(state.source), pick(state.past), state.source_mask.index_select(0, rows_B)
+        )

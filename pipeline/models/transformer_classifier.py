@@ -23,9 +23,8 @@ ANCESTORS = {"word2vec": {"dimension": "width"}}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """`model:` of a run. `norm_first`: pre-norm, or post-norm as in the paper. `learned_positions`: how many, null for
-    sinusoidal ones.
-    """
+    """`model:` of a run. `norm_first`: pre-norm, or post-norm as in the paper. `learned_positions`:
+    how many, null for sinusoidal ones."""
 
     width: int
     heads: int
@@ -60,7 +59,9 @@ class Model(nn.Module):
         """logits_BC."""
         size = text.ids_BS.shape[1]
         mask = real_BS(text.length_B, size)[:, None, None, :]
-        x_BSH = self.dropout(self.embedding(text.ids_BS) * math.sqrt(self.width) + self.positions(0, size))
+        x_BSH = self.dropout(
+            self.embedding(text.ids_BS) * math.sqrt(self.width) + self.positions(0, size)
+        )
         for block in self.encoder:
             x_BSH = block(x_BSH, mask)
         logits_BC: Tensor = self.output(self.dropout(mean_BH(self.norm(x_BSH), text.length_B)))

@@ -1,10 +1,9 @@
 """Transformer language models (d2l section 11.9.3; Radford et al. 2018): the causal decoder alone.
 
-The past is the state: its ids and every layer's keys and values. It holds at most `context` tokens; a full one is cut to its
-later half, whose positions then count from zero again, so what a token sees depends on its place in the text and never on
-the windows in which the text is fed.
-Shapes: B batch, T new tokens, P past tokens, K both, H width, V vocabulary.
-"""
+The past is the state: its ids and every layer's keys and values. It holds at most `context` tokens;
+a full one is cut to its later half, whose positions then count from zero again, so what a token
+sees depends on its place in the text and never on the windows in which the text is fed. Shapes: B
+batch, T new tokens, P past tokens, K both, H width, V vocabulary."""
 
 import math
 from dataclasses import dataclass
@@ -22,12 +21,14 @@ from pipeline.nn.positional import positions
 from pipeline.nn.transformer import EncoderBlock, KeysValues, Norm, Stack
 
 State = tuple[Tensor, ...]
-"""ids_BP (PAD on the left of shorter rows), then keys and values BNPD of each layer; batched on dimension 0."""
+"""ids_BP (PAD on the left of shorter rows), then keys and values BNPD of each layer; batched on
+dimension 0."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """`model:` of a run. `context`: tokens seen at most, half of which every token sees for sure once there are as many."""
+    """`model:` of a run. `context`: tokens seen at most, half of which every token sees for sure
+    once there are as many."""
 
     width: int
     heads: int
@@ -83,14 +84,19 @@ class Model(nn.Module):
         return (ids_BT[:, :0],)
 
     def with_room(self, state: State) -> State:
-        """The state with each row of `context` tokens cut to its later half, unless there is room as it is."""
+        """The state with each row of `context` tokens cut to its later half, unless there is room
+        as it is."""
         ids_BP = state[0]
         if ids_BP.shape[1] < self.context:
             return state
         half = self.context // 2
         full_B1 = (ids_BP != PAD).sum(1, keepdim=True) == self.context
-        kept_BP = ids_BP.masked_fill(full_B1 & (torch.arange(self.context, device=ids_BP.device) < half), PAD)
-        return self.extend(kept_BP[:, int((kept_BP == PAD).sum(1).min()) :], self.nothing(ids_BP))[1]
+        kept_BP = ids_BP.masked_fill(
+            full_B1 & (torch.arange(self.context, device=ids_BP.device) < half), PAD
+        )
+        return self.extend(kept_BP[:, int((kept_BP == PAD).sum(1).min()) :], self.nothing(ids_BP))[
+            1
+        ]
 
     def extend(self, ids_BT: Tensor, state: State) -> tuple[Tensor, State]:
         """hidden_BTH of tokens for which the state has room, and the state with them."""
@@ -100,20 +106,26 @@ class Model(nn.Module):
         x_BTH, mask = self.embed(ids_BK)[:, past:], self.mask(ids_BK, new)
         after: list[Tensor] = [ids_BK]
         for i, block in enumerate(self.blocks):
-            x_BTH, seen = block.extend(x_BTH, KeysValues(*flat[2 * i : 2 * i + 2]) if flat else None, mask)
+            x_BTH, seen = block.extend(
+                x_BTH, KeysValues(*flat[2 * i : 2 * i + 2]) if flat else None, mask
+            )
             after += seen
         normed: Tensor = self.norm(x_BTH)
         return normed, tuple(after)
 
     def embed(self, ids_BK: Tensor) -> Tensor:
-        """Scaled embeddings plus the encodings of each row's own positions, which count from its first real token."""
+        """Scaled embeddings plus the encodings of each row's own positions, which count from its
+        first real token."""
         table_KH, real_BK = self.positions(0, ids_BK.shape[1]), ids_BK != PAD
         position_BKH = table_KH[(real_BK.cumsum(1) - 1).clamp(min=0)]
-        embedded: Tensor = self.dropout(self.embedding(ids_BK) * math.sqrt(self.width) + position_BKH)
+        embedded: Tensor = self.dropout(
+            self.embedding(ids_BK) * math.sqrt(self.width) + position_BKH
+        )
         return embedded
 
     def mask(self, ids_BK: Tensor, new: int) -> Tensor:
-        """Causal mask of the last `new` tokens: they attend to themselves and to real tokens before them."""
+        """Causal mask of the last `new` tokens: they attend to themselves and to real tokens before
+        them."""
         size = ids_BK.shape[1]
         causal_TK_ = causal_TK(new, size - new, ids_BK.device)
         self_TK = torch.eye(size, dtype=torch.bool, device=ids_BK.device)[size - new :]
@@ -124,11 +136,14 @@ class Model(nn.Module):
         return logits_NV
 
     def begin(self, prompt: Prompt) -> tuple[State, Tensor]:
-        """Read each prompt (which begins with EOS, as the stream does) up to its last id, which is fed first."""
+        """Read each prompt (which begins with EOS, as the stream does) up to its last id, which is
+        fed first."""
         last_B = prompt.ids_BS.gather(1, prompt.length_B[:, None] - 1).squeeze(1)
         read = zip(prompt.ids_BS, (prompt.length_B - 1).tolist(), strict=True)
         kept = [ids[length - self.kept(length) : length] for ids, length in read]
-        past_BP = nn.utils.rnn.pad_sequence([ids.flip(0) for ids in kept], batch_first=True, padding_value=PAD).flip(1)
+        past_BP = nn.utils.rnn.pad_sequence(
+            [ids.flip(0) for ids in kept], batch_first=True, padding_value=PAD
+        ).flip(1)
         return self.extend(past_BP, self.nothing(past_BP))[1], last_B
 
     def kept(self, tokens: int) -> int:

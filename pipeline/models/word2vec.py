@@ -1,4 +1,5 @@
-"""word2vec's two tables of vectors (Mikolov et al. 2013b; d2l 15.1): a word as it is read, and as it is predicted."""
+"""word2vec's two tables of vectors (Mikolov et al. 2013b; d2l 15.1): a word as it is read, and as
+it is predicted."""
 
 from dataclasses import dataclass
 
@@ -20,11 +21,11 @@ class Config:
 
 
 class Model(nn.Module):
-    """`input` holds v and `output` holds v' of equation 4; `input` is what is kept as the words' vectors.
+    """`input` holds v and `output` holds v' of equation 4; `input` is what is kept as the words'
+    vectors.
 
-    A batch touches few rows, so gradients are sparse. Values at the start are those of the authors' own program: small
-    and uniform, and zeros.
-    """
+    A batch touches few rows, so gradients are sparse. Values at the start are those of the authors'
+    own program: small and uniform, and zeros."""
 
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__()

@@ -44,7 +44,8 @@ class Dot(nn.Module):
 
 
 class ScaledDot(nn.Module):
-    """q . k / sqrt(H) (Vaswani et al. 2017, equation 1; d2l equation 11.3.6), both projected to one width."""
+    """q . k / sqrt(H) (Vaswani et al. 2017, equation 1; d2l equation 11.3.6), both projected to one
+    width."""
 
     def __init__(self, query: int, key: int, width: int) -> None:
         super().__init__()
@@ -79,7 +80,8 @@ class General(nn.Module):
 
 
 class Gaussian(nn.Module):
-    """-|W_q q - W_k k|^2 / 2: softmax of it is Nadaraya-Watson regression with a Gaussian kernel (d2l equation 11.3.1)."""
+    """-|W_q q - W_k k|^2 / 2: softmax of it is Nadaraya-Watson regression with a Gaussian kernel
+    (d2l equation 11.3.1)."""
 
     def __init__(self, query: int, key: int, width: int) -> None:
         super().__init__()
@@ -113,7 +115,8 @@ def scoring(name: Score, query: int, key: int, width: int) -> Scoring:
 
 
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
-    """Softmax over the last axis with no weight where `mask` (broadcast) is False (d2l section 11.3.2).
+    """Softmax over the last axis with no weight where `mask` (broadcast) is False (d2l section
+    11.3.2).
 
     A row in which nothing may be looked at gets weights of zero.
     """

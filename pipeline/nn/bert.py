@@ -1,9 +1,9 @@
-"""BERT's encoder (Devlin et al. 2019; d2l section 15.8), shared by pre-training and by what is fine-tuned from it.
+"""BERT's encoder (Devlin et al. 2019; d2l section 15.8), shared by pre-training and by what is
+fine-tuned from it.
 
-A text begins with BOS, which serves as <cls>, and every sentence in it ends with EOS, which serves as <sep>. The embedding
-table has one row more than the vocabulary has ids: the last one is that of MASK.
-Shapes: B batch, S positions, H width.
-"""
+A text begins with BOS, which serves as <cls>, and every sentence in it ends with EOS, which serves
+as <sep>. The embedding table has one row more than the vocabulary has ids: the last one is that of
+MASK. Shapes: B batch, S positions, H width."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,8 @@ from pipeline.nn.transformer import EncoderBlock, Stack
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """`model:` of a run. `learned_positions`: the longest text's length, as in the paper, or null for sinusoidal ones."""
+    """`model:` of a run. `learned_positions`: the longest text's length, as in the paper, or null
+    for sinusoidal ones."""
 
     width: int
     heads: int
@@ -38,7 +39,8 @@ class Config:
 
 
 class Encoder(nn.Module):
-    """Sees both sides of every position; what it makes of the first, <cls>, stands for the whole text."""
+    """Sees both sides of every position; what it makes of the first, <cls>, stands for the whole
+    text."""
 
     def __init__(self, config: Config, vocabulary: int) -> None:
         super().__init__()
@@ -67,5 +69,6 @@ class Encoder(nn.Module):
         return torch.tanh(self.pooler(hidden_BSH[:, 0]))
 
     def adopt(self, tensors: dict[str, Tensor]) -> None:
-        """Take over another model's encoder, whose tensors are called `encoder.`... and have the same sizes."""
+        """Take over another model's encoder, whose tensors are called `encoder.`... and have the
+        same sizes."""
         self.load_state_dict({name: tensors[f"encoder.{name}"] for name in self.state_dict()})

@@ -1,8 +1,9 @@
-"""Recurrent layers of any cell and depth behind one signature. Shapes: L layers, B batch, T time, E input, H hidden.
+"""Recurrent layers of any cell and depth behind one signature. Shapes: L layers, B batch, T time, E
+input, H hidden.
 
-A state is a tuple of tensors LBH: (hidden,) for `rnn` and `gru`, (hidden, memory) for `lstm`. The weights are torch's;
-`implementation: fused` runs torch's kernel on them, `equations` the same step by step as written in `equations.py`.
-"""
+A state is a tuple of tensors LBH: (hidden,) for `rnn` and `gru`, (hidden, memory) for `lstm`. The
+weights are torch's; `implementation: fused` runs torch's kernel on them, `equations` the same step
+by step as written in `equations.py`."""
 
 from typing import Literal
 
@@ -16,7 +17,11 @@ Cell = Literal["rnn", "gru", "lstm"]
 Implementation = Literal["fused", "equations"]
 RecurrentState = tuple[Tensor, ...]
 
-_KERNELS: dict[str, type[nn.RNN] | type[nn.GRU] | type[nn.LSTM]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+_KERNELS: dict[str, type[nn.RNN] | type[nn.GRU] | type[nn.LSTM]] = {
+    "rnn": nn.RNN,
+    "gru": nn.GRU,
+    "lstm": nn.LSTM,
+}
 
 
 class Recurrent(nn.Module):
@@ -36,13 +41,16 @@ class Recurrent(nn.Module):
         super().__init__()
         self.cell, self.written_out = cell, implementation == "equations"
         between = dropout if layers > 1 else 0.0
-        self.kernel = _KERNELS[cell](inputs, hidden, layers, dropout=between, batch_first=True, bidirectional=bidirectional)
+        self.kernel = _KERNELS[cell](
+            inputs, hidden, layers, dropout=between, batch_first=True, bidirectional=bidirectional
+        )
         for name, weight in self.kernel.named_parameters():
             if name.startswith("weight_hh"):
                 for gate in torch.split(weight.data, hidden):
                     nn.init.orthogonal_(gate)
             elif cell == "lstm" and name.startswith("bias_ih"):
-                weight.data[hidden : 2 * hidden] = 1.0  # the forget gate starts open (Jozefowicz et al. 2015, section 2.2)
+                # the forget gate starts open (Jozefowicz et al. 2015, section 2.2)
+                weight.data[hidden : 2 * hidden] = 1.0
 
     def zeros(self, batch: int) -> RecurrentState:
         """The state before anything was read."""
@@ -52,10 +60,13 @@ class Recurrent(nn.Module):
         return tuple(next(kernel.parameters()).new_zeros(shape) for _ in range(parts))
 
     def forward(self, x_BTE: Tensor, state: RecurrentState | None) -> tuple[Tensor, RecurrentState]:
-        """hidden_BTH of the last layer at each step, and the state after the last step; `state` None means zeros."""
+        """hidden_BTH of the last layer at each step, and the state after the last step; `state`
+        None means zeros."""
         if self.written_out:
             length_B = torch.full(x_BTE.shape[:1], x_BTE.shape[1], device=x_BTE.device)
-            return equations.stack(self.cell, self.kernel, x_BTE, length_B, state or self.zeros(len(x_BTE)))
+            return equations.stack(
+                self.cell, self.kernel, x_BTE, length_B, state or self.zeros(len(x_BTE))
+            )
         given = state[0] if state is not None and len(state) == 1 else state
         out_BTH, after = self.kernel(x_BTE, given)
         return out_BTH, after if isinstance(after, tuple) else (after,)
@@ -63,14 +74,18 @@ class Recurrent(nn.Module):
     def read(self, x_BSE: Tensor, length_B: Tensor) -> tuple[Tensor, RecurrentState]:
         """Like `forward` from zeros over sequences of their own lengths; padding is never read.
 
-        Bidirectional: outputs have forward and backward side by side (BS2H), and so has each layer's state (LB2H).
-        """
+        Bidirectional: outputs have forward and backward side by side (BS2H), and so has each
+        layer's state (LB2H)."""
         if self.written_out:
-            out_BSH, state = equations.stack(self.cell, self.kernel, x_BSE, length_B, self.zeros(len(x_BSE)))
+            out_BSH, state = equations.stack(
+                self.cell, self.kernel, x_BSE, length_B, self.zeros(len(x_BSE))
+            )
         elif x_BSE.device.type == "cpu" and x_BSE.shape[1] >= segments.LONG:
             out_BSH, state = segments.stack(self.kernel, x_BSE, length_B)
         else:
-            packed = pack_padded_sequence(x_BSE, length_B.cpu(), batch_first=True, enforce_sorted=False)
+            packed = pack_padded_sequence(
+                x_BSE, length_B.cpu(), batch_first=True, enforce_sorted=False
+            )
             out, after = self.kernel(packed)
             out_BSH, _ = pad_packed_sequence(out, batch_first=True, total_length=x_BSE.shape[1])
             state = after if isinstance(after, tuple) else (after,)

@@ -1,4 +1,5 @@
-"""The table of a model's word vectors: drawn at random, or taken over from a run of word2vec (d2l section 16.2.2).
+"""The table of a model's word vectors: drawn at random, or taken over from a run of word2vec (d2l
+section 16.2.2).
 
 Shapes: V vocabulary, E embedding.
 """
@@ -17,9 +18,8 @@ def drawn(words: int, width: int) -> nn.Embedding:
 def adopt(table: nn.Embedding, tensors: dict[str, Tensor]) -> None:
     """Begin with word2vec's `input.weight` (VE), which training then changes.
 
-    A word that word2vec never met, whose row of its `output.weight` is zero as at the start, keeps the vector that was drawn
-    for it, spread as the others are (Kim 2014, section 4.3).
-    """
+    A word that word2vec never met, whose row of its `output.weight` is zero as at the start, keeps
+    the vector that was drawn for it, spread as the others are (Kim 2014, section 4.3)."""
     given = tensors["input.weight"]
     met_V = tensors["output.weight"].any(1)
     spread = given[met_V].std() / table.weight.std()

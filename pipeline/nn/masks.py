@@ -1,4 +1,5 @@
-"""Attention masks: True where a position may be attended to. Shapes: B batch, S source, T steps, K keys."""
+"""Attention masks: True where a position may be attended to. Shapes: B batch, S source, T steps, K
+keys."""
 
 import torch
 from torch import Tensor
@@ -10,5 +11,6 @@ def real_BS(length_B: Tensor, size: int) -> Tensor:
 
 
 def causal_TK(size: int, past: int, device: torch.device) -> Tensor:
-    """For `size` steps that follow `past` others: True where column k is not after step t (d2l section 11.7.5)."""
+    """For `size` steps that follow `past` others: True where column k is not after step t (d2l
+    section 11.7.5)."""
     return torch.ones(size, past + size, dtype=torch.bool, device=device).tril(past)

@@ -9,7 +9,8 @@ from pipeline.core.errors import refuse
 
 
 def sinusoidal_TH(positions: int, width: int) -> Tensor:
-    """Sine in even columns, cosine in odd, wavelengths from 2 pi to 10000 * 2 pi (Vaswani et al. 2017, section 3.5)."""
+    """Sine in even columns, cosine in odd, wavelengths from 2 pi to 10000 * 2 pi (Vaswani et al.
+    2017, section 3.5)."""
     position_T1 = torch.arange(positions, dtype=torch.float32)[:, None]
     rate = torch.exp(torch.arange(0, width, 2, dtype=torch.float32) * (-math.log(10000.0) / width))
     table_TH = torch.zeros(positions, width)
@@ -48,10 +49,13 @@ class Learned(nn.Module):
 
 
 def refuse_longer(learned: int, length: int, text: str) -> None:
-    """UserError if `text` (a phrase for messages) of `length` positions has more than the `learned` ones."""
+    """UserError if `text` (a phrase for messages) of `length` positions has more than the `learned`
+    ones."""
     if length > learned:
         todo = "Raise it, or use null: sinusoidal positions have no end."
-        raise refuse("model.learned_positions", learned, f"at least {length}, the length of {text}", todo)
+        raise refuse(
+            "model.learned_positions", learned, f"at least {length}, the length of {text}", todo
+        )
 
 
 def positions(learned: int | None, width: int) -> Sinusoidal | Learned:

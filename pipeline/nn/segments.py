@@ -1,11 +1,12 @@
 """Recurrent layers over long rows of unequal lengths on a CPU, in time linear in the length.
 
-For packed rows torch's CPU kernels take out the steps one by one, and each one's gradient is a tensor as large as the whole
-batch: time quadratic in the length, most of the training on rows of hundreds of tokens. Here rows are sorted by length, and
-between two lengths at which rows end the kernels run over a plain tensor of the rows that go on.
+For packed rows torch's CPU kernels take out the steps one by one, and each one's gradient is a
+tensor as large as the whole batch: time quadratic in the length, most of the training on rows of
+hundreds of tokens. Here rows are sorted by length, and between two lengths at which rows end the
+kernels run over a plain tensor of the rows that go on.
 
-Shapes: B batch, S positions, E input, H hidden, L layers times directions, T steps of a segment, A rows that go on.
-"""
+Shapes: B batch, S positions, E input, H hidden, L layers times directions, T steps of a segment, A
+rows that go on."""
 
 import numpy as np
 import torch
@@ -18,9 +19,11 @@ from pipeline.nn.equations import State
 LONG = 64  # positions from which it is faster than the packed kernel
 
 
-def stack(kernel: nn.RNN | nn.GRU | nn.LSTM, x_BSE: Tensor, length_B: Tensor) -> tuple[Tensor, State]:
-    """Outputs of the kernel for the packed rows: hidden_BSH of the last layer (BS2H if bidirectional; zeros beyond a row's
-    length), and the state LBH after each row's last step."""
+def stack(
+    kernel: nn.RNN | nn.GRU | nn.LSTM, x_BSE: Tensor, length_B: Tensor
+) -> tuple[Tensor, State]:
+    """Outputs of the kernel for the packed rows: hidden_BSH of the last layer (BS2H if
+    bidirectional; zeros beyond a row's length), and the state LBH after each row's last step."""
     sorted_B, order_B = length_B.sort(descending=True, stable=True)
     back_B = order_B.argsort()
     x_BSE, after = x_BSE.index_select(0, order_B), []
@@ -42,15 +45,23 @@ def stack(kernel: nn.RNN | nn.GRU | nn.LSTM, x_BSE: Tensor, length_B: Tensor) ->
     return x_BSE.index_select(0, back_B), state
 
 
-def direction(kernel: nn.RNN | nn.GRU | nn.LSTM, name: str, x_BSE: Tensor, length_B: Tensor) -> tuple[Tensor, State]:
-    """One layer in one direction, forwards over rows sorted by length, the longest first: hidden_BSH, and the states BH."""
+def direction(
+    kernel: nn.RNN | nn.GRU | nn.LSTM, name: str, x_BSE: Tensor, length_B: Tensor
+) -> tuple[Tensor, State]:
+    """One layer in one direction, forwards over rows sorted by length, the longest first:
+    hidden_BSH, and the states BH."""
     ends, rows = np.unique(length_B.cpu().numpy(), return_counts=True)  # ascending
     sizes = np.diff(ends, prepend=0).tolist()
     beyond = x_BSE.shape[1] - sum(sizes)
     going = len(x_BSE)
-    state: State = tuple(x_BSE.new_zeros(1, going, kernel.hidden_size) for _ in range(1 + isinstance(kernel, nn.LSTM)))
+    state: State = tuple(
+        x_BSE.new_zeros(1, going, kernel.hidden_size)
+        for _ in range(1 + isinstance(kernel, nn.LSTM))
+    )
     hidden, ended = [], []
-    for segment_BTE, ending in zip(x_BSE.split_with_sizes([*sizes, beyond], 1), rows.tolist(), strict=False):
+    for segment_BTE, ending in zip(
+        x_BSE.split_with_sizes([*sizes, beyond], 1), rows.tolist(), strict=False
+    ):
         out_ATH, state = _run(kernel, name, segment_BTE[:going], state)
         hidden.append(F.pad(out_ATH, (0, 0, 0, 0, 0, len(x_BSE) - going)))
         going -= ending
@@ -67,12 +78,20 @@ def reversed_rows(x_BSE: Tensor, length_B: Tensor) -> Tensor:
     return x_BSE.gather(1, place_BS[:, :, None].expand_as(x_BSE))
 
 
-def _run(kernel: nn.RNN | nn.GRU | nn.LSTM, name: str, x_ATE: Tensor, state: State) -> tuple[Tensor, State]:
+def _run(
+    kernel: nn.RNN | nn.GRU | nn.LSTM, name: str, x_ATE: Tensor, state: State
+) -> tuple[Tensor, State]:
     """Torch's function of the kernel's cell, with one layer's weights of one direction."""
-    weights = [getattr(kernel, f"{part}_{name}") for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
-    settings = (True, 1, 0.0, kernel.training, False, True)  # biases, layers, dropout, training, bidirectional, batch first
+    weights = [
+        getattr(kernel, f"{part}_{name}")
+        for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    ]
+    # biases, layers, dropout, training, bidirectional, batch first
+    settings = (True, 1, 0.0, kernel.training, False, True)
     if isinstance(kernel, nn.LSTM):
-        out_ATH, *after = torch.lstm(x_ATE, [part.contiguous() for part in state], weights, *settings)
+        out_ATH, *after = torch.lstm(
+            x_ATE, [part.contiguous() for part in state], weights, *settings
+        )
         return out_ATH, tuple(after)
     cell = torch.gru if isinstance(kernel, nn.GRU) else torch.rnn_tanh
     out_ATH, after_1AH = cell(x_ATE, state[0].contiguous(), weights, *settings)

@@ -1,4 +1,5 @@
-"""Blocks of Transformers: multi-head attention, the feed-forward layer, residual connections and their norms.
+"""Blocks of Transformers: multi-head attention, the feed-forward layer, residual connections and
+their norms.
 
 Shapes: B batch, S or T positions, Q queries, K keys, H width, N heads, D width of a head.
 """
@@ -22,7 +23,8 @@ Norm = Literal["layer", "batch"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sizes:
-    """Of one block: `norm_first` normalises before each sublayer (pre-norm), else after it (post-norm, the original)."""
+    """Of one block: `norm_first` normalises before each sublayer (pre-norm), else after it
+    (post-norm, the original)."""
 
     width: int
     heads: int
@@ -38,13 +40,22 @@ def check(config: Any) -> None:
     """For the `__post_init__` of a family's Config: its width, heads, feed_forward and dropout."""
     at_least_one(width=config.width, heads=config.heads, feed_forward=config.feed_forward)
     if config.width % config.heads:
-        raise refuse("heads", f"{config.heads} with width {config.width}", "a divisor of width", "Change either.")
+        raise refuse(
+            "heads",
+            f"{config.heads} with width {config.width}",
+            "a divisor of width",
+            "Change either.",
+        )
     share(dropout=config.dropout)
 
 
 def sizes(config: Any, **others: Any) -> Sizes:
     """Those of a family's Config, with `others` for what it does not have."""
-    own = {field.name: getattr(config, field.name) for field in fields(Sizes) if field.name not in others}
+    own = {
+        field.name: getattr(config, field.name)
+        for field in fields(Sizes)
+        if field.name not in others
+    }
     return Sizes(**own, **others)
 
 
@@ -56,20 +67,26 @@ class KeysValues(NamedTuple):
 
     def then(self, more: "KeysValues") -> "KeysValues":
         """These positions and, after them, `more`."""
-        return KeysValues(torch.cat([self.keys, more.keys], 2), torch.cat([self.values, more.values], 2))
+        return KeysValues(
+            torch.cat([self.keys, more.keys], 2), torch.cat([self.values, more.values], 2)
+        )
 
 
 def fused(query_BNQD: Tensor, seen: KeysValues, mask: Tensor | None) -> Tensor:
-    """Torch's kernel; on a CPU in float32 instead of bfloat16, whose gradient takes six times as long there."""
+    """Torch's kernel; on a CPU in float32 instead of bfloat16, whose gradient takes six times as
+    long there."""
     keys, values = seen
     if query_BNQD.device.type != "cpu" or query_BNQD.dtype != torch.bfloat16:
         return F.scaled_dot_product_attention(query_BNQD, keys, values, mask)
     with torch.autocast("cpu", enabled=False):
-        return F.scaled_dot_product_attention(query_BNQD.float(), keys.float(), values.float(), mask)
+        return F.scaled_dot_product_attention(
+            query_BNQD.float(), keys.float(), values.float(), mask
+        )
 
 
 class Attention(nn.Module):
-    """Multi-head scaled dot-product attention (Vaswani et al. 2017, section 3.2; d2l section 11.5)."""
+    """Multi-head scaled dot-product attention (Vaswani et al. 2017, section 3.2; d2l section
+    11.5)."""
 
     def __init__(self, width: int, heads: int, implementation: Implementation) -> None:
         super().__init__()
@@ -104,10 +121,11 @@ class Attention(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """Batch norm over every position of the batch (Ioffe & Szegedy 2015), padding included: what d2l 11.7.3 warns of.
+    """Batch norm over every position of the batch (Ioffe & Szegedy 2015), padding included: what
+    d2l 11.7.3 warns of.
 
-    In training a position is normalised by the positions after it and by its batch mates'; `docs/results.md` shows the cost.
-    """
+    In training a position is normalised by the positions after it and by its batch mates';
+    `docs/results.md` shows the cost."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -124,7 +142,8 @@ def normalisation(norm: Norm, width: int) -> nn.Module:
 
 
 class Residual(nn.Module):
-    """x + sublayer(x) with the norm before or after, and dropout on the sublayer's output (d2l section 11.7.3)."""
+    """x + sublayer(x) with the norm before or after, and dropout on the sublayer's output (d2l
+    section 11.7.3)."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
@@ -142,7 +161,8 @@ class Residual(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """The same two-layer perceptron at every position, in its residual connection (Vaswani et al. 2017, equation 2)."""
+    """The same two-layer perceptron at every position, in its residual connection (Vaswani et al.
+    2017, equation 2)."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
@@ -165,8 +185,11 @@ class SelfAttention(nn.Module):
         self.residual = Residual(sizes)
         self.attention = Attention(sizes.width, sizes.heads, sizes.implementation)
 
-    def forward(self, x_BTH: Tensor, past: KeysValues | None, mask: Tensor | None) -> tuple[Tensor, KeysValues]:
-        """The sublayer's output over the past's keys and values and x's own, which are returned together."""
+    def forward(
+        self, x_BTH: Tensor, past: KeysValues | None, mask: Tensor | None
+    ) -> tuple[Tensor, KeysValues]:
+        """The sublayer's output over the past's keys and values and x's own, which are returned
+        together."""
         inner = self.residual.before(x_BTH)
         seen = self.attention.remember(inner)
         if past is not None:
@@ -175,7 +198,8 @@ class SelfAttention(nn.Module):
 
 
 class EncoderBlock(nn.Module):
-    """Self-attention, then feed-forward; with a causal mask and a past it is the block of a language model."""
+    """Self-attention, then feed-forward; with a causal mask and a past it is the block of a
+    language model."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
@@ -185,7 +209,9 @@ class EncoderBlock(nn.Module):
     def forward(self, x_BTH: Tensor, mask: Tensor | None) -> Tensor:
         return self.extend(x_BTH, None, mask)[0]
 
-    def extend(self, x_BTH: Tensor, past: KeysValues | None, mask: Tensor | None) -> tuple[Tensor, KeysValues]:
+    def extend(
+        self, x_BTH: Tensor, past: KeysValues | None, mask: Tensor | None
+    ) -> tuple[Tensor, KeysValues]:
         """x after the block, x following a past; and the keys and values of both."""
         looked_BTH, seen = self.own(x_BTH, past, mask)
         return self.feed_forward(looked_BTH), seen
@@ -203,7 +229,8 @@ class Stack(nn.ModuleList, Generic[Block]):
 
 
 def initialise(model: nn.Module, width: int) -> None:
-    """Embeddings N(0, 1/width); linear layers Xavier-uniform with zero bias (Glorot & Bengio 2010)."""
+    """Embeddings N(0, 1/width); linear layers Xavier-uniform with zero bias (Glorot & Bengio
+    2010)."""
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)

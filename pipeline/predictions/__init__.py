@@ -1,9 +1,10 @@
-"""Predictions of a trained run: one file per task, named like the task, exporting `predict(asked, out)`.
+"""Predictions of a trained run: one file per task, named like the task, exporting `predict(asked,
+out)`.
 
-Every task writes, for each split but train, the rows' own tables (`likelihood_<split>.parquet`, ...), and `samples.parquet`;
-`pipeline/scoring/tasks/<task>.py` reads what `pipeline/predictions/<task>.py` writes, and nothing else does but the report.
-Here is what several tasks share.
-"""
+Every task writes, for each split but train, the rows' own tables (`likelihood_<split>.parquet`,
+...), and `samples.parquet`; `pipeline/scoring/tasks/<task>.py` reads what
+`pipeline/predictions/<task>.py` writes, and nothing else does but the report. Here is what several
+tasks share."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,13 +24,16 @@ from pipeline.core.errors import refuse
 from pipeline.inference import EMPTY, Answer, Session, attention_table, trained
 from pipeline.text.encode import Codec, check_ids, describe
 
-BLANK = "___"  # a word to fill in (a piece, for bpe; a character): samples that have one are for models that guess words
+# a word to fill in (a piece, for bpe; a character): samples that have one are for models that guess
+# words
+BLANK = "___"
 _STAND_IN = "a"
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One run's prediction: its block (called `where` in messages), the folders it reads, and the sentences to show."""
+    """One run's prediction: its block (called `where` in messages), the folders it reads, and the
+    sentences to show."""
 
     run: params.Run
     where: str
@@ -43,7 +47,12 @@ class Asked:
         """Every split but train; UserError if there is none."""
         found = sorted({file.stem for file in self.encoded.glob("*.parquet")} - {"train"})
         if not found:
-            raise refuse(str(self.encoded), "no split to predict", "the encode stage's tables", "Run `dvc repro`.")
+            raise refuse(
+                str(self.encoded),
+                "no split to predict",
+                "the encode stage's tables",
+                "Run `dvc repro`.",
+            )
         return found
 
     def table(self, split: str, schema: pa.Schema) -> pa.Table:
@@ -66,15 +75,28 @@ class Asked:
         return Session.of(self.run, self.where, self.model, self.vocab, self.device)
 
 
-def write_likelihood(nats: NDArray[np.float64], count: NDArray[np.int32], table: pa.Table, out: Path) -> None:
+def write_likelihood(
+    nats: NDArray[np.float64], count: NDArray[np.int32], table: pa.Table, out: Path
+) -> None:
     """Write `tables.LIKELIHOOD`: -log P and number of tokens of every row of an encoded table."""
-    tables.write(out, pa.table([table["row"], pa.array(nats), pa.array(count, pa.int32())], schema=tables.LIKELIHOOD))
+    tables.write(
+        out,
+        pa.table(
+            [table["row"], pa.array(nats), pa.array(count, pa.int32())], schema=tables.LIKELIHOOD
+        ),
+    )
 
 
 def write_answers(asked: Sequence[params.Sample], answers: Iterable[Answer], out: Path) -> None:
     """Write `samples.parquet`: the samples with their answers."""
     rows = [
-        {"row": i, "prompt": s.prompt, "reference": s.reference, "text": a.text, "log_prob": a.log_prob}
+        {
+            "row": i,
+            "prompt": s.prompt,
+            "reference": s.reference,
+            "text": a.text,
+            "log_prob": a.log_prob,
+        }
         for i, (s, a) in enumerate(zip(asked, answers, strict=True))
     ]
     tables.write(out / "samples.parquet", pa.Table.from_pylist(rows, tables.SAMPLES))
@@ -83,29 +105,39 @@ def write_answers(asked: Sequence[params.Sample], answers: Iterable[Answer], out
 def write_samples(session: Session, asked: Sequence[params.Sample], out: Path) -> None:
     """Write what the run's search makes of its corpus's samples, and where it looked if it can say.
 
-    A translator's answer to a sample without tokens is empty, as in `Session.translate`; a language model goes on from it.
-    """
+    A translator's answer to a sample without tokens is empty, as in `Session.translate`; a language
+    model goes on from it."""
     texts = [sample.prompt for sample in asked]
     numbers = list(range(len(texts))) if session.continues else session.places_with_tokens(texts)
     prompt = session.prompt([texts[number] for number in numbers]) if numbers else None
-    best = [answers[0] for answers in session.searched(prompt, session.generator())] if prompt else []
+    best = (
+        [answers[0] for answers in session.searched(prompt, session.generator())] if prompt else []
+    )
 
     answers = dict(zip(numbers, session.answers(best), strict=True))
     write_answers(asked, [answers.get(number, EMPTY) for number in range(len(texts))], out)
     if prompt and isinstance(session.model, Attentive):
-        tables.write(out / "attention.parquet", attention_table(session.looked(prompt, best), numbers))
+        tables.write(
+            out / "attention.parquet", attention_table(session.looked(prompt, best), numbers)
+        )
 
 
 def around_blanks(codec: Codec, text: str) -> list[list[int]]:
-    """The ids of what stands before, between and after the blanks of a text, as they are in the text with its blanks filled.
+    """The ids of what stands before, between and after the blanks of a text, as they are in the
+    text with its blanks filled.
 
-    Encoded by itself a part would lose the space between it and a blank, which is a character or, for bpe, belongs to the
-    word behind it. So a word stands in for a blank with a space beside it while the part is encoded.
-    """
+    Encoded by itself a part would lose the space between it and a blank, which is a character or,
+    for bpe, belongs to the word behind it. So a word stands in for a blank with a space beside it
+    while the part is encoded."""
     parts = text.split(BLANK)
     [word] = codec.encode(pa.array([_STAND_IN])).to_pylist()
     follows = [number > 0 and part[:1].isspace() for number, part in enumerate(parts)]
     spaces = [codec.level == "char" and part[-1:].isspace() for part in parts[:-1]] + [False]
-    whole = [_STAND_IN * a + part + _STAND_IN * z for a, part, z in zip(follows, parts, spaces, strict=True)]
+    whole = [
+        _STAND_IN * a + part + _STAND_IN * z
+        for a, part, z in zip(follows, parts, spaces, strict=True)
+    ]
     found = codec.encode(pa.array(whole)).to_pylist()
-    return [ids[len(word) * a : len(ids) - z] for a, ids, z in zip(follows, found, spaces, strict=True)]
+    return [
+        ids[len(word) * a : len(ids) - z] for a, ids, z in zip(follows, found, spaces, strict=True)
+    ]

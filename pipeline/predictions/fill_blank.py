@@ -1,4 +1,5 @@
-"""A blank filler's predictions: every row's pseudo-likelihood, and the samples' blanks filled in."""
+"""A blank filler's predictions: every row's pseudo-likelihood, and the samples' blanks filled
+in."""
 
 from pathlib import Path
 from typing import cast
@@ -13,14 +14,17 @@ from pipeline.text.encode import Codec
 
 
 def predict(asked: Asked, out: Path) -> None:
-    """Write `likelihood_<split>.parquet` for each split, and `samples.parquet` of the samples that have one blank."""
+    """Write `likelihood_<split>.parquet` for each split, and `samples.parquet` of the samples that
+    have one blank."""
     model, codec = cast(BlankFiller, asked.network()), Codec.load(asked.vocab, fill_blank.SIDES[0])
     for split in asked.splits():
         table = asked.table(split, fill_blank.SCHEMA)
         nats, count = fill_blank.likelihood(model, table, asked.device)
         write_likelihood(nats, count, table, out / f"likelihood_{split}.parquet")
     fitting = [sample for sample in asked.samples if sample.prompt.count(BLANK) == 1]
-    write_answers(fitting, (fill(model, codec, sample.prompt, asked.device) for sample in fitting), out)
+    write_answers(
+        fitting, (fill(model, codec, sample.prompt, asked.device) for sample in fitting), out
+    )
 
 
 def fill(model: BlankFiller, codec: Codec, text: str, device: torch.device) -> Answer:

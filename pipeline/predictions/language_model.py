@@ -1,4 +1,5 @@
-"""A language model's predictions: every row's likelihood, and how the model goes on from the samples' beginnings."""
+"""A language model's predictions: every row's likelihood, and how the model goes on from the
+samples' beginnings."""
 
 from pathlib import Path
 
@@ -10,6 +11,10 @@ def predict(asked: Asked, out: Path) -> None:
     session = asked.session()
     for split in asked.splits():
         table = asked.table(split, session.task.SCHEMA)
-        nats, count = session.task.likelihood(session.model, table, asked.objective(session.task), asked.device)
+        nats, count = session.task.likelihood(
+            session.model, table, asked.objective(session.task), asked.device
+        )
         write_likelihood(nats, count, table, out / f"likelihood_{split}.parquet")
-    write_samples(session, tuple(sample for sample in asked.samples if BLANK not in sample.prompt), out)
+    write_samples(
+        session, tuple(sample for sample in asked.samples if BLANK not in sample.prompt), out
+    )

@@ -1,4 +1,5 @@
-"""A masked language model's predictions: its guesses at masked words and at which sentence follows, and blanks filled in."""
+"""A masked language model's predictions: its guesses at masked words and at which sentence follows,
+and blanks filled in."""
 
 from pathlib import Path
 from typing import cast
@@ -15,19 +16,23 @@ from pipeline.text.encode import Codec
 
 
 def predict(asked: Asked, out: Path) -> None:
-    """Write `masked_<split>.parquet` for each split, and `samples.parquet` of the samples that have a blank."""
+    """Write `masked_<split>.parquet` for each split, and `samples.parquet` of the samples that have
+    a blank."""
     model, codec = cast(MaskedLanguageModel, asked.network()), Codec.load(asked.vocab, mlm.SIDES[0])
     for split in asked.splits():
         found = mlm.score(model, asked.table(split, mlm.SCHEMA), asked.objective(mlm), asked.device)
         columns = [pa.array(found[field.name]).cast(field.type) for field in tables.MASKED]
         tables.write(out / f"masked_{split}.parquet", pa.table(columns, schema=tables.MASKED))
     fitting = [sample for sample in asked.samples if BLANK in sample.prompt]
-    write_answers(fitting, (fill(model, codec, sample.prompt, asked.device) for sample in fitting), out)
+    write_answers(
+        fitting, (fill(model, codec, sample.prompt, asked.device) for sample in fitting), out
+    )
 
 
 @torch.inference_mode()
 def fill(model: MaskedLanguageModel, codec: Codec, text: str, device: torch.device) -> Answer:
-    """The likeliest word (piece, for bpe) in each blank's place, every one guessed while the others are blanks still."""
+    """The likeliest word (piece, for bpe) in each blank's place, every one guessed while the others
+    are blanks still."""
     ids: list[int] = []
     for number, part in enumerate(around_blanks(codec, text)):
         ids += [*([MASK] if number else []), *part]

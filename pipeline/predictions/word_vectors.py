@@ -1,4 +1,5 @@
-"""Results of word vectors' training: the vectors, as a table and in word2vec's text format, and words' neighbours."""
+"""Results of word vectors' training: the vectors, as a table and in word2vec's text format, and
+words' neighbours."""
 
 from pathlib import Path
 
@@ -23,11 +24,14 @@ def predict(asked: Asked, out: Path) -> None:
     table = vectors(asked)
     tables.write(out / "vectors.parquet", table)
     (out / "vectors.txt").write_text(text_format(table), encoding="utf-8")
-    tables.write(out / "samples.parquet", samples(asked.samples, table, Codec.load(asked.vocab, "text")))
+    tables.write(
+        out / "samples.parquet", samples(asked.samples, table, Codec.load(asked.vocab, "text"))
+    )
 
 
 def vectors(asked: Asked) -> pa.Table:
-    """`tables.VECTORS` of the run; UserError if its vocabulary is not the one that it was trained with."""
+    """`tables.VECTORS` of the run; UserError if its vocabulary is not the one that it was trained
+    with."""
     check_sizes(asked.model, asked.vocab, word_vectors.SIDES)
     known = tables.read(asked.vocab / "text.parquet", tables.VOCAB)
     weights, _ = checkpoint.load(asked.model / "model.safetensors")
@@ -39,7 +43,8 @@ def vectors(asked: Asked) -> pa.Table:
 
 
 def text_format(table: pa.Table) -> str:
-    """The authors' format: `words dimension`, then a line per word with its numbers, here the shortest that tell them.
+    """The authors' format: `words dimension`, then a line per word with its numbers, here the
+    shortest that tell them.
 
     A token's spaces are written as ▁, since a space ends it.
     """
@@ -52,16 +57,23 @@ def text_format(table: pa.Table) -> str:
 
 
 def samples(asked: tuple[params.Sample, ...], table: pa.Table, codec: Codec) -> pa.Table:
-    """`tables.SAMPLES`: of each sample the rarest words, each with its nearest neighbours by cosine."""
+    """`tables.SAMPLES`: of each sample the rarest words, each with its nearest neighbours by
+    cosine."""
     tokens = table["token"].to_pylist()
     vector_VD = np.asarray(table["vector"].combine_chunks().values).reshape(len(tokens), -1)
     unit_VD = vector_VD / np.maximum(np.linalg.norm(vector_VD, axis=1, keepdims=True), 1e-12)
     rows = []
     for number, sample in enumerate(asked):
         ids = codec.encode(pa.array([sample.prompt], pa.string())).to_pylist()[0]
-        telling = sorted({i - len(SPECIALS) for i in ids if i >= len(SPECIALS)})[-_TELLING:]  # ids go by count, downwards
-        shown = "; ".join(f"{tokens[word]}: {', '.join(tokens[i] for i in _nearest(unit_VD, word))}" for word in telling)
-        rows.append({"row": number, "prompt": sample.prompt, "reference": sample.reference, "text": shown})
+        # ids go by count, downwards
+        telling = sorted({i - len(SPECIALS) for i in ids if i >= len(SPECIALS)})[-_TELLING:]
+        shown = "; ".join(
+            f"{tokens[word]}: {', '.join(tokens[i] for i in _nearest(unit_VD, word))}"
+            for word in telling
+        )
+        rows.append(
+            {"row": number, "prompt": sample.prompt, "reference": sample.reference, "text": shown}
+        )
     return pa.Table.from_pylist(rows, tables.SAMPLES)
 
 

@@ -1,7 +1,7 @@
 """Decision whether a challenger becomes champion: a paired test on the same test sets, and guards.
 
-`challenge` compares two trained runs and decides; it promotes nothing. `choose` says which of several runs is to challenge.
-"""
+`challenge` compares two trained runs and decides; it promotes nothing. `choose` says which of
+several runs is to challenge."""
 
 from pipeline.promotion.compare import challenge
 from pipeline.promotion.contenders import Contender

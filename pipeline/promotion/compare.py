@@ -31,20 +31,27 @@ def challenge(
     work: Path,
     launch: Launch | None = None,
 ) -> Decision:
-    """Decide whether the challenger takes the champion's place, by the rule of `decision.py`; promote nothing.
+    """Decide whether the challenger takes the champion's place, by the rule of `decision.py`;
+    promote nothing.
 
-    `tokens` gives each test set's folder of token tables by its name: the champion's own first; last, if it differs, that of
-    the corpus which the challenger was trained on. `work` keeps what both answered. `launch` runs a stage's command in the
-    folder `root`, in one of several threads; None: as a child of this process. What cannot be compared is not promoted, with
-    the reason. A stage that breaks down raises UserError with its log.
-    """
+    `tokens` gives each test set's folder of token tables by its name: the champion's own first;
+    last, if it differs, that of the corpus which the challenger was trained on. `work` keeps what
+    both answered. `launch` runs a stage's command in the folder `root`, in one of several threads;
+    None: as a child of this process. What cannot be compared is not promoted, with the reason. A
+    stage that breaks down raises UserError with its log."""
     contest = _Contest.of(champion, challenger, settings)
     if champion is None:
-        return contest.decision(True, f"there is no champion of {contest.task} on {contest.corpus} that it had to beat")
+        return contest.decision(
+            True, f"there is no champion of {contest.task} on {contest.corpus} that it had to beat"
+        )
     if champion.identity() == challenger.identity():
-        return contest.decision(False, "nothing changed: weights, vocabulary and search are the champion's")
+        return contest.decision(
+            False, "nothing changed: weights, vocabulary and search are the champion's"
+        )
     if (task := champion.block().task) != contest.task:
-        return contest.decision(False, f"a model for {contest.task} cannot be compared with one for {task}")
+        return contest.decision(
+            False, f"a model for {contest.task} cannot be compared with one for {task}"
+        )
     ways = retokenize.way(champion.vocab), retokenize.way(challenger.vocab)
     work.mkdir(parents=True, exist_ok=True)
     try:
@@ -72,10 +79,14 @@ class _Contest:
     settings: Settings
 
     @classmethod
-    def of(cls, champion: Contender | None, challenger: Contender, settings: Settings) -> "_Contest":
+    def of(
+        cls, champion: Contender | None, challenger: Contender, settings: Settings
+    ) -> "_Contest":
         """Text is scored without regard to case only if neither contender ever writes a capital."""
         block = challenger.block()
-        module = config.named_module("pipeline.scoring.tasks", block.task, f"runs.{challenger.run}.task")
+        module = config.named_module(
+            "pipeline.scoring.tasks", block.task, f"runs.{challenger.run}.task"
+        )
         lowercase = all(describe(one.vocab).lowercase for one in (champion, challenger) if one)
         return cls(
             champion=champion.label if champion else None,
@@ -89,7 +100,12 @@ class _Contest:
             settings=settings,
         )
 
-    def held(self, tokens: Mapping[str, Path], answered: Mapping[str, Sequence[Answered]], ways: Sequence[Way]) -> Decision:
+    def held(
+        self,
+        tokens: Mapping[str, Path],
+        answered: Mapping[str, Sequence[Answered]],
+        ways: Sequence[Way],
+    ) -> Decision:
         """The decision after a comparison on every test set."""
         folders, distinct = list(tokens.values()), _unlike(tokens)
         trained = (folders[0], folders[-1])
@@ -101,36 +117,61 @@ class _Contest:
 
         found, shown = [], list(samples(*(one.predictions for one in answered[list(tokens)[-1]])))
         for name, folder in distinct.items():
-            both, notes = matched[name], [note for contender in answered[name] for note in contender.notes()]
+            both, notes = (
+                matched[name],
+                [note for contender in answered[name] for note in contender.notes()],
+            )
             found.append(contest.compared(name, folder, both, ways, notes))
             predicted = [one.predictions for one in answered[name]]
-            shown += furthest(self.task, contest.scoring, both.splits[TEST], folder, name, *predicted)
+            shown += furthest(
+                self.task, contest.scoring, both.splits[TEST], folder, name, *predicted
+            )
         corrected = holm([one.p for one in found])
-        compared = [dataclasses.replace(one, corrected=p) for one, p in zip(found, corrected, strict=True)]
+        compared = [
+            dataclasses.replace(one, corrected=p) for one, p in zip(found, corrected, strict=True)
+        ]
         promote, reasons = decide(compared, self.settings.level, contest.scoring.difference)
         return contest.decision(promote, *reasons, compared=tuple(compared), shown=tuple(shown))
 
     def fitting(self, matched: Iterable[Matched]) -> "_Contest":
-        """The contest by another score on all test sets, if on one of them this score is the same for all answers."""
+        """The contest by another score on all test sets, if on one of them this score is the same
+        for all answers."""
         for both in matched:
             scoring, reason = self.scoring.fitting(both.splits[TEST].champion)
             if reason:
                 return dataclasses.replace(self, scoring=scoring, substituted=reason)
         return self
 
-    def compared(self, name: str, folder: Path, both: Matched, ways: Sequence[Way], notes: Sequence[str]) -> Compared:
-        """Both on the test set called `name`, with the notes of its evaluation; `corrected` is not corrected yet."""
+    def compared(
+        self, name: str, folder: Path, both: Matched, ways: Sequence[Way], notes: Sequence[str]
+    ) -> Compared:
+        """Both on the test set called `name`, with the notes of its evaluation; `corrected` is not
+        corrected yet."""
         scoring, settings, test = self.scoring, self.settings, both.splits[TEST]
         one, other = scoring.units(test.champion), scoring.units(test.challenger)
         bootstrap = Bootstrap.of(self.evaluation, self.corpus, TEST)
-        low, high = bootstrap.interval(significance.differences(one, other, scoring.score, bootstrap))
+        low, high = bootstrap.interval(
+            significance.differences(one, other, scoring.score, bootstrap)
+        )
         difference = significance.difference(one, other, scoring.score)
         seed = derive(settings.seed, f"gate/{self.task}/{self.corpus}/{name}")
         p = significance.p_better(
-            settings.test, one, other, scoring.score, scoring.higher_is_better, settings.resamples, seed
+            settings.test,
+            one,
+            other,
+            scoring.score,
+            scoring.higher_is_better,
+            settings.resamples,
+            seed,
         )
         spelt = _SPELT if align_scores.respelt(self.task, *ways) else ""
-        asked = Asked(scoring, self.lowercase, both.splits, both.covered, align_scores.unlike(self.task, *ways))
+        asked = Asked(
+            scoring,
+            self.lowercase,
+            both.splits,
+            both.covered,
+            align_scores.unlike(self.task, *ways),
+        )
         return Compared(
             name=name,
             digest=retokenize.md5(retokenize.files_of_test_set(folder)),
@@ -147,7 +188,11 @@ class _Contest:
         )
 
     def decision(
-        self, promote: bool, *reasons: str, compared: tuple[Compared, ...] = (), shown: tuple[Shown, ...] = ()
+        self,
+        promote: bool,
+        *reasons: str,
+        compared: tuple[Compared, ...] = (),
+        shown: tuple[Shown, ...] = (),
     ) -> Decision:
         """The record of a decision."""
         return Decision(
@@ -167,7 +212,8 @@ class _Contest:
 
 
 def _unlike(tokens: Mapping[str, Path]) -> dict[str, Path]:
-    """Of test sets with the same rows the first: twice the same is no more proof, and should not be corrected for."""
+    """Of test sets with the same rows the first: twice the same is no more proof, and should not be
+    corrected for."""
     first: dict[str, str] = {}
     for name, folder in tokens.items():
         first.setdefault(retokenize.md5(retokenize.files_of_test_set(folder)), name)
@@ -175,6 +221,7 @@ def _unlike(tokens: Mapping[str, Path]) -> dict[str, Path]:
 
 
 _SPELT = (
-    "the vocabularies differ, so that a word which a vocabulary lacks costs a model its letters too: likelihoods are those "
+    "the vocabularies differ, so that a word which a vocabulary lacks costs a model its letters "
+    "too: likelihoods are those "
     "of the whole text"
 )

@@ -1,8 +1,8 @@
-"""Contenders, and what each makes of a test set: the project's own stages, with other paths than the DAG's.
+"""Contenders, and what each makes of a test set: the project's own stages, with other paths than
+the DAG's.
 
-What a contender made of a test set is kept by the md5 of all that went in, so that a champion is asked once, however often
-it is challenged.
-"""
+What a contender made of a test set is kept by the md5 of all that went in, so that a champion is
+asked once, however often it is challenged."""
 
 import json
 import shutil
@@ -25,13 +25,14 @@ from pipeline.text.encode import describe
 from pipeline.text.tokens import Text
 
 AT_ONCE = 2  # contenders asked at a time
-_NOT_ASKED = {"cli", "flow", "report", "tracking"}  # parts of the code that answers do not depend on
+# parts of the code that answers do not depend on
+_NOT_ASKED = {"cli", "flow", "report", "tracking"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Contender:
-    """A trained run: `label` is its name in the record, `params` a params.yaml that holds its run and its corpus, `model`
-    and `vocab` the folders that the train and vocab stages wrote for it."""
+    """A trained run: `label` is its name in the record, `params` a params.yaml that holds its run
+    and its corpus, `model` and `vocab` the folders that the train and vocab stages wrote for it."""
 
     label: str
     params: Path
@@ -44,15 +45,19 @@ class Contender:
         return params.run(self.params, self.run)
 
     def identity(self) -> str:
-        """The md5 of all that its answers to a text depend on: weights, vocabulary, and how it is asked."""
+        """The md5 of all that its answers to a text depend on: weights, vocabulary, and how it is
+        asked."""
         block = self.block()
         how = [block.family, block.task, block.seed, block.model, block.objective, block.search]
-        return _digest([retokenize.md5([self.model / "model.safetensors", *_files(self.vocab)]), how])
+        return _digest(
+            [retokenize.md5([self.model / "model.safetensors", *_files(self.vocab)]), how]
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Judging:
-    """Settings by which the answers of both contenders are scored, in place of those in their own blocks of params.yaml.
+    """Settings by which the answers of both contenders are scored, in place of those in their own
+    blocks of params.yaml.
 
     `text`: how references and answers are read before they are compared. `bleu`: BLEU's tokenizer.
     """
@@ -64,13 +69,13 @@ class Judging:
     def of(cls, champion: Contender, challenger: Contender, tokens: Path) -> "Judging":
         """Settings under which everything counts that at least one contender can write.
 
-        Case counts if one of them writes capitals, characters other than letters if one writes them, and spaces around
-        punctuation if one writes them as in the raw text. The tokenizer is that of the challenger's corpus, with its tokens
-        in the folder `tokens`.
-        """
+        Case counts if one of them writes capitals, characters other than letters if one writes
+        them, and spaces around punctuation if one writes them as in the raw text. The tokenizer is
+        that of the challenger's corpus, with its tokens in the folder `tokens`."""
         first, second = describe(champion.vocab), describe(challenger.vocab)
         text = Text(
-            level=first.level if first.level == second.level else "bpe",  # reading by pieces changes nothing
+            # reading by pieces changes nothing
+            level=first.level if first.level == second.level else "bpe",
             lowercase=first.lowercase and second.lowercase,
             letters_only=first.letters_only and second.letters_only,
             max_tokens=None,
@@ -130,11 +135,15 @@ def answers(
     work: Path,
     launch: Launch | None,
 ) -> dict[str, list[Answered]]:
-    """Outputs of each contender for each test set, by the test set's name; `work` keeps these and nothing else.
+    """Outputs of each contender for each test set, by the test set's name; `work` keeps these and
+    nothing else.
 
-    The caller holds a lock on `work`. Whatever ends this ends the stages that it started, unless `launch` is no `Commands`.
-    """
-    places = {name: [work / _key(contender, folder, judging) for contender in contenders] for name, folder in tokens.items()}
+    The caller holds a lock on `work`. Whatever ends this ends the stages that it started, unless
+    `launch` is no `Commands`."""
+    places = {
+        name: [work / _key(contender, folder, judging) for contender in contenders]
+        for name, folder in tokens.items()
+    }
     missing = {
         place: (contender, tokens[name])
         for name, own in places.items()
@@ -144,7 +153,8 @@ def answers(
     commands = launch or Commands(root)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         waiting = [
-            pool.submit(_ask, contender, folder, judging, place, commands) for place, (contender, folder) in missing.items()
+            pool.submit(_ask, contender, folder, judging, place, commands)
+            for place, (contender, folder) in missing.items()
         ]
         try:
             for done in as_completed(waiting):
@@ -159,18 +169,44 @@ def answers(
 
 
 def _ask(contender: Contender, tokens: Path, judging: Judging, place: Path, launch: Launch) -> None:
-    """Fill the folder `place` with what the contender makes of the test set in the folder `tokens`."""
+    """Fill the folder `place` with what the contender makes of the test set in the folder
+    `tokens`."""
     log = place.with_suffix(".log")
     log.unlink(missing_ok=True)
-    given = {"params": contender.params.resolve(), "model": contender.model.resolve(), "vocab": contender.vocab.resolve()}
+    given = {
+        "params": contender.params.resolve(),
+        "model": contender.model.resolve(),
+        "vocab": contender.vocab.resolve(),
+    }
     with atomic_dir(place.resolve()) as folder:
         made = Answered(folder)
         retokenize.read_as(tokens, describe(contender.vocab), made.tokens)
-        stage(launch, log, "encode", params=given["params"], tokens=made.tokens, vocab=given["vocab"], out=made.encoded)
-        stage(launch, log, "predict", contender.run, **given, encoded=made.encoded, out=made.predictions)
+        stage(
+            launch,
+            log,
+            "encode",
+            params=given["params"],
+            tokens=made.tokens,
+            vocab=given["vocab"],
+            out=made.encoded,
+        )
+        stage(
+            launch,
+            log,
+            "predict",
+            contender.run,
+            **given,
+            encoded=made.encoded,
+            out=made.predictions,
+        )
         scored = folder / "params.yaml"
         scored.write_text(judging.params(contender), encoding="utf-8")
-        read = {"predictions": made.predictions, "tokens": made.tokens, "encoded": made.encoded, "model": given["model"]}
+        read = {
+            "predictions": made.predictions,
+            "tokens": made.tokens,
+            "encoded": made.encoded,
+            "model": given["model"],
+        }
         written = {"out": made.scores, "metrics": made.metrics, "plots": folder / "plots"}
         stage(launch, log, "evaluate", contender.run, params=scored, **read, **written)
     log.unlink(missing_ok=True)
@@ -178,13 +214,21 @@ def _ask(contender: Contender, tokens: Path, judging: Judging, place: Path, laun
 
 def _key(contender: Contender, tokens: Path, judging: Judging) -> str:
     """The md5 of all that `_ask` reads, this project's code among it."""
-    sources = sorted(file for part in ("pipeline", "stages") for file in (CODE / part).rglob("*.py"))
-    code = retokenize.md5(file for file in sources if file.relative_to(CODE).parts[1] not in _NOT_ASKED)
+    sources = sorted(
+        file for part in ("pipeline", "stages") for file in (CODE / part).rglob("*.py")
+    )
+    code = retokenize.md5(
+        file for file in sources if file.relative_to(CODE).parts[1] not in _NOT_ASKED
+    )
     block = contender.block()
     corpus: dict[str, Any] = config.section(contender.params, f"corpora.{block.corpus}")
     evaluation = config.section(contender.params, "evaluation")
     settings = [block.training, corpus["samples"], corpus["text"], asdict(judging), evaluation]
-    files = [retokenize.md5(_files(contender.model)), retokenize.md5(retokenize.files_of_test_set(tokens)), code]
+    files = [
+        retokenize.md5(_files(contender.model)),
+        retokenize.md5(retokenize.files_of_test_set(tokens)),
+        code,
+    ]
     return _digest([contender.identity(), contender.run, settings, files])
 
 

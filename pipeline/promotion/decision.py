@@ -1,18 +1,20 @@
 """The decision whether a challenger takes the champion's place, its reasons, and the record of it.
 
 The rule. A challenger is promoted if
-- on some test set it is better than the champion by the task's own score, one-sided p below `level`, Holm-corrected for the
+- on some test set it is better than the champion by the task's own score, one-sided p below
+  `level`, Holm-corrected for the
   number of test sets; and
-- on every test set every guard holds: no guarded figure, the score itself among them, is worse by more than its margin.
+- on every test set every guard holds: no guarded figure, the score itself among them, is worse by
+  more than its margin.
 
-Why false promotions stay below `level`. Were the challenger better on none of the test sets, the chance that one of the
-corrected p-values falls below `level` is at most `level` (Holm 1979, whatever the dependence between the sets); the guards
-can only take promotions away. Significance on one set and a bound on the loss on the others is asked for, not significance
-on all: what a model learnt from new data shows on new rows, and should not cost it the old ones.
-Guards go by the values seen, not by a test: a challenger that is truly better on one set, and on another truly worse by just
-its margin, passes every second time. Set margins below what would hurt.
-The bound is on each challenge. Whoever challenges one champion a hundred times sets `level` accordingly.
-"""
+Why false promotions stay below `level`. Were the challenger better on none of the test sets, the
+chance that one of the corrected p-values falls below `level` is at most `level` (Holm 1979,
+whatever the dependence between the sets); the guards can only take promotions away. Significance on
+one set and a bound on the loss on the others is asked for, not significance on all: what a model
+learnt from new data shows on new rows, and should not cost it the old ones. Guards go by the values
+seen, not by a test: a challenger that is truly better on one set, and on another truly worse by
+just its margin, passes every second time. Set margins below what would hurt. The bound is on each
+challenge. Whoever challenges one champion a hundred times sets `level` accordingly."""
 
 import dataclasses
 import json
@@ -38,8 +40,9 @@ class Scored:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Guarded:
-    """A guarded figure of both: `worse` is by how much the challenger's is worse (negative: better), in the unit of
-    `margin`; None with a `note` where the two cannot be compared, which is no way through."""
+    """A guarded figure of both: `worse` is by how much the challenger's is worse (negative:
+    better), in the unit of `margin`; None with a `note` where the two cannot be compared, which is
+    no way through."""
 
     name: str
     champion: float | None
@@ -55,9 +58,9 @@ class Guarded:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Compared:
-    """Both on one test set: `difference` is the challenger's score minus the champion's, `p` one-sided, `corrected` Holm's
-    over the test sets; `digest` is the md5 of its rows and `left_out` how many of them only one of the two was trained on.
-    """
+    """Both on one test set: `difference` is the challenger's score minus the champion's, `p`
+    one-sided, `corrected` Holm's over the test sets; `digest` is the md5 of its rows and `left_out`
+    how many of them only one of the two was trained on."""
 
     name: str
     digest: str
@@ -86,7 +89,8 @@ class Shown:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    """A decision, its evidence and its `reasons`; `compared` is empty where it took no comparison."""
+    """A decision, its evidence and its `reasons`; `compared` is empty where it took no
+    comparison."""
 
     promote: bool
     reasons: tuple[str, ...]
@@ -113,7 +117,8 @@ class Decision:
 
     @property
     def difference(self) -> float | None:
-        """The challenger's score minus the champion's on the deciding test set; None without a test."""
+        """The challenger's score minus the champion's on the deciding test set; None without a
+        test."""
         return None if self.deciding is None else self.deciding.difference.score
 
     @property
@@ -124,16 +129,27 @@ class Decision:
     @property
     def verdict(self) -> str:
         """The decision and why in one sentence."""
-        return f"{self.challenger} {'is' if self.promote else 'is not'} promoted: {'; '.join(self.reasons)}."
+        return (
+            f"{self.challenger} {'is' if self.promote else 'is not'} promoted: "
+            f"{'; '.join(self.reasons)}."
+        )
 
     def json(self) -> str:
         """All of it as JSON."""
         summary = {"verdict": self.verdict, "p": self.p, "difference": self.difference}
-        return json.dumps(summary | _plain(dataclasses.asdict(self)), indent=2, ensure_ascii=False) + "\n"
+        return (
+            json.dumps(summary | _plain(dataclasses.asdict(self)), indent=2, ensure_ascii=False)
+            + "\n"
+        )
 
     def markdown(self) -> str:
         """All of it for a reader."""
-        blocks = [f"# {self.challenger} {'takes the place of' if self.promote else 'against'} {self.champion or 'nobody'}"]
+        blocks = [
+            (
+                f"# {self.challenger} {'takes the place of' if self.promote else 'against'} "
+                f"{self.champion or 'nobody'}"
+            )
+        ]
         blocks += [self.verdict]
         if self.compared:
             blocks += [self._method(), _table(_SETS, [_set(one) for one in self.compared])]
@@ -146,36 +162,77 @@ class Decision:
         return "\n\n".join(blocks) + "\n"
 
     def _method(self) -> str:
-        named = {"approximate_randomisation": "approximate randomisation", "paired_bootstrap": "a paired bootstrap"}
+        named = {
+            "approximate_randomisation": "approximate randomisation",
+            "paired_bootstrap": "a paired bootstrap",
+        }
         return (
-            f"Champion `{self.champion}` and challenger `{self.challenger}` ({self.task} on `{self.corpus}`), compared by "
-            f"{self.measure}. One-sided test by {named[self.test]}, {self.resamples:,} resamples; p is "
-            f"corrected for {len(self.compared)} test set{'s' if len(self.compared) > 1 else ''} (Holm) and must be below "
+            f"Champion `{self.champion}` and challenger `{self.challenger}` ({self.task} on "
+            f"`{self.corpus}`), compared by "
+            f"{self.measure}. One-sided test by {named[self.test]}, {self.resamples:,} "
+            "resamples; p is "
+            f"corrected for {len(self.compared)} test "
+            f"set{'s' if len(self.compared) > 1 else ''} (Holm) and must be below "
             f"{self.level}. Intervals are of the bootstrap."
         )
 
 
-def decide(compared: Sequence[Compared], level: float, measure: str) -> tuple[bool, tuple[str, ...]]:
+def decide(
+    compared: Sequence[Compared], level: float, measure: str
+) -> tuple[bool, tuple[str, ...]]:
     """The rule of this module's docstring: whether to promote, and the reasons."""
-    lost = [f"{guard.name} on {one.name} {_loss(guard)}" for one in compared for guard in one.guards if not guard.holds]
+    lost = [
+        f"{guard.name} on {one.name} {_loss(guard)}"
+        for one in compared
+        for guard in one.guards
+        if not guard.holds
+    ]
     sure = [one for one in compared if one.better and one.corrected < level]
-    told = [f"better on {one.name} by {_number(abs(one.difference.score))} {measure} ({_p(one)})" for one in sure]
+    told = [
+        f"better on {one.name} by {_number(abs(one.difference.score))} {measure} ({_p(one)})"
+        for one in sure
+    ]
     if not sure:
         best = min(compared, key=lambda one: (one.corrected, one.p))
-        told = [f"not significantly better on any test set: at best p = {best.corrected:.4f} on {best.name}, level {level}"]
+        told = [
+            (
+                f"not significantly better on any test set: at best p = {best.corrected:.4f} on "
+                f"{best.name}, level {level}"
+            )
+        ]
     if lost:
-        return False, tuple([*lost, *(f"although {reason}" for reason in told)] if sure else [*told, *lost])
+        return False, tuple(
+            [*lost, *(f"although {reason}" for reason in told)] if sure else [*told, *lost]
+        )
     return bool(sure), tuple([*told, "every guard holds"] if sure else told)
 
 
-_SETS = ("test set", "rows", "left out", "champion", "challenger", "difference", "p", "corrected", "md5 of the rows")
+_SETS = (
+    "test set",
+    "rows",
+    "left out",
+    "champion",
+    "challenger",
+    "difference",
+    "p",
+    "corrected",
+    "md5 of the rows",
+)
 _GUARDS = ("guard", "test set", "champion", "challenger", "worse by", "at most", "")
 _SAMPLES = ("", "prompt", "reference", "champion", "challenger")
 
 
 def _set(one: Compared) -> list[str]:
     scores = [str(one.champion), str(one.challenger), str(one.difference)]
-    return [one.name, f"{one.rows:,}", f"{one.left_out:,}", *scores, f"{one.p:.4f}", f"{one.corrected:.4f}", one.digest]
+    return [
+        one.name,
+        f"{one.rows:,}",
+        f"{one.left_out:,}",
+        *scores,
+        f"{one.p:.4f}",
+        f"{one.corrected:.4f}",
+        one.digest,
+    ]
 
 
 def _guard(guard: Guarded, where: str) -> list[str]:
@@ -186,7 +243,8 @@ def _guard(guard: Guarded, where: str) -> list[str]:
 
 def _sample(one: Shown) -> list[str]:
     texts = (one.prompt, one.reference or "", one.champion, one.challenger)
-    return [one.about, *(re.sub(r"([\\\\`*_\[\]<])", r"\\\1", text) for text in texts)]  # what a model wrote is no markup
+    # what a model wrote is no markup
+    return [one.about, *(re.sub(r"([\\\\`*_\[\]<])", r"\\\1", text) for text in texts)]
 
 
 def _loss(guard: Guarded) -> str:

@@ -1,16 +1,19 @@
 """Guards: figures of both contenders that must not get worse by more than a margin.
 
-| guard | what it is | unit of its margin |
-|---|---|---|
-| score | the task's own score: BLEU, bits per character, accuracy, ... | its own |
-| chrf | chrF of a translator | points |
-| perplexity | that of a translator's references, by the champion's tokens | a share of the champion's |
-| bleu_long | BLEU on `test_long`, or on the longest quarter of the test split; chrF if references are short | points |
-| empty | empty answers | a share of all answers |
-| perplexity_long | a language model's, on the longest quarter, by the champion's tokens | a share of the champion's |
-| f1 | macro F1 of a classifier | points |
-| words_guessed, pairs_guessed | of a masked language model | points, in per cent |
-| covered | words, pairs or questions of the first judge that the word vectors cover | a share of the champion's |
+score            the task's own score (BLEU, bits per character, accuracy, ...), in its own unit
+chrf             chrF of a translator, in points
+perplexity       of a translator's references, by the champion's tokens, as a share of the
+                 champion's
+bleu_long        BLEU on `test_long`, or on the longest quarter of the test split, in points;
+                 chrF if references are short
+empty            empty answers, as a share of all answers
+perplexity_long  of a language model on the longest quarter, by the champion's tokens, as a
+                 share of the champion's
+f1               macro F1 of a classifier, in points
+words_guessed, pairs_guessed
+                 of a masked language model, in points of per cent
+covered          words, pairs or questions of the first benchmark that the word vectors cover,
+                 as a share of the champion's
 """
 
 from collections.abc import Callable, Mapping
@@ -33,7 +36,8 @@ _LONGEST = 0.75  # from this quantile of the lengths on, where it has none
 
 @dataclass(frozen=True, slots=True)
 class Both:
-    """The scores of one split, row by row, of champion and challenger: the rows on which they are compared, in one order."""
+    """The scores of one split, row by row, of champion and challenger: the rows on which they are
+    compared, in one order."""
 
     champion: pa.Table
     challenger: pa.Table
@@ -47,7 +51,8 @@ class Both:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Input of the guards: each split of one test set; `covered` is how much of the first judge each covers.
+    """Input of the guards: each split of one test set; `covered` is how much of the first judge
+    each covers.
 
     `unlike` says why likelihoods of the two cannot be compared, and is empty where they can.
     """
@@ -75,12 +80,16 @@ def guarded(asked: Asked, margins: Mapping[str, float]) -> tuple[Guarded, ...]:
 def _guarded(asked: Asked, name: str, margin: float) -> Guarded:
     figure, worse = _FIGURES[name]
     if asked.unlike and figure in (_perplexity, _perplexity_long):
-        return Guarded(name=name, champion=None, challenger=None, worse=None, margin=margin, note=asked.unlike)
+        return Guarded(
+            name=name, champion=None, challenger=None, worse=None, margin=margin, note=asked.unlike
+        )
     champion, challenger = figure(asked)
     loss = worse(champion, challenger)
     if name == "score" and asked.scoring.higher_is_better:
         loss = -loss
-    return Guarded(name=name, champion=champion, challenger=challenger, worse=loss, margin=margin, note="")
+    return Guarded(
+        name=name, champion=champion, challenger=challenger, worse=loss, margin=margin, note=""
+    )
 
 
 def _score(asked: Asked) -> tuple[float, float]:
@@ -93,18 +102,25 @@ def _bleu_long(asked: Asked) -> tuple[float, float]:
 
 
 def _scored(both: Both, scoring: Scoring) -> tuple[float, float]:
-    one, other = (_at(scoring.score, scoring.units(table)) for table in (both.champion, both.challenger))
+    one, other = (
+        _at(scoring.score, scoring.units(table)) for table in (both.champion, both.challenger)
+    )
     return one, other
 
 
 def _chrf(asked: Asked) -> tuple[float, float]:
     name = "chrf_lowercase" if asked.lowercase else "chrf"
-    one, other = (_at(mt_metrics.chrf, _matrix(table[name])) for table in (asked.test.champion, asked.test.challenger))
+    one, other = (
+        _at(mt_metrics.chrf, _matrix(table[name]))
+        for table in (asked.test.champion, asked.test.challenger)
+    )
     return one, other
 
 
 def _empty(asked: Asked) -> tuple[float, float]:
-    return pc.mean(asked.test.champion["empty"]).as_py(), pc.mean(asked.test.challenger["empty"]).as_py()
+    return pc.mean(asked.test.champion["empty"]).as_py(), pc.mean(
+        asked.test.challenger["empty"]
+    ).as_py()
 
 
 def _perplexity(asked: Asked) -> tuple[float, float]:
@@ -116,7 +132,8 @@ def _perplexity_long(asked: Asked) -> tuple[float, float]:
 
 
 def _per_token(both: Both) -> tuple[float, float]:
-    """Both by the champion's number of tokens: nats are those of the same text, however many tokens made it up."""
+    """Both by the champion's number of tokens: nats are those of the same text, however many tokens
+    made it up."""
     tokens = pc.sum(both.champion["count"]).as_py()
     nats = [pc.sum(table["nats"]).as_py() for table in (both.champion, both.challenger)]
     one, other = likelihood.perplexity(np.array([[spent, tokens] for spent in nats]))
@@ -125,7 +142,14 @@ def _per_token(both: Both) -> tuple[float, float]:
 
 def _f1(asked: Asked) -> tuple[float, float]:
     tables = (asked.test.champion, asked.test.challenger)
-    names = sorted({name for table in tables for side in ("label", "predicted") for name in table[side].to_pylist()})
+    names = sorted(
+        {
+            name
+            for table in tables
+            for side in ("label", "predicted")
+            for name in table[side].to_pylist()
+        }
+    )
     one, other = (_at(macro_f1, confused(table, names)) for table in tables)
     return one, other
 
@@ -139,7 +163,10 @@ def _words_guessed(asked: Asked) -> tuple[float, float]:
 
 
 def _pairs_guessed(asked: Asked) -> tuple[float, float]:
-    one, other = (100 * pc.mean(table["pair_correct"]).as_py() for table in (asked.test.champion, asked.test.challenger))
+    one, other = (
+        100 * pc.mean(table["pair_correct"]).as_py()
+        for table in (asked.test.champion, asked.test.challenger)
+    )
     return one, other
 
 
@@ -163,7 +190,9 @@ def _fall_share(champion: float, challenger: float) -> float:
     return 1 - challenger / max(champion, 1)
 
 
-_FIGURES: dict[str, tuple[Callable[[Asked], tuple[float, float]], Callable[[float, float], float]]] = {
+_FIGURES: dict[
+    str, tuple[Callable[[Asked], tuple[float, float]], Callable[[float, float], float]]
+] = {
     "score": (_score, _rise),
     "chrf": (_chrf, _fall),
     "perplexity": (_perplexity, _rise_share),

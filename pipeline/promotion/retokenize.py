@@ -1,7 +1,8 @@
-"""One test set as two contenders read it: the same raw text, each normalised, split and numbered as its vocabulary says.
+"""One test set as two contenders read it: the same raw text, each normalised, split and numbered as
+its vocabulary says.
 
-So a test set keeps its rows whatever became of the corpus's `text:` block and vocabulary, and both are asked the same.
-"""
+So a test set keeps its rows whatever became of the corpus's `text:` block and vocabulary, and both
+are asked the same."""
 
 import hashlib
 import shutil
@@ -29,7 +30,8 @@ Mask = NDArray[np.bool_]
 
 
 class Incomparable(Exception):
-    """Two contenders that cannot be compared: there is no promotion, and a reason for the record."""
+    """Two contenders that cannot be compared: there is no promotion, and a reason for the
+    record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,8 @@ class Way:
 
     @property
     def case(self) -> tuple[bool, bool]:
-        """Settings that change the raw text: two models with unlike settings are models of unlike texts."""
+        """Settings that change the raw text: two models with unlike settings are models of unlike
+        texts."""
         return self.about.lowercase, self.about.letters_only
 
     def same_ids(self, other: "Way", side: str) -> bool:
@@ -51,7 +54,8 @@ class Way:
 
 
 def splits(tokens: Path) -> list[str]:
-    """The splits of a folder of tokens that a test set has, `test` first; Incomparable if that is missing."""
+    """The splits of a folder of tokens that a test set has, `test` first; Incomparable if that is
+    missing."""
     found = {file.stem for file in tokens.glob("*.parquet")} - _UNTESTED
     if TEST not in found:
         raise Incomparable(f"{tokens} has no test split")
@@ -59,7 +63,8 @@ def splits(tokens: Path) -> list[str]:
 
 
 def read_as(tokens: Path, about: Description, out: Path) -> None:
-    """The test set in the folder `tokens` as the vocabulary `about` reads it, in the folder `out`."""
+    """The test set in the folder `tokens` as the vocabulary `about` reads it, in the folder
+    `out`."""
     out.mkdir(parents=True)
     for split in splits(tokens):
         schema = tables.schema(tokens / f"{split}.parquet", *_TOKENS)
@@ -68,21 +73,29 @@ def read_as(tokens: Path, about: Description, out: Path) -> None:
                 made = _prepared(batch, about)
                 if made.reasons.null_count < len(batch):
                     first = pc.index(pc.is_valid(made.reasons), True).as_py()
-                    raise Incomparable(f"row {batch['row'][first]} of {split} is empty as one of them reads it")
-                writer.write_batch(pa.record_batch([batch["row"], *made.columns.values()], schema=schema))
+                    raise Incomparable(
+                        f"row {batch['row'][first]} of {split} is empty as one of them reads it"
+                    )
+                writer.write_batch(
+                    pa.record_batch([batch["row"], *made.columns.values()], schema=schema)
+                )
     for name in _BESIDE:
         if (tokens / name).exists():
-            (shutil.copytree if (tokens / name).is_dir() else shutil.copyfile)(tokens / name, out / name)
+            (shutil.copytree if (tokens / name).is_dir() else shutil.copyfile)(
+                tokens / name, out / name
+            )
 
 
 def fair(tokens: Path, split: str, champions: Path, challengers: Path) -> Mask:
-    """Mark rows of the split seen in training by both contenders or by neither, `champions` and `challengers` being
-    the folders of tokens that they were trained on. A corpus that grew, and is split anew, moves rows from test to train.
-    """
+    """Mark rows of the split seen in training by both contenders or by neither, `champions` and
+    `challengers` being the folders of tokens that they were trained on. A corpus that grew, and is
+    split anew, moves rows from test to train."""
     keys = _keys(tokens / f"{split}.parquet")
     if champions == challengers:
         return np.ones(len(keys), np.bool_)
-    one, other = (np.isin(keys, _keys(folder / "train.parquet")) for folder in (champions, challengers))
+    one, other = (
+        np.isin(keys, _keys(folder / "train.parquet")) for folder in (champions, challengers)
+    )
     return ~(one ^ other)
 
 
@@ -104,7 +117,10 @@ def md5(files: Iterable[Path]) -> str:
 def files_of_test_set(tokens: Path) -> list[Path]:
     """All that a test set is made of: the tables of its splits and what lies beside them."""
     beside = [tokens / "limits.json", *sorted((tokens / "judges").glob("*.parquet"))]
-    return [*(tokens / f"{split}.parquet" for split in splits(tokens)), *(file for file in beside if file.exists())]
+    return [
+        *(tokens / f"{split}.parquet" for split in splits(tokens)),
+        *(file for file in beside if file.exists()),
+    ]
 
 
 def _md5() -> "hashlib._Hash":
@@ -112,7 +128,12 @@ def _md5() -> "hashlib._Hash":
 
 
 def _prepared(batch: pa.RecordBatch, about: Description) -> Prepared:
-    text = Text(level=about.level, lowercase=about.lowercase, letters_only=about.letters_only, max_tokens=None)
+    text = Text(
+        level=about.level,
+        lowercase=about.lowercase,
+        letters_only=about.letters_only,
+        max_tokens=None,
+    )
     return prepare(batch.append_column("reject", pa.nulls(len(batch), pa.string())), text)
 
 

@@ -1,10 +1,10 @@
 """Selection of the challenger among runs of one task and corpus: the best on the valid split.
 
-The test split must not choose. The best of twenty equal runs on the test set looks better than the champion by luck alone,
-and a test that knows nothing of the other nineteen calls it significant far more often than its level says. Runs of one
-setting with other seeds are contenders like any other. Nothing but likelihood is known of a translator on the valid split,
-which is not decoded: it is chosen by perplexity.
-"""
+The test split must not choose. The best of twenty equal runs on the test set looks better than the
+champion by luck alone, and a test that knows nothing of the other nineteen calls it significant far
+more often than its level says. Runs of one setting with other seeds are contenders like any other.
+Nothing but likelihood is known of a translator on the valid split, which is not decoded: it is
+chosen by perplexity."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,8 @@ from typing import Any
 
 from pipeline.core.errors import refuse
 
-_BEST: dict[str, tuple[str, bool]] = {  # by task: the key below `valid` in the metrics, and whether higher is better
+# by task: the key below `valid` in the metrics, and whether higher is better
+_BEST: dict[str, tuple[str, bool]] = {
     "translation": ("perplexity.score", False),
     "language_model": ("bits_per_character", False),
     "classification": ("accuracy.score", True),
@@ -23,8 +24,9 @@ _BEST: dict[str, tuple[str, bool]] = {  # by task: the key below `valid` in the 
 
 
 def choose(metrics: Mapping[str, Mapping[str, Any]]) -> str:
-    """The run with the best validation score, given the contents of `reports/metrics/<run>.json` by run; of equal ones the
-    first. Word vectors, whose judges know no splits, have none: the first run given is taken, lest the test choose."""
+    """The run with the best validation score, given the contents of `reports/metrics/<run>.json` by
+    run; of equal ones the first. Word vectors, whose judges know no splits, have none: the first
+    run given is taken, lest the test choose."""
     assert metrics
     tasks = {str(found["task"]) for found in metrics.values()}
     assert len(tasks) == 1, f"runs of {', '.join(sorted(tasks))} cannot challenge one champion"
@@ -35,12 +37,15 @@ def choose(metrics: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def metrics(folder: Path, runs: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The contents of `<run>.json` in the folder of each run; UserError for one that has not been evaluated."""
+    """The contents of `<run>.json` in the folder of each run; UserError for one that has not been
+    evaluated."""
     found = {}
     for run in runs:
         path = folder / f"{run}.json"
         if not path.exists():
-            raise refuse(str(path), "no such file", f"the scores of the run {run}", "Run `dvc repro`.")
+            raise refuse(
+                str(path), "no such file", f"the scores of the run {run}", "Run `dvc repro`."
+            )
         found[run] = json.loads(path.read_text(encoding="utf-8"))
     return found
 
@@ -50,5 +55,7 @@ def _valid(run: str, found: Mapping[str, Any], key: str) -> float:
     for part in key.split("."):
         here = here.get(part) if isinstance(here, Mapping) else None
     if not isinstance(here, int | float):
-        raise refuse(f"the metrics of {run}", f"no valid.{key}", "a validation score", "Run `dvc repro`.")
+        raise refuse(
+            f"the metrics of {run}", f"no valid.{key}", "a validation score", "Run `dvc repro`."
+        )
     return float(here)

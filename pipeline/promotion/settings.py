@@ -17,14 +17,15 @@ GUARDS: dict[str, tuple[str, ...]] = {
     "masked_language_model": ("score", "words_guessed", "pairs_guessed"),
     "word_vectors": ("score", "covered"),
 }
-"""By task, what may not get worse (`pipeline.promotion.guards` says what each is). `score` is the task's own score."""
+"""By task, what may not get worse (`pipeline.promotion.guards` says what each is). `score` is the
+task's own score."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """`level`: the largest share of challengers that are no better and yet promoted. `guards`: by task, how much worse each
-    guarded figure may be, in its own unit; perplexities, which have no common scale, as a share of the champion's.
-    """
+    """`level`: the largest share of challengers that are no better and yet promoted. `guards`: by
+    task, how much worse each guarded figure may be, in its own unit; perplexities, which have no
+    common scale, as a share of the champion's."""
 
     test: Method
     level: float
@@ -36,7 +37,10 @@ class Settings:
         if not 0 < self.level <= 0.5:
             raise refuse("level", self.level, "a share above 0 and at most 0.5, such as 0.05")
         if (self.resamples + 1) * self.level <= 2:
-            expected = f"at least {round(2 / self.level)}, or no p-value could be below half of level {self.level}"
+            expected = (
+                f"at least {round(2 / self.level)}, or no p-value could be below half of "
+                f"level {self.level}"
+            )
             raise refuse("resamples", self.resamples, expected)
         for task in self.guards:
             if task not in GUARDS:
@@ -49,11 +53,20 @@ class Settings:
             raise refuse(f"guards.{task}", "nothing", "a section with the key score", "Add it.")
         for guard, margin in self.guards[task].items():
             if guard not in known:
-                raise refuse(f"guards.{task}.{guard}", "an unknown guard", "one of " + ", ".join(known))
+                raise refuse(
+                    f"guards.{task}.{guard}", "an unknown guard", "one of " + ", ".join(known)
+                )
             if margin < 0:
-                raise refuse(f"guards.{task}.{guard}", margin, "at least 0: how much worse it may be")
+                raise refuse(
+                    f"guards.{task}.{guard}", margin, "at least 0: how much worse it may be"
+                )
         if "score" not in self.guards[task]:
-            raise refuse(f"guards.{task}.score", "nothing", "a number", "Add the key: it holds on every test set.")
+            raise refuse(
+                f"guards.{task}.score",
+                "nothing",
+                "a number",
+                "Add the key: it holds on every test set.",
+            )
 
 
 def load(path: Path) -> Settings:

@@ -1,4 +1,5 @@
-"""The project's stages as commands of this process, some side by side; when one fails, all of them end."""
+"""The project's stages as commands of this process, some side by side; when one fails, all of them
+end."""
 
 import os
 import subprocess
@@ -11,7 +12,8 @@ from typing import IO, Any
 from pipeline.core.errors import UserError
 from pipeline.promotion.retokenize import Incomparable
 
-CODE = Path(__file__).resolve().parent.parent.parent  # where the packages `pipeline` and `stages` lie
+# where the packages `pipeline` and `stages` lie
+CODE = Path(__file__).resolve().parent.parent.parent
 MISTAKE = 2  # a stage's exit status where it refuses what it was given
 
 Launch = Callable[[Sequence[str], Path], int]
@@ -19,17 +21,20 @@ Launch = Callable[[Sequence[str], Path], int]
 
 
 class Commands:
-    """Children of this process, run in the folder `root` with this project's own code; `limits`: seconds by stage."""
+    """Children of this process, run in the folder `root` with this project's own code; `limits`:
+    seconds by stage."""
 
     def __init__(self, root: Path, limits: Mapping[str, int] = {}) -> None:
         self._root, self._limits = root, limits
         self._alive, self._over = set[subprocess.Popen[bytes]](), False
 
     def __call__(self, command: Sequence[str], log: Path) -> int:
-        """As `Launch`; safe in several threads. Nothing starts any more once `end` was called. UserError for a stage that
-        took longer than its limit, and was ended."""
+        """As `Launch`; safe in several threads. Nothing starts any more once `end` was called.
+        UserError for a stage that took longer than its limit, and was ended."""
         path = os.pathsep.join([str(CODE), *filter(None, [os.environ.get("PYTHONPATH")])])
-        name = next((word.removeprefix("stages.") for word in command if word.startswith("stages.")), "")
+        name = next(
+            (word.removeprefix("stages.") for word in command if word.startswith("stages.")), ""
+        )
         with log.open("ab") as file, self._place(name) as own:
             if self._over:
                 return -1
@@ -43,7 +48,9 @@ class Commands:
                 self._stop(child)
                 child.wait()
                 got = f"stages.{name}: got {self._limits[name]} s of run.time_limits"
-                raise UserError(f"{got}; expected it to end. It was ended. Its log is {log}.") from None
+                raise UserError(
+                    f"{got}; expected it to end. It was ended. Its log is {log}."
+                ) from None
             finally:
                 self._alive.discard(child)
                 self._ended(child)
@@ -58,7 +65,9 @@ class Commands:
         """Held while the stage of this name runs: what its environment must say of it."""
         return nullcontext({})
 
-    def _start(self, command: Sequence[str], env: dict[str, str], log: IO[Any]) -> "subprocess.Popen[bytes]":
+    def _start(
+        self, command: Sequence[str], env: dict[str, str], log: IO[Any]
+    ) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(command, cwd=self._root, env=env, stdout=log, stderr=log)
 
     def _stop(self, child: "subprocess.Popen[bytes]") -> None:
@@ -69,7 +78,8 @@ class Commands:
 
 
 def stage(launch: Launch, log: Path, name: str, *positional: str, **options: Path) -> None:
-    """Run a stage to its end. Incomparable, with its line, if it refuses what it is given; UserError if it breaks down."""
+    """Run a stage to its end. Incomparable, with its line, if it refuses what it is given;
+    UserError if it breaks down."""
     named = [word for option, path in options.items() for word in (f"--{option}", str(path))]
     status = launch([sys.executable, "-m", f"stages.{name}", *positional, *named], log)
     if not status:

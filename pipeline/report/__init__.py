@@ -1,1 +1,2 @@
-"""From scores to a comparison that can be read: who is better than whom, how sure that is, what the answers look like."""
+"""From scores to a comparison that can be read: who is better than whom, how sure that is, what the
+answers look like."""

@@ -1,4 +1,5 @@
-"""The comparison as a document: for each task and corpus the ranking, the tests, the settings, answers and figures."""
+"""The comparison as a document: for each task and corpus the ranking, the tests, the settings,
+answers and figures."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,8 @@ LEVEL = 0.05
 _BLOCKS = ("model", "objective", "optim", "training", "search")
 _NONE = "–"
 _ATTENTION = (
-    "Attention: what each word of the answer (downwards) took from each word of the prompt (across); darker is more. Of "
+    "Attention: what each word of the answer (downwards) took from each word of the prompt "
+    "(across); darker is more. Of "
     "several heads, the mean over those of the last layer, and beside it each of them."
 )
 
@@ -33,10 +35,15 @@ def document(
     figures: Mapping[str, list[Figure]],
     crossed: Sequence[Block],
 ) -> list[Block]:
-    """Every group's blocks after a word on how to read them and what was `crossed`; `figures` under each group's key."""
+    """Every group's blocks after a word on how to read them and what was `crossed`; `figures` under
+    each group's key."""
     blocks: list[Block] = [Heading(1, "Comparison"), Paragraph(_how_to_read(evaluation)), *crossed]
     for group in groups:
-        blocks += [Heading(2, f"{group.task.title} on {group.corpus}"), Paragraph(_findings(group)), _ranking(group)]
+        blocks += [
+            Heading(2, f"{group.task.title} on {group.corpus}"),
+            Paragraph(_findings(group)),
+            _ranking(group),
+        ]
         blocks += [Paragraph(f"Note: {note}.") for note in group.notes]
         blocks.append(Paragraph(group.task.meaning))
         blocks += [*several_seeds(group), *_further(group), *_classes(group), *_tests(group)]
@@ -53,12 +60,17 @@ def document(
 
 def _how_to_read(evaluation: Evaluation) -> str:
     return (
-        f"Runs are ranked by their score on the {SPLIT} split. Brackets hold the {evaluation.confidence:.0%} interval over "
-        f"{evaluation.bootstrap} bootstrap resamples of that split: how far the score could move with other sentences of "
-        "the same kind. It says nothing about other seeds: where a setting was trained with several, a further table does. "
-        "Overlapping intervals do not mean that two runs are alike: every run is scored on the same resamples, and "
+        f"Runs are ranked by their score on the {SPLIT} split. Brackets hold the "
+        f"{evaluation.confidence:.0%} interval over "
+        f"{evaluation.bootstrap} bootstrap resamples of that split: how far the score could "
+        "move with other sentences of "
+        "the same kind. It says nothing about other seeds: where a setting was trained with "
+        "several, a further table does. "
+        "Overlapping intervals do not mean that two runs are alike: every run is scored on the "
+        "same resamples, and "
         "**better than** lists the runs that it beats in a two-sided paired "
-        f"bootstrap test at p < {LEVEL}, corrected for the number of pairs (Holm 1979), on at least 200 resamples per pair."
+        f"bootstrap test at p < {LEVEL}, corrected for the number of pairs (Holm 1979), on at "
+        "least 200 resamples per pair."
     )
 
 
@@ -68,11 +80,16 @@ def _findings(group: Group) -> str:
     others = [result.name for result in group.results[1:]]
     score = f"{group.task.main_name} {best.at(f'{SPLIT}.{group.task.main}.score'):.2f}"
     if not others:
-        return f"`{best.name}` reaches {score}; there is no other run on this corpus to compare it with."
+        return (
+            f"`{best.name}` reaches {score}; there is no other run on this corpus to compare "
+            "it with."
+        )
     if len(beaten) == len(others):
         return f"`{best.name}` is best with {score}, significantly better than every other run."
     equals = ", ".join(f"`{name}`" for name in others if name not in beaten)
-    return f"`{best.name}` has the best score, {score}, but is not significantly better than {equals}."
+    return (
+        f"`{best.name}` has the best score, {score}, but is not significantly better than {equals}."
+    )
 
 
 def _ranking(group: Group) -> Table:
@@ -101,7 +118,9 @@ def _beaten(group: Group, rank: int) -> str:
 
 def _further(group: Group) -> list[Block]:
     columns = _present(group, group.task.further)
-    rows = [(f"`{r.name}`", *(_number(r, key, form) for _, key, form in columns)) for r in group.results]
+    rows = [
+        (f"`{r.name}`", *(_number(r, key, form) for _, key, form in columns)) for r in group.results
+    ]
     header = ("run", *(title for title, _, _ in columns))
     table = Table(header, tuple(rows), (False, *[True] * len(columns)))
     return [Heading(3, f"Further scores ({group.corpus})"), table] if columns else []
@@ -110,7 +129,12 @@ def _further(group: Group) -> list[Block]:
 def _classes(group: Group) -> list[Block]:
     """Precision, recall and F1 of every label, where there are labels."""
     rows = [
-        (f"`{r.name}`", Data(label), f"{found['rows']:,}", *(f"{found[key]:.2f}" for key in ("precision", "recall", "f1")))
+        (
+            f"`{r.name}`",
+            Data(label),
+            f"{found['rows']:,}",
+            *(f"{found[key]:.2f}" for key in ("precision", "recall", "f1")),
+        )
         for r in group.results
         for label, found in (r.at(f"{SPLIT}.labels") or {}).items()
     ]
@@ -122,13 +146,26 @@ def _classes(group: Group) -> list[Block]:
 def _present(group: Group, columns: Sequence[Column]) -> list[Column]:
     """Those columns that some run has a value in; keys from the top of the metrics."""
     found = [(title, f"{SPLIT}.{key}", form) for title, key, form in columns]
-    return [column for column in found if any(result.at(column[1]) is not None for result in group.results)]
+    return [
+        column
+        for column in found
+        if any(result.at(column[1]) is not None for result in group.results)
+    ]
 
 
 def _further_splits(group: Group) -> list[str]:
     """The splits beside test and valid that have the main score."""
-    found = {name: value for result in group.results for name, value in result.metrics.items() if isinstance(value, dict)}
-    return sorted(name for name, value in found.items() if name not in (SPLIT, "valid") and group.task.main in value)
+    found = {
+        name: value
+        for result in group.results
+        for name, value in result.metrics.items()
+        if isinstance(value, dict)
+    }
+    return sorted(
+        name
+        for name, value in found.items()
+        if name not in (SPLIT, "valid") and group.task.main in value
+    )
 
 
 def _tests(group: Group) -> list[Block]:
@@ -146,27 +183,57 @@ def _tests(group: Group) -> list[Block]:
         )
         for pair in group.pairs
     ]
-    header = ("pair", f"difference in {group.task.difference}", "interval", "p", "p, corrected", "significant")
+    header = (
+        "pair",
+        f"difference in {group.task.difference}",
+        "interval",
+        "p",
+        "p, corrected",
+        "significant",
+    )
     numbers = (False, True, True, True, True, False)
-    return [Heading(3, f"Is the difference real? ({group.corpus})"), Table(header, tuple(rows), numbers)]
+    return [
+        Heading(3, f"Is the difference real? ({group.corpus})"),
+        Table(header, tuple(rows), numbers),
+    ]
 
 
 def _settings(group: Group) -> list[Block]:
     """Settings that all runs share, and those in which each run differs."""
-    flat = {result.name: _flat({name: getattr(result.run, name) for name in _BLOCKS}) for result in group.results}
+    flat = {
+        result.name: _flat({name: getattr(result.run, name) for name in _BLOCKS})
+        for result in group.results
+    }
     first, *rest = flat.values()
-    shared = {key: value for key, value in first.items() if all(key in other and other[key] == value for other in rest)}
+    shared = {
+        key: value
+        for key, value in first.items()
+        if all(key in other and other[key] == value for other in rest)
+    }
     rows = []
     for result in group.results:
         own = {key: value for key, value in flat[result.name].items() if key not in shared}
-        rows.append((f"`{result.name}`", result.run.family, str(result.run.seed), Data(_listed(own) or _NONE)))
-    table = Table(("run", "family", "seed", "what sets it apart"), tuple(rows), (False, False, True, False))
+        rows.append(
+            (
+                f"`{result.name}`",
+                result.run.family,
+                str(result.run.seed),
+                Data(_listed(own) or _NONE),
+            )
+        )
+    table = Table(
+        ("run", "family", "seed", "what sets it apart"), tuple(rows), (False, False, True, False)
+    )
     return [table, Paragraph(f"All share: `{_listed(shared)}`.")] if rest and shared else [table]
 
 
 def _samples(group: Group, predictions: Path) -> list[Block]:
-    """Output of each run for each sample sentence, with the book's BLEU where there is a reference."""
-    answers = {r.name: tables.read(predictions / r.name / "samples.parquet", tables.SAMPLES) for r in group.results}
+    """Output of each run for each sample sentence, with the book's BLEU where there is a
+    reference."""
+    answers = {
+        r.name: tables.read(predictions / r.name / "samples.parquet", tables.SAMPLES)
+        for r in group.results
+    }
     rows: list[tuple[str, ...]] = []
     count = max(len(table) for table in answers.values())
     for number in range(count):
@@ -175,20 +242,31 @@ def _samples(group: Group, predictions: Path) -> list[Block]:
                 wanted = sample["reference"]
                 judged = group.task.book_bleu and wanted is not None
                 score = f"{_book_bleu(group, sample['text'], wanted):.3f}" if judged else _NONE
-                prompt = (Data(sample["prompt"]), Data(wanted or _NONE)) if position == 0 else ("", "")
+                prompt = (
+                    (Data(sample["prompt"]), Data(wanted or _NONE)) if position == 0 else ("", "")
+                )
                 rows.append((*prompt, f"`{name}`", Data(sample["text"]), score))
     if not rows:
         return []
     header = ("prompt", "reference", "run", "answer", "book's BLEU")
-    note = "The book's BLEU is that of single sentences with k = 2, on lowercased words (Dive into Deep Learning, 10.7.6)."
+    note = (
+        "The book's BLEU is that of single sentences with k = 2, on lowercased words (Dive "
+        "into Deep Learning, 10.7.6)."
+    )
     table = Table(header, tuple(rows), (False, False, False, False, True))
     scored = any(row[-1] != _NONE for row in rows)
     if not scored:
         kept = (0, 1, 2, 3) if any(row[1] not in ("", _NONE) for row in rows) else (0, 2, 3)
         table = Table(
-            tuple(header[i] for i in kept), tuple(tuple(row[i] for i in kept) for row in rows), (False,) * len(kept)
+            tuple(header[i] for i in kept),
+            tuple(tuple(row[i] for i in kept) for row in rows),
+            (False,) * len(kept),
         )
-    return [Heading(3, f"Sample sentences ({group.corpus})"), table, *([Paragraph(note)] if scored else [])]
+    return [
+        Heading(3, f"Sample sentences ({group.corpus})"),
+        table,
+        *([Paragraph(note)] if scored else []),
+    ]
 
 
 def _book_bleu(group: Group, answer: str, reference: str) -> float:
@@ -200,16 +278,25 @@ def _book_bleu(group: Group, answer: str, reference: str) -> float:
 def _signatures(group: Group) -> list[Block]:
     """sacreBLEU's signatures, which are the same for every run."""
     scores = group.results[0].at(SPLIT) or {}
-    found = {name: value.get("signature") for name, value in scores.items() if isinstance(value, dict)}
+    found = {
+        name: value.get("signature") for name, value in scores.items() if isinstance(value, dict)
+    }
     found = {name: signature for name, signature in found.items() if signature}
     if not found:
         return []
     rows = tuple((name, f"`{signature}`") for name, signature in found.items())
-    return [Heading(3, f"Signatures ({group.corpus})"), Table(("score", "sacreBLEU's signature"), rows, (False, False))]
+    return [
+        Heading(3, f"Signatures ({group.corpus})"),
+        Table(("score", "sacreBLEU's signature"), rows, (False, False)),
+    ]
 
 
 def _estimate(found: Any) -> str:
-    return f"{found['score']:.2f} [{found['low']:.2f}, {found['high']:.2f}]" if isinstance(found, dict) else _NONE
+    return (
+        f"{found['score']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
+        if isinstance(found, dict)
+        else _NONE
+    )
 
 
 def _number(result: Result, key: str, form: str) -> str:
@@ -218,7 +305,9 @@ def _number(result: Result, key: str, form: str) -> str:
     if value is None:
         return _NONE
     return form.format(value) + (
-        f" [{form.format(low)}, {form.format(high)}]" if low is not None and high is not None else ""
+        f" [{form.format(low)}, {form.format(high)}]"
+        if low is not None and high is not None
+        else ""
     )
 
 
@@ -229,7 +318,11 @@ def _p(value: float) -> str:
 def _flat(block: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in block.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        found |= (
+            _flat(value, f"{prefix}{key}.")
+            if isinstance(value, Mapping)
+            else {f"{prefix}{key}": value}
+        )
     return found
 
 

@@ -17,7 +17,8 @@ Points = list[tuple[float, float]]
 
 
 def read(path: Path) -> Rows:
-    """The rows of a CSV file of `reports/plots`; none if a stage had nothing to write. UserError if the file is damaged."""
+    """The rows of a CSV file of `reports/plots`; none if a stage had nothing to write. UserError if
+    the file is damaged."""
     todo = "Remove it. Run `dvc repro`."
     try:
         text = path.read_text(encoding="utf-8")
@@ -52,17 +53,21 @@ def _is_numeric(row: dict[str, str]) -> bool:
 def learning_curves(group: Group, plots: Path, out: Path) -> bool:
     """Training loss and validation perplexity by step, a line per run; False if no run has any.
 
-    Where the loss is not one of a text's tokens, its exponential means nothing, and the validation loss itself is drawn.
-    """
+    Where the loss is not one of a text's tokens, its exponential means nothing, and the validation
+    loss itself is drawn."""
     names, measure = [result.name for result in group.results], _measure(group)
-    valid = {name: _series(read(plots / name / "history.csv"), f"valid_{measure}") for name in names}
+    valid = {
+        name: _series(read(plots / name / "history.csv"), f"valid_{measure}") for name in names
+    }
     train = {name: _series(read(plots / name / "training.csv"), "train_loss") for name in names}
     if not any(valid.values()):
         return False
     hue = hues(names)
     with drawing(out, 9.6, 3.7) as figure:
         left, right = figure.subplots(1, 2, width_ratios=(1, 1))
-        figure.subplots_adjust(left=0.06, right=1 - _margin(names, 9.6), bottom=0.14, top=0.88, wspace=0.16)
+        figure.subplots_adjust(
+            left=0.06, right=1 - _margin(names, 9.6), bottom=0.14, top=0.88, wspace=0.16
+        )
         _lines(left, train, hue)
         left.set_title(f"Training loss, nats per {group.task.unit}")
         _lines(right, valid, hue)
@@ -75,7 +80,15 @@ def learning_curves(group: Group, plots: Path, out: Path) -> bool:
             axes.set_xlim(left=0)
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         for name, (step, value) in _sources(group, plots, valid).items():
-            right.plot([step], [value], "o", color=hue[name], markersize=5, markeredgecolor="white", clip_on=False)
+            right.plot(
+                [step],
+                [value],
+                "o",
+                color=hue[name],
+                markersize=5,
+                markeredgecolor="white",
+                clip_on=False,
+            )
         name_lines(right, {name: series[-1] for name, series in valid.items() if series}, hue)
     return True
 
@@ -85,7 +98,8 @@ def _measure(group: Group) -> str:
 
 
 def by_length(group: Group, plots: Path, out: Path) -> bool:
-    """The main score by length with intervals, a line per run; what lies beyond the test split's lengths is set off."""
+    """The main score by length with intervals, a line per run; what lies beyond the test split's
+    lengths is set off."""
     names = [result.name for result in group.results]
     rows = {name: read(plots / name / "by_length.csv") for name in names}
     if not any(len(found) > 1 for found in rows.values()):
@@ -97,9 +111,17 @@ def by_length(group: Group, plots: Path, out: Path) -> bool:
         ends = {}
         for name, found in rows.items():
             for split in dict.fromkeys(row["split"] for row in found):
-                _with_intervals(axes, [row for row in found if row["split"] == split], group.task.main, hue[name], split)
+                _with_intervals(
+                    axes,
+                    [row for row in found if row["split"] == split],
+                    group.task.main,
+                    hue[name],
+                    split,
+                )
             if found:
-                ends[name] = _point(max(found, key=lambda row: float(row["length"])), group.task.main)
+                ends[name] = _point(
+                    max(found, key=lambda row: float(row["length"])), group.task.main
+                )
         axes.set_title(upper_first(f"{group.task.main_name} by length"))
         axes.set_xlabel(group.task.length)
         if group.task.scale:
@@ -116,7 +138,9 @@ def _with_intervals(axes: Any, rows: Rows, key: str, color: str, split: str) -> 
     low, high = [float(row["low"]) for row in rows], [float(row["high"]) for row in rows]
     axes.vlines(x, low, high, color=color, alpha=0.28, linewidth=1.4)
     face = color if split == SPLIT else "white"
-    axes.plot(x, y, color=color, marker="o", markersize=4.2, markerfacecolor=face, markeredgewidth=1.3)
+    axes.plot(
+        x, y, color=color, marker="o", markersize=4.2, markerfacecolor=face, markeredgewidth=1.3
+    )
 
 
 def _mark_splits(axes: Any, rows: Rows) -> None:
@@ -128,15 +152,27 @@ def _mark_splits(axes: Any, rows: Rows) -> None:
             edge = max(starts, longest) - 0.5 if starts > longest else starts - 0.5
             axes.axvspan(edge, axes.get_xlim()[1], color="#f5f6f8", zorder=0, linewidth=0)
             axes.annotate(
-                split, (edge, 1), (6, -4), ("data", "axes fraction"), "offset points", color=QUIET, va="top", fontsize=9
+                split,
+                (edge, 1),
+                (6, -4),
+                ("data", "axes fraction"),
+                "offset points",
+                color=QUIET,
+                va="top",
+                fontsize=9,
             )
 
 
-def _sources(group: Group, plots: Path, valid: Mapping[str, Points]) -> dict[str, tuple[float, float]]:
-    """Origin of each run's weights: the best validation, or that of the mean of the last epochs' weights."""
+def _sources(
+    group: Group, plots: Path, valid: Mapping[str, Points]
+) -> dict[str, tuple[float, float]]:
+    """Origin of each run's weights: the best validation, or that of the mean of the last epochs'
+    weights."""
     found = {}
     for result in group.results:
-        averaged = _series(read(plots / result.name / "history.csv"), f"valid_averaged_{_measure(group)}")
+        averaged = _series(
+            read(plots / result.name / "history.csv"), f"valid_averaged_{_measure(group)}"
+        )
         for point in averaged or valid[result.name]:
             if point[0] == result.at("best_step"):
                 found[result.name] = point
@@ -150,10 +186,13 @@ def _lines(axes: Any, series: Mapping[str, Points], hue: Mapping[str, str]) -> N
 
 
 def _plain_log_ticks(axes: Any, values: list[float]) -> None:
-    """Round numbers that the data spans: 1, 2, 5, 10, 20, 50, ... and more between if those are too few."""
+    """Round numbers that the data spans: 1, 2, 5, 10, 20, 50, ... and more between if those are too
+    few."""
     low, high = min(values), max(values)
     for steps in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7), tuple(1 + i / 5 for i in range(45))):
-        ticks = [s * 10**e for e in range(12) for s in steps if low * 0.97 <= s * 10**e <= high * 1.03]
+        ticks = [
+            s * 10**e for e in range(12) for s in steps if low * 0.97 <= s * 10**e <= high * 1.03
+        ]
         if len(ticks) >= 3:
             break
     axes.set_yticks(ticks, [f"{tick:,g}" for tick in ticks])

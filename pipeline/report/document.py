@@ -1,4 +1,5 @@
-"""A document as a list of blocks, written out as Markdown and as one HTML page: what it says is decided once."""
+"""A document as a list of blocks, written out as Markdown and as one HTML page: what it says is
+decided once."""
 
 import base64
 import html
@@ -9,7 +10,8 @@ from pathlib import Path
 
 
 class Data(str):
-    """Text that came out of the data: shown as it is, whatever marks it holds. Other text may use `code` and **bold**."""
+    """Text that came out of the data: shown as it is, whatever marks it holds. Other text may use
+    `code` and **bold**."""
 
     __slots__ = ()
 
@@ -85,11 +87,16 @@ def page(blocks: list[Block], title: str) -> str:
     parts = [_html(block) for block in blocks]
     links = [b for b in blocks if isinstance(b, Heading) and b.level == 2]
     menu = " ".join(f'<a href="#{_anchor(b.text)}">{_inline(b.text)}</a>' for b in links)
-    where = next((i for i, block in enumerate(blocks) if isinstance(block, Heading) and block.level == 2), len(parts))
+    where = next(
+        (i for i, block in enumerate(blocks) if isinstance(block, Heading) and block.level == 2),
+        len(parts),
+    )
     body = "\n".join([*parts[:where], f"<nav>{menu}</nav>", *parts[where:]])
     return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{html.escape(title)}</title>\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>{_STYLE}</style>\n</head>\n'
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta '
+        f'charset="utf-8">\n<title>{html.escape(title)}</title>\n'
+        '<meta name="viewport" content="width=device-width, '
+        f'initial-scale=1">\n<style>{_STYLE}</style>\n</head>\n'
         f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
     )
 
@@ -103,17 +110,32 @@ def _html(block: Block) -> str:
         content = block.file.read_bytes()
         image = base64.b64encode(content).decode("ascii")
         kind = ' class="small"' if block.small else ""
-        text, width = html.escape(block.text), round(int.from_bytes(content[16:20], "big") * _PIXELS)
+        text, width = (
+            html.escape(block.text),
+            round(int.from_bytes(content[16:20], "big") * _PIXELS),
+        )
         caption = f"<figcaption>{text}</figcaption>" if block.small else ""
-        return f'<figure{kind}><img alt="{text}" width="{width}" src="data:image/png;base64,{image}">{caption}</figure>'
+        return (
+            f'<figure{kind}><img alt="{text}" width="{width}" '
+            f'src="data:image/png;base64,{image}">{caption}</figure>'
+        )
     head = _row(block.header, block.numbers, "th", "")
-    rows = [_row(row, block.numbers, "td", ' class="best"' if i < block.first else "") for i, row in enumerate(block.rows)]
-    return f'<div class="wide"><table>\n<thead>{head}</thead>\n<tbody>\n' + "\n".join(rows) + "\n</tbody>\n</table></div>"
+    rows = [
+        _row(row, block.numbers, "td", ' class="best"' if i < block.first else "")
+        for i, row in enumerate(block.rows)
+    ]
+    return (
+        f'<div class="wide"><table>\n<thead>{head}</thead>\n<tbody>\n'
+        + "\n".join(rows)
+        + "\n</tbody>\n</table></div>"
+    )
 
 
 def _row(cells: tuple[str, ...], numbers: tuple[bool, ...], tag: str, kind: str) -> str:
     kinds = [' class="number"' if number else "" for number in numbers]
-    made = "".join(f"<{tag}{k}>{_inline(cell)}</{tag}>" for cell, k in zip(cells, kinds, strict=True))
+    made = "".join(
+        f"<{tag}{k}>{_inline(cell)}</{tag}>" for cell, k in zip(cells, kinds, strict=True)
+    )
     return f"<tr{kind}>{made}</tr>"
 
 
@@ -131,7 +153,8 @@ def _anchor(text: str) -> str:
 
 _STYLE = """
 :root { color-scheme: light; }
-body { margin: 0; background: #fff; color: #22262b; font: 16px/1.55 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; }
+body { margin: 0; background: #fff; color: #22262b;
+  font: 16px/1.55 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; }
 main { max-width: 68rem; margin: 0 auto; padding: 2.5rem 1.5rem 5rem; }
 p { max-width: 46rem; }
 h1 { font-size: 1.9rem; margin: 0 0 .6rem; letter-spacing: -.01em; }
@@ -139,14 +162,17 @@ h2 { font-size: 1.35rem; margin: 3.2rem 0 .6rem; padding-top: 1rem; border-top: 
 h3 { font-size: 1.02rem; margin: 2rem 0 .5rem; }
 nav { display: flex; flex-wrap: wrap; gap: .4rem 1.4rem; margin: 1.2rem 0 0; }
 a { color: #1f5f99; text-decoration: none; } a:hover { text-decoration: underline; }
-code { font: .86em/1.4 ui-monospace, "DejaVu Sans Mono", monospace; background: #f3f5f7; padding: .08em .3em; }
+code { font: .86em/1.4 ui-monospace, "DejaVu Sans Mono", monospace;
+  background: #f3f5f7; padding: .08em .3em; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; margin: .8rem 0 1.2rem; font-size: .9rem; }
-th, td { padding: .38rem .8rem .38rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid #e8ebee; }
+th, td { padding: .38rem .8rem .38rem 0; text-align: left; vertical-align: top;
+  border-bottom: 1px solid #e8ebee; }
 th { font-weight: 600; color: #5b646e; border-bottom-color: #b9c0c8; vertical-align: bottom; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 tr.best td { background: #f4f8f4; }
-figure { margin: 1rem 0 1.5rem; } figure.small { display: inline-block; margin: 0 1.5rem 1rem 0; vertical-align: top; }
+figure { margin: 1rem 0 1.5rem; }
+figure.small { display: inline-block; margin: 0 1.5rem 1rem 0; vertical-align: top; }
 img { max-width: 100%; height: auto; display: block; }
 figcaption { font-size: .8rem; color: #6b747d; margin-top: .2rem; }
 """.strip()

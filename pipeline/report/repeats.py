@@ -1,4 +1,5 @@
-"""Settings that were trained several times, with several seeds or on several folds: how far a score moves between them."""
+"""Settings that were trained several times, with several seeds or on several folds: how far a score
+moves between them."""
 
 import dataclasses
 import json
@@ -12,20 +13,26 @@ from pipeline.report.document import Block, Heading, Paragraph, Table
 from pipeline.report.results import SPLIT, Group, Result
 
 _SEEDS = (
-    "Runs that differ in nothing but their seed are one setting, trained several times. Beside the mean over its seeds "
-    "stands their sample standard deviation. The brackets of the ranking tell how far a score could move with other "
-    "sentences; this tells how far it moves with another seed, on the same sentences. A difference between two runs that "
+    "Runs that differ in nothing but their seed are one setting, trained several times. Beside "
+    "the mean over its seeds "
+    "stands their sample standard deviation. The brackets of the ranking tell how far a score "
+    "could move with other "
+    "sentences; this tells how far it moves with another seed, on the same sentences. A "
+    "difference between two runs that "
     "is not large beside it may be luck."
 )
 _FOLDS = (
-    "Runs that differ in nothing but which fold of the same text is held out are one setting, cross-validated: every fold "
-    "is the test set once, and the mean over the folds is the setting's score. The deviation is that between the folds, "
+    "Runs that differ in nothing but which fold of the same text is held out are one setting, "
+    "cross-validated: every fold "
+    "is the test set once, and the mean over the folds is the setting's score. The deviation is "
+    "that between the folds, "
     "whose training texts overlap: it says less of chance than as many independent samples would."
 )
 
 
 def several_seeds(group: Group) -> list[Block]:
-    """A table with a row per setting that has several seeds: mean, deviation and range of its score."""
+    """A table with a row per setting that has several seeds: mean, deviation and range of its
+    score."""
     found = settings(group)
     if not found:
         return []
@@ -34,48 +41,64 @@ def several_seeds(group: Group) -> list[Block]:
 
 
 def settings(group: Group) -> list[list[Result]]:
-    """The group's runs that are alike but for the seed, one for each seed, where there are several; the best mean first."""
+    """The group's runs that are alike but for the seed, one for each seed, where there are several;
+    the best mean first."""
     return _alike(group, group.results, "seed")
 
 
 def several_folds(groups: Sequence[Group], file: Path) -> list[Block]:
-    """A section for each text of the params file that is cross-validated, with the same table as for seeds."""
+    """A section for each text of the params file that is cross-validated, with the same table as
+    for seeds."""
     blocks: list[Block] = []
     for folds, corpora in crossed(file):
         own = [group for group in groups if group.corpus in corpora]
         for task in sorted({group.results[0].run.task for group in own}):
             same = [group for group in own if group.results[0].run.task == task]
-            found = _alike(same[0], [result for group in same for result in group.results], "corpus")
+            found = _alike(
+                same[0], [result for group in same for result in group.results], "corpus"
+            )
             if found:
-                table = _table(same[0], "folds", [(f"{len(results)} of {folds}", results) for results in found])
+                table = _table(
+                    same[0], "folds", [(f"{len(results)} of {folds}", results) for results in found]
+                )
                 title = f"{same[0].task.title}, cross-validated ({corpora[0]} to {corpora[-1]})"
                 blocks += [Heading(2, title), table, Paragraph(_FOLDS)]
     return blocks
 
 
 def crossed(file: Path) -> list[tuple[int, list[str]]]:
-    """The corpora of the params file that are folds of one text, in their order, and how many folds it was cut into."""
+    """The corpora of the params file that are folds of one text, in their order, and how many folds
+    it was cut into."""
     found: dict[str, list[str]] = {}
     folds: dict[str, int] = {}
     for name, block in config.section(file, "corpora").items():
         split = block.get("split")
         if isinstance(split, dict) and split.get("method") == "folds":
-            vocab = block["vocab"] | {"corpus": None}  # each fold counts the words of its own training text
-            key = json.dumps(block | {"split": split | {"fold": None}, "vocab": vocab}, sort_keys=True)
+            # each fold counts the words of its own training text
+            vocab = block["vocab"] | {"corpus": None}
+            key = json.dumps(
+                block | {"split": split | {"fold": None}, "vocab": vocab}, sort_keys=True
+            )
             found.setdefault(key, []).append(name)
             folds[key] = split["folds"]
     return [(folds[key], names) for key, names in found.items() if len(names) > 1]
 
 
 def _alike(group: Group, results: Sequence[Result], but: str) -> list[list[Result]]:
-    """The results whose runs are alike but for the key `but`, one for each of its values; the best mean first."""
+    """The results whose runs are alike but for the key `but`, one for each of its values; the best
+    mean first."""
     found: dict[str, dict[Any, Result]] = {}
     for result in results:
         block = {key: value for key, value in dataclasses.asdict(result.run).items() if key != but}
-        found.setdefault(json.dumps(block, sort_keys=True), {}).setdefault(getattr(result.run, but), result)
+        found.setdefault(json.dumps(block, sort_keys=True), {}).setdefault(
+            getattr(result.run, but), result
+        )
     several = [list(by_value.values()) for by_value in found.values() if len(by_value) > 1]
     sign = -1 if group.task.higher_is_better else 1
-    return sorted(several, key=lambda results: sign * mean(_values(results, f"{SPLIT}.{group.task.main}.score")))
+    return sorted(
+        several,
+        key=lambda results: sign * mean(_values(results, f"{SPLIT}.{group.task.main}.score")),
+    )
 
 
 def _table(group: Group, what: str, found: list[tuple[str, list[Result]]]) -> Table:
@@ -91,7 +114,11 @@ def _table(group: Group, what: str, found: list[tuple[str, list[Result]]]) -> Ta
             cells += [f"{form.format(mean(values))} ± {form.format(stdev(values))}"]
             cells += [f"{form.format(min(values))} to {form.format(max(values))}"]
         rows.append(tuple(cells))
-    titles = [name for title, _, _ in scores for name in (f"{title}, mean ± deviation", "lowest to highest")]
+    titles = [
+        name
+        for title, _, _ in scores
+        for name in (f"{title}, mean ± deviation", "lowest to highest")
+    ]
     return Table(("runs", what, *titles), tuple(rows), (False, True, *[True] * len(titles)))
 
 

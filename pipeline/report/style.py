@@ -69,9 +69,13 @@ def drawing(out: Path, width: float, height: float) -> Iterator[Any]:
 
 
 def name_lines(axes: Any, ends: Mapping[str, tuple[float, float]], hue: Mapping[str, str]) -> None:
-    """Each line's name right of its end (data coordinates), pushed apart where two would overlap."""
+    """Each line's name right of its end (data coordinates), pushed apart where two would
+    overlap."""
     gap, height = 13.0, axes.bbox.height * 72 / axes.figure.dpi  # points
-    to_points = [(axes.transData.transform(end)[1] - axes.bbox.y0) * 72 / axes.figure.dpi for end in ends.values()]
+    to_points = [
+        (axes.transData.transform(end)[1] - axes.bbox.y0) * 72 / axes.figure.dpi
+        for end in ends.values()
+    ]
     placed = spread(to_points, gap, 5.0, height)
     for (name, end), at, points in zip(ends.items(), placed, to_points, strict=True):
         axes.annotate(
@@ -92,16 +96,21 @@ def upper_first(text: str) -> str:
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Positions near the wanted ones, in the same order, at least `gap` apart, and from `low` to `high` if they fit."""
+    """Positions near the wanted ones, in the same order, at least `gap` apart, and from `low` to
+    `high` if they fit."""
 
     def start(cluster: Sequence[int]) -> float:
         extent = gap * (len(cluster) - 1)
-        return max(low, min(sum(wanted[i] for i in cluster) / len(cluster) - extent / 2, high - extent))
+        return max(
+            low, min(sum(wanted[i] for i in cluster) / len(cluster) - extent / 2, high - extent)
+        )
 
     clusters: list[list[int]] = []
     for i in sorted(range(len(wanted)), key=lambda i: wanted[i]):
         clusters.append([i])
-        while len(clusters) > 1 and start(clusters[-1]) < start(clusters[-2]) + gap * len(clusters[-2]):
+        while len(clusters) > 1 and start(clusters[-1]) < start(clusters[-2]) + gap * len(
+            clusters[-2]
+        ):
             last = clusters.pop()
             clusters[-1] += last
     found = [0.0] * len(wanted)

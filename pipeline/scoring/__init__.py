@@ -1,1 +1,2 @@
-"""Scores of predictions against references: sums per row, whole-corpus scores from the sums, intervals and paired tests."""
+"""Scores of predictions against references: sums per row, whole-corpus scores from the sums,
+intervals and paired tests."""

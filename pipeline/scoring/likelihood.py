@@ -1,9 +1,9 @@
 """Teacher-forced likelihood: perplexity and bits per character from summed nats.
 
-Nats include the end of every sentence and the letters of unknown words (`pipeline.scoring.unknown`), so models of different
-tokenisations and vocabularies can be compared by bits per character: what it costs to write the text, sentence ends
-included, over the characters written.
-"""
+Nats include the end of every sentence and the letters of unknown words
+(`pipeline.scoring.unknown`), so models of different tokenisations and vocabularies can be compared
+by bits per character: what it costs to write the text, sentence ends included, over the characters
+written."""
 
 import math
 from pathlib import Path
@@ -21,21 +21,37 @@ _LARGEST = 700.0  # exp of more is no float
 
 
 def likelihood(predictions: Path, split: str, rows: int) -> pa.Table:
-    """The LIKELIHOOD of a split of `rows` rows, in their order; UserError if it is not exactly those rows, or not finite."""
+    """The LIKELIHOOD of a split of `rows` rows, in their order; UserError if it is not exactly
+    those rows, or not finite."""
     path = predictions / f"likelihood_{split}.parquet"
     table = tables.read(path, tables.LIKELIHOOD).sort_by("row")
     same_rows(table["row"], rows, path)
     if not pc.all(pc.is_finite(table["nats"])).as_py():
-        raise refuse(str(path), "nats that are not finite", "finite numbers", "The model has diverged: train it again.")
+        raise refuse(
+            str(path),
+            "nats that are not finite",
+            "finite numbers",
+            "The model has diverged: train it again.",
+        )
     return table
 
 
 def same_rows(row: pa.ChunkedArray, rows: int, path: Path) -> None:
     """UserError unless `row` counts 0, 1, ... rows - 1."""
     if rows == 0:
-        raise refuse(str(path), "a split without rows", "at least one row to score", "Enlarge the corpus's split.")
+        raise refuse(
+            str(path),
+            "a split without rows",
+            "at least one row to score",
+            "Enlarge the corpus's split.",
+        )
     if len(row) != rows or not np.array_equal(row.to_numpy(), np.arange(rows)):
-        raise refuse(str(path), f"{len(row)} rows", f"the {rows} rows of the references", "Run `dvc repro`: it is stale.")
+        raise refuse(
+            str(path),
+            f"{len(row)} rows",
+            f"the {rows} rows of the references",
+            "Run `dvc repro`: it is stale.",
+        )
 
 
 def log_perplexity(sums_RK: Array) -> Array:
@@ -57,16 +73,20 @@ def bits_per_character(sums_RK: Array) -> Array:
 
 
 def unknown_share(unknown: int, words: int) -> dict[str, float]:
-    """The metric `unknown`, the share of words that the vocabulary lacks; empty if it lacks none."""
+    """The metric `unknown`, the share of words that the vocabulary lacks; empty if it lacks
+    none."""
     return {"unknown": unknown / words} if unknown else {}
 
 
 def summary(table: pa.Table, units_NK: Array, bootstrap: Bootstrap) -> dict[str, Any]:
-    """Perplexity and bits per character with their intervals, the sums behind them, and the share of unknown words.
+    """Perplexity and bits per character with their intervals, the sums behind them, and the share
+    of unknown words.
 
-    `units_NK` begins with nats and tokens, and ends with characters. The end of a row is a token but not a word.
-    """
-    nats, tokens, characters = (pc.sum(table[name]).as_py() for name in ("nats", "count", "characters"))
+    `units_NK` begins with nats and tokens, and ends with characters. The end of a row is a token
+    but not a word."""
+    nats, tokens, characters = (
+        pc.sum(table[name]).as_py() for name in ("nats", "count", "characters")
+    )
     bits = {}
     if characters:
         estimate = bootstrap.estimate(units_NK, bits_per_character)
@@ -76,4 +96,10 @@ def summary(table: pa.Table, units_NK: Array, bootstrap: Bootstrap) -> dict[str,
             "bits_per_character_high": estimate["high"],
         }
     unknown = unknown_share(pc.sum(table["unknown"]).as_py(), max(tokens - len(table), 1))
-    return {"perplexity": bootstrap.estimate(units_NK, perplexity), **bits, "nats": nats, "tokens": tokens, **unknown}
+    return {
+        "perplexity": bootstrap.estimate(units_NK, perplexity),
+        **bits,
+        "nats": nats,
+        "tokens": tokens,
+        **unknown,
+    }

@@ -1,8 +1,9 @@
-"""sacreBLEU's scores of text against text, taken apart into sums per row and put together again for many resamples at once.
+"""sacreBLEU's scores of text against text, taken apart into sums per row and put together again for
+many resamples at once.
 
-The sums come from sacreBLEU itself; only the last step, from corpus sums to a score, is written here a second time, because
-sacreBLEU does it for one corpus at a time. Shapes: N rows, R resamples, K sums.
-"""
+The sums come from sacreBLEU itself; only the last step, from corpus sums to a score, is written
+here a second time, because sacreBLEU does it for one corpus at a time. Shapes: N rows, R resamples,
+K sums."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,29 +24,35 @@ _BETA = 2
 
 @dataclass(frozen=True, slots=True)
 class Surface:
-    """One score of the surface of a text: sacreBLEU's metric object, and `score` from sums_RK to scores_R (0 to 100).
+    """One score of the surface of a text: sacreBLEU's metric object, and `score` from sums_RK to
+    scores_R (0 to 100).
 
-    `sums(hypothesis, reference)` are one row's, in whole numbers, laid out as `bleu`, `chrf` and `ter` below read them.
-    """
+    `sums(hypothesis, reference)` are one row's, in whole numbers, laid out as `bleu`, `chrf` and
+    `ter` below read them."""
 
     metric: Any
     score: Callable[[Array], Array]
     sums: Callable[[str, str], list[int]]
 
     def signature(self, bootstrap: Bootstrap) -> str:
-        """sacreBLEU's signature; its seed and resamples are those that reproduce our interval with sacreBLEU."""
-        self.metric.num_refs, self.metric.n_bootstrap, self.metric.seed = 1, bootstrap.samples, bootstrap.seed
+        """sacreBLEU's signature; its seed and resamples are those that reproduce our interval with
+        sacreBLEU."""
+        self.metric.num_refs, self.metric.n_bootstrap, self.metric.seed = (
+            1,
+            bootstrap.samples,
+            bootstrap.seed,
+        )
         return str(self.metric.get_signature())
 
 
 def measures(tokenizer: str | None = None) -> dict[str, Surface]:
     """Every surface score by its name; `_lowercase` compares without regard to case.
 
-    `tokenizer` is BLEU's. None, for callers without a corpus, chooses one for each reference by its script.
+    `tokenizer` is BLEU's. None, for callers without a corpus, chooses one for each reference by its
+    script.
 
-    TER is without case, as is its default, and sets punctuation apart as BLEU does: it measures words, not spaces. Where
-    BLEU counts characters of Chinese or Japanese, TER does too.
-    """
+    TER is without case, as is its default, and sets punctuation apart as BLEU does: it measures
+    words, not spaces. Where BLEU counts characters of Chinese or Japanese, TER does too."""
     from sacrebleu.metrics import CHRF, TER
 
     edit_rate = TER(normalized=True, asian_support=tokenizer in ASIAN)
@@ -60,7 +67,13 @@ def measures(tokenizer: str | None = None) -> dict[str, Surface]:
 
 def pairs(answers: pa.StringArray, references: pa.StringArray, text: Text) -> list[tuple[str, str]]:
     """Pairs of answer and reference, both read as the block `text` of their corpus says."""
-    return list(zip(rewritten(answers, text).to_pylist(), rewritten(references, text).to_pylist(), strict=True))
+    return list(
+        zip(
+            rewritten(answers, text).to_pylist(),
+            rewritten(references, text).to_pylist(),
+            strict=True,
+        )
+    )
 
 
 def _bleu(tokenizer: str | None, lowercase: bool) -> Surface:
@@ -95,7 +108,8 @@ def _edits(metric: Any, hypothesis: str, reference: str) -> list[int]:
 
 
 def bleu(sums_RK: Array) -> Array:
-    """BLEU (Papineni et al. 2002) from [length, reference length, 4 matches, 4 totals], exponential smoothing."""
+    """BLEU (Papineni et al. 2002) from [length, reference length, 4 matches, 4 totals], exponential
+    smoothing."""
     length, reference = sums_RK[:, 0], sums_RK[:, 1]
     correct, total = sums_RK[:, 2 : 2 + ORDERS], sums_RK[:, 2 + ORDERS :]
     halvings = np.cumsum(correct == 0, axis=1)
@@ -108,11 +122,14 @@ def bleu(sums_RK: Array) -> Array:
 
 
 def chrf(sums_RK: Array) -> Array:
-    """chrF2 (Popovic 2015) from [hypothesis, reference, matching] counts of each order of character n-grams."""
+    """chrF2 (Popovic 2015) from [hypothesis, reference, matching] counts of each order of character
+    n-grams."""
     hypothesis, reference, matching = sums_RK[:, 0::3], sums_RK[:, 1::3], sums_RK[:, 2::3]
     effective = (hypothesis > 0) & (reference > 0)
     orders = np.maximum(effective.sum(1), 1)
-    precision = np.where(effective, matching / np.where(effective, hypothesis, 1), 0).sum(1) / orders
+    precision = (
+        np.where(effective, matching / np.where(effective, hypothesis, 1), 0).sum(1) / orders
+    )
     recall = np.where(effective, matching / np.where(effective, reference, 1), 0).sum(1) / orders
     either = np.where(precision + recall > 0, _BETA**2 * precision + recall, 1)
     score: Array = 100 * (1 + _BETA**2) * precision * recall / either

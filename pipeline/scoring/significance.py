@@ -1,8 +1,7 @@
 """The bootstrap over sums: intervals, paired tests and the correction for many pairs.
 
-Every score here is a function of column sums, so one resample of the test set is a weighted sum of its rows.
-Shapes: N resampling units (rows or blocks of rows), K sums, R resamples.
-"""
+Every score here is a function of column sums, so one resample of the test set is a weighted sum of
+its rows. Shapes: N resampling units (rows or blocks of rows), K sums, R resamples."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +23,8 @@ _RESAMPLES_PER_PAIR = 200
 
 @dataclass(frozen=True, slots=True)
 class Bootstrap:
-    """The resamples of one split of one corpus: the same for every run, so that runs are compared on the same resamples."""
+    """The resamples of one split of one corpus: the same for every run, so that runs are compared
+    on the same resamples."""
 
     samples: int
     confidence: float
@@ -45,13 +45,16 @@ class Bootstrap:
         at_once = max(1, _DRAWS_AT_ONCE // units)
         for start in range(0, self.samples, at_once):
             rows = min(at_once, self.samples - start)
-            drawn = generator.integers(0, units, size=(rows, units)) + units * np.arange(rows)[:, None]
+            drawn = (
+                generator.integers(0, units, size=(rows, units)) + units * np.arange(rows)[:, None]
+            )
             times = np.bincount(drawn.ravel(), minlength=rows * units).reshape(rows, units)
             parts.append(times.astype(np.float64) @ units_NK)
         return np.concatenate(parts)
 
     def interval(self, scores_R: Array) -> tuple[float, float]:
-        """The central interval that holds the share `confidence` of the resampled scores, cut as sacrebleu cuts it."""
+        """The central interval that holds the share `confidence` of the resampled scores, cut as
+        sacrebleu cuts it."""
         ordered = np.sort(scores_R)
         cut = int(len(ordered) * (1 - self.confidence) / 2 + 1e-9)
         return float(ordered[cut]), float(ordered[len(ordered) - cut - 1])
@@ -71,13 +74,14 @@ def by_block(units_NK: Array, block_N: NDArray[np.int64]) -> Array:
 
 
 def paired_p(difference: float, differences_R: Array) -> float:
-    """Two-sided p-value of a paired bootstrap: how often chance alone moves the difference by as much as was seen.
+    """Two-sided p-value of a paired bootstrap: how often chance alone moves the difference by as
+    much as was seen.
 
-    The resampled differences are shifted to the null hypothesis of no difference (Efron & Tibshirani 1993, 16.4); +1 on both
-    sides keeps the test honest at any number of resamples. sacreBLEU's `--paired-bs` subtracts the mean of the *absolute*
-    differences instead. For clear differences that is half of this p: a one-sided test, which calls about 10 % of equal
-    systems different at p < 0.05.
-    """
+    The resampled differences are shifted to the null hypothesis of no difference (Efron &
+    Tibshirani 1993, 16.4); +1 on both sides keeps the test honest at any number of resamples.
+    sacreBLEU's `--paired-bs` subtracts the mean of the *absolute* differences instead. For clear
+    differences that is half of this p: a one-sided test, which calls about 10 % of equal systems
+    different at p < 0.05."""
     if difference == 0:
         return 1.0
     moved = np.abs(differences_R - differences_R.mean())
@@ -95,7 +99,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One run against another: `difference` is first minus second; `corrected` is Holm's p over all pairs compared."""
+    """One run against another: `difference` is first minus second; `corrected` is Holm's p over all
+    pairs compared."""
 
     first: str
     second: str
@@ -107,12 +112,15 @@ class Pair:
 
 
 def pairs(runs: Mapping[str, Array], score: Score, bootstrap: Bootstrap) -> list[Pair]:
-    """Every run against every later one, on the same resamples; `runs` gives each one's units_NK of the same N units.
+    """Every run against every later one, on the same resamples; `runs` gives each one's units_NK of
+    the same N units.
 
     More pairs take more resamples, or the smallest possible p, corrected, would be no longer small.
     """
     couples = list(combinations(runs, 2))
-    bootstrap = replace(bootstrap, samples=max(bootstrap.samples, _RESAMPLES_PER_PAIR * len(couples)))
+    bootstrap = replace(
+        bootstrap, samples=max(bootstrap.samples, _RESAMPLES_PER_PAIR * len(couples))
+    )
     sums = np.split(bootstrap.sums(np.concatenate(list(runs.values()), axis=1)), len(runs), axis=1)
     resampled = {name: score(one) for name, one in zip(runs, sums, strict=True)}
     point = {name: float(score(units.sum(0, keepdims=True))[0]) for name, units in runs.items()}

@@ -1,9 +1,10 @@
-"""Translation edit rate as sacreBLEU computes it (Snover et al. 2006, with Tercom's search for shifts), ten times as fast.
+"""Translation edit rate as sacreBLEU computes it (Snover et al. 2006, with Tercom's search for
+shifts), ten times as fast.
 
-sacreBLEU weighs every shift of a phrase by a fresh edit distance in Python. Here all shifts of a round are weighed together,
-row by row of the edit matrix; which shifts are tried, in which order one is preferred, and the beam are sacreBLEU's own.
-Shapes: C candidates, H words of the hypothesis, R words of the reference.
-"""
+sacreBLEU weighs every shift of a phrase by a fresh edit distance in Python. Here all shifts of a
+round are weighed together, row by row of the edit matrix; which shifts are tried, in which order
+one is preferred, and the beam are sacreBLEU's own. Shapes: C candidates, H words of the hypothesis,
+R words of the reference."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,8 @@ _Ids = NDArray[np.int64]
 
 
 def edits(hypothesis: Sequence[str], reference: Sequence[str]) -> int:
-    """The fewest insertions, deletions, substitutions and shifts found that turn the hypothesis into the reference."""
+    """The fewest insertions, deletions, substitutions and shifts found that turn the hypothesis
+    into the reference."""
     from sacrebleu.metrics.lib_ter import _MAX_SHIFT_CANDIDATES, BeamEditDistance
 
     if not reference or list(hypothesis) == list(reference):
@@ -31,7 +33,10 @@ def edits(hypothesis: Sequence[str], reference: Sequence[str]) -> int:
         if before == 0 or not found or tried >= _MAX_SHIFT_CANDIDATES:
             return shifts + before
         after_C = distances([shifted for _, shifted in found], reference)
-        ranked = [(before - int(after), *rank, shifted) for after, (rank, shifted) in zip(after_C, found, strict=True)]
+        ranked = [
+            (before - int(after), *rank, shifted)
+            for after, (rank, shifted) in zip(after_C, found, strict=True)
+        ]
         best = max(ranked)
         if best[0] <= 0:
             return shifts + before
@@ -41,8 +46,14 @@ def edits(hypothesis: Sequence[str], reference: Sequence[str]) -> int:
 def _candidates(
     words: list[str], reference: Sequence[str], trace: str, limit: int
 ) -> Iterator[tuple[tuple[int, int, int], list[str]]]:
-    """Every shift worth a try: what it ranks by after its gain (length, -start, -target), and the words after it."""
-    from sacrebleu.metrics.lib_ter import _find_shifted_pairs, _flip_trace, _perform_shift, trace_to_alignment
+    """Every shift worth a try: what it ranks by after its gain (length, -start, -target), and the
+    words after it."""
+    from sacrebleu.metrics.lib_ter import (
+        _find_shifted_pairs,
+        _flip_trace,
+        _perform_shift,
+        trace_to_alignment,
+    )
 
     align, wrong_R, wrong_H = trace_to_alignment(_flip_trace(trace))
     tried = 0
@@ -65,7 +76,8 @@ def _candidates(
 
 
 def distances(candidates: Sequence[Sequence[str]], reference: Sequence[str]) -> _Ids:
-    """Edit distances of hypotheses of one length to the reference, inside sacreBLEU's beam around the diagonal."""
+    """Edit distances of hypotheses of one length to the reference, inside sacreBLEU's beam around
+    the diagonal."""
     from sacrebleu.metrics.lib_ter import _BEAM_WIDTH
 
     number = {word: i for i, word in enumerate(dict.fromkeys([*reference, *candidates[0]]))}
@@ -80,7 +92,9 @@ def distances(candidates: Sequence[Sequence[str]], reference: Sequence[str]) -> 
         low, high = max(0, math.floor(i * ratio) - beam), math.floor(i * ratio) + beam
         last = len(reference) + 1 if i == length else min(len(reference) + 1, high)
         best_CR = row_CR + 1
-        best_CR[:, 1:] = np.minimum(best_CR[:, 1:], row_CR[:, :-1] + (words_CH[:, i - 1 : i] != reference_R))
+        best_CR[:, 1:] = np.minimum(
+            best_CR[:, 1:], row_CR[:, :-1] + (words_CH[:, i - 1 : i] != reference_R)
+        )
         row_CR = np.full_like(row_CR, _FAR)
         inside = np.minimum.accumulate(best_CR[:, low:last] - column[low:last], axis=1)
         row_CR[:, low:last] = inside + column[low:last]

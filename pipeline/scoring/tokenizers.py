@@ -1,9 +1,12 @@
-"""The tokenizer of BLEU that fits a corpus: chosen by the script of its references, or checked against it.
+"""The tokenizer of BLEU that fits a corpus: chosen by the script of its references, or checked
+against it.
 
 `auto` counts the letters of all references (train, valid and test; answers play no part):
-- `13a` unless more than half of the letters belong to a script that is written without spaces between words;
+- `13a` unless more than half of the letters belong to a script that is written without spaces
+  between words;
 - of those scripts, `char` if Thai, Lao, Khmer, Burmese or Tibetan are the majority;
-- else Japanese if more than a tenth of the Han and kana characters are kana: `ja-mecab` if its library is installed, else
+- else Japanese if more than a tenth of the Han and kana characters are kana: `ja-mecab` if its
+  library is installed, else
   `char`;
 - else `zh`.
 """
@@ -22,7 +25,8 @@ from pipeline.core.errors import refuse
 from pipeline.core.params import AUTO, Tokenizer
 
 SPLITS = ("train", "valid", "test")
-ASIAN = ("zh", "ja-mecab", "char")  # for these, TER sets the characters of Han and kana apart as well
+# for these, TER sets the characters of Han and kana apart as well
+ASIAN = ("zh", "ja-mecab", "char")
 
 _HAN = r"\p{Han}"
 _KANA = r"[\p{Hiragana}\p{Katakana}]"
@@ -77,9 +81,14 @@ def script(batches: Iterable[pa.StringArray]) -> Script:
 
 
 def references(tokens: Path) -> Script:
-    """Script of the references in a folder of the tokenize stage: of its splits train, valid and test."""
+    """Script of the references in a folder of the tokenize stage: of its splits train, valid and
+    test."""
     files = [tokens / f"{split}.parquet" for split in SPLITS]
-    readers = (tables.batches(file, tables.TOKENS_PAIR, columns=["target"]) for file in files if file.exists())
+    readers = (
+        tables.batches(file, tables.TOKENS_PAIR, columns=["target"])
+        for file in files
+        if file.exists()
+    )
     batches = (batch for reader in readers for batch in reader)
     return script(batch["target"] for batch in batches)
 
@@ -95,8 +104,11 @@ def choose(counts: Script) -> Tokenizer:
     return "zh"
 
 
-def resolve(setting: Literal["auto", Tokenizer], counts: Script, where: str) -> tuple[Tokenizer, str]:
-    """Tokenizer for the setting under the key `where`, and a warning if it does not fit the script, else ""."""
+def resolve(
+    setting: Literal["auto", Tokenizer], counts: Script, where: str
+) -> tuple[Tokenizer, str]:
+    """Tokenizer for the setting under the key `where`, and a warning if it does not fit the script,
+    else ""."""
     if setting == AUTO:
         return choose(counts), ""
     require(setting, where)
@@ -121,7 +133,12 @@ def require(tokenizer: str, where: str) -> None:
     """UserError if the tokenizer's library is not installed."""
     if not installed(tokenizer):
         todo = "Install mecab-python3 and ipadic, or use char."
-        raise refuse(where, f"{tokenizer}, whose library is not installed", "a tokenizer that works here", todo)
+        raise refuse(
+            where,
+            f"{tokenizer}, whose library is not installed",
+            "a tokenizer that works here",
+            todo,
+        )
 
 
 def _misfit(tokenizer: Tokenizer, counts: Script, where: str) -> str:
@@ -129,9 +146,12 @@ def _misfit(tokenizer: Tokenizer, counts: Script, where: str) -> str:
     without_spaces = counts.mostly_unspaced and counts.unspaced > _LONG * max(counts.pieces, 1)
     if tokenizer in _BY_SPACES and without_spaces:
         return (
-            f"{where} is {tokenizer}, which needs spaces between words, but the references are written without them "
+            f"{where} is {tokenizer}, which needs spaces between words, but the references are "
+            "written without them "
             f"({counts.name}): BLEU counts whole phrases as words; auto would choose {fitting}"
         )
     if tokenizer == "ja-mecab" and not (counts.mostly_unspaced and counts.japanese):
-        return f"{where} is ja-mecab, but the references are not Japanese; auto would choose {fitting}"
+        return (
+            f"{where} is ja-mecab, but the references are not Japanese; auto would choose {fitting}"
+        )
     return ""

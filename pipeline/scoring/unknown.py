@@ -1,8 +1,9 @@
 """Words that a vocabulary lacks: their number in each row, and the nats for spelling them out.
 
-A model gives `<unk>` a probability and leaves open which word it stands for: the smaller a vocabulary, the cheaper a text
-would be. So each such word costs its characters and an end, all characters of the split being equally likely. The nats
-are then those of the full text and can be compared across vocabularies.
+A model gives `<unk>` a probability and leaves open which word it stands for: the smaller a
+vocabulary, the cheaper a text would be. So each such word costs its characters and an end, all
+characters of the split being equally likely. The nats are then those of the full text and can be
+compared across vocabularies.
 
 `<unk>` written in the text itself is a word of every vocabulary. The bytes of bpe cover every text.
 """
@@ -21,12 +22,14 @@ from pipeline.scoring.likelihood import same_rows
 from pipeline.text.specials import SPECIALS, UNK
 from pipeline.text.tokens import offsets
 
-_IDS = {"text": ("ids", tables.ENCODED_TEXT), "target": ("target", tables.ENCODED_PAIR)}  # by side: column, and its table
+# by side: column, and its table
+_IDS = {"text": ("ids", tables.ENCODED_TEXT), "target": ("target", tables.ENCODED_PAIR)}
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """By row, N of them: the number of words that the vocabulary lacks, and the nats for spelling them out."""
+    """By row, N of them: the number of words that the vocabulary lacks, and the nats for spelling
+    them out."""
 
     count_N: NDArray[np.int32]
     nats_N: NDArray[np.float64]
@@ -40,9 +43,8 @@ class Unknown:
 def unknown(words: pa.ChunkedArray, encoded: Path | None, split: str, side: str) -> Unknown:
     """Unknown words on a side (`text` or `target`) of a split.
 
-    `words` are the lists of words of its rows, in order, and `encoded` is the folder of the stage encode, without which no
-    word counts as unknown. UserError if the ids are of other rows.
-    """
+    `words` are the lists of words of its rows, in order, and `encoded` is the folder of the stage
+    encode, without which no word counts as unknown. UserError if the ids are of other rows."""
     if encoded is None:
         return Unknown.none(len(words))
 
@@ -63,7 +65,9 @@ def unknown(words: pa.ChunkedArray, encoded: Path | None, split: str, side: str)
     alphabet = {" ", *(character for word in pc.unique(flat).to_pylist() for character in word)}
     length = np.asarray(pc.utf8_length(flat))
     spelt_N = _row_sums(words_N, np.where(lacking, length + 1, 0))
-    return Unknown(_row_sums(words_N, lacking).astype(np.int32), np.log(len(alphabet) + 1) * spelt_N)
+    return Unknown(
+        _row_sums(words_N, lacking).astype(np.int32), np.log(len(alphabet) + 1) * spelt_N
+    )
 
 
 def _row_sums(words_N: pa.ListArray, values: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -28,11 +28,12 @@ SCORED_ROWS = 128  # rows per batch when scoring
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """`objective:` of a run. A batch holds at most `batch_tokens` tokens, padding to its longest text counted; of a text
-    the first `max_length` tokens are read, in training and ever after (d2l section 16.1.3), or all of it (null).
+    """`objective:` of a run. A batch holds at most `batch_tokens` tokens, padding to its longest
+    text counted; of a text the first `max_length` tokens are read, in training and ever after (d2l
+    section 16.1.3), or all of it (null).
 
-    Label smoothing: the true label keeps 1 - s, the rest goes to all alike (Szegedy et al. 2016, section 7).
-    """
+    Label smoothing: the true label keeps 1 - s, the rest goes to all alike (Szegedy et al. 2016,
+    section 7)."""
 
     batch_tokens: int
     label_smoothing: float
@@ -40,7 +41,9 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.max_length is not None and self.max_length < 1:
-            raise refuse("max_length", self.max_length, "at least 1, or null to read all of every text")
+            raise refuse(
+                "max_length", self.max_length, "at least 1, or null to read all of every text"
+            )
         least = 1 if self.max_length is None else self.max_length + 1
         if self.batch_tokens < least:
             raise refuse("batch_tokens", self.batch_tokens, f"at least {least}, for one text")
@@ -77,7 +80,9 @@ class Texts:
 class Task:
     """The objective over a training and a validation table."""
 
-    def __init__(self, train: pa.Table, valid: pa.Table, config: Config, seed: int, device: torch.device) -> None:
+    def __init__(
+        self, train: pa.Table, valid: pa.Table, config: Config, seed: int, device: torch.device
+    ) -> None:
         self.train, self.valid, self.config, self.seed, self.device = (
             Texts(train["ids"], config, device),
             valid,
@@ -88,25 +93,34 @@ class Task:
         self.label = torch.from_numpy(train["label"].to_numpy().astype(np.int64))
 
     def plan(self, epoch: int) -> list[np.ndarray[Any, Any]]:
-        """The epoch's batches as arrays of rows: alike in length, shuffled within and among one another."""
+        """The epoch's batches as arrays of rows: alike in length, shuffled within and among one
+        another."""
         rng = np.random.default_rng(derive(self.seed, f"batches of epoch {epoch}"))
         rows = rng.permutation(len(self.label))
         rows = rows[np.argsort(self.train.ids.length[rows], kind="stable")]
         return by_budget(rows, self.train.ids.length[rows] + 1, self.config.batch_tokens, rng)
 
     def batch(self, planned: np.ndarray[Any, Any]) -> Batch:
-        return Batch(self.train.prompt(planned), self.label[torch.from_numpy(planned)].to(self.device))
+        return Batch(
+            self.train.prompt(planned), self.label[torch.from_numpy(planned)].to(self.device)
+        )
 
     def loss(self, model: Classifier, batch: Batch, carry: None) -> tuple[Loss, None]:
         logits_BC = model.classify(batch.text).float()
-        total = F.cross_entropy(logits_BC, batch.label_B, reduction="sum", label_smoothing=self.config.label_smoothing)
+        total = F.cross_entropy(
+            logits_BC, batch.label_B, reduction="sum", label_smoothing=self.config.label_smoothing
+        )
         return Loss(total, len(batch.label_B)), None
 
     def validate(self, model: Classifier) -> tuple[Loss, dict[str, float]]:
-        log_probs_BC = torch.from_numpy(log_probs(model, self.valid["ids"], self.config, self.device))
+        log_probs_BC = torch.from_numpy(
+            log_probs(model, self.valid["ids"], self.config, self.device)
+        )
         label_B = torch.from_numpy(self.valid["label"].to_numpy().astype(np.int64))
         accuracy = float((log_probs_BC.argmax(1) == label_B).double().mean())
-        return Loss(F.nll_loss(log_probs_BC, label_B, reduction="sum"), len(label_B)), {"accuracy": accuracy}
+        return Loss(F.nll_loss(log_probs_BC, label_B, reduction="sum"), len(label_B)), {
+            "accuracy": accuracy
+        }
 
     def describe(self, planned: np.ndarray[Any, Any]) -> str:
         return named(planned)

@@ -1,9 +1,10 @@
-"""Filling blanks: every word of a row given all the others, in batches of like lengths under a budget of tokens.
+"""Filling blanks: every word of a row given all the others, in batches of like lengths under a
+budget of tokens.
 
-The summed log-probability of a row's words, each given the rest, is its pseudo-log-likelihood (Besag 1975). It is no
-probability of the row: the words are counted on each other's evidence, so its perplexity is not that of a language model.
-Shapes: B batch, W words, N real words, V vocabulary.
-"""
+The summed log-probability of a row's words, each given the rest, is its pseudo-log-likelihood
+(Besag 1975). It is no probability of the row: the words are counted on each other's evidence, so
+its perplexity is not that of a language model. Shapes: B batch, W words, N real words, V
+vocabulary."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -30,15 +31,17 @@ SCORED_ROWS = 64  # rows per batch when scoring
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """`objective:` of a run. A batch holds at most `batch_tokens` words, padding to its longest row counted; rows of more
-    than `max_length` words are not trained on."""
+    """`objective:` of a run. A batch holds at most `batch_tokens` words, padding to its longest row
+    counted; rows of more than `max_length` words are not trained on."""
 
     batch_tokens: int
     max_length: int
 
     def __post_init__(self) -> None:
         if self.batch_tokens < self.max_length:
-            raise refuse("batch_tokens", self.batch_tokens, f"at least max_length, {self.max_length}")
+            raise refuse(
+                "batch_tokens", self.batch_tokens, f"at least max_length, {self.max_length}"
+            )
 
 
 class Batch(NamedTuple):
@@ -52,16 +55,25 @@ class Batch(NamedTuple):
 class Task:
     """The objective over a training and a validation table."""
 
-    def __init__(self, train: pa.Table, valid: pa.Table, config: Config, seed: int, device: torch.device) -> None:
+    def __init__(
+        self, train: pa.Table, valid: pa.Table, config: Config, seed: int, device: torch.device
+    ) -> None:
         self.train, self.valid, self.config, self.seed = Ragged(train["ids"]), valid, config, seed
         self.device = device
-        self.usable = np.flatnonzero((self.train.length <= config.max_length) & (self.train.length > 0))
+        self.usable = np.flatnonzero(
+            (self.train.length <= config.max_length) & (self.train.length > 0)
+        )
         if not len(self.usable):
             shortest = self.train.length.min()
-            raise refuse("objective.max_length", config.max_length, f"at least {shortest}, the shortest row's length")
+            raise refuse(
+                "objective.max_length",
+                config.max_length,
+                f"at least {shortest}, the shortest row's length",
+            )
 
     def plan(self, epoch: int) -> list[np.ndarray[Any, Any]]:
-        """The epoch's batches as arrays of rows: alike in length, shuffled within and among one another."""
+        """The epoch's batches as arrays of rows: alike in length, shuffled within and among one
+        another."""
         rng = np.random.default_rng(derive(self.seed, f"batches of epoch {epoch}"))
         rows = rng.permutation(self.usable)
         rows = rows[np.argsort(self.train.length[rows], kind="stable")]
@@ -111,13 +123,17 @@ def likelihood(
         logits_NV, label_N = guesses(model, given)
         nats_N = F.cross_entropy(logits_NV.float(), label_N, reduction="none").double()
         real_BW = given.label_BW != PAD
-        nats_BW = torch.zeros(real_BW.shape, dtype=torch.float64, device=device).masked_scatter(real_BW, nats_N)
+        nats_BW = torch.zeros(real_BW.shape, dtype=torch.float64, device=device).masked_scatter(
+            real_BW, nats_N
+        )
         nats[which] = nats_BW.sum(1).cpu().numpy()
     return nats, rows.length.astype(np.int32)
 
 
 @torch.inference_mode()
-def fill(model: BlankFiller, before: list[int], after: list[int], device: torch.device) -> tuple[int, float]:
+def fill(
+    model: BlankFiller, before: list[int], after: list[int], device: torch.device
+) -> tuple[int, float]:
     """The likeliest word between two pieces of text, and its log-probability."""
     ids_1T = torch.tensor([[BOS, *before, PAD, *after, EOS]], device=device)
     hidden_1WH = model.around(ids_1T, torch.tensor([ids_1T.shape[1]], device=device))

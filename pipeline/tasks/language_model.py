@@ -1,9 +1,9 @@
-"""Language modelling: the next token of one long stream, every row of the table being followed by EOS.
+"""Language modelling: the next token of one long stream, every row of the table being followed by
+EOS.
 
-The stream is read as `batch_size` parallel columns in windows of `steps` (d2l section 9.3): sequentially, with the state
-carried from window to window, or at random places with no state.
-Shapes: B batch, T time, H hidden, N positions, V vocabulary.
-"""
+The stream is read as `batch_size` parallel columns in windows of `steps` (d2l section 9.3):
+sequentially, with the state carried from window to window, or at random places with no state.
+Shapes: B batch, T time, H hidden, N positions, V vocabulary."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -30,7 +30,8 @@ SCORED_STEPS = 512  # window when scoring: the state is carried, so its size cha
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """`objective:` of a run. `max_train_tokens` keeps only the stream's beginning (the book trains on 10,000 characters)."""
+    """`objective:` of a run. `max_train_tokens` keeps only the stream's beginning (the book trains
+    on 10,000 characters)."""
 
     batch_size: int
     steps: int
@@ -42,7 +43,8 @@ class Config:
 
 
 class Batch(NamedTuple):
-    """Windows of the stream and, one step on, what should have been said; the first window of an epoch has no past."""
+    """Windows of the stream and, one step on, what should have been said; the first window of an
+    epoch has no past."""
 
     ids_BT: Tensor
     label_BT: Tensor
@@ -64,16 +66,24 @@ def stream(table: pa.Table) -> np.ndarray[Any, Any]:
     body = np.ones(len(out), dtype=bool)
     body[0] = False
     body[end] = False
-    out[body] = rows.values[int(rows.start[0]) : int(rows.start[0]) + int(rows.length.sum())] if len(end) else []
+    out[body] = (
+        rows.values[int(rows.start[0]) : int(rows.start[0]) + int(rows.length.sum())]
+        if len(end)
+        else []
+    )
     return out
 
 
 class Task:
     """The objective over a training and a validation table."""
 
-    def __init__(self, train: pa.Table, valid: pa.Table, config: Config, seed: int, device: torch.device) -> None:
+    def __init__(
+        self, train: pa.Table, valid: pa.Table, config: Config, seed: int, device: torch.device
+    ) -> None:
         self.train = torch.from_numpy(
-            stream(train)[: None if config.max_train_tokens is None else config.max_train_tokens + 1]
+            stream(train)[
+                : None if config.max_train_tokens is None else config.max_train_tokens + 1
+            ]
         )
         self.valid, self.config, self.seed, self.device = valid, config, seed, device
         need = config.batch_size * (config.steps + 1)
@@ -81,17 +91,23 @@ class Task:
             raise refuse(
                 "objective.batch_size",
                 config.batch_size,
-                f"at most {len(self.train) // (config.steps + 1)}: the training text has {len(self.train)} tokens",
+                (
+                    f"at most {len(self.train) // (config.steps + 1)}: the training text has "
+                    f"{len(self.train)} tokens"
+                ),
             )
 
     def plan(self, epoch: int) -> list[Window]:
         """The epoch's windows, from a random offset (d2l section 9.3.3)."""
         c, rng = self.config, np.random.default_rng(derive(self.seed, f"windows of epoch {epoch}"))
-        offset = int(rng.integers(0, min(c.steps, len(self.train) - c.batch_size * (c.steps + 1) + 1)))
+        offset = int(
+            rng.integers(0, min(c.steps, len(self.train) - c.batch_size * (c.steps + 1) + 1))
+        )
         if c.sampling == "random":
             starts = rng.permutation(np.arange(offset, len(self.train) - c.steps, c.steps))
             return [
-                Window(starts[i : i + c.batch_size], True) for i in range(0, len(starts) - c.batch_size + 1, c.batch_size)
+                Window(starts[i : i + c.batch_size], True)
+                for i in range(0, len(starts) - c.batch_size + 1, c.batch_size)
             ]
         column = (len(self.train) - offset - 1) // c.batch_size
         first_B = offset + np.arange(c.batch_size) * column
@@ -105,8 +121,12 @@ class Task:
     def loss(self, model: LanguageModel, batch: Batch, carry: Any) -> tuple[Loss, Any]:
         """Backpropagation stops at the window's start (truncated through time, d2l section 9.7)."""
         hidden_BTH, state = model.hidden(batch.ids_BT, None if batch.fresh else carry)
-        total = summed_cross_entropy(model.project(hidden_BTH.flatten(0, 1)), batch.label_BT.flatten())
-        kept = tuple(part.detach() for part in state) if self.config.sampling == "sequential" else None
+        total = summed_cross_entropy(
+            model.project(hidden_BTH.flatten(0, 1)), batch.label_BT.flatten()
+        )
+        kept = (
+            tuple(part.detach() for part in state) if self.config.sampling == "sequential" else None
+        )
         return Loss(total, batch.label_BT.numel()), kept
 
     def validate(self, model: LanguageModel) -> tuple[Loss, dict[str, float]]:
@@ -115,14 +135,18 @@ class Task:
 
     def describe(self, planned: Window) -> str:
         shown = ", ".join(str(start) for start in planned.start_B[:10])
-        return f"windows of {self.config.steps} tokens from tokens {shown}{', ...' if len(planned.start_B) > 10 else ''}"
+        return (
+            f"windows of {self.config.steps} tokens from tokens "
+            f"{shown}{', ...' if len(planned.start_B) > 10 else ''}"
+        )
 
 
 @torch.inference_mode()
 def likelihood(
     model: LanguageModel, table: pa.Table, config: Config, device: torch.device
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Each row's -log P(row, EOS | all rows before) in nats, and its number of tokens: one pass, the state carried."""
+    """Each row's -log P(row, EOS | all rows before) in nats, and its number of tokens: one pass,
+    the state carried."""
     ids_T = torch.from_numpy(stream(table)).to(device)
     pieces: list[Tensor] = []
     state = None

@@ -1,10 +1,10 @@
-"""BERT's two objectives (Devlin et al. 2019, section 3.1; d2l section 15.9): words that were masked are guessed, and
-whether a sentence follows another.
+"""BERT's two objectives (Devlin et al. 2019, section 3.1; d2l section 15.9): words that were masked
+are guessed, and whether a sentence follows another.
 
-A pair of sentences is read as BOS first EOS second EOS. Half of the seconds are those that follow, half stand elsewhere. Of
-the words 15 % are chosen: 80 % of these become MASK, 10 % a random word, 10 % stay. All is drawn anew each epoch.
-Shapes: B batch, S positions, N chosen positions, H width, V vocabulary, P pairs.
-"""
+A pair of sentences is read as BOS first EOS second EOS. Half of the seconds are those that follow,
+half stand elsewhere. Of the words 15 % are chosen: 80 % of these become MASK, 10 % a random word,
+10 % stay. All is drawn anew each epoch. Shapes: B batch, S positions, N chosen positions, H width,
+V vocabulary, P pairs."""
 
 import math
 from collections.abc import Iterator
@@ -32,16 +32,17 @@ SIDES = ("text", "text")  # what is read, and what is answered
 SEARCHED = False  # whether the answer is found by a search
 CHOSEN, MASKED, RANDOM = 0.15, 0.8, 0.1  # shares: of the words, and of the chosen ones
 SCORED_ROWS = 64  # pairs per batch when scoring
-SCORED_SEED = 0  # of the pairs and masks that are scored: the same for every run, so that runs can be compared
+# of the pairs and masks that are scored: the same for every run, so that runs can be compared
+SCORED_SEED = 0
 
 Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """`objective:` of a run. Pairs longer than `max_length`, <cls> and <sep> included, lose the ends of their sentences.
-    `max_train_pairs` ends an epoch after so many (the book trains on 50 batches of 512); null reads all.
-    """
+    """`objective:` of a run. Pairs longer than `max_length`, <cls> and <sep> included, lose the
+    ends of their sentences. `max_train_pairs` ends an epoch after so many (the book trains on 50
+    batches of 512); null reads all."""
 
     batch_size: int
     max_length: int
@@ -50,13 +51,18 @@ class Config:
     def __post_init__(self) -> None:
         at_least_one(batch_size=self.batch_size)
         if self.max_length < 5:
-            raise refuse("max_length", self.max_length, "at least 5: <cls>, two sentences of one word, two <sep>")
+            raise refuse(
+                "max_length",
+                self.max_length,
+                "at least 5: <cls>, two sentences of one word, two <sep>",
+            )
         if self.max_train_pairs is not None and self.max_train_pairs < 1:
             raise refuse("max_train_pairs", self.max_train_pairs, "at least 1, or null for all")
 
 
 class Batch(NamedTuple):
-    """Masked pairs; label_BS holds the chosen positions' words and PAD elsewhere; follows_B whether the second follows."""
+    """Masked pairs; label_BS holds the chosen positions' words and PAD elsewhere; follows_B whether
+    the second follows."""
 
     text: Prompt
     segment_BS: Tensor
@@ -90,20 +96,31 @@ class Pairs:
     def __init__(self, table: pa.Table, max_length: int, device: torch.device) -> None:
         self.ids, self.max_length, self.device = Ragged(table["ids"]), max_length, device
         paragraph, length = table["paragraph"].to_numpy(), self.ids.length
-        self.first = np.flatnonzero((paragraph[1:] == paragraph[:-1]) & (length[1:] > 0) & (length[:-1] > 0))
+        self.first = np.flatnonzero(
+            (paragraph[1:] == paragraph[:-1]) & (length[1:] > 0) & (length[:-1] > 0)
+        )
         own = paragraph[self.first]
         if not len(own) or (own == own[0]).all():
-            raise refuse("corpus", "no two paragraphs of two sentences", "some to pair sentences of", "Name another corpus.")
-        self.start = np.searchsorted(own, own, side="left")  # where the paragraph's first pair stands among all pairs
+            raise refuse(
+                "corpus",
+                "no two paragraphs of two sentences",
+                "some to pair sentences of",
+                "Name another corpus.",
+            )
+        # where the paragraph's first pair stands among all pairs
+        self.start = np.searchsorted(own, own, side="left")
         self.size = np.searchsorted(own, own, side="right") - self.start
 
     def draw(self, rng: np.random.Generator) -> Chosen:
-        """Every first sentence with the one that follows, or, one in two, with one that follows in another paragraph."""
+        """Every first sentence with the one that follows, or, one in two, with one that follows in
+        another paragraph."""
         count = len(self.first)
         follows = rng.random(count) < 0.5
         other = rng.integers(0, count - self.size)
         other += np.where(other >= self.start, self.size, 0)
-        return Chosen(self.first, self.first[np.where(follows, np.arange(count), other)] + 1, follows)
+        return Chosen(
+            self.first, self.first[np.where(follows, np.arange(count), other)] + 1, follows
+        )
 
     def kept(self, chosen: Chosen) -> tuple[Ids, Ids]:
         """Number of words read of each sentence: the longer one loses its end until both fit."""
@@ -118,7 +135,8 @@ class Pairs:
         return first + second
 
     def joined(self, chosen: Chosen) -> tuple[Ids, Ids]:
-        """ids (pairs, width), BOS first EOS second EOS and PAD to a width of whole buckets; segments likewise."""
+        """ids (pairs, width), BOS first EOS second EOS and PAD to a width of whole buckets;
+        segments likewise."""
         first, second = self.kept(chosen)
         length = first + second + 3
         width = min(whole_buckets(int(length.max())), self.max_length)
@@ -138,7 +156,8 @@ class Pairs:
         length = (ids != PAD).sum(1)
         read, label = masked(ids, words, rng)
         ids_BS, segment_BS, label_BS, length_B, follows_B = (
-            torch.from_numpy(part).to(self.device) for part in (read, segment, label, length, chosen.follows_P)
+            torch.from_numpy(part).to(self.device)
+            for part in (read, segment, label, length, chosen.follows_P)
         )
         return Batch(Prompt(ids_BS, length_B), segment_BS, label_BS, follows_B.long())
 
@@ -162,7 +181,9 @@ def masked(ids: Ids, words: Ids, rng: np.random.Generator) -> tuple[Ids, Ids]:
 class Task:
     """The objective over a training and a validation table."""
 
-    def __init__(self, train: pa.Table, valid: pa.Table, config: Config, seed: int, device: torch.device) -> None:
+    def __init__(
+        self, train: pa.Table, valid: pa.Table, config: Config, seed: int, device: torch.device
+    ) -> None:
         self.train, self.valid = Pairs(train, config.max_length, device), valid
         self.words, self.config, self.seed, self.device = words(train), config, seed, device
 
@@ -176,19 +197,25 @@ class Task:
         size = self.config.batch_size
         batches = [order[i : i + size] for i in range(0, len(order), size)]
         seeds = rng.integers(0, 2**63, len(batches))
-        return [Planned(chosen.take(batches[i]), int(seeds[i])) for i in rng.permutation(len(batches))]
+        return [
+            Planned(chosen.take(batches[i]), int(seeds[i])) for i in rng.permutation(len(batches))
+        ]
 
     def batch(self, planned: Planned) -> Batch:
         return self.train.batch(planned.chosen, self.words, np.random.default_rng(planned.seed))
 
     def loss(self, model: MaskedLanguageModel, batch: Batch, carry: None) -> tuple[Loss, None]:
-        """Mean of the words plus mean of the pairs (Devlin et al. 2019, A.2), as a sum over the words."""
+        """Mean of the words plus mean of the pairs (Devlin et al. 2019, A.2), as a sum over the
+        words."""
         logits_NV, label_N, logits_B2 = answers(model, batch)
         words = summed_cross_entropy(logits_NV, label_N)
-        return Loss(words + len(label_N) * F.cross_entropy(logits_B2, batch.follows_B), len(label_N)), None
+        return Loss(
+            words + len(label_N) * F.cross_entropy(logits_B2, batch.follows_B), len(label_N)
+        ), None
 
     def validate(self, model: MaskedLanguageModel) -> tuple[Loss, dict[str, float]]:
-        """Beside the loss both losses and accuracies; the perplexity is that of the masked words alone."""
+        """Beside the loss both losses and accuracies; the perplexity is that of the masked words
+        alone."""
         scored = score(model, self.valid, self.config, self.device)
         words, pairs = int(scored["count"].sum()), len(scored["count"])
         figures = {
@@ -198,16 +225,22 @@ class Task:
             "nsp_accuracy": float(scored["pair_correct"].sum() / pairs),
         }
         total = torch.tensor((figures["mlm_loss"] + figures["nsp_loss"]) * words)
-        return Loss(total, words), figures | {"perplexity": math.exp(min(figures["mlm_loss"], 700.0))}
+        return Loss(total, words), figures | {
+            "perplexity": math.exp(min(figures["mlm_loss"], 700.0))
+        }
 
     def describe(self, planned: Planned) -> str:
         first = planned.chosen.first_P
         shown = ", ".join(str(row) for row in first[:10])
-        return f"pairs that begin with rows {shown}{', ...' if len(first) > 10 else ''} of the training table"
+        return (
+            f"pairs that begin with rows {shown}{', ...' if len(first) > 10 else ''} of the "
+            "training table"
+        )
 
 
 def positions(table: pa.Table, config: Config, training: bool, padded: bool) -> int:
-    """The positions of the table's longest pair, padding counted: any two of its sentences may become one."""
+    """The positions of the table's longest pair, padding counted: any two of its sentences may
+    become one."""
     longest = np.sort(Ragged(table["ids"]).length)[-2:]
     return min(whole_buckets(int(longest.sum()) + 3), config.max_length)
 
@@ -222,20 +255,30 @@ def answers(model: MaskedLanguageModel, batch: Batch) -> tuple[Tensor, Tensor, T
     """logits_NV at the chosen positions only, label_N, and logits_B2 of the pairs."""
     hidden_BSH = model.read(batch.text, batch.segment_BS)
     chosen_BS = batch.label_BS != PAD
-    return model.project(hidden_BSH[chosen_BS]), batch.label_BS[chosen_BS], model.follows(hidden_BSH).float()
+    return (
+        model.project(hidden_BSH[chosen_BS]),
+        batch.label_BS[chosen_BS],
+        model.follows(hidden_BSH).float(),
+    )
 
 
 @torch.inference_mode()
 def score(
     model: MaskedLanguageModel, table: pa.Table, config: Config, device: torch.device
 ) -> dict[str, NDArray[np.float64]]:
-    """By pair: the first sentence's `row`, `length`, and nats, count and correct guesses of its masked words; `pair_nats`
-    and `pair_correct` of whether the second follows. Pairs and masks depend on the table alone.
-    """
-    pairs, rng = Pairs(table, config.max_length, device), np.random.default_rng(derive(SCORED_SEED, "scored pairs"))
+    """By pair: the first sentence's `row`, `length`, and nats, count and correct guesses of its
+    masked words; `pair_nats` and `pair_correct` of whether the second follows. Pairs and masks
+    depend on the table alone."""
+    pairs, rng = (
+        Pairs(table, config.max_length, device),
+        np.random.default_rng(derive(SCORED_SEED, "scored pairs")),
+    )
     chosen, known = pairs.draw(rng), words(table)
     length = pairs.length(chosen)
-    found = {name: np.zeros(len(length)) for name in ("nats", "count", "correct", "pair_nats", "pair_correct")}
+    found = {
+        name: np.zeros(len(length))
+        for name in ("nats", "count", "correct", "pair_nats", "pair_correct")
+    }
     for some in _by_length(length):
         for name, value in _scored(model, pairs.batch(chosen.take(some), known, rng)).items():
             found[name][some] = value.double().cpu().numpy()
@@ -267,7 +310,10 @@ def _scored(model: MaskedLanguageModel, batch: Batch) -> dict[str, Tensor]:
 
 
 def prompt(ids: pa.ListArray, device: torch.device) -> tuple[Prompt, Tensor]:
-    """Sentences, MASK where a word is to be guessed, each as a text of one segment; and the segments."""
+    """Sentences, MASK where a word is to be guessed, each as a text of one segment; and the
+    segments."""
     side = Ragged(pa.chunked_array([ids]))
-    padded = torch.from_numpy(side.padded(np.arange(len(side.length)), before=BOS, after=EOS)).to(device)
+    padded = torch.from_numpy(side.padded(np.arange(len(side.length)), before=BOS, after=EOS)).to(
+        device
+    )
     return Prompt(padded, torch.from_numpy(side.length + 2).to(device)), torch.zeros_like(padded)

@@ -29,11 +29,11 @@ SCORED_ROWS = 64  # rows per batch when scoring and searching
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """`objective:` of a run. A batch holds at most `batch_tokens` target tokens, padding to its longest row counted;
-    pairs with a side longer than `max_length` are not trained on.
+    """`objective:` of a run. A batch holds at most `batch_tokens` target tokens, padding to its
+    longest row counted; pairs with a side longer than `max_length` are not trained on.
 
-    Label smoothing: the true token keeps 1 - s, the rest goes to all alike (Szegedy et al. 2016, section 7).
-    """
+    Label smoothing: the true token keeps 1 - s, the rest goes to all alike (Szegedy et al. 2016,
+    section 7)."""
 
     batch_tokens: int
     label_smoothing: float
@@ -41,12 +41,15 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.batch_tokens < self.max_length + 1:
-            raise refuse("batch_tokens", self.batch_tokens, f"more than max_length, {self.max_length}")
+            raise refuse(
+                "batch_tokens", self.batch_tokens, f"more than max_length, {self.max_length}"
+            )
         share(label_smoothing=self.label_smoothing)
 
 
 class Batch(NamedTuple):
-    """The source with EOS, what the decoder reads (from BOS), and what it should say (to EOS); PAD beyond."""
+    """The source with EOS, what the decoder reads (from BOS), and what it should say (to EOS); PAD
+    beyond."""
 
     prompt: Prompt
     input_BT: Tensor
@@ -67,7 +70,9 @@ class Pairs:
         target = self.target.padded(rows, before=BOS, after=EOS)
         target_BT = torch.from_numpy(target).to(self.device)
         label_BT = target_BT[:, 1:]
-        return Batch(self.prompt(rows), target_BT[:, :-1].masked_fill(label_BT == PAD, PAD), label_BT)
+        return Batch(
+            self.prompt(rows), target_BT[:, :-1].masked_fill(label_BT == PAD, PAD), label_BT
+        )
 
     def prompt(self, rows: np.ndarray[Any, Any]) -> Prompt:
         ids = torch.from_numpy(self.source.padded(rows, before=None, after=EOS)).to(self.device)
@@ -82,15 +87,27 @@ class Pairs:
 class Task:
     """The objective over a training and a validation table."""
 
-    def __init__(self, train: pa.Table, valid: pa.Table, config: Config, seed: int, device: torch.device) -> None:
-        self.train, self.valid, self.config, self.seed = Pairs(train, device), Pairs(valid, device), config, seed
+    def __init__(
+        self, train: pa.Table, valid: pa.Table, config: Config, seed: int, device: torch.device
+    ) -> None:
+        self.train, self.valid, self.config, self.seed = (
+            Pairs(train, device),
+            Pairs(valid, device),
+            config,
+            seed,
+        )
         longest = np.maximum(self.train.source.length, self.train.target.length)
         self.usable = np.flatnonzero(longest <= config.max_length)
         if not len(self.usable):
-            raise refuse("objective.max_length", config.max_length, f"at least {longest.min()}, the shortest pair's length")
+            raise refuse(
+                "objective.max_length",
+                config.max_length,
+                f"at least {longest.min()}, the shortest pair's length",
+            )
 
     def plan(self, epoch: int) -> list[np.ndarray[Any, Any]]:
-        """The epoch's batches as arrays of rows: alike in length, shuffled within and among one another."""
+        """The epoch's batches as arrays of rows: alike in length, shuffled within and among one
+        another."""
         rng = np.random.default_rng(derive(self.seed, f"batches of epoch {epoch}"))
         rows = rng.permutation(self.usable)
         rows = rows[np.lexsort((self.train.source.length[rows], self.train.target.length[rows]))]
@@ -134,19 +151,24 @@ def real_logits(model: Translator, batch: Batch) -> tuple[Tensor, Tensor]:
 def likelihood(
     model: Translator, table: pa.Table, config: Config, device: torch.device
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Each row's teacher-forced -log P(target | source) in nats, and over how many tokens (EOS among them)."""
+    """Each row's teacher-forced -log P(target | source) in nats, and over how many tokens (EOS
+    among them)."""
     return _likelihood(model, Pairs(table, device))
 
 
 @torch.inference_mode()
-def _likelihood(model: Translator, pairs: Pairs) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def _likelihood(
+    model: Translator, pairs: Pairs
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     nats = np.zeros(len(pairs))
     for rows in pairs.by_length():
         batch = pairs.batch(rows)
         logits_NV, label_N = real_logits(model, batch)
         nats_N = F.cross_entropy(logits_NV.float(), label_N, reduction="none").double()
         real_BT = batch.label_BT != PAD
-        nats_BT = torch.zeros(real_BT.shape, dtype=torch.float64, device=nats_N.device).masked_scatter(real_BT, nats_N)
+        nats_BT = torch.zeros(
+            real_BT.shape, dtype=torch.float64, device=nats_N.device
+        ).masked_scatter(real_BT, nats_N)
         nats[rows] = nats_BT.sum(1).cpu().numpy()
     return nats, (pairs.target.length + 1).astype(np.int32)
 

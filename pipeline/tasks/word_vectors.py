@@ -1,14 +1,15 @@
-"""Word vectors by skip-gram or CBOW with negative sampling (Mikolov et al. 2013b, equation 4; d2l 15.1 to 15.4).
+"""Word vectors by skip-gram or CBOW with negative sampling (Mikolov et al. 2013b, equation 4; d2l
+15.1 to 15.4).
 
-Skip-gram reads a word and predicts each word near it; CBOW reads the mean of the words near and predicts the word. A word
-predicts, or is predicted from, those at most `window` words away, the distance being drawn anew for each word and epoch;
-no window reaches beyond its row. Unknown words and a share of the frequent ones (equation 5) are taken out before.
+Skip-gram reads a word and predicts each word near it; CBOW reads the mean of the words near and
+predicts the word. A word predicts, or is predicted from, those at most `window` words away, the
+distance being drawn anew for each word and epoch; no window reaches beyond its row. Unknown words
+and a share of the frequent ones (equation 5) are taken out before.
 
-The words are read in blocks, each of which shares its noise words, so that all scores are products of small matrices; each
-noise word counts `negatives / noise`, which leaves equation 4's expectation as it is.
-Shapes: G blocks of a batch, T words of a block, C = T + 2 window words with its surroundings, K noise words, D dimension,
-N words of an epoch, V vocabulary.
-"""
+The words are read in blocks, each of which shares its noise words, so that all scores are products
+of small matrices; each noise word counts `negatives / noise`, which leaves equation 4's expectation
+as it is. Shapes: G blocks of a batch, T words of a block, C = T + 2 window words with its
+surroundings, K noise words, D dimension, N words of an epoch, V vocabulary."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -31,15 +32,17 @@ SCHEMA = tables.ENCODED_TEXT
 KIND = "text"  # of the corpora it reads
 SIDES = ("text", "text")  # what is read, and what is predicted
 SEARCHED = False  # whether the answer is found by a search
-POWER = 0.75  # of a word's count, in proportion to which it serves as noise (Mikolov et al. 2013b, section 2.2)
+# of a word's count, in proportion to which it serves as noise (Mikolov et al. 2013b, section 2.2)
+POWER = 0.75
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """`objective:` of a run. `negatives`: equation 4's k. `subsample`: equation 5's t, null to keep every word.
+    """`objective:` of a run. `negatives`: equation 4's k. `subsample`: equation 5's t, null to keep
+    every word.
 
-    `batch_size` words make an update, in blocks of `block` neighbours that share `noise` noise words.
-    """
+    `batch_size` words make an update, in blocks of `block` neighbours that share `noise` noise
+    words."""
 
     method: Literal["skip_gram", "cbow"]
     window: int
@@ -50,11 +53,15 @@ class Config:
     noise: int
 
     def __post_init__(self) -> None:
-        at_least_one(window=self.window, negatives=self.negatives, block=self.block, noise=self.noise)
+        at_least_one(
+            window=self.window, negatives=self.negatives, block=self.block, noise=self.noise
+        )
         if self.subsample is not None and self.subsample <= 0:
             raise refuse("subsample", self.subsample, "above 0, such as 0.001, or null")
         if self.batch_size < 1 or self.batch_size % self.block:
-            raise refuse("batch_size", f"{self.batch_size} with block {self.block}", "a multiple of block")
+            raise refuse(
+                "batch_size", f"{self.batch_size} with block {self.block}", "a multiple of block"
+            )
 
 
 class Words(NamedTuple):
@@ -67,8 +74,8 @@ class Words(NamedTuple):
 class Drawn(NamedTuple):
     """Words of one pass: those kept, padded to whole blocks and by `window` words at both ends.
 
-    `left` and `right`: how many words on either side are a word's contexts. `noise`: K ids for each block.
-    """
+    `left` and `right`: how many words on either side are a word's contexts. `noise`: K ids for each
+    block."""
 
     ids: NDArray[np.int32]
     left: NDArray[np.int32]
@@ -84,7 +91,8 @@ class Planned(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """`context_GTC`: 1 where the word at C is a context of the word at T, else 0. A block begins at ids_GC[:, window]."""
+    """`context_GTC`: 1 where the word at C is a context of the word at T, else 0. A block begins at
+    ids_GC[:, window]."""
 
     ids_GC: Tensor
     context_GTC: Tensor
@@ -97,11 +105,14 @@ def words(table: pa.Table) -> Words:
     first = int(rows.start[0]) if len(rows.start) else 0
     ids = rows.values[first : first + int(rows.length.sum())]
     known = ids >= len(SPECIALS)
-    return Words(ids[known], np.repeat(np.arange(len(rows.length), dtype=np.int32), rows.length)[known])
+    return Words(
+        ids[known], np.repeat(np.arange(len(rows.length), dtype=np.int32), rows.length)[known]
+    )
 
 
 def kept_share(count_V: NDArray[np.int64], subsample: float | None) -> NDArray[np.float32]:
-    """The probability with which a word is kept: sqrt(t / f), f being its share of the text (equation 5)."""
+    """The probability with which a word is kept: sqrt(t / f), f being its share of the text
+    (equation 5)."""
     if subsample is None:
         return np.ones(len(count_V), np.float32)
     frequency_V = np.maximum(count_V, 1) / max(int(count_V.sum()), 1)
@@ -115,7 +126,9 @@ def noise_share(count_V: NDArray[np.int64]) -> NDArray[np.float64]:
     return share
 
 
-def reach(row_N: NDArray[np.int32], radius_N: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def reach(
+    row_N: NDArray[np.int32], radius_N: NDArray[np.int32]
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Number of context words on each word's left and right: `radius`, or what its row has."""
     place = np.arange(len(row_N), dtype=np.int32)
     first = np.flatnonzero(np.diff(row_N, prepend=-1)).astype(np.int32)
@@ -128,25 +141,39 @@ def reach(row_N: NDArray[np.int32], radius_N: NDArray[np.int32]) -> tuple[NDArra
 class Task:
     """The objective over a training and a validation table."""
 
-    def __init__(self, train: pa.Table, valid: pa.Table, config: Config, seed: int, device: torch.device) -> None:
+    def __init__(
+        self, train: pa.Table, valid: pa.Table, config: Config, seed: int, device: torch.device
+    ) -> None:
         self.config, self.seed, self.device = config, seed, device
         self.train, checked = words(train), words(valid)
         if not len(self.train.ids):
-            raise refuse("corpus", "a training text without a known word", "words", "Lower vocab.min_count.")
-        count_V = np.bincount(self.train.ids, minlength=int(max(self.train.ids.max(), checked.ids.max(initial=0))) + 1)
+            raise refuse(
+                "corpus", "a training text without a known word", "words", "Lower vocab.min_count."
+            )
+        count_V = np.bincount(
+            self.train.ids, minlength=int(max(self.train.ids.max(), checked.ids.max(initial=0))) + 1
+        )
         self.kept_V, self.noise_V = kept_share(count_V, config.subsample), noise_share(count_V)
         self.checked = self.draw(checked, "validation")
         if not self.checked.left.any():
-            raise refuse("corpus", "a validation text without two known words in a row", "some", "Lower vocab.min_count.")
+            raise refuse(
+                "corpus",
+                "a validation text without two known words in a row",
+                "some",
+                "Lower vocab.min_count.",
+            )
         place_C = np.arange(config.block + 2 * config.window)
         self.place_C, centre_T = place_C, np.arange(config.block) + config.window
         self.distance_TC = torch.from_numpy((place_C - centre_T[:, None]).astype(np.int32))
 
     def draw(self, text: Words, use: str) -> Drawn:
-        """Choose the words to keep, their windows and their noise; a function of the run's seed and the `use`."""
+        """Choose the words to keep, their windows and their noise; a function of the run's seed and
+        the `use`."""
         c, rng = self.config, np.random.default_rng(derive(self.seed, f"words of {use}"))
         kept = np.flatnonzero(rng.random(len(text.ids), dtype=np.float32) < self.kept_V[text.ids])
-        left, right = reach(text.row[kept], rng.integers(1, c.window + 1, len(kept), dtype=np.int32))
+        left, right = reach(
+            text.row[kept], rng.integers(1, c.window + 1, len(kept), dtype=np.int32)
+        )
         blocks = -(-len(kept) // c.block)
         ends = (c.window, c.window + blocks * c.block - len(kept))
         times_V = rng.multinomial(blocks * c.noise, self.noise_V)
@@ -155,7 +182,8 @@ class Task:
         return Drawn(ids, left, right, noise.reshape(blocks, c.noise))
 
     def plan(self, epoch: int) -> list[Planned]:
-        """The epoch's blocks in random order: neighbours would repeat their words within an update."""
+        """The epoch's blocks in random order: neighbours would repeat their words within an
+        update."""
         drawn = self.draw(self.train, f"epoch {epoch}")
         rng = np.random.default_rng(derive(self.seed, f"order of epoch {epoch}"))
         return self.batches(drawn, rng.permutation(len(drawn.noise)))
@@ -163,7 +191,9 @@ class Task:
     def batches(self, drawn: Drawn, blocks: NDArray[np.int64]) -> list[Planned]:
         """The blocks, in this order, in batches."""
         size = self.config.batch_size // self.config.block
-        return [Planned(drawn, blocks[start : start + size]) for start in range(0, len(blocks), size)]
+        return [
+            Planned(drawn, blocks[start : start + size]) for start in range(0, len(blocks), size)
+        ]
 
     def batch(self, planned: Planned) -> Batch:
         (ids, left, right, noise), c = planned.drawn, self.config
@@ -172,27 +202,43 @@ class Task:
         left_GT1, right_GT1 = (torch.from_numpy(of[centre_GT])[:, :, None] for of in (left, right))
         distance_TC = self.distance_TC
         context_GTC = (distance_TC >= -left_GT1) & (distance_TC <= right_GT1) & (distance_TC != 0)
-        ids_GC, noise_GK = (torch.from_numpy(of.astype(np.int64)) for of in (ids[place_GC], noise[planned.block_G]))
-        return Batch(ids_GC.to(self.device), context_GTC.to(self.device, torch.float32), noise_GK.to(self.device))
+        ids_GC, noise_GK = (
+            torch.from_numpy(of.astype(np.int64)) for of in (ids[place_GC], noise[planned.block_G])
+        )
+        return Batch(
+            ids_GC.to(self.device),
+            context_GTC.to(self.device, torch.float32),
+            noise_GK.to(self.device),
+        )
 
     def loss(self, model: WordVectors, batch: Batch, carry: Any) -> tuple[Loss, Any]:
-        """Equation 4's negative, summed over the pairs of skip-gram, or over the predicted words of CBOW."""
-        return (skip_gram if self.config.method == "skip_gram" else cbow)(model, batch, self.config), None
+        """Equation 4's negative, summed over the pairs of skip-gram, or over the predicted words of
+        CBOW."""
+        return (skip_gram if self.config.method == "skip_gram" else cbow)(
+            model, batch, self.config
+        ), None
 
     @torch.inference_mode()
     def validate(self, model: WordVectors) -> tuple[Loss, dict[str, float]]:
         """The same loss on the validation text, with windows and noise that stay the same."""
         plan = self.batches(self.checked, np.arange(len(self.checked.noise)))
         found = [self.loss(model, self.batch(planned), None)[0] for planned in plan]
-        return Loss(torch.stack([one.total.double() for one in found]).sum(), sum(one.tokens for one in found)), {}
+        return Loss(
+            torch.stack([one.total.double() for one in found]).sum(),
+            sum(one.tokens for one in found),
+        ), {}
 
     def describe(self, planned: Planned) -> str:
         shown = ", ".join(str(number * self.config.block) for number in planned.block_G[:10])
-        return f"blocks of {self.config.block} words from words {shown}{', ...' if len(planned.block_G) > 10 else ''}"
+        return (
+            f"blocks of {self.config.block} words from words "
+            f"{shown}{', ...' if len(planned.block_G) > 10 else ''}"
+        )
 
 
 def skip_gram(model: WordVectors, batch: Batch, config: Config) -> Loss:
-    """-log σ(v'_context · v_word) - k E log σ(-v'_noise · v_word) over all pairs of a word and a context (d2l 15.2.1)."""
+    """-log σ(v'_context · v_word) - k E log σ(-v'_noise · v_word) over all pairs of a word and a
+    context (d2l 15.2.1)."""
     window, (_, block, _) = config.window, batch.context_GTC.shape
     read_GTD = model.input(batch.ids_GC[:, window : window + block])
     said_GCD, noise_GKD = _together(model, batch.ids_GC, batch.noise_GK)
@@ -204,10 +250,13 @@ def skip_gram(model: WordVectors, batch: Batch, config: Config) -> Loss:
 
 
 def cbow(model: WordVectors, batch: Batch, config: Config) -> Loss:
-    """-log σ(v'_word · h) - k E log σ(-v'_noise · h), h being the mean of v over the word's contexts (d2l 15.2.2)."""
+    """-log σ(v'_word · h) - k E log σ(-v'_noise · h), h being the mean of v over the word's
+    contexts (d2l 15.2.2)."""
     window, (_, block, _) = config.window, batch.context_GTC.shape
     near_GT = batch.context_GTC.sum(-1)
-    read_GTD = torch.bmm(batch.context_GTC / near_GT.clamp(min=1)[:, :, None], model.input(batch.ids_GC))
+    read_GTD = torch.bmm(
+        batch.context_GTC / near_GT.clamp(min=1)[:, :, None], model.input(batch.ids_GC)
+    )
     said_GTD, noise_GKD = _together(model, batch.ids_GC[:, window : window + block], batch.noise_GK)
     right_GT = F.logsigmoid((read_GTD * said_GTD).sum(-1))
     far_GT = F.logsigmoid(-torch.bmm(read_GTD, noise_GKD.mT)).sum(-1)

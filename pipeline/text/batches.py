@@ -14,24 +14,37 @@ from pipeline.text.encode import Codec
 from pipeline.text.specials import UNK
 
 COLUMNS = {"text": "tokens", "source": "source_tokens", "target": "target_tokens"}
-_ENCODED = {"text": tables.ENCODED_TEXT, "pair": tables.ENCODED_PAIR, "labelled": tables.ENCODED_LABELLED}
+_ENCODED = {
+    "text": tables.ENCODED_TEXT,
+    "pair": tables.ENCODED_PAIR,
+    "labelled": tables.ENCODED_LABELLED,
+}
 
 
-def count(batch: pa.RecordBatch, groups: Sequence[tuple[Sequence[str], Tokenizer | None]]) -> list[pa.Table]:
-    """Each group's counts in a batch of tokens: of the words in its columns, or of their pieces if it has a tokenizer."""
+def count(
+    batch: pa.RecordBatch, groups: Sequence[tuple[Sequence[str], Tokenizer | None]]
+) -> list[pa.Table]:
+    """Each group's counts in a batch of tokens: of the words in its columns, or of their pieces if
+    it has a tokenizer."""
     found = []
     for columns, tokenizer in groups:
-        counts = (vocab.count(batch[c]) if tokenizer is None else bpe.count(tokenizer, batch[c]) for c in columns)
+        counts = (
+            vocab.count(batch[c]) if tokenizer is None else bpe.count(tokenizer, batch[c])
+            for c in columns
+        )
         found.append(reduce(vocab.merge, counts))
     return found
 
 
 def encode(
-    told: tuple[Path, pa.RecordBatch], kind: str, codecs: Mapping[str, Codec], names: pa.StringArray | None
+    told: tuple[Path, pa.RecordBatch],
+    kind: str,
+    codecs: Mapping[str, Codec],
+    names: pa.StringArray | None,
 ) -> tuple[pa.RecordBatch, dict[str, int]]:
-    """A batch of tokens to ids, and its labels, if there are `names`, to numbers; how many rows, tokens and unknown
-    tokens each side has. The path says whose batch it is, for UserError about a label that no training row has.
-    """
+    """A batch of tokens to ids, and its labels, if there are `names`, to numbers; how many rows,
+    tokens and unknown tokens each side has. The path says whose batch it is, for UserError about a
+    label that no training row has."""
     path, batch = told
     columns, found = [batch["row"]], {"rows": len(batch)}
     for side, codec in codecs.items():

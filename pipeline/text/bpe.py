@@ -1,10 +1,10 @@
 """Byte-level byte-pair encoding by the `tokenizers` library: text -> ids -> text is exact.
 
-Sennrich et al. 2016, "Neural Machine Translation of Rare Words with Subword Units"; bytes and word pattern as in GPT-2.
-The library splits text into words before it merges, and a word's leading space belongs to the word. Normalised text has
-single spaces, so each distinct word is encoded once (bare at a text's beginning, with its space elsewhere) and Arrow lays
-the pieces out. The specials own ids 0 to 3 but are no added tokens: `<eos>` written in a text is five ordinary characters.
-"""
+Sennrich et al. 2016, "Neural Machine Translation of Rare Words with Subword Units"; bytes and word
+pattern as in GPT-2. The library splits text into words before it merges, and a word's leading space
+belongs to the word. Normalised text has single spaces, so each distinct word is encoded once (bare
+at a text's beginning, with its space elsewhere) and Arrow lays the pieces out. The specials own ids
+0 to 3 but are no added tokens: `<eos>` written in a text is five ordinary characters."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -24,7 +24,8 @@ from pipeline.text.vocab import Vocab
 
 
 def train(batches: Iterable[pa.ListArray], config: Vocab) -> Tokenizer:
-    """A tokenizer of at most `config.size` ids (see `check_pieces`) of lists of words; the same words give the same one."""
+    """A tokenizer of at most `config.size` ids (see `check_pieces`) of lists of words; the same
+    words give the same one."""
     assert config.size is not None
     learnt = _bare(models.BPE())
     trainer = trainers.BpeTrainer(
@@ -34,7 +35,9 @@ def train(batches: Iterable[pa.ListArray], config: Vocab) -> Tokenizer:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    learnt.train_from_iterator((pc.binary_join(words, " ").to_pylist() for words in batches), trainer)
+    learnt.train_from_iterator(
+        (pc.binary_join(words, " ").to_pylist() for words in batches), trainer
+    )
     model = json.loads(learnt.to_str())["model"]
     return _bare(models.BPE(vocab=model["vocab"], merges=[tuple(pair) for pair in model["merges"]]))
 
@@ -42,11 +45,16 @@ def train(batches: Iterable[pa.ListArray], config: Vocab) -> Tokenizer:
 def load(path: Path) -> Tokenizer:
     """The tokenizer at `path`; UserError if there is none, or if it is damaged."""
     if not path.exists():
-        raise refuse(str(path), "no such file", "a tokenizer of the vocab stage", "Run `dvc repro`.")
+        raise refuse(
+            str(path), "no such file", "a tokenizer of the vocab stage", "Run `dvc repro`."
+        )
     try:
         return Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises `Exception` itself, whatever is wrong with the file
-        raise refuse(str(path), " ".join(str(error).split()), "a tokenizer of the vocab stage", vocab.TODO) from None
+    except Exception as error:
+        # the library raises `Exception` itself, whatever is wrong with the file
+        raise refuse(
+            str(path), " ".join(str(error).split()), "a tokenizer of the vocab stage", vocab.TODO
+        ) from None
 
 
 def encode(tokenizer: Tokenizer, words: pa.ListArray) -> pa.ListArray:
@@ -58,7 +66,9 @@ def encode(tokenizer: Tokenizer, words: pa.ListArray) -> pa.ListArray:
     distinct, places = np.unique(codes, return_inverse=True)
     bare = flat.dictionary.take(pa.array(distinct // 2))
     texts = pc.binary_join_element_wise(pc.if_else(pa.array(distinct % 2 == 1), " ", ""), bare, "")
-    found = [piece.ids for piece in tokenizer.encode_batch(texts.to_pylist(), add_special_tokens=False)]
+    found = [
+        piece.ids for piece in tokenizer.encode_batch(texts.to_pylist(), add_special_tokens=False)
+    ]
     pieces = pa.array(found, pa.list_(pa.int32())).take(pa.array(places))
     return lists(offsets(pieces)[starts], pieces.flatten())
 
@@ -75,12 +85,16 @@ def count(tokenizer: Tokenizer, words: pa.ListArray) -> pa.Table:
 
 
 def table(tokenizer: Tokenizer, counts: pa.Table) -> pa.Table:
-    """The vocabulary (`tables.VOCAB`) with each piece's count, as `count` has it; pieces as the library writes them."""
+    """The vocabulary (`tables.VOCAB`) with each piece's count, as `count` has it; pieces as the
+    library writes them."""
     size = tokenizer.get_vocab_size()
     numbers = np.zeros(size, np.int64)
     numbers[counts["token"].to_numpy()] = counts["count"].to_numpy()
     tokens = [tokenizer.id_to_token(number) for number in range(size)]
-    return pa.table([pa.array(tokens), pa.array(range(size), pa.int32()), pa.array(numbers)], schema=tables.VOCAB)
+    return pa.table(
+        [pa.array(tokens), pa.array(range(size), pa.int32()), pa.array(numbers)],
+        schema=tables.VOCAB,
+    )
 
 
 def _bare(model: models.BPE) -> Tokenizer:

@@ -1,9 +1,8 @@
 """Text to ids and back with the vocabulary that a corpus's `vocab` stage made.
 
-A vocabulary's folder holds `<side>.parquet` (`tables.VOCAB`) for each side (text; or source and target), for bpe
-`<side>.tokenizer.json` as well, `label.parquet` if the texts have labels (`pipeline.text.labels`), and `vocab.json`
-(`Description`).
-"""
+A vocabulary's folder holds `<side>.parquet` (`tables.VOCAB`) for each side (text; or source and
+target), for bpe `<side>.tokenizer.json` as well, `label.parquet` if the texts have labels
+(`pipeline.text.labels`), and `vocab.json` (`Description`)."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -27,7 +26,8 @@ SPACE = "▁"  # how a space shows in a plot
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Description:
-    """`vocab.json`: how text is normalised and split, and the number of ids of each side, and of labels if there are any."""
+    """`vocab.json`: how text is normalised and split, and the number of ids of each side, and of
+    labels if there are any."""
 
     level: Level
     lowercase: bool
@@ -37,7 +37,9 @@ class Description:
     sizes: dict[str, int]
 
     def save(self, folder: Path) -> None:
-        (folder / "vocab.json").write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        (folder / "vocab.json").write_text(
+            json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8"
+        )
 
 
 def describe(folder: Path) -> Description:
@@ -55,7 +57,9 @@ def describe(folder: Path) -> Description:
 class Codec:
     """One side of a vocabulary. Ids come without `<bos>` and `<eos>`, which the tasks add."""
 
-    def __init__(self, about: Description, tokens: pa.StringArray, tokenizer: Tokenizer | None) -> None:
+    def __init__(
+        self, about: Description, tokens: pa.StringArray, tokenizer: Tokenizer | None
+    ) -> None:
         """`tokens`: the token of each id. `tokenizer`: for bpe, and for bpe alone."""
         assert (about.level == "bpe") == (tokenizer is not None)
         self.level: Level = about.level
@@ -72,12 +76,17 @@ class Codec:
         tokenizer = bpe.load(folder / f"{side}.tokenizer.json") if about.level == "bpe" else None
         if tokenizer is not None and tokenizer.get_vocab_size() != len(tokens):
             path, size = folder / f"{side}.tokenizer.json", tokenizer.get_vocab_size()
-            raise refuse(str(path), f"{size} pieces", f"{len(tokens)}, as {side}.parquet has", vocab.TODO)
+            raise refuse(
+                str(path), f"{size} pieces", f"{len(tokens)}, as {side}.parquet has", vocab.TODO
+            )
         return cls(about, tokens, tokenizer)
 
     def encode(self, texts: pa.StringArray) -> pa.ListArray:
-        """Raw texts to lists of ids (list<int32>), normalised and split as the training text was."""
-        return self.encode_tokens(split(normalise(texts, self._about.lowercase, self._about.letters_only), self.level))
+        """Raw texts to lists of ids (list<int32>), normalised and split as the training text
+        was."""
+        return self.encode_tokens(
+            split(normalise(texts, self._about.lowercase, self._about.letters_only), self.level)
+        )
 
     def encode_tokens(self, tokens: pa.ListArray) -> pa.ListArray:
         """The tokens of the tokenize stage to ids; a token that the vocabulary lacks is `<unk>`."""
@@ -85,7 +94,8 @@ class Codec:
             return bpe.encode(self._tokenizer, tokens)
         found = pc.fill_null(pc.index_in(tokens.flatten(), self._tokens), UNK)
         numbers = found.to_numpy()
-        written = np.isin(numbers, [PAD, BOS, EOS])  # "<eos>" in a text is a word that nobody knows, not the end
+        # "<eos>" in a text is a word that nobody knows, not the end
+        written = np.isin(numbers, [PAD, BOS, EOS])
         if written.any():
             found = pa.array(np.where(written, UNK, numbers).astype(np.int32))
         return lists(offsets(tokens), found)
@@ -100,22 +110,27 @@ class Codec:
         if self._tokenizer is not None:
             return bpe.decode(self._tokenizer, real)
         rows = pa.array(real, pa.list_(pa.int32()))
-        texts: list[str] = join(lists(offsets(rows), self._tokens.take(rows.flatten())), self.level).to_pylist()
+        texts: list[str] = join(
+            lists(offsets(rows), self._tokens.take(rows.flatten())), self.level
+        ).to_pylist()
         return texts
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
-        """Each id's token as a reader should see it: specials by name, spaces as ▁, bpe's bytes as their text."""
+        """Each id's token as a reader should see it: specials by name, spaces as ▁, bpe's bytes as
+        their text."""
         shown = [self._tokens[int(number)].as_py() for number in ids]
         if self._tokenizer is not None:
             pieces = bpe.decode(self._tokenizer, [[number] for number in ids])
             shown = [
-                name if number < len(SPECIALS) else piece for number, name, piece in zip(ids, shown, pieces, strict=True)
+                name if number < len(SPECIALS) else piece
+                for number, name, piece in zip(ids, shown, pieces, strict=True)
             ]
         return [token.replace(" ", SPACE) for token in shown]
 
 
 def check_ids(table: pa.Table, sizes: Mapping[str, int], path: Path) -> None:
-    """Refuse a table of the encode stage that is damaged, or does not fit a vocabulary of these `sizes`.
+    """Refuse a table of the encode stage that is damaged, or does not fit a vocabulary of these
+    `sizes`.
 
     `sizes`: the number of ids by side, as `Description` has it.
     """
@@ -133,4 +148,6 @@ def check_ids(table: pa.Table, sizes: Mapping[str, int], path: Path) -> None:
         lowest, highest = bounds["min"].as_py(), bounds["max"].as_py()
         if len(ids) and (lowest < 0 or highest >= sizes[side]):
             value = f"the id {lowest if lowest < 0 else highest} in the column {column}"
-            raise refuse(str(path), value, f"ids from 0 to {sizes[side] - 1}, as the vocabulary has", _TODO)
+            raise refuse(
+                str(path), value, f"ids from 0 to {sizes[side] - 1}, as the vocabulary has", _TODO
+            )

@@ -1,4 +1,5 @@
-"""Labels of texts and their numbers: the names that the training rows have, in order, from 0; there are no specials."""
+"""Labels of texts and their numbers: the names that the training rows have, in order, from 0; there
+are no specials."""
 
 from collections import Counter
 from pathlib import Path
@@ -14,22 +15,36 @@ SIDE = "label"  # under which `vocab.json` has their number
 
 
 def table(train: Path) -> pa.Table:
-    """The labels (`tables.VOCAB`) of the tokenize stage's table `train`; UserError if there is nothing to tell apart."""
+    """The labels (`tables.VOCAB`) of the tokenize stage's table `train`; UserError if there is
+    nothing to tell apart."""
     counts: Counter[str] = Counter()
     for batch in tables.batches(train, tables.TOKENS_LABELLED):
-        counts.update({found["values"]: found["counts"] for found in pc.value_counts(batch["label"]).to_pylist()})
+        counts.update(
+            {
+                found["values"]: found["counts"]
+                for found in pc.value_counts(batch["label"]).to_pylist()
+            }
+        )
     names = sorted(counts)
     if len(names) < 2:
         got = f"only the label {names[0]}" if names else "no label"
-        raise refuse(str(train), got, "two labels at least", "Read more rows: raise or remove the corpus's `limit`.")
+        raise refuse(
+            str(train),
+            got,
+            "two labels at least",
+            "Read more rows: raise or remove the corpus's `limit`.",
+        )
     columns = [names, pa.array(range(len(names)), pa.int32()), [counts[name] for name in names]]
     return pa.table(columns, schema=tables.VOCAB)
 
 
 def load(folder: Path) -> pa.StringArray:
-    """The names in a vocabulary's folder, each at its number; UserError if the corpus has no labels."""
+    """The names in a vocabulary's folder, each at its number; UserError if the corpus has no
+    labels."""
     sizes = read_json(folder / "vocab.json", "what the vocab stage writes", vocab.TODO).get("sizes")
-    return vocab.load(folder / f"{SIDE}.parquet", sizes.get(SIDE) if isinstance(sizes, dict) else None, ())
+    return vocab.load(
+        folder / f"{SIDE}.parquet", sizes.get(SIDE) if isinstance(sizes, dict) else None, ()
+    )
 
 
 def encode(labels: pa.StringArray, names: pa.StringArray, where: Path) -> pa.Int32Array:
@@ -37,5 +52,10 @@ def encode(labels: pa.StringArray, names: pa.StringArray, where: Path) -> pa.Int
     numbers = pc.index_in(labels, names)
     if numbers.null_count:
         unknown = labels.filter(pc.is_null(numbers))[0].as_py()
-        raise refuse(str(where), f"the label {unknown}", "one of " + ", ".join(names.to_pylist()), "None of train has it.")
+        raise refuse(
+            str(where),
+            f"the label {unknown}",
+            "one of " + ", ".join(names.to_pylist()),
+            "None of train has it.",
+        )
     return numbers

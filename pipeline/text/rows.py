@@ -1,4 +1,5 @@
-"""A corpus's rows on their way from a format's reader to tables of tokens: what is left out, and each row's split."""
+"""A corpus's rows on their way from a format's reader to tables of tokens: what is left out, and
+each row's split."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -23,10 +24,11 @@ _ROW_GROUP_BYTES = 8 << 20
 
 
 class Rows:
-    """Rows of a reader without blank lines (they are counted) and with no more than `limit` rows of each split.
+    """Rows of a reader without blank lines (they are counted) and with no more than `limit` rows of
+    each split.
 
-    Those are a split's first rows; where rows have labels, the first rows of each label, in proportion to its rows.
-    """
+    Those are a split's first rows; where rows have labels, the first rows of each label, in
+    proportion to its rows."""
 
     def __init__(self, read: Callable[[], Batches], limit: int | None) -> None:
         self.blank_lines = 0
@@ -61,8 +63,11 @@ class Rows:
         self.blank_lines += len(batch) - len(real)
         return real
 
-    def _within_quotas(self, name: str, batch: pa.RecordBatch, counts: Counter[tuple[str, str]]) -> pa.RecordBatch:
-        """The rows within their labels' quotas; `counts` has the rows so far by split and label, and these are added."""
+    def _within_quotas(
+        self, name: str, batch: pa.RecordBatch, counts: Counter[tuple[str, str]]
+    ) -> pa.RecordBatch:
+        """The rows within their labels' quotas; `counts` has the rows so far by split and label,
+        and these are added."""
         if self._quotas is None:
             self._quotas = self._shares()
         keep = np.zeros(len(batch), bool)
@@ -74,7 +79,8 @@ class Rows:
         return batch.filter(pa.array(keep))
 
     def _shares(self) -> dict[str, dict[str, int]]:
-        """Number of rows of each label within each split's limit, by a pass over the corpus that keeps only counts."""
+        """Number of rows of each label within each split's limit, by a pass over the corpus that
+        keeps only counts."""
         assert self._limit is not None
         counts: dict[str, Counter[str]] = {}
         blank_lines = self.blank_lines
@@ -85,7 +91,8 @@ class Rows:
 
 
 def shares(counts: Mapping[str, int], limit: int) -> dict[str, int]:
-    """Divide `limit` rows among the labels in proportion to `counts`, by largest remainders; each gets a row if possible.
+    """Divide `limit` rows among the labels in proportion to `counts`, by largest remainders; each
+    gets a row if possible.
 
     Of two equal remainders the one that comes first in `counts` is rounded up.
     """
@@ -97,7 +104,11 @@ def shares(counts: Mapping[str, int], limit: int) -> dict[str, int]:
     rows = {label: min(counts[label], max(least, int(share))) for label, share in exact.items()}
     while (missing := limit - sum(rows.values())) != 0:
         step = 1 if missing > 0 else -1
-        able = [label for label in rows if (rows[label] < counts[label] if step > 0 else rows[label] > least)]
+        able = [
+            label
+            for label in rows
+            if (rows[label] < counts[label] if step > 0 else rows[label] > least)
+        ]
         rows[max(able, key=lambda label: step * (exact[label] - rows[label]))] += step
     return rows
 
@@ -105,12 +116,15 @@ def shares(counts: Mapping[str, int], limit: int) -> dict[str, int]:
 def _by_label(batch: pa.RecordBatch) -> dict[str, int]:
     if "label" not in batch.schema.names:
         return {"": len(batch)}
-    return {entry["values"]: entry["counts"] for entry in pc.value_counts(batch["label"]).to_pylist()}
+    return {
+        entry["values"]: entry["counts"] for entry in pc.value_counts(batch["label"]).to_pylist()
+    }
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A batch of rows: the columns of its table but `row`, why a row is rejected (else null), and each side's key."""
+    """A batch of rows: the columns of its table but `row`, why a row is rejected (else null), and
+    each side's key."""
 
     columns: dict[str, Any]
     reasons: pa.StringArray
@@ -118,25 +132,42 @@ class Prepared:
 
 
 def prepare(batch: pa.RecordBatch, text: Text) -> Prepared:
-    """A reader's batch normalised and split into tokens; a row is rejected if a side is empty or too long."""
+    """A reader's batch normalised and split into tokens; a row is rejected if a side is empty or
+    too long."""
     sides = [name for name in ("text", "source", "target") if name in batch.schema.names]
     normal = {side: normalise(batch[side], text.lowercase, text.letters_only) for side in sides}
     tokens = {side: split(normal[side], text.level) for side in sides}
     reasons = batch["reject"]
     for side in sides:
-        empty = pc.if_else(pc.equal(normal[side], ""), f"{side} is empty", pa.scalar(None, pa.string()))
+        empty = pc.if_else(
+            pc.equal(normal[side], ""), f"{side} is empty", pa.scalar(None, pa.string())
+        )
         reasons = pc.coalesce(reasons, empty)
         if text.max_tokens is not None:
             long = pc.greater(pc.list_value_length(tokens[side]), text.max_tokens)
             told = f"{side} has more than {text.max_tokens} tokens"
             reasons = pc.coalesce(reasons, pc.if_else(long, told, pa.scalar(None, pa.string())))
-    keys = [digests(normal[side] if text.lowercase else normalise(normal[side], True, text.letters_only)) for side in sides]
+    keys = [
+        digests(
+            normal[side] if text.lowercase else normalise(normal[side], True, text.letters_only)
+        )
+        for side in sides
+    ]
     length = pc.utf8_length(normal[sides[-1]])
     if "label" in batch.schema.names:
-        columns = {"text": batch["text"], "tokens": tokens["text"], "characters": length, "label": batch["label"]}
+        columns = {
+            "text": batch["text"],
+            "tokens": tokens["text"],
+            "characters": length,
+            "label": batch["label"],
+        }
         return Prepared(columns, reasons, keys)
     if sides == ["text"]:
-        rest = {"characters": length, "paragraph": batch["paragraph"], "log_prob": batch["log_prob"]}
+        rest = {
+            "characters": length,
+            "paragraph": batch["paragraph"],
+            "log_prob": batch["log_prob"],
+        }
         return Prepared({"text": batch["text"], "tokens": tokens["text"], **rest}, reasons, keys)
     named = {f"{side}_tokens": tokens[side] for side in sides}
     raw = {side: batch[side] for side in sides}
@@ -152,9 +183,9 @@ def prepare_named(told: tuple[str, pa.RecordBatch], text: Text) -> tuple[str, Pr
 class Splitter:
     """Gives every row its split: the official one, or by `how`.
 
-    `totals`: for contiguous parts, the number of rows to be split, by label ("" where there is none). Each label's rows are
-    divided on their own, so that every split has all labels whatever the order of the rows.
-    """
+    `totals`: for contiguous parts, the number of rows to be split, by label ("" where there is
+    none). Each label's rows are divided on their own, so that every split has all labels whatever
+    the order of the rows."""
 
     def __init__(self, how: params.Splitting | None, totals: Mapping[str, int]) -> None:
         self._how, self._totals = how, totals
@@ -167,7 +198,8 @@ class Splitter:
         return NEEDED if name == UNSPLIT and self._how is not None else (name,)
 
     def names(self, name: str, rows: Prepared) -> pa.StringArray:
-        """The split of each row of a batch that its reader calls `name`; batches come in the corpus's order."""
+        """The split of each row of a batch that its reader calls `name`; batches come in the
+        corpus's order."""
         how, count = self._how, len(rows.reasons)
         if how is None or self.possible(name) == (name,):
             return pa.repeat(name, count)
@@ -193,7 +225,8 @@ class Splitter:
 
 
 def rejects(names: pa.StringArray, rows: Prepared) -> pa.RecordBatch:
-    """The rejected ones of the rows as `tables.REJECTS`; the sides of a pair are kept with a tab between them."""
+    """The rejected ones of the rows as `tables.REJECTS`; the sides of a pair are kept with a tab
+    between them."""
     wanted = pc.is_valid(rows.reasons)
     sides = [rows.columns[side] for side in ("text", "source", "target") if side in rows.columns]
     raw = sides[0] if len(sides) == 1 else pc.binary_join_element_wise(*sides, "\t")
@@ -232,7 +265,8 @@ class Split:
         if self._kind == "labelled":
             self.labels.update(_by_label(batch))
         self._waiting.append(batch)
-        # Not `nbytes`, which counts bitmaps without a null: whether there is one depends on which process made the batch.
+        # Not `nbytes`, which counts bitmaps without a null: whether there is one depends on which
+        # process made the batch.
         if sum(map(pa.ipc.get_record_batch_size, self._waiting)) > _ROW_GROUP_BYTES:
             self.flush()
 
@@ -243,8 +277,8 @@ class Split:
             self._waiting = []
 
     def metrics(self, train: "Split | None") -> dict[str, Any]:
-        """Rows, tokens, characters, rows of each label, rejects by reason, duplicates and, but for train itself (None),
-        overlap with train."""
+        """Rows, tokens, characters, rows of each label, rejects by reason, duplicates and, but for
+        train itself (None), overlap with train."""
         found = self._keys.report(None if train is None else train._keys, self._kind == "pair")
         labels = {"labels": dict(self.labels)} if self._kind == "labelled" else {}
         return {"rows": self.rows, **self._sums, **labels, "rejected": dict(self.rejected), **found}

@@ -1,28 +1,38 @@
 """Text to tokens and back, in Arrow: one pass over a batch, no Python per row.
 
-What every text becomes before anything else sees it (`normalise`; applying it twice changes nothing):
+What every text becomes before anything else sees it (`normalise`; applying it twice changes
+nothing):
 - Unicode NFC, so that é is one character however it was typed;
-- lower case where `lowercase` says so (one character stays one character: Unicode's simple mapping);
-- characters of no width or mere direction are dropped: soft hyphen U+00AD, U+200B zero width space, U+200C/D joiners,
+- lower case where `lowercase` says so (one character stays one character: Unicode's simple
+  mapping);
+- characters of no width or mere direction are dropped: soft hyphen U+00AD, U+200B zero width space,
+  U+200C/D joiners,
   U+200E/F and U+202A-202E directions, U+2060-206F, U+FEFF byte order mark, U+180E;
-- `&amp; &lt; &gt; &quot; &#39; &#x27; &apos; &nbsp;` are resolved, `&amp;lt;` as well, and `<br />` is a space;
-- every Unicode space (U+00A0, U+202F narrow, U+2009 thin, U+3000, U+2028, ...), tab, line feed, carriage return, U+0085 and
+- `&amp; &lt; &gt; &quot; &#39; &#x27; &apos; &nbsp;` are resolved, `&amp;lt;` as well, and `<br />`
+  is a space;
+- every Unicode space (U+00A0, U+202F narrow, U+2009 thin, U+3000, U+2028, ...), tab, line feed,
+  carriage return, U+0085 and
   every other control character is a space; runs of spaces become one; none at either end;
-- with `letters_only`, everything but letters and the marks on them is a space: the book's rule for The Time Machine
-  (Dive into Deep Learning, "Converting Raw Text into Sequence Data"), with Unicode's letters instead of A-Z.
+- with `letters_only`, everything but letters and the marks on them is a space: the book's rule for
+  The Time Machine
+  (Dive into Deep Learning, "Converting Raw Text into Sequence Data"), with Unicode's letters
+  instead of A-Z.
 
 Levels (`split`):
 - `char`: every character is a token, the space too.
-- `word`: the book's rule for translation ("Machine Translation and the Dataset": punctuation is set apart), Unicode-aware.
-  A word is letters, marks and digits; apostrophes and hyphens within it stay (he's, don't, dix-huit), so do `. , :` between
-  digits (3.14, 10:30). French elision, one of c d j l m n s t or qu before an apostrophe, is a token of its own with its
-  apostrophe: l'eau -> l' eau. `<unk>`, `@-@`, `@,@` and `@.@` stay whole; any other character is a token.
+- `word`: the book's rule for translation ("Machine Translation and the Dataset": punctuation is set
+  apart), Unicode-aware.
+  A word is letters, marks and digits; apostrophes and hyphens within it stay (he's, don't,
+  dix-huit), so do `. , :` between digits (3.14, 10:30). French elision, one of c d j l m n s t or
+  qu before an apostrophe, is a token of its own with its apostrophe: l'eau -> l' eau. `<unk>`,
+  `@-@`, `@,@` and `@.@` stay whole; any other character is a token.
 - `space`: what spaces set apart: for text that comes tokenised, such as WikiText.
-- `bpe`: as `space`; the pieces are found at encoding (`pipeline.text.bpe`), the tokens here are whole words.
+- `bpe`: as `space`; the pieces are found at encoding (`pipeline.text.bpe`), the tokens here are
+  whole words.
 
-`join` is the way back. Exact for char, space and bpe; for word, `split(join(tokens)) == tokens`: `. , ! ? ; : ) ]` go back
-to the word on their left, `( [` and an elision to the one on their right, all else is set apart by a space.
-"""
+`join` is the way back. Exact for char, space and bpe; for word, `split(join(tokens)) == tokens`: `.
+, ! ? ; : ) ]` go back to the word on their left, `( [` and an elision to the one on their right,
+all else is set apart by a space."""
 
 import functools
 import itertools
@@ -43,8 +53,11 @@ Offsets = np.ndarray[tuple[int], np.dtype[np.int32]]
 
 # Not `\p{Cf}`: explicit ranges mean the same in every version of Unicode.
 _INVISIBLE = r"[\x{AD}\x{180E}\x{200B}-\x{200F}\x{202A}-\x{202E}\x{2060}-\x{206F}\x{FEFF}]"
-_SPACES = r"[\x{00}-\x{1F}\x{7F}-\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000}]"
-# Ampersands first and all at once, so that what they uncover is resolved by the rest and a second pass finds nothing.
+_SPACES = (
+    r"[\x{00}-\x{1F}\x{7F}-\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000}]"
+)
+# Ampersands first and all at once, so that what they uncover is resolved by the rest and a second
+# pass finds nothing.
 _ENTITIES = (
     (r"&(?:(?i:amp);)+", "&"),
     (r"&(?i:lt);", "<"),
@@ -53,16 +66,19 @@ _ENTITIES = (
     (r"&(?:#39|#[xX]27|(?i:apos));", "'"),
     (r"&(?i:nbsp);", " "),
 )
-_LONG, _MANY_MARKS = 2000, 50  # characters, and marks among them, from which on Unicode's NFC needs help
+# characters, and marks among them, from which on Unicode's NFC needs help
+_LONG, _MANY_MARKS = 2000, 50
 _BREAK = r"<(?i:br) ?/?>"
-_OPEN_BREAK = re.compile(r"<[bB][rR] ?/?\Z")  # all of a break but its last character, at a text's end
+# all of a break but its last character, at a text's end
+_OPEN_BREAK = re.compile(r"<[bB][rR] ?/?\Z")
 # From a place where no letter can own the marks, up to the next letter.
 _NO_LETTERS = r"(?:^|[^\p{L}\p{M}])\P{L}*"
 
 _ELISION = r"(?i:qu|[cdjlmnst])['’]"
 _WORD = r"[\p{L}\p{M}\p{N}]+(?:['’\-][\p{L}\p{M}\p{N}]+)*"
 _NUMBER = r"\p{N}+(?:[.,:]\p{N}+)+"
-# Leftmost, first alternative: putting a space behind every match is findall. No groups: RE2 is five times slower with them.
+# Leftmost, first alternative: putting a space behind every match is findall. No groups: RE2 is five
+# times slower with them.
 _TOKEN = rf"<unk>|@[\-,.]@|{_ELISION}|{_NUMBER}|{_WORD}|[^ ]"
 _LEANS_LEFT = r"^[.,!?;:)\]]$"
 _LEANS_RIGHT = rf"^(?:[(\[]|{_ELISION})$"
@@ -70,7 +86,8 @@ _LEANS_RIGHT = rf"^(?:[(\[]|{_ELISION})$"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Text:
-    """The block `text` of a corpus. A row of more than `max_tokens` tokens (words, for bpe) is rejected; null keeps all."""
+    """The block `text` of a corpus. A row of more than `max_tokens` tokens (words, for bpe) is
+    rejected; null keeps all."""
 
     level: Level
     lowercase: bool
@@ -94,7 +111,8 @@ def normalise(texts: pa.StringArray, lowercase: bool, letters_only: bool) -> pa.
     texts = pc.replace_substring_regex(texts, _SPACES, " ")
     texts = pc.replace_substring_regex(texts, "  +", " ")
     texts = _without_breaks(texts)
-    texts = _composed(texts)  # again: dropping characters and lowering bring letters and accents together
+    # again: dropping characters and lowering bring letters and accents together
+    texts = _composed(texts)
     if letters_only:
         texts = pc.replace_substring_regex(texts, _NO_LETTERS, " ")
     return pc.ascii_trim(texts, characters=" ")
@@ -123,11 +141,11 @@ def join(tokens: pa.ListArray, level: Level) -> pa.StringArray:
 
 
 def rewritten(texts: pa.StringArray, text: Text) -> pa.StringArray:
-    """The texts as a model without errors would write them: read as the block `text` says, and joined again.
+    """The texts as a model without errors would write them: read as the block `text` says, and
+    joined again.
 
-    References and answers are rewritten before they are compared, so that a score measures the model and not the reading.
-    Applying it twice changes nothing.
-    """
+    References and answers are rewritten before they are compared, so that a score measures the
+    model and not the reading. Applying it twice changes nothing."""
     return join(split(normalise(texts, text.lowercase, text.letters_only), text.level), text.level)
 
 
@@ -146,10 +164,11 @@ def lists(starts: Offsets, values: pa.Array) -> pa.ListArray:
 
 
 def _composed(texts: pa.StringArray) -> pa.StringArray:
-    """Unicode NFC by the standard library: Arrow 25's own leaves NFC decomposed (apache/arrow#51225).
+    """Unicode NFC by the standard library: Arrow 25's own leaves NFC decomposed
+    (apache/arrow#51225).
 
-    Texts without a character from U+0300 on are in NFC as they are; only the others pass through Python.
-    """
+    Texts without a character from U+0300 on are in NFC as they are; only the others pass through
+    Python."""
     needed = pc.fill_null(pc.match_substring_regex(texts, r"[^\x{00}-\x{2FF}]"), False)
     if not pc.any(needed).as_py():
         return texts
@@ -165,19 +184,23 @@ def _has_many_marks(text: str) -> bool:
     if len(text) <= _LONG:
         return False
     marks = sum(map(bool, map(unicodedata.combining, text)))
-    return marks + sum(text.count(vowel) for vowel in "\u0f73\u0f75\u0f81") > _MANY_MARKS  # vowels that are two marks each
+    # vowels that are two marks each
+    return marks + sum(text.count(vowel) for vowel in "\u0f73\u0f75\u0f81") > _MANY_MARKS
 
 
 def _decomposed(text: str) -> str:
-    """Unicode NFD in time that grows with the text: the standard library sorts a run of n marks in n * n steps."""
+    """Unicode NFD in time that grows with the text: the standard library sorts a run of n marks in
+    n * n steps."""
     characters = (part for character in text for part in unicodedata.normalize("NFD", character))
     runs = itertools.groupby(characters, key=lambda character: unicodedata.combining(character) > 0)
-    sort = functools.partial(sorted, key=unicodedata.combining)  # stable: marks of one class keep their order
+    # stable: marks of one class keep their order
+    sort = functools.partial(sorted, key=unicodedata.combining)
     return "".join(part for marks, run in runs for part in (sort(run) if marks else run))
 
 
 def _without_breaks(texts: pa.StringArray) -> pa.StringArray:
-    """The texts with a space for each line break of HTML, also for one that only a replacement forms, as in `<br<br>>`."""
+    """The texts with a space for each line break of HTML, also for one that only a replacement
+    forms, as in `<br<br>>`."""
     if not pc.any(pc.match_substring_regex(texts, _BREAK)).as_py():
         return texts
     texts = pc.replace_substring_regex(pc.replace_substring_regex(texts, _BREAK, " "), "  +", " ")
@@ -189,7 +212,8 @@ def _without_breaks(texts: pa.StringArray) -> pa.StringArray:
 
 
 def _reduced(text: str) -> str:
-    """The text without breaks however deeply they are nested, in one pass: repeated replacing takes quadratic time."""
+    """The text without breaks however deeply they are nested, in one pass: repeated replacing takes
+    quadratic time."""
     output: list[str] = []
     for character in text:
         if character == ">" and (opening := _OPEN_BREAK.search("".join(output[-5:]))):
@@ -211,10 +235,13 @@ def _words(texts: pa.StringArray) -> pa.ListArray:
 
 
 def _characters(texts: pa.StringArray) -> pa.ListArray:
-    """No copy of the bytes: the characters' offsets are laid over them, at every byte that does not continue a character."""
+    """No copy of the bytes: the characters' offsets are laid over them, at every byte that does not
+    continue a character."""
     if not len(texts):
         return pa.array([], pa.list_(pa.string()))
-    bounds = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    bounds = np.frombuffer(texts.buffers()[1], np.int32)[
+        texts.offset : texts.offset + len(texts) + 1
+    ]
     data = np.frombuffer(texts.buffers()[2] or b"", np.uint8)[bounds[0] : bounds[-1]]
     starts = np.flatnonzero((data & 0xC0) != 0x80).astype(np.int32)
     places = np.append(starts, np.int32(len(data))).astype(np.int32)

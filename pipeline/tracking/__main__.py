@@ -1,4 +1,5 @@
-"""`python -m pipeline.tracking follow --root ROOT --parent PID < SPOOL`: started by `live`, by nobody else."""
+"""`python -m pipeline.tracking follow --root ROOT --parent PID < SPOOL`: started by `live`, by
+nobody else."""
 
 import argparse
 import sys

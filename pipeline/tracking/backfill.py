@@ -1,4 +1,5 @@
-"""`sync`: MLflow brought level with what DVC holds, whether the live view was there, lost a part, or never was."""
+"""`sync`: MLflow brought level with what DVC holds, whether the live view was there, lost a part,
+or never was."""
 
 import json
 import sys
@@ -20,23 +21,36 @@ _SYNC_SECONDS = 60.0
 
 
 def sync(root: Path) -> str:
-    """Record every run of `params.yaml` whose model is there; a line for each run that gained something, and a sum.
+    """Record every run of `params.yaml` whose model is there; a line for each run that gained
+    something, and a sum.
 
     UserError if the store cannot be reached or a model folder is not one of the train stage's.
     """
     names = list(config.section(root / "params.yaml", "runs"))
     stages = describe.lock(root)
-    trained = [gather(root, stages, name, names) for name in names if (root / MODELS / name / "config.json").exists()]
+    trained = [
+        gather(root, stages, name, names)
+        for name in names
+        if (root / MODELS / name / "config.json").exists()
+    ]
     with mlflow_store.reached(root) as client:
         said = {outputs.name: bring_level(client, root, outputs) for outputs in trained}
     told = [f"{name}: {what}" for name, what in said.items() if what]
-    total = f"of {len(names)} runs, {len(trained)} are trained and {len(trained) - len(told)} were level already"
+    total = (
+        f"of {len(names)} runs, {len(trained)} are trained and {len(trained) - len(told)} "
+        "were level already"
+    )
     return "\n".join([*told, f"MLflow at {shown(describe.uri(root))}: {total}."])
 
 
 def bring_level(client: Any, root: Path, outputs: Outputs) -> str:
-    """Give the MLflow run of these outputs what it lacks; what was done in a few words, "" if it lacked nothing."""
-    key, task, state = (outputs.name, outputs.digest), str(outputs.block.get("task", "other")), outputs.state()
+    """Give the MLflow run of these outputs what it lacks; what was done in a few words, "" if it
+    lacked nothing."""
+    key, task, state = (
+        (outputs.name, outputs.digest),
+        str(outputs.block.get("task", "other")),
+        outputs.state(),
+    )
     run = mlflow_store.find(client, task, key)
     if run is not None and run.data.tags.get(_STATE) == state and run.info.status == "FINISHED":
         return ""
@@ -48,13 +62,18 @@ def bring_level(client: Any, root: Path, outputs: Outputs) -> str:
             run = mlflow_store.make(client, root, task, key, tags)
         points = fill(client, root, run, outputs)
         client.set_terminated(run.info.run_id, "FINISHED")
-        mlflow_store.add(client, run.info.run_id, tags={_STATE: state})  # last: a sync that was killed is done again
-    return f"{'recorded' if made else 'brought up to date'} ({points} points, {len(outputs.files)} artifacts)"
+        # last: a sync that was killed is done again
+        mlflow_store.add(client, run.info.run_id, tags={_STATE: state})
+    return (
+        f"{'recorded' if made else 'brought up to date'} ({points} points, "
+        f"{len(outputs.files)} artifacts)"
+    )
 
 
 @contextmanager
 def alone(root: Path, key: tuple[str, str]) -> Iterator[None]:
-    """`run_lock.sole`, taken over from the run's follower if that needs long: the outputs say all that it would.
+    """`run_lock.sole`, taken over from the run's follower if that needs long: the outputs say all
+    that it would.
 
     Another sync at work is waited for; UserError if it does not end either.
     """
@@ -63,15 +82,24 @@ def alone(root: Path, key: tuple[str, str]) -> Iterator[None]:
         while True:
             until = time.monotonic() + _WAIT_SECONDS
             try:
-                stack.enter_context(run_lock.sole(root, key, lambda: time.monotonic() < until, "sync"))  # noqa: B023
+                patient = lambda until=until: time.monotonic() < until  # noqa: E731
+                stack.enter_context(run_lock.sole(root, key, patient, "sync"))
                 break
             except run_lock.Busy as busy:
                 if busy.holder.role == "follower":
-                    print(f"seqline: {key[0]}: {busy.holder} still follows its training; not waited for", file=sys.stderr)
+                    print(
+                        (
+                            f"seqline: {key[0]}: {busy.holder} still follows its training; not "
+                            "waited for"
+                        ),
+                        file=sys.stderr,
+                    )
                     run_lock.take_over(root, key, _WAIT_SECONDS)
                 elif time.monotonic() - began > _SYNC_SECONDS:
                     holder = f"{busy.holder}, which has been recording it for {_SYNC_SECONDS:g} s"
-                    raise refuse(key[0], holder, "no other `seqline sync` at work", "Wait for it, or end it.") from None
+                    raise refuse(
+                        key[0], holder, "no other `seqline sync` at work", "Wait for it, or end it."
+                    ) from None
         yield
 
 
@@ -90,25 +118,33 @@ def fill(client: Any, root: Path, run: Any, outputs: Outputs) -> int:
 
 
 def lacking(there: Mapping[str, set[int]], history: Path) -> list[tuple[str, float, int, int]]:
-    """The points of the table `history` that are not `there`. Their clock is the file's, since DVC's outputs carry none."""
+    """The points of the table `history` that are not `there`. Their clock is the file's, since
+    DVC's outputs carry none."""
     at = int(history.stat().st_mtime * 1000)
     table = tables.read(history, tables.HISTORY)
     names = [describe.name(name) for name in table["name"].to_pylist()]
     rows = zip(names, table["value"].to_pylist(), table["step"].to_pylist(), strict=True)
-    return [(name, value, at, step) for name, value, step in rows if step not in there.get(name, ())]
+    return [
+        (name, value, at, step) for name, value, step in rows if step not in there.get(name, ())
+    ]
 
 
 def add_scores(client: Any, run: Any, outputs: Outputs) -> None:
     """The final figures as MLflow's current values, at the step whose weights they are of."""
     now = time.time_ns() // 1_000_000
-    changed = {name: value for name, value in outputs.scores.items() if run.data.metrics.get(name) != value}
+    changed = {
+        name: value for name, value in outputs.scores.items() if run.data.metrics.get(name) != value
+    }
     mlflow_store.add(
-        client, run.info.run_id, metrics=[(name, value, now, outputs.best_step) for name, value in changed.items()]
+        client,
+        run.info.run_id,
+        metrics=[(name, value, now, outputs.best_step) for name, value in changed.items()],
     )
 
 
 def lay_out(folder: Path, files: Mapping[str, Path]) -> dict[str, str]:
-    """Put the artifacts into `folder`, samples as the JSON tables that the pages show; the tag that names those tables."""
+    """Put the artifacts into `folder`, samples as the JSON tables that the pages show; the tag that
+    names those tables."""
     laid = []
     for name, path in files.items():
         place = folder / name
@@ -123,4 +159,7 @@ def lay_out(folder: Path, files: Mapping[str, Path]) -> dict[str, str]:
 
 def _rows(path: Path) -> dict[str, Any]:
     table = tables.read(path, tables.SAMPLES)
-    return {"columns": table.column_names, "data": [list(row.values()) for row in table.to_pylist()]}
+    return {
+        "columns": table.column_names,
+        "data": [list(row.values()) for row in table.to_pylist()],
+    }

@@ -19,8 +19,9 @@ _SPECIAL_IN_URI = re.compile(r"[?#%'\"\\\x00-\x1f\x7f\udc80-\udcff]")
 
 
 def home(root: Path) -> Path:
-    """The project whose store `root` belongs to: itself, or for `dvc exp run --temp` and `--queue`, which run in a copy
-    under `.dvc/tmp/exps` that is deleted afterwards, the project that they were started in."""
+    """The project whose store `root` belongs to: itself, or for `dvc exp run --temp` and `--queue`,
+    which run in a copy under `.dvc/tmp/exps` that is deleted afterwards, the project that they were
+    started in."""
     parts = root.resolve().parts
     for i in range(len(parts) - 2):
         if parts[i : i + 3] == (".dvc", "tmp", "exps"):
@@ -29,23 +30,25 @@ def home(root: Path) -> Path:
 
 
 def uri(root: Path) -> str:
-    """Address of the MLflow store: `MLFLOW_TRACKING_URI`, or the project's own SQLite file. It may hold a password."""
+    """Address of the MLflow store: `MLFLOW_TRACKING_URI`, or the project's own SQLite file. It may
+    hold a password."""
     return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(home(root) / "mlflow.db")
 
 
 def sqlite_uri(database: Path) -> str:
     """Return SQLAlchemy's address of an SQLite file, whatever characters its path has.
 
-    SQLAlchemy ends the path at a `?` and decodes nothing, so a path with such characters is given as SQLite's own
-    `file:` URI. The driver is named there, since MLflow would make folders of a `sqlite:///file:...` address.
-    """
+    SQLAlchemy ends the path at a `?` and decodes nothing, so a path with such characters is given
+    as SQLite's own `file:` URI. The driver is named there, since MLflow would make folders of a
+    `sqlite:///file:...` address."""
     if not _SPECIAL_IN_URI.search(str(database)):
         return f"sqlite:///{database}"
     return f"sqlite+pysqlite:///file:{quote(os.fsencode(database))}?uri=true"
 
 
 def database(root: Path) -> Path | None:
-    """Return the SQLite file that is the store; None for a server, another database, or an address with options."""
+    """Return the SQLite file that is the store; None for a server, another database, or an address
+    with options."""
     address = os.environ.get("MLFLOW_TRACKING_URI")
     if not address:
         return home(root) / "mlflow.db"
@@ -60,16 +63,21 @@ def lock(root: Path) -> dict[str, Any]:
         text = (root / "dvc.lock").read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the lock of a hundred stages takes the other a second
+    # the lock of a hundred stages takes the other a second
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     return dict((yaml.load(text, Loader=loader) or {}).get("stages", {}))
 
 
 def hashes(stages: Mapping[str, Any], stage: str, kind: str) -> dict[str, str]:
     """path -> DVC's md5 of the `deps` or `outs` of a stage, as far as the lock knows them."""
-    return {item["path"]: item["md5"] for item in stages.get(stage, {}).get(kind, []) if "md5" in item}
+    return {
+        item["path"]: item["md5"] for item in stages.get(stage, {}).get(kind, []) if "md5" in item
+    }
 
 
-def leaves(values: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+def leaves(
+    values: Mapping[str, Any], above: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Walk nested mappings: the keys that lead to each value, and the value; lists stay whole."""
     for key, value in values.items():
         if isinstance(value, Mapping):
@@ -79,13 +87,13 @@ def leaves(values: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[t
 
 
 def name(*keys: str, joint: str = "/") -> str:
-    """Name a metric, a param or a tag in MLflow by a text, or by nested keys; it stays as it is if MLflow allows it.
+    """Name a metric, a param or a tag in MLflow by a text, or by nested keys; it stays as it is if
+    MLflow allows it.
 
-    MLflow allows letters and digits of any script, and `_-./: `; and names are paths, without empty parts or dots alone.
-    Each other character becomes its code point, e.g. `c#` becomes `c:23:`, and what is too long ends in its hash. Unlike
-    keys have unlike names: a colon is escaped as well where it could be taken for an escape, and so is the `joint` of two
-    keys within one of them.
-    """
+    MLflow allows letters and digits of any script, and `_-./: `; and names are paths, without empty
+    parts or dots alone. Each other character becomes its code point, e.g. `c#` becomes `c:23:`, and
+    what is too long ends in its hash. Unlike keys have unlike names: a colon is escaped as well
+    where it could be taken for an escape, and so is the `joint` of two keys within one of them."""
     result = joint.join(keys)
     within = any(joint in key for key in keys) if len(keys) > 1 else False
     if within or _FOREIGN.search(result) or _ESCAPE.search(result):
@@ -95,18 +103,21 @@ def name(*keys: str, joint: str = "/") -> str:
     result = "/".join(_path_part(part) for part in result.split("/"))
     if len(result) <= _LONGEST:
         return result
-    digest = hashlib.sha256(result.encode("utf-8", "surrogatepass")).hexdigest()[:16]  # in small letters: no escape
+    # in small letters: no escape
+    digest = hashlib.sha256(result.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     return f"{result[: _LONGEST - len(digest) - 2]}:{digest}:"
 
 
 def texts(values: Mapping[str, Any]) -> dict[str, str]:
     """Nested settings as names and texts; what is no text is written as in JSON.
 
-    Keys are joined by dots. Should two become one name by that, the dots within the keys of the later one are escaped.
-    """
+    Keys are joined by dots. Should two become one name by that, the dots within the keys of the
+    later one are escaped."""
 
     def text(value: Any) -> str:
-        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+        return (
+            value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+        )
 
     settings: dict[str, str] = {}
     for keys, value in sorted(leaves(values), key=lambda leaf: leaf[0]):
@@ -127,40 +138,66 @@ def _path_part(part: str) -> str:
 
 
 def settings(block: Mapping[str, Any]) -> dict[str, str]:
-    """The params of an MLflow run, which can never change: all of the run's block but `search`, which training ignores."""
+    """The params of an MLflow run, which can never change: all of the run's block but `search`,
+    which training ignores."""
     return texts({key: value for key, value in block.items() if key != "search"})
 
 
 def corpus_settings(stages: Mapping[str, Any], corpus: str) -> dict[str, str]:
-    """The corpus's block of `params.yaml` as the lock's stages were run with it, under `corpus_settings.`."""
+    """The corpus's block of `params.yaml` as the lock's stages were run with it, under
+    `corpus_settings.`."""
     found: dict[str, Any] = {}
     for stage in ("download", "tokenize", "vocab"):
         found.update(stages.get(f"{stage}@{corpus}", {}).get("params", {}).get("params.yaml", {}))
-    return {f"corpus_settings.{key.removeprefix(f'corpora.{corpus}.')}": value for key, value in texts(found).items()}
+    return {
+        f"corpus_settings.{key.removeprefix(f'corpora.{corpus}.')}": value
+        for key, value in texts(found).items()
+    }
 
 
 def labels(run: str, block: Mapping[str, Any]) -> dict[str, str]:
     """The tags by which runs are picked out in the UI."""
-    return {"dvc.stage": f"train@{run}", **{key: str(block[key]) for key in ("family", "task", "corpus") if key in block}}
+    return {
+        "dvc.stage": f"train@{run}",
+        **{key: str(block[key]) for key in ("family", "task", "corpus") if key in block},
+    }
 
 
 def origin(root: Path) -> dict[str, str]:
     """Tags that say which commit of what is at work; empty outside git."""
     commit = _git(root, "rev-parse", "HEAD")
     changed = _git(
-        root, "status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)dvc.lock", ":(exclude)reports"
+        root,
+        "status",
+        "--porcelain",
+        "--untracked-files=no",
+        "--",
+        ".",
+        ":(exclude)dvc.lock",
+        ":(exclude)reports",
     )
-    tags = {"mlflow.source.name": "seqline", "mlflow.source.type": "PROJECT", "seqline.project": home(root).name}
+    tags = {
+        "mlflow.source.name": "seqline",
+        "mlflow.source.type": "PROJECT",
+        "seqline.project": home(root).name,
+    }
     if commit:
-        tags |= {"mlflow.source.git.commit": commit, "seqline.dirty": "true" if changed else "false"}
-    for variable, tag in (("DVC_EXP_NAME", "dvc.exp.name"), ("DVC_EXP_BASELINE_REV", "dvc.exp.baseline")):
+        tags |= {
+            "mlflow.source.git.commit": commit,
+            "seqline.dirty": "true" if changed else "false",
+        }
+    for variable, tag in (
+        ("DVC_EXP_NAME", "dvc.exp.name"),
+        ("DVC_EXP_BASELINE_REV", "dvc.exp.baseline"),
+    ):
         if os.environ.get(variable):
             tags[tag] = os.environ[variable]
     return tags
 
 
 def _git(root: Path, *arguments: str) -> str:
-    command = ["git", "--no-optional-locks", "-C", str(root), *arguments]  # no lock: others may be committing
+    # no lock: others may be committing
+    command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired):

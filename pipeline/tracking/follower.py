@@ -1,7 +1,8 @@
-"""The process beside a training that carries its spool to MLflow: patient, nice, and gone soon after the training is.
+"""The process beside a training that carries its spool to MLflow: patient, nice, and gone soon
+after the training is.
 
-A call that fails is repeated with growing pauses; nothing is read ahead of what was sent, so a dead server costs no memory.
-"""
+A call that fails is repeated with growing pauses; nothing is read ahead of what was sent, so a dead
+server costs no memory."""
 
 import itertools
 import json
@@ -27,19 +28,22 @@ Point = tuple[str, float, int, int]
 
 
 def be_nice() -> None:
-    """The lowest priority: on a core that a training fills, it gets 15 parts of 1039, 1.4 % (Linux's weights).
+    """The lowest priority: on a core that a training fills, it gets 15 parts of 1039, 1.4 %
+    (Linux's weights).
 
     SEQLINE_FOLLOWER_NICE says otherwise, for machines that are always busy.
     """
     with suppress(OSError):
         os.nice(int(_setting("SEQLINE_FOLLOWER_NICE", _NICE)))
-    if os.getsid(0) == os.getpid():  # Linux may weigh whole sessions against each other, and this one is ours alone
+    # Linux may weigh whole sessions against each other, and this one is ours alone
+    if os.getsid(0) == os.getpid():
         with suppress(OSError):
             Path("/proc/self/autogroup").write_text(str(os.nice(0)))
 
 
 def _setting(variable: str, default: float) -> float:
-    """Read a number from an environment variable; the default for anything else, since nobody reads errors here."""
+    """Read a number from an environment variable; the default for anything else, since nobody reads
+    errors here."""
     try:
         return float(os.environ.get(variable, default))
     except ValueError:
@@ -47,7 +51,8 @@ def _setting(variable: str, default: float) -> float:
 
 
 class Watch:
-    """Knows whether the training is still under way, and sees to it that this process does not outlive it by long."""
+    """Knows whether the training is still under way, and sees to it that this process does not
+    outlive it by long."""
 
     def __init__(self, lines: BinaryIO, parent: int) -> None:
         self._lines = lines
@@ -66,7 +71,9 @@ class Watch:
         return self._ended is not None
 
     def late(self) -> bool:
-        return self.over() and self._ended is not None and time.monotonic() - self._ended > self._grace
+        return (
+            self.over() and self._ended is not None and time.monotonic() - self._ended > self._grace
+        )
 
     def pause(self, seconds: float) -> None:
         """Sleep, but not through the training's end: then there is something to do."""
@@ -87,12 +94,16 @@ class Watch:
 
 
 def attempt(action: Callable[[], T], watch: Watch, failures: tuple[type[BaseException], ...]) -> T:
-    """Return what `action` returns; try again while it fails and the watch lasts; TimeoutError once it is late."""
+    """Return what `action` returns; try again while it fails and the watch lasts; TimeoutError once
+    it is late."""
     for pause in itertools.chain(_PAUSES, itertools.repeat(_PAUSES[-1])):
         try:
             return action()
         except failures as error:
-            print(f"{time.strftime('%H:%M:%S')} {type(error).__name__}: {told(error)[:300]}", flush=True)
+            print(
+                f"{time.strftime('%H:%M:%S')} {type(error).__name__}: {told(error)[:300]}",
+                flush=True,
+            )
         if watch.late():
             break
         watch.pause(pause)
@@ -100,7 +111,8 @@ def attempt(action: Callable[[], T], watch: Watch, failures: tuple[type[BaseExce
 
 
 def follow(lines: BinaryIO, root: Path, parent: int) -> None:
-    """Carry the spool `lines` of the process `parent` to the store of the project `root` until both have ended."""
+    """Carry the spool `lines` of the process `parent` to the store of the project `root` until both
+    have ended."""
     header = json.loads(lines.readline())
     watch = Watch(lines, parent)
     key = (header["run"], header["digest"])
@@ -113,7 +125,9 @@ class _TakenOver(Exception):
     """The lock of the run now belongs to `seqline sync`."""
 
 
-def _carry(lines: BinaryIO, root: Path, header: dict[str, Any], watch: Watch, ours: Callable[[], bool]) -> None:
+def _carry(
+    lines: BinaryIO, root: Path, header: dict[str, Any], watch: Watch, ours: Callable[[], bool]
+) -> None:
     from pipeline.tracking import mlflow_store
 
     def surely(action: Callable[..., T], *given: Any, **named: Any) -> T:
@@ -126,10 +140,14 @@ def _carry(lines: BinaryIO, root: Path, header: dict[str, Any], watch: Watch, ou
 
     client = surely(mlflow_store.connect, root)
     run = surely(introduce, client, root, header)
-    last = {name: max(steps, default=-1) for name, steps in surely(mlflow_store.steps, client, run).items()}
+    last = {
+        name: max(steps, default=-1)
+        for name, steps in surely(mlflow_store.steps, client, run).items()
+    }
     status = "KILLED"
     for points, end in batches(lines, watch):
-        fresh = [point for point in points if point[3] > last.get(point[0], -1)]  # a resumed training repeats steps
+        # a resumed training repeats steps
+        fresh = [point for point in points if point[3] > last.get(point[0], -1)]
         surely(mlflow_store.add, client, run.info.run_id, metrics=fresh)
         last |= {name: step for name, _, _, step in fresh}
         status = end or status
@@ -137,28 +155,40 @@ def _carry(lines: BinaryIO, root: Path, header: dict[str, Any], watch: Watch, ou
 
 
 def introduce(client: Any, root: Path, header: dict[str, Any]) -> Any:
-    """The MLflow run of the spool, made if need be, with all that is known before the first step."""
+    """The MLflow run of the spool, made if need be, with all that is known before the first
+    step."""
     from pipeline.tracking import mlflow_store
 
     block = header["params"]
-    tags = {**describe.labels(header["run"], block), **{str(k): str(v) for k, v in header["tags"].items()}}
+    tags = {
+        **describe.labels(header["run"], block),
+        **{str(k): str(v) for k, v in header["tags"].items()},
+    }
     key = (header["run"], header["digest"])
     task = str(block.get("task", "other"))
     run = mlflow_store.find(client, task, key)
     if run is None:
-        run = mlflow_store.make(client, root, task, key, {**describe.origin(root), **tags, "seqline.recorded": "live"})
+        run = mlflow_store.make(
+            client, root, task, key, {**describe.origin(root), **tags, "seqline.recorded": "live"}
+        )
     else:
         client.update_run(run.info.run_id, status="RUNNING")
         mlflow_store.add(client, run.info.run_id, tags=tags)
     stages, corpus = describe.lock(root), str(block.get("corpus"))
-    mlflow_store.add_params(client, run, {**describe.settings(block), **describe.corpus_settings(stages, corpus)})
-    outs = {**describe.hashes(stages, f"encode@{corpus}", "outs"), **describe.hashes(stages, f"vocab@{corpus}", "outs")}
+    mlflow_store.add_params(
+        client, run, {**describe.settings(block), **describe.corpus_settings(stages, corpus)}
+    )
+    outs = {
+        **describe.hashes(stages, f"encode@{corpus}", "outs"),
+        **describe.hashes(stages, f"vocab@{corpus}", "outs"),
+    }
     mlflow_store.add_inputs(client, run, outs)
     return run
 
 
 def batches(lines: BinaryIO, watch: Watch) -> Iterator[tuple[list[Point], str]]:
-    """The spool's points as (name, value, ms, step), as they come, with the status written at its end, before that ""."""
+    """The spool's points as (name, value, ms, step), as they come, with the status written at its
+    end, before that ""."""
     while True:
         over = watch.over()  # asked first: what is written before the end is read after it
         points: list[Point] = []
@@ -179,7 +209,8 @@ def batches(lines: BinaryIO, watch: Watch) -> Iterator[tuple[list[Point], str]]:
 
 
 def _parse(line: bytes) -> tuple[str, list[Point]]:
-    """Return the status and points of a line; neither for a damaged line, for which `seqline sync` makes up."""
+    """Return the status and points of a line; neither for a damaged line, for which `seqline sync`
+    makes up."""
     try:
         record = json.loads(line)
         points: list[Point] = [

@@ -1,8 +1,9 @@
-"""The training's side of tracking: figures go to a file, and a process of its own carries them to MLflow.
+"""The training's side of tracking: figures go to a file, and a process of its own carries them to
+MLflow.
 
-Nothing here waits for anybody: a slow, stalled or dead server is felt by that process alone. `SEQLINE_TRACKING=off` switches
-both off. The spool is JSON lines: a header, then `{"step": n, "at": ms, "metrics": {...}}` each, then `{"end": status}`.
-"""
+Nothing here waits for anybody: a slow, stalled or dead server is felt by that process alone.
+`SEQLINE_TRACKING=off` switches both off. The spool is JSON lines: a header, then `{"step": n, "at":
+ms, "metrics": {...}}` each, then `{"end": status}`."""
 
 import json
 import os
@@ -23,8 +24,9 @@ Log = Callable[[dict[str, float], int], None]
 NAME = "metrics.jsonl"
 _FIGURES = b'{"step"'
 _FLUSH_SECONDS = 0.25
-# Errors of disks, of damaged files and odd settings, and of too little memory, descriptors or threads. All are caught:
-# losing figures must not stop a training. KeyboardInterrupt and assertions are not among them.
+# Errors of disks, of damaged files and odd settings, and of too little memory, descriptors or
+# threads. All are caught: losing figures must not stop a training. KeyboardInterrupt and assertions
+# are not among them.
 _FAULTS = (
     OSError,
     ValueError,
@@ -39,14 +41,21 @@ _FAULTS = (
 
 
 class Spool:
-    """`log(metrics, step)` for the training loop: takes microseconds, and no error of its own stops a training."""
+    """`log(metrics, step)` for the training loop: takes microseconds, and no error of its own stops
+    a training."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file: BinaryIO | None = file
         self._flushed = time.monotonic()
 
     def __call__(self, metrics: dict[str, float], step: int) -> None:
-        self._write(lambda: {"step": int(step), "at": now(), "metrics": {n: float(v) for n, v in metrics.items()}})
+        self._write(
+            lambda: {
+                "step": int(step),
+                "at": now(),
+                "metrics": {n: float(v) for n, v in metrics.items()},
+            }
+        )
         if time.monotonic() - self._flushed > _FLUSH_SECONDS:
             self.flush()
 
@@ -83,14 +92,16 @@ def live(
     params: Mapping[str, Any] | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> Iterator[Log]:
-    """A `log(metrics, step)` whose figures appear in MLflow while the block runs; leaving it never waits for a server.
+    """A `log(metrics, step)` whose figures appear in MLflow while the block runs; leaving it never
+    waits for a server.
 
-    `run` and `digest` (code, params and data) key the MLflow run; a rerun with both the same goes on in the same one, and
-    what it repeats of the steps since its checkpoint counts once. `work` is an existing folder for the spool, `root` the
-    folder with `dvc.yaml`, `params` the run's block (with `task` and `corpus`), by default that in `root/params.yaml`.
+    `run` and `digest` (code, params and data) key the MLflow run; a rerun with both the same goes
+    on in the same one, and what it repeats of the steps since its checkpoint counts once. `work` is
+    an existing folder for the spool, `root` the folder with `dvc.yaml`, `params` the run's block
+    (with `task` and `corpus`), by default that in `root/params.yaml`.
 
-    Whatever is wrong with the spool or the follower is one line on stderr, and the training goes on without them.
-    """
+    Whatever is wrong with the spool or the follower is one line on stderr, and the training goes on
+    without them."""
     if os.environ.get("SEQLINE_TRACKING") == "off":
         yield _nowhere
         return
@@ -133,12 +144,24 @@ def _block(root: Path, run: str) -> dict[str, Any]:
 
 
 def _open(
-    path: Path, root: Path, run: str, digest: str, params: Mapping[str, Any] | None, tags: Mapping[str, str] | None
+    path: Path,
+    root: Path,
+    run: str,
+    digest: str,
+    params: Mapping[str, Any] | None,
+    tags: Mapping[str, str] | None,
 ) -> tuple[BinaryIO, threading.Event] | None:
-    """Open the spool, and start its follower; None if either fails. The event is to be set when the training ends."""
+    """Open the spool, and start its follower; None if either fails. The event is to be set when the
+    training ends."""
     try:
         block = _block(root, run) if params is None else dict(params)
-        header = {"run": run, "digest": digest, "params": block, "tags": dict(tags or {}), "at": now()}
+        header = {
+            "run": run,
+            "digest": digest,
+            "params": block,
+            "tags": dict(tags or {}),
+            "at": now(),
+        }
         ended = threading.Event()
         _begin(path, header)
         _start_follower(path, root, ended)
@@ -149,14 +172,16 @@ def _open(
 
 
 def _begin(path: Path, header: dict[str, Any]) -> None:
-    """Write the header and, of an earlier process's spool for the same digest, every whole line of figures."""
+    """Write the header and, of an earlier process's spool for the same digest, every whole line of
+    figures."""
     head = json.dumps(header, default=str).encode() + b"\n"
     # Not in place: an earlier process's follower still reads the old file.
     write_file(path, head + b"".join(_earlier_figures(path, header["digest"])))
 
 
 def _earlier_figures(path: Path, digest: str) -> list[bytes]:
-    """Return the lines of figures of an earlier process for this digest; none if the spool's header is damaged."""
+    """Return the lines of figures of an earlier process for this digest; none if the spool's header
+    is damaged."""
     try:
         head, *rest = path.read_bytes().splitlines(keepends=True)
         same = json.loads(head)["digest"] == digest
@@ -168,9 +193,9 @@ def _earlier_figures(path: Path, digest: str) -> list[bytes]:
 def _start_follower(path: Path, root: Path, ended: threading.Event) -> None:
     """Its own session keeps a Ctrl-C from it, and makes the niceness that it gives itself its own.
 
-    It gets the spool as an open file, so that it does not matter when the work folder goes, and none of our own streams, so
-    that nobody who waits for the end of our output waits for it. Its failure before the training has `ended` is printed.
-    """
+    It gets the spool as an open file, so that it does not matter when the work folder goes, and
+    none of our own streams, so that nobody who waits for the end of our output waits for it. Its
+    failure before the training has `ended` is printed."""
     command = [
         sys.executable,
         "-m",
@@ -184,7 +209,12 @@ def _start_follower(path: Path, root: Path, ended: threading.Event) -> None:
     log = path.with_name("tracking.log")
     with path.open("rb") as lines, log.open("ab") as output:
         process = subprocess.Popen(
-            command, cwd=Path(__file__).parents[2], stdin=lines, stdout=output, stderr=output, start_new_session=True
+            command,
+            cwd=Path(__file__).parents[2],
+            stdin=lines,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
 
     def reap() -> None:
@@ -199,4 +229,11 @@ def _start_follower(path: Path, root: Path, ended: threading.Event) -> None:
 def _warn(reason: object) -> None:
     line = printable(" ".join(str(reason).split()) or type(reason).__name__)
     with suppress(*_FAULTS):  # stderr may be closed too
-        print(f"seqline: tracking stopped, training goes on: {line}. `seqline sync` will fill the gap.", file=sys.stderr)
+        print(
+            (
+                f"seqline: tracking stopped, training goes on: {line}. `seqline sync` will fill "
+                "the "
+                "gap."
+            ),
+            file=sys.stderr,
+        )

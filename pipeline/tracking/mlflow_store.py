@@ -1,4 +1,5 @@
-"""The MLflow store: where it is, opening it, the one run of a digest, what it lacks, and its artifacts. Imports mlflow."""
+"""The MLflow store: where it is, opening it, the one run of a digest, what it lacks, and its
+artifacts. Imports mlflow."""
 
 import json
 import logging
@@ -23,10 +24,12 @@ from pipeline.tracking import describe
 from pipeline.tracking.run_lock import locks
 
 Failure = (MlflowException, SQLAlchemyError, OSError, ImportError)
-"""All that a store's call raises when the store is gone, slow, full or broken, or its database's driver is not installed."""
+"""All that a store's call raises when the store is gone, slow, full or broken, or its database's
+driver is not installed."""
 
 DIGEST, RUN, VERSION = "seqline.digest", "seqline.run", "seqline.version"
-_EXPERIMENT = "seqline.experiment"  # an experiment's tag: the name that it was made under, whatever it is called today
+# an experiment's tag: the name that it was made under, whatever it is called today
+_EXPERIMENT = "seqline.experiment"
 _CONTEXT = "mlflow.data.context"
 _PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # a dead server would be waited for for minutes
@@ -37,20 +40,24 @@ _PATIENCE = {
 _SCHEME = "mlflow-artifacts:/"
 _LOCKED_SECONDS = 5.0
 _RUNS = 100  # of one key: more than anybody has
-_METRICS, _ITEMS = 1000, 100  # the most metrics, and the most params or tags, that one call may carry
+# the most metrics, and the most params or tags, that one call may carry
+_METRICS, _ITEMS = 1000, 100
 
 
 def artifacts(root: Path) -> Path:
-    """Folder of artifacts that a server of ours hands out: `mlflow ui` in the project's folder looks there by itself."""
+    """Folder of artifacts that a server of ours hands out: `mlflow ui` in the project's folder
+    looks there by itself."""
     return describe.home(root) / "mlartifacts"
 
 
 def connect(root: Path) -> MlflowClient:
-    """A client whose store exists and answers; it raises one of `Failure` for whatever the store does wrong."""
+    """A client whose store exists and answers; it raises one of `Failure` for whatever the store
+    does wrong."""
     loopback.bypass_proxies()
     os.environ.update({key: value for key, value in _PATIENCE.items() if key not in os.environ})
     for chatty in ("mlflow", "alembic"):
-        logging.getLogger(chatty).setLevel(logging.CRITICAL)  # the caller reports errors, without a stack trace
+        # the caller reports errors, without a stack trace
+        logging.getLogger(chatty).setLevel(logging.CRITICAL)
 
     database = describe.database(root)
     if database is not None:
@@ -64,8 +71,8 @@ def connect(root: Path) -> MlflowClient:
 
 
 class _Guarded:
-    """A client whose calls raise nothing but `Failure`: after answers that no MLflow server gives, the library raises
-    errors of any type."""
+    """A client whose calls raise nothing but `Failure`: after answers that no MLflow server gives,
+    the library raises errors of any type."""
 
     def __init__(self, client: MlflowClient) -> None:
         self._client = client
@@ -87,7 +94,8 @@ def _only_failures(action: Callable[[], Any]) -> Any:
 
 
 def _check(database: Path) -> None:
-    """Raise the error of opening the SQLite file, which MLflow would retry for minutes; pass if there is no file yet."""
+    """Raise the error of opening the SQLite file, which MLflow would retry for minutes; pass if
+    there is no file yet."""
     if not database.exists():
         return
     if database.is_dir():
@@ -111,29 +119,35 @@ def refused(root: Path, error: BaseException, todo: str) -> UserError:
 
 @contextmanager
 def reached(root: Path) -> Iterator[MlflowClient]:
-    """As `connect`, for as long as the block runs: UserError, in one line, for whatever the store does wrong in it."""
+    """As `connect`, for as long as the block runs: UserError, in one line, for whatever the store
+    does wrong in it."""
     try:
         yield connect(root)
     except Failure as error:
-        raise refused(root, error, "Mend or start it, then `seqline sync`; DVC's outputs are safe.") from None
+        raise refused(
+            root, error, "Mend or start it, then `seqline sync`; DVC's outputs are safe."
+        ) from None
 
 
 def _create(database: Path) -> None:
     """Make the database if there is none.
 
-    Of several processes that fill one new file at once all but one fail, and behind a lock a follower, which a busy system
-    may not run for minutes, would hold up everybody: so each makes a file of its own, and the first to finish names it.
-    """
+    Of several processes that fill one new file at once all but one fail, and behind a lock a
+    follower, which a busy system may not run for minutes, would hold up everybody: so each makes a
+    file of its own, and the first to finish names it."""
     if database.exists():
         return
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # seconds that a server's client need not pay
+    # seconds that a server's client need not pay
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     folder = locks(database.parent)
     folder.mkdir(parents=True, exist_ok=True)
     beside = folder / f"{database.name}.{os.getpid()}.partial"
     try:
-        beside.touch(mode=0o600)  # private figures and settings; SQLite gives its journals the same mode
-        # MLflow's default would be a path, put into SQL with all its quotes, and wrong once the project is moved.
+        # private figures and settings; SQLite gives its journals the same mode
+        beside.touch(mode=0o600)
+        # MLflow's default would be a path, put into SQL with all its quotes, and wrong once the
+        # project is moved.
         _only_failures(lambda: SqlAlchemyStore(describe.sqlite_uri(beside), _SCHEME))
         with suppress(FileExistsError):
             os.link(beside, database)
@@ -157,10 +171,10 @@ def is_server(root: Path) -> bool:
 def find(client: MlflowClient, task: str, key: tuple[str, str]) -> Any:
     """The one active MLflow run of `key` (run's name, digest), or None if there never was one.
 
-    What was deleted on MLflow's pages comes back: the task's experiment, and the run, whose curves and versions it keeps.
-    Of several active ones (two machines recorded it, or a deleted experiment came back) the one that a version refers to
-    stays, else the oldest; the others go to MLflow's deleted runs, where `mlflow gc` finds them.
-    """
+    What was deleted on MLflow's pages comes back: the task's experiment, and the run, whose curves
+    and versions it keeps. Of several active ones (two machines recorded it, or a deleted experiment
+    came back) the one that a version refers to stays, else the oldest; the others go to MLflow's
+    deleted runs, where `mlflow gc` finds them."""
     experiment = _experiment(client, task)
     if experiment is None:
         return None
@@ -171,18 +185,25 @@ def find(client: MlflowClient, task: str, key: tuple[str, str]) -> Any:
         return None
 
     # Sorting is stable: by age among equals.
-    run, *duplicates = sorted(runs, key=lambda run: (run.info.lifecycle_stage == "deleted", VERSION not in run.data.tags))
+    run, *duplicates = sorted(
+        runs, key=lambda run: (run.info.lifecycle_stage == "deleted", VERSION not in run.data.tags)
+    )
     if run.info.lifecycle_stage == "deleted":
         client.restore_run(run.info.run_id)
         return client.get_run(run.info.run_id)
     for duplicate in duplicates:
         if duplicate.info.lifecycle_stage != "deleted":
-            _trash(client, duplicate, f"{key[0]}: one training had two MLflow runs: {duplicate.info.run_id} is deleted")
+            _trash(
+                client,
+                duplicate,
+                f"{key[0]}: one training had two MLflow runs: {duplicate.info.run_id} is deleted",
+            )
     return run
 
 
 def revived(client: MlflowClient, run_id: str) -> Any:
-    """Return the MLflow run of this id, restored if it or its experiment was deleted; None if it is gone for good."""
+    """Return the MLflow run of this id, restored if it or its experiment was deleted; None if it is
+    gone for good."""
     try:
         run = client.get_run(run_id)
     except MlflowException as error:
@@ -203,24 +224,34 @@ def _trash(client: MlflowClient, run: Any, line: str) -> None:
     try:
         client.delete_run(run.info.run_id)
     except MlflowException:
-        if client.get_run(run.info.run_id).info.lifecycle_stage != "deleted":  # not done by another at the same time
+        # not done by another at the same time
+        if client.get_run(run.info.run_id).info.lifecycle_stage != "deleted":
             raise
-    print(f"seqline: {line} (in MLflow's list of deleted runs), {run.info.run_name} keeps one", file=sys.stderr)
+    print(
+        f"seqline: {line} (in MLflow's list of deleted runs), {run.info.run_name} keeps one",
+        file=sys.stderr,
+    )
 
 
-def make(client: MlflowClient, root: Path, task: str, key: tuple[str, str], tags: Mapping[str, str]) -> Any:
+def make(
+    client: MlflowClient, root: Path, task: str, key: tuple[str, str], tags: Mapping[str, str]
+) -> Any:
     """A new MLflow run for `key`, whose `sole` the caller holds."""
     experiment = _experiment(client, task) or _create_experiment(client, root, task)
-    return client.create_run(experiment.experiment_id, run_name=key[0], tags={**tags, RUN: key[0], DIGEST: key[1]})
+    return client.create_run(
+        experiment.experiment_id, run_name=key[0], tags={**tags, RUN: key[0], DIGEST: key[1]}
+    )
 
 
 def _experiment_name(task: str) -> str:
-    """One experiment per task: only runs of one task share their metrics, and are worth a look side by side."""
+    """One experiment per task: only runs of one task share their metrics, and are worth a look side
+    by side."""
     return f"{os.environ.get('MLFLOW_EXPERIMENT_NAME') or 'seqline'}/{task}"
 
 
 def _experiment(client: MlflowClient, task: str) -> Any:
-    """The task's experiment, brought back if it was deleted, found by its tag if it was renamed; None if there is none."""
+    """The task's experiment, brought back if it was deleted, found by its tag if it was renamed;
+    None if there is none."""
     name = _experiment_name(task)
     experiment = client.get_experiment_by_name(name) or _renamed(client, name)
     if experiment is None:
@@ -246,11 +277,13 @@ def _renamed(client: MlflowClient, name: str) -> Any:
 
 def _create_experiment(client: MlflowClient, root: Path, task: str) -> Any:
     name = _experiment_name(task)
-    # An address that the serving process resolves, where MLflow would store an absolute path: a project may be moved.
+    # An address that the serving process resolves, where MLflow would store an absolute path: a
+    # project may be moved.
     location = None if is_server(root) else f"{_SCHEME}{describe.name(name)}"
     # Without a kind the pages ask whether it is a chat agent.
     tags = {"mlflow.experimentKind": "custom_model_development", _EXPERIMENT: name}
-    with suppress(MlflowException):  # made by another at the same time, or the search below says what is wrong
+    # made by another at the same time, or the search below says what is wrong
+    with suppress(MlflowException):
         client.create_experiment(name, artifact_location=location, tags=tags)
     experiment = _experiment(client, task)
     if experiment is None:
@@ -261,7 +294,10 @@ def _create_experiment(client: MlflowClient, root: Path, task: str) -> Any:
 def steps(client: MlflowClient, run: Any) -> dict[str, set[int]]:
     """Steps of each metric that the run has."""
     names = run.data.metrics
-    return {name: {point.step for point in client.get_metric_history(run.info.run_id, name)} for name in names}
+    return {
+        name: {point.step for point in client.get_metric_history(run.info.run_id, name)}
+        for name in names
+    }
 
 
 def add(
@@ -286,7 +322,11 @@ def add(
 
 def add_params(client: MlflowClient, run: Any, params: Mapping[str, str]) -> None:
     """Params never change, so only those are sent that the run lacks."""
-    add(client, run.info.run_id, params={key: value for key, value in params.items() if key not in run.data.params})
+    add(
+        client,
+        run.info.run_id,
+        params={key: value for key, value in params.items() if key not in run.data.params},
+    )
 
 
 def add_inputs(client: MlflowClient, run: Any, inputs: Mapping[str, str]) -> None:
@@ -294,7 +334,8 @@ def add_inputs(client: MlflowClient, run: Any, inputs: Mapping[str, str]) -> Non
     known = {(given.dataset.name, given.dataset.digest) for given in run.inputs.dataset_inputs}
     sets = [
         DatasetInput(
-            Dataset(path, digest, "dvc", json.dumps({"path": path, "md5": digest})), [InputTag(_CONTEXT, "training")]
+            Dataset(path, digest, "dvc", json.dumps({"path": path, "md5": digest})),
+            [InputTag(_CONTEXT, "training")],
         )
         for path, digest in inputs.items()
         if (path, digest) not in known
@@ -304,7 +345,8 @@ def add_inputs(client: MlflowClient, run: Any, inputs: Mapping[str, str]) -> Non
 
 
 def put(client: MlflowClient, root: Path, run: Any, folder: Path) -> None:
-    """Make all that is in `folder` an artifact of the run; what it had under the same names is replaced.
+    """Make all that is in `folder` an artifact of the run; what it had under the same names is
+    replaced.
 
     UserError if the store names a place outside of the project's folder of artifacts.
     """
@@ -322,12 +364,14 @@ def put(client: MlflowClient, root: Path, run: Any, folder: Path) -> None:
 
 
 def _is_ours(root: Path, run: Any) -> bool:
-    """Return whether the run's artifacts lie in the project's own folder, with no server before it."""
+    """Return whether the run's artifacts lie in the project's own folder, with no server before
+    it."""
     return bool(run.info.artifact_uri.startswith(_SCHEME)) and not is_server(root)
 
 
 def _place(root: Path, uri: str) -> Path:
-    """Return the folder at an address of ours; UserError if it is outside, since others may write to the database."""
+    """Return the folder at an address of ours; UserError if it is outside, since others may write
+    to the database."""
     path = uri.removeprefix(_SCHEME).lstrip("/")
     if "\0" in path or "\\" in path or ".." in PurePosixPath(path).parts:
         raise _outside(root, uri)
@@ -349,9 +393,8 @@ def _outside(root: Path, uri: str) -> UserError:
 def address(root: Path, run: Any, name: str) -> str:
     """Address of the run's artifact `name`, as the source of a model version.
 
-    Without a server it is a path from the project's folder, where `mlflow` and `seqline` look from, so that a project may
-    be moved; what a server hands out it resolves itself.
-    """
+    Without a server it is a path from the project's folder, where `mlflow` and `seqline` look from,
+    so that a project may be moved; what a server hands out it resolves itself."""
     source = f"{run.info.artifact_uri}/{name}"
     if not _is_ours(root, run):
         return source

@@ -1,4 +1,5 @@
-"""A version as a folder that MLflow can load and serve: code, signature, example, requirements, and weights by reference."""
+"""A version as a folder that MLflow can load and serve: code, signature, example, requirements, and
+weights by reference."""
 
 import importlib.metadata
 from collections.abc import Mapping
@@ -18,8 +19,8 @@ _FLAVOR, _CODE = "python_function", "model_code_path"
 
 
 class Face(NamedTuple):
-    """Interface of a task's versions: columns that come out by name and MLflow's type, params by name with
-    type and default, and a text that goes in."""
+    """Interface of a task's versions: columns that come out by name and MLflow's type, params by
+    name with type and default, and a text that goes in."""
 
     answers: dict[str, str]
     params: dict[str, tuple[str, Any]]
@@ -27,20 +28,28 @@ class Face(NamedTuple):
 
 
 FACES = {
-    "translation": Face({"row": "long", "text": "string", "log_prob": "double"}, {"n_best": ("long", 1)}, "hello ."),
+    "translation": Face(
+        {"row": "long", "text": "string", "log_prob": "double"}, {"n_best": ("long", 1)}, "hello ."
+    ),
     "language_model": Face({"text": "string"}, {"seed": ("long", 1)}, "once upon a time"),
     "classification": Face({"label": "string", "probability": "double"}, {}, "so good ."),
     "fill_blank": Face({"text": "string", "log_prob": "double"}, {}, "the ___ sleeps ."),
     "masked_language_model": Face({"text": "string", "log_prob": "double"}, {}, "the ___ sleeps ."),
     "word_vectors": Face({"text": "string"}, {}, "king"),
 }
-"""By task; of a translation there are as many rows as answers, `row` being the number of the text that one is of."""
+"""By task; of a translation there are as many rows as answers, `row` being the number of the text
+that one is of."""
 
 
 def write(folder: Path, root: Path, made: Made) -> None:
     """Make `folder`: the version that serves `made` out of the DVC cache of the project `root`."""
     face = FACES.get(made.task)
-    reference = {"root": str(root), "task": made.task, "model": made.md5("model"), "vocab": made.md5("vocab")}
+    reference = {
+        "root": str(root),
+        "task": made.task,
+        "model": made.md5("model"),
+        "vocab": made.md5("vocab"),
+    }
     mlflow.pyfunc.save_model(
         path=str(folder),
         python_model=str(_LOADER),
@@ -50,7 +59,8 @@ def write(folder: Path, root: Path, made: Made) -> None:
         pip_requirements=requirements(),
     )
     about = Model.load(str(folder))
-    about.flavors[_FLAVOR][_CODE] = _LOADER.name  # where it lay here says nothing elsewhere; MLflow reads the name alone
+    # where it lay here says nothing elsewhere; MLflow reads the name alone
+    about.flavors[_FLAVOR][_CODE] = _LOADER.name
     about.save(str(folder / "MLmodel"))
 
 

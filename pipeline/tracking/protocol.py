@@ -1,4 +1,5 @@
-"""HTTP/1.1 with limits: uvicorn's own protocol for a server that anyone on this machine, or a web page, may try to block."""
+"""HTTP/1.1 with limits: uvicorn's own protocol for a server that anyone on this machine, or a web
+page, may try to block."""
 
 import asyncio
 import http
@@ -7,7 +8,8 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-HEAD_SECONDS = 15.0  # for the head of a request to arrive, from the opening of its connection or the answer before
+# for the head of a request to arrive, from the opening of its connection or the answer before
+HEAD_SECONDS = 15.0
 REQUEST_SECONDS = 180.0  # for a request and its answer, with the time in the queue and of sending
 CONNECTIONS = 200  # open at a time; each costs a file descriptor
 
@@ -25,7 +27,11 @@ class LimitedProtocol(H11Protocol):
         super().connection_made(transport)  # type: ignore[arg-type]
         self._timers: list[asyncio.TimerHandle] = []
         if len(self.connections) > CONNECTIONS:
-            self.refuse(503, "TEMPORARILY_UNAVAILABLE", f"got more than {CONNECTIONS} connections; try again later.")
+            self.refuse(
+                503,
+                "TEMPORARILY_UNAVAILABLE",
+                f"got more than {CONNECTIONS} connections; try again later.",
+            )
             return
         self._start_timers()
 
@@ -50,7 +56,11 @@ class LimitedProtocol(H11Protocol):
 
     def refuse(self, status: int, code: str, message: str) -> None:
         """Send an error and hang up; only hang up if an answer is under way already."""
-        if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
+        if (
+            self.cycle is not None
+            and self.cycle.response_started
+            and not self.cycle.response_complete
+        ):
             self.transport.abort()
             return
         body = error_body(code, message)
@@ -77,4 +87,6 @@ class LimitedProtocol(H11Protocol):
     def _expect_head(self, last: Any) -> None:
         """Hang up if no request has come since the one of the cycle `last`."""
         if self.cycle is last and not self.transport.is_closing():
-            self.refuse(408, "REQUEST_TIMEOUT", f"request: got no whole head within {HEAD_SECONDS:g} s.")
+            self.refuse(
+                408, "REQUEST_TIMEOUT", f"request: got no whole head within {HEAD_SECONDS:g} s."
+            )

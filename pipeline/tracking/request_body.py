@@ -1,4 +1,5 @@
-"""Bodies of requests to `seqline serve`: MLflow's forms in JSON, and CSV, read into texts and params.
+"""Bodies of requests to `seqline serve`: MLflow's forms in JSON, and CSV, read into texts and
+params.
 
 Anybody who reaches the server can send one: whatever is wrong with it is a UserError of one line.
 """
@@ -13,7 +14,8 @@ from pipeline.core.config import nearest
 from pipeline.core.errors import refuse
 from pipeline.texts import json_kind
 
-FORMS = ("inputs", "instances", "dataframe_split", "dataframe_records")  # MLflow's, each with the texts in its own way
+# MLflow's, each with the texts in its own way
+FORMS = ("inputs", "instances", "dataframe_split", "dataframe_records")
 _KEYS = (*FORMS, "params")
 _SPLIT_KEYS = ("columns", "index", "data")
 _LARGEST_NUMBER = 30  # digits
@@ -27,14 +29,19 @@ class Request(NamedTuple):
 
 
 def read_json(body: bytes) -> Request:
-    """Read a request from a body of JSON; UserError for anything else, and for keys that no request has."""
+    """Read a request from a body of JSON; UserError for anything else, and for keys that no request
+    has."""
     content = _parse(_decode(body))
     if not isinstance(content, dict):
-        raise refuse("body", json_kind(content), f"an object with one of the keys {', '.join(FORMS)}")
+        raise refuse(
+            "body", json_kind(content), f"an object with one of the keys {', '.join(FORMS)}"
+        )
     _check_keys("body", content, _KEYS)
     forms = [key for key in content if key in FORMS]
     if len(forms) != 1:
-        raise refuse("body", " and ".join(forms) or "no texts", f"exactly one of the keys {', '.join(FORMS)}")
+        raise refuse(
+            "body", " and ".join(forms) or "no texts", f"exactly one of the keys {', '.join(FORMS)}"
+        )
 
     params = content.get("params")
     if params is not None and not isinstance(params, dict):
@@ -43,7 +50,8 @@ def read_json(body: bytes) -> Request:
 
 
 def read_csv(body: bytes) -> Request:
-    """Read a request from a body of CSV: a name for the column, then a text per row; UserError for anything else."""
+    """Read a request from a body of CSV: a name for the column, then a text per row; UserError for
+    anything else."""
     reader = csv.reader(io.StringIO(_decode(body), newline=""), strict=True)
     try:
         rows = [row or [""] for row in reader]
@@ -55,7 +63,8 @@ def read_csv(body: bytes) -> Request:
 
 
 def _column(form: str, value: Any) -> list[Any]:
-    """Return the single column in one of MLflow's forms; UserError if there are more columns, or it is no table."""
+    """Return the single column in one of MLflow's forms; UserError if there are more columns, or it
+    is no table."""
     if form == "dataframe_split":
         return _split_column(form, value)
     if isinstance(value, dict) and form != "dataframe_records":
@@ -94,10 +103,13 @@ def _cell(where: str, row: Any) -> Any:
 
 
 def _single(where: str, values: list[Any], names: list[Any]) -> Any:
-    """Return the only value; UserError, which shows the `names` of the values, if there are none or several."""
+    """Return the only value; UserError, which shows the `names` of the values, if there are none or
+    several."""
     if len(values) != 1:
         shown = ", ".join(str(name)[:30] for name in names[:5])
-        raise refuse(where, f"{len(values)} columns{f' ({shown})' if shown else ''}", "one column, of texts")
+        raise refuse(
+            where, f"{len(values)} columns{f' ({shown})' if shown else ''}", "one column, of texts"
+        )
     return values[0]
 
 
@@ -109,11 +121,19 @@ def _check_keys(where: str, content: dict[str, Any], keys: Sequence[str]) -> Non
 
 
 def _parse(text: str) -> Any:
-    """Parse JSON as its standard has it: each key once, no NaN, and no deeper or longer than a request needs."""
+    """Parse JSON as its standard has it: each key once, no NaN, and no deeper or longer than a
+    request needs."""
     try:
-        return json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant, parse_int=_parse_integer)
+        return json.loads(
+            text,
+            object_pairs_hook=_object,
+            parse_constant=_refuse_constant,
+            parse_int=_parse_integer,
+        )
     except RecursionError:
-        raise refuse("body", "JSON that is nested too deep", "an object with a list of texts") from None
+        raise refuse(
+            "body", "JSON that is nested too deep", "an object with a list of texts"
+        ) from None
     except json.JSONDecodeError as error:
         raise refuse("body", f"invalid JSON ({error.msg}, character {error.pos})", "JSON") from None
 

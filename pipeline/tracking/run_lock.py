@@ -1,4 +1,5 @@
-"""One writer at a time to an MLflow run of this project: its follower, or `seqline sync`. No mlflow here."""
+"""One writer at a time to an MLflow run of this project: its follower, or `seqline sync`. No mlflow
+here."""
 
 import os
 import time
@@ -26,7 +27,8 @@ class Busy(Exception):
 
 
 class Holder(NamedTuple):
-    """The process that holds a lock, as it wrote itself into it; `process` is None if this process cannot see it."""
+    """The process that holds a lock, as it wrote itself into it; `process` is None if this process
+    cannot see it."""
 
     process: ProcessIdentity | None
     role: str
@@ -36,11 +38,13 @@ class Holder(NamedTuple):
 
 
 @contextmanager
-def sole(root: Path, key: tuple[str, str], patient: Callable[[], bool], role: Role) -> Iterator[Callable[[], bool]]:
+def sole(
+    root: Path, key: tuple[str, str], patient: Callable[[], bool], role: Role
+) -> Iterator[Callable[[], bool]]:
     """Hold the lock of the run of `key`; wait for it while `patient()`, then raise Busy.
 
-    Yield a function that tells whether it is still held: `take_over` may have given the run to another process.
-    """
+    Yield a function that tells whether it is still held: `take_over` may have given the run to
+    another process."""
     path = _lock_path(root, key)
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
@@ -61,9 +65,9 @@ def sole(root: Path, key: tuple[str, str], patient: Callable[[], bool], role: Ro
 def take_over(root: Path, key: tuple[str, str], seconds: float) -> None:
     """Replace the lock of a follower that does not end by a free one.
 
-    No process is killed: the number in a lock may belong to any process. The follower sees that it has lost the lock
-    before its next call to the store, and ends; this waits up to `seconds` for it.
-    """
+    No process is killed: the number in a lock may belong to any process. The follower sees that it
+    has lost the lock before its next call to the store, and ends; this waits up to `seconds` for
+    it."""
     path = _lock_path(root, key)
     with exclusive(locks(root) / "take_over.lock"), path.open("a+") as handle:
         if try_lock(handle) or _holder(path).role in _NOT_TAKEN_OVER:
@@ -75,7 +79,8 @@ def take_over(root: Path, key: tuple[str, str], seconds: float) -> None:
 
 
 def _lock_path(root: Path, key: tuple[str, str]) -> Path:
-    """Return the path of the run's lock; neither the run's name nor its digest can lead out of the folder."""
+    """Return the path of the run's lock; neither the run's name nor its digest can lead out of the
+    folder."""
     run, digest = (quote(part, safe=" ").replace(".", "%2E") for part in key)
     return locks(root) / f"{run[:150]}-{digest[:16]}.lock"
 
@@ -86,7 +91,8 @@ def _holder(path: Path) -> Holder:
     except (OSError, ValueError):
         return Holder(None, "")
     process = process_identity.parse(identity)
-    role = role.strip() or ("follower" if identity else "")  # of an older version, which wrote a bare number
+    # of an older version, which wrote a bare number
+    role = role.strip() or ("follower" if identity else "")
     return Holder(process if process is not None and process.is_alive() else None, role)
 
 

@@ -27,9 +27,15 @@ def line(root: Path, made: Made) -> str:
     main = found.get("ranked_by", scoring.main) if isinstance(found, dict) else scoring.main
     for key in (_SPLIT, *main.split(".")):
         found = found.get(key) if isinstance(found, dict) else None
-    return f"{_INSTEAD.get(main, scoring.main_name)} {_number(found)}" if isinstance(found, dict) else _NONE
+    return (
+        f"{_INSTEAD.get(main, scoring.main_name)} {_number(found)}"
+        if isinstance(found, dict)
+        else _NONE
+    )
 
 
 def _number(found: dict[str, Any]) -> str:
-    interval = f" [{found['low']:.2f}, {found['high']:.2f}]" if {"low", "high"} <= set(found) else ""
+    interval = (
+        f" [{found['low']:.2f}, {found['high']:.2f}]" if {"low", "high"} <= set(found) else ""
+    )
     return f"{found['score']:.2f}{interval}"

@@ -1,8 +1,8 @@
-"""`seqline ui` and `seqline serve`: MLflow's own pages on the project's own store, and a version that answers, on loopback.
+"""`seqline ui` and `seqline serve`: MLflow's own pages on the project's own store, and a version
+that answers, on loopback.
 
-The first is MLflow's server, the second our own (server.py). Both are processes that end when this one does, a kill
-included (tied_server.py).
-"""
+The first is MLflow's server, the second our own (server.py). Both are processes that end when this
+one does, a kill included (tied_server.py)."""
 
 import os
 import signal
@@ -20,14 +20,17 @@ from pipeline.core.errors import refuse, shown
 from pipeline.tracking import describe, mlflow_store, registry
 
 _HOST = "127.0.0.1"
-_PAGE = "/#/experiments?workflowType=machine_learning"  # the pages begin with those for chat agents otherwise
+# the pages begin with those for chat agents otherwise
+_PAGE = "/#/experiments?workflowType=machine_learning"
 _START_SECONDS = 90.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
-_ENDED = (0, *(-number for number in _SIGNALS), *(128 + number for number in _SIGNALS))  # status after Ctrl-C or a signal
+# status after Ctrl-C or a signal
+_ENDED = (0, *(-number for number in _SIGNALS), *(128 + number for number in _SIGNALS))
 
 
 def ui(root: Path, port: int) -> None:
-    """Serve until Ctrl-C or SIGTERM; UserError if the port is taken, or the store is a server with pages of its own."""
+    """Serve until Ctrl-C or SIGTERM; UserError if the port is taken, or the store is a server with
+    pages of its own."""
     if mlflow_store.is_server(root):
         raise refuse(
             "MLFLOW_TRACKING_URI",
@@ -39,22 +42,28 @@ def ui(root: Path, port: int) -> None:
     with mlflow_store.reached(root):
         pass
     mlflow_store.make_private(root)
-    where = {"MLFLOW_BACKEND_STORE_URI": describe.uri(root)}  # its password has no place on a command line
+    # its password has no place on a command line
+    where = {"MLFLOW_BACKEND_STORE_URI": describe.uri(root)}
     server = start(command(root, port), describe.home(root), where)
     _until_told("ui", server, port, f"MLflow at {_address(port)}{_PAGE}")
 
 
 def model(root: Path, version: str, port: int, hosts: Sequence[str]) -> None:
-    """Answer for a version until Ctrl-C or SIGTERM; UserError if there is none, or the port is taken.
+    """Answer for a version until Ctrl-C or SIGTERM; UserError if there is none, or the port is
+    taken.
 
-    `hosts`: names and ports by which a proxy or a tunnel calls the server, besides those of loopback.
-    """
+    `hosts`: names and ports by which a proxy or a tunnel calls the server, besides those of
+    loopback."""
     uri = registry.uri(root, version)
     _refuse_busy(port)
     words = [sys.executable, "-m", "pipeline.tracking.server", uri, "--port", str(port)]
     allow = [word for host in hosts for word in ("--allow-host", host)]
     where = {"MLFLOW_TRACKING_URI": describe.uri(root), "SEQLINE_ROOT": str(describe.home(root))}
-    told = uri + f" at {_address(port)}/invocations, for POSTs of JSON such as " + '{"inputs": ["a text"]}'
+    told = (
+        uri
+        + f" at {_address(port)}/invocations, for POSTs of JSON such as "
+        + '{"inputs": ["a text"]}'
+    )
     _until_told("serve", start([*words, *allow], describe.home(root), where), port, told)
 
 
@@ -63,7 +72,8 @@ def _address(port: int) -> str:
 
 
 def _until_told(who: str, server: "subprocess.Popen[bytes]", port: int, told: str) -> None:
-    """Say `told` once the server answers, and end it with its whole process group at Ctrl-C or SIGTERM."""
+    """Say `told` once the server answers, and end it with its whole process group at Ctrl-C or
+    SIGTERM."""
     try:
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
@@ -78,39 +88,58 @@ def _until_told(who: str, server: "subprocess.Popen[bytes]", port: int, told: st
         end(server)
     if server.returncode not in _ENDED:
         raise refuse(
-            f"seqline {who}", f"a server that ended with status {server.returncode}", "it to run", "See the lines above."
+            f"seqline {who}",
+            f"a server that ended with status {server.returncode}",
+            "it to run",
+            "See the lines above.",
         )
 
 
 def command(root: Path, port: int) -> list[str]:
-    """The server's command line, which the whole machine can read: one worker, on loopback, and no store's password.
+    """The server's command line, which the whole machine can read: one worker, on loopback, and no
+    store's password.
 
-    Requests must name this machine as their host, which stops pages that rebind a DNS name; pages of other sites get no
-    answer from it.
-    """
+    Requests must name this machine as their host, which stops pages that rebind a DNS name; pages
+    of other sites get no answer from it."""
     hosts = f"localhost:{port},{_HOST}:{port}"
     origins = f"http://localhost:{port},http://{_HOST}:{port}"
     stores = ["--artifacts-destination", mlflow_store.artifacts(root).as_uri()]
     listen = ["--host", _HOST, "--port", str(port), "--workers", "1", "--allowed-hosts", hosts]
     allow = ["--cors-allowed-origins", origins]
-    return [sys.executable, "-m", "mlflow", "ui", *stores, *listen, *allow, "--uvicorn-opts", "--log-level warning"]
+    return [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "ui",
+        *stores,
+        *listen,
+        *allow,
+        "--uvicorn-opts",
+        "--log-level warning",
+    ]
 
 
-def start(words: list[str], folder: Path, where: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
-    """The server in a process group of its own, so that it can be ended whole; what it says goes to stderr.
+def start(
+    words: list[str], folder: Path, where: Mapping[str, str] | None = None
+) -> "subprocess.Popen[bytes]":
+    """The server in a process group of its own, so that it can be ended whole; what it says goes to
+    stderr.
 
-    It ends as soon as this process does, even by a kill: tied_server.py, which starts it, waits for the end of a pipe.
-    `where` is added to its environment.
-    """
+    It ends as soon as this process does, even by a kill: tied_server.py, which starts it, waits for
+    the end of a pipe. `where` is added to its environment."""
     quiet = {
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # a dozen processes for jobs that this project has none of
+        # a dozen processes for jobs that this project has none of
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "PYTHONWARNINGS": "ignore",  # of MLflow's own imports
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",  # it calls others by name
+        # it calls others by name
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
     }
     tied = [sys.executable, "-P", str(Path(__file__).with_name("tied_server.py")), *words]
     env = {**os.environ, **quiet, **(where or {})}
-    return subprocess.Popen(tied, cwd=folder, env=env, stdin=subprocess.PIPE, stdout=2, process_group=0)
+    return subprocess.Popen(
+        tied, cwd=folder, env=env, stdin=subprocess.PIPE, stdout=2, process_group=0
+    )
 
 
 def _refuse_busy(port: int) -> None:
@@ -119,7 +148,9 @@ def _refuse_busy(port: int) -> None:
         try:
             probe.bind((_HOST, port))
         except OSError as error:
-            raise refuse("--port", port, f"a free port ({error.strerror})", "Name another: --port N.") from None
+            raise refuse(
+                "--port", port, f"a free port ({error.strerror})", "Name another: --port N."
+            ) from None
         except OverflowError:
             raise refuse("--port", port, "a number from 1 to 65535") from None
 

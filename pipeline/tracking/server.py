@@ -1,12 +1,13 @@
-"""The HTTP server of `seqline serve`: MLflow's protocol for one version, behind checks of each request's sender and size.
+"""The HTTP server of `seqline serve`: MLflow's protocol for one version, behind checks of each
+request's sender and size.
 
     POST /invocations   {"inputs": ["a text"], "params": {"n_best": 2}}   -> {"predictions": [...]}
     GET  /ping, /health, /version
 
-It listens on loopback, which is no protection from web pages: a page may send requests to 127.0.0.1, and by DNS rebinding
-under a name of its own. So only the Host names of this server are answered, no request that a page of another origin sends
-(Origin, Sec-Fetch-Site), and no Content-Type that a page may send without asking first.
-"""
+It listens on loopback, which is no protection from web pages: a page may send requests to
+127.0.0.1, and by DNS rebinding under a name of its own. So only the Host names of this server are
+answered, no request that a page of another origin sends (Origin, Sec-Fetch-Site), and no
+Content-Type that a page may send without asking first."""
 
 import argparse
 import asyncio
@@ -49,7 +50,8 @@ class Refused(Exception):
 
 
 class App:
-    """The ASGI application; `answer` may raise UserError for texts and params that it cannot take."""
+    """The ASGI application; `answer` may raise UserError for texts and params that it cannot
+    take."""
 
     def __init__(self, answer: Answer, hosts: Iterable[str]) -> None:
         self._answer = answer
@@ -77,7 +79,9 @@ class App:
             *([(b"connection", b"close")] if close else []),  # the rest of the body is not read
         ]
         await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+        await send(
+            {"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body}
+        )
 
     async def _respond(self, scope: Scope, receive: Receive) -> bytes:
         headers = _headers(scope)
@@ -88,21 +92,29 @@ class App:
             _expect_method(method, ("GET", "HEAD"))
             return VERSION.encode() if path == "/version" else b"\n"
         if path != "/invocations":
-            raise Refused(404, "RESOURCE_DOES_NOT_EXIST", f"path: got {path[:60]}; expected /invocations.")
+            raise Refused(
+                404, "RESOURCE_DOES_NOT_EXIST", f"path: got {path[:60]}; expected /invocations."
+            )
         _expect_method(method, ("POST",))
 
         read = reader(headers)
         request = read(await _body(headers, receive))
         if len(request.texts) > MOST_TEXTS:
-            message = f"inputs: got {len(request.texts)} texts; expected at most {MOST_TEXTS}. Send several requests."
+            message = (
+                f"inputs: got {len(request.texts)} texts; expected at most {MOST_TEXTS}. "
+                "Send several requests."
+            )
             raise Refused(413, "BAD_REQUEST", message)
         rows = await self._work(request)
         return json.dumps({"predictions": rows}).encode()
 
     async def _work(self, request: Request) -> list[dict[str, Any]]:
-        """Compute the rows of the answer in a thread, of which no more than `CONCURRENT` are at work at a time."""
+        """Compute the rows of the answer in a thread, of which no more than `CONCURRENT` are at
+        work at a time."""
         if self._slots.locked() and self._queued >= QUEUED:
-            raise Refused(503, "TEMPORARILY_UNAVAILABLE", "request: got too many at a time; try again later.")
+            raise Refused(
+                503, "TEMPORARILY_UNAVAILABLE", "request: got too many at a time; try again later."
+            )
         self._queued += 1
         try:
             await self._slots.acquire()
@@ -112,50 +124,73 @@ class App:
         # The thread frees its slot when it ends, which is after the answer if the time is over.
         work = asyncio.get_running_loop().run_in_executor(None, self._answer, *request)
         work.add_done_callback(lambda _: self._slots.release())
-        work.add_done_callback(lambda done: done.exception())  # else asyncio logs one that comes after the answer
+        # else asyncio logs one that comes after the answer
+        work.add_done_callback(lambda done: done.exception())
         try:
             return await asyncio.wait_for(asyncio.shield(work), WORK_SECONDS)
         except TimeoutError:
-            message = f"request: got more work than {WORK_SECONDS:g} s allow; expected less. Send fewer or shorter texts."
+            message = (
+                f"request: got more work than {WORK_SECONDS:g} s allow; expected less. "
+                "Send fewer or shorter texts."
+            )
             raise Refused(504, "DEADLINE_EXCEEDED", message) from None
 
 
 def check_sender(headers: Mapping[str, str], hosts: frozenset[str]) -> None:
-    """Refuse a request that was meant for another server, or that a web page of another origin made a browser send."""
+    """Refuse a request that was meant for another server, or that a web page of another origin made
+    a browser send."""
     host = headers.get("host", "").lower()
     if host not in hosts:
         expected = ", ".join(sorted(hosts))
-        message = f"Host: got {host[:100]!r}; expected one of {expected}. See `seqline serve --help` for --allow-host."
+        message = (
+            f"Host: got {host[:100]!r}; expected one of {expected}. See `seqline serve "
+            "--help` for --allow-host."
+        )
         raise Refused(403, "PERMISSION_DENIED", message)
     origin = headers.get("origin")
     if origin is not None and origin.lower().partition("://")[2] not in hosts:
-        raise Refused(403, "PERMISSION_DENIED", f"Origin: got {origin[:100]!r}; expected none, or this server's own.")
+        raise Refused(
+            403,
+            "PERMISSION_DENIED",
+            f"Origin: got {origin[:100]!r}; expected none, or this server's own.",
+        )
     if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-        raise Refused(403, "PERMISSION_DENIED", "Sec-Fetch-Site: got a page of another site; expected none.")
+        raise Refused(
+            403, "PERMISSION_DENIED", "Sec-Fetch-Site: got a page of another site; expected none."
+        )
 
 
 def reader(headers: Mapping[str, str]) -> Callable[[bytes], Request]:
     """Return the function that reads a body of this Content-Type; Refused for any other type."""
-    kind, *parameters = [part.strip().lower() for part in headers.get("content-type", "").split(";")]
+    kind, *parameters = [
+        part.strip().lower() for part in headers.get("content-type", "").split(";")
+    ]
     readers = {"application/json": read_json, "text/csv": read_csv}
     if kind not in readers:
         message = f"Content-Type: got {kind[:60] or 'none'}; expected application/json or text/csv."
         raise Refused(415, "BAD_REQUEST", message)
     for parameter in parameters:
         if parameter.replace('"', "") not in ("charset=utf-8", "charset=utf8"):
-            raise Refused(415, "BAD_REQUEST", f"Content-Type: got {parameter[:60]}; expected charset=utf-8 or nothing.")
+            raise Refused(
+                415,
+                "BAD_REQUEST",
+                f"Content-Type: got {parameter[:60]}; expected charset=utf-8 or nothing.",
+            )
     if (encoding := headers.get("content-encoding", "identity").lower()) != "identity":
         raise Refused(415, "BAD_REQUEST", f"Content-Encoding: got {encoding[:60]}; expected none.")
     return readers[kind]
 
 
 def _headers(scope: Scope) -> dict[str, str]:
-    """Return the headers by name in lower case; Refused if there are too many, or one that is checked comes twice."""
+    """Return the headers by name in lower case; Refused if there are too many, or one that is
+    checked comes twice."""
     headers: dict[str, str] = {}
     words = (scope["raw_path"], scope["query_string"], *itertools.chain(*scope["headers"]))
     size = sum(map(len, words))
     if size > _LARGEST_HEAD:
-        raise Refused(431, "BAD_REQUEST", f"head: got {size} bytes; expected at most {_LARGEST_HEAD}.")
+        raise Refused(
+            431, "BAD_REQUEST", f"head: got {size} bytes; expected at most {_LARGEST_HEAD}."
+        )
     for name, value in scope["headers"]:
         key = name.decode("latin-1").lower()
         if key in headers and key in ("host", "origin", "content-type", "content-encoding"):
@@ -166,13 +201,17 @@ def _headers(scope: Scope) -> dict[str, str]:
 
 def _expect_method(method: str, allowed: Sequence[str]) -> None:
     if method not in allowed:
-        raise Refused(405, "BAD_REQUEST", f"method: got {method[:20]}; expected {' or '.join(allowed)}.")
+        raise Refused(
+            405, "BAD_REQUEST", f"method: got {method[:20]}; expected {' or '.join(allowed)}."
+        )
 
 
 async def _body(headers: Mapping[str, str], receive: Receive) -> bytes:
     """Receive the body; Refused if it is too large, whatever its head says, or too slow."""
     too_large = Refused(
-        413, "BAD_REQUEST", f"body: got more than {LARGEST_BODY} bytes; expected fewer. Send several requests."
+        413,
+        "BAD_REQUEST",
+        f"body: got more than {LARGEST_BODY} bytes; expected fewer. Send several requests.",
     )
     stated = headers.get("content-length", "0")
     if not stated.isdecimal() or len(stated) > 20 or int(stated) > LARGEST_BODY:
@@ -195,25 +234,31 @@ async def _body(headers: Mapping[str, str], receive: Receive) -> bytes:
 
 
 def hosts(port: int, allowed: Iterable[str]) -> list[str]:
-    """Return the values of Host to answer: the names of loopback with the port, and `allowed`, such as a proxy's."""
+    """Return the values of Host to answer: the names of loopback with the port, and `allowed`, such
+    as a proxy's."""
     names = ("127.0.0.1", "localhost", "[::1]")
     return [f"{name}:{port}" for name in names] + ([*names] if port == 80 else []) + list(allowed)
 
 
 def load(uri: str) -> Answer:
-    """Load the version at `uri`, to answer requests; params that they leave out are as its signature has them."""
+    """Load the version at `uri`, to answer requests; params that they leave out are as its
+    signature has them."""
     model = mlflow.pyfunc.load_model(uri)
     schema = model.metadata.get_params_schema()
     defaults = {param.name: param.default for param in schema.params} if schema else {}
     python_model = model.unwrap_python_model()
     if not isinstance(python_model, Served):
-        raise refuse("model", uri, "a version that this project registered", "See `seqline champions`.")
+        raise refuse(
+            "model", uri, "a version that this project registered", "See `seqline champions`."
+        )
     return lambda texts, params: python_model.answer(texts, defaults | dict(params), WORK_SECONDS)
 
 
 def main() -> None:
     """Serve a version until SIGTERM or SIGINT."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("uri")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--allow-host", action="append", default=[])
@@ -224,7 +269,8 @@ def main() -> None:
 
 def configuration(app: App, port: int) -> uvicorn.Config:
     """Configure uvicorn with this module's limits, and without its logs of requests."""
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # it logs each connection that goes away
+    # it logs each connection that goes away
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     return uvicorn.Config(
         app,
         host=HOST,

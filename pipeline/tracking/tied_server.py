@@ -1,8 +1,9 @@
-"""`python tied_server.py COMMAND... < PIPE`: run a server that ends as soon as the pipe's write end is closed.
+"""`python tied_server.py COMMAND... < PIPE`: run a server that ends as soon as the pipe's write end
+is closed.
 
-The system closes it when the process that started this one dies, however it dies. The whole process group is ended then,
-since servers have workers. This file is run by its path, so it imports nothing of the project.
-"""
+The system closes it when the process that started this one dies, however it dies. The whole process
+group is ended then, since servers have workers. This file is run by its path, so it imports nothing
+of the project."""
 
 import os
 import signal
@@ -19,7 +20,8 @@ def main() -> None:
     server = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
 
     def forward(number: int, frame: FrameType | None) -> None:
-        """Pass the signal on; the server, which may have had it as one of the group, does not mind a second one."""
+        """Pass the signal on; the server, which may have had it as one of the group, does not mind
+        a second one."""
         server.send_signal(number)
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -30,12 +32,14 @@ def main() -> None:
 
 
 def end_group_with(pipe: int) -> None:
-    """End this process and its group, which must be its own, as soon as the other end of the pipe is closed."""
+    """End this process and its group, which must be its own, as soon as the other end of the pipe
+    is closed."""
     threading.Thread(target=_wait_and_end, args=(pipe,), daemon=True).start()
 
 
 def _wait_and_end(pipe: int) -> None:
-    while os.read(pipe, 1):  # not through `sys.stdin`: its lock would be held when this process ends, a fatal error
+    # not through `sys.stdin`: its lock would be held when this process ends, a fatal error
+    while os.read(pipe, 1):
         pass
     group = os.getpgid(0)
     os.killpg(group, signal.SIGTERM)

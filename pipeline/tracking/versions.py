@@ -1,4 +1,5 @@
-"""Versions: how one is written into MLflow's tags and read from them, and its line of champions. No mlflow."""
+"""Versions: how one is written into MLflow's tags and read from them, and its line of champions. No
+mlflow."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,12 +20,13 @@ PARTS = ("outs", "places", "code", "block", "corpus_block")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Version:
-    """A version of the registered model `name`: an evaluated run as it was when the version was made.
+    """A version of the registered model `name`: an evaluated run as it was when the version was
+    made.
 
-    `outs` are md5s by path and `places` paths by kind (raw, tokens, vocab, encoded, model, predictions, scores), `code` the
-    md5s of what else it was trained by. `block` is the run's with `search`, `corpus_block` its corpus's; `score` in words
-    the one that ranks, with its interval. `dirty` says that files differed from the `commit`.
-    """
+    `outs` are md5s by path and `places` paths by kind (raw, tokens, vocab, encoded, model,
+    predictions, scores), `code` the md5s of what else it was trained by. `block` is the run's with
+    `search`, `corpus_block` its corpus's; `score` in words the one that ranks, with its interval.
+    `dirty` says that files differed from the `commit`."""
 
     name: str
     version: int
@@ -47,7 +49,8 @@ class Version:
         return self.outs[self.places[kind]]
 
     def holds(self, path: str, md5: str) -> bool:
-        """Return whether an input or output of it has this hash: under this path, or under any path if that is ""."""
+        """Return whether an input or output of it has this hash: under this path, or under any path
+        if that is ""."""
         known = {**self.outs, **self.code}
         return known.get(path) == md5 if path else md5 in known.values()
 
@@ -72,8 +75,8 @@ def name_of(task: str, corpus: str) -> str:
 def tags(root: Path, made: Made) -> dict[str, str]:
     """Tags that show a version to people, in that order; the last has all of it, to be read back.
 
-    Lineage goes both ways: each folder's hash is under its path, so that MLflow's own search finds the versions of a hash.
-    """
+    Lineage goes both ways: each folder's hash is under its path, so that MLflow's own search finds
+    the versions of a hash."""
     origin = describe.origin(root)
     edited = {"git.dirty": "true"} if origin.get("seqline.dirty") == "true" else {}
     return {
@@ -91,8 +94,8 @@ def tags(root: Path, made: Made) -> dict[str, str]:
 def read(registered: Any) -> Version:
     """Read a version from MLflow's; UserError if its tags are not what `tags` writes.
 
-    The registry may be shared: what others can write there becomes part of paths, of params.yaml and of command lines.
-    """
+    The registry may be shared: what others can write there becomes part of paths, of params.yaml
+    and of command lines."""
     where = f"{registered.name}/{registered.version} in MLflow's registry"
     try:
         return _read(registered)
@@ -123,16 +126,21 @@ def _read(registered: Any) -> Version:
     params.check_name("runs", version.run)
     params.check_name("corpora", version.corpus)
     if version.name != name_of(version.task, version.corpus):
-        raise refuse("tags", f"{version.task} on {version.corpus}", "the task and corpus of the registered model")
+        raise refuse(
+            "tags",
+            f"{version.task} on {version.corpus}",
+            "the task and corpus of the registered model",
+        )
     return version
 
 
 def led_to(moves: Sequence[Mapping[str, Any]], holder: int | None) -> list[Mapping[str, Any]]:
-    """Of the recorded moves, in order of time, those that led to the present `holder` of the alias, whose own is last.
+    """Of the recorded moves, in order of time, those that led to the present `holder` of the alias,
+    whose own is last.
 
-    Each tells the version that it moved the alias to and `from` which, so that one that never came, its process having been
-    killed, shows: the next found the alias where it was. A version that somebody named by hand stands there without a time.
-    """
+    Each tells the version that it moved the alias to and `from` which, so that one that never came,
+    its process having been killed, shows: the next found the alias where it was. A version that
+    somebody named by hand stands there without a time."""
     stood = _stood(moves, holder)
     line: list[Mapping[str, Any]] = [_by_hand(stood[0])]
     for move, after in zip(moves, stood[1:], strict=True):
@@ -149,7 +157,8 @@ def led_to(moves: Sequence[Mapping[str, Any]], holder: int | None) -> list[Mappi
 
 
 def turned_back(moves: Sequence[Mapping[str, Any]], holder: int | None) -> set[int]:
-    """Of the recorded moves, as `led_to` gets them, the versions that a rollback ended and that did not come back since."""
+    """Of the recorded moves, as `led_to` gets them, the versions that a rollback ended and that did
+    not come back since."""
     found: set[int] = set()
     for move, after in zip(moves, _stood(moves, holder)[1:], strict=True):
         if move.get("back") and after == move["version"]:

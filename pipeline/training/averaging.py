@@ -1,4 +1,5 @@
-"""The mean of the weights of a run's last epochs (Vaswani et al. 2017, section 6.1, average a run's last checkpoints)."""
+"""The mean of the weights of a run's last epochs (Vaswani et al. 2017, section 6.1, average a run's
+last checkpoints)."""
 
 from pathlib import Path
 
@@ -8,13 +9,15 @@ from pipeline.training import saved
 
 
 def keep(work: Path, epoch: int, last: int, tensors: dict[str, Tensor]) -> None:
-    """Keep an epoch's weights in the work folder, and of those before only what a mean over the `last` ones needs."""
+    """Keep an epoch's weights in the work folder, and of those before only what a mean over the
+    `last` ones needs."""
     saved.save(_file(work, epoch), tensors, {})
     _file(work, epoch - last).unlink(missing_ok=True)
 
 
 def mean(work: Path, epoch: int, last: int) -> dict[str, Tensor]:
-    """The mean of what was kept of the `last` epochs up to `epoch`, or of all if there were fewer."""
+    """The mean of what was kept of the `last` epochs up to `epoch`, or of all if there were
+    fewer."""
     epochs = _epochs(epoch, last)
     total: dict[str, Tensor] = {}
     for number in epochs:
@@ -26,9 +29,9 @@ def mean(work: Path, epoch: int, last: int) -> dict[str, Tensor]:
 def check(work: Path, epoch: int, last: int, over: bool) -> None:
     """Raise saved.Damaged unless every file up to this epoch that `mean` will need is intact.
 
-    `over`: no epoch follows. Otherwise at least one does, and more if later epochs have files: a training that was killed
-    after its last saved state may have gone further and removed files that it no longer needed.
-    """
+    `over`: no epoch follows. Otherwise at least one does, and more if later epochs have files: a
+    training that was killed after its last saved state may have gone further and removed files that
+    it no longer needed."""
     epochs = [int(path.stem.partition("_")[2]) for path in work.glob("epoch_*.safetensors")]
     end = epoch if over else max([epoch + 1, *epochs])
     for number in _epochs(end, last):

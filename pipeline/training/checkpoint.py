@@ -1,4 +1,5 @@
-"""Weights and training state on disk: safetensors only, one file renamed into place, nothing pickled."""
+"""Weights and training state on disk: safetensors only, one file renamed into place, nothing
+pickled."""
 
 import json
 import os
@@ -63,7 +64,10 @@ def fill(model: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
         want = tuple(own[name].shape) if name in own else "nothing"
         if got != want:
             raise refuse(
-                f"{where}: {name}", got, f"{want}, as config.json and this version's code have it", "Run `dvc repro`."
+                f"{where}: {name}",
+                got,
+                f"{want}, as config.json and this version's code have it",
+                "Run `dvc repro`.",
             )
     with torch.no_grad():
         for name, tensor in tensors.items():
@@ -73,11 +77,14 @@ def fill(model: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
 def write_model(folder: Path, model: nn.Module, facts: dict[str, Any]) -> None:
     """`model.safetensors` and `config.json` (facts of the run, sizes among them)."""
     save(folder / "model.safetensors", own_tensors(model), {})
-    (folder / "config.json").write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    (folder / "config.json").write_text(
+        json.dumps(facts, indent=2, sort_keys=True) + "\n", encoding="utf-8"
+    )
 
 
 def read_facts(folder: Path, *keys: str) -> dict[str, Any]:
-    """`config.json` of a trained model; UserError if there is none, or if it lacks one of the dotted `keys`."""
+    """`config.json` of a trained model; UserError if there is none, or if it lacks one of the
+    dotted `keys`."""
     path = folder / "config.json"
     facts = read_json(path, "a trained model", _TODO)
     for key in keys:

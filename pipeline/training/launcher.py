@@ -1,8 +1,8 @@
 """Start the processes of a training on one machine, and end them together.
 
-Neither torch's elastic agent nor its TCPStore is used: both listen on every interface without authentication, and the agent
-unpickles what it receives. Here ranks are given by the environment, and the processes meet through a file (torch's
-FileStore) in a folder that only this user can open.
+Neither torch's elastic agent nor its TCPStore is used: both listen on every interface without
+authentication, and the agent unpickles what it receives. Here ranks are given by the environment,
+and the processes meet through a file (torch's FileStore) in a folder that only this user can open.
 """
 
 import os
@@ -38,7 +38,8 @@ def folder() -> Path | None:
 
 
 def launch(count: int, module: str, work: Path) -> int:
-    """Run this command again as `count` processes on this machine; the exit status of the first to fail, or 0.
+    """Run this command again as `count` processes on this machine; the exit status of the first to
+    fail, or 0.
 
     `work`: where to make the private folder.
     """
@@ -48,9 +49,12 @@ def launch(count: int, module: str, work: Path) -> int:
     try:
         for rank in range(count):
             environment = os.environ | _environment(rank, count, private)
-            processes.append(subprocess.Popen([sys.executable, "-m", module, *sys.argv[1:]], env=environment))
+            processes.append(
+                subprocess.Popen([sys.executable, "-m", module, *sys.argv[1:]], env=environment)
+            )
         status = _wait(processes, private)
-    except BaseException:  # Ctrl-C too, whose signal the processes have had as well and may end by themselves
+    except BaseException:
+        # Ctrl-C too, whose signal the processes have had as well and may end by themselves
         _end(processes, after=1.0)
         raise
     finally:
@@ -59,9 +63,11 @@ def launch(count: int, module: str, work: Path) -> int:
 
 
 def _environment(rank: int, count: int, private: Path) -> dict[str, str]:
-    """Environment of one process: its rank among `count`, and exchanges over the loopback interface only."""
+    """Environment of one process: its rank among `count`, and exchanges over the loopback interface
+    only."""
     loopback = _loopback()
-    threads = os.environ.get("OMP_NUM_THREADS", "1")  # as torchrun has it; training.threads decides in the loop
+    # as torchrun has it; training.threads decides in the loop
+    threads = os.environ.get("OMP_NUM_THREADS", "1")
     return {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
@@ -80,7 +86,10 @@ def _loopback() -> str:
     for name, addresses in psutil.net_if_addrs().items():
         if any(address.address == "127.0.0.1" for address in addresses):
             return str(name)
-    raise UserError("compute.processes: got no loopback interface; expected one with 127.0.0.1. Bring it up, or use 1.")
+    raise UserError(
+        "compute.processes: got no loopback interface; expected one with 127.0.0.1. Bring it "
+        "up, or use 1."
+    )
 
 
 def _wait(processes: list[subprocess.Popen[bytes]], private: Path) -> int:
@@ -109,12 +118,14 @@ def _wait(processes: list[subprocess.Popen[bytes]], private: Path) -> int:
     status = processes[causes[0]].returncode
     if status < 0:
         print(
-            f"seqline: training: process {causes[0] + 1} of {len(processes)} was killed by signal {-status}. "
+            f"seqline: training: process {causes[0] + 1} of {len(processes)} was killed by "
+            f"signal {-status}. "
             "Run again: it resumes from the last saved state.",
             file=sys.stderr,
         )
         return 128 - status
-    if processes[0].returncode != status or status == PEER_LOST:  # else the first process has printed the error
+    # else the first process has printed the error
+    if processes[0].returncode != status or status == PEER_LOST:
         message = private / f"error-{causes[0]}"
         if message.exists():
             print(f"seqline: {message.read_text(encoding='utf-8')}", file=sys.stderr)
@@ -123,7 +134,11 @@ def _wait(processes: list[subprocess.Popen[bytes]], private: Path) -> int:
 
 def _end(processes: list[subprocess.Popen[bytes]], after: float) -> None:
     """Let the processes end by themselves for `after` seconds, then ask them to, then kill them."""
-    for stop, seconds in ((None, after), (subprocess.Popen.terminate, _GRACE_SECONDS), (subprocess.Popen.kill, None)):
+    for stop, seconds in (
+        (None, after),
+        (subprocess.Popen.terminate, _GRACE_SECONDS),
+        (subprocess.Popen.kill, None),
+    ):
         for process in processes:
             if stop is not None and process.poll() is None:
                 stop(process)
@@ -135,16 +150,19 @@ def _end(processes: list[subprocess.Popen[bytes]], after: float) -> None:
 
 
 def leave_an_error(error: UserError) -> None:
-    """Save the error of a process other than the first, for the launcher to print if the first printed none."""
+    """Save the error of a process other than the first, for the launcher to print if the first
+    printed none."""
     private = folder()
     if private is not None:
         (private / f"error-{os.environ['RANK']}").write_text(str(error), encoding="utf-8")
 
 
 def leave_with_parent() -> None:
-    """End this process when the launcher, or torchrun, ends without having ended it: it would be an orphan."""
+    """End this process when the launcher, or torchrun, ends without having ended it: it would be an
+    orphan."""
     if _LAUNCHER in os.environ or "TORCHELASTIC_RUN_ID" in os.environ:
-        parent = int(os.environ.get(_LAUNCHER, os.getppid()))  # which may have died before this process came so far
+        # which may have died before this process came so far
+        parent = int(os.environ.get(_LAUNCHER, os.getppid()))
         threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
 
 

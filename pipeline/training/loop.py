@@ -1,9 +1,9 @@
 """The one training loop: any task, any model, resumable at any step to the same bits.
 
-A run's state lives in a work folder; it is written every 20 seconds and at the end of training, always whole, and holds all
-that the next step depends on. `SEQLINE_SAVE_SECONDS` says how often otherwise, which changes no result: less where a machine
-may be taken away any moment, more where states are large.
-"""
+A run's state lives in a work folder; it is written every 20 seconds and at the end of training,
+always whole, and holds all that the next step depends on. `SEQLINE_SAVE_SECONDS` says how often
+otherwise, which changes no result: less where a machine may be taken away any moment, more where
+states are large."""
 
 import math
 import os
@@ -29,12 +29,12 @@ STATE, BEST = "state.safetensors", "best.safetensors"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """`training:` of a run. `patience`: epochs without a better validation loss before stopping; null never stops early.
+    """`training:` of a run. `patience`: epochs without a better validation loss before stopping;
+    null never stops early.
 
-    `accumulate`: batches per update. `average`: of how many last epochs the weights are averaged in the end; null takes
-    the weights of the best validation loss instead.
-    `precision` and `threads` change the bits of the result, so they belong to the run.
-    """
+    `accumulate`: batches per update. `average`: of how many last epochs the weights are averaged in
+    the end; null takes the weights of the best validation loss instead. `precision` and `threads`
+    change the bits of the result, so they belong to the run."""
 
     max_epochs: int
     patience: int | None
@@ -48,12 +48,15 @@ class Config:
         if self.patience is not None and self.patience < 1:
             raise refuse("patience", self.patience, "at least 1, or null")
         if self.average is not None and not 1 <= self.average <= self.max_epochs:
-            raise refuse("average", self.average, f"from 1 to max_epochs, {self.max_epochs}, or null")
+            raise refuse(
+                "average", self.average, f"from 1 to max_epochs, {self.max_epochs}, or null"
+            )
 
 
 @dataclass
 class Progress:
-    """State of a training besides the weights: everything JSON-able that the next step depends on."""
+    """State of a training besides the weights: everything JSON-able that the next step depends
+    on."""
 
     step: int = 0
     epoch: int = 0
@@ -67,7 +70,8 @@ class Progress:
 
 
 class Loop:
-    """Train `model` on `task`; afterwards the model holds the best weights, or the mean of the last, as `config` says."""
+    """Train `model` on `task`; afterwards the model holds the best weights, or the mean of the
+    last, as `config` says."""
 
     def __init__(
         self,
@@ -93,7 +97,8 @@ class Loop:
         self.seed, self.group = seed, group
 
     def run(self, tick: Callable[[Progress, int], None]) -> Progress:
-        """Train to the end; `tick(progress, steps per epoch)` is called after every step, for a progress bar."""
+        """Train to the end; `tick(progress, steps per epoch)` is called after every step, for a
+        progress bar."""
         self.resume()
         p, together = self.progress, self.config.accumulate
         while not self.over(p.epoch, p.since_best):
@@ -122,7 +127,8 @@ class Loop:
         norm = sparse.clip(self.model.parameters(), clip)
         if not (math.isfinite(nats) and math.isfinite(norm)):
             raise UserError(
-                f"training: got a loss of {nats / tokens} with gradient norm {norm} at step {p.step}, learning rate "
+                f"training: got a loss of {nats / tokens} with gradient norm {norm} at step "
+                f"{p.step}, learning rate "
                 f"{rate:g}; expected finite numbers. Lower optim.learning_rate or optim.clip_norm. "
                 f"The batch was {'; '.join(self.task.describe(one) for one in planned)}."
             )
@@ -130,12 +136,14 @@ class Loop:
         p.nats += nats
         p.tokens += tokens
         if p.step % LOG_STEPS == 0:
-            self.record({"train/loss": p.nats / p.tokens, "learning_rate": rate, "gradient_norm": norm})
+            self.record(
+                {"train/loss": p.nats / p.tokens, "learning_rate": rate, "gradient_norm": norm}
+            )
             p.nats, p.tokens = 0.0, 0
 
     def gradient(self, planned: Sequence[Any]) -> tuple[float, int]:
-        """Leave in the parameters the gradient of the mean loss over all tokens of the batches, as of one large batch; but
-        batch norm normalises each of them by itself.
+        """Leave in the parameters the gradient of the mean loss over all tokens of the batches, as
+        of one large batch; but batch norm normalises each of them by itself.
 
         Returns the summed loss in nats, and the tokens.
         """
@@ -182,13 +190,15 @@ class Loop:
             averaging.keep(self.work, p.epoch, last, checkpoint.own_tensors(self.model))
 
     def validate(self, kind: str) -> float:
-        """The validation loss in nats per token of the weights that the model holds; recorded, `kind` before its name."""
+        """The validation loss in nats per token of the weights that the model holds; recorded,
+        `kind` before its name."""
         p = self.progress
         self.model.eval()
         loss, further = self.group.from_first(self.validated)
         if not math.isfinite(loss):
             raise UserError(
-                f"training: got a validation loss of {loss} after epoch {p.epoch}, step {p.step}; expected a finite number. "
+                f"training: got a validation loss of {loss} after epoch {p.epoch}, step "
+                f"{p.step}; expected a finite number. "
                 "Lower optim.learning_rate or optim.clip_norm."
             )
         measured = {"loss": loss, "perplexity": math.exp(min(loss, 700.0))} | further
@@ -202,7 +212,8 @@ class Loop:
         return float(total) / tokens, further
 
     def choose_weights(self) -> None:
-        """Put into the model the weights of the best epoch, or the mean of the last ones, which is validated as well.
+        """Put into the model the weights of the best epoch, or the mean of the last ones, which is
+        validated as well.
 
         Of several processes only the first one's model is what comes of the training.
         """
@@ -213,14 +224,17 @@ class Loop:
             p.best_loss, p.best_step = self.validate("averaged_"), p.step
 
     def kept_weights(self) -> dict[str, Tensor]:
-        """The best epoch's weights, or the mean of the last ones'; UserError if they were damaged while training."""
+        """The best epoch's weights, or the mean of the last ones'; UserError if they were damaged
+        while training."""
         try:
             if self.config.average is None:
                 return saved.load(self.work / BEST)[0]
             return averaging.mean(self.work, self.progress.epoch, self.config.average)
         except saved.Damaged as error:
             saved.remove(self.work)
-            raise UserError(f"training: {error}, which this training wrote. Run again: it starts afresh.") from error
+            raise UserError(
+                f"training: {error}, which this training wrote. Run again: it starts afresh."
+            ) from error
 
     def record(self, metrics: dict[str, float]) -> None:
         p = self.progress
@@ -229,7 +243,8 @@ class Loop:
             self.log(metrics, p.step)
 
     def over(self, epoch: int, since_best: int) -> bool:
-        """Return whether the training ends after this epoch: it is the last one, or patience is out."""
+        """Return whether the training ends after this epoch: it is the last one, or patience is
+        out."""
         waited = self.config.patience is not None and since_best >= self.config.patience
         return epoch >= self.config.max_epochs or waited
 
@@ -242,9 +257,15 @@ class Loop:
         """Everything that the next step depends on."""
         if not self.group.first:
             return
-        tensors = {f"model/{name}": tensor for name, tensor in checkpoint.own_tensors(self.model).items()}
+        tensors = {
+            f"model/{name}": tensor for name, tensor in checkpoint.own_tensors(self.model).items()
+        }
         for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer/{index}/{name}": value for name, value in state.items() if value is not None}
+            tensors |= {
+                f"optimizer/{index}/{name}": value
+                for name, value in state.items()
+                if value is not None
+            }
         tensors |= {f"carry/{i}": part for i, part in enumerate(self.carry or ())}
         facts = {name: getattr(self.progress, name) for name in Progress.__dataclass_fields__}
         saved.save(self.work / STATE, tensors, facts)
@@ -262,11 +283,15 @@ class Loop:
             groups[group][rest] = tensor
         checkpoint.fill(self.model, groups["model"], str(self.work))
         self.restore_optimizer(groups["optimizer"])
-        self.carry = tuple(groups["carry"][str(i)].to(self.device) for i in range(len(groups["carry"]))) or None
+        self.carry = (
+            tuple(groups["carry"][str(i)].to(self.device) for i in range(len(groups["carry"])))
+            or None
+        )
         self.progress = Progress(**(facts | {"history": [tuple(row) for row in facts["history"]]}))
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The saved state, if there is one and all files that belong to it are intact; damaged ones are removed."""
+        """The saved state, if there is one and all files that belong to it are intact; damaged ones
+        are removed."""
         self.work.mkdir(parents=True, exist_ok=True)
         if not os.path.lexists(self.work / STATE):
             return None
@@ -278,7 +303,10 @@ class Loop:
             elif facts["best_step"]:
                 saved.load(self.work / BEST)
         except saved.Damaged as error:
-            print(f"seqline: {error}: the training starts afresh, as its saved state cannot be used.", file=sys.stderr)
+            print(
+                f"seqline: {error}: the training starts afresh, as its saved state cannot be used.",
+                file=sys.stderr,
+            )
             saved.remove(self.work)
             return None
         return tensors, facts
@@ -288,4 +316,6 @@ class Loop:
         for name, tensor in tensors.items():
             index, _, key = name.partition("/")
             state.setdefault(int(index), {})[key] = tensor
-        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        self.optimizer.load_state_dict(
+            {"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]}
+        )

@@ -1,7 +1,8 @@
-"""Optimisers (torch's own, written out in d2l chapter 12) and learning-rate schedules (d2l section 12.11).
+"""Optimisers (torch's own, written out in d2l chapter 12) and learning-rate schedules (d2l section
+12.11).
 
-In the equations g is the gradient, x a parameter, η the learning rate of the update, and all operations are by element.
-"""
+In the equations g is the gradient, x a parameter, η the learning rate of the update, and all
+operations are by element."""
 
 import math
 import typing
@@ -15,13 +16,15 @@ from torch import nn
 from pipeline.core import config
 from pipeline.core.errors import refuse
 
-EPSILON = 1e-9  # Vaswani et al. 2017, section 5.3; torch adds it to the root, the book (Adam excepted) under it
+# Vaswani et al. 2017, section 5.3; torch adds it to the root, the book (Adam excepted) under it
+EPSILON = 1e-9
 ADADELTA_EPSILON = 1e-6  # sets the size of the first updates: Zeiler 2012, section 4.1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Constant:
-    """`learning_rate` throughout. Every schedule begins with `warmup_steps` that raise the rate linearly from zero."""
+    """`learning_rate` throughout. Every schedule begins with `warmup_steps` that raise the rate
+    linearly from zero."""
 
     name: Literal["constant"]
     warmup_steps: int
@@ -49,7 +52,8 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cosine:
-    """Half a wave from `learning_rate` down to zero at the end of the last epoch (d2l 12.11.3.3, equation 12.11.1)."""
+    """Half a wave from `learning_rate` down to zero at the end of the last epoch (d2l 12.11.3.3,
+    equation 12.11.1)."""
 
     name: Literal["cosine"]
     warmup_steps: int
@@ -60,7 +64,8 @@ class Cosine:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InverseSquareRoot:
-    """`learning_rate` at the end of the warm-up, then falling with 1/sqrt(step) (Vaswani et al. 2017, equation 3)."""
+    """`learning_rate` at the end of the warm-up, then falling with 1/sqrt(step) (Vaswani et al.
+    2017, equation 3)."""
 
     name: Literal["inverse_square_root"]
     warmup_steps: int
@@ -76,8 +81,8 @@ Schedule = Constant | Step | Cosine | InverseSquareRoot
 class Common:
     """Settings of `optim:` that every optimiser has. `clip_norm` null clips nothing.
 
-    `weight_decay` adds that multiple of x to g, and with adamw shrinks x by η times it instead (Loshchilov & Hutter 2019).
-    """
+    `weight_decay` adds that multiple of x to g, and with adamw shrinks x by η times it instead
+    (Loshchilov & Hutter 2019)."""
 
     learning_rate: float
     weight_decay: float
@@ -95,7 +100,8 @@ class Common:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plain(Common):
-    """sgd: x ← x - η g (d2l 12.5). adagrad: s ← s + g², x ← x - η g / sqrt(s) (d2l 12.7.3, equation 12.7.5)."""
+    """sgd: x ← x - η g (d2l 12.5). adagrad: s ← s + g², x ← x - η g / sqrt(s) (d2l 12.7.3, equation
+    12.7.5)."""
 
     name: Literal["sgd", "adagrad"]
 
@@ -104,8 +110,8 @@ class Plain(Common):
 class Momentum(Common):
     """momentum: v ← β v + g, x ← x - η v (d2l 12.6.1.3, equation 12.6.5).
 
-    nesterov: the same with g taken where the momentum alone would lead (Sutskever et al. 2013, equations 3 and 4).
-    """
+    nesterov: the same with g taken where the momentum alone would lead (Sutskever et al. 2013,
+    equations 3 and 4)."""
 
     name: Literal["momentum", "nesterov"]
     momentum: float
@@ -118,7 +124,8 @@ class Momentum(Common):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RMSprop(Common):
-    """s ← γ s + (1 - γ) g², x ← x - η g / sqrt(s), with γ = `smoothing` (d2l 12.8.1, equation 12.8.1)."""
+    """s ← γ s + (1 - γ) g², x ← x - η g / sqrt(s), with γ = `smoothing` (d2l 12.8.1, equation
+    12.8.1)."""
 
     name: Literal["rmsprop"]
     smoothing: float
@@ -130,7 +137,8 @@ class RMSprop(Common):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Adadelta(Common):
-    """s ← ρ s + (1 - ρ) g², d = sqrt(Δ + ε) / sqrt(s + ε) g, x ← x - η d, Δ ← ρ Δ + (1 - ρ) d² (d2l 12.9.1 to 12.9.4).
+    """s ← ρ s + (1 - ρ) g², d = sqrt(Δ + ε) / sqrt(s + ε) g, x ← x - η d, Δ ← ρ Δ + (1 - ρ) d² (d2l
+    12.9.1 to 12.9.4).
 
     The book's has no learning rate: that is 1.
     """
@@ -145,7 +153,8 @@ class Adadelta(Common):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Adam(Common):
-    """v ← β1 v + (1 - β1) g, s ← β2 s + (1 - β2) g², both divided by 1 - β^t, and x ← x - η v / (sqrt(s) + ε).
+    """v ← β1 v + (1 - β1) g, s ← β2 s + (1 - β2) g², both divided by 1 - β^t, and x ← x - η v /
+    (sqrt(s) + ε).
 
     d2l equations 12.10.1 to 12.10.4; adamw differs by its weight decay.
     """
@@ -156,7 +165,9 @@ class Adam(Common):
     def __post_init__(self) -> None:
         Common.__post_init__(self)
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise refuse("betas", list(self.betas), "two numbers from 0 to below 1, such as [0.9, 0.999]")
+            raise refuse(
+                "betas", list(self.betas), "two numbers from 0 to below 1, such as [0.9, 0.999]"
+            )
 
 
 Config = Plain | Momentum | RMSprop | Adadelta | Adam
@@ -178,19 +189,37 @@ def optimizer(chosen: Config, parameters: Iterable[nn.Parameter]) -> torch.optim
         case Plain():
             return torch.optim.Adagrad(parameters, lr=rate, eps=EPSILON, weight_decay=decay)
         case Momentum(name=name, momentum=momentum):
-            return torch.optim.SGD(parameters, lr=rate, momentum=momentum, nesterov=name == "nesterov", weight_decay=decay)
+            return torch.optim.SGD(
+                parameters,
+                lr=rate,
+                momentum=momentum,
+                nesterov=name == "nesterov",
+                weight_decay=decay,
+            )
         case RMSprop(smoothing=smoothing):
-            return torch.optim.RMSprop(parameters, lr=rate, alpha=smoothing, eps=EPSILON, weight_decay=decay)
+            return torch.optim.RMSprop(
+                parameters, lr=rate, alpha=smoothing, eps=EPSILON, weight_decay=decay
+            )
         case Adadelta(rho=rho):
-            return torch.optim.Adadelta(parameters, lr=rate, rho=rho, eps=ADADELTA_EPSILON, weight_decay=decay)
+            return torch.optim.Adadelta(
+                parameters, lr=rate, rho=rho, eps=ADADELTA_EPSILON, weight_decay=decay
+            )
         case Adam(name=name, betas=(first, second)):
             kind = torch.optim.Adam if name == "adam" else torch.optim.AdamW
-            return kind(parameters, lr=rate, betas=(first, second), eps=EPSILON, weight_decay=decay, fused=True)
+            return kind(
+                parameters,
+                lr=rate,
+                betas=(first, second),
+                eps=EPSILON,
+                weight_decay=decay,
+                fused=True,
+            )
     raise AssertionError(chosen)
 
 
 def rate(chosen: Config, step: int, epochs: float, max_epochs: int) -> float:
-    """The learning rate of the update `step` (from 1), which begins when `epochs` of `max_epochs` are done."""
+    """The learning rate of the update `step` (from 1), which begins when `epochs` of `max_epochs`
+    are done."""
     peak, warm = chosen.learning_rate, chosen.schedule.warmup_steps
     if step < warm:
         return peak * step / warm
@@ -207,7 +236,9 @@ def rate(chosen: Config, step: int, epochs: float, max_epochs: int) -> float:
 def refuse_warmup_below(least: int, steps: int) -> None:
     """UserError if the warm-up is shorter than `least` steps."""
     if steps < least:
-        raise refuse("warmup_steps", steps, "at least 1 with this schedule" if least else "0 or more")
+        raise refuse(
+            "warmup_steps", steps, "at least 1 with this schedule" if least else "0 or more"
+        )
 
 
 def refuse_no_share(key: str, value: float) -> None:

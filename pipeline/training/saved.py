@@ -1,7 +1,7 @@
 """Files of a training's work folder, each with a checksum of its content.
 
-A damaged file is never used. The training then starts afresh, and ends in the same weights as if it had not been killed.
-"""
+A damaged file is never used. The training then starts afresh, and ends in the same weights as if it
+had not been killed."""
 
 import hashlib
 import json
@@ -24,14 +24,20 @@ class Damaged(ValueError):
 
 
 def save_seconds() -> float:
-    """Seconds between two writes of the state, from SEQLINE_SAVE_SECONDS; UserError if it is not such a number."""
+    """Seconds between two writes of the state, from SEQLINE_SAVE_SECONDS; UserError if it is not
+    such a number."""
     value = os.environ.get("SEQLINE_SAVE_SECONDS") or SAVE_SECONDS
     try:
         seconds = float(value)
     except ValueError:
         seconds = -1.0
     if not seconds >= 0:
-        raise refuse("SEQLINE_SAVE_SECONDS", value, "a number of seconds, 0 for every step", "Mend or unset it.")
+        raise refuse(
+            "SEQLINE_SAVE_SECONDS",
+            value,
+            "a number of seconds, 0 for every step",
+            "Mend or unset it.",
+        )
     return seconds
 
 
@@ -49,7 +55,8 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         tensors, content = checkpoint.load(path)
         intact = content["sha256"] == checksum(tensors, content["facts"])
-    except (ValueError, KeyError, TypeError, RuntimeError) as error:  # UserError is a ValueError; torch raises the last
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        # UserError is a ValueError; torch raises the last
         raise Damaged(f"{path} is damaged") from error
     if not intact:
         raise Damaged(f"{path} is damaged")

@@ -1,10 +1,12 @@
-"""Constraints on the next token: minimum length, no repeated n-grams, a prefix that every hypothesis begins with.
+"""Constraints on the next token: minimum length, no repeated n-grams, a prefix that every
+hypothesis begins with.
 
-A token that may not come has probability 0; the others keep the model's own, without renormalising. The rules are a
-Decodable around the model, so that every method obeys them in the same way and pays nothing where none is set.
+A token that may not come has probability 0; the others keep the model's own, without renormalising.
+The rules are a Decodable around the model, so that every method obeys them in the same way and pays
+nothing where none is set.
 
-Legend: R rows in the batch (live hypotheses), V vocabulary, T ids said so far, P prefix, N n-grams (or their size).
-"""
+Legend: R rows in the batch (live hypotheses), V vocabulary, T ids said so far, P prefix, N n-grams
+(or their size)."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -19,15 +21,18 @@ from pipeline.decoding.rules.penalty import looking
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Constraints:
-    """`min_length`: tokens produced at least, <eos> counted as in `max_length`; 1 forbids nothing. `no_repeat_ngram`: the
-    size of the n-grams that no hypothesis holds twice (Paulus et al. 2018, section 2.5, with 3), or null."""
+    """`min_length`: tokens produced at least, <eos> counted as in `max_length`; 1 forbids nothing.
+    `no_repeat_ngram`: the size of the n-grams that no hypothesis holds twice (Paulus et al. 2018,
+    section 2.5, with 3), or null."""
 
     min_length: int
     no_repeat_ngram: int | None
 
     def __post_init__(self) -> None:
         if self.min_length < 1:
-            raise refuse("min_length", self.min_length, "at least 1, which forbids nothing: <eos> is counted")
+            raise refuse(
+                "min_length", self.min_length, "at least 1, which forbids nothing: <eos> is counted"
+            )
         if self.no_repeat_ngram is not None and self.no_repeat_ngram < 1:
             raise refuse("no_repeat_ngram", self.no_repeat_ngram, "at least 1, or null")
 
@@ -36,7 +41,9 @@ def lengths_fit(constraints: Constraints, max_length: int) -> None:
     """For the `__post_init__` of a method's Config."""
     at_least_one(max_length=max_length)
     if constraints.min_length > max_length:
-        raise refuse("constraints.min_length", constraints.min_length, f"at most max_length, {max_length}")
+        raise refuse(
+            "constraints.min_length", constraints.min_length, f"at most max_length, {max_length}"
+        )
 
 
 def without_end(log_probs_RV: Tensor, length: int, min_length: int) -> Tensor:
@@ -47,24 +54,30 @@ def without_end(log_probs_RV: Tensor, length: int, min_length: int) -> Tensor:
 
 
 def without_repeats(log_probs_RV: Tensor, said_RT: Tensor, size: int) -> Tensor:
-    """Probability 0 for every token that would make the last `size` tokens of a row an n-gram that the row already has."""
+    """Probability 0 for every token that would make the last `size` tokens of a row an n-gram that
+    the row already has."""
     if said_RT.shape[1] < size:
         return log_probs_RV
     ngrams_RNT = said_RT.unfold(1, size, 1)
-    open_RT = said_RT[:, said_RT.shape[1] - size + 1 :]  # to be completed by the next token; nothing of it when size is 1
+    # to be completed by the next token; nothing of it when size is 1
+    open_RT = said_RT[:, said_RT.shape[1] - size + 1 :]
     row, place = (ngrams_RNT[:, :, :-1] == open_RT[:, None, :]).all(2).nonzero(as_tuple=True)
-    return log_probs_RV.index_put((row, ngrams_RNT[row, place, -1]), log_probs_RV.new_tensor(-torch.inf))
+    return log_probs_RV.index_put(
+        (row, ngrams_RNT[row, place, -1]), log_probs_RV.new_tensor(-torch.inf)
+    )
 
 
 def with_prefix(free_RV: Tensor, log_probs_RV: Tensor, wanted_R: Tensor) -> Tensor:
-    """Force the token that a row's prefix has (PAD: none), as likely as in `log_probs_RV`; elsewhere keep `free_RV`."""
+    """Force the token that a row's prefix has (PAD: none), as likely as in `log_probs_RV`;
+    elsewhere keep `free_RV`."""
     tokens_V = torch.arange(log_probs_RV.shape[1], device=log_probs_RV.device)
     forced_RV = log_probs_RV.masked_fill(tokens_V != wanted_R[:, None], -torch.inf)
     return torch.where((wanted_R == PAD)[:, None], free_RV, forced_RV)
 
 
 class Said(NamedTuple):
-    """The model's state, the ids fed to it (the first is the one to begin with), and the prefix that each row must keep."""
+    """The model's state, the ids fed to it (the first is the one to begin with), and the prefix
+    that each row must keep."""
 
     model: Any
     fed_RT: Tensor
@@ -72,7 +85,8 @@ class Said(NamedTuple):
 
 
 class Constrained:
-    """The model under `Constraints` and the prompt's prefix; where they disagree, the prefix is said all the same."""
+    """The model under `Constraints` and the prompt's prefix; where they disagree, the prefix is
+    said all the same."""
 
     def __init__(self, model: Decodable[Any], constraints: Constraints) -> None:
         self.model, self.constraints = model, constraints
@@ -80,7 +94,9 @@ class Constrained:
     def begin(self, prompt: Prompt) -> tuple[Said, Tensor]:
         state, first_B = self.model.begin(prompt)
         nothing_B0 = first_B.new_zeros((len(first_B), 0))
-        return Said(state, nothing_B0, nothing_B0 if prompt.prefix_BP is None else prompt.prefix_BP), first_B
+        return Said(
+            state, nothing_B0, nothing_B0 if prompt.prefix_BP is None else prompt.prefix_BP
+        ), first_B
 
     def step(self, state: Said, last_R: Tensor) -> tuple[Tensor, Said]:
         log_probs_RV, model = self.model.step(state.model, last_R)
@@ -107,13 +123,22 @@ class Constrained:
         return with_prefix(free_RV, log_probs_RV, state.prefix_RP[:, length - 1])
 
 
-def constrained(model: Decodable[Any], prompt: Prompt, constraints: Constraints, max_length: int) -> Decodable[Any]:
-    """The model to search: itself where nothing is asked of the hypotheses. UserError for a prefix that leaves no room."""
-    if prompt.prefix_BP is None and constraints.min_length == 1 and constraints.no_repeat_ngram is None:
+def constrained(
+    model: Decodable[Any], prompt: Prompt, constraints: Constraints, max_length: int
+) -> Decodable[Any]:
+    """The model to search: itself where nothing is asked of the hypotheses. UserError for a prefix
+    that leaves no room."""
+    if (
+        prompt.prefix_BP is None
+        and constraints.min_length == 1
+        and constraints.no_repeat_ngram is None
+    ):
         return model
     if prompt.prefix_BP is not None:
         assert not torch.isin(prompt.prefix_BP, prompt.prefix_BP.new_tensor([BOS, EOS])).any()
         if prompt.prefix_BP.shape[1] >= max_length:
             got = f"{prompt.prefix_BP.shape[1]} tokens"
-            raise refuse("prefix", got, f"fewer than search.max_length, {max_length}", "Give a shorter one.")
+            raise refuse(
+                "prefix", got, f"fewer than search.max_length, {max_length}", "Give a shorter one."
+            )
     return Constrained(model, constraints)

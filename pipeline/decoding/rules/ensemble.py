@@ -1,8 +1,8 @@
-"""Several models as one: the mean of their probabilities of the next token, which is what an ensemble of runs usually is.
+"""Several models as one: the mean of their probabilities of the next token, which is what an
+ensemble of runs usually is.
 
-The mean is of probabilities and not of their logarithms: the mixture is normalised again, and a model that is sure that a
-token cannot come is outvoted instead of having a veto.
-"""
+The mean is of probabilities and not of their logarithms: the mixture is normalised again, and a
+model that is sure that a token cannot come is outvoted instead of having a veto."""
 
 import math
 from collections.abc import Sequence
@@ -36,12 +36,17 @@ class Ensemble:
 
     def step_and_look(self, state: States, last_B: Tensor) -> tuple[Tensor, States, Tensor]:
         """The weights are the models' mean; UserError if one of them cannot say where it looks."""
-        steps = [looking(model).step_and_look(own, last_B) for model, own in zip(self.models, state, strict=True)]
+        steps = [
+            looking(model).step_and_look(own, last_B)
+            for model, own in zip(self.models, state, strict=True)
+        ]
         log_probs, states, weights = zip(*steps, strict=True)
         return mean(log_probs), states, torch.stack(weights).mean(0)
 
     def reorder(self, state: States, rows_B: Tensor) -> States:
-        return tuple(model.reorder(own, rows_B) for model, own in zip(self.models, state, strict=True))
+        return tuple(
+            model.reorder(own, rows_B) for model, own in zip(self.models, state, strict=True)
+        )
 
 
 def mean(log_probs: Sequence[Tensor]) -> Tensor:

@@ -1,11 +1,13 @@
 """Ranking of hypotheses: log P / lp(L), and the coverage penalty.
 
-    book  lp(L) = L**alpha              (Sutskever et al. 2014 with alpha 1; Zhang et al., Dive into Deep Learning, 10.8)
-    gnmt  lp(L) = ((5 + L) / 6)**alpha  (Wu et al. 2016, equation 14)
+    book  lp(L) = L**alpha
+        (Sutskever et al. 2014 with alpha 1; Zhang et al., Dive into Deep Learning, 10.8)
+    gnmt  lp(L) = ((5 + L) / 6)**alpha
+        (Wu et al. 2016, equation 14)
 
-L is the number of tokens, <eos> counted. With coverage beta over 0, beta * sum_i log(min(sum_j p_ij, 1)) is added, p_ij
-being what target step j gave to source token i (Wu et al. 2016, equation 14). Both are for hypotheses that are over:
-while they grow, they compete by log P.
+L is the number of tokens, <eos> counted. With coverage beta over 0, beta * sum_i log(min(sum_j
+p_ij, 1)) is added, p_ij being what target step j gave to source token i (Wu et al. 2016, equation
+14). Both are for hypotheses that are over: while they grow, they compete by log P.
 
 Legend: R rows in the batch (live hypotheses), S source.
 """
@@ -22,12 +24,14 @@ from pipeline.contracts import Decodable, Looking, Prompt
 from pipeline.core.errors import refuse
 from pipeline.decoding import Floats, Ints
 
-LEAST = torch.finfo(torch.float32).tiny  # a share that underflowed counts as this, so that no score is -inf
+# a share that underflowed counts as this, so that no score is -inf
+LEAST = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Penalty:
-    """`alpha`: 0 ranks by probability; 1 with `length: book` by probability per token. `coverage`: beta, 0 for none."""
+    """`alpha`: 0 ranks by probability; 1 with `length: book` by probability per token. `coverage`:
+    beta, 0 for none."""
 
     length: Literal["book", "gnmt"]
     alpha: float
@@ -45,7 +49,8 @@ class Penalty:
 
 
 class Covered(NamedTuple):
-    """The model's state, and how much of each source token was looked at so far; padding counts as covered."""
+    """The model's state, and how much of each source token was looked at so far; padding counts as
+    covered."""
 
     model: Any
     covered_RS: Tensor
@@ -67,10 +72,13 @@ class Covering:
         return log_probs_RV, Covered(model, state.covered_RS + weights_RS)
 
     def reorder(self, state: Covered, rows_R: Tensor) -> Covered:
-        return Covered(self.model.reorder(state.model, rows_R), state.covered_RS.index_select(0, rows_R))
+        return Covered(
+            self.model.reorder(state.model, rows_R), state.covered_RS.index_select(0, rows_R)
+        )
 
     def added(self, state: Covered, row: Ints) -> Floats:
-        """Coverage penalty, at most 0, of a hypothesis whose last token was predicted by `row[i]` of the state."""
+        """Coverage penalty, at most 0, of a hypothesis whose last token was predicted by `row[i]`
+        of the state."""
         covered = state.covered_RS[torch.from_numpy(row).to(state.covered_RS.device)].cpu().double()
         added: Floats = self.beta * covered.clamp(LEAST, 1.0).log().sum(1).numpy()
         return added
@@ -80,12 +88,20 @@ def looking(model: Decodable[Any]) -> Looking[Any]:
     """The model, if it can say where it looks; UserError if not."""
     if not isinstance(model, Looking):
         name = type(model).__module__.rpartition(".")[2]
-        raise refuse("search.penalty.coverage", f"more than 0 with {name}", "a model with attention", "Set it to 0.0.")
+        raise refuse(
+            "search.penalty.coverage",
+            f"more than 0 with {name}",
+            "a model with attention",
+            "Set it to 0.0.",
+        )
     return model
 
 
-def covering(model: Decodable[Any], penalty: Penalty) -> tuple[Decodable[Any], Callable[[Any, Ints], Floats | float]]:
-    """The model to search, and `added(state, row)`: what its coverage adds to scores, as `Covering.added`."""
+def covering(
+    model: Decodable[Any], penalty: Penalty
+) -> tuple[Decodable[Any], Callable[[Any, Ints], Floats | float]]:
+    """The model to search, and `added(state, row)`: what its coverage adds to scores, as
+    `Covering.added`."""
     if penalty.coverage == 0:
         return model, lambda state, row: 0.0
     watched = Covering(looking(model), penalty.coverage)

@@ -1,7 +1,18 @@
-"""Clauses and sentences: two clauses bound by a pronoun, questions, coordination; and the grammar as a whole."""
+"""Clauses and sentences: two clauses bound by a pronoun, questions, coordination; and the grammar
+as a whole."""
 
-from pipeline.grammars.english_french.lexicon import GENDERS, PRONOUNS, SUBJECTS, add_words, english_pronoun
-from pipeline.grammars.english_french.phrases import add_noun_phrases, add_relative_clauses, add_verb_phrases
+from pipeline.grammars.english_french.lexicon import (
+    GENDERS,
+    PRONOUNS,
+    SUBJECTS,
+    add_words,
+    english_pronoun,
+)
+from pipeline.grammars.english_french.phrases import (
+    add_noun_phrases,
+    add_relative_clauses,
+    add_verb_phrases,
+)
 from pipeline.grammars.grammar import Rules
 
 
@@ -16,7 +27,12 @@ def rules() -> Rules:
         for gender in GENDERS:
             add_relative_clauses(made, kind, gender)
             made.add(f"Any {kind}", 1, f"{{NP {kind} {gender}}}", f"{{NP {kind} {gender}}}")
-            made.add(f"Any denied {kind}", 1, f"{{Denied {kind} {gender}}}", f"{{Denied {kind} {gender}}}")
+            made.add(
+                f"Any denied {kind}",
+                1,
+                f"{{Denied {kind} {gender}}}",
+                f"{{Denied {kind} {gender}}}",
+            )
     for gender in GENDERS:
         who = f"{{Definite person {gender}}}"
         made.add("Recipient", 1, who, f"à {who}")
@@ -42,15 +58,20 @@ def _clauses(made: Rules) -> None:
 
 
 def _links(made: Rules) -> None:
-    """`Linked`: two clauses, the second about the first by a pronoun, whose antecedent is always the same by construction.
+    """`Linked`: two clauses, the second about the first by a pronoun, whose antecedent is always
+    the same by construction.
 
-    A pronoun subject means the first clause's subject if that clause has no object; after an object, `he`, `she` and `they`
-    mean the subject and `it`, `him`, `her` and `them` the object.
+    A pronoun subject means the first clause's subject if that clause has no object; after an
+    object, `he`, `she` and `they` mean the subject and `it`, `him`, `her` and `them` the object.
     """
     for gender, il in PRONOUNS.items():
         for kind in ("person", "animal"):
             pronoun = english_pronoun(kind, gender)
-            for english, word in (("because", "parce que/qu'"), ("when", "quand"), (", but", ", mais")):
+            for english, word in (
+                ("because", "parce que/qu'"),
+                ("when", "quand"),
+                (", but", ", mais"),
+            ):
                 start = f"{{NP {kind} {gender}}} {{Brief {kind} {gender}#1}}"
                 made.add(
                     "Linked",
@@ -70,10 +91,14 @@ def _object_links(made: Rules, subject: str, object_: str) -> None:
         it = "it" if object_[1] == "s" else "them"
         for verb in ("any", "deal")[: 1 + (kind == "thing")]:
             again = f"{{Clitic {verb} {subject} {object_}}}"
-            made.add("Linked", 0.5, f"{start} , and {he} {again} {it}", f"{start} , et {il} {again}")
+            made.add(
+                "Linked", 0.5, f"{start} , and {he} {again} {it}", f"{start} , et {il} {again}"
+            )
         if it == "it":
             be = f"{{Be {kind} {object_}}}"
-            made.add("Linked", 0.5, f"{start} , but it {be}", f"{start} , mais {PRONOUNS[object_]} {be}")
+            made.add(
+                "Linked", 0.5, f"{start} , but it {be}", f"{start} , mais {PRONOUNS[object_]} {be}"
+            )
     if {subject, object_} == {"ms", "fs"}:
         start = f"{{NP person {subject}}} {{Does any {subject}}} {{Plain person {object_}}}"
         him = {"ms": "him", "fs": "her"}[object_]
@@ -87,14 +112,24 @@ def _questions(made: Rules) -> None:
         for gender in GENDERS:
             _asked(made, kind, gender, weight, f"{{Plain {kind} {gender}}}")
     for english, word in (("", ""), ("where ", "où "), ("why ", "pourquoi "), ("when ", "quand ")):
-        made.add("Question", 1 if english else 0.3, f"{english}{{Asked}}", f"{word}est-ce que/qu' {{Asked}}")
+        made.add(
+            "Question",
+            1 if english else 0.3,
+            f"{english}{{Asked}}",
+            f"{word}est-ce que/qu' {{Asked}}",
+        )
     for gender in GENDERS:
         for kind in ("person", "animal"):
             who = f"{{Plain {kind} {gender}}}"
             do, avoir = SUBJECTS[gender][2], SUBJECTS[gender][4]
             verb, found = f"{{Verb any base {gender}}}", "{Verb any base pp ms}"
             made.add("Question", 0.03, f"what {do} {who} {verb}", f"qu'est-ce que/qu' {who} {verb}")
-            made.add("Question", 0.02, f"what did {who} {found}", f"qu'est-ce que/qu' {who} {avoir} {found}")
+            made.add(
+                "Question",
+                0.02,
+                f"what did {who} {found}",
+                f"qu'est-ce que/qu' {who} {avoir} {found}",
+            )
     made.add("Question", 0.3, "who {VP person ms}", "qui {VP person ms}")
 
 
@@ -110,14 +145,21 @@ def _asked(made: Rules, kind: str, gender: str, weight: float, who: str) -> None
         participle = gender if verb == "move" else "ms"
         auxiliary = etre if verb == "move" else avoir
         base = f"{{Verb {verb} base "
-        made.add("Asked", weight, f"{do} {who} {base}{gender}}}{rest}", f"{who} {base}{gender}}}{rest}")
+        made.add(
+            "Asked", weight, f"{do} {who} {base}{gender}}}{rest}", f"{who} {base}{gender}}}{rest}"
+        )
         made.add(
             "Asked",
             weight / 2,
             f"did {who} {base}pp {participle}}}{rest}",
             f"{who} {auxiliary} {base}pp {participle}}}{rest}",
         )
-        made.add("Asked", weight / 4, f"can {who} {base}inf}}{rest}", f"{who} {pouvoir} {base}inf}}{rest}")
+        made.add(
+            "Asked",
+            weight / 4,
+            f"can {who} {base}inf}}{rest}",
+            f"{who} {pouvoir} {base}inf}}{rest}",
+        )
 
 
 def _sentences(made: Rules) -> None:

@@ -1,7 +1,8 @@
-"""The words of the translation grammar: English and French forms of nouns, adjectives, verbs and what goes with them.
+"""The words of the translation grammar: English and French forms of nouns, adjectives, verbs and
+what goes with them.
 
-Features are parts of symbols' names: gender and number `ms fs mp fp`, as a subject also `1s 1p` (I and we).
-"""
+Features are parts of symbols' names: gender and number `ms fs mp fp`, as a subject also `1s 1p` (I
+and we)."""
 
 from pipeline.grammars.grammar import Rules
 
@@ -40,7 +41,8 @@ place f school schools école écoles
 place f city cities ville villes
 """
 
-# side of the noun, classes it fits, English, masculin, féminin, masculin pluriel (féminin pluriel is féminin + s)
+# side of the noun, classes it fits, English, masculin, féminin, masculin pluriel (féminin pluriel
+# is féminin + s)
 ADJECTIVES = """
 before person,animal,thing,place small petit petite petits
 before person,animal,thing,place big grand grande grands
@@ -59,8 +61,9 @@ after person,animal jealous jaloux jalouse jaloux
 after person,animal loyal loyal loyale loyaux
 """
 
-# kind, English base (with _ for a blank), third person, past; French infinitive, je, nous, il, ils, participle
-# `any`: all do it to all; `deal`: persons do it to things; `to`: with `à`; `alone` with avoir, `move` with être
+# kind, English base (with _ for a blank), third person, past; French infinitive, je, nous, il, ils,
+# participle `any`: all do it to all; `deal`: persons do it to things; `to`: with `à`; `alone` with
+# avoir, `move` with être
 VERBS = """
 any see sees saw voir vois voyons voit voient vu
 any love loves loved aimer aime aimons aime aiment aimé
@@ -85,7 +88,8 @@ move fall falls fell tomber tombe tombons tombe tombent tombé
 move come comes came venir viens venons vient viennent venu
 """
 
-# the subject's person or gender and number: English be, was, do, want; French avoir, être, imparfait, pouvoir, vouloir
+# the subject's person or gender and number: English be, was, do, want; French avoir, être,
+# imparfait, pouvoir, vouloir
 SUBJECTS = {
     "1s": ["am", "was", "do", "want", "ai", "suis", "étais", "peux", "veux"],
     "1p": ["are", "were", "do", "want", "avons", "sommes", "étions", "pouvons", "voulons"],
@@ -107,7 +111,8 @@ INDIRECT = {"ms": "lui", "fs": "lui", "mp": "leur", "fp": "leur"}
 
 
 def add_words(made: Rules) -> None:
-    """`Noun`, `Adjective`, `Predicate` and `Verb` in every form; a verb's symbol names its form on both sides."""
+    """`Noun`, `Adjective`, `Predicate` and `Verb` in every form; a verb's symbol names its form on
+    both sides."""
     for line in NOUNS.split("\n")[1:-1]:
         kind, gender, singular, plural, singulier, pluriel = line.split()
         made.add(f"Noun {kind} {gender}s", 1, singular, singulier)
@@ -120,11 +125,21 @@ def add_words(made: Rules) -> None:
                 made.add(f"Predicate {kind} {gender}", 1, english, form.partition("/")[0])
     for line in VERBS.split("\n")[1:-1]:
         kind, base, third, past, infinitive, je, nous, il, ils, participle = line.split()
-        french_forms = {"inf": infinitive, "1s": je, "1p": nous, "ms": il, "fs": il, "mp": ils, "fp": ils}
+        french_forms = {
+            "inf": infinitive,
+            "1s": je,
+            "1p": nous,
+            "ms": il,
+            "fs": il,
+            "mp": ils,
+            "fp": ils,
+        }
         french_forms |= {f"pp {gender}": _participle(participle, gender) for gender in GENDERS}
         for english_form, english in (("base", base), ("third", third), ("past", past)):
             for french_form, word in french_forms.items():
-                made.add(f"Verb {kind} {english_form} {french_form}", 1, english.replace("_", " "), word)
+                made.add(
+                    f"Verb {kind} {english_form} {french_form}", 1, english.replace("_", " "), word
+                )
 
 
 def gender_of(subject: str) -> str:

@@ -1,16 +1,25 @@
-"""Phrases: nouns with their determiners and adjectives, verbs in every tense and polarity, relative clauses."""
+"""Phrases: nouns with their determiners and adjectives, verbs in every tense and polarity, relative
+clauses."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pipeline.grammars.english_french.lexicon import DEFINITE, DIRECT, GENDERS, INDIRECT, SUBJECTS, gender_of
+from pipeline.grammars.english_french.lexicon import (
+    DEFINITE,
+    DIRECT,
+    GENDERS,
+    INDIRECT,
+    SUBJECTS,
+    gender_of,
+)
 from pipeline.grammars.grammar import Rules
 
 ASSERTED, DENIED = 16, 7  # the weights of the frames that assert and that deny
 
 
 def add_noun_phrases(made: Rules, kind: str, gender: str) -> None:
-    """`Definite`, `Plain` (or indefinite), `Denied` (the object of a negated verb), each with adjectives on either side."""
+    """`Definite`, `Plain` (or indefinite), `Denied` (the object of a negated verb), each with
+    adjectives on either side."""
     noun, key = f"{{Noun {kind} {gender}}}", f"{kind} {gender}"
     before, after = f"{{Adjective before {key}}}", f"{{Adjective after {key}}}"
     bare, led, nominal = f"Bare {key}", f"Led {key}", f"{{Nominal {key}}}"
@@ -22,11 +31,15 @@ def add_noun_phrases(made: Rules, kind: str, gender: str) -> None:
     made.both(f"Nominal {key}", 3, f"{{{led}}}")
     for i, pair in enumerate(DEFINITE[gender].split()):
         english, word = pair.split(":")
-        made.add(f"Definite {key}", 10 if i == 0 else 1, f"{english} {nominal}", f"{word} {nominal}")
+        made.add(
+            f"Definite {key}", 10 if i == 0 else 1, f"{english} {nominal}", f"{word} {nominal}"
+        )
     made.both(f"Plain {key}", 5, f"{{Definite {key}}}")
     made.both(f"Denied {key}", 5, f"{{Definite {key}}}")
     if gender[1] == "s":
-        made.add(f"Plain {key}", 2, f"a/an {nominal}", f"{'un' if gender == 'ms' else 'une'} {nominal}")
+        made.add(
+            f"Plain {key}", 2, f"a/an {nominal}", f"{'un' if gender == 'ms' else 'une'} {nominal}"
+        )
         made.add(f"Denied {key}", 2, f"a/an {nominal}", f"de/d' {nominal}")
     else:
         made.add(f"Plain {key}", 1.25, f"some {{{bare}}}", f"des {{{bare}}}")
@@ -37,7 +50,8 @@ def add_noun_phrases(made: Rules, kind: str, gender: str) -> None:
 
 
 def add_verb_phrases(made: Rules, subject: str) -> None:
-    """`Act` has an object, `Rest` none; `Gap` lacks the one a relative clause hangs on, `Clitic` has a pronoun for it."""
+    """`Act` has an object, `Rest` none; `Gap` lacks the one a relative clause hangs on, `Clitic`
+    has a pronoun for it."""
     s = subject
     for verb in ("any", "deal", "to"):
         _conjugate(made, f"Does {verb} {s}", f"Denies {verb} {s}", verb, s)
@@ -46,11 +60,20 @@ def add_verb_phrases(made: Rules, subject: str) -> None:
         made.both(f"Act {verb} {s}", ASSERTED, f"{{Does {verb} {s}}} {{Any {thing}}}")
         made.both(f"Act {verb} {s}", DENIED, f"{{Denies {verb} {s}}} {{Any denied {thing}}}")
         for object_ in GENDERS:
-            _conjugate(made, f"Gap {verb} {s} {object_}", f"Gap {verb} {s} {object_}", verb, s, "", object_)
+            _conjugate(
+                made, f"Gap {verb} {s} {object_}", f"Gap {verb} {s} {object_}", verb, s, "", object_
+            )
             clitic = f"Clitic {verb} {s} {object_}"
             _conjugate(made, clitic, clitic, verb, s, DIRECT[object_] + " ", object_)
     for object_ in GENDERS:
-        _conjugate(made, f"Clitic to {s} {object_}", f"Clitic to {s} {object_}", "to", s, INDIRECT[object_] + " ")
+        _conjugate(
+            made,
+            f"Clitic to {s} {object_}",
+            f"Clitic to {s} {object_}",
+            "to",
+            s,
+            INDIRECT[object_] + " ",
+        )
     made.both(f"Act to {s}", ASSERTED, f"{{Does to {s}}} {{Recipient}}")
     made.both(f"Act to {s}", DENIED, f"{{Denies to {s}}} {{Recipient}}")
     for verb in ("alone", "move"):
@@ -74,7 +97,9 @@ def _predicates(made: Rules, kind: str, subject: str) -> None:
     made.both(phrase, 3, f"{{{state}}}")
     for other in GENDERS:
         than = f"{{Plain {kind} {other}}}"
-        made.add(phrase, 0.2, f"{be} as {quality} as {than}", f"{etre} aussi {quality} que/qu' {than}")
+        made.add(
+            phrase, 0.2, f"{be} as {quality} as {than}", f"{etre} aussi {quality} que/qu' {than}"
+        )
     if kind == "thing":
         return
     made.both(brief, 1, f"{{Rest {s}}}")
@@ -101,7 +126,9 @@ def add_relative_clauses(made: Rules, kind: str, gender: str) -> None:
         for english, word in doers:
             verbs = "any" if kind != "thing" or "animal" in english else "deal"
             gap = f"{{Gap {verbs} {subject} {gender}}}"
-            made.add(phrase, weight, f"{plain} that {english} {gap}", f"{plain} que/qu' {word} {gap}")
+            made.add(
+                phrase, weight, f"{plain} that {english} {gap}", f"{plain} que/qu' {word} {gap}"
+            )
     if kind != "person":
         for owner in GENDERS:
             nominal = f"{{Nominal {key}}} of {{Definite person {owner}}}"
@@ -110,7 +137,8 @@ def add_relative_clauses(made: Rules, kind: str, gender: str) -> None:
 
 
 class Frame(NamedTuple):
-    """A tense and polarity: how VERB is set on either side, with which forms; CLITIC is where an object pronoun goes."""
+    """A tense and polarity: how VERB is set on either side, with which forms; CLITIC is where an
+    object pronoun goes."""
 
     weight: float
     english: str
@@ -121,7 +149,8 @@ class Frame(NamedTuple):
 
 
 def _frames(subject: str, move: bool, agreement: str) -> Iterator[Frame]:
-    """All frames for a subject; `move` verbs take être and agree with the subject, others with `agreement`'s object."""
+    """All frames for a subject; `move` verbs take être and agree with the subject, others with
+    `agreement`'s object."""
     _, _, do, want, avoir, etre, _, pouvoir, vouloir = SUBJECTS[subject]
     present = "third" if subject in ("ms", "fs") else "base"
     auxiliary, participle = (etre, gender_of(subject)) if move else (avoir, agreement)
@@ -138,9 +167,16 @@ def _frames(subject: str, move: bool, agreement: str) -> Iterator[Frame]:
 
 
 def _conjugate(
-    made: Rules, symbol: str, denied: str, verb: str, subject: str, clitic: str = "", agreement: str = "ms"
+    made: Rules,
+    symbol: str,
+    denied: str,
+    verb: str,
+    subject: str,
+    clitic: str = "",
+    agreement: str = "ms",
 ) -> None:
-    """A verb of the kind `verb` in every frame: productions of `symbol`, or of `denied` for frames that deny."""
+    """A verb of the kind `verb` in every frame: productions of `symbol`, or of `denied` for frames
+    that deny."""
     for frame in _frames(subject, verb == "move", agreement):
         slot = f"{{Verb {verb} {frame.english_form} {frame.french_form}}}"
         made.add(

@@ -1,4 +1,5 @@
-"""Spelling rules of both sides: alternations `plain/before_vowel` (`a/an`, `beau/bel`, `le/l'`), elisions, contractions."""
+"""Spelling rules of both sides: alternations `plain/before_vowel` (`a/an`, `beau/bel`, `le/l'`),
+elisions, contractions."""
 
 from collections.abc import Callable
 
@@ -12,7 +13,8 @@ def english(written: str) -> str:
 
 
 def french(written: str) -> str:
-    """The French side as it is spelt: alternations chosen, elided words joined, prepositions contracted."""
+    """The French side as it is spelt: alternations chosen, elided words joined, prepositions
+    contracted."""
     words = _spoken(written.split(), _starts_with_french_vowel)
     text: list[str] = []
     for word in words:
@@ -26,7 +28,8 @@ def french(written: str) -> str:
 
 
 def _spoken(words: list[str], vowel: Callable[[str], bool]) -> list[str]:
-    """The words with each alternation `plain/before_vowel` decided by the word after it, from the last word back."""
+    """The words with each alternation `plain/before_vowel` decided by the word after it, from the
+    last word back."""
     chosen: list[str] = []
     for word in reversed(words):
         plain, _, before_vowel = word.partition("/")

@@ -1,4 +1,5 @@
-"""Scores of a classifier, in per cent: accuracy, F1, precision and recall label by label, and who is taken for whom.
+"""Scores of a classifier, in per cent: accuracy, F1, precision and recall label by label, and who
+is taken for whom.
 
 Shapes: N rows, R resamples, L labels.
 """
@@ -26,10 +27,14 @@ _COLUMNS = (
 )
 _TODO = "Remove it. Run `dvc repro`."
 _MEANING = (
-    "Accuracy is the share of texts whose likeliest label is the right one. F1 is the harmonic mean of a label's precision "
-    "(how many of the texts so labelled are) and recall (how many of the texts that are were so labelled); macro F1 is its "
-    "mean over the labels, each counting alike. Nats per text are -log of the probability that the right label was given: "
-    "guessing among two labels costs 0.693. Where the corpus is built in, some labels are flipped, and the accuracy of the "
+    "Accuracy is the share of texts whose likeliest label is the right one. F1 is the harmonic "
+    "mean of a label's precision "
+    "(how many of the texts so labelled are) and recall (how many of the texts that are were so "
+    "labelled); macro F1 is its "
+    "mean over the labels, each counting alike. Nats per text are -log of the probability that "
+    "the right label was given: "
+    "guessing among two labels costs 0.693. Where the corpus is built in, some labels are "
+    "flipped, and the accuracy of the "
     "rule that wrote the others is the most that can be expected."
 )
 
@@ -66,7 +71,8 @@ def score(sums_RK: Array) -> Array:
 
 
 def rows(inputs: Inputs, split: str) -> pa.Table:
-    """Every row's label, the one predicted, and its nats; UserError if predictions and texts do not match."""
+    """Every row's label, the one predicted, and its nats; UserError if predictions and texts do not
+    match."""
     texts = tables.read(inputs.tokens / f"{split}.parquet", tables.TOKENS_LABELLED).sort_by("row")
     path = inputs.predictions / f"labels_{split}.parquet"
     found = tables.read(path, tables.LABELS).sort_by("row")
@@ -77,11 +83,18 @@ def rows(inputs: Inputs, split: str) -> pa.Table:
     log_probs = np.asarray(pc.list_flatten(found["log_probs"]))
     label_N = pc.index_in(texts["label"], pa.array(names))
     if len(log_probs) != len(texts) * len(names) or label_N.null_count:
-        raise refuse(str(names_path), f"{len(names)} names", f"those of the labels in {path}", _TODO)
+        raise refuse(
+            str(names_path), f"{len(names)} names", f"those of the labels in {path}", _TODO
+        )
     log_probs_NL = log_probs.reshape(len(texts), len(names))
     nats = -log_probs_NL[np.arange(len(texts)), label_N.to_numpy()]
     if not np.isfinite(nats).all():
-        raise refuse(str(path), "nats that are not finite", "finite numbers", "The model has diverged: train it again.")
+        raise refuse(
+            str(path),
+            "nats that are not finite",
+            "finite numbers",
+            "The model has diverged: train it again.",
+        )
     return pa.table(
         {
             "row": texts["row"],
@@ -101,7 +114,8 @@ def units(table: pa.Table) -> Array:
 
 
 def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> dict[str, Any]:
-    """Accuracy and macro F1 with intervals, the labels one by one, the confusion matrix, the limit and the distance to it.
+    """Accuracy and macro F1 with intervals, the labels one by one, the confusion matrix, the limit
+    and the distance to it.
 
     `confusion` is {true label: {predicted label: rows}}.
     """
@@ -115,21 +129,33 @@ def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> d
         found |= {"limit": limit["accuracy"], "distance": limit["accuracy"] - accuracy["score"]}
     precision_L, recall_L, f1_L = (figures[0] for figures in by_label(counts_LL[None]))
     labels = {
-        name: {"precision": precision_L[i], "recall": recall_L[i], "f1": f1_L[i], "rows": int(counts_LL[i].sum())}
+        name: {
+            "precision": precision_L[i],
+            "recall": recall_L[i],
+            "f1": f1_L[i],
+            "rows": int(counts_LL[i].sum()),
+        }
         for i, name in enumerate(names)
     }
-    confusion = {name: {other: int(counts_LL[i, j]) for j, other in enumerate(names)} for i, name in enumerate(names)}
+    confusion = {
+        name: {other: int(counts_LL[i, j]) for j, other in enumerate(names)}
+        for i, name in enumerate(names)
+    }
     return {**found, "labels": labels, "confusion": confusion}
 
 
 def by_length(table: pa.Table, bootstrap: Bootstrap) -> list[dict[str, Any]]:
     """Accuracy by the number of tokens in the text."""
-    return curve(table["length"].to_numpy().astype(np.int64), units(table), score, "accuracy", bootstrap)
+    return curve(
+        table["length"].to_numpy().astype(np.int64), units(table), score, "accuracy", bootstrap
+    )
 
 
 def confused(table: pa.Table, names: list[str]) -> Array:
     """units_NK, K = L * L: 1 at (label, predicted) of the row, label by label."""
-    label_N, predicted_N = (pc.index_in(table[side], pa.array(names)).to_numpy() for side in ("label", "predicted"))
+    label_N, predicted_N = (
+        pc.index_in(table[side], pa.array(names)).to_numpy() for side in ("label", "predicted")
+    )
     units_NK = np.zeros((len(table), len(names) ** 2))
     units_NK[np.arange(len(table)), label_N.astype(np.int64) * len(names) + predicted_N] = 1
     return units_NK
@@ -139,7 +165,11 @@ def by_label(counts_RLL: Array) -> tuple[Array, Array, Array]:
     """Precision, recall and F1 in per cent, each RL; 0 where there is nothing to divide by."""
     right_RL = np.diagonal(counts_RLL, axis1=1, axis2=2)
     said_RL, true_RL = counts_RLL.sum(1), counts_RLL.sum(2)
-    return _share(right_RL, said_RL), _share(right_RL, true_RL), _share(2 * right_RL, said_RL + true_RL)
+    return (
+        _share(right_RL, said_RL),
+        _share(right_RL, true_RL),
+        _share(2 * right_RL, said_RL + true_RL),
+    )
 
 
 def macro_f1(sums_RK: Array) -> Array:
@@ -155,7 +185,8 @@ def _share(part: NDArray[Any], whole: NDArray[Any]) -> Array:
 
 
 def _names(path: Path) -> list[str]:
-    """Names of the labels in the order of the columns of `log_probs`; UserError if the file is damaged."""
+    """Names of the labels in the order of the columns of `log_probs`; UserError if the file is
+    damaged."""
     names = read_json_value(path, "the labels' names", _TODO)
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise refuse(str(path), "no list of names", "the labels' names", _TODO)

@@ -1,4 +1,5 @@
-"""Scores of a blank filler: pseudo-perplexity, which is not a perplexity of the text and never ranked with one."""
+"""Scores of a blank filler: pseudo-perplexity, which is not a perplexity of the text and never
+ranked with one."""
 
 from typing import Any
 
@@ -73,9 +74,12 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
         length="tokens in the sentence",
         unit="word",
         meaning=(
-            "Pseudo-perplexity is exp(nats per word), each word guessed from all the others of its row, those after it "
-            "included. It may lie below the lowest perplexity that a language model can reach, since the words are counted "
-            "on each other's evidence: it is no perplexity of the text, and only blank fillers are ranked by it. A word "
+            "Pseudo-perplexity is exp(nats per word), each word guessed from all the others of "
+            "its row, those after it "
+            "included. It may lie below the lowest perplexity that a language model can reach, "
+            "since the words are counted "
+            "on each other's evidence: it is no perplexity of the text, and only blank fillers "
+            "are ranked by it. A word "
             "that the vocabulary lacks costs its letters too; `unknown` is the share of such words."
         ),
         book_bleu=False,

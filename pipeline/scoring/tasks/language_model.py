@@ -1,4 +1,5 @@
-"""Scores of a language model: perplexity, bits per character, and how far they are from the grammar that wrote the text."""
+"""Scores of a language model: perplexity, bits per character, and how far they are from the grammar
+that wrote the text."""
 
 import math
 from typing import Any
@@ -22,12 +23,18 @@ _COLUMNS = (
     ("unknown", "unknown", "{:.1%}"),
 )
 _MEANING = (
-    "Perplexity is exp(nats per token): a perplexity of 20 means that the model hesitated as between 20 equally "
-    "likely tokens at every step. It compares only models that read the same tokens; bits per character, what it "
-    "costs to write the text character by character, compares all, and ranks them. Where a grammar wrote the text, "
-    "the grammar's own perplexity on the same rows is the lowest that a model can expect to reach, and the excess "
-    "says how much is left to learn. A word that a model's vocabulary lacks costs its letters too, at the price of letters "
-    "drawn at random, so that perplexities are those of the whole text; `unknown` is the share of such words, whose letters "
+    "Perplexity is exp(nats per token): a perplexity of 20 means that the model hesitated as "
+    "between 20 equally "
+    "likely tokens at every step. It compares only models that read the same tokens; bits per "
+    "character, what it "
+    "costs to write the text character by character, compares all, and ranks them. Where a "
+    "grammar wrote the text, "
+    "the grammar's own perplexity on the same rows is the lowest that a model can expect to "
+    "reach, and the excess "
+    "says how much is left to learn. A word that a model's vocabulary lacks costs its letters "
+    "too, at the price of letters "
+    "drawn at random, so that perplexities are those of the whole text; `unknown` is the share "
+    "of such words, whose letters "
     "no training can make cheaper."
 )
 _ENOUGH_BLOCKS = 30
@@ -41,7 +48,8 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
         summary=summary,
         by_length=by_length,
         units=units,
-        score=likelihood.bits_per_character,  # whatever the tokens, it ranks; for models of the same ones as perplexity does
+        # whatever the tokens, it ranks; for models of the same ones as perplexity does
+        score=likelihood.bits_per_character,
         higher_is_better=False,
         difference="bits per character",
         main="perplexity",
@@ -59,7 +67,8 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
 
 
 def rows(inputs: Inputs, split: str) -> pa.Table:
-    """Nats, tokens, characters and the grammar's own nats of every row; UserError if predictions and texts do not match."""
+    """Nats, tokens, characters and the grammar's own nats of every row; UserError if predictions
+    and texts do not match."""
     texts = tables.read(inputs.tokens / f"{split}.parquet", tables.TOKENS_TEXT).sort_by("row")
     spent = likelihood.likelihood(inputs.predictions, split, len(texts))
     lacking = unknown(texts["tokens"], inputs.encoded, split, "text")
@@ -79,13 +88,18 @@ def rows(inputs: Inputs, split: str) -> pa.Table:
 
 
 def units(table: pa.Table) -> Array:
-    """units_UK: nats, tokens, the grammar's nats (NaN for natural text), characters; U blocks, which are resampled whole."""
-    columns = [table[name].to_numpy().astype(np.float64) for name in ("nats", "count", "floor", "characters")]
+    """units_UK: nats, tokens, the grammar's nats (NaN for natural text), characters; U blocks,
+    which are resampled whole."""
+    columns = [
+        table[name].to_numpy().astype(np.float64)
+        for name in ("nats", "count", "floor", "characters")
+    ]
     return by_block(np.stack(columns, 1), table["block"].to_numpy())
 
 
 def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> dict[str, Any]:
-    """Perplexity, bits per character and, where the grammar is known, its perplexity and the model's excess over it."""
+    """Perplexity, bits per character and, where the grammar is known, its perplexity and the
+    model's excess over it."""
     units_UK = units(table)
     found = likelihood.summary(table, units_UK, bootstrap)
     found |= {"rows": len(table), "blocks": len(units_UK)}
@@ -107,7 +121,13 @@ def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> d
 def by_length(table: pa.Table, bootstrap: Bootstrap) -> list[dict[str, Any]]:
     """Perplexity by the number of tokens in the row."""
     units_UK = np.stack([table["nats"].to_numpy(), table["count"].to_numpy().astype(np.float64)], 1)
-    return curve(table["length"].to_numpy().astype(np.int64), units_UK, likelihood.perplexity, "perplexity", bootstrap)
+    return curve(
+        table["length"].to_numpy().astype(np.int64),
+        units_UK,
+        likelihood.perplexity,
+        "perplexity",
+        bootstrap,
+    )
 
 
 def _excess(sums_RK: Array) -> Array:
@@ -116,7 +136,8 @@ def _excess(sums_RK: Array) -> Array:
 
 
 def _blocks(texts: pa.Table) -> NDArray[np.int64]:
-    """Neighbouring sentences are alike, so whole paragraphs are resampled, unless the split has too few of them."""
+    """Neighbouring sentences are alike, so whole paragraphs are resampled, unless the split has too
+    few of them."""
     paragraph: NDArray[np.int64] = texts["paragraph"].to_numpy()
     if len(np.unique(paragraph)) >= _ENOUGH_BLOCKS:
         return paragraph

@@ -1,4 +1,5 @@
-"""Scores of a masked language model: guesses at masked words given both sides, and at whether a sentence follows."""
+"""Scores of a masked language model: guesses at masked words given both sides, and at whether a
+sentence follows."""
 
 from typing import Any
 
@@ -25,11 +26,16 @@ _FURTHER = (
     ("loss of the pairs", "nsp_loss", "{:.3f}"),
 )
 _MEANING = (
-    "Masked perplexity is exp(nats per masked word), each word guessed from the words on both sides of it: it is no "
-    "perplexity of the text, and not to be set beside that of a model that reads from left to right. 15 % of the words "
-    "are masked, the same ones for every run; most of them are hidden, a few are replaced or left. Pairs guessed is how "
-    "often the model can tell whether the second sentence follows the first, which is so for half of them. `unknown` is the "
-    "share of words that the vocabulary lacks, all of which are one word to it: only models of the same vocabulary can be "
+    "Masked perplexity is exp(nats per masked word), each word guessed from the words on both "
+    "sides of it: it is no "
+    "perplexity of the text, and not to be set beside that of a model that reads from left to "
+    "right. 15 % of the words "
+    "are masked, the same ones for every run; most of them are hidden, a few are replaced or "
+    "left. Pairs guessed is how "
+    "often the model can tell whether the second sentence follows the first, which is so for "
+    "half of them. `unknown` is the "
+    "share of words that the vocabulary lacks, all of which are one word to it: only models of "
+    "the same vocabulary can be "
     "compared."
 )
 
@@ -62,26 +68,43 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
 
 
 def rows(inputs: Inputs, split: str) -> pa.Table:
-    """Every pair's sums and the paragraph of its first sentence; UserError if predictions and texts do not match."""
+    """Every pair's sums and the paragraph of its first sentence; UserError if predictions and texts
+    do not match."""
     texts = tables.read(inputs.tokens / f"{split}.parquet", tables.TOKENS_TEXT).sort_by("row")
     path = inputs.predictions / f"masked_{split}.parquet"
     pairs = tables.read(path, tables.MASKED).sort_by("row")
     if not len(pairs) or pairs["row"][-1].as_py() >= len(texts):
-        raise refuse(str(path), f"{len(pairs)} pairs", f"pairs of the {len(texts)} rows", "Run `dvc repro`: it is stale.")
+        raise refuse(
+            str(path),
+            f"{len(pairs)} pairs",
+            f"pairs of the {len(texts)} rows",
+            "Run `dvc repro`: it is stale.",
+        )
     if not pc.all(pc.is_finite(pc.add(pairs["nats"], pairs["pair_nats"]))).as_py():
-        raise refuse(str(path), "nats that are not finite", "finite numbers", "The model has diverged: train it again.")
+        raise refuse(
+            str(path),
+            "nats that are not finite",
+            "finite numbers",
+            "The model has diverged: train it again.",
+        )
     lacking = unknown(texts["tokens"], inputs.encoded, split, "text")
 
     first = pairs["row"]  # of each pair's two sentences
     length = pc.cast(pc.list_value_length(texts["tokens"]).take(first), pa.int32())
     pairs = pairs.add_column(1, tables.SCORES_MASKED.field("block"), texts["paragraph"].take(first))
     pairs = pairs.append_column(tables.SCORES_MASKED.field("tokens"), length)
-    return pairs.append_column(tables.SCORES_MASKED.field("unknown"), pa.array(lacking.count_N[first.to_numpy()]))
+    return pairs.append_column(
+        tables.SCORES_MASKED.field("unknown"), pa.array(lacking.count_N[first.to_numpy()])
+    )
 
 
 def units(table: pa.Table) -> Array:
-    """units_UK: nats, words, words guessed, nats of the pairs, pairs guessed, pairs; U paragraphs, resampled whole."""
-    columns = [table[name].cast(pa.float64()).to_numpy() for name in ("nats", "count", "correct", "pair_nats")]
+    """units_UK: nats, words, words guessed, nats of the pairs, pairs guessed, pairs; U paragraphs,
+    resampled whole."""
+    columns = [
+        table[name].cast(pa.float64()).to_numpy()
+        for name in ("nats", "count", "correct", "pair_nats")
+    ]
     columns += [table["pair_correct"].to_numpy().astype(np.float64), np.ones(len(table))]
     return by_block(np.stack(columns, 1), table["block"].to_numpy())
 
@@ -99,14 +122,22 @@ def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> d
         "words": int(words),
         "pairs": int(pairs),
         "blocks": len(units_UK),
-        **likelihood.unknown_share(pc.sum(table["unknown"]).as_py(), pc.sum(table["tokens"]).as_py()),
+        **likelihood.unknown_share(
+            pc.sum(table["unknown"]).as_py(), pc.sum(table["tokens"]).as_py()
+        ),
     }
 
 
 def by_length(table: pa.Table, bootstrap: Bootstrap) -> list[dict[str, Any]]:
     """Masked perplexity by the number of words in the pair."""
     units_UK = np.stack([table["nats"].to_numpy(), table["count"].to_numpy().astype(np.float64)], 1)
-    return curve(table["length"].to_numpy().astype(np.int64), units_UK, likelihood.perplexity, _MAIN, bootstrap)
+    return curve(
+        table["length"].to_numpy().astype(np.int64),
+        units_UK,
+        likelihood.perplexity,
+        _MAIN,
+        bootstrap,
+    )
 
 
 def _words_guessed(sums_RK: Array) -> Array:

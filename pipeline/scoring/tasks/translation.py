@@ -1,8 +1,8 @@
 """Scores of a translator: BLEU, chrF and TER of its answers, and the likelihood of the references.
 
-References and answers are read as the corpus reads its text, so that the answers of a perfect model equal the references:
-in NFC, with plain spaces, and at the level `word` with punctuation set apart and put back by the same rule.
-"""
+References and answers are read as the corpus reads its text, so that the answers of a perfect model
+equal the references: in NFC, with plain spaces, and at the level `word` with punctuation set apart
+and put back by the same rule."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -32,19 +32,27 @@ _SHARES = (
     ("unknown", "unknown", "{:.1%}"),
 )
 _MEANING = (
-    "BLEU (0 to 100) counts the stretches of one to four words that an answer shares with the reference, {}; `tok` in its "
-    "signature says what a word is. chrF does so for stretches of characters, and TER counts the edits that would turn the "
-    "answer into the reference (lower is better). Perplexity is that of the reference, word by word, given the words "
-    "before, and a word that the vocabulary lacks costs its letters too: a good perplexity beside a bad BLEU points at "
+    "BLEU (0 to 100) counts the stretches of one to four words that an answer shares with the "
+    "reference, {}; `tok` in its "
+    "signature says what a word is. chrF does so for stretches of characters, and TER counts "
+    "the edits that would turn the "
+    "answer into the reference (lower is better). Perplexity is that of the reference, word by "
+    "word, given the words "
+    "before, and a word that the vocabulary lacks costs its letters too: a good perplexity "
+    "beside a bad BLEU points at "
     "the search, not at the model. Where the corpus is built in, BLEU 100 can be reached."
 )
 _CASE = "cased and on the text as the corpus reads it"
-_NO_CASE = "on the text as the corpus reads it, without case, since no model of this corpus ever writes a capital"
+_NO_CASE = (
+    "on the text as the corpus reads it, without case, since no model of this corpus "
+    "ever writes a capital"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class _Setting:
-    """Settings of a translation's scores: whether case is ignored, BLEU's tokenizer, and the score that ranks."""
+    """Settings of a translation's scores: whether case is ignored, BLEU's tokenizer, and the score
+    that ranks."""
 
     lowercase: bool
     tokenizer: str
@@ -57,7 +65,8 @@ class _Setting:
 
 
 def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
-    """BLEU ranks: cased, or lowercased on a lowercased corpus; the BLEU of the other case is among the further scores.
+    """BLEU ranks: cased, or lowercased on a lowercased corpus; the BLEU of the other case is among
+    the further scores.
 
     Where no reference has four tokens, BLEU is 0 for all answers, and chrF ranks instead.
     """
@@ -80,12 +89,17 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
         score=mt_metrics.chrf,
         title=f"chrF{case}",
         name=f"{prefix}chrF",
-        further=((f"BLEU{case}", f"{bleu}.score", "{:.2f}"), (f"chrF{other_case}", f"{other_chrf}.score", "{:.2f}")),
+        further=(
+            (f"BLEU{case}", f"{bleu}.score", "{:.2f}"),
+            (f"chrF{other_case}", f"{other_chrf}.score", "{:.2f}"),
+        ),
     )
     return dataclasses.replace(by_bleu, substitute=partial(_too_short, by_bleu, by_chrf))
 
 
-def _scoring(setting: _Setting, score: Score, title: str, name: str, further: tuple[Column, ...]) -> Scoring:
+def _scoring(
+    setting: _Setting, score: Score, title: str, name: str, further: tuple[Column, ...]
+) -> Scoring:
     exact = "exact, lowercased" if setting.lowercase else "exact"
     return Scoring(
         schema=tables.SCORES_PAIR,
@@ -100,7 +114,10 @@ def _scoring(setting: _Setting, score: Score, title: str, name: str, further: tu
         main_title=title,
         main_name=name,
         scale=(0.0, 100.0),
-        columns=(("perplexity", "perplexity.score", "{:.2f}"), (_to_the_limit(title), "distance", "{:.2f}")),
+        columns=(
+            ("perplexity", "perplexity.score", "{:.2f}"),
+            (_to_the_limit(title), "distance", "{:.2f}"),
+        ),
         further=(*further, _TER, (exact, "exact_match", "{:.1%}"), *_SHARES),
         title="Translators",
         length="tokens in the source sentence",
@@ -116,16 +133,21 @@ def _to_the_limit(title: str) -> str:
 
 
 def _too_short(by_bleu: Scoring, by_chrf: Scoring, table: pa.Table) -> tuple[Scoring, str] | None:
-    """The scoring by chrF and the reason, if no reference of the table has as many tokens as BLEU's longest n-grams."""
+    """The scoring by chrF and the reason, if no reference of the table has as many tokens as BLEU's
+    longest n-grams."""
     longest = int(_matrix(table[by_bleu.main])[:, 1].max(initial=0))
     if longest >= mt_metrics.ORDERS:
         return None
-    reason = f"no reference has {mt_metrics.ORDERS} tokens, so that {by_bleu.main_name} is 0 whatever the answers"
+    reason = (
+        f"no reference has {mt_metrics.ORDERS} tokens, so that {by_bleu.main_name} is 0 "
+        "whatever the answers"
+    )
     return by_chrf, f"{reason}; {by_chrf.main_name} ranks instead"
 
 
 def _rows(setting: _Setting, inputs: Inputs, split: str) -> pa.Table:
-    """Every row's sums; UserError if predictions and references do not match. Only the valid split may go undecoded."""
+    """Every row's sums; UserError if predictions and references do not match. Only the valid split
+    may go undecoded."""
     pairs = tables.read(inputs.tokens / f"{split}.parquet", tables.TOKENS_PAIR).sort_by("row")
     spent = likelihood.likelihood(inputs.predictions, split, len(pairs))
     lacking = unknown(pairs["target_tokens"], inputs.encoded, split, "target")
@@ -141,7 +163,9 @@ def _rows(setting: _Setting, inputs: Inputs, split: str) -> pa.Table:
     if split != "valid" or (inputs.predictions / f"hypotheses_{split}.parquet").exists():
         answers = _answers(inputs.predictions, split, len(pairs))
         columns |= _decoded(setting, inputs.text, answers, pairs["target"].combine_chunks())
-    made = [columns.get(field.name, pa.nulls(len(pairs), field.type)) for field in tables.SCORES_PAIR]
+    made = [
+        columns.get(field.name, pa.nulls(len(pairs), field.type)) for field in tables.SCORES_PAIR
+    ]
     return pa.table(made, schema=tables.SCORES_PAIR)
 
 
@@ -150,9 +174,14 @@ def _units(main: str, table: pa.Table) -> Array:
     return _matrix(table[main])
 
 
-def _summary(setting: _Setting, table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> dict[str, Any]:
-    """Likelihood and, if the split was decoded, each surface score with its interval and signature, and the limit."""
-    nats_N3 = np.stack([table[name].to_numpy().astype(np.float64) for name in ("nats", "count", "characters")], 1)
+def _summary(
+    setting: _Setting, table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]
+) -> dict[str, Any]:
+    """Likelihood and, if the split was decoded, each surface score with its interval and signature,
+    and the limit."""
+    nats_N3 = np.stack(
+        [table[name].to_numpy().astype(np.float64) for name in ("nats", "count", "characters")], 1
+    )
     found = likelihood.summary(table, nats_N3, bootstrap) | {"rows": len(table)}
     if table["bleu"].null_count:
         return found
@@ -160,14 +189,19 @@ def _summary(setting: _Setting, table: pa.Table, bootstrap: Bootstrap, limit: di
         made = bootstrap.estimate(_matrix(table[name]), measure.score)
         found[name] = {**made, "signature": measure.signature(bootstrap)}
     length, reference = _matrix(table["bleu"])[:, :2].sum(0)
-    found |= {"exact_match": pc.mean(table["exact"]).as_py(), "empty": pc.mean(table["empty"]).as_py()}
+    found |= {
+        "exact_match": pc.mean(table["exact"]).as_py(),
+        "empty": pc.mean(table["empty"]).as_py(),
+    }
     found["length_ratio"] = length / max(reference, 1.0)
     if "bleu" in limit:  # 100, which is the limit of the lowercased scores and of chrF too
         found |= {"limit": limit["bleu"], "distance": limit["bleu"] - found[setting.main]["score"]}
     return found
 
 
-def _by_length(setting: _Setting, score: Score, table: pa.Table, bootstrap: Bootstrap) -> list[dict[str, Any]]:
+def _by_length(
+    setting: _Setting, score: Score, table: pa.Table, bootstrap: Bootstrap
+) -> list[dict[str, Any]]:
     """The ranking score by the number of tokens in the source."""
     length = table["length"].to_numpy().astype(np.int64)
     return curve(length, _units(setting.main, table), score, setting.main, bootstrap)
@@ -185,12 +219,15 @@ def _answers(predictions: Path, split: str, rows: int) -> pa.StringArray:
     return best["text"].combine_chunks()
 
 
-def _decoded(setting: _Setting, text: Text, answers: pa.StringArray, references: pa.StringArray) -> dict[str, Any]:
-    """Columns that need an answer; `exact` is equality of BLEU's tokens. Text without capitals is not scored twice.
+def _decoded(
+    setting: _Setting, text: Text, answers: pa.StringArray, references: pa.StringArray
+) -> dict[str, Any]:
+    """Columns that need an answer; `exact` is equality of BLEU's tokens. Text without capitals is
+    not scored twice.
 
-    Answers and references are read in the same way: with their case, and for the scores that disregard it, as the corpus
-    says, since lowercasing the corpus and lowercasing in a score differ in some letters.
-    """
+    Answers and references are read in the same way: with their case, and for the scores that
+    disregard it, as the corpus says, since lowercasing the corpus and lowercasing in a score differ
+    in some letters."""
     cased = mt_metrics.pairs(answers, references, dataclasses.replace(text, lowercase=False))
     caseless = mt_metrics.pairs(answers, references, text)
     no_capitals = cased == caseless and all(side == side.lower() for pair in cased for side in pair)
@@ -206,9 +243,14 @@ def _decoded(setting: _Setting, text: Text, answers: pa.StringArray, references:
 
     tokenize = _measures(setting.tokenizer)[setting.bleu].metric._preprocess_segment
     pairs = caseless if setting.lowercase else cased
-    columns["exact"] = [tokenize(answer).split() == tokenize(reference).split() for answer, reference in pairs]
+    columns["exact"] = [
+        tokenize(answer).split() == tokenize(reference).split() for answer, reference in pairs
+    ]
     columns["empty"] = [not answer.strip() for answer in answers.to_pylist()]
-    return {name: pa.array(values, tables.SCORES_PAIR.field(name).type) for name, values in columns.items()}
+    return {
+        name: pa.array(values, tables.SCORES_PAIR.field(name).type)
+        for name, values in columns.items()
+    }
 
 
 def _matrix(column: pa.ChunkedArray) -> Array:

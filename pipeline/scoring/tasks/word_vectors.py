@@ -1,4 +1,5 @@
-"""Scores of word vectors by the judges that come with the corpus: classes of words, similarity of pairs, analogies.
+"""Scores of word vectors by the judges that come with the corpus: classes of words, similarity of
+pairs, analogies.
 
 Judges say nothing of a split; what they found stands with the test split. The first one ranks.
 """
@@ -26,14 +27,20 @@ _COLUMNS = (
 )
 _FURTHER = ()
 _MEANING = (
-    "Agreement is what the corpus's first judge says. Where a grammar wrote the text, that is the share of a word's "
-    "nearest neighbours which belong to its class and could thus stand in its place (as many neighbours as its class has "
-    "other words, ten at most), with what chance would give beside it. On natural text it is Spearman's correlation between "
-    "the cosine of two words and how alike people find them, over the pairs whose words are both known. Analogies count "
-    "as answered if, of all words but the three of the question, the nearest to b - a + c is the one wanted."
+    "Agreement is what the corpus's first judge says. Where a grammar wrote the text, that is "
+    "the share of a word's "
+    "nearest neighbours which belong to its class and could thus stand in its place (as many "
+    "neighbours as its class has "
+    "other words, ten at most), with what chance would give beside it. On natural text it is "
+    "Spearman's correlation between "
+    "the cosine of two words and how alike people find them, over the pairs whose words are "
+    "both known. Analogies count "
+    "as answered if, of all words but the three of the question, the nearest to b - a + c is "
+    "the one wanted."
 )
 
-_JUDGES = {"classes": tables.JUDGE_CLASSES, "analogies": tables.JUDGE_ANALOGIES}  # all others are scored pairs
+# all others are scored pairs
+_JUDGES = {"classes": tables.JUDGE_CLASSES, "analogies": tables.JUDGE_ANALOGIES}
 
 
 class Known:
@@ -75,13 +82,19 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
 
 
 def rows(inputs: Inputs, split: str) -> pa.Table:
-    """Rows of each benchmark, one after the other; none for a split but test. UserError if the corpus has no judge."""
+    """Rows of each benchmark, one after the other; none for a split but test. UserError if the
+    corpus has no judge."""
     if split != "test":
         return tables.SCORES_VECTORS.empty_table()
     folder = inputs.tokens / "judges"
     judges = sorted(folder.glob("*.parquet"), key=lambda file: int(file.stem.partition("_")[0]))
     if not judges:
-        raise refuse(str(folder), "no judge", "what word vectors are to be judged by", "Add it to the corpus.")
+        raise refuse(
+            str(folder),
+            "no judge",
+            "what word vectors are to be judged by",
+            "Add it to the corpus.",
+        )
     path = inputs.predictions / "vectors.parquet"
     table = tables.read(path, tables.VECTORS)
     if not len(table):
@@ -94,8 +107,16 @@ def rows(inputs: Inputs, split: str) -> pa.Table:
         columns = judge(known, tables.read(file, _JUDGES.get(name, tables.JUDGE_SIMILARITY)))
         found.append({"judge": [name] * len(columns["item"]), **columns})
     if not found[0]["judge"]:
-        raise refuse(str(judges[0]), "no word with a vector", "some", "Lower vocab.min_count, or name another judge.")
-    joined = {field.name: [value for one in found for value in one[field.name]] for field in list(tables.SCORES_VECTORS)[1:]}
+        raise refuse(
+            str(judges[0]),
+            "no word with a vector",
+            "some",
+            "Lower vocab.min_count, or name another judge.",
+        )
+    joined = {
+        field.name: [value for one in found for value in one[field.name]]
+        for field in list(tables.SCORES_VECTORS)[1:]
+    }
     return pa.table({"row": range(len(joined["judge"])), **joined}, schema=tables.SCORES_VECTORS)
 
 
@@ -116,7 +137,8 @@ def score(sums_RK: Array) -> Array:
 
 
 def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> dict[str, Any]:
-    """Every judge's score with its interval and the number of words, pairs or questions covered; `judged`: the first's."""
+    """Every judge's score with its interval and the number of words, pairs or questions covered;
+    `judged`: the first's."""
     if not len(table):
         return {}
     found: dict[str, Any] = {}
@@ -136,8 +158,13 @@ def by_length(table: pa.Table, bootstrap: Bootstrap) -> list[dict[str, Any]]:
 
 
 def _sections(own: pa.Table) -> dict[str, dict[str, Any]]:
-    sections = own.group_by("section").aggregate([("found", "mean"), ("found", "count")]).to_pylist()
-    return {found["section"]: {"score": found["found_mean"], "covered": found["found_count"]} for found in sections}
+    sections = (
+        own.group_by("section").aggregate([("found", "mean"), ("found", "count")]).to_pylist()
+    )
+    return {
+        found["section"]: {"score": found["found_mean"], "covered": found["found_count"]}
+        for found in sections
+    }
 
 
 def _units(own: pa.Table) -> Array:
@@ -151,16 +178,28 @@ def _units(own: pa.Table) -> Array:
 def _classes(known: Known, judge: pa.Table) -> dict[str, Any]:
     place = known.places(judge["token"])
     there = judge.filter(pc.is_valid(place))
-    numbers = there["class"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
-    found, chance = vectors.purity(known.unit_VD, place.drop_null().to_numpy().astype(np.int64), numbers)
-    return {"section": there["class"].to_pylist(), "item": there["token"].to_pylist(), "found": found, "wanted": chance}
+    numbers = (
+        there["class"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+    )
+    found, chance = vectors.purity(
+        known.unit_VD, place.drop_null().to_numpy().astype(np.int64), numbers
+    )
+    return {
+        "section": there["class"].to_pylist(),
+        "item": there["token"].to_pylist(),
+        "found": found,
+        "wanted": chance,
+    }
 
 
 def _similarity(known: Known, judge: pa.Table) -> dict[str, Any]:
     """A pair's cosine and its human score, each as its rank among the pairs covered."""
     judge, place_N2 = _covered(known, judge, ("first", "second"))
     cosine_N = (known.unit_VD[place_N2[:, 0]] * known.unit_VD[place_N2[:, 1]]).sum(1)
-    item = [f"{one} {other}" for one, other in zip(judge["first"].to_pylist(), judge["second"].to_pylist(), strict=True)]
+    item = [
+        f"{one} {other}"
+        for one, other in zip(judge["first"].to_pylist(), judge["second"].to_pylist(), strict=True)
+    ]
     found, wanted = vectors.ranks(cosine_N), vectors.ranks(judge["score"].to_numpy())
     return {"section": [None] * len(item), "item": item, "found": found, "wanted": wanted}
 
@@ -168,14 +207,24 @@ def _similarity(known: Known, judge: pa.Table) -> dict[str, Any]:
 def _analogies(known: Known, judge: pa.Table) -> dict[str, Any]:
     judge, place_N4 = _covered(known, judge, ("first", "second", "third", "fourth"))
     right_N = vectors.answers(known.unit_VD, place_N4[:, :3]) == place_N4[:, 3]
-    item = [" ".join(row[name] for name in ("first", "second", "third", "fourth")) for row in judge.to_pylist()]
+    item = [
+        " ".join(row[name] for name in ("first", "second", "third", "fourth"))
+        for row in judge.to_pylist()
+    ]
     none = [None] * len(item)
-    return {"section": judge["section"].to_pylist(), "item": item, "found": right_N.astype(np.float64), "wanted": none}
+    return {
+        "section": judge["section"].to_pylist(),
+        "item": item,
+        "found": right_N.astype(np.float64),
+        "wanted": none,
+    }
 
 
 def _covered(known: Known, judge: pa.Table, columns: tuple[str, ...]) -> tuple[pa.Table, Any]:
     """The rows whose words all have vectors, and their places."""
     places = [known.places(judge[name]) for name in columns]
-    there = np.logical_and.reduce([pc.is_valid(place).to_numpy(zero_copy_only=False) for place in places])
+    there = np.logical_and.reduce(
+        [pc.is_valid(place).to_numpy(zero_copy_only=False) for place in places]
+    )
     chosen = [place.filter(pa.array(there)).to_numpy().astype(np.int64) for place in places]
     return judge.filter(pa.array(there)), np.stack(chosen, 1)
