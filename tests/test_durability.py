@@ -162,9 +162,9 @@ def hear(event, arguments):
 os.fsync = fsync
 sys.addaudithook(hear)
 sys.argv = ["forced", "made"]
-from pipeline.flow import forced
+from pipeline.dag import force_stage
 try:
-    forced.main()
+    force_stage.main()
 finally:
     print(json.dumps([untimely, locks]))
 """

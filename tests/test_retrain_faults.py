@@ -119,7 +119,7 @@ def test_a_command_that_tells_a_server_which_takes_no_events_ends_in_one_line(
 ) -> None:
     program = """
 import sys
-from pipeline import refresh
+from pipeline.dag import refresh
 from pipeline.cli import main
 refresh.look = lambda root: refresh.Look({"reviews": "1"}, ())
 sys.argv = ["seqline", "refresh", "--emit"]

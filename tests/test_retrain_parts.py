@@ -540,7 +540,7 @@ def downloads(tmp_path: Path) -> Path:
 
 def test_what_is_interrupted_while_it_takes_data_over_leaves_no_download(downloads: Path) -> None:
     process, pid = stuck(
-        downloads, "from pipeline.flow import forced\n forced.again(Path(), 'download@x')"
+        downloads, "from pipeline.dag import force_stage\n force_stage.again(Path(), 'download@x')"
     )
     process.send_signal(signal.SIGINT)
     process.wait()
@@ -566,9 +566,9 @@ def test_a_download_in_vain_is_tried_again_and_told_by_its_own_line(downloads: P
 @pytest.mark.parametrize(
     "program",
     [
-        "from pipeline.flow import forced\n forced.again(Path(), 'download@x')",
+        "from pipeline.dag import force_stage\n force_stage.again(Path(), 'download@x')",
         (
-            "from pipeline.flow import contests\n contests.Recorded(Path())(['python', 'work.py'], "
+            "from pipeline.flow import challenge\n challenge.Recorded(Path())(['python', 'work.py'], "
             "Path('log'))"
         ),
     ],
