@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from pipeline import tracking
 from pipeline.contracts import Log, Sizes
-from pipeline.core import atomic, config, params, stage_arguments, tables
+from pipeline.core import atomic, config, locks, params, stage_arguments, tables
 from pipeline.core.errors import UserError, exit_with, refuse
 from pipeline.core.seeding import derive
 from pipeline.nn import positional
@@ -271,7 +271,7 @@ def lead(
     """Run the first process: train under a lock, report to MLflow, and remove the work folder."""
     work.mkdir(parents=True, exist_ok=True)
     atomic.remove_folders(work / "lock")
-    with atomic.exclusive(work / "lock"):
+    with locks.file_lock(work / "lock"):
         tags = {"device": str(device), "processes": str(group.size), "torch": torch.__version__}
         root = Path(os.environ.get("DVC_ROOT", "."))
         block = dataclasses.asdict(run)

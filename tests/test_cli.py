@@ -619,7 +619,10 @@ def test_a_closed_standard_input_and_a_folder_in_its_place_are_refused(tmp_path:
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_output_takes_every_character_in_every_locale(encoding: str) -> None:
-    code = "from pipeline.cli import input_text; input_text.prepare_output(); print('où \\u4e2d \\udce9')"
+    code = (
+        "from pipeline.cli import input_text; "
+        "input_text.prepare_output(); print('où \\u4e2d \\udce9')"
+    )
     env = FROM_HERE | {"PYTHONIOENCODING": encoding}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, check=True

@@ -568,8 +568,8 @@ def test_a_download_in_vain_is_tried_again_and_told_by_its_own_line(downloads: P
     [
         "from pipeline.dag import force_stage\n force_stage.again(Path(), 'download@x')",
         (
-            "from pipeline.flow import challenge\n challenge.Recorded(Path())(['python', 'work.py'], "
-            "Path('log'))"
+            "from pipeline.flow import challenge\n "
+            "challenge.Recorded(Path())(['python', 'work.py'], Path('log'))"
         ),
     ],
     ids=["refresh", "contest"],

@@ -6,15 +6,14 @@ there, the file empty. So data are synced before their rename, and the folder th
 after it."""
 
 import errno
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
 
 from pipeline.core.errors import naming
+from pipeline.core.locks import file_lock
 
 
 @contextmanager
@@ -26,7 +25,7 @@ def atomic_dir(out: Path) -> Iterator[Path]:
     mix with its successor. A disk's refusal that names no file names `out`."""
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = out.parent / f".{out.name}.partial"
-    with exclusive(out.parent / f".{out.name}.lock"), naming(out):
+    with file_lock(out.parent / f".{out.name}.lock"), naming(out):
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir()
         try:
@@ -45,32 +44,12 @@ def atomic_file(out: Path) -> Iterator[Path]:
     """Like `atomic_dir`, for a single file."""
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = out.parent / f".{out.name}.partial"
-    with exclusive(out.parent / f".{out.name}.lock"), naming(out):
+    with file_lock(out.parent / f".{out.name}.lock"), naming(out):
         try:
             yield beside
             replace_file(beside, out)
         finally:
             beside.unlink(missing_ok=True)
-
-
-@contextmanager
-def exclusive(lock: Path) -> Iterator[None]:
-    """Hold an advisory lock on the file `lock`; the system frees it when the process dies, however
-    it dies."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-def try_lock(handle: IO[Any]) -> bool:
-    """Take the lock on this open file as `exclusive` does, but without waiting; return whether it
-    was free."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def replace_file(beside: Path, out: Path) -> None:

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipeline.core.atomic import atomic_dir, atomic_file, exclusive
+from pipeline.core.atomic import atomic_dir, atomic_file
 from pipeline.core.errors import UserError, refuse, told
+from pipeline.core.locks import file_lock
 
 _FOLDER = ".dir"  # ends the md5 of a folder, whose object is the list of its files
 _MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?", re.ASCII)
@@ -47,7 +48,7 @@ def materialise(root: Path, md5: str, place: Path) -> None:
     in the list of the folder's files, is not valid."""
     check_md5(md5, "the md5 of an output")
     place.parent.mkdir(parents=True, exist_ok=True)
-    with exclusive(place.parent / f".{place.name}.wanted.lock"):
+    with file_lock(place.parent / f".{place.name}.wanted.lock"):
         if place.exists() and md5_of(place) == md5:
             return
         if md5.endswith(_FOLDER):

@@ -7,8 +7,8 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pipeline.core.atomic import exclusive
 from pipeline.core.errors import UserError, refuse, shown
+from pipeline.core.locks import file_lock
 from pipeline.download import archives, containers, mirror
 from pipeline.download.failures import Failed
 from pipeline.download.fetch import Fetcher, Limits
@@ -83,7 +83,7 @@ class Gathering:
     def _visit(self, file: Wanted, address: str) -> archives.Look:
         if address.startswith("file:"):
             return containers.take(local(address), self._left, self._into)
-        with exclusive(self._fetcher.stem(address).with_suffix(".lock")):
+        with file_lock(self._fetcher.stem(address).with_suffix(".lock")):
             path, fresh = self._fetcher.fetch(address, self._limits)
             look = containers.take(path, self._left, self._into)
             if file.name not in look.found:

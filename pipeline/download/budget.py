@@ -16,8 +16,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from pipeline.core import config
-from pipeline.core.atomic import exclusive
 from pipeline.core.errors import naming, refuse
+from pipeline.core.locks import file_lock
 from pipeline.download.failures import BudgetSpent
 
 SECTION = "download"
@@ -133,7 +133,7 @@ class Account:
 
     def forget(self) -> None:
         """Begin anew: nothing was spent."""
-        with exclusive(self._path.with_suffix(".lock")):
+        with file_lock(self._path.with_suffix(".lock")):
             self._path.unlink(missing_ok=True)
         self._saved, self._unsaved = _Costs(), _Costs()
 
@@ -157,7 +157,7 @@ class Account:
         """Add unsaved costs to those in the file, which other processes may have changed."""
         self._read_clock()
         beside = self._path.with_suffix(".spent.partial")
-        with exclusive(self._path.with_suffix(".lock")), naming(self._path):
+        with file_lock(self._path.with_suffix(".lock")), naming(self._path):
             self._saved = _read(self._path) + self._unsaved
             beside.write_text(json.dumps(asdict(self._saved)))
             os.replace(beside, self._path)  # not synced: after a power cut, a source may begin anew

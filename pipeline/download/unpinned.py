@@ -7,8 +7,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from pipeline.core.atomic import exclusive
 from pipeline.core.errors import printable, refuse, shown
+from pipeline.core.locks import file_lock
 from pipeline.download.addresses import local
 from pipeline.download.failures import Failed
 from pipeline.download.fetch import Fetcher, Limits
@@ -51,5 +51,5 @@ def latest(file: Listed, where: str, fetcher: Fetcher) -> tuple[Path, str]:
 def _now(url: str, fetcher: Fetcher) -> Path:
     if url.startswith("file:"):
         return local(url)
-    with exclusive(fetcher.stem(url).with_suffix(".lock")):
+    with file_lock(fetcher.stem(url).with_suffix(".lock")):
         return fetcher.renew(url, Limits(plain=_MOST, container=_MOST))

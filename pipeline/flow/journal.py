@@ -1,7 +1,6 @@
 """Journal of flows, `.seqline/flow/history.jsonl`: a line when one begins and when it ends. It
 needs no server."""
 
-import fcntl
 import json
 import os
 import uuid
@@ -11,7 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipeline.core import process_identity
+from pipeline.core import locks
 from pipeline.core.errors import told
 
 HISTORY = Path(".seqline/flow/history.jsonl")
@@ -75,32 +74,10 @@ def read(root: Path) -> list[Record]:
 
 def running(root: Path, record: Record) -> bool:
     """Return whether the flow is at work: its process holds the lock of `alone`."""
-    return not record.ended and holder(root / ".seqline" / "flow" / "lock") == record.pid
-
-
-def holder(lock: Path) -> int | None:
-    """The number of the process that holds the lock, as that process wrote it into it; None if
-    nobody does.
-
-    Whether the lock is held is what counts, and the system knows it; a number alone may be a
-    stranger's by now, or count in another PID namespace, as a container's does."""
-    if not held(lock):
-        return None
-    identity = process_identity.read(lock)
-    return identity.pid if identity else None
-
-
-def held(lock: Path) -> bool:
-    """Return whether some process holds the lock on this file; for a moment nobody else can take it
-    then."""
-    try:
-        with lock.open() as handle:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
+    if record.ended:
         return False
-    return False
+    owner = locks.owner(root / ".seqline" / "flow" / "lock")
+    return owner is not None and owner.pid == record.pid
 
 
 def stamp() -> str:

@@ -6,14 +6,15 @@ to start."""
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from pipeline.core import process_identity
-from pipeline.core.atomic import atomic_file, try_lock
+from pipeline.core import locks
+from pipeline.core.atomic import atomic_file
 from pipeline.core.errors import refuse
+from pipeline.core.locks import LockedElsewhere, owned_lock
 from pipeline.flow import journal
 from pipeline.flow.journal import Record
 
@@ -43,10 +44,10 @@ class Served:
 @contextmanager
 def alone(root: Path) -> Iterator[None]:
     """Be the only process that serves the project's schedule; UserError naming the other."""
-    path = root / _LOCK
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as lock:
-        if not try_lock(lock):
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(owned_lock(root / _LOCK, wait=False))
+        except LockedElsewhere:
             served = read(root)
             holder = (
                 f"process {served.pid}, which serves {served.words}"
@@ -58,8 +59,8 @@ def alone(root: Path) -> Iterator[None]:
                 holder,
                 "no other one of this project",
                 "End it, then run this again.",
-            )
-        process_identity.sign(lock)
+            ) from None
+
         yield
 
 
@@ -95,4 +96,7 @@ def missed(root: Path, served: Served, records: Sequence[Record], now: datetime)
 
 def serving(root: Path, served: Served) -> bool:
     """Return whether its process still serves it: it holds the lock."""
-    return not served.ended and journal.holder(root / _LOCK) == served.pid
+    if served.ended:
+        return False
+    owner = locks.owner(root / _LOCK)
+    return owner is not None and owner.pid == served.pid

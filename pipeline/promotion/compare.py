@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.core import config, params
-from pipeline.core.atomic import exclusive
+from pipeline.core.locks import file_lock
 from pipeline.core.seeding import derive
 from pipeline.promotion import align_scores, retokenize, significance
 from pipeline.promotion.align_scores import Matched
@@ -56,7 +56,7 @@ def challenge(
     work.mkdir(parents=True, exist_ok=True)
     try:
         align_scores.allow(contest.task, *ways)
-        with exclusive(work / "lock"):
+        with file_lock(work / "lock"):
             judging = Judging.of(champion, challenger, list(tokens.values())[-1])
             answered = answers(root, (champion, challenger), tokens, judging, work, launch)
             return contest.held(tokens, answered, ways)

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.core import config
-from pipeline.core.atomic import exclusive
 from pipeline.core.errors import refuse
+from pipeline.core.locks import file_lock
 from pipeline.tracking import backfill, describe, lineage, mlflow_store, run_lock
 from pipeline.tracking.lineage import Made
 from pipeline.tracking.run_outputs import gather
@@ -253,7 +253,7 @@ def attach(root: Path, version: Version, folder: Path) -> None:
 @contextmanager
 def _alone(root: Path) -> Iterator[None]:
     """Of this project's processes, the only one that changes the registry."""
-    with exclusive(run_lock.locks(root) / "registry.lock"):
+    with file_lock(run_lock.locks(root) / "registry.lock"):
         yield
 
 

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, TextIO
 from urllib.parse import quote
 
 from pipeline.core import process_identity
-from pipeline.core.atomic import exclusive, try_lock
+from pipeline.core.locks import file_lock, try_lock
 from pipeline.core.process_identity import ProcessIdentity, current_process
 from pipeline.tracking import describe
 
@@ -69,7 +69,7 @@ def take_over(root: Path, key: tuple[str, str], seconds: float) -> None:
     has lost the lock before its next call to the store, and ends; this waits up to `seconds` for
     it."""
     path = _lock_path(root, key)
-    with exclusive(locks(root) / "take_over.lock"), path.open("a+") as handle:
+    with file_lock(locks(root) / "take_over.lock"), path.open("a+") as handle:
         if try_lock(handle) or _holder(path).role in _NOT_TAKEN_OVER:
             return  # the follower has ended, or another sync has taken over
         path.unlink(missing_ok=True)
