@@ -5,19 +5,21 @@ import argparse
 import os
 from pathlib import Path
 
-from pipeline.core import params, stage_arguments
+from pipeline.core import params, stage_arguments, state_dir
 from pipeline.core.atomic import atomic_dir
 from pipeline.core.errors import exit_with
 from pipeline.core.loopback import bypass_proxies
 from pipeline.download import budget
-from pipeline.download.source import WORK, Surroundings, obtain
+from pipeline.download.source import Surroundings, obtain
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--params", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--work", type=Path, default=WORK, help="where partial downloads are kept")
+    parser.add_argument(
+        "--work", type=Path, default=state_dir.DOWNLOADS, help="where partial downloads are kept"
+    )
     parser.add_argument(
         "--mirror",
         default=os.environ.get("SEQLINE_MIRROR", ""),

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from pipeline import tracking
 from pipeline.contracts import Log, Sizes
-from pipeline.core import atomic, config, locks, params, stage_arguments, tables
+from pipeline.core import atomic, config, locks, params, stage_arguments, state_dir, tables
 from pipeline.core.errors import UserError, exit_with, refuse
 from pipeline.core.seeding import derive
 from pipeline.nn import positional
@@ -202,7 +202,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for option in ("--params", "--encoded", "--vocab", "--start", "--out"):
         parser.add_argument(option, type=Path, required=True)
-    parser.add_argument("--work", type=Path, default=Path(".seqline/training"))
+    parser.add_argument("--work", type=Path, default=state_dir.TRAINING)
     a = stage_arguments.parse(parser, "runs")
     run = params.run(a.params, a.run)
     loop_config = config.load(loop.Config, run.training, f"runs.{a.run}.training")

@@ -20,10 +20,11 @@ import pytest
 import retrain_project as small
 import yaml
 
+from pipeline.core import state_dir
 from pipeline.core.errors import UserError
 from pipeline.dag import force_stage, refresh
 from pipeline.dag.project_lock import alone
-from pipeline.download.source import WORK, Surroundings, obtain
+from pipeline.download.source import Surroundings, obtain
 from pipeline.flow import (
     challenge,
     events,
@@ -93,7 +94,7 @@ def test_a_flow_is_on_record_however_it_ended(tmp_path: Path) -> None:
 def test_a_line_that_was_cut_off_does_not_hide_the_others(tmp_path: Path) -> None:
     with journal.recorded(tmp_path, "run"):
         pass
-    with (tmp_path / journal.HISTORY).open("a") as file:
+    with (tmp_path / state_dir.JOURNAL).open("a") as file:
         file.write('{"id": "x", "flow": "retr')
     assert [one.flow for one in journal.read(tmp_path)] == ["run"]
 
@@ -428,7 +429,7 @@ def loose(project: Path, edited) -> Path:
     }
     edited(project, "corpora.toy_reviews.source", source)
     raw.mkdir(parents=True)
-    obtain("toy_reviews", source, raw, Surroundings("", project / WORK))
+    obtain("toy_reviews", source, raw, Surroundings("", project / state_dir.DOWNLOADS))
     return project
 
 

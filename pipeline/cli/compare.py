@@ -3,13 +3,11 @@ anything."""
 
 from pathlib import Path
 
-from pipeline.core import config
+from pipeline.core import config, state_dir
 from pipeline.core.errors import refuse
 from pipeline.dag import paths
 from pipeline.promotion import Contender, Decision, challenge
 from pipeline.promotion.settings import load
-
-WORK = Path(".seqline/gate/compare")
 
 
 def compare(root: Path, champion: str, challenger: str) -> Decision:
@@ -29,7 +27,12 @@ def compare(root: Path, champion: str, challenger: str) -> Decision:
             "Run `dvc repro`, or `dvc pull`.",
         )
     return challenge(
-        root, first, second, {"the test set": tokens}, load(root / "flow.yaml"), root / WORK
+        root,
+        first,
+        second,
+        {"the test set": tokens},
+        load(root / "flow.yaml"),
+        root / state_dir.COMPARISONS,
     )
 
 

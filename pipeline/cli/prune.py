@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from pipeline.core import state_dir
 from pipeline.dag import paths
 
 UNUSED_DAYS = 30
-# each made again when wanted, but for logs
-_KEPT_AS_LONG = ("logs", "served", "training", "gate/compare")
 
 
 def remove_outputs(root: Path) -> list[Path]:
@@ -23,7 +22,7 @@ def remove_unused(root: Path) -> list[Path]:
     """Remove logs, weights laid out for serving, states of trainings that were broken off, and
     answers of comparisons in which nothing has changed for `UNUSED_DAYS` days."""
     since = time.time() - UNUSED_DAYS * 86400
-    folders = (root / ".seqline" / name for name in _KEPT_AS_LONG)
+    folders = (root / folder for folder in state_dir.PRUNED)
     return _removed(
         [
             path

@@ -17,11 +17,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.core import config
+from pipeline.core import config, state_dir
 from pipeline.core.atomic import replace_file, sync_folder, write_file
 from pipeline.core.errors import UserError
 
-_VERIFIED = Path(".seqline/flow/verified.json")
 _OBJECT = re.compile(r"[0-9a-f]{30}(\.dir)?")
 
 
@@ -40,7 +39,7 @@ class Verified:
     """
 
     def __init__(self, root: Path, thorough: bool) -> None:
-        self._path = root / _VERIFIED
+        self._path = root / state_dir.VERIFIED
         self._previous: dict[str, list[Any]] = {}
         self._current: dict[str, list[Any]] = {}
         if not thorough:

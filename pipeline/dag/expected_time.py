@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from pipeline.core import state_dir
 from pipeline.core.atomic import atomic_file
 from pipeline.dag.graph import Plan, kind
 
@@ -13,7 +14,7 @@ _OTHERS = 3.0
 
 
 def _path(root: Path) -> Path:
-    return root / ".seqline" / "flow" / "seconds.json"
+    return root / state_dir.STAGE_SECONDS
 
 
 def seconds(root: Path) -> dict[str, float]:

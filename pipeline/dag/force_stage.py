@@ -8,10 +8,10 @@ attempts. The caller holds `project_lock.alone`."""
 import argparse
 import sys
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from pipeline.core import state_dir
 from pipeline.core.errors import UserError
 from pipeline.dag import durable_dvc, process_groups, run_settings, run_stage
 from pipeline.dag.fork_client import Child, surroundings
@@ -21,13 +21,7 @@ def again(root: Path, address: str) -> None:
     """Run the stage whether DVC thinks it has to be or not; UserError, with the reason, if it
     fails."""
     process_groups.folder(root).mkdir(parents=True, exist_ok=True)
-    log = (
-        root
-        / ".seqline"
-        / "logs"
-        / time.strftime("%Y-%m-%d_%H-%M-%S")
-        / f"{address.replace('/', '_')}.log"
-    )
+    log = root / state_dir.new_log_folder() / f"{address.replace('/', '_')}.log"
     result = run_stage.run(
         Forced(root),
         address,

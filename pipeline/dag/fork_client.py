@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pipeline.core import state_dir
 from pipeline.core.errors import UserError
 from pipeline.dag import graph, process_groups
 
@@ -61,7 +62,7 @@ class Workers:
         self._lock = threading.Lock()
         self._said: dict[str, Any] | None = None
         process_groups.folder(root).mkdir(parents=True, exist_ok=True)
-        with (root / ".seqline" / "flow" / "warm.log").open("w") as log:
+        with (root / state_dir.FORK_SERVER_LOG).open("w") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "pipeline.dag.fork_server", str(root), *targets],
                 cwd=root,
@@ -88,7 +89,7 @@ class Workers:
         if "plan" not in self._said:
             raise UserError(
                 "dvc.yaml: got no plan; expected DVC to read it. See "
-                f"{self.root / '.seqline/flow/warm.log'}."
+                f"{self.root / state_dir.FORK_SERVER_LOG}."
             )
         return graph.from_json(self._said["plan"]), self._said["locked"]
 

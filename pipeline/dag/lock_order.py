@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.core import state_dir
 from pipeline.core.atomic import atomic_file
 
 
@@ -15,7 +16,7 @@ class Memory:
     """The stages of `dvc.lock` at the start of the first run of several that did not end well."""
 
     def __init__(self, root: Path, locked: Sequence[str]) -> None:
-        self._path = root / ".seqline" / "flow" / "before.json"
+        self._path = root / state_dir.DVC_LOCK_ORDER
         try:
             self.before: list[str] = json.loads(self._path.read_text(encoding="utf-8"))
             self.kept = True

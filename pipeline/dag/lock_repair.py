@@ -13,12 +13,11 @@ from pathlib import Path
 
 import yaml
 
-from pipeline.core import config
+from pipeline.core import config, state_dir
 from pipeline.core.atomic import write_file
 from pipeline.core.errors import UserError
 from pipeline.dag import lockfile
 
-_COPY, _DAMAGED = Path(".seqline/flow/dvc.lock"), Path(".seqline/flow/dvc.lock.damaged")
 _CONFLICT = re.compile(r"^(<{7}|>{7}) ", re.MULTILINE)  # git's; a person has to choose
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -54,7 +53,7 @@ def problems(root: Path) -> list[Callable[[], str]]:
 def _copy(root: Path) -> bytes | None:
     """Content of the copy by `save_copy`, which was complete by the dvc.yaml of that time."""
     try:
-        return (root / _COPY).read_bytes()
+        return (root / state_dir.DVC_LOCK_COPY).read_bytes()
     except OSError:
         return None
 
@@ -129,7 +128,11 @@ def _last_complete(root: Path) -> tuple[dict[str, str], str]:
     locks = []
     with suppress(OSError, ValueError):
         locks.append(
-            ((root / _COPY).stat().st_mtime, (root / _COPY).read_text(encoding="utf-8"), str(_COPY))
+            (
+                (root / state_dir.DVC_LOCK_COPY).stat().st_mtime,
+                (root / state_dir.DVC_LOCK_COPY).read_text(encoding="utf-8"),
+                str(state_dir.DVC_LOCK_COPY),
+            )
         )
     committed = _git(root, "show", "HEAD:./dvc.lock")
     if committed:
@@ -154,7 +157,7 @@ def _git(root: Path, *words: str) -> str:
 
 
 def _restore_lock(root: Path, damaged: bytes, restored: str, report: str) -> str:
-    write_file(root / _DAMAGED, damaged)
+    write_file(root / state_dir.DVC_LOCK_DAMAGED, damaged)
     if restored:
         write_file(root / "dvc.lock", restored.encode())
     else:
@@ -167,4 +170,4 @@ def save_copy(root: Path) -> None:
     with suppress(FileNotFoundError):
         content = (root / "dvc.lock").read_bytes()
         if content != _copy(root) and is_complete(root, _text(content)):
-            write_file(root / _COPY, content)
+            write_file(root / state_dir.DVC_LOCK_COPY, content)

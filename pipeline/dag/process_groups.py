@@ -18,6 +18,8 @@ from typing import IO, Any
 
 import psutil
 
+from pipeline.core import state_dir
+
 MARK = "SEQLINE_FLOW"  # in the environment of all that a flow starts
 _TERM_SECONDS, _KILL_SECONDS = 5.0, 5.0
 PATIENCE = _TERM_SECONDS + _KILL_SECONDS  # how long `end` may take
@@ -25,7 +27,7 @@ PATIENCE = _TERM_SECONDS + _KILL_SECONDS  # how long `end` may take
 
 def folder(root: Path) -> Path:
     """Folder of the records of the project's groups."""
-    return root / ".seqline" / "flow" / "groups"
+    return root / state_dir.PROCESS_GROUPS
 
 
 def record(root: Path, group: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from pipeline.core import state_dir
 from pipeline.core.errors import refuse
 from pipeline.core.locks import LockedElsewhere, owned_lock
 from pipeline.dag import lock_repair, process_groups, repair
@@ -20,7 +21,7 @@ def alone(root: Path, wait: bool) -> Iterator[None]:
     repaired, with a line on stderr for each."""
     with ExitStack() as stack:
         try:
-            stack.enter_context(owned_lock(root / ".seqline" / "flow" / "lock", wait))
+            stack.enter_context(owned_lock(root / state_dir.FLOW_LOCK, wait))
         except LockedElsewhere as error:
             raise refuse(
                 str(root),

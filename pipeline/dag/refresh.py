@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pipeline.core import config, params
+from pipeline.core import config, params, state_dir
 from pipeline.core.errors import UserError
 from pipeline.dag import force_stage, paths
 from pipeline.download import budget, own, unpinned
-from pipeline.download.source import WORK, Files, Surroundings, fetching
+from pipeline.download.source import Files, Surroundings, fetching
 from pipeline.download.wanted import MANIFEST
 
 
@@ -85,7 +85,7 @@ def _served(root: Path, name: str, corpus: params.Corpus) -> tuple[dict[str, str
     others could not be told."""
     where = f"corpora.{name}.source"
     source = config.load(Files, corpus.source, where)
-    around = Surroundings(mirror="", work=root / WORK, budget=budget.load(root))
+    around = Surroundings(mirror="", work=root / state_dir.DOWNLOADS, budget=budget.load(root))
     served, unclear = {}, []
     with fetching(name, source, around) as fetcher:
         for number, file in enumerate(source.files):

@@ -27,12 +27,11 @@ from typing import Any
 
 import psutil
 
+from pipeline.core import state_dir
 from pipeline.core.atomic import write_file
 from pipeline.dag import cache_repair, lock_repair
 from pipeline.dag.cache_repair import Places, Verified
 
-_PLACE = Path(".seqline/flow")
-_PLACES = _PLACE / "dvc.json"
 # a process's start and a file's time may differ by this much though one caused the other
 _CLOCK_SECONDS = 5.0
 _DATABASES = ("hashes/local/cache.db", "links/cache.db", "index/data/db.db")
@@ -52,7 +51,7 @@ def repair(root: Path, thorough: bool = False) -> list[str]:
     if not (root / ".dvc").is_dir():
         return []
 
-    (root / _PLACE).mkdir(parents=True, exist_ok=True)
+    (root / state_dir.FLOW).mkdir(parents=True, exist_ok=True)
     places = None if thorough else _recorded_places(root)
     verified = Verified(root, thorough)
     suspicious = places is None or _is_suspicious(root, places, verified)
@@ -89,7 +88,7 @@ def _repair(root: Path, verified: Verified) -> list[str]:
             return lines
         places = Places(Path(repo.cache.legacy.path), Path(repo.site_cache_dir))
         write_file(
-            root / _PLACES,
+            root / state_dir.DVC_PLACES,
             json.dumps({"key": _key(root), "places": list(map(str, places))}).encode(),
         )
         hardlink = repo.config["core"].get("hardlink_lock", False)
@@ -155,7 +154,7 @@ def _modified(file: Path) -> int | None:
 def _recorded_places(root: Path) -> Places | None:
     """DVC's places as recorded the last time; None if there is no record, or it may be outdated."""
     try:
-        record = json.loads((root / _PLACES).read_text(encoding="utf-8"))
+        record = json.loads((root / state_dir.DVC_PLACES).read_text(encoding="utf-8"))
         cache, site = record["places"]
         return Places(Path(cache), Path(site)) if record["key"] == _key(root) else None
     except (OSError, ValueError, KeyError, TypeError):

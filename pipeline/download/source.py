@@ -42,10 +42,6 @@ class Own:
     path: str
 
 
-# from the project's root: partial downloads, and the last copy of what is not pinned
-WORK = Path(".seqline/downloads")
-
-
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """Settings of a download besides its section: mirror ("" for none), folder for partial

@@ -23,7 +23,7 @@ from typing import IO, Any, Literal
 import yaml
 
 from pipeline import promotion
-from pipeline.core import config
+from pipeline.core import config, state_dir
 from pipeline.core.atomic import atomic_file
 from pipeline.dag import cache, paths, process_groups, run_settings
 from pipeline.dag.run_settings import FILE
@@ -33,8 +33,6 @@ from pipeline.promotion import settings as rules
 from pipeline.promotion.stage_commands import Commands
 from pipeline.tracking import lineage, registry
 from pipeline.tracking.registry import Version
-
-_PLACE = Path(".seqline/flow/contests")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,7 +104,7 @@ def _chosen(root: Path, runs: list[str]) -> str:
 
 
 def _held(root: Path, name: str, champion: Version | None, version: Version) -> promotion.Decision:
-    place = root / _PLACE / name
+    place = root / state_dir.CHALLENGES / name
     own = promotion.Contender(
         label=_label(version),
         params=root / "params.yaml",

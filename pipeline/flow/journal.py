@@ -10,10 +10,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipeline.core import locks
+from pipeline.core import locks, state_dir
 from pipeline.core.errors import told
 
-HISTORY = Path(".seqline/flow/history.jsonl")
 GOOD = ("promoted", "kept", "nothing", "done")  # how a flow may end when all went well
 
 
@@ -59,7 +58,7 @@ def recorded(root: Path, flow: str, because: str = "") -> Iterator[Record]:
 def read(root: Path) -> list[Record]:
     """The flows in the order in which they began."""
     try:
-        lines = (root / HISTORY).read_text(encoding="utf-8").splitlines()
+        lines = (root / state_dir.JOURNAL).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return []
     records: dict[str, Record] = {}
@@ -76,7 +75,7 @@ def running(root: Path, record: Record) -> bool:
     """Return whether the flow is at work: its process holds the lock of `alone`."""
     if record.ended:
         return False
-    owner = locks.owner(root / ".seqline" / "flow" / "lock")
+    owner = locks.owner(root / state_dir.FLOW_LOCK)
     return owner is not None and owner.pid == record.pid
 
 
@@ -86,7 +85,7 @@ def stamp() -> str:
 
 
 def _append(root: Path, record: Record) -> None:
-    path = root / HISTORY
+    path = root / state_dir.JOURNAL
     path.parent.mkdir(parents=True, exist_ok=True)
     # one write to a file opened to append: lines of two flows do not mix
     with path.open("a", encoding="utf-8") as file:

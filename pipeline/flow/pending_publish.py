@@ -8,32 +8,30 @@ first stage until every stage is up to date."""
 import json
 from pathlib import Path
 
+from pipeline.core import state_dir
 from pipeline.core.atomic import atomic_file
 from pipeline.tracking import describe
-
-_PLACE = Path(".seqline/flow/unpublished.json")
-_UNFINISHED = _PLACE.with_name("unfinished")
 
 
 def begin(root: Path) -> bool:
     """Stages are about to run; whether those of an earlier retraining did not all come to their
     end, and so may have made what nobody has published."""
-    there = (root / _UNFINISHED).exists()
-    (root / _UNFINISHED).parent.mkdir(parents=True, exist_ok=True)
-    (root / _UNFINISHED).touch()
+    there = (root / state_dir.UNFINISHED_PUBLISH).exists()
+    (root / state_dir.UNFINISHED_PUBLISH).parent.mkdir(parents=True, exist_ok=True)
+    (root / state_dir.UNFINISHED_PUBLISH).touch()
     return there
 
 
 def end(root: Path) -> None:
     """Every stage is up to date, and what was made is written down."""
-    (root / _UNFINISHED).unlink(missing_ok=True)
+    (root / state_dir.UNFINISHED_PUBLISH).unlink(missing_ok=True)
 
 
 def add(root: Path, *champions: str) -> None:
     """Something is to be published: outputs at any rate, and these champions, `<name>/<version>`,
     if they become it."""
     there = read(root) or []
-    with atomic_file(root / _PLACE) as beside:
+    with atomic_file(root / state_dir.PENDING_PUBLISH) as beside:
         beside.write_text(
             json.dumps([*there, *(one for one in champions if one not in there)]), encoding="utf-8"
         )
@@ -42,14 +40,17 @@ def add(root: Path, *champions: str) -> None:
 def read(root: Path) -> list[str] | None:
     """The champions to be published, which may be none; None if there is nothing to publish."""
     try:
-        return [str(one) for one in json.loads((root / _PLACE).read_text(encoding="utf-8"))]
+        return [
+            str(one)
+            for one in json.loads((root / state_dir.PENDING_PUBLISH).read_text(encoding="utf-8"))
+        ]
     except (OSError, ValueError):
         return None
 
 
 def done(root: Path) -> None:
     """All of it is published."""
-    (root / _PLACE).unlink(missing_ok=True)
+    (root / state_dir.PENDING_PUBLISH).unlink(missing_ok=True)
 
 
 def champions(root: Path) -> tuple[list[str], list[str]]:

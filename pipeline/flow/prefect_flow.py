@@ -26,6 +26,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from pipeline.core import state_dir
 from pipeline.core.errors import told
 from pipeline.dag import expected_time, graph, lock_order, run_settings, run_stage
 from pipeline.dag.fork_client import Workers
@@ -49,7 +50,7 @@ class Session:
             devices.of(root),
             devices.threads(jobs),
         )
-        self.logs = root / ".seqline" / "logs" / time.strftime("%Y-%m-%d_%H-%M-%S")
+        self.logs = root / state_dir.new_log_folder()
         self.stop, self.lost = threading.Event(), threading.Event()
         self.done: queue.Queue[str] = queue.Queue()
         self.results: dict[str, Result] = {}

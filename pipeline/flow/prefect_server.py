@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.core import loopback
+from pipeline.core import loopback, state_dir
 from pipeline.core.errors import UserError, refuse, shown, told
 
 _START_SECONDS, _LEAVE_SECONDS = 180.0, 10.0
@@ -197,8 +197,8 @@ def _start(root: Path) -> None:
         flush=True,
     )
     port = _free_port()
-    place = root / ".seqline" / "flow"
-    place.mkdir(parents=True, exist_ok=True)
+    log_file = root / state_dir.PREFECT_SERVER_LOG
+    log_file.parent.mkdir(parents=True, exist_ok=True)
     login = f"seqline:{secrets.token_urlsafe(32)}"
     ours = {
         # in the environment, which only the user's processes can read
@@ -208,7 +208,7 @@ def _start(root: Path) -> None:
         "PREFECT__SERVER_EPHEMERAL": "1",
         "PREFECT__SERVER_FINAL": "1",
     }
-    with (place / "server.log").open("w") as log:
+    with log_file.open("w") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "pipeline.flow.temporary_server", str(port)],
             cwd=Path(__file__).parents[2],
@@ -222,8 +222,7 @@ def _start(root: Path) -> None:
     url = f"http://127.0.0.1:{port}/api"
     if not _answers(server, f"{url}/health"):
         raise UserError(
-            f"Prefect: got no server within {_START_SECONDS:g} s; expected one. See "
-            f"{place / 'server.log'}."
+            f"Prefect: got no server within {_START_SECONDS:g} s; expected one. See {log_file}."
         )
     os.environ |= {"PREFECT_API_URL": url, "PREFECT_API_AUTH_STRING": login, _STARTED: "1"}
     from prefect.context import refresh_global_settings_context

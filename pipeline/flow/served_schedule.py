@@ -11,15 +11,13 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from pipeline.core import locks
+from pipeline.core import locks, state_dir
 from pipeline.core.atomic import atomic_file
 from pipeline.core.errors import refuse
 from pipeline.core.locks import LockedElsewhere, owned_lock
 from pipeline.flow import journal
 from pipeline.flow.journal import Record
 
-SCHEDULE = Path(".seqline/flow/schedule.json")
-_LOCK = SCHEDULE.with_suffix(".lock")
 _GRACE = timedelta(minutes=2)  # a run that is due may still be on its way
 # as the server's clock may be another, and a worker of a pool begins some seconds early
 _EARLY = timedelta(seconds=15)
@@ -46,7 +44,7 @@ def alone(root: Path) -> Iterator[None]:
     """Be the only process that serves the project's schedule; UserError naming the other."""
     with ExitStack() as stack:
         try:
-            stack.enter_context(owned_lock(root / _LOCK, wait=False))
+            stack.enter_context(owned_lock(root / state_dir.SCHEDULE_LOCK, wait=False))
         except LockedElsewhere:
             served = read(root)
             holder = (
@@ -66,14 +64,14 @@ def alone(root: Path) -> Iterator[None]:
 
 def write(root: Path, served: Served) -> None:
     """Replace the file in one step."""
-    with atomic_file(root / SCHEDULE) as beside:
+    with atomic_file(root / state_dir.SCHEDULE) as beside:
         beside.write_text(json.dumps(asdict(served), indent=1) + "\n", encoding="utf-8")
 
 
 def read(root: Path) -> Served | None:
     """The schedule served last; None if there never was one."""
     try:
-        values = json.loads((root / SCHEDULE).read_text(encoding="utf-8"))
+        values = json.loads((root / state_dir.SCHEDULE).read_text(encoding="utf-8"))
         return Served(**values | {"due": tuple(values["due"])})
     except (OSError, ValueError, TypeError, KeyError):
         return None
@@ -98,5 +96,5 @@ def serving(root: Path, served: Served) -> bool:
     """Return whether its process still serves it: it holds the lock."""
     if served.ended:
         return False
-    owner = locks.owner(root / _LOCK)
+    owner = locks.owner(root / state_dir.SCHEDULE_LOCK)
     return owner is not None and owner.pid == served.pid

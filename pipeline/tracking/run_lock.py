@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TextIO
 from urllib.parse import quote
 
-from pipeline.core import process_identity
+from pipeline.core import process_identity, state_dir
 from pipeline.core.locks import file_lock, try_lock
 from pipeline.core.process_identity import ProcessIdentity, current_process
 from pipeline.tracking import describe
@@ -106,4 +106,4 @@ def _is_at(handle: TextIO, path: Path) -> bool:
 
 def locks(root: Path) -> Path:
     """Return the folder of the locks that keep two writers off one run."""
-    return describe.home(root) / ".seqline" / "tracking"
+    return describe.home(root) / state_dir.TRACKING

@@ -10,7 +10,7 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel
 
-from pipeline.core import params
+from pipeline.core import params, state_dir
 from pipeline.core.errors import UserError, refuse
 from pipeline.dag import cache
 
@@ -87,6 +87,6 @@ def _project(then: str) -> Path:
 
 
 def _laid_out(root: Path, md5: str) -> Path:
-    place = root / ".seqline" / "served" / cache.check_md5(md5, "the version's reference")
+    place = root / state_dir.SERVED / cache.check_md5(md5, "the version's reference")
     cache.materialise(root, md5, place)
     return place
