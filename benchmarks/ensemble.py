@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.cli import infer
+from pipeline.cli import trained_run
 from pipeline.core import params, tables
 from pipeline.core.errors import exit_with, refuse
 from pipeline.dag import paths
@@ -77,7 +77,7 @@ def normalized(root: Path, name: str, texts: list[str]) -> list[str]:
 
 def ensemble(root: Path, names: list[str], encoded: Path) -> list[str]:
     """What the runs together answer to every row of the encoded split."""
-    session, table = infer.together(root, names), tables.read(encoded, translation.SCHEMA)
+    session, table = trained_run.together(root, names), tables.read(encoded, translation.SCHEMA)
     answers = predictions.found(
         session, translation.prompts(table, session.device), table["row"].to_numpy()
     )

@@ -16,8 +16,15 @@ import pytest
 import yaml
 from dvc.utils.serialize import dumps_yaml
 
-from pipeline import cli
-from pipeline.cli import champions, doctor, infer, input_text, presets, prune
+from pipeline.cli import (
+    arguments,
+    champion_table,
+    health_checks,
+    input_text,
+    presets,
+    prune,
+    trained_run,
+)
 from pipeline.core.errors import UserError
 from pipeline.dag import paths
 from pipeline.texts import LONGEST_TEXT
@@ -338,10 +345,12 @@ def test_trying_a_run_that_is_unknown_or_not_trained_says_what_to_do(
 def test_doctor_says_what_is_wrong_and_fails_only_for_what_will_not_work(
     project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "lock", lambda root: doctor.Finding("ok", "lock", "up to date"))
+    monkeypatch.setattr(
+        health_checks, "lock", lambda root: health_checks.Finding("ok", "lock", "up to date")
+    )
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("SEQLINE_MIRROR", str(project / "nowhere"))
-    found = {finding.subject: finding for finding in doctor.examine(project)}
+    found = {finding.subject: finding for finding in health_checks.examine(project)}
     assert found["dvc"].state == "FAIL", "the project was never initialised for DVC"
     assert "dvc init" in found["dvc"].detail
     assert found["mirror"].state == "FAIL"
@@ -354,7 +363,7 @@ def test_doctor_tells_a_tracking_server_that_is_gone(
     place: str, project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://somebody:secret@{place}")
-    finding = doctor.store(project)
+    finding = health_checks.store(project)
     assert finding.state == "warn"
     assert finding.detail.startswith(f"http://{place}: ")
     assert "secret" not in finding.detail
@@ -382,7 +391,7 @@ def test_doctor_asks_a_tracking_server_as_the_user_it_is_given(
             monkeypatch.setenv(
                 "MLFLOW_TRACKING_URI", f"http://somebody:{password}@127.0.0.1:{server.server_port}"
             )
-            found.append(doctor.store(project))
+            found.append(health_checks.store(project))
         server.shutdown()
     assert found[0] == ("ok", "store", f"http://127.0.0.1:{server.server_port} answers 200")
     assert found[1].state == "warn"
@@ -397,7 +406,7 @@ def test_doctor_looks_at_a_database_before_it_calls_it_well(
     uri: str, project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    finding = doctor.store(project)
+    finding = health_checks.store(project)
     assert finding.state == "FAIL", "no such kind of database"
     assert "secret" not in finding.detail
 
@@ -407,18 +416,20 @@ def test_doctor_counts_the_runs_of_a_database_and_makes_no_table_in_it(
 ) -> None:
     file = project / "other.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite+pysqlite:///{file}")
-    assert doctor.store(project).detail.endswith("(made at the first training or `seqline sync`)")
+    assert health_checks.store(project).detail.endswith(
+        "(made at the first training or `seqline sync`)"
+    )
     with sqlite3.connect(file) as opened:
         assert opened.execute("select * from sqlite_master").fetchall() == []
         opened.execute("create table runs (id)")
         opened.execute("insert into runs values (1)")
-    assert doctor.store(project) == ("ok", "store", f"sqlite+pysqlite:///{file} with 1 runs")
+    assert health_checks.store(project) == ("ok", "store", f"sqlite+pysqlite:///{file} with 1 runs")
 
 
 def test_doctor_tells_a_broken_store(project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (project / "mlflow.db").write_bytes(b"no database")
-    assert doctor.store(project).state == "FAIL"
+    assert health_checks.store(project).state == "FAIL"
 
 
 def test_help_is_quick() -> None:
@@ -534,7 +545,7 @@ def test_bytes_on_the_command_line_that_are_not_utf8_are_refused_by_name(
 
 def test_utf8_on_the_command_line_is_read_in_a_locale_of_ascii() -> None:
     word = "où".encode().decode("ascii", "surrogateescape")
-    assert input_text.arguments(["run", word, "où"]) == ["run", "où", "où"]
+    assert arguments.decode(["run", word, "où"]) == ["run", "où", "où"]
 
 
 def read(
@@ -596,7 +607,7 @@ def test_a_text_that_the_model_refuses_leaves_the_others_their_answers() -> None
         return [text.upper() for text in texts]
 
     lines = input_text.lines(io.StringIO("a\nbad\nb\nbad\n" + "c\n" * 100))
-    answers = infer.Answers(lines, answer)
+    answers = trained_run.Answers(lines, answer)
     assert [answer for _, answer in answers] == ["A", None, "B", None, *["C"] * 100]
     expected = "standard input, line 2: text: got bad; expected good. Not answered either: line 4."
     with pytest.raises(UserError, match=f"^{expected}$"):
@@ -620,8 +631,8 @@ def test_a_closed_standard_input_and_a_folder_in_its_place_are_refused(tmp_path:
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_output_takes_every_character_in_every_locale(encoding: str) -> None:
     code = (
-        "from pipeline.cli import input_text; "
-        "input_text.prepare_output(); print('où \\u4e2d \\udce9')"
+        "from pipeline.cli import arguments; "
+        "arguments.prepare_output(); print('où \\u4e2d \\udce9')"
     )
     env = FROM_HERE | {"PYTHONIOENCODING": encoding}
     done = subprocess.run(
@@ -632,9 +643,11 @@ def test_output_takes_every_character_in_every_locale(encoding: str) -> None:
 
 
 def test_names_from_outside_cannot_steer_a_terminal(project, capsys) -> None:
-    table = champions._aligned([("model", "why"), ("a", "\x1b[31mred\nnext"), ("\u202eb", "c")])
+    table = champion_table._aligned(
+        [("model", "why"), ("a", "\x1b[31mred\nnext"), ("\u202eb", "c")]
+    )
     assert table.count("\n") == 2
     assert "\\x1b[31mred\\nnext" in table
     assert not {"\x1b", "\u202e"} & set(table)
-    cli._print("a\x1b]0;title\x07\nb")
+    arguments.print_escaped("a\x1b]0;title\x07\nb")
     assert capsys.readouterr().out == "a\\x1b]0;title\\x07\nb\n"

@@ -22,7 +22,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from subsets import mostly_long
 
-from pipeline.cli import check
+from pipeline.cli import validate_params
 from pipeline.core import config, params
 from pipeline.core.errors import UserError, exit_with
 from pipeline.download.wanted import File
@@ -885,7 +885,7 @@ def test_any_value_in_any_place_is_in_order_or_refused_in_one_line(tmp_path) -> 
             here[place[-1]] = value
             path.write_text(json.dumps(changed), encoding="utf-8")
             try:
-                check.check(path)
+                validate_params.check(path)
             except UserError:  # which is one printable line, whatever it holds
                 refused += 1
     assert refused > 100

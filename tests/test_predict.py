@@ -14,7 +14,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.cli import infer
+from pipeline.cli import trained_run, translate
 from pipeline.cli.input_text import Line
 from pipeline.contracts import EOS, Sizes
 from pipeline.core import params, tables
@@ -415,16 +415,16 @@ def test_two_runs_together_answer_as_an_ensemble(
         assert apart[0].text == one.translate([text])[0][0].text
         assert answer.log_prob < 0
     lines = [Line(number, text, None) for number, text in enumerate(texts, 1)]
-    infer.translate(infer.together(project, TRANSLATORS), lines, None, None, None)
+    translate.translate(trained_run.together(project, TRANSLATORS), lines, None, None, None)
     assert capsys.readouterr().out.splitlines() == [answer.text for answer in mixed]
     with pytest.raises(UserError, match=r"^run: got ensemble; expected a model with attention"):
-        infer.translate(
-            infer.together(project, TRANSLATORS), lines[:1], None, None, project / "a.png"
+        translate.translate(
+            trained_run.together(project, TRANSLATORS), lines[:1], None, None, project / "a.png"
         )
     with pytest.raises(
         UserError, match=r"^--run recurrent_lm: .* data/vocab/story; expected data/vocab/pairs"
     ):
-        infer.together(project, ["transformer", "recurrent_lm"])
+        trained_run.together(project, ["transformer", "recurrent_lm"])
 
 
 @pytest.mark.parametrize("name", TRANSLATORS)

@@ -12,7 +12,7 @@ import flows
 import pytest
 from conftest import Said
 
-from pipeline.cli import doctor
+from pipeline.cli import health_checks
 from pipeline.core.errors import UserError
 from pipeline.dag import project
 
@@ -47,7 +47,7 @@ def test_a_copy_without_git_is_accepted_when_dvc_was_told_so(repository: Path) -
         [sys.executable, "-m", "dvc", "config", "core.no_scm", "true"], cwd=repository, check=True
     )
     project.check_repository(repository)
-    assert doctor.git(repository).state == "warn"
+    assert health_checks.git(repository).state == "warn"
 
 
 @pytest.mark.parametrize("arguments", [("check",), ("run", "scratch")])
@@ -98,7 +98,7 @@ def test_a_repository_of_another_user_is_announced(
         f"`git config --global --add safe.directory {repository}`; until then runs are recorded "
         "without a commit.\n"
     )
-    assert doctor.git(repository).state == "warn"
+    assert health_checks.git(repository).state == "warn"
 
 
 def test_a_machine_without_git_is_announced(

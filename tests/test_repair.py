@@ -21,7 +21,7 @@ from dvc.lock import make_lock
 from dvc.repo import Repo
 from subsets import mostly_long
 
-from pipeline.cli import doctor
+from pipeline.cli import health_checks
 from pipeline.dag import lock_repair, lockfile, repair
 from pipeline.dag.project_lock import alone
 
@@ -293,7 +293,7 @@ def test_only_doctor_hashes_what_was_hashed_before(
     )
     assert repair.repair(healthy) == []
     assert hashed == []
-    assert doctor.repairs(healthy).state == "ok"
+    assert health_checks.repairs(healthy).state == "ok"
     assert len(hashed) >= len(list((healthy / ".dvc/cache/files/md5").glob("*/*")))
 
 

@@ -358,7 +358,7 @@ def refused(here: Compute, function: Callable[[int], int] = square, count: int =
 def test_an_address_where_no_scheduler_answers_is_refused(
     monkeypatch: pytest.MonkeyPatch, project: Path, edited: Any
 ) -> None:
-    from pipeline.cli import doctor
+    from pipeline.cli import health_checks
 
     monkeypatch.setattr(shards, "CONNECT_SECONDS", 1)
     # something listens there, but it is no scheduler
@@ -369,7 +369,7 @@ def test_an_address_where_no_scheduler_answers_is_refused(
                 compute("dask", address)
             )
         edited(project, "compute.cluster", address)
-        found = doctor.cluster(project)
+        found = health_checks.cluster(project)
         assert (found.state, found.subject) == ("FAIL", "cluster")
         assert "no answer" in found.detail
 
@@ -380,11 +380,11 @@ def test_without_dask_the_line_says_what_to_install(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_healthy_cluster_is_told_by_doctor(cluster: Cluster, project: Path, edited: Any) -> None:
-    from pipeline.cli import doctor
+    from pipeline.cli import health_checks
 
-    assert doctor.cluster(project).state == "ok"
+    assert health_checks.cluster(project).state == "ok"
     edited(project, "compute.cluster", cluster.address)
-    assert doctor.cluster(project) == (
+    assert health_checks.cluster(project) == (
         "ok",
         "cluster",
         f"{cluster.address} answers, 2 batches at a time",

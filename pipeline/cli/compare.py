@@ -1,57 +1,25 @@
-"""`seqline compare`: whether one trained run would take another one's place, without promoting
-anything."""
+"""`seqline compare`: decide between two trained runs as the promotion would."""
 
+import argparse
+import sys
 from pathlib import Path
 
-from pipeline.core import config, state_dir
-from pipeline.core.errors import refuse
-from pipeline.dag import paths
-from pipeline.promotion import Contender, Decision, challenge
-from pipeline.promotion.settings import load
+from pipeline.cli.arguments import print_escaped
+
+HELP = "show whether one trained run would replace another as champion, and why; promote nothing"
 
 
-def compare(root: Path, champion: str, challenger: str) -> Decision:
-    """The gate's decision on two runs of params.yaml, of one task and corpus, as their outputs are
-    on disk."""
-    first, second = (contender(root, name) for name in (champion, challenger))
-    one, other = first.block(), second.block()
-    if (one.task, one.corpus) != (other.task, other.corpus):
-        expected = f"a run of {one.task} on {one.corpus}, as {champion} is"
-        raise refuse("RUN", f"{challenger}, of {other.task} on {other.corpus}", expected)
-    tokens = paths.option(root, "evaluate", champion, _block(root, champion), "tokens")
-    if not tokens.exists():
-        raise refuse(
-            "RUN",
-            f"no {tokens.relative_to(root)}",
-            "the corpus's test set",
-            "Run `dvc repro`, or `dvc pull`.",
-        )
-    return challenge(
-        root,
-        first,
-        second,
-        {"the test set": tokens},
-        load(root / "flow.yaml"),
-        root / state_dir.COMPARISONS,
-    )
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments to the subcommand's parser."""
+    parser.add_argument("champion", metavar="RUN", help="a name under `runs:`: the one to beat")
+    parser.add_argument("challenger", metavar="RUN", help="another run of the same task and corpus")
 
 
-def contender(root: Path, name: str) -> Contender:
-    """The run `name` of params.yaml as DVC's outputs have it; UserError if it is unknown or not
-    trained yet."""
-    block = _block(root, name)
-    model, vocab = (
-        paths.option(root, "predict", name, block, option) for option in ("model", "vocab")
-    )
-    for folder in (model, vocab):
-        if not folder.exists():
-            got, todo = f"no {folder.relative_to(root)}", "Run `dvc repro`, or `dvc pull`."
-            raise refuse(f"run {name}", got, "a trained run", todo)
-    return Contender(label=name, params=root / "params.yaml", run=name, model=model, vocab=vocab)
+def run(root: Path, arguments: argparse.Namespace) -> None:
+    """Print the decision as Markdown."""
+    from pipeline.promotion import trained_runs
 
-
-def _block(root: Path, name: str) -> dict[str, object]:
-    runs: dict[str, dict[str, object]] = config.section(root / "params.yaml", "runs")
-    if name not in runs:
-        raise refuse("RUN", name, "one of " + ", ".join(runs))
-    return runs[name]
+    if sys.stderr.isatty():
+        print("computing predictions that are missing: seconds for small models", file=sys.stderr)
+    decision = trained_runs.compare(root, arguments.champion, arguments.challenger)
+    print_escaped(decision.markdown().rstrip("\n"))

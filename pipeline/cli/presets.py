@@ -11,7 +11,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.representer import RoundTripRepresenter
 
-from pipeline.cli import check, prune
+from pipeline.cli import prune, validate_params
 from pipeline.core import config, yaml_reader
 from pipeline.core.atomic import atomic_file
 from pipeline.core.errors import refuse
@@ -59,7 +59,7 @@ def use(root: Path, name: str, changes: list[str], force: bool) -> list[Path]:
     text = changed(presets[name].read_text(encoding="utf-8"), changes)
     with atomic_file(target) as beside:
         beside.write_text(text, encoding="utf-8")
-        check.check(beside)
+        validate_params.check(beside)
     return prune.remove_outputs(root)
 
 

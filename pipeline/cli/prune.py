@@ -1,5 +1,6 @@
-"""Removal of outputs of stages that are gone, and of unused files in `.seqline/`."""
+"""`seqline prune`: remove outputs of runs that params.yaml no longer has, and unused state."""
 
+import argparse
 import shutil
 import time
 from collections.abc import Iterator
@@ -7,14 +8,48 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipeline.core import state_dir
-from pipeline.dag import paths
+
+HELP = (
+    "remove outputs of runs that params.yaml no longer has, which DVC's cache keeps, and old logs "
+    "and states"
+)
 
 UNUSED_DAYS = 30
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add no arguments."""
+
+
+def run(root: Path, arguments: argparse.Namespace) -> None:
+    """Remove, and list what was removed."""
+    print_removed_outputs(root, remove_outputs(root))
+    unused = remove_unused(root)
+    if unused:
+        print(f"removed {len(unused)} files and folders unused for {UNUSED_DAYS} days:")
+        _print_paths(root, unused)
+
+
+def print_removed_outputs(root: Path, removed: list[Path]) -> None:
+    """Print the outputs that were removed."""
+    if removed:
+        print(
+            f"removed {len(removed)} outputs of runs and corpora that params.yaml no longer has; "
+            "DVC's cache keeps them:"
+        )
+        _print_paths(root, removed)
+
+
+def _print_paths(root: Path, paths: list[Path]) -> None:
+    for path in paths:
+        print(f"  {path.relative_to(root)}")
 
 
 def remove_outputs(root: Path) -> list[Path]:
     """Remove outputs of stages that the DAG no longer has: directories that stages depend on stay
     clean."""
+    from pipeline.dag import paths
+
     return _removed(paths.abandoned(root))
 
 

@@ -1,22 +1,15 @@
-"""`seqline translate`, `seqline generate` and `seqline classify`: a trained run, tried on the
-user's own text."""
+"""A trained run of params.yaml, opened to answer the user's own texts."""
 
 import itertools
-import math
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import pyarrow as pa
-
-from pipeline.cli.input_text import STDIN, Line
-from pipeline.core import config, params, tables
-from pipeline.core.atomic import atomic_file
-from pipeline.core.errors import UserError, printable, refuse
+from pipeline.cli.input_text import Line
+from pipeline.core import config, params
+from pipeline.core.errors import UserError, refuse
 from pipeline.dag import paths
-from pipeline.inference import BATCH, EMPTY, Attention, Session, run_of
-from pipeline.predictions.classification import NO_LABEL, Classifier
+from pipeline.inference import BATCH, Session, run_of
 
 T = TypeVar("T")
 _NAMED = 10  # line numbers that a message names
@@ -75,76 +68,6 @@ def found(root: Path, name: str) -> tuple[Path, Path, dict[str, Any] | None]:
     return model, vocab, runs[name]["search"]
 
 
-def classify(root: Path, name: str, lines: Iterable[Line]) -> None:
-    """Print the likeliest label of each text with its probability; a blank line for a blank line,
-    as a warning says."""
-    model, vocab, _ = found(root, name)
-    classifier = Classifier.open(model, vocab, params.compute(root / "params.yaml").device)
-    blank = []
-    answers = Answers(lines, classifier.classify)
-    for line, answer in answers:
-        if answer is None:
-            print()
-        elif answer is NO_LABEL:
-            blank.append(line)
-            print()
-        else:
-            print(f"{math.exp(answer.log_prob):.4f}  {printable(answer.text)}")
-    if blank:
-        where = "TEXT" if blank[0].number is None else f"{STDIN}, {_numbers(blank)}"
-        print(f"seqline: {where}: a text without words has no label", file=sys.stderr)
-    answers.finish()
-
-
-def translate(
-    session: Session,
-    lines: Iterable[Line],
-    n_best: int | None,
-    prefix: str | None,
-    heatmap: Path | None,
-) -> None:
-    """Print the best answer to each text, or the `n_best` with their log-probabilities; draw where
-    the model looked.
-
-    Every answer begins with `prefix`, where there is one. For a blank line, and for one that cannot
-    be read, there is a blank line in place of each answer, so that lines can be counted."""
-    session.translate([], n_best)  # refuse options that fit no text before the first is read
-    if prefix is not None:
-        session.forced([prefix])
-    if heatmap is not None:
-        _translate_one(session, list(lines), n_best, prefix, heatmap)
-        return
-
-    answers = Answers(
-        lines, lambda texts: session.translate(texts, n_best, prefix and [prefix] * len(texts))
-    )
-    for _, hypotheses in answers:
-        if hypotheses is None or hypotheses[0] is EMPTY:
-            print("\n" * ((n_best or 1) - 1))
-        elif n_best is None:
-            print(printable(hypotheses[0].text))
-        else:
-            print(
-                "\n".join(
-                    f"{answer.log_prob:9.4f}  {printable(answer.text)}" for answer in hypotheses
-                )
-            )
-    answers.finish()
-
-
-def _translate_one(
-    session: Session, lines: list[Line], n_best: int | None, prefix: str | None, heatmap: Path
-) -> None:
-    if len(lines) != 1 or n_best is not None:
-        raise refuse("--heatmap", "more than one answer", "one text and no --n-best")
-    if heatmap.suffix != ".png":
-        raise refuse("--heatmap", str(heatmap), "a file that ends in .png")
-    text = lines[0].required()
-    [(answer, attention)] = session.attention([text], None if prefix is None else [prefix])
-    draw(attention, heatmap)
-    print(printable(answer.text))
-
-
 class Answers(Generic[T]):
     """Lines with the answers to them, a batch at a time; None for a line that cannot be answered.
 
@@ -170,7 +93,9 @@ class Answers(Generic[T]):
         if not self._bad:
             return
         assert self._bad[0].error is not None
-        others = f" Not answered either: {_numbers(self._bad[1:])}." if len(self._bad) > 1 else ""
+        others = (
+            f" Not answered either: {line_numbers(self._bad[1:])}." if len(self._bad) > 1 else ""
+        )
         raise UserError(f"{self._bad[0].error}{others}")
 
     def _answered(self, lines: Sequence[Line]) -> list[T | None]:
@@ -184,7 +109,7 @@ class Answers(Generic[T]):
             return [None]
 
 
-def _numbers(lines: Sequence[Line]) -> str:
+def line_numbers(lines: Sequence[Line]) -> str:
     """`line 2`, or `lines 2, 5 and 9`; of many the first ones."""
     numbers = [str(line.number) for line in lines]
     if len(numbers) == 1:
@@ -192,22 +117,3 @@ def _numbers(lines: Sequence[Line]) -> str:
     if len(numbers) > _NAMED:
         return f"lines {', '.join(numbers[:_NAMED])} and {len(numbers) - _NAMED} more"
     return f"lines {', '.join(numbers[:-1])} and {numbers[-1]}"
-
-
-def draw(attention: Attention, out: Path) -> None:
-    """The weights as a PNG at `out`, all of a model's heads in one figure, as the report draws
-    them."""
-    from pipeline.report.attention import heatmap
-
-    rows = [
-        {
-            "row": 0,
-            "name": name,
-            "columns": attention.columns,
-            "rows": attention.rows,
-            "weights": weights.ravel(),
-        }
-        for name, weights in attention.weights.items()
-    ]
-    with atomic_file(out) as beside:
-        heatmap(pa.Table.from_pylist(rows, tables.ATTENTION), 0, beside)

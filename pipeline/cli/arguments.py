@@ -1,0 +1,85 @@
+"""Arguments of the command line: their types, one-line errors, and output in any locale."""
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from pipeline.cli.input_text import CONVERT, UNDECODED, stream_encoding
+from pipeline.core.errors import UserError, printable, refuse
+from pipeline.flow import MOST_JOBS
+
+_SHOWN = 60  # characters of a wrong argument that its message repeats
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that reports a mistake in one line and without the usage, as all commands do."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(
+            f"{message.removeprefix('argument ').rstrip('.')}. See `{self.prog} --help`."
+        )
+
+
+def whole_number(least: int, largest: int) -> Callable[[str], int]:
+    """Return an argparse `type` for whole numbers in a range; it refuses any other word in one
+    short line."""
+
+    def parse(word: str) -> int:
+        if re.fullmatch(r"\s*[-+]?[0-9]{1,30}\s*", word) and least <= int(word) <= largest:
+            return int(word)
+        raise argparse.ArgumentTypeError(
+            f"got {_shortened(word)}; expected a whole number from {least} to {largest}."
+        )
+
+    return parse
+
+
+PORT = whole_number(1, 65_535)
+SEED = whole_number(-(2**63), 2**63 - 1)
+_JOBS = whole_number(1, MOST_JOBS)
+
+
+def add_jobs(parser: argparse.ArgumentParser) -> None:
+    """Add the option `--jobs`."""
+    parser.add_argument(
+        "--jobs", type=_JOBS, metavar="N", help="stages to run at a time (default: one per core)"
+    )
+
+
+def decode(words: Sequence[str]) -> list[str]:
+    """Decode the words of the command line as UTF-8; UserError for one that is not, be it a text, a
+    name or a path."""
+    return [_decode(word) for word in words]
+
+
+def _decode(word: str) -> str:
+    if not UNDECODED.search(word):
+        return word
+    raw = os.fsencode(word)
+    try:
+        # A locale of ASCII leaves every letter beyond it undecoded.
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        readable = raw.decode("utf-8", "backslashreplace")
+        raise refuse(
+            f"argument '{_shortened(readable)}'", f"byte {raw[error.start]:#04x}", "UTF-8", CONVERT
+        ) from None
+
+
+def prepare_output() -> None:
+    """Let standard output accept every character: in UTF-8 in an ASCII locale, else with escapes
+    where needed."""
+    if reconfigure := getattr(sys.stdout, "reconfigure", None):
+        reconfigure(encoding=stream_encoding(sys.stdout), errors="backslashreplace")
+
+
+def print_escaped(text: str) -> None:
+    """Print lines with names and labels from outside, whose control characters are escaped."""
+    print("\n".join(printable(line) for line in text.split("\n")))
+
+
+def _shortened(word: str) -> str:
+    return word if len(word) <= _SHOWN else f"{word[:_SHOWN]}..."

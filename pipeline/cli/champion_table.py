@@ -1,0 +1,117 @@
+"""`seqline promote`, `seqline rollback` and `seqline champions`: the registry by hand, in words and
+tables."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.core import config
+from pipeline.core.errors import printable, refuse
+from pipeline.tracking import lineage
+from pipeline.tracking.versions import Reign, Version
+
+_HEADER = ("model", "version", "run", "score", "since (UTC)", "commit", "why")
+_UNKNOWN = "set by hand"
+
+
+def promote(root: Path, what: str, number: int | None, why: str | None) -> str:
+    """Make the present outputs of the run `what`, or version `number` of the registered model
+    `what`, champion."""
+    from pipeline.tracking import registry  # imports mlflow: a second
+
+    version = _present(root, what) if number is None else registry.version(root, what, number)
+    before = registry.champion(root, version.name)
+    if before is not None and before.version == version.version:
+        return f"{_said(version)} is champion already"
+    registry.promote(
+        root, version, {"by": "hand"} if why is None else {"by": "hand", "why": why}, over=before
+    )
+    return f"{_said(version)} is champion" + (
+        f" in place of {_said(before)}" if before is not None else ""
+    )
+
+
+def _present(root: Path, run: str) -> Version:
+    from pipeline.tracking import registry  # imports mlflow: a second
+
+    runs = list(config.section(root / "params.yaml", "runs"))
+    if run not in runs:
+        raise refuse(
+            "promote",
+            run,
+            f"a run, one of {', '.join(runs)}, or a registered model and a version",
+            "See `seqline champions`.",
+        )
+    return registry.current(root, run)
+
+
+def rollback(root: Path, name: str) -> str:
+    """Make the champion before the present one of the registered model champion again."""
+    from pipeline.tracking import registry  # imports mlflow: a second
+
+    return f"{_said(registry.rollback(root, name))} is champion again"
+
+
+def table(root: Path, history: bool) -> str:
+    """Every registered model's champion; with `history` those before it too."""
+    from pipeline.tracking import registry  # imports mlflow: a second
+
+    rows = [
+        row
+        for name, reigns in registry.champions(root).items()
+        for row in _rows(name, reigns, history)
+    ]
+    return (
+        _aligned([_HEADER, *rows])
+        if rows
+        else "no version is registered yet: `dvc repro`, then `seqline sync`"
+    )
+
+
+def of(root: Path, what: str) -> str:
+    """The versions that the file or folder `what`, or what has this md5, went into or came out
+    with."""
+    from pipeline.tracking import registry  # imports mlflow: a second
+
+    path, md5 = lineage.key_of(root, what)
+    found = registry.made_of(root, path, md5)
+    if not found:
+        return f"{path or md5}: in no version" + (f" as it is now ({md5})" if path else "")
+    return _aligned(
+        [
+            ("version", "run", "score", "commit"),
+            *((str(v), v.run, v.score, _commit(v)) for v in found),
+        ]
+    )
+
+
+def _rows(name: str, reigns: Sequence[Reign], history: bool) -> list[tuple[str, ...]]:
+    if not reigns:
+        return [(name, "–", "none yet", "", "", "", "")]
+    shown = reigns if history else reigns[:1]
+    return [_row(name if not place else "", reign) for place, reign in enumerate(shown)]
+
+
+def _row(name: str, reign: Reign) -> tuple[str, ...]:
+    version, why = reign.version, ", ".join(f"{key}: {text}" for key, text in reign.why.items())
+    since = reign.since or _UNKNOWN
+    return name, str(version.version), version.run, version.score, since, _commit(version), why
+
+
+def _said(version: Version) -> str:
+    return f"{version} ({version.run}, {version.score})"
+
+
+def _commit(version: Version) -> str:
+    return version.commit[:10] + (" with edits" if version.dirty else "")
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
+    """Columns as wide as their widest cell."""
+    # others may have written into the registry
+    rows = [tuple(printable(cell) for cell in row) for row in rows]
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)

@@ -1,0 +1,47 @@
+"""`seqline classify`: label texts with a trained classifier."""
+
+import argparse
+import math
+import sys
+from pathlib import Path
+
+from pipeline.cli import input_text
+from pipeline.core.errors import printable
+
+HELP = "label a text, or each line of standard input, with a trained run"
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments to the subcommand's parser."""
+    parser.add_argument("text", nargs="?", metavar="TEXT")
+    parser.add_argument("--run", required=True, help="a name under `runs:`")
+
+
+def run(root: Path, arguments: argparse.Namespace) -> None:
+    """Print the likeliest label of each text with its probability; a blank line for a blank line,
+    as a warning says."""
+    from pipeline.cli import trained_run
+    from pipeline.core import params
+    from pipeline.predictions.classification import NO_LABEL, Classifier
+
+    model, vocab, _ = trained_run.found(root, arguments.run)
+    classifier = Classifier.open(model, vocab, params.compute(root / "params.yaml").device)
+
+    blank = []
+    lines = input_text.texts(arguments.text)
+    answers = trained_run.Answers(lines, classifier.classify)
+    for line, answer in answers:
+        if answer is None:
+            print()
+        elif answer is NO_LABEL:
+            blank.append(line)
+            print()
+        else:
+            print(f"{math.exp(answer.log_prob):.4f}  {printable(answer.text)}")
+
+    if blank:
+        where = "TEXT"
+        if blank[0].number is not None:
+            where = f"{input_text.STDIN}, {trained_run.line_numbers(blank)}"
+        print(f"seqline: {where}: a text without words has no label", file=sys.stderr)
+    answers.finish()

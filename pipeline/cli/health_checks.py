@@ -1,0 +1,314 @@
+"""`seqline doctor`: everything around the project that can be wrong, looked at and said in a line
+each."""
+
+import importlib.metadata
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import requests
+import sqlalchemy
+import torch
+
+from pipeline import shards
+from pipeline.cli import validate_params
+from pipeline.core.errors import UserError, shown, told
+from pipeline.core.params import compute as compute_of
+from pipeline.dag import paths, project, repair
+from pipeline.tracking import describe
+
+_GIGABYTE = 10**9
+_LITTLE_GIGABYTES = 5
+_SECONDS = 120
+_PATIENCE = 5  # seconds for a store to answer
+_YET_TO_COME = "made at the first training or `seqline sync`"
+
+
+class Finding(NamedTuple):
+    """Result of one examination; only FAIL means that something will not work."""
+
+    state: Literal["ok", "warn", "FAIL"]
+    subject: str
+    detail: str
+
+
+def examine(root: Path) -> list[Finding]:
+    """Every finding about the project at `root`, in the order in which one would mend them."""
+    looks: list[Callable[[Path], Finding]] = [
+        python,
+        packages,
+        devices,
+        disk,
+        git,
+        params,
+        leftovers,
+    ]
+    return [
+        look(root) for look in [*looks, repairs, dvc, cache, lock, store, mirror, cluster, prefect]
+    ]
+
+
+def python(root: Path) -> Finding:
+    """Check the Python version and that it is the project's."""
+    own = Path(sys.prefix) == root / ".venv"
+    version = ".".join(str(number) for number in sys.version_info[:3])
+    return Finding(
+        "ok" if own else "warn",
+        "python",
+        f"{version} in {sys.prefix}{'' if own else ', not in .venv'}",
+    )
+
+
+def packages(root: Path) -> Finding:
+    """Installed versions against constraints.txt."""
+    pins = dict(
+        line.split("==")
+        for line in (root / "constraints.txt").read_text().splitlines()
+        if "==" in line
+    )
+    there = {name: found for name in pins if (found := _version(name))}
+    other = [
+        f"{name} {found} (pinned {pins[name]})"
+        for name, found in there.items()
+        if found.split("+")[0] != pins[name]
+    ]
+    if other:
+        return Finding("warn", "packages", f"{', '.join(other)}; `make test` brings .venv level")
+    return Finding("ok", "packages", f"{len(there)} installed, each at its pin")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def devices(root: Path) -> Finding:
+    """Devices that torch can use."""
+    cuda = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    mps = ["mps"] if torch.backends.mps.is_available() else []
+    cores = f"cpu ({os.cpu_count()} cores)"
+    return Finding("ok", "devices", f"torch {torch.__version__}: {', '.join([*cuda, *mps, cores])}")
+
+
+def disk(root: Path) -> Finding:
+    """Room where the data and DVC's cache grow."""
+    free = shutil.disk_usage(root).free / _GIGABYTE
+    return Finding("ok" if free >= _LITTLE_GIGABYTES else "warn", "disk", f"{free:.1f} GB free")
+
+
+def git(root: Path) -> Finding:
+    """Return whether DVC has a git repository to work with."""
+    try:
+        project.check_repository(root)
+        project.check_output_folders(root)
+    except UserError as error:
+        return Finding("FAIL", "git", str(error))
+    if (line := project.git_refusal(root)) is not None:
+        return Finding("warn", "git", line.removeprefix("git: "))
+
+    status, said = _said(root, "git", "rev-parse", "--short", "HEAD")
+    if status and not any((folder / ".git").exists() for folder in (root, *root.parents)):
+        return Finding(
+            "warn", "git", "none, as core.no_scm says: runs are recorded without a commit"
+        )
+    return (
+        Finding("FAIL", "git", said or "no repository")
+        if status
+        else Finding("ok", "git", f"at {said}")
+    )
+
+
+def params(root: Path) -> Finding:
+    """Return whether params.yaml is in order."""
+    try:
+        return Finding("ok", "params", validate_params.check(root / "params.yaml"))
+    except UserError as error:
+        return Finding("FAIL", "params", str(error))
+
+
+def leftovers(root: Path) -> Finding:
+    """Outputs of runs that params.yaml no longer has: stages that depend on whole folders would see
+    them."""
+    try:
+        gone = [str(path.relative_to(root)) for path in paths.abandoned(root)]
+    except UserError as error:
+        return Finding("FAIL", "leftovers", str(error))
+    return (
+        Finding("warn", "leftovers", f"{', '.join(gone)}; `seqline prune`")
+        if gone
+        else Finding("ok", "leftovers", "none")
+    )
+
+
+def repairs(root: Path) -> Finding:
+    """Repairs made now: of DVC's lock, databases and every object of its cache, all hashed
+    again."""
+    if not (root / ".dvc").is_dir():
+        return Finding("ok", "repairs", "no DVC here yet")
+    lines = repair.repair(root, thorough=True)
+    return Finding("warn" if lines else "ok", "repairs", "; ".join(lines) or "nothing is damaged")
+
+
+def dvc(root: Path) -> Finding:
+    """Return whether DVC starts here."""
+    status, said = _said(root, "dvc", "root")
+    if status:
+        return Finding("FAIL", "dvc", f"{said}; run `dvc init`")
+    return Finding("ok", "dvc", f"{_version('dvc')}, initialised")
+
+
+def cache(root: Path) -> Finding:
+    """DVC's cache: where it is and whether it can be written."""
+    status, said = _said(root, "dvc", "cache", "dir")
+    folder = root / said
+    if status:
+        return Finding("FAIL", "cache", said)
+    if not folder.exists():
+        return Finding("ok", "cache", f"{said} (nothing in it yet)")
+    writable = os.access(folder, os.W_OK)
+    return Finding(
+        "ok" if writable else "FAIL", "cache", f"{said}{'' if writable else ' cannot be written'}"
+    )
+
+
+def lock(root: Path) -> Finding:
+    """Check that `dvc.lock` and the outputs agree with params.yaml and the code."""
+    status, said = _said(root, "dvc", "status", "--quiet")
+    if "lock" in said.lower():
+        return Finding("warn", "lock", "held by another dvc; try again when it is done")
+    if said:
+        return Finding("FAIL", "lock", said)
+    return (
+        Finding("warn", "lock", "stages have changed; `dvc repro`")
+        if status
+        else Finding("ok", "lock", "up to date")
+    )
+
+
+def store(root: Path) -> Finding:
+    """The MLflow store: a server that answers, a SQLite file that opens, or another database that
+    has runs."""
+    uri = describe.uri(root)
+    if uri.startswith(("http://", "https://")):
+        return _server(uri)
+    if uri.startswith("databricks"):
+        return Finding("warn", "store", f"{shown(uri)} is not looked at")
+    file = describe.database(root)
+    if file is None:
+        return _database(uri)
+    if not file.exists():
+        return Finding("ok", "store", f"{shown(uri)} ({_YET_TO_COME})")
+    try:
+        with sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True) as opened:
+            [[runs]] = opened.execute("select count(*) from runs")
+    except sqlite3.Error as error:
+        return Finding("FAIL", "store", f"{file}: {error}")
+    return Finding("ok", "store", f"{file.name} with {runs} runs")
+
+
+def _server(uri: str) -> Finding:
+    try:
+        answer = requests.get(f"{uri.rstrip('/')}/health", timeout=_PATIENCE)
+        answer.raise_for_status()
+    except requests.RequestException as error:
+        return _unheard(uri, error)
+    return Finding("ok", "store", f"{shown(uri)} answers {answer.status_code}")
+
+
+def _database(uri: str) -> Finding:
+    """Look by SQLAlchemy, which makes no tables as MLflow's own client would."""
+    try:
+        patient = sqlalchemy.make_url(uri).get_backend_name() in ("postgresql", "mysql")
+        settings = {"connect_timeout": _PATIENCE} if patient else {}
+        with sqlalchemy.create_engine(uri, connect_args=settings).connect() as opened:
+            if not sqlalchemy.inspect(opened).has_table("runs"):
+                return Finding("ok", "store", f"{shown(uri)} ({_YET_TO_COME})")
+            runs = opened.scalar(sqlalchemy.text("select count(*) from runs"))
+    except sqlalchemy.exc.OperationalError as error:
+        return _unheard(uri, error)
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
+        # no address of a database, or no driver for it
+        return Finding("FAIL", "store", f"{shown(uri)}: {told(error)}")
+    return Finding("ok", "store", f"{shown(uri)} with {runs} runs")
+
+
+def _unheard(uri: str, error: Exception) -> Finding:
+    return Finding(
+        "warn",
+        "store",
+        f"{shown(uri)}: {told(error)}; trainings run on, `seqline sync` catches up later",
+    )
+
+
+def mirror(root: Path) -> Finding:
+    """The folder or address that is asked for corpora before the network."""
+    where = os.environ.get("SEQLINE_MIRROR", "")
+    if not where:
+        return Finding(
+            "ok", "mirror", "SEQLINE_MIRROR is not set: files come from their own addresses"
+        )
+    if where.startswith(("http://", "https://")):
+        return Finding("ok", "mirror", shown(where))
+    there = Path(where).is_dir()
+    return Finding(
+        "ok" if there else "FAIL", "mirror", where if there else f"{where}: no such folder"
+    )
+
+
+def cluster(root: Path) -> Finding:
+    """Check what computes batches: processes here, or a Dask cluster that must answer and have this
+    code."""
+    try:
+        compute = compute_of(root / "params.yaml")
+        if compute.cluster is None:
+            return Finding(
+                "ok", "cluster", f"none: batches are computed here, {compute.workers} at a time"
+            )
+        return Finding(
+            "ok",
+            "cluster",
+            f"{compute.cluster} answers, {shards.reach(compute.cluster)} batches at a time",
+        )
+    except UserError as error:
+        return Finding("FAIL", "cluster", str(error))
+
+
+def prefect(root: Path) -> Finding:
+    """State of the configured Prefect server: that it answers, and is closed to other sites' pages
+    and other accounts."""
+    from pipeline.flow import prefect_server
+
+    prefect_server.quiet()
+    url = prefect_server.configured()
+    if url is None:
+        return Finding("ok", "prefect", "no server is configured: one is started for each run")
+    if not prefect_server.reachable():
+        return Finding("warn", "prefect", f"{shown(url)} does not answer as a Prefect server does")
+    exposed = prefect_server.exposure()
+    return (
+        Finding("warn", "prefect", exposed)
+        if exposed
+        else Finding("ok", "prefect", f"{shown(url)} answers")
+    )
+
+
+def _said(root: Path, *command: str) -> tuple[int, str]:
+    """A command's exit status, and what it said, in one line."""
+    inside = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+    }
+    try:
+        done = subprocess.run(
+            command, cwd=root, env=inside, capture_output=True, text=True, timeout=_SECONDS
+        )
+    except (FileNotFoundError, subprocess.TimeoutExpired) as error:
+        return 1, str(error)
+    return done.returncode, " ".join((done.stdout + done.stderr).split())

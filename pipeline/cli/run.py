@@ -1,0 +1,29 @@
+"""`seqline run`: run the DAG in parallel, as a Prefect flow."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from pipeline.cli.arguments import add_jobs
+
+HELP = "run the DAG with parallel stages, as a Prefect flow (`dvc repro` runs one after another)"
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments to the subcommand's parser."""
+    parser.add_argument(
+        "targets",
+        nargs="*",
+        metavar="TARGET",
+        help="a stage, or a group such as train, with all that it needs",
+    )
+    add_jobs(parser)
+
+
+def run(root: Path, arguments: argparse.Namespace) -> None:
+    """Run the flow and exit with its status."""
+    from pipeline.dag import project
+    from pipeline.flow import run_command
+
+    project.check(root)
+    sys.exit(run_command.run(root, arguments.targets, arguments.jobs))

@@ -1,0 +1,22 @@
+"""`seqline status`: the state of retraining."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from pipeline.cli.arguments import print_escaped
+
+HELP = "show the last and the next retraining, failed or missed ones, and the champions"
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add no arguments."""
+
+
+def run(root: Path, arguments: argparse.Namespace) -> None:
+    """Print the report; exit with 1 if something needs attention."""
+    from pipeline.flow import status
+
+    lines, healthy = status.report(root)
+    print_escaped("\n".join(f"{subject:13}{detail}" for subject, detail in lines))
+    sys.exit(0 if healthy else 1)

@@ -1,0 +1,56 @@
+"""Decision between two trained runs of params.yaml, without a promotion."""
+
+from pathlib import Path
+
+from pipeline.core import config, state_dir
+from pipeline.core.errors import refuse
+from pipeline.dag import paths
+from pipeline.promotion import Contender, Decision, challenge
+from pipeline.promotion.settings import load
+
+
+def compare(root: Path, champion: str, challenger: str) -> Decision:
+    """The gate's decision on two runs of params.yaml, of one task and corpus, as their outputs are
+    on disk."""
+    first, second = (contender(root, name) for name in (champion, challenger))
+    one, other = first.block(), second.block()
+    if (one.task, one.corpus) != (other.task, other.corpus):
+        expected = f"a run of {one.task} on {one.corpus}, as {champion} is"
+        raise refuse("RUN", f"{challenger}, of {other.task} on {other.corpus}", expected)
+    tokens = paths.option(root, "evaluate", champion, _block(root, champion), "tokens")
+    if not tokens.exists():
+        raise refuse(
+            "RUN",
+            f"no {tokens.relative_to(root)}",
+            "the corpus's test set",
+            "Run `dvc repro`, or `dvc pull`.",
+        )
+    return challenge(
+        root,
+        first,
+        second,
+        {"the test set": tokens},
+        load(root / "flow.yaml"),
+        root / state_dir.COMPARISONS,
+    )
+
+
+def contender(root: Path, name: str) -> Contender:
+    """The run `name` of params.yaml as DVC's outputs have it; UserError if it is unknown or not
+    trained yet."""
+    block = _block(root, name)
+    model, vocab = (
+        paths.option(root, "predict", name, block, option) for option in ("model", "vocab")
+    )
+    for folder in (model, vocab):
+        if not folder.exists():
+            got, todo = f"no {folder.relative_to(root)}", "Run `dvc repro`, or `dvc pull`."
+            raise refuse(f"run {name}", got, "a trained run", todo)
+    return Contender(label=name, params=root / "params.yaml", run=name, model=model, vocab=vocab)
+
+
+def _block(root: Path, name: str) -> dict[str, object]:
+    runs: dict[str, dict[str, object]] = config.section(root / "params.yaml", "runs")
+    if name not in runs:
+        raise refuse("RUN", name, "one of " + ", ".join(runs))
+    return runs[name]
