@@ -28,7 +28,7 @@ from pipeline.download.wanted import File
 
 ROOT = Path(__file__).resolve().parent.parent
 MISTAKES = [
-    ("extra", {"a": 1}, "extra: got an unknown section; expected one of compute, evaluation, corpora, runs."),
+    ("extra", {"a": 1}, "extra: got an unknown section; expected one of compute, evaluation, corpora, shared, runs."),
     (
         "evaluation.bootstraps",
         5,
