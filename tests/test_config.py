@@ -49,7 +49,7 @@ MISTAKES = [
         "localhost:8786",
         "compute.cluster: got localhost:8786; expected a Dask scheduler's address, ",
     ),
-    ("compute", ..., "compute: got nothing; expected one of evaluation, corpora, runs."),
+    ("compute", ..., "compute: got nothing; expected one of evaluation, corpora, shared, runs."),
     ("runs", {}, "runs: got {}; expected a section with at least one block."),
     ("runs.Big Model", {}, "runs: got Big Model; expected names of small letters, digits and _. Rename the block."),
     (
