@@ -73,7 +73,7 @@ def test_the_default_preset_survives_a_commit_of_another_preset(project, seqline
     assert not (project / "presets" / "default.yaml").exists()
 
 
-def test_the_default_preset_is_the_one_committed_last(project, seqline, edited) -> None:
+def test_the_default_preset_is_the_one_committed_last(project, seqline) -> None:
     path = project / "params.yaml"
     path.write_text(path.read_text().replace("bootstrap: 1000", "bootstrap: 500"))
     commit(project)
