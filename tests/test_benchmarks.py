@@ -31,8 +31,8 @@ CPU = torch.device("cpu")
 def params() -> dict[str, Any]:
     """Three Transformers of the preset `exercises` and the default BERT, made small."""
     exercises, default = (
-        yaml.safe_load((ROOT / f"presets/{name}.yaml").read_text(encoding="utf-8"))
-        for name in ("exercises", "default")
+        yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))
+        for name in ("presets/exercises.yaml", "params.yaml")
     )
     corpora = {
         "toy_en_fr": exercises["corpora"]["toy_en_fr"],

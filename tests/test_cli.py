@@ -31,14 +31,22 @@ from pipeline.texts import LONGEST_TEXT
 
 ROOT = Path(__file__).resolve().parent.parent
 FROM_HERE = os.environ | {"PYTHONPATH": str(ROOT)}
-PRESETS = sorted(
-    (file.stem for file in (ROOT / "presets").glob("*.yaml")),
-    key=lambda name: (name != "default", name),
-)
+PRESETS = ["default", *sorted(file.stem for file in (ROOT / "presets").glob("*.yaml"))]
+
+
+def preset_text(name: str) -> str:
+    return (ROOT / ("params.yaml" if name == "default" else f"presets/{name}.yaml")).read_text(
+        encoding="utf-8"
+    )
 
 
 def params(root: Path) -> dict:
     return yaml.safe_load((root / "params.yaml").read_text())
+
+
+def commit(root: Path) -> None:
+    git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org"]
+    subprocess.run([*git, "commit", "-q", "-am", "change"], cwd=root, check=True)
 
 
 @pytest.fixture
@@ -53,9 +61,7 @@ def another(project: Path) -> str:
 def test_every_preset_is_in_order(name: str, project, seqline) -> None:
     said = seqline(project, "use", name)
     assert (said.status, said.err) == (0, "")
-    assert (project / "params.yaml").read_bytes() == (
-        ROOT / "presets" / f"{name}.yaml"
-    ).read_bytes()
+    assert (project / "params.yaml").read_text(encoding="utf-8") == preset_text(name)
     assert seqline(project, "check").status == 0
 
 
@@ -65,11 +71,61 @@ def test_the_project_s_own_params_are_in_order(project, seqline) -> None:
     assert "all in order" in said.out
 
 
-def test_the_preset_default_is_what_a_fresh_clone_has() -> None:
-    committed = subprocess.run(["git", "show", ":params.yaml"], cwd=ROOT, capture_output=True)
-    if committed.returncode:
-        pytest.skip("no git repository: nothing says what a clone has")
-    assert (ROOT / "presets" / "default.yaml").read_bytes() == committed.stdout
+def test_the_default_preset_survives_a_commit_of_another_preset(project, seqline) -> None:
+    default = (project / "params.yaml").read_bytes()
+    assert seqline(project, "use", "multi30k").status == 0
+    commit(project)
+    lines = seqline(project, "use").out.splitlines()
+    assert lines[0].startswith("  default      The default preset: ")
+    assert seqline(project, "use", "default").status == 0
+    assert (project / "params.yaml").read_bytes() == default
+    assert not (project / "presets" / "default.yaml").exists()
+
+
+def test_the_default_preset_is_the_one_committed_last(project, seqline) -> None:
+    path = project / "params.yaml"
+    path.write_text(path.read_text().replace("bootstrap: 1000", "bootstrap: 500"))
+    commit(project)
+    assert seqline(project, "use", "d2l").status == 0
+    commit(project)
+    assert seqline(project, "use", "default").status == 0
+    assert params(project)["evaluation"]["bootstrap"] == 500
+
+
+def test_a_clone_whose_history_lacks_the_default_preset_says_how_to_get_it(
+    project, seqline, tmp_path
+) -> None:
+    assert seqline(project, "use", "d2l").status == 0
+    commit(project)
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", "--depth=1", project.as_uri(), clone], check=True)
+    said = seqline(clone, "use", "default")
+    assert said.status == 2
+    assert said.err.startswith("seqline: preset: got default; expected one of d2l, ")
+    assert "git fetch --unshallow" in said.err
+    subprocess.run(["git", "fetch", "-q", "--unshallow"], cwd=clone, check=True)
+    assert seqline(clone, "use", "default").status == 0
+
+
+def test_presets_but_the_default_one_need_no_git(project, seqline) -> None:
+    (project / ".git").rename(project / "moved")
+    (project / "params.yaml").unlink()
+    assert seqline(project, "use", "d2l").status == 0
+    assert [line.split()[0] for line in seqline(project, "use").out.splitlines()] == [
+        "*",
+        *PRESETS[2:],
+    ]
+    assert seqline(project, "use", "default").status == 2
+
+
+def test_a_broken_default_preset_is_refused_in_a_line(project, seqline) -> None:
+    path = project / "params.yaml"
+    path.write_text(path.read_text() + "runs: [\n")
+    commit(project)
+    said = seqline(project, "use", "default", "--set", "evaluation.seed=2")
+    assert said.status == 2
+    assert said.err.startswith("seqline: the committed params.yaml: got ")
+    assert said.err.count("\n") == 1
 
 
 def test_a_preset_that_has_a_key_twice_is_refused_by_it_and_its_line(
@@ -128,11 +184,13 @@ def test_a_preset_may_follow_a_preset_without_force(project, another, seqline) -
 
 
 def test_set_changes_one_key_and_keeps_the_comments(project, seqline) -> None:
-    before = yaml.safe_load((project / "presets" / "default.yaml").read_text())
+    text = (project / "params.yaml").read_text()
+    before = yaml.safe_load(text)
     assert (
         seqline(project, "use", "default", "--set", "runs.lstm.training.max_epochs=2").status == 0
     )
-    assert "# " in (project / "params.yaml").read_text()
+    changed = set((project / "params.yaml").read_text().splitlines()) ^ set(text.splitlines())
+    assert changed <= {"      max_epochs: 2", "      max_epochs: 5"}
     before["runs"]["lstm"]["training"]["max_epochs"] = 2
     assert params(project) == before
 

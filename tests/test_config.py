@@ -32,7 +32,10 @@ MISTAKES = [
     (
         "extra",
         {"a": 1},
-        "extra: got an unknown section; expected one of compute, evaluation, corpora, runs.",
+        (
+            "extra: got an unknown section; expected one of compute, evaluation, corpora, shared, "
+            "runs."
+        ),
     ),
     (
         "evaluation.bootstraps",
@@ -77,7 +80,7 @@ MISTAKES = [
         "localhost:8786",
         "compute.cluster: got localhost:8786; expected a Dask scheduler's address, ",
     ),
-    ("compute", ..., "compute: got nothing; expected one of evaluation, corpora, runs."),
+    ("compute", ..., "compute: got nothing; expected one of evaluation, corpora, shared, runs."),
     ("runs", {}, "runs: got {}; expected a section with at least one block."),
     (
         "runs.Big Model",

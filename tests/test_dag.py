@@ -297,7 +297,7 @@ def held(root: Path) -> dict[str, bytes]:
 def test_every_task_gives_the_same_bytes_in_another_process_and_place(tmp_path: Path) -> None:
     """All stages by their commands, without DVC, which would start Python for each of them; with
     other hashes of strings."""
-    content = yaml.safe_load((ROOT / "presets" / "default.yaml").read_text())
+    content = yaml.safe_load((ROOT / "params.yaml").read_text())
     content["evaluation"]["bootstrap"] = 20
     content["runs"] = {name: content["runs"][name] for name in ONE_OF_EACH_TASK}
     tasks = {file.stem for file in (ROOT / "pipeline" / "tasks").glob("*.py")} - {

@@ -1,10 +1,13 @@
 """`seqline use`: presets are whole params files; one replaces `params.yaml` when all of it is in
-order, and not before."""
+order, and not before.
+
+The preset `default` is no file in `presets/`, as that would be a second copy of `params.yaml`: git
+has its text."""
 
 import fnmatch
 import io
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,9 @@ from pipeline.cli import prune, validate_params
 from pipeline.core import config, yaml_reader
 from pipeline.core.atomic import atomic_file
 from pipeline.core.errors import refuse
+
+DEFAULT = "default"
+DEFAULT_TITLE = b"# The default preset"  # how the first line of the default params.yaml begins
 
 
 def _null(writer: Any, _: None) -> Any:
@@ -30,16 +36,12 @@ class _SayingNull(RoundTripRepresenter):
 
 def listing(root: Path) -> str:
     """Every preset with the first line of its opening comment; the one in params.yaml is marked."""
-    now = (
-        (root / "params.yaml").read_text(encoding="utf-8")
-        if (root / "params.yaml").exists()
-        else ""
-    )
+    now = (root / "params.yaml").read_bytes() if (root / "params.yaml").exists() else b""
     lines = []
-    for file in _files(root):
-        text = file.read_text(encoding="utf-8")
-        about = text.partition("\n")[0].lstrip("# ") if text.startswith("#") else ""
-        lines.append(f"{'*' if text == now else ' '} {file.stem:12} {about}".rstrip())
+    for name, content in _presets(root).items():
+        first = content.decode("utf-8", "replace").partition("\n")[0]
+        about = first.lstrip("# ") if first.startswith("#") else ""
+        lines.append(f"{'*' if content == now else ' '} {name:12} {about}".rstrip())
     return "\n".join(lines)
 
 
@@ -49,14 +51,27 @@ def use(root: Path, name: str, changes: list[str], force: bool) -> list[Path]:
 
     UserError for an unknown name or key, for a change that no stage could use, and for edits that
     would be lost."""
-    presets = {file.stem: file for file in _files(root)}
+    presets = _presets(root)
     if name not in presets:
-        raise refuse("preset", name, "one of " + ", ".join(presets))
-    target = root / "params.yaml"
+        todo = ""
+        if name == DEFAULT:
+            todo = (
+                "No commit here has the default params.yaml; in a shallow clone, run `git "
+                "fetch --unshallow`."
+            )
+        raise refuse("preset", name, "one of " + ", ".join(presets), todo)
+    target, file = root / "params.yaml", root / "presets" / f"{name}.yaml"
     if not force:
-        _refuse_to_lose(root, target)
-    config.read(presets[name])  # which tells in a line what is wrong with it
-    text = changed(presets[name].read_text(encoding="utf-8"), changes)
+        _refuse_to_lose(target, presets.values(), root)
+
+    # Read the text strictly first: a UserError names the line of a fault.
+    text = presets[name].decode("utf-8", "replace")
+    if file.exists():
+        config.read(file)
+    else:
+        yaml_reader.value(text, "the committed params.yaml")
+    text = changed(text, changes)
+
     with atomic_file(target) as beside:
         beside.write_text(text, encoding="utf-8")
         validate_params.check(beside)
@@ -99,22 +114,38 @@ def _holders(content: Any, words: list[str]) -> Iterator[tuple[Any, str]]:
                 yield from _holders(content[key], words[1:])
 
 
-def _files(root: Path) -> list[Path]:
-    return sorted(
-        (root / "presets").glob("*.yaml"), key=lambda file: (file.stem != "default", file.stem)
-    )
+def default(root: Path) -> bytes | None:
+    """Return the default `params.yaml` as last committed; None if no commit has one.
+
+    An older commit has it after another preset was committed as `params.yaml`: the first line tells
+    them apart."""
+    commits = _git(root, "rev-list", "HEAD", "--", "params.yaml") or b""
+    for commit in commits.decode().split():
+        content = _git(root, "show", f"{commit}:./params.yaml")
+        if content is not None and content.startswith(DEFAULT_TITLE):
+            return content
+    return None
 
 
-def _refuse_to_lose(root: Path, target: Path) -> None:
+def _presets(root: Path) -> dict[str, bytes]:
+    """Content of every preset by its name, the default one first."""
+    files = {file.stem: file.read_bytes() for file in sorted((root / "presets").glob("*.yaml"))}
+    content = files.pop(DEFAULT, None) or default(root)
+    return files if content is None else {DEFAULT: content} | files
+
+
+def _git(root: Path, *words: str) -> bytes | None:
+    """Output of a git command in the folder `root`; None if it fails, as outside of a
+    repository."""
+    done = subprocess.run(["git", *words], cwd=root, capture_output=True)
+    return done.stdout if done.returncode == 0 else None
+
+
+def _refuse_to_lose(target: Path, presets: Iterable[bytes], root: Path) -> None:
     """Refuse if `target` is neither as committed nor as a preset has it."""
     if not target.exists():
         return
-    now = target.read_bytes()
-    committed = subprocess.run(["git", "show", "HEAD:./params.yaml"], cwd=root, capture_output=True)
-    safe = [file.read_bytes() for file in _files(root)] + (
-        [committed.stdout] if committed.returncode == 0 else []
-    )
-    if now not in safe:
+    if target.read_bytes() not in (*presets, _git(root, "show", "HEAD:./params.yaml")):
         raise refuse(
             "params.yaml",
             "edits that are in no commit and no preset",

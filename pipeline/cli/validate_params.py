@@ -14,7 +14,8 @@ from pipeline.scoring import tokenizers
 from pipeline.text import tokens, vocab
 from pipeline.training import devices, loop, optim, start
 
-SECTIONS = ("compute", "evaluation", "corpora", "runs")
+SHARED = "shared"  # mappings that other sections merge; no stage reads it
+SECTIONS = ("compute", "evaluation", "corpora", SHARED, "runs")
 
 
 def check(path: Path) -> str:
