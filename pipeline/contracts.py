@@ -20,12 +20,12 @@ __all__ = [
     "UNK",
     "Adopting",
     "Attentive",
+    "AttentiveDecodable",
     "BlankFiller",
     "Classifier",
     "Decodable",
     "LanguageModel",
     "Log",
-    "Looking",
     "Loss",
     "MaskedLanguageModel",
     "Prompt",
@@ -93,11 +93,11 @@ class Decodable(Protocol[State]):
 
 
 @runtime_checkable
-class Looking(Decodable[State], Protocol[State]):
+class AttentiveDecodable(Decodable[State], Protocol[State]):
     """A Decodable that can say at every step where it looked, for searches that mind what of the
     source was covered."""
 
-    def step_and_look(self, state: State, last_B: Tensor) -> tuple[Tensor, State, Tensor]:
+    def step_with_attention(self, state: State, last_B: Tensor) -> tuple[Tensor, State, Tensor]:
         """As `step`, and weights_BS: a distribution over the source for the next id, nothing of it
         on padding."""
 

@@ -139,10 +139,10 @@ class Model(nn.Module):
         return self.encode(prompt), torch.full_like(prompt.length_B, BOS)
 
     def step(self, state: State, last_B: Tensor) -> tuple[Tensor, State]:
-        log_probs_BV, after, _ = self.step_and_look(state, last_B)
+        log_probs_BV, after, _ = self.step_with_attention(state, last_B)
         return log_probs_BV, after
 
-    def step_and_look(self, state: State, last_B: Tensor) -> tuple[Tensor, State, Tensor]:
+    def step_with_attention(self, state: State, last_B: Tensor) -> tuple[Tensor, State, Tensor]:
         hidden_B1H, after, weights_B1S = self.decode(last_B[:, None], state)
         return (
             self.project(hidden_B1H.squeeze(1)).float().log_softmax(-1),

@@ -206,7 +206,7 @@ class Model(nn.Module):
         hidden_B1H, after = self.decode(last_B[:, None], state)
         return self.project(hidden_B1H.squeeze(1)).float().log_softmax(-1), after
 
-    def step_and_look(self, state: State, last_B: Tensor) -> tuple[Tensor, State, Tensor]:
+    def step_with_attention(self, state: State, last_B: Tensor) -> tuple[Tensor, State, Tensor]:
         """The weights are the last block's, the mean of its heads."""
         [*_, below_B1H, x_B1H], after = self.climb(last_B[:, None], state)
         log_probs_BV = self.project(self.decoder_norm(x_B1H).squeeze(1)).float().log_softmax(-1)
