@@ -18,7 +18,6 @@ __all__ = [
     "MASK",
     "PAD",
     "UNK",
-    "Adopting",
     "Attentive",
     "AttentiveDecodable",
     "BlankFiller",
@@ -30,6 +29,7 @@ __all__ = [
     "MaskedLanguageModel",
     "Prompt",
     "Sizes",
+    "SupportsPretrained",
     "Translator",
     "WordVectors",
 ]
@@ -112,14 +112,14 @@ class Attentive(Protocol):
 
 
 @runtime_checkable
-class Adopting(Protocol):
+class SupportsPretrained(Protocol):
     """A model that can begin from a run of another family; from one of its own every model can.
 
-    Its module's `ANCESTORS` names those families, each with the keys of its `model:` that must have
+    Its module's `INIT_FROM` names those families, each with the keys of its `model:` that must have
     the same values here and what they are called here, or None for all of them by the same names.
     """
 
-    def adopt(self, tensors: dict[str, Tensor]) -> None:
+    def load_pretrained(self, tensors: dict[str, Tensor]) -> None:
         """Take over what both have in common, by name; the sizes have been compared."""
 
 

@@ -14,7 +14,7 @@ from pipeline.nn.dropout import Dropout
 
 Config = bert.Config
 
-ANCESTORS = {"bert": None}  # all of `model:` is BERT's
+INIT_FROM = {"bert": None}  # all of `model:` is BERT's
 EXTRA_POSITIONS = 1  # <cls>; padding beyond the longest text is not read
 
 
@@ -36,6 +36,6 @@ class Model(nn.Module):
         logits_BC: Tensor = self.output(self.dropout(self.encoder.pooled(hidden_BSH)))
         return logits_BC
 
-    def adopt(self, tensors: dict[str, Tensor]) -> None:
+    def load_pretrained(self, tensors: dict[str, Tensor]) -> None:
         """The encoder; the head is this run's own."""
-        self.encoder.adopt(tensors)
+        self.encoder.load_pretrained(tensors)

@@ -14,7 +14,7 @@ from pipeline.nn import embedding
 from pipeline.nn.dropout import Dropout
 from pipeline.nn.pooling import mean_BH
 
-ANCESTORS = {"word2vec": {"dimension": "embedding"}}
+INIT_FROM = {"word2vec": {"dimension": "embedding"}}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +50,6 @@ class Model(nn.Module):
         logits_BC: Tensor = self.output(hidden_BH)
         return logits_BC
 
-    def adopt(self, tensors: dict[str, Tensor]) -> None:
+    def load_pretrained(self, tensors: dict[str, Tensor]) -> None:
         """The words' vectors; the rest is this run's own."""
-        embedding.adopt(self.embedding, tensors)
+        embedding.load_pretrained(self.embedding, tensors)

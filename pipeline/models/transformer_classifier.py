@@ -18,7 +18,7 @@ from pipeline.nn.pooling import mean_BH
 from pipeline.nn.positional import positions
 from pipeline.nn.transformer import EncoderBlock, Stack
 
-ANCESTORS = {"word2vec": {"dimension": "width"}}
+INIT_FROM = {"word2vec": {"dimension": "width"}}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,6 +67,6 @@ class Model(nn.Module):
         logits_BC: Tensor = self.output(self.dropout(mean_BH(self.norm(x_BSH), text.length_B)))
         return logits_BC
 
-    def adopt(self, tensors: dict[str, Tensor]) -> None:
+    def load_pretrained(self, tensors: dict[str, Tensor]) -> None:
         """The words' vectors; the rest is this run's own."""
-        embedding.adopt(self.embedding, tensors)
+        embedding.load_pretrained(self.embedding, tensors)

@@ -68,7 +68,7 @@ class Encoder(nn.Module):
         """pooled_BH: the text as a whole."""
         return torch.tanh(self.pooler(hidden_BSH[:, 0]))
 
-    def adopt(self, tensors: dict[str, Tensor]) -> None:
+    def load_pretrained(self, tensors: dict[str, Tensor]) -> None:
         """Take over another model's encoder, whose tensors are called `encoder.`... and have the
         same sizes."""
         self.load_state_dict({name: tensors[f"encoder.{name}"] for name in self.state_dict()})

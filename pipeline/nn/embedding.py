@@ -15,7 +15,7 @@ def drawn(words: int, width: int) -> nn.Embedding:
     return table
 
 
-def adopt(table: nn.Embedding, tensors: dict[str, Tensor]) -> None:
+def load_pretrained(table: nn.Embedding, tensors: dict[str, Tensor]) -> None:
     """Begin with word2vec's `input.weight` (VE), which training then changes.
 
     A word that word2vec never met, whose row of its `output.weight` is zero as at the start, keeps
