@@ -168,7 +168,7 @@ class Translator(Protocol):
 class BlankFiller(Protocol):
     """Every word given all the others of its row."""
 
-    def around(self, ids_BT: Tensor, length_B: Tensor) -> Tensor:
+    def hidden(self, ids_BT: Tensor, length_B: Tensor) -> Tensor:
         """hidden_BWH, W = T - 2, of the words of rows from BOS to EOS, PAD beyond; none knows its
         own word's id."""
 

@@ -91,18 +91,18 @@ class Model(nn.Module):
 
     def encode(self, prompt: Prompt) -> State:
         """Read the source; its final state, bridged, starts the decoder."""
-        outputs_BSC, final = self.encoder.read(
+        outputs_BSC, final = self.encoder.forward_padded(
             self.dropout(self.source(prompt.ids_BS)), prompt.length_B
         )
         cells = tuple(
             torch.tanh(bridge(part)) for bridge, part in zip(self.bridges, final, strict=True)
         )
-        keys_BSH = self.score.keys(outputs_BSC)
+        keys_BSH = self.score.project_keys(outputs_BSC)
         return State(
             cells, Memory(outputs_BSC, keys_BSH, real_BS(prompt.length_B, prompt.ids_BS.shape[1]))
         )
 
-    def look(self, cells: RecurrentState, memory: Memory) -> tuple[Tensor, Tensor]:
+    def attend(self, cells: RecurrentState, memory: Memory) -> tuple[Tensor, Tensor]:
         """context_B1C found by the top hidden state, and the weights_B1S it gave (d2l equation
         11.4.1)."""
         scores_B1S = self.score(cells[0][-1][:, None, :], memory.keys_BSH)
@@ -116,7 +116,7 @@ class Model(nn.Module):
         cells, memory = state
         hidden, contexts, weights = [], [], []
         for x_B1E in x_BTE.split(1, dim=1):
-            context_B1C, weights_B1S = self.look(cells, memory)
+            context_B1C, weights_B1S = self.attend(cells, memory)
             hidden_B1H, cells = self.decoder(torch.cat([x_B1E, context_B1C], -1), cells)
             hidden.append(hidden_B1H)
             contexts.append(context_B1C)

@@ -47,7 +47,7 @@ class Model(nn.Module):
         self.dropout = Dropout(c.dropout)
         self.output = nn.Linear(2 * c.hidden, sizes.target)
 
-    def around(self, ids_BT: Tensor, length_B: Tensor) -> Tensor:
+    def hidden(self, ids_BT: Tensor, length_B: Tensor) -> Tensor:
         """hidden_BW2H of the words of rows from BOS to EOS, `length_B` of their T = W + 2 ids being
         real.
 
@@ -55,9 +55,9 @@ class Model(nn.Module):
         after it."""
         x_BTE = self.dropout(self.embedding(ids_BT))
         left_BTH, _ = self.forwards(x_BTE, None)
-        mirror_BT = mirrored(length_B, ids_BT.shape[1])
-        right_BTH, _ = self.backwards(turned(x_BTE, mirror_BT), None)
-        both = torch.cat([left_BTH[:, :-2], turned(right_BTH, mirror_BT)[:, 2:]], -1)
+        mirror_BT = reversed_positions(length_B, ids_BT.shape[1])
+        right_BTH, _ = self.backwards(gather_positions(x_BTE, mirror_BT), None)
+        both = torch.cat([left_BTH[:, :-2], gather_positions(right_BTH, mirror_BT)[:, 2:]], -1)
         hidden_BW2H: Tensor = self.dropout(both)
         return hidden_BW2H
 
@@ -66,13 +66,13 @@ class Model(nn.Module):
         return logits_NV
 
 
-def mirrored(length_B: Tensor, size: int) -> Tensor:
+def reversed_positions(length_B: Tensor, size: int) -> Tensor:
     """places_BT that read each row's real positions from right to left, and leave the padding where
     it is."""
     place_1T = torch.arange(size, device=length_B.device)[None, :]
     return torch.where(place_1T < length_B[:, None], length_B[:, None] - 1 - place_1T, place_1T)
 
 
-def turned(x_BTH: Tensor, place_BT: Tensor) -> Tensor:
+def gather_positions(x_BTH: Tensor, place_BT: Tensor) -> Tensor:
     """x with its positions taken from the places given."""
     return x_BTH.gather(1, place_BT[:, :, None].expand_as(x_BTH))

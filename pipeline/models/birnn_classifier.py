@@ -39,7 +39,7 @@ class Model(nn.Module):
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__()
         c = config
-        self.embedding = embedding.drawn(sizes.source, c.embedding)
+        self.embedding = embedding.random_table(sizes.source, c.embedding)
         self.cells = Recurrent(
             c.cell, c.embedding, c.hidden, c.layers, c.dropout, c.implementation, bidirectional=True
         )
@@ -49,7 +49,9 @@ class Model(nn.Module):
     def classify(self, text: Prompt) -> Tensor:
         """logits_BC, from the top layer after the last word forwards and after the first word
         backwards."""
-        _, state = self.cells.read(self.dropout(self.embedding(text.ids_BS)), text.length_B)
+        _, state = self.cells.forward_padded(
+            self.dropout(self.embedding(text.ids_BS)), text.length_B
+        )
         logits_BC: Tensor = self.output(self.dropout(state[0][-1]))
         return logits_BC
 

@@ -36,7 +36,7 @@ class Model(nn.Module):
 
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__()
-        self.embedding = embedding.drawn(sizes.source, config.embedding)
+        self.embedding = embedding.random_table(sizes.source, config.embedding)
         blocks: list[nn.Module] = []
         for layer in range(config.layers):
             inputs = config.hidden if layer else config.embedding

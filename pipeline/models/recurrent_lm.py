@@ -73,7 +73,7 @@ class Model(nn.Module):
         fed first."""
         last_B = prompt.ids_BS.gather(1, prompt.length_B[:, None] - 1).squeeze(1)
         batch = prompt.ids_BS.shape[0]
-        state = self.cells.zeros(batch)
+        state = self.cells.zero_state(batch)
         for t in range(prompt.ids_BS.shape[1] - 1):
             _, after = self.hidden(prompt.ids_BS[:, t : t + 1], state)
             alive_1B1 = (t < prompt.length_B - 1).view(1, batch, 1)

@@ -77,7 +77,9 @@ class Model(nn.Module):
 
     def encode(self, prompt: Prompt) -> State:
         """Read the source; the context is the top layer's final hidden state."""
-        _, state = self.encoder.read(self.dropout(self.source(prompt.ids_BS)), prompt.length_B)
+        _, state = self.encoder.forward_padded(
+            self.dropout(self.source(prompt.ids_BS)), prompt.length_B
+        )
         if self.bridges is not None:
             state = tuple(
                 torch.tanh(bridge(part)) for bridge, part in zip(self.bridges, state, strict=True)

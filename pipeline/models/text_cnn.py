@@ -40,7 +40,7 @@ class Model(nn.Module):
 
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__()
-        self.embedding = embedding.drawn(sizes.source, config.embedding)
+        self.embedding = embedding.random_table(sizes.source, config.embedding)
         self.widths = config.widths
         self.convolutions = nn.ModuleList(
             nn.Conv1d(config.embedding, config.filters, width, padding=width - 1)
@@ -49,7 +49,7 @@ class Model(nn.Module):
         self.dropout = Dropout(config.dropout)
         self.output = nn.Linear(config.filters * len(config.widths), sizes.target)
 
-    def found(self, text: Prompt) -> list[Tensor]:
+    def pooled_features(self, text: Prompt) -> list[Tensor]:
         """For each width, what its filters found at most over the windows that touch the text: BF,
         not negative."""
         real_BS1 = real_BS(text.length_B, text.ids_BS.shape[1])[:, :, None]
@@ -64,7 +64,7 @@ class Model(nn.Module):
 
     def classify(self, text: Prompt) -> Tensor:
         """logits_BC."""
-        logits_BC: Tensor = self.output(self.dropout(torch.cat(self.found(text), 1)))
+        logits_BC: Tensor = self.output(self.dropout(torch.cat(self.pooled_features(text), 1)))
         return logits_BC
 
     def load_pretrained(self, tensors: dict[str, Tensor]) -> None:

@@ -56,7 +56,7 @@ class Config:
 class DecoderBlock(nn.Module):
     """Masked self-attention, attention over the source, then feed-forward."""
 
-    def __init__(self, sizes: transformer.Sizes) -> None:
+    def __init__(self, sizes: transformer.BlockConfig) -> None:
         super().__init__()
         self.own = SelfAttention(sizes)
         self.cross, self.cross_residual = (
@@ -74,11 +74,11 @@ class DecoderBlock(nn.Module):
         mask: Tensor | None,
     ) -> tuple[Tensor, KeysValues]:
         x_BTH, seen = self.own(x_BTH, past, mask)
-        inner = self.cross_residual.before(x_BTH)
-        x_BTH = self.cross_residual.after(x_BTH, self.cross(inner, source, source_mask))
+        inner = self.cross_residual.pre_norm(x_BTH)
+        x_BTH = self.cross_residual.add_norm(x_BTH, self.cross(inner, source, source_mask))
         return self.feed_forward(x_BTH), seen
 
-    def looked(
+    def attention_weights(
         self,
         x_BTH: Tensor,
         source: KeysValues,
@@ -88,7 +88,7 @@ class DecoderBlock(nn.Module):
     ) -> Tensor:
         """weights_BNTS that `forward`, called alike, gives to the source."""
         x_BTH, _ = self.own(x_BTH, past, mask)
-        return self.cross.weights(self.cross_residual.before(x_BTH), source, source_mask)
+        return self.cross.weights(self.cross_residual.pre_norm(x_BTH), source, source_mask)
 
 
 class State(NamedTuple):
@@ -112,7 +112,7 @@ class Model(nn.Module):
                 "none or output",
                 "Or give the corpus one vocabulary: `vocab.share: true`.",
             )
-        self.width, block = config.width, transformer.sizes(config, activation="relu")
+        self.width, block = config.width, transformer.block_config(config, activation="relu")
         self.source = nn.Embedding(sizes.source, config.width)
         self.target = (
             self.source if config.tied == "all" else nn.Embedding(sizes.target, config.width)
@@ -151,15 +151,15 @@ class Model(nn.Module):
         for block in self.encoder:
             x_BSH = block(x_BSH, mask)
         x_BSH = self.encoder_norm(x_BSH)
-        return State(tuple(block.cross.remember(x_BSH) for block in self.decoder), (), mask)
+        return State(tuple(block.cross.project_kv(x_BSH) for block in self.decoder), (), mask)
 
     def decode(self, target_BT: Tensor, state: State) -> tuple[Tensor, State]:
         """hidden_BTH after target_BT, which follows the state's past: many steps from no past, or
         one from any."""
-        [*_, x_BTH], after = self.climb(target_BT, state)
+        [*_, x_BTH], after = self.decoder_layers(target_BT, state)
         return self.decoder_norm(x_BTH), after
 
-    def climb(self, target_BT: Tensor, state: State) -> tuple[list[Tensor], State]:
+    def decoder_layers(self, target_BT: Tensor, state: State) -> tuple[list[Tensor], State]:
         """Input of each decoder block and, last, output of the top one, each BTH; and the state
         after."""
         first = state.past[0].keys.shape[2] if state.past else 0
@@ -188,11 +188,13 @@ class Model(nn.Module):
     def attention(self, prompt: Prompt, target_BT: Tensor) -> dict[str, Tensor]:
         """Every decoder block's attention over the source, by head."""
         state = self.encode(prompt)
-        through, _ = self.climb(target_BT, state)
+        through, _ = self.decoder_layers(target_BT, state)
         mask = causal_TK(target_BT.shape[1], 0, target_BT.device)
         named: dict[str, Tensor] = {}
         for i, (block, x_BTH) in enumerate(zip(self.decoder, through[:-1], strict=True)):
-            weights_BNTS = block.looked(x_BTH, state.source[i], state.source_mask, None, mask)
+            weights_BNTS = block.attention_weights(
+                x_BTH, state.source[i], state.source_mask, None, mask
+            )
             named |= {
                 f"layer {i + 1} head {n + 1}": weights
                 for n, weights in enumerate(weights_BNTS.unbind(1))
@@ -208,10 +210,12 @@ class Model(nn.Module):
 
     def step_with_attention(self, state: State, last_B: Tensor) -> tuple[Tensor, State, Tensor]:
         """The weights are the last block's, the mean of its heads."""
-        [*_, below_B1H, x_B1H], after = self.climb(last_B[:, None], state)
+        [*_, below_B1H, x_B1H], after = self.decoder_layers(last_B[:, None], state)
         log_probs_BV = self.project(self.decoder_norm(x_B1H).squeeze(1)).float().log_softmax(-1)
         [*_, top], past = self.decoder, state.past[-1] if state.past else None
-        weights_BN1S = top.looked(below_B1H, state.source[-1], state.source_mask, past, None)
+        weights_BN1S = top.attention_weights(
+            below_B1H, state.source[-1], state.source_mask, past, None
+        )
         return log_probs_BV, after, weights_BN1S.mean(1).squeeze(1)
 
     def reorder(self, state: State, rows_B: Tensor) -> State:

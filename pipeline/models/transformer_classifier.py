@@ -49,7 +49,7 @@ class Model(nn.Module):
         self.embedding = nn.Embedding(sizes.source, config.width)
         self.positions = positions(config.learned_positions, config.width)
         self.dropout = Dropout(config.dropout)
-        block = transformer.sizes(config, norm="layer", activation="relu")
+        block = transformer.block_config(config, norm="layer", activation="relu")
         self.encoder = Stack[EncoderBlock](EncoderBlock(block) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width) if config.norm_first else nn.Identity()
         self.output = nn.Linear(config.width, sizes.target)

@@ -55,7 +55,7 @@ class Model(nn.Module):
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__()
         c = config
-        block = transformer.sizes(c, activation="gelu")
+        block = transformer.block_config(c, activation="gelu")
         self.width, self.context = c.width, c.context
         self.embedding = nn.Embedding(sizes.target, c.width)
         self.positions = positions(c.context if c.learned_positions else None, c.width)
@@ -69,21 +69,21 @@ class Model(nn.Module):
 
     def hidden(self, ids_BT: Tensor, state: State | None) -> tuple[Tensor, State]:
         """hidden_BTH after each id, and the state after the last; `state` None starts afresh."""
-        state = self.nothing(ids_BT) if state is None else state
+        state = self.empty_state(ids_BT) if state is None else state
         pieces = []
         while ids_BT.shape[1]:
-            state = self.with_room(state)
+            state = self.make_room(state)
             room = self.context - state[0].shape[1]
             piece_BTH, state = self.extend(ids_BT[:, :room], state)
             pieces.append(piece_BTH)
             ids_BT = ids_BT[:, room:]
         return torch.cat(pieces, 1), state
 
-    def nothing(self, ids_BT: Tensor) -> State:
+    def empty_state(self, ids_BT: Tensor) -> State:
         """The state before any token."""
         return (ids_BT[:, :0],)
 
-    def with_room(self, state: State) -> State:
+    def make_room(self, state: State) -> State:
         """The state with each row of `context` tokens cut to its later half, unless there is room
         as it is."""
         ids_BP = state[0]
@@ -94,9 +94,9 @@ class Model(nn.Module):
         kept_BP = ids_BP.masked_fill(
             full_B1 & (torch.arange(self.context, device=ids_BP.device) < half), PAD
         )
-        return self.extend(kept_BP[:, int((kept_BP == PAD).sum(1).min()) :], self.nothing(ids_BP))[
-            1
-        ]
+        return self.extend(
+            kept_BP[:, int((kept_BP == PAD).sum(1).min()) :], self.empty_state(ids_BP)
+        )[1]
 
     def extend(self, ids_BT: Tensor, state: State) -> tuple[Tensor, State]:
         """hidden_BTH of tokens for which the state has room, and the state with them."""
@@ -140,19 +140,19 @@ class Model(nn.Module):
         fed first."""
         last_B = prompt.ids_BS.gather(1, prompt.length_B[:, None] - 1).squeeze(1)
         read = zip(prompt.ids_BS, (prompt.length_B - 1).tolist(), strict=True)
-        kept = [ids[length - self.kept(length) : length] for ids, length in read]
+        kept = [ids[length - self.kv_cache_length(length) : length] for ids, length in read]
         past_BP = nn.utils.rnn.pad_sequence(
             [ids.flip(0) for ids in kept], batch_first=True, padding_value=PAD
         ).flip(1)
-        return self.extend(past_BP, self.nothing(past_BP))[1], last_B
+        return self.extend(past_BP, self.empty_state(past_BP))[1], last_B
 
-    def kept(self, tokens: int) -> int:
+    def kv_cache_length(self, tokens: int) -> int:
         """Number of tokens that the state holds, out of so many."""
         half = self.context // 2
         return tokens if tokens <= self.context else half + 1 + (tokens - self.context - 1) % half
 
     def step(self, state: State, last_B: Tensor) -> tuple[Tensor, State]:
-        hidden_B1H, after = self.extend(last_B[:, None], self.with_room(state))
+        hidden_B1H, after = self.extend(last_B[:, None], self.make_room(state))
         return self.project(hidden_B1H.squeeze(1)).float().log_softmax(-1), after
 
     def reorder(self, state: State, rows_B: Tensor) -> State:

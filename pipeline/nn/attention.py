@@ -21,7 +21,7 @@ class Additive(nn.Module):
         self.key = nn.Linear(key, width, bias=False)
         self.weight = nn.Linear(width, 1, bias=False)
 
-    def keys(self, key_BSC: Tensor) -> Tensor:
+    def project_keys(self, key_BSC: Tensor) -> Tensor:
         """The part of the scores that depends on the keys alone: computed once per source."""
         projected: Tensor = self.key(key_BSC)
         return projected
@@ -35,8 +35,8 @@ class Additive(nn.Module):
 class Dot(nn.Module):
     """q . k as they are, so both must be of one width (Luong et al. 2015, equation 8)."""
 
-    def keys(self, key_BSC: Tensor) -> Tensor:
-        """As `Additive.keys`."""
+    def project_keys(self, key_BSC: Tensor) -> Tensor:
+        """As `Additive.project_keys`."""
         return key_BSC
 
     def forward(self, query_BQH: Tensor, keys_BSH: Tensor) -> Tensor:
@@ -53,8 +53,8 @@ class ScaledDot(nn.Module):
         self.key = nn.Linear(key, width, bias=False)
         self.scale = 1.0 / math.sqrt(width)
 
-    def keys(self, key_BSC: Tensor) -> Tensor:
-        """As `Additive.keys`."""
+    def project_keys(self, key_BSC: Tensor) -> Tensor:
+        """As `Additive.project_keys`."""
         projected: Tensor = self.key(key_BSC)
         return projected
 
@@ -70,8 +70,8 @@ class General(nn.Module):
         super().__init__()
         self.key = nn.Linear(key, query, bias=False)
 
-    def keys(self, key_BSC: Tensor) -> Tensor:
-        """As `Additive.keys`."""
+    def project_keys(self, key_BSC: Tensor) -> Tensor:
+        """As `Additive.project_keys`."""
         projected: Tensor = self.key(key_BSC)
         return projected
 
@@ -88,8 +88,8 @@ class Gaussian(nn.Module):
         self.query = nn.Linear(query, width, bias=False)
         self.key = nn.Linear(key, width, bias=False)
 
-    def keys(self, key_BSC: Tensor) -> Tensor:
-        """As `Additive.keys`."""
+    def project_keys(self, key_BSC: Tensor) -> Tensor:
+        """As `Additive.project_keys`."""
         projected: Tensor = self.key(key_BSC)
         return projected
 

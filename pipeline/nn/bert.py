@@ -49,7 +49,7 @@ class Encoder(nn.Module):
         self.segments = nn.Embedding(2, config.width)
         self.positions = positions(config.learned_positions, config.width)
         self.norm, self.dropout = nn.LayerNorm(config.width), Dropout(config.dropout)
-        block = transformer.sizes(config, norm="layer", norm_first=False, activation="gelu")
+        block = transformer.block_config(config, norm="layer", norm_first=False, activation="gelu")
         self.blocks = Stack[EncoderBlock](EncoderBlock(block) for _ in range(config.layers))
         self.pooler = nn.Linear(config.width, config.width)
 

@@ -39,7 +39,7 @@ class Recurrent(nn.Module):
         bidirectional: bool = False,
     ) -> None:
         super().__init__()
-        self.cell, self.written_out = cell, implementation == "equations"
+        self.cell, self.use_equations = cell, implementation == "equations"
         between = dropout if layers > 1 else 0.0
         self.kernel = _KERNELS[cell](
             inputs, hidden, layers, dropout=between, batch_first=True, bidirectional=bidirectional
@@ -52,7 +52,7 @@ class Recurrent(nn.Module):
                 # the forget gate starts open (Jozefowicz et al. 2015, section 2.2)
                 weight.data[hidden : 2 * hidden] = 1.0
 
-    def zeros(self, batch: int) -> RecurrentState:
+    def zero_state(self, batch: int) -> RecurrentState:
         """The state before anything was read."""
         kernel = self.kernel
         parts = 2 if isinstance(kernel, nn.LSTM) else 1
@@ -62,26 +62,26 @@ class Recurrent(nn.Module):
     def forward(self, x_BTE: Tensor, state: RecurrentState | None) -> tuple[Tensor, RecurrentState]:
         """hidden_BTH of the last layer at each step, and the state after the last step; `state`
         None means zeros."""
-        if self.written_out:
+        if self.use_equations:
             length_B = torch.full(x_BTE.shape[:1], x_BTE.shape[1], device=x_BTE.device)
-            return equations.stack(
-                self.cell, self.kernel, x_BTE, length_B, state or self.zeros(len(x_BTE))
+            return equations.run_layers(
+                self.cell, self.kernel, x_BTE, length_B, state or self.zero_state(len(x_BTE))
             )
         given = state[0] if state is not None and len(state) == 1 else state
         out_BTH, after = self.kernel(x_BTE, given)
         return out_BTH, after if isinstance(after, tuple) else (after,)
 
-    def read(self, x_BSE: Tensor, length_B: Tensor) -> tuple[Tensor, RecurrentState]:
+    def forward_padded(self, x_BSE: Tensor, length_B: Tensor) -> tuple[Tensor, RecurrentState]:
         """Like `forward` from zeros over sequences of their own lengths; padding is never read.
 
         Bidirectional: outputs have forward and backward side by side (BS2H), and so has each
         layer's state (LB2H)."""
-        if self.written_out:
-            out_BSH, state = equations.stack(
-                self.cell, self.kernel, x_BSE, length_B, self.zeros(len(x_BSE))
+        if self.use_equations:
+            out_BSH, state = equations.run_layers(
+                self.cell, self.kernel, x_BSE, length_B, self.zero_state(len(x_BSE))
             )
         elif x_BSE.device.type == "cpu" and x_BSE.shape[1] >= segments.LONG:
-            out_BSH, state = segments.stack(self.kernel, x_BSE, length_B)
+            out_BSH, state = segments.run_layers(self.kernel, x_BSE, length_B)
         else:
             packed = pack_padded_sequence(
                 x_BSE, length_B.cpu(), batch_first=True, enforce_sorted=False

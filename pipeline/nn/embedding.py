@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 
-def drawn(words: int, width: int) -> nn.Embedding:
+def random_table(words: int, width: int) -> nn.Embedding:
     """A table whose numbers come from N(0, 0.1^2)."""
     table = nn.Embedding(words, width)
     nn.init.normal_(table.weight, std=0.1)

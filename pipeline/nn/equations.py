@@ -59,7 +59,7 @@ def lstm(x: Tensor, state: State, into: Gates, back: Gates) -> State:
 _STEPS = {"rnn": rnn, "gru": gru, "lstm": lstm}
 
 
-def stack(
+def run_layers(
     cell: str, kernel: nn.RNN | nn.GRU | nn.LSTM, x_BTE: Tensor, length_B: Tensor, state: State
 ) -> tuple[Tensor, State]:
     """The kernel's layers and directions one after the other: hidden_BTH of the last layer (BT2H if
@@ -72,7 +72,7 @@ def stack(
         sides = []
         for way in range(ways):
             begin = tuple(part[layer * ways + way] for part in state)
-            side_BTH, end = direction(
+            side_BTH, end = run_direction(
                 _STEPS[cell], kernel, f"l{layer}{'_reverse' if way else ''}", x_BTE, length_B, begin
             )
             sides.append(side_BTH)
@@ -81,7 +81,7 @@ def stack(
     return x_BTE, tuple(torch.stack(parts) for parts in zip(*after, strict=True))
 
 
-def direction(
+def run_direction(
     step: Callable[[Tensor, State, Gates, Gates], State],
     kernel: nn.RNN | nn.GRU | nn.LSTM,
     name: str,
@@ -91,7 +91,7 @@ def direction(
 ) -> tuple[Tensor, State]:
     """One layer in one direction; a row stands still where it has ended (or, backwards, not yet
     begun)."""
-    into, back = (list(gates(kernel, which, name)) for which in ("ih", "hh"))
+    into, back = (list(gate_maps(kernel, which, name)) for which in ("ih", "hh"))
     order = range(x_BTE.shape[1])
     hidden: dict[int, Tensor] = {}
     for t in reversed(order) if name.endswith("_reverse") else order:
@@ -102,7 +102,7 @@ def direction(
     return torch.stack([hidden[t] for t in order], 1), state
 
 
-def gates(
+def gate_maps(
     kernel: nn.RNN | nn.GRU | nn.LSTM, which: str, name: str
 ) -> Iterator[Callable[[Tensor], Tensor]]:
     """The affine maps of each gate, which torch keeps in one matrix: of the input (`ih`) or the

@@ -19,7 +19,7 @@ from pipeline.nn.equations import State
 LONG = 64  # positions from which it is faster than the packed kernel
 
 
-def stack(
+def run_layers(
     kernel: nn.RNN | nn.GRU | nn.LSTM, x_BSE: Tensor, length_B: Tensor
 ) -> tuple[Tensor, State]:
     """Outputs of the kernel for the packed rows: hidden_BSH of the last layer (BS2H if
@@ -34,10 +34,12 @@ def stack(
         for suffix in ("", "_reverse") if kernel.bidirectional else ("",):
             name = f"l{layer}{suffix}"
             if suffix:
-                side_BSH, end = direction(kernel, name, reversed_rows(x_BSE, sorted_B), sorted_B)
+                side_BSH, end = run_direction(
+                    kernel, name, reversed_rows(x_BSE, sorted_B), sorted_B
+                )
                 side_BSH = reversed_rows(side_BSH, sorted_B)
             else:
-                side_BSH, end = direction(kernel, name, x_BSE, sorted_B)
+                side_BSH, end = run_direction(kernel, name, x_BSE, sorted_B)
             sides.append(side_BSH)
             after.append(end)
         x_BSE = torch.cat(sides, -1)
@@ -45,7 +47,7 @@ def stack(
     return x_BSE.index_select(0, back_B), state
 
 
-def direction(
+def run_direction(
     kernel: nn.RNN | nn.GRU | nn.LSTM, name: str, x_BSE: Tensor, length_B: Tensor
 ) -> tuple[Tensor, State]:
     """One layer in one direction, forwards over rows sorted by length, the longest first:

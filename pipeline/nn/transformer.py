@@ -22,7 +22,7 @@ Norm = Literal["layer", "batch"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sizes:
+class BlockConfig:
     """Of one block: `norm_first` normalises before each sublayer (pre-norm), else after it
     (post-norm, the original)."""
 
@@ -49,14 +49,14 @@ def check(config: Any) -> None:
     share(dropout=config.dropout)
 
 
-def sizes(config: Any, **others: Any) -> Sizes:
+def block_config(config: Any, **others: Any) -> BlockConfig:
     """Those of a family's Config, with `others` for what it does not have."""
     own = {
         field.name: getattr(config, field.name)
-        for field in fields(Sizes)
+        for field in fields(BlockConfig)
         if field.name not in others
     }
-    return Sizes(**own, **others)
+    return BlockConfig(**own, **others)
 
 
 class KeysValues(NamedTuple):
@@ -65,14 +65,14 @@ class KeysValues(NamedTuple):
     keys: Tensor
     values: Tensor
 
-    def then(self, more: "KeysValues") -> "KeysValues":
+    def concat(self, more: "KeysValues") -> "KeysValues":
         """These positions and, after them, `more`."""
         return KeysValues(
             torch.cat([self.keys, more.keys], 2), torch.cat([self.values, more.values], 2)
         )
 
 
-def fused(query_BNQD: Tensor, seen: KeysValues, mask: Tensor | None) -> Tensor:
+def fused_attention(query_BNQD: Tensor, seen: KeysValues, mask: Tensor | None) -> Tensor:
     """Torch's kernel; on a CPU in float32 instead of bfloat16, whose gradient takes six times as
     long there."""
     keys, values = seen
@@ -90,7 +90,7 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, heads: int, implementation: Implementation) -> None:
         super().__init__()
-        self.heads, self.written_out = heads, implementation == "equations"
+        self.heads, self.use_equations = heads, implementation == "equations"
         self.query = nn.Linear(width, width)
         self.key_value = nn.Linear(width, 2 * width)
         self.output = nn.Linear(width, width)
@@ -99,17 +99,17 @@ class Attention(nn.Module):
         batch, size, width = x_BQH.shape
         return x_BQH.view(batch, size, self.heads, width // self.heads).transpose(1, 2)
 
-    def remember(self, x_BKH: Tensor) -> KeysValues:
+    def project_kv(self, x_BKH: Tensor) -> KeysValues:
         """The keys and values of x, to be looked at now or, kept, at later steps."""
         keys, values = self.key_value(x_BKH).chunk(2, dim=-1)
         return KeysValues(self.split(keys), self.split(values))
 
     def forward(self, x_BQH: Tensor, seen: KeysValues, mask: Tensor | None) -> Tensor:
         """`mask` (broadcast to BNQK) is True where may be looked; None looks everywhere."""
-        if self.written_out:
+        if self.use_equations:
             found_BNQD = self.weights(x_BQH, seen, mask) @ seen.values
         else:
-            found_BNQD = fused(self.split(self.query(x_BQH)), seen, mask)
+            found_BNQD = fused_attention(self.split(self.query(x_BQH)), seen, mask)
         joined: Tensor = self.output(found_BNQD.transpose(1, 2).flatten(2))
         return joined
 
@@ -145,17 +145,17 @@ class Residual(nn.Module):
     """x + sublayer(x) with the norm before or after, and dropout on the sublayer's output (d2l
     section 11.7.3)."""
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: BlockConfig) -> None:
         super().__init__()
         self.norm_first = sizes.norm_first
         self.norm = normalisation(sizes.norm, sizes.width)
         self.dropout = Dropout(sizes.dropout)
 
-    def before(self, x: Tensor) -> Tensor:
+    def pre_norm(self, x: Tensor) -> Tensor:
         normed: Tensor = self.norm(x) if self.norm_first else x
         return normed
 
-    def after(self, x: Tensor, sublayer: Tensor) -> Tensor:
+    def add_norm(self, x: Tensor, sublayer: Tensor) -> Tensor:
         total: Tensor = x + self.dropout(sublayer)
         return total if self.norm_first else cast(Tensor, self.norm(total))
 
@@ -164,7 +164,7 @@ class FeedForward(nn.Module):
     """The same two-layer perceptron at every position, in its residual connection (Vaswani et al.
     2017, equation 2)."""
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: BlockConfig) -> None:
         super().__init__()
         self.residual = Residual(sizes)
         self.layers = nn.Sequential(
@@ -174,13 +174,13 @@ class FeedForward(nn.Module):
         )
 
     def forward(self, x_BTH: Tensor) -> Tensor:
-        return self.residual.after(x_BTH, self.layers(self.residual.before(x_BTH)))
+        return self.residual.add_norm(x_BTH, self.layers(self.residual.pre_norm(x_BTH)))
 
 
 class SelfAttention(nn.Module):
     """Attention of positions to one another and to a past, in its residual connection."""
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: BlockConfig) -> None:
         super().__init__()
         self.residual = Residual(sizes)
         self.attention = Attention(sizes.width, sizes.heads, sizes.implementation)
@@ -190,18 +190,18 @@ class SelfAttention(nn.Module):
     ) -> tuple[Tensor, KeysValues]:
         """The sublayer's output over the past's keys and values and x's own, which are returned
         together."""
-        inner = self.residual.before(x_BTH)
-        seen = self.attention.remember(inner)
+        inner = self.residual.pre_norm(x_BTH)
+        seen = self.attention.project_kv(inner)
         if past is not None:
-            seen = past.then(seen)
-        return self.residual.after(x_BTH, self.attention(inner, seen, mask)), seen
+            seen = past.concat(seen)
+        return self.residual.add_norm(x_BTH, self.attention(inner, seen, mask)), seen
 
 
 class EncoderBlock(nn.Module):
     """Self-attention, then feed-forward; with a causal mask and a past it is the block of a
     language model."""
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: BlockConfig) -> None:
         super().__init__()
         self.own = SelfAttention(sizes)
         self.feed_forward = FeedForward(sizes)
