@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:
-    """As `F.dropout` for `p` below 1, but on a CPU 16 random bits decide on an element, which rounds
-    `p` to a multiple of 1/65,536."""
+    """As `F.dropout` for `p` below 1. On a CPU 16 random bits decide on an element, so `p` is
+    rounded to a multiple of 1/65,536."""
     if not training or p == 0 or x.device.type != "cpu":
         return F.dropout(x, p, training)
 
