@@ -1,5 +1,5 @@
-"""The interface of models, tasks, training and decoding: protocols, batch dataclasses and special
-ids, and nothing else.
+"""Interfaces between models, tasks, training and decoding: protocols, batch dataclasses and special
+ids.
 
 Shapes: B batch, S source, T target or time, H hidden, V vocabulary, C classes, N real (unpadded)
 positions."""
@@ -18,36 +18,36 @@ __all__ = [
     "MASK",
     "PAD",
     "UNK",
-    "Adopting",
     "Attentive",
+    "AttentiveDecodable",
     "BlankFiller",
     "Classifier",
     "Decodable",
     "LanguageModel",
     "Log",
-    "Looking",
     "Loss",
     "MaskedLanguageModel",
     "Prompt",
     "Sizes",
+    "SupportsPretrained",
     "Translator",
     "WordVectors",
 ]
 
 MASK = -1
-"""Stands for a word that is to be guessed: no vocabulary has this id, a masked language model gives
-it its own row."""
+"""Id of a masked word. It is in no vocabulary; masked language models have an embedding for it."""
 
 Log = Callable[[dict[str, float], int], None]
-"""`log(metrics, step)`: where the training loop tells its figures; tests pass a list's append."""
+"""`log(metrics, step)`: receives the metrics of the training loop."""
 
 State = TypeVar("State")
+"""State of a model between decoding steps, opaque to the search."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Number of ids in each side's vocabulary, and whether both sides share one; a language model's
-    always do."""
+    """Sizes of the source and target vocabularies, and whether both are the same vocabulary (always
+    so for a language model)."""
 
     source: int
     target: int
@@ -55,8 +55,9 @@ class Sizes:
 
 
 class Loss(NamedTuple):
-    """A summed loss in nats, with gradient, and over how many positions; means are taken at the
-    edge only."""
+    """Sum of the loss in nats, with gradient, and the number of its tokens.
+
+    Sums of batches can be added; callers divide once, when they report a mean."""
 
     total: Tensor
     tokens: int
@@ -64,11 +65,11 @@ class Loss(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Input of a search or a classifier: `ids_BS` padded with PAD and `length_B`, on the model's
-    device.
+    """Input of a search or a classifier, on the model's device: `ids_BS`, padded with PAD, and
+    `length_B`.
 
-    `prefix_BP`, padded with PAD, holds what each sentence's hypotheses must begin with. Models
-    ignore it: search obeys it."""
+    `prefix_BP`, padded with PAD: the forced beginning of each row's hypotheses. Search obeys it;
+    models ignore it."""
 
     ids_BS: Tensor
     length_B: Tensor
@@ -76,133 +77,132 @@ class Prompt:
 
 
 class Decodable(Protocol[State]):
-    """All that search knows of a model. A state is a value: `step` and `reorder` return a new one
-    and keep the old."""
+    """Model that search can decode from, step by step.
+
+    A state is immutable: `step` and `reorder` return a new one and leave the old one valid."""
 
     def begin(self, prompt: Prompt) -> tuple[State, Tensor]:
-        """Read the prompt: the state after it, and first_B (int64), the ids to feed to the first
-        `step`."""
+        """Read the prompt. Return the state after it, and first_B (int64), the ids to feed to the
+        first `step`."""
 
     def step(self, state: State, last_B: Tensor) -> tuple[Tensor, State]:
-        """Feed one id per row: log_probs_BV (float32, normalised) of the next id, and the state
-        after it."""
+        """Feed one id per row. Return log_probs_BV (float32, normalised) of the next id, and the
+        state after `last_B`."""
 
     def reorder(self, state: State, rows_B: Tensor) -> State:
-        """The state whose row i is the old row rows_B[i]; rows may repeat, be dropped, or change in
-        number."""
+        """Select rows: row i of the new state is row rows_B[i] of the old one.
+
+        Rows may be repeated or dropped, and their number may change."""
 
 
 @runtime_checkable
-class Looking(Decodable[State], Protocol[State]):
-    """A Decodable that can say at every step where it looked, for searches that mind what of the
-    source was covered."""
+class AttentiveDecodable(Decodable[State], Protocol[State]):
+    """Decodable that returns the attention weights of every step, for the coverage penalty."""
 
-    def step_and_look(self, state: State, last_B: Tensor) -> tuple[Tensor, State, Tensor]:
-        """As `step`, and weights_BS: a distribution over the source for the next id, nothing of it
-        on padding."""
+    def step_with_attention(self, state: State, last_B: Tensor) -> tuple[Tensor, State, Tensor]:
+        """As `step`, with weights_BS: for the next id, a distribution over the source that is 0 on
+        padding."""
 
 
 @runtime_checkable
 class Attentive(Protocol):
-    """A translator that can say where it looked."""
+    """Translator that returns its attention weights."""
 
     def attention(self, prompt: Prompt, target_BT: Tensor) -> dict[str, Tensor]:
-        """Weights by name (e.g. `decoder 1 head 2`), each BTS: what each target step gave to each
-        source position."""
+        """Weights BTS of each target step over the source positions, by name (`layer 1 head 2`)."""
 
 
 @runtime_checkable
-class Adopting(Protocol):
-    """A model that can begin from a run of another family; from one of its own every model can.
+class SupportsPretrained(Protocol):
+    """Model that can be initialised from a run of another family. (Runs of the same family need no
+    support.)
 
-    Its module's `ANCESTORS` names those families, each with the keys of its `model:` that must have
-    the same values here and what they are called here, or None for all of them by the same names.
-    """
+    `INIT_FROM` of the model's module maps each such family to {key of its `model:`: key of this
+    family's `model:` that must have the same value}. None stands for all keys, with equal names."""
 
-    def adopt(self, tensors: dict[str, Tensor]) -> None:
-        """Take over what both have in common, by name; the sizes have been compared."""
+    def load_pretrained(self, tensors: dict[str, Tensor]) -> None:
+        """Load the tensors that both models have, by name. The caller has compared the sizes."""
 
 
 class Task(Protocol):
-    """An objective over its data: what the training loop needs of it, blind to the model."""
+    """Objective over its data, for the training loop; independent of the model's family."""
 
     def plan(self, epoch: int) -> Sequence[Any]:
-        """Plan the epoch's batches, in order; a function of the run's seed and the epoch alone."""
+        """Plan the epoch's batches, in order. The result depends on the seed and the epoch only."""
 
     def batch(self, planned: Any) -> Any:
-        """One planned batch as tensors on the device."""
+        """Build a planned batch as tensors on the device."""
 
-    def loss(self, model: Any, batch: Any, carry: Any) -> tuple[Loss, Any]:
-        """The summed training loss, and what the next batch of the epoch is to be given (None or a
-        tuple of tensors)."""
+    def loss(self, model: Any, batch: Any, hidden_state: Any) -> tuple[Loss, Any]:
+        """Summed training loss, and the `hidden_state` for the next batch of the epoch: None or a
+        tuple of tensors, carried across windows (d2l section 9.7)."""
 
     def validate(self, model: Any) -> tuple[Loss, dict[str, float]]:
-        """The summed validation loss in nats, unsmoothed, which alone picks the best weights; and
-        whatever else there is to show beside it, by name, such as accuracy."""
+        """Summed validation loss in nats without label smoothing, which selects the best weights;
+        and other metrics by name, such as accuracy, for display."""
 
     def describe(self, planned: Any) -> str:
-        """Name the rows of a planned batch, for messages."""
+        """Describe the rows of a planned batch, for messages."""
 
 
 class LanguageModel(Protocol):
-    """Next-token prediction over a stream, with a state carried from window to window."""
+    """Next-token prediction over a stream, with a state that is carried across windows."""
 
     def hidden(self, ids_BT: Tensor, state: Any) -> tuple[Tensor, Any]:
         """hidden_BTH after each id, and the state (None or a tuple of tensors) after the last."""
 
     def project(self, hidden_NH: Tensor) -> Tensor:
-        """logits_NV, in memory of their own, as the loss writes there."""
+        """logits_NV, in new memory: the loss overwrites them."""
 
 
 class Translator(Protocol):
-    """Target given source, teacher-forced."""
+    """p(target | source) with teacher forcing (d2l section 10.7.1)."""
 
     def hidden(self, prompt: Prompt, target_BT: Tensor) -> Tensor:
-        """hidden_BTH after reading target_BT (which begins with BOS), from which the next id is
-        predicted."""
+        """hidden_BTH after each id of target_BT, which begins with BOS; each predicts the next
+        id."""
 
     def project(self, hidden_NH: Tensor) -> Tensor:
-        """logits_NV, in memory of their own, as the loss writes there."""
+        """logits_NV, in new memory: the loss overwrites them."""
 
 
 class BlankFiller(Protocol):
-    """Every word given all the others of its row."""
+    """p(word | all other words of its row), for every word."""
 
-    def around(self, ids_BT: Tensor, length_B: Tensor) -> Tensor:
-        """hidden_BWH, W = T - 2, of the words of rows from BOS to EOS, PAD beyond; none knows its
-        own word's id."""
+    def hidden(self, ids_BT: Tensor, length_B: Tensor) -> Tensor:
+        """hidden_BWH of the W = T - 2 words of rows from BOS to EOS, PAD beyond. A word's vector
+        does not depend on its id."""
 
     def project(self, hidden_NH: Tensor) -> Tensor:
-        """logits_NV, in memory of their own, as the loss writes there."""
+        """logits_NV, in new memory: the loss overwrites them."""
 
 
 class Classifier(Protocol):
-    """The label of a text."""
+    """p(label | text)."""
 
     def classify(self, text: Prompt) -> Tensor:
-        """logits_BC, which padding and the batch's other texts do not change."""
+        """logits_BC, independent of padding and of the other texts of the batch."""
 
 
 class MaskedLanguageModel(Protocol):
-    """Words given the words on both sides of them, and whether one sentence follows another."""
+    """p(masked word | words on both its sides), and next-sentence prediction."""
 
     def read(self, text: Prompt, segment_BS: Tensor) -> Tensor:
-        """hidden_BSH of BOS, a sentence, EOS, and another sentence (segment 1) with EOS, if there
-        is one; MASK may occur."""
+        """hidden_BSH of BOS, a sentence, EOS, and optionally a second sentence (segment 1) and EOS.
+        Ids may be MASK."""
 
     def project(self, hidden_NH: Tensor) -> Tensor:
-        """logits_NV of the word at each position, in memory of their own, as the loss writes
-        there."""
+        """logits_NV of the word at each position, in new memory: the loss overwrites them."""
 
     def follows(self, hidden_BSH: Tensor) -> Tensor:
-        """logits_B2 that the second sentence stood elsewhere (0), or follows the first (1)."""
+        """logits_B2: class 1 if the second sentence follows the first, 0 if it is a random one."""
 
 
 class WordVectors(Protocol):
-    """Two tables of vectors of D numbers: a word as it is read, and as it is predicted."""
+    """word2vec's two embedding tables of D columns: input and output vectors."""
 
     def input(self, ids: Tensor) -> Tensor:
-        """Vectors v of the ids, in one more dimension D."""
+        """Input vectors v of the ids, in one more dimension D."""
 
     def output(self, ids: Tensor) -> Tensor:
-        """Vectors v' of the ids, in one more dimension D."""
+        """Output vectors v' of the ids, in one more dimension D."""

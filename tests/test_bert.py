@@ -428,7 +428,7 @@ def test_fine_tuning_begins_with_the_trained_encoder_and_learns(
     pretrained: Any, tmp_path: Path
 ) -> None:
     model = built("bert_classifier", 9, classes=2)
-    model.adopt(pretrained[0].state_dict())
+    model.load_pretrained(pretrained[0].state_dict())
     fit(model, Sentiment(200), 0.003, 8, tmp_path / "work")
     text, label_B = Sentiment(120).batch(Sentiment(120).rows)
     assert float((model.classify(text).argmax(1) == label_B).double().mean()) > 0.9

@@ -167,7 +167,7 @@ def test_a_blank_is_filled_with_what_is_likeliest_in_the_whole_texts_place(
                 [pa.array([[4 if i == MASK else i for i in ids]], pa.list_(pa.int32()))]
             )
             batch = fill_blank.batch(fill_blank.Ragged(table), np.array([0]), CPU)
-            hidden_NH = model.around(batch.ids_BT, batch.length_B)[0, [ids.index(MASK)]]
+            hidden_NH = model.hidden(batch.ids_BT, batch.length_B)[0, [ids.index(MASK)]]
         log_prob, word = model.project(hidden_NH).log_softmax(-1)[0].max(0)
         assert sample["log_prob"] == pytest.approx(float(log_prob), abs=1e-5)
         assert sample["text"] == sample["prompt"].replace(BLANK, codec.decode([int(word)]).strip())

@@ -115,10 +115,11 @@ def test_order_is_lost_on_the_bag_and_on_no_other(name: str) -> None:
 def test_both_directions_decide_where_they_end() -> None:
     model = built("bigru")
     for change in ([9, 6, 7], [5, 6, 9]):
-        read = [
-            model.cells.read(model.embedding(torch.tensor([row])), torch.tensor([3]))[1][0][-1, 0]
-            for row in ([5, 6, 7], change)
-        ]
+        read = []
+        for row in ([5, 6, 7], change):
+            embedded = model.embedding(torch.tensor([row]))
+            _, state = model.cells.forward_padded(embedded, torch.tensor([3]))
+            read.append(state[0][-1, 0])
         assert not torch.allclose(read[0][:16], read[1][:16])
         assert not torch.allclose(read[0][16:], read[1][16:])
 
@@ -172,7 +173,7 @@ def test_words_that_were_never_seen_with_a_label_are_known_by_their_vectors(
     for number, begins in enumerate((True, False)):
         model = built(name)
         if begins:
-            model.adopt(learnt)
+            model.load_pretrained(learnt)
             given = learnt["input.weight"]
             assert torch.equal(model.embedding.weight[len(SPECIALS) :], given[len(SPECIALS) :])
         task = classification.Task(table.filter(seen), table.filter(seen), settings(), 1, CPU)
@@ -215,7 +216,7 @@ def test_a_word_that_word2vec_never_met_keeps_its_own_draw_as_spread_as_the_othe
     family, block = FAMILIES[name]
     model: Any = checkpoint.build(family, block, Sizes(sizes.source, 2, False), "model")
     drawn, given = model.embedding.weight.detach().clone(), vectors.input.weight.detach()
-    model.adopt(vectors.state_dict())
+    model.load_pretrained(vectors.state_dict())
     met = np.zeros(sizes.source, bool)
     met[np.unique(rows.flatten().to_numpy())] = True
     assert 190 < met.sum() <= 196

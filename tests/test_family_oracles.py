@@ -149,7 +149,7 @@ def test_a_bidirectional_language_model(cell: str, implementation: str) -> None:
         RECURRENT | {"cell": cell, "layers": 2, "implementation": implementation},
     )
     text = prompt()
-    hidden_BWH, ours, theirs = model.around(text.ids_BS, text.length_B), [], []
+    hidden_BWH, ours, theirs = model.hidden(text.ids_BS, text.length_B), [], []
     for ids, hidden_WH in zip(ROWS, hidden_BWH, strict=True):
         inputs = embedded(model.embedding, ids)
         before, after = (

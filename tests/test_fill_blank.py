@@ -53,7 +53,7 @@ def row_of(*ids: int, width: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 @torch.inference_mode()
 def test_a_words_guess_is_what_each_side_read_up_to_it(model: Any) -> None:
     words = [4, 5, 6, 7]
-    found_1WH = model.around(*row_of(*words, width=9))
+    found_1WH = model.hidden(*row_of(*words, width=9))
     embedded = model.embedding(torch.tensor([[BOS, *words, EOS]]))
     for t in range(len(words)):
         left, _ = model.forwards(embedded[:, : t + 1], None)
@@ -64,8 +64,8 @@ def test_a_words_guess_is_what_each_side_read_up_to_it(model: Any) -> None:
 
 @torch.inference_mode()
 def test_a_word_is_not_seen_by_its_own_guess_and_by_every_other(model: Any) -> None:
-    before = model.around(*row_of(4, 5, 6, 7))[0]
-    after = model.around(*row_of(4, 5, 9, 7))[0]
+    before = model.hidden(*row_of(4, 5, 6, 7))[0]
+    after = model.hidden(*row_of(4, 5, 9, 7))[0]
     assert torch.equal(before[2], after[2])
     for other in (0, 1, 3):
         assert not torch.allclose(before[other], after[other])

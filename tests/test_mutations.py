@@ -100,7 +100,7 @@ def test_dropout_within_long_rows_is_between_layers_and_only_in_training(
         cells = Recurrent(cell, 4, 5, layers, p, "fused", bidirectional=bidirectional).train(
             training
         )
-        out: Tensor = cells.read(x, length)[0].detach()
+        out: Tensor = cells.forward_padded(x, length)[0].detach()
         return out
 
     torch.testing.assert_close(read(2, 0.5, training=False), read(2, 0.0, training=True))
@@ -128,7 +128,7 @@ def test_dropout_within_long_rows_is_dropout_of_the_lower_layers_outputs(
         return (torch.arange(hidden.numel()) % 3 > 0).float().view(hidden.shape)
 
     monkeypatch.setattr(segments, "dropout", every_third)
-    out, state = cells.read(x, length)
+    out, state = cells.forward_padded(x, length)
     assert [(p, training) for _, p, training in dropped] == [(0.4, True)] * 2
 
     below = x

@@ -49,7 +49,7 @@ def test_the_equations_equal_torchs_kernels_in_value_and_gradient(
 ) -> None:
     fused, written = twins(cell, layers, bidirectional)
     x_BTE, length_B = torch.randn(4, 7, 5, requires_grad=True), torch.tensor([7, 1, 4, 6])
-    found, wanted = written.read(x_BTE, length_B), fused.read(x_BTE, length_B)
+    found, wanted = written.forward_padded(x_BTE, length_B), fused.forward_padded(x_BTE, length_B)
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
     by_torch = gradients(fused, [x_BTE], wanted[0], *wanted[1])
     torch.testing.assert_close(gradients(written, [x_BTE], found[0], *found[1]), by_torch)
@@ -66,7 +66,7 @@ def test_long_rows_are_read_as_the_packed_kernel_and_the_equations_do(
     # two positions that no row has
     x_BTE = torch.randn(7, segments.LONG + 4, 5, requires_grad=True)
     packed = pack_padded_sequence(x_BTE, length_B, batch_first=True, enforce_sorted=False)
-    (by_torch, by_torch_after), found = fused.kernel(packed), fused.read(x_BTE, length_B)
+    (by_torch, by_torch_after), found = fused.kernel(packed), fused.forward_padded(x_BTE, length_B)
     wanted, _ = pad_packed_sequence(by_torch, batch_first=True, total_length=segments.LONG + 4)
     torch.testing.assert_close(found[0], wanted, atol=1e-5, rtol=1e-5)
     of_torch = by_torch_after if cell == "lstm" else (by_torch_after,)
@@ -76,7 +76,7 @@ def test_long_rows_are_read_as_the_packed_kernel_and_the_equations_do(
         else [torch.stack(part.chunk(2, -1), 1).flatten(0, 1) for part in found[1]]
     )
     torch.testing.assert_close(tuple(of_ours), tuple(of_torch), atol=1e-5, rtol=1e-5)
-    by_equations = written.read(x_BTE, length_B)
+    by_equations = written.forward_padded(x_BTE, length_B)
     torch.testing.assert_close(by_equations, found, atol=1e-5, rtol=1e-5)
     wanted_gradient = gradients(written, [x_BTE], by_equations[0], *by_equations[1])
     torch.testing.assert_close(
@@ -87,9 +87,13 @@ def test_long_rows_are_read_as_the_packed_kernel_and_the_equations_do(
 def test_long_rows_drop_units_between_layers_in_training_only() -> None:
     layer = Recurrent("gru", 5, 6, 2, 0.5, "fused")
     x_BTE, length_B = torch.randn(2, segments.LONG, 5), torch.tensor([segments.LONG, 9])
-    assert not torch.equal(layer.read(x_BTE, length_B)[0], layer.read(x_BTE, length_B)[0])
+    assert not torch.equal(
+        layer.forward_padded(x_BTE, length_B)[0], layer.forward_padded(x_BTE, length_B)[0]
+    )
     layer.eval()
-    assert torch.equal(layer.read(x_BTE, length_B)[0], layer.read(x_BTE, length_B)[0])
+    assert torch.equal(
+        layer.forward_padded(x_BTE, length_B)[0], layer.forward_padded(x_BTE, length_B)[0]
+    )
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -130,7 +134,7 @@ BLOCK: dict[str, Any] = {
 def test_a_written_out_transformer_block_equals_the_fused_one_in_value_and_gradient() -> None:
     torch.manual_seed(3)
     blocks = [
-        transformer.EncoderBlock(transformer.Sizes(**BLOCK, dropout=0.0, implementation=how))
+        transformer.EncoderBlock(transformer.BlockConfig(**BLOCK, dropout=0.0, implementation=how))
         for how in ("fused", "equations")
     ]
     blocks[1].load_state_dict(blocks[0].state_dict())
@@ -143,7 +147,7 @@ def test_a_written_out_transformer_block_equals_the_fused_one_in_value_and_gradi
 def test_a_blocks_only_dropout_is_on_what_its_sublayers_add() -> None:
     torch.manual_seed(1)
     block = transformer.EncoderBlock(
-        transformer.Sizes(**BLOCK, dropout=0.5, implementation="fused")
+        transformer.BlockConfig(**BLOCK, dropout=0.5, implementation="fused")
     )
     x_BTH = torch.randn(3, 5, 8)
     for sublayer in (block.feed_forward, lambda x_BTH: block.own(x_BTH, None, None)[0]):
@@ -163,7 +167,7 @@ def test_attention_in_bfloat16_on_a_cpu_is_computed_in_float32() -> None:
     query, keys, values = torch.randn(3, 3, 2, 5, 8).bfloat16().requires_grad_()
     mask = causal_TK(5, 0, torch.device("cpu"))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = transformer.fused(query, transformer.KeysValues(keys, values), mask)
+        found = transformer.fused_attention(query, transformer.KeysValues(keys, values), mask)
     wanted = F.scaled_dot_product_attention(query.float(), keys.float(), values.float(), mask)
     assert found.dtype == torch.float32
     assert torch.equal(found, wanted)
@@ -174,10 +178,10 @@ def test_attention_in_bfloat16_is_that_of_float32_but_for_rounding(implementatio
     torch.manual_seed(5)
     block = transformer.Attention(16, 2, implementation)
     x_BTH, mask = torch.randn(3, 5, 16), causal_TK(5, 0, torch.device("cpu"))
-    exact = block(x_BTH, block.remember(x_BTH), mask)
+    exact = block(x_BTH, block.project_kv(x_BTH), mask)
     wanted = gradients(block, [], exact)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        rounded = block(x_BTH, block.remember(x_BTH), mask)
+        rounded = block(x_BTH, block.project_kv(x_BTH), mask)
     assert not torch.equal(rounded.float(), exact)
     torch.testing.assert_close(rounded.float(), exact, atol=0.03, rtol=0.03)
     torch.testing.assert_close(gradients(block, [], rounded.float()), wanted, atol=0.2, rtol=0.1)
@@ -220,7 +224,7 @@ def test_scores_weights_and_their_gradients_are_those_of_the_books_formula(
         torch.randn(3, 4, 6, requires_grad=True),
     )
     mask_B1S = torch.tensor([[[True] * 4], [[True, True, False, False]], [[False] * 4]])
-    scores_BQS = score(query_BQH, score.keys(key_BSC))
+    scores_BQS = score(query_BQH, score.project_keys(key_BSC))
     want = [
         [[by_hand(name, score, q, k) for k in keys] for q in rows]
         for rows, keys in zip(query_BQH, key_BSC, strict=True)
@@ -253,7 +257,8 @@ def test_scaled_dot_product_attention_is_torchs_own_in_value_and_gradient() -> N
     )
     mask_B1S = torch.tensor([[[True] * 4], [[True, False, True, False]]])
     found_BQH = (
-        attention.masked_softmax(score(query_BQH, score.keys(key_BSC)), mask_B1S) @ value_BSH
+        attention.masked_softmax(score(query_BQH, score.project_keys(key_BSC)), mask_B1S)
+        @ value_BSH
     )
     want_BQH = F.scaled_dot_product_attention(
         score.query(query_BQH), score.key(key_BSC), value_BSH, mask_B1S
@@ -273,7 +278,7 @@ def test_gaussian_attention_is_nadaraya_watson_regression() -> None:
     for layer in (score.query, score.key):
         nn.init.ones_(layer.weight)
     x, values, at = torch.rand(20) * 5, torch.randn(20), torch.linspace(0, 5, 7)
-    weights = torch.softmax(score(at[None, :, None], score.keys(x[None, :, None])), -1)
+    weights = torch.softmax(score(at[None, :, None], score.project_keys(x[None, :, None])), -1)
     kernel = torch.exp(-((at[:, None] - x) ** 2) / 2)
     torch.testing.assert_close(weights[0] @ values, kernel @ values / kernel.sum(1))
 

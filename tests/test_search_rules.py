@@ -62,7 +62,7 @@ class Watched(Hashed):
         log_probs_BV, hash_B = super().step(state[:, 0], last_B)
         return log_probs_BV, torch.cat([hash_B[:, None], state[:, 1:]], 1)
 
-    def step_and_look(self, state: Tensor, last_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def step_with_attention(self, state: Tensor, last_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         log_probs_BV, after = self.step(state, last_B)
         place_S = torch.arange(after.shape[1] - 1)
         scores_BS = (after[:, :1] * (place_S + 3) * 7919 % 10_007).float() / 2000
@@ -106,7 +106,7 @@ def plain_coverage(model: Hashed, prompt: Prompt, fed: tuple[int, ...], beta: fl
     summed = [0.0] * int(prompt.length_B)
     for token in (None, *fed):
         last = last if token is None else torch.tensor([token])
-        _, state, weights = model.step_and_look(state, last)
+        _, state, weights = model.step_with_attention(state, last)
         summed = [total + float(weights[0, i]) for i, total in enumerate(summed)]
     return beta * sum(math.log(min(total, 1.0)) for total in summed)
 
@@ -349,7 +349,9 @@ def test_coverage_is_the_papers_sum_over_the_real_source(seed: int, steps: int) 
 
 def test_a_source_token_that_nothing_looked_at_costs_much_and_not_everything() -> None:
     class Blind(Fixed):
-        def step_and_look(self, state: Tensor, last_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        def step_with_attention(
+            self, state: Tensor, last_B: Tensor
+        ) -> tuple[Tensor, Tensor, Tensor]:
             return *self.step(state, last_B), torch.eye(5)[:1].expand(len(last_B), -1)
 
     model = Blind([-9.0, -9.0, -9.0, -0.1, -3.0, -9.0, -9.0, -9.0])

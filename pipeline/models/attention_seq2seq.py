@@ -1,9 +1,11 @@
-"""Encoder-decoder with attention: every step looks at the whole source (Bahdanau et al. 2015; d2l
+"""Encoder-decoder with attention: every step attends to the whole source (Bahdanau et al. 2015; d2l
 section 11.4).
 
-The query is the decoder's top hidden state before the step; the context it finds is fed to the
-cells with the last token. Shapes: B batch, S source, T target, E embedding, H hidden, C context
-(one encoder output), V vocabulary, N positions."""
+The query is the decoder's top hidden state before the step. Its context vector is fed to the cells
+together with the last token.
+
+Shapes: B batch, S source, T target, E embedding, H hidden, C context (width of an encoder output),
+V vocabulary, N positions, L layers."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -21,7 +23,7 @@ from pipeline.nn.masks import real_BS
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """`model:` of a run. `score` is how a query and a key are matched."""
+    """`model:` of a run. `score`: the scoring function of attention (d2l section 11.3)."""
 
     cell: Cell
     score: Score
@@ -45,7 +47,8 @@ class Config:
 
 
 class Memory(NamedTuple):
-    """The source as read: encoder outputs, what scoring needs of them, and which are real."""
+    """Encoded source: the encoder's outputs (values), their projected keys, and the padding
+    mask."""
 
     outputs_BSC: Tensor
     keys_BSH: Tensor
@@ -53,14 +56,14 @@ class Memory(NamedTuple):
 
 
 class State(NamedTuple):
-    """The decoder's recurrent state, and the memory, which stays."""
+    """Recurrent state LBH of the decoder, and the memory, which no step changes."""
 
     cells: RecurrentState
     memory: Memory
 
 
 class Model(nn.Module):
-    """p(target | source), the source being looked up at every step."""
+    """p(target | source) with attention to the source at every step."""
 
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__()
@@ -69,6 +72,7 @@ class Model(nn.Module):
         self.target = nn.Embedding(sizes.target, c.embedding)
         for table in (self.source, self.target):
             nn.init.normal_(table.weight, std=0.1)
+
         self.encoder = Recurrent(
             c.cell,
             c.embedding,
@@ -78,52 +82,63 @@ class Model(nn.Module):
             c.implementation,
             bidirectional=c.bidirectional,
         )
-        read = 2 * c.hidden if c.bidirectional else c.hidden
-        parts = 2 if c.cell == "lstm" else 1
-        self.bridges = nn.ModuleList(nn.Linear(read, c.hidden) for _ in range(parts))
-        self.score = scoring(c.score, c.hidden, read, c.hidden)
+        context = 2 * c.hidden if c.bidirectional else c.hidden
+        # One bridge from encoder to decoder for each tensor of a state.
+        state_tensors = 2 if c.cell == "lstm" else 1
+        self.bridges = nn.ModuleList(nn.Linear(context, c.hidden) for _ in range(state_tensors))
+
+        self.score = scoring(c.score, c.hidden, context, c.hidden)
         self.decoder = Recurrent(
-            c.cell, c.embedding + read, c.hidden, c.layers, c.dropout, c.implementation
+            c.cell, c.embedding + context, c.hidden, c.layers, c.dropout, c.implementation
         )
-        self.readout = nn.Linear(c.hidden + read + c.embedding, c.hidden)
+        self.readout = nn.Linear(c.hidden + context + c.embedding, c.hidden)
         self.dropout = Dropout(c.dropout)
         self.output = nn.Linear(c.hidden, sizes.target)
 
     def encode(self, prompt: Prompt) -> State:
-        """Read the source; its final state, bridged, starts the decoder."""
-        outputs_BSC, final = self.encoder.read(
-            self.dropout(self.source(prompt.ids_BS)), prompt.length_B
-        )
+        """Encode the source; its final state initialises the decoder through the bridges."""
+        x_BSE = self.dropout(self.source(prompt.ids_BS))
+        outputs_BSC, final = self.encoder.forward_padded(x_BSE, prompt.length_B)
+
+        # Initial decoder state: tanh(W h), as in Bahdanau et al. 2015, appendix A.2.2.
         cells = tuple(
             torch.tanh(bridge(part)) for bridge, part in zip(self.bridges, final, strict=True)
         )
-        keys_BSH = self.score.keys(outputs_BSC)
-        return State(
-            cells, Memory(outputs_BSC, keys_BSH, real_BS(prompt.length_B, prompt.ids_BS.shape[1]))
-        )
 
-    def look(self, cells: RecurrentState, memory: Memory) -> tuple[Tensor, Tensor]:
-        """context_B1C found by the top hidden state, and the weights_B1S it gave (d2l equation
+        keys_BSH = self.score.project_keys(outputs_BSC)
+        mask_BS = real_BS(prompt.length_B, prompt.ids_BS.shape[1])
+        return State(cells, Memory(outputs_BSC, keys_BSH, mask_BS))
+
+    def attend(self, cells: RecurrentState, memory: Memory) -> tuple[Tensor, Tensor]:
+        """Attend with the top hidden state as query: context_B1C and weights_B1S (d2l equation
         11.4.1)."""
-        scores_B1S = self.score(cells[0][-1][:, None, :], memory.keys_BSH)
+        query_B1H = cells[0][-1][:, None, :]
+        scores_B1S = self.score(query_B1H, memory.keys_BSH)
         weights_B1S = masked_softmax(scores_B1S, memory.real_BS[:, None, :])
         return weights_B1S @ memory.outputs_BSC, weights_B1S
 
     def decode(self, target_BT: Tensor, state: State) -> tuple[Tensor, State, Tensor]:
-        """The decoder over target_BT, step by step: hidden_BTH, the state after, and
+        """Run the decoder over target_BT step by step: hidden_BTH, the state after, and attention
         weights_BTS."""
         x_BTE = self.dropout(self.target(target_BT))
         cells, memory = state
-        hidden, contexts, weights = [], [], []
+
+        hidden = []
+        contexts = []
+        weights = []
         for x_B1E in x_BTE.split(1, dim=1):
-            context_B1C, weights_B1S = self.look(cells, memory)
+            # s_t = g(y_{t-1}, c_t, s_{t-1}), with the context c_t of state s_{t-1}.
+            context_B1C, weights_B1S = self.attend(cells, memory)
             hidden_B1H, cells = self.decoder(torch.cat([x_B1E, context_B1C], -1), cells)
             hidden.append(hidden_B1H)
             contexts.append(context_B1C)
             weights.append(weights_B1S)
-        seen_BT = torch.cat([torch.cat(hidden, 1), torch.cat(contexts, 1), x_BTE], -1)
-        read_BTH = self.dropout(torch.tanh(self.readout(seen_BT)))
-        return read_BTH, State(cells, memory), torch.cat(weights, 1)
+
+        # Readout of hidden state, context and input; tanh in place of the paper's maxout (Bahdanau
+        # et al. 2015, appendix A.2.2).
+        features_BTF = torch.cat([torch.cat(hidden, 1), torch.cat(contexts, 1), x_BTE], -1)
+        readout_BTH = self.dropout(torch.tanh(self.readout(features_BTF)))
+        return readout_BTH, State(cells, memory), torch.cat(weights, 1)
 
     def hidden(self, prompt: Prompt, target_BT: Tensor) -> Tensor:
         return self.decode(target_BT, self.encode(prompt))[0]
@@ -139,16 +154,13 @@ class Model(nn.Module):
         return self.encode(prompt), torch.full_like(prompt.length_B, BOS)
 
     def step(self, state: State, last_B: Tensor) -> tuple[Tensor, State]:
-        log_probs_BV, after, _ = self.step_and_look(state, last_B)
+        log_probs_BV, after, _ = self.step_with_attention(state, last_B)
         return log_probs_BV, after
 
-    def step_and_look(self, state: State, last_B: Tensor) -> tuple[Tensor, State, Tensor]:
+    def step_with_attention(self, state: State, last_B: Tensor) -> tuple[Tensor, State, Tensor]:
         hidden_B1H, after, weights_B1S = self.decode(last_B[:, None], state)
-        return (
-            self.project(hidden_B1H.squeeze(1)).float().log_softmax(-1),
-            after,
-            weights_B1S.squeeze(1),
-        )
+        log_probs_BV = self.project(hidden_B1H.squeeze(1)).float().log_softmax(-1)
+        return log_probs_BV, after, weights_B1S.squeeze(1)
 
     def reorder(self, state: State, rows_B: Tensor) -> State:
         cells = tuple(part.index_select(1, rows_B) for part in state.cells)

@@ -1,5 +1,5 @@
-"""BERT fine-tuned (Devlin et al. 2019, section 4.1; d2l section 16.6): one layer on what the
-encoder makes of <cls>.
+"""BERT fine-tuned (Devlin et al. 2019, section 4.1; d2l section 16.6): a linear layer over the
+encoder's pooled <cls>.
 
 Shapes: B batch, S positions, C classes.
 """
@@ -14,8 +14,10 @@ from pipeline.nn.dropout import Dropout
 
 Config = bert.Config
 
-ANCESTORS = {"bert": None}  # all of `model:` is BERT's
-EXTRA_POSITIONS = 1  # <cls>; padding beyond the longest text is not read
+# Every key of `model:` must equal that of the pre-trained run.
+INIT_FROM = {"bert": None}
+# For <cls>; padding beyond the longest text is not read.
+EXTRA_POSITIONS = 1
 
 
 class Model(nn.Module):
@@ -29,13 +31,16 @@ class Model(nn.Module):
         transformer.initialise(self, config.width)
 
     def classify(self, text: Prompt) -> Tensor:
-        """logits_BC of texts that end with EOS; <cls> is put before them here."""
-        longest = int(text.length_B.max())  # padding beyond it may have no learned position
+        """logits_BC of texts that end with EOS; <cls> is prepended here."""
+        # Cut padding beyond the longest text: it may have no learned position.
+        longest = int(text.length_B.max())
         ids_BS = F.pad(text.ids_BS[:, :longest], (1, 0), value=BOS)
+
+        # A single sentence: all positions are in segment 0.
         hidden_BSH = self.encoder(Prompt(ids_BS, text.length_B + 1), torch.zeros_like(ids_BS))
         logits_BC: Tensor = self.output(self.dropout(self.encoder.pooled(hidden_BSH)))
         return logits_BC
 
-    def adopt(self, tensors: dict[str, Tensor]) -> None:
-        """The encoder; the head is this run's own."""
-        self.encoder.adopt(tensors)
+    def load_pretrained(self, tensors: dict[str, Tensor]) -> None:
+        """Load the encoder; the output layer stays random."""
+        self.encoder.load_pretrained(tensors)

@@ -1,10 +1,12 @@
-"""Bidirectional language models (Schuster & Paliwal 1997; d2l section 10.4): every word from all
+"""Bidirectional language models (Schuster & Paliwal 1997; d2l section 10.4): every word given the
 words on both its sides.
 
-One stack of cells reads from the left, another from the right, and they meet only in the
-prediction: were their outputs fed to a common second layer, that would see the very word it is to
-predict. So the model fills in blanks and cannot be run from left to right. Shapes: B batch, T
-positions, W words (T without its two ends), E embedding, H hidden, N positions, V vocabulary."""
+One stack of cells reads from the left, another from the right, and only the output layer joins
+them. A common second layer would have the word that it is to predict among its inputs. The model
+fills in blanks; it cannot generate text from left to right.
+
+Shapes: B batch, T positions, W words (T without BOS and EOS), E embedding, H hidden, N positions, V
+vocabulary."""
 
 from dataclasses import dataclass
 
@@ -47,18 +49,23 @@ class Model(nn.Module):
         self.dropout = Dropout(c.dropout)
         self.output = nn.Linear(2 * c.hidden, sizes.target)
 
-    def around(self, ids_BT: Tensor, length_B: Tensor) -> Tensor:
-        """hidden_BW2H of the words of rows from BOS to EOS, `length_B` of their T = W + 2 ids being
-        real.
+    def hidden(self, ids_BT: Tensor, length_B: Tensor) -> Tensor:
+        """hidden_BW2H of the words of rows from BOS to EOS. The first length_B[b] of the T = W + 2
+        ids are real, the others PAD.
 
-        A word's is what was read up to the word before it and, from the right, down to the word
-        after it."""
+        A word's vector joins the forward state of the word before it and the backward state of the
+        word after it."""
         x_BTE = self.dropout(self.embedding(ids_BT))
-        left_BTH, _ = self.forwards(x_BTE, None)
-        mirror_BT = mirrored(length_B, ids_BT.shape[1])
-        right_BTH, _ = self.backwards(turned(x_BTE, mirror_BT), None)
-        both = torch.cat([left_BTH[:, :-2], turned(right_BTH, mirror_BT)[:, 2:]], -1)
-        hidden_BW2H: Tensor = self.dropout(both)
+        forward_BTH, _ = self.forwards(x_BTE, None)
+
+        # Backwards: reverse each row without its padding, run forwards, and reverse the outputs.
+        reversed_BT = reversed_positions(length_B, ids_BT.shape[1])
+        backward_BTH, _ = self.backwards(gather_positions(x_BTE, reversed_BT), None)
+        backward_BTH = gather_positions(backward_BTH, reversed_BT)
+
+        # Word t: forward state t-1 and backward state t+1 (d2l equation 10.4.2 has both at t).
+        context_BW2H = torch.cat([forward_BTH[:, :-2], backward_BTH[:, 2:]], -1)
+        hidden_BW2H: Tensor = self.dropout(context_BW2H)
         return hidden_BW2H
 
     def project(self, hidden_NH: Tensor) -> Tensor:
@@ -66,13 +73,14 @@ class Model(nn.Module):
         return logits_NV
 
 
-def mirrored(length_B: Tensor, size: int) -> Tensor:
-    """places_BT that read each row's real positions from right to left, and leave the padding where
-    it is."""
-    place_1T = torch.arange(size, device=length_B.device)[None, :]
-    return torch.where(place_1T < length_B[:, None], length_B[:, None] - 1 - place_1T, place_1T)
+def reversed_positions(length_B: Tensor, size: int) -> Tensor:
+    """Positions BT that reverse the first length_B[b] of `size` positions; padding keeps its
+    place."""
+    position_1T = torch.arange(size, device=length_B.device)[None, :]
+    last_B1 = length_B[:, None] - 1
+    return torch.where(position_1T <= last_B1, last_B1 - position_1T, position_1T)
 
 
-def turned(x_BTH: Tensor, place_BT: Tensor) -> Tensor:
-    """x with its positions taken from the places given."""
-    return x_BTH.gather(1, place_BT[:, :, None].expand_as(x_BTH))
+def gather_positions(x_BTH: Tensor, position_BT: Tensor) -> Tensor:
+    """Select position_BT[b, t] of x for each output position t."""
+    return x_BTH.gather(1, position_BT[:, :, None].expand_as(x_BTH))

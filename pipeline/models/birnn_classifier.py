@@ -1,5 +1,5 @@
-"""A bidirectional recurrent network reads the text; where each direction ends decides (d2l section
-16.2).
+"""Bidirectional recurrent classifier: the final states of both directions, then a linear layer (d2l
+section 16.2).
 
 Shapes: B batch, S positions, E embedding, H hidden of one direction, C classes.
 """
@@ -14,12 +14,13 @@ from pipeline.nn import embedding
 from pipeline.nn.cells import Cell, Implementation, Recurrent
 from pipeline.nn.dropout import Dropout
 
-ANCESTORS = {"word2vec": {"dimension": "embedding"}}
+# word2vec's `dimension` must equal this family's `embedding`.
+INIT_FROM = {"word2vec": {"dimension": "embedding"}}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """`model:` of a run. `hidden` is that of one direction."""
+    """`model:` of a run. `hidden`: width of one direction."""
 
     cell: Cell
     embedding: int
@@ -34,12 +35,12 @@ class Config:
 
 
 class Model(nn.Module):
-    """p(label | text read from both sides)."""
+    """p(label | text)."""
 
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__()
         c = config
-        self.embedding = embedding.drawn(sizes.source, c.embedding)
+        self.embedding = embedding.random_table(sizes.source, c.embedding)
         self.cells = Recurrent(
             c.cell, c.embedding, c.hidden, c.layers, c.dropout, c.implementation, bidirectional=True
         )
@@ -47,12 +48,16 @@ class Model(nn.Module):
         self.output = nn.Linear(2 * c.hidden, sizes.target)
 
     def classify(self, text: Prompt) -> Tensor:
-        """logits_BC, from the top layer after the last word forwards and after the first word
-        backwards."""
-        _, state = self.cells.read(self.dropout(self.embedding(text.ids_BS)), text.length_B)
-        logits_BC: Tensor = self.output(self.dropout(state[0][-1]))
+        """logits_BC."""
+        x_BSE = self.dropout(self.embedding(text.ids_BS))
+        _, state = self.cells.forward_padded(x_BSE, text.length_B)
+
+        # The top layer has read the whole text at the last word forwards and at the first word
+        # backwards. The book joins the outputs at both ends instead.
+        final_B2H = state[0][-1]
+        logits_BC: Tensor = self.output(self.dropout(final_B2H))
         return logits_BC
 
-    def adopt(self, tensors: dict[str, Tensor]) -> None:
-        """The words' vectors; the rest is this run's own."""
-        embedding.adopt(self.embedding, tensors)
+    def load_pretrained(self, tensors: dict[str, Tensor]) -> None:
+        """Load word vectors into the embedding; all other weights stay random."""
+        embedding.load_pretrained(self.embedding, tensors)

@@ -1,5 +1,5 @@
-"""A bag of embeddings: their mean through a perceptron (Iyyer et al. 2015, "deep averaging
-network"). Order is lost.
+"""Bag-of-words classifier: the mean embedding through a multilayer perceptron (Iyyer et al. 2015,
+"deep averaging network"; d2l chapter 5). Word order is lost.
 
 Shapes: B batch, S positions, E embedding, H hidden, C classes.
 """
@@ -14,7 +14,8 @@ from pipeline.nn import embedding
 from pipeline.nn.dropout import Dropout
 from pipeline.nn.pooling import mean_BH
 
-ANCESTORS = {"word2vec": {"dimension": "embedding"}}
+# word2vec's `dimension` must equal this family's `embedding`.
+INIT_FROM = {"word2vec": {"dimension": "embedding"}}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,11 +33,11 @@ class Config:
 
 
 class Model(nn.Module):
-    """p(label | which words, and how often)."""
+    """p(label | counts of words)."""
 
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__()
-        self.embedding = embedding.drawn(sizes.source, config.embedding)
+        self.embedding = embedding.random_table(sizes.source, config.embedding)
         blocks: list[nn.Module] = []
         for layer in range(config.layers):
             inputs = config.hidden if layer else config.embedding
@@ -46,10 +47,11 @@ class Model(nn.Module):
 
     def classify(self, text: Prompt) -> Tensor:
         """logits_BC."""
-        hidden_BH = self.layers(mean_BH(self.embedding(text.ids_BS), text.length_B))
+        mean_BE = mean_BH(self.embedding(text.ids_BS), text.length_B)
+        hidden_BH = self.layers(mean_BE)
         logits_BC: Tensor = self.output(hidden_BH)
         return logits_BC
 
-    def adopt(self, tensors: dict[str, Tensor]) -> None:
-        """The words' vectors; the rest is this run's own."""
-        embedding.adopt(self.embedding, tensors)
+    def load_pretrained(self, tensors: dict[str, Tensor]) -> None:
+        """Load word vectors into the embedding; all other weights stay random."""
+        embedding.load_pretrained(self.embedding, tensors)

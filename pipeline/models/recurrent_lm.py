@@ -1,4 +1,4 @@
-"""Recurrent language models (d2l chapters 9 and 10): embed, run the cells, predict the next token.
+"""Recurrent language models (d2l chapters 9 and 10): embedding, recurrent cells, output layer.
 
 Shapes: B batch, T time, E embedding, H hidden, V vocabulary, N positions, L layers.
 """
@@ -17,7 +17,10 @@ from pipeline.nn.dropout import Dropout
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """`model:` of a run. `embedding` 0 feeds one-hot vectors, as the book does for characters."""
+    """`model:` of a run.
+
+    `embedding`: 0 means one-hot inputs, as in the book (d2l section 9.5.2). `tied`: output layer
+    and embedding share their weights (Press & Wolf 2017)."""
 
     cell: Cell
     embedding: int
@@ -39,11 +42,12 @@ class Config:
 
 
 class Model(nn.Module):
-    """p(next token | all tokens before), the past being carried in the recurrent state."""
+    """p(next token | all tokens before), which the recurrent state summarises."""
 
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__()
-        self.vocabulary, self.one_hot = sizes.target, config.embedding == 0
+        self.vocabulary = sizes.target
+        self.one_hot = config.embedding == 0
         if not self.one_hot:
             self.embedding = nn.Embedding(sizes.target, config.embedding)
             nn.init.normal_(self.embedding.weight, std=0.1 if config.tied else 1.0)
@@ -53,14 +57,17 @@ class Model(nn.Module):
         )
         self.dropout = Dropout(config.dropout)
         self.output = nn.Linear(config.hidden, sizes.target)
+
         if config.tied:
             self.output.weight = self.embedding.weight
 
     def hidden(self, ids_BT: Tensor, state: RecurrentState | None) -> tuple[Tensor, RecurrentState]:
-        """hidden_BTH after each id, and the state after the last; `state` None starts afresh."""
-        x_BTE = (
-            F.one_hot(ids_BT, self.vocabulary).float() if self.one_hot else self.embedding(ids_BT)
-        )
+        """hidden_BTH after each id, and the state after the last; `state` None is a zero state."""
+        if self.one_hot:
+            x_BTE = F.one_hot(ids_BT, self.vocabulary).float()
+        else:
+            x_BTE = self.embedding(ids_BT)
+        # Dropout on the non-recurrent connections only (Zaremba et al. 2014).
         hidden_BTH, after = self.cells(self.dropout(x_BTE), state)
         return self.dropout(hidden_BTH), after
 
@@ -70,15 +77,17 @@ class Model(nn.Module):
 
     def begin(self, prompt: Prompt) -> tuple[RecurrentState, Tensor]:
         """Read each prompt (which begins with EOS, as the stream does) up to its last id, which is
-        fed first."""
+        fed first: the book's warm-up (d2l section 9.5.5)."""
         last_B = prompt.ids_BS.gather(1, prompt.length_B[:, None] - 1).squeeze(1)
         batch = prompt.ids_BS.shape[0]
-        state = self.cells.zeros(batch)
+
+        # Rows that have ended keep their state, while longer ones are still read.
+        state = self.cells.zero_state(batch)
         for t in range(prompt.ids_BS.shape[1] - 1):
             _, after = self.hidden(prompt.ids_BS[:, t : t + 1], state)
-            alive_1B1 = (t < prompt.length_B - 1).view(1, batch, 1)
+            is_read_1B1 = (t < prompt.length_B - 1).view(1, batch, 1)
             state = tuple(
-                torch.where(alive_1B1, new, old) for new, old in zip(after, state, strict=True)
+                torch.where(is_read_1B1, new, old) for new, old in zip(after, state, strict=True)
             )
         return state, last_B
 

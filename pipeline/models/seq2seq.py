@@ -1,8 +1,10 @@
-"""Encoder-decoder without attention: one vector says all about the source (Cho et al. 2014; d2l
+"""Encoder-decoder without attention: a single vector encodes the source (Cho et al. 2014; d2l
 sections 10.6 and 10.7).
 
-The encoder's last output is the context that the decoder is fed at every step, and its final state
-starts the decoder. Shapes: B batch, S source, T target, E embedding, H hidden, C context, V
+The encoder's last output is the context, an input of every decoder step. Its final state is the
+decoder's initial state.
+
+Shapes: B batch, S source, T target, E embedding, H hidden, C context, V
 vocabulary, N positions, L layers."""
 
 from dataclasses import dataclass
@@ -19,8 +21,8 @@ from pipeline.nn.dropout import Dropout
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """`model:` of a run. A bidirectional encoder's two directions are brought back to `hidden` by a
-    linear bridge."""
+    """`model:` of a run. A linear bridge projects the two directions of a bidirectional encoder to
+    `hidden`."""
 
     cell: Cell
     embedding: int
@@ -36,7 +38,7 @@ class Config:
 
 
 class State(NamedTuple):
-    """The decoder's recurrent state, and the context, which stays."""
+    """Recurrent state LBH of the decoder, and the context, which no step changes."""
 
     cells: RecurrentState
     context_BC: Tensor
@@ -52,6 +54,7 @@ class Model(nn.Module):
         self.target = nn.Embedding(sizes.target, c.embedding)
         for table in (self.source, self.target):
             nn.init.normal_(table.weight, std=0.1)
+
         self.encoder = Recurrent(
             c.cell,
             c.embedding,
@@ -61,13 +64,14 @@ class Model(nn.Module):
             c.implementation,
             bidirectional=c.bidirectional,
         )
-        read = 2 * c.hidden if c.bidirectional else c.hidden
-        parts = 2 if c.cell == "lstm" else 1
-        self.bridges = (
-            nn.ModuleList(nn.Linear(read, c.hidden) for _ in range(parts))
-            if c.bidirectional
-            else None
-        )
+        self.bridges: nn.ModuleList | None = None
+        if c.bidirectional:
+            # One bridge for each tensor of a state.
+            state_tensors = 2 if c.cell == "lstm" else 1
+            self.bridges = nn.ModuleList(
+                nn.Linear(2 * c.hidden, c.hidden) for _ in range(state_tensors)
+            )
+
         self.decoder = Recurrent(
             c.cell, c.embedding + c.hidden, c.hidden, c.layers, c.dropout, c.implementation
         )
@@ -76,8 +80,10 @@ class Model(nn.Module):
         self.output = nn.Linear(c.hidden, sizes.target)
 
     def encode(self, prompt: Prompt) -> State:
-        """Read the source; the context is the top layer's final hidden state."""
-        _, state = self.encoder.read(self.dropout(self.source(prompt.ids_BS)), prompt.length_B)
+        """Encode the source; the context is the top layer's final hidden state: c = h_S (d2l
+        equation 10.7.2)."""
+        x_BSE = self.dropout(self.source(prompt.ids_BS))
+        _, state = self.encoder.forward_padded(x_BSE, prompt.length_B)
         if self.bridges is not None:
             state = tuple(
                 torch.tanh(bridge(part)) for bridge, part in zip(self.bridges, state, strict=True)
@@ -85,13 +91,16 @@ class Model(nn.Module):
         return State(state, state[0][-1])
 
     def decode(self, target_BT: Tensor, state: State) -> tuple[Tensor, State]:
-        """The decoder over target_BT; the readout sees hidden state, context and input (Cho et al.
-        2014, appendix A.1.2)."""
+        """Run the decoder over target_BT: hidden_BTH, and the state after."""
+        # s_t = g(y_{t-1}, c, s_{t-1}) (d2l equation 10.7.3), for all steps at once.
         x_BTE = self.dropout(self.target(target_BT))
         context_BTC = state.context_BC[:, None, :].expand(-1, target_BT.shape[1], -1)
         hidden_BTH, cells = self.decoder(torch.cat([x_BTE, context_BTC], -1), state.cells)
-        read_BTH = torch.tanh(self.readout(torch.cat([hidden_BTH, context_BTC, x_BTE], -1)))
-        return self.dropout(read_BTH), State(cells, state.context_BC)
+
+        # Readout of hidden state, context and input; tanh in place of the paper's maxout (Cho et
+        # al. 2014, appendix A.1.2).
+        readout_BTH = torch.tanh(self.readout(torch.cat([hidden_BTH, context_BTC, x_BTE], -1)))
+        return self.dropout(readout_BTH), State(cells, state.context_BC)
 
     def hidden(self, prompt: Prompt, target_BT: Tensor) -> Tensor:
         return self.decode(target_BT, self.encode(prompt))[0]

@@ -1,7 +1,9 @@
-"""Convolutions over the words, each filter's strongest answer kept (Kim 2014; d2l section 16.3).
+"""textCNN: convolutions over the words with max-over-time pooling (Kim 2014; d2l section 16.3).
 
-As in Kim's own program a filter also reaches beyond both ends of the text, where there is nothing
-(zeros), so that a text shorter than the filter has an answer too. Shapes: B batch, S positions, E
+As in Kim's program, zero padding lets a filter reach beyond both ends of the text. So texts that
+are shorter than the filter have features too.
+
+Shapes: B batch, S positions, E
 embedding, F filters, W windows, C classes."""
 
 from dataclasses import dataclass
@@ -15,13 +17,14 @@ from pipeline.nn import embedding
 from pipeline.nn.dropout import Dropout
 from pipeline.nn.masks import real_BS
 
-ANCESTORS = {"word2vec": {"dimension": "embedding"}}
+# word2vec's `dimension` must equal this family's `embedding`.
+INIT_FROM = {"word2vec": {"dimension": "embedding"}}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """`model:` of a run: `filters` of each of the `widths`, in words; `dropout` of what they
-    found."""
+    """`model:` of a run. `widths`: in words. `filters`: their number for each width. `dropout`: of
+    the pooled features."""
 
     embedding: int
     widths: tuple[int, ...]
@@ -36,11 +39,11 @@ class Config:
 
 
 class Model(nn.Module):
-    """p(label | which short phrases)."""
+    """p(label | short phrases of the text)."""
 
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__()
-        self.embedding = embedding.drawn(sizes.source, config.embedding)
+        self.embedding = embedding.random_table(sizes.source, config.embedding)
         self.widths = config.widths
         self.convolutions = nn.ModuleList(
             nn.Conv1d(config.embedding, config.filters, width, padding=width - 1)
@@ -49,24 +52,28 @@ class Model(nn.Module):
         self.dropout = Dropout(config.dropout)
         self.output = nn.Linear(config.filters * len(config.widths), sizes.target)
 
-    def found(self, text: Prompt) -> list[Tensor]:
-        """For each width, what its filters found at most over the windows that touch the text: BF,
-        not negative."""
+    def pooled_features(self, text: Prompt) -> list[Tensor]:
+        """Pooled features BF of each width: each filter's maximum over the windows that overlap the
+        text."""
+        # Padding ids get zero vectors, like the convolution's own padding.
         real_BS1 = real_BS(text.length_B, text.ids_BS.shape[1])[:, :, None]
         x_BES = self.embedding(text.ids_BS).masked_fill(~real_BS1, 0.0).transpose(1, 2)
-        pooled = []
+
+        features = []
         for width, convolution in zip(self.widths, self.convolutions, strict=True):
-            answer_BFW = convolution(x_BES).relu()
+            activation_BFW = convolution(x_BES).relu()
+
+            # Max-over-time pooling (d2l section 16.3.2). The fill 0 is the least value of relu.
             windows_B = text.length_B + width - 1
-            touching_B1W = real_BS(windows_B, answer_BFW.shape[2])[:, None, :]
-            pooled.append(answer_BFW.masked_fill(~touching_B1W, 0.0).amax(2))
-        return pooled
+            overlaps_text_B1W = real_BS(windows_B, activation_BFW.shape[2])[:, None, :]
+            features.append(activation_BFW.masked_fill(~overlaps_text_B1W, 0.0).amax(2))
+        return features
 
     def classify(self, text: Prompt) -> Tensor:
         """logits_BC."""
-        logits_BC: Tensor = self.output(self.dropout(torch.cat(self.found(text), 1)))
+        logits_BC: Tensor = self.output(self.dropout(torch.cat(self.pooled_features(text), 1)))
         return logits_BC
 
-    def adopt(self, tensors: dict[str, Tensor]) -> None:
-        """The words' vectors; the rest is this run's own."""
-        embedding.adopt(self.embedding, tensors)
+    def load_pretrained(self, tensors: dict[str, Tensor]) -> None:
+        """Load word vectors into the embedding; all other weights stay random."""
+        embedding.load_pretrained(self.embedding, tensors)

@@ -32,9 +32,11 @@ from pipeline.nn.transformer import (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """`model:` of a run. `norm_first`: pre-norm, or post-norm as in the paper. `learned_positions`:
-    how many, null for sinusoidal ones. `tied`: no weights shared; output with target embedding; or
-    all three with the source's."""
+    """`model:` of a run.
+
+    `norm_first`: pre-norm, or post-norm as in the paper. `learned_positions`: their number, or null
+    for sinusoidal ones. `tied`: which tables share weights: none; output and target embedding; or
+    these two and the source embedding (Press & Wolf 2017)."""
 
     width: int
     heads: int
@@ -54,49 +56,53 @@ class Config:
 
 
 class DecoderBlock(nn.Module):
-    """Masked self-attention, attention over the source, then feed-forward."""
+    """Masked self-attention, cross-attention over the source, then feed-forward (d2l section
+    11.7.5)."""
 
-    def __init__(self, sizes: transformer.Sizes) -> None:
+    def __init__(self, config: transformer.BlockConfig) -> None:
         super().__init__()
-        self.own = SelfAttention(sizes)
-        self.cross, self.cross_residual = (
-            Attention(sizes.width, sizes.heads, sizes.implementation),
-            Residual(sizes),
-        )
-        self.feed_forward = FeedForward(sizes)
+        # Self-attention. Saved weights contain the name `own`.
+        self.own = SelfAttention(config)
+        self.cross = Attention(config.width, config.heads, config.implementation)
+        self.cross_residual = Residual(config)
+        self.feed_forward = FeedForward(config)
 
     def forward(
         self,
         x_BTH: Tensor,
-        source: KeysValues,
+        source_kv: KeysValues,
         source_mask: Tensor,
-        past: KeysValues | None,
+        kv_cache: KeysValues | None,
         mask: Tensor | None,
     ) -> tuple[Tensor, KeysValues]:
-        x_BTH, seen = self.own(x_BTH, past, mask)
-        inner = self.cross_residual.before(x_BTH)
-        x_BTH = self.cross_residual.after(x_BTH, self.cross(inner, source, source_mask))
-        return self.feed_forward(x_BTH), seen
+        """Output BTH of the block, and its self-attention's cache extended by x."""
+        x_BTH, kv = self.own(x_BTH, kv_cache, mask)
 
-    def looked(
+        normed_BTH = self.cross_residual.pre_norm(x_BTH)
+        context_BTH = self.cross(normed_BTH, source_kv, source_mask)
+        x_BTH = self.cross_residual.add_norm(x_BTH, context_BTH)
+
+        return self.feed_forward(x_BTH), kv
+
+    def attention_weights(
         self,
         x_BTH: Tensor,
-        source: KeysValues,
+        source_kv: KeysValues,
         source_mask: Tensor,
-        past: KeysValues | None,
+        kv_cache: KeysValues | None,
         mask: Tensor | None,
     ) -> Tensor:
-        """weights_BNTS that `forward`, called alike, gives to the source."""
-        x_BTH, _ = self.own(x_BTH, past, mask)
-        return self.cross.weights(self.cross_residual.before(x_BTH), source, source_mask)
+        """Cross-attention weights_BNTS of `forward`, which takes the same arguments."""
+        x_BTH, _ = self.own(x_BTH, kv_cache, mask)
+        return self.cross.weights(self.cross_residual.pre_norm(x_BTH), source_kv, source_mask)
 
 
 class State(NamedTuple):
-    """Each decoder block's keys and values of the source and of the target so far; and which source
-    positions are real."""
+    """KV caches of the decoder blocks, for the source (fixed) and for the target so far (empty
+    before the first step); and source_mask_B11S, True at real source positions."""
 
-    source: tuple[KeysValues, ...]
-    past: tuple[KeysValues, ...]
+    source_kv: tuple[KeysValues, ...]
+    kv_cache: tuple[KeysValues, ...]
     source_mask: Tensor
 
 
@@ -112,71 +118,82 @@ class Model(nn.Module):
                 "none or output",
                 "Or give the corpus one vocabulary: `vocab.share: true`.",
             )
-        self.width, block = config.width, transformer.sizes(config, activation="relu")
+        self.width = config.width
+        block = transformer.block_config(config, activation="relu")
+
         self.source = nn.Embedding(sizes.source, config.width)
         self.target = (
             self.source if config.tied == "all" else nn.Embedding(sizes.target, config.width)
         )
         self.positions = positions(config.learned_positions, config.width)
         self.dropout = Dropout(config.dropout)
+
         self.encoder = Stack[EncoderBlock](
             EncoderBlock(block) for _ in range(config.encoder_layers)
         )
         self.decoder = Stack[DecoderBlock](
             DecoderBlock(block) for _ in range(config.decoder_layers)
         )
-        last = [
+
+        # The last block of a pre-norm stack leaves its sum unnormalised (Xiong et al. 2020).
+        self.encoder_norm, self.decoder_norm = (
             transformer.normalisation(config.norm, config.width)
             if config.norm_first
             else nn.Identity()
             for _ in range(2)
-        ]
-        self.encoder_norm, self.decoder_norm = last
+        )
         self.output = nn.Linear(config.width, sizes.target)
+
         transformer.initialise(self, config.width)
         if config.tied != "none":
             self.output.weight = self.target.weight
 
     def embed(self, table: nn.Module, ids_BT: Tensor, first: int) -> Tensor:
-        """Scaled embeddings plus the encodings of positions first, first+1, ... (Vaswani et al.
-        2017, 3.4, 3.5)."""
+        """Embeddings times sqrt(H) plus the encodings of positions first, first+1, ... (Vaswani et
+        al. 2017, sections 3.4 and 3.5; d2l section 11.7.4)."""
         position_TH = self.positions(first, first + ids_BT.shape[1])
-        embedded: Tensor = self.dropout(table(ids_BT) * math.sqrt(self.width) + position_TH)
-        return embedded
+        embedded_BTH: Tensor = self.dropout(table(ids_BT) * math.sqrt(self.width) + position_TH)
+        return embedded_BTH
 
     def encode(self, prompt: Prompt) -> State:
-        """Read the source, and keep each decoder block's keys and values of it."""
-        mask = real_BS(prompt.length_B, prompt.ids_BS.shape[1])[:, None, None, :]
+        """Run the encoder; cache each decoder block's keys and values of its output."""
+        mask_B11S = real_BS(prompt.length_B, prompt.ids_BS.shape[1])[:, None, None, :]
         x_BSH = self.embed(self.source, prompt.ids_BS, 0)
         for block in self.encoder:
-            x_BSH = block(x_BSH, mask)
+            x_BSH = block(x_BSH, mask_B11S)
         x_BSH = self.encoder_norm(x_BSH)
-        return State(tuple(block.cross.remember(x_BSH) for block in self.decoder), (), mask)
+
+        # The source does not change while decoding: project it once, not at every step.
+        source_kv = tuple(block.cross.project_kv(x_BSH) for block in self.decoder)
+        return State(source_kv, (), mask_B11S)
 
     def decode(self, target_BT: Tensor, state: State) -> tuple[Tensor, State]:
-        """hidden_BTH after target_BT, which follows the state's past: many steps from no past, or
-        one from any."""
-        [*_, x_BTH], after = self.climb(target_BT, state)
+        """hidden_BTH after target_BT, which follows the cached positions: any number of steps with
+        an empty cache, else one."""
+        [*_, x_BTH], after = self.decoder_layers(target_BT, state)
         return self.decoder_norm(x_BTH), after
 
-    def climb(self, target_BT: Tensor, state: State) -> tuple[list[Tensor], State]:
+    def decoder_layers(self, target_BT: Tensor, state: State) -> tuple[list[Tensor], State]:
         """Input of each decoder block and, last, output of the top one, each BTH; and the state
         after."""
-        first = state.past[0].keys.shape[2] if state.past else 0
-        assert not (state.past and target_BT.shape[1] > 1)
-        mask = None if state.past else causal_TK(target_BT.shape[1], 0, target_BT.device)
-        through, seen = [self.embed(self.target, target_BT, first)], []
+        # A step with a cache needs no mask: one query attends to every earlier position.
+        first = state.kv_cache[0].keys.shape[2] if state.kv_cache else 0
+        assert not (state.kv_cache and target_BT.shape[1] > 1)
+        mask = None if state.kv_cache else causal_TK(target_BT.shape[1], 0, target_BT.device)
+
+        layers = [self.embed(self.target, target_BT, first)]
+        kv_cache = []
         for i, block in enumerate(self.decoder):
-            x_BTH, own = block(
-                through[i],
-                state.source[i],
+            x_BTH, kv = block(
+                layers[i],
+                state.source_kv[i],
                 state.source_mask,
-                state.past[i] if state.past else None,
+                state.kv_cache[i] if state.kv_cache else None,
                 mask,
             )
-            through.append(x_BTH)
-            seen.append(own)
-        return through, State(state.source, tuple(seen), state.source_mask)
+            layers.append(x_BTH)
+            kv_cache.append(kv)
+        return layers, State(state.source_kv, tuple(kv_cache), state.source_mask)
 
     def hidden(self, prompt: Prompt, target_BT: Tensor) -> Tensor:
         return self.decode(target_BT, self.encode(prompt))[0]
@@ -186,18 +203,19 @@ class Model(nn.Module):
         return logits_NV
 
     def attention(self, prompt: Prompt, target_BT: Tensor) -> dict[str, Tensor]:
-        """Every decoder block's attention over the source, by head."""
+        """Cross-attention weights BTS of every decoder block and head."""
         state = self.encode(prompt)
-        through, _ = self.climb(target_BT, state)
+        layers, _ = self.decoder_layers(target_BT, state)
         mask = causal_TK(target_BT.shape[1], 0, target_BT.device)
-        named: dict[str, Tensor] = {}
-        for i, (block, x_BTH) in enumerate(zip(self.decoder, through[:-1], strict=True)):
-            weights_BNTS = block.looked(x_BTH, state.source[i], state.source_mask, None, mask)
-            named |= {
-                f"layer {i + 1} head {n + 1}": weights
-                for n, weights in enumerate(weights_BNTS.unbind(1))
-            }
-        return named
+
+        weights_by_head: dict[str, Tensor] = {}
+        for i, (block, x_BTH) in enumerate(zip(self.decoder, layers[:-1], strict=True)):
+            weights_BNTS = block.attention_weights(
+                x_BTH, state.source_kv[i], state.source_mask, None, mask
+            )
+            for n, weights_BTS in enumerate(weights_BNTS.unbind(1)):
+                weights_by_head[f"layer {i + 1} head {n + 1}"] = weights_BTS
+        return weights_by_head
 
     def begin(self, prompt: Prompt) -> tuple[State, Tensor]:
         return self.encode(prompt), torch.full_like(prompt.length_B, BOS)
@@ -206,20 +224,27 @@ class Model(nn.Module):
         hidden_B1H, after = self.decode(last_B[:, None], state)
         return self.project(hidden_B1H.squeeze(1)).float().log_softmax(-1), after
 
-    def step_and_look(self, state: State, last_B: Tensor) -> tuple[Tensor, State, Tensor]:
-        """The weights are the last block's, the mean of its heads."""
-        [*_, below_B1H, x_B1H], after = self.climb(last_B[:, None], state)
+    def step_with_attention(self, state: State, last_B: Tensor) -> tuple[Tensor, State, Tensor]:
+        """As `step`, with weights_BS: the mean over the heads of the top block."""
+        [*_, below_B1H, x_B1H], after = self.decoder_layers(last_B[:, None], state)
         log_probs_BV = self.project(self.decoder_norm(x_B1H).squeeze(1)).float().log_softmax(-1)
-        [*_, top], past = self.decoder, state.past[-1] if state.past else None
-        weights_BN1S = top.looked(below_B1H, state.source[-1], state.source_mask, past, None)
+
+        [*_, top] = self.decoder
+        kv_cache = state.kv_cache[-1] if state.kv_cache else None
+        weights_BN1S = top.attention_weights(
+            below_B1H, state.source_kv[-1], state.source_mask, kv_cache, None
+        )
         return log_probs_BV, after, weights_BN1S.mean(1).squeeze(1)
 
     def reorder(self, state: State, rows_B: Tensor) -> State:
-        def pick(kept: tuple[KeysValues, ...]) -> tuple[KeysValues, ...]:
+        def select(layers: tuple[KeysValues, ...]) -> tuple[KeysValues, ...]:
             return tuple(
-                KeysValues(*(part.index_select(0, rows_B) for part in one)) for one in kept
+                KeysValues(kv.keys.index_select(0, rows_B), kv.values.index_select(0, rows_B))
+                for kv in layers
             )
 
         return State(
-            pick(state.source), pick(state.past), state.source_mask.index_select(0, rows_B)
+            select(state.source_kv),
+            select(state.kv_cache),
+            state.source_mask.index_select(0, rows_B),
         )

@@ -1,4 +1,5 @@
-"""A Transformer encoder (Vaswani et al. 2017) whose positions' mean decides.
+"""Transformer encoder (Vaswani et al. 2017; d2l section 11.7.4), the mean of its positions, then a
+linear layer.
 
 Shapes: B batch, S positions, H width, C classes.
 """
@@ -18,13 +19,16 @@ from pipeline.nn.pooling import mean_BH
 from pipeline.nn.positional import positions
 from pipeline.nn.transformer import EncoderBlock, Stack
 
-ANCESTORS = {"word2vec": {"dimension": "width"}}
+# word2vec's `dimension` must equal this family's `width`.
+INIT_FROM = {"word2vec": {"dimension": "width"}}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """`model:` of a run. `norm_first`: pre-norm, or post-norm as in the paper. `learned_positions`:
-    how many, null for sinusoidal ones."""
+    """`model:` of a run.
+
+    `norm_first`: pre-norm, or post-norm as in the paper. `learned_positions`: their number, or null
+    for sinusoidal ones."""
 
     width: int
     heads: int
@@ -49,8 +53,10 @@ class Model(nn.Module):
         self.embedding = nn.Embedding(sizes.source, config.width)
         self.positions = positions(config.learned_positions, config.width)
         self.dropout = Dropout(config.dropout)
-        block = transformer.sizes(config, norm="layer", activation="relu")
+
+        block = transformer.block_config(config, norm="layer", activation="relu")
         self.encoder = Stack[EncoderBlock](EncoderBlock(block) for _ in range(config.layers))
+        # The last block of a pre-norm stack leaves its sum unnormalised (Xiong et al. 2020).
         self.norm = nn.LayerNorm(config.width) if config.norm_first else nn.Identity()
         self.output = nn.Linear(config.width, sizes.target)
         transformer.initialise(self, config.width)
@@ -58,15 +64,18 @@ class Model(nn.Module):
     def classify(self, text: Prompt) -> Tensor:
         """logits_BC."""
         size = text.ids_BS.shape[1]
-        mask = real_BS(text.length_B, size)[:, None, None, :]
+        mask_B11S = real_BS(text.length_B, size)[:, None, None, :]
+
+        # Embeddings times sqrt(H) plus positional encodings (Vaswani et al. 2017, section 3.4).
         x_BSH = self.dropout(
             self.embedding(text.ids_BS) * math.sqrt(self.width) + self.positions(0, size)
         )
         for block in self.encoder:
-            x_BSH = block(x_BSH, mask)
+            x_BSH = block(x_BSH, mask_B11S)
+
         logits_BC: Tensor = self.output(self.dropout(mean_BH(self.norm(x_BSH), text.length_B)))
         return logits_BC
 
-    def adopt(self, tensors: dict[str, Tensor]) -> None:
-        """The words' vectors; the rest is this run's own."""
-        embedding.adopt(self.embedding, tensors)
+    def load_pretrained(self, tensors: dict[str, Tensor]) -> None:
+        """Load word vectors into the embedding; all other weights stay random."""
+        embedding.load_pretrained(self.embedding, tensors)

@@ -1,5 +1,5 @@
-"""word2vec's two tables of vectors (Mikolov et al. 2013b; d2l 15.1): a word as it is read, and as
-it is predicted."""
+"""word2vec's two tables of vectors (Mikolov et al. 2013b; d2l section 15.1): input vectors of
+the words that are read, output vectors of the words that are predicted."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from pipeline.core.errors import refuse
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """`model:` of a run: the length of a vector."""
+    """`model:` of a run. `dimension`: length of a vector."""
 
     dimension: int
 
@@ -21,15 +21,14 @@ class Config:
 
 
 class Model(nn.Module):
-    """`input` holds v and `output` holds v' of equation 4; `input` is what is kept as the words'
-    vectors.
-
-    A batch touches few rows, so gradients are sparse. Values at the start are those of the authors'
-    own program: small and uniform, and zeros."""
+    """`input` holds v and `output` holds v' of Mikolov et al. 2013b, equation 4. The vectors v are
+    the result of the training."""
 
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__()
+        # Sparse gradients: a batch uses few rows of the tables.
         self.input = nn.Embedding(sizes.source, config.dimension, sparse=True)
         self.output = nn.Embedding(sizes.target, config.dimension, sparse=True)
+        # Initial values of the authors' program: small and uniform, and zeros.
         nn.init.uniform_(self.input.weight, -0.5 / config.dimension, 0.5 / config.dimension)
         nn.init.zeros_(self.output.weight)

@@ -1,9 +1,9 @@
-"""BERT's encoder (Devlin et al. 2019; d2l section 15.8), shared by pre-training and by what is
-fine-tuned from it.
+"""BERT's encoder (Devlin et al. 2019; d2l section 15.8), for pre-training and fine-tuning.
 
-A text begins with BOS, which serves as <cls>, and every sentence in it ends with EOS, which serves
-as <sep>. The embedding table has one row more than the vocabulary has ids: the last one is that of
-MASK. Shapes: B batch, S positions, H width."""
+A text begins with BOS in the role of <cls>. Each of its sentences ends with EOS in the role of
+<sep>. MASK has the last row of the embedding table, which has one row more than the vocabulary.
+
+Shapes: B batch, S positions, H width."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,9 @@ from pipeline.nn.transformer import EncoderBlock, Stack
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """`model:` of a run. `learned_positions`: the longest text's length, as in the paper, or null
+    """`model:` of a run.
+
+    `learned_positions`: their number, that is the longest text's length, as in the paper; or null
     for sinusoidal ones."""
 
     width: int
@@ -39,36 +41,41 @@ class Config:
 
 
 class Encoder(nn.Module):
-    """Sees both sides of every position; what it makes of the first, <cls>, stands for the whole
-    text."""
+    """Transformer encoder over two segments; every position attends to both its sides.
+
+    The output at <cls> represents the whole text (d2l section 15.8.4)."""
 
     def __init__(self, config: Config, vocabulary: int) -> None:
         super().__init__()
-        self.mask = vocabulary
+        self.mask_row = vocabulary
         self.tokens = nn.Embedding(vocabulary + 1, config.width)
         self.segments = nn.Embedding(2, config.width)
         self.positions = positions(config.learned_positions, config.width)
-        self.norm, self.dropout = nn.LayerNorm(config.width), Dropout(config.dropout)
-        block = transformer.sizes(config, norm="layer", norm_first=False, activation="gelu")
+        self.norm = nn.LayerNorm(config.width)
+        self.dropout = Dropout(config.dropout)
+        block = transformer.block_config(config, norm="layer", norm_first=False, activation="gelu")
         self.blocks = Stack[EncoderBlock](EncoderBlock(block) for _ in range(config.layers))
         self.pooler = nn.Linear(config.width, config.width)
 
     def forward(self, text: Prompt, segment_BS: Tensor) -> Tensor:
-        """hidden_BSH. `segment_BS`: 0 where the first sentence stands, 1 where the second does."""
+        """hidden_BSH. `segment_BS`: 0 in the first sentence, 1 in the second."""
         size = text.ids_BS.shape[1]
-        ids_BS = text.ids_BS.masked_fill(text.ids_BS == MASK, self.mask)
+        ids_BS = text.ids_BS.masked_fill(text.ids_BS == MASK, self.mask_row)
+
+        # Input: the sum of token, segment and position embeddings (d2l section 15.8.4).
         embedded_BSH = self.tokens(ids_BS) + self.segments(segment_BS) + self.positions(0, size)
         x_BSH: Tensor = self.dropout(self.norm(embedded_BSH))
-        seen = real_BS(text.length_B, size)[:, None, None, :]
+
+        mask_B11S = real_BS(text.length_B, size)[:, None, None, :]
         for block in self.blocks:
-            x_BSH = block(x_BSH, seen)
+            x_BSH = block(x_BSH, mask_B11S)
         return x_BSH
 
     def pooled(self, hidden_BSH: Tensor) -> Tensor:
-        """pooled_BH: the text as a whole."""
+        """pooled_BH: tanh of a linear layer over <cls>, as input of sentence-level heads."""
         return torch.tanh(self.pooler(hidden_BSH[:, 0]))
 
-    def adopt(self, tensors: dict[str, Tensor]) -> None:
-        """Take over another model's encoder, whose tensors are called `encoder.`... and have the
+    def load_pretrained(self, tensors: dict[str, Tensor]) -> None:
+        """Load the encoder of another model, whose tensors are called `encoder.`... and have the
         same sizes."""
         self.load_state_dict({name: tensors[f"encoder.{name}"] for name in self.state_dict()})

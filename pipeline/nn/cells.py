@@ -1,9 +1,10 @@
-"""Recurrent layers of any cell and depth behind one signature. Shapes: L layers, B batch, T time, E
-input, H hidden.
+"""Recurrent layers of any cell and depth behind one signature (d2l chapters 9 and 10).
 
-A state is a tuple of tensors LBH: (hidden,) for `rnn` and `gru`, (hidden, memory) for `lstm`. The
-weights are torch's; `implementation: fused` runs torch's kernel on them, `equations` the same step
-by step as written in `equations.py`."""
+A state is a tuple of tensors LBH: (hidden,) for `rnn` and `gru`, (hidden, memory) for `lstm`.
+`implementation: fused` runs torch's kernel, `equations` the same steps with the same weights as
+written in `equations.py`.
+
+Shapes: L layers, B batch, T time, S positions of padded rows, E input, H hidden."""
 
 from typing import Literal
 
@@ -25,7 +26,7 @@ _KERNELS: dict[str, type[nn.RNN] | type[nn.GRU] | type[nn.LSTM]] = {
 
 
 class Recurrent(nn.Module):
-    """`layers` stacked cells (d2l chapters 9 and 10), with dropout between the layers."""
+    """`layers` stacked recurrent layers (d2l section 10.3), with dropout between the layers."""
 
     def __init__(
         self,
@@ -39,49 +40,58 @@ class Recurrent(nn.Module):
         bidirectional: bool = False,
     ) -> None:
         super().__init__()
-        self.cell, self.written_out = cell, implementation == "equations"
-        between = dropout if layers > 1 else 0.0
+        self.cell = cell
+        self.use_equations = implementation == "equations"
+        between = dropout if layers > 1 else 0.0  # torch warns of dropout in a single layer
         self.kernel = _KERNELS[cell](
             inputs, hidden, layers, dropout=between, batch_first=True, bidirectional=bidirectional
         )
+
+        # Orthogonal matrices keep the norm of a hidden state over time (Saxe et al. 2014).
         for name, weight in self.kernel.named_parameters():
             if name.startswith("weight_hh"):
                 for gate in torch.split(weight.data, hidden):
                     nn.init.orthogonal_(gate)
             elif cell == "lstm" and name.startswith("bias_ih"):
-                # the forget gate starts open (Jozefowicz et al. 2015, section 2.2)
+                # Start with an open forget gate (Jozefowicz et al. 2015, section 2.2).
+                # Torch's order of gates: input, forget, candidate, output.
                 weight.data[hidden : 2 * hidden] = 1.0
 
-    def zeros(self, batch: int) -> RecurrentState:
-        """The state before anything was read."""
+    def zero_state(self, batch: int) -> RecurrentState:
+        """State before the first step."""
         kernel = self.kernel
-        parts = 2 if isinstance(kernel, nn.LSTM) else 1
-        shape = (kernel.num_layers * (2 if kernel.bidirectional else 1), batch, kernel.hidden_size)
-        return tuple(next(kernel.parameters()).new_zeros(shape) for _ in range(parts))
+        tensors = 2 if isinstance(kernel, nn.LSTM) else 1
+        directions = 2 if kernel.bidirectional else 1
+        shape = (kernel.num_layers * directions, batch, kernel.hidden_size)
+        return tuple(next(kernel.parameters()).new_zeros(shape) for _ in range(tensors))
 
     def forward(self, x_BTE: Tensor, state: RecurrentState | None) -> tuple[Tensor, RecurrentState]:
         """hidden_BTH of the last layer at each step, and the state after the last step; `state`
         None means zeros."""
-        if self.written_out:
+        if self.use_equations:
             length_B = torch.full(x_BTE.shape[:1], x_BTE.shape[1], device=x_BTE.device)
-            return equations.stack(
-                self.cell, self.kernel, x_BTE, length_B, state or self.zeros(len(x_BTE))
+            return equations.run_layers(
+                self.cell, self.kernel, x_BTE, length_B, state or self.zero_state(len(x_BTE))
             )
-        given = state[0] if state is not None and len(state) == 1 else state
-        out_BTH, after = self.kernel(x_BTE, given)
+
+        # Torch takes and returns a tuple for LSTM only.
+        kernel_state = state[0] if state is not None and len(state) == 1 else state
+        out_BTH, after = self.kernel(x_BTE, kernel_state)
         return out_BTH, after if isinstance(after, tuple) else (after,)
 
-    def read(self, x_BSE: Tensor, length_B: Tensor) -> tuple[Tensor, RecurrentState]:
-        """Like `forward` from zeros over sequences of their own lengths; padding is never read.
+    def forward_padded(self, x_BSE: Tensor, length_B: Tensor) -> tuple[Tensor, RecurrentState]:
+        """As `forward` from a zero state, over rows of `length_B` positions and padding, which is
+        not read.
 
-        Bidirectional: outputs have forward and backward side by side (BS2H), and so has each
-        layer's state (LB2H)."""
-        if self.written_out:
-            out_BSH, state = equations.stack(
-                self.cell, self.kernel, x_BSE, length_B, self.zeros(len(x_BSE))
+        Bidirectional: forward and backward outputs are concatenated (BS2H), and so are each layer's
+        states (LB2H)."""
+        if self.use_equations:
+            out_BSH, state = equations.run_layers(
+                self.cell, self.kernel, x_BSE, length_B, self.zero_state(len(x_BSE))
             )
         elif x_BSE.device.type == "cpu" and x_BSE.shape[1] >= segments.LONG:
-            out_BSH, state = segments.stack(self.kernel, x_BSE, length_B)
+            # The packed kernel takes time quadratic in the length on a CPU.
+            out_BSH, state = segments.run_layers(self.kernel, x_BSE, length_B)
         else:
             packed = pack_padded_sequence(
                 x_BSE, length_B.cpu(), batch_first=True, enforce_sorted=False
@@ -89,6 +99,8 @@ class Recurrent(nn.Module):
             out, after = self.kernel(packed)
             out_BSH, _ = pad_packed_sequence(out, batch_first=True, total_length=x_BSE.shape[1])
             state = after if isinstance(after, tuple) else (after,)
+
+        # Even rows of a state are forward, odd ones backward.
         if self.kernel.bidirectional:
             state = tuple(torch.cat([part[0::2], part[1::2]], dim=-1) for part in state)
         return out_BSH, state

@@ -1,5 +1,4 @@
-"""The table of a model's word vectors: drawn at random, or taken over from a run of word2vec (d2l
-section 16.2.2).
+"""Embedding table of a classifier: random, or pretrained by a run of word2vec (d2l section 16.2.2).
 
 Shapes: V vocabulary, E embedding.
 """
@@ -8,19 +7,20 @@ import torch
 from torch import Tensor, nn
 
 
-def drawn(words: int, width: int) -> nn.Embedding:
-    """A table whose numbers come from N(0, 0.1^2)."""
+def random_table(words: int, width: int) -> nn.Embedding:
+    """Embedding table VE drawn from N(0, 0.1^2)."""
     table = nn.Embedding(words, width)
     nn.init.normal_(table.weight, std=0.1)
     return table
 
 
-def adopt(table: nn.Embedding, tensors: dict[str, Tensor]) -> None:
-    """Begin with word2vec's `input.weight` (VE), which training then changes.
+def load_pretrained(table: nn.Embedding, tensors: dict[str, Tensor]) -> None:
+    """Copy word2vec's `input.weight` (VE) into the table; training then fine-tunes it.
 
-    A word that word2vec never met, whose row of its `output.weight` is zero as at the start, keeps
-    the vector that was drawn for it, spread as the others are (Kim 2014, section 4.3)."""
-    given = tensors["input.weight"]
-    met_V = tensors["output.weight"].any(1)
-    spread = given[met_V].std() / table.weight.std()
-    table.weight.data.copy_(torch.where(met_V[:, None], given, table.weight * spread))
+    Words that word2vec was not trained on keep their random vectors, scaled to the standard
+    deviation of the pretrained ones (Kim 2014, section 4.3)."""
+    pretrained_VE = tensors["input.weight"]
+    # word2vec's output vectors start at zero, and training changes those of the words it reads.
+    is_trained_V = tensors["output.weight"].any(1)
+    scale = pretrained_VE[is_trained_V].std() / table.weight.std()
+    table.weight.data.copy_(torch.where(is_trained_V[:, None], pretrained_VE, table.weight * scale))

@@ -105,7 +105,7 @@ def batch(rows: Ragged, which: np.ndarray[Any, Any], device: torch.device) -> Ba
 def guesses(model: BlankFiller, batch: Batch) -> tuple[Tensor, Tensor]:
     """logits_NV of the real words, and label_N."""
     real_BW = batch.label_BW != PAD
-    hidden_BWH = model.around(batch.ids_BT, batch.length_B)
+    hidden_BWH = model.hidden(batch.ids_BT, batch.length_B)
     return model.project(hidden_BWH[real_BW]), batch.label_BW[real_BW]
 
 
@@ -136,6 +136,6 @@ def fill(
 ) -> tuple[int, float]:
     """The likeliest word between two pieces of text, and its log-probability."""
     ids_1T = torch.tensor([[BOS, *before, PAD, *after, EOS]], device=device)
-    hidden_1WH = model.around(ids_1T, torch.tensor([ids_1T.shape[1]], device=device))
+    hidden_1WH = model.hidden(ids_1T, torch.tensor([ids_1T.shape[1]], device=device))
     log_prob, word = model.project(hidden_1WH[:, len(before)]).float().log_softmax(-1)[0].max(0)
     return int(word), float(log_prob)

@@ -1,5 +1,5 @@
 """Initialization of a run: from scratch, or with the weights of another run, of its family or of
-one that it can adopt."""
+one whose weights it can load."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from pipeline.contracts import Adopting
+from pipeline.contracts import SupportsPretrained
 from pipeline.core import config, params
 from pipeline.core.errors import refuse
 from pipeline.training import checkpoint
@@ -26,7 +26,7 @@ def families(family: str) -> dict[str, Mapping[str, str]]:
         for field in dataclasses.fields(module.Config)
         if field.name not in _MAY_DIFFER
     }
-    ancestors = getattr(module, "ANCESTORS", {})
+    ancestors = getattr(module, "INIT_FROM", {})
     return {family: every} | {
         name: every if keys is None else keys for name, keys in ancestors.items()
     }
@@ -80,5 +80,7 @@ def begin(
     if family == run.family:
         checkpoint.fill(model, tensors, str(file))
     else:
-        assert isinstance(model, Adopting), f"{run.family} names ancestors and cannot adopt"
-        model.adopt(tensors)
+        assert isinstance(model, SupportsPretrained), (
+            f"{run.family} has INIT_FROM but no load_pretrained"
+        )
+        model.load_pretrained(tensors)

@@ -103,8 +103,10 @@ class Constrained:
         after = Said(model, torch.cat([state.fed_RT, last_R[:, None]], 1), state.prefix_RP)
         return self.obeyed(log_probs_RV, after), after
 
-    def step_and_look(self, state: Said, last_R: Tensor) -> tuple[Tensor, Said, Tensor]:
-        log_probs_RV, model, weights_RS = looking(self.model).step_and_look(state.model, last_R)
+    def step_with_attention(self, state: Said, last_R: Tensor) -> tuple[Tensor, Said, Tensor]:
+        log_probs_RV, model, weights_RS = looking(self.model).step_with_attention(
+            state.model, last_R
+        )
         after = Said(model, torch.cat([state.fed_RT, last_R[:, None]], 1), state.prefix_RP)
         return self.obeyed(log_probs_RV, after), after, weights_RS
 

@@ -34,10 +34,10 @@ class Ensemble:
         log_probs, states = zip(*steps, strict=True)
         return mean(log_probs), states
 
-    def step_and_look(self, state: States, last_B: Tensor) -> tuple[Tensor, States, Tensor]:
+    def step_with_attention(self, state: States, last_B: Tensor) -> tuple[Tensor, States, Tensor]:
         """The weights are the models' mean; UserError if one of them cannot say where it looks."""
         steps = [
-            looking(model).step_and_look(own, last_B)
+            looking(model).step_with_attention(own, last_B)
             for model, own in zip(self.models, state, strict=True)
         ]
         log_probs, states, weights = zip(*steps, strict=True)

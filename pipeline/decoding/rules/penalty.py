@@ -20,7 +20,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from pipeline.contracts import Decodable, Looking, Prompt
+from pipeline.contracts import AttentiveDecodable, Decodable, Prompt
 from pipeline.core.errors import refuse
 from pipeline.decoding import Floats, Ints
 
@@ -59,7 +59,7 @@ class Covered(NamedTuple):
 class Covering:
     """The model, with its coverage of the source in the state."""
 
-    def __init__(self, model: Looking[Any], beta: float) -> None:
+    def __init__(self, model: AttentiveDecodable[Any], beta: float) -> None:
         self.model, self.beta = model, beta
 
     def begin(self, prompt: Prompt) -> tuple[Covered, Tensor]:
@@ -68,7 +68,7 @@ class Covering:
         return Covered(state, (places_S >= prompt.length_B[:, None]).float()), first_B
 
     def step(self, state: Covered, last_R: Tensor) -> tuple[Tensor, Covered]:
-        log_probs_RV, model, weights_RS = self.model.step_and_look(state.model, last_R)
+        log_probs_RV, model, weights_RS = self.model.step_with_attention(state.model, last_R)
         return log_probs_RV, Covered(model, state.covered_RS + weights_RS)
 
     def reorder(self, state: Covered, rows_R: Tensor) -> Covered:
@@ -84,9 +84,9 @@ class Covering:
         return added
 
 
-def looking(model: Decodable[Any]) -> Looking[Any]:
+def looking(model: Decodable[Any]) -> AttentiveDecodable[Any]:
     """The model, if it can say where it looks; UserError if not."""
-    if not isinstance(model, Looking):
+    if not isinstance(model, AttentiveDecodable):
         name = type(model).__module__.rpartition(".")[2]
         raise refuse(
             "search.penalty.coverage",
