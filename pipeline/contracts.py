@@ -44,6 +44,9 @@ State = TypeVar("State")
 """State of a model between decoding steps, opaque to the search."""
 
 
+# Values that cross the interfaces
+
+
 @dataclass(frozen=True, slots=True)
 class Sizes:
     """Sizes of the source and target vocabularies, and whether both are the same vocabulary (always
@@ -74,6 +77,9 @@ class Prompt:
     ids_BS: Tensor
     length_B: Tensor
     prefix_BP: Tensor | None = None
+
+
+# Decoding: what search calls
 
 
 class Decodable(Protocol[State]):
@@ -112,6 +118,9 @@ class Attentive(Protocol):
         """Weights BTS of each target step over the source positions, by name (`layer 1 head 2`)."""
 
 
+# Training: what the loop calls
+
+
 @runtime_checkable
 class SupportsPretrained(Protocol):
     """Model that can be initialised from a run of another family. (Runs of the same family need no
@@ -143,6 +152,9 @@ class Task(Protocol):
 
     def describe(self, planned: Any) -> str:
         """Describe the rows of a planned batch, for messages."""
+
+
+# One protocol for each kind of task: what tasks and predictions call
 
 
 class LanguageModel(Protocol):

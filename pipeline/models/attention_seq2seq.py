@@ -87,6 +87,8 @@ class Model(nn.Module):
         state_tensors = 2 if c.cell == "lstm" else 1
         self.bridges = nn.ModuleList(nn.Linear(context, c.hidden) for _ in range(state_tensors))
 
+        # The decoder's input is the token's embedding and the context; so is the readout's, with
+        # the hidden state.
         self.score = scoring(c.score, c.hidden, context, c.hidden)
         self.decoder = Recurrent(
             c.cell, c.embedding + context, c.hidden, c.layers, c.dropout, c.implementation
@@ -105,6 +107,7 @@ class Model(nn.Module):
             torch.tanh(bridge(part)) for bridge, part in zip(self.bridges, final, strict=True)
         )
 
+        # Values are the outputs themselves; keys are projected once for all steps.
         keys_BSH = self.score.project_keys(outputs_BSC)
         mask_BS = real_BS(prompt.length_B, prompt.ids_BS.shape[1])
         return State(cells, Memory(outputs_BSC, keys_BSH, mask_BS))
@@ -113,6 +116,7 @@ class Model(nn.Module):
         """Attend with the top hidden state as query: context_B1C and weights_B1S (d2l equation
         11.4.1)."""
         query_B1H = cells[0][-1][:, None, :]
+        # c_t = sum over s of softmax(score(s_{t-1}, h_s)) h_s
         scores_B1S = self.score(query_B1H, memory.keys_BSH)
         weights_B1S = masked_softmax(scores_B1S, memory.real_BS[:, None, :])
         return weights_B1S @ memory.outputs_BSC, weights_B1S
@@ -163,5 +167,6 @@ class Model(nn.Module):
         return log_probs_BV, after, weights_B1S.squeeze(1)
 
     def reorder(self, state: State, rows_B: Tensor) -> State:
+        # Recurrent states are LBH; the batch is dimension 0 of the memory's tensors.
         cells = tuple(part.index_select(1, rows_B) for part in state.cells)
         return State(cells, Memory(*(part.index_select(0, rows_B) for part in state.memory)))

@@ -42,11 +42,13 @@ class Model(nn.Module):
         super().__init__()
         c = config
         self.embedding = nn.Embedding(sizes.target, c.embedding)
+        # Two stacks of separate weights, one for each direction (d2l equation 10.4.1).
         self.forwards, self.backwards = (
             Recurrent(c.cell, c.embedding, c.hidden, c.layers, c.dropout, c.implementation)
             for _ in range(2)
         )
         self.dropout = Dropout(c.dropout)
+        # Input: forward and backward states, concatenated.
         self.output = nn.Linear(2 * c.hidden, sizes.target)
 
     def hidden(self, ids_BT: Tensor, length_B: Tensor) -> Tensor:

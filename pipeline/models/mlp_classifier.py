@@ -38,6 +38,7 @@ class Model(nn.Module):
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__()
         self.embedding = embedding.random_table(sizes.source, config.embedding)
+        # Dropout before each layer; the paper drops whole words instead.
         blocks: list[nn.Module] = []
         for layer in range(config.layers):
             inputs = config.hidden if layer else config.embedding
@@ -47,6 +48,7 @@ class Model(nn.Module):
 
     def classify(self, text: Prompt) -> Tensor:
         """logits_BC."""
+        # Padding is left out of the mean.
         mean_BE = mean_BH(self.embedding(text.ids_BS), text.length_B)
         hidden_BH = self.layers(mean_BE)
         logits_BC: Tensor = self.output(hidden_BH)

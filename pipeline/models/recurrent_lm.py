@@ -50,6 +50,7 @@ class Model(nn.Module):
         self.one_hot = config.embedding == 0
         if not self.one_hot:
             self.embedding = nn.Embedding(sizes.target, config.embedding)
+            # Small if tied: as output weights, numbers of variance 1 would give large logits.
             nn.init.normal_(self.embedding.weight, std=0.1 if config.tied else 1.0)
         inputs = config.embedding or sizes.target
         self.cells = Recurrent(
@@ -92,9 +93,11 @@ class Model(nn.Module):
         return state, last_B
 
     def step(self, state: RecurrentState, last_B: Tensor) -> tuple[Tensor, RecurrentState]:
+        # One time step of every row, then the output layer (d2l equation 10.3.2).
         hidden_B1H, after = self.hidden(last_B[:, None], state)
         logits_BV = self.project(hidden_B1H.squeeze(1)).float()
         return logits_BV.log_softmax(-1), after
 
     def reorder(self, state: RecurrentState, rows_B: Tensor) -> RecurrentState:
+        # States are LBH.
         return tuple(part.index_select(1, rows_B) for part in state)

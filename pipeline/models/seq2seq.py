@@ -72,6 +72,8 @@ class Model(nn.Module):
                 nn.Linear(2 * c.hidden, c.hidden) for _ in range(state_tensors)
             )
 
+        # The decoder's input is the token's embedding and the context; so is the readout's, with
+        # the hidden state.
         self.decoder = Recurrent(
             c.cell, c.embedding + c.hidden, c.hidden, c.layers, c.dropout, c.implementation
         )
@@ -117,5 +119,6 @@ class Model(nn.Module):
         return self.project(hidden_B1H.squeeze(1)).float().log_softmax(-1), after
 
     def reorder(self, state: State, rows_B: Tensor) -> State:
+        # Recurrent states are LBH, the context BC.
         cells = tuple(part.index_select(1, rows_B) for part in state.cells)
         return State(cells, state.context_BC.index_select(0, rows_B))

@@ -45,6 +45,8 @@ class Model(nn.Module):
         super().__init__()
         self.embedding = embedding.random_table(sizes.source, config.embedding)
         self.widths = config.widths
+        # One-dimensional convolutions over time, the embedding being the channels (d2l section
+        # 16.3.1).
         self.convolutions = nn.ModuleList(
             nn.Conv1d(config.embedding, config.filters, width, padding=width - 1)
             for width in config.widths

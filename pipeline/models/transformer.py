@@ -78,6 +78,7 @@ class DecoderBlock(nn.Module):
         """Output BTH of the block, and its self-attention's cache extended by x."""
         x_BTH, kv = self.own(x_BTH, kv_cache, mask)
 
+        # Queries from the decoder, keys and values from the encoder's output.
         normed_BTH = self.cross_residual.pre_norm(x_BTH)
         context_BTH = self.cross(normed_BTH, source_kv, source_mask)
         x_BTH = self.cross_residual.add_norm(x_BTH, context_BTH)
@@ -128,6 +129,7 @@ class Model(nn.Module):
         self.positions = positions(config.learned_positions, config.width)
         self.dropout = Dropout(config.dropout)
 
+        # N identical blocks each (Vaswani et al. 2017, section 3.1).
         self.encoder = Stack[EncoderBlock](
             EncoderBlock(block) for _ in range(config.encoder_layers)
         )
@@ -144,6 +146,7 @@ class Model(nn.Module):
         )
         self.output = nn.Linear(config.width, sizes.target)
 
+        # Tie after the initialisation: the embedding's values are the shared ones.
         transformer.initialise(self, config.width)
         if config.tied != "none":
             self.output.weight = self.target.weight
@@ -157,6 +160,7 @@ class Model(nn.Module):
 
     def encode(self, prompt: Prompt) -> State:
         """Run the encoder; cache each decoder block's keys and values of its output."""
+        # One mask for all heads and queries: no position attends to padding.
         mask_B11S = real_BS(prompt.length_B, prompt.ids_BS.shape[1])[:, None, None, :]
         x_BSH = self.embed(self.source, prompt.ids_BS, 0)
         for block in self.encoder:
@@ -184,6 +188,7 @@ class Model(nn.Module):
         layers = [self.embed(self.target, target_BT, first)]
         kv_cache = []
         for i, block in enumerate(self.decoder):
+            # layers[i] is the output of block i-1.
             x_BTH, kv = block(
                 layers[i],
                 state.source_kv[i],
@@ -210,6 +215,7 @@ class Model(nn.Module):
 
         weights_by_head: dict[str, Tensor] = {}
         for i, (block, x_BTH) in enumerate(zip(self.decoder, layers[:-1], strict=True)):
+            # The fused kernel returns no weights: recompute them from the block's input.
             weights_BNTS = block.attention_weights(
                 x_BTH, state.source_kv[i], state.source_mask, None, mask
             )
@@ -229,6 +235,7 @@ class Model(nn.Module):
         [*_, below_B1H, x_B1H], after = self.decoder_layers(last_B[:, None], state)
         log_probs_BV = self.project(self.decoder_norm(x_B1H).squeeze(1)).float().log_softmax(-1)
 
+        # Recompute the weights from the top block's input and the cache before this step.
         [*_, top] = self.decoder
         kv_cache = state.kv_cache[-1] if state.kv_cache else None
         weights_BN1S = top.attention_weights(
@@ -237,6 +244,7 @@ class Model(nn.Module):
         return log_probs_BV, after, weights_BN1S.mean(1).squeeze(1)
 
     def reorder(self, state: State, rows_B: Tensor) -> State:
+        # All caches are batched on dimension 0.
         def select(layers: tuple[KeysValues, ...]) -> tuple[KeysValues, ...]:
             return tuple(
                 KeysValues(kv.keys.index_select(0, rows_B), kv.values.index_select(0, rows_B))

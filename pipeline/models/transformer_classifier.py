@@ -73,6 +73,7 @@ class Model(nn.Module):
         for block in self.encoder:
             x_BSH = block(x_BSH, mask_B11S)
 
+        # Mean pooling; BERT uses the vector of <cls> instead (d2l section 15.8.4).
         logits_BC: Tensor = self.output(self.dropout(mean_BH(self.norm(x_BSH), text.length_B)))
         return logits_BC
 

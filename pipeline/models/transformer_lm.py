@@ -71,6 +71,7 @@ class Model(nn.Module):
         self.norm = transformer.normalisation(c.norm, c.width) if c.norm_first else nn.Identity()
         self.output = nn.Linear(c.width, sizes.target)
 
+        # Tie after the initialisation: the embedding's values are the shared ones.
         transformer.initialise(self, c.width)
         if c.tied:
             self.output.weight = self.embedding.weight
@@ -116,6 +117,7 @@ class Model(nn.Module):
         ids_BK = torch.cat([ids_BP, ids_BT], 1)
         past, new = ids_BP.shape[1], ids_BT.shape[1]
 
+        # Positions of the new tokens depend on the row's padding, so embed all and keep the new.
         x_BTH = self.embed(ids_BK)[:, past:]
         mask_B1TK = self.mask(ids_BK, new)
         after: list[Tensor] = [ids_BK]
@@ -171,6 +173,7 @@ class Model(nn.Module):
         """Number of tokens that the state holds after `tokens` were fed."""
         if tokens <= self.context:
             return tokens
+        # A full cache is cut to `half`; then it grows again by one token a step.
         half = self.context // 2
         return half + 1 + (tokens - self.context - 1) % half
 

@@ -66,6 +66,7 @@ class ScaledDot(nn.Module):
 
     def forward(self, query_BQH: Tensor, keys_BSH: Tensor) -> Tensor:
         projected_BQH: Tensor = self.query(query_BQH)
+        # Without the scale, long vectors would have large scores and a saturated softmax.
         return projected_BQH @ keys_BSH.transpose(1, 2) * self.scale
 
 
@@ -115,6 +116,7 @@ Scoring = Additive | Dot | ScaledDot | General | Gaussian
 def scoring(name: Score, query: int, key: int, width: int) -> Scoring:
     """Scoring function called `name`, for queries and keys of these widths; `width` is the one they
     are projected to."""
+    # These two project one side at most, so they need no common width.
     if name == "dot":
         assert query == key
         return Dot()

@@ -25,6 +25,8 @@ def summed_cross_entropy(
         return F.cross_entropy(
             logits_NV.float(), label_N, reduction="sum", label_smoothing=label_smoothing
         )
+
+    # The gradient overwrites the logits: a leaf is the caller's parameter and must not change.
     assert not logits_NV.is_leaf
     assert label_N.shape == logits_NV.shape[:1]
     total: Tensor = _CrossEntropy.apply(logits_NV, label_N, label_smoothing)  # type: ignore[no-untyped-call]

@@ -78,11 +78,13 @@ def run_layers(
     suffixes = ("", "_reverse") if kernel.bidirectional else ("",)
     after: list[State] = []
     for layer in range(kernel.num_layers):
+        # Dropout between layers: not on the input, not on the last output.
         if layer and kernel.dropout:
             x_BTE = dropout(x_BTE, kernel.dropout, kernel.training)
 
         outputs = []
         for suffix in suffixes:
+            # State order of torch: layer 0 forward, layer 0 backward, layer 1 forward, ...
             begin = tuple(part[len(after)] for part in state)
             out_BTH, end = run_direction(
                 _STEPS[cell], kernel, f"l{layer}{suffix}", x_BTE, length_B, begin

@@ -36,6 +36,7 @@ class Sinusoidal(nn.Module):
 
     def forward(self, first: int, last: int) -> Tensor:
         """Encodings TH of the positions from `first` to before `last`."""
+        # Twice as many as needed, so that token by token decoding rarely computes it anew.
         if last > len(self.table_TH):
             self.table_TH = sinusoidal_TH(2 * last, self.width).to(self.table_TH)
         return self.table_TH[first:last]

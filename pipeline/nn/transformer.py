@@ -79,6 +79,7 @@ def fused_attention(query_BNQD: Tensor, kv: KeysValues, mask: Tensor | None) -> 
 
     On a CPU bfloat16 is computed in float32: the kernel's bfloat16 gradient is six times slower."""
     keys, values = kv
+    # The kernel scales by 1 / sqrt(D) and applies the mask before its softmax.
     if query_BNQD.device.type != "cpu" or query_BNQD.dtype != torch.bfloat16:
         return F.scaled_dot_product_attention(query_BNQD, keys, values, mask)
 
@@ -103,6 +104,7 @@ class Attention(nn.Module):
 
     def split(self, x_BQH: Tensor) -> Tensor:
         """Split the width over heads: BQH to BNQD."""
+        # BQH -> BQND -> BNQD: the heads become a batch dimension (d2l section 11.5.2).
         batch, size, width = x_BQH.shape
         return x_BQH.view(batch, size, self.heads, width // self.heads).transpose(1, 2)
 
@@ -129,6 +131,7 @@ class Attention(nn.Module):
         """Attention weights_BNQK of `forward`: softmax(Q K^T / sqrt(D)) (Vaswani et al. 2017,
         equation 1; d2l equation 11.3.6)."""
         query_BNQD = self.split(self.query(x_BQH))
+        # BNQD @ BNDK -> BNQK. Scaling keeps the variance of the scores at 1 (d2l section 11.3.1).
         scores_BNQK = query_BNQD @ kv.keys.transpose(-1, -2) / math.sqrt(query_BNQD.shape[-1])
         if mask is None:
             return scores_BNQK.softmax(-1)
@@ -147,6 +150,7 @@ class BatchNorm(nn.Module):
         self.kernel = nn.BatchNorm1d(width)
 
     def forward(self, x_BTH: Tensor) -> Tensor:
+        # Flatten B and T: every position of every row is an example.
         normed: Tensor = self.kernel(x_BTH.flatten(0, 1)).view_as(x_BTH)
         return normed
 
@@ -185,6 +189,7 @@ class FeedForward(nn.Module):
     def __init__(self, config: BlockConfig) -> None:
         super().__init__()
         self.residual = Residual(config)
+        # ReLU as in the paper; GELU as in GPT and BERT (Hendrycks & Gimpel 2016).
         self.layers = nn.Sequential(
             nn.Linear(config.width, config.feed_forward),
             nn.ReLU() if config.activation == "relu" else nn.GELU(),
@@ -210,6 +215,7 @@ class SelfAttention(nn.Module):
         by x."""
         normed_BTH = self.residual.pre_norm(x_BTH)
         kv = self.attention.project_kv(normed_BTH)
+        # The cached positions precede x, and a causal model never changes their keys and values.
         if kv_cache is not None:
             kv = kv_cache.concat(kv)
         return self.residual.add_norm(x_BTH, self.attention(normed_BTH, kv, mask)), kv
