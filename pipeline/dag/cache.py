@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.core.atomic import atomic_dir, atomic_file
-from pipeline.core.errors import UserError, refuse, told
+from pipeline.core.errors import UserError, describe_error, refuse
 from pipeline.core.locks import file_lock
 
 _FOLDER = ".dir"  # ends the md5 of a folder, whose object is the list of its files
@@ -147,4 +147,6 @@ def _nowhere(root: Path, md5: str, remotes: Mapping[str, Any]) -> UserError:
 
 
 def _broken(root: Path, error: Exception) -> UserError:
-    return refuse(str(root), told(error)[:200], "a DVC cache and remotes that can be read")
+    return refuse(
+        str(root), describe_error(error)[:200], "a DVC cache and remotes that can be read"
+    )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.atomic import write_file
-from pipeline.core.errors import UserError, refuse, told
+from pipeline.core.errors import UserError, describe_error, refuse
 from pipeline.dag import lockfile, paths
 
 _LOCK_ATTEMPTS, _LOCK_SECONDS = 10, 1.0
@@ -93,7 +93,10 @@ def read(root: Path, targets: Sequence[str]) -> Plan:
             return Plan(needs, frozenset(fresh))
     except DvcException as error:
         raise refuse(
-            "dvc.yaml", told(error), "a DAG that DVC can read", "`dvc status` shows it too."
+            "dvc.yaml",
+            describe_error(error),
+            "a DAG that DVC can read",
+            "`dvc status` shows it too.",
         ) from None
 
 
@@ -107,7 +110,7 @@ def _changed(stage: Any) -> bool:
             return bool(stage.changed())
         except LockError as error:
             if attempt + 1 == _LOCK_ATTEMPTS:
-                raise UserError(told(error)) from None
+                raise UserError(describe_error(error)) from None
             time.sleep(_LOCK_SECONDS)
     raise AssertionError
 

@@ -27,7 +27,7 @@ from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from pipeline.core import state_dir
-from pipeline.core.errors import told
+from pipeline.core.errors import describe_error
 from pipeline.dag import expected_time, graph, lock_order, run_settings, run_stage
 from pipeline.dag.fork_client import Workers
 from pipeline.dag.run_stage import Result
@@ -265,7 +265,7 @@ def _run(session: Session, address: str, say: Callable[[str], None]) -> Result:
         log = session.logs / f"{address.replace('/', '_')}.log"
         result = run_stage.run(session.workers, address, env, log, session.rules, session.stop, say)
     except OSError as error:  # no place for its log, say: the disk is full, or a file is in the way
-        result = Result(state="failed", why=told(error))
+        result = Result(state="failed", why=describe_error(error))
     finally:
         session.results[address] = result
         session.done.put(address)
