@@ -19,7 +19,7 @@ import pytest
 
 from benchmarks import made_dag
 from pipeline.dag import lockfile, process_groups, run_settings, run_stage
-from pipeline.dag.fork_client import Workers
+from pipeline.dag.fork_client import ForkServer
 
 RULES = run_settings.Run(time_limits={}, retries=2, retry_seconds=0.01)
 pytestmark = pytest.mark.long
@@ -108,9 +108,9 @@ def test_the_lock_is_dvc_repro_s_and_a_second_run_starts_nothing(
 def as_after_a_kill(root: Path) -> None:
     """Turn the lock's stages round, as if a flow had been killed before it had put them in
     order."""
-    found = lockfile.parts((root / "dvc.lock").read_text())
+    found = lockfile.split_stages((root / "dvc.lock").read_text())
     assert found is not None
-    (root / "dvc.lock").write_text(lockfile.joined(dict(reversed(found.items()))))
+    (root / "dvc.lock").write_text(lockfile.join_stages(dict(reversed(found.items()))))
 
 
 def test_a_terminal_shows_what_is_at_work_and_in_the_end_what_was_done(
@@ -377,7 +377,7 @@ def alone_with(
 ) -> tuple[run_stage.Result, list[str]]:
     """The stage run without Prefect: how it ended and what it said."""
     said: list[str] = []
-    with Workers(root, [address]) as workers:
+    with ForkServer(root, [address]) as workers:
         workers.plan()
         result = run_stage.run(
             workers, address, env, root / "log", rules, threading.Event(), said.append
@@ -426,7 +426,7 @@ def test_a_stage_that_meets_another_dvc_s_lock_is_tried_again(made: Path) -> Non
         if "the next one in" in line:
             rwlock.write_text("{}")
 
-    with Workers(made, ["download@a"]) as workers:
+    with ForkServer(made, ["download@a"]) as workers:
         workers.plan()
         rwlock.write_text(json.dumps(busy))
         result = run_stage.run(
@@ -473,7 +473,7 @@ def test_each_training_has_a_gpu_of_its_own(
 
 
 def test_an_order_that_could_not_be_written_is_told(made: Path) -> None:
-    with Workers(made, []) as workers:
+    with ForkServer(made, []) as workers:
         plan, _ = workers.plan()
         (made / "dvc.lock").mkdir()
         assert not workers.order_lock([], list(plan.needs))

@@ -137,7 +137,7 @@ def leftovers(root: Path) -> Finding:
     """Outputs of runs that params.yaml no longer has: stages that depend on whole folders would see
     them."""
     try:
-        gone = [str(path.relative_to(root)) for path in paths.abandoned(root)]
+        gone = [str(path.relative_to(root)) for path in paths.abandoned_outputs(root)]
     except UserError as error:
         return Finding("FAIL", "leftovers", str(error))
     return (

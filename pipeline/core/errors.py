@@ -191,7 +191,7 @@ def describe_error(error: BaseException) -> str:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def name_file_in_errors(path: Path) -> Iterator[None]:
     """An OSError that names no file, as those of a write do not, names `path`."""
     try:
         yield

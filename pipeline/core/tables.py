@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.core.atomic import remove_folders
-from pipeline.core.errors import UserError, describe_error, naming, refuse
+from pipeline.core.errors import UserError, describe_error, name_file_in_errors, refuse
 
 _DAMAGED = (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError)
 _COMPLETE = frozenset({"row", "nats", "count"})  # columns that have no null in any table
@@ -277,7 +277,7 @@ def mapped(path: Path, schema: pa.Schema, cache: Path) -> pa.Table:
     remove_folders(cache, beside)
     try:
         with (
-            naming(cache),
+            name_file_in_errors(cache),
             pa.OSFile(str(beside), "wb") as sink,
             pa.ipc.new_file(sink, schema) as file,
         ):

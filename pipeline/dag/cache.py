@@ -38,7 +38,7 @@ def _leads_inside(path: str) -> bool:
     return bool(path) and "\0" not in path and "\\" not in path and not {"", ".", ".."} & set(parts)
 
 
-def materialise(root: Path, md5: str, place: Path) -> None:
+def materialize(root: Path, md5: str, place: Path) -> None:
     """Lay an output of DVC at `place`: a file, or for an md5 that ends in `.dir` a folder, as a
     copy that nothing changes.
 

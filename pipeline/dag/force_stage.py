@@ -3,7 +3,7 @@ takes to be up to date.
 
 It replaces the process of fork_server.py, whose forks do not run such a stage: the same lock of
 DVC's, the same record of the process group, and `run_stage.run` with its log, time limit and
-attempts. The caller holds `project_lock.alone`."""
+attempts. The caller holds `project_lock.flow_lock`."""
 
 import argparse
 import sys
@@ -17,7 +17,7 @@ from pipeline.dag import durable_dvc, process_groups, run_settings, run_stage
 from pipeline.dag.fork_client import Child, surroundings
 
 
-def again(root: Path, address: str) -> None:
+def force(root: Path, address: str) -> None:
     """Run the stage whether DVC thinks it has to be or not; UserError, with the reason, if it
     fails."""
     process_groups.folder(root).mkdir(parents=True, exist_ok=True)
@@ -36,7 +36,7 @@ def again(root: Path, address: str) -> None:
 
 
 class Forced:
-    """Starts a stage as `Workers` does, in a process of its own."""
+    """Starts a stage as `ForkServer` does, in a process of its own."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

@@ -51,8 +51,8 @@ class Child:
         return self.status
 
 
-class Workers:
-    """The warm process of one flow: `with Workers(root, targets) as workers`. It reads the plan
+class ForkServer:
+    """The warm process of one flow: `with ForkServer(root, targets) as workers`. It reads the plan
     while the caller goes on."""
 
     def __init__(self, root: Path, targets: Sequence[str]) -> None:
@@ -74,7 +74,7 @@ class Workers:
             )
         threading.Thread(target=self._listen, daemon=True).start()
 
-    def __enter__(self) -> "Workers":
+    def __enter__(self) -> "ForkServer":
         return self
 
     def __exit__(self, *raised: object) -> None:

@@ -53,7 +53,7 @@ class Warm:
             self._say(
                 {
                     "plan": graph.read(self._root, targets).to_json(),
-                    "locked": graph.locked(self._root),
+                    "locked": graph.locked_stages(self._root),
                 }
             )
         except UserError as error:

@@ -134,21 +134,21 @@ def sorted_lock(names: Sequence[str], before: Iterable[str], order: Iterable[str
     return kept + sorted((name for name in names if name not in set(kept)), key=rank.__getitem__)
 
 
-def locked(root: Path) -> list[str]:
+def locked_stages(root: Path) -> list[str]:
     """The stages of `dvc.lock`, in its order."""
     from dvc.utils.serialize import load_yaml
 
     path = root / "dvc.lock"
     if not path.exists():
         return []
-    found = lockfile.parts(path.read_text(encoding="utf-8"))
+    found = lockfile.split_stages(path.read_text(encoding="utf-8"))
     return list(load_yaml(str(path)).get("stages", {}) if found is None else found)
 
 
 def order_lock(root: Path, before: Sequence[str], order: Sequence[str]) -> None:
     """Put the stages that are new in `dvc.lock` where `dvc repro` would have put them: they are
     written as they end."""
-    names = locked(root)
+    names = locked_stages(root)
     if sorted_lock(names, before, order) == names:
         return
     from dvc.repo import Repo
@@ -156,10 +156,10 @@ def order_lock(root: Path, before: Sequence[str], order: Sequence[str]) -> None:
 
     path = str(root / "dvc.lock")
     with Repo(str(root), _wait_for_lock=True) as repo, repo.lock:
-        found = lockfile.parts(Path(path).read_text(encoding="utf-8"))
+        found = lockfile.split_stages(Path(path).read_text(encoding="utf-8"))
         if found is not None:
             ordered = {name: found[name] for name in sorted_lock(list(found), before, order)}
-            write_file(Path(path), lockfile.joined(ordered).encode())
+            write_file(Path(path), lockfile.join_stages(ordered).encode())
             return
         with modify_yaml(path) as content:
             for name in sorted_lock(list(content["stages"]), before, order):

@@ -41,14 +41,14 @@ def fit() -> None:
     dvc.lock.Lock.lock = _lock
 
 
-def parts(text: str) -> dict[str, str] | None:
+def split_stages(text: str) -> dict[str, str] | None:
     """Lines of each stage of a lock file, by name; None for a file of another form than DVC gives
     it."""
-    stages = leading_parts(text)
-    return stages if joined(stages) == text else None
+    stages = leading_stages(text)
+    return stages if join_stages(stages) == text else None
 
 
-def leading_parts(text: str) -> dict[str, str]:
+def leading_stages(text: str) -> dict[str, str]:
     """Lines of the stages before the first line of another form, by name; the last of them may be
     cut off."""
     stages: dict[str, str] = {}
@@ -69,26 +69,26 @@ def leading_parts(text: str) -> dict[str, str]:
     return stages
 
 
-def joined(found: Mapping[str, str]) -> str:
-    """The opposite of `parts`."""
+def join_stages(found: Mapping[str, str]) -> str:
+    """The opposite of `split_stages`."""
     return _HEAD + "".join(found.values())
 
 
-def spliced(text: str, stages: dict[str, Any]) -> str | None:
+def splice_stages(text: str, stages: dict[str, Any]) -> str | None:
     """The lock file with these stages put in, in place or at its end; None if that is not certain
     to be what DVC writes."""
     from dvc.utils.serialize import dumps_yaml
 
-    found = parts(text or _HEAD)
+    found = split_stages(text or _HEAD)
     if found is None:
         return None
     for name, content in stages.items():
-        own = parts(dumps_yaml({"schema": "2.0", "stages": {name: content}}))
+        own = split_stages(dumps_yaml({"schema": "2.0", "stages": {name: content}}))
         if own is None or list(own) != [name] or re.search(r"[&*]id\d", own[name]):
             # a name in quotes, or an anchor, whose number depends on the rest of the file
             return None
         found[name] = own[name]
-    return joined(found)
+    return join_stages(found)
 
 
 def _splicing(by_dvc: Any) -> Any:
@@ -101,7 +101,7 @@ def _splicing(by_dvc: Any) -> Any:
         for stage in stages:
             _sync_outs(stage)
             content |= serialize.to_lockfile(stage, **given)
-        wanted = spliced(text, content)
+        wanted = splice_stages(text, content)
         if wanted is None:
             by_dvc(self, stages, **given)
         elif wanted != text:

@@ -34,8 +34,8 @@ class Result:
     why: str = ""
 
 
-class Starts(Protocol):
-    """Interface that starts stages in the project `root`: `Workers`, or `forced.Forced`."""
+class Starter(Protocol):
+    """Interface that starts stages in the project `root`: `ForkServer`, or `forced.Forced`."""
 
     root: Path
 
@@ -66,7 +66,7 @@ class Log:
 
 
 def run(
-    workers: Starts,
+    workers: Starter,
     address: str,
     env: Mapping[str, str],
     log: Path,
@@ -100,7 +100,7 @@ def run(
 
 
 def _once(
-    workers: Starts,
+    workers: Starter,
     address: str,
     env: Mapping[str, str],
     path: Path,
@@ -126,7 +126,7 @@ def _once(
         if child.known():
             process_groups.end(workers.root, child.group, gently=status is None)
         if status is None:
-            child.wait(process_groups.PATIENCE)
+            child.wait(process_groups.END_SECONDS)
         _pass_on(log.lines(last=True), tell)
     return (LOST if child.status is None else child.status), log.text, why
 

@@ -19,7 +19,7 @@ import requests
 import urllib3
 
 from pipeline.core.atomic import replace_file
-from pipeline.core.errors import naming, redact
+from pipeline.core.errors import name_file_in_errors, redact
 from pipeline.download import archives, headers, partial
 from pipeline.download.budget import Account
 from pipeline.download.destinations import Zone, redirected, zone_of_host
@@ -309,7 +309,7 @@ class Fetcher:
         have = start
         with part.open("ab", buffering=0) as file, progress(label, start, total) as advance:
             for chunk in self._body(response):
-                with naming(part):
+                with name_file_in_errors(part):
                     _write(file, chunk)
                 have += len(chunk)
                 advance(len(chunk))

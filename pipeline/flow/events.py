@@ -86,7 +86,7 @@ class Watch:
     async def look(self) -> None:
         """One look. Files may still be on their way in, so that two looks must see the same before
         it is told."""
-        now = (await asyncio.to_thread(refresh.look, self._root)).changed
+        now = (await asyncio.to_thread(refresh.compare_sources, self._root)).changed
         if now and now == self._seen and (now != self._told or self._is_due()):
             await emit(self._root, now)
             self._told, self._at = now, time.monotonic()

@@ -72,7 +72,7 @@ def read(root: Path) -> list[Record]:
 
 
 def running(root: Path, record: Record) -> bool:
-    """Return whether the flow is at work: its process holds the lock of `alone`."""
+    """Return whether the flow is at work: its process holds the lock of `flow_lock`."""
     if record.ended:
         return False
     owner = locks.owner(root / state_dir.FLOW_LOCK)

@@ -31,7 +31,7 @@ from prefect.states import Cancelled, Completed, Failed
 from pipeline import tracking
 from pipeline.core.errors import UserError, describe_error, printable, refuse
 from pipeline.dag import refresh
-from pipeline.dag.project_lock import alone
+from pipeline.dag.project_lock import flow_lock
 from pipeline.flow import (
     MOST_JOBS,
     challenge,
@@ -91,7 +91,7 @@ def retrain(jobs: int | None = None, because: str = "on schedule") -> State[Any]
         return Failed(message=str(error))
     because, served = _one_line(because), deployment.id is not None
     # else the command holds it
-    held: AbstractContextManager[None] = alone(home, wait=True) if served else nullcontext()
+    held: AbstractContextManager[None] = flow_lock(home, wait=True) if served else nullcontext()
     with held, journal.recorded(home, "retrain", because) as record:
         done, rules = Progress(), None
         event: notify.Event = "failed"
