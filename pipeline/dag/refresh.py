@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline.core import config, params, state_dir
+from pipeline.core.digest import file_digest
 from pipeline.core.errors import UserError
 from pipeline.dag import force_stage, paths
 from pipeline.download import budget, own, unpinned
@@ -100,10 +101,5 @@ def _served(root: Path, name: str, corpus: params.Corpus) -> tuple[dict[str, str
             if trouble or path is None:
                 unclear.append(trouble)
             else:
-                served[file.name] = _digest(path)
+                served[file.name] = file_digest(path, "sha256")
     return served, unclear
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -70,7 +70,7 @@ def _is_suspicious(root: Path, places: Places, verified: Verified) -> bool:
         *_database_problems(places),
         *cache_repair.problems(root, places, verified),
     ]
-    return bool(problems) or bool(cache_repair.unlike_lock(root, places, verified))
+    return bool(problems) or bool(cache_repair.changed_outputs(root, places, verified))
 
 
 def _repair(root: Path, verified: Verified) -> list[str]:
@@ -114,7 +114,7 @@ def _repair(root: Path, verified: Verified) -> list[str]:
         ]
         for problems in checks:
             lines += [fix() for fix in problems()]
-    lines += cache_repair.distrust(root, places, verified)
+    lines += cache_repair.touch_changed_outputs(root, places, verified)
     return lines
 
 
