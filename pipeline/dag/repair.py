@@ -29,7 +29,7 @@ import psutil
 
 from pipeline.core import state_dir
 from pipeline.core.atomic import write_file
-from pipeline.dag import cache_repair, lock_repair
+from pipeline.dag import cache_repair, dvc_patches, lock_repair
 from pipeline.dag.cache_repair import Places, Verified
 
 # a process's start and a file's time may differ by this much though one caused the other
@@ -122,14 +122,9 @@ def _repair(root: Path, verified: Verified) -> list[str]:
 def _repo(root: Path) -> Iterator[Any]:
     """Open the project as DVC does, but without its database of hashes, which may be damaged."""
     from dvc.repo import Repo
-    from dvc_data.hashfile import state
 
-    by_dvc = state.State
-    state.State = lambda *args: state.StateNoop()  # type: ignore[assignment,misc]
-    try:
+    with dvc_patches.without_hash_database():
         repo = Repo(str(root), _wait_for_lock=False)
-    finally:
-        state.State = by_dvc  # type: ignore[misc]
     with closing(repo):
         yield repo
 

@@ -29,7 +29,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pipeline.core import state_dir
 from pipeline.core.errors import describe_error
 from pipeline.dag import expected_time, graph, lock_order, run_settings, run_stage
-from pipeline.dag.fork_client import ForkServer
+from pipeline.dag.dvc_runner import DvcRunner, open_runner
 from pipeline.dag.run_stage import Result
 from pipeline.flow import devices, display, prefect_server
 from pipeline.flow.outcome import Outcome
@@ -43,7 +43,7 @@ class Session:
     """All that one run knows; reached by its tasks through a context variable, since Prefect would
     look into arguments."""
 
-    def __init__(self, root: Path, jobs: int, workers: ForkServer, plan: graph.Plan) -> None:
+    def __init__(self, root: Path, jobs: int, workers: DvcRunner, plan: graph.Plan) -> None:
         self.root, self.jobs, self.workers, self.plan = root, jobs, workers, plan
         self.rules, self.slots, self.threads = (
             run_settings.load(root),
@@ -73,7 +73,7 @@ _SESSION: ContextVar[Session] = ContextVar("session")
 
 
 def reproduce(
-    root: Path, targets: Sequence[str], jobs: int, workers: ForkServer | None = None
+    root: Path, targets: Sequence[str], jobs: int, workers: DvcRunner | None = None
 ) -> Outcome:
     """Bring the targets (all stages, if there are none) up to date, `jobs` at a time; a flow, or a
     subflow within one.
@@ -84,7 +84,7 @@ def reproduce(
     `flow_lock` and has called `server.prepare`."""
     root = root.resolve()
     with ExitStack() as held:
-        workers = workers or held.enter_context(ForkServer(root, targets))
+        workers = workers or held.enter_context(open_runner(root, targets))
         plan, locked = workers.plan()
         session = Session(root, jobs, workers, plan)
         memory = lock_order.LockOrder(root, locked)
