@@ -72,7 +72,6 @@ def results(root: Path) -> dict[str, bytes]:
     return {str(file.relative_to(root)): file.read_bytes() for file in files if file.is_file()}
 
 
-@pytest.mark.long
 def test_both_settings_leave_what_dvc_repro_leaves(project: Path, tmp_path: Path) -> None:
     left = {}
     for dvc in ("patched", "plain"):
