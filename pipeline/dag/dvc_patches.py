@@ -1,4 +1,4 @@
-"""Every replacement of a DVC function, written for DVC 3.67.1 and dvc-data 3.18.3.
+"""Every replacement of a DVC function, written for DVC 3.67.1.
 
 `apply` changes DVC in this process, so that many processes can work at once and a power cut does
 no harm. The bytes of `dvc.lock` stay those that DVC would have written.
@@ -10,8 +10,6 @@ no harm. The bytes of `dvc.lock` stay those that DVC would have written.
 - `cachemgr.get_odb`. DVC never syncs the objects of its cache: after a power cut they are empty,
   and trusted. Here they are on the disk before they become read-only.
 - `Lock.lock`. DVC tries a lock twice a second. Here fifty times.
-- `dvc_data.hashfile.state.State`, only in `without_hash_database`, for repairs. DVC cannot open a
-  project whose database of hashes is damaged.
 
 `run.dvc: plain` in flow.yaml turns `apply` off: then each stage is `dvc repro --single-item STAGE`
 of the unchanged DVC (dvc_runner.py). tests/test_plain_dvc.py compares the two.
@@ -20,7 +18,6 @@ of the unchanged DVC (dvc_runner.py). tests/test_plain_dvc.py compares the two.
 import contextlib
 import io
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,19 +39,6 @@ def apply() -> None:
     Lockfile.dump_stages = _dump_stages_with(Lockfile.dump_stages)
     dvc.cachemgr.get_odb = _get_odb_with(dvc.cachemgr.get_odb)
     dvc.lock.Lock.lock = _lock
-
-
-@contextlib.contextmanager
-def without_hash_database() -> Iterator[None]:
-    """Let repositories that are opened in the block use no database of hashes."""
-    from dvc_data.hashfile import state
-
-    original = state.State
-    state.State = lambda *args: state.StateNoop()  # type: ignore[assignment,misc]
-    try:
-        yield
-    finally:
-        state.State = original  # type: ignore[misc]
 
 
 def _dump_stages_with(original: Any) -> Any:

@@ -20,6 +20,7 @@ import os
 import re
 import shutil
 import sqlite3
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
@@ -29,7 +30,7 @@ import psutil
 
 from pipeline.core import state_dir
 from pipeline.core.atomic import write_file
-from pipeline.dag import cache_repair, dvc_patches, lock_repair
+from pipeline.dag import cache_repair, lock_repair
 from pipeline.dag.cache_repair import Places, Verified
 
 # a process's start and a file's time may differ by this much though one caused the other
@@ -86,7 +87,7 @@ def _repair(root: Path, verified: Verified) -> list[str]:
         except (DvcException, SCMError):
             # no git repository, or a damaged configuration, which dvc reports
             return lines
-        places = Places(Path(repo.cache.legacy.path), Path(repo.site_cache_dir))
+        places = Places(Path(repo.cache.legacy.path), Path(repo.actual_site))
         write_file(
             root / state_dir.DVC_PLACES,
             json.dumps({"key": _key(root), "places": list(map(str, places))}).encode(),
@@ -120,12 +121,23 @@ def _repair(root: Path, verified: Verified) -> list[str]:
 
 @contextmanager
 def _repo(root: Path) -> Iterator[Any]:
-    """Open the project as DVC does, but without its database of hashes, which may be damaged."""
+    """Open the project as DVC does, but with an empty database of hashes: DVC's own may be damaged,
+    and is in the folder `actual_site`."""
     from dvc.repo import Repo
 
-    with dvc_patches.without_hash_database():
-        repo = Repo(str(root), _wait_for_lock=False)
-    with closing(repo):
+    class Repository(Repo):  # type: ignore[misc]
+        @property
+        def site_cache_dir(self) -> str:
+            return scratch
+
+        @property
+        def actual_site(self) -> str:
+            return str(super().site_cache_dir)
+
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        closing(Repository(str(root), _wait_for_lock=False)) as repo,
+    ):
         yield repo
 
 
