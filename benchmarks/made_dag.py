@@ -67,7 +67,7 @@ _DVC = """stages:
 """
 _FILES = {
     "params.yaml": "compute: {device: cpu, slots: 2, processes: 1, workers: 1, cluster: null}\n",
-    "flow.yaml": "run: {time_limits: {}, retries: 2, retry_seconds: 0.1}\n",
+    "flow.yaml": "run: {dvc: patched, time_limits: {}, retries: 2, retry_seconds: 0.1}\n",
     "data/.gitignore": "/*\n!/.gitignore\n",
     ".gitignore": "/.seqline/\n*.partial\n",
     "presets/default.yaml": "# What makes a folder a project of seqline's.\n",

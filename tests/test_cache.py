@@ -50,8 +50,8 @@ def test_a_folder_and_a_file_come_back_whole(repo: Repo, tmp_path: Path) -> None
     root = Path(repo.root_dir)
     folder, file = added(repo, "folder"), added(repo, "file")
     assert folder.endswith(".dir")
-    cache.materialise(root, folder, tmp_path / "laid" / "folder")
-    cache.materialise(root, file, tmp_path / "laid" / "file")
+    cache.materialize(root, folder, tmp_path / "laid" / "folder")
+    cache.materialize(root, file, tmp_path / "laid" / "file")
     assert content(tmp_path / "laid" / "folder") == FILES
     assert (tmp_path / "laid" / "file").read_bytes() == b"alone\n"
 
@@ -61,10 +61,10 @@ def test_what_is_laid_out_is_a_copy_that_leaves_the_cache_as_it_is(
 ) -> None:
     md5 = added(repo, "folder")
     for place in ("first", "second"):
-        cache.materialise(Path(repo.root_dir), md5, tmp_path / place)
+        cache.materialize(Path(repo.root_dir), md5, tmp_path / place)
         (tmp_path / place / "a.txt").write_bytes(b"changed\n")
     assert content(tmp_path / "second") == FILES | {"a.txt": b"changed\n"}
-    cache.materialise(Path(repo.root_dir), md5, tmp_path / "third")
+    cache.materialize(Path(repo.root_dir), md5, tmp_path / "third")
     assert content(tmp_path / "third") == FILES
 
 
@@ -75,10 +75,10 @@ def test_what_the_cache_lacks_comes_from_a_remote_file_by_file(repo: Repo, tmp_p
     kept = held / md5[:2] / md5[2:]  # the list of files stays, as after a fetch that was killed
     for path in [path for path in held.rglob("*") if path.is_file() and path != kept]:
         path.unlink()
-    cache.materialise(Path(repo.root_dir), md5, tmp_path / "laid")
+    cache.materialize(Path(repo.root_dir), md5, tmp_path / "laid")
     assert content(tmp_path / "laid") == FILES
     shutil.rmtree(held)
-    cache.materialise(Path(repo.root_dir), md5, tmp_path / "again")
+    cache.materialize(Path(repo.root_dir), md5, tmp_path / "again")
     assert content(tmp_path / "again") == FILES
 
 
@@ -88,14 +88,14 @@ def test_what_is_nowhere_is_refused_in_one_line_and_leaves_nothing(
     md5 = added(repo, "folder")
     shutil.rmtree(repo.cache.local.path)
     with pytest.raises(UserError, match=rf"^{md5}: got no such output .*elsewhere") as error:
-        cache.materialise(Path(repo.root_dir), md5, tmp_path / "laid" / "out")
+        cache.materialize(Path(repo.root_dir), md5, tmp_path / "laid" / "out")
     assert "\n" not in str(error.value)
     assert content(tmp_path / "laid").keys() <= {".out.lock", ".out.wanted.lock"}
 
 
 def test_a_folder_that_is_no_repository_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="a DVC cache and remotes that can be read") as error:
-        cache.materialise(tmp_path, "0" * 32, tmp_path / "laid")
+        cache.materialize(tmp_path, "0" * 32, tmp_path / "laid")
     assert "\n" not in str(error.value)
 
 
@@ -109,7 +109,7 @@ def test_an_object_that_is_not_what_its_name_says_is_not_taken_from_a_remote(
     pushed.write_bytes(b"spoilt\n")
     shutil.rmtree(repo.cache.local.path)
     with pytest.raises(UserError, match="got no such output"):
-        cache.materialise(Path(repo.root_dir), md5, tmp_path / "laid")
+        cache.materialize(Path(repo.root_dir), md5, tmp_path / "laid")
     assert not (tmp_path / "laid").exists()
 
 
@@ -117,7 +117,7 @@ def test_several_at_once_lay_one_folder_that_none_takes_away(repo: Repo, tmp_pat
     md5, seen = added(repo, "folder"), []
 
     def lay() -> None:
-        cache.materialise(Path(repo.root_dir), md5, tmp_path / "laid")
+        cache.materialize(Path(repo.root_dir), md5, tmp_path / "laid")
         seen.append((content(tmp_path / "laid"), (tmp_path / "laid").stat().st_ino))
 
     threads = [threading.Thread(target=lay) for _ in range(4)]
@@ -140,7 +140,7 @@ def test_a_listing_that_points_outside_is_refused(repo: Repo, tmp_path: Path) ->
     listing.parent.mkdir(exist_ok=True)
     listing.write_text(text)
     with pytest.raises(UserError, match=r"got \.\./a\.txt; expected a path inside of its folder"):
-        cache.materialise(Path(repo.root_dir), md5, tmp_path / "laid")
+        cache.materialize(Path(repo.root_dir), md5, tmp_path / "laid")
     assert not (tmp_path / "a.txt").exists()
 
 
@@ -151,14 +151,14 @@ def test_a_damaged_object_is_never_laid_out(repo: Repo, tmp_path: Path) -> None:
     file.write_bytes(b"alone!")
     file.chmod(0o444)
     with pytest.raises(UserError, match=f"{md5}: got no such output"):
-        cache.materialise(root, md5, tmp_path / "laid" / "file")
+        cache.materialize(root, md5, tmp_path / "laid" / "file")
     assert not (tmp_path / "laid" / "file").exists()
 
 
 def test_a_copy_that_was_damaged_is_laid_out_anew(repo: Repo, tmp_path: Path) -> None:
     root, md5, place = Path(repo.root_dir), added(repo, "folder"), tmp_path / "laid" / "folder"
-    cache.materialise(root, md5, place)
+    cache.materialize(root, md5, place)
     assert cache.md5_of(place) == md5
     (place / "a.txt").write_bytes(b"changed\n")
-    cache.materialise(root, md5, place)
+    cache.materialize(root, md5, place)
     assert content(place) == FILES

@@ -364,13 +364,14 @@ def test_nothing_outside_of_the_project_is_ever_removed(project) -> None:
 def test_stages_are_named_as_dvc_names_them() -> None:
     from structure import dag as by_dvc
 
-    assert paths.concrete(ROOT) == {node.address for node in by_dvc()}
+    assert paths.stage_names(ROOT) == {node.address for node in by_dvc()}
 
 
 def test_paths_of_a_run_come_out_of_the_dag(project) -> None:
     block = params(project)["runs"]["lstm"]
     found = {
-        name: paths.option(project, "predict", "lstm", block, name) for name in ("model", "vocab")
+        name: paths.option_path(project, "predict", "lstm", block, name)
+        for name in ("model", "vocab")
     }
     assert found == {
         "model": project / "data/models/lstm",

@@ -161,10 +161,10 @@ def hear(event, arguments):
 
 os.fsync = fsync
 sys.addaudithook(hear)
-sys.argv = ["forced", "made"]
-from pipeline.dag import force_stage
+sys.argv = ["durable_dvc", "--wait-for-lock", "repro", "--force", "--single-item", "made"]
+from pipeline.dag import durable_dvc
 try:
-    force_stage.main()
+    durable_dvc.main()
 finally:
     print(json.dumps([untimely, locks]))
 """

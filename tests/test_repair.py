@@ -23,7 +23,7 @@ from subsets import mostly_long
 
 from pipeline.cli import health_checks
 from pipeline.dag import lock_repair, lockfile, repair
-from pipeline.dag.project_lock import alone
+from pipeline.dag.project_lock import flow_lock
 
 LETTERS = "abcde"
 
@@ -153,7 +153,7 @@ def test_a_new_output_in_dvc_yaml_does_not_make_the_lock_damaged(healthy: Path) 
 @pytest.mark.long
 def test_a_lock_cut_off_anywhere_is_detected_or_ends_with_a_complete_stage(done: Path) -> None:
     text = (done / "dvc.lock").read_text()
-    stages = lockfile.parts(text)
+    stages = lockfile.split_stages(text)
     assert stages is not None
     assert lock_repair.is_complete(done, text)
     for end in range(len(text)):
@@ -163,7 +163,7 @@ def test_a_lock_cut_off_anywhere_is_detected_or_ends_with_a_complete_stage(done:
         )
         if lock_repair.is_complete(done, text[:end]):
             assert rest
-            assert lockfile.joined(rest) == text[:end]
+            assert lockfile.join_stages(rest) == text[:end]
 
 
 @pytest.mark.parametrize("change", ["edited", "conflict", "newer"])
@@ -173,8 +173,8 @@ def test_a_complete_lock_is_never_replaced(healthy: Path, change: str) -> None:
     changed = {
         "edited": "# by hand\n" + before,
         "conflict": before.replace("  c:\n", "<<<<<<< ours\n  c:\n=======\n>>>>>>> theirs\n"),
-        "newer": lockfile.joined(
-            {"old": "  old:\n    cmd: true\n", **(lockfile.parts(before) or {})}
+        "newer": lockfile.join_stages(
+            {"old": "  old:\n    cmd: true\n", **(lockfile.split_stages(before) or {})}
         ),
     }[change]
     path.write_text(changed)
@@ -358,7 +358,7 @@ def test_a_flow_repairs_first_and_reports_it_in_one_line(
     healthy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cut(healthy / "dvc.lock", 0.5)
-    with alone(healthy, wait=False):
+    with flow_lock(healthy, wait=False):
         assert lock_repair.is_complete(healthy, (healthy / "dvc.lock").read_text())
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("seqline: dvc.lock: restored")

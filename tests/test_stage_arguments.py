@@ -194,7 +194,7 @@ def test_paths_that_commands_look_up_are_those_of_the_concrete_stages() -> None:
         ("runs", "evaluate", "metrics"),
     ):
         for name, block in content[section].items():
-            assert paths.option(ROOT, stage, name, block, option) in outs[f"{stage}@{name}"]
+            assert paths.option_path(ROOT, stage, name, block, option) in outs[f"{stage}@{name}"]
 
 
 def test_the_helper_of_tests_runs_the_command_of_dvc_yaml() -> None:

@@ -50,7 +50,7 @@ def remove_outputs(root: Path) -> list[Path]:
     clean."""
     from pipeline.dag import paths
 
-    return _removed(paths.abandoned(root))
+    return _removed(paths.abandoned_outputs(root))
 
 
 def remove_unused(root: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.core.errors import naming
+from pipeline.core.errors import name_file_in_errors
 from pipeline.core.locks import file_lock
 
 
@@ -25,7 +25,7 @@ def atomic_dir(out: Path) -> Iterator[Path]:
     mix with its successor. A disk's refusal that names no file names `out`."""
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = out.parent / f".{out.name}.partial"
-    with file_lock(out.parent / f".{out.name}.lock"), naming(out):
+    with file_lock(out.parent / f".{out.name}.lock"), name_file_in_errors(out):
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir()
         try:
@@ -44,7 +44,7 @@ def atomic_file(out: Path) -> Iterator[Path]:
     """Like `atomic_dir`, for a single file."""
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = out.parent / f".{out.name}.partial"
-    with file_lock(out.parent / f".{out.name}.lock"), naming(out):
+    with file_lock(out.parent / f".{out.name}.lock"), name_file_in_errors(out):
         try:
             yield beside
             replace_file(beside, out)

@@ -175,9 +175,8 @@ def _utf16_or_32(block: bytes, offset: int) -> str | None:
     )
 
 
-def shown(address: str) -> str:
-    """The address as messages may show it: without user, password and query, which can hold
-    secrets."""
+def redact(address: str) -> str:
+    """Remove user, password and query from an address: they can hold secrets."""
     scheme, apart, rest = address.partition("://")
     start = 0
     while user := _USER.match(rest, start):
@@ -186,13 +185,13 @@ def shown(address: str) -> str:
     return scheme + apart + (re.split("[?#]", place)[0] if apart else place)
 
 
-def told(error: BaseException) -> str:
-    """The message of a library's error in one line, every address in it as `shown` has it."""
-    return printable(_ADDRESS.sub(lambda match: shown(match[0]), " ".join(str(error).split())))
+def describe_error(error: BaseException) -> str:
+    """The message of a library's error in one line, with every address in it redacted."""
+    return printable(_ADDRESS.sub(lambda match: redact(match[0]), " ".join(str(error).split())))
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def name_file_in_errors(path: Path) -> Iterator[None]:
     """An OSError that names no file, as those of a write do not, names `path`."""
     try:
         yield
@@ -217,9 +216,10 @@ def share(**shares: float) -> None:
             raise refuse(key, value, "a share from 0 to below 1")
 
 
-def nobody_reads(stream: TextIO) -> bool:
-    """Return whether who read the stream has gone, as `head` does; what is said to it from then on
-    is lost in silence."""
+def reader_closed(stream: TextIO) -> bool:
+    """Return whether the reader of the stream has closed it, as `head` does.
+
+    If so, later output to it is silently discarded."""
     try:
         number = stream.fileno()
     except (OSError, ValueError):  # no file: a test's own
@@ -259,11 +259,11 @@ def exhausted(error: BaseException) -> str | None:
         if isinstance(cause, MemoryError):
             return _MEMORY.format(text or "an allocation failed")
         if isinstance(cause, OSError) and cause.errno in _EXHAUSTED:
-            return _EXHAUSTED[cause.errno].format(told(cause))
+            return _EXHAUSTED[cause.errno].format(describe_error(cause))
         if not isinstance(cause, UserError):
             for pattern, line in _EXHAUSTED_TEXTS.items():
                 if pattern.search(text):
-                    return line.format(told(cause)[:200])
+                    return line.format(describe_error(cause)[:200])
     return None
 
 
@@ -324,7 +324,7 @@ def read_json_value(path: Path, expected: str, todo: str) -> Any:
     except IsADirectoryError:
         raise refuse(str(path), "a folder", expected, todo) from None
     except (ValueError, RecursionError) as error:  # not UTF-8, or no JSON
-        raise refuse(str(path), told(error), expected, todo) from None
+        raise refuse(str(path), describe_error(error), expected, todo) from None
 
 
 def exit_with(main: Callable[[], None]) -> None:
@@ -336,14 +336,14 @@ def exit_with(main: Callable[[], None]) -> None:
     try:
         refuse_few_descriptors()
         main()
-        left = nobody_reads(sys.stdout)
+        left = reader_closed(sys.stdout)
     except UserError as error:
         give_up_if_exhausted(error)
         print(f"seqline: {error}", file=sys.stderr)
-        nobody_reads(sys.stdout)
+        reader_closed(sys.stdout)
         sys.exit(2)
     except OSError as error:
-        if isinstance(error, BrokenPipeError) and nobody_reads(sys.stdout):
+        if isinstance(error, BrokenPipeError) and reader_closed(sys.stdout):
             sys.exit(_LEFT)
         give_up_if_exhausted(error)
         if error.errno not in _DISK:
@@ -352,7 +352,7 @@ def exit_with(main: Callable[[], None]) -> None:
         print(f"seqline: {printable(str(where))}: got {_DISK[error.errno]}", file=sys.stderr)
         sys.exit(2)
     except SystemExit as end:
-        if nobody_reads(sys.stdout) and not end.code:
+        if reader_closed(sys.stdout) and not end.code:
             sys.exit(_LEFT)
         raise
     except Exception as error:

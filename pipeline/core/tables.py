@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.core.atomic import remove_folders
-from pipeline.core.errors import UserError, naming, refuse, told
+from pipeline.core.errors import UserError, describe_error, name_file_in_errors, refuse
 
 _DAMAGED = (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError)
 _COMPLETE = frozenset({"row", "nats", "count"})  # columns that have no null in any table
@@ -277,7 +277,7 @@ def mapped(path: Path, schema: pa.Schema, cache: Path) -> pa.Table:
     remove_folders(cache, beside)
     try:
         with (
-            naming(cache),
+            name_file_in_errors(cache),
             pa.OSFile(str(beside), "wb") as sink,
             pa.ipc.new_file(sink, schema) as file,
         ):
@@ -317,7 +317,9 @@ def _absent(path: Path) -> UserError:
 
 
 def _broken(path: Path, error: Exception) -> UserError:
-    return refuse(str(path), told(error), "a Parquet file", "Delete it and run `dvc repro`.")
+    return refuse(
+        str(path), describe_error(error), "a Parquet file", "Delete it and run `dvc repro`."
+    )
 
 
 def _other(path: Path, found: pa.Schema, choices: tuple[pa.Schema, ...]) -> UserError:

@@ -19,9 +19,11 @@ from typing import Any, NamedTuple
 
 from pipeline.core import config, state_dir
 from pipeline.core.atomic import replace_file, sync_folder, write_file
+from pipeline.core.digest import file_digest
 from pipeline.core.errors import UserError
+from pipeline.dag.cache import folder_listing
 
-_OBJECT = re.compile(r"[0-9a-f]{30}(\.dir)?")
+_OBJECT = re.compile(r"[0-9a-f]{30}(\.dir)?")  # a name in files/md5/XX/, after the first two digits
 
 
 class Places(NamedTuple):
@@ -49,14 +51,16 @@ class Verified:
 
     def md5(self, file: Path) -> str:
         """The md5 of the file's content; OSError if it cannot be read."""
-        name, now = str(file), _numbers(file)
+        name = str(file)
+        numbers = _stat_numbers(file)
         for records in (self._current, self._previous):
-            if (record := records.get(name)) and record[:4] == now:
+            record = records.get(name)
+            if record and record[:4] == numbers:
                 self._current[name] = record
                 return str(record[4])
-        with file.open("rb") as opened:
-            md5 = hashlib.file_digest(opened, "md5").hexdigest()
-        self._current[name] = [*now, md5, ""]
+
+        md5 = file_digest(file, "md5")
+        self._current[name] = [*numbers, md5, ""]
         return md5
 
     def is_reported(self, file: Path, expected: str) -> bool:
@@ -82,7 +86,8 @@ def _are_records(content: Any) -> bool:
     return all(isinstance(record, list) and len(record) == 6 for record in content.values())
 
 
-def _numbers(file: Path) -> list[int]:
+def _stat_numbers(file: Path) -> list[int]:
+    """Inode, size and times of a regular file; OSError for anything else."""
     status = file.stat()
     if not stat.S_ISREG(status.st_mode):  # reading a pipe would never end
         raise OSError(errno.EINVAL, "no file", str(file))
@@ -91,19 +96,20 @@ def _numbers(file: Path) -> list[int]:
 
 def problems(root: Path, places: Places, verified: Verified) -> list[Callable[[], str]]:
     """Return a repair that removes the damaged objects of the cache, if there are any."""
-    damaged = []
+    damaged: list[Path] = []
     objects = places.cache / "files" / "md5"
     for file in objects.glob("[0-9a-f][0-9a-f]/*"):
-        # removed meanwhile, another user's, or a folder: DVC reports it when it needs the object
+        if not _OBJECT.fullmatch(file.name):
+            continue
+        # Removed meanwhile, another user's, or a folder: DVC reports it when it needs the object.
         with suppress(OSError):
-            if _OBJECT.fullmatch(file.name) and verified.md5(file) != _oid(file).removesuffix(
-                ".dir"
-            ):
+            if verified.md5(file) != _oid(file).removesuffix(".dir"):
                 damaged.append(file)
     return [lambda: _remove_objects(root, places, verified, damaged)] if damaged else []
 
 
 def _oid(file: Path) -> str:
+    """DVC's object id: the md5 that the object's path spells, with `.dir` for a folder."""
     return file.parent.name + file.name
 
 
@@ -114,40 +120,43 @@ def _object(places: Places, oid: str) -> Path:
 def _remove_objects(root: Path, places: Places, verified: Verified, damaged: list[Path]) -> str:
     for file in damaged:
         file.unlink(missing_ok=True)
-    restored = _put_back(root, places, verified, {_oid(file) for file in damaged})
-    named = ", ".join(_oid(file)[:8] for file in damaged[:3]) + (
-        ", ..." if len(damaged) > 3 else ""
-    )
+    restored = _restore_objects(root, places, verified, {_oid(file) for file in damaged})
+
+    names = ", ".join(_oid(file)[:8] for file in damaged[:3])
+    if len(damaged) > 3:
+        names += ", ..."
     missing = len(damaged) - restored
     todo = f"; {missing} are made or pulled again when they are needed" if missing else ""
     return (
-        f"DVC's cache: removed {len(damaged)} damaged objects ({named}), {restored} put back "
+        f"DVC's cache: removed {len(damaged)} damaged objects ({names}), {restored} put back "
         f"from the workspace{todo}"
     )
 
 
-def _put_back(root: Path, places: Places, verified: Verified, missing: set[str]) -> int:
+def _restore_objects(root: Path, places: Places, verified: Verified, missing: set[str]) -> int:
     """Add the objects again whose content the workspace has; return their number."""
     restored = 0
     for out, md5 in _outs(root):
-        contents: dict[str, Path | bytes] = {}
-        if not md5.endswith(".dir"):
-            contents[md5] = out
-        elif out.is_dir():
-            files = sorted(path for path in out.rglob("*") if path.is_file())
-            with suppress(OSError):
-                listed = [
-                    {"md5": verified.md5(file), "relpath": file.relative_to(out).as_posix()}
-                    for file in files
-                ]
-                listed.sort(key=lambda entry: entry["relpath"])
-                contents = {verified.md5(file): file for file in files}
-                contents[md5] = json.dumps(listed, sort_keys=True).encode()
-        for oid, content in contents.items():
+        for oid, content in _contents(out, md5, verified).items():
             if oid in missing and _add_object(_object(places, oid), oid, content, verified):
                 missing.discard(oid)
                 restored += 1
     return restored
+
+
+def _contents(out: Path, md5: str, verified: Verified) -> dict[str, Path | bytes]:
+    """Objects that an output in the workspace can restore: a file, or the bytes of a listing."""
+    if not md5.endswith(".dir"):
+        return {md5: out}
+    if not out.is_dir():
+        return {}
+    try:
+        files = sorted(path for path in out.rglob("*") if path.is_file())
+        md5s = {file.relative_to(out).as_posix(): verified.md5(file) for file in files}
+        contents: dict[str, Path | bytes] = {verified.md5(file): file for file in files}
+    except OSError:
+        return {}
+    return contents | {md5: folder_listing(md5s)}
 
 
 def _add_object(place: Path, oid: str, content: Path | bytes, verified: Verified) -> bool:
@@ -160,13 +169,14 @@ def _add_object(place: Path, oid: str, content: Path | bytes, verified: Verified
         )
         if md5 != oid.removesuffix(".dir"):
             return False
-        beside = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+
+        partial = place.with_name(f".{place.name}.{os.getpid()}.tmp")
         if isinstance(content, bytes):
-            beside.write_bytes(content)
+            partial.write_bytes(content)
         else:
-            shutil.copyfile(content, beside)
-        replace_file(beside, place)
-        place.chmod(0o444)
+            shutil.copyfile(content, partial)
+        replace_file(partial, place)
+        place.chmod(0o444)  # DVC trusts an object that is read-only, without hashing it
         sync_folder(place.parent)
     except OSError:
         return False
@@ -187,20 +197,20 @@ def _outs(root: Path) -> list[tuple[Path, str]]:
         return []
 
 
-def unlike_lock(root: Path, places: Places, verified: Verified) -> list[tuple[Path, str]]:
-    """Files of outputs whose md5 is not the one in dvc.lock, with the latter; without those that
-    DVC knows of."""
-    unlike = []
+def changed_outputs(root: Path, places: Places, verified: Verified) -> list[tuple[Path, str]]:
+    """Return the files of outputs whose md5 is not the one in dvc.lock, with the latter.
+
+    Files that DVC already knows to differ are left out.
+    """
+    changed = []
     for out, md5 in _outs(root):
         for file, expected in _files(out, md5, places):
             with suppress(OSError):
-                if (
-                    file.is_file()
-                    and verified.md5(file) != expected
-                    and not verified.is_reported(file, expected)
-                ):
-                    unlike.append((file, expected))
-    return unlike
+                if not file.is_file() or verified.md5(file) == expected:
+                    continue
+                if not verified.is_reported(file, expected):
+                    changed.append((file, expected))
+    return changed
 
 
 def _files(out: Path, md5: str, places: Places) -> list[tuple[Path, str]]:
@@ -209,23 +219,25 @@ def _files(out: Path, md5: str, places: Places) -> list[tuple[Path, str]]:
     if not md5.endswith(".dir"):
         return [(out, md5)]
     try:
-        listed = json.loads(_object(places, md5).read_bytes())
-        return [(out / entry["relpath"], entry["md5"]) for entry in listed]
+        listing = json.loads(_object(places, md5).read_bytes())
+        return [(out / entry["relpath"], entry["md5"]) for entry in listing]
     except (OSError, ValueError, KeyError, TypeError):
         return []
 
 
-def distrust(root: Path, places: Places, verified: Verified) -> list[str]:
-    """Give a new time to files for which DVC's database has an outdated md5, so that DVC hashes
-    them; a line for each."""
+def touch_changed_outputs(root: Path, places: Places, verified: Verified) -> list[str]:
+    """Give a new time to files for which DVC's database has an outdated md5; a line for each.
+
+    DVC then hashes them, and so detects the damage.
+    """
     from dvc.repo import Repo
 
-    unlike = unlike_lock(root, places, verified)
-    if not unlike:
+    changed = changed_outputs(root, places, verified)
+    if not changed:
         return []
     lines = []
     with Repo(str(root)) as repo:
-        for file, expected in unlike:
+        for file, expected in changed:
             verified.set_reported(file, expected)
             _, recorded = repo.state.get(str(file), repo.fs)
             if recorded is not None and recorded.value != verified.md5(file):

@@ -26,7 +26,7 @@ def seconds(root: Path) -> dict[str, float]:
         return {}
 
 
-def learn(root: Path, took: Mapping[str, float]) -> None:
+def record(root: Path, took: Mapping[str, float]) -> None:
     """Remember for the next time; stages that are no more are forgotten with their file."""
     if took:
         with atomic_file(_path(root)) as beside:

@@ -1,16 +1,19 @@
-"""`python -m pipeline.dag.fork_server ROOT TARGET... < ORDERS`: the process that imports DVC;
-started by fork_client.py.
+"""`python -m pipeline.dag.fork_server ROOT TARGET... < REQUESTS`: imports DVC once and forks for
+each stage; started by fork_client.py.
 
-It says what there is to do (graph.py) in one line of JSON, then takes orders, a line each:
+It answers with the plan (graph.py) in one line of JSON, then reads requests, one in each line:
 
     {"run": 7, "address": "train@lstm", "log": FILE, "env": {...}}
         fork; the child is `dvc repro --single-item train@lstm`
     {"order": [stages of dvc.lock before], "plan": [...]}
         put dvc.lock in `dvc repro`'s order
 
-and says {"started": 7, "group": PID}, {"ended": 7, "status": N}, {"ordered": true}. Importing DVC
-and reading the project takes one to two seconds of a core, which a hundred forks need not pay. When
-the orders end, be it by the death of the flow, it ends every stage that still runs and leaves."""
+and answers {"started": 7, "group": PID}, {"ended": 7, "status": N}, {"ordered": true}. Importing
+DVC and reading the project takes one to two seconds of a core, which a hundred forks need not pay.
+When the input ends, also by the death of the flow, it ends every stage that still runs, and exits.
+
+The forks run DVC with the replacements of dvc_patches.py. `run.dvc: plain` in flow.yaml selects
+dvc_runner.PlainDvc instead."""
 
 import argparse
 import contextlib
@@ -24,117 +27,120 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipeline.core.errors import UserError
-from pipeline.dag import graph, lockfile, process_groups
+from pipeline.dag import durable_dvc, dvc_patches, graph, process_groups
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline.dag.fork_server", description=__doc__)
     parser.add_argument("root", type=Path)
     parser.add_argument("targets", nargs="*")
-    a = parser.parse_args()
-    orders, said = os.dup(0), os.dup(1)
+    arguments = parser.parse_args()
+
+    # The pipes of the flow get other descriptors: DVC may print, and that is no answer.
+    requests = os.dup(0)
+    answers = os.dup(1)
     _redirect(0, os.devnull)
-    os.dup2(2, 1)  # whatever DVC prints is no answer
-    Warm(a.root, orders, said).work(a.targets)
+    os.dup2(2, 1)
+    _Server(arguments.root, requests, answers).serve(arguments.targets)
 
 
-class Warm:
-    """Serves one flow on the pipes `orders` and `said`."""
+class _Server:
+    """Serves one flow on the pipes `requests` and `answers`."""
 
-    def __init__(self, root: Path, orders: int, said: int) -> None:
-        self._root, self._orders, self._said = root, orders, said
-        self._running: dict[int, int] = {}  # order by process
+    def __init__(self, root: Path, requests: int, answers: int) -> None:
+        self._root = root
+        self._requests = requests
+        self._answers = answers
+        self._running: dict[int, int] = {}  # number of the request, by process
 
-    def work(self, targets: list[str]) -> None:
-        """Say the plan, then obey until the orders end."""
-        lockfile.fit()
-        try:
-            self._say(
-                {
-                    "plan": graph.read(self._root, targets).to_json(),
-                    "locked": graph.locked(self._root),
-                }
-            )
-        except UserError as error:
-            self._say({"refused": str(error)})
+    def serve(self, targets: list[str]) -> None:
+        """Answer with the plan, then serve requests until the input ends."""
+        dvc_patches.apply()
+        report = graph.report(self._root, targets)
+        self._answer(report)
+        if "refused" in report:
             return
+
         self._import_all()
         try:
-            self._obey()
+            self._serve_requests()
         finally:
             for group in self._running:
                 process_groups.end(self._root, group, gently=False)
 
     def _import_all(self) -> None:
-        """Import what `dvc repro` imports as it goes, and nothing that a fork would copy when it
-        counts references."""
+        """Import what `dvc repro` imports while it runs."""
         from dvc import dvcfile  # noqa: F401
         from dvc.cli import parse_args
         from dvc.commands import repro  # noqa: F401
         from dvc.stage import cache, run  # noqa: F401
 
         parse_args(["repro", "--single-item", "any"])
+        # A garbage collection in a fork writes to every object, which would copy all memory pages.
         gc.collect()
         gc.freeze()
 
-    def _obey(self) -> None:
-        wake, woken = os.pipe()
-        os.set_blocking(woken, False)
-        signal.set_wakeup_fd(woken)
+    def _serve_requests(self) -> None:
+        # A child's end writes a byte to this pipe, so that `select` waits for it and for requests.
+        wake_reader, wake_writer = os.pipe()
+        os.set_blocking(wake_writer, False)
+        signal.set_wakeup_fd(wake_writer)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
+
         with (
-            selectors.DefaultSelector() as waiting,
-            os.fdopen(self._orders, "rb", buffering=0) as orders,
+            selectors.DefaultSelector() as selector,
+            os.fdopen(self._requests, "rb", buffering=0) as requests,
         ):
-            waiting.register(orders, selectors.EVENT_READ)
-            waiting.register(wake, selectors.EVENT_READ)
+            selector.register(requests, selectors.EVENT_READ)
+            selector.register(wake_reader, selectors.EVENT_READ)
             rest = b""
             while True:
-                for key, _ in waiting.select():
-                    if key.fd == wake:
-                        os.read(wake, 4096)
+                for key, _ in selector.select():
+                    if key.fd == wake_reader:
+                        os.read(wake_reader, 4096)
                         self._reap()
-                    else:
-                        got = os.read(key.fd, 65536)
-                        if not got:
-                            return
-                        *lines, rest = (rest + got).split(b"\n")
-                        for line in lines:
-                            self._order(json.loads(line))
+                        continue
+                    block = os.read(key.fd, 65536)
+                    if not block:
+                        return
+                    *lines, rest = (rest + block).split(b"\n")
+                    for line in lines:
+                        self._handle(json.loads(line))
 
-    def _order(self, order: dict[str, Any]) -> None:
-        if "order" in order:
+    def _handle(self, request: dict[str, Any]) -> None:
+        if "order" in request:
             ordered = False
             with contextlib.suppress(OSError):  # a full disk: the lock is right, its order is not
-                graph.order_lock(self._root, order["order"], order["plan"])
+                graph.order_lock(self._root, request["order"], request["plan"])
                 ordered = True
-            self._say({"ordered": ordered})
+            self._answer({"ordered": ordered})
             return
+
         pid = os.fork()
         if not pid:
-            self._be_dvc(order)
+            self._run_dvc(request)
         with contextlib.suppress(OSError):
-            os.setpgid(pid, pid)  # the child does it too: whoever comes first
-        self._running[pid] = order["run"]
-        self._say({"started": order["run"], "group": pid})
+            os.setpgid(pid, pid)  # the child does it too, as either may be first
+        self._running[pid] = request["run"]
+        self._answer({"started": request["run"], "group": pid})
 
-    def _be_dvc(self, order: dict[str, Any]) -> NoReturn:
-        """In the child: a `dvc` of its own group, with its own surroundings and its output in the
-        stage's log."""
+    def _run_dvc(self, request: dict[str, Any]) -> NoReturn:
+        """In the child: run `dvc` in its own process group, with the request's environment and the
+        stage's log as its output."""
         status = 255
         try:
             os.setpgid(0, 0)
             process_groups.record(self._root, os.getpid())
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            os.close(self._orders)
-            os.close(self._said)
-            _redirect(1, order["log"])
+            os.close(self._requests)
+            os.close(self._answers)
+            _redirect(1, request["log"])
             os.dup2(1, 2)
-            os.environ.update(order["env"])
-            status = _dvc(["--wait-for-lock", "repro", "--single-item", order["address"]])
-        except BaseException:  # the parent's work is not to be done twice, whatever happens
+            os.environ.update(request["env"])
+            command = ["--wait-for-lock", "repro", "--single-item", request["address"]]
+            status = durable_dvc.dvc(command)
+        except BaseException:  # `os._exit` below: the child must not continue the parent's loop
             traceback.print_exc()
             raise
         finally:
@@ -149,23 +155,16 @@ class Warm:
             if not pid:
                 return
             if pid in self._running:
-                self._say(
-                    {"ended": self._running.pop(pid), "status": os.waitstatus_to_exitcode(status)}
-                )
+                number = self._running.pop(pid)
+                self._answer({"ended": number, "status": os.waitstatus_to_exitcode(status)})
 
-    def _say(self, what: dict[str, Any]) -> None:
+    def _answer(self, message: dict[str, Any]) -> None:
         with contextlib.suppress(BrokenPipeError):
-            os.write(self._said, json.dumps(what).encode() + b"\n")
-
-
-def _dvc(arguments: list[str]) -> int:
-    from dvc.cli import main
-
-    sys.argv = ["dvc", *arguments]  # what DVC notes in its own locks
-    return int(main(arguments) or 0)
+            os.write(self._answers, json.dumps(message).encode() + b"\n")
 
 
 def _redirect(descriptor: int, path: str) -> None:
+    """Open the file `path` as this descriptor, 0 for reading and others for appending."""
     flags = os.O_RDONLY if descriptor == 0 else os.O_WRONLY | os.O_CREAT | os.O_APPEND
     opened = os.open(path, flags, 0o644)
     os.dup2(opened, descriptor)

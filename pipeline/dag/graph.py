@@ -1,62 +1,75 @@
 """The plan: DVC's stages, the dependencies of each, and which of them are up to date. No prefect
 here.
 
-DVC is asked once for all of it (`read`, in the process of fork_server.py); everything else is
-arithmetic on the answer."""
+DVC is asked once for all of it (`read`, in the process of fork_server.py or of this module's
+command); everything else is arithmetic on the answer.
 
+    python -m pipeline.dag.graph read TARGET...   print `report` for the project here, as JSON
+    python -m pipeline.dag.graph order            `order_lock`; {"before": [...], "plan": [...]} is
+                                                  the input
+"""
+
+import argparse
+import contextlib
 import difflib
+import json
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.core import state_dir
 from pipeline.core.atomic import write_file
-from pipeline.core.errors import UserError, refuse, told
+from pipeline.core.errors import UserError, describe_error, refuse
 from pipeline.dag import lockfile, paths
 
-_LOCK_ATTEMPTS, _LOCK_SECONDS = 10, 1.0
+_LOCK_ATTEMPTS = 10
+_LOCK_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The stages that the targets need, in the order in which `dvc repro` would run them.
 
-    `needs`: by address, the stages that it waits for. `fresh`: up to date, and so are all that it
-    stands on."""
+    `needs`: by address, the stages that it waits for. `fresh`: stages that are up to date, as are
+    all stages before them."""
 
     needs: dict[str, tuple[str, ...]]
     fresh: frozenset[str]
 
     def stale(self) -> list[str]:
-        """The stages to be run, in order."""
+        """Return the stages to be run, in order."""
         return [address for address in self.needs if address not in self.fresh]
 
     def dependents(self) -> dict[str, list[str]]:
-        """By address, the stages that wait for it."""
-        found: dict[str, list[str]] = {address: [] for address in self.needs}
+        """Return, by address, the stages that wait for it."""
+        dependents: dict[str, list[str]] = {address: [] for address in self.needs}
         for address, needs in self.needs.items():
             for need in needs:
-                found[need].append(address)
-        return found
+                dependents[need].append(address)
+        return dependents
 
     def below(self, address: str) -> set[str]:
-        """Every stage that needs this one, be it by way of others."""
-        waiting, found, dependents = [address], set[str](), self.dependents()
-        while waiting:
-            for other in dependents[waiting.pop()]:
-                if other not in found:
-                    found.add(other)
-                    waiting.append(other)
-        return found
+        """Return every stage that needs this one, directly or through others."""
+        dependents = self.dependents()
+        below: set[str] = set()
+        queue = [address]
+        while queue:
+            for dependent in dependents[queue.pop()]:
+                if dependent not in below:
+                    below.add(dependent)
+                    queue.append(dependent)
+        return below
 
     def to_json(self) -> dict[str, Any]:
-        """As plain lists and mappings."""
+        """Return plain lists and mappings."""
         return asdict(self) | {"fresh": sorted(self.fresh)}
 
 
 def from_json(values: Mapping[str, Any]) -> Plan:
-    """The opposite of `Plan.to_json`."""
+    """Return the plan; the inverse of `Plan.to_json`."""
     return Plan(
         {address: tuple(needs) for address, needs in values["needs"].items()},
         frozenset(values["fresh"]),
@@ -64,13 +77,34 @@ def from_json(values: Mapping[str, Any]) -> Plan:
 
 
 def kind(address: str) -> str:
-    """`train` of `train@lstm`: the stage's name in `dvc.yaml`."""
+    """Return the stage's name in `dvc.yaml`: `train` of `train@lstm`."""
     return address.partition("@")[0]
 
 
+def report(root: Path, targets: Sequence[str]) -> dict[str, Any]:
+    """Return the plan and the stages of `dvc.lock` as JSON values, or the message of a UserError
+    under `refused`."""
+    try:
+        return {"plan": read(root, targets).to_json(), "locked": locked_stages(root)}
+    except UserError as error:
+        return {"refused": str(error)}
+
+
+def parse_report(values: Mapping[str, Any], root: Path) -> tuple[Plan, list[str]]:
+    """Return the plan and the stages of `dvc.lock` out of a `report`; UserError if it has none."""
+    if "refused" in values:
+        raise UserError(values["refused"])
+    if "plan" not in values:
+        raise UserError(
+            "dvc.yaml: got no plan; expected DVC to read it. See "
+            f"{root / state_dir.FORK_SERVER_LOG}."
+        )
+    return from_json(values["plan"]), values["locked"]
+
+
 def read(root: Path, targets: Sequence[str]) -> Plan:
-    """The plan for the targets, or for all there is; UserError for an unknown target and for what
-    DVC cannot read."""
+    """Return the plan for the targets, or for all stages; UserError for an unknown target and for
+    what DVC cannot read."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
     from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
@@ -79,27 +113,31 @@ def read(root: Path, targets: Sequence[str]) -> Plan:
     try:
         with Repo(str(root), _wait_for_lock=True) as repo, repo.lock:
             graph = get_active_graph(repo.index.graph)
-            known = [stage.addressing for stage in graph]
-            _check(targets, known)
+            _check_targets(targets, [stage.addressing for stage in graph])
+
+            # The order of `dvc repro`, by its own function.
             order = plan_repro(graph, collect_stages(repo, targets or ["dvc.yaml"]))
             needs = {
                 stage.addressing: tuple(need.addressing for need in graph.successors(stage))
                 for stage in order
             }
+
             fresh: set[str] = set()
             for stage in order:
                 if fresh.issuperset(needs[stage.addressing]) and not _changed(stage):
                     fresh.add(stage.addressing)
             return Plan(needs, frozenset(fresh))
     except DvcException as error:
+        problem = describe_error(error)
         raise refuse(
-            "dvc.yaml", told(error), "a DAG that DVC can read", "`dvc status` shows it too."
+            "dvc.yaml", problem, "a DAG that DVC can read", "`dvc status` shows it too."
         ) from None
 
 
 def _changed(stage: Any) -> bool:
-    """Return whether `dvc repro` would run the stage; wait for another dvc that is just writing one
-    of the stage's files."""
+    """Return whether `dvc repro` would run the stage.
+
+    While another dvc writes one of the stage's files, wait."""
     from dvc.lock import LockError
 
     for attempt in range(_LOCK_ATTEMPTS):
@@ -107,57 +145,83 @@ def _changed(stage: Any) -> bool:
             return bool(stage.changed())
         except LockError as error:
             if attempt + 1 == _LOCK_ATTEMPTS:
-                raise UserError(told(error)) from None
+                raise UserError(describe_error(error)) from None
             time.sleep(_LOCK_SECONDS)
     raise AssertionError
 
 
-def _check(targets: Iterable[str], known: Sequence[str]) -> None:
-    """Refuse a target that is neither a stage nor a group of them nor a file."""
-    choices = list(dict.fromkeys([*known, *(kind(address) for address in known)]))
+def _check_targets(targets: Iterable[str], addresses: Sequence[str]) -> None:
+    """Refuse a target that is neither a stage nor a group of stages."""
+    groups = list(dict.fromkeys(kind(address) for address in addresses))
+    choices = list(dict.fromkeys([*addresses, *groups]))
     for target in targets:
-        if target not in choices:
-            close = difflib.get_close_matches(target, choices, 1)
-            groups = ", ".join(dict.fromkeys(kind(address) for address in known))
-            todo = f"Did you mean {close[0]!r}?" if close else "`dvc stage list` shows them all."
-            raise refuse("TARGET", target, f"a stage, or one of {groups}", todo)
+        if target in choices:
+            continue
+        close = difflib.get_close_matches(target, choices, 1)
+        todo = f"Did you mean {close[0]!r}?" if close else "`dvc stage list` shows them all."
+        raise refuse("TARGET", target, f"a stage, or one of {', '.join(groups)}", todo)
 
 
 def sorted_lock(names: Sequence[str], before: Iterable[str], order: Iterable[str]) -> list[str]:
-    """The stages `names` of a lock file as `dvc repro` would have left them: those it had `before`,
-    then the plan's."""
-    old, rank = set(before), {address: place for place, address in enumerate(order)}
+    """Sort the stages `names` of a lock file as `dvc repro` would have left them.
+
+    First come those that it had `before`, and those that are not in the plan `order`; then the
+    new ones, in the plan's order."""
+    old = set(before)
+    rank = {address: position for position, address in enumerate(order)}
     kept = [name for name in names if name in old or name not in rank]
-    return kept + sorted((name for name in names if name not in set(kept)), key=rank.__getitem__)
+    return kept + sorted(set(names) - set(kept), key=rank.__getitem__)
 
 
-def locked(root: Path) -> list[str]:
-    """The stages of `dvc.lock`, in its order."""
+def locked_stages(root: Path) -> list[str]:
+    """Return the stages of `dvc.lock`, in its order."""
     from dvc.utils.serialize import load_yaml
 
     path = root / "dvc.lock"
     if not path.exists():
         return []
-    found = lockfile.parts(path.read_text(encoding="utf-8"))
-    return list(load_yaml(str(path)).get("stages", {}) if found is None else found)
+    stages = lockfile.split_stages(path.read_text(encoding="utf-8"))
+    return list(load_yaml(str(path)).get("stages", {}) if stages is None else stages)
 
 
 def order_lock(root: Path, before: Sequence[str], order: Sequence[str]) -> None:
-    """Put the stages that are new in `dvc.lock` where `dvc repro` would have put them: they are
-    written as they end."""
-    names = locked(root)
+    """Move the stages that are new in `dvc.lock` to their places in `sorted_lock`.
+
+    Parallel stages are written as they end."""
+    names = locked_stages(root)
     if sorted_lock(names, before, order) == names:
         return
+
     from dvc.repo import Repo
     from dvc.utils.serialize import modify_yaml
 
-    path = str(root / "dvc.lock")
+    path = root / "dvc.lock"
     with Repo(str(root), _wait_for_lock=True) as repo, repo.lock:
-        found = lockfile.parts(Path(path).read_text(encoding="utf-8"))
-        if found is not None:
-            ordered = {name: found[name] for name in sorted_lock(list(found), before, order)}
-            write_file(Path(path), lockfile.joined(ordered).encode())
+        stages = lockfile.split_stages(path.read_text(encoding="utf-8"))
+        if stages is not None:
+            ordered = {name: stages[name] for name in sorted_lock(list(stages), before, order)}
+            write_file(path, lockfile.join_stages(ordered).encode())
             return
-        with modify_yaml(path) as content:
+        with modify_yaml(str(path)) as content:
             for name in sorted_lock(list(content["stages"]), before, order):
                 content["stages"].move_to_end(name)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m pipeline.dag.graph", description=__doc__)
+    parser.add_argument("action", choices=("read", "order"))
+    parser.add_argument("targets", nargs="*")
+    arguments = parser.parse_args()
+
+    root = Path.cwd()
+    if arguments.action == "read":
+        with contextlib.redirect_stdout(sys.stderr):  # DVC may print
+            plan = report(root, arguments.targets)
+        print(json.dumps(plan))
+    else:
+        stages = json.load(sys.stdin)
+        order_lock(root, stages["before"], stages["plan"])
+
+
+if __name__ == "__main__":
+    main()

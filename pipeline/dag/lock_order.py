@@ -12,7 +12,7 @@ from pipeline.core import state_dir
 from pipeline.core.atomic import atomic_file
 
 
-class Memory:
+class LockOrder:
     """The stages of `dvc.lock` at the start of the first run of several that did not end well."""
 
     def __init__(self, root: Path, locked: Sequence[str]) -> None:

@@ -38,7 +38,7 @@ def problems(root: Path) -> list[Callable[[], str]]:
     intact = complete_stages(root, text)
     missing = {name: lines for name, lines in previous.items() if name not in intact}
     stages = intact | missing
-    restored = lockfile.joined(stages) if stages else ""
+    restored = lockfile.join_stages(stages) if stages else ""
     if restored and restored == text:
         return []
     source = f", {len(missing)} from {origin}" if missing else ""
@@ -70,7 +70,7 @@ def is_complete(root: Path | None, text: str) -> bool:
     another."""
     if not text.endswith("\n") or "\0" in text:
         return False
-    stages = lockfile.parts(text)
+    stages = lockfile.split_stages(text)
     if stages is None:  # edited by hand, or of another DVC
         try:
             content = yaml.load(text, _LOADER)
@@ -83,7 +83,7 @@ def is_complete(root: Path | None, text: str) -> bool:
 
 def complete_stages(root: Path, text: str) -> dict[str, str]:
     """Stages at the beginning of a damaged lock file that are complete."""
-    stages = lockfile.leading_parts(text)
+    stages = lockfile.leading_stages(text)
     last = next(reversed(stages), None)
     return {
         name: part
@@ -140,7 +140,7 @@ def _last_complete(root: Path) -> tuple[dict[str, str], str]:
         locks.append((float(when or 0), committed, "git's HEAD"))
     for _, text, origin in sorted(locks, reverse=True):
         # dvc.yaml may have gained outputs since then, so they are not counted here.
-        if is_complete(None, text) and (stages := lockfile.parts(text)):
+        if is_complete(None, text) and (stages := lockfile.split_stages(text)):
             return stages, origin
     return {}, ""
 

@@ -1,56 +1,30 @@
-"""Changes to DVC that let many processes work at once. Only in the forks of fork_server.py; the
-bytes of `dvc.lock` are those that DVC would have written.
+"""The text of `dvc.lock` as one part for each stage, so that parts can be replaced and reordered.
 
-- It writes over `dvc.lock`, so that a kill in that second leaves half of one: here a whole file
-  takes its place.
-- For each stage it reads and writes the whole lock by a parser that keeps comments: over a second
-  for a hundred stages, in
-  which all others wait. Here the stage's own part is written and put between the others.
-- It looks twice a second whether a lock has come free: here fifty times.
-- It never syncs its files. After a power cut, objects of its cache are empty, and trusted all the
-  same. Here they and the
-  outputs are on the disk before `dvc.lock` names them.
+Parsing and writing the whole file as YAML takes DVC over a second for a hundred stages. Here its
+bytes are cut at the stages' lines. A file of another form than DVC's is left to DVC.
 """
 
-import contextlib
-import io
 import re
-import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
-
-from pipeline.core.atomic import sync_file, sync_folder, sync_tree, write_file
 
 _HEAD = "schema: '2.0'\nstages:\n"
 # a stage's line: two spaces, a plain name, a colon
 _NAME = re.compile(r"  ([^\s#'\"?&*!|>%@`{}\[\],][^\s:]*):\n")
-_POLL_SECONDS, _PATIENCE_SECONDS = 0.02, 60.0
+_ANCHOR = re.compile(r"[&*]id\d")
 
 
-def fit() -> None:
-    """Change DVC so, in this process."""
-    import dvc.cachemgr
-    import dvc.lock
-    from dvc.dvcfile import Lockfile
-    from dvc.utils.serialize import _common, _yaml
-
-    _common._dump_data = _yaml._dump_data = _dump_whole
-    Lockfile.dump_stages = _splicing(Lockfile.dump_stages)
-    dvc.cachemgr.get_odb = _protecting(dvc.cachemgr.get_odb)
-    dvc.lock.Lock.lock = _lock
+def split_stages(text: str) -> dict[str, str] | None:
+    """Return the lines of each stage, by name; None for a file of another form than DVC's."""
+    stages = leading_stages(text)
+    return stages if join_stages(stages) == text else None
 
 
-def parts(text: str) -> dict[str, str] | None:
-    """Lines of each stage of a lock file, by name; None for a file of another form than DVC gives
-    it."""
-    stages = leading_parts(text)
-    return stages if joined(stages) == text else None
+def leading_stages(text: str) -> dict[str, str]:
+    """Return the lines of the stages before the first line of another form, by name.
 
-
-def leading_parts(text: str) -> dict[str, str]:
-    """Lines of the stages before the first line of another form, by name; the last of them may be
-    cut off."""
+    The last stage may be cut off.
+    """
     stages: dict[str, str] = {}
     if not text.startswith(_HEAD):
         return stages
@@ -69,95 +43,26 @@ def leading_parts(text: str) -> dict[str, str]:
     return stages
 
 
-def joined(found: Mapping[str, str]) -> str:
-    """The opposite of `parts`."""
-    return _HEAD + "".join(found.values())
+def join_stages(stages: Mapping[str, str]) -> str:
+    """Return the lock file; the inverse of `split_stages`."""
+    return _HEAD + "".join(stages.values())
 
 
-def spliced(text: str, stages: dict[str, Any]) -> str | None:
-    """The lock file with these stages put in, in place or at its end; None if that is not certain
-    to be what DVC writes."""
+def splice_stages(text: str, contents: Mapping[str, Any]) -> str | None:
+    """Return the lock file with these stages replaced, or added at its end.
+
+    None if the result might differ from what DVC would write.
+    """
     from dvc.utils.serialize import dumps_yaml
 
-    found = parts(text or _HEAD)
-    if found is None:
+    stages = split_stages(text or _HEAD)
+    if stages is None:
         return None
-    for name, content in stages.items():
-        own = parts(dumps_yaml({"schema": "2.0", "stages": {name: content}}))
-        if own is None or list(own) != [name] or re.search(r"[&*]id\d", own[name]):
-            # a name in quotes, or an anchor, whose number depends on the rest of the file
+
+    for name, content in contents.items():
+        dumped = split_stages(dumps_yaml({"schema": "2.0", "stages": {name: content}}))
+        # DVC quotes some names, and numbers anchors through the whole file.
+        if dumped is None or list(dumped) != [name] or _ANCHOR.search(dumped[name]):
             return None
-        found[name] = own[name]
-    return joined(found)
-
-
-def _splicing(by_dvc: Any) -> Any:
-    def dump_stages(self: Any, stages: Any, **given: Any) -> None:
-        from dvc.stage import serialize
-
-        place = Path(self.path)
-        text = place.read_text(encoding="utf-8") if place.exists() else ""
-        content: dict[str, Any] = {}
-        for stage in stages:
-            _sync_outs(stage)
-            content |= serialize.to_lockfile(stage, **given)
-        wanted = spliced(text, content)
-        if wanted is None:
-            by_dvc(self, stages, **given)
-        elif wanted != text:
-            write_file(place, wanted.encode())
-            self.repo.scm_context.track_file(self.relpath)
-
-    return dump_stages
-
-
-def _protecting(by_dvc: Any) -> Any:
-    """Return a `get_odb` whose objects are synced before they are made read-only, which makes DVC
-    trust them."""
-
-    def get_odb(*args: Any, **options: Any) -> Any:
-        odb = by_dvc(*args, **options)
-        protect = odb.protect
-
-        def sync_and_protect(path: str) -> None:
-            # DVC has reported why it could not be added
-            with contextlib.suppress(FileNotFoundError):
-                sync_file(Path(path))
-                sync_folder(Path(path).parent)
-                sync_folder(Path(path).parent.parent)
-            protect(path)
-
-        if odb.CACHE_MODE is not None:  # a local one
-            odb.protect = sync_and_protect
-        return odb
-
-    return get_odb
-
-
-def _sync_outs(stage: Any) -> None:
-    """Write the stage's outputs to the disk before `dvc.lock` names them; DVC may have restored
-    them."""
-    for out in stage.outs:
-        if out.protocol == "local" and out.exists:
-            sync_tree(Path(out.fs_path))
-            sync_folder(Path(out.fs_path).parent)
-
-
-def _dump_whole(path: Any, data: Any, dumper: Any, fs: Any = None, **given: Any) -> None:
-    text = io.StringIO()
-    dumper(data, text, **given)
-    write_file(Path(path), text.getvalue().encode())
-
-
-def _lock(self: Any) -> None:
-    from dvc.lock import LockError
-
-    until = time.monotonic() + _PATIENCE_SECONDS
-    while True:
-        try:
-            self._do_lock()
-            return
-        except LockError:
-            if not self._wait and time.monotonic() > until:
-                raise
-            time.sleep(_POLL_SECONDS)
+        stages[name] = dumped[name]
+    return join_stages(stages)

@@ -9,7 +9,7 @@ from pipeline.core import config, params, stage_arguments
 from pipeline.core.errors import refuse
 
 
-def concrete(root: Path) -> set[str]:
+def stage_names(root: Path) -> set[str]:
     """Names of the stages that `dvc.yaml` makes of params.yaml: `train@lstm`, `report`, ..."""
     stages, names = config.read(root / "dvc.yaml")["stages"], set()
     for stage, block in stages.items():
@@ -44,7 +44,7 @@ def stage_blocks(root: Path) -> list[dict[str, Any]]:
     )
 
 
-def option(root: Path, stage: str, key: str, block: dict[str, Any], name: str) -> Path:
+def option_path(root: Path, stage: str, key: str, block: dict[str, Any], name: str) -> Path:
     """Absolute path that the command of `stage` for `key` has as its option `--name`."""
     template = config.read(root / "dvc.yaml")["stages"][stage]
     words = shlex.split(template["do"]["cmd"])
@@ -53,11 +53,14 @@ def option(root: Path, stage: str, key: str, block: dict[str, Any], name: str) -
     return root / stage_arguments.fill(path, stage_arguments.placeholders(section, key, block))
 
 
-def abandoned(root: Path) -> list[Path]:
+def abandoned_outputs(root: Path) -> list[Path]:
     """Outputs on disk of stages that DVC once ran and that the DAG no longer has."""
     if not (root / "dvc.lock").exists():
         return []
-    stages, alive = config.read(root / "dvc.lock", strict=False).get("stages", {}), concrete(root)
+    stages, alive = (
+        config.read(root / "dvc.lock", strict=False).get("stages", {}),
+        stage_names(root),
+    )
     outs = {
         name: [root / out["path"] for out in stage.get("outs", [])]
         for name, stage in stages.items()

@@ -22,7 +22,7 @@ from pipeline.core import state_dir
 
 MARK = "SEQLINE_FLOW"  # in the environment of all that a flow starts
 _TERM_SECONDS, _KILL_SECONDS = 5.0, 5.0
-PATIENCE = _TERM_SECONDS + _KILL_SECONDS  # how long `end` may take
+END_SECONDS = _TERM_SECONDS + _KILL_SECONDS  # how long `end` may take
 
 
 def folder(root: Path) -> Path:
@@ -86,7 +86,7 @@ def end(root: Path, group: int, gently: bool) -> None:
     (folder(root) / str(group)).unlink(missing_ok=True)
 
 
-def end_leftovers(root: Path) -> list[int]:
+def end_orphans(root: Path) -> list[int]:
     """End what a killed flow left over; the groups in which something was still alive."""
     found = []
     for place in sorted(folder(root).glob("*")):

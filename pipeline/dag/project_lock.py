@@ -13,7 +13,7 @@ from pipeline.dag import lock_repair, process_groups, repair
 
 
 @contextmanager
-def alone(root: Path, wait: bool) -> Iterator[None]:
+def flow_lock(root: Path, wait: bool) -> Iterator[None]:
     """Hold the project's flow lock, which the system frees when the process dies, however it dies.
 
     While another flow holds it: wait, or UserError naming its process. Process groups that a killed
@@ -31,7 +31,7 @@ def alone(root: Path, wait: bool) -> Iterator[None]:
             ) from None
 
         process_groups.folder(root).mkdir(parents=True, exist_ok=True)
-        process_groups.end_leftovers(root)
+        process_groups.end_orphans(root)
         for line in repair.repair(root):
             print(f"seqline: {line}", file=sys.stderr, flush=True)
         try:

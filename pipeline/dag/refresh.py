@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline.core import config, params, state_dir
+from pipeline.core.digest import file_digest
 from pipeline.core.errors import UserError
 from pipeline.dag import force_stage, paths
 from pipeline.download import budget, own, unpinned
@@ -22,7 +23,7 @@ from pipeline.download.wanted import MANIFEST
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class SourceChanges:
     """Corpora whose source has other content than their copy, with a hash of that content, and what
     could not be told."""
 
@@ -30,18 +31,18 @@ class Look:
     troubles: tuple[str, ...]
 
 
-def refresh(root: Path) -> Look:
+def refresh(root: Path) -> SourceChanges:
     """Look, and download the changed corpora again; UserError if a path is gone or the stage fails.
 
     The caller holds `pipeline.dag.project_lock`.
     """
-    seen = look(root)
+    seen = compare_sources(root)
     for corpus in seen.changed:
-        force_stage.again(root, f"download@{corpus}")
+        force_stage.force(root, f"download@{corpus}")
     return seen
 
 
-def look(root: Path) -> Look:
+def compare_sources(root: Path) -> SourceChanges:
     """Compare the sources of the corpora that were downloaded before, in the order of params.yaml,
     with their copies.
 
@@ -52,7 +53,7 @@ def look(root: Path) -> Look:
     paths.check_names(root)
     for name in config.section(root / "params.yaml", "corpora"):
         corpus = params.corpus(root / "params.yaml", name)
-        manifest = paths.option(root, "download", name, asdict(corpus), "out") / MANIFEST
+        manifest = paths.option_path(root, "download", name, asdict(corpus), "out") / MANIFEST
         if not manifest.exists():
             continue
         copied = {
@@ -67,7 +68,7 @@ def look(root: Path) -> Look:
             now, troubles = copied | served, troubles + unclear
         if now != copied:
             changed[name] = hashlib.sha256(json.dumps(now, sort_keys=True).encode()).hexdigest()
-    return Look(changed, tuple(troubles))
+    return SourceChanges(changed, tuple(troubles))
 
 
 def _own(path: str, where: str) -> dict[str, str]:
@@ -100,10 +101,5 @@ def _served(root: Path, name: str, corpus: params.Corpus) -> tuple[dict[str, str
             if trouble or path is None:
                 unclear.append(trouble)
             else:
-                served[file.name] = _digest(path)
+                served[file.name] = file_digest(path, "sha256")
     return served, unclear
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -20,6 +20,7 @@ import os
 import re
 import shutil
 import sqlite3
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
@@ -70,7 +71,7 @@ def _is_suspicious(root: Path, places: Places, verified: Verified) -> bool:
         *_database_problems(places),
         *cache_repair.problems(root, places, verified),
     ]
-    return bool(problems) or bool(cache_repair.unlike_lock(root, places, verified))
+    return bool(problems) or bool(cache_repair.changed_outputs(root, places, verified))
 
 
 def _repair(root: Path, verified: Verified) -> list[str]:
@@ -86,7 +87,7 @@ def _repair(root: Path, verified: Verified) -> list[str]:
         except (DvcException, SCMError):
             # no git repository, or a damaged configuration, which dvc reports
             return lines
-        places = Places(Path(repo.cache.legacy.path), Path(repo.site_cache_dir))
+        places = Places(Path(repo.cache.legacy.path), Path(repo.actual_site))
         write_file(
             root / state_dir.DVC_PLACES,
             json.dumps({"key": _key(root), "places": list(map(str, places))}).encode(),
@@ -114,23 +115,29 @@ def _repair(root: Path, verified: Verified) -> list[str]:
         ]
         for problems in checks:
             lines += [fix() for fix in problems()]
-    lines += cache_repair.distrust(root, places, verified)
+    lines += cache_repair.touch_changed_outputs(root, places, verified)
     return lines
 
 
 @contextmanager
 def _repo(root: Path) -> Iterator[Any]:
-    """Open the project as DVC does, but without its database of hashes, which may be damaged."""
+    """Open the project as DVC does, but with an empty database of hashes: DVC's own may be damaged,
+    and is in the folder `actual_site`."""
     from dvc.repo import Repo
-    from dvc_data.hashfile import state
 
-    by_dvc = state.State
-    state.State = lambda *args: state.StateNoop()  # type: ignore[assignment,misc]
-    try:
-        repo = Repo(str(root), _wait_for_lock=False)
-    finally:
-        state.State = by_dvc  # type: ignore[misc]
-    with closing(repo):
+    class Repository(Repo):  # type: ignore[misc]
+        @property
+        def site_cache_dir(self) -> str:
+            return scratch
+
+        @property
+        def actual_site(self) -> str:
+            return str(super().site_cache_dir)
+
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        closing(Repository(str(root), _wait_for_lock=False)) as repo,
+    ):
         yield repo
 
 

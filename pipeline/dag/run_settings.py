@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pipeline.core import config
 from pipeline.core.errors import refuse
@@ -11,12 +12,18 @@ FILE = "flow.yaml"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
-    """`time_limits`: seconds by kind of stage (`train` of `train@lstm`), here and in a contest; a
-    kind that is not named has none.
+    """Settings for stages, in a flow and in the evaluation of a challenger.
 
-    `retries` and `retry_seconds` (before the first one, then doubled) are for downloads that the
-    network failed and for DVC's own locks. No mistake and no failed training is repeated."""
+    `dvc`: `patched` runs stages in forks of one process that has imported DVC and replaced some of
+    its functions (dvc_patches.py); `plain` runs `dvc repro --single-item` for each of them.
 
+    `time_limits`: seconds by kind of stage (`train` of `train@lstm`); a kind that is not named has
+    none.
+
+    `retries` and `retry_seconds` (before the first retry, then doubled) are for downloads that the
+    network failed and for DVC's own locks. Mistakes and failed trainings are not repeated."""
+
+    dvc: Literal["patched", "plain"]
     time_limits: dict[str, int]
     retries: int
     retry_seconds: float
@@ -37,5 +44,5 @@ class Run:
 
 
 def load(root: Path) -> Run:
-    """The section `run` of the project's `flow.yaml`."""
+    """Load the section `run` of the project's `flow.yaml`."""
     return config.load(Run, config.section(root / FILE, "run"), "run")

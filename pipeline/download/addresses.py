@@ -7,7 +7,7 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pipeline.core.errors import UserError, refuse, shown
+from pipeline.core.errors import UserError, redact, refuse
 from pipeline.core.locks import file_lock
 from pipeline.download import archives, containers, mirror
 from pipeline.download.failures import Failed
@@ -98,7 +98,7 @@ class Gathering:
         for address in tried:
             look = self._looks[address]
             reasons.append(
-                f"{shown(address)}: {look if isinstance(look, str) else look.why_not(file)}"
+                f"{redact(address)}: {look if isinstance(look, str) else look.why_not(file)}"
             )
         key = f"{self._where(file)} ({file.name})"
         account = self._fetcher.account
@@ -127,7 +127,7 @@ def _check_mirror(mirrored: str) -> None:
     if not Path(mirrored).is_dir():
         raise refuse(
             "SEQLINE_MIRROR",
-            shown(mirrored),
+            redact(mirrored),
             "a folder, or an address that begins with https:// or http://",
         )
 

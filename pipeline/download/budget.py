@@ -16,7 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from pipeline.core import config
-from pipeline.core.errors import naming, refuse
+from pipeline.core.errors import name_file_in_errors, refuse
 from pipeline.core.locks import file_lock
 from pipeline.download.failures import BudgetSpent
 
@@ -157,7 +157,7 @@ class Account:
         """Add unsaved costs to those in the file, which other processes may have changed."""
         self._read_clock()
         beside = self._path.with_suffix(".spent.partial")
-        with file_lock(self._path.with_suffix(".lock")), naming(self._path):
+        with file_lock(self._path.with_suffix(".lock")), name_file_in_errors(self._path):
             self._saved = _read(self._path) + self._unsaved
             beside.write_text(json.dumps(asdict(self._saved)))
             os.replace(beside, self._path)  # not synced: after a power cut, a source may begin anew

@@ -10,7 +10,7 @@ import socket
 import urllib.parse
 from enum import IntEnum
 
-from pipeline.core.errors import printable, shown
+from pipeline.core.errors import printable, redact
 from pipeline.download.failures import Failed
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -96,7 +96,7 @@ def redirected(address: str, location: str, nearest: Zone) -> str:
     if not parts.hostname or not target.isprintable() or port == 0:
         raise Failed("redirects to what is no address")
     if parts.scheme == "http" and urllib.parse.urlsplit(address).scheme == "https":
-        raise Failed(f"redirects from https to {shown(target)[:100]}, which is not encrypted")
+        raise Failed(f"redirects from https to {redact(target)[:100]}, which is not encrypted")
     if "@" in parts.netloc:
         raise Failed("redirects to an address with a password")
 

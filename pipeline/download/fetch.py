@@ -19,7 +19,7 @@ import requests
 import urllib3
 
 from pipeline.core.atomic import replace_file
-from pipeline.core.errors import naming, shown
+from pipeline.core.errors import name_file_in_errors, redact
 from pipeline.download import archives, headers, partial
 from pipeline.download.budget import Account
 from pipeline.download.destinations import Zone, redirected, zone_of_host
@@ -183,7 +183,7 @@ class Fetcher:
                 complete = {headers.content_range(response)[1], note.total} <= {None, have}
                 if response.status_code != 416 or not have or not complete:
                     start = self._start(response, target, have, note)
-                    self._receive(response, target, start, limits, f"{self._corpus} {shown(url)}")
+                    self._receive(response, target, start, limits, f"{self._corpus} {redact(url)}")
         # first, so that it never describes other bytes
         partial.complete_note(target).unlink(missing_ok=True)
         replace_file(part, target)
@@ -309,7 +309,7 @@ class Fetcher:
         have = start
         with part.open("ab", buffering=0) as file, progress(label, start, total) as advance:
             for chunk in self._body(response):
-                with naming(part):
+                with name_file_in_errors(part):
                     _write(file, chunk)
                 have += len(chunk)
                 advance(len(chunk))

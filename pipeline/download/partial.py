@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline.core.atomic import write_file
-from pipeline.core.errors import naming
+from pipeline.core.errors import name_file_in_errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,5 +76,5 @@ def read_note(path: Path) -> Note:
 
 def write_note(path: Path, note: Note) -> None:
     """Save a note, all or nothing."""
-    with naming(path):
+    with name_file_in_errors(path):
         write_file(path, json.dumps(asdict(note)).encode())

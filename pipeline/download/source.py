@@ -1,7 +1,6 @@
 """`corpora.<name>.source`: where a corpus comes from, and the folder with a manifest that it
 becomes."""
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from pipeline.core import config
+from pipeline.core.digest import file_digest
 from pipeline.core.errors import refuse
 from pipeline.download import addresses, own, unpinned
 from pipeline.download.budget import SHIPPED, Account, Budget
@@ -160,13 +160,11 @@ def _write_manifest(into: Path, origins: Mapping[str, str]) -> None:
     address served them."""
     files = []
     for name, origin in sorted(origins.items()):
-        with (into / name).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
         files.append(
             {
                 "name": name,
                 "bytes": (into / name).stat().st_size,
-                "sha256": digest,
+                "sha256": file_digest(into / name, "sha256"),
                 "source": origin,
             }
         )

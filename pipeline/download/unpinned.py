@@ -7,7 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from pipeline.core.errors import printable, refuse, shown
+from pipeline.core.errors import printable, redact, refuse
 from pipeline.core.locks import file_lock
 from pipeline.download.addresses import local
 from pipeline.download.failures import Failed
@@ -36,7 +36,7 @@ def latest(file: Listed, where: str, fetcher: Fetcher) -> tuple[Path, str]:
         try:
             return _now(url, fetcher), ""
         except Failed as error:
-            reasons.append(f"{shown(url)}: {error}")
+            reasons.append(f"{redact(url)}: {error}")
     problem = printable("; ".join(reasons))
     advice = fetcher.account.advice() if fetcher.account.spent else ""
     for url in file.urls:

@@ -58,7 +58,9 @@ def told(root: Path) -> Told:
             cloned = [one for one in found if one not in here and _is_cloned(addresses, one)]
             all_told = [(one, _told(client, one)) for one in [*here, *cloned]]
     except SERVER_ERRORS as error:
-        return Told(f"it could not be asked: {errors.told(error) or type(error).__name__}", True)
+        return Told(
+            f"it could not be asked: {errors.describe_error(error) or type(error).__name__}", True
+        )
     words = [(f"{one.name}: " if len(all_told) > 1 else "") + how.words for one, how in all_told]
     well = all(how.well for one, how in all_told if one in cloned)
     return Told(" | ".join(words) or "it knows no schedule of this project", well)
@@ -105,7 +107,7 @@ def _plain(address: str) -> str:
     is written."""
     if "://" not in address:
         address = re.sub(r"^([^/:]+):/?", r"ssh://\1/", address)  # git@host:me/project
-    parts = urlsplit(errors.shown(address))
+    parts = urlsplit(errors.redact(address))
     place = unquote(parts.path).rstrip("/").removesuffix(".git").rstrip("/")
     return f"{parts.hostname or ''}{place}"
 

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.core.errors import nobody_reads
+from pipeline.core.errors import reader_closed
 from pipeline.dag.run_stage import Result
 
 _MARKS = {
@@ -55,7 +55,7 @@ class Plain:
         # nobody reads it any more: the run goes on, and its logs are on disk
         with suppress(BrokenPipeError):
             print(f"[{self._done}/{self._total}] {told(address, result)}")
-        nobody_reads(sys.stdout)
+        reader_closed(sys.stdout)
 
     def tick(self) -> None:
         """Nothing."""

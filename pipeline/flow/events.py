@@ -11,7 +11,7 @@ from prefect.events import DeploymentEventTrigger, Event
 from prefect.events.clients import get_events_client
 from prefect.events.schemas.events import Resource
 
-from pipeline.core.errors import refuse, shown, told
+from pipeline.core.errors import describe_error, redact, refuse
 from pipeline.dag import refresh
 from pipeline.flow import journal, prefect_server
 from pipeline.tracking import describe
@@ -60,8 +60,8 @@ async def emit(root: Path, changed: Mapping[str, str]) -> None:
     except Exception as error:
         # websockets' own, httpx's, OSError, and a bare one where the credentials are refused
         got = (
-            f"{shown(str(prefect_server.configured()))}, which takes no events "
-            f"({told(error) or type(error).__name__})"
+            f"{redact(str(prefect_server.configured()))}, which takes no events "
+            f"({describe_error(error) or type(error).__name__})"
         )
         todo = "Events come by a websocket: see that a proxy before the server lets it pass."
         raise refuse("PREFECT_API_URL", got, "a server that takes them", todo) from error
@@ -86,7 +86,7 @@ class Watch:
     async def look(self) -> None:
         """One look. Files may still be on their way in, so that two looks must see the same before
         it is told."""
-        now = (await asyncio.to_thread(refresh.look, self._root)).changed
+        now = (await asyncio.to_thread(refresh.compare_sources, self._root)).changed
         if now and now == self._seen and (now != self._told or self._is_due()):
             await emit(self._root, now)
             self._told, self._at = now, time.monotonic()

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline.core import locks, state_dir
-from pipeline.core.errors import told
+from pipeline.core.errors import describe_error
 
 GOOD = ("promoted", "kept", "nothing", "done")  # how a flow may end when all went well
 
@@ -45,7 +45,7 @@ def recorded(root: Path, flow: str, because: str = "") -> Iterator[Record]:
         yield record
         record.state = record.state or "done"
     except Exception as error:  # whatever ends a flow is recorded, and raised again
-        record.state, record.summary = "failed", told(error) or type(error).__name__
+        record.state, record.summary = "failed", describe_error(error) or type(error).__name__
         raise
     except BaseException:
         record.state, record.summary = "cancelled", "interrupted"
@@ -72,7 +72,7 @@ def read(root: Path) -> list[Record]:
 
 
 def running(root: Path, record: Record) -> bool:
-    """Return whether the flow is at work: its process holds the lock of `alone`."""
+    """Return whether the flow is at work: its process holds the lock of `flow_lock`."""
     if record.ended:
         return False
     owner = locks.owner(root / state_dir.FLOW_LOCK)

@@ -27,9 +27,9 @@ from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from pipeline.core import state_dir
-from pipeline.core.errors import told
+from pipeline.core.errors import describe_error
 from pipeline.dag import expected_time, graph, lock_order, run_settings, run_stage
-from pipeline.dag.fork_client import Workers
+from pipeline.dag.dvc_runner import DvcRunner, open_runner
 from pipeline.dag.run_stage import Result
 from pipeline.flow import devices, display, prefect_server
 from pipeline.flow.outcome import Outcome
@@ -43,7 +43,7 @@ class Session:
     """All that one run knows; reached by its tasks through a context variable, since Prefect would
     look into arguments."""
 
-    def __init__(self, root: Path, jobs: int, workers: Workers, plan: graph.Plan) -> None:
+    def __init__(self, root: Path, jobs: int, workers: DvcRunner, plan: graph.Plan) -> None:
         self.root, self.jobs, self.workers, self.plan = root, jobs, workers, plan
         self.rules, self.slots, self.threads = (
             run_settings.load(root),
@@ -73,7 +73,7 @@ _SESSION: ContextVar[Session] = ContextVar("session")
 
 
 def reproduce(
-    root: Path, targets: Sequence[str], jobs: int, workers: Workers | None = None
+    root: Path, targets: Sequence[str], jobs: int, workers: DvcRunner | None = None
 ) -> Outcome:
     """Bring the targets (all stages, if there are none) up to date, `jobs` at a time; a flow, or a
     subflow within one.
@@ -81,13 +81,13 @@ def reproduce(
     `workers` may have been started for the same targets before. UserError for what cannot be run at
     all; a failed stage is in the outcome. After Ctrl-C, SIGTERM or Prefect's cancel everything is
     ended, and what interrupted is raised again with the outcome as its `outcome`. The caller holds
-    `alone` and has called `server.prepare`."""
+    `flow_lock` and has called `server.prepare`."""
     root = root.resolve()
     with ExitStack() as held:
-        workers = workers or held.enter_context(Workers(root, targets))
+        workers = workers or held.enter_context(open_runner(root, targets))
         plan, locked = workers.plan()
         session = Session(root, jobs, workers, plan)
-        memory = lock_order.Memory(root, locked)
+        memory = lock_order.LockOrder(root, locked)
         if plan.stale():
             memory.keep()
         note = _as_flow(session, targets)
@@ -95,7 +95,7 @@ def reproduce(
         # one that was killed after its last stage left all fresh and out of order
         if plan.stale() or memory.kept:
             ordered = workers.order_lock(memory.before, list(plan.needs))
-        expected_time.learn(
+        expected_time.record(
             root,
             {a: result.seconds for a, result in session.results.items() if result.state == "ran"},
         )
@@ -265,7 +265,7 @@ def _run(session: Session, address: str, say: Callable[[str], None]) -> Result:
         log = session.logs / f"{address.replace('/', '_')}.log"
         result = run_stage.run(session.workers, address, env, log, session.rules, session.stop, say)
     except OSError as error:  # no place for its log, say: the disk is full, or a file is in the way
-        result = Result(state="failed", why=told(error))
+        result = Result(state="failed", why=describe_error(error))
     finally:
         session.results[address] = result
         session.done.put(address)

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.core import loopback, state_dir
-from pipeline.core.errors import UserError, refuse, shown, told
+from pipeline.core.errors import UserError, describe_error, redact, refuse
 
 _START_SECONDS, _LEAVE_SECONDS = 180.0, 10.0
 _QUIET = {
@@ -52,7 +52,7 @@ def prepare(root: Path) -> None:
             "for each run."
         )
         raise refuse(
-            "PREFECT_API_URL", shown(url), f"a Prefect server that answers ({error})", todo
+            "PREFECT_API_URL", redact(url), f"a Prefect server that answers ({error})", todo
         )
 
 
@@ -75,7 +75,7 @@ def standing() -> None:
         url = configured()
         reason = _unreachable() if url else None
         address = (
-            f"{shown(url)}, which does not answer{f' ({reason})' if reason else ''}"
+            f"{redact(url)}, which does not answer{f' ({reason})' if reason else ''}"
             if url
             else "nothing"
         )
@@ -140,7 +140,7 @@ def _reason(error: BaseException) -> str:
         return f"status {code}{': its login is not PREFECT_API_AUTH_STRING' if code == 401 else ''}"
     if isinstance(error, NO_PREFECT):
         return "it does not answer as a Prefect server does"
-    return f"{type(error).__name__}: {told(error)}"[:200]
+    return f"{type(error).__name__}: {describe_error(error)}"[:200]
 
 
 @contextmanager
@@ -153,7 +153,7 @@ def answering() -> Iterator[None]:
         yield
     except SERVER_CALLS as error:
         hurry()
-        url = shown(str(configured()))
+        url = redact(str(configured()))
         todo = "See that the address is a Prefect server's API, such as http://127.0.0.1:4200/api."
         raise refuse(
             "PREFECT_API_URL", url, f"a Prefect server that answers ({_reason(error)})", todo
@@ -183,7 +183,7 @@ def exposure() -> str:
     if not risks:
         return ""
     return (
-        f"PREFECT_API_URL: got {shown(str(url))}, which {' and '.join(risks)}; see "
+        f"PREFECT_API_URL: got {redact(str(url))}, which {' and '.join(risks)}; see "
         "docs/deployment.md, One machine"
     )
 

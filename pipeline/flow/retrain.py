@@ -29,9 +29,9 @@ from prefect.runtime import deployment, flow_run
 from prefect.states import Cancelled, Completed, Failed
 
 from pipeline import tracking
-from pipeline.core.errors import UserError, printable, refuse, told
+from pipeline.core.errors import UserError, describe_error, printable, refuse
 from pipeline.dag import refresh
-from pipeline.dag.project_lock import alone
+from pipeline.dag.project_lock import flow_lock
 from pipeline.flow import (
     MOST_JOBS,
     challenge,
@@ -91,7 +91,7 @@ def retrain(jobs: int | None = None, because: str = "on schedule") -> State[Any]
         return Failed(message=str(error))
     because, served = _one_line(because), deployment.id is not None
     # else the command holds it
-    held: AbstractContextManager[None] = alone(home, wait=True) if served else nullcontext()
+    held: AbstractContextManager[None] = flow_lock(home, wait=True) if served else nullcontext()
     with held, journal.recorded(home, "retrain", because) as record:
         done, rules = Progress(), None
         event: notify.Event = "failed"
@@ -105,7 +105,7 @@ def retrain(jobs: int | None = None, because: str = "on schedule") -> State[Any]
             done.lines += [str(error)] if str(error) else []
         except Exception as error:
             # a fault of ours is reported to the notified command too, and raised again
-            done.lines.append(f"{type(error).__name__}: {told(error)}")
+            done.lines.append(f"{type(error).__name__}: {describe_error(error)}")
             hear(home, rules, event, done)
             raise
         hear(home, rules, event, done)
@@ -158,7 +158,9 @@ def compete(home: Path, done: Progress) -> bool:
         try:
             verdict = contest.with_options(task_run_name=name)(home, name, runs)
         except (UserError, *SERVER_ERRORS) as error:
-            done.lines.append(f"FAILED contest of {name}: {told(error) or type(error).__name__}")
+            done.lines.append(
+                f"FAILED contest of {name}: {describe_error(error) or type(error).__name__}"
+            )
             well = False
             continue
         done.lines.append(verdict.line)
@@ -207,7 +209,8 @@ def contest(home: Path, name: str, runs: list[str]) -> Verdict:
             create_markdown_artifact(verdict.markdown, key=key, description=verdict.line)
         except SERVER_ERRORS as error:  # the decision is taken, and MLflow has its record
             return replace(
-                verdict, line=f"{verdict.line}\n{name}: not on Prefect's pages: {told(error)}"
+                verdict,
+                line=f"{verdict.line}\n{name}: not on Prefect's pages: {describe_error(error)}",
             )
     return verdict
 

@@ -33,7 +33,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.runner import Runner
 from prefect.schedules import Cron, Interval, Schedule
 
-from pipeline.core.errors import UserError, nobody_reads, refuse, told
+from pipeline.core.errors import UserError, describe_error, reader_closed, refuse
 from pipeline.flow import events, journal, prefect_server, served_schedule, time_zone
 from pipeline.flow.retrain import retrain
 from pipeline.flow.retry_forever import be_patient
@@ -227,12 +227,12 @@ class _Serving:
         while True:
             for stream in (sys.stdout, sys.stderr):
                 # Prefect's runner passes on what a run prints, and would fail on a lost stream
-                nobody_reads(stream)
+                reader_closed(stream)
             try:
                 await do()
                 last = ""
             except (UserError, *SERVER_ERRORS) as error:
-                now = told(error) or type(error).__name__
+                now = describe_error(error) or type(error).__name__
                 if isinstance(error, httpx.TransportError):
                     now = f"Prefect's server does not answer ({now}); no run begins until it does"
                 if now != last:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.core.errors import UserError, shown
+from pipeline.core.errors import UserError, redact
 from pipeline.flow import journal, served_schedule
 from pipeline.flow.journal import Record
 from pipeline.flow.served_schedule import Served
@@ -124,7 +124,7 @@ def _asked(root: Path) -> tuple[str, bool]:
     prefect_server.quiet()
     if not prefect_server.configured():
         return "none is configured; this is from the records at hand", True
-    address = shown(str(prefect_server.configured()))
+    address = redact(str(prefect_server.configured()))
     if not prefect_server.reachable():
         return f"{address} does not answer; this is from the records at hand", True
     from pipeline.flow import deployments

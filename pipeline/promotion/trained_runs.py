@@ -17,7 +17,7 @@ def compare(root: Path, champion: str, challenger: str) -> Decision:
     if (one.task, one.corpus) != (other.task, other.corpus):
         expected = f"a run of {one.task} on {one.corpus}, as {champion} is"
         raise refuse("RUN", f"{challenger}, of {other.task} on {other.corpus}", expected)
-    tokens = paths.option(root, "evaluate", champion, _block(root, champion), "tokens")
+    tokens = paths.option_path(root, "evaluate", champion, _block(root, champion), "tokens")
     if not tokens.exists():
         raise refuse(
             "RUN",
@@ -40,7 +40,7 @@ def contender(root: Path, name: str) -> Contender:
     trained yet."""
     block = _block(root, name)
     model, vocab = (
-        paths.option(root, "predict", name, block, option) for option in ("model", "vocab")
+        paths.option_path(root, "predict", name, block, option) for option in ("model", "vocab")
     )
     for folder in (model, vocab):
         if not folder.exists():

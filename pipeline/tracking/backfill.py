@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core import config, tables
-from pipeline.core.errors import refuse, shown
+from pipeline.core.errors import redact, refuse
 from pipeline.tracking import describe, mlflow_store, run_lock
 from pipeline.tracking.run_outputs import MODELS, Outputs, gather
 
@@ -40,7 +40,7 @@ def sync(root: Path) -> str:
         f"of {len(names)} runs, {len(trained)} are trained and {len(trained) - len(told)} "
         "were level already"
     )
-    return "\n".join([*told, f"MLflow at {shown(describe.uri(root))}: {total}."])
+    return "\n".join([*told, f"MLflow at {redact(describe.uri(root))}: {total}."])
 
 
 def bring_level(client: Any, root: Path, outputs: Outputs) -> str:

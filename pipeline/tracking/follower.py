@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from pipeline.core.errors import told
+from pipeline.core.errors import describe_error
 from pipeline.tracking import describe, run_lock
 
 T = TypeVar("T")
@@ -101,7 +101,8 @@ def attempt(action: Callable[[], T], watch: Watch, failures: tuple[type[BaseExce
             return action()
         except failures as error:
             print(
-                f"{time.strftime('%H:%M:%S')} {type(error).__name__}: {told(error)[:300]}",
+                f"{time.strftime('%H:%M:%S')} {type(error).__name__}: "
+                f"{describe_error(error)[:300]}",
                 flush=True,
             )
         if watch.late():

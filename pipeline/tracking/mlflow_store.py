@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.core import loopback
-from pipeline.core.errors import UserError, refuse, shown, told
+from pipeline.core.errors import UserError, describe_error, redact, refuse
 from pipeline.tracking import describe
 from pipeline.tracking.run_lock import locks
 
@@ -90,7 +90,7 @@ def _only_failures(action: Callable[[], Any]) -> Any:
     except Failure:
         raise
     except Exception as error:  # KeyError, TypeError ... out of the library's parsing of the answer
-        raise MlflowException(f"{type(error).__name__}: {told(error)[:200]}") from error
+        raise MlflowException(f"{type(error).__name__}: {describe_error(error)[:200]}") from error
 
 
 def _check(database: Path) -> None:
@@ -113,8 +113,8 @@ def _check(database: Path) -> None:
 
 def refused(root: Path, error: BaseException, todo: str) -> UserError:
     """Make the UserError for a `Failure` of the project's store, without the store's password."""
-    expected = f"a store that works ({told(error)[:200]})"
-    return refuse("MLFLOW_TRACKING_URI", shown(describe.uri(root)), expected, todo)
+    expected = f"a store that works ({describe_error(error)[:200]})"
+    return refuse("MLFLOW_TRACKING_URI", redact(describe.uri(root)), expected, todo)
 
 
 @contextmanager

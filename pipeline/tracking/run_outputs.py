@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core import tables
+from pipeline.core.digest import file_digest
 from pipeline.core.errors import read_json, refuse
 from pipeline.tracking import describe
 
@@ -43,7 +44,7 @@ class Outputs:
             json.dumps([self.scores, self.params, self.tags, self.inputs], sort_keys=True).encode()
         )
         for name, path in sorted({"history": self.history, **self.files}.items()):
-            total.update(name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+            total.update(name.encode() + b"\0" + bytes.fromhex(file_digest(path, "sha256")))
         return total.hexdigest()
 
 

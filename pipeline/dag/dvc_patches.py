@@ -1,0 +1,116 @@
+"""Every replacement of a DVC function, written for DVC 3.67.1.
+
+`apply` changes DVC in this process, so that many processes can work at once and a power cut does
+no harm. The bytes of `dvc.lock` stay those that DVC would have written.
+
+- `Lockfile.dump_stages`. DVC parses and writes the whole lock for each stage, over a second for a
+  hundred stages, while all others wait. Here only the stage's own part is written.
+- `serialize._common._dump_data`. DVC writes over a file, so that a kill leaves half of it. Here a
+  complete file takes its place.
+- `cachemgr.get_odb`. DVC never syncs the objects of its cache: after a power cut they are empty,
+  and trusted. Here they are on the disk before they become read-only.
+- `Lock.lock`. DVC tries a lock twice a second. Here fifty times.
+
+`run.dvc: plain` in flow.yaml turns `apply` off: then each stage is `dvc repro --single-item STAGE`
+of the unchanged DVC (dvc_runner.py). tests/test_plain_dvc.py compares the two.
+"""
+
+import contextlib
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.atomic import sync_file, sync_folder, sync_tree, write_file
+from pipeline.dag.lockfile import splice_stages
+
+_POLL_SECONDS = 0.02
+_LOCK_SECONDS = 60.0  # DVC's own limit is 3 s
+
+
+def apply() -> None:
+    """Replace the functions in this process; they cannot be put back."""
+    import dvc.cachemgr
+    import dvc.lock
+    from dvc.dvcfile import Lockfile
+    from dvc.utils.serialize import _common, _yaml
+
+    _common._dump_data = _yaml._dump_data = _dump_data  # the second module imported the name
+    Lockfile.dump_stages = _dump_stages_with(Lockfile.dump_stages)
+    dvc.cachemgr.get_odb = _get_odb_with(dvc.cachemgr.get_odb)
+    dvc.lock.Lock.lock = _lock
+
+
+def _dump_stages_with(original: Any) -> Any:
+    """Return a `Lockfile.dump_stages` that splices the stages into the text of `dvc.lock`."""
+
+    def dump_stages(self: Any, stages: Any, **options: Any) -> None:
+        from dvc.stage import serialize
+
+        path = Path(self.path)
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        content: dict[str, Any] = {}
+        for stage in stages:
+            _sync_outs(stage)
+            content |= serialize.to_lockfile(stage, **options)
+
+        spliced = splice_stages(text, content)
+        if spliced is None:
+            original(self, stages, **options)
+        elif spliced != text:
+            write_file(path, spliced.encode())
+            self.repo.scm_context.track_file(self.relpath)
+
+    return dump_stages
+
+
+def _sync_outs(stage: Any) -> None:
+    """Sync the stage's outputs before `dvc.lock` names them: DVC may have restored them."""
+    for out in stage.outs:
+        if out.protocol == "local" and out.exists:
+            sync_tree(Path(out.fs_path))
+            sync_folder(Path(out.fs_path).parent)
+
+
+def _dump_data(path: Any, data: Any, dumper: Any, fs: Any = None, **options: Any) -> None:
+    """Replace a file of DVC in one step."""
+    text = io.StringIO()
+    dumper(data, text, **options)
+    write_file(Path(path), text.getvalue().encode())
+
+
+def _get_odb_with(original: Any) -> Any:
+    """Return a `get_odb` that syncs objects before they become read-only, which DVC trusts."""
+
+    def get_odb(*args: Any, **options: Any) -> Any:
+        odb = original(*args, **options)
+        protect = odb.protect
+
+        def sync_and_protect(path: str) -> None:
+            # The object is absent if it could not be added, which DVC has reported.
+            with contextlib.suppress(FileNotFoundError):
+                sync_file(Path(path))
+                sync_folder(Path(path).parent)
+                sync_folder(Path(path).parent.parent)
+            protect(path)
+
+        if odb.CACHE_MODE is not None:  # only local stores have a mode
+            odb.protect = sync_and_protect
+        return odb
+
+    return get_odb
+
+
+def _lock(self: Any) -> None:
+    """Acquire DVC's lock of the repository, or LockError after a minute without --wait-for-lock."""
+    from dvc.lock import LockError
+
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            self._do_lock()
+            return
+        except LockError:
+            if not self._wait and time.monotonic() > deadline:
+                raise
+            time.sleep(_POLL_SECONDS)

@@ -1,0 +1,94 @@
+"""The DVC of one flow, as flow.yaml selects it (`run.dvc`): it makes the plan and starts stages.
+
+- `patched`: `ForkServer` (fork_client.py), whose process imports DVC once and forks for each stage.
+- `plain`: `PlainDvc`, one `dvc repro --single-item` for each stage, of a DVC without replacements.
+  It costs one to two seconds of a core for each stage.
+
+Both leave the same `dvc.lock`.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipeline.core import state_dir
+from pipeline.dag import graph, run_settings
+from pipeline.dag.fork_client import ForkServer
+from pipeline.dag.stage_process import SeparateDvc, Starter, dvc_environment
+
+
+class DvcRunner(Starter, Protocol):
+    """A context manager with the plan of one flow, which starts its stages."""
+
+    def __enter__(self) -> "DvcRunner":
+        """Return the runner itself."""
+
+    def __exit__(self, *exception: object) -> None:
+        """End all that it started."""
+
+    def plan(self) -> tuple[graph.Plan, list[str]]:
+        """Return the plan and the stages that `dvc.lock` has; UserError for what DVC refuses."""
+
+    def order_lock(self, before: Sequence[str], plan: Sequence[str]) -> bool:
+        """Sort `dvc.lock` as graph.order_lock does, when no stage runs; return whether it is
+        sorted."""
+
+
+class PlainDvc(SeparateDvc):
+    """The plan and the stages of one flow by unchanged DVC commands, each in its own process.
+
+    `with PlainDvc(root, targets) as dvc`. The plan is read while the caller continues.
+    """
+
+    def __init__(self, root: Path, targets: Sequence[str]) -> None:
+        super().__init__(root, "plain")
+        self._report: dict[str, Any] | None = None
+        self._reader = self._plan_command("read", *targets)
+
+    def __enter__(self) -> "PlainDvc":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def plan(self) -> tuple[graph.Plan, list[str]]:
+        """Return the plan and the stages that `dvc.lock` has; UserError for what DVC refuses."""
+        if self._report is None:
+            output, _ = self._reader.communicate()
+            self._report = json.loads(output or b"{}")
+        return graph.parse_report(self._report, self.root)
+
+    def order_lock(self, before: Sequence[str], plan: Sequence[str]) -> bool:
+        """Sort `dvc.lock` as graph.order_lock does, when no stage runs; return whether it is
+        sorted."""
+        sorting = self._plan_command("order")
+        sorting.communicate(json.dumps({"before": list(before), "plan": list(plan)}).encode())
+        return sorting.returncode == 0
+
+    def close(self) -> None:
+        """End the process that reads the plan, if it still runs."""
+        with self._reader:
+            if self._reader.poll() is None:
+                self._reader.kill()
+
+    def _plan_command(self, *words: str) -> "subprocess.Popen[bytes]":
+        with (self.root / state_dir.FORK_SERVER_LOG).open("w") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "pipeline.dag.graph", *words],
+                cwd=self.root,
+                env=dvc_environment(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C on the terminal is for the flow
+            )
+
+
+def open_runner(root: Path, targets: Sequence[str]) -> DvcRunner:
+    """Return the runner that `run.dvc` selects: `with open_runner(root, targets) as dvc`."""
+    if run_settings.load(root).dvc == "plain":
+        return PlainDvc(root, targets)
+    return ForkServer(root, targets)
