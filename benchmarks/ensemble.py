@@ -78,11 +78,11 @@ def normalized(root: Path, name: str, texts: list[str]) -> list[str]:
 def ensemble(root: Path, names: list[str], encoded: Path) -> list[str]:
     """What the runs together answer to every row of the encoded split."""
     session, table = infer.together(root, names), tables.read(encoded, translation.SCHEMA)
-    answers = predictions.found(
+    answers = predictions.search_rows(
         session, translation.prompts(table, session.device), table["row"].to_numpy()
     )
     best = answers.filter(pc.field("rank") == 0).sort_by("row")
-    return session.say.decode_batch(best["ids"].to_pylist())
+    return session.target_codec.decode_batch(best["ids"].to_pylist())
 
 
 def main() -> None:

@@ -15,31 +15,37 @@ from pipeline.core.errors import refuse
 from pipeline.inference import (
     EMPTY,
     LARGEST_N_BEST,
-    Answer,
     OutOfTime,
+    Prediction,
     Session,
     check_time,
-    run_of,
+    load_run,
     time_limit,
 )
-from pipeline.predictions import BLANK, Asked, fill_blank, masked_language_model, word_vectors
+from pipeline.predictions import (
+    BLANK,
+    PredictionRequest,
+    fill_blank,
+    masked_language_model,
+    word_vectors,
+)
 from pipeline.predictions.classification import Classifier
 from pipeline.text.encode import Codec
 from pipeline.texts import checked_text
 from pipeline.training import devices
 
-__all__ = ["Answering", "OutOfTime", "Trained", "opened", "time_limit"]
+__all__ = ["OutOfTime", "Predictor", "TrainedRun", "load_predictor", "time_limit"]
 
 _SHOWN = 60  # characters of a wrong text that a message repeats
 
 Row = dict[str, Any]
-Answering = Callable[[Sequence[str], Mapping[str, Any]], list[Row]]
+Predictor = Callable[[Sequence[str], Mapping[str, Any]], list[Row]]
 """`answering(texts, settings)`; which settings there are depends on the task, and those that are
 not given are the run's."""
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
+class TrainedRun:
     """The folders of a model and its vocabulary, the `search:` to use, and where to compute."""
 
     model: Path
@@ -47,16 +53,16 @@ class Trained:
     search: dict[str, Any] | None
     device: str
 
-    def asked(self) -> Asked:
+    def request(self) -> PredictionRequest:
         """As the predict stage would ask it, about no corpus."""
-        run = run_of(self.model, self.search)
+        run = load_run(self.model, self.search)
         device = devices.choose(self.device, "compute.device")
-        return Asked(
+        return PredictionRequest(
             run, str(self.model / "config.json"), self.model, Path(), self.vocab, (), device
         )
 
 
-def opened(task: str, run: Trained) -> Answering:
+def load_predictor(task: str, run: TrainedRun) -> Predictor:
     """The run, ready to answer; UserError for a task that is unknown here, or folders that do not
     fit each other."""
     if task not in KINDS:
@@ -97,7 +103,7 @@ def checked_settings(task: str, settings: Mapping[str, Any]) -> dict[str, int]:
     return {str(name): int(value) for name, value in settings.items()}
 
 
-def _translator(run: Trained) -> Answering:
+def _translator(run: TrainedRun) -> Predictor:
     """Rows of `row` (the text's number), `text` and `log_prob`, best first; `n_best` of them for
     each text, and one, which is empty, for a text without tokens."""
     session = Session.open(run.model, run.vocab, run.search, run.device)
@@ -114,7 +120,7 @@ def _translator(run: Trained) -> Answering:
     return answer
 
 
-def _language_model(run: Trained) -> Answering:
+def _language_model(run: TrainedRun) -> Predictor:
     """Each prefix with what comes next, as `text`; another `seed`, another text where the search
     samples."""
     session = Session.open(run.model, run.vocab, run.search, run.device)
@@ -125,7 +131,7 @@ def _language_model(run: Trained) -> Answering:
     return answer
 
 
-def _classifier(run: Trained) -> Answering:
+def _classifier(run: TrainedRun) -> Predictor:
     """Each text's likeliest `label` and its `probability`; for a text without tokens an empty label
     of probability 0."""
     classifier = Classifier.open(run.model, run.vocab, run.device)
@@ -140,18 +146,18 @@ def _classifier(run: Trained) -> Answering:
 
 
 def _filler(
-    fill: Callable[[Any, Codec, str, torch.device], Answer],
+    fill: Callable[[Any, Codec, str, torch.device], Prediction],
     blanks: str,
     fits: Callable[[int], bool],
-) -> Callable[[Trained], Answering]:
+) -> Callable[[TrainedRun], Predictor]:
     """Each text with its blanks filled in, as `text`, and the words' `log_prob`; `blanks` says how
     many may be there. A text without tokens has an empty answer."""
 
-    def open_run(run: Trained) -> Answering:
-        asked = run.asked()
+    def open_run(run: TrainedRun) -> Predictor:
+        asked = run.request()
         model, codec = asked.network(), Codec.load(run.vocab, "text")
 
-        def filled(text: str) -> Answer:
+        def filled(text: str) -> Prediction:
             check_time()
             return fill(model, codec, text, asked.device)
 
@@ -171,10 +177,10 @@ def _filler(
     return open_run
 
 
-def _vectors(run: Trained) -> Answering:
+def _vectors(run: TrainedRun) -> Predictor:
     """Of each text its rarest words with their nearest neighbours, as `text`: `king: queen,
     prince`."""
-    table, codec = word_vectors.vectors(run.asked()), Codec.load(run.vocab, "text")
+    table, codec = word_vectors.vectors(run.request()), Codec.load(run.vocab, "text")
 
     def answer(texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
         asked = tuple(params.Sample(prompt=text, reference=None) for text in texts)
@@ -185,11 +191,11 @@ def _vectors(run: Trained) -> Answering:
     return answer
 
 
-def _said(answer: Answer) -> Row:
+def _said(answer: Prediction) -> Row:
     return {"text": answer.text, "log_prob": answer.log_prob}
 
 
-KINDS: dict[str, Callable[[Trained], Answering]] = {
+KINDS: dict[str, Callable[[TrainedRun], Predictor]] = {
     "translation": _translator,
     "language_model": _language_model,
     "classification": _classifier,

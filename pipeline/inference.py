@@ -78,7 +78,7 @@ def check_time() -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Prediction:
     """A hypothesis as text."""
 
     text: str
@@ -86,7 +86,7 @@ class Answer:
     log_prob: float
 
 
-EMPTY = Answer("", 0.0, 0.0)  # the one answer to a text without tokens, of which it is certain
+EMPTY = Prediction("", 0.0, 0.0)  # the one answer to a text without tokens, of which it is certain
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ def attention_table(looked: Sequence[Attention], numbers: Sequence[int]) -> pa.T
     return pa.Table.from_pylist(rows, tables.ATTENTION)
 
 
-def run_of(model: Path, search: dict[str, Any] | None) -> params.Run:
+def load_run(model: Path, search: dict[str, Any] | None) -> params.Run:
     """The block that the model in this folder was trained with, and the `search:` to use, which
     training does not know."""
     facts = checkpoint.read_facts(model, "run.family")["run"]
@@ -148,7 +148,7 @@ def check_sizes(model: Path, vocab: Path, sides: tuple[str, str]) -> None:
         raise refuse(str(vocab), f"{got[0]} and {got[1]} ids", expected, "Run `dvc repro`.")
 
 
-def trained(
+def load_trained_model(
     run: params.Run, where: str, model: Path, vocab: Path, device: torch.device
 ) -> nn.Module:
     """The run's model, ready on the device with the run's threads; UserError if the vocabulary is
@@ -167,8 +167,8 @@ class Session:
 
     model: nn.Module | Ensemble
     task: ModuleType
-    read: Codec
-    say: Codec
+    source_codec: Codec
+    target_codec: Codec
     method: ModuleType
     search: Any
     device: torch.device
@@ -179,7 +179,7 @@ class Session:
         cls, model: Path, vocab: Path, search: dict[str, Any] | None, device: str = "auto"
     ) -> "Session":
         """The run in the folder `model` with its corpus's vocabulary and a `search:` block."""
-        run = run_of(model, search)
+        run = load_run(model, search)
         return cls.of(
             run, str(model / "config.json"), model, vocab, devices.choose(device, "device")
         )
@@ -202,12 +202,12 @@ class Session:
         search = config.load(method.Config, run.search, f"{where}.search")
         task, network = (
             config.named_module("pipeline.tasks", run.task, f"{where}.task"),
-            trained(run, where, model, vocab, device),
+            load_trained_model(run, where, model, vocab, device),
         )
         read, say = (Codec.load(vocab, side) for side in task.SIDES)
         return cls(network, task, read, say, method, search, device, run.seed)
 
-    def together(self, others: Sequence["Session"]) -> "Session":
+    def ensemble(self, others: Sequence["Session"]) -> "Session":
         """An ensemble with the models of other sessions, which share the vocabulary; searched as
         this one is."""
         models: list[Any] = [session.model for session in (self, *others)]
@@ -215,18 +215,18 @@ class Session:
 
     def translate(
         self, texts: Sequence[str], n_best: int | None = None, prefixes: Sequence[str] | None = None
-    ) -> list[list[Answer]]:
+    ) -> list[list[Prediction]]:
         """The answers to each text, best first; as many as the run's search gives unless `n_best`
         says otherwise.
 
         With `prefixes`, one for each text, every answer to a text begins with its prefix; "" is
         none. A text without tokens has one answer, which is empty: training rejects such rows, so a
         model could only make one up."""
-        if self.continues:
+        if self.continues_prompt:
             raise refuse("run", "a language model", "a translator", "Use generate.")
         asked = self if n_best is None else self._with_n_best(n_best)
 
-        places = self.places_with_tokens(texts)
+        places = self.positions_with_tokens(texts)
         some_texts = [texts[place] for place in places]
         some_prefixes = None if prefixes is None else [prefixes[place] for place in places]
 
@@ -234,15 +234,15 @@ class Session:
         results = [
             hypotheses
             for prompt in prompts
-            for hypotheses in asked.searched(prompt, asked.generator())
+            for hypotheses in asked.run_search(prompt, asked.generator())
         ]
 
         answers = [[EMPTY] for _ in texts]
         for place, hypotheses in zip(places, results, strict=True):
-            answers[place] = asked.answers(hypotheses)
+            answers[place] = asked.decode_hypotheses(hypotheses)
         return answers
 
-    def places_with_tokens(self, texts: Sequence[str]) -> list[int]:
+    def positions_with_tokens(self, texts: Sequence[str]) -> list[int]:
         """Find the texts that have a token once they are read as the training text was; return
         their positions."""
         return [place for place, ids in enumerate(self._read(texts)) if ids]
@@ -250,22 +250,22 @@ class Session:
     def generate(self, prefixes: Sequence[str], seed: int | None = None) -> list[str]:
         """Each prefix with what the language model says next; another seed, another text where the
         search samples."""
-        if not self.continues:
+        if not self.continues_prompt:
             raise refuse("run", "a translator", "a language model", "Use translate.")
         generator = self.generator(seed)
         found = [
             best
             for prompt in self._prompts(prefixes)
-            for [best, *_] in self.searched(prompt, generator)
+            for [best, *_] in self.run_search(prompt, generator)
         ]
-        begun = self.read.encode(pa.array(prefixes, pa.string())).to_pylist()
-        return self.say.decode_batch(
+        begun = self.source_codec.encode(pa.array(prefixes, pa.string())).to_pylist()
+        return self.target_codec.decode_batch(
             [[*ids, *best.ids] for ids, best in zip(begun, found, strict=True)]
         )
 
     def attention(
         self, texts: Sequence[str], prefixes: Sequence[str] | None = None
-    ) -> list[tuple[Answer, Attention]]:
+    ) -> list[tuple[Prediction, Attention]]:
         """The best answer to each text and where the model looked for each of its tokens; UserError
         if it cannot say, or for a text without tokens."""
         if not isinstance(self.model, Attentive):
@@ -275,20 +275,22 @@ class Session:
                 "a model with attention",
                 "Name another run.",
             )
-        if len(self.places_with_tokens(texts)) < len(texts):
+        if len(self.positions_with_tokens(texts)) < len(texts):
             raise refuse("text", "a blank one", "a text with words to look at")
         pairs = []
         for prompt in self._prompts(texts, prefixes):
-            best = [hypotheses[0] for hypotheses in self.searched(prompt, self.generator())]
-            pairs += list(zip(self.answers(best), self.looked(prompt, best), strict=True))
+            best = [hypotheses[0] for hypotheses in self.run_search(prompt, self.generator())]
+            pairs += list(
+                zip(self.decode_hypotheses(best), self.attention_weights(prompt, best), strict=True)
+            )
         return pairs
 
-    def forced(self, prefixes: Sequence[str]) -> Tensor:
+    def encode_prefixes(self, prefixes: Sequence[str]) -> Tensor:
         """The prefixes as a prompt has them (`prefix_BP`); UserError for a word that the vocabulary
         lacks."""
         rows = [
             torch.tensor(ids, dtype=torch.long)
-            for ids in self.say.encode(pa.array(prefixes, pa.string())).to_pylist()
+            for ids in self.target_codec.encode(pa.array(prefixes, pa.string())).to_pylist()
         ]
         for prefix, row in zip(prefixes, rows, strict=True):
             if UNK in row:
@@ -299,25 +301,25 @@ class Session:
         """The random stream of a search: the run's own, or another one."""
         return torch.Generator().manual_seed(derive(self.seed if seed is None else seed, "search"))
 
-    def searched(self, prompt: Prompt, generator: torch.Generator) -> list[list[Hypothesis]]:
+    def run_search(self, prompt: Prompt, generator: torch.Generator) -> list[list[Hypothesis]]:
         """Hypotheses of the run's search: by sentence, best first."""
         found: list[list[Hypothesis]] = self.method.search(
             self.model, prompt, self.search, generator
         )
         return found
 
-    def answers(self, hypotheses: Sequence[Hypothesis]) -> list[Answer]:
+    def decode_hypotheses(self, hypotheses: Sequence[Hypothesis]) -> list[Prediction]:
         """Hypotheses as text, in their order."""
-        texts = self.say.decode_batch([h.ids for h in hypotheses])
+        texts = self.target_codec.decode_batch([h.ids for h in hypotheses])
         return [
-            Answer(text, h.score, h.log_prob) for text, h in zip(texts, hypotheses, strict=True)
+            Prediction(text, h.score, h.log_prob) for text, h in zip(texts, hypotheses, strict=True)
         ]
 
     def prompt(self, texts: Sequence[str], prefixes: Sequence[str] | None = None) -> Prompt:
         """Raw texts as the model reads them, and what the answers must begin with."""
         return self._prompt(self._read(texts), prefixes)
 
-    def looked(self, prompt: Prompt, best: Sequence[Hypothesis]) -> list[Attention]:
+    def attention_weights(self, prompt: Prompt, best: Sequence[Hypothesis]) -> list[Attention]:
         """Attention weights of an attentive model for one given hypothesis per sentence."""
         assert isinstance(self.model, Attentive)
         spoken = [[*h.ids, EOS] if len(h.ids) < self.search.max_length else [*h.ids] for h in best]
@@ -336,22 +338,22 @@ class Session:
         ]
         return [
             Attention(
-                self.read.tokens(columns),
-                self.say.tokens(rows),
+                self.source_codec.tokens(columns),
+                self.target_codec.tokens(rows),
                 {name: w_BTS[i, : len(rows), : len(columns)] for name, w_BTS in named_BTS.items()},
             )
             for i, (columns, rows) in enumerate(zip(read, spoken, strict=True))
         ]
 
     @property
-    def continues(self) -> bool:
+    def continues_prompt(self) -> bool:
         """Return whether what is answered goes on from what is read."""
         read, say = self.task.SIDES
         return bool(read == say)
 
     def _read(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text."""
-        ids: list[list[int]] = self.read.encode(pa.array(texts, pa.string())).to_pylist()
+        ids: list[list[int]] = self.source_codec.encode(pa.array(texts, pa.string())).to_pylist()
         return ids
 
     def _prompt(self, ids: Sequence[Sequence[int]], prefixes: Sequence[str] | None) -> Prompt:
@@ -359,7 +361,7 @@ class Session:
         return (
             prompt
             if prefixes is None
-            else dataclasses.replace(prompt, prefix_BP=self.forced(prefixes))
+            else dataclasses.replace(prompt, prefix_BP=self.encode_prefixes(prefixes))
         )
 
     def _prompts(

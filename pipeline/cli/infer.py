@@ -15,7 +15,7 @@ from pipeline.core import config, params, tables
 from pipeline.core.atomic import atomic_file
 from pipeline.core.errors import UserError, printable, refuse
 from pipeline.dag import paths
-from pipeline.inference import BATCH, EMPTY, Attention, Session, run_of
+from pipeline.inference import BATCH, EMPTY, Attention, Session, load_run
 from pipeline.predictions.classification import NO_LABEL, Classifier
 
 T = TypeVar("T")
@@ -38,7 +38,7 @@ def together(root: Path, names: list[str]) -> Session:
                 f"the vocabulary {vocab.relative_to(root)}",
                 f"{shared}, as run {names[0]} has",
             )
-    return first.together(others) if others else first
+    return first.ensemble(others) if others else first
 
 
 def opened(root: Path, name: str) -> Session:
@@ -64,7 +64,7 @@ def found(root: Path, name: str) -> tuple[Path, Path, dict[str, Any] | None]:
             "a trained run",
             "Run `dvc repro`, or `dvc pull`.",
         )
-    trained, asked = run_of(model, runs[name]["search"]).corpus, runs[name]["corpus"]
+    trained, asked = load_run(model, runs[name]["search"]).corpus, runs[name]["corpus"]
     if trained != asked:
         raise refuse(
             f"--run {name}",
@@ -110,7 +110,7 @@ def translate(
     be read, there is a blank line in place of each answer, so that lines can be counted."""
     session.translate([], n_best)  # refuse options that fit no text before the first is read
     if prefix is not None:
-        session.forced([prefix])
+        session.encode_prefixes([prefix])
     if heatmap is not None:
         _translate_one(session, list(lines), n_best, prefix, heatmap)
         return

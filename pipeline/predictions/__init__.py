@@ -21,7 +21,7 @@ from torch import nn
 from pipeline.contracts import Attentive
 from pipeline.core import config, params, tables
 from pipeline.core.errors import refuse
-from pipeline.inference import EMPTY, Answer, Session, attention_table, trained
+from pipeline.inference import EMPTY, Prediction, Session, attention_table, load_trained_model
 from pipeline.text.encode import Codec, check_ids, describe
 
 # a word to fill in (a piece, for bpe; a character): samples that have one are for models that guess
@@ -31,7 +31,7 @@ _STAND_IN = "a"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PredictionRequest:
     """One run's prediction: its block (called `where` in messages), the folders it reads, and the
     sentences to show."""
 
@@ -64,7 +64,7 @@ class Asked:
 
     def network(self) -> nn.Module:
         """The trained model alone, for tasks that are not answered by a search."""
-        return trained(self.run, self.where, self.model, self.vocab, self.device)
+        return load_trained_model(self.run, self.where, self.model, self.vocab, self.device)
 
     def objective(self, task: ModuleType) -> Any:
         """The run's `objective:` as the task's Config."""
@@ -87,7 +87,7 @@ def write_likelihood(
     )
 
 
-def write_answers(asked: Sequence[params.Sample], answers: Iterable[Answer], out: Path) -> None:
+def write_outputs(asked: Sequence[params.Sample], answers: Iterable[Prediction], out: Path) -> None:
     """Write `samples.parquet`: the samples with their answers."""
     rows = [
         {
@@ -108,21 +108,28 @@ def write_samples(session: Session, asked: Sequence[params.Sample], out: Path) -
     A translator's answer to a sample without tokens is empty, as in `Session.translate`; a language
     model goes on from it."""
     texts = [sample.prompt for sample in asked]
-    numbers = list(range(len(texts))) if session.continues else session.places_with_tokens(texts)
+    numbers = (
+        list(range(len(texts)))
+        if session.continues_prompt
+        else session.positions_with_tokens(texts)
+    )
     prompt = session.prompt([texts[number] for number in numbers]) if numbers else None
     best = (
-        [answers[0] for answers in session.searched(prompt, session.generator())] if prompt else []
+        [answers[0] for answers in session.run_search(prompt, session.generator())]
+        if prompt
+        else []
     )
 
-    answers = dict(zip(numbers, session.answers(best), strict=True))
-    write_answers(asked, [answers.get(number, EMPTY) for number in range(len(texts))], out)
+    answers = dict(zip(numbers, session.decode_hypotheses(best), strict=True))
+    write_outputs(asked, [answers.get(number, EMPTY) for number in range(len(texts))], out)
     if prompt and isinstance(session.model, Attentive):
         tables.write(
-            out / "attention.parquet", attention_table(session.looked(prompt, best), numbers)
+            out / "attention.parquet",
+            attention_table(session.attention_weights(prompt, best), numbers),
         )
 
 
-def around_blanks(codec: Codec, text: str) -> list[list[int]]:
+def encode_around_blanks(codec: Codec, text: str) -> list[list[int]]:
     """The ids of what stands before, between and after the blanks of a text, as they are in the
     text with its blanks filled.
 

@@ -3,10 +3,10 @@ samples' beginnings."""
 
 from pathlib import Path
 
-from pipeline.predictions import BLANK, Asked, write_likelihood, write_samples
+from pipeline.predictions import BLANK, PredictionRequest, write_likelihood, write_samples
 
 
-def predict(asked: Asked, out: Path) -> None:
+def predict(asked: PredictionRequest, out: Path) -> None:
     """Write `likelihood_<split>.parquet` for each split, and `samples.parquet`."""
     session = asked.session()
     for split in asked.splits():

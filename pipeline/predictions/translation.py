@@ -12,7 +12,7 @@ from pipeline.contracts import Prompt
 from pipeline.core import tables
 from pipeline.decoding import Hypothesis
 from pipeline.inference import Session
-from pipeline.predictions import Asked, write_likelihood, write_samples
+from pipeline.predictions import PredictionRequest, write_likelihood, write_samples
 
 _FOUND = pa.schema(
     {
@@ -26,7 +26,7 @@ _FOUND = pa.schema(
 _ROWS = 4096  # answers turned into text at a time
 
 
-def predict(asked: Asked, out: Path) -> None:
+def predict(asked: PredictionRequest, out: Path) -> None:
     """Write `likelihood_<split>.parquet` for each split, `hypotheses_<split>.parquet` for each but
     valid, `samples.parquet` and, if the model can say where it looked, `attention.parquet`."""
     session = asked.session()
@@ -37,7 +37,7 @@ def predict(asked: Asked, out: Path) -> None:
         )
         write_likelihood(nats, count, table, out / f"likelihood_{split}.parquet")
         if split != "valid":
-            answers = found(
+            answers = search_rows(
                 session, session.task.prompts(table, session.device), table["row"].to_numpy()
             )
             with tables.writer(out / f"hypotheses_{split}.parquet", tables.HYPOTHESES) as file:
@@ -46,13 +46,13 @@ def predict(asked: Asked, out: Path) -> None:
     write_samples(session, asked.samples, out)
 
 
-def found(
+def search_rows(
     session: Session, prompts: Iterable[tuple[NDArray[np.int64], Prompt]], row: NDArray[np.int64]
 ) -> pa.Table:
     """Everything the search finds for the prompts, in the order of the table's rows, as ids."""
     generator = session.generator()
     batches = [
-        _batch(row[places].tolist(), session.searched(prompt, generator))
+        _batch(row[places].tolist(), session.run_search(prompt, generator))
         for places, prompt in prompts
     ]
     return pa.Table.from_batches(batches, _FOUND).sort_by(
@@ -63,7 +63,7 @@ def found(
 def hypotheses(session: Session, answers: pa.Table) -> Iterator[pa.RecordBatch]:
     """The answers as text, batch by batch."""
     for batch in answers.to_batches(_ROWS):
-        text = pa.array(session.say.decode_batch(batch["ids"].to_pylist()), pa.string())
+        text = pa.array(session.target_codec.decode_batch(batch["ids"].to_pylist()), pa.string())
         columns = [batch["row"], batch["rank"], text, batch["score"], batch["log_prob"]]
         yield pa.record_batch(columns, schema=tables.HYPOTHESES)
 
