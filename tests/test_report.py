@@ -25,7 +25,7 @@ from test_scoring import run_evaluate
 from pipeline.core import tables
 from pipeline.core.errors import UserError
 from pipeline.report import attention, document, repeats, results, style
-from pipeline.report.document import Data, Heading, Paragraph, Table
+from pipeline.report.document import Heading, Paragraph, Table, Verbatim
 
 ROOT = Path(__file__).parent.parent
 TRANSLATORS = {"seq2seq": 0.5, "transformer": 0.05, "attention_seq2seq": 0.25}
@@ -260,7 +260,7 @@ def test_folds_of_one_text_are_summed_up_before_all_else(seeded: Path, tmp_path:
     }
     file = tmp_path / "params.yaml"
     file.write_text(yaml.safe_dump({"corpora": corpora}))
-    assert repeats.crossed(file) == [(10, ["text_0", "text_1", "text_2"])]
+    assert repeats.fold_corpora(file) == [(10, ["text_0", "text_1", "text_2"])]
     heading, table, _ = repeats.several_folds([group, *folds], file)
     assert heading == document.Heading(2, "Language models, cross-validated (text_0 to text_2)")
     assert table.header[1] == "folds"
@@ -279,7 +279,7 @@ def test_folds_of_one_text_are_summed_up_before_all_else(seeded: Path, tmp_path:
     assert alone(seed=7)[1].rows[0][1] == "2 of 10"  # another seed is another setting
     corpora["text_1"]["vocab"]["min_count"] = 2
     file.write_text(yaml.safe_dump({"corpora": corpora}))
-    assert repeats.crossed(file) == [(10, ["text_0", "text_2"])]
+    assert repeats.fold_corpora(file) == [(10, ["text_0", "text_2"])]
 
 
 def test_every_row_of_every_table_has_as_many_cells_as_its_header(reported: Path) -> None:
@@ -407,7 +407,7 @@ def test_text_out_of_the_data_is_shown_as_it_is(tmp_path: Path) -> None:
     blocks = [
         Heading(1, "T"),
         Paragraph("`code` & **bold**"),
-        Table(("a", "b"), ((Data(nasty), "`x|y`"),), (False, True)),
+        Table(("a", "b"), ((Verbatim(nasty), "`x|y`"),), (False, True)),
     ]
     page, text = document.page(blocks, "T"), document.markdown(blocks, tmp_path)
     assert "<script>" not in page

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.report.style import INK, QUIET, drawing
+from pipeline.report.style import INK, QUIET, save_figure
 
 _CELL, _SMALL = 0.34, 0.115  # inches per word
 _HEADS = re.compile(r"(\d+) head (\d+)")
@@ -34,7 +34,7 @@ def heatmap(table: pa.Table, row: int, out: Path) -> None:
     small = (max(len(inputs) * _SMALL, 0.62), max(len(outputs) * _SMALL, 0.5))
     width = left + big[0] + 0.25 + (across * (small[0] + 0.2) + 0.15 if heads else 0)
     height = top + max(big[1], 2 * (small[1] + 0.32) if heads else 0) + 0.15
-    with drawing(out, width, height) as figure:
+    with save_figure(out, width, height) as figure:
         axes = figure.add_axes(
             (left / width, 1 - (top + big[1]) / height, big[0] / width, big[1] / height)
         )

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from pipeline.core import tables
 from pipeline.core.params import Evaluation
-from pipeline.report.document import Block, Data, Figure, Heading, Paragraph, Table
+from pipeline.report.document import Block, Figure, Heading, Paragraph, Table, Verbatim
 from pipeline.report.repeats import several_seeds
 from pipeline.report.results import SPLIT, Group, Result
 from pipeline.scoring import mt_metrics
@@ -78,7 +78,7 @@ def _findings(group: Group) -> str:
     """The outcome in a sentence or two."""
     best, beaten = group.results[0], group.beaten_by(group.results[0].name, LEVEL)
     others = [result.name for result in group.results[1:]]
-    score = f"{group.task.main_name} {best.at(f'{SPLIT}.{group.task.main}.score'):.2f}"
+    score = f"{group.task.main_name} {best.metric(f'{SPLIT}.{group.task.main}.score'):.2f}"
     if not others:
         return (
             f"`{best.name}` reaches {score}; there is no other run on this corpus to compare "
@@ -98,8 +98,13 @@ def _ranking(group: Group) -> Table:
     titles = [f"{task.main_title}, {split}" for split in more] + [title for title, _, _ in columns]
     rows = []
     for rank, result in enumerate(group.results, 1):
-        cells = [str(rank), f"`{result.name}`", result.run.family, f"{result.at('parameters'):,}"]
-        cells += [_estimate(result.at(f"{split}.{task.main}")) for split in (SPLIT, *more)]
+        cells = [
+            str(rank),
+            f"`{result.name}`",
+            result.run.family,
+            f"{result.metric('parameters'):,}",
+        ]
+        cells += [_estimate(result.metric(f"{split}.{task.main}")) for split in (SPLIT, *more)]
         cells += [_number(result, key, form) for _, key, form in columns]
         rows.append((*cells, _beaten(group, rank)))
     header = ("", "run", "family", "parameters", task.main_title, *titles, "better than")
@@ -131,12 +136,12 @@ def _classes(group: Group) -> list[Block]:
     rows = [
         (
             f"`{r.name}`",
-            Data(label),
+            Verbatim(label),
             f"{found['rows']:,}",
             *(f"{found[key]:.2f}" for key in ("precision", "recall", "f1")),
         )
         for r in group.results
-        for label, found in (r.at(f"{SPLIT}.labels") or {}).items()
+        for label, found in (r.metric(f"{SPLIT}.labels") or {}).items()
     ]
     header = ("run", "label", "rows", "precision, %", "recall, %", "F1, %")
     table = Table(header, tuple(rows), (False, False, True, True, True, True))
@@ -149,7 +154,7 @@ def _present(group: Group, columns: Sequence[Column]) -> list[Column]:
     return [
         column
         for column in found
-        if any(result.at(column[1]) is not None for result in group.results)
+        if any(result.metric(column[1]) is not None for result in group.results)
     ]
 
 
@@ -218,7 +223,7 @@ def _settings(group: Group) -> list[Block]:
                 f"`{result.name}`",
                 result.run.family,
                 str(result.run.seed),
-                Data(_listed(own) or _NONE),
+                Verbatim(_listed(own) or _NONE),
             )
         )
     table = Table(
@@ -243,9 +248,11 @@ def _samples(group: Group, predictions: Path) -> list[Block]:
                 judged = group.task.book_bleu and wanted is not None
                 score = f"{_book_bleu(group, sample['text'], wanted):.3f}" if judged else _NONE
                 prompt = (
-                    (Data(sample["prompt"]), Data(wanted or _NONE)) if position == 0 else ("", "")
+                    (Verbatim(sample["prompt"]), Verbatim(wanted or _NONE))
+                    if position == 0
+                    else ("", "")
                 )
-                rows.append((*prompt, f"`{name}`", Data(sample["text"]), score))
+                rows.append((*prompt, f"`{name}`", Verbatim(sample["text"]), score))
     if not rows:
         return []
     header = ("prompt", "reference", "run", "answer", "book's BLEU")
@@ -271,13 +278,13 @@ def _samples(group: Group, predictions: Path) -> list[Block]:
 
 def _book_bleu(group: Group, answer: str, reference: str) -> float:
     """The book's BLEU of an answer, both sides read as the corpus reads its text."""
-    [pair] = mt_metrics.pairs(pa.array([answer]), pa.array([reference]), group.text)
+    [pair] = mt_metrics.normalized_pairs(pa.array([answer]), pa.array([reference]), group.text)
     return book_bleu(*pair)
 
 
 def _signatures(group: Group) -> list[Block]:
     """sacreBLEU's signatures, which are the same for every run."""
-    scores = group.results[0].at(SPLIT) or {}
+    scores = group.results[0].metric(SPLIT) or {}
     found = {
         name: value.get("signature") for name, value in scores.items() if isinstance(value, dict)
     }
@@ -301,7 +308,7 @@ def _estimate(found: Any) -> str:
 
 def _number(result: Result, key: str, form: str) -> str:
     """The metric, with its interval where it has one beside it."""
-    value, low, high = (result.at(key + end) for end in ("", "_low", "_high"))
+    value, low, high = (result.metric(key + end) for end in ("", "_low", "_high"))
     if value is None:
         return _NONE
     return form.format(value) + (

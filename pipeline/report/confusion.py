@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.report.results import SPLIT, Group
-from pipeline.report.style import INK, QUIET, drawing
+from pipeline.report.style import INK, QUIET, save_figure
 
 _ACROSS = 4  # panels side by side
 _MOST_WRITTEN = 12  # labels up to which every cell shows its share
@@ -17,14 +17,14 @@ _MOST_WRITTEN = 12  # labels up to which every cell shows its share
 def matrices(group: Group, plots: Path, out: Path) -> bool:
     """A panel per run in the order of their rank, rows and columns in the order of the labels'
     names; False if none has labels."""
-    found = {result.name: result.at(f"{SPLIT}.confusion") for result in group.results}
+    found = {result.name: result.metric(f"{SPLIT}.confusion") for result in group.results}
     if not any(found.values()):
         return False
     labels = sorted({label for counts in found.values() for label in counts or ()})
     across, down = min(_ACROSS, len(found)), -(-len(found) // _ACROSS)
     side, margin = max(1.5, 0.42 * len(labels)), 0.35 + 0.085 * max(len(label) for label in labels)
     width, height = margin + across * (side + 0.3), down * (side + 0.45) + 0.6 * margin
-    with drawing(out, width, height) as figure:
+    with save_figure(out, width, height) as figure:
         for number, (name, counts) in enumerate(found.items()):
             x, y = margin + number % across * (side + 0.3), 0.35 + number // across * (side + 0.45)
             axes = figure.add_axes(

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.core.errors import refuse, told
 from pipeline.report.results import SPLIT, Group
-from pipeline.report.style import QUIET, drawing, hues, name_lines, upper_first
+from pipeline.report.style import QUIET, hues, name_lines, save_figure, upper_first
 
 HISTORY = "history.csv"  # has rows for every run
 
@@ -63,7 +63,7 @@ def learning_curves(group: Group, plots: Path, out: Path) -> bool:
     if not any(valid.values()):
         return False
     hue = hues(names)
-    with drawing(out, 9.6, 3.7) as figure:
+    with save_figure(out, 9.6, 3.7) as figure:
         left, right = figure.subplots(1, 2, width_ratios=(1, 1))
         figure.subplots_adjust(
             left=0.06, right=1 - _margin(names, 9.6), bottom=0.14, top=0.88, wspace=0.16
@@ -105,7 +105,7 @@ def by_length(group: Group, plots: Path, out: Path) -> bool:
     if not any(len(found) > 1 for found in rows.values()):
         return False
     hue = hues(names)
-    with drawing(out, 7.4, 4.0) as figure:
+    with save_figure(out, 7.4, 4.0) as figure:
         axes = figure.subplots()
         figure.subplots_adjust(left=0.075, right=1 - _margin(names, 7.4), bottom=0.13, top=0.88)
         ends = {}
@@ -174,7 +174,7 @@ def _sources(
             read(plots / result.name / "history.csv"), f"valid_averaged_{_measure(group)}"
         )
         for point in averaged or valid[result.name]:
-            if point[0] == result.at("best_step"):
+            if point[0] == result.metric("best_step"):
                 found[result.name] = point
     return found
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
-class Data(str):
+class Verbatim(str):
     """Text that came out of the data: shown as it is, whatever marks it holds. Other text may use
     `code` and **bold**."""
 
@@ -73,11 +73,11 @@ def _markdown(block: Block, folder: Path) -> str:
 
 
 def _cell(text: str) -> str:
-    return _marked(text) if isinstance(text, Data) else text.replace("|", "\\|")
+    return _marked(text) if isinstance(text, Verbatim) else text.replace("|", "\\|")
 
 
 def _marked(text: str) -> str:
-    if isinstance(text, Data):
+    if isinstance(text, Verbatim):
         text = re.sub(r"[\\`*|<>&\[\]~]|(?<!\w)_|_(?!\w)", r"\\\g<0>", " ".join(text.split()))
     return text
 
@@ -141,7 +141,7 @@ def _row(cells: tuple[str, ...], numbers: tuple[bool, ...], tag: str, kind: str)
 
 def _inline(text: str) -> str:
     safe = html.escape(text)
-    if isinstance(text, Data):
+    if isinstance(text, Verbatim):
         return safe
     safe = re.sub(r"`([^`]*)`", r"<code>\1</code>", safe)
     return re.sub(r"\*\*([^*]*)\*\*", r"<strong>\1</strong>", safe)

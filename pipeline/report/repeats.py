@@ -50,7 +50,7 @@ def several_folds(groups: Sequence[Group], file: Path) -> list[Block]:
     """A section for each text of the params file that is cross-validated, with the same table as
     for seeds."""
     blocks: list[Block] = []
-    for folds, corpora in crossed(file):
+    for folds, corpora in fold_corpora(file):
         own = [group for group in groups if group.corpus in corpora]
         for task in sorted({group.results[0].run.task for group in own}):
             same = [group for group in own if group.results[0].run.task == task]
@@ -66,7 +66,7 @@ def several_folds(groups: Sequence[Group], file: Path) -> list[Block]:
     return blocks
 
 
-def crossed(file: Path) -> list[tuple[int, list[str]]]:
+def fold_corpora(file: Path) -> list[tuple[int, list[str]]]:
     """The corpora of the params file that are folds of one text, in their order, and how many folds
     it was cut into."""
     found: dict[str, list[str]] = {}
@@ -124,5 +124,5 @@ def _table(group: Group, what: str, found: list[tuple[str, list[Result]]]) -> Ta
 
 def _values(results: Sequence[Result], key: str) -> list[float]:
     """The metric of every run; none if one of them lacks it."""
-    values = [result.at(key) for result in results]
+    values = [result.metric(key) for result in results]
     return [] if None in values else values

@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.core import config, params, tables
 from pipeline.core.errors import read_json, refuse
 from pipeline.scoring.significance import Bootstrap, Pair, pairs
-from pipeline.scoring.tasks import Scoring, of_run, text_of
+from pipeline.scoring.tasks import Scoring, load_scoring, text_config
 from pipeline.text.tokens import Text
 
 SPLIT = "test"  # what ranks
@@ -25,7 +25,7 @@ class Result:
     run: params.Run
     metrics: dict[str, Any]
 
-    def at(self, dotted: str) -> Any:
+    def metric(self, dotted: str) -> Any:
         """The metric under the dotted key, None where this run has none."""
         here: Any = self.metrics
         for key in dotted.split("."):
@@ -84,7 +84,7 @@ def groups(file: Path, metrics: Path, scores: Path) -> list[Group]:
 
 
 def _group(file: Path, results: list[Result], scores: Path, evaluation: params.Evaluation) -> Group:
-    task, corpus = of_run(file, results[0].name, results[0].run), results[0].run.corpus
+    task, corpus = load_scoring(file, results[0].name, results[0].run), results[0].run.corpus
     table = {
         r.name: tables.read(scores / r.name / f"{SPLIT}.parquet", task.schema) for r in results
     }
@@ -97,7 +97,9 @@ def _group(file: Path, results: list[Result], scores: Path, evaluation: params.E
                 f"the {want} rows of {results[0].name}",
                 "Run `dvc repro`.",
             )
-    task, _ = task.fitting(table[results[0].name])  # by the references, which are the same for all
+    task, _ = task.select_scoring(
+        table[results[0].name]
+    )  # by the references, which are the same for all
     units = {run: task.units(rows) for run, rows in table.items()}
     sign = -1 if task.higher_is_better else 1
     point = {
@@ -108,7 +110,7 @@ def _group(file: Path, results: list[Result], scores: Path, evaluation: params.E
     compared = pairs(
         {r.name: units[r.name] for r in ranked}, task.score, Bootstrap.of(evaluation, corpus, SPLIT)
     )
-    return Group(task, corpus, text_of(file, corpus), tuple(ranked), tuple(compared))
+    return Group(task, corpus, text_config(file, corpus), tuple(ranked), tuple(compared))
 
 
 def _metrics(path: Path, run: params.Run) -> dict[str, Any]:

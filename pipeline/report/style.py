@@ -54,7 +54,7 @@ def hues(names: Sequence[str]) -> dict[str, str]:
 
 
 @contextmanager
-def drawing(out: Path, width: float, height: float) -> Iterator[Any]:
+def save_figure(out: Path, width: float, height: float) -> Iterator[Any]:
     """A figure of that many inches, written to `out` when the block ends."""
     import matplotlib
 

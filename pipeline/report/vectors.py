@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.report.style import HUES, INK, OTHER, QUIET, drawing
+from pipeline.report.style import HUES, INK, OTHER, QUIET, save_figure
 
 _WORDS, _NAMED = 400, 70  # dots, and those that carry their word: the most frequent ones
 # words of a larger share of the text say more of grammar than of meaning, and crowd the middle
@@ -32,13 +32,13 @@ def picture(table: pa.Table, classes: Mapping[str, str], out: Path) -> None:
         .astype(np.float64)
         .reshape(len(tokens), -1)
     )
-    point_V2 = plane(
+    point_V2 = principal_components(
         vector_VD / np.maximum(np.linalg.norm(vector_VD, axis=1, keepdims=True), 1e-12)
     )
     kinds = [classes.get(token, "").split(" ")[0] for token in tokens]
     common = [kind for kind, _ in Counter(kind for kind in kinds if kind).most_common(len(HUES))]
     hue = dict(zip(common, HUES, strict=False))
-    with drawing(out, 7.4, 5.6) as figure:
+    with save_figure(out, 7.4, 5.6) as figure:
         axes = figure.add_axes((0.02, 0.03, 0.96 if not hue else 0.81, 0.94))
         axes.scatter(
             *point_V2.T, s=11, c=[hue.get(kind, OTHER) for kind in kinds], linewidths=0, alpha=0.85
@@ -64,7 +64,7 @@ def picture(table: pa.Table, classes: Mapping[str, str], out: Path) -> None:
             )
 
 
-def plane(point_VD: NDArray[np.float64]) -> NDArray[np.float64]:
+def principal_components(point_VD: NDArray[np.float64]) -> NDArray[np.float64]:
     """The points' two principal components (Pearson 1901), each turned so that its largest weight
     is positive."""
     centred_VD = point_VD - point_VD.mean(0)

@@ -25,7 +25,7 @@ def likelihood(predictions: Path, split: str, rows: int) -> pa.Table:
     those rows, or not finite."""
     path = predictions / f"likelihood_{split}.parquet"
     table = tables.read(path, tables.LIKELIHOOD).sort_by("row")
-    same_rows(table["row"], rows, path)
+    check_row_numbers(table["row"], rows, path)
     if not pc.all(pc.is_finite(table["nats"])).as_py():
         raise refuse(
             str(path),
@@ -36,7 +36,7 @@ def likelihood(predictions: Path, split: str, rows: int) -> pa.Table:
     return table
 
 
-def same_rows(row: pa.ChunkedArray, rows: int, path: Path) -> None:
+def check_row_numbers(row: pa.ChunkedArray, rows: int, path: Path) -> None:
     """UserError unless `row` counts 0, 1, ... rows - 1."""
     if rows == 0:
         raise refuse(

@@ -65,7 +65,7 @@ class Bootstrap:
         return {"score": float(score(units_NK.sum(0, keepdims=True))[0]), "low": low, "high": high}
 
 
-def by_block(units_NK: Array, block_N: NDArray[np.int64]) -> Array:
+def sum_by_block(units_NK: Array, block_N: NDArray[np.int64]) -> Array:
     """Rows of one block summed into one resampling unit; blocks in the order of their numbers."""
     order = np.argsort(block_N, kind="stable")
     starts = np.flatnonzero(np.diff(block_N[order], prepend=block_N[order][0] - 1))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline.core import tables
 from pipeline.core.errors import refuse
-from pipeline.scoring.likelihood import same_rows
+from pipeline.scoring.likelihood import check_row_numbers
 from pipeline.text.specials import SPECIALS, UNK
 from pipeline.text.tokens import offsets
 
@@ -51,7 +51,7 @@ def unknown(words: pa.ChunkedArray, encoded: Path | None, split: str, side: str)
     path = encoded / f"{split}.parquet"
     column, schema = _IDS[side]
     table = tables.read(path, schema).sort_by("row")
-    same_rows(table["row"], len(words), path)
+    check_row_numbers(table["row"], len(words), path)
     words_N, ids_N = words.combine_chunks(), table[column].combine_chunks()
     flat = words_N.flatten()
     lacking = np.asarray(ids_N.flatten()) == UNK

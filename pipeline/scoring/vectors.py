@@ -14,13 +14,13 @@ NEIGHBOURS = 10
 _AT_ONCE = 512  # words compared with the whole vocabulary at a time
 
 
-def unit(vector_VD: Array) -> Array:
+def unit_length(vector_VD: Array) -> Array:
     """The vectors at length 1; a vector of zeros stays one."""
     scaled: Array = vector_VD / np.maximum(np.linalg.norm(vector_VD, axis=1, keepdims=True), 1e-12)
     return scaled
 
 
-def purity(unit_VD: Array, word_N: Ids, class_N: Ids) -> tuple[Array, Array]:
+def neighbour_purity(unit_VD: Array, word_N: Ids, class_N: Ids) -> tuple[Array, Array]:
     """For each word the share of its nearest neighbours that are of its class, and what chance
     would give.
 
@@ -63,7 +63,7 @@ def correlation(sums_R6: Array) -> Array:
     return found
 
 
-def answers(unit_VD: Array, question_N3: Ids) -> Ids:
+def solve_analogies(unit_VD: Array, question_N3: Ids) -> Ids:
     """The word x nearest to b - a + c for each question `a is to b as c to x`, other than the three
     (3CosAdd: Mikolov et al. 2013c, with vectors of length 1)."""
     found = np.empty(len(question_N3), np.int64)

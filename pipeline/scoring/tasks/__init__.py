@@ -78,27 +78,27 @@ class Scoring:
     book_bleu: bool
     substitute: Callable[[pa.Table], "tuple[Scoring, str] | None"] = _no_substitute
 
-    def fitting(self, table: pa.Table) -> "tuple[Scoring, str]":
+    def select_scoring(self, table: pa.Table) -> "tuple[Scoring, str]":
         """Scoring that ranks the rows of `table`, chosen by their references alone, and the reason
         if it is another one."""
         return self.substitute(table) or (self, "")
 
 
-def of_run(file: Path, name: str, run: params.Run, tokenizer: str = "13a") -> Scoring:
+def load_scoring(file: Path, name: str, run: params.Run, tokenizer: str = "13a") -> Scoring:
     """The scoring of the run `name` of the params file `file`, by its task and its corpus's
     case."""
     task = config.named_module("pipeline.scoring.tasks", run.task, f"runs.{name}.task")
-    scoring: Scoring = task.scoring(text_of(file, run.corpus).lowercase, tokenizer)
+    scoring: Scoring = task.scoring(text_config(file, run.corpus).lowercase, tokenizer)
     return scoring
 
 
-def text_of(file: Path, corpus: str) -> Text:
+def text_config(file: Path, corpus: str) -> Text:
     """The block `text` of a corpus of the params file."""
     where = f"corpora.{corpus}.text"
     return config.load(Text, config.section(file, where), where)
 
 
-def tokenizer_of(file: Path, corpus: str, tokens: Path) -> tuple[params.Tokenizer, str]:
+def bleu_tokenizer(file: Path, corpus: str, tokens: Path) -> tuple[params.Tokenizer, str]:
     """BLEU's tokenizer for a corpus of the params file, with its tokens in the folder `tokens`, and
     a warning or "".
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipeline.core import tables
 from pipeline.core.errors import read_json_value, refuse
 from pipeline.scoring.lengths import curve
-from pipeline.scoring.likelihood import same_rows
+from pipeline.scoring.likelihood import check_row_numbers
 from pipeline.scoring.significance import Array, Bootstrap
 from pipeline.scoring.tasks import Inputs, Scoring
 
@@ -76,7 +76,7 @@ def rows(inputs: Inputs, split: str) -> pa.Table:
     texts = tables.read(inputs.tokens / f"{split}.parquet", tables.TOKENS_LABELLED).sort_by("row")
     path = inputs.predictions / f"labels_{split}.parquet"
     found = tables.read(path, tables.LABELS).sort_by("row")
-    same_rows(found["row"], len(texts), path)
+    check_row_numbers(found["row"], len(texts), path)
 
     names_path = inputs.predictions / "labels.json"
     names = _names(names_path)
@@ -120,7 +120,7 @@ def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> d
     `confusion` is {true label: {predicted label: rows}}.
     """
     names = sorted(set(table["label"].to_pylist()) | set(table["predicted"].to_pylist()))
-    pairs_NK = confused(table, names)
+    pairs_NK = confusion_units(table, names)
     counts_LL = pairs_NK.sum(0).reshape(len(names), len(names))
     accuracy = bootstrap.estimate(units(table), score)
     found: dict[str, Any] = {"accuracy": accuracy, "f1": bootstrap.estimate(pairs_NK, macro_f1)}
@@ -151,7 +151,7 @@ def by_length(table: pa.Table, bootstrap: Bootstrap) -> list[dict[str, Any]]:
     )
 
 
-def confused(table: pa.Table, names: list[str]) -> Array:
+def confusion_units(table: pa.Table, names: list[str]) -> Array:
     """units_NK, K = L * L: 1 at (label, predicted) of the row, label by label."""
     label_N, predicted_N = (
         pc.index_in(table[side], pa.array(names)).to_numpy() for side in ("label", "predicted")

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from pipeline.core import tables
 from pipeline.scoring import likelihood
 from pipeline.scoring.lengths import curve
-from pipeline.scoring.significance import Array, Bootstrap, by_block
+from pipeline.scoring.significance import Array, Bootstrap, sum_by_block
 from pipeline.scoring.tasks import Inputs, Scoring
 from pipeline.scoring.unknown import unknown
 
@@ -29,7 +29,7 @@ def rows(inputs: Inputs, split: str) -> pa.Table:
 def units(table: pa.Table) -> Array:
     """units_UK: pseudo-nats and words; U paragraphs, resampled whole."""
     columns = [table[name].to_numpy().astype(np.float64) for name in ("nats", "count")]
-    return by_block(np.stack(columns, 1), table["block"].to_numpy())
+    return sum_by_block(np.stack(columns, 1), table["block"].to_numpy())
 
 
 def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pipeline.core import tables
 from pipeline.scoring import likelihood
 from pipeline.scoring.lengths import curve
-from pipeline.scoring.significance import Array, Bootstrap, by_block
+from pipeline.scoring.significance import Array, Bootstrap, sum_by_block
 from pipeline.scoring.tasks import Inputs, Scoring
 from pipeline.scoring.unknown import unknown
 
@@ -94,7 +94,7 @@ def units(table: pa.Table) -> Array:
         table[name].to_numpy().astype(np.float64)
         for name in ("nats", "count", "floor", "characters")
     ]
-    return by_block(np.stack(columns, 1), table["block"].to_numpy())
+    return sum_by_block(np.stack(columns, 1), table["block"].to_numpy())
 
 
 def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pipeline.core import tables
 from pipeline.core.errors import refuse
 from pipeline.scoring import likelihood
 from pipeline.scoring.lengths import curve
-from pipeline.scoring.significance import Array, Bootstrap, by_block
+from pipeline.scoring.significance import Array, Bootstrap, sum_by_block
 from pipeline.scoring.tasks import Inputs, Scoring
 from pipeline.scoring.unknown import unknown
 
@@ -106,7 +106,7 @@ def units(table: pa.Table) -> Array:
         for name in ("nats", "count", "correct", "pair_nats")
     ]
     columns += [table["pair_correct"].to_numpy().astype(np.float64), np.ones(len(table))]
-    return by_block(np.stack(columns, 1), table["block"].to_numpy())
+    return sum_by_block(np.stack(columns, 1), table["block"].to_numpy())
 
 
 def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> dict[str, Any]:

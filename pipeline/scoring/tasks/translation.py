@@ -208,14 +208,14 @@ def _by_length(
 
 
 @cache
-def _measures(tokenizer: str) -> dict[str, mt_metrics.Surface]:
-    return mt_metrics.measures(tokenizer)
+def _measures(tokenizer: str) -> dict[str, mt_metrics.TextMetric]:
+    return mt_metrics.text_metrics(tokenizer)
 
 
 def _answers(predictions: Path, split: str, rows: int) -> pa.StringArray:
     path = predictions / f"hypotheses_{split}.parquet"
     best = tables.read(path, tables.HYPOTHESES).filter(pc.field("rank") == 0).sort_by("row")
-    likelihood.same_rows(best["row"], rows, path)
+    likelihood.check_row_numbers(best["row"], rows, path)
     return best["text"].combine_chunks()
 
 
@@ -228,8 +228,10 @@ def _decoded(
     Answers and references are read in the same way: with their case, and for the scores that
     disregard it, as the corpus says, since lowercasing the corpus and lowercasing in a score differ
     in some letters."""
-    cased = mt_metrics.pairs(answers, references, dataclasses.replace(text, lowercase=False))
-    caseless = mt_metrics.pairs(answers, references, text)
+    cased = mt_metrics.normalized_pairs(
+        answers, references, dataclasses.replace(text, lowercase=False)
+    )
+    caseless = mt_metrics.normalized_pairs(answers, references, text)
     no_capitals = cased == caseless and all(side == side.lower() for pair in cased for side in pair)
 
     columns: dict[str, Any] = {}

@@ -43,15 +43,15 @@ _MEANING = (
 _JUDGES = {"classes": tables.JUDGE_CLASSES, "analogies": tables.JUDGE_ANALOGIES}
 
 
-class Known:
+class WordVectors:
     """The vectors at length 1, and each word's place among them."""
 
     def __init__(self, table: pa.Table) -> None:
         self.tokens = table["token"].combine_chunks()
         numbers = table["vector"].combine_chunks().values.to_numpy().astype(np.float64)
-        self.unit_VD = vectors.unit(numbers.reshape(len(table), -1))
+        self.unit_VD = vectors.unit_length(numbers.reshape(len(table), -1))
 
-    def places(self, words: pa.ChunkedArray) -> pa.Array:
+    def indices(self, words: pa.ChunkedArray) -> pa.Array:
         """Null for a word that has no vector."""
         return pc.index_in(words.combine_chunks(), self.tokens)
 
@@ -99,7 +99,7 @@ def rows(inputs: Inputs, split: str) -> pa.Table:
     table = tables.read(path, tables.VECTORS)
     if not len(table):
         raise refuse(str(path), "no vectors", "one for each word", "Delete it and run `dvc repro`.")
-    known = Known(table)
+    known = WordVectors(table)
     found = []
     for file in judges:
         name = file.stem.partition("_")[2]
@@ -175,13 +175,13 @@ def _units(own: pa.Table) -> Array:
     return np.stack([np.ones(len(x)), x, y, x * x, y * y, x * y], 1)
 
 
-def _classes(known: Known, judge: pa.Table) -> dict[str, Any]:
-    place = known.places(judge["token"])
+def _classes(known: WordVectors, judge: pa.Table) -> dict[str, Any]:
+    place = known.indices(judge["token"])
     there = judge.filter(pc.is_valid(place))
     numbers = (
         there["class"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
     )
-    found, chance = vectors.purity(
+    found, chance = vectors.neighbour_purity(
         known.unit_VD, place.drop_null().to_numpy().astype(np.int64), numbers
     )
     return {
@@ -192,7 +192,7 @@ def _classes(known: Known, judge: pa.Table) -> dict[str, Any]:
     }
 
 
-def _similarity(known: Known, judge: pa.Table) -> dict[str, Any]:
+def _similarity(known: WordVectors, judge: pa.Table) -> dict[str, Any]:
     """A pair's cosine and its human score, each as its rank among the pairs covered."""
     judge, place_N2 = _covered(known, judge, ("first", "second"))
     cosine_N = (known.unit_VD[place_N2[:, 0]] * known.unit_VD[place_N2[:, 1]]).sum(1)
@@ -204,9 +204,9 @@ def _similarity(known: Known, judge: pa.Table) -> dict[str, Any]:
     return {"section": [None] * len(item), "item": item, "found": found, "wanted": wanted}
 
 
-def _analogies(known: Known, judge: pa.Table) -> dict[str, Any]:
+def _analogies(known: WordVectors, judge: pa.Table) -> dict[str, Any]:
     judge, place_N4 = _covered(known, judge, ("first", "second", "third", "fourth"))
-    right_N = vectors.answers(known.unit_VD, place_N4[:, :3]) == place_N4[:, 3]
+    right_N = vectors.solve_analogies(known.unit_VD, place_N4[:, :3]) == place_N4[:, 3]
     item = [
         " ".join(row[name] for name in ("first", "second", "third", "fourth"))
         for row in judge.to_pylist()
@@ -220,9 +220,9 @@ def _analogies(known: Known, judge: pa.Table) -> dict[str, Any]:
     }
 
 
-def _covered(known: Known, judge: pa.Table, columns: tuple[str, ...]) -> tuple[pa.Table, Any]:
+def _covered(known: WordVectors, judge: pa.Table, columns: tuple[str, ...]) -> tuple[pa.Table, Any]:
     """The rows whose words all have vectors, and their places."""
-    places = [known.places(judge[name]) for name in columns]
+    places = [known.indices(judge[name]) for name in columns]
     there = np.logical_and.reduce(
         [pc.is_valid(place).to_numpy(zero_copy_only=False) for place in places]
     )
