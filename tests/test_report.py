@@ -145,7 +145,7 @@ def test_runs_on_a_lowercased_corpus_are_ranked_and_tested_without_case_and_the_
         pytest.approx(score, abs=6e-3) for score in scores
     ]
     assert f"`{order[0]}` is best with {name} {scores[0]:.2f}, significantly better" in text
-    header, _, pair = table_after(text, "### Is the difference real? (pairs)")
+    header, _, pair = table_after(text, "### Paired tests (pairs)")
     assert header[1] == f"difference in {name}"
     assert abs(float(pair[1])) == pytest.approx(scores[0] - scores[1], abs=6e-3)
     header, _, *rows = table_after(text, "### Further scores (pairs)")
@@ -201,7 +201,7 @@ def test_a_setting_trained_with_several_seeds_is_summed_up_below_the_ranking(see
         headings = (
             f" on {corpus}\n",
             f"### Several seeds ({corpus})",
-            f"### Is the difference real? ({corpus})",
+            f"### Paired tests ({corpus})",
         )
         where = [text.index(heading) for heading in headings]
         assert where == sorted(where)
@@ -293,7 +293,7 @@ def test_every_row_of_every_table_has_as_many_cells_as_its_header(reported: Path
 def test_samples_settings_and_signatures_are_told(reported: Path) -> None:
     text = (reported / "reports/comparison.md").read_text()
     header, _, *rows = table_after(text, "### Sample sentences (pairs)")
-    assert header == ["prompt", "reference", "run", "answer", "book's BLEU"]
+    assert header == ["prompt", "reference", "run", "output", "book's BLEU"]
     assert len(rows) == 12
     assert "learning_rate 0.002" in text
     assert "tok:13a" in text
