@@ -92,7 +92,7 @@ def test_runs_are_ranked_by_their_score_with_interval_and_whom_they_beat(reporte
     found = json.loads((reported / "reports/metrics/lstm.json").read_text())["test"]
     for title, key, form in (
         ("bits per character", "bits_per_character", "{:.3f}"),
-        ("above it", "excess", "{:+.1%}"),
+        ("excess", "excess", "{:+.1%}"),
     ):
         score, low, high = (form.format(found[key + end]) for end in ("", "_low", "_high"))
         assert rows[0][header.index(title)] == f"{score} [{low}, {high}]"
@@ -150,7 +150,10 @@ def test_runs_on_a_lowercased_corpus_are_ranked_and_tested_without_case_and_the_
     assert abs(float(pair[1])) == pytest.approx(scores[0] - scores[1], abs=6e-3)
     header, _, *rows = table_after(text, "### Further scores (pairs)")
     assert (other in header, title in header) == (True, False)
-    assert ("exact, lowercased" in header, "exact" in header) == (lowercase, not lowercase)
+    assert ("exact match, lowercased" in header, "exact match" in header) == (
+        lowercase,
+        not lowercase,
+    )
     assert f"[{name[:1].upper()}{name[1:]} by length, translators on pairs]" in text
     assert {"bleu", "bleu_lowercase"} <= {
         row[0] for row in table_after(text, "### Signatures (pairs)")

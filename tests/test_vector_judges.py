@@ -417,7 +417,7 @@ def test_the_report_ranks_shows_and_draws_vectors_the_same_way_twice(told: Path)
     )
     text = before["reports/comparison.md"].decode()
     assert "## Word vectors on toy_story" in text
-    assert "pure neighbours" in text
+    assert "neighbours of same class" in text
     stage_runs.run(told, "report")
     assert made() == before
 

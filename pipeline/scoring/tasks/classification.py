@@ -22,20 +22,20 @@ from pipeline.scoring.tasks import Inputs, Scoring
 _COLUMNS = (
     ("macro F1, %", "f1.score", "{:.2f}"),
     ("nats per text", "nats_per_text", "{:.3f}"),
-    ("the rule's own", "limit", "{:.2f}"),
-    ("to the limit", "distance", "{:.2f}"),
+    ("limit, %", "limit", "{:.2f}"),
+    ("distance to limit", "distance", "{:.2f}"),
 )
 _TODO = "Remove it. Run `dvc repro`."
 _MEANING = (
-    "Accuracy is the share of texts whose likeliest label is the right one. F1 is the harmonic "
-    "mean of a label's precision "
-    "(how many of the texts so labelled are) and recall (how many of the texts that are were so "
-    "labelled); macro F1 is its "
-    "mean over the labels, each counting alike. Nats per text are -log of the probability that "
-    "the right label was given: "
-    "guessing among two labels costs 0.693. Where the corpus is built in, some labels are "
-    "flipped, and the accuracy of the "
-    "rule that wrote the others is the most that can be expected."
+    "Accuracy is the share of texts whose most likely label is the true one. "
+    "F1 is the harmonic mean of a label's precision and recall, and macro F1 is the unweighted "
+    "mean of F1 over the labels. "
+    "Precision is the share of texts predicted to have the label that do have it. "
+    "Recall is the share of texts with the label that are predicted to have it. "
+    "Nats per text are the mean of -log P(true label); guessing between two labels costs 0.693. "
+    "In built-in corpora some labels are flipped at random. "
+    "The limit is then the accuracy of the rule that wrote the other labels, the highest that "
+    "can be expected."
 )
 
 

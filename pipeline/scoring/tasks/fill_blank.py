@@ -14,6 +14,16 @@ from pipeline.scoring.significance import Array, Bootstrap, sum_by_block
 from pipeline.scoring.tasks import Inputs, Scoring
 from pipeline.scoring.unknown import unknown
 
+_MEANING = (
+    "Pseudo-perplexity is exp(nats per word), where each word is predicted from all other words of "
+    "its row, on both sides. "
+    "It is not a perplexity of the text, and ranks only blank fillers. "
+    "Each word counts as evidence for the others, so it may be lower than the perplexity that any "
+    "language model can reach. "
+    "A word that the vocabulary lacks also costs the nats for its letters. "
+    "`unknown words` is the share of such words."
+)
+
 
 def rows(inputs: Inputs, split: str) -> pa.Table:
     """Pseudo-nats and words of every row; UserError if predictions and texts do not match."""
@@ -68,19 +78,11 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
         main_title="pseudo-perplexity",
         main_name="pseudo-perplexity",
         scale=None,
-        columns=(("words", "words", "{:,}"), ("unknown", "unknown", "{:.1%}")),
+        columns=(("words", "words", "{:,}"), ("unknown words", "unknown", "{:.1%}")),
         further=(),
         title="Blank fillers",
         length="tokens in the sentence",
         unit="word",
-        meaning=(
-            "Pseudo-perplexity is exp(nats per word), each word guessed from all the others of "
-            "its row, those after it "
-            "included. It may lie below the lowest perplexity that a language model can reach, "
-            "since the words are counted "
-            "on each other's evidence: it is no perplexity of the text, and only blank fillers "
-            "are ranked by it. A word "
-            "that the vocabulary lacks costs its letters too; `unknown` is the share of such words."
-        ),
+        meaning=_MEANING,
         book_bleu=False,
     )

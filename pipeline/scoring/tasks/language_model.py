@@ -19,23 +19,21 @@ from pipeline.scoring.unknown import unknown
 _COLUMNS = (
     ("bits per character", "bits_per_character", "{:.3f}"),
     ("lowest reachable", "floor_perplexity", "{:.2f}"),
-    ("above it", "excess", "{:+.1%}"),
-    ("unknown", "unknown", "{:.1%}"),
+    ("excess", "excess", "{:+.1%}"),
+    ("unknown words", "unknown", "{:.1%}"),
 )
 _MEANING = (
-    "Perplexity is exp(nats per token): a perplexity of 20 means that the model hesitated as "
-    "between 20 equally "
-    "likely tokens at every step. It compares only models that read the same tokens; bits per "
-    "character, what it "
-    "costs to write the text character by character, compares all, and ranks them. Where a "
-    "grammar wrote the text, "
-    "the grammar's own perplexity on the same rows is the lowest that a model can expect to "
-    "reach, and the excess "
-    "says how much is left to learn. A word that a model's vocabulary lacks costs its letters "
-    "too, at the price of letters "
-    "drawn at random, so that perplexities are those of the whole text; `unknown` is the share "
-    "of such words, whose letters "
-    "no training can make cheaper."
+    "Perplexity is exp(nats per token): at perplexity 20 the model is as uncertain as among 20 "
+    "equally likely tokens. "
+    "It compares only models that read the same tokens. "
+    "Bits per character compare all models, and rank them: they are the cost of the whole text "
+    "over its number of characters. "
+    "Where a grammar wrote the text, `lowest reachable` is the grammar's own perplexity on the "
+    "same rows. "
+    "No model can be expected to do better, and `excess` says how much is left to learn. "
+    "A word that the vocabulary lacks also costs its letters, as if they were drawn at random, so "
+    "that perplexities are those of the full text. "
+    "`unknown words` is the share of such words; no training makes their letters cheaper."
 )
 _ENOUGH_BLOCKS = 30
 

@@ -17,26 +17,24 @@ from pipeline.scoring.unknown import unknown
 
 _MAIN = "masked_perplexity"
 _COLUMNS = (
-    ("words guessed", "mlm_accuracy.score", "{:.1%}"),
-    ("pairs guessed", "nsp_accuracy.score", "{:.1%}"),
-    ("unknown", "unknown", "{:.1%}"),
+    ("masked-word accuracy", "mlm_accuracy.score", "{:.1%}"),
+    ("next-sentence accuracy", "nsp_accuracy.score", "{:.1%}"),
+    ("unknown words", "unknown", "{:.1%}"),
 )
 _FURTHER = (
-    ("loss of the words", "mlm_loss", "{:.3f}"),
-    ("loss of the pairs", "nsp_loss", "{:.3f}"),
+    ("masked-word loss", "mlm_loss", "{:.3f}"),
+    ("next-sentence loss", "nsp_loss", "{:.3f}"),
 )
 _MEANING = (
-    "Masked perplexity is exp(nats per masked word), each word guessed from the words on both "
-    "sides of it: it is no "
-    "perplexity of the text, and not to be set beside that of a model that reads from left to "
-    "right. 15 % of the words "
-    "are masked, the same ones for every run; most of them are hidden, a few are replaced or "
-    "left. Pairs guessed is how "
-    "often the model can tell whether the second sentence follows the first, which is so for "
-    "half of them. `unknown` is the "
-    "share of words that the vocabulary lacks, all of which are one word to it: only models of "
-    "the same vocabulary can be "
-    "compared."
+    "Masked perplexity is exp(nats per masked word), where each word is predicted from the words "
+    "on both sides. "
+    "It is not a perplexity of the text: do not compare it with that of a left-to-right model. "
+    "15 % of the words are masked, the same ones for every run. "
+    "Most of them are hidden, and a few are replaced or left unchanged. "
+    "Next-sentence accuracy is the share of pairs for which the model decides correctly whether "
+    "the second sentence follows the first, which is so for half of them. "
+    "`unknown words` is the share of words that the vocabulary lacks. "
+    "The model treats all of them as one word, so compare only models with the same vocabulary."
 )
 
 score = likelihood.log_perplexity

@@ -26,26 +26,26 @@ _CASED, _LOWERCASED = "bleu", "bleu_lowercase"
 _CHRF = (("chrF", "chrf.score", "{:.2f}"), ("chrF, lowercased", "chrf_lowercase.score", "{:.2f}"))
 _TER = ("TER", "ter.score", "{:.2f}")
 _SHARES = (
-    ("empty", "empty", "{:.1%}"),
-    ("length", "length_ratio", "{:.3f}"),
+    ("empty outputs", "empty", "{:.1%}"),
+    ("length ratio", "length_ratio", "{:.3f}"),
     ("bits per character", "bits_per_character", "{:.3f}"),
-    ("unknown", "unknown", "{:.1%}"),
+    ("unknown words", "unknown", "{:.1%}"),
 )
 _MEANING = (
-    "BLEU (0 to 100) counts the stretches of one to four words that an answer shares with the "
-    "reference, {}; `tok` in its "
-    "signature says what a word is. chrF does so for stretches of characters, and TER counts "
-    "the edits that would turn the "
-    "answer into the reference (lower is better). Perplexity is that of the reference, word by "
-    "word, given the words "
-    "before, and a word that the vocabulary lacks costs its letters too: a good perplexity "
-    "beside a bad BLEU points at "
-    "the search, not at the model. Where the corpus is built in, BLEU 100 can be reached."
+    "BLEU (0 to 100) counts the n-grams of one to four words that an output shares with the "
+    "reference, {}. "
+    "`tok` in its signature names the tokenizer that divides texts into words. "
+    "chrF does the same for n-grams of characters. "
+    "TER counts the edits that turn the output into the reference; lower is better. "
+    "Perplexity is that of the reference, where each word is predicted from the ones before it. "
+    "A word that the vocabulary lacks also costs the nats for its letters. "
+    "A good perplexity with a bad BLEU points to the search, not to the model. "
+    "In built-in corpora BLEU 100 can be reached."
 )
-_CASE = "cased and on the text as the corpus reads it"
+_CASE = "with case, after the corpus's own text normalization"
 _NO_CASE = (
-    "on the text as the corpus reads it, without case, since no model of this corpus "
-    "ever writes a capital"
+    "without case, after the corpus's own text normalization, because no model of this corpus "
+    "writes capitals"
 )
 
 
@@ -100,7 +100,7 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
 def _scoring(
     setting: _Setting, score: Score, title: str, name: str, further: tuple[Column, ...]
 ) -> Scoring:
-    exact = "exact, lowercased" if setting.lowercase else "exact"
+    exact = "exact match, lowercased" if setting.lowercase else "exact match"
     return Scoring(
         schema=tables.SCORES_PAIR,
         rows=partial(_rows, setting),
@@ -116,7 +116,7 @@ def _scoring(
         scale=(0.0, 100.0),
         columns=(
             ("perplexity", "perplexity.score", "{:.2f}"),
-            (_to_the_limit(title), "distance", "{:.2f}"),
+            (f"{title}, distance to limit", "distance", "{:.2f}"),
         ),
         further=(*further, _TER, (exact, "exact_match", "{:.1%}"), *_SHARES),
         title="Translators",
@@ -125,11 +125,6 @@ def _scoring(
         meaning=_MEANING.format(_NO_CASE if setting.lowercase else _CASE),
         book_bleu=True,
     )
-
-
-def _to_the_limit(title: str) -> str:
-    name, _, case = title.partition(", ")
-    return f"{name} to the limit" + (f", {case}" if case else "")
 
 
 def _too_short(by_bleu: Scoring, by_chrf: Scoring, table: pa.Table) -> tuple[Scoring, str] | None:

@@ -18,25 +18,23 @@ from pipeline.scoring.tasks import Inputs, Scoring
 
 _MAIN = "judged"
 _COLUMNS = (
-    ("pure neighbours", "classes.score", "{:.3f}"),
+    ("neighbours of same class", "classes.score", "{:.3f}"),
     ("by chance", "classes.chance", "{:.3f}"),
     ("WordSim-353", "wordsim353.score", "{:.3f}"),
     ("pairs", "wordsim353.covered", "{:,}"),
     ("SimLex-999", "simlex999.score", "{:.3f}"),
     ("analogies", "analogies.score", "{:.1%}"),
 )
-_FURTHER = ()
 _MEANING = (
-    "Agreement is what the corpus's first judge says. Where a grammar wrote the text, that is "
-    "the share of a word's "
-    "nearest neighbours which belong to its class and could thus stand in its place (as many "
-    "neighbours as its class has "
-    "other words, ten at most), with what chance would give beside it. On natural text it is "
-    "Spearman's correlation between "
-    "the cosine of two words and how alike people find them, over the pairs whose words are "
-    "both known. Analogies count "
-    "as answered if, of all words but the three of the question, the nearest to b - a + c is "
-    "the one wanted."
+    "Agreement is the score on the first benchmark of the corpus. "
+    "If a grammar wrote the text, the benchmark is its word classes: the share of a word's nearest "
+    "neighbours that are of its class. "
+    "As many neighbours count as the class has other words, at most ten. "
+    "`by chance` is the share that random neighbours would have. "
+    "On natural text the benchmark is word similarity: Spearman's correlation between the cosine "
+    "of two words and people's ratings, over the pairs with two known words. "
+    "An analogy counts as solved if the word nearest to b - a + c is the expected one, the three "
+    "words of the question excluded."
 )
 
 # all others are scored pairs
@@ -72,7 +70,7 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
         main_name="agreement",
         scale=(0.0, 1.0),
         columns=_COLUMNS,
-        further=_FURTHER,
+        further=(),
         title="Word vectors",
         length="tokens",
         unit="pair",
