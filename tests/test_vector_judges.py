@@ -300,8 +300,8 @@ def test_a_table_without_vectors_is_refused(tmp_path: Path) -> None:
         scores.rows(made_runs.inputs(tmp_path, tmp_path / "data/tokens/c"), "test")
 
 
-def test_a_corpus_without_a_judge_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no judge"):
+def test_a_corpus_without_a_benchmark_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no benchmark"):
         scores.rows(made_runs.inputs(tmp_path, tmp_path), "test")
 
 

@@ -1,5 +1,5 @@
-"""Scores of a blank filler: pseudo-perplexity, which is not a perplexity of the text and never
-ranked with one."""
+"""Scores of a blank filler: pseudo-perplexity (Salazar et al. 2020), which is not a perplexity of
+the text."""
 
 from typing import Any
 
@@ -28,16 +28,21 @@ _MEANING = (
 def rows(inputs: Inputs, split: str) -> pa.Table:
     """Pseudo-nats and words of every row; UserError if predictions and texts do not match."""
     texts = tables.read(inputs.tokens / f"{split}.parquet", tables.TOKENS_TEXT).sort_by("row")
-    spent = likelihood.likelihood(inputs.predictions, split, len(texts))
-    lacking = unknown(texts["tokens"], inputs.encoded, split, "text")
-    length = pc.cast(pc.list_value_length(texts["tokens"]), pa.int32())
-    nats = spent["nats"].to_numpy() + lacking.nats_N
-    columns = [texts["row"], texts["paragraph"], length, nats, spent["count"], lacking.count_N]
+    predictions = likelihood.likelihood(inputs.predictions, split, len(texts))
+    unknown_words = unknown(texts["tokens"], inputs.encoded, split, "text")
+    columns = [
+        texts["row"],
+        texts["paragraph"],
+        pc.cast(pc.list_value_length(texts["tokens"]), pa.int32()),
+        predictions["nats"].to_numpy() + unknown_words.nats_N,
+        predictions["count"],
+        unknown_words.count_N,
+    ]
     return pa.table(columns, schema=tables.SCORES_BLANK)
 
 
 def units(table: pa.Table) -> Array:
-    """units_UK: pseudo-nats and words; U paragraphs, resampled whole."""
+    """units_UK: pseudo-nats and words of U paragraphs, which are resampled as blocks."""
     columns = [table[name].to_numpy().astype(np.float64) for name in ("nats", "count")]
     return sum_by_block(np.stack(columns, 1), table["block"].to_numpy())
 
@@ -64,7 +69,7 @@ def by_length(table: pa.Table, bootstrap: Bootstrap) -> list[dict[str, Any]]:
 
 
 def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
-    """As `pipeline/scoring/tasks/__init__.py` says; case is nothing to a model of tokens."""
+    """The scoring of token likelihoods, which does not depend on case or tokenizer."""
     return Scoring(
         schema=tables.SCORES_BLANK,
         rows=rows,

@@ -1,5 +1,5 @@
-"""Scores of a language model: perplexity, bits per character, and how far they are from the grammar
-that wrote the text."""
+"""Scores of a language model: perplexity, bits per character, and the excess over the grammar that
+wrote the text."""
 
 import math
 from typing import Any
@@ -39,14 +39,14 @@ _ENOUGH_BLOCKS = 30
 
 
 def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
-    """The same whatever the case: a likelihood is that of the corpus's own tokens."""
+    """The scoring of token likelihoods, which does not depend on case or tokenizer."""
     return Scoring(
         schema=tables.SCORES_TEXT,
         rows=rows,
         summary=summary,
         by_length=by_length,
         units=units,
-        # whatever the tokens, it ranks; for models of the same ones as perplexity does
+        # Comparable across tokenizations; for the same tokens it ranks as perplexity does.
         score=likelihood.bits_per_character,
         higher_is_better=False,
         difference="bits per character",
@@ -65,19 +65,19 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
 
 
 def rows(inputs: Inputs, split: str) -> pa.Table:
-    """Nats, tokens, characters and the grammar's own nats of every row; UserError if predictions
-    and texts do not match."""
+    """Nats, tokens, characters and the grammar's nats of every row; UserError if predictions and
+    texts do not match."""
     texts = tables.read(inputs.tokens / f"{split}.parquet", tables.TOKENS_TEXT).sort_by("row")
-    spent = likelihood.likelihood(inputs.predictions, split, len(texts))
-    lacking = unknown(texts["tokens"], inputs.encoded, split, "text")
+    predictions = likelihood.likelihood(inputs.predictions, split, len(texts))
+    unknown_words = unknown(texts["tokens"], inputs.encoded, split, "text")
     return pa.table(
         {
             "row": texts["row"],
             "block": _blocks(texts),
             "length": pc.cast(pc.list_value_length(texts["tokens"]), pa.int32()),
-            "nats": spent["nats"].to_numpy() + lacking.nats_N,
-            "count": spent["count"],
-            "unknown": lacking.count_N,
+            "nats": predictions["nats"].to_numpy() + unknown_words.nats_N,
+            "count": predictions["count"],
+            "unknown": unknown_words.count_N,
             "characters": texts["characters"],
             "floor": pc.negate(texts["log_prob"]),
         },
@@ -86,8 +86,8 @@ def rows(inputs: Inputs, split: str) -> pa.Table:
 
 
 def units(table: pa.Table) -> Array:
-    """units_UK: nats, tokens, the grammar's nats (NaN for natural text), characters; U blocks,
-    which are resampled whole."""
+    """units_UK: nats, tokens, the grammar's nats (NaN for natural text) and characters of U blocks,
+    which are resampled as units."""
     columns = [
         table[name].to_numpy().astype(np.float64)
         for name in ("nats", "count", "floor", "characters")
@@ -99,21 +99,23 @@ def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> d
     """Perplexity, bits per character and, where the grammar is known, its perplexity and the
     model's excess over it."""
     units_UK = units(table)
-    found = likelihood.summary(table, units_UK, bootstrap)
-    found |= {"rows": len(table), "blocks": len(units_UK)}
+    metrics = likelihood.summary(table, units_UK, bootstrap)
+    metrics |= {"rows": len(table), "blocks": len(units_UK)}
+
     if table["floor"].null_count == 0:
+        # The grammar's nats are known for each row, so the excess has an interval.
         excess = bootstrap.estimate(units_UK, _excess)
-        floor = math.exp(units_UK[:, 2].sum() / found["tokens"])
-        found |= {
+        floor = math.exp(units_UK[:, 2].sum() / metrics["tokens"])
+        metrics |= {
             "floor_perplexity": floor,
             "excess": excess["score"],
             "excess_low": excess["low"],
             "excess_high": excess["high"],
         }
     elif "nats" in limit:
-        floor = math.exp(limit["nats"] / found["tokens"])
-        found |= {"floor_perplexity": floor, "excess": found["perplexity"]["score"] / floor - 1}
-    return found
+        floor = math.exp(limit["nats"] / metrics["tokens"])
+        metrics |= {"floor_perplexity": floor, "excess": metrics["perplexity"]["score"] / floor - 1}
+    return metrics
 
 
 def by_length(table: pa.Table, bootstrap: Bootstrap) -> list[dict[str, Any]]:
@@ -129,13 +131,15 @@ def by_length(table: pa.Table, bootstrap: Bootstrap) -> list[dict[str, Any]]:
 
 
 def _excess(sums_RK: Array) -> Array:
-    over: Array = np.expm1((sums_RK[:, 0] - sums_RK[:, 2]) / np.maximum(sums_RK[:, 1], 1))
-    return over
+    """Perplexity over the grammar's perplexity, minus 1."""
+    excess: Array = np.expm1((sums_RK[:, 0] - sums_RK[:, 2]) / np.maximum(sums_RK[:, 1], 1))
+    return excess
 
 
 def _blocks(texts: pa.Table) -> NDArray[np.int64]:
-    """Neighbouring sentences are alike, so whole paragraphs are resampled, unless the split has too
-    few of them."""
+    """Number of each row's block: its paragraph, or the row itself if there are few paragraphs.
+
+    Sentences of a paragraph are correlated, so paragraphs are resampled as blocks."""
     paragraph: NDArray[np.int64] = texts["paragraph"].to_numpy()
     if len(np.unique(paragraph)) >= _ENOUGH_BLOCKS:
         return paragraph

@@ -1,5 +1,5 @@
-"""Scores of a masked language model: guesses at masked words given both sides, and at whether a
-sentence follows."""
+"""Scores of a masked language model: prediction of masked words and of the next sentence (Devlin et
+al. 2019)."""
 
 from typing import Any
 
@@ -41,7 +41,7 @@ score = likelihood.log_perplexity
 
 
 def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
-    """The same whatever the case: guesses are of tokens."""
+    """The scoring of token likelihoods, which does not depend on case or tokenizer."""
     return Scoring(
         schema=tables.SCORES_MASKED,
         rows=rows,
@@ -85,20 +85,21 @@ def rows(inputs: Inputs, split: str) -> pa.Table:
             "finite numbers",
             "The model has diverged: train it again.",
         )
-    lacking = unknown(texts["tokens"], inputs.encoded, split, "text")
+    unknown_words = unknown(texts["tokens"], inputs.encoded, split, "text")
 
-    first = pairs["row"]  # of each pair's two sentences
+    # Block, length and unknown words are those of a pair's first sentence.
+    first = pairs["row"]
     length = pc.cast(pc.list_value_length(texts["tokens"]).take(first), pa.int32())
     pairs = pairs.add_column(1, tables.SCORES_MASKED.field("block"), texts["paragraph"].take(first))
     pairs = pairs.append_column(tables.SCORES_MASKED.field("tokens"), length)
     return pairs.append_column(
-        tables.SCORES_MASKED.field("unknown"), pa.array(lacking.count_N[first.to_numpy()])
+        tables.SCORES_MASKED.field("unknown"), pa.array(unknown_words.count_N[first.to_numpy()])
     )
 
 
 def units(table: pa.Table) -> Array:
-    """units_UK: nats, words, words guessed, nats of the pairs, pairs guessed, pairs; U paragraphs,
-    resampled whole."""
+    """units_UK: nats, words, correct words, nats of the pairs, correct pairs and pairs of U
+    paragraphs, which are resampled as blocks."""
     columns = [
         table[name].cast(pa.float64()).to_numpy()
         for name in ("nats", "count", "correct", "pair_nats")
@@ -114,9 +115,9 @@ def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> d
     return {
         "masked_perplexity": bootstrap.estimate(units_UK, likelihood.perplexity),
         "mlm_loss": nats / words,
-        "mlm_accuracy": bootstrap.estimate(units_UK, _words_guessed),
+        "mlm_accuracy": bootstrap.estimate(units_UK, _word_accuracy),
         "nsp_loss": pair_nats / pairs,
-        "nsp_accuracy": bootstrap.estimate(units_UK, _pairs_guessed),
+        "nsp_accuracy": bootstrap.estimate(units_UK, _pair_accuracy),
         "words": int(words),
         "pairs": int(pairs),
         "blocks": len(units_UK),
@@ -138,11 +139,11 @@ def by_length(table: pa.Table, bootstrap: Bootstrap) -> list[dict[str, Any]]:
     )
 
 
-def _words_guessed(sums_RK: Array) -> Array:
+def _word_accuracy(sums_RK: Array) -> Array:
     share: Array = sums_RK[:, 2] / np.maximum(sums_RK[:, 1], 1)
     return share
 
 
-def _pairs_guessed(sums_RK: Array) -> Array:
+def _pair_accuracy(sums_RK: Array) -> Array:
     share: Array = sums_RK[:, 4] / np.maximum(sums_RK[:, 5], 1)
     return share
