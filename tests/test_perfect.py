@@ -610,9 +610,9 @@ def test_the_report_shows_the_share_of_unknown_words_beside_the_score(evaluated:
     stage_runs.run(evaluated, "report")
     text = (evaluated / "reports/comparison.md").read_text(encoding="utf-8")
     ranking = text.split("## Language models on story")[1].split("###")[0]
-    assert "| unknown |" in ranking
+    assert "| unknown words |" in ranking
     assert f"{share:.1%}" in ranking
-    assert "| unknown |" not in text.split("## Translators on pairs")[1]
+    assert "| unknown words |" not in text.split("## Translators on pairs")[1]
 
 
 def test_ids_of_other_rows_are_refused(evaluated: Path) -> None:
