@@ -226,11 +226,11 @@ def test_a_blank_text_has_a_blank_line_and_a_warning(trial) -> None:
         (("classify", "good", "--run", "nlp"), "--run: got nlp; expected one of mlp, "),
         (
             ("translate", "good", "--run", "mlp"),
-            "expected a section with a method. Name a run that answers with text.",
+            "expected a section with a method. Name a run with a search.",
         ),
         (
             ("generate", "good", "--run", "mlp"),
-            "expected a section with a method. Name a run that answers with text.",
+            "expected a section with a method. Name a run with a search.",
         ),
     ],
 )
