@@ -91,6 +91,7 @@ def checked_settings(task: str, settings: Mapping[str, Any]) -> dict[str, int]:
     """Return the `params` of a request; UserError for an unknown name, or a value that is not a
     whole number in its range."""
     ranges = SETTINGS[task]
+
     for name, value in settings.items():
         if name not in ranges:
             expected = f"no params, because {task} has none"
@@ -100,6 +101,7 @@ def checked_settings(task: str, settings: Mapping[str, Any]) -> dict[str, int]:
             raise refuse("params", f"the unknown name {str(name)[:60]!r}", expected, todo)
 
         least, largest = ranges[name]
+        # JSON's true is an int in Python. NumPy's integers are Integral too.
         is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
         if not is_integer or not least <= value <= largest:
             shown = str(value) if is_integer else repr(value)
@@ -113,6 +115,7 @@ def _translator(run: TrainedRun) -> Predictor:
     session = Session.open(run.model, run.vocab, run.search, run.device)
 
     def predict(texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
+        # The run's own n_best is that of its evaluation; a request gets 1 by default.
         n_best = settings.get("n_best", 1)
         translations = session.translate(texts, n_best)
         return [
@@ -169,6 +172,7 @@ def _filler(
             return fill(model, codec, text, request.device)
 
         def predict(texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
+            # Check all texts before the first is filled.
             tokens = codec.encode(pa.array(texts, pa.string())).to_pylist()
             for text, ids in zip(texts, tokens, strict=True):
                 if ids and not is_valid(text.count(BLANK)):

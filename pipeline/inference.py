@@ -44,6 +44,7 @@ class OutOfTime(UserError):
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
     """Make `check_time` raise OutOfTime in the block after the given seconds."""
+    # A context variable: requests in other threads have their own limits.
     token = _deadline.set(time.monotonic() + seconds)
     try:
         yield
@@ -61,6 +62,7 @@ def batches(lengths: Sequence[int], max_texts: int, max_tokens: int) -> Iterator
     while start < len(lengths):
         check_time()
         candidates = lengths[start : start + max_texts]
+        # Count tokens as if all candidates were as long as the longest: an upper bound.
         size = max(1, min(len(candidates), max_tokens // max(1, *candidates)))
         yield slice(start, start + size)
         start += size
@@ -206,6 +208,7 @@ class Session:
         """An ensemble with the models of other sessions of the same vocabulary, with this session's
         search."""
         models: list[Any] = [session.model for session in (self, *others)]
+        # Members are averaged at each step of the search.
         return dataclasses.replace(self, model=Ensemble(models))
 
     def translate(
@@ -220,6 +223,8 @@ class Session:
             raise refuse("run", "a language model", "a translator", "Use generate.")
         session = self if n_best is None else self._with_n_best(n_best)
 
+        # Search for the texts with tokens only. Each batch starts with a new generator, so that
+        # sampling does not depend on earlier batches.
         positions = self.positions_with_tokens(texts)
         prompts = session._prompts(
             [texts[position] for position in positions],
@@ -274,6 +279,8 @@ class Session:
             )
         if len(self.positions_with_tokens(texts)) < len(texts):
             raise refuse("text", "a text without tokens", "a text with words")
+
+        # Search first, then compute the weights of the best hypotheses by teacher forcing.
         pairs = []
         for prompt in self._prompts(texts, prefixes):
             best = [hypotheses[0] for hypotheses in self.run_search(prompt, self.generator())]
@@ -382,7 +389,9 @@ class Session:
             )
         if not 1 <= n_best <= largest:
             raise refuse("n_best", n_best, f"a number from 1 to {largest}")
-        wider = {"width": max(self.search.width, n_best)} if "width" in fields else {}
-        return dataclasses.replace(
-            self, search=dataclasses.replace(self.search, n_best=n_best, **wider)
-        )
+
+        # A beam cannot return more hypotheses than its width.
+        changes = {"n_best": n_best}
+        if "width" in fields:
+            changes["width"] = max(self.search.width, n_best)
+        return dataclasses.replace(self, search=dataclasses.replace(self.search, **changes))

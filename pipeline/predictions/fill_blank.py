@@ -24,11 +24,13 @@ def predict(request: PredictionRequest, out: Path) -> None:
     one blank."""
     model = cast(BlankFiller, request.network())
     codec = Codec.load(request.vocab, fill_blank.SIDES[0])
+
     for split in request.splits():
         table = request.table(split, fill_blank.SCHEMA)
         nats, count = fill_blank.likelihood(model, table, request.device)
         write_likelihood(nats, count, table, out / f"likelihood_{split}.parquet")
 
+    # Samples without a blank, or with several, are for other tasks.
     samples = [sample for sample in request.samples if sample.prompt.count(BLANK) == 1]
     predictions = (fill(model, codec, sample.prompt, request.device) for sample in samples)
     write_outputs(samples, predictions, out)

@@ -40,6 +40,7 @@ def fill(model: MaskedLanguageModel, codec: Codec, text: str, device: torch.devi
         ids += [MASK, *part]
     prompt, segment_BS = mlm.prompt(pa.array([ids], pa.list_(pa.int32())), device)
 
+    # Predict all blanks in one pass: a prediction does not see the others.
     hidden_BSH = model.read(prompt, segment_BS)
     best = model.project(hidden_BSH[prompt.ids_BS == MASK]).float().log_softmax(-1).max(-1)
     words = [codec.decode([word]).strip() for word in best.indices.tolist()]

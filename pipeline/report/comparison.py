@@ -199,6 +199,7 @@ def _further_splits(group: Group) -> list[str]:
 def _paired_tests(group: Group) -> list[Block]:
     if not group.pairs:
         return []
+    # Losses, which are better when lower, are in nats or bits: show more decimals.
     form = "{:+.2f}" if group.task.higher_is_better else "{:+.4f}"
     rows = [
         (
@@ -211,6 +212,7 @@ def _paired_tests(group: Group) -> list[Block]:
         )
         for pair in group.pairs
     ]
+
     header = (
         "pair",
         f"difference in {group.task.difference}",
@@ -225,6 +227,7 @@ def _paired_tests(group: Group) -> list[Block]:
 
 def _settings(group: Group) -> list[Block]:
     """A table of the settings in which the runs differ, and a line of those that all share."""
+    # The model, the training and the search of each run, under dotted keys.
     flat = {
         result.name: _flat({name: getattr(result.run, name) for name in _BLOCKS})
         for result in group.results

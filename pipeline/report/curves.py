@@ -153,6 +153,8 @@ def _with_intervals(axes: Any, rows: Rows, key: str, color: str, split: str) -> 
 def _mark_splits(axes: Any, rows: Rows) -> None:
     """Shade and name the part of the axis that only a further split covers."""
     longest = max((int(row["to"]) for row in rows if row["split"] == SPLIT), default=0)
+
+    # Do not mark a split that starts in the lower half of the test split's lengths.
     for split in sorted({row["split"] for row in rows} - {SPLIT}):
         starts = min(int(row["from"]) for row in rows if row["split"] == split)
         if starts > longest // 2:

@@ -49,6 +49,8 @@ def several_folds(groups: Sequence[Group], file: Path) -> list[Block]:
     blocks: list[Block] = []
     for folds, corpora in fold_corpora(file):
         fold_groups = [group for group in groups if group.corpus in corpora]
+
+        # Each fold is a group by itself: collect the runs of a task over all folds.
         for task in sorted({group.results[0].run.task for group in fold_groups}):
             same_task = [group for group in fold_groups if group.results[0].run.task == task]
             first = same_task[0]

@@ -25,6 +25,7 @@ def likelihood(predictions: Path, split: str, rows: int) -> pa.Table:
     path = predictions / f"likelihood_{split}.parquet"
     table = tables.read(path, tables.LIKELIHOOD).sort_by("row")
     check_row_numbers(table["row"], rows, path)
+
     if not pc.all(pc.is_finite(table["nats"])).as_py():
         raise refuse(
             str(path),

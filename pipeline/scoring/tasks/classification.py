@@ -80,6 +80,8 @@ def rows(inputs: Inputs, split: str) -> pa.Table:
 
     names_path = inputs.predictions / "labels.json"
     names = _names(names_path)
+
+    # Columns of log_probs are in the order of labels.json.
     log_probs = np.asarray(pc.list_flatten(predictions["log_probs"]))
     label_N = pc.index_in(texts["label"], pa.array(names))
     if len(log_probs) != len(texts) * len(names) or label_N.null_count:
@@ -122,6 +124,7 @@ def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> d
     `confusion` is {true label: {predicted label: rows}}.
     """
     names = sorted(set(table["label"].to_pylist()) | set(table["predicted"].to_pylist()))
+    # Macro F1 is no mean over rows, so its resampling units are confusion counts.
     pairs_NK = confusion_units(table, names)
     counts_LL = pairs_NK.sum(0).reshape(len(names), len(names))
 
@@ -179,7 +182,7 @@ def by_label(counts_RLL: Array) -> tuple[Array, Array, Array]:
 
 def macro_f1(sums_RK: Array) -> Array:
     """The mean of the labels' F1 in per cent, from summed pairs of (label, predicted)."""
-    labels = round(sums_RK.shape[1] ** 0.5)
+    labels = round(sums_RK.shape[1] ** 0.5)  # K = L * L
     mean: Array = by_label(sums_RK.reshape(-1, labels, labels))[2].mean(1)
     return mean
 

@@ -29,6 +29,8 @@ def rows(inputs: Inputs, split: str) -> pa.Table:
     """Pseudo-nats and words of every row; UserError if predictions and texts do not match."""
     texts = tables.read(inputs.tokens / f"{split}.parquet", tables.TOKENS_TEXT).sort_by("row")
     predictions = likelihood.likelihood(inputs.predictions, split, len(texts))
+
+    # The letters of unknown words are part of the cost.
     unknown_words = unknown(texts["tokens"], inputs.encoded, split, "text")
     columns = [
         texts["row"],
@@ -43,6 +45,7 @@ def rows(inputs: Inputs, split: str) -> pa.Table:
 
 def units(table: pa.Table) -> Array:
     """units_UK: pseudo-nats and words of U paragraphs, which are resampled as blocks."""
+    # Sentences of a paragraph are correlated: a block bootstrap.
     columns = [table[name].to_numpy().astype(np.float64) for name in ("nats", "count")]
     return sum_by_block(np.stack(columns, 1), table["block"].to_numpy())
 

@@ -69,6 +69,8 @@ def rows(inputs: Inputs, split: str) -> pa.Table:
     texts do not match."""
     texts = tables.read(inputs.tokens / f"{split}.parquet", tables.TOKENS_TEXT).sort_by("row")
     predictions = likelihood.likelihood(inputs.predictions, split, len(texts))
+
+    # The letters of unknown words are part of the cost.
     unknown_words = unknown(texts["tokens"], inputs.encoded, split, "text")
     return pa.table(
         {
@@ -113,6 +115,7 @@ def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> d
             "excess_high": excess["high"],
         }
     elif "nats" in limit:
+        # Only the split's total is known: no interval.
         floor = math.exp(limit["nats"] / metrics["tokens"])
         metrics |= {"floor_perplexity": floor, "excess": metrics["perplexity"]["score"] / floor - 1}
     return metrics

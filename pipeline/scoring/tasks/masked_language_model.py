@@ -100,6 +100,7 @@ def rows(inputs: Inputs, split: str) -> pa.Table:
 def units(table: pa.Table) -> Array:
     """units_UK: nats, words, correct words, nats of the pairs, correct pairs and pairs of U
     paragraphs, which are resampled as blocks."""
+    # Sentences of a paragraph are correlated: a block bootstrap.
     columns = [
         table[name].cast(pa.float64()).to_numpy()
         for name in ("nats", "count", "correct", "pair_nats")
@@ -112,6 +113,8 @@ def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> d
     """Masked perplexity and both accuracies with their intervals, and the two losses."""
     units_UK = units(table)
     nats, words, _, pair_nats, _, pairs = units_UK.sum(0)
+
+    # Losses are nats per masked word and per pair.
     return {
         "masked_perplexity": bootstrap.estimate(units_UK, likelihood.perplexity),
         "mlm_loss": nats / words,

@@ -147,6 +147,7 @@ def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> d
     if not len(table):
         return {}
     metrics: dict[str, Any] = {}
+
     for name in pc.unique(table["judge"]).to_pylist():
         rows = table.filter(pc.equal(table["judge"], name))
         metrics[name] = bootstrap.estimate(_units(rows), score) | {"covered": len(rows)}
@@ -172,6 +173,7 @@ def _sections(rows: pa.Table) -> dict[str, dict[str, Any]]:
 
 
 def _units(rows: pa.Table) -> Array:
+    # A share per row, or the sums of Pearson's correlation.
     x = rows["found"].to_numpy()
     if rows["judge"][0].as_py() in _SCHEMAS:
         return np.stack([np.ones(len(x)), x], 1)
@@ -181,9 +183,11 @@ def _units(rows: pa.Table) -> Array:
 
 def _classes(word_vectors: WordVectors, benchmark: pa.Table) -> dict[str, Any]:
     """For each word the share of neighbours of its class, and the share expected by chance."""
+    # Leave out words without a vector.
     index = word_vectors.indices(benchmark["token"])
     covered = benchmark.filter(pc.is_valid(index))
     classes = covered["class"].combine_chunks().dictionary_encode()
+
     purity_N, chance_N = vectors.neighbour_purity(
         word_vectors.unit_VD,
         index.drop_null().to_numpy().astype(np.int64),
@@ -199,6 +203,7 @@ def _classes(word_vectors: WordVectors, benchmark: pa.Table) -> dict[str, Any]:
 
 def _similarity(word_vectors: WordVectors, benchmark: pa.Table) -> dict[str, Any]:
     """For each pair the cosine and the human rating, as ranks among the covered pairs."""
+    # Spearman's correlation is Pearson's correlation of the ranks.
     covered, index_N2 = _covered(word_vectors, benchmark, ("first", "second"))
     unit_VD = word_vectors.unit_VD
     cosine_N = (unit_VD[index_N2[:, 0]] * unit_VD[index_N2[:, 1]]).sum(1)
