@@ -31,7 +31,7 @@ TOGETHER = "ensemble"
 
 def place(root: Path, stage: str, name: str, run: params.Run, option: str) -> Path:
     """A folder that the DAG gives to a run's stage."""
-    return paths.option(root, stage, name, {"corpus": run.corpus}, option)
+    return paths.option_path(root, stage, name, {"corpus": run.corpus}, option)
 
 
 def members(root: Path, names: list[str], split: str) -> dict[str, list[str]]:

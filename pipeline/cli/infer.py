@@ -28,7 +28,7 @@ def together(root: Path, names: list[str]) -> Session:
     [first, *others] = [opened(root, name) for name in names]
     runs = config.section(root / "params.yaml", "runs")
     vocabularies = {
-        name: paths.option(root, "predict", name, runs[name], "vocab") for name in names
+        name: paths.option_path(root, "predict", name, runs[name], "vocab") for name in names
     }
     for name, vocab in vocabularies.items():
         if vocab != vocabularies[names[0]]:
@@ -55,7 +55,8 @@ def found(root: Path, name: str) -> tuple[Path, Path, dict[str, Any] | None]:
     if name not in runs:
         raise refuse("--run", name, "one of " + ", ".join(runs))
     model, vocab = (
-        paths.option(root, "predict", name, runs[name], option) for option in ("model", "vocab")
+        paths.option_path(root, "predict", name, runs[name], option)
+        for option in ("model", "vocab")
     )
     if not model.exists():
         raise refuse(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.errors import refuse, told
+from pipeline.core.errors import refuse, describe_error
 from pipeline.report.results import SPLIT, Group
 from pipeline.report.style import QUIET, hues, name_lines, save_figure, upper_first
 
@@ -27,7 +27,7 @@ def read(path: Path) -> Rows:
             raise refuse(str(path), "no such file", "what evaluate writes", todo) from None
         return []
     except (IsADirectoryError, UnicodeDecodeError) as error:
-        raise refuse(str(path), told(error), "what evaluate writes", todo) from None
+        raise refuse(str(path), describe_error(error), "what evaluate writes", todo) from None
 
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
     # DictReader puts surplus cells under the key None, and None in place of missing ones.

@@ -88,5 +88,5 @@ def _project(then: str) -> Path:
 
 def _laid_out(root: Path, md5: str) -> Path:
     place = root / ".seqline" / "served" / cache.check_md5(md5, "the version's reference")
-    cache.materialise(root, md5, place)
+    cache.materialize(root, md5, place)
     return place
