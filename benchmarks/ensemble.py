@@ -22,7 +22,7 @@ from pipeline.dag import paths
 from pipeline.predictions import translation as predictions
 from pipeline.scoring import mt_metrics
 from pipeline.scoring.significance import Array, Bootstrap, pairs
-from pipeline.scoring.tasks import of_run, text_of, tokenizer_of
+from pipeline.scoring.tasks import bleu_tokenizer, load_scoring, text_config
 from pipeline.tasks import translation
 from pipeline.text.tokens import rewritten
 
@@ -71,18 +71,18 @@ def normalized(root: Path, name: str, texts: list[str]) -> list[str]:
     """Normalize answers or references by the settings of the run's corpus, as the evaluate stage
     does."""
     file = root / "params.yaml"
-    settings = text_of(file, params.run(file, name).corpus)
+    settings = text_config(file, params.run(file, name).corpus)
     return [str(text) for text in rewritten(pa.array(texts, pa.string()), settings).to_pylist()]
 
 
 def ensemble(root: Path, names: list[str], encoded: Path) -> list[str]:
     """What the runs together answer to every row of the encoded split."""
     session, table = trained_run.together(root, names), tables.read(encoded, translation.SCHEMA)
-    answers = predictions.found(
+    answers = predictions.search_rows(
         session, translation.prompts(table, session.device), table["row"].to_numpy()
     )
     best = answers.filter(pc.field("rank") == 0).sort_by("row")
-    return session.say.decode_batch(best["ids"].to_pylist())
+    return session.target_codec.decode_batch(best["ids"].to_pylist())
 
 
 def main() -> None:
@@ -102,12 +102,12 @@ def main() -> None:
     answers = {TOGETHER: ensemble(a.root, a.runs, encoded)} | answers
     answers = {system: normalized(a.root, name, texts) for system, texts in answers.items()}
     expected = normalized(a.root, name, references(a.root, name, a.split))
-    tokenizer, _ = tokenizer_of(file, run.corpus, tokens(a.root, name))
+    tokenizer, _ = bleu_tokenizer(file, run.corpus, tokens(a.root, name))
     task, bootstrap = (
-        of_run(file, name, run, tokenizer),
+        load_scoring(file, name, run, tokenizer),
         Bootstrap.of(params.evaluation(file), run.corpus, a.split),
     )
-    measure = mt_metrics.measures(tokenizer)[task.main]
+    measure = mt_metrics.text_metrics(tokenizer)[task.main]
     units: dict[str, Array] = {
         system: np.array(
             [measure.sums(*pair) for pair in zip(texts, expected, strict=True)], dtype=np.float64

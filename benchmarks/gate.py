@@ -73,7 +73,7 @@ def marks(rng: np.random.Generator, gain: float, rows: int = ROWS) -> Pair:
 def answered(wrong: float) -> Array:
     """sacreBLEU's sums (ANSWERS, SENTENCES, K) of made sentences, each answered with that share of
     its words wrong."""
-    rng, bleu = np.random.default_rng(1), mt_metrics.measures()["bleu"]
+    rng, bleu = np.random.default_rng(1), mt_metrics.text_metrics()["bleu"]
     wanted = [[*rng.choice(WORDS, rng.integers(4, 14)), "."] for _ in range(SENTENCES)]
     rng = np.random.default_rng(round(1000 * wrong))
     answers = [

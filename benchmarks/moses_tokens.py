@@ -17,7 +17,7 @@ from sacremoses import MosesPunctNormalizer, MosesTokenizer
 from benchmarks.ensemble import members, normalized, references, tokens
 from pipeline.core import params
 from pipeline.core.errors import exit_with
-from pipeline.scoring.tasks import tokenizer_of
+from pipeline.scoring.tasks import bleu_tokenizer
 
 
 def moses(texts: list[str], language: str) -> list[str]:
@@ -44,7 +44,7 @@ def main() -> None:
     answers = normalized(a.root, a.run, answers)
     expected = normalized(a.root, a.run, references(a.root, a.run, a.split))
     file = a.root / "params.yaml"
-    tokenizer, _ = tokenizer_of(file, params.run(file, a.run).corpus, tokens(a.root, a.run))
+    tokenizer, _ = bleu_tokenizer(file, params.run(file, a.run).corpus, tokens(a.root, a.run))
     for name, tokenize, sides in (
         ("Moses' tokens", "none", [moses(texts, a.language) for texts in (answers, expected)]),
         (f"sacreBLEU's tokens, {tokenizer}", tokenizer, [answers, expected]),

@@ -1,4 +1,5 @@
-"""A trained run of any task, loaded once: texts in, rows out. All that serving knows of models."""
+"""A trained run of any task, loaded once, from texts to rows: the interface of serving to
+models."""
 
 import math
 import numbers
@@ -15,81 +16,92 @@ from pipeline.core.errors import refuse
 from pipeline.inference import (
     EMPTY,
     LARGEST_N_BEST,
-    Answer,
     OutOfTime,
+    Prediction,
     Session,
     check_time,
-    run_of,
+    load_run,
     time_limit,
 )
-from pipeline.predictions import BLANK, Asked, fill_blank, masked_language_model, word_vectors
+from pipeline.predictions import (
+    BLANK,
+    PredictionRequest,
+    fill_blank,
+    masked_language_model,
+    word_vectors,
+)
 from pipeline.predictions.classification import Classifier
 from pipeline.text.encode import Codec
 from pipeline.texts import checked_text
 from pipeline.training import devices
 
-__all__ = ["Answering", "OutOfTime", "Trained", "opened", "time_limit"]
+__all__ = ["OutOfTime", "Predictor", "TrainedRun", "load_predictor", "time_limit"]
 
-_SHOWN = 60  # characters of a wrong text that a message repeats
+_MAX_SHOWN = 60  # characters of an invalid text in a message
 
 Row = dict[str, Any]
-Answering = Callable[[Sequence[str], Mapping[str, Any]], list[Row]]
-"""`answering(texts, settings)`; which settings there are depends on the task, and those that are
-not given are the run's."""
+Predictor = Callable[[Sequence[str], Mapping[str, Any]], list[Row]]
+"""`predictor(texts, settings)` returns rows. The task decides which settings there are; the
+defaults are the run's."""
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
-    """The folders of a model and its vocabulary, the `search:` to use, and where to compute."""
+class TrainedRun:
+    """The folders of a model and its vocabulary, the block `search`, and the device."""
 
     model: Path
     vocab: Path
     search: dict[str, Any] | None
     device: str
 
-    def asked(self) -> Asked:
-        """As the predict stage would ask it, about no corpus."""
-        run = run_of(self.model, self.search)
-        device = devices.choose(self.device, "compute.device")
-        return Asked(
-            run, str(self.model / "config.json"), self.model, Path(), self.vocab, (), device
+    def request(self) -> PredictionRequest:
+        """The request of the predict stage, without a corpus."""
+        return PredictionRequest(
+            run=load_run(self.model, self.search),
+            where=str(self.model / "config.json"),
+            model=self.model,
+            encoded=Path(),
+            vocab=self.vocab,
+            samples=(),
+            device=devices.choose(self.device, "compute.device"),
         )
 
 
-def opened(task: str, run: Trained) -> Answering:
-    """The run, ready to answer; UserError for a task that is unknown here, or folders that do not
-    fit each other."""
-    if task not in KINDS:
-        raise refuse(
-            "task", task, "one of " + ", ".join(KINDS), "Teach pipeline/answers.py what it answers."
-        )
-    answer = KINDS[task](run)
+def load_predictor(task: str, run: TrainedRun) -> Predictor:
+    """Load a run for serving; UserError for an unknown task, or a vocabulary other than the
+    model's."""
+    if task not in PREDICTORS:
+        expected = "one of " + ", ".join(PREDICTORS)
+        raise refuse("task", task, expected, "Add the task to pipeline/answers.py.")
+    predictor = PREDICTORS[task](run)
 
-    def checked(texts: Sequence[Any], settings: Mapping[str, Any]) -> list[Row]:
-        return answer(checked_texts(texts), checked_settings(task, settings))
+    def predict(texts: Sequence[Any], settings: Mapping[str, Any]) -> list[Row]:
+        return predictor(checked_texts(texts), checked_settings(task, settings))
 
-    return checked
+    return predict
 
 
 def checked_texts(texts: Sequence[Any]) -> list[str]:
-    """Return the texts of a request; UserError, with its number from 0, for the first that is not a
+    """Return the texts of a request; UserError, with its index, for the first that is not a
     text."""
     return [checked_text(text, f"inputs[{number}]") for number, text in enumerate(texts)]
 
 
 def checked_settings(task: str, settings: Mapping[str, Any]) -> dict[str, int]:
-    """Return the `params` of a request; UserError for an unknown name, or a value that is no whole
-    number in its range."""
+    """Return the `params` of a request; UserError for an unknown name, or a value that is not a
+    whole number in its range."""
     ranges = SETTINGS[task]
+
     for name, value in settings.items():
         if name not in ranges:
-            expected = (
-                "one of " + ", ".join(ranges) if ranges else f"no params, of which {task} has none"
-            )
+            expected = f"no params, because {task} has none"
+            if ranges:
+                expected = "one of " + ", ".join(ranges)
             todo = config.nearest(name, list(ranges)) or "Remove it."
             raise refuse("params", f"the unknown name {str(name)[:60]!r}", expected, todo)
 
         least, largest = ranges[name]
+        # JSON's true is an int in Python. NumPy's integers are Integral too.
         is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
         if not is_integer or not least <= value <= largest:
             shown = str(value) if is_integer else repr(value)
@@ -97,99 +109,105 @@ def checked_settings(task: str, settings: Mapping[str, Any]) -> dict[str, int]:
     return {str(name): int(value) for name, value in settings.items()}
 
 
-def _translator(run: Trained) -> Answering:
-    """Rows of `row` (the text's number), `text` and `log_prob`, best first; `n_best` of them for
-    each text, and one, which is empty, for a text without tokens."""
+def _translator(run: TrainedRun) -> Predictor:
+    """Rows `row` (the text's index), `text` and `log_prob`: for each text `n_best` translations,
+    best first; for a text without tokens one row with an empty text."""
     session = Session.open(run.model, run.vocab, run.search, run.device)
 
-    def answer(texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
+    def predict(texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
+        # The run's own n_best is that of its evaluation; a request gets 1 by default.
         n_best = settings.get("n_best", 1)
-        found = session.translate(texts, n_best)
+        translations = session.translate(texts, n_best)
         return [
-            {"row": row, **_said(one)}
-            for row, answers in enumerate(found)
-            for one in answers[:n_best]
+            {"row": row, **_text_row(prediction)}
+            for row, predictions in enumerate(translations)
+            for prediction in predictions[:n_best]
         ]
 
-    return answer
+    return predict
 
 
-def _language_model(run: Trained) -> Answering:
-    """Each prefix with what comes next, as `text`; another `seed`, another text where the search
+def _language_model(run: TrainedRun) -> Predictor:
+    """Rows `text`: each prefix with its continuation; `seed` changes the texts of a search that
     samples."""
     session = Session.open(run.model, run.vocab, run.search, run.device)
 
-    def answer(texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
+    def predict(texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
         return [{"text": text} for text in session.generate(texts, settings.get("seed"))]
 
-    return answer
+    return predict
 
 
-def _classifier(run: Trained) -> Answering:
-    """Each text's likeliest `label` and its `probability`; for a text without tokens an empty label
-    of probability 0."""
+def _classifier(run: TrainedRun) -> Predictor:
+    """Rows `label` (the most likely one) and `probability`; for a text without tokens an empty
+    label of probability 0."""
     classifier = Classifier.open(run.model, run.vocab, run.device)
 
-    def answer(texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
+    def predict(texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
         return [
-            {"label": one.text, "probability": math.exp(one.log_prob)}
-            for one in classifier.classify(texts)
+            {"label": prediction.text, "probability": math.exp(prediction.log_prob)}
+            for prediction in classifier.classify(texts)
         ]
 
-    return answer
+    return predict
 
 
 def _filler(
-    fill: Callable[[Any, Codec, str, torch.device], Answer],
+    fill: Callable[[Any, Codec, str, torch.device], Prediction],
     blanks: str,
-    fits: Callable[[int], bool],
-) -> Callable[[Trained], Answering]:
-    """Each text with its blanks filled in, as `text`, and the words' `log_prob`; `blanks` says how
-    many may be there. A text without tokens has an empty answer."""
+    is_valid: Callable[[int], bool],
+) -> Callable[[TrainedRun], Predictor]:
+    """Rows `text`, with the blanks filled, and `log_prob` of the words; an empty text for a text
+    without tokens.
 
-    def open_run(run: Trained) -> Answering:
-        asked = run.asked()
-        model, codec = asked.network(), Codec.load(run.vocab, "text")
+    `is_valid` checks the number of blanks; `blanks` describes that number in messages."""
 
-        def filled(text: str) -> Answer:
+    def load(run: TrainedRun) -> Predictor:
+        request = run.request()
+        model = request.network()
+        codec = Codec.load(run.vocab, "text")
+
+        def fill_in_time(text: str) -> Prediction:
             check_time()
-            return fill(model, codec, text, asked.device)
+            return fill(model, codec, text, request.device)
 
-        def answer(texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
+        def predict(texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
+            # Check all texts before the first is filled.
             tokens = codec.encode(pa.array(texts, pa.string())).to_pylist()
             for text, ids in zip(texts, tokens, strict=True):
-                if ids and not fits(text.count(BLANK)):
-                    shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+                if ids and not is_valid(text.count(BLANK)):
+                    shown = text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "..."
                     raise refuse("text", shown, f"a text with {blanks} written {BLANK}")
+
             return [
-                _said(filled(text) if ids else EMPTY)
+                _text_row(fill_in_time(text) if ids else EMPTY)
                 for text, ids in zip(texts, tokens, strict=True)
             ]
 
-        return answer
+        return predict
 
-    return open_run
+    return load
 
 
-def _vectors(run: Trained) -> Answering:
-    """Of each text its rarest words with their nearest neighbours, as `text`: `king: queen,
+def _vectors(run: TrainedRun) -> Predictor:
+    """Rows `text`: the rarest words of each text with their nearest neighbours, `king: queen,
     prince`."""
-    table, codec = word_vectors.vectors(run.asked()), Codec.load(run.vocab, "text")
+    table = word_vectors.vectors(run.request())
+    codec = Codec.load(run.vocab, "text")
 
-    def answer(texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
-        asked = tuple(params.Sample(prompt=text, reference=None) for text in texts)
-        return [
-            {"text": text} for text in word_vectors.samples(asked, table, codec)["text"].to_pylist()
-        ]
+    def predict(texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
+        queries = [params.Sample(prompt=text, reference=None) for text in texts]
+        neighbours = word_vectors.samples(queries, table, codec)
+        return [{"text": text} for text in neighbours["text"].to_pylist()]
 
-    return answer
-
-
-def _said(answer: Answer) -> Row:
-    return {"text": answer.text, "log_prob": answer.log_prob}
+    return predict
 
 
-KINDS: dict[str, Callable[[Trained], Answering]] = {
+def _text_row(prediction: Prediction) -> Row:
+    return {"text": prediction.text, "log_prob": prediction.log_prob}
+
+
+PREDICTORS: dict[str, Callable[[TrainedRun], Predictor]] = {
     "translation": _translator,
     "language_model": _language_model,
     "classification": _classifier,
@@ -201,9 +219,8 @@ KINDS: dict[str, Callable[[Trained], Answering]] = {
 }
 
 SETTINGS: dict[str, dict[str, tuple[int, int]]] = {
-    **{task: {} for task in KINDS},
+    **{task: {} for task in PREDICTORS},
     "translation": {"n_best": (1, LARGEST_N_BEST)},
     "language_model": {"seed": (-(2**63), 2**63 - 1)},
 }
-"""The `params` that a request may have, by task: whole numbers with their least and largest
-value."""
+"""The `params` of a request, by task: whole numbers with their smallest and largest value."""

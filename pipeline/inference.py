@@ -1,5 +1,5 @@
-"""A trained run, loaded once: text in, text out. What the predict stage, the command line and
-serving have in common."""
+"""A trained run, loaded once, from text to text: for the predict stage, the command line and
+serving."""
 
 import dataclasses
 import time
@@ -26,24 +26,25 @@ from pipeline.decoding.rules.ensemble import Ensemble
 from pipeline.text.encode import Codec, describe
 from pipeline.training import checkpoint, devices, loop
 
-BATCH = 64  # texts searched for at a time, fewer where texts are long or the beam is wide
-LARGEST_N_BEST = 100  # answers to one text; a run whose own beam is wider may give as many as that
+BATCH = 64  # texts of a search, at most: fewer if texts are long or the beam is wide
+LARGEST_N_BEST = 100  # hypotheses per text; more if the run's beam is wider
 
-# Rows x tokens of a batch, at which memory stays at a few hundred MB: 64 texts of 256 tokens in a
-# beam of 10.
-_ROOM = BATCH * 256 * 10
-_NARROW = 10
+# Memory stays at a few hundred MB with hypotheses x tokens of 64 texts of 256 tokens in a beam of
+# 10.
+_BEAM_WIDTH = 10
+_MAX_TOKENS = BATCH * 256 * _BEAM_WIDTH
 
 _deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 
 
 class OutOfTime(UserError):
-    """A request that takes more time than it may."""
+    """A request exceeds its time limit."""
 
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Within the block, `check_time` raises OutOfTime once the seconds are over."""
+    """Make `check_time` raise OutOfTime in the block after the given seconds."""
+    # A context variable: requests in other threads have their own limits.
     token = _deadline.set(time.monotonic() + seconds)
     try:
         yield
@@ -52,23 +53,24 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 
 def batches(lengths: Sequence[int], max_texts: int, max_tokens: int) -> Iterator[slice]:
-    """Divide texts, in their order, into batches of at most `max_texts` and `max_tokens`, padding
-    counted.
+    """Divide texts, in order, into batches of at most `max_texts` texts and `max_tokens` tokens,
+    with padding.
 
-    `lengths` are those of the texts in tokens. A longer text makes a batch by itself. OutOfTime
-    between two batches."""
+    `lengths` are the texts' numbers of tokens. A text that exceeds `max_tokens` is a batch by
+    itself. OutOfTime between two batches."""
     start = 0
     while start < len(lengths):
         check_time()
         candidates = lengths[start : start + max_texts]
+        # Count tokens as if all candidates were as long as the longest: an upper bound.
         size = max(1, min(len(candidates), max_tokens // max(1, *candidates)))
         yield slice(start, start + size)
         start += size
 
 
 def check_time() -> None:
-    """Raise OutOfTime if a time limit is set and over; called between batches, since a search
-    cannot be interrupted."""
+    """Raise OutOfTime if the time limit has passed. Call it between batches: a search cannot be
+    interrupted."""
     deadline = _deadline.get()
     if deadline is not None and time.monotonic() > deadline:
         raise OutOfTime(
@@ -78,23 +80,23 @@ def check_time() -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A hypothesis as text."""
+class Prediction:
+    """An output as text: a hypothesis of a search, a label, or a text with its blanks filled."""
 
     text: str
     score: float
     log_prob: float
 
 
-EMPTY = Answer("", 0.0, 0.0)  # the one answer to a text without tokens, of which it is certain
+EMPTY = Prediction("", 0.0, 0.0)  # for a text without tokens, with probability 1
 
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """Attention weights of a translation by name (layer and head): rows are answered tokens,
-    columns are tokens read.
+    """Attention weights of a translation by name (layer and head): rows are output tokens, columns
+    are input tokens.
 
-    Rows and columns are real tokens only, <eos> among them; each row of weights sums to 1.
+    Tokens include <eos>, but no padding. Each row of weights sums to 1.
     """
 
     columns: list[str]
@@ -102,8 +104,8 @@ class Attention:
     weights: dict[str, NDArray[np.float32]]
 
 
-def attention_table(looked: Sequence[Attention], numbers: Sequence[int]) -> pa.Table:
-    """`tables.ATTENTION`: one row for each sample, by its number, and named set of weights."""
+def attention_table(attention: Sequence[Attention], numbers: Sequence[int]) -> pa.Table:
+    """`tables.ATTENTION`: a row per sample, with its number, and named weights."""
     rows = [
         {
             "row": number,
@@ -112,15 +114,15 @@ def attention_table(looked: Sequence[Attention], numbers: Sequence[int]) -> pa.T
             "rows": sample.rows,
             "weights": weights.ravel(),
         }
-        for number, sample in zip(numbers, looked, strict=True)
+        for number, sample in zip(numbers, attention, strict=True)
         for name, weights in sample.weights.items()
     ]
     return pa.Table.from_pylist(rows, tables.ATTENTION)
 
 
-def run_of(model: Path, search: dict[str, Any] | None) -> params.Run:
-    """The block that the model in this folder was trained with, and the `search:` to use, which
-    training does not know."""
+def load_run(model: Path, search: dict[str, Any] | None) -> params.Run:
+    """Load the block that the model in this folder was trained with, and add the block `search`,
+    which is no part of training."""
     facts = checkpoint.read_facts(model, "run.family")["run"]
     block: params.Run = config.load(
         params.Run, facts | {"search": search}, str(model / "config.json")
@@ -129,8 +131,8 @@ def run_of(model: Path, search: dict[str, Any] | None) -> params.Run:
 
 
 def check_sizes(model: Path, vocab: Path, sides: tuple[str, str]) -> None:
-    """Refuse a vocabulary that is absent, or that has other numbers of ids on the `sides` than the
-    model in its folder."""
+    """Raise UserError if the vocabulary is missing, or differs in size from the model's on the
+    `sides`."""
     if not (vocab / "vocab.json").exists():
         raise refuse(
             str(vocab),
@@ -138,37 +140,34 @@ def check_sizes(model: Path, vocab: Path, sides: tuple[str, str]) -> None:
             "the vocab stage's output",
             "Run `dvc repro`, or `dvc pull`.",
         )
-    have, sizes = (
-        describe(vocab).sizes,
-        checkpoint.read_facts(model, "sizes.source", "sizes.target")["sizes"],
-    )
-    got, want = [have.get(side, 0) for side in sides], [sizes["source"], sizes["target"]]
-    if got != want:
-        expected = f"{want[0]} and {want[1]}, which the model was trained with"
-        raise refuse(str(vocab), f"{got[0]} and {got[1]} ids", expected, "Run `dvc repro`.")
+
+    vocab_sizes = describe(vocab).sizes
+    source, target = (vocab_sizes.get(side, 0) for side in sides)
+    trained = checkpoint.read_facts(model, "sizes.source", "sizes.target")["sizes"]
+    if (source, target) != (trained["source"], trained["target"]):
+        expected = f"{trained['source']} and {trained['target']}, which the model was trained with"
+        raise refuse(str(vocab), f"{source} and {target} ids", expected, "Run `dvc repro`.")
 
 
-def trained(
+def load_trained_model(
     run: params.Run, where: str, model: Path, vocab: Path, device: torch.device
 ) -> nn.Module:
-    """The run's model, ready on the device with the run's threads; UserError if the vocabulary is
-    not the one it knows."""
-    check_sizes(
-        model, vocab, config.named_module("pipeline.tasks", run.task, f"{where}.task").SIDES
-    )
+    """Load the run's model on the device and set the run's number of threads; UserError for a
+    vocabulary other than the model's."""
+    task = config.named_module("pipeline.tasks", run.task, f"{where}.task")
+    check_sizes(model, vocab, task.SIDES)
     devices.prepare(config.load(loop.Config, run.training, f"{where}.training").threads)
     return checkpoint.load_model(model, device)
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A model with its vocabulary and search; `read` and `say` are the codecs of what is read and
-    of what is answered."""
+    """A model with its codecs and its search."""
 
     model: nn.Module | Ensemble
     task: ModuleType
-    read: Codec
-    say: Codec
+    source_codec: Codec
+    target_codec: Codec
     method: ModuleType
     search: Any
     device: torch.device
@@ -178,96 +177,99 @@ class Session:
     def open(
         cls, model: Path, vocab: Path, search: dict[str, Any] | None, device: str = "auto"
     ) -> "Session":
-        """The run in the folder `model` with its corpus's vocabulary and a `search:` block."""
-        run = run_of(model, search)
-        return cls.of(
-            run, str(model / "config.json"), model, vocab, devices.choose(device, "device")
-        )
+        """Load the run in the folder `model` with its corpus's vocabulary and a block `search`."""
+        run = load_run(model, search)
+        where = str(model / "config.json")
+        return cls.of(run, where, model, vocab, devices.choose(device, "device"))
 
     @classmethod
     def of(
         cls, run: params.Run, where: str, model: Path, vocab: Path, device: torch.device
     ) -> "Session":
-        """As `open`, for the block `run`, called `where` in messages."""
+        """As `open`, for the block `run`; `where` is its name in messages."""
         if run.search is None:
             raise refuse(
                 f"{where}.search",
                 None,
                 "a section with a method",
-                "Name a run that answers with text.",
+                "Name a run with a search.",
             )
         method = config.named_module(
             "pipeline.decoding", run.search.get("method", "nothing"), f"{where}.search.method"
         )
         search = config.load(method.Config, run.search, f"{where}.search")
-        task, network = (
-            config.named_module("pipeline.tasks", run.task, f"{where}.task"),
-            trained(run, where, model, vocab, device),
-        )
-        read, say = (Codec.load(vocab, side) for side in task.SIDES)
-        return cls(network, task, read, say, method, search, device, run.seed)
 
-    def together(self, others: Sequence["Session"]) -> "Session":
-        """An ensemble with the models of other sessions, which share the vocabulary; searched as
-        this one is."""
+        task = config.named_module("pipeline.tasks", run.task, f"{where}.task")
+        network = load_trained_model(run, where, model, vocab, device)
+        source, target = (Codec.load(vocab, side) for side in task.SIDES)
+        return cls(network, task, source, target, method, search, device, run.seed)
+
+    def ensemble(self, others: Sequence["Session"]) -> "Session":
+        """An ensemble with the models of other sessions of the same vocabulary, with this session's
+        search."""
         models: list[Any] = [session.model for session in (self, *others)]
+        # Members are averaged at each step of the search.
         return dataclasses.replace(self, model=Ensemble(models))
 
     def translate(
         self, texts: Sequence[str], n_best: int | None = None, prefixes: Sequence[str] | None = None
-    ) -> list[list[Answer]]:
-        """The answers to each text, best first; as many as the run's search gives unless `n_best`
-        says otherwise.
+    ) -> list[list[Prediction]]:
+        """The outputs for each text, best first; `n_best` replaces that of the run's search.
 
-        With `prefixes`, one for each text, every answer to a text begins with its prefix; "" is
-        none. A text without tokens has one answer, which is empty: training rejects such rows, so a
-        model could only make one up."""
-        if self.continues:
+        With `prefixes`, one per text, every output begins with its prefix; "" is none. A text
+        without tokens has one output, which is empty: training rejects such rows, so a model's
+        output would be arbitrary."""
+        if self.continues_prompt:
             raise refuse("run", "a language model", "a translator", "Use generate.")
-        asked = self if n_best is None else self._with_n_best(n_best)
+        session = self if n_best is None else self._with_n_best(n_best)
 
-        places = self.places_with_tokens(texts)
-        some_texts = [texts[place] for place in places]
-        some_prefixes = None if prefixes is None else [prefixes[place] for place in places]
-
-        prompts = asked._prompts(some_texts, some_prefixes)
+        # Search for the texts with tokens only. Each batch starts with a new generator, so that
+        # sampling does not depend on earlier batches.
+        positions = self.positions_with_tokens(texts)
+        prompts = session._prompts(
+            [texts[position] for position in positions],
+            None if prefixes is None else [prefixes[position] for position in positions],
+        )
         results = [
             hypotheses
             for prompt in prompts
-            for hypotheses in asked.searched(prompt, asked.generator())
+            for hypotheses in session.run_search(prompt, session.generator())
         ]
 
-        answers = [[EMPTY] for _ in texts]
-        for place, hypotheses in zip(places, results, strict=True):
-            answers[place] = asked.answers(hypotheses)
-        return answers
+        outputs = [[EMPTY] for _ in texts]
+        for position, hypotheses in zip(positions, results, strict=True):
+            outputs[position] = session.decode_hypotheses(hypotheses)
+        return outputs
 
-    def places_with_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Find the texts that have a token once they are read as the training text was; return
-        their positions."""
-        return [place for place, ids in enumerate(self._read(texts)) if ids]
+    def positions_with_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Positions of the texts that have tokens after the normalization of the training text."""
+        return [position for position, ids in enumerate(self._encode(texts)) if ids]
 
     def generate(self, prefixes: Sequence[str], seed: int | None = None) -> list[str]:
-        """Each prefix with what the language model says next; another seed, another text where the
-        search samples."""
-        if not self.continues:
+        """Each prefix with its continuation by the language model; `seed` changes the texts of a
+        search that samples."""
+        if not self.continues_prompt:
             raise refuse("run", "a translator", "a language model", "Use translate.")
+
         generator = self.generator(seed)
-        found = [
+        continuations = [
             best
             for prompt in self._prompts(prefixes)
-            for [best, *_] in self.searched(prompt, generator)
+            for [best, *_] in self.run_search(prompt, generator)
         ]
-        begun = self.read.encode(pa.array(prefixes, pa.string())).to_pylist()
-        return self.say.decode_batch(
-            [[*ids, *best.ids] for ids, best in zip(begun, found, strict=True)]
+        return self.target_codec.decode_batch(
+            [
+                [*ids, *best.ids]
+                for ids, best in zip(self._encode(prefixes), continuations, strict=True)
+            ]
         )
 
     def attention(
         self, texts: Sequence[str], prefixes: Sequence[str] | None = None
-    ) -> list[tuple[Answer, Attention]]:
-        """The best answer to each text and where the model looked for each of its tokens; UserError
-        if it cannot say, or for a text without tokens."""
+    ) -> list[tuple[Prediction, Attention]]:
+        """The best output for each text, with the attention weights of its tokens.
+
+        UserError for a model without attention weights, or a text without tokens."""
         if not isinstance(self.model, Attentive):
             raise refuse(
                 "run",
@@ -275,20 +277,23 @@ class Session:
                 "a model with attention",
                 "Name another run.",
             )
-        if len(self.places_with_tokens(texts)) < len(texts):
-            raise refuse("text", "a blank one", "a text with words to look at")
+        if len(self.positions_with_tokens(texts)) < len(texts):
+            raise refuse("text", "a text without tokens", "a text with words")
+
+        # Search first, then compute the weights of the best hypotheses by teacher forcing.
         pairs = []
         for prompt in self._prompts(texts, prefixes):
-            best = [hypotheses[0] for hypotheses in self.searched(prompt, self.generator())]
-            pairs += list(zip(self.answers(best), self.looked(prompt, best), strict=True))
+            best = [hypotheses[0] for hypotheses in self.run_search(prompt, self.generator())]
+            pairs += list(
+                zip(self.decode_hypotheses(best), self.attention_weights(prompt, best), strict=True)
+            )
         return pairs
 
-    def forced(self, prefixes: Sequence[str]) -> Tensor:
-        """The prefixes as a prompt has them (`prefix_BP`); UserError for a word that the vocabulary
-        lacks."""
+    def encode_prefixes(self, prefixes: Sequence[str]) -> Tensor:
+        """`prefix_BP` of a prompt; UserError for a word that the vocabulary lacks."""
         rows = [
             torch.tensor(ids, dtype=torch.long)
-            for ids in self.say.encode(pa.array(prefixes, pa.string())).to_pylist()
+            for ids in self.target_codec.encode(pa.array(prefixes, pa.string())).to_pylist()
         ]
         for prefix, row in zip(prefixes, rows, strict=True):
             if UNK in row:
@@ -296,84 +301,81 @@ class Session:
         return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD).to(self.device)
 
     def generator(self, seed: int | None = None) -> torch.Generator:
-        """The random stream of a search: the run's own, or another one."""
+        """The random generator of a search, seeded with `seed` or the run's seed."""
         return torch.Generator().manual_seed(derive(self.seed if seed is None else seed, "search"))
 
-    def searched(self, prompt: Prompt, generator: torch.Generator) -> list[list[Hypothesis]]:
-        """Hypotheses of the run's search: by sentence, best first."""
-        found: list[list[Hypothesis]] = self.method.search(
+    def run_search(self, prompt: Prompt, generator: torch.Generator) -> list[list[Hypothesis]]:
+        """Hypotheses of the run's search for each sentence, best first."""
+        hypotheses: list[list[Hypothesis]] = self.method.search(
             self.model, prompt, self.search, generator
         )
-        return found
+        return hypotheses
 
-    def answers(self, hypotheses: Sequence[Hypothesis]) -> list[Answer]:
-        """Hypotheses as text, in their order."""
-        texts = self.say.decode_batch([h.ids for h in hypotheses])
+    def decode_hypotheses(self, hypotheses: Sequence[Hypothesis]) -> list[Prediction]:
+        """Hypotheses as text, in the same order."""
+        texts = self.target_codec.decode_batch([h.ids for h in hypotheses])
         return [
-            Answer(text, h.score, h.log_prob) for text, h in zip(texts, hypotheses, strict=True)
+            Prediction(text, h.score, h.log_prob) for text, h in zip(texts, hypotheses, strict=True)
         ]
 
     def prompt(self, texts: Sequence[str], prefixes: Sequence[str] | None = None) -> Prompt:
-        """Raw texts as the model reads them, and what the answers must begin with."""
-        return self._prompt(self._read(texts), prefixes)
+        """Encode raw texts, and the prefixes of their outputs, as one prompt."""
+        return self._prompt(self._encode(texts), prefixes)
 
-    def looked(self, prompt: Prompt, best: Sequence[Hypothesis]) -> list[Attention]:
-        """Attention weights of an attentive model for one given hypothesis per sentence."""
+    def attention_weights(self, prompt: Prompt, best: Sequence[Hypothesis]) -> list[Attention]:
+        """Attention weights of an attentive model for one hypothesis per sentence, by teacher
+        forcing."""
         assert isinstance(self.model, Attentive)
-        spoken = [[*h.ids, EOS] if len(h.ids) < self.search.max_length else [*h.ids] for h in best]
-        fed = [torch.tensor([BOS, *ids[:-1]]) for ids in spoken]
-        target_BT = nn.utils.rnn.pad_sequence(fed, batch_first=True, padding_value=PAD).to(
-            self.device
-        )
+
+        # A hypothesis of max_length tokens was cut off before <eos>.
+        outputs = [[*h.ids, EOS] if len(h.ids) < self.search.max_length else [*h.ids] for h in best]
+        shifted = [torch.tensor([BOS, *ids[:-1]]) for ids in outputs]
+        target_BT = nn.utils.rnn.pad_sequence(shifted, batch_first=True, padding_value=PAD)
         with torch.inference_mode():
-            named_BTS = {
-                name: w.float().cpu().numpy()
-                for name, w in self.model.attention(prompt, target_BT).items()
-            }
-        read = [
+            weights = self.model.attention(prompt, target_BT.to(self.device))
+            arrays = {name: w_BTS.float().cpu().numpy() for name, w_BTS in weights.items()}
+
+        # Cut off the padding of both sides.
+        inputs = [
             ids[:length]
             for ids, length in zip(prompt.ids_BS.tolist(), prompt.length_B.tolist(), strict=True)
         ]
         return [
             Attention(
-                self.read.tokens(columns),
-                self.say.tokens(rows),
-                {name: w_BTS[i, : len(rows), : len(columns)] for name, w_BTS in named_BTS.items()},
+                self.source_codec.tokens(columns),
+                self.target_codec.tokens(rows),
+                {name: w_BTS[i, : len(rows), : len(columns)] for name, w_BTS in arrays.items()},
             )
-            for i, (columns, rows) in enumerate(zip(read, spoken, strict=True))
+            for i, (columns, rows) in enumerate(zip(inputs, outputs, strict=True))
         ]
 
     @property
-    def continues(self) -> bool:
-        """Return whether what is answered goes on from what is read."""
-        read, say = self.task.SIDES
-        return bool(read == say)
+    def continues_prompt(self) -> bool:
+        """True for a language model, whose output continues the input: both are one side."""
+        source, target = self.task.SIDES
+        return bool(source == target)
 
-    def _read(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of each text."""
-        ids: list[list[int]] = self.read.encode(pa.array(texts, pa.string())).to_pylist()
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+        ids: list[list[int]] = self.source_codec.encode(pa.array(texts, pa.string())).to_pylist()
         return ids
 
     def _prompt(self, ids: Sequence[Sequence[int]], prefixes: Sequence[str] | None) -> Prompt:
         prompt: Prompt = self.task.prompt(pa.array(ids, pa.list_(pa.int32())), self.device)
-        return (
-            prompt
-            if prefixes is None
-            else dataclasses.replace(prompt, prefix_BP=self.forced(prefixes))
-        )
+        if prefixes is None:
+            return prompt
+        return dataclasses.replace(prompt, prefix_BP=self.encode_prefixes(prefixes))
 
     def _prompts(
         self, texts: Sequence[str], prefixes: Sequence[str] | None = None
     ) -> Iterator[Prompt]:
-        """The texts in their order as batches; OutOfTime between two of them."""
-        ids = self._read(texts)
-        width = max(getattr(self.search, "width", 1), _NARROW)
-        for batch in batches([len(row) for row in ids], BATCH, _ROOM // width):
+        """The texts, in order, as batches; OutOfTime between two batches."""
+        ids = self._encode(texts)
+        width = max(getattr(self.search, "width", 1), _BEAM_WIDTH)
+        for batch in batches([len(row) for row in ids], BATCH, _MAX_TOKENS // width):
             yield self._prompt(ids[batch], None if prefixes is None else prefixes[batch])
 
     def _with_n_best(self, n_best: int) -> "Session":
-        """The same session with a search that gives `n_best` answers, its width raised to that if
-        need be."""
+        """The session with a search for `n_best` hypotheses, in a beam of at least that width."""
         fields = {field.name for field in dataclasses.fields(self.search)}
         largest = max(LARGEST_N_BEST, getattr(self.search, "width", 1))
         if "n_best" not in fields:
@@ -382,12 +384,14 @@ class Session:
             raise refuse(
                 "n_best",
                 n_best,
-                f"1, which is all that {self.search.method} search finds",
+                f"1, the only number that {self.search.method} search supports",
                 "Use method: beam.",
             )
         if not 1 <= n_best <= largest:
             raise refuse("n_best", n_best, f"a number from 1 to {largest}")
-        wider = {"width": max(self.search.width, n_best)} if "width" in fields else {}
-        return dataclasses.replace(
-            self, search=dataclasses.replace(self.search, n_best=n_best, **wider)
-        )
+
+        # A beam cannot return more hypotheses than its width.
+        changes = {"n_best": n_best}
+        if "width" in fields:
+            changes["width"] = max(self.search.width, n_best)
+        return dataclasses.replace(self, search=dataclasses.replace(self.search, **changes))

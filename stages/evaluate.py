@@ -17,7 +17,7 @@ from pipeline.scoring import mt_metrics
 from pipeline.scoring.d2l_bleu import book_bleu
 from pipeline.scoring.history import training, validations
 from pipeline.scoring.significance import Bootstrap
-from pipeline.scoring.tasks import Inputs, of_run, text_of, tokenizer_of
+from pipeline.scoring.tasks import Inputs, bleu_tokenizer, load_scoring, text_config
 from pipeline.text.tokens import Text
 
 _UNSCORED = {"train", "rejects"}
@@ -57,9 +57,9 @@ def main() -> None:
         params.evaluation(arguments.params),
     )
     splits = _splits(arguments.tokens)
-    text = text_of(arguments.params, run.corpus)
-    tokenizer, warning = tokenizer_of(arguments.params, run.corpus, arguments.tokens)
-    task = of_run(arguments.params, arguments.run, run, tokenizer)
+    text = text_config(arguments.params, run.corpus)
+    tokenizer, warning = bleu_tokenizer(arguments.params, run.corpus, arguments.tokens)
+    task = load_scoring(arguments.params, arguments.run, run, tokenizer)
     inputs = Inputs(
         predictions=arguments.predictions,
         tokens=arguments.tokens,
@@ -77,7 +77,7 @@ def main() -> None:
         for split in splits:
             table = task.rows(inputs, split)
             if split == "test":  # the first split: its references decide which score ranks
-                task, reason = task.fitting(table)
+                task, reason = task.select_scoring(table)
                 notes.append(reason)
                 metrics |= {"ranked_by": task.main} if reason else {}
             tables.write(scores / f"{split}.parquet", table)
@@ -125,7 +125,7 @@ def _samples(path: Path, text: Text) -> dict[str, Any]:
     samples = (
         tables.read(path, tables.SAMPLES).filter(pc.field("reference").is_valid()).sort_by("row")
     )
-    pairs = mt_metrics.pairs(
+    pairs = mt_metrics.normalized_pairs(
         samples["text"].combine_chunks(), samples["reference"].combine_chunks(), text
     )
     scores = {

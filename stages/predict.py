@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.core import config, params, stage_arguments
 from pipeline.core.atomic import atomic_dir
 from pipeline.core.errors import exit_with
-from pipeline.predictions import Asked
+from pipeline.predictions import PredictionRequest
 from pipeline.training import devices
 
 
@@ -23,7 +23,9 @@ def main() -> None:
     device = devices.choose(params.compute(a.params).device, "compute.device")
     samples = params.corpus(a.params, run.corpus).samples
     with atomic_dir(a.out) as out:
-        task.predict(Asked(run, where, a.model, a.encoded, a.vocab, samples, device), out)
+        task.predict(
+            PredictionRequest(run, where, a.model, a.encoded, a.vocab, samples, device), out
+        )
 
 
 if __name__ == "__main__":

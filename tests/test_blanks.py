@@ -15,7 +15,7 @@ import yaml
 
 from pipeline.contracts import MASK
 from pipeline.core import tables
-from pipeline.predictions import BLANK, around_blanks
+from pipeline.predictions import BLANK, encode_around_blanks
 from pipeline.scoring.unknown import unknown
 from pipeline.tasks import fill_blank
 from pipeline.tasks import masked_language_model as mlm
@@ -113,7 +113,7 @@ def test_what_stands_around_blanks_is_encoded_as_in_the_whole_text(
         for second in range(first, len(words)):
             blanks = {first, second}
             text = " ".join(BLANK if place in blanks else word for place, word in enumerate(words))
-            parts = around_blanks(codec, text)
+            parts = encode_around_blanks(codec, text)
             assert len(parts) == len(blanks) + 1
             place = len(parts[0])
             assert whole[:place] == parts[0]
@@ -130,7 +130,7 @@ def test_what_stands_around_blanks_is_encoded_as_in_the_whole_text(
 
 def test_a_blank_with_no_space_behind_it_leaves_what_is_behind_it_bare(encoded: Path) -> None:
     codec = codec_of(encoded, "pieces")
-    before, after = around_blanks(codec, "the crab sees the ___.")
+    before, after = encode_around_blanks(codec, "the crab sees the ___.")
     assert before == ids_of(codec, "the crab sees the")
     assert after == ids_of(codec, ".")
     assert after != ids_of(codec, "a .")[-1:]

@@ -152,7 +152,7 @@ def test_a_classifier_that_says_one_label_only_is_scored() -> None:
 def test_the_report_ranks_classifiers_and_shows_their_labels(project: Path) -> None:
     text = (project / "reports/comparison.md").read_text(encoding="utf-8")
     assert "## Classifiers on toy_reviews" in text
-    assert "### Label by label (toy_reviews)" in text
+    assert "### Scores by label (toy_reviews)" in text
     assert "book's BLEU" not in text
     assert "the plot was not good but the acting was brilliant ." in text
     for name in ("confusion", "by_length", "learning_curves"):
@@ -226,11 +226,11 @@ def test_a_blank_text_has_a_blank_line_and_a_warning(trial) -> None:
         (("classify", "good", "--run", "nlp"), "--run: got nlp; expected one of mlp, "),
         (
             ("translate", "good", "--run", "mlp"),
-            "expected a section with a method. Name a run that answers with text.",
+            "expected a section with a method. Name a run with a search.",
         ),
         (
             ("generate", "good", "--run", "mlp"),
-            "expected a section with a method. Name a run that answers with text.",
+            "expected a section with a method. Name a run with a search.",
         ),
     ],
 )

@@ -19,8 +19,8 @@ from pipeline.cli.input_text import Line
 from pipeline.contracts import EOS, Sizes
 from pipeline.core import params, tables
 from pipeline.core.errors import UserError
-from pipeline.inference import Session, batches, run_of
-from pipeline.predictions import Asked, write_samples
+from pipeline.inference import Session, batches, load_run
+from pipeline.predictions import PredictionRequest, write_samples
 from pipeline.text import vocab
 from pipeline.text.encode import Codec, Description
 from pipeline.text.tokens import split
@@ -266,7 +266,7 @@ def test_predicting_again_gives_the_same_bytes(project: Path, name: str) -> None
 @pytest.mark.parametrize("name", TRANSLATORS)
 def test_each_answer_is_what_its_sentence_gets_alone(project: Path, name: str) -> None:
     opened = session(project, name)
-    texts = opened.read.decode_batch(encoded(project, name, "test")["source"].to_pylist())
+    texts = opened.source_codec.decode_batch(encoded(project, name, "test")["source"].to_pylist())
     rows = predicted(project, name, "hypotheses_test", tables.HYPOTHESES).to_pylist()
     for number in (0, 13, 69):
         [alone] = opened.translate([texts[number]])
@@ -283,7 +283,7 @@ def test_the_log_probability_that_search_reports_is_the_teacher_forced_one(
     given = encoded(project, name, "test").slice(0, 20)
     _, prompt = next(opened.task.prompts(given, opened.device))
     order = np.concatenate([rows for rows, _ in opened.task.prompts(given, opened.device)])
-    best = [answers[0] for answers in opened.searched(prompt, opened.generator())]
+    best = [answers[0] for answers in opened.run_search(prompt, opened.generator())]
     ended = [i for i, h in enumerate(best) if len(h.ids) < BEAM["max_length"]]
     assert len(ended) > 5
     sources = given["source"].take(pa.array(order))
@@ -301,7 +301,7 @@ def test_what_a_language_model_says_from_nothing_has_the_likelihood_of_a_first_r
     project: Path,
 ) -> None:
     opened = session(project, "recurrent_lm")
-    [[said]] = opened.searched(opened.prompt([""]), opened.generator())
+    [[said]] = opened.run_search(opened.prompt([""]), opened.generator())
     assert len(said.ids) < RUNS["recurrent_lm"]["search"]["max_length"], "it came to an end"
     row = pa.table(
         [[0], pa.array([said.ids], pa.list_(pa.int32())), [0]], schema=tables.ENCODED_TEXT
@@ -410,8 +410,8 @@ def test_two_runs_together_answer_as_an_ensemble(
     (project / "dvc.yaml").write_bytes((Path(__file__).parent.parent / "dvc.yaml").read_bytes())
     texts = sentences(WORDS["source"], 5, 4)
     one, other = (session(project, name) for name in TRANSLATORS)
-    mixed = [best[0] for best in one.together([other]).translate(texts)]
-    for text, answer, apart in zip(texts, mixed, one.together([one]).translate(texts), strict=True):
+    mixed = [best[0] for best in one.ensemble([other]).translate(texts)]
+    for text, answer, apart in zip(texts, mixed, one.ensemble([one]).translate(texts), strict=True):
         assert apart[0].text == one.translate([text])[0][0].text
         assert answer.log_prob < 0
     lines = [Line(number, text, None) for number, text in enumerate(texts, 1)]
@@ -460,10 +460,10 @@ def test_a_session_refuses_what_its_run_cannot_do(project: Path) -> None:
 
 def test_a_missing_run_or_vocabulary_says_what_to_do(project: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"dvc repro.*dvc pull"):
-        run_of(tmp_path / "nothing", BEAM)
+        load_run(tmp_path / "nothing", BEAM)
     with pytest.raises(UserError, match=r"dvc repro.*dvc pull"):
         Session.open(project / "data/models/transformer", tmp_path / "nothing", BEAM)
-    assert run_of(project / "data/models/transformer", BEAM).corpus == "pairs"
+    assert load_run(project / "data/models/transformer", BEAM).corpus == "pairs"
 
 
 @pytest.mark.parametrize(
@@ -484,7 +484,7 @@ def test_a_model_without_samples_still_has_the_file(project: Path, tmp_path: Pat
 
 def test_an_encoded_folder_without_splits_is_refused(project: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="encode"):
-        Asked(
+        PredictionRequest(
             params.run(project / "params.yaml", "transformer"),
             "",
             tmp_path,

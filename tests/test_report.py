@@ -25,7 +25,7 @@ from test_scoring import run_evaluate
 from pipeline.core import tables
 from pipeline.core.errors import UserError
 from pipeline.report import attention, document, repeats, results, style
-from pipeline.report.document import Data, Heading, Paragraph, Table
+from pipeline.report.document import Heading, Paragraph, Table, Verbatim
 
 ROOT = Path(__file__).parent.parent
 TRANSLATORS = {"seq2seq": 0.5, "transformer": 0.05, "attention_seq2seq": 0.25}
@@ -92,7 +92,7 @@ def test_runs_are_ranked_by_their_score_with_interval_and_whom_they_beat(reporte
     found = json.loads((reported / "reports/metrics/lstm.json").read_text())["test"]
     for title, key, form in (
         ("bits per character", "bits_per_character", "{:.3f}"),
-        ("above it", "excess", "{:+.1%}"),
+        ("excess", "excess", "{:+.1%}"),
     ):
         score, low, high = (form.format(found[key + end]) for end in ("", "_low", "_high"))
         assert rows[0][header.index(title)] == f"{score} [{low}, {high}]"
@@ -145,12 +145,15 @@ def test_runs_on_a_lowercased_corpus_are_ranked_and_tested_without_case_and_the_
         pytest.approx(score, abs=6e-3) for score in scores
     ]
     assert f"`{order[0]}` is best with {name} {scores[0]:.2f}, significantly better" in text
-    header, _, pair = table_after(text, "### Is the difference real? (pairs)")
+    header, _, pair = table_after(text, "### Paired tests (pairs)")
     assert header[1] == f"difference in {name}"
     assert abs(float(pair[1])) == pytest.approx(scores[0] - scores[1], abs=6e-3)
     header, _, *rows = table_after(text, "### Further scores (pairs)")
     assert (other in header, title in header) == (True, False)
-    assert ("exact, lowercased" in header, "exact" in header) == (lowercase, not lowercase)
+    assert ("exact match, lowercased" in header, "exact match" in header) == (
+        lowercase,
+        not lowercase,
+    )
     assert f"[{name[:1].upper()}{name[1:]} by length, translators on pairs]" in text
     assert {"bleu", "bleu_lowercase"} <= {
         row[0] for row in table_after(text, "### Signatures (pairs)")
@@ -201,7 +204,7 @@ def test_a_setting_trained_with_several_seeds_is_summed_up_below_the_ranking(see
         headings = (
             f" on {corpus}\n",
             f"### Several seeds ({corpus})",
-            f"### Is the difference real? ({corpus})",
+            f"### Paired tests ({corpus})",
         )
         where = [text.index(heading) for heading in headings]
         assert where == sorted(where)
@@ -260,7 +263,7 @@ def test_folds_of_one_text_are_summed_up_before_all_else(seeded: Path, tmp_path:
     }
     file = tmp_path / "params.yaml"
     file.write_text(yaml.safe_dump({"corpora": corpora}))
-    assert repeats.crossed(file) == [(10, ["text_0", "text_1", "text_2"])]
+    assert repeats.fold_corpora(file) == [(10, ["text_0", "text_1", "text_2"])]
     heading, table, _ = repeats.several_folds([group, *folds], file)
     assert heading == document.Heading(2, "Language models, cross-validated (text_0 to text_2)")
     assert table.header[1] == "folds"
@@ -279,7 +282,7 @@ def test_folds_of_one_text_are_summed_up_before_all_else(seeded: Path, tmp_path:
     assert alone(seed=7)[1].rows[0][1] == "2 of 10"  # another seed is another setting
     corpora["text_1"]["vocab"]["min_count"] = 2
     file.write_text(yaml.safe_dump({"corpora": corpora}))
-    assert repeats.crossed(file) == [(10, ["text_0", "text_2"])]
+    assert repeats.fold_corpora(file) == [(10, ["text_0", "text_2"])]
 
 
 def test_every_row_of_every_table_has_as_many_cells_as_its_header(reported: Path) -> None:
@@ -293,7 +296,7 @@ def test_every_row_of_every_table_has_as_many_cells_as_its_header(reported: Path
 def test_samples_settings_and_signatures_are_told(reported: Path) -> None:
     text = (reported / "reports/comparison.md").read_text()
     header, _, *rows = table_after(text, "### Sample sentences (pairs)")
-    assert header == ["prompt", "reference", "run", "answer", "book's BLEU"]
+    assert header == ["prompt", "reference", "run", "output", "book's BLEU"]
     assert len(rows) == 12
     assert "learning_rate 0.002" in text
     assert "tok:13a" in text
@@ -407,7 +410,7 @@ def test_text_out_of_the_data_is_shown_as_it_is(tmp_path: Path) -> None:
     blocks = [
         Heading(1, "T"),
         Paragraph("`code` & **bold**"),
-        Table(("a", "b"), ((Data(nasty), "`x|y`"),), (False, True)),
+        Table(("a", "b"), ((Verbatim(nasty), "`x|y`"),), (False, True)),
     ]
     page, text = document.page(blocks, "T"), document.markdown(blocks, tmp_path)
     assert "<script>" not in page

@@ -26,7 +26,7 @@ from pipeline.core import tables
 from pipeline.core.errors import UserError
 from pipeline.scoring import history, lengths, likelihood, mt_metrics, significance, ter
 from pipeline.scoring.d2l_bleu import book_bleu
-from pipeline.scoring.significance import Bootstrap, by_block, holm, paired_p, pairs
+from pipeline.scoring.significance import Bootstrap, holm, paired_p, pairs, sum_by_block
 
 ROOT = Path(__file__).parent.parent
 ORACLES = {
@@ -62,7 +62,7 @@ ROWS = st.lists(st.tuples(SENTENCE, SENTENCE), min_size=1, max_size=12)
 
 
 def sums_of(name: str, hypotheses: list[str], references: list[str]) -> np.ndarray:
-    measure = mt_metrics.measures()[name]
+    measure = mt_metrics.text_metrics()[name]
     return np.array(
         [measure.sums(got, want) for got, want in zip(hypotheses, references, strict=True)],
         dtype=np.float64,
@@ -92,7 +92,7 @@ def test_sums_put_together_are_sacrebleus_corpus_score(
     name: str, rows: list[tuple[str, str]]
 ) -> None:
     hypotheses, references = (list(side) for side in zip(*rows, strict=True))
-    ours = mt_metrics.measures()[name].score(
+    ours = mt_metrics.text_metrics()[name].score(
         sums_of(name, hypotheses, references).sum(0, keepdims=True)
     )[0]
     assert ours == pytest.approx(
@@ -132,7 +132,7 @@ def test_intervals_are_sacrebleus_under_the_same_seed(
     monkeypatch.setenv("SACREBLEU_SEED", "77")
     theirs = ORACLES[name].corpus_score(answers, [references], n_bootstrap=300)
     ours = Bootstrap(300, 0.95, 77).estimate(
-        sums_of(name, answers, references), mt_metrics.measures()[name].score
+        sums_of(name, answers, references), mt_metrics.text_metrics()[name].score
     )
     assert (ours["high"] - ours["low"]) / 2 == pytest.approx(theirs._ci, rel=1e-5)
     assert ours["score"] == pytest.approx(theirs.score)
@@ -141,7 +141,7 @@ def test_intervals_are_sacrebleus_under_the_same_seed(
 def test_signatures_are_sacrebleus_own() -> None:
     metric = BLEU(force=True, lowercase=True)
     metric.corpus_score(["a b c d"], [["a b c d"]], n_bootstrap=50)
-    ours = mt_metrics.measures()["bleu_lowercase"].signature(Bootstrap(50, 0.95, 12345))
+    ours = mt_metrics.text_metrics()["bleu_lowercase"].signature(Bootstrap(50, 0.95, 12345))
     assert ours == str(metric.get_signature())
 
 
@@ -211,7 +211,7 @@ def test_resamples_draw_as_many_units_as_there_are_and_do_not_depend_on_the_part
 def test_blocks_are_the_sums_of_their_rows(rows: list[tuple[int, int]]) -> None:
     blocks, values = np.array([row[0] for row in rows]), np.array([[float(row[1])] for row in rows])
     wanted = [[values[blocks == block].sum()] for block in np.unique(blocks)]
-    assert by_block(values, blocks).tolist() == wanted
+    assert sum_by_block(values, blocks).tolist() == wanted
 
 
 def test_equal_systems_are_called_different_in_at_most_one_case_in_twenty() -> None:

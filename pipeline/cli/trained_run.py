@@ -9,7 +9,7 @@ from pipeline.cli.input_text import Line
 from pipeline.core import config, params
 from pipeline.core.errors import UserError, refuse
 from pipeline.dag import paths
-from pipeline.inference import BATCH, Session, run_of
+from pipeline.inference import BATCH, Session, load_run
 
 T = TypeVar("T")
 _NAMED = 10  # line numbers that a message names
@@ -31,7 +31,7 @@ def together(root: Path, names: list[str]) -> Session:
                 f"the vocabulary {vocab.relative_to(root)}",
                 f"{shared}, as run {names[0]} has",
             )
-    return first.together(others) if others else first
+    return first.ensemble(others) if others else first
 
 
 def opened(root: Path, name: str) -> Session:
@@ -58,7 +58,7 @@ def found(root: Path, name: str) -> tuple[Path, Path, dict[str, Any] | None]:
             "a trained run",
             "Run `dvc repro`, or `dvc pull`.",
         )
-    trained, asked = run_of(model, runs[name]["search"]).corpus, runs[name]["corpus"]
+    trained, asked = load_run(model, runs[name]["search"]).corpus, runs[name]["corpus"]
     if trained != asked:
         raise refuse(
             f"--run {name}",

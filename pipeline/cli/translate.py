@@ -65,7 +65,7 @@ def translate(
 
     session.translate([], n_best)  # refuse options that fit no text before the first is read
     if prefix is not None:
-        session.forced([prefix])
+        session.encode_prefixes([prefix])
     if heatmap is not None:
         _translate_one(session, list(lines), n_best, prefix, heatmap)
         return

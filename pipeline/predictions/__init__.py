@@ -1,10 +1,9 @@
-"""Predictions of a trained run: one file per task, named like the task, exporting `predict(asked,
-out)`.
+"""Predictions of a trained run: one module per task, with the task's name, exports
+`predict(request, out)`.
 
-Every task writes, for each split but train, the rows' own tables (`likelihood_<split>.parquet`,
-...), and `samples.parquet`; `pipeline/scoring/tasks/<task>.py` reads what
-`pipeline/predictions/<task>.py` writes, and nothing else does but the report. Here is what several
-tasks share."""
+Every task writes a table per split other than train (`likelihood_<split>.parquet`, ...), and
+`samples.parquet`. Only `pipeline/scoring/tasks/<task>.py` and the report read what
+`pipeline/predictions/<task>.py` writes. This module has the code that several tasks share."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,19 +20,18 @@ from torch import nn
 from pipeline.contracts import Attentive
 from pipeline.core import config, params, tables
 from pipeline.core.errors import refuse
-from pipeline.inference import EMPTY, Answer, Session, attention_table, trained
+from pipeline.inference import EMPTY, Prediction, Session, attention_table, load_trained_model
 from pipeline.text.encode import Codec, check_ids, describe
 
-# a word to fill in (a piece, for bpe; a character): samples that have one are for models that guess
-# words
+# A token to fill in. Samples with a blank are for blank fillers and masked language models.
 BLANK = "___"
-_STAND_IN = "a"
+_PLACEHOLDER = "a"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One run's prediction: its block (called `where` in messages), the folders it reads, and the
-    sentences to show."""
+class PredictionRequest:
+    """A run to predict with: its block (`where` is the block's name in messages), the folders to
+    read, and the sample sentences."""
 
     run: params.Run
     where: str
@@ -44,34 +42,34 @@ class Asked:
     device: torch.device
 
     def splits(self) -> list[str]:
-        """Every split but train; UserError if there is none."""
-        found = sorted({file.stem for file in self.encoded.glob("*.parquet")} - {"train"})
-        if not found:
+        """All splits other than train; UserError if there is none."""
+        splits = sorted({file.stem for file in self.encoded.glob("*.parquet")} - {"train"})
+        if not splits:
             raise refuse(
                 str(self.encoded),
                 "no split to predict",
                 "the encode stage's tables",
                 "Run `dvc repro`.",
             )
-        return found
+        return splits
 
     def table(self, split: str, schema: pa.Schema) -> pa.Table:
-        """The split's encoded rows."""
+        """Read a split's encoded rows; UserError for ids beyond the vocabulary."""
         path = self.encoded / f"{split}.parquet"
         table = tables.read(path, schema)
         check_ids(table, describe(self.vocab).sizes, path)
         return table
 
     def network(self) -> nn.Module:
-        """The trained model alone, for tasks that are not answered by a search."""
-        return trained(self.run, self.where, self.model, self.vocab, self.device)
+        """Load the trained model, for tasks without a search."""
+        return load_trained_model(self.run, self.where, self.model, self.vocab, self.device)
 
     def objective(self, task: ModuleType) -> Any:
-        """The run's `objective:` as the task's Config."""
+        """The run's block `objective` as the task's Config."""
         return config.load(task.Config, self.run.objective, f"{self.where}.objective")
 
     def session(self) -> Session:
-        """The run with its vocabulary and search."""
+        """Load the trained model with its vocabulary and search."""
         return Session.of(self.run, self.where, self.model, self.vocab, self.device)
 
 
@@ -79,65 +77,70 @@ def write_likelihood(
     nats: NDArray[np.float64], count: NDArray[np.int32], table: pa.Table, out: Path
 ) -> None:
     """Write `tables.LIKELIHOOD`: -log P and number of tokens of every row of an encoded table."""
-    tables.write(
-        out,
-        pa.table(
-            [table["row"], pa.array(nats), pa.array(count, pa.int32())], schema=tables.LIKELIHOOD
-        ),
-    )
+    columns = [table["row"], pa.array(nats), pa.array(count, pa.int32())]
+    tables.write(out, pa.table(columns, schema=tables.LIKELIHOOD))
 
 
-def write_answers(asked: Sequence[params.Sample], answers: Iterable[Answer], out: Path) -> None:
-    """Write `samples.parquet`: the samples with their answers."""
+def write_outputs(
+    samples: Sequence[params.Sample], predictions: Iterable[Prediction], out: Path
+) -> None:
+    """Write `samples.parquet`: the samples with their predictions."""
     rows = [
         {
-            "row": i,
-            "prompt": s.prompt,
-            "reference": s.reference,
-            "text": a.text,
-            "log_prob": a.log_prob,
+            "row": row,
+            "prompt": sample.prompt,
+            "reference": sample.reference,
+            "text": prediction.text,
+            "log_prob": prediction.log_prob,
         }
-        for i, (s, a) in enumerate(zip(asked, answers, strict=True))
+        for row, (sample, prediction) in enumerate(zip(samples, predictions, strict=True))
     ]
     tables.write(out / "samples.parquet", pa.Table.from_pylist(rows, tables.SAMPLES))
 
 
-def write_samples(session: Session, asked: Sequence[params.Sample], out: Path) -> None:
-    """Write what the run's search makes of its corpus's samples, and where it looked if it can say.
+def write_samples(session: Session, samples: Sequence[params.Sample], out: Path) -> None:
+    """Write the search's output for each sample, and `attention.parquet` if the model is attentive.
 
-    A translator's answer to a sample without tokens is empty, as in `Session.translate`; a language
-    model goes on from it."""
-    texts = [sample.prompt for sample in asked]
-    numbers = list(range(len(texts))) if session.continues else session.places_with_tokens(texts)
-    prompt = session.prompt([texts[number] for number in numbers]) if numbers else None
-    best = (
-        [answers[0] for answers in session.searched(prompt, session.generator())] if prompt else []
-    )
+    A translation of a sample without tokens is empty, as in `Session.translate`; a language model
+    continues it."""
+    texts = [sample.prompt for sample in samples]
+    if session.continues_prompt:
+        numbers = list(range(len(texts)))
+    else:
+        numbers = session.positions_with_tokens(texts)
+    if not numbers:
+        write_outputs(samples, [EMPTY for _ in samples], out)
+        return
 
-    answers = dict(zip(numbers, session.answers(best), strict=True))
-    write_answers(asked, [answers.get(number, EMPTY) for number in range(len(texts))], out)
-    if prompt and isinstance(session.model, Attentive):
-        tables.write(
-            out / "attention.parquet", attention_table(session.looked(prompt, best), numbers)
-        )
+    # All samples are one batch, whatever their number.
+    prompt = session.prompt([texts[number] for number in numbers])
+    best = [n_best[0] for n_best in session.run_search(prompt, session.generator())]
+
+    predictions = dict(zip(numbers, session.decode_hypotheses(best), strict=True))
+    write_outputs(samples, [predictions.get(row, EMPTY) for row in range(len(texts))], out)
+    if isinstance(session.model, Attentive):
+        attention = attention_table(session.attention_weights(prompt, best), numbers)
+        tables.write(out / "attention.parquet", attention)
 
 
-def around_blanks(codec: Codec, text: str) -> list[list[int]]:
-    """The ids of what stands before, between and after the blanks of a text, as they are in the
-    text with its blanks filled.
+def encode_around_blanks(codec: Codec, text: str) -> list[list[int]]:
+    """Ids of the parts before, between and after the blanks of a text.
 
-    Encoded by itself a part would lose the space between it and a blank, which is a character or,
-    for bpe, belongs to the word behind it. So a word stands in for a blank with a space beside it
-    while the part is encoded."""
+    The ids are those that the parts have in the text with its blanks filled. A part encoded by
+    itself would lose the space between it and a blank, which is a character, or, for bpe, belongs
+    to the next word. So a part with such a space is encoded next to a placeholder."""
     parts = text.split(BLANK)
-    [word] = codec.encode(pa.array([_STAND_IN])).to_pylist()
-    follows = [number > 0 and part[:1].isspace() for number, part in enumerate(parts)]
-    spaces = [codec.level == "char" and part[-1:].isspace() for part in parts[:-1]] + [False]
-    whole = [
-        _STAND_IN * a + part + _STAND_IN * z
-        for a, part, z in zip(follows, parts, spaces, strict=True)
+    [placeholder] = codec.encode(pa.array([_PLACEHOLDER])).to_pylist()
+    before = [number > 0 and part[:1].isspace() for number, part in enumerate(parts)]
+    after = [codec.level == "char" and part[-1:].isspace() for part in parts[:-1]] + [False]
+    padded = [
+        _PLACEHOLDER * first + part + _PLACEHOLDER * last
+        for first, part, last in zip(before, parts, after, strict=True)
     ]
-    found = codec.encode(pa.array(whole)).to_pylist()
+
+    # Remove the placeholders' ids.
+    encoded = codec.encode(pa.array(padded)).to_pylist()
     return [
-        ids[len(word) * a : len(ids) - z] for a, ids, z in zip(follows, found, spaces, strict=True)
+        ids[len(placeholder) * first : len(ids) - last]
+        for first, ids, last in zip(before, encoded, after, strict=True)
     ]

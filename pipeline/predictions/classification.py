@@ -1,5 +1,5 @@
-"""A classifier's predictions: the label of every text, with the probabilities of all labels; and
-texts given by hand."""
+"""A classifier's predictions: the label of every text, with the log-probabilities of all labels;
+and labels of texts from users."""
 
 import json
 import math
@@ -15,16 +15,16 @@ from torch import nn
 
 from pipeline.core import config, params, tables
 from pipeline.core.errors import refuse
-from pipeline.inference import Answer, batches, run_of, trained
-from pipeline.predictions import Asked, write_answers
+from pipeline.inference import Prediction, batches, load_run, load_trained_model
+from pipeline.predictions import PredictionRequest, write_outputs
 from pipeline.tasks import classification
 from pipeline.text import labels
 from pipeline.text.encode import Codec
 from pipeline.training import devices
 
-NO_LABEL = Answer("", -math.inf, -math.inf)
+NO_LABEL = Prediction("", -math.inf, -math.inf)
 _MAX_TEXTS = 1024  # of a batch
-# of a batch, padding counted: 79 MB for each layer of 300 float32 numbers a token
+# Tokens of a batch, with padding: 79 MB per layer of 300 float32 values per token.
 _MAX_TOKENS = 1 << 16
 
 
@@ -40,8 +40,10 @@ class Classifier:
 
     @classmethod
     def open(cls, model: Path, vocab: Path, device: str = "auto") -> "Classifier":
-        """The run in the folder `model` with its corpus's vocabulary."""
-        run, where = run_of(model, None), str(model / "config.json")
+        """Load the run in the folder `model` with its corpus's vocabulary; UserError for another
+        task."""
+        run = load_run(model, None)
+        where = str(model / "config.json")
         if run.task != "classification":
             raise refuse(
                 "run", f"a model of the task {run.task}", "a classifier", "Name another run."
@@ -52,8 +54,8 @@ class Classifier:
     def of(
         cls, run: params.Run, where: str, model: Path, vocab: Path, device: torch.device
     ) -> "Classifier":
-        """As `open`, for the block `run`, called `where` in messages."""
-        network = trained(run, where, model, vocab, device)
+        """As `open`, for the block `run`; `where` is its name in messages."""
+        network = load_trained_model(run, where, model, vocab, device)
         objective = config.load(classification.Config, run.objective, f"{where}.objective")
         return cls(
             network,
@@ -63,25 +65,28 @@ class Classifier:
             device,
         )
 
-    def classify(self, texts: Sequence[str]) -> list[Answer]:
-        """Each text's likeliest label and its log-probability; for a text without tokens no label,
-        of probability 0."""
-        answers = [NO_LABEL for _ in texts]
+    def classify(self, texts: Sequence[str]) -> list[Prediction]:
+        """The most likely label of each text with its log-probability; NO_LABEL for a text without
+        tokens."""
+        predictions = [NO_LABEL for _ in texts]
         ids = self.codec.encode(pa.array(texts, pa.string()))
         length = pc.list_value_length(ids).to_numpy(zero_copy_only=False)
-        (places,) = length.nonzero()
+        (positions,) = length.nonzero()
 
-        for batch in batches(length[places].tolist(), _MAX_TEXTS, _MAX_TOKENS):
-            predicted = self.judged(pa.chunked_array([ids.take(pa.array(places[batch]))]))
-            best = [max(row) for row in predicted["log_probs"].to_pylist()]
-            for place, label, value in zip(
-                places[batch], predicted["label"].to_pylist(), best, strict=True
+        for batch in batches(length[positions].tolist(), _MAX_TEXTS, _MAX_TOKENS):
+            batch_ids = ids.take(pa.array(positions[batch]))
+            columns = self.predict_labels(pa.chunked_array([batch_ids]))
+            best = [max(row) for row in columns["log_probs"].to_pylist()]
+            labels_of_batch = columns["label"].to_pylist()
+            for position, label, log_prob in zip(
+                positions[batch], labels_of_batch, best, strict=True
             ):
-                answers[place] = Answer(label, value, value)
-        return answers
+                predictions[position] = Prediction(label, log_prob, log_prob)
+        return predictions
 
-    def judged(self, ids: pa.ChunkedArray) -> dict[str, Any]:
-        """The likeliest label of each text, and the log-probabilities of all."""
+    def predict_labels(self, ids: pa.ChunkedArray) -> dict[str, Any]:
+        """Columns of LABELS: the most likely label of each text, and the log-probabilities of all
+        labels."""
         log_probs_BC = classification.log_probs(self.model, ids, self.objective, self.device)  # type: ignore[arg-type]
         return {
             "label": self.names.take(pa.array(log_probs_BC.argmax(1))),
@@ -91,19 +96,20 @@ class Classifier:
         }
 
 
-def predict(asked: Asked, out: Path) -> None:
+def predict(request: PredictionRequest, out: Path) -> None:
     """Write `labels_<split>.parquet` for each split, `labels.json` (the labels' names in order) and
     `samples.parquet`."""
-    classifier = Classifier.of(asked.run, asked.where, asked.model, asked.vocab, asked.device)
+    classifier = Classifier.of(
+        request.run, request.where, request.model, request.vocab, request.device
+    )
     (out / "labels.json").write_text(
         json.dumps(classifier.names.to_pylist(), indent=1) + "\n", encoding="utf-8"
     )
-    for split in asked.splits():
-        table = asked.table(split, classification.SCHEMA)
-        found = pa.table(
-            {"row": table["row"], **classifier.judged(table["ids"])}, schema=tables.LABELS
-        )
-        tables.write(out / f"labels_{split}.parquet", found)
-    write_answers(
-        asked.samples, classifier.classify([sample.prompt for sample in asked.samples]), out
+    for split in request.splits():
+        table = request.table(split, classification.SCHEMA)
+        columns = {"row": table["row"], **classifier.predict_labels(table["ids"])}
+        tables.write(out / f"labels_{split}.parquet", pa.table(columns, schema=tables.LABELS))
+
+    write_outputs(
+        request.samples, classifier.classify([sample.prompt for sample in request.samples]), out
     )

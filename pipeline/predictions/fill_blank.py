@@ -1,5 +1,5 @@
-"""A blank filler's predictions: every row's pseudo-likelihood, and the samples' blanks filled
-in."""
+"""A blank filler's predictions: the pseudo-likelihood of every row, and the samples with their
+blanks filled."""
 
 from pathlib import Path
 from typing import cast
@@ -7,28 +7,37 @@ from typing import cast
 import torch
 
 from pipeline.contracts import BlankFiller
-from pipeline.inference import Answer
-from pipeline.predictions import BLANK, Asked, around_blanks, write_answers, write_likelihood
+from pipeline.inference import Prediction
+from pipeline.predictions import (
+    BLANK,
+    PredictionRequest,
+    encode_around_blanks,
+    write_likelihood,
+    write_outputs,
+)
 from pipeline.tasks import fill_blank
 from pipeline.text.encode import Codec
 
 
-def predict(asked: Asked, out: Path) -> None:
-    """Write `likelihood_<split>.parquet` for each split, and `samples.parquet` of the samples that
-    have one blank."""
-    model, codec = cast(BlankFiller, asked.network()), Codec.load(asked.vocab, fill_blank.SIDES[0])
-    for split in asked.splits():
-        table = asked.table(split, fill_blank.SCHEMA)
-        nats, count = fill_blank.likelihood(model, table, asked.device)
+def predict(request: PredictionRequest, out: Path) -> None:
+    """Write `likelihood_<split>.parquet` for each split, and `samples.parquet` of the samples with
+    one blank."""
+    model = cast(BlankFiller, request.network())
+    codec = Codec.load(request.vocab, fill_blank.SIDES[0])
+
+    for split in request.splits():
+        table = request.table(split, fill_blank.SCHEMA)
+        nats, count = fill_blank.likelihood(model, table, request.device)
         write_likelihood(nats, count, table, out / f"likelihood_{split}.parquet")
-    fitting = [sample for sample in asked.samples if sample.prompt.count(BLANK) == 1]
-    write_answers(
-        fitting, (fill(model, codec, sample.prompt, asked.device) for sample in fitting), out
-    )
+
+    # Samples without a blank, or with several, are for other tasks.
+    samples = [sample for sample in request.samples if sample.prompt.count(BLANK) == 1]
+    predictions = (fill(model, codec, sample.prompt, request.device) for sample in samples)
+    write_outputs(samples, predictions, out)
 
 
-def fill(model: BlankFiller, codec: Codec, text: str, device: torch.device) -> Answer:
-    """The likeliest word in the place of the text's one blank."""
-    before, after = around_blanks(codec, text)
+def fill(model: BlankFiller, codec: Codec, text: str, device: torch.device) -> Prediction:
+    """Fill the text's only blank with the most likely word."""
+    before, after = encode_around_blanks(codec, text)
     word, log_prob = fill_blank.fill(model, before, after, device)
-    return Answer(text.replace(BLANK, codec.decode([word]).strip()), log_prob, log_prob)
+    return Prediction(text.replace(BLANK, codec.decode([word]).strip()), log_prob, log_prob)

@@ -1,20 +1,19 @@
-"""A language model's predictions: every row's likelihood, and how the model goes on from the
-samples' beginnings."""
+"""A language model's predictions: the likelihood of every row, and continuations of the samples."""
 
 from pathlib import Path
 
-from pipeline.predictions import BLANK, Asked, write_likelihood, write_samples
+from pipeline.predictions import BLANK, PredictionRequest, write_likelihood, write_samples
 
 
-def predict(asked: Asked, out: Path) -> None:
+def predict(request: PredictionRequest, out: Path) -> None:
     """Write `likelihood_<split>.parquet` for each split, and `samples.parquet`."""
-    session = asked.session()
-    for split in asked.splits():
-        table = asked.table(split, session.task.SCHEMA)
+    session = request.session()
+    for split in request.splits():
+        table = request.table(split, session.task.SCHEMA)
         nats, count = session.task.likelihood(
-            session.model, table, asked.objective(session.task), asked.device
+            session.model, table, request.objective(session.task), request.device
         )
         write_likelihood(nats, count, table, out / f"likelihood_{split}.parquet")
-    write_samples(
-        session, tuple(sample for sample in asked.samples if BLANK not in sample.prompt), out
-    )
+
+    samples = [sample for sample in request.samples if BLANK not in sample.prompt]
+    write_samples(session, samples, out)

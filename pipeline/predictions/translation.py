@@ -1,5 +1,5 @@
-"""A translator's predictions: every pair's teacher-forced likelihood, and what the search answers
-to every source."""
+"""A translator's predictions: the teacher-forced likelihood of every pair, and the search's
+hypotheses for every source."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,9 +12,9 @@ from pipeline.contracts import Prompt
 from pipeline.core import tables
 from pipeline.decoding import Hypothesis
 from pipeline.inference import Session
-from pipeline.predictions import Asked, write_likelihood, write_samples
+from pipeline.predictions import PredictionRequest, write_likelihood, write_samples
 
-_FOUND = pa.schema(
+_HYPOTHESES = pa.schema(  # as `tables.HYPOTHESES`, with ids in place of text
     {
         "row": pa.int64(),
         "rank": pa.int32(),
@@ -23,57 +23,64 @@ _FOUND = pa.schema(
         "log_prob": pa.float64(),
     }
 )
-_ROWS = 4096  # answers turned into text at a time
+_ROWS = 4096  # hypotheses that are decoded to text at a time
 
 
-def predict(asked: Asked, out: Path) -> None:
-    """Write `likelihood_<split>.parquet` for each split, `hypotheses_<split>.parquet` for each but
-    valid, `samples.parquet` and, if the model can say where it looked, `attention.parquet`."""
-    session = asked.session()
-    for split in asked.splits():
-        table = asked.table(split, session.task.SCHEMA)
+def predict(request: PredictionRequest, out: Path) -> None:
+    """Write `likelihood_<split>.parquet` for each split, `hypotheses_<split>.parquet` for each
+    other than valid, `samples.parquet` and, for an attentive model, `attention.parquet`."""
+    session = request.session()
+    for split in request.splits():
+        table = request.table(split, session.task.SCHEMA)
         nats, count = session.task.likelihood(
-            session.model, table, asked.objective(session.task), asked.device
+            session.model, table, request.objective(session.task), request.device
         )
         write_likelihood(nats, count, table, out / f"likelihood_{split}.parquet")
+
         if split != "valid":
-            answers = found(
-                session, session.task.prompts(table, session.device), table["row"].to_numpy()
-            )
+            prompts = session.task.prompts(table, session.device)
+            results = search_rows(session, prompts, table["row"].to_numpy())
             with tables.writer(out / f"hypotheses_{split}.parquet", tables.HYPOTHESES) as file:
-                for batch in hypotheses(session, answers):
+                for batch in hypotheses(session, results):
                     file.write_batch(batch)
-    write_samples(session, asked.samples, out)
+
+    write_samples(session, request.samples, out)
 
 
-def found(
+def search_rows(
     session: Session, prompts: Iterable[tuple[NDArray[np.int64], Prompt]], row: NDArray[np.int64]
 ) -> pa.Table:
-    """Everything the search finds for the prompts, in the order of the table's rows, as ids."""
+    """All hypotheses of the search as ids, by row and rank.
+
+    Each prompt comes with the positions of its rows in `row`; batches are by length, not in the
+    order of the rows."""
     generator = session.generator()
     batches = [
-        _batch(row[places].tolist(), session.searched(prompt, generator))
-        for places, prompt in prompts
+        _batch(row[positions].tolist(), session.run_search(prompt, generator))
+        for positions, prompt in prompts
     ]
-    return pa.Table.from_batches(batches, _FOUND).sort_by(
-        [("row", "ascending"), ("rank", "ascending")]
-    )
+    table = pa.Table.from_batches(batches, _HYPOTHESES)
+    return table.sort_by([("row", "ascending"), ("rank", "ascending")])
 
 
-def hypotheses(session: Session, answers: pa.Table) -> Iterator[pa.RecordBatch]:
-    """The answers as text, batch by batch."""
-    for batch in answers.to_batches(_ROWS):
-        text = pa.array(session.say.decode_batch(batch["ids"].to_pylist()), pa.string())
+def hypotheses(session: Session, results: pa.Table) -> Iterator[pa.RecordBatch]:
+    """Decode the results of `search_rows` to batches of `tables.HYPOTHESES`."""
+    for batch in results.to_batches(_ROWS):
+        text = pa.array(session.target_codec.decode_batch(batch["ids"].to_pylist()), pa.string())
         columns = [batch["row"], batch["rank"], text, batch["score"], batch["log_prob"]]
         yield pa.record_batch(columns, schema=tables.HYPOTHESES)
 
 
-def _batch(row: list[int], answers: list[list[Hypothesis]]) -> pa.RecordBatch:
-    flat = [
-        (r, rank, h) for r, best in zip(row, answers, strict=True) for rank, h in enumerate(best)
+def _batch(row: list[int], n_best_lists: list[list[Hypothesis]]) -> pa.RecordBatch:
+    records = [
+        {
+            "row": number,
+            "rank": rank,
+            "ids": hypothesis.ids,
+            "score": hypothesis.score,
+            "log_prob": hypothesis.log_prob,
+        }
+        for number, n_best in zip(row, n_best_lists, strict=True)
+        for rank, hypothesis in enumerate(n_best)
     ]
-    rows, ranks, answered = zip(*flat, strict=True)
-    columns = [rows, ranks, *([getattr(h, name) for h in answered] for name in _FOUND.names[2:])]
-    return pa.record_batch(
-        [pa.array(c, t) for c, t in zip(columns, _FOUND.types, strict=True)], schema=_FOUND
-    )
+    return pa.RecordBatch.from_pylist(records, _HYPOTHESES)

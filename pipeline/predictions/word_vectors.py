@@ -1,6 +1,7 @@
-"""Results of word vectors' training: the vectors, as a table and in word2vec's text format, and
-words' neighbours."""
+"""Predictions of word vectors: the vectors, as a table and in word2vec's text format, and the
+nearest neighbours of sample words."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,43 +11,44 @@ from numpy.typing import NDArray
 
 from pipeline.core import params, tables
 from pipeline.inference import check_sizes
-from pipeline.predictions import Asked
+from pipeline.predictions import PredictionRequest
 from pipeline.tasks import word_vectors
 from pipeline.text.encode import SPACE, Codec
 from pipeline.text.specials import SPECIALS
 from pipeline.training import checkpoint
 
-_NEIGHBOURS, _TELLING = 5, 3  # neighbours shown of a word, and words shown of a sample: its rarest
+_NEIGHBOURS = 5  # per word
+_WORDS = 3  # per sample: its rarest words
 
 
-def predict(asked: Asked, out: Path) -> None:
+def predict(request: PredictionRequest, out: Path) -> None:
     """Write `vectors.parquet`, `vectors.txt` and `samples.parquet`."""
-    table = vectors(asked)
+    table = vectors(request)
     tables.write(out / "vectors.parquet", table)
     (out / "vectors.txt").write_text(text_format(table), encoding="utf-8")
-    tables.write(
-        out / "samples.parquet", samples(asked.samples, table, Codec.load(asked.vocab, "text"))
-    )
+    codec = Codec.load(request.vocab, "text")
+    tables.write(out / "samples.parquet", samples(request.samples, table, codec))
 
 
-def vectors(asked: Asked) -> pa.Table:
-    """`tables.VECTORS` of the run; UserError if its vocabulary is not the one that it was trained
-    with."""
-    check_sizes(asked.model, asked.vocab, word_vectors.SIDES)
-    known = tables.read(asked.vocab / "text.parquet", tables.VOCAB)
-    weights, _ = checkpoint.load(asked.model / "model.safetensors")
+def vectors(request: PredictionRequest) -> pa.Table:
+    """`tables.VECTORS` of the run; UserError if the vocabulary is not that of its training."""
+    check_sizes(request.model, request.vocab, word_vectors.SIDES)
+    vocab = tables.read(request.vocab / "text.parquet", tables.VOCAB)
+    weights, _ = checkpoint.load(request.model / "model.safetensors")
+
+    # Leave out the special tokens, which have the first ids.
     vector_VD = weights["input.weight"].numpy()[len(SPECIALS) :]
-    ends = np.arange(len(vector_VD) + 1, dtype=np.int32) * vector_VD.shape[1]
-    column = pa.ListArray.from_arrays(ends, pa.array(vector_VD.ravel()))
-    words = known.slice(len(SPECIALS)).combine_chunks()
+    words = vocab.slice(len(SPECIALS)).combine_chunks()
+    offsets = np.arange(len(vector_VD) + 1, dtype=np.int32) * vector_VD.shape[1]
+    column = pa.ListArray.from_arrays(offsets, pa.array(vector_VD.ravel()))
     return pa.table([words["token"], words["id"], words["count"], column], schema=tables.VECTORS)
 
 
 def text_format(table: pa.Table) -> str:
-    """The authors' format: `words dimension`, then a line per word with its numbers, here the
-    shortest that tell them.
+    """The format of word2vec: a line `words dimension`, then a line per word with its vector.
 
-    A token's spaces are written as ▁, since a space ends it.
+    Numbers are the shortest that give the same float32. Spaces in a token are written as ▁, since
+    a space ends the token.
     """
     vector = table["vector"].combine_chunks()
     numbers = pa.ListArray.from_arrays(vector.offsets, pc.cast(vector.values, pa.string()))
@@ -56,23 +58,24 @@ def text_format(table: pa.Table) -> str:
     return "\n".join([f"{len(table)} {dimension}", *lines.to_pylist()]) + "\n"
 
 
-def samples(asked: tuple[params.Sample, ...], table: pa.Table, codec: Codec) -> pa.Table:
-    """`tables.SAMPLES`: of each sample the rarest words, each with its nearest neighbours by
+def samples(queries: Sequence[params.Sample], table: pa.Table, codec: Codec) -> pa.Table:
+    """`tables.SAMPLES`: the rarest words of each sample, with their nearest neighbours by
     cosine."""
     tokens = table["token"].to_pylist()
     vector_VD = np.asarray(table["vector"].combine_chunks().values).reshape(len(tokens), -1)
     unit_VD = vector_VD / np.maximum(np.linalg.norm(vector_VD, axis=1, keepdims=True), 1e-12)
+
     rows = []
-    for number, sample in enumerate(asked):
+    for number, sample in enumerate(queries):
         ids = codec.encode(pa.array([sample.prompt], pa.string())).to_pylist()[0]
-        # ids go by count, downwards
-        telling = sorted({i - len(SPECIALS) for i in ids if i >= len(SPECIALS)})[-_TELLING:]
-        shown = "; ".join(
+        # The rarest words have the highest ids: the vocabulary is sorted by count.
+        rarest = sorted({i - len(SPECIALS) for i in ids if i >= len(SPECIALS)})[-_WORDS:]
+        text = "; ".join(
             f"{tokens[word]}: {', '.join(tokens[i] for i in _nearest(unit_VD, word))}"
-            for word in telling
+            for word in rarest
         )
         rows.append(
-            {"row": number, "prompt": sample.prompt, "reference": sample.reference, "text": shown}
+            {"row": number, "prompt": sample.prompt, "reference": sample.reference, "text": text}
         )
     return pa.Table.from_pylist(rows, tables.SAMPLES)
 

@@ -137,7 +137,7 @@ class _Contest:
         """The contest by another score on all test sets, if on one of them this score is the same
         for all answers."""
         for both in matched:
-            scoring, reason = self.scoring.fitting(both.splits[TEST].champion)
+            scoring, reason = self.scoring.select_scoring(both.splits[TEST].champion)
             if reason:
                 return dataclasses.replace(self, scoring=scoring, substituted=reason)
         return self

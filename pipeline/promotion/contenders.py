@@ -20,7 +20,7 @@ from pipeline.core.atomic import atomic_dir
 from pipeline.core.params import Run
 from pipeline.promotion import retokenize
 from pipeline.promotion.stage_commands import CODE, Commands, Launch, stage
-from pipeline.scoring.tasks import tokenizer_of
+from pipeline.scoring.tasks import bleu_tokenizer
 from pipeline.text.encode import describe
 from pipeline.text.tokens import Text
 
@@ -80,7 +80,7 @@ class Judging:
             letters_only=first.letters_only and second.letters_only,
             max_tokens=None,
         )
-        bleu, _ = tokenizer_of(challenger.params, challenger.block().corpus, tokens)
+        bleu, _ = bleu_tokenizer(challenger.params, challenger.block().corpus, tokens)
         return cls(text=text, bleu=bleu)
 
     def params(self, contender: Contender) -> str:

@@ -28,7 +28,7 @@ from pipeline.promotion.retokenize import TEST
 from pipeline.scoring import likelihood, mt_metrics
 from pipeline.scoring.significance import Array
 from pipeline.scoring.tasks import Scoring
-from pipeline.scoring.tasks.classification import confused, macro_f1
+from pipeline.scoring.tasks.classification import confusion_units, macro_f1
 
 LONG = "test_long"  # the split of sentences longer than any in train, where a corpus has one
 _LONGEST = 0.75  # from this quantile of the lengths on, where it has none
@@ -97,7 +97,7 @@ def _score(asked: Asked) -> tuple[float, float]:
 
 
 def _bleu_long(asked: Asked) -> tuple[float, float]:
-    scoring, _ = asked.scoring.fitting(asked.long.champion)
+    scoring, _ = asked.scoring.select_scoring(asked.long.champion)
     return _scored(asked.long, scoring)
 
 
@@ -150,7 +150,7 @@ def _f1(asked: Asked) -> tuple[float, float]:
             for name in table[side].to_pylist()
         }
     )
-    one, other = (_at(macro_f1, confused(table, names)) for table in tables)
+    one, other = (_at(macro_f1, confusion_units(table, names)) for table in tables)
     return one, other
 
 

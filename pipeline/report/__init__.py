@@ -1,2 +1,1 @@
-"""From scores to a comparison that can be read: who is better than whom, how sure that is, what the
-answers look like."""
+"""The report: rankings with intervals and paired tests, settings, sample outputs and figures."""

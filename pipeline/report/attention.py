@@ -1,4 +1,4 @@
-"""Heatmaps of attention: what each word of an answer looked at, for the sample sentences."""
+"""Heatmaps of attention weights for the sample sentences."""
 
 import re
 from pathlib import Path
@@ -9,43 +9,49 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.report.style import INK, QUIET, drawing
+from pipeline.report.style import INK, QUIET, save_figure
 
-_CELL, _SMALL = 0.34, 0.115  # inches per word
+_CELL = 0.34  # inches per word of the large map
+_SMALL = 0.115  # inches per word of the small maps
 _HEADS = re.compile(r"(\d+) head (\d+)")
 
 
 def heatmap(table: pa.Table, row: int, out: Path) -> None:
-    """One sample (a row of ATTENTION): the mean over the heads of the last layer, and beside it
-    each of those heads.
+    """Draw a sample, the rows of ATTENTION with number `row`: the mean over the heads of the last
+    layer, and each head as a small map.
 
-    Where a model has one map only, that map. Input words along the top, output words downwards;
-    darker is more."""
-    chosen = last_layer(table.filter(pc.field("row") == row).to_pylist())
-    inputs, outputs = chosen[0]["columns"], chosen[0]["rows"]
+    A model with a single map gets that map only. Input words along the top, output words downwards;
+    darker is larger."""
+    heads = last_layer(table.filter(pc.field("row") == row).to_pylist())
+    inputs = heads[0]["columns"]
+    outputs = heads[0]["rows"]
     maps = [
-        np.asarray(found["weights"], dtype=np.float64).reshape(len(outputs), len(inputs))
-        for found in chosen
+        np.asarray(head["weights"], dtype=np.float64).reshape(len(outputs), len(inputs))
+        for head in heads
     ]
-    heads = len(maps) if len(maps) > 1 else 0
-    across = -(-heads // 2)
-    left, top = _room(outputs), _room(inputs) * 0.78
+    small_maps = maps if len(maps) > 1 else []
+
+    # Layout in inches, from the top left: the large map, then two rows of small maps.
+    columns = -(-len(small_maps) // 2)
+    left, top = _label_space(outputs), _label_space(inputs) * 0.78
     big = (len(inputs) * _CELL, len(outputs) * _CELL)
     small = (max(len(inputs) * _SMALL, 0.62), max(len(outputs) * _SMALL, 0.5))
-    width = left + big[0] + 0.25 + (across * (small[0] + 0.2) + 0.15 if heads else 0)
-    height = top + max(big[1], 2 * (small[1] + 0.32) if heads else 0) + 0.15
-    with drawing(out, width, height) as figure:
+    width = left + big[0] + 0.25 + (columns * (small[0] + 0.2) + 0.15 if small_maps else 0)
+    height = top + max(big[1], 2 * (small[1] + 0.32) if small_maps else 0) + 0.15
+
+    with save_figure(out, width, height) as figure:
         axes = figure.add_axes(
             (left / width, 1 - (top + big[1]) / height, big[0] / width, big[1] / height)
         )
-        _draw(axes, np.mean(maps, axis=0), inputs, outputs)
-        for number, weights in enumerate(maps if heads else []):
-            x = left + big[0] + 0.35 + (number % across) * (small[0] + 0.2)
-            y = top + 0.22 + (number // across) * (small[1] + 0.32)
+        _draw_with_words(axes, np.mean(maps, axis=0), inputs, outputs)
+
+        for number, weights in enumerate(small_maps):
+            x = left + big[0] + 0.35 + (number % columns) * (small[0] + 0.2)
+            y = top + 0.22 + (number // columns) * (small[1] + 0.32)
             panel = figure.add_axes(
                 (x / width, 1 - (y + small[1]) / height, small[0] / width, small[1] / height)
             )
-            _paint(panel, weights)
+            _draw_weights(panel, weights)
             panel.set_title(
                 f"head {number + 1}",
                 fontsize=7,
@@ -57,21 +63,26 @@ def heatmap(table: pa.Table, row: int, out: Path) -> None:
 
 
 def last_layer(maps: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of maps named `... <layer> head <head>` those of the highest layer, by head; of others the
-    last."""
-    numbered = [
-        (tuple(map(int, found.groups())), one)
-        for one in maps
-        if (found := _HEADS.search(one["name"]))
-    ]
+    """Select the heads of the highest layer from maps named `... <layer> head <head>`, in order.
+
+    If no map has such a name, select the last map."""
+    numbered: list[tuple[int, int, dict[str, Any]]] = []
+    for weights in maps:
+        match = _HEADS.search(weights["name"])
+        if match:
+            numbered.append((int(match[1]), int(match[2]), weights))
     if not numbered:
         return maps[-1:]
-    layer = max(number[0] for number, _ in numbered)
-    return [one for number, one in sorted(numbered, key=lambda pair: pair[0]) if number[0] == layer]
+
+    last = max(layer for layer, _, _ in numbered)
+    numbered.sort(key=lambda entry: entry[:2])
+    return [weights for layer, _, weights in numbered if layer == last]
 
 
-def _draw(axes: Any, weights: NDArray[np.float64], inputs: list[str], outputs: list[str]) -> None:
-    _paint(axes, weights)
+def _draw_with_words(
+    axes: Any, weights: NDArray[np.float64], inputs: list[str], outputs: list[str]
+) -> None:
+    _draw_weights(axes, weights)
     axes.xaxis.tick_top()
     axes.set_xticks(
         range(len(inputs)),
@@ -84,7 +95,8 @@ def _draw(axes: Any, weights: NDArray[np.float64], inputs: list[str], outputs: l
     axes.tick_params(length=0, labelsize=9, labelcolor=INK, pad=4)
 
 
-def _paint(axes: Any, weights: NDArray[np.float64]) -> None:
+def _draw_weights(axes: Any, weights: NDArray[np.float64]) -> None:
+    # One colour scale for all maps: weights are at most 1, up to rounding.
     axes.imshow(
         weights,
         cmap="Blues",
@@ -102,9 +114,10 @@ def _paint(axes: Any, weights: NDArray[np.float64]) -> None:
 
 
 def _plain(word: str) -> str:
-    """No mathematics out of a dollar sign; a visible mark for a space."""
+    """Escape `$`, which starts mathematics in matplotlib, and make spaces visible."""
     return word.replace("$", r"\$").replace(" ", "␣") or "␣"
 
 
-def _room(words: list[str]) -> float:
+def _label_space(words: list[str]) -> float:
+    """Inches that the longest word needs beside the map."""
     return 0.3 + 0.085 * max(len(word) for word in words)

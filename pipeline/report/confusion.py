@@ -1,5 +1,5 @@
-"""Confusion matrices: of the texts of each true label (a row), what share each run took for each
-label (a column)."""
+"""Confusion matrices: a row per true label, a column per predicted label, cells as shares of the
+row."""
 
 from pathlib import Path
 from typing import Any
@@ -8,58 +8,67 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.report.results import SPLIT, Group
-from pipeline.report.style import INK, QUIET, drawing
+from pipeline.report.style import INK, QUIET, save_figure
 
-_ACROSS = 4  # panels side by side
-_MOST_WRITTEN = 12  # labels up to which every cell shows its share
+_COLUMNS = 4  # panels side by side
+_MAX_WRITTEN = 12  # labels up to which every cell shows its share
 
 
 def matrices(group: Group, plots: Path, out: Path) -> bool:
-    """A panel per run in the order of their rank, rows and columns in the order of the labels'
-    names; False if none has labels."""
-    found = {result.name: result.at(f"{SPLIT}.confusion") for result in group.results}
-    if not any(found.values()):
+    """Draw a panel per run, in order of rank, with the labels sorted by name; return False if no
+    run has labels."""
+    confusion = {result.name: result.metric(f"{SPLIT}.confusion") for result in group.results}
+    if not any(confusion.values()):
         return False
-    labels = sorted({label for counts in found.values() for label in counts or ()})
-    across, down = min(_ACROSS, len(found)), -(-len(found) // _ACROSS)
-    side, margin = max(1.5, 0.42 * len(labels)), 0.35 + 0.085 * max(len(label) for label in labels)
-    width, height = margin + across * (side + 0.3), down * (side + 0.45) + 0.6 * margin
-    with drawing(out, width, height) as figure:
-        for number, (name, counts) in enumerate(found.items()):
-            x, y = margin + number % across * (side + 0.3), 0.35 + number // across * (side + 0.45)
+    labels = sorted({label for counts in confusion.values() for label in counts or ()})
+
+    # Layout in inches: a grid of square panels, with the labels' names on the left and below.
+    columns = min(_COLUMNS, len(confusion))
+    rows = -(-len(confusion) // _COLUMNS)
+    side = max(1.5, 0.42 * len(labels))
+    margin = 0.35 + 0.085 * max(len(label) for label in labels)
+    width = margin + columns * (side + 0.3)
+    height = rows * (side + 0.45) + 0.6 * margin
+
+    with save_figure(out, width, height) as figure:
+        for number, (name, counts) in enumerate(confusion.items()):
+            x = margin + number % columns * (side + 0.3)
+            y = 0.35 + number // columns * (side + 0.45)
             axes = figure.add_axes(
                 (x / width, 1 - (y + side) / height, side / width, side / height)
             )
             _panel(axes, _shares(counts or {}, labels))
             axes.set_title(name, fontsize=min(10.5, 115 * (side + 0.25) / len(name)))
-            _name_ticks(
-                axes, labels, left=number % across == 0, below=number + across >= len(found)
-            )
+            first_column = number % columns == 0
+            last_row = number + columns >= len(confusion)
+            _name_ticks(axes, labels, left=first_column, below=last_row)
     return True
 
 
 def _shares(counts: dict[str, dict[str, int]], labels: list[str]) -> NDArray[np.float64]:
-    table = np.array(
+    """Confusion counts as shares of each true label; a label without texts has zeros."""
+    table_LL = np.array(
         [[counts.get(true, {}).get(label, 0) for label in labels] for true in labels], np.float64
     )
-    shares: NDArray[np.float64] = table / np.maximum(table.sum(1, keepdims=True), 1)
-    return shares
+    shares_LL: NDArray[np.float64] = table_LL / np.maximum(table_LL.sum(1, keepdims=True), 1)
+    return shares_LL
 
 
 def _panel(axes: Any, shares: NDArray[np.float64]) -> None:
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
     axes.grid(visible=False)
-    if len(shares) <= _MOST_WRITTEN:
-        for (row, column), share in np.ndenumerate(shares):
-            axes.text(
-                column,
-                row,
-                f"{share:.0%}",
-                ha="center",
-                va="center",
-                color="white" if share > 0.6 else INK,
-                fontsize=9,
-            )
+    if len(shares) > _MAX_WRITTEN:
+        return
+    for (row, column), share in np.ndenumerate(shares):
+        axes.text(
+            column,
+            row,
+            f"{share:.0%}",
+            ha="center",
+            va="center",
+            color="white" if share > 0.6 else INK,
+            fontsize=9,
+        )
 
 
 def _name_ticks(axes: Any, labels: list[str], *, left: bool, below: bool) -> None:

@@ -8,16 +8,16 @@ from typing import Any
 
 from pipeline.core.errors import describe_error, refuse
 from pipeline.report.results import SPLIT, Group
-from pipeline.report.style import QUIET, drawing, hues, name_lines, upper_first
+from pipeline.report.style import QUIET, hues, name_lines, save_figure, upper_first
 
-HISTORY = "history.csv"  # has rows for every run
+HISTORY = "history.csv"  # the only file that has rows for every run
 
 Rows = list[dict[str, str]]
 Points = list[tuple[float, float]]
 
 
 def read(path: Path) -> Rows:
-    """The rows of a CSV file of `reports/plots`; none if a stage had nothing to write. UserError if
+    """Read a CSV file of `reports/plots`; no rows if the stage had nothing to write. UserError if
     the file is damaged."""
     todo = "Remove it. Run `dvc repro`."
     try:
@@ -51,35 +51,40 @@ def _is_numeric(row: dict[str, str]) -> bool:
 
 
 def learning_curves(group: Group, plots: Path, out: Path) -> bool:
-    """Training loss and validation perplexity by step, a line per run; False if no run has any.
+    """Draw training loss and validation perplexity by step, a line per run; return False if no run
+    has any.
 
-    Where the loss is not one of a text's tokens, its exponential means nothing, and the validation
-    loss itself is drawn."""
-    names, measure = [result.name for result in group.results], _measure(group)
-    valid = {
-        name: _series(read(plots / name / "history.csv"), f"valid_{measure}") for name in names
-    }
+    Perplexity is the exponential of a loss per token. For other losses the validation loss itself
+    is drawn."""
+    names = [result.name for result in group.results]
+    metric = _validation_metric(group)
+    valid = {name: _series(read(plots / name / HISTORY), f"valid_{metric}") for name in names}
     train = {name: _series(read(plots / name / "training.csv"), "train_loss") for name in names}
     if not any(valid.values()):
         return False
+
     hue = hues(names)
-    with drawing(out, 9.6, 3.7) as figure:
+    with save_figure(out, 9.6, 3.7) as figure:
         left, right = figure.subplots(1, 2, width_ratios=(1, 1))
         figure.subplots_adjust(
             left=0.06, right=1 - _margin(names, 9.6), bottom=0.14, top=0.88, wspace=0.16
         )
+
         _lines(left, train, hue)
         left.set_title(f"Training loss, nats per {group.task.unit}")
         _lines(right, valid, hue)
-        right.set_title(f"Validation {measure}")
-        if measure == "perplexity":
+        right.set_title(f"Validation {metric}")
+        if metric == "perplexity":
             right.set_yscale("log")
             _plain_log_ticks(right, [y for series in valid.values() for _, y in series])
+
         for axes in (left, right):
             axes.set_xlabel("steps")
             axes.set_xlim(left=0)
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-        for name, (step, value) in _sources(group, plots, valid).items():
+
+        # Mark the validation of the weights that were kept.
+        for name, (step, value) in _best_points(group, plots, valid).items():
             right.plot(
                 [step],
                 [value],
@@ -93,59 +98,63 @@ def learning_curves(group: Group, plots: Path, out: Path) -> bool:
     return True
 
 
-def _measure(group: Group) -> str:
+def _validation_metric(group: Group) -> str:
     return "perplexity" if group.task.unit == "token" else "loss"
 
 
 def by_length(group: Group, plots: Path, out: Path) -> bool:
-    """The main score by length with intervals, a line per run; what lies beyond the test split's
-    lengths is set off."""
+    """Draw the main score by length with intervals, a line per run; return False if no run has more
+    than one bucket.
+
+    The background of lengths beyond those of the test split is shaded."""
+    task = group.task
     names = [result.name for result in group.results]
-    rows = {name: read(plots / name / "by_length.csv") for name in names}
-    if not any(len(found) > 1 for found in rows.values()):
+    rows_by_run = {name: read(plots / name / "by_length.csv") for name in names}
+    if not any(len(rows) > 1 for rows in rows_by_run.values()):
         return False
+
     hue = hues(names)
-    with drawing(out, 7.4, 4.0) as figure:
+    with save_figure(out, 7.4, 4.0) as figure:
         axes = figure.subplots()
         figure.subplots_adjust(left=0.075, right=1 - _margin(names, 7.4), bottom=0.13, top=0.88)
+
         ends = {}
-        for name, found in rows.items():
-            for split in dict.fromkeys(row["split"] for row in found):
-                _with_intervals(
-                    axes,
-                    [row for row in found if row["split"] == split],
-                    group.task.main,
-                    hue[name],
-                    split,
-                )
-            if found:
-                ends[name] = _point(
-                    max(found, key=lambda row: float(row["length"])), group.task.main
-                )
-        axes.set_title(upper_first(f"{group.task.main_name} by length"))
-        axes.set_xlabel(group.task.length)
-        if group.task.scale:
-            axes.set_ylim(group.task.scale[0], group.task.scale[1] * 1.02)
+        for name, rows in rows_by_run.items():
+            for split in dict.fromkeys(row["split"] for row in rows):
+                split_rows = [row for row in rows if row["split"] == split]
+                _with_intervals(axes, split_rows, task.main, hue[name], split)
+            if rows:
+                longest = max(rows, key=lambda row: float(row["length"]))
+                ends[name] = _point(longest, task.main)
+
+        axes.set_title(upper_first(f"{task.main_name} by length"))
+        axes.set_xlabel(task.length)
+        if task.scale:
+            axes.set_ylim(task.scale[0], task.scale[1] * 1.02)
         axes.set_xlim(left=0)
-        _mark_splits(axes, [row for found in rows.values() for row in found])
+        _mark_splits(axes, [row for rows in rows_by_run.values() for row in rows])
         name_lines(axes, ends, hue)
     return True
 
 
 def _with_intervals(axes: Any, rows: Rows, key: str, color: str, split: str) -> None:
     points = [_point(row, key) for row in rows]
-    x, y = [p[0] for p in points], [p[1] for p in points]
-    low, high = [float(row["low"]) for row in rows], [float(row["high"]) for row in rows]
+    x = [point[0] for point in points]
+    y = [point[1] for point in points]
+    low = [float(row["low"]) for row in rows]
+    high = [float(row["high"]) for row in rows]
     axes.vlines(x, low, high, color=color, alpha=0.28, linewidth=1.4)
-    face = color if split == SPLIT else "white"
+    face = color if split == SPLIT else "white"  # hollow markers for further splits
     axes.plot(
         x, y, color=color, marker="o", markersize=4.2, markerfacecolor=face, markeredgewidth=1.3
     )
 
 
 def _mark_splits(axes: Any, rows: Rows) -> None:
-    """A line of words over the part of the axis that only a further split covers."""
+    """Shade and name the part of the axis that only a further split covers."""
     longest = max((int(row["to"]) for row in rows if row["split"] == SPLIT), default=0)
+
+    # Do not mark a split that starts in the lower half of the test split's lengths.
     for split in sorted({row["split"] for row in rows} - {SPLIT}):
         starts = min(int(row["from"]) for row in rows if row["split"] == split)
         if starts > longest // 2:
@@ -163,20 +172,19 @@ def _mark_splits(axes: Any, rows: Rows) -> None:
             )
 
 
-def _sources(
+def _best_points(
     group: Group, plots: Path, valid: Mapping[str, Points]
 ) -> dict[str, tuple[float, float]]:
-    """Origin of each run's weights: the best validation, or that of the mean of the last epochs'
-    weights."""
-    found = {}
+    """Validation of each run's weights: the best one, or that of the averaged weights of the last
+    epochs."""
+    best = {}
+    key = f"valid_averaged_{_validation_metric(group)}"
     for result in group.results:
-        averaged = _series(
-            read(plots / result.name / "history.csv"), f"valid_averaged_{_measure(group)}"
-        )
+        averaged = _series(read(plots / result.name / HISTORY), key)
         for point in averaged or valid[result.name]:
-            if point[0] == result.at("best_step"):
-                found[result.name] = point
-    return found
+            if point[0] == result.metric("best_step"):
+                best[result.name] = point
+    return best
 
 
 def _lines(axes: Any, series: Mapping[str, Points], hue: Mapping[str, str]) -> None:
@@ -186,8 +194,8 @@ def _lines(axes: Any, series: Mapping[str, Points], hue: Mapping[str, str]) -> N
 
 
 def _plain_log_ticks(axes: Any, values: list[float]) -> None:
-    """Round numbers that the data spans: 1, 2, 5, 10, 20, 50, ... and more between if those are too
-    few."""
+    """Set ticks at round numbers within the data: 1, 2, 5, 10, 20, 50, ..., and finer steps if
+    those give fewer than three."""
     low, high = min(values), max(values)
     for steps in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7), tuple(1 + i / 5 for i in range(45))):
         ticks = [
@@ -208,5 +216,5 @@ def _point(row: Mapping[str, str], key: str) -> tuple[float, float]:
 
 
 def _margin(names: list[str], width: float) -> float:
-    """The share of the width that the longest name needs beside the last line's end."""
+    """The share of the width (inches) that the longest name needs right of the lines."""
     return (0.25 + 0.082 * max(len(name) for name in names)) / width

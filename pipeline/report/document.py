@@ -1,5 +1,4 @@
-"""A document as a list of blocks, written out as Markdown and as one HTML page: what it says is
-decided once."""
+"""A document as a list of blocks, which is rendered as Markdown and as one HTML page."""
 
 import base64
 import html
@@ -9,16 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
-class Data(str):
-    """Text that came out of the data: shown as it is, whatever marks it holds. Other text may use
-    `code` and **bold**."""
+class Verbatim(str):
+    """Text from the data, whose markup is escaped. Other text may use `code` and **bold**."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """A title of some level."""
+    """A title; level 1 is the highest."""
 
     level: int
     text: str
@@ -26,14 +24,15 @@ class Heading:
 
 @dataclass(frozen=True, slots=True)
 class Paragraph:
-    """Running text; `code` and **strong** may stand in it."""
+    """Running text, which may contain `code` and **bold**."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """`numbers` says which columns are aligned right; `first` rows are set off as the best."""
+    """A table. `numbers`: the columns that are aligned right. `first`: number of rows at the top
+    that are highlighted as the best."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -43,20 +42,20 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A picture and what it shows."""
+    """A PNG file with its description; a `small` figure has a caption."""
 
     file: Path
     text: str
     small: bool = False
 
 
-_PIXELS = 96 / 160  # of a page by those of a figure, whose width stands in bytes 16 to 20 of a PNG
+_SCALE = 96 / 160  # CSS pixels per inch over the figures' dots per inch
 
 Block = Heading | Paragraph | Table | Figure
 
 
 def markdown(blocks: list[Block], folder: Path) -> str:
-    """The blocks as Markdown that is read in `folder`: figures are linked relative to it."""
+    """Render the blocks as Markdown for a file in `folder`; links to figures are relative to it."""
     return "\n\n".join(_markdown(block, folder) for block in blocks) + "\n"
 
 
@@ -67,31 +66,37 @@ def _markdown(block: Block, folder: Path) -> str:
         return _marked(block.text)
     if isinstance(block, Figure):
         return f"![{_marked(block.text)}]({Path(os.path.relpath(block.file, folder)).as_posix()})"
+
     rule = ["---:" if number else "---" for number in block.numbers]
-    rows = [[_cell(cell) for cell in row] for row in (block.header, *block.rows)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (rows[0], rule, *rows[1:]))
+    header, *rows = [[_cell(cell) for cell in row] for row in (block.header, *block.rows)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))
 
 
 def _cell(text: str) -> str:
-    return _marked(text) if isinstance(text, Data) else text.replace("|", "\\|")
+    return _marked(text) if isinstance(text, Verbatim) else text.replace("|", "\\|")
 
 
 def _marked(text: str) -> str:
-    if isinstance(text, Data):
+    """Escape the Markdown in text from the data; underscores inside a word have no meaning."""
+    if isinstance(text, Verbatim):
         text = re.sub(r"[\\`*|<>&\[\]~]|(?<!\w)_|_(?!\w)", r"\\\g<0>", " ".join(text.split()))
     return text
 
 
 def page(blocks: list[Block], title: str) -> str:
-    """The blocks as one HTML page that needs nothing else: figures and style are inside."""
+    """Render the blocks as one self-contained HTML page, with figures and style inside."""
     parts = [_html(block) for block in blocks]
-    links = [b for b in blocks if isinstance(b, Heading) and b.level == 2]
-    menu = " ".join(f'<a href="#{_anchor(b.text)}">{_inline(b.text)}</a>' for b in links)
-    where = next(
-        (i for i, block in enumerate(blocks) if isinstance(block, Heading) and block.level == 2),
-        len(parts),
-    )
-    body = "\n".join([*parts[:where], f"<nav>{menu}</nav>", *parts[where:]])
+
+    # The menu links to the sections and stands before the first one.
+    sections = [
+        (i, block)
+        for i, block in enumerate(blocks)
+        if isinstance(block, Heading) and block.level == 2
+    ]
+    menu = " ".join(f'<a href="#{_anchor(b.text)}">{_inline(b.text)}</a>' for _, b in sections)
+    first = sections[0][0] if sections else len(parts)
+    body = "\n".join([*parts[:first], f"<nav>{menu}</nav>", *parts[first:]])
+
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta '
         f'charset="utf-8">\n<title>{html.escape(title)}</title>\n'
@@ -107,18 +112,8 @@ def _html(block: Block) -> str:
     if isinstance(block, Paragraph):
         return f"<p>{_inline(block.text)}</p>"
     if isinstance(block, Figure):
-        content = block.file.read_bytes()
-        image = base64.b64encode(content).decode("ascii")
-        kind = ' class="small"' if block.small else ""
-        text, width = (
-            html.escape(block.text),
-            round(int.from_bytes(content[16:20], "big") * _PIXELS),
-        )
-        caption = f"<figcaption>{text}</figcaption>" if block.small else ""
-        return (
-            f'<figure{kind}><img alt="{text}" width="{width}" '
-            f'src="data:image/png;base64,{image}">{caption}</figure>'
-        )
+        return _html_figure(block)
+
     head = _row(block.header, block.numbers, "th", "")
     rows = [
         _row(row, block.numbers, "td", ' class="best"' if i < block.first else "")
@@ -131,20 +126,35 @@ def _html(block: Block) -> str:
     )
 
 
-def _row(cells: tuple[str, ...], numbers: tuple[bool, ...], tag: str, kind: str) -> str:
-    kinds = [' class="number"' if number else "" for number in numbers]
-    made = "".join(
-        f"<{tag}{k}>{_inline(cell)}</{tag}>" for cell, k in zip(cells, kinds, strict=True)
+def _html_figure(figure: Figure) -> str:
+    content = figure.file.read_bytes()
+    image = base64.b64encode(content).decode("ascii")
+    width = int.from_bytes(content[16:20], "big")  # in the PNG's header (IHDR)
+    text = html.escape(figure.text)
+    attribute = ' class="small"' if figure.small else ""
+    caption = f"<figcaption>{text}</figcaption>" if figure.small else ""
+    return (
+        f'<figure{attribute}><img alt="{text}" width="{round(width * _SCALE)}" '
+        f'src="data:image/png;base64,{image}">{caption}</figure>'
     )
-    return f"<tr{kind}>{made}</tr>"
+
+
+def _row(cells: tuple[str, ...], numbers: tuple[bool, ...], tag: str, attribute: str) -> str:
+    cell_attributes = [' class="number"' if number else "" for number in numbers]
+    content = "".join(
+        f"<{tag}{cell_attribute}>{_inline(cell)}</{tag}>"
+        for cell, cell_attribute in zip(cells, cell_attributes, strict=True)
+    )
+    return f"<tr{attribute}>{content}</tr>"
 
 
 def _inline(text: str) -> str:
-    safe = html.escape(text)
-    if isinstance(text, Data):
-        return safe
-    safe = re.sub(r"`([^`]*)`", r"<code>\1</code>", safe)
-    return re.sub(r"\*\*([^*]*)\*\*", r"<strong>\1</strong>", safe)
+    """HTML of a text with `code` and **bold**; escape first, so that tags come only from these."""
+    escaped = html.escape(text)
+    if isinstance(text, Verbatim):
+        return escaped
+    with_code = re.sub(r"`([^`]*)`", r"<code>\1</code>", escaped)
+    return re.sub(r"\*\*([^*]*)\*\*", r"<strong>\1</strong>", with_code)
 
 
 def _anchor(text: str) -> str:

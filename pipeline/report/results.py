@@ -1,5 +1,5 @@
-"""Data of the report: the runs of `params.yaml` with their scores, by task and corpus, ranked and
-compared."""
+"""Data of the report: the runs of `params.yaml` with their scores, grouped by task and corpus,
+ranked and compared in pairs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +8,11 @@ from typing import Any
 from pipeline.core import config, params, tables
 from pipeline.core.errors import read_json, refuse
 from pipeline.scoring.significance import Bootstrap, Pair, pairs
-from pipeline.scoring.tasks import Scoring, of_run, text_of
+from pipeline.scoring.tasks import Scoring, load_scoring, text_config
 from pipeline.text.tokens import Text
 
-SPLIT = "test"  # what ranks
-# among the metrics
+SPLIT = "test"  # the split that ranks the runs
+# Metrics that are not numbers, and the keys of a score with its interval.
 _NO_NUMBERS = {"run", "family", "task", "corpus", "ranked_by", "notes", "signature"}
 _ESTIMATE = {"score", "low", "high"}
 
@@ -25,18 +25,18 @@ class Result:
     run: params.Run
     metrics: dict[str, Any]
 
-    def at(self, dotted: str) -> Any:
-        """The metric under the dotted key, None where this run has none."""
-        here: Any = self.metrics
+    def metric(self, dotted: str) -> Any:
+        """The metric under a dotted key; None if this run has none."""
+        value: Any = self.metrics
         for key in dotted.split("."):
-            here = here.get(key) if isinstance(here, dict) else None
-        return here
+            value = value.get(key) if isinstance(value, dict) else None
+        return value
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The runs of one task on one corpus, the best first, and every pair's test; `text` is how the
-    corpus is read."""
+    """The runs of one task on one corpus, the best first, and the test of every pair; `text` is the
+    corpus's block `text`."""
 
     task: Scoring
     corpus: str
@@ -50,65 +50,65 @@ class Group:
 
     @property
     def notes(self) -> list[str]:
-        """Warnings about the scores by the evaluate stage, each once."""
-        return list(
-            dict.fromkeys(
-                note for result in self.results for note in result.metrics.get("notes", [])
-            )
-        )
+        """Warnings of the evaluate stage about the scores, without duplicates."""
+        notes = (note for result in self.results for note in result.metrics.get("notes", []))
+        return list(dict.fromkeys(notes))
 
     def beaten_by(self, name: str, level: float) -> list[str]:
-        """The runs that `name` is significantly better than, at the corrected level, in order of
-        rank."""
+        """The runs that `name` is significantly better than, in order of rank; `level` applies to
+        the corrected p."""
         sign = 1 if self.task.higher_is_better else -1
-        sure = [pair for pair in self.pairs if pair.corrected < level]
-        beaten = {pair.second for pair in sure if pair.first == name and sign * pair.difference > 0}
-        beaten |= {
-            pair.first for pair in sure if pair.second == name and sign * pair.difference < 0
-        }
+        beaten = set()
+        for pair in self.pairs:
+            if pair.corrected >= level:
+                continue
+            if pair.first == name and sign * pair.difference > 0:
+                beaten.add(pair.second)
+            elif pair.second == name and sign * pair.difference < 0:
+                beaten.add(pair.first)
         return [result.name for result in self.results if result.name in beaten]
 
 
 def groups(file: Path, metrics: Path, scores: Path) -> list[Group]:
-    """The runs named in the params file, by task and corpus; UserError if one has not been
-    evaluated."""
+    """Load the runs of the params file, by task and corpus; UserError if one is not evaluated."""
     evaluation = params.evaluation(file)
-    found: dict[tuple[str, str], list[Result]] = {}
+    by_group: dict[tuple[str, str], list[Result]] = {}
     for name in config.section(file, "runs"):
         run = params.run(file, name)
-        found.setdefault((run.task, run.corpus), []).append(
-            Result(name, run, _metrics(metrics / f"{name}.json", run))
-        )
-    ordered = [results for _, results in sorted(found.items())]
-    return [_group(file, runs, scores, evaluation) for runs in ordered]
+        result = Result(name, run, _metrics(metrics / f"{name}.json", run))
+        by_group.setdefault((run.task, run.corpus), []).append(result)
+    return [_group(file, results, scores, evaluation) for _, results in sorted(by_group.items())]
 
 
 def _group(file: Path, results: list[Result], scores: Path, evaluation: params.Evaluation) -> Group:
-    task, corpus = of_run(file, results[0].name, results[0].run), results[0].run.corpus
+    first = results[0]
+    corpus = first.run.corpus
+    task = load_scoring(file, first.name, first.run)
     table = {
         r.name: tables.read(scores / r.name / f"{SPLIT}.parquet", task.schema) for r in results
     }
+
+    # Paired tests need the same rows for every run.
+    references = table[first.name]
     for run, rows in table.items():
-        if not rows["row"].equals(table[results[0].name]["row"]):
-            path, want = scores / run / f"{SPLIT}.parquet", len(table[results[0].name])
-            raise refuse(
-                str(path),
-                f"{len(rows)} rows",
-                f"the {want} rows of {results[0].name}",
-                "Run `dvc repro`.",
-            )
-    task, _ = task.fitting(table[results[0].name])  # by the references, which are the same for all
+        if not rows["row"].equals(references["row"]):
+            path = scores / run / f"{SPLIT}.parquet"
+            expected = f"the {len(references)} rows of {first.name}"
+            raise refuse(str(path), f"{len(rows)} rows", expected, "Run `dvc repro`.")
+
+    # The references select the score, so the table of any run will do.
+    task, _ = task.select_scoring(references)
     units = {run: task.units(rows) for run, rows in table.items()}
     sign = -1 if task.higher_is_better else 1
-    point = {
+    sort_key = {
         run: sign * float(task.score(matrix.sum(0, keepdims=True))[0])
         for run, matrix in units.items()
     }
-    ranked = sorted(results, key=lambda result: (point[result.name], result.name))
-    compared = pairs(
-        {r.name: units[r.name] for r in ranked}, task.score, Bootstrap.of(evaluation, corpus, SPLIT)
-    )
-    return Group(task, corpus, text_of(file, corpus), tuple(ranked), tuple(compared))
+    ranked = sorted(results, key=lambda result: (sort_key[result.name], result.name))
+
+    bootstrap = Bootstrap.of(evaluation, corpus, SPLIT)
+    tests = pairs({r.name: units[r.name] for r in ranked}, task.score, bootstrap)
+    return Group(task, corpus, text_config(file, corpus), tuple(ranked), tuple(tests))
 
 
 def _metrics(path: Path, run: params.Run) -> dict[str, Any]:
@@ -135,14 +135,15 @@ def _metrics(path: Path, run: params.Run) -> dict[str, Any]:
 
 
 def _damaged(metrics: dict[str, Any]) -> str | None:
-    """Dotted key of the first metric that is not as evaluate writes it: a number, or a score with
-    both its bounds."""
+    """Dotted key of the first metric that is neither a number nor a score with both bounds; None if
+    there is none."""
     for key, value in metrics.items():
         if isinstance(value, dict):
-            absent = _ESTIMATE - value.keys() if _ESTIMATE & value.keys() else set()
-            inner = min(absent) if absent else _damaged(value)
-            if inner is not None:
-                return f"{key}.{inner}"
+            # A dict with any key of an estimate must have all three.
+            missing = _ESTIMATE - value.keys() if _ESTIMATE & value.keys() else set()
+            inner_key = min(missing) if missing else _damaged(value)
+            if inner_key is not None:
+                return f"{key}.{inner_key}"
         elif key not in _NO_NUMBERS and type(value) not in (int, float):
             return key
     return None

@@ -1,11 +1,12 @@
-"""Style of figures: one hue per run, few lines, direct labels, and the same bytes every time."""
+"""Style of figures: a hue per run, few lines, direct labels, and reproducible bytes."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-INK, QUIET, FAINT = "#22262b", "#6b747d", "#e3e7ea"
+INK, QUIET, FAINT = "#22262b", "#6b747d", "#e3e7ea"  # text, secondary text, grid
+# Distinguishable with colour blindness.
 HUES = (
     "#0b6fa4",
     "#d1662a",
@@ -15,11 +16,13 @@ HUES = (
     "#5a6bb8",
     "#b5404c",
     "#4f9aa8",
-)  # apart to the colour-blind too
+)
 OTHER = "#a3abb3"  # from the ninth run on
 
+_LINE_HEIGHT = 13.0  # points between the names of two lines
+
 _SETTINGS: dict[str, Any] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so it is everywhere the same
+    "font.family": "DejaVu Sans",  # bundled with matplotlib, so the same on all machines
     "font.size": 9.5,
     "text.color": INK,
     "axes.edgecolor": "#b9c0c8",
@@ -54,8 +57,8 @@ def hues(names: Sequence[str]) -> dict[str, str]:
 
 
 @contextmanager
-def drawing(out: Path, width: float, height: float) -> Iterator[Any]:
-    """A figure of that many inches, written to `out` when the block ends."""
+def save_figure(out: Path, width: float, height: float) -> Iterator[Any]:
+    """Open a figure of `width` x `height` inches; write it to `out` when the block ends."""
     import matplotlib
 
     with matplotlib.rc_context(_SETTINGS):
@@ -65,23 +68,25 @@ def drawing(out: Path, width: float, height: float) -> Iterator[Any]:
         figure = Figure(figsize=(width, height))
         FigureCanvasAgg(figure)
         yield figure
+        # The metadata would name matplotlib's version.
         figure.savefig(out, format="png", facecolor="white", metadata={"Software": None})
 
 
 def name_lines(axes: Any, ends: Mapping[str, tuple[float, float]], hue: Mapping[str, str]) -> None:
-    """Each line's name right of its end (data coordinates), pushed apart where two would
-    overlap."""
-    gap, height = 13.0, axes.bbox.height * 72 / axes.figure.dpi  # points
-    to_points = [
+    """Write each line's name right of its end (data coordinates), without overlaps."""
+    # Vertical positions above the axes' lower edge, in points.
+    height = axes.bbox.height * 72 / axes.figure.dpi
+    end_heights = [
         (axes.transData.transform(end)[1] - axes.bbox.y0) * 72 / axes.figure.dpi
         for end in ends.values()
     ]
-    placed = spread(to_points, gap, 5.0, height)
-    for (name, end), at, points in zip(ends.items(), placed, to_points, strict=True):
+    label_heights = spread(end_heights, _LINE_HEIGHT, 5.0, height)
+
+    for (name, end), label, line_end in zip(ends.items(), label_heights, end_heights, strict=True):
         axes.annotate(
             name,
             end,
-            xytext=(8, at - points),
+            xytext=(8, label - line_end),
             textcoords="offset points",
             color=hue[name],
             fontsize=9,
@@ -91,30 +96,33 @@ def name_lines(axes: Any, ends: Mapping[str, tuple[float, float]], hue: Mapping[
 
 
 def upper_first(text: str) -> str:
-    """The text with a capital at its beginning, all else as it is."""
+    """Capitalize the first letter only."""
     return text[:1].upper() + text[1:]
 
 
-def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Positions near the wanted ones, in the same order, at least `gap` apart, and from `low` to
+def spread(targets: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Positions near the targets, in the same order, at least `gap` apart, and between `low` and
     `high` if they fit."""
 
     def start(cluster: Sequence[int]) -> float:
+        """Lowest position of a cluster whose members are `gap` apart around their mean target."""
         extent = gap * (len(cluster) - 1)
-        return max(
-            low, min(sum(wanted[i] for i in cluster) / len(cluster) - extent / 2, high - extent)
-        )
+        mean = sum(targets[i] for i in cluster) / len(cluster)
+        return max(low, min(mean - extent / 2, high - extent))
 
+    # Add targets in ascending order, and merge the last two clusters while they overlap.
     clusters: list[list[int]] = []
-    for i in sorted(range(len(wanted)), key=lambda i: wanted[i]):
+    for i in sorted(range(len(targets)), key=lambda i: targets[i]):
         clusters.append([i])
-        while len(clusters) > 1 and start(clusters[-1]) < start(clusters[-2]) + gap * len(
-            clusters[-2]
-        ):
+        while len(clusters) > 1:
+            end = start(clusters[-2]) + gap * len(clusters[-2])
+            if start(clusters[-1]) >= end:
+                break
             last = clusters.pop()
             clusters[-1] += last
-    found = [0.0] * len(wanted)
+
+    positions = [0.0] * len(targets)
     for cluster in clusters:
         for place, i in enumerate(cluster):
-            found[i] = start(cluster) + gap * place
-    return found
+            positions[i] = start(cluster) + gap * place
+    return positions

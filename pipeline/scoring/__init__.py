@@ -1,2 +1,2 @@
-"""Scores of predictions against references: sums per row, whole-corpus scores from the sums,
+"""Scores of predictions against references: sums per row, corpus scores from the sums, bootstrap
 intervals and paired tests."""

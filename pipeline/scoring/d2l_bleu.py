@@ -1,5 +1,5 @@
-"""BLEU as "Dive into Deep Learning" defines it for single sentences (section 10.7.6), on words
-between spaces."""
+"""BLEU of single sentences as "Dive into Deep Learning" defines it (section 10.7.6), on words
+separated by spaces."""
 
 import math
 import re
@@ -7,8 +7,8 @@ from collections import Counter
 
 
 def words(text: str) -> list[str]:
-    """The book's preprocessing (section 10.5.2): lowercase, no-break spaces as spaces, punctuation
-    apart."""
+    """The book's preprocessing (section 10.5.2): lowercase, replace no-break spaces, split off
+    punctuation."""
     plain = text.replace("\u202f", " ").replace("\xa0", " ").lower()
     return re.sub(r"(?<=[^ ])([,.!?])", r" \1", plain).split()
 
@@ -16,13 +16,16 @@ def words(text: str) -> list[str]:
 def book_bleu(predicted: str, label: str, k: int = 2) -> float:
     """exp(min(0, 1 - len_label / len_pred)) * prod over n = 1..k of p_n ** (1 / 2 ** n); 1 is best,
     0 for no output."""
-    got, want = words(predicted), words(label)
-    if not got:
+    predicted_words = words(predicted)
+    label_words = words(label)
+    if not predicted_words:
         return 0.0
-    score = math.exp(min(0.0, 1 - len(want) / len(got)))
-    for n in range(1, min(k, len(got)) + 1):
-        matches = (_ngrams(got, n) & _ngrams(want, n)).total()
-        score *= (matches / (len(got) - n + 1)) ** (0.5**n)
+
+    # Brevity penalty, then the weighted precision of each n.
+    score = math.exp(min(0.0, 1 - len(label_words) / len(predicted_words)))
+    for n in range(1, min(k, len(predicted_words)) + 1):
+        matches = (_ngrams(predicted_words, n) & _ngrams(label_words, n)).total()
+        score *= (matches / (len(predicted_words) - n + 1)) ** (0.5**n)
     return score
 
 

@@ -1,9 +1,8 @@
 """Teacher-forced likelihood: perplexity and bits per character from summed nats.
 
 Nats include the end of every sentence and the letters of unknown words
-(`pipeline.scoring.unknown`), so models of different tokenisations and vocabularies can be compared
-by bits per character: what it costs to write the text, sentence ends included, over the characters
-written."""
+(`pipeline.scoring.unknown`). So bits per character, the cost of the full text over its number of
+characters, compare models of different tokenizations and vocabularies."""
 
 import math
 from pathlib import Path
@@ -17,15 +16,16 @@ from pipeline.core import tables
 from pipeline.core.errors import refuse
 from pipeline.scoring.significance import Array, Bootstrap
 
-_LARGEST = 700.0  # exp of more is no float
+_MAX_EXPONENT = 700.0  # exp overflows float64 at 709.8
 
 
 def likelihood(predictions: Path, split: str, rows: int) -> pa.Table:
-    """The LIKELIHOOD of a split of `rows` rows, in their order; UserError if it is not exactly
-    those rows, or not finite."""
+    """Read the LIKELIHOOD of a split of `rows` rows, in order; UserError for other rows, or values
+    that are not finite."""
     path = predictions / f"likelihood_{split}.parquet"
     table = tables.read(path, tables.LIKELIHOOD).sort_by("row")
-    same_rows(table["row"], rows, path)
+    check_row_numbers(table["row"], rows, path)
+
     if not pc.all(pc.is_finite(table["nats"])).as_py():
         raise refuse(
             str(path),
@@ -36,8 +36,8 @@ def likelihood(predictions: Path, split: str, rows: int) -> pa.Table:
     return table
 
 
-def same_rows(row: pa.ChunkedArray, rows: int, path: Path) -> None:
-    """UserError unless `row` counts 0, 1, ... rows - 1."""
+def check_row_numbers(row: pa.ChunkedArray, rows: int, path: Path) -> None:
+    """Raise UserError unless `row` is 0, 1, ... rows - 1."""
     if rows == 0:
         raise refuse(
             str(path),
@@ -61,9 +61,9 @@ def log_perplexity(sums_RK: Array) -> Array:
 
 
 def perplexity(sums_RK: Array) -> Array:
-    """exp(nats / tokens), from [nats, tokens, ...]; capped where a float ends."""
-    found: Array = np.exp(np.minimum(log_perplexity(sums_RK), _LARGEST))
-    return found
+    """exp(nats / tokens), from [nats, tokens, ...]; capped at e ** 700."""
+    perplexity_R: Array = np.exp(np.minimum(log_perplexity(sums_RK), _MAX_EXPONENT))
+    return perplexity_R
 
 
 def bits_per_character(sums_RK: Array) -> Array:
@@ -73,20 +73,20 @@ def bits_per_character(sums_RK: Array) -> Array:
 
 
 def unknown_share(unknown: int, words: int) -> dict[str, float]:
-    """The metric `unknown`, the share of words that the vocabulary lacks; empty if it lacks
+    """The metric `unknown`, the share of words that the vocabulary lacks; no metric if there are
     none."""
     return {"unknown": unknown / words} if unknown else {}
 
 
 def summary(table: pa.Table, units_NK: Array, bootstrap: Bootstrap) -> dict[str, Any]:
-    """Perplexity and bits per character with their intervals, the sums behind them, and the share
-    of unknown words.
+    """Perplexity and bits per character with their intervals, the sums of both, and the share of
+    unknown words.
 
-    `units_NK` begins with nats and tokens, and ends with characters. The end of a row is a token
-    but not a word."""
+    `units_NK` begins with nats and tokens, and ends with characters."""
     nats, tokens, characters = (
         pc.sum(table[name]).as_py() for name in ("nats", "count", "characters")
     )
+
     bits = {}
     if characters:
         estimate = bootstrap.estimate(units_NK, bits_per_character)
@@ -95,11 +95,13 @@ def summary(table: pa.Table, units_NK: Array, bootstrap: Bootstrap) -> dict[str,
             "bits_per_character_low": estimate["low"],
             "bits_per_character_high": estimate["high"],
         }
-    unknown = unknown_share(pc.sum(table["unknown"]).as_py(), max(tokens - len(table), 1))
+
+    # The end of a row is a token, but not a word.
+    words = max(tokens - len(table), 1)
     return {
         "perplexity": bootstrap.estimate(units_NK, perplexity),
         **bits,
         "nats": nats,
         "tokens": tokens,
-        **unknown,
+        **unknown_share(pc.sum(table["unknown"]).as_py(), words),
     }

@@ -1,10 +1,10 @@
-"""Translation edit rate as sacreBLEU computes it (Snover et al. 2006, with Tercom's search for
-shifts), ten times as fast.
+"""Translation edit rate (Snover et al. 2006, with Tercom's search for shifts), equal to sacreBLEU's
+and ten times as fast.
 
-sacreBLEU weighs every shift of a phrase by a fresh edit distance in Python. Here all shifts of a
-round are weighed together, row by row of the edit matrix; which shifts are tried, in which order
-one is preferred, and the beam are sacreBLEU's own. Shapes: C candidates, H words of the hypothesis,
-R words of the reference."""
+sacreBLEU computes an edit distance in Python for every shift of a phrase. Here the distances of all
+shifts of a round are computed together, row by row of the edit matrix. The shifts that are tried,
+their order of preference and the beam are sacreBLEU's. Shapes: C candidates, H words of the
+hypothesis, R words of the reference."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -12,42 +12,48 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-_FAR = 1 << 40
+_FAR = 1 << 40  # distance of cells outside of the beam
 _Ids = NDArray[np.int64]
 
 
 def edits(hypothesis: Sequence[str], reference: Sequence[str]) -> int:
-    """The fewest insertions, deletions, substitutions and shifts found that turn the hypothesis
-    into the reference."""
+    """Number of insertions, deletions, substitutions and shifts that turn the hypothesis into the
+    reference, by greedy search for shifts."""
     from sacrebleu.metrics.lib_ter import _MAX_SHIFT_CANDIDATES, BeamEditDistance
 
     if not reference or list(hypothesis) == list(reference):
         return len(hypothesis) - len(reference)
-    known = BeamEditDistance(list(reference))
-    words, shifts, tried = list(hypothesis), 0, 0
+
+    edit_distance = BeamEditDistance(list(reference))
+    words = list(hypothesis)
+    shifts = 0
+    tried = 0
     before: int
     while True:
-        before, trace = known(words)
-        found = list(_candidates(words, reference, trace, _MAX_SHIFT_CANDIDATES - tried))
-        tried += len(found)
-        if before == 0 or not found or tried >= _MAX_SHIFT_CANDIDATES:
+        before, trace = edit_distance(words)
+        candidates = list(_candidates(words, reference, trace, _MAX_SHIFT_CANDIDATES - tried))
+        tried += len(candidates)
+        if before == 0 or not candidates or tried >= _MAX_SHIFT_CANDIDATES:
             return shifts + before
-        after_C = distances([shifted for _, shifted in found], reference)
+
+        # Take the shift that reduces the distance most; stop if none does.
+        after_C = distances([shifted for _, shifted in candidates], reference)
         ranked = [
             (before - int(after), *rank, shifted)
-            for after, (rank, shifted) in zip(after_C, found, strict=True)
+            for after, (rank, shifted) in zip(after_C, candidates, strict=True)
         ]
         best = max(ranked)
         if best[0] <= 0:
             return shifts + before
-        words, shifts = best[-1], shifts + 1
+        words = best[-1]
+        shifts += 1
 
 
 def _candidates(
     words: list[str], reference: Sequence[str], trace: str, limit: int
 ) -> Iterator[tuple[tuple[int, int, int], list[str]]]:
-    """Every shift worth a try: what it ranks by after its gain (length, -start, -target), and the
-    words after it."""
+    """Yield shifts that may help: the rank among shifts of equal gain (length, -start, -target),
+    and the words after the shift."""
     from sacrebleu.metrics.lib_ter import (
         _find_shifted_pairs,
         _flip_trace,
@@ -58,32 +64,39 @@ def _candidates(
     align, wrong_R, wrong_H = trace_to_alignment(_flip_trace(trace))
     tried = 0
     for start, target, length in _find_shifted_pairs(words, list(reference)):
+        # Skip phrases that are correct already, on either side, or aligned within themselves.
         if not any(wrong_H[start : start + length]) or not any(wrong_R[target : target + length]):
             continue
         if start <= align[target] < start + length:
             continue
-        last = -1
-        for place in range(target - 1, target + length):
-            if place != -1 and place not in align:
+
+        # Move the phrase behind each word that is aligned with the target phrase or the word
+        # before it.
+        previous = -1
+        for position in range(target - 1, target + length):
+            if position != -1 and position not in align:
                 break
-            to = 0 if place == -1 else align[place] + 1
-            if to != last:
-                last = to
+            destination = 0 if position == -1 else align[position] + 1
+            if destination != previous:
+                previous = destination
                 tried += 1
-                yield (length, -start, -to), _perform_shift(words, start, length, to)
+                rank = (length, -start, -destination)
+                yield rank, _perform_shift(words, start, length, destination)
         if tried >= limit:
             return
 
 
 def distances(candidates: Sequence[Sequence[str]], reference: Sequence[str]) -> _Ids:
-    """Edit distances of hypotheses of one length to the reference, inside sacreBLEU's beam around
+    """Edit distances of hypotheses of equal length to the reference, within sacreBLEU's beam around
     the diagonal."""
     from sacrebleu.metrics.lib_ter import _BEAM_WIDTH
 
-    number = {word: i for i, word in enumerate(dict.fromkeys([*reference, *candidates[0]]))}
-    reference_R = np.array([number[word] for word in reference])
-    words_CH = np.array([[number[word] for word in one] for one in candidates])
+    # Candidates are permutations of the same words.
+    ids = {word: i for i, word in enumerate(dict.fromkeys([*reference, *candidates[0]]))}
+    reference_R = np.array([ids[word] for word in reference])
+    words_CH = np.array([[ids[word] for word in words] for words in candidates])
     count, length = words_CH.shape
+
     ratio = len(reference) / length
     beam = math.ceil(ratio / 2 + _BEAM_WIDTH) if ratio / 2 > _BEAM_WIDTH else _BEAM_WIDTH
     column = np.arange(len(reference) + 1)
@@ -91,12 +104,15 @@ def distances(candidates: Sequence[Sequence[str]], reference: Sequence[str]) -> 
     for i in range(1, length + 1):
         low, high = max(0, math.floor(i * ratio) - beam), math.floor(i * ratio) + beam
         last = len(reference) + 1 if i == length else min(len(reference) + 1, high)
+
+        # Deletion, or match and substitution.
         best_CR = row_CR + 1
         best_CR[:, 1:] = np.minimum(
             best_CR[:, 1:], row_CR[:, :-1] + (words_CH[:, i - 1 : i] != reference_R)
         )
+        # Insertion: row[j] = min over k <= j of best[k] + (j - k), a cumulative minimum.
         row_CR = np.full_like(row_CR, _FAR)
-        inside = np.minimum.accumulate(best_CR[:, low:last] - column[low:last], axis=1)
-        row_CR[:, low:last] = inside + column[low:last]
-    found: _Ids = row_CR[:, -1]
-    return found
+        minimum = np.minimum.accumulate(best_CR[:, low:last] - column[low:last], axis=1)
+        row_CR[:, low:last] = minimum + column[low:last]
+    distances_C: _Ids = row_CR[:, -1]
+    return distances_C

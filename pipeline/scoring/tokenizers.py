@@ -1,13 +1,11 @@
-"""The tokenizer of BLEU that fits a corpus: chosen by the script of its references, or checked
-against it.
+"""Selection of BLEU's tokenizer by the script of a corpus's references.
 
-`auto` counts the letters of all references (train, valid and test; answers play no part):
+`auto` counts the letters of all references (train, valid and test; outputs play no part):
 - `13a` unless more than half of the letters belong to a script that is written without spaces
   between words;
 - of those scripts, `char` if Thai, Lao, Khmer, Burmese or Tibetan are the majority;
 - else Japanese if more than a tenth of the Han and kana characters are kana: `ja-mecab` if its
-  library is installed, else
-  `char`;
+  library is installed, else `char`;
 - else `zh`.
 """
 
@@ -25,7 +23,7 @@ from pipeline.core.errors import refuse
 from pipeline.core.params import AUTO, Tokenizer
 
 SPLITS = ("train", "valid", "test")
-# for these, TER sets the characters of Han and kana apart as well
+# With these tokenizers, TER splits Han and kana into characters too.
 ASIAN = ("zh", "ja-mecab", "char")
 
 _HAN = r"\p{Han}"
@@ -34,13 +32,13 @@ _SOUTHEAST = r"[\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]"
 _LETTERS = r"[\p{L}\p{M}]"
 _PIECES = r"[^\s\x{A0}\x{3000}\x{200B}]+"  # runs of characters between spaces
 _BY_SPACES = ("13a", "intl", "none")
-_LONG = 8  # characters: where spaces set words apart, these scripts' words are shorter on average
-_JAPANESE = 10  # more than one in ten of Han and kana
+_LONG = 8  # characters per piece: if spaces separate words, these scripts have shorter words
+_JAPANESE = 10  # Japanese has more than one kana in ten characters of Han and kana
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """Numbers of characters in texts, by script, and of the pieces that spaces set apart."""
+    """Numbers of characters in texts, by script, and of pieces between spaces."""
 
     letters: int
     han: int
@@ -81,8 +79,7 @@ def script(batches: Iterable[pa.StringArray]) -> Script:
 
 
 def references(tokens: Path) -> Script:
-    """Script of the references in a folder of the tokenize stage: of its splits train, valid and
-    test."""
+    """Script of the references in a folder of the tokenize stage, over train, valid and test."""
     files = [tokens / f"{split}.parquet" for split in SPLITS]
     readers = (
         tables.batches(file, tables.TOKENS_PAIR, columns=["target"])
@@ -94,7 +91,7 @@ def references(tokens: Path) -> Script:
 
 
 def choose(counts: Script) -> Tokenizer:
-    """Tokenizer of `auto`, as the module's docstring says."""
+    """The tokenizer of `auto`, see the module's docstring."""
     if not counts.mostly_unspaced:
         return "13a"
     if counts.southeast > counts.han + counts.kana:
@@ -107,8 +104,8 @@ def choose(counts: Script) -> Tokenizer:
 def resolve(
     setting: Literal["auto", Tokenizer], counts: Script, where: str
 ) -> tuple[Tokenizer, str]:
-    """Tokenizer for the setting under the key `where`, and a warning if it does not fit the script,
-    else ""."""
+    """The tokenizer for the setting under the key `where`, and a warning if it does not fit the
+    script, else ""."""
     if setting == AUTO:
         return choose(counts), ""
     require(setting, where)
@@ -124,7 +121,7 @@ def installed(tokenizer: str) -> bool:
 
     try:
         BLEU(tokenize=tokenizer)
-    except RuntimeError:  # what sacreBLEU raises for a missing library
+    except RuntimeError:  # from sacreBLEU, for a missing library
         return False
     return True
 
@@ -142,16 +139,15 @@ def require(tokenizer: str, where: str) -> None:
 
 
 def _misfit(tokenizer: Tokenizer, counts: Script, where: str) -> str:
-    fitting = choose(counts)
+    """A warning if the tokenizer does not fit the script, else ""."""
+    suggestion = f"auto would choose {choose(counts)}"
     without_spaces = counts.mostly_unspaced and counts.unspaced > _LONG * max(counts.pieces, 1)
     if tokenizer in _BY_SPACES and without_spaces:
         return (
             f"{where} is {tokenizer}, which needs spaces between words, but the references are "
-            "written without them "
-            f"({counts.name}): BLEU counts whole phrases as words; auto would choose {fitting}"
+            f"written without them ({counts.name}): BLEU counts whole phrases as words; "
+            f"{suggestion}"
         )
     if tokenizer == "ja-mecab" and not (counts.mostly_unspaced and counts.japanese):
-        return (
-            f"{where} is ja-mecab, but the references are not Japanese; auto would choose {fitting}"
-        )
+        return f"{where} is ja-mecab, but the references are not Japanese; {suggestion}"
     return ""

@@ -68,8 +68,8 @@ def opened(
     root = _project(str(reference["root"]))
     model, vocab = (_laid_out(root, str(reference[kind])) for kind in ("model", "vocab"))
     device = params.compute(root / "params.yaml").device
-    return answers.opened(
-        str(reference["task"]), answers.Trained(model, vocab, reference["search"], device)
+    return answers.load_predictor(
+        str(reference["task"]), answers.TrainedRun(model, vocab, reference["search"], device)
     )
 
 

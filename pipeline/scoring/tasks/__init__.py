@@ -1,9 +1,9 @@
-"""One file per task, named like the task, exporting `scoring(lowercase, tokenizer)`: how its
-predictions are scored.
+"""Scores of each task: one module per task, with the task's name, exports `scoring(lowercase,
+tokenizer)`.
 
-`lowercase` is the corpus's `text.lowercase`: models of a lowercased corpus never write a capital,
-so that a task that scores text by its surface disregards case there. `tokenizer` is BLEU's; a table
-that is scored already needs none."""
+`lowercase` is the corpus's `text.lowercase`. Models of a lowercased corpus never write capitals, so
+metrics on text ignore case there. `tokenizer` is BLEU's; a table that is scored already needs
+none."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,10 +23,10 @@ Column = tuple[str, str, str]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Inputs:
-    """The folders that the stages predict, tokenize and encode wrote for a run, and the block
-    `text` of its corpus.
+    """Folders of the stages predict, tokenize and encode for a run, and the block `text` of its
+    corpus.
 
-    References and answers are read by `text` before they are compared. Without `encoded` no word
+    `text` normalizes references and outputs before they are compared. Without `encoded` no word
     counts as unknown."""
 
     predictions: Path
@@ -41,69 +41,71 @@ def _no_substitute(table: pa.Table) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scoring:
-    """Functions and words by which a task's predictions are scored, summed up, ranked and laid out
-    in a table.
+    """Functions that score a task's predictions, and the report's words for the scores."""
 
-    `rows(inputs, split)`: the split's scores, row by row, as a table of `schema`. `summary(table,
-    bootstrap, limit)`: the numbers of `reports/metrics/<run>.json` for one split, `limit` being the
-    split's entry in the corpus's `limits.json`. `by_length(table, bootstrap)`: the main score by
-    length, as rows of `reports/plots/<run>/by_length.csv`. `units(table)` and `score(sums)`: what
-    is resampled and how it is scored, for ranks and paired tests, where `higher_is_better` or not;
-    `difference` is the name of what `score` gives. `main`: the key of the score shown first;
-    `main_title` is its name over a column, `main_name` in a sentence, and `scale` its ends, if it
-    has any. `columns` stand beside it and `further` ones below; `title`, `length` (what `by_length`
-    counts), `unit` (what the training loss is the mean over) and `meaning` are the report's words
-    for all of it. `book_bleu`: whether the answers to samples are sentences that the book's BLEU
-    can score. `substitute(table)`: another scoring, with the reason, where this one gives all
-    answers to these rows the same score."""
-
+    # rows(inputs, split): the scores of a split, row by row, as a table of `schema`.
     schema: pa.Schema
     rows: Callable[[Inputs, str], pa.Table]
+    # summary(table, bootstrap, limit): the split's metrics in reports/metrics/<run>.json; `limit`
+    # is the split's entry in the corpus's limits.json.
     summary: Callable[[pa.Table, Bootstrap, dict[str, float]], dict[str, Any]]
+    # by_length(table, bootstrap): the main score as rows of reports/plots/<run>/by_length.csv.
     by_length: Callable[[pa.Table, Bootstrap], list[dict[str, Any]]]
+
+    # Ranks and paired tests: score(sums) of the resampled units(table). `difference` names the
+    # unit of `score`.
     units: Callable[[pa.Table], Array]
     score: Score
     higher_is_better: bool
     difference: str
+
+    # The main score: its key in the metrics, its name above a column and in a sentence, and its
+    # lowest and highest value.
     main: str
     main_title: str
     main_name: str
     scale: tuple[float, float] | None
+
+    # The report: columns next to the main score, columns of the further scores, the section's
+    # title, the unit that by_length counts, the unit that the training loss is the mean over, and
+    # the explanation of the scores.
     columns: tuple[Column, ...]
     further: tuple[Column, ...]
     title: str
     length: str
     unit: str
     meaning: str
+
+    # True if sample outputs are sentences that the book's BLEU can score.
     book_bleu: bool
+    # substitute(table): another scoring and the reason, if this one gives the same score to all
+    # outputs for these references.
     substitute: Callable[[pa.Table], "tuple[Scoring, str] | None"] = _no_substitute
 
-    def fitting(self, table: pa.Table) -> "tuple[Scoring, str]":
-        """Scoring that ranks the rows of `table`, chosen by their references alone, and the reason
-        if it is another one."""
+    def select_scoring(self, table: pa.Table) -> "tuple[Scoring, str]":
+        """Select the scoring that ranks the rows of `table` by their references alone; the reason
+        is "" unless it is a substitute."""
         return self.substitute(table) or (self, "")
 
 
-def of_run(file: Path, name: str, run: params.Run, tokenizer: str = "13a") -> Scoring:
-    """The scoring of the run `name` of the params file `file`, by its task and its corpus's
-    case."""
+def load_scoring(file: Path, name: str, run: params.Run, tokenizer: str = "13a") -> Scoring:
+    """Load the scoring for the task of the run `name` of the params file `file`."""
     task = config.named_module("pipeline.scoring.tasks", run.task, f"runs.{name}.task")
-    scoring: Scoring = task.scoring(text_of(file, run.corpus).lowercase, tokenizer)
+    scoring: Scoring = task.scoring(text_config(file, run.corpus).lowercase, tokenizer)
     return scoring
 
 
-def text_of(file: Path, corpus: str) -> Text:
+def text_config(file: Path, corpus: str) -> Text:
     """The block `text` of a corpus of the params file."""
     where = f"corpora.{corpus}.text"
     return config.load(Text, config.section(file, where), where)
 
 
-def tokenizer_of(file: Path, corpus: str, tokens: Path) -> tuple[params.Tokenizer, str]:
-    """BLEU's tokenizer for a corpus of the params file, with its tokens in the folder `tokens`, and
-    a warning or "".
+def bleu_tokenizer(file: Path, corpus: str, tokens: Path) -> tuple[params.Tokenizer, str]:
+    """Select BLEU's tokenizer for a corpus of the params file; return it with a warning or "".
 
-    `auto` goes by the script of the corpus's references. A corpus that is not of pairs has none:
-    its tokenizer is 13a."""
+    `tokens` is the corpus's folder of the tokenize stage. `auto` depends on the script of the
+    references there. A corpus without pairs has no references: its tokenizer is 13a."""
     where = f"corpora.{corpus}.bleu"
     if tables.schema(tokens / "test.parquet", *tables.TOKENS.values()) != tables.TOKENS_PAIR:
         return "13a", ""

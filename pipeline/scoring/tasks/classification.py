@@ -1,5 +1,5 @@
-"""Scores of a classifier, in per cent: accuracy, F1, precision and recall label by label, and who
-is taken for whom.
+"""Scores of a classifier, in per cent: accuracy, F1, precision and recall by label, and the
+confusion matrix.
 
 Shapes: N rows, R resamples, L labels.
 """
@@ -15,32 +15,32 @@ from numpy.typing import NDArray
 from pipeline.core import tables
 from pipeline.core.errors import read_json_value, refuse
 from pipeline.scoring.lengths import curve
-from pipeline.scoring.likelihood import same_rows
+from pipeline.scoring.likelihood import check_row_numbers
 from pipeline.scoring.significance import Array, Bootstrap
 from pipeline.scoring.tasks import Inputs, Scoring
 
 _COLUMNS = (
     ("macro F1, %", "f1.score", "{:.2f}"),
     ("nats per text", "nats_per_text", "{:.3f}"),
-    ("the rule's own", "limit", "{:.2f}"),
-    ("to the limit", "distance", "{:.2f}"),
+    ("limit, %", "limit", "{:.2f}"),
+    ("distance to limit", "distance", "{:.2f}"),
 )
 _TODO = "Remove it. Run `dvc repro`."
 _MEANING = (
-    "Accuracy is the share of texts whose likeliest label is the right one. F1 is the harmonic "
-    "mean of a label's precision "
-    "(how many of the texts so labelled are) and recall (how many of the texts that are were so "
-    "labelled); macro F1 is its "
-    "mean over the labels, each counting alike. Nats per text are -log of the probability that "
-    "the right label was given: "
-    "guessing among two labels costs 0.693. Where the corpus is built in, some labels are "
-    "flipped, and the accuracy of the "
-    "rule that wrote the others is the most that can be expected."
+    "Accuracy is the share of texts whose most likely label is the true one. "
+    "F1 is the harmonic mean of a label's precision and recall, and macro F1 is the unweighted "
+    "mean of F1 over the labels. "
+    "Precision is the share of texts predicted to have the label that do have it. "
+    "Recall is the share of texts with the label that are predicted to have it. "
+    "Nats per text are the mean of -log P(true label); guessing between two labels costs 0.693. "
+    "In built-in corpora some labels are flipped at random. "
+    "The limit is then the accuracy of the rule that wrote the other labels, the highest that "
+    "can be expected."
 )
 
 
 def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
-    """The same whatever the case: labels have none."""
+    """The scoring of labels, which does not depend on case or tokenizer."""
     return Scoring(
         schema=tables.SCORES_LABELLED,
         rows=rows,
@@ -65,27 +65,31 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
 
 
 def score(sums_RK: Array) -> Array:
-    """Accuracy in per cent, from [right, rows]."""
+    """Accuracy in per cent, from [correct, rows]."""
     share: Array = 100 * sums_RK[:, 0] / np.maximum(sums_RK[:, 1], 1)
     return share
 
 
 def rows(inputs: Inputs, split: str) -> pa.Table:
-    """Every row's label, the one predicted, and its nats; UserError if predictions and texts do not
+    """True label, predicted label and nats of every row; UserError if predictions and texts do not
     match."""
     texts = tables.read(inputs.tokens / f"{split}.parquet", tables.TOKENS_LABELLED).sort_by("row")
     path = inputs.predictions / f"labels_{split}.parquet"
-    found = tables.read(path, tables.LABELS).sort_by("row")
-    same_rows(found["row"], len(texts), path)
+    predictions = tables.read(path, tables.LABELS).sort_by("row")
+    check_row_numbers(predictions["row"], len(texts), path)
 
     names_path = inputs.predictions / "labels.json"
     names = _names(names_path)
-    log_probs = np.asarray(pc.list_flatten(found["log_probs"]))
+
+    # Columns of log_probs are in the order of labels.json.
+    log_probs = np.asarray(pc.list_flatten(predictions["log_probs"]))
     label_N = pc.index_in(texts["label"], pa.array(names))
     if len(log_probs) != len(texts) * len(names) or label_N.null_count:
         raise refuse(
             str(names_path), f"{len(names)} names", f"those of the labels in {path}", _TODO
         )
+
+    # Nats of the true labels.
     log_probs_NL = log_probs.reshape(len(texts), len(names))
     nats = -log_probs_NL[np.arange(len(texts)), label_N.to_numpy()]
     if not np.isfinite(nats).all():
@@ -100,7 +104,7 @@ def rows(inputs: Inputs, split: str) -> pa.Table:
             "row": texts["row"],
             "length": pc.cast(pc.list_value_length(texts["tokens"]), pa.int32()),
             "label": texts["label"],
-            "predicted": found["label"],
+            "predicted": predictions["label"],
             "nats": nats,
         },
         schema=tables.SCORES_LABELLED,
@@ -108,26 +112,29 @@ def rows(inputs: Inputs, split: str) -> pa.Table:
 
 
 def units(table: pa.Table) -> Array:
-    """units_N2: whether each row is right, and 1."""
-    right = pc.equal(table["label"], table["predicted"]).to_numpy().astype(np.float64)
-    return np.stack([right, np.ones_like(right)], 1)
+    """units_N2: [1 if the label is correct else 0, 1]."""
+    correct_N = pc.equal(table["label"], table["predicted"]).to_numpy().astype(np.float64)
+    return np.stack([correct_N, np.ones_like(correct_N)], 1)
 
 
 def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> dict[str, Any]:
-    """Accuracy and macro F1 with intervals, the labels one by one, the confusion matrix, the limit
-    and the distance to it.
+    """Accuracy and macro F1 with intervals, scores by label, the confusion matrix, the limit and
+    the distance to it.
 
     `confusion` is {true label: {predicted label: rows}}.
     """
     names = sorted(set(table["label"].to_pylist()) | set(table["predicted"].to_pylist()))
-    pairs_NK = confused(table, names)
+    # Macro F1 is no mean over rows, so its resampling units are confusion counts.
+    pairs_NK = confusion_units(table, names)
     counts_LL = pairs_NK.sum(0).reshape(len(names), len(names))
+
     accuracy = bootstrap.estimate(units(table), score)
-    found: dict[str, Any] = {"accuracy": accuracy, "f1": bootstrap.estimate(pairs_NK, macro_f1)}
-    found |= {"nats_per_text": pc.mean(table["nats"]).as_py(), "rows": len(table)}
+    metrics: dict[str, Any] = {"accuracy": accuracy, "f1": bootstrap.estimate(pairs_NK, macro_f1)}
+    metrics |= {"nats_per_text": pc.mean(table["nats"]).as_py(), "rows": len(table)}
     if "accuracy" in limit:
-        found |= {"limit": limit["accuracy"], "distance": limit["accuracy"] - accuracy["score"]}
-    precision_L, recall_L, f1_L = (figures[0] for figures in by_label(counts_LL[None]))
+        metrics |= {"limit": limit["accuracy"], "distance": limit["accuracy"] - accuracy["score"]}
+
+    precision_L, recall_L, f1_L = (values_1L[0] for values_1L in by_label(counts_LL[None]))
     labels = {
         name: {
             "precision": precision_L[i],
@@ -138,10 +145,10 @@ def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> d
         for i, name in enumerate(names)
     }
     confusion = {
-        name: {other: int(counts_LL[i, j]) for j, other in enumerate(names)}
+        name: {predicted: int(counts_LL[i, j]) for j, predicted in enumerate(names)}
         for i, name in enumerate(names)
     }
-    return {**found, "labels": labels, "confusion": confusion}
+    return {**metrics, "labels": labels, "confusion": confusion}
 
 
 def by_length(table: pa.Table, bootstrap: Bootstrap) -> list[dict[str, Any]]:
@@ -151,11 +158,11 @@ def by_length(table: pa.Table, bootstrap: Bootstrap) -> list[dict[str, Any]]:
     )
 
 
-def confused(table: pa.Table, names: list[str]) -> Array:
-    """units_NK, K = L * L: 1 at (label, predicted) of the row, label by label."""
-    label_N, predicted_N = (
-        pc.index_in(table[side], pa.array(names)).to_numpy() for side in ("label", "predicted")
-    )
+def confusion_units(table: pa.Table, names: list[str]) -> Array:
+    """units_NK, K = L * L: the confusion matrix of each row alone, with 1 at (label, predicted)."""
+    label_N = pc.index_in(table["label"], pa.array(names)).to_numpy()
+    predicted_N = pc.index_in(table["predicted"], pa.array(names)).to_numpy()
+
     units_NK = np.zeros((len(table), len(names) ** 2))
     units_NK[np.arange(len(table)), label_N.astype(np.int64) * len(names) + predicted_N] = 1
     return units_NK
@@ -163,25 +170,26 @@ def confused(table: pa.Table, names: list[str]) -> Array:
 
 def by_label(counts_RLL: Array) -> tuple[Array, Array, Array]:
     """Precision, recall and F1 in per cent, each RL; 0 where there is nothing to divide by."""
-    right_RL = np.diagonal(counts_RLL, axis1=1, axis2=2)
-    said_RL, true_RL = counts_RLL.sum(1), counts_RLL.sum(2)
+    correct_RL = np.diagonal(counts_RLL, axis1=1, axis2=2)
+    predicted_RL = counts_RLL.sum(1)
+    true_RL = counts_RLL.sum(2)
     return (
-        _share(right_RL, said_RL),
-        _share(right_RL, true_RL),
-        _share(2 * right_RL, said_RL + true_RL),
+        _percentage(correct_RL, predicted_RL),
+        _percentage(correct_RL, true_RL),
+        _percentage(2 * correct_RL, predicted_RL + true_RL),
     )
 
 
 def macro_f1(sums_RK: Array) -> Array:
     """The mean of the labels' F1 in per cent, from summed pairs of (label, predicted)."""
-    labels = round(sums_RK.shape[1] ** 0.5)
+    labels = round(sums_RK.shape[1] ** 0.5)  # K = L * L
     mean: Array = by_label(sums_RK.reshape(-1, labels, labels))[2].mean(1)
     return mean
 
 
-def _share(part: NDArray[Any], whole: NDArray[Any]) -> Array:
-    share: Array = 100 * part / np.maximum(whole, 1)
-    return share
+def _percentage(part: NDArray[Any], total: NDArray[Any]) -> Array:
+    percentage: Array = 100 * part / np.maximum(total, 1)
+    return percentage
 
 
 def _names(path: Path) -> list[str]:

@@ -1,5 +1,5 @@
-"""Scores of a blank filler: pseudo-perplexity, which is not a perplexity of the text and never
-ranked with one."""
+"""Scores of a blank filler: pseudo-perplexity (Salazar et al. 2020), which is not a perplexity of
+the text."""
 
 from typing import Any
 
@@ -10,26 +10,44 @@ import pyarrow.compute as pc
 from pipeline.core import tables
 from pipeline.scoring import likelihood
 from pipeline.scoring.lengths import curve
-from pipeline.scoring.significance import Array, Bootstrap, by_block
+from pipeline.scoring.significance import Array, Bootstrap, sum_by_block
 from pipeline.scoring.tasks import Inputs, Scoring
 from pipeline.scoring.unknown import unknown
+
+_MEANING = (
+    "Pseudo-perplexity is exp(nats per word), where each word is predicted from all other words of "
+    "its row, on both sides. "
+    "It is not a perplexity of the text, and ranks only blank fillers. "
+    "Each word counts as evidence for the others, so it may be lower than the perplexity that any "
+    "language model can reach. "
+    "A word that the vocabulary lacks also costs the nats for its letters. "
+    "`unknown words` is the share of such words."
+)
 
 
 def rows(inputs: Inputs, split: str) -> pa.Table:
     """Pseudo-nats and words of every row; UserError if predictions and texts do not match."""
     texts = tables.read(inputs.tokens / f"{split}.parquet", tables.TOKENS_TEXT).sort_by("row")
-    spent = likelihood.likelihood(inputs.predictions, split, len(texts))
-    lacking = unknown(texts["tokens"], inputs.encoded, split, "text")
-    length = pc.cast(pc.list_value_length(texts["tokens"]), pa.int32())
-    nats = spent["nats"].to_numpy() + lacking.nats_N
-    columns = [texts["row"], texts["paragraph"], length, nats, spent["count"], lacking.count_N]
+    predictions = likelihood.likelihood(inputs.predictions, split, len(texts))
+
+    # The letters of unknown words are part of the cost.
+    unknown_words = unknown(texts["tokens"], inputs.encoded, split, "text")
+    columns = [
+        texts["row"],
+        texts["paragraph"],
+        pc.cast(pc.list_value_length(texts["tokens"]), pa.int32()),
+        predictions["nats"].to_numpy() + unknown_words.nats_N,
+        predictions["count"],
+        unknown_words.count_N,
+    ]
     return pa.table(columns, schema=tables.SCORES_BLANK)
 
 
 def units(table: pa.Table) -> Array:
-    """units_UK: pseudo-nats and words; U paragraphs, resampled whole."""
+    """units_UK: pseudo-nats and words of U paragraphs, which are resampled as blocks."""
+    # Sentences of a paragraph are correlated: a block bootstrap.
     columns = [table[name].to_numpy().astype(np.float64) for name in ("nats", "count")]
-    return by_block(np.stack(columns, 1), table["block"].to_numpy())
+    return sum_by_block(np.stack(columns, 1), table["block"].to_numpy())
 
 
 def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> dict[str, Any]:
@@ -54,7 +72,7 @@ def by_length(table: pa.Table, bootstrap: Bootstrap) -> list[dict[str, Any]]:
 
 
 def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
-    """As `pipeline/scoring/tasks/__init__.py` says; case is nothing to a model of tokens."""
+    """The scoring of token likelihoods, which does not depend on case or tokenizer."""
     return Scoring(
         schema=tables.SCORES_BLANK,
         rows=rows,
@@ -68,19 +86,11 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
         main_title="pseudo-perplexity",
         main_name="pseudo-perplexity",
         scale=None,
-        columns=(("words", "words", "{:,}"), ("unknown", "unknown", "{:.1%}")),
+        columns=(("words", "words", "{:,}"), ("unknown words", "unknown", "{:.1%}")),
         further=(),
         title="Blank fillers",
         length="tokens in the sentence",
         unit="word",
-        meaning=(
-            "Pseudo-perplexity is exp(nats per word), each word guessed from all the others of "
-            "its row, those after it "
-            "included. It may lie below the lowest perplexity that a language model can reach, "
-            "since the words are counted "
-            "on each other's evidence: it is no perplexity of the text, and only blank fillers "
-            "are ranked by it. A word "
-            "that the vocabulary lacks costs its letters too; `unknown` is the share of such words."
-        ),
+        meaning=_MEANING,
         book_bleu=False,
     )

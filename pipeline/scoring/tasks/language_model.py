@@ -1,5 +1,5 @@
-"""Scores of a language model: perplexity, bits per character, and how far they are from the grammar
-that wrote the text."""
+"""Scores of a language model: perplexity, bits per character, and the excess over the grammar that
+wrote the text."""
 
 import math
 from typing import Any
@@ -12,43 +12,41 @@ from numpy.typing import NDArray
 from pipeline.core import tables
 from pipeline.scoring import likelihood
 from pipeline.scoring.lengths import curve
-from pipeline.scoring.significance import Array, Bootstrap, by_block
+from pipeline.scoring.significance import Array, Bootstrap, sum_by_block
 from pipeline.scoring.tasks import Inputs, Scoring
 from pipeline.scoring.unknown import unknown
 
 _COLUMNS = (
     ("bits per character", "bits_per_character", "{:.3f}"),
     ("lowest reachable", "floor_perplexity", "{:.2f}"),
-    ("above it", "excess", "{:+.1%}"),
-    ("unknown", "unknown", "{:.1%}"),
+    ("excess", "excess", "{:+.1%}"),
+    ("unknown words", "unknown", "{:.1%}"),
 )
 _MEANING = (
-    "Perplexity is exp(nats per token): a perplexity of 20 means that the model hesitated as "
-    "between 20 equally "
-    "likely tokens at every step. It compares only models that read the same tokens; bits per "
-    "character, what it "
-    "costs to write the text character by character, compares all, and ranks them. Where a "
-    "grammar wrote the text, "
-    "the grammar's own perplexity on the same rows is the lowest that a model can expect to "
-    "reach, and the excess "
-    "says how much is left to learn. A word that a model's vocabulary lacks costs its letters "
-    "too, at the price of letters "
-    "drawn at random, so that perplexities are those of the whole text; `unknown` is the share "
-    "of such words, whose letters "
-    "no training can make cheaper."
+    "Perplexity is exp(nats per token): at perplexity 20 the model is as uncertain as among 20 "
+    "equally likely tokens. "
+    "It compares only models that read the same tokens. "
+    "Bits per character compare all models, and rank them: they are the cost of the whole text "
+    "over its number of characters. "
+    "Where a grammar wrote the text, `lowest reachable` is the grammar's own perplexity on the "
+    "same rows. "
+    "No model can be expected to do better, and `excess` says how much is left to learn. "
+    "A word that the vocabulary lacks also costs its letters, as if they were drawn at random, so "
+    "that perplexities are those of the full text. "
+    "`unknown words` is the share of such words; no training makes their letters cheaper."
 )
 _ENOUGH_BLOCKS = 30
 
 
 def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
-    """The same whatever the case: a likelihood is that of the corpus's own tokens."""
+    """The scoring of token likelihoods, which does not depend on case or tokenizer."""
     return Scoring(
         schema=tables.SCORES_TEXT,
         rows=rows,
         summary=summary,
         by_length=by_length,
         units=units,
-        # whatever the tokens, it ranks; for models of the same ones as perplexity does
+        # Comparable across tokenizations; for the same tokens it ranks as perplexity does.
         score=likelihood.bits_per_character,
         higher_is_better=False,
         difference="bits per character",
@@ -67,19 +65,21 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
 
 
 def rows(inputs: Inputs, split: str) -> pa.Table:
-    """Nats, tokens, characters and the grammar's own nats of every row; UserError if predictions
-    and texts do not match."""
+    """Nats, tokens, characters and the grammar's nats of every row; UserError if predictions and
+    texts do not match."""
     texts = tables.read(inputs.tokens / f"{split}.parquet", tables.TOKENS_TEXT).sort_by("row")
-    spent = likelihood.likelihood(inputs.predictions, split, len(texts))
-    lacking = unknown(texts["tokens"], inputs.encoded, split, "text")
+    predictions = likelihood.likelihood(inputs.predictions, split, len(texts))
+
+    # The letters of unknown words are part of the cost.
+    unknown_words = unknown(texts["tokens"], inputs.encoded, split, "text")
     return pa.table(
         {
             "row": texts["row"],
             "block": _blocks(texts),
             "length": pc.cast(pc.list_value_length(texts["tokens"]), pa.int32()),
-            "nats": spent["nats"].to_numpy() + lacking.nats_N,
-            "count": spent["count"],
-            "unknown": lacking.count_N,
+            "nats": predictions["nats"].to_numpy() + unknown_words.nats_N,
+            "count": predictions["count"],
+            "unknown": unknown_words.count_N,
             "characters": texts["characters"],
             "floor": pc.negate(texts["log_prob"]),
         },
@@ -88,34 +88,37 @@ def rows(inputs: Inputs, split: str) -> pa.Table:
 
 
 def units(table: pa.Table) -> Array:
-    """units_UK: nats, tokens, the grammar's nats (NaN for natural text), characters; U blocks,
-    which are resampled whole."""
+    """units_UK: nats, tokens, the grammar's nats (NaN for natural text) and characters of U blocks,
+    which are resampled as units."""
     columns = [
         table[name].to_numpy().astype(np.float64)
         for name in ("nats", "count", "floor", "characters")
     ]
-    return by_block(np.stack(columns, 1), table["block"].to_numpy())
+    return sum_by_block(np.stack(columns, 1), table["block"].to_numpy())
 
 
 def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> dict[str, Any]:
     """Perplexity, bits per character and, where the grammar is known, its perplexity and the
     model's excess over it."""
     units_UK = units(table)
-    found = likelihood.summary(table, units_UK, bootstrap)
-    found |= {"rows": len(table), "blocks": len(units_UK)}
+    metrics = likelihood.summary(table, units_UK, bootstrap)
+    metrics |= {"rows": len(table), "blocks": len(units_UK)}
+
     if table["floor"].null_count == 0:
+        # The grammar's nats are known for each row, so the excess has an interval.
         excess = bootstrap.estimate(units_UK, _excess)
-        floor = math.exp(units_UK[:, 2].sum() / found["tokens"])
-        found |= {
+        floor = math.exp(units_UK[:, 2].sum() / metrics["tokens"])
+        metrics |= {
             "floor_perplexity": floor,
             "excess": excess["score"],
             "excess_low": excess["low"],
             "excess_high": excess["high"],
         }
     elif "nats" in limit:
-        floor = math.exp(limit["nats"] / found["tokens"])
-        found |= {"floor_perplexity": floor, "excess": found["perplexity"]["score"] / floor - 1}
-    return found
+        # Only the split's total is known: no interval.
+        floor = math.exp(limit["nats"] / metrics["tokens"])
+        metrics |= {"floor_perplexity": floor, "excess": metrics["perplexity"]["score"] / floor - 1}
+    return metrics
 
 
 def by_length(table: pa.Table, bootstrap: Bootstrap) -> list[dict[str, Any]]:
@@ -131,13 +134,15 @@ def by_length(table: pa.Table, bootstrap: Bootstrap) -> list[dict[str, Any]]:
 
 
 def _excess(sums_RK: Array) -> Array:
-    over: Array = np.expm1((sums_RK[:, 0] - sums_RK[:, 2]) / np.maximum(sums_RK[:, 1], 1))
-    return over
+    """Perplexity over the grammar's perplexity, minus 1."""
+    excess: Array = np.expm1((sums_RK[:, 0] - sums_RK[:, 2]) / np.maximum(sums_RK[:, 1], 1))
+    return excess
 
 
 def _blocks(texts: pa.Table) -> NDArray[np.int64]:
-    """Neighbouring sentences are alike, so whole paragraphs are resampled, unless the split has too
-    few of them."""
+    """Number of each row's block: its paragraph, or the row itself if there are few paragraphs.
+
+    Sentences of a paragraph are correlated, so paragraphs are resampled as blocks."""
     paragraph: NDArray[np.int64] = texts["paragraph"].to_numpy()
     if len(np.unique(paragraph)) >= _ENOUGH_BLOCKS:
         return paragraph

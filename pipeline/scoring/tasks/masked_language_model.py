@@ -1,5 +1,5 @@
-"""Scores of a masked language model: guesses at masked words given both sides, and at whether a
-sentence follows."""
+"""Scores of a masked language model: prediction of masked words and of the next sentence (Devlin et
+al. 2019)."""
 
 from typing import Any
 
@@ -11,39 +11,37 @@ from pipeline.core import tables
 from pipeline.core.errors import refuse
 from pipeline.scoring import likelihood
 from pipeline.scoring.lengths import curve
-from pipeline.scoring.significance import Array, Bootstrap, by_block
+from pipeline.scoring.significance import Array, Bootstrap, sum_by_block
 from pipeline.scoring.tasks import Inputs, Scoring
 from pipeline.scoring.unknown import unknown
 
 _MAIN = "masked_perplexity"
 _COLUMNS = (
-    ("words guessed", "mlm_accuracy.score", "{:.1%}"),
-    ("pairs guessed", "nsp_accuracy.score", "{:.1%}"),
-    ("unknown", "unknown", "{:.1%}"),
+    ("masked-word accuracy", "mlm_accuracy.score", "{:.1%}"),
+    ("next-sentence accuracy", "nsp_accuracy.score", "{:.1%}"),
+    ("unknown words", "unknown", "{:.1%}"),
 )
 _FURTHER = (
-    ("loss of the words", "mlm_loss", "{:.3f}"),
-    ("loss of the pairs", "nsp_loss", "{:.3f}"),
+    ("masked-word loss", "mlm_loss", "{:.3f}"),
+    ("next-sentence loss", "nsp_loss", "{:.3f}"),
 )
 _MEANING = (
-    "Masked perplexity is exp(nats per masked word), each word guessed from the words on both "
-    "sides of it: it is no "
-    "perplexity of the text, and not to be set beside that of a model that reads from left to "
-    "right. 15 % of the words "
-    "are masked, the same ones for every run; most of them are hidden, a few are replaced or "
-    "left. Pairs guessed is how "
-    "often the model can tell whether the second sentence follows the first, which is so for "
-    "half of them. `unknown` is the "
-    "share of words that the vocabulary lacks, all of which are one word to it: only models of "
-    "the same vocabulary can be "
-    "compared."
+    "Masked perplexity is exp(nats per masked word), where each word is predicted from the words "
+    "on both sides. "
+    "It is not a perplexity of the text: do not compare it with that of a left-to-right model. "
+    "15 % of the words are masked, the same ones for every run. "
+    "Most of them are hidden, and a few are replaced or left unchanged. "
+    "Next-sentence accuracy is the share of pairs for which the model decides correctly whether "
+    "the second sentence follows the first, which is so for half of them. "
+    "`unknown words` is the share of words that the vocabulary lacks. "
+    "The model treats all of them as one word, so compare only models with the same vocabulary."
 )
 
 score = likelihood.log_perplexity
 
 
 def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
-    """The same whatever the case: guesses are of tokens."""
+    """The scoring of token likelihoods, which does not depend on case or tokenizer."""
     return Scoring(
         schema=tables.SCORES_MASKED,
         rows=rows,
@@ -87,38 +85,42 @@ def rows(inputs: Inputs, split: str) -> pa.Table:
             "finite numbers",
             "The model has diverged: train it again.",
         )
-    lacking = unknown(texts["tokens"], inputs.encoded, split, "text")
+    unknown_words = unknown(texts["tokens"], inputs.encoded, split, "text")
 
-    first = pairs["row"]  # of each pair's two sentences
+    # Block, length and unknown words are those of a pair's first sentence.
+    first = pairs["row"]
     length = pc.cast(pc.list_value_length(texts["tokens"]).take(first), pa.int32())
     pairs = pairs.add_column(1, tables.SCORES_MASKED.field("block"), texts["paragraph"].take(first))
     pairs = pairs.append_column(tables.SCORES_MASKED.field("tokens"), length)
     return pairs.append_column(
-        tables.SCORES_MASKED.field("unknown"), pa.array(lacking.count_N[first.to_numpy()])
+        tables.SCORES_MASKED.field("unknown"), pa.array(unknown_words.count_N[first.to_numpy()])
     )
 
 
 def units(table: pa.Table) -> Array:
-    """units_UK: nats, words, words guessed, nats of the pairs, pairs guessed, pairs; U paragraphs,
-    resampled whole."""
+    """units_UK: nats, words, correct words, nats of the pairs, correct pairs and pairs of U
+    paragraphs, which are resampled as blocks."""
+    # Sentences of a paragraph are correlated: a block bootstrap.
     columns = [
         table[name].cast(pa.float64()).to_numpy()
         for name in ("nats", "count", "correct", "pair_nats")
     ]
     columns += [table["pair_correct"].to_numpy().astype(np.float64), np.ones(len(table))]
-    return by_block(np.stack(columns, 1), table["block"].to_numpy())
+    return sum_by_block(np.stack(columns, 1), table["block"].to_numpy())
 
 
 def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> dict[str, Any]:
     """Masked perplexity and both accuracies with their intervals, and the two losses."""
     units_UK = units(table)
     nats, words, _, pair_nats, _, pairs = units_UK.sum(0)
+
+    # Losses are nats per masked word and per pair.
     return {
         "masked_perplexity": bootstrap.estimate(units_UK, likelihood.perplexity),
         "mlm_loss": nats / words,
-        "mlm_accuracy": bootstrap.estimate(units_UK, _words_guessed),
+        "mlm_accuracy": bootstrap.estimate(units_UK, _word_accuracy),
         "nsp_loss": pair_nats / pairs,
-        "nsp_accuracy": bootstrap.estimate(units_UK, _pairs_guessed),
+        "nsp_accuracy": bootstrap.estimate(units_UK, _pair_accuracy),
         "words": int(words),
         "pairs": int(pairs),
         "blocks": len(units_UK),
@@ -140,11 +142,11 @@ def by_length(table: pa.Table, bootstrap: Bootstrap) -> list[dict[str, Any]]:
     )
 
 
-def _words_guessed(sums_RK: Array) -> Array:
+def _word_accuracy(sums_RK: Array) -> Array:
     share: Array = sums_RK[:, 2] / np.maximum(sums_RK[:, 1], 1)
     return share
 
 
-def _pairs_guessed(sums_RK: Array) -> Array:
+def _pair_accuracy(sums_RK: Array) -> Array:
     share: Array = sums_RK[:, 4] / np.maximum(sums_RK[:, 5], 1)
     return share

@@ -1,8 +1,8 @@
-"""Scores of a translator: BLEU, chrF and TER of its answers, and the likelihood of the references.
+"""Scores of a translator: BLEU, chrF and TER of its outputs, and the likelihood of the references.
 
-References and answers are read as the corpus reads its text, so that the answers of a perfect model
-equal the references: in NFC, with plain spaces, and at the level `word` with punctuation set apart
-and put back by the same rule."""
+References and outputs are normalized as the corpus normalizes its text, so that the outputs of a
+perfect model equal the references: in NFC, with plain spaces, and at the level `word` with
+punctuation split off and joined by the same rule."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -26,32 +26,32 @@ _CASED, _LOWERCASED = "bleu", "bleu_lowercase"
 _CHRF = (("chrF", "chrf.score", "{:.2f}"), ("chrF, lowercased", "chrf_lowercase.score", "{:.2f}"))
 _TER = ("TER", "ter.score", "{:.2f}")
 _SHARES = (
-    ("empty", "empty", "{:.1%}"),
-    ("length", "length_ratio", "{:.3f}"),
+    ("empty outputs", "empty", "{:.1%}"),
+    ("length ratio", "length_ratio", "{:.3f}"),
     ("bits per character", "bits_per_character", "{:.3f}"),
-    ("unknown", "unknown", "{:.1%}"),
+    ("unknown words", "unknown", "{:.1%}"),
 )
 _MEANING = (
-    "BLEU (0 to 100) counts the stretches of one to four words that an answer shares with the "
-    "reference, {}; `tok` in its "
-    "signature says what a word is. chrF does so for stretches of characters, and TER counts "
-    "the edits that would turn the "
-    "answer into the reference (lower is better). Perplexity is that of the reference, word by "
-    "word, given the words "
-    "before, and a word that the vocabulary lacks costs its letters too: a good perplexity "
-    "beside a bad BLEU points at "
-    "the search, not at the model. Where the corpus is built in, BLEU 100 can be reached."
+    "BLEU (0 to 100) counts the n-grams of one to four words that an output shares with the "
+    "reference, {}. "
+    "`tok` in its signature names the tokenizer that divides texts into words. "
+    "chrF does the same for n-grams of characters. "
+    "TER counts the edits that turn the output into the reference; lower is better. "
+    "Perplexity is that of the reference, where each word is predicted from the ones before it. "
+    "A word that the vocabulary lacks also costs the nats for its letters. "
+    "A good perplexity with a bad BLEU points to the search, not to the model. "
+    "In built-in corpora BLEU 100 can be reached."
 )
-_CASE = "cased and on the text as the corpus reads it"
+_CASE = "with case, after the corpus's own text normalization"
 _NO_CASE = (
-    "on the text as the corpus reads it, without case, since no model of this corpus "
-    "ever writes a capital"
+    "without case, after the corpus's own text normalization, because no model of this corpus "
+    "writes capitals"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class _Setting:
-    """Settings of a translation's scores: whether case is ignored, BLEU's tokenizer, and the score
+    """Settings of the scores: `lowercase` ignores case, `tokenizer` is BLEU's, `main` is the score
     that ranks."""
 
     lowercase: bool
@@ -65,12 +65,12 @@ class _Setting:
 
 
 def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
-    """BLEU ranks: cased, or lowercased on a lowercased corpus; the BLEU of the other case is among
-    the further scores.
+    """The scoring by BLEU, which ignores case on a lowercased corpus; BLEU of the other case is
+    among the further scores.
 
-    Where no reference has four tokens, BLEU is 0 for all answers, and chrF ranks instead.
+    If no reference has four tokens, BLEU is 0 for all outputs, and chrF ranks instead.
     """
-    # In titles: the case that ranks, and the other one.
+    # Suffixes of titles for the case that ranks, and for the other case.
     case, other_case = (", lowercased", ", cased") if lowercase else ("", ", lowercased")
     prefix = "lowercased " if lowercase else ""
 
@@ -100,7 +100,7 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
 def _scoring(
     setting: _Setting, score: Score, title: str, name: str, further: tuple[Column, ...]
 ) -> Scoring:
-    exact = "exact, lowercased" if setting.lowercase else "exact"
+    exact = "exact match, lowercased" if setting.lowercase else "exact match"
     return Scoring(
         schema=tables.SCORES_PAIR,
         rows=partial(_rows, setting),
@@ -116,7 +116,7 @@ def _scoring(
         scale=(0.0, 100.0),
         columns=(
             ("perplexity", "perplexity.score", "{:.2f}"),
-            (_to_the_limit(title), "distance", "{:.2f}"),
+            (f"{title}, distance to limit", "distance", "{:.2f}"),
         ),
         further=(*further, _TER, (exact, "exact_match", "{:.1%}"), *_SHARES),
         title="Translators",
@@ -127,14 +127,9 @@ def _scoring(
     )
 
 
-def _to_the_limit(title: str) -> str:
-    name, _, case = title.partition(", ")
-    return f"{name} to the limit" + (f", {case}" if case else "")
-
-
 def _too_short(by_bleu: Scoring, by_chrf: Scoring, table: pa.Table) -> tuple[Scoring, str] | None:
-    """The scoring by chrF and the reason, if no reference of the table has as many tokens as BLEU's
-    longest n-grams."""
+    """The scoring by chrF and the reason, if every reference is shorter than BLEU's longest
+    n-grams."""
     longest = int(_matrix(table[by_bleu.main])[:, 1].max(initial=0))
     if longest >= mt_metrics.ORDERS:
         return None
@@ -146,57 +141,65 @@ def _too_short(by_bleu: Scoring, by_chrf: Scoring, table: pa.Table) -> tuple[Sco
 
 
 def _rows(setting: _Setting, inputs: Inputs, split: str) -> pa.Table:
-    """Every row's sums; UserError if predictions and references do not match. Only the valid split
-    may go undecoded."""
+    """The sums of every row; UserError if predictions and references do not match. Only the valid
+    split may lack outputs."""
     pairs = tables.read(inputs.tokens / f"{split}.parquet", tables.TOKENS_PAIR).sort_by("row")
-    spent = likelihood.likelihood(inputs.predictions, split, len(pairs))
-    lacking = unknown(pairs["target_tokens"], inputs.encoded, split, "target")
+    predictions = likelihood.likelihood(inputs.predictions, split, len(pairs))
+    unknown_words = unknown(pairs["target_tokens"], inputs.encoded, split, "target")
     columns = {
         "row": pairs["row"],
         "block": pairs["row"],
         "length": pc.cast(pc.list_value_length(pairs["source_tokens"]), pa.int32()),
-        "nats": pa.array(spent["nats"].to_numpy() + lacking.nats_N),
-        "count": spent["count"],
-        "unknown": pa.array(lacking.count_N),
+        "nats": pa.array(predictions["nats"].to_numpy() + unknown_words.nats_N),
+        "count": predictions["count"],
+        "unknown": pa.array(unknown_words.count_N),
         "characters": pairs["target_characters"],
     }
     if split != "valid" or (inputs.predictions / f"hypotheses_{split}.parquet").exists():
-        answers = _answers(inputs.predictions, split, len(pairs))
-        columns |= _decoded(setting, inputs.text, answers, pairs["target"].combine_chunks())
-    made = [
+        outputs = _best_hypotheses(inputs.predictions, split, len(pairs))
+        references = pairs["target"].combine_chunks()
+        columns |= _output_columns(setting, inputs.text, outputs, references)
+
+    # Columns of outputs are null if the split was not decoded.
+    with_nulls = [
         columns.get(field.name, pa.nulls(len(pairs), field.type)) for field in tables.SCORES_PAIR
     ]
-    return pa.table(made, schema=tables.SCORES_PAIR)
+    return pa.table(with_nulls, schema=tables.SCORES_PAIR)
 
 
 def _units(main: str, table: pa.Table) -> Array:
-    """units_NK: the ranking score's sums of every row."""
+    """units_NK: the sums of the ranking score for every row."""
     return _matrix(table[main])
 
 
 def _summary(
     setting: _Setting, table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]
 ) -> dict[str, Any]:
-    """Likelihood and, if the split was decoded, each surface score with its interval and signature,
-    and the limit."""
-    nats_N3 = np.stack(
+    """Likelihood and, if the split was decoded, each metric with its interval and signature, and
+    the distance to the limit."""
+    units_N3 = np.stack(
         [table[name].to_numpy().astype(np.float64) for name in ("nats", "count", "characters")], 1
     )
-    found = likelihood.summary(table, nats_N3, bootstrap) | {"rows": len(table)}
+    metrics = likelihood.summary(table, units_N3, bootstrap) | {"rows": len(table)}
     if table["bleu"].null_count:
-        return found
-    for name, measure in _measures(setting.tokenizer).items():
-        made = bootstrap.estimate(_matrix(table[name]), measure.score)
-        found[name] = {**made, "signature": measure.signature(bootstrap)}
-    length, reference = _matrix(table["bleu"])[:, :2].sum(0)
-    found |= {
+        return metrics
+
+    for name, metric in _text_metrics(setting.tokenizer).items():
+        estimate = bootstrap.estimate(_matrix(table[name]), metric.score)
+        metrics[name] = {**estimate, "signature": metric.signature(bootstrap)}
+    metrics |= {
         "exact_match": pc.mean(table["exact"]).as_py(),
         "empty": pc.mean(table["empty"]).as_py(),
     }
-    found["length_ratio"] = length / max(reference, 1.0)
+
+    # The first two sums of BLEU are the lengths of output and reference.
+    length, reference_length = _matrix(table["bleu"])[:, :2].sum(0)
+    metrics["length_ratio"] = length / max(reference_length, 1.0)
+
     if "bleu" in limit:  # 100, which is the limit of the lowercased scores and of chrF too
-        found |= {"limit": limit["bleu"], "distance": limit["bleu"] - found[setting.main]["score"]}
-    return found
+        distance = limit["bleu"] - metrics[setting.main]["score"]
+        metrics |= {"limit": limit["bleu"], "distance": distance}
+    return metrics
 
 
 def _by_length(
@@ -208,45 +211,47 @@ def _by_length(
 
 
 @cache
-def _measures(tokenizer: str) -> dict[str, mt_metrics.Surface]:
-    return mt_metrics.measures(tokenizer)
+def _text_metrics(tokenizer: str) -> dict[str, mt_metrics.TextMetric]:
+    return mt_metrics.text_metrics(tokenizer)
 
 
-def _answers(predictions: Path, split: str, rows: int) -> pa.StringArray:
+def _best_hypotheses(predictions: Path, split: str, rows: int) -> pa.StringArray:
     path = predictions / f"hypotheses_{split}.parquet"
     best = tables.read(path, tables.HYPOTHESES).filter(pc.field("rank") == 0).sort_by("row")
-    likelihood.same_rows(best["row"], rows, path)
+    likelihood.check_row_numbers(best["row"], rows, path)
     return best["text"].combine_chunks()
 
 
-def _decoded(
-    setting: _Setting, text: Text, answers: pa.StringArray, references: pa.StringArray
+def _output_columns(
+    setting: _Setting, text: Text, outputs: pa.StringArray, references: pa.StringArray
 ) -> dict[str, Any]:
-    """Columns that need an answer; `exact` is equality of BLEU's tokens. Text without capitals is
-    not scored twice.
+    """Columns that need outputs: the sums of each metric, `exact` (equal tokens by BLEU's
+    tokenizer) and `empty`.
 
-    Answers and references are read in the same way: with their case, and for the scores that
-    disregard it, as the corpus says, since lowercasing the corpus and lowercasing in a score differ
-    in some letters."""
-    cased = mt_metrics.pairs(answers, references, dataclasses.replace(text, lowercase=False))
-    caseless = mt_metrics.pairs(answers, references, text)
+    Metrics that ignore case get texts with the corpus's lowercasing, which differs from that of
+    sacreBLEU in some letters; the others get texts with their case."""
+    cased = mt_metrics.normalized_pairs(
+        outputs, references, dataclasses.replace(text, lowercase=False)
+    )
+    caseless = mt_metrics.normalized_pairs(outputs, references, text)
     no_capitals = cased == caseless and all(side == side.lower() for pair in cased for side in pair)
 
     columns: dict[str, Any] = {}
-    for name, measure in _measures(setting.tokenizer).items():
+    for name, metric in _text_metrics(setting.tokenizer).items():
         with_case = name.removesuffix("_lowercase")
+        # Without capitals both cases have the same sums.
         if no_capitals and with_case in columns:
             columns[name] = columns[with_case]
             continue
-        pairs = cased if name == with_case and name != "ter" else caseless  # TER disregards case
-        columns[name] = [measure.sums(*pair) for pair in pairs]
+        pairs = cased if name == with_case and name != "ter" else caseless  # TER ignores case
+        columns[name] = [metric.sums(*pair) for pair in pairs]
 
-    tokenize = _measures(setting.tokenizer)[setting.bleu].metric._preprocess_segment
+    tokenize = _text_metrics(setting.tokenizer)[setting.bleu].metric._preprocess_segment
     pairs = caseless if setting.lowercase else cased
     columns["exact"] = [
-        tokenize(answer).split() == tokenize(reference).split() for answer, reference in pairs
+        tokenize(output).split() == tokenize(reference).split() for output, reference in pairs
     ]
-    columns["empty"] = [not answer.strip() for answer in answers.to_pylist()]
+    columns["empty"] = [not output.strip() for output in outputs.to_pylist()]
     return {
         name: pa.array(values, tables.SCORES_PAIR.field(name).type)
         for name, values in columns.items()
@@ -254,6 +259,7 @@ def _decoded(
 
 
 def _matrix(column: pa.ChunkedArray) -> Array:
+    """A column of lists of equal length as an array of float64, NK."""
     joined = column.combine_chunks()
     matrix: Array = pc.list_flatten(joined).to_numpy().reshape(len(joined), -1).astype(np.float64)
     return matrix

@@ -1,7 +1,7 @@
-"""Scores of word vectors by the judges that come with the corpus: classes of words, similarity of
-pairs, analogies.
+"""Scores of word vectors on the benchmarks of the corpus: word classes, word similarity, analogies.
 
-Judges say nothing of a split; what they found stands with the test split. The first one ranks.
+Benchmarks do not depend on a split; their scores are stored with the test split. The first
+benchmark ranks.
 """
 
 from typing import Any
@@ -18,46 +18,45 @@ from pipeline.scoring.tasks import Inputs, Scoring
 
 _MAIN = "judged"
 _COLUMNS = (
-    ("pure neighbours", "classes.score", "{:.3f}"),
+    ("neighbours of same class", "classes.score", "{:.3f}"),
     ("by chance", "classes.chance", "{:.3f}"),
     ("WordSim-353", "wordsim353.score", "{:.3f}"),
     ("pairs", "wordsim353.covered", "{:,}"),
     ("SimLex-999", "simlex999.score", "{:.3f}"),
     ("analogies", "analogies.score", "{:.1%}"),
 )
-_FURTHER = ()
 _MEANING = (
-    "Agreement is what the corpus's first judge says. Where a grammar wrote the text, that is "
-    "the share of a word's "
-    "nearest neighbours which belong to its class and could thus stand in its place (as many "
-    "neighbours as its class has "
-    "other words, ten at most), with what chance would give beside it. On natural text it is "
-    "Spearman's correlation between "
-    "the cosine of two words and how alike people find them, over the pairs whose words are "
-    "both known. Analogies count "
-    "as answered if, of all words but the three of the question, the nearest to b - a + c is "
-    "the one wanted."
+    "Agreement is the score on the first benchmark of the corpus. "
+    "If a grammar wrote the text, the benchmark is its word classes: the share of a word's nearest "
+    "neighbours that are of its class. "
+    "As many neighbours count as the class has other words, at most ten. "
+    "`by chance` is the share that random neighbours would have. "
+    "On natural text the benchmark is word similarity: Spearman's correlation between the cosine "
+    "of two words and people's ratings, over the pairs with two known words. "
+    "An analogy counts as solved if the word nearest to b - a + c is the expected one, the three "
+    "words of the question excluded."
 )
 
-# all others are scored pairs
-_JUDGES = {"classes": tables.JUDGE_CLASSES, "analogies": tables.JUDGE_ANALOGIES}
+# Tables of the benchmarks; all others are word similarity.
+_SCHEMAS = {"classes": tables.JUDGE_CLASSES, "analogies": tables.JUDGE_ANALOGIES}
 
 
-class Known:
-    """The vectors at length 1, and each word's place among them."""
+class WordVectors:
+    """Vectors of length 1, with their words."""
 
     def __init__(self, table: pa.Table) -> None:
         self.tokens = table["token"].combine_chunks()
         numbers = table["vector"].combine_chunks().values.to_numpy().astype(np.float64)
-        self.unit_VD = vectors.unit(numbers.reshape(len(table), -1))
+        self.unit_VD = vectors.unit_length(numbers.reshape(len(table), -1))
 
-    def places(self, words: pa.ChunkedArray) -> pa.Array:
-        """Null for a word that has no vector."""
+    def indices(self, words: pa.ChunkedArray) -> pa.Array:
+        """Index of each word's vector; null for a word without one."""
         return pc.index_in(words.combine_chunks(), self.tokens)
 
 
 def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
-    """The same whatever the case: judges are normalised as the text is."""
+    """The scoring of benchmarks, which are normalized as the text is: it does not depend on
+    case."""
     return Scoring(
         schema=tables.SCORES_VECTORS,
         rows=rows,
@@ -72,7 +71,7 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
         main_name="agreement",
         scale=(0.0, 1.0),
         columns=_COLUMNS,
-        further=_FURTHER,
+        further=(),
         title="Word vectors",
         length="tokens",
         unit="pair",
@@ -82,53 +81,59 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
 
 
 def rows(inputs: Inputs, split: str) -> pa.Table:
-    """Rows of each benchmark, one after the other; none for a split but test. UserError if the
-    corpus has no judge."""
+    """Rows of each benchmark, in order; none for splits other than test. UserError if the corpus
+    has no benchmark."""
     if split != "test":
         return tables.SCORES_VECTORS.empty_table()
+
+    # Files are named <number>_<name>.parquet.
     folder = inputs.tokens / "judges"
-    judges = sorted(folder.glob("*.parquet"), key=lambda file: int(file.stem.partition("_")[0]))
-    if not judges:
+    files = sorted(folder.glob("*.parquet"), key=lambda file: int(file.stem.partition("_")[0]))
+    if not files:
         raise refuse(
             str(folder),
-            "no judge",
-            "what word vectors are to be judged by",
-            "Add it to the corpus.",
+            "no benchmark",
+            "at least one benchmark of word vectors",
+            "Add one under the corpus's read.judges.",
         )
+
     path = inputs.predictions / "vectors.parquet"
     table = tables.read(path, tables.VECTORS)
     if not len(table):
         raise refuse(str(path), "no vectors", "one for each word", "Delete it and run `dvc repro`.")
-    known = Known(table)
-    found = []
-    for file in judges:
+    word_vectors = WordVectors(table)
+
+    parts = []
+    for file in files:
         name = file.stem.partition("_")[2]
-        judge = {"classes": _classes, "analogies": _analogies}.get(name, _similarity)
-        columns = judge(known, tables.read(file, _JUDGES.get(name, tables.JUDGE_SIMILARITY)))
-        found.append({"judge": [name] * len(columns["item"]), **columns})
-    if not found[0]["judge"]:
+        evaluate = {"classes": _classes, "analogies": _analogies}.get(name, _similarity)
+        benchmark = tables.read(file, _SCHEMAS.get(name, tables.JUDGE_SIMILARITY))
+        columns = evaluate(word_vectors, benchmark)
+        parts.append({"judge": [name] * len(columns["item"]), **columns})
+    if not parts[0]["judge"]:
         raise refuse(
-            str(judges[0]),
+            str(files[0]),
             "no word with a vector",
             "some",
-            "Lower vocab.min_count, or name another judge.",
+            "Lower vocab.min_count, or name another benchmark.",
         )
+
     joined = {
-        field.name: [value for one in found for value in one[field.name]]
+        field.name: [value for part in parts for value in part[field.name]]
         for field in list(tables.SCORES_VECTORS)[1:]
     }
     return pa.table({"row": range(len(joined["judge"])), **joined}, schema=tables.SCORES_VECTORS)
 
 
 def units(table: pa.Table) -> Array:
-    """Of the first judge: units_N2 [1, share], or units_N6 as `vectors.correlation` needs them."""
+    """Units of the first benchmark: units_N2 [1, share], or units_N6 for `vectors.correlation`."""
     return _units(table.filter(pc.equal(table["judge"], table["judge"][0])))
 
 
 def score(sums_RK: Array) -> Array:
-    """The mean of shares, or the correlation of ranks, by what was summed.
+    """The mean share of sums_R2, or the correlation of ranks of sums_R6.
 
-    Ranks are those among all pairs: a resample does not rank anew.
+    Ranks are those among all pairs: they are not computed again for each resample.
     """
     if sums_RK.shape[1] == 2:
         mean: Array = sums_RK[:, 1] / np.maximum(sums_RK[:, 0], 1)
@@ -137,94 +142,102 @@ def score(sums_RK: Array) -> Array:
 
 
 def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> dict[str, Any]:
-    """Every judge's score with its interval and the number of words, pairs or questions covered;
-    `judged`: the first's."""
+    """Each benchmark's score with its interval and the number of words, pairs or questions covered;
+    `judged` is the first benchmark's."""
     if not len(table):
         return {}
-    found: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
+
     for name in pc.unique(table["judge"]).to_pylist():
-        own = table.filter(pc.equal(table["judge"], name))
-        found[name] = bootstrap.estimate(_units(own), score) | {"covered": len(own)}
+        rows = table.filter(pc.equal(table["judge"], name))
+        metrics[name] = bootstrap.estimate(_units(rows), score) | {"covered": len(rows)}
         if name == "classes":
-            found[name]["chance"] = pc.mean(own["wanted"]).as_py()
+            metrics[name]["chance"] = pc.mean(rows["wanted"]).as_py()
         if name == "analogies":
-            found[name]["sections"] = _sections(own)
-    return {_MAIN: found[table["judge"][0].as_py()], **found}
+            metrics[name]["sections"] = _sections(rows)
+    return {_MAIN: metrics[table["judge"][0].as_py()], **metrics}
 
 
 def by_length(table: pa.Table, bootstrap: Bootstrap) -> list[dict[str, Any]]:
-    """Nothing: words have no length that matters here."""
+    """No rows: the length of words does not matter here."""
     return []
 
 
-def _sections(own: pa.Table) -> dict[str, dict[str, Any]]:
-    sections = (
-        own.group_by("section").aggregate([("found", "mean"), ("found", "count")]).to_pylist()
-    )
+def _sections(rows: pa.Table) -> dict[str, dict[str, Any]]:
+    """Share of solved analogies and their number, by section."""
+    sections = rows.group_by("section").aggregate([("found", "mean"), ("found", "count")])
     return {
-        found["section"]: {"score": found["found_mean"], "covered": found["found_count"]}
-        for found in sections
+        row["section"]: {"score": row["found_mean"], "covered": row["found_count"]}
+        for row in sections.to_pylist()
     }
 
 
-def _units(own: pa.Table) -> Array:
-    x = own["found"].to_numpy()
-    if own["judge"][0].as_py() in _JUDGES:
+def _units(rows: pa.Table) -> Array:
+    # A share per row, or the sums of Pearson's correlation.
+    x = rows["found"].to_numpy()
+    if rows["judge"][0].as_py() in _SCHEMAS:
         return np.stack([np.ones(len(x)), x], 1)
-    y = own["wanted"].to_numpy()
+    y = rows["wanted"].to_numpy()
     return np.stack([np.ones(len(x)), x, y, x * x, y * y, x * y], 1)
 
 
-def _classes(known: Known, judge: pa.Table) -> dict[str, Any]:
-    place = known.places(judge["token"])
-    there = judge.filter(pc.is_valid(place))
-    numbers = (
-        there["class"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
-    )
-    found, chance = vectors.purity(
-        known.unit_VD, place.drop_null().to_numpy().astype(np.int64), numbers
+def _classes(word_vectors: WordVectors, benchmark: pa.Table) -> dict[str, Any]:
+    """For each word the share of neighbours of its class, and the share expected by chance."""
+    # Leave out words without a vector.
+    index = word_vectors.indices(benchmark["token"])
+    covered = benchmark.filter(pc.is_valid(index))
+    classes = covered["class"].combine_chunks().dictionary_encode()
+
+    purity_N, chance_N = vectors.neighbour_purity(
+        word_vectors.unit_VD,
+        index.drop_null().to_numpy().astype(np.int64),
+        classes.indices.to_numpy().astype(np.int64),
     )
     return {
-        "section": there["class"].to_pylist(),
-        "item": there["token"].to_pylist(),
-        "found": found,
-        "wanted": chance,
+        "section": covered["class"].to_pylist(),
+        "item": covered["token"].to_pylist(),
+        "found": purity_N,
+        "wanted": chance_N,
     }
 
 
-def _similarity(known: Known, judge: pa.Table) -> dict[str, Any]:
-    """A pair's cosine and its human score, each as its rank among the pairs covered."""
-    judge, place_N2 = _covered(known, judge, ("first", "second"))
-    cosine_N = (known.unit_VD[place_N2[:, 0]] * known.unit_VD[place_N2[:, 1]]).sum(1)
-    item = [
-        f"{one} {other}"
-        for one, other in zip(judge["first"].to_pylist(), judge["second"].to_pylist(), strict=True)
-    ]
-    found, wanted = vectors.ranks(cosine_N), vectors.ranks(judge["score"].to_numpy())
-    return {"section": [None] * len(item), "item": item, "found": found, "wanted": wanted}
-
-
-def _analogies(known: Known, judge: pa.Table) -> dict[str, Any]:
-    judge, place_N4 = _covered(known, judge, ("first", "second", "third", "fourth"))
-    right_N = vectors.answers(known.unit_VD, place_N4[:, :3]) == place_N4[:, 3]
-    item = [
-        " ".join(row[name] for name in ("first", "second", "third", "fourth"))
-        for row in judge.to_pylist()
-    ]
-    none = [None] * len(item)
+def _similarity(word_vectors: WordVectors, benchmark: pa.Table) -> dict[str, Any]:
+    """For each pair the cosine and the human rating, as ranks among the covered pairs."""
+    # Spearman's correlation is Pearson's correlation of the ranks.
+    covered, index_N2 = _covered(word_vectors, benchmark, ("first", "second"))
+    unit_VD = word_vectors.unit_VD
+    cosine_N = (unit_VD[index_N2[:, 0]] * unit_VD[index_N2[:, 1]]).sum(1)
+    items = [f"{row['first']} {row['second']}" for row in covered.to_pylist()]
     return {
-        "section": judge["section"].to_pylist(),
-        "item": item,
-        "found": right_N.astype(np.float64),
-        "wanted": none,
+        "section": [None] * len(items),
+        "item": items,
+        "found": vectors.ranks(cosine_N),
+        "wanted": vectors.ranks(covered["score"].to_numpy()),
     }
 
 
-def _covered(known: Known, judge: pa.Table, columns: tuple[str, ...]) -> tuple[pa.Table, Any]:
-    """The rows whose words all have vectors, and their places."""
-    places = [known.places(judge[name]) for name in columns]
-    there = np.logical_and.reduce(
-        [pc.is_valid(place).to_numpy(zero_copy_only=False) for place in places]
+def _analogies(word_vectors: WordVectors, benchmark: pa.Table) -> dict[str, Any]:
+    """For each question 1.0 if it is solved, else 0.0."""
+    columns = ("first", "second", "third", "fourth")
+    covered, index_N4 = _covered(word_vectors, benchmark, columns)
+    solution_N = vectors.solve_analogies(word_vectors.unit_VD, index_N4[:, :3])
+    items = [" ".join(row[name] for name in columns) for row in covered.to_pylist()]
+    return {
+        "section": covered["section"].to_pylist(),
+        "item": items,
+        "found": (solution_N == index_N4[:, 3]).astype(np.float64),
+        "wanted": [None] * len(items),
+    }
+
+
+def _covered(
+    word_vectors: WordVectors, benchmark: pa.Table, columns: tuple[str, ...]
+) -> tuple[pa.Table, Any]:
+    """The rows whose words all have vectors, and the vectors' indices, one column per word."""
+    indices = [word_vectors.indices(benchmark[name]) for name in columns]
+    is_covered = np.logical_and.reduce(
+        [pc.is_valid(index).to_numpy(zero_copy_only=False) for index in indices]
     )
-    chosen = [place.filter(pa.array(there)).to_numpy().astype(np.int64) for place in places]
-    return judge.filter(pa.array(there)), np.stack(chosen, 1)
+    mask = pa.array(is_covered)
+    chosen = [index.filter(mask).to_numpy().astype(np.int64) for index in indices]
+    return benchmark.filter(mask), np.stack(chosen, 1)
