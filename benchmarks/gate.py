@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pipeline.promotion.significance import difference, p_better
+from pipeline.promotion.significance import p_value, score_difference
 from pipeline.scoring import mt_metrics
 from pipeline.scoring.significance import Array, Score
 
@@ -122,8 +122,8 @@ def challenged(
     pairs = [
         draw(np.random.default_rng([i, direction + 1]), direction * gain) for i in range(challenges)
     ]
-    p = [p_better(method, *pair, score, True, resamples, i) for i, pair in enumerate(pairs)]
-    return np.array(p), np.array([difference(*pair, score) for pair in pairs])
+    p = [p_value(method, *pair, score, True, resamples, i) for i, pair in enumerate(pairs)]
+    return np.array(p), np.array([score_difference(*pair, score) for pair in pairs])
 
 
 def on_few_rows(rows: int = 6) -> dict[str, int]:
@@ -131,8 +131,7 @@ def on_few_rows(rows: int = 6) -> dict[str, int]:
     pairs = [marks(np.random.default_rng([i, 9]), 0.0, rows) for i in range(CHALLENGES)]
     return {
         method: sum(
-            p_better(method, *pair, mean, True, RESAMPLES, i) < LEVEL
-            for i, pair in enumerate(pairs)
+            p_value(method, *pair, mean, True, RESAMPLES, i) < LEVEL for i, pair in enumerate(pairs)
         )
         for method in METHODS
     }
@@ -151,7 +150,7 @@ def best_of_ten() -> dict[str, int]:
         }
         for chosen, run in best.items():
             pair = [np.stack([own, np.ones(ROWS)], 1) for own in (champion, test[run])]
-            promoted[chosen] += p_better(METHODS[0], *pair, mean, True, RESAMPLES, i) < LEVEL
+            promoted[chosen] += p_value(METHODS[0], *pair, mean, True, RESAMPLES, i) < LEVEL
     return promoted
 
 

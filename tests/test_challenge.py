@@ -532,8 +532,8 @@ def test_a_test_set_read_as_its_own_corpus_reads_it_is_that_very_test_set(
     project: Project, corpus: str, tmp_path: Path
 ) -> None:
     tokens = project.corpus(corpus)
-    retokenize.read_as(tokens, describe(project.root / "data/vocab" / corpus), tmp_path / "read")
-    splits = retokenize.splits(tokens)
+    retokenize.retokenize(tokens, describe(project.root / "data/vocab" / corpus), tmp_path / "read")
+    splits = retokenize.list_splits(tokens)
     assert sorted(file.stem for file in (tmp_path / "read").glob("*.parquet")) == sorted(splits)
     for split in splits:
         before, after = (
@@ -547,7 +547,7 @@ def test_a_test_set_read_otherwise_keeps_its_rows_and_raw_text(
     project: Project, tmp_path: Path
 ) -> None:
     words, chars = project.corpus("toy_story"), project.corpus("chars")
-    retokenize.read_as(words, describe(project.root / "data/vocab/chars"), tmp_path / "read")
+    retokenize.retokenize(words, describe(project.root / "data/vocab/chars"), tmp_path / "read")
     found, want = (
         tables.read(folder / "test.parquet", tables.TOKENS_TEXT)
         for folder in (tmp_path / "read", chars)

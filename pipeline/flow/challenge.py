@@ -102,7 +102,7 @@ def _chosen(root: Path, runs: list[str]) -> str:
     """The run with the best validation score."""
     blocks = config.section(root / "params.yaml", "runs")
     [folder] = {paths.option(root, "evaluate", run, blocks[run], "metrics").parent for run in runs}
-    return promotion.choose(select.metrics(folder, runs))
+    return promotion.select_challenger(select.load_metrics(folder, runs))
 
 
 def _held(root: Path, name: str, champion: Version | None, version: Version) -> promotion.Decision:

@@ -9,9 +9,9 @@ import pyarrow.compute as pc
 
 from pipeline.core import tables
 from pipeline.promotion import retokenize
-from pipeline.promotion.contenders import Answered
-from pipeline.promotion.guards import Both
-from pipeline.promotion.retokenize import TEST, Incomparable, Way
+from pipeline.promotion.contenders import StageOutputs
+from pipeline.promotion.guards import ScorePair
+from pipeline.promotion.retokenize import TEST, Incomparable, Tokenization
 from pipeline.scoring import vectors
 from pipeline.scoring.significance import Array
 from pipeline.scoring.tasks import Scoring
@@ -23,21 +23,21 @@ _SAME = ("row", "block", "characters", "pair")
 
 
 @dataclass(frozen=True, slots=True)
-class Matched:
+class AlignedScores:
     """Both contenders' scores of each split, on the rows on which they are compared; how many rows
     of test are left out; and how much of the judge that ranks word vectors each covers (0 for other
     tasks)."""
 
-    splits: Mapping[str, Both]
+    splits: Mapping[str, ScorePair]
     left_out: int
     covered: tuple[int, int]
 
 
-def allow(task: str, champion: Way, challenger: Way) -> None:
+def check_comparable(task: str, champion: Tokenization, challenger: Tokenization) -> None:
     """Incomparable if two models of the task that read in these ways can be compared on no test
     set."""
     if task == "language_model" and champion.case != challenger.case:
-        raise Incomparable(unlike(task, champion, challenger))
+        raise Incomparable(likelihood_mismatch(task, champion, challenger))
     if task in ("fill_blank", "masked_language_model") and not champion.same_ids(
         challenger, "text"
     ):
@@ -46,7 +46,7 @@ def allow(task: str, champion: Way, challenger: Way) -> None:
         )
 
 
-def unlike(task: str, champion: Way, challenger: Way) -> str:
+def likelihood_mismatch(task: str, champion: Tokenization, challenger: Tokenization) -> str:
     """Reason why likelihoods of two models of the task are of different texts; empty if they are
     not."""
     differ = task in _LIKELIHOODS and champion.case != challenger.case
@@ -57,19 +57,19 @@ def unlike(task: str, champion: Way, challenger: Way) -> str:
     )
 
 
-def respelt(task: str, champion: Way, challenger: Way) -> bool:
+def spells_out_words(task: str, champion: Tokenization, challenger: Tokenization) -> bool:
     """Return whether likelihoods are comparable only because words that a vocabulary lacks are
     spelt out."""
     return task in _LIKELIHOODS and not champion.same_ids(challenger, _LIKELIHOODS[task])
 
 
-def match(
+def align(
     scoring: Scoring,
     task: str,
-    answered: Sequence[Answered],
+    answered: Sequence[StageOutputs],
     tokens: Path,
     trained: tuple[Path, Path],
-) -> Matched:
+) -> AlignedScores:
     """Make the outputs of champion and challenger, `answered`, for the test set in the folder
     `tokens` comparable.
 
@@ -84,17 +84,22 @@ def match(
 
     if task == "word_vectors":
         one, other = read(TEST)
-        return Matched({TEST: _judged(one, other)}, 0, _covered(one, other))
-    fair = {split: retokenize.fair(tokens, split, *trained) for split in retokenize.splits(tokens)}
+        return AlignedScores({TEST: _judged(one, other)}, 0, _covered(one, other))
+    fair = {
+        split: retokenize.fair_rows(tokens, split, *trained)
+        for split in retokenize.list_splits(tokens)
+    }
     splits = {
         split: _matched(task, *read(split), fair[split])
         for split in fair
         if split == TEST or fair[split].any()
     }
-    return Matched(splits, int((~fair[TEST]).sum()), (0, 0))
+    return AlignedScores(splits, int((~fair[TEST]).sum()), (0, 0))
 
 
-def _matched(task: str, champion: pa.Table, challenger: pa.Table, fair: retokenize.Mask) -> Both:
+def _matched(
+    task: str, champion: pa.Table, challenger: pa.Table, fair: retokenize.Mask
+) -> ScorePair:
     """The rows that `fair` allows; Incomparable if there are none, or if the two were not asked the
     same."""
     for column in _SAME:
@@ -108,10 +113,10 @@ def _matched(task: str, champion: pa.Table, challenger: pa.Table, fair: retokeni
     allowed = pa.array(fair[champion["row"].to_numpy()])
     if not pc.any(allowed).as_py():
         raise Incomparable("every row of a test set was in the training text of one of them")
-    return Both(champion.filter(allowed), challenger.filter(allowed))
+    return ScorePair(champion.filter(allowed), challenger.filter(allowed))
 
 
-def _judged(champion: pa.Table, challenger: pa.Table) -> Both:
+def _judged(champion: pa.Table, challenger: pa.Table) -> ScorePair:
     """Of word vectors: the ranking judge's items that both cover, ranked anew among themselves
     where ranks are compared."""
     name = champion["judge"][0].as_py()
@@ -124,7 +129,7 @@ def _judged(champion: pa.Table, challenger: pa.Table) -> Both:
         raise Incomparable(f"the judge {name} has nothing to ask of both")
     if name not in ("classes", "analogies"):
         shared = [_ranked(_ranked(table, "found"), "wanted") for table in shared]
-    return Both(*shared)
+    return ScorePair(*shared)
 
 
 def _ranked(table: pa.Table, column: str) -> pa.Table:

@@ -9,12 +9,12 @@ from pipeline.core import config, params
 from pipeline.core.atomic import exclusive
 from pipeline.core.seeding import derive
 from pipeline.promotion import align_scores, retokenize, significance
-from pipeline.promotion.align_scores import Matched
-from pipeline.promotion.contenders import Answered, Contender, Judging, answers
-from pipeline.promotion.decision import Compared, Decision, Scored, Shown, decide
-from pipeline.promotion.guards import Asked, guarded
-from pipeline.promotion.retokenize import TEST, Incomparable, Way
-from pipeline.promotion.samples import furthest, samples
+from pipeline.promotion.align_scores import AlignedScores
+from pipeline.promotion.contenders import Contender, ScoringSettings, StageOutputs, run_stages
+from pipeline.promotion.decision import Comparison, Decision, SamplePair, ScoreEstimate, decide
+from pipeline.promotion.guards import GuardInput, check_guards
+from pipeline.promotion.retokenize import TEST, Incomparable, Tokenization
+from pipeline.promotion.samples import largest_changes, sample_pairs
 from pipeline.promotion.settings import Settings
 from pipeline.promotion.stage_commands import Launch
 from pipeline.scoring.significance import Bootstrap, holm
@@ -39,7 +39,7 @@ def challenge(
     both answered. `launch` runs a stage's command in the folder `root`, in one of several threads;
     None: as a child of this process. What cannot be compared is not promoted, with the reason. A
     stage that breaks down raises UserError with its log."""
-    contest = _Contest.of(champion, challenger, settings)
+    contest = _ChallengerEvaluation.of(champion, challenger, settings)
     if champion is None:
         return contest.decision(
             True, f"there is no champion of {contest.task} on {contest.corpus} that it had to beat"
@@ -52,20 +52,23 @@ def challenge(
         return contest.decision(
             False, f"a model for {contest.task} cannot be compared with one for {task}"
         )
-    ways = retokenize.way(champion.vocab), retokenize.way(challenger.vocab)
+    ways = (
+        retokenize.read_tokenization(champion.vocab),
+        retokenize.read_tokenization(challenger.vocab),
+    )
     work.mkdir(parents=True, exist_ok=True)
     try:
-        align_scores.allow(contest.task, *ways)
+        align_scores.check_comparable(contest.task, *ways)
         with exclusive(work / "lock"):
-            judging = Judging.of(champion, challenger, list(tokens.values())[-1])
-            answered = answers(root, (champion, challenger), tokens, judging, work, launch)
+            judging = ScoringSettings.of(champion, challenger, list(tokens.values())[-1])
+            answered = run_stages(root, (champion, challenger), tokens, judging, work, launch)
             return contest.held(tokens, answered, ways)
     except Incomparable as why:
         return contest.decision(False, f"the two cannot be compared: {why}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Contest:
+class _ChallengerEvaluation:
     """Settings of a comparison that are the same for every test set."""
 
     champion: str | None
@@ -81,7 +84,7 @@ class _Contest:
     @classmethod
     def of(
         cls, champion: Contender | None, challenger: Contender, settings: Settings
-    ) -> "_Contest":
+    ) -> "_ChallengerEvaluation":
         """Text is scored without regard to case only if neither contender ever writes a capital."""
         block = challenger.block()
         module = config.named_module(
@@ -103,19 +106,22 @@ class _Contest:
     def held(
         self,
         tokens: Mapping[str, Path],
-        answered: Mapping[str, Sequence[Answered]],
-        ways: Sequence[Way],
+        answered: Mapping[str, Sequence[StageOutputs]],
+        ways: Sequence[Tokenization],
     ) -> Decision:
         """The decision after a comparison on every test set."""
         folders, distinct = list(tokens.values()), _unlike(tokens)
         trained = (folders[0], folders[-1])
         matched = {
-            name: align_scores.match(self.scoring, self.task, answered[name], folder, trained)
+            name: align_scores.align(self.scoring, self.task, answered[name], folder, trained)
             for name, folder in distinct.items()
         }
         contest = self.fitting(matched.values())
 
-        found, shown = [], list(samples(*(one.predictions for one in answered[list(tokens)[-1]])))
+        found, shown = (
+            [],
+            list(sample_pairs(*(one.predictions for one in answered[list(tokens)[-1]]))),
+        )
         for name, folder in distinct.items():
             both, notes = (
                 matched[name],
@@ -123,7 +129,7 @@ class _Contest:
             )
             found.append(contest.compared(name, folder, both, ways, notes))
             predicted = [one.predictions for one in answered[name]]
-            shown += furthest(
+            shown += largest_changes(
                 self.task, contest.scoring, both.splits[TEST], folder, name, *predicted
             )
         corrected = holm([one.p for one in found])
@@ -133,7 +139,7 @@ class _Contest:
         promote, reasons = decide(compared, self.settings.level, contest.scoring.difference)
         return contest.decision(promote, *reasons, compared=tuple(compared), shown=tuple(shown))
 
-    def fitting(self, matched: Iterable[Matched]) -> "_Contest":
+    def fitting(self, matched: Iterable[AlignedScores]) -> "_ChallengerEvaluation":
         """The contest by another score on all test sets, if on one of them this score is the same
         for all answers."""
         for both in matched:
@@ -143,19 +149,24 @@ class _Contest:
         return self
 
     def compared(
-        self, name: str, folder: Path, both: Matched, ways: Sequence[Way], notes: Sequence[str]
-    ) -> Compared:
+        self,
+        name: str,
+        folder: Path,
+        both: AlignedScores,
+        ways: Sequence[Tokenization],
+        notes: Sequence[str],
+    ) -> Comparison:
         """Both on the test set called `name`, with the notes of its evaluation; `corrected` is not
         corrected yet."""
         scoring, settings, test = self.scoring, self.settings, both.splits[TEST]
         one, other = scoring.units(test.champion), scoring.units(test.challenger)
         bootstrap = Bootstrap.of(self.evaluation, self.corpus, TEST)
         low, high = bootstrap.interval(
-            significance.differences(one, other, scoring.score, bootstrap)
+            significance.resampled_differences(one, other, scoring.score, bootstrap)
         )
-        difference = significance.difference(one, other, scoring.score)
+        difference = significance.score_difference(one, other, scoring.score)
         seed = derive(settings.seed, f"gate/{self.task}/{self.corpus}/{name}")
-        p = significance.p_better(
+        p = significance.p_value(
             settings.test,
             one,
             other,
@@ -164,26 +175,26 @@ class _Contest:
             settings.resamples,
             seed,
         )
-        spelt = _SPELT if align_scores.respelt(self.task, *ways) else ""
-        asked = Asked(
+        spelt = _SPELT if align_scores.spells_out_words(self.task, *ways) else ""
+        asked = GuardInput(
             scoring,
             self.lowercase,
             both.splits,
             both.covered,
-            align_scores.unlike(self.task, *ways),
+            align_scores.likelihood_mismatch(self.task, *ways),
         )
-        return Compared(
+        return Comparison(
             name=name,
-            digest=retokenize.md5(retokenize.files_of_test_set(folder)),
+            digest=retokenize.md5(retokenize.test_set_files(folder)),
             rows=len(test.champion),
             left_out=both.left_out,
-            champion=Scored(**bootstrap.estimate(one, scoring.score)),
-            challenger=Scored(**bootstrap.estimate(other, scoring.score)),
-            difference=Scored(score=difference, low=low, high=high),
+            champion=ScoreEstimate(**bootstrap.estimate(one, scoring.score)),
+            challenger=ScoreEstimate(**bootstrap.estimate(other, scoring.score)),
+            difference=ScoreEstimate(score=difference, low=low, high=high),
             better=(difference > 0) if scoring.higher_is_better else (difference < 0),
             p=p,
             corrected=p,
-            guards=guarded(asked, settings.guards[self.task]),
+            guards=check_guards(asked, settings.guards[self.task]),
             notes=tuple(dict.fromkeys(filter(None, (spelt, self.substituted, *notes)))),
         )
 
@@ -191,8 +202,8 @@ class _Contest:
         self,
         promote: bool,
         *reasons: str,
-        compared: tuple[Compared, ...] = (),
-        shown: tuple[Shown, ...] = (),
+        compared: tuple[Comparison, ...] = (),
+        shown: tuple[SamplePair, ...] = (),
     ) -> Decision:
         """The record of a decision."""
         return Decision(
@@ -216,7 +227,7 @@ def _unlike(tokens: Mapping[str, Path]) -> dict[str, Path]:
     corrected for."""
     first: dict[str, str] = {}
     for name, folder in tokens.items():
-        first.setdefault(retokenize.md5(retokenize.files_of_test_set(folder)), name)
+        first.setdefault(retokenize.md5(retokenize.test_set_files(folder)), name)
     return {name: tokens[name] for name in first.values()}
 
 

@@ -19,12 +19,12 @@ from pipeline.core import config, params
 from pipeline.core.atomic import atomic_dir
 from pipeline.core.params import Run
 from pipeline.promotion import retokenize
-from pipeline.promotion.stage_commands import CODE, Commands, Launch, stage
+from pipeline.promotion.stage_commands import CODE, Commands, Launch, run_stage
 from pipeline.scoring.tasks import tokenizer_of
 from pipeline.text.encode import describe
 from pipeline.text.tokens import Text
 
-AT_ONCE = 2  # contenders asked at a time
+MAX_PARALLEL = 2  # contenders asked at a time
 # parts of the code that answers do not depend on
 _NOT_ASKED = {"cli", "flow", "report", "tracking"}
 
@@ -55,7 +55,7 @@ class Contender:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Judging:
+class ScoringSettings:
     """Settings by which the answers of both contenders are scored, in place of those in their own
     blocks of params.yaml.
 
@@ -66,7 +66,7 @@ class Judging:
     bleu: str
 
     @classmethod
-    def of(cls, champion: Contender, challenger: Contender, tokens: Path) -> "Judging":
+    def of(cls, champion: Contender, challenger: Contender, tokens: Path) -> "ScoringSettings":
         """Settings under which everything counts that at least one contender can write.
 
         Case counts if one of them writes capitals, characters other than letters if one writes
@@ -96,7 +96,7 @@ class Judging:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class StageOutputs:
     """Outputs of the stages for one contender and one test set."""
 
     folder: Path
@@ -127,14 +127,14 @@ class Answered:
         return notes
 
 
-def answers(
+def run_stages(
     root: Path,
     contenders: Sequence[Contender],
     tokens: Mapping[str, Path],
-    judging: Judging,
+    judging: ScoringSettings,
     work: Path,
     launch: Launch | None,
-) -> dict[str, list[Answered]]:
+) -> dict[str, list[StageOutputs]]:
     """Outputs of each contender for each test set, by the test set's name; `work` keeps these and
     nothing else.
 
@@ -151,7 +151,7 @@ def answers(
         if not place.exists()
     }
     commands = launch or Commands(root)
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ThreadPoolExecutor(MAX_PARALLEL) as pool:
         waiting = [
             pool.submit(_ask, contender, folder, judging, place, commands)
             for place, (contender, folder) in missing.items()
@@ -165,10 +165,12 @@ def answers(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     _clear(work, {place.name for own in places.values() for place in own})
-    return {name: [Answered(place) for place in own] for name, own in places.items()}
+    return {name: [StageOutputs(place) for place in own] for name, own in places.items()}
 
 
-def _ask(contender: Contender, tokens: Path, judging: Judging, place: Path, launch: Launch) -> None:
+def _ask(
+    contender: Contender, tokens: Path, judging: ScoringSettings, place: Path, launch: Launch
+) -> None:
     """Fill the folder `place` with what the contender makes of the test set in the folder
     `tokens`."""
     log = place.with_suffix(".log")
@@ -179,9 +181,9 @@ def _ask(contender: Contender, tokens: Path, judging: Judging, place: Path, laun
         "vocab": contender.vocab.resolve(),
     }
     with atomic_dir(place.resolve()) as folder:
-        made = Answered(folder)
-        retokenize.read_as(tokens, describe(contender.vocab), made.tokens)
-        stage(
+        made = StageOutputs(folder)
+        retokenize.retokenize(tokens, describe(contender.vocab), made.tokens)
+        run_stage(
             launch,
             log,
             "encode",
@@ -190,7 +192,7 @@ def _ask(contender: Contender, tokens: Path, judging: Judging, place: Path, laun
             vocab=given["vocab"],
             out=made.encoded,
         )
-        stage(
+        run_stage(
             launch,
             log,
             "predict",
@@ -208,11 +210,11 @@ def _ask(contender: Contender, tokens: Path, judging: Judging, place: Path, laun
             "model": given["model"],
         }
         written = {"out": made.scores, "metrics": made.metrics, "plots": folder / "plots"}
-        stage(launch, log, "evaluate", contender.run, params=scored, **read, **written)
+        run_stage(launch, log, "evaluate", contender.run, params=scored, **read, **written)
     log.unlink(missing_ok=True)
 
 
-def _key(contender: Contender, tokens: Path, judging: Judging) -> str:
+def _key(contender: Contender, tokens: Path, judging: ScoringSettings) -> str:
     """The md5 of all that `_ask` reads, this project's code among it."""
     sources = sorted(
         file for part in ("pipeline", "stages") for file in (CODE / part).rglob("*.py")
@@ -226,7 +228,7 @@ def _key(contender: Contender, tokens: Path, judging: Judging) -> str:
     settings = [block.training, corpus["samples"], corpus["text"], asdict(judging), evaluation]
     files = [
         retokenize.md5(_files(contender.model)),
-        retokenize.md5(retokenize.files_of_test_set(tokens)),
+        retokenize.md5(retokenize.test_set_files(tokens)),
         code,
     ]
     return _digest([contender.identity(), contender.run, settings, files])

@@ -27,7 +27,7 @@ from pipeline.promotion.settings import Method
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Scored:
+class ScoreEstimate:
     """A score over a test set, with its interval."""
 
     score: float
@@ -39,7 +39,7 @@ class Scored:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Guarded:
+class GuardResult:
     """A guarded figure of both: `worse` is by how much the challenger's is worse (negative:
     better), in the unit of `margin`; None with a `note` where the two cannot be compared, which is
     no way through."""
@@ -57,7 +57,7 @@ class Guarded:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Compared:
+class Comparison:
     """Both on one test set: `difference` is the challenger's score minus the champion's, `p`
     one-sided, `corrected` Holm's over the test sets; `digest` is the md5 of its rows and `left_out`
     how many of them only one of the two was trained on."""
@@ -66,18 +66,18 @@ class Compared:
     digest: str
     rows: int
     left_out: int
-    champion: Scored
-    challenger: Scored
-    difference: Scored
+    champion: ScoreEstimate
+    challenger: ScoreEstimate
+    difference: ScoreEstimate
     better: bool
     p: float
     corrected: float
-    guards: tuple[Guarded, ...]
+    guards: tuple[GuardResult, ...]
     notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Shown:
+class SamplePair:
     """Outputs of both for one prompt; `about` says where it comes from."""
 
     about: str
@@ -102,11 +102,11 @@ class Decision:
     test: Method
     level: float
     resamples: int
-    compared: tuple[Compared, ...]
-    samples: tuple[Shown, ...]
+    compared: tuple[Comparison, ...]
+    samples: tuple[SamplePair, ...]
 
     @property
-    def deciding(self) -> Compared | None:
+    def deciding(self) -> Comparison | None:
         """The test set that speaks most clearly for the challenger."""
         return min(self.compared, key=lambda one: (one.corrected, one.p), default=None)
 
@@ -122,7 +122,7 @@ class Decision:
         return None if self.deciding is None else self.deciding.difference.score
 
     @property
-    def guards(self) -> tuple[Guarded, ...]:
+    def guards(self) -> tuple[GuardResult, ...]:
         """Every guard on every test set."""
         return tuple(guard for one in self.compared for guard in one.guards)
 
@@ -178,7 +178,7 @@ class Decision:
 
 
 def decide(
-    compared: Sequence[Compared], level: float, measure: str
+    compared: Sequence[Comparison], level: float, measure: str
 ) -> tuple[bool, tuple[str, ...]]:
     """The rule of this module's docstring: whether to promote, and the reasons."""
     lost = [
@@ -222,7 +222,7 @@ _GUARDS = ("guard", "test set", "champion", "challenger", "worse by", "at most",
 _SAMPLES = ("", "prompt", "reference", "champion", "challenger")
 
 
-def _set(one: Compared) -> list[str]:
+def _set(one: Comparison) -> list[str]:
     scores = [str(one.champion), str(one.challenger), str(one.difference)]
     return [
         one.name,
@@ -235,25 +235,25 @@ def _set(one: Compared) -> list[str]:
     ]
 
 
-def _guard(guard: Guarded, where: str) -> list[str]:
+def _guard(guard: GuardResult, where: str) -> list[str]:
     figures = [guard.champion, guard.challenger, guard.worse, guard.margin]
     shown = ["–" if figure is None else _number(figure) for figure in figures]
     return [guard.name, where, *shown, "holds" if guard.holds else guard.note or "does not hold"]
 
 
-def _sample(one: Shown) -> list[str]:
+def _sample(one: SamplePair) -> list[str]:
     texts = (one.prompt, one.reference or "", one.champion, one.challenger)
     # what a model wrote is no markup
     return [one.about, *(re.sub(r"([\\\\`*_\[\]<])", r"\\\1", text) for text in texts)]
 
 
-def _loss(guard: Guarded) -> str:
+def _loss(guard: GuardResult) -> str:
     if guard.worse is None:
         return f"cannot be compared ({guard.note})"
     return f"is worse by {_number(guard.worse)}, more than {_number(guard.margin)}"
 
 
-def _p(one: Compared) -> str:
+def _p(one: Comparison) -> str:
     return f"p = {one.corrected:.4f}"
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.promotion.decision import Guarded
+from pipeline.promotion.decision import GuardResult
 from pipeline.promotion.retokenize import TEST
 from pipeline.scoring import likelihood, mt_metrics
 from pipeline.scoring.significance import Array
@@ -35,22 +35,22 @@ _LONGEST = 0.75  # from this quantile of the lengths on, where it has none
 
 
 @dataclass(frozen=True, slots=True)
-class Both:
+class ScorePair:
     """The scores of one split, row by row, of champion and challenger: the rows on which they are
     compared, in one order."""
 
     champion: pa.Table
     challenger: pa.Table
 
-    def longest(self) -> "Both":
+    def longest(self) -> "ScorePair":
         """The longest quarter of the rows, by the champion's count of tokens."""
         length = self.champion["length"].to_numpy()
         chosen = pa.array(length >= np.quantile(length, _LONGEST))
-        return Both(self.champion.filter(chosen), self.challenger.filter(chosen))
+        return ScorePair(self.champion.filter(chosen), self.challenger.filter(chosen))
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class GuardInput:
     """Input of the guards: each split of one test set; `covered` is how much of the first judge
     each covers.
 
@@ -59,56 +59,56 @@ class Asked:
 
     scoring: Scoring
     lowercase: bool
-    splits: Mapping[str, Both]
+    splits: Mapping[str, ScorePair]
     covered: tuple[int, int]
     unlike: str
 
     @property
-    def test(self) -> Both:
+    def test(self) -> ScorePair:
         return self.splits[TEST]
 
     @property
-    def long(self) -> Both:
+    def long(self) -> ScorePair:
         return self.splits.get(LONG) or self.test.longest()
 
 
-def guarded(asked: Asked, margins: Mapping[str, float]) -> tuple[Guarded, ...]:
+def check_guards(asked: GuardInput, margins: Mapping[str, float]) -> tuple[GuardResult, ...]:
     """Every guard of `margins` on one test set."""
     return tuple(_guarded(asked, name, margin) for name, margin in margins.items())
 
 
-def _guarded(asked: Asked, name: str, margin: float) -> Guarded:
+def _guarded(asked: GuardInput, name: str, margin: float) -> GuardResult:
     figure, worse = _FIGURES[name]
     if asked.unlike and figure in (_perplexity, _perplexity_long):
-        return Guarded(
+        return GuardResult(
             name=name, champion=None, challenger=None, worse=None, margin=margin, note=asked.unlike
         )
     champion, challenger = figure(asked)
     loss = worse(champion, challenger)
     if name == "score" and asked.scoring.higher_is_better:
         loss = -loss
-    return Guarded(
+    return GuardResult(
         name=name, champion=champion, challenger=challenger, worse=loss, margin=margin, note=""
     )
 
 
-def _score(asked: Asked) -> tuple[float, float]:
+def _score(asked: GuardInput) -> tuple[float, float]:
     return _scored(asked.test, asked.scoring)
 
 
-def _bleu_long(asked: Asked) -> tuple[float, float]:
+def _bleu_long(asked: GuardInput) -> tuple[float, float]:
     scoring, _ = asked.scoring.fitting(asked.long.champion)
     return _scored(asked.long, scoring)
 
 
-def _scored(both: Both, scoring: Scoring) -> tuple[float, float]:
+def _scored(both: ScorePair, scoring: Scoring) -> tuple[float, float]:
     one, other = (
         _at(scoring.score, scoring.units(table)) for table in (both.champion, both.challenger)
     )
     return one, other
 
 
-def _chrf(asked: Asked) -> tuple[float, float]:
+def _chrf(asked: GuardInput) -> tuple[float, float]:
     name = "chrf_lowercase" if asked.lowercase else "chrf"
     one, other = (
         _at(mt_metrics.chrf, _matrix(table[name]))
@@ -117,21 +117,21 @@ def _chrf(asked: Asked) -> tuple[float, float]:
     return one, other
 
 
-def _empty(asked: Asked) -> tuple[float, float]:
+def _empty(asked: GuardInput) -> tuple[float, float]:
     return pc.mean(asked.test.champion["empty"]).as_py(), pc.mean(
         asked.test.challenger["empty"]
     ).as_py()
 
 
-def _perplexity(asked: Asked) -> tuple[float, float]:
+def _perplexity(asked: GuardInput) -> tuple[float, float]:
     return _per_token(asked.test)
 
 
-def _perplexity_long(asked: Asked) -> tuple[float, float]:
+def _perplexity_long(asked: GuardInput) -> tuple[float, float]:
     return _per_token(asked.test.longest())
 
 
-def _per_token(both: Both) -> tuple[float, float]:
+def _per_token(both: ScorePair) -> tuple[float, float]:
     """Both by the champion's number of tokens: nats are those of the same text, however many tokens
     made it up."""
     tokens = pc.sum(both.champion["count"]).as_py()
@@ -140,7 +140,7 @@ def _per_token(both: Both) -> tuple[float, float]:
     return float(one), float(other)
 
 
-def _f1(asked: Asked) -> tuple[float, float]:
+def _f1(asked: GuardInput) -> tuple[float, float]:
     tables = (asked.test.champion, asked.test.challenger)
     names = sorted(
         {
@@ -154,7 +154,7 @@ def _f1(asked: Asked) -> tuple[float, float]:
     return one, other
 
 
-def _words_guessed(asked: Asked) -> tuple[float, float]:
+def _words_guessed(asked: GuardInput) -> tuple[float, float]:
     one, other = (
         100 * pc.sum(table["correct"]).as_py() / pc.sum(table["count"]).as_py()
         for table in (asked.test.champion, asked.test.challenger)
@@ -162,7 +162,7 @@ def _words_guessed(asked: Asked) -> tuple[float, float]:
     return one, other
 
 
-def _pairs_guessed(asked: Asked) -> tuple[float, float]:
+def _pairs_guessed(asked: GuardInput) -> tuple[float, float]:
     one, other = (
         100 * pc.mean(table["pair_correct"]).as_py()
         for table in (asked.test.champion, asked.test.challenger)
@@ -170,7 +170,7 @@ def _pairs_guessed(asked: Asked) -> tuple[float, float]:
     return one, other
 
 
-def _covered(asked: Asked) -> tuple[float, float]:
+def _covered(asked: GuardInput) -> tuple[float, float]:
     return asked.covered
 
 
@@ -191,7 +191,7 @@ def _fall_share(champion: float, challenger: float) -> float:
 
 
 _FIGURES: dict[
-    str, tuple[Callable[[Asked], tuple[float, float]], Callable[[float, float], float]]
+    str, tuple[Callable[[GuardInput], tuple[float, float]], Callable[[float, float], float]]
 ] = {
     "score": (_score, _rise),
     "chrf": (_chrf, _fall),

@@ -35,7 +35,7 @@ class Incomparable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Tokenization:
     """Tokenization of a contender: its vocabulary's description, and the md5 of each side's ids."""
 
     about: Description
@@ -47,13 +47,13 @@ class Way:
         texts."""
         return self.about.lowercase, self.about.letters_only
 
-    def same_ids(self, other: "Way", side: str) -> bool:
+    def same_ids(self, other: "Tokenization", side: str) -> bool:
         """Return whether the same text becomes the same ids on that side."""
         same_text = (self.case, self.about.level) == (other.case, other.about.level)
         return same_text and self.sides[side] == other.sides.get(side)
 
 
-def splits(tokens: Path) -> list[str]:
+def list_splits(tokens: Path) -> list[str]:
     """The splits of a folder of tokens that a test set has, `test` first; Incomparable if that is
     missing."""
     found = {file.stem for file in tokens.glob("*.parquet")} - _UNTESTED
@@ -62,11 +62,11 @@ def splits(tokens: Path) -> list[str]:
     return sorted(found, key=lambda split: (split != TEST, split))
 
 
-def read_as(tokens: Path, about: Description, out: Path) -> None:
+def retokenize(tokens: Path, about: Description, out: Path) -> None:
     """The test set in the folder `tokens` as the vocabulary `about` reads it, in the folder
     `out`."""
     out.mkdir(parents=True)
-    for split in splits(tokens):
+    for split in list_splits(tokens):
         schema = tables.schema(tokens / f"{split}.parquet", *_TOKENS)
         with tables.writer(out / f"{split}.parquet", schema) as writer:
             for batch in tables.batches(tokens / f"{split}.parquet", schema):
@@ -86,7 +86,7 @@ def read_as(tokens: Path, about: Description, out: Path) -> None:
             )
 
 
-def fair(tokens: Path, split: str, champions: Path, challengers: Path) -> Mask:
+def fair_rows(tokens: Path, split: str, champions: Path, challengers: Path) -> Mask:
     """Mark rows of the split seen in training by both contenders or by neither, `champions` and
     `challengers` being the folders of tokens that they were trained on. A corpus that grew, and is
     split anew, moves rows from test to train."""
@@ -99,10 +99,10 @@ def fair(tokens: Path, split: str, champions: Path, challengers: Path) -> Mask:
     return ~(one ^ other)
 
 
-def way(vocab: Path) -> Way:
+def read_tokenization(vocab: Path) -> Tokenization:
     """Read the tokenization of the contender whose vocabulary is in the folder."""
     about = describe(vocab)
-    return Way(about, {side: md5(sorted(vocab.glob(f"{side}.*"))) for side in about.sizes})
+    return Tokenization(about, {side: md5(sorted(vocab.glob(f"{side}.*"))) for side in about.sizes})
 
 
 def md5(files: Iterable[Path]) -> str:
@@ -114,11 +114,11 @@ def md5(files: Iterable[Path]) -> str:
     return total.hexdigest()
 
 
-def files_of_test_set(tokens: Path) -> list[Path]:
+def test_set_files(tokens: Path) -> list[Path]:
     """All that a test set is made of: the tables of its splits and what lies beside them."""
     beside = [tokens / "limits.json", *sorted((tokens / "judges").glob("*.parquet"))]
     return [
-        *(tokens / f"{split}.parquet" for split in splits(tokens)),
+        *(tokens / f"{split}.parquet" for split in list_splits(tokens)),
         *(file for file in beside if file.exists()),
     ]
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.core import tables
-from pipeline.promotion.decision import Shown
-from pipeline.promotion.guards import Both
+from pipeline.promotion.decision import SamplePair
+from pipeline.promotion.guards import ScorePair
 from pipeline.promotion.retokenize import TEST
 from pipeline.scoring.tasks import Scoring
 
@@ -18,12 +18,12 @@ from pipeline.scoring.tasks import Scoring
 _EACH_WAY = 3
 
 
-def samples(champion: Path, challenger: Path) -> tuple[Shown, ...]:
+def sample_pairs(champion: Path, challenger: Path) -> tuple[SamplePair, ...]:
     """The corpus's sample sentences, from the two folders of predictions; those that both were
     asked."""
     first, second = (_by_prompt(folder / "samples.parquet") for folder in (champion, challenger))
     return tuple(
-        Shown(
+        SamplePair(
             about="sample",
             prompt=prompt,
             reference=row["reference"],
@@ -35,15 +35,15 @@ def samples(champion: Path, challenger: Path) -> tuple[Shown, ...]:
     )
 
 
-def furthest(
+def largest_changes(
     task: str,
     scoring: Scoring,
-    both: Both,
+    both: ScorePair,
     tokens: Path,
     name: str,
     champion: Path,
     challenger: Path,
-) -> tuple[Shown, ...]:
+) -> tuple[SamplePair, ...]:
     """Rows of the test set called `name`, of a task that answers rows: where the challenger's score
     gained most, then where it lost most. `tokens` is the test set's folder; `champion` and
     `challenger` are the folders of their predictions.
@@ -68,7 +68,7 @@ def furthest(
         source = texts.slice(int(row[i]), 1).to_pylist()[0]
         answers = {"champion": said[0][int(row[i])], "challenger": said[1][int(row[i])]}
         found.append(
-            Shown(
+            SamplePair(
                 about=f"{about} on {name}",
                 prompt=source[prompt],
                 reference=source[reference],

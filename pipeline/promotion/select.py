@@ -23,7 +23,7 @@ _BEST: dict[str, tuple[str, bool]] = {
 }
 
 
-def choose(metrics: Mapping[str, Mapping[str, Any]]) -> str:
+def select_challenger(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     """The run with the best validation score, given the contents of `reports/metrics/<run>.json` by
     run; of equal ones the first. Word vectors, whose judges know no splits, have none: the first
     run given is taken, lest the test choose."""
@@ -36,7 +36,7 @@ def choose(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     return min(metrics, key=lambda run: (-1 if higher else 1) * _valid(run, metrics[run], key))
 
 
-def metrics(folder: Path, runs: Sequence[str]) -> dict[str, dict[str, Any]]:
+def load_metrics(folder: Path, runs: Sequence[str]) -> dict[str, dict[str, Any]]:
     """The contents of `<run>.json` in the folder of each run; UserError for one that has not been
     evaluated."""
     found = {}

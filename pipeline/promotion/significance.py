@@ -13,7 +13,7 @@ _SWAPS_AT_ONCE = 4_000_000
 _ROUNDING = 1e-9  # of a difference: what equal sums may differ by, added up in another order
 
 
-def p_better(
+def p_value(
     method: Method,
     champion_NK: Array,
     challenger_NK: Array,
@@ -29,19 +29,19 @@ def p_better(
         return 1.0
     test = {"approximate_randomisation": _swapped, "paired_bootstrap": _drawn}[method]
     sign = 1.0 if higher_is_better else -1.0
-    seen = sign * difference(champion_NK, challenger_NK, score)
+    seen = sign * score_difference(champion_NK, challenger_NK, score)
     by_chance_R = sign * test(champion_NK, challenger_NK, score, resamples, seed)
     as_much = by_chance_R >= seen - _ROUNDING * max(1.0, abs(seen))
     return (1 + int(as_much.sum())) / (resamples + 1)
 
 
-def difference(champion_NK: Array, challenger_NK: Array, score: Score) -> float:
+def score_difference(champion_NK: Array, challenger_NK: Array, score: Score) -> float:
     """The challenger's score minus the champion's, over all units."""
     first, second = score(np.stack([champion_NK.sum(0), challenger_NK.sum(0)]))
     return float(second - first)
 
 
-def differences(
+def resampled_differences(
     champion_NK: Array, challenger_NK: Array, score: Score, bootstrap: Bootstrap
 ) -> Array:
     """differences_R: the challenger's score minus the champion's, both on each of the bootstrap's
@@ -82,6 +82,8 @@ def _drawn(
     """differences_R by the paired bootstrap (Koehn 2004, "Statistical Significance Tests for
     Machine Translation Evaluation"), shifted to no difference as in
     `pipeline.scoring.significance.paired_p`."""
-    found_R = differences(champion_NK, challenger_NK, score, Bootstrap(resamples, 0.95, seed))
+    found_R = resampled_differences(
+        champion_NK, challenger_NK, score, Bootstrap(resamples, 0.95, seed)
+    )
     shifted: Array = found_R - found_R.mean()
     return shifted

@@ -14,7 +14,7 @@ from pipeline.promotion.retokenize import Incomparable
 
 # where the packages `pipeline` and `stages` lie
 CODE = Path(__file__).resolve().parent.parent.parent
-MISTAKE = 2  # a stage's exit status where it refuses what it was given
+USAGE_ERROR = 2  # a stage's exit status where it refuses what it was given
 
 Launch = Callable[[Sequence[str], Path], int]
 """Runs a command to its end, its output appended to the file given, and gives its exit status."""
@@ -77,7 +77,7 @@ class Commands:
         pass
 
 
-def stage(launch: Launch, log: Path, name: str, *positional: str, **options: Path) -> None:
+def run_stage(launch: Launch, log: Path, name: str, *positional: str, **options: Path) -> None:
     """Run a stage to its end. Incomparable, with its line, if it refuses what it is given;
     UserError if it breaks down."""
     named = [word for option, path in options.items() for word in (f"--{option}", str(path))]
@@ -86,6 +86,6 @@ def stage(launch: Launch, log: Path, name: str, *positional: str, **options: Pat
         return
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     last = lines[-1].removeprefix("seqline: ") if lines else "nothing said"
-    if status == MISTAKE:
+    if status == USAGE_ERROR:
         raise Incomparable(f"stages.{name} says: {last.rstrip('.')}")
     raise UserError(f"stages.{name} broke down with status {status}: {last}. Its log is {log}.")
