@@ -5,7 +5,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline.tracking.follower import be_nice, follow
+from pipeline.tracking.follower import follow, lower_priority
 
 
 def main() -> None:
@@ -14,7 +14,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--parent", type=int, required=True)
     a = parser.parse_args()
-    be_nice()
+    lower_priority()
     follow(sys.stdin.buffer, a.root, a.parent)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.core import config, tables
 from pipeline.core.errors import refuse, shown
 from pipeline.tracking import describe, mlflow_store, run_lock
-from pipeline.tracking.run_outputs import MODELS, Outputs, gather
+from pipeline.tracking.run_outputs import MODELS, Outputs, read_outputs
 
 _STATE = "seqline.synced"
 _WAIT_SECONDS = 3.0  # a follower with nothing in its way needs one
@@ -27,14 +27,14 @@ def sync(root: Path) -> str:
     UserError if the store cannot be reached or a model folder is not one of the train stage's.
     """
     names = list(config.section(root / "params.yaml", "runs"))
-    stages = describe.lock(root)
+    stages = describe.read_lock(root)
     trained = [
-        gather(root, stages, name, names)
+        read_outputs(root, stages, name, names)
         for name in names
         if (root / MODELS / name / "config.json").exists()
     ]
-    with mlflow_store.reached(root) as client:
-        said = {outputs.name: bring_level(client, root, outputs) for outputs in trained}
+    with mlflow_store.open_store(root) as client:
+        said = {outputs.name: backfill_run(client, root, outputs) for outputs in trained}
     told = [f"{name}: {what}" for name, what in said.items() if what]
     total = (
         f"of {len(names)} runs, {len(trained)} are trained and {len(trained) - len(told)} "
@@ -43,7 +43,7 @@ def sync(root: Path) -> str:
     return "\n".join([*told, f"MLflow at {shown(describe.uri(root))}: {total}."])
 
 
-def bring_level(client: Any, root: Path, outputs: Outputs) -> str:
+def backfill_run(client: Any, root: Path, outputs: Outputs) -> str:
     """Give the MLflow run of these outputs what it lacks; what was done in a few words, "" if it
     lacked nothing."""
     key, task, state = (
@@ -51,19 +51,19 @@ def bring_level(client: Any, root: Path, outputs: Outputs) -> str:
         str(outputs.block.get("task", "other")),
         outputs.state(),
     )
-    run = mlflow_store.find(client, task, key)
+    run = mlflow_store.find_run(client, task, key)
     if run is not None and run.data.tags.get(_STATE) == state and run.info.status == "FINISHED":
         return ""
-    with alone(root, key):
-        run = mlflow_store.find(client, task, key)
+    with locked_run(root, key):
+        run = mlflow_store.find_run(client, task, key)
         made = run is None
         if run is None:
             tags = {**describe.origin(root), **outputs.tags, "seqline.recorded": "restored"}
-            run = mlflow_store.make(client, root, task, key, tags)
-        points = fill(client, root, run, outputs)
+            run = mlflow_store.create_run(client, root, task, key, tags)
+        points = log_missing(client, root, run, outputs)
         client.set_terminated(run.info.run_id, "FINISHED")
         # last: a sync that was killed is done again
-        mlflow_store.add(client, run.info.run_id, tags={_STATE: state})
+        mlflow_store.log(client, run.info.run_id, tags={_STATE: state})
     return (
         f"{'recorded' if made else 'brought up to date'} ({points} points, "
         f"{len(outputs.files)} artifacts)"
@@ -71,7 +71,7 @@ def bring_level(client: Any, root: Path, outputs: Outputs) -> str:
 
 
 @contextmanager
-def alone(root: Path, key: tuple[str, str]) -> Iterator[None]:
+def locked_run(root: Path, key: tuple[str, str]) -> Iterator[None]:
     """`run_lock.sole`, taken over from the run's follower if that needs long: the outputs say all
     that it would.
 
@@ -103,26 +103,28 @@ def alone(root: Path, key: tuple[str, str]) -> Iterator[None]:
         yield
 
 
-def fill(client: Any, root: Path, run: Any, outputs: Outputs) -> int:
+def log_missing(client: Any, root: Path, run: Any, outputs: Outputs) -> int:
     """Log what the run lacks of the outputs; how many points of its curves that were."""
-    mlflow_store.add_params(client, run, outputs.params)
-    mlflow_store.add_inputs(client, run, outputs.inputs)
-    points = lacking(mlflow_store.steps(client, run), outputs.history)
-    mlflow_store.add(client, run.info.run_id, metrics=points)
+    mlflow_store.log_params(client, run, outputs.params)
+    mlflow_store.log_inputs(client, run, outputs.inputs)
+    points = missing_points(mlflow_store.logged_steps(client, run), outputs.history)
+    mlflow_store.log(client, run.info.run_id, metrics=points)
     add_scores(client, run, outputs)
     with tempfile.TemporaryDirectory() as folder:
-        labelled = lay_out(Path(folder), outputs.files)
-        mlflow_store.put(client, root, run, Path(folder))
-    mlflow_store.add(client, run.info.run_id, tags={**outputs.tags, **labelled})
+        labelled = write_artifacts(Path(folder), outputs.files)
+        mlflow_store.log_artifacts(client, root, run, Path(folder))
+    mlflow_store.log(client, run.info.run_id, tags={**outputs.tags, **labelled})
     return len(points)
 
 
-def lacking(there: Mapping[str, set[int]], history: Path) -> list[tuple[str, float, int, int]]:
+def missing_points(
+    there: Mapping[str, set[int]], history: Path
+) -> list[tuple[str, float, int, int]]:
     """The points of the table `history` that are not `there`. Their clock is the file's, since
     DVC's outputs carry none."""
     at = int(history.stat().st_mtime * 1000)
     table = tables.read(history, tables.HISTORY)
-    names = [describe.name(name) for name in table["name"].to_pylist()]
+    names = [describe.mlflow_name(name) for name in table["name"].to_pylist()]
     rows = zip(names, table["value"].to_pylist(), table["step"].to_pylist(), strict=True)
     return [
         (name, value, at, step) for name, value, step in rows if step not in there.get(name, ())
@@ -135,14 +137,14 @@ def add_scores(client: Any, run: Any, outputs: Outputs) -> None:
     changed = {
         name: value for name, value in outputs.scores.items() if run.data.metrics.get(name) != value
     }
-    mlflow_store.add(
+    mlflow_store.log(
         client,
         run.info.run_id,
         metrics=[(name, value, now, outputs.best_step) for name, value in changed.items()],
     )
 
 
-def lay_out(folder: Path, files: Mapping[str, Path]) -> dict[str, str]:
+def write_artifacts(folder: Path, files: Mapping[str, Path]) -> dict[str, str]:
     """Put the artifacts into `folder`, samples as the JSON tables that the pages show; the tag that
     names those tables."""
     laid = []

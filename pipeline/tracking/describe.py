@@ -57,7 +57,7 @@ def database(root: Path) -> Path | None:
     return Path(address.removeprefix("sqlite:///"))
 
 
-def lock(root: Path) -> dict[str, Any]:
+def read_lock(root: Path) -> dict[str, Any]:
     """The stages of `dvc.lock` by name, e.g. `train@lstm`; empty where there is none yet."""
     try:
         text = (root / "dvc.lock").read_text(encoding="utf-8")
@@ -75,18 +75,18 @@ def hashes(stages: Mapping[str, Any], stage: str, kind: str) -> dict[str, str]:
     }
 
 
-def leaves(
+def flatten(
     values: Mapping[str, Any], above: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Walk nested mappings: the keys that lead to each value, and the value; lists stay whole."""
     for key, value in values.items():
         if isinstance(value, Mapping):
-            yield from leaves(value, (*above, str(key)))
+            yield from flatten(value, (*above, str(key)))
         else:
             yield (*above, str(key)), value
 
 
-def name(*keys: str, joint: str = "/") -> str:
+def mlflow_name(*keys: str, joint: str = "/") -> str:
     """Name a metric, a param or a tag in MLflow by a text, or by nested keys; it stays as it is if
     MLflow allows it.
 
@@ -108,7 +108,7 @@ def name(*keys: str, joint: str = "/") -> str:
     return f"{result[: _LONGEST - len(digest) - 2]}:{digest}:"
 
 
-def texts(values: Mapping[str, Any]) -> dict[str, str]:
+def flatten_texts(values: Mapping[str, Any]) -> dict[str, str]:
     """Nested settings as names and texts; what is no text is written as in JSON.
 
     Keys are joined by dots. Should two become one name by that, the dots within the keys of the
@@ -120,9 +120,9 @@ def texts(values: Mapping[str, Any]) -> dict[str, str]:
         )
 
     settings: dict[str, str] = {}
-    for keys, value in sorted(leaves(values), key=lambda leaf: leaf[0]):
-        plain = name(".".join(keys))
-        settings[name(*keys, joint=".") if plain in settings else plain] = text(value)
+    for keys, value in sorted(flatten(values), key=lambda leaf: leaf[0]):
+        plain = mlflow_name(".".join(keys))
+        settings[mlflow_name(*keys, joint=".") if plain in settings else plain] = text(value)
     return settings
 
 
@@ -140,7 +140,7 @@ def _path_part(part: str) -> str:
 def settings(block: Mapping[str, Any]) -> dict[str, str]:
     """The params of an MLflow run, which can never change: all of the run's block but `search`,
     which training ignores."""
-    return texts({key: value for key, value in block.items() if key != "search"})
+    return flatten_texts({key: value for key, value in block.items() if key != "search"})
 
 
 def corpus_settings(stages: Mapping[str, Any], corpus: str) -> dict[str, str]:
@@ -151,7 +151,7 @@ def corpus_settings(stages: Mapping[str, Any], corpus: str) -> dict[str, str]:
         found.update(stages.get(f"{stage}@{corpus}", {}).get("params", {}).get("params.yaml", {}))
     return {
         f"corpus_settings.{key.removeprefix(f'corpora.{corpus}.')}": value
-        for key, value in texts(found).items()
+        for key, value in flatten_texts(found).items()
     }
 
 

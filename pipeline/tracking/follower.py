@@ -27,7 +27,7 @@ _STATUS = ("FINISHED", "FAILED", "KILLED")
 Point = tuple[str, float, int, int]
 
 
-def be_nice() -> None:
+def lower_priority() -> None:
     """The lowest priority: on a core that a training fills, it gets 15 parts of 1039, 1.4 %
     (Linux's weights).
 
@@ -93,7 +93,7 @@ class Watch:
         os._exit(1)
 
 
-def attempt(action: Callable[[], T], watch: Watch, failures: tuple[type[BaseException], ...]) -> T:
+def retry(action: Callable[[], T], watch: Watch, failures: tuple[type[BaseException], ...]) -> T:
     """Return what `action` returns; try again while it fails and the watch lasts; TimeoutError once
     it is late."""
     for pause in itertools.chain(_PAUSES, itertools.repeat(_PAUSES[-1])):
@@ -136,25 +136,25 @@ def _carry(
                 raise _TakenOver
             return action(*given, **named)
 
-        return attempt(once, watch, mlflow_store.Failure)
+        return retry(once, watch, mlflow_store.Failure)
 
     client = surely(mlflow_store.connect, root)
-    run = surely(introduce, client, root, header)
+    run = surely(open_run, client, root, header)
     last = {
         name: max(steps, default=-1)
-        for name, steps in surely(mlflow_store.steps, client, run).items()
+        for name, steps in surely(mlflow_store.logged_steps, client, run).items()
     }
     status = "KILLED"
-    for points, end in batches(lines, watch):
+    for points, end in read_batches(lines, watch):
         # a resumed training repeats steps
         fresh = [point for point in points if point[3] > last.get(point[0], -1)]
-        surely(mlflow_store.add, client, run.info.run_id, metrics=fresh)
+        surely(mlflow_store.log, client, run.info.run_id, metrics=fresh)
         last |= {name: step for name, _, _, step in fresh}
         status = end or status
     surely(client.set_terminated, run.info.run_id, status)
 
 
-def introduce(client: Any, root: Path, header: dict[str, Any]) -> Any:
+def open_run(client: Any, root: Path, header: dict[str, Any]) -> Any:
     """The MLflow run of the spool, made if need be, with all that is known before the first
     step."""
     from pipeline.tracking import mlflow_store
@@ -166,34 +166,34 @@ def introduce(client: Any, root: Path, header: dict[str, Any]) -> Any:
     }
     key = (header["run"], header["digest"])
     task = str(block.get("task", "other"))
-    run = mlflow_store.find(client, task, key)
+    run = mlflow_store.find_run(client, task, key)
     if run is None:
-        run = mlflow_store.make(
+        run = mlflow_store.create_run(
             client, root, task, key, {**describe.origin(root), **tags, "seqline.recorded": "live"}
         )
     else:
         client.update_run(run.info.run_id, status="RUNNING")
-        mlflow_store.add(client, run.info.run_id, tags=tags)
-    stages, corpus = describe.lock(root), str(block.get("corpus"))
-    mlflow_store.add_params(
+        mlflow_store.log(client, run.info.run_id, tags=tags)
+    stages, corpus = describe.read_lock(root), str(block.get("corpus"))
+    mlflow_store.log_params(
         client, run, {**describe.settings(block), **describe.corpus_settings(stages, corpus)}
     )
     outs = {
         **describe.hashes(stages, f"encode@{corpus}", "outs"),
         **describe.hashes(stages, f"vocab@{corpus}", "outs"),
     }
-    mlflow_store.add_inputs(client, run, outs)
+    mlflow_store.log_inputs(client, run, outs)
     return run
 
 
-def batches(lines: BinaryIO, watch: Watch) -> Iterator[tuple[list[Point], str]]:
+def read_batches(lines: BinaryIO, watch: Watch) -> Iterator[tuple[list[Point], str]]:
     """The spool's points as (name, value, ms, step), as they come, with the status written at its
     end, before that ""."""
     while True:
         over = watch.over()  # asked first: what is written before the end is read after it
         points: list[Point] = []
         end, read = "", 0
-        for line in whole_lines(lines):
+        for line in complete_lines(lines):
             read += 1
             status, logged = _parse(line)
             points += logged
@@ -214,7 +214,7 @@ def _parse(line: bytes) -> tuple[str, list[Point]]:
     try:
         record = json.loads(line)
         points: list[Point] = [
-            (describe.name(name), float(value), int(record["at"]), int(record["step"]))
+            (describe.mlflow_name(name), float(value), int(record["at"]), int(record["step"]))
             for name, value in record.get("metrics", {}).items()
         ]
         return (record["end"] if record.get("end") in _STATUS else ""), points
@@ -222,7 +222,7 @@ def _parse(line: bytes) -> tuple[str, list[Point]]:
         return "", []
 
 
-def whole_lines(lines: BinaryIO) -> Iterator[bytes]:
+def complete_lines(lines: BinaryIO) -> Iterator[bytes]:
     """The lines that are there; one that is still being written stays for the next time."""
     while True:
         place = lines.tell()

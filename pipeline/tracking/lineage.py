@@ -27,7 +27,7 @@ _FOLDER = ".dir"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Made:
+class EvaluatedRun:
     """An evaluated run. `outs` are the md5s of its stages' outputs and its corpus's by path;
     `places` the path of each kind of folder (raw, tokens, vocab, encoded, model, predictions,
     scores); `code` the md5s of what it was trained by. `block` is the run's, `search` included;
@@ -85,15 +85,15 @@ def check_outputs(where: str, outs: Mapping[str, str], places: Mapping[str, str]
             )
 
 
-def evaluated(root: Path) -> list[Made]:
+def evaluated_runs(root: Path) -> list[EvaluatedRun]:
     """Every run of `params.yaml` whose scores are of its present model, vocabulary, text and
     answers, by the lock."""
-    stages, corpora = describe.lock(root), config.read(root / "params.yaml").get("corpora", {})
+    stages, corpora = describe.read_lock(root), config.read(root / "params.yaml").get("corpora", {})
     found = (_made(stages, corpora, name) for name in config.section(root / "params.yaml", "runs"))
     return [made for made in found if made is not None]
 
 
-def _made(stages: Mapping[str, Any], corpora: Mapping[str, Any], run: str) -> Made | None:
+def _made(stages: Mapping[str, Any], corpora: Mapping[str, Any], run: str) -> EvaluatedRun | None:
     block = _block(stages, run)
     if not {"task", "corpus"} <= set(block) or block["corpus"] not in corpora:
         return None
@@ -109,7 +109,7 @@ def _made(stages: Mapping[str, Any], corpora: Mapping[str, Any], run: str) -> Ma
     deps = describe.hashes(stages, f"train@{run}", "deps")
     code = {path: md5 for path, md5 in deps.items() if path not in outs}
     corpus_block = dict(corpora[block["corpus"]])
-    return Made(
+    return EvaluatedRun(
         run=run, block=block, corpus_block=corpus_block, outs=outs, places=places, code=code
     )
 
@@ -145,7 +145,7 @@ def _block(stages: Mapping[str, Any], run: str) -> dict[str, Any]:
     return {**trained, "search": params("predict").get("search")} if trained else {}
 
 
-def key_of(root: Path, what: str) -> tuple[str, str]:
+def resolve_hash(root: Path, what: str) -> tuple[str, str]:
     """The path (or "") and the md5 that `what` names: an md5 itself, or a path that `dvc.lock`
     knows or that lies in one.
 
@@ -156,7 +156,7 @@ def key_of(root: Path, what: str) -> tuple[str, str]:
         and len(what.removesuffix(_FOLDER)) == 32
     ):
         return "", what
-    stages = describe.lock(root)
+    stages = describe.read_lock(root)
     known = {
         path: md5
         for stage in stages

@@ -111,20 +111,20 @@ def _check(database: Path) -> None:
         raise MlflowException(f"{database}: {error}") from None
 
 
-def refused(root: Path, error: BaseException, todo: str) -> UserError:
+def store_error(root: Path, error: BaseException, todo: str) -> UserError:
     """Make the UserError for a `Failure` of the project's store, without the store's password."""
     expected = f"a store that works ({told(error)[:200]})"
     return refuse("MLFLOW_TRACKING_URI", shown(describe.uri(root)), expected, todo)
 
 
 @contextmanager
-def reached(root: Path) -> Iterator[MlflowClient]:
+def open_store(root: Path) -> Iterator[MlflowClient]:
     """As `connect`, for as long as the block runs: UserError, in one line, for whatever the store
     does wrong in it."""
     try:
         yield connect(root)
     except Failure as error:
-        raise refused(
+        raise store_error(
             root, error, "Mend or start it, then `seqline sync`; DVC's outputs are safe."
         ) from None
 
@@ -168,7 +168,7 @@ def is_server(root: Path) -> bool:
     return describe.uri(root).startswith(("http://", "https://", "databricks"))
 
 
-def find(client: MlflowClient, task: str, key: tuple[str, str]) -> Any:
+def find_run(client: MlflowClient, task: str, key: tuple[str, str]) -> Any:
     """The one active MLflow run of `key` (run's name, digest), or None if there never was one.
 
     What was deleted on MLflow's pages comes back: the task's experiment, and the run, whose curves
@@ -201,7 +201,7 @@ def find(client: MlflowClient, task: str, key: tuple[str, str]) -> Any:
     return run
 
 
-def revived(client: MlflowClient, run_id: str) -> Any:
+def restore_run(client: MlflowClient, run_id: str) -> Any:
     """Return the MLflow run of this id, restored if it or its experiment was deleted; None if it is
     gone for good."""
     try:
@@ -233,7 +233,7 @@ def _trash(client: MlflowClient, run: Any, line: str) -> None:
     )
 
 
-def make(
+def create_run(
     client: MlflowClient, root: Path, task: str, key: tuple[str, str], tags: Mapping[str, str]
 ) -> Any:
     """A new MLflow run for `key`, whose `sole` the caller holds."""
@@ -279,7 +279,7 @@ def _create_experiment(client: MlflowClient, root: Path, task: str) -> Any:
     name = _experiment_name(task)
     # An address that the serving process resolves, where MLflow would store an absolute path: a
     # project may be moved.
-    location = None if is_server(root) else f"{_SCHEME}{describe.name(name)}"
+    location = None if is_server(root) else f"{_SCHEME}{describe.mlflow_name(name)}"
     # Without a kind the pages ask whether it is a chat agent.
     tags = {"mlflow.experimentKind": "custom_model_development", _EXPERIMENT: name}
     # made by another at the same time, or the search below says what is wrong
@@ -291,7 +291,7 @@ def _create_experiment(client: MlflowClient, root: Path, task: str) -> Any:
     return experiment
 
 
-def steps(client: MlflowClient, run: Any) -> dict[str, set[int]]:
+def logged_steps(client: MlflowClient, run: Any) -> dict[str, set[int]]:
     """Steps of each metric that the run has."""
     names = run.data.metrics
     return {
@@ -300,7 +300,7 @@ def steps(client: MlflowClient, run: Any) -> dict[str, set[int]]:
     }
 
 
-def add(
+def log(
     client: MlflowClient,
     run_id: str,
     *,
@@ -320,16 +320,16 @@ def add(
         client.log_batch(run_id, tags=labels[at : at + _ITEMS])
 
 
-def add_params(client: MlflowClient, run: Any, params: Mapping[str, str]) -> None:
+def log_params(client: MlflowClient, run: Any, params: Mapping[str, str]) -> None:
     """Params never change, so only those are sent that the run lacks."""
-    add(
+    log(
         client,
         run.info.run_id,
         params={key: value for key, value in params.items() if key not in run.data.params},
     )
 
 
-def add_inputs(client: MlflowClient, run: Any, inputs: Mapping[str, str]) -> None:
+def log_inputs(client: MlflowClient, run: Any, inputs: Mapping[str, str]) -> None:
     """Data sets by path and DVC's md5 (a digest holds 36 characters: md5 and `.dir`)."""
     known = {(given.dataset.name, given.dataset.digest) for given in run.inputs.dataset_inputs}
     sets = [
@@ -344,7 +344,7 @@ def add_inputs(client: MlflowClient, run: Any, inputs: Mapping[str, str]) -> Non
         client.log_inputs(run.info.run_id, sets)
 
 
-def put(client: MlflowClient, root: Path, run: Any, folder: Path) -> None:
+def log_artifacts(client: MlflowClient, root: Path, run: Any, folder: Path) -> None:
     """Make all that is in `folder` an artifact of the run; what it had under the same names is
     replaced.
 
@@ -390,7 +390,7 @@ def _outside(root: Path, uri: str) -> UserError:
     return refuse("artifact_uri of an MLflow run", uri, f"a place in {artifacts(root)}", todo)
 
 
-def address(root: Path, run: Any, name: str) -> str:
+def artifact_source(root: Path, run: Any, name: str) -> str:
     """Address of the run's artifact `name`, as the source of a model version.
 
     Without a server it is a path from the project's folder, where `mlflow` and `seqline` look from,

@@ -11,14 +11,14 @@ import pandas as pd
 from mlflow.models import Model, ModelSignature
 from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema
 
-from pipeline.tracking.lineage import Made
+from pipeline.tracking.lineage import EvaluatedRun
 
 _LOADER = Path(__file__).with_name("loader.py")
 _PACKAGES = ("mlflow", "torch", "numpy", "pyarrow", "safetensors", "tokenizers", "dvc", "pyyaml")
 _FLAVOR, _CODE = "python_function", "model_code_path"
 
 
-class Face(NamedTuple):
+class Interface(NamedTuple):
     """Interface of a task's versions: columns that come out by name and MLflow's type, params by
     name with type and default, and a text that goes in."""
 
@@ -27,23 +27,25 @@ class Face(NamedTuple):
     example: str
 
 
-FACES = {
-    "translation": Face(
+INTERFACES = {
+    "translation": Interface(
         {"row": "long", "text": "string", "log_prob": "double"}, {"n_best": ("long", 1)}, "hello ."
     ),
-    "language_model": Face({"text": "string"}, {"seed": ("long", 1)}, "once upon a time"),
-    "classification": Face({"label": "string", "probability": "double"}, {}, "so good ."),
-    "fill_blank": Face({"text": "string", "log_prob": "double"}, {}, "the ___ sleeps ."),
-    "masked_language_model": Face({"text": "string", "log_prob": "double"}, {}, "the ___ sleeps ."),
-    "word_vectors": Face({"text": "string"}, {}, "king"),
+    "language_model": Interface({"text": "string"}, {"seed": ("long", 1)}, "once upon a time"),
+    "classification": Interface({"label": "string", "probability": "double"}, {}, "so good ."),
+    "fill_blank": Interface({"text": "string", "log_prob": "double"}, {}, "the ___ sleeps ."),
+    "masked_language_model": Interface(
+        {"text": "string", "log_prob": "double"}, {}, "the ___ sleeps ."
+    ),
+    "word_vectors": Interface({"text": "string"}, {}, "king"),
 }
 """By task; of a translation there are as many rows as answers, `row` being the number of the text
 that one is of."""
 
 
-def write(folder: Path, root: Path, made: Made) -> None:
+def save_version(folder: Path, root: Path, made: EvaluatedRun) -> None:
     """Make `folder`: the version that serves `made` out of the DVC cache of the project `root`."""
-    face = FACES.get(made.task)
+    face = INTERFACES.get(made.task)
     reference = {
         "root": str(root),
         "task": made.task,
@@ -64,7 +66,7 @@ def write(folder: Path, root: Path, made: Made) -> None:
     about.save(str(folder / "MLmodel"))
 
 
-def signature(face: Face) -> ModelSignature:
+def signature(face: Interface) -> ModelSignature:
     """Texts in, as one column whatever it is called; the face's columns out."""
     params = [ParamSpec(name, kind, default) for name, (kind, default) in face.params.items()]
     return ModelSignature(
@@ -79,7 +81,7 @@ def requirements() -> list[str]:
     return [f"{name}=={importlib.metadata.version(name).split('+')[0]}" for name in _PACKAGES]
 
 
-def _example(made: Made, face: Face | None) -> str:
+def _example(made: EvaluatedRun, face: Interface | None) -> str:
     """The first of the corpus's samples that fits the task, which a reader can send as it is."""
     blank = face is not None and "___" in face.example
     prompts = [str(_prompt(sample)) for sample in made.corpus_block.get("samples") or ()]

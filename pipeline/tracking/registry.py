@@ -23,41 +23,41 @@ from pipeline.core import config
 from pipeline.core.atomic import exclusive
 from pipeline.core.errors import refuse
 from pipeline.tracking import backfill, describe, lineage, mlflow_store, run_lock
-from pipeline.tracking.lineage import Made
-from pipeline.tracking.run_outputs import gather
-from pipeline.tracking.scores import line
+from pipeline.tracking.lineage import EvaluatedRun
+from pipeline.tracking.run_outputs import read_outputs
+from pipeline.tracking.scores import score_line
 from pipeline.tracking.versions import (
     DIGEST,
-    MADE,
-    Reign,
+    LINEAGE,
+    ChampionPeriod,
     Version,
-    led_to,
-    name_of,
-    read,
-    tags,
-    turned_back,
+    champion_moves,
+    model_name,
+    read_version,
+    rolled_back,
+    version_tags,
 )
 
 __all__ = [
     "CHALLENGER",
     "CHAMPION",
-    "Reign",
+    "ChampionPeriod",
     "Version",
-    "attach",
-    "challenge",
     "champion",
     "champions",
-    "current",
-    "judge",
-    "judged",
-    "made_of",
-    "name_of",
+    "log_artifacts",
+    "model_name",
     "promote",
+    "record_decision",
+    "recorded_decision",
     "register",
     "rollback",
-    "rolled_back",
+    "rolled_back_versions",
+    "set_challenger",
     "uri",
     "version",
+    "version_of_run",
+    "versions_with",
 ]
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -70,15 +70,15 @@ _PAGE = 1000
 def register(root: Path) -> list[Version]:
     """Make a version of every evaluated run of `params.yaml` that has none; those made.
     Idempotent."""
-    made = [each for each in lineage.evaluated(root) if _present(root, each)]
-    with mlflow_store.reached(root) as client, _alone(root):
-        return [_enter(client, root, each) for each in made if _found(client, each) is None]
+    made = [each for each in lineage.evaluated_runs(root) if _present(root, each)]
+    with mlflow_store.open_store(root) as client, _locked(root):
+        return [_register(client, root, each) for each in made if _found(client, each) is None]
 
 
-def current(root: Path, run: str) -> Version:
+def version_of_run(root: Path, run: str) -> Version:
     """The version of the run's present outputs, made if need be; UserError if they are not
     evaluated."""
-    known = {made.run: made for made in lineage.evaluated(root) if _present(root, made)}
+    known = {made.run: made for made in lineage.evaluated_runs(root) if _present(root, made)}
     if run not in known:
         expected = "one of " + ", ".join(known) if known else "a run that is trained and evaluated"
         raise refuse(
@@ -87,13 +87,13 @@ def current(root: Path, run: str) -> Version:
             f"{expected}, whose outputs are evaluated",
             "Run `dvc repro`, or `dvc pull`.",
         )
-    with mlflow_store.reached(root) as client, _alone(root):
-        return _found(client, known[run]) or _enter(client, root, known[run])
+    with mlflow_store.open_store(root) as client, _locked(root):
+        return _found(client, known[run]) or _register(client, root, known[run])
 
 
 def version(root: Path, name: str, number: int) -> Version:
     """The version of that number; UserError naming those that there are."""
-    with mlflow_store.reached(root) as client:
+    with mlflow_store.open_store(root) as client:
         found = {
             each.version: each for each in _versions(client, f"name = '{_known(client, name)}'")
         }
@@ -113,7 +113,7 @@ def uri(root: Path, what: str) -> str:
             raise refuse(what, f"version {number}", "a number")
         return f"models:/{version(root, name, int(number))}"
     name, _, alias = what.partition("@")
-    with mlflow_store.reached(root) as client:
+    with mlflow_store.open_store(root) as client:
         [model] = _models(client, f"name = '{_known(client, name)}'")
     alias = alias or CHAMPION
     if alias not in model.aliases:
@@ -133,31 +133,31 @@ def uri(root: Path, what: str) -> str:
 
 def champion(root: Path, name: str) -> Version | None:
     """The version that the alias `champion` is on; None if there is none yet."""
-    with mlflow_store.reached(root) as client:
+    with mlflow_store.open_store(root) as client:
         holder = _held(client, name, CHAMPION) if name in _names(client) else None
         found = _versions(client, f"name = '{name}'") if holder is not None else iter(())
         return next((each for each in found if each.version == holder), None)
 
 
-def challenge(root: Path, version: Version) -> None:
+def set_challenger(root: Path, version: Version) -> None:
     """Put the alias `challenger` on the version, for people to see which one was last measured
     against the champion."""
-    with mlflow_store.reached(root) as client:
+    with mlflow_store.open_store(root) as client:
         client.set_registered_model_alias(version.name, CHALLENGER, str(version.version))
 
 
-def judge(root: Path, version: Version, key: str, line: str) -> None:
+def record_decision(root: Path, version: Version, key: str, line: str) -> None:
     """Keep with the version what there is to say of the decision on it that `key` stands for, in
     place of the last one."""
     said = json.dumps({"key": key, "line": line}, ensure_ascii=False)
-    with mlflow_store.reached(root) as client:
+    with mlflow_store.open_store(root) as client:
         client.set_model_version_tag(version.name, str(version.version), _JUDGED, said)
 
 
-def judged(root: Path, version: Version, key: str) -> str | None:
-    """Return what `judge` kept under this key; None if the last decision on the version was
-    another, or there was none."""
-    with mlflow_store.reached(root) as client:
+def recorded_decision(root: Path, version: Version, key: str) -> str | None:
+    """Return the line that `record_decision` stored under this key; None if the last decision on
+    the version has another key."""
+    with mlflow_store.open_store(root) as client:
         decision = _mapping(
             client.get_model_version(version.name, str(version.version)).tags.get(_JUDGED, "{}")
         )
@@ -175,7 +175,7 @@ def promote(
 
     `over` is the champion that it is to follow (None: the first one); UserError, and nothing is
     moved, if another one is champion by now."""
-    with mlflow_store.reached(root) as client, _alone(root):
+    with mlflow_store.open_store(root) as client, _locked(root):
         holder = _held(client, version.name, CHAMPION)
         if holder != version.version:
             if over != "anyone" and holder != (over.version if over else None):
@@ -194,7 +194,7 @@ def promote(
 def rollback(root: Path, name: str) -> Version:
     """Make the champion before the present one champion again, and return it; UserError if there
     was none."""
-    with mlflow_store.reached(root) as client, _alone(root):
+    with mlflow_store.open_store(root) as client, _locked(root):
         reigns = _reigns(client, _known(client, name))
         if len(reigns) < 2:
             now = (
@@ -209,37 +209,37 @@ def rollback(root: Path, name: str) -> Version:
         return reigns[-2].version
 
 
-def rolled_back(root: Path, name: str) -> set[int]:
+def rolled_back_versions(root: Path, name: str) -> set[int]:
     """The versions that somebody took the alias `champion` from by a rollback, and that never had
     it again."""
-    with mlflow_store.reached(root) as client:
+    with mlflow_store.open_store(root) as client:
         [model] = _models(client, f"name = '{_known(client, name)}'")
-        return turned_back(_moves(model), _holder(model, CHAMPION))
+        return rolled_back(_moves(model), _holder(model, CHAMPION))
 
 
-def champions(root: Path) -> dict[str, tuple[Reign, ...]]:
+def champions(root: Path) -> dict[str, tuple[ChampionPeriod, ...]]:
     """Of each registered model its champion and those before it, the present one first; none if it
     has had none."""
-    with mlflow_store.reached(root) as client:
+    with mlflow_store.open_store(root) as client:
         return {name: tuple(reversed(_reigns(client, name))) for name in _names(client)}
 
 
-def made_of(root: Path, path: str, md5: str) -> list[Version]:
+def versions_with(root: Path, path: str, md5: str) -> list[Version]:
     """The versions that a file or folder with this hash went into or came out of, at any path if
     `path` is ""."""
-    with mlflow_store.reached(root) as client:
+    with mlflow_store.open_store(root) as client:
         found = [each for name in _names(client) for each in _versions(client, f"name = '{name}'")]
     return [each for each in found if each.holds(path, md5)]
 
 
-def attach(root: Path, version: Version, folder: Path) -> None:
+def log_artifacts(root: Path, version: Version, folder: Path) -> None:
     """Make all that is in `folder` an artifact of the version's MLflow run, brought back if it was
     deleted.
 
     One that `mlflow gc` has removed for good gets nothing, which is said.
     """
-    with mlflow_store.reached(root) as client:
-        run = mlflow_store.revived(client, version.mlflow_run)
+    with mlflow_store.open_store(root) as client:
+        run = mlflow_store.restore_run(client, version.mlflow_run)
         if run is None:
             line = (
                 f"its MLflow run {version.mlflow_run} is gone for good, so that nothing "
@@ -247,62 +247,68 @@ def attach(root: Path, version: Version, folder: Path) -> None:
             )
             print(f"seqline: {version}: {line}", file=sys.stderr)
         else:
-            mlflow_store.put(client, root, run, folder)
+            mlflow_store.log_artifacts(client, root, run, folder)
 
 
 @contextmanager
-def _alone(root: Path) -> Iterator[None]:
+def _locked(root: Path) -> Iterator[None]:
     """Of this project's processes, the only one that changes the registry."""
     with exclusive(run_lock.locks(root) / "registry.lock"):
         yield
 
 
-def _present(root: Path, made: Made) -> bool:
+def _present(root: Path, made: EvaluatedRun) -> bool:
     """Return whether the model itself is there, not only in the lock."""
     return (root / made.places["model"] / "config.json").exists()
 
 
-def _enter(client: Any, root: Path, made: Made) -> Version:
+def _register(client: Any, root: Path, made: EvaluatedRun) -> Version:
     """A new version, with its folder among the artifacts of its MLflow run, which is made if need
     be."""
     # imports mlflow.pyfunc and pandas: a second that most calls need not pay
     from pipeline.tracking import package
 
-    run, name, digest = _run_of(client, root, made), name_of(made.task, made.corpus), made.digest()
+    run, name, digest = (
+        _run_of(client, root, made),
+        model_name(made.task, made.corpus),
+        made.digest(),
+    )
     folder = f"model-{digest[:12]}"
     with tempfile.TemporaryDirectory() as scratch:
-        package.write(Path(scratch) / folder, describe.home(root), made)
-        mlflow_store.put(client, root, run, Path(scratch))
+        package.save_version(Path(scratch) / folder, describe.home(root), made)
+        mlflow_store.log_artifacts(client, root, run, Path(scratch))
     if name not in _names(client):
         about = (
             f"The task {made.task} on the corpus {made.corpus}: its versions are evaluated "
             "runs, whatever their family."
         )
         client.create_registered_model(
-            name, {"task": made.task, "corpus": made.corpus, MADE: "seqline"}, about
+            name, {"task": made.task, "corpus": made.corpus, LINEAGE: "seqline"}, about
         )
     created = client.create_model_version(
         name,
-        mlflow_store.address(root, run, folder),
+        mlflow_store.artifact_source(root, run, folder),
         run.info.run_id,
-        tags(root, made),
-        description=f"{made.run}: {line(root, made)}",
+        version_tags(root, made),
+        description=f"{made.run}: {score_line(root, made)}",
         await_creation_for=0,
     )
-    mlflow_store.add(
+    mlflow_store.log(
         client, run.info.run_id, tags={mlflow_store.VERSION: f"{name}/{created.version}"}
     )
-    return read(created)
+    return read_version(created)
 
 
-def _run_of(client: Any, root: Path, made: Made) -> Any:
+def _run_of(client: Any, root: Path, made: EvaluatedRun) -> Any:
     facts = json.loads((root / made.places["model"] / "config.json").read_text(encoding="utf-8"))
     key = (made.run, str(facts["digest"]))
-    found = mlflow_store.find(client, made.task, key)
+    found = mlflow_store.find_run(client, made.task, key)
     if found is None:
         names = list(config.section(root / "params.yaml", "runs"))
-        backfill.bring_level(client, root, gather(root, describe.lock(root), made.run, names))
-        found = mlflow_store.find(client, made.task, key)
+        backfill.backfill_run(
+            client, root, read_outputs(root, describe.read_lock(root), made.run, names)
+        )
+        found = mlflow_store.find_run(client, made.task, key)
     return found
 
 
@@ -312,15 +318,15 @@ def _versions(client: Any, condition: str) -> Iterator[Version]:
     token = None
     while True:
         page = client.search_model_versions(condition, _PAGE, ["version_number DESC"], token)
-        yield from (read(found) for found in page if MADE in found.tags)
+        yield from (read_version(found) for found in page if LINEAGE in found.tags)
         token = page.token
         if not token:
             return
 
 
-def _found(client: Any, made: Made) -> Version | None:
+def _found(client: Any, made: EvaluatedRun) -> Version | None:
     condition = (
-        f"name = '{name_of(made.task, made.corpus)}' and tags.`{DIGEST}` = '{made.digest()}'"
+        f"name = '{model_name(made.task, made.corpus)}' and tags.`{DIGEST}` = '{made.digest()}'"
     )
     return next(_versions(client, condition), None)
 
@@ -333,7 +339,9 @@ def _models(client: Any, condition: str | None) -> Iterator[Any]:
     token = None
     while True:
         page = client.search_registered_models(condition, _PAGE, ["name ASC"], token)
-        yield from (model for model in page if MADE in model.tags and _NAME.fullmatch(model.name))
+        yield from (
+            model for model in page if LINEAGE in model.tags and _NAME.fullmatch(model.name)
+        )
         token = page.token
         if not token:
             return
@@ -396,14 +404,14 @@ def _mapping(text: str) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _reigns(client: Any, name: str) -> list[Reign]:
+def _reigns(client: Any, name: str) -> list[ChampionPeriod]:
     """The champions that led to the present one, which is last; those that were rolled back are not
     among them."""
     [model] = _models(client, f"name = '{name}'")
     known = {each.version: each for each in _versions(client, f"name = '{name}'")}
-    line = led_to(_moves(model), _holder(model, CHAMPION))
+    line = champion_moves(_moves(model), _holder(model, CHAMPION))
     return [
-        Reign(known[one["version"]], one["at"], dict(one.get("why", {})))
+        ChampionPeriod(known[one["version"]], one["at"], dict(one.get("why", {})))
         for one in line
         if one["version"] in known
     ]

@@ -47,22 +47,22 @@ class Outputs:
         return total.hexdigest()
 
 
-def gather(root: Path, stages: Mapping[str, Any], name: str, names: list[str]) -> Outputs:
+def read_outputs(root: Path, stages: Mapping[str, Any], name: str, names: list[str]) -> Outputs:
     """Everything that DVC's outputs under `root` and its lock's `stages` say of the run `name`, one
     of `names`."""
     facts = _facts(root / MODELS / name / "config.json", name)
     block, judged = facts["run"], _judged(stages, name)
-    leaves = dict(describe.leaves(_scores(root, name) if judged else {}))
+    leaves = dict(describe.flatten(_scores(root, name) if judged else {}))
     deps = describe.hashes(stages, f"train@{name}", "deps")
     made = {path for stage in stages for path in describe.hashes(stages, stage, "outs")}
     history = root / MODELS / name / "history.parquet"
     numbers = {
-        describe.name(*keys): float(value)
+        describe.mlflow_name(*keys): float(value)
         for keys, value in leaves.items()
         if isinstance(value, int | float)
     }
     words = {
-        describe.name(*keys): value
+        describe.mlflow_name(*keys): value
         for keys, value in leaves.items()
         if len(keys) > 1 and isinstance(value, str)
     }
@@ -77,12 +77,12 @@ def gather(root: Path, stages: Mapping[str, Any], name: str, names: list[str]) -
         params={
             **describe.settings(block),
             **describe.corpus_settings(stages, str(block.get("corpus"))),
-            **describe.texts({key: facts[key] for key in ("parameters",) if key in facts}),
+            **describe.flatten_texts({key: facts[key] for key in ("parameters",) if key in facts}),
         },
         tags={
             **words,
             **describe.labels(name, block),
-            **describe.texts({"search": _search(stages, name)}),
+            **describe.flatten_texts({"search": _search(stages, name)}),
             **_hashes(stages, name),
         },
         inputs={path: md5 for path, md5 in deps.items() if path in made},
@@ -148,7 +148,7 @@ def _hashes(stages: Mapping[str, Any], name: str) -> dict[str, str]:
         for stage in ("train", "predict", "evaluate")
     ]
     outs = {f"dvc.outs/{path}": md5 for part in made for path, md5 in part.items()}
-    return {describe.name(key): md5 for key, md5 in {**deps, **outs}.items()}
+    return {describe.mlflow_name(key): md5 for key, md5 in {**deps, **outs}.items()}
 
 
 def _files(root: Path, name: str, names: list[str]) -> Iterator[tuple[str, Path]]:
@@ -157,7 +157,7 @@ def _files(root: Path, name: str, names: list[str]) -> Iterator[tuple[str, Path]
     plots, figures = root / _REPORTS / "plots" / name, root / _REPORTS / "figures"
     yield from ((f"plots/{path.relative_to(plots)}", path) for path in _inside(plots))
     for path in _inside(figures):
-        if owner(path.relative_to(figures), names) in (name, None):
+        if run_of_figure(path.relative_to(figures), names) in (name, None):
             yield f"figures/{path.relative_to(figures)}", path
     single = {
         "samples.json": root / _SAMPLES.format(name),
@@ -174,7 +174,7 @@ def _inside(folder: Path) -> list[Path]:
     ]
 
 
-def owner(figure: Path, names: list[str]) -> str | None:
+def run_of_figure(figure: Path, names: list[str]) -> str | None:
     """The run that a figure is of: the one that its folder is named after; None for a figure of
     several runs."""
     return next((name for name in names if name in figure.parts[:-1]), None)

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.core import config
 from pipeline.scoring.tasks import Scoring
-from pipeline.tracking.lineage import Made
+from pipeline.tracking.lineage import EvaluatedRun
 
 _SPLIT = "test"  # what ranks
 _NONE = "not scored"
@@ -16,7 +16,7 @@ _INSTEAD = {  # names of what ranks where references are too short for the task'
 }
 
 
-def line(root: Path, made: Made) -> str:
+def score_line(root: Path, made: EvaluatedRun) -> str:
     """E.g. `BLEU 96.61 [95.93, 97.25]`; out of the metrics that the evaluate stage left."""
     metrics = next((path for path in made.outs if path.endswith(f"/{made.run}.json")), None)
     if metrics is None or not (root / metrics).exists():

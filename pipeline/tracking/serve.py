@@ -39,7 +39,7 @@ def ui(root: Path, port: int) -> None:
             "Open it as it is.",
         )
     _refuse_busy(port)
-    with mlflow_store.reached(root):
+    with mlflow_store.open_store(root):
         pass
     mlflow_store.make_private(root)
     # its password has no place on a command line

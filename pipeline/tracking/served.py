@@ -18,7 +18,7 @@ ROOT = "SEQLINE_ROOT"
 
 
 class Served(PythonModel):  # type: ignore[misc]
-    """Texts in the first column in, rows of the task's kind out: `package.FACES`.
+    """Texts in the first column in, rows of the task's kind out: `package.INTERFACES`.
 
     Every value is checked here, for `mlflow.pyfunc.load_model` and MLflow's own server too. Only
     params with unknown names are not: those two log and drop them before."""
@@ -26,7 +26,7 @@ class Served(PythonModel):  # type: ignore[misc]
     def load_context(self, context: Any) -> None:
         """Lay out what the version refers to, and open it; UserError if the project or an output of
         it is nowhere."""
-        self._answer = opened(context.model_config)
+        self._answer = load_model(context.model_config)
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -58,10 +58,10 @@ class Served(PythonModel):  # type: ignore[misc]
             raise TimeoutError from error
 
 
-def opened(
+def load_model(
     reference: Mapping[str, Any],
 ) -> Callable[[Sequence[str], Mapping[str, Any]], list[dict[str, Any]]]:
-    """Load the model of a version by the reference that `package.write` left."""
+    """Load the model of a version by the reference that `package.save_version` left."""
     # imports torch, which MLflow need not wait for where it only looks at the class
     from pipeline import answers
 

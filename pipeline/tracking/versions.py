@@ -10,10 +10,10 @@ from typing import Any
 from pipeline.core import params
 from pipeline.core.errors import UserError, refuse
 from pipeline.tracking import describe
-from pipeline.tracking.lineage import Made, check_outputs
-from pipeline.tracking.scores import line
+from pipeline.tracking.lineage import EvaluatedRun, check_outputs
+from pipeline.tracking.scores import score_line
 
-DIGEST, MADE = "seqline.digest", "seqline.made"
+DIGEST, LINEAGE = "seqline.digest", "seqline.made"
 _DELETE = "Delete the version there, if nobody can say who made it."
 PARTS = ("outs", "places", "code", "block", "corpus_block")
 
@@ -59,7 +59,7 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
-class Reign:
+class ChampionPeriod:
     """A version that is or was champion, `since` when (UTC, "" if that is not known), and `why`."""
 
     version: Version
@@ -67,12 +67,12 @@ class Reign:
     why: dict[str, str]
 
 
-def name_of(task: str, corpus: str) -> str:
+def model_name(task: str, corpus: str) -> str:
     """The registered model of a task on a corpus."""
     return f"{task}-{corpus}"
 
 
-def tags(root: Path, made: Made) -> dict[str, str]:
+def version_tags(root: Path, made: EvaluatedRun) -> dict[str, str]:
     """Tags that show a version to people, in that order; the last has all of it, to be read back.
 
     Lineage goes both ways: each folder's hash is under its path, so that MLflow's own search finds
@@ -80,19 +80,22 @@ def tags(root: Path, made: Made) -> dict[str, str]:
     origin = describe.origin(root)
     edited = {"git.dirty": "true"} if origin.get("seqline.dirty") == "true" else {}
     return {
-        "score": line(root, made),
+        "score": score_line(root, made),
         "run": made.run,
         "family": str(made.block["family"]),
         "git.commit": origin.get("mlflow.source.git.commit", ""),
         **edited,
-        **{describe.name(f"dvc.outs/{path}"): made.outs[path] for path in made.places.values()},
+        **{
+            describe.mlflow_name(f"dvc.outs/{path}"): made.outs[path]
+            for path in made.places.values()
+        },
         DIGEST: made.digest(),
-        MADE: json.dumps({part: getattr(made, part) for part in PARTS}, ensure_ascii=False),
+        LINEAGE: json.dumps({part: getattr(made, part) for part in PARTS}, ensure_ascii=False),
     }
 
 
-def read(registered: Any) -> Version:
-    """Read a version from MLflow's; UserError if its tags are not what `tags` writes.
+def read_version(registered: Any) -> Version:
+    """Read a version from MLflow's; UserError if its tags are not what `version_tags` writes.
 
     The registry may be shared: what others can write there becomes part of paths, of params.yaml
     and of command lines."""
@@ -108,7 +111,7 @@ def read(registered: Any) -> Version:
 
 def _read(registered: Any) -> Version:
     tags = registered.tags
-    parts = json.loads(tags[MADE])
+    parts = json.loads(tags[LINEAGE])
     version = Version(
         name=registered.name,
         version=int(registered.version),
@@ -125,7 +128,7 @@ def _read(registered: Any) -> Version:
     check_outputs("tags", version.outs, version.places)
     params.check_name("runs", version.run)
     params.check_name("corpora", version.corpus)
-    if version.name != name_of(version.task, version.corpus):
+    if version.name != model_name(version.task, version.corpus):
         raise refuse(
             "tags",
             f"{version.task} on {version.corpus}",
@@ -134,7 +137,9 @@ def _read(registered: Any) -> Version:
     return version
 
 
-def led_to(moves: Sequence[Mapping[str, Any]], holder: int | None) -> list[Mapping[str, Any]]:
+def champion_moves(
+    moves: Sequence[Mapping[str, Any]], holder: int | None
+) -> list[Mapping[str, Any]]:
     """Of the recorded moves, in order of time, those that led to the present `holder` of the alias,
     whose own is last.
 
@@ -156,9 +161,10 @@ def led_to(moves: Sequence[Mapping[str, Any]], holder: int | None) -> list[Mappi
     return [each for each in line if each["version"] is not None] if holder is not None else []
 
 
-def turned_back(moves: Sequence[Mapping[str, Any]], holder: int | None) -> set[int]:
-    """Of the recorded moves, as `led_to` gets them, the versions that a rollback ended and that did
-    not come back since."""
+def rolled_back(moves: Sequence[Mapping[str, Any]], holder: int | None) -> set[int]:
+    """Versions that a rollback removed and that never became champion again.
+
+    The arguments are those of `champion_moves`."""
     found: set[int] = set()
     for move, after in zip(moves, _stood(moves, holder)[1:], strict=True):
         if move.get("back") and after == move["version"]:
