@@ -443,7 +443,7 @@ def test_models_of_unlike_texts_are_not_compared(project: Project, against, laun
     )
     assert not decision.promote
     assert decision.reasons[0].startswith(
-        "the two cannot be compared: they are models of unlike texts, as text.lowercase"
+        "the two cannot be compared: they are models of different texts, as text.lowercase"
     )
     assert launched == []
 
@@ -495,7 +495,7 @@ def test_a_contender_that_cannot_read_the_test_set_is_not_promoted(
     tables.write(other / "test.parquet", pa.Table.from_pylist(rows, tables.TOKENS_LABELLED))
     decision = against(own, spoilt(own, tmp_path / "spoilt", 1.0), only(other))
     assert not decision.promote
-    assert decision.reasons[0].startswith("the two cannot be compared: stages.encode says: ")
+    assert decision.reasons[0].startswith("the two cannot be compared: stages.encode: ")
     assert "got the label mixed; expected one of negative, positive" in decision.verdict
 
 
@@ -517,9 +517,7 @@ def test_a_stage_that_breaks_down_stops_the_challenge_and_leaves_its_log(
             launch=broken,
         )
     [line] = str(told.value).splitlines()
-    assert line.startswith(
-        f"stages.encode broke down with status 1: {log_says}. Its log is {tmp_path}"
-    )
+    assert line.startswith(f"stages.encode failed with status 1: {log_says}. Its log is {tmp_path}")
     assert log_says in Path(line.removesuffix(".").rpartition(" ")[2]).read_text()
     assert [path for path in (tmp_path / "work").iterdir() if path.is_dir()] == []
 

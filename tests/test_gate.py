@@ -434,7 +434,7 @@ def test_every_task_has_guards_and_every_guard_a_figure() -> None:
     assert set(GUARDS) == {file.stem for file in (ROOT / "pipeline/scoring/tasks").glob("*.py")} - {
         "__init__"
     }
-    assert {name for names in GUARDS.values() for name in names} == set(guards._FIGURES)
+    assert {name for names in GUARDS.values() for name in names} == set(guards._METRICS)
 
 
 # Alike for both, and kept under all that it depends on
@@ -606,7 +606,7 @@ def test_contenders_that_saw_unlike_rows_are_never_compared(
     """One row more, less, in another place, or of another text."""
     champion = rows_of(task, rows)
     fair = np.ones(rows + 1, np.bool_)
-    assert len(align_scores._matched(task, champion, champion, fair).champion) == rows
+    assert len(align_scores._select_rows(task, champion, champion, fair).champion) == rows
     column, place = data.draw(st.sampled_from(COLUMNS[task])), data.draw(st.integers(0, rows - 1))
     values = champion[column].to_pylist()
     values[place] += data.draw(st.sampled_from([-1, 1, 100]))
@@ -619,8 +619,8 @@ def test_contenders_that_saw_unlike_rows_are_never_compared(
         (champion, champion.slice(1)),
         (champion.slice(1), champion),
     ):
-        with pytest.raises(Incomparable, match="unlike rows"):
-            align_scores._matched(task, one, other, fair)
+        with pytest.raises(Incomparable, match="different rows"):
+            align_scores._select_rows(task, one, other, fair)
 
 
 def test_masks_and_pairs_must_be_the_same_too() -> None:
@@ -633,8 +633,8 @@ def test_masks_and_pairs_must_be_the_same_too() -> None:
     )
     index = table.schema.get_field_index("count")
     other = table.set_column(index, table.schema.field(index), pa.array([1, 3], pa.int32()))
-    with pytest.raises(Incomparable, match="other words were masked"):
-        align_scores._matched("masked_language_model", table, other, np.ones(3, np.bool_))
+    with pytest.raises(Incomparable, match="different words were masked"):
+        align_scores._select_rows("masked_language_model", table, other, np.ones(3, np.bool_))
 
 
 # Short references
@@ -674,7 +674,7 @@ def test_one_test_set_of_short_references_has_chrf_decide_on_all(length: int) ->
     normal = ScorePair(pairs(rng, 0.1, 0), pairs(rng, 0.3, 0))
     brief = ScorePair(*(short(table, length) for table in (normal.champion, normal.challenger)))
     matched = [AlignedScores({"test": both}, 0, (0, 0)) for both in (normal, brief)]
-    fitted = contest().fitting(matched)
+    fitted = contest().with_usable_score(matched)
     assert (fitted.scoring.main, fitted.scoring.difference) == (
         ("chrf", "chrF") if length < 4 else ("bleu", "BLEU")
     )
@@ -686,7 +686,7 @@ def test_one_test_set_of_short_references_has_chrf_decide_on_all(length: int) ->
         )
         < 0
     )
-    assert not contest().fitting(matched[:1]).substituted
+    assert not contest().with_usable_score(matched[:1]).substituted
 
 
 def test_a_challenger_that_answers_in_two_words_can_win_by_chrf_and_the_record_says_why(
@@ -709,7 +709,7 @@ def test_a_challenger_that_answers_in_two_words_can_win_by_chrf_and_the_record_s
         )
         answered.append(StageOutputs(folder))
         ways.append(retokenize.read_tokenization(contender(tmp_path / name, {}).vocab))
-    decision = contest().held(
+    decision = contest().run(
         {"the test set": tmp_path / "tokens"}, {"the test set": answered}, ways
     )
     assert decision.promote
