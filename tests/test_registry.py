@@ -22,7 +22,7 @@ from pipeline import tracking
 from pipeline.core import tables
 from pipeline.core.errors import UserError
 from pipeline.flow import challenge
-from pipeline.tracking import describe, mlflow_store, registry, versions
+from pipeline.tracking import artifacts, describe, mlflow_store, registry, versions
 
 STORY, REVIEWS = "language_model-story", "classification-reviews"
 PLACES = {
@@ -482,7 +482,7 @@ def test_a_dead_server_is_told_in_one_line(
         (("rollback", "story"), f"model: got story; expected one of {REVIEWS}, {STORY}."),
         (
             ("champions", "--of", "README.md"),
-            "README.md: got nothing that dvc.lock knows; expected",
+            "README.md: got no path in dvc.lock; expected",
         ),
         (("serve", "story"), f"model: got story; expected one of {REVIEWS}, {STORY}."),
         (
@@ -735,7 +735,7 @@ def test_a_quote_in_the_name_of_a_model_changes_no_search(project: Project) -> N
 def test_artifacts_go_nowhere_but_into_the_project_s_folder_of_them(
     uri: str, project: Project, tmp_path: Path
 ) -> None:
-    outside, inside = tmp_path / "outside", mlflow_store.artifacts(project.root)
+    outside, inside = tmp_path / "outside", artifacts.artifact_folder(project.root)
     outside.mkdir()
     if uri == "link":
         inside.mkdir(parents=True, exist_ok=True)
@@ -747,7 +747,7 @@ def test_artifacts_go_nowhere_but_into_the_project_s_folder_of_them(
     with pytest.raises(
         UserError, match=r"^artifact_uri of an MLflow run: got .* expected a place in "
     ):
-        mlflow_store.log_artifacts(
+        artifacts.log_artifacts(
             mlflow_store.connect(project.root), project.root, run, tmp_path / "given"
         )
     assert not list(tmp_path.rglob("out*/decision.json"))
@@ -758,7 +758,7 @@ def test_an_artifact_takes_the_place_of_a_link_and_not_of_what_it_leads_to(
 ) -> None:
     precious, place = (
         tmp_path / "precious",
-        mlflow_store.artifacts(project.root) / "1" / "artifacts",
+        artifacts.artifact_folder(project.root) / "1" / "artifacts",
     )
     precious.write_text("keep")
     place.mkdir(parents=True)
@@ -768,7 +768,7 @@ def test_an_artifact_takes_the_place_of_a_link_and_not_of_what_it_leads_to(
     run = SimpleNamespace(
         info=SimpleNamespace(artifact_uri="mlflow-artifacts:/1/artifacts", run_id="1")
     )
-    mlflow_store.log_artifacts(
+    artifacts.log_artifacts(
         mlflow_store.connect(project.root), project.root, run, tmp_path / "given"
     )
     assert (precious.read_text(), (place / "decision.json").read_text()) == ("keep", "{}")

@@ -661,7 +661,7 @@ def test_a_full_disk_does_not_stop_the_training(capsys: pytest.CaptureFixture[st
             log({"loss": 1.0}, step)
         log.end("FINISHED")
         os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
-    assert capsys.readouterr().err.count("tracking stopped, training goes on") == 1
+    assert capsys.readouterr().err.count("tracking stopped, training continues") == 1
 
 
 def _folder(path: Path) -> None:
@@ -689,7 +689,9 @@ def test_a_damaged_spool_does_not_stop_the_training(
     with tracking.live(run="lstm", digest="d", work=tmp_path, root=tmp_path) as log:
         log({"loss": 1.0}, 1)
     error = capsys.readouterr().err
-    assert error == "" or (error.count("\n") == 1 and "tracking stopped, training goes on" in error)
+    assert error == "" or (
+        error.count("\n") == 1 and "tracking stopped, training continues" in error
+    )
     assert error or [
         json.loads(line).get("step") for line in (tmp_path / live_log.NAME).open()
     ] == [None, 1, None]
@@ -716,7 +718,7 @@ def test_a_follower_that_cannot_start_does_not_stop_the_training(
     monkeypatch.setattr(subprocess, "Popen", _fail(error))
     with tracking.live(run="lstm", digest="d", work=tmp_path, root=tmp_path) as log:
         log({"loss": 1.0}, 1)
-    assert capsys.readouterr().err.count("tracking stopped, training goes on") == 1
+    assert capsys.readouterr().err.count("tracking stopped, training continues") == 1
 
 
 def test_settings_and_figures_of_odd_types_do_not_stop_the_training(
@@ -776,7 +778,7 @@ def test_a_follower_that_fails_is_reported_while_the_training_goes_on(project: P
     ) as training:
         assert training.stderr is not None
         assert (
-            "tracking stopped, training goes on: its process ended with status 1, see"
+            "tracking stopped, training continues: the follower ended with status 1, see"
             in training.stderr.readline()
         )
         assert training.poll() is None

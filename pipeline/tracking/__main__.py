@@ -1,5 +1,4 @@
-"""`python -m pipeline.tracking follow --root ROOT --parent PID < SPOOL`: started by `live`, by
-nobody else."""
+"""`python -m pipeline.tracking follow --root ROOT --parent PID < SPOOL`: started by `live` only."""
 
 import argparse
 import sys
@@ -13,9 +12,10 @@ def main() -> None:
     parser.add_argument("command", choices=["follow"])
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--parent", type=int, required=True)
-    a = parser.parse_args()
+    arguments = parser.parse_args()
+
     lower_priority()
-    follow(sys.stdin.buffer, a.root, a.parent)
+    follow(sys.stdin.buffer, arguments.root, arguments.parent)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from typing import Any, Literal
 from pipeline.core import config
 from pipeline.core.atomic import exclusive
 from pipeline.core.errors import refuse
-from pipeline.tracking import backfill, describe, lineage, mlflow_store, run_lock
+from pipeline.tracking import artifacts, backfill, describe, lineage, mlflow_store, run_lock
 from pipeline.tracking.lineage import EvaluatedRun
 from pipeline.tracking.run_outputs import read_outputs
 from pipeline.tracking.scores import score_line
@@ -247,7 +247,7 @@ def log_artifacts(root: Path, version: Version, folder: Path) -> None:
             )
             print(f"seqline: {version}: {line}", file=sys.stderr)
         else:
-            mlflow_store.log_artifacts(client, root, run, folder)
+            artifacts.log_artifacts(client, root, run, folder)
 
 
 @contextmanager
@@ -276,7 +276,7 @@ def _register(client: Any, root: Path, made: EvaluatedRun) -> Version:
     folder = f"model-{digest[:12]}"
     with tempfile.TemporaryDirectory() as scratch:
         package.save_version(Path(scratch) / folder, describe.home(root), made)
-        mlflow_store.log_artifacts(client, root, run, Path(scratch))
+        artifacts.log_artifacts(client, root, run, Path(scratch))
     if name not in _names(client):
         about = (
             f"The task {made.task} on the corpus {made.corpus}: its versions are evaluated "
@@ -287,7 +287,7 @@ def _register(client: Any, root: Path, made: EvaluatedRun) -> Version:
         )
     created = client.create_model_version(
         name,
-        mlflow_store.artifact_source(root, run, folder),
+        artifacts.artifact_source(root, run, folder),
         run.info.run_id,
         version_tags(root, made),
         description=f"{made.run}: {score_line(root, made)}",

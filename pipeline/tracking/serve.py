@@ -17,7 +17,7 @@ from types import FrameType
 
 from pipeline.core import loopback
 from pipeline.core.errors import refuse, shown
-from pipeline.tracking import describe, mlflow_store, registry
+from pipeline.tracking import artifacts, describe, mlflow_store, registry
 
 _HOST = "127.0.0.1"
 # the pages begin with those for chat agents otherwise
@@ -103,7 +103,7 @@ def command(root: Path, port: int) -> list[str]:
     of other sites get no answer from it."""
     hosts = f"localhost:{port},{_HOST}:{port}"
     origins = f"http://localhost:{port},http://{_HOST}:{port}"
-    stores = ["--artifacts-destination", mlflow_store.artifacts(root).as_uri()]
+    stores = ["--artifacts-destination", artifacts.artifact_folder(root).as_uri()]
     listen = ["--host", _HOST, "--port", str(port), "--workers", "1", "--allowed-hosts", hosts]
     allow = ["--cors-allowed-origins", origins]
     return [
