@@ -40,7 +40,7 @@ MORE = 32  # positions of padding
 
 
 @dataclass(frozen=True)
-class Way:
+class Setting:
     """How sentences are read: by figures of the batch's `own` or kept ones, in batches of `mixed`
     lengths or of like ones, `padding` counted among the own or not, and how many positions there
     are `more` of it than the longest sentence needs."""
@@ -66,20 +66,20 @@ class Way:
         )
 
 
-WAYS = (
-    Way(own=False, mixed=True, padding=True, more=0),
-    Way(own=True, mixed=False, padding=True, more=0),
-    Way(own=True, mixed=True, padding=False, more=0),
-    Way(own=True, mixed=True, padding=True, more=0),
-    Way(own=True, mixed=True, padding=True, more=MORE),
+SETTINGS = (
+    Setting(own=False, mixed=True, padding=True, more=0),
+    Setting(own=True, mixed=False, padding=True, more=0),
+    Setting(own=True, mixed=True, padding=False, more=0),
+    Setting(own=True, mixed=True, padding=True, more=0),
+    Setting(own=True, mixed=True, padding=True, more=MORE),
 )
 
 
 @dataclass
-class Reading:
+class NormMonitor:
     """What the norms of a model are told of the batch that it reads, and what they tell of it."""
 
-    way: Way
+    way: Setting
     # of each side, BT: which positions are no padding
     real: dict[str, Tensor] = field(default_factory=dict)
     # of the distance of means, one norm on one batch each
@@ -101,7 +101,7 @@ class Reading:
         return (x_BTH - mean_H) / (variance_H + kernel.eps).sqrt() * kernel.weight + kernel.bias
 
 
-def attach(model: Any, reading: Reading) -> None:
+def attach(model: Any, reading: NormMonitor) -> None:
     """Have every batch norm of the model do as the reading says."""
     for name, module in model.named_modules():
         if isinstance(module, BatchNorm):
@@ -109,30 +109,30 @@ def attach(model: Any, reading: Reading) -> None:
             module.forward = partial(reading.normalised, module, side)  # type: ignore[method-assign]
 
 
-def batches(pairs: translation.Pairs, way: Way, size: int) -> Iterator[translation.Batch]:
+def batches(pairs: translation.Pairs, way: Setting, size: int) -> Iterator[translation.Batch]:
     """All pairs in batches of `size`; those of mixed lengths are the same for every way and
     model."""
     like = np.lexsort((pairs.target.length, pairs.source.length))
     order = np.random.default_rng(1).permutation(len(pairs)) if way.mixed else like
     for start in range(0, len(order), size):
         batch = pairs.batch(order[start : start + size])
-        prompt = Prompt(wider(batch.prompt.ids_BS, way.more), batch.prompt.length_B)
+        prompt = Prompt(pad(batch.prompt.ids_BS, way.more), batch.prompt.length_B)
         yield translation.Batch(
-            prompt, wider(batch.input_BT, way.more), wider(batch.label_BT, way.more)
+            prompt, pad(batch.input_BT, way.more), pad(batch.label_BT, way.more)
         )
 
 
-def wider(ids_BT: Tensor, more: int) -> Tensor:
+def pad(ids_BT: Tensor, more: int) -> Tensor:
     return F.pad(ids_BT, (0, more), value=PAD)
 
 
 @torch.inference_mode()
-def measured(
-    model: Any, pairs: translation.Pairs, way: Way, size: int
+def measure(
+    model: Any, pairs: translation.Pairs, way: Setting, size: int
 ) -> tuple[float, float | None]:
     """Nats per target token, and the distance of the batches' means from those kept, if there are
     any."""
-    reading, nats, tokens = Reading(way), 0.0, 0
+    reading, nats, tokens = NormMonitor(way), 0.0, 0
     attach(model, reading)
     for batch in batches(pairs, way, size):
         ids_BS, length_B = batch.prompt.ids_BS, batch.prompt.length_B
@@ -150,8 +150,8 @@ def table(model: Any, pairs: translation.Pairs) -> str:
     """As Markdown: a line for each way, a column for each size."""
     head = ("means and variances", "lengths", "padding", *(str(size) for size in SIZES))
     lines = [f"| {' | '.join(head)} |", "|---|---|---|" + "---:|" * len(SIZES)]
-    for way in WAYS:
-        found = [measured(model, pairs, way, size) for size in SIZES]
+    for way in SETTINGS:
+        found = [measure(model, pairs, way, size) for size in SIZES]
         cells = [
             f"{loss:.4f}" + (f" ({far:.2f})" if far is not None else "") for loss, far in found
         ]

@@ -43,7 +43,7 @@ def sentences(count: int) -> Prompt:
     return Prompt(ids_BS.masked_fill(torch.arange(14) >= length_B[:, None], PAD), length_B)
 
 
-def by(
+def search_in_batches(
     size: int, prompt: Prompt, model: transformer.Model, config: beam.Config
 ) -> list[list[Hypothesis]]:
     """The whole prompt in batches of `size`, each as wide as its longest sentence."""
@@ -56,7 +56,9 @@ def by(
     return found
 
 
-def timed(work: Callable[[], list[list[Hypothesis]]]) -> tuple[float, list[list[Hypothesis]]]:
+def timed_search(
+    work: Callable[[], list[list[Hypothesis]]],
+) -> tuple[float, list[list[Hypothesis]]]:
     start = time.perf_counter()
     found = work()
     return time.perf_counter() - start, found
@@ -87,9 +89,9 @@ def main() -> None:
     )
     batched, alone = [], []
     for _ in range(a.rounds):
-        seconds, together = timed(lambda: by(a.batch, prompt, model, config))
+        seconds, together = timed_search(lambda: search_in_batches(a.batch, prompt, model, config))
         batched.append(seconds)
-        seconds, apart = timed(lambda: by(1, prompt, model, config))
+        seconds, apart = timed_search(lambda: search_in_batches(1, prompt, model, config))
         alone.append(seconds)
         assert [h.ids for [h] in together] == [h.ids for [h] in apart], "the batch changed a result"
     print(

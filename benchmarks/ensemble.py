@@ -26,15 +26,15 @@ from pipeline.scoring.tasks import of_run, text_of, tokenizer_of
 from pipeline.tasks import translation
 from pipeline.text.tokens import rewritten
 
-TOGETHER = "ensemble"
+ENSEMBLE = "ensemble"
 
 
-def place(root: Path, stage: str, name: str, run: params.Run, option: str) -> Path:
+def stage_path(root: Path, stage: str, name: str, run: params.Run, option: str) -> Path:
     """A folder that the DAG gives to a run's stage."""
     return paths.option(root, stage, name, {"corpus": run.corpus}, option)
 
 
-def members(root: Path, names: list[str], split: str) -> dict[str, list[str]]:
+def read_hypotheses(root: Path, names: list[str], split: str) -> dict[str, list[str]]:
     """What each run's own search has answered to every row; UserError for what is no pair's
     answer."""
     found = {}
@@ -42,7 +42,7 @@ def members(root: Path, names: list[str], split: str) -> dict[str, list[str]]:
         run = params.run(root / "params.yaml", name)
         if run.task != "translation":
             raise refuse(name, f"a run of the task {run.task}", "a translator", "Name another run.")
-        file = place(root, "predict", name, run, "out") / f"hypotheses_{split}.parquet"
+        file = stage_path(root, "predict", name, run, "out") / f"hypotheses_{split}.parquet"
         if not file.exists():
             raise refuse(
                 str(file),
@@ -55,19 +55,19 @@ def members(root: Path, names: list[str], split: str) -> dict[str, list[str]]:
     return found
 
 
-def tokens(root: Path, name: str) -> Path:
+def tokens_folder(root: Path, name: str) -> Path:
     """The folder of the tokens of a run's corpus."""
-    return place(root, "evaluate", name, params.run(root / "params.yaml", name), "tokens")
+    return stage_path(root, "evaluate", name, params.run(root / "params.yaml", name), "tokens")
 
 
 def references(root: Path, name: str, split: str) -> list[str]:
     """What the rows of a run's corpus should be translated to."""
-    path = tokens(root, name) / f"{split}.parquet"
+    path = tokens_folder(root, name) / f"{split}.parquet"
     targets: list[str] = tables.read(path, tables.TOKENS_PAIR).sort_by("row")["target"].to_pylist()
     return targets
 
 
-def normalized(root: Path, name: str, texts: list[str]) -> list[str]:
+def normalize(root: Path, name: str, texts: list[str]) -> list[str]:
     """Normalize answers or references by the settings of the run's corpus, as the evaluate stage
     does."""
     file = root / "params.yaml"
@@ -96,13 +96,13 @@ def main() -> None:
     if len(a.runs) < 2:
         raise refuse("RUN", a.runs[0], "two runs at least")
     file, name = a.root / "params.yaml", a.runs[0]
-    answers = members(a.root, a.runs, a.split)
+    answers = read_hypotheses(a.root, a.runs, a.split)
     run = params.run(file, name)
-    encoded = place(a.root, "predict", name, run, "encoded") / f"{a.split}.parquet"
-    answers = {TOGETHER: ensemble(a.root, a.runs, encoded)} | answers
-    answers = {system: normalized(a.root, name, texts) for system, texts in answers.items()}
-    expected = normalized(a.root, name, references(a.root, name, a.split))
-    tokenizer, _ = tokenizer_of(file, run.corpus, tokens(a.root, name))
+    encoded = stage_path(a.root, "predict", name, run, "encoded") / f"{a.split}.parquet"
+    answers = {ENSEMBLE: ensemble(a.root, a.runs, encoded)} | answers
+    answers = {system: normalize(a.root, name, texts) for system, texts in answers.items()}
+    expected = normalize(a.root, name, references(a.root, name, a.split))
+    tokenizer, _ = tokenizer_of(file, run.corpus, tokens_folder(a.root, name))
     task, bootstrap = (
         of_run(file, name, run, tokenizer),
         Bootstrap.of(params.evaluation(file), run.corpus, a.split),

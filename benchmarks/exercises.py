@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.rounds import in_turns, milliseconds, over
+from benchmarks.rounds import median_ms, ratio_summary, time_alternating
 from pipeline.contracts import Sizes
 from pipeline.core import config, params, tables
 from pipeline.core.seeding import derive
@@ -25,7 +25,7 @@ from pipeline.tasks import translation
 from pipeline.training import checkpoint, devices
 
 
-def prepared(root: Path, name: str, batches: int) -> Callable[[int], None]:
+def make_update(root: Path, name: str, batches: int) -> Callable[[int], None]:
     """A function that makes one update of the run's model on the batch of that number."""
     run = params.run(root / "params.yaml", name)
     vocab = json.loads((root / f"data/vocab/{run.corpus}/vocab.json").read_text(encoding="utf-8"))
@@ -52,7 +52,7 @@ def prepared(root: Path, name: str, batches: int) -> Callable[[int], None]:
     return update
 
 
-def a_step(update: Callable[[int], None], steps: int) -> float:
+def step_seconds(update: Callable[[int], None], steps: int) -> float:
     """Seconds of an update, the mean over so many."""
     began = time.perf_counter()
     for step in range(steps):
@@ -72,13 +72,13 @@ def main() -> None:
     names = [
         name for name in config.section(a.root / "params.yaml", "runs") if not name[-1].isdigit()
     ]
-    updates = {name: prepared(a.root, name, a.steps) for name in names}
-    seconds = in_turns(
-        {name: partial(a_step, update, a.steps) for name, update in updates.items()}, a.rounds
+    updates = {name: make_update(a.root, name, a.steps) for name in names}
+    seconds = time_alternating(
+        {name: partial(step_seconds, update, a.steps) for name, update in updates.items()}, a.rounds
     )
     for name, own in seconds.items():
         print(
-            f"{name}: {milliseconds(own):.1f} ms a step, {over(own, seconds[names[0]])} of "
+            f"{name}: {median_ms(own):.1f} ms a step, {ratio_summary(own, seconds[names[0]])} of "
             f"{names[0]}'s"
         )
 

@@ -48,7 +48,7 @@ DIRECTIONS = {"equal": 0, "worse": -1, "better": 1}
 Pair = tuple[Array, Array]
 
 
-def allowed(share: float, challenges: int = CHALLENGES) -> int:
+def binomial_limit(share: float, challenges: int = CHALLENGES) -> int:
     """The 99.9 % quantile of Binomial(challenges, share): more than so many would not be chance."""
     one, other, n = math.log(share), math.log(1 - share), challenges
     ways = (math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in range(n + 1))
@@ -60,7 +60,7 @@ def mean(sums_RK: Array) -> Array:
     return sums_RK[:, 0] / sums_RK[:, 1]
 
 
-def marks(rng: np.random.Generator, gain: float, rows: int = ROWS) -> Pair:
+def draw_scores(rng: np.random.Generator, gain: float, rows: int = ROWS) -> Pair:
     """Two systems' marks of the same rows, some of which are hard: alike in distribution but for
     the gain."""
     hard = rng.normal(0, 1, rows)
@@ -70,7 +70,7 @@ def marks(rng: np.random.Generator, gain: float, rows: int = ROWS) -> Pair:
 
 
 @functools.cache
-def answered(wrong: float) -> Array:
+def bleu_sums(wrong: float) -> Array:
     """sacreBLEU's sums (ANSWERS, SENTENCES, K) of made sentences, each answered with that share of
     its words wrong."""
     rng, bleu = np.random.default_rng(1), mt_metrics.measures()["bleu"]
@@ -95,25 +95,25 @@ def answered(wrong: float) -> Array:
     )
 
 
-def translations(rng: np.random.Generator, gain: float, rows: int = ROWS) -> Pair:
+def draw_translations(rng: np.random.Generator, gain: float, rows: int = ROWS) -> Pair:
     """The same sentences by two translators; the second has `gain` of the words wrong less than the
     first."""
     row = rng.integers(0, SENTENCES, rows)
     one, other = (
-        answered(share)[rng.integers(0, ANSWERS, rows), row]
+        bleu_sums(share)[rng.integers(0, ANSWERS, rows), row]
         for share in (WRONG, round(WRONG - gain, 3))
     )
     return one, other
 
 
 KINDS: dict[str, tuple[Callable[[np.random.Generator, float], Pair], Score, float]] = {
-    "means": (marks, mean, 0.5),
-    "corpus BLEU": (translations, mt_metrics.bleu, 0.08),
+    "means": (draw_scores, mean, 0.5),
+    "corpus BLEU": (draw_translations, mt_metrics.bleu, 0.08),
 }
 
 
 @functools.cache
-def challenged(
+def simulate(
     method: str, kind: str, direction: int, challenges: int = CHALLENGES, resamples: int = RESAMPLES
 ) -> tuple[Array, Array]:
     """p and the difference seen in each of the challenges: by one truly better (1), equal (0) or
@@ -126,9 +126,9 @@ def challenged(
     return np.array(p), np.array([score_difference(*pair, score) for pair in pairs])
 
 
-def on_few_rows(rows: int = 6) -> dict[str, int]:
+def promotions_on_few_rows(rows: int = 6) -> dict[str, int]:
     """By method, how many of CHALLENGES equal challengers are promoted on a handful of rows."""
-    pairs = [marks(np.random.default_rng([i, 9]), 0.0, rows) for i in range(CHALLENGES)]
+    pairs = [draw_scores(np.random.default_rng([i, 9]), 0.0, rows) for i in range(CHALLENGES)]
     return {
         method: sum(
             p_value(method, *pair, mean, True, RESAMPLES, i) < LEVEL for i, pair in enumerate(pairs)
@@ -137,7 +137,7 @@ def on_few_rows(rows: int = 6) -> dict[str, int]:
     }
 
 
-def best_of_ten() -> dict[str, int]:
+def promotions_of_best_of_ten() -> dict[str, int]:
     """How many of CHALLENGES are promoted if the best of ten equal runs challenges an equal
     champion: the best on the valid split, or on the very test set that decides."""
     promoted = {"valid": 0, "test": 0}
@@ -167,15 +167,16 @@ def main() -> None:
     )
     for method, kind in itertools.product(METHODS, KINDS):
         p = {
-            name: challenged(method, kind, sign, a.challenges, a.resamples)[0]
+            name: simulate(method, kind, sign, a.challenges, a.resamples)[0]
             for name, sign in DIRECTIONS.items()
         }
         counts = ", ".join(f"{name} {int((own < LEVEL).sum())}" for name, own in p.items())
         print(
-            f"  {method}, {kind}: {counts} (equal: chance explains {allowed(LEVEL, a.challenges)})"
+            f"  {method}, {kind}: {counts} (equal: chance explains "
+            f"{binomial_limit(LEVEL, a.challenges)})"
         )
-    print(f"equal ones on six rows, of {CHALLENGES}: {on_few_rows()}")
-    print(f"the best of ten equal runs, of {CHALLENGES}, chosen by: {best_of_ten()}")
+    print(f"equal ones on six rows, of {CHALLENGES}: {promotions_on_few_rows()}")
+    print(f"the best of ten equal runs, of {CHALLENGES}, chosen by: {promotions_of_best_of_ten()}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from benchmarks.rounds import in_turns, milliseconds, over
+from benchmarks.rounds import median_ms, ratio_summary, time_alternating
 from pipeline.nn import segments
 from pipeline.nn.cells import Recurrent
 from pipeline.training import devices
@@ -31,7 +31,7 @@ def packed(layer: Recurrent, x_BSE: Tensor, length_B: Tensor) -> Tensor:
     return pad_packed_sequence(out, batch_first=True)[0]
 
 
-def in_segments(layer: Recurrent, x_BSE: Tensor, length_B: Tensor) -> Tensor:
+def segmented(layer: Recurrent, x_BSE: Tensor, length_B: Tensor) -> Tensor:
     """hidden_BSH of the segments between two ends of rows."""
     return segments.stack(layer.kernel, x_BSE, length_B)[0]
 
@@ -66,12 +66,12 @@ def main() -> None:
         length_B[0] = longest
         ways = {
             way.__name__: partial(seconds, way, layer, x_BSE, length_B)
-            for way in (packed, in_segments)
+            for way in (packed, segmented)
         }
-        theirs, ours = in_turns(ways, a.rounds).values()
+        theirs, ours = time_alternating(ways, a.rounds).values()
         print(
-            f"{longest:4} steps: packed {milliseconds(theirs):.0f} ms, in segments "
-            f"{over(ours, theirs)} of it"
+            f"{longest:4} steps: packed {median_ms(theirs):.0f} ms, in segments "
+            f"{ratio_summary(ours, theirs)} of it"
         )
 
 

@@ -16,15 +16,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.rounds import in_turns, milliseconds, over
+from benchmarks.rounds import median_ms, ratio_summary, time_alternating
 from pipeline.nn.cross_entropy import summed_cross_entropy
 from pipeline.nn.dropout import dropout
 from pipeline.training import devices
 
-Way = Callable[[Tensor], Tensor]  # to a sum whose gradient is taken
+Operation = Callable[[Tensor], Tensor]  # to a sum whose gradient is taken
 
 
-def seconds(way: Way, leaf: Tensor) -> float:
+def seconds(way: Operation, leaf: Tensor) -> float:
     """Of the way and its gradient; a copy of the leaf, as the way may write where it reads, is not
     counted."""
     x = leaf.clone()
@@ -33,11 +33,11 @@ def seconds(way: Way, leaf: Tensor) -> float:
     return time.perf_counter() - began
 
 
-def compare(what: str, theirs: Way, ours: Way, leaf: Tensor, rounds: int) -> None:
-    by_torch, own = in_turns(
+def compare(what: str, theirs: Operation, ours: Operation, leaf: Tensor, rounds: int) -> None:
+    by_torch, own = time_alternating(
         {"torch": partial(seconds, theirs, leaf), "ours": partial(seconds, ours, leaf)}, rounds
     ).values()
-    print(f"{what}: torch {milliseconds(by_torch):.1f} ms, ours {over(own, by_torch)} of it")
+    print(f"{what}: torch {median_ms(by_torch):.1f} ms, ours {ratio_summary(own, by_torch)} of it")
 
 
 def main() -> None:

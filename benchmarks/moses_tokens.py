@@ -14,13 +14,13 @@ from pathlib import Path
 from sacrebleu.metrics import BLEU
 from sacremoses import MosesPunctNormalizer, MosesTokenizer
 
-from benchmarks.ensemble import members, normalized, references, tokens
+from benchmarks.ensemble import normalize, read_hypotheses, references, tokens_folder
 from pipeline.core import params
 from pipeline.core.errors import exit_with
 from pipeline.scoring.tasks import tokenizer_of
 
 
-def moses(texts: list[str], language: str) -> list[str]:
+def moses_tokenize(texts: list[str], language: str) -> list[str]:
     """Each text as its tokens, with spaces between them."""
     normal, tokenizer = MosesPunctNormalizer(language), MosesTokenizer(language)
     return [
@@ -40,13 +40,17 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path("."))
     parser.add_argument("--split", default="test")
     a = parser.parse_args()
-    [answers] = members(a.root, [a.run], a.split).values()
-    answers = normalized(a.root, a.run, answers)
-    expected = normalized(a.root, a.run, references(a.root, a.run, a.split))
+    [answers] = read_hypotheses(a.root, [a.run], a.split).values()
+    answers = normalize(a.root, a.run, answers)
+    expected = normalize(a.root, a.run, references(a.root, a.run, a.split))
     file = a.root / "params.yaml"
-    tokenizer, _ = tokenizer_of(file, params.run(file, a.run).corpus, tokens(a.root, a.run))
+    tokenizer, _ = tokenizer_of(file, params.run(file, a.run).corpus, tokens_folder(a.root, a.run))
     for name, tokenize, sides in (
-        ("Moses' tokens", "none", [moses(texts, a.language) for texts in (answers, expected)]),
+        (
+            "Moses' tokens",
+            "none",
+            [moses_tokenize(texts, a.language) for texts in (answers, expected)],
+        ),
         (f"sacreBLEU's tokens, {tokenizer}", tokenizer, [answers, expected]),
     ):
         found = BLEU(lowercase=True, tokenize=tokenize, force=True).corpus_score(

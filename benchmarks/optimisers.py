@@ -24,7 +24,7 @@ GOOD = 1.1  # times the optimiser's best perplexity
 WORST = 300.0  # a perplexity above it, as of words by chance, is called diverged
 
 
-def measured(root: Path) -> tuple[dict[str, list[tuple[float, float]]], float]:
+def read_perplexities(root: Path) -> tuple[dict[str, list[tuple[float, float]]], float]:
     """Of each optimiser (learning rate, test perplexity), by rate; and the lowest perplexity that
     the corpus allows.
 
@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path("."))
     parser.add_argument("--out", type=Path, default=Path("docs/images/optimisers.png"))
     a = parser.parse_args()
-    found, floor = measured(a.root)
+    found, floor = read_perplexities(a.root)
     draw(found, floor, a.out)
     print(table(found))
 

@@ -48,12 +48,12 @@ def main() -> None:
     a = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder) / "prefect") as url:
         for number in range(a.rounds):
-            once(Path(folder), a, url, number)
+            run_pair(Path(folder), a, url, number)
         if a.keep:
             shutil.copytree(folder, a.keep, symlinks=True, ignore=shutil.ignore_patterns("prefect"))
 
 
-def once(folder: Path, a: argparse.Namespace, url: str, number: int) -> None:
+def run_pair(folder: Path, a: argparse.Namespace, url: str, number: int) -> None:
     """One paired measurement."""
     ways = {"dvc repro": ["dvc", "repro"], "seqline run": [*_SEQLINE, "run", "--jobs", str(a.jobs)]}
     took, locks = dict[str, float](), list[bytes]()
@@ -72,13 +72,13 @@ def once(folder: Path, a: argparse.Namespace, url: str, number: int) -> None:
             sys.exit((folder / "said.txt").read_text()[-3000:])
         if name == "seqline run":
             print((folder / "said.txt").read_text().splitlines()[-1])
-            idle(root, env)
+            time_idle_run(root, env)
         locks.append((root / "dvc.lock").read_bytes())
     same = "the same" if locks[0] == locks[1] else "OTHER"
     print(f"ratio {took['seqline run'] / took['dvc repro']:.3f}, dvc.lock: {same}", flush=True)
 
 
-def idle(root: Path, env: dict[str, str]) -> None:
+def time_idle_run(root: Path, env: dict[str, str]) -> None:
     """The time of a run with nothing to do."""
     began = time.monotonic()
     done = subprocess.run(

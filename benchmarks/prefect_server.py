@@ -29,7 +29,7 @@ def running(home: Path, env: Mapping[str, str]) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}/api"
     try:
         until = time.monotonic() + _START_SECONDS
-        while not answers(f"{url}/health"):
+        while not is_up(f"{url}/health"):
             if process.poll() is not None or time.monotonic() > until:
                 raise RuntimeError(f"no Prefect server came up: see {home / 'server.log'}")
             time.sleep(0.2)
@@ -44,7 +44,7 @@ def running(home: Path, env: Mapping[str, str]) -> Iterator[str]:
         process.wait()
 
 
-def answers(url: str) -> bool:
+def is_up(url: str) -> bool:
     """Whether somebody is there."""
     try:
         with urllib.request.urlopen(url, timeout=2):

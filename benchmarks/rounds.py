@@ -5,19 +5,21 @@ import statistics
 from collections.abc import Callable, Mapping
 
 
-def in_turns(ways: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+def time_alternating(
+    ways: Mapping[str, Callable[[], float]], rounds: int
+) -> dict[str, list[float]]:
     """The seconds that each way says it took, round by round; a round before them warms up and is
     not counted."""
     taken = [{name: way() for name, way in ways.items()} for _ in range(rounds + 1)][1:]
     return {name: [one[name] for one in taken] for name in ways}
 
 
-def over(own: list[float], first: list[float]) -> str:
+def ratio_summary(own: list[float], first: list[float]) -> str:
     """The median of the rounds' ratios, and their ends."""
     ratios = [mine / theirs for mine, theirs in zip(own, first, strict=True)]
     return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
-def milliseconds(seconds: list[float]) -> float:
+def median_ms(seconds: list[float]) -> float:
     """Their median, in ms."""
     return 1000 * statistics.median(seconds)

@@ -96,7 +96,7 @@ def digest(folder: Path) -> str:
     return total.hexdigest()
 
 
-def chosen(params: Path, corpus: str, run: str, rows: int) -> dict[str, Any]:
+def reduced_params(params: Path, corpus: str, run: str, rows: int) -> dict[str, Any]:
     """The params with one corpus, of `rows` training rows if it is a built-in one, and one run of
     one epoch on it."""
     content: dict[str, Any] = yaml.safe_load(params.read_text(encoding="utf-8"))
@@ -176,9 +176,9 @@ def main() -> None:
     a = parser.parse_args()
     print(f"{a.corpus}, 1 against {a.count}, {a.rounds} rounds, {os.cpu_count()} cores")
     with tempfile.TemporaryDirectory() as data, tempfile.TemporaryDirectory() as training:
-        content = chosen(a.params, a.corpus, a.run, a.rows)
+        content = reduced_params(a.params, a.corpus, a.run, a.rows)
         ratios = compare_data(Path(data), content, a.corpus, a.count, a.rounds)
-        content = chosen(a.params, a.corpus, a.run, a.train_rows)
+        content = reduced_params(a.params, a.corpus, a.run, a.train_rows)
         trained = compare_training(Path(training), content, a.corpus, a.run, a.count, a.rounds)
     for name, found in [
         *((name, [one[name] for one in ratios]) for name in ratios[0]),

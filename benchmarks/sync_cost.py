@@ -17,7 +17,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from benchmarks.rounds import in_turns, milliseconds, over
+from benchmarks.rounds import median_ms, ratio_summary, time_alternating
 from pipeline.core.errors import exit_with
 
 STAGES = {
@@ -81,13 +81,13 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory(dir=".", prefix=".sync_cost_") as folder:
         run = partial(seconds, corpora, params, Path(folder).resolve())
-        bare, synced = in_turns(
+        bare, synced = time_alternating(
             {"bare": partial(run, False), "synced": partial(run, True)}, a.rounds
         ).values()
         files = sum(1 for path in Path(folder).rglob("*") if path.is_file())
     print(
-        f"{files} files: without fsync {milliseconds(bare):.0f} ms, with it "
-        f"{over(synced, bare)} of that"
+        f"{files} files: without fsync {median_ms(bare):.0f} ms, with it "
+        f"{ratio_summary(synced, bare)} of that"
     )
 
 

@@ -49,7 +49,7 @@ def lines(text: Path | None, words: int) -> list[list[str]]:
     return found
 
 
-def encoded(text: list[list[str]]) -> tuple[pa.Table, int]:
+def encode_lines(text: list[list[str]]) -> tuple[pa.Table, int]:
     """The lines as the encode stage writes them, and the number of ids."""
     counts = Counter(word for line in text for word in line)
     known = [word for word, count in counts.most_common() if count >= MIN_COUNT]
@@ -62,7 +62,7 @@ def encoded(text: list[list[str]]) -> tuple[pa.Table, int]:
     return table, len(known) + len(SPECIALS)
 
 
-def ours(
+def seqline_epoch(
     table: pa.Table, ids: int, method: str, dimension: int, threads: int
 ) -> Callable[[], None]:
     """One epoch of the project's own loop, with the setting of the preset wikitext2."""
@@ -103,7 +103,9 @@ def ours(
     return work
 
 
-def theirs(text: list[list[str]], method: str, dimension: int, threads: int) -> Callable[[], None]:
+def gensim_epoch(
+    text: list[list[str]], method: str, dimension: int, threads: int
+) -> Callable[[], None]:
     """One epoch of gensim's."""
     from gensim.models import Word2Vec
 
@@ -129,16 +131,18 @@ def main() -> None:
         parser.add_argument(f"--{option}", type=int, default=value)
     a = parser.parse_args()
     text = lines(a.text, a.words)
-    table, ids = encoded(text)
+    table, ids = encode_lines(text)
     words = sum(len(line) for line in text)
     works = {
-        f"ours, {method}": ours(table, ids, method, a.dimension, a.threads) for method in METHODS
+        f"ours, {method}": seqline_epoch(table, ids, method, a.dimension, a.threads)
+        for method in METHODS
     }
     if importlib.util.find_spec("gensim") is None:
         print("gensim is not installed: only our side is timed")
     else:
         works |= {
-            f"gensim, {method}": theirs(text, method, a.dimension, a.threads) for method in METHODS
+            f"gensim, {method}": gensim_epoch(text, method, a.dimension, a.threads)
+            for method in METHODS
         }
     best: dict[str, tuple[float, float]] = {}
     for _ in range(a.rounds):

@@ -23,12 +23,12 @@ from benchmarks.gate import (
     LEVEL,
     METHODS,
     RESAMPLES,
-    allowed,
-    best_of_ten,
-    challenged,
-    marks,
+    binomial_limit,
+    draw_scores,
     mean,
-    on_few_rows,
+    promotions_of_best_of_ten,
+    promotions_on_few_rows,
+    simulate,
 )
 from pipeline.core import config, tables
 from pipeline.core.errors import UserError
@@ -65,9 +65,9 @@ ROOT = Path(__file__).resolve().parent.parent
 def test_an_equal_challenger_is_promoted_no_more_often_than_the_level_says(
     method: str, kind: str
 ) -> None:
-    p, _ = challenged(method, kind, 0)
+    p, _ = simulate(method, kind, 0)
     for level in (0.01, LEVEL, 0.1):
-        assert (p < level).sum() <= allowed(level)
+        assert (p < level).sum() <= binomial_limit(level)
 
 
 @pytest.mark.long
@@ -76,7 +76,7 @@ def test_of_ten_thousand_equal_challengers_no_more_than_the_level_s_share_are_pr
     kind: str,
 ) -> None:
     """By the default method, without an allowance for chance."""
-    p, _ = challenged("approximate_randomisation", kind, 0, 10 * CHALLENGES)
+    p, _ = simulate("approximate_randomisation", kind, 0, 10 * CHALLENGES)
     assert (p < LEVEL).sum() <= LEVEL * 10 * CHALLENGES
 
 
@@ -85,31 +85,31 @@ def test_of_ten_thousand_equal_challengers_no_more_than_the_level_s_share_are_pr
 def test_a_lucky_challenger_is_not_promoted_for_its_luck(method: str, kind: str) -> None:
     """Equal in truth, half look better, by as much as the others look worse. None of those is
     promoted, so that of the lucky half twice the level's share may be."""
-    p, seen = challenged(method, kind, 0)
+    p, seen = simulate(method, kind, 0)
     lucky = seen > 0
-    assert CHALLENGES - allowed(0.5) <= lucky.sum() <= allowed(0.5)
+    assert CHALLENGES - binomial_limit(0.5) <= lucky.sum() <= binomial_limit(0.5)
     assert abs(seen.mean()) < 4 * seen.std() / math.sqrt(CHALLENGES)
     assert not (p[~lucky] < LEVEL).any()
-    assert (p[lucky] < LEVEL).sum() <= allowed(2 * LEVEL, int(lucky.sum()))
+    assert (p[lucky] < LEVEL).sum() <= binomial_limit(2 * LEVEL, int(lucky.sum()))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", METHODS)
 def test_a_worse_challenger_is_hardly_ever_promoted(method: str, kind: str) -> None:
-    assert (challenged(method, kind, -1)[0] < LEVEL).sum() <= allowed(LEVEL / 10)
+    assert (simulate(method, kind, -1)[0] < LEVEL).sum() <= binomial_limit(LEVEL / 10)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", METHODS)
 def test_a_truly_better_challenger_is_promoted(method: str, kind: str) -> None:
-    assert (challenged(method, kind, 1)[0] < LEVEL).sum() > 0.9 * CHALLENGES
+    assert (simulate(method, kind, 1)[0] < LEVEL).sum() > 0.9 * CHALLENGES
 
 
 def test_randomisation_keeps_the_level_on_a_handful_of_rows_where_the_bootstrap_does_not() -> None:
     """Why randomisation is the default: a resample of few rows varies less than the rows do."""
-    promoted = on_few_rows()
-    assert promoted["approximate_randomisation"] <= allowed(LEVEL)
-    assert promoted["paired_bootstrap"] > allowed(LEVEL)
+    promoted = promotions_on_few_rows()
+    assert promoted["approximate_randomisation"] <= binomial_limit(LEVEL)
+    assert promoted["paired_bootstrap"] > binomial_limit(LEVEL)
     assert (
         yaml.safe_load((ROOT / "flow.yaml").read_text())["gate"]["test"]
         == "approximate_randomisation"
@@ -119,9 +119,9 @@ def test_randomisation_keeps_the_level_on_a_handful_of_rows_where_the_bootstrap_
 def test_the_best_of_many_equal_runs_is_promoted_by_luck_only_if_the_test_set_chose_it() -> None:
     """Ten equal runs, of which one challenges an equal champion: the best on the valid split, or
     the best on test."""
-    promoted = best_of_ten()
-    assert promoted["valid"] <= allowed(LEVEL)
-    assert promoted["test"] > 2 * allowed(LEVEL)
+    promoted = promotions_of_best_of_ten()
+    assert promoted["valid"] <= binomial_limit(LEVEL)
+    assert promoted["test"] > 2 * binomial_limit(LEVEL)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,9 @@ def test_two_test_sets_promote_what_is_better_on_one_and_worse_on_none(
     level."""
     promoted = 0
     for i in range(CHALLENGES):
-        pairs = [marks(np.random.default_rng([i, 5, n]), gain) for n, gain in enumerate(gains)]
+        pairs = [
+            draw_scores(np.random.default_rng([i, 5, n]), gain) for n, gain in enumerate(gains)
+        ]
         p = [
             p_value("approximate_randomisation", *pair, mean, True, RESAMPLES, i) for pair in pairs
         ]
@@ -145,7 +147,7 @@ def test_two_test_sets_promote_what_is_better_on_one_and_worse_on_none(
             LEVEL,
             "marks",
         )[0]
-    assert promoted <= allowed(LEVEL) if wanted == "none" else promoted > 0.85 * CHALLENGES
+    assert promoted <= binomial_limit(LEVEL) if wanted == "none" else promoted > 0.85 * CHALLENGES
 
 
 # The tests themselves
@@ -167,7 +169,7 @@ def test_randomisation_is_the_share_of_all_ways_of_swapping(kind: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_lower_is_better_is_higher_is_better_of_the_opposite(method: str) -> None:
-    one, other = marks(np.random.default_rng(3), 0.2)
+    one, other = draw_scores(np.random.default_rng(3), 0.2)
     turned = [units * [-1, 1] for units in (one, other)]
     up = p_value(method, one, other, mean, True, RESAMPLES, 1)
     assert p_value(method, *turned, mean, False, RESAMPLES, 1) == pytest.approx(up)
@@ -176,7 +178,7 @@ def test_lower_is_better_is_higher_is_better_of_the_opposite(method: str) -> Non
 
 @pytest.mark.parametrize("method", METHODS)
 def test_equal_answers_are_no_evidence(method: str) -> None:
-    one, other = marks(np.random.default_rng(3), 0.0)
+    one, other = draw_scores(np.random.default_rng(3), 0.0)
     other[1:] = one[1:]
     assert p_value(method, one, one.copy(), mean, True, RESAMPLES, 1) == 1
     assert p_value("approximate_randomisation", one, other, mean, True, 1999, 1) > 0.4
