@@ -577,7 +577,7 @@ def test_a_store_that_works_is_named_without_its_password_and_so_are_its_server_
     )
     assert tracking.sync(project).endswith(
         f"MLflow at sqlite:///{project / 'mlflow.db'}: of 1 runs, 1 are trained and 0 were "
-        "level already."
+        "up to date already."
     )
     assert not any("secret" in word for word in serve.command(project, 5000))
 
