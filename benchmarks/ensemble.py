@@ -1,12 +1,11 @@
-"""What several trained translators are worth as one: BLEU of their ensemble beside that of each,
-with paired tests.
+"""BLEU of an ensemble of trained translators next to that of each, with paired tests.
 
     python -m benchmarks.ensemble RUN RUN [RUN ...] [--split test]
 
-The runs are of params.yaml, were trained and have predicted, and read and write the same
-vocabulary; the ensemble, the mean of their probabilities at each step, is searched as the first one
-is. Prints BLEU with its interval, the signature, and every pair's difference with its interval and
-its p, also corrected for the number of pairs (Holm 1979)."""
+The runs are of params.yaml, with models, predictions and the same vocabulary. The ensemble averages
+their probabilities at each step; its search has the settings of the first run. Prints BLEU with its
+interval, the signature, and every pair's difference with its interval and its p, also corrected for
+the number of pairs (Holm 1979)."""
 
 import argparse
 from pathlib import Path
@@ -35,9 +34,8 @@ def stage_path(root: Path, stage: str, name: str, run: params.Run, option: str) 
 
 
 def read_hypotheses(root: Path, names: list[str], split: str) -> dict[str, list[str]]:
-    """What each run's own search has answered to every row; UserError for what is no pair's
-    answer."""
-    found = {}
+    """Read each run's best hypotheses for every row; UserError for a run of another task."""
+    hypotheses = {}
     for name in names:
         run = params.run(root / "params.yaml", name)
         if run.task != "translation":
@@ -51,8 +49,8 @@ def read_hypotheses(root: Path, names: list[str], split: str) -> dict[str, list[
                 f"Run `dvc repro predict@{name}`.",
             )
         best = tables.read(file, tables.HYPOTHESES).filter(pc.field("rank") == 0)
-        found[name] = best.sort_by("row")["text"].to_pylist()
-    return found
+        hypotheses[name] = best.sort_by("row")["text"].to_pylist()
+    return hypotheses
 
 
 def tokens_folder(root: Path, name: str) -> Path:
@@ -61,27 +59,27 @@ def tokens_folder(root: Path, name: str) -> Path:
 
 
 def references(root: Path, name: str, split: str) -> list[str]:
-    """What the rows of a run's corpus should be translated to."""
+    """Read the reference translations of a run's corpus."""
     path = tokens_folder(root, name) / f"{split}.parquet"
     targets: list[str] = tables.read(path, tables.TOKENS_PAIR).sort_by("row")["target"].to_pylist()
     return targets
 
 
 def normalize(root: Path, name: str, texts: list[str]) -> list[str]:
-    """Normalize answers or references by the settings of the run's corpus, as the evaluate stage
-    does."""
+    """Normalize hypotheses or references as the evaluate stage does for the run's corpus."""
     file = root / "params.yaml"
     settings = text_of(file, params.run(file, name).corpus)
     return [str(text) for text in rewritten(pa.array(texts, pa.string()), settings).to_pylist()]
 
 
 def ensemble(root: Path, names: list[str], encoded: Path) -> list[str]:
-    """What the runs together answer to every row of the encoded split."""
-    session, table = infer.together(root, names), tables.read(encoded, translation.SCHEMA)
-    answers = predictions.found(
+    """Translate every row of the encoded split by the ensemble of the runs."""
+    session = infer.together(root, names)
+    table = tables.read(encoded, translation.SCHEMA)
+    hypotheses = predictions.found(
         session, translation.prompts(table, session.device), table["row"].to_numpy()
     )
-    best = answers.filter(pc.field("rank") == 0).sort_by("row")
+    best = hypotheses.filter(pc.field("rank") == 0).sort_by("row")
     return session.say.decode_batch(best["ids"].to_pylist())
 
 
@@ -95,39 +93,37 @@ def main() -> None:
     a = parser.parse_args()
     if len(a.runs) < 2:
         raise refuse("RUN", a.runs[0], "two runs at least")
-    file, name = a.root / "params.yaml", a.runs[0]
-    answers = read_hypotheses(a.root, a.runs, a.split)
+
+    file = a.root / "params.yaml"
+    name = a.runs[0]
+    hypotheses = read_hypotheses(a.root, a.runs, a.split)
     run = params.run(file, name)
     encoded = stage_path(a.root, "predict", name, run, "encoded") / f"{a.split}.parquet"
-    answers = {ENSEMBLE: ensemble(a.root, a.runs, encoded)} | answers
-    answers = {system: normalize(a.root, name, texts) for system, texts in answers.items()}
+    hypotheses = {ENSEMBLE: ensemble(a.root, a.runs, encoded)} | hypotheses
+    hypotheses = {system: normalize(a.root, name, texts) for system, texts in hypotheses.items()}
     expected = normalize(a.root, name, references(a.root, name, a.split))
+
     tokenizer, _ = tokenizer_of(file, run.corpus, tokens_folder(a.root, name))
-    task, bootstrap = (
-        of_run(file, name, run, tokenizer),
-        Bootstrap.of(params.evaluation(file), run.corpus, a.split),
-    )
+    task = of_run(file, name, run, tokenizer)
+    bootstrap = Bootstrap.of(params.evaluation(file), run.corpus, a.split)
     measure = mt_metrics.measures(tokenizer)[task.main]
     units: dict[str, Array] = {
         system: np.array(
             [measure.sums(*pair) for pair in zip(texts, expected, strict=True)], dtype=np.float64
         )
-        for system, texts in answers.items()
+        for system, texts in hypotheses.items()
     }
+
     print(f"{task.main_name} on {a.split} of {run.corpus}, {measure.signature(bootstrap)}\n")
-    for who, units_NK in units.items():
-        found = bootstrap.estimate(units_NK, measure.score)
-        print(f"{who:20} {found['score']:6.2f} [{found['low']:.2f}, {found['high']:.2f}]")
+    for system, units_NK in units.items():
+        score = bootstrap.estimate(units_NK, measure.score)
+        print(f"{system:20} {score['score']:6.2f} [{score['low']:.2f}, {score['high']:.2f}]")
     print()
     for pair in pairs(units, measure.score, bootstrap):
         print(
-            (
-                f"{pair.first} - {pair.second}: {pair.difference:+.2f} [{pair.low:+.2f}, "
-                f"{pair.high:+.2f}]"
-            ),
-            end="",
+            f"{pair.first} - {pair.second}: {pair.difference:+.2f} [{pair.low:+.2f}, "
+            f"{pair.high:+.2f}], p {pair.p:.4f}, corrected {pair.corrected:.4f}"
         )
-        print(f", p {pair.p:.4f}, corrected {pair.corrected:.4f}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Cost of syncing every output to the disk: time of a corpus's stages with fsync, over their time
-without it.
+"""Cost of syncing every output to the disk: time of a corpus's stages with fsync, relative to
+without.
 
     python -m benchmarks.sync_cost [--corpora toy_story,toy_en_fr] [--rounds 5]
 
 Runs download, tokenize, vocab and encode of each corpus of params.yaml in this process, in a
-temporary folder in the current one, so on the project's own disk. Rounds alternate between the two
-ways. Prints the number of files, the median time without fsync, and the median of the ratios with
+temporary folder in the current one, so on the project's own disk. Rounds alternate between the
+two. Prints the number of files, the median time without fsync, and the median of the ratios with
 the smallest and the largest. Trainings are left out: they sync few files, minutes apart."""
 
 import argparse
@@ -77,7 +77,8 @@ def main() -> None:
     parser.add_argument("--corpora", default="toy_story,toy_en_fr,toy_reviews")
     parser.add_argument("--rounds", type=int, default=5)
     a = parser.parse_args()
-    corpora, params = a.corpora.split(","), Path("params.yaml").resolve()
+    corpora = a.corpora.split(",")
+    params = Path("params.yaml").resolve()
 
     with tempfile.TemporaryDirectory(dir=".", prefix=".sync_cost_") as folder:
         run = partial(seconds, corpora, params, Path(folder).resolve())
