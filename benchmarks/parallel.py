@@ -3,10 +3,10 @@
     python -m benchmarks.parallel [--jobs 2] [--preset default] [--set K=V ...] [--runs RUN ...]
     [--rounds 1] [--keep FOLDER]
 
-Each runs in a fresh clone, which has an empty cache and the committed `dvc.lock`; with --set, both get the same changed
-preset. `seqline run` reports to a Prefect server that is started before and not timed. Prints both
-times, their ratio, and whether the two `dvc.lock` are equal, byte for byte. The order alternates
-from round to round. Run it on an idle machine."""
+Each runs in a fresh clone, which has an empty cache and the committed `dvc.lock`. With --set, both
+use the same changed preset. `seqline run` reports to a Prefect server that is started before and
+not timed. Prints both times, their ratio, and whether the two `dvc.lock` are equal, byte for byte.
+The order alternates from round to round. Run it on an idle machine."""
 
 import argparse
 import os

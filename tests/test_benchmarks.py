@@ -158,9 +158,9 @@ def test_with_kept_figures_a_loss_is_that_of_the_predictions_however_it_is_read(
         trained / f"data/predictions/{name}/likelihood_test.parquet", tables.LIKELIHOOD
     )
     want = rows["nats"].to_numpy().sum() / rows["count"].to_numpy().sum()
-    for way in batch_norm.SETTINGS:
-        losses = [batch_norm.measure(model, pairs, way, size)[0] for size in (1, 8)]
-        if name == "layer_norm" or not way.own:
+    for setting in batch_norm.SETTINGS:
+        losses = [batch_norm.measure(model, pairs, setting, size)[0] for size in (1, 8)]
+        if name == "layer_norm" or not setting.batch_statistics:
             assert losses == pytest.approx([want, want], abs=1e-4)
         else:
             assert abs(losses[0] - losses[1]) > 0.001, (
@@ -176,13 +176,15 @@ def test_with_the_batchs_own_figures_it_is_read_as_in_training(trained: Path) ->
     pairs = translation.Pairs(
         tables.read(trained / "data/encoded/toy_en_fr/test.parquet", translation.SCHEMA), CPU
     )
-    way = batch_norm.Setting(own=True, mixed=True, padding=True, more=0)
-    found, far = batch_norm.measure(checkpoint.load_model(folder, CPU), pairs, way, 8)
+    setting = batch_norm.Setting(
+        batch_statistics=True, mixed_lengths=True, count_padding=True, extra_padding=0
+    )
+    found, far = batch_norm.measure(checkpoint.load_model(folder, CPU), pairs, setting, 8)
     model = checkpoint.load_model(folder, CPU)
     for module in model.modules():
         module.train(isinstance(module, nn.BatchNorm1d))
     nats, tokens = 0.0, 0
-    for batch in batch_norm.batches(pairs, way, 8):
+    for batch in batch_norm.batches(pairs, setting, 8):
         logits_NV, label_N = translation.real_logits(model, batch)  # type: ignore[arg-type]
         nats += float(nn.functional.cross_entropy(logits_NV, label_N, reduction="sum"))
         tokens += len(label_N)
