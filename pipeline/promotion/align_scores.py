@@ -36,9 +36,11 @@ class AlignedScores:
 
 def check_comparable(task: str, champion: Tokenization, challenger: Tokenization) -> None:
     """Raise Incomparable if models of the task with these tokenizations share no test set."""
+    # A language model has no input but the text itself: its likelihood is of the normalised text.
     if task == "language_model" and champion.normalization != challenger.normalization:
         raise Incomparable(likelihood_mismatch(task, champion, challenger))
 
+    # The vocabulary is the set of answers: with another one the task itself is another.
     if task in ("fill_blank", "masked_language_model") and not champion.same_ids(
         challenger, "text"
     ):
@@ -79,11 +81,13 @@ def align(
         )
         return champion, challenger
 
+    # Word vectors are evaluated on benchmarks, which have no splits and no training rows.
     if task == "word_vectors":
         champion, challenger = read(TEST)
         pair = _benchmark_pair(champion, challenger)
         return AlignedScores({TEST: pair}, 0, _coverage(champion, challenger))
 
+    # The test split must have rows, else Incomparable; other splits are left out without any.
     fair = {
         split: retokenize.fair_rows(tokens, split, *trained)
         for split in retokenize.list_splits(tokens)
@@ -102,6 +106,7 @@ def _select_rows(
     """Select the rows that `fair` allows.
 
     Raises Incomparable if there are none, or if the two were evaluated on different rows."""
+    # Paired tests need the same units in the same order.
     for column in _TEST_SET_COLUMNS:
         if column in champion.column_names and not champion[column].equals(challenger[column]):
             raise Incomparable(f"their scores are of different rows ({column} differs)")
@@ -121,6 +126,7 @@ def _benchmark_pair(champion: pa.Table, challenger: pa.Table) -> ScorePair:
 
     Ranks are computed again among these items where the benchmark compares ranks."""
     name = champion["judge"][0].as_py()
+    # The first row's benchmark is the one that ranks.
     items = [table.filter(pc.equal(table["judge"], name)) for table in (champion, challenger)]
     shared = [
         table.filter(pc.is_in(table["item"], reference["item"]))

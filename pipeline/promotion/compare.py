@@ -121,6 +121,7 @@ class _ChallengerEvaluation:
         tokenizations: Sequence[Tokenization],
     ) -> Decision:
         """Compare the two on every test set and decide."""
+        # The first test set is of the champion's corpus, the last of the challenger's.
         folders = list(tokens.values())
         test_sets = _drop_duplicates(tokens)
         trained = (folders[0], folders[-1])
@@ -191,6 +192,7 @@ class _ChallengerEvaluation:
         )
         difference = significance.score_difference(champion_NK, challenger_NK, scoring.score)
 
+        # A seed of its own for each test set; the same in every repetition of the comparison.
         seed = derive(settings.seed, f"gate/{self.task}/{self.corpus}/{name}")
         p = significance.p_value(
             settings.test,

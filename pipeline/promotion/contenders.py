@@ -87,6 +87,7 @@ class ScoringSettings:
             letters_only=first.letters_only and second.letters_only,
             max_tokens=None,
         )
+
         bleu, _ = tokenizer_of(challenger.params, challenger.block().corpus, tokens)
         return cls(text=text, bleu=bleu)
 
@@ -158,6 +159,7 @@ def run_stages(
         if not folder.exists()
     }
 
+    # Run the stages of the missing ones; the first error ends all of them.
     commands = launch or Commands(root)
     with ThreadPoolExecutor(MAX_PARALLEL) as pool:
         futures = [
@@ -184,12 +186,14 @@ def _evaluate(
     contender: Contender, tokens: Path, scoring: ScoringSettings, folder: Path, launch: Launch
 ) -> None:
     """Write the contender's outputs for the test set `tokens` to `folder`."""
+    # The log stays if a stage fails: its error names the file.
     log = folder.with_suffix(".log")
     log.unlink(missing_ok=True)
     params_file = contender.params.resolve()
     model = contender.model.resolve()
     vocab = contender.vocab.resolve()
 
+    # Atomic: a folder that exists is complete, and is a cache hit.
     with atomic_dir(folder.resolve()) as partial:
         outputs = StageOutputs(partial)
         retokenize.retokenize(tokens, describe(contender.vocab), outputs.tokens)
@@ -243,6 +247,7 @@ def _key(contender: Contender, tokens: Path, scoring: ScoringSettings) -> str:
         file for file in sources if file.relative_to(CODE).parts[1] not in _IRRELEVANT_PACKAGES
     )
 
+    # The corpus's `samples` are predicted too; `training` and `text` are read by the stages.
     block = contender.block()
     corpus: dict[str, Any] = config.section(contender.params, f"corpora.{block.corpus}")
     evaluation = config.section(contender.params, "evaluation")

@@ -142,6 +142,7 @@ class Decision:
 
     def json(self) -> str:
         """The whole record as JSON."""
+        # Properties are no fields: add those that a reader looks for first.
         summary = {"verdict": self.verdict, "p": self.p, "difference": self.difference}
         record = summary | _round_floats(dataclasses.asdict(self))
         return json.dumps(record, indent=2, ensure_ascii=False) + "\n"
@@ -151,6 +152,7 @@ class Decision:
         relation = "takes the place of" if self.promote else "against"
         blocks = [f"# {self.challenger} {relation} {self.champion or 'nobody'}", self.verdict]
 
+        # Without a comparison the record is the verdict alone.
         if self.compared:
             blocks += [self._method(), _table(_TEST_SETS, map(_comparison_row, self.compared))]
             blocks += [
@@ -186,12 +188,14 @@ def decide(
     compared: Sequence[Comparison], level: float, measure: str
 ) -> tuple[bool, tuple[str, ...]]:
     """Apply the rule of this module's docstring; return whether to promote, and the reasons."""
+    # Guards hold or fail by the observed values.
     failed = [
         f"{guard.name} on {comparison.name} {_loss(guard)}"
         for comparison in compared
         for guard in comparison.guards
         if not guard.holds
     ]
+    # Significant: better by the corrected one-sided p-value.
     significant = [
         comparison for comparison in compared if comparison.better and comparison.corrected < level
     ]
@@ -243,6 +247,7 @@ def _comparison_row(comparison: Comparison) -> list[str]:
 
 
 def _guard_row(guard: GuardResult, test_set: str) -> list[str]:
+    # "–": the two cannot be compared; the note says why.
     values = [guard.champion, guard.challenger, guard.worse, guard.margin]
     cells = ["–" if value is None else _number(value) for value in values]
     status = "holds" if guard.holds else guard.note or "does not hold"

@@ -84,6 +84,7 @@ def check_guards(scores: GuardInput, margins: Mapping[str, float]) -> tuple[Guar
 
 def _check_guard(scores: GuardInput, name: str, margin: float) -> GuardResult:
     metric, loss = _METRICS[name]
+    # Likelihoods of different texts: the guard fails, with the reason as its note.
     if scores.mismatch and metric in (_perplexity, _perplexity_long):
         return GuardResult(
             name=name,
@@ -109,6 +110,7 @@ def _score(scores: GuardInput) -> Values:
 
 
 def _bleu_long(scores: GuardInput) -> Values:
+    # BLEU is 0 for all systems if no long reference has 4 tokens: chrF replaces it then.
     scoring, _ = scores.scoring.fitting(scores.long.champion)
     return _corpus_scores(scores.long, scoring)
 
@@ -195,6 +197,7 @@ def _rise_share(champion: float, challenger: float) -> float:
 
 
 def _fall_share(champion: float, challenger: float) -> float:
+    # A champion without any coverage cannot lose any.
     return 1 - challenger / max(champion, 1)
 
 

@@ -97,6 +97,7 @@ def fair_rows(tokens: Path, split: str, champion: Path, challenger: Path) -> Mas
 
     `champion` and `challenger` are the folders of tokens that they were trained on. A corpus that
     grew is split again, which moves rows from test to train."""
+    # By content, since row numbers differ between corpora.
     keys = _row_digests(tokens / f"{split}.parquet")
     if champion == challenger:
         return np.ones(len(keys), np.bool_)
@@ -137,6 +138,7 @@ def _md5() -> "hashlib._Hash":
 
 
 def _prepare(batch: pa.RecordBatch, description: Description) -> Prepared:
+    # No limit of tokens: it would reject rows by one contender's tokenization.
     text = Text(
         level=description.level,
         lowercase=description.lowercase,

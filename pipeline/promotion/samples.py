@@ -24,6 +24,7 @@ def sample_pairs(champion: Path, challenger: Path) -> tuple[SamplePair, ...]:
     champion_rows, challenger_rows = (
         _rows_by_prompt(folder / "samples.parquet") for folder in (champion, challenger)
     )
+
     return tuple(
         SamplePair(
             about="sample",
@@ -64,6 +65,7 @@ def largest_changes(
     champion_score_N, challenger_score_N = (scoring.score(scoring.units(table)) for table in scores)
     gain_N = challenger_score_N - champion_score_N
     row_N = scores.champion["row"].to_numpy()
+    # A stable sort: equal gains stay in order of rows.
     order = np.argsort(-gain_N, kind="stable")
     chosen = [(i, "gained") for i in order[:_ROWS_PER_DIRECTION] if gain_N[i] > 0]
     chosen += [(i, "lost") for i in order[::-1][:_ROWS_PER_DIRECTION] if gain_N[i] < 0]

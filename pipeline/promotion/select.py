@@ -36,6 +36,7 @@ def select_challenger(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     if task not in _VALIDATION_SCORES:
         return next(iter(metrics))
     key, higher_is_better = _VALIDATION_SCORES[task]
+    # `min` returns the first of equal ones.
     sign = -1 if higher_is_better else 1
     return min(metrics, key=lambda run: sign * _validation_score(run, metrics[run], key))
 

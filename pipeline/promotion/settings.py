@@ -55,6 +55,7 @@ class Settings:
     def _check_margins(self, task: str, guards: tuple[str, ...]) -> None:
         if task not in self.guards:
             raise refuse(f"guards.{task}", "nothing", "a section with the key score", "Add it.")
+
         for guard, margin in self.guards[task].items():
             if guard not in guards:
                 raise refuse(
@@ -64,6 +65,8 @@ class Settings:
                 raise refuse(
                     f"guards.{task}.{guard}", margin, "at least 0: how much worse it may be"
                 )
+
+        # The task's own score is the only guard that every task must have.
         if "score" not in self.guards[task]:
             raise refuse(
                 f"guards.{task}.score",

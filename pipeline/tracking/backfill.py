@@ -80,6 +80,8 @@ def locked_run(root: Path, key: tuple[str, str]) -> Iterator[None]:
     end in time.
     """
     start = time.monotonic()
+
+    # The stack releases the lock after the caller's block.
     with ExitStack() as stack:
         while True:
             deadline = time.monotonic() + _FOLLOWER_SECONDS
@@ -124,6 +126,7 @@ def missing_points(
     """Return the points (name, value, ms, step) of the table `history` that are not `logged`.
 
     Their time is that of the file, since DVC's outputs have none."""
+    # MLflow's clock is in milliseconds.
     modified = int(history.stat().st_mtime * 1000)
     table = tables.read(history, tables.HISTORY)
     names = [describe.mlflow_name(name) for name in table["name"].to_pylist()]

@@ -23,6 +23,7 @@ def home(root: Path) -> Path:
 
     That is `root` itself, except for `dvc exp run --temp` and `--queue`. These run in a copy under
     `.dvc/tmp/exps` that is deleted afterwards: the project is the one around it."""
+    # DVC's copy is at `.dvc/tmp/exps/...` of the project.
     parts = root.resolve().parts
     for i in range(len(parts) - 2):
         if parts[i : i + 3] == (".dvc", "tmp", "exps"):

@@ -107,6 +107,7 @@ def _evaluated_run(
     if not {"task", "corpus"} <= set(block) or block["corpus"] not in corpora:
         return None
 
+    # The kinds of folders by the stages that write them for this run.
     names = {kind: stage.format(run=run, corpus=block["corpus"]) for kind, stage in _STAGES.items()}
     places = {kind: path for kind, stage in names.items() for path in _folders(stages, stage)}
     outs = {
@@ -117,6 +118,7 @@ def _evaluated_run(
     if set(places) != set(_STAGES) or not _is_up_to_date(stages, run, outs, places):
         return None
 
+    # What training read besides outputs of stages is code.
     deps = describe.hashes(stages, f"train@{run}", "deps")
     return EvaluatedRun(
         run=run,

@@ -164,6 +164,7 @@ def _open(
             "tags": dict(tags or {}),
             "at": now(),
         }
+
         ended = threading.Event()
         _write_start(path, header)
         _start_follower(path, root, ended)
@@ -200,6 +201,7 @@ def _start_follower(path: Path, root: Path, ended: threading.Event) -> None:
     Its own session keeps it from a Ctrl-C, and makes its niceness independent of the training's. It
     gets the spool as an open file, so that the work folder may be removed. It gets none of our own
     streams: whoever waits for the end of our output would wait for the follower too."""
+    # By its pid, the follower notices when the training is gone.
     command = [
         sys.executable,
         "-m",

@@ -92,6 +92,8 @@ def _check(database: Path) -> None:
         return
     if database.is_dir():
         raise IsADirectoryError(f"{database} is a folder, not an SQLite file")
+
+    # Read-only: opening must not create or change anything.
     address = f"file:{quote(os.fsencode(database.absolute()))}?mode=ro"
     try:
         connection = sqlite3.connect(address, uri=True, timeout=_LOCKED_SECONDS)

@@ -109,7 +109,7 @@ def version(root: Path, name: str, number: int) -> Version:
             version.version: version for version in registry_store.versions_of(client, name)
         }
     if number not in versions:
-        expected = "one of " + ", ".join(str(known) for known in sorted(versions))
+        expected = "one of " + ", ".join(str(key) for key in sorted(versions))
         raise refuse(name, f"version {number}", expected)
     return versions[number]
 
@@ -195,6 +195,7 @@ def promote(
             if over != "anyone" and present != (over.version if over else None):
                 raise _champion_changed(version, present, over)
             registry_store.move_champion(client, version, present, {"why": dict(why)})
+
         if _alias_version(client, version.name, CHALLENGER) == version.version:
             client.delete_registered_model_alias(version.name, CHALLENGER)
 
@@ -204,18 +205,21 @@ def rollback(root: Path, name: str) -> Version:
     with mlflow_store.open_store(root) as client, _locked(root):
         name = registry_store.check_name(client, name)
         periods = registry_store.champion_periods(client, name)
+
+        # The first champion has no predecessor.
         if len(periods) < 2:
-            got = (
+            state = (
                 f"version {periods[0].version.version}, the first champion"
                 if periods
                 else "no champion"
             )
             raise refuse(
                 name,
-                got,
+                state,
                 "one that came after another",
                 "Promote a version: `seqline promote`.",
             )
+
         previous, present = periods[-2].version, periods[-1].version
         registry_store.move_champion(client, previous, present.version, {"back": True})
         return previous
@@ -259,6 +263,7 @@ def log_artifacts(root: Path, version: Version, folder: Path) -> None:
     """
     with mlflow_store.open_store(root) as client:
         run = mlflow_store.restore_run(client, version.mlflow_run)
+
         if run is None:
             line = (
                 f"its MLflow run {version.mlflow_run} is gone for good, so that nothing "
@@ -294,6 +299,7 @@ def _register(client: Any, root: Path, run: EvaluatedRun) -> Version:
         package.save_version(Path(scratch) / folder, describe.home(root), run)
         artifacts.log_artifacts(client, root, mlflow_run, Path(scratch))
 
+    # The first version creates the registered model.
     if name not in registry_store.model_names(client):
         description = (
             f"The task {run.task} on the corpus {run.corpus}: its versions are evaluated "
@@ -336,10 +342,10 @@ def _alias_version(client: Any, name: str, alias: str) -> int | None:
 
 
 def _champion_changed(version: Version, present: int | None, expected: Version | None) -> Exception:
-    got = f"version {present} for its champion" if present is not None else "no champion"
-    wanted = (
+    state = f"version {present} for its champion" if present is not None else "no champion"
+    expectation = (
         f"version {expected.version}, which it was compared with"
         if expected
         else "none, as when it was chosen"
     )
-    return refuse(str(version), got, wanted, "Nothing was moved: run the same again.")
+    return refuse(str(version), state, expectation, "Nothing was moved: run the same again.")

@@ -72,7 +72,9 @@ def _column(form: str, value: Any) -> list[Any]:
         # Columns by name: {"text": ["a", "b"]}.
         column = _single(form, list(value.values()), list(value))
         return column if isinstance(column, list) else [column]
+
     if not isinstance(value, list):
+        # MLflow accepts a single text as inputs, too.
         if form == "inputs" and isinstance(value, str):
             return [value]
         raise refuse(form, json_kind(value), "a list of texts")

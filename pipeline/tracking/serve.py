@@ -41,6 +41,7 @@ def ui(root: Path, port: int) -> None:
             "Open it as it is.",
         )
     _check_port(port)
+
     # Report an error of the store before the server starts.
     with mlflow_store.open_store(root):
         pass
@@ -56,8 +57,10 @@ def model(root: Path, version: str, port: int, hosts: Sequence[str]) -> None:
 
     `hosts`: names and ports by which a proxy or a tunnel calls the server, besides those of
     loopback."""
+    # Report a wrong version or port before the server starts.
     uri = registry.uri(root, version)
     _check_port(port)
+
     server_command = [
         sys.executable,
         "-m",
@@ -151,6 +154,8 @@ def start(
         # MLflow starts uvicorn by its name
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
     }
+
+    # -P: the folder of tied_server.py must not be on its import path.
     tied = [sys.executable, "-P", str(Path(__file__).with_name("tied_server.py")), *command]
     env = {**os.environ, **defaults, **(environment or {})}
     return subprocess.Popen(
@@ -188,6 +193,7 @@ def end(server: "subprocess.Popen[bytes]") -> None:
     if server.stdin is not None:
         with suppress(OSError):
             server.stdin.close()
+
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(server.pid, number)

@@ -64,6 +64,7 @@ def load_model(
     # Late: this imports torch, which MLflow does not need to inspect the class.
     from pipeline import answers
 
+    # Both folders are checked out of DVC's cache once, and shared by all versions with their md5.
     root = _project(str(reference["root"]))
     model, vocab = (_materialise(root, str(reference[kind])) for kind in ("model", "vocab"))
     device = params.compute(root / "params.yaml").device

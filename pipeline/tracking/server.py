@@ -125,7 +125,7 @@ class App:
         work = asyncio.get_running_loop().run_in_executor(None, self._answer, *request)
         work.add_done_callback(lambda _: self._slots.release())
         # Retrieve the exception: asyncio would log one that comes after the response.
-        work.add_done_callback(lambda done: done.exception())
+        work.add_done_callback(lambda future: future.exception())
         try:
             return await asyncio.wait_for(asyncio.shield(work), WORK_SECONDS)
         except TimeoutError:

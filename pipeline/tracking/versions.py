@@ -79,6 +79,7 @@ def version_tags(root: Path, run: EvaluatedRun) -> dict[str, str]:
     hashes = {
         describe.mlflow_name(f"dvc.outs/{path}"): run.outs[path] for path in run.places.values()
     }
+
     return {
         "score": score_line(root, run),
         "run": run.run,
