@@ -107,6 +107,8 @@ def main() -> None:
     task = of_run(file, name, run, tokenizer)
     bootstrap = Bootstrap.of(params.evaluation(file), run.corpus, a.split)
     measure = mt_metrics.measures(tokenizer)[task.main]
+
+    # Sentence-level counts, whose resampled sums give the bootstrap (Koehn 2004).
     units: dict[str, Array] = {
         system: np.array(
             [measure.sums(*pair) for pair in zip(texts, expected, strict=True)], dtype=np.float64

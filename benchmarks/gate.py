@@ -89,6 +89,8 @@ def bleu_sums(wrong: float) -> Array:
     bleu = mt_metrics.measures()["bleu"]
     rng = np.random.default_rng(1)
     references = [[*rng.choice(WORDS, rng.integers(4, 14)), "."] for _ in range(SENTENCES)]
+
+    # Each word is replaced by a random one with probability `wrong`.
     rng = np.random.default_rng(round(1000 * wrong))
     translations = [
         [

@@ -82,6 +82,7 @@ def make(root: Path, seconds: float, megabytes: int) -> Path:
     }.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text, encoding="utf-8")
+
     git = ["git", "-c", "user.name=made", "-c", "user.email=made@example.org"]
     for command in (
         [*git, "init", "-q"],

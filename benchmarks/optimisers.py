@@ -128,6 +128,7 @@ def table(by_optimiser: dict[str, list[tuple[float, float]]]) -> str:
         + " | within 10 % of its best |"
     ]
     lines.append("|---|" + "---:|" * (len(rates) + 1))
+
     for name, points in by_optimiser.items():
         best = min(value for _, value in points)
         good = [rate for rate, value in points if value <= GOOD * best]

@@ -61,6 +61,7 @@ def run_pair(folder: Path, a: argparse.Namespace, url: str, number: int) -> None
     }
     seconds: dict[str, float] = {}
     locks: list[bytes] = []
+    # Alternate the order from round to round.
     for name in sorted(commands, reverse=bool(number % 2)):
         shutil.rmtree(folder / name.replace(" ", "_"), ignore_errors=True)
         root = clone(folder / name.replace(" ", "_"), a)

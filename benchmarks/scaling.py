@@ -117,6 +117,7 @@ def compare_data(
     speedups = []
     for number in range(rounds):
         seconds: dict[int, dict[str, float]] = {}
+        # Alternate the order, so that a warm disk cache favours neither.
         for count in (1, workers) if number % 2 == 0 else (workers, 1):
             write(root, content, workers=count)
             tokenizing = tokenize(root, corpus, str(count))
@@ -128,10 +129,12 @@ def compare_data(
                 "encode": encoding,
                 "both": tokenizing + encoding,
             }
+
             print(
                 f"  {count} worker(s): tokenize {tokenizing:.1f} s, encode {encoding:.1f} s",
                 flush=True,
             )
+
         assert digest(root / "1") == digest(root / str(workers)), "the outputs differ"
         speedups.append({name: seconds[1][name] / seconds[workers][name] for name in seconds[1]})
     return speedups
@@ -147,6 +150,7 @@ def compare_training(
     tokenize(root, corpus, "1")
     vocab(root, corpus, "1/tokens")
     encode(root, "1")
+
     stage(root, "scratch", "--out", "scratch")
     speedups = []
     for number in range(rounds):
@@ -155,6 +159,8 @@ def compare_training(
             write(root, content, processes=count)
             seconds[count] = train(root, run, f"model_{count}")
             print(f"  {count} process(es): train {seconds[count]:.1f} s", flush=True)
+
+        # Processes add gradients in another order, so that losses differ in the last digits.
         single, parallel = (
             tables.read(root / f"model_{count}/history.parquet", tables.HISTORY)["value"].to_numpy()
             for count in (1, processes)
