@@ -21,7 +21,7 @@ from pipeline.dag import paths
 from pipeline.predictions import translation as predictions
 from pipeline.scoring import mt_metrics
 from pipeline.scoring.significance import Array, Bootstrap, pairs
-from pipeline.scoring.tasks import of_run, text_of, tokenizer_of
+from pipeline.scoring.tasks import load_scoring, text_config, bleu_tokenizer
 from pipeline.tasks import translation
 from pipeline.text.tokens import rewritten
 
@@ -30,7 +30,7 @@ ENSEMBLE = "ensemble"
 
 def stage_path(root: Path, stage: str, name: str, run: params.Run, option: str) -> Path:
     """A folder that the DAG gives to a run's stage."""
-    return paths.option(root, stage, name, {"corpus": run.corpus}, option)
+    return paths.option_path(root, stage, name, {"corpus": run.corpus}, option)
 
 
 def read_hypotheses(root: Path, names: list[str], split: str) -> dict[str, list[str]]:
@@ -68,7 +68,7 @@ def references(root: Path, name: str, split: str) -> list[str]:
 def normalize(root: Path, name: str, texts: list[str]) -> list[str]:
     """Normalize hypotheses or references as the evaluate stage does for the run's corpus."""
     file = root / "params.yaml"
-    settings = text_of(file, params.run(file, name).corpus)
+    settings = text_config(file, params.run(file, name).corpus)
     return [str(text) for text in rewritten(pa.array(texts, pa.string()), settings).to_pylist()]
 
 
@@ -76,7 +76,7 @@ def ensemble(root: Path, names: list[str], encoded: Path) -> list[str]:
     """Translate every row of the encoded split by the ensemble of the runs."""
     session = infer.together(root, names)
     table = tables.read(encoded, translation.SCHEMA)
-    hypotheses = predictions.found(
+    hypotheses = predictions.search_rows(
         session, translation.prompts(table, session.device), table["row"].to_numpy()
     )
     best = hypotheses.filter(pc.field("rank") == 0).sort_by("row")
@@ -103,10 +103,10 @@ def main() -> None:
     hypotheses = {system: normalize(a.root, name, texts) for system, texts in hypotheses.items()}
     expected = normalize(a.root, name, references(a.root, name, a.split))
 
-    tokenizer, _ = tokenizer_of(file, run.corpus, tokens_folder(a.root, name))
-    task = of_run(file, name, run, tokenizer)
+    tokenizer, _ = bleu_tokenizer(file, run.corpus, tokens_folder(a.root, name))
+    task = load_scoring(file, name, run, tokenizer)
     bootstrap = Bootstrap.of(params.evaluation(file), run.corpus, a.split)
-    measure = mt_metrics.measures(tokenizer)[task.main]
+    measure = mt_metrics.text_metrics(tokenizer)[task.main]
 
     # Sentence-level counts, whose resampled sums give the bootstrap (Koehn 2004).
     units: dict[str, Array] = {

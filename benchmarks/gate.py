@@ -86,7 +86,7 @@ def draw_scores(rng: np.random.Generator, gain: float, rows: int = ROWS) -> Pair
 def bleu_sums(wrong: float) -> Array:
     """sacreBLEU's sums (TRANSLATIONS, SENTENCES, K) of synthetic sentences, with a share of wrong
     words."""
-    bleu = mt_metrics.measures()["bleu"]
+    bleu = mt_metrics.text_metrics()["bleu"]
     rng = np.random.default_rng(1)
     references = [[*rng.choice(WORDS, rng.integers(4, 14)), "."] for _ in range(SENTENCES)]
 

@@ -33,7 +33,7 @@ def packed(layer: Recurrent, x_BSE: Tensor, length_B: Tensor) -> Tensor:
 
 def segmented(layer: Recurrent, x_BSE: Tensor, length_B: Tensor) -> Tensor:
     """hidden_BSH of the segments between two ends of rows."""
-    return segments.stack(layer.kernel, x_BSE, length_B)[0]
+    return segments.run_layers(layer.kernel, x_BSE, length_B)[0]
 
 
 def seconds(

@@ -16,7 +16,7 @@ from sacremoses import MosesPunctNormalizer, MosesTokenizer
 from benchmarks.ensemble import normalize, read_hypotheses, references, tokens_folder
 from pipeline.core import params
 from pipeline.core.errors import exit_with
-from pipeline.scoring.tasks import tokenizer_of
+from pipeline.scoring.tasks import bleu_tokenizer
 
 
 def moses_tokenize(texts: list[str], language: str) -> list[str]:
@@ -45,7 +45,9 @@ def main() -> None:
     hypotheses = normalize(a.root, a.run, hypotheses)
     expected = normalize(a.root, a.run, references(a.root, a.run, a.split))
     file = a.root / "params.yaml"
-    tokenizer, _ = tokenizer_of(file, params.run(file, a.run).corpus, tokens_folder(a.root, a.run))
+    tokenizer, _ = bleu_tokenizer(
+        file, params.run(file, a.run).corpus, tokens_folder(a.root, a.run)
+    )
     for name, tokenize, texts in (
         (
             "Moses' tokens",

@@ -18,7 +18,7 @@ from typing import Any
 
 from pipeline.core import config, params
 from pipeline.core.errors import exit_with, refuse
-from pipeline.report.style import QUIET, drawing, hues
+from pipeline.report.style import QUIET, save_figure, hues
 
 GOOD = 1.1  # times the optimiser's best perplexity
 WORST = 300.0  # a perplexity above it is close to that of random words: diverged
@@ -55,7 +55,7 @@ def read_perplexities(root: Path) -> tuple[dict[str, list[tuple[float, float]]],
 def draw(by_optimiser: dict[str, list[tuple[float, float]]], floor: float, out: Path) -> None:
     """Plot the perplexities, both axes logarithmic."""
     hue = hues(list(by_optimiser))
-    with drawing(out, 7.5, 3.9) as figure:
+    with save_figure(out, 7.5, 3.9) as figure:
         axes = figure.subplots()
         figure.subplots_adjust(left=0.08, right=0.94, bottom=0.15, top=0.88)
         axes.set_title("Test perplexity by learning rate (triangles: diverged from there on)")

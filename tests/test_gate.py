@@ -337,7 +337,7 @@ def pairs(rng: np.random.Generator, wrong: float, empty: int) -> pa.Table:
     ]
     sums = {
         name: [measure.sums(*row) for row in rows]
-        for name, measure in mt_metrics.measures().items()
+        for name, measure in mt_metrics.text_metrics().items()
     }
     count = np.array([len(row) + 1 for row in wanted])
     columns = {

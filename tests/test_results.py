@@ -30,7 +30,7 @@ def scores(run: str, split: str = "test") -> Any:
 def stages() -> dict[str, Any]:
     """What `dvc.lock` has of each stage of the DAG."""
     locked = describe.read_lock(ROOT)
-    return {name: locked[name] for name in paths.concrete(ROOT)}
+    return {name: locked[name] for name in paths.stage_names(ROOT)}
 
 
 def test_the_metrics_are_the_files_that_were_evaluated_last(stages: dict[str, Any]) -> None:

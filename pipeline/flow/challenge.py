@@ -101,7 +101,9 @@ def settle(root: Path, name: str, runs: list[str]) -> Verdict:
 def _chosen(root: Path, runs: list[str]) -> str:
     """The run with the best validation score."""
     blocks = config.section(root / "params.yaml", "runs")
-    [folder] = {paths.option(root, "evaluate", run, blocks[run], "metrics").parent for run in runs}
+    [folder] = {
+        paths.option_path(root, "evaluate", run, blocks[run], "metrics").parent for run in runs
+    }
     return promotion.select_challenger(select.load_metrics(folder, runs))
 
 
@@ -197,7 +199,7 @@ def _folder(version: Version, kind: str) -> str:
 def _out(root: Path, place: Path, version: Version, kind: str) -> Path:
     """One of the version's folders, out of DVC's cache or a remote."""
     folder = place / _folder(version, kind)
-    cache.materialise(root, version.md5(kind), folder)
+    cache.materialize(root, version.md5(kind), folder)
     return folder
 
 

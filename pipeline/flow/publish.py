@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.core.errors import told
+from pipeline.core.errors import describe_error
 from pipeline.tracking import describe
 
 _PUSH_SECONDS = 3600.0
@@ -58,7 +58,7 @@ def publish(root: Path, settings: Publish, champions: Sequence[str], message: st
         try:
             lines.append(f"{what}: {do()}")
         except Refused as error:
-            lines.append(f"{what} failed: {told(error)}")
+            lines.append(f"{what} failed: {describe_error(error)}")
             well = False
     return Published(lines, well)
 

@@ -19,7 +19,7 @@ from pipeline.core.atomic import atomic_dir
 from pipeline.core.params import Run
 from pipeline.promotion import retokenize
 from pipeline.promotion.stage_commands import CODE, Commands, Launch, run_stage
-from pipeline.scoring.tasks import tokenizer_of
+from pipeline.scoring.tasks import bleu_tokenizer
 from pipeline.text.encode import describe
 from pipeline.text.tokens import Text
 
@@ -88,7 +88,7 @@ class ScoringSettings:
             max_tokens=None,
         )
 
-        bleu, _ = tokenizer_of(challenger.params, challenger.block().corpus, tokens)
+        bleu, _ = bleu_tokenizer(challenger.params, challenger.block().corpus, tokens)
         return cls(text=text, bleu=bleu)
 
     def params(self, contender: Contender) -> str:

@@ -28,7 +28,7 @@ from pipeline.promotion.retokenize import TEST
 from pipeline.scoring import likelihood, mt_metrics
 from pipeline.scoring.significance import Array
 from pipeline.scoring.tasks import Scoring
-from pipeline.scoring.tasks.classification import confused, macro_f1
+from pipeline.scoring.tasks.classification import confusion_units, macro_f1
 
 LONG = "test_long"  # the split of sentences longer than any in train, where a corpus has one
 _LONG_QUANTILE = 0.75  # of the lengths: the longest quarter, where a corpus has no such split
@@ -162,7 +162,7 @@ def _f1(scores: GuardInput) -> Values:
         }
     )
     champion, challenger = (
-        _corpus_score(macro_f1, confused(table, labels)) for table in scores.test
+        _corpus_score(macro_f1, confusion_units(table, labels)) for table in scores.test
     )
     return champion, challenger
 

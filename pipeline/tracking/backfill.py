@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core import config, tables
-from pipeline.core.errors import refuse, shown
+from pipeline.core.errors import refuse, redact
 from pipeline.tracking import artifacts, describe, mlflow_store, run_lock
 from pipeline.tracking.run_outputs import MODELS, Outputs, read_outputs
 
@@ -44,7 +44,7 @@ def sync(root: Path) -> str:
         f"of {len(names)} runs, {len(trained)} are trained and {len(trained) - len(lines)} "
         "were up to date already"
     )
-    return "\n".join([*lines, f"MLflow at {shown(describe.uri(root))}: {total}."])
+    return "\n".join([*lines, f"MLflow at {redact(describe.uri(root))}: {total}."])
 
 
 def backfill_run(client: Any, root: Path, outputs: Outputs) -> str:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from pipeline.core.errors import told
+from pipeline.core.errors import describe_error
 from pipeline.tracking import describe, run_lock
 
 T = TypeVar("T")
@@ -102,7 +102,7 @@ def retry(action: Callable[[], T], watch: Watch, failures: tuple[type[BaseExcept
             return action()
         except failures as error:
             print(
-                f"{time.strftime('%H:%M:%S')} {type(error).__name__}: {told(error)[:300]}",
+                f"{time.strftime('%H:%M:%S')} {type(error).__name__}: {describe_error(error)[:300]}",
                 flush=True,
             )
         if watch.late():

@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.core import loopback
-from pipeline.core.errors import UserError, refuse, shown, told
+from pipeline.core.errors import UserError, refuse, redact, describe_error
 from pipeline.tracking import describe
 from pipeline.tracking.run_lock import locks
 
@@ -82,7 +82,7 @@ def _only_failures(action: Callable[[], Any]) -> Any:
     except Failure:
         raise
     except Exception as error:  # KeyError, TypeError ... of the library's parsing of a response
-        raise MlflowException(f"{type(error).__name__}: {told(error)[:200]}") from error
+        raise MlflowException(f"{type(error).__name__}: {describe_error(error)[:200]}") from error
 
 
 def _check(database: Path) -> None:
@@ -107,8 +107,8 @@ def _check(database: Path) -> None:
 
 def store_error(root: Path, error: BaseException, todo: str) -> UserError:
     """Make the UserError for a `Failure` of the project's store, without the store's password."""
-    expected = f"a store that works ({told(error)[:200]})"
-    return refuse("MLFLOW_TRACKING_URI", shown(describe.uri(root)), expected, todo)
+    expected = f"a store that works ({describe_error(error)[:200]})"
+    return refuse("MLFLOW_TRACKING_URI", redact(describe.uri(root)), expected, todo)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from pipeline.core import loopback
-from pipeline.core.errors import refuse, shown
+from pipeline.core.errors import refuse, redact
 from pipeline.tracking import artifacts, describe, mlflow_store, registry
 
 _HOST = "127.0.0.1"
@@ -36,7 +36,7 @@ def ui(root: Path, port: int) -> None:
     if mlflow_store.is_server(root):
         raise refuse(
             "MLFLOW_TRACKING_URI",
-            shown(describe.uri(root)),
+            redact(describe.uri(root)),
             "no server, to serve the project's own store",
             "Open it as it is.",
         )

@@ -68,8 +68,8 @@ def load_model(
     root = _project(str(reference["root"]))
     model, vocab = (_materialise(root, str(reference[kind])) for kind in ("model", "vocab"))
     device = params.compute(root / "params.yaml").device
-    return answers.opened(
-        str(reference["task"]), answers.Trained(model, vocab, reference["search"], device)
+    return answers.load_predictor(
+        str(reference["task"]), answers.TrainedRun(model, vocab, reference["search"], device)
     )
 
 
@@ -88,5 +88,5 @@ def _project(registered: str) -> Path:
 
 def _materialise(root: Path, md5: str) -> Path:
     place = root / ".seqline" / "served" / cache.check_md5(md5, "the version's reference")
-    cache.materialise(root, md5, place)
+    cache.materialize(root, md5, place)
     return place
