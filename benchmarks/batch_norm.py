@@ -1,19 +1,19 @@
-"""What batch norm makes of text of varying length: the loss of trained Transformers by the batch
-that a sentence is read in.
+"""Loss of trained Transformers with batch norm by the batch that a sentence is in.
 
     seqline use exercises && dvc repro train@layer_norm train@batch_norm
     python -m benchmarks.batch_norm layer_norm batch_norm [--rows 300]
 
-Teacher-forced nats per target token of the first sentences of every test split, read in batches of
-1, 2, 8 and 64: with the means and variances that training kept, as predictions are made, and with
-each batch's own, as training made them. Sentences come in batches of like or of mixed lengths;
-positions of padding count among a batch's own, as in training, or do not, or there are 32 more of
-them. Beside it, how far a batch's means lie from those kept, in deviations kept: the root mean
-square over features, norms and batches. A model with layer norm has one loss, however it is read,
-and no such distance.
+Teacher-forced nats per target token of the first sentences of every test split, in batches of 1, 2,
+8 and 64. The norms use the running means and variances of training, as predictions do, or those of
+the batch, as training does. Batches have sentences of like or of mixed lengths. Padding counts in
+the batch's statistics, as in training, or does not, or there are 32 more positions of it.
 
-With a batch's own figures a target position is normalised by those after it, so that what is
-printed then is no likelihood: it shows what the model has come to rely on."""
+In parentheses is the distance of a batch's means from the running means, in running standard
+deviations: the root mean square over features, norms and batches. A model with layer norm has one
+loss in every batch, and no such distance.
+
+With the statistics of a batch a target position is normalised by those after it. These losses are
+no likelihoods: they show what the model relies on."""
 
 import argparse
 from collections.abc import Iterator
@@ -36,126 +36,131 @@ from pipeline.tasks import translation
 from pipeline.training import checkpoint, devices
 
 SIZES = (1, 2, 8, 64)  # sentences in a batch
-MORE = 32  # positions of padding
+EXTRA_PADDING = 32  # positions
 
 
 @dataclass(frozen=True)
-class Way:
-    """How sentences are read: by figures of the batch's `own` or kept ones, in batches of `mixed`
-    lengths or of like ones, `padding` counted among the own or not, and how many positions there
-    are `more` of it than the longest sentence needs."""
+class Setting:
+    """Setting of an evaluation.
 
-    own: bool
-    mixed: bool
-    padding: bool
-    more: int
+    `batch_statistics`: normalise by the batch's own statistics, not by the running ones.
+    `mixed_lengths`: batches of mixed lengths, not of like ones. `count_padding`: padding counts in
+    the batch's statistics. `extra_padding`: positions of padding beyond the longest sentence."""
+
+    batch_statistics: bool
+    mixed_lengths: bool
+    count_padding: bool
+    extra_padding: int
 
     @property
     def cells(self) -> tuple[str, str, str]:
-        counted = (
-            f"counted, {self.more} positions more"
-            if self.more
-            else "counted"
-            if self.padding
-            else "left out"
-        )
-        return (
-            ("the batch's own", "mixed" if self.mixed else "like", counted)
-            if self.own
-            else ("kept", "mixed", "–")
-        )
+        if not self.batch_statistics:
+            return "kept", "mixed", "–"
+        padding = "counted" if self.count_padding else "left out"
+        if self.extra_padding:
+            padding = f"counted, {self.extra_padding} positions more"
+        return "the batch's own", "mixed" if self.mixed_lengths else "like", padding
 
 
-WAYS = (
-    Way(own=False, mixed=True, padding=True, more=0),
-    Way(own=True, mixed=False, padding=True, more=0),
-    Way(own=True, mixed=True, padding=False, more=0),
-    Way(own=True, mixed=True, padding=True, more=0),
-    Way(own=True, mixed=True, padding=True, more=MORE),
+SETTINGS = (
+    Setting(batch_statistics=False, mixed_lengths=True, count_padding=True, extra_padding=0),
+    Setting(batch_statistics=True, mixed_lengths=False, count_padding=True, extra_padding=0),
+    Setting(batch_statistics=True, mixed_lengths=True, count_padding=False, extra_padding=0),
+    Setting(batch_statistics=True, mixed_lengths=True, count_padding=True, extra_padding=0),
+    Setting(
+        batch_statistics=True, mixed_lengths=True, count_padding=True, extra_padding=EXTRA_PADDING
+    ),
 )
 
 
 @dataclass
-class Reading:
-    """What the norms of a model are told of the batch that it reads, and what they tell of it."""
+class NormMonitor:
+    """Input of a model's norms for the present batch, and the distances that they measure."""
 
-    way: Way
-    # of each side, BT: which positions are no padding
-    real: dict[str, Tensor] = field(default_factory=dict)
-    # of the distance of means, one norm on one batch each
-    squares: list[float] = field(default_factory=list)
+    setting: Setting
+    # by side: which positions are no padding
+    real_BT: dict[str, Tensor] = field(default_factory=dict)
+    # mean squared distance of the means, for each norm and batch
+    squared_distances: list[float] = field(default_factory=list)
 
-    def normalised(self, norm: BatchNorm, side: str, x_BTH: Tensor) -> Tensor:
-        """What `norm` makes of x, by the kept or by the batch's own mean and variance of each
-        feature."""
+    def normalise(self, norm: BatchNorm, side: str, x_BTH: Tensor) -> Tensor:
+        """Return the output of `norm` by the running or the batch's statistics of each feature."""
         kernel = norm.kernel
         assert kernel.running_mean is not None
         assert kernel.running_var is not None
-        x_NH = x_BTH.flatten(0, 1) if self.way.padding else x_BTH[self.real[side]]
+        x_NH = x_BTH.flatten(0, 1) if self.setting.count_padding else x_BTH[self.real_BT[side]]
         mean_H, variance_H = x_NH.mean(0), x_NH.var(0, correction=0)
-        self.squares.append(
+        self.squared_distances.append(
             float(((mean_H - kernel.running_mean).square() / kernel.running_var).mean())
         )
-        if not self.way.own:
+        if not self.setting.batch_statistics:
             mean_H, variance_H = kernel.running_mean, kernel.running_var
         return (x_BTH - mean_H) / (variance_H + kernel.eps).sqrt() * kernel.weight + kernel.bias
 
 
-def attach(model: Any, reading: Reading) -> None:
-    """Have every batch norm of the model do as the reading says."""
+def attach(model: Any, monitor: NormMonitor) -> None:
+    """Replace the forward pass of every batch norm of the model by the monitor's."""
     for name, module in model.named_modules():
         if isinstance(module, BatchNorm):
             side = "source" if name.startswith("encoder") else "target"
-            module.forward = partial(reading.normalised, module, side)  # type: ignore[method-assign]
+            module.forward = partial(monitor.normalise, module, side)  # type: ignore[method-assign]
 
 
-def batches(pairs: translation.Pairs, way: Way, size: int) -> Iterator[translation.Batch]:
-    """All pairs in batches of `size`; those of mixed lengths are the same for every way and
+def batches(pairs: translation.Pairs, setting: Setting, size: int) -> Iterator[translation.Batch]:
+    """Yield all pairs in batches of `size`; mixed batches are the same for every setting and
     model."""
-    like = np.lexsort((pairs.target.length, pairs.source.length))
-    order = np.random.default_rng(1).permutation(len(pairs)) if way.mixed else like
+    by_length = np.lexsort((pairs.target.length, pairs.source.length))
+    order = np.random.default_rng(1).permutation(len(pairs)) if setting.mixed_lengths else by_length
     for start in range(0, len(order), size):
         batch = pairs.batch(order[start : start + size])
-        prompt = Prompt(wider(batch.prompt.ids_BS, way.more), batch.prompt.length_B)
+        prompt = Prompt(pad(batch.prompt.ids_BS, setting.extra_padding), batch.prompt.length_B)
         yield translation.Batch(
-            prompt, wider(batch.input_BT, way.more), wider(batch.label_BT, way.more)
+            prompt,
+            pad(batch.input_BT, setting.extra_padding),
+            pad(batch.label_BT, setting.extra_padding),
         )
 
 
-def wider(ids_BT: Tensor, more: int) -> Tensor:
-    return F.pad(ids_BT, (0, more), value=PAD)
+def pad(ids_BT: Tensor, positions: int) -> Tensor:
+    return F.pad(ids_BT, (0, positions), value=PAD)
 
 
 @torch.inference_mode()
-def measured(
-    model: Any, pairs: translation.Pairs, way: Way, size: int
+def measure(
+    model: Any, pairs: translation.Pairs, setting: Setting, size: int
 ) -> tuple[float, float | None]:
-    """Nats per target token, and the distance of the batches' means from those kept, if there are
-    any."""
-    reading, nats, tokens = Reading(way), 0.0, 0
-    attach(model, reading)
-    for batch in batches(pairs, way, size):
+    """Return nats per target token, and the distance of the batches' means from the running means;
+    None without batch norm."""
+    monitor = NormMonitor(setting)
+    attach(model, monitor)
+    nats = 0.0
+    tokens = 0
+    for batch in batches(pairs, setting, size):
         ids_BS, length_B = batch.prompt.ids_BS, batch.prompt.length_B
-        reading.real = {
+        monitor.real_BT = {
             "source": real_BS(length_B, ids_BS.shape[1]),
             "target": batch.label_BT != PAD,
         }
         logits_NV, label_N = translation.real_logits(model, batch)
         nats += float(F.cross_entropy(logits_NV, label_N, reduction="sum"))
         tokens += len(label_N)
-    return nats / tokens, float(np.sqrt(np.mean(reading.squares))) if reading.squares else None
+
+    if not monitor.squared_distances:
+        return nats / tokens, None
+    return nats / tokens, float(np.sqrt(np.mean(monitor.squared_distances)))
 
 
 def table(model: Any, pairs: translation.Pairs) -> str:
-    """As Markdown: a line for each way, a column for each size."""
+    """The losses as a Markdown table: a line for each setting, a column for each size."""
     head = ("means and variances", "lengths", "padding", *(str(size) for size in SIZES))
     lines = [f"| {' | '.join(head)} |", "|---|---|---|" + "---:|" * len(SIZES)]
-    for way in WAYS:
-        found = [measured(model, pairs, way, size) for size in SIZES]
+    for setting in SETTINGS:
+        measurements = [measure(model, pairs, setting, size) for size in SIZES]
         cells = [
-            f"{loss:.4f}" + (f" ({far:.2f})" if far is not None else "") for loss, far in found
+            f"{loss:.4f}" + (f" ({distance:.2f})" if distance is not None else "")
+            for loss, distance in measurements
         ]
-        lines.append(f"| {' | '.join((*way.cells, *cells))} |")
+        lines.append(f"| {' | '.join((*setting.cells, *cells))} |")
     return "\n".join(lines)
 
 
@@ -169,6 +174,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path("."))
     parser.add_argument("--rows", type=int, default=300, help="sentences of each split")
     a = parser.parse_args()
+
     devices.prepare(1)
     cpu = torch.device("cpu")
     for name in a.runs:

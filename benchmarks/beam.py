@@ -1,11 +1,11 @@
-"""How much faster batched beam search is than a sentence at a time, in one process on one thread.
+"""Speed of batched beam search against one sentence at a time, in one process on one thread.
 
     python -m benchmarks.beam [--sentences 192] [--width 4] [--batch 64] [--max-length 24] [--rounds
     3]
 
-A small Transformer with random weights, so that nearly every sentence runs to the limit. Prints the
-best of the rounds, which alternate, so that a busy machine hits both sides; and stops if the two do
-not find the same."""
+The model is a small Transformer with random weights, so that nearly every sentence runs to the
+limit. Prints the best of the rounds. These alternate, so that a busy machine affects both. Stops if
+the hypotheses differ."""
 
 import argparse
 import time
@@ -43,23 +43,25 @@ def sentences(count: int) -> Prompt:
     return Prompt(ids_BS.masked_fill(torch.arange(14) >= length_B[:, None], PAD), length_B)
 
 
-def by(
+def search_in_batches(
     size: int, prompt: Prompt, model: transformer.Model, config: beam.Config
 ) -> list[list[Hypothesis]]:
-    """The whole prompt in batches of `size`, each as wide as its longest sentence."""
-    found: list[list[Hypothesis]] = []
+    """Search the prompt in batches of `size`, each as wide as its longest sentence."""
+    hypotheses: list[list[Hypothesis]] = []
     for ids_BS, length_B in zip(
         prompt.ids_BS.split(size), prompt.length_B.split(size), strict=True
     ):
         batch = Prompt(ids_BS[:, : int(length_B.max())], length_B)
-        found += beam.search(model, batch, config, torch.Generator())
-    return found
+        hypotheses += beam.search(model, batch, config, torch.Generator())
+    return hypotheses
 
 
-def timed(work: Callable[[], list[list[Hypothesis]]]) -> tuple[float, list[list[Hypothesis]]]:
+def timed_search(
+    work: Callable[[], list[list[Hypothesis]]],
+) -> tuple[float, list[list[Hypothesis]]]:
     start = time.perf_counter()
-    found = work()
-    return time.perf_counter() - start, found
+    hypotheses = work()
+    return time.perf_counter() - start, hypotheses
 
 
 def main() -> None:
@@ -73,6 +75,7 @@ def main() -> None:
     ):
         parser.add_argument(f"--{option}", type=int, default=value)
     a = parser.parse_args()
+
     torch.set_num_threads(1)
     torch.manual_seed(1)
     model = transformer.Model(MODEL, Sizes(VOCABULARY, VOCABULARY, False)).eval()
@@ -85,18 +88,25 @@ def main() -> None:
         penalty=Penalty(length="book", alpha=0.75, coverage=0.0),
         constraints=Constraints(min_length=1, no_repeat_ngram=None),
     )
-    batched, alone = [], []
+
+    batched: list[float] = []
+    single: list[float] = []
     for _ in range(a.rounds):
-        seconds, together = timed(lambda: by(a.batch, prompt, model, config))
+        seconds, batch_results = timed_search(
+            lambda: search_in_batches(a.batch, prompt, model, config)
+        )
         batched.append(seconds)
-        seconds, apart = timed(lambda: by(1, prompt, model, config))
-        alone.append(seconds)
-        assert [h.ids for [h] in together] == [h.ids for [h] in apart], "the batch changed a result"
+        seconds, single_results = timed_search(lambda: search_in_batches(1, prompt, model, config))
+        single.append(seconds)
+        assert [h.ids for [h] in batch_results] == [h.ids for [h] in single_results], (
+            "the batch changed a result"
+        )
+
     print(
         f"batches of {a.batch}: {min(batched):.2f} s, {a.sentences / min(batched):.0f} sentences/s"
     )
-    print(f"one at a time: {min(alone):.2f} s, {a.sentences / min(alone):.0f} sentences/s")
-    print(f"ratio: {min(alone) / min(batched):.1f}")
+    print(f"one at a time: {min(single):.2f} s, {a.sentences / min(single):.0f} sentences/s")
+    print(f"ratio: {min(single) / min(batched):.1f}")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
-"""What several trained translators are worth as one: BLEU of their ensemble beside that of each,
-with paired tests.
+"""BLEU of an ensemble of trained translators next to that of each, with paired tests.
 
     python -m benchmarks.ensemble RUN RUN [RUN ...] [--split test]
 
-The runs are of params.yaml, were trained and have predicted, and read and write the same
-vocabulary; the ensemble, the mean of their probabilities at each step, is searched as the first one
-is. Prints BLEU with its interval, the signature, and every pair's difference with its interval and
-its p, also corrected for the number of pairs (Holm 1979)."""
+The runs are of params.yaml, with models, predictions and the same vocabulary. The ensemble averages
+their probabilities at each step; its search has the settings of the first run. Prints BLEU with its
+interval, the signature, and every pair's difference with its interval and its p, also corrected for
+the number of pairs (Holm 1979)."""
 
 import argparse
 from pathlib import Path
@@ -26,23 +25,22 @@ from pipeline.scoring.tasks import bleu_tokenizer, load_scoring, text_config
 from pipeline.tasks import translation
 from pipeline.text.tokens import rewritten
 
-TOGETHER = "ensemble"
+ENSEMBLE = "ensemble"
 
 
-def place(root: Path, stage: str, name: str, run: params.Run, option: str) -> Path:
+def stage_path(root: Path, stage: str, name: str, run: params.Run, option: str) -> Path:
     """A folder that the DAG gives to a run's stage."""
     return paths.option_path(root, stage, name, {"corpus": run.corpus}, option)
 
 
-def members(root: Path, names: list[str], split: str) -> dict[str, list[str]]:
-    """What each run's own search has answered to every row; UserError for what is no pair's
-    answer."""
-    found = {}
+def read_hypotheses(root: Path, names: list[str], split: str) -> dict[str, list[str]]:
+    """Read each run's best hypotheses for every row; UserError for a run of another task."""
+    hypotheses = {}
     for name in names:
         run = params.run(root / "params.yaml", name)
         if run.task != "translation":
             raise refuse(name, f"a run of the task {run.task}", "a translator", "Name another run.")
-        file = place(root, "predict", name, run, "out") / f"hypotheses_{split}.parquet"
+        file = stage_path(root, "predict", name, run, "out") / f"hypotheses_{split}.parquet"
         if not file.exists():
             raise refuse(
                 str(file),
@@ -51,37 +49,37 @@ def members(root: Path, names: list[str], split: str) -> dict[str, list[str]]:
                 f"Run `dvc repro predict@{name}`.",
             )
         best = tables.read(file, tables.HYPOTHESES).filter(pc.field("rank") == 0)
-        found[name] = best.sort_by("row")["text"].to_pylist()
-    return found
+        hypotheses[name] = best.sort_by("row")["text"].to_pylist()
+    return hypotheses
 
 
-def tokens(root: Path, name: str) -> Path:
+def tokens_folder(root: Path, name: str) -> Path:
     """The folder of the tokens of a run's corpus."""
-    return place(root, "evaluate", name, params.run(root / "params.yaml", name), "tokens")
+    return stage_path(root, "evaluate", name, params.run(root / "params.yaml", name), "tokens")
 
 
 def references(root: Path, name: str, split: str) -> list[str]:
-    """What the rows of a run's corpus should be translated to."""
-    path = tokens(root, name) / f"{split}.parquet"
+    """Read the reference translations of a run's corpus."""
+    path = tokens_folder(root, name) / f"{split}.parquet"
     targets: list[str] = tables.read(path, tables.TOKENS_PAIR).sort_by("row")["target"].to_pylist()
     return targets
 
 
-def normalized(root: Path, name: str, texts: list[str]) -> list[str]:
-    """Normalize answers or references by the settings of the run's corpus, as the evaluate stage
-    does."""
+def normalize(root: Path, name: str, texts: list[str]) -> list[str]:
+    """Normalize hypotheses or references as the evaluate stage does for the run's corpus."""
     file = root / "params.yaml"
     settings = text_config(file, params.run(file, name).corpus)
     return [str(text) for text in rewritten(pa.array(texts, pa.string()), settings).to_pylist()]
 
 
 def ensemble(root: Path, names: list[str], encoded: Path) -> list[str]:
-    """What the runs together answer to every row of the encoded split."""
-    session, table = trained_run.together(root, names), tables.read(encoded, translation.SCHEMA)
-    answers = predictions.search_rows(
+    """Translate every row of the encoded split by the ensemble of the runs."""
+    session = trained_run.together(root, names)
+    table = tables.read(encoded, translation.SCHEMA)
+    hypotheses = predictions.search_rows(
         session, translation.prompts(table, session.device), table["row"].to_numpy()
     )
-    best = answers.filter(pc.field("rank") == 0).sort_by("row")
+    best = hypotheses.filter(pc.field("rank") == 0).sort_by("row")
     return session.target_codec.decode_batch(best["ids"].to_pylist())
 
 
@@ -95,39 +93,39 @@ def main() -> None:
     a = parser.parse_args()
     if len(a.runs) < 2:
         raise refuse("RUN", a.runs[0], "two runs at least")
-    file, name = a.root / "params.yaml", a.runs[0]
-    answers = members(a.root, a.runs, a.split)
+
+    file = a.root / "params.yaml"
+    name = a.runs[0]
+    hypotheses = read_hypotheses(a.root, a.runs, a.split)
     run = params.run(file, name)
-    encoded = place(a.root, "predict", name, run, "encoded") / f"{a.split}.parquet"
-    answers = {TOGETHER: ensemble(a.root, a.runs, encoded)} | answers
-    answers = {system: normalized(a.root, name, texts) for system, texts in answers.items()}
-    expected = normalized(a.root, name, references(a.root, name, a.split))
-    tokenizer, _ = bleu_tokenizer(file, run.corpus, tokens(a.root, name))
-    task, bootstrap = (
-        load_scoring(file, name, run, tokenizer),
-        Bootstrap.of(params.evaluation(file), run.corpus, a.split),
-    )
+    encoded = stage_path(a.root, "predict", name, run, "encoded") / f"{a.split}.parquet"
+    hypotheses = {ENSEMBLE: ensemble(a.root, a.runs, encoded)} | hypotheses
+    hypotheses = {system: normalize(a.root, name, texts) for system, texts in hypotheses.items()}
+    expected = normalize(a.root, name, references(a.root, name, a.split))
+
+    tokenizer, _ = bleu_tokenizer(file, run.corpus, tokens_folder(a.root, name))
+    task = load_scoring(file, name, run, tokenizer)
+    bootstrap = Bootstrap.of(params.evaluation(file), run.corpus, a.split)
     measure = mt_metrics.text_metrics(tokenizer)[task.main]
+
+    # Sentence-level counts, whose resampled sums give the bootstrap (Koehn 2004).
     units: dict[str, Array] = {
         system: np.array(
             [measure.sums(*pair) for pair in zip(texts, expected, strict=True)], dtype=np.float64
         )
-        for system, texts in answers.items()
+        for system, texts in hypotheses.items()
     }
+
     print(f"{task.main_name} on {a.split} of {run.corpus}, {measure.signature(bootstrap)}\n")
-    for who, units_NK in units.items():
-        found = bootstrap.estimate(units_NK, measure.score)
-        print(f"{who:20} {found['score']:6.2f} [{found['low']:.2f}, {found['high']:.2f}]")
+    for system, units_NK in units.items():
+        score = bootstrap.estimate(units_NK, measure.score)
+        print(f"{system:20} {score['score']:6.2f} [{score['low']:.2f}, {score['high']:.2f}]")
     print()
     for pair in pairs(units, measure.score, bootstrap):
         print(
-            (
-                f"{pair.first} - {pair.second}: {pair.difference:+.2f} [{pair.low:+.2f}, "
-                f"{pair.high:+.2f}]"
-            ),
-            end="",
+            f"{pair.first} - {pair.second}: {pair.difference:+.2f} [{pair.low:+.2f}, "
+            f"{pair.high:+.2f}], p {pair.p:.4f}, corrected {pair.corrected:.4f}"
         )
-        print(f", p {pair.p:.4f}, corrected {pair.corrected:.4f}")
 
 
 if __name__ == "__main__":

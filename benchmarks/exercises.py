@@ -1,12 +1,11 @@
-"""What a training step of each model of the preset `exercises` costs, over that of the first in the
-same round.
+"""Cost of a training step of each model of the preset `exercises`, relative to the first.
 
     seqline use exercises && dvc repro encode && python -m benchmarks.exercises [--rounds 7]
     [--steps 20]
 
-Every model takes the same batches of `toy_en_fr`, of 500 target tokens whatever its run's own size.
-Rounds alternate between the models, so that a busy machine hits all, and the median of the rounds
-is printed with their ends. One thread."""
+Every model takes the same batches of `toy_en_fr`, of 500 target tokens whatever its run's batch
+size. Rounds alternate between the models, so that a busy machine affects all. Prints the median of
+the rounds with the smallest and the largest. One thread."""
 
 import argparse
 import json
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.rounds import in_turns, milliseconds, over
+from benchmarks.rounds import median_ms, ratio_summary, time_alternating
 from pipeline.contracts import Sizes
 from pipeline.core import config, params, tables
 from pipeline.core.seeding import derive
@@ -25,8 +24,8 @@ from pipeline.tasks import translation
 from pipeline.training import checkpoint, devices
 
 
-def prepared(root: Path, name: str, batches: int) -> Callable[[int], None]:
-    """A function that makes one update of the run's model on the batch of that number."""
+def make_update(root: Path, name: str, batches: int) -> Callable[[int], None]:
+    """Return a function that updates the run's model on the batch of a number."""
     run = params.run(root / "params.yaml", name)
     vocab = json.loads((root / f"data/vocab/{run.corpus}/vocab.json").read_text(encoding="utf-8"))
     encoded = [
@@ -52,12 +51,12 @@ def prepared(root: Path, name: str, batches: int) -> Callable[[int], None]:
     return update
 
 
-def a_step(update: Callable[[int], None], steps: int) -> float:
-    """Seconds of an update, the mean over so many."""
-    began = time.perf_counter()
+def step_seconds(update: Callable[[int], None], steps: int) -> float:
+    """Seconds of an update, the mean over `steps`."""
+    start = time.perf_counter()
     for step in range(steps):
         update(step)
-    return (time.perf_counter() - began) / steps
+    return (time.perf_counter() - start) / steps
 
 
 def main() -> None:
@@ -68,18 +67,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=20)
     a = parser.parse_args()
+
     devices.prepare(1)
+    # Repetitions with other seeds end in a digit.
     names = [
         name for name in config.section(a.root / "params.yaml", "runs") if not name[-1].isdigit()
     ]
-    updates = {name: prepared(a.root, name, a.steps) for name in names}
-    seconds = in_turns(
-        {name: partial(a_step, update, a.steps) for name, update in updates.items()}, a.rounds
+    updates = {name: make_update(a.root, name, a.steps) for name in names}
+    seconds = time_alternating(
+        {name: partial(step_seconds, update, a.steps) for name, update in updates.items()}, a.rounds
     )
-    for name, own in seconds.items():
+    for name, values in seconds.items():
         print(
-            f"{name}: {milliseconds(own):.1f} ms a step, {over(own, seconds[names[0]])} of "
-            f"{names[0]}'s"
+            f"{name}: {median_ms(values):.1f} ms a step, "
+            f"{ratio_summary(values, seconds[names[0]])} of {names[0]}'s"
         )
 
 

@@ -4,9 +4,9 @@ torch's packed kernel.
     python -m benchmarks.long_rows [--cell lstm] [--rows 64] [--width 100] [--lengths
     20,50,100,200,400] [--rounds 3]
 
-Lengths are drawn evenly between half of the longest and the longest. Forward and backward, both
-directions, one thread; rounds alternate between the two, and the median of the ratios is printed
-with their ends."""
+Lengths are uniform between half of the longest and the longest. Forward and backward, both
+directions, one thread. Rounds alternate between the two. Prints the median of the ratios with the
+smallest and the largest."""
 
 import argparse
 import time
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from benchmarks.rounds import in_turns, milliseconds, over
+from benchmarks.rounds import median_ms, ratio_summary, time_alternating
 from pipeline.nn import segments
 from pipeline.nn.cells import Recurrent
 from pipeline.training import devices
@@ -31,20 +31,20 @@ def packed(layer: Recurrent, x_BSE: Tensor, length_B: Tensor) -> Tensor:
     return pad_packed_sequence(out, batch_first=True)[0]
 
 
-def in_segments(layer: Recurrent, x_BSE: Tensor, length_B: Tensor) -> Tensor:
+def segmented(layer: Recurrent, x_BSE: Tensor, length_B: Tensor) -> Tensor:
     """hidden_BSH of the segments between two ends of rows."""
     return segments.run_layers(layer.kernel, x_BSE, length_B)[0]
 
 
 def seconds(
-    way: Callable[[Recurrent, Tensor, Tensor], Tensor],
+    encode: Callable[[Recurrent, Tensor, Tensor], Tensor],
     layer: Recurrent,
     x_BSE: Tensor,
     length_B: Tensor,
 ) -> float:
-    began = time.perf_counter()
-    way(layer, x_BSE, length_B).sum().backward()  # type: ignore[no-untyped-call]
-    return time.perf_counter() - began
+    start = time.perf_counter()
+    encode(layer, x_BSE, length_B).sum().backward()  # type: ignore[no-untyped-call]
+    return time.perf_counter() - start
 
 
 def main() -> None:
@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("--lengths", default="20,50,100,200,400")
     parser.add_argument("--rounds", type=int, default=3)
     a = parser.parse_args()
+
     devices.prepare(1)
     torch.manual_seed(1)
     layer = Recurrent(a.cell, a.width, a.width, 1, 0.0, "fused", bidirectional=True)
@@ -64,14 +65,14 @@ def main() -> None:
         x_BSE = torch.randn(a.rows, longest, a.width, requires_grad=True)
         length_B = torch.randint(longest // 2, longest + 1, (a.rows,))
         length_B[0] = longest
-        ways = {
-            way.__name__: partial(seconds, way, layer, x_BSE, length_B)
-            for way in (packed, in_segments)
+        functions = {
+            encode.__name__: partial(seconds, encode, layer, x_BSE, length_B)
+            for encode in (packed, segmented)
         }
-        theirs, ours = in_turns(ways, a.rounds).values()
+        packed_s, segmented_s = time_alternating(functions, a.rounds).values()
         print(
-            f"{longest:4} steps: packed {milliseconds(theirs):.0f} ms, in segments "
-            f"{over(ours, theirs)} of it"
+            f"{longest:4} steps: packed {median_ms(packed_s):.0f} ms, in segments "
+            f"{ratio_summary(segmented_s, packed_s)} of it"
         )
 
 

@@ -1,11 +1,11 @@
-"""The loss and the dropout of a training step on one core: ours (`pipeline.nn`) over torch's own,
-forward and backward.
+"""Loss and dropout of a training step on one core: `pipeline.nn` against torch, forward and
+backward.
 
     python -m benchmarks.loss_and_dropout [--rows 2000] [--words 60,4000,10000,33278] [--rounds 9]
 
-Rounds alternate between the two, the first is not counted, and the median of the ratios is printed
-with their ends. The loss is of 0.1 smoothed labels, on logits in float32 or bfloat16; dropout is of
-rows 128 wide."""
+Rounds alternate between the two; the first is not counted. Prints the median of the ratios with the
+smallest and the largest. The loss has label smoothing 0.1, on logits in float32 or bfloat16.
+Dropout is of rows 128 wide."""
 
 import argparse
 import time
@@ -16,28 +16,36 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.rounds import in_turns, milliseconds, over
+from benchmarks.rounds import median_ms, ratio_summary, time_alternating
 from pipeline.nn.cross_entropy import summed_cross_entropy
 from pipeline.nn.dropout import dropout
 from pipeline.training import devices
 
-Way = Callable[[Tensor], Tensor]  # to a sum whose gradient is taken
+Operation = Callable[[Tensor], Tensor]  # to a sum whose gradient is taken
 
 
-def seconds(way: Way, leaf: Tensor) -> float:
-    """Of the way and its gradient; a copy of the leaf, as the way may write where it reads, is not
-    counted."""
+def seconds(operation: Operation, leaf: Tensor) -> float:
+    """Seconds of the operation and its gradient."""
+    # The operation may write in place. The copy is not timed.
     x = leaf.clone()
-    began = time.perf_counter()
-    torch.autograd.grad(way(x), x)
-    return time.perf_counter() - began
+    start = time.perf_counter()
+    torch.autograd.grad(operation(x), x)
+    return time.perf_counter() - start
 
 
-def compare(what: str, theirs: Way, ours: Way, leaf: Tensor, rounds: int) -> None:
-    by_torch, own = in_turns(
-        {"torch": partial(seconds, theirs, leaf), "ours": partial(seconds, ours, leaf)}, rounds
+def compare(
+    title: str, torch_operation: Operation, operation: Operation, leaf: Tensor, rounds: int
+) -> None:
+    baseline, values = time_alternating(
+        {
+            "torch": partial(seconds, torch_operation, leaf),
+            "ours": partial(seconds, operation, leaf),
+        },
+        rounds,
     ).values()
-    print(f"{what}: torch {milliseconds(by_torch):.1f} ms, ours {over(own, by_torch)} of it")
+    print(
+        f"{title}: torch {median_ms(baseline):.1f} ms, ours {ratio_summary(values, baseline)} of it"
+    )
 
 
 def main() -> None:
@@ -48,6 +56,7 @@ def main() -> None:
     parser.add_argument("--words", default="60,4000,10000,33278")
     parser.add_argument("--rounds", type=int, default=9)
     a = parser.parse_args()
+
     devices.prepare(1)
     torch.manual_seed(1)
     for dtype in (torch.float32, torch.bfloat16):
@@ -64,6 +73,7 @@ def main() -> None:
 
             logits_NV = torch.randn(a.rows, words, requires_grad=True).to(dtype)
             compare(f"loss over {words} words, {dtype}", by_torch, by_blocks, logits_NV, a.rounds)
+
         x_NH = torch.randn(a.rows, 128, requires_grad=True).to(dtype)
         ways = (lambda x: F.dropout(x, 0.3).sum(), lambda x: dropout(x, 0.3, True).sum())
         compare(f"dropout, {dtype}", *ways, x_NH, a.rounds)

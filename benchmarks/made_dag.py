@@ -1,9 +1,8 @@
-"""A DVC project of twelve stages with the shape of the real one, whose work is to sleep and to
-write bytes.
+"""A DVC project of twelve stages with the shape of the real one; its stages sleep and write bytes.
 
     download a, b -> tokenize a, b -> train p, q, r -> predict p, q, r -> pack, report
 
-Every out is a function of its deps alone, so `dvc.lock` is too, in whatever order the stages run.
+Every out is a function of its deps alone, so `dvc.lock` does not depend on the order of the stages.
 """
 
 import subprocess
@@ -83,6 +82,7 @@ def make(root: Path, seconds: float, megabytes: int) -> Path:
     }.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text, encoding="utf-8")
+
     git = ["git", "-c", "user.name=made", "-c", "user.email=made@example.org"]
     for command in (
         [*git, "init", "-q"],

@@ -1,12 +1,11 @@
-"""BLEU on Moses' tokens, lowercased, as papers on multi30k give it, beside sacreBLEU's own tokens.
+"""BLEU on Moses' tokens, lowercased, as in papers on multi30k, next to sacreBLEU's own tokens.
 
     python -m benchmarks.moses_tokens RUN --language de [--split test]
 
-The run is a translator of params.yaml that was trained and has predicted. Its answers and the
-references are put through Moses' normalisation of punctuation, small letters and Moses' tokens
-(Koehn et al. 2007, by sacremoses), and counted by sacreBLEU as they then stand. Prints both BLEUs
-and how many tokens answers and references have, which a paper's figures must agree with to be of
-the same kind."""
+The run is a translator of params.yaml with a model and predictions. Hypotheses and references are
+lowercased, with Moses' normalization of punctuation and Moses' tokens (Koehn et al. 2007, by
+sacremoses). sacreBLEU scores these tokens as they are. Prints both BLEUs, and the numbers of tokens
+of hypotheses and references: a paper's BLEU is comparable only if its numbers agree."""
 
 import argparse
 from pathlib import Path
@@ -14,17 +13,18 @@ from pathlib import Path
 from sacrebleu.metrics import BLEU
 from sacremoses import MosesPunctNormalizer, MosesTokenizer
 
-from benchmarks.ensemble import members, normalized, references, tokens
+from benchmarks.ensemble import normalize, read_hypotheses, references, tokens_folder
 from pipeline.core import params
 from pipeline.core.errors import exit_with
 from pipeline.scoring.tasks import bleu_tokenizer
 
 
-def moses(texts: list[str], language: str) -> list[str]:
+def moses_tokenize(texts: list[str], language: str) -> list[str]:
     """Each text as its tokens, with spaces between them."""
-    normal, tokenizer = MosesPunctNormalizer(language), MosesTokenizer(language)
+    normalizer = MosesPunctNormalizer(language)
+    tokenizer = MosesTokenizer(language)
     return [
-        tokenizer.tokenize(normal.normalize(text).lower(), return_str=True, escape=False)
+        tokenizer.tokenize(normalizer.normalize(text).lower(), return_str=True, escape=False)
         for text in texts
     ]
 
@@ -40,21 +40,28 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path("."))
     parser.add_argument("--split", default="test")
     a = parser.parse_args()
-    [answers] = members(a.root, [a.run], a.split).values()
-    answers = normalized(a.root, a.run, answers)
-    expected = normalized(a.root, a.run, references(a.root, a.run, a.split))
+
+    [hypotheses] = read_hypotheses(a.root, [a.run], a.split).values()
+    hypotheses = normalize(a.root, a.run, hypotheses)
+    expected = normalize(a.root, a.run, references(a.root, a.run, a.split))
     file = a.root / "params.yaml"
-    tokenizer, _ = bleu_tokenizer(file, params.run(file, a.run).corpus, tokens(a.root, a.run))
-    for name, tokenize, sides in (
-        ("Moses' tokens", "none", [moses(texts, a.language) for texts in (answers, expected)]),
-        (f"sacreBLEU's tokens, {tokenizer}", tokenizer, [answers, expected]),
+    tokenizer, _ = bleu_tokenizer(
+        file, params.run(file, a.run).corpus, tokens_folder(a.root, a.run)
+    )
+    for name, tokenize, texts in (
+        (
+            "Moses' tokens",
+            "none",
+            [moses_tokenize(lines, a.language) for lines in (hypotheses, expected)],
+        ),
+        (f"sacreBLEU's tokens, {tokenizer}", tokenizer, [hypotheses, expected]),
     ):
-        found = BLEU(lowercase=True, tokenize=tokenize, force=True).corpus_score(
-            sides[0], [sides[1]]
+        bleu = BLEU(lowercase=True, tokenize=tokenize, force=True).corpus_score(
+            texts[0], [texts[1]]
         )
         print(
-            f"{name}: BLEU {found.score:.2f}, {found.sys_len:,} tokens for the references' "
-            f"{found.ref_len:,}"
+            f"{name}: BLEU {bleu.score:.2f}, {bleu.sys_len:,} tokens for the references' "
+            f"{bleu.ref_len:,}"
         )
 
 

@@ -1,13 +1,13 @@
-"""How much the learning rate matters to each optimiser, as a picture of the runs of the preset
+"""Sensitivity of each optimiser to its learning rate, as a plot of the runs of the preset
 `optimisers`.
 
     seqline use optimisers && dvc repro --keep-going; python -m benchmarks.optimisers [--out
     docs/images/optimisers.png]
 
-Draws each run's test perplexity over its learning rate, a line per optimiser, and prints the table
-behind it with, per optimiser, the span of rates within 10 % of the best perplexity that any run of
-it reached. A training whose loss is no number any more ends with a message and has no metrics,
-which counts as diverged here: train all of the runs first."""
+Plots each run's test perplexity by its learning rate, a line for each optimiser. Prints the table
+of it, with the span of learning rates within 10 % of the optimiser's best perplexity. A training
+whose loss is not finite ends with a message and has no metrics, which counts as diverged here:
+train all of the runs first."""
 
 import argparse
 import json
@@ -21,27 +21,27 @@ from pipeline.core.errors import exit_with, refuse
 from pipeline.report.style import QUIET, hues, save_figure
 
 GOOD = 1.1  # times the optimiser's best perplexity
-WORST = 300.0  # a perplexity above it, as of words by chance, is called diverged
+WORST = 300.0  # a perplexity above it is close to that of random words: diverged
 
 
-def measured(root: Path) -> tuple[dict[str, list[tuple[float, float]]], float]:
-    """Of each optimiser (learning rate, test perplexity), by rate; and the lowest perplexity that
-    the corpus allows.
+def read_perplexities(root: Path) -> tuple[dict[str, list[tuple[float, float]]], float]:
+    """Read (learning rate, test perplexity) of each optimiser, by rate, and the corpus's lowest
+    possible perplexity.
 
     The perplexity is infinite where there are no metrics; UserError if there are none of any run.
     """
-    found: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    points: dict[str, list[tuple[float, float]]] = defaultdict(list)
     floor = 0.0
     for name in config.section(root / "params.yaml", "runs"):
-        optim, metrics = (
-            params.run(root / "params.yaml", name).optim,
-            root / f"reports/metrics/{name}.json",
-        )
+        optim = params.run(root / "params.yaml", name).optim
+        metrics = root / f"reports/metrics/{name}.json"
         perplexity = math.inf
         if metrics.exists():
             test = json.loads(metrics.read_text(encoding="utf-8"))["test"]
-            perplexity, floor = test["perplexity"]["score"], test["floor_perplexity"]
-        found[optim["name"]].append((optim["learning_rate"], perplexity))
+            perplexity = test["perplexity"]["score"]
+            floor = test["floor_perplexity"]
+        points[optim["name"]].append((optim["learning_rate"], perplexity))
+
     if not floor:
         raise refuse(
             "reports/metrics",
@@ -49,12 +49,12 @@ def measured(root: Path) -> tuple[dict[str, list[tuple[float, float]]], float]:
             "those of params.yaml's runs",
             "Run `dvc repro --keep-going`.",
         )
-    return {name: sorted(points) for name, points in found.items()}, floor
+    return {name: sorted(values) for name, values in points.items()}, floor
 
 
-def draw(found: dict[str, list[tuple[float, float]]], floor: float, out: Path) -> None:
-    """The picture, both axes logarithmic."""
-    hue = hues(list(found))
+def draw(by_optimiser: dict[str, list[tuple[float, float]]], floor: float, out: Path) -> None:
+    """Plot the perplexities, both axes logarithmic."""
+    hue = hues(list(by_optimiser))
     with save_figure(out, 7.5, 3.9) as figure:
         axes = figure.subplots()
         figure.subplots_adjust(left=0.08, right=0.94, bottom=0.15, top=0.88)
@@ -62,11 +62,12 @@ def draw(found: dict[str, list[tuple[float, float]]], floor: float, out: Path) -
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_ylim(4.5, WORST)
-        for name, points in found.items():
-            reached = next(
+        for name, points in by_optimiser.items():
+            # Draw up to the first diverged run, which is marked on the upper edge.
+            count = next(
                 (i + 1 for i, (_, value) in enumerate(points) if value > WORST), len(points)
             )
-            capped = [(rate, min(value, WORST)) for rate, value in points[:reached]]
+            capped = [(rate, min(value, WORST)) for rate, value in points[:count]]
             axes.plot(
                 *zip(*capped, strict=True),
                 "o-",
@@ -74,10 +75,10 @@ def draw(found: dict[str, list[tuple[float, float]]], floor: float, out: Path) -
                 markersize=5,
                 markeredgecolor="white",
             )
-            lost = [point for point in capped if point[1] == WORST]
+            diverged = [point for point in capped if point[1] == WORST]
             axes.plot(
-                [rate for rate, _ in lost],
-                [WORST] * len(lost),
+                [rate for rate, _ in diverged],
+                [WORST] * len(diverged),
                 "^",
                 color=hue[name],
                 markersize=8,
@@ -91,6 +92,7 @@ def draw(found: dict[str, list[tuple[float, float]]], floor: float, out: Path) -
                 color=hue[name],
                 fontsize=9,
             )
+
         axes.axhline(floor, color=QUIET, linewidth=1, linestyle=(0, (4, 3)))
         axes.annotate(
             "lowest reachable",
@@ -99,50 +101,51 @@ def draw(found: dict[str, list[tuple[float, float]]], floor: float, out: Path) -
             textcoords="offset points",
             color=QUIET,
         )
-        _plain(axes, found)
+        _format_axes(axes, by_optimiser)
         axes.set_xlabel("learning rate")
 
 
-def _plain(axes: Any, found: dict[str, list[tuple[float, float]]]) -> None:
-    axes.set_xticks(sorted({rate for points in found.values() for rate, _ in points}))
+def _format_axes(axes: Any, by_optimiser: dict[str, list[tuple[float, float]]]) -> None:
+    axes.set_xticks(sorted({rate for points in by_optimiser.values() for rate, _ in points}))
     axes.set_yticks([5, 10, 20, 50, 100])
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(lambda value, _: f"{value:g}")
-        axis.set_minor_locator(_nothing())
+        axis.set_minor_locator(_null_locator())
 
 
-def _nothing() -> Any:
+def _null_locator() -> Any:
     from matplotlib.ticker import NullLocator
 
     return NullLocator()
 
 
-def table(found: dict[str, list[tuple[float, float]]]) -> str:
-    """As Markdown."""
-    rates = sorted({rate for points in found.values() for rate, _ in points})
+def table(by_optimiser: dict[str, list[tuple[float, float]]]) -> str:
+    """The perplexities as a Markdown table."""
+    rates = sorted({rate for points in by_optimiser.values() for rate, _ in points})
     lines = [
         "| optimiser | "
         + " | ".join(f"{rate:g}" for rate in rates)
         + " | within 10 % of its best |"
     ]
     lines.append("|---|" + "---:|" * (len(rates) + 1))
-    for name, points in found.items():
+
+    for name, points in by_optimiser.items():
         best = min(value for _, value in points)
         good = [rate for rate, value in points if value <= GOOD * best]
-        span = (
-            "–"
-            if math.isinf(best)
-            else f"{good[0]:g} to {good[-1]:g}"
-            if len(good) > 1
-            else f"{good[0]:g}"
-        )
-        at = dict(points)
-        cells = [
-            "–" if rate not in at else "diverged" if at[rate] > WORST else f"{at[rate]:.2f}"
-            for rate in rates
-        ]
+        if math.isinf(best):
+            span = "–"
+        else:
+            span = f"{good[0]:g} to {good[-1]:g}" if len(good) > 1 else f"{good[0]:g}"
+        perplexity = dict(points)
+        cells = [_cell(perplexity.get(rate)) for rate in rates]
         lines.append(f"| {name} | {' | '.join(cells)} | {span} |")
     return "\n".join(lines)
+
+
+def _cell(perplexity: float | None) -> str:
+    if perplexity is None:
+        return "–"
+    return "diverged" if perplexity > WORST else f"{perplexity:.2f}"
 
 
 def main() -> None:
@@ -152,9 +155,9 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path("."))
     parser.add_argument("--out", type=Path, default=Path("docs/images/optimisers.png"))
     a = parser.parse_args()
-    found, floor = measured(a.root)
-    draw(found, floor, a.out)
-    print(table(found))
+    perplexities, floor = read_perplexities(a.root)
+    draw(perplexities, floor, a.out)
+    print(table(perplexities))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
-"""The DAG one stage after another against several at once: `dvc repro` and `seqline run`, each in a
-fresh clone.
+"""Time of the DAG by `dvc repro`, one stage at a time, and by `seqline run`, several at a time.
 
     python -m benchmarks.parallel [--jobs 2] [--preset default] [--set K=V ...] [--runs RUN ...]
     [--rounds 1] [--keep FOLDER]
 
-Each clone has an empty cache and the committed `dvc.lock`; with --set, both get the same changed
-preset. `seqline run` reports to a Prefect server that is started before and not counted. Printed:
-both times, their ratio, and whether the two `dvc.lock` are equal, byte for byte. The order
-alternates from round to round. Wants a machine that does nothing else."""
+Each runs in a fresh clone, which has an empty cache and the committed `dvc.lock`. With --set, both
+use the same changed preset. `seqline run` reports to a Prefect server that is started before and
+not timed. Prints both times, their ratio, and whether the two `dvc.lock` are equal, byte for byte.
+The order alternates from round to round. Run it on an idle machine."""
 
 import argparse
 import os
@@ -46,52 +45,67 @@ def main() -> None:
         "--keep", type=Path, metavar="FOLDER", help="leave the last round's clones there"
     )
     a = parser.parse_args()
+
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder) / "prefect") as url:
         for number in range(a.rounds):
-            once(Path(folder), a, url, number)
+            run_pair(Path(folder), a, url, number)
         if a.keep:
             shutil.copytree(folder, a.keep, symlinks=True, ignore=shutil.ignore_patterns("prefect"))
 
 
-def once(folder: Path, a: argparse.Namespace, url: str, number: int) -> None:
+def run_pair(folder: Path, a: argparse.Namespace, url: str, number: int) -> None:
     """One paired measurement."""
-    ways = {"dvc repro": ["dvc", "repro"], "seqline run": [*_SEQLINE, "run", "--jobs", str(a.jobs)]}
-    took, locks = dict[str, float](), list[bytes]()
-    for name in sorted(ways, reverse=bool(number % 2)):
+    commands = {
+        "dvc repro": ["dvc", "repro"],
+        "seqline run": [*_SEQLINE, "run", "--jobs", str(a.jobs)],
+    }
+    seconds: dict[str, float] = {}
+    locks: list[bytes] = []
+    # Alternate the order from round to round.
+    for name in sorted(commands, reverse=bool(number % 2)):
         shutil.rmtree(folder / name.replace(" ", "_"), ignore_errors=True)
         root = clone(folder / name.replace(" ", "_"), a)
         env = environment(root) | {"PREFECT_HOME": str(folder / "prefect"), "PREFECT_API_URL": url}
-        began = time.monotonic()
-        with (folder / "said.txt").open("w") as said:
-            done = subprocess.run(
-                ways[name], cwd=root, env=env, stdout=said, stderr=subprocess.STDOUT, check=False
+        output = folder / "output.txt"
+        start = time.monotonic()
+        with output.open("w") as file:
+            process = subprocess.run(
+                commands[name],
+                cwd=root,
+                env=env,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                check=False,
             )
-        took[name] = time.monotonic() - began
-        print(f"{name}: {took[name]:.1f} s", flush=True)
-        if done.returncode:
-            sys.exit((folder / "said.txt").read_text()[-3000:])
+        seconds[name] = time.monotonic() - start
+        print(f"{name}: {seconds[name]:.1f} s", flush=True)
+        if process.returncode:
+            sys.exit(output.read_text()[-3000:])
         if name == "seqline run":
-            print((folder / "said.txt").read_text().splitlines()[-1])
-            idle(root, env)
+            print(output.read_text().splitlines()[-1])
+            time_idle_run(root, env)
         locks.append((root / "dvc.lock").read_bytes())
+
     same = "the same" if locks[0] == locks[1] else "OTHER"
-    print(f"ratio {took['seqline run'] / took['dvc repro']:.3f}, dvc.lock: {same}", flush=True)
+    print(
+        f"ratio {seconds['seqline run'] / seconds['dvc repro']:.3f}, dvc.lock: {same}", flush=True
+    )
 
 
-def idle(root: Path, env: dict[str, str]) -> None:
-    """The time of a run with nothing to do."""
-    began = time.monotonic()
-    done = subprocess.run(
+def time_idle_run(root: Path, env: dict[str, str]) -> None:
+    """Print the time of a run with nothing to do."""
+    start = time.monotonic()
+    process = subprocess.run(
         [*_SEQLINE, "run"], cwd=root, env=env, capture_output=True, text=True, check=True
     )
     print(
-        f"nothing to do: {time.monotonic() - began:.1f} s ({done.stdout.splitlines()[-1]})",
+        f"nothing to do: {time.monotonic() - start:.1f} s ({process.stdout.splitlines()[-1]})",
         flush=True,
     )
 
 
 def clone(root: Path, a: argparse.Namespace) -> Path:
-    """The committed project at `root`, with the preset in place."""
+    """Clone the committed project to `root`, with the preset and runs of the options."""
     subprocess.run(["git", "clone", "--quiet", str(TOP), str(root)], check=True)
     if a.preset != "default" or a.changes:
         changes = [word for change in a.changes for word in ("--set", change)]
@@ -102,6 +116,7 @@ def clone(root: Path, a: argparse.Namespace) -> Path:
             check=True,
             stdout=2,
         )
+
     if a.runs:
         content = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
         content["runs"] = {name: content["runs"][name] for name in a.runs}
@@ -116,7 +131,7 @@ def clone(root: Path, a: argparse.Namespace) -> Path:
 
 
 def environment(root: Path) -> dict[str, str]:
-    """What both ways run with: this python and the clone's code."""
+    """Environment of both commands: this python and the clone's code."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     quiet = {
         "DVC_NO_ANALYTICS": "1",
@@ -127,7 +142,7 @@ def environment(root: Path) -> dict[str, str]:
 
 
 def serving(home: Path) -> AbstractContextManager[str]:
-    """A Prefect server, by its API's address."""
+    """Run a Prefect server; yield the address of its API."""
     home.mkdir()
     return prefect_server.running(home, environment(TOP) | {"PREFECT_HOME": str(home)})
 

@@ -11,41 +11,45 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_START_SECONDS, _LEAVE_SECONDS = 180.0, 20.0
+_START_SECONDS = 180.0
+_END_SECONDS = 20.0
 
 
 @contextmanager
 def running(home: Path, env: Mapping[str, str]) -> Iterator[str]:
-    """Its API's address, from when it answers until the block is left; `env` names `home` as its
-    PREFECT_HOME."""
+    """Run a server; yield the address of its API once it is up.
+
+    `env` has `home` as its PREFECT_HOME."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+
     command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port), "--no-ui"]
     with (home / "server.log").open("w") as log:
         process = subprocess.Popen(
             command, env=dict(env), stdout=log, stderr=log, start_new_session=True
         )
+
     url = f"http://127.0.0.1:{port}/api"
     try:
-        until = time.monotonic() + _START_SECONDS
-        while not answers(f"{url}/health"):
-            if process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError(f"no Prefect server came up: see {home / 'server.log'}")
+        deadline = time.monotonic() + _START_SECONDS
+        while not is_up(f"{url}/health"):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the Prefect server did not start: see {home / 'server.log'}")
             time.sleep(0.2)
         yield url
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
-            process.wait(_LEAVE_SECONDS)
+            process.wait(_END_SECONDS)
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
-def answers(url: str) -> bool:
-    """Whether somebody is there."""
+def is_up(url: str) -> bool:
+    """Return whether a server responds at the address."""
     try:
         with urllib.request.urlopen(url, timeout=2):
             return True

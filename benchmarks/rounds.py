@@ -1,23 +1,31 @@
-"""How benchmarks compare ways of doing one thing: in turns, each time over the first way's in the
-same round."""
+"""Comparison of several ways of doing one thing: alternating rounds, and ratios within a round."""
 
 import statistics
 from collections.abc import Callable, Mapping
 
 
-def in_turns(ways: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """The seconds that each way says it took, round by round; a round before them warms up and is
-    not counted."""
-    taken = [{name: way() for name, way in ways.items()} for _ in range(rounds + 1)][1:]
-    return {name: [one[name] for one in taken] for name in ways}
+def time_alternating(
+    functions: Mapping[str, Callable[[], float]], rounds: int
+) -> dict[str, list[float]]:
+    """Return the seconds that each function reports, round by round.
+
+    Rounds alternate between the functions, so that a busy machine affects all of them. A round
+    before them warms up and is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for number in range(rounds + 1):
+        for name, function in functions.items():
+            elapsed = function()
+            if number > 0:
+                seconds[name].append(elapsed)
+    return seconds
 
 
-def over(own: list[float], first: list[float]) -> str:
-    """The median of the rounds' ratios, and their ends."""
-    ratios = [mine / theirs for mine, theirs in zip(own, first, strict=True)]
+def ratio_summary(seconds: list[float], baseline: list[float]) -> str:
+    """The median of the rounds' ratios, with the smallest and the largest."""
+    ratios = [value / reference for value, reference in zip(seconds, baseline, strict=True)]
     return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
-def milliseconds(seconds: list[float]) -> float:
-    """Their median, in ms."""
+def median_ms(seconds: list[float]) -> float:
+    """The median, in ms."""
     return 1000 * statistics.median(seconds)

@@ -1,11 +1,11 @@
-"""Cost of syncing every output to the disk: time of a corpus's stages with fsync, over their time
-without it.
+"""Cost of syncing every output to the disk: time of a corpus's stages with fsync, relative to
+without.
 
     python -m benchmarks.sync_cost [--corpora toy_story,toy_en_fr] [--rounds 5]
 
 Runs download, tokenize, vocab and encode of each corpus of params.yaml in this process, in a
-temporary folder in the current one, so on the project's own disk. Rounds alternate between the two
-ways. Prints the number of files, the median time without fsync, and the median of the ratios with
+temporary folder in the current one, so on the project's own disk. Rounds alternate between the
+two. Prints the number of files, the median time without fsync, and the median of the ratios with
 the smallest and the largest. Trainings are left out: they sync few files, minutes apart."""
 
 import argparse
@@ -17,7 +17,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from benchmarks.rounds import in_turns, milliseconds, over
+from benchmarks.rounds import median_ms, ratio_summary, time_alternating
 from pipeline.core.errors import exit_with
 
 STAGES = {
@@ -77,17 +77,18 @@ def main() -> None:
     parser.add_argument("--corpora", default="toy_story,toy_en_fr,toy_reviews")
     parser.add_argument("--rounds", type=int, default=5)
     a = parser.parse_args()
-    corpora, params = a.corpora.split(","), Path("params.yaml").resolve()
+    corpora = a.corpora.split(",")
+    params = Path("params.yaml").resolve()
 
     with tempfile.TemporaryDirectory(dir=".", prefix=".sync_cost_") as folder:
         run = partial(seconds, corpora, params, Path(folder).resolve())
-        bare, synced = in_turns(
+        bare, synced = time_alternating(
             {"bare": partial(run, False), "synced": partial(run, True)}, a.rounds
         ).values()
         files = sum(1 for path in Path(folder).rglob("*") if path.is_file())
     print(
-        f"{files} files: without fsync {milliseconds(bare):.0f} ms, with it "
-        f"{over(synced, bare)} of that"
+        f"{files} files: without fsync {median_ms(bare):.0f} ms, with it "
+        f"{ratio_summary(synced, bare)} of that"
     )
 
 

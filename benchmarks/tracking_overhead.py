@@ -1,12 +1,12 @@
-"""What tracking costs a training: the same loop with it off, on the project's own store, a dead and
-a stalling server.
+"""Cost of tracking for a training: the same loop with it off, on the project's own store, a dead
+and a stalling server.
 
     python -m benchmarks.tracking_overhead [--rounds 5] [--steps 4000] [--threads 1]
 
-Every round times each case once in a process of its own, in a rotated order, and takes the ratio to
-that round's `off`. The time is that of the whole training with the opening and closing of its
-tracking, without imports. `cpu` is the training process's own work, `wall` what a person waits for;
-on a machine that is busy otherwise only the first means much."""
+Every round times each case once in its own process, in a rotated order, and takes the ratio to that
+round's `off`. The time is that of the whole training with the start and end of its tracking,
+without imports. `cpu` is the training process's own work, `wall` the elapsed time; on a busy
+machine only the first means much."""
 
 import argparse
 import json
@@ -27,7 +27,7 @@ CASES = ("off", "sqlite", "dead", "stalling")
 
 
 def train(root: Path, steps: int, threads: int) -> dict[str, float]:
-    """A loop that is a small training's: a few matrix products each way, and figures at every tenth
+    """Run the loop of a small training: a few matrix products each way, and metrics at every tenth
     step."""
     import torch
 
@@ -40,7 +40,9 @@ def train(root: Path, steps: int, threads: int) -> dict[str, float]:
     optimizer = torch.optim.Adam(layers, lr=0.001)
     work = root / "work"
     work.mkdir()
-    wall, cpu = time.perf_counter(), time.process_time()
+
+    wall = time.perf_counter()
+    cpu = time.process_time()
     params = {"task": "benchmark", "family": "none", "corpus": "none"}
     with tracking.live(
         run="loop", digest=os.urandom(8).hex(), params=params, work=work, root=root
@@ -59,8 +61,9 @@ def train(root: Path, steps: int, threads: int) -> dict[str, float]:
 
 
 def measure(case: str, stalling: str, steps: int, threads: int) -> dict[str, float]:
-    """One training in a process and a project of its own, whose store is there as it is from the
-    second run on."""
+    """Measure one training in its own process and project.
+
+    The store exists before, as it does from a project's second run on."""
     settings = {
         key: value
         for key, value in os.environ.items()
@@ -71,29 +74,31 @@ def measure(case: str, stalling: str, steps: int, threads: int) -> dict[str, flo
     )
     if case == "dead":
         settings["MLFLOW_TRACKING_URI"] = "http://127.0.0.1:9"
+
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         if case == "sqlite":
             mlflow_store.connect(Path(folder))
         command = [sys.executable, "-m", "benchmarks.tracking_overhead", "--train", folder]
         command += ["--steps", str(steps), "--threads", str(threads)]
-        done = subprocess.run(
+        process = subprocess.run(
             command, cwd=TOP, env=settings, capture_output=True, text=True, check=True
         )
-        time.sleep(1)  # a follower that is up to date has gone by then
-    return dict(json.loads(done.stdout))
+        time.sleep(1)  # for the follower to end
+    return dict(json.loads(process.stdout))
 
 
 def serve_silence() -> str:
-    """The address of a server that takes every connection and never answers."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    kept: list[socket.socket] = []
+    """Start a server that accepts every connection and never responds; return its address."""
+    server = socket.create_server(("127.0.0.1", 0))
+    # References keep the connections open.
+    connections: list[socket.socket] = []
 
-    def take() -> None:
+    def accept() -> None:
         while True:
-            kept.append(listening.accept()[0])
+            connections.append(server.accept()[0])
 
-    threading.Thread(target=take, daemon=True).start()
-    return f"http://127.0.0.1:{listening.getsockname()[1]}"
+    threading.Thread(target=accept, daemon=True).start()
+    return f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
 def main() -> None:
@@ -108,24 +113,26 @@ def main() -> None:
     if a.train:
         print(json.dumps(train(a.train, a.steps, a.threads)))
         return
+
     stalling = serve_silence()
     ratios: dict[str, dict[str, list[float]]] = {case: {"wall": [], "cpu": []} for case in CASES}
     seconds = []
     for number in range(a.rounds):
         order = CASES[number % len(CASES) :] + CASES[: number % len(CASES)]
-        took = {case: measure(case, stalling, a.steps, a.threads) for case in order}
-        seconds.append(took["off"]["wall"])
+        times = {case: measure(case, stalling, a.steps, a.threads) for case in order}
+        seconds.append(times["off"]["wall"])
         for case in CASES:
             for clock in ("wall", "cpu"):
-                ratios[case][clock].append(took[case][clock] / took["off"][clock])
+                ratios[case][clock].append(times[case][clock] / times["off"][clock])
+
     off = statistics.median(seconds)
     print(
         f"{a.rounds} rounds of {off:.1f} s with tracking off, {a.threads} thread(s), "
         f"{os.cpu_count()} cores"
     )
     for case in CASES[1:]:
-        for clock, found in ratios[case].items():
-            low, middle, high = min(found), statistics.median(found), max(found)
+        for clock, values in ratios[case].items():
+            low, middle, high = min(values), statistics.median(values), max(values)
             print(
                 f"{case:9} {clock:4} ratio to off: min {low:.4f}  median {middle:.4f}  max "
                 f"{high:.4f}"

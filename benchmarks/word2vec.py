@@ -1,13 +1,13 @@
-"""Words a second of our skip-gram and CBOW, and of gensim's where it is installed, on the same text
-and setting.
+"""Words per second of our skip-gram and CBOW, and of gensim's if installed, on the same text and
+settings.
 
     python -m benchmarks.word2vec [--text FILE] [--words 400000] [--dimension 100] [--threads 1]
     [--rounds 2]
 
-Without a text, words are drawn by Zipf's law, in lines of 20. Both read every word once: windows of
-5, 5 negatives, words seen 5 times, subsampling at 0.001. Prints each side's best round by wall and
-by CPU time; what a vocabulary costs to count is left out on both sides. The rounds alternate, so
-that a busy machine hits all."""
+Without a text, words are sampled by Zipf's law, in lines of 20. Both process every word once:
+windows of 5, 5 negatives, words with at least 5 occurrences, subsampling at 0.001. Prints the best
+round of each by wall and by CPU time, without the time to count the vocabulary. The rounds
+alternate, so that a busy machine affects all."""
 
 import argparse
 import importlib.util
@@ -28,44 +28,49 @@ from pipeline.tasks import word_vectors
 from pipeline.text.specials import SPECIALS, UNK
 from pipeline.training import devices, loop, optim
 
-MIN_COUNT, WINDOW, NEGATIVES, SUBSAMPLE = 5, 5, 5, 0.001
+MIN_COUNT = 5
+WINDOW = 5
+NEGATIVES = 5
+SUBSAMPLE = 0.001
 METHODS = ("skip_gram", "cbow")
 
 
 def lines(text: Path | None, words: int) -> list[list[str]]:
-    """The text's beginning, or words of a vocabulary of 20,000 by Zipf's law."""
+    """Read the beginning of the text, or sample a vocabulary of 20,000 by Zipf's law."""
     if text is None:
         ranks = np.arange(1, 20001)
-        drawn = np.random.default_rng(1).choice(ranks, words, p=1 / ranks / (1 / ranks).sum())
+        sample = np.random.default_rng(1).choice(ranks, words, p=1 / ranks / (1 / ranks).sum())
         return [
             [str(word) for word in row]
-            for row in drawn[: words // 20 * 20].reshape(-1, 20).tolist()
+            for row in sample[: words // 20 * 20].reshape(-1, 20).tolist()
         ]
-    found, total = [], 0
+
+    lines = []
+    total = 0
     for line in text.read_text(encoding="utf-8").lower().splitlines():
         if total < words and line.split():
-            found.append(line.split())
-            total += len(found[-1])
-    return found
+            lines.append(line.split())
+            total += len(lines[-1])
+    return lines
 
 
-def encoded(text: list[list[str]]) -> tuple[pa.Table, int]:
-    """The lines as the encode stage writes them, and the number of ids."""
+def encode_lines(text: list[list[str]]) -> tuple[pa.Table, int]:
+    """Encode the lines as the encode stage does; return the table and the number of ids."""
     counts = Counter(word for line in text for word in line)
-    known = [word for word, count in counts.most_common() if count >= MIN_COUNT]
-    number = {word: i for i, word in enumerate(known, len(SPECIALS))}
+    vocabulary = [word for word, count in counts.most_common() if count >= MIN_COUNT]
+    number = {word: i for i, word in enumerate(vocabulary, len(SPECIALS))}
     ids = [[number.get(word, UNK) for word in line] for line in text]
     table = pa.table(
         {"row": range(len(ids)), "ids": ids, "paragraph": [0] * len(ids)},
         schema=tables.ENCODED_TEXT,
     )
-    return table, len(known) + len(SPECIALS)
+    return table, len(vocabulary) + len(SPECIALS)
 
 
-def ours(
+def seqline_epoch(
     table: pa.Table, ids: int, method: str, dimension: int, threads: int
 ) -> Callable[[], None]:
-    """One epoch of the project's own loop, with the setting of the preset wikitext2."""
+    """Return one epoch of the project's own loop, with the settings of the preset wikitext2."""
     devices.prepare(threads)
     objective = word_vectors.Config(
         method="cbow" if method == "cbow" else "skip_gram",
@@ -103,8 +108,10 @@ def ours(
     return work
 
 
-def theirs(text: list[list[str]], method: str, dimension: int, threads: int) -> Callable[[], None]:
-    """One epoch of gensim's."""
+def gensim_epoch(
+    text: list[list[str]], method: str, dimension: int, threads: int
+) -> Callable[[], None]:
+    """Return one epoch of gensim."""
     from gensim.models import Word2Vec
 
     model = Word2Vec(
@@ -129,24 +136,29 @@ def main() -> None:
         parser.add_argument(f"--{option}", type=int, default=value)
     a = parser.parse_args()
     text = lines(a.text, a.words)
-    table, ids = encoded(text)
+    table, ids = encode_lines(text)
     words = sum(len(line) for line in text)
     works = {
-        f"ours, {method}": ours(table, ids, method, a.dimension, a.threads) for method in METHODS
+        f"ours, {method}": seqline_epoch(table, ids, method, a.dimension, a.threads)
+        for method in METHODS
     }
     if importlib.util.find_spec("gensim") is None:
-        print("gensim is not installed: only our side is timed")
+        print("gensim is not installed: only our models are timed")
     else:
         works |= {
-            f"gensim, {method}": theirs(text, method, a.dimension, a.threads) for method in METHODS
+            f"gensim, {method}": gensim_epoch(text, method, a.dimension, a.threads)
+            for method in METHODS
         }
+
     best: dict[str, tuple[float, float]] = {}
     for _ in range(a.rounds):
         for name, work in works.items():
-            wall, cpu = time.perf_counter(), time.process_time()
+            wall = time.perf_counter()
+            cpu = time.process_time()
             work()
-            spent = (time.perf_counter() - wall, time.process_time() - cpu)
-            best[name] = tuple(map(min, best.get(name, spent), spent))  # type: ignore[assignment]
+            seconds = (time.perf_counter() - wall, time.process_time() - cpu)
+            best[name] = tuple(map(min, best.get(name, seconds), seconds))  # type: ignore[assignment]
+
     print(f"{words:,} words, {ids:,} ids, threads {a.threads}")
     for name, (wall_s, cpu_s) in best.items():
         print(f"{name}: {words / wall_s:,.0f} words/s, {words / cpu_s:,.0f} words per CPU second")

@@ -65,7 +65,7 @@ def server_process(url: str) -> psutil.Process:
 def kill_server(url: str) -> None:
     """End one of `server` at once, with all that it started."""
     os.killpg(server_process(url).pid, signal.SIGKILL)
-    wait_for(lambda: not prefect_server.answers(f"{url}/health"), "the server's end")
+    wait_for(lambda: not prefect_server.is_up(f"{url}/health"), "the server's end")
 
 
 def ask(url: str, path: str, **body: Any) -> Any:

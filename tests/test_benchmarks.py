@@ -127,10 +127,10 @@ def test_an_ensemble_of_one_run_twice_is_that_run(trained: Path, told: Callable[
 def test_mosess_tokens_are_those_of_the_papers_and_the_other_bleu_is_that_of_the_metrics(
     trained: Path, told: Callable[..., str]
 ) -> None:
-    assert moses_tokens.moses(["Ein „Hut“, der z.B. etwas  anstarrt."], "de") == [
+    assert moses_tokens.moses_tokenize(["Ein „Hut“, der z.B. etwas  anstarrt."], "de") == [
         'ein " hut " , der z.b. etwas anstarrt .'
     ]
-    assert moses_tokens.moses(["L’homme n'a pas dit\u00a0: « oui »."], "fr") == [
+    assert moses_tokens.moses_tokenize(["L’homme n'a pas dit\u00a0: « oui »."], "fr") == [
         "l' homme n' a pas dit : \" oui \" ."
     ]
     found = re.findall(
@@ -158,9 +158,9 @@ def test_with_kept_figures_a_loss_is_that_of_the_predictions_however_it_is_read(
         trained / f"data/predictions/{name}/likelihood_test.parquet", tables.LIKELIHOOD
     )
     want = rows["nats"].to_numpy().sum() / rows["count"].to_numpy().sum()
-    for way in batch_norm.WAYS:
-        losses = [batch_norm.measured(model, pairs, way, size)[0] for size in (1, 8)]
-        if name == "layer_norm" or not way.own:
+    for setting in batch_norm.SETTINGS:
+        losses = [batch_norm.measure(model, pairs, setting, size)[0] for size in (1, 8)]
+        if name == "layer_norm" or not setting.batch_statistics:
             assert losses == pytest.approx([want, want], abs=1e-4)
         else:
             assert abs(losses[0] - losses[1]) > 0.001, (
@@ -176,13 +176,15 @@ def test_with_the_batchs_own_figures_it_is_read_as_in_training(trained: Path) ->
     pairs = translation.Pairs(
         tables.read(trained / "data/encoded/toy_en_fr/test.parquet", translation.SCHEMA), CPU
     )
-    way = batch_norm.Way(own=True, mixed=True, padding=True, more=0)
-    found, far = batch_norm.measured(checkpoint.load_model(folder, CPU), pairs, way, 8)
+    setting = batch_norm.Setting(
+        batch_statistics=True, mixed_lengths=True, count_padding=True, extra_padding=0
+    )
+    found, far = batch_norm.measure(checkpoint.load_model(folder, CPU), pairs, setting, 8)
     model = checkpoint.load_model(folder, CPU)
     for module in model.modules():
         module.train(isinstance(module, nn.BatchNorm1d))
     nats, tokens = 0.0, 0
-    for batch in batch_norm.batches(pairs, way, 8):
+    for batch in batch_norm.batches(pairs, setting, 8):
         logits_NV, label_N = translation.real_logits(model, batch)  # type: ignore[arg-type]
         nats += float(nn.functional.cross_entropy(logits_NV, label_N, reduction="sum"))
         tokens += len(label_N)
@@ -198,7 +200,7 @@ def test_a_batch_norm_table_has_a_line_for_every_way_and_a_figure_for_every_size
     for split in ("test", "test_long"):
         assert f"batch_norm, {split}: " in said
     lines = [line for line in said.splitlines() if line.startswith(("| kept", "| the batch"))]
-    assert len(lines) == 2 * len(batch_norm.WAYS)
+    assert len(lines) == 2 * len(batch_norm.SETTINGS)
     assert all(
         len(re.findall(r"\d+\.\d{4} \(\d+\.\d{2}\)", line)) == len(batch_norm.SIZES)
         for line in lines
@@ -233,7 +235,7 @@ def test_a_loss_by_slots_is_that_of_the_books_labels(trained: Path) -> None:
     )
     objective = config.load(mlm.Config, params()["runs"]["bert"]["objective"], "objective")
     model: Any = checkpoint.load_model(trained / "data/models/bert", CPU).eval()
-    task = bert_slots.Noting(train, valid, objective, 1, CPU, slots=10)
+    task = bert_slots.RecordingTask(train, valid, objective, 1, CPU, slots=10)
     batch = task.batch(task.plan(0)[0])
     found, _ = task.loss(model, batch, None)
     hidden_BSH = model.read(batch.text, batch.segment_BS)

@@ -96,7 +96,9 @@ def wait_for(browser: webdriver.Chrome, *texts: str, seconds: float = 60.0) -> N
 
 
 def the_run(root: Path, name: str) -> Any:
-    return mlflow_store.find(mlflow_store.connect(root), "language_model", (name, digest_of(name)))
+    return mlflow_store.find_run(
+        mlflow_store.connect(root), "language_model", (name, digest_of(name))
+    )
 
 
 @pytest.mark.long

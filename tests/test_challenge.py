@@ -443,7 +443,7 @@ def test_models_of_unlike_texts_are_not_compared(project: Project, against, laun
     )
     assert not decision.promote
     assert decision.reasons[0].startswith(
-        "the two cannot be compared: they are models of unlike texts, as text.lowercase"
+        "the two cannot be compared: they are models of different texts, as text.lowercase"
     )
     assert launched == []
 
@@ -495,7 +495,7 @@ def test_a_contender_that_cannot_read_the_test_set_is_not_promoted(
     tables.write(other / "test.parquet", pa.Table.from_pylist(rows, tables.TOKENS_LABELLED))
     decision = against(own, spoilt(own, tmp_path / "spoilt", 1.0), only(other))
     assert not decision.promote
-    assert decision.reasons[0].startswith("the two cannot be compared: stages.encode says: ")
+    assert decision.reasons[0].startswith("the two cannot be compared: stages.encode: ")
     assert "got the label mixed; expected one of negative, positive" in decision.verdict
 
 
@@ -517,9 +517,7 @@ def test_a_stage_that_breaks_down_stops_the_challenge_and_leaves_its_log(
             launch=broken,
         )
     [line] = str(told.value).splitlines()
-    assert line.startswith(
-        f"stages.encode broke down with status 1: {log_says}. Its log is {tmp_path}"
-    )
+    assert line.startswith(f"stages.encode failed with status 1: {log_says}. Its log is {tmp_path}")
     assert log_says in Path(line.removesuffix(".").rpartition(" ")[2]).read_text()
     assert [path for path in (tmp_path / "work").iterdir() if path.is_dir()] == []
 
@@ -532,8 +530,8 @@ def test_a_test_set_read_as_its_own_corpus_reads_it_is_that_very_test_set(
     project: Project, corpus: str, tmp_path: Path
 ) -> None:
     tokens = project.corpus(corpus)
-    retokenize.read_as(tokens, describe(project.root / "data/vocab" / corpus), tmp_path / "read")
-    splits = retokenize.splits(tokens)
+    retokenize.retokenize(tokens, describe(project.root / "data/vocab" / corpus), tmp_path / "read")
+    splits = retokenize.list_splits(tokens)
     assert sorted(file.stem for file in (tmp_path / "read").glob("*.parquet")) == sorted(splits)
     for split in splits:
         before, after = (
@@ -547,7 +545,7 @@ def test_a_test_set_read_otherwise_keeps_its_rows_and_raw_text(
     project: Project, tmp_path: Path
 ) -> None:
     words, chars = project.corpus("toy_story"), project.corpus("chars")
-    retokenize.read_as(words, describe(project.root / "data/vocab/chars"), tmp_path / "read")
+    retokenize.retokenize(words, describe(project.root / "data/vocab/chars"), tmp_path / "read")
     found, want = (
         tables.read(folder / "test.parquet", tables.TOKENS_TEXT)
         for folder in (tmp_path / "read", chars)

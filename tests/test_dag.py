@@ -217,7 +217,7 @@ def assert_history_is_shown(root: Path) -> None:
     said = subprocess.run(
         ["python", "-c", program], cwd=root, env=inside, capture_output=True, text=True, check=True
     ).stdout
-    assert f"of {len(KEPT)} runs, {len(KEPT)} are trained and 0 were level already" in said
+    assert f"of {len(KEPT)} runs, {len(KEPT)} are trained and 0 were up to date already" in said
     client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
     runs = client.search_runs(
         [experiment.experiment_id for experiment in client.search_experiments()]

@@ -23,27 +23,34 @@ from benchmarks.gate import (
     LEVEL,
     METHODS,
     RESAMPLES,
-    allowed,
-    best_of_ten,
-    challenged,
-    marks,
+    binomial_limit,
+    draw_scores,
     mean,
-    on_few_rows,
+    promotions_of_best_of_ten,
+    promotions_on_few_rows,
+    simulate,
 )
 from pipeline.core import config, tables
 from pipeline.core.errors import UserError
 from pipeline.core.params import Evaluation
 from pipeline.flow import challenge
 from pipeline.promotion import align_scores, contenders, guards, retokenize, settings
-from pipeline.promotion.align_scores import Matched
-from pipeline.promotion.compare import _Contest
-from pipeline.promotion.contenders import Answered, Contender, Judging
-from pipeline.promotion.decision import Compared, Decision, Guarded, Scored, Shown, decide
-from pipeline.promotion.guards import Asked, Both, guarded
+from pipeline.promotion.align_scores import AlignedScores
+from pipeline.promotion.compare import _ChallengerEvaluation
+from pipeline.promotion.contenders import Contender, ScoringSettings, StageOutputs
+from pipeline.promotion.decision import (
+    Comparison,
+    Decision,
+    GuardResult,
+    SamplePair,
+    ScoreEstimate,
+    decide,
+)
+from pipeline.promotion.guards import GuardInput, ScorePair, check_guards
 from pipeline.promotion.retokenize import Incomparable
-from pipeline.promotion.select import choose
+from pipeline.promotion.select import select_challenger
 from pipeline.promotion.settings import GUARDS, Settings
-from pipeline.promotion.significance import difference, p_better
+from pipeline.promotion.significance import p_value, score_difference
 from pipeline.scoring import mt_metrics
 from pipeline.scoring.significance import holm
 from pipeline.scoring.tasks import language_model, translation
@@ -58,9 +65,9 @@ ROOT = Path(__file__).resolve().parent.parent
 def test_an_equal_challenger_is_promoted_no_more_often_than_the_level_says(
     method: str, kind: str
 ) -> None:
-    p, _ = challenged(method, kind, 0)
+    p, _ = simulate(method, kind, 0)
     for level in (0.01, LEVEL, 0.1):
-        assert (p < level).sum() <= allowed(level)
+        assert (p < level).sum() <= binomial_limit(level)
 
 
 @pytest.mark.long
@@ -69,7 +76,7 @@ def test_of_ten_thousand_equal_challengers_no_more_than_the_level_s_share_are_pr
     kind: str,
 ) -> None:
     """By the default method, without an allowance for chance."""
-    p, _ = challenged("approximate_randomisation", kind, 0, 10 * CHALLENGES)
+    p, _ = simulate("approximate_randomisation", kind, 0, 10 * CHALLENGES)
     assert (p < LEVEL).sum() <= LEVEL * 10 * CHALLENGES
 
 
@@ -78,31 +85,31 @@ def test_of_ten_thousand_equal_challengers_no_more_than_the_level_s_share_are_pr
 def test_a_lucky_challenger_is_not_promoted_for_its_luck(method: str, kind: str) -> None:
     """Equal in truth, half look better, by as much as the others look worse. None of those is
     promoted, so that of the lucky half twice the level's share may be."""
-    p, seen = challenged(method, kind, 0)
+    p, seen = simulate(method, kind, 0)
     lucky = seen > 0
-    assert CHALLENGES - allowed(0.5) <= lucky.sum() <= allowed(0.5)
+    assert CHALLENGES - binomial_limit(0.5) <= lucky.sum() <= binomial_limit(0.5)
     assert abs(seen.mean()) < 4 * seen.std() / math.sqrt(CHALLENGES)
     assert not (p[~lucky] < LEVEL).any()
-    assert (p[lucky] < LEVEL).sum() <= allowed(2 * LEVEL, int(lucky.sum()))
+    assert (p[lucky] < LEVEL).sum() <= binomial_limit(2 * LEVEL, int(lucky.sum()))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", METHODS)
 def test_a_worse_challenger_is_hardly_ever_promoted(method: str, kind: str) -> None:
-    assert (challenged(method, kind, -1)[0] < LEVEL).sum() <= allowed(LEVEL / 10)
+    assert (simulate(method, kind, -1)[0] < LEVEL).sum() <= binomial_limit(LEVEL / 10)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", METHODS)
 def test_a_truly_better_challenger_is_promoted(method: str, kind: str) -> None:
-    assert (challenged(method, kind, 1)[0] < LEVEL).sum() > 0.9 * CHALLENGES
+    assert (simulate(method, kind, 1)[0] < LEVEL).sum() > 0.9 * CHALLENGES
 
 
 def test_randomisation_keeps_the_level_on_a_handful_of_rows_where_the_bootstrap_does_not() -> None:
     """Why randomisation is the default: a resample of few rows varies less than the rows do."""
-    promoted = on_few_rows()
-    assert promoted["approximate_randomisation"] <= allowed(LEVEL)
-    assert promoted["paired_bootstrap"] > allowed(LEVEL)
+    promoted = promotions_on_few_rows()
+    assert promoted["approximate_randomisation"] <= binomial_limit(LEVEL)
+    assert promoted["paired_bootstrap"] > binomial_limit(LEVEL)
     assert (
         yaml.safe_load((ROOT / "flow.yaml").read_text())["gate"]["test"]
         == "approximate_randomisation"
@@ -112,9 +119,9 @@ def test_randomisation_keeps_the_level_on_a_handful_of_rows_where_the_bootstrap_
 def test_the_best_of_many_equal_runs_is_promoted_by_luck_only_if_the_test_set_chose_it() -> None:
     """Ten equal runs, of which one challenges an equal champion: the best on the valid split, or
     the best on test."""
-    promoted = best_of_ten()
-    assert promoted["valid"] <= allowed(LEVEL)
-    assert promoted["test"] > 2 * allowed(LEVEL)
+    promoted = promotions_of_best_of_ten()
+    assert promoted["valid"] <= binomial_limit(LEVEL)
+    assert promoted["test"] > 2 * binomial_limit(LEVEL)
 
 
 @pytest.mark.parametrize(
@@ -127,18 +134,20 @@ def test_two_test_sets_promote_what_is_better_on_one_and_worse_on_none(
     level."""
     promoted = 0
     for i in range(CHALLENGES):
-        pairs = [marks(np.random.default_rng([i, 5, n]), gain) for n, gain in enumerate(gains)]
-        p = [
-            p_better("approximate_randomisation", *pair, mean, True, RESAMPLES, i) for pair in pairs
+        pairs = [
+            draw_scores(np.random.default_rng([i, 5, n]), gain) for n, gain in enumerate(gains)
         ]
-        seen = [difference(*pair, mean) for pair in pairs]
+        p = [
+            p_value("approximate_randomisation", *pair, mean, True, RESAMPLES, i) for pair in pairs
+        ]
+        seen = [score_difference(*pair, mean) for pair in pairs]
         rows = zip(p, holm(p), seen, strict=True)
         promoted += decide(
             [compared(p=one, corrected=two, difference=d, margin=0.3) for one, two, d in rows],
             LEVEL,
             "marks",
         )[0]
-    assert promoted <= allowed(LEVEL) if wanted == "none" else promoted > 0.85 * CHALLENGES
+    assert promoted <= binomial_limit(LEVEL) if wanted == "none" else promoted > 0.85 * CHALLENGES
 
 
 # The tests themselves
@@ -149,37 +158,37 @@ def test_randomisation_is_the_share_of_all_ways_of_swapping(kind: str) -> None:
     draw, score, gain = KINDS[kind]
     for seed in range(4):
         one, other = (units[:9] for units in draw(np.random.default_rng(seed), gain))
-        seen = difference(one, other, score)
+        seen = score_difference(one, other, score)
         swaps = np.array(list(itertools.product([0.0, 1.0], repeat=9)))
         moved = swaps @ (other - one)
         exact = (score(other.sum(0) - moved) - score(one.sum(0) + moved) >= seen - 1e-9).mean()
-        assert p_better(
+        assert p_value(
             "approximate_randomisation", one, other, score, True, 20_000, 1
         ) == pytest.approx(exact, abs=0.015)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_lower_is_better_is_higher_is_better_of_the_opposite(method: str) -> None:
-    one, other = marks(np.random.default_rng(3), 0.2)
+    one, other = draw_scores(np.random.default_rng(3), 0.2)
     turned = [units * [-1, 1] for units in (one, other)]
-    up = p_better(method, one, other, mean, True, RESAMPLES, 1)
-    assert p_better(method, *turned, mean, False, RESAMPLES, 1) == pytest.approx(up)
-    assert p_better(method, other, one, mean, True, RESAMPLES, 1) > 0.5 > up
+    up = p_value(method, one, other, mean, True, RESAMPLES, 1)
+    assert p_value(method, *turned, mean, False, RESAMPLES, 1) == pytest.approx(up)
+    assert p_value(method, other, one, mean, True, RESAMPLES, 1) > 0.5 > up
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_equal_answers_are_no_evidence(method: str) -> None:
-    one, other = marks(np.random.default_rng(3), 0.0)
+    one, other = draw_scores(np.random.default_rng(3), 0.0)
     other[1:] = one[1:]
-    assert p_better(method, one, one.copy(), mean, True, RESAMPLES, 1) == 1
-    assert p_better("approximate_randomisation", one, other, mean, True, 1999, 1) > 0.4
+    assert p_value(method, one, one.copy(), mean, True, RESAMPLES, 1) == 1
+    assert p_value("approximate_randomisation", one, other, mean, True, 1999, 1) > 0.4
 
 
 def test_sums_added_up_in_another_order_are_no_evidence_either() -> None:
     """Three rows that differ by tenths: one way of swapping in eight is as good, and rounding must
     not hide it."""
     one = np.stack([np.array([0.1, 0.2, 0.3]), np.ones(3)], 1)
-    p = p_better("approximate_randomisation", one, one + np.array([0.1, 0]), mean, True, 4000, 1)
+    p = p_value("approximate_randomisation", one, one + np.array([0.1, 0]), mean, True, 4000, 1)
     assert p == pytest.approx(1 / 8, abs=0.03)
 
 
@@ -191,10 +200,10 @@ def compared(
     corrected: float = 0.002,
     difference: float = 1.0,
     margin: float = 0.5,
-    guards: tuple[Guarded, ...] = (),
-) -> Compared:
+    guards: tuple[GuardResult, ...] = (),
+) -> Comparison:
     """A comparison by a score of which more is better, and its guard on that score."""
-    own = Guarded(
+    own = GuardResult(
         name="score",
         champion=50.0,
         challenger=50.0 + difference,
@@ -202,14 +211,14 @@ def compared(
         margin=margin,
         note="",
     )
-    return Compared(
+    return Comparison(
         name="the test set",
         digest="0" * 32,
         rows=100,
         left_out=0,
-        champion=Scored(score=50.0, low=49.0, high=51.0),
-        challenger=Scored(score=50.0 + difference, low=49.0, high=52.0),
-        difference=Scored(score=difference, low=-1.0, high=2.0),
+        champion=ScoreEstimate(score=50.0, low=49.0, high=51.0),
+        challenger=ScoreEstimate(score=50.0 + difference, low=49.0, high=52.0),
+        difference=ScoreEstimate(score=difference, low=-1.0, high=2.0),
         better=difference > 0,
         p=p,
         corrected=corrected,
@@ -218,8 +227,10 @@ def compared(
     )
 
 
-def guard(worse: float | None, note: str = "") -> Guarded:
-    return Guarded(name="chrf", champion=60.0, challenger=59.0, worse=worse, margin=0.5, note=note)
+def guard(worse: float | None, note: str = "") -> GuardResult:
+    return GuardResult(
+        name="chrf", champion=60.0, challenger=59.0, worse=worse, margin=0.5, note=note
+    )
 
 
 @pytest.mark.parametrize(
@@ -247,14 +258,14 @@ def guard(worse: float | None, note: str = "") -> Guarded:
         ),
     ],
 )
-def test_the_rule_says_what_decided(sets: list[Compared], promote: bool, said: str) -> None:
+def test_the_rule_says_what_decided(sets: list[Comparison], promote: bool, said: str) -> None:
     decided, reasons = decide(sets, LEVEL, "BLEU")
     assert decided == promote
     assert said in "; ".join(reasons)
 
 
 def decision(**changes: object) -> Decision:
-    shown = Shown(
+    shown = SamplePair(
         about="sample",
         prompt="a | b",
         reference=None,
@@ -346,8 +357,8 @@ def pairs(rng: np.random.Generator, wrong: float, empty: int) -> pa.Table:
     )
 
 
-def asked(unlike: str = "", **splits: Both) -> Asked:
-    return Asked(translation.scoring(False), False, splits, (0, 0), unlike)
+def asked(unlike: str = "", **splits: ScorePair) -> GuardInput:
+    return GuardInput(translation.scoring(False), False, splits, (0, 0), unlike)
 
 
 MARGINS = {"score": 0.5, "chrf": 0.5, "perplexity": 0.1, "bleu_long": 1.0, "empty": 0.005}
@@ -355,8 +366,8 @@ MARGINS = {"score": 0.5, "chrf": 0.5, "perplexity": 0.1, "bleu_long": 1.0, "empt
 
 def test_a_translators_guards_are_the_scores_of_both_and_their_loss() -> None:
     rng = np.random.default_rng(2)
-    test, long = (Both(pairs(rng, 0.1, 0), pairs(rng, 0.3, 6)) for _ in range(2))
-    found = {one.name: one for one in guarded(asked(test=test, test_long=long), MARGINS)}
+    test, long = (ScorePair(pairs(rng, 0.1, 0), pairs(rng, 0.3, 6)) for _ in range(2))
+    found = {one.name: one for one in check_guards(asked(test=test, test_long=long), MARGINS)}
     assert list(found) == list(MARGINS)
     for name, split, score in (
         ("score", test, mt_metrics.bleu),
@@ -373,25 +384,25 @@ def test_a_translators_guards_are_the_scores_of_both_and_their_loss() -> None:
     assert found["perplexity"].worse == pytest.approx(math.exp(2.3 - 2.1) - 1)
     assert found["empty"].worse == pytest.approx(0.1)
     assert not any(one.holds for one in found.values())
-    turned = guarded(asked(test=Both(test.challenger, test.champion)), MARGINS)
+    turned = check_guards(asked(test=ScorePair(test.challenger, test.champion)), MARGINS)
     assert all(one.holds for one in turned)
 
 
 def test_without_a_split_of_long_sentences_the_longest_quarter_is_guarded() -> None:
     rng = np.random.default_rng(2)
-    both = Both(pairs(rng, 0.1, 0), pairs(rng, 0.3, 0))
+    both = ScorePair(pairs(rng, 0.1, 0), pairs(rng, 0.3, 0))
     length = np.array(both.champion["length"].to_pylist())
     rows = length >= np.quantile(length, 0.75)
     assert 0.2 < rows.mean() < 0.5
     want = float(mt_metrics.bleu(np.array([both.champion["bleu"].to_pylist()])[:, rows].sum(1))[0])
-    [found] = guarded(asked(test=both), {"bleu_long": 1.0})
+    [found] = check_guards(asked(test=both), {"bleu_long": 1.0})
     assert found.champion == pytest.approx(want)
 
 
 def test_likelihoods_of_unlike_texts_are_no_way_past_their_guard() -> None:
     rng = np.random.default_rng(2)
-    both = Both(pairs(rng, 0.3, 0), pairs(rng, 0.1, 0))
-    held = {one.name: one.holds for one in guarded(asked("unlike texts", test=both), MARGINS)}
+    both = ScorePair(pairs(rng, 0.3, 0), pairs(rng, 0.1, 0))
+    held = {one.name: one.holds for one in check_guards(asked("unlike texts", test=both), MARGINS)}
     assert held == {name: name != "perplexity" for name in MARGINS}
 
 
@@ -411,9 +422,11 @@ def test_a_score_of_which_less_is_better_is_guarded_against_a_rise() -> None:
         for nats in (9.0, 10.0)
     )
     scoring = language_model.scoring(False)
-    [risen] = guarded(Asked(scoring, False, {"test": Both(low, high)}, (0, 0), ""), {"score": 0.01})
-    [fallen] = guarded(
-        Asked(scoring, False, {"test": Both(high, low)}, (0, 0), ""), {"score": 0.01}
+    [risen] = check_guards(
+        GuardInput(scoring, False, {"test": ScorePair(low, high)}, (0, 0), ""), {"score": 0.01}
+    )
+    [fallen] = check_guards(
+        GuardInput(scoring, False, {"test": ScorePair(high, low)}, (0, 0), ""), {"score": 0.01}
     )
     assert risen.worse == pytest.approx(1 / 30 / math.log(2))
     assert (risen.holds, fallen.holds) == (False, True)
@@ -423,7 +436,7 @@ def test_every_task_has_guards_and_every_guard_a_figure() -> None:
     assert set(GUARDS) == {file.stem for file in (ROOT / "pipeline/scoring/tasks").glob("*.py")} - {
         "__init__"
     }
-    assert {name for names in GUARDS.values() for name in names} == set(guards._FIGURES)
+    assert {name for names in GUARDS.values() for name in names} == set(guards._METRICS)
 
 
 # Alike for both, and kept under all that it depends on
@@ -491,7 +504,7 @@ def test_answers_are_kept_under_all_settings_that_they_depend_on(
     keys = []
     for name, changes in (("one", {}), ("same", {}), ("other", {dotted: value})):
         own = contender(tmp_path / name, changes)
-        keys.append(contenders._key(own, test_set, Judging.of(own, own, test_set)))
+        keys.append(contenders._key(own, test_set, ScoringSettings.of(own, own, test_set)))
     assert keys[0] == keys[1] != keys[2]
 
 
@@ -504,7 +517,7 @@ def test_answers_are_kept_under_how_they_are_judged(tmp_path: Path, test_set: Pa
         ("level", {}, {"level": "bpe"}),
     ):
         other = contender(tmp_path / name, changes, **options)
-        ways = [Judging.of(champion, one, test_set) for one in (champion, other)]
+        ways = [ScoringSettings.of(champion, one, test_set) for one in (champion, other)]
         assert contenders._key(champion, test_set, ways[0]) != contenders._key(
             champion, test_set, ways[1]
         )
@@ -517,7 +530,7 @@ def test_both_are_scored_by_the_tokenizer_of_the_challengers_corpus(
     """Whatever an older champion was scored by, and if its params file does not have the key."""
     champion = contender(tmp_path / "champion", {"corpora.pairs.bleu": key})
     challenger = contender(tmp_path / "challenger", {"corpora.pairs.bleu": "intl"})
-    judging = Judging.of(champion, challenger, test_set)
+    judging = ScoringSettings.of(champion, challenger, test_set)
     corpora = [
         yaml.safe_load(judging.params(one))["corpora"]["pairs"] for one in (champion, challenger)
     ]
@@ -531,7 +544,7 @@ def test_auto_is_settled_once_by_the_references_of_the_challengers_corpus(tmp_pa
     }
     made_runs.references(tmp_path / "tokens", sentences)
     champion, challenger = (contender(tmp_path / name, {}) for name in ("champion", "challenger"))
-    assert Judging.of(champion, challenger, tmp_path / "tokens").bleu == "zh"
+    assert ScoringSettings.of(champion, challenger, tmp_path / "tokens").bleu == "zh"
 
 
 @pytest.mark.parametrize(
@@ -554,7 +567,7 @@ def test_what_one_of_them_can_write_is_asked_of_both(
     one, other = (
         contender(tmp_path / str(i), {}, *way) for i, way in enumerate((champion, challenger))
     )
-    text = Judging.of(one, other, test_set).text
+    text = ScoringSettings.of(one, other, test_set).text
     assert (text.level, text.lowercase) == (level, lowercase)
 
 
@@ -595,7 +608,7 @@ def test_contenders_that_saw_unlike_rows_are_never_compared(
     """One row more, less, in another place, or of another text."""
     champion = rows_of(task, rows)
     fair = np.ones(rows + 1, np.bool_)
-    assert len(align_scores._matched(task, champion, champion, fair).champion) == rows
+    assert len(align_scores._select_rows(task, champion, champion, fair).champion) == rows
     column, place = data.draw(st.sampled_from(COLUMNS[task])), data.draw(st.integers(0, rows - 1))
     values = champion[column].to_pylist()
     values[place] += data.draw(st.sampled_from([-1, 1, 100]))
@@ -608,8 +621,8 @@ def test_contenders_that_saw_unlike_rows_are_never_compared(
         (champion, champion.slice(1)),
         (champion.slice(1), champion),
     ):
-        with pytest.raises(Incomparable, match="unlike rows"):
-            align_scores._matched(task, one, other, fair)
+        with pytest.raises(Incomparable, match="different rows"):
+            align_scores._select_rows(task, one, other, fair)
 
 
 def test_masks_and_pairs_must_be_the_same_too() -> None:
@@ -622,8 +635,8 @@ def test_masks_and_pairs_must_be_the_same_too() -> None:
     )
     index = table.schema.get_field_index("count")
     other = table.set_column(index, table.schema.field(index), pa.array([1, 3], pa.int32()))
-    with pytest.raises(Incomparable, match="other words were masked"):
-        align_scores._matched("masked_language_model", table, other, np.ones(3, np.bool_))
+    with pytest.raises(Incomparable, match="different words were masked"):
+        align_scores._select_rows("masked_language_model", table, other, np.ones(3, np.bool_))
 
 
 # Short references
@@ -642,9 +655,9 @@ def short(table: pa.Table, length: int) -> pa.Table:
     )
 
 
-def contest() -> _Contest:
+def contest() -> _ChallengerEvaluation:
     """Two translators of one corpus, compared by BLEU if that can tell them apart."""
-    return _Contest(
+    return _ChallengerEvaluation(
         champion="a",
         challenger="b",
         task="translation",
@@ -660,22 +673,22 @@ def contest() -> _Contest:
 @pytest.mark.parametrize("length", [1, 2, 3, 4])
 def test_one_test_set_of_short_references_has_chrf_decide_on_all(length: int) -> None:
     rng = np.random.default_rng(2)
-    normal = Both(pairs(rng, 0.1, 0), pairs(rng, 0.3, 0))
-    brief = Both(*(short(table, length) for table in (normal.champion, normal.challenger)))
-    matched = [Matched({"test": both}, 0, (0, 0)) for both in (normal, brief)]
-    fitted = contest().fitting(matched)
+    normal = ScorePair(pairs(rng, 0.1, 0), pairs(rng, 0.3, 0))
+    brief = ScorePair(*(short(table, length) for table in (normal.champion, normal.challenger)))
+    matched = [AlignedScores({"test": both}, 0, (0, 0)) for both in (normal, brief)]
+    fitted = contest().with_usable_score(matched)
     assert (fitted.scoring.main, fitted.scoring.difference) == (
         ("chrf", "chrF") if length < 4 else ("bleu", "BLEU")
     )
     assert ("no reference has 4 tokens" in fitted.substituted) == (length < 4)
     assert (
-        difference(
+        score_difference(
             *(fitted.scoring.units(t) for t in (brief.champion, brief.challenger)),
             fitted.scoring.score,
         )
         < 0
     )
-    assert not contest().fitting(matched[:1]).substituted
+    assert not contest().with_usable_score(matched[:1]).substituted
 
 
 def test_a_challenger_that_answers_in_two_words_can_win_by_chrf_and_the_record_says_why(
@@ -696,9 +709,9 @@ def test_a_challenger_that_answers_in_two_words_can_win_by_chrf_and_the_record_s
         (folder / "metrics.json").write_text(
             json.dumps({"notes": ["corpora.pairs.bleu does not fit"]})
         )
-        answered.append(Answered(folder))
-        ways.append(retokenize.way(contender(tmp_path / name, {}).vocab))
-    decision = contest().held(
+        answered.append(StageOutputs(folder))
+        ways.append(retokenize.read_tokenization(contender(tmp_path / name, {}).vocab))
+    decision = contest().run(
         {"the test set": tmp_path / "tokens"}, {"the test set": answered}, ways
     )
     assert decision.promote
@@ -713,9 +726,9 @@ def test_a_challenger_that_answers_in_two_words_can_win_by_chrf_and_the_record_s
 
 def test_long_sentences_that_are_short_are_guarded_by_chrf() -> None:
     rng = np.random.default_rng(2)
-    test = Both(pairs(rng, 0.1, 0), pairs(rng, 0.3, 0))
-    long = Both(short(test.champion, 2), short(test.challenger, 2))
-    [found] = guarded(asked(test=test, test_long=long), {"bleu_long": 1.0})
+    test = ScorePair(pairs(rng, 0.1, 0), pairs(rng, 0.3, 0))
+    long = ScorePair(short(test.champion, 2), short(test.challenger, 2))
+    [found] = check_guards(asked(test=test, test_long=long), {"bleu_long": 1.0})
     wanted = [
         float(mt_metrics.chrf(np.array([t["chrf"].to_pylist()]).sum(1))[0])
         for t in (long.champion, long.challenger)
@@ -810,18 +823,18 @@ def test_the_challenger_is_chosen_by_the_valid_split_whatever_the_test_says(
         "a": scored(task, {key: worse}, {key: better}),
         "b": scored(task, {key: better}, {key: worse}),
     }
-    assert choose(runs) == "b"
-    assert choose(dict(reversed(runs.items()))) == "b"
+    assert select_challenger(runs) == "b"
+    assert select_challenger(dict(reversed(runs.items()))) == "b"
 
 
 def test_equal_ones_and_those_without_a_validation_score_are_taken_in_order() -> None:
     same = scored("classification", {"accuracy": {"score": 90.0}}, {})
-    assert choose({"b": same, "a": same}) == "b"
+    assert select_challenger({"b": same, "a": same}) == "b"
     assert (
-        choose(
+        select_challenger(
             {"skip_gram": scored("word_vectors", {}, {}), "cbow": scored("word_vectors", {}, {})}
         )
         == "skip_gram"
     )
     with pytest.raises(UserError, match=r"the metrics of c: got no valid\.accuracy\.score"):
-        choose({"b": same, "c": scored("classification", {}, {})})
+        select_challenger({"b": same, "c": scored("classification", {}, {})})

@@ -30,7 +30,7 @@ def scores(run: str, split: str = "test") -> Any:
 @pytest.fixture(scope="module")
 def stages() -> dict[str, Any]:
     """What `dvc.lock` has of each stage of the DAG."""
-    locked = describe.lock(ROOT)
+    locked = describe.read_lock(ROOT)
     return {name: locked[name] for name in paths.stage_names(ROOT)}
 
 

@@ -121,7 +121,7 @@ def test_a_command_that_tells_a_server_which_takes_no_events_ends_in_one_line(
 import sys
 from pipeline.dag import refresh
 from pipeline.cli import main
-refresh.compare_sources = lambda root: refresh.SourceChanges({"reviews": "1"}, ())
+refresh.look = lambda root: refresh.SourceChanges({"reviews": "1"}, ())
 sys.argv = ["seqline", "refresh", "--emit"]
 main()
 """
@@ -323,7 +323,7 @@ def as_stage(name: str, program: str) -> list[str]:
 def test_a_stage_that_hangs_in_a_contest_is_ended_with_all_it_started(tmp_path: Path) -> None:
     launch, log = recorded(tmp_path, predict=2), tmp_path / "log"
     with pytest.raises(
-        UserError, match=r"^stages\.predict: got 2 s of run\.time_limits; expected it to end\. "
+        UserError, match=r"^stages\.predict timed out after 2 s \(run\.time_limits\.predict\)\. "
     ) as caught:
         launch(["sh", "-c", "sleep 600 & echo $$ $!; wait", "stages.predict"], log)
     assert str(log) in str(caught.value)

@@ -195,7 +195,7 @@ def asked(address: str, body: dict[str, Any]) -> tuple[int, Any]:
 def test_mlflow_serves_the_champion_of_translators_which_says_what_the_predict_stage_said(
     project: Path,
 ) -> None:
-    registry.promote(project, registry.current(project, "seq2seq"), {})
+    registry.promote(project, registry.version_of_run(project, "seq2seq"), {})
     want = samples(project, "seq2seq")
     champion = f"models:/{NAMES['seq2seq']}@champion"
     command = [
@@ -419,7 +419,7 @@ def test_a_version_says_the_same_after_the_run_was_trained_anew(project: Path) -
     content["runs"]["mlp"]["seed"] = 2
     (project / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     done(project, "mlp")
-    assert registry.current(project, "mlp").version == 2
+    assert registry.version_of_run(project, "mlp").version == 2
     assert loaded(f"{NAMES['mlp']}/1")(["so good ."]) == before
     assert loaded(f"{NAMES['mlp']}/2")(["so good ."]) != before
 
@@ -450,7 +450,7 @@ def test_a_server_over_http_holds_versions_that_load_from_anywhere(
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
         assert len(registry.register(project)) == len(NAMES)
         assert registry.register(project) == []
-        version = registry.current(project, "seq2seq")
+        version = registry.version_of_run(project, "seq2seq")
         registry.promote(project, version, {"p": "0.01"})
         assert registry.champion(project, version.name) == version
         [reign] = registry.champions(project)[version.name]
@@ -460,7 +460,7 @@ def test_a_server_over_http_holds_versions_that_load_from_anywhere(
         assert [row["text"] for row in found] == [sample["text"] for sample in want]
         (tmp_path / "more").mkdir()
         (tmp_path / "more" / "decision.json").write_text("{}")
-        registry.attach(project, version, tmp_path / "more")
+        registry.log_artifacts(project, version, tmp_path / "more")
         there = {
             item.path for item in mlflow_store.connect(project).list_artifacts(version.mlflow_run)
         }

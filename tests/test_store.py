@@ -66,12 +66,14 @@ ODD_FOLDERS = [
 
 @pytest.mark.parametrize("name", ORDINARY)
 def test_an_ordinary_name_stays_as_it_is(name: str) -> None:
-    assert describe.name(name) == describe.name(*name.split("/")) == name
+    assert describe.mlflow_name(name) == describe.mlflow_name(*name.split("/")) == name
 
 
 def test_labels_that_differ_have_figures_of_their_own() -> None:
-    assert len({describe.name("test", "labels", label, "f1") for label in LABELS}) == len(LABELS)
-    assert describe.name("test", "labels", "正面", "f1") == "test/labels/正面/f1"
+    assert len({describe.mlflow_name("test", "labels", label, "f1") for label in LABELS}) == len(
+        LABELS
+    )
+    assert describe.mlflow_name("test", "labels", "正面", "f1") == "test/labels/正面/f1"
 
 
 @given(
@@ -83,20 +85,22 @@ def test_unlike_keys_have_unlike_names_that_mlflow_accepts(
 ) -> None:
     for keys in (first, second):
         for check in (_validate_metric_name, _validate_param_name, _validate_tag_name):
-            check(describe.name("test", *keys))
-        assert len(describe.name("test", *keys)) <= 250
-    assert (describe.name("test", *first) == describe.name("test", *second)) == (first == second)
+            check(describe.mlflow_name("test", *keys))
+        assert len(describe.mlflow_name("test", *keys)) <= 250
+    assert (describe.mlflow_name("test", *first) == describe.mlflow_name("test", *second)) == (
+        first == second
+    )
 
 
 @given(st.text(alphabet="a:+2B./", max_size=8), st.text(alphabet="a:+2B./", max_size=8))
 def test_no_text_is_taken_for_the_escape_of_another(first: str, second: str) -> None:
-    assert (describe.name(first) == describe.name(second)) == (first == second)
+    assert (describe.mlflow_name(first) == describe.mlflow_name(second)) == (first == second)
 
 
 def test_settings_whose_keys_have_dots_stay_apart() -> None:
-    settings = describe.texts({"a.b": {"c": 1}, "a": {"b.c": 2, "b": {"c": 3}}})
+    settings = describe.flatten_texts({"a.b": {"c": 1}, "a": {"b.c": 2, "b": {"c": 3}}})
     assert sorted(settings.values()) == ["1", "2", "3"]
-    assert describe.texts({"a": {"b": True}, "c": "d"}) == {"a.b": "true", "c": "d"}
+    assert describe.flatten_texts({"a": {"b": True}, "c": "d"}) == {"a.b": "true", "c": "d"}
 
 
 def test_sync_records_every_label_s_figures(project: Path) -> None:

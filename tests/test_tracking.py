@@ -200,7 +200,7 @@ def eventually(question: Callable[[], Any]) -> Any:
 def curve(
     client: MlflowClient, root: Path, name: str = "lstm", metric: str = "train/loss"
 ) -> list[int]:
-    found = mlflow_store.find(client, task_of(root, name), (name, digest_of(name)))
+    found = mlflow_store.find_run(client, task_of(root, name), (name, digest_of(name)))
     return (
         sorted(point.step for point in client.get_metric_history(found.info.run_id, metric))
         if found
@@ -577,7 +577,7 @@ def test_a_store_that_works_is_named_without_its_password_and_so_are_its_server_
     )
     assert tracking.sync(project).endswith(
         f"MLflow at sqlite:///{project / 'mlflow.db'}: of 1 runs, 1 are trained and 0 were "
-        "level already."
+        "up to date already."
     )
     assert not any("secret" in word for word in serve.command(project, 5000))
 
@@ -594,7 +594,7 @@ def test_the_follower_s_log_holds_no_password(capsys: pytest.CaptureFixture[str]
             return True
 
     with pytest.raises(TimeoutError):
-        follower.attempt(fail, Late(), mlflow_store.Failure)
+        follower.retry(fail, Late(), mlflow_store.Failure)
     assert capsys.readouterr().out.endswith("OSError: no answer from 'postgresql://127.0.0.1/db'\n")
 
 
@@ -630,10 +630,10 @@ def test_a_server_that_dies_and_comes_back_ends_with_the_whole_curve_and_the_art
 
 def test_a_figure_belongs_to_the_run_whose_folder_it_lies_in() -> None:
     names = ["lstm", "lstm_big", "gru"]
-    assert run_outputs.owner(Path("lstm_big/attention_1.png"), names) == "lstm_big"
-    assert run_outputs.owner(Path("lstm_attention.png"), names) is None
-    assert run_outputs.owner(Path("gru/0.png"), names) == "gru"
-    assert run_outputs.owner(Path("lstms.png"), names) is None
+    assert run_outputs.run_of_figure(Path("lstm_big/attention_1.png"), names) == "lstm_big"
+    assert run_outputs.run_of_figure(Path("lstm_attention.png"), names) is None
+    assert run_outputs.run_of_figure(Path("gru/0.png"), names) == "gru"
+    assert run_outputs.run_of_figure(Path("lstms.png"), names) is None
 
 
 def test_experiments_in_a_temporary_copy_share_the_store_of_their_project(tmp_path: Path) -> None:
@@ -661,7 +661,7 @@ def test_a_full_disk_does_not_stop_the_training(capsys: pytest.CaptureFixture[st
             log({"loss": 1.0}, step)
         log.end("FINISHED")
         os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
-    assert capsys.readouterr().err.count("tracking stopped, training goes on") == 1
+    assert capsys.readouterr().err.count("tracking stopped, training continues") == 1
 
 
 def _folder(path: Path) -> None:
@@ -689,7 +689,9 @@ def test_a_damaged_spool_does_not_stop_the_training(
     with tracking.live(run="lstm", digest="d", work=tmp_path, root=tmp_path) as log:
         log({"loss": 1.0}, 1)
     error = capsys.readouterr().err
-    assert error == "" or (error.count("\n") == 1 and "tracking stopped, training goes on" in error)
+    assert error == "" or (
+        error.count("\n") == 1 and "tracking stopped, training continues" in error
+    )
     assert error or [
         json.loads(line).get("step") for line in (tmp_path / live_log.NAME).open()
     ] == [None, 1, None]
@@ -716,7 +718,7 @@ def test_a_follower_that_cannot_start_does_not_stop_the_training(
     monkeypatch.setattr(subprocess, "Popen", _fail(error))
     with tracking.live(run="lstm", digest="d", work=tmp_path, root=tmp_path) as log:
         log({"loss": 1.0}, 1)
-    assert capsys.readouterr().err.count("tracking stopped, training goes on") == 1
+    assert capsys.readouterr().err.count("tracking stopped, training continues") == 1
 
 
 def test_settings_and_figures_of_odd_types_do_not_stop_the_training(
@@ -776,7 +778,7 @@ def test_a_follower_that_fails_is_reported_while_the_training_goes_on(project: P
     ) as training:
         assert training.stderr is not None
         assert (
-            "tracking stopped, training goes on: its process ended with status 1, see"
+            "tracking stopped, training continues: the follower ended with status 1, see"
             in training.stderr.readline()
         )
         assert training.poll() is None
@@ -814,7 +816,9 @@ def test_damaged_lines_of_the_spool_are_passed_over(tmp_path: Path) -> None:
         b"".join([*bad, good, *worse, good.replace(b"3", b"4"), b'{"end": "FINISHED"}\n'])
     )
     with path.open("rb") as lines:
-        points = [point for batch, _ in follower.batches(lines, Unwatched()) for point in batch]
+        points = [
+            point for batch, _ in follower.read_batches(lines, Unwatched()) for point in batch
+        ]
     assert [(name, step) for name, _, _, step in points] == [("train/loss", 3), ("train/loss", 4)]
 
 
@@ -822,7 +826,7 @@ def test_a_half_written_line_is_read_once_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "spool"
     path.write_bytes(b'{"a": 1}\n{"b"')
     with path.open("rb") as lines, path.open("ab") as writing:
-        assert list(follower.whole_lines(lines)) == [b'{"a": 1}\n']
+        assert list(follower.complete_lines(lines)) == [b'{"a": 1}\n']
         writing.write(b": 2}\n")
         writing.flush()
-        assert list(follower.whole_lines(lines)) == [b'{"b": 2}\n']
+        assert list(follower.complete_lines(lines)) == [b'{"b": 2}\n']

@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.core import config
 from pipeline.core.errors import printable, refuse
 from pipeline.tracking import lineage
-from pipeline.tracking.versions import Reign, Version
+from pipeline.tracking.versions import ChampionPeriod, Version
 
 _HEADER = ("model", "version", "run", "score", "since (UTC)", "commit", "why")
 _UNKNOWN = "set by hand"
@@ -41,7 +41,7 @@ def _present(root: Path, run: str) -> Version:
             f"a run, one of {', '.join(runs)}, or a registered model and a version",
             "See `seqline champions`.",
         )
-    return registry.current(root, run)
+    return registry.version_of_run(root, run)
 
 
 def rollback(root: Path, name: str) -> str:
@@ -72,8 +72,8 @@ def of(root: Path, what: str) -> str:
     with."""
     from pipeline.tracking import registry  # imports mlflow: a second
 
-    path, md5 = lineage.key_of(root, what)
-    found = registry.made_of(root, path, md5)
+    path, md5 = lineage.resolve_hash(root, what)
+    found = registry.versions_with(root, path, md5)
     if not found:
         return f"{path or md5}: in no version" + (f" as it is now ({md5})" if path else "")
     return _aligned(
@@ -84,14 +84,14 @@ def of(root: Path, what: str) -> str:
     )
 
 
-def _rows(name: str, reigns: Sequence[Reign], history: bool) -> list[tuple[str, ...]]:
+def _rows(name: str, reigns: Sequence[ChampionPeriod], history: bool) -> list[tuple[str, ...]]:
     if not reigns:
         return [(name, "–", "none yet", "", "", "", "")]
     shown = reigns if history else reigns[:1]
     return [_row(name if not place else "", reign) for place, reign in enumerate(shown)]
 
 
-def _row(name: str, reign: Reign) -> tuple[str, ...]:
+def _row(name: str, reign: ChampionPeriod) -> tuple[str, ...]:
     version, why = reign.version, ", ".join(f"{key}: {text}" for key, text in reign.why.items())
     since = reign.since or _UNKNOWN
     return name, str(version.version), version.run, version.score, since, _commit(version), why

@@ -51,15 +51,15 @@ class Verdict:
 def runs(root: Path) -> dict[str, list[str]]:
     """The evaluated runs by the registered model that they are versions of."""
     found: dict[str, list[str]] = {}
-    for made in lineage.evaluated(root):
-        found.setdefault(registry.name_of(made.task, made.corpus), []).append(made.run)
+    for made in lineage.evaluated_runs(root):
+        found.setdefault(registry.model_name(made.task, made.corpus), []).append(made.run)
     return found
 
 
 def settle(root: Path, name: str, runs: list[str]) -> Verdict:
     """Choose the challenger among the runs, decide, and promote it if it won; a version's artifacts
     keep the decision."""
-    version = registry.current(root, _chosen(root, runs))
+    version = registry.version_of_run(root, _chosen(root, runs))
     champion = registry.champion(root, name)
     if champion is not None and champion.version == version.version:
         return Verdict(
@@ -68,17 +68,17 @@ def settle(root: Path, name: str, runs: list[str]) -> Verdict:
             line=f"{name}: {version.run} is champion still",
             version=version,
         )
-    if version.version in registry.rolled_back(root, name):
+    if version.version in registry.rolled_back_versions(root, name):
         back = (
             f"{name}: {_label(version)} was rolled back and does not challenge again; "
             "`seqline promote` brings it back"
         )
         return Verdict(name=name, event="judged", line=back, version=version)
     key = _key(root, champion, version)
-    if (line := registry.judged(root, version, key)) is not None:
+    if (line := registry.recorded_decision(root, version, key)) is not None:
         return Verdict(name=name, event="judged", line=f"{line} (decided before)", version=version)
     if champion is not None:
-        registry.challenge(root, version)
+        registry.set_challenger(root, version)
     decision = _held(root, name, champion, version)
     _attach(root, version, champion, decision)
     if decision.promote:
@@ -91,7 +91,7 @@ def settle(root: Path, name: str, runs: list[str]) -> Verdict:
         f"{name}: {_label(version)} won, and the alias was moved back by hand; `seqline "
         "promote` brings it back"
     )
-    registry.judge(root, version, key, lost if decision.promote else line)
+    registry.record_decision(root, version, key, lost if decision.promote else line)
     event: Literal["promoted", "kept"] = "promoted" if decision.promote else "kept"
     return Verdict(name=name, event=event, line=line, version=version, markdown=decision.markdown())
 
@@ -102,7 +102,7 @@ def _chosen(root: Path, runs: list[str]) -> str:
     [folder] = {
         paths.option_path(root, "evaluate", run, blocks[run], "metrics").parent for run in runs
     }
-    return promotion.choose(select.metrics(folder, runs))
+    return promotion.select_challenger(select.load_metrics(folder, runs))
 
 
 def _held(root: Path, name: str, champion: Version | None, version: Version) -> promotion.Decision:
@@ -215,7 +215,7 @@ def _attach(
         folder.mkdir(parents=True)
         (folder / "decision.md").write_text(decision.markdown(), encoding="utf-8")
         (folder / "decision.json").write_text(decision.json(), encoding="utf-8")
-        registry.attach(root, version, Path(scratch))
+        registry.log_artifacts(root, version, Path(scratch))
 
 
 def _key(root: Path, champion: Version | None, version: Version) -> str:

@@ -65,7 +65,7 @@ def champions(root: Path) -> tuple[list[str], list[str]]:
         return [], []
     outs = {
         out["path"]: out["md5"]
-        for stage in describe.lock(root).values()
+        for stage in describe.read_lock(root).values()
         for out in stage.get("outs", [])
     }
     came = [

@@ -108,7 +108,9 @@ def _beside(root: Path, paths: Sequence[str], message: str) -> str:
 
 def _generated(root: Path) -> list[str]:
     """dvc.lock and the outputs that git does not ignore, as paths from the root."""
-    outs = [out["path"] for stage in describe.lock(root).values() for out in stage.get("outs", [])]
+    outs = [
+        out["path"] for stage in describe.read_lock(root).values() for out in stage.get("outs", [])
+    ]
     there = [path for path in outs if (root / path).exists()]
     kept_out = subprocess.run(
         ["git", "check-ignore", "-z", "--stdin"],

@@ -1,4 +1,4 @@
-"""The scores of two contenders on one test set, made comparable row by row, or refused."""
+"""Alignment of two contenders' scores on one test set, row by row."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,136 +9,150 @@ import pyarrow.compute as pc
 
 from pipeline.core import tables
 from pipeline.promotion import retokenize
-from pipeline.promotion.contenders import Answered
-from pipeline.promotion.guards import Both
-from pipeline.promotion.retokenize import TEST, Incomparable, Way
+from pipeline.promotion.contenders import StageOutputs
+from pipeline.promotion.guards import ScorePair
+from pipeline.promotion.retokenize import TEST, Incomparable, Tokenization
 from pipeline.scoring import vectors
 from pipeline.scoring.significance import Array
 from pipeline.scoring.tasks import Scoring
 
-# the side whose text the task's nats are those of
-_LIKELIHOODS = {"language_model": "text", "translation": "target"}
+# by task: the text whose likelihood is scored
+_LIKELIHOOD_TEXT = {"language_model": "text", "translation": "target"}
 # columns that belong to the test set and not to a contender
-_SAME = ("row", "block", "characters", "pair")
+_TEST_SET_COLUMNS = ("row", "block", "characters", "pair")
 
 
 @dataclass(frozen=True, slots=True)
-class Matched:
-    """Both contenders' scores of each split, on the rows on which they are compared; how many rows
-    of test are left out; and how much of the judge that ranks word vectors each covers (0 for other
-    tasks)."""
+class AlignedScores:
+    """Scores of both contenders by split, on the rows on which they are compared.
 
-    splits: Mapping[str, Both]
+    `left_out` counts the excluded rows of the test split. `coverage` counts the items of the
+    ranking benchmark that each contender's word vectors cover (0 for other tasks)."""
+
+    splits: Mapping[str, ScorePair]
     left_out: int
-    covered: tuple[int, int]
+    coverage: tuple[int, int]
 
 
-def allow(task: str, champion: Way, challenger: Way) -> None:
-    """Incomparable if two models of the task that read in these ways can be compared on no test
-    set."""
-    if task == "language_model" and champion.case != challenger.case:
-        raise Incomparable(unlike(task, champion, challenger))
+def check_comparable(task: str, champion: Tokenization, challenger: Tokenization) -> None:
+    """Raise Incomparable if models of the task with these tokenizations share no test set."""
+    # A language model has no input but the text itself: its likelihood is of the normalised text.
+    if task == "language_model" and champion.normalization != challenger.normalization:
+        raise Incomparable(likelihood_mismatch(task, champion, challenger))
+
+    # The vocabulary is the set of answers: with another one the task itself is another.
     if task in ("fill_blank", "masked_language_model") and not champion.same_ids(
         challenger, "text"
     ):
         raise Incomparable(
-            "they guess words of unlike vocabularies, which says nothing of the text that they read"
+            "they guess words of different vocabularies, so that their accuracies are not "
+            "comparable"
         )
 
 
-def unlike(task: str, champion: Way, challenger: Way) -> str:
-    """Reason why likelihoods of two models of the task are of different texts; empty if they are
-    not."""
-    differ = task in _LIKELIHOODS and champion.case != challenger.case
-    return (
-        "they are models of unlike texts, as text.lowercase or text.letters_only differs"
-        if differ
-        else ""
-    )
+def likelihood_mismatch(task: str, champion: Tokenization, challenger: Tokenization) -> str:
+    """Return why the likelihoods of two models are of different texts; "" if they are not."""
+    if task not in _LIKELIHOOD_TEXT or champion.normalization == challenger.normalization:
+        return ""
+    return "they are models of different texts, as text.lowercase or text.letters_only differs"
 
 
-def respelt(task: str, champion: Way, challenger: Way) -> bool:
-    """Return whether likelihoods are comparable only because words that a vocabulary lacks are
-    spelt out."""
-    return task in _LIKELIHOODS and not champion.same_ids(challenger, _LIKELIHOODS[task])
+def spells_out_words(task: str, champion: Tokenization, challenger: Tokenization) -> bool:
+    """Return whether likelihoods are comparable only with unknown words spelled out."""
+    return task in _LIKELIHOOD_TEXT and not champion.same_ids(challenger, _LIKELIHOOD_TEXT[task])
 
 
-def match(
+def align(
     scoring: Scoring,
     task: str,
-    answered: Sequence[Answered],
+    outputs: Sequence[StageOutputs],
     tokens: Path,
     trained: tuple[Path, Path],
-) -> Matched:
-    """Make the outputs of champion and challenger, `answered`, for the test set in the folder
-    `tokens` comparable.
+) -> AlignedScores:
+    """Align the scores of champion and challenger, `outputs`, on the test set `tokens`.
 
-    `trained` are the folders of tokens that they were trained on.
+    `trained` are the folders of tokens that they were trained on. Raises Incomparable if no row
+    remains.
     """
 
     def read(split: str) -> tuple[pa.Table, pa.Table]:
         champion, challenger = (
-            tables.read(files.scores / f"{split}.parquet", scoring.schema) for files in answered
+            tables.read(stage.scores / f"{split}.parquet", scoring.schema) for stage in outputs
         )
         return champion, challenger
 
+    # Word vectors are evaluated on benchmarks, which have no splits and no training rows.
     if task == "word_vectors":
-        one, other = read(TEST)
-        return Matched({TEST: _judged(one, other)}, 0, _covered(one, other))
-    fair = {split: retokenize.fair(tokens, split, *trained) for split in retokenize.splits(tokens)}
+        champion, challenger = read(TEST)
+        pair = _benchmark_pair(champion, challenger)
+        return AlignedScores({TEST: pair}, 0, _coverage(champion, challenger))
+
+    # The test split must have rows, else Incomparable; other splits are left out without any.
+    fair = {
+        split: retokenize.fair_rows(tokens, split, *trained)
+        for split in retokenize.list_splits(tokens)
+    }
     splits = {
-        split: _matched(task, *read(split), fair[split])
+        split: _select_rows(task, *read(split), fair[split])
         for split in fair
         if split == TEST or fair[split].any()
     }
-    return Matched(splits, int((~fair[TEST]).sum()), (0, 0))
+    return AlignedScores(splits, int((~fair[TEST]).sum()), (0, 0))
 
 
-def _matched(task: str, champion: pa.Table, challenger: pa.Table, fair: retokenize.Mask) -> Both:
-    """The rows that `fair` allows; Incomparable if there are none, or if the two were not asked the
-    same."""
-    for column in _SAME:
+def _select_rows(
+    task: str, champion: pa.Table, challenger: pa.Table, fair: retokenize.Mask
+) -> ScorePair:
+    """Select the rows that `fair` allows.
+
+    Raises Incomparable if there are none, or if the two were evaluated on different rows."""
+    # Paired tests need the same units in the same order.
+    for column in _TEST_SET_COLUMNS:
         if column in champion.column_names and not champion[column].equals(challenger[column]):
-            raise Incomparable(f"their scores are of unlike rows ({column} differs)")
+            raise Incomparable(f"their scores are of different rows ({column} differs)")
     if task == "masked_language_model" and not champion["count"].equals(challenger["count"]):
         raise Incomparable(
-            "other words were masked for the one than for the other, as objective.max_length "
-            "differs"
+            "different words were masked for each of them, as objective.max_length differs"
         )
+
     allowed = pa.array(fair[champion["row"].to_numpy()])
     if not pc.any(allowed).as_py():
         raise Incomparable("every row of a test set was in the training text of one of them")
-    return Both(champion.filter(allowed), challenger.filter(allowed))
+    return ScorePair(champion.filter(allowed), challenger.filter(allowed))
 
 
-def _judged(champion: pa.Table, challenger: pa.Table) -> Both:
-    """Of word vectors: the ranking judge's items that both cover, ranked anew among themselves
-    where ranks are compared."""
+def _benchmark_pair(champion: pa.Table, challenger: pa.Table) -> ScorePair:
+    """Select the items of the ranking benchmark that both word vectors cover.
+
+    Ranks are computed again among these items where the benchmark compares ranks."""
     name = champion["judge"][0].as_py()
-    own = [table.filter(pc.equal(table["judge"], name)) for table in (champion, challenger)]
+    # The first row's benchmark is the one that ranks.
+    items = [table.filter(pc.equal(table["judge"], name)) for table in (champion, challenger)]
     shared = [
-        one.filter(pc.is_in(one["item"], other["item"]))
-        for one, other in zip(own, own[::-1], strict=True)
+        table.filter(pc.is_in(table["item"], reference["item"]))
+        for table, reference in zip(items, items[::-1], strict=True)
     ]
     if not len(shared[0]) or not shared[0]["item"].equals(shared[1]["item"]):
-        raise Incomparable(f"the judge {name} has nothing to ask of both")
+        raise Incomparable(f"the benchmark {name} has no item that both cover")
+
+    # Spearman's correlation is that of ranks, which depend on the items in the comparison.
     if name not in ("classes", "analogies"):
-        shared = [_ranked(_ranked(table, "found"), "wanted") for table in shared]
-    return Both(*shared)
+        shared = [_with_ranks(_with_ranks(table, "found"), "wanted") for table in shared]
+    return ScorePair(*shared)
 
 
-def _ranked(table: pa.Table, column: str) -> pa.Table:
-    return _replaced(table, column, vectors.ranks(table[column].to_numpy()))
+def _with_ranks(table: pa.Table, column: str) -> pa.Table:
+    return _replace_column(table, column, vectors.ranks(table[column].to_numpy()))
 
 
-def _covered(champion: pa.Table, challenger: pa.Table) -> tuple[int, int]:
-    first = champion["judge"][0]
-    one, other = (
-        pc.sum(pc.equal(table["judge"], first)).as_py() for table in (champion, challenger)
+def _coverage(champion: pa.Table, challenger: pa.Table) -> tuple[int, int]:
+    benchmark = champion["judge"][0]
+    champion_items, challenger_items = (
+        pc.sum(pc.equal(table["judge"], benchmark)).as_py() for table in (champion, challenger)
     )
-    return one, other
+    return champion_items, challenger_items
 
 
-def _replaced(table: pa.Table, column: str, values: Array) -> pa.Table:
-    place = table.schema.get_field_index(column)
-    return table.set_column(place, table.schema.field(place), pa.array(values))
+def _replace_column(table: pa.Table, column: str, values: Array) -> pa.Table:
+    index = table.schema.get_field_index(column)
+    return table.set_column(index, table.schema.field(index), pa.array(values))

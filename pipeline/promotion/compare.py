@@ -1,4 +1,5 @@
-"""A challenger against the champion: asked, compared on every test set, and decided on."""
+"""Evaluation of a challenger against the champion: predictions, a test on every test set, a
+decision."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,17 +10,22 @@ from pipeline.core import config, params
 from pipeline.core.locks import file_lock
 from pipeline.core.seeding import derive
 from pipeline.promotion import align_scores, retokenize, significance
-from pipeline.promotion.align_scores import Matched
-from pipeline.promotion.contenders import Answered, Contender, Judging, answers
-from pipeline.promotion.decision import Compared, Decision, Scored, Shown, decide
-from pipeline.promotion.guards import Asked, guarded
-from pipeline.promotion.retokenize import TEST, Incomparable, Way
-from pipeline.promotion.samples import furthest, samples
+from pipeline.promotion.align_scores import AlignedScores
+from pipeline.promotion.contenders import Contender, ScoringSettings, StageOutputs, run_stages
+from pipeline.promotion.decision import Comparison, Decision, SamplePair, ScoreEstimate, decide
+from pipeline.promotion.guards import GuardInput, check_guards
+from pipeline.promotion.retokenize import TEST, Incomparable, Tokenization
+from pipeline.promotion.samples import largest_changes, sample_pairs
 from pipeline.promotion.settings import Settings
 from pipeline.promotion.stage_commands import Launch
 from pipeline.scoring.significance import Bootstrap, holm
 from pipeline.scoring.tasks import Scoring
 from pipeline.text.encode import describe
+
+_SPELLED_OUT = (
+    "the vocabularies differ, so that a word outside of a vocabulary costs a model its letters "
+    "too: likelihoods are those of the whole text"
+)
 
 
 def challenge(
@@ -31,41 +37,47 @@ def challenge(
     work: Path,
     launch: Launch | None = None,
 ) -> Decision:
-    """Decide whether the challenger takes the champion's place, by the rule of `decision.py`;
-    promote nothing.
+    """Decide by the rule of `decision.py` whether the challenger replaces the champion.
 
-    `tokens` gives each test set's folder of token tables by its name: the champion's own first;
-    last, if it differs, that of the corpus which the challenger was trained on. `work` keeps what
-    both answered. `launch` runs a stage's command in the folder `root`, in one of several threads;
-    None: as a child of this process. What cannot be compared is not promoted, with the reason. A
-    stage that breaks down raises UserError with its log."""
-    contest = _Contest.of(champion, challenger, settings)
+    Promotes nothing. `tokens` maps the name of each test set to its folder of token tables. The
+    champion's test set is first; that of the challenger's corpus is last, if it differs. `work`
+    caches the outputs of both. `launch` runs the command of a stage in the folder `root`, in one of
+    several threads; None runs it as a child of this process.
+
+    A challenger that cannot be compared is not promoted, and the decision has the reason. A stage
+    that fails raises UserError with its log."""
+    evaluation = _ChallengerEvaluation.of(champion, challenger, settings)
+
+    # Cases that need no comparison.
     if champion is None:
-        return contest.decision(
-            True, f"there is no champion of {contest.task} on {contest.corpus} that it had to beat"
+        reason = (
+            f"there is no champion of {evaluation.task} on {evaluation.corpus} that it had to beat"
         )
+        return evaluation.decision(True, reason)
     if champion.identity() == challenger.identity():
-        return contest.decision(
+        return evaluation.decision(
             False, "nothing changed: weights, vocabulary and search are the champion's"
         )
-    if (task := champion.block().task) != contest.task:
-        return contest.decision(
-            False, f"a model for {contest.task} cannot be compared with one for {task}"
-        )
-    ways = retokenize.way(champion.vocab), retokenize.way(challenger.vocab)
+    task = champion.block().task
+    if task != evaluation.task:
+        reason = f"a model for {evaluation.task} cannot be compared with one for {task}"
+        return evaluation.decision(False, reason)
+
+    contenders = (champion, challenger)
+    tokenizations = [retokenize.read_tokenization(contender.vocab) for contender in contenders]
     work.mkdir(parents=True, exist_ok=True)
     try:
-        align_scores.allow(contest.task, *ways)
+        align_scores.check_comparable(evaluation.task, *tokenizations)
         with file_lock(work / "lock"):
-            judging = Judging.of(champion, challenger, list(tokens.values())[-1])
-            answered = answers(root, (champion, challenger), tokens, judging, work, launch)
-            return contest.held(tokens, answered, ways)
-    except Incomparable as why:
-        return contest.decision(False, f"the two cannot be compared: {why}")
+            scoring = ScoringSettings.of(champion, challenger, list(tokens.values())[-1])
+            outputs = run_stages(root, contenders, tokens, scoring, work, launch)
+            return evaluation.run(tokens, outputs, tokenizations)
+    except Incomparable as error:
+        return evaluation.decision(False, f"the two cannot be compared: {error}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Contest:
+class _ChallengerEvaluation:
     """Settings of a comparison that are the same for every test set."""
 
     champion: str | None
@@ -81,13 +93,15 @@ class _Contest:
     @classmethod
     def of(
         cls, champion: Contender | None, challenger: Contender, settings: Settings
-    ) -> "_Contest":
+    ) -> "_ChallengerEvaluation":
         """Text is scored without regard to case only if neither contender ever writes a capital."""
         block = challenger.block()
         module = config.named_module(
             "pipeline.scoring.tasks", block.task, f"runs.{challenger.run}.task"
         )
-        lowercase = all(describe(one.vocab).lowercase for one in (champion, challenger) if one)
+        contenders = [challenger] if champion is None else [champion, challenger]
+        lowercase = all(describe(contender.vocab).lowercase for contender in contenders)
+
         return cls(
             champion=champion.label if champion else None,
             challenger=challenger.label,
@@ -100,99 +114,125 @@ class _Contest:
             settings=settings,
         )
 
-    def held(
+    def run(
         self,
         tokens: Mapping[str, Path],
-        answered: Mapping[str, Sequence[Answered]],
-        ways: Sequence[Way],
+        outputs: Mapping[str, Sequence[StageOutputs]],
+        tokenizations: Sequence[Tokenization],
     ) -> Decision:
-        """The decision after a comparison on every test set."""
-        folders, distinct = list(tokens.values()), _unlike(tokens)
+        """Compare the two on every test set and decide."""
+        # The first test set is of the champion's corpus, the last of the challenger's.
+        folders = list(tokens.values())
+        test_sets = _drop_duplicates(tokens)
         trained = (folders[0], folders[-1])
-        matched = {
-            name: align_scores.match(self.scoring, self.task, answered[name], folder, trained)
-            for name, folder in distinct.items()
+        scores = {
+            name: align_scores.align(self.scoring, self.task, outputs[name], folder, trained)
+            for name, folder in test_sets.items()
         }
-        contest = self.fitting(matched.values())
+        evaluation = self.with_usable_score(scores.values())
 
-        found, shown = [], list(samples(*(one.predictions for one in answered[list(tokens)[-1]])))
-        for name, folder in distinct.items():
-            both, notes = (
-                matched[name],
-                [note for contender in answered[name] for note in contender.notes()],
+        # Sample sentences were predicted with each test set; the last is the challenger's corpus.
+        samples = list(sample_pairs(*(stage.predictions for stage in outputs[list(tokens)[-1]])))
+        comparisons = []
+        for name, folder in test_sets.items():
+            notes = [note for contender in outputs[name] for note in contender.notes()]
+            comparisons.append(evaluation.compare(name, folder, scores[name], tokenizations, notes))
+            samples += largest_changes(
+                self.task,
+                evaluation.scoring,
+                scores[name].splits[TEST],
+                folder,
+                name,
+                *(contender.predictions for contender in outputs[name]),
             )
-            found.append(contest.compared(name, folder, both, ways, notes))
-            predicted = [one.predictions for one in answered[name]]
-            shown += furthest(
-                self.task, contest.scoring, both.splits[TEST], folder, name, *predicted
-            )
-        corrected = holm([one.p for one in found])
-        compared = [
-            dataclasses.replace(one, corrected=p) for one, p in zip(found, corrected, strict=True)
+
+        # Holm's correction (1979) for the number of test sets.
+        corrected = holm([comparison.p for comparison in comparisons])
+        comparisons = [
+            dataclasses.replace(comparison, corrected=p)
+            for comparison, p in zip(comparisons, corrected, strict=True)
         ]
-        promote, reasons = decide(compared, self.settings.level, contest.scoring.difference)
-        return contest.decision(promote, *reasons, compared=tuple(compared), shown=tuple(shown))
+        promote, reasons = decide(comparisons, self.settings.level, evaluation.scoring.difference)
+        return evaluation.decision(
+            promote, *reasons, compared=tuple(comparisons), samples=tuple(samples)
+        )
 
-    def fitting(self, matched: Iterable[Matched]) -> "_Contest":
-        """The contest by another score on all test sets, if on one of them this score is the same
-        for all answers."""
-        for both in matched:
-            scoring, reason = self.scoring.select_scoring(both.splits[TEST].champion)
+    def with_usable_score(self, scores: Iterable[AlignedScores]) -> "_ChallengerEvaluation":
+        """Return the evaluation with a substitute score if the task's own is degenerate.
+
+        A score is degenerate if it has the same value for all predictions of a test set. The
+        substitute is used on every test set."""
+        for aligned in scores:
+            scoring, reason = self.scoring.select_scoring(aligned.splits[TEST].champion)
             if reason:
                 return dataclasses.replace(self, scoring=scoring, substituted=reason)
         return self
 
-    def compared(
-        self, name: str, folder: Path, both: Matched, ways: Sequence[Way], notes: Sequence[str]
-    ) -> Compared:
-        """Both on the test set called `name`, with the notes of its evaluation; `corrected` is not
-        corrected yet."""
-        scoring, settings, test = self.scoring, self.settings, both.splits[TEST]
-        one, other = scoring.units(test.champion), scoring.units(test.challenger)
+    def compare(
+        self,
+        name: str,
+        folder: Path,
+        scores: AlignedScores,
+        tokenizations: Sequence[Tokenization],
+        notes: Sequence[str],
+    ) -> Comparison:
+        """Compare the two on the test set `name`; `notes` are those of the evaluate stage.
+
+        The p-value is not corrected yet: `corrected` equals `p`."""
+        scoring = self.scoring
+        settings = self.settings
+        test = scores.splits[TEST]
+        champion_NK = scoring.units(test.champion)
+        challenger_NK = scoring.units(test.challenger)
+
+        # Bootstrap interval of the difference; both are scored on the same resamples.
         bootstrap = Bootstrap.of(self.evaluation, self.corpus, TEST)
         low, high = bootstrap.interval(
-            significance.differences(one, other, scoring.score, bootstrap)
+            significance.resampled_differences(champion_NK, challenger_NK, scoring.score, bootstrap)
         )
-        difference = significance.difference(one, other, scoring.score)
+        difference = significance.score_difference(champion_NK, challenger_NK, scoring.score)
+
+        # A seed of its own for each test set; the same in every repetition of the comparison.
         seed = derive(settings.seed, f"gate/{self.task}/{self.corpus}/{name}")
-        p = significance.p_better(
+        p = significance.p_value(
             settings.test,
-            one,
-            other,
+            champion_NK,
+            challenger_NK,
             scoring.score,
             scoring.higher_is_better,
             settings.resamples,
             seed,
         )
-        spelt = _SPELT if align_scores.respelt(self.task, *ways) else ""
-        asked = Asked(
+
+        spelled = _SPELLED_OUT if align_scores.spells_out_words(self.task, *tokenizations) else ""
+        guard_input = GuardInput(
             scoring,
             self.lowercase,
-            both.splits,
-            both.covered,
-            align_scores.unlike(self.task, *ways),
+            scores.splits,
+            scores.coverage,
+            align_scores.likelihood_mismatch(self.task, *tokenizations),
         )
-        return Compared(
+        return Comparison(
             name=name,
-            digest=retokenize.md5(retokenize.files_of_test_set(folder)),
+            digest=retokenize.md5(retokenize.test_set_files(folder)),
             rows=len(test.champion),
-            left_out=both.left_out,
-            champion=Scored(**bootstrap.estimate(one, scoring.score)),
-            challenger=Scored(**bootstrap.estimate(other, scoring.score)),
-            difference=Scored(score=difference, low=low, high=high),
+            left_out=scores.left_out,
+            champion=ScoreEstimate(**bootstrap.estimate(champion_NK, scoring.score)),
+            challenger=ScoreEstimate(**bootstrap.estimate(challenger_NK, scoring.score)),
+            difference=ScoreEstimate(score=difference, low=low, high=high),
             better=(difference > 0) if scoring.higher_is_better else (difference < 0),
             p=p,
             corrected=p,
-            guards=guarded(asked, settings.guards[self.task]),
-            notes=tuple(dict.fromkeys(filter(None, (spelt, self.substituted, *notes)))),
+            guards=check_guards(guard_input, settings.guards[self.task]),
+            notes=tuple(dict.fromkeys(filter(None, (spelled, self.substituted, *notes)))),
         )
 
     def decision(
         self,
         promote: bool,
         *reasons: str,
-        compared: tuple[Compared, ...] = (),
-        shown: tuple[Shown, ...] = (),
+        compared: tuple[Comparison, ...] = (),
+        samples: tuple[SamplePair, ...] = (),
     ) -> Decision:
         """The record of a decision."""
         return Decision(
@@ -207,21 +247,15 @@ class _Contest:
             level=self.settings.level,
             resamples=self.settings.resamples,
             compared=compared,
-            samples=shown,
+            samples=samples,
         )
 
 
-def _unlike(tokens: Mapping[str, Path]) -> dict[str, Path]:
-    """Of test sets with the same rows the first: twice the same is no more proof, and should not be
-    corrected for."""
+def _drop_duplicates(tokens: Mapping[str, Path]) -> dict[str, Path]:
+    """Keep the first of test sets with the same rows.
+
+    A duplicate is no further evidence, and must not count in Holm's correction."""
     first: dict[str, str] = {}
     for name, folder in tokens.items():
-        first.setdefault(retokenize.md5(retokenize.files_of_test_set(folder)), name)
+        first.setdefault(retokenize.md5(retokenize.test_set_files(folder)), name)
     return {name: tokens[name] for name in first.values()}
-
-
-_SPELT = (
-    "the vocabularies differ, so that a word which a vocabulary lacks costs a model its letters "
-    "too: likelihoods are those "
-    "of the whole text"
-)

@@ -1,8 +1,7 @@
-"""Contenders, and what each makes of a test set: the project's own stages, with other paths than
-the DAG's.
+"""Contenders and their outputs on a test set, by the project's own stages on paths outside the DAG.
 
-What a contender made of a test set is kept by the md5 of all that went in, so that a champion is
-asked once, however often it is challenged."""
+Outputs are cached by the md5 of everything that the stages read. A champion is therefore evaluated
+once per test set, however often it is challenged."""
 
 import json
 import shutil
@@ -19,20 +18,22 @@ from pipeline.core import config, params
 from pipeline.core.atomic import atomic_dir
 from pipeline.core.params import Run
 from pipeline.promotion import retokenize
-from pipeline.promotion.stage_commands import CODE, Commands, Launch, stage
+from pipeline.promotion.stage_commands import CODE, Commands, Launch, run_stage
 from pipeline.scoring.tasks import bleu_tokenizer
 from pipeline.text.encode import describe
 from pipeline.text.tokens import Text
 
-AT_ONCE = 2  # contenders asked at a time
-# parts of the code that answers do not depend on
-_NOT_ASKED = {"cli", "flow", "report", "tracking"}
+MAX_PARALLEL = 2  # contenders whose stages run at a time
+# packages that predictions and scores do not depend on
+_IRRELEVANT_PACKAGES = {"cli", "flow", "report", "tracking"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Contender:
-    """A trained run: `label` is its name in the record, `params` a params.yaml that holds its run
-    and its corpus, `model` and `vocab` the folders that the train and vocab stages wrote for it."""
+    """A trained run.
+
+    `label` is its name in the record. `params` is a params.yaml with its run and its corpus.
+    `model` and `vocab` are the folders that the train and vocab stages wrote for it."""
 
     label: str
     params: Path
@@ -45,46 +46,53 @@ class Contender:
         return params.run(self.params, self.run)
 
     def identity(self) -> str:
-        """The md5 of all that its answers to a text depend on: weights, vocabulary, and how it is
-        asked."""
+        """The md5 of all that its predictions depend on: weights, vocabulary, search settings."""
         block = self.block()
-        how = [block.family, block.task, block.seed, block.model, block.objective, block.search]
+        settings = [
+            block.family,
+            block.task,
+            block.seed,
+            block.model,
+            block.objective,
+            block.search,
+        ]
         return _digest(
-            [retokenize.md5([self.model / "model.safetensors", *_files(self.vocab)]), how]
+            [retokenize.md5([self.model / "model.safetensors", *_files(self.vocab)]), settings]
         )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Judging:
-    """Settings by which the answers of both contenders are scored, in place of those in their own
-    blocks of params.yaml.
+class ScoringSettings:
+    """Settings for scoring both contenders, in place of those in their own blocks of params.yaml.
 
-    `text`: how references and answers are read before they are compared. `bleu`: BLEU's tokenizer.
+    `text`: normalization of references and predictions before scoring. `bleu`: BLEU's tokenizer.
     """
 
     text: Text
     bleu: str
 
     @classmethod
-    def of(cls, champion: Contender, challenger: Contender, tokens: Path) -> "Judging":
+    def of(cls, champion: Contender, challenger: Contender, tokens: Path) -> "ScoringSettings":
         """Settings under which everything counts that at least one contender can write.
 
-        Case counts if one of them writes capitals, characters other than letters if one writes
-        them, and spaces around punctuation if one writes them as in the raw text. The tokenizer is
-        that of the challenger's corpus, with its tokens in the folder `tokens`."""
-        first, second = describe(champion.vocab), describe(challenger.vocab)
+        Case counts if one of them writes capitals. Characters other than letters count if one
+        writes them. Spaces around punctuation count if one writes them as in the raw text. The
+        tokenizer is that of the challenger's corpus, with its tokens in the folder `tokens`."""
+        first = describe(champion.vocab)
+        second = describe(challenger.vocab)
         text = Text(
-            # reading by pieces changes nothing
+            # Splitting into subword pieces is lossless, so "bpe" keeps the raw text.
             level=first.level if first.level == second.level else "bpe",
             lowercase=first.lowercase and second.lowercase,
             letters_only=first.letters_only and second.letters_only,
             max_tokens=None,
         )
+
         bleu, _ = bleu_tokenizer(challenger.params, challenger.block().corpus, tokens)
         return cls(text=text, bleu=bleu)
 
     def params(self, contender: Contender) -> str:
-        """The params file by which the contender's answers are scored, as YAML."""
+        """The params file for scoring the contender's predictions, as YAML."""
         block = contender.block()
         corpus = config.section(contender.params, f"corpora.{block.corpus}")
         content = {
@@ -96,7 +104,7 @@ class Judging:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class StageOutputs:
     """Outputs of the stages for one contender and one test set."""
 
     folder: Path
@@ -127,116 +135,140 @@ class Answered:
         return notes
 
 
-def answers(
+def run_stages(
     root: Path,
     contenders: Sequence[Contender],
     tokens: Mapping[str, Path],
-    judging: Judging,
+    scoring: ScoringSettings,
     work: Path,
     launch: Launch | None,
-) -> dict[str, list[Answered]]:
-    """Outputs of each contender for each test set, by the test set's name; `work` keeps these and
-    nothing else.
+) -> dict[str, list[StageOutputs]]:
+    """Return the outputs of each contender for each test set, by the test set's name.
 
-    The caller holds a lock on `work`. Whatever ends this ends the stages that it started, unless
-    `launch` is no `Commands`."""
-    places = {
-        name: [work / _key(contender, folder, judging) for contender in contenders]
-        for name, folder in tokens.items()
+    `work` keeps these and nothing else; the caller holds a lock on it. When this ends early, for
+    whatever reason, the running stages are killed, unless `launch` is not a `Commands`."""
+    folders = {
+        name: [work / _key(contender, test_set, scoring) for contender in contenders]
+        for name, test_set in tokens.items()
     }
+    # By folder: contenders or test sets with the same key are evaluated once.
     missing = {
-        place: (contender, tokens[name])
-        for name, own in places.items()
-        for contender, place in zip(contenders, own, strict=True)
-        if not place.exists()
+        folder: (contender, tokens[name])
+        for name, by_contender in folders.items()
+        for contender, folder in zip(contenders, by_contender, strict=True)
+        if not folder.exists()
     }
+
+    # Run the stages of the missing ones; the first error ends all of them.
     commands = launch or Commands(root)
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        waiting = [
-            pool.submit(_ask, contender, folder, judging, place, commands)
-            for place, (contender, folder) in missing.items()
+    with ThreadPoolExecutor(MAX_PARALLEL) as pool:
+        futures = [
+            pool.submit(_evaluate, contender, test_set, scoring, folder, commands)
+            for folder, (contender, test_set) in missing.items()
         ]
         try:
-            for done in as_completed(waiting):
-                done.result()
+            for future in as_completed(futures):
+                future.result()
         except BaseException:  # Ctrl-C too: no stage may outlive the comparison
             if isinstance(commands, Commands):
                 commands.end()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    _clear(work, {place.name for own in places.values() for place in own})
-    return {name: [Answered(place) for place in own] for name, own in places.items()}
 
-
-def _ask(contender: Contender, tokens: Path, judging: Judging, place: Path, launch: Launch) -> None:
-    """Fill the folder `place` with what the contender makes of the test set in the folder
-    `tokens`."""
-    log = place.with_suffix(".log")
-    log.unlink(missing_ok=True)
-    given = {
-        "params": contender.params.resolve(),
-        "model": contender.model.resolve(),
-        "vocab": contender.vocab.resolve(),
+    _prune(work, {folder.name for by_contender in folders.values() for folder in by_contender})
+    return {
+        name: [StageOutputs(folder) for folder in by_contender]
+        for name, by_contender in folders.items()
     }
-    with atomic_dir(place.resolve()) as folder:
-        made = Answered(folder)
-        retokenize.read_as(tokens, describe(contender.vocab), made.tokens)
-        stage(
+
+
+def _evaluate(
+    contender: Contender, tokens: Path, scoring: ScoringSettings, folder: Path, launch: Launch
+) -> None:
+    """Write the contender's outputs for the test set `tokens` to `folder`."""
+    # The log stays if a stage fails: its error names the file.
+    log = folder.with_suffix(".log")
+    log.unlink(missing_ok=True)
+    params_file = contender.params.resolve()
+    model = contender.model.resolve()
+    vocab = contender.vocab.resolve()
+
+    # Atomic: a folder that exists is complete, and is a cache hit.
+    with atomic_dir(folder.resolve()) as partial:
+        outputs = StageOutputs(partial)
+        retokenize.retokenize(tokens, describe(contender.vocab), outputs.tokens)
+        run_stage(
             launch,
             log,
             "encode",
-            params=given["params"],
-            tokens=made.tokens,
-            vocab=given["vocab"],
-            out=made.encoded,
+            params=params_file,
+            tokens=outputs.tokens,
+            vocab=vocab,
+            out=outputs.encoded,
         )
-        stage(
+        run_stage(
             launch,
             log,
             "predict",
             contender.run,
-            **given,
-            encoded=made.encoded,
-            out=made.predictions,
+            params=params_file,
+            model=model,
+            vocab=vocab,
+            encoded=outputs.encoded,
+            out=outputs.predictions,
         )
-        scored = folder / "params.yaml"
-        scored.write_text(judging.params(contender), encoding="utf-8")
-        read = {
-            "predictions": made.predictions,
-            "tokens": made.tokens,
-            "encoded": made.encoded,
-            "model": given["model"],
-        }
-        written = {"out": made.scores, "metrics": made.metrics, "plots": folder / "plots"}
-        stage(launch, log, "evaluate", contender.run, params=scored, **read, **written)
+
+        # Scores use the settings common to both contenders.
+        scoring_params = partial / "params.yaml"
+        scoring_params.write_text(scoring.params(contender), encoding="utf-8")
+        run_stage(
+            launch,
+            log,
+            "evaluate",
+            contender.run,
+            params=scoring_params,
+            predictions=outputs.predictions,
+            tokens=outputs.tokens,
+            encoded=outputs.encoded,
+            model=model,
+            out=outputs.scores,
+            metrics=outputs.metrics,
+            plots=partial / "plots",
+        )
     log.unlink(missing_ok=True)
 
 
-def _key(contender: Contender, tokens: Path, judging: Judging) -> str:
-    """The md5 of all that `_ask` reads, this project's code among it."""
+def _key(contender: Contender, tokens: Path, scoring: ScoringSettings) -> str:
+    """The md5 of all that `_evaluate` reads, this project's code among it."""
     sources = sorted(
-        file for part in ("pipeline", "stages") for file in (CODE / part).rglob("*.py")
+        file for package in ("pipeline", "stages") for file in (CODE / package).rglob("*.py")
     )
     code = retokenize.md5(
-        file for file in sources if file.relative_to(CODE).parts[1] not in _NOT_ASKED
+        file for file in sources if file.relative_to(CODE).parts[1] not in _IRRELEVANT_PACKAGES
     )
+
+    # The corpus's `samples` are predicted too; `training` and `text` are read by the stages.
     block = contender.block()
     corpus: dict[str, Any] = config.section(contender.params, f"corpora.{block.corpus}")
     evaluation = config.section(contender.params, "evaluation")
-    settings = [block.training, corpus["samples"], corpus["text"], asdict(judging), evaluation]
+    settings = [block.training, corpus["samples"], corpus["text"], asdict(scoring), evaluation]
     files = [
         retokenize.md5(_files(contender.model)),
-        retokenize.md5(retokenize.files_of_test_set(tokens)),
+        retokenize.md5(retokenize.test_set_files(tokens)),
         code,
     ]
     return _digest([contender.identity(), contender.run, settings, files])
 
 
-def _clear(work: Path, kept: set[str]) -> None:
-    """Remove what is not among `kept`, but for the lock."""
+def _prune(work: Path, keys: set[str]) -> None:
+    """Remove everything but the lock and the folders named by `keys`."""
     for path in work.iterdir():
-        if path.name not in kept | {"lock"}:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if path.name in keys | {"lock"}:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _files(folder: Path) -> list[Path]:

@@ -1,25 +1,27 @@
-"""The decision whether a challenger takes the champion's place, its reasons, and the record of it.
+"""The decision whether a challenger replaces the champion, its reasons, and its record.
 
 The rule. A challenger is promoted if
-- on some test set it is better than the champion by the task's own score, one-sided p below
-  `level`, Holm-corrected for the
-  number of test sets; and
-- on every test set every guard holds: no guarded figure, the score itself among them, is worse by
+- on some test set it is better than the champion by the task's own score, with a one-sided p below
+  `level` after Holm's correction for the number of test sets; and
+- on every test set every guard holds: no guarded metric, the score itself among them, is worse by
   more than its margin.
 
-Why false promotions stay below `level`. Were the challenger better on none of the test sets, the
-chance that one of the corrected p-values falls below `level` is at most `level` (Holm 1979,
-whatever the dependence between the sets); the guards can only take promotions away. Significance on
-one set and a bound on the loss on the others is asked for, not significance on all: what a model
-learnt from new data shows on new rows, and should not cost it the old ones. Guards go by the values
-seen, not by a test: a challenger that is truly better on one set, and on another truly worse by
-just its margin, passes every second time. Set margins below what would hurt. The bound is on each
-challenge. Whoever challenges one champion a hundred times sets `level` accordingly."""
+False promotions stay below `level`. If the challenger is better on none of the test sets, a
+corrected p-value falls below `level` with a probability of at most `level` (Holm 1979, for any
+dependence between the sets). The guards can only prevent promotions.
+
+The rule asks for significance on one set and a bounded loss on the others, not for significance on
+all. A model that learnt from new data improves on new rows, and should not lose on the old ones.
+
+Guards compare observed values; they are no tests. A challenger that is truly better on one set,
+and on another truly worse by exactly its margin, passes every second time. Set margins below what
+would hurt. The bound holds for each challenge: whoever challenges one champion a hundred times
+sets `level` accordingly."""
 
 import dataclasses
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +29,7 @@ from pipeline.promotion.settings import Method
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Scored:
+class ScoreEstimate:
     """A score over a test set, with its interval."""
 
     score: float
@@ -39,10 +41,11 @@ class Scored:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Guarded:
-    """A guarded figure of both: `worse` is by how much the challenger's is worse (negative:
-    better), in the unit of `margin`; None with a `note` where the two cannot be compared, which is
-    no way through."""
+class GuardResult:
+    """A guarded metric of both contenders.
+
+    `worse` is the challenger's loss in the unit of `margin` (negative: better). It is None, with a
+    `note`, where the two cannot be compared; the guard does not hold then."""
 
     name: str
     champion: float | None
@@ -57,28 +60,30 @@ class Guarded:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Compared:
-    """Both on one test set: `difference` is the challenger's score minus the champion's, `p`
-    one-sided, `corrected` Holm's over the test sets; `digest` is the md5 of its rows and `left_out`
-    how many of them only one of the two was trained on."""
+class Comparison:
+    """Comparison on one test set.
+
+    `difference` is the challenger's score minus the champion's. `p` is one-sided, `corrected` is
+    Holm's over the test sets. `digest` is the md5 of the test set. `left_out` counts the rows that
+    only one of the two was trained on."""
 
     name: str
     digest: str
     rows: int
     left_out: int
-    champion: Scored
-    challenger: Scored
-    difference: Scored
+    champion: ScoreEstimate
+    challenger: ScoreEstimate
+    difference: ScoreEstimate
     better: bool
     p: float
     corrected: float
-    guards: tuple[Guarded, ...]
+    guards: tuple[GuardResult, ...]
     notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Shown:
-    """Outputs of both for one prompt; `about` says where it comes from."""
+class SamplePair:
+    """Outputs of both contenders for one prompt; `about` is the prompt's origin."""
 
     about: str
     prompt: str
@@ -89,8 +94,9 @@ class Shown:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    """A decision, its evidence and its `reasons`; `compared` is empty where it took no
-    comparison."""
+    """A decision, its evidence and its `reasons`; `compared` is empty without a comparison.
+
+    The fields are the keys of decision.json."""
 
     promote: bool
     reasons: tuple[str, ...]
@@ -102,17 +108,17 @@ class Decision:
     test: Method
     level: float
     resamples: int
-    compared: tuple[Compared, ...]
-    samples: tuple[Shown, ...]
+    compared: tuple[Comparison, ...]
+    samples: tuple[SamplePair, ...]
 
     @property
-    def deciding(self) -> Compared | None:
-        """The test set that speaks most clearly for the challenger."""
-        return min(self.compared, key=lambda one: (one.corrected, one.p), default=None)
+    def deciding(self) -> Comparison | None:
+        """The comparison with the strongest evidence for the challenger."""
+        return min(self.compared, key=_p_values, default=None)
 
     @property
     def p(self) -> float | None:
-        """The corrected p-value that was held against `level`; None without a test."""
+        """The corrected p-value that was compared with `level`; None without a test."""
         return None if self.deciding is None else self.deciding.corrected
 
     @property
@@ -122,9 +128,9 @@ class Decision:
         return None if self.deciding is None else self.deciding.difference.score
 
     @property
-    def guards(self) -> tuple[Guarded, ...]:
+    def guards(self) -> tuple[GuardResult, ...]:
         """Every guard on every test set."""
-        return tuple(guard for one in self.compared for guard in one.guards)
+        return tuple(guard for comparison in self.compared for guard in comparison.guards)
 
     @property
     def verdict(self) -> str:
@@ -135,79 +141,83 @@ class Decision:
         )
 
     def json(self) -> str:
-        """All of it as JSON."""
+        """The whole record as JSON."""
+        # Properties are no fields: add those that a reader looks for first.
         summary = {"verdict": self.verdict, "p": self.p, "difference": self.difference}
-        return (
-            json.dumps(summary | _plain(dataclasses.asdict(self)), indent=2, ensure_ascii=False)
-            + "\n"
-        )
+        record = summary | _round_floats(dataclasses.asdict(self))
+        return json.dumps(record, indent=2, ensure_ascii=False) + "\n"
 
     def markdown(self) -> str:
-        """All of it for a reader."""
-        blocks = [
-            (
-                f"# {self.challenger} {'takes the place of' if self.promote else 'against'} "
-                f"{self.champion or 'nobody'}"
-            )
-        ]
-        blocks += [self.verdict]
+        """The whole record as Markdown."""
+        relation = "takes the place of" if self.promote else "against"
+        blocks = [f"# {self.challenger} {relation} {self.champion or 'nobody'}", self.verdict]
+
+        # Without a comparison the record is the verdict alone.
         if self.compared:
-            blocks += [self._method(), _table(_SETS, [_set(one) for one in self.compared])]
-            notes = [f"On {one.name}: {note}." for one in self.compared for note in one.notes]
-            blocks += notes
-            guarded = [(guard, one.name) for one in self.compared for guard in one.guards]
-            blocks += ["## Guards", _table(_GUARDS, [_guard(*pair) for pair in guarded])]
+            blocks += [self._method(), _table(_TEST_SETS, map(_comparison_row, self.compared))]
+            blocks += [
+                f"On {comparison.name}: {note}."
+                for comparison in self.compared
+                for note in comparison.notes
+            ]
+            guard_rows = [
+                _guard_row(guard, comparison.name)
+                for comparison in self.compared
+                for guard in comparison.guards
+            ]
+            blocks += ["## Guards", _table(_GUARDS, guard_rows)]
         if self.samples:
-            blocks += ["## Samples", _table(_SAMPLES, [_sample(one) for one in self.samples])]
+            blocks += ["## Samples", _table(_SAMPLES, map(_sample_row, self.samples))]
         return "\n\n".join(blocks) + "\n"
 
     def _method(self) -> str:
-        named = {
+        test = {
             "approximate_randomisation": "approximate randomisation",
             "paired_bootstrap": "a paired bootstrap",
-        }
+        }[self.test]
         return (
             f"Champion `{self.champion}` and challenger `{self.challenger}` ({self.task} on "
-            f"`{self.corpus}`), compared by "
-            f"{self.measure}. One-sided test by {named[self.test]}, {self.resamples:,} "
-            "resamples; p is "
-            f"corrected for {len(self.compared)} test "
+            f"`{self.corpus}`), compared by {self.measure}. One-sided test by {test}, "
+            f"{self.resamples:,} resamples; p is corrected for {len(self.compared)} test "
             f"set{'s' if len(self.compared) > 1 else ''} (Holm) and must be below "
             f"{self.level}. Intervals are of the bootstrap."
         )
 
 
 def decide(
-    compared: Sequence[Compared], level: float, measure: str
+    compared: Sequence[Comparison], level: float, measure: str
 ) -> tuple[bool, tuple[str, ...]]:
-    """The rule of this module's docstring: whether to promote, and the reasons."""
-    lost = [
-        f"{guard.name} on {one.name} {_loss(guard)}"
-        for one in compared
-        for guard in one.guards
+    """Apply the rule of this module's docstring; return whether to promote, and the reasons."""
+    # Guards hold or fail by the observed values.
+    failed = [
+        f"{guard.name} on {comparison.name} {_loss(guard)}"
+        for comparison in compared
+        for guard in comparison.guards
         if not guard.holds
     ]
-    sure = [one for one in compared if one.better and one.corrected < level]
-    told = [
-        f"better on {one.name} by {_number(abs(one.difference.score))} {measure} ({_p(one)})"
-        for one in sure
+    # Significant: better by the corrected one-sided p-value.
+    significant = [
+        comparison for comparison in compared if comparison.better and comparison.corrected < level
     ]
-    if not sure:
-        best = min(compared, key=lambda one: (one.corrected, one.p))
-        told = [
-            (
-                f"not significantly better on any test set: at best p = {best.corrected:.4f} on "
-                f"{best.name}, level {level}"
-            )
-        ]
-    if lost:
-        return False, tuple(
-            [*lost, *(f"although {reason}" for reason in told)] if sure else [*told, *lost]
+    if not significant:
+        best = min(compared, key=_p_values)
+        reason = (
+            f"not significantly better on any test set: at best p = {best.corrected:.4f} on "
+            f"{best.name}, level {level}"
         )
-    return bool(sure), tuple([*told, "every guard holds"] if sure else told)
+        return False, (reason, *failed)
+
+    gains = [
+        f"better on {comparison.name} by {_number(abs(comparison.difference.score))} {measure} "
+        f"(p = {comparison.corrected:.4f})"
+        for comparison in significant
+    ]
+    if failed:
+        return False, (*failed, *(f"although {gain}" for gain in gains))
+    return True, (*gains, "every guard holds")
 
 
-_SETS = (
+_TEST_SETS = (
     "test set",
     "rows",
     "left out",
@@ -222,60 +232,64 @@ _GUARDS = ("guard", "test set", "champion", "challenger", "worse by", "at most",
 _SAMPLES = ("", "prompt", "reference", "champion", "challenger")
 
 
-def _set(one: Compared) -> list[str]:
-    scores = [str(one.champion), str(one.challenger), str(one.difference)]
+def _comparison_row(comparison: Comparison) -> list[str]:
     return [
-        one.name,
-        f"{one.rows:,}",
-        f"{one.left_out:,}",
-        *scores,
-        f"{one.p:.4f}",
-        f"{one.corrected:.4f}",
-        one.digest,
+        comparison.name,
+        f"{comparison.rows:,}",
+        f"{comparison.left_out:,}",
+        str(comparison.champion),
+        str(comparison.challenger),
+        str(comparison.difference),
+        f"{comparison.p:.4f}",
+        f"{comparison.corrected:.4f}",
+        comparison.digest,
     ]
 
 
-def _guard(guard: Guarded, where: str) -> list[str]:
-    figures = [guard.champion, guard.challenger, guard.worse, guard.margin]
-    shown = ["–" if figure is None else _number(figure) for figure in figures]
-    return [guard.name, where, *shown, "holds" if guard.holds else guard.note or "does not hold"]
+def _guard_row(guard: GuardResult, test_set: str) -> list[str]:
+    # "–": the two cannot be compared; the note says why.
+    values = [guard.champion, guard.challenger, guard.worse, guard.margin]
+    cells = ["–" if value is None else _number(value) for value in values]
+    status = "holds" if guard.holds else guard.note or "does not hold"
+    return [guard.name, test_set, *cells, status]
 
 
-def _sample(one: Shown) -> list[str]:
-    texts = (one.prompt, one.reference or "", one.champion, one.challenger)
-    # what a model wrote is no markup
-    return [one.about, *(re.sub(r"([\\\\`*_\[\]<])", r"\\\1", text) for text in texts)]
+def _sample_row(sample: SamplePair) -> list[str]:
+    texts = (sample.prompt, sample.reference or "", sample.champion, sample.challenger)
+    # Escape: the output of a model is not Markdown.
+    return [sample.about, *(re.sub(r"([\\\\`*_\[\]<])", r"\\\1", text) for text in texts)]
 
 
-def _loss(guard: Guarded) -> str:
+def _p_values(comparison: Comparison) -> tuple[float, float]:
+    """Sort key: by the corrected p-value, then by the raw one."""
+    return comparison.corrected, comparison.p
+
+
+def _loss(guard: GuardResult) -> str:
     if guard.worse is None:
         return f"cannot be compared ({guard.note})"
     return f"is worse by {_number(guard.worse)}, more than {_number(guard.margin)}"
 
 
-def _p(one: Compared) -> str:
-    return f"p = {one.corrected:.4f}"
-
-
 def _number(value: float) -> str:
-    """As many digits as mean something: 94.27, 0.5489, 0.00121."""
+    """Format with the significant digits: 94.27, 0.5489, 0.00121."""
     return f"{value:.2f}" if abs(value) >= 10 or value == 0 else f"{value:.4g}"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
 
 
 def _cell(text: str) -> str:
-    """A text on one line that cannot end its cell."""
+    """Put a text on one line and escape the separator of cells."""
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def _plain(value: Any) -> Any:
-    """Floats to nine digits, which is more than means anything; tuples as lists."""
+def _round_floats(value: Any) -> Any:
+    """Round floats to nine digits; turn tuples into lists."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _round_floats(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_round_floats(item) for item in value]
     return float(f"{value:.9g}") if isinstance(value, float) else value

@@ -1,13 +1,13 @@
-"""Guards: figures of both contenders that must not get worse by more than a margin.
+"""Guards: metrics of both contenders that must not get worse by more than a margin.
 
 score            the task's own score (BLEU, bits per character, accuracy, ...), in its own unit
 chrf             chrF of a translator, in points
-perplexity       of a translator's references, by the champion's tokens, as a share of the
+perplexity       of a translator's references, per champion's token, as a share of the
                  champion's
 bleu_long        BLEU on `test_long`, or on the longest quarter of the test split, in points;
                  chrF if references are short
-empty            empty answers, as a share of all answers
-perplexity_long  of a language model on the longest quarter, by the champion's tokens, as a
+empty            empty translations, as a share of all translations
+perplexity_long  of a language model on the longest quarter, per champion's token, as a
                  share of the champion's
 f1               macro F1 of a classifier, in points
 words_guessed, pairs_guessed
@@ -16,14 +16,14 @@ covered          words, pairs or questions of the first benchmark that the word 
                  as a share of the champion's
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.promotion.decision import Guarded
+from pipeline.promotion.decision import GuardResult
 from pipeline.promotion.retokenize import TEST
 from pipeline.scoring import likelihood, mt_metrics
 from pipeline.scoring.significance import Array
@@ -31,147 +31,157 @@ from pipeline.scoring.tasks import Scoring
 from pipeline.scoring.tasks.classification import confusion_units, macro_f1
 
 LONG = "test_long"  # the split of sentences longer than any in train, where a corpus has one
-_LONGEST = 0.75  # from this quantile of the lengths on, where it has none
+_LONG_QUANTILE = 0.75  # of the lengths: the longest quarter, where a corpus has no such split
+
+Values = tuple[float, float]
+"""Values of champion and challenger."""
 
 
 @dataclass(frozen=True, slots=True)
-class Both:
-    """The scores of one split, row by row, of champion and challenger: the rows on which they are
-    compared, in one order."""
+class ScorePair:
+    """Scores of champion and challenger on one split: the same rows in the same order."""
 
     champion: pa.Table
     challenger: pa.Table
 
-    def longest(self) -> "Both":
+    def __iter__(self) -> Iterator[pa.Table]:
+        return iter((self.champion, self.challenger))
+
+    def longest(self) -> "ScorePair":
         """The longest quarter of the rows, by the champion's count of tokens."""
         length = self.champion["length"].to_numpy()
-        chosen = pa.array(length >= np.quantile(length, _LONGEST))
-        return Both(self.champion.filter(chosen), self.challenger.filter(chosen))
+        is_long = pa.array(length >= np.quantile(length, _LONG_QUANTILE))
+        return ScorePair(self.champion.filter(is_long), self.challenger.filter(is_long))
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """Input of the guards: each split of one test set; `covered` is how much of the first judge
-    each covers.
+class GuardInput:
+    """Input of the guards for one test set.
 
-    `unlike` says why likelihoods of the two cannot be compared, and is empty where they can.
+    `coverage`: items of the ranking benchmark that each contender covers. `mismatch`: why the
+    likelihoods of the two cannot be compared; "" where they can.
     """
 
     scoring: Scoring
     lowercase: bool
-    splits: Mapping[str, Both]
-    covered: tuple[int, int]
-    unlike: str
+    splits: Mapping[str, ScorePair]
+    coverage: tuple[int, int]
+    mismatch: str
 
     @property
-    def test(self) -> Both:
+    def test(self) -> ScorePair:
         return self.splits[TEST]
 
     @property
-    def long(self) -> Both:
+    def long(self) -> ScorePair:
         return self.splits.get(LONG) or self.test.longest()
 
 
-def guarded(asked: Asked, margins: Mapping[str, float]) -> tuple[Guarded, ...]:
+def check_guards(scores: GuardInput, margins: Mapping[str, float]) -> tuple[GuardResult, ...]:
     """Every guard of `margins` on one test set."""
-    return tuple(_guarded(asked, name, margin) for name, margin in margins.items())
+    return tuple(_check_guard(scores, name, margin) for name, margin in margins.items())
 
 
-def _guarded(asked: Asked, name: str, margin: float) -> Guarded:
-    figure, worse = _FIGURES[name]
-    if asked.unlike and figure in (_perplexity, _perplexity_long):
-        return Guarded(
-            name=name, champion=None, challenger=None, worse=None, margin=margin, note=asked.unlike
+def _check_guard(scores: GuardInput, name: str, margin: float) -> GuardResult:
+    metric, loss = _METRICS[name]
+    # Likelihoods of different texts: the guard fails, with the reason as its note.
+    if scores.mismatch and metric in (_perplexity, _perplexity_long):
+        return GuardResult(
+            name=name,
+            champion=None,
+            challenger=None,
+            worse=None,
+            margin=margin,
+            note=scores.mismatch,
         )
-    champion, challenger = figure(asked)
-    loss = worse(champion, challenger)
-    if name == "score" and asked.scoring.higher_is_better:
-        loss = -loss
-    return Guarded(
-        name=name, champion=champion, challenger=challenger, worse=loss, margin=margin, note=""
+
+    champion, challenger = metric(scores)
+    worse = loss(champion, challenger)
+    # The direction of the task's own score is known only here.
+    if name == "score" and scores.scoring.higher_is_better:
+        worse = -worse
+    return GuardResult(
+        name=name, champion=champion, challenger=challenger, worse=worse, margin=margin, note=""
     )
 
 
-def _score(asked: Asked) -> tuple[float, float]:
-    return _scored(asked.test, asked.scoring)
+def _score(scores: GuardInput) -> Values:
+    return _corpus_scores(scores.test, scores.scoring)
 
 
-def _bleu_long(asked: Asked) -> tuple[float, float]:
-    scoring, _ = asked.scoring.select_scoring(asked.long.champion)
-    return _scored(asked.long, scoring)
+def _bleu_long(scores: GuardInput) -> Values:
+    # BLEU is 0 for all systems if no long reference has 4 tokens: chrF replaces it then.
+    scoring, _ = scores.scoring.select_scoring(scores.long.champion)
+    return _corpus_scores(scores.long, scoring)
 
 
-def _scored(both: Both, scoring: Scoring) -> tuple[float, float]:
-    one, other = (
-        _at(scoring.score, scoring.units(table)) for table in (both.champion, both.challenger)
+def _corpus_scores(pair: ScorePair, scoring: Scoring) -> Values:
+    champion, challenger = (_corpus_score(scoring.score, scoring.units(table)) for table in pair)
+    return champion, challenger
+
+
+def _chrf(scores: GuardInput) -> Values:
+    column = "chrf_lowercase" if scores.lowercase else "chrf"
+    champion, challenger = (
+        _corpus_score(mt_metrics.chrf, _matrix(table[column])) for table in scores.test
     )
-    return one, other
+    return champion, challenger
 
 
-def _chrf(asked: Asked) -> tuple[float, float]:
-    name = "chrf_lowercase" if asked.lowercase else "chrf"
-    one, other = (
-        _at(mt_metrics.chrf, _matrix(table[name]))
-        for table in (asked.test.champion, asked.test.challenger)
-    )
-    return one, other
+def _empty(scores: GuardInput) -> Values:
+    champion, challenger = (pc.mean(table["empty"]).as_py() for table in scores.test)
+    return champion, challenger
 
 
-def _empty(asked: Asked) -> tuple[float, float]:
-    return pc.mean(asked.test.champion["empty"]).as_py(), pc.mean(
-        asked.test.challenger["empty"]
-    ).as_py()
+def _perplexity(scores: GuardInput) -> Values:
+    return _per_token(scores.test)
 
 
-def _perplexity(asked: Asked) -> tuple[float, float]:
-    return _per_token(asked.test)
+def _perplexity_long(scores: GuardInput) -> Values:
+    return _per_token(scores.test.longest())
 
 
-def _perplexity_long(asked: Asked) -> tuple[float, float]:
-    return _per_token(asked.test.longest())
+def _per_token(pair: ScorePair) -> Values:
+    """Perplexities, both per token of the champion.
+
+    The nats are of the same text, so that only a common number of tokens makes them comparable."""
+    tokens = pc.sum(pair.champion["count"]).as_py()
+    nats = [pc.sum(table["nats"]).as_py() for table in pair]
+    champion, challenger = likelihood.perplexity(np.array([[total, tokens] for total in nats]))
+    return float(champion), float(challenger)
 
 
-def _per_token(both: Both) -> tuple[float, float]:
-    """Both by the champion's number of tokens: nats are those of the same text, however many tokens
-    made it up."""
-    tokens = pc.sum(both.champion["count"]).as_py()
-    nats = [pc.sum(table["nats"]).as_py() for table in (both.champion, both.challenger)]
-    one, other = likelihood.perplexity(np.array([[spent, tokens] for spent in nats]))
-    return float(one), float(other)
-
-
-def _f1(asked: Asked) -> tuple[float, float]:
-    tables = (asked.test.champion, asked.test.challenger)
-    names = sorted(
+def _f1(scores: GuardInput) -> Values:
+    # Macro F1 averages over every label that is in a reference or a prediction of either.
+    labels = sorted(
         {
-            name
-            for table in tables
-            for side in ("label", "predicted")
-            for name in table[side].to_pylist()
+            label
+            for table in scores.test
+            for column in ("label", "predicted")
+            for label in table[column].to_pylist()
         }
     )
-    one, other = (_at(macro_f1, confusion_units(table, names)) for table in tables)
-    return one, other
+    champion, challenger = (
+        _corpus_score(macro_f1, confusion_units(table, labels)) for table in scores.test
+    )
+    return champion, challenger
 
 
-def _words_guessed(asked: Asked) -> tuple[float, float]:
-    one, other = (
+def _words_guessed(scores: GuardInput) -> Values:
+    champion, challenger = (
         100 * pc.sum(table["correct"]).as_py() / pc.sum(table["count"]).as_py()
-        for table in (asked.test.champion, asked.test.challenger)
+        for table in scores.test
     )
-    return one, other
+    return champion, challenger
 
 
-def _pairs_guessed(asked: Asked) -> tuple[float, float]:
-    one, other = (
-        100 * pc.mean(table["pair_correct"]).as_py()
-        for table in (asked.test.champion, asked.test.challenger)
-    )
-    return one, other
+def _pairs_guessed(scores: GuardInput) -> Values:
+    champion, challenger = (100 * pc.mean(table["pair_correct"]).as_py() for table in scores.test)
+    return champion, challenger
 
 
-def _covered(asked: Asked) -> tuple[float, float]:
-    return asked.covered
+def _coverage(scores: GuardInput) -> Values:
+    return scores.coverage
 
 
 def _rise(champion: float, challenger: float) -> float:
@@ -187,12 +197,11 @@ def _rise_share(champion: float, challenger: float) -> float:
 
 
 def _fall_share(champion: float, challenger: float) -> float:
+    # A champion without any coverage cannot lose any.
     return 1 - challenger / max(champion, 1)
 
 
-_FIGURES: dict[
-    str, tuple[Callable[[Asked], tuple[float, float]], Callable[[float, float], float]]
-] = {
+_METRICS: dict[str, tuple[Callable[[GuardInput], Values], Callable[[float, float], float]]] = {
     "score": (_score, _rise),
     "chrf": (_chrf, _fall),
     "perplexity": (_perplexity, _rise_share),
@@ -202,16 +211,17 @@ _FIGURES: dict[
     "f1": (_f1, _fall),
     "words_guessed": (_words_guessed, _fall),
     "pairs_guessed": (_pairs_guessed, _fall),
-    "covered": (_covered, _fall_share),
+    "covered": (_coverage, _fall_share),
 }
+"""By guard: its metric, and how much worse the challenger's value is."""
 
 
-def _at(score: Callable[[Array], Array], units_NK: Array) -> float:
+def _corpus_score(score: Callable[[Array], Array], units_NK: Array) -> float:
     return float(score(units_NK.sum(0, keepdims=True))[0])
 
 
 def _matrix(column: pa.ChunkedArray) -> Array:
-    """A column of lists, all of one length, as the matrix of its rows."""
-    joined = column.combine_chunks()
-    matrix: Array = pc.list_flatten(joined).to_numpy().reshape(len(joined), -1).astype(np.float64)
+    """Turn a column of lists of one length into the matrix of its rows."""
+    lists = column.combine_chunks()
+    matrix: Array = pc.list_flatten(lists).to_numpy().reshape(len(lists), -1).astype(np.float64)
     return matrix

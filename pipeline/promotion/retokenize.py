@@ -1,8 +1,8 @@
-"""One test set as two contenders read it: the same raw text, each normalised, split and numbered as
-its vocabulary says.
+"""Retokenization: one test set in the tokens of each contender.
 
-So a test set keeps its rows whatever became of the corpus's `text:` block and vocabulary, and both
-are asked the same."""
+The raw text is the same for both; each normalises, splits and numbers it by its own vocabulary. A
+test set thus keeps its rows when the corpus's `text:` block or vocabulary changes, and both
+contenders are evaluated on the same rows."""
 
 import hashlib
 import shutil
@@ -21,105 +21,115 @@ from pipeline.text.rows import Prepared, prepare
 from pipeline.text.splits import Digests, digests
 from pipeline.text.tokens import Text, normalise
 
-TEST = "test"  # the split that is tested; others are looked at by guards
-_UNTESTED = {"train", "valid", "rejects"}
+TEST = "test"  # the split of the significance test; guards read the others
+_OTHER_TABLES = {"train", "valid", "rejects"}
 _TOKENS = tuple(tables.TOKENS.values())
-_BESIDE = ("limits.json", "judges")  # what else the evaluate stage reads in a folder of tokens
+_EXTRA_INPUTS = ("limits.json", "judges")  # what else the evaluate stage reads next to the tokens
 
 Mask = NDArray[np.bool_]
 
 
 class Incomparable(Exception):
-    """Two contenders that cannot be compared: there is no promotion, and a reason for the
-    record."""
+    """Two contenders that cannot be compared; the message is the reason for the record."""
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """Tokenization of a contender: its vocabulary's description, and the md5 of each side's ids."""
+class Tokenization:
+    """Tokenization of a contender: the description of its vocabulary, and the md5 of each side's
+    ids."""
 
-    about: Description
-    sides: dict[str, str]
+    description: Description
+    side_digests: dict[str, str]
 
     @property
-    def case(self) -> tuple[bool, bool]:
-        """Settings that change the raw text: two models with unlike settings are models of unlike
-        texts."""
-        return self.about.lowercase, self.about.letters_only
+    def normalization(self) -> tuple[bool, bool]:
+        """Settings that change the raw text: models with different ones model different texts."""
+        return self.description.lowercase, self.description.letters_only
 
-    def same_ids(self, other: "Way", side: str) -> bool:
+    def same_ids(self, other: "Tokenization", side: str) -> bool:
         """Return whether the same text becomes the same ids on that side."""
-        same_text = (self.case, self.about.level) == (other.case, other.about.level)
-        return same_text and self.sides[side] == other.sides.get(side)
+        same_text = (self.normalization, self.description.level) == (
+            other.normalization,
+            other.description.level,
+        )
+        return same_text and self.side_digests[side] == other.side_digests.get(side)
 
 
-def splits(tokens: Path) -> list[str]:
-    """The splits of a folder of tokens that a test set has, `test` first; Incomparable if that is
-    missing."""
-    found = {file.stem for file in tokens.glob("*.parquet")} - _UNTESTED
-    if TEST not in found:
+def list_splits(tokens: Path) -> list[str]:
+    """Return the splits of a test set, `test` first; raise Incomparable if that is missing."""
+    splits = {file.stem for file in tokens.glob("*.parquet")} - _OTHER_TABLES
+    if TEST not in splits:
         raise Incomparable(f"{tokens} has no test split")
-    return sorted(found, key=lambda split: (split != TEST, split))
+    return sorted(splits, key=lambda split: (split != TEST, split))
 
 
-def read_as(tokens: Path, about: Description, out: Path) -> None:
-    """The test set in the folder `tokens` as the vocabulary `about` reads it, in the folder
-    `out`."""
+def retokenize(tokens: Path, description: Description, out: Path) -> None:
+    """Write the test set `tokens` to the folder `out` in the tokens of a vocabulary.
+
+    Raises Incomparable for a row that is empty under the vocabulary's normalization."""
     out.mkdir(parents=True)
-    for split in splits(tokens):
+    for split in list_splits(tokens):
         schema = tables.schema(tokens / f"{split}.parquet", *_TOKENS)
         with tables.writer(out / f"{split}.parquet", schema) as writer:
             for batch in tables.batches(tokens / f"{split}.parquet", schema):
-                made = _prepared(batch, about)
-                if made.reasons.null_count < len(batch):
-                    first = pc.index(pc.is_valid(made.reasons), True).as_py()
+                rows = _prepare(batch, description)
+                # Every row must remain: both contenders are compared row by row.
+                if rows.reasons.null_count < len(batch):
+                    first = pc.index(pc.is_valid(rows.reasons), True).as_py()
                     raise Incomparable(
-                        f"row {batch['row'][first]} of {split} is empty as one of them reads it"
+                        f"row {batch['row'][first]} of {split} is empty in the tokens of one of "
+                        "them"
                     )
                 writer.write_batch(
-                    pa.record_batch([batch["row"], *made.columns.values()], schema=schema)
+                    pa.record_batch([batch["row"], *rows.columns.values()], schema=schema)
                 )
-    for name in _BESIDE:
-        if (tokens / name).exists():
-            (shutil.copytree if (tokens / name).is_dir() else shutil.copyfile)(
-                tokens / name, out / name
-            )
+
+    for name in _EXTRA_INPUTS:
+        source = tokens / name
+        if source.is_dir():
+            shutil.copytree(source, out / name)
+        elif source.exists():
+            shutil.copyfile(source, out / name)
 
 
-def fair(tokens: Path, split: str, champions: Path, challengers: Path) -> Mask:
-    """Mark rows of the split seen in training by both contenders or by neither, `champions` and
-    `challengers` being the folders of tokens that they were trained on. A corpus that grew, and is
-    split anew, moves rows from test to train."""
-    keys = _keys(tokens / f"{split}.parquet")
-    if champions == challengers:
+def fair_rows(tokens: Path, split: str, champion: Path, challenger: Path) -> Mask:
+    """Mark the rows of the split that both contenders saw in training, or neither.
+
+    `champion` and `challenger` are the folders of tokens that they were trained on. A corpus that
+    grew is split again, which moves rows from test to train."""
+    # By content, since row numbers differ between corpora.
+    keys = _row_digests(tokens / f"{split}.parquet")
+    if champion == challenger:
         return np.ones(len(keys), np.bool_)
-    one, other = (
-        np.isin(keys, _keys(folder / "train.parquet")) for folder in (champions, challengers)
+
+    in_champion, in_challenger = (
+        np.isin(keys, _row_digests(folder / "train.parquet")) for folder in (champion, challenger)
     )
-    return ~(one ^ other)
+    return ~(in_champion ^ in_challenger)
 
 
-def way(vocab: Path) -> Way:
+def read_tokenization(vocab: Path) -> Tokenization:
     """Read the tokenization of the contender whose vocabulary is in the folder."""
-    about = describe(vocab)
-    return Way(about, {side: md5(sorted(vocab.glob(f"{side}.*"))) for side in about.sizes})
+    description = describe(vocab)
+    side_digests = {side: md5(sorted(vocab.glob(f"{side}.*"))) for side in description.sizes}
+    return Tokenization(description, side_digests)
 
 
 def md5(files: Iterable[Path]) -> str:
     """One digest of the files' names and bytes, in the order given."""
     total = _md5()
-    for file in files:
-        with file.open("rb") as opened:
-            total.update(file.name.encode() + b"\0" + hashlib.file_digest(opened, _md5).digest())
+    for path in files:
+        with path.open("rb") as file:
+            total.update(path.name.encode() + b"\0" + hashlib.file_digest(file, _md5).digest())
     return total.hexdigest()
 
 
-def files_of_test_set(tokens: Path) -> list[Path]:
-    """All that a test set is made of: the tables of its splits and what lies beside them."""
-    beside = [tokens / "limits.json", *sorted((tokens / "judges").glob("*.parquet"))]
+def test_set_files(tokens: Path) -> list[Path]:
+    """All files of a test set: the tables of its splits, and the other inputs of evaluate."""
+    extra = [tokens / "limits.json", *sorted((tokens / "judges").glob("*.parquet"))]
     return [
-        *(tokens / f"{split}.parquet" for split in splits(tokens)),
-        *(file for file in beside if file.exists()),
+        *(tokens / f"{split}.parquet" for split in list_splits(tokens)),
+        *(file for file in extra if file.exists()),
     ]
 
 
@@ -127,19 +137,20 @@ def _md5() -> "hashlib._Hash":
     return hashlib.md5(usedforsecurity=False)
 
 
-def _prepared(batch: pa.RecordBatch, about: Description) -> Prepared:
+def _prepare(batch: pa.RecordBatch, description: Description) -> Prepared:
+    # No limit of tokens: it would reject rows by one contender's tokenization.
     text = Text(
-        level=about.level,
-        lowercase=about.lowercase,
-        letters_only=about.letters_only,
+        level=description.level,
+        lowercase=description.lowercase,
+        letters_only=description.letters_only,
         max_tokens=None,
     )
     return prepare(batch.append_column("reject", pa.nulls(len(batch), pa.string())), text)
 
 
-def _keys(path: Path) -> Digests:
-    """A digest of each row's first side, regardless of case, as splits are made by."""
+def _row_digests(path: Path) -> Digests:
+    """Digest each row's first side in lower case, by which the corpus is split too."""
     schema = tables.schema(path, *_TOKENS)
     side = "source" if "source" in schema.names else "text"
-    found = [digests(normalise(batch[side], True, False)) for batch in tables.batches(path, schema)]
-    return np.concatenate(found) if found else np.zeros(0, np.uint64)
+    parts = [digests(normalise(batch[side], True, False)) for batch in tables.batches(path, schema)]
+    return np.concatenate(parts) if parts else np.zeros(0, np.uint64)

@@ -1,5 +1,4 @@
-"""Outputs of champion and challenger for the same prompts, side by side, for readers of the
-decision."""
+"""Outputs of champion and challenger for the same prompts, for readers of the decision."""
 
 from pathlib import Path
 from typing import Any
@@ -9,84 +8,94 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.core import tables
-from pipeline.promotion.decision import Shown
-from pipeline.promotion.guards import Both
+from pipeline.promotion.decision import SamplePair
+from pipeline.promotion.guards import ScorePair
 from pipeline.promotion.retokenize import TEST
 from pipeline.scoring.tasks import Scoring
 
-# rows of the test set in which the challenger gained most, and as many in which it lost most
-_EACH_WAY = 3
+# rows of the test set with the largest gain of the challenger, and as many with its largest loss
+_ROWS_PER_DIRECTION = 3
 
 
-def samples(champion: Path, challenger: Path) -> tuple[Shown, ...]:
-    """The corpus's sample sentences, from the two folders of predictions; those that both were
-    asked."""
-    first, second = (_by_prompt(folder / "samples.parquet") for folder in (champion, challenger))
+def sample_pairs(champion: Path, challenger: Path) -> tuple[SamplePair, ...]:
+    """Outputs for the corpus's sample sentences, from the folders of predictions of the two.
+
+    Sentences that only one of them has are left out."""
+    champion_rows, challenger_rows = (
+        _rows_by_prompt(folder / "samples.parquet") for folder in (champion, challenger)
+    )
+
     return tuple(
-        Shown(
+        SamplePair(
             about="sample",
             prompt=prompt,
             reference=row["reference"],
             champion=row["text"],
-            challenger=second[prompt]["text"],
+            challenger=challenger_rows[prompt]["text"],
         )
-        for prompt, row in first.items()
-        if prompt in second
+        for prompt, row in champion_rows.items()
+        if prompt in challenger_rows
     )
 
 
-def furthest(
+def largest_changes(
     task: str,
     scoring: Scoring,
-    both: Both,
+    scores: ScorePair,
     tokens: Path,
     name: str,
     champion: Path,
     challenger: Path,
-) -> tuple[Shown, ...]:
-    """Rows of the test set called `name`, of a task that answers rows: where the challenger's score
-    gained most, then where it lost most. `tokens` is the test set's folder; `champion` and
-    `challenger` are the folders of their predictions.
+) -> tuple[SamplePair, ...]:
+    """Rows of the test set `name` with the challenger's largest gains, then its largest losses.
 
-    Rows are scored one by one, which for BLEU says little of the whole, but enough to choose.
+    `tokens` is the test set's folder; `champion` and `challenger` are folders of predictions. Tasks
+    without a prediction per row have none. BLEU of single rows is noisy, but good enough to choose
+    examples.
     """
-    if task not in _ANSWERS:
+    if task not in _PREDICTIONS:
         return ()
-    prompt, reference, answer = _ANSWERS[task]
-    texts = tables.read(
-        tokens / f"{TEST}.parquet",
-        tables.schema(tokens / f"{TEST}.parquet", *tables.TOKENS.values()),
+    prompt, reference, read_predictions = _PREDICTIONS[task]
+    path = tokens / f"{TEST}.parquet"
+    texts = tables.read(path, tables.schema(path, *tables.TOKENS.values()))
+    champion_texts, challenger_texts = (
+        read_predictions(folder) for folder in (champion, challenger)
     )
-    said = [answer(folder) for folder in (champion, challenger)]
-    one, other = (scoring.score(scoring.units(table)) for table in (both.champion, both.challenger))
-    gain, row = other - one, both.champion["row"].to_numpy()
-    order = np.argsort(-gain, kind="stable")
-    chosen = [(i, "gained") for i in order[:_EACH_WAY] if gain[i] > 0]
-    chosen += [(i, "lost") for i in order[::-1][:_EACH_WAY] if gain[i] < 0]
-    found = []
-    for i, about in chosen:
-        source = texts.slice(int(row[i]), 1).to_pylist()[0]
-        answers = {"champion": said[0][int(row[i])], "challenger": said[1][int(row[i])]}
-        found.append(
-            Shown(
-                about=f"{about} on {name}",
+
+    champion_score_N, challenger_score_N = (scoring.score(scoring.units(table)) for table in scores)
+    gain_N = challenger_score_N - champion_score_N
+    row_N = scores.champion["row"].to_numpy()
+    # A stable sort: equal gains stay in order of rows.
+    order = np.argsort(-gain_N, kind="stable")
+    chosen = [(i, "gained") for i in order[:_ROWS_PER_DIRECTION] if gain_N[i] > 0]
+    chosen += [(i, "lost") for i in order[::-1][:_ROWS_PER_DIRECTION] if gain_N[i] < 0]
+
+    samples = []
+    for i, direction in chosen:
+        row = int(row_N[i])
+        source = texts.slice(row, 1).to_pylist()[0]
+        samples.append(
+            SamplePair(
+                about=f"{direction} on {name}",
                 prompt=source[prompt],
                 reference=source[reference],
-                **answers,
+                champion=champion_texts[row],
+                challenger=challenger_texts[row],
             )
         )
-    return tuple(found)
+    return tuple(samples)
 
 
-def _by_prompt(path: Path) -> dict[str, dict[str, Any]]:
+def _rows_by_prompt(path: Path) -> dict[str, dict[str, Any]]:
     return {
         row["prompt"]: row for row in tables.read(path, tables.SAMPLES).sort_by("row").to_pylist()
     }
 
 
 def _translations(predictions: Path) -> list[str]:
-    found = tables.read(predictions / f"hypotheses_{TEST}.parquet", tables.HYPOTHESES)
-    texts: list[str] = found.filter(pc.field("rank") == 0).sort_by("row")["text"].to_pylist()
+    """The best hypothesis of each row, in order of rows."""
+    hypotheses = tables.read(predictions / f"hypotheses_{TEST}.parquet", tables.HYPOTHESES)
+    texts: list[str] = hypotheses.filter(pc.field("rank") == 0).sort_by("row")["text"].to_pylist()
     return texts
 
 
@@ -98,7 +107,8 @@ def _labels(predictions: Path) -> list[str]:
     return texts
 
 
-_ANSWERS = {
+# by task: the columns of prompt and reference, and the reader of the predictions
+_PREDICTIONS = {
     "translation": ("source", "target", _translations),
     "classification": ("text", "label", _labels),
 }

@@ -1,10 +1,9 @@
 """Selection of the challenger among runs of one task and corpus: the best on the valid split.
 
 The test split must not choose. The best of twenty equal runs on the test set looks better than the
-champion by luck alone, and a test that knows nothing of the other nineteen calls it significant far
-more often than its level says. Runs of one setting with other seeds are contenders like any other.
-Nothing but likelihood is known of a translator on the valid split, which is not decoded: it is
-chosen by perplexity."""
+champion by luck alone, and a test that does not know of the other nineteen finds it significant far
+more often than its level says. Runs of one configuration with different seeds are contenders like
+any other. A translator is chosen by perplexity, since the valid split is not decoded."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import Any
 from pipeline.core.errors import refuse
 
 # by task: the key below `valid` in the metrics, and whether higher is better
-_BEST: dict[str, tuple[str, bool]] = {
+_VALIDATION_SCORES: dict[str, tuple[str, bool]] = {
     "translation": ("perplexity.score", False),
     "language_model": ("bits_per_character", False),
     "classification": ("accuracy.score", True),
@@ -23,39 +22,44 @@ _BEST: dict[str, tuple[str, bool]] = {
 }
 
 
-def choose(metrics: Mapping[str, Mapping[str, Any]]) -> str:
-    """The run with the best validation score, given the contents of `reports/metrics/<run>.json` by
-    run; of equal ones the first. Word vectors, whose judges know no splits, have none: the first
-    run given is taken, lest the test choose."""
+def select_challenger(metrics: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the run with the best validation score; of equal ones the first.
+
+    `load_metrics` has the content of `reports/metrics/<run>.json` by run. Word vectors have no
+    validation score, as their benchmarks have no splits: the first run is returned, since the test
+    must not choose."""
     assert metrics
-    tasks = {str(found["task"]) for found in metrics.values()}
+    tasks = {str(content["task"]) for content in metrics.values()}
     assert len(tasks) == 1, f"runs of {', '.join(sorted(tasks))} cannot challenge one champion"
-    if (task := tasks.pop()) not in _BEST:
+
+    task = tasks.pop()
+    if task not in _VALIDATION_SCORES:
         return next(iter(metrics))
-    key, higher = _BEST[task]
-    return min(metrics, key=lambda run: (-1 if higher else 1) * _valid(run, metrics[run], key))
+    key, higher_is_better = _VALIDATION_SCORES[task]
+    # `min` returns the first of equal ones.
+    sign = -1 if higher_is_better else 1
+    return min(metrics, key=lambda run: sign * _validation_score(run, metrics[run], key))
 
 
-def metrics(folder: Path, runs: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The contents of `<run>.json` in the folder of each run; UserError for one that has not been
-    evaluated."""
-    found = {}
+def load_metrics(folder: Path, runs: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Load `<run>.json` from the folder for each run; raise UserError for a run without one."""
+    metrics = {}
     for run in runs:
         path = folder / f"{run}.json"
         if not path.exists():
             raise refuse(
                 str(path), "no such file", f"the scores of the run {run}", "Run `dvc repro`."
             )
-        found[run] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+        metrics[run] = json.loads(path.read_text(encoding="utf-8"))
+    return metrics
 
 
-def _valid(run: str, found: Mapping[str, Any], key: str) -> float:
-    here: Any = found.get("valid")
+def _validation_score(run: str, metrics: Mapping[str, Any], key: str) -> float:
+    value: Any = metrics.get("valid")
     for part in key.split("."):
-        here = here.get(part) if isinstance(here, Mapping) else None
-    if not isinstance(here, int | float):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    if not isinstance(value, int | float):
         raise refuse(
             f"the metrics of {run}", f"no valid.{key}", "a validation score", "Run `dvc repro`."
         )
-    return float(here)
+    return float(value)

@@ -1,4 +1,4 @@
-"""The section `gate` of `flow.yaml`: when a challenger takes the champion's place."""
+"""The section `gate` of `flow.yaml`: when a challenger replaces the champion."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,49 +17,56 @@ GUARDS: dict[str, tuple[str, ...]] = {
     "masked_language_model": ("score", "words_guessed", "pairs_guessed"),
     "word_vectors": ("score", "covered"),
 }
-"""By task, what may not get worse (`pipeline.promotion.guards` says what each is). `score` is the
-task's own score."""
+"""Guards by task, as defined in `pipeline.promotion.guards`. `score` is the task's own score."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """`level`: the largest share of challengers that are no better and yet promoted. `guards`: by
-    task, how much worse each guarded figure may be, in its own unit; perplexities, which have no
-    common scale, as a share of the champion's."""
+    """Settings of the promotion gate.
+
+    `level`: the largest share of promoted challengers among those that are no better. `guards`: by
+    task, how much worse each guarded metric may be, in its own unit. Perplexities have no common
+    scale: their margin is a share of the champion's."""
 
     test: Method
     level: float
     resamples: int
     seed: int
-    guards: dict[str, dict[str, float]]
+    guards: dict[str, dict[str, float]]  # margins by task and guard
 
     def __post_init__(self) -> None:
         if not 0 < self.level <= 0.5:
             raise refuse("level", self.level, "a share above 0 and at most 0.5, such as 0.05")
+
+        # The smallest p-value of a resampling test is 1 / (resamples + 1).
         if (self.resamples + 1) * self.level <= 2:
             expected = (
                 f"at least {round(2 / self.level)}, or no p-value could be below half of "
                 f"level {self.level}"
             )
             raise refuse("resamples", self.resamples, expected)
+
         for task in self.guards:
             if task not in GUARDS:
                 raise refuse(f"guards.{task}", "an unknown task", "one of " + ", ".join(GUARDS))
-        for task, known in GUARDS.items():
-            self._check(task, known)
+        for task, guards in GUARDS.items():
+            self._check_margins(task, guards)
 
-    def _check(self, task: str, known: tuple[str, ...]) -> None:
+    def _check_margins(self, task: str, guards: tuple[str, ...]) -> None:
         if task not in self.guards:
             raise refuse(f"guards.{task}", "nothing", "a section with the key score", "Add it.")
+
         for guard, margin in self.guards[task].items():
-            if guard not in known:
+            if guard not in guards:
                 raise refuse(
-                    f"guards.{task}.{guard}", "an unknown guard", "one of " + ", ".join(known)
+                    f"guards.{task}.{guard}", "an unknown guard", "one of " + ", ".join(guards)
                 )
             if margin < 0:
                 raise refuse(
                     f"guards.{task}.{guard}", margin, "at least 0: how much worse it may be"
                 )
+
+        # The task's own score is the only guard that every task must have.
         if "score" not in self.guards[task]:
             raise refuse(
                 f"guards.{task}.score",

@@ -1,5 +1,4 @@
-"""The project's stages as commands of this process, some side by side; when one fails, all of them
-end."""
+"""The project's stages as child processes, several in parallel; all end when one fails."""
 
 import os
 import subprocess
@@ -12,57 +11,61 @@ from typing import IO, Any
 from pipeline.core.errors import UserError
 from pipeline.promotion.retokenize import Incomparable
 
-# where the packages `pipeline` and `stages` lie
+# folder of the packages `pipeline` and `stages`
 CODE = Path(__file__).resolve().parent.parent.parent
-MISTAKE = 2  # a stage's exit status where it refuses what it was given
+USAGE_ERROR = 2  # exit status of a stage that refuses its input
 
 Launch = Callable[[Sequence[str], Path], int]
-"""Runs a command to its end, its output appended to the file given, and gives its exit status."""
+"""Run a command to its end with its output appended to the log; return its exit status."""
 
 
 class Commands:
-    """Children of this process, run in the folder `root` with this project's own code; `limits`:
-    seconds by stage."""
+    """Child processes, run in the folder `root` with this project's own code.
+
+    `limits`: time limits in seconds by stage. Subclasses override how children start and stop."""
 
     def __init__(self, root: Path, limits: Mapping[str, int] = {}) -> None:
-        self._root, self._limits = root, limits
-        self._alive, self._over = set[subprocess.Popen[bytes]](), False
+        self._root = root
+        self._limits = limits
+        self._children = set[subprocess.Popen[bytes]]()
+        self._closed = False
 
     def __call__(self, command: Sequence[str], log: Path) -> int:
-        """As `Launch`; safe in several threads. Nothing starts any more once `end` was called.
-        UserError for a stage that took longer than its limit, and was ended."""
+        """As `Launch`; safe in several threads. Nothing starts any more after `end`.
+
+        A stage that exceeds its time limit is killed, and UserError is raised."""
         path = os.pathsep.join([str(CODE), *filter(None, [os.environ.get("PYTHONPATH")])])
-        name = next(
-            (word.removeprefix("stages.") for word in command if word.startswith("stages.")), ""
-        )
-        with log.open("ab") as file, self._place(name) as own:
-            if self._over:
+        stages = (word.removeprefix("stages.") for word in command if word.startswith("stages."))
+        name = next(stages, "")
+
+        with log.open("ab") as file, self._place(name) as environment:
+            if self._closed:
                 return -1
-            child = self._start(command, os.environ | {"PYTHONPATH": path} | own, file)
-            self._alive.add(child)
-            if self._over:  # `end` came between
+            child = self._start(command, os.environ | {"PYTHONPATH": path} | environment, file)
+            self._children.add(child)
+            if self._closed:  # `end` ran in another thread meanwhile
                 self._stop(child)
             try:
                 return child.wait(self._limits.get(name))
             except subprocess.TimeoutExpired:
                 self._stop(child)
                 child.wait()
-                got = f"stages.{name}: got {self._limits[name]} s of run.time_limits"
                 raise UserError(
-                    f"{got}; expected it to end. It was ended. Its log is {log}."
+                    f"stages.{name} timed out after {self._limits[name]} s "
+                    f"(run.time_limits.{name}). Its log is {log}."
                 ) from None
             finally:
-                self._alive.discard(child)
+                self._children.discard(child)
                 self._ended(child)
 
     def end(self) -> None:
-        """Kill what runs, and start nothing more."""
-        self._over = True
-        for child in list(self._alive):
+        """Kill all running children and start no more."""
+        self._closed = True
+        for child in list(self._children):
             self._stop(child)
 
     def _place(self, name: str) -> AbstractContextManager[dict[str, str]]:
-        """Held while the stage of this name runs: what its environment must say of it."""
+        """Reserve resources while the stage `name` runs; yield its extra environment variables."""
         return nullcontext({})
 
     def _start(
@@ -77,15 +80,18 @@ class Commands:
         pass
 
 
-def stage(launch: Launch, log: Path, name: str, *positional: str, **options: Path) -> None:
-    """Run a stage to its end. Incomparable, with its line, if it refuses what it is given;
-    UserError if it breaks down."""
-    named = [word for option, path in options.items() for word in (f"--{option}", str(path))]
-    status = launch([sys.executable, "-m", f"stages.{name}", *positional, *named], log)
+def run_stage(launch: Launch, log: Path, name: str, *positional: str, **options: Path) -> None:
+    """Run a stage to its end.
+
+    Raises Incomparable with the stage's message if it refuses its input, and UserError if it
+    fails."""
+    arguments = [word for option, path in options.items() for word in (f"--{option}", str(path))]
+    status = launch([sys.executable, "-m", f"stages.{name}", *positional, *arguments], log)
     if not status:
         return
+
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    last = lines[-1].removeprefix("seqline: ") if lines else "nothing said"
-    if status == MISTAKE:
-        raise Incomparable(f"stages.{name} says: {last.rstrip('.')}")
-    raise UserError(f"stages.{name} broke down with status {status}: {last}. Its log is {log}.")
+    last = lines[-1].removeprefix("seqline: ") if lines else "no message"
+    if status == USAGE_ERROR:
+        raise Incomparable(f"stages.{name}: {last.rstrip('.')}")
+    raise UserError(f"stages.{name} failed with status {status}: {last}. Its log is {log}.")

@@ -1,11 +1,10 @@
-"""`python -m pipeline.tracking follow --root ROOT --parent PID < SPOOL`: started by `live`, by
-nobody else."""
+"""`python -m pipeline.tracking follow --root ROOT --parent PID < SPOOL`: started by `live` only."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from pipeline.tracking.follower import be_nice, follow
+from pipeline.tracking.follower import follow, lower_priority
 
 
 def main() -> None:
@@ -13,9 +12,10 @@ def main() -> None:
     parser.add_argument("command", choices=["follow"])
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--parent", type=int, required=True)
-    a = parser.parse_args()
-    be_nice()
-    follow(sys.stdin.buffer, a.root, a.parent)
+    arguments = parser.parse_args()
+
+    lower_priority()
+    follow(sys.stdin.buffer, arguments.root, arguments.parent)
 
 
 if __name__ == "__main__":

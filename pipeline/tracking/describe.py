@@ -1,4 +1,4 @@
-"""Description of a run: its project, its entries in DVC's lock, its commit. No mlflow here."""
+"""Facts about a run for MLflow: its project, its part of dvc.lock, its commit. No mlflow here."""
 
 import hashlib
 import json
@@ -12,16 +12,18 @@ from urllib.parse import quote
 
 import yaml
 
-_FOREIGN = re.compile(r"[^\w\-./: ]")  # characters that MLflow allows in no name
+_FORBIDDEN = re.compile(r"[^\w\-./: ]")  # characters that MLflow allows in no name
 _ESCAPE = re.compile(r":[0-9A-F]*:")
-_LONGEST = 250
+_MAX_LENGTH = 250
 _SPECIAL_IN_URI = re.compile(r"[?#%'\"\\\x00-\x1f\x7f\udc80-\udcff]")
 
 
 def home(root: Path) -> Path:
-    """The project whose store `root` belongs to: itself, or for `dvc exp run --temp` and `--queue`,
-    which run in a copy under `.dvc/tmp/exps` that is deleted afterwards, the project that they were
-    started in."""
+    """Return the project whose store a run in `root` uses.
+
+    That is `root` itself, except for `dvc exp run --temp` and `--queue`. These run in a copy under
+    `.dvc/tmp/exps` that is deleted afterwards: the project is the one around it."""
+    # DVC's copy is at `.dvc/tmp/exps/...` of the project.
     parts = root.resolve().parts
     for i in range(len(parts) - 2):
         if parts[i : i + 3] == (".dvc", "tmp", "exps"):
@@ -30,16 +32,17 @@ def home(root: Path) -> Path:
 
 
 def uri(root: Path) -> str:
-    """Address of the MLflow store: `MLFLOW_TRACKING_URI`, or the project's own SQLite file. It may
-    hold a password."""
+    """Address of the MLflow store: `MLFLOW_TRACKING_URI`, or the project's own SQLite file.
+
+    It may contain a password."""
     return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(home(root) / "mlflow.db")
 
 
 def sqlite_uri(database: Path) -> str:
-    """Return SQLAlchemy's address of an SQLite file, whatever characters its path has.
+    """Return SQLAlchemy's address of an SQLite file at any path.
 
     SQLAlchemy ends the path at a `?` and decodes nothing, so a path with such characters is given
-    as SQLite's own `file:` URI. The driver is named there, since MLflow would make folders of a
+    as SQLite's own `file:` URI. The driver is named there, since MLflow would create folders for a
     `sqlite:///file:...` address."""
     if not _SPECIAL_IN_URI.search(str(database)):
         return f"sqlite:///{database}"
@@ -57,13 +60,13 @@ def database(root: Path) -> Path | None:
     return Path(address.removeprefix("sqlite:///"))
 
 
-def lock(root: Path) -> dict[str, Any]:
+def read_lock(root: Path) -> dict[str, Any]:
     """The stages of `dvc.lock` by name, e.g. `train@lstm`; empty where there is none yet."""
     try:
         text = (root / "dvc.lock").read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
-    # the lock of a hundred stages takes the other a second
+    # The lock of a hundred stages takes the pure Python loader a second.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     return dict((yaml.load(text, Loader=loader) or {}).get("stages", {}))
 
@@ -75,88 +78,90 @@ def hashes(stages: Mapping[str, Any], stage: str, kind: str) -> dict[str, str]:
     }
 
 
-def leaves(
+def flatten(
     values: Mapping[str, Any], above: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Walk nested mappings: the keys that lead to each value, and the value; lists stay whole."""
     for key, value in values.items():
         if isinstance(value, Mapping):
-            yield from leaves(value, (*above, str(key)))
+            yield from flatten(value, (*above, str(key)))
         else:
             yield (*above, str(key)), value
 
 
-def name(*keys: str, joint: str = "/") -> str:
-    """Name a metric, a param or a tag in MLflow by a text, or by nested keys; it stays as it is if
-    MLflow allows it.
+def mlflow_name(*keys: str, joint: str = "/") -> str:
+    """Return MLflow's name of a metric, a param or a tag for a text, or for nested keys.
 
-    MLflow allows letters and digits of any script, and `_-./: `; and names are paths, without empty
-    parts or dots alone. Each other character becomes its code point, e.g. `c#` becomes `c:23:`, and
-    what is too long ends in its hash. Unlike keys have unlike names: a colon is escaped as well
-    where it could be taken for an escape, and so is the `joint` of two keys within one of them."""
+    MLflow allows letters and digits of any script, and `_-./: `. Names are paths, without empty
+    parts or dots alone. Any other character becomes its code point: `c#` becomes `c:23:`. A name
+    that is too long ends in its hash. The mapping is injective: a colon is escaped where it could
+    be taken for an escape, and so is the `joint` of two keys within one of them."""
     result = joint.join(keys)
-    within = any(joint in key for key in keys) if len(keys) > 1 else False
-    if within or _FOREIGN.search(result) or _ESCAPE.search(result):
-        allowed = r"\w\-./ ".replace(joint, "") if within else r"\w\-./ "
-        result = joint.join(re.sub(f"[^{allowed}]", _escaped, key) for key in keys)
+    joint_in_key = len(keys) > 1 and any(joint in key for key in keys)
+    if joint_in_key or _FORBIDDEN.search(result) or _ESCAPE.search(result):
+        allowed = r"\w\-./ ".replace(joint, "") if joint_in_key else r"\w\-./ "
+        result = joint.join(re.sub(f"[^{allowed}]", _escape_character, key) for key in keys)
 
-    result = "/".join(_path_part(part) for part in result.split("/"))
-    if len(result) <= _LONGEST:
+    result = "/".join(_escape_part(part) for part in result.split("/"))
+    if len(result) <= _MAX_LENGTH:
         return result
-    # in small letters: no escape
+    # A hash in lower case cannot be taken for an escape.
     digest = hashlib.sha256(result.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    return f"{result[: _LONGEST - len(digest) - 2]}:{digest}:"
+    return f"{result[: _MAX_LENGTH - len(digest) - 2]}:{digest}:"
 
 
-def texts(values: Mapping[str, Any]) -> dict[str, str]:
-    """Nested settings as names and texts; what is no text is written as in JSON.
+def flatten_texts(values: Mapping[str, Any]) -> dict[str, str]:
+    """Flatten nested settings to texts by MLflow's names; values other than texts become JSON.
 
-    Keys are joined by dots. Should two become one name by that, the dots within the keys of the
-    later one are escaped."""
+    Keys are joined by dots. If two have the same name then, the dots within the keys of the later
+    one are escaped."""
 
     def text(value: Any) -> str:
-        return (
-            value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-        )
+        if isinstance(value, str):
+            return value
+        return json.dumps(value, ensure_ascii=False, default=str)
 
     settings: dict[str, str] = {}
-    for keys, value in sorted(leaves(values), key=lambda leaf: leaf[0]):
-        plain = name(".".join(keys))
-        settings[name(*keys, joint=".") if plain in settings else plain] = text(value)
+    for keys, value in sorted(flatten(values), key=lambda leaf: leaf[0]):
+        name = mlflow_name(".".join(keys))
+        if name in settings:
+            name = mlflow_name(*keys, joint=".")
+        settings[name] = text(value)
     return settings
 
 
-def _escaped(character: "re.Match[str]") -> str:
+def _escape_character(character: "re.Match[str]") -> str:
     return f":{ord(character[0]):X}:"
 
 
-def _path_part(part: str) -> str:
+def _escape_part(part: str) -> str:
     """Escape a part of a path that MLflow refuses: an empty one, and one of dots."""
     if part == "":
         return "::"
-    return f":2E:{part[1:].replace('.', ':2E:')}" if part == "." or part.startswith("..") else part
+    if part == "." or part.startswith(".."):
+        return f":2E:{part[1:].replace('.', ':2E:')}"
+    return part
 
 
 def settings(block: Mapping[str, Any]) -> dict[str, str]:
-    """The params of an MLflow run, which can never change: all of the run's block but `search`,
-    which training ignores."""
-    return texts({key: value for key, value in block.items() if key != "search"})
+    """The params of an MLflow run, which can never change: the run's block without `search`, which
+    training ignores."""
+    return flatten_texts({key: value for key, value in block.items() if key != "search"})
 
 
 def corpus_settings(stages: Mapping[str, Any], corpus: str) -> dict[str, str]:
-    """The corpus's block of `params.yaml` as the lock's stages were run with it, under
-    `corpus_settings.`."""
-    found: dict[str, Any] = {}
+    """The corpus's block of `params.yaml` as of the executed stages, under `corpus_settings.`."""
+    block: dict[str, Any] = {}
     for stage in ("download", "tokenize", "vocab"):
-        found.update(stages.get(f"{stage}@{corpus}", {}).get("params", {}).get("params.yaml", {}))
+        block.update(stages.get(f"{stage}@{corpus}", {}).get("params", {}).get("params.yaml", {}))
     return {
         f"corpus_settings.{key.removeprefix(f'corpora.{corpus}.')}": value
-        for key, value in texts(found).items()
+        for key, value in flatten_texts(block).items()
     }
 
 
 def labels(run: str, block: Mapping[str, Any]) -> dict[str, str]:
-    """The tags by which runs are picked out in the UI."""
+    """Tags for filters on MLflow's pages."""
     return {
         "dvc.stage": f"train@{run}",
         **{key: str(block[key]) for key in ("family", "task", "corpus") if key in block},
@@ -164,8 +169,9 @@ def labels(run: str, block: Mapping[str, Any]) -> dict[str, str]:
 
 
 def origin(root: Path) -> dict[str, str]:
-    """Tags that say which commit of what is at work; empty outside git."""
+    """Tags of the project and its commit; without a commit outside of git."""
     commit = _git(root, "rev-parse", "HEAD")
+    # A run itself writes dvc.lock and reports: their changes do not make the code dirty.
     changed = _git(
         root,
         "status",
@@ -186,6 +192,7 @@ def origin(root: Path) -> dict[str, str]:
             "mlflow.source.git.commit": commit,
             "seqline.dirty": "true" if changed else "false",
         }
+
     for variable, tag in (
         ("DVC_EXP_NAME", "dvc.exp.name"),
         ("DVC_EXP_BASELINE_REV", "dvc.exp.baseline"),
@@ -196,10 +203,10 @@ def origin(root: Path) -> dict[str, str]:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    # no lock: others may be committing
+    # No lock: another process may be committing.
     command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        process = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return process.stdout.strip() if process.returncode == 0 else ""

@@ -1,8 +1,7 @@
-"""The process beside a training that carries its spool to MLflow: patient, nice, and gone soon
-after the training is.
+"""The follower: a process next to a training that sends its spool to MLflow.
 
-A call that fails is repeated with growing pauses; nothing is read ahead of what was sent, so a dead
-server costs no memory."""
+It retries failed calls with growing pauses, runs at the lowest priority, and ends soon after the
+training does. It reads no more of the spool than it has sent, so a dead server costs no memory."""
 
 import itertools
 import json
@@ -19,7 +18,8 @@ from pipeline.tracking import describe, run_lock
 
 T = TypeVar("T")
 _NICE = 19.0  # the lowest priority
-_GRACE_SECONDS = 30.0  # how long it goes on without its training
+_GRACE_SECONDS = 30.0  # how long it continues without its training
+_CALL_SECONDS = 5.0  # for a call in progress to return after that
 _POLL_SECONDS = 0.5
 _PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)
 _BATCH = 500  # lines read at once
@@ -27,15 +27,16 @@ _STATUS = ("FINISHED", "FAILED", "KILLED")
 Point = tuple[str, float, int, int]
 
 
-def be_nice() -> None:
-    """The lowest priority: on a core that a training fills, it gets 15 parts of 1039, 1.4 %
+def lower_priority() -> None:
+    """Set the lowest priority: next to a training on one core, it gets 15 parts of 1039, 1.4 %
     (Linux's weights).
 
-    SEQLINE_FOLLOWER_NICE says otherwise, for machines that are always busy.
+    SEQLINE_FOLLOWER_NICE overrides it, for machines that are always busy.
     """
     with suppress(OSError):
         os.nice(int(_setting("SEQLINE_FOLLOWER_NICE", _NICE)))
-    # Linux may weigh whole sessions against each other, and this one is ours alone
+
+    # With autogroups, Linux weighs whole sessions against each other; this one has one process.
     if os.getsid(0) == os.getpid():
         with suppress(OSError):
             Path("/proc/self/autogroup").write_text(str(os.nice(0)))
@@ -51,60 +52,57 @@ def _setting(variable: str, default: float) -> float:
 
 
 class Watch:
-    """Knows whether the training is still under way, and sees to it that this process does not
-    outlive it by long."""
+    """Watch on the training process; ends this process soon after the training."""
 
     def __init__(self, lines: BinaryIO, parent: int) -> None:
         self._lines = lines
         self._parent = parent
         self._ended: float | None = None
         self._grace = _setting("SEQLINE_FOLLOWER_SECONDS", _GRACE_SECONDS)
-        threading.Thread(target=self._bury, daemon=True).start()
+        threading.Thread(target=self._exit_when_late, daemon=True).start()
 
     def alive(self) -> bool:
         return os.getppid() == self._parent
 
     def over(self) -> bool:
-        """Return whether the training ended, by its own word or by its process being gone."""
-        if self._ended is None and (not self.alive() or self._said_end()):
+        """Return whether the training ended: it wrote an end, or its process is gone."""
+        if self._ended is None and (not self.alive() or self._has_end_record()):
             self._ended = time.monotonic()
         return self._ended is not None
 
     def late(self) -> bool:
+        """Return whether the grace period after the training is over."""
         return (
             self.over() and self._ended is not None and time.monotonic() - self._ended > self._grace
         )
 
     def pause(self, seconds: float) -> None:
-        """Sleep, but not through the training's end: then there is something to do."""
-        until = time.monotonic() + seconds
+        """Sleep, but wake when the training ends: then there is something to do."""
+        deadline = time.monotonic() + seconds
         over = self.over()
-        while time.monotonic() < until and self.over() == over:
+        while time.monotonic() < deadline and self.over() == over:
             time.sleep(min(_POLL_SECONDS, seconds))
 
-    def _said_end(self) -> bool:
+    def _has_end_record(self) -> bool:
         size = os.fstat(self._lines.fileno()).st_size
         return b'{"end"' in os.pread(self._lines.fileno(), 100, max(0, size - 100))
 
-    def _bury(self) -> None:
+    def _exit_when_late(self) -> None:
         while not self.late():
             time.sleep(_POLL_SECONDS)
-        time.sleep(5.0)  # for a call under way to come back
+        time.sleep(_CALL_SECONDS)
+        # Not sys.exit: the main thread may hang in a call to the store.
         os._exit(1)
 
 
-def attempt(action: Callable[[], T], watch: Watch, failures: tuple[type[BaseException], ...]) -> T:
-    """Return what `action` returns; try again while it fails and the watch lasts; TimeoutError once
-    it is late."""
+def retry(action: Callable[[], T], watch: Watch, failures: tuple[type[BaseException], ...]) -> T:
+    """Return what `action` returns; retry it on `failures`; TimeoutError once the watch is late."""
     for pause in itertools.chain(_PAUSES, itertools.repeat(_PAUSES[-1])):
         try:
             return action()
         except failures as error:
-            print(
-                f"{time.strftime('%H:%M:%S')} {type(error).__name__}: "
-                f"{describe_error(error)[:300]}",
-                flush=True,
-            )
+            now, problem = time.strftime("%H:%M:%S"), describe_error(error)[:300]
+            print(f"{now} {type(error).__name__}: {problem}", flush=True)
         if watch.late():
             break
         watch.pause(pause)
@@ -112,52 +110,53 @@ def attempt(action: Callable[[], T], watch: Watch, failures: tuple[type[BaseExce
 
 
 def follow(lines: BinaryIO, root: Path, parent: int) -> None:
-    """Carry the spool `lines` of the process `parent` to the store of the project `root` until both
+    """Send the spool `lines` of the process `parent` to the store of the project `root` until both
     have ended."""
     header = json.loads(lines.readline())
     watch = Watch(lines, parent)
     key = (header["run"], header["digest"])
-    leaving = suppress(TimeoutError, run_lock.Busy, _TakenOver)
-    with leaving, run_lock.sole(root, key, lambda: not watch.late(), "follower") as ours:
-        _carry(lines, root, header, watch, ours)
+    # Each of these ends the follower: `seqline sync` completes the run.
+    expected = suppress(TimeoutError, run_lock.Busy, _LockLost)
+    with expected, run_lock.sole(root, key, lambda: not watch.late(), "follower") as is_held:
+        _send(lines, root, header, watch, is_held)
 
 
-class _TakenOver(Exception):
+class _LockLost(Exception):
     """The lock of the run now belongs to `seqline sync`."""
 
 
-def _carry(
-    lines: BinaryIO, root: Path, header: dict[str, Any], watch: Watch, ours: Callable[[], bool]
+def _send(
+    lines: BinaryIO, root: Path, header: dict[str, Any], watch: Watch, is_held: Callable[[], bool]
 ) -> None:
     from pipeline.tracking import mlflow_store
 
-    def surely(action: Callable[..., T], *given: Any, **named: Any) -> T:
-        def once() -> T:
-            if not ours():
-                raise _TakenOver
-            return action(*given, **named)
+    def call(action: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        def attempt() -> T:
+            if not is_held():
+                raise _LockLost
+            return action(*args, **kwargs)
 
-        return attempt(once, watch, mlflow_store.Failure)
+        return retry(attempt, watch, mlflow_store.Failure)
 
-    client = surely(mlflow_store.connect, root)
-    run = surely(introduce, client, root, header)
-    last = {
+    client = call(mlflow_store.connect, root)
+    run = call(open_run, client, root, header)
+    last_step = {
         name: max(steps, default=-1)
-        for name, steps in surely(mlflow_store.steps, client, run).items()
+        for name, steps in call(mlflow_store.logged_steps, client, run).items()
     }
+
     status = "KILLED"
-    for points, end in batches(lines, watch):
-        # a resumed training repeats steps
-        fresh = [point for point in points if point[3] > last.get(point[0], -1)]
-        surely(mlflow_store.add, client, run.info.run_id, metrics=fresh)
-        last |= {name: step for name, _, _, step in fresh}
+    for points, end in read_batches(lines, watch):
+        # A resumed training repeats the steps since its checkpoint: log each step once.
+        fresh = [point for point in points if point[3] > last_step.get(point[0], -1)]
+        call(mlflow_store.log, client, run.info.run_id, metrics=fresh)
+        last_step |= {name: step for name, _, _, step in fresh}
         status = end or status
-    surely(client.set_terminated, run.info.run_id, status)
+    call(client.set_terminated, run.info.run_id, status)
 
 
-def introduce(client: Any, root: Path, header: dict[str, Any]) -> Any:
-    """The MLflow run of the spool, made if need be, with all that is known before the first
-    step."""
+def open_run(client: Any, root: Path, header: dict[str, Any]) -> Any:
+    """Return the MLflow run of the spool, created if need be, with its tags, params and inputs."""
     from pipeline.tracking import mlflow_store
 
     block = header["params"]
@@ -167,55 +166,61 @@ def introduce(client: Any, root: Path, header: dict[str, Any]) -> Any:
     }
     key = (header["run"], header["digest"])
     task = str(block.get("task", "other"))
-    run = mlflow_store.find(client, task, key)
+    run = mlflow_store.find_run(client, task, key)
     if run is None:
-        run = mlflow_store.make(
+        run = mlflow_store.create_run(
             client, root, task, key, {**describe.origin(root), **tags, "seqline.recorded": "live"}
         )
     else:
         client.update_run(run.info.run_id, status="RUNNING")
-        mlflow_store.add(client, run.info.run_id, tags=tags)
-    stages, corpus = describe.lock(root), str(block.get("corpus"))
-    mlflow_store.add_params(
+        mlflow_store.log(client, run.info.run_id, tags=tags)
+
+    stages = describe.read_lock(root)
+    corpus = str(block.get("corpus"))
+    mlflow_store.log_params(
         client, run, {**describe.settings(block), **describe.corpus_settings(stages, corpus)}
     )
-    outs = {
+    inputs = {
         **describe.hashes(stages, f"encode@{corpus}", "outs"),
         **describe.hashes(stages, f"vocab@{corpus}", "outs"),
     }
-    mlflow_store.add_inputs(client, run, outs)
+    mlflow_store.log_inputs(client, run, inputs)
     return run
 
 
-def batches(lines: BinaryIO, watch: Watch) -> Iterator[tuple[list[Point], str]]:
-    """The spool's points as (name, value, ms, step), as they come, with the status written at its
-    end, before that ""."""
+def read_batches(lines: BinaryIO, watch: Watch) -> Iterator[tuple[list[Point], str]]:
+    """Yield the spool's points (name, value, ms, step) as they come, with the status.
+
+    The status is "" until the record of the end."""
     while True:
-        over = watch.over()  # asked first: what is written before the end is read after it
+        # Before reading: what was written before the end is then read after it.
+        over = watch.over()
         points: list[Point] = []
-        end, read = "", 0
-        for line in whole_lines(lines):
-            read += 1
+        end = ""
+        count = 0
+        for line in complete_lines(lines):
+            count += 1
             status, logged = _parse(line)
             points += logged
             end = status or end
-            if read == _BATCH:
+            if count == _BATCH:
                 break
-        if read:
+
+        if count:
             yield points, end
-        if end or (over and not read):
+        if end or (over and not count):
             return
-        if read < _BATCH:
+        if count < _BATCH:
             watch.pause(_POLL_SECONDS)
 
 
 def _parse(line: bytes) -> tuple[str, list[Point]]:
-    """Return the status and points of a line; neither for a damaged line, for which `seqline sync`
-    makes up."""
+    """Return the status and points of a line; neither for a damaged line, which `seqline sync`
+    makes up for."""
     try:
         record = json.loads(line)
         points: list[Point] = [
-            (describe.name(name), float(value), int(record["at"]), int(record["step"]))
+            (describe.mlflow_name(name), float(value), int(record["at"]), int(record["step"]))
             for name, value in record.get("metrics", {}).items()
         ]
         return (record["end"] if record.get("end") in _STATUS else ""), points
@@ -223,12 +228,12 @@ def _parse(line: bytes) -> tuple[str, list[Point]]:
         return "", []
 
 
-def whole_lines(lines: BinaryIO) -> Iterator[bytes]:
-    """The lines that are there; one that is still being written stays for the next time."""
+def complete_lines(lines: BinaryIO) -> Iterator[bytes]:
+    """Yield the complete lines; one that is still being written stays for the next call."""
     while True:
-        place = lines.tell()
+        position = lines.tell()
         line = lines.readline()
         if not line.endswith(b"\n"):
-            lines.seek(place)
+            lines.seek(position)
             return
         yield line

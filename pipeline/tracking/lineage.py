@@ -1,9 +1,10 @@
-"""Lineage of a version by `dvc.lock`: the run's block, and the hashes of all that went in and came
-out. No mlflow."""
+"""Lineage of an evaluated run by `dvc.lock`: its block, and the hashes of its inputs and outputs.
+
+No mlflow here."""
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from pipeline.core.errors import refuse
 from pipeline.dag import cache
 from pipeline.tracking import describe
 
+# by kind of folder: the stage that writes it
 _STAGES = {
     "raw": "download@{corpus}",
     "tokens": "tokenize@{corpus}",
@@ -22,16 +24,19 @@ _STAGES = {
     "predictions": "predict@{run}",
     "scores": "evaluate@{run}",
 }
-_USED = {"train": ("vocab", "encoded"), "evaluate": ("tokens", "model", "predictions")}
-_FOLDER = ".dir"
+# by stage: the kinds of folders that it must have read in their present state
+_REQUIRED_INPUTS = {"train": ("vocab", "encoded"), "evaluate": ("tokens", "model", "predictions")}
+_FOLDER = ".dir"  # suffix of DVC's md5 of a folder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Made:
-    """An evaluated run. `outs` are the md5s of its stages' outputs and its corpus's by path;
-    `places` the path of each kind of folder (raw, tokens, vocab, encoded, model, predictions,
-    scores); `code` the md5s of what it was trained by. `block` is the run's, `search` included;
-    `corpus_block` the corpus's."""
+class EvaluatedRun:
+    """An evaluated run, with the hashes of its inputs and outputs.
+
+    `outs` are md5s by path: the outputs of its stages and of its corpus's stages. `places` has the
+    path of each kind of folder (raw, tokens, vocab, encoded, model, predictions, scores). `code`
+    are the md5s of the other inputs of its training. `block` is the run's, with `search`;
+    `corpus_block` is the corpus's. The names of the fields are keys of a version's tag."""
 
     run: str
     block: dict[str, Any]
@@ -41,8 +46,7 @@ class Made:
     code: dict[str, str]
 
     def __post_init__(self) -> None:
-        """Refuse an md5 or a path that dvc.lock cannot have from DVC: both become parts of
-        paths."""
+        """Refuse an md5 or a path that DVC would not write: both become parts of paths."""
         check_outputs(f"dvc.lock, {self.run}", self.outs, self.places)
 
     @property
@@ -58,22 +62,22 @@ class Made:
         return self.outs[self.places[kind]]
 
     def digest(self) -> str:
-        """Digest that tells versions apart: the model, its vocabulary and search, which make its
-        answers, and the text it was judged on, of which `tokens` is all of it."""
-        of = [
+        """Digest of a version: what determines its predictions, and the text of its evaluation.
+
+        These are the model, vocabulary and search, and the tokens."""
+        facts = [
             self.task,
             self.corpus,
             *(self.md5(kind) for kind in ("model", "vocab", "tokens")),
             self.block.get("search"),
         ]
-        return hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def check_outputs(where: str, outs: Mapping[str, str], places: Mapping[str, str]) -> None:
-    """Check outputs that were read from `where`: md5s of DVC's by paths inside of the project, with
-    a place of each kind.
+    """Check outputs that were read from `where`; UserError for the first invalid one.
 
-    UserError for the first that is not.
+    Valid are md5s as DVC writes them, at paths inside of the project, with a path for each kind.
     """
     for path, md5 in outs.items():
         cache.check_inside(path, where)
@@ -85,18 +89,25 @@ def check_outputs(where: str, outs: Mapping[str, str], places: Mapping[str, str]
             )
 
 
-def evaluated(root: Path) -> list[Made]:
-    """Every run of `params.yaml` whose scores are of its present model, vocabulary, text and
-    answers, by the lock."""
-    stages, corpora = describe.lock(root), config.read(root / "params.yaml").get("corpora", {})
-    found = (_made(stages, corpora, name) for name in config.section(root / "params.yaml", "runs"))
-    return [made for made in found if made is not None]
+def evaluated_runs(root: Path) -> list[EvaluatedRun]:
+    """Every run of `params.yaml` whose scores are up to date by `dvc.lock`.
+
+    Up to date are scores of the present model, vocabulary, text and predictions."""
+    stages = describe.read_lock(root)
+    corpora = config.read(root / "params.yaml").get("corpora", {})
+    names = config.section(root / "params.yaml", "runs")
+    runs = (_evaluated_run(stages, corpora, name) for name in names)
+    return [run for run in runs if run is not None]
 
 
-def _made(stages: Mapping[str, Any], corpora: Mapping[str, Any], run: str) -> Made | None:
+def _evaluated_run(
+    stages: Mapping[str, Any], corpora: Mapping[str, Any], run: str
+) -> EvaluatedRun | None:
     block = _block(stages, run)
     if not {"task", "corpus"} <= set(block) or block["corpus"] not in corpora:
         return None
+
+    # The kinds of folders by the stages that write them for this run.
     names = {kind: stage.format(run=run, corpus=block["corpus"]) for kind, stage in _STAGES.items()}
     places = {kind: path for kind, stage in names.items() for path in _folders(stages, stage)}
     outs = {
@@ -104,18 +115,23 @@ def _made(stages: Mapping[str, Any], corpora: Mapping[str, Any], run: str) -> Ma
         for stage in names.values()
         for path, md5 in describe.hashes(stages, stage, "outs").items()
     }
-    if set(places) != set(_STAGES) or not all(_used(stages, run, outs, places)):
+    if set(places) != set(_STAGES) or not _is_up_to_date(stages, run, outs, places):
         return None
+
+    # What training read besides outputs of stages is code.
     deps = describe.hashes(stages, f"train@{run}", "deps")
-    code = {path: md5 for path, md5 in deps.items() if path not in outs}
-    corpus_block = dict(corpora[block["corpus"]])
-    return Made(
-        run=run, block=block, corpus_block=corpus_block, outs=outs, places=places, code=code
+    return EvaluatedRun(
+        run=run,
+        block=block,
+        corpus_block=dict(corpora[block["corpus"]]),
+        outs=outs,
+        places=places,
+        code={path: md5 for path, md5 in deps.items() if path not in outs},
     )
 
 
 def _folders(stages: Mapping[str, Any], stage: str) -> list[str]:
-    """The folders that a stage writes: one each; what else it writes are metrics and plots."""
+    """The folders that a stage writes: one each. Its other outputs are metrics and plots."""
     return [
         path
         for path, md5 in describe.hashes(stages, stage, "outs").items()
@@ -123,51 +139,52 @@ def _folders(stages: Mapping[str, Any], stage: str) -> list[str]:
     ]
 
 
-def _used(
+def _is_up_to_date(
     stages: Mapping[str, Any], run: str, outs: Mapping[str, str], places: Mapping[str, str]
-) -> Iterator[bool]:
-    """Of everything that training and judging used, whether it is the present one: a killed run
-    leaves older scores."""
-    for stage, kinds in _USED.items():
-        deps = describe.hashes(stages, f"{stage}@{run}", "deps")
-        yield from (deps.get(places[kind]) == outs[places[kind]] for kind in kinds)
+) -> bool:
+    """Return whether train and evaluate read the present outputs: a killed run leaves older
+    scores."""
+    deps = {stage: describe.hashes(stages, f"{stage}@{run}", "deps") for stage in _REQUIRED_INPUTS}
+    return all(
+        deps[stage].get(places[kind]) == outs[places[kind]]
+        for stage, kinds in _REQUIRED_INPUTS.items()
+        for kind in kinds
+    )
 
 
 def _block(stages: Mapping[str, Any], run: str) -> dict[str, Any]:
-    """The run's block as it was trained and asked: `search` is the predict stage's, all else the
-    train stage's."""
+    """The run's block as it was executed: `search` is the predict stage's, all else the train
+    stage's."""
 
     def params(stage: str) -> dict[str, Any]:
-        known = stages.get(f"{stage}@{run}", {}).get("params", {}).get("params.yaml", {})
-        return {key.removeprefix(f"runs.{run}."): value for key, value in known.items()}
+        values = stages.get(f"{stage}@{run}", {}).get("params", {}).get("params.yaml", {})
+        return {key.removeprefix(f"runs.{run}."): value for key, value in values.items()}
 
-    trained = params("train")
-    return {**trained, "search": params("predict").get("search")} if trained else {}
+    block = params("train")
+    return {**block, "search": params("predict").get("search")} if block else {}
 
 
-def key_of(root: Path, what: str) -> tuple[str, str]:
-    """The path (or "") and the md5 that `what` names: an md5 itself, or a path that `dvc.lock`
-    knows or that lies in one.
+def resolve_hash(root: Path, what: str) -> tuple[str, str]:
+    """Return the path (or "") and the md5 that `what` names.
 
-    UserError if the lock knows no such path.
-    """
-    if (
-        set(what.removesuffix(_FOLDER)) <= set("0123456789abcdef")
-        and len(what.removesuffix(_FOLDER)) == 32
-    ):
+    `what` is an md5, or a path in `dvc.lock` or inside of one. UserError for any other path."""
+    digest = what.removesuffix(_FOLDER)
+    if len(digest) == 32 and set(digest) <= set("0123456789abcdef"):
         return "", what
-    stages = describe.lock(root)
-    known = {
+
+    stages = describe.read_lock(root)
+    hashes = {
         path: md5
         for stage in stages
         for kind in ("deps", "outs")
         for path, md5 in describe.hashes(stages, stage, kind).items()
     }
+    # DVC hashes whole outputs: take the nearest parent that is one.
     path = (Path.cwd() / what).resolve()
-    for place in (path, *path.parents):
-        if (
-            place.is_relative_to(root.resolve())
-            and (name := place.relative_to(root.resolve()).as_posix()) in known
-        ):
-            return name, known[name]
-    raise refuse(what, "nothing that dvc.lock knows", "a file or folder of the DAG, or an md5")
+    for parent in (path, *path.parents):
+        if not parent.is_relative_to(root.resolve()):
+            break
+        name = parent.relative_to(root.resolve()).as_posix()
+        if name in hashes:
+            return name, hashes[name]
+    raise refuse(what, "no path in dvc.lock", "a file or folder of the DAG, or an md5")

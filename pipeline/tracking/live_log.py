@@ -1,9 +1,9 @@
-"""The training's side of tracking: figures go to a file, and a process of its own carries them to
-MLflow.
+"""The training's side of tracking: metrics go to a file, the spool; the follower, a separate
+process, sends them to MLflow.
 
-Nothing here waits for anybody: a slow, stalled or dead server is felt by that process alone.
-`SEQLINE_TRACKING=off` switches both off. The spool is JSON lines: a header, then `{"step": n, "at":
-ms, "metrics": {...}}` each, then `{"end": status}`."""
+Nothing here waits for a server: a slow, stalled or dead one delays only the follower.
+`SEQLINE_TRACKING=off` disables both. The spool is JSON lines: a header, then `{"step": n, "at": ms,
+"metrics": {...}}` for each call, then `{"end": status}`."""
 
 import json
 import os
@@ -22,10 +22,10 @@ from pipeline.core.errors import UserError, printable
 
 Log = Callable[[dict[str, float], int], None]
 NAME = "metrics.jsonl"
-_FIGURES = b'{"step"'
+_METRICS_PREFIX = b'{"step"'
 _FLUSH_SECONDS = 0.25
-# Errors of disks, of damaged files and odd settings, and of too little memory, descriptors or
-# threads. All are caught: losing figures must not stop a training. KeyboardInterrupt and assertions
+# Errors of disks, damaged files and invalid settings, and of too little memory, descriptors or
+# threads. All are caught: lost metrics must not stop a training. KeyboardInterrupt and assertions
 # are not among them.
 _FAULTS = (
     OSError,
@@ -41,8 +41,9 @@ _FAULTS = (
 
 
 class Spool:
-    """`log(metrics, step)` for the training loop: takes microseconds, and no error of its own stops
-    a training."""
+    """`log(metrics, step)` for the training loop.
+
+    A call takes microseconds. An error disables the log, and never stops the training."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file: BinaryIO | None = file
@@ -53,14 +54,14 @@ class Spool:
             lambda: {
                 "step": int(step),
                 "at": now(),
-                "metrics": {n: float(v) for n, v in metrics.items()},
+                "metrics": {name: float(value) for name, value in metrics.items()},
             }
         )
         if time.monotonic() - self._flushed > _FLUSH_SECONDS:
             self.flush()
 
     def end(self, status: str) -> None:
-        """Tell the follower that no more will come; `status` is MLflow's word for how it ended."""
+        """Write the end of the spool with MLflow's status of the run."""
         self._write(lambda: {"end": status, "at": now()})
         self.flush()
 
@@ -92,38 +93,38 @@ def live(
     params: Mapping[str, Any] | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> Iterator[Log]:
-    """A `log(metrics, step)` whose figures appear in MLflow while the block runs; leaving it never
-    waits for a server.
+    """Yield a `log(metrics, step)` whose metrics appear in MLflow while the block runs.
 
-    `run` and `digest` (code, params and data) key the MLflow run; a rerun with both the same goes
-    on in the same one, and what it repeats of the steps since its checkpoint counts once. `work` is
-    an existing folder for the spool, `root` the folder with `dvc.yaml`, `params` the run's block
+    `run` and `digest` (of code, params and data) identify the MLflow run. A rerun with the same two
+    continues it, and steps that are repeated since the checkpoint are logged once. `work` is an
+    existing folder for the spool. `root` is the folder with `dvc.yaml`. `params` is the run's block
     (with `task` and `corpus`), by default that in `root/params.yaml`.
 
-    Whatever is wrong with the spool or the follower is one line on stderr, and the training goes on
-    without them."""
+    Leaving the block never waits for a server. An error of the spool or the follower is one line on
+    stderr, and the training continues without them."""
     if os.environ.get("SEQLINE_TRACKING") == "off":
-        yield _nowhere
+        yield _discard
         return
-    opened = _open(work / NAME, root, run, digest, params, tags)
-    if opened is None:
-        yield _nowhere
+    spool = _open(work / NAME, root, run, digest, params, tags)
+    if spool is None:
+        yield _discard
         return
-    file, ended = opened
+
+    file, ended = spool
     log = Spool(file)
     try:
         yield log
     except KeyboardInterrupt:
         log.end("KILLED")
         raise
-    except BaseException:  # SystemExit too, by which a stage ends after a mistake
+    except BaseException:  # SystemExit too, by which a stage ends after a UserError
         log.end("FAILED")
         raise
     else:
         log.end("FINISHED")
     finally:
         ended.set()
-        with suppress(*_FAULTS):  # closing flushes
+        with suppress(*_FAULTS):  # closing flushes, which may fail on a full disk
             file.close()
 
 
@@ -132,8 +133,8 @@ def now() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _nowhere(metrics: dict[str, float], step: int) -> None:
-    """The log of a training that nobody follows."""
+def _discard(metrics: dict[str, float], step: int) -> None:
+    """The log of a training without a follower."""
 
 
 def _block(root: Path, run: str) -> dict[str, Any]:
@@ -151,8 +152,9 @@ def _open(
     params: Mapping[str, Any] | None,
     tags: Mapping[str, str] | None,
 ) -> tuple[BinaryIO, threading.Event] | None:
-    """Open the spool, and start its follower; None if either fails. The event is to be set when the
-    training ends."""
+    """Open the spool and start its follower; None if either fails.
+
+    The caller sets the event when the training ends."""
     try:
         block = _block(root, run) if params is None else dict(params)
         header = {
@@ -162,8 +164,9 @@ def _open(
             "tags": dict(tags or {}),
             "at": now(),
         }
+
         ended = threading.Event()
-        _begin(path, header)
+        _write_start(path, header)
         _start_follower(path, root, ended)
         return path.open("ab"), ended
     except _FAULTS as error:
@@ -171,31 +174,34 @@ def _open(
         return None
 
 
-def _begin(path: Path, header: dict[str, Any]) -> None:
-    """Write the header and, of an earlier process's spool for the same digest, every whole line of
-    figures."""
-    head = json.dumps(header, default=str).encode() + b"\n"
+def _write_start(path: Path, header: dict[str, Any]) -> None:
+    """Write the header, then the metrics of an earlier process for the same digest."""
+    line = json.dumps(header, default=str).encode() + b"\n"
     # Not in place: an earlier process's follower still reads the old file.
-    write_file(path, head + b"".join(_earlier_figures(path, header["digest"])))
+    write_file(path, line + b"".join(_earlier_metrics(path, header["digest"])))
 
 
-def _earlier_figures(path: Path, digest: str) -> list[bytes]:
-    """Return the lines of figures of an earlier process for this digest; none if the spool's header
-    is damaged."""
+def _earlier_metrics(path: Path, digest: str) -> list[bytes]:
+    """Return the complete lines of metrics of an earlier process for this digest.
+
+    None if the digest is different or the spool's header is damaged."""
     try:
-        head, *rest = path.read_bytes().splitlines(keepends=True)
-        same = json.loads(head)["digest"] == digest
+        header, *lines = path.read_bytes().splitlines(keepends=True)
+        is_same = json.loads(header)["digest"] == digest
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return []
-    return [line for line in rest if same and line.startswith(_FIGURES) and line.endswith(b"\n")]
+    if not is_same:
+        return []
+    return [line for line in lines if line.startswith(_METRICS_PREFIX) and line.endswith(b"\n")]
 
 
 def _start_follower(path: Path, root: Path, ended: threading.Event) -> None:
-    """Its own session keeps a Ctrl-C from it, and makes the niceness that it gives itself its own.
+    """Start the follower of the spool; print its failure if the training has not `ended` then.
 
-    It gets the spool as an open file, so that it does not matter when the work folder goes, and
-    none of our own streams, so that nobody who waits for the end of our output waits for it. Its
-    failure before the training has `ended` is printed."""
+    Its own session keeps it from a Ctrl-C, and makes its niceness independent of the training's. It
+    gets the spool as an open file, so that the work folder may be removed. It gets none of our own
+    streams: whoever waits for the end of our output would wait for the follower too."""
+    # By its pid, the follower notices when the training is gone.
     command = [
         sys.executable,
         "-m",
@@ -218,10 +224,10 @@ def _start_follower(path: Path, root: Path, ended: threading.Event) -> None:
         )
 
     def reap() -> None:
-        """Take its exit status, so that no zombie stays."""
+        """Wait for the exit status, so that no zombie stays."""
         status = process.wait()
         if status and not ended.is_set():
-            _warn(f"its process ended with status {status}, see {log}")
+            _warn(f"the follower ended with status {status}, see {log}")
 
     threading.Thread(target=reap, daemon=True).start()
 
@@ -230,10 +236,7 @@ def _warn(reason: object) -> None:
     line = printable(" ".join(str(reason).split()) or type(reason).__name__)
     with suppress(*_FAULTS):  # stderr may be closed too
         print(
-            (
-                f"seqline: tracking stopped, training goes on: {line}. `seqline sync` will fill "
-                "the "
-                "gap."
-            ),
+            f"seqline: tracking stopped, training continues: {line}. `seqline sync` will fill the "
+            "gap.",
             file=sys.stderr,
         )

@@ -1,5 +1,6 @@
-"""The code that MLflow keeps with a version and runs to load it; all else is the project's present
-code."""
+"""The code that MLflow stores with a version and runs to load it.
+
+All other code is the project's present code."""
 
 from mlflow.models import set_model
 

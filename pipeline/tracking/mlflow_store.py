@@ -1,15 +1,13 @@
-"""The MLflow store: where it is, opening it, the one run of a digest, what it lacks, and its
-artifacts. Imports mlflow."""
+"""The MLflow store: connection, the run of a digest, and logging to it. Imports mlflow."""
 
 import json
 import logging
 import os
-import shutil
 import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -24,40 +22,33 @@ from pipeline.tracking import describe
 from pipeline.tracking.run_lock import locks
 
 Failure = (MlflowException, SQLAlchemyError, OSError, ImportError)
-"""All that a store's call raises when the store is gone, slow, full or broken, or its database's
-driver is not installed."""
+"""Errors of a store that is gone, slow, full or broken, or whose database's driver is missing."""
 
 DIGEST, RUN, VERSION = "seqline.digest", "seqline.run", "seqline.version"
-# an experiment's tag: the name that it was made under, whatever it is called today
+# tag of an experiment: the name that it was created with, in case it is renamed
 _EXPERIMENT = "seqline.experiment"
 _CONTEXT = "mlflow.data.context"
-_PATIENCE = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # a dead server would be waited for for minutes
+_ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # by default a dead server is retried for minutes
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
-_SCHEME = "mlflow-artifacts:/"
+ARTIFACT_SCHEME = "mlflow-artifacts:/"
 _LOCKED_SECONDS = 5.0
-_RUNS = 100  # of one key: more than anybody has
-# the most metrics, and the most params or tags, that one call may carry
-_METRICS, _ITEMS = 1000, 100
-
-
-def artifacts(root: Path) -> Path:
-    """Folder of artifacts that a server of ours hands out: `mlflow ui` in the project's folder
-    looks there by itself."""
-    return describe.home(root) / "mlartifacts"
+_MAX_RUNS = 100  # of one key: more than anybody has
+# limits of MLflow's log_batch: metrics, and params or tags, in one call
+_METRICS_PER_CALL = 1000
+_ITEMS_PER_CALL = 100
 
 
 def connect(root: Path) -> MlflowClient:
-    """A client whose store exists and answers; it raises one of `Failure` for whatever the store
-    does wrong."""
+    """Connect to a store that exists and answers; raise one of `Failure` for any of its errors."""
     loopback.bypass_proxies()
-    os.environ.update({key: value for key, value in _PATIENCE.items() if key not in os.environ})
-    for chatty in ("mlflow", "alembic"):
+    os.environ.update({key: value for key, value in _ENVIRONMENT.items() if key not in os.environ})
+    for library in ("mlflow", "alembic"):
         # the caller reports errors, without a stack trace
-        logging.getLogger(chatty).setLevel(logging.CRITICAL)
+        logging.getLogger(library).setLevel(logging.CRITICAL)
 
     database = describe.database(root)
     if database is not None:
@@ -65,14 +56,15 @@ def connect(root: Path) -> MlflowClient:
     if "MLFLOW_TRACKING_URI" not in os.environ:
         _create(describe.home(root) / "mlflow.db")
     client = _only_failures(lambda: MlflowClient(tracking_uri=describe.uri(root)))
-    guarded = cast(MlflowClient, _Guarded(client))
-    guarded.search_experiments(max_results=1)
-    return guarded
+    wrapped = cast(MlflowClient, _FailureClient(client))
+    wrapped.search_experiments(max_results=1)
+    return wrapped
 
 
-class _Guarded:
-    """A client whose calls raise nothing but `Failure`: after answers that no MLflow server gives,
-    the library raises errors of any type."""
+class _FailureClient:
+    """A client whose calls raise nothing but `Failure`.
+
+    The library raises errors of any type after responses that no MLflow server gives."""
 
     def __init__(self, client: MlflowClient) -> None:
         self._client = client
@@ -89,70 +81,71 @@ def _only_failures(action: Callable[[], Any]) -> Any:
         return action()
     except Failure:
         raise
-    except Exception as error:  # KeyError, TypeError ... out of the library's parsing of the answer
+    except Exception as error:  # KeyError, TypeError ... of the library's parsing of a response
         raise MlflowException(f"{type(error).__name__}: {describe_error(error)[:200]}") from error
 
 
 def _check(database: Path) -> None:
-    """Raise the error of opening the SQLite file, which MLflow would retry for minutes; pass if
-    there is no file yet."""
+    """Raise the error of opening the SQLite file, if there is one: MLflow would retry for
+    minutes."""
     if not database.exists():
         return
     if database.is_dir():
         raise IsADirectoryError(f"{database} is a folder, not an SQLite file")
+
+    # Read-only: opening must not create or change anything.
     address = f"file:{quote(os.fsencode(database.absolute()))}?mode=ro"
     try:
-        opened = sqlite3.connect(address, uri=True, timeout=_LOCKED_SECONDS)
+        connection = sqlite3.connect(address, uri=True, timeout=_LOCKED_SECONDS)
         try:
-            opened.execute("select count(*) from sqlite_master").fetchall()
+            connection.execute("select count(*) from sqlite_master").fetchall()
         finally:
-            opened.close()
+            connection.close()
     except sqlite3.Error as error:
         raise MlflowException(f"{database}: {error}") from None
 
 
-def refused(root: Path, error: BaseException, todo: str) -> UserError:
+def store_error(root: Path, error: BaseException, todo: str) -> UserError:
     """Make the UserError for a `Failure` of the project's store, without the store's password."""
     expected = f"a store that works ({describe_error(error)[:200]})"
     return refuse("MLFLOW_TRACKING_URI", redact(describe.uri(root)), expected, todo)
 
 
 @contextmanager
-def reached(root: Path) -> Iterator[MlflowClient]:
-    """As `connect`, for as long as the block runs: UserError, in one line, for whatever the store
-    does wrong in it."""
+def open_store(root: Path) -> Iterator[MlflowClient]:
+    """Yield `connect`'s client; raise UserError, in one line, for a `Failure` in the block."""
     try:
         yield connect(root)
     except Failure as error:
-        raise refused(
-            root, error, "Mend or start it, then `seqline sync`; DVC's outputs are safe."
+        raise store_error(
+            root, error, "Repair or start it, then `seqline sync`; DVC's outputs are safe."
         ) from None
 
 
 def _create(database: Path) -> None:
-    """Make the database if there is none.
+    """Create the database if there is none.
 
-    Of several processes that fill one new file at once all but one fail, and behind a lock a
-    follower, which a busy system may not run for minutes, would hold up everybody: so each makes a
-    file of its own, and the first to finish names it."""
+    Several processes may do so at once. All but one would fail if they filled the same file. A lock
+    would make everybody wait for a follower, which a busy system may not run for minutes. So each
+    process fills a file of its own, and the first to finish gives it the name."""
     if database.exists():
         return
-    # seconds that a server's client need not pay
+    # This import takes seconds, which the client of a server does not need.
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     folder = locks(database.parent)
     folder.mkdir(parents=True, exist_ok=True)
-    beside = folder / f"{database.name}.{os.getpid()}.partial"
+    partial = folder / f"{database.name}.{os.getpid()}.partial"
     try:
-        # private figures and settings; SQLite gives its journals the same mode
-        beside.touch(mode=0o600)
-        # MLflow's default would be a path, put into SQL with all its quotes, and wrong once the
-        # project is moved.
-        _only_failures(lambda: SqlAlchemyStore(describe.sqlite_uri(beside), _SCHEME))
+        # Private metrics and settings; SQLite gives its journals the same mode.
+        partial.touch(mode=0o600)
+        # MLflow's default location of artifacts would be a path, which is put into SQL unquoted,
+        # and wrong once the project is moved.
+        _only_failures(lambda: SqlAlchemyStore(describe.sqlite_uri(partial), ARTIFACT_SCHEME))
         with suppress(FileExistsError):
-            os.link(beside, database)
+            os.link(partial, database)
     finally:
-        beside.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
 
 
 def make_private(root: Path) -> None:
@@ -164,23 +157,30 @@ def make_private(root: Path) -> None:
 
 
 def is_server(root: Path) -> bool:
-    """Return whether the store is spoken to over HTTP."""
+    """Return whether the store is a server, reached over HTTP."""
     return describe.uri(root).startswith(("http://", "https://", "databricks"))
 
 
-def find(client: MlflowClient, task: str, key: tuple[str, str]) -> Any:
-    """The one active MLflow run of `key` (run's name, digest), or None if there never was one.
+def find_run(client: MlflowClient, task: str, key: tuple[str, str]) -> Any:
+    """Return the one active MLflow run of `key` (run's name, digest), or None.
 
-    What was deleted on MLflow's pages comes back: the task's experiment, and the run, whose curves
-    and versions it keeps. Of several active ones (two machines recorded it, or a deleted experiment
-    came back) the one that a version refers to stays, else the oldest; the others go to MLflow's
-    deleted runs, where `mlflow gc` finds them."""
+    Deleted items come back: the task's experiment, and the run, whose curves and versions it keeps.
+    Several active runs exist if two machines recorded it, or a deleted experiment came back. The
+    one that a version refers to stays, else the oldest; the others are deleted in MLflow, where
+    `mlflow gc` finds them."""
     experiment = _experiment(client, task)
     if experiment is None:
         return None
-    want = f"tags.`{RUN}` = '{key[0]}' and tags.`{DIGEST}` = '{key[1]}'"
-    place, order = [experiment.experiment_id], ["attributes.start_time ASC"]
-    runs = list(client.search_runs(place, want, ViewType.ALL, _RUNS, order))
+    condition = f"tags.`{RUN}` = '{key[0]}' and tags.`{DIGEST}` = '{key[1]}'"
+    runs = list(
+        client.search_runs(
+            [experiment.experiment_id],
+            condition,
+            ViewType.ALL,
+            _MAX_RUNS,
+            ["attributes.start_time ASC"],
+        )
+    )
     if not runs:
         return None
 
@@ -191,25 +191,24 @@ def find(client: MlflowClient, task: str, key: tuple[str, str]) -> Any:
     if run.info.lifecycle_stage == "deleted":
         client.restore_run(run.info.run_id)
         return client.get_run(run.info.run_id)
+
     for duplicate in duplicates:
         if duplicate.info.lifecycle_stage != "deleted":
-            _trash(
-                client,
-                duplicate,
-                f"{key[0]}: one training had two MLflow runs: {duplicate.info.run_id} is deleted",
-            )
+            _delete_duplicate(client, duplicate)
     return run
 
 
-def revived(client: MlflowClient, run_id: str) -> Any:
-    """Return the MLflow run of this id, restored if it or its experiment was deleted; None if it is
-    gone for good."""
+def restore_run(client: MlflowClient, run_id: str) -> Any:
+    """Return the MLflow run of this id, with its experiment; restore what was deleted.
+
+    None if the run is gone for good."""
     try:
         run = client.get_run(run_id)
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return None
         raise
+
     experiment = client.get_experiment(run.info.experiment_id)
     if experiment.lifecycle_stage == "deleted":
         client.restore_experiment(experiment.experiment_id)
@@ -220,23 +219,25 @@ def revived(client: MlflowClient, run_id: str) -> Any:
     return run
 
 
-def _trash(client: MlflowClient, run: Any, line: str) -> None:
+def _delete_duplicate(client: MlflowClient, run: Any) -> None:
     try:
         client.delete_run(run.info.run_id)
     except MlflowException:
-        # not done by another at the same time
+        # Another process may have deleted it at the same time.
         if client.get_run(run.info.run_id).info.lifecycle_stage != "deleted":
             raise
+    name = run.data.tags[RUN]
     print(
-        f"seqline: {line} (in MLflow's list of deleted runs), {run.info.run_name} keeps one",
+        f"seqline: {name}: one training had two MLflow runs: {run.info.run_id} is deleted (in "
+        f"MLflow's list of deleted runs), {run.info.run_name} keeps one",
         file=sys.stderr,
     )
 
 
-def make(
+def create_run(
     client: MlflowClient, root: Path, task: str, key: tuple[str, str], tags: Mapping[str, str]
 ) -> Any:
-    """A new MLflow run for `key`, whose `sole` the caller holds."""
+    """Create an MLflow run for `key`; the caller holds the lock of `run_lock.sole`."""
     experiment = _experiment(client, task) or _create_experiment(client, root, task)
     return client.create_run(
         experiment.experiment_id, run_name=key[0], tags={**tags, RUN: key[0], DIGEST: key[1]}
@@ -244,16 +245,16 @@ def make(
 
 
 def _experiment_name(task: str) -> str:
-    """One experiment per task: only runs of one task share their metrics, and are worth a look side
-    by side."""
+    """One experiment per task, since only runs of one task share their metrics."""
     return f"{os.environ.get('MLFLOW_EXPERIMENT_NAME') or 'seqline'}/{task}"
 
 
 def _experiment(client: MlflowClient, task: str) -> Any:
-    """The task's experiment, brought back if it was deleted, found by its tag if it was renamed;
-    None if there is none."""
+    """Return the task's experiment; None if there is none.
+
+    One that was deleted is restored; one that was renamed is found by its tag."""
     name = _experiment_name(task)
-    experiment = client.get_experiment_by_name(name) or _renamed(client, name)
+    experiment = client.get_experiment_by_name(name) or _find_renamed(client, name)
     if experiment is None:
         return None
     if experiment.lifecycle_stage == "deleted":
@@ -263,7 +264,7 @@ def _experiment(client: MlflowClient, task: str) -> Any:
     return experiment
 
 
-def _renamed(client: MlflowClient, name: str) -> Any:
+def _find_renamed(client: MlflowClient, name: str) -> Any:
     token = None
     while True:
         page = client.search_experiments(ViewType.ALL, page_token=token)
@@ -277,21 +278,21 @@ def _renamed(client: MlflowClient, name: str) -> Any:
 
 def _create_experiment(client: MlflowClient, root: Path, task: str) -> Any:
     name = _experiment_name(task)
-    # An address that the serving process resolves, where MLflow would store an absolute path: a
-    # project may be moved.
-    location = None if is_server(root) else f"{_SCHEME}{describe.name(name)}"
-    # Without a kind the pages ask whether it is a chat agent.
+    # An address that the serving process resolves. MLflow would store an absolute path, which is
+    # wrong once the project is moved.
+    location = None if is_server(root) else f"{ARTIFACT_SCHEME}{describe.mlflow_name(name)}"
+    # Without a kind MLflow's pages ask whether it is a chat agent.
     tags = {"mlflow.experimentKind": "custom_model_development", _EXPERIMENT: name}
-    # made by another at the same time, or the search below says what is wrong
+    # Another process may create it at the same time; other errors show in the search below.
     with suppress(MlflowException):
         client.create_experiment(name, artifact_location=location, tags=tags)
     experiment = _experiment(client, task)
     if experiment is None:
-        raise MlflowException(f"the experiment {name} could not be made")
+        raise MlflowException(f"the experiment {name} could not be created")
     return experiment
 
 
-def steps(client: MlflowClient, run: Any) -> dict[str, set[int]]:
+def logged_steps(client: MlflowClient, run: Any) -> dict[str, set[int]]:
     """Steps of each metric that the run has."""
     names = run.data.metrics
     return {
@@ -300,7 +301,7 @@ def steps(client: MlflowClient, run: Any) -> dict[str, set[int]]:
     }
 
 
-def add(
+def log(
     client: MlflowClient,
     run_id: str,
     *,
@@ -309,93 +310,38 @@ def add(
     tags: Mapping[str, str] | None = None,
 ) -> None:
     """Log points (name, value, ms, step), params and tags in as few calls as the limits allow."""
-    points = [Metric(name, value, at, step) for name, value, at, step in metrics]
-    for at in range(0, len(points), _METRICS):
-        client.log_batch(run_id, metrics=points[at : at + _METRICS])
+    points = [Metric(name, value, time, step) for name, value, time, step in metrics]
+    for start in range(0, len(points), _METRICS_PER_CALL):
+        client.log_batch(run_id, metrics=points[start : start + _METRICS_PER_CALL])
+
     settings = [Param(name, value) for name, value in (params or {}).items()]
-    for at in range(0, len(settings), _ITEMS):
-        client.log_batch(run_id, params=settings[at : at + _ITEMS])
+    for start in range(0, len(settings), _ITEMS_PER_CALL):
+        client.log_batch(run_id, params=settings[start : start + _ITEMS_PER_CALL])
+
     labels = [RunTag(name, value) for name, value in (tags or {}).items()]
-    for at in range(0, len(labels), _ITEMS):
-        client.log_batch(run_id, tags=labels[at : at + _ITEMS])
+    for start in range(0, len(labels), _ITEMS_PER_CALL):
+        client.log_batch(run_id, tags=labels[start : start + _ITEMS_PER_CALL])
 
 
-def add_params(client: MlflowClient, run: Any, params: Mapping[str, str]) -> None:
-    """Params never change, so only those are sent that the run lacks."""
-    add(
+def log_params(client: MlflowClient, run: Any, params: Mapping[str, str]) -> None:
+    """Log the params that the run lacks; MLflow's params never change."""
+    log(
         client,
         run.info.run_id,
         params={key: value for key, value in params.items() if key not in run.data.params},
     )
 
 
-def add_inputs(client: MlflowClient, run: Any, inputs: Mapping[str, str]) -> None:
-    """Data sets by path and DVC's md5 (a digest holds 36 characters: md5 and `.dir`)."""
-    known = {(given.dataset.name, given.dataset.digest) for given in run.inputs.dataset_inputs}
-    sets = [
+def log_inputs(client: MlflowClient, run: Any, inputs: Mapping[str, str]) -> None:
+    """Log data sets by path and DVC's md5 (`.dir` included, within MLflow's 36 characters)."""
+    logged = {(item.dataset.name, item.dataset.digest) for item in run.inputs.dataset_inputs}
+    missing = [
         DatasetInput(
             Dataset(path, digest, "dvc", json.dumps({"path": path, "md5": digest})),
             [InputTag(_CONTEXT, "training")],
         )
         for path, digest in inputs.items()
-        if (path, digest) not in known
+        if (path, digest) not in logged
     ]
-    if sets:
-        client.log_inputs(run.info.run_id, sets)
-
-
-def put(client: MlflowClient, root: Path, run: Any, folder: Path) -> None:
-    """Make all that is in `folder` an artifact of the run; what it had under the same names is
-    replaced.
-
-    UserError if the store names a place outside of the project's folder of artifacts.
-    """
-    if not _is_ours(root, run):
-        client.log_artifacts(run.info.run_id, str(folder))
-        return
-    place = _place(root, run.info.artifact_uri)
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        target = place / file.relative_to(folder)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _refuse_outside(root, target.parent, run.info.artifact_uri)  # by a link
-        beside = target.with_name(f".{target.name}.partial")
-        shutil.copyfile(file, beside)
-        beside.replace(target)
-
-
-def _is_ours(root: Path, run: Any) -> bool:
-    """Return whether the run's artifacts lie in the project's own folder, with no server before
-    it."""
-    return bool(run.info.artifact_uri.startswith(_SCHEME)) and not is_server(root)
-
-
-def _place(root: Path, uri: str) -> Path:
-    """Return the folder at an address of ours; UserError if it is outside, since others may write
-    to the database."""
-    path = uri.removeprefix(_SCHEME).lstrip("/")
-    if "\0" in path or "\\" in path or ".." in PurePosixPath(path).parts:
-        raise _outside(root, uri)
-    place = artifacts(root) / path
-    _refuse_outside(root, place, uri)
-    return place
-
-
-def _refuse_outside(root: Path, place: Path, uri: str) -> None:
-    if not place.resolve().is_relative_to(artifacts(root).resolve()):
-        raise _outside(root, uri)
-
-
-def _outside(root: Path, uri: str) -> UserError:
-    todo = "Delete that run in MLflow, then `seqline sync`."
-    return refuse("artifact_uri of an MLflow run", uri, f"a place in {artifacts(root)}", todo)
-
-
-def address(root: Path, run: Any, name: str) -> str:
-    """Address of the run's artifact `name`, as the source of a model version.
-
-    Without a server it is a path from the project's folder, where `mlflow` and `seqline` look from,
-    so that a project may be moved; what a server hands out it resolves itself."""
-    source = f"{run.info.artifact_uri}/{name}"
-    if not _is_ours(root, run):
-        return source
-    return _place(root, source).relative_to(describe.home(root)).as_posix()
+    if missing:
+        client.log_inputs(run.info.run_id, missing)

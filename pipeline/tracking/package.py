@@ -1,8 +1,8 @@
-"""A version as a folder that MLflow can load and serve: code, signature, example, requirements, and
-weights by reference."""
+"""A version as a folder that MLflow can load and serve: code, signature, example and requirements.
+
+The weights stay in DVC's cache; the folder refers to them by their md5."""
 
 import importlib.metadata
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,81 +11,86 @@ import pandas as pd
 from mlflow.models import Model, ModelSignature
 from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema
 
-from pipeline.tracking.lineage import Made
+from pipeline.tracking.lineage import EvaluatedRun
 
 _LOADER = Path(__file__).with_name("loader.py")
 _PACKAGES = ("mlflow", "torch", "numpy", "pyarrow", "safetensors", "tokenizers", "dvc", "pyyaml")
 _FLAVOR, _CODE = "python_function", "model_code_path"
 
 
-class Face(NamedTuple):
-    """Interface of a task's versions: columns that come out by name and MLflow's type, params by
-    name with type and default, and a text that goes in."""
+class Interface(NamedTuple):
+    """Interface of a task's versions, for MLflow's signature.
 
-    answers: dict[str, str]
+    `outputs`: MLflow's types of the output columns by name. `params`: types and defaults by name.
+    `example`: an input text."""
+
+    outputs: dict[str, str]
     params: dict[str, tuple[str, Any]]
     example: str
 
 
-FACES = {
-    "translation": Face(
+INTERFACES = {
+    "translation": Interface(
         {"row": "long", "text": "string", "log_prob": "double"}, {"n_best": ("long", 1)}, "hello ."
     ),
-    "language_model": Face({"text": "string"}, {"seed": ("long", 1)}, "once upon a time"),
-    "classification": Face({"label": "string", "probability": "double"}, {}, "so good ."),
-    "fill_blank": Face({"text": "string", "log_prob": "double"}, {}, "the ___ sleeps ."),
-    "masked_language_model": Face({"text": "string", "log_prob": "double"}, {}, "the ___ sleeps ."),
-    "word_vectors": Face({"text": "string"}, {}, "king"),
+    "language_model": Interface({"text": "string"}, {"seed": ("long", 1)}, "once upon a time"),
+    "classification": Interface({"label": "string", "probability": "double"}, {}, "so good ."),
+    "fill_blank": Interface({"text": "string", "log_prob": "double"}, {}, "the ___ sleeps ."),
+    "masked_language_model": Interface(
+        {"text": "string", "log_prob": "double"}, {}, "the ___ sleeps ."
+    ),
+    "word_vectors": Interface({"text": "string"}, {}, "king"),
 }
-"""By task; of a translation there are as many rows as answers, `row` being the number of the text
-that one is of."""
+"""Interfaces by task. Translations have a row for each hypothesis; `row` is the number of its
+text."""
 
 
-def write(folder: Path, root: Path, made: Made) -> None:
-    """Make `folder`: the version that serves `made` out of the DVC cache of the project `root`."""
-    face = FACES.get(made.task)
+def save_version(folder: Path, root: Path, run: EvaluatedRun) -> None:
+    """Create `folder`: the version that serves the run from the DVC cache of the project `root`."""
+    interface = INTERFACES.get(run.task)
     reference = {
         "root": str(root),
-        "task": made.task,
-        "model": made.md5("model"),
-        "vocab": made.md5("vocab"),
+        "task": run.task,
+        "model": run.md5("model"),
+        "vocab": run.md5("vocab"),
     }
     mlflow.pyfunc.save_model(
         path=str(folder),
         python_model=str(_LOADER),
-        model_config={**reference, "search": made.block.get("search")},
-        signature=None if face is None else signature(face),
-        input_example=pd.DataFrame({"text": [_example(made, face)]}),
+        model_config={**reference, "search": run.block.get("search")},
+        signature=None if interface is None else signature(interface),
+        input_example=pd.DataFrame({"text": [_example(run, interface)]}),
         pip_requirements=requirements(),
     )
-    about = Model.load(str(folder))
-    # where it lay here says nothing elsewhere; MLflow reads the name alone
-    about.flavors[_FLAVOR][_CODE] = _LOADER.name
-    about.save(str(folder / "MLmodel"))
+
+    # MLflow stores the loader's absolute path, which means nothing on another machine, and reads
+    # the name only.
+    model = Model.load(str(folder))
+    model.flavors[_FLAVOR][_CODE] = _LOADER.name
+    model.save(str(folder / "MLmodel"))
 
 
-def signature(face: Face) -> ModelSignature:
-    """Texts in, as one column whatever it is called; the face's columns out."""
-    params = [ParamSpec(name, kind, default) for name, (kind, default) in face.params.items()]
+def signature(interface: Interface) -> ModelSignature:
+    """Texts in one column of any name as input; the interface's columns as output."""
+    params = [ParamSpec(name, kind, default) for name, (kind, default) in interface.params.items()]
     return ModelSignature(
         inputs=Schema([ColSpec("string")]),
-        outputs=Schema([ColSpec(kind, name) for name, kind in face.answers.items()]),
+        outputs=Schema([ColSpec(kind, name) for name, kind in interface.outputs.items()]),
         params=ParamSchema(params) if params else None,
     )
 
 
 def requirements() -> list[str]:
-    """Requirements of a version beside the project, as they are installed here."""
+    """Requirements of a version besides the project, as installed here."""
     return [f"{name}=={importlib.metadata.version(name).split('+')[0]}" for name in _PACKAGES]
 
 
-def _example(made: Made, face: Face | None) -> str:
-    """The first of the corpus's samples that fits the task, which a reader can send as it is."""
-    blank = face is not None and "___" in face.example
-    prompts = [str(_prompt(sample)) for sample in made.corpus_block.get("samples") or ()]
-    fitting = [prompt for prompt in prompts if ("___" in prompt) == blank]
-    return fitting[0] if fitting else face.example if face is not None else ""
-
-
-def _prompt(sample: Mapping[str, Any]) -> Any:
-    return sample["prompt"]
+def _example(run: EvaluatedRun, interface: Interface | None) -> str:
+    """Return the first of the corpus's samples that fits the task, which a reader can send as it
+    is."""
+    needs_blank = interface is not None and "___" in interface.example
+    for sample in run.corpus_block.get("samples") or ():
+        prompt = str(sample["prompt"])
+        if ("___" in prompt) == needs_blank:
+            return prompt
+    return interface.example if interface is not None else ""

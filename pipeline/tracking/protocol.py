@@ -8,9 +8,9 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-# for the head of a request to arrive, from the opening of its connection or the answer before
+# for the head of a request to arrive, after the opening of its connection or the last response
 HEAD_SECONDS = 15.0
-REQUEST_SECONDS = 180.0  # for a request and its answer, with the time in the queue and of sending
+REQUEST_SECONDS = 180.0  # for a request and its response, with the time in the queue and of sending
 CONNECTIONS = 200  # open at a time; each costs a file descriptor
 
 
@@ -45,7 +45,7 @@ class LimitedProtocol(H11Protocol):
         super().on_response_complete()
         self._stop_timers()
         if self.transport.is_closing():
-            # A client that does not read the answer would keep the closed connection open.
+            # A client that does not read the response would keep the closed connection open.
             self._timers = [self.loop.call_later(HEAD_SECONDS, self.transport.abort)]
         else:
             self._start_timers()
@@ -55,7 +55,7 @@ class LimitedProtocol(H11Protocol):
         self.refuse(400, "BAD_REQUEST", "request: got invalid HTTP/1.1; expected a POST of JSON.")
 
     def refuse(self, status: int, code: str, message: str) -> None:
-        """Send an error and hang up; only hang up if an answer is under way already."""
+        """Send an error and hang up; only hang up if a response has started already."""
         if (
             self.cycle is not None
             and self.cycle.response_started
@@ -63,6 +63,7 @@ class LimitedProtocol(H11Protocol):
         ):
             self.transport.abort()
             return
+
         body = error_body(code, message)
         phrase = http.HTTPStatus(status).phrase
         head = (
@@ -71,6 +72,7 @@ class LimitedProtocol(H11Protocol):
         )
         self.transport.write(head.encode() + body)
         self.transport.close()
+        # `close` waits for the client to read: limit that too.
         self._timers.append(self.loop.call_later(HEAD_SECONDS, self.transport.abort))
 
     def _start_timers(self) -> None:

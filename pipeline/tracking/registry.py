@@ -1,19 +1,12 @@
-"""Versions of what answers, in MLflow's registry, and which of them is champion.
+"""Versions of evaluated runs in MLflow's registry, and the champion among them.
 
-A registered model is a task on a corpus, e.g. `translation-toy_en_fr`: scores are comparable within
-it and nowhere else, so that is what has one champion. Its versions are evaluated runs of whatever
-name, family and seed.
-
-The alias `champion` is the truth, and moving it is one call, hence atomic. Beside it the registered
-model has a tag for each move, written before it, out of which earlier champions are known; one
-whose move never came, or a champion that somebody named in MLflow's own pages, does no harm to
-them."""
+A registered model is a task on a corpus, e.g. `translation-toy_en_fr`. Scores are comparable within
+it and nowhere else, so it has one champion. Its versions are evaluated runs of any name, family and
+seed. The calls to MLflow are in registry_store.py."""
 
 import json
-import re
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,102 +15,121 @@ from typing import Any, Literal
 from pipeline.core import config
 from pipeline.core.errors import refuse
 from pipeline.core.locks import file_lock
-from pipeline.tracking import backfill, describe, lineage, mlflow_store, run_lock
-from pipeline.tracking.lineage import Made
-from pipeline.tracking.run_outputs import gather
-from pipeline.tracking.scores import line
+from pipeline.tracking import (
+    artifacts,
+    backfill,
+    describe,
+    lineage,
+    mlflow_store,
+    registry_store,
+    run_lock,
+)
+from pipeline.tracking.lineage import EvaluatedRun
+from pipeline.tracking.registry_store import CHALLENGER, CHAMPION
+from pipeline.tracking.run_outputs import read_outputs
+from pipeline.tracking.scores import score_line
 from pipeline.tracking.versions import (
-    DIGEST,
-    MADE,
-    Reign,
+    LINEAGE,
+    ChampionPeriod,
     Version,
-    led_to,
-    name_of,
-    read,
-    tags,
-    turned_back,
+    model_name,
+    read_version,
+    rolled_back,
+    version_tags,
 )
 
 __all__ = [
     "CHALLENGER",
     "CHAMPION",
-    "Reign",
+    "ChampionPeriod",
     "Version",
-    "attach",
-    "challenge",
     "champion",
     "champions",
-    "current",
-    "judge",
-    "judged",
-    "made_of",
-    "name_of",
+    "log_artifacts",
+    "model_name",
     "promote",
+    "record_decision",
+    "recorded_decision",
     "register",
     "rollback",
-    "rolled_back",
+    "rolled_back_versions",
+    "set_challenger",
     "uri",
     "version",
+    "version_of_run",
+    "versions_with",
 ]
 
-CHAMPION, CHALLENGER = "champion", "challenger"
-_MOVE, _JUDGED = "promotion.", "seqline.judged"
-# of a task and a corpus; no quotes, which would end the text of a search
-_NAME = re.compile(r"[\w.-]{1,200}", re.ASCII)
-_PAGE = 1000
+_DECISION = "seqline.judged"
 
 
 def register(root: Path) -> list[Version]:
-    """Make a version of every evaluated run of `params.yaml` that has none; those made.
+    """Register every evaluated run of `params.yaml` that has no version; return the new versions.
+
     Idempotent."""
-    made = [each for each in lineage.evaluated(root) if _present(root, each)]
-    with mlflow_store.reached(root) as client, _alone(root):
-        return [_enter(client, root, each) for each in made if _found(client, each) is None]
+    runs = [run for run in lineage.evaluated_runs(root) if _has_model(root, run)]
+    with mlflow_store.open_store(root) as client, _locked(root):
+        return [
+            _register(client, root, run)
+            for run in runs
+            if registry_store.find_version(client, run) is None
+        ]
 
 
-def current(root: Path, run: str) -> Version:
-    """The version of the run's present outputs, made if need be; UserError if they are not
-    evaluated."""
-    known = {made.run: made for made in lineage.evaluated(root) if _present(root, made)}
-    if run not in known:
-        expected = "one of " + ", ".join(known) if known else "a run that is trained and evaluated"
+def version_of_run(root: Path, run: str) -> Version:
+    """Return the version of the run's present outputs, registered if need be.
+
+    UserError if they are not evaluated."""
+    evaluated = {
+        candidate.run: candidate
+        for candidate in lineage.evaluated_runs(root)
+        if _has_model(root, candidate)
+    }
+    if run not in evaluated:
+        expected = (
+            "one of " + ", ".join(evaluated) if evaluated else "a run that is trained and evaluated"
+        )
         raise refuse(
             "run",
             run,
             f"{expected}, whose outputs are evaluated",
             "Run `dvc repro`, or `dvc pull`.",
         )
-    with mlflow_store.reached(root) as client, _alone(root):
-        return _found(client, known[run]) or _enter(client, root, known[run])
+
+    with mlflow_store.open_store(root) as client, _locked(root):
+        version = registry_store.find_version(client, evaluated[run])
+        return version or _register(client, root, evaluated[run])
 
 
 def version(root: Path, name: str, number: int) -> Version:
-    """The version of that number; UserError naming those that there are."""
-    with mlflow_store.reached(root) as client:
-        found = {
-            each.version: each for each in _versions(client, f"name = '{_known(client, name)}'")
+    """Return the version of that number; UserError with the numbers of all versions."""
+    with mlflow_store.open_store(root) as client:
+        name = registry_store.check_name(client, name)
+        versions = {
+            version.version: version for version in registry_store.versions_of(client, name)
         }
-    if number not in found:
-        raise refuse(
-            name, f"version {number}", "one of " + ", ".join(str(each) for each in sorted(found))
-        )
-    return found[number]
+    if number not in versions:
+        expected = "one of " + ", ".join(str(key) for key in sorted(versions))
+        raise refuse(name, f"version {number}", expected)
+    return versions[number]
 
 
 def uri(root: Path, what: str) -> str:
-    """MLflow's address of `NAME`, which is its champion, `NAME@ALIAS` or `NAME/VERSION`; UserError
-    if there is none."""
+    """MLflow's address of `NAME`, which is its champion, `NAME@ALIAS` or `NAME/VERSION`.
+
+    UserError if there is none."""
     name, _, number = what.partition("/")
     if number:
         if not number.isdecimal():
             raise refuse(what, f"version {number}", "a number")
         return f"models:/{version(root, name, int(number))}"
+
     name, _, alias = what.partition("@")
-    with mlflow_store.reached(root) as client:
-        [model] = _models(client, f"name = '{_known(client, name)}'")
     alias = alias or CHAMPION
+    with mlflow_store.open_store(root) as client:
+        model = registry_store.get_model(client, registry_store.check_name(client, name))
     if alias not in model.aliases:
-        there = (
+        expected = (
             "one of " + ", ".join(sorted(model.aliases))
             if model.aliases
             else "one that it has, and it has none"
@@ -125,42 +137,44 @@ def uri(root: Path, what: str) -> str:
         raise refuse(
             name,
             f"the alias {alias}",
-            there,
+            expected,
             f"Promote a version (`seqline promote`), or name one: {name}/1.",
         )
     return f"models:/{name}@{alias}"
 
 
 def champion(root: Path, name: str) -> Version | None:
-    """The version that the alias `champion` is on; None if there is none yet."""
-    with mlflow_store.reached(root) as client:
-        holder = _held(client, name, CHAMPION) if name in _names(client) else None
-        found = _versions(client, f"name = '{name}'") if holder is not None else iter(())
-        return next((each for each in found if each.version == holder), None)
+    """Return the version that has the alias `champion`; None if there is none yet."""
+    with mlflow_store.open_store(root) as client:
+        if name not in registry_store.model_names(client):
+            return None
+        number = registry_store.alias_version(registry_store.get_model(client, name), CHAMPION)
+        if number is None:
+            return None
+        versions = registry_store.versions_of(client, name)
+        return next((version for version in versions if version.version == number), None)
 
 
-def challenge(root: Path, version: Version) -> None:
-    """Put the alias `challenger` on the version, for people to see which one was last measured
-    against the champion."""
-    with mlflow_store.reached(root) as client:
+def set_challenger(root: Path, version: Version) -> None:
+    """Move the alias `challenger` to the version, the last one that was compared with the
+    champion."""
+    with mlflow_store.open_store(root) as client:
         client.set_registered_model_alias(version.name, CHALLENGER, str(version.version))
 
 
-def judge(root: Path, version: Version, key: str, line: str) -> None:
-    """Keep with the version what there is to say of the decision on it that `key` stands for, in
-    place of the last one."""
-    said = json.dumps({"key": key, "line": line}, ensure_ascii=False)
-    with mlflow_store.reached(root) as client:
-        client.set_model_version_tag(version.name, str(version.version), _JUDGED, said)
+def record_decision(root: Path, version: Version, key: str, line: str) -> None:
+    """Store the line about the last decision on the version; `key` is a digest of its inputs."""
+    decision = json.dumps({"key": key, "line": line}, ensure_ascii=False)
+    with mlflow_store.open_store(root) as client:
+        client.set_model_version_tag(version.name, str(version.version), _DECISION, decision)
 
 
-def judged(root: Path, version: Version, key: str) -> str | None:
-    """Return what `judge` kept under this key; None if the last decision on the version was
-    another, or there was none."""
-    with mlflow_store.reached(root) as client:
-        decision = _mapping(
-            client.get_model_version(version.name, str(version.version)).tags.get(_JUDGED, "{}")
-        )
+def recorded_decision(root: Path, version: Version, key: str) -> str | None:
+    """Return the line that `record_decision` stored under this key; None if the last decision on
+    the version has another key."""
+    with mlflow_store.open_store(root) as client:
+        entry = client.get_model_version(version.name, str(version.version))
+    decision = registry_store.parse_tag(entry.tags.get(_DECISION, "{}"))
     return str(decision.get("line")) if decision.get("key") == key else None
 
 
@@ -170,76 +184,86 @@ def promote(
     why: Mapping[str, str],
     over: Version | Literal["anyone"] | None = "anyone",
 ) -> None:
-    """Make the version its model's champion; `why` is kept with it. Nothing is done if it is
-    champion already.
+    """Make the version its model's champion, unless it is already; `why` is recorded with the move.
 
-    `over` is the champion that it is to follow (None: the first one); UserError, and nothing is
-    moved, if another one is champion by now."""
-    with mlflow_store.reached(root) as client, _alone(root):
-        holder = _held(client, version.name, CHAMPION)
-        if holder != version.version:
-            if over != "anyone" and holder != (over.version if over else None):
-                expected = (
-                    f"version {over.version}, which it was compared with"
-                    if over
-                    else "none, as when it was chosen"
-                )
-                now = f"version {holder} for its champion" if holder is not None else "no champion"
-                raise refuse(str(version), now, expected, "Nothing was moved: run the same again.")
-            _move(client, version, holder, {"why": dict(why)})
-        if _held(client, version.name, CHALLENGER) == version.version:
+    `over` is the expected present champion (None: there is none yet). If another version is
+    champion, UserError, and nothing is moved."""
+    with mlflow_store.open_store(root) as client, _locked(root):
+        present = _alias_version(client, version.name, CHAMPION)
+        if present != version.version:
+            # Another process may have promoted a version since the comparison.
+            if over != "anyone" and present != (over.version if over else None):
+                raise _champion_changed(version, present, over)
+            registry_store.move_champion(client, version, present, {"why": dict(why)})
+
+        if _alias_version(client, version.name, CHALLENGER) == version.version:
             client.delete_registered_model_alias(version.name, CHALLENGER)
 
 
 def rollback(root: Path, name: str) -> Version:
-    """Make the champion before the present one champion again, and return it; UserError if there
-    was none."""
-    with mlflow_store.reached(root) as client, _alone(root):
-        reigns = _reigns(client, _known(client, name))
-        if len(reigns) < 2:
-            now = (
-                f"version {reigns[0].version.version}, the first champion"
-                if reigns
+    """Make the previous champion champion again, and return it; UserError if there was none."""
+    with mlflow_store.open_store(root) as client, _locked(root):
+        name = registry_store.check_name(client, name)
+        periods = registry_store.champion_periods(client, name)
+
+        # The first champion has no predecessor.
+        if len(periods) < 2:
+            state = (
+                f"version {periods[0].version.version}, the first champion"
+                if periods
                 else "no champion"
             )
             raise refuse(
-                name, now, "one that came after another", "Promote a version: `seqline promote`."
+                name,
+                state,
+                "one that came after another",
+                "Promote a version: `seqline promote`.",
             )
-        _move(client, reigns[-2].version, reigns[-1].version.version, {"back": True})
-        return reigns[-2].version
+
+        previous, present = periods[-2].version, periods[-1].version
+        registry_store.move_champion(client, previous, present.version, {"back": True})
+        return previous
 
 
-def rolled_back(root: Path, name: str) -> set[int]:
-    """The versions that somebody took the alias `champion` from by a rollback, and that never had
-    it again."""
-    with mlflow_store.reached(root) as client:
-        [model] = _models(client, f"name = '{_known(client, name)}'")
-        return turned_back(_moves(model), _holder(model, CHAMPION))
+def rolled_back_versions(root: Path, name: str) -> set[int]:
+    """Numbers of the versions that were rolled back and never became champion again."""
+    with mlflow_store.open_store(root) as client:
+        model = registry_store.get_model(client, registry_store.check_name(client, name))
+    moves = registry_store.recorded_moves(model)
+    return rolled_back(moves, registry_store.alias_version(model, CHAMPION))
 
 
-def champions(root: Path) -> dict[str, tuple[Reign, ...]]:
-    """Of each registered model its champion and those before it, the present one first; none if it
-    has had none."""
-    with mlflow_store.reached(root) as client:
-        return {name: tuple(reversed(_reigns(client, name))) for name in _names(client)}
+def champions(root: Path) -> dict[str, tuple[ChampionPeriod, ...]]:
+    """Champions of each registered model, the present one first; none if it has had none."""
+    with mlflow_store.open_store(root) as client:
+        return {
+            name: tuple(reversed(registry_store.champion_periods(client, name)))
+            for name in registry_store.model_names(client)
+        }
 
 
-def made_of(root: Path, path: str, md5: str) -> list[Version]:
-    """The versions that a file or folder with this hash went into or came out of, at any path if
-    `path` is ""."""
-    with mlflow_store.reached(root) as client:
-        found = [each for name in _names(client) for each in _versions(client, f"name = '{name}'")]
-    return [each for each in found if each.holds(path, md5)]
+def versions_with(root: Path, path: str, md5: str) -> list[Version]:
+    """Versions with a file or folder of this hash among their inputs or outputs.
+
+    A `path` of "" stands for any path."""
+    with mlflow_store.open_store(root) as client:
+        return [
+            version
+            for name in registry_store.model_names(client)
+            for version in registry_store.versions_of(client, name)
+            if version.holds(path, md5)
+        ]
 
 
-def attach(root: Path, version: Version, folder: Path) -> None:
-    """Make all that is in `folder` an artifact of the version's MLflow run, brought back if it was
+def log_artifacts(root: Path, version: Version, folder: Path) -> None:
+    """Make everything in `folder` an artifact of the version's MLflow run, restored if it was
     deleted.
 
-    One that `mlflow gc` has removed for good gets nothing, which is said.
+    If `mlflow gc` has removed the run for good, a line on stderr says so.
     """
-    with mlflow_store.reached(root) as client:
-        run = mlflow_store.revived(client, version.mlflow_run)
+    with mlflow_store.open_store(root) as client:
+        run = mlflow_store.restore_run(client, version.mlflow_run)
+
         if run is None:
             line = (
                 f"its MLflow run {version.mlflow_run} is gone for good, so that nothing "
@@ -247,163 +271,81 @@ def attach(root: Path, version: Version, folder: Path) -> None:
             )
             print(f"seqline: {version}: {line}", file=sys.stderr)
         else:
-            mlflow_store.put(client, root, run, folder)
+            artifacts.log_artifacts(client, root, run, folder)
 
 
 @contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Of this project's processes, the only one that changes the registry."""
+def _locked(root: Path) -> Iterator[None]:
+    """Hold the lock of the registry, for one writer at a time among this project's processes."""
     with file_lock(run_lock.locks(root) / "registry.lock"):
         yield
 
 
-def _present(root: Path, made: Made) -> bool:
-    """Return whether the model itself is there, not only in the lock."""
-    return (root / made.places["model"] / "config.json").exists()
+def _has_model(root: Path, run: EvaluatedRun) -> bool:
+    """Return whether the model itself is on disk, not only in dvc.lock."""
+    return (root / run.places["model"] / "config.json").exists()
 
 
-def _enter(client: Any, root: Path, made: Made) -> Version:
-    """A new version, with its folder among the artifacts of its MLflow run, which is made if need
-    be."""
-    # imports mlflow.pyfunc and pandas: a second that most calls need not pay
+def _register(client: Any, root: Path, run: EvaluatedRun) -> Version:
+    """Create a version, with its folder among the artifacts of its MLflow run, which is backfilled
+    if need be."""
+    # Late: mlflow.pyfunc and pandas take a second to import, and most calls do not need them.
     from pipeline.tracking import package
 
-    run, name, digest = _run_of(client, root, made), name_of(made.task, made.corpus), made.digest()
-    folder = f"model-{digest[:12]}"
+    mlflow_run = _find_or_backfill(client, root, run)
+    name = model_name(run.task, run.corpus)
+    folder = f"model-{run.digest()[:12]}"
     with tempfile.TemporaryDirectory() as scratch:
-        package.write(Path(scratch) / folder, describe.home(root), made)
-        mlflow_store.put(client, root, run, Path(scratch))
-    if name not in _names(client):
-        about = (
-            f"The task {made.task} on the corpus {made.corpus}: its versions are evaluated "
+        package.save_version(Path(scratch) / folder, describe.home(root), run)
+        artifacts.log_artifacts(client, root, mlflow_run, Path(scratch))
+
+    # The first version creates the registered model.
+    if name not in registry_store.model_names(client):
+        description = (
+            f"The task {run.task} on the corpus {run.corpus}: its versions are evaluated "
             "runs, whatever their family."
         )
         client.create_registered_model(
-            name, {"task": made.task, "corpus": made.corpus, MADE: "seqline"}, about
+            name, {"task": run.task, "corpus": run.corpus, LINEAGE: "seqline"}, description
         )
-    created = client.create_model_version(
+    entry = client.create_model_version(
         name,
-        mlflow_store.address(root, run, folder),
-        run.info.run_id,
-        tags(root, made),
-        description=f"{made.run}: {line(root, made)}",
+        artifacts.artifact_source(root, mlflow_run, folder),
+        mlflow_run.info.run_id,
+        version_tags(root, run),
+        description=f"{run.run}: {score_line(root, run)}",
         await_creation_for=0,
     )
-    mlflow_store.add(
-        client, run.info.run_id, tags={mlflow_store.VERSION: f"{name}/{created.version}"}
+
+    # The run's tag keeps it from being deleted as a duplicate (`mlflow_store.find_run`).
+    tag = {mlflow_store.VERSION: f"{name}/{entry.version}"}
+    mlflow_store.log(client, mlflow_run.info.run_id, tags=tag)
+    return read_version(entry)
+
+
+def _find_or_backfill(client: Any, root: Path, run: EvaluatedRun) -> Any:
+    """Return the MLflow run of the evaluated run."""
+    facts = json.loads((root / run.places["model"] / "config.json").read_text(encoding="utf-8"))
+    key = (run.run, str(facts["digest"]))
+    mlflow_run = mlflow_store.find_run(client, run.task, key)
+    if mlflow_run is not None:
+        return mlflow_run
+
+    names = list(config.section(root / "params.yaml", "runs"))
+    outputs = read_outputs(root, describe.read_lock(root), run.run, names)
+    backfill.backfill_run(client, root, outputs)
+    return mlflow_store.find_run(client, run.task, key)
+
+
+def _alias_version(client: Any, name: str, alias: str) -> int | None:
+    return registry_store.alias_version(registry_store.get_model(client, name), alias)
+
+
+def _champion_changed(version: Version, present: int | None, expected: Version | None) -> Exception:
+    state = f"version {present} for its champion" if present is not None else "no champion"
+    expectation = (
+        f"version {expected.version}, which it was compared with"
+        if expected
+        else "none, as when it was chosen"
     )
-    return read(created)
-
-
-def _run_of(client: Any, root: Path, made: Made) -> Any:
-    facts = json.loads((root / made.places["model"] / "config.json").read_text(encoding="utf-8"))
-    key = (made.run, str(facts["digest"]))
-    found = mlflow_store.find(client, made.task, key)
-    if found is None:
-        names = list(config.section(root / "params.yaml", "runs"))
-        backfill.bring_level(client, root, gather(root, describe.lock(root), made.run, names))
-        found = mlflow_store.find(client, made.task, key)
-    return found
-
-
-def _versions(client: Any, condition: str) -> Iterator[Version]:
-    """Those of MLflow's versions on which the condition holds, as far as they are ours, the newest
-    first."""
-    token = None
-    while True:
-        page = client.search_model_versions(condition, _PAGE, ["version_number DESC"], token)
-        yield from (read(found) for found in page if MADE in found.tags)
-        token = page.token
-        if not token:
-            return
-
-
-def _found(client: Any, made: Made) -> Version | None:
-    condition = (
-        f"name = '{name_of(made.task, made.corpus)}' and tags.`{DIGEST}` = '{made.digest()}'"
-    )
-    return next(_versions(client, condition), None)
-
-
-def _names(client: Any) -> list[str]:
-    return [found.name for found in _models(client, None)]
-
-
-def _models(client: Any, condition: str | None) -> Iterator[Any]:
-    token = None
-    while True:
-        page = client.search_registered_models(condition, _PAGE, ["name ASC"], token)
-        yield from (model for model in page if MADE in model.tags and _NAME.fullmatch(model.name))
-        token = page.token
-        if not token:
-            return
-
-
-def _known(client: Any, name: str) -> str:
-    there = _names(client)
-    if name not in there:
-        todo = "" if there else "Run `dvc repro`, then `seqline sync`."
-        raise refuse(
-            "model",
-            name,
-            "one of " + ", ".join(there) if there else "a registered model, and there is none",
-            todo,
-        )
-    return name
-
-
-def _move(client: Any, version: Version, holder: int | None, about: Mapping[str, Any]) -> None:
-    """Put the alias on the version, after saying so: a name that sorts by time makes tags a
-    list."""
-    at = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
-    said = {"version": version.version, "from": holder, "at": at, **about}
-    client.set_registered_model_tag(
-        version.name, f"{_MOVE}{time.time_ns()}", json.dumps(said, ensure_ascii=False)
-    )
-    client.set_registered_model_alias(version.name, CHAMPION, str(version.version))
-
-
-def _held(client: Any, name: str, alias: str) -> int | None:
-    """The version that the alias is on."""
-    [model] = _models(client, f"name = '{name}'")
-    return _holder(model, alias)
-
-
-def _holder(model: Any, alias: str) -> int | None:
-    found = model.aliases.get(alias)
-    return None if found is None else int(found)
-
-
-def _moves(model: Any) -> list[dict[str, Any]]:
-    """Return the recorded moves of the alias, in order of time; tags that no promotion wrote are
-    skipped."""
-    moves = (_mapping(text) for key, text in sorted(model.tags.items()) if key.startswith(_MOVE))
-    return [move for move in moves if _is_move(move)]
-
-
-def _is_move(move: Mapping[str, Any]) -> bool:
-    numbers = isinstance(move.get("version"), int) and isinstance(move.get("from", ""), int | None)
-    return numbers and isinstance(move.get("at"), str) and isinstance(move.get("why", {}), dict)
-
-
-def _mapping(text: str) -> dict[str, Any]:
-    """Parse the JSON object in a tag; an empty one for anything else, since others can write
-    there."""
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _reigns(client: Any, name: str) -> list[Reign]:
-    """The champions that led to the present one, which is last; those that were rolled back are not
-    among them."""
-    [model] = _models(client, f"name = '{name}'")
-    known = {each.version: each for each in _versions(client, f"name = '{name}'")}
-    line = led_to(_moves(model), _holder(model, CHAMPION))
-    return [
-        Reign(known[one["version"]], one["at"], dict(one.get("why", {})))
-        for one in line
-        if one["version"] in known
-    ]
+    return refuse(str(version), state, expectation, "Nothing was moved: run the same again.")

@@ -1,8 +1,6 @@
-"""Bodies of requests to `seqline serve`: MLflow's forms in JSON, and CSV, read into texts and
-params.
+"""Bodies of requests to `seqline serve`: MLflow's forms in JSON, and CSV, as texts and params.
 
-Anybody who reaches the server can send one: whatever is wrong with it is a UserError of one line.
-"""
+Anybody who reaches the server can send one: every error in it is a UserError of one line."""
 
 import csv
 import io
@@ -14,11 +12,11 @@ from pipeline.core.config import nearest
 from pipeline.core.errors import refuse
 from pipeline.texts import json_kind
 
-# MLflow's, each with the texts in its own way
+# keys of MLflow's forms, each with another layout of the texts
 FORMS = ("inputs", "instances", "dataframe_split", "dataframe_records")
 _KEYS = (*FORMS, "params")
 _SPLIT_KEYS = ("columns", "index", "data")
-_LARGEST_NUMBER = 30  # digits
+_LARGEST_NUMBER = 30  # digits; Python parses long ones in quadratic time
 
 
 class Request(NamedTuple):
@@ -36,6 +34,7 @@ def read_json(body: bytes) -> Request:
         raise refuse(
             "body", json_kind(content), f"an object with one of the keys {', '.join(FORMS)}"
         )
+
     _check_keys("body", content, _KEYS)
     forms = [key for key in content if key in FORMS]
     if len(forms) != 1:
@@ -59,6 +58,8 @@ def read_csv(body: bytes) -> Request:
         raise refuse("body", "invalid CSV", f"a column of texts ({error})") from None
     if not rows:
         raise refuse("body", "nothing", "a name for the column, then a text a line")
+
+    # Check the header as well, then drop it.
     return Request([_cell(f"line {number}", row) for number, row in enumerate(rows, 1)][1:], {})
 
 
@@ -68,13 +69,16 @@ def _column(form: str, value: Any) -> list[Any]:
     if form == "dataframe_split":
         return _split_column(form, value)
     if isinstance(value, dict) and form != "dataframe_records":
-        # {"text": ["a", "b"]}: columns by name.
+        # Columns by name: {"text": ["a", "b"]}.
         column = _single(form, list(value.values()), list(value))
         return column if isinstance(column, list) else [column]
+
     if not isinstance(value, list):
+        # MLflow accepts a single text as inputs, too.
         if form == "inputs" and isinstance(value, str):
             return [value]
         raise refuse(form, json_kind(value), "a list of texts")
+    # Rows are texts themselves, or lists or objects with one text each.
     if form != "dataframe_records" and not any(isinstance(row, dict | list) for row in value):
         return value
     return [_cell(f"{form}[{number}]", row) for number, row in enumerate(value)]
@@ -84,7 +88,8 @@ def _split_column(form: str, value: Any) -> list[Any]:
     if not isinstance(value, dict):
         raise refuse(form, json_kind(value), "an object with the keys columns and data")
     _check_keys(form, value, _SPLIT_KEYS)
-    columns, rows = value.get("columns"), value.get("data")
+    columns = value.get("columns")
+    rows = value.get("data")
     if columns is not None:
         names = columns if isinstance(columns, list) else []
         _single(form, names, names)

@@ -1,5 +1,6 @@
-"""Outputs of a run in DVC: its files, figures, settings and hashes, gathered from its outputs and
-`dvc.lock`. No mlflow."""
+"""Outputs of a run in DVC: its files, scores, settings and hashes, from its outputs and `dvc.lock`.
+
+No mlflow here."""
 
 import hashlib
 import json
@@ -10,21 +11,22 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core import tables
-from pipeline.core.digest import file_digest
 from pipeline.core.errors import read_json, refuse
 from pipeline.tracking import describe
 
 _DIGEST = re.compile(r"[\w-]{1,128}", re.ASCII)
 _EXPECTED = "JSON of a stage"
-_VERSION = "1"  # of what is recorded: a new one brings every run up to date once
+_VERSION = "1"  # of the recorded content: a new one backfills every run once
 MODELS = Path("data/models")
-_SAMPLES, _REPORTS = "data/predictions/{}/samples.parquet", Path("reports")
+_SAMPLES = "data/predictions/{}/samples.parquet"
+_REPORTS = Path("reports")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outputs:
-    """One trained run. `files` are artifacts by their name, `scores` the final figures, `inputs`
-    data by path and md5."""
+    """Outputs of a trained run.
+
+    `files`: artifacts by name. `scores`: final scores by MLflow's name. `inputs`: md5s by path."""
 
     name: str
     digest: str
@@ -38,105 +40,102 @@ class Outputs:
     inputs: dict[str, str]
 
     def state(self) -> str:
-        """A digest of all of it: an MLflow run that carries it as its tag has nothing to gain."""
-        total = hashlib.sha256(_VERSION.encode())
-        total.update(
+        """Digest of all outputs: an MLflow run with it as its tag is up to date."""
+        digest = hashlib.sha256(_VERSION.encode())
+        digest.update(
             json.dumps([self.scores, self.params, self.tags, self.inputs], sort_keys=True).encode()
         )
         for name, path in sorted({"history": self.history, **self.files}.items()):
-            total.update(name.encode() + b"\0" + bytes.fromhex(file_digest(path, "sha256")))
-        return total.hexdigest()
+            digest.update(name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+        return digest.hexdigest()
 
 
-def gather(root: Path, stages: Mapping[str, Any], name: str, names: list[str]) -> Outputs:
-    """Everything that DVC's outputs under `root` and its lock's `stages` say of the run `name`, one
-    of `names`."""
+def read_outputs(root: Path, stages: Mapping[str, Any], name: str, names: list[str]) -> Outputs:
+    """Read the outputs of the run `name` under `root`.
+
+    `stages` are those of `dvc.lock`, `names` those of all runs."""
     facts = _facts(root / MODELS / name / "config.json", name)
-    block, judged = facts["run"], _judged(stages, name)
-    leaves = dict(describe.leaves(_scores(root, name) if judged else {}))
-    deps = describe.hashes(stages, f"train@{name}", "deps")
-    made = {path for stage in stages for path in describe.hashes(stages, stage, "outs")}
+    block = facts["run"]
     history = root / MODELS / name / "history.parquet"
-    numbers = {
-        describe.name(*keys): float(value)
-        for keys, value in leaves.items()
+
+    # Scores of an older model are left out: they are logged once the run is evaluated.
+    is_evaluated = _is_evaluated(stages, name)
+    metrics = dict(describe.flatten(_metrics(root, name) if is_evaluated else {}))
+    scores = {
+        describe.mlflow_name(*keys): float(value)
+        for keys, value in metrics.items()
         if isinstance(value, int | float)
     }
-    words = {
-        describe.name(*keys): value
-        for keys, value in leaves.items()
+    texts = {
+        describe.mlflow_name(*keys): value
+        for keys, value in metrics.items()
         if len(keys) > 1 and isinstance(value, str)
     }
+
+    # Inputs are data: those deps of training that a stage wrote. The others are code.
+    deps = describe.hashes(stages, f"train@{name}", "deps")
+    all_outs = {path for stage in stages for path in describe.hashes(stages, stage, "outs")}
     return Outputs(
         name=name,
         digest=str(facts["digest"]),
         block=block,
         best_step=int(facts.get("best_step") or 0),
         history=history,
-        files=dict(_files(root, name, names)) if judged else {},
-        scores=_apart(numbers, history),
+        files=dict(_files(root, name, names)) if is_evaluated else {},
+        scores=_without_collisions(scores, history),
         params={
             **describe.settings(block),
             **describe.corpus_settings(stages, str(block.get("corpus"))),
-            **describe.texts({key: facts[key] for key in ("parameters",) if key in facts}),
+            **describe.flatten_texts({key: facts[key] for key in ("parameters",) if key in facts}),
         },
         tags={
-            **words,
+            **texts,
             **describe.labels(name, block),
-            **describe.texts({"search": _search(stages, name)}),
+            **describe.flatten_texts({"search": _search(stages, name)}),
             **_hashes(stages, name),
         },
-        inputs={path: md5 for path, md5 in deps.items() if path in made},
+        inputs={path: md5 for path, md5 in deps.items() if path in all_outs},
     )
 
 
 def _facts(path: Path, name: str) -> dict[str, Any]:
-    facts = read_json(path, _EXPECTED, f"Run `dvc repro -f train@{name}`.")
+    """Read the config.json of the train stage; UserError if it is not one."""
+    todo = f"Run `dvc repro -f train@{name}`."
+    facts = read_json(path, _EXPECTED, todo)
     for field, kind in (("run", dict), ("digest", str)):
         if not isinstance(facts.get(field), kind):
-            raise refuse(
-                str(path),
-                f"no {field!r}",
-                "what the train stage writes",
-                f"Run `dvc repro -f train@{name}`.",
-            )
+            raise refuse(str(path), f"no {field!r}", "what the train stage writes", todo)
+    # The digest becomes part of a file name and of a search in MLflow.
     if not _DIGEST.fullmatch(facts["digest"]):
-        raise refuse(
-            str(path),
-            f"the digest {facts['digest']!r}",
-            "a hash",
-            f"Run `dvc repro -f train@{name}`.",
-        )
+        raise refuse(str(path), f"the digest {facts['digest']!r}", "a hash", todo)
     return facts
 
 
-def _scores(root: Path, name: str) -> dict[str, Any]:
+def _metrics(root: Path, name: str) -> dict[str, Any]:
     path = root / _REPORTS / "metrics" / f"{name}.json"
-    return (
-        read_json(path, _EXPECTED, f"Run `dvc repro -f evaluate@{name}`.") if path.exists() else {}
-    )
+    if not path.exists():
+        return {}
+    return read_json(path, _EXPECTED, f"Run `dvc repro -f evaluate@{name}`.")
 
 
-def _judged(stages: Mapping[str, Any], name: str) -> bool:
-    """Return whether the scores are those of this very model: a run that was killed after training
+def _is_evaluated(stages: Mapping[str, Any], name: str) -> bool:
+    """Return whether the scores are of the present model: a run that was killed after training
     leaves older ones."""
-    outs, deps = (
-        describe.hashes(stages, f"train@{name}", "outs"),
-        describe.hashes(stages, f"evaluate@{name}", "deps"),
-    )
+    outs = describe.hashes(stages, f"train@{name}", "outs")
+    deps = describe.hashes(stages, f"evaluate@{name}", "deps")
     return any(deps.get(path) == md5 for path, md5 in outs.items())
 
 
-def _apart(scores: dict[str, float], history: Path) -> dict[str, float]:
-    """A final figure that would become one more point of a curve goes under `final/`."""
+def _without_collisions(scores: dict[str, float], history: Path) -> dict[str, float]:
+    """Prefix `final/` to a final score that would become one more point of a curve."""
     curves = set(tables.read(history, tables.HISTORY)["name"].unique().to_pylist())
     return {f"final/{name}" if name in curves else name: value for name, value in scores.items()}
 
 
 def _search(stages: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Settings of the search for answers: a tag, since it may change while the model stays."""
-    known = stages.get(f"predict@{name}", {}).get("params", {}).get("params.yaml", {})
-    return dict(known.get(f"runs.{name}.search") or {})
+    """Settings of the predict stage: a tag, since they may change while the model stays."""
+    params = stages.get(f"predict@{name}", {}).get("params", {}).get("params.yaml", {})
+    return dict(params.get(f"runs.{name}.search") or {})
 
 
 def _hashes(stages: Mapping[str, Any], name: str) -> dict[str, str]:
@@ -144,30 +143,36 @@ def _hashes(stages: Mapping[str, Any], name: str) -> dict[str, str]:
         f"dvc.deps/{path}": md5
         for path, md5 in describe.hashes(stages, f"train@{name}", "deps").items()
     }
-    made = [
-        describe.hashes(stages, f"{stage}@{name}", "outs")
+    outs = {
+        f"dvc.outs/{path}": md5
         for stage in ("train", "predict", "evaluate")
-    ]
-    outs = {f"dvc.outs/{path}": md5 for part in made for path, md5 in part.items()}
-    return {describe.name(key): md5 for key, md5 in {**deps, **outs}.items()}
+        for path, md5 in describe.hashes(stages, f"{stage}@{name}", "outs").items()
+    }
+    return {describe.mlflow_name(key): md5 for key, md5 in {**deps, **outs}.items()}
 
 
 def _files(root: Path, name: str, names: list[str]) -> Iterator[tuple[str, Path]]:
-    """The artifacts of the run `name`: its plots, samples and figures, and the comparison it stands
-    in."""
-    plots, figures = root / _REPORTS / "plots" / name, root / _REPORTS / "figures"
-    yield from ((f"plots/{path.relative_to(plots)}", path) for path in _inside(plots))
-    for path in _inside(figures):
-        if owner(path.relative_to(figures), names) in (name, None):
+    """Yield the artifacts of the run `name`: its plots, samples and figures, and the comparison of
+    all runs."""
+    plots = root / _REPORTS / "plots" / name
+    for path in _visible_files(plots):
+        yield f"plots/{path.relative_to(plots)}", path
+
+    figures = root / _REPORTS / "figures"
+    for path in _visible_files(figures):
+        if run_of_figure(path.relative_to(figures), names) in (name, None):
             yield f"figures/{path.relative_to(figures)}", path
-    single = {
+
+    single_files = {
         "samples.json": root / _SAMPLES.format(name),
         "comparison.md": root / _REPORTS / "comparison.md",
     }
-    yield from ((label, path) for label, path in single.items() if path.exists())
+    for label, path in single_files.items():
+        if path.exists():
+            yield label, path
 
 
-def _inside(folder: Path) -> list[Path]:
+def _visible_files(folder: Path) -> list[Path]:
     return [
         path
         for path in sorted(folder.rglob("*"))
@@ -175,7 +180,7 @@ def _inside(folder: Path) -> list[Path]:
     ]
 
 
-def owner(figure: Path, names: list[str]) -> str | None:
-    """The run that a figure is of: the one that its folder is named after; None for a figure of
-    several runs."""
+def run_of_figure(figure: Path, names: list[str]) -> str | None:
+    """Return the run after which the figure's folder is named; None for a figure of several
+    runs."""
     return next((name for name in names if name in figure.parts[:-1]), None)

@@ -1,4 +1,4 @@
-"""The score that a version is ranked by, in words: as the comparison has it, with its interval."""
+"""The ranking score of a version as text, with its interval, as in the comparison."""
 
 import json
 from pathlib import Path
@@ -6,36 +6,36 @@ from typing import Any
 
 from pipeline.core import config
 from pipeline.scoring.tasks import Scoring
-from pipeline.tracking.lineage import Made
+from pipeline.tracking.lineage import EvaluatedRun
 
-_SPLIT = "test"  # what ranks
+_SPLIT = "test"  # the split of the ranking
 _NONE = "not scored"
-_INSTEAD = {  # names of what ranks where references are too short for the task's own score
+# names of the substitute scores, which rank where references are too short for the task's own
+_SUBSTITUTES = {
     "chrf": "chrF",
     "chrf_lowercase": "lowercased chrF",
 }
 
 
-def line(root: Path, made: Made) -> str:
-    """E.g. `BLEU 96.61 [95.93, 97.25]`; out of the metrics that the evaluate stage left."""
-    metrics = next((path for path in made.outs if path.endswith(f"/{made.run}.json")), None)
-    if metrics is None or not (root / metrics).exists():
+def score_line(root: Path, run: EvaluatedRun) -> str:
+    """E.g. `BLEU 96.61 [95.93, 97.25]`, from the metrics of the evaluate stage."""
+    path = next((path for path in run.outs if path.endswith(f"/{run.run}.json")), None)
+    if path is None or not (root / path).exists():
         return _NONE
-    task = config.named_module("pipeline.scoring.tasks", made.task, f"runs.{made.run}.task")
-    scoring: Scoring = task.scoring(bool(made.corpus_block["text"]["lowercase"]))
-    found: Any = json.loads((root / metrics).read_text(encoding="utf-8"))
-    main = found.get("ranked_by", scoring.main) if isinstance(found, dict) else scoring.main
-    for key in (_SPLIT, *main.split(".")):
-        found = found.get(key) if isinstance(found, dict) else None
-    return (
-        f"{_INSTEAD.get(main, scoring.main_name)} {_number(found)}"
-        if isinstance(found, dict)
-        else _NONE
-    )
+    metrics: Any = json.loads((root / path).read_text(encoding="utf-8"))
+
+    task = config.named_module("pipeline.scoring.tasks", run.task, f"runs.{run.run}.task")
+    scoring: Scoring = task.scoring(bool(run.corpus_block["text"]["lowercase"]))
+    key = metrics.get("ranked_by", scoring.main) if isinstance(metrics, dict) else scoring.main
+    score = metrics
+    for part in (_SPLIT, *key.split(".")):
+        score = score.get(part) if isinstance(score, dict) else None
+    if not isinstance(score, dict):
+        return _NONE
+    return f"{_SUBSTITUTES.get(key, scoring.main_name)} {_format(score)}"
 
 
-def _number(found: dict[str, Any]) -> str:
-    interval = (
-        f" [{found['low']:.2f}, {found['high']:.2f}]" if {"low", "high"} <= set(found) else ""
-    )
-    return f"{found['score']:.2f}{interval}"
+def _format(score: dict[str, Any]) -> str:
+    has_interval = {"low", "high"} <= set(score)
+    interval = f" [{score['low']:.2f}, {score['high']:.2f}]" if has_interval else ""
+    return f"{score['score']:.2f}{interval}"

@@ -1,8 +1,8 @@
-"""`seqline ui` and `seqline serve`: MLflow's own pages on the project's own store, and a version
-that answers, on loopback.
+"""`seqline ui` and `seqline serve`: MLflow's pages on the project's own store, and the HTTP server
+of a version, on loopback.
 
 The first is MLflow's server, the second our own (server.py). Both are processes that end when this
-one does, a kill included (tied_server.py)."""
+one does, even by SIGKILL (tied_server.py)."""
 
 import os
 import signal
@@ -17,20 +17,22 @@ from types import FrameType
 
 from pipeline.core import loopback
 from pipeline.core.errors import redact, refuse
-from pipeline.tracking import describe, mlflow_store, registry
+from pipeline.tracking import artifacts, describe, mlflow_store, registry
 
 _HOST = "127.0.0.1"
-# the pages begin with those for chat agents otherwise
+# without it MLflow shows its pages for chat agents
 _PAGE = "/#/experiments?workflowType=machine_learning"
 _START_SECONDS = 90.0
+_END_SECONDS = 5.0  # for each signal
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
-# status after Ctrl-C or a signal
-_ENDED = (0, *(-number for number in _SIGNALS), *(128 + number for number in _SIGNALS))
+# exit statuses after Ctrl-C or a signal
+_EXPECTED_STATUSES = (0, *(-number for number in _SIGNALS), *(128 + number for number in _SIGNALS))
 
 
 def ui(root: Path, port: int) -> None:
-    """Serve until Ctrl-C or SIGTERM; UserError if the port is taken, or the store is a server with
-    pages of its own."""
+    """Serve MLflow's pages until Ctrl-C or SIGTERM.
+
+    UserError if the port is in use, or the store is a server with pages of its own."""
     if mlflow_store.is_server(root):
         raise refuse(
             "MLFLOW_TRACKING_URI",
@@ -38,57 +40,71 @@ def ui(root: Path, port: int) -> None:
             "no server, to serve the project's own store",
             "Open it as it is.",
         )
-    _refuse_busy(port)
-    with mlflow_store.reached(root):
+    _check_port(port)
+
+    # Report an error of the store before the server starts.
+    with mlflow_store.open_store(root):
         pass
     mlflow_store.make_private(root)
-    # its password has no place on a command line
-    where = {"MLFLOW_BACKEND_STORE_URI": describe.uri(root)}
-    server = start(command(root, port), describe.home(root), where)
-    _until_told("ui", server, port, f"MLflow at {_address(port)}{_PAGE}")
+    # The address may contain a password, which must not show on a command line.
+    environment = {"MLFLOW_BACKEND_STORE_URI": describe.uri(root)}
+    server = start(command(root, port), describe.home(root), environment)
+    _run_until_interrupted("ui", server, port, f"MLflow at {_address(port)}{_PAGE}")
 
 
 def model(root: Path, version: str, port: int, hosts: Sequence[str]) -> None:
-    """Answer for a version until Ctrl-C or SIGTERM; UserError if there is none, or the port is
-    taken.
+    """Serve a version until Ctrl-C or SIGTERM; UserError if there is none, or the port is in use.
 
     `hosts`: names and ports by which a proxy or a tunnel calls the server, besides those of
     loopback."""
+    # Report a wrong version or port before the server starts.
     uri = registry.uri(root, version)
-    _refuse_busy(port)
-    words = [sys.executable, "-m", "pipeline.tracking.server", uri, "--port", str(port)]
-    allow = [word for host in hosts for word in ("--allow-host", host)]
-    where = {"MLFLOW_TRACKING_URI": describe.uri(root), "SEQLINE_ROOT": str(describe.home(root))}
-    told = (
-        uri
-        + f" at {_address(port)}/invocations, for POSTs of JSON such as "
-        + '{"inputs": ["a text"]}'
+    _check_port(port)
+
+    server_command = [
+        sys.executable,
+        "-m",
+        "pipeline.tracking.server",
+        uri,
+        "--port",
+        str(port),
+        *(word for host in hosts for word in ("--allow-host", host)),
+    ]
+    environment = {
+        "MLFLOW_TRACKING_URI": describe.uri(root),
+        "SEQLINE_ROOT": str(describe.home(root)),
+    }
+    server = start(server_command, describe.home(root), environment)
+    message = (
+        f'{uri} at {_address(port)}/invocations, for POSTs of JSON such as {{"inputs": ["a text"]}}'
     )
-    _until_told("serve", start([*words, *allow], describe.home(root), where), port, told)
+    _run_until_interrupted("serve", server, port, message)
 
 
 def _address(port: int) -> str:
     return f"http://{_HOST}:{port}"
 
 
-def _until_told(who: str, server: "subprocess.Popen[bytes]", port: int, told: str) -> None:
-    """Say `told` once the server answers, and end it with its whole process group at Ctrl-C or
-    SIGTERM."""
+def _run_until_interrupted(
+    subcommand: str, server: "subprocess.Popen[bytes]", port: int, message: str
+) -> None:
+    """Print the message once the server is up; end its process group at Ctrl-C or SIGTERM."""
     try:
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
-                signal.signal(number, _leave)
+                signal.signal(number, _interrupt)
         wait_until_up(server, _address(port))
         if server.poll() is None:
-            print(f"seqline: {told} (Ctrl-C ends it)", flush=True)
+            print(f"seqline: {message} (Ctrl-C ends it)", flush=True)
         server.wait()
     except KeyboardInterrupt:
         print()
     finally:
         end(server)
-    if server.returncode not in _ENDED:
+
+    if server.returncode not in _EXPECTED_STATUSES:
         raise refuse(
-            f"seqline {who}",
+            f"seqline {subcommand}",
             f"a server that ended with status {server.returncode}",
             "it to run",
             "See the lines above.",
@@ -96,54 +112,61 @@ def _until_told(who: str, server: "subprocess.Popen[bytes]", port: int, told: st
 
 
 def command(root: Path, port: int) -> list[str]:
-    """The server's command line, which the whole machine can read: one worker, on loopback, and no
-    store's password.
+    """Command of MLflow's server: one worker, on loopback.
 
-    Requests must name this machine as their host, which stops pages that rebind a DNS name; pages
-    of other sites get no answer from it."""
-    hosts = f"localhost:{port},{_HOST}:{port}"
-    origins = f"http://localhost:{port},http://{_HOST}:{port}"
-    stores = ["--artifacts-destination", mlflow_store.artifacts(root).as_uri()]
-    listen = ["--host", _HOST, "--port", str(port), "--workers", "1", "--allowed-hosts", hosts]
-    allow = ["--cors-allowed-origins", origins]
+    Every user of the machine can read a command line, so the store's address is not on it. Requests
+    must have this machine as their Host, which stops pages that rebind a DNS name. Pages of other
+    sites get no response from it."""
     return [
         sys.executable,
         "-m",
         "mlflow",
         "ui",
-        *stores,
-        *listen,
-        *allow,
+        "--artifacts-destination",
+        artifacts.artifact_folder(root).as_uri(),
+        "--host",
+        _HOST,
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+        "--allowed-hosts",
+        f"localhost:{port},{_HOST}:{port}",
+        "--cors-allowed-origins",
+        f"http://localhost:{port},http://{_HOST}:{port}",
         "--uvicorn-opts",
         "--log-level warning",
     ]
 
 
 def start(
-    words: list[str], folder: Path, where: Mapping[str, str] | None = None
+    command: list[str], folder: Path, environment: Mapping[str, str] | None = None
 ) -> "subprocess.Popen[bytes]":
-    """The server in a process group of its own, so that it can be ended whole; what it says goes to
-    stderr.
+    """Start a server in its own process group, with its output on stderr.
 
-    It ends as soon as this process does, even by a kill: tied_server.py, which starts it, waits for
-    the end of a pipe. `where` is added to its environment."""
-    quiet = {
-        # a dozen processes for jobs that this project has none of
+    It ends as soon as this process does, even by SIGKILL: tied_server.py, which starts it, waits
+    for the end of a pipe. `environment` is added to its environment."""
+    defaults = {
+        # a dozen processes for jobs, which this project does not have
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "PYTHONWARNINGS": "ignore",  # of MLflow's own imports
-        # it calls others by name
+        # MLflow starts uvicorn by its name
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
     }
-    tied = [sys.executable, "-P", str(Path(__file__).with_name("tied_server.py")), *words]
-    env = {**os.environ, **quiet, **(where or {})}
+
+    # -P: the folder of tied_server.py must not be on its import path.
+    tied = [sys.executable, "-P", str(Path(__file__).with_name("tied_server.py")), *command]
+    env = {**os.environ, **defaults, **(environment or {})}
     return subprocess.Popen(
         tied, cwd=folder, env=env, stdin=subprocess.PIPE, stdout=2, process_group=0
     )
 
 
-def _refuse_busy(port: int) -> None:
+def _check_port(port: int) -> None:
+    """Raise UserError if the port is in use or no port."""
     with socket.socket() as probe:
+        # As servers do: a port in TIME_WAIT is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((_HOST, port))
@@ -156,24 +179,26 @@ def _refuse_busy(port: int) -> None:
 
 
 def wait_until_up(server: "subprocess.Popen[bytes]", address: str) -> None:
-    """Return once the server answers, has ended, or has had its time."""
-    until = time.monotonic() + _START_SECONDS
-    while server.poll() is None and time.monotonic() < until:
+    """Wait until the server responds, ends, or exceeds its time to start."""
+    deadline = time.monotonic() + _START_SECONDS
+    while server.poll() is None and time.monotonic() < deadline:
         if loopback.answers(f"{address}/health"):
             return
         time.sleep(0.2)
 
 
 def end(server: "subprocess.Popen[bytes]") -> None:
-    """End the server's whole process group: it has a worker."""
+    """End the server's whole process group, workers included: SIGTERM first, then SIGKILL."""
+    # The end of the pipe ends it too (tied_server.py).
     if server.stdin is not None:
         with suppress(OSError):
             server.stdin.close()
-    for sign, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+
+    for number in (signal.SIGTERM, signal.SIGKILL):
         try:
-            os.killpg(server.pid, sign)
-            server.wait(patience)
-            if _is_empty(server.pid, patience):
+            os.killpg(server.pid, number)
+            server.wait(_END_SECONDS)
+            if _is_empty(server.pid, _END_SECONDS):
                 return
         except ProcessLookupError:
             server.wait()
@@ -183,9 +208,9 @@ def end(server: "subprocess.Popen[bytes]") -> None:
 
 
 def _is_empty(group: int, seconds: float) -> bool:
-    """Wait up to `seconds` until no process of the group is left; return whether that is so."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
+    """Wait up to `seconds` for all processes of the group to end; return whether they did."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
         try:
             os.killpg(group, 0)
         except ProcessLookupError:
@@ -194,5 +219,5 @@ def _is_empty(group: int, seconds: float) -> bool:
     return False
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
+def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""A version at work in MLflow's hands: its weights come out of DVC by their md5, so that no later
+"""The MLflow model of a version: its weights come from DVC's cache by their md5, so that no later
 training changes it."""
 
 import os
@@ -10,7 +10,7 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel
 
-from pipeline.core import params, state_dir
+from pipeline.core import params
 from pipeline.core.errors import UserError, refuse
 from pipeline.dag import cache
 
@@ -18,75 +18,75 @@ ROOT = "SEQLINE_ROOT"
 
 
 class Served(PythonModel):  # type: ignore[misc]
-    """Texts in the first column in, rows of the task's kind out: `package.FACES`.
+    """Model with texts in the first column as input, and rows of `package.INTERFACES` as output.
 
-    Every value is checked here, for `mlflow.pyfunc.load_model` and MLflow's own server too. Only
-    params with unknown names are not: those two log and drop them before."""
+    Every value is checked here, for `mlflow.pyfunc.load_model` and MLflow's own server too. The
+    exception are params with unknown names, which those two log and drop before."""
 
     def load_context(self, context: Any) -> None:
-        """Lay out what the version refers to, and open it; UserError if the project or an output of
-        it is nowhere."""
-        self._answer = opened(context.model_config)
+        """Load the model that the version refers to; UserError if the project or an output is
+        missing."""
+        self._predict = load_model(context.model_config)
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """The answers; MlflowException, which a server tells with status 400, for a text that the
-        model cannot take."""
+        """Return the predictions; MlflowException for a text that the model cannot take.
+
+        A server turns this exception into status 400."""
+        texts = list(model_input.iloc[:, 0]) if model_input.shape[1] else []
         try:
-            return pd.DataFrame(
-                self._answer(
-                    list(model_input.iloc[:, 0]) if model_input.shape[1] else [], params or {}
-                )
-            )
+            return pd.DataFrame(self._predict(texts, params or {}))
         except UserError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
 
     def answer(
         self, texts: Sequence[Any], params: Mapping[str, Any], seconds: float
     ) -> list[dict[str, Any]]:
-        """As `predict`, for a server that reads requests itself.
+        """As `predict`, for a server that parses requests itself.
 
-        UserError for an invalid text or parameter; TimeoutError some time after the seconds are
-        over."""
+        UserError for an invalid text or parameter; TimeoutError soon after `seconds`."""
         from pipeline import answers
 
         try:
             with answers.time_limit(seconds):
-                return self._answer(texts, params)
+                return self._predict(texts, params)
         except answers.OutOfTime as error:
             raise TimeoutError from error
 
 
-def opened(
+def load_model(
     reference: Mapping[str, Any],
 ) -> Callable[[Sequence[str], Mapping[str, Any]], list[dict[str, Any]]]:
-    """Load the model of a version by the reference that `package.write` left."""
-    # imports torch, which MLflow need not wait for where it only looks at the class
+    """Load the model of a version by the reference that `package.save_version` wrote.
+
+    Returns a function from texts and params to rows."""
+    # Late: this imports torch, which MLflow does not need to inspect the class.
     from pipeline import answers
 
+    # Both folders are checked out of DVC's cache once, and shared by all versions with their md5.
     root = _project(str(reference["root"]))
-    model, vocab = (_laid_out(root, str(reference[kind])) for kind in ("model", "vocab"))
+    model, vocab = (_materialise(root, str(reference[kind])) for kind in ("model", "vocab"))
     device = params.compute(root / "params.yaml").device
     return answers.load_predictor(
         str(reference["task"]), answers.TrainedRun(model, vocab, reference["search"], device)
     )
 
 
-def _project(then: str) -> Path:
-    """Folder of the project now."""
-    root = Path(os.environ.get(ROOT) or then)
+def _project(registered: str) -> Path:
+    """Return the project's present folder: SEQLINE_ROOT, or that of the registration."""
+    root = Path(os.environ.get(ROOT) or registered)
     if not (root / ".dvc").is_dir():
         raise refuse(
             ROOT,
             str(root),
             "the project that the version's weights are in",
-            f"Set {ROOT} to where it lies now.",
+            f"Set {ROOT} to its present folder.",
         )
     return root
 
 
-def _laid_out(root: Path, md5: str) -> Path:
-    place = root / state_dir.SERVED / cache.check_md5(md5, "the version's reference")
+def _materialise(root: Path, md5: str) -> Path:
+    place = root / ".seqline" / "served" / cache.check_md5(md5, "the version's reference")
     cache.materialize(root, md5, place)
     return place

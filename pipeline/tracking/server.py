@@ -5,9 +5,9 @@ request's sender and size.
     GET  /ping, /health, /version
 
 It listens on loopback, which is no protection from web pages: a page may send requests to
-127.0.0.1, and by DNS rebinding under a name of its own. So only the Host names of this server are
-answered, no request that a page of another origin sends (Origin, Sec-Fetch-Site), and no
-Content-Type that a page may send without asking first."""
+127.0.0.1, and by DNS rebinding under a name of its own. So the server refuses other Host names than
+its own, requests by pages of another origin (Origin, Sec-Fetch-Site), and every Content-Type that a
+page may send without a CORS preflight."""
 
 import argparse
 import asyncio
@@ -109,8 +109,8 @@ class App:
         return json.dumps({"predictions": rows}).encode()
 
     async def _work(self, request: Request) -> list[dict[str, Any]]:
-        """Compute the rows of the answer in a thread, of which no more than `CONCURRENT` are at
-        work at a time."""
+        """Compute the rows of the response in a thread; at most `CONCURRENT` threads work at a
+        time."""
         if self._slots.locked() and self._queued >= QUEUED:
             raise Refused(
                 503, "TEMPORARILY_UNAVAILABLE", "request: got too many at a time; try again later."
@@ -121,11 +121,11 @@ class App:
         finally:
             self._queued -= 1
 
-        # The thread frees its slot when it ends, which is after the answer if the time is over.
+        # The thread frees its slot when it ends, which is after the response in case of a timeout.
         work = asyncio.get_running_loop().run_in_executor(None, self._answer, *request)
         work.add_done_callback(lambda _: self._slots.release())
-        # else asyncio logs one that comes after the answer
-        work.add_done_callback(lambda done: done.exception())
+        # Retrieve the exception: asyncio would log one that comes after the response.
+        work.add_done_callback(lambda future: future.exception())
         try:
             return await asyncio.wait_for(asyncio.shield(work), WORK_SECONDS)
         except TimeoutError:
@@ -137,8 +137,8 @@ class App:
 
 
 def check_sender(headers: Mapping[str, str], hosts: frozenset[str]) -> None:
-    """Refuse a request that was meant for another server, or that a web page of another origin made
-    a browser send."""
+    """Refuse a request for another server, or one that a web page of another origin made a browser
+    send."""
     host = headers.get("host", "").lower()
     if host not in hosts:
         expected = ", ".join(sorted(hosts))
@@ -147,6 +147,7 @@ def check_sender(headers: Mapping[str, str], hosts: frozenset[str]) -> None:
             "--help` for --allow-host."
         )
         raise Refused(403, "PERMISSION_DENIED", message)
+
     origin = headers.get("origin")
     if origin is not None and origin.lower().partition("://")[2] not in hosts:
         raise Refused(
@@ -169,6 +170,7 @@ def reader(headers: Mapping[str, str]) -> Callable[[bytes], Request]:
     if kind not in readers:
         message = f"Content-Type: got {kind[:60] or 'none'}; expected application/json or text/csv."
         raise Refused(415, "BAD_REQUEST", message)
+
     for parameter in parameters:
         if parameter.replace('"', "") not in ("charset=utf-8", "charset=utf8"):
             raise Refused(
@@ -191,6 +193,7 @@ def _headers(scope: Scope) -> dict[str, str]:
         raise Refused(
             431, "BAD_REQUEST", f"head: got {size} bytes; expected at most {_LARGEST_HEAD}."
         )
+
     for name, value in scope["headers"]:
         key = name.decode("latin-1").lower()
         if key in headers and key in ("host", "origin", "content-type", "content-encoding"):
@@ -216,6 +219,8 @@ async def _body(headers: Mapping[str, str], receive: Receive) -> bytes:
     stated = headers.get("content-length", "0")
     if not stated.isdecimal() or len(stated) > 20 or int(stated) > LARGEST_BODY:
         raise too_large
+
+    # A chunked body states no length: count what arrives.
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_SECONDS):
@@ -234,15 +239,18 @@ async def _body(headers: Mapping[str, str], receive: Receive) -> bytes:
 
 
 def hosts(port: int, allowed: Iterable[str]) -> list[str]:
-    """Return the values of Host to answer: the names of loopback with the port, and `allowed`, such
+    """Return the accepted values of Host: the names of loopback with the port, and `allowed`, such
     as a proxy's."""
-    names = ("127.0.0.1", "localhost", "[::1]")
-    return [f"{name}:{port}" for name in names] + ([*names] if port == 80 else []) + list(allowed)
+    names = ["127.0.0.1", "localhost", "[::1]"]
+    # Clients leave out the default port.
+    without_port = names if port == 80 else []
+    return [*(f"{name}:{port}" for name in names), *without_port, *allowed]
 
 
 def load(uri: str) -> Answer:
-    """Load the version at `uri`, to answer requests; params that they leave out are as its
-    signature has them."""
+    """Load the version at `uri`; return the function that computes the rows of a request.
+
+    Params that a request leaves out have the defaults of the version's signature."""
     model = mlflow.pyfunc.load_model(uri)
     schema = model.metadata.get_params_schema()
     defaults = {param.name: param.default for param in schema.params} if schema else {}
@@ -269,7 +277,7 @@ def main() -> None:
 
 def configuration(app: App, port: int) -> uvicorn.Config:
     """Configure uvicorn with this module's limits, and without its logs of requests."""
-    # it logs each connection that goes away
+    # asyncio logs every lost connection.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     return uvicorn.Config(
         app,

@@ -1,5 +1,4 @@
-"""Versions: how one is written into MLflow's tags and read from them, and its line of champions. No
-mlflow."""
+"""Versions as MLflow's tags, and the history of champions. No mlflow."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,23 +9,22 @@ from typing import Any
 from pipeline.core import params
 from pipeline.core.errors import UserError, refuse
 from pipeline.tracking import describe
-from pipeline.tracking.lineage import Made, check_outputs
-from pipeline.tracking.scores import line
+from pipeline.tracking.lineage import EvaluatedRun, check_outputs
+from pipeline.tracking.scores import score_line
 
-DIGEST, MADE = "seqline.digest", "seqline.made"
-_DELETE = "Delete the version there, if nobody can say who made it."
+DIGEST, LINEAGE = "seqline.digest", "seqline.made"
+_DELETE = "Delete the version there, if nobody knows who created it."
+# fields of an evaluated run that the tag `LINEAGE` holds
 PARTS = ("outs", "places", "code", "block", "corpus_block")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Version:
-    """A version of the registered model `name`: an evaluated run as it was when the version was
-    made.
+    """A version of the registered model `name`: an evaluated run at the time of registration.
 
-    `outs` are md5s by path and `places` paths by kind (raw, tokens, vocab, encoded, model,
-    predictions, scores), `code` the md5s of what else it was trained by. `block` is the run's with
-    `search`, `corpus_block` its corpus's; `score` in words the one that ranks, with its interval.
-    `dirty` says that files differed from the `commit`."""
+    `outs`, `places`, `code`, `block` and `corpus_block` are those of `lineage.EvaluatedRun`.
+    `score` is the ranking score with its interval, as text. `dirty`: files differed from the
+    `commit`."""
 
     name: str
     version: int
@@ -49,56 +47,59 @@ class Version:
         return self.outs[self.places[kind]]
 
     def holds(self, path: str, md5: str) -> bool:
-        """Return whether an input or output of it has this hash: under this path, or under any path
-        if that is ""."""
-        known = {**self.outs, **self.code}
-        return known.get(path) == md5 if path else md5 in known.values()
+        """Return whether the input or output `path` has this hash; "" stands for any path."""
+        hashes = {**self.outs, **self.code}
+        return hashes.get(path) == md5 if path else md5 in hashes.values()
 
     def __str__(self) -> str:
         return f"{self.name}/{self.version}"
 
 
 @dataclass(frozen=True, slots=True)
-class Reign:
-    """A version that is or was champion, `since` when (UTC, "" if that is not known), and `why`."""
+class ChampionPeriod:
+    """A version that is or was champion, `since` when (UTC; "" if unknown), and `why`."""
 
     version: Version
     since: str
     why: dict[str, str]
 
 
-def name_of(task: str, corpus: str) -> str:
+def model_name(task: str, corpus: str) -> str:
     """The registered model of a task on a corpus."""
     return f"{task}-{corpus}"
 
 
-def tags(root: Path, made: Made) -> dict[str, str]:
-    """Tags that show a version to people, in that order; the last has all of it, to be read back.
+def version_tags(root: Path, run: EvaluatedRun) -> dict[str, str]:
+    """Return a version's tags, in the order in which MLflow's pages show them.
 
-    Lineage goes both ways: each folder's hash is under its path, so that MLflow's own search finds
-    the versions of a hash."""
+    The last one holds the whole version, for `read_version`. Each folder's hash is under its path,
+    so that MLflow's search finds the versions of a hash."""
     origin = describe.origin(root)
-    edited = {"git.dirty": "true"} if origin.get("seqline.dirty") == "true" else {}
+    dirty = {"git.dirty": "true"} if origin.get("seqline.dirty") == "true" else {}
+    hashes = {
+        describe.mlflow_name(f"dvc.outs/{path}"): run.outs[path] for path in run.places.values()
+    }
+
     return {
-        "score": line(root, made),
-        "run": made.run,
-        "family": str(made.block["family"]),
+        "score": score_line(root, run),
+        "run": run.run,
+        "family": str(run.block["family"]),
         "git.commit": origin.get("mlflow.source.git.commit", ""),
-        **edited,
-        **{describe.name(f"dvc.outs/{path}"): made.outs[path] for path in made.places.values()},
-        DIGEST: made.digest(),
-        MADE: json.dumps({part: getattr(made, part) for part in PARTS}, ensure_ascii=False),
+        **dirty,
+        **hashes,
+        DIGEST: run.digest(),
+        LINEAGE: json.dumps({part: getattr(run, part) for part in PARTS}, ensure_ascii=False),
     }
 
 
-def read(registered: Any) -> Version:
-    """Read a version from MLflow's; UserError if its tags are not what `tags` writes.
+def read_version(entry: Any) -> Version:
+    """Read a version from MLflow's `entry`; UserError if its tags are not those of `version_tags`.
 
-    The registry may be shared: what others can write there becomes part of paths, of params.yaml
-    and of command lines."""
-    where = f"{registered.name}/{registered.version} in MLflow's registry"
+    The registry may be shared: what others write there becomes part of paths, of params.yaml and of
+    command lines."""
+    where = f"{entry.name}/{entry.version} in MLflow's registry"
     try:
-        return _read(registered)
+        return _read(entry)
     except UserError as error:
         raise UserError(f"{where}: {error} {_DELETE}") from None
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
@@ -106,12 +107,12 @@ def read(registered: Any) -> Version:
         raise refuse(where, problem, "a version of seqline's", _DELETE) from None
 
 
-def _read(registered: Any) -> Version:
-    tags = registered.tags
-    parts = json.loads(tags[MADE])
+def _read(entry: Any) -> Version:
+    tags = entry.tags
+    parts = json.loads(tags[LINEAGE])
     version = Version(
-        name=registered.name,
-        version=int(registered.version),
+        name=entry.name,
+        version=int(entry.version),
         task=parts["block"]["task"],
         corpus=parts["block"]["corpus"],
         run=tags["run"],
@@ -119,13 +120,15 @@ def _read(registered: Any) -> Version:
         commit=tags["git.commit"],
         dirty="git.dirty" in tags,
         score=tags["score"],
-        mlflow_run=registered.run_id,
+        mlflow_run=entry.run_id,
         **{part: dict(parts[part]) for part in PARTS},
     )
+
+    # Check what becomes part of paths and command lines.
     check_outputs("tags", version.outs, version.places)
     params.check_name("runs", version.run)
     params.check_name("corpora", version.corpus)
-    if version.name != name_of(version.task, version.corpus):
+    if version.name != model_name(version.task, version.corpus):
         raise refuse(
             "tags",
             f"{version.task} on {version.corpus}",
@@ -134,43 +137,53 @@ def _read(registered: Any) -> Version:
     return version
 
 
-def led_to(moves: Sequence[Mapping[str, Any]], holder: int | None) -> list[Mapping[str, Any]]:
-    """Of the recorded moves, in order of time, those that led to the present `holder` of the alias,
-    whose own is last.
+def champion_moves(
+    moves: Sequence[Mapping[str, Any]], holder: int | None
+) -> list[Mapping[str, Any]]:
+    """Return those of the recorded moves that led to the present `holder` of the alias, its own
+    last.
 
-    Each tells the version that it moved the alias to and `from` which, so that one that never came,
-    its process having been killed, shows: the next found the alias where it was. A version that
-    somebody named by hand stands there without a time."""
-    stood = _stood(moves, holder)
-    line: list[Mapping[str, Any]] = [_by_hand(stood[0])]
-    for move, after in zip(moves, stood[1:], strict=True):
-        if after == move["from"]:
+    `moves` are in order of time. Each has the `version` that it moved the alias to, and `from`
+    which. A killed process leaves a record without its move, which shows in the next record: there
+    the alias is still where it was. A version that somebody set by hand has no time."""
+    positions = _alias_positions(moves, holder)
+    history: list[Mapping[str, Any]] = [_manual_move(positions[0])]
+    for move, position in zip(moves, positions[1:], strict=True):
+        # The recorded move did not happen.
+        if position == move["from"]:
             continue
-        if move.get("back") and any(each["version"] == move["version"] for each in line):
-            while line[-1]["version"] != move["version"]:
-                line.pop()
+
+        # A rollback removes the champions after its version, as on a stack.
+        if move.get("back") and any(entry["version"] == move["version"] for entry in history):
+            while history[-1]["version"] != move["version"]:
+                history.pop()
         else:
-            line.append(move)
-        if after != move["version"]:
-            line.append(_by_hand(after))
-    return [each for each in line if each["version"] is not None] if holder is not None else []
+            history.append(move)
+        # Somebody moved the alias by hand before the next record.
+        if position != move["version"]:
+            history.append(_manual_move(position))
+
+    if holder is None:
+        return []
+    return [entry for entry in history if entry["version"] is not None]
 
 
-def turned_back(moves: Sequence[Mapping[str, Any]], holder: int | None) -> set[int]:
-    """Of the recorded moves, as `led_to` gets them, the versions that a rollback ended and that did
-    not come back since."""
-    found: set[int] = set()
-    for move, after in zip(moves, _stood(moves, holder)[1:], strict=True):
-        if move.get("back") and after == move["version"]:
-            found.add(move["from"])
-        found.discard(after or 0)
-    return found
+def rolled_back(moves: Sequence[Mapping[str, Any]], holder: int | None) -> set[int]:
+    """Versions that a rollback removed and that never became champion again.
+
+    The arguments are those of `champion_moves`."""
+    versions: set[int] = set()
+    for move, position in zip(moves, _alias_positions(moves, holder)[1:], strict=True):
+        if move.get("back") and position == move["version"]:
+            versions.add(move["from"])
+        versions.discard(position or 0)
+    return versions
 
 
-def _stood(moves: Sequence[Mapping[str, Any]], holder: int | None) -> list[int | None]:
+def _alias_positions(moves: Sequence[Mapping[str, Any]], holder: int | None) -> list[int | None]:
     """Positions of the alias before the first move, between each two, and now."""
     return [*(move["from"] for move in moves), holder]
 
 
-def _by_hand(version: int | None) -> Mapping[str, Any]:
+def _manual_move(version: int | None) -> Mapping[str, Any]:
     return {"version": version, "at": ""}
