@@ -103,9 +103,9 @@ def test_a_file_that_changes_while_it_is_copied_is_refused(
     source.write_bytes(TEXT)
     os.utime(source, (1, 1))
     monkeypatch.setattr(own, "_CHUNK", 100)
-    original = own.naming
+    original = own.name_file_in_errors
 
-    def naming(path: Path) -> object:
+    def change_file(path: Path) -> object:
         turn = next(turns)
         if change == "grow":
             with source.open("ab") as file:
@@ -116,9 +116,9 @@ def test_a_file_that_changes_while_it_is_copied_is_refused(
             source.write_bytes(TEXT[::-1])
         return original(path)
 
-    monkeypatch.setattr(own, "naming", naming)
+    monkeypatch.setattr(own, "name_file_in_errors", change_file)
     assert "x, which changed while it was read; expected files at rest" in refusal(source, tmp_path)
-    monkeypatch.setattr(own, "naming", original)
+    monkeypatch.setattr(own, "name_file_in_errors", original)
     assert (copied(source, tmp_path) / "x").read_bytes() == source.read_bytes()
 
 

@@ -1,9 +1,8 @@
-"""Outputs are complete or absent: written beside their place under a lock, renamed into it at the
-end.
+"""Atomic outputs, complete or absent: written next to their place under a lock, then renamed.
 
 A rename can reach the disk long before the data that it publishes: after a power cut the name is
-there, the file empty. So data are synced before their rename, and the folder that holds the name
-after it."""
+there, but the file is empty. So data are synced before their rename, and the folder that holds the
+name after it."""
 
 import errno
 import os
@@ -18,57 +17,57 @@ from pipeline.core.locks import file_lock
 
 @contextmanager
 def atomic_dir(out: Path) -> Iterator[Path]:
-    """A fresh folder to fill; becomes `out` when the block ends well, and vanishes when it does
-    not.
+    """Yield an empty folder, which becomes `out` at the end of the block, and is removed if the
+    block raises.
 
-    A second process that wants the same `out` waits for the first: an orphan of a killed run cannot
-    mix with its successor. A disk's refusal that names no file names `out`."""
+    A second process that writes the same `out` waits for the first: an orphan of a killed run
+    cannot mix with its successor. OSErrors that name no file name `out`."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    beside = out.parent / f".{out.name}.partial"
+    partial = out.parent / f".{out.name}.partial"
     with file_lock(out.parent / f".{out.name}.lock"), name_file_in_errors(out):
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir()
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
         try:
-            yield beside
+            yield partial
             if out.exists():
                 shutil.rmtree(out)
-            sync_tree(beside)
-            beside.rename(out)
+            sync_tree(partial)
+            partial.rename(out)
             sync_folder(out.parent)
         finally:
-            shutil.rmtree(beside, ignore_errors=True)
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager
 def atomic_file(out: Path) -> Iterator[Path]:
-    """Like `atomic_dir`, for a single file."""
+    """Yield the path of a file to write, which becomes `out`; like `atomic_dir`."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    beside = out.parent / f".{out.name}.partial"
+    partial = out.parent / f".{out.name}.partial"
     with file_lock(out.parent / f".{out.name}.lock"), name_file_in_errors(out):
         try:
-            yield beside
-            replace_file(beside, out)
+            yield partial
+            replace_file(partial, out)
         finally:
-            beside.unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
 
 
-def replace_file(beside: Path, out: Path) -> None:
-    """Give the finished file `beside` the name `out`, so that `out` is complete at any moment, a
-    power cut included."""
-    sync_file(beside)
-    os.replace(beside, out)
+def replace_file(partial: Path, out: Path) -> None:
+    """Rename the finished file `partial` to `out`, which is complete at any moment, also after a
+    power cut."""
+    sync_file(partial)
+    os.replace(partial, out)
     sync_folder(out.parent)
 
 
 def write_file(path: Path, content: bytes) -> None:
     """Replace the content of the file `path` in one step, for a file that no other process writes
     at the same time."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        beside.write_bytes(content)
-        replace_file(beside, path)
+        partial.write_bytes(content)
+        replace_file(partial, path)
     finally:
-        beside.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
 
 
 def sync_tree(path: Path) -> None:
@@ -77,6 +76,7 @@ def sync_tree(path: Path) -> None:
         sync_file(path)
         return
 
+    # Bottom up: files first, then the folder with their names, then its parent.
     for folder, _, names in os.walk(path, topdown=False):
         for name in names:
             file = Path(folder, name)
@@ -106,7 +106,7 @@ def sync_folder(path: Path) -> None:
 
 
 def remove_folders(*paths: Path) -> None:
-    """Remove each folder that stands where a file of our own is to be written."""
+    """Remove folders at paths where files will be written; files and links stay."""
     for path in paths:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

@@ -1,8 +1,8 @@
 """Strict loading: one section of `params.yaml` becomes one frozen dataclass with the same field
 names.
 
-Dataclasses carry no defaults (a default in Python would be a parameter that `dvc params diff`
-cannot see), and live beside the code they configure. Unknown, missing and wrongly typed keys are
+Dataclasses have no defaults (a default in Python would be a parameter that `dvc params diff` cannot
+see), and live next to the code that they configure. Unknown, missing and wrongly typed keys are
 refused with their dotted name. A dataclass checks conditions between its fields in `__post_init__`
 by raising `refuse("field", ...)`; the loader puts the section in front."""
 
@@ -26,8 +26,8 @@ _FLOAT_WITHOUT_DOT = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+")
 
 
 def read(path: Path, strict: bool = True) -> dict[str, Any]:
-    """Content of a YAML file as a mapping; UserError if it is absent, broken or no mapping, or has
-    a key twice.
+    """Read a YAML file as a mapping; UserError if it is absent, broken or no mapping, or has a key
+    twice.
 
     `strict`, for files that people write: values on which YAML's versions differ, and keys that are
     no texts, are refused."""
@@ -35,8 +35,8 @@ def read(path: Path, strict: bool = True) -> dict[str, Any]:
 
 
 def section(path: Path, dotted: str) -> Any:
-    """The part of the YAML file `path` under the dotted key `dotted`; UserError naming the choices
-    if it is not there."""
+    """Return the part of the YAML file under the dotted key; UserError with the choices if it is
+    absent."""
     value: Any = _mapping(path)
     parents: list[str] = []
     for key in dotted.split("."):
@@ -51,8 +51,8 @@ def section(path: Path, dotted: str) -> Any:
 
 
 def _mapping(path: Path, strict: bool = True) -> dict[str, Any]:
-    """Content of the file, shared between reads: callers copy what they pass on. UserError unless
-    it is a mapping."""
+    """Return the file's content, shared between reads, so callers copy it; UserError if it is no
+    mapping."""
     content = yaml_reader.read(path, strict)
     if not isinstance(content, dict):
         raise refuse(str(path), type(content).__name__, "a mapping of sections")
@@ -60,8 +60,8 @@ def _mapping(path: Path, strict: bool = True) -> dict[str, Any]:
 
 
 def named_module(package: str, name: str, where: str) -> types.ModuleType:
-    """The module `name` of the package (e.g. `pipeline.models`): a family, task, format or search
-    by its file's name."""
+    """Import the module `name` of the package (e.g. `pipeline.models`): a family, task, format or
+    search."""
     folder = Path(__file__).parents[2].joinpath(*package.split("."))
     choices = sorted(file.stem for file in folder.glob("*.py") if file.stem != "__init__")
     if name not in choices:
@@ -70,10 +70,12 @@ def named_module(package: str, name: str, where: str) -> types.ModuleType:
 
 
 def load(cls: type[T], values: Any, where: str) -> T:
-    """`values` (a mapping out of YAML) as an instance of the dataclass `cls`; `where` is its dotted
-    name for messages."""
+    """Convert `values`, a mapping out of YAML, to the dataclass `cls`.
+
+    UserError for unknown, missing and wrongly typed keys; `where` is the section's dotted name."""
     if not isinstance(values, Mapping):
         raise refuse(where, values, f"a section with the keys {_names(cls)}")
+
     hints = typing.get_type_hints(cls)
     for key in values:
         if key not in hints:
@@ -82,16 +84,17 @@ def load(cls: type[T], values: Any, where: str) -> T:
     for key in hints:
         if key not in values:
             raise refuse(f"{where}.{key}", "nothing", _expected(hints[key]), "Add the key.")
-    made = {key: _convert(values[key], hint, f"{where}.{key}") for key, hint in hints.items()}
+
+    fields = {key: _convert(values[key], hint, f"{where}.{key}") for key, hint in hints.items()}
     try:
-        return cls(**made)
+        return cls(**fields)
     except UserError as error:
         raise UserError(f"{where}.{error}") from None
 
 
 def load_named(kinds: Sequence[type[T]], values: Any, where: str) -> T:
-    """`values` as the one of several dataclasses that its key `name` chooses: a Literal in each of
-    them."""
+    """Convert `values` to one of several dataclasses: the one whose Literal field `name` has the
+    value of the key `name`."""
     by_name = _by_name(kinds)
     if not isinstance(values, Mapping):
         raise refuse(where, values, f"a section whose name is {_one_of(list(by_name))}")
@@ -102,20 +105,24 @@ def load_named(kinds: Sequence[type[T]], values: Any, where: str) -> T:
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    """Convert a value out of YAML to the type `hint`; UserError if it has another type."""
+    origin = typing.get_origin(hint)
+    arguments = typing.get_args(hint)
     if hint is Any:
         return value
     if dataclasses.is_dataclass(hint):
         return load(typing.cast(type, hint), value, where)
     if origin is typing.Literal:
-        if value in arguments and type(value) in {type(a) for a in arguments}:
+        # The types too: in Python True equals 1.
+        if value in arguments and type(value) in {type(argument) for argument in arguments}:
             return value
     elif origin in (typing.Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
-        if all(dataclasses.is_dataclass(a) for a in arguments):
+        if all(dataclasses.is_dataclass(argument) for argument in arguments):
             return load_named(arguments, value, where)
-        return _convert(value, next(a for a in arguments if a is not type(None)), where)
+        other = next(argument for argument in arguments if argument is not type(None))
+        return _convert(value, other, where)
     elif origin is tuple:
         if isinstance(value, list):
             return tuple(
@@ -125,23 +132,17 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         if isinstance(value, Mapping):
             for key in value:
                 if not isinstance(key, str):
-                    raise refuse(
-                        f"{where}.{key}",
-                        f"the key {key!r}",
-                        "a text as the key",
-                        "Put it in quotes.",
-                    )
+                    problem = f"the key {key!r}"
+                    todo = "Put it in quotes."
+                    raise refuse(f"{where}.{key}", problem, "a text as the key", todo)
             return {
                 key: _convert(item, arguments[1], f"{where}.{key}") for key, item in value.items()
             }
     elif hint is float:
         if isinstance(value, str) and _FLOAT_WITHOUT_DOT.fullmatch(value):
-            raise refuse(
-                where,
-                value,
-                "a number",
-                f"Write it in full, as {yaml_reader.in_full(value)}, without quotes.",
-            )
+            # PyYAML reads 1e-3 as a text, DVC as a number.
+            todo = f"Write it in full, as {yaml_reader.in_full(value)}, without quotes."
+            raise refuse(where, value, "a number", todo)
         if isinstance(value, int | float) and not isinstance(value, bool):
             if not math.isfinite(value):
                 raise refuse(where, value, "a finite number")
@@ -156,15 +157,17 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
 
 
 def _expected(hint: Any) -> str:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    """Describe the type `hint` for a message."""
+    origin = typing.get_origin(hint)
+    arguments = typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
         return f"a section with the keys {_names(hint)}"
     if origin is typing.Literal:
         return _one_of(list(arguments))
     if origin in (typing.Union, types.UnionType):
-        if all(dataclasses.is_dataclass(a) for a in arguments):
+        if all(dataclasses.is_dataclass(argument) for argument in arguments):
             return f"a section whose name is {_one_of(list(_by_name(arguments)))}"
-        return " or ".join(_expected(a) for a in arguments)
+        return " or ".join(_expected(argument) for argument in arguments)
     if origin is tuple:
         return f"a list, each item {_expected(arguments[0])}"
     if origin is dict:
@@ -180,6 +183,7 @@ def _expected(hint: Any) -> str:
 
 
 def _by_name(kinds: Sequence[type[T]]) -> dict[str, type[T]]:
+    """Return the dataclasses by the values of their Literal field `name`."""
     return {
         name: kind
         for kind in kinds
@@ -188,8 +192,7 @@ def _by_name(kinds: Sequence[type[T]]) -> dict[str, type[T]]:
 
 
 def nearest(got: Any, choices: Sequence[str]) -> str:
-    """Return "Did you mean ...?" with the choice that is most like what was given; "" if none is
-    like it."""
+    """Return "Did you mean ...?" with the choice most similar to `got`; "" if none is similar."""
     close = difflib.get_close_matches(str(got), choices, 1)
     return f"Did you mean {close[0]!r}?" if close else ""
 

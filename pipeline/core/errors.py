@@ -1,8 +1,8 @@
-"""The user's mistakes: one line that says what, where and what to do, exit status 2, never a
-traceback.
+"""Errors for the user: one line with the place, the problem and the remedy, and exit status 2,
+without a traceback.
 
-Raise `UserError` (usually made by `refuse`) for anything a user can mend; use `assert` for our own
-mistakes."""
+Raise `UserError` (usually built by `refuse`) for anything that a user can correct; use `assert` for
+mistakes in this code."""
 
 import codecs
 import errno
@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+# The part after "got" of the line for an OSError, by its number.
 _FULL = "a full disk; expected room to write. Free some space and run again."
 _CLOSED = (
     "no permission; expected a place to read and write. Mend its permissions or name another place."
@@ -44,7 +45,7 @@ _DISK = {
     errno.EEXIST: _NO_FOLDER,
 }
 
-_LEFT = 128 + signal.SIGPIPE
+_SIGPIPE_STATUS = 128 + signal.SIGPIPE  # as a shell reports a process that SIGPIPE ended
 
 _MEMORY = (
     "out of memory ({}). Make batches or the model smaller (objective.batch_tokens, "
@@ -59,7 +60,7 @@ _THREADS = (
     "out of processes and threads ({}). Raise `ulimit -u` or `ulimit -v`, or end other "
     "programs, and run again."
 )
-_LEAST_FILES = 64
+_MIN_FILES = 64
 _EXHAUSTED = {
     errno.ENOMEM: _MEMORY,
     errno.EMFILE: _FILES,
@@ -81,29 +82,28 @@ _EXHAUSTED_TEXTS = {
     ): _MEMORY,
 }
 
-# From behind the scheme's last letter on: a pattern of the whole scheme takes time quadratic in the
-# length of a word.
+# Matches from "://" on: a pattern with the scheme would take time quadratic in a word's length.
 _ADDRESS = re.compile(r"(?<=[\w+.-])://\S+")
-# some allow a / in a password; a port is none
+# `user:password@`, where some servers allow a / in the password. A port before a / is no password.
 _USER = re.compile(r"(?![^/@]*:\d+(?:[/?#]|$))[^/@:]*:[^@]*@|[^/@]*@")
 
-# Control characters (a terminal obeys escape sequences), line and paragraph separators, marks that
-# turn the direction of writing, and lone surrogates (bytes that are no UTF-8), which many streams
-# refuse to print.
+# Control characters (terminals execute escape sequences), line and paragraph separators, marks that
+# change the direction of writing, and lone surrogates (bytes that are no UTF-8), which many streams
+# cannot print.
 _UNSAFE = re.compile(
     "[\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ufeff\\ud800-\\udfff]"
 )
 
 
 class UserError(ValueError):
-    """A mistake of the user's, told in one line that is safe to print."""
+    """A mistake of the user, described in one line that is safe to print."""
 
     def __init__(self, line: str = "") -> None:
         super().__init__(printable(line))
 
 
 def refuse(key: str, got: Any, expected: str, todo: str = "") -> UserError:
-    """`<key>: got <value>; expected <condition>. <what to do>` as an error to raise.
+    """Return the error `<key>: got <value>; expected <condition>. <what to do>`, to be raised.
 
     `key` is a dotted key of `params.yaml`, or a file's path.
     """
@@ -112,14 +112,14 @@ def refuse(key: str, got: Any, expected: str, todo: str = "") -> UserError:
 
 
 def printable(text: str) -> str:
-    """Escape what could steer a terminal or break a line, as `\\x1b` for an escape character.
+    """Escape characters that control a terminal or break a line, such as `\\x1b`.
 
-    Text from outside (a server's status line, a file's name, a value of params.yaml) may hold it.
+    Text from outside (a server's status line, a file's name, a value of params.yaml) may have them.
     """
     return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
-_MARKS = {
+_BYTE_ORDER_MARKS = {
     codecs.BOM_UTF32_LE: "UTF-32",
     codecs.BOM_UTF32_BE: "UTF-32",
     codecs.BOM_UTF16_LE: "UTF-16",
@@ -128,17 +128,19 @@ _MARKS = {
 
 
 def not_utf8(where: str, block: bytes, offset: int = 0, line: int = 1) -> UserError | None:
-    """Error for a block of the file `where` that is not UTF-8 text, but of another encoding or
-    binary; else None.
+    """Return an error if a block of the file `where` is not UTF-8 text; else None.
 
     The block begins at the byte `offset`, in line `line`. UTF-16 of Latin letters is valid UTF-8
     with a NUL byte in every other place, so that NUL bytes are refused as well."""
-    for mark, encoding in _MARKS.items():
+    # 1. A byte order mark of another encoding.
+    for mark, encoding in _BYTE_ORDER_MARKS.items():
         if offset == 0 and block.startswith(mark):
             todo = f"Convert the file: iconv -f {encoding} -t UTF-8."
             return refuse(
                 where, f"byte 0x{mark[0]:02x} at offset 0: the mark of {encoding}", "UTF-8", todo
             )
+
+    # 2. The first byte that is NUL or invalid.
     try:
         block.decode("utf-8")
         place = block.find(b"\0")
@@ -147,6 +149,8 @@ def not_utf8(where: str, block: bytes, offset: int = 0, line: int = 1) -> UserEr
         place = error.start if nul < 0 else nul
     if place < 0:
         return None
+
+    # 3. Its position, and the encoding that the zero bytes suggest.
     problem = (
         f"byte 0x{block[place]:02x} at offset {offset + place}, line "
         f"{line + block.count(bytes([10]), 0, place)}"
@@ -164,9 +168,10 @@ def not_utf8(where: str, block: bytes, offset: int = 0, line: int = 1) -> UserEr
 
 
 def _utf16_or_32(block: bytes, offset: int) -> str | None:
-    """Name of the encoding that has its zero bytes (0, others x) where most characters of the block
-    have them."""
-    columns = [block[(place - offset) % 4 :: 4] for place in range(4)]  # by the place in the file
+    """Guess the encoding from the positions, modulo 4, at which many bytes are zero; None if no
+    encoding fits."""
+    # Column i has the bytes whose position in the file is i modulo 4.
+    columns = [block[(place - offset) % 4 :: 4] for place in range(4)]
     layout = "".join(
         "0" if column.count(0) > 0.4 * max(len(column), 1) else "x" for column in columns
     )
@@ -192,7 +197,7 @@ def describe_error(error: BaseException) -> str:
 
 @contextmanager
 def name_file_in_errors(path: Path) -> Iterator[None]:
-    """An OSError that names no file, as those of a write do not, names `path`."""
+    """Let OSErrors in the block that name no file, as those of a write, name `path`."""
     try:
         yield
     except OSError as error:
@@ -202,15 +207,14 @@ def name_file_in_errors(path: Path) -> Iterator[None]:
 
 
 def at_least_one(**sizes: int) -> None:
-    """For the `__post_init__` of a Config: UserError for the first size below 1."""
+    """Raise UserError for the first size below 1; for the `__post_init__` of a Config."""
     for key, size in sizes.items():
         if size < 1:
             raise refuse(key, size, "at least 1")
 
 
 def share(**shares: float) -> None:
-    """For the `__post_init__` of a Config: UserError for the first that is no share from 0 to below
-    1."""
+    """Raise UserError for the first value outside [0, 1); for the `__post_init__` of a Config."""
     for key, value in shares.items():
         if not 0 <= value < 1:
             raise refuse(key, value, "a share from 0 to below 1")
@@ -221,36 +225,39 @@ def reader_closed(stream: TextIO) -> bool:
 
     If so, later output to it is silently discarded."""
     try:
-        number = stream.fileno()
-    except (OSError, ValueError):  # no file: a test's own
+        descriptor = stream.fileno()
+    except (OSError, ValueError):  # not a file, as in tests
         return False
     with suppress(BrokenPipeError):
         stream.flush()
+
+    # POLLERR is the state of a pipe, POLLHUP that of a terminal, whose other end is closed.
     poll = select.poll()
-    poll.register(number, 0)
-    left = any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
-    if left:
-        nobody = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nobody, number)
-        os.close(nobody)
-    return left
+    poll.register(descriptor, 0)
+    closed = any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    if closed:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, descriptor)
+        os.close(null)
+    return closed
 
 
 def refuse_few_descriptors() -> None:
-    """Refuse a limit on open files so low that libraries fail in ways that name another cause."""
+    """Raise UserError for a limit on open files so low that libraries fail with misleading
+    errors."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if 0 <= limit < _LEAST_FILES:
+    if 0 <= limit < _MIN_FILES:
         raise refuse(
-            "ulimit -n", limit, f"at least {_LEAST_FILES} open files", "Run `ulimit -n 1024` first."
+            "ulimit -n", limit, f"at least {_MIN_FILES} open files", "Run `ulimit -n 1024` first."
         )
 
 
 def exhausted(error: BaseException) -> str | None:
-    """Line for an error that means too little memory, or too few descriptors or threads; None for
-    any other.
+    """Return a line for an error caused by too little memory, or too few descriptors or threads;
+    else None.
 
-    The errors that led to this one count too, since libraries wrap them. EAGAIN is also the answer
-    of a lock that is taken: after `raise ... from None` it counts no longer, since it was handled.
+    The causes of this error count too, since libraries wrap them. EAGAIN is also the error of a
+    lock that is taken: after `raise ... from None` it was handled, and does not count.
     """
     for cause, suppressed in _causes(error):
         if suppressed and isinstance(cause, OSError) and cause.errno == errno.EAGAIN:
@@ -268,8 +275,7 @@ def exhausted(error: BaseException) -> str | None:
 
 
 def _causes(error: BaseException) -> Iterator[tuple[BaseException, bool]]:
-    """The error and those that led to it, each with whether a `raise ... from None` on the way says
-    that it was handled."""
+    """Yield the error and its causes, each with whether a `raise ... from None` has handled it."""
     cause: BaseException | None = error
     visited: set[int] = set()
     suppressed = False
@@ -281,15 +287,15 @@ def _causes(error: BaseException) -> Iterator[tuple[BaseException, bool]]:
 
 
 def give_up_if_exhausted(error: BaseException) -> None:
-    """Leave with one line and status 2 where memory, descriptors or threads ran out; return for any
+    """Exit with one line and status 2 if memory, descriptors or threads ran out; return for any
     other error.
 
-    Without memory the interpreter's own clearing up fails, with tracebacks, so it is left out.
+    Without memory the interpreter's cleanup fails with tracebacks, so `os._exit` skips it.
     """
     line = exhausted(error)
     if line is None:
         return
-    error.__traceback__ = None  # frees what the failed functions held
+    error.__traceback__ = None  # frees the local variables of the failed functions
     print(f"seqline: {printable(line)}", file=sys.stderr, flush=True)
     if not line.startswith(_MEMORY.partition("{")[0]):
         sys.exit(2)
@@ -299,15 +305,13 @@ def give_up_if_exhausted(error: BaseException) -> None:
 
 
 def uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """`sys.excepthook` of the stages: what runs out during an import runs out before `exit_with` is
-    called."""
+    """`sys.excepthook` of the stages, for errors in imports, before `exit_with` is called."""
     give_up_if_exhausted(error)
     sys.__excepthook__(kind, error, trace)
 
 
 def read_json(path: Path, expected: str, todo: str) -> dict[str, Any]:
-    """The mapping that a stage wrote to a JSON file; UserError if there is none, or if it is
-    damaged."""
+    """Read a mapping that a stage wrote to a JSON file; UserError if it is absent or damaged."""
     content = read_json_value(path, expected, todo)
     if not isinstance(content, dict):
         raise refuse(str(path), type(content).__name__, f"{expected}: a mapping", todo)
@@ -315,8 +319,7 @@ def read_json(path: Path, expected: str, todo: str) -> dict[str, Any]:
 
 
 def read_json_value(path: Path, expected: str, todo: str) -> Any:
-    """The value, of any type, that a stage wrote to a JSON file; UserError if there is none, or if
-    it is no JSON."""
+    """Read a value of any type from a JSON file; UserError if it is absent or no JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -328,15 +331,14 @@ def read_json_value(path: Path, expected: str, todo: str) -> Any:
 
 
 def exit_with(main: Callable[[], None]) -> None:
-    """Run a command's `main` and leave with 0, or with one line on stderr and status 2 for a user's
-    mistake.
+    """Run a command's `main`; for a UserError, print one line on stderr and exit with status 2.
 
-    A command whose reader leaves ends as the signal SIGPIPE would end it.
+    A command whose reader closes stdout exits as if by SIGPIPE.
     """
     try:
         refuse_few_descriptors()
         main()
-        left = reader_closed(sys.stdout)
+        closed = reader_closed(sys.stdout)
     except UserError as error:
         give_up_if_exhausted(error)
         print(f"seqline: {error}", file=sys.stderr)
@@ -344,20 +346,20 @@ def exit_with(main: Callable[[], None]) -> None:
         sys.exit(2)
     except OSError as error:
         if isinstance(error, BrokenPipeError) and reader_closed(sys.stdout):
-            sys.exit(_LEFT)
+            sys.exit(_SIGPIPE_STATUS)
         give_up_if_exhausted(error)
         if error.errno not in _DISK:
             raise
-        where = error.filename2 or error.filename or "a file"  # of a copy, where to
+        where = error.filename2 or error.filename or "a file"  # of a copy, the target
         print(f"seqline: {printable(str(where))}: got {_DISK[error.errno]}", file=sys.stderr)
         sys.exit(2)
     except SystemExit as end:
         if reader_closed(sys.stdout) and not end.code:
-            sys.exit(_LEFT)
+            sys.exit(_SIGPIPE_STATUS)
         raise
     except Exception as error:
-        # libraries report too little memory and too many files by errors of many types
+        # Libraries raise errors of many types for too little memory and too many files.
         give_up_if_exhausted(error)
         raise
-    if left:
-        sys.exit(_LEFT)
+    if closed:
+        sys.exit(_SIGPIPE_STATUS)

@@ -9,7 +9,7 @@ HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
 def bypass_proxies() -> None:
-    """Exempt loopback from HTTP_PROXY and its kin, for this process and for all that it starts."""
+    """Exempt loopback from HTTP_PROXY and similar variables, for this process and its children."""
     # `no_proxy` takes precedence where both are set (urllib, requests, httpx and websockets agree).
     exempt = os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")
     hosts = [host.strip() for host in exempt.split(",") if host.strip()]
@@ -29,5 +29,5 @@ def answers(url: str, timeout: float = 2.0) -> bool:
         with opener.open(url, timeout=timeout):
             return True
     except (OSError, http.client.HTTPException):
-        # nobody there, a refusal, or something that does not speak HTTP
+        # No server, an error status, or a server of another protocol.
         return False

@@ -1,7 +1,7 @@
-"""The shape of `params.yaml`: which sections there are, and what each stage may ask of them.
+"""The sections of `params.yaml` as dataclasses.
 
-The blocks inside (`model`, `optim`, `source`, ...) stay plain mappings here; the module that one
-configures loads it."""
+The blocks inside (`model`, `optim`, `source`, ...) stay plain mappings here; each is loaded by the
+module that it configures."""
 
 import re
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 from pipeline.core import config
 from pipeline.core.errors import at_least_one, refuse
 
-SCRATCH = "scratch"  # the `start` of a run that begins from no other
+SCRATCH = "scratch"  # the `start` of a run whose model begins with random weights
 _NAME = re.compile(r"[a-z0-9_]+")
 
 Tokenizer = Literal["13a", "intl", "zh", "ja-mecab", "char", "none"]
@@ -124,7 +124,7 @@ _SPLITTINGS: dict[str, type[Splitting]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
-    """A sentence whose answer the reports show."""
+    """A sentence whose output the reports show."""
 
     prompt: str
     reference: str | None
@@ -154,8 +154,8 @@ class Run:
     """One block under `runs:`. `family`, `task`, `search.method` are file names in `models/`,
     `tasks/`, `decoding/`.
 
-    `start` is the run whose trained model this one begins from, or `scratch`. `search` is null
-    where the task is not answered by a search."""
+    `start` is the run whose trained model initializes this one, or `scratch`. `search` is null for
+    tasks without a search."""
 
     family: str
     task: str
@@ -170,23 +170,22 @@ class Run:
 
 
 def check_name(where: str, name: Any) -> None:
-    """Refuse a block's name that cannot be a folder's and a DVC stage's: it reaches paths and, in
-    plain DVC, commands."""
+    """Raise UserError for a block's name that is not safe in paths, stage names and commands."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise refuse(where, name, "names of small letters, digits and _", "Rename the block.")
 
 
 def corpus(path: Path, name: str) -> Corpus:
-    """The block `corpora.<name>` of the params file."""
+    """Load the block `corpora.<name>` of the params file."""
     values = config.section(path, f"corpora.{name}")
     if isinstance(values, Mapping):
-        values = {"bleu": AUTO, **values}
+        values = {"bleu": AUTO, **values}  # older files have no such key
     block: Corpus = config.load(Corpus, values, f"corpora.{name}")
     return block
 
 
 def split(block: Corpus, where: str) -> Splitting | None:
-    """Load the split of `block`; None for the corpus's own, official split."""
+    """Load the split of `block`; None for the corpus's official split."""
     if block.split == "official":
         return None
     if not isinstance(block.split, Mapping):
@@ -202,7 +201,8 @@ def split(block: Corpus, where: str) -> Splitting | None:
 
 
 def run(path: Path, name: str) -> Run:
-    """The block `runs.<name>` of the params file, its corpus being one that the file has."""
+    """Load the block `runs.<name>` of the params file; UserError if its corpus is not in the
+    file."""
     block = config.load(Run, config.section(path, f"runs.{name}"), f"runs.{name}")
     corpora = config.section(path, "corpora")
     if block.corpus not in corpora:
@@ -216,10 +216,10 @@ def run(path: Path, name: str) -> Run:
 
 
 def compute(path: Path) -> Compute:
-    """The section `compute` of the params file."""
+    """Load the section `compute` of the params file."""
     return config.load(Compute, config.section(path, "compute"), "compute")
 
 
 def evaluation(path: Path) -> Evaluation:
-    """The section `evaluation` of the params file."""
+    """Load the section `evaluation` of the params file."""
     return config.load(Evaluation, config.section(path, "evaluation"), "evaluation")

@@ -1,5 +1,5 @@
-"""Identity of the process that wrote a file: its number, and what no later process with the same
-number shares.
+"""Identity of a process, to be written to a file: its number, and values that no later process
+with the same number shares.
 
 Process numbers are reused, start again at every boot, and mean another process in every PID
 namespace (containers, `unshare -p`). A number read from a file is therefore not enough to signal a
@@ -76,17 +76,18 @@ def _identity(name: str) -> ProcessIdentity | None:
     try:
         state, *fields = (_PROC / name / "stat").read_bytes().rpartition(b") ")[2].split()
         boot_id = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
-        # numbers are looked up in this process's own
+        # Numbers count in the namespace of the process that reads /proc.
         namespace = os.readlink(_PROC / "self/ns/pid")
     except OSError:
         return None
     if state in (b"Z", b"X"):
         return None
-    # field 22 of proc(5), counted after the name
+    # Start time: field 22 of proc(5), where the state is field 3.
     return ProcessIdentity(pid, fields[18].decode(), boot_id, namespace)
 
 
 def _identity_without_proc(pid: int) -> ProcessIdentity | None:
+    """Identify the process where there is no /proc, as on macOS."""
     import psutil
 
     try:

@@ -4,6 +4,6 @@ import hashlib
 
 
 def derive(seed: int, name: str) -> int:
-    """A 63-bit seed for the use called `name` in a run seeded with `seed`."""
+    """Return a 63-bit seed for the use called `name` in a run seeded with `seed`."""
     digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1

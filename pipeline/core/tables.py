@@ -1,8 +1,7 @@
-"""Every Parquet table that flows between stages: its schema, and reading and writing with the
-schema checked.
+"""Schemas of all Parquet tables between stages; reading and writing with the schema checked.
 
-`ids` columns are list<int32>, written zstd + BYTE_STREAM_SPLIT; rewriting the same rows gives the
-same bytes. Files appear in folders that `atomic_dir` makes, so a reader never sees half a file."""
+`ids` columns are list<int32>, written as zstd + BYTE_STREAM_SPLIT. Rewriting the same rows gives
+the same bytes. Stages write into folders of `atomic_dir`, so a reader never sees half a file."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,9 +15,10 @@ from pipeline.core.errors import UserError, describe_error, name_file_in_errors,
 
 _DAMAGED = (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError)
 _COMPLETE = frozenset({"row", "nats", "count"})  # columns that have no null in any table
-_ids, _strings = pa.list_(pa.int32()), pa.list_(pa.string())
+_ids = pa.list_(pa.int32())
+_strings = pa.list_(pa.string())
 
-# What a corpus reader yields, batch by batch. `reject` is null, or why the row cannot be used.
+# Batches of a corpus reader. `reject` is null, or the reason why the row cannot be used.
 # `log_prob` is the row's natural log-probability under the grammar that wrote it, null for natural
 # text.
 RAW_TEXT = pa.schema(
@@ -62,9 +62,9 @@ TOKENS_LABELLED = pa.schema(
 TOKENS = {"text": TOKENS_TEXT, "pair": TOKENS_PAIR, "labelled": TOKENS_LABELLED}
 REJECTS = pa.schema({"split": pa.string(), "reason": pa.string(), "text": pa.string()})
 
-# What word vectors are judged by, beside the splits: words of a class can replace each other;
-# people said how alike the pairs are (`score`, higher is more); `first` is to `second` as `third`
-# to `fourth`.
+# Benchmarks of word vectors, in addition to the splits. Classes: words of a class can replace each
+# other. Similarity: `score` by people, higher is more similar. Analogies: `first` is to `second` as
+# `third` is to `fourth`.
 JUDGE_CLASSES = pa.schema({"token": pa.string(), "class": pa.string()})
 JUDGE_SIMILARITY = pa.schema({"first": pa.string(), "second": pa.string(), "score": pa.float64()})
 JUDGE_ANALOGIES = pa.schema(
@@ -77,7 +77,7 @@ JUDGE_ANALOGIES = pa.schema(
     }
 )
 
-# Labels have one too: their names in order, numbered from 0.
+# Of tokens, and of labels: their names in order, numbered from 0.
 VOCAB = pa.schema({"token": pa.string(), "id": pa.int32(), "count": pa.int64()})
 
 # After encode: ids without <bos> and <eos>, which the tasks add; `paragraph` as in TOKENS_TEXT.
@@ -93,8 +93,8 @@ HISTORY = pa.schema(
 # After predict. `nats` is the teacher-forced -log P of `count` tokens (<eos> among them).
 LIKELIHOOD = pa.schema({"row": pa.int64(), "nats": pa.float64(), "count": pa.int32()})
 # Pairs of sentences: `row` is the first one's. `nats` is the -log P of `count` masked words,
-# `correct` of which were guessed; `pair_nats` is the -log P of whether the second sentence follows,
-# `pair_correct` whether that was right.
+# `correct` of which were predicted. `pair_nats` is the -log P of the true answer to "does the
+# second sentence follow?"; `pair_correct` says whether the prediction was right.
 MASKED = pa.schema(
     {
         "row": pa.int64(),
@@ -106,7 +106,7 @@ MASKED = pa.schema(
         "pair_correct": pa.bool_(),
     }
 )
-# n-best lists: rank 0 is the answer; `score` is what the search ranked by, `log_prob` its natural
+# n-best lists: rank 0 is the prediction; the search ranks by `score`; `log_prob` is the natural
 # log-probability.
 HYPOTHESES = pa.schema(
     {
@@ -120,7 +120,7 @@ HYPOTHESES = pa.schema(
 # The likeliest label of each row, and the natural log-probability of every label, in the order of
 # `labels.json`.
 LABELS = pa.schema({"row": pa.int64(), "label": pa.string(), "log_probs": pa.list_(pa.float64())})
-# Sample sentences: what the search made of each prompt; `reference` null where there is none.
+# Sample sentences: the search's output for each prompt; `reference` is null where there is none.
 SAMPLES = pa.schema(
     {
         "row": pa.int32(),
@@ -130,8 +130,8 @@ SAMPLES = pa.schema(
         "log_prob": pa.float64(),
     }
 )
-# Attention of the samples: weights[i * len(columns) + j] is what output token i gave to input token
-# j.
+# Attention of the samples: weights[i * len(columns) + j] is the weight of input token j at output
+# token i.
 ATTENTION = pa.schema(
     {
         "row": pa.int32(),
@@ -191,16 +191,16 @@ SCORES_LABELLED = pa.schema(
     }
 )
 # MASKED with the first sentence's paragraph as its block, its number of tokens, and how many of
-# those are unknown. `nats` and `correct` are of guesses at ids: one at `<unk>` is right for every
-# unknown word.
+# those are unknown. `nats` and `correct` count predicted ids: `<unk>` is right for every unknown
+# word.
 SCORES_MASKED = (
     MASKED.insert(1, pa.field("block", pa.int64()))
     .append(pa.field("tokens", pa.int32()))
     .append(pa.field("unknown", pa.int32()))
 )
-# Of word vectors: what each judge has found. The first row's judge is the one that ranks. `section`
-# is the class of the word `item`, or the section of an analogy. `found` is a share, or a rank with
-# `wanted` the rank that people gave.
+# Results of each benchmark (`judge`) of word vectors; the first row's benchmark ranks the runs.
+# `section` is the class of the word `item`, or the section of an analogy. `found` is a share, or a
+# rank, for which `wanted` is the rank that people gave.
 SCORES_VECTORS = pa.schema(
     {
         "row": pa.int64(),
@@ -214,8 +214,8 @@ SCORES_VECTORS = pa.schema(
 
 
 def read(path: Path, schema: pa.Schema) -> pa.Table:
-    """The whole table at `path`; UserError if it is absent, no Parquet, of another schema, or lacks
-    what every row has."""
+    """Read the table at `path`; UserError if it is absent, no Parquet, of another schema, or has
+    nulls in a column that is complete in every table."""
     with _open(path, schema) as file:
         table = file.read()
     for name in _COMPLETE.intersection(schema.names):
@@ -228,26 +228,27 @@ def read(path: Path, schema: pa.Schema) -> pa.Table:
 def batches(
     path: Path, schema: pa.Schema, rows: int = 16384, columns: Sequence[str] | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """The table at `path` in batches of at most `rows` rows, all columns or those named; errors as
-    `read`."""
+    """Yield the table at `path` in batches of at most `rows` rows, all columns or those of
+    `columns`; errors as `read`."""
     with _open(path, schema) as file:
         yield from file.iter_batches(rows, columns=columns)
 
 
 def schema(path: Path, *choices: pa.Schema) -> pa.Schema:
-    """Return the one of the schemas that the table at `path` has; UserError if none, or as
+    """Return the schema of the table at `path`, which is one of `choices`; else UserError, as
     `read`."""
     with _parquet(path):
-        found = pq.read_schema(path)
+        actual = pq.read_schema(path)
         for choice in choices:
-            if found.equals(choice):
+            if actual.equals(choice):
                 return choice
-        raise _other(path, found, choices)
+        raise _wrong_schema(path, actual, choices)
 
 
 @contextmanager
 def writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
-    """A Parquet writer for `schema`: `write_batch` or `write_table` in a `with` block."""
+    """Open a Parquet writer for `schema`: `write_batch` or `write_table` in a `with` block."""
+    # Token ids compress best as split bytes, which Parquet does not combine with a dictionary.
     split = [f"{field.name}.list.element" for field in schema if field.type == _ids]
     plain = [leaf for leaf in _leaves(schema) if leaf not in split]
     with pq.ParquetWriter(
@@ -256,44 +257,45 @@ def writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
         compression="zstd",
         use_dictionary=plain,
         column_encoding=dict.fromkeys(split, "BYTE_STREAM_SPLIT") or None,
-    ) as opened:
-        yield opened
+    ) as parquet:
+        yield parquet
 
 
 def write(path: Path, table: pa.Table) -> None:
     """Write a whole table whose schema is one of this module's."""
-    with writer(path, table.schema) as opened:
-        opened.write_table(table)
+    with writer(path, table.schema) as parquet:
+        parquet.write_table(table)
 
 
 def mapped(path: Path, schema: pa.Schema, cache: Path) -> pa.Table:
-    """The table at `path` memory-mapped: an uncompressed copy, in one piece, is written to `cache`
-    (Arrow IPC) and opened.
+    """Memory-map the table at `path`, after writing an uncompressed copy in one piece to `cache`
+    (Arrow IPC).
 
-    Each call makes its own copy: an earlier one may be damaged, and checking it costs as much. So
-    it is not synced either."""
+    Each call writes the copy anew: an earlier one may be damaged, and a check costs as much. So
+    the copy is not synced either."""
     cache.parent.mkdir(parents=True, exist_ok=True)
-    table, beside = read(path, schema).combine_chunks(), cache.with_suffix(".partial")
-    remove_folders(cache, beside)
+    table = read(path, schema).combine_chunks()
+    partial = cache.with_suffix(".partial")
+    remove_folders(cache, partial)
     try:
         with (
             name_file_in_errors(cache),
-            pa.OSFile(str(beside), "wb") as sink,
+            pa.OSFile(str(partial), "wb") as sink,
             pa.ipc.new_file(sink, schema) as file,
         ):
             file.write_table(table)
-        beside.replace(cache)
+        partial.replace(cache)
     finally:
-        beside.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
     return pa.ipc.open_file(pa.memory_map(str(cache))).read_all()
 
 
 @contextmanager
 def _open(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
-    # else it holds all, however small the batches
+    # With pre_buffer the whole file is kept in memory, however small the batches.
     with _parquet(path), pq.ParquetFile(path, pre_buffer=False) as file:
         if not file.schema_arrow.equals(schema):
-            raise _other(path, file.schema_arrow, (schema,))
+            raise _wrong_schema(path, file.schema_arrow, (schema,))
         yield file
 
 
@@ -309,7 +311,7 @@ def _parquet(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno is not None:
             raise
-        raise _broken(path, error) from None  # Arrow's word for bytes that mean nothing
+        raise _broken(path, error) from None  # Arrow's error for damaged bytes has no errno
 
 
 def _absent(path: Path) -> UserError:
@@ -322,10 +324,10 @@ def _broken(path: Path, error: Exception) -> UserError:
     )
 
 
-def _other(path: Path, found: pa.Schema, choices: tuple[pa.Schema, ...]) -> UserError:
+def _wrong_schema(path: Path, actual: pa.Schema, choices: tuple[pa.Schema, ...]) -> UserError:
     expected = " or ".join(f"columns {_columns(choice)}" for choice in choices)
     return refuse(
-        str(path), f"columns {_columns(found)}", expected, "Delete it and run `dvc repro`."
+        str(path), f"columns {_columns(actual)}", expected, "Delete it and run `dvc repro`."
     )
 
 

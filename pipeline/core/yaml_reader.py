@@ -1,4 +1,4 @@
-"""YAML files read so that DVC finds the same values in them, and within bounds.
+"""Read YAML files so that DVC reads the same values, and within bounds.
 
 PyYAML reads YAML 1.1, and DVC (by ruamel.yaml) YAML 1.2: `010` is 8 in YAML 1.1 and 10 in 1.2, `no`
 is false in 1.1 and a text in 1.2. A scalar on which they differ is refused, as are dates, tags,
@@ -18,13 +18,13 @@ import yaml
 
 from pipeline.core.errors import UserError, not_utf8, refuse
 
-_LARGEST_BYTES = 16 << 20
-_DEEPEST = 50
-_MOST_NODES = 200_000  # with every alias written out
-_MOST_DIGITS = 18  # of a whole number: these fit 64 bits
+_MAX_BYTES = 16 << 20
+_MAX_DEPTH = 50
+_MAX_NODES = 200_000  # with every alias written out
+_MAX_DIGITS = 18  # of a whole number: these fit 64 bits
 _SHOWN = 80  # characters of a value in a message
 
-# several times as quick, where PyYAML was built with it
+# libyaml's loader is several times faster, where PyYAML was built with it
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
 _TYPES = ("str", "int", "float", "bool", "null")  # of scalars in settings, as YAML names them
@@ -37,8 +37,8 @@ _SAME_TEXT = re.compile(r"(?!(?:y|n|yes|no|on|off|true|false|null)$)[a-z][^\n]*"
 
 
 def read(path: Path, strict: bool) -> Any:
-    """Content of the YAML file; UserError if it is absent, broken, or read differently by YAML's
-    versions.
+    """Return the content of the YAML file; UserError if it is absent, broken, or read differently
+    by YAML 1.1 and 1.2.
 
     `strict` is false for a file that no person writes, such as `dvc.lock`: its values and keys may
     be of any kind."""
@@ -46,12 +46,13 @@ def read(path: Path, strict: bool) -> Any:
 
 
 def value(text: str, where: str) -> Any:
-    """Value of `text`, called `where` in messages, as YAML; UserError as `read` in strict mode."""
+    """Return the value of `text` as YAML, called `where` in messages; UserError as `read` in strict
+    mode."""
     return _load(text, Path(where), True, (where,))
 
 
 def in_full(text: str) -> str:
-    """A number such as 1e-3 without its exponent, if that is of a readable length."""
+    """Write a number such as 1e-3 without its exponent, if that is of a readable length."""
     try:
         number = Decimal(text.replace("_", ""))
     except InvalidOperation:
@@ -61,19 +62,19 @@ def in_full(text: str) -> str:
 
 @functools.lru_cache(maxsize=8)
 def _parsed(text: str, path: Path, strict: bool) -> Any:
-    """Content of the file, parsed only once for all sections that are read from it."""
+    """Return the content of the file, parsed only once for all sections that are read from it."""
     return _load(text, path, strict, ())
 
 
 def _text(path: Path) -> str:
     try:
-        # Not blocking: a named pipe would be waited for.
+        # O_NONBLOCK, or opening a named pipe would wait for its writer.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise refuse(
                     str(path), "no regular file", "a YAML file", "Put a file in its place."
                 )
-            data = file.read(_LARGEST_BYTES + 1)
+            data = file.read(_MAX_BYTES + 1)
     except FileNotFoundError:
         raise refuse(
             str(path), "no such file", "a YAML file", "Run from the project's root."
@@ -85,8 +86,8 @@ def _text(path: Path) -> str:
         raise refuse(
             str(path), problem, "a YAML file that can be read", "Mend its permissions or links."
         ) from None
-    if len(data) > _LARGEST_BYTES:
-        raise refuse(str(path), f"over {_LARGEST_BYTES} bytes", "a YAML file of at most that many")
+    if len(data) > _MAX_BYTES:
+        raise refuse(str(path), f"over {_MAX_BYTES} bytes", "a YAML file of at most that many")
     if refusal := not_utf8(str(path), data):
         raise refusal
     return data.decode("utf-8-sig")
@@ -116,16 +117,16 @@ def _load(text: str, path: Path, strict: bool, above: tuple[str, ...]) -> Any:
 
 
 def _check_depth(text: str, path: Path) -> None:
-    """Refuse what is nested too deeply, by the parser's events: composing recurses, in C without a
-    bound."""
+    """Refuse nesting that is too deep, by the parser's events: libyaml's composer recurses without
+    a bound."""
     depth = 0
     for event in yaml.parse(text, _Loader):
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
-            if depth > _DEEPEST:
-                problem = f"over {_DEEPEST} levels, one inside the other, in line {_line(event)}"
+            if depth > _MAX_DEPTH:
+                problem = f"over {_MAX_DEPTH} levels, one inside the other, in line {_line(event)}"
                 raise refuse(
-                    str(path), problem, f"{_DEEPEST} levels at most", "Close the brackets."
+                    str(path), problem, f"{_MAX_DEPTH} levels at most", "Close the brackets."
                 )
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
@@ -136,25 +137,26 @@ class _Check:
 
     def __init__(self, loader: Any, path: Path, strict: bool) -> None:
         self._loader, self._path, self._strict = loader, path, strict
-        # by node: how many nodes it is with every alias written out
-        self._sizes: dict[int, int] = {}
-        self._open: set[int] = set()
+        self._sizes: dict[int, int] = {}  # number of nodes with every alias written out, by node
+        self._open: set[int] = set()  # nodes whose parts are being visited
 
     def check(self, node: yaml.Node, above: tuple[str, ...]) -> int:
-        """Size of `node` at the key `above`; UserError for the first part of it that is refused."""
+        """Return the size of `node` at the key `above`; UserError for the first part that is
+        refused."""
         if id(node) in self._open:
             raise self._refusal(
                 node, above, "an alias of what it stands in", "no list or section inside itself"
             )
         if id(node) in self._sizes:
             return self._sizes[id(node)]
+
         self._open.add(id(node))
         size = 1 + sum(self._parts(node, above))
         self._open.remove(id(node))
-        if size > _MOST_NODES:
-            expected = f"at most {_MOST_NODES}"
+        if size > _MAX_NODES:
+            expected = f"at most {_MAX_NODES}"
             raise self._refusal(
-                node, above, f"over {_MOST_NODES} values, with every alias written out", expected
+                node, above, f"over {_MAX_NODES} values, with every alias written out", expected
             )
         self._sizes[id(node)] = size
         return size
@@ -164,12 +166,14 @@ class _Check:
             if self._strict:
                 self._scalar(node, above)
             return
+
         if self._strict:
             self._tag(node, above, "seq" if isinstance(node, yaml.SequenceNode) else "map")
         if isinstance(node, yaml.SequenceNode):
             for number, item in enumerate(node.value):
                 yield self.check(item, (*above[:-1], f"{''.join(above[-1:])}[{number}]"))
             return
+
         keys: set[tuple[str, str]] = set()
         for key, item in node.value:
             dotted = (*above, self._key(key, above))
@@ -180,7 +184,8 @@ class _Check:
             yield self.check(item, dotted)
 
     def _key(self, key: yaml.Node, above: tuple[str, ...]) -> str:
-        """The key as it is written; UserError unless it is a text in each version of YAML."""
+        """Return the key as it is written; UserError unless it is a text in both versions of
+        YAML."""
         if not isinstance(key, yaml.ScalarNode):
             raise self._refusal(
                 key, above, "a list or section as a key", "a text", f"{_TODO_QUOTES}."
@@ -206,7 +211,9 @@ class _Check:
         readings = _readings(node.value, node.tag)
         if len(readings) == 1:
             return
-        text, (old, new) = _short(node.value), readings
+
+        old, new = readings
+        text = _short(node.value)
         disagree = f"YAML 1.1 reads {_in_words([old])}, YAML 1.2, as DVC does, {_in_words([new])}"
         if isinstance(new, float) and isinstance(old, str):
             todo = (
@@ -231,9 +238,9 @@ class _Check:
             raise self._refusal(
                 node, where, problem, "a text, a number, true, false or null", f"{_TODO_QUOTES}."
             )
-        if kind == "int" and len(node.value) > _MOST_DIGITS:
+        if kind == "int" and len(node.value) > _MAX_DIGITS:
             problem = f"{_short(node.value, 30)}, a number of {len(node.value)} digits"
-            raise self._refusal(node, where, problem, f"at most {_MOST_DIGITS}")
+            raise self._refusal(node, where, problem, f"at most {_MAX_DIGITS}")
         return True
 
     def _tag(self, node: yaml.Node, where: tuple[str, ...], kind: str) -> None:
@@ -255,20 +262,21 @@ class _Check:
 
 
 def _readings(text: str, tag: str) -> list[Any]:
-    """Values of a plain scalar in YAML 1.1, which gives it the tag `tag`, and in 1.2; one value if
-    they are the same."""
+    """Return the values of a plain scalar in YAML 1.1, where its tag is `tag`, and in YAML 1.2.
+
+    One value if they are the same."""
     if _SAME_TEXT.fullmatch(text) and tag == f"{_TAG}str":
         return [text]
     old = _constructed(yaml.constructor.SafeConstructor(), yaml.ScalarNode(tag, text))
     if _SAME_NUMBER.fullmatch(text):
         return [old]
-    new = _reading_of_dvc(text)
+    new = _value_in_dvc(text)
     return [old] if (type(old), repr(old)) == (type(new), repr(new)) else [old, new]
 
 
 @functools.lru_cache(maxsize=4096)
-def _reading_of_dvc(text: str) -> Any:
-    """Value of a plain scalar in YAML 1.2, by the library that DVC reads with."""
+def _value_in_dvc(text: str) -> Any:
+    """Return the value of a plain scalar in YAML 1.2, by the library that DVC uses."""
     from ruamel.yaml import YAML, ScalarNode
 
     reader = YAML(typ="safe", pure=True)
@@ -277,7 +285,7 @@ def _reading_of_dvc(text: str) -> Any:
 
 
 def _constructed(constructor: Any, node: Any) -> Any:
-    """Value of the node; a ValueError, as a value, if it has none."""
+    """Return the value of the node; a ValueError, not raised, if it has none."""
     try:
         return constructor.construct_object(node)
     except ValueError:
@@ -285,7 +293,7 @@ def _constructed(constructor: Any, node: Any) -> Any:
 
 
 def _in_words(readings: list[Any]) -> str:
-    """Values in words, for a message."""
+    """Describe values for a message."""
     return " or ".join(dict.fromkeys(_kind(reading) for reading in readings))
 
 
@@ -298,7 +306,7 @@ def _kind(reading: Any) -> str:
 
 
 def _line(part: Any) -> int:
-    """The line that an event or a node begins in, from 1."""
+    """Return the line in which an event or a node begins, from 1."""
     return int(part.start_mark.line) + 1
 
 

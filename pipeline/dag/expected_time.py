@@ -8,9 +8,9 @@ from pipeline.core import state_dir
 from pipeline.core.atomic import atomic_file
 from pipeline.dag.graph import Plan, kind
 
-# seconds, before anything is known
-_GUESSES = {"train": 30.0, "predict": 6.0, "evaluate": 5.0, "report": 8.0}
-_OTHERS = 3.0
+# seconds of a stage that has never run here, by its kind
+_DEFAULT_SECONDS = {"train": 30.0, "predict": 6.0, "evaluate": 5.0, "report": 8.0}
+_OTHER_SECONDS = 3.0
 
 
 def _path(root: Path) -> Path:
@@ -18,30 +18,33 @@ def _path(root: Path) -> Path:
 
 
 def seconds(root: Path) -> dict[str, float]:
-    """Duration of each stage when it last ran here, in seconds."""
+    """Return the duration of each stage when it last ran here, in seconds; {} if the file is absent
+    or damaged."""
     try:
-        found = json.loads(_path(root).read_text(encoding="utf-8"))
-        return {str(address): float(took) for address, took in found.items()}
+        content = json.loads(_path(root).read_text(encoding="utf-8"))
+        return {str(address): float(duration) for address, duration in content.items()}
     except (OSError, ValueError, AttributeError, TypeError):
         return {}
 
 
-def record(root: Path, took: Mapping[str, float]) -> None:
-    """Remember for the next time; stages that are no more are forgotten with their file."""
-    if took:
-        with atomic_file(_path(root)) as beside:
-            beside.write_text(json.dumps(seconds(root) | dict(took), indent=0), encoding="utf-8")
+def record(root: Path, durations: Mapping[str, float]) -> None:
+    """Save the durations of stages that have run, in seconds."""
+    if not durations:
+        return
+    with atomic_file(_path(root)) as partial:
+        content = seconds(root) | dict(durations)
+        partial.write_text(json.dumps(content, indent=0), encoding="utf-8")
 
 
-def priorities(plan: Plan, known: Mapping[str, float]) -> dict[str, float]:
-    """By stage, the seconds that it and the longest line of stages behind it are expected to
-    take."""
-    dependents, left = plan.dependents(), dict[str, float]()
-    for address in reversed(list(plan.needs)):  # a stage comes after what it needs
-        own = (
-            0.0
-            if address in plan.fresh
-            else known.get(address, _GUESSES.get(kind(address), _OTHERS))
-        )
-        left[address] = own + max((left[other] for other in dependents[address]), default=0.0)
-    return left
+def priorities(plan: Plan, durations: Mapping[str, float]) -> dict[str, float]:
+    """Return, by stage, the length of the longest path from its start to the end of the DAG, in
+    seconds."""
+    dependents = plan.dependents()
+    lengths: dict[str, float] = {}
+    # From the end of the DAG: in the plan a stage comes after the stages that it needs.
+    for address in reversed(list(plan.needs)):
+        default = _DEFAULT_SECONDS.get(kind(address), _OTHER_SECONDS)
+        duration = 0.0 if address in plan.fresh else durations.get(address, default)
+        after = max((lengths[dependent] for dependent in dependents[address]), default=0.0)
+        lengths[address] = duration + after
+    return lengths

@@ -18,7 +18,7 @@ from pipeline.core.atomic import write_file
 from pipeline.core.errors import UserError
 from pipeline.dag import lockfile
 
-_CONFLICT = re.compile(r"^(<{7}|>{7}) ", re.MULTILINE)  # git's; a person has to choose
+_CONFLICT = re.compile(r"^(<{7}|>{7}) ", re.MULTILINE)  # git's markers: a person has to choose
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -41,17 +41,17 @@ def problems(root: Path) -> list[Callable[[], str]]:
     restored = lockfile.join_stages(stages) if stages else ""
     if restored and restored == text:
         return []
+
     source = f", {len(missing)} from {origin}" if missing else ""
     report = (
-        f"dvc.lock: restored, as it was cut off ({len(intact)} stages from what was left of "
-        f"it{source}); "
+        f"dvc.lock: restored, as it was cut off ({len(intact)} stages from its beginning{source}); "
         "the next run takes what is missing from DVC's run cache"
     )
     return [lambda: _restore_lock(root, content, restored, report)]
 
 
 def _copy(root: Path) -> bytes | None:
-    """Content of the copy by `save_copy`, which was complete by the dvc.yaml of that time."""
+    """Return the copy by `save_copy`, which was complete by the dvc.yaml of that time."""
     try:
         return (root / state_dir.DVC_LOCK_COPY).read_bytes()
     except OSError:
@@ -71,7 +71,7 @@ def is_complete(root: Path | None, text: str) -> bool:
     if not text.endswith("\n") or "\0" in text:
         return False
     stages = lockfile.split_stages(text)
-    if stages is None:  # edited by hand, or of another DVC
+    if stages is None:  # edited by hand, or written by another version of DVC
         try:
             content = yaml.load(text, _LOADER)
         except yaml.YAMLError:
@@ -82,7 +82,7 @@ def is_complete(root: Path | None, text: str) -> bool:
 
 
 def complete_stages(root: Path, text: str) -> dict[str, str]:
-    """Stages at the beginning of a damaged lock file that are complete."""
+    """Return the complete stages at the beginning of a damaged lock file, by name."""
     stages = lockfile.leading_stages(text)
     last = next(reversed(stages), None)
     return {
@@ -102,6 +102,8 @@ def _is_stage_complete(root: Path | None, name: str, part: str) -> bool:
         return False
     if not part.endswith("\n") or "cmd" not in stage:
         return False
+
+    # DVC writes the outputs last: all of them must be there, and the last one to its end.
     if root is not None and len(outs or []) < _number_of_outs(root, name):
         return False
     if not outs:
@@ -113,31 +115,28 @@ def _is_stage_complete(root: Path | None, name: str, part: str) -> bool:
 
 
 def _number_of_outs(root: Path, name: str) -> int:
-    """Number of outputs that dvc.yaml gives the stage; 1 if it cannot be read."""
+    """Return the number of outputs that dvc.yaml gives the stage; 1 if it cannot be read."""
     try:
-        stage = config.read(root / "dvc.yaml", strict=False)["stages"][name.partition("@")[0]]
-        stage = stage.get("do", stage)
+        block = config.read(root / "dvc.yaml", strict=False)["stages"][name.partition("@")[0]]
+        stage = block.get("do", block)
         return sum(len(stage.get(kind) or []) for kind in ("outs", "metrics", "plots"))
     except (UserError, KeyError, TypeError, AttributeError):
         return 1
 
 
 def _last_complete(root: Path) -> tuple[dict[str, str], str]:
-    """Stages of the newest complete lock in the copy or in git's HEAD, and the name of that
-    origin."""
-    locks = []
+    """Return the stages of the newest complete lock, by name, and its origin: the copy or git's
+    HEAD."""
+    locks: list[tuple[float, str, str]] = []  # time, text, origin
+    copy = root / state_dir.DVC_LOCK_COPY
     with suppress(OSError, ValueError):
-        locks.append(
-            (
-                (root / state_dir.DVC_LOCK_COPY).stat().st_mtime,
-                (root / state_dir.DVC_LOCK_COPY).read_text(encoding="utf-8"),
-                str(state_dir.DVC_LOCK_COPY),
-            )
-        )
+        text = copy.read_text(encoding="utf-8")
+        locks.append((copy.stat().st_mtime, text, str(state_dir.DVC_LOCK_COPY)))
     committed = _git(root, "show", "HEAD:./dvc.lock")
     if committed:
-        when = _git(root, "log", "-1", "--format=%ct", "--", "dvc.lock").strip()
-        locks.append((float(when or 0), committed, "git's HEAD"))
+        seconds = _git(root, "log", "-1", "--format=%ct", "--", "dvc.lock").strip()
+        locks.append((float(seconds or 0), committed, "git's HEAD"))
+
     for _, text, origin in sorted(locks, reverse=True):
         # dvc.yaml may have gained outputs since then, so they are not counted here.
         if is_complete(None, text) and (stages := lockfile.split_stages(text)):
@@ -146,14 +145,14 @@ def _last_complete(root: Path) -> tuple[dict[str, str], str]:
 
 
 def _git(root: Path, *words: str) -> str:
-    """Output of a git command; "" if it fails."""
+    """Return the output of a git command; "" if it fails."""
     try:
-        done = subprocess.run(
+        completed = subprocess.run(
             ["git", *words], cwd=root, capture_output=True, timeout=60, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return _text(done.stdout) if done.returncode == 0 else ""
+    return _text(completed.stdout) if completed.returncode == 0 else ""
 
 
 def _restore_lock(root: Path, damaged: bytes, restored: str, report: str) -> str:
@@ -166,7 +165,7 @@ def _restore_lock(root: Path, damaged: bytes, restored: str, report: str) -> str
 
 
 def save_copy(root: Path) -> None:
-    """Copy a complete `dvc.lock` to the place where a later repair looks for it."""
+    """Copy a complete `dvc.lock` to the place from which a later repair restores it."""
     with suppress(FileNotFoundError):
         content = (root / "dvc.lock").read_bytes()
         if content != _copy(root) and is_complete(root, _text(content)):

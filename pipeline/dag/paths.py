@@ -1,7 +1,8 @@
-"""Paths of the DAG out of `dvc.yaml` and `dvc.lock`, so that no path is written twice."""
+"""Paths of the DAG, read from `dvc.yaml` and `dvc.lock`: no path is repeated in Python."""
 
 import re
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,71 +11,73 @@ from pipeline.core.errors import refuse
 
 
 def stage_names(root: Path) -> set[str]:
-    """Names of the stages that `dvc.yaml` makes of params.yaml: `train@lstm`, `report`, ..."""
-    stages, names = config.read(root / "dvc.yaml")["stages"], set()
-    for stage, block in stages.items():
-        each = re.fullmatch(r"\$\{(\w+)\}", str(block.get("foreach", "")))
-        names |= (
-            {f"{stage}@{key}" for key in config.section(root / "params.yaml", each[1])}
-            if each
-            else {stage}
-        )
+    """Return the stages of `dvc.yaml`, each `foreach` expanded: `train@lstm`, `report`, ..."""
+    names: set[str] = set()
+    for stage, block in config.read(root / "dvc.yaml")["stages"].items():
+        section = _foreach_section(block)
+        if section is None:
+            names.add(stage)
+        else:
+            names |= {f"{stage}@{key}" for key in config.section(root / "params.yaml", section)}
     return names
 
 
+def _foreach_section(block: Mapping[str, Any]) -> str | None:
+    """Return `runs` for a stage with `foreach: ${runs}`; None for a stage without one."""
+    match = re.fullmatch(r"\$\{(\w+)\}", str(block.get("foreach", "")))
+    return match[1] if match else None
+
+
 def check_names(root: Path) -> None:
-    """Raise UserError, before anything runs, for a name in params.yaml that cannot be one of a
-    stage and a folder."""
-    matches = (
-        re.fullmatch(r"\$\{(\w+)\}", str(stage.get("foreach", ""))) for stage in stage_blocks(root)
-    )
-    for section in dict.fromkeys(match[1] for match in matches if match):
+    """Raise UserError for a name in params.yaml that cannot be one of a stage and a folder."""
+    sections = [_foreach_section(block) for block in stage_blocks(root)]
+    for section in dict.fromkeys(filter(None, sections)):
         for name in config.section(root / "params.yaml", section):
             params.check_name(section, name)
 
 
 def stage_blocks(root: Path) -> list[dict[str, Any]]:
-    """Stages of `dvc.yaml` as written there; other values than mappings are left out, as DVC
-    reports them."""
+    """Return the stages as `dvc.yaml` has them, without values of wrong types, which DVC
+    reports."""
     blocks = config.read(root / "dvc.yaml").get("stages")
-    return (
-        [stage for stage in blocks.values() if isinstance(stage, dict)]
-        if isinstance(blocks, dict)
-        else []
-    )
+    if not isinstance(blocks, dict):
+        return []
+    return [block for block in blocks.values() if isinstance(block, dict)]
 
 
 def option_path(root: Path, stage: str, key: str, block: dict[str, Any], name: str) -> Path:
-    """Absolute path that the command of `stage` for `key` has as its option `--name`."""
+    """Return the absolute path that the command of `stage` for `key` has as its option `--name`."""
     template = config.read(root / "dvc.yaml")["stages"][stage]
     words = shlex.split(template["do"]["cmd"])
     path = words[words.index(f"--{name}") + 1]
+
     section = template["foreach"].strip("${}")
     return root / stage_arguments.fill(path, stage_arguments.placeholders(section, key, block))
 
 
 def abandoned_outputs(root: Path) -> list[Path]:
-    """Outputs on disk of stages that DVC once ran and that the DAG no longer has."""
+    """Return the outputs on disk of stages that DVC once ran and that the DAG no longer has.
+
+    UserError for an output outside of the project: `seqline prune` would remove it."""
     if not (root / "dvc.lock").exists():
         return []
-    stages, alive = (
-        config.read(root / "dvc.lock", strict=False).get("stages", {}),
-        stage_names(root),
-    )
+
+    stages = config.read(root / "dvc.lock", strict=False).get("stages", {})
+    current = stage_names(root)
     outs = {
         name: [root / out["path"] for out in stage.get("outs", [])]
         for name, stage in stages.items()
     }
-    kept = {path for name in alive for path in outs.get(name, [])}
-    gone = [
+    used = {path for name in current for path in outs.get(name, [])}
+    abandoned = [
         path
-        for name in sorted(set(outs) - alive)
+        for name in sorted(set(outs) - current)
         for path in outs[name]
-        if path not in kept and path.exists()
+        if path not in used and path.exists()
     ]
-    for path in gone:
+    for path in abandoned:
         if not path.resolve().is_relative_to(root.resolve()):
             raise refuse(
                 str(path), "a place outside of the project", "one inside", "Mend dvc.lock."
             )
-    return gone
+    return abandoned

@@ -1,10 +1,10 @@
-"""Process groups of stages: each is on record while it lives, and ended whole, so that a kill
+"""Process groups of stages: each is recorded while it lives and ended as a whole, so that a kill
 leaves no orphan.
 
-`dvc` that is killed leaves its stage's command running. So every stage is a process group of its
-own, recorded as a file under `.seqline/flow/groups/` by the leader's id before anything is run in
-it. Numbers are used again by the system: what is found under one counts as ours only if it carries
-the mark of the flow that made the record in its environment."""
+A `dvc` that is killed leaves its stage's command running. So every stage has its own process group,
+recorded as a file under `.seqline/flow/groups/` by the leader's id before anything is run in it.
+The system reuses numbers. So a process counts as the flow's only if its environment has the mark of
+the flow that wrote the record."""
 
 import json
 import os
@@ -21,31 +21,34 @@ import psutil
 from pipeline.core import state_dir
 
 MARK = "SEQLINE_FLOW"  # in the environment of all that a flow starts
-_TERM_SECONDS, _KILL_SECONDS = 5.0, 5.0
-END_SECONDS = _TERM_SECONDS + _KILL_SECONDS  # how long `end` may take
+_TERM_SECONDS = 5.0
+_KILL_SECONDS = 5.0
+_POLL_SECONDS = 0.02
+END_SECONDS = _TERM_SECONDS + _KILL_SECONDS  # the longest time that `end` takes
 
 
 def folder(root: Path) -> Path:
-    """Folder of the records of the project's groups."""
+    """Return the folder of the records of the project's groups."""
     return root / state_dir.PROCESS_GROUPS
 
 
 def record(root: Path, group: int) -> None:
-    """Put the group on record; in the group's first process, before it does anything."""
+    """Record the group; called in its first process, before it does anything."""
     _write(root, group, os.environ.get(MARK, ""))
 
 
 def start(
     root: Path, command: Sequence[str], env: Mapping[str, str], out: IO[Any]
 ) -> "subprocess.Popen[bytes]":
-    """Run the command in the folder `root`, as a group of its own that is on record before it does
+    """Run the command in the folder `root`, as a process group that is recorded before it does
     anything.
 
-    `env` has a mark. The command waits for the record, and never begins if this process dies before
-    it."""
-    waiting = ["sh", "-c", 'read -r go && exec "$@" </dev/null', "sh", *command]
+    `env` has a mark. The command waits for the record, and never starts if this process dies
+    first."""
+    # The shell waits for a line on its input, then becomes the command.
+    delayed = ["sh", "-c", 'read -r go && exec "$@" </dev/null', "sh", *command]
     process = subprocess.Popen(
-        waiting,
+        delayed,
         cwd=root,
         env=env,
         stdin=subprocess.PIPE,
@@ -56,7 +59,7 @@ def start(
     assert process.stdin is not None
     try:
         _write(root, process.pid, env[MARK])
-        with suppress(BrokenPipeError):  # it was killed: its status tells
+        with suppress(BrokenPipeError):  # it was killed, which its status shows
             process.stdin.write(b"go\n")
     finally:
         with suppress(BrokenPipeError):
@@ -65,67 +68,71 @@ def start(
 
 
 def _write(root: Path, group: int, mark: str) -> None:
-    place = folder(root) / str(group)
-    beside = place.with_name(f"{group}.partial")
-    beside.write_text(json.dumps({"mark": mark}), encoding="utf-8")
-    beside.rename(place)
+    path = folder(root) / str(group)
+    partial = path.with_name(f"{group}.partial")
+    partial.write_text(json.dumps({"mark": mark}), encoding="utf-8")
+    partial.rename(path)
 
 
 def end(root: Path, group: int, gently: bool) -> None:
-    """End every process of the group, with some seconds to leave if `gently`, and strike it off the
-    record."""
-    for sign, patience in ((signal.SIGTERM, _TERM_SECONDS), (signal.SIGKILL, _KILL_SECONDS)):
-        if sign == signal.SIGTERM and not gently:
-            continue
+    """End every process of the group and remove its record.
+
+    `gently` sends SIGTERM first, and SIGKILL only after some seconds."""
+    signals = {signal.SIGTERM: _TERM_SECONDS, signal.SIGKILL: _KILL_SECONDS}
+    if not gently:
+        del signals[signal.SIGTERM]
+    for number, seconds in signals.items():
         try:
-            os.killpg(group, sign)
+            os.killpg(group, number)
         except ProcessLookupError:
             break
-        if _gone(group, patience):
+        if _wait_empty(group, seconds):
             break
     (folder(root) / str(group)).unlink(missing_ok=True)
 
 
 def end_orphans(root: Path) -> list[int]:
-    """End what a killed flow left over; the groups in which something was still alive."""
-    found = []
-    for place in sorted(folder(root).glob("*")):
-        if not place.name.isdecimal():
-            place.unlink(missing_ok=True)
+    """End the processes that a killed flow left; return the groups in which one was alive."""
+    orphans = []
+    for path in sorted(folder(root).glob("*")):
+        if not path.name.isdecimal():  # a record that was not completed
+            path.unlink(missing_ok=True)
             continue
+        group = int(path.name)
         with suppress(OSError, ValueError):
-            mark = json.loads(place.read_text(encoding="utf-8"))["mark"]
-            if any(_marked(process, mark) for process in _members(int(place.name))):
-                found.append(int(place.name))
-                end(root, int(place.name), gently=False)
-        place.unlink(missing_ok=True)
-    return found
+            mark = json.loads(path.read_text(encoding="utf-8"))["mark"]
+            if any(_has_mark(process, mark) for process in _members(group)):
+                orphans.append(group)
+                end(root, group, gently=False)
+        path.unlink(missing_ok=True)
+    return orphans
 
 
 def _members(group: int) -> list[psutil.Process]:
-    """The group's processes that run; a zombie does not."""
-    found = []
+    """Return the group's processes that run; a zombie does not run."""
+    members = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, ProcessLookupError, PermissionError):
             if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
+                members.append(process)
+    return members
 
 
-def _marked(process: psutil.Process, mark: str) -> bool:
+def _has_mark(process: psutil.Process, mark: str) -> bool:
     try:
         return bool(mark) and process.environ().get(MARK) == mark
     except (psutil.Error, OSError):
         return False
 
 
-def _gone(group: int, seconds: float) -> bool:
-    until = time.monotonic() + seconds
+def _wait_empty(group: int, seconds: float) -> bool:
+    """Wait until the group has no running process, at most so long; return whether it has none."""
+    deadline = time.monotonic() + seconds
     while True:
         try:
-            os.killpg(group, 0)
+            os.killpg(group, 0)  # signal 0 only asks whether the group exists
         except ProcessLookupError:
             return True
-        if time.monotonic() > until or not _members(group):
+        if time.monotonic() > deadline or not _members(group):
             return not _members(group)
-        time.sleep(0.02)
+        time.sleep(_POLL_SECONDS)

@@ -1,6 +1,5 @@
-"""Conditions that the project folder itself must meet before DVC, git and flows can work in it."""
+"""Checks of the project folder, before DVC, git and flows work in it."""
 
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,10 +12,9 @@ _GIT_SECONDS = 30
 
 
 def check(root: Path) -> None:
-    """UserError, before anything runs, for a name, a folder or a missing repository that no stage
-    could work with.
+    """Raise UserError for a name, a folder or a missing repository that no stage can work with.
 
-    Prints one line on stderr where work is possible and its history will lack something.
+    If git refuses the repository, stages can run: print one line on stderr.
     """
     paths.check_names(root)
     check_repository(root)
@@ -26,11 +24,10 @@ def check(root: Path) -> None:
 
 
 def check_repository(root: Path) -> None:
-    """UserError for a project without git that does not tell DVC so: DVC works in no such
-    folder."""
-    if any((folder / ".git").exists() for folder in (root, *root.parents)) or _works_without_git(
-        root
-    ):
+    """Raise UserError for a project without git whose DVC is not set to `core.no_scm`."""
+    if any((folder / ".git").exists() for folder in (root, *root.parents)):
+        return
+    if _is_no_scm(root):
         return
     todo = (
         "Clone the project instead of copying its files, run `git init`, or run `dvc config "
@@ -40,24 +37,24 @@ def check_repository(root: Path) -> None:
 
 
 def check_output_folders(root: Path) -> None:
-    """UserError for a folder of outputs that is a link to another place: DVC refuses each output in
-    it, after its stage."""
+    """Raise UserError for a folder of outputs that is a link: DVC would refuse each output in it,
+    after its stage."""
     for folder in sorted(set(_output_folders(root))):
         if folder.is_symlink():
-            name, link = str(folder.relative_to(root)), f"a link to {folder.readlink()}"
+            name = str(folder.relative_to(root))
+            link = f"a link to {folder.readlink()}"
+            expected = "a folder of the project, since DVC keeps no output outside"
             todo = "Make it a folder; `dvc cache dir PATH` keeps the large files elsewhere."
-            raise refuse(
-                name, link, "a folder of the project, since DVC keeps no output outside", todo
-            )
+            raise refuse(name, link, expected, todo)
 
 
 def git_refusal(root: Path) -> str | None:
-    """One line if git refuses the repository, as it does where another user owns it; else None.
+    """Return one line if git refuses the repository, as when another user owns it; else None.
 
-    Stages work all the same, but runs in MLflow then carry no commit.
+    Stages run without git, but their runs in MLflow have no commit.
     """
     try:
-        done = subprocess.run(
+        completed = subprocess.run(
             ["git", "-C", str(root), "rev-parse", "--git-dir"],
             capture_output=True,
             text=True,
@@ -71,7 +68,7 @@ def git_refusal(root: Path) -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"git: got {error}; expected an answer. Runs are recorded without a commit."
-    if "dubious ownership" not in done.stderr:
+    if "dubious ownership" not in completed.stderr:
         return None
     todo = (
         f"Run `git config --global --add safe.directory {root}`; until then runs are "
@@ -80,7 +77,8 @@ def git_refusal(root: Path) -> str | None:
     return f"git: got a repository that another user owns, {root}; expected one of your own. {todo}"
 
 
-def _works_without_git(root: Path) -> bool:
+def _is_no_scm(root: Path) -> bool:
+    """Return DVC's setting `core.no_scm`; False if its configuration cannot be read."""
     from dvc.config import Config, ConfigError
 
     try:
@@ -90,16 +88,16 @@ def _works_without_git(root: Path) -> bool:
 
 
 def _output_folders(root: Path) -> Iterator[Path]:
-    """Every folder of `dvc.yaml`'s outputs that has a constant name, such as `data` and
-    `data/raw`."""
+    """Yield the folders of outputs that have a constant name in `dvc.yaml`: `data`, `data/raw`."""
     for stage in paths.stage_blocks(root):
         block = stage.get("do", stage)
         if not isinstance(block, dict):
             continue
         items = [item for kind in ("outs", "metrics", "plots") for item in block.get(kind) or []]
         for item in items:
+            # An output with options is a mapping of one key, its path.
             path = next(iter(item)) if isinstance(item, dict) and item else str(item)
-            constant = Path(re.split(r"\$\{", path)[0] + "_").parent
-            yield from (
-                root / folder for folder in (constant, *constant.parents) if folder != Path(".")
-            )
+            constant = Path(path.partition("${")[0] + "_").parent
+            for folder in (constant, *constant.parents):
+                if folder != Path("."):
+                    yield root / folder

@@ -1,5 +1,4 @@
-"""One flow at a time in a project, and an orderly start: leftovers of a killed one are ended and
-repaired first."""
+"""The lock of a project's flows, which also ends and repairs what a killed flow left."""
 
 import sys
 from collections.abc import Iterator
@@ -16,9 +15,9 @@ from pipeline.dag import lock_repair, process_groups, repair
 def flow_lock(root: Path, wait: bool) -> Iterator[None]:
     """Hold the project's flow lock, which the system frees when the process dies, however it dies.
 
-    While another flow holds it: wait, or UserError naming its process. Process groups that a killed
-    flow left over are ended before anything else, and files that a kill or a power cut damaged are
-    repaired, with a line on stderr for each."""
+    While another flow holds it: wait, or UserError with its process. First, process groups that a
+    killed flow left are ended, and files that a kill or a power cut damaged are repaired, with a
+    line on stderr for each repair."""
     with ExitStack() as stack:
         try:
             stack.enter_context(owned_lock(root / state_dir.FLOW_LOCK, wait))

@@ -1,10 +1,8 @@
-"""`seqline refresh`: take over anew what has changed since it was copied, of the sources that
-nothing pins.
+"""`seqline refresh`: pull new data from the sources that no hash pins.
 
-A file or folder named by `source.path` is copied by the download stage, and DVC watches the copy; a
-file of `source.files` without a hash is whatever its address serves. All others are known by their
-hash, or by the seed of a grammar, and cannot change. Whether something changed is told by its
-content alone: by the hashes in the copy's manifest."""
+Such sources are files and folders of `source.path`, which the download stage copies, and files of
+`source.files` without a hash. All others are pinned by their hash, or by the seed of a grammar, and
+cannot change. Only content counts: it is compared with the hashes in the copy's manifest."""
 
 import hashlib
 import json
@@ -24,30 +22,32 @@ from pipeline.download.wanted import MANIFEST
 
 @dataclass(frozen=True, slots=True)
 class SourceChanges:
-    """Corpora whose source has other content than their copy, with a hash of that content, and what
-    could not be told."""
+    """Differences between sources and their copies.
+
+    `changed`: corpora whose source has other content, with a hash of that content; `troubles`: a
+    line for each address that could not be compared."""
 
     changed: Mapping[str, str]
     troubles: tuple[str, ...]
 
 
 def refresh(root: Path) -> SourceChanges:
-    """Look, and download the changed corpora again; UserError if a path is gone or the stage fails.
+    """Download the changed corpora again; UserError if a path is gone or the stage fails.
 
-    The caller holds `pipeline.dag.project_lock`.
+    The caller holds `project_lock.flow_lock`.
     """
-    seen = compare_sources(root)
-    for corpus in seen.changed:
+    changes = compare_sources(root)
+    for corpus in changes.changed:
         force_stage.force(root, f"download@{corpus}")
-    return seen
+    return changes
 
 
 def compare_sources(root: Path) -> SourceChanges:
     """Compare the sources of the corpora that were downloaded before, in the order of params.yaml,
     with their copies.
 
-    An address that does not answer is told and nothing more: the copy at hand stays. UserError for
-    a path that is gone or cannot be read as a source."""
+    An address that does not answer is reported, and its copy stays. UserError for a path that is
+    gone or cannot be read as a source."""
     changed: dict[str, str] = {}
     troubles: list[str] = []
     paths.check_names(root)
@@ -56,22 +56,28 @@ def compare_sources(root: Path) -> SourceChanges:
         manifest = paths.option_path(root, "download", name, asdict(corpus), "out") / MANIFEST
         if not manifest.exists():
             continue
+
         copied = {
             file["name"]: file["sha256"]
             for file in json.loads(manifest.read_text(encoding="utf-8"))["files"]
         }
-        now = copied
+        current = copied
         if "path" in corpus.source:
-            now = _own(os.path.join(root, corpus.source["path"]), f"corpora.{name}.source.path")
+            path = os.path.join(root, corpus.source["path"])
+            current = _local_digests(path, f"corpora.{name}.source.path")
         elif "files" in corpus.source:
-            served, unclear = _served(root, name, corpus)
-            now, troubles = copied | served, troubles + unclear
-        if now != copied:
-            changed[name] = hashlib.sha256(json.dumps(now, sort_keys=True).encode()).hexdigest()
+            served, unclear = _served_digests(root, name, corpus)
+            current = copied | served
+            troubles += unclear
+        if current != copied:
+            content = json.dumps(current, sort_keys=True).encode()
+            changed[name] = hashlib.sha256(content).hexdigest()
     return SourceChanges(changed, tuple(troubles))
 
 
-def _own(path: str, where: str) -> dict[str, str]:
+def _local_digests(path: str, where: str) -> dict[str, str]:
+    """Return the sha256 of each file of a source on this machine, as the download stage copies
+    it."""
     digests = {}
     for source, name in own.files(path, where):
         digest = hashlib.sha256()
@@ -81,22 +87,28 @@ def _own(path: str, where: str) -> dict[str, str]:
     return digests
 
 
-def _served(root: Path, name: str, corpus: params.Corpus) -> tuple[dict[str, str], list[str]]:
-    """The sha256 of each file of the corpus that is not pinned, as its address has it now; why
-    others could not be told."""
+def _served_digests(
+    root: Path, name: str, corpus: params.Corpus
+) -> tuple[dict[str, str], list[str]]:
+    """Return the sha256 of each file that is not pinned, as its address serves it now, and the
+    reason for each file that could not be fetched."""
     where = f"corpora.{name}.source"
     source = config.load(Files, corpus.source, where)
-    around = Surroundings(mirror="", work=root / state_dir.DOWNLOADS, budget=budget.load(root))
-    served, unclear = {}, []
-    with fetching(name, source, around) as fetcher:
+    surroundings = Surroundings(
+        mirror="", work=root / state_dir.DOWNLOADS, budget=budget.load(root)
+    )
+    served = {}
+    unclear = []
+    with fetching(name, source, surroundings) as fetcher:
         for number, file in enumerate(source.files):
             if file.pinned():
                 continue
             try:
                 path, trouble = unpinned.latest(file, f"{where}.files[{number}]", fetcher)
             except UserError as error:
-                # never downloaded from here, as in a clone that took its copy from a remote
-                path, trouble = None, str(error)
+                # Never downloaded from here, as in a clone that pulled its copy from a remote.
+                path = None
+                trouble = str(error)
                 fetcher.outdated = True
             if trouble or path is None:
                 unclear.append(trouble)
