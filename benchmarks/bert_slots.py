@@ -102,7 +102,7 @@ def entropy(ids: NDArray[np.int32]) -> float:
 def same(model: torch.nn.Module, folder: Path) -> bool:
     """Whether the model has the weights of the run in the folder, to the bit."""
     kept, _ = checkpoint.load(folder / "model.safetensors")
-    own = checkpoint.own_tensors(model)
+    own = checkpoint.unique_tensors(model)
     return own.keys() == kept.keys() and all(torch.equal(own[name], kept[name]) for name in own)
 
 

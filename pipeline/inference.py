@@ -121,7 +121,7 @@ def attention_table(looked: Sequence[Attention], numbers: Sequence[int]) -> pa.T
 def run_of(model: Path, search: dict[str, Any] | None) -> params.Run:
     """The block that the model in this folder was trained with, and the `search:` to use, which
     training does not know."""
-    facts = checkpoint.read_facts(model, "run.family")["run"]
+    facts = checkpoint.read_config(model, "run.family")["run"]
     block: params.Run = config.load(
         params.Run, facts | {"search": search}, str(model / "config.json")
     )
@@ -140,7 +140,7 @@ def check_sizes(model: Path, vocab: Path, sides: tuple[str, str]) -> None:
         )
     have, sizes = (
         describe(vocab).sizes,
-        checkpoint.read_facts(model, "sizes.source", "sizes.target")["sizes"],
+        checkpoint.read_config(model, "sizes.source", "sizes.target")["sizes"],
     )
     got, want = [have.get(side, 0) for side in sides], [sizes["source"], sizes["target"]]
     if got != want:
@@ -154,7 +154,7 @@ def trained(
     """The run's model, ready on the device with the run's threads; UserError if the vocabulary is
     not the one it knows."""
     check_sizes(
-        model, vocab, config.named_module("pipeline.tasks", run.task, f"{where}.task").SIDES
+        model, vocab, config.named_module("pipeline.tasks", run.task, f"{where}.task").SOURCE_TARGET
     )
     devices.prepare(config.load(loop.Config, run.training, f"{where}.training").threads)
     return checkpoint.load_model(model, device)
@@ -204,7 +204,7 @@ class Session:
             config.named_module("pipeline.tasks", run.task, f"{where}.task"),
             trained(run, where, model, vocab, device),
         )
-        read, say = (Codec.load(vocab, side) for side in task.SIDES)
+        read, say = (Codec.load(vocab, side) for side in task.SOURCE_TARGET)
         return cls(network, task, read, say, method, search, device, run.seed)
 
     def together(self, others: Sequence["Session"]) -> "Session":
@@ -346,7 +346,7 @@ class Session:
     @property
     def continues(self) -> bool:
         """Return whether what is answered goes on from what is read."""
-        read, say = self.task.SIDES
+        read, say = self.task.SOURCE_TARGET
         return bool(read == say)
 
     def _read(self, texts: Sequence[str]) -> list[list[int]]:

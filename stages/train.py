@@ -93,12 +93,12 @@ def train(
         check_ids(table, vocab.sizes, path)
     objective = config.load(task_module.Config, run.objective, f"{where}.objective")
     task = task_module.Task(*splits, objective, derive(run.seed, "data"), device)
-    source, target = task_module.SIDES
+    source, target = task_module.SOURCE_TARGET
     sizes = Sizes(vocab.sizes[source], vocab.sizes[target], vocab.share or source == target)
     torch.manual_seed(derive(run.seed, "init"))
     model = checkpoint.build(run.family, run.model, sizes, f"{where}.model")
     vocabularies = vocabulary_digest(a.vocab, source), vocabulary_digest(a.vocab, target)
-    start.begin(model, run, a.start, vocabularies, where)
+    start.init_weights(model, run, a.start, vocabularies, where)
     refuse_long_rows(
         model,
         task_module,
@@ -113,19 +113,19 @@ def train(
     trainer = loop.Loop(
         model, task, optim_config, loop_config, seed=seed, work=work, log=log, group=group
     )
-    quiet, begun = not (group.first and sys.stderr.isatty()), False
+    quiet, begun = not (group.is_first and sys.stderr.isatty()), False
     with tqdm(desc=name, unit="step", dynamic_ncols=True, disable=quiet) as bar:
 
         def tick(p: loop.Progress, steps: int) -> None:
             nonlocal begun
-            if not begun and p.step > 1 and group.first:
+            if not begun and p.step > 1 and group.is_first:
                 print(f"{name}: goes on after step {p.step - 1}", flush=True)
             begun = True
             bar.total = steps * loop_config.max_epochs
             bar.update(p.step - bar.n)
 
         done = trainer.run(tick)
-    if not group.first:
+    if not group.is_first:
         return
     parameters = sum(p.numel() for p in model.parameters())
     facts = {
@@ -209,15 +209,15 @@ def main() -> None:
     config.named_module("pipeline.models", run.family, f"runs.{a.run}.family")
     config.named_module("pipeline.tasks", run.task, f"runs.{a.run}.task")
     compute = params.compute(a.params)
-    count = parallel.processes(compute.processes, loop_config.accumulate)
-    if count > 1 and not launcher.launched():
+    count = parallel.process_count(compute.processes, loop_config.accumulate)
+    if count > 1 and not launcher.is_launched():
         sys.exit(launcher.launch(count, "stages.train", a.work))
     try:
         work_together(a, run, loop_config, compute)
     except parallel.PeerLost as error:
-        if launcher.folder() is None:
+        if launcher.private_folder() is None:
             raise
-        launcher.leave_an_error(error)
+        launcher.report_error(error)
         sys.exit(launcher.PEER_LOST)
 
 
@@ -230,7 +230,7 @@ def work_together(
     key = digest(run, [a.encoded, a.vocab, a.start])
     work = a.work / f"{a.run}-{key[:16]}"
     try:
-        if not group.same(key):
+        if not group.all_equal(key):
             todo = "Bring every node's clone and data level: git pull, dvc pull."
             raise refuse(
                 "torchrun",
@@ -238,7 +238,7 @@ def work_together(
                 "the same",
                 todo,
             )
-        if group.first:
+        if group.is_first:
             lead(a, run, loop_config, device, group, work, key)
         else:
             own_work = work.with_name(f"{work.name}-{group.rank}")
@@ -247,12 +247,12 @@ def work_together(
     except parallel.PeerLost:
         raise
     except UserError as error:
-        if group.first:
+        if group.is_first:
             raise
-        launcher.leave_an_error(error)
+        launcher.report_error(error)
         sys.exit(2)  # all read the same settings, and the first process prints the error
     except KeyboardInterrupt:
-        if group.first:
+        if group.is_first:
             raise
         sys.exit(130)
     finally:

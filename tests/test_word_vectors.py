@@ -289,8 +289,8 @@ def test_two_trainings_and_a_resumed_one_end_in_the_same_bytes(
     resumed.run(lambda *_: None)
     for run in (again, resumed):
         assert run.progress.history == whole.progress.history
-        for weight, tensor in checkpoint.own_tensors(whole.model).items():
-            assert torch.equal(tensor, checkpoint.own_tensors(run.model)[weight]), weight
+        for weight, tensor in checkpoint.unique_tensors(whole.model).items():
+            assert torch.equal(tensor, checkpoint.unique_tensors(run.model)[weight]), weight
 
 
 def test_clipping_is_torchs_for_dense_gradients_and_sums_repeated_rows_of_sparse_ones() -> None:

@@ -16,7 +16,10 @@ from pipeline.text.encode import Codec
 def predict(asked: Asked, out: Path) -> None:
     """Write `likelihood_<split>.parquet` for each split, and `samples.parquet` of the samples that
     have one blank."""
-    model, codec = cast(BlankFiller, asked.network()), Codec.load(asked.vocab, fill_blank.SIDES[0])
+    model, codec = (
+        cast(BlankFiller, asked.network()),
+        Codec.load(asked.vocab, fill_blank.SOURCE_TARGET[0]),
+    )
     for split in asked.splits():
         table = asked.table(split, fill_blank.SCHEMA)
         nats, count = fill_blank.likelihood(model, table, asked.device)

@@ -18,7 +18,10 @@ from pipeline.text.encode import Codec
 def predict(asked: Asked, out: Path) -> None:
     """Write `masked_<split>.parquet` for each split, and `samples.parquet` of the samples that have
     a blank."""
-    model, codec = cast(MaskedLanguageModel, asked.network()), Codec.load(asked.vocab, mlm.SIDES[0])
+    model, codec = (
+        cast(MaskedLanguageModel, asked.network()),
+        Codec.load(asked.vocab, mlm.SOURCE_TARGET[0]),
+    )
     for split in asked.splits():
         found = mlm.score(model, asked.table(split, mlm.SCHEMA), asked.objective(mlm), asked.device)
         columns = [pa.array(found[field.name]).cast(field.type) for field in tables.MASKED]

@@ -32,7 +32,7 @@ def predict(asked: Asked, out: Path) -> None:
 def vectors(asked: Asked) -> pa.Table:
     """`tables.VECTORS` of the run; UserError if its vocabulary is not the one that it was trained
     with."""
-    check_sizes(asked.model, asked.vocab, word_vectors.SIDES)
+    check_sizes(asked.model, asked.vocab, word_vectors.SOURCE_TARGET)
     known = tables.read(asked.vocab / "text.parquet", tables.VOCAB)
     weights, _ = checkpoint.load(asked.model / "model.safetensors")
     vector_VD = weights["input.weight"].numpy()[len(SPECIALS) :]

@@ -21,8 +21,8 @@ from pipeline.ragged import Ragged, by_budget, named, whole_buckets
 
 SCHEMA = tables.ENCODED_LABELLED
 KIND = "labelled"  # of the corpora it reads
-SIDES = ("text", "label")  # what is read, and what is answered
-SEARCHED = False  # whether the answer is found by a search
+SOURCE_TARGET = ("text", "label")  # what is read, and what is answered
+USES_SEARCH = False  # whether the answer is found by a search
 SCORED_ROWS = 128  # rows per batch when scoring
 
 

@@ -24,8 +24,8 @@ from pipeline.ragged import Ragged, by_budget, named
 
 SCHEMA = tables.ENCODED_TEXT
 KIND = "text"  # of the corpora it reads
-SIDES = ("text", "text")  # what is read, and what is answered
-SEARCHED = False  # whether the answer is found by a search
+SOURCE_TARGET = ("text", "text")  # what is read, and what is answered
+USES_SEARCH = False  # whether the answer is found by a search
 SCORED_ROWS = 64  # rows per batch when scoring
 
 

@@ -23,8 +23,8 @@ from pipeline.ragged import Ragged
 
 SCHEMA = tables.ENCODED_TEXT
 KIND = "text"  # of the corpora it reads
-SIDES = ("text", "text")  # what is read, and what is answered
-SEARCHED = True  # whether the answer is found by a search
+SOURCE_TARGET = ("text", "text")  # what is read, and what is answered
+USES_SEARCH = True  # whether the answer is found by a search
 SCORED_STEPS = 512  # window when scoring: the state is carried, so its size changes no result
 
 

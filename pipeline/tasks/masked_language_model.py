@@ -28,8 +28,8 @@ from pipeline.text.specials import SPECIALS
 
 SCHEMA = tables.ENCODED_TEXT
 KIND = "text"  # of the corpora it reads
-SIDES = ("text", "text")  # what is read, and what is answered
-SEARCHED = False  # whether the answer is found by a search
+SOURCE_TARGET = ("text", "text")  # what is read, and what is answered
+USES_SEARCH = False  # whether the answer is found by a search
 CHOSEN, MASKED, RANDOM = 0.15, 0.8, 0.1  # shares: of the words, and of the chosen ones
 SCORED_ROWS = 64  # pairs per batch when scoring
 # of the pairs and masks that are scored: the same for every run, so that runs can be compared

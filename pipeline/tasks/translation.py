@@ -22,8 +22,8 @@ from pipeline.ragged import Ragged, by_budget, named, whole_buckets
 
 SCHEMA = tables.ENCODED_PAIR
 KIND = "pair"  # of the corpora it reads
-SIDES = ("source", "target")  # what is read, and what is answered
-SEARCHED = True  # whether the answer is found by a search
+SOURCE_TARGET = ("source", "target")  # what is read, and what is answered
+USES_SEARCH = True  # whether the answer is found by a search
 SCORED_ROWS = 64  # rows per batch when scoring and searching
 
 

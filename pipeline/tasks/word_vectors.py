@@ -30,8 +30,8 @@ from pipeline.text.specials import SPECIALS
 
 SCHEMA = tables.ENCODED_TEXT
 KIND = "text"  # of the corpora it reads
-SIDES = ("text", "text")  # what is read, and what is predicted
-SEARCHED = False  # whether the answer is found by a search
+SOURCE_TARGET = ("text", "text")  # what is read, and what is predicted
+USES_SEARCH = False  # whether the answer is found by a search
 # of a word's count, in proportion to which it serves as noise (Mikolov et al. 2013b, section 2.2)
 POWER = 0.75
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from pipeline.training import saved
 
 
-def keep(work: Path, epoch: int, last: int, tensors: dict[str, Tensor]) -> None:
+def save_epoch(work: Path, epoch: int, last: int, tensors: dict[str, Tensor]) -> None:
     """Keep an epoch's weights in the work folder, and of those before only what a mean over the
     `last` ones needs."""
     saved.save(_file(work, epoch), tensors, {})

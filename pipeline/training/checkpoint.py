@@ -45,7 +45,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise refuse(str(path), str(error), "weights in safetensors form", _TODO) from None
 
 
-def own_tensors(model: nn.Module) -> dict[str, Tensor]:
+def unique_tensors(model: nn.Module) -> dict[str, Tensor]:
     """The model's weights by name, each shared one once."""
     seen: set[int] = set()
     named = {}
@@ -56,9 +56,9 @@ def own_tensors(model: nn.Module) -> dict[str, Tensor]:
     return named
 
 
-def fill(model: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
+def copy_weights(model: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
     """Copy weights into the model; UserError if a name or a shape does not fit its config."""
-    own = own_tensors(model)
+    own = unique_tensors(model)
     for name in sorted(own.keys() | tensors.keys()):
         got = tuple(tensors[name].shape) if name in tensors else "nothing"
         want = tuple(own[name].shape) if name in own else "nothing"
@@ -76,13 +76,13 @@ def fill(model: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
 
 def write_model(folder: Path, model: nn.Module, facts: dict[str, Any]) -> None:
     """`model.safetensors` and `config.json` (facts of the run, sizes among them)."""
-    save(folder / "model.safetensors", own_tensors(model), {})
+    save(folder / "model.safetensors", unique_tensors(model), {})
     (folder / "config.json").write_text(
         json.dumps(facts, indent=2, sort_keys=True) + "\n", encoding="utf-8"
     )
 
 
-def read_facts(folder: Path, *keys: str) -> dict[str, Any]:
+def read_config(folder: Path, *keys: str) -> dict[str, Any]:
     """`config.json` of a trained model; UserError if there is none, or if it lacks one of the
     dotted `keys`."""
     path = folder / "config.json"
@@ -98,11 +98,11 @@ def read_facts(folder: Path, *keys: str) -> dict[str, Any]:
 
 def load_model(folder: Path, device: torch.device) -> nn.Module:
     """The trained model of a run, ready to predict."""
-    facts = read_facts(folder, "run.family", "run.model", "sizes")
+    facts = read_config(folder, "run.family", "run.model", "sizes")
     sizes = config.load(Sizes, facts["sizes"], f"{folder / 'config.json'}: sizes")
     model = build(facts["run"]["family"], facts["run"]["model"], sizes, "model")
     tensors, _ = load(folder / "model.safetensors")
-    fill(model, tensors, str(folder / "model.safetensors"))
+    copy_weights(model, tensors, str(folder / "model.safetensors"))
     return model.to(device).eval()
 
 

@@ -27,12 +27,12 @@ _FOLDER = "SEQLINE_RANKS"  # the private folder
 _GRACE_SECONDS = 10.0
 
 
-def launched() -> bool:
+def is_launched() -> bool:
     """Return whether torchrun, or `launch`, has started this process."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
-def folder() -> Path | None:
+def private_folder() -> Path | None:
     """The private folder of a process that `launch` has started; None under torchrun."""
     return Path(os.environ[_FOLDER]) if _FOLDER in os.environ else None
 
@@ -149,15 +149,15 @@ def _end(processes: list[subprocess.Popen[bytes]], after: float) -> None:
             time.sleep(0.02)
 
 
-def leave_an_error(error: UserError) -> None:
+def report_error(error: UserError) -> None:
     """Save the error of a process other than the first, for the launcher to print if the first
     printed none."""
-    private = folder()
+    private = private_folder()
     if private is not None:
         (private / f"error-{os.environ['RANK']}").write_text(str(error), encoding="utf-8")
 
 
-def leave_with_parent() -> None:
+def exit_with_parent() -> None:
     """End this process when the launcher, or torchrun, ends without having ended it: it would be an
     orphan."""
     if _LAUNCHER in os.environ or "TORCHELASTIC_RUN_ID" in os.environ:

@@ -83,7 +83,7 @@ class Loop:
         seed: int,
         work: Path,
         log: Log,
-        group: parallel.Group = parallel.ALONE,
+        group: parallel.Group = parallel.SINGLE_PROCESS,
     ) -> None:
         self.model, self.task, self.optim_config, self.config = model, task, optim_config, config
         self.optimizer = optim.optimizer(optim_config, model.parameters())
@@ -148,7 +148,7 @@ class Loop:
         Returns the summed loss in nats, and the tokens.
         """
         nats, tokens, first = 0.0, 0, 0
-        for number, one in self.group.own(planned):
+        for number, one in self.group.local_batches(planned):
             torch.manual_seed(derive(self.seed, f"step {self.progress.step}, batch {number}"))
             with self.arithmetic():
                 loss, self.carry = self.task.loss(self.model, self.task.batch(one), self.carry)
@@ -159,7 +159,7 @@ class Loop:
         if self.group.size > 1:
             self.refuse_carry()
             self.scale(first)
-            nats, tokens = self.group.total(self.model.parameters(), nats, tokens)
+            nats, tokens = self.group.sum_gradients(self.model.parameters(), nats, tokens)
             self.scale(1 / tokens)
         elif tokens != first:
             self.scale(first / tokens)
@@ -184,17 +184,17 @@ class Loop:
         p.since_best += 1
         if loss < p.best_loss:
             p.best_loss, p.best_step, p.since_best = loss, p.step, 0
-            if last is None and self.group.first:
-                saved.save(self.work / BEST, checkpoint.own_tensors(self.model), {})
-        if last is not None and self.group.first:
-            averaging.keep(self.work, p.epoch, last, checkpoint.own_tensors(self.model))
+            if last is None and self.group.is_first:
+                saved.save(self.work / BEST, checkpoint.unique_tensors(self.model), {})
+        if last is not None and self.group.is_first:
+            averaging.save_epoch(self.work, p.epoch, last, checkpoint.unique_tensors(self.model))
 
     def validate(self, kind: str) -> float:
         """The validation loss in nats per token of the weights that the model holds; recorded,
         `kind` before its name."""
         p = self.progress
         self.model.eval()
-        loss, further = self.group.from_first(self.validated)
+        loss, further = self.group.broadcast(self.validated)
         if not math.isfinite(loss):
             raise UserError(
                 f"training: got a validation loss of {loss} after epoch {p.epoch}, step "
@@ -218,8 +218,8 @@ class Loop:
         Of several processes only the first one's model is what comes of the training.
         """
         p, last = self.progress, self.config.average
-        if self.group.first:
-            checkpoint.fill(self.model, self.kept_weights(), str(self.work))
+        if self.group.is_first:
+            checkpoint.copy_weights(self.model, self.kept_weights(), str(self.work))
         if last is not None:
             p.best_loss, p.best_step = self.validate("averaged_"), p.step
 
@@ -230,7 +230,7 @@ class Loop:
             if self.config.average is None:
                 return saved.load(self.work / BEST)[0]
             return averaging.mean(self.work, self.progress.epoch, self.config.average)
-        except saved.Damaged as error:
+        except saved.DamagedFile as error:
             saved.remove(self.work)
             raise UserError(
                 f"training: {error}, which this training wrote. Run again: it starts afresh."
@@ -239,7 +239,7 @@ class Loop:
     def record(self, metrics: dict[str, float]) -> None:
         p = self.progress
         p.history += [(p.step, p.epoch, name, value) for name, value in metrics.items()]
-        if self.group.first:
+        if self.group.is_first:
             self.log(metrics, p.step)
 
     def over(self, epoch: int, since_best: int) -> bool:
@@ -255,10 +255,11 @@ class Loop:
 
     def save(self) -> None:
         """Everything that the next step depends on."""
-        if not self.group.first:
+        if not self.group.is_first:
             return
         tensors = {
-            f"model/{name}": tensor for name, tensor in checkpoint.own_tensors(self.model).items()
+            f"model/{name}": tensor
+            for name, tensor in checkpoint.unique_tensors(self.model).items()
         }
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {
@@ -273,7 +274,7 @@ class Loop:
 
     def resume(self) -> None:
         """Go on from the work folder's state, if there is one."""
-        state = self.group.state_from_first(self.load)
+        state = self.group.broadcast_state(self.load)
         if state is None:
             return
         tensors, facts = state
@@ -281,7 +282,7 @@ class Loop:
         for name, tensor in tensors.items():
             group, _, rest = name.partition("/")
             groups[group][rest] = tensor
-        checkpoint.fill(self.model, groups["model"], str(self.work))
+        checkpoint.copy_weights(self.model, groups["model"], str(self.work))
         self.restore_optimizer(groups["optimizer"])
         self.carry = (
             tuple(groups["carry"][str(i)].to(self.device) for i in range(len(groups["carry"])))
@@ -302,7 +303,7 @@ class Loop:
                 averaging.check(self.work, epoch, last, self.over(epoch, facts["since_best"]))
             elif facts["best_step"]:
                 saved.load(self.work / BEST)
-        except saved.Damaged as error:
+        except saved.DamagedFile as error:
             print(
                 f"seqline: {error}: the training starts afresh, as its saved state cannot be used.",
                 file=sys.stderr,

@@ -30,7 +30,7 @@ class Constant:
     warmup_steps: int
 
     def __post_init__(self) -> None:
-        refuse_warmup_below(0, self.warmup_steps)
+        check_warmup(0, self.warmup_steps)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +43,7 @@ class Step:
     factor: float
 
     def __post_init__(self) -> None:
-        refuse_warmup_below(0, self.warmup_steps)
+        check_warmup(0, self.warmup_steps)
         if self.every < 1:
             raise refuse("every", self.every, "at least 1 epoch")
         if not 0 < self.factor <= 1:
@@ -59,7 +59,7 @@ class Cosine:
     warmup_steps: int
 
     def __post_init__(self) -> None:
-        refuse_warmup_below(0, self.warmup_steps)
+        check_warmup(0, self.warmup_steps)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +71,7 @@ class InverseSquareRoot:
     warmup_steps: int
 
     def __post_init__(self) -> None:
-        refuse_warmup_below(1, self.warmup_steps)
+        check_warmup(1, self.warmup_steps)
 
 
 Schedule = Constant | Step | Cosine | InverseSquareRoot
@@ -132,7 +132,7 @@ class RMSprop(Common):
 
     def __post_init__(self) -> None:
         Common.__post_init__(self)
-        refuse_no_share("smoothing", self.smoothing)
+        check_decay("smoothing", self.smoothing)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,7 +148,7 @@ class Adadelta(Common):
 
     def __post_init__(self) -> None:
         Common.__post_init__(self)
-        refuse_no_share("rho", self.rho)
+        check_decay("rho", self.rho)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -233,7 +233,7 @@ def rate(chosen: Config, step: int, epochs: float, max_epochs: int) -> float:
     return peak
 
 
-def refuse_warmup_below(least: int, steps: int) -> None:
+def check_warmup(least: int, steps: int) -> None:
     """UserError if the warm-up is shorter than `least` steps."""
     if steps < least:
         raise refuse(
@@ -241,7 +241,7 @@ def refuse_warmup_below(least: int, steps: int) -> None:
         )
 
 
-def refuse_no_share(key: str, value: float) -> None:
+def check_decay(key: str, value: float) -> None:
     """UserError if the decay rate of a running mean is none."""
     if not 0 <= value < 1:
         raise refuse(key, value, "from 0 to below 1, such as 0.9")

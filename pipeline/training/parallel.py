@@ -41,28 +41,28 @@ class Group:
     size: int
 
     @property
-    def first(self) -> bool:
+    def is_first(self) -> bool:
         return self.rank == 0
 
-    def own(self, planned: Sequence[T]) -> list[tuple[int, T]]:
+    def local_batches(self, planned: Sequence[T]) -> list[tuple[int, T]]:
         """This process's share of an update's batches, each with its number among all of them."""
         return list(enumerate(planned))[self.rank :: self.size]
 
-    def from_first(self, compute: Callable[[], T]) -> T:
+    def broadcast(self, compute: Callable[[], T]) -> T:
         """Call `compute` in the first process alone; return its JSON-able result in all (a tuple
         arrives as a list)."""
         if self.size == 1:
             return compute()
-        content = json.dumps(compute()).encode() if self.first else b""
+        content = json.dumps(compute()).encode() if self.is_first else b""
         received: T = json.loads(self._bytes_from_first(content))
         return received
 
-    def state_from_first(self, load: Callable[[], State | None]) -> State | None:
+    def broadcast_state(self, load: Callable[[], State | None]) -> State | None:
         """Call `load` in the first process alone; return its named tensors and JSON-able facts, or
         None, in all."""
         if self.size == 1:
             return load()
-        state = load() if self.first else None
+        state = load() if self.is_first else None
         head: dict[str, Any] | None = None
         if state is not None:
             shapes = {
@@ -70,7 +70,7 @@ class Group:
                 for name, t in state[0].items()
             }
             head = {"facts": state[1], "shapes": shapes}
-        head = self.from_first(lambda: head)
+        head = self.broadcast(lambda: head)
         if head is None:
             return None
         tensors: dict[str, Tensor] = {}
@@ -91,12 +91,12 @@ class Group:
         with _peers():
             distributed.broadcast(size, src=0)
             data = torch.zeros(int(size), dtype=torch.uint8)
-            if self.first:
+            if self.is_first:
                 data = torch.frombuffer(bytearray(content), dtype=torch.uint8)
             distributed.broadcast(data, src=0)
         return data.numpy().tobytes()
 
-    def total(
+    def sum_gradients(
         self, parameters: Iterable[nn.Parameter], nats: float, tokens: int
     ) -> tuple[float, int]:
         """Sum the gradients, and the loss and the number of tokens that they are of, over all
@@ -124,11 +124,11 @@ class Group:
             parameter.grad = part.view_as(parameter)
         return float(sums[0]), int(sums[1])
 
-    def same(self, text: str) -> bool:
+    def all_equal(self, text: str) -> bool:
         """Return whether every process passes the same text."""
         if self.size == 1:
             return True
-        equal = torch.tensor([self.from_first(lambda: text) == text], dtype=torch.int32)
+        equal = torch.tensor([self.broadcast(lambda: text) == text], dtype=torch.int32)
         with _peers():
             distributed.all_reduce(equal, distributed.ReduceOp.MIN)
         return bool(equal)
@@ -149,10 +149,10 @@ def _peers() -> Iterator[None]:
         raise PeerLost(line) from error
 
 
-ALONE = Group(0, 1)
+SINGLE_PROCESS = Group(0, 1)
 
 
-def processes(wanted: int, accumulate: int) -> int:
+def process_count(wanted: int, accumulate: int) -> int:
     """Number of the `wanted` processes that can share the batches of an update evenly."""
     return math.gcd(wanted, accumulate)
 
@@ -172,8 +172,8 @@ def check(model: nn.Module, processes: int) -> None:
 def join(device: str, accumulate: int) -> tuple[Group, str]:
     """This process's group, and the device that is its own; alone unless `launcher` or torchrun has
     started it."""
-    if not launcher.launched():
-        return ALONE, device
+    if not launcher.is_launched():
+        return SINGLE_PROCESS, device
     group = Group(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
     if accumulate % group.size:
         todo = f"Set it to {group.size}, or start fewer processes."
@@ -183,11 +183,11 @@ def join(device: str, accumulate: int) -> tuple[Group, str]:
             f"a multiple of torchrun's {group.size} processes",
             todo,
         )
-    launcher.leave_with_parent()
+    launcher.exit_with_parent()
     on_cuda = device in ("auto", "cuda") and torch.cuda.is_available()
     # what is not a gradient is exchanged on the CPU
     backend = "cpu:gloo,cuda:nccl" if on_cuda else "gloo"
-    folder = launcher.folder()
+    folder = launcher.private_folder()
     with _peers():
         if folder is None:
             distributed.init_process_group(backend)

@@ -19,7 +19,7 @@ from pipeline.training import checkpoint
 SAVE_SECONDS = "20"
 
 
-class Damaged(ValueError):
+class DamagedFile(ValueError):
     """A file of the work folder that is absent, or has other content than was written."""
 
 
@@ -51,15 +51,15 @@ def save(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Load the tensors and facts that `save` wrote; Damaged if the checksum does not match."""
     if not path.exists():
-        raise Damaged(f"{path} is absent")
+        raise DamagedFile(f"{path} is absent")
     try:
         tensors, content = checkpoint.load(path)
         intact = content["sha256"] == checksum(tensors, content["facts"])
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         # UserError is a ValueError; torch raises the last
-        raise Damaged(f"{path} is damaged") from error
+        raise DamagedFile(f"{path} is damaged") from error
     if not intact:
-        raise Damaged(f"{path} is damaged")
+        raise DamagedFile(f"{path} is damaged")
     return tensors, content["facts"]
 
 

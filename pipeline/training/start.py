@@ -17,7 +17,7 @@ from pipeline.training import checkpoint
 _MAY_DIFFER = ("dropout", "implementation")
 
 
-def families(family: str) -> dict[str, Mapping[str, str]]:
+def compatible_families(family: str) -> dict[str, Mapping[str, str]]:
     """The families that a run of `family` can begin from, each with what both runs' `model:` must
     have in common: the other's keys, and what they are called in this one's."""
     module = config.named_module("pipeline.models", family, "family")
@@ -32,12 +32,12 @@ def families(family: str) -> dict[str, Mapping[str, str]]:
     }
 
 
-def refuse_unlike(
+def refuse_mismatch(
     run: params.Run, other: str, family: str, block: Mapping[str, Any], where: str
 ) -> None:
     """UserError if the `model:` of `run`, called `where`, does not fit the run `other`, of that
     family and `block`."""
-    for key, own in families(run.family)[family].items():
+    for key, own in compatible_families(run.family)[family].items():
         if run.model[own] != block[key]:
             todo = "Give both runs' models the same sizes."
             raise refuse(
@@ -48,20 +48,20 @@ def refuse_unlike(
             )
 
 
-def begin(
+def init_weights(
     model: nn.Module, run: params.Run, folder: Path, vocabularies: tuple[str, str], where: str
 ) -> None:
     """Give the run's model the weights of the run trained in `folder`; UserError, with the run
     called `where`, if it cannot take them. `vocabularies`: the digests of the source side's and the
     target side's ids."""
-    if checkpoint.read_facts(folder, "run")["run"] is None:
+    if checkpoint.read_config(folder, "run")["run"] is None:
         return
-    facts = checkpoint.read_facts(folder, "run.family", "run.corpus", "run.model", "vocabularies")
-    family, fitting = facts["run"]["family"], families(run.family)
+    facts = checkpoint.read_config(folder, "run.family", "run.corpus", "run.model", "vocabularies")
+    family, fitting = facts["run"]["family"], compatible_families(run.family)
     if family not in fitting:
         expected = f"scratch or a run of the family {' or '.join(fitting)}"
         raise refuse(f"{where}.start", f"{folder.name}, of the family {family}", expected)
-    refuse_unlike(run, folder.name, family, facts["run"]["model"], f"{where}.model")
+    refuse_mismatch(run, folder.name, family, facts["run"]["model"], f"{where}.model")
     # another family's weights know nothing of the target side
     sides = 2 if family == run.family else 1
     if tuple(facts["vocabularies"][:sides]) != vocabularies[:sides]:
@@ -78,7 +78,7 @@ def begin(
     file = folder / "model.safetensors"
     tensors, _ = checkpoint.load(file)
     if family == run.family:
-        checkpoint.fill(model, tensors, str(file))
+        checkpoint.copy_weights(model, tensors, str(file))
     else:
         assert isinstance(model, Adopting), f"{run.family} names ancestors and cannot adopt"
         model.adopt(tensors)
