@@ -44,14 +44,14 @@ class Hypothesis:
     log_prob: float
 
 
-def ranked(hypotheses: list[Hypothesis], n_best: int) -> list[Hypothesis]:
+def rank(hypotheses: list[Hypothesis], n_best: int) -> list[Hypothesis]:
     """The `n_best` best: score down, then ids up. UserError if there is none."""
     if not hypotheses:
-        raise no_probability()
+        raise no_hypothesis_error()
     return sorted(hypotheses, key=lambda h: (-h.score, h.ids))[:n_best]
 
 
-def no_probability() -> UserError:
+def no_hypothesis_error() -> UserError:
     """The error to raise where nothing can be found: probabilities are not finite, or constraints
     forbid every token."""
     wanted = "a model whose weights are finite, and constraints that leave it a token"
@@ -63,7 +63,7 @@ def no_probability() -> UserError:
     )
 
 
-def best(values_RV: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def stable_topk(values_RV: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The `count` largest values of each row, descending, and their indices; of equal values the
     lower index comes first.
 
@@ -85,14 +85,14 @@ def best(values_RV: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return values_RK, index_RK.gather(1, by_value_RK)
 
 
-def allowed(log_probs_RV: Tensor) -> Tensor:
+def mask_forbidden(log_probs_RV: Tensor) -> Tensor:
     """A copy in which the ids that are never produced have probability 0."""
     return log_probs_RV.index_fill(
         1, torch.tensor(FORBIDDEN, device=log_probs_RV.device), -torch.inf
     )
 
 
-def walk(
+def generate(
     model: Decodable[Any],
     prompt: Prompt,
     max_length: int,
@@ -111,7 +111,7 @@ def walk(
             if not len(sentence_R):
                 break
             log_probs_RV, state = model.step(state, last_R)
-            log_probs_RV = allowed(log_probs_RV)
+            log_probs_RV = mask_forbidden(log_probs_RV)
             last_R = choose(log_probs_RV, sentence_R, position)
             log_prob_B[sentence_R] += (
                 log_probs_RV.gather(1, last_R[:, None])[:, 0].cpu().double().numpy()
@@ -128,7 +128,7 @@ def walk(
                     sentence_R[going_R],
                 )
     if not np.isfinite(log_prob_B).all():
-        raise no_probability()
+        raise no_hypothesis_error()
     found = zip(ids_BT.tolist(), length_B.tolist(), log_prob_B.tolist(), strict=True)
     return [
         [Hypothesis(tuple(ids[:length]), log_prob, log_prob)] for ids, length, log_prob in found

@@ -24,9 +24,9 @@ from torch import Tensor
 
 from pipeline.contracts import EOS, Decodable, Prompt
 from pipeline.core.errors import at_least_one, refuse
-from pipeline.decoding import FORBIDDEN, Floats, Hypothesis, Ints, best, ranked
-from pipeline.decoding.rules.constraints import Constraints, constrained, lengths_fit
-from pipeline.decoding.rules.penalty import Penalty, covering
+from pipeline.decoding import FORBIDDEN, Floats, Hypothesis, Ints, rank, stable_topk
+from pipeline.decoding.rules.constraints import Constraints, check_lengths, constrain
+from pipeline.decoding.rules.penalty import Penalty, track_coverage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +42,7 @@ class Config:
     constraints: Constraints
 
     def __post_init__(self) -> None:
-        lengths_fit(self.constraints, self.max_length)
+        check_lengths(self.constraints, self.max_length)
         at_least_one(width=self.width)
         if not 1 <= self.n_best <= self.width:
             raise refuse("n_best", self.n_best, f"from 1 to the beam's width, {self.width}")
@@ -59,7 +59,7 @@ class Live:
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class Extensions:
     """The new hypotheses of the active sentences, likeliest first; -inf where there are fewer than
     K."""
 
@@ -70,7 +70,7 @@ class Chosen:
 
 
 @dataclass(frozen=True, slots=True)
-class Ends:
+class Finished:
     """Hypotheses that are over: their last row is row `row` of level `level` (the rows after that
     many tokens)."""
 
@@ -100,42 +100,44 @@ def search(
     with torch.no_grad():
         ends, levels, sentences = _ends(model, prompt, config)
     found: list[list[Hypothesis]] = [[] for _ in range(sentences)]
-    ids = unroll(levels, ends.level, ends.row)
+    ids = backtrace(levels, ends.level, ends.row)
     rows = zip(
         ends.sentence.tolist(), ids, ends.score.tolist(), ends.log_prob.tolist(), strict=True
     )
     for sentence, tokens, score, log_prob in rows:
         found[sentence].append(Hypothesis(tokens, score, log_prob))
-    return [ranked(hypotheses, config.n_best) for hypotheses in found]
+    return [rank(hypotheses, config.n_best) for hypotheses in found]
 
 
-def _ends(model: Decodable[Any], prompt: Prompt, config: Config) -> tuple[Ends, list[Level], int]:
+def _ends(
+    model: Decodable[Any], prompt: Prompt, config: Config
+) -> tuple[Finished, list[Level], int]:
     penalty = config.penalty
-    model, added = covering(
-        constrained(model, prompt, config.constraints, config.max_length), penalty
+    model, coverage_penalty = track_coverage(
+        constrain(model, prompt, config.constraints, config.max_length), penalty
     )
     state, last_R = model.begin(prompt)
     sentences, device = len(last_R), last_R.device
     live = Live(np.arange(sentences), np.zeros(sentences), np.zeros(sentences, np.int64))
     room_B = np.full(sentences, config.width)
     kept_BN = np.full((sentences, config.n_best), -np.inf)
-    ends: list[Ends] = []
+    ends: list[Finished] = []
     levels: list[Level] = []
     for length in range(1, config.max_length + 1):
         log_probs_RV, state = model.step(state, last_R)
         active_A = np.unique(live.sentence_R)
         chosen = extend(
-            live, *candidates(log_probs_RV, config.width), room_B[active_A], config.width
+            live, *top_candidates(log_probs_RV, config.width), room_B[active_A], config.width
         )
         ended_AK = np.isfinite(chosen.log_prob_AK) & (chosen.token_AK == EOS)
         score_AK = np.full(ended_AK.shape, -np.inf)
-        over = chosen.log_prob_AK[ended_AK] / penalty.divisor(length) + added(
+        over = chosen.log_prob_AK[ended_AK] / penalty.divisor(length) + coverage_penalty(
             state, chosen.parent_AK[ended_AK]
         )
         score_AK[ended_AK] = over
         ends.append(_finished(active_A, chosen, ended_AK, over, length))
         room_B[active_A] -= ended_AK.sum(1)
-        kept_BN[active_A] = merge(kept_BN[active_A], score_AK)
+        kept_BN[active_A] = merge_scores(kept_BN[active_A], score_AK)
         going_AK = np.isfinite(chosen.log_prob_AK) & ~ended_AK
         bound_A = np.where(going_AK, chosen.log_prob_AK, -np.inf).max(1) / penalty.divisor(
             config.max_length
@@ -150,24 +152,24 @@ def _ends(model: Decodable[Any], prompt: Prompt, config: Config) -> tuple[Ends, 
         last_R = torch.from_numpy(level.token_R).to(device)
     # cut at the limit, nothing of their sentence being over
     row = np.isneginf(kept_BN[:, 0])[live.sentence_R].nonzero()[0]
-    cut_at = live.log_prob_R[row] / penalty.divisor(len(levels)) + added(
+    cut_at = live.log_prob_R[row] / penalty.divisor(len(levels)) + coverage_penalty(
         state, levels[-1].parent_R[row]
     )
-    cut = Ends(
+    cut = Finished(
         live.sentence_R[row], np.full(len(row), len(levels)), row, live.log_prob_R[row], cut_at
     )
     return _joined([*ends, cut]), levels, sentences
 
 
-def candidates(log_probs_RV: Tensor, width: int) -> tuple[Floats, Ints]:
+def top_candidates(log_probs_RV: Tensor, width: int) -> tuple[Floats, Ints]:
     """The likeliest tokens of each row, enough to fill `width` places: log-probabilities (-inf for
     what is never produced) and ids, each RC."""
-    values_RC, tokens_RC = best(log_probs_RV, width + len(FORBIDDEN))
+    values_RC, tokens_RC = stable_topk(log_probs_RV, width + len(FORBIDDEN))
     values, tokens = values_RC.cpu().double().numpy(), tokens_RC.cpu().numpy()
     return np.where(np.isin(tokens, FORBIDDEN), -np.inf, values), tokens
 
 
-def extend(live: Live, values_RC: Floats, tokens_RC: Ints, room_A: Ints, width: int) -> Chosen:
+def extend(live: Live, values_RC: Floats, tokens_RC: Ints, room_A: Ints, width: int) -> Extensions:
     """The likeliest extensions of each sentence's rows, as many as it has room for."""
     first_A, start_R = _blocks(live.sentence_R)
     slot_R = np.arange(len(live.sentence_R)) - first_A[start_R]
@@ -186,15 +188,15 @@ def extend(live: Live, values_RC: Floats, tokens_RC: Ints, room_A: Ints, width: 
     )
     total_AK[np.arange(total_AK.shape[1]) >= room_A[:, None]] = -np.inf
     parent_AK = first_A[:, None] + take_AK // values_RC.shape[1]
-    return Chosen(total_AK, token_AK, parent_AK, order_AK.argsort(1).argsort(1))
+    return Extensions(total_AK, token_AK, parent_AK, order_AK.argsort(1).argsort(1))
 
 
-def merge(kept_AN: Floats, new_AK: Floats) -> Floats:
+def merge_scores(kept_AN: Floats, new_AK: Floats) -> Floats:
     """The N best scores of both, descending."""
     return -np.sort(-np.concatenate([kept_AN, new_AK], 1), 1)[:, : kept_AN.shape[1]]
 
 
-def unroll(levels: list[Level], level: Ints, row: Ints) -> list[tuple[int, ...]]:
+def backtrace(levels: list[Level], level: Ints, row: Ints) -> list[tuple[int, ...]]:
     """The ids of the hypotheses whose last row is row[i] of level[i]; level 0 is the empty
     hypothesis."""
     ids, at = np.zeros((len(row), len(levels)), np.int64), row.copy()
@@ -214,11 +216,11 @@ def _blocks(sentence_R: Ints) -> tuple[Ints, Ints]:
 
 
 def _finished(
-    active_A: Ints, chosen: Chosen, ended_AK: NDArray[np.bool_], score: Floats, length: int
-) -> Ends:
+    active_A: Ints, chosen: Extensions, ended_AK: NDArray[np.bool_], score: Floats, length: int
+) -> Finished:
     sentence, place = ended_AK.nonzero()
     level = np.full(len(sentence), length - 1)
-    return Ends(
+    return Finished(
         active_A[sentence],
         level,
         chosen.parent_AK[sentence, place],
@@ -227,7 +229,7 @@ def _finished(
     )
 
 
-def _next(active_A: Ints, chosen: Chosen, going_AK: NDArray[np.bool_]) -> tuple[Live, Level]:
+def _next(active_A: Ints, chosen: Extensions, going_AK: NDArray[np.bool_]) -> tuple[Live, Level]:
     sentence, place = going_AK.nonzero()
     live = Live(
         active_A[sentence], chosen.log_prob_AK[sentence, place], chosen.order_AK[sentence, place]
@@ -235,6 +237,6 @@ def _next(active_A: Ints, chosen: Chosen, going_AK: NDArray[np.bool_]) -> tuple[
     return live, Level(chosen.token_AK[sentence, place], chosen.parent_AK[sentence, place])
 
 
-def _joined(ends: list[Ends]) -> Ends:
+def _joined(ends: list[Finished]) -> Finished:
     names = ("sentence", "level", "row", "log_prob", "score")
-    return Ends(*(np.concatenate([getattr(end, name) for end in ends]) for name in names))
+    return Finished(*(np.concatenate([getattr(end, name) for end in ends]) for name in names))

@@ -9,11 +9,11 @@ import torch
 
 from pipeline.contracts import EOS, Decodable, Prompt
 from pipeline.core.errors import at_least_one, refuse
-from pipeline.decoding import Floats, Hypothesis, Ints, allowed, ranked
-from pipeline.decoding.rules.constraints import Constraints, constrained, lengths_fit
-from pipeline.decoding.rules.penalty import Penalty, covering
+from pipeline.decoding import Floats, Hypothesis, Ints, mask_forbidden, rank
+from pipeline.decoding.rules.constraints import Constraints, check_lengths, constrain
+from pipeline.decoding.rules.penalty import Penalty, track_coverage
 
-LARGEST = 1_000_000  # hypotheses alive at a time
+MAX_HYPOTHESES = 1_000_000  # hypotheses alive at a time
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,7 +27,7 @@ class Config:
     constraints: Constraints
 
     def __post_init__(self) -> None:
-        lengths_fit(self.constraints, self.max_length)
+        check_lengths(self.constraints, self.max_length)
         at_least_one(n_best=self.n_best)
 
 
@@ -37,8 +37,8 @@ def search(
     """The `n_best` best that end in <eos>; of those cut at `max_length` only where none ends.
     `generator` is not used."""
     with torch.no_grad():
-        model, added = covering(
-            constrained(model, prompt, config.constraints, config.max_length), config.penalty
+        model, coverage_penalty = track_coverage(
+            constrain(model, prompt, config.constraints, config.max_length), config.penalty
         )
         state, last_R = model.begin(prompt)
         found: list[list[Hypothesis]] = [[] for _ in range(len(last_R))]
@@ -49,19 +49,19 @@ def search(
         )
         for length in range(1, config.max_length + 1):
             log_probs_RV, state = model.step(state, last_R)
-            total_RV = log_prob_R[:, None] + allowed(log_probs_RV).cpu().double().numpy()
+            total_RV = log_prob_R[:, None] + mask_forbidden(log_probs_RV).cpu().double().numpy()
             ended_R = np.isfinite(total_RV[:, EOS]).nonzero()[0]
-            score_R = total_RV[ended_R, EOS] / config.penalty.divisor(length) + added(
+            score_R = total_RV[ended_R, EOS] / config.penalty.divisor(length) + coverage_penalty(
                 state, ended_R
             )
             _collect(found, sentence_R[ended_R], ids_RT[ended_R], total_RV[ended_R, EOS], score_R)
             total_RV[:, EOS] = -np.inf
             parent_R, token_R = np.isfinite(total_RV).nonzero()
-            if len(parent_R) > LARGEST:
+            if len(parent_R) > MAX_HYPOTHESES:
                 raise refuse(
                     "search.max_length",
                     config.max_length,
-                    f"at most {LARGEST} hypotheses",
+                    f"at most {MAX_HYPOTHESES} hypotheses",
                     "Use method: beam.",
                 )
             sentence_R, log_prob_R = sentence_R[parent_R], total_RV[parent_R, token_R]
@@ -72,9 +72,11 @@ def search(
                 torch.from_numpy(token_R).to(device),
             )
     cut_R = np.array([not found[sentence] for sentence in sentence_R.tolist()], bool).nonzero()[0]
-    score_R = log_prob_R[cut_R] / config.penalty.divisor(config.max_length) + added(state, cut_R)
+    score_R = log_prob_R[cut_R] / config.penalty.divisor(config.max_length) + coverage_penalty(
+        state, cut_R
+    )
     _collect(found, sentence_R[cut_R], ids_RT[cut_R], log_prob_R[cut_R], score_R)
-    return [ranked(hypotheses, config.n_best) for hypotheses in found]
+    return [rank(hypotheses, config.n_best) for hypotheses in found]
 
 
 def _collect(

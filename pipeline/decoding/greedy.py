@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from pipeline.contracts import Decodable, Prompt
-from pipeline.decoding import Hypothesis, Ints, walk
-from pipeline.decoding.rules.constraints import Constraints, constrained, lengths_fit
+from pipeline.decoding import Hypothesis, Ints, generate
+from pipeline.decoding.rules.constraints import Constraints, check_lengths, constrain
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,15 +21,15 @@ class Config:
     constraints: Constraints
 
     def __post_init__(self) -> None:
-        lengths_fit(self.constraints, self.max_length)
+        check_lengths(self.constraints, self.max_length)
 
 
 def search(
     model: Decodable[Any], prompt: Prompt, config: Config, generator: torch.Generator
 ) -> list[list[Hypothesis]]:
     """One hypothesis per sentence; `generator` is not used."""
-    model = constrained(model, prompt, config.constraints, config.max_length)
-    return walk(model, prompt, config.max_length, _likeliest)
+    model = constrain(model, prompt, config.constraints, config.max_length)
+    return generate(model, prompt, config.max_length, _likeliest)
 
 
 def _likeliest(log_probs_RV: Tensor, sentence_R: Ints, position: int) -> Tensor:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from pipeline.contracts import Decodable, Prompt
 from pipeline.core.errors import at_least_one, refuse
-from pipeline.decoding import Floats, Hypothesis, Ints, walk
-from pipeline.decoding.rules.constraints import Constraints, constrained, lengths_fit
+from pipeline.decoding import Floats, Hypothesis, Ints, generate
+from pipeline.decoding.rules.constraints import Constraints, check_lengths, constrain
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +33,7 @@ class Config:
     constraints: Constraints
 
     def __post_init__(self) -> None:
-        lengths_fit(self.constraints, self.max_length)
+        check_lengths(self.constraints, self.max_length)
         if not self.temperature > 0:
             raise refuse(
                 "temperature",
@@ -58,12 +58,12 @@ def search(
 
     def draw(log_probs_RV: Tensor, sentence_R: Ints, position: int) -> Tensor:
         probs_RV, ids_RV = distribution(log_probs_RV.cpu().double().numpy(), config)
-        return torch.from_numpy(pick(probs_RV, ids_RV, uniform_BT[sentence_R, position])).to(
-            log_probs_RV.device
-        )
+        return torch.from_numpy(
+            inverse_transform(probs_RV, ids_RV, uniform_BT[sentence_R, position])
+        ).to(log_probs_RV.device)
 
-    return walk(
-        constrained(model, prompt, config.constraints, config.max_length),
+    return generate(
+        constrain(model, prompt, config.constraints, config.max_length),
         prompt,
         config.max_length,
         draw,
@@ -78,7 +78,9 @@ def distribution(log_probs_RV: Floats, config: Config) -> tuple[Floats, Ints]:
     """
     ids_RV = np.argsort(-log_probs_RV, axis=1, kind="stable")
     ordered_RV = np.take_along_axis(log_probs_RV, ids_RV, 1) / config.temperature
-    with np.errstate(invalid="ignore"):  # a row of which nothing is allowed, which `walk` refuses
+    with np.errstate(
+        invalid="ignore"
+    ):  # a row of which nothing is allowed, which `generate` refuses
         probs_RV = np.exp(ordered_RV - ordered_RV[:, :1])
     if config.top_k is not None:
         probs_RV[:, config.top_k :] = 0.0
@@ -90,7 +92,7 @@ def distribution(log_probs_RV: Floats, config: Config) -> tuple[Floats, Ints]:
     return probs_RV, ids_RV
 
 
-def pick(probs_RV: Floats, ids_RV: Ints, uniform_R: Floats) -> Ints:
+def inverse_transform(probs_RV: Floats, ids_RV: Ints, uniform_R: Floats) -> Ints:
     """The id at which the running sum of each row passes its uniform number (inverse transform
     sampling)."""
     cumulated_RV = probs_RV.cumsum(1)

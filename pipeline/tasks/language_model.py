@@ -25,7 +25,7 @@ SCHEMA = tables.ENCODED_TEXT
 KIND = "text"  # of the corpora it reads
 SOURCE_TARGET = ("text", "text")  # what is read, and what is answered
 USES_SEARCH = True  # whether the answer is found by a search
-SCORED_STEPS = 512  # window when scoring: the state is carried, so its size changes no result
+SCORING_STEPS = 512  # window when scoring: the state is carried, so its size changes no result
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,8 +150,8 @@ def likelihood(
     ids_T = torch.from_numpy(stream(table)).to(device)
     pieces: list[Tensor] = []
     state = None
-    for start in range(0, len(ids_T) - 1, SCORED_STEPS):
-        window_T = ids_T[start : start + SCORED_STEPS + 1]
+    for start in range(0, len(ids_T) - 1, SCORING_STEPS):
+        window_T = ids_T[start : start + SCORING_STEPS + 1]
         hidden_1TH, state = model.hidden(window_T[None, :-1], state)
         logits_TV = model.project(hidden_1TH[0]).float()
         pieces.append(F.cross_entropy(logits_TV, window_T[1:], reduction="none").double().cpu())

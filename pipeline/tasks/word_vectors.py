@@ -71,7 +71,7 @@ class Words(NamedTuple):
     row: NDArray[np.int32]
 
 
-class Drawn(NamedTuple):
+class SampledText(NamedTuple):
     """Words of one pass: those kept, padded to whole blocks and by `window` words at both ends.
 
     `left` and `right`: how many words on either side are a word's contexts. `noise`: K ids for each
@@ -83,10 +83,10 @@ class Drawn(NamedTuple):
     noise: NDArray[np.int32]
 
 
-class Planned(NamedTuple):
+class BatchPlan(NamedTuple):
     """The numbers of the blocks that make a batch."""
 
-    drawn: Drawn
+    drawn: SampledText
     block_G: NDArray[np.int64]
 
 
@@ -99,7 +99,7 @@ class Batch(NamedTuple):
     noise_GK: Tensor
 
 
-def words(table: pa.Table) -> Words:
+def known_words(table: pa.Table) -> Words:
     """The table's words without specials."""
     rows = Ragged(table["ids"])
     first = int(rows.start[0]) if len(rows.start) else 0
@@ -110,7 +110,7 @@ def words(table: pa.Table) -> Words:
     )
 
 
-def kept_share(count_V: NDArray[np.int64], subsample: float | None) -> NDArray[np.float32]:
+def keep_probability(count_V: NDArray[np.int64], subsample: float | None) -> NDArray[np.float32]:
     """The probability with which a word is kept: sqrt(t / f), f being its share of the text
     (equation 5)."""
     if subsample is None:
@@ -119,14 +119,14 @@ def kept_share(count_V: NDArray[np.int64], subsample: float | None) -> NDArray[n
     return np.minimum(1.0, np.sqrt(subsample / frequency_V)).astype(np.float32)
 
 
-def noise_share(count_V: NDArray[np.int64]) -> NDArray[np.float64]:
+def noise_probability(count_V: NDArray[np.int64]) -> NDArray[np.float64]:
     """The probability with which a word is drawn as noise."""
     weight_V = count_V.astype(np.float64) ** POWER
     share: NDArray[np.float64] = weight_V / weight_V.sum()
     return share
 
 
-def reach(
+def context_sizes(
     row_N: NDArray[np.int32], radius_N: NDArray[np.int32]
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Number of context words on each word's left and right: `radius`, or what its row has."""
@@ -145,7 +145,7 @@ class Task:
         self, train: pa.Table, valid: pa.Table, config: Config, seed: int, device: torch.device
     ) -> None:
         self.config, self.seed, self.device = config, seed, device
-        self.train, checked = words(train), words(valid)
+        self.train, checked = known_words(train), known_words(valid)
         if not len(self.train.ids):
             raise refuse(
                 "corpus", "a training text without a known word", "words", "Lower vocab.min_count."
@@ -153,7 +153,10 @@ class Task:
         count_V = np.bincount(
             self.train.ids, minlength=int(max(self.train.ids.max(), checked.ids.max(initial=0))) + 1
         )
-        self.kept_V, self.noise_V = kept_share(count_V, config.subsample), noise_share(count_V)
+        self.kept_V, self.noise_V = (
+            keep_probability(count_V, config.subsample),
+            noise_probability(count_V),
+        )
         self.checked = self.draw(checked, "validation")
         if not self.checked.left.any():
             raise refuse(
@@ -166,12 +169,12 @@ class Task:
         self.place_C, centre_T = place_C, np.arange(config.block) + config.window
         self.distance_TC = torch.from_numpy((place_C - centre_T[:, None]).astype(np.int32))
 
-    def draw(self, text: Words, use: str) -> Drawn:
+    def draw(self, text: Words, use: str) -> SampledText:
         """Choose the words to keep, their windows and their noise; a function of the run's seed and
         the `use`."""
         c, rng = self.config, np.random.default_rng(derive(self.seed, f"words of {use}"))
         kept = np.flatnonzero(rng.random(len(text.ids), dtype=np.float32) < self.kept_V[text.ids])
-        left, right = reach(
+        left, right = context_sizes(
             text.row[kept], rng.integers(1, c.window + 1, len(kept), dtype=np.int32)
         )
         blocks = -(-len(kept) // c.block)
@@ -179,23 +182,23 @@ class Task:
         times_V = rng.multinomial(blocks * c.noise, self.noise_V)
         noise = rng.permutation(np.repeat(np.arange(len(times_V), dtype=np.int32), times_V))
         ids, left, right = (np.pad(of, ends) for of in (text.ids[kept], left, right))
-        return Drawn(ids, left, right, noise.reshape(blocks, c.noise))
+        return SampledText(ids, left, right, noise.reshape(blocks, c.noise))
 
-    def plan(self, epoch: int) -> list[Planned]:
+    def plan(self, epoch: int) -> list[BatchPlan]:
         """The epoch's blocks in random order: neighbours would repeat their words within an
         update."""
         drawn = self.draw(self.train, f"epoch {epoch}")
         rng = np.random.default_rng(derive(self.seed, f"order of epoch {epoch}"))
         return self.batches(drawn, rng.permutation(len(drawn.noise)))
 
-    def batches(self, drawn: Drawn, blocks: NDArray[np.int64]) -> list[Planned]:
+    def batches(self, drawn: SampledText, blocks: NDArray[np.int64]) -> list[BatchPlan]:
         """The blocks, in this order, in batches."""
         size = self.config.batch_size // self.config.block
         return [
-            Planned(drawn, blocks[start : start + size]) for start in range(0, len(blocks), size)
+            BatchPlan(drawn, blocks[start : start + size]) for start in range(0, len(blocks), size)
         ]
 
-    def batch(self, planned: Planned) -> Batch:
+    def batch(self, planned: BatchPlan) -> Batch:
         (ids, left, right, noise), c = planned.drawn, self.config
         place_GC = planned.block_G[:, None] * c.block + self.place_C
         centre_GT = place_GC[:, c.window : c.window + c.block]
@@ -228,7 +231,7 @@ class Task:
             sum(one.tokens for one in found),
         ), {}
 
-    def describe(self, planned: Planned) -> str:
+    def describe(self, planned: BatchPlan) -> str:
         shown = ", ".join(str(number * self.config.block) for number in planned.block_G[:10])
         return (
             f"blocks of {self.config.block} words from words "

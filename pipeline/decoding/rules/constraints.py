@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pipeline.contracts import BOS, EOS, PAD, Decodable, Prompt
 from pipeline.core.errors import at_least_one, refuse
-from pipeline.decoding.rules.penalty import looking
+from pipeline.decoding.rules.penalty import require_attention
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +37,7 @@ class Constraints:
             raise refuse("no_repeat_ngram", self.no_repeat_ngram, "at least 1, or null")
 
 
-def lengths_fit(constraints: Constraints, max_length: int) -> None:
+def check_lengths(constraints: Constraints, max_length: int) -> None:
     """For the `__post_init__` of a method's Config."""
     at_least_one(max_length=max_length)
     if constraints.min_length > max_length:
@@ -46,14 +46,14 @@ def lengths_fit(constraints: Constraints, max_length: int) -> None:
         )
 
 
-def without_end(log_probs_RV: Tensor, length: int, min_length: int) -> Tensor:
+def forbid_early_eos(log_probs_RV: Tensor, length: int, min_length: int) -> Tensor:
     """Probability 0 for an <eos> that would be the `length`-th token, where that is too early."""
     if length >= min_length:
         return log_probs_RV
     return log_probs_RV.index_fill(1, torch.tensor([EOS], device=log_probs_RV.device), -torch.inf)
 
 
-def without_repeats(log_probs_RV: Tensor, said_RT: Tensor, size: int) -> Tensor:
+def forbid_repeated_ngrams(log_probs_RV: Tensor, said_RT: Tensor, size: int) -> Tensor:
     """Probability 0 for every token that would make the last `size` tokens of a row an n-gram that
     the row already has."""
     if said_RT.shape[1] < size:
@@ -67,7 +67,7 @@ def without_repeats(log_probs_RV: Tensor, said_RT: Tensor, size: int) -> Tensor:
     )
 
 
-def with_prefix(free_RV: Tensor, log_probs_RV: Tensor, wanted_R: Tensor) -> Tensor:
+def force_prefix(free_RV: Tensor, log_probs_RV: Tensor, wanted_R: Tensor) -> Tensor:
     """Force the token that a row's prefix has (PAD: none), as likely as in `log_probs_RV`;
     elsewhere keep `free_RV`."""
     tokens_V = torch.arange(log_probs_RV.shape[1], device=log_probs_RV.device)
@@ -75,7 +75,7 @@ def with_prefix(free_RV: Tensor, log_probs_RV: Tensor, wanted_R: Tensor) -> Tens
     return torch.where((wanted_R == PAD)[:, None], free_RV, forced_RV)
 
 
-class Said(NamedTuple):
+class ConstrainedState(NamedTuple):
     """The model's state, the ids fed to it (the first is the one to begin with), and the prefix
     that each row must keep."""
 
@@ -91,39 +91,47 @@ class Constrained:
     def __init__(self, model: Decodable[Any], constraints: Constraints) -> None:
         self.model, self.constraints = model, constraints
 
-    def begin(self, prompt: Prompt) -> tuple[Said, Tensor]:
+    def begin(self, prompt: Prompt) -> tuple[ConstrainedState, Tensor]:
         state, first_B = self.model.begin(prompt)
         nothing_B0 = first_B.new_zeros((len(first_B), 0))
-        return Said(
+        return ConstrainedState(
             state, nothing_B0, nothing_B0 if prompt.prefix_BP is None else prompt.prefix_BP
         ), first_B
 
-    def step(self, state: Said, last_R: Tensor) -> tuple[Tensor, Said]:
+    def step(self, state: ConstrainedState, last_R: Tensor) -> tuple[Tensor, ConstrainedState]:
         log_probs_RV, model = self.model.step(state.model, last_R)
-        after = Said(model, torch.cat([state.fed_RT, last_R[:, None]], 1), state.prefix_RP)
+        after = ConstrainedState(
+            model, torch.cat([state.fed_RT, last_R[:, None]], 1), state.prefix_RP
+        )
         return self.obeyed(log_probs_RV, after), after
 
-    def step_and_look(self, state: Said, last_R: Tensor) -> tuple[Tensor, Said, Tensor]:
-        log_probs_RV, model, weights_RS = looking(self.model).step_and_look(state.model, last_R)
-        after = Said(model, torch.cat([state.fed_RT, last_R[:, None]], 1), state.prefix_RP)
+    def step_and_look(
+        self, state: ConstrainedState, last_R: Tensor
+    ) -> tuple[Tensor, ConstrainedState, Tensor]:
+        log_probs_RV, model, weights_RS = require_attention(self.model).step_and_look(
+            state.model, last_R
+        )
+        after = ConstrainedState(
+            model, torch.cat([state.fed_RT, last_R[:, None]], 1), state.prefix_RP
+        )
         return self.obeyed(log_probs_RV, after), after, weights_RS
 
-    def reorder(self, state: Said, rows_R: Tensor) -> Said:
+    def reorder(self, state: ConstrainedState, rows_R: Tensor) -> ConstrainedState:
         said = (part.index_select(0, rows_R) for part in (state.fed_RT, state.prefix_RP))
-        return Said(self.model.reorder(state.model, rows_R), *said)
+        return ConstrainedState(self.model.reorder(state.model, rows_R), *said)
 
-    def obeyed(self, log_probs_RV: Tensor, state: Said) -> Tensor:
+    def obeyed(self, log_probs_RV: Tensor, state: ConstrainedState) -> Tensor:
         """Set the probabilities of tokens that are not allowed next to zero."""
         length, rules = state.fed_RT.shape[1], self.constraints
-        free_RV = without_end(log_probs_RV, length, rules.min_length)
+        free_RV = forbid_early_eos(log_probs_RV, length, rules.min_length)
         if rules.no_repeat_ngram is not None:
-            free_RV = without_repeats(free_RV, state.fed_RT[:, 1:], rules.no_repeat_ngram)
+            free_RV = forbid_repeated_ngrams(free_RV, state.fed_RT[:, 1:], rules.no_repeat_ngram)
         if length > state.prefix_RP.shape[1]:
             return free_RV
-        return with_prefix(free_RV, log_probs_RV, state.prefix_RP[:, length - 1])
+        return force_prefix(free_RV, log_probs_RV, state.prefix_RP[:, length - 1])
 
 
-def constrained(
+def constrain(
     model: Decodable[Any], prompt: Prompt, constraints: Constraints, max_length: int
 ) -> Decodable[Any]:
     """The model to search: itself where nothing is asked of the hypotheses. UserError for a prefix

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pipeline.contracts import Decodable, Prompt
-from pipeline.decoding.rules.penalty import looking
+from pipeline.decoding.rules.penalty import require_attention
 
 States = tuple[Any, ...]
 
@@ -37,7 +37,7 @@ class Ensemble:
     def step_and_look(self, state: States, last_B: Tensor) -> tuple[Tensor, States, Tensor]:
         """The weights are the models' mean; UserError if one of them cannot say where it looks."""
         steps = [
-            looking(model).step_and_look(own, last_B)
+            require_attention(model).step_and_look(own, last_B)
             for model, own in zip(self.models, state, strict=True)
         ]
         log_probs, states, weights = zip(*steps, strict=True)

@@ -25,7 +25,7 @@ from pipeline.core.errors import refuse
 from pipeline.decoding import Floats, Ints
 
 # a share that underflowed counts as this, so that no score is -inf
-LEAST = torch.finfo(torch.float32).tiny
+MIN_COVERAGE = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +48,7 @@ class Penalty:
         return float(per_token**self.alpha)
 
 
-class Covered(NamedTuple):
+class CoverageState(NamedTuple):
     """The model's state, and how much of each source token was looked at so far; padding counts as
     covered."""
 
@@ -56,35 +56,35 @@ class Covered(NamedTuple):
     covered_RS: Tensor
 
 
-class Covering:
+class CoverageTracker:
     """The model, with its coverage of the source in the state."""
 
     def __init__(self, model: Looking[Any], beta: float) -> None:
         self.model, self.beta = model, beta
 
-    def begin(self, prompt: Prompt) -> tuple[Covered, Tensor]:
+    def begin(self, prompt: Prompt) -> tuple[CoverageState, Tensor]:
         state, first_B = self.model.begin(prompt)
         places_S = torch.arange(prompt.ids_BS.shape[1], device=prompt.length_B.device)
-        return Covered(state, (places_S >= prompt.length_B[:, None]).float()), first_B
+        return CoverageState(state, (places_S >= prompt.length_B[:, None]).float()), first_B
 
-    def step(self, state: Covered, last_R: Tensor) -> tuple[Tensor, Covered]:
+    def step(self, state: CoverageState, last_R: Tensor) -> tuple[Tensor, CoverageState]:
         log_probs_RV, model, weights_RS = self.model.step_and_look(state.model, last_R)
-        return log_probs_RV, Covered(model, state.covered_RS + weights_RS)
+        return log_probs_RV, CoverageState(model, state.covered_RS + weights_RS)
 
-    def reorder(self, state: Covered, rows_R: Tensor) -> Covered:
-        return Covered(
+    def reorder(self, state: CoverageState, rows_R: Tensor) -> CoverageState:
+        return CoverageState(
             self.model.reorder(state.model, rows_R), state.covered_RS.index_select(0, rows_R)
         )
 
-    def added(self, state: Covered, row: Ints) -> Floats:
+    def coverage_penalty(self, state: CoverageState, row: Ints) -> Floats:
         """Coverage penalty, at most 0, of a hypothesis whose last token was predicted by `row[i]`
         of the state."""
         covered = state.covered_RS[torch.from_numpy(row).to(state.covered_RS.device)].cpu().double()
-        added: Floats = self.beta * covered.clamp(LEAST, 1.0).log().sum(1).numpy()
-        return added
+        penalty: Floats = self.beta * covered.clamp(MIN_COVERAGE, 1.0).log().sum(1).numpy()
+        return penalty
 
 
-def looking(model: Decodable[Any]) -> Looking[Any]:
+def require_attention(model: Decodable[Any]) -> Looking[Any]:
     """The model, if it can say where it looks; UserError if not."""
     if not isinstance(model, Looking):
         name = type(model).__module__.rpartition(".")[2]
@@ -97,12 +97,12 @@ def looking(model: Decodable[Any]) -> Looking[Any]:
     return model
 
 
-def covering(
+def track_coverage(
     model: Decodable[Any], penalty: Penalty
 ) -> tuple[Decodable[Any], Callable[[Any, Ints], Floats | float]]:
-    """The model to search, and `added(state, row)`: what its coverage adds to scores, as
-    `Covering.added`."""
+    """The model to search, and `coverage_penalty(state, row)`: what its coverage adds to scores, as
+    `CoverageTracker.coverage_penalty`."""
     if penalty.coverage == 0:
         return model, lambda state, row: 0.0
-    watched = Covering(looking(model), penalty.coverage)
-    return watched, watched.added
+    tracker = CoverageTracker(require_attention(model), penalty.coverage)
+    return tracker, tracker.coverage_penalty
