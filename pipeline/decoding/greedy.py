@@ -1,5 +1,6 @@
-"""Greedy search: the likeliest token at every step (of equal ones the lowest id), until <eos> or
-`max_length`."""
+"""Greedy search (d2l section 10.8.1): take the likeliest token until <eos> or `max_length`.
+
+Of equally likely tokens the lowest id is taken."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,7 +15,7 @@ from pipeline.decoding.rules.constraints import Constraints, check_lengths, cons
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """`max_length`: tokens produced at most, <eos> counted."""
+    """`search:` of a run, method greedy. `max_length`: tokens produced at most, <eos> counted."""
 
     method: Literal["greedy"]
     max_length: int
@@ -29,8 +30,8 @@ def search(
 ) -> list[list[Hypothesis]]:
     """One hypothesis per sentence; `generator` is not used."""
     model = constrain(model, prompt, config.constraints, config.max_length)
-    return generate(model, prompt, config.max_length, _likeliest)
+    return generate(model, prompt, config.max_length, _argmax)
 
 
-def _likeliest(log_probs_RV: Tensor, sentence_R: Ints, position: int) -> Tensor:
+def _argmax(log_probs_RV: Tensor, sentence_R: Ints, position: int) -> Tensor:
     return log_probs_RV.argmax(1)
