@@ -29,9 +29,9 @@ from pipeline.ragged import Ragged
 from pipeline.text.specials import SPECIALS
 
 SCHEMA = tables.ENCODED_TEXT
-KIND = "text"  # of the corpora it reads
-SOURCE_TARGET = ("text", "text")  # what is read, and what is predicted
-USES_SEARCH = False  # whether the answer is found by a search
+KIND = "text"  # of the corpora that it reads
+SOURCE_TARGET = ("text", "text")  # vocabularies of the input and of the output
+USES_SEARCH = False  # whether decoding is a search
 # of a word's count, in proportion to which it serves as noise (Mikolov et al. 2013b, section 2.2)
 POWER = 0.75
 
@@ -214,7 +214,7 @@ class Task:
             noise_GK.to(self.device),
         )
 
-    def loss(self, model: WordVectors, batch: Batch, carry: Any) -> tuple[Loss, Any]:
+    def loss(self, model: WordVectors, batch: Batch, hidden_state: Any) -> tuple[Loss, Any]:
         """Equation 4's negative, summed over the pairs of skip-gram, or over the predicted words of
         CBOW."""
         return (skip_gram if self.config.method == "skip_gram" else cbow)(
