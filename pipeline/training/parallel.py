@@ -76,7 +76,7 @@ class Group:
                 name: (str(tensor.dtype).removeprefix("torch."), list(tensor.shape))
                 for name, tensor in tensors.items()
             }
-            header = {"facts": metadata, "shapes": shapes}
+            header = {"metadata": metadata, "shapes": shapes}
         header = self.broadcast(lambda: header)
         if header is None:
             return None
@@ -90,7 +90,7 @@ class Group:
             with _exchange():
                 distributed.broadcast(tensor, src=0)
             received[name] = tensor
-        return received, header["facts"]
+        return received, header["metadata"]
 
     def _broadcast_bytes(self, content: bytes) -> bytes:
         """Return the first process's `content` in all; its length is sent first."""
