@@ -154,7 +154,7 @@ def test_a_damaged_work_folder_changes_no_weight(
         assert error.count("\n") == 1
     else:
         assert error.count("\n") <= 1, error
-        assert ("goes on after step" in out) == (name != "state.safetensors")
+        assert ("resuming from step" in out) == (name != "state.safetensors")
 
 
 def test_a_checksum_covers_facts_names_types_and_bytes() -> None:
