@@ -31,10 +31,10 @@ from pipeline.ragged import Ragged
 from pipeline.tasks import masked_language_model as mlm
 from pipeline.training import checkpoint, devices, loop, optim
 
-BOOK = 5.885  # what the book prints, nats a slot
+BOOK_LOSS = 5.885  # what the book prints, nats a slot
 
 
-class Noting(mlm.Task):
+class RecordingTask(mlm.Task):
     """The task, with a note of every batch: nats of its masked words, their number, nats of its
     empty slots, and its pairs.
 
@@ -64,7 +64,7 @@ class Noting(mlm.Task):
         return Loss((words + empty if self.slots else words) + count * pairs, count), None
 
 
-def again(run: params.Run, where: str, task: Noting, sizes: Sizes) -> torch.nn.Module:
+def train_model(run: params.Run, where: str, task: RecordingTask, sizes: Sizes) -> torch.nn.Module:
     """The run's model, trained as the train stage does."""
     loop_config = config.load(loop.Config, run.training, f"{where}.training")
     devices.prepare(loop_config.threads)
@@ -79,7 +79,7 @@ def again(run: params.Run, where: str, task: Noting, sizes: Sizes) -> torch.nn.M
     return model.eval()
 
 
-def by_the_book(task: Noting, epochs: int) -> float:
+def book_masked_words(task: RecordingTask, epochs: int) -> float:
     """How many words of a pair the book would mask: 15 % of its tokens, <cls> and <sep> among them,
     but at least one. Longer pairs than `max_length`, which are cut here, it leaves out."""
     length = task.train.ids.length
@@ -99,7 +99,7 @@ def entropy(ids: NDArray[np.int32]) -> float:
     return float(-(share * np.log(share)).sum())
 
 
-def same(model: torch.nn.Module, folder: Path) -> bool:
+def has_weights(model: torch.nn.Module, folder: Path) -> bool:
     """Whether the model has the weights of the run in the folder, to the bit."""
     kept, _ = checkpoint.load(folder / "model.safetensors")
     own = checkpoint.unique_tensors(model)
@@ -128,21 +128,22 @@ def main() -> None:
     sizes = Sizes(**json.loads((folder / "config.json").read_text())["sizes"])
     slots = round(mlm.CHOSEN * objective.max_length)
     task, asked = (
-        Noting(train, valid, objective, derive(run.seed, "data"), cpu, slots=n) for n in (0, slots)
+        RecordingTask(train, valid, objective, derive(run.seed, "data"), cpu, slots=n)
+        for n in (0, slots)
     )
-    model: Any = again(run, where, task, sizes)
-    again(run, where, asked, sizes)
+    model: Any = train(run, where, task, sizes)
+    train(run, where, asked, sizes)
     nats, words, _, pairs = np.array(task.noted).T
     asked_nats, asked_words, empty_nats, _ = np.array(asked.noted).T
     scored = mlm.score(model, test, objective, cpu)
     held_out, chosen = scored["nats"].sum(), scored["count"].sum()
-    book = by_the_book(task, int(run.training["max_epochs"]))
+    book = book_masked_words(task, int(run.training["max_epochs"]))
     print(
-        f"The weights are {'those' if same(model, folder) else 'NOT those'} of {folder}, after "
+        f"The weights are {'those' if has_weights(model, folder) else 'NOT those'} of {folder}, after "
         f"{len(nats)} steps.\n"
     )
     print(f"| | per masked word | per slot, of {slots} a pair |\n|---|---:|---:|")
-    print(f"| the book, mean over its 50 steps | – | {BOOK} |")
+    print(f"| the book, mean over its 50 steps | – | {BOOK_LOSS} |")
     print(
         (
             f"| trained on the book's loss, mean over {len(nats)} steps | "
@@ -160,7 +161,7 @@ def main() -> None:
         ),
         end="",
     )
-    print(f"{BOOK * slots / book:.2f} a word if empty slots cost nothing.")
+    print(f"{BOOK_LOSS * slots / book:.2f} a word if empty slots cost nothing.")
     print(
         "Entropy of the training text's words by frequency: "
         f"{entropy(Ragged(train['ids']).values):.2f}."

@@ -31,8 +31,8 @@ LARGEST_N_BEST = 100  # answers to one text; a run whose own beam is wider may g
 
 # Rows x tokens of a batch, at which memory stays at a few hundred MB: 64 texts of 256 tokens in a
 # beam of 10.
-_ROOM = BATCH * 256 * 10
-_NARROW = 10
+_BEAM_WIDTH = BATCH * 256 * 10
+_MAX_TOKENS = 10
 
 _deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 
@@ -78,7 +78,7 @@ def check_time() -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Prediction:
     """A hypothesis as text."""
 
     text: str
@@ -86,7 +86,7 @@ class Answer:
     log_prob: float
 
 
-EMPTY = Answer("", 0.0, 0.0)  # the one answer to a text without tokens, of which it is certain
+EMPTY = Prediction("", 0.0, 0.0)  # the one answer to a text without tokens, of which it is certain
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ def attention_table(looked: Sequence[Attention], numbers: Sequence[int]) -> pa.T
     return pa.Table.from_pylist(rows, tables.ATTENTION)
 
 
-def run_of(model: Path, search: dict[str, Any] | None) -> params.Run:
+def load_run(model: Path, search: dict[str, Any] | None) -> params.Run:
     """The block that the model in this folder was trained with, and the `search:` to use, which
     training does not know."""
     facts = checkpoint.read_config(model, "run.family")["run"]
@@ -148,7 +148,7 @@ def check_sizes(model: Path, vocab: Path, sides: tuple[str, str]) -> None:
         raise refuse(str(vocab), f"{got[0]} and {got[1]} ids", expected, "Run `dvc repro`.")
 
 
-def trained(
+def load_trained_model(
     run: params.Run, where: str, model: Path, vocab: Path, device: torch.device
 ) -> nn.Module:
     """The run's model, ready on the device with the run's threads; UserError if the vocabulary is
@@ -179,7 +179,7 @@ class Session:
         cls, model: Path, vocab: Path, search: dict[str, Any] | None, device: str = "auto"
     ) -> "Session":
         """The run in the folder `model` with its corpus's vocabulary and a `search:` block."""
-        run = run_of(model, search)
+        run = load_run(model, search)
         return cls.of(
             run, str(model / "config.json"), model, vocab, devices.choose(device, "device")
         )
@@ -202,7 +202,7 @@ class Session:
         search = config.load(method.Config, run.search, f"{where}.search")
         task, network = (
             config.named_module("pipeline.tasks", run.task, f"{where}.task"),
-            trained(run, where, model, vocab, device),
+            load_trained_model(run, where, model, vocab, device),
         )
         read, say = (Codec.load(vocab, side) for side in task.SOURCE_TARGET)
         return cls(network, task, read, say, method, search, device, run.seed)
@@ -215,7 +215,7 @@ class Session:
 
     def translate(
         self, texts: Sequence[str], n_best: int | None = None, prefixes: Sequence[str] | None = None
-    ) -> list[list[Answer]]:
+    ) -> list[list[Prediction]]:
         """The answers to each text, best first; as many as the run's search gives unless `n_best`
         says otherwise.
 
@@ -265,7 +265,7 @@ class Session:
 
     def attention(
         self, texts: Sequence[str], prefixes: Sequence[str] | None = None
-    ) -> list[tuple[Answer, Attention]]:
+    ) -> list[tuple[Prediction, Attention]]:
         """The best answer to each text and where the model looked for each of its tokens; UserError
         if it cannot say, or for a text without tokens."""
         if not isinstance(self.model, Attentive):
@@ -306,11 +306,11 @@ class Session:
         )
         return found
 
-    def answers(self, hypotheses: Sequence[Hypothesis]) -> list[Answer]:
+    def answers(self, hypotheses: Sequence[Hypothesis]) -> list[Prediction]:
         """Hypotheses as text, in their order."""
         texts = self.say.decode_batch([h.ids for h in hypotheses])
         return [
-            Answer(text, h.score, h.log_prob) for text, h in zip(texts, hypotheses, strict=True)
+            Prediction(text, h.score, h.log_prob) for text, h in zip(texts, hypotheses, strict=True)
         ]
 
     def prompt(self, texts: Sequence[str], prefixes: Sequence[str] | None = None) -> Prompt:
@@ -367,8 +367,8 @@ class Session:
     ) -> Iterator[Prompt]:
         """The texts in their order as batches; OutOfTime between two of them."""
         ids = self._read(texts)
-        width = max(getattr(self.search, "width", 1), _NARROW)
-        for batch in batches([len(row) for row in ids], BATCH, _ROOM // width):
+        width = max(getattr(self.search, "width", 1), _MAX_TOKENS)
+        for batch in batches([len(row) for row in ids], BATCH, _BEAM_WIDTH // width):
             yield self._prompt(ids[batch], None if prefixes is None else prefixes[batch])
 
     def _with_n_best(self, n_best: int) -> "Session":

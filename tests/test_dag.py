@@ -370,7 +370,7 @@ def test_files_of_ones_own_are_taken_over_anew_when_and_only_when_they_changed(
     assert not refresh.refresh(root).changed
     assert lock(root) == before
     (root / "drop" / "train.fr").write_text("un\n")
-    assert list(refresh.look(root).changed) == ["own"]
+    assert list(refresh.compare_sources(root).changed) == ["own"]
     assert list(refresh.refresh(root).changed) == ["own"]
     assert (root / "data/raw/own/train.fr").read_text() == "un\n"
     assert lock(root) != before

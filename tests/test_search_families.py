@@ -12,7 +12,7 @@ from made_models import beam_config, noise, penalty, rows_of, rules, run_exhaust
 from subsets import mostly_long
 from torch import Tensor
 
-from pipeline.contracts import BOS, EOS, PAD, UNK, Attentive, Looking, Prompt, Sizes
+from pipeline.contracts import BOS, EOS, PAD, UNK, Attentive, AttentiveDecodable, Prompt, Sizes
 from pipeline.decoding import Hypothesis, beam
 from pipeline.decoding.rules.constraints import Constraints
 from pipeline.decoding.rules.ensemble import Ensemble
@@ -240,7 +240,7 @@ def test_a_wide_beam_and_exhaustive_search_find_every_answer_that_obeys_in_the_r
     name: str, seed: int, ranked: Penalty, constraints: Constraints, begin: list[int]
 ) -> None:
     model, prompt = random_model(name, seed), prompts_of(name, seed)
-    if not isinstance(model, Looking):
+    if not isinstance(model, AttentiveDecodable):
         ranked = penalty(ranked.alpha, ranked.length)
     want = filtered(name, model, prompt, ranked, constraints, begin)
     asked = begun(prompt, begin) if begin else prompt
@@ -264,7 +264,7 @@ def test_batch_order_batch_size_and_padding_change_no_result(
     name: str, seed: int, ranked: Penalty, constraints: Constraints, order: list[int], padding: int
 ) -> None:
     model, prompt = random_model(name, seed), prompts_of(name, seed, 4)
-    if not isinstance(model, Looking):
+    if not isinstance(model, AttentiveDecodable):
         ranked = penalty(ranked.alpha, ranked.length)
 
     def scores(asked: Prompt) -> list[dict[tuple[int, ...], float]]:
@@ -313,8 +313,8 @@ def test_cached_steps_between_permutations_of_the_beam_equal_reading_the_history
 @torch.inference_mode()
 def test_looking_at_every_step_is_the_attention_of_teacher_forcing(name: str, seed: int) -> None:
     model, prompt = random_model(name, seed), sources(seed)
-    assert isinstance(model, Looking) == isinstance(model, Attentive)
-    if not isinstance(model, Looking):
+    assert isinstance(model, AttentiveDecodable) == isinstance(model, Attentive)
+    if not isinstance(model, AttentiveDecodable):
         return
     said = torch.randint(3, 6, (3, 4), generator=noise(seed))
     state, last = model.begin(prompt)

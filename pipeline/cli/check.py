@@ -5,7 +5,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pipeline.contracts import Looking
+from pipeline.contracts import AttentiveDecodable
 from pipeline.core import config, params
 from pipeline.core.errors import refuse
 from pipeline.download import source as download
@@ -192,7 +192,7 @@ def _search(block: params.Run, task: ModuleType, model: ModuleType, where: str) 
     if (
         "penalty" in block.search
         and search.penalty.coverage
-        and not isinstance(model.Model, Looking)
+        and not isinstance(model.Model, AttentiveDecodable)
     ):
         got = f"{search.penalty.coverage} with {block.family}, which cannot say where it looks"
         raise refuse(f"{where}.penalty.coverage", got, "0.0 for this family")

@@ -15,14 +15,14 @@ from torch import nn
 
 from pipeline.core import config, params, tables
 from pipeline.core.errors import refuse
-from pipeline.inference import Answer, batches, run_of, trained
-from pipeline.predictions import Asked, write_answers
+from pipeline.inference import Prediction, batches, load_run, load_trained_model
+from pipeline.predictions import PredictionRequest, write_outputs
 from pipeline.tasks import classification
 from pipeline.text import labels
 from pipeline.text.encode import Codec
 from pipeline.training import devices
 
-NO_LABEL = Answer("", -math.inf, -math.inf)
+NO_LABEL = Prediction("", -math.inf, -math.inf)
 _MAX_TEXTS = 1024  # of a batch
 # of a batch, padding counted: 79 MB for each layer of 300 float32 numbers a token
 _MAX_TOKENS = 1 << 16
@@ -41,7 +41,7 @@ class Classifier:
     @classmethod
     def open(cls, model: Path, vocab: Path, device: str = "auto") -> "Classifier":
         """The run in the folder `model` with its corpus's vocabulary."""
-        run, where = run_of(model, None), str(model / "config.json")
+        run, where = load_run(model, None), str(model / "config.json")
         if run.task != "classification":
             raise refuse(
                 "run", f"a model of the task {run.task}", "a classifier", "Name another run."
@@ -53,7 +53,7 @@ class Classifier:
         cls, run: params.Run, where: str, model: Path, vocab: Path, device: torch.device
     ) -> "Classifier":
         """As `open`, for the block `run`, called `where` in messages."""
-        network = trained(run, where, model, vocab, device)
+        network = load_trained_model(run, where, model, vocab, device)
         objective = config.load(classification.Config, run.objective, f"{where}.objective")
         return cls(
             network,
@@ -63,7 +63,7 @@ class Classifier:
             device,
         )
 
-    def classify(self, texts: Sequence[str]) -> list[Answer]:
+    def classify(self, texts: Sequence[str]) -> list[Prediction]:
         """Each text's likeliest label and its log-probability; for a text without tokens no label,
         of probability 0."""
         answers = [NO_LABEL for _ in texts]
@@ -77,7 +77,7 @@ class Classifier:
             for place, label, value in zip(
                 places[batch], predicted["label"].to_pylist(), best, strict=True
             ):
-                answers[place] = Answer(label, value, value)
+                answers[place] = Prediction(label, value, value)
         return answers
 
     def judged(self, ids: pa.ChunkedArray) -> dict[str, Any]:
@@ -91,7 +91,7 @@ class Classifier:
         }
 
 
-def predict(asked: Asked, out: Path) -> None:
+def predict(asked: PredictionRequest, out: Path) -> None:
     """Write `labels_<split>.parquet` for each split, `labels.json` (the labels' names in order) and
     `samples.parquet`."""
     classifier = Classifier.of(asked.run, asked.where, asked.model, asked.vocab, asked.device)
@@ -104,6 +104,6 @@ def predict(asked: Asked, out: Path) -> None:
             {"row": table["row"], **classifier.judged(table["ids"])}, schema=tables.LABELS
         )
         tables.write(out / f"labels_{split}.parquet", found)
-    write_answers(
+    write_outputs(
         asked.samples, classifier.classify([sample.prompt for sample in asked.samples]), out
     )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.core import params, tables
 from pipeline.inference import check_sizes
-from pipeline.predictions import Asked
+from pipeline.predictions import PredictionRequest
 from pipeline.tasks import word_vectors
 from pipeline.text.encode import SPACE, Codec
 from pipeline.text.specials import SPECIALS
@@ -19,7 +19,7 @@ from pipeline.training import checkpoint
 _NEIGHBOURS, _TELLING = 5, 3  # neighbours shown of a word, and words shown of a sample: its rarest
 
 
-def predict(asked: Asked, out: Path) -> None:
+def predict(asked: PredictionRequest, out: Path) -> None:
     """Write `vectors.parquet`, `vectors.txt` and `samples.parquet`."""
     table = vectors(asked)
     tables.write(out / "vectors.parquet", table)
@@ -29,7 +29,7 @@ def predict(asked: Asked, out: Path) -> None:
     )
 
 
-def vectors(asked: Asked) -> pa.Table:
+def vectors(asked: PredictionRequest) -> pa.Table:
     """`tables.VECTORS` of the run; UserError if its vocabulary is not the one that it was trained
     with."""
     check_sizes(asked.model, asked.vocab, word_vectors.SOURCE_TARGET)
