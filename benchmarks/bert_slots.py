@@ -110,7 +110,7 @@ def entropy(ids: NDArray[np.int32]) -> float:
 def has_weights(model: torch.nn.Module, folder: Path) -> bool:
     """Return whether the model has the weights of the run in the folder, bit for bit."""
     saved, _ = checkpoint.load(folder / "model.safetensors")
-    tensors = checkpoint.own_tensors(model)
+    tensors = checkpoint.unique_tensors(model)
     return tensors.keys() == saved.keys() and all(
         torch.equal(tensors[name], saved[name]) for name in tensors
     )

@@ -123,7 +123,7 @@ def attention_table(attention: Sequence[Attention], numbers: Sequence[int]) -> p
 def load_run(model: Path, search: dict[str, Any] | None) -> params.Run:
     """Load the block that the model in this folder was trained with, and add the block `search`,
     which is no part of training."""
-    facts = checkpoint.read_facts(model, "run.family")["run"]
+    facts = checkpoint.read_config(model, "run.family")["run"]
     block: params.Run = config.load(
         params.Run, facts | {"search": search}, str(model / "config.json")
     )
@@ -143,7 +143,7 @@ def check_sizes(model: Path, vocab: Path, sides: tuple[str, str]) -> None:
 
     vocab_sizes = describe(vocab).sizes
     source, target = (vocab_sizes.get(side, 0) for side in sides)
-    trained = checkpoint.read_facts(model, "sizes.source", "sizes.target")["sizes"]
+    trained = checkpoint.read_config(model, "sizes.source", "sizes.target")["sizes"]
     if (source, target) != (trained["source"], trained["target"]):
         expected = f"{trained['source']} and {trained['target']}, which the model was trained with"
         raise refuse(str(vocab), f"{source} and {target} ids", expected, "Run `dvc repro`.")
@@ -155,7 +155,7 @@ def load_trained_model(
     """Load the run's model on the device and set the run's number of threads; UserError for a
     vocabulary other than the model's."""
     task = config.named_module("pipeline.tasks", run.task, f"{where}.task")
-    check_sizes(model, vocab, task.SIDES)
+    check_sizes(model, vocab, task.SOURCE_TARGET)
     devices.prepare(config.load(loop.Config, run.training, f"{where}.training").threads)
     return checkpoint.load_model(model, device)
 
@@ -201,7 +201,7 @@ class Session:
 
         task = config.named_module("pipeline.tasks", run.task, f"{where}.task")
         network = load_trained_model(run, where, model, vocab, device)
-        source, target = (Codec.load(vocab, side) for side in task.SIDES)
+        source, target = (Codec.load(vocab, side) for side in task.SOURCE_TARGET)
         return cls(network, task, source, target, method, search, device, run.seed)
 
     def ensemble(self, others: Sequence["Session"]) -> "Session":
@@ -352,7 +352,7 @@ class Session:
     @property
     def continues_prompt(self) -> bool:
         """True for a language model, whose output continues the input: both are one side."""
-        source, target = self.task.SIDES
+        source, target = self.task.SOURCE_TARGET
         return bool(source == target)
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:

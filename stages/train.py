@@ -1,5 +1,6 @@
-"""Train one run of `params.yaml` on its encoded corpus: weights, config and history, resumed if it
-was killed before."""
+"""Train one run of `params.yaml` on its encoded corpus: write weights, config and history.
+
+A training that was killed is resumed."""
 
 import argparse
 import dataclasses
@@ -30,36 +31,44 @@ from pipeline.training import checkpoint, devices, launcher, loop, optim, parall
 
 
 def digest(run: params.Run, inputs: list[Path]) -> str:
-    """Digest of all that the weights are a function of: the run's blocks, torch, this program's
-    code, and the data."""
+    """Digest of all that the weights depend on: the run's blocks, torch, this program's code, and
+    the data."""
+    # Code: the modules of this program that are imported. MLflow's are not: they change no weight.
     top = Path(__file__).parent.parent
-    found = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
-    code = {Path(file) for file in found if file}
-    ours = {f for f in code for part in ("pipeline", "stages") if f.is_relative_to(top / part)}
-    # a view: it changes no weight
-    ours -= {f for f in ours if "tracking" in f.relative_to(top).parts[1]}
-    files = sorted(ours) + [
-        f for folder in inputs for f in sorted(folder.rglob("*")) if f.is_file()
-    ]
-    total = hashlib.sha256(
-        json.dumps([trained_block(run), torch.__version__], sort_keys=True).encode()
-    )
-    for file in files:
-        total.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+    module_files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    imported = {Path(file) for file in module_files if file}
+    code = {
+        file
+        for file in imported
+        for part in ("pipeline", "stages")
+        if file.is_relative_to(top / part)
+    }
+    code -= {file for file in code if "tracking" in file.relative_to(top).parts[1]}
+
+    data = [file for folder in inputs for file in sorted(folder.rglob("*")) if file.is_file()]
+
+    settings = json.dumps([trained_block(run), torch.__version__], sort_keys=True)
+    total = hashlib.sha256(settings.encode())
+    for file in sorted(code) + data:
+        total.update(file_digest(file))
     return total.hexdigest()
 
 
+def file_digest(file: Path) -> bytes:
+    """A file's name, and the digest of its content."""
+    return file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest()
+
+
 def trained_block(run: params.Run) -> dict[str, Any]:
-    """The run's block without `search`, which comes after training."""
+    """The run's block without `search`, which does not affect training."""
     return {key: value for key, value in dataclasses.asdict(run).items() if key != "search"}
 
 
 def vocabulary_digest(vocab: Path, side: str) -> str:
-    """Digest of the ids of one side: equal for two corpora of which one takes the other's
-    vocabulary."""
+    """Digest of the ids of one side; equal if one corpus uses the vocabulary of the other."""
     total = hashlib.sha256()
     for file in sorted(vocab.glob(f"{side}.*")):
-        total.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+        total.update(file_digest(file))
     return total.hexdigest()
 
 
@@ -70,7 +79,7 @@ def history_table(history: list[tuple[int, int, str, float]]) -> pa.Table:
 
 
 def train(
-    a: argparse.Namespace,
+    arguments: argparse.Namespace,
     run: params.Run,
     loop_config: loop.Config,
     device: torch.device,
@@ -79,67 +88,85 @@ def train(
     key: str,
     log: Log,
 ) -> None:
-    """Build, train and land; `work` holds the state to resume from. Of several processes the first
-    one lands."""
-    name, where = a.run, f"runs.{a.run}"
+    """Build the model, train it, and write the outputs.
+
+    `work` holds the state to resume from; `key` is the digest of the training. Of several processes
+    only the first one writes.
+    """
+    where = f"runs.{arguments.run}"
     devices.prepare(loop_config.threads)
+
+    # Data
     task_module = config.named_module("pipeline.tasks", run.task, f"{where}.task")
-    paths = [a.encoded / f"{split}.parquet" for split in ("train", "valid")]
+    paths = [arguments.encoded / f"{split}.parquet" for split in ("train", "valid")]
     splits = [
         tables.mapped(path, task_module.SCHEMA, work / f"{path.stem}.arrow") for path in paths
     ]
-    vocab = describe(a.vocab)
+    vocab = describe(arguments.vocab)
     for path, table in zip(paths, splits, strict=True):
         check_ids(table, vocab.sizes, path)
     objective = config.load(task_module.Config, run.objective, f"{where}.objective")
     task = task_module.Task(*splits, objective, derive(run.seed, "data"), device)
-    source, target = task_module.SIDES
+
+    # Model
+    source, target = task_module.SOURCE_TARGET
     sizes = Sizes(vocab.sizes[source], vocab.sizes[target], vocab.share or source == target)
     torch.manual_seed(derive(run.seed, "init"))
     model = checkpoint.build(run.family, run.model, sizes, f"{where}.model")
-    vocabularies = vocabulary_digest(a.vocab, source), vocabulary_digest(a.vocab, target)
-    start.begin(model, run, a.start, vocabularies, where)
-    refuse_long_rows(
-        model,
-        task_module,
-        objective,
-        a.encoded,
-        dict(zip(paths, splits, strict=True)),
-        run.search or {},
+    vocabularies = (
+        vocabulary_digest(arguments.vocab, source),
+        vocabulary_digest(arguments.vocab, target),
     )
+    start.init_weights(model, run, arguments.start, vocabularies, where)
+    loaded = dict(zip(paths, splits, strict=True))
+    refuse_long_rows(model, task_module, objective, arguments.encoded, loaded, run.search or {})
     model.to(device)
-    optim_config = optim.load(run.optim, f"{where}.optim")
-    seed = derive(run.seed, "dropout")
+
+    # Training
     trainer = loop.Loop(
-        model, task, optim_config, loop_config, seed=seed, work=work, log=log, group=group
+        model,
+        task,
+        optim.load(run.optim, f"{where}.optim"),
+        loop_config,
+        seed=derive(run.seed, "dropout"),
+        work=work,
+        log=log,
+        group=group,
     )
-    quiet, begun = not (group.first and sys.stderr.isatty()), False
-    with tqdm(desc=name, unit="step", dynamic_ncols=True, disable=quiet) as bar:
-
-        def tick(p: loop.Progress, steps: int) -> None:
-            nonlocal begun
-            if not begun and p.step > 1 and group.first:
-                print(f"{name}: goes on after step {p.step - 1}", flush=True)
-            begun = True
-            bar.total = steps * loop_config.max_epochs
-            bar.update(p.step - bar.n)
-
-        done = trainer.run(tick)
-    if not group.first:
+    progress = run_loop(trainer, arguments.run)
+    if not group.is_first:
         return
-    parameters = sum(p.numel() for p in model.parameters())
-    facts = {
+
+    metadata = {
         "run": trained_block(run),
         "sizes": dataclasses.asdict(sizes),
         "vocabularies": vocabularies,
-        "parameters": parameters,
-        "steps": done.step,
-        "best_step": done.best_step,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "steps": progress.step,
+        "best_step": progress.best_step,
         "digest": key,
     }
-    with atomic.atomic_dir(a.out) as folder:
-        checkpoint.write_model(folder, model, facts)
-        tables.write(folder / "history.parquet", history_table(done.history))
+    with atomic.atomic_dir(arguments.out) as folder:
+        checkpoint.write_model(folder, model, metadata)
+        tables.write(folder / "history.parquet", history_table(progress.history))
+
+
+def run_loop(trainer: loop.Loop, name: str) -> loop.Progress:
+    """Train the run `name` with a progress bar, if stderr is a terminal."""
+    is_first_process = trainer.group.is_first
+    is_first_step = True
+    has_bar = is_first_process and sys.stderr.isatty()
+    with tqdm(desc=name, unit="step", dynamic_ncols=True, disable=not has_bar) as bar:
+
+        def on_step(progress: loop.Progress, steps_per_epoch: int) -> None:
+            nonlocal is_first_step
+            if is_first_step and progress.step > 1 and is_first_process:
+                print(f"{name}: resuming from step {progress.step - 1}", flush=True)
+            is_first_step = False
+            bar.total = steps_per_epoch * trainer.config.max_epochs
+            bar.update(progress.step - bar.n)
+
+        return trainer.run(on_step)
 
 
 def refuse_long_rows(
@@ -150,12 +177,12 @@ def refuse_long_rows(
     loaded: Mapping[Path, pa.Table],
     search: dict[str, Any],
 ) -> None:
-    """UserError if a split has a row longer than the model's learned positions; without this, only
-    predict would find it.
+    """UserError if a split has a row longer than the model's learned positions.
 
-    `loaded`: tables of `encoded` that need not be read again. Only tasks that read each row in one
-    piece define `positions`. A model that defines `EXTRA_POSITIONS` reads that many more before
-    each row, and no padding."""
+    Without this check, only predict would fail. `loaded`: tables of `encoded` that are in memory
+    already. Only tasks that read each row in one piece define `positions`. A model that defines
+    `EXTRA_POSITIONS` reads that many more before each row, and no padding.
+    """
     learned = [
         part.table.num_embeddings
         for part in model.modules()
@@ -163,6 +190,7 @@ def refuse_long_rows(
     ]
     if not learned or not hasattr(task, "positions"):
         return
+
     extra = getattr(sys.modules[type(model).__module__], "EXTRA_POSITIONS", None)
     for path in sorted(encoded.glob("*.parquet")):
         table = loaded[path] if path in loaded else tables.read(path, task.SCHEMA)
@@ -170,32 +198,35 @@ def refuse_long_rows(
         positional.refuse_longer(
             min(learned), length + (extra or 0), f"a text of the split {path.stem}"
         )
-    answer = search.get("max_length")
-    if isinstance(answer, int):
-        positional.refuse_longer(min(learned), answer, "an answer of search.max_length")
+
+    max_length = search.get("max_length")
+    if isinstance(max_length, int):
+        positional.refuse_longer(min(learned), max_length, "an answer of search.max_length")
 
 
-def announced(name: str, log: Log) -> Log:
-    """`log`, told the throughput as well (which has no place in the history), and epochs' ends also
-    printed."""
-    last: list[tuple[int, float]] = []
+def log_with_throughput(name: str, log: Log) -> Log:
+    """A log that adds steps per second, and prints the metrics at the end of an epoch.
 
-    def both(metrics: dict[str, float], step: int) -> None:
+    The throughput is no part of the history, which is the same for every training of the run.
+    """
+    last_step: int | None = None
+    last_time = 0.0
+
+    def log_and_print(metrics: dict[str, float], step: int) -> None:
+        nonlocal last_step, last_time
         now = time.monotonic()
-        speed = (
-            {"steps_per_second": (step - last[-1][0]) / (now - last[-1][1])}
-            if last and step > last[-1][0]
-            else {}
-        )
-        last[:] = [(step, now)]
+        speed = {}
+        if last_step is not None and step > last_step:
+            speed = {"steps_per_second": (step - last_step) / (now - last_time)}
+        last_step = step
+        last_time = now
+
         log(metrics | speed, step)
         if any(key.startswith("valid/") for key in metrics):
-            print(
-                f"{name} step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in metrics.items()),
-                flush=True,
-            )
+            values = ", ".join(f"{key} {value:.4f}" for key, value in metrics.items())
+            print(f"{name} step {step}: {values}", flush=True)
 
-    return both
+    return log_and_print
 
 
 def main() -> None:
@@ -203,64 +234,76 @@ def main() -> None:
     for option in ("--params", "--encoded", "--vocab", "--start", "--out"):
         parser.add_argument(option, type=Path, required=True)
     parser.add_argument("--work", type=Path, default=state_dir.TRAINING)
-    a = stage_arguments.parse(parser, "runs")
-    run = params.run(a.params, a.run)
-    loop_config = config.load(loop.Config, run.training, f"runs.{a.run}.training")
-    config.named_module("pipeline.models", run.family, f"runs.{a.run}.family")
-    config.named_module("pipeline.tasks", run.task, f"runs.{a.run}.task")
-    compute = params.compute(a.params)
-    count = parallel.processes(compute.processes, loop_config.accumulate)
-    if count > 1 and not launcher.launched():
-        sys.exit(launcher.launch(count, "stages.train", a.work))
+    arguments = stage_arguments.parse(parser, "runs")
+    name = arguments.run
+
+    # Check the settings before any process is started.
+    run = params.run(arguments.params, name)
+    loop_config = config.load(loop.Config, run.training, f"runs.{name}.training")
+    config.named_module("pipeline.models", run.family, f"runs.{name}.family")
+    config.named_module("pipeline.tasks", run.task, f"runs.{name}.task")
+    compute = params.compute(arguments.params)
+
+    # The launcher starts this command again, in each of its processes.
+    count = parallel.process_count(compute.processes, loop_config.accumulate)
+    if count > 1 and not launcher.is_launched():
+        sys.exit(launcher.launch(count, "stages.train", arguments.work))
+
     try:
-        work_together(a, run, loop_config, compute)
+        train_in_group(arguments, run, loop_config, compute)
     except parallel.PeerLost as error:
-        if launcher.folder() is None:
+        if launcher.private_folder() is None:
             raise
-        launcher.leave_an_error(error)
+        launcher.report_error(error)
         sys.exit(launcher.PEER_LOST)
 
 
-def work_together(
-    a: argparse.Namespace, run: params.Run, loop_config: loop.Config, compute: params.Compute
+def train_in_group(
+    arguments: argparse.Namespace,
+    run: params.Run,
+    loop_config: loop.Config,
+    compute: params.Compute,
 ) -> None:
-    """Train as one of a group of processes, which may be this one alone."""
-    group, own = parallel.join(compute.device, loop_config.accumulate)
-    device = devices.choose(own, "compute.device")
-    key = digest(run, [a.encoded, a.vocab, a.start])
-    work = a.work / f"{a.run}-{key[:16]}"
+    """Train as one of a group of processes; the group may have only this one."""
+    group, device_name = parallel.join(compute.device, loop_config.accumulate)
+    device = devices.choose(device_name, "compute.device")
+    key = digest(run, [arguments.encoded, arguments.vocab, arguments.start])
+    work = arguments.work / f"{arguments.run}-{key[:16]}"
     try:
-        if not group.same(key):
-            todo = "Bring every node's clone and data level: git pull, dvc pull."
+        if not group.all_equal(key):
             raise refuse(
                 "torchrun",
                 "processes with other code, data or settings than the first one's",
                 "the same",
-                todo,
+                "Update every node's clone and data: git pull, dvc pull.",
             )
-        if group.first:
-            lead(a, run, loop_config, device, group, work, key)
+        if group.is_first:
+            train_first(arguments, run, loop_config, device, group, work, key)
         else:
-            own_work = work.with_name(f"{work.name}-{group.rank}")
-            train(a, run, loop_config, device, group, own_work, key, lambda metrics, step: None)
-            shutil.rmtree(own_work)
+            rank_work = work.with_name(f"{work.name}-{group.rank}")
+
+            def no_log(metrics: dict[str, float], step: int) -> None:
+                pass
+
+            train(arguments, run, loop_config, device, group, rank_work, key, no_log)
+            shutil.rmtree(rank_work)
     except parallel.PeerLost:
         raise
     except UserError as error:
-        if group.first:
+        if group.is_first:
             raise
-        launcher.leave_an_error(error)
+        launcher.report_error(error)
         sys.exit(2)  # all read the same settings, and the first process prints the error
     except KeyboardInterrupt:
-        if group.first:
+        if group.is_first:
             raise
         sys.exit(130)
     finally:
         parallel.leave()
 
 
-def lead(
-    a: argparse.Namespace,
+def train_first(
+    arguments: argparse.Namespace,
     run: params.Run,
     loop_config: loop.Config,
     device: torch.device,
@@ -273,12 +316,16 @@ def lead(
     atomic.remove_folders(work / "lock")
     with locks.file_lock(work / "lock"):
         tags = {"device": str(device), "processes": str(group.size), "torch": torch.__version__}
-        root = Path(os.environ.get("DVC_ROOT", "."))
-        block = dataclasses.asdict(run)
         with tracking.live(
-            run=a.run, digest=key, work=work, root=root, params=block, tags=tags
+            run=arguments.run,
+            digest=key,
+            work=work,
+            root=Path(os.environ.get("DVC_ROOT", ".")),
+            params=dataclasses.asdict(run),
+            tags=tags,
         ) as log:
-            train(a, run, loop_config, device, group, work, key, announced(a.run, log))
+            log = log_with_throughput(arguments.run, log)
+            train(arguments, run, loop_config, device, group, work, key, log)
         shutil.rmtree(work)
 
 

@@ -236,7 +236,7 @@ def test_masks_and_pairs_are_drawn_anew_each_epoch_and_are_the_same_for_the_same
     assert drawn(1, 0) == drawn(1, 0)
     assert sorted(drawn(1, 0)) != sorted(drawn(1, 1))
     assert sorted(drawn(1, 0)) != sorted(drawn(2, 0))
-    masks = mlm.masked(np.full((50, 12), 7), np.arange(4, 9), np.random.default_rng(1))[1]
+    masks = mlm.mask_words(np.full((50, 12), 7), np.arange(4, 9), np.random.default_rng(1))[1]
     assert len({tuple(row) for row in masks.tolist()}) > 20, (
         "rows of one batch are masked independently"
     )
@@ -261,8 +261,8 @@ def test_half_of_the_seconds_follow_and_the_others_are_of_another_paragraph() ->
 def test_a_pair_is_read_as_cls_first_sep_second_sep_and_the_longer_sentence_is_cut() -> None:
     rows = [[4, 5, 6, 7, 8, 9], [10, 11], [12] * 3, [13, 14, 15, 16, 17, 18]]
     pairs = mlm.Pairs(table([*rows[:2], *rows[2:], [4], [5]], [0, 0, 1, 1, 2, 2]), 9, CPU)
-    chosen = mlm.Chosen(np.array([0, 2]), np.array([1, 3]), np.array([True, True]))
-    ids, segment = pairs.joined(chosen)
+    chosen = mlm.SentencePairs(np.array([0, 2]), np.array([1, 3]), np.array([True, True]))
+    ids, segment = pairs.concatenate(chosen)
     assert ids.tolist() == [
         [BOS, 4, 5, 6, 7, EOS, 10, 11, EOS],
         [BOS, 12, 12, 12, EOS, 13, 14, 15, EOS],
@@ -272,10 +272,10 @@ def test_a_pair_is_read_as_cls_first_sep_second_sep_and_the_longer_sentence_is_c
 
 def test_batches_hold_every_pair_once() -> None:
     data = story(40, 4)
-    first = [int(row) for planned in task_of(data).plan(0) for row in planned.chosen.first_P]
+    first = [int(row) for planned in task_of(data).plan(0) for row in planned.pairs.first_P]
     assert sorted(first) == [row for row in range(160) if row % 4 != 3]
     assert (
-        sum(len(planned.chosen.first_P) for planned in task_of(data, max_train_pairs=37).plan(3))
+        sum(len(planned.pairs.first_P) for planned in task_of(data, max_train_pairs=37).plan(3))
         == 37
     )
 
@@ -388,7 +388,7 @@ def test_what_is_to_be_guessed_is_not_among_what_is_read() -> None:
     or by chance."""
     rng = np.random.default_rng(0)
     ids = rng.integers(len(SPECIALS), VOCABULARY, (4000, 20))
-    read, label = mlm.masked(ids, np.arange(len(SPECIALS), VOCABULARY), rng)
+    read, label = mlm.mask_words(ids, np.arange(len(SPECIALS), VOCABULARY), rng)
     chosen = label != PAD
     assert (read[chosen] == label[chosen]).mean() < 0.125
     assert (read[~chosen] == ids[~chosen]).all()

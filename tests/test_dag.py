@@ -270,7 +270,7 @@ def test_a_kill_at_any_stage_leaves_nothing_that_the_next_repro_does_not_mend(
         assert not list(root.glob("data/models/transformer"))
     [state] = root.glob(".seqline/training/transformer-*/state.safetensors")
     step = saved.load(state)[1]["step"]
-    assert f"transformer: goes on after step {step}\n" in dvc(root, "--wait-for-lock", "repro")
+    assert f"transformer: resuming from step {step}\n" in dvc(root, "--wait-for-lock", "repro")
     assert lock(root) == lock(done)
 
 

@@ -154,7 +154,7 @@ def test_a_damaged_work_folder_changes_no_weight(
         assert error.count("\n") == 1
     else:
         assert error.count("\n") <= 1, error
-        assert ("goes on after step" in out) == (name != "state.safetensors")
+        assert ("resuming from step" in out) == (name != "state.safetensors")
 
 
 def test_a_checksum_covers_facts_names_types_and_bytes() -> None:
@@ -185,7 +185,7 @@ def test_a_bit_of_any_byte_of_a_saved_file_counts(tmp_path: Path) -> None:
         path.write_bytes(damaged)
         try:
             loaded, facts = saved.load(path)
-        except saved.Damaged:
+        except saved.DamagedFile:
             continue
         assert facts == {"step": 3}
         assert {name: tensor.tolist() for name, tensor in loaded.items()} == {
@@ -207,5 +207,5 @@ def test_weights_damaged_while_training_are_refused_and_the_next_training_starts
     with pytest.raises(
         loop.UserError, match=r"best\.safetensors is damaged, .* Run again: it starts afresh"
     ):
-        unfinished.kept_weights()
+        unfinished.final_weights()
     assert list(tmp_path.iterdir()) == []

@@ -29,7 +29,7 @@ from made_models import (
 from pipeline.contracts import BOS, EOS, PAD, UNK, Prompt
 from pipeline.core import config
 from pipeline.core.errors import UserError
-from pipeline.decoding import Hypothesis, beam, best, greedy, sampling
+from pipeline.decoding import Hypothesis, beam, greedy, sampling, stable_topk
 
 ALPHAS = st.sampled_from([0.0, 0.5, 0.75, 1.0, 2.0])
 SEEDS = st.integers(0, 10**6)
@@ -227,7 +227,7 @@ def test_a_model_without_probabilities_is_refused(search) -> None:
 def test_best_takes_the_lower_index_of_equal_values(seed: int, count: int, levels: int) -> None:
     values = torch.randint(0, levels, (5, 10), generator=noise(seed)).float()
     values[1, 3:] = -math.inf
-    got_values, got_index = best(values, count)
+    got_values, got_index = stable_topk(values, count)
     oracle = np.lexsort((np.tile(np.arange(10), (5, 1)), -values.numpy()), axis=1)[:, :count]
     assert got_index.tolist() == oracle.tolist()
     assert got_values.tolist() == np.take_along_axis(values.numpy(), oracle, 1).tolist()
@@ -253,13 +253,13 @@ def test_unrolling_follows_the_back_pointers() -> None:
         beam.Level(np.array([6, 7, 4]), np.array([1, 0, 1])),
         beam.Level(np.array([5]), np.array([2])),
     ]
-    got = beam.unroll(levels, np.array([0, 1, 2, 3]), np.array([0, 1, 1, 0]))
+    got = beam.backtrace(levels, np.array([0, 1, 2, 3]), np.array([0, 1, 1, 0]))
     assert got == [(), (5,), (4, 7), (5, 4, 5)]
 
 
 def test_merging_keeps_the_best_scores() -> None:
     kept = np.array([[-1.0, -3.0], [-math.inf, -math.inf]])
-    assert beam.merge(kept, np.array([[-2.0, -4.0], [-7.0, -math.inf]])).tolist() == [
+    assert beam.merge_scores(kept, np.array([[-2.0, -4.0], [-7.0, -math.inf]])).tolist() == [
         [-1.0, -2.0],
         [-7.0, -math.inf],
     ]
@@ -315,7 +315,7 @@ def test_top_p_draws_among_the_fewest_that_hold_the_share(top_p: float) -> None:
 @pytest.mark.parametrize("uniform", [0.0, 0.5, 1 - 2**-53])
 def test_no_uniform_number_picks_a_token_without_probability(uniform: float) -> None:
     probs, ids = np.array([[0.7, 0.3 - 1e-17, 0.0]]), np.array([[5, 4, 6]])
-    assert sampling.pick(probs, ids, np.array([uniform]))[0] in (5, 4)
+    assert sampling.inverse_transform(probs, ids, np.array([uniform]))[0] in (5, 4)
 
 
 def test_a_temperature_near_zero_is_greedy_search() -> None:

@@ -134,15 +134,15 @@ import os, sys
 from pathlib import Path
 from pipeline.core.errors import UserError
 from pipeline.training import launcher, parallel
-if launcher.launched():
+if launcher.is_launched():
     group, _ = parallel.join("cpu", 2)
-    if not group.first:
-        launcher.leave_an_error(UserError("disk: got none"))
+    if not group.is_first:
+        launcher.report_error(UserError("disk: got none"))
         sys.exit(2)
     try:
-        group.from_first(lambda: 1)
+        group.broadcast(lambda: 1)
         while True:
-            group.same("x")
+            group.all_equal("x")
     except parallel.PeerLost:
         sys.exit(launcher.PEER_LOST)
 else:
@@ -168,17 +168,17 @@ def exchanged(rank: int, folder: str, results: Any) -> None:
     os.environ.update(place, GLOO_SOCKET_IFNAME=launcher._loopback())
     pickle.loads = None  # type: ignore[assignment]
     group, _ = parallel.join("cpu", 2)
-    figures = group.from_first(lambda: [math.inf, 0.1, {"é": None}])
+    figures = group.broadcast(lambda: [math.inf, 0.1, {"é": None}])
     tensors = {"a": torch.arange(6.0).view(2, 3).T, "none": torch.zeros(0), "step": torch.tensor(3)}
     tensors["half"] = torch.ones(2, dtype=torch.bfloat16)
-    state = group.state_from_first(lambda: (tensors, {"step": 3}))
+    state = group.broadcast_state(lambda: (tensors, {"step": 3}))
     assert state is not None
     same = [
         torch.equal(state[0][name], tensor) and state[0][name].dtype == tensor.dtype
         for name, tensor in tensors.items()
     ]
-    results.put((rank, figures, same, state[1], group.state_from_first(lambda: None)))
-    results.put((rank, group.same("x"), group.same(f"{rank}")))
+    results.put((rank, figures, same, state[1], group.broadcast_state(lambda: None)))
+    results.put((rank, group.all_equal("x"), group.all_equal(f"{rank}")))
     results.close()
     results.join_thread()
     parallel.leave()

@@ -282,7 +282,7 @@ def test_the_window_of_scoring_changes_no_likelihood(
         batch_size=1, steps=2, sampling="random", max_train_tokens=None
     )
     whole, count = language_model.likelihood(model, table, objective, CPU)
-    monkeypatch.setattr(language_model, "SCORED_STEPS", 3)
+    monkeypatch.setattr(language_model, "SCORING_STEPS", 3)
     pieces, _ = language_model.likelihood(model, table, objective, CPU)
     np.testing.assert_allclose(pieces, whole, rtol=1e-5)
     assert count.tolist() == [4, 1, 2, 21]

@@ -169,8 +169,8 @@ def alive(pid: int) -> bool:
 
 
 def test_a_run_takes_as_many_processes_as_divide_its_batches() -> None:
-    assert [parallel.processes(wanted, 4) for wanted in (1, 2, 3, 4, 8)] == [1, 2, 1, 4, 4]
-    assert parallel.processes(2, 1) == 1
+    assert [parallel.process_count(wanted, 4) for wanted in (1, 2, 3, 4, 8)] == [1, 2, 1, 4, 4]
+    assert parallel.process_count(2, 1) == 1
 
 
 @pytest.mark.parametrize("norm", ["layer", "batch"])
@@ -207,7 +207,7 @@ def test_a_model_with_batch_norm_trains_in_one_process_only(norm: str, tmp_path:
 
 
 def test_the_batches_are_divided_without_rest_or_repetition() -> None:
-    shares = [parallel.Group(rank, 3).own("abcdefgh") for rank in range(3)]
+    shares = [parallel.Group(rank, 3).local_batches("abcdefgh") for rank in range(3)]
     assert sorted(one for share in shares for one in share) == list(enumerate("abcdefgh"))
 
 

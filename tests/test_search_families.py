@@ -16,7 +16,7 @@ from pipeline.contracts import BOS, EOS, PAD, UNK, Attentive, AttentiveDecodable
 from pipeline.decoding import Hypothesis, beam
 from pipeline.decoding.rules.constraints import Constraints
 from pipeline.decoding.rules.ensemble import Ensemble
-from pipeline.decoding.rules.penalty import LEAST, Penalty
+from pipeline.decoding.rules.penalty import MIN_COVERAGE, Penalty
 from pipeline.training import checkpoint
 
 RECURRENT = {
@@ -213,7 +213,9 @@ def filtered(
         for row, scores in enumerate(found if answers else []):
             log_probs, weights = forced(name, model, prompt, row, answers)
             missed = (
-                0.0 if weights is None else weights.sum(1).double().clamp(LEAST, 1.0).log().sum(1)
+                0.0
+                if weights is None
+                else weights.sum(1).double().clamp(MIN_COVERAGE, 1.0).log().sum(1)
             )
             total = log_probs / divisor**ranked.alpha + (
                 ranked.coverage * missed if ranked.coverage else 0.0

@@ -32,13 +32,13 @@ from pipeline.core.errors import UserError
 from pipeline.decoding import Hypothesis, beam, sampling
 from pipeline.decoding.rules.constraints import (
     Constraints,
-    constrained,
-    with_prefix,
-    without_end,
-    without_repeats,
+    constrain,
+    forbid_early_eos,
+    forbid_repeated_ngrams,
+    force_prefix,
 )
 from pipeline.decoding.rules.ensemble import Ensemble, mean
-from pipeline.decoding.rules.penalty import Covering, Penalty
+from pipeline.decoding.rules.penalty import CoverageTracker, Penalty
 
 SEEDS = st.integers(0, 10**6)
 RULES = st.builds(rules, st.integers(1, 5), st.sampled_from([None, 1, 2, 3]))
@@ -160,7 +160,7 @@ def test_what_would_repeat_an_ngram_loses_its_probability_and_nothing_else_does(
 ) -> None:
     said = torch.randint(3, 7, (5, length), generator=noise(seed))
     log_probs = torch.randn(5, 8, generator=noise(seed))
-    got = without_repeats(log_probs, said, size)
+    got = forbid_repeated_ngrams(log_probs, said, size)
     for row, token in itertools.product(range(5), range(8)):
         forbidden = repeats((*said[row].tolist(), token), size)
         assert got[row, token] == (-math.inf if forbidden else log_probs[row, token])
@@ -169,7 +169,7 @@ def test_what_would_repeat_an_ngram_loses_its_probability_and_nothing_else_does(
 @pytest.mark.parametrize("length", [1, 2, 3, 4])
 def test_the_end_is_forbidden_before_the_minimum_length_and_only_the_end(length: int) -> None:
     log_probs = torch.randn(2, 6, generator=noise(1))
-    got = without_end(log_probs, length, 3)
+    got = forbid_early_eos(log_probs, length, 3)
     assert bool(got[:, EOS].isneginf().all()) == (length < 3)
     others = [token for token in range(6) if token != EOS]
     assert torch.equal(got[:, others], log_probs[:, others])
@@ -177,14 +177,14 @@ def test_the_end_is_forbidden_before_the_minimum_length_and_only_the_end(length:
 
 def test_a_wanted_token_stands_alone_with_the_models_own_probability() -> None:
     log_probs, free = torch.randn(3, 6, generator=noise(1)), torch.full((3, 6), -math.inf)
-    got = with_prefix(free, log_probs, torch.tensor([4, PAD, UNK]))
+    got = force_prefix(free, log_probs, torch.tensor([4, PAD, UNK]))
     assert got.isfinite().nonzero().tolist() == [[0, 4], [2, UNK]]
     assert got[0, 4] == log_probs[0, 4]
 
 
 def test_without_rules_the_model_is_searched_as_it_is() -> None:
     model = Hashed(1)
-    assert constrained(model, prompts(1), FREE, 6) is model
+    assert constrain(model, prompts(1), FREE, 6) is model
 
 
 @settings(max_examples=40, deadline=None)
@@ -330,14 +330,14 @@ def test_both_length_penalties_are_what_their_papers_say(alpha: float) -> None:
 @given(SEEDS, st.integers(0, 4))
 def test_coverage_is_the_papers_sum_over_the_real_source(seed: int, steps: int) -> None:
     model, prompt = Watched(seed), prompts(3, seed)
-    covering = Covering(model, 0.7)
-    state, last = covering.begin(prompt)
+    tracker = CoverageTracker(model, 0.7)
+    state, last = tracker.begin(prompt)
     fed = torch.randint(4, 8, (3, steps), generator=noise(seed))
-    _, state = covering.step(state, last)
+    _, state = tracker.step(state, last)
     for token in fed.unbind(1):
-        _, state = covering.step(state, token)
+        _, state = tracker.step(state, token)
     rows = torch.tensor([2, 0, 0, 1])
-    got = covering.added(covering.reorder(state, rows), torch.arange(4).numpy())
+    got = tracker.coverage_penalty(tracker.reorder(state, rows), torch.arange(4).numpy())
     alone = [
         plain_coverage(model, rows_of(prompt, rows[i : i + 1]), tuple(fed[rows[i]].tolist()), 0.7)
         for i in range(4)

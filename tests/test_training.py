@@ -128,8 +128,8 @@ class Killed(Exception):
 
 def same(one: loop.Loop, other: loop.Loop) -> None:
     """Their weights are the same bits."""
-    for name, tensor in checkpoint.own_tensors(one.model).items():
-        assert torch.equal(tensor, checkpoint.own_tensors(other.model)[name]), name
+    for name, tensor in checkpoint.unique_tensors(one.model).items():
+        assert torch.equal(tensor, checkpoint.unique_tensors(other.model)[name]), name
 
 
 @functools.cache
@@ -204,12 +204,12 @@ def test_weights_kept_after_the_last_saved_state_are_averaged_as_if_never_killed
         if epoch == 3:
             raise Killed
 
-    kept = averaging.keep
-    monkeypatch.setattr(averaging, "keep", keep_and_die)
+    kept = averaging.save_epoch
+    monkeypatch.setattr(averaging, "save_epoch", keep_and_die)
     cut = trainer("translation", tmp_path / "cut", average=2)
     with pytest.raises(Killed):
         cut.run(save_once)
-    monkeypatch.setattr(averaging, "keep", kept)
+    monkeypatch.setattr(averaging, "save_epoch", kept)
     resumed = trainer("translation", tmp_path / "cut", average=2)
     assert resumed.run(lambda *_: None).history == done.history
     same(whole, resumed)
@@ -346,7 +346,7 @@ def test_the_final_weights_are_the_mean_of_the_last_epochs_and_validated(
 
 def test_buffers_are_averaged_too_and_only_what_is_needed_is_kept(tmp_path: Path) -> None:
     for epoch in range(1, 6):
-        averaging.keep(
+        averaging.save_epoch(
             tmp_path,
             epoch,
             3,

@@ -136,9 +136,9 @@ def test_windows_are_those_that_a_loop_over_each_row_finds(block: int) -> None:
     rows = [[next(numbers) for _ in range(length)] for length in lengths]
     made = task(rows, window=3, block=block, batch_size=2 * block)
     plan = made.plan(5)
-    drawn = plan[0].drawn
+    text = plan[0].text
     inside = slice(3, 3 + sum(lengths))
-    radius = np.maximum(drawn.left, drawn.right)[inside]
+    radius = np.maximum(text.left, text.right)[inside]
     where = {word: (row, i) for row, words in enumerate(rows) for i, word in enumerate(words)}
     seen = []
     for planned in plan:
@@ -152,20 +152,20 @@ def test_windows_are_those_that_a_loop_over_each_row_finds(block: int) -> None:
 
 def test_the_radius_of_a_window_is_uniform_and_drawn_anew_each_epoch() -> None:
     made = task([list(range(4, 24)) * 1000], window=4)
-    first, second = (made.plan(epoch)[0].drawn for epoch in (0, 1))
+    first, second = (made.plan(epoch)[0].text for epoch in (0, 1))
     radius = first.left[4 + 4 : 20000]  # away from the row's ends
     shares = np.bincount(radius, minlength=6)[1:5] / len(radius)
     assert abs(shares - 1 / 4).max() < 4 * math.sqrt(0.25 * 0.75 / len(radius))
     assert radius.min() == 1
     assert radius.max() == 4
     assert not np.array_equal(first.left, second.left)
-    assert np.array_equal(made.plan(1)[0].drawn.left, second.left)
+    assert np.array_equal(made.plan(1)[0].text.left, second.left)
 
 
 def test_noise_is_drawn_in_proportion_to_the_count_to_three_quarters() -> None:
     counts = [6000, 2000, 500, 100, 20, 1]
     made = task([[4 + word] * count for word, count in enumerate(counts)], noise=64)
-    noise = np.concatenate([made.plan(epoch)[0].drawn.noise.ravel() for epoch in range(2)])
+    noise = np.concatenate([made.plan(epoch)[0].text.noise.ravel() for epoch in range(2)])
     share = np.bincount(noise, minlength=10)[4:] / len(noise)
     wanted = np.array([count**0.75 for count in counts]) / sum(count**0.75 for count in counts)
     assert np.all(abs(share - wanted) < 4 * np.sqrt(wanted / len(noise)) + 1e-12)
@@ -174,7 +174,7 @@ def test_noise_is_drawn_in_proportion_to_the_count_to_three_quarters() -> None:
 
 def test_noise_words_come_in_no_order() -> None:
     made = task([[4, 5] * 500], noise=8)
-    noise = made.plan(0)[0].drawn.noise
+    noise = made.plan(0)[0].text.noise
     share_of_4 = (noise == 4).mean(1)
     assert 0.08 < share_of_4.std() < 0.28  # of 8 fair draws: 0.177
 
@@ -184,8 +184,8 @@ def test_subsampling_keeps_a_word_with_the_probability_of_equation_5() -> None:
     made = task(
         [[word] * count for word, count in enumerate(counts.tolist()) if count], subsample=0.01
     )
-    drawn = made.plan(0)[0].drawn
-    kept = np.bincount(drawn.ids, minlength=8)[4:]
+    text = made.plan(0)[0].text
+    kept = np.bincount(text.ids, minlength=8)[4:]
     wanted = np.minimum(1, np.sqrt(0.01 / (counts[4:] / counts.sum())))
     assert np.all(
         abs(kept / counts[4:] - wanted) <= 4 * np.sqrt(wanted * (1 - wanted) / counts[4:])
@@ -289,8 +289,8 @@ def test_two_trainings_and_a_resumed_one_end_in_the_same_bytes(
     resumed.run(lambda *_: None)
     for run in (again, resumed):
         assert run.progress.history == whole.progress.history
-        for weight, tensor in checkpoint.own_tensors(whole.model).items():
-            assert torch.equal(tensor, checkpoint.own_tensors(run.model)[weight]), weight
+        for weight, tensor in checkpoint.unique_tensors(whole.model).items():
+            assert torch.equal(tensor, checkpoint.unique_tensors(run.model)[weight]), weight
 
 
 def test_clipping_is_torchs_for_dense_gradients_and_sums_repeated_rows_of_sparse_ones() -> None:

@@ -149,7 +149,7 @@ def _start(path: Path, name: str, block: params.Run) -> None:
             )
             raise refuse(f"runs.{line[-1]}.start", parent, fitting)
         line.append(parent)
-    begun, families = params.run(path, block.start), start.families(block.family)
+    begun, families = params.run(path, block.start), start.compatible_families(block.family)
     if begun.family not in families:
         fits = [
             other for other in runs if other != name and params.run(path, other).family in families
@@ -163,7 +163,7 @@ def _start(path: Path, name: str, block: params.Run) -> None:
         begun.model,
         f"runs.{block.start}.model",
     )
-    start.refuse_unlike(block, block.start, begun.family, begun.model, f"runs.{name}.model")
+    start.refuse_mismatch(block, block.start, begun.family, begun.model, f"runs.{name}.model")
     own, other = (
         params.corpus(path, corpus).vocab["corpus"] for corpus in (block.corpus, begun.corpus)
     )
@@ -178,13 +178,13 @@ def _start(path: Path, name: str, block: params.Run) -> None:
 
 
 def _search(block: params.Run, task: ModuleType, model: ModuleType, where: str) -> None:
-    if block.search is None and not task.SEARCHED:
+    if block.search is None and not task.USES_SEARCH:
         return
-    if block.search is None or not task.SEARCHED:
+    if block.search is None or not task.USES_SEARCH:
         raise refuse(
             where,
             block.search,
-            "a section with a method" if task.SEARCHED else f"null for {block.task}",
+            "a section with a method" if task.USES_SEARCH else f"null for {block.task}",
         )
     method = config.named_module(
         "pipeline.decoding", block.search.get("method", "nothing"), f"{where}.method"

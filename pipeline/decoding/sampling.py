@@ -1,9 +1,11 @@
-"""Sampling: each token drawn from the model's distribution, sharpened by `temperature` and cut by
-`top_k` and `top_p`.
+"""Sampling: draw each token from the model's distribution, changed by `temperature`, `top_k` and
+`top_p`.
 
 Sentence i of a call takes the i-th row of uniform numbers from the generator, one number per
-position, so a text depends neither on when the others end nor on how the sentences are divided into
-calls that share a generator."""
+position. A text therefore depends neither on when the others end, nor on how the sentences are
+divided into calls that share a generator.
+
+Legend: B sentences, R rows in the batch, T positions, V vocabulary."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,16 +16,21 @@ from torch import Tensor
 
 from pipeline.contracts import Decodable, Prompt
 from pipeline.core.errors import at_least_one, refuse
-from pipeline.decoding import Floats, Hypothesis, Ints, walk
-from pipeline.decoding.rules.constraints import Constraints, constrained, lengths_fit
+from pipeline.decoding import Floats, Hypothesis, Ints, generate
+from pipeline.decoding.rules.constraints import Constraints, check_lengths, constrain
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """`top_k`: draw among the k likeliest tokens only; `top_p`: among the fewest likeliest that
-    hold a share p of the probability (Holtzman et al. 2020, nucleus sampling); null for all tokens.
-    The temperature divides the logits and is applied first, then top_k, then top_p, all to what the
-    constraints allow. `max_length`: tokens produced at most, <eos> counted."""
+    """`search:` of a run, method sampling.
+
+    Applied in this order, to the tokens that the constraints allow:
+    - `temperature` divides the logits.
+    - `top_k`: draw from the k likeliest tokens only (Fan et al. 2018); null for all.
+    - `top_p`: draw from the fewest likeliest tokens that hold a share p of the probability (nucleus
+      sampling, Holtzman et al. 2020); null for all.
+
+    `max_length`: tokens produced at most, <eos> counted."""
 
     method: Literal["sampling"]
     temperature: float
@@ -33,7 +40,7 @@ class Config:
     constraints: Constraints
 
     def __post_init__(self) -> None:
-        lengths_fit(self.constraints, self.max_length)
+        check_lengths(self.constraints, self.max_length)
         if not self.temperature > 0:
             raise refuse(
                 "temperature",
@@ -50,39 +57,41 @@ class Config:
 def search(
     model: Decodable[Any], prompt: Prompt, config: Config, generator: torch.Generator
 ) -> list[list[Hypothesis]]:
-    """One hypothesis per sentence, drawn with the CPU generator `generator`; its log_prob is the
-    model's own, at temperature 1 and uncut."""
+    """One hypothesis per sentence, drawn with the CPU generator `generator`.
+
+    Its log_prob is the model's, at temperature 1 and with all tokens.
+    """
+    # All numbers are drawn before the search: see the module's docstring.
     uniform_BT = torch.rand(
         (len(prompt.length_B), config.max_length), generator=generator, dtype=torch.float64
     ).numpy()
 
     def draw(log_probs_RV: Tensor, sentence_R: Ints, position: int) -> Tensor:
         probs_RV, ids_RV = distribution(log_probs_RV.cpu().double().numpy(), config)
-        return torch.from_numpy(pick(probs_RV, ids_RV, uniform_BT[sentence_R, position])).to(
-            log_probs_RV.device
-        )
+        id_R = inverse_transform(probs_RV, ids_RV, uniform_BT[sentence_R, position])
+        return torch.from_numpy(id_R).to(log_probs_RV.device)
 
-    return walk(
-        constrained(model, prompt, config.constraints, config.max_length),
-        prompt,
-        config.max_length,
-        draw,
-    )
+    model = constrain(model, prompt, config.constraints, config.max_length)
+    return generate(model, prompt, config.max_length, draw)
 
 
 def distribution(log_probs_RV: Floats, config: Config) -> tuple[Floats, Ints]:
-    """Compute the distribution to draw from: probabilities in descending order (each row sums to
-    1), and whose ids they are.
+    """Compute the distribution to draw from: probabilities in descending order, and their ids.
 
-    Of equally likely tokens the lower id counts as likelier.
+    Each row sums to 1. Of equally likely tokens the lower id comes first.
     """
+    # Temperature. The largest log-probability is subtracted, so that exp does not underflow.
     ids_RV = np.argsort(-log_probs_RV, axis=1, kind="stable")
     ordered_RV = np.take_along_axis(log_probs_RV, ids_RV, 1) / config.temperature
-    with np.errstate(invalid="ignore"):  # a row of which nothing is allowed, which `walk` refuses
+    # A row without an allowed token becomes NaN; `generate` refuses it.
+    with np.errstate(invalid="ignore"):
         probs_RV = np.exp(ordered_RV - ordered_RV[:, :1])
+
     if config.top_k is not None:
         probs_RV[:, config.top_k :] = 0.0
     probs_RV /= probs_RV.sum(1, keepdims=True)
+
+    # A token stays if the likelier ones hold less than p: the last one kept reaches p.
     if config.top_p is not None:
         before_RV = probs_RV.cumsum(1) - probs_RV
         probs_RV[before_RV >= config.top_p] = 0.0
@@ -90,9 +99,9 @@ def distribution(log_probs_RV: Floats, config: Config) -> tuple[Floats, Ints]:
     return probs_RV, ids_RV
 
 
-def pick(probs_RV: Floats, ids_RV: Ints, uniform_R: Floats) -> Ints:
-    """The id at which the running sum of each row passes its uniform number (inverse transform
-    sampling)."""
+def inverse_transform(probs_RV: Floats, ids_RV: Ints, uniform_R: Floats) -> Ints:
+    """Draw one id per row: the one at which the cumulative sum passes the row's uniform number."""
     cumulated_RV = probs_RV.cumsum(1)
+    # Times the last sum, which rounding keeps from being exactly 1.
     place_R = (cumulated_RV <= uniform_R[:, None] * cumulated_RV[:, -1:]).sum(1)
     return np.take_along_axis(ids_RV, place_R[:, None], 1)[:, 0]

@@ -59,7 +59,7 @@ class Classifier:
         objective = config.load(classification.Config, run.objective, f"{where}.objective")
         return cls(
             network,
-            Codec.load(vocab, classification.SIDES[0]),
+            Codec.load(vocab, classification.SOURCE_TARGET[0]),
             labels.load(vocab),
             objective,
             device,

@@ -23,7 +23,7 @@ def predict(request: PredictionRequest, out: Path) -> None:
     """Write `likelihood_<split>.parquet` for each split, and `samples.parquet` of the samples with
     one blank."""
     model = cast(BlankFiller, request.network())
-    codec = Codec.load(request.vocab, fill_blank.SIDES[0])
+    codec = Codec.load(request.vocab, fill_blank.SOURCE_TARGET[0])
 
     for split in request.splits():
         table = request.table(split, fill_blank.SCHEMA)

@@ -19,7 +19,7 @@ def predict(request: PredictionRequest, out: Path) -> None:
     """Write `masked_<split>.parquet` for each split, and `samples.parquet` of the samples with a
     blank."""
     model = cast(MaskedLanguageModel, request.network())
-    codec = Codec.load(request.vocab, mlm.SIDES[0])
+    codec = Codec.load(request.vocab, mlm.SOURCE_TARGET[0])
     for split in request.splits():
         table = request.table(split, mlm.SCHEMA)
         scores = mlm.score(model, table, request.objective(mlm), request.device)

@@ -32,7 +32,7 @@ def predict(request: PredictionRequest, out: Path) -> None:
 
 def vectors(request: PredictionRequest) -> pa.Table:
     """`tables.VECTORS` of the run; UserError if the vocabulary is not that of its training."""
-    check_sizes(request.model, request.vocab, word_vectors.SIDES)
+    check_sizes(request.model, request.vocab, word_vectors.SOURCE_TARGET)
     vocab = tables.read(request.vocab / "text.parquet", tables.VOCAB)
     weights, _ = checkpoint.load(request.model / "model.safetensors")
 

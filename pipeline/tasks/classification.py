@@ -1,6 +1,8 @@
-"""Classification: the label of a text, in batches of like lengths under a budget of tokens.
+"""Classification: predict the label of a text (d2l sections 16.1 to 16.3).
 
-Every text is read with EOS behind it. Shapes: B batch, S positions, C classes.
+Batches hold texts of like lengths, up to a number of tokens. Every text ends in EOS.
+
+Shapes: B batch, S positions, C classes.
 """
 
 from collections.abc import Iterator
@@ -20,20 +22,22 @@ from pipeline.core.seeding import derive
 from pipeline.ragged import Ragged, by_budget, named, whole_buckets
 
 SCHEMA = tables.ENCODED_LABELLED
-KIND = "labelled"  # of the corpora it reads
-SIDES = ("text", "label")  # what is read, and what is answered
-SEARCHED = False  # whether the answer is found by a search
-SCORED_ROWS = 128  # rows per batch when scoring
+KIND = "labelled"  # of the corpora that it reads
+SOURCE_TARGET = ("text", "label")  # vocabularies of the input and of the output
+USES_SEARCH = False  # whether decoding is a search
+SCORING_BATCH = 128  # rows per batch when scoring
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """`objective:` of a run. A batch holds at most `batch_tokens` tokens, padding to its longest
-    text counted; of a text the first `max_length` tokens are read, in training and ever after (d2l
-    section 16.1.3), or all of it (null).
+    """`objective:` of a run.
 
-    Label smoothing: the true label keeps 1 - s, the rest goes to all alike (Szegedy et al. 2016,
-    section 7)."""
+    - `batch_tokens`: tokens of a batch at most, padding to its longest text counted.
+    - `label_smoothing`: with s, the true label keeps 1 - s, and all labels share the rest equally
+      (Szegedy et al. 2016, section 7).
+    - `max_length`: tokens read of a text, in training and in prediction (d2l section 16.1.3); null
+      reads all.
+    """
 
     batch_tokens: int
     label_smoothing: float
@@ -51,7 +55,7 @@ class Config:
 
 
 class Batch(NamedTuple):
-    """Texts and their labels' numbers."""
+    """Texts and the numbers of their labels."""
 
     text: Prompt
     label_B: Tensor
@@ -61,7 +65,8 @@ class Texts:
     """A column of ids as padded batches of any rows."""
 
     def __init__(self, column: pa.ChunkedArray, config: Config, device: torch.device) -> None:
-        self.ids, self.device = Ragged(column), device
+        self.ids = Ragged(column)
+        self.device = device
         if config.max_length is not None:
             self.ids.cut(config.max_length)
 
@@ -72,8 +77,8 @@ class Texts:
     def by_length(self) -> Iterator[tuple[np.ndarray[Any, Any], Prompt]]:
         """All rows in batches of like lengths, for scoring."""
         order = np.argsort(self.ids.length, kind="stable")
-        for start in range(0, len(order), SCORED_ROWS):
-            rows = order[start : start + SCORED_ROWS]
+        for start in range(0, len(order), SCORING_BATCH):
+            rows = order[start : start + SCORING_BATCH]
             yield rows, self.prompt(rows)
 
 
@@ -83,29 +88,27 @@ class Task:
     def __init__(
         self, train: pa.Table, valid: pa.Table, config: Config, seed: int, device: torch.device
     ) -> None:
-        self.train, self.valid, self.config, self.seed, self.device = (
-            Texts(train["ids"], config, device),
-            valid,
-            config,
-            seed,
-            device,
-        )
+        self.train = Texts(train["ids"], config, device)
+        self.valid = valid
+        self.config = config
+        self.seed = seed
+        self.device = device
         self.label = torch.from_numpy(train["label"].to_numpy().astype(np.int64))
 
     def plan(self, epoch: int) -> list[np.ndarray[Any, Any]]:
         """The epoch's batches as arrays of rows: alike in length, shuffled within and among one
         another."""
+        # Sorting is stable: rows of one length stay in random order.
         rng = np.random.default_rng(derive(self.seed, f"batches of epoch {epoch}"))
         rows = rng.permutation(len(self.label))
         rows = rows[np.argsort(self.train.ids.length[rows], kind="stable")]
         return by_budget(rows, self.train.ids.length[rows] + 1, self.config.batch_tokens, rng)
 
     def batch(self, planned: np.ndarray[Any, Any]) -> Batch:
-        return Batch(
-            self.train.prompt(planned), self.label[torch.from_numpy(planned)].to(self.device)
-        )
+        label_B = self.label[torch.from_numpy(planned)]
+        return Batch(self.train.prompt(planned), label_B.to(self.device))
 
-    def loss(self, model: Classifier, batch: Batch, carry: None) -> tuple[Loss, None]:
+    def loss(self, model: Classifier, batch: Batch, hidden_state: None) -> tuple[Loss, None]:
         logits_BC = model.classify(batch.text).float()
         total = F.cross_entropy(
             logits_BC, batch.label_B, reduction="sum", label_smoothing=self.config.label_smoothing
@@ -118,9 +121,8 @@ class Task:
         )
         label_B = torch.from_numpy(self.valid["label"].to_numpy().astype(np.int64))
         accuracy = float((log_probs_BC.argmax(1) == label_B).double().mean())
-        return Loss(F.nll_loss(log_probs_BC, label_B, reduction="sum"), len(label_B)), {
-            "accuracy": accuracy
-        }
+        total = F.nll_loss(log_probs_BC, label_B, reduction="sum")
+        return Loss(total, len(label_B)), {"accuracy": accuracy}
 
     def describe(self, planned: np.ndarray[Any, Any]) -> str:
         return named(planned)
@@ -137,12 +139,14 @@ def positions(table: pa.Table, config: Config, training: bool, padded: bool) -> 
 def log_probs(
     model: Classifier, ids: pa.ChunkedArray, config: Config, device: torch.device
 ) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Every text's log P(label) of each label, BC."""
-    texts = Texts(ids, config, device)
-    rows, found = [], []
-    for some, prompt in texts.by_length():
-        rows.append(some)
-        found.append(model.classify(prompt).double().log_softmax(-1).cpu().numpy())
-    out = np.concatenate(found)
-    out[np.concatenate(rows)] = out.copy()
-    return out
+    """log P(label | text) of each text and label, BC."""
+    rows = []
+    batches = []
+    for batch_rows, prompt in Texts(ids, config, device).by_length():
+        rows.append(batch_rows)
+        batches.append(model.classify(prompt).double().log_softmax(-1).cpu().numpy())
+
+    # From the order of lengths back to the order of the table.
+    log_probs_BC = np.concatenate(batches)
+    log_probs_BC[np.concatenate(rows)] = log_probs_BC.copy()
+    return log_probs_BC

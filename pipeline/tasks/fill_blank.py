@@ -1,10 +1,11 @@
-"""Filling blanks: every word of a row given all the others, in batches of like lengths under a
-budget of tokens.
+"""Filling blanks: predict every word of a row given all the others.
 
-The summed log-probability of a row's words, each given the rest, is its pseudo-log-likelihood
-(Besag 1975). It is no probability of the row: the words are counted on each other's evidence, so
-its perplexity is not that of a language model. Shapes: B batch, W words, N real words, V
-vocabulary."""
+Batches hold rows of like lengths, up to a number of tokens. The summed log-probability of a row's
+words, each given the rest, is its pseudo-log-likelihood (Besag 1975). It is not a probability of
+the row, as each word serves as evidence of the others. Its perplexity is therefore not that of a
+language model.
+
+Shapes: B batch, T positions from BOS to EOS, W words, N real words, H hidden, V vocabulary."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -23,16 +24,19 @@ from pipeline.nn.cross_entropy import summed_cross_entropy
 from pipeline.ragged import Ragged, by_budget, named
 
 SCHEMA = tables.ENCODED_TEXT
-KIND = "text"  # of the corpora it reads
-SIDES = ("text", "text")  # what is read, and what is answered
-SEARCHED = False  # whether the answer is found by a search
-SCORED_ROWS = 64  # rows per batch when scoring
+KIND = "text"  # of the corpora that it reads
+SOURCE_TARGET = ("text", "text")  # vocabularies of the input and of the output
+USES_SEARCH = False  # whether decoding is a search
+SCORING_BATCH = 64  # rows per batch when scoring
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """`objective:` of a run. A batch holds at most `batch_tokens` words, padding to its longest row
-    counted; rows of more than `max_length` words are not trained on."""
+    """`objective:` of a run.
+
+    - `batch_tokens`: words of a batch at most, padding to its longest row counted.
+    - `max_length`: rows of more words are not trained on.
+    """
 
     batch_tokens: int
     max_length: int
@@ -45,10 +49,10 @@ class Config:
 
 
 class Batch(NamedTuple):
-    """Rows from BOS to EOS with PAD beyond, how many ids are real, and the words to be guessed."""
+    """Padded rows from BOS to EOS, and the words to predict."""
 
     ids_BT: Tensor
-    length_B: Tensor
+    length_B: Tensor  # BOS and EOS counted
     label_BW: Tensor
 
 
@@ -58,8 +62,12 @@ class Task:
     def __init__(
         self, train: pa.Table, valid: pa.Table, config: Config, seed: int, device: torch.device
     ) -> None:
-        self.train, self.valid, self.config, self.seed = Ragged(train["ids"]), valid, config, seed
+        self.train = Ragged(train["ids"])
+        self.valid = valid
+        self.config = config
+        self.seed = seed
         self.device = device
+
         self.usable = np.flatnonzero(
             (self.train.length <= config.max_length) & (self.train.length > 0)
         )
@@ -74,6 +82,7 @@ class Task:
     def plan(self, epoch: int) -> list[np.ndarray[Any, Any]]:
         """The epoch's batches as arrays of rows: alike in length, shuffled within and among one
         another."""
+        # Sorting is stable: rows of one length stay in random order.
         rng = np.random.default_rng(derive(self.seed, f"batches of epoch {epoch}"))
         rows = rng.permutation(self.usable)
         rows = rows[np.argsort(self.train.length[rows], kind="stable")]
@@ -82,8 +91,8 @@ class Task:
     def batch(self, planned: np.ndarray[Any, Any]) -> Batch:
         return batch(self.train, planned, self.device)
 
-    def loss(self, model: BlankFiller, batch: Batch, carry: None) -> tuple[Loss, None]:
-        logits_NV, label_N = guesses(model, batch)
+    def loss(self, model: BlankFiller, batch: Batch, hidden_state: None) -> tuple[Loss, None]:
+        logits_NV, label_N = real_logits(model, batch)
         return Loss(summed_cross_entropy(logits_NV, label_N), len(label_N)), None
 
     def validate(self, model: BlankFiller) -> tuple[Loss, dict[str, float]]:
@@ -94,15 +103,16 @@ class Task:
         return named(planned)
 
 
-def batch(rows: Ragged, which: np.ndarray[Any, Any], device: torch.device) -> Batch:
-    """The rows numbered `which`."""
-    ids_BT = torch.from_numpy(rows.padded(which, before=BOS, after=EOS)).to(device)
-    length_B = torch.from_numpy(rows.length[which] + 2).to(device)
+def batch(rows: Ragged, index: np.ndarray[Any, Any], device: torch.device) -> Batch:
+    """The rows numbered `index` as a batch."""
+    ids_BT = torch.from_numpy(rows.padded(index, before=BOS, after=EOS)).to(device)
+    length_B = torch.from_numpy(rows.length[index] + 2).to(device)
+    # shorter rows have their EOS among the words
     label_BW = ids_BT[:, 1:-1]
     return Batch(ids_BT, length_B, label_BW.masked_fill(label_BW == EOS, PAD))
 
 
-def guesses(model: BlankFiller, batch: Batch) -> tuple[Tensor, Tensor]:
+def real_logits(model: BlankFiller, batch: Batch) -> tuple[Tensor, Tensor]:
     """logits_NV of the real words, and label_N."""
     real_BW = batch.label_BW != PAD
     hidden_BWH = model.hidden(batch.ids_BT, batch.length_B)
@@ -117,16 +127,16 @@ def likelihood(
     rows = Ragged(table["ids"])
     nats = np.zeros(len(rows.length))
     order = np.argsort(rows.length, kind="stable")
-    for start in range(0, len(order), SCORED_ROWS):
-        which = order[start : start + SCORED_ROWS]
-        given = batch(rows, which, device)
-        logits_NV, label_N = guesses(model, given)
+    for start in range(0, len(order), SCORING_BATCH):
+        index = order[start : start + SCORING_BATCH]
+        padded = batch(rows, index, device)
+        logits_NV, label_N = real_logits(model, padded)
         nats_N = F.cross_entropy(logits_NV.float(), label_N, reduction="none").double()
-        real_BW = given.label_BW != PAD
-        nats_BW = torch.zeros(real_BW.shape, dtype=torch.float64, device=device).masked_scatter(
-            real_BW, nats_N
-        )
-        nats[which] = nats_BW.sum(1).cpu().numpy()
+
+        # Sum over the words of each row.
+        real_BW = padded.label_BW != PAD
+        zeros_BW = torch.zeros(real_BW.shape, dtype=torch.float64, device=device)
+        nats[index] = zeros_BW.masked_scatter(real_BW, nats_N).sum(1).cpu().numpy()
     return nats, rows.length.astype(np.int32)
 
 
@@ -137,5 +147,6 @@ def fill(
     """The likeliest word between two pieces of text, and its log-probability."""
     ids_1T = torch.tensor([[BOS, *before, PAD, *after, EOS]], device=device)
     hidden_1WH = model.hidden(ids_1T, torch.tensor([ids_1T.shape[1]], device=device))
-    log_prob, word = model.project(hidden_1WH[:, len(before)]).float().log_softmax(-1)[0].max(0)
+    logits_1V = model.project(hidden_1WH[:, len(before)])
+    log_prob, word = logits_1V.float().log_softmax(-1)[0].max(0)
     return int(word), float(log_prob)

@@ -1,8 +1,9 @@
-"""Language modelling: the next token of one long stream, every row of the table being followed by
-EOS.
+"""Language modelling: predict the next token of one long stream (d2l section 9.3).
 
-The stream is read as `batch_size` parallel columns in windows of `steps` (d2l section 9.3):
-sequentially, with the state carried from window to window, or at random places with no state.
+The stream holds the rows of the table, each followed by EOS. It is read as `batch_size` parallel
+columns in windows of `steps` tokens: sequentially, with the hidden state carried from window to
+window, or at random places without a state.
+
 Shapes: B batch, T time, H hidden, N positions, V vocabulary."""
 
 from dataclasses import dataclass
@@ -22,16 +23,19 @@ from pipeline.nn.cross_entropy import summed_cross_entropy
 from pipeline.ragged import Ragged
 
 SCHEMA = tables.ENCODED_TEXT
-KIND = "text"  # of the corpora it reads
-SIDES = ("text", "text")  # what is read, and what is answered
-SEARCHED = True  # whether the answer is found by a search
-SCORED_STEPS = 512  # window when scoring: the state is carried, so its size changes no result
+KIND = "text"  # of the corpora that it reads
+SOURCE_TARGET = ("text", "text")  # vocabularies of the input and of the output
+USES_SEARCH = True  # whether decoding is a search
+SCORING_STEPS = 512  # window when scoring; its size changes no result, as the state is carried
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """`objective:` of a run. `max_train_tokens` keeps only the stream's beginning (the book trains
-    on 10,000 characters)."""
+    """`objective:` of a run.
+
+    `max_train_tokens` keeps only the beginning of the stream (the book trains on 10,000
+    characters).
+    """
 
     batch_size: int
     steps: int
@@ -43,8 +47,10 @@ class Config:
 
 
 class Batch(NamedTuple):
-    """Windows of the stream and, one step on, what should have been said; the first window of an
-    epoch has no past."""
+    """Windows of the stream, and the labels, which are the windows one step later.
+
+    `fresh`: the hidden state is reset, as at the first window of an epoch.
+    """
 
     ids_BT: Tensor
     label_BT: Tensor
@@ -52,26 +58,27 @@ class Batch(NamedTuple):
 
 
 class Window(NamedTuple):
-    """Start of each row of a batch in the stream, and whether the state is reset."""
+    """Start of each row of a batch in the stream, and whether the hidden state is reset."""
 
     start_B: np.ndarray[Any, Any]
     fresh: bool
 
 
 def stream(table: pa.Table) -> np.ndarray[Any, Any]:
-    """EOS, then every row followed by EOS, end to end: int64."""
+    """Concatenate EOS, then every row followed by EOS: int64."""
     rows = Ragged(table["ids"])
+    if not len(rows.length):
+        return np.full(1, EOS, dtype=np.int64)
+
+    # `end`: position of the EOS of each row; the ids of the rows fill all other positions
     end = np.cumsum(rows.length + 1)
-    out = np.full(1 + (int(end[-1]) if len(end) else 0), EOS, dtype=np.int64)
-    body = np.ones(len(out), dtype=bool)
-    body[0] = False
-    body[end] = False
-    out[body] = (
-        rows.values[int(rows.start[0]) : int(rows.start[0]) + int(rows.length.sum())]
-        if len(end)
-        else []
-    )
-    return out
+    ids = np.full(1 + int(end[-1]), EOS, dtype=np.int64)
+    is_id = np.ones(len(ids), dtype=bool)
+    is_id[0] = False
+    is_id[end] = False
+    first = int(rows.start[0])
+    ids[is_id] = rows.values[first : first + int(rows.length.sum())]
+    return ids
 
 
 class Task:
@@ -80,54 +87,62 @@ class Task:
     def __init__(
         self, train: pa.Table, valid: pa.Table, config: Config, seed: int, device: torch.device
     ) -> None:
-        self.train = torch.from_numpy(
-            stream(train)[
-                : None if config.max_train_tokens is None else config.max_train_tokens + 1
-            ]
-        )
-        self.valid, self.config, self.seed, self.device = valid, config, seed, device
-        need = config.batch_size * (config.steps + 1)
-        if len(self.train) < need:
+        # one token more than is read: the last label
+        limit = None if config.max_train_tokens is None else config.max_train_tokens + 1
+        self.train = torch.from_numpy(stream(train)[:limit])
+        self.valid = valid
+        self.config = config
+        self.seed = seed
+        self.device = device
+
+        most = len(self.train) // (config.steps + 1)
+        if config.batch_size > most:
             raise refuse(
                 "objective.batch_size",
                 config.batch_size,
-                (
-                    f"at most {len(self.train) // (config.steps + 1)}: the training text has "
-                    f"{len(self.train)} tokens"
-                ),
+                f"at most {most}: the training text has {len(self.train)} tokens",
             )
 
     def plan(self, epoch: int) -> list[Window]:
         """The epoch's windows, from a random offset (d2l section 9.3.3)."""
-        c, rng = self.config, np.random.default_rng(derive(self.seed, f"windows of epoch {epoch}"))
-        offset = int(
-            rng.integers(0, min(c.steps, len(self.train) - c.batch_size * (c.steps + 1) + 1))
-        )
-        if c.sampling == "random":
-            starts = rng.permutation(np.arange(offset, len(self.train) - c.steps, c.steps))
+        rng = np.random.default_rng(derive(self.seed, f"windows of epoch {epoch}"))
+        tokens = len(self.train)
+        batch_size = self.config.batch_size
+        steps = self.config.steps
+
+        # The offset leaves at least one window for each row of a batch.
+        offset = int(rng.integers(0, min(steps, tokens - batch_size * (steps + 1) + 1)))
+
+        # Random sampling: windows in random order, a last incomplete batch is dropped.
+        if self.config.sampling == "random":
+            starts = rng.permutation(np.arange(offset, tokens - steps, steps))
             return [
-                Window(starts[i : i + c.batch_size], True)
-                for i in range(0, len(starts) - c.batch_size + 1, c.batch_size)
+                Window(starts[i : i + batch_size], True)
+                for i in range(0, len(starts) - batch_size + 1, batch_size)
             ]
-        column = (len(self.train) - offset - 1) // c.batch_size
-        first_B = offset + np.arange(c.batch_size) * column
-        return [Window(first_B + i * c.steps, i == 0) for i in range(column // c.steps)]
+
+        # Sequential partitioning: window i + 1 of a column follows window i in the stream.
+        column_length = (tokens - offset - 1) // batch_size
+        first_B = offset + np.arange(batch_size) * column_length
+        return [Window(first_B + i * steps, i == 0) for i in range(column_length // steps)]
 
     def batch(self, planned: Window) -> Batch:
         index_BT = torch.from_numpy(planned.start_B)[:, None] + torch.arange(self.config.steps + 1)
         ids_BT = self.train[index_BT].to(self.device)
         return Batch(ids_BT[:, :-1], ids_BT[:, 1:], planned.fresh)
 
-    def loss(self, model: LanguageModel, batch: Batch, carry: Any) -> tuple[Loss, Any]:
-        """Backpropagation stops at the window's start (truncated through time, d2l section 9.7)."""
-        hidden_BTH, state = model.hidden(batch.ids_BT, None if batch.fresh else carry)
-        total = summed_cross_entropy(
-            model.project(hidden_BTH.flatten(0, 1)), batch.label_BT.flatten()
+    def loss(self, model: LanguageModel, batch: Batch, hidden_state: Any) -> tuple[Loss, Any]:
+        """The summed loss, and the hidden state to carry to the next window."""
+        hidden_BTH, state = model.hidden(batch.ids_BT, None if batch.fresh else hidden_state)
+        logits_NV = model.project(hidden_BTH.flatten(0, 1))
+        loss = Loss(
+            summed_cross_entropy(logits_NV, batch.label_BT.flatten()), batch.label_BT.numel()
         )
-        kept = (
-            tuple(part.detach() for part in state) if self.config.sampling == "sequential" else None
-        )
-        return Loss(total, batch.label_BT.numel()), kept
+        if self.config.sampling == "random":
+            return loss, None
+
+        # Truncated backpropagation through time (d2l section 9.7): gradients stop at the window.
+        return loss, tuple(part.detach() for part in state)
 
     def validate(self, model: LanguageModel) -> tuple[Loss, dict[str, float]]:
         nats, count = likelihood(model, self.valid, self.config, self.device)
@@ -145,23 +160,28 @@ class Task:
 def likelihood(
     model: LanguageModel, table: pa.Table, config: Config, device: torch.device
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Each row's -log P(row, EOS | all rows before) in nats, and its number of tokens: one pass,
-    the state carried."""
+    """Each row's -log P(row, EOS | all rows before) in nats, and its number of tokens.
+
+    One pass over the stream; the hidden state is carried.
+    """
     ids_T = torch.from_numpy(stream(table)).to(device)
-    pieces: list[Tensor] = []
+    nats: list[Tensor] = []
     state = None
-    for start in range(0, len(ids_T) - 1, SCORED_STEPS):
-        window_T = ids_T[start : start + SCORED_STEPS + 1]
+    for start in range(0, len(ids_T) - 1, SCORING_STEPS):
+        window_T = ids_T[start : start + SCORING_STEPS + 1]
         hidden_1TH, state = model.hidden(window_T[None, :-1], state)
         logits_TV = model.project(hidden_1TH[0]).float()
-        pieces.append(F.cross_entropy(logits_TV, window_T[1:], reduction="none").double().cpu())
+        nats.append(F.cross_entropy(logits_TV, window_T[1:], reduction="none").double().cpu())
+
+    # Sum over the tokens of each row.
     count = (Ragged(table["ids"]).length + 1).astype(np.int32)
-    return np.add.reduceat(torch.cat(pieces).numpy(), np.cumsum(count) - count), count
+    first = np.cumsum(count) - count
+    return np.add.reduceat(torch.cat(nats).numpy(), first), count
 
 
 def prompt(ids: pa.ListArray, device: torch.device) -> Prompt:
-    """Beginnings of rows as one prompt; each begins with the EOS of the row before."""
-    side = Ragged(pa.chunked_array([ids]))
-    padded = side.padded(np.arange(len(side.length)), before=EOS, after=EOS)
-    length = torch.from_numpy(side.length + 1)
+    """Beginnings of rows as one prompt; each starts with the EOS of the row before."""
+    rows = Ragged(pa.chunked_array([ids]))
+    padded = rows.padded(np.arange(len(rows.length)), before=EOS, after=EOS)
+    length = torch.from_numpy(rows.length + 1)
     return Prompt(torch.from_numpy(padded).to(device), length.to(device))

@@ -1,10 +1,11 @@
-"""BERT's two objectives (Devlin et al. 2019, section 3.1; d2l section 15.9): words that were masked
-are guessed, and whether a sentence follows another.
+"""BERT's two objectives: guess masked words, and whether the second sentence follows the first
+(Devlin et al. 2019, section 3.1; d2l section 15.9).
 
-A pair of sentences is read as BOS first EOS second EOS. Half of the seconds are those that follow,
-half stand elsewhere. Of the words 15 % are chosen: 80 % of these become MASK, 10 % a random word,
-10 % stay. All is drawn anew each epoch. Shapes: B batch, S positions, N chosen positions, H width,
-V vocabulary, P pairs."""
+A pair of sentences is read as BOS first EOS second EOS. Half of the second sentences follow the
+first; half are of another paragraph. Of the words 15 % are chosen: 80 % of these become MASK, 10 %
+a random word, and 10 % stay. All is drawn anew each epoch.
+
+Shapes: B batch, S positions, N chosen positions, H width, V vocabulary, P pairs."""
 
 import math
 from collections.abc import Iterator
@@ -27,22 +28,26 @@ from pipeline.ragged import Ragged, whole_buckets
 from pipeline.text.specials import SPECIALS
 
 SCHEMA = tables.ENCODED_TEXT
-KIND = "text"  # of the corpora it reads
-SIDES = ("text", "text")  # what is read, and what is answered
-SEARCHED = False  # whether the answer is found by a search
-CHOSEN, MASKED, RANDOM = 0.15, 0.8, 0.1  # shares: of the words, and of the chosen ones
-SCORED_ROWS = 64  # pairs per batch when scoring
-# of the pairs and masks that are scored: the same for every run, so that runs can be compared
-SCORED_SEED = 0
+KIND = "text"  # of the corpora that it reads
+SOURCE_TARGET = ("text", "text")  # vocabularies of the input and of the output
+USES_SEARCH = False  # whether decoding is a search
+CHOSEN = 0.15  # share of the words
+MASKED = 0.8  # share of the chosen words
+RANDOM = 0.1  # share of the chosen words
+SCORING_BATCH = 64  # pairs per batch when scoring
+# Seed of the pairs and masks for scoring: the same for every run, so that runs can be compared.
+SCORING_SEED = 0
 
 Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """`objective:` of a run. Pairs longer than `max_length`, <cls> and <sep> included, lose the
-    ends of their sentences. `max_train_pairs` ends an epoch after so many (the book trains on 50
-    batches of 512); null reads all."""
+    """`objective:` of a run.
+
+    - `max_length`: longer pairs, <cls> and <sep> counted, lose the ends of their sentences.
+    - `max_train_pairs`: pairs of an epoch (the book trains on 50 batches of 512); null for all.
+    """
 
     batch_size: int
     max_length: int
@@ -61,32 +66,31 @@ class Config:
 
 
 class Batch(NamedTuple):
-    """Masked pairs; label_BS holds the chosen positions' words and PAD elsewhere; follows_B whether
-    the second follows."""
+    """Masked pairs of sentences."""
 
     text: Prompt
     segment_BS: Tensor
-    label_BS: Tensor
-    follows_B: Tensor
+    label_BS: Tensor  # the word at chosen positions, PAD elsewhere
+    follows_B: Tensor  # 1 where the second sentence follows the first
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class SentencePairs:
     """Pairs of sentences: the rows of both, and whether the second follows the first."""
 
     first_P: Ids
     second_P: Ids
     follows_P: NDArray[np.bool_]
 
-    def take(self, pairs: Ids) -> "Chosen":
-        """Some of the pairs."""
-        return Chosen(self.first_P[pairs], self.second_P[pairs], self.follows_P[pairs])
+    def take(self, pairs: Ids) -> "SentencePairs":
+        """The pairs of these numbers."""
+        return SentencePairs(self.first_P[pairs], self.second_P[pairs], self.follows_P[pairs])
 
 
-class Planned(NamedTuple):
-    """A batch to be made: its pairs, and the seed of its masks."""
+class BatchPlan(NamedTuple):
+    """A batch before masking: its pairs, and the seed of its masks."""
 
-    chosen: Chosen
+    pairs: SentencePairs
     seed: int
 
 
@@ -94,88 +98,108 @@ class Pairs:
     """An encoded table as masked pairs of sentences."""
 
     def __init__(self, table: pa.Table, max_length: int, device: torch.device) -> None:
-        self.ids, self.max_length, self.device = Ragged(table["ids"]), max_length, device
-        paragraph, length = table["paragraph"].to_numpy(), self.ids.length
+        self.ids = Ragged(table["ids"])
+        self.max_length = max_length
+        self.device = device
+
+        # Rows whose next row is of the same paragraph; neither is empty.
+        paragraph = table["paragraph"].to_numpy()
+        length = self.ids.length
         self.first = np.flatnonzero(
             (paragraph[1:] == paragraph[:-1]) & (length[1:] > 0) & (length[:-1] > 0)
         )
-        own = paragraph[self.first]
-        if not len(own) or (own == own[0]).all():
+        paragraph_P = paragraph[self.first]
+        if not len(paragraph_P) or (paragraph_P == paragraph_P[0]).all():
             raise refuse(
                 "corpus",
                 "no two paragraphs of two sentences",
                 "some to pair sentences of",
                 "Name another corpus.",
             )
-        # where the paragraph's first pair stands among all pairs
-        self.start = np.searchsorted(own, own, side="left")
-        self.size = np.searchsorted(own, own, side="right") - self.start
 
-    def draw(self, rng: np.random.Generator) -> Chosen:
-        """Every first sentence with the one that follows, or, one in two, with one that follows in
-        another paragraph."""
+        # By pair: the first pair of its paragraph, and the number of the paragraph's pairs.
+        self.start = np.searchsorted(paragraph_P, paragraph_P, side="left")
+        self.size = np.searchsorted(paragraph_P, paragraph_P, side="right") - self.start
+
+    def draw(self, rng: np.random.Generator) -> SentencePairs:
+        """Pair every first sentence with the next one or, with probability 1/2, with a sentence of
+        another paragraph that is not its first."""
         count = len(self.first)
         follows = rng.random(count) < 0.5
-        other = rng.integers(0, count - self.size)
-        other += np.where(other >= self.start, self.size, 0)
-        return Chosen(
-            self.first, self.first[np.where(follows, np.arange(count), other)] + 1, follows
-        )
+        # Uniform over the pairs of other paragraphs: skip the paragraph's pairs.
+        random_pair = rng.integers(0, count - self.size)
+        random_pair += np.where(random_pair >= self.start, self.size, 0)
+        second = self.first[np.where(follows, np.arange(count), random_pair)] + 1
+        return SentencePairs(self.first, second, follows)
 
-    def kept(self, chosen: Chosen) -> tuple[Ids, Ids]:
+    def truncated_lengths(self, pairs: SentencePairs) -> tuple[Ids, Ids]:
         """Number of words read of each sentence: the longer one loses its end until both fit."""
-        room = self.max_length - 3
-        first, second = self.ids.length[chosen.first_P], self.ids.length[chosen.second_P]
+        room = self.max_length - 3  # <cls>, <sep>, <sep>
+        first = self.ids.length[pairs.first_P]
+        second = self.ids.length[pairs.second_P]
         first = np.minimum(first, np.maximum(room - second, room - room // 2))
         return first, np.minimum(second, room - first)
 
-    def length(self, chosen: Chosen) -> Ids:
+    def length(self, pairs: SentencePairs) -> Ids:
         """Number of words read of each pair."""
-        first, second = self.kept(chosen)
+        first, second = self.truncated_lengths(pairs)
         return first + second
 
-    def joined(self, chosen: Chosen) -> tuple[Ids, Ids]:
-        """ids (pairs, width), BOS first EOS second EOS and PAD to a width of whole buckets;
-        segments likewise."""
-        first, second = self.kept(chosen)
+    def concatenate(self, pairs: SentencePairs) -> tuple[Ids, Ids]:
+        """Ids (pairs, width) and segments likewise: BOS first EOS second EOS, then PAD.
+
+        The width is a multiple of `ragged.BUCKET`, or max_length.
+        """
+        first, second = self.truncated_lengths(pairs)
         length = first + second + 3
         width = min(whole_buckets(int(length.max())), self.max_length)
-        column, gap, end = np.arange(width), (first + 1)[:, None], (length - 1)[:, None]
+        column = np.arange(width)
+        middle = (first + 1)[:, None]  # column of the EOS between the sentences
+        end = (length - 1)[:, None]  # column of the last EOS
+
         ids = np.full((len(first), width), PAD, dtype=np.int64)
-        for rows, words, lead in ((chosen.first_P, first, 1), (chosen.second_P, second, first + 2)):
-            begin = np.broadcast_to(lead, len(first))[:, None]
+        for rows, words, start in (
+            (pairs.first_P, first, 1),
+            (pairs.second_P, second, first + 2),
+        ):
+            begin = np.broadcast_to(start, len(first))[:, None]
             inside = (column >= begin) & (column < begin + words[:, None])
             ids[inside] = self.ids.values[(self.ids.start[rows, None] + column - begin)[inside]]
         ids[:, 0] = BOS
-        ids[(column == gap) | (column == end)] = EOS
-        return ids, ((column > gap) & (column <= end)).astype(np.int64)
+        ids[(column == middle) | (column == end)] = EOS
 
-    def batch(self, chosen: Chosen, words: Ids, rng: np.random.Generator) -> Batch:
-        """The pairs with their words masked by `rng`; a random word is one of `words`."""
-        ids, segment = self.joined(chosen)
+        segment = ((column > middle) & (column <= end)).astype(np.int64)
+        return ids, segment
+
+    def batch(self, pairs: SentencePairs, words: Ids, rng: np.random.Generator) -> Batch:
+        """The pairs with their words masked by `rng`; a random word is one of `vocabulary_ids`."""
+        ids, segment = self.concatenate(pairs)
         length = (ids != PAD).sum(1)
-        read, label = masked(ids, words, rng)
+        masked, label = mask_words(ids, words, rng)
         ids_BS, segment_BS, label_BS, length_B, follows_B = (
-            torch.from_numpy(part).to(self.device)
-            for part in (read, segment, label, length, chosen.follows_P)
+            torch.from_numpy(array).to(self.device)
+            for array in (masked, segment, label, length, pairs.follows_P)
         )
         return Batch(Prompt(ids_BS, length_B), segment_BS, label_BS, follows_B.long())
 
 
-def masked(ids: Ids, words: Ids, rng: np.random.Generator) -> tuple[Ids, Ids]:
-    """Mask `ids`: the input and, at the chosen positions, the targets (PAD elsewhere).
+def mask_words(ids: Ids, words: Ids, rng: np.random.Generator) -> tuple[Ids, Ids]:
+    """Mask `ids`: return the input and, at the chosen positions, the labels (PAD elsewhere).
 
     Of each row 15 % of the words are chosen, rounded, but at least one; never PAD, BOS or EOS.
     """
+    # Choose: the words with the lowest random numbers of their row.
     is_word = ~np.isin(ids, (PAD, BOS, EOS))
     key = np.where(is_word, rng.random(ids.shape), 2.0)
     rank = key.argsort(1).argsort(1)
     count = np.maximum(1, np.rint(CHOSEN * is_word.sum(1)))
     chosen = is_word & (rank < count[:, None])
-    fate = rng.random(ids.shape)
+
+    # Replace: 80 % by MASK, 10 % by a random word; 10 % stay.
+    share = rng.random(ids.shape)
     random = words[rng.integers(0, len(words), ids.shape)]
-    read = np.where(fate < MASKED, MASK, np.where(fate < MASKED + RANDOM, random, ids))
-    return np.where(chosen, read, ids), np.where(chosen, ids, PAD)
+    replaced = np.where(share < MASKED, MASK, np.where(share < MASKED + RANDOM, random, ids))
+    return np.where(chosen, replaced, ids), np.where(chosen, ids, PAD)
 
 
 class Task:
@@ -184,76 +208,82 @@ class Task:
     def __init__(
         self, train: pa.Table, valid: pa.Table, config: Config, seed: int, device: torch.device
     ) -> None:
-        self.train, self.valid = Pairs(train, config.max_length, device), valid
-        self.words, self.config, self.seed, self.device = words(train), config, seed, device
+        self.train = Pairs(train, config.max_length, device)
+        self.valid = valid
+        self.words = vocabulary_ids(train)
+        self.config = config
+        self.seed = seed
+        self.device = device
 
-    def plan(self, epoch: int) -> list[Planned]:
+    def plan(self, epoch: int) -> list[BatchPlan]:
         """The epoch's batches: alike in length, shuffled within and among one another."""
         rng = np.random.default_rng(derive(self.seed, f"pairs of epoch {epoch}"))
-        chosen = self.train.draw(rng)
-        order = rng.permutation(len(chosen.first_P))[: self.config.max_train_pairs]
-        length = self.train.length(chosen)
+        pairs = self.train.draw(rng)
+        order = rng.permutation(len(pairs.first_P))[: self.config.max_train_pairs]
+
+        # Sort by length, so that batches need little padding.
+        length = self.train.length(pairs)
         order = order[np.argsort(length[order], kind="stable")]
+
         size = self.config.batch_size
         batches = [order[i : i + size] for i in range(0, len(order), size)]
         seeds = rng.integers(0, 2**63, len(batches))
         return [
-            Planned(chosen.take(batches[i]), int(seeds[i])) for i in rng.permutation(len(batches))
+            BatchPlan(pairs.take(batches[i]), int(seeds[i])) for i in rng.permutation(len(batches))
         ]
 
-    def batch(self, planned: Planned) -> Batch:
-        return self.train.batch(planned.chosen, self.words, np.random.default_rng(planned.seed))
+    def batch(self, planned: BatchPlan) -> Batch:
+        return self.train.batch(planned.pairs, self.words, np.random.default_rng(planned.seed))
 
-    def loss(self, model: MaskedLanguageModel, batch: Batch, carry: None) -> tuple[Loss, None]:
-        """Mean of the words plus mean of the pairs (Devlin et al. 2019, A.2), as a sum over the
+    def loss(
+        self, model: MaskedLanguageModel, batch: Batch, hidden_state: None
+    ) -> tuple[Loss, None]:
+        """Mean of the words plus mean of the pairs (Devlin et al. 2019, A.2), times the number of
         words."""
-        logits_NV, label_N, logits_B2 = answers(model, batch)
-        words = summed_cross_entropy(logits_NV, label_N)
-        return Loss(
-            words + len(label_N) * F.cross_entropy(logits_B2, batch.follows_B), len(label_N)
-        ), None
+        logits_NV, label_N, logits_B2 = logits(model, batch)
+        word_loss = summed_cross_entropy(logits_NV, label_N)
+        pair_loss = F.cross_entropy(logits_B2, batch.follows_B)
+        return Loss(word_loss + len(label_N) * pair_loss, len(label_N)), None
 
     def validate(self, model: MaskedLanguageModel) -> tuple[Loss, dict[str, float]]:
-        """Beside the loss both losses and accuracies; the perplexity is that of the masked words
-        alone."""
-        scored = score(model, self.valid, self.config, self.device)
-        words, pairs = int(scored["count"].sum()), len(scored["count"])
-        figures = {
-            "mlm_loss": float(scored["nats"].sum() / words),
-            "mlm_accuracy": float(scored["correct"].sum() / words),
-            "nsp_loss": float(scored["pair_nats"].sum() / pairs),
-            "nsp_accuracy": float(scored["pair_correct"].sum() / pairs),
+        """The loss, and both parts and accuracies; the perplexity is of the masked words only."""
+        scores = score(model, self.valid, self.config, self.device)
+        words = int(scores["count"].sum())
+        pairs = len(scores["count"])
+        metrics = {
+            "mlm_loss": float(scores["nats"].sum() / words),
+            "mlm_accuracy": float(scores["correct"].sum() / words),
+            "nsp_loss": float(scores["pair_nats"].sum() / pairs),
+            "nsp_accuracy": float(scores["pair_correct"].sum() / pairs),
         }
-        total = torch.tensor((figures["mlm_loss"] + figures["nsp_loss"]) * words)
-        return Loss(total, words), figures | {
-            "perplexity": math.exp(min(figures["mlm_loss"], 700.0))
-        }
+        total = torch.tensor((metrics["mlm_loss"] + metrics["nsp_loss"]) * words)
+        perplexity = math.exp(min(metrics["mlm_loss"], 700.0))  # exp(709.8) is the largest float
+        return Loss(total, words), metrics | {"perplexity": perplexity}
 
-    def describe(self, planned: Planned) -> str:
-        first = planned.chosen.first_P
-        shown = ", ".join(str(row) for row in first[:10])
-        return (
-            f"pairs that begin with rows {shown}{', ...' if len(first) > 10 else ''} of the "
-            "training table"
-        )
+    def describe(self, planned: BatchPlan) -> str:
+        first = planned.pairs.first_P
+        rows = ", ".join(str(row) for row in first[:10])
+        more = ", ..." if len(first) > 10 else ""
+        return f"pairs that begin with rows {rows}{more} of the training table"
 
 
 def positions(table: pa.Table, config: Config, training: bool, padded: bool) -> int:
-    """The positions of the table's longest pair, padding counted: any two of its sentences may
-    become one."""
+    """The positions of the table's longest possible pair, padding counted: any two of its sentences
+    may be paired."""
     longest = np.sort(Ragged(table["ids"]).length)[-2:]
     return min(whole_buckets(int(longest.sum()) + 3), config.max_length)
 
 
-def words(table: pa.Table) -> Ids:
-    """Every word of the table, once."""
-    found: Ids = np.unique(Ragged(table["ids"]).values).astype(np.int64)
-    return found[found >= len(SPECIALS)]
+def vocabulary_ids(table: pa.Table) -> Ids:
+    """Every word of the table, once; no specials."""
+    ids: Ids = np.unique(Ragged(table["ids"]).values).astype(np.int64)
+    return ids[ids >= len(SPECIALS)]
 
 
-def answers(model: MaskedLanguageModel, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+def logits(model: MaskedLanguageModel, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """logits_NV at the chosen positions only, label_N, and logits_B2 of the pairs."""
     hidden_BSH = model.read(batch.text, batch.segment_BS)
+    # The projection on the vocabulary is the costly part: only where there is a label.
     chosen_BS = batch.label_BS != PAD
     return (
         model.project(hidden_BSH[chosen_BS]),
@@ -266,54 +296,56 @@ def answers(model: MaskedLanguageModel, batch: Batch) -> tuple[Tensor, Tensor, T
 def score(
     model: MaskedLanguageModel, table: pa.Table, config: Config, device: torch.device
 ) -> dict[str, NDArray[np.float64]]:
-    """By pair: the first sentence's `row`, `length`, and nats, count and correct guesses of its
-    masked words; `pair_nats` and `pair_correct` of whether the second follows. Pairs and masks
-    depend on the table alone."""
-    pairs, rng = (
-        Pairs(table, config.max_length, device),
-        np.random.default_rng(derive(SCORED_SEED, "scored pairs")),
-    )
-    chosen, known = pairs.draw(rng), words(table)
-    length = pairs.length(chosen)
-    found = {
-        name: np.zeros(len(length))
-        for name in ("nats", "count", "correct", "pair_nats", "pair_correct")
-    }
-    for some in _by_length(length):
-        for name, value in _scored(model, pairs.batch(chosen.take(some), known, rng)).items():
-            found[name][some] = value.double().cpu().numpy()
-    return {"row": pairs.first.astype(np.float64), "length": length.astype(np.float64), **found}
+    """Score every pair of the table; pairs and masks depend on the table alone.
+
+    Columns by pair: the first sentence's `row`; `length`; `nats`, `count` and `correct` guesses of
+    its masked words; `pair_nats` and `pair_correct` of whether the second sentence follows.
+    """
+    pairs = Pairs(table, config.max_length, device)
+    rng = np.random.default_rng(derive(SCORING_SEED, "scored pairs"))
+    drawn = pairs.draw(rng)
+    words = vocabulary_ids(table)
+    length = pairs.length(drawn)
+
+    names = ("nats", "count", "correct", "pair_nats", "pair_correct")
+    scores = {name: np.zeros(len(length)) for name in names}
+    for index in _by_length(length):
+        batch = pairs.batch(drawn.take(index), words, rng)
+        for name, value in _score_batch(model, batch).items():
+            scores[name][index] = value.double().cpu().numpy()
+    return {"row": pairs.first.astype(np.float64), "length": length.astype(np.float64), **scores}
 
 
 def _by_length(length: Ids) -> Iterator[Ids]:
+    """The numbers of all pairs, in batches of like lengths."""
     order = np.argsort(length, kind="stable")
-    for start in range(0, len(order), SCORED_ROWS):
-        yield order[start : start + SCORED_ROWS]
+    for start in range(0, len(order), SCORING_BATCH):
+        yield order[start : start + SCORING_BATCH]
 
 
-def _scored(model: MaskedLanguageModel, batch: Batch) -> dict[str, Tensor]:
-    """Each pair's sums."""
-    logits_NV, label_N, logits_B2 = answers(model, batch)
+def _score_batch(model: MaskedLanguageModel, batch: Batch) -> dict[str, Tensor]:
+    """The scores of each pair of the batch."""
+    logits_NV, label_N, logits_B2 = logits(model, batch)
     pair_N = (batch.label_BS != PAD).nonzero()[:, 0]
     zeros_B = torch.zeros(len(batch.follows_B), dtype=torch.float64, device=pair_N.device)
 
-    def by_pair(value_N: Tensor) -> Tensor:
+    def sum_by_pair(value_N: Tensor) -> Tensor:
         return zeros_B.index_add(0, pair_N, value_N.double())
 
     return {
-        "nats": by_pair(F.cross_entropy(logits_NV.float(), label_N, reduction="none")),
-        "count": by_pair(torch.ones_like(label_N)),
-        "correct": by_pair(logits_NV.argmax(1) == label_N),
+        "nats": sum_by_pair(F.cross_entropy(logits_NV.float(), label_N, reduction="none")),
+        "count": sum_by_pair(torch.ones_like(label_N)),
+        "correct": sum_by_pair(logits_NV.argmax(1) == label_N),
         "pair_nats": F.cross_entropy(logits_B2, batch.follows_B, reduction="none"),
         "pair_correct": logits_B2.argmax(1) == batch.follows_B,
     }
 
 
 def prompt(ids: pa.ListArray, device: torch.device) -> tuple[Prompt, Tensor]:
-    """Sentences, MASK where a word is to be guessed, each as a text of one segment; and the
-    segments."""
-    side = Ragged(pa.chunked_array([ids]))
-    padded = torch.from_numpy(side.padded(np.arange(len(side.length)), before=BOS, after=EOS)).to(
-        device
-    )
-    return Prompt(padded, torch.from_numpy(side.length + 2).to(device)), torch.zeros_like(padded)
+    """Sentences as a prompt of one segment, and their segments (0); MASK stands for a word to
+    guess."""
+    rows = Ragged(pa.chunked_array([ids]))
+    padded = rows.padded(np.arange(len(rows.length)), before=BOS, after=EOS)
+    ids_BS = torch.from_numpy(padded).to(device)
+    length_B = torch.from_numpy(rows.length + 2).to(device)
+    return Prompt(ids_BS, length_B), torch.zeros_like(ids_BS)

@@ -1,4 +1,6 @@
-"""Translation: the target given the source, in batches of like lengths under a budget of tokens.
+"""Translation: predict the target given the source (d2l sections 10.5 to 10.7).
+
+Batches hold rows of like lengths, up to a number of tokens.
 
 Shapes: B batch, S source, T target, H hidden, N real target positions, V vocabulary.
 """
@@ -21,19 +23,21 @@ from pipeline.nn.cross_entropy import summed_cross_entropy
 from pipeline.ragged import Ragged, by_budget, named, whole_buckets
 
 SCHEMA = tables.ENCODED_PAIR
-KIND = "pair"  # of the corpora it reads
-SIDES = ("source", "target")  # what is read, and what is answered
-SEARCHED = True  # whether the answer is found by a search
-SCORED_ROWS = 64  # rows per batch when scoring and searching
+KIND = "pair"  # of the corpora that it reads
+SOURCE_TARGET = ("source", "target")  # vocabularies of the input and of the output
+USES_SEARCH = True  # whether decoding is a search
+SCORING_BATCH = 64  # rows per batch when scoring and searching
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """`objective:` of a run. A batch holds at most `batch_tokens` target tokens, padding to its
-    longest row counted; pairs with a side longer than `max_length` are not trained on.
+    """`objective:` of a run.
 
-    Label smoothing: the true token keeps 1 - s, the rest goes to all alike (Szegedy et al. 2016,
-    section 7)."""
+    - `batch_tokens`: target tokens of a batch at most, padding to its longest row counted.
+    - `label_smoothing`: with s, the true token keeps 1 - s, and all tokens share the rest equally
+      (Szegedy et al. 2016, section 7).
+    - `max_length`: pairs with a longer source or target are not trained on.
+    """
 
     batch_tokens: int
     label_smoothing: float
@@ -48,19 +52,19 @@ class Config:
 
 
 class Batch(NamedTuple):
-    """The source with EOS, what the decoder reads (from BOS), and what it should say (to EOS); PAD
-    beyond."""
+    """Padded pairs for teacher forcing."""
 
-    prompt: Prompt
-    input_BT: Tensor
-    label_BT: Tensor
+    prompt: Prompt  # the source, ending in EOS
+    input_BT: Tensor  # BOS and the target
+    label_BT: Tensor  # the target and EOS
 
 
 class Pairs:
     """An encoded table as padded batches of any rows."""
 
     def __init__(self, table: pa.Table, device: torch.device) -> None:
-        self.source, self.target = Ragged(table["source"]), Ragged(table["target"])
+        self.source = Ragged(table["source"])
+        self.target = Ragged(table["target"])
         self.device = device
 
     def __len__(self) -> int:
@@ -70,9 +74,9 @@ class Pairs:
         target = self.target.padded(rows, before=BOS, after=EOS)
         target_BT = torch.from_numpy(target).to(self.device)
         label_BT = target_BT[:, 1:]
-        return Batch(
-            self.prompt(rows), target_BT[:, :-1].masked_fill(label_BT == PAD, PAD), label_BT
-        )
+        # EOS is a label, but never an input: it would stand where the label is PAD.
+        input_BT = target_BT[:, :-1].masked_fill(label_BT == PAD, PAD)
+        return Batch(self.prompt(rows), input_BT, label_BT)
 
     def prompt(self, rows: np.ndarray[Any, Any]) -> Prompt:
         ids = torch.from_numpy(self.source.padded(rows, before=None, after=EOS)).to(self.device)
@@ -81,7 +85,7 @@ class Pairs:
     def by_length(self) -> list[np.ndarray[Any, Any]]:
         """All rows in batches of like lengths, for scoring."""
         order = np.lexsort((self.target.length, self.source.length))
-        return [order[i : i + SCORED_ROWS] for i in range(0, len(order), SCORED_ROWS)]
+        return [order[i : i + SCORING_BATCH] for i in range(0, len(order), SCORING_BATCH)]
 
 
 class Task:
@@ -90,12 +94,11 @@ class Task:
     def __init__(
         self, train: pa.Table, valid: pa.Table, config: Config, seed: int, device: torch.device
     ) -> None:
-        self.train, self.valid, self.config, self.seed = (
-            Pairs(train, device),
-            Pairs(valid, device),
-            config,
-            seed,
-        )
+        self.train = Pairs(train, device)
+        self.valid = Pairs(valid, device)
+        self.config = config
+        self.seed = seed
+
         longest = np.maximum(self.train.source.length, self.train.target.length)
         self.usable = np.flatnonzero(longest <= config.max_length)
         if not len(self.usable):
@@ -108,6 +111,7 @@ class Task:
     def plan(self, epoch: int) -> list[np.ndarray[Any, Any]]:
         """The epoch's batches as arrays of rows: alike in length, shuffled within and among one
         another."""
+        # Sorting is stable: rows of one length stay in random order.
         rng = np.random.default_rng(derive(self.seed, f"batches of epoch {epoch}"))
         rows = rng.permutation(self.usable)
         rows = rows[np.lexsort((self.train.source.length[rows], self.train.target.length[rows]))]
@@ -116,7 +120,7 @@ class Task:
     def batch(self, planned: np.ndarray[Any, Any]) -> Batch:
         return self.train.batch(planned)
 
-    def loss(self, model: Translator, batch: Batch, carry: None) -> tuple[Loss, None]:
+    def loss(self, model: Translator, batch: Batch, hidden_state: None) -> tuple[Loss, None]:
         logits_NV, label_N = real_logits(model, batch)
         total = summed_cross_entropy(logits_NV, label_N, self.config.label_smoothing)
         return Loss(total, len(label_N)), None
@@ -151,8 +155,10 @@ def real_logits(model: Translator, batch: Batch) -> tuple[Tensor, Tensor]:
 def likelihood(
     model: Translator, table: pa.Table, config: Config, device: torch.device
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Each row's teacher-forced -log P(target | source) in nats, and over how many tokens (EOS
-    among them)."""
+    """Each row's teacher-forced -log P(target | source) in nats, and its number of target tokens.
+
+    EOS is counted.
+    """
     return _likelihood(model, Pairs(table, device))
 
 
@@ -166,9 +172,8 @@ def _likelihood(
         logits_NV, label_N = real_logits(model, batch)
         nats_N = F.cross_entropy(logits_NV.float(), label_N, reduction="none").double()
         real_BT = batch.label_BT != PAD
-        nats_BT = torch.zeros(
-            real_BT.shape, dtype=torch.float64, device=nats_N.device
-        ).masked_scatter(real_BT, nats_N)
+        zeros_BT = torch.zeros(real_BT.shape, dtype=torch.float64, device=nats_N.device)
+        nats_BT = zeros_BT.masked_scatter(real_BT, nats_N)
         nats[rows] = nats_BT.sum(1).cpu().numpy()
     return nats, (pairs.target.length + 1).astype(np.int32)
 
@@ -182,7 +187,7 @@ def prompts(table: pa.Table, device: torch.device) -> Iterator[tuple[np.ndarray[
 
 def prompt(ids: pa.ListArray, device: torch.device) -> Prompt:
     """Encoded source sentences as one prompt."""
-    side = Ragged(pa.chunked_array([ids]))
-    rows = np.arange(len(side.length))
-    padded = torch.from_numpy(side.padded(rows, before=None, after=EOS)).to(device)
-    return Prompt(padded, torch.from_numpy(side.length + 1).to(device))
+    rows = Ragged(pa.chunked_array([ids]))
+    padded = rows.padded(np.arange(len(rows.length)), before=None, after=EOS)
+    length = torch.from_numpy(rows.length + 1)
+    return Prompt(torch.from_numpy(padded).to(device), length.to(device))

@@ -1,14 +1,16 @@
 """Word vectors by skip-gram or CBOW with negative sampling (Mikolov et al. 2013b, equation 4; d2l
 15.1 to 15.4).
 
-Skip-gram reads a word and predicts each word near it; CBOW reads the mean of the words near and
-predicts the word. A word predicts, or is predicted from, those at most `window` words away, the
-distance being drawn anew for each word and epoch; no window reaches beyond its row. Unknown words
-and a share of the frequent ones (equation 5) are taken out before.
+Skip-gram reads a word and predicts each of its contexts. CBOW reads the mean of the contexts and
+predicts the word. Contexts are the words at most `window` words away. This distance is drawn anew
+for each word and epoch, and no window reaches beyond its row. Unknown words and a share of the
+frequent ones (equation 5) are removed before.
 
-The words are read in blocks, each of which shares its noise words, so that all scores are products
-of small matrices; each noise word counts `negatives / noise`, which leaves equation 4's expectation
-as it is. Shapes: G blocks of a batch, T words of a block, C = T + 2 window words with its
+The words are read in blocks. The words of a block share their noise words, so that all scores are
+products of small matrices. Each noise word counts `negatives / noise`, which keeps the expectation
+of equation 4.
+
+Shapes: G blocks of a batch, T words of a block, C = T + 2 window words with its
 surroundings, K noise words, D dimension, N words of an epoch, V vocabulary."""
 
 from dataclasses import dataclass
@@ -29,20 +31,23 @@ from pipeline.ragged import Ragged
 from pipeline.text.specials import SPECIALS
 
 SCHEMA = tables.ENCODED_TEXT
-KIND = "text"  # of the corpora it reads
-SIDES = ("text", "text")  # what is read, and what is predicted
-SEARCHED = False  # whether the answer is found by a search
-# of a word's count, in proportion to which it serves as noise (Mikolov et al. 2013b, section 2.2)
+KIND = "text"  # of the corpora that it reads
+SOURCE_TARGET = ("text", "text")  # vocabularies of the input and of the output
+USES_SEARCH = False  # whether decoding is a search
+# Noise words are drawn in proportion to count**POWER (Mikolov et al. 2013b, section 2.2).
 POWER = 0.75
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """`objective:` of a run. `negatives`: equation 4's k. `subsample`: equation 5's t, null to keep
-    every word.
+    """`objective:` of a run.
 
-    `batch_size` words make an update, in blocks of `block` neighbours that share `noise` noise
-    words."""
+    - `window`: most words between a word and its context.
+    - `negatives`: k of equation 4.
+    - `subsample`: t of equation 5; null keeps every word.
+    - `batch_size`: words of an update, in blocks of `block` neighbours that share `noise` noise
+      words.
+    """
 
     method: Literal["skip_gram", "cbow"]
     window: int
@@ -65,77 +70,74 @@ class Config:
 
 
 class Words(NamedTuple):
-    """A split's known words end to end, and the row that each stands in."""
+    """A split's known words end to end, and the row of each."""
 
     ids: NDArray[np.int32]
     row: NDArray[np.int32]
 
 
-class Drawn(NamedTuple):
-    """Words of one pass: those kept, padded to whole blocks and by `window` words at both ends.
-
-    `left` and `right`: how many words on either side are a word's contexts. `noise`: K ids for each
-    block."""
+class SampledText(NamedTuple):
+    """Words of one epoch, padded to whole blocks and by `window` words at both ends."""
 
     ids: NDArray[np.int32]
-    left: NDArray[np.int32]
-    right: NDArray[np.int32]
-    noise: NDArray[np.int32]
+    left: NDArray[np.int32]  # number of contexts on the word's left
+    right: NDArray[np.int32]  # number of contexts on the word's right
+    noise: NDArray[np.int32]  # K ids for each block
 
 
-class Planned(NamedTuple):
-    """The numbers of the blocks that make a batch."""
+class BatchPlan(NamedTuple):
+    """The text, and the numbers of the blocks of a batch."""
 
-    drawn: Drawn
+    text: SampledText
     block_G: NDArray[np.int64]
 
 
 class Batch(NamedTuple):
-    """`context_GTC`: 1 where the word at C is a context of the word at T, else 0. A block begins at
-    ids_GC[:, window]."""
+    """Blocks of words; a block begins at ids_GC[:, window]."""
 
     ids_GC: Tensor
-    context_GTC: Tensor
+    context_GTC: Tensor  # 1 where the word at C is a context of the word at T, else 0
     noise_GK: Tensor
 
 
-def words(table: pa.Table) -> Words:
+def known_words(table: pa.Table) -> Words:
     """The table's words without specials."""
     rows = Ragged(table["ids"])
     first = int(rows.start[0]) if len(rows.start) else 0
     ids = rows.values[first : first + int(rows.length.sum())]
-    known = ids >= len(SPECIALS)
-    return Words(
-        ids[known], np.repeat(np.arange(len(rows.length), dtype=np.int32), rows.length)[known]
-    )
+    row = np.repeat(np.arange(len(rows.length), dtype=np.int32), rows.length)
+    is_known = ids >= len(SPECIALS)
+    return Words(ids[is_known], row[is_known])
 
 
-def kept_share(count_V: NDArray[np.int64], subsample: float | None) -> NDArray[np.float32]:
-    """The probability with which a word is kept: sqrt(t / f), f being its share of the text
-    (equation 5)."""
+def keep_probability(count_V: NDArray[np.int64], subsample: float | None) -> NDArray[np.float32]:
+    """The probability of keeping a word: sqrt(t / f), f being its share of the text (equation
+    5)."""
     if subsample is None:
         return np.ones(len(count_V), np.float32)
     frequency_V = np.maximum(count_V, 1) / max(int(count_V.sum()), 1)
     return np.minimum(1.0, np.sqrt(subsample / frequency_V)).astype(np.float32)
 
 
-def noise_share(count_V: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The probability with which a word is drawn as noise."""
+def noise_probability(count_V: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The probability of drawing a word as noise."""
     weight_V = count_V.astype(np.float64) ** POWER
     share: NDArray[np.float64] = weight_V / weight_V.sum()
     return share
 
 
-def reach(
+def context_sizes(
     row_N: NDArray[np.int32], radius_N: NDArray[np.int32]
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Number of context words on each word's left and right: `radius`, or what its row has."""
-    place = np.arange(len(row_N), dtype=np.int32)
-    first = np.flatnonzero(np.diff(row_N, prepend=-1)).astype(np.int32)
+    position = np.arange(len(row_N), dtype=np.int32)
+    first = np.flatnonzero(np.diff(row_N, prepend=-1)).astype(np.int32)  # first word of each row
     length = np.diff(first, append=len(row_N))
     start = np.repeat(first, length)
     end = np.repeat(first + length - 1, length)
-    return np.minimum(radius_N, place - start), np.minimum(radius_N, end - place).astype(np.int32)
+    left = np.minimum(radius_N, position - start)
+    right = np.minimum(radius_N, end - position).astype(np.int32)
+    return left, right
 
 
 class Task:
@@ -144,128 +146,159 @@ class Task:
     def __init__(
         self, train: pa.Table, valid: pa.Table, config: Config, seed: int, device: torch.device
     ) -> None:
-        self.config, self.seed, self.device = config, seed, device
-        self.train, checked = words(train), words(valid)
+        self.config = config
+        self.seed = seed
+        self.device = device
+        self.train = known_words(train)
+        valid_words = known_words(valid)
         if not len(self.train.ids):
             raise refuse(
                 "corpus", "a training text without a known word", "words", "Lower vocab.min_count."
             )
-        count_V = np.bincount(
-            self.train.ids, minlength=int(max(self.train.ids.max(), checked.ids.max(initial=0))) + 1
-        )
-        self.kept_V, self.noise_V = kept_share(count_V, config.subsample), noise_share(count_V)
-        self.checked = self.draw(checked, "validation")
-        if not self.checked.left.any():
+
+        vocabulary = int(max(self.train.ids.max(), valid_words.ids.max(initial=0))) + 1
+        count_V = np.bincount(self.train.ids, minlength=vocabulary)
+        self.keep_V = keep_probability(count_V, config.subsample)
+        self.noise_V = noise_probability(count_V)
+
+        self.valid = self.draw(valid_words, "validation")
+        if not self.valid.left.any():
             raise refuse(
                 "corpus",
                 "a validation text without two known words in a row",
                 "some",
                 "Lower vocab.min_count.",
             )
-        place_C = np.arange(config.block + 2 * config.window)
-        self.place_C, centre_T = place_C, np.arange(config.block) + config.window
-        self.distance_TC = torch.from_numpy((place_C - centre_T[:, None]).astype(np.int32))
 
-    def draw(self, text: Words, use: str) -> Drawn:
-        """Choose the words to keep, their windows and their noise; a function of the run's seed and
-        the `use`."""
-        c, rng = self.config, np.random.default_rng(derive(self.seed, f"words of {use}"))
-        kept = np.flatnonzero(rng.random(len(text.ids), dtype=np.float32) < self.kept_V[text.ids])
-        left, right = reach(
-            text.row[kept], rng.integers(1, c.window + 1, len(kept), dtype=np.int32)
-        )
-        blocks = -(-len(kept) // c.block)
-        ends = (c.window, c.window + blocks * c.block - len(kept))
-        times_V = rng.multinomial(blocks * c.noise, self.noise_V)
+        # Positions of a block's window words, and their distances from the words of the block.
+        self.position_C = np.arange(config.block + 2 * config.window)
+        centre_T = np.arange(config.block) + config.window
+        distance_TC = (self.position_C - centre_T[:, None]).astype(np.int32)
+        self.distance_TC = torch.from_numpy(distance_TC)
+
+    def draw(self, text: Words, use: str) -> SampledText:
+        """Draw the words to keep, their windows and their noise.
+
+        A function of the run's seed and of `use`.
+        """
+        config = self.config
+        rng = np.random.default_rng(derive(self.seed, f"words of {use}"))
+
+        # Subsample frequent words, and draw the radius of each window.
+        keep = rng.random(len(text.ids), dtype=np.float32) < self.keep_V[text.ids]
+        kept = np.flatnonzero(keep)
+        radius = rng.integers(1, config.window + 1, len(kept), dtype=np.int32)
+        left, right = context_sizes(text.row[kept], radius)
+
+        # Noise: all words are drawn at once, by a multinomial and a shuffle.
+        blocks = -(-len(kept) // config.block)
+        times_V = rng.multinomial(blocks * config.noise, self.noise_V)
         noise = rng.permutation(np.repeat(np.arange(len(times_V), dtype=np.int32), times_V))
-        ids, left, right = (np.pad(of, ends) for of in (text.ids[kept], left, right))
-        return Drawn(ids, left, right, noise.reshape(blocks, c.noise))
 
-    def plan(self, epoch: int) -> list[Planned]:
-        """The epoch's blocks in random order: neighbours would repeat their words within an
-        update."""
-        drawn = self.draw(self.train, f"epoch {epoch}")
+        # Pad to whole blocks, with a window on both sides.
+        padding = (config.window, config.window + blocks * config.block - len(kept))
+        ids, left, right = (np.pad(array, padding) for array in (text.ids[kept], left, right))
+        return SampledText(ids, left, right, noise.reshape(blocks, config.noise))
+
+    def plan(self, epoch: int) -> list[BatchPlan]:
+        """The epoch's blocks in random order.
+
+        Neighbouring blocks would repeat their words within an update.
+        """
+        text = self.draw(self.train, f"epoch {epoch}")
         rng = np.random.default_rng(derive(self.seed, f"order of epoch {epoch}"))
-        return self.batches(drawn, rng.permutation(len(drawn.noise)))
+        return self.batches(text, rng.permutation(len(text.noise)))
 
-    def batches(self, drawn: Drawn, blocks: NDArray[np.int64]) -> list[Planned]:
+    def batches(self, text: SampledText, blocks: NDArray[np.int64]) -> list[BatchPlan]:
         """The blocks, in this order, in batches."""
         size = self.config.batch_size // self.config.block
         return [
-            Planned(drawn, blocks[start : start + size]) for start in range(0, len(blocks), size)
+            BatchPlan(text, blocks[start : start + size]) for start in range(0, len(blocks), size)
         ]
 
-    def batch(self, planned: Planned) -> Batch:
-        (ids, left, right, noise), c = planned.drawn, self.config
-        place_GC = planned.block_G[:, None] * c.block + self.place_C
-        centre_GT = place_GC[:, c.window : c.window + c.block]
-        left_GT1, right_GT1 = (torch.from_numpy(of[centre_GT])[:, :, None] for of in (left, right))
+    def batch(self, planned: BatchPlan) -> Batch:
+        text = planned.text
+        block = self.config.block
+        window = self.config.window
+        position_GC = planned.block_G[:, None] * block + self.position_C
+        ids_GC = torch.from_numpy(text.ids[position_GC].astype(np.int64))
+        noise_GK = torch.from_numpy(text.noise[planned.block_G].astype(np.int64))
+
+        # A word at distance d is a context if -left <= d <= right, and d is not 0.
+        centre_GT = position_GC[:, window : window + block]
+        left_GT1 = torch.from_numpy(text.left[centre_GT])[:, :, None]
+        right_GT1 = torch.from_numpy(text.right[centre_GT])[:, :, None]
         distance_TC = self.distance_TC
         context_GTC = (distance_TC >= -left_GT1) & (distance_TC <= right_GT1) & (distance_TC != 0)
-        ids_GC, noise_GK = (
-            torch.from_numpy(of.astype(np.int64)) for of in (ids[place_GC], noise[planned.block_G])
-        )
+
         return Batch(
             ids_GC.to(self.device),
             context_GTC.to(self.device, torch.float32),
             noise_GK.to(self.device),
         )
 
-    def loss(self, model: WordVectors, batch: Batch, carry: Any) -> tuple[Loss, Any]:
+    def loss(self, model: WordVectors, batch: Batch, hidden_state: Any) -> tuple[Loss, Any]:
         """Equation 4's negative, summed over the pairs of skip-gram, or over the predicted words of
         CBOW."""
-        return (skip_gram if self.config.method == "skip_gram" else cbow)(
-            model, batch, self.config
-        ), None
+        objective = skip_gram if self.config.method == "skip_gram" else cbow
+        return objective(model, batch, self.config), None
 
     @torch.inference_mode()
     def validate(self, model: WordVectors) -> tuple[Loss, dict[str, float]]:
-        """The same loss on the validation text, with windows and noise that stay the same."""
-        plan = self.batches(self.checked, np.arange(len(self.checked.noise)))
-        found = [self.loss(model, self.batch(planned), None)[0] for planned in plan]
-        return Loss(
-            torch.stack([one.total.double() for one in found]).sum(),
-            sum(one.tokens for one in found),
-        ), {}
+        """The same loss on the validation text; its windows and noise stay the same."""
+        plan = self.batches(self.valid, np.arange(len(self.valid.noise)))
+        losses = [self.loss(model, self.batch(planned), None)[0] for planned in plan]
+        total = torch.stack([loss.total.double() for loss in losses]).sum()
+        return Loss(total, sum(loss.tokens for loss in losses)), {}
 
-    def describe(self, planned: Planned) -> str:
-        shown = ", ".join(str(number * self.config.block) for number in planned.block_G[:10])
-        return (
-            f"blocks of {self.config.block} words from words "
-            f"{shown}{', ...' if len(planned.block_G) > 10 else ''}"
-        )
+    def describe(self, planned: BatchPlan) -> str:
+        size = self.config.block
+        starts = ", ".join(str(number * size) for number in planned.block_G[:10])
+        more = ", ..." if len(planned.block_G) > 10 else ""
+        return f"blocks of {size} words from words {starts}{more}"
 
 
 def skip_gram(model: WordVectors, batch: Batch, config: Config) -> Loss:
     """-log σ(v'_context · v_word) - k E log σ(-v'_noise · v_word) over all pairs of a word and a
     context (d2l 15.2.1)."""
-    window, (_, block, _) = config.window, batch.context_GTC.shape
-    read_GTD = model.input(batch.ids_GC[:, window : window + block])
-    said_GCD, noise_GKD = _together(model, batch.ids_GC, batch.noise_GK)
-    near_GTC = F.logsigmoid(torch.bmm(read_GTD, said_GCD.mT)) * batch.context_GTC
-    far_GT = F.logsigmoid(-torch.bmm(read_GTD, noise_GKD.mT)).sum(-1)
+    window = config.window
+    block = batch.context_GTC.shape[1]
+    input_GTD = model.input(batch.ids_GC[:, window : window + block])
+    output_GCD, noise_GKD = _output_vectors(model, batch.ids_GC, batch.noise_GK)
+
+    positive_GTC = F.logsigmoid(torch.bmm(input_GTD, output_GCD.mT)) * batch.context_GTC
+    negative_GT = F.logsigmoid(-torch.bmm(input_GTD, noise_GKD.mT)).sum(-1)
+    # The noise term is the same for all contexts of a word: count it once for each pair.
     pairs_GT = batch.context_GTC.sum(-1)
-    total = near_GTC.sum() + (far_GT * pairs_GT).sum() * (config.negatives / config.noise)
+    noise_weight = config.negatives / config.noise
+    total = positive_GTC.sum() + (negative_GT * pairs_GT).sum() * noise_weight
     return Loss(-total, max(int(pairs_GT.sum()), 1))
 
 
 def cbow(model: WordVectors, batch: Batch, config: Config) -> Loss:
     """-log σ(v'_word · h) - k E log σ(-v'_noise · h), h being the mean of v over the word's
     contexts (d2l 15.2.2)."""
-    window, (_, block, _) = config.window, batch.context_GTC.shape
-    near_GT = batch.context_GTC.sum(-1)
-    read_GTD = torch.bmm(
-        batch.context_GTC / near_GT.clamp(min=1)[:, :, None], model.input(batch.ids_GC)
+    window = config.window
+    block = batch.context_GTC.shape[1]
+    # The mean over the contexts, as a product with the normalised context matrix.
+    contexts_GT = batch.context_GTC.sum(-1)
+    mean_GTC = batch.context_GTC / contexts_GT.clamp(min=1)[:, :, None]
+    input_GTD = torch.bmm(mean_GTC, model.input(batch.ids_GC))
+    output_GTD, noise_GKD = _output_vectors(
+        model, batch.ids_GC[:, window : window + block], batch.noise_GK
     )
-    said_GTD, noise_GKD = _together(model, batch.ids_GC[:, window : window + block], batch.noise_GK)
-    right_GT = F.logsigmoid((read_GTD * said_GTD).sum(-1))
-    far_GT = F.logsigmoid(-torch.bmm(read_GTD, noise_GKD.mT)).sum(-1)
-    predicted_GT = (near_GT > 0).float()
-    total = ((right_GT + far_GT * (config.negatives / config.noise)) * predicted_GT).sum()
+
+    positive_GT = F.logsigmoid((input_GTD * output_GTD).sum(-1))
+    negative_GT = F.logsigmoid(-torch.bmm(input_GTD, noise_GKD.mT)).sum(-1)
+    # Words without a context are not predicted.
+    predicted_GT = (contexts_GT > 0).float()
+    noise_weight = config.negatives / config.noise
+    total = ((positive_GT + negative_GT * noise_weight) * predicted_GT).sum()
     return Loss(-total, max(int(predicted_GT.sum()), 1))
 
 
-def _together(model: WordVectors, said: Tensor, noise_GK: Tensor) -> tuple[Tensor, Tensor]:
-    """Both looked up at once: one sparse gradient instead of two that must be added."""
-    both = model.output(torch.cat([said, noise_GK], 1))
-    return both[:, : said.shape[1]], both[:, said.shape[1] :]
+def _output_vectors(model: WordVectors, ids: Tensor, noise_GK: Tensor) -> tuple[Tensor, Tensor]:
+    """Output vectors of words and of noise; one look-up, so that one sparse gradient results
+    instead of two to add."""
+    vectors = model.output(torch.cat([ids, noise_GK], 1))
+    return vectors[:, : ids.shape[1]], vectors[:, ids.shape[1] :]

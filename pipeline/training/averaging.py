@@ -1,5 +1,5 @@
-"""The mean of the weights of a run's last epochs (Vaswani et al. 2017, section 6.1, average a run's
-last checkpoints)."""
+"""Checkpoint averaging (Vaswani et al. 2017, section 6.1): the mean of the weights of the last
+epochs."""
 
 from pathlib import Path
 
@@ -8,17 +8,16 @@ from torch import Tensor
 from pipeline.training import saved
 
 
-def keep(work: Path, epoch: int, last: int, tensors: dict[str, Tensor]) -> None:
-    """Keep an epoch's weights in the work folder, and of those before only what a mean over the
-    `last` ones needs."""
+def save_epoch(work: Path, epoch: int, last: int, tensors: dict[str, Tensor]) -> None:
+    """Save an epoch's weights in the work folder; remove those that are not among the `last`."""
     saved.save(_file(work, epoch), tensors, {})
     _file(work, epoch - last).unlink(missing_ok=True)
 
 
 def mean(work: Path, epoch: int, last: int) -> dict[str, Tensor]:
-    """The mean of what was kept of the `last` epochs up to `epoch`, or of all if there were
-    fewer."""
+    """The mean of the weights of the `last` epochs up to `epoch`, or of all if there are fewer."""
     epochs = _epochs(epoch, last)
+    # summed in float64; one epoch's weights are in memory at a time
     total: dict[str, Tensor] = {}
     for number in epochs:
         tensors, _ = saved.load(_file(work, number))
@@ -26,14 +25,15 @@ def mean(work: Path, epoch: int, last: int) -> dict[str, Tensor]:
     return {name: (total[name] / len(epochs)).to(tensor.dtype) for name, tensor in tensors.items()}
 
 
-def check(work: Path, epoch: int, last: int, over: bool) -> None:
-    """Raise saved.Damaged unless every file up to this epoch that `mean` will need is intact.
+def check(work: Path, epoch: int, last: int, is_last: bool) -> None:
+    """Raise saved.DamagedFile unless every file up to this epoch that `mean` will need is intact.
 
-    `over`: no epoch follows. Otherwise at least one does, and more if later epochs have files: a
-    training that was killed after its last saved state may have gone further and removed files that
-    it no longer needed."""
+    `is_last`: no epoch follows.
+    """
+    # A training that is killed after its last saved state may have finished later epochs, and
+    # removed the files that these no longer need.
     epochs = [int(path.stem.partition("_")[2]) for path in work.glob("epoch_*.safetensors")]
-    end = epoch if over else max([epoch + 1, *epochs])
+    end = epoch if is_last else max([epoch + 1, *epochs])
     for number in _epochs(end, last):
         if number <= epoch:
             saved.load(_file(work, number))

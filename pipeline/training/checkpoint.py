@@ -1,5 +1,4 @@
-"""Weights and training state on disk: safetensors only, one file renamed into place, nothing
-pickled."""
+"""Weights and training state on disk: safetensors files, renamed into place; nothing is pickled."""
 
 import json
 import os
@@ -20,94 +19,100 @@ from pipeline.core.errors import read_json, refuse
 _TODO = "Run `dvc repro`, or `dvc pull`."
 
 
-def save(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    """Write named tensors and JSON-able facts as one file, whole or not at all."""
-    beside = path.with_suffix(".partial")
-    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+def save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+    """Write named tensors and JSON-able metadata as one file, whole or not at all."""
+    partial = path.with_suffix(".partial")
+    copies = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
-        save_file(kept, beside, {"facts": json.dumps(facts, sort_keys=True)})
+        save_file(copies, partial, {"facts": json.dumps(metadata, sort_keys=True)})
     except SafetensorError as error:
-        beside.unlink(missing_ok=True)
-        refused = re.search(r"os error (\d+)", str(error))
-        if refused is None:
+        partial.unlink(missing_ok=True)
+        # safetensors wraps errors of the system, such as a full disk: raise the OSError itself
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
             raise
-        raise OSError(int(refused[1]), os.strerror(int(refused[1])), str(path)) from None
-    replace_file(beside, path)
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
+    replace_file(partial, path)
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Load what `save` wrote; UserError if the file is not a checkpoint."""
+    """Load the tensors and metadata that `save` wrote; UserError if the file is not a
+    checkpoint."""
     try:
         with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {}).get("facts", "{}"))
-            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 - no mapping
+            metadata = json.loads((file.metadata() or {}).get("facts", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            return tensors, metadata
     except (SafetensorError, OSError) as error:
         raise refuse(str(path), str(error), "weights in safetensors form", _TODO) from None
 
 
-def own_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """The model's weights by name, each shared one once."""
-    seen: set[int] = set()
-    named = {}
+def unique_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The model's weights by name; tied weights only once, under their first name."""
+    pointers: set[int] = set()
+    tensors = {}
     for name, tensor in model.state_dict().items():
-        if tensor.data_ptr() not in seen:
-            named[name] = tensor
-            seen.add(tensor.data_ptr())
-    return named
+        if tensor.data_ptr() not in pointers:
+            tensors[name] = tensor
+            pointers.add(tensor.data_ptr())
+    return tensors
 
 
-def fill(model: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
+def copy_weights(model: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
     """Copy weights into the model; UserError if a name or a shape does not fit its config."""
-    own = own_tensors(model)
-    for name in sorted(own.keys() | tensors.keys()):
+    weights = unique_tensors(model)
+    for name in sorted(weights.keys() | tensors.keys()):
         got = tuple(tensors[name].shape) if name in tensors else "nothing"
-        want = tuple(own[name].shape) if name in own else "nothing"
-        if got != want:
+        expected = tuple(weights[name].shape) if name in weights else "nothing"
+        if got != expected:
             raise refuse(
                 f"{where}: {name}",
                 got,
-                f"{want}, as config.json and this version's code have it",
+                f"{expected}, as config.json and this version's code have it",
                 "Run `dvc repro`.",
             )
+
     with torch.no_grad():
         for name, tensor in tensors.items():
-            own[name].copy_(tensor)
+            weights[name].copy_(tensor)
 
 
-def write_model(folder: Path, model: nn.Module, facts: dict[str, Any]) -> None:
-    """`model.safetensors` and `config.json` (facts of the run, sizes among them)."""
-    save(folder / "model.safetensors", own_tensors(model), {})
-    (folder / "config.json").write_text(
-        json.dumps(facts, indent=2, sort_keys=True) + "\n", encoding="utf-8"
-    )
+def write_model(folder: Path, model: nn.Module, metadata: dict[str, Any]) -> None:
+    """Write `model.safetensors`, and the run's `metadata` (sizes among them) as `config.json`."""
+    save(folder / "model.safetensors", unique_tensors(model), {})
+    text = json.dumps(metadata, indent=2, sort_keys=True)
+    (folder / "config.json").write_text(text + "\n", encoding="utf-8")
 
 
-def read_facts(folder: Path, *keys: str) -> dict[str, Any]:
-    """`config.json` of a trained model; UserError if there is none, or if it lacks one of the
-    dotted `keys`."""
+def read_config(folder: Path, *keys: str) -> dict[str, Any]:
+    """Read `config.json` of a trained model.
+
+    UserError if there is none, or if it lacks one of the dotted `keys`.
+    """
     path = folder / "config.json"
-    facts = read_json(path, "a trained model", _TODO)
+    content = read_json(path, "a trained model", _TODO)
     for key in keys:
-        held: Any = facts
+        value: Any = content
         for name in key.split("."):
-            if not isinstance(held, dict) or name not in held:
+            if not isinstance(value, dict) or name not in value:
                 raise refuse(str(path), f"no {key!r}", "what the train stage writes", _TODO)
-            held = held[name]
-    return facts
+            value = value[name]
+    return content
 
 
 def load_model(folder: Path, device: torch.device) -> nn.Module:
-    """The trained model of a run, ready to predict."""
-    facts = read_facts(folder, "run.family", "run.model", "sizes")
-    sizes = config.load(Sizes, facts["sizes"], f"{folder / 'config.json'}: sizes")
-    model = build(facts["run"]["family"], facts["run"]["model"], sizes, "model")
+    """Load the trained model of a run, in evaluation mode."""
+    content = read_config(folder, "run.family", "run.model", "sizes")
+    sizes = config.load(Sizes, content["sizes"], f"{folder / 'config.json'}: sizes")
+    model = build(content["run"]["family"], content["run"]["model"], sizes, "model")
+
     tensors, _ = load(folder / "model.safetensors")
-    fill(model, tensors, str(folder / "model.safetensors"))
+    copy_weights(model, tensors, str(folder / "model.safetensors"))
     return model.to(device).eval()
 
 
 def build(family: str, block: dict[str, Any], sizes: Sizes, where: str) -> nn.Module:
-    """A fresh model of the family from its `model:` block, called `where` in messages."""
+    """Build a model of the family from its `model:` block, called `where` in messages."""
     module = config.named_module("pipeline.models", family, f"{where.removesuffix('model')}family")
     model: nn.Module = module.Model(config.load(module.Config, block, where), sizes)
     return model

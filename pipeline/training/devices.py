@@ -6,30 +6,35 @@ from pipeline.core.errors import refuse
 
 
 def choose(name: str, where: str) -> torch.device:
-    """The device called `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; `auto` takes the first of cuda,
-    mps, cpu that is there."""
+    """The device called `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+
+    `auto` takes the first of cuda, mps and cpu that this machine has. UserError, with the key
+    called `where`, for another name or a device that it lacks.
+    """
     if name == "auto":
-        name = (
-            "cuda"
-            if torch.cuda.is_available()
-            else "mps"
-            if torch.backends.mps.is_available()
-            else "cpu"
-        )
+        name = _default()
+
     kind, _, index = name.partition(":")
     known = kind in ("cpu", "cuda", "mps") and (not index or (kind == "cuda" and index.isdigit()))
     if not known:
         raise refuse(where, name, "auto, cpu, cuda, cuda:N or mps")
-    there = {
+
+    available = {
         "cpu": True,
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
     }[kind]
-    if kind == "cuda" and there and index:
-        there = int(index) < torch.cuda.device_count()
-    if not there:
+    if kind == "cuda" and available and index:
+        available = int(index) < torch.cuda.device_count()
+    if not available:
         raise refuse(where, name, "a device of this machine", "Use auto or cpu.")
     return torch.device(name)
+
+
+def _default() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def prepare(threads: int) -> None:

@@ -1,8 +1,8 @@
 """Start the processes of a training on one machine, and end them together.
 
-Neither torch's elastic agent nor its TCPStore is used: both listen on every interface without
-authentication, and the agent unpickles what it receives. Here ranks are given by the environment,
-and the processes meet through a file (torch's FileStore) in a folder that only this user can open.
+torch's elastic agent and TCPStore are not used: both listen on every interface without
+authentication, and the agent unpickles what it receives. Here the environment holds the rank. The
+processes meet through a file (torch's FileStore) in a folder that only this user can open.
 """
 
 import os
@@ -20,32 +20,33 @@ import psutil
 from pipeline.core.errors import UserError
 
 PEER_LOST = 76
-"""Exit status of a process that ended because another one did (EX_PROTOCOL): not the cause."""
+"""Exit status of a process that ended because another did (EX_PROTOCOL): it is not the cause."""
 
 _LAUNCHER = "SEQLINE_LAUNCHER"  # pid of the launcher
 _FOLDER = "SEQLINE_RANKS"  # the private folder
 _GRACE_SECONDS = 10.0
 
 
-def launched() -> bool:
-    """Return whether torchrun, or `launch`, has started this process."""
+def is_launched() -> bool:
+    """Return whether torchrun or `launch` started this process."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
-def folder() -> Path | None:
-    """The private folder of a process that `launch` has started; None under torchrun."""
+def private_folder() -> Path | None:
+    """The private folder of a process that `launch` started; None under torchrun."""
     return Path(os.environ[_FOLDER]) if _FOLDER in os.environ else None
 
 
 def launch(count: int, module: str, work: Path) -> int:
-    """Run this command again as `count` processes on this machine; the exit status of the first to
-    fail, or 0.
+    """Run this command again as `count` processes on this machine.
 
-    `work`: where to make the private folder.
+    Returns the exit status of the first process to fail, or 0. The private folder is made in
+    `work`.
     """
     work.mkdir(parents=True, exist_ok=True)
     private = Path(tempfile.mkdtemp(prefix="ranks-", dir=work)).resolve()  # mode 0700
     processes: list[subprocess.Popen[bytes]] = []
+
     try:
         for rank in range(count):
             environment = os.environ | _environment(rank, count, private)
@@ -54,7 +55,7 @@ def launch(count: int, module: str, work: Path) -> int:
             )
         status = _wait(processes, private)
     except BaseException:
-        # Ctrl-C too, whose signal the processes have had as well and may end by themselves
+        # Ctrl-C included: the processes got its signal too, and may end by themselves
         _end(processes, after=1.0)
         raise
     finally:
@@ -63,10 +64,10 @@ def launch(count: int, module: str, work: Path) -> int:
 
 
 def _environment(rank: int, count: int, private: Path) -> dict[str, str]:
-    """Environment of one process: its rank among `count`, and exchanges over the loopback interface
-    only."""
+    """Environment of one process: its rank among `count`, and the loopback interface for
+    exchanges."""
     loopback = _loopback()
-    # as torchrun has it; training.threads decides in the loop
+    # as torchrun sets it; devices.prepare sets training.threads later
     threads = os.environ.get("OMP_NUM_THREADS", "1")
     return {
         "RANK": str(rank),
@@ -75,14 +76,14 @@ def _environment(rank: int, count: int, private: Path) -> dict[str, str]:
         "LOCAL_WORLD_SIZE": str(count),
         "OMP_NUM_THREADS": threads,
         "GLOO_SOCKET_IFNAME": loopback,
-        "NCCL_SOCKET_IFNAME": f"={loopback}",  # exactly this one, not each that begins so
+        "NCCL_SOCKET_IFNAME": f"={loopback}",  # `=`: this name exactly, not as a prefix
         _LAUNCHER: str(os.getpid()),
         _FOLDER: str(private),
     }
 
 
 def _loopback() -> str:
-    """The interface that has 127.0.0.1: `lo` on Linux, `lo0` on macOS."""
+    """The interface with the address 127.0.0.1: `lo` on Linux, `lo0` on macOS."""
     for name, addresses in psutil.net_if_addrs().items():
         if any(address.address == "127.0.0.1" for address in addresses):
             return str(name)
@@ -93,7 +94,7 @@ def _loopback() -> str:
 
 
 def _wait(processes: list[subprocess.Popen[bytes]], private: Path) -> int:
-    """Wait until all have ended; once one fails, end the others."""
+    """Wait until all processes have ended; once one fails, end the others. Returns the status."""
     ended: queue.Queue[int] = queue.Queue()
 
     def watch(rank: int) -> None:
@@ -113,18 +114,18 @@ def _wait(processes: list[subprocess.Popen[bytes]], private: Path) -> int:
     if not failed:
         return 0
 
-    # A process that lost its peers is not the cause, unless there is no other failure.
+    # The first failure is the cause; losing a peer is not, unless there is no other failure.
     causes = [rank for rank in failed if processes[rank].returncode != PEER_LOST] or failed
     status = processes[causes[0]].returncode
     if status < 0:
         print(
             f"seqline: training: process {causes[0] + 1} of {len(processes)} was killed by "
-            f"signal {-status}. "
-            "Run again: it resumes from the last saved state.",
+            f"signal {-status}. Run again: it resumes from the last saved state.",
             file=sys.stderr,
         )
-        return 128 - status
-    # else the first process has printed the error
+        return 128 - status  # as a shell does
+
+    # The first process prints its own error; print that of another.
     if processes[0].returncode != status or status == PEER_LOST:
         message = private / f"error-{causes[0]}"
         if message.exists():
@@ -133,7 +134,7 @@ def _wait(processes: list[subprocess.Popen[bytes]], private: Path) -> int:
 
 
 def _end(processes: list[subprocess.Popen[bytes]], after: float) -> None:
-    """Let the processes end by themselves for `after` seconds, then ask them to, then kill them."""
+    """Wait `after` seconds for the processes to end; then terminate, at last kill them."""
     for stop, seconds in (
         (None, after),
         (subprocess.Popen.terminate, _GRACE_SECONDS),
@@ -142,6 +143,7 @@ def _end(processes: list[subprocess.Popen[bytes]], after: float) -> None:
         for process in processes:
             if stop is not None and process.poll() is None:
                 stop(process)
+
         deadline = None if seconds is None else time.monotonic() + seconds
         while any(process.poll() is None for process in processes):
             if deadline is not None and time.monotonic() > deadline:
@@ -149,24 +151,26 @@ def _end(processes: list[subprocess.Popen[bytes]], after: float) -> None:
             time.sleep(0.02)
 
 
-def leave_an_error(error: UserError) -> None:
-    """Save the error of a process other than the first, for the launcher to print if the first
-    printed none."""
-    private = folder()
+def report_error(error: UserError) -> None:
+    """Save the error of a process other than the first.
+
+    The launcher prints it unless the first process printed the same error.
+    """
+    private = private_folder()
     if private is not None:
         (private / f"error-{os.environ['RANK']}").write_text(str(error), encoding="utf-8")
 
 
-def leave_with_parent() -> None:
-    """End this process when the launcher, or torchrun, ends without having ended it: it would be an
-    orphan."""
+def exit_with_parent() -> None:
+    """End this process when the launcher, or torchrun, is killed: it would be an orphan."""
     if _LAUNCHER in os.environ or "TORCHELASTIC_RUN_ID" in os.environ:
-        # which may have died before this process came so far
+        # The launcher may be dead already: its pid is in the environment.
         parent = int(os.environ.get(_LAUNCHER, os.getppid()))
-        threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+        threading.Thread(target=_exit_with, args=(parent,), daemon=True).start()
 
 
-def _leave_with(parent: int) -> None:
+def _exit_with(parent: int) -> None:
+    # an orphan gets another parent
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)

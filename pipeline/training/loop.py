@@ -1,9 +1,9 @@
-"""The one training loop: any task, any model, resumable at any step to the same bits.
+"""Training loop for any task and any model; resumed at any step, it gives the same bits.
 
-A run's state lives in a work folder; it is written every 20 seconds and at the end of training,
-always whole, and holds all that the next step depends on. `SEQLINE_SAVE_SECONDS` says how often
-otherwise, which changes no result: less where a machine may be taken away any moment, more where
-states are large."""
+The state of a run lives in its work folder. It is written every 20 seconds and at the end of
+training, always whole, and holds all that the next step depends on. `SEQLINE_SAVE_SECONDS` sets
+another interval, which changes no result: fewer seconds on a preemptible machine, more where states
+are large."""
 
 import math
 import os
@@ -24,17 +24,20 @@ from pipeline.core.seeding import derive
 from pipeline.training import averaging, checkpoint, optim, parallel, saved, sparse
 
 LOG_STEPS = 10
-STATE, BEST = "state.safetensors", "best.safetensors"
+STATE = "state.safetensors"
+BEST = "best.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """`training:` of a run. `patience`: epochs without a better validation loss before stopping;
-    null never stops early.
+    """Block `training:` of a run.
 
-    `accumulate`: batches per update. `average`: of how many last epochs the weights are averaged in
-    the end; null takes the weights of the best validation loss instead. `precision` and `threads`
-    change the bits of the result, so they belong to the run."""
+    - `patience`: epochs without a better validation loss before stopping; null never stops early.
+    - `accumulate`: batches per update.
+    - `average`: number of last epochs whose weights are averaged in the end; null takes the weights
+      of the best validation loss instead.
+    - `precision` and `threads` change the bits of the result, so they belong to the run.
+    """
 
     max_epochs: int
     patience: int | None
@@ -55,23 +58,25 @@ class Config:
 
 @dataclass
 class Progress:
-    """State of a training besides the weights: everything JSON-able that the next step depends
-    on."""
+    """State of a training besides the tensors: all that the next step depends on, JSON-able."""
 
     step: int = 0
     epoch: int = 0
-    batch: int = 0  # batches of the epoch that are done
+    batch: int = 0  # finished batches of the epoch
     best_loss: float = math.inf
     best_step: int = 0
-    since_best: int = 0  # epochs
-    nats: float = 0.0  # since the last line of history
-    tokens: int = 0
+    since_best: int = 0  # epochs since the best validation loss
+    nats: float = 0.0  # summed loss since the last record of train/loss
+    tokens: int = 0  # tokens of this sum
+    # rows of step, epoch, metric, value
     history: list[tuple[int, int, str, float]] = field(default_factory=list)
 
 
 class Loop:
-    """Train `model` on `task`; afterwards the model holds the best weights, or the mean of the
-    last, as `config` says."""
+    """Train `model` on `task`.
+
+    Afterwards the model holds the best weights, or the mean of the last ones, as `config` says.
+    """
 
     def __init__(
         self,
@@ -83,182 +88,232 @@ class Loop:
         seed: int,
         work: Path,
         log: Log,
-        group: parallel.Group = parallel.ALONE,
+        group: parallel.Group = parallel.SINGLE_PROCESS,
     ) -> None:
-        self.model, self.task, self.optim_config, self.config = model, task, optim_config, config
+        self.model = model
+        self.task = task
+        self.config = config
+        self.seed = seed
+        self.work = work
+        self.log = log
+        self.group = group
+        self.device = next(model.parameters()).device
+
+        self.optim_config = optim_config
         self.optimizer = optim.optimizer(optim_config, model.parameters())
         sparse.check(model, self.optimizer, group.size)
         parallel.check(model, group.size)
-        self.device = next(model.parameters()).device
-        self.work, self.log = work, log
-        self.progress = Progress()
-        self.carry: tuple[Tensor, ...] | None = None
-        self.saved, self.save_seconds = time.monotonic(), saved.save_seconds()
-        self.seed, self.group = seed, group
 
-    def run(self, tick: Callable[[Progress, int], None]) -> Progress:
-        """Train to the end; `tick(progress, steps per epoch)` is called after every step, for a
-        progress bar."""
+        self.progress = Progress()
+        # carried from batch to batch by tasks with a recurrent state, else None
+        self.hidden_state: tuple[Tensor, ...] | None = None
+        self.last_save = time.monotonic()
+        self.save_seconds = saved.save_seconds()
+
+    def run(self, on_step: Callable[[Progress, int], None]) -> Progress:
+        """Train to the end; return the progress.
+
+        `on_step(progress, steps per epoch)` is called after every step, for a progress bar.
+        """
         self.resume()
-        p, together = self.progress, self.config.accumulate
-        while not self.over(p.epoch, p.since_best):
-            plan = self.task.plan(p.epoch)
+        progress = self.progress
+        accumulate = self.config.accumulate
+
+        while not self.is_finished(progress.epoch, progress.since_best):
+            plan = self.task.plan(progress.epoch)
+            steps_per_epoch = math.ceil(len(plan) / accumulate)
             self.model.train()
-            for start in range(p.batch, len(plan), together):
-                self.step(plan[start : start + together], p.epoch + start / len(plan))
-                tick(p, math.ceil(len(plan) / together))
-                if time.monotonic() - self.saved >= self.save_seconds:
+
+            for start in range(progress.batch, len(plan), accumulate):
+                self.step(plan[start : start + accumulate], progress.epoch + start / len(plan))
+                on_step(progress, steps_per_epoch)
+                if time.monotonic() - self.last_save >= self.save_seconds:
                     self.save()
             self.end_epoch()
-        self.save()
-        self.choose_weights()
-        return p
 
-    def step(self, planned: Sequence[Any], epochs_done: float) -> None:
-        """One update, from all of the planned batches."""
-        p, clip = self.progress, self.optim_config.clip_norm
-        p.step += 1
-        p.batch += len(planned)
-        rate = optim.rate(self.optim_config, p.step, epochs_done, self.config.max_epochs)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        self.save()
+        self.load_final_weights()
+        return progress
+
+    def step(self, planned: Sequence[Any], epochs: float) -> None:
+        """Make one update from all of the planned batches, which begins after `epochs` epochs."""
+        progress = self.progress
+        progress.step += 1
+        progress.batch += len(planned)
+
+        rate = optim.rate(self.optim_config, progress.step, epochs, self.config.max_epochs)
+        for param_group in self.optimizer.param_groups:
+            param_group["lr"] = rate
+
         self.optimizer.zero_grad(set_to_none=True)
         nats, tokens = self.gradient(planned)
-        norm = sparse.clip(self.model.parameters(), clip)
+        norm = sparse.clip(self.model.parameters(), self.optim_config.clip_norm)
+
+        # Stop at the first NaN or infinity: one update with it would destroy the weights.
         if not (math.isfinite(nats) and math.isfinite(norm)):
             raise UserError(
                 f"training: got a loss of {nats / tokens} with gradient norm {norm} at step "
-                f"{p.step}, learning rate "
-                f"{rate:g}; expected finite numbers. Lower optim.learning_rate or optim.clip_norm. "
-                f"The batch was {'; '.join(self.task.describe(one) for one in planned)}."
+                f"{progress.step}, learning rate {rate:g}; expected finite numbers. "
+                "Lower optim.learning_rate or optim.clip_norm. "
+                f"The batch was {'; '.join(self.task.describe(batch) for batch in planned)}."
             )
         self.optimizer.step()
-        p.nats += nats
-        p.tokens += tokens
-        if p.step % LOG_STEPS == 0:
-            self.record(
-                {"train/loss": p.nats / p.tokens, "learning_rate": rate, "gradient_norm": norm}
-            )
-            p.nats, p.tokens = 0.0, 0
+
+        progress.nats += nats
+        progress.tokens += tokens
+        if progress.step % LOG_STEPS == 0:
+            loss = progress.nats / progress.tokens
+            self.record({"train/loss": loss, "learning_rate": rate, "gradient_norm": norm})
+            progress.nats = 0.0
+            progress.tokens = 0
 
     def gradient(self, planned: Sequence[Any]) -> tuple[float, int]:
-        """Leave in the parameters the gradient of the mean loss over all tokens of the batches, as
-        of one large batch; but batch norm normalises each of them by itself.
+        """Leave in the parameters the gradient of the mean loss over all tokens of the batches.
 
-        Returns the summed loss in nats, and the tokens.
+        It is that of one large batch, except that batch norm normalises each batch by itself.
+        Returns the summed loss in nats, and the number of tokens.
         """
-        nats, tokens, first = 0.0, 0, 0
-        for number, one in self.group.own(planned):
+        nats = 0.0
+        tokens = 0
+        first = 0  # tokens of the first batch
+
+        for number, planned_batch in self.group.local_batches(planned):
+            # A seed per batch: dropout then depends neither on the process nor on a restart.
             torch.manual_seed(derive(self.seed, f"step {self.progress.step}, batch {number}"))
-            with self.arithmetic():
-                loss, self.carry = self.task.loss(self.model, self.task.batch(one), self.carry)
-            first = first or loss.tokens  # the sum of all tokens is not known yet
+            batch = self.task.batch(planned_batch)
+            with self.autocast():
+                loss, self.hidden_state = self.task.loss(self.model, batch, self.hidden_state)
+            # The number of all tokens is not known yet: divide by the first batch's, scale below.
+            first = first or loss.tokens
             (loss.total / first).backward()  # type: ignore[no-untyped-call]
             nats += float(loss.total.detach())
             tokens += loss.tokens
+
         if self.group.size > 1:
-            self.refuse_carry()
-            self.scale(first)
-            nats, tokens = self.group.total(self.model.parameters(), nats, tokens)
-            self.scale(1 / tokens)
+            self.refuse_hidden_state()
+            self.scale_gradients(first)
+            nats, tokens = self.group.sum_gradients(self.model.parameters(), nats, tokens)
+            self.scale_gradients(1 / tokens)
         elif tokens != first:
-            self.scale(first / tokens)
+            self.scale_gradients(first / tokens)
         return nats, tokens
 
-    def scale(self, factor: float) -> None:
-        """Multiply all gradients."""
+    def scale_gradients(self, factor: float) -> None:
+        """Multiply all gradients by `factor`."""
         for parameter in self.model.parameters():
             if parameter.grad is not None:
                 parameter.grad.mul_(factor)
 
-    def refuse_carry(self) -> None:
-        if self.carry is not None:
+    def refuse_hidden_state(self) -> None:
+        """UserError if the task carries a state: the next batch may be another process's."""
+        if self.hidden_state is not None:
             got = f"{self.group.size} with a task that carries its state from batch to batch"
             raise refuse("compute.processes", got, "1", "Or set objective.sampling to random.")
 
     def end_epoch(self) -> None:
         """Validate; keep the weights if they are the best so far, or may be averaged."""
-        p, last = self.progress, self.config.average
-        p.epoch, p.batch, self.carry = p.epoch + 1, 0, None
-        loss = self.validate("")
-        p.since_best += 1
-        if loss < p.best_loss:
-            p.best_loss, p.best_step, p.since_best = loss, p.step, 0
-            if last is None and self.group.first:
-                saved.save(self.work / BEST, checkpoint.own_tensors(self.model), {})
-        if last is not None and self.group.first:
-            averaging.keep(self.work, p.epoch, last, checkpoint.own_tensors(self.model))
+        progress = self.progress
+        average = self.config.average
+        progress.epoch += 1
+        progress.batch = 0
+        self.hidden_state = None
 
-    def validate(self, kind: str) -> float:
-        """The validation loss in nats per token of the weights that the model holds; recorded,
-        `kind` before its name."""
-        p = self.progress
+        loss = self.validate("")
+        progress.since_best += 1
+        if loss < progress.best_loss:
+            progress.best_loss = loss
+            progress.best_step = progress.step
+            progress.since_best = 0
+            if average is None and self.group.is_first:
+                saved.save(self.work / BEST, checkpoint.unique_tensors(self.model), {})
+
+        if average is not None and self.group.is_first:
+            tensors = checkpoint.unique_tensors(self.model)
+            averaging.save_epoch(self.work, progress.epoch, average, tensors)
+
+    def validate(self, prefix: str) -> float:
+        """Validate the weights that the model holds; return the loss in nats per token.
+
+        The metrics are recorded, with `prefix` before their names.
+        """
+        progress = self.progress
         self.model.eval()
-        loss, further = self.group.from_first(self.validated)
+        loss, metrics = self.group.broadcast(self.validation_loss)
         if not math.isfinite(loss):
             raise UserError(
-                f"training: got a validation loss of {loss} after epoch {p.epoch}, step "
-                f"{p.step}; expected a finite number. "
+                f"training: got a validation loss of {loss} after epoch {progress.epoch}, step "
+                f"{progress.step}; expected a finite number. "
                 "Lower optim.learning_rate or optim.clip_norm."
             )
-        measured = {"loss": loss, "perplexity": math.exp(min(loss, 700.0))} | further
-        self.record({f"valid/{kind}{name}": value for name, value in measured.items()})
+
+        # exp(709.8) is the largest float
+        perplexity = math.exp(min(loss, 700.0))
+        metrics = {"loss": loss, "perplexity": perplexity} | metrics
+        self.record({f"valid/{prefix}{name}": value for name, value in metrics.items()})
         return loss
 
-    def validated(self) -> tuple[float, dict[str, float]]:
-        """The validation loss and the figures beside it."""
-        with self.arithmetic():
-            (total, tokens), further = self.task.validate(self.model)
-        return float(total) / tokens, further
+    def validation_loss(self) -> tuple[float, dict[str, float]]:
+        """Compute the validation loss in nats per token, and the task's further metrics."""
+        with self.autocast():
+            (total, tokens), metrics = self.task.validate(self.model)
+        return float(total) / tokens, metrics
 
-    def choose_weights(self) -> None:
-        """Put into the model the weights of the best epoch, or the mean of the last ones, which is
-        validated as well.
+    def load_final_weights(self) -> None:
+        """Put into the model the weights of the best epoch, or the mean of the last ones.
 
-        Of several processes only the first one's model is what comes of the training.
+        The mean is validated as well. Of several processes only the first one's model is the
+        result of the training.
         """
-        p, last = self.progress, self.config.average
-        if self.group.first:
-            checkpoint.fill(self.model, self.kept_weights(), str(self.work))
-        if last is not None:
-            p.best_loss, p.best_step = self.validate("averaged_"), p.step
+        if self.group.is_first:
+            checkpoint.copy_weights(self.model, self.final_weights(), str(self.work))
+        if self.config.average is not None:
+            self.progress.best_loss = self.validate("averaged_")
+            self.progress.best_step = self.progress.step
 
-    def kept_weights(self) -> dict[str, Tensor]:
-        """The best epoch's weights, or the mean of the last ones'; UserError if they were damaged
-        while training."""
+    def final_weights(self) -> dict[str, Tensor]:
+        """Load the best epoch's weights, or average the last ones'.
+
+        UserError if the files were damaged while training.
+        """
         try:
             if self.config.average is None:
                 return saved.load(self.work / BEST)[0]
             return averaging.mean(self.work, self.progress.epoch, self.config.average)
-        except saved.Damaged as error:
+        except saved.DamagedFile as error:
             saved.remove(self.work)
             raise UserError(
                 f"training: {error}, which this training wrote. Run again: it starts afresh."
             ) from error
 
     def record(self, metrics: dict[str, float]) -> None:
-        p = self.progress
-        p.history += [(p.step, p.epoch, name, value) for name, value in metrics.items()]
-        if self.group.first:
-            self.log(metrics, p.step)
+        """Add metrics to the history, and log them."""
+        progress = self.progress
+        progress.history += [
+            (progress.step, progress.epoch, name, value) for name, value in metrics.items()
+        ]
+        if self.group.is_first:
+            self.log(metrics, progress.step)
 
-    def over(self, epoch: int, since_best: int) -> bool:
-        """Return whether the training ends after this epoch: it is the last one, or patience is
-        out."""
-        waited = self.config.patience is not None and since_best >= self.config.patience
-        return epoch >= self.config.max_epochs or waited
+    def is_finished(self, epoch: int, since_best: int) -> bool:
+        """Return whether training ends after this epoch: the last one, or no patience is left."""
+        # Early stopping: Prechelt 1998.
+        patience = self.config.patience
+        is_out_of_patience = patience is not None and since_best >= patience
+        return epoch >= self.config.max_epochs or is_out_of_patience
 
-    def arithmetic(self) -> AbstractContextManager[Any]:
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Mixed precision (Micikevicius et al. 2018): bfloat16 needs no loss scaling."""
         if self.config.precision == "float32":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     def save(self) -> None:
-        """Everything that the next step depends on."""
-        if not self.group.first:
+        """Write everything that the next step depends on."""
+        if not self.group.is_first:
             return
         tensors = {
-            f"model/{name}": tensor for name, tensor in checkpoint.own_tensors(self.model).items()
+            f"model/{name}": tensor
+            for name, tensor in checkpoint.unique_tensors(self.model).items()
         }
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {
@@ -266,56 +321,68 @@ class Loop:
                 for name, value in state.items()
                 if value is not None
             }
-        tensors |= {f"carry/{i}": part for i, part in enumerate(self.carry or ())}
-        facts = {name: getattr(self.progress, name) for name in Progress.__dataclass_fields__}
-        saved.save(self.work / STATE, tensors, facts)
-        self.saved = time.monotonic()
+        tensors |= {f"carry/{i}": part for i, part in enumerate(self.hidden_state or ())}
+
+        # No random states: every batch is planned and seeded by its number.
+        metadata = {name: getattr(self.progress, name) for name in Progress.__dataclass_fields__}
+        saved.save(self.work / STATE, tensors, metadata)
+        self.last_save = time.monotonic()
 
     def resume(self) -> None:
-        """Go on from the work folder's state, if there is one."""
-        state = self.group.state_from_first(self.load)
+        """Resume from the state in the work folder, if there is one."""
+        state = self.group.broadcast_state(self.load)
         if state is None:
             return
-        tensors, facts = state
+        tensors, metadata = state
+
         groups: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "carry": {}}
         for name, tensor in tensors.items():
             group, _, rest = name.partition("/")
             groups[group][rest] = tensor
-        checkpoint.fill(self.model, groups["model"], str(self.work))
+        checkpoint.copy_weights(self.model, groups["model"], str(self.work))
         self.restore_optimizer(groups["optimizer"])
-        self.carry = (
-            tuple(groups["carry"][str(i)].to(self.device) for i in range(len(groups["carry"])))
-            or None
-        )
-        self.progress = Progress(**(facts | {"history": [tuple(row) for row in facts["history"]]}))
+
+        carried = groups["carry"]
+        hidden_state = tuple(carried[str(i)].to(self.device) for i in range(len(carried)))
+        self.hidden_state = hidden_state or None
+
+        # JSON has no tuples
+        history = [tuple(row) for row in metadata["history"]]
+        self.progress = Progress(**(metadata | {"history": history}))
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The saved state, if there is one and all files that belong to it are intact; damaged ones
-        are removed."""
+        """Load the saved state, or None if there is none.
+
+        If one of the files that belong to it is damaged, all are removed.
+        """
         self.work.mkdir(parents=True, exist_ok=True)
         if not os.path.lexists(self.work / STATE):
             return None
         try:
-            tensors, facts = saved.load(self.work / STATE)
-            epoch, last = facts["epoch"], self.config.average
-            if last is not None:
-                averaging.check(self.work, epoch, last, self.over(epoch, facts["since_best"]))
-            elif facts["best_step"]:
+            tensors, metadata = saved.load(self.work / STATE)
+            epoch = metadata["epoch"]
+            average = self.config.average
+            if average is not None:
+                is_last = self.is_finished(epoch, metadata["since_best"])
+                averaging.check(self.work, epoch, average, is_last)
+            elif metadata["best_step"]:
                 saved.load(self.work / BEST)
-        except saved.Damaged as error:
+        except saved.DamagedFile as error:
             print(
                 f"seqline: {error}: the training starts afresh, as its saved state cannot be used.",
                 file=sys.stderr,
             )
             saved.remove(self.work)
             return None
-        return tensors, facts
+        return tensors, metadata
 
     def restore_optimizer(self, tensors: dict[str, Tensor]) -> None:
+        """Load the optimiser's state from tensors called `<parameter's index>/<name>`."""
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             index, _, key = name.partition("/")
             state.setdefault(int(index), {})[key] = tensor
+        # param_groups hold settings, which are the run's and not the file's
         self.optimizer.load_state_dict(
             {"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]}
         )

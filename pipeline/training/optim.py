@@ -1,7 +1,6 @@
-"""Optimisers (torch's own, written out in d2l chapter 12) and learning-rate schedules (d2l section
-12.11).
+"""Optimisers (torch's, see d2l chapter 12) and learning-rate schedules (d2l section 12.11).
 
-In the equations g is the gradient, x a parameter, η the learning rate of the update, and all
+In the equations g is the gradient, x a parameter and η the learning rate of the update; all
 operations are by element."""
 
 import math
@@ -16,26 +15,28 @@ from torch import nn
 from pipeline.core import config
 from pipeline.core.errors import refuse
 
-# Vaswani et al. 2017, section 5.3; torch adds it to the root, the book (Adam excepted) under it
+# Vaswani et al. 2017, section 5.3. torch adds it to the root; the book, except for Adam, under it.
 EPSILON = 1e-9
 ADADELTA_EPSILON = 1e-6  # sets the size of the first updates: Zeiler 2012, section 4.1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Constant:
-    """`learning_rate` throughout. Every schedule begins with `warmup_steps` that raise the rate
-    linearly from zero."""
+    """`learning_rate` throughout.
+
+    Every schedule begins with `warmup_steps`, which raise the rate linearly from zero.
+    """
 
     name: Literal["constant"]
     warmup_steps: int
 
     def __post_init__(self) -> None:
-        refuse_warmup_below(0, self.warmup_steps)
+        check_warmup(0, self.warmup_steps)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """Times `factor` after every `every` epochs (d2l 12.11.3.2)."""
+    """Multiply by `factor` after every `every` epochs (d2l 12.11.3.2)."""
 
     name: Literal["step"]
     warmup_steps: int
@@ -43,7 +44,7 @@ class Step:
     factor: float
 
     def __post_init__(self) -> None:
-        refuse_warmup_below(0, self.warmup_steps)
+        check_warmup(0, self.warmup_steps)
         if self.every < 1:
             raise refuse("every", self.every, "at least 1 epoch")
         if not 0 < self.factor <= 1:
@@ -52,14 +53,14 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cosine:
-    """Half a wave from `learning_rate` down to zero at the end of the last epoch (d2l 12.11.3.3,
+    """Half a cosine wave, from `learning_rate` to zero at the end of the last epoch (d2l 12.11.3.3,
     equation 12.11.1)."""
 
     name: Literal["cosine"]
     warmup_steps: int
 
     def __post_init__(self) -> None:
-        refuse_warmup_below(0, self.warmup_steps)
+        check_warmup(0, self.warmup_steps)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +72,7 @@ class InverseSquareRoot:
     warmup_steps: int
 
     def __post_init__(self) -> None:
-        refuse_warmup_below(1, self.warmup_steps)
+        check_warmup(1, self.warmup_steps)
 
 
 Schedule = Constant | Step | Cosine | InverseSquareRoot
@@ -79,10 +80,12 @@ Schedule = Constant | Step | Cosine | InverseSquareRoot
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Common:
-    """Settings of `optim:` that every optimiser has. `clip_norm` null clips nothing.
+    """Settings of `optim:` that every optimiser has.
 
-    `weight_decay` adds that multiple of x to g, and with adamw shrinks x by η times it instead
-    (Loshchilov & Hutter 2019)."""
+    - `weight_decay` adds this multiple of x to g. adamw instead shrinks x by η times it (Loshchilov
+      and Hutter 2019).
+    - `clip_norm`: largest norm of the gradient (d2l section 9.5.3); null does not clip.
+    """
 
     learning_rate: float
     weight_decay: float
@@ -110,8 +113,8 @@ class Plain(Common):
 class Momentum(Common):
     """momentum: v ← β v + g, x ← x - η v (d2l 12.6.1.3, equation 12.6.5).
 
-    nesterov: the same with g taken where the momentum alone would lead (Sutskever et al. 2013,
-    equations 3 and 4)."""
+    nesterov: the same, with g taken at the point that the momentum alone would reach (Sutskever et
+    al. 2013, equations 3 and 4)."""
 
     name: Literal["momentum", "nesterov"]
     momentum: float
@@ -132,7 +135,7 @@ class RMSprop(Common):
 
     def __post_init__(self) -> None:
         Common.__post_init__(self)
-        refuse_no_share("smoothing", self.smoothing)
+        check_decay("smoothing", self.smoothing)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,7 +143,7 @@ class Adadelta(Common):
     """s ← ρ s + (1 - ρ) g², d = sqrt(Δ + ε) / sqrt(s + ε) g, x ← x - η d, Δ ← ρ Δ + (1 - ρ) d² (d2l
     12.9.1 to 12.9.4).
 
-    The book's has no learning rate: that is 1.
+    The book's has no learning rate: set 1.
     """
 
     name: Literal["adadelta"]
@@ -148,7 +151,7 @@ class Adadelta(Common):
 
     def __post_init__(self) -> None:
         Common.__post_init__(self)
-        refuse_no_share("rho", self.rho)
+        check_decay("rho", self.rho)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,14 +179,15 @@ Config = Plain | Momentum | RMSprop | Adadelta | Adam
 
 def load(block: Any, where: str) -> Config:
     """The block `optim:` of a run, called `where` in messages."""
-    found: Config = config.load_named(typing.get_args(Config), block, where)
-    return found
+    optim_config: Config = config.load_named(typing.get_args(Config), block, where)
+    return optim_config
 
 
-def optimizer(chosen: Config, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def optimizer(optim_config: Config, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """Torch's optimiser for the block."""
-    rate, decay = chosen.learning_rate, chosen.weight_decay
-    match chosen:
+    rate = optim_config.learning_rate
+    decay = optim_config.weight_decay
+    match optim_config:
         case Plain(name="sgd"):
             return torch.optim.SGD(parameters, lr=rate, weight_decay=decay)
         case Plain():
@@ -204,36 +208,38 @@ def optimizer(chosen: Config, parameters: Iterable[nn.Parameter]) -> torch.optim
             return torch.optim.Adadelta(
                 parameters, lr=rate, rho=rho, eps=ADADELTA_EPSILON, weight_decay=decay
             )
-        case Adam(name=name, betas=(first, second)):
-            kind = torch.optim.Adam if name == "adam" else torch.optim.AdamW
-            return kind(
+        case Adam(name=name, betas=(beta1, beta2)):
+            adam = torch.optim.Adam if name == "adam" else torch.optim.AdamW
+            return adam(
                 parameters,
                 lr=rate,
-                betas=(first, second),
+                betas=(beta1, beta2),
                 eps=EPSILON,
                 weight_decay=decay,
                 fused=True,
             )
-    raise AssertionError(chosen)
+    raise AssertionError(optim_config)
 
 
-def rate(chosen: Config, step: int, epochs: float, max_epochs: int) -> float:
-    """The learning rate of the update `step` (from 1), which begins when `epochs` of `max_epochs`
-    are done."""
-    peak, warm = chosen.learning_rate, chosen.schedule.warmup_steps
-    if step < warm:
-        return peak * step / warm
-    match chosen.schedule:
+def rate(optim_config: Config, step: int, epochs: float, max_epochs: int) -> float:
+    """The learning rate of the update `step` (from 1), which begins after `epochs` epochs of
+    `max_epochs`."""
+    peak = optim_config.learning_rate
+    warmup_steps = optim_config.schedule.warmup_steps
+    if step < warmup_steps:
+        return peak * step / warmup_steps
+
+    match optim_config.schedule:
         case Step(every=every, factor=factor):
             return peak * factor ** int(epochs // every)
         case Cosine():
             return peak * 0.5 * (1.0 + math.cos(math.pi * min(epochs / max_epochs, 1.0)))
         case InverseSquareRoot():
-            return peak * math.sqrt(warm / step)
+            return peak * math.sqrt(warmup_steps / step)
     return peak
 
 
-def refuse_warmup_below(least: int, steps: int) -> None:
+def check_warmup(least: int, steps: int) -> None:
     """UserError if the warm-up is shorter than `least` steps."""
     if steps < least:
         raise refuse(
@@ -241,7 +247,7 @@ def refuse_warmup_below(least: int, steps: int) -> None:
         )
 
 
-def refuse_no_share(key: str, value: float) -> None:
-    """UserError if the decay rate of a running mean is none."""
+def check_decay(key: str, value: float) -> None:
+    """UserError for a decay rate of a running mean outside [0, 1)."""
     if not 0 <= value < 1:
         raise refuse(key, value, "from 0 to below 1, such as 0.9")

@@ -1,7 +1,7 @@
 """Files of a training's work folder, each with a checksum of its content.
 
-A damaged file is never used. The training then starts afresh, and ends in the same weights as if it
-had not been killed."""
+A damaged file is never used: the training then starts afresh. It ends in the same weights as a
+training that was never killed."""
 
 import hashlib
 import json
@@ -19,13 +19,15 @@ from pipeline.training import checkpoint
 SAVE_SECONDS = "20"
 
 
-class Damaged(ValueError):
-    """A file of the work folder that is absent, or has other content than was written."""
+class DamagedFile(ValueError):
+    """A file of the work folder is absent, or its content is not the one that was written."""
 
 
 def save_seconds() -> float:
-    """Seconds between two writes of the state, from SEQLINE_SAVE_SECONDS; UserError if it is not
-    such a number."""
+    """Seconds between two writes of the state, from SEQLINE_SAVE_SECONDS.
+
+    UserError if the variable is not a number of seconds.
+    """
     value = os.environ.get("SEQLINE_SAVE_SECONDS") or SAVE_SECONDS
     try:
         seconds = float(value)
@@ -41,40 +43,40 @@ def save_seconds() -> float:
     return seconds
 
 
-def save(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    """Write named tensors and JSON-able facts with their checksum, whole or not at all."""
+def save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+    """Write named tensors and JSON-able metadata with their checksum, whole or not at all."""
     remove_folders(path, path.with_suffix(".partial"))
     copies = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    checkpoint.save(path, copies, {"facts": facts, "sha256": checksum(copies, facts)})
+    checkpoint.save(path, copies, {"facts": metadata, "sha256": checksum(copies, metadata)})
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Load the tensors and facts that `save` wrote; Damaged if the checksum does not match."""
+    """Load the tensors and metadata that `save` wrote; DamagedFile if the checksum differs."""
     if not path.exists():
-        raise Damaged(f"{path} is absent")
+        raise DamagedFile(f"{path} is absent")
     try:
         tensors, content = checkpoint.load(path)
         intact = content["sha256"] == checksum(tensors, content["facts"])
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
-        # UserError is a ValueError; torch raises the last
-        raise Damaged(f"{path} is damaged") from error
+        # UserError is a ValueError; torch raises RuntimeError
+        raise DamagedFile(f"{path} is damaged") from error
     if not intact:
-        raise Damaged(f"{path} is damaged")
+        raise DamagedFile(f"{path} is damaged")
     return tensors, content["facts"]
 
 
-def checksum(tensors: dict[str, Tensor], facts: dict[str, Any]) -> str:
-    """SHA-256 of the tensors' names, types, shapes and bytes, and of the facts."""
-    total = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+def checksum(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> str:
+    """SHA-256 of the tensors' names, types, shapes and bytes, and of the metadata."""
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()
-        total.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        total.update(tensor.flatten().view(torch.uint8).numpy().data)
-    return total.hexdigest()
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def remove(work: Path) -> None:
-    """Remove every file of `save`, and any folder that stands where one is to be written."""
+    """Remove every file that `save` wrote, and any folder of such a name."""
     for path in work.glob("*.safetensors"):
         remove_folders(path)
         path.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
-"""Sparse gradients, of tables of which a batch touches few rows: which optimisers know them, and
-their norm."""
+"""Sparse gradients of embedding tables: which optimisers support them, and their norm.
+
+A batch touches few rows of such a table; a sparse gradient holds only these."""
 
 from collections.abc import Iterable
 
@@ -8,16 +9,19 @@ from torch import Tensor, nn
 
 from pipeline.core.errors import refuse
 
-_KNOW = (torch.optim.SGD, torch.optim.Adagrad)
+_SUPPORTED = (torch.optim.SGD, torch.optim.Adagrad)
 
 
 def check(model: nn.Module, optimizer: torch.optim.Optimizer, processes: int) -> None:
-    """Refuse what cannot train this model: most optimisers move every row at every step, touched or
-    not."""
+    """Refuse optimisers and settings that cannot train a model with sparse gradients.
+
+    Most optimisers move every row at every step, touched by the batch or not.
+    """
     if not any(isinstance(part, nn.Embedding) and part.sparse for part in model.modules()):
         return
-    if not isinstance(optimizer, _KNOW):
-        names = " or ".join(kind.__name__.lower() for kind in _KNOW)
+
+    if not isinstance(optimizer, _SUPPORTED):
+        names = " or ".join(kind.__name__.lower() for kind in _SUPPORTED)
         raise refuse(
             "optim.name",
             type(optimizer).__name__.lower(),
@@ -25,7 +29,9 @@ def check(model: nn.Module, optimizer: torch.optim.Optimizer, processes: int) ->
         )
     if processes > 1:
         raise refuse("compute.processes", processes, "1, as this model's gradients are sparse")
-    torch.sparse.check_sparse_tensor_invariants.disable()  # type: ignore[no-untyped-call]  # said or not; unsaid, torch warns
+
+    # Off is torch's default too, but torch warns unless it is set.
+    torch.sparse.check_sparse_tensor_invariants.disable()  # type: ignore[no-untyped-call]
     for key in ("weight_decay", "momentum"):
         if any(group.get(key) for group in optimizer.param_groups):
             raise refuse(
@@ -36,13 +42,14 @@ def check(model: nn.Module, optimizer: torch.optim.Optimizer, processes: int) ->
 
 
 def clip(parameters: Iterable[nn.Parameter], most: float | None) -> float:
-    """Scale all gradients by one factor to a norm of at most `most` (null: any); returns the norm
-    before.
+    """Clip the gradient norm to `most` (None: do not clip); return the norm before (d2l section
+    9.5.3).
 
-    As torch's `clip_grad_norm_`, to the same bits, but for sparse gradients too, whose repeated
+    Equals torch's `clip_grad_norm_` to the bit, but also takes sparse gradients, whose repeated
     rows are summed."""
     gradients = [_values(parameter) for parameter in parameters if parameter.grad is not None]
     norm = nn.utils.get_total_norm(gradients)
+
     if most is not None:
         factor = torch.clamp(most / (norm + 1e-6), max=1.0)
         for gradient in gradients:
@@ -51,6 +58,7 @@ def clip(parameters: Iterable[nn.Parameter], most: float | None) -> float:
 
 
 def _values(parameter: nn.Parameter) -> Tensor:
+    """The entries of a parameter's gradient; a sparse gradient is coalesced in place."""
     assert parameter.grad is not None
     if not parameter.grad.is_sparse:
         return parameter.grad

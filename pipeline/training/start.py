@@ -1,5 +1,7 @@
-"""Initialization of a run: from scratch, or with the weights of another run, of its family or of
-one whose weights it can load."""
+"""Initialization of a run: from scratch, or with the weights of another run.
+
+The other run is of the same family, or of one whose weights this family can load (fine-tuning, d2l
+section 16.7)."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -13,72 +15,77 @@ from pipeline.core import config, params
 from pipeline.core.errors import refuse
 from pipeline.training import checkpoint
 
-# in a `model:` block: neither is in the weights nor in what they mean
+# Keys of a `model:` block that change neither the weights nor their meaning.
 _MAY_DIFFER = ("dropout", "implementation")
 
 
-def families(family: str) -> dict[str, Mapping[str, str]]:
-    """The families that a run of `family` can begin from, each with what both runs' `model:` must
-    have in common: the other's keys, and what they are called in this one's."""
+def compatible_families(family: str) -> dict[str, Mapping[str, str]]:
+    """The families whose weights a run of `family` can begin with.
+
+    Each has the keys of its `model:` that must equal this run's, and their names in this run's.
+    """
     module = config.named_module("pipeline.models", family, "family")
-    every = {
+    all_keys = {
         field.name: field.name
         for field in dataclasses.fields(module.Config)
         if field.name not in _MAY_DIFFER
     }
     ancestors = getattr(module, "INIT_FROM", {})
-    return {family: every} | {
-        name: every if keys is None else keys for name, keys in ancestors.items()
+    return {family: all_keys} | {
+        name: all_keys if keys is None else keys for name, keys in ancestors.items()
     }
 
 
-def refuse_unlike(
+def refuse_mismatch(
     run: params.Run, other: str, family: str, block: Mapping[str, Any], where: str
 ) -> None:
-    """UserError if the `model:` of `run`, called `where`, does not fit the run `other`, of that
-    family and `block`."""
-    for key, own in families(run.family)[family].items():
-        if run.model[own] != block[key]:
-            todo = "Give both runs' models the same sizes."
+    """UserError if the `model:` of `run` does not fit that of the run `other`.
+
+    `where`: dotted name of the former; `family` and `block`: of the latter.
+    """
+    for other_key, key in compatible_families(run.family)[family].items():
+        if run.model[key] != block[other_key]:
             raise refuse(
-                f"{where}.{own}",
-                run.model[own],
-                f"{block[key]}, the {key} of its start {other}",
-                todo,
+                f"{where}.{key}",
+                run.model[key],
+                f"{block[other_key]}, the {other_key} of its start {other}",
+                "Give both runs' models the same sizes.",
             )
 
 
-def begin(
+def init_weights(
     model: nn.Module, run: params.Run, folder: Path, vocabularies: tuple[str, str], where: str
 ) -> None:
-    """Give the run's model the weights of the run trained in `folder`; UserError, with the run
-    called `where`, if it cannot take them. `vocabularies`: the digests of the source side's and the
-    target side's ids."""
-    if checkpoint.read_facts(folder, "run")["run"] is None:
+    """Load the weights of the run trained in `folder` into the model; do nothing for scratch.
+
+    UserError, with the run called `where`, if the weights do not fit. `vocabularies`: digests of
+    the ids of source and target.
+    """
+    if checkpoint.read_config(folder, "run")["run"] is None:
         return
-    facts = checkpoint.read_facts(folder, "run.family", "run.corpus", "run.model", "vocabularies")
-    family, fitting = facts["run"]["family"], families(run.family)
-    if family not in fitting:
-        expected = f"scratch or a run of the family {' or '.join(fitting)}"
+    other = checkpoint.read_config(folder, "run.family", "run.corpus", "run.model", "vocabularies")
+    family = other["run"]["family"]
+    families = compatible_families(run.family)
+    if family not in families:
+        expected = f"scratch or a run of the family {' or '.join(families)}"
         raise refuse(f"{where}.start", f"{folder.name}, of the family {family}", expected)
-    refuse_unlike(run, folder.name, family, facts["run"]["model"], f"{where}.model")
-    # another family's weights know nothing of the target side
-    sides = 2 if family == run.family else 1
-    if tuple(facts["vocabularies"][:sides]) != vocabularies[:sides]:
-        todo = (
-            f"Give this run's corpus the vocabulary of {facts['run']['corpus']}: see its "
-            "vocab.corpus."
-        )
+    refuse_mismatch(run, folder.name, family, other["run"]["model"], f"{where}.model")
+
+    # Weights of another family do not depend on the target vocabulary.
+    compared = 2 if family == run.family else 1
+    if tuple(other["vocabularies"][:compared]) != vocabularies[:compared]:
         raise refuse(
             f"{where}.start",
             f"{folder.name}, which reads other ids",
             "a run with the same vocabulary",
-            todo,
+            f"Give this run's corpus the vocabulary of {other['run']['corpus']}: see its "
+            "vocab.corpus.",
         )
+
     file = folder / "model.safetensors"
     tensors, _ = checkpoint.load(file)
     if family == run.family:
-        checkpoint.fill(model, tensors, str(file))
+        checkpoint.copy_weights(model, tensors, str(file))
     else:
         assert isinstance(model, SupportsPretrained), (
             f"{run.family} has INIT_FROM but no load_pretrained"

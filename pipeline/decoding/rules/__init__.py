@@ -1,4 +1,4 @@
 """Shared parts of the search methods: constraints on tokens, ranking of hypotheses, and ensembles.
 
-Apart from the methods, whose files are found by their names.
+They are not in the folder of the methods, whose files are found by their names.
 """

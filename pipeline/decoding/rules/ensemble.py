@@ -1,8 +1,7 @@
-"""Several models as one: the mean of their probabilities of the next token, which is what an
-ensemble of runs usually is.
+"""Ensemble of models: the mean of their probabilities of the next token.
 
-The mean is of probabilities and not of their logarithms: the mixture is normalised again, and a
-model that is sure that a token cannot come is outvoted instead of having a veto."""
+The mean is of probabilities, not of their logarithms. The mixture is therefore normalised, and a
+model that gives a token probability 0 is outvoted instead of having a veto."""
 
 import math
 from collections.abc import Sequence
@@ -12,13 +11,13 @@ import torch
 from torch import Tensor
 
 from pipeline.contracts import Decodable, Prompt
-from pipeline.decoding.rules.penalty import looking
+from pipeline.decoding.rules.penalty import require_attention
 
 States = tuple[Any, ...]
 
 
 class Ensemble:
-    """A Decodable made of models that share their vocabularies; its state is theirs."""
+    """A Decodable made of models that share their vocabularies; its state is a tuple of theirs."""
 
     def __init__(self, models: Sequence[Decodable[Any]]) -> None:
         assert models
@@ -30,25 +29,29 @@ class Ensemble:
         return states, firsts[0]
 
     def step(self, state: States, last_B: Tensor) -> tuple[Tensor, States]:
-        steps = [model.step(own, last_B) for model, own in zip(self.models, state, strict=True)]
+        steps = [
+            model.step(model_state, last_B)
+            for model, model_state in zip(self.models, state, strict=True)
+        ]
         log_probs, states = zip(*steps, strict=True)
         return mean(log_probs), states
 
     def step_with_attention(self, state: States, last_B: Tensor) -> tuple[Tensor, States, Tensor]:
-        """The weights are the models' mean; UserError if one of them cannot say where it looks."""
+        """The attention weights are the models' mean; UserError if a model has no attention."""
         steps = [
-            looking(model).step_with_attention(own, last_B)
-            for model, own in zip(self.models, state, strict=True)
+            require_attention(model).step_with_attention(model_state, last_B)
+            for model, model_state in zip(self.models, state, strict=True)
         ]
         log_probs, states, weights = zip(*steps, strict=True)
         return mean(log_probs), states, torch.stack(weights).mean(0)
 
     def reorder(self, state: States, rows_B: Tensor) -> States:
         return tuple(
-            model.reorder(own, rows_B) for model, own in zip(self.models, state, strict=True)
+            model.reorder(model_state, rows_B)
+            for model, model_state in zip(self.models, state, strict=True)
         )
 
 
 def mean(log_probs: Sequence[Tensor]) -> Tensor:
-    """The logarithm of the mean of the probabilities whose logarithms are given."""
+    """The logarithm of the mean probability, from the logarithms of the probabilities."""
     return torch.stack(tuple(log_probs)).logsumexp(0) - math.log(len(log_probs))

@@ -7,7 +7,7 @@
 
 L is the number of tokens, <eos> counted. With coverage beta over 0, beta * sum_i log(min(sum_j
 p_ij, 1)) is added, p_ij being what target step j gave to source token i (Wu et al. 2016, equation
-14). Both are for hypotheses that are over: while they grow, they compete by log P.
+14). Both apply to finished hypotheses; unfinished ones compete by log P.
 
 Legend: R rows in the batch (live hypotheses), S source.
 """
@@ -24,8 +24,8 @@ from pipeline.contracts import AttentiveDecodable, Decodable, Prompt
 from pipeline.core.errors import refuse
 from pipeline.decoding import Floats, Ints
 
-# a share that underflowed counts as this, so that no score is -inf
-LEAST = torch.finfo(torch.float32).tiny
+# A coverage that underflowed to 0 is raised to this, so that no score is -inf.
+MIN_COVERAGE = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,44 +48,51 @@ class Penalty:
         return float(per_token**self.alpha)
 
 
-class Covered(NamedTuple):
-    """The model's state, and how much of each source token was looked at so far; padding counts as
-    covered."""
+class CoverageState(NamedTuple):
+    """The model's state, and the attention that each source token has received so far.
+
+    Padding counts as covered.
+    """
 
     model: Any
-    covered_RS: Tensor
+    coverage_RS: Tensor
 
 
-class Covering:
-    """The model, with its coverage of the source in the state."""
+class CoverageTracker:
+    """A model that also sums its attention over the source in its state."""
 
     def __init__(self, model: AttentiveDecodable[Any], beta: float) -> None:
-        self.model, self.beta = model, beta
+        self.model = model
+        self.beta = beta
 
-    def begin(self, prompt: Prompt) -> tuple[Covered, Tensor]:
+    def begin(self, prompt: Prompt) -> tuple[CoverageState, Tensor]:
         state, first_B = self.model.begin(prompt)
-        places_S = torch.arange(prompt.ids_BS.shape[1], device=prompt.length_B.device)
-        return Covered(state, (places_S >= prompt.length_B[:, None]).float()), first_B
+        position_S = torch.arange(prompt.ids_BS.shape[1], device=prompt.length_B.device)
+        is_padding_BS = position_S >= prompt.length_B[:, None]
+        return CoverageState(state, is_padding_BS.float()), first_B
 
-    def step(self, state: Covered, last_R: Tensor) -> tuple[Tensor, Covered]:
+    def step(self, state: CoverageState, last_R: Tensor) -> tuple[Tensor, CoverageState]:
         log_probs_RV, model, weights_RS = self.model.step_with_attention(state.model, last_R)
-        return log_probs_RV, Covered(model, state.covered_RS + weights_RS)
+        return log_probs_RV, CoverageState(model, state.coverage_RS + weights_RS)
 
-    def reorder(self, state: Covered, rows_R: Tensor) -> Covered:
-        return Covered(
-            self.model.reorder(state.model, rows_R), state.covered_RS.index_select(0, rows_R)
+    def reorder(self, state: CoverageState, rows_R: Tensor) -> CoverageState:
+        return CoverageState(
+            self.model.reorder(state.model, rows_R), state.coverage_RS.index_select(0, rows_R)
         )
 
-    def added(self, state: Covered, row: Ints) -> Floats:
-        """Coverage penalty, at most 0, of a hypothesis whose last token was predicted by `row[i]`
-        of the state."""
-        covered = state.covered_RS[torch.from_numpy(row).to(state.covered_RS.device)].cpu().double()
-        added: Floats = self.beta * covered.clamp(LEAST, 1.0).log().sum(1).numpy()
-        return added
+    def coverage_penalty(self, state: CoverageState, row: Ints) -> Floats:
+        """Coverage penalty, at most 0, of hypotheses (Wu et al. 2016, equation 14).
+
+        The last token of hypothesis i was predicted from row `row[i]` of the state.
+        """
+        index = torch.from_numpy(row).to(state.coverage_RS.device)
+        coverage = state.coverage_RS[index].cpu().double()
+        penalty: Floats = self.beta * coverage.clamp(MIN_COVERAGE, 1.0).log().sum(1).numpy()
+        return penalty
 
 
-def looking(model: Decodable[Any]) -> AttentiveDecodable[Any]:
-    """The model, if it can say where it looks; UserError if not."""
+def require_attention(model: Decodable[Any]) -> AttentiveDecodable[Any]:
+    """The model, if it has attention over the source; UserError if not."""
     if not isinstance(model, AttentiveDecodable):
         name = type(model).__module__.rpartition(".")[2]
         raise refuse(
@@ -97,12 +104,14 @@ def looking(model: Decodable[Any]) -> AttentiveDecodable[Any]:
     return model
 
 
-def covering(
+def track_coverage(
     model: Decodable[Any], penalty: Penalty
 ) -> tuple[Decodable[Any], Callable[[Any, Ints], Floats | float]]:
-    """The model to search, and `added(state, row)`: what its coverage adds to scores, as
-    `Covering.added`."""
+    """The model to search, and the function `coverage_penalty(state, row)` of its hypotheses.
+
+    The latter is `CoverageTracker.coverage_penalty`, or 0 if the run has no coverage penalty.
+    """
     if penalty.coverage == 0:
         return model, lambda state, row: 0.0
-    watched = Covering(looking(model), penalty.coverage)
-    return watched, watched.added
+    tracker = CoverageTracker(require_attention(model), penalty.coverage)
+    return tracker, tracker.coverage_penalty
