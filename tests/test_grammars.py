@@ -18,7 +18,7 @@ import pytest
 from pipeline.core import config, tables
 from pipeline.core.errors import UserError
 from pipeline.corpora import toy_story as stories_reader
-from pipeline.download.source import grammar
+from pipeline.download.source import load_grammar
 from pipeline.grammars import toy_en_fr, toy_reviewers, toy_reviews, toy_story
 from pipeline.grammars.english_french.clauses import rules as pair_rules
 from pipeline.grammars.english_french.spelling import english, french
@@ -214,7 +214,7 @@ def test_unknown_or_empty_splits_are_refused(
     name: str, sizes: dict[str, int], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        grammar({"grammar": name, "seed": 1, "sizes": sizes}, "here")
+        load_grammar({"grammar": name, "seed": 1, "sizes": sizes}, "here")
 
 
 # --- toy_story

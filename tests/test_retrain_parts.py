@@ -23,7 +23,7 @@ import yaml
 from pipeline.core.errors import UserError
 from pipeline.dag import force_stage, refresh
 from pipeline.dag.project_lock import alone
-from pipeline.download.source import WORK, Surroundings, obtain
+from pipeline.download.source import WORK, DownloadSettings, obtain
 from pipeline.flow import (
     challenge,
     events,
@@ -428,7 +428,7 @@ def loose(project: Path, edited) -> Path:
     }
     edited(project, "corpora.toy_reviews.source", source)
     raw.mkdir(parents=True)
-    obtain("toy_reviews", source, raw, Surroundings("", project / WORK))
+    obtain("toy_reviews", source, raw, DownloadSettings("", project / WORK))
     return project
 
 

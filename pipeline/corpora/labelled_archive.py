@@ -108,7 +108,7 @@ def _texts(path: Path, folders: set[str]) -> Iterator[tuple[str, str]]:
         ) from None
     except UserError:
         raise
-    except tar_stream.BROKEN as error:
+    except tar_stream.READ_ERRORS as error:
         got = " ".join(str(error).split()) or type(error).__name__
         raise refuse(
             str(path), got, "a tar.gz that can be read", "Delete it and run `dvc repro`."

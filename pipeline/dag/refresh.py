@@ -17,7 +17,7 @@ from pipeline.core import config, params
 from pipeline.core.errors import UserError
 from pipeline.dag import force_stage, paths
 from pipeline.download import budget, own, unpinned
-from pipeline.download.source import WORK, Files, Surroundings, fetching
+from pipeline.download.source import WORK, DownloadSettings, Files, open_fetcher
 from pipeline.download.wanted import MANIFEST
 
 
@@ -85,9 +85,9 @@ def _served(root: Path, name: str, corpus: params.Corpus) -> tuple[dict[str, str
     others could not be told."""
     where = f"corpora.{name}.source"
     source = config.load(Files, corpus.source, where)
-    around = Surroundings(mirror="", work=root / WORK, budget=budget.load(root))
+    around = DownloadSettings(mirror="", work=root / WORK, budget=budget.load(root))
     served, unclear = {}, []
-    with fetching(name, source, around) as fetcher:
+    with open_fetcher(name, source, around) as fetcher:
         for number, file in enumerate(source.files):
             if file.pinned():
                 continue

@@ -10,9 +10,9 @@ from pathlib import Path
 from pipeline.core.atomic import exclusive
 from pipeline.core.errors import UserError, refuse, shown
 from pipeline.download import archives, containers, mirror
-from pipeline.download.failures import Failed
+from pipeline.download.failures import DownloadError
 from pipeline.download.fetch import Fetcher, Limits
-from pipeline.download.wanted import Listed, Wanted
+from pipeline.download.wanted import Listed, PinnedItem
 
 # A container may hold far more than the files asked for.
 _CONTAINER_FACTOR = 16
@@ -21,7 +21,7 @@ _CONTAINER_EXTRA = 256 << 20
 _NEXT_STEP = "Put a right copy in a folder and set SEQLINE_MIRROR to it."
 
 
-class Gathering:
+class Collector:
     """The files of one corpus on their way into the folder `into`; an address serves all that it
     has at its first visit.
 
@@ -31,8 +31,8 @@ class Gathering:
     def __init__(
         self,
         corpus: str,
-        files: Sequence[Wanted],
-        where: Callable[[Wanted], str],
+        files: Sequence[PinnedItem],
+        where: Callable[[PinnedItem], str],
         into: Path,
         fetcher: Fetcher,
     ) -> None:
@@ -44,13 +44,13 @@ class Gathering:
             fetcher,
         )
         self._left = list(files)
-        self._looks: dict[str, archives.Look | str] = {}
+        self._results: dict[str, archives.Extraction | str] = {}
         self._limits = Limits(
             plain=max(file.bytes for file in files),
             container=_CONTAINER_FACTOR * sum(file.bytes for file in files) + _CONTAINER_EXTRA,
         )
 
-    def gather(self, mirrored: str) -> None:
+    def collect(self, mirrored: str) -> None:
         """Bring all files in, from the mirror `mirrored` ("" for none) if it can; UserError for the
         first that fails."""
         _check_mirror(mirrored)
@@ -66,40 +66,39 @@ class Gathering:
             if not any(self._has(file, address) for address in tried):
                 raise self._no_copy(file, tried)
 
-    def _has(self, file: Wanted, address: str) -> bool:
+    def _has(self, file: PinnedItem, address: str) -> bool:
         """Return whether the file is here, once `address` has been visited for everything that is
         still missing."""
-        if file in self._left and address not in self._looks:
+        if file in self._left and address not in self._results:
             try:
                 self._kept(address, self._visit(file, address))
-            except Failed as error:
-                self._looks[address] = str(error)
+            except DownloadError as error:
+                self._results[address] = str(error)
         return file not in self._left
 
-    def _kept(self, address: str, look: archives.Look) -> None:
-        self._looks[address] = look
-        self._left = [file for file in self._left if file.name not in look.found]
+    def _kept(self, address: str, extraction: archives.Extraction) -> None:
+        self._results[address] = extraction
+        self._left = [file for file in self._left if file.name not in extraction.extracted]
 
-    def _visit(self, file: Wanted, address: str) -> archives.Look:
+    def _visit(self, file: PinnedItem, address: str) -> archives.Extraction:
         if address.startswith("file:"):
-            return containers.take(local(address), self._left, self._into)
+            return containers.extract(local_path(address), self._left, self._into)
         with exclusive(self._fetcher.stem(address).with_suffix(".lock")):
             path, fresh = self._fetcher.fetch(address, self._limits)
-            look = containers.take(path, self._left, self._into)
-            if file.name not in look.found:
+            extraction = containers.extract(path, self._left, self._into)
+            if file.name not in extraction.extracted:
                 self._fetcher.discard(address)
                 if not fresh:  # bytes of an earlier run: they may be of an older version, or of two
                     path, _ = self._fetcher.fetch(address, self._limits)
-                    look = containers.take(path, self._left, self._into)
-            return look
+                    extraction = containers.extract(path, self._left, self._into)
+            return extraction
 
-    def _no_copy(self, file: Wanted, tried: Sequence[str]) -> UserError:
+    def _no_copy(self, file: PinnedItem, tried: Sequence[str]) -> UserError:
         reasons = []
         for address in tried:
-            look = self._looks[address]
-            reasons.append(
-                f"{shown(address)}: {look if isinstance(look, str) else look.why_not(file)}"
-            )
+            result = self._results[address]
+            reason = result if isinstance(result, str) else result.explain(file)
+            reasons.append(f"{shown(address)}: {reason}")
         key = f"{self._where(file)} ({file.name})"
         account = self._fetcher.account
         todo = account.advice() if account.spent else _NEXT_STEP
@@ -132,14 +131,14 @@ def _check_mirror(mirrored: str) -> None:
         )
 
 
-def local(address: str) -> Path:
-    """The file that a `file:` address names; `Failed` if there is none."""
+def local_path(address: str) -> Path:
+    """The file that a `file:` address names; `DownloadError` if there is none."""
     path = Path(urllib.request.url2pathname(urllib.parse.urlsplit(address).path))
     try:
         if not path.is_file():
-            raise Failed("no such file")
+            raise DownloadError("no such file")
     except OSError as error:  # a name that is too long, or a folder that may not be entered
-        raise Failed(f"no file that can be read ({error.strerror})") from None
+        raise DownloadError(f"no file that can be read ({error.strerror})") from None
     if not os.access(path, os.R_OK):
-        raise Failed("no permission to read it")
+        raise DownloadError("no permission to read it")
     return path

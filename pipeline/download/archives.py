@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from pipeline.download import tar_stream
-from pipeline.download.wanted import File, Wanted
+from pipeline.download.wanted import File, PinnedItem
 
 Kind = Literal["zip", "gzip", "tar", "plain"]
 
@@ -33,20 +33,20 @@ _MOST_DIRECTORY = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """Content of a container: names of the files taken, (bytes, sha256) of others of a wanted size,
-    and what went wrong."""
+class Extraction:
+    """Files taken from a container, (bytes, sha256) of members of the right size but wrong hash,
+    and the problem, if any."""
 
-    found: frozenset[str]
-    others: tuple[tuple[int, str], ...]
-    trouble: str
+    extracted: frozenset[str]
+    mismatches: tuple[tuple[int, str], ...]
+    problem: str
 
-    def why_not(self, file: Wanted) -> str:
+    def explain(self, file: PinnedItem) -> str:
         """Reason why `file` was not found, for a message."""
-        same_size = [digest for size, digest in self.others if size == file.bytes]
+        same_size = [digest for size, digest in self.mismatches if size == file.bytes]
         if same_size:
             return f"sha256 {same_size[0]}"
-        return self.trouble or f"nothing of {file.bytes} bytes in it"
+        return self.problem or f"nothing of {file.bytes} bytes in it"
 
 
 def kind(path: Path) -> Kind:
@@ -57,19 +57,19 @@ def kind(path: Path) -> Kind:
         return "zip"
     if head.startswith(b"\x1f\x8b\x08"):
         return "gzip"
-    return "tar" if tar_stream.begins_tar(head) else "plain"
+    return "tar" if tar_stream.is_tar_header(head) else "plain"
 
 
 def holds_tar(path: Path) -> bool:
     """Return whether the gzip at `path` holds a tar rather than a single file."""
     try:
         with gzip.open(path) as file:
-            return tar_stream.begins_tar(file.read(tar_stream.BLOCK))
+            return tar_stream.is_tar_header(file.read(tar_stream.BLOCK))
     except (OSError, EOFError, zlib.error):
         return False
 
 
-def take(path: Path, wanted: Collection[File], into: Path) -> Look:
+def extract(path: Path, wanted: Collection[File], into: Path) -> Extraction:
     """Copy every wanted file that `path` holds, or is, to `into`/<its name>."""
     left: list[File] = list(wanted)
     others: list[tuple[int, str]] = []
@@ -96,13 +96,15 @@ def take(path: Path, wanted: Collection[File], into: Path) -> Look:
                 others.append((size, digest))
             if not left:
                 break
-    except tar_stream.BROKEN as error:
+    except tar_stream.READ_ERRORS as error:
         trouble = f"cannot be unpacked ({' '.join(str(error).split()) or type(error).__name__})"
     finally:
         candidate.unlink(missing_ok=True)
     if kind(path) == "plain":
         trouble = f"{path.stat().st_size} bytes"
-    return Look(frozenset(file.name for file in wanted if file not in left), tuple(others), trouble)
+    return Extraction(
+        frozenset(file.name for file in wanted if file not in left), tuple(others), trouble
+    )
 
 
 def zip_sizes(path: Path) -> set[int]:
@@ -110,7 +112,7 @@ def zip_sizes(path: Path) -> set[int]:
     try:
         with _ZipReader(path) as file, zipfile.ZipFile(file) as archive:
             return {info.file_size for info in archive.infolist()}
-    except tar_stream.BROKEN:
+    except tar_stream.READ_ERRORS:
         return set()
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.download import tar_stream
-from pipeline.download.archives import Look, holds_tar, kind
+from pipeline.download.archives import Extraction, holds_tar, kind
 from pipeline.download.wanted import Bundle
 
 _CHUNK = 1 << 20
@@ -31,28 +31,28 @@ class _Piece:
     sha256: str
 
 
-def take(path: Path, wanted: Bundle, into: Path) -> Look:
+def extract(path: Path, wanted: Bundle, into: Path) -> Extraction:
     """Pack what `path` has in the bundle's folders to `into`/<its name>, if all of it is what is
     wanted."""
     contents, looked = (
         into / ".contents",
-        Look(frozenset(), (), f"{path.stat().st_size} bytes, and no tar"),
+        Extraction(frozenset(), (), f"{path.stat().st_size} bytes, and no tar"),
     )
     try:
         with _opened(path) as tar:
             if tar is not None:
                 pieces = _collect(tar, wanted, contents, path.stat().st_size)
                 size, digest = sum(piece.size for piece in pieces.values()), listing_digest(pieces)
-                looked = Look(
+                looked = Extraction(
                     frozenset(),
                     ((size, digest),),
                     f"{size} bytes in its folders {', '.join(wanted.folders)}",
                 )
                 if (size, digest) == (wanted.bytes, wanted.sha256):
                     _pack(pieces, contents, into / wanted.name)
-                    looked = Look(frozenset([wanted.name]), (), "")
-    except tar_stream.BROKEN as error:
-        looked = Look(
+                    looked = Extraction(frozenset([wanted.name]), (), "")
+    except tar_stream.READ_ERRORS as error:
+        looked = Extraction(
             frozenset(),
             (),
             f"cannot be unpacked ({' '.join(str(error).split()) or type(error).__name__})",

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.download import archives, bundle
-from pipeline.download.archives import Look
-from pipeline.download.wanted import Bundle, File, Wanted
+from pipeline.download.archives import Extraction
+from pipeline.download.wanted import Bundle, File, PinnedItem
 
 
-def take(path: Path, wanted: Sequence[Wanted], into: Path) -> Look:
+def extract(path: Path, wanted: Sequence[PinnedItem], into: Path) -> Extraction:
     """Copy everything wanted that `path` holds to `into`."""
     if bundles := [one for one in wanted if isinstance(one, Bundle)]:
         assert len(bundles) == len(wanted) == 1, "a corpus is of files, or is one bundle"
-        return bundle.take(path, bundles[0], into)
-    return archives.take(path, [one for one in wanted if isinstance(one, File)], into)
+        return bundle.extract(path, bundles[0], into)
+    return archives.extract(path, [one for one in wanted if isinstance(one, File)], into)

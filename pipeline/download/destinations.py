@@ -11,7 +11,7 @@ import urllib.parse
 from enum import IntEnum
 
 from pipeline.core.errors import printable, shown
-from pipeline.download.failures import Failed
+from pipeline.download.failures import DownloadError
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -63,20 +63,20 @@ def zone_of_host(host: str) -> Zone:
 
 
 def check_zone(address: str, nearest: Zone) -> Zone:
-    """The zone of a numeric address; `Failed` if it is nearer than a connection may go."""
+    """The zone of a numeric address; `DownloadError` if it is nearer than a connection may go."""
     actual = zone(address)
     if actual is Zone.FORBIDDEN:
-        raise Failed(
+        raise DownloadError(
             f"leads to {address}, a link-local, multicast or metadata address, which is never asked"
         )
     if actual > nearest:
-        raise Failed(f"redirects to {address}, an address of {_PLACES[actual]}")
+        raise DownloadError(f"redirects to {address}, an address of {_PLACES[actual]}")
     return actual
 
 
-def redirected(address: str, location: str, nearest: Zone) -> str:
-    """The address that `address` redirects to by the header `Location`; `Failed` if it must not be
-    followed.
+def redirect_target(address: str, location: str, nearest: Zone) -> str:
+    """Resolve the redirect of `address` by the header `Location`; `DownloadError` if it must not
+    be followed.
 
     `location` is the header as Python reads it: each byte a character of Latin-1.
     """
@@ -86,24 +86,26 @@ def redirected(address: str, location: str, nearest: Zone) -> str:
         parts = urllib.parse.urlsplit(target)
         port = parts.port  # raises for what is no number
     except ValueError:
-        raise Failed("redirects to what is no address") from None
+        raise DownloadError("redirects to what is no address") from None
 
     if parts.scheme not in ("http", "https"):
-        raise Failed(
+        raise DownloadError(
             f"redirects to an address that begins with {printable(parts.scheme[:20])}:, which "
             "is not followed"
         )
     if not parts.hostname or not target.isprintable() or port == 0:
-        raise Failed("redirects to what is no address")
+        raise DownloadError("redirects to what is no address")
     if parts.scheme == "http" and urllib.parse.urlsplit(address).scheme == "https":
-        raise Failed(f"redirects from https to {shown(target)[:100]}, which is not encrypted")
+        raise DownloadError(
+            f"redirects from https to {shown(target)[:100]}, which is not encrypted"
+        )
     if "@" in parts.netloc:
-        raise Failed("redirects to an address with a password")
+        raise DownloadError("redirects to an address with a password")
 
     actual = zone_of_host(parts.hostname)
     if actual > nearest:
         place = _PLACES.get(actual, "link-local, multicast or metadata")
-        raise Failed(f"redirects to {parts.hostname[:100]}, an address of {place}")
+        raise DownloadError(f"redirects to {parts.hostname[:100]}, an address of {place}")
     return target
 
 

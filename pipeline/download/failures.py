@@ -1,9 +1,9 @@
 """Exceptions for addresses that give no file."""
 
 
-class Failed(Exception):
+class DownloadError(Exception):
     """An address that gives no file, with the reason for a message."""
 
 
-class BudgetSpent(Failed):
+class BudgetSpent(DownloadError):
     """An address that is not asked, or not any longer, because its source has spent its budget."""

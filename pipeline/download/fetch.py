@@ -22,8 +22,8 @@ from pipeline.core.atomic import replace_file
 from pipeline.core.errors import naming, shown
 from pipeline.download import archives, headers, partial
 from pipeline.download.budget import Account
-from pipeline.download.destinations import Zone, redirected, zone_of_host
-from pipeline.download.failures import Failed
+from pipeline.download.destinations import Zone, redirect_target, zone_of_host
+from pipeline.download.failures import DownloadError
 from pipeline.download.partial import Note
 from pipeline.download.progress import progress
 from pipeline.download.transport import Transport
@@ -49,7 +49,7 @@ class _Unreachable(_Passing):
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryPolicy:
     """Seconds to wait for a connection and for silence to end; attempts in all; seconds before the
     second, then doubled."""
 
@@ -59,7 +59,7 @@ class Patience:
     pause: float
 
 
-PATIENT = Patience(connect=10.0, silence=30.0, attempts=4, pause=1.0)
+DEFAULT_RETRIES = RetryPolicy(connect=10.0, silence=30.0, attempts=4, pause=1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Fetcher:
     """
 
     def __init__(
-        self, corpus: str, work: Path, account: Account, patience: Patience = PATIENT
+        self, corpus: str, work: Path, account: Account, patience: RetryPolicy = DEFAULT_RETRIES
     ) -> None:
         self._corpus, self._work, self._patience = corpus, work, patience
         self.account = account
@@ -112,8 +112,10 @@ class Fetcher:
         partial.drop(self.stem(url))
 
     def fetch(self, url: str, limits: Limits) -> tuple[Path, bool]:
-        """The file at `url`, and whether all of it came in this call; `Failed` if it cannot be
-        had."""
+        """Fetch `url`; return its file, and whether all of it was received in this call.
+
+        `DownloadError` if it cannot be fetched.
+        """
         target = self.stem(url)
         if target.exists():
             return target, False
@@ -125,7 +127,7 @@ class Fetcher:
         """The file as the server has it now, sent only if it changed; what came before stays until
         the new one is complete.
 
-        `Failed` if the server does not tell: then `stem(url)` may still hold what came before.
+        `DownloadError` if the server does not answer: then `stem(url)` may still hold the old one.
         """
         target = self.stem(url)
         conditions = (
@@ -137,10 +139,10 @@ class Fetcher:
     def _insist(
         self, url: str, target: Path, limits: Limits, conditions: Mapping[str, str] | None
     ) -> None:
-        """Transfer with patience; `Failed` when it ends."""
+        """Transfer with patience; `DownloadError` when it ends."""
         host = urllib.parse.urlsplit(url).netloc
         if host in self._dead:
-            raise Failed(self._dead[host])
+            raise DownloadError(self._dead[host])
         self._requested.add(target)
         failures = 0
         furthest = partial.size(partial.part(target))
@@ -157,7 +159,7 @@ class Fetcher:
                 if failures >= self._patience.attempts:
                     if isinstance(error, _Unreachable):
                         self._dead[host] = str(error)
-                    raise Failed(f"{error}, {failures} times") from None
+                    raise DownloadError(f"{error}, {failures} times") from None
                 self.account.check()
                 time.sleep(
                     min(max(error.wait, self._patience.pause * 2 ** (failures - 1)), _LONGEST_PAUSE)
@@ -209,8 +211,8 @@ class Fetcher:
                     yield response
                     return
                 nearest = self._zone(address)
-            address = redirected(address, location, nearest)
-        raise Failed(f"over {_MOST_REDIRECTS} redirects")
+            address = redirect_target(address, location, nearest)
+        raise DownloadError(f"over {_MOST_REDIRECTS} redirects")
 
     @contextmanager
     def _exchange(
@@ -218,7 +220,7 @@ class Fetcher:
     ) -> Iterator[requests.Response]:
         """Response to one request with these headers; a redirect's body is never read."""
         if zone_of_host(urllib.parse.urlsplit(address).hostname or "") is Zone.FORBIDDEN:
-            raise Failed("a link-local, multicast or metadata address, which is never asked")
+            raise DownloadError("a link-local, multicast or metadata address, which is never asked")
         timeout = (self._patience.connect, self._patience.silence)
         self._transport.begin(nearest)
         with self.account.exchange():
@@ -255,20 +257,20 @@ class Fetcher:
         except (ValueError, OverflowError) as error:  # a chunk of a negative size, for one
             raise _Passing(f"broke off ({type(error).__name__})") from None
 
-    def _judged(self, error: Exception) -> Failed | _Passing:
+    def _judged(self, error: Exception) -> DownloadError | _Passing:
         """Classify a failed exchange: some failures may pass, others will not."""
         if isinstance(error, requests.ReadTimeout | urllib3.exceptions.ReadTimeoutError):
             return _Passing(f"silent for {self._patience.silence:g} s")
         if isinstance(error, requests.ConnectTimeout):
             return _Unreachable(f"no connection within {self._patience.connect:g} s")
         if isinstance(error, requests.exceptions.SSLError):
-            return Failed(f"no trusted connection ({_cause(error)})")
+            return DownloadError(f"no trusted connection ({_cause(error)})")
         if isinstance(error, requests.ConnectionError):
             refused = error.args and isinstance(error.args[0], urllib3.exceptions.MaxRetryError)
             return (_Unreachable if refused else _Passing)(f"no connection ({_cause(error)})")
         if isinstance(error, urllib3.exceptions.HTTPError):
             return _Passing(f"broke off ({_cause(error)})")
-        return Failed(_cause(error))
+        return DownloadError(_cause(error))
 
     def _start(self, response: requests.Response, target: Path, have: int, note: Note) -> int:
         """From which byte the answer's body goes on; the answers that bring no body raise."""
@@ -285,17 +287,17 @@ class Fetcher:
                 headers.status(response),
                 float(headers.number(response.headers.get("Retry-After", "")) or 0),
             )
-        raise Failed(headers.status(response))
+        raise DownloadError(headers.status(response))
 
     def _receive(
         self, response: requests.Response, target: Path, start: int, limits: Limits, label: str
     ) -> None:
-        """Append the body to `.part`; `_Passing` if it ends early, `Failed` if it is larger than
-        allowed."""
+        """Append the body to `.part`; `_Passing` if it ends early, `DownloadError` if it is too
+        large."""
         part = partial.part(target)
         total = headers.content_range(response)[1] if start else headers.content_length(response)
         if total is not None and total > limits.container:
-            raise Failed(f"{total} bytes, over the {limits.container} that are allowed")
+            raise DownloadError(f"{total} bytes, over the {limits.container} that are allowed")
         if not start:
             part.unlink(missing_ok=True)
             partial.write_note(
@@ -317,7 +319,7 @@ class Fetcher:
                     have > limits.plain and archives.kind(part) == "plain"
                 ):
                     partial.drop_part(target)
-                    raise Failed(
+                    raise DownloadError(
                         f"over {limits.container if have > limits.container else limits.plain} "
                         "bytes"
                     )
@@ -325,7 +327,7 @@ class Fetcher:
             raise _Passing(f"ended after {have} of {total} bytes")
         if not have:
             partial.drop_part(target)
-            raise Failed("an empty file")
+            raise DownloadError("an empty file")
 
 
 def _write(file: FileIO, chunk: bytes) -> None:

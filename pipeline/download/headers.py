@@ -5,7 +5,7 @@ import re
 import requests
 
 from pipeline.core.errors import printable
-from pipeline.download.failures import Failed
+from pipeline.download.failures import DownloadError
 from pipeline.download.partial import Note
 
 _MOST_SHOWN = 100  # characters of what a server says
@@ -31,13 +31,13 @@ def content_range(response: requests.Response) -> tuple[int | None, int | None]:
 
 
 def content_length(response: requests.Response) -> int | None:
-    """Size of the body, None if the response does not say; `Failed` if the header is not a size."""
+    """Size of the body, None if the response has none; `DownloadError` if the header is no size."""
     header = response.headers.get("Content-Length")
     if header is None:
         return None
     sizes = {size.strip() for size in header.split(",")}  # a header that comes twice is one list
     if len(sizes) > 1 or (size := number(sizes.pop())) is None:
-        raise Failed("a Content-Length that is no size")
+        raise DownloadError("a Content-Length that is no size")
     return size
 
 

@@ -12,14 +12,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline.download import archives, containers
-from pipeline.download.archives import Look
-from pipeline.download.wanted import Wanted
+from pipeline.download.archives import Extraction
+from pipeline.download.wanted import PinnedItem
 
 _MOST_FILES = 100_000
 _DEEPEST = 12
 
 
-def addresses(base: str, corpus: str, file: Wanted) -> list[str]:
+def addresses(base: str, corpus: str, file: PinnedItem) -> list[str]:
     """Addresses at which a mirror `base` may have the file, the likeliest first."""
     names = [posixpath.basename(urllib.parse.urlsplit(url).path) for url in file.urls]
     names = list(dict.fromkeys(name for name in [*names, file.name] if name))
@@ -27,23 +27,25 @@ def addresses(base: str, corpus: str, file: Wanted) -> list[str]:
     return [f"{root}/{corpus}/{name}" for name in names] + [f"{root}/{name}" for name in names]
 
 
-def search(folder: Path, wanted: Sequence[Wanted], into: Path) -> Look:
+def search(folder: Path, wanted: Sequence[PinnedItem], into: Path) -> Extraction:
     """Copy what `folder` holds of the wanted files to `into`: equal files first, then archives, the
     cheapest first."""
-    left: list[Wanted] = list(wanted)
+    left: list[PinnedItem] = list(wanted)
     others: list[tuple[int, str]] = []
     files, complete = _walk(folder)
     for candidate in _by_cost(files, left):
         if not left:
             break
-        look = containers.take(candidate, left, into)
-        left = [file for file in left if file.name not in look.found]
-        others += look.others
+        extraction = containers.extract(candidate, left, into)
+        left = [file for file in left if file.name not in extraction.extracted]
+        others += extraction.mismatches
     trouble = "" if complete else f"nothing among its first {_MOST_FILES} files"
-    return Look(frozenset(file.name for file in wanted if file not in left), tuple(others), trouble)
+    return Extraction(
+        frozenset(file.name for file in wanted if file not in left), tuple(others), trouble
+    )
 
 
-def _by_cost(files: list[tuple[int, Path]], left: list[Wanted]) -> Iterator[Path]:
+def _by_cost(files: list[tuple[int, Path]], left: list[PinnedItem]) -> Iterator[Path]:
     """The files that could hold a wanted one: of equal size, zips and gzips that declare it, then
     tars by size."""
     sizes = {file.bytes for file in left}

@@ -14,7 +14,7 @@ from pipeline.core import config
 from pipeline.core.errors import refuse
 from pipeline.download import addresses, own, unpinned
 from pipeline.download.budget import SHIPPED, Account, Budget
-from pipeline.download.fetch import PATIENT, Fetcher, Patience
+from pipeline.download.fetch import DEFAULT_RETRIES, Fetcher, RetryPolicy
 from pipeline.download.wanted import MANIFEST, Bundle, Listed
 from pipeline.grammars.grammar import Config
 
@@ -36,7 +36,7 @@ class Bundled:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Own:
+class PathSource:
     """`source: {path: ...}`: the user's own file or folder, seen from the project's root."""
 
     path: str
@@ -47,18 +47,20 @@ WORK = Path(".seqline/downloads")
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class DownloadSettings:
     """Settings of a download besides its section: mirror ("" for none), folder for partial
     downloads, patience, budget."""
 
     mirror: str
     work: Path
-    patience: Patience = PATIENT
+    patience: RetryPolicy = DEFAULT_RETRIES
     budget: Budget = SHIPPED
 
 
 @contextmanager
-def fetching(corpus: str, source: Files | Bundled, around: Surroundings) -> Iterator[Fetcher]:
+def open_fetcher(
+    corpus: str, source: Files | Bundled, around: DownloadSettings
+) -> Iterator[Fetcher]:
     """A fetcher for the source, with the source's account.
 
     At the end the spending is deleted if the files are there. It is kept for the next attempt if
@@ -75,7 +77,7 @@ def fetching(corpus: str, source: Files | Bundled, around: Surroundings) -> Iter
             account.forget()
 
 
-def obtain(corpus: str, source: Mapping[str, Any], into: Path, around: Surroundings) -> None:
+def obtain(corpus: str, source: Mapping[str, Any], into: Path, around: DownloadSettings) -> None:
     """Fill the folder `into` with the corpus's files and `manifest.json`, by the one key that
     `source` has."""
     where = f"corpora.{corpus}.source"
@@ -87,7 +89,7 @@ def obtain(corpus: str, source: Mapping[str, Any], into: Path, around: Surroundi
     _write_manifest(into, origins)
 
 
-def grammar(block: Any, here: str) -> tuple[ModuleType, Config]:
+def load_grammar(block: Any, here: str) -> tuple[ModuleType, Config]:
     """The grammar that the section `builtin` names, and its settings; `here` is the section's
     dotted name."""
     if not isinstance(block, Mapping) or "grammar" not in block:
@@ -109,9 +111,9 @@ def grammar(block: Any, here: str) -> tuple[ModuleType, Config]:
 
 
 def _write(
-    corpus: str, source: Mapping[str, Any], where: str, into: Path, around: Surroundings
+    corpus: str, source: Mapping[str, Any], where: str, into: Path, around: DownloadSettings
 ) -> dict[str, str]:
-    module, settings = grammar(source["builtin"], f"{where}.builtin")
+    module, settings = load_grammar(source["builtin"], f"{where}.builtin")
     module.write(into, settings)
     name = source["builtin"]["grammar"]
     return {
@@ -122,40 +124,40 @@ def _write(
 
 
 def _gather(
-    corpus: str, source: Mapping[str, Any], where: str, into: Path, around: Surroundings
+    corpus: str, source: Mapping[str, Any], where: str, into: Path, around: DownloadSettings
 ) -> dict[str, str]:
     loaded = config.load(Files, source, where)
     files = loaded.files
     addresses.check_names(files, f"{where}.files")
     keys = {file.name: f"{where}.files[{number}]" for number, file in enumerate(files)}
-    with fetching(corpus, loaded, around) as fetcher:
+    with open_fetcher(corpus, loaded, around) as fetcher:
         pinned = [pinned_file for file in files if (pinned_file := file.pinned())]
         if pinned:
-            addresses.Gathering(corpus, pinned, lambda file: keys[file.name], into, fetcher).gather(
-                around.mirror
-            )
+            addresses.Collector(
+                corpus, pinned, lambda file: keys[file.name], into, fetcher
+            ).collect(around.mirror)
         for file in files:
             if not file.pinned():
-                unpinned.take(file, keys[file.name], into, fetcher)
+                unpinned.copy_latest(file, keys[file.name], into, fetcher)
     return {file.name: file.urls[0] for file in files}
 
 
 def _gather_bundle(
-    corpus: str, source: Mapping[str, Any], where: str, into: Path, around: Surroundings
+    corpus: str, source: Mapping[str, Any], where: str, into: Path, around: DownloadSettings
 ) -> dict[str, str]:
     loaded = config.load(Bundled, source, where)
     bundle = loaded.bundle
-    with fetching(corpus, loaded, around) as fetcher:
-        addresses.Gathering(corpus, [bundle], lambda _: f"{where}.bundle", into, fetcher).gather(
+    with open_fetcher(corpus, loaded, around) as fetcher:
+        addresses.Collector(corpus, [bundle], lambda _: f"{where}.bundle", into, fetcher).collect(
             around.mirror
         )
     return {bundle.name: bundle.urls[0]}
 
 
 def _copy(
-    corpus: str, source: Mapping[str, Any], where: str, into: Path, around: Surroundings
+    corpus: str, source: Mapping[str, Any], where: str, into: Path, around: DownloadSettings
 ) -> dict[str, str]:
-    path = config.load(Own, source, where).path
+    path = config.load(PathSource, source, where).path
     return dict.fromkeys(own.copy(path, f"{where}.path", into), f"path:{path}")
 
 

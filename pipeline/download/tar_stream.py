@@ -31,7 +31,7 @@ class Unreadable(Exception):
     """A container that is broken, or that asks for more work than is allowed."""
 
 
-BROKEN = (
+READ_ERRORS = (
     Unreadable,
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -76,7 +76,7 @@ def name_of(info: tarfile.TarInfo) -> str:
     return info.name.removeprefix("./")
 
 
-def begins_tar(block: bytes) -> bool:
+def is_tar_header(block: bytes) -> bool:
     """Return whether these first bytes of a file are a tar's."""
     try:
         tarfile.TarInfo.frombuf(block, tarfile.ENCODING, "surrogateescape")

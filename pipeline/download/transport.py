@@ -16,7 +16,7 @@ from urllib3.util.ssltransport import SSLTransport
 
 from pipeline.download.budget import Account
 from pipeline.download.destinations import Zone, check_zone
-from pipeline.download.failures import Failed
+from pipeline.download.failures import DownloadError
 
 # bytes in a row that are not the file's: headers, chunk sizes, trailers, handshakes
 _MOST_OVERHEAD = 1 << 20
@@ -58,7 +58,7 @@ class Transport(HTTPAdapter):
         self.account.receive(count)
         self._overhead += count
         if self._overhead > _MOST_OVERHEAD:
-            raise Failed(f"over {_MOST_OVERHEAD} bytes that are none of the file's")
+            raise DownloadError(f"over {_MOST_OVERHEAD} bytes that are none of the file's")
 
     def delivered(self) -> None:
         """Note that the received bytes contained some of the file's."""
@@ -105,10 +105,10 @@ class _Connecting:
         except OSError as error:
             raise urllib3.exceptions.NameResolutionError(self._dns_host, self, error) from error  # type: ignore[arg-type]
         except UnicodeError:
-            raise Failed("a host's name that cannot be") from None
+            raise DownloadError("a host's name that cannot be") from None
         numeric = list(dict.fromkeys(str(answer[4][0]) for answer in answers))
 
-        failure: Exception = Failed("a host without an address")
+        failure: Exception = DownloadError("a host without an address")
         for address in numeric:
             try:
                 transport.zone = check_zone(address, transport.nearest)
@@ -123,7 +123,7 @@ class _Connecting:
             except OSError as error:
                 failure = urllib3.exceptions.NewConnectionError(self, str(error))  # type: ignore[arg-type]
                 failure.__cause__ = error
-            except Failed as error:
+            except DownloadError as error:
                 failure = error
         raise failure
 

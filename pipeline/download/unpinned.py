@@ -9,15 +9,15 @@ from pathlib import Path
 
 from pipeline.core.atomic import exclusive
 from pipeline.core.errors import printable, refuse, shown
-from pipeline.download.addresses import local
-from pipeline.download.failures import Failed
+from pipeline.download.addresses import local_path
+from pipeline.download.failures import DownloadError
 from pipeline.download.fetch import Fetcher, Limits
 from pipeline.download.wanted import Listed
 
 _MOST = 64 << 30  # bytes: nothing is known of its size, but it should not fill any disk
 
 
-def take(file: Listed, where: str, into: Path, fetcher: Fetcher) -> None:
+def copy_latest(file: Listed, where: str, into: Path, fetcher: Fetcher) -> None:
     """Copy the newest copy that can be had to `into`/<its name>, and say on stderr if it may not be
     the newest there is."""
     path, trouble = latest(file, where, fetcher)
@@ -35,7 +35,7 @@ def latest(file: Listed, where: str, fetcher: Fetcher) -> tuple[Path, str]:
     for url in file.urls:
         try:
             return _now(url, fetcher), ""
-        except Failed as error:
+        except DownloadError as error:
             reasons.append(f"{shown(url)}: {error}")
     problem = printable("; ".join(reasons))
     advice = fetcher.account.advice() if fetcher.account.spent else ""
@@ -50,6 +50,6 @@ def latest(file: Listed, where: str, fetcher: Fetcher) -> tuple[Path, str]:
 
 def _now(url: str, fetcher: Fetcher) -> Path:
     if url.startswith("file:"):
-        return local(url)
+        return local_path(url)
     with exclusive(fetcher.stem(url).with_suffix(".lock")):
         return fetcher.renew(url, Limits(plain=_MOST, container=_MOST))

@@ -83,10 +83,10 @@ class Bundle:
             raise refuse("folders", "none", "at least one folder of the archive")
 
 
-Wanted = File | Bundle
+PinnedItem = File | Bundle
 
 
-def _check(wanted: Wanted) -> None:
+def _check(wanted: PinnedItem) -> None:
     if not _SHA256.fullmatch(wanted.sha256):
         raise refuse(
             "sha256",
@@ -99,7 +99,7 @@ def _check(wanted: Wanted) -> None:
     _check_place(wanted)
 
 
-def _check_place(wanted: Wanted | Listed) -> None:
+def _check_place(wanted: PinnedItem | Listed) -> None:
     """Refuse a name that is more than one, and addresses that cannot be fetched."""
     if not _NAME.fullmatch(wanted.name) or wanted.name == MANIFEST:
         raise refuse(
