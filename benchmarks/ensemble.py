@@ -24,7 +24,7 @@ from pipeline.scoring import mt_metrics
 from pipeline.scoring.significance import Array, Bootstrap, pairs
 from pipeline.scoring.tasks import of_run, text_of, tokenizer_of
 from pipeline.tasks import translation
-from pipeline.text.tokens import rewritten
+from pipeline.text.tokens import round_trip
 
 TOGETHER = "ensemble"
 
@@ -72,7 +72,7 @@ def normalized(root: Path, name: str, texts: list[str]) -> list[str]:
     does."""
     file = root / "params.yaml"
     settings = text_of(file, params.run(file, name).corpus)
-    return [str(text) for text in rewritten(pa.array(texts, pa.string()), settings).to_pylist()]
+    return [str(text) for text in round_trip(pa.array(texts, pa.string()), settings).to_pylist()]
 
 
 def ensemble(root: Path, names: list[str], encoded: Path) -> list[str]:

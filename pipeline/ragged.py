@@ -22,9 +22,9 @@ class Ragged:
         self.start = offsets[:-1].astype(np.int64)
         self.length = np.diff(offsets).astype(np.int64)
 
-    def cut(self, most: int) -> None:
-        """Keep the first `most` ids of every row."""
-        self.length = np.minimum(self.length, most)
+    def truncate(self, limit: int) -> None:
+        """Keep the first `limit` ids of every row."""
+        self.length = np.minimum(self.length, limit)
 
     def padded(
         self, rows: np.ndarray[Any, Any], *, before: int | None, after: int
@@ -35,7 +35,7 @@ class Ragged:
         The width counts what comes after `before`, which thus adds a column.
         """
         length, lead = self.length[rows], 0 if before is None else 1
-        width = whole_buckets(int(length.max()) + 1)
+        width = round_up_to_bucket(int(length.max()) + 1)
         out = np.full((len(rows), lead + width), PAD, dtype=np.int64)
         column = np.arange(width)
         real = column < length[:, None]
@@ -46,12 +46,12 @@ class Ragged:
         return out
 
 
-def whole_buckets(positions: int) -> int:
+def round_up_to_bucket(positions: int) -> int:
     """The width to which rows of at most so many positions are padded."""
     return -(-positions // BUCKET) * BUCKET
 
 
-def by_budget(
+def batches_by_budget(
     rows: np.ndarray[Any, Any], lengths: np.ndarray[Any, Any], budget: int, rng: np.random.Generator
 ) -> list[np.ndarray[Any, Any]]:
     """`rows`, whose `lengths` ascend, cut into batches of at most `budget` positions, padding to
@@ -66,7 +66,7 @@ def by_budget(
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
-def named(rows: np.ndarray[Any, Any]) -> str:
+def describe_rows(rows: np.ndarray[Any, Any]) -> str:
     """Name the rows of the training table in a batch, for messages."""
     shown = ", ".join(str(row) for row in rows[:10])
     return f"rows {shown}{', ...' if len(rows) > 10 else ''} of the training table"

@@ -37,17 +37,19 @@ from pipeline.core.params import Compute
 A = TypeVar("A")
 B = TypeVar("B")
 C = TypeVar("C")
-Over = Callable[[Iterable[A]], Iterator[B]]  # what `map` does for one function
+MapFunction = Callable[[Iterable[A]], Iterator[B]]  # what `map` does for one function
 
-AHEAD = 2  # batches in flight for each worker: one at work and the next one at hand
+BATCHES_PER_WORKER = 2  # batches in flight for each worker: one at work and the next one at hand
 CONNECT_SECONDS = 10
 # how long a cluster may be without any worker: a dead one is started again by its nanny
-PATIENCE_SECONDS = 30
+WORKER_WAIT_SECONDS = 30
 
 _function: Any = None  # in a spawned process, what it is there for
 
 
-def mapping(function: Callable[[A], B], compute: Compute) -> AbstractContextManager[Over[A, B]]:
+def parallel_map(
+    function: Callable[[A], B], compute: Compute
+) -> AbstractContextManager[MapFunction[A, B]]:
     """A context whose value is `map` for `function`, by as many workers as `compute` says; with
     one, in this process.
 
@@ -61,14 +63,14 @@ def mapping(function: Callable[[A], B], compute: Compute) -> AbstractContextMana
     return nullcontext(functools.partial(map, function))
 
 
-def reach(address: str) -> int:
+def cluster_capacity(address: str) -> int:
     """Number of batches that the cluster's workers compute at once, after a check of their code;
-    UserError as `mapping`."""
+    UserError as `parallel_map`."""
     with _connected(address) as client:
         return _threads(client, address)
 
 
-def ordered(
+def map_in_order(
     submit: Callable[[A], "Future[C]"],
     result: Callable[["Future[C]"], B],
     limit: int,
@@ -90,12 +92,15 @@ def ordered(
 
 
 @contextmanager
-def _processes(function: Callable[[A], B], count: int) -> Iterator[Over[A, B]]:
+def _processes(function: Callable[[A], B], count: int) -> Iterator[MapFunction[A, B]]:
     context = multiprocessing.get_context("spawn")
     executor = ProcessPoolExecutor(count, context, initializer=_begin, initargs=(function,))
     try:
         yield functools.partial(
-            ordered, lambda item: executor.submit(_call, item), Future.result, AHEAD * count
+            map_in_order,
+            lambda item: executor.submit(_call, item),
+            Future.result,
+            BATCHES_PER_WORKER * count,
         )
     except BrokenProcessPool:
         todo = "If memory ran out, use fewer workers."
@@ -129,29 +134,31 @@ def _call(item: Any) -> Any:
 
 
 @contextmanager
-def _cluster(function: Callable[[A], B], address: str) -> Iterator[Over[A, B]]:
+def _cluster(function: Callable[[A], B], address: str) -> Iterator[MapFunction[A, B]]:
     with _connected(address) as client:
-        limit = AHEAD * _threads(client, address)
+        limit = BATCHES_PER_WORKER * _threads(client, address)
         # with every batch, so that a worker may come or be started again at any time
         packed = pickle.dumps(function)
         executor: Executor = client.get_executor(pure=False)
 
         def submit(item: A) -> "Future[bytes]":
-            return executor.submit(_call_there, code(), packed, pickle.dumps(item))
+            return executor.submit(_call_there, code_digest(), packed, pickle.dumps(item))
 
         def result(future: "Future[bytes]") -> B:
-            while not wait([future], PATIENCE_SECONDS).done:
+            while not wait([future], WORKER_WAIT_SECONDS).done:
                 _threads(client, address)
             made: B = pickle.loads(future.result())
             return made
 
-        yield functools.partial(ordered, submit, result, limit)
+        yield functools.partial(map_in_order, submit, result, limit)
 
 
 def _call_there(expected: str, function: bytes, item: bytes) -> bytes:
     """Pickled both ways: Dask takes no look inside, and Arrow's buffers are aligned, as those in
     its frames are not."""
-    if code() != expected:  # the workers of the beginning were compared; this one has come later
+    if (
+        code_digest() != expected
+    ):  # the workers of the beginning were compared; this one has come later
         raise _other_code(platform.node())
     return pickle.dumps(_unpacked(function)(pickle.loads(item)))  # from the cluster's own client
 
@@ -218,7 +225,7 @@ def _greet(address: str) -> None:
 def _threads(client: Any, address: str) -> int:
     """Number of tasks that the cluster runs at once; UserError if none, or if a worker has other
     code than this process."""
-    found = client.run(code, on_error="return")
+    found = client.run(code_digest, on_error="return")
     if not found:
         raise _refused(
             address,
@@ -227,13 +234,13 @@ def _threads(client: Any, address: str) -> int:
             f"Run `dask worker {address}` in this project's environment.",
         )
     for worker, its in found.items():
-        if its != code():
+        if its != code_digest():
             raise _other_code(worker)
     return sum(client.nthreads().values())
 
 
 @functools.cache
-def code() -> str:
+def code_digest() -> str:
     """A digest of what two processes must have in common to make the same of a batch."""
     import numpy
     import tokenizers

@@ -274,7 +274,8 @@ def cluster(root: Path) -> Finding:
         return Finding(
             "ok",
             "cluster",
-            f"{compute.cluster} answers, {shards.reach(compute.cluster)} batches at a time",
+            f"{compute.cluster} answers, "
+            f"{shards.cluster_capacity(compute.cluster)} batches at a time",
         )
     except UserError as error:
         return Finding("FAIL", "cluster", str(error))

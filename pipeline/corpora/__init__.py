@@ -33,14 +33,14 @@ _BLOCK = 1 << 20
 _JOINERS = dict.fromkeys((0x200C, 0x200D))
 
 
-def lines(folder: Path, name: str) -> Iterator[pa.StringArray]:
+def read_lines(folder: Path, name: str) -> Iterator[pa.StringArray]:
     """The lines of the file `name` in the corpus's `folder`, without their ends, about a MiB at a
     time.
 
     UserError if it is absent, empty, not UTF-8, or lies where DVC would not see it change (see
-    `place`)."""
+    `corpus_file`)."""
     number = 0
-    path = place(folder, name)
+    path = corpus_file(folder, name)
     with _opened(path) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise refuse(
@@ -58,7 +58,7 @@ def lines(folder: Path, name: str) -> Iterator[pa.StringArray]:
         )
 
 
-def place(folder: Path, name: str) -> Path:
+def corpus_file(folder: Path, name: str) -> Path:
     """Path of the file `name` of a corpus in its folder; UserError for a linked folder on the way,
     which DVC passes over.
 
@@ -74,7 +74,7 @@ def place(folder: Path, name: str) -> Path:
     return path
 
 
-def blank(texts: pa.StringArray) -> pa.BooleanArray:
+def is_blank(texts: pa.StringArray) -> pa.BooleanArray:
     """Mark lines that hold nothing but white space."""
     return pc.equal(pc.utf8_trim_whitespace(texts), "")
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from pipeline.core import tables
 from pipeline.core.errors import UserError, not_utf8, refuse
-from pipeline.corpora import check_files, check_inside, check_labels, place
+from pipeline.corpora import check_files, check_inside, check_labels, corpus_file
 from pipeline.download import tar_stream
 
 KIND = "labelled"
@@ -59,7 +59,7 @@ def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
         for folder in folders
     }
     seen: set[str] = set()
-    path = place(raw, config.archive)
+    path = corpus_file(raw, config.archive)
     for folder, texts in _batches(path, set(places)):
         split, label = places[folder]
         seen.add(folder)

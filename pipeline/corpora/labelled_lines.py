@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from pipeline.core import tables
 from pipeline.core.errors import refuse
-from pipeline.corpora import BLANK, blank, check_files, check_inside, check_labels, lines
+from pipeline.corpora import BLANK, check_files, check_inside, check_labels, is_blank, read_lines
 
 KIND = "labelled"
 
@@ -45,8 +45,8 @@ def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
     for split, labels in config.files.items():
         for label, names in labels.items():
             for name in names:
-                for texts in lines(raw, name):
-                    reject = pc.if_else(blank(texts), BLANK, pa.scalar(None, pa.string()))
+                for texts in read_lines(raw, name):
+                    reject = pc.if_else(is_blank(texts), BLANK, pa.scalar(None, pa.string()))
                     yield (
                         split,
                         pa.record_batch(

@@ -12,13 +12,13 @@ import pyarrow.compute as pc
 
 from pipeline.core import tables
 from pipeline.core.errors import refuse
-from pipeline.corpora import BLANK, blank, check_files, check_inside, lines
+from pipeline.corpora import BLANK, check_files, check_inside, is_blank, read_lines
 
 KIND = "pair"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sides:
+class ParallelFiles:
     """The files of both sides, in the same order and of the same numbers of lines, file by file."""
 
     source: tuple[str, ...]
@@ -37,7 +37,7 @@ class Sides:
 class Config:
     """The files of each split; `all` for what is yet to be split."""
 
-    files: dict[str, Sides]
+    files: dict[str, ParallelFiles]
 
     def __post_init__(self) -> None:
         check_files(self.files)
@@ -51,7 +51,7 @@ def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
     for split, sides in config.files.items():
         for source_name, target_name in zip(sides.source, sides.target, strict=True):
             for source, target in _together(raw, source_name, target_name):
-                neither = pc.and_(blank(source), blank(target))
+                neither = pc.and_(is_blank(source), is_blank(target))
                 reject = pc.if_else(neither, BLANK, pa.scalar(None, pa.string()))
                 yield split, pa.record_batch([source, target, reject], schema=tables.RAW_PAIR)
 
@@ -60,7 +60,7 @@ def _together(
     folder: Path, source: str, target: str
 ) -> Iterator[tuple[pa.StringArray, pa.StringArray]]:
     """Both files' lines in step, however unequal the batches that they arrive in."""
-    sources, targets = lines(folder, source), lines(folder, target)
+    sources, targets = read_lines(folder, source), read_lines(folder, target)
     a, b = next(sources), next(targets)
     count = 0
     while len(a) and len(b):

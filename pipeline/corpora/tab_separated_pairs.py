@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from pipeline.core import tables
 from pipeline.core.errors import refuse
-from pipeline.corpora import BLANK, blank, check_files, check_inside, lines
+from pipeline.corpora import BLANK, check_files, check_inside, is_blank, read_lines
 
 KIND = "pair"
 
@@ -47,7 +47,7 @@ def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
     reason in `reject`."""
     for split, names in config.files.items():
         for name in names:
-            for texts in lines(raw, name):
+            for texts in read_lines(raw, name):
                 yield split, _batch(texts, config)
 
 
@@ -61,7 +61,7 @@ def _batch(texts: pa.StringArray, config: Config) -> pa.RecordBatch:
         "too few columns: ", pc.cast(found, pa.string()), f" of {needed}", ""
     )
     reject = pc.if_else(
-        blank(texts), BLANK, pc.if_else(short, reason, pa.scalar(None, pa.string()))
+        is_blank(texts), BLANK, pc.if_else(short, reason, pa.scalar(None, pa.string()))
     )
     source = pc.if_else(short, texts, _column(values, starts + config.source_column))
     target = pc.if_else(short, "", _column(values, starts + config.target_column))

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from pipeline.core import tables
 from pipeline.core.errors import refuse
-from pipeline.corpora import BLANK, blank, check_files, check_inside, lines
+from pipeline.corpora import BLANK, check_files, check_inside, is_blank, read_lines
 
 KIND = "text"
 
@@ -37,7 +37,7 @@ class Similarity:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Judges:
+class Benchmarks:
     """Benchmarks of word vectors: tables of scored pairs, the one that ranks first, and a file of
     analogies or null."""
 
@@ -64,7 +64,7 @@ class Config:
     null: there are none."""
 
     files: dict[str, tuple[str, ...]]
-    judges: Judges | None
+    judges: Benchmarks | None
 
     def __post_init__(self) -> None:
         check_files(self.files)
@@ -78,8 +78,8 @@ def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
         paragraph, inside = -1, False
         for name in names:
             inside = False
-            for texts in lines(raw, name):
-                empty = blank(texts)
+            for texts in read_lines(raw, name):
+                empty = is_blank(texts)
                 gaps = empty.to_numpy(zero_copy_only=False)
                 begins = ~gaps & np.concatenate([[not inside], gaps[:-1]])
                 numbers = paragraph + np.cumsum(begins)
@@ -159,7 +159,7 @@ def _judge(path: Path, rows: list[tuple[Any, ...]], expected: str, schema: pa.Sc
 
 
 def _texts(raw: Path, name: str) -> list[str]:
-    return [text for batch in lines(raw, name) for text in batch.to_pylist() if text.strip()]
+    return [text for batch in read_lines(raw, name) for text in batch.to_pylist() if text.strip()]
 
 
 def _batch(

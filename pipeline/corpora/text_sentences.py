@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.core import tables
-from pipeline.corpora import BLANK, blank, check_files, check_inside, lines
+from pipeline.corpora import BLANK, check_files, check_inside, is_blank, read_lines
 
 KIND = "text"
 _STOP, _CUT = " . ", " .\n"  # no line has a line feed in it
@@ -36,14 +36,14 @@ def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
     for split, names in config.files.items():
         paragraph = 0
         for name in names:
-            for texts in lines(raw, name):
+            for texts in read_lines(raw, name):
                 cut = pc.split_pattern(
                     pc.replace_substring(pc.utf8_trim_whitespace(texts), _STOP, _CUT), "\n"
                 )
                 sentences = cut.flatten()
                 numbers = paragraph + pc.list_parent_indices(cut).to_numpy().astype(np.int64)
                 paragraph += len(texts)
-                reject = pc.if_else(blank(sentences), BLANK, pa.scalar(None, pa.string()))
+                reject = pc.if_else(is_blank(sentences), BLANK, pa.scalar(None, pa.string()))
                 columns = [
                     sentences,
                     pa.array(numbers),

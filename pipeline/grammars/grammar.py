@@ -41,29 +41,29 @@ class Production(NamedTuple):
     """One way to expand a symbol; weights of a symbol's productions are relative to each other."""
 
     weight: float
-    sides: tuple[str, ...]
+    texts: tuple[str, ...]
 
 
-class Drawn(NamedTuple):
-    """A text per side, and the natural log-probability of the derivation that made them."""
+class Derivation(NamedTuple):
+    """A text per side, and the natural log-probability of the derivation that yields them."""
 
-    sides: tuple[str, ...]
+    texts: tuple[str, ...]
     log_prob: float
 
 
 class Rules(dict[str, list[Production]]):
     """The productions of each symbol, as they are written down."""
 
-    def add(self, symbol: str, weight: float, *sides: str) -> None:
-        """One more production of `symbol`, with a text for every side."""
-        self.setdefault(symbol, []).append(Production(weight, sides))
+    def add(self, symbol: str, weight: float, *texts: str) -> None:
+        """Add a production of `symbol`, with a text for every side."""
+        self.setdefault(symbol, []).append(Production(weight, texts))
 
     def both(self, symbol: str, weight: float, text: str) -> None:
-        """One more production of `symbol`, whose two sides read alike."""
+        """Add a production of `symbol` with the same text on both sides."""
         self.add(symbol, weight, text, text)
 
     def words(self, symbol: str, weight: float, words: str) -> None:
-        """One production per word, each of the same weight, on a single side."""
+        """Add a production for each word, all of the same weight, on a single side."""
         for word in words.split():
             self.add(symbol, weight, word)
 
@@ -86,9 +86,9 @@ class Grammar:
                 missing = set(choice.children) - set(rules)
                 assert not missing, f"{symbol} needs {missing}, which no rule expands"
 
-    def draw(self, symbol: str, random: Random) -> Drawn:
+    def draw(self, symbol: str, random: Random) -> Derivation:
         """One derivation of `symbol`."""
-        return Drawn(*self._expand(symbol, random.random))
+        return Derivation(*self._expand(symbol, random.random))
 
     def _expand(self, symbol: str, uniform: Callable[[], float]) -> tuple[tuple[str, ...], float]:
         cumulative, choices = self._choices[symbol]

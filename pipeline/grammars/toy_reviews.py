@@ -91,36 +91,36 @@ def reviews(split: str, random: Random) -> Iterator[tuple[str, str, str]]:
 
 def rules() -> Rules:
     """The grammar: `Review +` and `Review -` are what the rule calls positive and negative."""
-    made = Rules()
+    rules = Rules()
     for kind, words in WORDS.items():
-        made.words(kind, 1, words)
+        rules.words(kind, 1, words)
     for sign, other in OTHER.items():
-        made.words(
+        rules.words(
             f"loved {sign}", 1, " ".join(PAST[word] for word in WORDS[f"verb {sign}"].split())
         )
-        _clauses(made, sign, other)
+        _clauses(rules, sign, other)
         same, apart = 1 - CONTRAST, CONTRAST / 3
-        made.add(f"Review {sign}", same / 2, f"{{Clause {sign}}} .")
-        made.add(f"Review {sign}", same / 2, f"{{Clause {sign}#1}} and {{Clause {sign}#2}} .")
-        made.add(f"Review {sign}", apart, f"{{Clause {other}}} but {{Clause {sign}}} .")
-        made.add(f"Review {sign}", apart, f"although {{Clause {other}}} , {{Clause {sign}}} .")
-        made.add(f"Review {sign}", apart, f"{{Clause {sign}}} , although {{Clause {other}}} .")
-    return made
+        rules.add(f"Review {sign}", same / 2, f"{{Clause {sign}}} .")
+        rules.add(f"Review {sign}", same / 2, f"{{Clause {sign}#1}} and {{Clause {sign}#2}} .")
+        rules.add(f"Review {sign}", apart, f"{{Clause {other}}} but {{Clause {sign}}} .")
+        rules.add(f"Review {sign}", apart, f"although {{Clause {other}}} , {{Clause {sign}}} .")
+        rules.add(f"Review {sign}", apart, f"{{Clause {sign}}} , although {{Clause {other}}} .")
+    return rules
 
 
-def _clauses(made: Rules, sign: str, other: str) -> None:
+def _clauses(rules: Rules, sign: str, other: str) -> None:
     """`Clause` and the plain `Saying` in it that is never denied as a whole."""
     saying = f"Saying {sign}"
-    made.add(saying, 4, f"the {{aspect}} was {{quality {sign}}}")
-    made.add(saying, 3, f"the {{aspect}} was {{degree}} {{quality {sign}}}")
-    made.add(saying, 3, f"the {{aspect}} was not {{quality {other}}}")
-    made.add(saying, 1, f"the {{aspect}} was never {{quality {other}}}")
-    made.add(saying, 1, f"the {{aspect}} was hardly {{quality {other}}}")
-    made.add(saying, 3, f"{{person}} {{loved {sign}}} the {{aspect}}")
-    made.add(saying, 2, f"{{person}} did not {{verb {other}}} the {{aspect}}")
-    made.add(saying, 1, f"nobody {{loved {other}}} the {{aspect}}")
-    made.add(f"Clause {sign}", 8, f"{{{saying}}}")
-    made.add(f"Clause {sign}", 1, f"{{person}} do not think that {{Saying {other}}}")
+    rules.add(saying, 4, f"the {{aspect}} was {{quality {sign}}}")
+    rules.add(saying, 3, f"the {{aspect}} was {{degree}} {{quality {sign}}}")
+    rules.add(saying, 3, f"the {{aspect}} was not {{quality {other}}}")
+    rules.add(saying, 1, f"the {{aspect}} was never {{quality {other}}}")
+    rules.add(saying, 1, f"the {{aspect}} was hardly {{quality {other}}}")
+    rules.add(saying, 3, f"{{person}} {{loved {sign}}} the {{aspect}}")
+    rules.add(saying, 2, f"{{person}} did not {{verb {other}}} the {{aspect}}")
+    rules.add(saying, 1, f"nobody {{loved {other}}} the {{aspect}}")
+    rules.add(f"Clause {sign}", 8, f"{{{saying}}}")
+    rules.add(f"Clause {sign}", 1, f"{{person}} do not think that {{Saying {other}}}")
 
 
 def bucket(text: str) -> int:

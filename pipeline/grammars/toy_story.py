@@ -173,104 +173,104 @@ def exchangeable() -> pa.Table:
 
 def rules() -> Rules:
     """The whole grammar: `Opening HERO` and `Sentence HERO` for every hero."""
-    made = Rules()
+    rules = Rules()
     for kind in ("adverb", "determiner sg", "determiner pl", "preposition"):
-        made.words(kind, 1, COMMON[kind])
+        rules.words(kind, 1, COMMON[kind])
     for name, topic in TOPICS.items():
-        _lexicon(made, name, topic)
-        _noun_phrases(made, name)
+        _lexicon(rules, name, topic)
+        _noun_phrases(rules, name)
         for gender, words in (("he", topic.he), ("she", topic.she)):
-            _verb_phrases(made, name, gender)
+            _verb_phrases(rules, name, gender)
             for hero in words.split():
-                _sentences(made, name, gender, hero)
-    return made
+                _sentences(rules, name, gender, hero)
+    return rules
 
 
-def _lexicon(made: Rules, name: str, topic: Topic) -> None:
+def _lexicon(rules: Rules, name: str, topic: Topic) -> None:
     for number in ("sg", "pl"):
-        made.words(f"being {number} {name}", 1, _numbered(topic.being, number == "pl"))
-        made.words(
+        rules.words(f"being {number} {name}", 1, _numbered(topic.being, number == "pl"))
+        rules.words(
             f"intransitive {number} {name}", 1, _numbered(topic.intransitive, number == "sg")
         )
-        made.words(f"transitive {number} {name}", 2, _numbered(topic.transitive, number == "sg"))
-        made.words(
+        rules.words(f"transitive {number} {name}", 2, _numbered(topic.transitive, number == "sg"))
+        rules.words(
             f"transitive {number} {name}", 1, _numbered(COMMON["transitive"], number == "sg")
         )
-    made.words(f"thing {name}", 1, topic.thing)
-    made.words(f"place {name}", 1, topic.place)
-    made.words(f"adjective {name}", 2, topic.adjective)
-    made.words(f"adjective {name}", 1, COMMON["adjective"])
+    rules.words(f"thing {name}", 1, topic.thing)
+    rules.words(f"place {name}", 1, topic.place)
+    rules.words(f"adjective {name}", 2, topic.adjective)
+    rules.words(f"adjective {name}", 1, COMMON["adjective"])
 
 
-def _noun_phrases(made: Rules, t: str) -> None:
+def _noun_phrases(rules: Rules, t: str) -> None:
     """`Thing` and `Light n` are bare; `Subject n` may hide the head that its verb must agree
     with."""
-    made.add(f"Thing {t}", 3, f"{{determiner sg}} {{thing {t}}}")
-    made.add(f"Thing {t}", 2, f"{{determiner sg}} {{adjective {t}}} {{thing {t}}}")
+    rules.add(f"Thing {t}", 3, f"{{determiner sg}} {{thing {t}}}")
+    rules.add(f"Thing {t}", 2, f"{{determiner sg}} {{adjective {t}}} {{thing {t}}}")
     for n in ("sg", "pl"):
         light = f"{{Light {n} {t}}}"
-        made.add(f"Light {n} {t}", 3, f"{{determiner {n}}} {{being {n} {t}}}")
-        made.add(f"Light {n} {t}", 2, f"{{determiner {n}}} {{adjective {t}}} {{being {n} {t}}}")
-        made.add(f"Subject {n} {t}", 10, light)
-        made.add(f"Subject {n} {t}", 4, f"{light} {{preposition}} the {{place {t}}}")
-        made.add(f"Subject {n} {t}", 3, f"{light} that {{transitive {n} {t}}} {{Thing {t}}}")
+        rules.add(f"Light {n} {t}", 3, f"{{determiner {n}}} {{being {n} {t}}}")
+        rules.add(f"Light {n} {t}", 2, f"{{determiner {n}}} {{adjective {t}}} {{being {n} {t}}}")
+        rules.add(f"Subject {n} {t}", 10, light)
+        rules.add(f"Subject {n} {t}", 4, f"{light} {{preposition}} the {{place {t}}}")
+        rules.add(f"Subject {n} {t}", 3, f"{light} that {{transitive {n} {t}}} {{Thing {t}}}")
         for m in ("sg", "pl"):
-            made.add(
+            rules.add(
                 f"Subject {n} {t}",
                 2,
                 f"{{Light {n} {t}#1}} that {{Light {m} {t}#2}} {{transitive {m} {t}}}",
             )
 
 
-def _verb_phrases(made: Rules, t: str, gender: str) -> None:
+def _verb_phrases(rules: Rules, t: str, gender: str) -> None:
     """`Act n` and `Predicate n` of the hero (`own`) and of all others (`other`), who alone may act
     on the hero."""
     pronoun, objective, possessive = PRONOUNS[gender]
     for who in ("own", "other"):
         patient = f"Object {who} {t} {gender}"
-        made.add(patient, 4, f"{{Thing {t}}}")
-        made.add(patient, 2, f"{{Light sg {t}}}")
-        made.add(patient, 2, f"{{Light pl {t}}}")
-        made.add(patient, 2, f"{possessive} {{thing {t}}}")
+        rules.add(patient, 4, f"{{Thing {t}}}")
+        rules.add(patient, 2, f"{{Light sg {t}}}")
+        rules.add(patient, 2, f"{{Light pl {t}}}")
+        rules.add(patient, 2, f"{possessive} {{thing {t}}}")
         if who == "other":
-            made.add(patient, 2, objective)
+            rules.add(patient, 2, objective)
         for n in ("sg", "pl"):
             act = f"Act {who} {n} {t} {gender}"
-            made.add(act, 2, f"{{intransitive {n} {t}}}")
-            made.add(act, 2, f"{{intransitive {n} {t}}} {{adverb}}")
-            made.add(act, 2, f"{{intransitive {n} {t}}} in the {{place {t}}}")
-            made.add(act, 7, f"{{transitive {n} {t}}} {{{patient}}}")
-            made.add(act, 2, f"{{transitive {n} {t}}} {{{patient}}} {{adverb}}")
+            rules.add(act, 2, f"{{intransitive {n} {t}}}")
+            rules.add(act, 2, f"{{intransitive {n} {t}}} {{adverb}}")
+            rules.add(act, 2, f"{{intransitive {n} {t}}} in the {{place {t}}}")
+            rules.add(act, 7, f"{{transitive {n} {t}}} {{{patient}}}")
+            rules.add(act, 2, f"{{transitive {n} {t}}} {{{patient}}} {{adverb}}")
             predicate = f"Predicate {who} {n} {t} {gender}"
-            made.add(predicate, 5, f"{{{act}}}")
-            made.add(predicate, 1, f"{BE[n]} {{adjective {t}}}")
+            rules.add(predicate, 5, f"{{{act}}}")
+            rules.add(predicate, 1, f"{BE[n]} {{adjective {t}}}")
     for n in ("sg", "pl"):
-        made.add(
+        rules.add(
             f"Clause other {t} {gender}",
             1,
             f"{{Subject {n} {t}}} {{Predicate other {n} {t} {gender}}}",
         )
-    made.add(f"Clause own {t} {gender}", 1, f"{pronoun} {{Predicate own sg {t} {gender}}}")
-    made.add(f"Question {t} {gender}", 2, f"does {pronoun} {{Act own pl {t} {gender}}} ?")
-    made.add(f"Question {t} {gender}", 1, f"does {{Light sg {t}}} {{Act other pl {t} {gender}}} ?")
-    made.add(f"Question {t} {gender}", 1, f"do {{Light pl {t}}} {{Act other pl {t} {gender}}} ?")
+    rules.add(f"Clause own {t} {gender}", 1, f"{pronoun} {{Predicate own sg {t} {gender}}}")
+    rules.add(f"Question {t} {gender}", 2, f"does {pronoun} {{Act own pl {t} {gender}}} ?")
+    rules.add(f"Question {t} {gender}", 1, f"does {{Light sg {t}}} {{Act other pl {t} {gender}}} ?")
+    rules.add(f"Question {t} {gender}", 1, f"do {{Light pl {t}}} {{Act other pl {t} {gender}}} ?")
 
 
-def _sentences(made: Rules, t: str, gender: str, hero: str) -> None:
-    made.add(f"Opening {hero}", 1, f"once upon a time a {hero} lived in the {{place {t}}} .")
-    made.add(
+def _sentences(rules: Rules, t: str, gender: str, hero: str) -> None:
+    rules.add(f"Opening {hero}", 1, f"once upon a time a {hero} lived in the {{place {t}}} .")
+    rules.add(
         f"Opening {hero}",
         2,
         f"once upon a time a {{adjective {t}}} {hero} lived in the {{place {t}}} .",
     )
     clause = f"Clause {hero}"
-    made.add(clause, 5, f"{{Clause other {t} {gender}}}")
-    made.add(clause, 3, f"{{Clause own {t} {gender}}}")
-    made.add(clause, 1, f"the {hero} {{Predicate own sg {t} {gender}}}")
-    made.add(f"Sentence {hero}", 14, f"{{{clause}}} .")
-    made.add(f"Sentence {hero}", 2, f"when {{{clause}#1}} , {{{clause}#2}} .")
-    made.add(f"Sentence {hero}", 2, f"{{{clause}#1}} because {{{clause}#2}} .")
-    made.add(f"Sentence {hero}", 2, f"{{Question {t} {gender}}}")
+    rules.add(clause, 5, f"{{Clause other {t} {gender}}}")
+    rules.add(clause, 3, f"{{Clause own {t} {gender}}}")
+    rules.add(clause, 1, f"the {hero} {{Predicate own sg {t} {gender}}}")
+    rules.add(f"Sentence {hero}", 14, f"{{{clause}}} .")
+    rules.add(f"Sentence {hero}", 2, f"when {{{clause}#1}} , {{{clause}#2}} .")
+    rules.add(f"Sentence {hero}", 2, f"{{{clause}#1}} because {{{clause}#2}} .")
+    rules.add(f"Sentence {hero}", 2, f"{{Question {t} {gender}}}")
 
 
 def _numbered(words: str, with_s: bool) -> str:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.core import tables
 from pipeline.text.encode import Description, describe
-from pipeline.text.rows import Prepared, prepare
+from pipeline.text.rows import PreparedBatch, prepare
 from pipeline.text.splits import Digests, digests
 from pipeline.text.tokens import Text, normalise
 
@@ -127,7 +127,7 @@ def _md5() -> "hashlib._Hash":
     return hashlib.md5(usedforsecurity=False)
 
 
-def _prepared(batch: pa.RecordBatch, about: Description) -> Prepared:
+def _prepared(batch: pa.RecordBatch, about: Description) -> PreparedBatch:
     text = Text(
         level=about.level,
         lowercase=about.lowercase,

@@ -16,7 +16,7 @@ import pyarrow as pa
 from pipeline.scoring.significance import Array, Bootstrap
 from pipeline.scoring.ter import edits
 from pipeline.scoring.tokenizers import ASIAN, choose, script
-from pipeline.text.tokens import Text, rewritten
+from pipeline.text.tokens import Text, round_trip
 
 ORDERS = 4  # of BLEU's n-grams: a text of fewer tokens has none of the longest
 _BETA = 2
@@ -69,8 +69,8 @@ def pairs(answers: pa.StringArray, references: pa.StringArray, text: Text) -> li
     """Pairs of answer and reference, both read as the block `text` of their corpus says."""
     return list(
         zip(
-            rewritten(answers, text).to_pylist(),
-            rewritten(references, text).to_pylist(),
+            round_trip(answers, text).to_pylist(),
+            round_trip(references, text).to_pylist(),
             strict=True,
         )
     )

@@ -23,7 +23,7 @@ from pipeline.core import tables
 from pipeline.core.errors import at_least_one, refuse
 from pipeline.core.seeding import derive
 from pipeline.nn.cross_entropy import summed_cross_entropy
-from pipeline.ragged import Ragged, whole_buckets
+from pipeline.ragged import Ragged, round_up_to_bucket
 from pipeline.text.specials import SPECIALS
 
 SCHEMA = tables.ENCODED_TEXT
@@ -139,7 +139,7 @@ class Pairs:
         segments likewise."""
         first, second = self.kept(chosen)
         length = first + second + 3
-        width = min(whole_buckets(int(length.max())), self.max_length)
+        width = min(round_up_to_bucket(int(length.max())), self.max_length)
         column, gap, end = np.arange(width), (first + 1)[:, None], (length - 1)[:, None]
         ids = np.full((len(first), width), PAD, dtype=np.int64)
         for rows, words, lead in ((chosen.first_P, first, 1), (chosen.second_P, second, first + 2)):
@@ -242,7 +242,7 @@ def positions(table: pa.Table, config: Config, training: bool, padded: bool) -> 
     """The positions of the table's longest pair, padding counted: any two of its sentences may
     become one."""
     longest = np.sort(Ragged(table["ids"]).length)[-2:]
-    return min(whole_buckets(int(longest.sum()) + 3), config.max_length)
+    return min(round_up_to_bucket(int(longest.sum()) + 3), config.max_length)
 
 
 def words(table: pa.Table) -> Ids:

@@ -53,7 +53,10 @@ def load(path: Path) -> Tokenizer:
     except Exception as error:
         # the library raises `Exception` itself, whatever is wrong with the file
         raise refuse(
-            str(path), " ".join(str(error).split()), "a tokenizer of the vocab stage", vocab.TODO
+            str(path),
+            " ".join(str(error).split()),
+            "a tokenizer of the vocab stage",
+            vocab.REPAIR_ADVICE,
         ) from None
 
 

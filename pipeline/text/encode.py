@@ -45,12 +45,12 @@ class Description:
 def describe(folder: Path) -> Description:
     """Read the description of the vocabulary in `folder`; UserError if there is none."""
     path = folder / "vocab.json"
-    values = read_json(path, "what the vocab stage writes", vocab.TODO)
+    values = read_json(path, "what the vocab stage writes", vocab.REPAIR_ADVICE)
     description: Description = config.load(Description, values, str(path))
     sides, sizes = description.sides, description.sizes
     if not sides or set(sides) - set(sizes) or min(sizes.values()) < 1:
         value = f"sides {', '.join(sides)} and sizes {sizes}"
-        raise refuse(str(path), value, "the number of ids of each side", vocab.TODO)
+        raise refuse(str(path), value, "the number of ids of each side", vocab.REPAIR_ADVICE)
     return description
 
 
@@ -77,7 +77,10 @@ class Codec:
         if tokenizer is not None and tokenizer.get_vocab_size() != len(tokens):
             path, size = folder / f"{side}.tokenizer.json", tokenizer.get_vocab_size()
             raise refuse(
-                str(path), f"{size} pieces", f"{len(tokens)}, as {side}.parquet has", vocab.TODO
+                str(path),
+                f"{size} pieces",
+                f"{len(tokens)}, as {side}.parquet has",
+                vocab.REPAIR_ADVICE,
             )
         return cls(about, tokens, tokenizer)
 

@@ -41,7 +41,9 @@ def table(train: Path) -> pa.Table:
 def load(folder: Path) -> pa.StringArray:
     """The names in a vocabulary's folder, each at its number; UserError if the corpus has no
     labels."""
-    sizes = read_json(folder / "vocab.json", "what the vocab stage writes", vocab.TODO).get("sizes")
+    sizes = read_json(
+        folder / "vocab.json", "what the vocab stage writes", vocab.REPAIR_ADVICE
+    ).get("sizes")
     return vocab.load(
         folder / f"{SIDE}.parquet", sizes.get(SIDE) if isinstance(sizes, dict) else None, ()
     )

@@ -19,7 +19,7 @@ from pipeline.text.tokens import Text, normalise, split
 
 Batches = Iterator[tuple[str, pa.RecordBatch]]
 UNSPLIT = "all"
-NEEDED = ("train", "valid", "test")
+REQUIRED_SPLITS = ("train", "valid", "test")
 _ROW_GROUP_BYTES = 8 << 20
 
 
@@ -122,7 +122,7 @@ def _by_label(batch: pa.RecordBatch) -> dict[str, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedBatch:
     """A batch of rows: the columns of its table but `row`, why a row is rejected (else null), and
     each side's key."""
 
@@ -131,7 +131,7 @@ class Prepared:
     keys: list[Digests]
 
 
-def prepare(batch: pa.RecordBatch, text: Text) -> Prepared:
+def prepare(batch: pa.RecordBatch, text: Text) -> PreparedBatch:
     """A reader's batch normalised and split into tokens; a row is rejected if a side is empty or
     too long."""
     sides = [name for name in ("text", "source", "target") if name in batch.schema.names]
@@ -161,20 +161,22 @@ def prepare(batch: pa.RecordBatch, text: Text) -> Prepared:
             "characters": length,
             "label": batch["label"],
         }
-        return Prepared(columns, reasons, keys)
+        return PreparedBatch(columns, reasons, keys)
     if sides == ["text"]:
         rest = {
             "characters": length,
             "paragraph": batch["paragraph"],
             "log_prob": batch["log_prob"],
         }
-        return Prepared({"text": batch["text"], "tokens": tokens["text"], **rest}, reasons, keys)
+        return PreparedBatch(
+            {"text": batch["text"], "tokens": tokens["text"], **rest}, reasons, keys
+        )
     named = {f"{side}_tokens": tokens[side] for side in sides}
     raw = {side: batch[side] for side in sides}
-    return Prepared({**raw, **named, "target_characters": length}, reasons, keys)
+    return PreparedBatch({**raw, **named, "target_characters": length}, reasons, keys)
 
 
-def prepare_named(told: tuple[str, pa.RecordBatch], text: Text) -> tuple[str, Prepared]:
+def prepare_batch(told: tuple[str, pa.RecordBatch], text: Text) -> tuple[str, PreparedBatch]:
     """`prepare` for what a reader yields: a batch with the name that its split has there."""
     name, batch = told
     return name, prepare(batch, text)
@@ -195,9 +197,9 @@ class Splitter:
         """The splits that rows which their reader calls `name` may come to."""
         if isinstance(self._how, params.OutOfTrain):
             return ("train", "valid") if name == "train" else (name,)
-        return NEEDED if name == UNSPLIT and self._how is not None else (name,)
+        return REQUIRED_SPLITS if name == UNSPLIT and self._how is not None else (name,)
 
-    def names(self, name: str, rows: Prepared) -> pa.StringArray:
+    def names(self, name: str, rows: PreparedBatch) -> pa.StringArray:
         """The split of each row of a batch that its reader calls `name`; batches come in the
         corpus's order."""
         how, count = self._how, len(rows.reasons)
@@ -224,7 +226,7 @@ class Splitter:
         return contiguous(first, count, self._totals[label], how.valid, how.test)
 
 
-def rejects(names: pa.StringArray, rows: Prepared) -> pa.RecordBatch:
+def rejects(names: pa.StringArray, rows: PreparedBatch) -> pa.RecordBatch:
     """The rejected ones of the rows as `tables.REJECTS`; the sides of a pair are kept with a tab
     between them."""
     wanted = pc.is_valid(rows.reasons)
@@ -234,7 +236,7 @@ def rejects(names: pa.StringArray, rows: Prepared) -> pa.RecordBatch:
     return pa.record_batch(columns, schema=tables.REJECTS)
 
 
-class Split:
+class SplitWriter:
     """The table of one split while it is written: rows are collected to row groups of a few MiB."""
 
     def __init__(self, path: Path, kind: str, stack: ExitStack) -> None:
@@ -246,7 +248,7 @@ class Split:
         self._writer = stack.enter_context(tables.writer(path, self._schema))
         self._waiting: list[pa.RecordBatch] = []
 
-    def add(self, rows: Prepared, mine: pa.BooleanArray) -> None:
+    def add(self, rows: PreparedBatch, mine: pa.BooleanArray) -> None:
         """Write those of the rows that are `mine` and not rejected; count the others."""
         for reason in pc.value_counts(rows.reasons.filter(mine).drop_null()).to_pylist():
             self.rejected[reason["values"]] += reason["counts"]
@@ -276,7 +278,7 @@ class Split:
             self._writer.write_table(pa.Table.from_batches(self._waiting))
             self._waiting = []
 
-    def metrics(self, train: "Split | None") -> dict[str, Any]:
+    def metrics(self, train: "SplitWriter | None") -> dict[str, Any]:
         """Rows, tokens, characters, rows of each label, rejects by reason, duplicates and, but for
         train itself (None), overlap with train."""
         found = self._keys.report(None if train is None else train._keys, self._kind == "pair")

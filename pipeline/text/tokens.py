@@ -140,7 +140,7 @@ def join(tokens: pa.ListArray, level: Level) -> pa.StringArray:
     return pc.binary_join(lists(starts, spaced), "")
 
 
-def rewritten(texts: pa.StringArray, text: Text) -> pa.StringArray:
+def round_trip(texts: pa.StringArray, text: Text) -> pa.StringArray:
     """The texts as a model without errors would write them: read as the block `text` says, and
     joined again.
 

@@ -14,7 +14,7 @@ from pipeline.core.errors import refuse
 from pipeline.text.specials import SPECIALS, UNK
 
 BYTES = 256
-TODO = "Run `dvc checkout` of its folder, or `dvc repro -f` of the stage vocab."
+REPAIR_ADVICE = "Run `dvc checkout` of its folder, or `dvc repro -f` of the stage vocab."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,10 +52,12 @@ def load(path: Path, size: int | None, first: Sequence[str]) -> pa.StringArray:
     table = tables.read(path, tables.VOCAB)
     tokens = table["token"].combine_chunks()
     if size is not None and len(tokens) != size:
-        raise refuse(str(path), f"{len(tokens)} ids", f"{size}, as vocab.json has", TODO)
+        raise refuse(str(path), f"{len(tokens)} ids", f"{size}, as vocab.json has", REPAIR_ADVICE)
     # not by pa.array, which imports pandas
     if not np.array_equal(table["id"].to_numpy(), np.arange(len(tokens))):
-        raise refuse(str(path), "ids out of order", f"the ids 0 to {len(tokens) - 1}", TODO)
+        raise refuse(
+            str(path), "ids out of order", f"the ids 0 to {len(tokens) - 1}", REPAIR_ADVICE
+        )
     if (
         tokens.null_count
         or len(tokens.unique()) != len(tokens)
@@ -65,7 +67,7 @@ def load(path: Path, size: int | None, first: Sequence[str]) -> pa.StringArray:
             str(path),
             "tokens missing, doubled or out of place",
             "each token once, special ones first",
-            TODO,
+            REPAIR_ADVICE,
         )
     return tokens
 

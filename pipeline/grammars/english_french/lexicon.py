@@ -110,19 +110,19 @@ DIRECT = {"ms": "le/l'", "fs": "la/l'", "mp": "les", "fp": "les"}
 INDIRECT = {"ms": "lui", "fs": "lui", "mp": "leur", "fp": "leur"}
 
 
-def add_words(made: Rules) -> None:
+def add_words(rules: Rules) -> None:
     """`Noun`, `Adjective`, `Predicate` and `Verb` in every form; a verb's symbol names its form on
     both sides."""
     for line in NOUNS.split("\n")[1:-1]:
         kind, gender, singular, plural, singulier, pluriel = line.split()
-        made.add(f"Noun {kind} {gender}s", 1, singular, singulier)
-        made.add(f"Noun {kind} {gender}p", 1, plural, pluriel)
+        rules.add(f"Noun {kind} {gender}s", 1, singular, singulier)
+        rules.add(f"Noun {kind} {gender}p", 1, plural, pluriel)
     for line in ADJECTIVES.split("\n")[1:-1]:
         side, kinds, english, *forms = line.split()
         for gender, form in zip(("ms", "fs", "mp", "fp"), [*forms, forms[1] + "s"], strict=True):
             for kind in kinds.split(","):
-                made.add(f"Adjective {side} {kind} {gender}", 1, english, form)
-                made.add(f"Predicate {kind} {gender}", 1, english, form.partition("/")[0])
+                rules.add(f"Adjective {side} {kind} {gender}", 1, english, form)
+                rules.add(f"Predicate {kind} {gender}", 1, english, form.partition("/")[0])
     for line in VERBS.split("\n")[1:-1]:
         kind, base, third, past, infinitive, je, nous, il, ils, participle = line.split()
         french_forms = {
@@ -137,7 +137,7 @@ def add_words(made: Rules) -> None:
         french_forms |= {f"pp {gender}": _participle(participle, gender) for gender in GENDERS}
         for english_form, english in (("base", base), ("third", third), ("past", past)):
             for french_form, word in french_forms.items():
-                made.add(
+                rules.add(
                     f"Verb {kind} {english_form} {french_form}", 1, english.replace("_", " "), word
                 )
 

@@ -17,106 +17,112 @@ from pipeline.grammars.grammar import Rules
 ASSERTED, DENIED = 16, 7  # the weights of the frames that assert and that deny
 
 
-def add_noun_phrases(made: Rules, kind: str, gender: str) -> None:
+def add_noun_phrases(rules: Rules, kind: str, gender: str) -> None:
     """`Definite`, `Plain` (or indefinite), `Denied` (the object of a negated verb), each with
     adjectives on either side."""
     noun, key = f"{{Noun {kind} {gender}}}", f"{kind} {gender}"
     before, after = f"{{Adjective before {key}}}", f"{{Adjective after {key}}}"
     bare, led, nominal = f"Bare {key}", f"Led {key}", f"{{Nominal {key}}}"
-    made.both(bare, 3, noun)
-    made.add(bare, 1, f"{after} {noun}", f"{noun} {after}")
-    made.both(led, 3, f"{before} {noun}")
-    made.add(led, 1, f"{before} {after} {noun}", f"{before} {noun} {after}")
-    made.both(f"Nominal {key}", 5, f"{{{bare}}}")
-    made.both(f"Nominal {key}", 3, f"{{{led}}}")
+    rules.both(bare, 3, noun)
+    rules.add(bare, 1, f"{after} {noun}", f"{noun} {after}")
+    rules.both(led, 3, f"{before} {noun}")
+    rules.add(led, 1, f"{before} {after} {noun}", f"{before} {noun} {after}")
+    rules.both(f"Nominal {key}", 5, f"{{{bare}}}")
+    rules.both(f"Nominal {key}", 3, f"{{{led}}}")
     for i, pair in enumerate(DEFINITE[gender].split()):
         english, word = pair.split(":")
-        made.add(
+        rules.add(
             f"Definite {key}", 10 if i == 0 else 1, f"{english} {nominal}", f"{word} {nominal}"
         )
-    made.both(f"Plain {key}", 5, f"{{Definite {key}}}")
-    made.both(f"Denied {key}", 5, f"{{Definite {key}}}")
+    rules.both(f"Plain {key}", 5, f"{{Definite {key}}}")
+    rules.both(f"Denied {key}", 5, f"{{Definite {key}}}")
     if gender[1] == "s":
-        made.add(
+        rules.add(
             f"Plain {key}", 2, f"a/an {nominal}", f"{'un' if gender == 'ms' else 'une'} {nominal}"
         )
-        made.add(f"Denied {key}", 2, f"a/an {nominal}", f"de/d' {nominal}")
+        rules.add(f"Denied {key}", 2, f"a/an {nominal}", f"de/d' {nominal}")
     else:
-        made.add(f"Plain {key}", 1.25, f"some {{{bare}}}", f"des {{{bare}}}")
-        made.add(f"Plain {key}", 0.75, f"some {{{led}}}", f"de/d' {{{led}}}")
-        made.add(f"Denied {key}", 2, f"any {nominal}", f"de/d' {nominal}")
+        rules.add(f"Plain {key}", 1.25, f"some {{{bare}}}", f"des {{{bare}}}")
+        rules.add(f"Plain {key}", 0.75, f"some {{{led}}}", f"de/d' {{{led}}}")
+        rules.add(f"Denied {key}", 2, f"any {nominal}", f"de/d' {nominal}")
     if kind == "place":
-        made.add("Place", 1, f"in {{Definite {key}}}", f"dans {{Definite {key}}}")
+        rules.add("Place", 1, f"in {{Definite {key}}}", f"dans {{Definite {key}}}")
 
 
-def add_verb_phrases(made: Rules, subject: str) -> None:
+def add_verb_phrases(rules: Rules, subject: str) -> None:
     """`Act` has an object, `Rest` none; `Gap` lacks the one a relative clause hangs on, `Clitic`
     has a pronoun for it."""
     s = subject
     for verb in ("any", "deal", "to"):
-        _conjugate(made, f"Does {verb} {s}", f"Denies {verb} {s}", verb, s)
+        _conjugate(rules, f"Does {verb} {s}", f"Denies {verb} {s}", verb, s)
     for verb in ("any", "deal"):
         thing = "one" if verb == "any" else "thing"
-        made.both(f"Act {verb} {s}", ASSERTED, f"{{Does {verb} {s}}} {{Any {thing}}}")
-        made.both(f"Act {verb} {s}", DENIED, f"{{Denies {verb} {s}}} {{Any denied {thing}}}")
+        rules.both(f"Act {verb} {s}", ASSERTED, f"{{Does {verb} {s}}} {{Any {thing}}}")
+        rules.both(f"Act {verb} {s}", DENIED, f"{{Denies {verb} {s}}} {{Any denied {thing}}}")
         for object_ in GENDERS:
             _conjugate(
-                made, f"Gap {verb} {s} {object_}", f"Gap {verb} {s} {object_}", verb, s, "", object_
+                rules,
+                f"Gap {verb} {s} {object_}",
+                f"Gap {verb} {s} {object_}",
+                verb,
+                s,
+                "",
+                object_,
             )
             clitic = f"Clitic {verb} {s} {object_}"
-            _conjugate(made, clitic, clitic, verb, s, DIRECT[object_] + " ", object_)
+            _conjugate(rules, clitic, clitic, verb, s, DIRECT[object_] + " ", object_)
     for object_ in GENDERS:
         _conjugate(
-            made,
+            rules,
             f"Clitic to {s} {object_}",
             f"Clitic to {s} {object_}",
             "to",
             s,
             INDIRECT[object_] + " ",
         )
-    made.both(f"Act to {s}", ASSERTED, f"{{Does to {s}}} {{Recipient}}")
-    made.both(f"Act to {s}", DENIED, f"{{Denies to {s}}} {{Recipient}}")
+    rules.both(f"Act to {s}", ASSERTED, f"{{Does to {s}}} {{Recipient}}")
+    rules.both(f"Act to {s}", DENIED, f"{{Denies to {s}}} {{Recipient}}")
     for verb in ("alone", "move"):
-        _conjugate(made, f"Rest {s}", f"Rest {s}", verb, s)
+        _conjugate(rules, f"Rest {s}", f"Rest {s}", verb, s)
     for kind in ("person", "animal", "thing"):
         if kind == "person" or s in GENDERS:
-            _predicates(made, kind, s)
+            _predicates(rules, kind, s)
 
 
-def _predicates(made: Rules, kind: str, subject: str) -> None:
+def _predicates(rules: Rules, kind: str, subject: str) -> None:
     """`Be`, `Brief` (no second noun in it) and `VP` for subjects of a kind."""
     s, quality = subject, f"{{Predicate {kind} {gender_of(subject)}}}"
     be, was, _, _, _, etre, etait, _, _ = SUBJECTS[subject]
     state = f"Be {kind} {s}"
-    made.add(state, 6, f"{be} {quality}", f"{etre} {quality}")
-    made.add(state, 2, f"{be} not {quality}", f"ne/n' {etre} pas {quality}")
-    made.add(state, 2, f"{was} {quality}", f"{etait} {quality}")
-    made.add(state, 1, f"{was} not {quality}", f"ne/n' {etait} pas {quality}")
+    rules.add(state, 6, f"{be} {quality}", f"{etre} {quality}")
+    rules.add(state, 2, f"{be} not {quality}", f"ne/n' {etre} pas {quality}")
+    rules.add(state, 2, f"{was} {quality}", f"{etait} {quality}")
+    rules.add(state, 1, f"{was} not {quality}", f"ne/n' {etait} pas {quality}")
     phrase, brief = f"VP {kind} {s}", f"Brief {kind} {s}"
-    made.both(brief, 1, f"{{{state}}}")
-    made.both(phrase, 3, f"{{{state}}}")
+    rules.both(brief, 1, f"{{{state}}}")
+    rules.both(phrase, 3, f"{{{state}}}")
     for other in GENDERS:
         than = f"{{Plain {kind} {other}}}"
-        made.add(
+        rules.add(
             phrase, 0.2, f"{be} as {quality} as {than}", f"{etre} aussi {quality} que/qu' {than}"
         )
     if kind == "thing":
         return
-    made.both(brief, 1, f"{{Rest {s}}}")
-    made.both(phrase, 2, f"{{Rest {s}}}")
-    made.both(phrase, 1, f"{{Rest {s}}} {{Place}}")
-    made.both(phrase, 6, f"{{Act any {s}}}")
+    rules.both(brief, 1, f"{{Rest {s}}}")
+    rules.both(phrase, 2, f"{{Rest {s}}}")
+    rules.both(phrase, 1, f"{{Rest {s}}} {{Place}}")
+    rules.both(phrase, 6, f"{{Act any {s}}}")
     if kind == "person":
-        made.both(phrase, 3, f"{{Act deal {s}}}")
-        made.both(phrase, 1.5, f"{{Act to {s}}}")
+        rules.both(phrase, 3, f"{{Act deal {s}}}")
+        rules.both(phrase, 1.5, f"{{Act to {s}}}")
 
 
-def add_relative_clauses(made: Rules, kind: str, gender: str) -> None:
+def add_relative_clauses(rules: Rules, kind: str, gender: str) -> None:
     """`NP`: a plain noun phrase, one of something's owner, or one with a relative clause."""
     key, who = f"{kind} {gender}", "who" if kind == "person" else "that"
     phrase, plain = f"NP {key}", f"{{Plain {key}}}"
-    made.both(phrase, 12, plain)
-    made.add(phrase, 2, f"{plain} {who} {{VP {key}}}", f"{plain} qui {{VP {key}}}")
+    rules.both(phrase, 12, plain)
+    rules.add(phrase, 2, f"{plain} {who} {{VP {key}}}", f"{plain} qui {{VP {key}}}")
     for subject in SUBJECTS:
         if subject in GENDERS:
             doers = [(f"{{Plain person {subject}#2}}",) * 2, (f"{{Plain animal {subject}#2}}",) * 2]
@@ -126,14 +132,14 @@ def add_relative_clauses(made: Rules, kind: str, gender: str) -> None:
         for english, word in doers:
             verbs = "any" if kind != "thing" or "animal" in english else "deal"
             gap = f"{{Gap {verbs} {subject} {gender}}}"
-            made.add(
+            rules.add(
                 phrase, weight, f"{plain} that {english} {gap}", f"{plain} que/qu' {word} {gap}"
             )
     if kind != "person":
         for owner in GENDERS:
             nominal = f"{{Nominal {key}}} of {{Definite person {owner}}}"
             word = {"ms": "le/l'", "fs": "la/l'"}.get(gender, "les")
-            made.add(phrase, 0.4, f"the {nominal}", f"{word} {nominal.replace(' of ', ' de ')}")
+            rules.add(phrase, 0.4, f"the {nominal}", f"{word} {nominal.replace(' of ', ' de ')}")
 
 
 class Frame(NamedTuple):
@@ -167,7 +173,7 @@ def _frames(subject: str, move: bool, agreement: str) -> Iterator[Frame]:
 
 
 def _conjugate(
-    made: Rules,
+    rules: Rules,
     symbol: str,
     denied: str,
     verb: str,
@@ -179,7 +185,7 @@ def _conjugate(
     that deny."""
     for frame in _frames(subject, verb == "move", agreement):
         slot = f"{{Verb {verb} {frame.english_form} {frame.french_form}}}"
-        made.add(
+        rules.add(
             denied if frame.denies else symbol,
             frame.weight,
             frame.english.replace("VERB", slot),
