@@ -90,11 +90,11 @@ class Fetcher:
     """
 
     def __init__(
-        self, corpus: str, work: Path, account: Account, patience: RetryPolicy = DEFAULT_RETRIES
+        self, corpus: str, work: Path, account: Account, retry_policy: RetryPolicy = DEFAULT_RETRIES
     ) -> None:
         self._corpus = corpus
         self._work = work
-        self._patience = patience
+        self._retry_policy = retry_policy
         self.account = account
         self._transport = Transport(account)
         self._session = _Session()
@@ -164,14 +164,14 @@ class Fetcher:
                 gained = partial.size(partial.part(target)) - furthest
                 furthest += max(gained, 0)
                 failures = 1 if gained >= _PROGRESS_BYTES else failures + 1
-                if failures >= self._patience.attempts:
+                if failures >= self._retry_policy.attempts:
                     if isinstance(error, _HostUnreachable):
                         self._unreachable_hosts[host] = str(error)
                     raise DownloadError(f"{error}, {failures} times") from None
                 self.account.check()
 
                 # Exponential backoff, or longer where the server sent Retry-After.
-                backoff = self._patience.pause * 2 ** (failures - 1)
+                backoff = self._retry_policy.pause * 2 ** (failures - 1)
                 time.sleep(min(max(error.wait, backoff), _LONGEST_PAUSE))
 
     def _transfer(
@@ -240,7 +240,7 @@ class Fetcher:
         if zone_of_host(urllib.parse.urlsplit(address).hostname or "") is Zone.FORBIDDEN:
             raise DownloadError("a link-local, multicast or metadata address, which is never asked")
 
-        timeout = (self._patience.connect, self._patience.silence)
+        timeout = (self._retry_policy.connect, self._retry_policy.silence)
         self._transport.begin(nearest)
         with self.account.exchange():
             try:
@@ -280,9 +280,9 @@ class Fetcher:
     def _classify(self, error: Exception) -> DownloadError | _TransientError:
         """Classify a failed exchange as transient or final."""
         if isinstance(error, requests.ReadTimeout | urllib3.exceptions.ReadTimeoutError):
-            return _TransientError(f"silent for {self._patience.silence:g} s")
+            return _TransientError(f"silent for {self._retry_policy.silence:g} s")
         if isinstance(error, requests.ConnectTimeout):
-            return _HostUnreachable(f"no connection within {self._patience.connect:g} s")
+            return _HostUnreachable(f"no connection within {self._retry_policy.connect:g} s")
         if isinstance(error, requests.exceptions.SSLError):
             return DownloadError(f"no trusted connection ({_cause(error)})")
         if isinstance(error, requests.ConnectionError):
