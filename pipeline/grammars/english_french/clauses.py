@@ -1,5 +1,5 @@
-"""Clauses and sentences: two clauses bound by a pronoun, questions, coordination; and the grammar
-as a whole."""
+"""Clauses and sentences: clauses linked by a pronoun, questions, coordination; and the whole
+grammar."""
 
 from pipeline.grammars.english_french.lexicon import (
     GENDERS,
@@ -17,12 +17,14 @@ from pipeline.grammars.grammar import Rules
 
 
 def rules() -> Rules:
-    """The whole grammar: `Sentence` for every split but `test_long`, which is drawn from `Long`."""
+    """Build the grammar: `Long` for the split `test_long`, `Sentence` for all others."""
     rules = Rules()
     add_words(rules)
+
     for kind in ("person", "animal", "thing", "place"):
         for gender in GENDERS if kind != "place" else ("ms", "fs"):
             add_noun_phrases(rules, kind, gender)
+
     for kind in ("person", "animal", "thing"):
         for gender in GENDERS:
             add_relative_clauses(rules, kind, gender)
@@ -34,13 +36,15 @@ def rules() -> Rules:
                 f"{{Denied {kind} {gender}}}",
             )
     for gender in GENDERS:
-        who = f"{{Definite person {gender}}}"
-        rules.add("Recipient", 1, who, f"à {who}")
+        recipient = f"{{Definite person {gender}}}"
+        rules.add("Recipient", 1, recipient, f"à {recipient}")
     for prefix in ("", "denied "):
         for kind, weight in (("person", 2), ("animal", 2), ("thing", 3)):
             rules.both(f"Any {prefix}one", weight, f"{{Any {prefix}{kind}}}")
+
     for subject in SUBJECTS:
         add_verb_phrases(rules, subject)
+
     _clauses(rules)
     _links(rules)
     _questions(rules)
@@ -49,7 +53,7 @@ def rules() -> Rules:
 
 
 def _clauses(rules: Rules) -> None:
-    """`Clause`: a subject and what it does."""
+    """Add `Clause`: a subject and its verb phrase."""
     for kind, weight in (("person", 5), ("animal", 3), ("thing", 1.5)):
         for gender in GENDERS:
             rules.both("Clause", weight, f"{{NP {kind} {gender}}} {{VP {kind} {gender}}}")
@@ -58,11 +62,11 @@ def _clauses(rules: Rules) -> None:
 
 
 def _links(rules: Rules) -> None:
-    """`Linked`: two clauses, the second about the first by a pronoun, whose antecedent is always
-    the same by construction.
+    """Add `Linked`: two clauses, linked by a pronoun whose antecedent is unambiguous.
 
-    A pronoun subject means the first clause's subject if that clause has no object; after an
-    object, `he`, `she` and `they` mean the subject and `it`, `him`, `her` and `them` the object.
+    A pronoun subject refers to the first clause's subject if that clause has no object. After an
+    object, `he`, `she` and `they` refer to the subject and `it`, `him`, `her` and `them` to the
+    object.
     """
     for gender, il in PRONOUNS.items():
         for kind in ("person", "animal"):
@@ -84,7 +88,9 @@ def _links(rules: Rules) -> None:
 
 
 def _object_links(rules: Rules, subject: str, object_: str) -> None:
-    he, il = english_pronoun("person", subject), PRONOUNS[subject]
+    """Add links by an object pronoun, which the French side places before the verb."""
+    he = english_pronoun("person", subject)
+    il = PRONOUNS[subject]
     for kind in ("animal", "thing"):
         verbs = "any" if kind == "animal" else "deal"
         start = f"{{NP person {subject}}} {{Does {verbs} {subject}}} {{Plain {kind} {object_}}}"
@@ -94,11 +100,15 @@ def _object_links(rules: Rules, subject: str, object_: str) -> None:
             rules.add(
                 "Linked", 0.5, f"{start} , and {he} {again} {it}", f"{start} , et {il} {again}"
             )
+
+        # `they` would be ambiguous: the subject or the object.
         if it == "it":
             be = f"{{Be {kind} {object_}}}"
             rules.add(
                 "Linked", 0.5, f"{start} , but it {be}", f"{start} , mais {PRONOUNS[object_]} {be}"
             )
+
+    # Persons of different gender, so that `him` and `her` are the object.
     if {subject, object_} == {"ms", "fs"}:
         start = f"{{NP person {subject}}} {{Does any {subject}}} {{Plain person {object_}}}"
         him = {"ms": "him", "fs": "her"}[object_]
@@ -110,9 +120,10 @@ def _object_links(rules: Rules, subject: str, object_: str) -> None:
 
 
 def _questions(rules: Rules) -> None:
+    """Add `Question`: yes/no and wh-questions, in French mostly with `est-ce que`."""
     for kind, weight in (("person", 3), ("animal", 2), ("thing", 1)):
         for gender in GENDERS:
-            _asked(rules, kind, gender, weight, f"{{Plain {kind} {gender}}}")
+            _question_clauses(rules, kind, gender, weight, f"{{Plain {kind} {gender}}}")
     for english, word in (("", ""), ("where ", "où "), ("why ", "pourquoi "), ("when ", "quand ")):
         rules.add(
             "Question",
@@ -123,27 +134,31 @@ def _questions(rules: Rules) -> None:
     for gender in GENDERS:
         for kind in ("person", "animal"):
             who = f"{{Plain {kind} {gender}}}"
-            do, avoir = SUBJECTS[gender][2], SUBJECTS[gender][4]
-            verb, found = f"{{Verb any base {gender}}}", "{Verb any base pp ms}"
+            do = SUBJECTS[gender][2]
+            avoir = SUBJECTS[gender][4]
+            verb = f"{{Verb any base {gender}}}"
+            participle = "{Verb any base pp ms}"
             rules.add(
                 "Question", 0.03, f"what {do} {who} {verb}", f"qu'est-ce que/qu' {who} {verb}"
             )
             rules.add(
                 "Question",
                 0.02,
-                f"what did {who} {found}",
-                f"qu'est-ce que/qu' {who} {avoir} {found}",
+                f"what did {who} {participle}",
+                f"qu'est-ce que/qu' {who} {avoir} {participle}",
             )
     rules.add("Question", 0.3, "who {VP person ms}", "qui {VP person ms}")
 
 
-def _asked(rules: Rules, kind: str, gender: str, weight: float, who: str) -> None:
+def _question_clauses(rules: Rules, kind: str, gender: str, weight: float, who: str) -> None:
+    """Add `Asked`: English with an auxiliary before the subject, French in the usual order."""
     be, was, do, _, avoir, etre, etait, pouvoir, _ = SUBJECTS[gender]
     quality = f"{{Predicate {kind} {gender}}}"
     rules.add("Asked", weight, f"{be} {who} {quality}", f"{who} {etre} {quality}")
     rules.add("Asked", weight / 2, f"{was} {who} {quality}", f"{who} {etait} {quality}")
     if kind == "thing":
         return
+
     verbs = [("any", " {Any one}"), ("alone", ""), ("move", "")]
     for verb, rest in [*verbs, ("deal", " {Any thing}")] if kind == "person" else verbs:
         participle = gender if verb == "move" else "ms"
@@ -167,7 +182,7 @@ def _asked(rules: Rules, kind: str, gender: str, weight: float, who: str) -> Non
 
 
 def _sentences(rules: Rules) -> None:
-    part = "{Part}"
+    """Add `Sentence`, and `Long` of at least two parts."""
     rules.both("Part", 6, "{Clause}")
     rules.both("Part", 5, "{Linked}")
     rules.add("Part", 0.8, "when {Clause#1} , {Clause#2}", "quand {Clause#1} , {Clause#2}")
@@ -178,7 +193,8 @@ def _sentences(rules: Rules) -> None:
     for kind in ("person", "animal", "thing"):
         for gender in GENDERS:
             _existence(rules, kind, gender)
-    rules.both("Joined", 10, part)
+
+    rules.both("Joined", 10, "{Part}")
     for english, word in (("and", "et"), ("but", "mais")):
         rules.add(
             "Joined", 1.5, f"{{Part}} , {english} {{Joined}}", f"{{Part}} , {word} {{Joined}}"
@@ -191,6 +207,7 @@ def _sentences(rules: Rules) -> None:
 
 
 def _existence(rules: Rules, kind: str, gender: str) -> None:
+    """Add `there is` and `there are no`: French `il y a`, with `de` under negation."""
     nominal = f"{{Nominal {kind} {gender}}} {{Place}}"
     if gender[1] == "s":
         un = "un" if gender == "ms" else "une"
