@@ -93,6 +93,7 @@ def map_in_order(
 @contextmanager
 def _processes(function: Callable[[A], B], count: int) -> Iterator[MapFunction[A, B]]:
     context = multiprocessing.get_context("spawn")
+    # Each process receives the function once, in its initializer.
     executor = ProcessPoolExecutor(count, context, initializer=_start_process, initargs=(function,))
     try:
         yield functools.partial(

@@ -160,6 +160,7 @@ def _split_lines(block: bytes, path: Path, offset: int, count: int) -> pa.String
     if refusal := not_utf8(str(path), block, offset, count + 1):
         raise refusal
 
+    # The lines are an Arrow array over the block's own bytes: only its offsets are computed.
     ends = np.flatnonzero(np.frombuffer(block, np.uint8) == 0x0A) + 1
     if not block.endswith(b"\n"):
         ends = np.append(ends, len(block))

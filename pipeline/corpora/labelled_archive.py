@@ -105,6 +105,7 @@ def _texts(path: Path, folders: set[str]) -> Iterator[tuple[str, str]]:
             "the corpus's archive",
             "Mend `read.archive`, or run `dvc repro`.",
         ) from None
+    # From `_text`. It is a ValueError, which READ_ERRORS contains.
     except UserError:
         raise
     except tar_stream.READ_ERRORS as error:
@@ -126,4 +127,4 @@ def _text(path: Path, info: TarInfo, stream: IO[bytes]) -> str:
     data = stream.read()
     if refusal := not_utf8(where, data):
         raise refusal
-    return data.decode("utf-8-sig")
+    return data.decode("utf-8-sig")  # skips a byte order mark

@@ -62,6 +62,7 @@ def _batch(texts: pa.StringArray, config: Config) -> pa.RecordBatch:
         is_blank(texts), BLANK, pc.if_else(short, reason, pa.scalar(None, pa.string()))
     )
 
+    # Take both columns of all lines at once from the flattened cells.
     values = columns.flatten()
     starts = columns.offsets.to_numpy()[:-1]
     source = pc.if_else(short, texts, _column(values, starts + config.source_column))

@@ -128,8 +128,8 @@ def gzip_size(path: Path) -> int:
 def _candidates(path: Path, sizes: set[int]) -> Iterator[IO[bytes]]:
     """Open each member of `path` that may have one of the sizes, `path` itself first."""
     if path.stat().st_size in sizes:
-        with path.open("rb") as whole:
-            yield whole
+        with path.open("rb") as file:
+            yield file
 
     container = kind(path)
     if container == "zip":

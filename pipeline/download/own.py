@@ -114,6 +114,7 @@ def _resolved(path: str, where: str) -> Path:
         raise _unreadable(path, where, error) from None
     except ValueError:
         raise refuse(where, path, "a path without zero bytes", "Mend the path.") from None
+
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise _irregular(path, where)
     return root

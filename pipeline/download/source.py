@@ -68,6 +68,7 @@ def open_fetcher(
     since such an attempt is bounded by itself."""
     account = Account(settings.budget, settings.work, f"{corpus} {source!r}")
     fetcher = Fetcher(corpus, settings.work, account, settings.retry_policy)
+
     complete = False
     try:
         yield fetcher
@@ -186,4 +187,5 @@ def _write_manifest(into: Path, origins: Mapping[str, str]) -> None:
                 "source": origin,
             }
         )
+
     (into / MANIFEST).write_text(json.dumps({"files": files}, indent=1) + "\n", encoding="utf-8")

@@ -59,6 +59,7 @@ def members(file: Any, container: int | None = None) -> Iterator[tuple[tarfile.T
     limit = _MOST_EXPANDED
     if container is not None:
         limit = min(limit, _MOST_FACTOR * container + _MOST_EXTRA)
+
     stream = _Forward(file, limit)
     stream.begin_header()
     with tarfile.TarFile(fileobj=cast(IO[bytes], stream), tarinfo=_BoundedHeader) as archive:
@@ -66,6 +67,7 @@ def members(file: Any, container: int | None = None) -> Iterator[tuple[tarfile.T
             info = _next(archive, stream)
             if info is None:
                 return
+            # Regular files only: no links, devices or sparse files.
             if info.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and info.sparse is None:
                 content = archive.extractfile(info)
                 assert content is not None

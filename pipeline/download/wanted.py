@@ -27,11 +27,11 @@ class Listed:
 
     def __post_init__(self) -> None:
         if (self.sha256 is None) != (self.bytes is None):
-            key, other = ("sha256", "bytes") if self.sha256 is None else ("bytes", "sha256")
+            missing, present = ("sha256", "bytes") if self.sha256 is None else ("bytes", "sha256")
             raise refuse(
-                key,
+                missing,
                 None,
-                f"a value, as {other} has one",
+                f"a value, as {present} has one",
                 "Set both, or both to null for a file that may change.",
             )
         if self.pinned() is None:

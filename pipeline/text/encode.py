@@ -76,6 +76,7 @@ class Codec:
         description = describe(folder)
         if side not in description.sides:
             raise refuse(str(folder), f"side {side}", "one of " + ", ".join(description.sides))
+
         tokens = vocab.load(folder / f"{side}.parquet", description.sizes.get(side), SPECIALS)
         tokenizer = (
             bpe.load(folder / f"{side}.tokenizer.json") if description.level == "bpe" else None

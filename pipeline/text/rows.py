@@ -183,9 +183,9 @@ def prepare(batch: pa.RecordBatch, text: Text) -> PreparedBatch:
         return PreparedBatch(
             {"text": batch["text"], "tokens": tokens["text"], **rest}, reasons, keys
         )
-    named = {f"{side}_tokens": tokens[side] for side in sides}
     raw = {side: batch[side] for side in sides}
-    return PreparedBatch({**raw, **named, "target_characters": length}, reasons, keys)
+    side_tokens = {f"{side}_tokens": tokens[side] for side in sides}
+    return PreparedBatch({**raw, **side_tokens, "target_characters": length}, reasons, keys)
 
 
 def prepare_batch(item: tuple[str, pa.RecordBatch], text: Text) -> tuple[str, PreparedBatch]:

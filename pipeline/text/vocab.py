@@ -58,6 +58,7 @@ def load(path: Path, size: int | None, first: Sequence[str]) -> pa.StringArray:
         raise refuse(
             str(path), "ids out of order", f"the ids 0 to {len(tokens) - 1}", REPAIR_ADVICE
         )
+
     if (
         tokens.null_count
         or len(tokens.unique()) != len(tokens)

@@ -83,6 +83,7 @@ def _links(rules: Rules) -> None:
                     f"{start} {english} {pronoun} {{Brief {kind} {gender}#2}}",
                     f"{start} {word} {il} {{Brief {kind} {gender}#2}}",
                 )
+
         for object_ in GENDERS:
             _object_links(rules, gender, object_)
 
@@ -131,6 +132,7 @@ def _questions(rules: Rules) -> None:
             f"{english}{{Asked}}",
             f"{word}est-ce que/qu' {{Asked}}",
         )
+
     for gender in GENDERS:
         for kind in ("person", "animal"):
             who = f"{{Plain {kind} {gender}}}"
