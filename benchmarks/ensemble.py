@@ -22,19 +22,19 @@ from pipeline.dag import paths
 from pipeline.predictions import translation as predictions
 from pipeline.scoring import mt_metrics
 from pipeline.scoring.significance import Array, Bootstrap, pairs
-from pipeline.scoring.tasks import of_run, text_of, tokenizer_of
+from pipeline.scoring.tasks import load_scoring, text_config, bleu_tokenizer
 from pipeline.tasks import translation
 from pipeline.text.tokens import round_trip
 
-TOGETHER = "ensemble"
+ENSEMBLE = "ensemble"
 
 
-def place(root: Path, stage: str, name: str, run: params.Run, option: str) -> Path:
+def stage_path(root: Path, stage: str, name: str, run: params.Run, option: str) -> Path:
     """A folder that the DAG gives to a run's stage."""
-    return paths.option(root, stage, name, {"corpus": run.corpus}, option)
+    return paths.option_path(root, stage, name, {"corpus": run.corpus}, option)
 
 
-def members(root: Path, names: list[str], split: str) -> dict[str, list[str]]:
+def read_hypotheses(root: Path, names: list[str], split: str) -> dict[str, list[str]]:
     """What each run's own search has answered to every row; UserError for what is no pair's
     answer."""
     found = {}
@@ -42,7 +42,7 @@ def members(root: Path, names: list[str], split: str) -> dict[str, list[str]]:
         run = params.run(root / "params.yaml", name)
         if run.task != "translation":
             raise refuse(name, f"a run of the task {run.task}", "a translator", "Name another run.")
-        file = place(root, "predict", name, run, "out") / f"hypotheses_{split}.parquet"
+        file = stage_path(root, "predict", name, run, "out") / f"hypotheses_{split}.parquet"
         if not file.exists():
             raise refuse(
                 str(file),
@@ -55,30 +55,30 @@ def members(root: Path, names: list[str], split: str) -> dict[str, list[str]]:
     return found
 
 
-def tokens(root: Path, name: str) -> Path:
+def tokens_folder(root: Path, name: str) -> Path:
     """The folder of the tokens of a run's corpus."""
-    return place(root, "evaluate", name, params.run(root / "params.yaml", name), "tokens")
+    return stage_path(root, "evaluate", name, params.run(root / "params.yaml", name), "tokens")
 
 
 def references(root: Path, name: str, split: str) -> list[str]:
     """What the rows of a run's corpus should be translated to."""
-    path = tokens(root, name) / f"{split}.parquet"
+    path = tokens_folder(root, name) / f"{split}.parquet"
     targets: list[str] = tables.read(path, tables.TOKENS_PAIR).sort_by("row")["target"].to_pylist()
     return targets
 
 
-def normalized(root: Path, name: str, texts: list[str]) -> list[str]:
+def normalize(root: Path, name: str, texts: list[str]) -> list[str]:
     """Normalize answers or references by the settings of the run's corpus, as the evaluate stage
     does."""
     file = root / "params.yaml"
-    settings = text_of(file, params.run(file, name).corpus)
+    settings = text_config(file, params.run(file, name).corpus)
     return [str(text) for text in round_trip(pa.array(texts, pa.string()), settings).to_pylist()]
 
 
 def ensemble(root: Path, names: list[str], encoded: Path) -> list[str]:
     """What the runs together answer to every row of the encoded split."""
     session, table = infer.together(root, names), tables.read(encoded, translation.SCHEMA)
-    answers = predictions.found(
+    answers = predictions.search_rows(
         session, translation.prompts(table, session.device), table["row"].to_numpy()
     )
     best = answers.filter(pc.field("rank") == 0).sort_by("row")
@@ -96,18 +96,18 @@ def main() -> None:
     if len(a.runs) < 2:
         raise refuse("RUN", a.runs[0], "two runs at least")
     file, name = a.root / "params.yaml", a.runs[0]
-    answers = members(a.root, a.runs, a.split)
+    answers = read_hypotheses(a.root, a.runs, a.split)
     run = params.run(file, name)
-    encoded = place(a.root, "predict", name, run, "encoded") / f"{a.split}.parquet"
-    answers = {TOGETHER: ensemble(a.root, a.runs, encoded)} | answers
-    answers = {system: normalized(a.root, name, texts) for system, texts in answers.items()}
-    expected = normalized(a.root, name, references(a.root, name, a.split))
-    tokenizer, _ = tokenizer_of(file, run.corpus, tokens(a.root, name))
+    encoded = stage_path(a.root, "predict", name, run, "encoded") / f"{a.split}.parquet"
+    answers = {ENSEMBLE: ensemble(a.root, a.runs, encoded)} | answers
+    answers = {system: normalize(a.root, name, texts) for system, texts in answers.items()}
+    expected = normalize(a.root, name, references(a.root, name, a.split))
+    tokenizer, _ = bleu_tokenizer(file, run.corpus, tokens_folder(a.root, name))
     task, bootstrap = (
-        of_run(file, name, run, tokenizer),
+        load_scoring(file, name, run, tokenizer),
         Bootstrap.of(params.evaluation(file), run.corpus, a.split),
     )
-    measure = mt_metrics.measures(tokenizer)[task.main]
+    measure = mt_metrics.text_metrics(tokenizer)[task.main]
     units: dict[str, Array] = {
         system: np.array(
             [measure.sums(*pair) for pair in zip(texts, expected, strict=True)], dtype=np.float64

@@ -28,7 +28,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.core.errors import UserError, exit_with, printable, refuse, shown, told
+from pipeline.core.errors import UserError, exit_with, printable, refuse, redact, describe_error
 from pipeline.download import archives, fetch, mirror
 from pipeline.download.budget import SHIPPED, Account, Budget
 from pipeline.download.failures import DownloadError
@@ -391,8 +391,8 @@ def test_of_an_address_everything_but_what_may_be_secret_is_shown() -> None:
         "sqlite:////folder/me@work/mlflow.db": "sqlite:////folder/me@work/mlflow.db",
         "/a/folder?of mine": "/a/folder?of mine",
     }.items():
-        assert shown(address) == safe
-        assert told(ValueError(f"no answer\n from '{address}'")).startswith(
+        assert redact(address) == safe
+        assert describe_error(ValueError(f"no answer\n from '{address}'")).startswith(
             f"no answer from '{safe}"[:-1]
         )
 
@@ -402,7 +402,7 @@ def test_a_message_never_steers_the_terminal(capsys: pytest.CaptureFixture[str])
     safe = r"a\x1b]0;title\x07\x1b[2Jb\rc\nd\x9be\u202ef\udcffg\u2028h"
     assert str(refuse("key", hostile, "text")) == f"key: got {safe}; expected text."
     assert str(UserError(hostile)) == safe
-    assert told(ValueError(hostile.replace("\n", " "))).startswith(
+    assert describe_error(ValueError(hostile.replace("\n", " "))).startswith(
         r"a\x1b]0;title\x07\x1b[2Jb c d\x9be\u202ef"
     )
     readable = "Привет, 世界, می\u200cخواهم, e\u0301, 👩\u200d🚀"

@@ -231,7 +231,7 @@ def test_every_tokenizers_sums_are_sacrebleus_corpus_score(
         ("bleu_lowercase", BLEU(force=True, tokenize=tokenizer, lowercase=True)),
         ("ter", TER(normalized=True, asian_support=tokenizer in ("zh", "char"))),
     ):
-        measure = mt_metrics.measures(tokenizer)[name]
+        measure = mt_metrics.text_metrics(tokenizer)[name]
         sums = np.array([measure.sums(*row) for row in rows], dtype=np.float64).sum(
             0, keepdims=True
         )
@@ -282,7 +282,7 @@ def test_the_choice_depends_on_no_order_and_no_batch(texts: list[str], random: o
 def test_without_a_corpus_each_reference_gets_the_tokenizer_of_its_script() -> None:
     answers, references = ["我明天去学校", "a cat sat down"], ["我今天去学校", "a cat sat down"]
     for wanted, places in (("zh", [0]), ("13a", [1])):
-        measure, oracle = mt_metrics.measures()["bleu"], BLEU(force=True, tokenize=wanted)
+        measure, oracle = mt_metrics.text_metrics()["bleu"], BLEU(force=True, tokenize=wanted)
         sums = [measure.sums(answers[i], references[i]) for i in places]
         oracle_score = oracle.corpus_score(
             [answers[i] for i in places], [[references[i] for i in places]]

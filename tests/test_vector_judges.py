@@ -43,7 +43,7 @@ def test_purity_is_what_a_recount_word_by_word_finds(seed: int) -> None:
     word_N = rng.permutation(60)[:45]
     # from a few words to more than the ten neighbours asked for
     class_N = np.minimum(rng.integers(0, 9, 45) // 2, 3)
-    found, chance = vectors.purity(vectors.unit(vector_VD), word_N, class_N)
+    found, chance = vectors.neighbour_purity(vectors.unit_length(vector_VD), word_N, class_N)
     where = dict(zip(word_N.tolist(), class_N.tolist(), strict=True))
     for i, word in enumerate(word_N.tolist()):
         others = sum(one == where[word] for one in where.values()) - 1
@@ -59,8 +59,8 @@ def test_purity_is_what_a_recount_word_by_word_finds(seed: int) -> None:
 
 def test_words_of_a_class_at_one_place_are_pure_and_a_lone_word_is_not() -> None:
     vector_VD = np.repeat(np.eye(4), 3, axis=0)[:10]
-    found, _ = vectors.purity(
-        vectors.unit(vector_VD), np.arange(10), np.repeat(np.arange(4), 3)[:10]
+    found, _ = vectors.neighbour_purity(
+        vectors.unit_length(vector_VD), np.arange(10), np.repeat(np.arange(4), 3)[:10]
     )
     assert found.tolist() == [1.0] * 9 + [0.0]
 
@@ -90,10 +90,10 @@ def test_spearmans_correlation_is_scipys_ties_and_all(seed: int) -> None:
 
 def test_analogies_are_answered_by_the_nearest_word_that_is_not_in_the_question() -> None:
     vector_VD = random_vectors(40, 3, 1)
-    unit_VD = vectors.unit(vector_VD)
+    unit_VD = vectors.unit_length(vector_VD)
     questions = np.random.default_rng(2).integers(0, 40, (60, 3))
     for (a, b, c), found in zip(
-        questions.tolist(), vectors.answers(unit_VD, questions).tolist(), strict=True
+        questions.tolist(), vectors.solve_analogies(unit_VD, questions).tolist(), strict=True
     ):
         target = unit_VD[b] - unit_VD[a] + unit_VD[c]
         assert found == max(
@@ -333,12 +333,12 @@ def test_vectors_come_back_from_the_text_format_to_the_bit() -> None:
 
 def test_the_plane_is_the_one_that_keeps_most_of_the_variance() -> None:
     points = random_vectors(50, 6, 3) * np.array([5, 0.1, 0.2, 3, 0.3, 0.4])
-    flat = picture.plane(points)
+    flat = picture.principal_components(points)
     assert flat.var(0).sum() == pytest.approx(
         np.linalg.eigvalsh(np.cov(points.T, bias=True))[-2:].sum()
     )
-    assert np.allclose(picture.plane(points + 7), flat)
-    assert np.array_equal(picture.plane(points[:, :1])[:, 1], np.zeros(50))
+    assert np.allclose(picture.principal_components(points + 7), flat)
+    assert np.array_equal(picture.principal_components(points[:, :1])[:, 1], np.zeros(50))
 
 
 # The stages

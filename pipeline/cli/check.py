@@ -5,7 +5,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pipeline.contracts import Looking
+from pipeline.contracts import AttentiveDecodable
 from pipeline.core import config, params
 from pipeline.core.errors import refuse
 from pipeline.download import source as download
@@ -148,7 +148,7 @@ def _start(path: Path, name: str, block: params.Run) -> None:
             )
             raise refuse(f"runs.{line[-1]}.start", parent, fitting)
         line.append(parent)
-    begun, families = params.run(path, block.start), start.families(block.family)
+    begun, families = params.run(path, block.start), start.compatible_families(block.family)
     if begun.family not in families:
         fits = [
             other for other in runs if other != name and params.run(path, other).family in families
@@ -162,7 +162,7 @@ def _start(path: Path, name: str, block: params.Run) -> None:
         begun.model,
         f"runs.{block.start}.model",
     )
-    start.refuse_unlike(block, block.start, begun.family, begun.model, f"runs.{name}.model")
+    start.refuse_mismatch(block, block.start, begun.family, begun.model, f"runs.{name}.model")
     own, other = (
         params.corpus(path, corpus).vocab["corpus"] for corpus in (block.corpus, begun.corpus)
     )
@@ -192,7 +192,7 @@ def _search(block: params.Run, task: ModuleType, model: ModuleType, where: str) 
     if (
         "penalty" in block.search
         and search.penalty.coverage
-        and not isinstance(model.Model, Looking)
+        and not isinstance(model.Model, AttentiveDecodable)
     ):
         got = f"{search.penalty.coverage} with {block.family}, which cannot say where it looks"
         raise refuse(f"{where}.penalty.coverage", got, "0.0 for this family")

@@ -22,7 +22,7 @@ from pipeline.download.wanted import MANIFEST
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class SourceChanges:
     """Corpora whose source has other content than their copy, with a hash of that content, and what
     could not be told."""
 
@@ -30,18 +30,18 @@ class Look:
     troubles: tuple[str, ...]
 
 
-def refresh(root: Path) -> Look:
+def refresh(root: Path) -> SourceChanges:
     """Look, and download the changed corpora again; UserError if a path is gone or the stage fails.
 
     The caller holds `pipeline.dag.project_lock`.
     """
-    seen = look(root)
+    seen = compare_sources(root)
     for corpus in seen.changed:
-        force_stage.again(root, f"download@{corpus}")
+        force_stage.force(root, f"download@{corpus}")
     return seen
 
 
-def look(root: Path) -> Look:
+def compare_sources(root: Path) -> SourceChanges:
     """Compare the sources of the corpora that were downloaded before, in the order of params.yaml,
     with their copies.
 
@@ -52,7 +52,7 @@ def look(root: Path) -> Look:
     paths.check_names(root)
     for name in config.section(root / "params.yaml", "corpora"):
         corpus = params.corpus(root / "params.yaml", name)
-        manifest = paths.option(root, "download", name, asdict(corpus), "out") / MANIFEST
+        manifest = paths.option_path(root, "download", name, asdict(corpus), "out") / MANIFEST
         if not manifest.exists():
             continue
         copied = {
@@ -67,7 +67,7 @@ def look(root: Path) -> Look:
             now, troubles = copied | served, troubles + unclear
         if now != copied:
             changed[name] = hashlib.sha256(json.dumps(now, sort_keys=True).encode()).hexdigest()
-    return Look(changed, tuple(troubles))
+    return SourceChanges(changed, tuple(troubles))
 
 
 def _own(path: str, where: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline.core.atomic import exclusive
-from pipeline.core.errors import UserError, refuse, shown
+from pipeline.core.errors import UserError, refuse, redact
 from pipeline.download import archives, containers, mirror
 from pipeline.download.failures import DownloadError
 from pipeline.download.fetch import Fetcher, Limits
@@ -101,7 +101,7 @@ class Collector:
         for address in candidates:
             result = self._results[address]
             reason = result if isinstance(result, str) else result.explain(file)
-            reasons.append(f"{shown(address)}: {reason}")
+            reasons.append(f"{redact(address)}: {reason}")
 
         key = f"{self._where(file)} ({file.name})"
         account = self._fetcher.account
@@ -129,7 +129,7 @@ def _check_mirror(address: str) -> None:
     if not Path(address).is_dir():
         raise refuse(
             "SEQLINE_MIRROR",
-            shown(address),
+            redact(address),
             "a folder, or an address that begins with https:// or http://",
         )
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pipeline.core import config
 from pipeline.core.atomic import exclusive
-from pipeline.core.errors import naming, refuse
+from pipeline.core.errors import name_file_in_errors, refuse
 from pipeline.download.failures import BudgetSpent
 
 SECTION = "download"
@@ -157,7 +157,7 @@ class Account:
         """Add unsaved costs to those in the file, which other processes may have changed."""
         self._read_clock()
         temporary = self._path.with_suffix(".spent.partial")
-        with exclusive(self._path.with_suffix(".lock")), naming(self._path):
+        with exclusive(self._path.with_suffix(".lock")), name_file_in_errors(self._path):
             self._saved = _read(self._path) + self._unsaved
             temporary.write_text(json.dumps(asdict(self._saved)))
             # Not synced: after a power cut, the spending may begin anew.

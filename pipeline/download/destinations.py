@@ -9,7 +9,7 @@ import socket
 import urllib.parse
 from enum import IntEnum
 
-from pipeline.core.errors import printable, shown
+from pipeline.core.errors import printable, redact
 from pipeline.download.failures import DownloadError
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -95,7 +95,7 @@ def redirect_target(address: str, location: str, nearest: Zone) -> str:
         raise DownloadError("redirects to what is no address")
     if parts.scheme == "http" and urllib.parse.urlsplit(address).scheme == "https":
         raise DownloadError(
-            f"redirects from https to {shown(target)[:100]}, which is not encrypted"
+            f"redirects from https to {redact(target)[:100]}, which is not encrypted"
         )
     if "@" in parts.netloc:
         raise DownloadError("redirects to an address with a password")

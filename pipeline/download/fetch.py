@@ -20,7 +20,7 @@ import requests
 import urllib3
 
 from pipeline.core.atomic import replace_file
-from pipeline.core.errors import naming, shown
+from pipeline.core.errors import name_file_in_errors, redact
 from pipeline.download import archives, headers, partial
 from pipeline.download.budget import Account
 from pipeline.download.destinations import Zone, redirect_target, zone_of_host
@@ -199,7 +199,7 @@ class Fetcher:
                 complete = {headers.content_range(response)[1], note.total} <= {None, size}
                 if response.status_code != 416 or not size or not complete:
                     start = self._body_offset(response, target, size, note)
-                    self._receive(response, target, start, limits, f"{self._corpus} {shown(url)}")
+                    self._receive(response, target, start, limits, f"{self._corpus} {redact(url)}")
 
         # Delete the old note first, so that it never describes other bytes.
         partial.complete_note(target).unlink(missing_ok=True)
@@ -332,7 +332,7 @@ class Fetcher:
         size = start
         with part.open("ab", buffering=0) as file, progress(label, start, total) as advance:
             for chunk in self._body(response):
-                with naming(part):
+                with name_file_in_errors(part):
                     _write(file, chunk)
                 size += len(chunk)
                 advance(len(chunk))

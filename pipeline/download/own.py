@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.core.errors import UserError, naming, refuse
+from pipeline.core.errors import UserError, name_file_in_errors, refuse
 from pipeline.download.wanted import MANIFEST
 
 _CHUNK = 1 << 20
@@ -40,7 +40,7 @@ def copy(path: str, where: str, into: Path) -> list[str]:
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("wb") as file:
             for chunk in chunks(source, name, where):
-                with naming(target):
+                with name_file_in_errors(target):
                     file.write(chunk)
     return [name for _, name in pairs]
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline.core.atomic import write_file
-from pipeline.core.errors import naming
+from pipeline.core.errors import name_file_in_errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,5 +73,5 @@ def read_note(path: Path) -> Note:
 
 def write_note(path: Path, note: Note) -> None:
     """Save a note atomically."""
-    with naming(path):
+    with name_file_in_errors(path):
         write_file(path, json.dumps(asdict(note)).encode())

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from pipeline.core.atomic import exclusive
-from pipeline.core.errors import printable, refuse, shown
+from pipeline.core.errors import printable, refuse, redact
 from pipeline.download.addresses import local_path
 from pipeline.download.failures import DownloadError
 from pipeline.download.fetch import Fetcher, Limits
@@ -36,7 +36,7 @@ def latest(file: Listed, where: str, fetcher: Fetcher) -> tuple[Path, str]:
         try:
             return _current(url, fetcher), ""
         except DownloadError as error:
-            reasons.append(f"{shown(url)}: {error}")
+            reasons.append(f"{redact(url)}: {error}")
 
     # Fall back to the copy of an earlier run.
     problem = printable("; ".join(reasons))

@@ -5,7 +5,7 @@ import re
 import urllib.parse
 from dataclasses import dataclass
 
-from pipeline.core.errors import refuse, shown
+from pipeline.core.errors import refuse, redact
 
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}")
@@ -115,14 +115,14 @@ def _check_address(url: str, where: str) -> None:
     try:
         parts = urllib.parse.urlsplit(url)
     except ValueError as error:
-        raise refuse(where, shown(url), "an address", f"{error}.") from None
+        raise refuse(where, redact(url), "an address", f"{error}.") from None
     if not url.isprintable() or " " in url:
-        raise refuse(where, repr(shown(url)), "an address without blanks")
+        raise refuse(where, repr(redact(url)), "an address without blanks")
     if parts.scheme not in ("http", "https", "file"):
-        raise refuse(where, shown(url), "an address that begins with https://, http:// or file://")
+        raise refuse(where, redact(url), "an address that begins with https://, http:// or file://")
     if "@" in parts.netloc:
         raise refuse(
-            where, shown(url), "an address without a password", "Keep credentials in ~/.netrc."
+            where, redact(url), "an address without a password", "Keep credentials in ~/.netrc."
         )
     if parts.scheme != "file" and not parts.hostname:
-        raise refuse(where, shown(url), "an address with a host")
+        raise refuse(where, redact(url), "an address with a host")

@@ -22,9 +22,12 @@ from pipeline.text.splits import Digests, digests
 from pipeline.text.tokens import Text, normalise
 
 TEST = "test"  # the split that is tested; others are looked at by guards
-_UNTESTED = {"train", "valid", "rejects"}
+_OTHER_TABLES = {"train", "valid", "rejects"}
 _TOKENS = tuple(tables.TOKENS.values())
-_BESIDE = ("limits.json", "judges")  # what else the evaluate stage reads in a folder of tokens
+_EXTRA_INPUTS = (
+    "limits.json",
+    "judges",
+)  # what else the evaluate stage reads in a folder of tokens
 
 Mask = NDArray[np.bool_]
 
@@ -35,7 +38,7 @@ class Incomparable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Tokenization:
     """Tokenization of a contender: its vocabulary's description, and the md5 of each side's ids."""
 
     about: Description
@@ -53,24 +56,24 @@ class Way:
         return same_text and self.sides[side] == other.sides.get(side)
 
 
-def splits(tokens: Path) -> list[str]:
+def list_splits(tokens: Path) -> list[str]:
     """The splits of a folder of tokens that a test set has, `test` first; Incomparable if that is
     missing."""
-    found = {file.stem for file in tokens.glob("*.parquet")} - _UNTESTED
+    found = {file.stem for file in tokens.glob("*.parquet")} - _OTHER_TABLES
     if TEST not in found:
         raise Incomparable(f"{tokens} has no test split")
     return sorted(found, key=lambda split: (split != TEST, split))
 
 
-def read_as(tokens: Path, about: Description, out: Path) -> None:
+def retokenize(tokens: Path, about: Description, out: Path) -> None:
     """The test set in the folder `tokens` as the vocabulary `about` reads it, in the folder
     `out`."""
     out.mkdir(parents=True)
-    for split in splits(tokens):
+    for split in list_splits(tokens):
         schema = tables.schema(tokens / f"{split}.parquet", *_TOKENS)
         with tables.writer(out / f"{split}.parquet", schema) as writer:
             for batch in tables.batches(tokens / f"{split}.parquet", schema):
-                made = _prepared(batch, about)
+                made = _prepare(batch, about)
                 if made.reasons.null_count < len(batch):
                     first = pc.index(pc.is_valid(made.reasons), True).as_py()
                     raise Incomparable(
@@ -79,30 +82,30 @@ def read_as(tokens: Path, about: Description, out: Path) -> None:
                 writer.write_batch(
                     pa.record_batch([batch["row"], *made.columns.values()], schema=schema)
                 )
-    for name in _BESIDE:
+    for name in _EXTRA_INPUTS:
         if (tokens / name).exists():
             (shutil.copytree if (tokens / name).is_dir() else shutil.copyfile)(
                 tokens / name, out / name
             )
 
 
-def fair(tokens: Path, split: str, champions: Path, challengers: Path) -> Mask:
+def fair_rows(tokens: Path, split: str, champions: Path, challengers: Path) -> Mask:
     """Mark rows of the split seen in training by both contenders or by neither, `champions` and
     `challengers` being the folders of tokens that they were trained on. A corpus that grew, and is
     split anew, moves rows from test to train."""
-    keys = _keys(tokens / f"{split}.parquet")
+    keys = _row_digests(tokens / f"{split}.parquet")
     if champions == challengers:
         return np.ones(len(keys), np.bool_)
     one, other = (
-        np.isin(keys, _keys(folder / "train.parquet")) for folder in (champions, challengers)
+        np.isin(keys, _row_digests(folder / "train.parquet")) for folder in (champions, challengers)
     )
     return ~(one ^ other)
 
 
-def way(vocab: Path) -> Way:
+def read_tokenization(vocab: Path) -> Tokenization:
     """Read the tokenization of the contender whose vocabulary is in the folder."""
     about = describe(vocab)
-    return Way(about, {side: md5(sorted(vocab.glob(f"{side}.*"))) for side in about.sizes})
+    return Tokenization(about, {side: md5(sorted(vocab.glob(f"{side}.*"))) for side in about.sizes})
 
 
 def md5(files: Iterable[Path]) -> str:
@@ -114,11 +117,11 @@ def md5(files: Iterable[Path]) -> str:
     return total.hexdigest()
 
 
-def files_of_test_set(tokens: Path) -> list[Path]:
+def test_set_files(tokens: Path) -> list[Path]:
     """All that a test set is made of: the tables of its splits and what lies beside them."""
     beside = [tokens / "limits.json", *sorted((tokens / "judges").glob("*.parquet"))]
     return [
-        *(tokens / f"{split}.parquet" for split in splits(tokens)),
+        *(tokens / f"{split}.parquet" for split in list_splits(tokens)),
         *(file for file in beside if file.exists()),
     ]
 
@@ -127,7 +130,7 @@ def _md5() -> "hashlib._Hash":
     return hashlib.md5(usedforsecurity=False)
 
 
-def _prepared(batch: pa.RecordBatch, about: Description) -> PreparedBatch:
+def _prepare(batch: pa.RecordBatch, about: Description) -> PreparedBatch:
     text = Text(
         level=about.level,
         lowercase=about.lowercase,
@@ -137,7 +140,7 @@ def _prepared(batch: pa.RecordBatch, about: Description) -> PreparedBatch:
     return prepare(batch.append_column("reject", pa.nulls(len(batch), pa.string())), text)
 
 
-def _keys(path: Path) -> Digests:
+def _row_digests(path: Path) -> Digests:
     """A digest of each row's first side, regardless of case, as splits are made by."""
     schema = tables.schema(path, *_TOKENS)
     side = "source" if "source" in schema.names else "text"

@@ -23,7 +23,7 @@ _BETA = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Surface:
+class TextMetric:
     """One score of the surface of a text: sacreBLEU's metric object, and `score` from sums_RK to
     scores_R (0 to 100).
 
@@ -45,7 +45,7 @@ class Surface:
         return str(self.metric.get_signature())
 
 
-def measures(tokenizer: str | None = None) -> dict[str, Surface]:
+def text_metrics(tokenizer: str | None = None) -> dict[str, TextMetric]:
     """Every surface score by its name; `_lowercase` compares without regard to case.
 
     `tokenizer` is BLEU's. None, for callers without a corpus, chooses one for each reference by its
@@ -59,13 +59,15 @@ def measures(tokenizer: str | None = None) -> dict[str, Surface]:
     return {
         "bleu": _bleu(tokenizer, lowercase=False),
         "bleu_lowercase": _bleu(tokenizer, lowercase=True),
-        "chrf": _surface(CHRF(), chrf),
-        "chrf_lowercase": _surface(CHRF(lowercase=True), chrf),
-        "ter": Surface(edit_rate, ter, partial(_edits, edit_rate)),
+        "chrf": _sacrebleu_metric(CHRF(), chrf),
+        "chrf_lowercase": _sacrebleu_metric(CHRF(lowercase=True), chrf),
+        "ter": TextMetric(edit_rate, ter, partial(_ter_sums, edit_rate)),
     }
 
 
-def pairs(answers: pa.StringArray, references: pa.StringArray, text: Text) -> list[tuple[str, str]]:
+def normalized_pairs(
+    answers: pa.StringArray, references: pa.StringArray, text: Text
+) -> list[tuple[str, str]]:
     """Pairs of answer and reference, both read as the block `text` of their corpus says."""
     return list(
         zip(
@@ -76,12 +78,12 @@ def pairs(answers: pa.StringArray, references: pa.StringArray, text: Text) -> li
     )
 
 
-def _bleu(tokenizer: str | None, lowercase: bool) -> Surface:
+def _bleu(tokenizer: str | None, lowercase: bool) -> TextMetric:
     from sacrebleu.metrics import BLEU
 
     if tokenizer is not None:
-        return _surface(BLEU(force=True, lowercase=lowercase, tokenize=tokenizer), bleu)
-    by_tokenizer: dict[str, Surface] = {}
+        return _sacrebleu_metric(BLEU(force=True, lowercase=lowercase, tokenize=tokenizer), bleu)
+    by_tokenizer: dict[str, TextMetric] = {}
     metric = BLEU(force=True, lowercase=lowercase)  # for the signature alone
 
     def sums(hypothesis: str, reference: str) -> list[int]:
@@ -91,18 +93,18 @@ def _bleu(tokenizer: str | None, lowercase: bool) -> Surface:
             metric.tokenizer_signature = "+".join(sorted(by_tokenizer))
         return by_tokenizer[chosen].sums(hypothesis, reference)
 
-    return Surface(metric, bleu, sums)
+    return TextMetric(metric, bleu, sums)
 
 
-def _surface(metric: Any, score: Callable[[Array], Array]) -> Surface:
+def _sacrebleu_metric(metric: Any, score: Callable[[Array], Array]) -> TextMetric:
     def sums(hypothesis: str, reference: str) -> list[int]:
         found: list[int] = metric._extract_corpus_statistics([hypothesis], [[reference]])[0]
         return found
 
-    return Surface(metric, score, sums)
+    return TextMetric(metric, score, sums)
 
 
-def _edits(metric: Any, hypothesis: str, reference: str) -> list[int]:
+def _ter_sums(metric: Any, hypothesis: str, reference: str) -> list[int]:
     got, want = (metric.tokenizer(text.rstrip()).split() for text in (hypothesis, reference))
     return [edits(got, want), len(want)]
 

@@ -21,9 +21,9 @@ from pipeline.ragged import Ragged, batches_by_budget, describe_rows, round_up_t
 
 SCHEMA = tables.ENCODED_LABELLED
 KIND = "labelled"  # of the corpora it reads
-SIDES = ("text", "label")  # what is read, and what is answered
-SEARCHED = False  # whether the answer is found by a search
-SCORED_ROWS = 128  # rows per batch when scoring
+SOURCE_TARGET = ("text", "label")  # what is read, and what is answered
+USES_SEARCH = False  # whether the answer is found by a search
+SCORING_BATCH = 128  # rows per batch when scoring
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,8 +72,8 @@ class Texts:
     def by_length(self) -> Iterator[tuple[np.ndarray[Any, Any], Prompt]]:
         """All rows in batches of like lengths, for scoring."""
         order = np.argsort(self.ids.length, kind="stable")
-        for start in range(0, len(order), SCORED_ROWS):
-            rows = order[start : start + SCORED_ROWS]
+        for start in range(0, len(order), SCORING_BATCH):
+            rows = order[start : start + SCORING_BATCH]
             yield rows, self.prompt(rows)
 
 

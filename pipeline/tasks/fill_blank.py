@@ -24,9 +24,9 @@ from pipeline.ragged import Ragged, batches_by_budget, describe_rows
 
 SCHEMA = tables.ENCODED_TEXT
 KIND = "text"  # of the corpora it reads
-SIDES = ("text", "text")  # what is read, and what is answered
-SEARCHED = False  # whether the answer is found by a search
-SCORED_ROWS = 64  # rows per batch when scoring
+SOURCE_TARGET = ("text", "text")  # what is read, and what is answered
+USES_SEARCH = False  # whether the answer is found by a search
+SCORING_BATCH = 64  # rows per batch when scoring
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,7 +83,7 @@ class Task:
         return batch(self.train, planned, self.device)
 
     def loss(self, model: BlankFiller, batch: Batch, carry: None) -> tuple[Loss, None]:
-        logits_NV, label_N = guesses(model, batch)
+        logits_NV, label_N = real_logits(model, batch)
         return Loss(summed_cross_entropy(logits_NV, label_N), len(label_N)), None
 
     def validate(self, model: BlankFiller) -> tuple[Loss, dict[str, float]]:
@@ -102,7 +102,7 @@ def batch(rows: Ragged, which: np.ndarray[Any, Any], device: torch.device) -> Ba
     return Batch(ids_BT, length_B, label_BW.masked_fill(label_BW == EOS, PAD))
 
 
-def guesses(model: BlankFiller, batch: Batch) -> tuple[Tensor, Tensor]:
+def real_logits(model: BlankFiller, batch: Batch) -> tuple[Tensor, Tensor]:
     """logits_NV of the real words, and label_N."""
     real_BW = batch.label_BW != PAD
     hidden_BWH = model.around(batch.ids_BT, batch.length_B)
@@ -117,10 +117,10 @@ def likelihood(
     rows = Ragged(table["ids"])
     nats = np.zeros(len(rows.length))
     order = np.argsort(rows.length, kind="stable")
-    for start in range(0, len(order), SCORED_ROWS):
-        which = order[start : start + SCORED_ROWS]
+    for start in range(0, len(order), SCORING_BATCH):
+        which = order[start : start + SCORING_BATCH]
         given = batch(rows, which, device)
-        logits_NV, label_N = guesses(model, given)
+        logits_NV, label_N = real_logits(model, given)
         nats_N = F.cross_entropy(logits_NV.float(), label_N, reduction="none").double()
         real_BW = given.label_BW != PAD
         nats_BW = torch.zeros(real_BW.shape, dtype=torch.float64, device=device).masked_scatter(

@@ -28,12 +28,12 @@ from pipeline.text.specials import SPECIALS
 
 SCHEMA = tables.ENCODED_TEXT
 KIND = "text"  # of the corpora it reads
-SIDES = ("text", "text")  # what is read, and what is answered
-SEARCHED = False  # whether the answer is found by a search
+SOURCE_TARGET = ("text", "text")  # what is read, and what is answered
+USES_SEARCH = False  # whether the answer is found by a search
 CHOSEN, MASKED, RANDOM = 0.15, 0.8, 0.1  # shares: of the words, and of the chosen ones
-SCORED_ROWS = 64  # pairs per batch when scoring
+SCORING_BATCH = 64  # pairs per batch when scoring
 # of the pairs and masks that are scored: the same for every run, so that runs can be compared
-SCORED_SEED = 0
+SCORING_SEED = 0
 
 Ids = NDArray[np.int64]
 
@@ -71,7 +71,7 @@ class Batch(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class SentencePairs:
     """Pairs of sentences: the rows of both, and whether the second follows the first."""
 
     first_P: Ids
@@ -80,13 +80,13 @@ class Chosen:
 
     def take(self, pairs: Ids) -> "Chosen":
         """Some of the pairs."""
-        return Chosen(self.first_P[pairs], self.second_P[pairs], self.follows_P[pairs])
+        return SentencePairs(self.first_P[pairs], self.second_P[pairs], self.follows_P[pairs])
 
 
-class Planned(NamedTuple):
+class BatchPlan(NamedTuple):
     """A batch to be made: its pairs, and the seed of its masks."""
 
-    chosen: Chosen
+    chosen: SentencePairs
     seed: int
 
 
@@ -111,30 +111,30 @@ class Pairs:
         self.start = np.searchsorted(own, own, side="left")
         self.size = np.searchsorted(own, own, side="right") - self.start
 
-    def draw(self, rng: np.random.Generator) -> Chosen:
+    def draw(self, rng: np.random.Generator) -> SentencePairs:
         """Every first sentence with the one that follows, or, one in two, with one that follows in
         another paragraph."""
         count = len(self.first)
         follows = rng.random(count) < 0.5
         other = rng.integers(0, count - self.size)
         other += np.where(other >= self.start, self.size, 0)
-        return Chosen(
+        return SentencePairs(
             self.first, self.first[np.where(follows, np.arange(count), other)] + 1, follows
         )
 
-    def kept(self, chosen: Chosen) -> tuple[Ids, Ids]:
+    def kept(self, chosen: SentencePairs) -> tuple[Ids, Ids]:
         """Number of words read of each sentence: the longer one loses its end until both fit."""
         room = self.max_length - 3
         first, second = self.ids.length[chosen.first_P], self.ids.length[chosen.second_P]
         first = np.minimum(first, np.maximum(room - second, room - room // 2))
         return first, np.minimum(second, room - first)
 
-    def length(self, chosen: Chosen) -> Ids:
+    def length(self, chosen: SentencePairs) -> Ids:
         """Number of words read of each pair."""
         first, second = self.kept(chosen)
         return first + second
 
-    def joined(self, chosen: Chosen) -> tuple[Ids, Ids]:
+    def joined(self, chosen: SentencePairs) -> tuple[Ids, Ids]:
         """ids (pairs, width), BOS first EOS second EOS and PAD to a width of whole buckets;
         segments likewise."""
         first, second = self.kept(chosen)
@@ -150,11 +150,11 @@ class Pairs:
         ids[(column == gap) | (column == end)] = EOS
         return ids, ((column > gap) & (column <= end)).astype(np.int64)
 
-    def batch(self, chosen: Chosen, words: Ids, rng: np.random.Generator) -> Batch:
-        """The pairs with their words masked by `rng`; a random word is one of `words`."""
+    def batch(self, chosen: SentencePairs, words: Ids, rng: np.random.Generator) -> Batch:
+        """The pairs with their words masked by `rng`; a random word is one of `vocabulary_ids`."""
         ids, segment = self.joined(chosen)
         length = (ids != PAD).sum(1)
-        read, label = masked(ids, words, rng)
+        read, label = mask_words(ids, words, rng)
         ids_BS, segment_BS, label_BS, length_B, follows_B = (
             torch.from_numpy(part).to(self.device)
             for part in (read, segment, label, length, chosen.follows_P)
@@ -162,7 +162,7 @@ class Pairs:
         return Batch(Prompt(ids_BS, length_B), segment_BS, label_BS, follows_B.long())
 
 
-def masked(ids: Ids, words: Ids, rng: np.random.Generator) -> tuple[Ids, Ids]:
+def mask_words(ids: Ids, words: Ids, rng: np.random.Generator) -> tuple[Ids, Ids]:
     """Mask `ids`: the input and, at the chosen positions, the targets (PAD elsewhere).
 
     Of each row 15 % of the words are chosen, rounded, but at least one; never PAD, BOS or EOS.
@@ -185,9 +185,14 @@ class Task:
         self, train: pa.Table, valid: pa.Table, config: Config, seed: int, device: torch.device
     ) -> None:
         self.train, self.valid = Pairs(train, config.max_length, device), valid
-        self.words, self.config, self.seed, self.device = words(train), config, seed, device
+        self.words, self.config, self.seed, self.device = (
+            vocabulary_ids(train),
+            config,
+            seed,
+            device,
+        )
 
-    def plan(self, epoch: int) -> list[Planned]:
+    def plan(self, epoch: int) -> list[BatchPlan]:
         """The epoch's batches: alike in length, shuffled within and among one another."""
         rng = np.random.default_rng(derive(self.seed, f"pairs of epoch {epoch}"))
         chosen = self.train.draw(rng)
@@ -198,16 +203,16 @@ class Task:
         batches = [order[i : i + size] for i in range(0, len(order), size)]
         seeds = rng.integers(0, 2**63, len(batches))
         return [
-            Planned(chosen.take(batches[i]), int(seeds[i])) for i in rng.permutation(len(batches))
+            BatchPlan(chosen.take(batches[i]), int(seeds[i])) for i in rng.permutation(len(batches))
         ]
 
-    def batch(self, planned: Planned) -> Batch:
+    def batch(self, planned: BatchPlan) -> Batch:
         return self.train.batch(planned.chosen, self.words, np.random.default_rng(planned.seed))
 
     def loss(self, model: MaskedLanguageModel, batch: Batch, carry: None) -> tuple[Loss, None]:
         """Mean of the words plus mean of the pairs (Devlin et al. 2019, A.2), as a sum over the
         words."""
-        logits_NV, label_N, logits_B2 = answers(model, batch)
+        logits_NV, label_N, logits_B2 = logits(model, batch)
         words = summed_cross_entropy(logits_NV, label_N)
         return Loss(
             words + len(label_N) * F.cross_entropy(logits_B2, batch.follows_B), len(label_N)
@@ -229,7 +234,7 @@ class Task:
             "perplexity": math.exp(min(figures["mlm_loss"], 700.0))
         }
 
-    def describe(self, planned: Planned) -> str:
+    def describe(self, planned: BatchPlan) -> str:
         first = planned.chosen.first_P
         shown = ", ".join(str(row) for row in first[:10])
         return (
@@ -245,13 +250,13 @@ def positions(table: pa.Table, config: Config, training: bool, padded: bool) -> 
     return min(round_up_to_bucket(int(longest.sum()) + 3), config.max_length)
 
 
-def words(table: pa.Table) -> Ids:
+def vocabulary_ids(table: pa.Table) -> Ids:
     """Every word of the table, once."""
     found: Ids = np.unique(Ragged(table["ids"]).values).astype(np.int64)
     return found[found >= len(SPECIALS)]
 
 
-def answers(model: MaskedLanguageModel, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+def logits(model: MaskedLanguageModel, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """logits_NV at the chosen positions only, label_N, and logits_B2 of the pairs."""
     hidden_BSH = model.read(batch.text, batch.segment_BS)
     chosen_BS = batch.label_BS != PAD
@@ -271,9 +276,9 @@ def score(
     depend on the table alone."""
     pairs, rng = (
         Pairs(table, config.max_length, device),
-        np.random.default_rng(derive(SCORED_SEED, "scored pairs")),
+        np.random.default_rng(derive(SCORING_SEED, "scored pairs")),
     )
-    chosen, known = pairs.draw(rng), words(table)
+    chosen, known = pairs.draw(rng), vocabulary_ids(table)
     length = pairs.length(chosen)
     found = {
         name: np.zeros(len(length))
@@ -287,13 +292,13 @@ def score(
 
 def _by_length(length: Ids) -> Iterator[Ids]:
     order = np.argsort(length, kind="stable")
-    for start in range(0, len(order), SCORED_ROWS):
-        yield order[start : start + SCORED_ROWS]
+    for start in range(0, len(order), SCORING_BATCH):
+        yield order[start : start + SCORING_BATCH]
 
 
 def _scored(model: MaskedLanguageModel, batch: Batch) -> dict[str, Tensor]:
     """Each pair's sums."""
-    logits_NV, label_N, logits_B2 = answers(model, batch)
+    logits_NV, label_N, logits_B2 = logits(model, batch)
     pair_N = (batch.label_BS != PAD).nonzero()[:, 0]
     zeros_B = torch.zeros(len(batch.follows_B), dtype=torch.float64, device=pair_N.device)
 

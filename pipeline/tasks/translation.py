@@ -22,9 +22,9 @@ from pipeline.ragged import Ragged, batches_by_budget, describe_rows, round_up_t
 
 SCHEMA = tables.ENCODED_PAIR
 KIND = "pair"  # of the corpora it reads
-SIDES = ("source", "target")  # what is read, and what is answered
-SEARCHED = True  # whether the answer is found by a search
-SCORED_ROWS = 64  # rows per batch when scoring and searching
+SOURCE_TARGET = ("source", "target")  # what is read, and what is answered
+USES_SEARCH = True  # whether the answer is found by a search
+SCORING_BATCH = 64  # rows per batch when scoring and searching
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,7 +81,7 @@ class Pairs:
     def by_length(self) -> list[np.ndarray[Any, Any]]:
         """All rows in batches of like lengths, for scoring."""
         order = np.lexsort((self.target.length, self.source.length))
-        return [order[i : i + SCORED_ROWS] for i in range(0, len(order), SCORED_ROWS)]
+        return [order[i : i + SCORING_BATCH] for i in range(0, len(order), SCORING_BATCH)]
 
 
 class Task:
