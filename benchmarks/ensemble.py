@@ -23,7 +23,7 @@ from pipeline.scoring import mt_metrics
 from pipeline.scoring.significance import Array, Bootstrap, pairs
 from pipeline.scoring.tasks import bleu_tokenizer, load_scoring, text_config
 from pipeline.tasks import translation
-from pipeline.text.tokens import rewritten
+from pipeline.text.tokens import round_trip
 
 ENSEMBLE = "ensemble"
 
@@ -69,7 +69,7 @@ def normalize(root: Path, name: str, texts: list[str]) -> list[str]:
     """Normalize hypotheses or references as the evaluate stage does for the run's corpus."""
     file = root / "params.yaml"
     settings = text_config(file, params.run(file, name).corpus)
-    return [str(text) for text in rewritten(pa.array(texts, pa.string()), settings).to_pylist()]
+    return [str(text) for text in round_trip(pa.array(texts, pa.string()), settings).to_pylist()]
 
 
 def ensemble(root: Path, names: list[str], encoded: Path) -> list[str]:

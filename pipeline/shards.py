@@ -1,14 +1,14 @@
-"""A function over the batches of a corpus, in this process, in several of this machine's, or on a
+"""Map a function over the batches of a corpus: in this process, in several local processes, or on a
 Dask cluster.
 
-Either way it is a `concurrent.futures` executor. Results come in the batches' order and only a few
-batches are in flight, so that what is written is the same bytes wherever it was computed, and
-memory does not grow with the corpus. A worker unpacks the function once, with the vocabulary or
-settings in it, and is given batches, never paths: a cluster need not share this disk. It must have
-the same code, which is compared.
+Processes and clusters are both used as a `concurrent.futures` executor. Results are returned in the
+batches' order, so that the outputs have the same bytes wherever they were computed. Only a few
+batches are in flight, so that memory does not grow with the corpus. A worker unpickles the function
+once, with the vocabulary or settings in it, and receives batches, never paths: a cluster need not
+share this disk. It must have the same code, which is compared.
 
-Processes are spawned, not forked: Arrow and `tokenizers` keep threads, which a fork would lose
-while it keeps their locks."""
+Processes are spawned, not forked: a fork would copy the locks of Arrow and `tokenizers` without the
+threads that hold them."""
 
 import asyncio
 import functools
@@ -37,23 +37,25 @@ from pipeline.core.params import Compute
 A = TypeVar("A")
 B = TypeVar("B")
 C = TypeVar("C")
-Over = Callable[[Iterable[A]], Iterator[B]]  # what `map` does for one function
+MapFunction = Callable[[Iterable[A]], Iterator[B]]  # `map` with the function applied
 
-AHEAD = 2  # batches in flight for each worker: one at work and the next one at hand
+BATCHES_PER_WORKER = 2  # batches in flight for each worker: the current one and the next one
 CONNECT_SECONDS = 10
-# how long a cluster may be without any worker: a dead one is started again by its nanny
-PATIENCE_SECONDS = 30
+# Maximum time of a cluster without workers: a nanny restarts a dead worker.
+WORKER_WAIT_SECONDS = 30
 
-_function: Any = None  # in a spawned process, what it is there for
+_function: Any = None  # in a spawned process: the function to map
 
 
-def mapping(function: Callable[[A], B], compute: Compute) -> AbstractContextManager[Over[A, B]]:
-    """A context whose value is `map` for `function`, by as many workers as `compute` says; with
-    one, in this process.
+def parallel_map(
+    function: Callable[[A], B], compute: Compute
+) -> AbstractContextManager[MapFunction[A, B]]:
+    """Return a context manager of `map` for `function`, with the workers in `compute`; a single
+    worker is this process.
 
-    `function` and what it returns must be picklable, and `function` must be one of a module, or a
-    partial of one. UserError, naming the key, for a cluster that cannot be used or workers that
-    die."""
+    `function` and its results must be picklable, and `function` must be defined in a module, or be
+    a partial of such a function. UserError, naming the key, for a cluster that cannot be used or
+    workers that die."""
     if compute.cluster is not None:
         return _cluster(function, compute.cluster)
     if compute.workers > 1:
@@ -61,41 +63,44 @@ def mapping(function: Callable[[A], B], compute: Compute) -> AbstractContextMana
     return nullcontext(functools.partial(map, function))
 
 
-def reach(address: str) -> int:
-    """Number of batches that the cluster's workers compute at once, after a check of their code;
-    UserError as `mapping`."""
-    with _connected(address) as client:
-        return _threads(client, address)
+def cluster_capacity(address: str) -> int:
+    """Number of batches that the cluster computes at once, after a check of its workers' code;
+    UserError as `parallel_map`."""
+    with _connect(address) as client:
+        return _thread_count(client, address)
 
 
-def ordered(
+def map_in_order(
     submit: Callable[[A], "Future[C]"],
     result: Callable[["Future[C]"], B],
     limit: int,
     items: Iterable[A],
 ) -> Iterator[B]:
-    """The results of `items` in their order, of which `limit` at most are submitted and not yet
-    taken."""
-    waiting: deque[Future[C]] = deque()
+    """Return the results of `items` in order, with at most `limit` of them in flight."""
+    pending: deque[Future[C]] = deque()
     try:
         for item in items:
-            if len(waiting) == limit:
-                yield result(waiting.popleft())
-            waiting.append(submit(item))
-        while waiting:
-            yield result(waiting.popleft())
+            if len(pending) == limit:
+                yield result(pending.popleft())
+            pending.append(submit(item))
+        while pending:
+            yield result(pending.popleft())
     finally:
-        for future in waiting:
+        for future in pending:
             future.cancel()
 
 
 @contextmanager
-def _processes(function: Callable[[A], B], count: int) -> Iterator[Over[A, B]]:
+def _processes(function: Callable[[A], B], count: int) -> Iterator[MapFunction[A, B]]:
     context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(count, context, initializer=_begin, initargs=(function,))
+    # Each process receives the function once, in its initializer.
+    executor = ProcessPoolExecutor(count, context, initializer=_start_process, initargs=(function,))
     try:
         yield functools.partial(
-            ordered, lambda item: executor.submit(_call, item), Future.result, AHEAD * count
+            map_in_order,
+            lambda item: executor.submit(_call, item),
+            Future.result,
+            BATCHES_PER_WORKER * count,
         )
     except BrokenProcessPool:
         todo = "If memory ran out, use fewer workers."
@@ -106,18 +111,22 @@ def _processes(function: Callable[[A], B], count: int) -> Iterator[Over[A, B]]:
         executor.shutdown(cancel_futures=True)
 
 
-def _begin(function: Callable[[Any], Any]) -> None:
+def _start_process(function: Callable[[Any], Any]) -> None:
     """Prepare a spawned process."""
     global _function
     _function = function
-    # Ctrl-C reaches the whole group; the first process ends the others
+
+    # Ctrl-C reaches the whole process group; the parent ends its workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
-    pa.set_cpu_count(1)  # several processes share the cores already
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+
+    # The processes already share the cores: no further threads in each.
+    pa.set_cpu_count(1)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
-def _leave_with_parent() -> None:
+def _exit_with_parent() -> None:
+    """End this process if its parent dies, even if it was killed."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -129,42 +138,46 @@ def _call(item: Any) -> Any:
 
 
 @contextmanager
-def _cluster(function: Callable[[A], B], address: str) -> Iterator[Over[A, B]]:
-    with _connected(address) as client:
-        limit = AHEAD * _threads(client, address)
-        # with every batch, so that a worker may come or be started again at any time
-        packed = pickle.dumps(function)
+def _cluster(function: Callable[[A], B], address: str) -> Iterator[MapFunction[A, B]]:
+    with _connect(address) as client:
+        limit = BATCHES_PER_WORKER * _thread_count(client, address)
+        # Sent with every batch: a worker may join or be restarted at any time.
+        pickled = pickle.dumps(function)
         executor: Executor = client.get_executor(pure=False)
 
         def submit(item: A) -> "Future[bytes]":
-            return executor.submit(_call_there, code(), packed, pickle.dumps(item))
+            return executor.submit(_call_on_worker, code_digest(), pickled, pickle.dumps(item))
 
         def result(future: "Future[bytes]") -> B:
-            while not wait([future], PATIENCE_SECONDS).done:
-                _threads(client, address)
-            made: B = pickle.loads(future.result())
-            return made
+            while not wait([future], WORKER_WAIT_SECONDS).done:
+                _thread_count(client, address)
+            value: B = pickle.loads(future.result())
+            return value
 
-        yield functools.partial(ordered, submit, result, limit)
+        yield functools.partial(map_in_order, submit, result, limit)
 
 
-def _call_there(expected: str, function: bytes, item: bytes) -> bytes:
-    """Pickled both ways: Dask takes no look inside, and Arrow's buffers are aligned, as those in
-    its frames are not."""
-    if code() != expected:  # the workers of the beginning were compared; this one has come later
-        raise _other_code(platform.node())
-    return pickle.dumps(_unpacked(function)(pickle.loads(item)))  # from the cluster's own client
+def _call_on_worker(expected: str, function: bytes, item: bytes) -> bytes:
+    """Call the pickled function on a pickled batch, both from the cluster's client; pickle the
+    result.
+
+    Dask does not inspect pickled bytes, and unpickled Arrow buffers are aligned, unlike those in
+    Dask's frames."""
+    # A worker that joined later was not compared at the beginning.
+    if code_digest() != expected:
+        raise _code_mismatch(platform.node())
+    return pickle.dumps(_unpickled(function)(pickle.loads(item)))
 
 
 @functools.lru_cache(maxsize=4)
-def _unpacked(function: bytes) -> Callable[[Any], Any]:
-    made: Callable[[Any], Any] = pickle.loads(function)
-    return made
+def _unpickled(function: bytes) -> Callable[[Any], Any]:
+    value: Callable[[Any], Any] = pickle.loads(function)
+    return value
 
 
 @contextmanager
-def _connected(address: str) -> Iterator[Any]:
-    """A Dask client; whatever can become of its cluster while it is in use is told in one line."""
+def _connect(address: str) -> Iterator[Any]:
+    """Open a Dask client; every failure of its cluster is a UserError of one line."""
     try:
         import dask
         import distributed
@@ -174,34 +187,37 @@ def _connected(address: str) -> Iterator[Any]:
         raise refuse(
             "compute.cluster", f"{address} without the package distributed", "Dask here too", todo
         ) from None
+
+    # The errors below replace these loggers' messages.
     for name in ("distributed", "distributed.client", "tornado.application"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters of it is told below
-    # a batch of long texts has tens of MiB
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    # A batch of long texts has tens of MiB.
     dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 GiB"})
     try:
-        _greet(address)
+        _handshake(address)
         client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError, MemoryError):  # whatever listens there may send anything
-        raise _refused(address, "no answer", "a Dask scheduler") from None
+    # Another kind of server may send any bytes.
+    except (OSError, ValueError, MemoryError):
+        raise _cluster_error(address, "no answer", "a Dask scheduler") from None
+
     try:
         yield client
     except distributed.KilledWorker:
-        raise _refused(
+        raise _cluster_error(
             address,
             "workers that died one after another over a batch",
             "workers with enough memory",
         ) from None
     except (CancelledError, CommClosedError):
-        raise _refused(
+        raise _cluster_error(
             address, "a scheduler or workers that went away", "a cluster that stays"
         ) from None
     finally:
         client.close()
 
 
-def _greet(address: str) -> None:
-    """Wait for the greeting of the cluster; a client waits forever for a server that says
-    nothing."""
+def _handshake(address: str) -> None:
+    """Wait for the scheduler's handshake: the client has no timeout for a silent server."""
     from distributed import Security
     from distributed.comm import connect
 
@@ -215,46 +231,46 @@ def _greet(address: str) -> None:
     asyncio.run(greet())
 
 
-def _threads(client: Any, address: str) -> int:
-    """Number of tasks that the cluster runs at once; UserError if none, or if a worker has other
-    code than this process."""
-    found = client.run(code, on_error="return")
-    if not found:
-        raise _refused(
+def _thread_count(client: Any, address: str) -> int:
+    """Number of tasks that the cluster runs at once; UserError if it has no worker, or one with
+    other code than this process."""
+    digests = client.run(code_digest, on_error="return")
+    if not digests:
+        raise _cluster_error(
             address,
             "no worker",
             "at least one",
             f"Run `dask worker {address}` in this project's environment.",
         )
-    for worker, its in found.items():
-        if its != code():
-            raise _other_code(worker)
+    for worker, digest in digests.items():
+        if digest != code_digest():
+            raise _code_mismatch(worker)
     return sum(client.nthreads().values())
 
 
 @functools.cache
-def code() -> str:
-    """A digest of what two processes must have in common to make the same of a batch."""
+def code_digest() -> str:
+    """Digest of the code and versions that must agree for two processes to compute the same."""
     import numpy
     import tokenizers
 
     versions = [platform.python_version(), unicodedata.unidata_version]
     versions += [module.__version__ for module in (numpy, pa, tokenizers)]
-    total = hashlib.sha256(" ".join(versions).encode())
-    top = Path(__file__).parent
-    for file in sorted([*top.glob("*.py"), *top.glob("text/*.py")]):
-        total.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
-    return total.hexdigest()
+    digest = hashlib.sha256(" ".join(versions).encode())
+    package = Path(__file__).parent
+    for file in sorted([*package.glob("*.py"), *package.glob("text/*.py")]):
+        digest.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
 
 
-def _refused(
+def _cluster_error(
     address: str, got: str, expected: str, todo: str = "Mend it, or set the key to null."
 ) -> UserError:
     return refuse("compute.cluster", f"{got} at {address}", expected, todo)
 
 
-def _other_code(worker: str) -> UserError:
-    todo = "Bring its clone and its environment level with this one and start it again."
+def _code_mismatch(worker: str) -> UserError:
+    todo = "Update its clone and its environment to this project's, and start it again."
     return refuse(
         "compute.cluster",
         f"a worker with other code or other versions at {worker}",

@@ -1,20 +1,19 @@
-"""Texts from outside, on the command line or in a request: their type and length are checked
-here."""
+"""Check the type and length of texts from the command line or a request."""
 
 import math
 from typing import Any
 
 from pipeline.core.errors import UserError, refuse
 
-# In characters: more than any text of the presets' corpora has. The longest is a review of IMDb
-# with 13,704, by `find aclImdb/*/pos aclImdb/*/neg -type f -exec wc -m {} + | sort -n | tail`; a
-# line of wikitext2 has at most 3,836.
+# In characters: more than the longest text of the presets' corpora. A review of IMDb has at most
+# 13,704 (`find aclImdb/*/pos aclImdb/*/neg -type f -exec wc -m {} + | sort -n | tail`), a line of
+# wikitext2 3,836.
 LONGEST_TEXT = 14_000
 
 
 def checked_text(value: Any, where: str) -> str:
-    """Return the value, called `where` in messages; UserError unless it is a str of Unicode that is
-    not too long."""
+    """Return the value, named `where` in messages; UserError unless it is a str of valid Unicode
+    and not too long."""
     if not isinstance(value, str):
         raise refuse(where, json_kind(value), "a text")
     if len(value) > LONGEST_TEXT:
@@ -29,14 +28,14 @@ def checked_text(value: Any, where: str) -> str:
 
 
 def too_long(where: str, length: str) -> UserError:
-    """Make the error to raise for a text of more than `LONGEST_TEXT` characters; `length` is shown
-    as its length."""
+    """Error for a text of more than `LONGEST_TEXT` characters; `length` is its length for the
+    message."""
     return refuse(where, length, f"at most {LONGEST_TEXT}", "Divide it into sentences.")
 
 
 def json_kind(value: Any) -> str:
-    """Name the kind of a value in the words of JSON; values out of pandas and NumPy count as what
-    they stand for."""
+    """Name the JSON type of a value; values of pandas and NumPy count as the type they
+    represent."""
     name = type(value).__name__
     if value is None:
         return "null"

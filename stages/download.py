@@ -10,7 +10,7 @@ from pipeline.core.atomic import atomic_dir
 from pipeline.core.errors import exit_with
 from pipeline.core.loopback import bypass_proxies
 from pipeline.download import budget
-from pipeline.download.source import Surroundings, obtain
+from pipeline.download.source import DownloadSettings, obtain
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ def main() -> None:
             arguments.corpus,
             source,
             folder,
-            Surroundings(arguments.mirror, arguments.work, budget=limits),
+            DownloadSettings(arguments.mirror, arguments.work, budget=limits),
         )
 
 

@@ -19,7 +19,7 @@ from pipeline.core.errors import exit_with
 from pipeline.text import batches, labels
 from pipeline.text.encode import Codec, describe
 
-Over = shards.Over[tuple[Path, pa.RecordBatch], tuple[pa.RecordBatch, dict[str, int]]]
+Over = shards.MapFunction[tuple[Path, pa.RecordBatch], tuple[pa.RecordBatch, dict[str, int]]]
 
 
 def main() -> None:
@@ -41,7 +41,7 @@ def main() -> None:
     names = labels.load(args.vocab) if labels.SIDE in about.sizes else None
     kind = "labelled" if names is not None else "text" if "text" in codecs else "pair"
     one = partial(batches.encode, kind=kind, codecs=codecs, names=names)
-    with atomic_dir(args.out) as out, shards.mapping(one, compute) as encoded:
+    with atomic_dir(args.out) as out, shards.parallel_map(one, compute) as encoded:
         found = {}
         for path in sorted(args.tokens.glob("*.parquet")):
             if path.stem != "rejects":

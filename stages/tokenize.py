@@ -22,7 +22,15 @@ from pipeline import shards
 from pipeline.core import config, params, stage_arguments, tables
 from pipeline.core.atomic import atomic_dir, atomic_file
 from pipeline.core.errors import exit_with, refuse
-from pipeline.text.rows import NEEDED, UNSPLIT, Rows, Split, Splitter, prepare_named, rejects
+from pipeline.text.rows import (
+    REQUIRED_SPLITS,
+    UNSPLIT,
+    Rows,
+    Splitter,
+    SplitWriter,
+    prepare_batch,
+    rejects,
+)
 from pipeline.text.tokens import Text, normalise
 
 
@@ -62,10 +70,12 @@ def tokenize(
         raise refuse(f"{where}.limit", block.limit, "at least 1, or null for every row")
     rows = Rows(lambda: reader.read(raw, reading), block.limit)
     splitter = Splitter(how, rows.count() if how is not None and how.method == "contiguous" else {})
-    splits: dict[str, Split] = {}
+    splits: dict[str, SplitWriter] = {}
     with ExitStack() as stack:
         rejected = stack.enter_context(tables.writer(out / "rejects.parquet", tables.REJECTS))
-        prepared = stack.enter_context(shards.mapping(partial(prepare_named, text=text), compute))
+        prepared = stack.enter_context(
+            shards.parallel_map(partial(prepare_batch, text=text), compute)
+        )
         for name, ready in prepared(rows):
             if name == "valid" and isinstance(how, params.OutOfTrain):
                 raise refuse(
@@ -76,7 +86,7 @@ def tokenize(
                 )
             for made in splitter.possible(name):
                 if made not in splits:
-                    splits[made] = Split(out / f"{made}.parquet", reader.KIND, stack)
+                    splits[made] = SplitWriter(out / f"{made}.parquet", reader.KIND, stack)
             if not len(ready.reasons):
                 continue
             names = splitter.names(name, ready)
@@ -116,7 +126,7 @@ def write_judges(block: params.Corpus, where: str, raw: Path, out: Path) -> None
 
 
 def check(
-    splits: dict[str, Split], how: params.Splitting | None, limit: int | None, where: str
+    splits: dict[str, SplitWriter], how: params.Splitting | None, limit: int | None, where: str
 ) -> None:
     """Refuse a corpus that lacks one of the splits that every run needs, or has one without
     rows."""
@@ -127,11 +137,14 @@ def check(
             "method: hash, contiguous or folds",
             f"read.files has {UNSPLIT!r}: it is to be split.",
         )
-    for name in NEEDED:
+    for name in REQUIRED_SPLITS:
         if name not in splits:
             todo = f"Name files for {name}, or put all under {UNSPLIT!r} and say how to split."
             raise refuse(
-                f"{where}.read", f"the splits {', '.join(splits)}", f"{', '.join(NEEDED)}", todo
+                f"{where}.read",
+                f"the splits {', '.join(splits)}",
+                f"{', '.join(REQUIRED_SPLITS)}",
+                todo,
             )
     for name, split in splits.items():
         if not split.rows:
@@ -147,7 +160,7 @@ def check(
 
 
 def check_labels(
-    splits: dict[str, Split], how: params.Splitting | None, limit: int | None, where: str
+    splits: dict[str, SplitWriter], how: params.Splitting | None, limit: int | None, where: str
 ) -> None:
     """Raise UserError if a needed split of a labelled corpus lacks a label: its scores would be
     those of another task.
@@ -156,7 +169,10 @@ def check_labels(
     """
     labels = sorted({label for split in splits.values() for label in split.labels})
     lacking = (
-        (name, label) for name in NEEDED for label in labels if label not in splits[name].labels
+        (name, label)
+        for name in REQUIRED_SPLITS
+        for label in labels
+        if label not in splits[name].labels
     )
     name, label = next(lacking, ("", ""))
     if not name:
@@ -165,7 +181,7 @@ def check_labels(
     todo = "Read more rows, or leave the label out."
     if how is not None and how.method in ("hash", "folds"):
         todo = "Read more rows, or use method: contiguous, which divides the rows of each label."
-    expected = f"every label in each of {', '.join(NEEDED)}: {', '.join(labels[:10])}"
+    expected = f"every label in each of {', '.join(REQUIRED_SPLITS)}: {', '.join(labels[:10])}"
     expected += ", ..." if len(labels) > 10 else ""
     raise refuse(
         _responsible(how, limit, where), f"no row of the label {label} for {name}", expected, todo

@@ -83,7 +83,7 @@ def write(
         for names in columns
     ]
     one = partial(batches.count, groups=list(zip(columns, learnt, strict=True)))
-    with shards.mapping(one, compute) as counted:
+    with shards.parallel_map(one, compute) as counted:
         needed = [column for names in columns for column in names]
         found = counted(batch.select(needed) for batch in tables.batches(train, schema))
         totals = reduce(lambda some, more: list(map(vocab.merge, some, more)), found)

@@ -13,10 +13,10 @@ import pytest
 
 from pipeline.core.errors import UserError
 from pipeline.download.budget import SHIPPED, Budget
-from pipeline.download.fetch import Patience
-from pipeline.download.source import Surroundings, obtain
+from pipeline.download.fetch import RetryPolicy
+from pipeline.download.source import DownloadSettings, obtain
 
-QUICK = Patience(connect=5.0, silence=5.0, attempts=3, pause=0.0)
+QUICK = RetryPolicy(connect=5.0, silence=5.0, attempts=3, pause=0.0)
 TEXT = b"the small cat sleeps\n" * 50
 OK = b"HTTP/1.1 200 OK\r\n"
 NOT_FOUND = b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n"
@@ -182,7 +182,7 @@ class Desk:
 
     folder: Path
     budget: Budget = SHIPPED
-    patience: Patience = QUICK
+    patience: RetryPolicy = QUICK
 
     @property
     def work(self) -> Path:
@@ -196,7 +196,7 @@ class Desk:
             "mine",
             {"files": list(files)},
             into,
-            Surroundings(mirrored, self.work, self.patience, self.budget),
+            DownloadSettings(mirrored, self.work, self.patience, self.budget),
         )
         return (into / str(files[0]["name"])).read_bytes()
 

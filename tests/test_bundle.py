@@ -13,8 +13,8 @@ import pytest
 
 from pipeline.core.errors import UserError
 from pipeline.download import bundle
-from pipeline.download.fetch import Patience
-from pipeline.download.source import Surroundings, obtain
+from pipeline.download.fetch import RetryPolicy
+from pipeline.download.source import DownloadSettings, obtain
 from pipeline.download.wanted import Bundle
 
 TEXTS = {
@@ -22,7 +22,7 @@ TEXTS = {
     for label in ("neg", "pos")
     for n in range(12)
 }
-QUICK = Patience(connect=1.0, silence=0.5, attempts=1, pause=0.01)
+QUICK = RetryPolicy(connect=1.0, silence=0.5, attempts=1, pause=0.01)
 
 
 def packed(
@@ -54,7 +54,9 @@ def block(*urls: str, files: dict[str, bytes] = TEXTS) -> dict[str, object]:
 def get(folder: Path, wanted: dict[str, object], mirrored: Path | str = "") -> Path:
     into = folder / "out"
     into.mkdir()
-    obtain("mine", {"bundle": wanted}, into, Surroundings(str(mirrored), folder / "work", QUICK))
+    obtain(
+        "mine", {"bundle": wanted}, into, DownloadSettings(str(mirrored), folder / "work", QUICK)
+    )
     return into
 
 
@@ -86,7 +88,7 @@ def test_any_archive_of_the_right_files_gives_the_same_bytes(name: str, tmp_path
     assert told["source"] == "http://127.0.0.1:9/original.tar.gz"
     again = tmp_path / "again"
     again.mkdir()
-    bundle.take(
+    bundle.extract(
         packed(tmp_path / "plain", TEXTS),
         Bundle(**block() | {"folders": ("d/neg", "d/pos")}),
         again,
@@ -154,10 +156,10 @@ def test_a_name_that_comes_twice_and_a_torn_archive_are_refused(tmp_path: Path) 
         for _ in range(2):
             archive.addfile(tarfile.TarInfo("d/neg/0.txt"))
     wanted = Bundle(**block() | {"folders": ("d/neg", "d/pos")})  # type: ignore[arg-type]
-    assert "two members called d/neg/0.txt" in bundle.take(path, wanted, tmp_path).trouble
+    assert "two members called d/neg/0.txt" in bundle.extract(path, wanted, tmp_path).problem
     whole = packed(path, TEXTS).read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    assert "cannot be unpacked" in bundle.take(path, wanted, tmp_path).trouble
+    assert "cannot be unpacked" in bundle.extract(path, wanted, tmp_path).problem
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,9 @@ def _lines(folder: Path, data: bytes, block: int = 1 << 20) -> list[str]:
     path.write_bytes(data)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(corpora, "_BLOCK", block)
-        return [line for batch in corpora.lines(folder, path.name) for line in batch.to_pylist()]
+        return [
+            line for batch in corpora.read_lines(folder, path.name) for line in batch.to_pylist()
+        ]
 
 
 def _rows(batches) -> list[tuple[str, dict]]:
@@ -543,7 +545,7 @@ def test_a_linked_folder_is_refused_and_a_linked_file_is_not(tmp_path, block):
 def test_what_is_no_file_is_refused(tmp_path, make, said):
     make(tmp_path / "x")
     with pytest.raises(UserError, match=rf"x: got {said}; expected a file of the corpus"):
-        list(corpora.lines(tmp_path, "x"))
+        list(corpora.read_lines(tmp_path, "x"))
 
 
 @pytest.mark.parametrize(

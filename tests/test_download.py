@@ -31,18 +31,18 @@ from hypothesis import strategies as st
 from pipeline.core.errors import UserError, describe_error, exit_with, printable, redact, refuse
 from pipeline.download import archives, fetch, mirror
 from pipeline.download.budget import SHIPPED, Account, Budget
-from pipeline.download.failures import Failed
-from pipeline.download.fetch import Fetcher, Limits, Patience
+from pipeline.download.failures import DownloadError
+from pipeline.download.fetch import Fetcher, Limits, RetryPolicy
 from pipeline.download.progress import progress
-from pipeline.download.source import Surroundings, obtain
+from pipeline.download.source import DownloadSettings, obtain
 from pipeline.download.wanted import File, Listed
 
 ROOT = Path(__file__).parent.parent
-QUICK = Patience(connect=2.0, silence=0.5, attempts=3, pause=0.01)
+QUICK = RetryPolicy(connect=2.0, silence=0.5, attempts=3, pause=0.01)
 LIMITS = Limits(plain=1 << 30, container=1 << 30)
 
 
-def fetcher(work: Path, patience: Patience = QUICK, budget: Budget = SHIPPED) -> Fetcher:
+def fetcher(work: Path, patience: RetryPolicy = QUICK, budget: Budget = SHIPPED) -> Fetcher:
     return Fetcher("mine", work, Account(budget, work, "mine"), patience)
 
 
@@ -163,7 +163,7 @@ class Desk:
     def get(self, *files: dict[str, object], mirrored: str = "", out: str = "out") -> Path:
         into = self.folder / out
         into.mkdir(exist_ok=True)
-        around = Surroundings(mirrored, self.folder / "work", QUICK)
+        around = DownloadSettings(mirrored, self.folder / "work", QUICK)
         obtain("mine", {"files": list(files)}, into, around)
         return into
 
@@ -266,8 +266,8 @@ def test_a_file_that_changed_between_two_attempts_is_fetched_from_its_start(
 ) -> None:
     old, new = content(300_000, 1), content(300_000, 2)
     site.files["/a"], site.cut = old, [200_000, 200_000, 200_000]
-    with pytest.raises(Failed):
-        fetcher(tmp_path, Patience(1, 1, 1, 0)).fetch(f"{site.url}/a", LIMITS)
+    with pytest.raises(DownloadError):
+        fetcher(tmp_path, RetryPolicy(1, 1, 1, 0)).fetch(f"{site.url}/a", LIMITS)
     site.files["/a"], site.tag, site.cut = new, '"two"', []
     path, fresh = fetcher(tmp_path).fetch(f"{site.url}/a", LIMITS)
     assert path.read_bytes() == new
@@ -278,8 +278,8 @@ def test_a_file_that_shrank_meanwhile_answers_416_and_is_fetched_anew(
     site: Site, tmp_path: Path
 ) -> None:
     site.files["/a"], site.cut, site.tag = content(300_000, 1), [200_000], None
-    with pytest.raises(Failed):
-        fetcher(tmp_path, Patience(1, 1, 1, 0)).fetch(f"{site.url}/a", LIMITS)
+    with pytest.raises(DownloadError):
+        fetcher(tmp_path, RetryPolicy(1, 1, 1, 0)).fetch(f"{site.url}/a", LIMITS)
     site.files["/a"] = content(1000, 2)
     path, _ = fetcher(tmp_path).fetch(f"{site.url}/a", LIMITS)
     assert path.read_bytes() == site.files["/a"]
@@ -360,7 +360,7 @@ def test_a_plain_file_larger_than_wanted_is_not_read_to_its_end(site: Site, desk
 
 def test_a_container_beyond_the_limit_is_not_read_at_all(site: Site, tmp_path: Path) -> None:
     site.files["/a.zip"] = zipped(a=TEXT)
-    with pytest.raises(Failed, match="over the 1000 that are allowed"):
+    with pytest.raises(DownloadError, match="over the 1000 that are allowed"):
         fetcher(tmp_path).fetch(f"{site.url}/a.zip", Limits(plain=10, container=1000))
 
 
@@ -754,12 +754,12 @@ def test_a_gzip_bomb_is_read_no_further_than_the_wanted_size(tmp_path: Path) -> 
     (tmp_path / "bomb.gz").write_bytes(bomb[:-100])
     wanted = wished(b"x" * 1000)
     assert (
-        archives.take(tmp_path / "bomb.gz", [wanted], tmp_path).why_not(wanted)
+        archives.extract(tmp_path / "bomb.gz", [wanted], tmp_path).explain(wanted)
         == "nothing of 1000 bytes in it"
     )
     assert (
         "cannot be unpacked"
-        in archives.take(tmp_path / "bomb.gz", [wished(bytes(20_000_000))], tmp_path).trouble
+        in archives.extract(tmp_path / "bomb.gz", [wished(bytes(20_000_000))], tmp_path).problem
     )
 
 
@@ -767,11 +767,11 @@ def test_a_tar_bomb_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "bomb.tgz").write_bytes(
         tarred((tarfile.TarInfo("x"), bytes(1_000_000)), (tarfile.TarInfo("y"), TEXT))
     )
-    assert archives.take(tmp_path / "bomb.tgz", [wished(TEXT)], tmp_path).found
+    assert archives.extract(tmp_path / "bomb.tgz", [wished(TEXT)], tmp_path).extracted
     monkeypatch.setattr("pipeline.download.tar_stream._MOST_EXPANDED", 500_000)
-    look = archives.take(tmp_path / "bomb.tgz", [wished(TEXT)], tmp_path)
-    assert not look.found
-    assert "over 500000 bytes unpacked" in look.trouble
+    extraction = archives.extract(tmp_path / "bomb.tgz", [wished(TEXT)], tmp_path)
+    assert not extraction.extracted
+    assert "over 500000 bytes unpacked" in extraction.problem
 
 
 def test_a_zip_that_lies_about_a_size_gives_no_more_than_it_declares(tmp_path: Path) -> None:
@@ -780,8 +780,8 @@ def test_a_zip_that_lies_about_a_size_gives_no_more_than_it_declares(tmp_path: P
         here = data.find(signature)
         data[here + at : here + at + 4] = (1000).to_bytes(4, "little")
     (tmp_path / "lie.zip").write_bytes(data)
-    look = archives.take(tmp_path / "lie.zip", [wished(bytes(1000))], tmp_path)
-    assert sum(size for size, _ in look.others) <= 1000
+    extraction = archives.extract(tmp_path / "lie.zip", [wished(bytes(1000))], tmp_path)
+    assert sum(size for size, _ in extraction.mismatches) <= 1000
     assert not any(
         path.stat().st_size > 1000 for path in tmp_path.iterdir() if path.name != "lie.zip"
     )
@@ -794,9 +794,9 @@ def test_a_tar_header_that_would_fill_the_memory_is_refused(tmp_path: Path) -> N
     head = tarred((first, b"hello"), mode="w")[:1024] + info.tobuf(tarfile.GNU_FORMAT) + bytes(2048)
     (tmp_path / "x.tgz").write_bytes(gzip.compress(head))
     wanted = wished(TEXT)
-    assert "a header of 8589934592 bytes" in archives.take(
+    assert "a header of 8589934592 bytes" in archives.extract(
         tmp_path / "x.tgz", [wanted], tmp_path
-    ).why_not(wanted)
+    ).explain(wanted)
 
 
 @settings(max_examples=150, deadline=None)
@@ -823,11 +823,11 @@ def test_a_damaged_container_gives_the_right_bytes_or_a_reason(
         del data[cut % len(data) :]
     (folder / "x").write_bytes(data)
     wanted = wished(text)
-    look = archives.take(folder / "x", [wanted], folder)
-    if look.found:
+    extraction = archives.extract(folder / "x", [wanted], folder)
+    if extraction.extracted:
         assert (folder / "a.txt").read_bytes() == text
     else:
-        assert look.why_not(wanted)
+        assert extraction.explain(wanted)
         assert not (folder / "a.txt").exists()
     mirror.search(folder, [wanted], folder)
 
@@ -874,15 +874,15 @@ def test_a_mirror_opens_only_what_could_hold_a_file_of_that_size(
     (store / "other.zip").write_bytes(zipped(x=TEXT[1:]))
     (store / "right.zip").write_bytes(zipped(x=TEXT))
     opened: list[str] = []
-    original = archives.take
+    original = archives.extract
     monkeypatch.setattr(
-        archives, "take", lambda path, *rest: opened.append(path.name) or original(path, *rest)
+        archives, "extract", lambda path, *rest: opened.append(path.name) or original(path, *rest)
     )
     wanted = wished(TEXT)
-    assert mirror.search(store, [wanted], tmp_path).found
+    assert mirror.search(store, [wanted], tmp_path).extracted
     assert opened == ["right.zip"]
     (store / "right.zip").unlink()
-    assert mirror.search(store, [wanted], tmp_path).found
+    assert mirror.search(store, [wanted], tmp_path).extracted
     assert opened == ["right.zip", "big.tgz"]
 
 
@@ -911,7 +911,7 @@ def test_file_addresses_need_no_server(desk: Desk, tmp_path: Path) -> None:
 
 def own(path: Path, into: Path) -> dict[str, bytes]:
     into.mkdir()
-    obtain("mine", {"path": str(path)}, into, Surroundings("", into.parent / "work"))
+    obtain("mine", {"path": str(path)}, into, DownloadSettings("", into.parent / "work"))
     return {name: (into / name).read_bytes() for name in held(into) - {"manifest.json"}}
 
 
@@ -989,7 +989,7 @@ def test_a_wrong_section_is_refused_by_its_key(
     source: dict[str, object], key: str, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError) as caught:
-        obtain("mine", source, tmp_path, Surroundings("", tmp_path))
+        obtain("mine", source, tmp_path, DownloadSettings("", tmp_path))
     assert str(caught.value).startswith(f"corpora.mine.{key}: got ")
     assert "\n" not in str(caught.value)
 
@@ -1013,7 +1013,7 @@ def test_a_grammars_corpus_is_the_same_bytes_each_time(tmp_path: Path) -> None:
         made = []
         for turn in ("one", "two"):
             (tmp_path / name / turn).mkdir(parents=True)
-            obtain(name, source, tmp_path / name / turn, Surroundings("", tmp_path))
+            obtain(name, source, tmp_path / name / turn, DownloadSettings("", tmp_path))
             made.append(
                 {
                     file: (tmp_path / name / turn / file).read_bytes()
@@ -1029,7 +1029,7 @@ def test_progress_off_a_terminal_is_plain_lines(
     site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     site.files["/a"] = TEXT
-    fetcher(tmp_path, fetch.PATIENT).fetch(f"{site.url}/a", LIMITS)
+    fetcher(tmp_path, fetch.DEFAULT_RETRIES).fetch(f"{site.url}/a", LIMITS)
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
         f"mine {site.url}/a: begun at 0.0 of 0.3 MB",

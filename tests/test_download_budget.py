@@ -201,7 +201,7 @@ def test_refresh_spends_from_the_same_budget(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fetch, "_LONGEST_PAUSE", 0.0)
-    monkeypatch.setattr(fetch, "_WORTHWHILE", 1)
+    monkeypatch.setattr(fetch, "_PROGRESS_BYTES", 1)
     (tmp_path / "flow.yaml").write_text(
         yaml.safe_dump({"download": {"seconds": 60, "bytes": 10**9, "requests": 5}})
     )

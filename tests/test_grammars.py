@@ -18,7 +18,7 @@ import pytest
 from pipeline.core import config, tables
 from pipeline.core.errors import UserError
 from pipeline.corpora import toy_story as stories_reader
-from pipeline.download.source import grammar
+from pipeline.download.source import load_grammar
 from pipeline.grammars import toy_en_fr, toy_reviewers, toy_reviews, toy_story
 from pipeline.grammars.english_french.clauses import rules as pair_rules
 from pipeline.grammars.english_french.spelling import english, french
@@ -34,7 +34,7 @@ class Chart:
 
     def __init__(self, rules: Rules) -> None:
         self.rules = {
-            symbol: [(p.weight / sum(q.weight for q in productions), p.sides) for p in productions]
+            symbol: [(p.weight / sum(q.weight for q in productions), p.texts) for p in productions]
             for symbol, productions in rules.items()
         }
         self.items = {
@@ -189,7 +189,7 @@ def test_both_sides_of_a_production_share_each_symbol_in_any_order() -> None:
     rules.add("NP", 1, "{A} {N}", "{N} {A}")
     rules.add("A", 1, "white", "blanc")
     rules.add("N", 1, "cat", "chat")
-    assert Grammar(rules).draw("NP", Random(0)).sides == ("white cat", "chat blanc")
+    assert Grammar(rules).draw("NP", Random(0)).texts == ("white cat", "chat blanc")
 
 
 def test_a_symbol_that_no_rule_expands_is_found_at_once() -> None:
@@ -214,7 +214,7 @@ def test_unknown_or_empty_splits_are_refused(
     name: str, sizes: dict[str, int], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        grammar({"grammar": name, "seed": 1, "sizes": sizes}, "here")
+        load_grammar({"grammar": name, "seed": 1, "sizes": sizes}, "here")
 
 
 # --- toy_story
@@ -242,7 +242,7 @@ def test_a_story_sentence_has_its_strings_whole_probability_under_an_independent
 def test_probabilities_of_distinct_strings_sum_to_one(symbol: str) -> None:
     rules = toy_story.rules()
     if symbol == "Be":  # all that a farm's predicate can be but for acts
-        rules["Be"] = [p for p in rules["Predicate own sg farm he"] if "Act" not in p.sides[0]]
+        rules["Be"] = [p for p in rules["Predicate own sg farm he"] if "Act" not in p.texts[0]]
     found = list(strings(rules, symbol))
     assert len({text for text, _ in found}) == len(found)
     assert math.fsum(probability for _, probability in found) == pytest.approx(1.0, abs=1e-9)
@@ -393,7 +393,7 @@ def test_the_same_english_always_has_the_same_french(pairs: Pairs) -> None:
     seen: dict[str, str] = {}
     grammar, random = Grammar(pair_rules()), Random(7)
     drawn = (
-        grammar.draw(symbol, random).sides for symbol in ["Sentence"] * 25000 + ["Long"] * 5000
+        grammar.draw(symbol, random).texts for symbol in ["Sentence"] * 25000 + ["Long"] * 5000
     )
     for source, target in chain(*pairs.values(), ((english(a), french(b)) for a, b in drawn)):
         assert seen.setdefault(source, target) == target

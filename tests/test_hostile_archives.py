@@ -27,12 +27,12 @@ def wished(data: bytes) -> File:
     )
 
 
-def take(data: bytes, file: File, folder: Path) -> archives.Look:
+def take(data: bytes, file: File, folder: Path) -> archives.Extraction:
     """Take the file out of a container of these bytes; nothing is left behind."""
     (folder / "x").write_bytes(data)
-    look = archives.take(folder / "x", [file], folder)
+    extraction = archives.extract(folder / "x", [file], folder)
     assert not (folder / ".candidate").exists()
-    return look
+    return extraction
 
 
 # --- tars
@@ -95,15 +95,15 @@ def test_a_tar_that_asks_for_endless_work_is_refused(
 ) -> None:
     first = header(5, "first") + padded(b"first")
     data = first + TARS[name]
-    look = take(gzip.compress(data, 1) if packed else data, wished(TEXT), tmp_path)
-    assert not look.found
-    assert look.trouble.startswith("cannot be unpacked (")
-    assert len(look.trouble) < 300
+    extraction = take(gzip.compress(data, 1) if packed else data, wished(TEXT), tmp_path)
+    assert not extraction.extracted
+    assert extraction.problem.startswith("cannot be unpacked (")
+    assert len(extraction.problem) < 300
 
 
 def test_a_member_that_claims_too_much_comes_after_what_is_wanted(tmp_path: Path) -> None:
     data = header(len(TEXT)) + padded(TEXT) + header(1 << 62)
-    assert take(data, wished(TEXT), tmp_path).found
+    assert take(data, wished(TEXT), tmp_path).extracted
 
 
 def test_a_tar_bomb_is_refused_by_what_it_is_to_its_container(
@@ -113,9 +113,9 @@ def test_a_tar_bomb_is_refused_by_what_it_is_to_its_container(
     bomb = (
         header(50_000_000) + bytes(50_000_000 // 512 * 512 + 512) + header(len(TEXT)) + padded(TEXT)
     )
-    look = take(gzip.compress(bomb), wished(TEXT), tmp_path)
-    assert not look.found
-    assert "bytes unpacked" in look.trouble
+    extraction = take(gzip.compress(bomb), wished(TEXT), tmp_path)
+    assert not extraction.extracted
+    assert "bytes unpacked" in extraction.problem
 
 
 def test_a_bundle_and_a_labelled_archive_are_bounded_too(tmp_path: Path) -> None:
@@ -125,7 +125,8 @@ def test_a_bundle_and_a_labelled_archive_are_bounded_too(tmp_path: Path) -> None
         name="b.tar.gz", folders=("d",), sha256="0" * 64, bytes=5, urls=("http://x/",)
     )
     assert (
-        "a member that claims 4611686018427387904" in bundle.take(path, described, tmp_path).trouble
+        "a member that claims 4611686018427387904"
+        in bundle.extract(path, described, tmp_path).problem
     )
     config = labelled_archive.Config(archive="x.tgz", folders={"all": {"neg": ("d",)}})
     with pytest.raises(UserError, match="a member that claims 4611686018427387904"):
@@ -186,9 +187,9 @@ def test_overlapping_members_are_unpacked_no_further_than_the_file_is_long(
     tmp_path: Path, unpacked: list[int]
 ) -> None:
     data = overlapping(20_000, 1_000_000)
-    look = take(data, wished(b"x" * 1_000_000), tmp_path)
-    assert not look.found
-    assert "bytes unpacked of members that are not wanted" in look.trouble
+    extraction = take(data, wished(b"x" * 1_000_000), tmp_path)
+    assert not extraction.extracted
+    assert "bytes unpacked of members that are not wanted" in extraction.problem
     assert sum(unpacked) < 50_000_000
 
 
@@ -204,12 +205,12 @@ def test_stored_members_that_overlap_are_refused(
     line = (
         b"PK\x01\x02" + struct.pack("<H", 20) + fields + struct.pack("<HHHII", 0, 0, 0, 0, 0) + b"x"
     )
-    look = take(
+    extraction = take(
         zipped(b"PK\x03\x04" + fields + b"x" + body, line * 500, 500),
         wished(b"x" * 100_000),
         tmp_path,
     )
-    assert "members that overlap" in look.trouble
+    assert "members that overlap" in extraction.problem
     assert len(unpacked) < 10
 
 
@@ -219,9 +220,9 @@ def test_a_small_zip_of_many_large_members_is_refused(tmp_path: Path, unpacked: 
     for n in range(100):  # 200 KB that unpack to 200 MB
         local, line = entry(len(body), packed, 2_000_000, b"%02d" % n)
         body, directory = body + local + packed, directory + line
-    look = take(zipped(body, directory, 100), wished(b"x" * 2_000_000), tmp_path)
-    assert not look.found
-    assert "bytes unpacked of members that are not wanted" in look.trouble
+    extraction = take(zipped(body, directory, 100), wished(b"x" * 2_000_000), tmp_path)
+    assert not extraction.extracted
+    assert "bytes unpacked of members that are not wanted" in extraction.problem
     assert sum(unpacked) < 50_000_000
 
 
@@ -231,7 +232,7 @@ def test_a_list_of_members_that_would_fill_the_memory_is_refused(
     monkeypatch.setattr(archives, "_MOST_DIRECTORY", 100_000)
     local, line = entry(0, b"", 0, b"")
     data = zipped(local, line * 5000, 5000)
-    assert "a list of members of 230000 bytes" in take(data, wished(TEXT), tmp_path).trouble
+    assert "a list of members of 230000 bytes" in take(data, wished(TEXT), tmp_path).problem
     assert archives.zip_sizes(tmp_path / "x") == set()
 
 
@@ -239,9 +240,9 @@ def test_a_list_of_members_that_would_fill_the_memory_is_refused(
 def test_a_member_or_list_beyond_the_file_is_refused(offset: int, tmp_path: Path) -> None:
     packed = deflated(TEXT)
     local, line = entry(offset, packed, len(TEXT), b"x")
-    assert take(zipped(local + packed, line, 1), wished(TEXT), tmp_path).why_not(wished(TEXT))
+    assert take(zipped(local + packed, line, 1), wished(TEXT), tmp_path).explain(wished(TEXT))
     end = b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, 1, 1, offset, offset, 0)
-    assert take(local + packed + end, wished(TEXT), tmp_path).why_not(wished(TEXT))
+    assert take(local + packed + end, wished(TEXT), tmp_path).explain(wished(TEXT))
 
 
 @pytest.mark.parametrize("claimed", [0, 10, 1 << 31])
@@ -251,12 +252,12 @@ def test_a_zip_that_lies_about_its_sizes_gives_the_right_bytes_or_a_reason(
     packed = deflated(TEXT)
     for size in (len(TEXT), 0, 0xFFFFFFFF):
         local, line = entry(0, packed, size, b"x", claimed)
-        look = take(zipped(local + packed, line, 1), wished(TEXT), tmp_path)
-        if look.found:
+        extraction = take(zipped(local + packed, line, 1), wished(TEXT), tmp_path)
+        if extraction.extracted:
             assert (tmp_path / "a.txt").read_bytes() == TEXT
             (tmp_path / "a.txt").unlink()
         else:
-            assert look.why_not(wished(TEXT))
+            assert extraction.explain(wished(TEXT))
 
 
 def test_an_archive_in_an_archive_is_not_unpacked(tmp_path: Path, unpacked: list[int]) -> None:
@@ -266,7 +267,7 @@ def test_an_archive_in_an_archive_is_not_unpacked(tmp_path: Path, unpacked: list
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("x", data)
         data = buffer.getvalue()
-    assert not take(data, wished(TEXT), tmp_path).found
+    assert not take(data, wished(TEXT), tmp_path).extracted
     assert unpacked == []
 
 
@@ -277,4 +278,4 @@ def test_many_members_of_one_size_are_looked_through(tmp_path: Path) -> None:
         for n in range(300):
             archive.writestr(f"{n}", b"%04d" % n + os.urandom(500))
         archive.writestr("last", b"last" + bytes(500))
-    assert take(buffer.getvalue(), wished(b"last" + bytes(500)), tmp_path).found
+    assert take(buffer.getvalue(), wished(b"last" + bytes(500)), tmp_path).extracted

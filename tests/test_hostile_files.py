@@ -11,9 +11,9 @@ import pytest
 
 from pipeline.core.errors import UserError
 from pipeline.download import own
-from pipeline.download.addresses import local
-from pipeline.download.failures import Failed
-from pipeline.download.source import Surroundings, obtain
+from pipeline.download.addresses import local_path
+from pipeline.download.failures import DownloadError
+from pipeline.download.source import DownloadSettings, obtain
 
 TEXT = b"the small cat sleeps\n" * 50
 pytestmark = pytest.mark.timeout(60)
@@ -23,7 +23,7 @@ def copied(path: Path | str, folder: Path) -> Path:
     into = folder / "out"
     shutil.rmtree(into, ignore_errors=True)
     into.mkdir()
-    obtain("mine", {"path": str(path)}, into, Surroundings("", folder / "work"))
+    obtain("mine", {"path": str(path)}, into, DownloadSettings("", folder / "work"))
     return into
 
 
@@ -61,8 +61,8 @@ def test_a_path_that_is_neither_file_nor_folder_is_refused(kind: str, tmp_path: 
     make(tmp_path / "folder" / "x")
     expected = reason if kind != "a device" else "which leads out of the folder"
     assert f"x, {expected}" in refusal(tmp_path / "folder", tmp_path)
-    with pytest.raises(Failed):
-        local((tmp_path / "x").as_uri())
+    with pytest.raises(DownloadError):
+        local_path((tmp_path / "x").as_uri())
 
 
 def test_links_that_go_in_circles_or_nowhere_are_refused(tmp_path: Path) -> None:

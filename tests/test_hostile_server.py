@@ -120,7 +120,7 @@ def test_a_silent_server_is_left_when_the_budget_of_seconds_is_spent(
 def test_a_server_that_breaks_off_after_each_piece_is_left_when_the_budget_of_requests_is_spent(
     server: Server, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetch, "_WORTHWHILE", 1)
+    monkeypatch.setattr(fetch, "_PROGRESS_BYTES", 1)
 
     def answer(exchange: Exchange) -> None:
         start = int(exchange.headers.get("range", "bytes=0-")[6:-1])

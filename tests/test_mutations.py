@@ -232,16 +232,20 @@ def plain_batches(sizes: list[int], budget: int) -> list[list[int]]:
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=40), st.integers(1, 48))
 def test_batches_fill_the_token_budget_and_never_exceed_it(sizes: list[int], budget: int) -> None:
     sizes = sorted(sizes)
-    batches = ragged.by_budget(
+    batches = ragged.batches_by_budget(
         np.arange(len(sizes)), np.array(sizes), budget, np.random.default_rng(0)
     )
     assert sorted(batch.tolist() for batch in batches) == plain_batches(sizes, budget)
 
 
 def test_a_batch_of_exactly_the_budget_is_one_batch() -> None:
-    batches = ragged.by_budget(np.arange(6), np.array([4] * 6), 24, np.random.default_rng(0))
+    batches = ragged.batches_by_budget(
+        np.arange(6), np.array([4] * 6), 24, np.random.default_rng(0)
+    )
     assert [batch.tolist() for batch in batches] == [[0, 1, 2, 3, 4, 5]]
-    batches = ragged.by_budget(np.arange(6), np.array([4] * 6), 23, np.random.default_rng(0))
+    batches = ragged.batches_by_budget(
+        np.arange(6), np.array([4] * 6), 23, np.random.default_rng(0)
+    )
     assert sorted(len(batch) for batch in batches) == [1, 5]
 
 

@@ -29,7 +29,7 @@ from pipeline.scoring.unknown import unknown
 from pipeline.text import bpe, vocab
 from pipeline.text.encode import Codec, Description
 from pipeline.text.specials import SPECIALS, UNK
-from pipeline.text.tokens import LEVELS, Text, normalise, rewritten, split
+from pipeline.text.tokens import LEVELS, Text, normalise, round_trip, split
 
 TEXTS = {
     "composed and decomposed": (
@@ -160,7 +160,7 @@ def test_whatever_reading_does_to_a_text_scoring_does_to_its_reference(
     text = block(*setting)
     said = decoded(texts, text)
     if setting[0] != "space":  # there, a special's name in a text is unknown
-        assert said == rewritten(pa.array(texts, pa.string()), text).to_pylist()
+        assert said == round_trip(pa.array(texts, pa.string()), text).to_pylist()
     found = scores(tmp_path_factory.mktemp("perfect") / "split", said, texts, text, tokenizer)
     if "<unk>" not in said:
         assert found["exact_match"] == 1.0
@@ -174,8 +174,8 @@ def test_reading_a_text_as_it_is_rewritten_changes_no_token_and_a_second_time_no
     texts: list[str], setting: tuple[str, bool]
 ) -> None:
     text = block(*setting)
-    once = rewritten(pa.array(texts, pa.string()), text)
-    assert rewritten(once, text).equals(once)
+    once = round_trip(pa.array(texts, pa.string()), text)
+    assert round_trip(once, text).equals(once)
     read = [
         split(normalise(side, text.lowercase, False), text.level)
         for side in (pa.array(texts, pa.string()), once)

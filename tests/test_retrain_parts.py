@@ -24,7 +24,7 @@ from pipeline.core import state_dir
 from pipeline.core.errors import UserError
 from pipeline.dag import force_stage, refresh
 from pipeline.dag.project_lock import flow_lock
-from pipeline.download.source import Surroundings, obtain
+from pipeline.download.source import DownloadSettings, obtain
 from pipeline.flow import (
     challenge,
     events,
@@ -429,7 +429,7 @@ def loose(project: Path, edited) -> Path:
     }
     edited(project, "corpora.toy_reviews.source", source)
     raw.mkdir(parents=True)
-    obtain("toy_reviews", source, raw, Surroundings("", project / state_dir.DOWNLOADS))
+    obtain("toy_reviews", source, raw, DownloadSettings("", project / state_dir.DOWNLOADS))
     return project
 
 

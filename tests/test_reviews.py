@@ -104,7 +104,7 @@ def test_a_twin_is_as_likely_as_its_review() -> None:
     made = toy_reviews.rules()
     chances = {
         symbol: {
-            production.sides[0]: production.weight / sum(p.weight for p in productions)
+            production.texts[0]: production.weight / sum(p.weight for p in productions)
             for production in productions
         }
         for symbol, productions in made.items()

@@ -124,10 +124,10 @@ KINDS = ["alone", "processes", "dask"]
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_results_come_in_order_and_errors_as_they_are(kind: str, cluster: Cluster) -> None:
-    with shards.mapping(square, compute(kind, cluster.address)) as over:
+    with shards.parallel_map(square, compute(kind, cluster.address)) as over:
         assert list(over(range(40))) == [number * number for number in range(40)]
         assert list(over([])) == []
-    with shards.mapping(refuse_seven, compute(kind, cluster.address)) as over:
+    with shards.parallel_map(refuse_seven, compute(kind, cluster.address)) as over:
         found = over(range(40))
         assert [next(found) for _ in range(7)] == list(range(7))
         with pytest.raises(UserError, match=r"^seven: got 7; expected another number\.$"):
@@ -136,7 +136,7 @@ def test_results_come_in_order_and_errors_as_they_are(kind: str, cluster: Cluste
 
 @pytest.mark.parametrize("kind", ["processes", "dask"])
 def test_the_workers_are_two_other_processes(kind: str, cluster: Cluster) -> None:
-    with shards.mapping(whose, compute(kind, cluster.address)) as over:
+    with shards.parallel_map(whose, compute(kind, cluster.address)) as over:
         found = seen(over)
     assert os.getpid() not in found
 
@@ -173,7 +173,7 @@ def test_few_batches_are_in_flight_and_none_is_read_before_its_turn() -> None:
         return future.result()
 
     found = []
-    for number in shards.ordered(submit, result, 4, items()):
+    for number in shards.map_in_order(submit, result, 4, items()):
         found.append(number)
         assert read <= len(found) + 4
     assert found == list(range(100))
@@ -184,7 +184,7 @@ def test_a_map_that_is_left_early_cancels_what_waits() -> None:
     futures = [Future[int]() for _ in range(9)]
     futures[0].set_result(0)
     waiting = iter(futures)
-    found = shards.ordered(lambda _: next(waiting), Future.result, 3, range(9))
+    found = shards.map_in_order(lambda _: next(waiting), Future.result, 3, range(9))
     assert next(found) == 0
     found.close()  # type: ignore[attr-defined]
     assert [future.cancelled() for future in futures[:5]] == [False, True, True, False, False]
@@ -266,7 +266,7 @@ def test_the_outputs_are_the_same_bytes_wherever_they_were_computed(
     monkeypatch.setattr("pipeline.text.rows._ROW_GROUP_BYTES", 9000)
     monkeypatch.setattr(tables, "batches", partial(tables.batches, rows=40))
     flights: list[int] = []  # of each map, the most that were in flight
-    ordered = shards.ordered
+    ordered = shards.map_in_order
 
     def watched(submit: Any, result: Any, limit: int, items: Iterable[Any]) -> Iterator[Any]:
         flying, place = 0, len(flights)
@@ -286,14 +286,14 @@ def test_the_outputs_are_the_same_bytes_wherever_they_were_computed(
 
         return ordered(up, down, limit, items)
 
-    monkeypatch.setattr(shards, "ordered", watched)
+    monkeypatch.setattr(shards, "map_in_order", watched)
     found = {kind: made(raw, tmp_path / kind, compute(kind, cluster.address)) for kind in KINDS}
     assert found["processes"] == found["alone"]
     assert found["dask"] == found["alone"]
     assert len(found["alone"]) > 30
     # two kinds of workers, three stages; several splits in encode
     assert len(flights) > 2 * 3 * len(corpora())
-    assert max(flights) == 2 * shards.AHEAD
+    assert max(flights) == 2 * shards.BATCHES_PER_WORKER
     assert pq.ParquetFile(tmp_path / "alone/data/tokens/odd/train.parquet").num_row_groups > 3
     report = yaml.safe_load((tmp_path / "alone/reports/corpora/odd.json").read_text())
     assert report["blank_lines"] > 100
@@ -312,7 +312,7 @@ def test_a_process_that_dies_is_told_in_a_line() -> None:
     )
     with (
         pytest.raises(UserError, match=expected),
-        shards.mapping(die_of_seven, compute("processes")) as over,
+        shards.parallel_map(die_of_seven, compute("processes")) as over,
     ):
         list(over(range(40)))
 
@@ -322,7 +322,7 @@ def test_no_worker_outlives_a_process_that_is_killed() -> None:
 import sharded, test_shards
 from pipeline import shards
 if __name__ == "__main__":
-    with shards.mapping(sharded.whose, test_shards.compute("processes")) as over:
+    with shards.parallel_map(sharded.whose, test_shards.compute("processes")) as over:
         print(*test_shards.seen(over), flush=True)
         list(over(range(10_000)))
 """
@@ -346,7 +346,7 @@ def alive(pid: int) -> bool:
 
 
 def refused(here: Compute, function: Callable[[int], int] = square, count: int = 40) -> str:
-    with pytest.raises(UserError) as caught, shards.mapping(function, here) as over:
+    with pytest.raises(UserError) as caught, shards.parallel_map(function, here) as over:
         list(over(range(count)))
     line = str(caught.value)
     assert line.startswith("compute.cluster: got ")
@@ -395,7 +395,7 @@ def test_a_healthy_cluster_is_told_by_doctor(cluster: Cluster, project: Path, ed
 def test_a_cluster_that_cannot_do_the_work_is_refused_in_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shards, "PATIENCE_SECONDS", 1)
+    monkeypatch.setattr(shards, "WORKER_WAIT_SECONDS", 1)
     shutil.copytree(
         ROOT / "pipeline", tmp_path / "other/pipeline", ignore=shutil.ignore_patterns("__pycache__")
     )

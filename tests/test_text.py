@@ -23,7 +23,7 @@ from pipeline.core.errors import UserError
 from pipeline.corpora import text_lines
 from pipeline.text import bpe, splits, tokens, vocab
 from pipeline.text.encode import Codec, Description, describe
-from pipeline.text.rows import Prepared, Rows, Splitter, prepare, shares
+from pipeline.text.rows import PreparedBatch, Rows, Splitter, prepare, shares
 from pipeline.text.specials import BOS, EOS, PAD, SPECIALS, UNK
 from pipeline.text.tokens import LEVELS, Text, join, normalise, split
 
@@ -391,7 +391,9 @@ def test_contiguous_splits_are_slices_however_the_rows_are_batched(sizes):
     total, how = sum(sizes), params.Split(method="contiguous", valid=0.2, test=0.3)
     splitter, found = Splitter(how, {"": total}), []
     for size in sizes:
-        found += splitter.names("all", Prepared({}, pa.nulls(size, pa.string()), [])).to_pylist()
+        found += splitter.names(
+            "all", PreparedBatch({}, pa.nulls(size, pa.string()), [])
+        ).to_pylist()
     assert found == sorted(found, key=["train", "valid", "test"].index)
     assert abs(found.count("valid") - 0.2 * total) <= 1
     assert abs(found.count("test") - 0.3 * total) <= 1

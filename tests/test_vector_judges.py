@@ -194,7 +194,7 @@ def test_judges_are_written_in_their_order_and_in_the_texts_case(tmp_path: Path)
         (
             "questions-words.txt",
             ": family\n: capitals\n",
-            "got nothing to judge by; expected at least one line of four",
+            "got an empty benchmark; expected at least one line of four",
         ),
         ("questions-words.txt", "", "got an empty file; expected at least one line"),
         (
@@ -220,7 +220,7 @@ def test_judges_are_written_in_their_order_and_in_the_texts_case(tmp_path: Path)
         (
             "combined.csv",
             "Word 1,Word 2,Human (mean)\n",
-            "got nothing to judge by; expected at least one pair of words",
+            "got an empty benchmark; expected at least one pair of words",
         ),
         (
             "combined.csv",

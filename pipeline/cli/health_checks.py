@@ -272,11 +272,8 @@ def cluster(root: Path) -> Finding:
             return Finding(
                 "ok", "cluster", f"none: batches are computed here, {compute.workers} at a time"
             )
-        return Finding(
-            "ok",
-            "cluster",
-            f"{compute.cluster} answers, {shards.reach(compute.cluster)} batches at a time",
-        )
+        capacity = shards.cluster_capacity(compute.cluster)
+        return Finding("ok", "cluster", f"{compute.cluster} answers, {capacity} batches at a time")
     except UserError as error:
         return Finding("FAIL", "cluster", str(error))
 

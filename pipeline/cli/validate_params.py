@@ -98,13 +98,13 @@ def _source(source: dict[str, Any], where: str) -> None:
         got = ", ".join(str(key) for key in source) or "nothing"
         raise refuse(where, got, "exactly one of the keys builtin, files, bundle, path")
     if "builtin" in source:
-        download.grammar(source["builtin"], f"{where}.builtin")
+        download.load_grammar(source["builtin"], f"{where}.builtin")
     elif "files" in source:
         config.load(download.Files, source, where)
     elif "bundle" in source:
         config.load(download.Bundled, source, where)
     else:
-        config.load(download.Own, source, where)
+        config.load(download.PathSource, source, where)
 
 
 def _run(path: Path, name: str, kinds: dict[str, str]) -> None:

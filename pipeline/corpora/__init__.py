@@ -1,16 +1,19 @@
 """One file per format of corpus; the file's name is the `format` in `params.yaml`.
 
-A format exports `KIND` ("text", "pair" or "labelled"), `Config` (the block `read`) and `read(raw,
-config) -> Iterator[(split, batch)]`: batches in the kind's `tables.RAW_...`, streaming, where
-`split` is an official one (train, valid, test, ...) or `all` for what the stage has to split. Rows
-that cannot be used carry the reason in `reject`; blank lines carry `BLANK`: they are counted but
-are neither rows nor rejects. A format may export `judges(raw, config) -> Iterator[(name, table)]`
-too: what word vectors of its corpus are judged by, in `tables.JUDGE_CLASSES`, `JUDGE_SIMILARITY` or
-`JUDGE_ANALOGIES`, the judge that is to rank first.
+A format exports:
+- `KIND`: "text", "pair" or "labelled";
+- `Config`: the block `read`;
+- `read(raw, config) -> Iterator[(split, batch)]`: a stream of batches in the kind's
+  `tables.RAW_...`. `split` is an official one (train, valid, test, ...), or `all` for rows that the
+  stage has to split. Rows that cannot be used have the reason in `reject`. Blank lines have
+  `BLANK`: they are counted, but are neither rows nor rejects;
+- optionally `judges(raw, config) -> Iterator[(name, table)]`: benchmarks of the corpus's word
+  vectors, in `tables.JUDGE_CLASSES`, `JUDGE_SIMILARITY` or `JUDGE_ANALOGIES`. The first one ranks
+  the runs.
 
-What the formats share lives here: reading lines. A line ends with LF or CRLF and with nothing else,
-so that U+0085, U+2028, form feeds and lone carriage returns stay inside their line. A byte order
-mark at a file's beginning is skipped."""
+This module reads lines for the formats. A line ends with LF or CRLF and with nothing else: U+0085,
+U+2028, form feeds and lone carriage returns stay inside their line. A byte order mark at a file's
+beginning is skipped."""
 
 import codecs
 import os
@@ -29,38 +32,41 @@ from pipeline.core.errors import not_utf8, refuse
 
 BLANK = "blank line"
 _BLOCK = 1 << 20
-# of no width, but part of words in Persian and Hindi, and of emoji
+# Zero-width characters that are part of words in Persian and Hindi, and of emoji.
 _JOINERS = dict.fromkeys((0x200C, 0x200D))
 
 
-def lines(folder: Path, name: str) -> Iterator[pa.StringArray]:
-    """The lines of the file `name` in the corpus's `folder`, without their ends, about a MiB at a
-    time.
+def read_lines(folder: Path, name: str) -> Iterator[pa.StringArray]:
+    """Read the lines of the file `name` in the corpus's `folder`, without their ends, about a MiB
+    at a time.
 
-    UserError if it is absent, empty, not UTF-8, or lies where DVC would not see it change (see
-    `place`)."""
-    number = 0
-    path = place(folder, name)
-    with _opened(path) as file:
+    UserError if the file is absent, empty, not UTF-8, or where DVC would not notice its changes
+    (see `corpus_file`)."""
+    count = 0
+    path = corpus_file(folder, name)
+    with _open(path) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise refuse(
                 str(path), "no regular file", "a file of the corpus", "Mend the name under `read`."
             )
         if file.read(3) != codecs.BOM_UTF8:
             file.seek(0)
+
+        # Each block ends with a whole line.
         while block := file.read(_BLOCK) + file.readline():
-            found = _split(block, path, file.tell() - len(block), number)
-            number += len(found)
-            yield found
-    if not number:
+            lines = _split_lines(block, path, file.tell() - len(block), count)
+            count += len(lines)
+            yield lines
+
+    if not count:
         raise refuse(
             str(path), "an empty file", "at least one line", "Name another file or fetch it again."
         )
 
 
-def place(folder: Path, name: str) -> Path:
-    """Path of the file `name` of a corpus in its folder; UserError for a linked folder on the way,
-    which DVC passes over.
+def corpus_file(folder: Path, name: str) -> Path:
+    """Path of the file `name` of a corpus in its folder; UserError if a folder of the path is a
+    link, since DVC does not follow it.
 
     Links to single files, such as those of DVC's cache, are allowed: DVC compares the contents of
     their targets."""
@@ -74,13 +80,13 @@ def place(folder: Path, name: str) -> Path:
     return path
 
 
-def blank(texts: pa.StringArray) -> pa.BooleanArray:
-    """Mark lines that hold nothing but white space."""
+def is_blank(texts: pa.StringArray) -> pa.BooleanArray:
+    """Mark lines that consist of white space only."""
     return pc.equal(pc.utf8_trim_whitespace(texts), "")
 
 
 def check_files(files: Mapping[str, object]) -> None:
-    """Refuse a `files` block that names no split, or one that no table can be called; for
+    """Refuse a `files` block without splits, or with a split that cannot be a table's name; for
     `Config.__post_init__`."""
     if not files:
         raise refuse("files", "no split", "files under train, valid, test, ... or under all")
@@ -95,8 +101,8 @@ def check_files(files: Mapping[str, object]) -> None:
 
 
 def check_inside(key: str, names: Iterable[str]) -> None:
-    """Refuse a file, named under `key`, that is not in the corpus's folder: DVC would not see it
-    change."""
+    """Refuse a file, named under `key`, outside the corpus's folder: DVC would not notice its
+    changes."""
     for name in names:
         path = PurePosixPath(name)
         if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in name:
@@ -109,8 +115,7 @@ def check_inside(key: str, names: Iterable[str]) -> None:
 
 
 def check_labels(key: str, names: Iterable[str]) -> None:
-    """Refuse labels, named under `key`, that a report could not show or a reader could not tell
-    apart."""
+    """Refuse labels, named under `key`, that are invisible in a report or that look alike."""
     by_form: dict[str, str] = {}
     for name in names:
         visible = name.translate(_JOINERS)
@@ -121,19 +126,21 @@ def check_labels(key: str, names: Iterable[str]) -> None:
                 "labels of printable characters, without spaces around them",
                 "Rename it.",
             )
+
+        # NFKC and case folding map labels that look alike to the same form.
         first = by_form.setdefault(unicodedata.normalize("NFKC", visible).casefold(), name)
         if first != name:
             expected = "labels that differ in more than case or form"
             raise refuse(key, f"the labels {first} and {name}", expected, "Rename one.")
 
 
-def _opened(path: Path) -> BinaryIO:
+def _open(path: Path) -> BinaryIO:
     try:
-        # a pipe would block
+        # O_NONBLOCK: opening a pipe would block.
         return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
     except FileNotFoundError:
-        there = sorted(file.name for file in path.parent.glob("*") if file.is_file())
-        expected = "one of " + ", ".join(there) if there else "a file of the corpus"
+        names = sorted(file.name for file in path.parent.glob("*") if file.is_file())
+        expected = "one of " + ", ".join(names) if names else "a file of the corpus"
         raise refuse(
             str(path),
             "no such file",
@@ -147,12 +154,16 @@ def _opened(path: Path) -> BinaryIO:
         ) from None
 
 
-def _split(block: bytes, path: Path, offset: int, number: int) -> pa.StringArray:
-    if refusal := not_utf8(str(path), block, offset, number + 1):
+def _split_lines(block: bytes, path: Path, offset: int, count: int) -> pa.StringArray:
+    """Split a block after each LF, without a copy; `offset` and `count` say where it begins in the
+    file, in bytes and lines."""
+    if refusal := not_utf8(str(path), block, offset, count + 1):
         raise refusal
+
+    # The lines are an Arrow array over the block's own bytes: only its offsets are computed.
     ends = np.flatnonzero(np.frombuffer(block, np.uint8) == 0x0A) + 1
     if not block.endswith(b"\n"):
         ends = np.append(ends, len(block))
     bounds = np.concatenate([[0], ends]).astype(np.int32)
-    found = pa.StringArray.from_buffers(len(ends), pa.py_buffer(bounds), pa.py_buffer(block))
-    return pc.ascii_rtrim(found, characters="\r\n")
+    lines = pa.StringArray.from_buffers(len(ends), pa.py_buffer(bounds), pa.py_buffer(block))
+    return pc.ascii_rtrim(lines, characters="\r\n")

@@ -1,5 +1,4 @@
-"""A tar.gz of folders named under the label of all their files, one text a file, such as the IMDb
-reviews.
+"""A tar.gz with one text per file and one label per folder, such as the IMDb reviews.
 
 The archive is read as a stream and never unpacked. A file's line breaks become spaces, as all white
 space does."""
@@ -16,18 +15,17 @@ import pyarrow as pa
 
 from pipeline.core import tables
 from pipeline.core.errors import UserError, not_utf8, refuse
-from pipeline.corpora import check_files, check_inside, check_labels, place
+from pipeline.corpora import check_files, check_inside, check_labels, corpus_file
 from pipeline.download import tar_stream
 
 KIND = "labelled"
 _MOST_TEXT = 1 << 20  # bytes of one text
-_BATCH = 1 << 20  # bytes of texts held at a time
+_BATCH = 1 << 20  # characters of texts per batch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """The archive, and its folders by split (`all` for what is yet to be split) and, within it, by
-    label."""
+    """The archive, and its folders by split (`all` for rows to be split) and label."""
 
     archive: str
     folders: dict[str, dict[str, tuple[str, ...]]]
@@ -37,57 +35,58 @@ class Config:
         check_inside("archive", [self.archive])
         for split, labels in self.folders.items():
             check_labels(f"folders.{split}", labels)
-        named = [
+        folders = [
             folder
             for labels in self.folders.values()
-            for folders in labels.values()
-            for folder in folders
+            for label_folders in labels.values()
+            for folder in label_folders
         ]
-        if not named or len(named) > len(set(named)):
-            raise refuse(
-                "folders", ", ".join(named) or "none", "folders, each under one split and label"
-            )
+        if not folders or len(folders) > len(set(folders)):
+            got = ", ".join(folders) or "none"
+            raise refuse("folders", got, "folders, each under one split and label")
 
 
 def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """Every file of the folders, in the archive's order; UserError for a folder that it does not
-    have."""
-    places = {
+    """Read every file of the folders, in the archive's order; UserError if it lacks a folder."""
+    split_and_label = {
         folder: (split, label)
         for split, labels in config.folders.items()
         for label, folders in labels.items()
         for folder in folders
     }
-    seen: set[str] = set()
-    path = place(raw, config.archive)
-    for folder, texts in _batches(path, set(places)):
-        split, label = places[folder]
-        seen.add(folder)
+    path = corpus_file(raw, config.archive)
+    missing = set(split_and_label)
+    for folder, texts in _batches(path, set(split_and_label)):
+        split, label = split_and_label[folder]
+        missing.discard(folder)
         columns = [
             pa.array(texts, pa.string()),
             pa.repeat(label, len(texts)),
             pa.nulls(len(texts), pa.string()),
         ]
         yield split, pa.record_batch(columns, schema=tables.RAW_LABELLED)
-    if missing := sorted(set(places) - seen):
+
+    if missing:
         raise refuse(
             str(path),
-            f"no file in {missing[0]}",
+            f"no file in {min(missing)}",
             "files in every folder of `read`",
             "Mend the folder's name.",
         )
 
 
 def _batches(path: Path, folders: set[str]) -> Iterator[tuple[str, list[str]]]:
-    """(folder, texts): neighbouring files of one folder, about a MiB at a time."""
-    for folder, found in groupby(_texts(path, folders), key=lambda pair: pair[0]):
-        texts, size = [], 0
-        for _, text in found:
+    """(folder, texts): consecutive files of one folder, about a million characters at a time."""
+    for folder, pairs in groupby(_texts(path, folders), key=lambda pair: pair[0]):
+        texts = []
+        size = 0
+        for _, text in pairs:
             texts.append(text)
             size += len(text)
             if size > _BATCH:
                 yield folder, texts
-                texts, size = [], 0
+                texts = []
+                size = 0
         if texts:
             yield folder, texts
 
@@ -106,10 +105,11 @@ def _texts(path: Path, folders: set[str]) -> Iterator[tuple[str, str]]:
             "the corpus's archive",
             "Mend `read.archive`, or run `dvc repro`.",
         ) from None
+    # From `_text`. It is a ValueError, which READ_ERRORS contains.
     except UserError:
         raise
-    except tar_stream.BROKEN as error:
-        got = " ".join(str(error).split()) or type(error).__name__
+    except tar_stream.READ_ERRORS as error:
+        got = tar_stream.describe(error)
         raise refuse(
             str(path), got, "a tar.gz that can be read", "Delete it and run `dvc repro`."
         ) from None
@@ -127,4 +127,4 @@ def _text(path: Path, info: TarInfo, stream: IO[bytes]) -> str:
     data = stream.read()
     if refusal := not_utf8(where, data):
         raise refusal
-    return data.decode("utf-8-sig")
+    return data.decode("utf-8-sig")  # skips a byte order mark

@@ -1,8 +1,4 @@
-"""One text per line, in files that are named under the label of all their lines, such as
-rt-polarity.pos and .neg.
-
-Blank lines are counted as blank.
-"""
+"""One text per line, and one label per file, such as rt-polarity.pos and .neg."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -14,14 +10,14 @@ import pyarrow.compute as pc
 
 from pipeline.core import tables
 from pipeline.core.errors import refuse
-from pipeline.corpora import BLANK, blank, check_files, check_inside, check_labels, lines
+from pipeline.corpora import BLANK, check_files, check_inside, check_labels, is_blank, read_lines
 
 KIND = "labelled"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """The files of each split (`all` for what is yet to be split) and, within it, of each label."""
+    """The files by split (`all` for rows to be split) and label."""
 
     files: dict[str, dict[str, tuple[str, ...]]]
 
@@ -33,7 +29,9 @@ class Config:
             check_labels(f"files.{split}", labels)
             files = [name for names in labels.values() for name in names]
             check_inside(f"files.{split}", files)
-            if repeated := [name for name, count in Counter(files).items() if count > 1]:
+
+            repeated = [name for name, count in Counter(files).items() if count > 1]
+            if repeated:
                 expected = "each file once, under one label"
                 raise refuse(
                     f"files.{split}", f"{repeated[0]} twice", expected, "Remove one of them."
@@ -41,16 +39,11 @@ class Config:
 
 
 def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """Every line of every file under `raw`, label by label."""
+    """Read every line of every file under `raw`, label by label."""
     for split, labels in config.files.items():
         for label, names in labels.items():
             for name in names:
-                for texts in lines(raw, name):
-                    reject = pc.if_else(blank(texts), BLANK, pa.scalar(None, pa.string()))
-                    yield (
-                        split,
-                        pa.record_batch(
-                            [texts, pa.repeat(label, len(texts)), reject],
-                            schema=tables.RAW_LABELLED,
-                        ),
-                    )
+                for texts in read_lines(raw, name):
+                    reject = pc.if_else(is_blank(texts), BLANK, pa.scalar(None, pa.string()))
+                    columns = [texts, pa.repeat(label, len(texts)), reject]
+                    yield split, pa.record_batch(columns, schema=tables.RAW_LABELLED)

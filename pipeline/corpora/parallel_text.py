@@ -1,7 +1,7 @@
-"""Two parallel texts: line n of the source files is translated by line n of the target files.
+"""Parallel text: line n of the source files is translated by line n of the target files.
 
-A line that is blank on both sides is counted as blank; one that is blank on one side is for
-`tokenize` to reject."""
+A pair of two blank lines is counted as blank; the tokenize stage rejects a pair with one blank
+line."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ import pyarrow.compute as pc
 
 from pipeline.core import tables
 from pipeline.core.errors import refuse
-from pipeline.corpora import BLANK, blank, check_files, check_inside, lines
+from pipeline.corpora import BLANK, check_files, check_inside, is_blank, read_lines
 
 KIND = "pair"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sides:
-    """The files of both sides, in the same order and of the same numbers of lines, file by file."""
+class ParallelFiles:
+    """Source and target files in the same order; the files of a pair have equally many lines."""
 
     source: tuple[str, ...]
     target: tuple[str, ...]
@@ -35,43 +35,54 @@ class Sides:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """The files of each split; `all` for what is yet to be split."""
+    """The files of each split; `all` for rows to be split."""
 
-    files: dict[str, Sides]
+    files: dict[str, ParallelFiles]
 
     def __post_init__(self) -> None:
         check_files(self.files)
-        for split, sides in self.files.items():
-            check_inside(f"files.{split}", (*sides.source, *sides.target))
+        for split, names in self.files.items():
+            check_inside(f"files.{split}", (*names.source, *names.target))
 
 
 def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """Every pair of lines under `raw`; UserError with both line counts if two files differ in
-    them."""
-    for split, sides in config.files.items():
-        for source_name, target_name in zip(sides.source, sides.target, strict=True):
-            for source, target in _together(raw, source_name, target_name):
-                neither = pc.and_(blank(source), blank(target))
-                reject = pc.if_else(neither, BLANK, pa.scalar(None, pa.string()))
+    """Read every pair of lines under `raw`; UserError with both line counts if they differ."""
+    for split, names in config.files.items():
+        for source_name, target_name in zip(names.source, names.target, strict=True):
+            for source, target in _paired_lines(raw, source_name, target_name):
+                both_blank = pc.and_(is_blank(source), is_blank(target))
+                reject = pc.if_else(both_blank, BLANK, pa.scalar(None, pa.string()))
                 yield split, pa.record_batch([source, target, reject], schema=tables.RAW_PAIR)
 
 
-def _together(
-    folder: Path, source: str, target: str
+def _paired_lines(
+    folder: Path, source_name: str, target_name: str
 ) -> Iterator[tuple[pa.StringArray, pa.StringArray]]:
-    """Both files' lines in step, however unequal the batches that they arrive in."""
-    sources, targets = lines(folder, source), lines(folder, target)
-    a, b = next(sources), next(targets)
+    """Read two files in batches with equally many lines of both."""
+    source_batches = read_lines(folder, source_name)
+    target_batches = read_lines(folder, target_name)
+    source = next(source_batches)
+    target = next(target_batches)
     count = 0
-    while len(a) and len(b):
-        step = min(len(a), len(b))
-        yield a.slice(0, step), b.slice(0, step)
+    while len(source) and len(target):
+        step = min(len(source), len(target))
+        yield source.slice(0, step), target.slice(0, step)
         count += step
-        a = a.slice(step) if len(a) > step else next(sources, a.slice(step))
-        b = b.slice(step) if len(b) > step else next(targets, b.slice(step))
-    if len(a) or len(b):
-        target_lines = f"{count + len(b) + sum(map(len, targets))} lines"
-        expected = f"{count + len(a) + sum(map(len, sources))} lines, as {Path(source).name} has"
+
+        # Refill an empty side; it stays empty at the end of its file.
+        source = source.slice(step)
+        target = target.slice(step)
+        if not len(source):
+            source = next(source_batches, source)
+        if not len(target):
+            target = next(target_batches, target)
+
+    if len(source) or len(target):
+        got = count + len(target) + sum(map(len, target_batches))
+        expected = count + len(source) + sum(map(len, source_batches))
         raise refuse(
-            str(folder / target), target_lines, expected, "Parallel files must agree line by line."
+            str(folder / target_name),
+            f"{got} lines",
+            f"{expected} lines, as {Path(source_name).name} has",
+            "Parallel files must agree line by line.",
         )

@@ -1,8 +1,7 @@
-"""Pairs in the columns of tab-separated lines, such as Tatoeba's. Further columns (attributions)
-are ignored.
+"""Pairs in two columns of tab-separated lines, such as Tatoeba's; other columns are ignored.
 
-There is no quoting: a quotation mark is a character, a tab always separates. A line with too few
-columns is a reject."""
+There is no quoting: a quotation mark is a character, and a tab always separates. A line with too
+few columns is a reject."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,15 +13,15 @@ import pyarrow.compute as pc
 
 from pipeline.core import tables
 from pipeline.core.errors import refuse
-from pipeline.corpora import BLANK, blank, check_files, check_inside, lines
+from pipeline.corpora import BLANK, check_files, check_inside, is_blank, read_lines
 
 KIND = "pair"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """The files of each split (`all` for what is yet to be split), and which columns, from 0, hold
-    source and target."""
+    """The files of each split (`all` for rows to be split), and the columns, from 0, of source and
+    target."""
 
     files: dict[str, tuple[str, ...]]
     source_column: int
@@ -43,34 +42,37 @@ class Config:
 
 
 def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """Every line of every file under `raw`. A malformed line is kept whole in `source`, with the
-    reason in `reject`."""
+    """Read every line of every file under `raw`; a malformed line is kept whole in `source`."""
     for split, names in config.files.items():
         for name in names:
-            for texts in lines(raw, name):
+            for texts in read_lines(raw, name):
                 yield split, _batch(texts, config)
 
 
 def _batch(texts: pa.StringArray, config: Config) -> pa.RecordBatch:
     columns = pc.split_pattern(texts, "\t")
-    found = pc.list_value_length(columns)
+    counts = pc.list_value_length(columns)
     needed = max(config.source_column, config.target_column) + 1
-    short = pc.less(found, needed)
-    values, starts = columns.flatten(), columns.offsets.to_numpy()[:-1]
+    short = pc.less(counts, needed)
+
     reason = pc.binary_join_element_wise(
-        "too few columns: ", pc.cast(found, pa.string()), f" of {needed}", ""
+        "too few columns: ", pc.cast(counts, pa.string()), f" of {needed}", ""
     )
     reject = pc.if_else(
-        blank(texts), BLANK, pc.if_else(short, reason, pa.scalar(None, pa.string()))
+        is_blank(texts), BLANK, pc.if_else(short, reason, pa.scalar(None, pa.string()))
     )
+
+    # Take both columns of all lines at once from the flattened cells.
+    values = columns.flatten()
+    starts = columns.offsets.to_numpy()[:-1]
     source = pc.if_else(short, texts, _column(values, starts + config.source_column))
     target = pc.if_else(short, "", _column(values, starts + config.target_column))
     return pa.record_batch([source, target, reject], schema=tables.RAW_PAIR)
 
 
 def _column(
-    values: pa.StringArray, places: np.ndarray[tuple[int], np.dtype[np.int32]]
+    values: pa.StringArray, positions: np.ndarray[tuple[int], np.dtype[np.int32]]
 ) -> pa.StringArray:
-    """The values at `places`; past the end (of a last, short line) any value will do, as it is not
-    used."""
-    return values.take(pa.array(np.minimum(places, len(values) - 1)))
+    """Take the values at `positions`; clamp those past the end, which only short lines have and
+    whose values are not used."""
+    return values.take(pa.array(np.minimum(positions, len(values) - 1)))

@@ -1,9 +1,9 @@
-"""One text per line. Blank lines are no rows: they separate paragraphs, which are numbered through
+"""One text per line. Blank lines are not rows: they separate paragraphs, which are numbered within
 each split.
 
-Beside the text may lie what word vectors are judged by: pairs of words that people scored, as a
-table with a heading line, its columns set apart by commas or tabs, and analogies as in word2vec's
-questions-words.txt, four words a line in sections that lines with a colon begin."""
+The corpus may have benchmarks of word vectors. Word similarity: tables of pairs of words that
+people scored, separated by commas or tabs, with a heading line. Analogies: the format of word2vec's
+questions-words.txt, four words per line, in sections that begin with a line `: name`."""
 
 import csv
 import math
@@ -19,15 +19,15 @@ import pyarrow.compute as pc
 
 from pipeline.core import tables
 from pipeline.core.errors import refuse
-from pipeline.corpora import BLANK, blank, check_files, check_inside, lines
+from pipeline.corpora import BLANK, check_files, check_inside, is_blank, read_lines
 
 KIND = "text"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Similarity:
-    """A table of scored pairs: what it is called, its file, and the headings of both words and of
-    the score."""
+    """A word similarity benchmark: its name, its file, and the headings of the words and of the
+    score."""
 
     name: str
     file: str
@@ -37,21 +37,22 @@ class Similarity:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Judges:
-    """Benchmarks of word vectors: tables of scored pairs, the one that ranks first, and a file of
-    analogies or null."""
+class Benchmarks:
+    """Benchmarks of word vectors: word similarity, with the one that ranks the runs first, and a
+    file of analogies or null."""
 
     similarity: tuple[Similarity, ...]
     analogies: str | None
 
     def __post_init__(self) -> None:
-        names = [one.name for one in self.similarity]
+        names = [table.name for table in self.similarity]
         for i, name in enumerate(names):
             if not re.fullmatch("[a-z0-9_]+", name) or name in ("analogies", "classes", *names[:i]):
-                said = (
-                    "names of small letters, digits and _, each once, and not analogies or classes"
+                raise refuse(
+                    f"similarity[{i}].name",
+                    name,
+                    "names of small letters, digits and _, each once, and not analogies or classes",
                 )
-                raise refuse(f"similarity[{i}].name", name, said)
         for i, table in enumerate(self.similarity):
             check_inside(f"similarity[{i}].file", [table.file])
         if self.analogies is not None:
@@ -60,11 +61,11 @@ class Judges:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """The files of each split, read in this order; `all` for what is yet to be split. `judges`
-    null: there are none."""
+    """The files of each split, read in this order (`all` for rows to be split), and the benchmarks
+    of word vectors or null."""
 
     files: dict[str, tuple[str, ...]]
-    judges: Judges | None
+    judges: Benchmarks | None
 
     def __post_init__(self) -> None:
         check_files(self.files)
@@ -73,22 +74,24 @@ class Config:
 
 
 def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """Every line of every file under `raw`; a new file begins a new paragraph."""
+    """Read every line of every file under `raw`; a new file begins a new paragraph."""
     for split, names in config.files.items():
-        paragraph, inside = -1, False
+        paragraph = -1
         for name in names:
-            inside = False
-            for texts in lines(raw, name):
-                empty = blank(texts)
+            inside = False  # whether the last line was part of a paragraph
+            for texts in read_lines(raw, name):
+                empty = is_blank(texts)
                 gaps = empty.to_numpy(zero_copy_only=False)
+                # A paragraph begins with a line that follows a gap.
                 begins = ~gaps & np.concatenate([[not inside], gaps[:-1]])
                 numbers = paragraph + np.cumsum(begins)
-                paragraph, inside = int(numbers[-1]), not gaps[-1]
+                paragraph = int(numbers[-1])
+                inside = not gaps[-1]
                 yield split, _batch(texts, numbers, empty)
 
 
 def judges(raw: Path, config: Config) -> Iterator[tuple[str, pa.Table]]:
-    """The tables of scored pairs in the order of the block, then the analogies."""
+    """Read the word similarity benchmarks in the order of the block, then the analogies."""
     if config.judges is None:
         return
     for columns in config.judges.similarity:
@@ -100,34 +103,36 @@ def judges(raw: Path, config: Config) -> Iterator[tuple[str, pa.Table]]:
 def _similarity(raw: Path, columns: Similarity) -> pa.Table:
     path = raw / columns.file
     heading, *rows = _texts(raw, columns.file) or [""]
-    apart = "\t" if "\t" in heading else ","
-    names = _cells(heading, apart)
-    wanted = (columns.first, columns.second, columns.score)
-    for name in wanted:
+    delimiter = "\t" if "\t" in heading else ","
+    names = _cells(heading, delimiter)
+
+    required = (columns.first, columns.second, columns.score)
+    for name in required:
         if name not in names:
             raise refuse(
                 str(path), f"the columns {', '.join(names)}", f"a column {name!r}", "Mend `read`."
             )
-    first, second, score = (names.index(name) for name in wanted)
-    found = []
+    first, second, score = (names.index(name) for name in required)
+
+    scored = []
     for line in rows:
-        row = _cells(line, apart)
+        row = _cells(line, delimiter)
         if len(row) <= max(first, second, score) or not _is_number(row[score]):
             raise refuse(
                 str(path),
                 line[:100],
                 f"{len(names)} columns, the one called {columns.score!r} a number",
             )
-        found.append((row[first], row[second], float(row[score])))
-    return _judge(
-        path, found, "at least one pair of words below the heading", tables.JUDGE_SIMILARITY
+        scored.append((row[first], row[second], float(row[score])))
+    return _benchmark_table(
+        path, scored, "at least one pair of words below the heading", tables.JUDGE_SIMILARITY
     )
 
 
-def _cells(line: str, apart: str) -> list[str]:
-    """The line's columns; none, should it be no line of a table."""
+def _cells(line: str, delimiter: str) -> list[str]:
+    """Split a line of a table into its columns; none if it cannot be parsed."""
     try:
-        return next(csv.reader([line], delimiter=apart))
+        return next(csv.reader([line], delimiter=delimiter))
     except csv.Error:
         return []
 
@@ -140,26 +145,32 @@ def _is_number(text: str) -> bool:
 
 
 def _analogies(raw: Path, name: str) -> pa.Table:
-    path, section, found = raw / name, "", []
+    path = raw / name
+    section = ""
+    analogies = []
     for line in _texts(raw, name):
         words = line.split()
         if words[0] == ":":
             section = " ".join(words[1:])
         elif len(words) == 4:
-            found.append((section, *words))
+            analogies.append((section, *words))
         else:
             raise refuse(str(path), line[:100], "four words, or a colon and a section's name")
-    return _judge(path, found, "at least one line of four words", tables.JUDGE_ANALOGIES)
+    return _benchmark_table(
+        path, analogies, "at least one line of four words", tables.JUDGE_ANALOGIES
+    )
 
 
-def _judge(path: Path, rows: list[tuple[Any, ...]], expected: str, schema: pa.Schema) -> pa.Table:
+def _benchmark_table(
+    path: Path, rows: list[tuple[Any, ...]], expected: str, schema: pa.Schema
+) -> pa.Table:
     if not rows:
-        raise refuse(str(path), "nothing to judge by", expected, "Mend the file, or `read`.")
+        raise refuse(str(path), "an empty benchmark", expected, "Mend the file, or `read`.")
     return pa.table([list(column) for column in zip(*rows, strict=True)], schema=schema)
 
 
 def _texts(raw: Path, name: str) -> list[str]:
-    return [text for batch in lines(raw, name) for text in batch.to_pylist() if text.strip()]
+    return [text for batch in read_lines(raw, name) for text in batch.to_pylist() if text.strip()]
 
 
 def _batch(

@@ -1,8 +1,7 @@
-"""One paragraph per line, cut into sentences: for running text whose full stops stand apart, such
-as WikiText (d2l 15.9).
+"""One paragraph per line, split into sentences: for text with spaces around its full stops, such as
+WikiText (d2l 15.9).
 
-A sentence ends after a full stop between spaces, which it keeps. Every line that is not blank is a
-paragraph of its own."""
+A sentence ends with a full stop between spaces. Each line that is not blank is a paragraph."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,15 +12,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.core import tables
-from pipeline.corpora import BLANK, blank, check_files, check_inside, lines
+from pipeline.corpora import BLANK, check_files, check_inside, is_blank, read_lines
 
 KIND = "text"
-_STOP, _CUT = " . ", " .\n"  # no line has a line feed in it
+# A line never contains a line feed, so it can mark the end of a sentence.
+_STOP = " . "
+_STOP_AND_BREAK = " .\n"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """The files of each split, read in this order; `all` for what is yet to be split."""
+    """The files of each split, read in this order; `all` for rows to be split."""
 
     files: dict[str, tuple[str, ...]]
 
@@ -32,18 +33,22 @@ class Config:
 
 
 def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """Every sentence of every file under `raw`."""
+    """Read every sentence of every file under `raw`."""
     for split, names in config.files.items():
         paragraph = 0
         for name in names:
-            for texts in lines(raw, name):
-                cut = pc.split_pattern(
-                    pc.replace_substring(pc.utf8_trim_whitespace(texts), _STOP, _CUT), "\n"
+            for texts in read_lines(raw, name):
+                marked = pc.replace_substring(
+                    pc.utf8_trim_whitespace(texts), _STOP, _STOP_AND_BREAK
                 )
-                sentences = cut.flatten()
-                numbers = paragraph + pc.list_parent_indices(cut).to_numpy().astype(np.int64)
+                split_texts = pc.split_pattern(marked, "\n")
+                sentences = split_texts.flatten()
+
+                parents = pc.list_parent_indices(split_texts).to_numpy().astype(np.int64)
+                numbers = paragraph + parents
                 paragraph += len(texts)
-                reject = pc.if_else(blank(sentences), BLANK, pa.scalar(None, pa.string()))
+
+                reject = pc.if_else(is_blank(sentences), BLANK, pa.scalar(None, pa.string()))
                 columns = [
                     sentences,
                     pa.array(numbers),

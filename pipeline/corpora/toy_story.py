@@ -1,5 +1,5 @@
-"""The built-in stories, as `pipeline/grammars/toy_story.py` writes them: one Parquet file of
-tables.RAW_TEXT per split."""
+"""The built-in stories of `pipeline/grammars/toy_story.py`: one Parquet file of `tables.RAW_TEXT`
+per split."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ KIND = "text"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """`read: {}`: there is nothing to choose."""
+    """`read: {}`: the format has no settings."""
 
 
 def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """(split, rows) batch by batch, with each sentence's paragraph and exact log-probability."""
+    """Read the rows of each split, with each sentence's paragraph and exact log-probability."""
     files = sorted(raw.glob("*.parquet"))
     if not files:
         raise refuse(
@@ -31,5 +31,5 @@ def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
 
 
 def judges(raw: Path, config: Config) -> Iterator[tuple[str, pa.Table]]:
-    """The grammar's classes of words."""
+    """Read the grammar's classes of words."""
     yield "classes", tables.read(raw / "judges" / "classes.parquet", tables.JUDGE_CLASSES)

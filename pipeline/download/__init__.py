@@ -1,2 +1,1 @@
-"""Bringing a corpus in: from a built-in grammar, the user's own files, or addresses whose content
-is known by hash."""
+"""Fetch a corpus: from a built-in grammar, the user's own files, or addresses of pinned files."""

@@ -1,5 +1,5 @@
-"""`source: {files: [...]}` and `{bundle: ...}`: each from the mirror or the first of its addresses
-with the right bytes."""
+"""`source: {files: [...]}` and `{bundle: ...}`: fetch each item from the mirror, or from the first
+of its addresses that has the right bytes."""
 
 import os
 import urllib.parse
@@ -10,96 +10,99 @@ from pathlib import Path
 from pipeline.core.errors import UserError, redact, refuse
 from pipeline.core.locks import file_lock
 from pipeline.download import archives, containers, mirror
-from pipeline.download.failures import Failed
+from pipeline.download.failures import DownloadError
 from pipeline.download.fetch import Fetcher, Limits
-from pipeline.download.wanted import Listed, Wanted
+from pipeline.download.wanted import Listed, PinnedItem
 
-# A container may hold far more than the files asked for.
+# A container may hold far more than the requested files.
 _CONTAINER_FACTOR = 16
 _CONTAINER_EXTRA = 256 << 20
 
 _NEXT_STEP = "Put a right copy in a folder and set SEQLINE_MIRROR to it."
 
 
-class Gathering:
-    """The files of one corpus on their way into the folder `into`; an address serves all that it
-    has at its first visit.
+class Collector:
+    """Collect the pinned files of one corpus in the folder `into`.
 
-    `where` gives the dotted name of a file for messages.
+    Each address is visited once, for all missing files. `where` returns the dotted name of a file
+    for messages.
     """
 
     def __init__(
         self,
         corpus: str,
-        files: Sequence[Wanted],
-        where: Callable[[Wanted], str],
+        files: Sequence[PinnedItem],
+        where: Callable[[PinnedItem], str],
         into: Path,
         fetcher: Fetcher,
     ) -> None:
-        self._corpus, self._files, self._where, self._into, self._fetcher = (
-            corpus,
-            files,
-            where,
-            into,
-            fetcher,
-        )
-        self._left = list(files)
-        self._looks: dict[str, archives.Look | str] = {}
+        self._corpus = corpus
+        self._files = files
+        self._where = where
+        self._into = into
+        self._fetcher = fetcher
+        self._missing = list(files)
+        # By address: its extraction, or the reason why it failed.
+        self._results: dict[str, archives.Extraction | str] = {}
+        total = sum(file.bytes for file in files)
         self._limits = Limits(
             plain=max(file.bytes for file in files),
-            container=_CONTAINER_FACTOR * sum(file.bytes for file in files) + _CONTAINER_EXTRA,
+            container=_CONTAINER_FACTOR * total + _CONTAINER_EXTRA,
         )
 
-    def gather(self, mirrored: str) -> None:
-        """Bring all files in, from the mirror `mirrored` ("" for none) if it can; UserError for the
-        first that fails."""
-        _check_mirror(mirrored)
-        online = mirrored.startswith(("http://", "https://"))
-        if mirrored and not online:
-            self._kept(
-                f"SEQLINE_MIRROR {mirrored}", mirror.search(Path(mirrored), self._left, self._into)
-            )
+    def collect(self, mirror_address: str) -> None:
+        """Collect all files, from the mirror ("" for none) first; UserError for the first file that
+        no address has."""
+        _check_mirror(mirror_address)
+        online = mirror_address.startswith(("http://", "https://"))
+
+        folder: list[str] = []
+        if mirror_address and not online:
+            folder = [f"SEQLINE_MIRROR {mirror_address}"]
+            extraction = mirror.search(Path(mirror_address), self._missing, self._into)
+            self._record(folder[0], extraction)
+
         for file in self._files:
-            tried = [f"SEQLINE_MIRROR {mirrored}"] if mirrored and not online else []
-            tried += mirror.addresses(mirrored, self._corpus, file) if online else []
-            tried += file.urls
-            if not any(self._has(file, address) for address in tried):
-                raise self._no_copy(file, tried)
+            online_mirror = mirror.addresses(mirror_address, self._corpus, file) if online else []
+            candidates = [*folder, *online_mirror, *file.urls]
+            if not any(self._collect_from(file, address) for address in candidates):
+                raise self._no_copy(file, candidates)
 
-    def _has(self, file: Wanted, address: str) -> bool:
-        """Return whether the file is here, once `address` has been visited for everything that is
-        still missing."""
-        if file in self._left and address not in self._looks:
+    def _collect_from(self, file: PinnedItem, address: str) -> bool:
+        """Visit `address`, if needed, for all missing files; return whether `file` is collected."""
+        if file in self._missing and address not in self._results:
             try:
-                self._kept(address, self._visit(file, address))
-            except Failed as error:
-                self._looks[address] = str(error)
-        return file not in self._left
+                self._record(address, self._visit(file, address))
+            except DownloadError as error:
+                self._results[address] = str(error)
+        return file not in self._missing
 
-    def _kept(self, address: str, look: archives.Look) -> None:
-        self._looks[address] = look
-        self._left = [file for file in self._left if file.name not in look.found]
+    def _record(self, address: str, extraction: archives.Extraction) -> None:
+        self._results[address] = extraction
+        self._missing = [file for file in self._missing if file.name not in extraction.extracted]
 
-    def _visit(self, file: Wanted, address: str) -> archives.Look:
+    def _visit(self, file: PinnedItem, address: str) -> archives.Extraction:
         if address.startswith("file:"):
-            return containers.take(local(address), self._left, self._into)
+            return containers.extract(local_path(address), self._missing, self._into)
+
         with file_lock(self._fetcher.stem(address).with_suffix(".lock")):
             path, fresh = self._fetcher.fetch(address, self._limits)
-            look = containers.take(path, self._left, self._into)
-            if file.name not in look.found:
+            extraction = containers.extract(path, self._missing, self._into)
+            if file.name not in extraction.extracted:
                 self._fetcher.discard(address)
-                if not fresh:  # bytes of an earlier run: they may be of an older version, or of two
+                # Bytes of an earlier run may be of an older version, or of two: fetch once more.
+                if not fresh:
                     path, _ = self._fetcher.fetch(address, self._limits)
-                    look = containers.take(path, self._left, self._into)
-            return look
+                    extraction = containers.extract(path, self._missing, self._into)
+            return extraction
 
-    def _no_copy(self, file: Wanted, tried: Sequence[str]) -> UserError:
+    def _no_copy(self, file: PinnedItem, candidates: Sequence[str]) -> UserError:
         reasons = []
-        for address in tried:
-            look = self._looks[address]
-            reasons.append(
-                f"{redact(address)}: {look if isinstance(look, str) else look.why_not(file)}"
-            )
+        for address in candidates:
+            result = self._results[address]
+            reason = result if isinstance(result, str) else result.explain(file)
+            reasons.append(f"{redact(address)}: {reason}")
+
         key = f"{self._where(file)} ({file.name})"
         account = self._fetcher.account
         todo = account.advice() if account.spent else _NEXT_STEP
@@ -107,8 +110,7 @@ class Gathering:
 
 
 def check_names(files: Sequence[Listed], where: str) -> None:
-    """Refuse an empty list, and two files that would land on the same name (on disks that ignore
-    case, too)."""
+    """Refuse an empty list, and two files whose names are equal on a disk that ignores case."""
     if not files:
         raise refuse(where, "none", "at least one file")
     names = [file.name.lower() for file in files]
@@ -121,25 +123,26 @@ def check_names(files: Sequence[Listed], where: str) -> None:
             )
 
 
-def _check_mirror(mirrored: str) -> None:
-    if not mirrored or mirrored.startswith(("http://", "https://")):
+def _check_mirror(address: str) -> None:
+    if not address or address.startswith(("http://", "https://")):
         return
-    if not Path(mirrored).is_dir():
+    if not Path(address).is_dir():
         raise refuse(
             "SEQLINE_MIRROR",
-            redact(mirrored),
+            redact(address),
             "a folder, or an address that begins with https:// or http://",
         )
 
 
-def local(address: str) -> Path:
-    """The file that a `file:` address names; `Failed` if there is none."""
+def local_path(address: str) -> Path:
+    """Path of the file at a `file:` address; `DownloadError` if it cannot be read."""
     path = Path(urllib.request.url2pathname(urllib.parse.urlsplit(address).path))
     try:
         if not path.is_file():
-            raise Failed("no such file")
-    except OSError as error:  # a name that is too long, or a folder that may not be entered
-        raise Failed(f"no file that can be read ({error.strerror})") from None
+            raise DownloadError("no such file")
+    # A name that is too long, or a folder without permission.
+    except OSError as error:
+        raise DownloadError(f"no file that can be read ({error.strerror})") from None
     if not os.access(path, os.R_OK):
-        raise Failed("no permission to read it")
+        raise DownloadError("no permission to read it")
     return path

@@ -1,8 +1,8 @@
-"""The budget of one source: seconds, bytes and requests that its download may take in all, however
-often it is restarted.
+"""Budget of one source: seconds, bytes and requests that its download may take in all, restarts
+included.
 
-Spending is kept in the work folder beside the partial downloads, under a digest of the source's
-section. It is deleted once the source's files are there. Several processes that download the same
+The spending is recorded in the work folder, next to the partial downloads, under a digest of the
+source's section. It is deleted after a complete download. Several processes that download the same
 source spend from the same budget."""
 
 import json
@@ -26,12 +26,11 @@ _SECONDS_BETWEEN_SAVES = 1.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
-    """The section `download` of flow.yaml: the most that one source (`corpora.<name>.source`) may
-    take.
+    """The section `download` of flow.yaml: the budget of each source (`corpora.<name>.source`).
 
-    `seconds` count only while a request is open, not during pauses or between runs. `bytes` are
-    those received, headers and encryption included. `requests` count each attempt, each range and
-    each redirect."""
+    `seconds` count only while a request is open, not during pauses or between runs. `bytes` are the
+    received bytes, with headers and encryption. `requests` count each attempt, range and
+    redirect."""
 
     seconds: float
     bytes: int
@@ -43,13 +42,13 @@ class Budget:
                 raise refuse(field.name, getattr(self, field.name), "more than 0")
 
 
-# the values of the flow.yaml that comes with seqline
+# The values of the flow.yaml that comes with seqline.
 SHIPPED = Budget(seconds=5400.0, bytes=10_000_000_000, requests=1000)
 
 
 def load(root: Path) -> Budget:
-    """Load the section `download` of the project's flow.yaml; the shipped values where there is no
-    such file."""
+    """Load the section `download` of the project's flow.yaml; the shipped values without the
+    file."""
     flow = root / "flow.yaml"
     if not flow.exists():
         return SHIPPED
@@ -71,9 +70,9 @@ class _Costs:
 
 
 class Account:
-    """Spending of the source `source` (its corpus and its section as text), out of its budget.
+    """Spending of the source `source` (its corpus and its section as text) and its budget.
 
-    The methods that spend raise `BudgetSpent` once nothing is left.
+    The methods that spend raise `BudgetSpent` once the budget is spent.
     """
 
     def __init__(self, budget: Budget, work: Path, source: str) -> None:
@@ -81,13 +80,13 @@ class Account:
         self._path = work / f"{sha256(source.encode(errors='surrogateescape')).hexdigest()}.spent"
         self._saved = _read(self._path)
         self._unsaved = _Costs()
-        # when the clock was read last, while an exchange goes on
+        # During an exchange: when the clock was last read.
         self._started: float | None = None
         self._saved_at = time.monotonic()
 
     @property
     def spent(self) -> str:
-        """The first key of the budget of which nothing is left; "" if something is left of each."""
+        """The first key of the budget that is spent; "" if none is."""
         costs = self._costs()
         return next(
             (key for key, limit in asdict(self._budget).items() if getattr(costs, key) >= limit), ""
@@ -120,22 +119,23 @@ class Account:
             raise self._refusal("bytes")
 
     def seconds_left(self) -> float:
-        """Seconds that are left, more than 0."""
+        """Remaining seconds, more than 0."""
         remaining = self._budget.seconds - self._costs().seconds
         if remaining <= 0:
             raise self._refusal("seconds")
         return remaining
 
     def check(self) -> None:
-        """Raise `BudgetSpent` if nothing is left."""
+        """Raise `BudgetSpent` if the budget is spent."""
         if key := self.spent:
             raise self._refusal(key)
 
     def forget(self) -> None:
-        """Begin anew: nothing was spent."""
+        """Delete the recorded spending."""
         with file_lock(self._path.with_suffix(".lock")):
             self._path.unlink(missing_ok=True)
-        self._saved, self._unsaved = _Costs(), _Costs()
+        self._saved = _Costs()
+        self._unsaved = _Costs()
 
     def _refusal(self, key: str) -> BudgetSpent:
         limit = getattr(self._budget, key)
@@ -156,21 +156,23 @@ class Account:
     def _save(self) -> None:
         """Add unsaved costs to those in the file, which other processes may have changed."""
         self._read_clock()
-        beside = self._path.with_suffix(".spent.partial")
+        temporary = self._path.with_suffix(".spent.partial")
         with file_lock(self._path.with_suffix(".lock")), name_file_in_errors(self._path):
             self._saved = _read(self._path) + self._unsaved
-            beside.write_text(json.dumps(asdict(self._saved)))
-            os.replace(beside, self._path)  # not synced: after a power cut, a source may begin anew
+            temporary.write_text(json.dumps(asdict(self._saved)))
+            # Not synced: after a power cut, the spending may begin anew.
+            os.replace(temporary, self._path)
         self._unsaved = _Costs()
         self._saved_at = time.monotonic()
 
 
 def _read(path: Path) -> _Costs:
-    """The costs in the file; none if there is no such file, or it is damaged."""
+    """Load the costs in the file; zero if it does not exist or is damaged."""
     try:
         content = json.loads(path.read_text())
         costs = _Costs(float(content["seconds"]), int(content["bytes"]), int(content["requests"]))
     except (FileNotFoundError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return _Costs()
+
     sound = math.isfinite(costs.seconds) and min(costs.seconds, costs.bytes, costs.requests) >= 0
     return costs if sound else _Costs()

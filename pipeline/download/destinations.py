@@ -1,9 +1,8 @@
-"""Addresses that a download may connect to: how far a redirect may lead, and which addresses are
-never asked.
+"""Addresses that a download may connect to, and where redirects may lead.
 
-A server that is asked for a corpus must not make this machine ask its own services, or its
-network's, on its behalf (server-side request forgery). Addresses are judged when the connection is
-made, so that a name cannot mean one address to the check and another to the connection."""
+A server must not be able to make this machine send requests to its own services, or to those of its
+network (server-side request forgery). Addresses are checked when the connection is made: a name
+cannot resolve to one address for the check and to another for the connection (DNS rebinding)."""
 
 import ipaddress
 import socket
@@ -11,12 +10,12 @@ import urllib.parse
 from enum import IntEnum
 
 from pipeline.core.errors import printable, redact
-from pipeline.download.failures import Failed
+from pipeline.download.failures import DownloadError
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-# Services of cloud providers that hand credentials to whoever asks from inside; those at link-local
-# addresses need no entry.
+# Metadata services of cloud providers, which return credentials to any request from inside. Those
+# at link-local addresses need no entry.
 _METADATA = {
     ipaddress.ip_address(address)
     for address in ("100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254")
@@ -25,7 +24,7 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class Zone(IntEnum):
-    """Nearness of an address; a redirect may not lead nearer than the server that sent it."""
+    """Nearness of an address; a redirect may not lead to a nearer one than its server's."""
 
     PUBLIC = 0
     PRIVATE = 1  # a local network, and anything else outside the public internet
@@ -33,11 +32,11 @@ class Zone(IntEnum):
     FORBIDDEN = 3  # link-local, multicast, and cloud metadata
 
 
-_PLACES = {Zone.PRIVATE: "a private network", Zone.LOOPBACK: "this machine"}
+_ZONE_NAMES = {Zone.PRIVATE: "a private network", Zone.LOOPBACK: "this machine"}
 
 
 def zone(address: str) -> Zone:
-    """The zone of a numeric address, with or without an IPv6 scope."""
+    """Zone of a numeric address, with or without an IPv6 scope."""
     ip = _embedded(ipaddress.ip_address(address.partition("%")[0]))
     if ip.is_link_local or ip.is_multicast or ip in _METADATA:
         return Zone.FORBIDDEN
@@ -47,8 +46,7 @@ def zone(address: str) -> Zone:
 
 
 def zone_of_host(host: str) -> Zone:
-    """The zone of a host as an address writes it: PUBLIC for a name, since only its lookup can
-    tell."""
+    """Zone of the host in an address: PUBLIC for a name, which is checked once it is resolved."""
     try:
         return zone(host)
     except ValueError:
@@ -56,27 +54,27 @@ def zone_of_host(host: str) -> Zone:
     if f".{host.rstrip('.').lower()}".endswith(".localhost"):
         return Zone.LOOPBACK
     try:
-        # 127.1 and 2130706433, which systems take for 127.0.0.1
+        # Short forms such as 127.1 and 2130706433, which systems resolve to 127.0.0.1.
         return zone(socket.inet_ntoa(socket.inet_aton(host)))
     except (OSError, ValueError):
         return Zone.PUBLIC
 
 
 def check_zone(address: str, nearest: Zone) -> Zone:
-    """The zone of a numeric address; `Failed` if it is nearer than a connection may go."""
+    """Zone of a numeric address; `DownloadError` if it is nearer than `nearest`."""
     actual = zone(address)
     if actual is Zone.FORBIDDEN:
-        raise Failed(
+        raise DownloadError(
             f"leads to {address}, a link-local, multicast or metadata address, which is never asked"
         )
     if actual > nearest:
-        raise Failed(f"redirects to {address}, an address of {_PLACES[actual]}")
+        raise DownloadError(f"redirects to {address}, an address of {_ZONE_NAMES[actual]}")
     return actual
 
 
-def redirected(address: str, location: str, nearest: Zone) -> str:
-    """The address that `address` redirects to by the header `Location`; `Failed` if it must not be
-    followed.
+def redirect_target(address: str, location: str, nearest: Zone) -> str:
+    """Resolve the redirect of `address` by the header `Location`; `DownloadError` if it must not
+    be followed.
 
     `location` is the header as Python reads it: each byte a character of Latin-1.
     """
@@ -84,31 +82,33 @@ def redirected(address: str, location: str, nearest: Zone) -> str:
         text = location.encode("latin-1").decode("utf-8")
         target = urllib.parse.urljoin(address, text.strip())
         parts = urllib.parse.urlsplit(target)
-        port = parts.port  # raises for what is no number
+        port = parts.port  # raises ValueError if it is not a number
     except ValueError:
-        raise Failed("redirects to what is no address") from None
+        raise DownloadError("redirects to what is no address") from None
 
     if parts.scheme not in ("http", "https"):
-        raise Failed(
+        raise DownloadError(
             f"redirects to an address that begins with {printable(parts.scheme[:20])}:, which "
             "is not followed"
         )
     if not parts.hostname or not target.isprintable() or port == 0:
-        raise Failed("redirects to what is no address")
+        raise DownloadError("redirects to what is no address")
     if parts.scheme == "http" and urllib.parse.urlsplit(address).scheme == "https":
-        raise Failed(f"redirects from https to {redact(target)[:100]}, which is not encrypted")
+        raise DownloadError(
+            f"redirects from https to {redact(target)[:100]}, which is not encrypted"
+        )
     if "@" in parts.netloc:
-        raise Failed("redirects to an address with a password")
+        raise DownloadError("redirects to an address with a password")
 
     actual = zone_of_host(parts.hostname)
     if actual > nearest:
-        place = _PLACES.get(actual, "link-local, multicast or metadata")
-        raise Failed(f"redirects to {parts.hostname[:100]}, an address of {place}")
+        place = _ZONE_NAMES.get(actual, "link-local, multicast or metadata")
+        raise DownloadError(f"redirects to {parts.hostname[:100]}, an address of {place}")
     return target
 
 
 def _embedded(ip: IpAddress) -> IpAddress:
-    """The IPv4 address that an IPv6 address stands for, if it does."""
+    """The IPv4 address that is embedded in an IPv6 address, else the address itself."""
     if isinstance(ip, ipaddress.IPv4Address):
         return ip
     if ip in _NAT64:

@@ -1,9 +1,9 @@
-"""Exceptions for addresses that give no file."""
+"""Exceptions of addresses that cannot be downloaded."""
 
 
-class Failed(Exception):
-    """An address that gives no file, with the reason for a message."""
+class DownloadError(Exception):
+    """An address that cannot be downloaded, with the reason for a message."""
 
 
-class BudgetSpent(Failed):
-    """An address that is not asked, or not any longer, because its source has spent its budget."""
+class BudgetSpent(DownloadError):
+    """An address that is not downloaded further, because its source's budget is spent."""

@@ -20,12 +20,11 @@ _REASONS = {  # plain words for errors whose system message is unclear
 
 
 def copy(path: str, where: str, into: Path) -> list[str]:
-    """Copy the file, or every file of the folder, into `into` under the same relative names, which
-    are returned.
+    """Copy the file, or every file of the folder, into `into`; return their relative names.
 
-    A link is copied as the file that it leads to, if that lies in the folder too. UserError for a
-    missing or empty path, links that lead out or in circles, what cannot be read or changes
-    meanwhile, and anything that is neither file nor folder."""
+    A link is copied as its target, if that lies in the folder too. UserError for a missing or empty
+    path, links that lead out or in circles, files that cannot be read or that change meanwhile, and
+    anything that is neither file nor folder."""
     root = _resolved(path, where)
     if root in [into.resolve(), *into.resolve().parents] and root.is_dir():
         raise refuse(
@@ -34,6 +33,7 @@ def copy(path: str, where: str, into: Path) -> list[str]:
             "a folder that does not hold the pipeline's own data",
             "Name a folder of its own.",
         )
+
     pairs = files(path, where)
     for source, name in pairs:
         target = into / name
@@ -46,12 +46,13 @@ def copy(path: str, where: str, into: Path) -> list[str]:
 
 
 def files(path: str, where: str) -> list[tuple[Path, str]]:
-    """The file, or every file of the folder by its name, with the name that its copy has; the same
-    errors."""
+    """Paths of the file, or of every file of the folder in the order of names, each with the
+    relative name of its copy. Errors as `copy`."""
     root = _resolved(path, where)
     pairs = [(root, root.name)] if root.is_file() else sorted(_within(root, where))
     if not pairs:
         raise refuse(where, f"{path}, which holds no file", "a folder with files")
+
     for _, name in pairs:
         if name == MANIFEST:
             raise refuse(
@@ -64,14 +65,13 @@ def files(path: str, where: str) -> list[tuple[Path, str]]:
 
 
 def chunks(source: Path, name: str, where: str) -> Iterator[bytes]:
-    """The content of the regular file `source`, piece by piece; UserError if it changes while it is
-    read."""
+    """Read the regular file `source` in chunks; UserError if it changes while it is read."""
     with _refusing(name, where):
-        # The file may have become a pipe or a link since it was listed: never wait for one, never
-        # follow one.
-        number = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
-    with open(number, "rb", buffering=0) as file:
-        before = os.fstat(number)
+        # The file may have become a pipe or a link since it was listed: never wait for a pipe,
+        # never follow a link.
+        descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    with open(descriptor, "rb", buffering=0) as file:
+        before = os.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode):
             raise _irregular(name, where)
 
@@ -84,11 +84,9 @@ def chunks(source: Path, name: str, where: str) -> Iterator[bytes]:
             remaining -= len(chunk)
             yield chunk
 
-        after = os.fstat(number)
-        if remaining != 1 or (before.st_size, before.st_mtime_ns) != (
-            after.st_size,
-            after.st_mtime_ns,
-        ):
+        after = os.fstat(descriptor)
+        unchanged = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
+        if remaining != 1 or not unchanged:
             raise refuse(
                 where,
                 f"{name}, which changed while it was read",
@@ -98,7 +96,7 @@ def chunks(source: Path, name: str, where: str) -> Iterator[bytes]:
 
 
 def _resolved(path: str, where: str) -> Path:
-    """The file or folder that the path leads to."""
+    """Resolve the path of a file or folder."""
     try:
         root = Path(path).resolve(strict=True)
         mode = root.stat().st_mode
@@ -109,20 +107,23 @@ def _resolved(path: str, where: str) -> Path:
             "a file or folder, seen from the project's root",
             "Put it there, or mend the path.",
         ) from None
-    except RuntimeError:  # pathlib's, for a link that leads back to itself
+    # pathlib raises it for a link that leads back to itself.
+    except RuntimeError:
         raise _unreadable(path, where, OSError(errno.ELOOP, "")) from None
     except OSError as error:
         raise _unreadable(path, where, error) from None
     except ValueError:
         raise refuse(where, path, "a path without zero bytes", "Mend the path.") from None
+
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise _irregular(path, where)
     return root
 
 
 def _within(root: Path, where: str) -> Iterator[tuple[Path, str]]:
-    """The regular files under the folder; a folder that cannot be listed is refused, since its
-    files would be missing."""
+    """Iterate over the regular files under the folder, with their relative names.
+
+    A folder that cannot be listed is refused, since its files would be missing."""
     folders = [root]
     while folders:
         folder = folders.pop()
@@ -131,8 +132,9 @@ def _within(root: Path, where: str) -> Iterator[tuple[Path, str]]:
         for path in entries:
             name = path.relative_to(root).as_posix()
             if path.is_symlink():
-                yield _link(path, name, root, where), name
+                yield _link_target(path, name, root, where), name
                 continue
+
             with _refusing(name, where):
                 mode = path.stat().st_mode
             if stat.S_ISDIR(mode):
@@ -143,8 +145,8 @@ def _within(root: Path, where: str) -> Iterator[tuple[Path, str]]:
                 raise _irregular(name, where)
 
 
-def _link(path: Path, name: str, root: Path, where: str) -> Path:
-    """The regular file in the same folder that a link leads to."""
+def _link_target(path: Path, name: str, root: Path, where: str) -> Path:
+    """Resolve a link to a regular file in the same folder."""
     try:
         target = path.resolve(strict=True)
     except FileNotFoundError:
@@ -155,6 +157,7 @@ def _link(path: Path, name: str, root: Path, where: str) -> Path:
         raise _unreadable(name, where, OSError(errno.ELOOP, "")) from None
     except OSError as error:
         raise _unreadable(name, where, error) from None
+
     if not target.is_relative_to(root):
         raise refuse(
             where,

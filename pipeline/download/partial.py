@@ -1,5 +1,4 @@
-"""An incomplete download in the work folder: the bytes so far, and the server's description of
-them."""
+"""Files of a download in the work folder: the bytes so far, and the server's description."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -11,8 +10,7 @@ from pipeline.core.errors import name_file_in_errors
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Server's description of a file: an ETag and a date that name this version, and its total
-    size."""
+    """Server's description of a file: the ETag and date of its version, and its total size."""
 
     tag: str | None
     modified: str | None
@@ -20,33 +18,32 @@ class Note:
 
     @property
     def validator(self) -> str | None:
-        """Value for If-Range: a strong ETag (a weak one is not allowed there), else the date."""
+        """Value for If-Range: a strong ETag (weak ones are not allowed there), else the date."""
         return self.tag if self.tag and self.tag.startswith('"') else self.modified
 
     def conditions(self) -> dict[str, str]:
-        """Headers that ask for the file only if it is another version; none if the server named
-        none."""
-        named = {"If-None-Match": self.tag, "If-Modified-Since": self.modified}
-        return {header: value for header, value in named.items() if value}
+        """Headers of a conditional request for another version; none if the version is unknown."""
+        conditions = {"If-None-Match": self.tag, "If-Modified-Since": self.modified}
+        return {header: value for header, value in conditions.items() if value}
 
 
 def part(target: Path) -> Path:
-    """Path of the bytes so far of the file that will be `target`."""
+    """Path of the bytes so far of the file `target`."""
     return target.with_suffix(".part")
 
 
 def part_note(target: Path) -> Path:
-    """Path of the note on the bytes so far."""
+    """Path of the note about the bytes so far."""
     return target.with_suffix(".json")
 
 
 def complete_note(target: Path) -> Path:
-    """Path of the note on the complete file."""
+    """Path of the note about the complete file."""
     return target.with_suffix(".seen")
 
 
 def size(path: Path) -> int:
-    """Bytes of a file, 0 for none."""
+    """Size of a file in bytes, 0 if it does not exist."""
     return path.stat().st_size if path.exists() else 0
 
 
@@ -70,11 +67,11 @@ def read_note(path: Path) -> Note:
         loaded = Note(content["tag"], content["modified"], content["total"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return Note(None, None, None)
-    texts = all(value is None or isinstance(value, str) for value in (loaded.tag, loaded.modified))
-    return loaded if texts and isinstance(loaded.total, int | None) else Note(None, None, None)
+    valid = all(isinstance(value, str | None) for value in (loaded.tag, loaded.modified))
+    return loaded if valid and isinstance(loaded.total, int | None) else Note(None, None, None)
 
 
 def write_note(path: Path, note: Note) -> None:
-    """Save a note, all or nothing."""
+    """Save a note atomically."""
     with name_file_in_errors(path):
         write_file(path, json.dumps(asdict(note)).encode())

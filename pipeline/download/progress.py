@@ -13,34 +13,42 @@ _MEGABYTE = 1_000_000
 
 
 @contextmanager
-def progress(what: str, done: int, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A function to call with each number of bytes that came; `done` of `total` (None if unknown)
-    are there already."""
+def progress(label: str, received: int, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Show the progress; yield a function to call with the number of newly received bytes.
+
+    `received` of `total` bytes (None if unknown) were received before."""
     if sys.stderr.isatty():
-        with tqdm(desc=what, initial=done, total=total, unit="B", unit_scale=True) as bar:
-            yield lambda count: (bar.update(count), None)[1]
+        with tqdm(desc=label, initial=received, total=total, unit="B", unit_scale=True) as bar:
+
+            def advance(count: int) -> None:
+                bar.update(count)
+
+            yield advance
         return
-    lines = _Lines(what, done, total)
-    lines.tell("resumed at" if done else "begun at")
+
+    lines = _Lines(label, received, total)
+    lines.print_line("resumed at" if received else "begun at")
     yield lines.add
-    lines.tell("ended at")
+    lines.print_line("ended at")
 
 
 class _Lines:
-    def __init__(self, what: str, done: int, total: int | None) -> None:
-        self._what, self._done, self._total = what, done, total
-        self._told = time.monotonic()
+    def __init__(self, label: str, received: int, total: int | None) -> None:
+        self._label = label
+        self._received = received
+        self._total = total
+        self._printed_at = time.monotonic()
 
     def add(self, count: int) -> None:
-        self._done += count
-        if time.monotonic() - self._told >= _SECONDS_PER_LINE:
-            self.tell("at")
+        self._received += count
+        if time.monotonic() - self._printed_at >= _SECONDS_PER_LINE:
+            self.print_line("at")
 
-    def tell(self, word: str) -> None:
+    def print_line(self, event: str) -> None:
         total = f"{self._total / _MEGABYTE:.1f}" if self._total is not None else "?"
         print(
-            f"{self._what}: {word} {self._done / _MEGABYTE:.1f} of {total} MB",
+            f"{self._label}: {event} {self._received / _MEGABYTE:.1f} of {total} MB",
             file=sys.stderr,
             flush=True,
         )
-        self._told = time.monotonic()
+        self._printed_at = time.monotonic()

@@ -1,5 +1,4 @@
-"""`corpora.<name>.source`: where a corpus comes from, and the folder with a manifest that it
-becomes."""
+"""`corpora.<name>.source`: fetch a corpus from its source into a folder with a manifest."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -14,14 +13,14 @@ from pipeline.core.digest import file_digest
 from pipeline.core.errors import refuse
 from pipeline.download import addresses, own, unpinned
 from pipeline.download.budget import SHIPPED, Account, Budget
-from pipeline.download.fetch import PATIENT, Fetcher, Patience
+from pipeline.download.fetch import DEFAULT_RETRIES, Fetcher, RetryPolicy
 from pipeline.download.wanted import MANIFEST, Bundle, Listed
 from pipeline.grammars.grammar import Config
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Files:
-    """`source: {files: [...]}`: files known by their hash, from addresses or a mirror; or not
+    """`source: {files: [...]}`: pinned files, from addresses or a mirror, and files that are not
     pinned, from addresses."""
 
     files: tuple[Listed, ...]
@@ -29,39 +28,43 @@ class Files:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bundled:
-    """`source: {bundle: ...}`: the many small files of an archive's folders, known by their
-    hash."""
+    """`source: {bundle: ...}`: the many small files of an archive's folders, pinned together."""
 
     bundle: Bundle
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Own:
-    """`source: {path: ...}`: the user's own file or folder, seen from the project's root."""
+class PathSource:
+    """`source: {path: ...}`: the user's own file or folder, relative to the project's root."""
 
     path: str
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """Settings of a download besides its section: mirror ("" for none), folder for partial
-    downloads, patience, budget."""
+class DownloadSettings:
+    """Settings of a download besides its section.
+
+    `mirror`: SEQLINE_MIRROR, "" for none. `work`: the folder for partial downloads.
+    """
 
     mirror: str
     work: Path
-    patience: Patience = PATIENT
+    retry_policy: RetryPolicy = DEFAULT_RETRIES
     budget: Budget = SHIPPED
 
 
 @contextmanager
-def fetching(corpus: str, source: Files | Bundled, around: Surroundings) -> Iterator[Fetcher]:
-    """A fetcher for the source, with the source's account.
+def open_fetcher(
+    corpus: str, source: Files | Bundled, settings: DownloadSettings
+) -> Iterator[Fetcher]:
+    """Open a fetcher for the source, with the source's account.
 
-    At the end the spending is deleted if the files are there. It is kept for the next attempt if
-    the budget is spent or part of a file remains. Any other failed attempt was bounded by itself,
-    and its spending is deleted too."""
-    account = Account(around.budget, around.work, f"{corpus} {source!r}")
-    fetcher = Fetcher(corpus, around.work, account, around.patience)
+    At the end the recorded spending is deleted if all files were fetched. It is kept for the next
+    attempt if the budget is spent or part of a file remains. It is deleted after any other failure,
+    since such an attempt is bounded by itself."""
+    account = Account(settings.budget, settings.work, f"{corpus} {source!r}")
+    fetcher = Fetcher(corpus, settings.work, account, settings.retry_policy)
+
     complete = False
     try:
         yield fetcher
@@ -71,28 +74,35 @@ def fetching(corpus: str, source: Files | Bundled, around: Surroundings) -> Iter
             account.forget()
 
 
-def obtain(corpus: str, source: Mapping[str, Any], into: Path, around: Surroundings) -> None:
-    """Fill the folder `into` with the corpus's files and `manifest.json`, by the one key that
-    `source` has."""
+def obtain(corpus: str, source: Mapping[str, Any], into: Path, settings: DownloadSettings) -> None:
+    """Fill the folder `into` with the corpus's files and `manifest.json`, from the source that the
+    only key of `source` names."""
     where = f"corpora.{corpus}.source"
-    ways = {"builtin": _write, "files": _gather, "bundle": _gather_bundle, "path": _copy}
-    if len(source) != 1 or next(iter(source)) not in ways:
+    handlers = {
+        "builtin": _write_builtin,
+        "files": _fetch_files,
+        "bundle": _fetch_bundle,
+        "path": _copy_path,
+    }
+    if len(source) != 1 or next(iter(source)) not in handlers:
         got = ", ".join(str(key) for key in source) or "nothing"
-        raise refuse(where, got, f"exactly one of the keys {', '.join(ways)}")
-    origins = ways[next(iter(source))](corpus, source, where, into, around)
+        raise refuse(where, got, f"exactly one of the keys {', '.join(handlers)}")
+
+    origins = handlers[next(iter(source))](corpus, source, where, into, settings)
     _write_manifest(into, origins)
 
 
-def grammar(block: Any, here: str) -> tuple[ModuleType, Config]:
-    """The grammar that the section `builtin` names, and its settings; `here` is the section's
+def load_grammar(block: Any, here: str) -> tuple[ModuleType, Config]:
+    """Load the grammar that the section `builtin` names, and its config; `here` is the section's
     dotted name."""
     if not isinstance(block, Mapping) or "grammar" not in block:
         raise refuse(f"{here}.grammar", "nothing", "the name of a grammar", "Add the key.")
     module = config.named_module("pipeline.grammars", block["grammar"], f"{here}.grammar")
     if not hasattr(module, "write"):
         raise refuse(f"{here}.grammar", block["grammar"], "a module with SPLITS and write")
-    settings = {key: value for key, value in block.items() if key != "grammar"}
-    loaded = config.load(Config, settings, here)
+
+    values = {key: value for key, value in block.items() if key != "grammar"}
+    loaded = config.load(Config, values, here)
     for split in loaded.sizes:
         if split not in module.SPLITS:
             raise refuse(
@@ -104,11 +114,11 @@ def grammar(block: Any, here: str) -> tuple[ModuleType, Config]:
     return module, loaded
 
 
-def _write(
-    corpus: str, source: Mapping[str, Any], where: str, into: Path, around: Surroundings
+def _write_builtin(
+    corpus: str, source: Mapping[str, Any], where: str, into: Path, settings: DownloadSettings
 ) -> dict[str, str]:
-    module, settings = grammar(source["builtin"], f"{where}.builtin")
-    module.write(into, settings)
+    module, grammar_config = load_grammar(source["builtin"], f"{where}.builtin")
+    module.write(into, grammar_config)
     name = source["builtin"]["grammar"]
     return {
         path.relative_to(into).as_posix(): f"builtin:{name}"
@@ -117,47 +127,50 @@ def _write(
     }
 
 
-def _gather(
-    corpus: str, source: Mapping[str, Any], where: str, into: Path, around: Surroundings
+def _fetch_files(
+    corpus: str, source: Mapping[str, Any], where: str, into: Path, settings: DownloadSettings
 ) -> dict[str, str]:
     loaded = config.load(Files, source, where)
     files = loaded.files
     addresses.check_names(files, f"{where}.files")
     keys = {file.name: f"{where}.files[{number}]" for number, file in enumerate(files)}
-    with fetching(corpus, loaded, around) as fetcher:
+
+    with open_fetcher(corpus, loaded, settings) as fetcher:
         pinned = [pinned_file for file in files if (pinned_file := file.pinned())]
         if pinned:
-            addresses.Gathering(corpus, pinned, lambda file: keys[file.name], into, fetcher).gather(
-                around.mirror
+            collector = addresses.Collector(
+                corpus, pinned, lambda file: keys[file.name], into, fetcher
             )
+            collector.collect(settings.mirror)
         for file in files:
             if not file.pinned():
-                unpinned.take(file, keys[file.name], into, fetcher)
+                unpinned.copy_latest(file, keys[file.name], into, fetcher)
     return {file.name: file.urls[0] for file in files}
 
 
-def _gather_bundle(
-    corpus: str, source: Mapping[str, Any], where: str, into: Path, around: Surroundings
+def _fetch_bundle(
+    corpus: str, source: Mapping[str, Any], where: str, into: Path, settings: DownloadSettings
 ) -> dict[str, str]:
     loaded = config.load(Bundled, source, where)
     bundle = loaded.bundle
-    with fetching(corpus, loaded, around) as fetcher:
-        addresses.Gathering(corpus, [bundle], lambda _: f"{where}.bundle", into, fetcher).gather(
-            around.mirror
+    with open_fetcher(corpus, loaded, settings) as fetcher:
+        collector = addresses.Collector(
+            corpus, [bundle], lambda _: f"{where}.bundle", into, fetcher
         )
+        collector.collect(settings.mirror)
     return {bundle.name: bundle.urls[0]}
 
 
-def _copy(
-    corpus: str, source: Mapping[str, Any], where: str, into: Path, around: Surroundings
+def _copy_path(
+    corpus: str, source: Mapping[str, Any], where: str, into: Path, settings: DownloadSettings
 ) -> dict[str, str]:
-    path = config.load(Own, source, where).path
+    path = config.load(PathSource, source, where).path
     return dict.fromkeys(own.copy(path, f"{where}.path", into), f"path:{path}")
 
 
 def _write_manifest(into: Path, origins: Mapping[str, str]) -> None:
-    """Name, size, sha256 and canonical origin of each file: the same bytes whichever mirror or
-    address served them."""
+    """Write the name, size, sha256 and canonical origin of each file. The manifest has the same
+    bytes for every mirror or address that served the files."""
     files = []
     for name, origin in sorted(origins.items()):
         files.append(
@@ -168,4 +181,5 @@ def _write_manifest(into: Path, origins: Mapping[str, str]) -> None:
                 "source": origin,
             }
         )
+
     (into / MANIFEST).write_text(json.dumps({"files": files}, indent=1) + "\n", encoding="utf-8")

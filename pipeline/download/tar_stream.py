@@ -1,5 +1,4 @@
-"""Reading a tar as a stream without trusting it: links and devices are skipped, and the work spent
-on it is bounded."""
+"""Read an untrusted tar as a stream: links and devices are skipped, and the work is bounded."""
 
 import gzip
 import re
@@ -12,8 +11,8 @@ from typing import IO, Any, cast
 
 BLOCK = 512  # bytes of a tar's header
 _CHUNK = 1 << 16
-_MOST_EXPANDED = 8 << 30  # bytes that are unpacked of one gzip at most
-# and as a multiple of the container's bytes; a gzip bomb has a factor of a thousand
+_MOST_EXPANDED = 8 << 30  # bytes unpacked from one gzip
+# The same as a multiple of the container's bytes; a gzip bomb has a factor of a thousand.
 _MOST_FACTOR = 64
 _MOST_EXTRA = 256 << 20
 _MOST_MEMBERS = 1_000_000
@@ -21,17 +20,18 @@ _MOST_HEADER = 1 << 18  # bytes of one extended tar header, which tarfile holds 
 _MOST_HEADERS = 1 << 20  # bytes of all headers of one member, maps of sparse files included
 _MOST_NAME = 4096  # bytes of a member's name: more than a path may have
 _MOST_GLOBAL = 1000  # settings for all members that follow, which tarfile copies for each
-# tarfile's search for a character set takes quadratic time on these
+# tarfile's search for a character set takes quadratic time on these.
 _ENDLESS_DIGITS = re.compile(rb"[0-9]{100}")
 _PAX = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 _EXTENDED = (*_PAX, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 
 
 class Unreadable(Exception):
-    """A container that is broken, or that asks for more work than is allowed."""
+    """A container that is broken, or that needs more work than is allowed."""
 
 
-BROKEN = (
+# Exceptions of reading a container that is damaged, or made to do harm.
+READ_ERRORS = (
     Unreadable,
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -43,20 +43,23 @@ BROKEN = (
     OverflowError,
     RuntimeError,
     ValueError,
-)  # what reading a container that is damaged, or made to do harm, can raise
+)
+
+
+def describe(error: BaseException) -> str:
+    """One line about an error of `READ_ERRORS`, for a message."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def members(file: Any, container: int | None = None) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
-    """The regular files of the tar that the stream `file` is, each open until the next one is asked
-    for.
+    """Iterate over the regular files of the tar in the stream `file`; each is open until the next.
 
     `container` is the size in bytes of the file that the stream is unpacked from, if it is known.
     """
-    limit = (
-        _MOST_EXPANDED
-        if container is None
-        else min(_MOST_EXPANDED, _MOST_FACTOR * container + _MOST_EXTRA)
-    )
+    limit = _MOST_EXPANDED
+    if container is not None:
+        limit = min(limit, _MOST_FACTOR * container + _MOST_EXTRA)
+
     stream = _Forward(file, limit)
     stream.begin_header()
     with tarfile.TarFile(fileobj=cast(IO[bytes], stream), tarinfo=_BoundedHeader) as archive:
@@ -64,6 +67,7 @@ def members(file: Any, container: int | None = None) -> Iterator[tuple[tarfile.T
             info = _next(archive, stream)
             if info is None:
                 return
+            # Regular files only: no links, devices or sparse files.
             if info.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and info.sparse is None:
                 content = archive.extractfile(info)
                 assert content is not None
@@ -72,12 +76,12 @@ def members(file: Any, container: int | None = None) -> Iterator[tuple[tarfile.T
 
 
 def name_of(info: tarfile.TarInfo) -> str:
-    """A member's name without `./` before it: to be compared or shown, and never to be opened."""
+    """A member's name without a leading `./`, to compare or show; never to be opened."""
     return info.name.removeprefix("./")
 
 
-def begins_tar(block: bytes) -> bool:
-    """Return whether these first bytes of a file are a tar's."""
+def is_tar_header(block: bytes) -> bool:
+    """Return whether a file's first bytes are the header of a tar."""
     try:
         tarfile.TarInfo.frombuf(block, tarfile.ENCODING, "surrogateescape")
     except tarfile.TarError:
@@ -88,7 +92,7 @@ def begins_tar(block: bytes) -> bool:
 def _next(archive: tarfile.TarFile, stream: "_Forward") -> tarfile.TarInfo | None:
     """The next member, None at the end; Unreadable for a header that is over a limit."""
     if archive.firstmember is None:  # type: ignore[attr-defined]  # it read one when it opened
-        # Skip the last member here, since tarfile would count it among the bytes of this header.
+        # Skip the rest of the last member here: it must not count among this header's bytes.
         stream.seek(max(stream.tell(), archive.offset - 1))
         stream.begin_header()
     info = archive.next()
@@ -111,7 +115,7 @@ def _next(archive: tarfile.TarFile, stream: "_Forward") -> tarfile.TarInfo | Non
 
 
 class _Forward:
-    """A stream that is read and skipped forward, up to a limit.
+    """A stream that is read or skipped forward, up to a limit.
 
     `limit`: bytes that may be read in all; `remaining`: bytes that may still be read.
     """
@@ -120,16 +124,16 @@ class _Forward:
         self._file = file
         self.limit = limit
         self.remaining = limit
-        # bytes that a header may still have, while one is read
-        self._header_left: int | None = None
+        # While a header is read: bytes that it may still have.
+        self._header_remaining: int | None = None
         self._ahead = b""  # read from the file, not yet returned
         self._position = 0
 
     def begin_header(self) -> None:
-        self._header_left = _MOST_HEADERS
+        self._header_remaining = _MOST_HEADERS
 
     def end_header(self) -> None:
-        self._header_left = None
+        self._header_remaining = None
 
     def tell(self) -> int:
         return self._position
@@ -150,7 +154,7 @@ class _Forward:
         return chunk
 
     def look_ahead(self, size: int) -> bytes:
-        """The next bytes, which `read` will give again."""
+        """Peek at the next bytes; `read` returns them again."""
         self._ahead += self._take(size - len(self._ahead))
         return self._ahead[:size]
 
@@ -159,16 +163,16 @@ class _Forward:
         self.remaining -= len(chunk)
         if self.remaining < 0:
             raise Unreadable(f"over {self.limit} bytes unpacked")
-        if self._header_left is not None:
-            self._header_left -= len(chunk)
-            if self._header_left < 0:
+        if self._header_remaining is not None:
+            self._header_remaining -= len(chunk)
+            if self._header_remaining < 0:
                 raise Unreadable(f"a member's headers of over {_MOST_HEADERS} bytes")
         return chunk
 
 
 class _BoundedHeader(tarfile.TarInfo):
-    """A header without long names or extended headers that would fill the memory or take hours to
-    parse."""
+    """A header that refuses long names and extended headers which would fill the memory or take
+    hours to parse."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_BoundedHeader":

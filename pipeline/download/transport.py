@@ -2,8 +2,8 @@
 socket.
 
 `requests`, urllib3 and http.client read status lines, `100 Continue`, headers, chunk sizes and
-trailers in loops that a server can keep running forever. So the limits apply below all of them, at
-the socket, which is below TLS too."""
+trailers in loops that a server can keep running forever. So the limits apply below all of them and
+below TLS, at the socket."""
 
 import socket
 import ssl
@@ -16,17 +16,17 @@ from urllib3.util.ssltransport import SSLTransport
 
 from pipeline.download.budget import Account
 from pipeline.download.destinations import Zone, check_zone
-from pipeline.download.failures import Failed
+from pipeline.download.failures import DownloadError
 
-# bytes in a row that are not the file's: headers, chunk sizes, trailers, handshakes
+# Consecutive bytes that are not the file's: headers, chunk sizes, trailers, handshakes.
 _MOST_OVERHEAD = 1 << 20
 
 
 class Transport(HTTPAdapter):
-    """Connections of one source, on its account.
+    """Connections of one source, charged to its account.
 
-    `nearest` is the nearest zone to which the next connection may go. `zone` is the zone of the
-    last one's server; None for one behind a proxy, which looks the name up itself."""
+    `nearest`: the nearest zone that the next connection may go to. `zone`: the zone of the last
+    connection's server; None behind a proxy, which resolves the name itself."""
 
     def __init__(self, account: Account) -> None:
         self.account = account
@@ -47,25 +47,27 @@ class Transport(HTTPAdapter):
         return manager
 
     def begin(self, nearest: Zone) -> None:
-        """Prepare for one exchange, on a connection of its own."""
+        """Prepare for one exchange on a new connection."""
         self.poolmanager.clear()
         for manager in self.proxy_manager.values():
             manager.clear()
-        self.nearest, self.zone, self._overhead = nearest, None, 0
+        self.nearest = nearest
+        self.zone = None
+        self._overhead = 0
 
     def received(self, count: int) -> None:
-        """Count bytes that came in from the network."""
+        """Count bytes received from the network."""
         self.account.receive(count)
         self._overhead += count
         if self._overhead > _MOST_OVERHEAD:
-            raise Failed(f"over {_MOST_OVERHEAD} bytes that are none of the file's")
+            raise DownloadError(f"over {_MOST_OVERHEAD} bytes that are none of the file's")
 
     def delivered(self) -> None:
-        """Note that the received bytes contained some of the file's."""
+        """Reset the overhead: some of the received bytes were the file's."""
         self._overhead = 0
 
     def _meter(self, manager: Any) -> None:
-        """Meter all connections of the pool manager."""
+        """Meter all connections of the pool manager: subclass its pools and their connections."""
         manager.pool_classes_by_scheme = {
             scheme: type(
                 f"Metered{pool.__name__}",
@@ -76,11 +78,13 @@ class Transport(HTTPAdapter):
         }
 
     def _metered(self, connection: Any) -> Any:
-        return type(f"Metered{connection.__name__}", (_Connecting, connection), {"transport": self})
+        return type(
+            f"Metered{connection.__name__}", (_MeteredConnection, connection), {"transport": self}
+        )
 
 
-class _Connecting:
-    """A mixin for urllib3's connections: judge the addresses, and meter what comes in."""
+class _MeteredConnection:
+    """A mixin for urllib3's connections: check the addresses, and meter received bytes."""
 
     transport: Transport
     proxy: Any
@@ -91,24 +95,25 @@ class _Connecting:
     def _new_conn(self) -> socket.socket:
         transport = self.transport
         self.timeout = min(self.timeout, transport.account.seconds_left())
-        # the user's own choice, in the environment
-        proxied = self.proxy or "socks" in type(self).__name__.lower()
-        connected = super()._new_conn() if proxied else self._connect()  # type: ignore[misc]
-        return _MeteredSocket(connected, transport)
+        # A proxy is the user's choice, by the environment: its address is not checked.
+        if self.proxy or "socks" in type(self).__name__.lower():
+            return _MeteredSocket(super()._new_conn(), transport)  # type: ignore[misc]
+        return _MeteredSocket(self._connect(), transport)
 
     def _connect(self) -> socket.socket:
-        """Connect to the first address of the host's that answers, if it is in a zone that is
-        allowed."""
+        """Connect to the first of the host's addresses that answers and is in an allowed zone.
+
+        The checked numeric address is the one that is connected to: the name is resolved once."""
         transport = self.transport
         try:
             answers = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
         except OSError as error:
             raise urllib3.exceptions.NameResolutionError(self._dns_host, self, error) from error  # type: ignore[arg-type]
         except UnicodeError:
-            raise Failed("a host's name that cannot be") from None
+            raise DownloadError("a host's name that cannot be") from None
         numeric = list(dict.fromkeys(str(answer[4][0]) for answer in answers))
 
-        failure: Exception = Failed("a host without an address")
+        failure: Exception = DownloadError("a host without an address")
         for address in numeric:
             try:
                 transport.zone = check_zone(address, transport.nearest)
@@ -123,14 +128,14 @@ class _Connecting:
             except OSError as error:
                 failure = urllib3.exceptions.NewConnectionError(self, str(error))  # type: ignore[arg-type]
                 failure.__cause__ = error
-            except Failed as error:
+            except DownloadError as error:
                 failure = error
         raise failure
 
 
 class _MeteredSocket(socket.socket):
-    """A connected socket that reports received bytes to the transport, and waits no longer than the
-    budget lasts."""
+    """A connected socket that reports received bytes to the transport, and waits at most as long as
+    the budget allows."""
 
     def __init__(self, connected: socket.socket, transport: Transport) -> None:
         timeout = connected.gettimeout()
@@ -160,7 +165,7 @@ class _MeteredSocket(socket.socket):
         try:
             return call(*arguments)
         except TimeoutError:
-            self._transport.account.seconds_left()  # BudgetSpent, if it was the budget that ended
+            self._transport.account.seconds_left()  # raises BudgetSpent if the budget ended
             raise
         finally:
             self.settimeout(timeout)
@@ -173,8 +178,7 @@ def _tls() -> ssl.SSLContext:
 
 
 class _Context(ssl.SSLContext):
-    """TLS in Python's memory over a metered socket, so that its records are counted and its loops
-    end."""
+    """TLS in memory over a metered socket: TLS on the descriptor would bypass the meter."""
 
     def wrap_socket(self, sock: Any, *_: Any, server_hostname: Any = None, **__: Any) -> Any:
         return SSLTransport(sock, self, server_hostname)

@@ -1,7 +1,7 @@
-"""Files of `source.files` that are not pinned: whatever their address serves at the time, as it is.
+"""Files of `source.files` that are not pinned: their address's current content.
 
-The last copy stays in the work folder with what the server called it, so that asking again costs
-one short exchange, and a server that is gone costs nothing but news."""
+The last copy stays in the work folder with the server's description of it. So a later request costs
+one short exchange, and if the server does not answer, the last copy is used."""
 
 import shutil
 import sys
@@ -9,47 +9,50 @@ from pathlib import Path
 
 from pipeline.core.errors import printable, redact, refuse
 from pipeline.core.locks import file_lock
-from pipeline.download.addresses import local
-from pipeline.download.failures import Failed
+from pipeline.download.addresses import local_path
+from pipeline.download.failures import DownloadError
 from pipeline.download.fetch import Fetcher, Limits
 from pipeline.download.wanted import Listed
 
-_MOST = 64 << 30  # bytes: nothing is known of its size, but it should not fill any disk
+_MOST = 64 << 30  # bytes: the file's size is unknown, but it should not fill any disk
 
 
-def take(file: Listed, where: str, into: Path, fetcher: Fetcher) -> None:
-    """Copy the newest copy that can be had to `into`/<its name>, and say on stderr if it may not be
-    the newest there is."""
-    path, trouble = latest(file, where, fetcher)
-    if trouble:
-        print(f"seqline: {trouble}", file=sys.stderr)
+def copy_latest(file: Listed, where: str, into: Path, fetcher: Fetcher) -> None:
+    """Copy the latest available version to `into`/<its name>; print to stderr if it may be
+    outdated."""
+    path, problem = latest(file, where, fetcher)
+    if problem:
+        print(f"seqline: {problem}", file=sys.stderr)
     shutil.copyfile(path, into / file.name)
 
 
 def latest(file: Listed, where: str, fetcher: Fetcher) -> tuple[Path, str]:
-    """The newest copy that can be had, and why it may not be the newest there is ("" if it is).
+    """Fetch the latest available version; return it, and why it may be outdated ("" if it is not).
 
-    UserError if no address answers and none ever did.
+    UserError if no address answers and there is no earlier copy.
     """
     reasons = []
     for url in file.urls:
         try:
-            return _now(url, fetcher), ""
-        except Failed as error:
+            return _current(url, fetcher), ""
+        except DownloadError as error:
             reasons.append(f"{redact(url)}: {error}")
+
+    # Fall back to the copy of an earlier run.
     problem = printable("; ".join(reasons))
     advice = fetcher.account.advice() if fetcher.account.spent else ""
     for url in file.urls:
         if not url.startswith("file:") and fetcher.stem(url).exists():
             fetcher.outdated = True
-            stays = f"{where} ({file.name}): got {problem}; the copy at hand stays"
-            return fetcher.stem(url), f"{stays}. {advice}" if advice else stays
+            message = f"{where} ({file.name}): got {problem}; the copy at hand stays"
+            return fetcher.stem(url), f"{message}. {advice}" if advice else message
+
     todo = advice or "Mend the address, or try again later."
     raise refuse(f"{where} ({file.name})", problem, "an address that answers", todo)
 
 
-def _now(url: str, fetcher: Fetcher) -> Path:
+def _current(url: str, fetcher: Fetcher) -> Path:
     if url.startswith("file:"):
-        return local(url)
+        return local_path(url)
     with file_lock(fetcher.stem(url).with_suffix(".lock")):
         return fetcher.renew(url, Limits(plain=_MOST, container=_MOST))

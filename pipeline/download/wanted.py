@@ -1,5 +1,5 @@
-"""One file, or bundle of files, that a corpus needs: its name here, its exact size and hash if
-pinned, and its addresses."""
+"""One file, or bundle of files, of a corpus: its name, its exact size and hash if pinned, and its
+addresses."""
 
 import re
 import urllib.parse
@@ -14,12 +14,11 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Listed:
-    """One item under `source.files:`: a `File` where `sha256` and `bytes` are given, both or
-    neither.
+    """One item under `source.files:`: a pinned `File` if `sha256` and `bytes` are set.
 
-    Without them the file is whatever the first of `urls` that answers serves at the time, as it is:
-    there is nothing by which to know it in a container or a mirror. `seqline refresh` asks whether
-    it has changed."""
+    Both are set, or neither. Without them the file is the current content of the first of `urls`
+    that answers: it cannot be recognized in a container or a mirror. `seqline refresh` checks
+    whether it has changed."""
 
     name: str
     sha256: str | None
@@ -28,18 +27,18 @@ class Listed:
 
     def __post_init__(self) -> None:
         if (self.sha256 is None) != (self.bytes is None):
-            key, other = ("sha256", "bytes") if self.sha256 is None else ("bytes", "sha256")
+            missing, present = ("sha256", "bytes") if self.sha256 is None else ("bytes", "sha256")
             raise refuse(
-                key,
+                missing,
                 None,
-                f"a value, as {other} has one",
+                f"a value, as {present} has one",
                 "Set both, or both to null for a file that may change.",
             )
         if self.pinned() is None:
-            _check_place(self)
+            _check_name_and_urls(self)
 
     def pinned(self) -> "File | None":
-        """The file that is known by its hash; None for one that is not."""
+        """The file if it is pinned, else None."""
         if self.sha256 is None or self.bytes is None:
             return None
         return File(name=self.name, sha256=self.sha256, bytes=self.bytes, urls=self.urls)
@@ -47,10 +46,10 @@ class Listed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class File:
-    """A file that is known by its hash.
+    """A pinned file.
 
-    `sha256` and `bytes` are those of the file itself, whatever zip, tar or gz the addresses wrap it
-    in. The first of `urls` is the canonical one, which the manifest names."""
+    `sha256` and `bytes` are those of the file itself, not of a zip, tar or gz around it. The first
+    of `urls` is the canonical one, which the manifest names."""
 
     name: str
     sha256: str
@@ -58,17 +57,16 @@ class File:
     urls: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        _check(self)
+        _check_pinned(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bundle:
-    """`source.bundle:`: the files that lie in some `folders` of a tar, too many to be each a file
-    here. They land as one tar.gz called `name`.
+    """`source.bundle:`: the many files in some `folders` of a tar, packed as one tar.gz `name`.
 
     `bytes` is the sum of their sizes. `sha256` is that of their listing, which has a line
-    `<sha256>  <name>` for each in the order of their names, as `sha256sum` prints it. It does not
-    matter how, with what else or in which order an archive packs them.
+    `<sha256>  <name>` for each in the order of their names, as `sha256sum` prints it. So the order
+    and the other members of an archive do not matter.
     """
 
     name: str
@@ -78,38 +76,38 @@ class Bundle:
     urls: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        _check(self)
+        _check_pinned(self)
         if not self.folders:
             raise refuse("folders", "none", "at least one folder of the archive")
 
 
-Wanted = File | Bundle
+PinnedItem = File | Bundle
 
 
-def _check(wanted: Wanted) -> None:
-    if not _SHA256.fullmatch(wanted.sha256):
+def _check_pinned(item: PinnedItem) -> None:
+    if not _SHA256.fullmatch(item.sha256):
         raise refuse(
             "sha256",
-            wanted.sha256,
+            item.sha256,
             "64 digits 0-9 a-f in quotes",
             "Take them from `sha256sum FILE`.",
         )
-    if wanted.bytes < 1:
-        raise refuse("bytes", wanted.bytes, "the file's exact size, at least 1")
-    _check_place(wanted)
+    if item.bytes < 1:
+        raise refuse("bytes", item.bytes, "the file's exact size, at least 1")
+    _check_name_and_urls(item)
 
 
-def _check_place(wanted: Wanted | Listed) -> None:
-    """Refuse a name that is more than one, and addresses that cannot be fetched."""
-    if not _NAME.fullmatch(wanted.name) or wanted.name == MANIFEST:
+def _check_name_and_urls(item: PinnedItem | Listed) -> None:
+    """Refuse a name that is not a plain file name, and addresses that cannot be fetched."""
+    if not _NAME.fullmatch(item.name) or item.name == MANIFEST:
         raise refuse(
             "name",
-            wanted.name,
+            item.name,
             f"a plain file name of letters, digits and . _ + - other than {MANIFEST}",
         )
-    if not wanted.urls:
+    if not item.urls:
         raise refuse("urls", "none", "at least one address", "Name where the file comes from.")
-    for index, url in enumerate(wanted.urls):
+    for index, url in enumerate(item.urls):
         _check_address(url, f"urls[{index}]")
 
 

@@ -1,10 +1,10 @@
-"""A probabilistic context-free grammar of one or more sides, drawn from with the exact
+"""A probabilistic context-free grammar of one or more sides; sampling returns the exact
 log-probability of each derivation.
 
 A production is a text per side, with symbols in braces: `{NP} {VP} .`. Two sides make a synchronous
-grammar (Aho and Ullman, 1969): both hold the same symbols, in any order, and each symbol is
-expanded once for both. A symbol that occurs twice in a production is told apart by a suffix after
-`#`: `{NP#1} and {NP#2}`.
+grammar (Aho and Ullman, 1969): both have the same symbols, in any order, and each symbol is
+expanded once for both. A suffix after `#` distinguishes two occurrences of a symbol in a
+production: `{NP#1} and {NP#2}`.
 
 Only `Random.random` is called, whose sequence Python keeps from version to version.
 """
@@ -25,8 +25,7 @@ _SYMBOL = re.compile(r"\{([^{}]+)\}")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """`source.builtin` without `grammar`: `sizes` says how many rows each of the grammar's splits
-    has."""
+    """`source.builtin` without `grammar`; `sizes`: the number of rows of each split."""
 
     seed: int
     sizes: dict[str, int]
@@ -38,46 +37,46 @@ class Config:
 
 
 class Production(NamedTuple):
-    """One way to expand a symbol; weights of a symbol's productions are relative to each other."""
+    """An expansion of a symbol; its weight is relative to those of the symbol's other ones."""
 
     weight: float
-    sides: tuple[str, ...]
+    texts: tuple[str, ...]
 
 
-class Drawn(NamedTuple):
-    """A text per side, and the natural log-probability of the derivation that made them."""
+class Derivation(NamedTuple):
+    """A text per side, and the natural log-probability of the derivation that yields them."""
 
-    sides: tuple[str, ...]
+    texts: tuple[str, ...]
     log_prob: float
 
 
 class Rules(dict[str, list[Production]]):
-    """The productions of each symbol, as they are written down."""
+    """The productions of each symbol."""
 
-    def add(self, symbol: str, weight: float, *sides: str) -> None:
-        """One more production of `symbol`, with a text for every side."""
-        self.setdefault(symbol, []).append(Production(weight, sides))
+    def add(self, symbol: str, weight: float, *texts: str) -> None:
+        """Add a production of `symbol`, with a text for every side."""
+        self.setdefault(symbol, []).append(Production(weight, texts))
 
     def both(self, symbol: str, weight: float, text: str) -> None:
-        """One more production of `symbol`, whose two sides read alike."""
+        """Add a production of `symbol` with the same text on both sides."""
         self.add(symbol, weight, text, text)
 
     def words(self, symbol: str, weight: float, words: str) -> None:
-        """One production per word, each of the same weight, on a single side."""
+        """Add a production for each word, all of the same weight, on a single side."""
         for word in words.split():
             self.add(symbol, weight, word)
 
 
 class _Choice(NamedTuple):
     log_prob: float
-    texts: tuple[str, ...]  # the answer itself where there are no children
+    texts: tuple[str, ...]  # the result if there are no children
     children: tuple[str, ...]
-    # none for a lone symbol that stands for this one on every side
+    # Empty for a unit production (a single symbol on every side).
     formats: tuple[Callable[..., str], ...]
 
 
 class Grammar:
-    """Rules made ready to draw from."""
+    """Rules compiled for sampling."""
 
     def __init__(self, rules: Mapping[str, list[Production]]) -> None:
         self._choices = {symbol: _compiled(productions) for symbol, productions in rules.items()}
@@ -86,42 +85,49 @@ class Grammar:
                 missing = set(choice.children) - set(rules)
                 assert not missing, f"{symbol} needs {missing}, which no rule expands"
 
-    def draw(self, symbol: str, random: Random) -> Drawn:
-        """One derivation of `symbol`."""
-        return Drawn(*self._expand(symbol, random.random))
+    def draw(self, symbol: str, random: Random) -> Derivation:
+        """Draw a derivation of `symbol`."""
+        return Derivation(*self._expand(symbol, random.random))
 
     def _expand(self, symbol: str, uniform: Callable[[], float]) -> tuple[tuple[str, ...], float]:
         cumulative, choices = self._choices[symbol]
+        # Inverse transform sampling of a production.
         log_prob, texts, children, formats = choices[bisect_right(cumulative, uniform())]
         if not children:
             return texts, log_prob
         if not formats:
-            texts, more = self._expand(children[0], uniform)
-            return texts, log_prob + more
-        drawn = []
+            texts, child_log_prob = self._expand(children[0], uniform)
+            return texts, log_prob + child_log_prob
+
+        child_texts = []
         for child in children:
-            texts, more = self._expand(child, uniform)
-            drawn.append(texts)
-            log_prob += more
-        return tuple(
-            [form(*side) for form, side in zip(formats, zip(*drawn, strict=True), strict=True)]
-        ), log_prob
+            texts, child_log_prob = self._expand(child, uniform)
+            child_texts.append(texts)
+            log_prob += child_log_prob
+
+        # Fill each side's format with that side's texts of the children.
+        sides = zip(formats, zip(*child_texts, strict=True), strict=True)
+        return tuple([fill(*texts) for fill, texts in sides]), log_prob
 
 
 def _compiled(productions: list[Production]) -> tuple[list[float], list[_Choice]]:
     total = math.fsum(weight for weight, _ in productions)
-    cumulative = [reached / total for reached in accumulate(weight for weight, _ in productions)]
-    cumulative[-1] = 1.0
-    return cumulative, [_choice(sides, math.log(weight / total)) for weight, sides in productions]
+    cumulative = [weight / total for weight in accumulate(weight for weight, _ in productions)]
+    cumulative[-1] = 1.0  # exactly, despite rounding
+    return cumulative, [_choice(texts, math.log(weight / total)) for weight, texts in productions]
 
 
-def _choice(sides: tuple[str, ...], log_prob: float) -> _Choice:
-    names = tuple(dict.fromkeys(_SYMBOL.findall(sides[0])))
-    for side in sides:
-        assert sorted(_SYMBOL.findall(side)) == sorted(names), (
-            f"{sides}: every side has each symbol once"
+def _choice(texts: tuple[str, ...], log_prob: float) -> _Choice:
+    symbols = tuple(dict.fromkeys(_SYMBOL.findall(texts[0])))
+    for text in texts:
+        assert sorted(_SYMBOL.findall(text)) == sorted(symbols), (
+            f"{texts}: every side has each symbol once"
         )
-    places = {name: f"{{{i}}}" for i, name in enumerate(names)}
-    forms = [_SYMBOL.sub(lambda match: places[match[1]], side) for side in sides]
-    formats = () if all(form == "{0}" for form in forms) else tuple(form.format for form in forms)
-    return _Choice(log_prob, sides, tuple(name.partition("#")[0] for name in names), formats)
+
+    # `{NP#1} {VP}` becomes the format `{0} {1}` of the children NP, VP.
+    fields = {symbol: f"{{{i}}}" for i, symbol in enumerate(symbols)}
+    templates = [_SYMBOL.sub(lambda match: fields[match[1]], text) for text in texts]
+    is_unit = all(template == "{0}" for template in templates)
+    formats = () if is_unit else tuple(template.format for template in templates)
+    children = tuple(symbol.partition("#")[0] for symbol in symbols)
+    return _Choice(log_prob, texts, children, formats)

@@ -1,23 +1,22 @@
-"""English sentences and their French, drawn together: the French is a function of the English
-string, hence BLEU 100 exists.
+"""English sentences and their French translations, sampled together. The French is a function of
+the English string, so a BLEU of 100 is possible.
 
-The grammar is synchronous (one tree, two sides) and its symbols carry features as parts of their
-names: gender and number `ms mp fs fp`, person `1s 1p` besides, and the form of a verb on either
-side. The French side is written with alternations (`beau/bel`, `le/l'`, `ne/n'`): the second form
-stands before a vowel sound, and joins the next word if it ends in an apostrophe; then `de le`
-becomes `du`, and so on.
+The grammar is synchronous (one tree, two sides). Its symbols' names contain features: gender and
+number `ms mp fs fp`, as a subject also `1s 1p`, and the form of a verb on both sides. The French
+side has alternations (`beau/bel`, `le/l'`, `ne/n'`): the second form is used before a vowel sound,
+and joins the next word if it ends in an apostrophe. Then `de le` becomes `du`, and so on.
 
-What hurts: determiners, adjectives, participles and predicates agree with a noun that may stand
-before a relative clause; an object that precedes `avoir` changes the participle (`les pommes que le
-roi a choisies`); `it` is `le`, `la`, `il` or `elle` by its antecedent; adjectives stand on either
-side; `a` becomes `de` under negation, `some` before an adjective.
+Difficulties: determiners, adjectives, participles and predicates agree with a noun that may be
+separated by a relative clause; an object before `avoir` changes the participle (`les pommes que le
+roi a choisies`); `it` is `le`, `la`, `il` or `elle` by its antecedent; adjectives precede or follow
+the noun; `a` becomes `de` under negation, `some` before an adjective.
 
-Natural French is written (`l'eau est froide .`). The vocabulary stays closed if words are cut after
-an elision's apostrophe.
+The French is natural text (`l'eau est froide .`). The vocabulary stays closed if words are split
+after an elision's apostrophe.
 
-No sentence of one split stands in another: a hash of the English sentence says which split it may
-enter, and each split draws until it has its rows, in constant memory. Sentences of `test_long` are
-longer than those of all other splits, and are built from the same productions."""
+The splits have no sentence in common: a hash of the English sentence determines its split, and each
+split samples until it has its rows, in constant memory. Sentences of `test_long` are longer than
+those of all other splits, with the same productions."""
 
 import hashlib
 import json
@@ -32,9 +31,9 @@ from pipeline.grammars.english_french.spelling import english, french
 from pipeline.grammars.grammar import Config, Grammar
 
 SPLITS = ("train", "valid", "test", "test_long")
-# of 8: where a sentence's hash may fall
+# The values, of 8, that a sentence's hash may have in a split.
 BUCKETS = {"train": range(6), "valid": range(6, 7), "test": range(7, 8)}
-LENGTHS = {"test_long": (18, 32)}  # words and marks of the English sentence, least and most
+LENGTHS = {"test_long": (18, 32)}  # minimum and maximum tokens of the English sentence
 SHORT = (2, 14)  # the same for every other split
 
 
@@ -50,18 +49,21 @@ def write(raw: Path, config: Config) -> None:
             for source, target in pairs:
                 sources.write(source + "\n")
                 targets.write(target + "\n")
+
     limits = {split: {"bleu": 100.0} for split in config.sizes}
     (raw / "limits.json").write_text(json.dumps(limits, indent=2) + "\n", encoding="utf-8")
 
 
 def sentences(split: str, random: Random) -> Iterator[tuple[str, str]]:
-    """(English, French) without end, all of them sentences that may stand in `split`."""
+    """Sample sentences (English, French) of `split` without end."""
     grammar = Grammar(rules())
-    least, most = LENGTHS.get(split, SHORT)
+    shortest, longest = LENGTHS.get(split, SHORT)
     symbol = "Long" if split in LENGTHS else "Sentence"
+
+    # Rejection sampling: skip sentences of other lengths and of other splits.
     while True:
         (source, target), _ = grammar.draw(symbol, random)
-        if least <= len(source.split()) <= most:
+        if shortest <= len(source.split()) <= longest:
             sentence = english(source)
             if split not in BUCKETS or _bucket(sentence) in BUCKETS[split]:
                 yield sentence, french(target)

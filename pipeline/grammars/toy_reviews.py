@@ -1,15 +1,15 @@
-"""Little reviews whose label follows from what is said, and in which order; one label in twenty is
-turned round.
+"""Short reviews whose label follows from their words and their order; one label in twenty is
+flipped.
 
-The rule: a clause is as good as its one word of praise or blame, turned round by each negation in
-it (`not`, `never`, `hardly`, `nobody`, `do not think that`). Of two clauses joined by `and` both
-agree. Of two that disagree the one that is not conceded wins: the one after `but`, and the one that
-`although` does not introduce, wherever that stands.
+The rule: a clause has the sentiment of its one positive or negative word, flipped by each negation
+in it (`not`, `never`, `hardly`, `nobody`, `do not think that`). Two clauses joined by `and` agree.
+Of two that disagree the main one decides: the one after `but`, or the one without `although`, in
+either order.
 
-What hurts a bag of words: a review of two clauses that disagree reads, with its clauses exchanged,
-as a review of the same words, the same probability and the opposite label. So no function of the
-bag is right on more than half of these, which are `CONTRAST` of all; and a split takes a bag of
-words as a whole, so that no bag is met again in another split."""
+The limit of a bag of words: if the clauses of a review disagree, exchanging them gives a review of
+the same words, the same probability and the opposite label. So no function of the bag is right on
+more than half of these reviews, which are `CONTRAST` of all. All reviews of a bag of words are in
+the same split."""
 
 import hashlib
 import json
@@ -23,14 +23,13 @@ from pipeline.core.seeding import derive
 from pipeline.grammars.grammar import Config, Grammar, Rules
 
 SPLITS = ("train", "valid", "test")
-# of 8: where the hash of a review's bag may fall
+# The values, of 8, that the hash of a review's bag of words may have in a split.
 BUCKETS = {"train": range(6), "valid": range(6, 7), "test": range(7, 8)}
 LABELS = {"+": "positive", "-": "negative"}
 OTHER = {"+": "-", "-": "+"}
-# share of the labels that say the opposite of the rule, so that 0.95 is the most that can be
-# expected
+# Share of the labels opposite to the rule: the best expected accuracy is 0.95.
 FLIPPED = 0.05
-CONTRAST = 0.6  # share of the reviews that have two clauses which disagree
+CONTRAST = 0.6  # share of the reviews with two clauses that disagree
 
 WORDS = {
     "aspect": "plot acting story music ending cast dialogue camerawork script pace humour setting",
@@ -55,14 +54,12 @@ def write(raw: Path, config: Config) -> None:
     """Write `<split>.positive`, `<split>.negative` (UTF-8, a review per line) and `limits.json`
     into the folder `raw`.
 
-    The limit is the accuracy, in per cent, that the rule itself has on the split's very rows.
+    The limit is the rule's own accuracy on the split's rows, in per cent.
     """
     limits = {}
     for split, rows in config.sizes.items():
-        told, right = (
-            islice(reviews(split, Random(derive(config.seed, f"toy_reviews/{split}"))), rows),
-            0,
-        )
+        random = Random(derive(config.seed, f"toy_reviews/{split}"))
+        correct = 0
         with ExitStack() as stack:
             files = {
                 label: stack.enter_context(
@@ -70,60 +67,68 @@ def write(raw: Path, config: Config) -> None:
                 )
                 for label in LABELS.values()
             }
-            for text, label, meant in told:
+            for text, label, true_label in islice(reviews(split, random), rows):
                 files[label].write(text + "\n")
-                right += label == meant
-        limits[split] = {"accuracy": 100 * right / rows}
+                correct += label == true_label
+        limits[split] = {"accuracy": 100 * correct / rows}
+
     (raw / "limits.json").write_text(json.dumps(limits, indent=2) + "\n", encoding="utf-8")
 
 
 def reviews(split: str, random: Random) -> Iterator[tuple[str, str, str]]:
-    """(text, label, the label by the rule) without end, all of them reviews that may stand in
-    `split`."""
+    """Sample reviews of `split` (text, label, the label by the rule) without end."""
     grammar = Grammar(rules())
     while True:
         sign = "+" if random.random() < 0.5 else "-"
         (text,), _ = grammar.draw(f"Review {sign}", random)
-        said = OTHER[sign] if random.random() < FLIPPED else sign
+        label_sign = OTHER[sign] if random.random() < FLIPPED else sign
         if bucket(text) in BUCKETS[split]:
-            yield text, LABELS[said], LABELS[sign]
+            yield text, LABELS[label_sign], LABELS[sign]
 
 
 def rules() -> Rules:
-    """The grammar: `Review +` and `Review -` are what the rule calls positive and negative."""
-    made = Rules()
+    """Build the grammar: `Review +` and `Review -` are positive and negative by the rule."""
+    rules = Rules()
     for kind, words in WORDS.items():
-        made.words(kind, 1, words)
-    for sign, other in OTHER.items():
-        made.words(
+        rules.words(kind, 1, words)
+
+    for sign, opposite in OTHER.items():
+        rules.words(
             f"loved {sign}", 1, " ".join(PAST[word] for word in WORDS[f"verb {sign}"].split())
         )
-        _clauses(made, sign, other)
-        same, apart = 1 - CONTRAST, CONTRAST / 3
-        made.add(f"Review {sign}", same / 2, f"{{Clause {sign}}} .")
-        made.add(f"Review {sign}", same / 2, f"{{Clause {sign}#1}} and {{Clause {sign}#2}} .")
-        made.add(f"Review {sign}", apart, f"{{Clause {other}}} but {{Clause {sign}}} .")
-        made.add(f"Review {sign}", apart, f"although {{Clause {other}}} , {{Clause {sign}}} .")
-        made.add(f"Review {sign}", apart, f"{{Clause {sign}}} , although {{Clause {other}}} .")
-    return made
+        _clauses(rules, sign, opposite)
+
+        # Reviews that agree, then those with a contrast, whose main clause decides.
+        agreeing = 1 - CONTRAST
+        contrast = CONTRAST / 3
+        rules.add(f"Review {sign}", agreeing / 2, f"{{Clause {sign}}} .")
+        rules.add(f"Review {sign}", agreeing / 2, f"{{Clause {sign}#1}} and {{Clause {sign}#2}} .")
+        rules.add(f"Review {sign}", contrast, f"{{Clause {opposite}}} but {{Clause {sign}}} .")
+        rules.add(
+            f"Review {sign}", contrast, f"although {{Clause {opposite}}} , {{Clause {sign}}} ."
+        )
+        rules.add(
+            f"Review {sign}", contrast, f"{{Clause {sign}}} , although {{Clause {opposite}}} ."
+        )
+    return rules
 
 
-def _clauses(made: Rules, sign: str, other: str) -> None:
-    """`Clause` and the plain `Saying` in it that is never denied as a whole."""
+def _clauses(rules: Rules, sign: str, opposite: str) -> None:
+    """Add `Clause`, and `Saying`: a clause without `do not think that`."""
     saying = f"Saying {sign}"
-    made.add(saying, 4, f"the {{aspect}} was {{quality {sign}}}")
-    made.add(saying, 3, f"the {{aspect}} was {{degree}} {{quality {sign}}}")
-    made.add(saying, 3, f"the {{aspect}} was not {{quality {other}}}")
-    made.add(saying, 1, f"the {{aspect}} was never {{quality {other}}}")
-    made.add(saying, 1, f"the {{aspect}} was hardly {{quality {other}}}")
-    made.add(saying, 3, f"{{person}} {{loved {sign}}} the {{aspect}}")
-    made.add(saying, 2, f"{{person}} did not {{verb {other}}} the {{aspect}}")
-    made.add(saying, 1, f"nobody {{loved {other}}} the {{aspect}}")
-    made.add(f"Clause {sign}", 8, f"{{{saying}}}")
-    made.add(f"Clause {sign}", 1, f"{{person}} do not think that {{Saying {other}}}")
+    rules.add(saying, 4, f"the {{aspect}} was {{quality {sign}}}")
+    rules.add(saying, 3, f"the {{aspect}} was {{degree}} {{quality {sign}}}")
+    rules.add(saying, 3, f"the {{aspect}} was not {{quality {opposite}}}")
+    rules.add(saying, 1, f"the {{aspect}} was never {{quality {opposite}}}")
+    rules.add(saying, 1, f"the {{aspect}} was hardly {{quality {opposite}}}")
+    rules.add(saying, 3, f"{{person}} {{loved {sign}}} the {{aspect}}")
+    rules.add(saying, 2, f"{{person}} did not {{verb {opposite}}} the {{aspect}}")
+    rules.add(saying, 1, f"nobody {{loved {opposite}}} the {{aspect}}")
+    rules.add(f"Clause {sign}", 8, f"{{{saying}}}")
+    rules.add(f"Clause {sign}", 1, f"{{person}} do not think that {{Saying {opposite}}}")
 
 
 def bucket(text: str) -> int:
-    """Of 8, by a hash of the review's bag of words."""
+    """Hash of the review's bag of words, from 0 to 7."""
     bag = " ".join(sorted(text.split()))
     return hashlib.blake2b(bag.encode(), digest_size=1).digest()[0] % 8

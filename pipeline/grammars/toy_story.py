@@ -1,15 +1,14 @@
-"""Little stories whose every sentence carries its exact log-probability given all sentences before
-it.
+"""Short stories with the exact log-probability of each sentence given all previous sentences.
 
-A paragraph is about one hero, whom its first sentence names openly (`once upon a time a brave king
-lived in the tower .`); with the hero come a topic (its own beings, things, deeds, qualities and
-places) and a gender, which all later sentences keep to. After each sentence the paragraph ends with
-probability `PARAGRAPH_END`; the price of that choice is part of the next sentence. Every string has
-one derivation only, so a derivation's probability is the string's.
+A paragraph is about one hero, whom its first sentence names (`once upon a time a brave king lived
+in the tower .`). The hero determines a topic (beings, things, verbs, adjectives and places) and a
+gender for all later sentences. After each sentence the paragraph ends with probability
+`PARAGRAPH_END`; the log-probability of that choice is part of the next sentence's. Every string has
+exactly one derivation, so a derivation's probability is the string's.
 
-What hurts an n-gram: a verb agrees with a subject that stands before a relative clause or a place;
-`he` and `she`, and which words may come at all, are settled several sentences back; a question's
-verb is bare."""
+Difficulties for an n-gram: a verb agrees with a subject before a relative clause or a place; `he`
+and `she`, and the possible words, depend on a sentence several sentences back; the verb of a
+question is in its base form."""
 
 import json
 import math
@@ -29,11 +28,11 @@ from pipeline.grammars.grammar import Config, Grammar, Rules
 
 SPLITS = ("train", "valid", "test")
 PARAGRAPH_END = 0.15
-BATCH = 16384  # rows held in memory at a time
+BATCH = 16384  # rows in memory at a time
 
 
 class Topic(NamedTuple):
-    """The words of a topic, each of which belongs to one class of one topic."""
+    """The words of a topic; each word belongs to one class of one topic."""
 
     he: str
     she: str
@@ -101,8 +100,8 @@ COMMON = {  # words of no topic, by class
 
 
 class Sentence(NamedTuple):
-    """One row: its paragraph's number within the split, and log P(text | all sentences before it)
-    in nats."""
+    """One row: its paragraph's number within the split, and log P(text | all previous sentences) in
+    nats."""
 
     text: str
     paragraph: int
@@ -115,41 +114,46 @@ def write(raw: Path, config: Config) -> None:
     limits = {}
     for split, rows in config.sizes.items():
         nats = 0.0
-        told = islice(stories(Random(derive(config.seed, f"toy_story/{split}"))), rows)
+        sentences = islice(stories(Random(derive(config.seed, f"toy_story/{split}"))), rows)
         with tables.writer(raw / f"{split}.parquet", tables.RAW_TEXT) as writer:
-            while batch := list(islice(told, BATCH)):
+            while batch := list(islice(sentences, BATCH)):
                 nats -= math.fsum(sentence.log_prob for sentence in batch)
                 writer.write_batch(_record_batch(batch))
         limits[split] = {"nats": nats, "rows": rows}
+
     (raw / "limits.json").write_text(json.dumps(limits, indent=2) + "\n", encoding="utf-8")
     (raw / "judges").mkdir()
     tables.write(raw / "judges" / "classes.parquet", exchangeable())
 
 
 def stories(random: Random) -> Iterator[Sentence]:
-    """Sentences without end. The very first one pays nothing for its paragraph's beginning: nothing
-    else could happen."""
-    grammar, cast = Grammar(rules()), heroes()
-    paragraph, begins = 0, 0.0
+    """Sample sentences without end."""
+    grammar = Grammar(rules())
+    cast = heroes()
+    paragraph = 0
+    # log P(the last paragraph ends here); the first sentence begins a paragraph for sure.
+    boundary = 0.0
     while True:
         hero = cast[int(random.random() * len(cast))]
-        text, price = _text(grammar, f"Opening {hero}", random)
-        yield Sentence(text, paragraph, begins - math.log(len(cast)) + price)
+        text, log_prob = _text(grammar, f"Opening {hero}", random)
+        yield Sentence(text, paragraph, boundary - math.log(len(cast)) + log_prob)
+
         while random.random() >= PARAGRAPH_END:
-            text, price = _text(grammar, f"Sentence {hero}", random)
-            yield Sentence(text, paragraph, math.log1p(-PARAGRAPH_END) + price)
-        paragraph, begins = paragraph + 1, math.log(PARAGRAPH_END)
+            text, log_prob = _text(grammar, f"Sentence {hero}", random)
+            yield Sentence(text, paragraph, math.log1p(-PARAGRAPH_END) + log_prob)
+
+        paragraph += 1
+        boundary = math.log(PARAGRAPH_END)
 
 
 def heroes() -> list[str]:
-    """Every hero, each equally likely to be a paragraph's."""
+    """All heroes; a paragraph's hero is drawn uniformly."""
     return [hero for topic in TOPICS.values() for hero in f"{topic.he} {topic.she}".split()]
 
 
 @cache
 def word_classes() -> dict[str, str]:
-    """The class of every word, e.g. `castle being pl`; words that stand in one class can replace
-    each other."""
+    """Class of every word, e.g. `castle being pl`; words of one class can replace each other."""
     classes = dict.fromkeys(FUNCTION.split(), "function")
     classes |= {word: "pronoun" for forms in PRONOUNS.values() for word in forms} | dict.fromkeys(
         BE.values(), "be"
@@ -163,114 +167,118 @@ def word_classes() -> dict[str, str]:
 
 
 def exchangeable() -> pa.Table:
-    """`tables.JUDGE_CLASSES`: every word that another one can replace, with its class; function
-    words cannot be."""
+    """`tables.JUDGE_CLASSES`: the words with another word in their class, except function words."""
     classes = {word: name for word, name in word_classes().items() if name != "function"}
-    shared = Counter(classes.values())
-    kept = {word: name for word, name in classes.items() if shared[name] > 1}
-    return pa.table([list(kept), list(kept.values())], schema=tables.JUDGE_CLASSES)
+    sizes = Counter(classes.values())
+    shared = {word: name for word, name in classes.items() if sizes[name] > 1}
+    return pa.table([list(shared), list(shared.values())], schema=tables.JUDGE_CLASSES)
 
 
 def rules() -> Rules:
-    """The whole grammar: `Opening HERO` and `Sentence HERO` for every hero."""
-    made = Rules()
+    """Build the grammar: `Opening HERO` and `Sentence HERO` for every hero."""
+    rules = Rules()
     for kind in ("adverb", "determiner sg", "determiner pl", "preposition"):
-        made.words(kind, 1, COMMON[kind])
+        rules.words(kind, 1, COMMON[kind])
+
     for name, topic in TOPICS.items():
-        _lexicon(made, name, topic)
-        _noun_phrases(made, name)
+        _lexicon(rules, name, topic)
+        _noun_phrases(rules, name)
         for gender, words in (("he", topic.he), ("she", topic.she)):
-            _verb_phrases(made, name, gender)
+            _verb_phrases(rules, name, gender)
             for hero in words.split():
-                _sentences(made, name, gender, hero)
-    return made
+                _sentences(rules, name, gender, hero)
+    return rules
 
 
-def _lexicon(made: Rules, name: str, topic: Topic) -> None:
+def _lexicon(rules: Rules, name: str, topic: Topic) -> None:
     for number in ("sg", "pl"):
-        made.words(f"being {number} {name}", 1, _numbered(topic.being, number == "pl"))
-        made.words(
+        rules.words(f"being {number} {name}", 1, _numbered(topic.being, number == "pl"))
+        rules.words(
             f"intransitive {number} {name}", 1, _numbered(topic.intransitive, number == "sg")
         )
-        made.words(f"transitive {number} {name}", 2, _numbered(topic.transitive, number == "sg"))
-        made.words(
+        rules.words(f"transitive {number} {name}", 2, _numbered(topic.transitive, number == "sg"))
+        rules.words(
             f"transitive {number} {name}", 1, _numbered(COMMON["transitive"], number == "sg")
         )
-    made.words(f"thing {name}", 1, topic.thing)
-    made.words(f"place {name}", 1, topic.place)
-    made.words(f"adjective {name}", 2, topic.adjective)
-    made.words(f"adjective {name}", 1, COMMON["adjective"])
+    rules.words(f"thing {name}", 1, topic.thing)
+    rules.words(f"place {name}", 1, topic.place)
+    rules.words(f"adjective {name}", 2, topic.adjective)
+    rules.words(f"adjective {name}", 1, COMMON["adjective"])
 
 
-def _noun_phrases(made: Rules, t: str) -> None:
-    """`Thing` and `Light n` are bare; `Subject n` may hide the head that its verb must agree
-    with."""
-    made.add(f"Thing {t}", 3, f"{{determiner sg}} {{thing {t}}}")
-    made.add(f"Thing {t}", 2, f"{{determiner sg}} {{adjective {t}}} {{thing {t}}}")
+def _noun_phrases(rules: Rules, t: str) -> None:
+    """Add `Thing` and `Light n`, without modifiers after the noun, and `Subject n`, with a place or
+    relative clause between the head and its verb."""
+    rules.add(f"Thing {t}", 3, f"{{determiner sg}} {{thing {t}}}")
+    rules.add(f"Thing {t}", 2, f"{{determiner sg}} {{adjective {t}}} {{thing {t}}}")
     for n in ("sg", "pl"):
         light = f"{{Light {n} {t}}}"
-        made.add(f"Light {n} {t}", 3, f"{{determiner {n}}} {{being {n} {t}}}")
-        made.add(f"Light {n} {t}", 2, f"{{determiner {n}}} {{adjective {t}}} {{being {n} {t}}}")
-        made.add(f"Subject {n} {t}", 10, light)
-        made.add(f"Subject {n} {t}", 4, f"{light} {{preposition}} the {{place {t}}}")
-        made.add(f"Subject {n} {t}", 3, f"{light} that {{transitive {n} {t}}} {{Thing {t}}}")
+        rules.add(f"Light {n} {t}", 3, f"{{determiner {n}}} {{being {n} {t}}}")
+        rules.add(f"Light {n} {t}", 2, f"{{determiner {n}}} {{adjective {t}}} {{being {n} {t}}}")
+        rules.add(f"Subject {n} {t}", 10, light)
+        rules.add(f"Subject {n} {t}", 4, f"{light} {{preposition}} the {{place {t}}}")
+        # Relative clauses with a subject gap, and with an object gap.
+        rules.add(f"Subject {n} {t}", 3, f"{light} that {{transitive {n} {t}}} {{Thing {t}}}")
         for m in ("sg", "pl"):
-            made.add(
+            rules.add(
                 f"Subject {n} {t}",
                 2,
                 f"{{Light {n} {t}#1}} that {{Light {m} {t}#2}} {{transitive {m} {t}}}",
             )
 
 
-def _verb_phrases(made: Rules, t: str, gender: str) -> None:
-    """`Act n` and `Predicate n` of the hero (`own`) and of all others (`other`), who alone may act
-    on the hero."""
+def _verb_phrases(rules: Rules, t: str, gender: str) -> None:
+    """Add `Act n` and `Predicate n` of the hero (`own`) and of all others (`other`), who alone may
+    act on the hero."""
     pronoun, objective, possessive = PRONOUNS[gender]
     for who in ("own", "other"):
         patient = f"Object {who} {t} {gender}"
-        made.add(patient, 4, f"{{Thing {t}}}")
-        made.add(patient, 2, f"{{Light sg {t}}}")
-        made.add(patient, 2, f"{{Light pl {t}}}")
-        made.add(patient, 2, f"{possessive} {{thing {t}}}")
+        rules.add(patient, 4, f"{{Thing {t}}}")
+        rules.add(patient, 2, f"{{Light sg {t}}}")
+        rules.add(patient, 2, f"{{Light pl {t}}}")
+        rules.add(patient, 2, f"{possessive} {{thing {t}}}")
         if who == "other":
-            made.add(patient, 2, objective)
+            rules.add(patient, 2, objective)
         for n in ("sg", "pl"):
             act = f"Act {who} {n} {t} {gender}"
-            made.add(act, 2, f"{{intransitive {n} {t}}}")
-            made.add(act, 2, f"{{intransitive {n} {t}}} {{adverb}}")
-            made.add(act, 2, f"{{intransitive {n} {t}}} in the {{place {t}}}")
-            made.add(act, 7, f"{{transitive {n} {t}}} {{{patient}}}")
-            made.add(act, 2, f"{{transitive {n} {t}}} {{{patient}}} {{adverb}}")
+            rules.add(act, 2, f"{{intransitive {n} {t}}}")
+            rules.add(act, 2, f"{{intransitive {n} {t}}} {{adverb}}")
+            rules.add(act, 2, f"{{intransitive {n} {t}}} in the {{place {t}}}")
+            rules.add(act, 7, f"{{transitive {n} {t}}} {{{patient}}}")
+            rules.add(act, 2, f"{{transitive {n} {t}}} {{{patient}}} {{adverb}}")
+
             predicate = f"Predicate {who} {n} {t} {gender}"
-            made.add(predicate, 5, f"{{{act}}}")
-            made.add(predicate, 1, f"{BE[n]} {{adjective {t}}}")
+            rules.add(predicate, 5, f"{{{act}}}")
+            rules.add(predicate, 1, f"{BE[n]} {{adjective {t}}}")
+
     for n in ("sg", "pl"):
-        made.add(
+        rules.add(
             f"Clause other {t} {gender}",
             1,
             f"{{Subject {n} {t}}} {{Predicate other {n} {t} {gender}}}",
         )
-    made.add(f"Clause own {t} {gender}", 1, f"{pronoun} {{Predicate own sg {t} {gender}}}")
-    made.add(f"Question {t} {gender}", 2, f"does {pronoun} {{Act own pl {t} {gender}}} ?")
-    made.add(f"Question {t} {gender}", 1, f"does {{Light sg {t}}} {{Act other pl {t} {gender}}} ?")
-    made.add(f"Question {t} {gender}", 1, f"do {{Light pl {t}}} {{Act other pl {t} {gender}}} ?")
+    rules.add(f"Clause own {t} {gender}", 1, f"{pronoun} {{Predicate own sg {t} {gender}}}")
+    rules.add(f"Question {t} {gender}", 2, f"does {pronoun} {{Act own pl {t} {gender}}} ?")
+    rules.add(f"Question {t} {gender}", 1, f"does {{Light sg {t}}} {{Act other pl {t} {gender}}} ?")
+    rules.add(f"Question {t} {gender}", 1, f"do {{Light pl {t}}} {{Act other pl {t} {gender}}} ?")
 
 
-def _sentences(made: Rules, t: str, gender: str, hero: str) -> None:
-    made.add(f"Opening {hero}", 1, f"once upon a time a {hero} lived in the {{place {t}}} .")
-    made.add(
+def _sentences(rules: Rules, t: str, gender: str, hero: str) -> None:
+    rules.add(f"Opening {hero}", 1, f"once upon a time a {hero} lived in the {{place {t}}} .")
+    rules.add(
         f"Opening {hero}",
         2,
         f"once upon a time a {{adjective {t}}} {hero} lived in the {{place {t}}} .",
     )
+
     clause = f"Clause {hero}"
-    made.add(clause, 5, f"{{Clause other {t} {gender}}}")
-    made.add(clause, 3, f"{{Clause own {t} {gender}}}")
-    made.add(clause, 1, f"the {hero} {{Predicate own sg {t} {gender}}}")
-    made.add(f"Sentence {hero}", 14, f"{{{clause}}} .")
-    made.add(f"Sentence {hero}", 2, f"when {{{clause}#1}} , {{{clause}#2}} .")
-    made.add(f"Sentence {hero}", 2, f"{{{clause}#1}} because {{{clause}#2}} .")
-    made.add(f"Sentence {hero}", 2, f"{{Question {t} {gender}}}")
+    rules.add(clause, 5, f"{{Clause other {t} {gender}}}")
+    rules.add(clause, 3, f"{{Clause own {t} {gender}}}")
+    rules.add(clause, 1, f"the {hero} {{Predicate own sg {t} {gender}}}")
+    rules.add(f"Sentence {hero}", 14, f"{{{clause}}} .")
+    rules.add(f"Sentence {hero}", 2, f"when {{{clause}#1}} , {{{clause}#2}} .")
+    rules.add(f"Sentence {hero}", 2, f"{{{clause}#1}} because {{{clause}#2}} .")
+    rules.add(f"Sentence {hero}", 2, f"{{Question {t} {gender}}}")
 
 
 def _numbered(words: str, with_s: bool) -> str:
@@ -278,14 +286,19 @@ def _numbered(words: str, with_s: bool) -> str:
 
 
 def _inflected(kind: str, words: str) -> dict[str, str]:
-    """Nouns gain -s in the plural and verbs in the singular; every other kind has one form."""
-    bare, with_s = {
+    """Class of each form of the words: nouns take -s in the plural, verbs in the singular."""
+    numbers = {
         "being": ("sg", "pl"),
         "transitive": ("pl", "sg"),
         "intransitive": ("pl", "sg"),
-    }.get(kind.split()[-1], ("", ""))
-    classes = {word: f"{kind} {bare}".rstrip() for word in words.split()}
-    return classes | ({word + "s": f"{kind} {with_s}" for word in words.split()} if with_s else {})
+    }
+    part_of_speech = kind.split()[-1]
+    if part_of_speech not in numbers:
+        return dict.fromkeys(words.split(), kind)
+
+    base, with_s = numbers[part_of_speech]
+    classes = dict.fromkeys(words.split(), f"{kind} {base}")
+    return classes | {word + "s": f"{kind} {with_s}" for word in words.split()}
 
 
 def _text(grammar: Grammar, symbol: str, random: Random) -> tuple[str, float]:

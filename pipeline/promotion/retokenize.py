@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.core import tables
 from pipeline.text.encode import Description, describe
-from pipeline.text.rows import Prepared, prepare
+from pipeline.text.rows import PreparedBatch, prepare
 from pipeline.text.splits import Digests, digests
 from pipeline.text.tokens import Text, normalise
 
@@ -137,7 +137,7 @@ def _md5() -> "hashlib._Hash":
     return hashlib.md5(usedforsecurity=False)
 
 
-def _prepare(batch: pa.RecordBatch, description: Description) -> Prepared:
+def _prepare(batch: pa.RecordBatch, description: Description) -> PreparedBatch:
     # No limit of tokens: it would reject rows by one contender's tokenization.
     text = Text(
         level=description.level,

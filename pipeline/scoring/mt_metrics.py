@@ -14,7 +14,7 @@ import pyarrow as pa
 from pipeline.scoring.significance import Array, Bootstrap
 from pipeline.scoring.ter import edits
 from pipeline.scoring.tokenizers import ASIAN, choose, script
-from pipeline.text.tokens import Text, rewritten
+from pipeline.text.tokens import Text, round_trip
 
 ORDERS = 4  # of BLEU's n-grams: a text of fewer tokens has no 4-gram
 _BETA = 2  # of chrF: recall counts beta times as much as precision
@@ -65,8 +65,8 @@ def normalized_pairs(
     """Pairs of output and reference, both normalized by the block `text` of their corpus."""
     return list(
         zip(
-            rewritten(outputs, text).to_pylist(),
-            rewritten(references, text).to_pylist(),
+            round_trip(outputs, text).to_pylist(),
+            round_trip(references, text).to_pylist(),
             strict=True,
         )
     )

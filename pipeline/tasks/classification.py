@@ -19,7 +19,7 @@ from pipeline.contracts import EOS, Classifier, Loss, Prompt
 from pipeline.core import tables
 from pipeline.core.errors import refuse, share
 from pipeline.core.seeding import derive
-from pipeline.ragged import Ragged, by_budget, named, whole_buckets
+from pipeline.ragged import Ragged, batches_by_budget, describe_rows, round_up_to_bucket
 
 SCHEMA = tables.ENCODED_LABELLED
 KIND = "labelled"  # of the corpora that it reads
@@ -68,7 +68,7 @@ class Texts:
         self.ids = Ragged(column)
         self.device = device
         if config.max_length is not None:
-            self.ids.cut(config.max_length)
+            self.ids.truncate(config.max_length)
 
     def prompt(self, rows: np.ndarray[Any, Any]) -> Prompt:
         ids = torch.from_numpy(self.ids.padded(rows, before=None, after=EOS)).to(self.device)
@@ -102,7 +102,9 @@ class Task:
         rng = np.random.default_rng(derive(self.seed, f"batches of epoch {epoch}"))
         rows = rng.permutation(len(self.label))
         rows = rows[np.argsort(self.train.ids.length[rows], kind="stable")]
-        return by_budget(rows, self.train.ids.length[rows] + 1, self.config.batch_tokens, rng)
+        return batches_by_budget(
+            rows, self.train.ids.length[rows] + 1, self.config.batch_tokens, rng
+        )
 
     def batch(self, planned: np.ndarray[Any, Any]) -> Batch:
         label_B = self.label[torch.from_numpy(planned)]
@@ -125,14 +127,14 @@ class Task:
         return Loss(total, len(label_B)), {"accuracy": accuracy}
 
     def describe(self, planned: np.ndarray[Any, Any]) -> str:
-        return named(planned)
+        return describe_rows(planned)
 
 
 def positions(table: pa.Table, config: Config, training: bool, padded: bool) -> int:
     """The positions of the table's longest text as it is read, padding counted if `padded`."""
     longest = int(Ragged(table["ids"]).length.max(initial=0))
     length = (longest if config.max_length is None else min(longest, config.max_length)) + 1
-    return whole_buckets(length) if padded else length
+    return round_up_to_bucket(length) if padded else length
 
 
 @torch.inference_mode()

@@ -21,7 +21,7 @@ from pipeline.core import tables
 from pipeline.core.errors import refuse
 from pipeline.core.seeding import derive
 from pipeline.nn.cross_entropy import summed_cross_entropy
-from pipeline.ragged import Ragged, by_budget, named
+from pipeline.ragged import Ragged, batches_by_budget, describe_rows
 
 SCHEMA = tables.ENCODED_TEXT
 KIND = "text"  # of the corpora that it reads
@@ -86,7 +86,7 @@ class Task:
         rng = np.random.default_rng(derive(self.seed, f"batches of epoch {epoch}"))
         rows = rng.permutation(self.usable)
         rows = rows[np.argsort(self.train.length[rows], kind="stable")]
-        return by_budget(rows, self.train.length[rows], self.config.batch_tokens, rng)
+        return batches_by_budget(rows, self.train.length[rows], self.config.batch_tokens, rng)
 
     def batch(self, planned: np.ndarray[Any, Any]) -> Batch:
         return batch(self.train, planned, self.device)
@@ -100,7 +100,7 @@ class Task:
         return Loss(torch.tensor(nats.sum()), int(count.sum())), {}
 
     def describe(self, planned: np.ndarray[Any, Any]) -> str:
-        return named(planned)
+        return describe_rows(planned)
 
 
 def batch(rows: Ragged, index: np.ndarray[Any, Any], device: torch.device) -> Batch:

@@ -24,7 +24,7 @@ from pipeline.core import tables
 from pipeline.core.errors import at_least_one, refuse
 from pipeline.core.seeding import derive
 from pipeline.nn.cross_entropy import summed_cross_entropy
-from pipeline.ragged import Ragged, whole_buckets
+from pipeline.ragged import Ragged, round_up_to_bucket
 from pipeline.text.specials import SPECIALS
 
 SCHEMA = tables.ENCODED_TEXT
@@ -152,7 +152,7 @@ class Pairs:
         """
         first, second = self.truncated_lengths(pairs)
         length = first + second + 3
-        width = min(whole_buckets(int(length.max())), self.max_length)
+        width = min(round_up_to_bucket(int(length.max())), self.max_length)
         column = np.arange(width)
         middle = (first + 1)[:, None]  # column of the EOS between the sentences
         end = (length - 1)[:, None]  # column of the last EOS
@@ -271,7 +271,7 @@ def positions(table: pa.Table, config: Config, training: bool, padded: bool) -> 
     """The positions of the table's longest possible pair, padding counted: any two of its sentences
     may be paired."""
     longest = np.sort(Ragged(table["ids"]).length)[-2:]
-    return min(whole_buckets(int(longest.sum()) + 3), config.max_length)
+    return min(round_up_to_bucket(int(longest.sum()) + 3), config.max_length)
 
 
 def vocabulary_ids(table: pa.Table) -> Ids:

@@ -20,7 +20,7 @@ from pipeline.core import tables
 from pipeline.core.errors import refuse, share
 from pipeline.core.seeding import derive
 from pipeline.nn.cross_entropy import summed_cross_entropy
-from pipeline.ragged import Ragged, by_budget, named, whole_buckets
+from pipeline.ragged import Ragged, batches_by_budget, describe_rows, round_up_to_bucket
 
 SCHEMA = tables.ENCODED_PAIR
 KIND = "pair"  # of the corpora that it reads
@@ -115,7 +115,9 @@ class Task:
         rng = np.random.default_rng(derive(self.seed, f"batches of epoch {epoch}"))
         rows = rng.permutation(self.usable)
         rows = rows[np.lexsort((self.train.source.length[rows], self.train.target.length[rows]))]
-        return by_budget(rows, self.train.target.length[rows] + 1, self.config.batch_tokens, rng)
+        return batches_by_budget(
+            rows, self.train.target.length[rows] + 1, self.config.batch_tokens, rng
+        )
 
     def batch(self, planned: np.ndarray[Any, Any]) -> Batch:
         return self.train.batch(planned)
@@ -130,7 +132,7 @@ class Task:
         return Loss(torch.tensor(nats.sum()), int(count.sum())), {}
 
     def describe(self, planned: np.ndarray[Any, Any]) -> str:
-        return named(planned)
+        return describe_rows(planned)
 
 
 def positions(table: pa.Table, config: Config, training: bool, padded: bool) -> int:
@@ -142,7 +144,7 @@ def positions(table: pa.Table, config: Config, training: bool, padded: bool) -> 
     if training:
         longest = longest[longest <= config.max_length]
     length = int(longest.max(initial=0)) + 1
-    return whole_buckets(length) if padded else length
+    return round_up_to_bucket(length) if padded else length
 
 
 def real_logits(model: Translator, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Work of the stages vocab and encode on one batch, which another process can do."""
+"""Functions of the stages vocab and encode on one batch, for parallel processes."""
 
 from collections.abc import Mapping, Sequence
 from functools import reduce
@@ -24,41 +24,43 @@ _ENCODED = {
 def count(
     batch: pa.RecordBatch, groups: Sequence[tuple[Sequence[str], Tokenizer | None]]
 ) -> list[pa.Table]:
-    """Each group's counts in a batch of tokens: of the words in its columns, or of their pieces if
-    it has a tokenizer."""
-    found = []
+    """Count the words in the columns of each group, or their subwords if it has a tokenizer."""
+    group_counts = []
     for columns, tokenizer in groups:
         counts = (
             vocab.count(batch[c]) if tokenizer is None else bpe.count(tokenizer, batch[c])
             for c in columns
         )
-        found.append(reduce(vocab.merge, counts))
-    return found
+        group_counts.append(reduce(vocab.merge, counts))
+    return group_counts
 
 
 def encode(
-    told: tuple[Path, pa.RecordBatch],
+    item: tuple[Path, pa.RecordBatch],
     kind: str,
     codecs: Mapping[str, Codec],
     names: pa.StringArray | None,
 ) -> tuple[pa.RecordBatch, dict[str, int]]:
-    """A batch of tokens to ids, and its labels, if there are `names`, to numbers; how many rows,
-    tokens and unknown tokens each side has. The path says whose batch it is, for UserError about a
-    label that no training row has."""
-    path, batch = told
-    columns, found = [batch["row"]], {"rows": len(batch)}
+    """Encode a batch of tokens as ids and, given their `names`, its labels as numbers; return the
+    encoded batch and the numbers of rows, tokens and unknown tokens.
+
+    The path of the batch is for UserError about a label that no training row has."""
+    path, batch = item
+    columns = [batch["row"]]
+    counts = {"rows": len(batch)}
     for side, codec in codecs.items():
         ids = codec.encode_tokens(batch[COLUMNS[side]])
-        found[f"{side}_tokens"] = len(ids.flatten())
-        found[f"{side}_unknown"] = pc.sum(pc.equal(ids.flatten(), UNK)).as_py() or 0
+        counts[f"{side}_tokens"] = len(ids.flatten())
+        counts[f"{side}_unknown"] = pc.sum(pc.equal(ids.flatten(), UNK)).as_py() or 0
         columns.append(ids)
+
     if kind == "text":
         columns.append(batch["paragraph"])
     if names is not None:
         columns.append(labels.encode(batch["label"], names, path))
-    return pa.record_batch(columns, schema=_ENCODED[kind]), found
+    return pa.record_batch(columns, schema=_ENCODED[kind]), counts
 
 
 def schemas(kind: str) -> tuple[pa.Schema, pa.Schema]:
-    """The tables before and after `encode`, by the kind of corpus."""
+    """Schemas before and after `encode`, by the kind of corpus."""
     return tables.TOKENS[kind], _ENCODED[kind]

@@ -1,4 +1,4 @@
-"""Text to ids and back with the vocabulary that a corpus's `vocab` stage made.
+"""Text to ids and back, with the vocabulary of a corpus's `vocab` stage.
 
 A vocabulary's folder holds `<side>.parquet` (`tables.VOCAB`) for each side (text; or source and
 target), for bpe `<side>.tokenizer.json` as well, `label.parquet` if the texts have labels
@@ -21,13 +21,13 @@ from pipeline.text.specials import BOS, EOS, PAD, SPECIALS, UNK
 from pipeline.text.tokens import Level, join, lists, normalise, offsets, split
 
 _TODO = "Run `dvc checkout` of its folder, or `dvc repro -f` of the stage encode."
-SPACE = "▁"  # how a space shows in a plot
+SPACE = "▁"  # replaces a space in plots
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Description:
-    """`vocab.json`: how text is normalised and split, and the number of ids of each side, and of
-    labels if there are any."""
+    """`vocab.json`: settings of normalising and splitting, and the number of ids of each side, and
+    of labels if there are any."""
 
     level: Level
     lowercase: bool
@@ -45,107 +45,124 @@ class Description:
 def describe(folder: Path) -> Description:
     """Read the description of the vocabulary in `folder`; UserError if there is none."""
     path = folder / "vocab.json"
-    values = read_json(path, "what the vocab stage writes", vocab.TODO)
+    values = read_json(path, "what the vocab stage writes", vocab.REPAIR_ADVICE)
     description: Description = config.load(Description, values, str(path))
-    sides, sizes = description.sides, description.sizes
+
+    sides = description.sides
+    sizes = description.sizes
     if not sides or set(sides) - set(sizes) or min(sizes.values()) < 1:
         value = f"sides {', '.join(sides)} and sizes {sizes}"
-        raise refuse(str(path), value, "the number of ids of each side", vocab.TODO)
+        raise refuse(str(path), value, "the number of ids of each side", vocab.REPAIR_ADVICE)
     return description
 
 
 class Codec:
-    """One side of a vocabulary. Ids come without `<bos>` and `<eos>`, which the tasks add."""
+    """Encoder and decoder of one side. Ids are without `<bos>` and `<eos>`, which the tasks add."""
 
     def __init__(
-        self, about: Description, tokens: pa.StringArray, tokenizer: Tokenizer | None
+        self, description: Description, tokens: pa.StringArray, tokenizer: Tokenizer | None
     ) -> None:
-        """`tokens`: the token of each id. `tokenizer`: for bpe, and for bpe alone."""
-        assert (about.level == "bpe") == (tokenizer is not None)
-        self.level: Level = about.level
+        """`tokens`: the token of each id. `tokenizer`: for bpe only."""
+        assert (description.level == "bpe") == (tokenizer is not None)
+        self.level: Level = description.level
         self.size = len(tokens)
-        self._about, self._tokens, self._tokenizer = about, tokens, tokenizer
+        self._description = description
+        self._tokens = tokens
+        self._tokenizer = tokenizer
 
     @classmethod
     def load(cls, folder: Path, side: str) -> "Codec":
-        """The vocabulary of `side` in `folder`; UserError if it is not there."""
-        about = describe(folder)
-        if side not in about.sides:
-            raise refuse(str(folder), f"side {side}", "one of " + ", ".join(about.sides))
-        tokens = vocab.load(folder / f"{side}.parquet", about.sizes.get(side), SPECIALS)
-        tokenizer = bpe.load(folder / f"{side}.tokenizer.json") if about.level == "bpe" else None
+        """Load the vocabulary of `side` in `folder`; UserError if there is none."""
+        description = describe(folder)
+        if side not in description.sides:
+            raise refuse(str(folder), f"side {side}", "one of " + ", ".join(description.sides))
+
+        tokens = vocab.load(folder / f"{side}.parquet", description.sizes.get(side), SPECIALS)
+        tokenizer = (
+            bpe.load(folder / f"{side}.tokenizer.json") if description.level == "bpe" else None
+        )
         if tokenizer is not None and tokenizer.get_vocab_size() != len(tokens):
-            path, size = folder / f"{side}.tokenizer.json", tokenizer.get_vocab_size()
+            path = folder / f"{side}.tokenizer.json"
+            size = tokenizer.get_vocab_size()
             raise refuse(
-                str(path), f"{size} pieces", f"{len(tokens)}, as {side}.parquet has", vocab.TODO
+                str(path),
+                f"{size} pieces",
+                f"{len(tokens)}, as {side}.parquet has",
+                vocab.REPAIR_ADVICE,
             )
-        return cls(about, tokens, tokenizer)
+        return cls(description, tokens, tokenizer)
 
     def encode(self, texts: pa.StringArray) -> pa.ListArray:
-        """Raw texts to lists of ids (list<int32>), normalised and split as the training text
-        was."""
+        """Encode raw texts as lists of ids (list<int32>), normalised and split like the training
+        text."""
         return self.encode_tokens(
-            split(normalise(texts, self._about.lowercase, self._about.letters_only), self.level)
+            split(
+                normalise(texts, self._description.lowercase, self._description.letters_only),
+                self.level,
+            )
         )
 
     def encode_tokens(self, tokens: pa.ListArray) -> pa.ListArray:
-        """The tokens of the tokenize stage to ids; a token that the vocabulary lacks is `<unk>`."""
+        """Encode tokens of the tokenize stage as ids; a token outside the vocabulary is `<unk>`."""
         if self._tokenizer is not None:
             return bpe.encode(self._tokenizer, tokens)
-        found = pc.fill_null(pc.index_in(tokens.flatten(), self._tokens), UNK)
-        numbers = found.to_numpy()
-        # "<eos>" in a text is a word that nobody knows, not the end
-        written = np.isin(numbers, [PAD, BOS, EOS])
-        if written.any():
-            found = pa.array(np.where(written, UNK, numbers).astype(np.int32))
-        return lists(offsets(tokens), found)
+
+        ids = pc.fill_null(pc.index_in(tokens.flatten(), self._tokens), UNK)
+        numbers = ids.to_numpy()
+        # "<eos>" written in a text is an unknown word, not the end.
+        literal = np.isin(numbers, [PAD, BOS, EOS])
+        if literal.any():
+            ids = pa.array(np.where(literal, UNK, numbers).astype(np.int32))
+        return lists(offsets(tokens), ids)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of one list of ids, specials left out (save `<unk>`, which stays visible)."""
+        """Decode one list of ids, without specials (except `<unk>`, which stays visible)."""
         return self.decode_batch([ids])[0]
 
     def decode_batch(self, ids: Sequence[Sequence[int]]) -> list[str]:
-        """The texts of many lists of ids; as `decode`."""
-        real = [[number for number in row if number not in (PAD, BOS, EOS)] for row in ids]
+        """Decode many lists of ids, as `decode`."""
+        plain_ids = [[number for number in row if number not in (PAD, BOS, EOS)] for row in ids]
         if self._tokenizer is not None:
-            return bpe.decode(self._tokenizer, real)
-        rows = pa.array(real, pa.list_(pa.int32()))
-        texts: list[str] = join(
-            lists(offsets(rows), self._tokens.take(rows.flatten())), self.level
-        ).to_pylist()
+            return bpe.decode(self._tokenizer, plain_ids)
+
+        rows = pa.array(plain_ids, pa.list_(pa.int32()))
+        tokens = lists(offsets(rows), self._tokens.take(rows.flatten()))
+        texts: list[str] = join(tokens, self.level).to_pylist()
         return texts
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
-        """Each id's token as a reader should see it: specials by name, spaces as ▁, bpe's bytes as
-        their text."""
-        shown = [self._tokens[int(number)].as_py() for number in ids]
+        """Display form of each id's token: specials by name, spaces as ▁, bpe's bytes as text."""
+        names = [self._tokens[int(number)].as_py() for number in ids]
         if self._tokenizer is not None:
             pieces = bpe.decode(self._tokenizer, [[number] for number in ids])
-            shown = [
+            names = [
                 name if number < len(SPECIALS) else piece
-                for number, name, piece in zip(ids, shown, pieces, strict=True)
+                for number, name, piece in zip(ids, names, pieces, strict=True)
             ]
-        return [token.replace(" ", SPACE) for token in shown]
+        return [name.replace(" ", SPACE) for name in names]
 
 
 def check_ids(table: pa.Table, sizes: Mapping[str, int], path: Path) -> None:
-    """Refuse a table of the encode stage that is damaged, or does not fit a vocabulary of these
-    `sizes`.
+    """Refuse a table of the encode stage that is damaged or does not fit the vocabulary.
 
     `sizes`: the number of ids by side, as `Description` has it.
     """
     if not np.array_equal(table["row"].to_numpy(), np.arange(len(table))):
         raise refuse(str(path), "rows out of order", f"the rows 0 to {len(table) - 1}", _TODO)
+
     for column in table.schema.names:
         side = "text" if column == "ids" else column
         if side not in sizes:
             continue
+
         ids = table[column].combine_chunks()
         ids = ids.flatten() if pa.types.is_list(ids.type) else ids
         if table[column].null_count or ids.null_count:
             raise refuse(str(path), f"rows without {column}", f"{column} in every row", _TODO)
+
         bounds = pc.min_max(ids)
-        lowest, highest = bounds["min"].as_py(), bounds["max"].as_py()
+        lowest = bounds["min"].as_py()
+        highest = bounds["max"].as_py()
         if len(ids) and (lowest < 0 or highest >= sizes[side]):
             value = f"the id {lowest if lowest < 0 else highest} in the column {column}"
             raise refuse(

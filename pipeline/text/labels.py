@@ -1,5 +1,5 @@
-"""Labels of texts and their numbers: the names that the training rows have, in order, from 0; there
-are no specials."""
+"""Labels of texts and their numbers: the sorted names in the training rows, from 0; there are no
+specials."""
 
 from collections import Counter
 from pathlib import Path
@@ -11,20 +11,17 @@ from pipeline.core import tables
 from pipeline.core.errors import read_json, refuse
 from pipeline.text import vocab
 
-SIDE = "label"  # under which `vocab.json` has their number
+SIDE = "label"  # key of their number in `vocab.json`
 
 
 def table(train: Path) -> pa.Table:
-    """The labels (`tables.VOCAB`) of the tokenize stage's table `train`; UserError if there is
-    nothing to tell apart."""
+    """Labels (`tables.VOCAB`) of the tokenize stage's table `train`; UserError for fewer than
+    two."""
     counts: Counter[str] = Counter()
     for batch in tables.batches(train, tables.TOKENS_LABELLED):
-        counts.update(
-            {
-                found["values"]: found["counts"]
-                for found in pc.value_counts(batch["label"]).to_pylist()
-            }
-        )
+        for entry in pc.value_counts(batch["label"]).to_pylist():
+            counts[entry["values"]] += entry["counts"]
+
     names = sorted(counts)
     if len(names) < 2:
         got = f"only the label {names[0]}" if names else "no label"
@@ -34,21 +31,24 @@ def table(train: Path) -> pa.Table:
             "two labels at least",
             "Read more rows: raise or remove the corpus's `limit`.",
         )
+
     columns = [names, pa.array(range(len(names)), pa.int32()), [counts[name] for name in names]]
     return pa.table(columns, schema=tables.VOCAB)
 
 
 def load(folder: Path) -> pa.StringArray:
-    """The names in a vocabulary's folder, each at its number; UserError if the corpus has no
-    labels."""
-    sizes = read_json(folder / "vocab.json", "what the vocab stage writes", vocab.TODO).get("sizes")
+    """Load the names in a vocabulary's folder, in the order of their numbers; UserError if the
+    corpus has no labels."""
+    sizes = read_json(
+        folder / "vocab.json", "what the vocab stage writes", vocab.REPAIR_ADVICE
+    ).get("sizes")
     return vocab.load(
         folder / f"{SIDE}.parquet", sizes.get(SIDE) if isinstance(sizes, dict) else None, ()
     )
 
 
 def encode(labels: pa.StringArray, names: pa.StringArray, where: Path) -> pa.Int32Array:
-    """Each label's number; UserError naming `where` for one that no training row has."""
+    """Number of each label; UserError naming `where` for one that no training row has."""
     numbers = pc.index_in(labels, names)
     if numbers.null_count:
         unknown = labels.filter(pc.is_null(numbers))[0].as_py()

@@ -1,5 +1,4 @@
-"""A corpus's rows on their way from a format's reader to tables of tokens: what is left out, and
-each row's split."""
+"""From a format's reader to tables of tokens: reject and limit rows, and assign each its split."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -19,39 +18,40 @@ from pipeline.text.tokens import Text, normalise, split
 
 Batches = Iterator[tuple[str, pa.RecordBatch]]
 UNSPLIT = "all"
-NEEDED = ("train", "valid", "test")
+REQUIRED_SPLITS = ("train", "valid", "test")
 _ROW_GROUP_BYTES = 8 << 20
 
 
 class Rows:
-    """Rows of a reader without blank lines (they are counted) and with no more than `limit` rows of
-    each split.
+    """Rows of a reader, without blank lines (they are counted), at most `limit` of each split.
 
-    Those are a split's first rows; where rows have labels, the first rows of each label, in
-    proportion to its rows."""
+    They are the first rows of a split or, if rows have labels, the first rows of each label, in
+    proportion to its frequency."""
 
     def __init__(self, read: Callable[[], Batches], limit: int | None) -> None:
         self.blank_lines = 0
-        self._read, self._limit = read, limit
+        self._read = read
+        self._limit = limit
         self._quotas: dict[str, dict[str, int]] | None = None
 
     def __iter__(self) -> Batches:
         self.blank_lines = 0
-        seen: Counter[str] = Counter()
-        by_label: Counter[tuple[str, str]] = Counter()
+        counts: Counter[str] = Counter()
+        label_counts: Counter[tuple[str, str]] = Counter()
         for name, batch in self._read():
-            if self._limit is not None and seen[name] >= self._limit:
+            if self._limit is not None and counts[name] >= self._limit:
                 continue
-            real = self._without_blanks(batch)
+
+            rows = self._without_blanks(batch)
             if self._limit is not None and "label" in batch.schema.names:
-                real = self._within_quotas(name, real, by_label)
+                rows = self._within_quotas(name, rows, label_counts)
             elif self._limit is not None:
-                real = real.slice(0, self._limit - seen[name])
-            seen[name] += len(real)
-            yield name, real
+                rows = rows.slice(0, self._limit - counts[name])
+            counts[name] += len(rows)
+            yield name, rows
 
     def count(self) -> Counter[str]:
-        """Count the rows that have to be split, by label; under "" where rows have none."""
+        """Count the rows to be split, by label ("" for rows without labels)."""
         counts: Counter[str] = Counter()
         for name, batch in self:
             if name == UNSPLIT:
@@ -59,57 +59,62 @@ class Rows:
         return counts
 
     def _without_blanks(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        real = batch.filter(pc.fill_null(pc.not_equal(batch["reject"], BLANK), True))
-        self.blank_lines += len(batch) - len(real)
-        return real
+        rows = batch.filter(pc.fill_null(pc.not_equal(batch["reject"], BLANK), True))
+        self.blank_lines += len(batch) - len(rows)
+        return rows
 
     def _within_quotas(
         self, name: str, batch: pa.RecordBatch, counts: Counter[tuple[str, str]]
     ) -> pa.RecordBatch:
-        """The rows within their labels' quotas; `counts` has the rows so far by split and label,
-        and these are added."""
+        """Keep the rows within their labels' quotas, and add them to `counts`: the rows so far, by
+        split and label."""
         if self._quotas is None:
-            self._quotas = self._shares()
+            self._quotas = self._count_quotas()
+
         keep = np.zeros(len(batch), bool)
         for label in pc.unique(batch["label"]).to_pylist():
-            places = np.flatnonzero(pc.equal(batch["label"], label).to_numpy(zero_copy_only=False))
-            places = places[: self._quotas[name][label] - counts[name, label]]
-            counts[name, label] += len(places)
-            keep[places] = True
+            mask = pc.equal(batch["label"], label).to_numpy(zero_copy_only=False)
+            positions = np.flatnonzero(mask)[: self._quotas[name][label] - counts[name, label]]
+            counts[name, label] += len(positions)
+            keep[positions] = True
         return batch.filter(pa.array(keep))
 
-    def _shares(self) -> dict[str, dict[str, int]]:
-        """Number of rows of each label within each split's limit, by a pass over the corpus that
-        keeps only counts."""
+    def _count_quotas(self) -> dict[str, dict[str, int]]:
+        """Number of rows of each label within each split's limit, by an extra pass over the
+        corpus."""
         assert self._limit is not None
         counts: dict[str, Counter[str]] = {}
         blank_lines = self.blank_lines
         for name, batch in self._read():
             counts.setdefault(name, Counter()).update(_by_label(self._without_blanks(batch)))
-        self.blank_lines = blank_lines
+        self.blank_lines = blank_lines  # do not count them twice
+
         return {name: shares(labels, self._limit) for name, labels in counts.items()}
 
 
 def shares(counts: Mapping[str, int], limit: int) -> dict[str, int]:
-    """Divide `limit` rows among the labels in proportion to `counts`, by largest remainders; each
-    gets a row if possible.
+    """Divide `limit` rows among the labels in proportion to `counts`, by the largest remainder
+    method; each label gets a row if possible.
 
-    Of two equal remainders the one that comes first in `counts` is rounded up.
+    Of two equal remainders the first one in `counts` is rounded up.
     """
     total = sum(counts.values())
     if total <= limit:
         return dict(counts)
+
     exact = {label: limit * count / total for label, count in counts.items()}
     least = 1 if limit >= len(counts) else 0
     rows = {label: min(counts[label], max(least, int(share))) for label, share in exact.items()}
-    while (missing := limit - sum(rows.values())) != 0:
-        step = 1 if missing > 0 else -1
-        able = [
+
+    # Rounding down and the minimum of one row leave a rest, of either sign.
+    while (rest := limit - sum(rows.values())) != 0:
+        step = 1 if rest > 0 else -1
+        candidates = [
             label
             for label in rows
             if (rows[label] < counts[label] if step > 0 else rows[label] > least)
         ]
-        rows[max(able, key=lambda label: step * (exact[label] - rows[label]))] += step
+        rows[max(candidates, key=lambda label: step * (exact[label] - rows[label]))] += step
     return rows
 
 
@@ -122,37 +127,44 @@ def _by_label(batch: pa.RecordBatch) -> dict[str, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """A batch of rows: the columns of its table but `row`, why a row is rejected (else null), and
-    each side's key."""
+class PreparedBatch:
+    """A batch of tokenized rows.
+
+    `columns`: those of its table except `row`. `reasons`: why a row is rejected, else null. `keys`:
+    the digest of each row's key, for each side.
+    """
 
     columns: dict[str, Any]
     reasons: pa.StringArray
     keys: list[Digests]
 
 
-def prepare(batch: pa.RecordBatch, text: Text) -> Prepared:
-    """A reader's batch normalised and split into tokens; a row is rejected if a side is empty or
-    too long."""
+def prepare(batch: pa.RecordBatch, text: Text) -> PreparedBatch:
+    """Normalise a reader's batch and split it into tokens; reject a row if a side is empty or too
+    long."""
     sides = [name for name in ("text", "source", "target") if name in batch.schema.names]
     normal = {side: normalise(batch[side], text.lowercase, text.letters_only) for side in sides}
     tokens = {side: split(normal[side], text.level) for side in sides}
+
+    # A row keeps its first reason.
     reasons = batch["reject"]
+    null = pa.scalar(None, pa.string())
     for side in sides:
-        empty = pc.if_else(
-            pc.equal(normal[side], ""), f"{side} is empty", pa.scalar(None, pa.string())
-        )
+        empty = pc.if_else(pc.equal(normal[side], ""), f"{side} is empty", null)
         reasons = pc.coalesce(reasons, empty)
         if text.max_tokens is not None:
             long = pc.greater(pc.list_value_length(tokens[side]), text.max_tokens)
-            told = f"{side} has more than {text.max_tokens} tokens"
-            reasons = pc.coalesce(reasons, pc.if_else(long, told, pa.scalar(None, pa.string())))
+            reason = f"{side} has more than {text.max_tokens} tokens"
+            reasons = pc.coalesce(reasons, pc.if_else(long, reason, null))
+
+    # Keys are lower-cased whatever the run reads (see `pipeline.text.splits`).
     keys = [
         digests(
             normal[side] if text.lowercase else normalise(normal[side], True, text.letters_only)
         )
         for side in sides
     ]
+
     length = pc.utf8_length(normal[sides[-1]])
     if "label" in batch.schema.names:
         columns = {
@@ -161,102 +173,110 @@ def prepare(batch: pa.RecordBatch, text: Text) -> Prepared:
             "characters": length,
             "label": batch["label"],
         }
-        return Prepared(columns, reasons, keys)
+        return PreparedBatch(columns, reasons, keys)
     if sides == ["text"]:
         rest = {
             "characters": length,
             "paragraph": batch["paragraph"],
             "log_prob": batch["log_prob"],
         }
-        return Prepared({"text": batch["text"], "tokens": tokens["text"], **rest}, reasons, keys)
-    named = {f"{side}_tokens": tokens[side] for side in sides}
+        return PreparedBatch(
+            {"text": batch["text"], "tokens": tokens["text"], **rest}, reasons, keys
+        )
     raw = {side: batch[side] for side in sides}
-    return Prepared({**raw, **named, "target_characters": length}, reasons, keys)
+    side_tokens = {f"{side}_tokens": tokens[side] for side in sides}
+    return PreparedBatch({**raw, **side_tokens, "target_characters": length}, reasons, keys)
 
 
-def prepare_named(told: tuple[str, pa.RecordBatch], text: Text) -> tuple[str, Prepared]:
-    """`prepare` for what a reader yields: a batch with the name that its split has there."""
-    name, batch = told
+def prepare_batch(item: tuple[str, pa.RecordBatch], text: Text) -> tuple[str, PreparedBatch]:
+    """`prepare` for a reader's (split, batch)."""
+    name, batch = item
     return name, prepare(batch, text)
 
 
 class Splitter:
-    """Gives every row its split: the official one, or by `how`.
+    """Assign every row its split: the official one, or by `splitting`.
 
-    `totals`: for contiguous parts, the number of rows to be split, by label ("" where there is
-    none). Each label's rows are divided on their own, so that every split has all labels whatever
-    the order of the rows."""
+    `totals`: for contiguous parts, the number of rows to be split, by label ("" for rows without
+    labels). Each label's rows are divided separately, so that every split has all labels in any
+    order of the rows."""
 
-    def __init__(self, how: params.Splitting | None, totals: Mapping[str, int]) -> None:
-        self._how, self._totals = how, totals
-        self._first: Counter[str] = Counter()
+    def __init__(self, splitting: params.Splitting | None, totals: Mapping[str, int]) -> None:
+        self._splitting = splitting
+        self._totals = totals
+        self._first: Counter[str] = Counter()  # by label: number of the next row
 
     def possible(self, name: str) -> tuple[str, ...]:
-        """The splits that rows which their reader calls `name` may come to."""
-        if isinstance(self._how, params.OutOfTrain):
+        """Possible splits of rows in the reader's split `name`."""
+        if isinstance(self._splitting, params.OutOfTrain):
             return ("train", "valid") if name == "train" else (name,)
-        return NEEDED if name == UNSPLIT and self._how is not None else (name,)
+        return REQUIRED_SPLITS if name == UNSPLIT and self._splitting is not None else (name,)
 
-    def names(self, name: str, rows: Prepared) -> pa.StringArray:
-        """The split of each row of a batch that its reader calls `name`; batches come in the
-        corpus's order."""
-        how, count = self._how, len(rows.reasons)
-        if how is None or self.possible(name) == (name,):
+    def names(self, name: str, rows: PreparedBatch) -> pa.StringArray:
+        """Split of each row of a batch in the reader's split `name`; call it in the corpus's
+        order."""
+        splitting = self._splitting
+        count = len(rows.reasons)
+        if splitting is None or self.possible(name) == (name,):
             return pa.repeat(name, count)
-        if isinstance(how, params.OutOfTrain):
-            return by_hash(rows.keys[0], how.valid, 0.0)
-        if isinstance(how, params.Folds):
-            return by_fold(rows.keys[0], how.folds, how.fold)
-        if how.method == "hash":
-            return by_hash(rows.keys[0], how.valid, how.test)
+        if isinstance(splitting, params.OutOfTrain):
+            return by_hash(rows.keys[0], splitting.valid, 0.0)
+        if isinstance(splitting, params.Folds):
+            return by_fold(rows.keys[0], splitting.folds, splitting.fold)
+        if splitting.method == "hash":
+            return by_hash(rows.keys[0], splitting.valid, splitting.test)
         if "label" not in rows.columns:
-            return self._contiguous("", count, how)
+            return self._contiguous("", count, splitting)
+
         names = np.full(count, "", object)
         for label in pc.unique(rows.columns["label"]).to_pylist():
-            chosen = pc.equal(rows.columns["label"], label).to_numpy(zero_copy_only=False)
-            names[chosen] = self._contiguous(label, int(chosen.sum()), how).to_pylist()
+            mask = pc.equal(rows.columns["label"], label).to_numpy(zero_copy_only=False)
+            names[mask] = self._contiguous(label, int(mask.sum()), splitting).to_pylist()
         return pa.array(names, pa.string())
 
-    def _contiguous(self, label: str, count: int, how: params.Split) -> pa.StringArray:
-        """The splits of the next rows of a label."""
+    def _contiguous(self, label: str, count: int, splitting: params.Split) -> pa.StringArray:
+        """Splits of the next `count` rows of a label."""
         first = self._first[label]
         self._first[label] += count
-        return contiguous(first, count, self._totals[label], how.valid, how.test)
+        return contiguous(first, count, self._totals[label], splitting.valid, splitting.test)
 
 
-def rejects(names: pa.StringArray, rows: Prepared) -> pa.RecordBatch:
-    """The rejected ones of the rows as `tables.REJECTS`; the sides of a pair are kept with a tab
-    between them."""
-    wanted = pc.is_valid(rows.reasons)
+def rejects(names: pa.StringArray, rows: PreparedBatch) -> pa.RecordBatch:
+    """The rejected rows as `tables.REJECTS`; source and target of a pair are joined by a tab."""
+    rejected = pc.is_valid(rows.reasons)
     sides = [rows.columns[side] for side in ("text", "source", "target") if side in rows.columns]
     raw = sides[0] if len(sides) == 1 else pc.binary_join_element_wise(*sides, "\t")
-    columns = [column.filter(wanted) for column in (names, rows.reasons, raw)]
+    columns = [column.filter(rejected) for column in (names, rows.reasons, raw)]
     return pa.record_batch(columns, schema=tables.REJECTS)
 
 
-class Split:
-    """The table of one split while it is written: rows are collected to row groups of a few MiB."""
+class SplitWriter:
+    """Write the table of one split in row groups of a few MiB, and count its rows."""
 
     def __init__(self, path: Path, kind: str, stack: ExitStack) -> None:
         self.rows = 0
         self.rejected: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()
-        self._kind, self._keys, self._sums = kind, Keys(), Counter[str]()
+        self._kind = kind
+        self._keys = Keys()
+        self._sums = Counter[str]()
         self._schema = tables.TOKENS[kind]
         self._writer = stack.enter_context(tables.writer(path, self._schema))
-        self._waiting: list[pa.RecordBatch] = []
+        self._pending: list[pa.RecordBatch] = []
 
-    def add(self, rows: Prepared, mine: pa.BooleanArray) -> None:
-        """Write those of the rows that are `mine` and not rejected; count the others."""
-        for reason in pc.value_counts(rows.reasons.filter(mine).drop_null()).to_pylist():
+    def add(self, rows: PreparedBatch, in_split: pa.BooleanArray) -> None:
+        """Write the rows that are in the split and not rejected; count the rejected ones."""
+        for reason in pc.value_counts(rows.reasons.filter(in_split).drop_null()).to_pylist():
             self.rejected[reason["values"]] += reason["counts"]
-        kept = pc.and_(mine, pc.is_null(rows.reasons))
-        columns = [column.filter(kept) for column in rows.columns.values()]
+
+        mask = pc.and_(in_split, pc.is_null(rows.reasons))
+        columns = [column.filter(mask) for column in rows.columns.values()]
         count = len(columns[0])
         numbers = pa.array(np.arange(self.rows, self.rows + count))
         batch = pa.record_batch([numbers, *columns], schema=self._schema)
+
         self.rows += count
-        self._keys.add([side[kept.to_numpy(zero_copy_only=False)] for side in rows.keys])
+        self._keys.add([digest[mask.to_numpy(zero_copy_only=False)] for digest in rows.keys])
         for field in self._schema:
             if field.name.endswith("tokens"):
                 self._sums[field.name] += len(batch[field.name].flatten())
@@ -264,21 +284,28 @@ class Split:
                 self._sums[field.name] += pc.sum(batch[field.name], min_count=0).as_py()
         if self._kind == "labelled":
             self.labels.update(_by_label(batch))
-        self._waiting.append(batch)
-        # Not `nbytes`, which counts bitmaps without a null: whether there is one depends on which
-        # process made the batch.
-        if sum(map(pa.ipc.get_record_batch_size, self._waiting)) > _ROW_GROUP_BYTES:
+
+        self._pending.append(batch)
+        # Not `nbytes`: it counts bitmaps without a null, which exist or not depending on the
+        # process of the batch. The row groups must not depend on it.
+        if sum(map(pa.ipc.get_record_batch_size, self._pending)) > _ROW_GROUP_BYTES:
             self.flush()
 
     def flush(self) -> None:
-        """Write what waits as one row group."""
-        if self._waiting:
-            self._writer.write_table(pa.Table.from_batches(self._waiting))
-            self._waiting = []
+        """Write the pending rows as one row group."""
+        if self._pending:
+            self._writer.write_table(pa.Table.from_batches(self._pending))
+            self._pending = []
 
-    def metrics(self, train: "Split | None") -> dict[str, Any]:
-        """Rows, tokens, characters, rows of each label, rejects by reason, duplicates and, but for
-        train itself (None), overlap with train."""
-        found = self._keys.report(None if train is None else train._keys, self._kind == "pair")
+    def metrics(self, train: "SplitWriter | None") -> dict[str, Any]:
+        """Rows, tokens, characters, rows of each label, rejects by reason, duplicates, and the
+        overlap with train (None for train itself)."""
+        overlap = self._keys.report(None if train is None else train._keys, self._kind == "pair")
         labels = {"labels": dict(self.labels)} if self._kind == "labelled" else {}
-        return {"rows": self.rows, **self._sums, **labels, "rejected": dict(self.rejected), **found}
+        return {
+            "rows": self.rows,
+            **self._sums,
+            **labels,
+            "rejected": dict(self.rejected),
+            **overlap,
+        }

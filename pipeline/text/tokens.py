@@ -1,38 +1,35 @@
 """Text to tokens and back, in Arrow: one pass over a batch, no Python per row.
 
-What every text becomes before anything else sees it (`normalise`; applying it twice changes
-nothing):
+Every text is normalised first (`normalise`; applying it twice changes nothing):
 - Unicode NFC, so that é is one character however it was typed;
 - lower case where `lowercase` says so (one character stays one character: Unicode's simple
   mapping);
 - characters of no width or mere direction are dropped: soft hyphen U+00AD, U+200B zero width space,
-  U+200C/D joiners,
-  U+200E/F and U+202A-202E directions, U+2060-206F, U+FEFF byte order mark, U+180E;
+  U+200C/D joiners, U+200E/F and U+202A-202E directions, U+2060-206F, U+FEFF byte order mark,
+  U+180E;
 - `&amp; &lt; &gt; &quot; &#39; &#x27; &apos; &nbsp;` are resolved, `&amp;lt;` as well, and `<br />`
   is a space;
 - every Unicode space (U+00A0, U+202F narrow, U+2009 thin, U+3000, U+2028, ...), tab, line feed,
-  carriage return, U+0085 and
-  every other control character is a space; runs of spaces become one; none at either end;
+  carriage return, U+0085 and every other control character is a space; runs of spaces become one;
+  none at either end;
 - with `letters_only`, everything but letters and the marks on them is a space: the book's rule for
-  The Time Machine
-  (Dive into Deep Learning, "Converting Raw Text into Sequence Data"), with Unicode's letters
-  instead of A-Z.
+  The Time Machine (Dive into Deep Learning, "Converting Raw Text into Sequence Data"), with
+  Unicode's letters instead of A-Z.
 
 Levels (`split`):
 - `char`: every character is a token, the space too.
-- `word`: the book's rule for translation ("Machine Translation and the Dataset": punctuation is set
-  apart), Unicode-aware.
-  A word is letters, marks and digits; apostrophes and hyphens within it stay (he's, don't,
-  dix-huit), so do `. , :` between digits (3.14, 10:30). French elision, one of c d j l m n s t or
-  qu before an apostrophe, is a token of its own with its apostrophe: l'eau -> l' eau. `<unk>`,
-  `@-@`, `@,@` and `@.@` stay whole; any other character is a token.
-- `space`: what spaces set apart: for text that comes tokenised, such as WikiText.
-- `bpe`: as `space`; the pieces are found at encoding (`pipeline.text.bpe`), the tokens here are
-  whole words.
+- `word`: the book's rule for translation ("Machine Translation and the Dataset": punctuation marks
+  are tokens), Unicode-aware. A word is letters, marks and digits; apostrophes and hyphens within it
+  stay (he's, don't, dix-huit), so do `. , :` between digits (3.14, 10:30). French elision, one of
+  c d j l m n s t or qu before an apostrophe, is a separate token with its apostrophe:
+  l'eau -> l' eau. `<unk>`, `@-@`, `@,@` and `@.@` stay whole; any other character is a token.
+- `space`: separated by spaces: for text that is already tokenised, such as WikiText.
+- `bpe`: as `space`. The tokens here are whole words; the encode stage splits them into subwords
+  (`pipeline.text.bpe`).
 
-`join` is the way back. Exact for char, space and bpe; for word, `split(join(tokens)) == tokens`: `.
-, ! ? ; : ) ]` go back to the word on their left, `( [` and an elision to the one on their right,
-all else is set apart by a space."""
+`join` is the inverse of `split`: exact for char, space and bpe. For word,
+`split(join(tokens)) == tokens`: `. , ! ? ; : ) ]` are joined to the word on their left, `( [` and
+an elision to the one on their right, and all other tokens are separated by a space."""
 
 import functools
 import itertools
@@ -56,8 +53,8 @@ _INVISIBLE = r"[\x{AD}\x{180E}\x{200B}-\x{200F}\x{202A}-\x{202E}\x{2060}-\x{206F
 _SPACES = (
     r"[\x{00}-\x{1F}\x{7F}-\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000}]"
 )
-# Ampersands first and all at once, so that what they uncover is resolved by the rest and a second
-# pass finds nothing.
+# Ampersands first and all at once: the other patterns then resolve the entities that this
+# uncovers, and a second pass changes nothing.
 _ENTITIES = (
     (r"&(?:(?i:amp);)+", "&"),
     (r"&(?i:lt);", "<"),
@@ -66,19 +63,19 @@ _ENTITIES = (
     (r"&(?:#39|#[xX]27|(?i:apos));", "'"),
     (r"&(?i:nbsp);", " "),
 )
-# characters, and marks among them, from which on Unicode's NFC needs help
+# From this many characters, and marks among them, NFC of the standard library is too slow.
 _LONG, _MANY_MARKS = 2000, 50
 _BREAK = r"<(?i:br) ?/?>"
-# all of a break but its last character, at a text's end
+# A break without its last character, at a text's end.
 _OPEN_BREAK = re.compile(r"<[bB][rR] ?/?\Z")
-# From a place where no letter can own the marks, up to the next letter.
+# From a position without a letter that the marks could belong to, up to the next letter.
 _NO_LETTERS = r"(?:^|[^\p{L}\p{M}])\P{L}*"
 
 _ELISION = r"(?i:qu|[cdjlmnst])['’]"
 _WORD = r"[\p{L}\p{M}\p{N}]+(?:['’\-][\p{L}\p{M}\p{N}]+)*"
 _NUMBER = r"\p{N}+(?:[.,:]\p{N}+)+"
-# Leftmost, first alternative: putting a space behind every match is findall. No groups: RE2 is five
-# times slower with them.
+# RE2 takes the leftmost match and the first alternative: a space after every match separates the
+# tokens. No groups: RE2 is five times slower with them.
 _TOKEN = rf"<unk>|@[\-,.]@|{_ELISION}|{_NUMBER}|{_WORD}|[^ ]"
 _LEANS_LEFT = r"^[.,!?;:)\]]$"
 _LEANS_RIGHT = rf"^(?:[(\[]|{_ELISION})$"
@@ -86,8 +83,10 @@ _LEANS_RIGHT = rf"^(?:[(\[]|{_ELISION})$"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Text:
-    """The block `text` of a corpus. A row of more than `max_tokens` tokens (words, for bpe) is
-    rejected; null keeps all."""
+    """The block `text` of a corpus.
+
+    `max_tokens`: a row of more tokens (words, for bpe) is rejected; null accepts all rows.
+    """
 
     level: Level
     lowercase: bool
@@ -100,18 +99,21 @@ class Text:
 
 
 def normalise(texts: pa.StringArray, lowercase: bool, letters_only: bool) -> pa.StringArray:
-    """The texts as the module's docstring says; a null stays null."""
+    """Normalise texts (see the module's docstring); a null stays null."""
     texts = _composed(texts)
     if lowercase:
         texts = pc.utf8_lower(texts)
     texts = pc.replace_substring_regex(texts, _INVISIBLE, "")
+
     if pc.any(pc.match_substring(texts, "&")).as_py():
         for pattern, character in _ENTITIES:
             texts = pc.replace_substring_regex(texts, pattern, character)
+
     texts = pc.replace_substring_regex(texts, _SPACES, " ")
     texts = pc.replace_substring_regex(texts, "  +", " ")
     texts = _without_breaks(texts)
-    # again: dropping characters and lowering bring letters and accents together
+
+    # Compose again: dropped characters and lower case may have put accents next to letters.
     texts = _composed(texts)
     if letters_only:
         texts = pc.replace_substring_regex(texts, _NO_LETTERS, " ")
@@ -119,20 +121,24 @@ def normalise(texts: pa.StringArray, lowercase: bool, letters_only: bool) -> pa.
 
 
 def split(texts: pa.StringArray, level: Level) -> pa.ListArray:
-    """Normalised texts to lists of tokens; an empty text has none."""
+    """Split normalised texts into lists of tokens; an empty text has none."""
     if level == "char":
         return _characters(texts)
     if level == "word":
-        apart = pc.replace_substring_regex(texts, _TOKEN, r"\0 ")
-        texts = pc.ascii_rtrim(pc.replace_substring(apart, "  ", " "), characters=" ")
+        separated = pc.replace_substring_regex(texts, _TOKEN, r"\0 ")
+        texts = pc.ascii_rtrim(pc.replace_substring(separated, "  ", " "), characters=" ")
     return _words(texts)
 
 
 def join(tokens: pa.ListArray, level: Level) -> pa.StringArray:
-    """Lists of tokens to texts: the way back from `split`."""
+    """Join lists of tokens to texts: the inverse of `split`."""
     if level != "word":
         return pc.binary_join(tokens, "" if level == "char" else " ")
-    words, starts = tokens.flatten(), offsets(tokens)
+
+    words = tokens.flatten()
+    starts = offsets(tokens)
+
+    # Tokens without a space before them: punctuation, after an opening one, and the first of each.
     glued = pc.match_substring_regex(words, _LEANS_LEFT).to_numpy(zero_copy_only=False)
     glued[1:] |= pc.match_substring_regex(words, _LEANS_RIGHT).to_numpy(zero_copy_only=False)[:-1]
     glued[starts[:-1][starts[:-1] < len(words)]] = True
@@ -140,34 +146,34 @@ def join(tokens: pa.ListArray, level: Level) -> pa.StringArray:
     return pc.binary_join(lists(starts, spaced), "")
 
 
-def rewritten(texts: pa.StringArray, text: Text) -> pa.StringArray:
-    """The texts as a model without errors would write them: read as the block `text` says, and
-    joined again.
+def round_trip(texts: pa.StringArray, text: Text) -> pa.StringArray:
+    """Normalise, split and join texts: the form in which a perfect model would write them.
 
-    References and answers are rewritten before they are compared, so that a score measures the
-    model and not the reading. Applying it twice changes nothing."""
-    return join(split(normalise(texts, text.lowercase, text.letters_only), text.level), text.level)
+    References and predictions are put into this form before they are compared, so that a score
+    measures the model and not the tokenization. Applying it twice changes nothing."""
+    tokens = split(normalise(texts, text.lowercase, text.letters_only), text.level)
+    return join(tokens, text.level)
 
 
 def offsets(tokens: pa.ListArray) -> Offsets:
-    """Offsets of each list in `tokens.flatten()`, and the end; right for slices too."""
+    """Offsets of each list in `tokens.flatten()`, and the end; correct for slices too."""
     if not len(tokens):
         return np.zeros(1, np.int32)
-    found = tokens.offsets.to_numpy()
-    from_zero: Offsets = found - found[0]
+    absolute = tokens.offsets.to_numpy()
+    from_zero: Offsets = absolute - absolute[0]
     return from_zero
 
 
 def lists(starts: Offsets, values: pa.Array) -> pa.ListArray:
-    """The lists of `values` that begin at `starts` (its last entry is the end)."""
+    """Lists of `values` that begin at `starts` (its last entry is the end)."""
     return pa.ListArray.from_arrays(pa.array(starts, pa.int32()), values)
 
 
 def _composed(texts: pa.StringArray) -> pa.StringArray:
-    """Unicode NFC by the standard library: Arrow 25's own leaves NFC decomposed
+    """Unicode NFC by the standard library: that of Arrow 25 leaves NFC decomposed
     (apache/arrow#51225).
 
-    Texts without a character from U+0300 on are in NFC as they are; only the others pass through
+    Texts without a character from U+0300 on are already in NFC; only the others pass through
     Python."""
     needed = pc.fill_null(pc.match_substring_regex(texts, r"[^\x{00}-\x{2FF}]"), False)
     if not pc.any(needed).as_py():
@@ -184,7 +190,7 @@ def _has_many_marks(text: str) -> bool:
     if len(text) <= _LONG:
         return False
     marks = sum(map(bool, map(unicodedata.combining, text)))
-    # vowels that are two marks each
+    # Vowels of Tibetan that decompose into two marks each.
     return marks + sum(text.count(vowel) for vowel in "\u0f73\u0f75\u0f81") > _MANY_MARKS
 
 
@@ -193,17 +199,18 @@ def _decomposed(text: str) -> str:
     n * n steps."""
     characters = (part for character in text for part in unicodedata.normalize("NFD", character))
     runs = itertools.groupby(characters, key=lambda character: unicodedata.combining(character) > 0)
-    # stable: marks of one class keep their order
+    # Canonical ordering. The sort is stable: marks of one class keep their order.
     sort = functools.partial(sorted, key=unicodedata.combining)
     return "".join(part for marks, run in runs for part in (sort(run) if marks else run))
 
 
 def _without_breaks(texts: pa.StringArray) -> pa.StringArray:
-    """The texts with a space for each line break of HTML, also for one that only a replacement
-    forms, as in `<br<br>>`."""
+    """Replace each line break of HTML by a space, also nested ones as in `<br<br>>`."""
     if not pc.any(pc.match_substring_regex(texts, _BREAK)).as_py():
         return texts
     texts = pc.replace_substring_regex(pc.replace_substring_regex(texts, _BREAK, " "), "  +", " ")
+
+    # A replacement may have formed a new break: only those texts pass through Python.
     nested = pc.fill_null(pc.match_substring_regex(texts, _BREAK), False)
     if not pc.any(nested).as_py():
         return texts
@@ -212,8 +219,7 @@ def _without_breaks(texts: pa.StringArray) -> pa.StringArray:
 
 
 def _reduced(text: str) -> str:
-    """The text without breaks however deeply they are nested, in one pass: repeated replacing takes
-    quadratic time."""
+    """Replace breaks of any nesting in one pass: repeated replacement takes quadratic time."""
     output: list[str] = []
     for character in text:
         if character == ">" and (opening := _OPEN_BREAK.search("".join(output[-5:]))):
@@ -229,14 +235,16 @@ def _words(texts: pa.StringArray) -> pa.ListArray:
     empty = pc.equal(texts, "").to_numpy(zero_copy_only=False)
     if not empty.any():
         return parts
+
+    # split_pattern gives an empty text one empty token; drop it.
     counts = np.where(empty, 0, pc.list_value_length(parts).to_numpy(zero_copy_only=False))
     values = parts.flatten()
     return lists(_cumulated(counts), values.filter(pc.not_equal(values, "")))
 
 
 def _characters(texts: pa.StringArray) -> pa.ListArray:
-    """No copy of the bytes: the characters' offsets are laid over them, at every byte that does not
-    continue a character."""
+    """Split into characters without copying the bytes: an offset at every byte that does not
+    continue a UTF-8 character (10xxxxxx)."""
     if not len(texts):
         return pa.array([], pa.list_(pa.string()))
     bounds = np.frombuffer(texts.buffers()[1], np.int32)[
@@ -244,8 +252,8 @@ def _characters(texts: pa.StringArray) -> pa.ListArray:
     ]
     data = np.frombuffer(texts.buffers()[2] or b"", np.uint8)[bounds[0] : bounds[-1]]
     starts = np.flatnonzero((data & 0xC0) != 0x80).astype(np.int32)
-    places = np.append(starts, np.int32(len(data))).astype(np.int32)
-    values = pa.StringArray.from_buffers(len(starts), pa.py_buffer(places), pa.py_buffer(data))
+    ends = np.append(starts, np.int32(len(data))).astype(np.int32)
+    values = pa.StringArray.from_buffers(len(starts), pa.py_buffer(ends), pa.py_buffer(data))
     return lists(np.searchsorted(starts, bounds - bounds[0]).astype(np.int32), values)
 
 

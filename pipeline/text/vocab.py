@@ -1,5 +1,5 @@
-"""Vocabularies: which tokens have ids, the most frequent first, ties by the token's own order, so
-that a rerun agrees."""
+"""Vocabularies: tokens with ids, the most frequent first; ties in the order of the tokens, so that
+a rerun gives the same ids."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,19 +14,19 @@ from pipeline.core.errors import refuse
 from pipeline.text.specials import SPECIALS, UNK
 
 BYTES = 256
-TODO = "Run `dvc checkout` of its folder, or `dvc repro -f` of the stage vocab."
+REPAIR_ADVICE = "Run `dvc checkout` of its folder, or `dvc repro -f` of the stage vocab."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Vocab:
     """The block `vocab` of a corpus.
 
-    `corpus`: whose training text it is made of: the corpus's own name, or another's with the same
-    `text` and `vocab`, so that a model of that one can be trained further on this one.
+    `corpus`: the corpus whose training text is counted: this one, or another one with the same
+    `text` and `vocab`, so that a model of that one can be fine-tuned on this one.
 
-    `size` counts every id, the specials too; null for all tokens. Tokens seen fewer than
-    `min_count` times become `<unk>` (for bpe: pairs seen less often are not merged). `share`: one
-    vocabulary for both sides of pairs, no effect on text."""
+    `size`: the number of ids, specials included; null for all tokens. `min_count`: rarer tokens
+    become `<unk>` (for bpe: rarer pairs are not merged). `share`: one vocabulary for source and
+    target; no effect on text."""
 
     corpus: str
     size: int | None
@@ -44,18 +44,21 @@ class Vocab:
 
 
 def load(path: Path, size: int | None, first: Sequence[str]) -> pa.StringArray:
-    """The tokens of the vocabulary at `path`, each at its id; `size` and `first`: how many, and
-    which come first.
+    """Load the tokens of the vocabulary at `path`, in the order of their ids.
 
-    UserError for one that is damaged.
+    `size`: the expected number of ids. `first`: the expected first tokens. UserError if the
+    vocabulary is damaged.
     """
     table = tables.read(path, tables.VOCAB)
     tokens = table["token"].combine_chunks()
     if size is not None and len(tokens) != size:
-        raise refuse(str(path), f"{len(tokens)} ids", f"{size}, as vocab.json has", TODO)
-    # not by pa.array, which imports pandas
+        raise refuse(str(path), f"{len(tokens)} ids", f"{size}, as vocab.json has", REPAIR_ADVICE)
+    # Compare in NumPy: pa.array would import pandas.
     if not np.array_equal(table["id"].to_numpy(), np.arange(len(tokens))):
-        raise refuse(str(path), "ids out of order", f"the ids 0 to {len(tokens) - 1}", TODO)
+        raise refuse(
+            str(path), "ids out of order", f"the ids 0 to {len(tokens) - 1}", REPAIR_ADVICE
+        )
+
     if (
         tokens.null_count
         or len(tokens.unique()) != len(tokens)
@@ -65,7 +68,7 @@ def load(path: Path, size: int | None, first: Sequence[str]) -> pa.StringArray:
             str(path),
             "tokens missing, doubled or out of place",
             "each token once, special ones first",
-            TODO,
+            REPAIR_ADVICE,
         )
     return tokens
 
@@ -82,31 +85,32 @@ def check_pieces(config: Vocab, where: str) -> None:
 
 
 def count(tokens: pa.ListArray) -> pa.Table:
-    """The distinct tokens (`token`) and how often each occurs (`count`), in no particular order."""
-    found = pc.value_counts(tokens.flatten())
-    return _counts(found.field("values"), found.field("counts"))
+    """Count the distinct tokens (`token`, `count`), in no particular order."""
+    counts = pc.value_counts(tokens.flatten())
+    return _counts(counts.field("values"), counts.field("counts"))
 
 
-def merge(one: pa.Table, other: pa.Table) -> pa.Table:
-    """Two tables of counts added up."""
-    summed = pa.concat_tables([one, other]).group_by("token").aggregate([("count", "sum")])
+def merge(first: pa.Table, second: pa.Table) -> pa.Table:
+    """Add up two tables of counts."""
+    summed = pa.concat_tables([first, second]).group_by("token").aggregate([("count", "sum")])
     return _counts(summed["token"], summed["count_sum"])
 
 
 def table(counts: pa.Table, config: Vocab) -> pa.Table:
-    """The vocabulary (`tables.VOCAB`) of word or character counts: specials, then tokens by count
-    down and token up.
+    """Vocabulary (`tables.VOCAB`) of word or character counts: specials, then tokens by descending
+    count and ascending token.
 
-    The count of `<unk>` is that of all tokens left out. A token of the text that is written like a
-    special is never one; only `<unk>` means what it says."""
-    real = counts.filter(pc.invert(pc.is_in(counts["token"], pa.array(SPECIALS))))
-    often = real.filter(pc.greater_equal(real["count"], config.min_count))
-    ordered = often.sort_by([("count", "descending"), ("token", "ascending")])
-    kept = ordered if config.size is None else ordered.slice(0, config.size - len(SPECIALS))
-    left_out = (pc.sum(counts["count"]).as_py() or 0) - (pc.sum(kept["count"]).as_py() or 0)
-    specials = [left_out if number == UNK else 0 for number in range(len(SPECIALS))]
-    tokens = pa.concat_arrays([pa.array(SPECIALS), kept["token"].combine_chunks()])
-    numbers = pa.concat_arrays([pa.array(specials, pa.int64()), kept["count"].combine_chunks()])
+    The count of `<unk>` is that of all excluded tokens. A token of the text that is written like a
+    special is excluded."""
+    ordinary = counts.filter(pc.invert(pc.is_in(counts["token"], pa.array(SPECIALS))))
+    frequent = ordinary.filter(pc.greater_equal(ordinary["count"], config.min_count))
+    ordered = frequent.sort_by([("count", "descending"), ("token", "ascending")])
+    included = ordered if config.size is None else ordered.slice(0, config.size - len(SPECIALS))
+
+    unknown = (pc.sum(counts["count"]).as_py() or 0) - (pc.sum(included["count"]).as_py() or 0)
+    specials = [unknown if number == UNK else 0 for number in range(len(SPECIALS))]
+    tokens = pa.concat_arrays([pa.array(SPECIALS), included["token"].combine_chunks()])
+    numbers = pa.concat_arrays([pa.array(specials, pa.int64()), included["count"].combine_chunks()])
     return pa.table(
         [tokens, pa.array(range(len(tokens)), pa.int32()), numbers], schema=tables.VOCAB
     )

@@ -1,5 +1,5 @@
-"""Clauses and sentences: two clauses bound by a pronoun, questions, coordination; and the grammar
-as a whole."""
+"""Clauses and sentences: clauses linked by a pronoun, questions, coordination; and the whole
+grammar."""
 
 from pipeline.grammars.english_french.lexicon import (
     GENDERS,
@@ -17,52 +17,56 @@ from pipeline.grammars.grammar import Rules
 
 
 def rules() -> Rules:
-    """The whole grammar: `Sentence` for every split but `test_long`, which is drawn from `Long`."""
-    made = Rules()
-    add_words(made)
+    """Build the grammar: `Long` for the split `test_long`, `Sentence` for all others."""
+    rules = Rules()
+    add_words(rules)
+
     for kind in ("person", "animal", "thing", "place"):
         for gender in GENDERS if kind != "place" else ("ms", "fs"):
-            add_noun_phrases(made, kind, gender)
+            add_noun_phrases(rules, kind, gender)
+
     for kind in ("person", "animal", "thing"):
         for gender in GENDERS:
-            add_relative_clauses(made, kind, gender)
-            made.add(f"Any {kind}", 1, f"{{NP {kind} {gender}}}", f"{{NP {kind} {gender}}}")
-            made.add(
+            add_relative_clauses(rules, kind, gender)
+            rules.add(f"Any {kind}", 1, f"{{NP {kind} {gender}}}", f"{{NP {kind} {gender}}}")
+            rules.add(
                 f"Any denied {kind}",
                 1,
                 f"{{Denied {kind} {gender}}}",
                 f"{{Denied {kind} {gender}}}",
             )
     for gender in GENDERS:
-        who = f"{{Definite person {gender}}}"
-        made.add("Recipient", 1, who, f"à {who}")
+        recipient = f"{{Definite person {gender}}}"
+        rules.add("Recipient", 1, recipient, f"à {recipient}")
     for prefix in ("", "denied "):
         for kind, weight in (("person", 2), ("animal", 2), ("thing", 3)):
-            made.both(f"Any {prefix}one", weight, f"{{Any {prefix}{kind}}}")
+            rules.both(f"Any {prefix}one", weight, f"{{Any {prefix}{kind}}}")
+
     for subject in SUBJECTS:
-        add_verb_phrases(made, subject)
-    _clauses(made)
-    _links(made)
-    _questions(made)
-    _sentences(made)
-    return made
+        add_verb_phrases(rules, subject)
+
+    _clauses(rules)
+    _links(rules)
+    _questions(rules)
+    _sentences(rules)
+    return rules
 
 
-def _clauses(made: Rules) -> None:
-    """`Clause`: a subject and what it does."""
+def _clauses(rules: Rules) -> None:
+    """Add `Clause`: a subject and its verb phrase."""
     for kind, weight in (("person", 5), ("animal", 3), ("thing", 1.5)):
         for gender in GENDERS:
-            made.both("Clause", weight, f"{{NP {kind} {gender}}} {{VP {kind} {gender}}}")
-    made.add("Clause", 6, "i {VP person 1s}", "je/j' {VP person 1s}")
-    made.add("Clause", 5, "we {VP person 1p}", "nous {VP person 1p}")
+            rules.both("Clause", weight, f"{{NP {kind} {gender}}} {{VP {kind} {gender}}}")
+    rules.add("Clause", 6, "i {VP person 1s}", "je/j' {VP person 1s}")
+    rules.add("Clause", 5, "we {VP person 1p}", "nous {VP person 1p}")
 
 
-def _links(made: Rules) -> None:
-    """`Linked`: two clauses, the second about the first by a pronoun, whose antecedent is always
-    the same by construction.
+def _links(rules: Rules) -> None:
+    """Add `Linked`: two clauses, linked by a pronoun whose antecedent is unambiguous.
 
-    A pronoun subject means the first clause's subject if that clause has no object; after an
-    object, `he`, `she` and `they` mean the subject and `it`, `him`, `her` and `them` the object.
+    A pronoun subject refers to the first clause's subject if that clause has no object. After an
+    object, `he`, `she` and `they` refer to the subject and `it`, `him`, `her` and `them` to the
+    object.
     """
     for gender, il in PRONOUNS.items():
         for kind in ("person", "animal"):
@@ -73,88 +77,105 @@ def _links(made: Rules) -> None:
                 (", but", ", mais"),
             ):
                 start = f"{{NP {kind} {gender}}} {{Brief {kind} {gender}#1}}"
-                made.add(
+                rules.add(
                     "Linked",
                     0.7,
                     f"{start} {english} {pronoun} {{Brief {kind} {gender}#2}}",
                     f"{start} {word} {il} {{Brief {kind} {gender}#2}}",
                 )
+
         for object_ in GENDERS:
-            _object_links(made, gender, object_)
+            _object_links(rules, gender, object_)
 
 
-def _object_links(made: Rules, subject: str, object_: str) -> None:
-    he, il = english_pronoun("person", subject), PRONOUNS[subject]
+def _object_links(rules: Rules, subject: str, object_: str) -> None:
+    """Add links by an object pronoun, which the French side places before the verb."""
+    he = english_pronoun("person", subject)
+    il = PRONOUNS[subject]
     for kind in ("animal", "thing"):
         verbs = "any" if kind == "animal" else "deal"
         start = f"{{NP person {subject}}} {{Does {verbs} {subject}}} {{Plain {kind} {object_}}}"
         it = "it" if object_[1] == "s" else "them"
         for verb in ("any", "deal")[: 1 + (kind == "thing")]:
             again = f"{{Clitic {verb} {subject} {object_}}}"
-            made.add(
+            rules.add(
                 "Linked", 0.5, f"{start} , and {he} {again} {it}", f"{start} , et {il} {again}"
             )
+
+        # `they` would be ambiguous: the subject or the object.
         if it == "it":
             be = f"{{Be {kind} {object_}}}"
-            made.add(
+            rules.add(
                 "Linked", 0.5, f"{start} , but it {be}", f"{start} , mais {PRONOUNS[object_]} {be}"
             )
+
+    # Persons of different gender, so that `him` and `her` are the object.
     if {subject, object_} == {"ms", "fs"}:
         start = f"{{NP person {subject}}} {{Does any {subject}}} {{Plain person {object_}}}"
         him = {"ms": "him", "fs": "her"}[object_]
         for verb in ("any", "to"):
             again = f"{{Clitic {verb} {subject} {object_}}}"
-            made.add("Linked", 1, f"{start} , and {he} {again} {him}", f"{start} , et {il} {again}")
+            rules.add(
+                "Linked", 1, f"{start} , and {he} {again} {him}", f"{start} , et {il} {again}"
+            )
 
 
-def _questions(made: Rules) -> None:
+def _questions(rules: Rules) -> None:
+    """Add `Question`: yes/no and wh-questions, in French mostly with `est-ce que`."""
     for kind, weight in (("person", 3), ("animal", 2), ("thing", 1)):
         for gender in GENDERS:
-            _asked(made, kind, gender, weight, f"{{Plain {kind} {gender}}}")
+            _question_clauses(rules, kind, gender, weight, f"{{Plain {kind} {gender}}}")
     for english, word in (("", ""), ("where ", "où "), ("why ", "pourquoi "), ("when ", "quand ")):
-        made.add(
+        rules.add(
             "Question",
             1 if english else 0.3,
             f"{english}{{Asked}}",
             f"{word}est-ce que/qu' {{Asked}}",
         )
+
     for gender in GENDERS:
         for kind in ("person", "animal"):
             who = f"{{Plain {kind} {gender}}}"
-            do, avoir = SUBJECTS[gender][2], SUBJECTS[gender][4]
-            verb, found = f"{{Verb any base {gender}}}", "{Verb any base pp ms}"
-            made.add("Question", 0.03, f"what {do} {who} {verb}", f"qu'est-ce que/qu' {who} {verb}")
-            made.add(
+            do = SUBJECTS[gender][2]
+            avoir = SUBJECTS[gender][4]
+            verb = f"{{Verb any base {gender}}}"
+            participle = "{Verb any base pp ms}"
+            rules.add(
+                "Question", 0.03, f"what {do} {who} {verb}", f"qu'est-ce que/qu' {who} {verb}"
+            )
+            rules.add(
                 "Question",
                 0.02,
-                f"what did {who} {found}",
-                f"qu'est-ce que/qu' {who} {avoir} {found}",
+                f"what did {who} {participle}",
+                f"qu'est-ce que/qu' {who} {avoir} {participle}",
             )
-    made.add("Question", 0.3, "who {VP person ms}", "qui {VP person ms}")
+    rules.add("Question", 0.3, "who {VP person ms}", "qui {VP person ms}")
 
 
-def _asked(made: Rules, kind: str, gender: str, weight: float, who: str) -> None:
+def _question_clauses(rules: Rules, kind: str, gender: str, weight: float, who: str) -> None:
+    """Add `Asked`: English with an auxiliary before the subject, French in the usual order."""
     be, was, do, _, avoir, etre, etait, pouvoir, _ = SUBJECTS[gender]
     quality = f"{{Predicate {kind} {gender}}}"
-    made.add("Asked", weight, f"{be} {who} {quality}", f"{who} {etre} {quality}")
-    made.add("Asked", weight / 2, f"{was} {who} {quality}", f"{who} {etait} {quality}")
+    rules.add("Asked", weight, f"{be} {who} {quality}", f"{who} {etre} {quality}")
+    rules.add("Asked", weight / 2, f"{was} {who} {quality}", f"{who} {etait} {quality}")
     if kind == "thing":
         return
+
     verbs = [("any", " {Any one}"), ("alone", ""), ("move", "")]
     for verb, rest in [*verbs, ("deal", " {Any thing}")] if kind == "person" else verbs:
         participle = gender if verb == "move" else "ms"
         auxiliary = etre if verb == "move" else avoir
         base = f"{{Verb {verb} base "
-        made.add(
+        rules.add(
             "Asked", weight, f"{do} {who} {base}{gender}}}{rest}", f"{who} {base}{gender}}}{rest}"
         )
-        made.add(
+        rules.add(
             "Asked",
             weight / 2,
             f"did {who} {base}pp {participle}}}{rest}",
             f"{who} {auxiliary} {base}pp {participle}}}{rest}",
         )
-        made.add(
+        rules.add(
             "Asked",
             weight / 4,
             f"can {who} {base}inf}}{rest}",
@@ -162,31 +183,37 @@ def _asked(made: Rules, kind: str, gender: str, weight: float, who: str) -> None
         )
 
 
-def _sentences(made: Rules) -> None:
-    part = "{Part}"
-    made.both("Part", 6, "{Clause}")
-    made.both("Part", 5, "{Linked}")
-    made.add("Part", 0.8, "when {Clause#1} , {Clause#2}", "quand {Clause#1} , {Clause#2}")
+def _sentences(rules: Rules) -> None:
+    """Add `Sentence`, and `Long` of at least two parts."""
+    rules.both("Part", 6, "{Clause}")
+    rules.both("Part", 5, "{Linked}")
+    rules.add("Part", 0.8, "when {Clause#1} , {Clause#2}", "quand {Clause#1} , {Clause#2}")
     for gender in GENDERS[:2]:
         who = f"{{Definite person {gender}}}"
-        made.add("Part", 0.3, f"{who} says that {{Clause}}", f"{who} dit que/qu' {{Clause}}")
-        made.add("Part", 0.3, f"{who} thinks that {{Clause}}", f"{who} pense que/qu' {{Clause}}")
+        rules.add("Part", 0.3, f"{who} says that {{Clause}}", f"{who} dit que/qu' {{Clause}}")
+        rules.add("Part", 0.3, f"{who} thinks that {{Clause}}", f"{who} pense que/qu' {{Clause}}")
     for kind in ("person", "animal", "thing"):
         for gender in GENDERS:
-            _existence(made, kind, gender)
-    made.both("Joined", 10, part)
+            _existence(rules, kind, gender)
+
+    rules.both("Joined", 10, "{Part}")
     for english, word in (("and", "et"), ("but", "mais")):
-        made.add("Joined", 1.5, f"{{Part}} , {english} {{Joined}}", f"{{Part}} , {word} {{Joined}}")
-        made.add("Long", 1, f"{{Part}} , {english} {{Joined}} .", f"{{Part}} , {word} {{Joined}} .")
-    made.both("Sentence", 8, "{Joined} .")
-    made.both("Sentence", 1.4, "{Question} ?")
+        rules.add(
+            "Joined", 1.5, f"{{Part}} , {english} {{Joined}}", f"{{Part}} , {word} {{Joined}}"
+        )
+        rules.add(
+            "Long", 1, f"{{Part}} , {english} {{Joined}} .", f"{{Part}} , {word} {{Joined}} ."
+        )
+    rules.both("Sentence", 8, "{Joined} .")
+    rules.both("Sentence", 1.4, "{Question} ?")
 
 
-def _existence(made: Rules, kind: str, gender: str) -> None:
+def _existence(rules: Rules, kind: str, gender: str) -> None:
+    """Add `there is` and `there are no`: French `il y a`, with `de` under negation."""
     nominal = f"{{Nominal {kind} {gender}}} {{Place}}"
     if gender[1] == "s":
         un = "un" if gender == "ms" else "une"
-        made.add("Part", 0.06, f"there is a/an {nominal}", f"il y a {un} {nominal}")
-        made.add("Part", 0.03, f"there is no {nominal}", f"il ne/n' y a pas de/d' {nominal}")
+        rules.add("Part", 0.06, f"there is a/an {nominal}", f"il y a {un} {nominal}")
+        rules.add("Part", 0.03, f"there is no {nominal}", f"il ne/n' y a pas de/d' {nominal}")
     else:
-        made.add("Part", 0.03, f"there are no {nominal}", f"il ne/n' y a pas de/d' {nominal}")
+        rules.add("Part", 0.03, f"there are no {nominal}", f"il ne/n' y a pas de/d' {nominal}")

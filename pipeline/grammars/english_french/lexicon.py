@@ -1,5 +1,5 @@
-"""The words of the translation grammar: English and French forms of nouns, adjectives, verbs and
-what goes with them.
+"""The words of the translation grammar: English and French forms of nouns, adjectives, verbs,
+determiners and pronouns.
 
 Features are parts of symbols' names: gender and number `ms fs mp fp`, as a subject also `1s 1p` (I
 and we)."""
@@ -110,19 +110,22 @@ DIRECT = {"ms": "le/l'", "fs": "la/l'", "mp": "les", "fp": "les"}
 INDIRECT = {"ms": "lui", "fs": "lui", "mp": "leur", "fp": "leur"}
 
 
-def add_words(made: Rules) -> None:
-    """`Noun`, `Adjective`, `Predicate` and `Verb` in every form; a verb's symbol names its form on
-    both sides."""
+def add_words(rules: Rules) -> None:
+    """Add `Noun`, `Adjective`, `Predicate` and `Verb` in every form; a verb's symbol names its form
+    on both sides."""
     for line in NOUNS.split("\n")[1:-1]:
         kind, gender, singular, plural, singulier, pluriel = line.split()
-        made.add(f"Noun {kind} {gender}s", 1, singular, singulier)
-        made.add(f"Noun {kind} {gender}p", 1, plural, pluriel)
+        rules.add(f"Noun {kind} {gender}s", 1, singular, singulier)
+        rules.add(f"Noun {kind} {gender}p", 1, plural, pluriel)
+
     for line in ADJECTIVES.split("\n")[1:-1]:
         side, kinds, english, *forms = line.split()
         for gender, form in zip(("ms", "fs", "mp", "fp"), [*forms, forms[1] + "s"], strict=True):
             for kind in kinds.split(","):
-                made.add(f"Adjective {side} {kind} {gender}", 1, english, form)
-                made.add(f"Predicate {kind} {gender}", 1, english, form.partition("/")[0])
+                rules.add(f"Adjective {side} {kind} {gender}", 1, english, form)
+                # A predicate never precedes a noun: it has no form before a vowel.
+                rules.add(f"Predicate {kind} {gender}", 1, english, form.partition("/")[0])
+
     for line in VERBS.split("\n")[1:-1]:
         kind, base, third, past, infinitive, je, nous, il, ils, participle = line.split()
         french_forms = {
@@ -137,23 +140,24 @@ def add_words(made: Rules) -> None:
         french_forms |= {f"pp {gender}": _participle(participle, gender) for gender in GENDERS}
         for english_form, english in (("base", base), ("third", third), ("past", past)):
             for french_form, word in french_forms.items():
-                made.add(
+                rules.add(
                     f"Verb {kind} {english_form} {french_form}", 1, english.replace("_", " "), word
                 )
 
 
 def gender_of(subject: str) -> str:
-    """Gender and number that a subject gives to its predicate; of I and we, the masculine."""
+    """Gender and number of a subject's predicate; masculine for I and we."""
     return SAID_OF_I_AND_WE.get(subject, subject)
 
 
 def english_pronoun(kind: str, gender: str) -> str:
-    """The subject pronoun for a noun of this kind: he, she, it or they."""
+    """Subject pronoun for a noun of this kind: he, she, it or they."""
     if gender[1] == "p":
         return "they"
     return {"ms": "he", "fs": "she"}[gender] if kind == "person" else "it"
 
 
 def _participle(masculine: str, gender: str) -> str:
+    # pris is the same in the plural; prise takes an s.
     plural = "s" if gender[1] == "p" and not (gender == "mp" and masculine.endswith("s")) else ""
     return masculine + ("e" if gender[0] == "f" else "") + plural

@@ -1,4 +1,4 @@
-"""Phrases: nouns with their determiners and adjectives, verbs in every tense and polarity, relative
+"""Phrases: nouns with determiners and adjectives, verbs in every tense and polarity, relative
 clauses."""
 
 from collections.abc import Iterator
@@ -14,131 +14,166 @@ from pipeline.grammars.english_french.lexicon import (
 )
 from pipeline.grammars.grammar import Rules
 
-ASSERTED, DENIED = 16, 7  # the weights of the frames that assert and that deny
+# Sums of the weights of the affirmative and the negative frames (`_frames`).
+ASSERTED = 16
+DENIED = 7
 
 
-def add_noun_phrases(made: Rules, kind: str, gender: str) -> None:
-    """`Definite`, `Plain` (or indefinite), `Denied` (the object of a negated verb), each with
-    adjectives on either side."""
-    noun, key = f"{{Noun {kind} {gender}}}", f"{kind} {gender}"
-    before, after = f"{{Adjective before {key}}}", f"{{Adjective after {key}}}"
-    bare, led, nominal = f"Bare {key}", f"Led {key}", f"{{Nominal {key}}}"
-    made.both(bare, 3, noun)
-    made.add(bare, 1, f"{after} {noun}", f"{noun} {after}")
-    made.both(led, 3, f"{before} {noun}")
-    made.add(led, 1, f"{before} {after} {noun}", f"{before} {noun} {after}")
-    made.both(f"Nominal {key}", 5, f"{{{bare}}}")
-    made.both(f"Nominal {key}", 3, f"{{{led}}}")
+def add_noun_phrases(rules: Rules, kind: str, gender: str) -> None:
+    """Add `Definite`, `Plain` (definite or indefinite) and `Denied` (the object of a negated verb),
+    with adjectives before and after the noun."""
+    key = f"{kind} {gender}"
+    noun = f"{{Noun {key}}}"
+    before = f"{{Adjective before {key}}}"
+    after = f"{{Adjective after {key}}}"
+
+    # `Bare` begins with the noun in French, `Led` with an adjective.
+    bare = f"Bare {key}"
+    led = f"Led {key}"
+    nominal = f"{{Nominal {key}}}"
+    rules.both(bare, 3, noun)
+    rules.add(bare, 1, f"{after} {noun}", f"{noun} {after}")
+    rules.both(led, 3, f"{before} {noun}")
+    rules.add(led, 1, f"{before} {after} {noun}", f"{before} {noun} {after}")
+    rules.both(f"Nominal {key}", 5, f"{{{bare}}}")
+    rules.both(f"Nominal {key}", 3, f"{{{led}}}")
+
     for i, pair in enumerate(DEFINITE[gender].split()):
         english, word = pair.split(":")
-        made.add(
+        rules.add(
             f"Definite {key}", 10 if i == 0 else 1, f"{english} {nominal}", f"{word} {nominal}"
         )
-    made.both(f"Plain {key}", 5, f"{{Definite {key}}}")
-    made.both(f"Denied {key}", 5, f"{{Definite {key}}}")
+    rules.both(f"Plain {key}", 5, f"{{Definite {key}}}")
+    rules.both(f"Denied {key}", 5, f"{{Definite {key}}}")
+
+    # The indefinite article is `de` under negation, and `de` for `des` before an adjective.
     if gender[1] == "s":
-        made.add(
+        rules.add(
             f"Plain {key}", 2, f"a/an {nominal}", f"{'un' if gender == 'ms' else 'une'} {nominal}"
         )
-        made.add(f"Denied {key}", 2, f"a/an {nominal}", f"de/d' {nominal}")
+        rules.add(f"Denied {key}", 2, f"a/an {nominal}", f"de/d' {nominal}")
     else:
-        made.add(f"Plain {key}", 1.25, f"some {{{bare}}}", f"des {{{bare}}}")
-        made.add(f"Plain {key}", 0.75, f"some {{{led}}}", f"de/d' {{{led}}}")
-        made.add(f"Denied {key}", 2, f"any {nominal}", f"de/d' {nominal}")
+        rules.add(f"Plain {key}", 1.25, f"some {{{bare}}}", f"des {{{bare}}}")
+        rules.add(f"Plain {key}", 0.75, f"some {{{led}}}", f"de/d' {{{led}}}")
+        rules.add(f"Denied {key}", 2, f"any {nominal}", f"de/d' {nominal}")
+
     if kind == "place":
-        made.add("Place", 1, f"in {{Definite {key}}}", f"dans {{Definite {key}}}")
+        rules.add("Place", 1, f"in {{Definite {key}}}", f"dans {{Definite {key}}}")
 
 
-def add_verb_phrases(made: Rules, subject: str) -> None:
-    """`Act` has an object, `Rest` none; `Gap` lacks the one a relative clause hangs on, `Clitic`
-    has a pronoun for it."""
+def add_verb_phrases(rules: Rules, subject: str) -> None:
+    """Add `Act`, with an object; `Rest`, intransitive; `Gap`, without the object, for a relative
+    clause; and `Clitic`, with a pronoun as object."""
     s = subject
     for verb in ("any", "deal", "to"):
-        _conjugate(made, f"Does {verb} {s}", f"Denies {verb} {s}", verb, s)
+        _conjugate(rules, f"Does {verb} {s}", f"Denies {verb} {s}", verb, s)
+
     for verb in ("any", "deal"):
         thing = "one" if verb == "any" else "thing"
-        made.both(f"Act {verb} {s}", ASSERTED, f"{{Does {verb} {s}}} {{Any {thing}}}")
-        made.both(f"Act {verb} {s}", DENIED, f"{{Denies {verb} {s}}} {{Any denied {thing}}}")
+        rules.both(f"Act {verb} {s}", ASSERTED, f"{{Does {verb} {s}}} {{Any {thing}}}")
+        rules.both(f"Act {verb} {s}", DENIED, f"{{Denies {verb} {s}}} {{Any denied {thing}}}")
         for object_ in GENDERS:
             _conjugate(
-                made, f"Gap {verb} {s} {object_}", f"Gap {verb} {s} {object_}", verb, s, "", object_
+                rules,
+                f"Gap {verb} {s} {object_}",
+                f"Gap {verb} {s} {object_}",
+                verb,
+                s,
+                "",
+                object_,
             )
             clitic = f"Clitic {verb} {s} {object_}"
-            _conjugate(made, clitic, clitic, verb, s, DIRECT[object_] + " ", object_)
+            _conjugate(rules, clitic, clitic, verb, s, DIRECT[object_] + " ", object_)
+
+    # Verbs with `à` take an indirect pronoun, with which the participle does not agree.
     for object_ in GENDERS:
         _conjugate(
-            made,
+            rules,
             f"Clitic to {s} {object_}",
             f"Clitic to {s} {object_}",
             "to",
             s,
             INDIRECT[object_] + " ",
         )
-    made.both(f"Act to {s}", ASSERTED, f"{{Does to {s}}} {{Recipient}}")
-    made.both(f"Act to {s}", DENIED, f"{{Denies to {s}}} {{Recipient}}")
+    rules.both(f"Act to {s}", ASSERTED, f"{{Does to {s}}} {{Recipient}}")
+    rules.both(f"Act to {s}", DENIED, f"{{Denies to {s}}} {{Recipient}}")
+
     for verb in ("alone", "move"):
-        _conjugate(made, f"Rest {s}", f"Rest {s}", verb, s)
+        _conjugate(rules, f"Rest {s}", f"Rest {s}", verb, s)
     for kind in ("person", "animal", "thing"):
         if kind == "person" or s in GENDERS:
-            _predicates(made, kind, s)
+            _predicates(rules, kind, s)
 
 
-def _predicates(made: Rules, kind: str, subject: str) -> None:
-    """`Be`, `Brief` (no second noun in it) and `VP` for subjects of a kind."""
-    s, quality = subject, f"{{Predicate {kind} {gender_of(subject)}}}"
+def _predicates(rules: Rules, kind: str, subject: str) -> None:
+    """Add `Be`, `Brief` (without another noun) and `VP` for subjects of a kind."""
+    s = subject
+    quality = f"{{Predicate {kind} {gender_of(subject)}}}"
     be, was, _, _, _, etre, etait, _, _ = SUBJECTS[subject]
     state = f"Be {kind} {s}"
-    made.add(state, 6, f"{be} {quality}", f"{etre} {quality}")
-    made.add(state, 2, f"{be} not {quality}", f"ne/n' {etre} pas {quality}")
-    made.add(state, 2, f"{was} {quality}", f"{etait} {quality}")
-    made.add(state, 1, f"{was} not {quality}", f"ne/n' {etait} pas {quality}")
-    phrase, brief = f"VP {kind} {s}", f"Brief {kind} {s}"
-    made.both(brief, 1, f"{{{state}}}")
-    made.both(phrase, 3, f"{{{state}}}")
-    for other in GENDERS:
-        than = f"{{Plain {kind} {other}}}"
-        made.add(
+    rules.add(state, 6, f"{be} {quality}", f"{etre} {quality}")
+    rules.add(state, 2, f"{be} not {quality}", f"ne/n' {etre} pas {quality}")
+    rules.add(state, 2, f"{was} {quality}", f"{etait} {quality}")
+    rules.add(state, 1, f"{was} not {quality}", f"ne/n' {etait} pas {quality}")
+
+    phrase = f"VP {kind} {s}"
+    brief = f"Brief {kind} {s}"
+    rules.both(brief, 1, f"{{{state}}}")
+    rules.both(phrase, 3, f"{{{state}}}")
+    for gender in GENDERS:
+        than = f"{{Plain {kind} {gender}}}"
+        rules.add(
             phrase, 0.2, f"{be} as {quality} as {than}", f"{etre} aussi {quality} que/qu' {than}"
         )
     if kind == "thing":
         return
-    made.both(brief, 1, f"{{Rest {s}}}")
-    made.both(phrase, 2, f"{{Rest {s}}}")
-    made.both(phrase, 1, f"{{Rest {s}}} {{Place}}")
-    made.both(phrase, 6, f"{{Act any {s}}}")
+
+    rules.both(brief, 1, f"{{Rest {s}}}")
+    rules.both(phrase, 2, f"{{Rest {s}}}")
+    rules.both(phrase, 1, f"{{Rest {s}}} {{Place}}")
+    rules.both(phrase, 6, f"{{Act any {s}}}")
     if kind == "person":
-        made.both(phrase, 3, f"{{Act deal {s}}}")
-        made.both(phrase, 1.5, f"{{Act to {s}}}")
+        rules.both(phrase, 3, f"{{Act deal {s}}}")
+        rules.both(phrase, 1.5, f"{{Act to {s}}}")
 
 
-def add_relative_clauses(made: Rules, kind: str, gender: str) -> None:
-    """`NP`: a plain noun phrase, one of something's owner, or one with a relative clause."""
-    key, who = f"{kind} {gender}", "who" if kind == "person" else "that"
-    phrase, plain = f"NP {key}", f"{{Plain {key}}}"
-    made.both(phrase, 12, plain)
-    made.add(phrase, 2, f"{plain} {who} {{VP {key}}}", f"{plain} qui {{VP {key}}}")
+def add_relative_clauses(rules: Rules, kind: str, gender: str) -> None:
+    """Add `NP`: a plain noun phrase, one with an owner, or one with a relative clause."""
+    key = f"{kind} {gender}"
+    who = "who" if kind == "person" else "that"
+    phrase = f"NP {key}"
+    plain = f"{{Plain {key}}}"
+
+    # Subject relative clauses, then object relative clauses, whose participle agrees.
+    rules.both(phrase, 12, plain)
+    rules.add(phrase, 2, f"{plain} {who} {{VP {key}}}", f"{plain} qui {{VP {key}}}")
     for subject in SUBJECTS:
         if subject in GENDERS:
-            doers = [(f"{{Plain person {subject}#2}}",) * 2, (f"{{Plain animal {subject}#2}}",) * 2]
+            agents = [
+                (f"{{Plain person {subject}#2}}",) * 2,
+                (f"{{Plain animal {subject}#2}}",) * 2,
+            ]
             weight = 0.3
         else:
-            doers, weight = [("i", "je/j'") if subject == "1s" else ("we", "nous")], 0.2
-        for english, word in doers:
+            agents = [("i", "je/j'") if subject == "1s" else ("we", "nous")]
+            weight = 0.2
+        for english, word in agents:
             verbs = "any" if kind != "thing" or "animal" in english else "deal"
             gap = f"{{Gap {verbs} {subject} {gender}}}"
-            made.add(
+            rules.add(
                 phrase, weight, f"{plain} that {english} {gap}", f"{plain} que/qu' {word} {gap}"
             )
+
     if kind != "person":
         for owner in GENDERS:
             nominal = f"{{Nominal {key}}} of {{Definite person {owner}}}"
             word = {"ms": "le/l'", "fs": "la/l'"}.get(gender, "les")
-            made.add(phrase, 0.4, f"the {nominal}", f"{word} {nominal.replace(' of ', ' de ')}")
+            rules.add(phrase, 0.4, f"the {nominal}", f"{word} {nominal.replace(' of ', ' de ')}")
 
 
 class Frame(NamedTuple):
-    """A tense and polarity: how VERB is set on either side, with which forms; CLITIC is where an
-    object pronoun goes."""
+    """A tense and polarity: templates of both sides with VERB and its form, and with CLITIC for an
+    object pronoun."""
 
     weight: float
     english: str
@@ -149,12 +184,15 @@ class Frame(NamedTuple):
 
 
 def _frames(subject: str, move: bool, agreement: str) -> Iterator[Frame]:
-    """All frames for a subject; `move` verbs take être and agree with the subject, others with
-    `agreement`'s object."""
+    """Iterate over all frames of a subject.
+
+    `move` verbs take être and agree with the subject; others take avoir and agree with a preceding
+    object (`agreement`)."""
     _, _, do, want, avoir, etre, _, pouvoir, vouloir = SUBJECTS[subject]
     present = "third" if subject in ("ms", "fs") else "base"
-    auxiliary, participle = (etre, gender_of(subject)) if move else (avoir, agreement)
-    past = f"pp {participle}"
+    auxiliary = etre if move else avoir
+    past = f"pp {gender_of(subject) if move else agreement}"
+
     yield Frame(8, "VERB", present, "CLITIC VERB", subject, False)
     yield Frame(1, "often VERB", present, "CLITIC VERB souvent", subject, False)
     yield Frame(3, f"{do} not VERB", "base", "ne/n' CLITIC VERB pas", subject, True)
@@ -167,7 +205,7 @@ def _frames(subject: str, move: bool, agreement: str) -> Iterator[Frame]:
 
 
 def _conjugate(
-    made: Rules,
+    rules: Rules,
     symbol: str,
     denied: str,
     verb: str,
@@ -175,11 +213,11 @@ def _conjugate(
     clitic: str = "",
     agreement: str = "ms",
 ) -> None:
-    """A verb of the kind `verb` in every frame: productions of `symbol`, or of `denied` for frames
-    that deny."""
+    """Add a verb of the kind `verb` in every frame, as `symbol`, or as `denied` for negative
+    frames."""
     for frame in _frames(subject, verb == "move", agreement):
         slot = f"{{Verb {verb} {frame.english_form} {frame.french_form}}}"
-        made.add(
+        rules.add(
             denied if frame.denies else symbol,
             frame.weight,
             frame.english.replace("VERB", slot),

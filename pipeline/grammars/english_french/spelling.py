@@ -1,21 +1,20 @@
 """Spelling rules of both sides: alternations `plain/before_vowel` (`a/an`, `beau/bel`, `le/l'`),
-elisions, contractions."""
+elision, contraction."""
 
 from collections.abc import Callable
 
-ASPIRATED = {"hibou", "hiboux"}  # an h that lets nothing be elided: le hibou, but l'homme
+ASPIRATED = {"hibou", "hiboux"}  # no elision before an aspirated h: le hibou, but l'homme
 CONTRACTIONS = {("de", "le"): "du", ("de", "les"): "des", ("à", "le"): "au", ("à", "les"): "aux"}
 
 
-def english(written: str) -> str:
-    """The English side as it is spelt."""
-    return " ".join(_spoken(written.split(), _starts_with_english_vowel))
+def english(template: str) -> str:
+    """Spell the English side."""
+    return " ".join(_choose_forms(template.split(), _starts_with_english_vowel))
 
 
-def french(written: str) -> str:
-    """The French side as it is spelt: alternations chosen, elided words joined, prepositions
-    contracted."""
-    words = _spoken(written.split(), _starts_with_french_vowel)
+def french(template: str) -> str:
+    """Spell the French side: choose alternations, join elided words, contract prepositions."""
+    words = _choose_forms(template.split(), _starts_with_french_vowel)
     text: list[str] = []
     for word in words:
         if text and (text[-1], word) in CONTRACTIONS:
@@ -27,9 +26,9 @@ def french(written: str) -> str:
     return " ".join(text)
 
 
-def _spoken(words: list[str], vowel: Callable[[str], bool]) -> list[str]:
-    """The words with each alternation `plain/before_vowel` decided by the word after it, from the
-    last word back."""
+def _choose_forms(words: list[str], vowel: Callable[[str], bool]) -> list[str]:
+    """Choose the form of each alternation `plain/before_vowel` by the next word, from the last word
+    back."""
     chosen: list[str] = []
     for word in reversed(words):
         plain, _, before_vowel = word.partition("/")
