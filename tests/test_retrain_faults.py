@@ -205,7 +205,6 @@ def test_a_fault_of_ours_ends_the_schedule_for_all_to_see(
         raise KeyError("a fault")
 
     monkeypatch.setattr(schedule, "Runner", Idle)
-    monkeypatch.setattr(schedule, "be_patient", lambda: None)
     monkeypatch.setattr(schedule, "_coming", coming)
     with pytest.raises(KeyError, match="a fault"):
         asyncio.run(schedule._Serving(project, schedule.terms(None, "1h", False, "1", None)).run())

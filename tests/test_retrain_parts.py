@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import flows
 import httpx
@@ -235,6 +236,7 @@ def test_times_are_read_with_their_units(text: str, expected: float) -> None:
     [
         ((None, None, False, "60", None), "seqline schedule"),
         (("0 3 * *", None, False, "60", None), "--cron"),
+        (("0 3 30 2 *", None, False, "60", None), "--cron"),
         (("every night", None, False, "60", None), "--cron"),
         (("61 3 * * *", None, False, "60", None), "--cron"),
         ((None, "0", False, "60", None), "--interval"),
@@ -266,29 +268,67 @@ def test_a_schedule_without_a_server_of_its_own_is_refused_with_what_to_run(tmp_
     assert "export PREFECT_API_URL=" in done.stderr
 
 
-def test_a_server_that_is_gone_for_a_while_does_not_end_the_one_who_asks_it() -> None:
-    from prefect._internal import observers
-    from prefect.runner import _scheduled_run_poller
+@pytest.fixture
+def polling_modules(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, ...]:
+    """Prefect's modules that poll the server, as Prefect has them again after the test."""
+    for module in retry_forever._MODULES:
+        monkeypatch.setattr(module, "critical_service_loop", module.critical_service_loop)
+    return retry_forever._MODULES
 
-    asked: list[int] = []
 
-    async def question() -> None:
-        asked.append(1)
-        if len(asked) == 10:
-            raise KeyError("the answer is no")
+def test_polling_goes_on_while_the_server_does_not_answer(polling_modules: tuple[Any, ...]) -> None:
+    requests: list[int] = []
+
+    async def request() -> None:
+        requests.append(1)
+        if len(requests) == 10:
+            raise KeyError("a fault of ours")
         raise httpx.ConnectError("no server")
 
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (observers, _scheduled_run_poller):
-            patch.setattr(module, "critical_service_loop", module.critical_service_loop)
-        retry_forever.be_patient()
-        for module in (observers, _scheduled_run_poller):
-            asked.clear()
-            with pytest.raises(KeyError):
-                asyncio.run(
-                    module.critical_service_loop(workload=question, interval=0.0, jitter_range=0.3)
-                )
-            assert len(asked) == 10
+    retry_forever.install()
+    for module in polling_modules:
+        requests.clear()
+        poll = module.critical_service_loop(workload=request, interval=0.0, jitter_range=0.3)
+        with pytest.raises(KeyError):
+            asyncio.run(poll)
+        assert len(requests) == 10
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_setting_selects_prefect_s_own_polling_or_retry_forever(
+    enabled: bool,
+    polling_modules: tuple[Any, ...],
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from prefect.utilities.services import critical_service_loop
+
+    async def run(serving: schedule._Serving) -> None:
+        expected = retry_forever._poll_forever if enabled else critical_service_loop
+        for module in polling_modules:
+            assert module.critical_service_loop is expected
+
+    small.settings(project, schedule={"retry_forever": enabled})
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(schedule.prefect_server, "standing", lambda: None)
+    monkeypatch.setattr(schedule.prefect_server, "exposure", lambda: "")
+    monkeypatch.setattr(schedule._Serving, "run", run)
+    schedule.serve(project, schedule.terms(None, "1h", False, "1", None))
+
+
+def test_a_schedule_is_refused_where_flow_yaml_does_not_choose_the_polling(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    (project / "flow.yaml").write_text(
+        (project / "flow.yaml").read_text().replace("  retry_forever", "  # retry_forever")
+    )
+    with pytest.raises(UserError, match=r"^schedule: got None; expected a section with the keys"):
+        schedule.serve(project, schedule.terms(None, "1h", False, "1", None))
+    text = (project / "flow.yaml").read_text()
+    (project / "flow.yaml").write_text(text.replace("schedule: #", "schedule: {} #"))
+    with pytest.raises(UserError, match=r"^schedule\.retry_forever: got nothing; expected "):
+        schedule.serve(project, schedule.terms(None, "1h", False, "1", None))
 
 
 # --- whom it tells
@@ -463,6 +503,8 @@ def test_an_address_that_does_not_answer_is_told_and_changes_nothing(loose: Path
         ("publish", "pull", True, "publish.pull: got an unknown key"),
         ("download", "seconds", -1, "download.seconds: got -1.0; expected more than 0"),
         ("download", "hours", 1, "download.hours: got an unknown key"),
+        ("schedule", "retry_forever", "no", "schedule.retry_forever: got no; expected true or"),
+        ("schedule", "retries", 3, "schedule.retries: got an unknown key"),
         ("notify", "command", [], "notify.command: got no words"),
         ("notify", "command", "mail", "notify.command: got mail; expected "),
         (

@@ -17,10 +17,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import httpx
-from prefect._vendor.croniter import croniter  # type: ignore[attr-defined] # the server's parser
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -32,11 +30,19 @@ from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.runner import Runner
 from prefect.schedules import Cron, Interval, Schedule
+from prefect.server.schemas.schedules import CronSchedule
 
 from pipeline.core.errors import UserError, nobody_reads, refuse, told
-from pipeline.flow import events, journal, prefect_server, served_schedule, time_zone
+from pipeline.flow import (
+    events,
+    journal,
+    prefect_server,
+    retry_forever,
+    sections,
+    served_schedule,
+    time_zone,
+)
 from pipeline.flow.retrain import retrain
-from pipeline.flow.retry_forever import be_patient
 from pipeline.flow.server_errors import SERVER_ERRORS
 
 _LONGEST = 366 * 86_400.0  # seconds
@@ -104,14 +110,15 @@ def _cron(line: str, zone: str) -> Schedule:
     30 February."""
     try:
         schedule = Cron(line, timezone=zone)
-        croniter(line, datetime.now(ZoneInfo(zone))).get_next()  # type: ignore[no-untyped-call]
-        return schedule
+        # Compute one date as the server's scheduler does: 30 February has none, and raises.
+        asyncio.run(CronSchedule(cron=line, timezone=zone).get_dates(1))
     except ValueError:
         todo = (
             "Minute, hour, day of the month, month, day of the week: '0 3 * * *' is every "
             "night at three."
         )
         raise refuse("--cron", repr(line), "five fields as cron has them", todo) from None
+    return schedule
 
 
 def seconds(text: str, where: str) -> float:
@@ -128,7 +135,10 @@ def seconds(text: str, where: str) -> float:
 def serve(root: Path, when: Terms) -> None:
     """Serve until Ctrl-C or SIGTERM, which end a run that is under way too; UserError if no real
     server can be reached."""
+    settings = sections.load(root).schedule
     prefect_server.standing()
+    if settings.retry_forever:
+        retry_forever.install()
     os.chdir(root)  # the flow works in this process's directory: no request can name another
     if exposed := prefect_server.exposure():
         print(f"seqline: warning: {exposed}", file=sys.stderr, flush=True)
@@ -142,7 +152,6 @@ class _Serving:
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
-        be_patient()
         # none begins early
         runner = Runner(name=self._name, limit=1, query_seconds=_POLL_SECONDS, prefetch_seconds=0)
         deployment = await self._deploy(runner)

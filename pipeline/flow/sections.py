@@ -8,6 +8,7 @@ from pipeline.core import config
 from pipeline.core.errors import refuse
 from pipeline.dag import run_settings
 from pipeline.download import budget
+from pipeline.flow import served_schedule
 from pipeline.flow.notify import Notify
 from pipeline.flow.publish import Publish
 from pipeline.promotion import settings as gate
@@ -16,13 +17,14 @@ from pipeline.promotion import settings as gate
 @dataclass(frozen=True, slots=True)
 class Sections:
     """Settings of flow.yaml: running stages, limits of downloads, the gate for challengers,
-    publishing and notifications."""
+    publishing, notifications and `seqline schedule`."""
 
     run: run_settings.Run
     download: budget.Budget
     gate: gate.Settings
     publish: Publish
     notify: Notify
+    schedule: served_schedule.Settings
 
 
 def load(root: Path) -> Sections:
@@ -42,4 +44,7 @@ def load(root: Path) -> Sections:
         gate=gate.load(path),
         publish=config.load(Publish, config.section(path, "publish"), "publish"),
         notify=config.load(Notify, config.section(path, "notify"), "notify"),
+        schedule=config.load(
+            served_schedule.Settings, config.section(path, "schedule"), "schedule"
+        ),
     )

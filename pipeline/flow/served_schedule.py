@@ -23,6 +23,15 @@ _GRACE = timedelta(minutes=2)  # a run that is due may still be on its way
 _EARLY = timedelta(seconds=15)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """The section `schedule` of flow.yaml. `retry_forever`: keep polling a Prefect server that does
+    not answer (`pipeline.flow.retry_forever`); if false, Prefect's runner ends, as it does by
+    itself, after three failed requests in a row."""
+
+    retry_forever: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Served:
     """A schedule in `words`, served by the process `pid`, `seen` alive last; `ended` is "" unless

@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import os
 import sys
+from functools import partial
 
 from pipeline.tracking.tied_server import end_group_with
 
@@ -21,9 +22,12 @@ def main() -> None:
     end_group_with(sys.stdin.fileno())
     _keep_private()
     import uvicorn
+    from prefect.server.api.server import create_app
 
-    make = "prefect.server.api.server:create_app"
-    uvicorn.run(make, factory=True, host="127.0.0.1", port=port, log_level="error", lifespan="on")
+    make_app = partial(create_app, ephemeral=True, final=True)
+    uvicorn.run(
+        make_app, factory=True, host="127.0.0.1", port=port, log_level="error", lifespan="on"
+    )
 
 
 def _keep_private() -> None:
