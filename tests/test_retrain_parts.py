@@ -64,9 +64,9 @@ def flow(began: float, state: str = "kept", pid: int = GONE) -> Record:
     )
 
 
-def plan(*due: float, ended: str = "", pid: int = GONE) -> served_schedule.Served:
+def plan(*due: float, ended: str = "", pid: int = GONE) -> served_schedule.ServedSchedule:
     times = tuple(at(minutes) for minutes in due)
-    return served_schedule.Served(
+    return served_schedule.ServedSchedule(
         words="hourly", pid=pid, since=at(-500), seen=at(-1), ended=ended, due=times
     )
 
@@ -75,15 +75,15 @@ def plan(*due: float, ended: str = "", pid: int = GONE) -> served_schedule.Serve
 
 
 def test_a_flow_is_on_record_however_it_ended(tmp_path: Path) -> None:
-    with journal.recorded(tmp_path, "retrain", "by hand") as record:
+    with journal.record_flow(tmp_path, "retrain", "by hand") as record:
         assert [(one.ended, one.state) for one in journal.read(tmp_path)] == [("", "")]
         record.state, record.summary = "kept", "two lines\nof text"
-    with pytest.raises(UserError), journal.recorded(tmp_path, "retrain"):
+    with pytest.raises(UserError), journal.record_flow(tmp_path, "retrain"):
         raise UserError("a.b: got 1; expected 2.")
-    with pytest.raises(KeyboardInterrupt), journal.recorded(tmp_path, "run"):
+    with pytest.raises(KeyboardInterrupt), journal.record_flow(tmp_path, "run"):
         raise KeyboardInterrupt
     found = journal.read(tmp_path)
-    assert [(one.flow, one.state, one.good) for one in found] == [
+    assert [(one.flow, one.state, one.succeeded) for one in found] == [
         ("retrain", "kept", True),
         ("retrain", "failed", False),
         ("run", "cancelled", False),
@@ -93,7 +93,7 @@ def test_a_flow_is_on_record_however_it_ended(tmp_path: Path) -> None:
 
 
 def test_a_line_that_was_cut_off_does_not_hide_the_others(tmp_path: Path) -> None:
-    with journal.recorded(tmp_path, "run"):
+    with journal.record_flow(tmp_path, "run"):
         pass
     with (tmp_path / state_dir.JOURNAL).open("a") as file:
         file.write('{"id": "x", "flow": "retr')
@@ -119,10 +119,10 @@ def test_a_line_that_was_cut_off_does_not_hide_the_others(tmp_path: Path) -> Non
     ],
 )
 def test_runs_that_were_due_and_never_began_are_missed(
-    made: served_schedule.Served, flows: list[Record], missed: list[float], tmp_path: Path
+    made: served_schedule.ServedSchedule, flows: list[Record], missed: list[float], tmp_path: Path
 ) -> None:
     with alone(tmp_path, wait=False):
-        assert served_schedule.missed(tmp_path, made, flows, NOW) == [
+        assert served_schedule.missed_runs(tmp_path, made, flows, NOW) == [
             at(minutes) for minutes in missed
         ]
 
@@ -135,16 +135,18 @@ def reported(
     for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
-    monkeypatch.setattr("pipeline.flow.prefect_server.configured", lambda: None)
+    monkeypatch.setattr("pipeline.flow.prefect_server.configured_url", lambda: None)
 
-    def report(made: served_schedule.Served | None, *flows: Record) -> tuple[dict[str, str], bool]:
+    def report(
+        made: served_schedule.ServedSchedule | None, *flows: Record
+    ) -> tuple[dict[str, str], bool]:
         if made:
             served_schedule.write(tmp_path, made)
         for record in flows:
             journal._append(tmp_path, record)
         found = status.report(tmp_path, NOW)
         assert not (tmp_path / "mlflow.db").exists(), "looking must not make the store"
-        return dict(found.lines), found.well
+        return dict(found.lines), found.healthy
 
     return report
 
@@ -169,7 +171,7 @@ def test_the_status_tells_a_missed_run_and_a_schedule_that_nobody_serves(reporte
 def test_the_status_tells_a_flow_that_was_cut_off_and_the_success_before_it(
     reported, tmp_path: Path
 ) -> None:
-    with served_schedule.alone(tmp_path):
+    with served_schedule.schedule_lock(tmp_path):
         lines, well = reported(plan(30, pid=os.getpid()), flow(-100, "kept"), flow(-5, ""))
     assert not well
     assert "cut off" in lines["last run"]
@@ -179,7 +181,7 @@ def test_the_status_tells_a_flow_that_was_cut_off_and_the_success_before_it(
 
 
 def test_the_status_of_a_schedule_in_order_names_the_next_run(reported, tmp_path: Path) -> None:
-    with served_schedule.alone(tmp_path):
+    with served_schedule.schedule_lock(tmp_path):
         lines, well = reported(plan(30, 90, pid=os.getpid()), flow(-5, "nothing"))
     assert well
     assert datetime.fromisoformat(lines["next run"]).astimezone(UTC) == NOW + timedelta(minutes=30)
@@ -199,7 +201,7 @@ def test_a_process_that_got_the_number_of_one_that_is_gone_hides_nothing(
     assert "cut off" in lines["last run"]
     assert (lines["at work"], lines["next run"]) == ("nothing", "none")
     assert lines["missed"].startswith("1 due")
-    with alone(tmp_path, wait=False), served_schedule.alone(tmp_path):
+    with alone(tmp_path, wait=False), served_schedule.schedule_lock(tmp_path):
         lines, well = reported(None)
     assert well
     assert f"(process {os.getpid()})" in lines["at work"]
@@ -212,12 +214,12 @@ def test_a_process_that_got_the_number_of_one_that_is_gone_hides_nothing(
 def test_two_processes_never_serve_one_schedule(tmp_path: Path) -> None:
     served_schedule.write(tmp_path, plan(pid=1234))
     with (
-        served_schedule.alone(tmp_path),
+        served_schedule.schedule_lock(tmp_path),
         pytest.raises(UserError, match="process 1234"),
-        served_schedule.alone(tmp_path),
+        served_schedule.schedule_lock(tmp_path),
     ):
         raise AssertionError
-    with served_schedule.alone(tmp_path):
+    with served_schedule.schedule_lock(tmp_path):
         pass
 
 
@@ -310,8 +312,8 @@ def test_the_setting_selects_prefect_s_own_polling_or_retry_forever(
 
     small.settings(project, schedule={"retry_forever": enabled})
     monkeypatch.chdir(project)
-    monkeypatch.setattr(schedule.prefect_server, "standing", lambda: None)
-    monkeypatch.setattr(schedule.prefect_server, "exposure", lambda: "")
+    monkeypatch.setattr(schedule.prefect_server, "require_standing_server", lambda: None)
+    monkeypatch.setattr(schedule.prefect_server, "exposure_warning", lambda: "")
     monkeypatch.setattr(schedule._Serving, "run", run)
     schedule.serve(project, schedule.terms(None, "1h", False, "1", None))
 
@@ -339,7 +341,7 @@ def told(command: list[str] | None, event: notify.Event = "kept", tmp_path: Path
         command=tuple(command) if command is not None else None,
         events=("promoted", "kept", "failed"),
     )
-    return notify.tell(tmp_path, settings, event, "all of it")
+    return notify.run_command(tmp_path, settings, event, "all of it")
 
 
 def test_the_command_gets_the_summary_and_the_event(tmp_path: Path) -> None:
@@ -612,7 +614,7 @@ def test_a_download_in_vain_is_tried_again_and_told_by_its_own_line(downloads: P
         "from pipeline.dag import force_stage\n force_stage.again(Path(), 'download@x')",
         (
             "from pipeline.flow import challenge\n "
-            "challenge.Recorded(Path())(['python', 'work.py'], Path('log'))"
+            "challenge.RecordedCommands(Path())(['python', 'work.py'], Path('log'))"
         ),
     ],
     ids=["refresh", "contest"],
@@ -637,9 +639,9 @@ def test_the_gate_s_stages_are_on_record_in_a_contest(
     )
     for name in ("flow.yaml", "params.yaml"):
         shutil.copy(small.ROOT / name, tmp_path)
-    challenge._held(tmp_path, "name", None, version)  # type: ignore[arg-type]
+    challenge._decide(tmp_path, "name", None, version)  # type: ignore[arg-type]
     [launch] = given
-    assert isinstance(launch, challenge.Recorded)
+    assert isinstance(launch, challenge.RecordedCommands)
     assert (
         launch(
             [sys.executable, "-c", "import os; assert os.getpgid(0) == os.getpid(); print(3)"],
@@ -674,15 +676,17 @@ def test_a_promotion_counts_whatever_fails_after_it(
     def lost(*_: object, **__: object) -> None:
         raise httpx.ConnectError("no server")
 
-    monkeypatch.setattr(challenge, "settle", settle)
-    monkeypatch.setattr(challenge, "runs", lambda root: {"b": ["x"], "a": ["y"]})
+    monkeypatch.setattr(challenge, "evaluate", settle)
+    monkeypatch.setattr(challenge, "runs_by_model", lambda root: {"b": ["x"], "a": ["y"]})
     monkeypatch.setattr(retrain, "create_markdown_artifact", lost)
     monkeypatch.setattr(retrain, "get_run_logger", lambda: logging.getLogger("test"))
-    function = retrain.contest.fn
-    monkeypatch.setattr(retrain, "contest", SimpleNamespace(with_options=lambda **_: function))
+    function = retrain.evaluate_challenger.fn
+    monkeypatch.setattr(
+        retrain, "evaluate_challenger", SimpleNamespace(with_options=lambda **_: function)
+    )
     done = retrain.Progress()
-    assert not retrain.compete(tmp_path, done)
-    assert done.made
+    assert not retrain.evaluate_challengers(tmp_path, done)
+    assert done.changed
     assert done.lines == [
         "FAILED contest of b: no b",
         "a: won\na: not on Prefect's pages: no server",
@@ -699,14 +703,14 @@ def test_a_change_that_nobody_took_over_is_told_again_after_a_while(
 
     async def looks(number: int) -> int:
         for _ in range(number):
-            await watch.look()
+            await watch.check()
         return len(told)
 
     monkeypatch.setattr(events, "emit", emit)
-    watch = events.Watch(loose)
+    watch = events.SourceWatcher(loose)
     (loose / "served.txt").write_text("two\n")
     assert asyncio.run(looks(5)) == 1
-    monkeypatch.setattr(events, "_AGAIN_SECONDS", 0.0)
-    with alone(loose, wait=False), journal.recorded(loose, "retrain"):
+    monkeypatch.setattr(events, "_REPEAT_SECONDS", 0.0)
+    with alone(loose, wait=False), journal.record_flow(loose, "retrain"):
         assert asyncio.run(looks(1)) == 1, "it is at work on it"
     assert asyncio.run(looks(1)) == 2

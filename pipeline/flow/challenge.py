@@ -37,18 +37,18 @@ from pipeline.tracking.registry import Version
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """Outcome for the challenger of `name`: `same` is the champion itself, `judged` was turned away
+    """Outcome for the challenger of `name`: `same` is the champion itself, `decided` was refused
     before, be it by a rollback. `markdown` is the whole record of a decision that was taken now.
     """
 
     name: str
-    event: Literal["promoted", "kept", "same", "judged"]
+    event: Literal["promoted", "kept", "same", "decided"]
     line: str
     version: Version
     markdown: str = ""
 
 
-def runs(root: Path) -> dict[str, list[str]]:
+def runs_by_model(root: Path) -> dict[str, list[str]]:
     """The evaluated runs by the registered model that they are versions of."""
     found: dict[str, list[str]] = {}
     for made in lineage.evaluated(root):
@@ -56,7 +56,7 @@ def runs(root: Path) -> dict[str, list[str]]:
     return found
 
 
-def settle(root: Path, name: str, runs: list[str]) -> Verdict:
+def evaluate(root: Path, name: str, runs: list[str]) -> Verdict:
     """Choose the challenger among the runs, decide, and promote it if it won; a version's artifacts
     keep the decision."""
     version = registry.current(root, _chosen(root, runs))
@@ -73,13 +73,13 @@ def settle(root: Path, name: str, runs: list[str]) -> Verdict:
             f"{name}: {_label(version)} was rolled back and does not challenge again; "
             "`seqline promote` brings it back"
         )
-        return Verdict(name=name, event="judged", line=back, version=version)
+        return Verdict(name=name, event="decided", line=back, version=version)
     key = _key(root, champion, version)
     if (line := registry.judged(root, version, key)) is not None:
-        return Verdict(name=name, event="judged", line=f"{line} (decided before)", version=version)
+        return Verdict(name=name, event="decided", line=f"{line} (decided before)", version=version)
     if champion is not None:
         registry.challenge(root, version)
-    decision = _held(root, name, champion, version)
+    decision = _decide(root, name, champion, version)
     _attach(root, version, champion, decision)
     if decision.promote:
         pending_publish.add(root, str(version))
@@ -103,7 +103,9 @@ def _chosen(root: Path, runs: list[str]) -> str:
     return promotion.choose(select.metrics(folder, runs))
 
 
-def _held(root: Path, name: str, champion: Version | None, version: Version) -> promotion.Decision:
+def _decide(
+    root: Path, name: str, champion: Version | None, version: Version
+) -> promotion.Decision:
     place = root / state_dir.CHALLENGES / name
     own = promotion.Contender(
         label=_label(version),
@@ -121,30 +123,30 @@ def _held(root: Path, name: str, champion: Version | None, version: Version) -> 
                 **tokens,
             }
     return promotion.challenge(
-        root, other, own, tokens, rules.load(root / FILE), place / "answers", Recorded(root)
+        root, other, own, tokens, rules.load(root / FILE), place / "answers", RecordedCommands(root)
     )
 
 
-class Recorded(Commands):
+class RecordedCommands(Commands):
     """The gate's stages as process groups on record, so that none outlives a flow that is killed;
     their limits and their places on GPUs are those of the DAG's stages."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root, run_settings.load(root).time_limits)
         self._home, self._mark = root, uuid.uuid4().hex
-        self._slots, self._turn = devices.of(root), threading.Condition()
+        self._slots, self._turn = devices.project_slots(root), threading.Condition()
         process_groups.folder(root).mkdir(parents=True, exist_ok=True)
 
     @contextmanager
     def _place(self, name: str) -> Iterator[dict[str, str]]:
         with self._turn:
-            place = self._turn.wait_for(lambda: self._slots.take(name))
+            place = self._turn.wait_for(lambda: self._slots.acquire(name))
         assert place is not None
         try:
             yield place.environment()
         finally:
             with self._turn:
-                place.leave()
+                place.release()
                 self._turn.notify_all()
 
     def _start(
@@ -174,7 +176,7 @@ def _laid_out(root: Path, place: Path, champion: Version) -> promotion.Contender
     model, vocab = (_out(root, place, champion, kind) for kind in ("model", "vocab"))
     content = config.read(root / "params.yaml")
     content["corpora"] = content["corpora"] | {champion.corpus: champion.corpus_block}
-    content["runs"] = {champion.run: champion.block}
+    content["runs_by_model"] = {champion.run: champion.block}
     with atomic_file(place / "params.yaml") as beside:
         beside.write_text(
             yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8"

@@ -36,14 +36,14 @@ _BAD = (StateType.FAILED, StateType.CRASHED, StateType.CANCELLED)
 _NO_RUN = "Skipped"  # retrain.stand_in: cancelled, since another does all that it would
 
 
-class Told(NamedTuple):
+class DeploymentStatus(NamedTuple):
     """State of the server, and of deployments without records in this folder."""
 
-    words: str
-    well: bool
+    summary: str
+    healthy: bool
 
 
-def told(root: Path) -> Told:
+def status(root: Path) -> DeploymentStatus:
     """For every deployment of the retraining in this folder or in clones: the last runs by state,
     late ones, and the next.
 
@@ -58,10 +58,12 @@ def told(root: Path) -> Told:
             cloned = [one for one in found if one not in here and _is_cloned(addresses, one)]
             all_told = [(one, _told(client, one)) for one in [*here, *cloned]]
     except SERVER_ERRORS as error:
-        return Told(f"it could not be asked: {errors.told(error) or type(error).__name__}", True)
-    words = [(f"{one.name}: " if len(all_told) > 1 else "") + how.words for one, how in all_told]
-    well = all(how.well for one, how in all_told if one in cloned)
-    return Told(" | ".join(words) or "it knows no schedule of this project", well)
+        return DeploymentStatus(
+            f"it could not be asked: {errors.told(error) or type(error).__name__}", True
+        )
+    words = [(f"{one.name}: " if len(all_told) > 1 else "") + how.summary for one, how in all_told]
+    well = all(how.healthy for one, how in all_told if one in cloned)
+    return DeploymentStatus(" | ".join(words) or "it knows no schedule of this project", well)
 
 
 def _is_in(home: Path, deployment: DeploymentResponse) -> bool:
@@ -110,7 +112,7 @@ def _plain(address: str) -> str:
     return f"{parts.hostname or ''}{place}"
 
 
-def _told(client: SyncPrefectClient, deployment: DeploymentResponse) -> Told:
+def _told(client: SyncPrefectClient, deployment: DeploymentResponse) -> DeploymentStatus:
     own = FlowRunFilterDeploymentId(any_=[deployment.id])
     begun = client.read_flow_runs(
         flow_run_filter=FlowRunFilter(
@@ -139,7 +141,7 @@ def _told(client: SyncPrefectClient, deployment: DeploymentResponse) -> Told:
     )
     words += [f"{len(late)} late"] if late else []
     words += [f"next at {coming[0].astimezone():%Y-%m-%d %H:%M:%S}"] if coming else []
-    return Told(
+    return DeploymentStatus(
         "; ".join(words) or "no run yet", _is_well(begun, bool(late) and min(late) < now - _GRACE)
     )
 

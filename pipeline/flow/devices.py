@@ -31,14 +31,14 @@ class Slots:
     def __init__(self, kinds: frozenset[str], places: Sequence[str | None]) -> None:
         self._kinds, self._free = kinds, list(places)
 
-    def take(self, kind: str) -> "Place | None":
+    def acquire(self, kind: str) -> "Place | None":
         """A place for a stage of this kind: a real one or, for kinds that need none, an empty one;
         None if all are taken."""
         if kind not in self._kinds:
             return Place(self, None, False)
         return Place(self, self._free.pop(0), True) if self._free else None
 
-    def give_back(self, name: str | None) -> None:
+    def release(self, name: str | None) -> None:
         """The place `name` is free again, and next in turn."""
         self._free.insert(0, name)
 
@@ -53,10 +53,10 @@ class Place:
         """Environment variables that tell the stage its device."""
         return {} if self.name is None else {_VISIBLE: self.name}
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Let the next one in."""
         if self._counted:
-            self._slots.give_back(self.name)
+            self._slots.release(self.name)
 
 
 def slots(compute: params.Compute) -> Slots:
@@ -113,6 +113,6 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def of(root: Path) -> Slots:
+def project_slots(root: Path) -> Slots:
     """The places for the project's `params.yaml`; one for a DAG without a section `compute`."""
     return slots(params.compute(root / "params.yaml"))

@@ -54,7 +54,7 @@ class Plain:
         self._done += 1
         # nobody reads it any more: the run goes on, and its logs are on disk
         with suppress(BrokenPipeError):
-            print(f"[{self._done}/{self._total}] {told(address, result)}")
+            print(f"[{self._done}/{self._total}] {stage_line(address, result)}")
         nobody_reads(sys.stdout)
 
     def tick(self) -> None:
@@ -87,7 +87,7 @@ class Terminal:
         self._running.pop(address, None)
         self._counts[result.state] += 1
         self._live.console.print(
-            told(address, result), markup=False, highlight=False, soft_wrap=True
+            stage_line(address, result), markup=False, highlight=False, soft_wrap=True
         )
 
     def tick(self) -> None:
@@ -106,7 +106,7 @@ class Terminal:
         return table
 
 
-def told(address: str, result: Result) -> str:
+def stage_line(address: str, result: Result) -> str:
     """A stage's end in a line."""
     seconds = f" in {result.seconds:.1f} s" if result.seconds else ""
     return f"{address}: {_MARKS[result.state]}{seconds}{f': {result.why}' if result.why else ''}"

@@ -17,9 +17,9 @@ from pipeline.flow import journal, prefect_server
 from pipeline.tracking import describe
 
 FLOW = "retrain"
-CHANGED = "seqline.data.changed"
+DATA_CHANGED = "seqline.data.changed"
 # after which a change is told again that nobody took over, its run having failed
-_AGAIN_SECONDS = 3600.0
+_REPEAT_SECONDS = 3600.0
 
 
 def deployment_name(root: Path) -> str:
@@ -33,7 +33,7 @@ def trigger(name: str) -> DeploymentEventTrigger:
     """Starts the deployment for every event that tells of a change in the project's sources."""
     return DeploymentEventTrigger(
         name=f"{name}: data changed",
-        expect={CHANGED},
+        expect={DATA_CHANGED},
         match={"prefect.resource.id": resource(name)},
         parameters={"because": "{{ event.payload.corpora }} changed"},
     )
@@ -50,7 +50,7 @@ async def emit(root: Path, changed: Mapping[str, str]) -> None:
     name = deployment_name(root)
     about = Resource({"prefect.resource.id": resource(name), "prefect.resource.name": name})
     event = Event(
-        event=CHANGED,
+        event=DATA_CHANGED,
         resource=about,
         payload={"corpora": ", ".join(changed), "hashes": dict(changed)},
     )
@@ -60,20 +60,20 @@ async def emit(root: Path, changed: Mapping[str, str]) -> None:
     except Exception as error:
         # websockets' own, httpx's, OSError, and a bare one where the credentials are refused
         got = (
-            f"{shown(str(prefect_server.configured()))}, which takes no events "
+            f"{shown(str(prefect_server.configured_url()))}, which takes no events "
             f"({told(error) or type(error).__name__})"
         )
         todo = "Events come by a websocket: see that a proxy before the server lets it pass."
         raise refuse("PREFECT_API_URL", got, "a server that takes them", todo) from error
 
 
-def tell(root: Path, changed: Mapping[str, str]) -> None:
+def emit_and_wait(root: Path, changed: Mapping[str, str]) -> None:
     """`emit`, for a command; UserError if there is no server to tell."""
-    prefect_server.standing()
+    prefect_server.require_standing_server()
     asyncio.run(emit(root, changed))
 
 
-class Watch:
+class SourceWatcher:
     """Looks at the sources from time to time, and emits an event once for every change that has
     come to rest; again after a while, if no flow is at work and the change was not taken over."""
 
@@ -83,7 +83,7 @@ class Watch:
         self._told: Mapping[str, str] = {}
         self._at = 0.0
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """One look. Files may still be on their way in, so that two looks must see the same before
         it is told."""
         now = (await asyncio.to_thread(refresh.look, self._root)).changed
@@ -94,5 +94,5 @@ class Watch:
         self._seen = now
 
     def _is_due(self) -> bool:
-        at_work = any(journal.running(self._root, record) for record in journal.read(self._root))
-        return time.monotonic() - self._at > _AGAIN_SECONDS and not at_work
+        at_work = any(journal.is_running(self._root, record) for record in journal.read(self._root))
+        return time.monotonic() - self._at > _REPEAT_SECONDS and not at_work

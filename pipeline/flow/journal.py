@@ -13,12 +13,12 @@ from pathlib import Path
 from pipeline.core import locks, state_dir
 from pipeline.core.errors import told
 
-GOOD = ("promoted", "kept", "nothing", "done")  # how a flow may end when all went well
+SUCCESSFUL = ("promoted", "kept", "nothing", "done")  # how a flow may end when all went well
 
 
 @dataclass(slots=True)
 class Record:
-    """One flow: `state` is "" until it ended, then a word of `GOOD`, `failed` or `cancelled`."""
+    """`state` is "" until it ended, then a word of `SUCCESSFUL`, `failed` or `cancelled`."""
 
     id: str
     flow: str
@@ -30,16 +30,18 @@ class Record:
     summary: str = ""
 
     @property
-    def good(self) -> bool:
+    def succeeded(self) -> bool:
         """Return whether it came to its end, whatever it found there."""
-        return self.state in GOOD
+        return self.state in SUCCESSFUL
 
 
 @contextmanager
-def recorded(root: Path, flow: str, because: str = "") -> Iterator[Record]:
+def record_flow(root: Path, flow: str, because: str = "") -> Iterator[Record]:
     """A record to say `state` and `summary` in; what leaves the block as an exception is written
     down as such."""
-    record = Record(id=uuid.uuid4().hex, flow=flow, pid=os.getpid(), because=because, began=stamp())
+    record = Record(
+        id=uuid.uuid4().hex, flow=flow, pid=os.getpid(), because=because, began=timestamp()
+    )
     _append(root, record)
     try:
         yield record
@@ -51,7 +53,7 @@ def recorded(root: Path, flow: str, because: str = "") -> Iterator[Record]:
         record.state, record.summary = "cancelled", "interrupted"
         raise
     finally:
-        record.ended = stamp()
+        record.ended = timestamp()
         _append(root, record)
 
 
@@ -71,7 +73,7 @@ def read(root: Path) -> list[Record]:
     return list(records.values())
 
 
-def running(root: Path, record: Record) -> bool:
+def is_running(root: Path, record: Record) -> bool:
     """Return whether the flow is at work: its process holds the lock of `alone`."""
     if record.ended:
         return False
@@ -79,7 +81,7 @@ def running(root: Path, record: Record) -> bool:
     return owner is not None and owner.pid == record.pid
 
 
-def stamp() -> str:
+def timestamp() -> str:
     """Now, as the records have it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 

@@ -29,7 +29,7 @@ class Notify:
             )
 
 
-def tell(root: Path, settings: Notify, event: Event, summary: str) -> str:
+def run_command(root: Path, settings: Notify, event: Event, summary: str) -> str:
     """Run the command, if this event is one of its; what went wrong in doing so, in words ("" if
     nothing did)."""
     if settings.command is None or event not in settings.events:

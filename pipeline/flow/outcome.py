@@ -32,7 +32,7 @@ class Outcome:
         return all(result.state in ("cached", "ran") for result in self.stages.values())
 
     @property
-    def did_something(self) -> bool:
+    def changed_outputs(self) -> bool:
         """Return whether any output may have changed."""
         return any(
             result.state == "ran" or (result.state == "cached" and result.log)

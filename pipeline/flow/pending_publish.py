@@ -48,7 +48,7 @@ def read(root: Path) -> list[str] | None:
         return None
 
 
-def done(root: Path) -> None:
+def clear(root: Path) -> None:
     """All of it is published."""
     (root / state_dir.PENDING_PUBLISH).unlink(missing_ok=True)
 

@@ -47,7 +47,7 @@ class Session:
         self.root, self.jobs, self.workers, self.plan = root, jobs, workers, plan
         self.rules, self.slots, self.threads = (
             run_settings.load(root),
-            devices.of(root),
+            devices.project_slots(root),
             devices.threads(jobs),
         )
         self.logs = root / state_dir.new_log_folder()
@@ -144,13 +144,13 @@ def stages(targets: list[str], jobs: int) -> State[Any]:
     shown = display.display(len(session.plan.stale()))
     try:
         with _cancel_watched(session):
-            Schedule(session, shown).work()
+            Scheduler(session, shown).work()
     except (KeyboardInterrupt, TerminationSignal) as error:
         session.interrupted = error
     finally:
         shown.close()
     if session.lost.is_set():
-        prefect_server.hurry()
+        prefect_server.stop_retrying()
     outcome = session.outcome()
     get_run_logger().info(outcome.summary())
     if session.interrupted is not None:
@@ -158,7 +158,7 @@ def stages(targets: list[str], jobs: int) -> State[Any]:
     return Completed(message=outcome.summary()) if outcome.ok else Failed(message=outcome.summary())
 
 
-class Schedule:
+class Scheduler:
     """The flow's thread: starts what is ready, in the order of the longest way to the end, until
     nothing is left."""
 
@@ -202,7 +202,7 @@ class Schedule:
         for address in sorted(ready, key=self._priority.__getitem__, reverse=True):
             if session.stop.is_set() or len(self._running) == session.jobs:
                 return
-            place = session.slots.take(graph.kind(address))
+            place = session.slots.acquire(graph.kind(address))
             if place is None:
                 continue
             del self._missing[address]
@@ -237,7 +237,7 @@ class Schedule:
             self._take_up_lost()
             return
         self._running.discard(address)
-        session.places.pop(address).leave()
+        session.places.pop(address).release()
         result = session.results[address]
         self._shown.ended(address, result)
         if result.state in ("ran", "cached"):

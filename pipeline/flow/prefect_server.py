@@ -43,7 +43,7 @@ def prepare(root: Path) -> None:
     UserError if one is configured and does not answer. If none is, one is started for this process,
     which takes seconds, and ends with it."""
     quiet()
-    url = configured()
+    url = configured_url()
     if url is None:
         _start(root)
     elif (error := _unreachable()) is not None:
@@ -67,12 +67,12 @@ def quiet() -> None:
         prefect.addHandler(logging.NullHandler())
 
 
-def standing() -> None:
+def require_standing_server() -> None:
     """UserError, with the commands to run, unless a server answers that goes on when this process
     ends."""
     quiet()
-    if not reachable():
-        url = configured()
+    if not is_reachable():
+        url = configured_url()
         reason = _unreachable() if url else None
         address = (
             f"{shown(url)}, which does not answer{f' ({reason})' if reason else ''}"
@@ -88,7 +88,7 @@ def standing() -> None:
         )
 
 
-def hurry() -> None:
+def stop_retrying() -> None:
     """The server is lost: what Prefect still wants to tell it is tried once and not again."""
     from prefect.context import refresh_global_settings_context
 
@@ -96,17 +96,17 @@ def hurry() -> None:
     refresh_global_settings_context()
 
 
-def configured() -> str | None:
+def configured_url() -> str | None:
     """The server's address as Prefect knows it: by PREFECT_API_URL or its profile."""
     from prefect.settings import get_current_settings
 
     return get_current_settings().api.url
 
 
-def reachable() -> bool:
+def is_reachable() -> bool:
     """Return whether a server is configured and answers: one that stands by itself, not one of a
     single run."""
-    return configured() is not None and _STARTED not in os.environ and _unreachable() is None
+    return configured_url() is not None and _STARTED not in os.environ and _unreachable() is None
 
 
 _STARTED = "SEQLINE_PREFECT_STARTED"  # in the environment of a process with a server of its own
@@ -133,18 +133,18 @@ def _reason(error: BaseException) -> str:
     """Reason why a call to the server failed, in a line."""
     import httpx
 
-    from pipeline.flow.server_errors import NO_PREFECT
+    from pipeline.flow.server_errors import NOT_PREFECT
 
     if isinstance(error, httpx.HTTPStatusError):
         code = error.response.status_code
         return f"status {code}{': its login is not PREFECT_API_AUTH_STRING' if code == 401 else ''}"
-    if isinstance(error, NO_PREFECT):
+    if isinstance(error, NOT_PREFECT):
         return "it does not answer as a Prefect server does"
     return f"{type(error).__name__}: {told(error)}"[:200]
 
 
 @contextmanager
-def answering() -> Iterator[None]:
+def refuse_server_errors() -> Iterator[None]:
     """Within the block, a server that stops answering, or answers what no Prefect server would, is
     a UserError."""
     from pipeline.flow.server_errors import SERVER_CALLS
@@ -152,20 +152,20 @@ def answering() -> Iterator[None]:
     try:
         yield
     except SERVER_CALLS as error:
-        hurry()
-        url = shown(str(configured()))
+        stop_retrying()
+        url = shown(str(configured_url()))
         todo = "See that the address is a Prefect server's API, such as http://127.0.0.1:4200/api."
         raise refuse(
             "PREFECT_API_URL", url, f"a Prefect server that answers ({_reason(error)})", todo
         ) from None
 
 
-def exposure() -> str:
+def exposure_warning() -> str:
     """Line on what the configured server lets anybody do; "" if it requires a login and refuses
     other sites' pages."""
     import httpx
 
-    url = configured()
+    url = configured_url()
     foreign = {"Origin": "http://another-site.invalid"}
     try:
         open_to_all = httpx.get(f"{url}/admin/version", timeout=5.0).status_code == 200

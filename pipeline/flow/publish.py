@@ -29,18 +29,18 @@ class Publish:
     tag: bool
 
 
-class Published(NamedTuple):
+class PublishResult(NamedTuple):
     """A line for each thing done or failed, and whether all of them were done."""
 
     lines: list[str]
-    well: bool
+    succeeded: bool
 
 
-class Refused(Exception):
+class CommandFailed(Exception):
     """A command that failed, with what it said."""
 
 
-def publish(root: Path, settings: Publish, champions: Sequence[str], message: str) -> Published:
+def publish(root: Path, settings: Publish, champions: Sequence[str], message: str) -> PublishResult:
     """Do what the settings ask for, and has not been done before. `champions` are
     `<name>/<version>`."""
     steps: list[tuple[str, Callable[[], str]]] = []
@@ -57,10 +57,10 @@ def publish(root: Path, settings: Publish, champions: Sequence[str], message: st
     for what, do in steps:
         try:
             lines.append(f"{what}: {do()}")
-        except Refused as error:
+        except CommandFailed as error:
             lines.append(f"{what} failed: {told(error)}")
             well = False
-    return Published(lines, well)
+    return PublishResult(lines, well)
 
 
 def _push(root: Path, remote: str | None) -> str:
@@ -88,7 +88,7 @@ def _tag(root: Path, tag: str, message: str) -> str:
     if _git(root, "tag", "--list", tag):
         if _git(root, "rev-parse", f"{tag}:dvc.lock") == _git(root, "hash-object", "dvc.lock"):
             return f"{tag} is there already"
-        raise Refused(f"{tag} already exists, on a commit of another dvc.lock")
+        raise CommandFailed(f"{tag} already exists, on a commit of another dvc.lock")
     paths = _generated(root)
     changed = _git(root, "status", "--porcelain", "--", *paths)
     _git(root, "tag", tag, _beside(root, paths, message) if changed else "HEAD")
@@ -140,9 +140,9 @@ def _run(
             timeout=seconds,
         )
     except subprocess.TimeoutExpired:
-        raise Refused(f"not done within {seconds:g} s") from None
+        raise CommandFailed(f"not done within {seconds:g} s") from None
     if done.returncode:
-        raise Refused(
+        raise CommandFailed(
             " ".join((done.stderr or done.stdout).split())[-300:] or f"status {done.returncode}"
         )
     return done.stdout.strip()

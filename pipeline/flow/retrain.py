@@ -52,7 +52,7 @@ _STEP: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False, "ret
 _MOST_LETTERS = 200  # of the reason that a request gives
 
 
-class Stopped(Exception):
+class RetrainingFailed(Exception):
     """A retraining that went no further; what it came to is in its summary."""
 
 
@@ -62,13 +62,13 @@ class Progress:
     the new champions."""
 
     lines: list[str] = field(default_factory=list)
-    made: bool = False
+    changed: bool = False
     promoted: list[str] = field(default_factory=list)
 
     @property
     def event(self) -> notify.Event:
         """The word for it, if all went well."""
-        return "promoted" if self.promoted else "kept" if self.made else "nothing"
+        return "promoted" if self.promoted else "kept" if self.changed else "nothing"
 
 
 def _run_name() -> str:
@@ -92,23 +92,23 @@ def retrain(jobs: int | None = None, because: str = "on schedule") -> State[Any]
     because, served = _one_line(because), deployment.id is not None
     # else the command holds it
     held: AbstractContextManager[None] = alone(home, wait=True) if served else nullcontext()
-    with held, journal.recorded(home, "retrain", because) as record:
+    with held, journal.record_flow(home, "retrain", because) as record:
         done, rules = Progress(), None
         event: notify.Event = "failed"
         try:
             rules = sections.load(home)
             if served:
-                stand_in(UUID(str(deployment.id)), UUID(str(flow_run.id)))
-            steps(home, rules, jobs or devices.cores(), done)
+                skip_due_runs(UUID(str(deployment.id)), UUID(str(flow_run.id)))
+            run_steps(home, rules, jobs or devices.cores(), done)
             event = done.event
-        except (UserError, Stopped) as error:
+        except (UserError, RetrainingFailed) as error:
             done.lines += [str(error)] if str(error) else []
         except Exception as error:
             # a fault of ours is reported to the notified command too, and raised again
             done.lines.append(f"{type(error).__name__}: {told(error)}")
-            hear(home, rules, event, done)
+            run_notify_command(home, rules, event, done)
             raise
-        hear(home, rules, event, done)
+        run_notify_command(home, rules, event, done)
         record.state, record.summary = event, "\n".join(done.lines)
     get_run_logger().info(record.summary)
     if served:
@@ -122,56 +122,56 @@ def _one_line(text: Any) -> str:
     return line if len(line) <= _MOST_LETTERS else line[: _MOST_LETTERS - 3] + "..."
 
 
-def steps(home: Path, rules: Sections, jobs: int, done: Progress) -> None:
-    """One after the other; `Stopped` if a stage or a contest failed, a contest after all else is
+def run_steps(home: Path, rules: Sections, jobs: int, done: Progress) -> None:
+    """`RetrainingFailed` if a stage or a contest failed, a contest after all else is
     done."""
     # while dvc.lock is still that of the retraining that made it
     if pending_publish.read(home) is not None:
-        send_out(home, rules.publish, done, earlier=True)
-    done.lines += take_over(home)
+        publish_pending(home, rules.publish, done, earlier=True)
+    done.lines += pull_new_data(home)
     cut_off = pending_publish.begin(home)
     outcome = reproduce(home, (), jobs)
     done.lines.append(outcome.summary())
     if not outcome.ok:
-        raise Stopped
-    done.made = outcome.did_something
+        raise RetrainingFailed
+    done.changed = outcome.changed_outputs
     # by a stage that failed, say, which somebody has mended by hand since
-    owed = done.made or cut_off
+    owed = done.changed or cut_off
     if owed:
         pending_publish.add(home)  # whatever fails from here on
     pending_publish.end(home)
     if owed and os.environ.get("SEQLINE_TRACKING") != "off":
-        done.lines.append(enter(home))
-    decided = compete(home, done)
-    if done.made or owed or not decided:  # a contest may have failed after its promotion
+        done.lines.append(sync_mlflow(home))
+    decided = evaluate_challengers(home, done)
+    if done.changed or owed or not decided:  # a contest may have failed after its promotion
         pending_publish.add(home)
-        send_out(home, rules.publish, done, earlier=False)
+        publish_pending(home, rules.publish, done, earlier=False)
     if not decided:
-        raise Stopped
+        raise RetrainingFailed
 
 
-def compete(home: Path, done: Progress) -> bool:
+def evaluate_challengers(home: Path, done: Progress) -> bool:
     """All contests; whether every one came to its end. One that breaks down keeps no other from
     being held."""
     well = True
-    for name, runs in challenge.runs(home).items():
+    for name, runs in challenge.runs_by_model(home).items():
         try:
-            verdict = contest.with_options(task_run_name=name)(home, name, runs)
+            verdict = evaluate_challenger.with_options(task_run_name=name)(home, name, runs)
         except (UserError, *SERVER_ERRORS) as error:
             done.lines.append(f"FAILED contest of {name}: {told(error) or type(error).__name__}")
             well = False
             continue
         done.lines.append(verdict.line)
-        done.made = done.made or verdict.event in ("promoted", "kept")
+        done.changed = done.changed or verdict.event in ("promoted", "kept")
     return well
 
 
-def send_out(home: Path, rules: publish.Publish, done: Progress, earlier: bool) -> None:
+def publish_pending(home: Path, rules: publish.Publish, done: Progress, earlier: bool) -> None:
     """Publish what there is: of this retraining or, `earlier`, of one that was cut off before it,
     or failed in it."""
-    champions, sent = publishing(home, rules)
+    champions, sent = publish_results(home, rules)
     done.lines += sent.lines
-    if not earlier or sent.well:
+    if not earlier or sent.succeeded:
         done.promoted += champions
         done.lines += [
             f"{one} is champion since an earlier retraining, and is published now"
@@ -181,7 +181,7 @@ def send_out(home: Path, rules: publish.Publish, done: Progress, earlier: bool) 
 
 
 @task(name="refresh", **_STEP)
-def take_over(home: Path) -> list[str]:
+def pull_new_data(home: Path) -> list[str]:
     """New data of the sources that are not pinned; what there is to say of it."""
     found = refresh.refresh(home)
     return [
@@ -191,15 +191,15 @@ def take_over(home: Path) -> list[str]:
 
 
 @task(name="register", **_STEP)
-def enter(home: Path) -> str:
+def sync_mlflow(home: Path) -> str:
     """Bring MLflow level, versions of what was evaluated included."""
     return tracking.sync(home)
 
 
 @task(name="contest", **_STEP)
-def contest(home: Path, name: str, runs: list[str]) -> Verdict:
+def evaluate_challenger(home: Path, name: str, runs: list[str]) -> Verdict:
     """Champion and challenger of `name`; the decision is an artifact on Prefect's pages too."""
-    verdict = challenge.settle(home, name, runs)
+    verdict = challenge.evaluate(home, name, runs)
     get_run_logger().info(verdict.line)
     if verdict.markdown:
         key = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
@@ -213,30 +213,32 @@ def contest(home: Path, name: str, runs: list[str]) -> Verdict:
 
 
 @task(name="publish", **_STEP)
-def publishing(home: Path, rules: publish.Publish) -> tuple[list[str], publish.Published]:
+def publish_results(home: Path, rules: publish.Publish) -> tuple[list[str], publish.PublishResult]:
     """To DVC's remote and into git, as flow.yaml has it; the champions among it. What fails is left
     to the next one."""
     champions, gone = pending_publish.champions(home)
     message = f"Retrained: {', '.join(champions)} champion" if champions else "Retrained"
     sent = publish.publish(home, rules, champions, message)
-    if sent.well:
-        pending_publish.done(home)
+    if sent.succeeded:
+        pending_publish.clear(home)
     late = [
         f"{one} was promoted and not published, and dvc.lock holds another model by now"
         for one in gone
     ]
-    return champions, publish.Published([*late, *sent.lines], sent.well)
+    return champions, publish.PublishResult([*late, *sent.lines], sent.succeeded)
 
 
-def hear(home: Path, rules: Sections | None, event: notify.Event, done: Progress) -> None:
+def run_notify_command(
+    home: Path, rules: Sections | None, event: notify.Event, done: Progress
+) -> None:
     """Tell those whom flow.yaml names; a failure in that is a line more."""
     if rules is not None and (
-        trouble := notify.tell(home, rules.notify, event, "\n".join(done.lines))
+        trouble := notify.run_command(home, rules.notify, event, "\n".join(done.lines))
     ):
         done.lines.append(trouble)
 
 
-def stand_in(deployment_id: UUID, own: UUID) -> None:
+def skip_due_runs(deployment_id: UUID, own: UUID) -> None:
     """Take back the deployment's other runs that are due: this one looks at the sources now and
     does all that they would."""
     waiting = FlowRunFilter(

@@ -13,14 +13,14 @@ def retrain(root: Path, jobs: int | None) -> int:
     if jobs is not None and jobs < 1:
         raise refuse("--jobs", jobs, "at least 1")
     sections.load(root)
-    devices.of(root)
+    devices.project_slots(root)
     with alone(root, wait=False):
         from pipeline.flow import prefect_server
 
         prefect_server.prepare(root)
         from pipeline.flow.retrain import retrain as flow
 
-        with project_folder.working_in(root), prefect_server.answering():
+        with project_folder.working_in(root), prefect_server.refuse_server_errors():
             state = flow(jobs, "by hand", return_state=True)
     print(state.message, flush=True)
     return 0 if state.is_completed() else 1

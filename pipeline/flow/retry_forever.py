@@ -17,7 +17,7 @@ import httpx
 from prefect._internal import observers
 from prefect.runner import _scheduled_run_poller
 
-from pipeline.flow.server_errors import NO_PREFECT
+from pipeline.flow.server_errors import NOT_PREFECT
 
 # The first watches for runs that a user cancels, the second for runs that are due.
 _MODULES = (observers, _scheduled_run_poller)
@@ -41,7 +41,7 @@ async def _poll_forever(
     while True:
         try:
             await workload()
-        except (httpx.TransportError, *NO_PREFECT):
+        except (httpx.TransportError, *NOT_PREFECT):
             pass  # The schedule's heartbeat fails for the same reason, and prints it.
         except httpx.HTTPStatusError as error:
             if error.response.status_code < 500:

@@ -18,10 +18,10 @@ def run(root: Path, targets: Sequence[str], jobs: int | None) -> int:
     if jobs is not None and jobs < 1:
         raise refuse("--jobs", jobs, "at least 1")
     run_settings.load(root)
-    devices.of(root)
+    devices.project_slots(root)
     with (
         alone(root, wait=False),
-        journal.recorded(root, "run", "by hand") as record,
+        journal.record_flow(root, "run", "by hand") as record,
         Workers(root, targets) as workers,
     ):
         from pipeline.flow import prefect_server
@@ -33,7 +33,7 @@ def run(root: Path, targets: Sequence[str], jobs: int | None) -> int:
         from pipeline.flow.prefect_flow import reproduce, sync
 
         try:
-            with prefect_server.answering():
+            with prefect_server.refuse_server_errors():
                 outcome = reproduce(root, targets, jobs or devices.cores(), workers)
         except (KeyboardInterrupt, TerminationSignal) as interrupt:
             if (partial := getattr(interrupt, "outcome", None)) is not None:
@@ -42,7 +42,7 @@ def run(root: Path, targets: Sequence[str], jobs: int | None) -> int:
             return 143 if isinstance(interrupt, TerminationSignal) else 130
         record.state, record.summary = ("done" if outcome.ok else "failed"), outcome.summary()
         print(outcome.summary(), flush=True)
-        if outcome.did_something and os.environ.get("SEQLINE_TRACKING") != "off":
+        if outcome.changed_outputs and os.environ.get("SEQLINE_TRACKING") != "off":
             print(sync(root), flush=True)
     status = 0 if outcome.ok else 1
     if outcome.note:

@@ -136,13 +136,13 @@ def serve(root: Path, when: Terms) -> None:
     """Serve until Ctrl-C or SIGTERM, which end a run that is under way too; UserError if no real
     server can be reached."""
     settings = sections.load(root).schedule
-    prefect_server.standing()
+    prefect_server.require_standing_server()
     if settings.retry_forever:
         retry_forever.install()
     os.chdir(root)  # the flow works in this process's directory: no request can name another
-    if exposed := prefect_server.exposure():
+    if exposed := prefect_server.exposure_warning():
         print(f"seqline: warning: {exposed}", file=sys.stderr, flush=True)
-    with served_schedule.alone(root), prefect_server.answering():
+    with served_schedule.schedule_lock(root), prefect_server.refuse_server_errors():
         asyncio.run(_Serving(root, when).run())
 
 
@@ -163,10 +163,10 @@ class _Serving:
         # after the runner set its own, which ends it in the middle
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._stopping.set)
-        beside = [self._for_ever(lambda: self._beat(deployment), _BEAT_SECONDS)]
+        beside = [self._repeat(lambda: self._beat(deployment), _BEAT_SECONDS)]
         if self._when.on_data_change:
-            watch = events.Watch(self._root)
-            beside.append(self._for_ever(watch.look, self._when.every))
+            watch = events.SourceWatcher(self._root)
+            beside.append(self._repeat(watch.check, self._when.every))
         tasks = [asyncio.create_task(one) for one in beside]
         print(
             f"seqline: {self._when.words}: serving {events.FLOW}/{self._name} (Ctrl-C ends it)",
@@ -183,7 +183,7 @@ class _Serving:
         await running
         for task in broken:
             task.result()
-        served_schedule.write(self._root, replace(self._served, ended=journal.stamp()))
+        served_schedule.write(self._root, replace(self._served, ended=journal.timestamp()))
 
     async def _deploy(self, runner: Runner) -> UUID:
         """Create the deployment, or bring the one of before level: with this schedule alone, and
@@ -204,16 +204,18 @@ class _Serving:
         before, records, now = (
             served_schedule.read(self._root),
             journal.read(self._root),
-            journal.stamp(),
+            journal.timestamp(),
         )
         late = (
-            served_schedule.missed(self._root, before, records, datetime.now(UTC)) if before else []
+            served_schedule.missed_runs(self._root, before, records, datetime.now(UTC))
+            if before
+            else []
         )
         if late:
             print(
                 f"seqline: {len(late)} runs were due since {late[0]} and did not begin", flush=True
             )
-        self._served = served_schedule.Served(
+        self._served = served_schedule.ServedSchedule(
             words=self._when.words, pid=os.getpid(), since=now, seen=now, ended="", due=tuple(late)
         )
         served_schedule.write(self._root, self._served)
@@ -221,12 +223,12 @@ class _Serving:
     async def _beat(self, deployment: UUID) -> None:
         """Write down that this process lives, and which runs the server will start next."""
         records, now = journal.read(self._root), datetime.now(UTC)
-        late = served_schedule.missed(self._root, self._served, records, now)
-        coming = [time for time in await _coming(deployment) if time not in late]
-        self._served = replace(self._served, seen=journal.stamp(), due=(*late, *coming))
+        late = served_schedule.missed_runs(self._root, self._served, records, now)
+        coming = [time for time in await _next_starts(deployment) if time not in late]
+        self._served = replace(self._served, seen=journal.timestamp(), due=(*late, *coming))
         served_schedule.write(self._root, self._served)
 
-    async def _for_ever(self, do: Callable[[], Coroutine[Any, Any, None]], pause: float) -> None:
+    async def _repeat(self, do: Callable[[], Coroutine[Any, Any, None]], pause: float) -> None:
         """Do it every `pause` seconds; a server that is gone for a while, or a source, is told once
         and waited for.
 
@@ -251,7 +253,7 @@ class _Serving:
             await asyncio.sleep(pause)
 
 
-async def _coming(deployment: UUID) -> list[str]:
+async def _next_starts(deployment: UUID) -> list[str]:
     """Start times of the deployment's next runs, from the server."""
     scheduled = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
     async with get_client() as client:

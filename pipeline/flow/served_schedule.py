@@ -33,7 +33,7 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class ServedSchedule:
     """A schedule in `words`, served by the process `pid`, `seen` alive last; `ended` is "" unless
     it was ended on purpose.
 
@@ -49,7 +49,7 @@ class Served:
 
 
 @contextmanager
-def alone(root: Path) -> Iterator[None]:
+def schedule_lock(root: Path) -> Iterator[None]:
     """Be the only process that serves the project's schedule; UserError naming the other."""
     with ExitStack() as stack:
         try:
@@ -71,27 +71,31 @@ def alone(root: Path) -> Iterator[None]:
         yield
 
 
-def write(root: Path, served: Served) -> None:
+def write(root: Path, served: ServedSchedule) -> None:
     """Replace the file in one step."""
     with atomic_file(root / state_dir.SCHEDULE) as beside:
         beside.write_text(json.dumps(asdict(served), indent=1) + "\n", encoding="utf-8")
 
 
-def read(root: Path) -> Served | None:
+def read(root: Path) -> ServedSchedule | None:
     """The schedule served last; None if there never was one."""
     try:
         values = json.loads((root / state_dir.SCHEDULE).read_text(encoding="utf-8"))
-        return Served(**values | {"due": tuple(values["due"])})
+        return ServedSchedule(**values | {"due": tuple(values["due"])})
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
 
-def missed(root: Path, served: Served, records: Sequence[Record], now: datetime) -> list[str]:
+def missed_runs(
+    root: Path, served: ServedSchedule, records: Sequence[Record], now: datetime
+) -> list[str]:
     """The due times that passed without a retraining that began since, or is at work: oldest
     first."""
     began = [datetime.fromisoformat(record.began) for record in records if record.flow == "retrain"]
     last = max(began, default=datetime.min.replace(tzinfo=UTC))
-    at_work = any(record.flow == "retrain" and journal.running(root, record) for record in records)
+    at_work = any(
+        record.flow == "retrain" and journal.is_running(root, record) for record in records
+    )
     ended = datetime.fromisoformat(served.ended) if served.ended else now
     past = [
         time
@@ -101,7 +105,7 @@ def missed(root: Path, served: Served, records: Sequence[Record], now: datetime)
     return [] if at_work else past
 
 
-def serving(root: Path, served: Served) -> bool:
+def is_served(root: Path, served: ServedSchedule) -> bool:
     """Return whether its process still serves it: it holds the lock."""
     if served.ended:
         return False

@@ -7,12 +7,12 @@ import httpx
 import pydantic
 from prefect.exceptions import PrefectException
 
-NO_PREFECT = (
+NOT_PREFECT = (
     httpx.InvalidURL,  # of a redirect
     httpx.TooManyRedirects,
     json.JSONDecodeError,
     UnicodeDecodeError,
     pydantic.ValidationError,  # JSON, but of something else
 )
-SERVER_CALLS = (httpx.HTTPError, PrefectException, *NO_PREFECT)
+SERVER_CALLS = (httpx.HTTPError, PrefectException, *NOT_PREFECT)
 SERVER_ERRORS = (*SERVER_CALLS, OSError)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from pipeline.core.errors import UserError, shown
 from pipeline.flow import journal, served_schedule
 from pipeline.flow.journal import Record
-from pipeline.flow.served_schedule import Served
+from pipeline.flow.served_schedule import ServedSchedule
 from pipeline.tracking import describe
 
 _RECENT = 20  # flows among which failed ones are counted
@@ -23,7 +23,7 @@ class Report(NamedTuple):
     """Lines of (what, how it is), and whether all is well."""
 
     lines: list[tuple[str, str]]
-    well: bool
+    healthy: bool
 
 
 def report(root: Path, now: datetime | None = None) -> Report:
@@ -31,14 +31,14 @@ def report(root: Path, now: datetime | None = None) -> Report:
     now = now or datetime.now(UTC)
     records, plan = journal.read(root), served_schedule.read(root)
     flows = [record for record in records if record.flow == "retrain"]
-    late = served_schedule.missed(root, plan, records, now) if plan else []
+    late = served_schedule.missed_runs(root, plan, records, now) if plan else []
     server, elsewhere = _asked(root)
     lines = [
         ("at work", _at_work(root, records)),
         ("last run", _told(root, flows[-1]) if flows else "none yet: `seqline retrain`"),
         (
             "last success",
-            next((_told(root, flow) for flow in reversed(flows) if flow.good), "none yet"),
+            next((_told(root, flow) for flow in reversed(flows) if flow.succeeded), "none yet"),
         ),
         *_failed(root, flows[-_RECENT:]),
         *(
@@ -51,18 +51,18 @@ def report(root: Path, now: datetime | None = None) -> Report:
         ("server", server),
         *_champions(root),
     ]
-    gone = plan is not None and not plan.ended and not served_schedule.serving(root, plan)
+    gone = plan is not None and not plan.ended and not served_schedule.is_served(root, plan)
     well = (
         elsewhere
         and not late
         and not gone
-        and (not flows or flows[-1].good or journal.running(root, flows[-1]))
+        and (not flows or flows[-1].succeeded or journal.is_running(root, flows[-1]))
     )
     return Report(lines, well)
 
 
 def _at_work(root: Path, records: Sequence[Record]) -> str:
-    busy = [record for record in records if journal.running(root, record)]
+    busy = [record for record in records if journal.is_running(root, record)]
     return (
         "; ".join(f"{one.flow} since {_shown(one.began)} (process {one.pid})" for one in busy)
         or "nothing"
@@ -75,7 +75,7 @@ def _told(root: Path, record: Record) -> str:
     if not record.ended:
         return (
             f"{when}: "
-            f"{'at work' if journal.running(root, record) else 'cut off: its process is gone'}"
+            f"{'at work' if journal.is_running(root, record) else 'cut off: its process is gone'}"
         )
     took = datetime.fromisoformat(record.ended) - datetime.fromisoformat(record.began)
     return f"{when}: {record.state} in {took.total_seconds():.0f} s"
@@ -83,7 +83,7 @@ def _told(root: Path, record: Record) -> str:
 
 def _failed(root: Path, flows: Sequence[Record]) -> Iterator[tuple[str, str]]:
     """Number of the last flows that did not complete, and the reason of the latest one."""
-    bad = [flow for flow in flows if not flow.good and not journal.running(root, flow)]
+    bad = [flow for flow in flows if not flow.succeeded and not journal.is_running(root, flow)]
     if bad:
         why = next(
             (line for line in bad[-1].summary.splitlines() if line.startswith(("FAILED", "got"))),
@@ -99,18 +99,18 @@ def _failed(root: Path, flows: Sequence[Record]) -> Iterator[tuple[str, str]]:
         )
 
 
-def _schedule(root: Path, plan: Served | None) -> str:
+def _schedule(root: Path, plan: ServedSchedule | None) -> str:
     if plan is None:
         return "none: `seqline schedule`"
     if plan.ended:
         return f"{plan.words}: not served since {_shown(plan.ended)}, when it was ended"
-    if not served_schedule.serving(root, plan):
+    if not served_schedule.is_served(root, plan):
         return f"{plan.words}: not served since {_shown(plan.seen)}: its process is gone"
     return f"{plan.words}: served by process {plan.pid} since {_shown(plan.since)}"
 
 
-def _next(root: Path, plan: Served | None, now: datetime) -> str:
-    if plan is None or not served_schedule.serving(root, plan):
+def _next(root: Path, plan: ServedSchedule | None, now: datetime) -> str:
+    if plan is None or not served_schedule.is_served(root, plan):
         return "none"
     coming = [time for time in plan.due if datetime.fromisoformat(time) >= now]
     return _shown(coming[0]) if coming else "at no set time"
@@ -122,15 +122,15 @@ def _asked(root: Path) -> tuple[str, bool]:
     from pipeline.flow import prefect_server
 
     prefect_server.quiet()
-    if not prefect_server.configured():
+    if not prefect_server.configured_url():
         return "none is configured; this is from the records at hand", True
-    address = shown(str(prefect_server.configured()))
-    if not prefect_server.reachable():
+    address = shown(str(prefect_server.configured_url()))
+    if not prefect_server.is_reachable():
         return f"{address} does not answer; this is from the records at hand", True
     from pipeline.flow import deployments
 
-    told = deployments.told(root)
-    return f"{address}: {told.words}", told.well
+    told = deployments.status(root)
+    return f"{address}: {told.summary}", told.healthy
 
 
 def _champions(root: Path) -> Iterator[tuple[str, str]]:
