@@ -115,7 +115,7 @@ def test_nothing_changed_is_nothing_done(root: Path, env: dict[str, str]) -> Non
     done = retrain(root, env)
     assert (done.returncode, done.stderr) == (0, "")
     assert "9 up to date" in done.stdout
-    assert f"{NAME}: mlp is champion still" in done.stdout
+    assert f"{NAME}: mlp is still the champion" in done.stdout
     assert journal.read(root)[-1].state == "nothing"
     assert ((root / "dvc.lock").read_bytes(), log_of(root)) == (before, logs)
     assert champion(root) == 1

@@ -243,7 +243,9 @@ def night(monkeypatch: pytest.MonkeyPatch) -> Night:
     """The steps of a retraining, their outermost edges replaced: no server, no DAG, no registry, no
     remote."""
     night = Night()
-    same = Verdict(name="a", event="same", line="a: x is champion still", version=SimpleNamespace())  # type: ignore[arg-type]
+    same = Verdict(
+        name="a", event="same", line="a: x is still the champion", version=SimpleNamespace()
+    )  # type: ignore[arg-type]
     for name in ("pull_new_data", "sync_mlflow", "publish_results"):
         monkeypatch.setattr(retrain, name, getattr(retrain, name).fn)
     monkeypatch.setattr(retrain.refresh, "refresh", lambda root: refresh.Look({}, ()))

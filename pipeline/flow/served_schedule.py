@@ -18,7 +18,7 @@ from pipeline.flow import journal
 from pipeline.flow.journal import Record
 
 _GRACE = timedelta(minutes=2)  # a run that is due may still be starting
-# The server's clock may differ from this machine's, and a worker of a pool begins some seconds early.
+# The server's clock may differ from this machine's, and a pool's worker begins some seconds early.
 _CLOCK_TOLERANCE = timedelta(seconds=15)
 
 
