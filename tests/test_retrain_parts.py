@@ -688,8 +688,8 @@ def test_a_promotion_counts_whatever_fails_after_it(
     assert not retrain.evaluate_challengers(tmp_path, done)
     assert done.changed
     assert done.lines == [
-        "FAILED contest of b: no b",
-        "a: won\na: not on Prefect's pages: no server",
+        "FAILED challenger evaluation of b: no b",
+        "a: won\na: the decision is missing on Prefect's pages: no server",
     ]
 
 

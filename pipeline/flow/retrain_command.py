@@ -8,17 +8,22 @@ from pipeline.flow import devices, project_folder, sections
 
 
 def retrain(root: Path, jobs: int | None) -> int:
-    """Retrain, say what came of it, and give the exit status: 0, or 1 if it failed; UserError while
-    another flow works."""
+    """Retrain and print the summary; return the exit status, which is 1 if the retraining failed.
+
+    UserError if another flow runs in the project."""
     if jobs is not None and jobs < 1:
         raise refuse("--jobs", jobs, "at least 1")
+
+    # Refuse mistakes in the settings before the lock and the server.
     sections.load(root)
     devices.project_slots(root)
     with alone(root, wait=False):
         from pipeline.flow import prefect_server
 
         prefect_server.prepare(root)
-        from pipeline.flow.retrain import retrain as flow
+        from pipeline.flow.retrain import (
+            retrain as flow,
+        )  # imports Prefect, configured by `prepare`
 
         with project_folder.working_in(root), prefect_server.refuse_server_errors():
             state = flow(jobs, "by hand", return_state=True)
