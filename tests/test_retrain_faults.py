@@ -381,18 +381,18 @@ def test_a_stage_whose_log_has_no_place_says_so(tmp_path: Path) -> None:
 
     (tmp_path / "logs").write_text("in the way")
     session = SimpleNamespace(
-        begun=[],
+        started=[],
         threads={},
         places={"train@x": devices.Slots(frozenset(), []).acquire("train")},
         logs=tmp_path / "logs" / "now",
         workers=None,
-        rules=run_settings.load(small.ROOT),
+        settings=run_settings.load(small.ROOT),
         stop=threading.Event(),
         results={},
-        done=queue.Queue(),
+        ended=queue.Queue(),
     )
     prefect_flow._run(session, "train@x", lambda line: None)  # type: ignore[arg-type]
-    assert session.done.get_nowait() == "train@x"
+    assert session.ended.get_nowait() == "train@x"
     summary = Outcome(session.results, 1.0, tmp_path).summary()
     assert "FAILED train@x: " in summary
     assert f"Not a directory: '{tmp_path / 'logs' / 'now'}" in summary

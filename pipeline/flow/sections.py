@@ -1,5 +1,4 @@
-"""The sections of flow.yaml that a retraining needs, loaded together before it begins. No prefect
-here."""
+"""All sections of flow.yaml, loaded together before a flow begins. Nothing here imports prefect."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -28,16 +27,14 @@ class Sections:
 
 
 def load(root: Path) -> Sections:
-    """All of the project's flow.yaml; UserError for the first mistake in it."""
-    path, known = root / run_settings.FILE, [field.name for field in fields(Sections)]
+    """Load the project's flow.yaml; UserError for the first mistake in it."""
+    path = root / run_settings.FILE
+    names = [field.name for field in fields(Sections)]
     for key in config.read(path):
-        if key not in known:
-            raise refuse(
-                f"{run_settings.FILE}: {key}",
-                "an unknown section",
-                "one of " + ", ".join(known),
-                "Remove it.",
-            )
+        if key not in names:
+            where = f"{run_settings.FILE}: {key}"
+            raise refuse(where, "an unknown section", f"one of {', '.join(names)}", "Remove it.")
+
     return Sections(
         run=run_settings.load(root),
         download=budget.load(root),

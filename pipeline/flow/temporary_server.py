@@ -1,4 +1,4 @@
-"""`python -m pipeline.flow.temporary_server PORT < PIPE`: Prefect's server for one run. It ends
+"""`python -m pipeline.flow.temporary_server PORT < PIPE`: Prefect's server for one run, which ends
 when the pipe is closed.
 
 Prefect's own temporary server outlives a flow that is killed; this one does not.
@@ -31,8 +31,7 @@ def main() -> None:
 
 
 def _keep_private() -> None:
-    """Let no other user read Prefect's folder and its database, which hold every flow and its
-    parameters."""
+    """Make Prefect's folder and database, with all flows and parameters, private to the user."""
     from prefect.settings import get_current_settings
 
     os.umask(0o077)
