@@ -156,7 +156,7 @@ def test_the_status_of_a_project_that_was_never_retrained_says_how_to_begin(repo
     assert well
     assert "seqline retrain" in lines["last run"]
     assert "seqline schedule" in lines["schedule"]
-    assert lines["at work"] == "nothing"
+    assert lines["running"] == "nothing"
 
 
 def test_the_status_tells_a_missed_run_and_a_schedule_that_nobody_serves(reported) -> None:
@@ -174,7 +174,7 @@ def test_the_status_tells_a_flow_that_was_cut_off_and_the_success_before_it(
     with served_schedule.schedule_lock(tmp_path):
         lines, well = reported(plan(30, pid=os.getpid()), flow(-100, "kept"), flow(-5, ""))
     assert not well
-    assert "cut off" in lines["last run"]
+    assert "killed" in lines["last run"]
     assert ": kept in 60 s" in lines["last success"]
     assert lines["failed"].startswith("1 of the last 2")
     assert "missed" not in lines
@@ -198,17 +198,17 @@ def test_a_process_that_got_the_number_of_one_that_is_gone_hides_nothing(
     lines, well = reported(made, *records)
     assert not well
     assert "its process is gone" in lines["schedule"]
-    assert "cut off" in lines["last run"]
-    assert (lines["at work"], lines["next run"]) == ("nothing", "none")
+    assert "killed" in lines["last run"]
+    assert (lines["running"], lines["next run"]) == ("nothing", "none")
     assert lines["missed"].startswith("1 due")
     with alone(tmp_path, wait=False), served_schedule.schedule_lock(tmp_path):
         lines, well = reported(None)
     assert well
-    assert f"(process {os.getpid()})" in lines["at work"]
-    assert "at work" in lines["last run"]
+    assert f"(process {os.getpid()})" in lines["running"]
+    assert "running" in lines["last run"]
     with alone(tmp_path, wait=False):
         (tmp_path / ".seqline/flow/lock").write_text("1")
-        assert reported(None)[0]["at work"] == "nothing", "another flow holds the lock"
+        assert reported(None)[0]["running"] == "nothing", "another flow holds the lock"
 
 
 def test_two_processes_never_serve_one_schedule(tmp_path: Path) -> None:

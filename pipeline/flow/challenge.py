@@ -108,6 +108,7 @@ def evaluate(root: Path, name: str, runs: list[str]) -> Verdict:
 def _best_run(root: Path, runs: list[str]) -> str:
     """The run with the best validation score."""
     blocks = config.section(root / "params.yaml", "runs")
+    # The runs are of one task on one corpus, and write their metrics into one folder.
     [folder] = {paths.option(root, "evaluate", run, blocks[run], "metrics").parent for run in runs}
     return promotion.choose(select.metrics(folder, runs))
 
@@ -125,6 +126,7 @@ def _decide(
         vocab=root / version.places["vocab"],
     )
 
+    # By its hash, the champion's test set is the present one unless the corpus has changed.
     test_sets = {"the present test set": root / version.places["tokens"]}
     defender = None
     if champion is not None:
@@ -188,6 +190,7 @@ class RecordedCommands(Commands):
 def _restore(root: Path, folder: Path, champion: Version) -> promotion.Contender:
     """Lay out the champion's outputs and params as they were; remove those of earlier champions."""
     kinds = ("model", "vocab", "tokens")
+    # Folders are named by the hash of their content: those of other champions are no longer needed.
     expected = {"params.yaml", *(_folder_name(champion, kind) for kind in kinds)}
     for path in folder.glob("*") if folder.exists() else ():
         if path.name not in expected and path.is_dir():
@@ -196,6 +199,7 @@ def _restore(root: Path, folder: Path, champion: Version) -> promotion.Contender
     model = _restore_out(root, folder, champion, "model")
     vocab = _restore_out(root, folder, champion, "vocab")
 
+    # The champion's own blocks: the present ones may have changed since it was trained.
     content = config.read(root / "params.yaml")
     content["corpora"] = content["corpora"] | {champion.corpus: champion.corpus_block}
     content["runs"] = {champion.run: champion.block}

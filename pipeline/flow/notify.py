@@ -44,7 +44,7 @@ def run_command(root: Path, settings: Notify, event: Event, summary: str) -> str
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            start_new_session=True,
+            start_new_session=True,  # a group of its own, for `killpg`
         )
     except OSError as error:
         return (

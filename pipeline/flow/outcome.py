@@ -48,6 +48,7 @@ class Outcome:
 
     def summary(self) -> str:
         """One line if all stages are up to date; else also the failures and the next step."""
+        # In the order of `_WORDS`, whatever the order in which the stages ended.
         counts = Counter(result.state for result in self.stages.values())
         parts = [f"{counts[state]} {word}" for state, word in _WORDS.items() if counts[state]]
         states = ", ".join(parts) or "nothing to do"

@@ -68,6 +68,7 @@ def champions(root: Path) -> tuple[list[str], list[str]]:
         for stage in describe.lock(root).values()
         for out in stage.get("outs", [])
     }
+    # The history of the alias decides: a flow may be killed between `add` and the promotion.
     promoted = [
         reign.version
         for reigns in registry.champions(root).values()

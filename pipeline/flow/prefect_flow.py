@@ -98,7 +98,7 @@ def reproduce(
             memory.keep()
         note = _run_flow(session, targets)
 
-        # Parallel stages enter dvc.lock in the order in which they end: restore `dvc repro`'s order.
+        # Parallel stages enter dvc.lock in the order in which they end: restore `dvc repro`'s.
         # A run that was killed after its last stage leaves this to the next, which runs no stage.
         ordered = True
         if plan.stale() or memory.kept:

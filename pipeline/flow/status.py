@@ -36,7 +36,7 @@ def report(root: Path, now: datetime | None = None) -> Report:
     late = served_schedule.missed_runs(root, schedule, records, now) if schedule else []
     server, server_is_healthy = _server(root)
 
-    lines = [("at work", _running(root, records))]
+    lines = [("running", _running(root, records))]
     lines.append(("last run", _flow(root, flows[-1]) if flows else "none yet: `seqline retrain`"))
     lines.append(("last success", _flow(root, successes[-1]) if successes else "none yet"))
     lines += _failures(root, flows[-_RECENT:])
@@ -47,6 +47,7 @@ def report(root: Path, now: datetime | None = None) -> Report:
     lines.append(("server", server))
     lines += _champions(root)
 
+    # A schedule that was not ended on purpose should still be served.
     was_killed = (
         schedule is not None
         and not schedule.ended
@@ -72,8 +73,8 @@ def _flow(root: Path, record: Record) -> str:
         duration = datetime.fromisoformat(record.ended) - datetime.fromisoformat(record.began)
         return f"{began}: {record.state} in {duration.total_seconds():.0f} s"
     if journal.is_running(root, record):
-        return f"{began}: at work"
-    return f"{began}: cut off: its process is gone"
+        return f"{began}: running"
+    return f"{began}: killed: its process is gone"
 
 
 def _failures(root: Path, flows: Sequence[Record]) -> Iterator[tuple[str, str]]:
@@ -83,6 +84,7 @@ def _failures(root: Path, flows: Sequence[Record]) -> Iterator[tuple[str, str]]:
         return
 
     last = failed[-1]
+    # A summary has many lines: show the first failed stage or refused value.
     causes = [line for line in last.summary.splitlines() if line.startswith(("FAILED", "got"))]
     reason = " ".join((causes[0] if causes else last.summary).split())[:200]
     detail = f"{len(failed)} of the last {len(flows)}; {_flow(root, last)}"
