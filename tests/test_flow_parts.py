@@ -64,12 +64,12 @@ def test_threads_are_shared_and_the_user_s_own_number_stands(
 
 def test_one_flow_at_a_time(tmp_path: Path) -> None:
     with (  # noqa: SIM117
-        project_lock.alone(tmp_path, wait=False),
+        project_lock.flow_lock(tmp_path, wait=False),
         pytest.raises(UserError, match=rf"process {os.getpid()}\)"),
     ):
-        with project_lock.alone(tmp_path, wait=False):
+        with project_lock.flow_lock(tmp_path, wait=False):
             pytest.fail("two at once")
-    with project_lock.alone(tmp_path, wait=False):
+    with project_lock.flow_lock(tmp_path, wait=False):
         pass
 
 
@@ -85,7 +85,7 @@ def test_a_number_on_record_that_now_is_another_s_is_left_alone(tmp_path: Path) 
         for process in sleepers.values():
             (process_groups.folder(tmp_path) / str(process.pid)).write_text('{"mark": "own"}')
         (process_groups.folder(tmp_path) / "123.partial").write_text("")
-        assert process_groups.end_leftovers(tmp_path) == [sleepers["own"].pid]
+        assert process_groups.end_orphans(tmp_path) == [sleepers["own"].pid]
         assert sleepers["own"].wait(600) == -signal.SIGKILL
         assert sleepers["new"].poll() is None
         assert list(process_groups.folder(tmp_path).iterdir()) == []
@@ -118,16 +118,16 @@ def test_new_stages_come_in_the_plan_s_order_behind_those_that_were_there() -> N
 
 def test_a_stage_put_into_the_lock_is_written_as_dvc_writes_it(tmp_path: Path) -> None:
     whole = (flows.ROOT / "dvc.lock").read_text(encoding="utf-8")
-    stages, found = load_yaml(str(flows.ROOT / "dvc.lock"))["stages"], lockfile.parts(whole)
+    stages, found = load_yaml(str(flows.ROOT / "dvc.lock"))["stages"], lockfile.split_stages(whole)
     assert found is not None
     assert list(found) == list(stages)
     for name, content in list(stages.items())[::9]:
-        spliced = lockfile.spliced(whole, {name: content})
+        spliced = lockfile.splice_stages(whole, {name: content})
         assert spliced is not None, (name, content)
-        assert (lockfile.parts(spliced) or {})[name] == found[name]
+        assert (lockfile.split_stages(spliced) or {})[name] == found[name]
         assert spliced == whole
     # DVC takes seconds for the whole
-    text = lockfile.joined({name: found[name] for name in list(found)[::6]})
+    text = lockfile.join_stages({name: found[name] for name in list(found)[::6]})
     odd: dict[str, Any] = {
         "cmd": "a b " * 60 + "é \u00a0 # no comment: 'quoted'\n two lines",
         "params": {
@@ -143,8 +143,8 @@ def test_a_stage_put_into_the_lock_is_written_as_dvc_writes_it(tmp_path: Path) -
         (tmp_path / "dvc.lock").write_text(text, encoding="utf-8")
         with modify_yaml(str(tmp_path / "dvc.lock")) as content:
             content["stages"].update({name: odd})
-        spliced = lockfile.spliced(text, {name: odd})
+        spliced = lockfile.splice_stages(text, {name: odd})
         assert spliced is None or spliced == (tmp_path / "dvc.lock").read_text(encoding="utf-8")
         assert spliced is not None or ":" in name
-    assert lockfile.parts("# edited by hand\n" + text) is None
-    assert loads_yaml(lockfile.spliced("", {"a": odd}) or "")["stages"]["a"] == odd
+    assert lockfile.split_stages("# edited by hand\n" + text) is None
+    assert loads_yaml(lockfile.splice_stages("", {"a": odd}) or "")["stages"]["a"] == odd

@@ -124,7 +124,7 @@ class Project:
         self.stand["train", run] = self.stand.get(("train", run), 0) + 1
         self._outputs(run, *RUNS[run])
         self.lock()
-        return registry.current(self.root, run)
+        return registry.version_of_run(self.root, run)
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ def everything(project: Project) -> list[str]:
 
 
 def test_a_version_tells_whence_it_came_and_its_run_tells_the_version(project: Project) -> None:
-    found = registry.current(project.root, "gru")
+    found = registry.version_of_run(project.root, "gru")
     assert (found.name, found.version, found.run, found.score) == (
         STORY,
         2,
@@ -195,7 +195,7 @@ def test_a_hash_tells_the_versions_that_it_went_into_or_came_out_with(project: P
     tokens, model = (project.out(stage, "gru") for stage in ("tokenize", "train"))
 
     def of(path: str, md5: str) -> list[str]:
-        return sorted(str(each) for each in registry.made_of(project.root, path, md5))
+        return sorted(str(each) for each in registry.versions_with(project.root, path, md5))
 
     assert (
         of("", tokens["md5"]) == of(tokens["path"], tokens["md5"]) == [f"{STORY}/1", f"{STORY}/2"]
@@ -210,7 +210,7 @@ def test_a_hash_tells_the_versions_that_it_went_into_or_came_out_with(project: P
 def test_registering_again_changes_nothing(project: Project) -> None:
     before = everything(project)
     assert registry.register(project.root) == []
-    assert registry.current(project.root, "lstm").version == 1
+    assert registry.version_of_run(project.root, "lstm").version == 1
     assert everything(project) == before
 
 
@@ -231,7 +231,7 @@ def test_another_model_and_another_search_are_other_versions_and_newer_scores_of
     project.stand["train", "lstm"] = 0  # as after a checkout of the older commit
     project.search = {"method": "greedy", "max_length": 8}
     project.lock()
-    assert registry.current(project.root, "lstm").version == 1
+    assert registry.version_of_run(project.root, "lstm").version == 1
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_a_run_whose_scores_are_of_older_data_or_answers_has_no_version(
     with pytest.raises(
         UserError, match=r"^run: got lstm; expected one of .*mlp, whose outputs are evaluated"
     ) as error:
-        registry.current(project.root, "lstm")
+        registry.version_of_run(project.root, "lstm")
     assert "\n" not in str(error.value)
 
 
@@ -277,10 +277,10 @@ def test_a_registered_folder_holds_no_weights_no_pickle_and_no_place_but_the_pro
 
 
 def test_what_is_attached_to_a_version_lies_with_its_run(project: Project, tmp_path: Path) -> None:
-    version = registry.current(project.root, "mlp")
+    version = registry.version_of_run(project.root, "mlp")
     (tmp_path / "more" / "gate").mkdir(parents=True)
     (tmp_path / "more" / "gate" / "decision.json").write_text("{}")
-    registry.attach(project.root, version, tmp_path / "more")
+    registry.log_artifacts(project.root, version, tmp_path / "more")
     assert [
         path.parent.parent.name for path in project.root.glob("mlartifacts/**/gate/decision.json")
     ] == ["artifacts"]
@@ -290,8 +290,8 @@ def test_what_is_attached_to_a_version_lies_with_its_run(project: Project, tmp_p
 def test_champions_follow_one_another_and_come_back_one_by_one(project: Project) -> None:
     assert champion(project) is None
     versions = [
-        registry.current(project.root, "lstm"),
-        registry.current(project.root, "gru"),
+        registry.version_of_run(project.root, "lstm"),
+        registry.version_of_run(project.root, "gru"),
         project.retrained("lstm"),
     ]
     for number, version in enumerate(versions):
@@ -317,7 +317,7 @@ def test_champions_follow_one_another_and_come_back_one_by_one(project: Project)
 
 
 def test_promoting_the_champion_changes_nothing(project: Project) -> None:
-    version = registry.current(project.root, "lstm")
+    version = registry.version_of_run(project.root, "lstm")
     registry.promote(project.root, version, {})
     before = everything(project)
     registry.promote(project.root, version, {"again": "yes"})
@@ -327,7 +327,7 @@ def test_promoting_the_champion_changes_nothing(project: Project) -> None:
 def test_a_promotion_that_is_killed_leaves_the_champion_and_those_before_it(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lstm, gru = (registry.current(project.root, run) for run in ("lstm", "gru"))
+    lstm, gru = (registry.version_of_run(project.root, run) for run in ("lstm", "gru"))
     registry.promote(project.root, lstm, {})
 
     class Killed(BaseException):
@@ -348,7 +348,7 @@ def test_a_promotion_that_is_killed_leaves_the_champion_and_those_before_it(
 
 
 def test_a_champion_named_by_hand_counts_too(project: Project) -> None:
-    lstm = registry.current(project.root, "lstm")
+    lstm = registry.version_of_run(project.root, "lstm")
     registry.promote(project.root, lstm, {})
     mlflow_store.connect(project.root).set_registered_model_alias(STORY, "champion", "2")
     assert [
@@ -362,14 +362,14 @@ def test_a_champion_named_by_hand_counts_too(project: Project) -> None:
 
 
 def test_a_challenger_is_shown_until_it_is_champion(project: Project) -> None:
-    lstm, gru = (registry.current(project.root, run) for run in ("lstm", "gru"))
+    lstm, gru = (registry.version_of_run(project.root, run) for run in ("lstm", "gru"))
 
     def aliases() -> dict[str, str]:
         [model] = mlflow_store.connect(project.root).search_registered_models(f"name = '{STORY}'")
         return {alias: str(number) for alias, number in model.aliases.items()}
 
     registry.promote(project.root, lstm, {})
-    registry.challenge(project.root, gru)
+    registry.set_challenger(project.root, gru)
     assert aliases() == {"champion": "1", "challenger": "2"}
     assert (champion(project), reigns(project)) == (1, [1])
     registry.promote(project.root, gru, {})
@@ -377,7 +377,7 @@ def test_a_challenger_is_shown_until_it_is_champion(project: Project) -> None:
 
 
 def test_promotions_at_once_come_one_after_the_other(project: Project) -> None:
-    versions = [registry.current(project.root, run) for run in ("lstm", "gru")] + [
+    versions = [registry.version_of_run(project.root, run) for run in ("lstm", "gru")] + [
         project.retrained("lstm")
     ]
     threads = [
@@ -417,7 +417,9 @@ def test_those_who_led_to_the_champion_are_known_whatever_befell() -> None:
             moves.append({"version": version, "from": holder, "at": "", "back": back})
             if chance.random() < 0.7:
                 stack = stack[:-1] if back else [*stack, version]
-        found = [move["version"] for move in versions.led_to(moves, stack[-1] if stack else None)]
+        found = [
+            move["version"] for move in versions.champion_moves(moves, stack[-1] if stack else None)
+        ]
         assert found == stack
         longest = max(longest, len(found))
     assert longest > 5
@@ -683,7 +685,7 @@ def test_a_version_whose_tags_are_not_seqline_s_is_refused_in_one_line(
     with pytest.raises(
         UserError, match=rf"^{STORY}/2 in MLflow's registry: .* Delete the version there"
     ) as refused:
-        registry.made_of(project.root, "", f"{9:032x}")
+        registry.versions_with(project.root, "", f"{9:032x}")
     assert "\n" not in str(refused.value)
 
 
@@ -704,13 +706,13 @@ def test_a_version_whose_tags_are_not_seqline_s_is_refused_in_one_line(
 def test_a_move_or_a_decision_that_no_seqline_wrote_is_passed_over(
     tag: str, project: Project
 ) -> None:
-    lstm = registry.current(project.root, "lstm")
+    lstm = registry.version_of_run(project.root, "lstm")
     registry.promote(project.root, lstm, {})
     client = mlflow_store.connect(project.root)
     client.set_registered_model_tag(STORY, "promotion.5", tag)
     client.set_model_version_tag(STORY, "1", "seqline.judged", tag)
     assert reigns(project) == [1]
-    assert registry.judged(project.root, lstm, "key") is None
+    assert registry.recorded_decision(project.root, lstm, "key") is None
 
 
 def test_a_quote_in_the_name_of_a_model_changes_no_search(project: Project) -> None:
@@ -743,7 +745,9 @@ def test_artifacts_go_nowhere_but_into_the_project_s_folder_of_them(
     with pytest.raises(
         UserError, match=r"^artifact_uri of an MLflow run: got .* expected a place in "
     ):
-        mlflow_store.put(mlflow_store.connect(project.root), project.root, run, tmp_path / "given")
+        mlflow_store.log_artifacts(
+            mlflow_store.connect(project.root), project.root, run, tmp_path / "given"
+        )
     assert not list(tmp_path.rglob("out*/decision.json"))
 
 
@@ -762,7 +766,9 @@ def test_an_artifact_takes_the_place_of_a_link_and_not_of_what_it_leads_to(
     run = SimpleNamespace(
         info=SimpleNamespace(artifact_uri="mlflow-artifacts:/1/artifacts", run_id="1")
     )
-    mlflow_store.put(mlflow_store.connect(project.root), project.root, run, tmp_path / "given")
+    mlflow_store.log_artifacts(
+        mlflow_store.connect(project.root), project.root, run, tmp_path / "given"
+    )
     assert (precious.read_text(), (place / "decision.json").read_text()) == ("keep", "{}")
 
 

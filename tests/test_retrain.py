@@ -17,7 +17,7 @@ import pytest
 import retrain_project as small
 from retrain_project import NAME, retrain
 
-from pipeline.dag.project_lock import alone
+from pipeline.dag.project_lock import flow_lock
 from pipeline.flow import events, journal, served_schedule
 from pipeline.tracking import registry
 
@@ -268,7 +268,7 @@ def test_a_failure_keeps_the_champion_is_told_and_seen_in_the_status(
 def test_a_second_one_by_hand_is_refused_while_another_is_at_work(
     root: Path, env: dict[str, str]
 ) -> None:
-    with alone(root, wait=False):
+    with flow_lock(root, wait=False):
         done = retrain(root, env)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1

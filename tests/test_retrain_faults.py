@@ -93,9 +93,9 @@ def test_a_watch_goes_on_though_the_server_takes_no_events(
 
     looks: list[int] = []
 
-    def look(root: Path) -> refresh.Look:
+    def look(root: Path) -> refresh.SourceChanges:
         looks.append(1)
-        return refresh.Look({"reviews": "1"}, ())
+        return refresh.SourceChanges({"reviews": "1"}, ())
 
     async def watched() -> None:
         serving = schedule._Serving(tmp_path, schedule.terms(None, None, True, "1", None))
@@ -105,7 +105,7 @@ def test_a_watch_goes_on_though_the_server_takes_no_events(
         assert not task.done()
         task.cancel()
 
-    monkeypatch.setattr(refresh, "look", look)
+    monkeypatch.setattr(refresh, "compare_sources", look)
     with temporary_settings({PREFECT_API_URL: deaf}):
         asyncio.run(watched())
     assert Deaf.asked.count("upgrade") > 2
@@ -121,7 +121,7 @@ def test_a_command_that_tells_a_server_which_takes_no_events_ends_in_one_line(
 import sys
 from pipeline.dag import refresh
 from pipeline.cli import main
-refresh.look = lambda root: refresh.Look({"reviews": "1"}, ())
+refresh.look = lambda root: refresh.SourceChanges({"reviews": "1"}, ())
 sys.argv = ["seqline", "refresh", "--emit"]
 main()
 """
@@ -248,7 +248,7 @@ def night(monkeypatch: pytest.MonkeyPatch) -> Night:
     )  # type: ignore[arg-type]
     for name in ("pull_new_data", "sync_mlflow", "publish_results"):
         monkeypatch.setattr(retrain, name, getattr(retrain, name).fn)
-    monkeypatch.setattr(retrain.refresh, "refresh", lambda root: refresh.Look({}, ()))
+    monkeypatch.setattr(retrain.refresh, "refresh", lambda root: refresh.SourceChanges({}, ()))
     monkeypatch.setattr(retrain, "reproduce", lambda root, targets, jobs: night.outcome(root))
     monkeypatch.setattr(retrain.tracking, "sync", night.sync)
     monkeypatch.setattr(challenge, "runs_by_model", lambda root: {"a": ["x"]})

@@ -24,8 +24,8 @@ import yaml
 from pipeline.core import state_dir
 from pipeline.core.errors import UserError
 from pipeline.dag import force_stage, refresh
-from pipeline.dag.project_lock import alone
-from pipeline.download.source import Surroundings, obtain
+from pipeline.dag.project_lock import flow_lock
+from pipeline.download.source import DownloadSettings, obtain
 from pipeline.flow import (
     challenge,
     events,
@@ -121,7 +121,7 @@ def test_a_line_that_was_cut_off_does_not_hide_the_others(tmp_path: Path) -> Non
 def test_runs_that_were_due_and_never_began_are_missed(
     made: served_schedule.ServedSchedule, flows: list[Record], missed: list[float], tmp_path: Path
 ) -> None:
-    with alone(tmp_path, wait=False):
+    with flow_lock(tmp_path, wait=False):
         assert served_schedule.missed_runs(tmp_path, made, flows, NOW) == [
             at(minutes) for minutes in missed
         ]
@@ -201,12 +201,12 @@ def test_a_process_that_got_the_number_of_one_that_is_gone_hides_nothing(
     assert "killed" in lines["last run"]
     assert (lines["running"], lines["next run"]) == ("nothing", "none")
     assert lines["missed"].startswith("1 due")
-    with alone(tmp_path, wait=False), served_schedule.schedule_lock(tmp_path):
+    with flow_lock(tmp_path, wait=False), served_schedule.schedule_lock(tmp_path):
         lines, well = reported(None)
     assert well
     assert f"(process {os.getpid()})" in lines["running"]
     assert "running" in lines["last run"]
-    with alone(tmp_path, wait=False):
+    with flow_lock(tmp_path, wait=False):
         (tmp_path / ".seqline/flow/lock").write_text("1")
         assert reported(None)[0]["running"] == "nothing", "another flow holds the lock"
 
@@ -471,24 +471,26 @@ def loose(project: Path, edited) -> Path:
     }
     edited(project, "corpora.toy_reviews.source", source)
     raw.mkdir(parents=True)
-    obtain("toy_reviews", source, raw, Surroundings("", project / state_dir.DOWNLOADS))
+    obtain("toy_reviews", source, raw, DownloadSettings("", project / state_dir.DOWNLOADS))
     return project
 
 
 def test_a_file_that_is_not_pinned_is_seen_to_change_by_its_content_alone(loose: Path) -> None:
-    assert refresh.look(loose) == refresh.Look({}, ())
+    assert refresh.compare_sources(loose) == refresh.SourceChanges({}, ())
     os.utime(loose / "served.txt")
-    assert refresh.look(loose) == refresh.Look({}, ())
+    assert refresh.compare_sources(loose) == refresh.SourceChanges({}, ())
     (loose / "served.txt").write_text("two\n")
-    first = refresh.look(loose)
+    first = refresh.compare_sources(loose)
     assert (list(first.changed), first.troubles) == (["toy_reviews"], ())
     (loose / "served.txt").write_text("three\n")
-    assert refresh.look(loose).changed != first.changed, "another change has another hash"
+    assert refresh.compare_sources(loose).changed != first.changed, (
+        "another change has another hash"
+    )
 
 
 def test_an_address_that_does_not_answer_is_told_and_changes_nothing(loose: Path) -> None:
     (loose / "served.txt").unlink()
-    found = refresh.look(loose)
+    found = refresh.compare_sources(loose)
     assert not found.changed
     [trouble] = found.troubles
     assert trouble.startswith("corpora.toy_reviews.source.files[0] (a.txt): got file://")
@@ -549,7 +551,7 @@ def stuck(root: Path, program: str) -> tuple["subprocess.Popen[bytes]", int]:
     """A process that holds the project's lock and runs the program, and the process that this waits
     for."""
     text = (
-        "from pathlib import Path\nfrom pipeline.dag.project_lock import alone\nwith "
+        "from pathlib import Path\nfrom pipeline.dag.project_lock import flow_lock\nwith "
         f"alone(Path(), wait=False):\n {program}"
     )
     env = flows.surroundings(root / "prefect", None)
@@ -585,7 +587,7 @@ def downloads(tmp_path: Path) -> Path:
 
 def test_what_is_interrupted_while_it_takes_data_over_leaves_no_download(downloads: Path) -> None:
     process, pid = stuck(
-        downloads, "from pipeline.dag import force_stage\n force_stage.again(Path(), 'download@x')"
+        downloads, "from pipeline.dag import force_stage\n force_stage.force(Path(), 'download@x')"
     )
     process.send_signal(signal.SIGINT)
     process.wait()
@@ -604,14 +606,14 @@ def test_a_download_in_vain_is_tried_again_and_told_by_its_own_line(downloads: P
     with pytest.raises(
         UserError, match=r"^x: got no answer from http://y, 4 times; expected one\.$"
     ):
-        force_stage.again(downloads, "download@x")
+        force_stage.force(downloads, "download@x")
     assert (downloads / "began").read_text() == ".."
 
 
 @pytest.mark.parametrize(
     "program",
     [
-        "from pipeline.dag import force_stage\n force_stage.again(Path(), 'download@x')",
+        "from pipeline.dag import force_stage\n force_stage.force(Path(), 'download@x')",
         (
             "from pipeline.flow import challenge\n "
             "challenge.RecordedCommands(Path())(['python', 'work.py'], Path('log'))"
@@ -624,7 +626,7 @@ def test_the_next_flow_ends_what_a_killed_one_left(downloads: Path, program: str
     process.kill()
     process.wait()
     assert not gone(pid)
-    with alone(downloads, wait=False):
+    with flow_lock(downloads, wait=False):
         flows.wait_for(lambda: flows.inhabitants(downloads) == [], "the end of what was left")
     assert gone(pid)
 
@@ -711,6 +713,6 @@ def test_a_change_that_nobody_took_over_is_told_again_after_a_while(
     (loose / "served.txt").write_text("two\n")
     assert asyncio.run(looks(5)) == 1
     monkeypatch.setattr(events, "_REPEAT_SECONDS", 0.0)
-    with alone(loose, wait=False), journal.record_flow(loose, "retrain"):
+    with flow_lock(loose, wait=False), journal.record_flow(loose, "retrain"):
         assert asyncio.run(looks(1)) == 1, "it is at work on it"
     assert asyncio.run(looks(1)) == 2

@@ -17,7 +17,7 @@ import torch
 
 from pipeline import shards
 from pipeline.cli import validate_params
-from pipeline.core.errors import UserError, shown, told
+from pipeline.core.errors import UserError, redact, describe_error
 from pipeline.core.params import compute as compute_of
 from pipeline.dag import paths, project, repair
 from pipeline.tracking import describe
@@ -137,7 +137,7 @@ def leftovers(root: Path) -> Finding:
     """Outputs of runs that params.yaml no longer has: stages that depend on whole folders would see
     them."""
     try:
-        gone = [str(path.relative_to(root)) for path in paths.abandoned(root)]
+        gone = [str(path.relative_to(root)) for path in paths.abandoned_outputs(root)]
     except UserError as error:
         return Finding("FAIL", "leftovers", str(error))
     return (
@@ -199,12 +199,12 @@ def store(root: Path) -> Finding:
     if uri.startswith(("http://", "https://")):
         return _server(uri)
     if uri.startswith("databricks"):
-        return Finding("warn", "store", f"{shown(uri)} is not looked at")
+        return Finding("warn", "store", f"{redact(uri)} is not looked at")
     file = describe.database(root)
     if file is None:
         return _database(uri)
     if not file.exists():
-        return Finding("ok", "store", f"{shown(uri)} ({_YET_TO_COME})")
+        return Finding("ok", "store", f"{redact(uri)} ({_YET_TO_COME})")
     try:
         with sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True) as opened:
             [[runs]] = opened.execute("select count(*) from runs")
@@ -219,7 +219,7 @@ def _server(uri: str) -> Finding:
         answer.raise_for_status()
     except requests.RequestException as error:
         return _unheard(uri, error)
-    return Finding("ok", "store", f"{shown(uri)} answers {answer.status_code}")
+    return Finding("ok", "store", f"{redact(uri)} answers {answer.status_code}")
 
 
 def _database(uri: str) -> Finding:
@@ -229,21 +229,21 @@ def _database(uri: str) -> Finding:
         settings = {"connect_timeout": _PATIENCE} if patient else {}
         with sqlalchemy.create_engine(uri, connect_args=settings).connect() as opened:
             if not sqlalchemy.inspect(opened).has_table("runs"):
-                return Finding("ok", "store", f"{shown(uri)} ({_YET_TO_COME})")
+                return Finding("ok", "store", f"{redact(uri)} ({_YET_TO_COME})")
             runs = opened.scalar(sqlalchemy.text("select count(*) from runs"))
     except sqlalchemy.exc.OperationalError as error:
         return _unheard(uri, error)
     except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
         # no address of a database, or no driver for it
-        return Finding("FAIL", "store", f"{shown(uri)}: {told(error)}")
-    return Finding("ok", "store", f"{shown(uri)} with {runs} runs")
+        return Finding("FAIL", "store", f"{redact(uri)}: {describe_error(error)}")
+    return Finding("ok", "store", f"{redact(uri)} with {runs} runs")
 
 
 def _unheard(uri: str, error: Exception) -> Finding:
     return Finding(
         "warn",
         "store",
-        f"{shown(uri)}: {told(error)}; trainings run on, `seqline sync` catches up later",
+        f"{redact(uri)}: {describe_error(error)}; trainings run on, `seqline sync` catches up later",
     )
 
 
@@ -255,7 +255,7 @@ def mirror(root: Path) -> Finding:
             "ok", "mirror", "SEQLINE_MIRROR is not set: files come from their own addresses"
         )
     if where.startswith(("http://", "https://")):
-        return Finding("ok", "mirror", shown(where))
+        return Finding("ok", "mirror", redact(where))
     there = Path(where).is_dir()
     return Finding(
         "ok" if there else "FAIL", "mirror", where if there else f"{where}: no such folder"
@@ -274,7 +274,7 @@ def cluster(root: Path) -> Finding:
         return Finding(
             "ok",
             "cluster",
-            f"{compute.cluster} answers, {shards.reach(compute.cluster)} batches at a time",
+            f"{compute.cluster} answers, {shards.cluster_capacity(compute.cluster)} batches at a time",
         )
     except UserError as error:
         return Finding("FAIL", "cluster", str(error))
@@ -290,12 +290,12 @@ def prefect(root: Path) -> Finding:
     if url is None:
         return Finding("ok", "prefect", "no server is configured: one is started for each run")
     if not prefect_server.is_reachable():
-        return Finding("warn", "prefect", f"{shown(url)} does not answer as a Prefect server does")
+        return Finding("warn", "prefect", f"{redact(url)} does not answer as a Prefect server does")
     exposed = prefect_server.exposure_warning()
     return (
         Finding("warn", "prefect", exposed)
         if exposed
-        else Finding("ok", "prefect", f"{shown(url)} answers")
+        else Finding("ok", "prefect", f"{redact(url)} answers")
     )
 
 

@@ -17,13 +17,13 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(root: Path, arguments: argparse.Namespace) -> None:
     """Pull what has changed, or send an event that names it."""
     from pipeline.dag import refresh
-    from pipeline.dag.project_lock import alone
+    from pipeline.dag.project_lock import flow_lock
 
     if arguments.emit:
-        result = refresh.look(root)
+        result = refresh.compare_sources(root)
     else:
         # The lock keeps this from changing data below a running flow.
-        with alone(root, wait=False):
+        with flow_lock(root, wait=False):
             result = refresh.refresh(root)
     for trouble in result.troubles:
         print(trouble, file=sys.stderr)

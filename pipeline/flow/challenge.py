@@ -53,7 +53,7 @@ class Verdict:
 def runs_by_model(root: Path) -> dict[str, list[str]]:
     """Group the evaluated runs by the registered model that they are versions of."""
     groups: dict[str, list[str]] = {}
-    for run in lineage.evaluated(root):
+    for run in lineage.evaluated_runs(root):
         groups.setdefault(registry.name_of(run.task, run.corpus), []).append(run.run)
     return groups
 
@@ -61,7 +61,7 @@ def runs_by_model(root: Path) -> dict[str, list[str]]:
 def evaluate(root: Path, name: str, runs: list[str]) -> Verdict:
     """Choose the challenger among the runs, compare it with the champion, and promote it if it is
     better. The decision is kept among the version's artifacts."""
-    version = registry.current(root, _best_run(root, runs))
+    version = registry.version_of_run(root, _best_run(root, runs))
     champion = registry.champion(root, name)
     if champion is not None and champion.version == version.version:
         line = f"{name}: {version.run} is still the champion"
@@ -73,12 +73,12 @@ def evaluate(root: Path, name: str, runs: list[str]) -> Verdict:
         )
         return Verdict(name=name, event="decided", line=line, version=version)
     key = _key(root, champion, version)
-    if (earlier := registry.judged(root, version, key)) is not None:
+    if (earlier := registry.recorded_decision(root, version, key)) is not None:
         line = f"{earlier} (decided before)"
         return Verdict(name=name, event="decided", line=line, version=version)
 
     if champion is not None:
-        registry.challenge(root, version)
+        registry.set_challenger(root, version)
     decision = _decide(root, name, champion, version)
     _attach(root, version, champion, decision)
     if decision.promote:
@@ -95,7 +95,7 @@ def evaluate(root: Path, name: str, runs: list[str]) -> Verdict:
             f"{name}: {_label(version)} won, and the alias was moved back by hand; `seqline "
             "promote` brings it back"
         )
-    registry.judge(root, version, key, stored)
+    registry.record_decision(root, version, key, stored)
     return Verdict(
         name=name,
         event="promoted" if decision.promote else "kept",
@@ -109,8 +109,10 @@ def _best_run(root: Path, runs: list[str]) -> str:
     """The run with the best validation score."""
     blocks = config.section(root / "params.yaml", "runs")
     # The runs are of one task on one corpus, and write their metrics into one folder.
-    [folder] = {paths.option(root, "evaluate", run, blocks[run], "metrics").parent for run in runs}
-    return promotion.choose(select.metrics(folder, runs))
+    [folder] = {
+        paths.option_path(root, "evaluate", run, blocks[run], "metrics").parent for run in runs
+    }
+    return promotion.choose(select.load_metrics(folder, runs))
 
 
 def _decide(
@@ -223,7 +225,7 @@ def _folder_name(version: Version, kind: str) -> str:
 def _restore_out(root: Path, folder: Path, version: Version, kind: str) -> Path:
     """Restore one output folder of the version from DVC's cache or a remote."""
     out = folder / _folder_name(version, kind)
-    cache.materialise(root, version.md5(kind), out)
+    cache.materialize(root, version.md5(kind), out)
     return out
 
 
@@ -241,7 +243,7 @@ def _attach(
         folder.mkdir(parents=True)
         (folder / "decision.md").write_text(decision.markdown(), encoding="utf-8")
         (folder / "decision.json").write_text(decision.json(), encoding="utf-8")
-        registry.attach(root, version, Path(scratch))
+        registry.log_artifacts(root, version, Path(scratch))
 
 
 def _key(root: Path, champion: Version | None, version: Version) -> str:

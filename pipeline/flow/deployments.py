@@ -64,7 +64,7 @@ def status(root: Path) -> DeploymentStatus:
             ]
             statuses = [(deployment, _status(client, deployment)) for deployment in local + cloned]
     except SERVER_ERRORS as error:
-        reason = errors.told(error) or type(error).__name__
+        reason = errors.describe_error(error) or type(error).__name__
         return DeploymentStatus(f"its deployments could not be read: {reason}", True)
 
     parts = [
@@ -112,7 +112,7 @@ def _normalised(address: str) -> str:
     """Host and path of a repository's address, without protocol, user, port and `.git`."""
     if "://" not in address:
         address = re.sub(r"^([^/:]+):/?", r"ssh://\1/", address)  # git@host:me/project
-    parts = urlsplit(errors.shown(address))
+    parts = urlsplit(errors.redact(address))
     path = unquote(parts.path).rstrip("/").removesuffix(".git").rstrip("/")
     return f"{parts.hostname or ''}{path}"
 

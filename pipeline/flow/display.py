@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.core.errors import nobody_reads
+from pipeline.core.errors import reader_closed
 from pipeline.dag.run_stage import Result
 
 _MARKS = {
@@ -52,7 +52,7 @@ class Plain:
         # If the reader has closed the pipe, the run continues: its logs are on disk.
         with suppress(BrokenPipeError):
             print(f"[{self._ended}/{self._total}] {stage_line(address, result)}")
-        nobody_reads(sys.stdout)
+        reader_closed(sys.stdout)
 
     def close(self) -> None:
         """Print nothing."""

@@ -10,7 +10,7 @@ from prefect.events import DeploymentEventTrigger, Event
 from prefect.events.clients import get_events_client
 from prefect.events.schemas.events import Resource
 
-from pipeline.core.errors import refuse, shown, told
+from pipeline.core.errors import refuse, redact, describe_error
 from pipeline.dag import refresh
 from pipeline.flow import journal, prefect_server
 from pipeline.tracking import describe
@@ -58,8 +58,8 @@ async def emit(root: Path, changed: Mapping[str, str]) -> None:
     except Exception as error:
         # Errors of websockets and httpx, OSError, and a bare Exception for refused credentials.
         got = (
-            f"{shown(str(prefect_server.configured_url()))}, which takes no events "
-            f"({told(error) or type(error).__name__})"
+            f"{redact(str(prefect_server.configured_url()))}, which takes no events "
+            f"({describe_error(error) or type(error).__name__})"
         )
         todo = "Events come by a websocket: see that a proxy before the server lets it pass."
         raise refuse("PREFECT_API_URL", got, "a server that takes them", todo) from error
@@ -86,7 +86,7 @@ class SourceWatcher:
 
     async def check(self) -> None:
         """Compare the sources with their copies; emit an event if the change is new."""
-        changed = (await asyncio.to_thread(refresh.look, self._root)).changed
+        changed = (await asyncio.to_thread(refresh.compare_sources, self._root)).changed
         # Debounce: files may still be arriving, so two checks in a row must agree.
         is_settled = changed == self._previous
         if changed and is_settled and (changed != self._emitted or self._may_repeat()):

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline.core import locks, state_dir
-from pipeline.core.errors import told
+from pipeline.core.errors import describe_error
 
 SUCCESSFUL = ("promoted", "kept", "nothing", "done")  # states of a flow that completed
 
@@ -52,7 +52,7 @@ def record_flow(root: Path, flow: str, because: str = "") -> Iterator[Record]:
         record.state = record.state or "done"
     except Exception as error:
         record.state = "failed"
-        record.summary = told(error) or type(error).__name__
+        record.summary = describe_error(error) or type(error).__name__
         raise
     except BaseException:
         record.state = "cancelled"

@@ -65,7 +65,7 @@ def champions(root: Path) -> tuple[list[str], list[str]]:
 
     hashes = {
         out["path"]: out["md5"]
-        for stage in describe.lock(root).values()
+        for stage in describe.read_lock(root).values()
         for out in stage.get("outs", [])
     }
     # The history of the alias decides: a flow may be killed between `add` and the promotion.

@@ -28,9 +28,9 @@ from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from pipeline.core import state_dir
-from pipeline.core.errors import told
+from pipeline.core.errors import describe_error
 from pipeline.dag import expected_time, graph, lock_order, run_settings, run_stage
-from pipeline.dag.fork_client import Workers
+from pipeline.dag.fork_client import ForkServer
 from pipeline.dag.run_stage import Result
 from pipeline.flow import devices, display, prefect_server
 from pipeline.flow.outcome import Outcome
@@ -44,7 +44,7 @@ _FAILURES = 3  # failed requests in a row that mean a lost server, not a busy on
 class Session:
     """State of one run. Tasks read it from a context variable, since Prefect inspects arguments."""
 
-    def __init__(self, root: Path, jobs: int, workers: Workers, plan: graph.Plan) -> None:
+    def __init__(self, root: Path, jobs: int, workers: ForkServer, plan: graph.Plan) -> None:
         self.root = root
         self.jobs = jobs
         self.workers = workers
@@ -77,7 +77,7 @@ _SESSION: ContextVar[Session] = ContextVar("session")
 
 
 def reproduce(
-    root: Path, targets: Sequence[str], jobs: int, workers: Workers | None = None
+    root: Path, targets: Sequence[str], jobs: int, workers: ForkServer | None = None
 ) -> Outcome:
     """Bring the targets (all stages, if there are none) up to date, `jobs` stages at a time; as a
     flow, or as a subflow within one.
@@ -90,10 +90,10 @@ def reproduce(
     """
     root = root.resolve()
     with ExitStack() as stack:
-        workers = workers or stack.enter_context(Workers(root, targets))
+        workers = workers or stack.enter_context(ForkServer(root, targets))
         plan, locked = workers.plan()
         session = Session(root, jobs, workers, plan)
-        memory = lock_order.Memory(root, locked)
+        memory = lock_order.LockOrder(root, locked)
         if plan.stale():
             memory.keep()
         note = _run_flow(session, targets)
@@ -108,7 +108,7 @@ def reproduce(
             for address, result in session.results.items()
             if result.state == "ran"
         }
-        expected_time.learn(root, seconds)
+        expected_time.record(root, seconds)
         outcome = session.outcome(note)
         if outcome.ok and ordered:
             memory.drop()
@@ -283,7 +283,7 @@ def _run(session: Session, address: str, log_line: Callable[[str], None]) -> Res
             session.workers, address, env, log, session.settings, session.stop, log_line
         )
     except OSError as error:  # its log cannot be written: the disk is full, say
-        result = Result(state="failed", why=told(error))
+        result = Result(state="failed", why=describe_error(error))
     finally:
         session.results[address] = result
         session.ended.put(address)

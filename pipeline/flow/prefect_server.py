@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.core import loopback, state_dir
-from pipeline.core.errors import UserError, refuse, shown, told
+from pipeline.core.errors import UserError, refuse, redact, describe_error
 
 _START_SECONDS = 180.0
 _STOP_SECONDS = 10.0
@@ -57,7 +57,7 @@ def prepare(root: Path) -> None:
         start = _HOW_TO_START.split(",")[0]
         todo = f"Start it ({start}), or unset it: a server is then started for each run."
         expected = f"a Prefect server that answers ({problem})"
-        raise refuse("PREFECT_API_URL", shown(url), expected, todo)
+        raise refuse("PREFECT_API_URL", redact(url), expected, todo)
 
 
 def quiet() -> None:
@@ -82,7 +82,7 @@ def require_standing_server() -> None:
     got = "nothing"
     if url := configured_url():
         reason = _unreachable()
-        got = f"{shown(url)}, which does not answer" + (f" ({reason})" if reason else "")
+        got = f"{redact(url)}, which does not answer" + (f" ({reason})" if reason else "")
     todo = (
         "Run `prefect server start` in another terminal, and here `export "
         "PREFECT_API_URL=http://127.0.0.1:4200/api`."
@@ -140,7 +140,7 @@ def _reason(error: BaseException) -> str:
         return f"status {code}{': its login is not PREFECT_API_AUTH_STRING' if code == 401 else ''}"
     if isinstance(error, NOT_PREFECT):
         return "it does not answer as a Prefect server does"
-    return f"{type(error).__name__}: {told(error)}"[:200]
+    return f"{type(error).__name__}: {describe_error(error)}"[:200]
 
 
 @contextmanager
@@ -153,7 +153,7 @@ def refuse_server_errors() -> Iterator[None]:
         yield
     except SERVER_CALLS as error:
         stop_retrying()
-        url = shown(str(configured_url()))
+        url = redact(str(configured_url()))
         expected = f"a Prefect server that answers ({_reason(error)})"
         todo = "See that the address is a Prefect server's API, such as http://127.0.0.1:4200/api."
         raise refuse("PREFECT_API_URL", url, expected, todo) from None
@@ -180,7 +180,7 @@ def exposure_warning() -> str:
     if not risks:
         return ""
     return (
-        f"PREFECT_API_URL: got {shown(str(url))}, which {' and '.join(risks)}; see "
+        f"PREFECT_API_URL: got {redact(str(url))}, which {' and '.join(risks)}; see "
         "docs/deployment.md, One machine"
     )
 

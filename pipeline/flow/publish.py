@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.core.errors import told
+from pipeline.core.errors import describe_error
 from pipeline.tracking import describe
 
 _PUSH_SECONDS = 3600.0
@@ -61,7 +61,7 @@ def publish(root: Path, settings: Publish, champions: Sequence[str], message: st
         try:
             lines.append(f"{command}: {run()}")
         except CommandFailed as error:
-            lines.append(f"{command} failed: {told(error)}")
+            lines.append(f"{command} failed: {describe_error(error)}")
             succeeded = False
     return PublishResult(lines, succeeded)
 
@@ -114,7 +114,9 @@ def _detached_commit(root: Path, paths: Sequence[str], message: str) -> str:
 
 def _generated(root: Path) -> list[str]:
     """List dvc.lock and the outputs that git does not ignore, relative to the root."""
-    outs = [out["path"] for stage in describe.lock(root).values() for out in stage.get("outs", [])]
+    outs = [
+        out["path"] for stage in describe.read_lock(root).values() for out in stage.get("outs", [])
+    ]
     existing = [path for path in outs if (root / path).exists()]
     ignored = subprocess.run(
         ["git", "check-ignore", "-z", "--stdin"],

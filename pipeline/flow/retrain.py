@@ -29,9 +29,9 @@ from prefect.runtime import deployment, flow_run
 from prefect.states import Cancelled, Completed, Failed
 
 from pipeline import tracking
-from pipeline.core.errors import UserError, printable, refuse, told
+from pipeline.core.errors import UserError, printable, refuse, describe_error
 from pipeline.dag import refresh
-from pipeline.dag.project_lock import alone
+from pipeline.dag.project_lock import flow_lock
 from pipeline.flow import (
     MOST_JOBS,
     challenge,
@@ -95,7 +95,7 @@ def retrain(jobs: int | None = None, because: str = "on schedule") -> State[Any]
     because = _one_line(because)
     is_served = deployment.id is not None
     # `seqline retrain` calls the flow with the lock taken.
-    lock: AbstractContextManager[None] = alone(root, wait=True) if is_served else nullcontext()
+    lock: AbstractContextManager[None] = flow_lock(root, wait=True) if is_served else nullcontext()
     with lock, journal.record_flow(root, "retrain", because) as record:
         progress = Progress()
         settings = None
@@ -110,7 +110,7 @@ def retrain(jobs: int | None = None, because: str = "on schedule") -> State[Any]
             progress.lines += [str(error)] if str(error) else []
         except Exception as error:
             # A fault of ours: notify as for any failure, and raise it.
-            progress.lines.append(f"{type(error).__name__}: {told(error)}")
+            progress.lines.append(f"{type(error).__name__}: {describe_error(error)}")
             run_notify_command(root, settings, event, progress)
             raise
         run_notify_command(root, settings, event, progress)
@@ -169,7 +169,7 @@ def evaluate_challengers(root: Path, progress: Progress) -> bool:
         try:
             verdict = evaluate_challenger.with_options(task_run_name=name)(root, name, runs)
         except (UserError, *SERVER_ERRORS) as error:
-            reason = told(error) or type(error).__name__
+            reason = describe_error(error) or type(error).__name__
             progress.lines.append(f"FAILED challenger evaluation of {name}: {reason}")
             completed = False
             continue
@@ -224,7 +224,7 @@ def evaluate_challenger(root: Path, name: str, runs: list[str]) -> Verdict:
         create_markdown_artifact(verdict.markdown, key=key, description=verdict.line)
     except SERVER_ERRORS as error:
         # The decision stands: MLflow has its record.
-        problem = f"{name}: the decision is missing on Prefect's pages: {told(error)}"
+        problem = f"{name}: the decision is missing on Prefect's pages: {describe_error(error)}"
         return replace(verdict, line=f"{verdict.line}\n{problem}")
     return verdict
 

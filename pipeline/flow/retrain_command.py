@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipeline.core.errors import refuse
-from pipeline.dag.project_lock import alone
+from pipeline.dag.project_lock import flow_lock
 from pipeline.flow import devices, project_folder, sections
 
 
@@ -17,7 +17,7 @@ def retrain(root: Path, jobs: int | None) -> int:
     # Refuse mistakes in the settings before the lock and the server.
     sections.load(root)
     devices.project_slots(root)
-    with alone(root, wait=False):
+    with flow_lock(root, wait=False):
         from pipeline.flow import prefect_server
 
         prefect_server.prepare(root)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pipeline.core.errors import refuse
 from pipeline.dag import run_settings
-from pipeline.dag.fork_client import Workers
-from pipeline.dag.project_lock import alone
+from pipeline.dag.fork_client import ForkServer
+from pipeline.dag.project_lock import flow_lock
 from pipeline.flow import devices, journal
 
 
@@ -22,9 +22,9 @@ def run(root: Path, targets: Sequence[str], jobs: int | None) -> int:
     run_settings.load(root)
     devices.project_slots(root)
     with (
-        alone(root, wait=False),
+        flow_lock(root, wait=False),
         journal.record_flow(root, "run", "by hand") as record,
-        Workers(root, targets) as workers,
+        ForkServer(root, targets) as workers,
     ):
         from pipeline.flow import prefect_server
 

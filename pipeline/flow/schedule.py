@@ -32,7 +32,7 @@ from prefect.runner import Runner
 from prefect.schedules import Cron, Interval, Schedule
 from prefect.server.schemas.schedules import CronSchedule
 
-from pipeline.core.errors import UserError, nobody_reads, refuse, told
+from pipeline.core.errors import UserError, reader_closed, refuse, describe_error
 from pipeline.flow import (
     events,
     journal,
@@ -266,12 +266,12 @@ class _Serving:
         while True:
             for stream in (sys.stdout, sys.stderr):
                 # Prefect's runner forwards what a run prints, and would fail on a closed stream.
-                nobody_reads(stream)
+                reader_closed(stream)
             try:
                 await action()
                 printed = ""
             except (UserError, *SERVER_ERRORS) as error:
-                problem = told(error) or type(error).__name__
+                problem = describe_error(error) or type(error).__name__
                 if isinstance(error, httpx.TransportError):
                     problem = (
                         f"Prefect's server does not answer ({problem}); no run begins until it does"

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.core.errors import UserError, shown
+from pipeline.core.errors import UserError, redact
 from pipeline.flow import journal, served_schedule
 from pipeline.flow.journal import Record
 from pipeline.flow.served_schedule import ServedSchedule
@@ -118,12 +118,12 @@ def _server(root: Path) -> tuple[str, bool]:
     if not url:
         return "none is configured; this is from local records", True
     if not prefect_server.is_reachable():
-        return f"{shown(url)} does not answer; this is from local records", True
+        return f"{redact(url)} does not answer; this is from local records", True
 
     from pipeline.flow import deployments
 
     status = deployments.status(root)
-    return f"{shown(url)}: {status.summary}", status.healthy
+    return f"{redact(url)}: {status.summary}", status.healthy
 
 
 def _champions(root: Path) -> Iterator[tuple[str, str]]:
