@@ -41,13 +41,13 @@ def test_places_follow_what_is_visible(
     offered = devices.slots(
         params.Compute(device=device, slots=3, processes=processes, workers=1, cluster=None)
     )
-    taken = [offered.take("train") for _ in places]
+    taken = [offered.acquire("train") for _ in places]
     assert [place and place.name for place in taken] == places
-    assert offered.take("train") is None
-    assert offered.take("evaluate") is not None, "it needs none"
+    assert offered.acquire("train") is None
+    assert offered.acquire("evaluate") is not None, "it needs none"
     assert taken[0] is not None
-    taken[0].leave()
-    assert offered.take("train") is not None
+    taken[0].release()
+    assert offered.acquire("train") is not None
 
 
 def test_threads_are_shared_and_the_user_s_own_number_stands(

@@ -521,9 +521,9 @@ def settled(project: Project, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
             verdict = f"{run} is {'promoted' if promote else 'not promoted'}"
             return SimpleNamespace(promote=promote, verdict=verdict, p=0.01, markdown=str, json=str)
 
-        monkeypatch.setattr(challenge, "_chosen", lambda *_: run)
-        monkeypatch.setattr(challenge, "_held", held)
-        return challenge.settle(project.root, STORY, [run])
+        monkeypatch.setattr(challenge, "_best_run", lambda *_: run)
+        monkeypatch.setattr(challenge, "_decide", held)
+        return challenge.evaluate(project.root, STORY, [run])
 
     return settle
 
@@ -549,7 +549,7 @@ def test_a_version_that_was_rolled_back_does_not_win_again_whatever_is_forgotten
     assert settled("gru").event == "promoted"
     assert registry.rollback(project.root, STORY).version == 1
     again = settled("gru")
-    assert (again.event, champion(project)) == ("judged", 1)
+    assert (again.event, champion(project)) == ("decided", 1)
     assert "gru (version 2) was rolled back and does not challenge again" in again.line
     project.retrained("gru")
     assert (settled("gru").event, champion(project)) == ("promoted", 3)
@@ -564,7 +564,7 @@ def test_a_champion_put_aside_in_mlflow_s_pages_is_not_said_to_be_promoted(
     settled("gru")
     mlflow_store.connect(project.root).set_registered_model_alias(STORY, "champion", "1")
     again = settled("gru")
-    assert (again.event, champion(project)) == ("judged", 1)
+    assert (again.event, champion(project)) == ("decided", 1)
     assert "is promoted" not in again.line
 
 
@@ -580,7 +580,7 @@ def test_what_was_decided_once_is_decided_in_no_clone_again(project: Project, se
     assert settle() == ("kept", f"{STORY}: gru is not promoted")
     for left in (project.root / ".seqline").glob("*"):  # as a clone, which lacks all of it
         shutil.rmtree(left) if left.is_dir() else left.unlink()
-    assert settle() == ("judged", f"{STORY}: gru is not promoted (decided before)")
+    assert settle() == ("decided", f"{STORY}: gru is not promoted (decided before)")
     assert len(held) == 1
     rules = (project.root / "flow.yaml").read_text()
     (project.root / "flow.yaml").write_text(rules.replace("level: 0.05", "level: 0.01"))

@@ -115,7 +115,7 @@ def test_nothing_changed_is_nothing_done(root: Path, env: dict[str, str]) -> Non
     done = retrain(root, env)
     assert (done.returncode, done.stderr) == (0, "")
     assert "9 up to date" in done.stdout
-    assert f"{NAME}: mlp is champion still" in done.stdout
+    assert f"{NAME}: mlp is still the champion" in done.stdout
     assert journal.read(root)[-1].state == "nothing"
     assert ((root / "dvc.lock").read_bytes(), log_of(root)) == (before, logs)
     assert champion(root) == 1
@@ -143,7 +143,7 @@ def test_new_data_make_a_challenger_that_is_promoted_published_and_told_of(
     done = retrain(root, env)
     assert (done.returncode, done.stderr) == (0, "")
     assert champion(root) == 2
-    assert "reviews: its source has changed and was taken over" in done.stdout
+    assert "reviews: its source has changed, and its new data were pulled" in done.stdout
     assert (
         f"{NAME}: mlp (version 2) is promoted: better on the champion's test set by " in done.stdout
     )

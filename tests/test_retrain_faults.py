@@ -99,7 +99,7 @@ def test_a_watch_goes_on_though_the_server_takes_no_events(
 
     async def watched() -> None:
         serving = schedule._Serving(tmp_path, schedule.terms(None, None, True, "1", None))
-        task = asyncio.create_task(serving._for_ever(events.Watch(tmp_path).look, PAUSE))
+        task = asyncio.create_task(serving._repeat(events.SourceWatcher(tmp_path).check, PAUSE))
         while len(looks) < 5 and not task.done():
             await asyncio.sleep(PAUSE)
         assert not task.done()
@@ -159,7 +159,7 @@ async def do():
 
 serving = schedule._Serving(Path.cwd(), schedule.terms(None, "1h", False, "1", None))
 try:
-    asyncio.run(serving._for_ever(do, 0.01))
+    asyncio.run(serving._repeat(do, 0.01))
 except asyncio.CancelledError:
     print("the end", flush=True)
 """
@@ -201,12 +201,11 @@ class Idle:
 def test_a_fault_of_ours_ends_the_schedule_for_all_to_see(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def coming(deployment: UUID) -> list[str]:
+    async def next_starts(deployment: UUID) -> list[str]:
         raise KeyError("a fault")
 
     monkeypatch.setattr(schedule, "Runner", Idle)
-    monkeypatch.setattr(schedule, "be_patient", lambda: None)
-    monkeypatch.setattr(schedule, "_coming", coming)
+    monkeypatch.setattr(schedule, "_next_starts", next_starts)
     with pytest.raises(KeyError, match="a fault"):
         asyncio.run(schedule._Serving(project, schedule.terms(None, "1h", False, "1", None)).run())
     left = served_schedule.read(project)
@@ -234,9 +233,9 @@ class Night:
             raise UserError("MLFLOW_TRACKING_URI: got no answer; expected one.")
         return "level"
 
-    def publish(self, *given: object) -> publish.Published:
+    def publish(self, *given: object) -> publish.PublishResult:
         self.published += 1
-        return publish.Published(["pushed"], True)
+        return publish.PublishResult(["pushed"], True)
 
 
 @pytest.fixture
@@ -244,15 +243,19 @@ def night(monkeypatch: pytest.MonkeyPatch) -> Night:
     """The steps of a retraining, their outermost edges replaced: no server, no DAG, no registry, no
     remote."""
     night = Night()
-    same = Verdict(name="a", event="same", line="a: x is champion still", version=SimpleNamespace())  # type: ignore[arg-type]
-    for name in ("take_over", "enter", "publishing"):
+    same = Verdict(
+        name="a", event="same", line="a: x is still the champion", version=SimpleNamespace()
+    )  # type: ignore[arg-type]
+    for name in ("pull_new_data", "sync_mlflow", "publish_results"):
         monkeypatch.setattr(retrain, name, getattr(retrain, name).fn)
     monkeypatch.setattr(retrain.refresh, "refresh", lambda root: refresh.SourceChanges({}, ()))
     monkeypatch.setattr(retrain, "reproduce", lambda root, targets, jobs: night.outcome(root))
     monkeypatch.setattr(retrain.tracking, "sync", night.sync)
-    monkeypatch.setattr(challenge, "runs", lambda root: {"a": ["x"]})
+    monkeypatch.setattr(challenge, "runs_by_model", lambda root: {"a": ["x"]})
     monkeypatch.setattr(
-        retrain, "contest", SimpleNamespace(with_options=lambda **_: lambda *given: same)
+        retrain,
+        "evaluate_challenger",
+        SimpleNamespace(with_options=lambda **_: lambda *given: same),
     )
     monkeypatch.setattr(publish, "publish", night.publish)
     monkeypatch.delenv("SEQLINE_TRACKING", raising=False)
@@ -261,7 +264,7 @@ def night(monkeypatch: pytest.MonkeyPatch) -> Night:
 
 def steps(root: Path) -> retrain.Progress:
     done = retrain.Progress()
-    retrain.steps(root, SimpleNamespace(publish=None), 1, done)  # type: ignore[arg-type]
+    retrain.run_steps(root, SimpleNamespace(publish=None), 1, done)  # type: ignore[arg-type]
     return done
 
 
@@ -273,7 +276,7 @@ def test_what_was_made_while_mlflow_was_away_is_published_by_the_next(
         steps(tmp_path)
     assert (night.published, pending_publish.read(tmp_path)) == (0, [])
     night.ended, night.tracked = "cached", True
-    assert not steps(tmp_path).made
+    assert not steps(tmp_path).changed
     assert (night.published, pending_publish.read(tmp_path)) == (1, None)
     steps(tmp_path)
     assert night.published == 1, "once is enough"
@@ -286,7 +289,7 @@ def test_what_was_made_before_a_stage_failed_is_published_when_the_dag_is_whole(
     do."""
     night.ended = "failed"
     for _ in range(2):
-        with pytest.raises(retrain.Stopped):
+        with pytest.raises(retrain.RetrainingFailed):
             steps(tmp_path)
     assert night.published == 0, "half of it"
     night.ended = "cached"
@@ -307,12 +310,12 @@ def test_a_retraining_that_finds_nothing_to_do_publishes_nothing(
 # --- the stages of a contest
 
 
-def recorded(root: Path, **limits: int) -> challenge.Recorded:
+def recorded(root: Path, **limits: int) -> challenge.RecordedCommands:
     """The commands of a contest in the folder `root`, under these limits."""
     for name in ("flow.yaml", "params.yaml"):
         shutil.copy(small.ROOT / name, root)
     small.settings(root, run={"time_limits": limits})
-    return challenge.Recorded(root)
+    return challenge.RecordedCommands(root)
 
 
 def as_stage(name: str, program: str) -> list[str]:
@@ -378,18 +381,18 @@ def test_a_stage_whose_log_has_no_place_says_so(tmp_path: Path) -> None:
 
     (tmp_path / "logs").write_text("in the way")
     session = SimpleNamespace(
-        begun=[],
+        started=[],
         threads={},
-        places={"train@x": devices.Slots(frozenset(), []).take("train")},
+        places={"train@x": devices.Slots(frozenset(), []).acquire("train")},
         logs=tmp_path / "logs" / "now",
         workers=None,
-        rules=run_settings.load(small.ROOT),
+        settings=run_settings.load(small.ROOT),
         stop=threading.Event(),
         results={},
-        done=queue.Queue(),
+        ended=queue.Queue(),
     )
     prefect_flow._run(session, "train@x", lambda line: None)  # type: ignore[arg-type]
-    assert session.done.get_nowait() == "train@x"
+    assert session.ended.get_nowait() == "train@x"
     summary = Outcome(session.results, 1.0, tmp_path).summary()
     assert "FAILED train@x: " in summary
     assert f"Not a directory: '{tmp_path / 'logs' / 'now'}" in summary
@@ -446,18 +449,20 @@ class Client:
 
 
 @pytest.fixture
-def seen(project: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., deployments.Told]:
+def seen(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., deployments.DeploymentStatus]:
     """What the server says of the project, a clone of example.org/me/seqline, whose deployment
     clones `repository`."""
     small.git(project, "remote", "add", "origin", "git@example.org:me/seqline.git")
 
     def told(
         *runs: FlowRun, repository: str = "https://example.org/me/seqline.git"
-    ) -> deployments.Told:
+    ) -> deployments.DeploymentStatus:
         monkeypatch.setattr(
             deployments, "get_client", lambda sync_client: Client(repository, list(runs))
         )
-        return deployments.told(project)
+        return deployments.status(project)
 
     return told
 
@@ -492,8 +497,8 @@ def test_the_status_tells_how_runs_in_clones_ended(
     seen, runs: list[tuple], well: bool, words: str
 ) -> None:
     told = seen(*(ran(*one) for one in runs))
-    assert words in told.words
-    assert told.well == well
+    assert words in told.summary
+    assert told.healthy == well
 
 
 @pytest.mark.parametrize(
@@ -508,19 +513,19 @@ def test_the_status_tells_how_runs_in_clones_ended(
 )
 def test_a_deployment_is_known_by_what_it_clones(seen, repository: str, ours: bool) -> None:
     told = seen(ran(StateType.FAILED, -9), repository=repository)
-    assert ("1 failed" in told.words, told.well) == (ours, not ours)
-    assert "secret" not in told.words
+    assert ("1 failed" in told.summary, told.healthy) == (ours, not ours)
+    assert "secret" not in told.summary
 
 
 def test_a_failed_run_in_a_clone_is_a_bad_status(
     seen, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(prefect_server, "configured", lambda: "http://prefect.example.org/api")
-    monkeypatch.setattr(prefect_server, "reachable", lambda: True)
+    monkeypatch.setattr(prefect_server, "configured_url", lambda: "http://prefect.example.org/api")
+    monkeypatch.setattr(prefect_server, "is_reachable", lambda: True)
     seen(ran(StateType.COMPLETED, -9))
-    assert status.report(project).well
+    assert status.report(project).healthy
     seen(ran(StateType.FAILED, -9))
     report = status.report(project)
-    assert not report.well
+    assert not report.healthy
     assert dict(report.lines)["server"].endswith("/api: last 1 runs: 1 failed")

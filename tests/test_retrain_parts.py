@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import flows
 import httpx
@@ -63,9 +64,9 @@ def flow(began: float, state: str = "kept", pid: int = GONE) -> Record:
     )
 
 
-def plan(*due: float, ended: str = "", pid: int = GONE) -> served_schedule.Served:
+def plan(*due: float, ended: str = "", pid: int = GONE) -> served_schedule.ServedSchedule:
     times = tuple(at(minutes) for minutes in due)
-    return served_schedule.Served(
+    return served_schedule.ServedSchedule(
         words="hourly", pid=pid, since=at(-500), seen=at(-1), ended=ended, due=times
     )
 
@@ -74,15 +75,15 @@ def plan(*due: float, ended: str = "", pid: int = GONE) -> served_schedule.Serve
 
 
 def test_a_flow_is_on_record_however_it_ended(tmp_path: Path) -> None:
-    with journal.recorded(tmp_path, "retrain", "by hand") as record:
+    with journal.record_flow(tmp_path, "retrain", "by hand") as record:
         assert [(one.ended, one.state) for one in journal.read(tmp_path)] == [("", "")]
         record.state, record.summary = "kept", "two lines\nof text"
-    with pytest.raises(UserError), journal.recorded(tmp_path, "retrain"):
+    with pytest.raises(UserError), journal.record_flow(tmp_path, "retrain"):
         raise UserError("a.b: got 1; expected 2.")
-    with pytest.raises(KeyboardInterrupt), journal.recorded(tmp_path, "run"):
+    with pytest.raises(KeyboardInterrupt), journal.record_flow(tmp_path, "run"):
         raise KeyboardInterrupt
     found = journal.read(tmp_path)
-    assert [(one.flow, one.state, one.good) for one in found] == [
+    assert [(one.flow, one.state, one.succeeded) for one in found] == [
         ("retrain", "kept", True),
         ("retrain", "failed", False),
         ("run", "cancelled", False),
@@ -92,7 +93,7 @@ def test_a_flow_is_on_record_however_it_ended(tmp_path: Path) -> None:
 
 
 def test_a_line_that_was_cut_off_does_not_hide_the_others(tmp_path: Path) -> None:
-    with journal.recorded(tmp_path, "run"):
+    with journal.record_flow(tmp_path, "run"):
         pass
     with (tmp_path / state_dir.JOURNAL).open("a") as file:
         file.write('{"id": "x", "flow": "retr')
@@ -118,10 +119,10 @@ def test_a_line_that_was_cut_off_does_not_hide_the_others(tmp_path: Path) -> Non
     ],
 )
 def test_runs_that_were_due_and_never_began_are_missed(
-    made: served_schedule.Served, flows: list[Record], missed: list[float], tmp_path: Path
+    made: served_schedule.ServedSchedule, flows: list[Record], missed: list[float], tmp_path: Path
 ) -> None:
     with flow_lock(tmp_path, wait=False):
-        assert served_schedule.missed(tmp_path, made, flows, NOW) == [
+        assert served_schedule.missed_runs(tmp_path, made, flows, NOW) == [
             at(minutes) for minutes in missed
         ]
 
@@ -134,16 +135,18 @@ def reported(
     for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
-    monkeypatch.setattr("pipeline.flow.prefect_server.configured", lambda: None)
+    monkeypatch.setattr("pipeline.flow.prefect_server.configured_url", lambda: None)
 
-    def report(made: served_schedule.Served | None, *flows: Record) -> tuple[dict[str, str], bool]:
+    def report(
+        made: served_schedule.ServedSchedule | None, *flows: Record
+    ) -> tuple[dict[str, str], bool]:
         if made:
             served_schedule.write(tmp_path, made)
         for record in flows:
             journal._append(tmp_path, record)
         found = status.report(tmp_path, NOW)
         assert not (tmp_path / "mlflow.db").exists(), "looking must not make the store"
-        return dict(found.lines), found.well
+        return dict(found.lines), found.healthy
 
     return report
 
@@ -153,7 +156,7 @@ def test_the_status_of_a_project_that_was_never_retrained_says_how_to_begin(repo
     assert well
     assert "seqline retrain" in lines["last run"]
     assert "seqline schedule" in lines["schedule"]
-    assert lines["at work"] == "nothing"
+    assert lines["running"] == "nothing"
 
 
 def test_the_status_tells_a_missed_run_and_a_schedule_that_nobody_serves(reported) -> None:
@@ -168,17 +171,17 @@ def test_the_status_tells_a_missed_run_and_a_schedule_that_nobody_serves(reporte
 def test_the_status_tells_a_flow_that_was_cut_off_and_the_success_before_it(
     reported, tmp_path: Path
 ) -> None:
-    with served_schedule.alone(tmp_path):
+    with served_schedule.schedule_lock(tmp_path):
         lines, well = reported(plan(30, pid=os.getpid()), flow(-100, "kept"), flow(-5, ""))
     assert not well
-    assert "cut off" in lines["last run"]
+    assert "killed" in lines["last run"]
     assert ": kept in 60 s" in lines["last success"]
     assert lines["failed"].startswith("1 of the last 2")
     assert "missed" not in lines
 
 
 def test_the_status_of_a_schedule_in_order_names_the_next_run(reported, tmp_path: Path) -> None:
-    with served_schedule.alone(tmp_path):
+    with served_schedule.schedule_lock(tmp_path):
         lines, well = reported(plan(30, 90, pid=os.getpid()), flow(-5, "nothing"))
     assert well
     assert datetime.fromisoformat(lines["next run"]).astimezone(UTC) == NOW + timedelta(minutes=30)
@@ -195,28 +198,28 @@ def test_a_process_that_got_the_number_of_one_that_is_gone_hides_nothing(
     lines, well = reported(made, *records)
     assert not well
     assert "its process is gone" in lines["schedule"]
-    assert "cut off" in lines["last run"]
-    assert (lines["at work"], lines["next run"]) == ("nothing", "none")
+    assert "killed" in lines["last run"]
+    assert (lines["running"], lines["next run"]) == ("nothing", "none")
     assert lines["missed"].startswith("1 due")
-    with flow_lock(tmp_path, wait=False), served_schedule.alone(tmp_path):
+    with flow_lock(tmp_path, wait=False), served_schedule.schedule_lock(tmp_path):
         lines, well = reported(None)
     assert well
-    assert f"(process {os.getpid()})" in lines["at work"]
-    assert "at work" in lines["last run"]
+    assert f"(process {os.getpid()})" in lines["running"]
+    assert "running" in lines["last run"]
     with flow_lock(tmp_path, wait=False):
         (tmp_path / ".seqline/flow/lock").write_text("1")
-        assert reported(None)[0]["at work"] == "nothing", "another flow holds the lock"
+        assert reported(None)[0]["running"] == "nothing", "another flow holds the lock"
 
 
 def test_two_processes_never_serve_one_schedule(tmp_path: Path) -> None:
     served_schedule.write(tmp_path, plan(pid=1234))
     with (
-        served_schedule.alone(tmp_path),
+        served_schedule.schedule_lock(tmp_path),
         pytest.raises(UserError, match="process 1234"),
-        served_schedule.alone(tmp_path),
+        served_schedule.schedule_lock(tmp_path),
     ):
         raise AssertionError
-    with served_schedule.alone(tmp_path):
+    with served_schedule.schedule_lock(tmp_path):
         pass
 
 
@@ -235,6 +238,7 @@ def test_times_are_read_with_their_units(text: str, expected: float) -> None:
     [
         ((None, None, False, "60", None), "seqline schedule"),
         (("0 3 * *", None, False, "60", None), "--cron"),
+        (("0 3 30 2 *", None, False, "60", None), "--cron"),
         (("every night", None, False, "60", None), "--cron"),
         (("61 3 * * *", None, False, "60", None), "--cron"),
         ((None, "0", False, "60", None), "--interval"),
@@ -266,29 +270,67 @@ def test_a_schedule_without_a_server_of_its_own_is_refused_with_what_to_run(tmp_
     assert "export PREFECT_API_URL=" in done.stderr
 
 
-def test_a_server_that_is_gone_for_a_while_does_not_end_the_one_who_asks_it() -> None:
-    from prefect._internal import observers
-    from prefect.runner import _scheduled_run_poller
+@pytest.fixture
+def polling_modules(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, ...]:
+    """Prefect's modules that poll the server, as Prefect has them again after the test."""
+    for module in retry_forever._MODULES:
+        monkeypatch.setattr(module, "critical_service_loop", module.critical_service_loop)
+    return retry_forever._MODULES
 
-    asked: list[int] = []
 
-    async def question() -> None:
-        asked.append(1)
-        if len(asked) == 10:
-            raise KeyError("the answer is no")
+def test_polling_goes_on_while_the_server_does_not_answer(polling_modules: tuple[Any, ...]) -> None:
+    requests: list[int] = []
+
+    async def request() -> None:
+        requests.append(1)
+        if len(requests) == 10:
+            raise KeyError("a fault of ours")
         raise httpx.ConnectError("no server")
 
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (observers, _scheduled_run_poller):
-            patch.setattr(module, "critical_service_loop", module.critical_service_loop)
-        retry_forever.be_patient()
-        for module in (observers, _scheduled_run_poller):
-            asked.clear()
-            with pytest.raises(KeyError):
-                asyncio.run(
-                    module.critical_service_loop(workload=question, interval=0.0, jitter_range=0.3)
-                )
-            assert len(asked) == 10
+    retry_forever.install()
+    for module in polling_modules:
+        requests.clear()
+        poll = module.critical_service_loop(workload=request, interval=0.0, jitter_range=0.3)
+        with pytest.raises(KeyError):
+            asyncio.run(poll)
+        assert len(requests) == 10
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_setting_selects_prefect_s_own_polling_or_retry_forever(
+    enabled: bool,
+    polling_modules: tuple[Any, ...],
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from prefect.utilities.services import critical_service_loop
+
+    async def run(serving: schedule._Serving) -> None:
+        expected = retry_forever._poll_forever if enabled else critical_service_loop
+        for module in polling_modules:
+            assert module.critical_service_loop is expected
+
+    small.settings(project, schedule={"retry_forever": enabled})
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(schedule.prefect_server, "require_standing_server", lambda: None)
+    monkeypatch.setattr(schedule.prefect_server, "exposure_warning", lambda: "")
+    monkeypatch.setattr(schedule._Serving, "run", run)
+    schedule.serve(project, schedule.terms(None, "1h", False, "1", None))
+
+
+def test_a_schedule_is_refused_where_flow_yaml_does_not_choose_the_polling(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    (project / "flow.yaml").write_text(
+        (project / "flow.yaml").read_text().replace("  retry_forever", "  # retry_forever")
+    )
+    with pytest.raises(UserError, match=r"^schedule: got None; expected a section with the keys"):
+        schedule.serve(project, schedule.terms(None, "1h", False, "1", None))
+    text = (project / "flow.yaml").read_text()
+    (project / "flow.yaml").write_text(text.replace("schedule: #", "schedule: {} #"))
+    with pytest.raises(UserError, match=r"^schedule\.retry_forever: got nothing; expected "):
+        schedule.serve(project, schedule.terms(None, "1h", False, "1", None))
 
 
 # --- whom it tells
@@ -299,7 +341,7 @@ def told(command: list[str] | None, event: notify.Event = "kept", tmp_path: Path
         command=tuple(command) if command is not None else None,
         events=("promoted", "kept", "failed"),
     )
-    return notify.tell(tmp_path, settings, event, "all of it")
+    return notify.run_command(tmp_path, settings, event, "all of it")
 
 
 def test_the_command_gets_the_summary_and_the_event(tmp_path: Path) -> None:
@@ -465,6 +507,8 @@ def test_an_address_that_does_not_answer_is_told_and_changes_nothing(loose: Path
         ("publish", "pull", True, "publish.pull: got an unknown key"),
         ("download", "seconds", -1, "download.seconds: got -1.0; expected more than 0"),
         ("download", "hours", 1, "download.hours: got an unknown key"),
+        ("schedule", "retry_forever", "no", "schedule.retry_forever: got no; expected true or"),
+        ("schedule", "retries", 3, "schedule.retries: got an unknown key"),
         ("notify", "command", [], "notify.command: got no words"),
         ("notify", "command", "mail", "notify.command: got mail; expected "),
         (
@@ -572,7 +616,7 @@ def test_a_download_in_vain_is_tried_again_and_told_by_its_own_line(downloads: P
         "from pipeline.dag import force_stage\n force_stage.force(Path(), 'download@x')",
         (
             "from pipeline.flow import challenge\n "
-            "challenge.Recorded(Path())(['python', 'work.py'], Path('log'))"
+            "challenge.RecordedCommands(Path())(['python', 'work.py'], Path('log'))"
         ),
     ],
     ids=["refresh", "contest"],
@@ -597,9 +641,9 @@ def test_the_gate_s_stages_are_on_record_in_a_contest(
     )
     for name in ("flow.yaml", "params.yaml"):
         shutil.copy(small.ROOT / name, tmp_path)
-    challenge._held(tmp_path, "name", None, version)  # type: ignore[arg-type]
+    challenge._decide(tmp_path, "name", None, version)  # type: ignore[arg-type]
     [launch] = given
-    assert isinstance(launch, challenge.Recorded)
+    assert isinstance(launch, challenge.RecordedCommands)
     assert (
         launch(
             [sys.executable, "-c", "import os; assert os.getpgid(0) == os.getpid(); print(3)"],
@@ -634,18 +678,20 @@ def test_a_promotion_counts_whatever_fails_after_it(
     def lost(*_: object, **__: object) -> None:
         raise httpx.ConnectError("no server")
 
-    monkeypatch.setattr(challenge, "settle", settle)
-    monkeypatch.setattr(challenge, "runs", lambda root: {"b": ["x"], "a": ["y"]})
+    monkeypatch.setattr(challenge, "evaluate", settle)
+    monkeypatch.setattr(challenge, "runs_by_model", lambda root: {"b": ["x"], "a": ["y"]})
     monkeypatch.setattr(retrain, "create_markdown_artifact", lost)
     monkeypatch.setattr(retrain, "get_run_logger", lambda: logging.getLogger("test"))
-    function = retrain.contest.fn
-    monkeypatch.setattr(retrain, "contest", SimpleNamespace(with_options=lambda **_: function))
+    function = retrain.evaluate_challenger.fn
+    monkeypatch.setattr(
+        retrain, "evaluate_challenger", SimpleNamespace(with_options=lambda **_: function)
+    )
     done = retrain.Progress()
-    assert not retrain.compete(tmp_path, done)
-    assert done.made
+    assert not retrain.evaluate_challengers(tmp_path, done)
+    assert done.changed
     assert done.lines == [
-        "FAILED contest of b: no b",
-        "a: won\na: not on Prefect's pages: no server",
+        "FAILED challenger evaluation of b: no b",
+        "a: won\na: the decision is missing on Prefect's pages: no server",
     ]
 
 
@@ -659,14 +705,14 @@ def test_a_change_that_nobody_took_over_is_told_again_after_a_while(
 
     async def looks(number: int) -> int:
         for _ in range(number):
-            await watch.look()
+            await watch.check()
         return len(told)
 
     monkeypatch.setattr(events, "emit", emit)
-    watch = events.Watch(loose)
+    watch = events.SourceWatcher(loose)
     (loose / "served.txt").write_text("two\n")
     assert asyncio.run(looks(5)) == 1
-    monkeypatch.setattr(events, "_AGAIN_SECONDS", 0.0)
-    with flow_lock(loose, wait=False), journal.recorded(loose, "retrain"):
+    monkeypatch.setattr(events, "_REPEAT_SECONDS", 0.0)
+    with flow_lock(loose, wait=False), journal.record_flow(loose, "retrain"):
         assert asyncio.run(looks(1)) == 1, "it is at work on it"
     assert asyncio.run(looks(1)) == 2

@@ -150,7 +150,7 @@ def due(url: str) -> list[dict[str, Any]]:
 _SHOW = """
 import os, sys, urllib.request, urllib.error
 from pathlib import Path
-from pipeline.flow import server
+from pipeline.flow import prefect_server as server
 server.prepare(Path(sys.argv[1]))
 url = os.environ["PREFECT_API_URL"]
 def ask(path, **headers):
@@ -211,8 +211,8 @@ def test_a_server_as_documented_gives_no_warning_and_requires_its_login(tmp_path
     }
     root = retrainable(tmp_path / "project")
     ask = (
-        "from pipeline.flow import server; server.quiet(); print(repr(server.exposure()), "
-        "server._unreachable())"
+        "from pipeline.flow import prefect_server as server; server.quiet(); "
+        "print(repr(server.exposure()), server._unreachable())"
     )
     with flows.server(tmp_path, **closed) as url:
         env = flows.surroundings(tmp_path, url)

@@ -141,4 +141,4 @@ def test_the_status_without_a_prefect_server_uses_local_records(
             done = flows.seqline(root, flows.surroundings(tmp_path, url), "status")
         assert done.stderr == ""
         [server] = [line for line in done.stdout.splitlines() if line.startswith("server")]
-        assert "does not answer" in server or "could not be asked" in server
+        assert "does not answer" in server or "could not be read" in server

@@ -284,12 +284,12 @@ def prefect(root: Path) -> Finding:
     from pipeline.flow import prefect_server
 
     prefect_server.quiet()
-    url = prefect_server.configured()
+    url = prefect_server.configured_url()
     if url is None:
         return Finding("ok", "prefect", "no server is configured: one is started for each run")
-    if not prefect_server.reachable():
+    if not prefect_server.is_reachable():
         return Finding("warn", "prefect", f"{redact(url)} does not answer as a Prefect server does")
-    exposed = prefect_server.exposure()
+    exposed = prefect_server.exposure_warning()
     return (
         Finding("warn", "prefect", exposed)
         if exposed

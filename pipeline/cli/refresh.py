@@ -41,6 +41,6 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
     prefect_server.quiet()
     from pipeline.flow import events
 
-    events.tell(root, result.changed)
+    events.emit_and_wait(root, result.changed)
     resource = events.resource(events.deployment_name(root))
     print(f"sent an event to Prefect's server: {names} changed in {resource}")

@@ -1,10 +1,10 @@
-"""For every task on a corpus: who challenges the champion now, what the gate says, and the record
-of that. No prefect.
+"""Challenger evaluation: for every task on a corpus, compare the best run with the champion.
 
-The challenger is the best run by its validation score. It is compared on the champion's own test
-set, laid out of DVC's cache by its md5, and on the present one if that is another. What was decided
-once, of the same two by the same rules, is not decided again, in no clone of the project: MLflow's
-registry keeps it with the challenger. A version that somebody rolled back does not challenge again.
+The challenger is the run with the best validation score. It is compared on the champion's own test
+set, which DVC's cache restores by its md5, and on the present test set if that differs. MLflow's
+registry keeps the decision with the challenger. So the same two versions are compared once under
+the same settings, also in another clone of the project. A version that a user rolled back does not
+challenge again. Nothing here imports prefect.
 """
 
 import hashlib
@@ -37,168 +37,196 @@ from pipeline.tracking.registry import Version
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """Outcome for the challenger of `name`: `same` is the champion itself, `judged` was turned away
-    before, be it by a rollback. `markdown` is the whole record of a decision that was taken now.
+    """Outcome for the challenger of the registered model `name`.
+
+    `event` is `same` if the champion itself is the best run, and `decided` if the challenger lost
+    before or was rolled back. `markdown` is the record of a decision that was taken now.
     """
 
     name: str
-    event: Literal["promoted", "kept", "same", "judged"]
+    event: Literal["promoted", "kept", "same", "decided"]
     line: str
     version: Version
     markdown: str = ""
 
 
-def runs(root: Path) -> dict[str, list[str]]:
-    """The evaluated runs by the registered model that they are versions of."""
-    found: dict[str, list[str]] = {}
-    for made in lineage.evaluated_runs(root):
-        found.setdefault(registry.model_name(made.task, made.corpus), []).append(made.run)
-    return found
+def runs_by_model(root: Path) -> dict[str, list[str]]:
+    """Group the evaluated runs by the registered model that they are versions of."""
+    groups: dict[str, list[str]] = {}
+    for run in lineage.evaluated_runs(root):
+        groups.setdefault(registry.model_name(run.task, run.corpus), []).append(run.run)
+    return groups
 
 
-def settle(root: Path, name: str, runs: list[str]) -> Verdict:
-    """Choose the challenger among the runs, decide, and promote it if it won; a version's artifacts
-    keep the decision."""
-    version = registry.version_of_run(root, _chosen(root, runs))
+def evaluate(root: Path, name: str, runs: list[str]) -> Verdict:
+    """Choose the challenger among the runs, compare it with the champion, and promote it if it is
+    better. The decision is kept among the version's artifacts."""
+    version = registry.version_of_run(root, _best_run(root, runs))
     champion = registry.champion(root, name)
     if champion is not None and champion.version == version.version:
-        return Verdict(
-            name=name,
-            event="same",
-            line=f"{name}: {version.run} is champion still",
-            version=version,
-        )
+        line = f"{name}: {version.run} is still the champion"
+        return Verdict(name=name, event="same", line=line, version=version)
     if version.version in registry.rolled_back_versions(root, name):
-        back = (
+        line = (
             f"{name}: {_label(version)} was rolled back and does not challenge again; "
             "`seqline promote` brings it back"
         )
-        return Verdict(name=name, event="judged", line=back, version=version)
+        return Verdict(name=name, event="decided", line=line, version=version)
     key = _key(root, champion, version)
-    if (line := registry.recorded_decision(root, version, key)) is not None:
-        return Verdict(name=name, event="judged", line=f"{line} (decided before)", version=version)
+    if (earlier := registry.recorded_decision(root, version, key)) is not None:
+        line = f"{earlier} (decided before)"
+        return Verdict(name=name, event="decided", line=line, version=version)
+
     if champion is not None:
         registry.set_challenger(root, version)
-    decision = _held(root, name, champion, version)
+    decision = _decide(root, name, champion, version)
     _attach(root, version, champion, decision)
     if decision.promote:
+        # First: a flow that is killed after the promotion leaves its publishing to the next one.
         pending_publish.add(root, str(version))
-        registry.promote(
-            root, version, {"verdict": decision.verdict, "p": str(decision.p)}, over=champion
-        )
+        facts = {"verdict": decision.verdict, "p": str(decision.p)}
+        registry.promote(root, version, facts, over=champion)
+
     line = f"{name}: {decision.verdict}"
-    lost = (
-        f"{name}: {_label(version)} won, and the alias was moved back by hand; `seqline "
-        "promote` brings it back"
+    # The stored line is read only if the version challenges again, no longer being champion.
+    stored = line
+    if decision.promote:
+        stored = (
+            f"{name}: {_label(version)} won, and the alias was moved back by hand; `seqline "
+            "promote` brings it back"
+        )
+    registry.record_decision(root, version, key, stored)
+    return Verdict(
+        name=name,
+        event="promoted" if decision.promote else "kept",
+        line=line,
+        version=version,
+        markdown=decision.markdown(),
     )
-    registry.record_decision(root, version, key, lost if decision.promote else line)
-    event: Literal["promoted", "kept"] = "promoted" if decision.promote else "kept"
-    return Verdict(name=name, event=event, line=line, version=version, markdown=decision.markdown())
 
 
-def _chosen(root: Path, runs: list[str]) -> str:
+def _best_run(root: Path, runs: list[str]) -> str:
     """The run with the best validation score."""
     blocks = config.section(root / "params.yaml", "runs")
+    # The runs are of one task on one corpus, and write their metrics into one folder.
     [folder] = {
         paths.option_path(root, "evaluate", run, blocks[run], "metrics").parent for run in runs
     }
     return promotion.select_challenger(select.load_metrics(folder, runs))
 
 
-def _held(root: Path, name: str, champion: Version | None, version: Version) -> promotion.Decision:
-    place = root / state_dir.CHALLENGES / name
-    own = promotion.Contender(
+def _decide(
+    root: Path, name: str, champion: Version | None, version: Version
+) -> promotion.Decision:
+    """Predict with both versions on both test sets, as far as they differ, and compare."""
+    folder = root / state_dir.CHALLENGES / name
+    challenger = promotion.Contender(
         label=_label(version),
         params=root / "params.yaml",
         run=version.run,
         model=root / version.places["model"],
         vocab=root / version.places["vocab"],
     )
-    tokens, other = {"the present test set": root / version.places["tokens"]}, None
+
+    # By its hash, the champion's test set is the present one unless the corpus has changed.
+    test_sets = {"the present test set": root / version.places["tokens"]}
+    defender = None
     if champion is not None:
-        other = _laid_out(root, place / "champion", champion)
+        restored = folder / "champion"
+        defender = _restore(root, restored, champion)
         if champion.md5("tokens") != version.md5("tokens"):
-            tokens = {
-                "the champion's test set": _out(root, place / "champion", champion, "tokens"),
-                **tokens,
-            }
+            tokens = _restore_out(root, restored, champion, "tokens")
+            test_sets = {"the champion's test set": tokens, **test_sets}
+
     return promotion.challenge(
-        root, other, own, tokens, rules.load(root / FILE), place / "answers", Recorded(root)
+        root,
+        defender,
+        challenger,
+        test_sets,
+        rules.load(root / FILE),
+        folder / "answers",
+        RecordedCommands(root),
     )
 
 
-class Recorded(Commands):
-    """The gate's stages as process groups on record, so that none outlives a flow that is killed;
-    their limits and their places on GPUs are those of the DAG's stages."""
+class RecordedCommands(Commands):
+    """The evaluation's stages as recorded process groups, so that none outlives a killed flow.
+
+    Their time limits and their places on GPUs are those of the DAG's stages.
+    """
 
     def __init__(self, root: Path) -> None:
         super().__init__(root, run_settings.load(root).time_limits)
-        self._home, self._mark = root, uuid.uuid4().hex
-        self._slots, self._turn = devices.of(root), threading.Condition()
+        self._project = root
+        self._mark = uuid.uuid4().hex
+        self._slots = devices.project_slots(root)
+        self._slot_freed = threading.Condition()
         process_groups.folder(root).mkdir(parents=True, exist_ok=True)
 
     @contextmanager
     def _place(self, name: str) -> Iterator[dict[str, str]]:
-        with self._turn:
-            place = self._turn.wait_for(lambda: self._slots.take(name))
+        with self._slot_freed:
+            place = self._slot_freed.wait_for(lambda: self._slots.acquire(name))
         assert place is not None
         try:
             yield place.environment()
         finally:
-            with self._turn:
-                place.leave()
-                self._turn.notify_all()
+            with self._slot_freed:
+                place.release()
+                self._slot_freed.notify_all()
 
     def _start(
         self, command: Sequence[str], env: dict[str, str], log: IO[Any]
     ) -> "subprocess.Popen[bytes]":
         return process_groups.start(
-            self._home, command, env | {process_groups.MARK: self._mark}, log
+            self._project, command, env | {process_groups.MARK: self._mark}, log
         )
 
     def _stop(self, child: "subprocess.Popen[bytes]") -> None:
-        process_groups.end(self._home, child.pid, gently=False)
+        process_groups.end(self._project, child.pid, gently=False)
 
     def _ended(self, child: "subprocess.Popen[bytes]") -> None:
-        process_groups.end(self._home, child.pid, gently=False)
+        process_groups.end(self._project, child.pid, gently=False)
 
 
-def _laid_out(root: Path, place: Path, champion: Version) -> promotion.Contender:
-    """The champion as it was when it was made; what an earlier one left in the folder is
-    removed."""
+def _restore(root: Path, folder: Path, champion: Version) -> promotion.Contender:
+    """Lay out the champion's outputs and params as they were; remove those of earlier champions."""
     kinds = ("model", "vocab", "tokens")
-    for old in place.glob("*") if place.exists() else ():
-        if (
-            old.name not in {*(_folder(champion, kind) for kind in kinds), "params.yaml"}
-            and old.is_dir()
-        ):
-            shutil.rmtree(old)
-    model, vocab = (_out(root, place, champion, kind) for kind in ("model", "vocab"))
+    # Folders are named by the hash of their content: those of other champions are no longer needed.
+    expected = {"params.yaml", *(_folder_name(champion, kind) for kind in kinds)}
+    for path in folder.glob("*") if folder.exists() else ():
+        if path.name not in expected and path.is_dir():
+            shutil.rmtree(path)
+
+    model = _restore_out(root, folder, champion, "model")
+    vocab = _restore_out(root, folder, champion, "vocab")
+
+    # The champion's own blocks: the present ones may have changed since it was trained.
     content = config.read(root / "params.yaml")
     content["corpora"] = content["corpora"] | {champion.corpus: champion.corpus_block}
-    content["runs"] = {champion.run: champion.block}
-    with atomic_file(place / "params.yaml") as beside:
-        beside.write_text(
+    content["runs_by_model"] = {champion.run: champion.block}
+    with atomic_file(folder / "params.yaml") as temporary:
+        temporary.write_text(
             yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8"
         )
     return promotion.Contender(
         label=_label(champion),
-        params=place / "params.yaml",
+        params=folder / "params.yaml",
         run=champion.run,
         model=model,
         vocab=vocab,
     )
 
 
-def _folder(version: Version, kind: str) -> str:
+def _folder_name(version: Version, kind: str) -> str:
     return f"{kind}-{version.md5(kind).removesuffix('.dir')}"
 
 
-def _out(root: Path, place: Path, version: Version, kind: str) -> Path:
-    """One of the version's folders, out of DVC's cache or a remote."""
-    folder = place / _folder(version, kind)
-    cache.materialize(root, version.md5(kind), folder)
-    return folder
+def _restore_out(root: Path, folder: Path, version: Version, kind: str) -> Path:
+    """Restore one output folder of the version from DVC's cache or a remote."""
+    out = folder / _folder_name(version, kind)
+    cache.materialize(root, version.md5(kind), out)
+    return out
 
 
 def _label(version: Version) -> str:
@@ -209,9 +237,9 @@ def _attach(
     root: Path, version: Version, champion: Version | None, decision: promotion.Decision
 ) -> None:
     """Keep the decision among the artifacts of the challenger's MLflow run."""
-    against = f"version-{champion.version}" if champion else "nobody"
+    opponent = f"version-{champion.version}" if champion else "nobody"
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "gate" / against
+        folder = Path(scratch) / "gate" / opponent
         folder.mkdir(parents=True)
         (folder / "decision.md").write_text(decision.markdown(), encoding="utf-8")
         (folder / "decision.json").write_text(decision.json(), encoding="utf-8")
@@ -219,8 +247,11 @@ def _attach(
 
 
 def _key(root: Path, champion: Version | None, version: Version) -> str:
-    """All that the decision on these two depends on."""
-    of = [champion.digest if champion else None, version.digest, asdict(rules.load(root / FILE))]
-    return hashlib.sha256(
-        json.dumps([*of, config.section(root / "params.yaml", "evaluation")]).encode()
-    ).hexdigest()
+    """Hash all that the decision on these two versions depends on."""
+    parts = [
+        champion.digest if champion else None,
+        version.digest,
+        asdict(rules.load(root / FILE)),
+        config.section(root / "params.yaml", "evaluation"),
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

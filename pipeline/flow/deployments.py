@@ -27,67 +27,74 @@ from pipeline.flow import events
 from pipeline.flow.server_errors import SERVER_ERRORS
 from pipeline.tracking import describe
 
-_RECENT = 20
-_GRACE = timedelta(minutes=2)  # a run that is due may still be on its way
-# what `prefect deploy` writes where no `pull` is named
-_WORKPLACE = "prefect.deployments.steps.set_working_directory"
+_RECENT = 20  # runs whose states are counted
+_GRACE = timedelta(minutes=2)  # a run that is due may still be starting
+# Steps that `prefect deploy` writes into `pull`: the first one where the user names none.
+_SET_DIRECTORY = "prefect.deployments.steps.set_working_directory"
 _CLONE = "prefect.deployments.steps.git_clone"
 _BAD = (StateType.FAILED, StateType.CRASHED, StateType.CANCELLED)
-_NO_RUN = "Skipped"  # retrain.stand_in: cancelled, since another does all that it would
+_SKIPPED = "Skipped"  # by retrain.skip_due_runs, as another run does its work
 
 
-class Told(NamedTuple):
-    """State of the server, and of deployments without records in this folder."""
+class DeploymentStatus(NamedTuple):
+    """Summary of deployments, and whether those without records in this folder are healthy."""
 
-    words: str
-    well: bool
+    summary: str
+    healthy: bool
 
 
-def told(root: Path) -> Told:
-    """For every deployment of the retraining in this folder or in clones: the last runs by state,
-    late ones, and the next.
+def status(root: Path) -> DeploymentStatus:
+    """Describe each deployment of the retraining in this folder or in clones of it: the states of
+    the last runs, the number of late runs, and the next run.
 
-    Of runs in this folder the records at hand tell whether all is well; those of a clone are gone
-    with it, so that it is not where the last run came to no good end, or one is late while none is
-    at work."""
+    `healthy` is about clones only, since the local journal covers runs in this folder. A clone's
+    deployment is unhealthy if its last run failed, or if one is late while none runs.
+    """
+    home = describe.home(root)
+    retrainings = FlowFilter(name=FlowFilterName(any_=[events.FLOW]))
     try:
         with get_client(sync_client=True) as client:
-            home, wanted = describe.home(root), FlowFilter(name=FlowFilterName(any_=[events.FLOW]))
-            found, addresses = client.read_deployments(flow_filter=wanted), _addresses(home)
-            here = [one for one in found if _is_in(home, one)]
-            cloned = [one for one in found if one not in here and _is_cloned(addresses, one)]
-            all_told = [(one, _told(client, one)) for one in [*here, *cloned]]
+            deployments = client.read_deployments(flow_filter=retrainings)
+            remotes = _remotes(home)
+            local = [deployment for deployment in deployments if _is_in(home, deployment)]
+            cloned = [
+                deployment
+                for deployment in deployments
+                if deployment not in local and _is_cloned(remotes, deployment)
+            ]
+            statuses = [(deployment, _status(client, deployment)) for deployment in local + cloned]
     except SERVER_ERRORS as error:
-        return Told(
-            f"it could not be asked: {errors.describe_error(error) or type(error).__name__}", True
-        )
-    words = [(f"{one.name}: " if len(all_told) > 1 else "") + how.words for one, how in all_told]
-    well = all(how.well for one, how in all_told if one in cloned)
-    return Told(" | ".join(words) or "it knows no schedule of this project", well)
+        reason = errors.describe_error(error) or type(error).__name__
+        return DeploymentStatus(f"its deployments could not be read: {reason}", True)
+
+    parts = [
+        f"{deployment.name}: {status.summary}" if len(statuses) > 1 else status.summary
+        for deployment, status in statuses
+    ]
+    healthy = all(status.healthy for deployment, status in statuses if deployment in cloned)
+    return DeploymentStatus(" | ".join(parts) or "it has no deployment of this project", healthy)
 
 
 def _is_in(home: Path, deployment: DeploymentResponse) -> bool:
-    """Return whether its runs work in the folder `home`: `seqline schedule` serves it there, or a
-    worker is sent there."""
+    """Return whether its runs work in the folder `home`: `seqline schedule` serves it there, or its
+    `pull` steps set that working directory."""
     if deployment.name == events.deployment_name(home):
         return True
-    places = [
-        step[_WORKPLACE]["directory"] for step in deployment.pull_steps or () if _WORKPLACE in step
-    ]
-    place = Path(*places[-1:] or [deployment.path or ""])
-    return place.is_absolute() and place.resolve() == home
+    steps = [step[_SET_DIRECTORY] for step in deployment.pull_steps or () if _SET_DIRECTORY in step]
+    folder = Path(steps[-1]["directory"] if steps else deployment.path or "")
+    return folder.is_absolute() and folder.resolve() == home
 
 
-def _is_cloned(addresses: Sequence[str], deployment: DeploymentResponse) -> bool:
-    """Return whether its workers clone what lies at one of the addresses."""
+def _is_cloned(remotes: Sequence[str], deployment: DeploymentResponse) -> bool:
+    """Return whether its workers clone one of the remotes."""
     steps = [step[_CLONE] for step in deployment.pull_steps or () if _CLONE in step]
-    return any(_plain(str(step.get("repository", ""))) in addresses for step in steps)
+    return any(_normalised(str(step.get("repository", ""))) in remotes for step in steps)
 
 
-def _addresses(home: Path) -> list[str]:
-    """Addresses of the remotes of the repository in `home`."""
+def _remotes(home: Path) -> list[str]:
+    """Normalised addresses of the remotes of the repository in `home`."""
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             ["git", "remote", "-v"],
             cwd=home,
             capture_output=True,
@@ -97,63 +104,64 @@ def _addresses(home: Path) -> list[str]:
         )
     except subprocess.TimeoutExpired:
         return []
-    return [
-        _plain(words[1]) for words in map(str.split, done.stdout.splitlines()) if len(words) > 1
-    ]
+    rows = [line.split() for line in process.stdout.splitlines()]
+    return [_normalised(row[1]) for row in rows if len(row) > 1]
 
 
-def _plain(address: str) -> str:
-    """The address without what does not tell where it is: how it is reached, who asks, and how it
-    is written."""
+def _normalised(address: str) -> str:
+    """Host and path of a repository's address, without protocol, user, port and `.git`."""
     if "://" not in address:
         address = re.sub(r"^([^/:]+):/?", r"ssh://\1/", address)  # git@host:me/project
     parts = urlsplit(errors.redact(address))
-    place = unquote(parts.path).rstrip("/").removesuffix(".git").rstrip("/")
-    return f"{parts.hostname or ''}{place}"
+    path = unquote(parts.path).rstrip("/").removesuffix(".git").rstrip("/")
+    return f"{parts.hostname or ''}{path}"
 
 
-def _told(client: SyncPrefectClient, deployment: DeploymentResponse) -> Told:
-    own = FlowRunFilterDeploymentId(any_=[deployment.id])
+def _status(client: SyncPrefectClient, deployment: DeploymentResponse) -> DeploymentStatus:
+    deployment_id = FlowRunFilterDeploymentId(any_=[deployment.id])
     begun = client.read_flow_runs(
         flow_run_filter=FlowRunFilter(
-            deployment_id=own, state=_state(not_any_=[StateType.SCHEDULED])
+            deployment_id=deployment_id, state=_state(not_any_=[StateType.SCHEDULED])
         ),
         sort=FlowRunSort.EXPECTED_START_TIME_DESC,
         limit=_RECENT,
     )
-    waiting = client.read_flow_runs(
-        flow_run_filter=FlowRunFilter(deployment_id=own, state=_state(any_=[StateType.SCHEDULED])),
+    scheduled = client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(
+            deployment_id=deployment_id, state=_state(any_=[StateType.SCHEDULED])
+        ),
         sort=FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC,
     )
-    now, states = datetime.now(UTC), Counter(run.state_name or "unknown" for run in begun)
-    times = [run.next_scheduled_start_time for run in waiting if run.next_scheduled_start_time]
-    late, coming = [time for time in times if time < now], [time for time in times if time >= now]
-    words = ["paused"] if deployment.paused else []
-    words += (
-        [
-            (
-                f"last {len(begun)} runs: "
-                f"{', '.join(f'{n} {name.lower()}' for name, n in states.most_common())}"
-            )
-        ]
-        if begun
-        else []
-    )
-    words += [f"{len(late)} late"] if late else []
-    words += [f"next at {coming[0].astimezone():%Y-%m-%d %H:%M:%S}"] if coming else []
-    return Told(
-        "; ".join(words) or "no run yet", _is_well(begun, bool(late) and min(late) < now - _GRACE)
-    )
+
+    now = datetime.now(UTC)
+    states = Counter(run.state_name or "unknown" for run in begun)
+    times = [run.next_scheduled_start_time for run in scheduled if run.next_scheduled_start_time]
+    late = [time for time in times if time < now]
+    upcoming = [time for time in times if time >= now]
+
+    parts = ["paused"] if deployment.paused else []
+    if begun:
+        counts = ", ".join(f"{count} {name.lower()}" for name, count in states.most_common())
+        parts.append(f"last {len(begun)} runs: {counts}")
+    if late:
+        parts.append(f"{len(late)} late")
+    if upcoming:
+        parts.append(f"next at {upcoming[0].astimezone():%Y-%m-%d %H:%M:%S}")
+    is_late = bool(late) and min(late) < now - _GRACE
+    return DeploymentStatus("; ".join(parts) or "no run yet", _is_healthy(begun, is_late))
 
 
-def _is_well(begun: Sequence[FlowRun], late: bool) -> bool:
-    """Of the runs that began, the latest first: whether the last came to its end, and none is due
-    while none is at work."""
-    states = [run.state for run in begun if run.state is not None and run.state.name != _NO_RUN]
-    at_work = any(not state.is_final() for state in states)
-    ended = [state.type for state in states if state.is_final()]
-    return at_work or not (late or any(state in _BAD for state in ended[:1]))
+def _is_healthy(begun: Sequence[FlowRun], is_late: bool) -> bool:
+    """Return whether the last run completed and none is late, or one is running.
+
+    `begun`: the runs that have begun, the latest first.
+    """
+    states = [run.state for run in begun if run.state is not None and run.state.name != _SKIPPED]
+    if any(not state.is_final() for state in states):
+        return True
+    last_failed = bool(states) and states[0].type in _BAD
+    return not is_late and not last_failed
 
 
-def _state(**wanted: Any) -> FlowRunFilterState:
-    return FlowRunFilterState(type=FlowRunFilterStateType(**wanted))
+def _state(**types: Any) -> FlowRunFilterState:
+    return FlowRunFilterState(type=FlowRunFilterStateType(**types))

@@ -1,7 +1,8 @@
 """Assignment of stages to devices and of threads to cores. No torch is imported.
 
-On GPUs a training, and a prediction, holds one of its own, named to it by CUDA_VISIBLE_DEVICES. On
-the CPU `compute.slots` trainings share it."""
+On GPUs each training and each prediction holds one, or as many as it has processes, and sees no
+other (CUDA_VISIBLE_DEVICES). On the CPU, `compute.slots` trainings run at a time.
+"""
 
 import importlib.metadata
 import os
@@ -21,76 +22,85 @@ _THREADS = (
     "VECLIB_MAXIMUM_THREADS",
     "RAYON_NUM_THREADS",
 )
-_ON_GPU, _ON_CPU = frozenset({"train", "predict"}), frozenset({"train"})
+# Kinds of stages that need a place
+_GPU_KINDS = frozenset({"train", "predict"})
+_CPU_KINDS = frozenset({"train"})
 
 
 class Slots:
-    """Places for the stages of the kinds that need one; a place is what CUDA_VISIBLE_DEVICES shall
-    be, or None."""
+    """The places for stages of the kinds that need one. A place is a value of CUDA_VISIBLE_DEVICES,
+    or None to leave the variable alone."""
 
     def __init__(self, kinds: frozenset[str], places: Sequence[str | None]) -> None:
-        self._kinds, self._free = kinds, list(places)
+        self._kinds = kinds
+        self._free = list(places)
 
-    def take(self, kind: str) -> "Place | None":
-        """A place for a stage of this kind: a real one or, for kinds that need none, an empty one;
-        None if all are taken."""
+    def acquire(self, kind: str) -> "Place | None":
+        """A place for a stage of this kind; None if all are taken. For kinds that need none it is
+        unlimited and empty."""
         if kind not in self._kinds:
             return Place(self, None, False)
-        return Place(self, self._free.pop(0), True) if self._free else None
+        if not self._free:
+            return None
+        return Place(self, self._free.pop(0), True)
 
-    def give_back(self, name: str | None) -> None:
-        """The place `name` is free again, and next in turn."""
+    def release(self, name: str | None) -> None:
+        """Free the place `name`, which is the next to be acquired."""
         self._free.insert(0, name)
 
 
 class Place:
-    """Held from a stage's start to its end."""
+    """A stage's place, from its start to its end."""
 
     def __init__(self, slots: Slots, name: str | None, counted: bool) -> None:
-        self._slots, self._counted, self.name = slots, counted, name
+        self._slots = slots
+        self._counted = counted
+        self.name = name
 
     def environment(self) -> dict[str, str]:
-        """Environment variables that tell the stage its device."""
+        """Environment variables that restrict the stage to its devices."""
         return {} if self.name is None else {_VISIBLE: self.name}
 
-    def leave(self) -> None:
-        """Let the next one in."""
+    def release(self) -> None:
+        """Free the place for the next stage."""
         if self._counted:
-            self._slots.give_back(self.name)
+            self._slots.release(self.name)
 
 
 def slots(compute: params.Compute) -> Slots:
-    """The places that this machine and the section `compute` offer."""
-    if compute.device.startswith(("mps", "cuda:")):  # one device, named by number: all take turns
-        return Slots(_ON_GPU, [None])
+    """The places that this machine offers under the section `compute`."""
+    # A single named device: the stages that need one run one after another.
+    if compute.device.startswith(("mps", "cuda:")):
+        return Slots(_GPU_KINDS, [None])
+
     gpus = visible() if compute.device in ("auto", "cuda") else []
     if not gpus or (compute.device == "auto" and _is_for_cpu()):
-        return Slots(_ON_CPU, [None] * max(1, compute.slots))
-    each = min(max(1, compute.processes), len(gpus))  # a training's processes have a GPU each
-    return Slots(
-        _ON_GPU, [",".join(gpus[at : at + each]) for at in range(0, len(gpus) - each + 1, each)]
-    )
+        return Slots(_CPU_KINDS, [None] * max(1, compute.slots))
+
+    # Each process of a training has its own GPU. GPUs that are too few for a place stay unused.
+    each = min(max(1, compute.processes), len(gpus))
+    starts = range(0, len(gpus) - each + 1, each)
+    return Slots(_GPU_KINDS, [",".join(gpus[start : start + each]) for start in starts])
 
 
 def visible() -> list[str]:
-    """The GPUs that may be used, as CUDA_VISIBLE_DEVICES names them; what it already says is
-    obeyed."""
-    told = os.environ.get(_VISIBLE)
-    if told is not None:
-        names = [name.strip() for name in told.split(",") if name.strip()]
+    """Names of the usable GPUs: those in CUDA_VISIBLE_DEVICES or, if it is not set, all."""
+    visible_devices = os.environ.get(_VISIBLE)
+    if visible_devices is not None:
+        names = [name.strip() for name in visible_devices.split(",") if name.strip()]
+        # CUDA ignores an invalid number and all behind it.
         return names[: names.index("-1")] if "-1" in names else names
+
     if shutil.which("nvidia-smi") is None:
         return []
-    ask = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+    query = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
     try:
-        done = subprocess.run(ask, capture_output=True, text=True, timeout=30, check=False)
+        process = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return []
-    return (
-        [line.strip() for line in done.stdout.splitlines() if line.strip().isdecimal()]
-        if done.returncode == 0
-        else []
-    )
+    if process.returncode:
+        return []
+    return [line.strip() for line in process.stdout.splitlines() if line.strip().isdecimal()]
 
 
 def _is_for_cpu() -> bool:
@@ -102,17 +112,19 @@ def _is_for_cpu() -> bool:
 
 
 def threads(jobs: int) -> dict[str, str]:
-    """An equal share of the cores for each of `jobs` stages, where the user has not said otherwise.
-    Training and prediction take their number from the run; no other stage's bytes depend on it."""
+    """Environment variables that give each of `jobs` stages an equal share of the cores.
+
+    A variable that the user has set stays. Training and prediction read their number of threads
+    from the run; no other stage's bytes depend on it."""
     share = str(max(1, cores() // jobs))
     return {name: share for name in _THREADS if name not in os.environ}
 
 
 def cores() -> int:
-    """The cores that this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def of(root: Path) -> Slots:
-    """The places for the project's `params.yaml`; one for a DAG without a section `compute`."""
+def project_slots(root: Path) -> Slots:
+    """The places under the project's `params.yaml`; one for a DAG without a section `compute`."""
     return slots(params.compute(root / "params.yaml"))

@@ -1,10 +1,9 @@
-"""Progress of a run: a live table on a terminal, elsewhere a line for every stage that ends."""
+"""Progress of a run: a live table on a terminal, elsewhere a line for each stage that ends."""
 
 import sys
 import time
 from collections import Counter
 from contextlib import suppress
-from pathlib import Path
 from typing import Protocol
 
 from rich.console import Console
@@ -25,98 +24,86 @@ _MARKS = {
 
 
 class Display(Protocol):
-    """Told what happens, by the flow's own thread."""
+    """Interface of a display; the flow's thread calls it."""
 
-    def began(self, address: str) -> None:
-        """The stage has started."""
+    def stage_started(self, address: str) -> None:
+        """Show that the stage runs."""
 
-    def ended(self, address: str, result: Result) -> None:
-        """The stage is over, or will never start."""
-
-    def tick(self) -> None:
-        """Some time has passed."""
+    def stage_ended(self, address: str, result: Result) -> None:
+        """Show the result of a stage that has ended."""
 
     def close(self) -> None:
-        """The run is over."""
+        """Close the display when the run is over."""
 
 
 class Plain:
     """One line per stage, on standard output."""
 
     def __init__(self, total: int) -> None:
-        self._total, self._done = total, 0
+        self._total = total
+        self._ended = 0
 
-    def began(self, address: str) -> None:
-        """Nothing: its end will be told."""
+    def stage_started(self, address: str) -> None:
+        """Print nothing: its end is printed."""
 
-    def ended(self, address: str, result: Result) -> None:
-        """A line."""
-        self._done += 1
-        # nobody reads it any more: the run goes on, and its logs are on disk
+    def stage_ended(self, address: str, result: Result) -> None:
+        """Print a line."""
+        self._ended += 1
+        # If the reader has closed the pipe, the run continues: its logs are on disk.
         with suppress(BrokenPipeError):
-            print(f"[{self._done}/{self._total}] {told(address, result)}")
+            print(f"[{self._ended}/{self._total}] {stage_line(address, result)}")
         reader_closed(sys.stdout)
 
-    def tick(self) -> None:
-        """Nothing."""
-
     def close(self) -> None:
-        """Nothing."""
+        """Print nothing."""
 
 
 class Terminal:
-    """Lines for what is over, and below them, rewritten as time goes by, what runs and the
-    counts."""
+    """Lines for ended stages; below them a live table of the running stages and the counts."""
 
     def __init__(self, total: int) -> None:
         self._total = total
         self._running: dict[str, float] = {}
         self._counts: Counter[str] = Counter()
         console = Console(file=sys.stdout)
+        # Rich calls `_table` in a thread of its own, four times a second.
         self._live = Live(
-            console=console, refresh_per_second=4, transient=True, get_renderable=self._drawn
+            console=console, refresh_per_second=4, transient=True, get_renderable=self._table
         )
         self._live.start()
 
-    def began(self, address: str) -> None:
-        """It is shown with its seconds."""
+    def stage_started(self, address: str) -> None:
+        """Add the stage to the table."""
         self._running[address] = time.monotonic()
 
-    def ended(self, address: str, result: Result) -> None:
-        """A line above."""
+    def stage_ended(self, address: str, result: Result) -> None:
+        """Move the stage from the table to the lines above."""
         self._running.pop(address, None)
         self._counts[result.state] += 1
         self._live.console.print(
-            told(address, result), markup=False, highlight=False, soft_wrap=True
+            stage_line(address, result), markup=False, highlight=False, soft_wrap=True
         )
 
-    def tick(self) -> None:
-        """Nothing: it redraws itself."""
-
     def close(self) -> None:
-        """The live part goes."""
+        """Remove the table."""
         self._live.stop()
 
-    def _drawn(self) -> Table:
+    def _table(self) -> Table:
         table = Table.grid(padding=(0, 2))
-        for address, began in self._running.items():
-            table.add_row(Text(address), f"{time.monotonic() - began:.0f} s")
+        for address, started in list(self._running.items()):
+            table.add_row(Text(address), f"{time.monotonic() - started:.0f} s")
         counts = ", ".join(f"{count} {_MARKS[state]}" for state, count in self._counts.items())
         table.add_row(f"{sum(self._counts.values())} of {self._total}", counts)
         return table
 
 
-def told(address: str, result: Result) -> str:
-    """A stage's end in a line."""
-    seconds = f" in {result.seconds:.1f} s" if result.seconds else ""
-    return f"{address}: {_MARKS[result.state]}{seconds}{f': {result.why}' if result.why else ''}"
+def stage_line(address: str, result: Result) -> str:
+    """Format the end of a stage."""
+    duration = f" in {result.seconds:.1f} s" if result.seconds else ""
+    reason = f": {result.why}" if result.why else ""
+    return f"{address}: {_MARKS[result.state]}{duration}{reason}"
 
 
 def display(total: int) -> Display:
     """Choose the display that fits standard output."""
     return Terminal(total) if sys.stdout.isatty() else Plain(total)
-
-
-def shown(path: Path, root: Path) -> str:
-    """A path as one would type it in the project."""
-    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)

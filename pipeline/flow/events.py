@@ -1,5 +1,4 @@
-"""The event `seqline.data.changed`: whoever sees that a source has changed emits it, and a
-deployment is started by it."""
+"""The event `seqline.data.changed`: emitted when a source has changed, it starts a deployment."""
 
 import asyncio
 import hashlib
@@ -17,82 +16,86 @@ from pipeline.flow import journal, prefect_server
 from pipeline.tracking import describe
 
 FLOW = "retrain"
-CHANGED = "seqline.data.changed"
-# after which a change is told again that nobody took over, its run having failed
-_AGAIN_SECONDS = 3600.0
+DATA_CHANGED = "seqline.data.changed"
+_REPEAT_SECONDS = 3600.0  # until an event is repeated whose run has failed
 
 
 def deployment_name(root: Path) -> str:
-    """The name of the project's deployment: its folder's, and something of its place, since names
+    """Name the project's deployment by its folder's name and a hash of the path, since names
     recur."""
     home = describe.home(root)
     return f"{home.name}-{hashlib.sha256(str(home).encode()).hexdigest()[:6]}"
 
 
 def trigger(name: str) -> DeploymentEventTrigger:
-    """Starts the deployment for every event that tells of a change in the project's sources."""
+    """Trigger that starts the deployment for each event on the project's sources."""
     return DeploymentEventTrigger(
         name=f"{name}: data changed",
-        expect={CHANGED},
+        expect={DATA_CHANGED},
         match={"prefect.resource.id": resource(name)},
         parameters={"because": "{{ event.payload.corpora }} changed"},
     )
 
 
 def resource(name: str) -> str:
-    """Prefect's resource of a project's events."""
+    """Prefect's resource id in the project's events."""
     return f"seqline.project.{name}"
 
 
 async def emit(root: Path, changed: Mapping[str, str]) -> None:
-    """Tell the server of the corpora that changed, and return when it has confirmed; UserError if
-    it takes no events."""
+    """Send the changed corpora, with their new hashes, and wait for the server's confirmation.
+    UserError if it accepts no events."""
     name = deployment_name(root)
-    about = Resource({"prefect.resource.id": resource(name), "prefect.resource.name": name})
+    project = Resource({"prefect.resource.id": resource(name), "prefect.resource.name": name})
     event = Event(
-        event=CHANGED,
-        resource=about,
+        event=DATA_CHANGED,
+        resource=project,
         payload={"corpora": ", ".join(changed), "hashes": dict(changed)},
     )
     try:
         async with get_events_client(reconnection_attempts=1, checkpoint_every=1) as client:
             await client.emit(event)
     except Exception as error:
-        # websockets' own, httpx's, OSError, and a bare one where the credentials are refused
+        # Errors of websockets and httpx, OSError, and a bare Exception for refused credentials.
         got = (
-            f"{redact(str(prefect_server.configured()))}, which takes no events "
+            f"{redact(str(prefect_server.configured_url()))}, which takes no events "
             f"({describe_error(error) or type(error).__name__})"
         )
         todo = "Events come by a websocket: see that a proxy before the server lets it pass."
         raise refuse("PREFECT_API_URL", got, "a server that takes them", todo) from error
 
 
-def tell(root: Path, changed: Mapping[str, str]) -> None:
-    """`emit`, for a command; UserError if there is no server to tell."""
-    prefect_server.standing()
+def emit_and_wait(root: Path, changed: Mapping[str, str]) -> None:
+    """Run `emit` in a command; UserError if no standing server answers."""
+    prefect_server.require_standing_server()
     asyncio.run(emit(root, changed))
 
 
-class Watch:
-    """Looks at the sources from time to time, and emits an event once for every change that has
-    come to rest; again after a while, if no flow is at work and the change was not taken over."""
+class SourceWatcher:
+    """Debounced watch on the sources: emits one event for each change.
+
+    The event is repeated after `_REPEAT_SECONDS` if the new data are still not pulled and no flow
+    runs.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._seen: Mapping[str, str] = {}
-        self._told: Mapping[str, str] = {}
-        self._at = 0.0
+        self._previous: Mapping[str, str] = {}
+        self._emitted: Mapping[str, str] = {}
+        self._emitted_at = 0.0
 
-    async def look(self) -> None:
-        """One look. Files may still be on their way in, so that two looks must see the same before
-        it is told."""
-        now = (await asyncio.to_thread(refresh.compare_sources, self._root)).changed
-        if now and now == self._seen and (now != self._told or self._is_due()):
-            await emit(self._root, now)
-            self._told, self._at = now, time.monotonic()
-            print(f"seqline: {', '.join(now)} changed", flush=True)
-        self._seen = now
+    async def check(self) -> None:
+        """Compare the sources with their copies; emit an event if the change is new."""
+        changed = (await asyncio.to_thread(refresh.compare_sources, self._root)).changed
+        # Debounce: files may still be arriving, so two checks in a row must agree.
+        is_settled = changed == self._previous
+        if changed and is_settled and (changed != self._emitted or self._may_repeat()):
+            await emit(self._root, changed)
+            self._emitted = changed
+            self._emitted_at = time.monotonic()
+            print(f"seqline: {', '.join(changed)} changed", flush=True)
+        self._previous = changed
 
-    def _is_due(self) -> bool:
-        at_work = any(journal.running(self._root, record) for record in journal.read(self._root))
-        return time.monotonic() - self._at > _AGAIN_SECONDS and not at_work
+    def _may_repeat(self) -> bool:
+        runs = any(journal.is_running(self._root, record) for record in journal.read(self._root))
+        return time.monotonic() - self._emitted_at > _REPEAT_SECONDS and not runs

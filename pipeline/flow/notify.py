@@ -1,5 +1,5 @@
-"""`notify` of flow.yaml: a command that is told how a retraining ended, such as a mailer or
-curl."""
+"""The section `notify` of flow.yaml: a command, such as a mailer or curl, that reports how a
+retraining ended."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ _SECONDS = 60.0
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Notify:
     """The `command`, a list of words or null for none, gets the summary on its standard input and
-    the event in SEQLINE_EVENT; `events` are those that it is run for."""
+    the event in SEQLINE_EVENT. It is run for the `events` only."""
 
     command: tuple[str, ...] | None
     events: tuple[Event, ...]
@@ -29,39 +29,41 @@ class Notify:
             )
 
 
-def tell(root: Path, settings: Notify, event: Event, summary: str) -> str:
-    """Run the command, if this event is one of its; what went wrong in doing so, in words ("" if
-    nothing did)."""
+def run_command(root: Path, settings: Notify, event: Event, summary: str) -> str:
+    """Run the command if the settings name this event; return the problem in a line, or ""."""
     if settings.command is None or event not in settings.events:
         return ""
-    inside = {**os.environ, "SEQLINE_EVENT": event, "SEQLINE_PROJECT": root.name}
+
+    environment = {**os.environ, "SEQLINE_EVENT": event, "SEQLINE_PROJECT": root.name}
     try:
         process = subprocess.Popen(
             settings.command,
             cwd=root,
-            env=inside,
+            env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            start_new_session=True,
+            start_new_session=True,  # a group of its own, for `killpg`
         )
     except OSError as error:
         return (
             f"notify.command: got {settings.command[0]}: {error.strerror}; expected a "
             "program that starts"
         )
+
     try:
-        said, _ = process.communicate(summary + "\n", timeout=_SECONDS)
+        output, _ = process.communicate(summary + "\n", timeout=_SECONDS)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        os.killpg(process.pid, signal.SIGKILL)  # the command, and all that it has started
         process.communicate()
         return (
             f"notify.command: got nothing within {_SECONDS:g} s; expected "
             f"{settings.command[0]} to end"
         )
+
     if process.returncode:
-        last = " ".join(said.split())[-200:] or "nothing said"
+        last = " ".join(output.split())[-200:] or "no output"
         return (
             f"notify.command: got status {process.returncode} from {settings.command[0]} "
             f"({last}); expected 0"

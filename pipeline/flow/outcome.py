@@ -1,5 +1,4 @@
-"""Summary of a run: what failed and why, where its log is, what was not started, and how to go
-on."""
+"""Summary of a run: failed stages with reason and log, stages not started, and the next step."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -14,12 +13,15 @@ _WORDS: dict[State, str] = {
     "blocked": "not started",
     "cancelled": "cancelled",
 }
+_SHOWN_STAGES = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """By address, how each stage of the plan ended; `seconds` is the whole run's. `note`: one more
-    thing to say, or ""."""
+    """Results of the plan's stages by address, and the `seconds` of the whole run.
+
+    `note` is a last line of the summary, or "".
+    """
 
     stages: dict[str, Result]
     seconds: float
@@ -32,43 +34,46 @@ class Outcome:
         return all(result.state in ("cached", "ran") for result in self.stages.values())
 
     @property
-    def did_something(self) -> bool:
+    def changed_outputs(self) -> bool:
         """Return whether any output may have changed."""
+        # A stage that DVC restored from its run cache is `cached` too, but has a log.
         return any(
             result.state == "ran" or (result.state == "cached" and result.log)
             for result in self.stages.values()
         )
 
-    def of(self, state: State) -> list[str]:
-        """The stages that ended so, in the plan's order."""
+    def with_state(self, state: State) -> list[str]:
+        """List the stages that ended in this state, in the plan's order."""
         return [address for address, result in self.stages.items() if result.state == state]
 
     def summary(self) -> str:
-        """A line if all is well; else also one for each failure, what it kept from being started,
-        and the next step."""
+        """One line if all stages are up to date; else also the failures and the next step."""
+        # In the order of `_WORDS`, whatever the order in which the stages ended.
         counts = Counter(result.state for result in self.stages.values())
-        told = ", ".join(
-            f"{counts[state]} {word}" for state, word in _WORDS.items() if counts[state]
-        )
-        lines = [f"{len(self.stages)} stages in {self.seconds:.1f} s: {told or 'nothing to do'}"]
-        for address in self.of("failed"):
-            result = self.stages[address]
-            lines += [f"FAILED {address}: {result.why}", f"       log: {self._shown(result.log)}"]
-        if blocked := self.of("blocked"):
-            lines.append(f"not started, since they need what failed: {_few(blocked)}")
-        if not self.ok:
-            again = "Mend it and" if self.of("failed") else "To go on,"
-            lines.append(f"{again} run the same command again: what is done stays done.")
-        return "\n".join([*lines, *([self.note] if self.note else [])])
+        parts = [f"{counts[state]} {word}" for state, word in _WORDS.items() if counts[state]]
+        states = ", ".join(parts) or "nothing to do"
+        lines = [f"{len(self.stages)} stages in {self.seconds:.1f} s: {states}"]
 
-    def _shown(self, path: Path | None) -> str:
+        failed = self.with_state("failed")
+        for address in failed:
+            result = self.stages[address]
+            lines.append(f"FAILED {address}: {result.why}")
+            lines.append(f"       log: {self._relative(result.log)}")
+        if blocked := self.with_state("blocked"):
+            lines.append(f"not started, since they need what failed: {_abbreviated(blocked)}")
+        if not self.ok:
+            first = "Mend it and run" if failed else "To continue, run"
+            lines.append(f"{first} the same command again: completed stages do not run again.")
+        if self.note:
+            lines.append(self.note)
+        return "\n".join(lines)
+
+    def _relative(self, path: Path | None) -> str:
         if path is None:
             return "none"
         return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
 
 
-def _few(names: list[str]) -> str:
-    shown = names[:8]
-    return ", ".join(shown) + (
-        f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
-    )
+def _abbreviated(names: list[str]) -> str:
+    hidden = len(names) - _SHOWN_STAGES
+    return ", ".join(names[:_SHOWN_STAGES]) + (f" and {hidden} more" if hidden > 0 else "")

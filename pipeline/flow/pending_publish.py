@@ -1,9 +1,9 @@
-"""Results of a retraining that are not published yet, kept in `.seqline/flow/unpublished.json`
-until they are.
+"""Results of retrainings that are still to be published, in `.seqline/flow/unpublished.json`.
 
-A champion is written down before the alias moves, so that one whose flow was killed in that moment,
-or whose push failed, is published by the next. `unfinished` beside it is there from a retraining's
-first stage until every stage is up to date."""
+A champion is added before its alias moves. So if the flow is killed there, or its push fails, the
+next retraining publishes that champion. The file `unfinished` beside it exists from a retraining's
+first stage until every stage is up to date.
+"""
 
 import json
 from pathlib import Path
@@ -14,69 +14,73 @@ from pipeline.tracking import describe
 
 
 def begin(root: Path) -> bool:
-    """Stages are about to run; whether those of an earlier retraining did not all come to their
-    end, and so may have made what nobody has published."""
-    there = (root / state_dir.UNFINISHED_PUBLISH).exists()
-    (root / state_dir.UNFINISHED_PUBLISH).parent.mkdir(parents=True, exist_ok=True)
-    (root / state_dir.UNFINISHED_PUBLISH).touch()
-    return there
+    """Record that stages are about to run. Return whether an earlier retraining did not bring all
+    stages up to date, so that some of its outputs may be unpublished."""
+    marker = root / state_dir.UNFINISHED_PUBLISH
+    was_interrupted = marker.exists()
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    marker.touch()
+    return was_interrupted
 
 
 def end(root: Path) -> None:
-    """Every stage is up to date, and what was made is written down."""
+    """Record that every stage is up to date, and that the outputs to publish are added."""
     (root / state_dir.UNFINISHED_PUBLISH).unlink(missing_ok=True)
 
 
 def add(root: Path, *champions: str) -> None:
-    """Something is to be published: outputs at any rate, and these champions, `<name>/<version>`,
-    if they become it."""
-    there = read(root) or []
-    with atomic_file(root / state_dir.PENDING_PUBLISH) as beside:
-        beside.write_text(
-            json.dumps([*there, *(one for one in champions if one not in there)]), encoding="utf-8"
-        )
+    """Record that outputs are to be published, and these `<name>/<version>` if they become
+    champion."""
+    pending = read(root) or []
+    pending += [champion for champion in champions if champion not in pending]
+    with atomic_file(root / state_dir.PENDING_PUBLISH) as temporary:
+        temporary.write_text(json.dumps(pending), encoding="utf-8")
 
 
 def read(root: Path) -> list[str] | None:
-    """The champions to be published, which may be none; None if there is nothing to publish."""
+    """List the champions to publish, which may be none; None if there is nothing to publish."""
     try:
-        return [
-            str(one)
-            for one in json.loads((root / state_dir.PENDING_PUBLISH).read_text(encoding="utf-8"))
-        ]
+        content = json.loads((root / state_dir.PENDING_PUBLISH).read_text(encoding="utf-8"))
+        return [str(champion) for champion in content]
     except (OSError, ValueError):
         return None
 
 
-def done(root: Path) -> None:
-    """All of it is published."""
+def clear(root: Path) -> None:
+    """Record that all of it is published."""
     (root / state_dir.PENDING_PUBLISH).unlink(missing_ok=True)
 
 
 def champions(root: Path) -> tuple[list[str], list[str]]:
-    """Of the champions to be published, those that dvc.lock still holds, and those in whose place
-    it holds another model.
+    """Split the champions to publish into those whose outputs dvc.lock still holds, and those that
+    another model has replaced there.
 
-    A version whose promotion never came, or was rolled back, is neither.
+    A version that was not promoted after all, or was rolled back, is in neither list.
     """
-    from pipeline.tracking import registry  # imports mlflow: a second
+    from pipeline.tracking import registry  # imports mlflow, which takes a second
 
-    if not (wanted := read(root)):
+    pending = read(root)
+    if not pending:
         return [], []
-    outs = {
+
+    hashes = {
         out["path"]: out["md5"]
         for stage in describe.read_lock(root).values()
         for out in stage.get("outs", [])
     }
-    came = [
+    # The history of the alias decides: a flow may be killed between `add` and the promotion.
+    promoted = [
         reign.version
         for reigns in registry.champions(root).values()
         for reign in reigns
-        if str(reign.version) in wanted
+        if str(reign.version) in pending
     ]
-    held = [
-        str(one)
-        for one in came
-        if all(outs.get(one.places[kind]) == one.md5(kind) for kind in ("tokens", "model"))
+    locked = [
+        str(version)
+        for version in promoted
+        if all(
+            hashes.get(version.places[kind]) == version.md5(kind) for kind in ("tokens", "model")
+        )
     ]
-    return held, [str(one) for one in came if str(one) not in held]
+    replaced = [str(version) for version in promoted if str(version) not in locked]
+    return locked, replaced

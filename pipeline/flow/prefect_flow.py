@@ -1,9 +1,10 @@
-"""`reproduce`: DVC's stages as a Prefect flow, one task per stage; those that are ready run beside
-one another.
+"""`reproduce`: DVC's stages as a Prefect flow with one task per stage; independent stages run in
+parallel.
 
-The flow's own thread starts stages, the critical path first (`dag/expected_time.py`). Prefect's
-tasks show their states and logs. Prefect never repeats, times out or caches a stage: DVC knows what
-is up to date, and `dag/run_stage.py` ends processes, which a task's time limit does not."""
+The flow's thread starts stages, the critical path first (`dag/expected_time.py`). Prefect's tasks
+show their states and logs. Prefect never repeats, times out or caches a stage. DVC knows what is up
+to date, and `dag/run_stage.py` ends processes, which a task's time limit does not.
+"""
 
 import queue
 import subprocess
@@ -29,87 +30,97 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pipeline.core import state_dir
 from pipeline.core.errors import describe_error
 from pipeline.dag import expected_time, graph, lock_order, run_settings, run_stage
-from pipeline.dag.dvc_runner import DvcRunner, open_runner
+from pipeline.dag.fork_client import ForkServer
 from pipeline.dag.run_stage import Result
 from pipeline.flow import devices, display, prefect_server
 from pipeline.flow.outcome import Outcome
 from pipeline.flow.server_errors import SERVER_ERRORS
 
-_TICK_SECONDS, _ASK_SECONDS = 0.25, 3.0
-_FAILURES = 3  # of its answers in a row: then the server is lost, and not merely busy
+_WAIT_SECONDS = 0.25  # for a stage to end, before lost tasks are looked for
+_POLL_SECONDS = 3.0  # between two requests for the flow run's state
+_FAILURES = 3  # failed requests in a row that mean a lost server, not a busy one
 
 
 class Session:
-    """All that one run knows; reached by its tasks through a context variable, since Prefect would
-    look into arguments."""
+    """State of one run. Tasks read it from a context variable, since Prefect inspects arguments."""
 
-    def __init__(self, root: Path, jobs: int, workers: DvcRunner, plan: graph.Plan) -> None:
-        self.root, self.jobs, self.workers, self.plan = root, jobs, workers, plan
-        self.rules, self.slots, self.threads = (
-            run_settings.load(root),
-            devices.of(root),
-            devices.threads(jobs),
-        )
+    def __init__(self, root: Path, jobs: int, workers: ForkServer, plan: graph.Plan) -> None:
+        self.root = root
+        self.jobs = jobs
+        self.workers = workers
+        self.plan = plan
+        self.settings = run_settings.load(root)
+        self.slots = devices.project_slots(root)
+        self.threads = devices.threads(jobs)
         self.logs = root / state_dir.new_log_folder()
-        self.stop, self.lost = threading.Event(), threading.Event()
-        self.done: queue.Queue[str] = queue.Queue()
+        self.parent: str | None = flow_run.get_id()  # the flow run that this one is a part of
+        self.start_time = time.monotonic()
+
+        self.stop = threading.Event()  # end what runs, and start nothing more
+        self.server_lost = threading.Event()
+        self.started: list[str] = []
+        self.ended: queue.Queue[str] = queue.Queue()
         self.results: dict[str, Result] = {}
         self.places: dict[str, devices.Place] = {}
-        self.begun: list[str] = []
-        self.outer: str | None = flow_run.get_id()  # the flow that this one is a part of
-        self.interrupted: BaseException | None = None
-        self.began = time.monotonic()
+        self.interrupt: BaseException | None = None
 
     def outcome(self, note: str = "") -> Outcome:
         """Collect the results, in the plan's order."""
-        ended = {
+        results = {
             address: self.results.get(address, Result(state="cancelled"))
             for address in self.plan.needs
         }
-        return Outcome(ended, time.monotonic() - self.began, self.root, note)
+        return Outcome(results, time.monotonic() - self.start_time, self.root, note)
 
 
 _SESSION: ContextVar[Session] = ContextVar("session")
 
 
 def reproduce(
-    root: Path, targets: Sequence[str], jobs: int, workers: DvcRunner | None = None
+    root: Path, targets: Sequence[str], jobs: int, workers: ForkServer | None = None
 ) -> Outcome:
-    """Bring the targets (all stages, if there are none) up to date, `jobs` at a time; a flow, or a
-    subflow within one.
+    """Bring the targets (all stages, if there are none) up to date, `jobs` stages at a time; as a
+    flow, or as a subflow within one.
 
-    `workers` may have been started for the same targets before. UserError for what cannot be run at
-    all; a failed stage is in the outcome. After Ctrl-C, SIGTERM or Prefect's cancel everything is
-    ended, and what interrupted is raised again with the outcome as its `outcome`. The caller holds
-    `flow_lock` and has called `server.prepare`."""
+    `workers` may have been started for the same targets before. The caller holds the project's lock
+    and has called `prefect_server.prepare`.
+
+    UserError if nothing can be run at all; a failed stage is in the outcome. Ctrl-C, SIGTERM and
+    Prefect's cancel end all stages. The interrupt is then raised, with the attribute `outcome`.
+    """
     root = root.resolve()
-    with ExitStack() as held:
-        workers = workers or held.enter_context(open_runner(root, targets))
+    with ExitStack() as stack:
+        workers = workers or stack.enter_context(ForkServer(root, targets))
         plan, locked = workers.plan()
         session = Session(root, jobs, workers, plan)
         memory = lock_order.LockOrder(root, locked)
         if plan.stale():
             memory.keep()
-        note = _as_flow(session, targets)
+        note = _run_flow(session, targets)
+
+        # Parallel stages enter dvc.lock in the order in which they end: restore `dvc repro`'s.
+        # A run that was killed after its last stage leaves this to the next, which runs no stage.
         ordered = True
-        # one that was killed after its last stage left all fresh and out of order
         if plan.stale() or memory.kept:
             ordered = workers.order_lock(memory.before, list(plan.needs))
-        expected_time.record(
-            root,
-            {a: result.seconds for a, result in session.results.items() if result.state == "ran"},
-        )
+        seconds = {
+            address: result.seconds
+            for address, result in session.results.items()
+            if result.state == "ran"
+        }
+        expected_time.record(root, seconds)
         outcome = session.outcome(note)
         if outcome.ok and ordered:
             memory.drop()
-    if session.interrupted is not None:
-        session.interrupted.outcome = outcome  # type: ignore[attr-defined]
-        raise session.interrupted
+
+    if session.interrupt is not None:
+        session.interrupt.outcome = outcome  # type: ignore[attr-defined]
+        raise session.interrupt
     return outcome
 
 
-def _as_flow(session: Session, targets: Sequence[str]) -> str:
-    """Run the flow; what became of the Prefect server, if it went away meanwhile."""
+def _run_flow(session: Session, targets: Sequence[str]) -> str:
+    """Run the flow; return a note for the summary if the server was lost on the way, else ""."""
     token = _SESSION.set(session)
     try:
         stages(list(targets), session.jobs, return_state=True)
@@ -117,7 +128,7 @@ def _as_flow(session: Session, targets: Sequence[str]) -> str:
         if not session.results:
             raise
         return (
-            f"Prefect's server was lost on the way ({type(error).__name__}): its pages lack "
+            f"Prefect's server was lost during the run ({type(error).__name__}): its pages lack "
             "the end of this run."
         )
     finally:
@@ -126,44 +137,47 @@ def _as_flow(session: Session, targets: Sequence[str]) -> str:
     return ""
 
 
-def _named() -> str:
+def _flow_run_name() -> str:
     return ", ".join(flow_run.get_parameters().get("targets", [])) or "all stages"
 
 
 @flow(
     name="reproduce",
-    flow_run_name=_named,
-    task_runner=ThreadPoolTaskRunner(),  # type: ignore[arg-type] # as many threads as stages run: `jobs` is kept below
+    flow_run_name=_flow_run_name,
+    task_runner=ThreadPoolTaskRunner(),  # type: ignore[arg-type] # unlimited: `Scheduler` keeps to `jobs`
     retries=0,
     persist_result=False,
     validate_parameters=False,
 )
 def stages(targets: list[str], jobs: int) -> State[Any]:
-    """Prefect's view of `reproduce`, which alone calls it."""
+    """Prefect's flow of `reproduce`, which is its only caller."""
     session = _SESSION.get()
-    shown = display.display(len(session.plan.stale()))
+    progress = display.display(len(session.plan.stale()))
     try:
-        with _cancel_watched(session):
-            Schedule(session, shown).work()
+        with _watch_for_cancel(session):
+            Scheduler(session, progress).work()
     except (KeyboardInterrupt, TerminationSignal) as error:
-        session.interrupted = error
+        session.interrupt = error
     finally:
-        shown.close()
-    if session.lost.is_set():
-        prefect_server.hurry()
+        progress.close()
+
+    if session.server_lost.is_set():
+        prefect_server.stop_retrying()
     outcome = session.outcome()
-    get_run_logger().info(outcome.summary())
-    if session.interrupted is not None:
-        return Cancelled(message="interrupted; every stage that ran was ended")
-    return Completed(message=outcome.summary()) if outcome.ok else Failed(message=outcome.summary())
+    summary = outcome.summary()
+    get_run_logger().info(summary)
+    if session.interrupt is not None:
+        return Cancelled(message="interrupted; all running stages were ended")
+    return Completed(message=summary) if outcome.ok else Failed(message=summary)
 
 
-class Schedule:
-    """The flow's thread: starts what is ready, in the order of the longest way to the end, until
-    nothing is left."""
+class Scheduler:
+    """Starts ready stages in the flow's thread, the critical path first, until none is left."""
 
-    def __init__(self, session: Session, shown: display.Display) -> None:
-        self._session, self._shown, plan = session, shown, session.plan
+    def __init__(self, session: Session, progress: display.Display) -> None:
+        plan = session.plan
+        self._session = session
+        self._progress = progress
         self._priority = expected_time.priorities(plan, expected_time.seconds(session.root))
         self._missing = {address: set(plan.needs[address]) for address in plan.stale()}
         self._dependents = plan.dependents()
@@ -171,30 +185,34 @@ class Schedule:
         self._futures: dict[str, Any] = {}
 
     def work(self) -> None:
-        """Until every stage is over; what interrupts comes out when all that ran has been ended."""
+        """Run all stages. An interrupt propagates once all running stages have been ended."""
         try:
             for address in self._session.plan.needs:
                 if address in self._session.plan.fresh:
-                    self._is_fresh(address)
+                    self._add_fresh(address)
             self._start_ready()
             while self._running:
                 self._collect()
                 self._start_ready()
         finally:
             self._session.stop.set()
-            while self._running:  # a second Ctrl-C is no reason to leave an orphan
+            while self._running:
                 try:
                     self._collect()
                 except (KeyboardInterrupt, TerminationSignal):
-                    continue
+                    continue  # a second Ctrl-C must not leave orphans either
 
-    def _is_fresh(self, address: str) -> None:
-        before = [self._futures[need] for need in self._session.plan.needs[address]]
-        named = show_cached.with_options(task_run_name=address)
-        self._futures[address] = named.submit(wait_for=before)  # type: ignore[call-overload]
+    def _add_fresh(self, address: str) -> None:
+        """Show a stage that is up to date as a cached task."""
+        upstream = [self._futures[need] for need in self._session.plan.needs[address]]
+        named_task = show_cached.with_options(task_run_name=address)
+        self._futures[address] = named_task.submit(wait_for=upstream)  # type: ignore[call-overload]
         self._session.results[address] = Result(state="cached")
-        for other in self._dependents[address]:
-            self._missing.get(other, set()).discard(address)
+        self._release_dependents(address)
+
+    def _release_dependents(self, address: str) -> None:
+        for dependent in self._dependents[address]:
+            self._missing.get(dependent, set()).discard(address)
 
     def _start_ready(self) -> None:
         session = self._session
@@ -202,81 +220,82 @@ class Schedule:
         for address in sorted(ready, key=self._priority.__getitem__, reverse=True):
             if session.stop.is_set() or len(self._running) == session.jobs:
                 return
-            place = session.slots.take(graph.kind(address))
+            place = session.slots.acquire(graph.kind(address))
             if place is None:
                 continue
             del self._missing[address]
             session.places[address] = place
             self._running.add(address)
-            self._shown.began(address)
+            self._progress.stage_started(address)
             self._start(address)
 
     def _start(self, address: str) -> None:
-        """As a task of Prefect's or, once its server is lost, in a plain thread: what runs is the
-        same."""
-        if not self._session.lost.is_set():
+        """Run the stage in a Prefect task or, once the server is lost, in a plain thread."""
+        session = self._session
+        if not session.server_lost.is_set():
+            needs = session.plan.needs[address]
+            upstream = [self._futures[need] for need in needs if need in self._futures]
+            named_task = stage_task.with_options(task_run_name=address)
             try:
-                before = [
-                    self._futures[need]
-                    for need in self._session.plan.needs[address]
-                    if need in self._futures
-                ]
-                named = stage_task.with_options(task_run_name=address)
-                self._futures[address] = named.submit(address, wait_for=before)  # type: ignore[call-overload]
+                self._futures[address] = named_task.submit(address, wait_for=upstream)  # type: ignore[call-overload]
                 return
             except SERVER_ERRORS:
-                self._session.lost.set()
-        threading.Thread(target=_run, args=(self._session, address, lambda line: None)).start()
+                session.server_lost.set()
+        threading.Thread(target=_run, args=(session, address, lambda line: None)).start()
 
     def _collect(self) -> None:
-        """Take in one stage that has ended, if there is one within a moment."""
+        """Record the result of one stage that has ended, if one ends within `_WAIT_SECONDS`."""
         session = self._session
         try:
-            address = session.done.get(timeout=_TICK_SECONDS)
+            address = session.ended.get(timeout=_WAIT_SECONDS)
         except queue.Empty:
-            self._take_up_lost()
+            self._restart_lost()
             return
-        self._running.discard(address)
-        session.places.pop(address).leave()
-        result = session.results[address]
-        self._shown.ended(address, result)
-        if result.state in ("ran", "cached"):
-            for other in self._dependents[address]:
-                self._missing.get(other, set()).discard(address)
-        elif result.state == "failed":
-            for other in [a for a in self._missing if a in session.plan.below(address)]:
-                del self._missing[other]
-                session.results[other] = Result(state="blocked", why=f"needs {address}")
 
-    def _take_up_lost(self) -> None:
-        """A task that Prefect ended before our function was called, as it may when its server is
-        lost: run without it."""
-        for address in self._running - set(self._session.begun):
+        self._running.discard(address)
+        session.places.pop(address).release()
+        result = session.results[address]
+        self._progress.stage_ended(address, result)
+        if result.state in ("ran", "cached"):
+            self._release_dependents(address)
+        elif result.state == "failed":
+            for blocked in session.plan.below(address) & self._missing.keys():
+                del self._missing[blocked]
+                session.results[blocked] = Result(state="blocked", why=f"needs {address}")
+
+    def _restart_lost(self) -> None:
+        """Run stages without Prefect whose tasks it ended before they called our function, as it
+        may when its server is lost."""
+        for address in self._running - set(self._session.started):
             if address in self._futures and self._futures[address].state.is_final():
-                self._session.lost.set()
+                self._session.server_lost.set()
                 self._start(address)
 
 
-def _run(session: Session, address: str, say: Callable[[str], None]) -> Result:
-    session.begun.append(address)
+def _run(session: Session, address: str, log_line: Callable[[str], None]) -> Result:
+    """Run the stage in this thread; put its result and then its address into the session."""
+    session.started.append(address)
     result = Result(state="failed", why="it could not be started")
     try:
         env = session.threads | session.places[address].environment()
         log = session.logs / f"{address.replace('/', '_')}.log"
-        result = run_stage.run(session.workers, address, env, log, session.rules, session.stop, say)
-    except OSError as error:  # no place for its log, say: the disk is full, or a file is in the way
+        result = run_stage.run(
+            session.workers, address, env, log, session.settings, session.stop, log_line
+        )
+    except OSError as error:  # its log cannot be written: the disk is full, say
         result = Result(state="failed", why=describe_error(error))
     finally:
         session.results[address] = result
-        session.done.put(address)
+        session.ended.put(address)
     return result
 
 
 @task(name="stage", cache_policy=NO_CACHE, persist_result=False, retries=0)
 def stage_task(address: str) -> State[Any]:
-    """One stage, in a thread of Prefect's; its log goes to the task's."""
+    """Run one stage in a thread of Prefect's; its output goes to the task's log."""
     result = _run(_SESSION.get(), address, get_run_logger().info)
-    message = f"{result.state} in {result.seconds:.1f} s{f': {result.why}' if result.why else ''}"
+    reason = f": {result.why}" if result.why else ""
+    message = f"{result.state} in {result.seconds:.1f} s{reason}"
     if result.state == "failed":
         return Failed(message=message)
     if result.state == "cancelled":
@@ -286,38 +305,36 @@ def stage_task(address: str) -> State[Any]:
 
 @task(name="stage", cache_policy=NO_CACHE, persist_result=False, retries=0)
 def show_cached() -> State[Any]:
-    """A stage that is up to date, and so are all that it stands on: nothing is started for it."""
+    """Show a stage that is up to date, with all that it depends on: nothing is started."""
     return Completed(name="Cached", message="up to date")
 
 
 @contextmanager
-def _cancel_watched(session: Session) -> Iterator[None]:
-    """See to it that a run cancelled on Prefect's pages is ended: nobody else tells a flow that no
-    worker started."""
-    over, watched = (
-        threading.Event(),
-        [UUID(name) for name in (flow_run.get_id(), session.outer) if name],
-    )
+def _watch_for_cancel(session: Session) -> Iterator[None]:
+    """End the run when it is cancelled on Prefect's pages.
+
+    Prefect's runners and workers do so for flows that they have started; nothing does for a flow in
+    this process.
+    """
+    over = threading.Event()
+    watched = [UUID(run_id) for run_id in (flow_run.get_id(), session.parent) if run_id]
 
     def watch() -> None:
         failures = 0
-        while not over.wait(_ASK_SECONDS) and failures < _FAILURES:
+        while not over.wait(_POLL_SECONDS) and failures < _FAILURES:
             try:
                 with get_client(sync_client=True) as client:
-                    states = [client.read_flow_run(one).state for one in watched]
+                    states = [client.read_flow_run(run_id).state for run_id in watched]
                 failures = 0
             except SERVER_ERRORS:
                 failures += 1
                 continue
-            if any(
-                state is not None and (state.is_cancelling() or state.is_cancelled())
-                for state in states
-            ):
-                session.interrupted = KeyboardInterrupt()
+            if any(state and (state.is_cancelling() or state.is_cancelled()) for state in states):
+                session.interrupt = KeyboardInterrupt()
                 session.stop.set()
                 return
         if failures == _FAILURES:
-            session.lost.set()
+            session.server_lost.set()
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -328,15 +345,11 @@ def _cancel_watched(session: Session) -> Iterator[None]:
 
 
 def sync(root: Path) -> str:
-    """`seqline sync` in a process of its own; what it said, or in a line why it could not. Never an
-    error."""
+    """Run `seqline sync` in a subprocess; return its last line, or its error's. Raise nothing."""
     program = "import sys; from pipeline.cli import main; sys.argv = ['seqline', 'sync']; main()"
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=False
     )
-    lines = [
-        line
-        for line in (done.stdout if done.returncode == 0 else done.stderr).splitlines()
-        if line.strip()
-    ]
-    return lines[-1] if lines else f"seqline sync: status {done.returncode}"
+    output = process.stderr if process.returncode else process.stdout
+    lines = [line for line in output.splitlines() if line.strip()]
+    return lines[-1] if lines else f"seqline sync: status {process.returncode}"

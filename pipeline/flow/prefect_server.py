@@ -1,8 +1,8 @@
-"""The Prefect server that a flow reports to: a configured one, or one started for this process
-alone.
+"""The Prefect server that a flow reports to: the configured one, or a temporary one for one run.
 
-Nothing here leaves the machine but the calls to the configured server: telemetry is off and a
-server of ours is on loopback."""
+Only calls to the configured server leave the machine: telemetry is off, and the temporary server
+listens on loopback.
+"""
 
 import atexit
 import logging
@@ -19,104 +19,104 @@ from pathlib import Path
 from pipeline.core import loopback, state_dir
 from pipeline.core.errors import UserError, describe_error, redact, refuse
 
-_START_SECONDS, _LEAVE_SECONDS = 180.0, 10.0
+_START_SECONDS = 180.0
+_STOP_SECONDS = 10.0
 _QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
-    # the terminal is ours; its pages show all
+    # The terminal shows our display; Prefect's pages show its logs.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_HANDLERS_DEBUG_LEVEL": "CRITICAL",
-    # where Prefect starts one all the same
+    # For flows that start Prefect's own temporary server
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     "PREFECT_CLIENT_MAX_RETRIES": "3",
     "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
 }
-_STANDING = (
+# In the environment of a process with a temporary server, for the processes that it starts
+_STARTED = "SEQLINE_PREFECT_STARTED"
+_HOW_TO_START = (
     "`prefect server start` in another terminal, and `prefect config set "
     "PREFECT_API_URL=http://127.0.0.1:4200/api`"
 )
 
 
 def prepare(root: Path) -> None:
-    """Make Prefect quiet, and see to it that a server answers before anything is run.
+    """Configure Prefect, and make sure that a server answers before anything runs.
 
-    UserError if one is configured and does not answer. If none is, one is started for this process,
-    which takes seconds, and ends with it."""
+    UserError if the configured server does not answer. If none is configured, start a temporary
+    one, which takes seconds and ends with this process.
+    """
     quiet()
-    url = configured()
+    url = configured_url()
     if url is None:
         _start(root)
-    elif (error := _unreachable()) is not None:
-        todo = (
-            f"Start it ({_STANDING.split(',')[0]}), or unset it: a server is then started "
-            "for each run."
-        )
-        raise refuse(
-            "PREFECT_API_URL", redact(url), f"a Prefect server that answers ({error})", todo
-        )
+        return
+
+    problem = _unreachable()
+    if problem is not None:
+        start = _HOW_TO_START.split(",")[0]
+        todo = f"Start it ({start}), or unset it: a server is then started for each run."
+        expected = f"a Prefect server that answers ({problem})"
+        raise refuse("PREFECT_API_URL", redact(url), expected, todo)
 
 
 def quiet() -> None:
-    """Keep Prefect off the terminal and from calling home; to be called before it is imported."""
+    """Keep Prefect's logs off the terminal, and turn its telemetry off. Call it before importing
+    Prefect."""
     loopback.bypass_proxies()
     os.environ.update({key: value for key, value in _QUIET.items() if key not in os.environ})
-    # else each line of a log that a dead server does not take is a complaint
+    # Without this, `logging` prints a traceback for each log line that a dead server did not take.
     logging.raiseExceptions = False
-    # else, until there is a flow, Python prints its warnings
-    if not (prefect := logging.getLogger("prefect")).handlers:
-        prefect.addHandler(logging.NullHandler())
+    # Without a handler, Python prints Prefect's warnings until a flow sets its logging up.
+    logger = logging.getLogger("prefect")
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
 
 
-def standing() -> None:
-    """UserError, with the commands to run, unless a server answers that goes on when this process
-    ends."""
+def require_standing_server() -> None:
+    """UserError, with the commands to run, unless a server answers that outlives this process."""
     quiet()
-    if not reachable():
-        url = configured()
-        reason = _unreachable() if url else None
-        address = (
-            f"{redact(url)}, which does not answer{f' ({reason})' if reason else ''}"
-            if url
-            else "nothing"
-        )
-        todo = (
-            "Run `prefect server start` in another terminal, and here `export "
-            "PREFECT_API_URL=http://127.0.0.1:4200/api`."
-        )
-        raise refuse(
-            "PREFECT_API_URL", address, "the address of a Prefect server that runs by itself", todo
-        )
+    if is_reachable():
+        return
+
+    got = "nothing"
+    if url := configured_url():
+        reason = _unreachable()
+        got = f"{redact(url)}, which does not answer" + (f" ({reason})" if reason else "")
+    todo = (
+        "Run `prefect server start` in another terminal, and here `export "
+        "PREFECT_API_URL=http://127.0.0.1:4200/api`."
+    )
+    expected = "the address of a Prefect server that runs by itself"
+    raise refuse("PREFECT_API_URL", got, expected, todo)
 
 
-def hurry() -> None:
-    """The server is lost: what Prefect still wants to tell it is tried once and not again."""
+def stop_retrying() -> None:
+    """Let Prefect try each further call once only, as the server is lost."""
     from prefect.context import refresh_global_settings_context
 
     os.environ["PREFECT_CLIENT_MAX_RETRIES"] = "0"
     refresh_global_settings_context()
 
 
-def configured() -> str | None:
-    """The server's address as Prefect knows it: by PREFECT_API_URL or its profile."""
+def configured_url() -> str | None:
+    """The server's address in Prefect's settings: PREFECT_API_URL or the active profile."""
     from prefect.settings import get_current_settings
 
     return get_current_settings().api.url
 
 
-def reachable() -> bool:
-    """Return whether a server is configured and answers: one that stands by itself, not one of a
-    single run."""
-    return configured() is not None and _STARTED not in os.environ and _unreachable() is None
-
-
-_STARTED = "SEQLINE_PREFECT_STARTED"  # in the environment of a process with a server of its own
+def is_reachable() -> bool:
+    """Return whether a server is configured and answers that is not a temporary one."""
+    return configured_url() is not None and _STARTED not in os.environ and _unreachable() is None
 
 
 def _unreachable() -> str | None:
-    """Reason why the configured server cannot be used, in a line; None if it can.
+    """Reason in a line why the configured server cannot be used; None if it can.
 
-    The request is for its version: its health needs no login, and any web server might answer a GET
-    of some page."""
+    The request is for its version, which needs a login. A health check needs none, and any web
+    server may answer a GET.
+    """
     from prefect.client.orchestration import get_client
 
     from pipeline.flow.server_errors import SERVER_ERRORS
@@ -133,52 +133,49 @@ def _reason(error: BaseException) -> str:
     """Reason why a call to the server failed, in a line."""
     import httpx
 
-    from pipeline.flow.server_errors import NO_PREFECT
+    from pipeline.flow.server_errors import NOT_PREFECT
 
     if isinstance(error, httpx.HTTPStatusError):
         code = error.response.status_code
         return f"status {code}{': its login is not PREFECT_API_AUTH_STRING' if code == 401 else ''}"
-    if isinstance(error, NO_PREFECT):
+    if isinstance(error, NOT_PREFECT):
         return "it does not answer as a Prefect server does"
     return f"{type(error).__name__}: {describe_error(error)}"[:200]
 
 
 @contextmanager
-def answering() -> Iterator[None]:
-    """Within the block, a server that stops answering, or answers what no Prefect server would, is
-    a UserError."""
+def refuse_server_errors() -> Iterator[None]:
+    """Raise UserError for a server that stops answering within the block, or that does not answer
+    as a Prefect server does."""
     from pipeline.flow.server_errors import SERVER_CALLS
 
     try:
         yield
     except SERVER_CALLS as error:
-        hurry()
-        url = redact(str(configured()))
+        stop_retrying()
+        url = redact(str(configured_url()))
+        expected = f"a Prefect server that answers ({_reason(error)})"
         todo = "See that the address is a Prefect server's API, such as http://127.0.0.1:4200/api."
-        raise refuse(
-            "PREFECT_API_URL", url, f"a Prefect server that answers ({_reason(error)})", todo
-        ) from None
+        raise refuse("PREFECT_API_URL", url, expected, todo) from None
 
 
-def exposure() -> str:
-    """Line on what the configured server lets anybody do; "" if it requires a login and refuses
-    other sites' pages."""
+def exposure_warning() -> str:
+    """Warning that anybody can use the configured server; "" if it requires a login and refuses
+    requests from other sites' pages."""
     import httpx
 
-    url = configured()
+    url = configured_url()
     foreign = {"Origin": "http://another-site.invalid"}
     try:
-        open_to_all = httpx.get(f"{url}/admin/version", timeout=5.0).status_code == 200
-        origins = httpx.get(f"{url}/health", headers=foreign, timeout=5.0).headers.get(
-            "access-control-allow-origin"
-        )
+        needs_no_login = httpx.get(f"{url}/admin/version", timeout=5.0).status_code == 200
+        health = httpx.get(f"{url}/health", headers=foreign, timeout=5.0)
     except (httpx.HTTPError, httpx.InvalidURL):
         return ""  # callers that need an answer report its absence
 
     risks = []
-    if open_to_all:
+    if needs_no_login:
         risks.append("needs no login")
-    if origins in ("*", foreign["Origin"]):
+    if health.headers.get("access-control-allow-origin") in ("*", foreign["Origin"]):
         risks.append("answers any web page that the user has open (CORS `*`)")
     if not risks:
         return ""
@@ -189,34 +186,31 @@ def exposure() -> str:
 
 
 def _start(root: Path) -> None:
+    """Start the temporary server, and end it with this process; UserError if it does not answer."""
     print(
-        (
-            "seqline: no Prefect server is configured: one is started, which takes seconds. To "
-            f"keep one: {_STANDING}"
-        ),
+        "seqline: no Prefect server is configured: starting a temporary one, which takes some "
+        f"seconds. For a permanent one: {_HOW_TO_START}",
         flush=True,
     )
     port = _free_port()
     log_file = root / state_dir.PREFECT_SERVER_LOG
     log_file.parent.mkdir(parents=True, exist_ok=True)
     login = f"seqline:{secrets.token_urlsafe(32)}"
-    ours = {
-        # in the environment, which only the user's processes can read
+    settings = {
+        # In the environment, which only the user's processes can read, unlike the command line.
         "PREFECT_SERVER_API_AUTH_STRING": login,
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{port}",
         "PREFECT_UI_ENABLED": "0",
-        "PREFECT__SERVER_EPHEMERAL": "1",
-        "PREFECT__SERVER_FINAL": "1",
     }
     with log_file.open("w") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "pipeline.flow.temporary_server", str(port)],
             cwd=Path(__file__).parents[2],
-            env={**os.environ, **ours},
+            env={**os.environ, **settings},
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
-            start_new_session=True,
+            start_new_session=True,  # Ctrl-C must not end it before the flow has reported its end
         )
     atexit.register(_end, server)
     url = f"http://127.0.0.1:{port}/api"
@@ -224,6 +218,7 @@ def _start(root: Path) -> None:
         raise UserError(
             f"Prefect: got no server within {_START_SECONDS:g} s; expected one. See {log_file}."
         )
+
     os.environ |= {"PREFECT_API_URL": url, "PREFECT_API_AUTH_STRING": login, _STARTED: "1"}
     from prefect.context import refresh_global_settings_context
 
@@ -231,14 +226,14 @@ def _start(root: Path) -> None:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def _answers(server: "subprocess.Popen[bytes]", url: str) -> bool:
-    until = time.monotonic() + _START_SECONDS
-    while server.poll() is None and time.monotonic() < until:
+    deadline = time.monotonic() + _START_SECONDS
+    while server.poll() is None and time.monotonic() < deadline:
         if loopback.answers(url):
             return True
         time.sleep(0.1)
@@ -247,9 +242,9 @@ def _answers(server: "subprocess.Popen[bytes]", url: str) -> bool:
 
 def _end(server: "subprocess.Popen[bytes]") -> None:
     assert server.stdin is not None
-    server.stdin.close()
+    server.stdin.close()  # the temporary server ends when this pipe is closed
     try:
-        server.wait(_LEAVE_SECONDS)
+        server.wait(_STOP_SECONDS)
     except subprocess.TimeoutExpired:
         server.kill()
         server.wait()

@@ -19,8 +19,7 @@ _FOLDER: ContextVar[Path | None] = ContextVar("folder", default=None)
 
 @contextmanager
 def working_in(root: Path) -> Iterator[None]:
-    """Let flows called in this block work in `root`, for commands whose user has chosen the
-    folder."""
+    """Let flows called in this block work in `root`; for commands, whose user chose the folder."""
     token = _FOLDER.set(root.resolve())
     try:
         yield
@@ -37,6 +36,7 @@ def folder() -> Path:
     chosen = _FOLDER.get()
     if chosen is not None:
         return chosen
+
     directory = Path.cwd().resolve()
     missing = [name for name in _NEEDED if not (directory / name).is_file()]
     if missing:
@@ -50,6 +50,8 @@ def folder() -> Path:
             "the project that this deployment retrains",
             todo,
         )
+
+    # A worker imports `pipeline` once, and may run flows in many folders.
     code = directory / "pipeline"
     if code.is_dir() and not code.samefile(_CODE) and _sources(code) != _sources(_CODE):
         todo = "Start the worker with the environment of the folder that it works in."

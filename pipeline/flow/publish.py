@@ -1,5 +1,7 @@
-"""`publish` of flow.yaml: what a retraining made goes to DVC's remote and into git. A failure is
-told and undoes nothing."""
+"""The section `publish` of flow.yaml: push a retraining's outputs to DVC's remote, commit and tag.
+
+A failed step is reported and undoes nothing.
+"""
 
 import os
 import subprocess
@@ -21,7 +23,7 @@ _PUSH_SECONDS = 3600.0
 class Publish:
     """`push` sends every output to `remote` (null for DVC's default one). `commit` commits dvc.lock
     and the tracked reports, nothing else; `tag` sets a tag for each new champion on a commit that
-    holds them, made beside the branch if need be."""
+    holds them, which no branch leads to if HEAD does not hold them."""
 
     push: bool
     remote: str | None
@@ -29,20 +31,19 @@ class Publish:
     tag: bool
 
 
-class Published(NamedTuple):
-    """A line for each thing done or failed, and whether all of them were done."""
+class PublishResult(NamedTuple):
+    """A line for each step, and whether all steps succeeded."""
 
     lines: list[str]
-    well: bool
+    succeeded: bool
 
 
-class Refused(Exception):
-    """A command that failed, with what it said."""
+class CommandFailed(Exception):
+    """A failed command, with the end of its output."""
 
 
-def publish(root: Path, settings: Publish, champions: Sequence[str], message: str) -> Published:
-    """Do what the settings ask for, and has not been done before. `champions` are
-    `<name>/<version>`."""
+def publish(root: Path, settings: Publish, champions: Sequence[str], message: str) -> PublishResult:
+    """Run the steps that the settings select. `champions` are `<name>/<version>`."""
     steps: list[tuple[str, Callable[[], str]]] = []
     if settings.push:
         steps.append(("dvc push", lambda: _push(root, settings.remote)))
@@ -53,88 +54,94 @@ def publish(root: Path, settings: Publish, champions: Sequence[str], message: st
             ("git tag", partial(_tag, root, f"champion/{champion}", message))
             for champion in champions
         ]
-    lines, well = [], True
-    for what, do in steps:
+
+    lines = []
+    succeeded = True
+    for command, run in steps:
         try:
-            lines.append(f"{what}: {do()}")
-        except Refused as error:
-            lines.append(f"{what} failed: {describe_error(error)}")
-            well = False
-    return Published(lines, well)
+            lines.append(f"{command}: {run()}")
+        except CommandFailed as error:
+            lines.append(f"{command} failed: {describe_error(error)}")
+            succeeded = False
+    return PublishResult(lines, succeeded)
 
 
 def _push(root: Path, remote: str | None) -> str:
-    words = ["push", *(["--remote", remote] if remote else [])]
-    said = _run(root, [sys.executable, "-m", "dvc", *words], seconds=_PUSH_SECONDS).splitlines()
-    return said[-1] if said else "done"
+    """Push every output; return DVC's last line."""
+    command = [sys.executable, "-m", "dvc", "push"]
+    if remote:
+        command += ["--remote", remote]
+    lines = _run(root, command, seconds=_PUSH_SECONDS).splitlines()
+    return lines[-1] if lines else "done"
 
 
 def _commit(root: Path, message: str) -> str:
-    """Commit what the DAG made and git may have, and leave whatever else is staged or edited as it
-    is."""
+    """Commit the DAG's tracked outputs; leave all other staged and edited files as they are."""
     paths = _generated(root)
     if not _git(root, "status", "--porcelain", "--", *paths):
         return "nothing to commit"
     _git(root, "add", "--", *paths)
-    # No hooks: they may put the user's own edits aside for a while, and what is committed here
-    # nobody wrote.
+    # No hooks: they may stash the user's edits for a while, and they check files that people write.
     _git(root, "commit", "--quiet", "--no-verify", "--only", "-m", message, "--", *paths)
     return _git(root, "rev-parse", "--short", "HEAD")
 
 
 def _tag(root: Path, tag: str, message: str) -> str:
-    """Tag a commit that holds the files as they are: the branch's, or one that no branch leads
-    to."""
+    """Tag a commit that holds the present files: HEAD, or else one that no branch leads to."""
     if _git(root, "tag", "--list", tag):
         if _git(root, "rev-parse", f"{tag}:dvc.lock") == _git(root, "hash-object", "dvc.lock"):
             return f"{tag} is there already"
-        raise Refused(f"{tag} already exists, on a commit of another dvc.lock")
+        raise CommandFailed(f"{tag} already exists, on a commit of another dvc.lock")
+
     paths = _generated(root)
     changed = _git(root, "status", "--porcelain", "--", *paths)
-    _git(root, "tag", tag, _beside(root, paths, message) if changed else "HEAD")
+    _git(root, "tag", tag, _detached_commit(root, paths, message) if changed else "HEAD")
     return tag
 
 
-def _beside(root: Path, paths: Sequence[str], message: str) -> str:
-    """A commit on top of HEAD with these files as they are, made in an index of its own."""
+def _detached_commit(root: Path, paths: Sequence[str], message: str) -> str:
+    """Commit these files on top of HEAD, moving no branch; return the commit.
+
+    A temporary index leaves the user's staged changes alone.
+    """
     with tempfile.TemporaryDirectory() as folder:
         index = {"GIT_INDEX_FILE": f"{folder}/index"}
         _git(root, "read-tree", "HEAD", **index)
         _git(root, "add", "--", *paths, **index)
-        return _git(
-            root, "commit-tree", _git(root, "write-tree", **index), "-p", "HEAD", "-m", message
-        )
+        tree = _git(root, "write-tree", **index)
+        return _git(root, "commit-tree", tree, "-p", "HEAD", "-m", message)
 
 
 def _generated(root: Path) -> list[str]:
-    """dvc.lock and the outputs that git does not ignore, as paths from the root."""
+    """List dvc.lock and the outputs that git does not ignore, relative to the root."""
     outs = [
         out["path"] for stage in describe.read_lock(root).values() for out in stage.get("outs", [])
     ]
-    there = [path for path in outs if (root / path).exists()]
-    kept_out = subprocess.run(
+    existing = [path for path in outs if (root / path).exists()]
+    ignored = subprocess.run(
         ["git", "check-ignore", "-z", "--stdin"],
         cwd=root,
-        input="\0".join(there),
+        input="\0".join(existing),
         capture_output=True,
         text=True,
     )
-    return ["dvc.lock", *sorted(set(there) - set(kept_out.stdout.split("\0")))]
+    return ["dvc.lock", *sorted(set(existing) - set(ignored.stdout.split("\0")))]
 
 
-def _git(root: Path, *words: str, **environment: str) -> str:
-    return _run(root, ["git", *words], environment)
+def _git(root: Path, *arguments: str, **environment: str) -> str:
+    return _run(root, ["git", *arguments], environment)
 
 
 def _run(
     root: Path,
-    words: Sequence[str],
+    command: Sequence[str],
     environment: Mapping[str, str] | None = None,
     seconds: float = 60.0,
 ) -> str:
+    """Run the command; return its output, or raise CommandFailed."""
     try:
-        done = subprocess.run(
-            words,
+        process = subprocess.run(
+            command,
             cwd=root,
             env={**os.environ, **(environment or {})},
             capture_output=True,
@@ -142,9 +149,9 @@ def _run(
             timeout=seconds,
         )
     except subprocess.TimeoutExpired:
-        raise Refused(f"not done within {seconds:g} s") from None
-    if done.returncode:
-        raise Refused(
-            " ".join((done.stderr or done.stdout).split())[-300:] or f"status {done.returncode}"
-        )
-    return done.stdout.strip()
+        raise CommandFailed(f"not done within {seconds:g} s") from None
+
+    if process.returncode:
+        output = " ".join((process.stderr or process.stdout).split())
+        raise CommandFailed(output[-300:] or f"status {process.returncode}")
+    return process.stdout.strip()

@@ -1,8 +1,8 @@
-"""`retrain`: take over new data, bring the DAG up to date, let what was trained challenge the
-champions, publish, tell.
+"""The flow `retrain`: pull data, bring the DAG up to date, evaluate challengers, publish, notify.
 
-Whatever fails on the way, the champions stay: an alias moves only after a decision that is on
-record. Where nothing changed there is nothing to do, which takes seconds."""
+Whatever fails on the way, the champions stay: an alias moves only after a recorded decision. If
+nothing changed, the flow takes seconds.
+"""
 
 import os
 import re
@@ -48,27 +48,29 @@ from pipeline.flow.prefect_flow import reproduce
 from pipeline.flow.sections import Sections
 from pipeline.flow.server_errors import SERVER_ERRORS
 
+# Prefect neither caches nor repeats a step: DVC and the registry know what is done already.
 _STEP: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False, "retries": 0}
-_MOST_LETTERS = 200  # of the reason that a request gives
+_LONGEST_REASON = 200  # characters of the reason that a request gives
 
 
-class Stopped(Exception):
-    """A retraining that went no further; what it came to is in its summary."""
+class RetrainingFailed(Exception):
+    """A retraining that did not complete; the reasons are in its summary."""
 
 
 @dataclass(slots=True)
 class Progress:
-    """Progress of a retraining: lines for the summary, whether anything was made or decided, and
-    the new champions."""
+    """Lines of the summary, whether any output or decision is new, and the new champions."""
 
     lines: list[str] = field(default_factory=list)
-    made: bool = False
+    changed: bool = False
     promoted: list[str] = field(default_factory=list)
 
     @property
     def event(self) -> notify.Event:
-        """The word for it, if all went well."""
-        return "promoted" if self.promoted else "kept" if self.made else "nothing"
+        """The event of a retraining that completed."""
+        if self.promoted:
+            return "promoted"
+        return "kept" if self.changed else "nothing"
 
 
 def _run_name() -> str:
@@ -83,35 +85,40 @@ def retrain(jobs: int | None = None, because: str = "on schedule") -> State[Any]
     A request to Prefect's server may give any parameters: `jobs` has bounds, and `because` is only
     shown."""
     try:
-        home = project_folder.folder()
+        root = project_folder.folder()
         if jobs is not None and not 1 <= jobs <= MOST_JOBS:
             raise refuse("jobs", jobs, f"1 to {MOST_JOBS}, or null for one per core")
     except UserError as error:
         get_run_logger().error(str(error))
         return Failed(message=str(error))
-    because, served = _one_line(because), deployment.id is not None
-    # else the command holds it
-    held: AbstractContextManager[None] = flow_lock(home, wait=True) if served else nullcontext()
-    with held, journal.recorded(home, "retrain", because) as record:
-        done, rules = Progress(), None
+
+    because = _one_line(because)
+    is_served = deployment.id is not None
+    # `seqline retrain` calls the flow with the lock taken.
+    lock: AbstractContextManager[None] = flow_lock(root, wait=True) if is_served else nullcontext()
+    with lock, journal.record_flow(root, "retrain", because) as record:
+        progress = Progress()
+        settings = None
         event: notify.Event = "failed"
         try:
-            rules = sections.load(home)
-            if served:
-                stand_in(UUID(str(deployment.id)), UUID(str(flow_run.id)))
-            steps(home, rules, jobs or devices.cores(), done)
-            event = done.event
-        except (UserError, Stopped) as error:
-            done.lines += [str(error)] if str(error) else []
+            settings = sections.load(root)
+            if is_served:
+                skip_due_runs(UUID(str(deployment.id)), UUID(str(flow_run.id)))
+            run_steps(root, settings, jobs or devices.cores(), progress)
+            event = progress.event
+        except (UserError, RetrainingFailed) as error:
+            progress.lines += [str(error)] if str(error) else []
         except Exception as error:
-            # a fault of ours is reported to the notified command too, and raised again
-            done.lines.append(f"{type(error).__name__}: {describe_error(error)}")
-            hear(home, rules, event, done)
+            # A fault of ours: notify as for any failure, and raise it.
+            progress.lines.append(f"{type(error).__name__}: {describe_error(error)}")
+            run_notify_command(root, settings, event, progress)
             raise
-        hear(home, rules, event, done)
-        record.state, record.summary = event, "\n".join(done.lines)
+        run_notify_command(root, settings, event, progress)
+        record.state = event
+        record.summary = "\n".join(progress.lines)
+
     get_run_logger().info(record.summary)
-    if served:
+    if is_served:
         print(f"seqline: {because}: {record.summary}", flush=True)
     return (Failed if event == "failed" else Completed)(message=record.summary)
 
@@ -119,143 +126,152 @@ def retrain(jobs: int | None = None, because: str = "on schedule") -> State[Any]
 def _one_line(text: Any) -> str:
     """Return the text in one short line without control characters, for records and terminals."""
     line = printable(" ".join(str(text).split()))
-    return line if len(line) <= _MOST_LETTERS else line[: _MOST_LETTERS - 3] + "..."
+    return line if len(line) <= _LONGEST_REASON else line[: _LONGEST_REASON - 3] + "..."
 
 
-def steps(home: Path, rules: Sections, jobs: int, done: Progress) -> None:
-    """One after the other; `Stopped` if a stage or a contest failed, a contest after all else is
-    done."""
-    # while dvc.lock is still that of the retraining that made it
-    if pending_publish.read(home) is not None:
-        send_out(home, rules.publish, done, earlier=True)
-    done.lines += take_over(home)
-    cut_off = pending_publish.begin(home)
-    outcome = reproduce(home, (), jobs)
-    done.lines.append(outcome.summary())
+def run_steps(root: Path, settings: Sections, jobs: int, progress: Progress) -> None:
+    """Run all steps. RetrainingFailed if a stage failed; also if a challenger evaluation failed,
+    but only after the other evaluations and the publishing."""
+    # Publish an earlier retraining's results first, while dvc.lock still holds their hashes.
+    if pending_publish.read(root) is not None:
+        publish_pending(root, settings.publish, progress, earlier=True)
+
+    progress.lines += pull_new_data(root)
+    was_interrupted = pending_publish.begin(root)
+    outcome = reproduce(root, (), jobs)
+    progress.lines.append(outcome.summary())
     if not outcome.ok:
-        raise Stopped
-    done.made = outcome.did_something
-    # by a stage that failed, say, which somebody has mended by hand since
-    owed = done.made or cut_off
-    if owed:
-        pending_publish.add(home)  # whatever fails from here on
-    pending_publish.end(home)
-    if owed and os.environ.get("SEQLINE_TRACKING") != "off":
-        done.lines.append(enter(home))
-    decided = compete(home, done)
-    if done.made or owed or not decided:  # a contest may have failed after its promotion
-        pending_publish.add(home)
-        send_out(home, rules.publish, done, earlier=False)
-    if not decided:
-        raise Stopped
+        raise RetrainingFailed
+    progress.changed = outcome.changed_outputs
+
+    # An interrupted retraining may have left outputs that a user's `dvc repro` completed since.
+    unpublished = progress.changed or was_interrupted
+    if unpublished:
+        pending_publish.add(root)  # before any further step can fail
+    pending_publish.end(root)
+    if unpublished and os.environ.get("SEQLINE_TRACKING") != "off":
+        progress.lines.append(sync_mlflow(root))
+
+    all_evaluated = evaluate_challengers(root, progress)
+    # A failed evaluation may have promoted its challenger before it failed.
+    if progress.changed or unpublished or not all_evaluated:
+        pending_publish.add(root)
+        publish_pending(root, settings.publish, progress, earlier=False)
+    if not all_evaluated:
+        raise RetrainingFailed
 
 
-def compete(home: Path, done: Progress) -> bool:
-    """All contests; whether every one came to its end. One that breaks down keeps no other from
-    being held."""
-    well = True
-    for name, runs in challenge.runs(home).items():
+def evaluate_challengers(root: Path, progress: Progress) -> bool:
+    """Evaluate the challenger of every registered model; return whether all evaluations completed.
+    After a failed one the others still run."""
+    completed = True
+    for name, runs in challenge.runs_by_model(root).items():
         try:
-            verdict = contest.with_options(task_run_name=name)(home, name, runs)
+            verdict = evaluate_challenger.with_options(task_run_name=name)(root, name, runs)
         except (UserError, *SERVER_ERRORS) as error:
-            done.lines.append(
-                f"FAILED contest of {name}: {describe_error(error) or type(error).__name__}"
-            )
-            well = False
+            reason = describe_error(error) or type(error).__name__
+            progress.lines.append(f"FAILED challenger evaluation of {name}: {reason}")
+            completed = False
             continue
-        done.lines.append(verdict.line)
-        done.made = done.made or verdict.event in ("promoted", "kept")
-    return well
+        progress.lines.append(verdict.line)
+        progress.changed = progress.changed or verdict.event in ("promoted", "kept")
+    return completed
 
 
-def send_out(home: Path, rules: publish.Publish, done: Progress, earlier: bool) -> None:
-    """Publish what there is: of this retraining or, `earlier`, of one that was cut off before it,
-    or failed in it."""
-    champions, sent = publishing(home, rules)
-    done.lines += sent.lines
-    if not earlier or sent.well:
-        done.promoted += champions
-        done.lines += [
-            f"{one} is champion since an earlier retraining, and is published now"
-            for one in champions
-            if earlier
+def publish_pending(
+    root: Path, settings: publish.Publish, progress: Progress, earlier: bool
+) -> None:
+    """Publish what is pending: results of this retraining or, if `earlier`, of one before it that
+    was interrupted or failed to publish them."""
+    champions, result = publish_results(root, settings)
+    progress.lines += result.lines
+    if earlier and not result.succeeded:
+        return
+    progress.promoted += champions
+    if earlier:
+        progress.lines += [
+            f"{champion} is champion since an earlier retraining, and is published now"
+            for champion in champions
         ]
 
 
 @task(name="refresh", **_STEP)
-def take_over(home: Path) -> list[str]:
-    """New data of the sources that are not pinned; what there is to say of it."""
-    found = refresh.refresh(home)
-    return [
-        *found.troubles,
-        *(f"{name}: its source has changed and was taken over" for name in found.changed),
+def pull_new_data(root: Path) -> list[str]:
+    """Pull new data of the sources that are not pinned; return lines for the summary."""
+    result = refresh.refresh(root)
+    pulled = [
+        f"{name}: its source has changed, and its new data were pulled" for name in result.changed
     ]
+    return [*result.troubles, *pulled]
 
 
 @task(name="register", **_STEP)
-def enter(home: Path) -> str:
-    """Bring MLflow level, versions of what was evaluated included."""
-    return tracking.sync(home)
+def sync_mlflow(root: Path) -> str:
+    """Record in MLflow what it lacks, and register versions of the evaluated runs."""
+    return tracking.sync(root)
 
 
-@task(name="contest", **_STEP)
-def contest(home: Path, name: str, runs: list[str]) -> Verdict:
-    """Champion and challenger of `name`; the decision is an artifact on Prefect's pages too."""
-    verdict = challenge.settle(home, name, runs)
+@task(name="evaluate challenger", **_STEP)
+def evaluate_challenger(root: Path, name: str, runs: list[str]) -> Verdict:
+    """Compare champion and challenger of `name`; show the decision as a Prefect artifact."""
+    verdict = challenge.evaluate(root, name, runs)
     get_run_logger().info(verdict.line)
-    if verdict.markdown:
-        key = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-        try:
-            create_markdown_artifact(verdict.markdown, key=key, description=verdict.line)
-        except SERVER_ERRORS as error:  # the decision is taken, and MLflow has its record
-            return replace(
-                verdict,
-                line=f"{verdict.line}\n{name}: not on Prefect's pages: {describe_error(error)}",
-            )
+    if not verdict.markdown:
+        return verdict
+
+    key = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    try:
+        create_markdown_artifact(verdict.markdown, key=key, description=verdict.line)
+    except SERVER_ERRORS as error:
+        # The decision stands: MLflow has its record.
+        problem = f"{name}: the decision is missing on Prefect's pages: {describe_error(error)}"
+        return replace(verdict, line=f"{verdict.line}\n{problem}")
     return verdict
 
 
 @task(name="publish", **_STEP)
-def publishing(home: Path, rules: publish.Publish) -> tuple[list[str], publish.Published]:
-    """To DVC's remote and into git, as flow.yaml has it; the champions among it. What fails is left
-    to the next one."""
-    champions, gone = pending_publish.champions(home)
+def publish_results(
+    root: Path, settings: publish.Publish
+) -> tuple[list[str], publish.PublishResult]:
+    """Publish to DVC's remote and git, as flow.yaml says; return the champions among the results.
+    If a step fails, the results stay pending for the next retraining."""
+    champions, replaced = pending_publish.champions(root)
     message = f"Retrained: {', '.join(champions)} champion" if champions else "Retrained"
-    sent = publish.publish(home, rules, champions, message)
-    if sent.well:
-        pending_publish.done(home)
-    late = [
-        f"{one} was promoted and not published, and dvc.lock holds another model by now"
-        for one in gone
+    result = publish.publish(root, settings, champions, message)
+    if result.succeeded:
+        pending_publish.clear(root)
+    too_late = [
+        f"{champion} was promoted but not published: dvc.lock now holds another model"
+        for champion in replaced
     ]
-    return champions, publish.Published([*late, *sent.lines], sent.well)
+    return champions, publish.PublishResult([*too_late, *result.lines], result.succeeded)
 
 
-def hear(home: Path, rules: Sections | None, event: notify.Event, done: Progress) -> None:
-    """Tell those whom flow.yaml names; a failure in that is a line more."""
-    if rules is not None and (
-        trouble := notify.tell(home, rules.notify, event, "\n".join(done.lines))
-    ):
-        done.lines.append(trouble)
+def run_notify_command(
+    root: Path, settings: Sections | None, event: notify.Event, progress: Progress
+) -> None:
+    """Run the command `notify` of flow.yaml; a failure adds a line to the summary."""
+    if settings is None:
+        return
+    problem = notify.run_command(root, settings.notify, event, "\n".join(progress.lines))
+    if problem:
+        progress.lines.append(problem)
 
 
-def stand_in(deployment_id: UUID, own: UUID) -> None:
-    """Take back the deployment's other runs that are due: this one looks at the sources now and
-    does all that they would."""
-    waiting = FlowRunFilter(
+def skip_due_runs(deployment_id: UUID, current: UUID) -> None:
+    """Cancel the deployment's other runs that are due: the run `current` does all their work."""
+    scheduled = FlowRunFilter(
         deployment_id=FlowRunFilterDeploymentId(any_=[deployment_id]),
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
     )
     with get_client(sync_client=True) as client:
         for run in client.read_flow_runs(
-            flow_run_filter=waiting, sort=FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC
+            flow_run_filter=scheduled, sort=FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC
         ):
-            if (
-                run.id != own
-                and run.next_scheduled_start_time
-                and run.next_scheduled_start_time <= datetime.now(UTC)
-            ):
-                skipped: State[Any] = Cancelled(
-                    name="Skipped", message=f"another run stands in for it: {own}"
-                )
-                client.set_flow_run_state(run.id, skipped, force=True)
+            start = run.next_scheduled_start_time
+            if run.id == current or not start or start > datetime.now(UTC):
+                continue
+            skipped: State[Any] = Cancelled(
+                name="Skipped", message=f"skipped, as the run {current} does its work"
+            )
+            client.set_flow_run_state(run.id, skipped, force=True)

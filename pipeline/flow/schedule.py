@@ -1,9 +1,9 @@
-"""`seqline schedule`: the retraining is served on a cron line, at an interval or when data change,
-until it is told to stop.
+"""`seqline schedule`: serve the retraining on a cron line, at an interval or on data changes.
 
-Prefect's server keeps the schedule and starts nothing itself: this process asks it for runs that
-are due, and does them one after the other. Whatever fell due meanwhile is made good by one run
-(`retrain.stand_in`), so that nothing piles up."""
+Prefect's server keeps the schedule and starts nothing. This process polls it for runs that are due
+and starts them one at a time. One run stands for all that fell due meanwhile
+(`retrain.skip_due_runs`), so that none pile up.
+"""
 
 import asyncio
 import os
@@ -17,10 +17,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import httpx
-from prefect._vendor.croniter import croniter  # type: ignore[attr-defined] # the server's parser
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -32,24 +30,35 @@ from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.runner import Runner
 from prefect.schedules import Cron, Interval, Schedule
+from prefect.server.schemas.schedules import CronSchedule
 
 from pipeline.core.errors import UserError, describe_error, reader_closed, refuse
-from pipeline.flow import events, journal, prefect_server, served_schedule, time_zone
+from pipeline.flow import (
+    events,
+    journal,
+    prefect_server,
+    retry_forever,
+    sections,
+    served_schedule,
+    time_zone,
+)
 from pipeline.flow.retrain import retrain
-from pipeline.flow.retry_forever import be_patient
 from pipeline.flow.server_errors import SERVER_ERRORS
 
-_LONGEST = 366 * 86_400.0  # seconds
-_POLL_SECONDS = 5.0  # between two questions for runs that are due
-_BEAT_SECONDS = 10.0  # between two marks of life
-_AHEAD = 20  # runs to come that are written down
+_LONGEST_SECONDS = 366 * 86_400.0
+_POLL_SECONDS = 5.0  # between two requests for runs that are due
+_HEARTBEAT_SECONDS = 10.0
+_UPCOMING_RUNS = 20  # that the heartbeat writes down
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Terms:
-    """Times of retraining: at a `schedule` (None for no set times), and `on_data_change`, looking
-    every so many seconds."""
+    """Times of retraining: at a `schedule` (None for no set times), and `on_data_change`, with
+    `every` seconds between two checks of the sources.
+
+    `words` describe both for messages. `jobs` stages run at a time (None: one per core).
+    """
 
     schedule: Schedule | None
     words: str
@@ -61,31 +70,31 @@ class Terms:
 def terms(
     cron: str | None, interval: str | None, on_data_change: bool, every: str, jobs: int | None
 ) -> Terms:
-    """The command's options, understood; UserError for a line that is no cron line and a time that
-    is no time."""
+    """Parse the command's options; UserError for a wrong cron line or duration."""
     if not (cron or interval or on_data_change):
         todo = "For example --cron '0 3 * * *'."
         raise refuse("seqline schedule", "no time", "--cron, --interval or --on-data-change", todo)
     if jobs is not None and jobs < 1:
         raise refuse("--jobs", jobs, "at least 1")
-    words, schedule = [], None
+
+    schedule: Schedule | None = None
+    words = []
     if cron is not None:
         zone = _zone()
         schedule = _cron(cron, zone)
         words.append(f"cron {cron!r} in {zone}")
     elif interval is not None:
-        schedule = Interval(
-            timedelta(seconds=seconds(interval, "--interval")), anchor_date=datetime.now(UTC)
-        )
+        duration = timedelta(seconds=seconds(interval, "--interval"))
+        schedule = Interval(duration, anchor_date=datetime.now(UTC))
         words.append(f"every {interval}")
-    pause = seconds(every, "--every")
     if on_data_change:
         words.append("when data change")
+
     return Terms(
         schedule=schedule,
         words=", ".join(words),
         on_data_change=on_data_change,
-        every=pause,
+        every=seconds(every, "--every"),
         jobs=jobs,
     )
 
@@ -104,145 +113,177 @@ def _cron(line: str, zone: str) -> Schedule:
     30 February."""
     try:
         schedule = Cron(line, timezone=zone)
-        croniter(line, datetime.now(ZoneInfo(zone))).get_next()  # type: ignore[no-untyped-call]
-        return schedule
+        # Compute one date as the server's scheduler does: 30 February has none, and raises.
+        asyncio.run(CronSchedule(cron=line, timezone=zone).get_dates(1))
     except ValueError:
         todo = (
             "Minute, hour, day of the month, month, day of the week: '0 3 * * *' is every "
             "night at three."
         )
         raise refuse("--cron", repr(line), "five fields as cron has them", todo) from None
+    return schedule
 
 
 def seconds(text: str, where: str) -> float:
-    """90, 90s, 15m, 2h or 1d in seconds; UserError for anything else, and for no time at all."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
-    if not found or not float(found[1]):
+    """Convert 90, 90s, 15m, 2h or 1d to seconds; UserError for any other text, and for zero."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
+    if not match or not float(match[1]):
         raise refuse(where, repr(text[:60]), "a time such as 90, 15m, 2h or 1d")
-    duration = float(found[1]) * _UNITS[found[2]]
-    if duration > _LONGEST:
+    duration = float(match[1]) * _UNITS[match[2]]
+    if duration > _LONGEST_SECONDS:
         raise refuse(where, repr(text[:60]), "at most 366d")
     return duration
 
 
-def serve(root: Path, when: Terms) -> None:
-    """Serve until Ctrl-C or SIGTERM, which end a run that is under way too; UserError if no real
-    server can be reached."""
-    prefect_server.standing()
-    os.chdir(root)  # the flow works in this process's directory: no request can name another
-    if exposed := prefect_server.exposure():
-        print(f"seqline: warning: {exposed}", file=sys.stderr, flush=True)
-    with served_schedule.alone(root), prefect_server.answering():
-        asyncio.run(_Serving(root, when).run())
+def serve(root: Path, terms: Terms) -> None:
+    """Serve until Ctrl-C or SIGTERM, which end a run that is under way too.
+
+    UserError for a mistake in flow.yaml, and if no standing server can be reached.
+    """
+    settings = sections.load(root).schedule
+    prefect_server.require_standing_server()
+    if settings.retry_forever:
+        retry_forever.install()
+
+    # Runs inherit this process's working directory: no request can name another.
+    os.chdir(root)
+    if warning := prefect_server.exposure_warning():
+        print(f"seqline: warning: {warning}", file=sys.stderr, flush=True)
+    with served_schedule.schedule_lock(root), prefect_server.refuse_server_errors():
+        asyncio.run(_Serving(root, terms).run())
 
 
 class _Serving:
-    def __init__(self, root: Path, when: Terms) -> None:
-        self._root, self._when, self._name = root, when, events.deployment_name(root)
-        self._stopping = asyncio.Event()
+    """Prefect's runner with a heartbeat and a watch on the sources.
+
+    Prefect's `serve` has no handle on its runner: it could neither end the run under way and record
+    it as cancelled, nor stop for a failed background task.
+    """
+
+    def __init__(self, root: Path, terms: Terms) -> None:
+        self._root = root
+        self._terms = terms
+        self._name = events.deployment_name(root)
+        self._stop = asyncio.Event()
 
     async def run(self) -> None:
-        be_patient()
-        # none begins early
-        runner = Runner(name=self._name, limit=1, query_seconds=_POLL_SECONDS, prefetch_seconds=0)
+        """Serve until `_stop` is set or a task fails; then pause the deployment."""
+        runner = Runner(
+            name=self._name,
+            limit=1,
+            pause_on_shutdown=True,
+            query_seconds=_POLL_SECONDS,
+            prefetch_seconds=0,  # no run begins early
+        )
         deployment = await self._deploy(runner)
-        self._begin()
+        self._write_start()
+
         running = asyncio.create_task(runner.start())
         while not runner.started and not running.done():
             await asyncio.sleep(0.05)
+        # The runner has set a handler that exits at once; replace it once the runner has started.
         loop = asyncio.get_running_loop()
-        # after the runner set its own, which ends it in the middle
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._stopping.set)
-        beside = [self._for_ever(lambda: self._beat(deployment), _BEAT_SECONDS)]
-        if self._when.on_data_change:
-            watch = events.Watch(self._root)
-            beside.append(self._for_ever(watch.look, self._when.every))
-        tasks = [asyncio.create_task(one) for one in beside]
+            loop.add_signal_handler(number, self._stop.set)
+
+        heartbeat = self._repeat(lambda: self._write_heartbeat(deployment), _HEARTBEAT_SECONDS)
+        background = [asyncio.create_task(heartbeat)]
+        if self._terms.on_data_change:
+            watcher = events.SourceWatcher(self._root)
+            background.append(asyncio.create_task(self._repeat(watcher.check, self._terms.every)))
         print(
-            f"seqline: {self._when.words}: serving {events.FLOW}/{self._name} (Ctrl-C ends it)",
+            f"seqline: {self._terms.words}: serving {events.FLOW}/{self._name} (Ctrl-C ends it)",
             flush=True,
         )
-        told = asyncio.create_task(self._stopping.wait())
-        await asyncio.wait({running, told, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-        # by a fault of ours: better no schedule than half a one
-        broken = [task for task in tasks if task.done()]
-        for task in tasks:
+        stop = asyncio.create_task(self._stop.wait())
+        await asyncio.wait({running, stop, *background}, return_when=asyncio.FIRST_COMPLETED)
+
+        # A background task ends only by a fault of ours. Then end the schedule, and raise the
+        # fault, rather than serve without that task.
+        failed = [task for task in background if task.done()]
+        for task in background:
             task.cancel()
-        if self._stopping.is_set() or broken:
+        if self._stop.is_set() or failed:
             await runner.astop()
         await running
-        for task in broken:
+        for task in failed:
             task.result()
-        served_schedule.write(self._root, replace(self._served, ended=journal.stamp()))
+        served_schedule.write(self._root, replace(self._served, ended=journal.timestamp()))
 
     async def _deploy(self, runner: Runner) -> UUID:
-        """Create the deployment, or bring the one of before level: with this schedule alone, and
-        active."""
+        """Create or update the deployment: active, with this schedule and trigger only."""
         return await runner.aadd_flow(
             retrain,
             name=self._name,
-            schedules=[self._when.schedule] if self._when.schedule else [],
+            schedules=[self._terms.schedule] if self._terms.schedule else [],
             paused=False,
-            triggers=[events.trigger(self._name)] if self._when.on_data_change else [],
-            parameters={"jobs": self._when.jobs},
-            description=f"Retraining of {self._root}: {self._when.words}.",
+            triggers=[events.trigger(self._name)] if self._terms.on_data_change else [],
+            parameters={"jobs": self._terms.jobs},
+            description=f"Retraining of {self._root}: {self._terms.words}.",
             tags=["seqline"],
         )
 
-    def _begin(self) -> None:
-        """Say what was missed while nobody served, and write down that now somebody does."""
-        before, records, now = (
-            served_schedule.read(self._root),
-            journal.read(self._root),
-            journal.stamp(),
-        )
-        late = (
-            served_schedule.missed(self._root, before, records, datetime.now(UTC)) if before else []
-        )
+    def _write_start(self) -> None:
+        """Record that the schedule is served; print the runs that were missed before."""
+        previous = served_schedule.read(self._root)
+        late: list[str] = []
+        if previous is not None:
+            records = journal.read(self._root)
+            now = datetime.now(UTC)
+            late = served_schedule.missed_runs(self._root, previous, records, now)
         if late:
             print(
                 f"seqline: {len(late)} runs were due since {late[0]} and did not begin", flush=True
             )
-        self._served = served_schedule.Served(
-            words=self._when.words, pid=os.getpid(), since=now, seen=now, ended="", due=tuple(late)
+
+        started = journal.timestamp()
+        self._served = served_schedule.ServedSchedule(
+            words=self._terms.words,
+            pid=os.getpid(),
+            since=started,
+            seen=started,
+            ended="",
+            due=tuple(late),
         )
         served_schedule.write(self._root, self._served)
 
-    async def _beat(self, deployment: UUID) -> None:
-        """Write down that this process lives, and which runs the server will start next."""
-        records, now = journal.read(self._root), datetime.now(UTC)
-        late = served_schedule.missed(self._root, self._served, records, now)
-        coming = [time for time in await _coming(deployment) if time not in late]
-        self._served = replace(self._served, seen=journal.stamp(), due=(*late, *coming))
+    async def _write_heartbeat(self, deployment: UUID) -> None:
+        """Record that this process is alive, the missed runs, and those that the server will start
+        next."""
+        records = journal.read(self._root)
+        late = served_schedule.missed_runs(self._root, self._served, records, datetime.now(UTC))
+        upcoming = [time for time in await _next_starts(deployment) if time not in late]
+        self._served = replace(self._served, seen=journal.timestamp(), due=(*late, *upcoming))
         served_schedule.write(self._root, self._served)
 
-    async def _for_ever(self, do: Callable[[], Coroutine[Any, Any, None]], pause: float) -> None:
-        """Do it every `pause` seconds; a server that is gone for a while, or a source, is told once
-        and waited for.
+    async def _repeat(self, action: Callable[[], Coroutine[Any, Any, None]], pause: float) -> None:
+        """Await `action` every `pause` seconds, also while the server or a source does not answer.
 
-        Any other fault comes out, and ends the schedule: nobody would see that a part of it has
-        stopped."""
-        last = ""
+        The same error is printed once, not at every attempt. Other exceptions propagate: `run` then
+        ends the schedule.
+        """
+        printed = ""
         while True:
             for stream in (sys.stdout, sys.stderr):
-                # Prefect's runner passes on what a run prints, and would fail on a lost stream
+                # Prefect's runner forwards what a run prints, and would fail on a closed stream.
                 reader_closed(stream)
             try:
-                await do()
-                last = ""
+                await action()
+                printed = ""
             except (UserError, *SERVER_ERRORS) as error:
-                now = describe_error(error) or type(error).__name__
+                problem = describe_error(error) or type(error).__name__
                 if isinstance(error, httpx.TransportError):
-                    now = f"Prefect's server does not answer ({now}); no run begins until it does"
-                if now != last:
+                    problem = (
+                        f"Prefect's server does not answer ({problem}); no run begins until it does"
+                    )
+                if problem != printed:
                     with suppress(OSError):
-                        print(f"seqline: {now}", flush=True)
-                last = now
+                        print(f"seqline: {problem}", flush=True)
+                printed = problem
             await asyncio.sleep(pause)
 
 
-async def _coming(deployment: UUID) -> list[str]:
+async def _next_starts(deployment: UUID) -> list[str]:
     """Start times of the deployment's next runs, from the server."""
     scheduled = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
     async with get_client() as client:
@@ -251,7 +292,7 @@ async def _coming(deployment: UUID) -> list[str]:
                 deployment_id=FlowRunFilterDeploymentId(any_=[deployment]), state=scheduled
             ),
             sort=FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC,
-            limit=_AHEAD,
+            limit=_UPCOMING_RUNS,
         )
     times = [run.next_scheduled_start_time for run in runs if run.next_scheduled_start_time]
     return [time.astimezone(UTC).isoformat(timespec="seconds") for time in times]

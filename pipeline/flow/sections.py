@@ -1,5 +1,4 @@
-"""The sections of flow.yaml that a retraining needs, loaded together before it begins. No prefect
-here."""
+"""All sections of flow.yaml, loaded together before a flow begins. Nothing here imports prefect."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -8,6 +7,7 @@ from pipeline.core import config
 from pipeline.core.errors import refuse
 from pipeline.dag import run_settings
 from pipeline.download import budget
+from pipeline.flow import served_schedule
 from pipeline.flow.notify import Notify
 from pipeline.flow.publish import Publish
 from pipeline.promotion import settings as gate
@@ -16,30 +16,32 @@ from pipeline.promotion import settings as gate
 @dataclass(frozen=True, slots=True)
 class Sections:
     """Settings of flow.yaml: running stages, limits of downloads, the gate for challengers,
-    publishing and notifications."""
+    publishing, notifications and `seqline schedule`."""
 
     run: run_settings.Run
     download: budget.Budget
     gate: gate.Settings
     publish: Publish
     notify: Notify
+    schedule: served_schedule.Settings
 
 
 def load(root: Path) -> Sections:
-    """All of the project's flow.yaml; UserError for the first mistake in it."""
-    path, known = root / run_settings.FILE, [field.name for field in fields(Sections)]
+    """Load the project's flow.yaml; UserError for the first mistake in it."""
+    path = root / run_settings.FILE
+    names = [field.name for field in fields(Sections)]
     for key in config.read(path):
-        if key not in known:
-            raise refuse(
-                f"{run_settings.FILE}: {key}",
-                "an unknown section",
-                "one of " + ", ".join(known),
-                "Remove it.",
-            )
+        if key not in names:
+            where = f"{run_settings.FILE}: {key}"
+            raise refuse(where, "an unknown section", f"one of {', '.join(names)}", "Remove it.")
+
     return Sections(
         run=run_settings.load(root),
         download=budget.load(root),
         gate=gate.load(path),
         publish=config.load(Publish, config.section(path, "publish"), "publish"),
         notify=config.load(Notify, config.section(path, "notify"), "notify"),
+        schedule=config.load(
+            served_schedule.Settings, config.section(path, "schedule"), "schedule"
+        ),
     )

@@ -1,5 +1,4 @@
-"""Errors of calls to Prefect's server: it is gone, refuses, or gives answers that no Prefect server
-would."""
+"""Errors of calls to Prefect's server: no answer, a refusal, or an answer of another program."""
 
 import json
 
@@ -7,12 +6,13 @@ import httpx
 import pydantic
 from prefect.exceptions import PrefectException
 
-NO_PREFECT = (
-    httpx.InvalidURL,  # of a redirect
+# The program at the address answers, but not as a Prefect server does.
+NOT_PREFECT = (
+    httpx.InvalidURL,  # in a redirect
     httpx.TooManyRedirects,
     json.JSONDecodeError,
     UnicodeDecodeError,
-    pydantic.ValidationError,  # JSON, but of something else
+    pydantic.ValidationError,  # JSON of other content
 )
-SERVER_CALLS = (httpx.HTTPError, PrefectException, *NO_PREFECT)
+SERVER_CALLS = (httpx.HTTPError, PrefectException, *NOT_PREFECT)
 SERVER_ERRORS = (*SERVER_CALLS, OSError)

@@ -1,8 +1,8 @@
-"""`seqline status`: what was retrained last, what is due next, what failed or was missed, and who
-is champion.
+"""`seqline status`: the last and the next retraining, failed and missed runs, and the champions.
 
-It needs no server: flows and the schedule leave records in `.seqline/flow/`. Where a server is
-configured and answers, it is asked too."""
+It needs no server: flows and the schedule leave records in `.seqline/flow/`. If a server is
+configured and answers, its deployments are shown too.
+"""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -13,150 +13,137 @@ from typing import NamedTuple
 from pipeline.core.errors import UserError, redact
 from pipeline.flow import journal, served_schedule
 from pipeline.flow.journal import Record
-from pipeline.flow.served_schedule import Served
+from pipeline.flow.served_schedule import ServedSchedule
 from pipeline.tracking import describe
 
 _RECENT = 20  # flows among which failed ones are counted
 
 
 class Report(NamedTuple):
-    """Lines of (what, how it is), and whether all is well."""
+    """Lines of (subject, detail), and whether nothing needs attention."""
 
     lines: list[tuple[str, str]]
-    well: bool
+    healthy: bool
 
 
 def report(root: Path, now: datetime | None = None) -> Report:
     """Describe the state of retraining in the project `root`."""
     now = now or datetime.now(UTC)
-    records, plan = journal.read(root), served_schedule.read(root)
+    records = journal.read(root)
+    schedule = served_schedule.read(root)
     flows = [record for record in records if record.flow == "retrain"]
-    late = served_schedule.missed(root, plan, records, now) if plan else []
-    server, elsewhere = _asked(root)
-    lines = [
-        ("at work", _at_work(root, records)),
-        ("last run", _told(root, flows[-1]) if flows else "none yet: `seqline retrain`"),
-        (
-            "last success",
-            next((_told(root, flow) for flow in reversed(flows) if flow.good), "none yet"),
-        ),
-        *_failed(root, flows[-_RECENT:]),
-        *(
-            [("missed", f"{len(late)} due and not begun, the first at {_shown(late[0])}")]
-            if late
-            else []
-        ),
-        ("schedule", _schedule(root, plan)),
-        ("next run", _next(root, plan, now)),
-        ("server", server),
-        *_champions(root),
+    successes = [record for record in flows if record.succeeded]
+    late = served_schedule.missed_runs(root, schedule, records, now) if schedule else []
+    server, server_is_healthy = _server(root)
+
+    lines = [("running", _running(root, records))]
+    lines.append(("last run", _flow(root, flows[-1]) if flows else "none yet: `seqline retrain`"))
+    lines.append(("last success", _flow(root, successes[-1]) if successes else "none yet"))
+    lines += _failures(root, flows[-_RECENT:])
+    if late:
+        lines.append(("missed", f"{len(late)} due and not begun, the first at {_local(late[0])}"))
+    lines.append(("schedule", _schedule(root, schedule)))
+    lines.append(("next run", _next_run(root, schedule, now)))
+    lines.append(("server", server))
+    lines += _champions(root)
+
+    # A schedule that was not ended on purpose should still be served.
+    was_killed = (
+        schedule is not None
+        and not schedule.ended
+        and not served_schedule.is_served(root, schedule)
+    )
+    last_is_healthy = not flows or flows[-1].succeeded or journal.is_running(root, flows[-1])
+    return Report(lines, server_is_healthy and not late and not was_killed and last_is_healthy)
+
+
+def _running(root: Path, records: Sequence[Record]) -> str:
+    running = [
+        f"{record.flow} since {_local(record.began)} (process {record.pid})"
+        for record in records
+        if journal.is_running(root, record)
     ]
-    gone = plan is not None and not plan.ended and not served_schedule.serving(root, plan)
-    well = (
-        elsewhere
-        and not late
-        and not gone
-        and (not flows or flows[-1].good or journal.running(root, flows[-1]))
-    )
-    return Report(lines, well)
+    return "; ".join(running) or "nothing"
 
 
-def _at_work(root: Path, records: Sequence[Record]) -> str:
-    busy = [record for record in records if journal.running(root, record)]
-    return (
-        "; ".join(f"{one.flow} since {_shown(one.began)} (process {one.pid})" for one in busy)
-        or "nothing"
-    )
+def _flow(root: Path, record: Record) -> str:
+    """One flow in a line: when it began, why, and how it ended."""
+    began = f"{_local(record.began)}, {record.because}"
+    if record.ended:
+        duration = datetime.fromisoformat(record.ended) - datetime.fromisoformat(record.began)
+        return f"{began}: {record.state} in {duration.total_seconds():.0f} s"
+    if journal.is_running(root, record):
+        return f"{began}: running"
+    return f"{began}: killed: its process is gone"
 
 
-def _told(root: Path, record: Record) -> str:
-    """One flow in a line: when, how it ended, and the last thing that its summary says."""
-    when = f"{_shown(record.began)}, {record.because}"
-    if not record.ended:
-        return (
-            f"{when}: "
-            f"{'at work' if journal.running(root, record) else 'cut off: its process is gone'}"
-        )
-    took = datetime.fromisoformat(record.ended) - datetime.fromisoformat(record.began)
-    return f"{when}: {record.state} in {took.total_seconds():.0f} s"
+def _failures(root: Path, flows: Sequence[Record]) -> Iterator[tuple[str, str]]:
+    """Number of the flows that did not complete, and the latest one with its reason."""
+    failed = [flow for flow in flows if not flow.succeeded and not journal.is_running(root, flow)]
+    if not failed:
+        return
+
+    last = failed[-1]
+    # A summary has many lines: show the first failed stage or refused value.
+    causes = [line for line in last.summary.splitlines() if line.startswith(("FAILED", "got"))]
+    reason = " ".join((causes[0] if causes else last.summary).split())[:200]
+    detail = f"{len(failed)} of the last {len(flows)}; {_flow(root, last)}"
+    yield "failed", f"{detail} ({reason})" if reason else detail
 
 
-def _failed(root: Path, flows: Sequence[Record]) -> Iterator[tuple[str, str]]:
-    """Number of the last flows that did not complete, and the reason of the latest one."""
-    bad = [flow for flow in flows if not flow.good and not journal.running(root, flow)]
-    if bad:
-        why = next(
-            (line for line in bad[-1].summary.splitlines() if line.startswith(("FAILED", "got"))),
-            bad[-1].summary,
-        )
-        reason = " ".join(why.split())[:200]
-        yield (
-            "failed",
-            (
-                f"{len(bad)} of the last {len(flows)}; "
-                f"{_told(root, bad[-1])}{f' ({reason})' if reason else ''}"
-            ),
-        )
-
-
-def _schedule(root: Path, plan: Served | None) -> str:
-    if plan is None:
+def _schedule(root: Path, schedule: ServedSchedule | None) -> str:
+    if schedule is None:
         return "none: `seqline schedule`"
-    if plan.ended:
-        return f"{plan.words}: not served since {_shown(plan.ended)}, when it was ended"
-    if not served_schedule.serving(root, plan):
-        return f"{plan.words}: not served since {_shown(plan.seen)}: its process is gone"
-    return f"{plan.words}: served by process {plan.pid} since {_shown(plan.since)}"
+    if schedule.ended:
+        return f"{schedule.words}: not served since {_local(schedule.ended)}, when it was ended"
+    if not served_schedule.is_served(root, schedule):
+        return f"{schedule.words}: not served since {_local(schedule.seen)}: its process is gone"
+    return f"{schedule.words}: served by process {schedule.pid} since {_local(schedule.since)}"
 
 
-def _next(root: Path, plan: Served | None, now: datetime) -> str:
-    if plan is None or not served_schedule.serving(root, plan):
+def _next_run(root: Path, schedule: ServedSchedule | None, now: datetime) -> str:
+    if schedule is None or not served_schedule.is_served(root, schedule):
         return "none"
-    coming = [time for time in plan.due if datetime.fromisoformat(time) >= now]
-    return _shown(coming[0]) if coming else "at no set time"
+    upcoming = [time for time in schedule.due if datetime.fromisoformat(time) >= now]
+    return _local(upcoming[0]) if upcoming else "at no set time"
 
 
-def _asked(root: Path) -> tuple[str, bool]:
-    """Ask the server for the project's deployments, if one is configured, and for the state of
-    those whose runs leave no records here."""
+def _server(root: Path) -> tuple[str, bool]:
+    """Describe the configured server and its deployments; whether those are healthy whose runs
+    leave no records here."""
     from pipeline.flow import prefect_server
 
     prefect_server.quiet()
-    if not prefect_server.configured():
-        return "none is configured; this is from the records at hand", True
-    address = redact(str(prefect_server.configured()))
-    if not prefect_server.reachable():
-        return f"{address} does not answer; this is from the records at hand", True
+    url = prefect_server.configured_url()
+    if not url:
+        return "none is configured; this is from local records", True
+    if not prefect_server.is_reachable():
+        return f"{redact(url)} does not answer; this is from local records", True
+
     from pipeline.flow import deployments
 
-    told = deployments.told(root)
-    return f"{address}: {told.words}", told.well
+    status = deployments.status(root)
+    return f"{redact(url)}: {status.summary}", status.healthy
 
 
 def _champions(root: Path) -> Iterator[tuple[str, str]]:
-    if (
-        not os.environ.get("MLFLOW_TRACKING_URI")
-        and not (describe.home(root) / "mlflow.db").exists()
-    ):
-        yield "champions", "none yet"  # looking must not make the store
+    has_store = (describe.home(root) / "mlflow.db").exists()
+    if not os.environ.get("MLFLOW_TRACKING_URI") and not has_store:
+        yield "champions", "none yet"  # MLflow's client would create the store
         return
+
     from pipeline.tracking import registry
 
     try:
         for reigns in registry.champions(root).values():
             if reigns:
-                version, since = reigns[0].version, reigns[0].since
-                yield (
-                    "champion",
-                    (
-                        f"{version}, {version.run}{f', since {since} UTC' if since else ''}: "
-                        f"{version.score}"
-                    ),
-                )
+                version = reigns[0].version
+                since = f", since {reigns[0].since} UTC" if reigns[0].since else ""
+                yield "champion", f"{version}, {version.run}{since}: {version.score}"
     except UserError as error:
         yield "champions", str(error)
 
 
-def _shown(stamp: str) -> str:
-    """A time as people here read it."""
-    return datetime.fromisoformat(stamp).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+def _local(time: str) -> str:
+    """A recorded time, in this machine's time zone."""
+    return datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -1,4 +1,4 @@
-"""`python -m pipeline.flow.temporary_server PORT < PIPE`: Prefect's server for one run. It ends
+"""`python -m pipeline.flow.temporary_server PORT < PIPE`: Prefect's server for one run, which ends
 when the pipe is closed.
 
 Prefect's own temporary server outlives a flow that is killed; this one does not.
@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import os
 import sys
+from functools import partial
 
 from pipeline.tracking.tied_server import end_group_with
 
@@ -21,14 +22,16 @@ def main() -> None:
     end_group_with(sys.stdin.fileno())
     _keep_private()
     import uvicorn
+    from prefect.server.api.server import create_app
 
-    make = "prefect.server.api.server:create_app"
-    uvicorn.run(make, factory=True, host="127.0.0.1", port=port, log_level="error", lifespan="on")
+    make_app = partial(create_app, ephemeral=True, final=True)
+    uvicorn.run(
+        make_app, factory=True, host="127.0.0.1", port=port, log_level="error", lifespan="on"
+    )
 
 
 def _keep_private() -> None:
-    """Let no other user read Prefect's folder and its database, which hold every flow and its
-    parameters."""
+    """Make Prefect's folder and database, with all flows and parameters, private to the user."""
     from prefect.settings import get_current_settings
 
     os.umask(0o077)

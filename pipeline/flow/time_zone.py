@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from pipeline.core.errors import printable
 
 _LINK = Path("/etc/localtime")
-# files beside the zones, whose content depends on the machine
+# Files beside the zones; their content depends on the machine.
 _NO_NAMES = {"localtime", "posixrules", "Factory"}
 
 
@@ -34,7 +34,7 @@ def machine_zone() -> Zone:
         name = _of_system()
         source = "the system's time zone, which has no IANA name"
     else:
-        # A colon says that a file or a name follows, and may be left out.
+        # POSIX: a colon announces a file or a name, and may be left out.
         value = setting.removeprefix(":")
         path = Path(value)
         name = _of_file(path) if path.is_absolute() else _iana_name(value)
@@ -45,14 +45,14 @@ def machine_zone() -> Zone:
 
 
 def _iana_name(name: str) -> str | None:
-    """The name if there is such a zone, as Prefect's server requires; else None."""
+    """Return the name if the IANA database has it, as Prefect's server requires; else None."""
     if name in _NO_NAMES:
         return None
     try:
         key = ZoneInfo(name).key
     except (KeyError, ValueError, OSError):  # no such name, or a damaged or unreadable file
         return None
-    # asked last, as it reads the header of every zone's file
+    # Checked last, as it reads the header of every zone's file.
     return key if key in available_timezones() else None
 
 
@@ -99,6 +99,5 @@ def _of_system() -> str | None:
         try:
             zone = tzlocal.reload_localzone()
         except (KeyError, ValueError, OSError):
-            # two settings that contradict each other, among others
-            return None
+            return None  # two settings of the system contradict each other, for example
     return _iana_name(getattr(zone, "key", ""))
