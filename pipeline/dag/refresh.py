@@ -16,7 +16,7 @@ from pipeline.core.digest import file_digest
 from pipeline.core.errors import UserError
 from pipeline.dag import force_stage, paths
 from pipeline.download import budget, own, unpinned
-from pipeline.download.source import Files, Surroundings, fetching
+from pipeline.download.source import Files, DownloadSettings, open_fetcher
 from pipeline.download.wanted import MANIFEST
 
 
@@ -95,13 +95,13 @@ def _served_digests(
     reason for each file that could not be fetched."""
     where = f"corpora.{name}.source"
     source = config.load(Files, corpus.source, where)
-    surroundings = Surroundings(
+    surroundings = DownloadSettings(
         mirror="", work=root / state_dir.DOWNLOADS, budget=budget.load(root)
     )
 
     served = {}
     unclear = []
-    with fetching(name, source, surroundings) as fetcher:
+    with open_fetcher(name, source, surroundings) as fetcher:
         for number, file in enumerate(source.files):
             if file.pinned():
                 continue
