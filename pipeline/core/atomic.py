@@ -24,7 +24,9 @@ def atomic_dir(out: Path) -> Iterator[Path]:
     cannot mix with its successor. OSErrors that name no file name `out`."""
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.parent / f".{out.name}.partial"
+
     with file_lock(out.parent / f".{out.name}.lock"), name_file_in_errors(out):
+        # What a killed process left.
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         try:

@@ -110,6 +110,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     arguments = typing.get_args(hint)
     if hint is Any:
         return value
+
     if dataclasses.is_dataclass(hint):
         return load(typing.cast(type, hint), value, where)
     if origin is typing.Literal:
@@ -152,6 +153,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
             return value
     elif isinstance(value, hint):
         return value
+
     todo = "Put it in quotes." if hint is str and isinstance(value, bool | int | float) else ""
     raise refuse(where, value, _expected(hint), todo)
 
@@ -168,10 +170,12 @@ def _expected(hint: Any) -> str:
         if all(dataclasses.is_dataclass(argument) for argument in arguments):
             return f"a section whose name is {_one_of(list(_by_name(arguments)))}"
         return " or ".join(_expected(argument) for argument in arguments)
+
     if origin is tuple:
         return f"a list, each item {_expected(arguments[0])}"
     if origin is dict:
         return f"a mapping, each value {_expected(arguments[1])}"
+
     words = {
         int: "a whole number",
         float: "a number",

@@ -262,6 +262,7 @@ def exhausted(error: BaseException) -> str | None:
     for cause, suppressed in _causes(error):
         if suppressed and isinstance(cause, OSError) and cause.errno == errno.EAGAIN:
             continue
+
         text = " ".join(str(cause).split())[:200]
         if isinstance(cause, MemoryError):
             return _MEMORY.format(text or "an allocation failed")
@@ -295,10 +296,13 @@ def give_up_if_exhausted(error: BaseException) -> None:
     line = exhausted(error)
     if line is None:
         return
+
     error.__traceback__ = None  # frees the local variables of the failed functions
     print(f"seqline: {printable(line)}", file=sys.stderr, flush=True)
     if not line.startswith(_MEMORY.partition("{")[0]):
         sys.exit(2)
+
+    # Out of memory: exit without cleanup.
     with suppress(OSError):
         sys.stdout.flush()
     os._exit(2)

@@ -71,6 +71,7 @@ def _identity(name: str) -> ProcessIdentity | None:
     A process looks itself up as `/proc/self`: in a namespace whose /proc is still the outer one,
     its number belongs to another process there."""
     pid = os.getpid() if name == "self" else int(name)
+
     if not (_PROC / "self" / "stat").exists():
         return _identity_without_proc(pid)
     try:
@@ -80,7 +81,8 @@ def _identity(name: str) -> ProcessIdentity | None:
         namespace = os.readlink(_PROC / "self/ns/pid")
     except OSError:
         return None
-    if state in (b"Z", b"X"):
+
+    if state in (b"Z", b"X"):  # zombie, dead
         return None
     # Start time: field 22 of proc(5), where the state is field 3.
     return ProcessIdentity(pid, fields[18].decode(), boot_id, namespace)

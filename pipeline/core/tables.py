@@ -277,6 +277,7 @@ def mapped(path: Path, schema: pa.Schema, cache: Path) -> pa.Table:
     table = read(path, schema).combine_chunks()
     partial = cache.with_suffix(".partial")
     remove_folders(cache, partial)
+
     try:
         with (
             name_file_in_errors(cache),

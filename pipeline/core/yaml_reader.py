@@ -86,6 +86,7 @@ def _text(path: Path) -> str:
         raise refuse(
             str(path), problem, "a YAML file that can be read", "Mend its permissions or links."
         ) from None
+
     if len(data) > _MAX_BYTES:
         raise refuse(str(path), f"over {_MAX_BYTES} bytes", "a YAML file of at most that many")
     if refusal := not_utf8(str(path), data):
@@ -96,6 +97,8 @@ def _text(path: Path) -> str:
 def _load(text: str, path: Path, strict: bool, above: tuple[str, ...]) -> Any:
     try:
         _check_depth(text, path)
+
+        # The nodes are checked before any value is built.
         loader = _Loader(text)
         try:
             node = loader.get_single_node()
@@ -192,6 +195,7 @@ class _Check:
             )
         if not self._strict or key.tag == f"{_TAG}merge":
             return str(key.value)
+
         where = (*above, key.value)
         if not self._plain(key, where):
             self._tag(key, where, "str")
@@ -232,6 +236,7 @@ class _Check:
             return False
         kind = self._loader.resolve(yaml.ScalarNode, node.value, (True, False)).removeprefix(_TAG)
         self._tag(node, where, kind)
+
         if kind not in _TYPES:
             name = "date" if kind == "timestamp" else f"tag !!{kind}"
             problem = f"{_short(node.value)}, which YAML reads as a {name}"

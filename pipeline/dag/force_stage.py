@@ -25,5 +25,6 @@ def force(root: Path, address: str) -> None:
         threading.Event(),
         lambda line: None,
     )
+
     if result.state == "failed":
         raise UserError(result.why)

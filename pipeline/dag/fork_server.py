@@ -138,6 +138,7 @@ class _Server:
             _redirect(1, request["log"])
             os.dup2(1, 2)
             os.environ.update(request["env"])
+
             command = ["--wait-for-lock", "repro", "--single-item", request["address"]]
             status = durable_dvc.dvc(command)
         except BaseException:  # `os._exit` below: the child must not continue the parent's loop

@@ -99,7 +99,7 @@ def parse_report(values: Mapping[str, Any], root: Path) -> tuple[Plan, list[str]
             "dvc.yaml: got no plan; expected DVC to read it. See "
             f"{root / state_dir.FORK_SERVER_LOG}."
         )
-    return from_json(values["plan"]), values["locked"]
+    return from_json(values["plan"]), values["locked_stages"]
 
 
 def read(root: Path, targets: Sequence[str]) -> Plan:
@@ -122,6 +122,7 @@ def read(root: Path, targets: Sequence[str]) -> Plan:
                 for stage in order
             }
 
+            # `changed` sees the files as they are, and a stale dependency will change them.
             fresh: set[str] = set()
             for stage in order:
                 if fresh.issuperset(needs[stage.addressing]) and not _changed(stage):
@@ -199,6 +200,7 @@ def order_lock(root: Path, before: Sequence[str], order: Sequence[str]) -> None:
     with Repo(str(root), _wait_for_lock=True) as repo, repo.lock:
         stages = lockfile.split_stages(path.read_text(encoding="utf-8"))
         if stages is not None:
+            # In one step, and without parsing YAML.
             ordered = {name: stages[name] for name in sorted_lock(list(stages), before, order)}
             write_file(path, lockfile.join_stages(ordered).encode())
             return

@@ -77,6 +77,8 @@ def is_complete(root: Path | None, text: str) -> bool:
         except yaml.YAMLError:
             return False
         return isinstance(content, dict) and isinstance(content.get("stages"), dict)
+
+    # Only the last stage can be cut off.
     last = next(reversed(stages), None)
     return last is not None and _is_stage_complete(root, last, stages[last])
 

@@ -51,7 +51,7 @@ def option_path(root: Path, stage: str, key: str, block: dict[str, Any], name: s
     words = shlex.split(template["do"]["cmd"])
     path = words[words.index(f"--{name}") + 1]
 
-    section = template["foreach"].strip("${}")
+    section = template["foreach"].strip("${}")  # `runs` of `${runs}`
     return root / stage_arguments.fill(path, stage_arguments.placeholders(section, key, block))
 
 
@@ -62,6 +62,7 @@ def abandoned_outputs(root: Path) -> list[Path]:
     if not (root / "dvc.lock").exists():
         return []
 
+    # dvc.lock keeps the stages that the DAG once had.
     stages = config.read(root / "dvc.lock", strict=False).get("stages", {})
     current = stage_names(root)
     outs = {

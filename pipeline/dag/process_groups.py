@@ -56,6 +56,7 @@ def start(
         stderr=out,
         start_new_session=True,
     )
+
     assert process.stdin is not None
     try:
         _write(root, process.pid, env[MARK])

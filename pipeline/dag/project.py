@@ -68,6 +68,8 @@ def git_refusal(root: Path) -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"git: got {error}; expected an answer. Runs are recorded without a commit."
+
+    # git refuses a repository of another user (safe.directory in git-config).
     if "dubious ownership" not in completed.stderr:
         return None
     todo = (

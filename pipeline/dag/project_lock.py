@@ -25,7 +25,7 @@ def flow_lock(root: Path, wait: bool) -> Iterator[None]:
             raise refuse(
                 str(root),
                 f"another flow at work ({error})",
-                "none beside this one",
+                "no other flow",
                 "Wait for it, or end it with Ctrl-C.",
             ) from None
 

@@ -61,6 +61,7 @@ def compare_sources(root: Path) -> SourceChanges:
             file["name"]: file["sha256"]
             for file in json.loads(manifest.read_text(encoding="utf-8"))["files"]
         }
+        # Pinned files, and grammars, keep the hashes of the copy.
         current = copied
         if "path" in corpus.source:
             path = os.path.join(root, corpus.source["path"])
@@ -97,6 +98,7 @@ def _served_digests(
     surroundings = DownloadSettings(
         mirror="", work=root / state_dir.DOWNLOADS, budget=budget.load(root)
     )
+
     served = {}
     unclear = []
     with open_fetcher(name, source, surroundings) as fetcher:

@@ -1,15 +1,14 @@
 """Repair of DVC's own files that a kill or a power cut damaged.
 
-- `.dvc/tmp/rwlock` half written: no dvc starts any more. It is removed, and so are entries of
-  processes that have ended.
+- `.dvc/tmp/rwlock` half written: no dvc can start. It is removed, and so are entries of processes
+  that have ended.
 - `dvc.lock` cut off, as plain dvc overwrites it: its complete stages stay, the others come from the
   last complete lock.
 - A folder of DVC's run cache without an entry: its stage would fail every time. It is removed.
 - DVC's SQLite databases damaged: they are removed. DVC hashes the outputs again, once.
 - Objects of DVC's cache whose content does not have the md5 of their name: they are removed, and
-  put back if the workspace
-  has the content.
-- Outputs that changed while DVC's database takes them for unchanged: they get a new time, so that
+  put back if the workspace has the content.
+- Outputs that changed although DVC's database has them as unchanged: they get a new time, so that
   DVC hashes them.
 
 Nothing is touched while another dvc works. If nothing is damaged, nothing is printed, DVC is not
@@ -33,15 +32,10 @@ from pipeline.core.atomic import write_file
 from pipeline.dag import cache_repair, lock_repair
 from pipeline.dag.cache_repair import Places, Verified
 
-# a process's start and a file's time may differ by this much though one caused the other
-_CLOCK_SECONDS = 5.0
+_CLOCK_SECONDS = 5.0  # tolerance between a process's start and a file's time
 _DATABASES = ("hashes/local/cache.db", "links/cache.db", "index/data/db.db")
-_NO_DATABASE = (
-    "not a database",
-    "malformed",
-    "disk image",
-    "corrupt",
-)  # of SQLite's messages; other errors, such as a lock, are temporary
+# Parts of SQLite's messages about damage; other errors, such as a lock, are temporary.
+_DAMAGE_MESSAGES = ("not a database", "malformed", "disk image", "corrupt")
 
 Repair = Callable[[], str]  # repairs something, and returns a line about it
 
@@ -85,22 +79,25 @@ def _repair(root: Path, verified: Verified) -> list[str]:
         try:
             repo = stack.enter_context(_repo(root))
         except (DvcException, SCMError):
-            # no git repository, or a damaged configuration, which dvc reports
+            # No git repository, or a damaged configuration, which dvc reports.
             return lines
+
         places = Places(Path(repo.cache.legacy.path), Path(repo.actual_site))
         write_file(
             root / state_dir.DVC_PLACES,
             json.dumps({"key": _key(root), "places": list(map(str, places))}).encode(),
         )
+
+        # The two locks of DVC: of the repository, and of the list of files in use.
         hardlink = repo.config["core"].get("hardlink_lock", False)
-        guard = make_lock(
+        rwlock_guard = make_lock(
             os.path.join(repo.tmp_dir, "rwlock.lock"), tmp_dir=repo.tmp_dir, hardlink_lock=hardlink
         )
         try:
             stack.enter_context(repo.lock)
-            with guard:
+            with rwlock_guard:
                 lines += [fix() for fix in _rwlock_problems(root)]
-        except LockError:  # another dvc works: it is in order, or will be at its end
+        except LockError:  # another dvc works, and leaves its files complete
             return lines
         if _users(root):
             return lines
@@ -142,7 +139,7 @@ def _repo(root: Path) -> Iterator[Any]:
 
 
 def _key(root: Path) -> list[Any]:
-    """Values that DVC's places depend on."""
+    """Return the values that DVC's places depend on."""
     files = [
         root / ".dvc" / "config",
         root / ".dvc" / "config.local",
@@ -159,7 +156,8 @@ def _modified(file: Path) -> int | None:
 
 
 def _recorded_places(root: Path) -> Places | None:
-    """DVC's places as recorded the last time; None if there is no record, or it may be outdated."""
+    """Return DVC's places as recorded the last time; None without a record, or if it may be
+    outdated."""
     try:
         record = json.loads((root / state_dir.DVC_PLACES).read_text(encoding="utf-8"))
         cache, site = record["places"]
@@ -181,7 +179,7 @@ def _rwlock_problems(root: Path) -> list[Repair]:
 
 
 def _rwlock(path: Path) -> dict[str, dict[str, Any]] | None:
-    """List of files in use, by `read` and `write`; None if it is damaged."""
+    """Return DVC's list of files in use, by `read` and `write`; None if it is damaged."""
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -200,7 +198,7 @@ def _is_pid(value: Any) -> bool:
 
 
 def _pids(entries: Mapping[str, Mapping[str, Any]]) -> list[Any]:
-    """Number of each process that the list names; None where an entry has none."""
+    """Return the number of each process in the list; None for an entry without one."""
     return [
         info.get("pid")
         for part in entries.values()
@@ -210,23 +208,23 @@ def _pids(entries: Mapping[str, Mapping[str, Any]]) -> list[Any]:
 
 
 def _infos(entry: Any) -> list[dict[str, Any]]:
-    """Processes that use a file: DVC writes a list of readers, and a single writer."""
-    return [
-        info for info in (entry if isinstance(entry, list) else [entry]) if isinstance(info, dict)
-    ]
+    """Return the processes that use a file: DVC writes a list of readers, or a single writer."""
+    infos = entry if isinstance(entry, list) else [entry]
+    return [info for info in infos if isinstance(info, dict)]
 
 
 def _is_reused(pid: int, rwlock: Path) -> bool:
-    """Return whether a process of this number began after the list was written: DVC would wait for
-    it in vain."""
+    """Return whether a process of this number started after the list was written.
+
+    DVC would wait for the wrong process."""
     try:
         return bool(psutil.Process(pid).create_time() > rwlock.stat().st_mtime + _CLOCK_SECONDS)
     except (psutil.Error, OSError):
-        return False  # ended, which DVC notices itself
+        return False  # ended, which DVC detects itself
 
 
 def _users(root: Path) -> set[int]:
-    """Other running processes that DVC has on record as at work in the project."""
+    """Return the other running processes in DVC's list of files in use."""
     pids = set(_pids(_rwlock(root / ".dvc" / "tmp" / "rwlock") or {}))
     return {pid for pid in pids - {os.getpid()} if psutil.pid_exists(pid)}
 
@@ -240,7 +238,7 @@ def _remove(path: Path) -> None:
 
 def _remove_rwlock(path: Path) -> str:
     _remove(path)
-    return f".dvc/tmp/{path.name}: removed, as it was half written and no dvc would have started"
+    return f".dvc/tmp/{path.name}: removed, as it was half written and no dvc could start"
 
 
 def _remove_entries(path: Path, ended: set[int]) -> str:
@@ -293,7 +291,7 @@ def _database_problems(places: Places) -> list[Repair]:
 
 
 def _damage(file: Path) -> str:
-    """Reason why SQLite cannot use the file; "" if it can, or if that is not certain."""
+    """Return the reason why SQLite cannot use the file; "" if it can, or if that is uncertain."""
     if not file.exists():
         return ""
     if not file.is_file():
@@ -302,8 +300,8 @@ def _damage(file: Path) -> str:
         with closing(sqlite3.connect(file, timeout=1.0)) as database:
             [result] = database.execute("PRAGMA quick_check(1)").fetchone()
         return "" if result == "ok" else str(result)
-    except sqlite3.DatabaseError as error:  # which `database is locked` is too
-        return str(error) if any(word in str(error) for word in _NO_DATABASE) else ""
+    except sqlite3.DatabaseError as error:  # also "database is locked", which is no damage
+        return str(error) if any(word in str(error) for word in _DAMAGE_MESSAGES) else ""
 
 
 def _remove_databases(files: Iterable[Path]) -> str:

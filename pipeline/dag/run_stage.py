@@ -114,6 +114,7 @@ def _run_once(
     timeout = ""
     status: int | None = None
     start = time.monotonic()
+
     stage = dvc.start(address, path, env)
     try:
         while (status := stage.wait(_POLL_SECONDS)) is None and not stop.is_set():
@@ -126,7 +127,7 @@ def _run_once(
         # Also after the stage's end: a background process may be left in its group.
         if stage.wait_started():
             process_groups.end(dvc.root, stage.group, gently=status is None)
-        if status is None:
+        if status is None:  # stopped, or timed out
             stage.wait(process_groups.END_SECONDS)
         _forward(log.lines(last=True), on_line)
     return (LOST if stage.status is None else stage.status), log.text, timeout

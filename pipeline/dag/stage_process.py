@@ -1,4 +1,4 @@
-"""The process of a stage, and `dvc repro --single-item` as a process of its own for each stage."""
+"""The process of a stage, and the class that starts each stage as a separate `dvc repro`."""
 
 import os
 import sys
@@ -54,9 +54,9 @@ class Starter(Protocol):
 
 
 class SeparateDvc:
-    """Starts each stage in a DVC process of its own: plain `dvc`, or durable_dvc.py.
+    """Starts each stage in a separate DVC process: plain `dvc`, or durable_dvc.py.
 
-    `options` are added to `dvc repro`, such as --force.
+    `options` are added to `dvc repro --single-item`, such as --force.
     """
 
     def __init__(
