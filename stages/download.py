@@ -28,7 +28,7 @@ def main() -> None:
     )
     arguments = stage_arguments.parse(parser, "corpora")
 
-    bypass_proxies()
+    bypass_proxies()  # for loopback addresses: a mirror may be on this machine
     source = params.corpus(arguments.params, arguments.corpus).source
     limits = budget.load(arguments.params.parent)
     surroundings = Surroundings(arguments.mirror, arguments.work, budget=limits)

@@ -20,7 +20,7 @@ from pipeline.scoring.significance import Bootstrap
 from pipeline.scoring.tasks import Inputs, of_run, text_of, tokenizer_of
 from pipeline.text.tokens import Text
 
-_UNSCORED = {"train", "rejects"}
+_UNSCORED = {"train", "rejects"}  # tables of the tokenize stage that are not scored
 _TODO = "Run `dvc repro`."
 
 

@@ -93,6 +93,7 @@ def write(
     sizes = {}
     for sides, tokenizer, total in zip(groups, tokenizers, totals, strict=True):
         table = vocab.table(total, size) if tokenizer is None else bpe.table(tokenizer, total)
+        # A shared vocabulary is written once for each side, so that readers need not know of it.
         for side in sides:
             tables.write(out / f"{side}.parquet", table)
             if tokenizer is not None:
