@@ -10,7 +10,7 @@ from pipeline.core.atomic import atomic_dir
 from pipeline.core.errors import exit_with
 from pipeline.core.loopback import bypass_proxies
 from pipeline.download import budget
-from pipeline.download.source import WORK, Surroundings, obtain
+from pipeline.download.source import WORK, DownloadSettings, obtain
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
     bypass_proxies()  # for loopback addresses: a mirror may be on this machine
     source = params.corpus(arguments.params, arguments.corpus).source
     limits = budget.load(arguments.params.parent)
-    surroundings = Surroundings(arguments.mirror, arguments.work, budget=limits)
+    surroundings = DownloadSettings(arguments.mirror, arguments.work, budget=limits)
     with atomic_dir(arguments.out) as folder:
         obtain(arguments.corpus, source, folder, surroundings)
 

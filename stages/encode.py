@@ -19,7 +19,7 @@ from pipeline.core.errors import exit_with
 from pipeline.text import batches, labels
 from pipeline.text.encode import Codec, describe
 
-Over = shards.Over[tuple[Path, pa.RecordBatch], tuple[pa.RecordBatch, dict[str, int]]]
+Over = shards.MapFunction[tuple[Path, pa.RecordBatch], tuple[pa.RecordBatch, dict[str, int]]]
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def main() -> None:
 
     # Workers encode, a batch at a time.
     encode_batch = partial(batches.encode, kind=kind, codecs=codecs, names=names)
-    with atomic_dir(arguments.out) as out, shards.mapping(encode_batch, compute) as encoded:
+    with atomic_dir(arguments.out) as out, shards.parallel_map(encode_batch, compute) as encoded:
         counts = {}
         for path in sorted(arguments.tokens.glob("*.parquet")):
             if path.stem != "rejects":

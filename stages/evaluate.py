@@ -17,7 +17,7 @@ from pipeline.scoring import mt_metrics
 from pipeline.scoring.d2l_bleu import book_bleu
 from pipeline.scoring.history import training, validations
 from pipeline.scoring.significance import Bootstrap
-from pipeline.scoring.tasks import Inputs, of_run, text_of, tokenizer_of
+from pipeline.scoring.tasks import Inputs, load_scoring, text_config, bleu_tokenizer
 from pipeline.text.tokens import Text
 
 _UNSCORED = {"train", "rejects"}  # tables of the tokenize stage that are not scored
@@ -56,9 +56,9 @@ def main() -> None:
     run = params.run(arguments.params, name)
     evaluation = params.evaluation(arguments.params)
     splits = _splits(arguments.tokens)
-    text = text_of(arguments.params, run.corpus)
-    tokenizer, warning = tokenizer_of(arguments.params, run.corpus, arguments.tokens)
-    task = of_run(arguments.params, name, run, tokenizer)
+    text = text_config(arguments.params, run.corpus)
+    tokenizer, warning = bleu_tokenizer(arguments.params, run.corpus, arguments.tokens)
+    task = load_scoring(arguments.params, name, run, tokenizer)
     inputs = Inputs(
         predictions=arguments.predictions,
         tokens=arguments.tokens,
@@ -130,7 +130,7 @@ def _samples(path: Path, text: Text) -> dict[str, Any]:
     """
     has_reference = pc.field("reference").is_valid()
     samples = tables.read(path, tables.SAMPLES).filter(has_reference).sort_by("row")
-    pairs = mt_metrics.pairs(
+    pairs = mt_metrics.normalized_pairs(
         samples["text"].combine_chunks(), samples["reference"].combine_chunks(), text
     )
     scores = {

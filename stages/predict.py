@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.core import config, params, stage_arguments
 from pipeline.core.atomic import atomic_dir
 from pipeline.core.errors import exit_with
-from pipeline.predictions import Asked
+from pipeline.predictions import PredictionRequest
 from pipeline.training import devices
 
 
@@ -24,7 +24,7 @@ def main() -> None:
     task = config.named_module("pipeline.predictions", run.task, f"{where}.task")
     device = devices.choose(params.compute(arguments.params).device, "compute.device")
     samples = params.corpus(arguments.params, run.corpus).samples
-    request = Asked(
+    request = PredictionRequest(
         run, where, arguments.model, arguments.encoded, arguments.vocab, samples, device
     )
     with atomic_dir(arguments.out) as out:

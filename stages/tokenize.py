@@ -26,7 +26,15 @@ from pipeline import shards
 from pipeline.core import config, params, stage_arguments, tables
 from pipeline.core.atomic import atomic_dir, atomic_file
 from pipeline.core.errors import exit_with, refuse
-from pipeline.text.rows import NEEDED, UNSPLIT, Rows, Split, Splitter, prepare_named, rejects
+from pipeline.text.rows import (
+    REQUIRED_SPLITS,
+    UNSPLIT,
+    Rows,
+    SplitWriter,
+    Splitter,
+    prepare_batch,
+    rejects,
+)
 from pipeline.text.tokens import Text, normalise
 
 
@@ -74,11 +82,13 @@ def tokenize(
     rows = Rows(lambda: reader.read(raw, read_config), block.limit)
     is_contiguous = split_config is not None and split_config.method == "contiguous"
     splitter = Splitter(split_config, rows.count() if is_contiguous else {})
-    splits: dict[str, Split] = {}
+    splits: dict[str, SplitWriter] = {}
 
     with ExitStack() as stack:
         rejected = stack.enter_context(tables.writer(out / "rejects.parquet", tables.REJECTS))
-        prepare = stack.enter_context(shards.mapping(partial(prepare_named, text=text), compute))
+        prepare = stack.enter_context(
+            shards.parallel_map(partial(prepare_batch, text=text), compute)
+        )
         for file_split, prepared in prepare(rows):
             if file_split == "valid" and isinstance(split_config, params.OutOfTrain):
                 raise refuse(
@@ -91,7 +101,7 @@ def tokenize(
             # Every split that the rows may get has a file, even if none of them does.
             for name in splitter.possible(file_split):
                 if name not in splits:
-                    splits[name] = Split(out / f"{name}.parquet", reader.KIND, stack)
+                    splits[name] = SplitWriter(out / f"{name}.parquet", reader.KIND, stack)
             if not len(prepared.reasons):
                 continue
 
@@ -134,7 +144,10 @@ def write_benchmarks(block: params.Corpus, where: str, raw: Path, out: Path) -> 
 
 
 def check(
-    splits: dict[str, Split], split_config: params.Splitting | None, limit: int | None, where: str
+    splits: dict[str, SplitWriter],
+    split_config: params.Splitting | None,
+    limit: int | None,
+    where: str,
 ) -> None:
     """Refuse a corpus that lacks one of the splits that every run needs, or has one without
     rows."""
@@ -146,11 +159,14 @@ def check(
             f"read.files has {UNSPLIT!r}: it is to be split.",
         )
 
-    for name in NEEDED:
+    for name in REQUIRED_SPLITS:
         if name not in splits:
             todo = f"Name files for {name}, or put all under {UNSPLIT!r} and say how to split."
             raise refuse(
-                f"{where}.read", f"the splits {', '.join(splits)}", f"{', '.join(NEEDED)}", todo
+                f"{where}.read",
+                f"the splits {', '.join(splits)}",
+                f"{', '.join(REQUIRED_SPLITS)}",
+                todo,
             )
     for name, split in splits.items():
         if not split.rows:
@@ -166,7 +182,10 @@ def check(
 
 
 def check_labels(
-    splits: dict[str, Split], split_config: params.Splitting | None, limit: int | None, where: str
+    splits: dict[str, SplitWriter],
+    split_config: params.Splitting | None,
+    limit: int | None,
+    where: str,
 ) -> None:
     """Raise UserError if a needed split of a labelled corpus lacks a label: its scores would be
     those of another task.
@@ -175,7 +194,10 @@ def check_labels(
     """
     labels = sorted({label for split in splits.values() for label in split.labels})
     lacking = (
-        (name, label) for name in NEEDED for label in labels if label not in splits[name].labels
+        (name, label)
+        for name in REQUIRED_SPLITS
+        for label in labels
+        if label not in splits[name].labels
     )
     missing = next(lacking, None)
     if missing is None:
@@ -185,7 +207,7 @@ def check_labels(
     todo = "Read more rows, or leave the label out."
     if split_config is not None and split_config.method in ("hash", "folds"):
         todo = "Read more rows, or use method: contiguous, which divides the rows of each label."
-    expected = f"every label in each of {', '.join(NEEDED)}: {', '.join(labels[:10])}"
+    expected = f"every label in each of {', '.join(REQUIRED_SPLITS)}: {', '.join(labels[:10])}"
     expected += ", ..." if len(labels) > 10 else ""
     got = f"no row of the label {label} for {name}"
     raise refuse(

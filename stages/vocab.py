@@ -85,7 +85,7 @@ def write(
 
     # Count the tokens of each group.
     count_batch = partial(batches.count, groups=list(zip(columns, tokenizers, strict=True)))
-    with shards.mapping(count_batch, compute) as count:
+    with shards.parallel_map(count_batch, compute) as count:
         counted = [column for names in columns for column in names]
         counts = count(batch.select(counted) for batch in tables.batches(train, schema))
         totals = reduce(lambda total, more: list(map(vocab.merge, total, more)), counts)

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed, nn
 
-from pipeline.core.errors import UserError, exhausted, refuse, told
+from pipeline.core.errors import UserError, exhausted, refuse, describe_error
 from pipeline.training import launcher
 
 T = TypeVar("T")
@@ -163,7 +163,7 @@ def _exchange() -> Iterator[None]:
         if exhausted(error):
             raise
         raise PeerLost(
-            f"training: lost another process of this training ({told(error)[:200]}). See "
+            f"training: lost another process of this training ({describe_error(error)[:200]}). See "
             "what it says, and run again."
         ) from error
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from pipeline.contracts import Adopting
+from pipeline.contracts import SupportsPretrained
 from pipeline.core import config, params
 from pipeline.core.errors import refuse
 from pipeline.training import checkpoint
@@ -87,5 +87,7 @@ def init_weights(
     if family == run.family:
         checkpoint.copy_weights(model, tensors, str(file))
     else:
-        assert isinstance(model, Adopting), f"{run.family} names ancestors and cannot adopt"
+        assert isinstance(model, SupportsPretrained), (
+            f"{run.family} names ancestors and cannot adopt"
+        )
         model.adopt(tensors)

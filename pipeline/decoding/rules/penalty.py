@@ -20,7 +20,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from pipeline.contracts import Decodable, Looking, Prompt
+from pipeline.contracts import Decodable, AttentiveDecodable, Prompt
 from pipeline.core.errors import refuse
 from pipeline.decoding import Floats, Ints
 
@@ -61,7 +61,7 @@ class CoverageState(NamedTuple):
 class CoverageTracker:
     """A model that also sums its attention over the source in its state."""
 
-    def __init__(self, model: Looking[Any], beta: float) -> None:
+    def __init__(self, model: AttentiveDecodable[Any], beta: float) -> None:
         self.model = model
         self.beta = beta
 
@@ -93,9 +93,9 @@ class CoverageTracker:
         return penalty
 
 
-def require_attention(model: Decodable[Any]) -> Looking[Any]:
+def require_attention(model: Decodable[Any]) -> AttentiveDecodable[Any]:
     """The model, if it has attention over the source; UserError if not."""
-    if not isinstance(model, Looking):
+    if not isinstance(model, AttentiveDecodable):
         name = type(model).__module__.rpartition(".")[2]
         raise refuse(
             "search.penalty.coverage",
