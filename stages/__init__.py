@@ -5,6 +5,6 @@ import sys
 
 from pipeline.core.errors import uncaught
 
-# A stage imports its libraries before it can catch an error, and an import needs memory and
-# descriptors too.
+# A stage imports its libraries before it can catch an error; an import can run out of memory or
+# of file descriptors too.
 sys.excepthook = uncaught

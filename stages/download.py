@@ -1,5 +1,5 @@
-"""download: a corpus's source becomes `<out>/` with its files and `manifest.json` (name, bytes,
-sha256, source)."""
+"""Download the files of a corpus into `<out>/`, and write `manifest.json` (name, bytes, sha256,
+source)."""
 
 import argparse
 import os
@@ -24,21 +24,18 @@ def main() -> None:
         "--mirror",
         default=os.environ.get("SEQLINE_MIRROR", ""),
         help=(
-            "a folder, or an http address, asked before a file's own addresses (the "
+            "a folder or an http address, tried before a file's own addresses (default: the "
             "environment's SEQLINE_MIRROR)"
         ),
     )
     arguments = stage_arguments.parse(parser, "corpora")
-    bypass_proxies()
+
+    bypass_proxies()  # for loopback addresses: a mirror may be on this machine
     source = params.corpus(arguments.params, arguments.corpus).source
     limits = budget.load(arguments.params.parent)
+    surroundings = DownloadSettings(arguments.mirror, arguments.work, budget=limits)
     with atomic_dir(arguments.out) as folder:
-        obtain(
-            arguments.corpus,
-            source,
-            folder,
-            DownloadSettings(arguments.mirror, arguments.work, budget=limits),
-        )
+        obtain(arguments.corpus, source, folder, surroundings)
 
 
 if __name__ == "__main__":

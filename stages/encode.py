@@ -1,4 +1,4 @@
-"""Tokens to ids with the corpus's vocabulary: `python -m stages.encode --params P --tokens T
+"""Encode tokens as ids of the corpus's vocabulary: `python -m stages.encode --params P --tokens T
 --vocab V --out O`.
 
 Writes one table per split and `encoded.json`: rows, tokens and unknown tokens of each split and
@@ -34,35 +34,38 @@ def main() -> None:
         "--vocab", type=Path, required=True, help="the folder that the vocab stage wrote"
     )
     parser.add_argument("--out", type=Path, required=True)
-    args = stage_arguments.parse(parser, "corpora", required=False)
-    compute = params.compute(args.params)
-    about = describe(args.vocab)
-    codecs = {side: Codec.load(args.vocab, side) for side in about.sides}
-    names = labels.load(args.vocab) if labels.SIDE in about.sizes else None
+    arguments = stage_arguments.parse(parser, "corpora", required=False)
+
+    compute = params.compute(arguments.params)
+    vocab = describe(arguments.vocab)
+    codecs = {side: Codec.load(arguments.vocab, side) for side in vocab.sides}
+    names = labels.load(arguments.vocab) if labels.SIDE in vocab.sizes else None
     kind = "labelled" if names is not None else "text" if "text" in codecs else "pair"
-    one = partial(batches.encode, kind=kind, codecs=codecs, names=names)
-    with atomic_dir(args.out) as out, shards.parallel_map(one, compute) as encoded:
-        found = {}
-        for path in sorted(args.tokens.glob("*.parquet")):
+
+    # Workers encode, a batch at a time.
+    encode_batch = partial(batches.encode, kind=kind, codecs=codecs, names=names)
+    with atomic_dir(arguments.out) as out, shards.parallel_map(encode_batch, compute) as encoded:
+        counts = {}
+        for path in sorted(arguments.tokens.glob("*.parquet")):
             if path.stem != "rejects":
-                found[path.stem] = encode(path, kind, encoded, out / path.name)
-        (out / "encoded.json").write_text(
-            json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8"
-        )
+                counts[path.stem] = encode(path, kind, encoded, out / path.name)
+        text = json.dumps(counts, indent=1, sort_keys=True)
+        (out / "encoded.json").write_text(text + "\n", encoding="utf-8")
 
 
 def encode(tokens: Path, kind: str, encoded: Over, out: Path) -> dict[str, int]:
-    """One split's tokens to ids, batch by batch; the sums of what `batches.encode` counts."""
-    before, after = batches.schemas(kind)
-    found: Counter[str] = Counter()
-    with tables.writer(out, after) as writer:
-        needed = [name for name in before.names if name not in ("text", "source", "target")]
+    """Encode one split, batch by batch; return the sums of the counts of `batches.encode`."""
+    token_schema, id_schema = batches.schemas(kind)
+    total: Counter[str] = Counter()
+    # The raw texts are not needed: workers get the tokens only.
+    columns = [name for name in token_schema.names if name not in ("text", "source", "target")]
+    with tables.writer(out, id_schema) as writer:
         for batch, counts in encoded(
-            (tokens, batch.select(needed)) for batch in tables.batches(tokens, before)
+            (tokens, batch.select(columns)) for batch in tables.batches(tokens, token_schema)
         ):
-            found.update(counts)
+            total.update(counts)
             writer.write_batch(batch)
-    return dict(found)
+    return dict(total)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pipeline.scoring.significance import Bootstrap
 from pipeline.scoring.tasks import Inputs, bleu_tokenizer, load_scoring, text_config
 from pipeline.text.tokens import Text
 
-_UNSCORED = {"train", "rejects"}
+_UNSCORED = {"train", "rejects"}  # tables of the tokenize stage that are not scored
 _TODO = "Run `dvc repro`."
 
 
@@ -52,79 +52,84 @@ def main() -> None:
     )
     arguments = stage_arguments.parse(parser, "runs")
 
-    run, evaluation = (
-        params.run(arguments.params, arguments.run),
-        params.evaluation(arguments.params),
-    )
+    name = arguments.run
+    run = params.run(arguments.params, name)
+    evaluation = params.evaluation(arguments.params)
     splits = _splits(arguments.tokens)
     text = text_config(arguments.params, run.corpus)
     tokenizer, warning = bleu_tokenizer(arguments.params, run.corpus, arguments.tokens)
-    task = load_scoring(arguments.params, arguments.run, run, tokenizer)
+    task = load_scoring(arguments.params, name, run, tokenizer)
     inputs = Inputs(
         predictions=arguments.predictions,
         tokens=arguments.tokens,
         encoded=arguments.encoded,
         text=text,
     )
-    model, limits = (
-        _model(arguments.model / "config.json"),
-        _limits(arguments.tokens / "limits.json"),
-    )
-    metrics = {"run": arguments.run, "family": run.family, "task": run.task, "corpus": run.corpus}
-    metrics |= {name: model[name] for name in ("parameters", "best_step") if name in model}
-    lengths, notes = [], [warning]
+    model = _model(arguments.model / "config.json")
+    limits = _limits(arguments.tokens / "limits.json")
+
+    metrics = {"run": name, "family": run.family, "task": run.task, "corpus": run.corpus}
+    metrics |= {key: model[key] for key in ("parameters", "best_step") if key in model}
+    lengths = []
+    notes = [warning]
     with atomic_dir(arguments.out) as scores:
         for split in splits:
             table = task.rows(inputs, split)
-            if split == "test":  # the first split: its references decide which score ranks
+            # The first split is test: its references decide which score ranks the run.
+            if split == "test":
                 task, reason = task.select_scoring(table)
                 notes.append(reason)
                 metrics |= {"ranked_by": task.main} if reason else {}
             tables.write(scores / f"{split}.parquet", table)
+
             bootstrap = Bootstrap.of(evaluation, run.corpus, split)
             metrics[split] = task.summary(table, bootstrap, limits.get(split, {}))
             if split != "valid":
                 lengths += [{"split": split, **row} for row in task.by_length(table, bootstrap)]
+
         if task.book_bleu:
             metrics |= _samples(arguments.predictions / "samples.parquet", text)
         history = tables.read(arguments.model / "history.parquet", tables.HISTORY)
-    metrics |= _notes(arguments.run, [note for note in notes if note])
+    metrics |= _notes(name, [note for note in notes if note])
+
     with atomic_dir(arguments.plots) as plots:
-        _csv(plots / "history.csv", validations(history))
-        _csv(plots / "training.csv", training(history))
-        _csv(plots / "by_length.csv", lengths)
+        _write_csv(plots / "history.csv", validations(history))
+        _write_csv(plots / "training.csv", training(history))
+        _write_csv(plots / "by_length.csv", lengths)
     with atomic_file(arguments.metrics) as file:
-        file.write_text(
-            json.dumps(_rounded(metrics), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        content = json.dumps(_round(metrics), indent=2, ensure_ascii=False)
+        file.write_text(content + "\n", encoding="utf-8")
 
 
 def _splits(tokens: Path) -> list[str]:
     """Every split to score, test first and valid last."""
-    found = {file.stem for file in tokens.glob("*.parquet")} - _UNSCORED
-    if "test" not in found:
+    splits = {file.stem for file in tokens.glob("*.parquet")} - _UNSCORED
+    if "test" not in splits:
         raise refuse(
             str(tokens),
-            f"the splits {', '.join(sorted(found)) or 'none'}",
+            f"the splits {', '.join(sorted(splits)) or 'none'}",
             "a test split",
             "Run `dvc repro`.",
         )
-    return sorted(found, key=lambda split: (split == "valid", split != "test", split))
+    return sorted(splits, key=lambda split: (split == "valid", split != "test", split))
 
 
 def _notes(run: str, notes: list[str]) -> dict[str, list[str]]:
-    """Warnings about the scores: printed on stderr, and as a metric for the report and the gate."""
+    """Print warnings about the scores on stderr; return them as a metric, which the report and the
+    gate read."""
     for note in notes:
         print(f"seqline: {run}: {note}.", file=sys.stderr)
     return {"notes": notes} if notes else {}
 
 
 def _samples(path: Path, text: Text) -> dict[str, Any]:
-    """The book's BLEU of every sample that has a reference, by its number, and their mean; both
-    sides read by `text`."""
-    samples = (
-        tables.read(path, tables.SAMPLES).filter(pc.field("reference").is_valid()).sort_by("row")
-    )
+    """The book's BLEU (d2l section 10.7.6) of every sample that has a reference, by its number, and
+    their mean.
+
+    Sample and reference are tokenized by `text`.
+    """
+    has_reference = pc.field("reference").is_valid()
+    samples = tables.read(path, tables.SAMPLES).filter(has_reference).sort_by("row")
     pairs = mt_metrics.normalized_pairs(
         samples["text"].combine_chunks(), samples["reference"].combine_chunks(), text
     )
@@ -132,19 +137,21 @@ def _samples(path: Path, text: Text) -> dict[str, Any]:
         str(row + 1): book_bleu(*pair)
         for row, pair in zip(samples["row"].to_pylist(), pairs, strict=True)
     }
-    return {"book_bleu": {"mean": sum(scores.values()) / len(scores), **scores}} if scores else {}
+    if not scores:
+        return {}
+    return {"book_bleu": {"mean": sum(scores.values()) / len(scores), **scores}}
 
 
 def _model(path: Path) -> dict[str, Any]:
-    """Description of the run's model by the train stage; an empty mapping for predictions made
-    without a model."""
-    description = read_json(path, "what the train stage writes", _TODO)
-    if description and not isinstance(description.get("digest"), str):
+    """Read the train stage's `config.json`; it is empty for predictions made without a model."""
+    content = read_json(path, "what the train stage writes", _TODO)
+    if content and not isinstance(content.get("digest"), str):
         raise refuse(str(path), "no 'digest'", "what the train stage writes", f"Remove it. {_TODO}")
-    return description
+    return content
 
 
 def _limits(path: Path) -> dict[str, dict[str, float]]:
+    """Read the best possible scores of each split, which built-in corpora have."""
     limits = read_json(path, "the limits of a built-in corpus", _TODO) if path.exists() else {}
     for split, scores in limits.items():
         if not isinstance(scores, dict) or not all(
@@ -157,19 +164,19 @@ def _limits(path: Path) -> dict[str, dict[str, float]]:
     return limits
 
 
-def _csv(path: Path, rows: list[dict[str, Any]]) -> None:
+def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write the rows with a header; an empty file if there are none."""
     with path.open("w", encoding="utf-8", newline="") as file:
         if rows:
             writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
             writer.writeheader()
-            writer.writerows(_rounded(row) for row in rows)
+            writer.writerows(_round(row) for row in rows)
 
 
-def _rounded(value: Any) -> Any:
-    """Floats to six decimals: as many as mean anything, and the same ones however the sums were
-    added up."""
+def _round(value: Any) -> Any:
+    """Round floats to six decimals: more depend on the order in which sums were added."""
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: _round(item) for key, item in value.items()}
     return round(value, 6) if isinstance(value, float) else value
 
 

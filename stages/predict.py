@@ -1,6 +1,6 @@
 """Predict every split but train, and the corpus's samples, with a trained run.
 
-What is written depends on the task: see `pipeline/predictions/<task>.py`.
+The outputs depend on the task: see `pipeline/predictions/<task>.py`.
 """
 
 import argparse
@@ -17,15 +17,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for option in ("--params", "--model", "--encoded", "--vocab", "--out"):
         parser.add_argument(option, type=Path, required=True)
-    a = stage_arguments.parse(parser, "runs")
-    run, where = params.run(a.params, a.run), f"runs.{a.run}"
+    arguments = stage_arguments.parse(parser, "runs")
+
+    where = f"runs.{arguments.run}"
+    run = params.run(arguments.params, arguments.run)
     task = config.named_module("pipeline.predictions", run.task, f"{where}.task")
-    device = devices.choose(params.compute(a.params).device, "compute.device")
-    samples = params.corpus(a.params, run.corpus).samples
-    with atomic_dir(a.out) as out:
-        task.predict(
-            PredictionRequest(run, where, a.model, a.encoded, a.vocab, samples, device), out
-        )
+    device = devices.choose(params.compute(arguments.params).device, "compute.device")
+    samples = params.corpus(arguments.params, run.corpus).samples
+    request = PredictionRequest(
+        run, where, arguments.model, arguments.encoded, arguments.vocab, samples, device
+    )
+    with atomic_dir(arguments.out) as out:
+        task.predict(request, out)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,4 @@
-"""Compare the runs named in params.yaml: a Markdown table, a page that needs nothing else, and
-figures."""
+"""Compare the runs of params.yaml: a Markdown table, a self-contained HTML page, and figures."""
 
 import argparse
 from pathlib import Path
@@ -39,81 +38,80 @@ def main() -> None:
     parser.add_argument("--figures", type=Path, required=True, help="folder for the figures")
     arguments = parser.parse_args()
 
-    found = results.groups(arguments.params, arguments.metrics, arguments.scores)
+    groups = results.groups(arguments.params, arguments.metrics, arguments.scores)
     with atomic_dir(arguments.figures) as folder:
-        drawn = {group.key: _figures(group, arguments, folder) for group in found}
+        files = {group.key: _draw(group, arguments, folder) for group in groups}
     figures = {
-        key: [Figure(arguments.figures / file, text, small) for file, text, small in made]
-        for key, made in drawn.items()
+        key: [Figure(arguments.figures / file, text, small) for file, text, small in drawn]
+        for key, drawn in files.items()
     }
-    evaluation, crossed = (
-        params.evaluation(arguments.params),
-        repeats.several_folds(found, arguments.params),
-    )
-    blocks = comparison.document(found, evaluation, arguments.predictions, figures, crossed)
+
+    evaluation = params.evaluation(arguments.params)
+    folds = repeats.several_folds(groups, arguments.params)
+    blocks = comparison.document(groups, evaluation, arguments.predictions, figures, folds)
     with atomic_file(arguments.comparison) as file:
         file.write_text(document.markdown(blocks, arguments.comparison.parent), encoding="utf-8")
     with atomic_file(arguments.page) as file:
         file.write_text(document.page(blocks, "Comparison of sequence models"), encoding="utf-8")
 
 
-def _figures(
-    group: results.Group, places: argparse.Namespace, folder: Path
+def _draw(
+    group: results.Group, arguments: argparse.Namespace, folder: Path
 ) -> list[tuple[str, str, bool]]:
-    """Draw a group's figures into `folder`: file name, what it shows, and whether it is small."""
-    made = []
-    plots, predictions = places.plots, places.predictions
-    where = f"{group.task.title.lower()} on {group.corpus}"
-    for draw, name, text in (
+    """Draw a group's figures into `folder`.
+
+    Returns the file name of each, its caption, and whether it is small.
+    """
+    title = f"{group.task.title.lower()} on {group.corpus}"
+    figures = []
+
+    # Figures of the group
+    for draw, file, caption in (
         (
             curves.learning_curves,
             f"learning_curves_{group.key}.png",
-            f"Learning curves of the {where}",
+            f"Learning curves of the {title}",
         ),
         (
             curves.by_length,
             f"by_length_{group.key}.png",
-            upper_first(f"{group.task.main_name} by length, {where}"),
+            upper_first(f"{group.task.main_name} by length, {title}"),
         ),
         (
             confusion.matrices,
             f"confusion_{group.key}.png",
-            f"What each label is taken for by the {where}",
+            f"What each label is taken for by the {title}",
         ),
     ):
-        if draw(group, plots, folder / name):
-            made.append((name, text, False))
+        if draw(group, arguments.plots, folder / file):
+            figures.append((file, caption, False))
+
+    # Figures of each run
     for result in group.results:
-        path = predictions / result.name / "attention.parquet"
-        if path.exists():
-            table = tables.read(path, tables.ATTENTION)
+        predictions = arguments.predictions / result.name
+        if (predictions / "attention.parquet").exists():
+            table = tables.read(predictions / "attention.parquet", tables.ATTENTION)
             for row in sorted(pc.unique(table["row"]).to_pylist()):
-                name = f"{result.name}/attention_{row + 1}.png"
+                file = f"{result.name}/attention_{row + 1}.png"
                 (folder / result.name).mkdir(exist_ok=True)
-                attention.heatmap(table, row, folder / name)
-                made.append((name, f"Attention of {result.name}, sample {row + 1}", True))
-        if (predictions / result.name / "vectors.parquet").exists():
-            name = f"{result.name}/vectors.png"
+                attention.heatmap(table, row, folder / file)
+                figures.append((file, f"Attention of {result.name}, sample {row + 1}", True))
+
+        if (predictions / "vectors.parquet").exists():
             (folder / result.name).mkdir(exist_ok=True)
-            found = tables.read(predictions / result.name / "vectors.parquet", tables.VECTORS)
-            vectors.picture(
-                found, _classes(places.scores / result.name / "test.parquet"), folder / name
+            table = tables.read(predictions / "vectors.parquet", tables.VECTORS)
+            classes = _classes(arguments.scores / result.name / "test.parquet")
+            file = f"{result.name}/vectors.png"
+            vectors.picture(table, classes, folder / file)
+            caption = (
+                f"Vectors of {result.name}: the plane in which they differ most, coloured by class"
             )
-            made.append(
-                (
-                    name,
-                    (
-                        f"Vectors of {result.name}: the plane in which they differ most, coloured "
-                        "by class"
-                    ),
-                    False,
-                )
-            )
-    return made
+            figures.append((file, caption, False))
+    return figures
 
 
 def _classes(scores: Path) -> dict[str, str]:
-    """The class of each word that one of the judges of word vectors has put in one."""
+    """The class of each word, from the benchmark `classes` of word vectors."""
     table = tables.read(scores, tables.SCORES_VECTORS).filter(pc.field("judge") == "classes")
     return dict(zip(table["item"].to_pylist(), table["section"].to_pylist(), strict=True))
 

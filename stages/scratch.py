@@ -1,4 +1,4 @@
-"""The folder that a run with `start: scratch` begins from: a `config.json` that names no run."""
+"""Write the folder that a run with `start: scratch` begins from: a `config.json` without a run."""
 
 import argparse
 import json

@@ -1,11 +1,15 @@
-"""A corpus's raw files to tokens: `python -m stages.tokenize CORPUS --params P --raw R --out O
+"""Tokenize a corpus's raw files: `python -m stages.tokenize CORPUS --params P --raw R --out O
 --metrics M`.
 
-Writes `<split>.parquet`, `rejects.parquet` (rows that cannot be used, with the reason), a copy of
-the raw folder's `limits.json` if it has one, `judges/<order>_<name>.parquet` for what word vectors
-of the corpus are judged by, and the metrics: rows, tokens, characters, rejects by reason,
-duplicates, overlap with train. Memory does not grow with the corpus, save for 8 bytes per row and
-side to count duplicates and overlap."""
+Writes:
+- `<split>.parquet`: the usable rows of each split.
+- `rejects.parquet`: the other rows, with the reason.
+- `limits.json`: a copy of the raw folder's, if it has one.
+- `judges/<order>_<name>.parquet`: the corpus's benchmarks of word vectors.
+- the metrics: rows, tokens, characters, rejects by reason, duplicates, overlap with train.
+
+Memory does not grow with the corpus, except for 8 bytes per row and side, to count duplicates and
+overlap."""
 
 import argparse
 import json
@@ -42,60 +46,73 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--metrics", type=Path, required=True)
-    args = stage_arguments.parse(parser, "corpora")
-    block, where = params.corpus(args.params, args.corpus), f"corpora.{args.corpus}"
-    compute = params.compute(args.params)
-    with atomic_dir(args.out) as out:
-        found = tokenize(block, where, args.raw, out, compute)
-        if (args.raw / "limits.json").exists():
-            shutil.copyfile(args.raw / "limits.json", out / "limits.json")
-        write_judges(block, where, args.raw, out / "judges")
-        with atomic_file(args.metrics) as metrics:
-            metrics.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    arguments = stage_arguments.parse(parser, "corpora")
+
+    where = f"corpora.{arguments.corpus}"
+    block = params.corpus(arguments.params, arguments.corpus)
+    compute = params.compute(arguments.params)
+    limits = arguments.raw / "limits.json"
+    with atomic_dir(arguments.out) as out:
+        metrics = tokenize(block, where, arguments.raw, out, compute)
+        if limits.exists():
+            shutil.copyfile(limits, out / "limits.json")
+        write_benchmarks(block, where, arguments.raw, out / "judges")
+        with atomic_file(arguments.metrics) as file:
+            text = json.dumps(metrics, indent=1, sort_keys=True)
+            file.write_text(text + "\n", encoding="utf-8")
 
 
 def tokenize(
     block: params.Corpus, where: str, raw: Path, out: Path, compute: params.Compute
 ) -> dict[str, Any]:
-    """Read the corpus `block` (its dotted name is `where`) from `raw` and fill the folder `out`;
-    the metrics.
+    """Tokenize the corpus `block` (its dotted name is `where`) from `raw` into the folder `out`.
 
-    Workers normalise and split into tokens, a batch each; what looks beyond its batch (the split of
-    a row, duplicates, overlap) is done here, in the corpus's order."""
+    Returns the metrics. Workers normalise and split into tokens, a batch at a time. The rest needs
+    more than one batch (the split of a row, duplicates, overlap): it is done here, in the corpus's
+    order.
+    """
     reader = config.named_module("pipeline.corpora", block.format, f"{where}.format")
-    reading = config.load(reader.Config, block.read, f"{where}.read")
+    read_config = config.load(reader.Config, block.read, f"{where}.read")
     text: Text = config.load(Text, block.text, f"{where}.text")
-    how = params.split(block, where)
+    split_config = params.split(block, where)
     if block.limit is not None and block.limit < 1:
         raise refuse(f"{where}.limit", block.limit, "at least 1, or null for every row")
-    rows = Rows(lambda: reader.read(raw, reading), block.limit)
-    splitter = Splitter(how, rows.count() if how is not None and how.method == "contiguous" else {})
+
+    # Contiguous splits depend on the number of rows, so that the corpus is read twice.
+    rows = Rows(lambda: reader.read(raw, read_config), block.limit)
+    is_contiguous = split_config is not None and split_config.method == "contiguous"
+    splitter = Splitter(split_config, rows.count() if is_contiguous else {})
     splits: dict[str, SplitWriter] = {}
+
     with ExitStack() as stack:
         rejected = stack.enter_context(tables.writer(out / "rejects.parquet", tables.REJECTS))
-        prepared = stack.enter_context(
+        prepare = stack.enter_context(
             shards.parallel_map(partial(prepare_batch, text=text), compute)
         )
-        for name, ready in prepared(rows):
-            if name == "valid" and isinstance(how, params.OutOfTrain):
+        for file_split, prepared in prepare(rows):
+            if file_split == "valid" and isinstance(split_config, params.OutOfTrain):
                 raise refuse(
                     f"{where}.split.method",
-                    how.method,
+                    split_config.method,
                     "official",
                     "The corpus has a valid split of its own.",
                 )
-            for made in splitter.possible(name):
-                if made not in splits:
-                    splits[made] = SplitWriter(out / f"{made}.parquet", reader.KIND, stack)
-            if not len(ready.reasons):
+
+            # Every split that the rows may get has a file, even if none of them does.
+            for name in splitter.possible(file_split):
+                if name not in splits:
+                    splits[name] = SplitWriter(out / f"{name}.parquet", reader.KIND, stack)
+            if not len(prepared.reasons):
                 continue
-            names = splitter.names(name, ready)
-            rejected.write_batch(rejects(names, ready))
-            for made in pc.unique(names).to_pylist():
-                splits[made].add(ready, pc.equal(names, made))
+
+            names = splitter.names(file_split, prepared)
+            rejected.write_batch(rejects(names, prepared))
+            for name in pc.unique(names).to_pylist():
+                splits[name].add(prepared, pc.equal(names, name))
         for split in splits.values():
             split.flush()
-    check(splits, how, block.limit, where)
+
+    check(splits, split_config, block.limit, where)
     train = splits["train"]
     return {
         "blank_lines": rows.blank_lines,
@@ -105,38 +122,43 @@ def tokenize(
     }
 
 
-def write_judges(block: params.Corpus, where: str, raw: Path, out: Path) -> None:
-    """The corpus's judges of word vectors, if it has any, numbered in their order, their words
-    normalised as its text is."""
+def write_benchmarks(block: params.Corpus, where: str, raw: Path, out: Path) -> None:
+    """Write the corpus's benchmarks of word vectors (word similarity, analogies, ...), if any.
+
+    They are numbered in their order; their words are normalised as the corpus's text is.
+    """
     reader = config.named_module("pipeline.corpora", block.format, f"{where}.format")
     text: Text = config.load(Text, block.text, f"{where}.text")
     if not hasattr(reader, "judges"):
         return
-    for number, (name, table) in enumerate(
-        reader.judges(raw, config.load(reader.Config, block.read, f"{where}.read"))
-    ):
+
+    read_config = config.load(reader.Config, block.read, f"{where}.read")
+    for number, (name, table) in enumerate(reader.judges(raw, read_config)):
         out.mkdir(exist_ok=True)
         for i, field in enumerate(table.schema):
             if field.type == pa.string() and field.name not in ("class", "section"):
-                words = normalise(
-                    table[field.name].combine_chunks(), text.lowercase, text.letters_only
-                )
+                column = table[field.name].combine_chunks()
+                words = normalise(column, text.lowercase, text.letters_only)
                 table = table.set_column(i, field, words)
         tables.write(out / f"{number}_{name}.parquet", table)
 
 
 def check(
-    splits: dict[str, SplitWriter], how: params.Splitting | None, limit: int | None, where: str
+    splits: dict[str, SplitWriter],
+    split_config: params.Splitting | None,
+    limit: int | None,
+    where: str,
 ) -> None:
     """Refuse a corpus that lacks one of the splits that every run needs, or has one without
     rows."""
     if UNSPLIT in splits:
         raise refuse(
             f"{where}.split",
-            "official" if how is None else how.method,
+            "official" if split_config is None else split_config.method,
             "method: hash, contiguous or folds",
             f"read.files has {UNSPLIT!r}: it is to be split.",
         )
+
     for name in REQUIRED_SPLITS:
         if name not in splits:
             todo = f"Name files for {name}, or put all under {UNSPLIT!r} and say how to split."
@@ -148,19 +170,22 @@ def check(
             )
     for name, split in splits.items():
         if not split.rows:
-            counted = sum(split.rejected.values())
-            problem = f"no usable row for {name} ({counted} rejected)"
+            rejected = sum(split.rejected.values())
+            got = f"no usable row for {name} ({rejected} rejected)"
             raise refuse(
-                _responsible(how, limit, where),
-                problem,
+                _responsible(split_config, limit, where),
+                got,
                 f"at least one in each of {', '.join(splits)}",
                 "Read more rows.",
             )
-    check_labels(splits, how, limit, where)
+    check_labels(splits, split_config, limit, where)
 
 
 def check_labels(
-    splits: dict[str, SplitWriter], how: params.Splitting | None, limit: int | None, where: str
+    splits: dict[str, SplitWriter],
+    split_config: params.Splitting | None,
+    limit: int | None,
+    where: str,
 ) -> None:
     """Raise UserError if a needed split of a labelled corpus lacks a label: its scores would be
     those of another task.
@@ -174,23 +199,30 @@ def check_labels(
         for label in labels
         if label not in splits[name].labels
     )
-    name, label = next(lacking, ("", ""))
-    if not name:
+    missing = next(lacking, None)
+    if missing is None:
         return
+    name, label = missing
 
     todo = "Read more rows, or leave the label out."
-    if how is not None and how.method in ("hash", "folds"):
+    if split_config is not None and split_config.method in ("hash", "folds"):
         todo = "Read more rows, or use method: contiguous, which divides the rows of each label."
     expected = f"every label in each of {', '.join(REQUIRED_SPLITS)}: {', '.join(labels[:10])}"
     expected += ", ..." if len(labels) > 10 else ""
+    got = f"no row of the label {label} for {name}"
     raise refuse(
-        _responsible(how, limit, where), f"no row of the label {label} for {name}", expected, todo
+        _responsible(split_config, limit, where),
+        got,
+        expected,
+        todo,
     )
 
 
-def _responsible(how: params.Splitting | None, limit: int | None, where: str) -> str:
+def _responsible(split_config: params.Splitting | None, limit: int | None, where: str) -> str:
     """Dotted key of the setting that decides which rows a split has."""
-    return f"{where}.{'limit' if limit is not None else 'split' if how is not None else 'read'}"
+    if limit is not None:
+        return f"{where}.limit"
+    return f"{where}.read" if split_config is None else f"{where}.split"
 
 
 if __name__ == "__main__":

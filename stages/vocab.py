@@ -1,7 +1,7 @@
-"""The training split's tokens to vocabularies: `python -m stages.vocab CORPUS --params P --tokens T
---words W --out O`.
+"""Build the vocabularies of the training split's tokens: `python -m stages.vocab CORPUS --params P
+--tokens T --words W --out O`.
 
-The words may be another corpus's (`vocab.corpus`); labels are always the corpus's own.
+The words may be those of another corpus (`vocab.corpus`); labels are always those of the corpus.
 """
 
 import argparse
@@ -30,31 +30,29 @@ def main() -> None:
         "--words",
         type=Path,
         required=True,
-        help="the same of `vocab.corpus`, whose text is counted",
+        help="such a folder of `vocab.corpus`, whose tokens are counted",
     )
     parser.add_argument("--out", type=Path, required=True)
-    args = stage_arguments.parse(parser, "corpora")
-    block, where = params.corpus(args.params, args.corpus), f"corpora.{args.corpus}"
+    arguments = stage_arguments.parse(parser, "corpora")
+
+    where = f"corpora.{arguments.corpus}"
+    block = params.corpus(arguments.params, arguments.corpus)
     text: Text = config.load(Text, block.text, f"{where}.text")
     size: vocab.Vocab = config.load(vocab.Vocab, block.vocab, f"{where}.vocab")
     if text.level == "bpe":
         vocab.check_pieces(size, f"{where}.vocab")
-    train = args.tokens / "train.parquet"
-    own = tables.schema(train, *tables.TOKENS.values())
-    with atomic_dir(args.out) as out:
-        sizes = write(
-            args.words / "train.parquet",
-            "source" in own.names,
-            text,
-            size,
-            params.compute(args.params),
-            out,
-        )
+
+    train = arguments.tokens / "train.parquet"
+    columns = tables.schema(train, *tables.TOKENS.values()).names
+    with atomic_dir(arguments.out) as out:
+        words = arguments.words / "train.parquet"
+        compute = params.compute(arguments.params)
+        sizes = write(words, "source" in columns, text, size, compute, out)
         sides = tuple(sizes)
-        if labels.SIDE in own.names:
-            made = labels.table(train)
-            tables.write(out / f"{labels.SIDE}.parquet", made)
-            sizes[labels.SIDE] = made.num_rows
+        if labels.SIDE in columns:
+            label_table = labels.table(train)
+            tables.write(out / f"{labels.SIDE}.parquet", label_table)
+            sizes[labels.SIDE] = label_table.num_rows
         Description(
             level=text.level,
             lowercase=text.lowercase,
@@ -68,39 +66,46 @@ def main() -> None:
 def write(
     train: Path, pair: bool, text: Text, size: vocab.Vocab, compute: params.Compute, out: Path
 ) -> dict[str, int]:
-    """One vocabulary per side of `train`, or one for both, written under each side's name; how many
-    ids each has.
+    """Write the vocabulary of each side of `train`, or a shared one under each side's name.
 
-    Workers count, a batch each. What bpe merges is learnt here: it is one text's, and `tokenizers`
-    has threads of its own."""
+    Returns the number of ids of each. Workers count, a batch at a time. The merges of BPE are
+    learnt in this process: it reads the whole text, and `tokenizers` has its own threads.
+    """
     choices = [table for kind, table in tables.TOKENS.items() if (kind == "pair") == pair]
     schema = tables.schema(train, *choices)
-    every = ("source", "target") if pair else ("text",)
-    groups = [every] if size.share else [(side,) for side in every]
+
+    # One group of sides, and one of columns, for each vocabulary.
+    all_sides = ("source", "target") if pair else ("text",)
+    groups = [all_sides] if size.share else [(side,) for side in all_sides]
     columns = [[batches.COLUMNS[side] for side in sides] for sides in groups]
-    learnt = [
+    tokenizers = [
         bpe.train(_words(train, schema, names), size) if text.level == "bpe" else None
         for names in columns
     ]
-    one = partial(batches.count, groups=list(zip(columns, learnt, strict=True)))
-    with shards.parallel_map(one, compute) as counted:
-        needed = [column for names in columns for column in names]
-        found = counted(batch.select(needed) for batch in tables.batches(train, schema))
-        totals = reduce(lambda some, more: list(map(vocab.merge, some, more)), found)
+
+    # Count the tokens of each group.
+    count_batch = partial(batches.count, groups=list(zip(columns, tokenizers, strict=True)))
+    with shards.parallel_map(count_batch, compute) as count:
+        counted = [column for names in columns for column in names]
+        counts = count(batch.select(counted) for batch in tables.batches(train, schema))
+        totals = reduce(lambda total, more: list(map(vocab.merge, total, more)), counts)
+
     sizes = {}
-    for sides, tokenizer, total in zip(groups, learnt, totals, strict=True):
-        made = vocab.table(total, size) if tokenizer is None else bpe.table(tokenizer, total)
+    for sides, tokenizer, total in zip(groups, tokenizers, totals, strict=True):
+        table = vocab.table(total, size) if tokenizer is None else bpe.table(tokenizer, total)
+        # A shared vocabulary is written once for each side, so that readers need not know of it.
         for side in sides:
-            tables.write(out / f"{side}.parquet", made)
+            tables.write(out / f"{side}.parquet", table)
             if tokenizer is not None:
                 (out / f"{side}.tokenizer.json").write_text(
                     tokenizer.to_str(pretty=True), encoding="utf-8"
                 )
-            sizes[side] = made.num_rows
+            sizes[side] = table.num_rows
     return sizes
 
 
 def _words(train: Path, schema: pa.Schema, columns: list[str]) -> Iterator[pa.ListArray]:
+    """The tokens of the columns, a batch at a time."""
     for batch in tables.batches(train, schema):
         for column in columns:
             yield batch[column]

@@ -30,7 +30,7 @@ from pipeline.core.errors import UserError, refuse
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-FORBIDDEN = (PAD, BOS)
+FORBIDDEN = (PAD, BOS)  # ids that are never produced
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +109,7 @@ def generate(
         log_prob_B = np.zeros(sentences)
         sentence_R = np.arange(sentences)
 
+        # One step of the model for all live rows; row i belongs to sentence_R[i].
         for position in range(max_length):
             if not len(sentence_R):
                 break

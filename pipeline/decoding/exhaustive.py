@@ -66,7 +66,7 @@ def search(
                 finished, sentence_R[ended_R], ids_RT[ended_R], total_RV[ended_R, EOS], score_R
             )
 
-            # Extend: each row by every other token.
+            # Extend: each row by every other token. Nothing is pruned.
             total_RV[:, EOS] = -np.inf
             parent_R, token_R = np.isfinite(total_RV).nonzero()
             if len(parent_R) > MAX_HYPOTHESES:

@@ -49,6 +49,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def unique_tensors(model: nn.Module) -> dict[str, Tensor]:
     """The model's weights by name; tied weights only once, under their first name."""
+    # Tied weights share their memory; safetensors refuses tensors that do.
     pointers: set[int] = set()
     tensors = {}
     for name, tensor in model.state_dict().items():
@@ -60,6 +61,7 @@ def unique_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 def copy_weights(model: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
     """Copy weights into the model; UserError if a name or a shape does not fit its config."""
+    # Compare all names and shapes before anything is copied.
     weights = unique_tensors(model)
     for name in sorted(weights.keys() | tensors.keys()):
         got = tuple(tensors[name].shape) if name in tensors else "nothing"

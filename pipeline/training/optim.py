@@ -193,6 +193,7 @@ def optimizer(optim_config: Config, parameters: Iterable[nn.Parameter]) -> torch
         case Plain():
             return torch.optim.Adagrad(parameters, lr=rate, eps=EPSILON, weight_decay=decay)
         case Momentum(name=name, momentum=momentum):
+            # torch's velocity excludes the learning rate, as in the docstring of Momentum
             return torch.optim.SGD(
                 parameters,
                 lr=rate,
@@ -216,7 +217,7 @@ def optimizer(optim_config: Config, parameters: Iterable[nn.Parameter]) -> torch
                 betas=(beta1, beta2),
                 eps=EPSILON,
                 weight_decay=decay,
-                fused=True,
+                fused=True,  # one kernel for all parameters
             )
     raise AssertionError(optim_config)
 
@@ -226,6 +227,7 @@ def rate(optim_config: Config, step: int, epochs: float, max_epochs: int) -> flo
     `max_epochs`."""
     peak = optim_config.learning_rate
     warmup_steps = optim_config.schedule.warmup_steps
+    # Linear warm-up (d2l 12.11.3.4)
     if step < warmup_steps:
         return peak * step / warmup_steps
 
@@ -233,8 +235,10 @@ def rate(optim_config: Config, step: int, epochs: float, max_epochs: int) -> flo
         case Step(every=every, factor=factor):
             return peak * factor ** int(epochs // every)
         case Cosine():
+            # d2l equation 12.11.1 with a final rate of zero
             return peak * 0.5 * (1.0 + math.cos(math.pi * min(epochs / max_epochs, 1.0)))
         case InverseSquareRoot():
+            # continuous at the end of the warm-up, where it is the peak
             return peak * math.sqrt(warmup_steps / step)
     return peak
 

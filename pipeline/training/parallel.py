@@ -46,6 +46,7 @@ class Group:
 
     def local_batches(self, planned: Sequence[T]) -> list[tuple[int, T]]:
         """This process's share of an update's batches, each with its number among all of them."""
+        # round-robin; `join` ensures that the shares are of one size
         return list(enumerate(planned))[self.rank :: self.size]
 
     def broadcast(self, compute: Callable[[], T]) -> T:
@@ -145,6 +146,7 @@ class Group:
         """Return whether every process passes the same text."""
         if self.size == 1:
             return True
+        # The minimum is 1 only if every process has the first one's text.
         equal = torch.tensor([self.broadcast(lambda: text) == text], dtype=torch.int32)
         with _exchange():
             distributed.all_reduce(equal, distributed.ReduceOp.MIN)
@@ -157,6 +159,7 @@ def _exchange() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        # too little memory, descriptors or threads: this process is the cause
         if exhausted(error):
             raise
         raise PeerLost(

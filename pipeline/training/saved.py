@@ -16,7 +16,7 @@ from pipeline.core.atomic import remove_folders
 from pipeline.core.errors import refuse
 from pipeline.training import checkpoint
 
-SAVE_SECONDS = "20"
+SAVE_SECONDS = "20"  # a killed training repeats at most so much
 
 
 class DamagedFile(ValueError):
@@ -68,6 +68,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def checksum(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> str:
     """SHA-256 of the tensors' names, types, shapes and bytes, and of the metadata."""
     digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    # in the order of the names: a file does not keep that of the mapping
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())

@@ -50,6 +50,7 @@ def clip(parameters: Iterable[nn.Parameter], most: float | None) -> float:
     gradients = [_values(parameter) for parameter in parameters if parameter.grad is not None]
     norm = nn.utils.get_total_norm(gradients)
 
+    # The constant keeps a norm of zero from dividing by zero; torch adds the same.
     if most is not None:
         factor = torch.clamp(most / (norm + 1e-6), max=1.0)
         for gradient in gradients:
@@ -62,5 +63,6 @@ def _values(parameter: nn.Parameter) -> Tensor:
     assert parameter.grad is not None
     if not parameter.grad.is_sparse:
         return parameter.grad
+    # Sum the entries of a repeated row, so that its norm is that of the dense gradient.
     parameter.grad = parameter.grad.coalesce()
     return parameter.grad.values()

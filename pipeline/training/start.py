@@ -1,7 +1,7 @@
 """Initialization of a run: from scratch, or with the weights of another run.
 
 The other run is of the same family, or of one whose weights this family can load (fine-tuning, d2l
-section 16.7)."""
+section 16.6)."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -128,10 +128,13 @@ class Constrained:
     def apply(self, log_probs_RV: Tensor, state: ConstrainedState) -> Tensor:
         """Give probability 0 to the tokens that the rules forbid as the next one."""
         rules = self.constraints
-        length = state.input_RT.shape[1]  # of the hypothesis with the next token
+        # The input begins with BOS or the like, so its length is that of the hypothesis with the
+        # next token.
+        length = state.input_RT.shape[1]
         free_RV = forbid_early_eos(log_probs_RV, length, rules.min_length)
         if rules.no_repeat_ngram is not None:
             free_RV = forbid_repeated_ngrams(free_RV, state.input_RT[:, 1:], rules.no_repeat_ngram)
+        # The prefix comes last: it overrides the other rules.
         if length > state.prefix_RP.shape[1]:
             return free_RV
         return force_prefix(free_RV, log_probs_RV, state.prefix_RP[:, length - 1])

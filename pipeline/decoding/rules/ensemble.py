@@ -25,6 +25,7 @@ class Ensemble:
 
     def begin(self, prompt: Prompt) -> tuple[States, Tensor]:
         states, firsts = zip(*(model.begin(prompt) for model in self.models), strict=True)
+        # every model begins with the same id, usually BOS
         assert all(torch.equal(first_B, firsts[0]) for first_B in firsts)
         return states, firsts[0]
 
@@ -54,4 +55,5 @@ class Ensemble:
 
 def mean(log_probs: Sequence[Tensor]) -> Tensor:
     """The logarithm of the mean probability, from the logarithms of the probabilities."""
+    # log(mean p) = logsumexp(log p) - log(number of models), without underflow
     return torch.stack(tuple(log_probs)).logsumexp(0) - math.log(len(log_probs))

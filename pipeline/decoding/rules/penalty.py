@@ -68,6 +68,7 @@ class CoverageTracker:
     def begin(self, prompt: Prompt) -> tuple[CoverageState, Tensor]:
         state, first_B = self.model.begin(prompt)
         position_S = torch.arange(prompt.ids_BS.shape[1], device=prompt.length_B.device)
+        # log(1) = 0: padding, covered from the start, adds nothing to the penalty
         is_padding_BS = position_S >= prompt.length_B[:, None]
         return CoverageState(state, is_padding_BS.float()), first_B
 
@@ -85,6 +86,7 @@ class CoverageTracker:
 
         The last token of hypothesis i was predicted from row `row[i]` of the state.
         """
+        # On the CPU in float64, as all scores.
         index = torch.from_numpy(row).to(state.coverage_RS.device)
         coverage = state.coverage_RS[index].cpu().double()
         penalty: Floats = self.beta * coverage.clamp(MIN_COVERAGE, 1.0).log().sum(1).numpy()
