@@ -62,11 +62,16 @@ def _mapping(path: Path, strict: bool = True) -> dict[str, Any]:
 def named_module(package: str, name: str, where: str) -> types.ModuleType:
     """Import the module `name` of the package (e.g. `pipeline.models`): a family, task, format or
     search."""
-    folder = Path(__file__).parents[2].joinpath(*package.split("."))
-    choices = sorted(file.stem for file in folder.glob("*.py") if file.stem != "__init__")
+    choices = module_names(package)
     if name not in choices:
         raise refuse(where, name, _one_of(choices), nearest(name, choices))
     return importlib.import_module(f"{package}.{name}")
+
+
+def module_names(package: str) -> list[str]:
+    """Names of the modules of the package (e.g. `pipeline.models`), sorted."""
+    folder = Path(__file__).parents[2].joinpath(*package.split("."))
+    return sorted(file.stem for file in folder.glob("*.py") if file.stem != "__init__")
 
 
 def load(cls: type[T], values: Any, where: str) -> T:

@@ -1,11 +1,14 @@
-"""Predictions of a trained run: one module per task, with the task's name, exports
-`predict(request, out)`.
+"""Predictions of a trained run: one module per task, with the task's name.
+
+It exports `predict(request, out)` for the predict stage, and for serving `load_predictor(run)` and
+PARAMS, the `params` that a request may have: whole numbers with their smallest and largest value.
 
 Every task writes a table per split other than train (`likelihood_<split>.parquet`, ...), and
 `samples.parquet`. Only `pipeline/scoring/tasks/<task>.py` and the report read what
 `pipeline/predictions/<task>.py` writes. This module has the code that several tasks share."""
 
-from collections.abc import Iterable, Sequence
+import numbers
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -20,12 +23,23 @@ from torch import nn
 from pipeline.contracts import Attentive
 from pipeline.core import config, params, tables
 from pipeline.core.errors import refuse
-from pipeline.inference import EMPTY, Prediction, Session, attention_table, load_trained_model
+from pipeline.inference import (
+    EMPTY,
+    Prediction,
+    Session,
+    attention_table,
+    check_time,
+    load_run,
+    load_trained_model,
+)
 from pipeline.text.encode import Codec, check_ids, describe
+from pipeline.texts import checked_text
+from pipeline.training import devices
 
 # A token to fill in. Samples with a blank are for blank fillers and masked language models.
 BLANK = "___"
 _PLACEHOLDER = "a"
+_MAX_SHOWN = 60  # characters of an invalid text in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,3 +158,113 @@ def encode_around_blanks(codec: Codec, text: str) -> list[list[int]]:
         ids[len(placeholder) * first : len(ids) - last]
         for first, ids, last in zip(before, encoded, after, strict=True)
     ]
+
+
+# --- serving
+
+Row = dict[str, Any]
+Predictor = Callable[[Sequence[str], Mapping[str, Any]], list[Row]]
+"""`predictor(texts, settings)` returns rows. The task decides which settings there are; the
+defaults are the run's."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedRun:
+    """The folders of a model and its vocabulary, the block `search`, and the device."""
+
+    model: Path
+    vocab: Path
+    search: dict[str, Any] | None
+    device: str
+
+    def request(self) -> PredictionRequest:
+        """The request of the predict stage, without a corpus."""
+        return PredictionRequest(
+            run=load_run(self.model, self.search),
+            where=str(self.model / "config.json"),
+            model=self.model,
+            encoded=Path(),
+            vocab=self.vocab,
+            samples=(),
+            device=devices.choose(self.device, "compute.device"),
+        )
+
+
+def load_predictor(task: str, run: TrainedRun) -> Predictor:
+    """Load a run for serving; UserError for an unknown task, or a vocabulary other than the
+    model's."""
+    module = config.named_module("pipeline.predictions", task, "task")
+    predictor: Predictor = module.load_predictor(run)
+
+    def predict(texts: Sequence[Any], settings: Mapping[str, Any]) -> list[Row]:
+        return predictor(checked_texts(texts), checked_settings(task, settings, module.PARAMS))
+
+    return predict
+
+
+def checked_texts(texts: Sequence[Any]) -> list[str]:
+    """Return the texts of a request; UserError, with its index, for the first that is not a
+    text."""
+    return [checked_text(text, f"inputs[{number}]") for number, text in enumerate(texts)]
+
+
+def checked_settings(
+    task: str, settings: Mapping[str, Any], ranges: Mapping[str, tuple[int, int]]
+) -> dict[str, int]:
+    """Return the `params` of a request; UserError for an unknown name, or a value that is not a
+    whole number in its range."""
+    for name, value in settings.items():
+        if name not in ranges:
+            expected = f"no params, because {task} has none"
+            if ranges:
+                expected = "one of " + ", ".join(ranges)
+            todo = config.nearest(name, list(ranges)) or "Remove it."
+            raise refuse("params", f"the unknown name {str(name)[:60]!r}", expected, todo)
+
+        least, largest = ranges[name]
+        # JSON's true is an int in Python. NumPy's integers are Integral too.
+        is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        if not is_integer or not least <= value <= largest:
+            shown = str(value) if is_integer else repr(value)
+            raise refuse(name, shown[:60], f"a whole number from {least} to {largest}")
+    return {str(name): int(value) for name, value in settings.items()}
+
+
+def load_filler(
+    fill: Callable[[Any, Codec, str, torch.device], Prediction],
+    blanks: str,
+    is_valid: Callable[[int], bool],
+    run: TrainedRun,
+) -> Predictor:
+    """Rows `text`, with the blanks filled, and `log_prob` of the words; an empty text for a text
+    without tokens.
+
+    `is_valid` checks the number of blanks; `blanks` describes that number in messages."""
+
+    request = run.request()
+    model = request.network()
+    codec = Codec.load(run.vocab, "text")
+
+    def fill_in_time(text: str) -> Prediction:
+        check_time()
+        return fill(model, codec, text, request.device)
+
+    def predict(texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
+        # Check all texts before the first is filled.
+        tokens = codec.encode(pa.array(texts, pa.string())).to_pylist()
+        for text, ids in zip(texts, tokens, strict=True):
+            if ids and not is_valid(text.count(BLANK)):
+                shown = text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "..."
+                raise refuse("text", shown, f"a text with {blanks} written {BLANK}")
+
+        return [
+            text_row(fill_in_time(text) if ids else EMPTY)
+            for text, ids in zip(texts, tokens, strict=True)
+        ]
+
+    return predict
+
+
+def text_row(prediction: Prediction) -> Row:
+    """The row of a prediction that is a text."""
+    return {"text": prediction.text, "log_prob": prediction.log_prob}

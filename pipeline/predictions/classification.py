@@ -3,7 +3,7 @@ and labels of texts from users."""
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from torch import nn
 from pipeline.core import config, params, tables
 from pipeline.core.errors import refuse
 from pipeline.inference import Prediction, batches, load_run, load_trained_model
-from pipeline.predictions import PredictionRequest, write_outputs
+from pipeline.predictions import PredictionRequest, Predictor, Row, TrainedRun, write_outputs
 from pipeline.tasks import classification
 from pipeline.text import labels
 from pipeline.text.encode import Codec
@@ -113,3 +113,20 @@ def predict(request: PredictionRequest, out: Path) -> None:
     write_outputs(
         request.samples, classifier.classify([sample.prompt for sample in request.samples]), out
     )
+
+
+def load_predictor(run: TrainedRun) -> Predictor:
+    """Rows `label` (the most likely one) and `probability`; for a text without tokens an empty
+    label of probability 0."""
+    classifier = Classifier.open(run.model, run.vocab, run.device)
+
+    def predict(texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
+        return [
+            {"label": prediction.text, "probability": math.exp(prediction.log_prob)}
+            for prediction in classifier.classify(texts)
+        ]
+
+    return predict
+
+
+PARAMS: dict[str, tuple[int, int]] = {}

@@ -11,7 +11,10 @@ from pipeline.inference import Prediction
 from pipeline.predictions import (
     BLANK,
     PredictionRequest,
+    Predictor,
+    TrainedRun,
     encode_around_blanks,
+    load_filler,
     write_likelihood,
     write_outputs,
 )
@@ -41,3 +44,11 @@ def fill(model: BlankFiller, codec: Codec, text: str, device: torch.device) -> P
     before, after = encode_around_blanks(codec, text)
     word, log_prob = fill_blank.fill(model, before, after, device)
     return Prediction(text.replace(BLANK, codec.decode([word]).strip()), log_prob, log_prob)
+
+
+def load_predictor(run: TrainedRun) -> Predictor:
+    """Rows `text` and `log_prob`: each text with its blank filled."""
+    return load_filler(fill, "one blank,", lambda count: count == 1, run)
+
+
+PARAMS: dict[str, tuple[int, int]] = {}

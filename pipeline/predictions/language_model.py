@@ -1,8 +1,19 @@
 """A language model's predictions: the likelihood of every row, and continuations of the samples."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from pipeline.predictions import BLANK, PredictionRequest, write_likelihood, write_samples
+from pipeline.inference import Session
+from pipeline.predictions import (
+    BLANK,
+    PredictionRequest,
+    Predictor,
+    Row,
+    TrainedRun,
+    write_likelihood,
+    write_samples,
+)
 
 
 def predict(request: PredictionRequest, out: Path) -> None:
@@ -17,3 +28,17 @@ def predict(request: PredictionRequest, out: Path) -> None:
 
     samples = [sample for sample in request.samples if BLANK not in sample.prompt]
     write_samples(session, samples, out)
+
+
+def load_predictor(run: TrainedRun) -> Predictor:
+    """Rows `text`: each prefix with its continuation; `seed` changes the texts of a search that
+    samples."""
+    session = Session.open(run.model, run.vocab, run.search, run.device)
+
+    def predict(texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
+        return [{"text": text} for text in session.generate(texts, settings.get("seed"))]
+
+    return predict
+
+
+PARAMS: dict[str, tuple[int, int]] = {"seed": (-(2**63), 2**63 - 1)}

@@ -10,7 +10,15 @@ import torch
 from pipeline.contracts import MASK, MaskedLanguageModel
 from pipeline.core import tables
 from pipeline.inference import Prediction
-from pipeline.predictions import BLANK, PredictionRequest, encode_around_blanks, write_outputs
+from pipeline.predictions import (
+    BLANK,
+    PredictionRequest,
+    Predictor,
+    TrainedRun,
+    encode_around_blanks,
+    load_filler,
+    write_outputs,
+)
 from pipeline.tasks import masked_language_model as mlm
 from pipeline.text.encode import Codec
 
@@ -49,3 +57,11 @@ def fill(model: MaskedLanguageModel, codec: Codec, text: str, device: torch.devi
     filled = beginning + "".join(word + part for word, part in zip(words, parts, strict=True))
     log_prob = float(best.values.sum())
     return Prediction(filled, log_prob, log_prob)
+
+
+def load_predictor(run: TrainedRun) -> Predictor:
+    """Rows `text` and `log_prob`: each text with its blanks filled."""
+    return load_filler(fill, "blanks,", lambda count: count > 0, run)
+
+
+PARAMS: dict[str, tuple[int, int]] = {}

@@ -1,8 +1,9 @@
 """A translator's predictions: the teacher-forced likelihood of every pair, and the search's
 hypotheses for every source."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,8 +12,16 @@ from numpy.typing import NDArray
 from pipeline.contracts import Prompt
 from pipeline.core import tables
 from pipeline.decoding import Hypothesis
-from pipeline.inference import Session
-from pipeline.predictions import PredictionRequest, write_likelihood, write_samples
+from pipeline.inference import LARGEST_N_BEST, Session
+from pipeline.predictions import (
+    PredictionRequest,
+    Predictor,
+    Row,
+    TrainedRun,
+    text_row,
+    write_likelihood,
+    write_samples,
+)
 
 _HYPOTHESES = pa.schema(  # as `tables.HYPOTHESES`, with ids in place of text
     {
@@ -84,3 +93,24 @@ def _batch(row: list[int], n_best_lists: list[list[Hypothesis]]) -> pa.RecordBat
         for rank, hypothesis in enumerate(n_best)
     ]
     return pa.RecordBatch.from_pylist(records, _HYPOTHESES)
+
+
+def load_predictor(run: TrainedRun) -> Predictor:
+    """Rows `row` (the text's index), `text` and `log_prob`: for each text `n_best` translations,
+    best first; for a text without tokens one row with an empty text."""
+    session = Session.open(run.model, run.vocab, run.search, run.device)
+
+    def predict(texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
+        # The run's own n_best is that of its evaluation; a request gets 1 by default.
+        n_best = settings.get("n_best", 1)
+        translations = session.translate(texts, n_best)
+        return [
+            {"row": row, **text_row(prediction)}
+            for row, predictions in enumerate(translations)
+            for prediction in predictions[:n_best]
+        ]
+
+    return predict
+
+
+PARAMS: dict[str, tuple[int, int]] = {"n_best": (1, LARGEST_N_BEST)}

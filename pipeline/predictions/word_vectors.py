@@ -1,8 +1,9 @@
 """Predictions of word vectors: the vectors, as a table and in word2vec's text format, and the
 nearest neighbours of sample words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.core import params, tables
 from pipeline.inference import check_sizes
-from pipeline.predictions import PredictionRequest
+from pipeline.predictions import PredictionRequest, Predictor, Row, TrainedRun
 from pipeline.tasks import word_vectors
 from pipeline.text.encode import SPACE, Codec
 from pipeline.text.specials import SPECIALS
@@ -84,3 +85,20 @@ def _nearest(unit_VD: NDArray[np.float32], word: int) -> list[int]:
     cosine_V = unit_VD @ unit_VD[word]
     order = np.argsort(-cosine_V, kind="stable")
     return [int(i) for i in order[order != word][:_NEIGHBOURS]]
+
+
+def load_predictor(run: TrainedRun) -> Predictor:
+    """Rows `text`: the rarest words of each text with their nearest neighbours, `king: queen,
+    prince`."""
+    table = vectors(run.request())
+    codec = Codec.load(run.vocab, "text")
+
+    def predict(texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
+        queries = [params.Sample(prompt=text, reference=None) for text in texts]
+        neighbours = samples(queries, table, codec)
+        return [{"text": text} for text in neighbours["text"].to_pylist()]
+
+    return predict
+
+
+PARAMS: dict[str, tuple[int, int]] = {}

@@ -14,10 +14,8 @@ from pipeline.promotion.guards import ScorePair
 from pipeline.promotion.retokenize import TEST, Incomparable, Tokenization
 from pipeline.scoring import vectors
 from pipeline.scoring.significance import Array
-from pipeline.scoring.tasks import Scoring
+from pipeline.scoring.tasks import Scoring, promotion
 
-# by task: the text whose likelihood is scored
-_LIKELIHOOD_TEXT = {"language_model": "text", "translation": "target"}
 # columns that belong to the test set and not to a contender
 _TEST_SET_COLUMNS = ("row", "block", "characters", "pair")
 
@@ -36,14 +34,10 @@ class AlignedScores:
 
 def check_comparable(task: str, champion: Tokenization, challenger: Tokenization) -> None:
     """Raise Incomparable if models of the task with these tokenizations share no test set."""
-    # A language model has no input but the text itself: its likelihood is of the normalised text.
-    if task == "language_model" and champion.normalization != challenger.normalization:
+    rules = promotion(task)
+    if rules.same_normalization and champion.normalization != challenger.normalization:
         raise Incomparable(likelihood_mismatch(task, champion, challenger))
-
-    # The vocabulary is the set of answers: with another one the task itself is another.
-    if task in ("fill_blank", "masked_language_model") and not champion.same_ids(
-        challenger, "text"
-    ):
+    if rules.same_vocabulary and not champion.same_ids(challenger, "text"):
         raise Incomparable(
             "they guess words of different vocabularies, so that their accuracies are not "
             "comparable"
@@ -52,14 +46,16 @@ def check_comparable(task: str, champion: Tokenization, challenger: Tokenization
 
 def likelihood_mismatch(task: str, champion: Tokenization, challenger: Tokenization) -> str:
     """Return why the likelihoods of two models are of different texts; "" if they are not."""
-    if task not in _LIKELIHOOD_TEXT or champion.normalization == challenger.normalization:
+    is_likelihood = promotion(task).likelihood_text is not None
+    if not is_likelihood or champion.normalization == challenger.normalization:
         return ""
     return "they are models of different texts, as text.lowercase or text.letters_only differs"
 
 
 def spells_out_words(task: str, champion: Tokenization, challenger: Tokenization) -> bool:
     """Return whether likelihoods are comparable only with unknown words spelled out."""
-    return task in _LIKELIHOOD_TEXT and not champion.same_ids(challenger, _LIKELIHOOD_TEXT[task])
+    text = promotion(task).likelihood_text
+    return text is not None and not champion.same_ids(challenger, text)
 
 
 def align(
@@ -81,8 +77,7 @@ def align(
         )
         return champion, challenger
 
-    # Word vectors are evaluated on benchmarks, which have no splits and no training rows.
-    if task == "word_vectors":
+    if not promotion(task).has_splits:
         champion, challenger = read(TEST)
         pair = _benchmark_pair(champion, challenger)
         return AlignedScores({TEST: pair}, 0, _coverage(champion, challenger))
@@ -110,7 +105,7 @@ def _select_rows(
     for column in _TEST_SET_COLUMNS:
         if column in champion.column_names and not champion[column].equals(challenger[column]):
             raise Incomparable(f"their scores are of different rows ({column} differs)")
-    if task == "masked_language_model" and not champion["count"].equals(challenger["count"]):
+    if promotion(task).same_count and not champion["count"].equals(challenger["count"]):
         raise Incomparable(
             "different words were masked for each of them, as objective.max_length differs"
         )

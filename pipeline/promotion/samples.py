@@ -4,14 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.core import tables
 from pipeline.promotion.decision import SamplePair
 from pipeline.promotion.guards import ScorePair
 from pipeline.promotion.retokenize import TEST
-from pipeline.scoring.tasks import Scoring
+from pipeline.scoring.tasks import Scoring, promotion
 
 # rows of the test set with the largest gain of the challenger, and as many with its largest loss
 _ROWS_PER_DIRECTION = 3
@@ -53,13 +51,14 @@ def largest_changes(
     without a prediction per row have none. BLEU of single rows is noisy, but good enough to choose
     examples.
     """
-    if task not in _PREDICTIONS:
+    outputs = promotion(task).outputs
+    if outputs is None:
         return ()
-    prompt, reference, read_predictions = _PREDICTIONS[task]
+    prompt, reference, read_predictions = outputs
     path = tokens / f"{TEST}.parquet"
     texts = tables.read(path, tables.schema(path, *tables.TOKENS.values()))
     champion_texts, challenger_texts = (
-        read_predictions(folder) for folder in (champion, challenger)
+        read_predictions(folder, TEST) for folder in (champion, challenger)
     )
 
     champion_score_N, challenger_score_N = (scoring.score(scoring.units(table)) for table in scores)
@@ -90,25 +89,3 @@ def _rows_by_prompt(path: Path) -> dict[str, dict[str, Any]]:
     return {
         row["prompt"]: row for row in tables.read(path, tables.SAMPLES).sort_by("row").to_pylist()
     }
-
-
-def _translations(predictions: Path) -> list[str]:
-    """The best hypothesis of each row, in order of rows."""
-    hypotheses = tables.read(predictions / f"hypotheses_{TEST}.parquet", tables.HYPOTHESES)
-    texts: list[str] = hypotheses.filter(pc.field("rank") == 0).sort_by("row")["text"].to_pylist()
-    return texts
-
-
-def _labels(predictions: Path) -> list[str]:
-    labels: pa.ChunkedArray = tables.read(
-        predictions / f"labels_{TEST}.parquet", tables.LABELS
-    ).sort_by("row")["label"]
-    texts: list[str] = labels.to_pylist()
-    return texts
-
-
-# by task: the columns of prompt and reference, and the reader of the predictions
-_PREDICTIONS = {
-    "translation": ("source", "target", _translations),
-    "classification": ("text", "label", _labels),
-}

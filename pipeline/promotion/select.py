@@ -11,15 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import refuse
-
-# by task: the key below `valid` in the metrics, and whether higher is better
-_VALIDATION_SCORES: dict[str, tuple[str, bool]] = {
-    "translation": ("perplexity.score", False),
-    "language_model": ("bits_per_character", False),
-    "classification": ("accuracy.score", True),
-    "fill_blank": ("pseudo_perplexity.score", False),
-    "masked_language_model": ("masked_perplexity.score", False),
-}
+from pipeline.scoring.tasks import promotion
 
 
 def select_challenger(metrics: Mapping[str, Mapping[str, Any]]) -> str:
@@ -32,10 +24,10 @@ def select_challenger(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     tasks = {str(content["task"]) for content in metrics.values()}
     assert len(tasks) == 1, f"runs of {', '.join(sorted(tasks))} cannot challenge one champion"
 
-    task = tasks.pop()
-    if task not in _VALIDATION_SCORES:
+    validation = promotion(tasks.pop()).validation
+    if validation is None:
         return next(iter(metrics))
-    key, higher_is_better = _VALIDATION_SCORES[task]
+    key, higher_is_better = validation
     # `min` returns the first of equal ones.
     sign = -1 if higher_is_better else 1
     return min(metrics, key=lambda run: sign * _validation_score(run, metrics[run], key))

@@ -6,18 +6,9 @@ from typing import Literal
 
 from pipeline.core import config
 from pipeline.core.errors import refuse
+from pipeline.scoring import tasks
 
 Method = Literal["approximate_randomisation", "paired_bootstrap"]
-
-GUARDS: dict[str, tuple[str, ...]] = {
-    "translation": ("score", "chrf", "perplexity", "bleu_long", "empty"),
-    "language_model": ("score", "perplexity_long"),
-    "classification": ("score", "f1"),
-    "fill_blank": ("score",),
-    "masked_language_model": ("score", "words_guessed", "pairs_guessed"),
-    "word_vectors": ("score", "covered"),
-}
-"""Guards by task, as defined in `pipeline.promotion.guards`. `score` is the task's own score."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,10 +37,11 @@ class Settings:
             )
             raise refuse("resamples", self.resamples, expected)
 
+        known = tasks.guards()
         for task in self.guards:
-            if task not in GUARDS:
-                raise refuse(f"guards.{task}", "an unknown task", "one of " + ", ".join(GUARDS))
-        for task, guards in GUARDS.items():
+            if task not in known:
+                raise refuse(f"guards.{task}", "an unknown task", "one of " + ", ".join(known))
+        for task, guards in known.items():
             self._check_margins(task, guards)
 
     def _check_margins(self, task: str, guards: tuple[str, ...]) -> None:

@@ -4,13 +4,14 @@ The weights stay in DVC's cache; the folder refers to them by their md5."""
 
 import importlib.metadata
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import mlflow.pyfunc
 import pandas as pd
 from mlflow.models import Model, ModelSignature
 from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema
 
+from pipeline.scoring import tasks
+from pipeline.scoring.tasks import Interface
 from pipeline.tracking.lineage import EvaluatedRun
 
 _LOADER = Path(__file__).with_name("loader.py")
@@ -18,36 +19,9 @@ _PACKAGES = ("mlflow", "torch", "numpy", "pyarrow", "safetensors", "tokenizers",
 _FLAVOR, _CODE = "python_function", "model_code_path"
 
 
-class Interface(NamedTuple):
-    """Interface of a task's versions, for MLflow's signature.
-
-    `outputs`: MLflow's types of the output columns by name. `params`: types and defaults by name.
-    `example`: an input text."""
-
-    outputs: dict[str, str]
-    params: dict[str, tuple[str, Any]]
-    example: str
-
-
-INTERFACES = {
-    "translation": Interface(
-        {"row": "long", "text": "string", "log_prob": "double"}, {"n_best": ("long", 1)}, "hello ."
-    ),
-    "language_model": Interface({"text": "string"}, {"seed": ("long", 1)}, "once upon a time"),
-    "classification": Interface({"label": "string", "probability": "double"}, {}, "so good ."),
-    "fill_blank": Interface({"text": "string", "log_prob": "double"}, {}, "the ___ sleeps ."),
-    "masked_language_model": Interface(
-        {"text": "string", "log_prob": "double"}, {}, "the ___ sleeps ."
-    ),
-    "word_vectors": Interface({"text": "string"}, {}, "king"),
-}
-"""Interfaces by task. Translations have a row for each hypothesis; `row` is the number of its
-text."""
-
-
 def save_version(folder: Path, root: Path, run: EvaluatedRun) -> None:
     """Create `folder`: the version that serves the run from the DVC cache of the project `root`."""
-    interface = INTERFACES.get(run.task)
+    interface = tasks.interface(run.task)
     reference = {
         "root": str(root),
         "task": run.task,
@@ -58,7 +32,7 @@ def save_version(folder: Path, root: Path, run: EvaluatedRun) -> None:
         path=str(folder),
         python_model=str(_LOADER),
         model_config={**reference, "search": run.block.get("search")},
-        signature=None if interface is None else signature(interface),
+        signature=signature(interface),
         input_example=pd.DataFrame({"text": [_example(run, interface)]}),
         pip_requirements=requirements(),
     )
@@ -85,12 +59,12 @@ def requirements() -> list[str]:
     return [f"{name}=={importlib.metadata.version(name).split('+')[0]}" for name in _PACKAGES]
 
 
-def _example(run: EvaluatedRun, interface: Interface | None) -> str:
+def _example(run: EvaluatedRun, interface: Interface) -> str:
     """Return the first of the corpus's samples that fits the task, which a reader can send as it
     is."""
-    needs_blank = interface is not None and "___" in interface.example
+    needs_blank = "___" in interface.example
     for sample in run.corpus_block.get("samples") or ():
         prompt = str(sample["prompt"])
         if ("___" in prompt) == needs_blank:
             return prompt
-    return interface.example if interface is not None else ""
+    return interface.example

@@ -18,7 +18,7 @@ ROOT = "SEQLINE_ROOT"
 
 
 class Served(PythonModel):  # type: ignore[misc]
-    """Model with texts in the first column as input, and rows of `package.INTERFACES` as output.
+    """Model with texts in the first column as input, and rows of the task's INTERFACE as output.
 
     Every value is checked here, for `mlflow.pyfunc.load_model` and MLflow's own server too. The
     exception are params with unknown names, which those two log and drop before."""
@@ -46,12 +46,12 @@ class Served(PythonModel):  # type: ignore[misc]
         """As `predict`, for a server that parses requests itself.
 
         UserError for an invalid text or parameter; TimeoutError soon after `seconds`."""
-        from pipeline import answers
+        from pipeline.inference import OutOfTime, time_limit
 
         try:
-            with answers.time_limit(seconds):
+            with time_limit(seconds):
                 return self._predict(texts, params)
-        except answers.OutOfTime as error:
+        except OutOfTime as error:
             raise TimeoutError from error
 
 
@@ -62,15 +62,14 @@ def load_model(
 
     Returns a function from texts and params to rows."""
     # Late: this imports torch, which MLflow does not need to inspect the class.
-    from pipeline import answers
+    from pipeline import predictions
 
     # Both folders are checked out of DVC's cache once, and shared by all versions with their md5.
     root = _project(str(reference["root"]))
     model, vocab = (_materialise(root, str(reference[kind])) for kind in ("model", "vocab"))
     device = params.compute(root / "params.yaml").device
-    return answers.load_predictor(
-        str(reference["task"]), answers.TrainedRun(model, vocab, reference["search"], device)
-    )
+    run = predictions.TrainedRun(model, vocab, reference["search"], device)
+    return predictions.load_predictor(str(reference["task"]), run)
 
 
 def _project(registered: str) -> Path:

@@ -1,5 +1,7 @@
-"""Scores of each task: one module per task, with the task's name, exports `scoring(lowercase,
-tokenizer)`.
+"""Scores of each task: one module per task, with the task's name.
+
+It exports `scoring(lowercase, tokenizer)`, PROMOTION and INTERFACE, so that no other module has to
+name a task.
 
 `lowercase` is the corpus's `text.lowercase`. Models of a lowercased corpus never write capitals, so
 metrics on text ignore case there. `tokenizer` is BLEU's; a table that is scored already needs
@@ -86,6 +88,61 @@ class Scoring:
         """Select the scoring that ranks the rows of `table` by their references alone; the reason
         is "" unless it is a substitute."""
         return self.substitute(table) or (self, "")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Promotion:
+    """How runs of a task are selected, compared and guarded when a challenger is evaluated.
+
+    `guards`: names in `pipeline.promotion.guards`; `score` is the task's own score. `validation`:
+    the key below `valid` in the metrics that selects the challenger, and whether higher is better;
+    None if the task has no validation score. `likelihood_text`: the text whose likelihood is
+    scored, if any. The flags say what must be the same for two models to be comparable.
+    """
+
+    guards: tuple[str, ...]
+    validation: tuple[str, bool] | None
+    likelihood_text: str | None
+    # The text itself is the only input: likelihoods of differently normalized texts differ.
+    same_normalization: bool
+    # The vocabulary is the set of answers: with another one the task itself is another.
+    same_vocabulary: bool
+    # Scores are of tokens that the task selects: both must have selected the same.
+    same_count: bool
+    # False for scores on benchmarks, which have no splits and no training rows.
+    has_splits: bool
+    # Columns of prompt and reference in a split's tokens, and the predictions of its rows in
+    # order: read(folder of predictions, split).
+    outputs: tuple[str, str, Callable[[Path, str], list[str]]] | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Interface:
+    """Interface of a task's versions, for MLflow's signature.
+
+    `outputs`: MLflow's types of the output columns by name. `params`: types and defaults by name.
+    `example`: an input text."""
+
+    outputs: dict[str, str]
+    params: dict[str, tuple[str, Any]]
+    example: str
+
+
+def promotion(task: str) -> Promotion:
+    """PROMOTION of the task."""
+    rules: Promotion = config.named_module("pipeline.scoring.tasks", task, "task").PROMOTION
+    return rules
+
+
+def interface(task: str) -> Interface:
+    """INTERFACE of the task."""
+    served: Interface = config.named_module("pipeline.scoring.tasks", task, "task").INTERFACE
+    return served
+
+
+def guards() -> dict[str, tuple[str, ...]]:
+    """Guards of every task."""
+    return {task: promotion(task).guards for task in config.module_names("pipeline.scoring.tasks")}
 
 
 def load_scoring(file: Path, name: str, run: params.Run, tokenizer: str = "13a") -> Scoring:

@@ -17,7 +17,7 @@ from pipeline.core.errors import read_json_value, refuse
 from pipeline.scoring.lengths import curve
 from pipeline.scoring.likelihood import check_row_numbers
 from pipeline.scoring.significance import Array, Bootstrap
-from pipeline.scoring.tasks import Inputs, Scoring
+from pipeline.scoring.tasks import Inputs, Interface, Promotion, Scoring
 
 _COLUMNS = (
     ("macro F1, %", "f1.score", "{:.2f}"),
@@ -201,3 +201,26 @@ def _names(path: Path) -> list[str]:
     if len(set(names)) < len(names):
         raise refuse(str(path), "a name twice", "the labels' names, each once", _TODO)
     return names
+
+
+def _predicted_labels(predictions: Path, split: str) -> list[str]:
+    labels = tables.read(predictions / f"labels_{split}.parquet", tables.LABELS).sort_by("row")
+    texts: list[str] = labels["label"].to_pylist()
+    return texts
+
+
+PROMOTION = Promotion(
+    guards=("score", "f1"),
+    validation=("accuracy.score", True),
+    likelihood_text=None,
+    same_normalization=False,
+    same_vocabulary=False,
+    same_count=False,
+    has_splits=True,
+    outputs=("text", "label", _predicted_labels),
+)
+INTERFACE = Interface(
+    outputs={"label": "string", "probability": "double"},
+    params={},
+    example="so good .",
+)

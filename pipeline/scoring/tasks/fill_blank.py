@@ -11,7 +11,7 @@ from pipeline.core import tables
 from pipeline.scoring import likelihood
 from pipeline.scoring.lengths import curve
 from pipeline.scoring.significance import Array, Bootstrap, sum_by_block
-from pipeline.scoring.tasks import Inputs, Scoring
+from pipeline.scoring.tasks import Inputs, Interface, Promotion, Scoring
 from pipeline.scoring.unknown import unknown
 
 _MEANING = (
@@ -94,3 +94,20 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
         meaning=_MEANING,
         book_bleu=False,
     )
+
+
+PROMOTION = Promotion(
+    guards=("score",),
+    validation=("pseudo_perplexity.score", False),
+    likelihood_text=None,
+    same_normalization=False,
+    same_vocabulary=True,
+    same_count=False,
+    has_splits=True,
+    outputs=None,
+)
+INTERFACE = Interface(
+    outputs={"text": "string", "log_prob": "double"},
+    params={},
+    example="the ___ sleeps .",
+)

@@ -13,7 +13,7 @@ from pipeline.core import tables
 from pipeline.scoring import likelihood
 from pipeline.scoring.lengths import curve
 from pipeline.scoring.significance import Array, Bootstrap, sum_by_block
-from pipeline.scoring.tasks import Inputs, Scoring
+from pipeline.scoring.tasks import Inputs, Interface, Promotion, Scoring
 from pipeline.scoring.unknown import unknown
 
 _COLUMNS = (
@@ -148,3 +148,20 @@ def _blocks(texts: pa.Table) -> NDArray[np.int64]:
         return paragraph
     row: NDArray[np.int64] = texts["row"].to_numpy()
     return row
+
+
+PROMOTION = Promotion(
+    guards=("score", "perplexity_long"),
+    validation=("bits_per_character", False),
+    likelihood_text="text",
+    same_normalization=True,
+    same_vocabulary=False,
+    same_count=False,
+    has_splits=True,
+    outputs=None,
+)
+INTERFACE = Interface(
+    outputs={"text": "string"},
+    params={"seed": ("long", 1)},
+    example="once upon a time",
+)

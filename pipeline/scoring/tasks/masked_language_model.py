@@ -12,7 +12,7 @@ from pipeline.core.errors import refuse
 from pipeline.scoring import likelihood
 from pipeline.scoring.lengths import curve
 from pipeline.scoring.significance import Array, Bootstrap, sum_by_block
-from pipeline.scoring.tasks import Inputs, Scoring
+from pipeline.scoring.tasks import Inputs, Interface, Promotion, Scoring
 from pipeline.scoring.unknown import unknown
 
 _MAIN = "masked_perplexity"
@@ -150,3 +150,20 @@ def _word_accuracy(sums_RK: Array) -> Array:
 def _pair_accuracy(sums_RK: Array) -> Array:
     share: Array = sums_RK[:, 4] / np.maximum(sums_RK[:, 5], 1)
     return share
+
+
+PROMOTION = Promotion(
+    guards=("score", "words_guessed", "pairs_guessed"),
+    validation=("masked_perplexity.score", False),
+    likelihood_text=None,
+    same_normalization=False,
+    same_vocabulary=True,
+    same_count=True,
+    has_splits=True,
+    outputs=None,
+)
+INTERFACE = Interface(
+    outputs={"text": "string", "log_prob": "double"},
+    params={},
+    example="the ___ sleeps .",
+)

@@ -18,7 +18,7 @@ from pipeline.core import tables
 from pipeline.scoring import likelihood, mt_metrics
 from pipeline.scoring.lengths import curve
 from pipeline.scoring.significance import Array, Bootstrap, Score
-from pipeline.scoring.tasks import Column, Inputs, Scoring
+from pipeline.scoring.tasks import Column, Inputs, Interface, Promotion, Scoring
 from pipeline.scoring.unknown import unknown
 from pipeline.text.tokens import Text
 
@@ -263,3 +263,27 @@ def _matrix(column: pa.ChunkedArray) -> Array:
     joined = column.combine_chunks()
     matrix: Array = pc.list_flatten(joined).to_numpy().reshape(len(joined), -1).astype(np.float64)
     return matrix
+
+
+def _best_translations(predictions: Path, split: str) -> list[str]:
+    """The best hypothesis of each row, in order of rows."""
+    hypotheses = tables.read(predictions / f"hypotheses_{split}.parquet", tables.HYPOTHESES)
+    texts: list[str] = hypotheses.filter(pc.field("rank") == 0).sort_by("row")["text"].to_pylist()
+    return texts
+
+
+PROMOTION = Promotion(
+    guards=("score", "chrf", "perplexity", "bleu_long", "empty"),
+    validation=("perplexity.score", False),
+    likelihood_text="target",
+    same_normalization=False,
+    same_vocabulary=False,
+    same_count=False,
+    has_splits=True,
+    outputs=("source", "target", _best_translations),
+)
+INTERFACE = Interface(
+    outputs={"row": "long", "text": "string", "log_prob": "double"},
+    params={"n_best": ("long", 1)},
+    example="hello .",
+)

@@ -14,7 +14,7 @@ from pipeline.core import tables
 from pipeline.core.errors import refuse
 from pipeline.scoring import vectors
 from pipeline.scoring.significance import Array, Bootstrap
-from pipeline.scoring.tasks import Inputs, Scoring
+from pipeline.scoring.tasks import Inputs, Interface, Promotion, Scoring
 
 _MAIN = "judged"
 _COLUMNS = (
@@ -241,3 +241,20 @@ def _covered(
     mask = pa.array(is_covered)
     chosen = [index.filter(mask).to_numpy().astype(np.int64) for index in indices]
     return benchmark.filter(mask), np.stack(chosen, 1)
+
+
+PROMOTION = Promotion(
+    guards=("score", "covered"),
+    validation=None,
+    likelihood_text=None,
+    same_normalization=False,
+    same_vocabulary=False,
+    same_count=False,
+    has_splits=False,
+    outputs=None,
+)
+INTERFACE = Interface(
+    outputs={"text": "string"},
+    params={},
+    example="king",
+)
