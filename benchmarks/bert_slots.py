@@ -28,8 +28,8 @@ from pipeline.core import config, params, tables
 from pipeline.core.errors import exit_with, refuse
 from pipeline.core.seeding import derive
 from pipeline.nn.cross_entropy import summed_cross_entropy
-from pipeline.ragged import Ragged
 from pipeline.tasks import masked_language_model as mlm
+from pipeline.text.token_budget import Ragged
 from pipeline.training import checkpoint, devices, loop, optim
 
 BOOK_LOSS = 5.885  # as printed in the book, nats per slot

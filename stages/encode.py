@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline import shards
 from pipeline.core import params, stage_arguments, tables
 from pipeline.core.atomic import atomic_dir
 from pipeline.core.errors import exit_with
-from pipeline.text import batches, labels
+from pipeline.text import batches, labels, shards
 from pipeline.text.encode import Codec, describe
 
 Over = shards.MapFunction[tuple[Path, pa.RecordBatch], tuple[pa.RecordBatch, dict[str, int]]]

@@ -22,10 +22,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import shards
 from pipeline.core import config, params, stage_arguments, tables
 from pipeline.core.atomic import atomic_dir, atomic_file
 from pipeline.core.errors import exit_with, refuse
+from pipeline.text import shards
 from pipeline.text.rows import (
     REQUIRED_SPLITS,
     UNSPLIT,

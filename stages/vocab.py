@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline import shards
 from pipeline.core import config, params, stage_arguments, tables
 from pipeline.core.atomic import atomic_dir
 from pipeline.core.errors import exit_with
-from pipeline.text import batches, bpe, labels, vocab
+from pipeline.text import batches, bpe, labels, shards, vocab
 from pipeline.text.encode import Description
 from pipeline.text.tokens import Text
 

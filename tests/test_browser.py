@@ -21,6 +21,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from pipeline import tracking
 from pipeline.core.errors import UserError
+from pipeline.serving import mlflow_ui
 from pipeline.tracking import mlflow_store
 from tests.test_tracking import HANG_SECONDS, digest_of, eventually, write_project
 
@@ -38,8 +39,8 @@ DRAWN = (
     "image.naturalWidth === 200)"
 )
 UI = (
-    "import sys; from pathlib import Path; from pipeline import tracking; "
-    "tracking.ui(Path(sys.argv[1]), int(sys.argv[2]))"
+    "import sys; from pathlib import Path; from pipeline.serving import mlflow_ui; "
+    "mlflow_ui.ui(Path(sys.argv[1]), int(sys.argv[2]))"
 )
 
 
@@ -184,5 +185,5 @@ def test_a_busy_port_is_refused_in_one_line(
         socket.create_server(("127.0.0.1", 0)) as taken,
         pytest.raises(UserError, match="expected a free port") as error,
     ):
-        tracking.ui(tmp_path, taken.getsockname()[1])
+        mlflow_ui.ui(tmp_path, taken.getsockname()[1])
     assert "\n" not in str(error.value)

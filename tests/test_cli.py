@@ -26,8 +26,8 @@ from pipeline.cli import (
     trained_run,
 )
 from pipeline.core.errors import UserError
+from pipeline.core.request_text import LONGEST_TEXT
 from pipeline.dag import paths
-from pipeline.texts import LONGEST_TEXT
 
 ROOT = Path(__file__).resolve().parent.parent
 FROM_HERE = os.environ | {"PYTHONPATH": str(ROOT)}

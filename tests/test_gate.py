@@ -774,7 +774,7 @@ def test_the_projects_own_settings_guard_everything_that_can_be() -> None:
         (
             "guards.translations",
             {},
-            "gate.guards.translations: got an unknown task; expected one of translation,",
+            "gate.guards.translations: got an unknown task; expected one of classification,",
         ),
         ("guards.translation", {"chrf": 1.0}, "gate.guards.translation.score: got nothing"),
         ("guards.fill_blank", ..., "gate.guards.fill_blank: got nothing"),

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from made_models import beam_config, noise, prompts
 from torch import Tensor
 
-from pipeline import ragged
 from pipeline.contracts import EOS, Prompt
 from pipeline.core import tables
 from pipeline.decoding import beam
 from pipeline.nn import segments
 from pipeline.nn.cells import Recurrent
 from pipeline.scoring import lengths
+from pipeline.text import token_budget
 
 CELLS = {"rnn": 1, "gru": 3, "lstm": 4}
 
@@ -232,18 +232,18 @@ def plain_batches(sizes: list[int], budget: int) -> list[list[int]]:
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=40), st.integers(1, 48))
 def test_batches_fill_the_token_budget_and_never_exceed_it(sizes: list[int], budget: int) -> None:
     sizes = sorted(sizes)
-    batches = ragged.batches_by_budget(
+    batches = token_budget.batches_by_budget(
         np.arange(len(sizes)), np.array(sizes), budget, np.random.default_rng(0)
     )
     assert sorted(batch.tolist() for batch in batches) == plain_batches(sizes, budget)
 
 
 def test_a_batch_of_exactly_the_budget_is_one_batch() -> None:
-    batches = ragged.batches_by_budget(
+    batches = token_budget.batches_by_budget(
         np.arange(6), np.array([4] * 6), 24, np.random.default_rng(0)
     )
     assert [batch.tolist() for batch in batches] == [[0, 1, 2, 3, 4, 5]]
-    batches = ragged.batches_by_budget(
+    batches = token_budget.batches_by_budget(
         np.arange(6), np.array([4] * 6), 23, np.random.default_rng(0)
     )
     assert sorted(len(batch) for batch in batches) == [1, 5]
@@ -253,7 +253,7 @@ def test_a_batch_of_exactly_the_budget_is_one_batch() -> None:
 @given(st.integers(1, 100))
 def test_rows_are_padded_to_the_next_multiple_of_four(length: int) -> None:
     column = pa.chunked_array([pa.array([[7] * (length - 1)], type=pa.list_(pa.int32()))])
-    padded = ragged.Ragged(column).padded(np.array([0]), before=None, after=EOS)
+    padded = token_budget.Ragged(column).padded(np.array([0]), before=None, after=EOS)
     assert padded.shape[1] % 4 == 0
     assert length <= padded.shape[1] < length + 4
     assert padded[0, :length].tolist() == [7] * (length - 1) + [EOS]

@@ -16,19 +16,22 @@ from subsets import mostly_long
 from test_tracking import HANG_SECONDS, TOP, empty_store, eventually, project, unused_port
 
 from pipeline import tracking
-from pipeline.tracking import describe, mlflow_store, serve
+from pipeline.serving import server_process
+from pipeline.tracking import describe, mlflow_store
 
 __all__ = ["empty_store", "project"]  # fixtures
 UI = (
-    "import sys, pathlib; from pipeline import tracking; "
-    "tracking.ui(pathlib.Path(sys.argv[1]), int(sys.argv[2]))"
+    "import sys, pathlib; from pipeline.serving import mlflow_ui; "
+    "mlflow_ui.ui(pathlib.Path(sys.argv[1]), int(sys.argv[2]))"
 )
 TIE = (
-    "import subprocess, sys; from pathlib import Path; from pipeline.tracking import serve; "
+    "import subprocess, sys; from pathlib import Path; from pipeline.serving import "
+    "server_process; "
     "import time\n"
 )
 TIE += (
-    "server = serve.start([sys.executable, '-c', sys.argv[1]], Path('.')); print(server.pid, "
+    "server = server_process.start([sys.executable, '-c', sys.argv[1]], Path('.')); "
+    "print(server.pid, "
     "flush=True); time.sleep(9999)"
 )
 WORKERS = (
@@ -81,10 +84,10 @@ def test_a_server_that_ignores_sigterm_ends_with_who_started_it() -> None:
 
 @pytest.mark.parametrize("words", [WORKERS, "pass", "import sys; sys.exit(3)"])
 def test_ending_a_server_leaves_no_process_of_its_group(words: str, tmp_path: Path) -> None:
-    server = serve.start([sys.executable, "-c", words], tmp_path)
+    server = server_process.start([sys.executable, "-c", words], tmp_path)
     if words != WORKERS:
         assert server.wait(HANG_SECONDS) == (3 if "exit" in words else 0), "its own status"
-    serve.end(server)
+    server_process.end(server)
     assert server.returncode is not None
     assert not group(server.pid)
 
@@ -177,7 +180,7 @@ def test_the_pages_answer_their_own_address_alone_and_end_when_seqline_ui_is_kil
 
 def test_the_address_of_the_store_is_not_on_the_server_s_command_line(tmp_path: Path) -> None:
     root = tmp_path / "a?b"
-    words = serve.command(root, 5000)
+    words = mlflow_ui.command(root, 5000)
     assert words[words.index("--artifacts-destination") + 1] == (root / "mlartifacts").as_uri()
     assert not any("sqlite" in word for word in words)
     assert words[words.index("--host") + 1] == "127.0.0.1"

@@ -260,7 +260,7 @@ def test_seqline_serves_a_version_of_classifiers_from_any_folder_and_ends_with_c
     assert not [
         words
         for words in commands
-        if b"pipeline.tracking.server" in words and address.rpartition(":")[2].encode() in words
+        if b"pipeline.serving.http_server" in words and address.rpartition(":")[2].encode() in words
     ]
 
 

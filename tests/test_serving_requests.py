@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from pipeline.tracking import protocol, server
+from pipeline.serving import http_protocol, http_server
 
 
 class Model:
@@ -34,10 +34,12 @@ class Model:
 @contextmanager
 def running(model: Model) -> Iterator[int]:
     """Run the server; yield its port."""
-    with socket.create_server((server.HOST, 0)) as probe:
+    with socket.create_server((http_server.HOST, 0)) as probe:
         port = probe.getsockname()[1]
     served = uvicorn.Server(
-        server.configuration(server.App(model.answer, server.hosts(port, ["proxy.example"])), port)
+        http_server.configuration(
+            http_server.App(model.answer, http_server.hosts(port, ["proxy.example"])), port
+        )
     )
     thread = threading.Thread(target=served.run)
     thread.start()
@@ -73,7 +75,7 @@ def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 def exchanged(port: int, sent: bytes) -> bytes:
     """Send bytes; return all that comes back until the server hangs up."""
-    with socket.create_connection((server.HOST, port), timeout=60) as connection:
+    with socket.create_connection((http_server.HOST, port), timeout=60) as connection:
         with suppress(ConnectionError):  # it may have hung up before it has read all
             connection.sendall(sent)
         parts = []
@@ -282,7 +284,9 @@ def test_a_hostile_head_gets_status_400_and_no_traceback(sent: str, shared, quie
 def test_a_body_that_is_too_large_is_refused_by_its_head_and_by_what_comes(shared, quiet) -> None:
     port = shared[1]
     head = HEAD.replace("{port}", str(port)).encode()
-    stated = exchanged(port, head + f"content-length: {server.LARGEST_BODY + 1}\r\n\r\n".encode())
+    stated = exchanged(
+        port, head + f"content-length: {http_server.LARGEST_BODY + 1}\r\n\r\n".encode()
+    )
     assert parsed(stated)[0] == 413
     chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
     chunked = exchanged(port, head + b"transfer-encoding: chunked\r\n\r\n" + chunk * 40)
@@ -292,21 +296,25 @@ def test_a_body_that_is_too_large_is_refused_by_its_head_and_by_what_comes(share
 
 def test_more_texts_than_the_limit_are_refused(shared, quiet) -> None:
     status, answer = posted(
-        shared[1], json.dumps({"inputs": ["a"] * (server.MOST_TEXTS + 1)}).encode()
+        shared[1], json.dumps({"inputs": ["a"] * (http_server.MOST_TEXTS + 1)}).encode()
     )
     assert (status, "got 1001 texts; expected at most 1000" in answer["message"]) == (413, True)
-    assert posted(shared[1], json.dumps({"inputs": ["a"] * server.MOST_TEXTS}).encode())[0] == 200
+    assert (
+        posted(shared[1], json.dumps({"inputs": ["a"] * http_server.MOST_TEXTS}).encode())[0] == 200
+    )
 
 
 def test_clients_that_never_finish_are_hung_up_on_and_block_nobody(
     monkeypatch: pytest.MonkeyPatch, quiet
 ) -> None:
-    monkeypatch.setattr(protocol, "HEAD_SECONDS", 1.0)
-    monkeypatch.setattr(server, "BODY_SECONDS", 1.0)
+    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 1.0)
+    monkeypatch.setattr(http_server, "BODY_SECONDS", 1.0)
     with running(Model()) as port:
         head = HEAD.replace("{port}", str(port)).encode()
         parts = (b"", b"POST /invo", head, head + b"content-length: 20\r\n\r\n{")
-        connections = [socket.create_connection((server.HOST, port), timeout=60) for _ in parts]
+        connections = [
+            socket.create_connection((http_server.HOST, port), timeout=60) for _ in parts
+        ]
         for connection, sent in zip(connections, parts, strict=True):
             connection.sendall(sent)
         assert posted(port, b'{"inputs": ["a"]}')[0] == 200
@@ -316,10 +324,12 @@ def test_clients_that_never_finish_are_hung_up_on_and_block_nobody(
 
 
 def test_connections_beyond_the_limit_are_refused(monkeypatch: pytest.MonkeyPatch, quiet) -> None:
-    monkeypatch.setattr(protocol, "CONNECTIONS", 2)
+    monkeypatch.setattr(http_protocol, "CONNECTIONS", 2)
     with running(Model()) as port:
         ping = f"GET /ping HTTP/1.1\r\nhost: localhost:{port}\r\n\r\n".encode()
-        connections = [socket.create_connection((server.HOST, port), timeout=60) for _ in range(2)]
+        connections = [
+            socket.create_connection((http_server.HOST, port), timeout=60) for _ in range(2)
+        ]
         for connection in connections:
             connection.sendall(ping)
             assert b" 200 " in connection.recv(1 << 16)
@@ -331,9 +341,9 @@ def test_connections_beyond_the_limit_are_refused(monkeypatch: pytest.MonkeyPatc
 def test_work_beyond_its_time_and_requests_beyond_the_limit_are_refused(
     monkeypatch: pytest.MonkeyPatch, quiet
 ) -> None:
-    monkeypatch.setattr(server, "CONCURRENT", 1)
-    monkeypatch.setattr(server, "QUEUED", 0)
-    monkeypatch.setattr(server, "WORK_SECONDS", 1.0)
+    monkeypatch.setattr(http_server, "CONCURRENT", 1)
+    monkeypatch.setattr(http_server, "QUEUED", 0)
+    monkeypatch.setattr(http_server, "WORK_SECONDS", 1.0)
     model = Model()
     model.free.clear()
     with running(model) as port:

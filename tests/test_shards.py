@@ -22,10 +22,10 @@ import stage_runs
 import yaml
 from sharded import die_of_seven, refuse_seven, square, whose
 
-from pipeline import shards
 from pipeline.core import tables
 from pipeline.core.errors import UserError
 from pipeline.core.params import Compute
+from pipeline.text import shards
 
 ROOT = Path(__file__).resolve().parent.parent
 DASK = Path(sys.executable).with_name("dask")
@@ -320,7 +320,7 @@ def test_a_process_that_dies_is_told_in_a_line() -> None:
 def test_no_worker_outlives_a_process_that_is_killed() -> None:
     program = """
 import sharded, test_shards
-from pipeline import shards
+from pipeline.text import shards
 if __name__ == "__main__":
     with shards.parallel_map(sharded.whose, test_shards.compute("processes")) as over:
         print(*test_shards.seen(over), flush=True)

@@ -24,15 +24,8 @@ from mlflow import MlflowClient
 from pipeline import tracking
 from pipeline.core import tables
 from pipeline.core.errors import UserError
-from pipeline.tracking import (
-    describe,
-    follower,
-    live_log,
-    mlflow_store,
-    run_lock,
-    run_outputs,
-    serve,
-)
+from pipeline.serving import mlflow_ui, server_process
+from pipeline.tracking import describe, follower, live_log, mlflow_store, run_lock, run_outputs
 
 TOP = Path(__file__).parents[1]
 # Beside other tests a follower of the lowest priority may not run for minutes, and would give up
@@ -282,19 +275,19 @@ class Server:
         self.port = unused_port()
         self.folder, self.uri = folder, f"http://127.0.0.1:{self.port}"
         self.command, self.store = (
-            serve.command(folder, self.port),
+            mlflow_ui.command(folder, self.port),
             f"sqlite:///{folder / 'mlflow.db'}",
         )
 
     def __enter__(self) -> "Server":
-        self.process = serve.start(
+        self.process = server_process.start(
             self.command, self.folder, {"MLFLOW_BACKEND_STORE_URI": self.store}
         )
-        serve.wait_until_up(self.process, self.uri)
+        server_process.wait_until_up(self.process, self.uri)
         return self
 
     def __exit__(self, *_: object) -> None:
-        serve.end(self.process)
+        server_process.end(self.process)
 
 
 @pytest.mark.long
@@ -564,7 +557,7 @@ def test_no_message_holds_the_password_of_the_store(
     with pytest.raises(
         UserError, match=rf"^MLFLOW_TRACKING_URI: got {scheme}://127\.0\.0\.1:9/db; expected "
     ) as error:
-        tracking.sync(project) if asked == "sync" else tracking.ui(project, unused_port())
+        tracking.sync(project) if asked == "sync" else mlflow_ui.ui(project, unused_port())
     assert "secret" not in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -579,7 +572,7 @@ def test_a_store_that_works_is_named_without_its_password_and_so_are_its_server_
         f"MLflow at sqlite:///{project / 'mlflow.db'}: of 1 runs, 1 are trained and 0 were "
         "up to date already."
     )
-    assert not any("secret" in word for word in serve.command(project, 5000))
+    assert not any("secret" in word for word in mlflow_ui.command(project, 5000))
 
 
 def test_the_follower_s_log_holds_no_password(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline.cli.arguments import SEED
 from pipeline.core.errors import printable
-from pipeline.texts import checked_text
+from pipeline.core.request_text import checked_text
 
 HELP = "continue a prefix with a trained language model"
 

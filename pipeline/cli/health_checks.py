@@ -15,11 +15,11 @@ import requests
 import sqlalchemy
 import torch
 
-from pipeline import shards
 from pipeline.cli import validate_params
 from pipeline.core.errors import UserError, describe_error, redact
 from pipeline.core.params import compute as compute_of
 from pipeline.dag import paths, project, repair
+from pipeline.text import shards
 from pipeline.tracking import describe
 
 _GIGABYTE = 10**9

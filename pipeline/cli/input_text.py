@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple, TextIO
 
 from pipeline.core.errors import UserError, refuse
-from pipeline.texts import LONGEST_TEXT, too_long
+from pipeline.core.request_text import LONGEST_TEXT, too_long
 
 STDIN = "standard input"
 UNDECODED = re.compile("[\udc80-\udcff]")

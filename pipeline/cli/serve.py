@@ -23,6 +23,6 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(root: Path, arguments: argparse.Namespace) -> None:
     """Serve until Ctrl-C."""
-    from pipeline import tracking
+    from pipeline.serving import model_server
 
-    tracking.model(root, arguments.model, arguments.port, arguments.allow_host)
+    model_server.serve(root, arguments.model, arguments.port, arguments.allow_host)

@@ -15,6 +15,6 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(root: Path, arguments: argparse.Namespace) -> None:
     """Serve until Ctrl-C."""
-    from pipeline import tracking
+    from pipeline.serving import mlflow_ui
 
-    tracking.ui(root, arguments.port)
+    mlflow_ui.ui(root, arguments.port)

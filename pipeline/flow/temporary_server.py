@@ -10,7 +10,7 @@ import os
 import sys
 from functools import partial
 
-from pipeline.tracking.tied_server import end_group_with
+from pipeline.serving.tied_process import end_group_with
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ from torch import nn
 from pipeline.contracts import Attentive
 from pipeline.core import config, params, tables
 from pipeline.core.errors import refuse
+from pipeline.core.request_text import checked_text
 from pipeline.inference import (
     EMPTY,
     Prediction,
@@ -33,7 +34,6 @@ from pipeline.inference import (
     load_trained_model,
 )
 from pipeline.text.encode import Codec, check_ids, describe
-from pipeline.texts import checked_text
 from pipeline.training import devices
 
 # A token to fill in. Samples with a blank are for blank fillers and masked language models.

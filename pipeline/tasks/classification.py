@@ -19,7 +19,7 @@ from pipeline.contracts import EOS, Classifier, Loss, Prompt
 from pipeline.core import tables
 from pipeline.core.errors import refuse, share
 from pipeline.core.seeding import derive
-from pipeline.ragged import Ragged, batches_by_budget, describe_rows, round_up_to_bucket
+from pipeline.text.token_budget import Ragged, batches_by_budget, describe_rows, round_up_to_bucket
 
 SCHEMA = tables.ENCODED_LABELLED
 KIND = "labelled"  # of the corpora that it reads

@@ -21,7 +21,7 @@ from pipeline.core import tables
 from pipeline.core.errors import refuse
 from pipeline.core.seeding import derive
 from pipeline.nn.cross_entropy import summed_cross_entropy
-from pipeline.ragged import Ragged, batches_by_budget, describe_rows
+from pipeline.text.token_budget import Ragged, batches_by_budget, describe_rows
 
 SCHEMA = tables.ENCODED_TEXT
 KIND = "text"  # of the corpora that it reads

@@ -20,7 +20,7 @@ from pipeline.core import tables
 from pipeline.core.errors import at_least_one, refuse
 from pipeline.core.seeding import derive
 from pipeline.nn.cross_entropy import summed_cross_entropy
-from pipeline.ragged import Ragged
+from pipeline.text.token_budget import Ragged
 
 SCHEMA = tables.ENCODED_TEXT
 KIND = "text"  # of the corpora that it reads

@@ -24,8 +24,8 @@ from pipeline.core import tables
 from pipeline.core.errors import at_least_one, refuse
 from pipeline.core.seeding import derive
 from pipeline.nn.cross_entropy import summed_cross_entropy
-from pipeline.ragged import Ragged, round_up_to_bucket
 from pipeline.text.specials import SPECIALS
+from pipeline.text.token_budget import Ragged, round_up_to_bucket
 
 SCHEMA = tables.ENCODED_TEXT
 KIND = "text"  # of the corpora that it reads

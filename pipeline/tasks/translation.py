@@ -20,7 +20,7 @@ from pipeline.core import tables
 from pipeline.core.errors import refuse, share
 from pipeline.core.seeding import derive
 from pipeline.nn.cross_entropy import summed_cross_entropy
-from pipeline.ragged import Ragged, batches_by_budget, describe_rows, round_up_to_bucket
+from pipeline.text.token_budget import Ragged, batches_by_budget, describe_rows, round_up_to_bucket
 
 SCHEMA = tables.ENCODED_PAIR
 KIND = "pair"  # of the corpora that it reads

@@ -27,8 +27,8 @@ from pipeline.contracts import Loss, WordVectors
 from pipeline.core import tables
 from pipeline.core.errors import at_least_one, refuse
 from pipeline.core.seeding import derive
-from pipeline.ragged import Ragged
 from pipeline.text.specials import SPECIALS
+from pipeline.text.token_budget import Ragged
 
 SCHEMA = tables.ENCODED_TEXT
 KIND = "text"  # of the corpora that it reads

@@ -6,13 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import mlflow.pyfunc
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel
+from mlflow.version import VERSION as MLFLOW_VERSION
 
 from pipeline.core import params
 from pipeline.core.errors import UserError, refuse
 from pipeline.dag import cache
+
+__all__ = ["MLFLOW_VERSION", "Served", "load_model", "load_version"]
 
 ROOT = "SEQLINE_ROOT"
 
@@ -53,6 +57,24 @@ class Served(PythonModel):  # type: ignore[misc]
                 return self._predict(texts, params)
         except OutOfTime as error:
             raise TimeoutError from error
+
+
+def load_version(
+    uri: str, seconds: float
+) -> Callable[[Sequence[Any], Mapping[str, Any]], list[dict[str, Any]]]:
+    """Load the version at `uri`; return the function that computes the rows of a request.
+
+    Params that a request leaves out have the defaults of the version's signature. The function
+    raises as `Served.answer` does, after `seconds` too."""
+    model = mlflow.pyfunc.load_model(uri)
+    schema = model.metadata.get_params_schema()
+    defaults = {param.name: param.default for param in schema.params} if schema else {}
+    python_model = model.unwrap_python_model()
+    if not isinstance(python_model, Served):
+        raise refuse(
+            "model", uri, "a version that this project registered", "See `seqline champions`."
+        )
+    return lambda texts, params: python_model.answer(texts, defaults | dict(params), seconds)
 
 
 def load_model(

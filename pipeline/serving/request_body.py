@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from pipeline.core.config import nearest
 from pipeline.core.errors import refuse
-from pipeline.texts import json_kind
+from pipeline.core.request_text import json_kind
 
 # keys of MLflow's forms, each with another layout of the texts
 FORMS = ("inputs", "instances", "dataframe_split", "dataframe_records")

@@ -1,8 +1,4 @@
-"""`seqline ui` and `seqline serve`: MLflow's pages on the project's own store, and the HTTP server
-of a version, on loopback.
-
-The first is MLflow's server, the second our own (server.py). Both are processes that end when this
-one does, even by SIGKILL (tied_server.py)."""
+"""A server as a process on loopback that ends when this process does, even by SIGKILL."""
 
 import os
 import signal
@@ -10,18 +6,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
 from pipeline.core import loopback
-from pipeline.core.errors import redact, refuse
-from pipeline.tracking import artifacts, describe, mlflow_store, registry
+from pipeline.core.errors import refuse
 
-_HOST = "127.0.0.1"
-# without it MLflow shows its pages for chat agents
-_PAGE = "/#/experiments?workflowType=machine_learning"
+HOST = "127.0.0.1"
 _START_SECONDS = 90.0
 _END_SECONDS = 5.0  # for each signal
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
@@ -29,63 +22,12 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
 _EXPECTED_STATUSES = (0, *(-number for number in _SIGNALS), *(128 + number for number in _SIGNALS))
 
 
-def ui(root: Path, port: int) -> None:
-    """Serve MLflow's pages until Ctrl-C or SIGTERM.
-
-    UserError if the port is in use, or the store is a server with pages of its own."""
-    if mlflow_store.is_server(root):
-        raise refuse(
-            "MLFLOW_TRACKING_URI",
-            redact(describe.uri(root)),
-            "no server, to serve the project's own store",
-            "Open it as it is.",
-        )
-    _check_port(port)
-
-    # Report an error of the store before the server starts.
-    with mlflow_store.open_store(root):
-        pass
-    mlflow_store.make_private(root)
-    # The address may contain a password, which must not show on a command line.
-    environment = {"MLFLOW_BACKEND_STORE_URI": describe.uri(root)}
-    server = start(command(root, port), describe.home(root), environment)
-    _run_until_interrupted("ui", server, port, f"MLflow at {_address(port)}{_PAGE}")
+def address(port: int) -> str:
+    """The server's URL."""
+    return f"http://{HOST}:{port}"
 
 
-def model(root: Path, version: str, port: int, hosts: Sequence[str]) -> None:
-    """Serve a version until Ctrl-C or SIGTERM; UserError if there is none, or the port is in use.
-
-    `hosts`: names and ports by which a proxy or a tunnel calls the server, besides those of
-    loopback."""
-    # Report a wrong version or port before the server starts.
-    uri = registry.uri(root, version)
-    _check_port(port)
-
-    server_command = [
-        sys.executable,
-        "-m",
-        "pipeline.tracking.server",
-        uri,
-        "--port",
-        str(port),
-        *(word for host in hosts for word in ("--allow-host", host)),
-    ]
-    environment = {
-        "MLFLOW_TRACKING_URI": describe.uri(root),
-        "SEQLINE_ROOT": str(describe.home(root)),
-    }
-    server = start(server_command, describe.home(root), environment)
-    message = (
-        f'{uri} at {_address(port)}/invocations, for POSTs of JSON such as {{"inputs": ["a text"]}}'
-    )
-    _run_until_interrupted("serve", server, port, message)
-
-
-def _address(port: int) -> str:
-    return f"http://{_HOST}:{port}"
-
-
-def _run_until_interrupted(
+def run_until_interrupted(
     subcommand: str, server: "subprocess.Popen[bytes]", port: int, message: str
 ) -> None:
     """Print the message once the server is up; end its process group at Ctrl-C or SIGTERM."""
@@ -93,7 +35,7 @@ def _run_until_interrupted(
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
                 signal.signal(number, _interrupt)
-        wait_until_up(server, _address(port))
+        wait_until_up(server, address(port))
         if server.poll() is None:
             print(f"seqline: {message} (Ctrl-C ends it)", flush=True)
         server.wait()
@@ -111,40 +53,12 @@ def _run_until_interrupted(
         )
 
 
-def command(root: Path, port: int) -> list[str]:
-    """Command of MLflow's server: one worker, on loopback.
-
-    Every user of the machine can read a command line, so the store's address is not on it. Requests
-    must have this machine as their Host, which stops pages that rebind a DNS name. Pages of other
-    sites get no response from it."""
-    return [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "ui",
-        "--artifacts-destination",
-        artifacts.artifact_folder(root).as_uri(),
-        "--host",
-        _HOST,
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-        "--allowed-hosts",
-        f"localhost:{port},{_HOST}:{port}",
-        "--cors-allowed-origins",
-        f"http://localhost:{port},http://{_HOST}:{port}",
-        "--uvicorn-opts",
-        "--log-level warning",
-    ]
-
-
 def start(
     command: list[str], folder: Path, environment: Mapping[str, str] | None = None
 ) -> "subprocess.Popen[bytes]":
     """Start a server in its own process group, with its output on stderr.
 
-    It ends as soon as this process does, even by SIGKILL: tied_server.py, which starts it, waits
+    It ends as soon as this process does, even by SIGKILL: tied_process.py, which starts it, waits
     for the end of a pipe. `environment` is added to its environment."""
     defaults = {
         # a dozen processes for jobs, which this project does not have
@@ -155,21 +69,21 @@ def start(
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
     }
 
-    # -P: the folder of tied_server.py must not be on its import path.
-    tied = [sys.executable, "-P", str(Path(__file__).with_name("tied_server.py")), *command]
+    # -P: the folder of tied_process.py must not be on its import path.
+    tied = [sys.executable, "-P", str(Path(__file__).with_name("tied_process.py")), *command]
     env = {**os.environ, **defaults, **(environment or {})}
     return subprocess.Popen(
         tied, cwd=folder, env=env, stdin=subprocess.PIPE, stdout=2, process_group=0
     )
 
 
-def _check_port(port: int) -> None:
+def check_port(port: int) -> None:
     """Raise UserError if the port is in use or no port."""
     with socket.socket() as probe:
         # As servers do: a port in TIME_WAIT is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((_HOST, port))
+            probe.bind((HOST, port))
         except OSError as error:
             raise refuse(
                 "--port", port, f"a free port ({error.strerror})", "Name another: --port N."
@@ -189,7 +103,7 @@ def wait_until_up(server: "subprocess.Popen[bytes]", address: str) -> None:
 
 def end(server: "subprocess.Popen[bytes]") -> None:
     """End the server's whole process group, workers included: SIGTERM first, then SIGKILL."""
-    # The end of the pipe ends it too (tied_server.py).
+    # The end of the pipe ends it too (tied_process.py).
     if server.stdin is not None:
         with suppress(OSError):
             server.stdin.close()

@@ -17,14 +17,12 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import mlflow.pyfunc
 import uvicorn
-from mlflow.version import VERSION
 
-from pipeline.core.errors import UserError, exit_with, printable, refuse
-from pipeline.tracking.protocol import LimitedProtocol, error_body
-from pipeline.tracking.request_body import Request, read_csv, read_json
-from pipeline.tracking.served import Served
+from pipeline.core.errors import UserError, exit_with, printable
+from pipeline.serving.http_protocol import LimitedProtocol, error_body
+from pipeline.serving.request_body import Request, read_csv, read_json
+from pipeline.tracking.served import MLFLOW_VERSION, load_version
 
 HOST = "127.0.0.1"
 LARGEST_BODY = 1 << 20  # bytes
@@ -90,7 +88,7 @@ class App:
         path, method = str(scope["path"]), str(scope["method"])
         if path in ("/ping", "/health", "/version"):
             _expect_method(method, ("GET", "HEAD"))
-            return VERSION.encode() if path == "/version" else b"\n"
+            return MLFLOW_VERSION.encode() if path == "/version" else b"\n"
         if path != "/invocations":
             raise Refused(
                 404, "RESOURCE_DOES_NOT_EXIST", f"path: got {path[:60]}; expected /invocations."
@@ -247,21 +245,6 @@ def hosts(port: int, allowed: Iterable[str]) -> list[str]:
     return [*(f"{name}:{port}" for name in names), *without_port, *allowed]
 
 
-def load(uri: str) -> Answer:
-    """Load the version at `uri`; return the function that computes the rows of a request.
-
-    Params that a request leaves out have the defaults of the version's signature."""
-    model = mlflow.pyfunc.load_model(uri)
-    schema = model.metadata.get_params_schema()
-    defaults = {param.name: param.default for param in schema.params} if schema else {}
-    python_model = model.unwrap_python_model()
-    if not isinstance(python_model, Served):
-        raise refuse(
-            "model", uri, "a version that this project registered", "See `seqline champions`."
-        )
-    return lambda texts, params: python_model.answer(texts, defaults | dict(params), WORK_SECONDS)
-
-
 def main() -> None:
     """Serve a version until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(
@@ -271,7 +254,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--allow-host", action="append", default=[])
     arguments = parser.parse_args()
-    app = App(load(arguments.uri), hosts(arguments.port, arguments.allow_host))
+    app = App(
+        load_version(arguments.uri, WORK_SECONDS), hosts(arguments.port, arguments.allow_host)
+    )
     uvicorn.Server(configuration(app, arguments.port)).run()
 
 

@@ -1,0 +1,64 @@
+"""`seqline ui`: MLflow's own pages on the project's own store, on loopback."""
+
+import sys
+from pathlib import Path
+
+from pipeline.core.errors import redact, refuse
+from pipeline.serving import server_process
+from pipeline.tracking import artifacts, describe, mlflow_store
+
+# Without it MLflow shows its pages for chat agents.
+_PAGE = "/#/experiments?workflowType=machine_learning"
+
+
+def ui(root: Path, port: int) -> None:
+    """Serve MLflow's pages until Ctrl-C or SIGTERM.
+
+    UserError if the port is in use, or the store is a server with pages of its own."""
+    if mlflow_store.is_server(root):
+        raise refuse(
+            "MLFLOW_TRACKING_URI",
+            redact(describe.uri(root)),
+            "no server, to serve the project's own store",
+            "Open it as it is.",
+        )
+    server_process.check_port(port)
+
+    # Report an error of the store before the server starts.
+    with mlflow_store.open_store(root):
+        pass
+    mlflow_store.make_private(root)
+    # The address may contain a password, which must not show on a command line.
+    environment = {"MLFLOW_BACKEND_STORE_URI": describe.uri(root)}
+    server = server_process.start(command(root, port), describe.home(root), environment)
+    server_process.run_until_interrupted(
+        "ui", server, port, f"MLflow at {server_process.address(port)}{_PAGE}"
+    )
+
+
+def command(root: Path, port: int) -> list[str]:
+    """Command of MLflow's server: one worker, on loopback.
+
+    Every user of the machine can read a command line, so the store's address is not on it. Requests
+    must have this machine as their Host, which stops pages that rebind a DNS name. Pages of other
+    sites get no response from it."""
+    return [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "ui",
+        "--artifacts-destination",
+        artifacts.artifact_folder(root).as_uri(),
+        "--host",
+        server_process.HOST,
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+        "--allowed-hosts",
+        f"localhost:{port},{server_process.HOST}:{port}",
+        "--cors-allowed-origins",
+        f"http://localhost:{port},http://{server_process.HOST}:{port}",
+        "--uvicorn-opts",
+        "--log-level warning",
+    ]
