@@ -208,7 +208,7 @@ def test_refresh_spends_from_the_same_budget(
     described = {"files": [loose(server.url + "/a")]}
     monkeypatch.setattr(refresh.params, "corpus", lambda *_: corpus)
     corpus = type("Corpus", (), {"source": described})
-    served, unclear = refresh._served(tmp_path, "mine", corpus)  # type: ignore[arg-type]
+    served, unclear = refresh._served_digests(tmp_path, "mine", corpus)  # type: ignore[arg-type]
     assert served == {"a.txt": hashlib.sha256(TEXT).hexdigest()}
     assert not list((tmp_path / ".seqline" / "downloads").glob("*.spent"))
 
@@ -220,7 +220,7 @@ def test_refresh_spends_from_the_same_budget(
 
     server.answer = answer
     for connections in (6, 6):  # the second time no request is sent
-        served, unclear = refresh._served(tmp_path, "mine", corpus)  # type: ignore[arg-type]
+        served, unclear = refresh._served_digests(tmp_path, "mine", corpus)  # type: ignore[arg-type]
         assert served == {}
         assert (
             "budget of 5 requests is spent; the copy at hand stays. Raise download.requests in "

@@ -121,7 +121,7 @@ def test_a_command_that_tells_a_server_which_takes_no_events_ends_in_one_line(
 import sys
 from pipeline.dag import refresh
 from pipeline.cli import main
-refresh.look = lambda root: refresh.SourceChanges({"reviews": "1"}, ())
+refresh.compare_sources = lambda root: refresh.SourceChanges({"reviews": "1"}, ())
 sys.argv = ["seqline", "refresh", "--emit"]
 main()
 """

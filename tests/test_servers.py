@@ -16,7 +16,7 @@ from subsets import mostly_long
 from test_tracking import HANG_SECONDS, TOP, empty_store, eventually, project, unused_port
 
 from pipeline import tracking
-from pipeline.serving import server_process
+from pipeline.serving import mlflow_ui, server_process
 from pipeline.tracking import describe, mlflow_store
 
 __all__ = ["empty_store", "project"]  # fixtures

@@ -99,7 +99,7 @@ def parse_report(values: Mapping[str, Any], root: Path) -> tuple[Plan, list[str]
             "dvc.yaml: got no plan; expected DVC to read it. See "
             f"{root / state_dir.FORK_SERVER_LOG}."
         )
-    return from_json(values["plan"]), values["locked_stages"]
+    return from_json(values["plan"]), values["locked"]
 
 
 def read(root: Path, targets: Sequence[str]) -> Plan:

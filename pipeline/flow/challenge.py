@@ -204,7 +204,7 @@ def _restore(root: Path, folder: Path, champion: Version) -> promotion.Contender
     # The champion's own blocks: the present ones may have changed since it was trained.
     content = config.read(root / "params.yaml")
     content["corpora"] = content["corpora"] | {champion.corpus: champion.corpus_block}
-    content["runs_by_model"] = {champion.run: champion.block}
+    content["runs"] = {champion.run: champion.block}
     with atomic_file(folder / "params.yaml") as temporary:
         temporary.write_text(
             yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8"
