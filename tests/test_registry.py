@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import yaml
+from conftest import ROOT
 from mlflow import MlflowClient
 from subsets import mostly_long
 
@@ -66,7 +67,7 @@ class Project:
         (root / "params.yaml").write_text(
             yaml.safe_dump({"corpora": corpora, "runs": runs}, sort_keys=False)
         )
-        (root / "dvc.yaml").write_text("stages: {}\n")
+        shutil.copy(ROOT / "dvc.yaml", root)
         (root / "presets").mkdir()
         for run, (task, corpus) in RUNS.items():
             self._outputs(run, task, corpus)

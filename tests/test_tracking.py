@@ -4,6 +4,7 @@ costs the training."""
 import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import yaml
+from conftest import ROOT
 from mlflow import MlflowClient
 
 from pipeline import tracking
@@ -71,7 +73,7 @@ def write_project(root: Path, names: tuple[str, ...] = ("lstm",), steps: int = 4
     (root / "params.yaml").write_text(
         yaml.safe_dump({"corpora": {"toy": {"format": "toy"}}, "runs": runs}), encoding="utf-8"
     )
-    (root / "dvc.yaml").write_text("stages: {}\n", encoding="utf-8")
+    shutil.copy(ROOT / "dvc.yaml", root)
     (root / "dvc.lock").write_text(
         yaml.safe_dump({"schema": "2.0", "stages": stages}), encoding="utf-8"
     )

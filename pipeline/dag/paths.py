@@ -48,11 +48,37 @@ def stage_blocks(root: Path) -> list[dict[str, Any]]:
 def option_path(root: Path, stage: str, key: str, block: dict[str, Any], name: str) -> Path:
     """Return the absolute path that the command of `stage` for `key` has as its option `--name`."""
     template = config.read(root / "dvc.yaml")["stages"][stage]
-    words = shlex.split(template["do"]["cmd"])
-    path = words[words.index(f"--{name}") + 1]
-
     section = template["foreach"].strip("${}")  # `runs` of `${runs}`
-    return root / stage_arguments.fill(path, stage_arguments.placeholders(section, key, block))
+    names = stage_arguments.placeholders(section, key, block)
+    return root / stage_arguments.fill(_option(template["do"]["cmd"], name), names)
+
+
+class RunPaths:
+    """Paths of the outputs of runs in the commands of `dvc.yaml`, which is read once."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._stages = config.read(root / "dvc.yaml")["stages"]
+
+    def option(self, stage: str, run: str, name: str) -> Path:
+        """Path that the command of `stage` for the run has as its option `--name`."""
+        template = _option(self._stage(stage)["do"]["cmd"], name)
+        return self._root / stage_arguments.fill(template, {"run": run})
+
+    def shared(self, stage: str, name: str) -> Path:
+        """Path that the command of `stage`, one for all runs, has as its option `--name`."""
+        return self._root / _option(self._stage(stage)["cmd"], name)
+
+    def _stage(self, name: str) -> dict[str, Any]:
+        if name not in self._stages:
+            raise refuse("dvc.yaml", f"no stage {name}", "the DAG of this project", "Restore it.")
+        stage: dict[str, Any] = self._stages[name]
+        return stage
+
+
+def _option(command: str, name: str) -> str:
+    words = shlex.split(command)
+    return words[words.index(f"--{name}") + 1]
 
 
 def abandoned_outputs(root: Path) -> list[Path]:

@@ -12,8 +12,9 @@ from typing import Any
 
 from pipeline.core import config, tables
 from pipeline.core.errors import redact, refuse
+from pipeline.dag.paths import RunPaths
 from pipeline.tracking import artifacts, describe, mlflow_store, run_lock
-from pipeline.tracking.run_outputs import MODELS, Outputs, read_outputs
+from pipeline.tracking.run_outputs import Outputs, read_outputs
 
 _STATE = "seqline.synced"
 _FOLLOWER_SECONDS = 3.0  # a follower with nothing in its way needs one
@@ -27,10 +28,11 @@ def sync(root: Path) -> str:
     """
     names = list(config.section(root / "params.yaml", "runs"))
     stages = describe.read_lock(root)
+    paths = RunPaths(root)
     trained = [
-        read_outputs(root, stages, name, names)
+        read_outputs(paths, stages, name, names)
         for name in names
-        if (root / MODELS / name / "config.json").exists()
+        if (paths.option("train", name, "out") / "config.json").exists()
     ]
 
     lines = []

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pipeline.core import config
 from pipeline.core.errors import refuse
 from pipeline.core.locks import file_lock
+from pipeline.dag.paths import RunPaths
 from pipeline.tracking import (
     artifacts,
     backfill,
@@ -332,7 +333,7 @@ def _find_or_backfill(client: Any, root: Path, run: EvaluatedRun) -> Any:
         return mlflow_run
 
     names = list(config.section(root / "params.yaml", "runs"))
-    outputs = read_outputs(root, describe.read_lock(root), run.run, names)
+    outputs = read_outputs(RunPaths(root), describe.read_lock(root), run.run, names)
     backfill.backfill_run(client, root, outputs)
     return mlflow_store.find_run(client, run.task, key)
 

@@ -12,14 +12,12 @@ from typing import Any
 
 from pipeline.core import tables
 from pipeline.core.errors import read_json, refuse
+from pipeline.dag.paths import RunPaths
 from pipeline.tracking import describe
 
 _DIGEST = re.compile(r"[\w-]{1,128}", re.ASCII)
 _EXPECTED = "JSON of a stage"
 _VERSION = "1"  # of the recorded content: a new one backfills every run once
-MODELS = Path("data/models")
-_SAMPLES = "data/predictions/{}/samples.parquet"
-_REPORTS = Path("reports")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,17 +48,20 @@ class Outputs:
         return digest.hexdigest()
 
 
-def read_outputs(root: Path, stages: Mapping[str, Any], name: str, names: list[str]) -> Outputs:
-    """Read the outputs of the run `name` under `root`.
+def read_outputs(
+    paths: RunPaths, stages: Mapping[str, Any], name: str, names: list[str]
+) -> Outputs:
+    """Read the outputs of the run `name`.
 
     `stages` are those of `dvc.lock`, `names` those of all runs."""
-    facts = _facts(root / MODELS / name / "config.json", name)
+    model = paths.option("train", name, "out")
+    facts = _facts(model / "config.json", name)
     block = facts["run"]
-    history = root / MODELS / name / "history.parquet"
+    history = model / "history.parquet"
 
     # Scores of an older model are left out: they are logged once the run is evaluated.
     is_evaluated = _is_evaluated(stages, name)
-    metrics = dict(describe.flatten(_metrics(root, name) if is_evaluated else {}))
+    metrics = dict(describe.flatten(_metrics(paths, name) if is_evaluated else {}))
     scores = {
         describe.mlflow_name(*keys): float(value)
         for keys, value in metrics.items()
@@ -81,7 +82,7 @@ def read_outputs(root: Path, stages: Mapping[str, Any], name: str, names: list[s
         block=block,
         best_step=int(facts.get("best_step") or 0),
         history=history,
-        files=dict(_files(root, name, names)) if is_evaluated else {},
+        files=dict(_files(paths, name, names)) if is_evaluated else {},
         scores=_without_collisions(scores, history),
         params={
             **describe.settings(block),
@@ -111,8 +112,8 @@ def _facts(path: Path, name: str) -> dict[str, Any]:
     return facts
 
 
-def _metrics(root: Path, name: str) -> dict[str, Any]:
-    path = root / _REPORTS / "metrics" / f"{name}.json"
+def _metrics(paths: RunPaths, name: str) -> dict[str, Any]:
+    path = paths.option("evaluate", name, "metrics")
     if not path.exists():
         return {}
     return read_json(path, _EXPECTED, f"Run `dvc repro -f evaluate@{name}`.")
@@ -151,21 +152,21 @@ def _hashes(stages: Mapping[str, Any], name: str) -> dict[str, str]:
     return {describe.mlflow_name(key): md5 for key, md5 in {**deps, **outs}.items()}
 
 
-def _files(root: Path, name: str, names: list[str]) -> Iterator[tuple[str, Path]]:
+def _files(paths: RunPaths, name: str, names: list[str]) -> Iterator[tuple[str, Path]]:
     """Yield the artifacts of the run `name`: its plots, samples and figures, and the comparison of
     all runs."""
-    plots = root / _REPORTS / "plots" / name
+    plots = paths.option("evaluate", name, "plots")
     for path in _visible_files(plots):
         yield f"plots/{path.relative_to(plots)}", path
 
-    figures = root / _REPORTS / "figures"
+    figures = paths.shared("report", "figures")
     for path in _visible_files(figures):
         if run_of_figure(path.relative_to(figures), names) in (name, None):
             yield f"figures/{path.relative_to(figures)}", path
 
     single_files = {
-        "samples.json": root / _SAMPLES.format(name),
-        "comparison.md": root / _REPORTS / "comparison.md",
+        "samples.json": paths.option("predict", name, "out") / "samples.parquet",
+        "comparison.md": paths.shared("report", "comparison"),
     }
     for label, path in single_files.items():
         if path.exists():
