@@ -27,7 +27,7 @@ from pipeline.core.errors import UserError, exit_with, refuse
 from pipeline.core.seeding import derive
 from pipeline.nn import positional
 from pipeline.text.encode import check_ids, describe
-from pipeline.training import checkpoint, devices, launcher, loop, optim, parallel, start
+from pipeline.training import checkpoint, devices, init_from, launcher, loop, optim, parallel
 
 
 def digest(run: params.Run, inputs: list[Path]) -> str:
@@ -117,7 +117,7 @@ def train(
         vocabulary_digest(arguments.vocab, source),
         vocabulary_digest(arguments.vocab, target),
     )
-    start.init_weights(model, run, arguments.start, vocabularies, where)
+    init_from.init_weights(model, run, arguments.start, vocabularies, where)
     loaded = dict(zip(paths, splits, strict=True))
     refuse_long_rows(model, task_module, objective, arguments.encoded, loaded, run.search or {})
     model.to(device)

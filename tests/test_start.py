@@ -15,7 +15,7 @@ from torch import nn
 from pipeline.contracts import Sizes
 from pipeline.core import config, params
 from pipeline.core.errors import UserError
-from pipeline.training import checkpoint, start
+from pipeline.training import checkpoint, init_from
 
 FAMILIES = sorted(
     file.stem for file in (ROOT / "pipeline" / "models").glob("*.py") if file.stem != "__init__"
@@ -25,7 +25,7 @@ IDS = ("these", "those")
 ADOPTED = [
     (family, parent)
     for family in FAMILIES
-    for parent in start.compatible_families(family)
+    for parent in init_from.compatible_families(family)
     if parent != family
 ]
 
@@ -59,7 +59,7 @@ def refused(run: params.Run, folder: Path, message: str, ids: tuple[str, str] = 
     model = built(run, 2)
     before = [tensor.clone() for tensor in model.parameters()]
     with pytest.raises(UserError, match=message):
-        start.init_weights(model, run, folder, ids, "runs.x")
+        init_from.init_weights(model, run, folder, ids, "runs.x")
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True)), (
         "nothing is half taken over"
     )
@@ -74,7 +74,7 @@ def test_every_family_goes_on_from_a_run_of_its_own(family: str, tmp_path: Path)
         run, model=run.model | {key: free[key] for key in free.keys() & run.model.keys()}
     )
     model = built(run, 2)
-    start.init_weights(model, run, tmp_path / "parent", IDS, "runs.x")
+    init_from.init_weights(model, run, tmp_path / "parent", IDS, "runs.x")
     for name, tensor in parent.state_dict().items():
         assert torch.equal(model.state_dict()[name], tensor), name
 
@@ -85,10 +85,10 @@ def test_what_another_family_learnt_is_adopted_if_its_sizes_are_the_same(
 ) -> None:
     begun = run_of(parent)
     weights = saved(tmp_path / "parent", begun).state_dict()
-    shared = start.compatible_families(family)[parent]
+    shared = init_from.compatible_families(family)[parent]
     run = run_of(family, **{own: begun.model[key] for key, own in shared.items()})
     model = built(run, 2)
-    start.init_weights(model, run, tmp_path / "parent", ("these", "its own"), "runs.x")
+    init_from.init_weights(model, run, tmp_path / "parent", ("these", "its own"), "runs.x")
     own = model.state_dict()
     if parent == "bert":
         taken = {name: tensor for name, tensor in weights.items() if name.startswith("encoder.")}
@@ -164,7 +164,7 @@ def test_from_scratch_nothing_is_taken_over(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"run": None}))
     run = run_of("recurrent_lm")
     model, same = built(run, 2), built(run, 2)
-    start.init_weights(model, run, tmp_path, IDS, "runs.x")
+    init_from.init_weights(model, run, tmp_path, IDS, "runs.x")
     assert all(
         torch.equal(a, b) for a, b in zip(model.parameters(), same.parameters(), strict=True)
     )

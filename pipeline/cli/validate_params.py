@@ -12,7 +12,7 @@ from pipeline.download import source as download
 from pipeline.flow import sections
 from pipeline.scoring import tokenizers
 from pipeline.text import tokens, vocab
-from pipeline.training import devices, loop, optim, start
+from pipeline.training import devices, init_from, loop, optim
 
 SHARED = "shared"  # mappings that other sections merge; no stage reads it
 SECTIONS = ("compute", "evaluation", "corpora", SHARED, "runs")
@@ -149,7 +149,7 @@ def _start(path: Path, name: str, block: params.Run) -> None:
             )
             raise refuse(f"runs.{line[-1]}.start", parent, fitting)
         line.append(parent)
-    begun, families = params.run(path, block.start), start.compatible_families(block.family)
+    begun, families = params.run(path, block.start), init_from.compatible_families(block.family)
     if begun.family not in families:
         fits = [
             other for other in runs if other != name and params.run(path, other).family in families
@@ -163,7 +163,7 @@ def _start(path: Path, name: str, block: params.Run) -> None:
         begun.model,
         f"runs.{block.start}.model",
     )
-    start.refuse_mismatch(block, block.start, begun.family, begun.model, f"runs.{name}.model")
+    init_from.refuse_mismatch(block, block.start, begun.family, begun.model, f"runs.{name}.model")
     own, other = (
         params.corpus(path, corpus).vocab["corpus"] for corpus in (block.corpus, begun.corpus)
     )

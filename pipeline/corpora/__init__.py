@@ -20,7 +20,7 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -83,6 +83,14 @@ def corpus_file(folder: Path, name: str) -> Path:
 def is_blank(texts: pa.StringArray) -> pa.BooleanArray:
     """Mark lines that consist of white space only."""
     return pc.equal(pc.utf8_trim_whitespace(texts), "")
+
+
+def check_files_inside(files: Mapping[str, Sequence[str]]) -> None:
+    """As `check_files`, for splits that are lists of files: none may lie outside of the corpus's
+    folder."""
+    check_files(files)
+    for split, names in files.items():
+        check_inside(f"files.{split}", names)
 
 
 def check_files(files: Mapping[str, object]) -> None:

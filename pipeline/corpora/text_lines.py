@@ -19,7 +19,13 @@ import pyarrow.compute as pc
 
 from pipeline.core import tables
 from pipeline.core.errors import refuse
-from pipeline.corpora import BLANK, check_files, check_inside, is_blank, read_lines
+from pipeline.corpora import (
+    BLANK,
+    check_files_inside,
+    check_inside,
+    is_blank,
+    read_lines,
+)
 
 KIND = "text"
 
@@ -68,9 +74,7 @@ class Config:
     judges: Benchmarks | None
 
     def __post_init__(self) -> None:
-        check_files(self.files)
-        for split, names in self.files.items():
-            check_inside(f"files.{split}", names)
+        check_files_inside(self.files)
 
 
 def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:

@@ -12,7 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.core import tables
-from pipeline.corpora import BLANK, check_files, check_inside, is_blank, read_lines
+from pipeline.corpora import (
+    BLANK,
+    check_files_inside,
+    is_blank,
+    read_lines,
+)
 
 KIND = "text"
 # A line never contains a line feed, so it can mark the end of a sentence.
@@ -27,9 +32,7 @@ class Config:
     files: dict[str, tuple[str, ...]]
 
     def __post_init__(self) -> None:
-        check_files(self.files)
-        for split, names in self.files.items():
-            check_inside(f"files.{split}", names)
+        check_files_inside(self.files)
 
 
 def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:

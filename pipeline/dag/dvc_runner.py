@@ -9,15 +9,13 @@ Both leave the same `dvc.lock`.
 
 import json
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipeline.core import state_dir
 from pipeline.dag import graph, run_settings
 from pipeline.dag.fork_client import ForkServer
-from pipeline.dag.stage_process import SeparateDvc, Starter, dvc_environment
+from pipeline.dag.stage_process import SeparateDvc, Starter, start_dvc_process
 
 
 class DvcRunner(Starter, Protocol):
@@ -75,16 +73,7 @@ class PlainDvc(SeparateDvc):
                 self._reader.kill()
 
     def _plan_command(self, *words: str) -> "subprocess.Popen[bytes]":
-        with (self.root / state_dir.FORK_SERVER_LOG).open("w") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "pipeline.dag.graph", *words],
-                cwd=self.root,
-                env=dvc_environment(),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C on the terminal is for the flow
-            )
+        return start_dvc_process(self.root, "pipeline.dag.graph", *words)
 
 
 def open_runner(root: Path, targets: Sequence[str]) -> DvcRunner:

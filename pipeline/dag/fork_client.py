@@ -3,16 +3,14 @@
 import json
 import queue
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.core import state_dir
 from pipeline.dag import graph, process_groups
-from pipeline.dag.stage_process import LOST, StageProcess, dvc_environment
+from pipeline.dag.stage_process import LOST, StageProcess, start_dvc_process
 
 _EXIT_SECONDS = 15.0
 
@@ -30,16 +28,7 @@ class ForkServer:
         self._report: dict[str, Any] | None = None
         process_groups.folder(root).mkdir(parents=True, exist_ok=True)
 
-        with (root / state_dir.FORK_SERVER_LOG).open("w") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "pipeline.dag.fork_server", str(root), *targets],
-                cwd=root,
-                env=dvc_environment(),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C on the terminal is for the flow
-            )
+        self._process = start_dvc_process(root, "pipeline.dag.fork_server", str(root), *targets)
         threading.Thread(target=self._listen, daemon=True).start()
 
     def __enter__(self) -> "ForkServer":

@@ -1,6 +1,7 @@
 """The process of a stage, and the class that starts each stage as a separate `dvc repro`."""
 
 import os
+import subprocess
 import sys
 import threading
 import uuid
@@ -8,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
+from pipeline.core import state_dir
 from pipeline.dag import process_groups
 
 LOST = -1000  # the status of a stage whose fork server died
@@ -83,3 +85,18 @@ def dvc_environment() -> dict[str, str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     quiet = {"DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
     return {**os.environ, **quiet, "PATH": path, process_groups.MARK: uuid.uuid4().hex}
+
+
+def start_dvc_process(root: Path, module: str, *words: str) -> "subprocess.Popen[bytes]":
+    """Start `python -m MODULE WORDS...`, which imports DVC, with pipes for orders and answers; its
+    errors go to the fork server's log."""
+    with (root / state_dir.FORK_SERVER_LOG).open("w") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *words],
+            cwd=root,
+            env=dvc_environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C on the terminal is for the flow
+        )

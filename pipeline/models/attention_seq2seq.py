@@ -18,6 +18,7 @@ from pipeline.core.errors import at_least_one, refuse, share
 from pipeline.nn.attention import Score, masked_softmax, scoring
 from pipeline.nn.cells import Cell, Implementation, Recurrent, RecurrentState
 from pipeline.nn.dropout import Dropout
+from pipeline.nn.embedding import source_and_target_tables
 from pipeline.nn.masks import real_BS
 
 
@@ -68,11 +69,7 @@ class Model(nn.Module):
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__()
         c = config
-        self.source = nn.Embedding(sizes.source, c.embedding)
-        self.target = nn.Embedding(sizes.target, c.embedding)
-        for table in (self.source, self.target):
-            nn.init.normal_(table.weight, std=0.1)
-
+        self.source, self.target = source_and_target_tables(sizes, c.embedding)
         self.encoder = Recurrent(
             c.cell,
             c.embedding,

@@ -6,12 +6,22 @@ Shapes: V vocabulary, E embedding.
 import torch
 from torch import Tensor, nn
 
+from pipeline.contracts import Sizes
+
 
 def random_table(words: int, width: int) -> nn.Embedding:
     """Embedding table VE drawn from N(0, 0.1^2)."""
     table = nn.Embedding(words, width)
     nn.init.normal_(table.weight, std=0.1)
     return table
+
+
+def source_and_target_tables(sizes: Sizes, width: int) -> tuple[nn.Embedding, nn.Embedding]:
+    """Tables of (source, width) and (target, width), drawn from N(0, 0.1^2)."""
+    tables = nn.Embedding(sizes.source, width), nn.Embedding(sizes.target, width)
+    for table in tables:
+        nn.init.normal_(table.weight, std=0.1)
+    return tables
 
 
 def load_pretrained(table: nn.Embedding, tensors: dict[str, Tensor]) -> None:

@@ -95,6 +95,16 @@ def write_likelihood(
     tables.write(out, pa.table(columns, schema=tables.LIKELIHOOD))
 
 
+def score_split(request: PredictionRequest, session: Session, split: str, out: Path) -> pa.Table:
+    """Write `likelihood_<split>.parquet` of a model with a search; return the encoded table."""
+    table = request.table(split, session.task.SCHEMA)
+    nats, count = session.task.likelihood(
+        session.model, table, request.objective(session.task), request.device
+    )
+    write_likelihood(nats, count, table, out / f"likelihood_{split}.parquet")
+    return table
+
+
 def write_outputs(
     samples: Sequence[params.Sample], predictions: Iterable[Prediction], out: Path
 ) -> None:

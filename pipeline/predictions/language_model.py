@@ -11,7 +11,7 @@ from pipeline.predictions import (
     Predictor,
     Row,
     TrainedRun,
-    write_likelihood,
+    score_split,
     write_samples,
 )
 
@@ -20,11 +20,7 @@ def predict(request: PredictionRequest, out: Path) -> None:
     """Write `likelihood_<split>.parquet` for each split, and `samples.parquet`."""
     session = request.session()
     for split in request.splits():
-        table = request.table(split, session.task.SCHEMA)
-        nats, count = session.task.likelihood(
-            session.model, table, request.objective(session.task), request.device
-        )
-        write_likelihood(nats, count, table, out / f"likelihood_{split}.parquet")
+        score_split(request, session, split, out)
 
     samples = [sample for sample in request.samples if BLANK not in sample.prompt]
     write_samples(session, samples, out)

@@ -18,8 +18,8 @@ from pipeline.predictions import (
     Predictor,
     Row,
     TrainedRun,
+    score_split,
     text_row,
-    write_likelihood,
     write_samples,
 )
 
@@ -40,11 +40,7 @@ def predict(request: PredictionRequest, out: Path) -> None:
     other than valid, `samples.parquet` and, for an attentive model, `attention.parquet`."""
     session = request.session()
     for split in request.splits():
-        table = request.table(split, session.task.SCHEMA)
-        nats, count = session.task.likelihood(
-            session.model, table, request.objective(session.task), request.device
-        )
-        write_likelihood(nats, count, table, out / f"likelihood_{split}.parquet")
+        table = score_split(request, session, split, out)
 
         if split != "valid":
             prompts = session.task.prompts(table, session.device)

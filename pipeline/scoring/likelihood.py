@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.core import tables
-from pipeline.core.errors import refuse
+from pipeline.core.errors import UserError, refuse
+from pipeline.scoring.lengths import curve
 from pipeline.scoring.significance import Array, Bootstrap
 
 _MAX_EXPONENT = 700.0  # exp overflows float64 at 709.8
@@ -27,13 +28,26 @@ def likelihood(predictions: Path, split: str, rows: int) -> pa.Table:
     check_row_numbers(table["row"], rows, path)
 
     if not pc.all(pc.is_finite(table["nats"])).as_py():
-        raise refuse(
-            str(path),
-            "nats that are not finite",
-            "finite numbers",
-            "The model has diverged: train it again.",
-        )
+        raise diverged(path)
     return table
+
+
+def diverged(path: Path) -> UserError:
+    """The error for nats in the file `path` that are not finite."""
+    return refuse(
+        str(path),
+        "nats that are not finite",
+        "finite numbers",
+        "The model has diverged: train it again.",
+    )
+
+
+def curve_by_length(table: pa.Table, bootstrap: Bootstrap, name: str) -> list[dict[str, Any]]:
+    """Perplexity by the number of tokens in the row, as rows of by_length.csv; `name` is the
+    score's."""
+    units_UK = np.stack([table["nats"].to_numpy(), table["count"].to_numpy().astype(np.float64)], 1)
+    length = table["length"].to_numpy().astype(np.int64)
+    return curve(length, units_UK, perplexity, name, bootstrap)
 
 
 def check_row_numbers(row: pa.ChunkedArray, rows: int, path: Path) -> None:

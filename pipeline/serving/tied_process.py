@@ -1,4 +1,4 @@
-"""`python tied_server.py COMMAND... < PIPE`: run a server that ends as soon as the pipe's write end
+"""`python tied_process.py COMMAND... < PIPE`: run a server that ends as soon as the pipe's write end
 is closed.
 
 The operating system closes it when the process that started this one dies, even by SIGKILL. The

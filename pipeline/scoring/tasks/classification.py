@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipeline.core import tables
 from pipeline.core.errors import read_json_value, refuse
 from pipeline.scoring.lengths import curve
-from pipeline.scoring.likelihood import check_row_numbers
+from pipeline.scoring.likelihood import check_row_numbers, diverged
 from pipeline.scoring.significance import Array, Bootstrap
 from pipeline.scoring.tasks import Inputs, Interface, Promotion, Scoring
 
@@ -93,12 +93,7 @@ def rows(inputs: Inputs, split: str) -> pa.Table:
     log_probs_NL = log_probs.reshape(len(texts), len(names))
     nats = -log_probs_NL[np.arange(len(texts)), label_N.to_numpy()]
     if not np.isfinite(nats).all():
-        raise refuse(
-            str(path),
-            "nats that are not finite",
-            "finite numbers",
-            "The model has diverged: train it again.",
-        )
+        raise diverged(path)
     return pa.table(
         {
             "row": texts["row"],

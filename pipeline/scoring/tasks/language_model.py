@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from pipeline.core import tables
 from pipeline.scoring import likelihood
-from pipeline.scoring.lengths import curve
 from pipeline.scoring.significance import Array, Bootstrap, sum_by_block
 from pipeline.scoring.tasks import Inputs, Interface, Promotion, Scoring
 from pipeline.scoring.unknown import unknown
@@ -123,14 +122,7 @@ def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> d
 
 def by_length(table: pa.Table, bootstrap: Bootstrap) -> list[dict[str, Any]]:
     """Perplexity by the number of tokens in the row."""
-    units_UK = np.stack([table["nats"].to_numpy(), table["count"].to_numpy().astype(np.float64)], 1)
-    return curve(
-        table["length"].to_numpy().astype(np.int64),
-        units_UK,
-        likelihood.perplexity,
-        "perplexity",
-        bootstrap,
-    )
+    return likelihood.curve_by_length(table, bootstrap, "perplexity")
 
 
 def _excess(sums_RK: Array) -> Array:

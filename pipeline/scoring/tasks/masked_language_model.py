@@ -10,7 +10,6 @@ import pyarrow.compute as pc
 from pipeline.core import tables
 from pipeline.core.errors import refuse
 from pipeline.scoring import likelihood
-from pipeline.scoring.lengths import curve
 from pipeline.scoring.significance import Array, Bootstrap, sum_by_block
 from pipeline.scoring.tasks import Inputs, Interface, Promotion, Scoring
 from pipeline.scoring.unknown import unknown
@@ -79,12 +78,7 @@ def rows(inputs: Inputs, split: str) -> pa.Table:
             "Run `dvc repro`: it is stale.",
         )
     if not pc.all(pc.is_finite(pc.add(pairs["nats"], pairs["pair_nats"]))).as_py():
-        raise refuse(
-            str(path),
-            "nats that are not finite",
-            "finite numbers",
-            "The model has diverged: train it again.",
-        )
+        raise likelihood.diverged(path)
     unknown_words = unknown(texts["tokens"], inputs.encoded, split, "text")
 
     # Block, length and unknown words are those of a pair's first sentence.
@@ -132,14 +126,7 @@ def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> d
 
 def by_length(table: pa.Table, bootstrap: Bootstrap) -> list[dict[str, Any]]:
     """Masked perplexity by the number of words in the pair."""
-    units_UK = np.stack([table["nats"].to_numpy(), table["count"].to_numpy().astype(np.float64)], 1)
-    return curve(
-        table["length"].to_numpy().astype(np.int64),
-        units_UK,
-        likelihood.perplexity,
-        _MAIN,
-        bootstrap,
-    )
+    return likelihood.curve_by_length(table, bootstrap, _MAIN)
 
 
 def _word_accuracy(sums_RK: Array) -> Array:
