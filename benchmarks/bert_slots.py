@@ -91,7 +91,7 @@ def book_masked_words(task: RecordingTask, epochs: int) -> float:
     It masks 15 % of a pair's tokens, <cls> and <sep> among them, but at least one. It leaves out
     pairs longer than `max_length`, which are cut here."""
     length = task.train.ids.length
-    batches = [planned.chosen for epoch in range(epochs) for planned in task.plan(epoch)]
+    batches = [planned.pairs for epoch in range(epochs) for planned in task.plan(epoch)]
     tokens = np.concatenate(
         [length[pairs.first_P] + length[pairs.second_P] + 3 for pairs in batches]
     )

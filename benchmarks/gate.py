@@ -6,7 +6,7 @@ worse, or better.
 Systems are sampled row by row. `means`: a score for each row, with row effects common to both
 systems. `corpus BLEU`: sentences with a share of wrong words, scored by sacreBLEU's own counts. The
 output also has the number of promotions of equal challengers that chance explains at the level.
-`tests/test_gate.py` asserts these numbers."""
+`tests/promotion/test_promotion.py` asserts these numbers."""
 
 import argparse
 import functools

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import fast_yaml
 import hypothesis
 import pytest
-import quick_yaml
 
 # tensors are small and the cores taken: a second thread waits, busily
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -32,8 +32,8 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 ROOT = Path(__file__).resolve().parent.parent
 LONG = (
     "retrain",
-    "flow",
-    "pool",
+    "prefect_flow",
+    "work_pool",
     "dag",
     "tracking",
     "parallel",
@@ -46,9 +46,23 @@ LONG = (
 )
 
 
+# Files whose tests start no servers and train little: `pytest -m quick` runs them within a minute.
+QUICK = (
+    *("bundle", "cache", "classifiers", "corpora", "cross_entropy", "decoding", "dropout"),
+    *("family_oracles", "hostile_archives", "init_from", "mutations", "nn", "optim", "positions"),
+    *("process_identity", "redirects", "reliability", "results", "search_rules", "structure"),
+    *("text", "time_zone", "transformer_oracles"),
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that take longest first: workers take a file at a time, and none should begin a
     long one at the end."""
+    for item in items:
+        is_quick = item.path.stem.removeprefix("test_") in QUICK
+        if is_quick and item.get_closest_marker("long") is None:
+            item.add_marker(pytest.mark.quick)
+
     place = {f"test_{name}": number for number, name in enumerate(LONG)}
     items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
 
@@ -120,12 +134,12 @@ def edited() -> Callable[[Path, str, object], None]:
     """`edited(root, "runs.lstm.seed", 2)` sets a key of params.yaml; the value `...` removes it."""
 
     def edit(root: Path, dotted: str, value: object) -> None:
-        content = quick_yaml.load((root / "params.yaml").read_text())
+        content = fast_yaml.load((root / "params.yaml").read_text())
         *above, last = dotted.split(".")
         here = content
         for key in above:
             here = here[key]
         here.pop(last) if value is ... else here.update({last: value})
-        (root / "params.yaml").write_text(quick_yaml.dump(content))
+        (root / "params.yaml").write_text(fast_yaml.dump(content))
 
     return edit

@@ -12,7 +12,7 @@ no harm. The bytes of `dvc.lock` stay those that DVC would have written.
 - `Lock.lock`. DVC tries a lock twice a second. Here fifty times.
 
 `run.dvc: plain` in flow.yaml turns `apply` off: then each stage is `dvc repro --single-item STAGE`
-of the unchanged DVC (dvc_runner.py). tests/test_plain_dvc.py compares the two.
+of the unchanged DVC (dvc_runner.py). tests/dag/test_plain_dvc.py compares the two.
 """
 
 import contextlib

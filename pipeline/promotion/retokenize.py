@@ -4,7 +4,6 @@ The raw text is the same for both; each normalises, splits and numbers it by its
 test set thus keeps its rows when the corpus's `text:` block or vocabulary changes, and both
 contenders are evaluated on the same rows."""
 
-import hashlib
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.core import tables
+from pipeline.core.digest import file_digest, new_digest
 from pipeline.text.encode import Description, describe
 from pipeline.text.rows import PreparedBatch, prepare
 from pipeline.text.splits import Digests, digests
@@ -117,10 +117,9 @@ def read_tokenization(vocab: Path) -> Tokenization:
 
 def md5(files: Iterable[Path]) -> str:
     """One digest of the files' names and bytes, in the order given."""
-    total = _md5()
+    total = new_digest("md5")
     for path in files:
-        with path.open("rb") as file:
-            total.update(path.name.encode() + b"\0" + hashlib.file_digest(file, _md5).digest())
+        total.update(path.name.encode() + b"\0" + bytes.fromhex(file_digest(path, "md5")))
     return total.hexdigest()
 
 
@@ -131,10 +130,6 @@ def test_set_files(tokens: Path) -> list[Path]:
         *(tokens / f"{split}.parquet" for split in list_splits(tokens)),
         *(file for file in extra if file.exists()),
     ]
-
-
-def _md5() -> "hashlib._Hash":
-    return hashlib.md5(usedforsecurity=False)
 
 
 def _prepare(batch: pa.RecordBatch, description: Description) -> PreparedBatch:

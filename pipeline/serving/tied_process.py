@@ -1,5 +1,5 @@
-"""`python tied_process.py COMMAND... < PIPE`: run a server that ends as soon as the pipe's write end
-is closed.
+"""`python tied_process.py COMMAND... < PIPE`: run a server that ends as soon as the pipe is
+closed.
 
 The operating system closes it when the process that started this one dies, even by SIGKILL. The
 whole process group is ended then, since servers have workers. This file is run by its path, so it

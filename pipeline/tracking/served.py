@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel
 from mlflow.version import VERSION as MLFLOW_VERSION
 
-from pipeline.core import params
+from pipeline.core import params, state_dir
 from pipeline.core.errors import UserError, refuse
 from pipeline.dag import cache
 
@@ -108,6 +108,6 @@ def _project(registered: str) -> Path:
 
 
 def _materialise(root: Path, md5: str) -> Path:
-    place = root / ".seqline" / "served" / cache.check_md5(md5, "the version's reference")
+    place = root / state_dir.SERVED / cache.check_md5(md5, "the version's reference")
     cache.materialize(root, md5, place)
     return place

@@ -1,0 +1,421 @@
+"""Every family: masks proven by perturbation, cached decoding against teacher forcing, and that it
+can learn."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from fitting import fit
+from long_cases import mostly_long
+from torch import nn
+
+from pipeline.contracts import BOS, EOS, PAD, Attentive, Prompt, Sizes
+from pipeline.core import tables
+from pipeline.core.errors import UserError
+from pipeline.nn.attention import masked_softmax
+from pipeline.nn.positional import sinusoidal_TH
+from pipeline.tasks import language_model, translation
+from pipeline.training import checkpoint
+
+CPU = torch.device("cpu")
+RECURRENT = {
+    "embedding": 24,
+    "hidden": 32,
+    "layers": 1,
+    "dropout": 0.0,
+    "bidirectional": True,
+    "implementation": "fused",
+}
+TRANSFORMER = {
+    "width": 32,
+    "heads": 4,
+    "feed_forward": 64,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "dropout": 0.0,
+    "norm": "layer",
+    "learned_positions": None,
+    "implementation": "fused",
+}
+TRANSLATORS: dict[str, tuple[str, dict[str, Any]]] = {
+    "seq2seq rnn": ("seq2seq", RECURRENT | {"cell": "rnn", "bidirectional": False, "layers": 2}),
+    "seq2seq gru": ("seq2seq", RECURRENT | {"cell": "gru"}),
+    "seq2seq lstm": ("seq2seq", RECURRENT | {"cell": "lstm", "layers": 2}),
+    "additive attention": ("attention_seq2seq", RECURRENT | {"cell": "gru", "score": "additive"}),
+    "scaled dot attention": (
+        "attention_seq2seq",
+        RECURRENT | {"cell": "lstm", "score": "scaled_dot", "layers": 2},
+    ),
+    "dot attention": (
+        "attention_seq2seq",
+        RECURRENT | {"cell": "gru", "score": "dot", "bidirectional": False},
+    ),
+    "general attention": ("attention_seq2seq", RECURRENT | {"cell": "rnn", "score": "general"}),
+    "gaussian attention": ("attention_seq2seq", RECURRENT | {"cell": "gru", "score": "gaussian"}),
+    "pre-norm transformer": ("transformer", TRANSFORMER | {"norm_first": True, "tied": "all"}),
+    "learned positions": (
+        "transformer",
+        TRANSFORMER | {"norm_first": True, "tied": "all", "learned_positions": 64},
+    ),
+    "batch-norm transformer": (
+        "transformer",
+        TRANSFORMER | {"norm_first": False, "tied": "none", "norm": "batch"},
+    ),
+    "post-norm transformer": ("transformer", TRANSFORMER | {"norm_first": False, "tied": "none"}),
+}
+SIZES = Sizes(14, 14, True)
+RECURRENT_LM = {
+    "embedding": 16,
+    "hidden": 32,
+    "layers": 2,
+    "dropout": 0.0,
+    "tied": False,
+    "implementation": "fused",
+}
+TRANSFORMER_LM = {
+    "width": 32,
+    "heads": 4,
+    "feed_forward": 64,
+    "layers": 2,
+    "context": 8,
+    "dropout": 0.0,
+    "norm": "layer",
+}
+TRANSFORMER_LM |= {
+    "norm_first": True,
+    "learned_positions": False,
+    "tied": True,
+    "implementation": "fused",
+}
+LANGUAGE_MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "rnn": ("recurrent_lm", RECURRENT_LM | {"cell": "rnn"}),
+    "gru one-hot": ("recurrent_lm", RECURRENT_LM | {"cell": "gru", "embedding": 0}),
+    "lstm tied": ("recurrent_lm", RECURRENT_LM | {"cell": "lstm", "embedding": 32, "tied": True}),
+    "transformer": ("transformer_lm", TRANSFORMER_LM),
+    "transformer, learned positions": (
+        "transformer_lm",
+        TRANSFORMER_LM | {"learned_positions": True, "norm_first": False},
+    ),
+}
+
+
+@pytest.fixture(params=TRANSLATORS, ids=list(TRANSLATORS))
+def translator(request: pytest.FixtureRequest) -> Any:
+    torch.manual_seed(3)
+    family, block = TRANSLATORS[request.param]
+    return checkpoint.build(family, block, SIZES, "runs.test.model").eval()
+
+
+def language_model_called(name: str) -> Any:
+    torch.manual_seed(1)
+    family, block = LANGUAGE_MODELS[name]
+    return checkpoint.build(family, block, Sizes(10, 10, True), "model").eval()
+
+
+def pairs(rows: list[tuple[list[int], list[int]]]) -> pa.Table:
+    source, target = zip(*rows, strict=True)
+    return pa.table(
+        {"row": range(len(rows)), "source": source, "target": target}, schema=tables.ENCODED_PAIR
+    )
+
+
+def reversals(count: int, seed: int) -> pa.Table:
+    rng = np.random.default_rng(seed)
+    digits = [[int(d) for d in rng.integers(4, 14, rng.integers(2, 5))] for _ in range(count)]
+    return pairs([(row, row[::-1]) for row in digits])
+
+
+def texts(rows: list[list[int]]) -> pa.Table:
+    return pa.table(
+        {"row": range(len(rows)), "ids": rows, "paragraph": [0] * len(rows)},
+        schema=tables.ENCODED_TEXT,
+    )
+
+
+def prompt_of(*rows: list[int], width: int = 0) -> Prompt:
+    width = max(width, *(len(row) for row in rows))
+    ids = torch.tensor([row + [PAD] * (width - len(row)) for row in rows])
+    return Prompt(ids, torch.tensor([len(row) for row in rows]))
+
+
+def translation_config(**changes: Any) -> translation.Config:
+    return translation.Config(
+        **({"batch_tokens": 400, "label_smoothing": 0.0, "max_length": 40} | changes)
+    )
+
+
+@torch.inference_mode()
+def test_padding_and_batch_mates_do_not_change_a_score(translator: Any) -> None:
+    alone, _ = translation.likelihood(
+        translator, pairs([([5, 6], [7, 8, 9])]), translation_config(), CPU
+    )
+    beside, _ = translation.likelihood(
+        translator,
+        pairs([([5, 6], [7, 8, 9]), ([4] * 19, [5] * 17), ([9], [9])]),
+        translation_config(),
+        CPU,
+    )
+    assert beside[0] == pytest.approx(alone[0], abs=1e-4)
+
+
+@torch.inference_mode()
+def test_no_step_sees_the_target_after_it(translator: Any) -> None:
+    prompt, target = prompt_of([5, 6, 7, EOS]), torch.tensor([[BOS, 4, 5, 6, 7]])
+    before = translator.hidden(prompt, target)
+    for t in range(1, 5):
+        changed = target.clone()
+        changed[0, t] = 12
+        after = translator.hidden(prompt, changed)
+        assert torch.equal(after[0, :t], before[0, :t])
+        assert not torch.allclose(after[0, t], before[0, t])
+
+
+@torch.inference_mode()
+def test_every_source_token_matters(translator: Any) -> None:
+    target = torch.tensor([[BOS, 4, 5]])
+    before = translator.hidden(prompt_of([5, 6, 7, EOS]), target)
+    for changed in ([9, 6, 7, EOS], [5, 9, 7, EOS], [5, 6, 9, EOS]):
+        assert not torch.allclose(translator.hidden(prompt_of(changed), target), before, atol=1e-6)
+
+
+@torch.inference_mode()
+def test_decoding_step_by_step_equals_teacher_forcing(translator: Any) -> None:
+    prompt = prompt_of([5, 6, 7, 8, EOS], [9, EOS])
+    target = torch.tensor([[BOS, 4, 5, 6], [BOS, 7, 8, 9]])
+    forced = translator.project(translator.hidden(prompt, target)).log_softmax(-1)
+    state, first = translator.begin(prompt)
+    assert torch.equal(first, target[:, 0])
+    for t in range(target.shape[1]):
+        log_probs, state = translator.step(state, target[:, t])
+        torch.testing.assert_close(log_probs, forced[:, t], atol=1e-5, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_a_reordered_state_goes_on_as_the_rows_it_was_taken_from(translator: Any) -> None:
+    prompt, rows = prompt_of([5, 6, 7, EOS], [9, 4, EOS]), torch.tensor([1, 0, 1])
+    state, first = translator.begin(prompt)
+    _, state = translator.step(state, first)
+    last = torch.tensor([6, 7])
+    straight, _ = translator.step(state, last)
+    moved, _ = translator.step(translator.reorder(state, rows), last[rows])
+    torch.testing.assert_close(moved, straight[rows], atol=1e-5, rtol=1e-5)
+
+
+@torch.inference_mode()
+def test_attention_is_a_distribution_over_the_real_source(translator: Any) -> None:
+    if not isinstance(translator, Attentive):
+        assert not hasattr(translator, "attention")
+        return
+    weights = translator.attention(
+        prompt_of([5, 6, EOS], [7, 8, 9, 10, EOS]), torch.tensor([[BOS, 4], [BOS, 5]])
+    )
+    for weights_BTS in weights.values():
+        assert weights_BTS.shape == (2, 2, 5)
+        torch.testing.assert_close(weights_BTS.sum(-1), torch.ones(2, 2))
+        assert not weights_BTS[0, :, 3:].any()
+
+
+@pytest.mark.parametrize(
+    "name",
+    mostly_long(
+        ["additive attention", "pre-norm transformer", "scaled dot attention", "seq2seq gru"], 1
+    ),
+)
+def test_every_translator_learns_to_reverse_digits(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    torch.set_num_threads(1)
+    family, block = TRANSLATORS[name]
+    if family == "seq2seq":  # all of the sentence must fit into one vector
+        block = block | {"hidden": 64}
+    model: Any = checkpoint.build(family, block, SIZES, "model")
+    task = translation.Task(
+        reversals(1500, 1), reversals(20, 2), translation_config(batch_tokens=120), 1, CPU
+    )
+    fit(model, task, 0.005, 10, tmp_path)
+    test = reversals(100, 3)
+    right = 0
+    for rows, prompt in translation.prompts(test, CPU):
+        said_BT = greedy(model, prompt, 6)
+        for row, said in zip(rows, said_BT.tolist(), strict=True):
+            want = [*test["target"][int(row)].as_py(), EOS]
+            right += said[: len(want)] == want
+    assert right > 80
+
+
+@torch.inference_mode()
+def greedy(model: Any, prompt: Prompt, steps: int) -> torch.Tensor:
+    state, last = model.begin(prompt)
+    said = []
+    for _ in range(steps):
+        log_probs, state = model.step(state, last)
+        last = log_probs.argmax(-1)
+        said.append(last)
+    return torch.stack(said, 1)
+
+
+@pytest.mark.parametrize("name", LANGUAGE_MODELS)
+def test_every_language_model_learns_a_repeated_phrase(name: str, tmp_path: Path) -> None:
+    model = language_model_called(name)
+    table = texts([[4, 5, 6, 5, 4, 7]] * 200)
+    objective = language_model.Config(
+        batch_size=4, steps=16, sampling="sequential", max_train_tokens=None
+    )
+    task = language_model.Task(table, texts([[4, 5, 6, 5, 4, 7]] * 5), objective, 1, CPU)
+    # the tied LSTM takes longest
+    fit(model, task, 0.01, 4 if name.startswith("transformer") else 16, tmp_path)
+    nats, count = language_model.likelihood(model, texts([[4, 5, 6, 5, 4, 7]] * 3), objective, CPU)
+    assert math.exp(nats[1:].sum() / count[1:].sum()) < 1.2
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("name", LANGUAGE_MODELS)
+def test_the_window_of_scoring_changes_no_likelihood(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = language_model_called(name)
+    table = texts([[4, 5, 6], [], [7], [8, 9] * 10])
+    objective = language_model.Config(
+        batch_size=1, steps=2, sampling="random", max_train_tokens=None
+    )
+    whole, count = language_model.likelihood(model, table, objective, CPU)
+    monkeypatch.setattr(language_model, "SCORING_STEPS", 3)
+    pieces, _ = language_model.likelihood(model, table, objective, CPU)
+    np.testing.assert_allclose(pieces, whole, rtol=1e-5)
+    assert count.tolist() == [4, 1, 2, 21]
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("name", LANGUAGE_MODELS)
+def test_no_token_sees_those_after_it(name: str) -> None:
+    model, ids = language_model_called(name), torch.tensor([[EOS, 4, 5, 6, 7, 8]])
+    before, _ = model.hidden(ids, None)
+    changed = ids.clone()
+    changed[0, 3] = 9
+    after, _ = model.hidden(changed, None)
+    assert torch.equal(after[0, :3], before[0, :3])
+    assert not torch.allclose(after[0, 3:], before[0, 3:])
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("name", LANGUAGE_MODELS)
+def test_a_prompt_is_read_and_gone_on_from_as_the_stream_would_be(name: str) -> None:
+    """Prompts of unlike lengths side by side, past the Transformer's context, with rows swapped on
+    the way."""
+    model, rng = language_model_called(name), np.random.default_rng(1)
+    rows = [
+        [int(i) for i in rng.integers(4, 10, length)] for length in (0, 1, 3, 7, 8, 9, 12, 13, 21)
+    ]
+    told = torch.from_numpy(rng.integers(4, 10, (11, len(rows))))
+    state, last = model.begin(language_model.prompt(pa.array(rows, pa.list_(pa.int32())), CPU))
+    order = torch.arange(len(rows)).flip(0)
+    log_probs, state = model.step(state, last)
+    for following in told:
+        for row, ids in enumerate(rows):
+            hidden, _ = model.hidden(torch.tensor([[EOS, *ids]]), None)
+            want = model.project(hidden[0, -1]).log_softmax(-1)
+            torch.testing.assert_close(log_probs[row], want, atol=1e-5, rtol=1e-4)
+        rows = [[*ids, int(i)] for ids, i in zip(rows, following, strict=True)]
+        rows, following = [rows[i] for i in order], following[order]
+        log_probs, state = model.step(model.reorder(state, order), following)
+
+
+@pytest.mark.parametrize("name", [*LANGUAGE_MODELS, *TRANSLATORS])
+def test_a_uniform_model_has_the_vocabulary_as_its_perplexity(name: str) -> None:
+    translates = name in TRANSLATORS
+    family, block = (TRANSLATORS if translates else LANGUAGE_MODELS)[name]
+    model: Any = checkpoint.build(family, block, SIZES, "model").eval()
+    nn.init.zeros_(model.output.weight)
+    nn.init.zeros_(model.output.bias)
+    if translates:
+        nats, count = translation.likelihood(
+            model, pairs([([4, 5], [6, 7, 8]), ([9], [5])]), translation_config(), CPU
+        )
+    else:
+        objective = language_model.Config(
+            batch_size=1, steps=2, sampling="random", max_train_tokens=None
+        )
+        nats, count = language_model.likelihood(model, texts([[4, 5, 6], [7]]), objective, CPU)
+    assert count.tolist() == [4, 2], "each row and its end"
+    assert math.exp(nats.sum() / count.sum()) == pytest.approx(SIZES.target)
+
+
+def test_a_translators_smoothing_keeps_1_s_for_the_true_token_and_is_for_training_alone() -> None:
+    family, block = TRANSLATORS["additive attention"]
+    model: Any = checkpoint.build(family, block, SIZES, "model").eval()
+    table = reversals(30, 1)
+    plain, smooth = (
+        translation.Task(table, table, translation_config(label_smoothing=s), 1, CPU)
+        for s in (0.0, 0.2)
+    )
+    batch = plain.batch(np.arange(30))
+    real_BT = batch.label_BT != PAD
+    assert not real_BT.all()
+    with torch.no_grad():
+        log_probs_NV = model.project(
+            model.hidden(batch.prompt, batch.input_BT)[real_BT]
+        ).log_softmax(-1)
+        true_N = log_probs_NV.gather(1, batch.label_BT[real_BT][:, None]).squeeze(1)
+        loss, _ = smooth.loss(model, batch, None)
+        torch.testing.assert_close(loss.total, -(0.8 * true_N + 0.2 * log_probs_NV.mean(1)).sum())
+    assert loss.tokens == real_BT.sum()
+    assert float(smooth.validate(model)[0].total) == pytest.approx(
+        float(plain.validate(model)[0].total)
+    )
+
+
+def test_masked_softmax_gives_nothing_where_nothing_may_be_seen() -> None:
+    mask = torch.tensor([[True, False, True], [False, False, False]])
+    weights = masked_softmax(torch.randn(2, 3), mask)
+    assert weights[0].sum() == pytest.approx(1)
+    assert not weights[~mask].any()
+
+
+def test_sinusoids_match_the_paper_term_by_term() -> None:
+    table = sinusoidal_TH(7, 6)
+    for position, i in np.ndindex(7, 3):
+        angle = position / 10000 ** (2 * i / 6)
+        assert table[position, 2 * i] == pytest.approx(math.sin(angle), abs=1e-5)
+        assert table[position, 2 * i + 1] == pytest.approx(math.cos(angle), abs=1e-5)
+
+
+def test_sentences_longer_than_the_position_table_are_read() -> None:
+    family, block = TRANSLATORS["pre-norm transformer"]
+    model: Any = checkpoint.build(family, block, SIZES, "model").eval()
+    with torch.inference_mode():
+        assert model.hidden(prompt_of([5] * 700), torch.full((1, 600), 6)).shape == (1, 600, 32)
+
+
+@pytest.mark.parametrize(
+    ("family", "change", "said"),
+    [
+        (
+            "transformer",
+            {"heads": 5},
+            "runs.x.model.heads: got 5 with width 32; expected a divisor of width",
+        ),
+        ("seq2seq", {"cell": "gruu"}, "runs.x.model.cell: got 'gruu'"),
+        ("attention_seq2seq", {"score": "cosine"}, "expected one of additive, dot, scaled_dot"),
+        ("seq2seq", {"dropout": 1.0}, "runs.x.model.dropout: got 1.0"),
+        ("transformer", {"tied": "all"}, "vocab.share: true"),
+    ],
+)
+def test_a_model_block_that_cannot_be_is_refused(
+    family: str, change: dict[str, Any], said: str
+) -> None:
+    block = next(b for f, b in TRANSLATORS.values() if f == family) | change
+    with pytest.raises(UserError) as refused:
+        checkpoint.build(family, block, Sizes(14, 15, False), "runs.x.model")
+    assert said.replace("'", "") in str(refused.value).replace("'", "")
+
+
+@pytest.mark.parametrize("tied", ["none", "output", "all"])
+def test_the_transformer_s_tables_are_one_as_far_as_asked_for(tied: str) -> None:
+    model: Any = checkpoint.build(
+        "transformer", TRANSFORMER | {"norm_first": True, "tied": tied}, SIZES, "model"
+    )
+    assert (model.output.weight is model.target.weight) == (tied != "none")
+    assert (model.source is model.target) == (tied == "all")

@@ -1,0 +1,449 @@
+"""The report: what it says of made runs whose quality is known, that it says it twice the same, and
+what it refuses."""
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+import pytest
+import stage_runs
+import synthetic_runs
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from stage_runs import run_evaluate
+
+from pipeline.core import tables
+from pipeline.core.errors import UserError
+from pipeline.report import attention, document, repeats, results, style
+from pipeline.report.document import Heading, Paragraph, Table, Verbatim
+
+ROOT = Path(__file__).parents[2]
+TRANSLATORS = {"seq2seq": 0.5, "transformer": 0.05, "attention_seq2seq": 0.25}
+MODELS = {"rnn": 2.6, "lstm": 2.1}
+
+
+def run_report(root: Path) -> None:
+    stage_runs.run(root, "report")
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose runs are evaluated; not to be changed."""
+    root = synthetic_runs.project(tmp_path_factory.mktemp("report"), TRANSLATORS, MODELS, rows=80)
+    for name in TRANSLATORS:
+        run_evaluate(root, name, "pairs")
+    for name in MODELS:
+        run_evaluate(root, name, "story")
+    return root
+
+
+@pytest.fixture(scope="module")
+def reported(evaluated: Path) -> Path:
+    run_report(evaluated)
+    return evaluated
+
+
+@pytest.fixture
+def project(evaluated: Path, tmp_path: Path) -> Path:
+    """A copy to change."""
+    shutil.copytree(
+        evaluated,
+        tmp_path / "project",
+        ignore=shutil.ignore_patterns("figures", "comparison.md", "index.html"),
+    )
+    return tmp_path / "project"
+
+
+def table_after(text: str, heading: str) -> list[list[str]]:
+    """The cells of the first table below a heading."""
+    lines = text.split(heading, 1)[1].splitlines()
+    end = next((i for i, line in enumerate(lines) if line.startswith("#")), len(lines))
+    rows = [line for line in lines[:end] if line.startswith("|")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
+
+
+def test_runs_are_ranked_by_their_score_with_interval_and_whom_they_beat(reported: Path) -> None:
+    text = (reported / "reports/comparison.md").read_text()
+    header, _, *rows = table_after(text, "## Translators on pairs")
+    assert [row[1] for row in rows] == ["`transformer`", "`attention_seq2seq`", "`seq2seq`"]
+    assert [row[header.index("better than")] for row in rows] == ["all below", "`seq2seq`", "–"]
+    found = json.loads((reported / "reports/metrics/transformer.json").read_text())
+    bleu = found["test"]["bleu"]
+    assert (
+        rows[0][header.index("BLEU")]
+        == f"{bleu['score']:.2f} [{bleu['low']:.2f}, {bleu['high']:.2f}]"
+    )
+    assert rows[0][header.index("BLEU, test_long")].startswith(
+        f"{found['test_long']['bleu']['score']:.2f} ["
+    )
+    assert rows[0][header.index("parameters")] == "123,456"
+    header, _, *rows = table_after(text, "## Language models on story")
+    assert [row[1] for row in rows] == ["`lstm`", "`rnn`"]
+    found = json.loads((reported / "reports/metrics/lstm.json").read_text())["test"]
+    for title, key, form in (
+        ("bits per character", "bits_per_character", "{:.3f}"),
+        ("excess", "excess", "{:+.1%}"),
+    ):
+        score, low, high = (form.format(found[key + end]) for end in ("", "_low", "_high"))
+        assert rows[0][header.index(title)] == f"{score} [{low}, {high}]"
+
+
+@pytest.fixture
+def cased(tmp_path: Path) -> Path:
+    """References in capitals, which the worse run writes too and the better one never does."""
+    root = synthetic_runs.project(
+        tmp_path / "cased", {"seq2seq": 0.4, "transformer": 0.05}, {}, rows=60
+    )
+    for split in ("test", "test_long"):
+        for path, column in (
+            (root / f"data/tokens/pairs/{split}.parquet", "target"),
+            (root / f"data/predictions/seq2seq/hypotheses_{split}.parquet", "text"),
+        ):
+            table = tables.pq.read_table(path)
+            place = table.schema.get_field_index(column)
+            tables.write(
+                path,
+                table.set_column(place, table.schema.field(place), pc.utf8_upper(table[column])),
+            )
+    return root
+
+
+@pytest.mark.parametrize(
+    ("lowercase", "order", "title", "other", "name", "key"),
+    [
+        (False, ["seq2seq", "transformer"], "BLEU", "BLEU, lowercased", "BLEU", "bleu"),
+        (
+            True,
+            ["transformer", "seq2seq"],
+            "BLEU, lowercased",
+            "BLEU, cased",
+            "lowercased BLEU",
+            "bleu_lowercase",
+        ),
+    ],
+)
+def test_runs_on_a_lowercased_corpus_are_ranked_and_tested_without_case_and_the_report_says_so(
+    cased: Path, lowercase: bool, order: list[str], title: str, other: str, name: str, key: str
+) -> None:
+    synthetic_runs.set_lowercase(cased, "pairs", lowercase)
+    metrics = {run: run_evaluate(cased, run, "pairs")["test"] for run in order}
+    run_report(cased)
+    text = (cased / "reports/comparison.md").read_text()
+    header, _, *rows = table_after(text, "## Translators on pairs")
+    assert [row[1] for row in rows] == [f"`{run}`" for run in order]
+    assert [row[header.index("better than")] for row in rows] == [f"`{order[1]}`", "–"]
+    scores = [metrics[run][key]["score"] for run in order]
+    assert [float(row[header.index(title)].split()[0]) for row in rows] == [
+        pytest.approx(score, abs=6e-3) for score in scores
+    ]
+    assert f"`{order[0]}` is best with {name} {scores[0]:.2f}, significantly better" in text
+    header, _, pair = table_after(text, "### Paired tests (pairs)")
+    assert header[1] == f"difference in {name}"
+    assert abs(float(pair[1])) == pytest.approx(scores[0] - scores[1], abs=6e-3)
+    header, _, *rows = table_after(text, "### Further scores (pairs)")
+    assert (other in header, title in header) == (True, False)
+    assert ("exact match, lowercased" in header, "exact match" in header) == (
+        lowercase,
+        not lowercase,
+    )
+    assert f"[{name[:1].upper()}{name[1:]} by length, translators on pairs]" in text
+    assert {"bleu", "bleu_lowercase"} <= {
+        row[0] for row in table_after(text, "### Signatures (pairs)")
+    }
+
+
+@pytest.fixture(scope="module")
+def seeded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A reported project with several seeds of a translator and of one of two language models."""
+    translators, models = (
+        {"seq2seq": 0.5, "seq2seq_2": 0.3},
+        {"lstm": 2.1, "rnn_2": 2.4, "rnn": 2.6, "rnn_3": 2.5},
+    )
+    root = synthetic_runs.project(tmp_path_factory.mktemp("seeds"), translators, models, rows=40)
+    for name, corpus in [
+        *((name, "pairs") for name in translators),
+        *((name, "story") for name in models),
+    ]:
+        run_evaluate(root, name, corpus)
+    run_report(root)
+    return root
+
+
+def test_a_setting_trained_with_several_seeds_is_summed_up_below_the_ranking(seeded: Path) -> None:
+    text = (seeded / "reports/comparison.md").read_text()
+    for corpus, names, columns in (
+        ("pairs", ["seq2seq_2", "seq2seq"], [("bleu", "BLEU", 2), ("perplexity", "perplexity", 2)]),
+        (
+            "story",
+            ["rnn_2", "rnn_3", "rnn"],
+            [("perplexity", "perplexity", 2), ("bits_per_character", "bits per character", 3)],
+        ),
+    ):
+        header, _, row = table_after(text, f"### Several seeds ({corpus})")
+        assert row[:2] == [", ".join(f"`{name}`" for name in names), str(len(names))]
+        found = [
+            json.loads((seeded / f"reports/metrics/{name}.json").read_text())["test"]
+            for name in names
+        ]
+        for column, (key, title, digits) in enumerate(columns):
+            values = [
+                one[key]["score"] if isinstance(one[key], dict) else one[key] for one in found
+            ]
+            at = 2 + 2 * column
+            assert header[at : at + 2] == [f"{title}, mean ± deviation", "lowest to highest"]
+            assert row[at] == f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=1):.{digits}f}"
+            assert row[at + 1] == f"{min(values):.{digits}f} to {max(values):.{digits}f}"
+        headings = (
+            f" on {corpus}\n",
+            f"### Several seeds ({corpus})",
+            f"### Paired tests ({corpus})",
+        )
+        where = [text.index(heading) for heading in headings]
+        assert where == sorted(where)
+
+
+def test_settings_with_one_seed_are_not_summed_up(reported: Path) -> None:
+    assert "Several seeds" not in (reported / "reports/comparison.md").read_text()
+
+
+def test_a_setting_is_the_same_in_all_but_its_seed_and_each_seed_counts_once(seeded: Path) -> None:
+    group = results.groups(
+        seeded / "params.yaml", seeded / "reports/metrics", seeded / "data/scores"
+    )[0]
+    assert [[result.name for result in found] for found in repeats.settings(group)] == [
+        ["rnn_2", "rnn_3", "rnn"]
+    ]
+
+    def changed(**changes: object) -> results.Group:
+        last = dataclasses.replace(
+            group.results[-1], run=dataclasses.replace(group.results[-1].run, **changes)
+        )
+        return dataclasses.replace(group, results=(*group.results[:-1], last))
+
+    for other in ({"seed": 2}, {"model": {"hidden": 65}}, {"search": {"method": "beam"}}):
+        found = repeats.settings(changed(**other))
+        assert [[result.name for result in one] for one in found] == [["rnn_2", "rnn_3"]], other
+
+
+def test_folds_of_one_text_are_summed_up_before_all_else(seeded: Path, tmp_path: Path) -> None:
+    group = results.groups(
+        seeded / "params.yaml", seeded / "reports/metrics", seeded / "data/scores"
+    )[0]
+    corpora, folds = {}, []
+    for fold, score in enumerate((4.0, 6.0, 8.0)):
+        name = f"text_{fold}"
+        split = {"method": "folds", "folds": 10, "fold": fold}
+        corpora[name] = {
+            "format": "text_lines",
+            "split": split,
+            "vocab": {"corpus": name, "min_count": 1},
+        }
+        metrics = {
+            "parameters": 1,
+            "test": {"perplexity": {"score": score}, "bits_per_character": score / 2},
+        }
+        run = dataclasses.replace(group.results[0].run, corpus=name)
+        folds.append(
+            dataclasses.replace(
+                group, corpus=name, results=(results.Result(f"rnn_{fold}", run, metrics),)
+            )
+        )
+    corpora["another"] = {
+        "format": "text_lines",
+        "split": "official",
+        "vocab": {"corpus": "another", "min_count": 1},
+    }
+    file = tmp_path / "params.yaml"
+    file.write_text(yaml.safe_dump({"corpora": corpora}))
+    assert repeats.fold_corpora(file) == [(10, ["text_0", "text_1", "text_2"])]
+    heading, table, _ = repeats.several_folds([group, *folds], file)
+    assert heading == document.Heading(2, "Language models, cross-validated (text_0 to text_2)")
+    assert table.header[1] == "folds"
+    names = "`rnn_0`, `rnn_1`, `rnn_2`"
+    assert table.rows == (
+        (names, "3 of 10", "6.00 ± 2.00", "4.00 to 8.00", "3.000 ± 1.000", "2.000 to 4.000"),
+    )
+
+    def alone(**changes: object) -> list[document.Block]:
+        last = folds[2].results[0]
+        other = dataclasses.replace(last, run=dataclasses.replace(last.run, **changes))
+        return repeats.several_folds(
+            [*folds[:2], dataclasses.replace(folds[2], results=(other,))], file
+        )
+
+    assert alone(seed=7)[1].rows[0][1] == "2 of 10"  # another seed is another setting
+    corpora["text_1"]["vocab"]["min_count"] = 2
+    file.write_text(yaml.safe_dump({"corpora": corpora}))
+    assert repeats.fold_corpora(file) == [(10, ["text_0", "text_2"])]
+
+
+def test_every_row_of_every_table_has_as_many_cells_as_its_header(reported: Path) -> None:
+    text = (reported / "reports/comparison.md").read_text()
+    for block in text.split("\n\n"):
+        if block.startswith("|"):
+            widths = {len(re.split(r"(?<!\\)\|", line)) for line in block.splitlines()}
+            assert len(widths) == 1, block
+
+
+def test_samples_settings_and_signatures_are_told(reported: Path) -> None:
+    text = (reported / "reports/comparison.md").read_text()
+    header, _, *rows = table_after(text, "### Sample sentences (pairs)")
+    assert header == ["prompt", "reference", "run", "output", "book's BLEU"]
+    assert len(rows) == 12
+    assert "learning_rate 0.002" in text
+    assert "tok:13a" in text
+
+
+def test_runs_that_are_no_longer_in_the_params_are_not_reported(project: Path) -> None:
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    del params["runs"]["seq2seq"]
+    (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    run_report(project)
+    _, _, *rows = table_after(
+        (project / "reports/comparison.md").read_text(), "## Translators on pairs"
+    )
+    assert [row[1] for row in rows] == ["`transformer`", "`attention_seq2seq`"]
+    assert not list((project / "reports/figures").glob("*_seq2seq_seq2seq*"))
+
+
+def test_figures_are_drawn_and_linked_from_where_the_comparison_lies(reported: Path) -> None:
+    linked = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", (reported / "reports/comparison.md").read_text())
+    drawn = [path for path in (reported / "reports/figures").rglob("*") if path.is_file()]
+    made = {str(path.relative_to(reported / "reports")) for path in drawn}
+    assert set(linked) == made
+    assert {
+        "figures/learning_curves_translation_pairs.png",
+        "figures/by_length_translation_pairs.png",
+    } <= made
+    assert "figures/transformer/attention_1.png" in made
+    assert "figures/seq2seq/attention_1.png" not in made
+    for path in drawn:
+        content = path.read_bytes()
+        assert content.startswith(b"\x89PNG")
+        assert b"Software" not in content
+
+
+class Collector(HTMLParser):
+    """Where a page points to, and whether its tags close."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sources: list[str] = []
+        self.opened: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.sources += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "img"):
+            self.opened.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.opened.pop() == tag
+
+
+def test_the_page_needs_nothing_else(reported: Path) -> None:
+    page, found = (reported / "reports/index.html").read_text(), Collector()
+    found.feed(page)
+    assert not found.opened
+    assert found.sources
+    assert all(source.startswith(("data:image/png;base64,", "#")) for source in found.sources)
+    assert "http" not in re.sub(r"base64,[^\"]*", "", page)
+    assert "<script" not in page
+
+
+def test_reporting_twice_gives_the_same_bytes(reported: Path, project: Path) -> None:
+    run_report(project)
+    for path in (reported / "reports").rglob("*"):
+        if path.is_file() and not path.name.startswith("."):
+            assert (project / path.relative_to(reported)).read_bytes() == path.read_bytes(), (
+                path.name
+            )
+
+
+def test_a_run_without_scores_is_refused_in_one_line(project: Path) -> None:
+    (project / "reports/metrics/lstm.json").unlink()
+    command, environment = (
+        [sys.executable, "-m", *stage_runs.words("report")],
+        os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "seqline: reports/metrics/lstm.json: got no such file; expected the scores of the run "
+        "lstm. Run `dvc repro`.\n"
+    )
+    assert not (project / "reports/comparison.md").exists()
+
+
+def test_scores_of_other_rows_than_the_other_runs_are_refused(project: Path) -> None:
+    path = project / "data/scores/rnn/test.parquet"
+    tables.write(path, tables.read(path, tables.SCORES_TEXT).slice(3))
+    with pytest.raises(UserError, match=r"got \d+ rows; expected the \d+ rows of"):
+        run_report(project)
+
+
+def test_scores_of_another_corpus_are_refused(project: Path) -> None:
+    path = project / "reports/metrics/lstm.json"
+    path.write_text(path.read_text().replace('"story"', '"time_machine"'))
+    with pytest.raises(UserError, match="expected language_model on story"):
+        run_report(project)
+
+
+def test_better_than_goes_one_way_and_never_against_the_ranking(evaluated: Path) -> None:
+    for group in results.groups(
+        evaluated / "params.yaml", evaluated / "reports/metrics", evaluated / "data/scores"
+    ):
+        names = [result.name for result in group.results]
+        for rank, name in enumerate(names):
+            assert set(group.beaten_by(name, 0.05)) <= set(names[rank + 1 :])
+
+
+def test_text_out_of_the_data_is_shown_as_it_is(tmp_path: Path) -> None:
+    nasty = "<script>alert(1)</script> | `x` **b** & \\ \n next"
+    blocks = [
+        Heading(1, "T"),
+        Paragraph("`code` & **bold**"),
+        Table(("a", "b"), ((Verbatim(nasty), "`x|y`"),), (False, True)),
+    ]
+    page, text = document.page(blocks, "T"), document.markdown(blocks, tmp_path)
+    assert "<script>" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; | `x` **b** &amp; \\" in page
+    assert "<code>code</code> &amp; <strong>bold</strong>" in page
+    assert r"\<script\>" in text
+    row = text.strip().splitlines()[-1]
+    assert len(re.split(r"(?<!\\)\|", row)) == 4
+
+
+def test_attention_shows_the_heads_of_the_last_layer_or_the_only_map(tmp_path: Path) -> None:
+    names = ["layer 10 head 2", "layer 2 head 1", "layer 10 head 1", "layer 9 head 1"]
+    assert [
+        one["name"] for one in attention.last_layer([{"name": name} for name in names])
+    ] == names[2::-2]
+    assert [one["name"] for one in attention.last_layer([{"name": "attention"}])] == ["attention"]
+    words = ["$a$", "_", " ", "<eos>"]
+    for heads in (1, 3, 8):
+        rows = [
+            (0, f"layer 1 head {head + 1}", words, words[:2], [0.25] * 8) for head in range(heads)
+        ]
+        table = synthetic_runs._table(list(zip(*rows, strict=True)), tables.ATTENTION)
+        attention.heatmap(table, 0, tmp_path / f"{heads}.png")
+        assert (tmp_path / f"{heads}.png").read_bytes().startswith(b"\x89PNG")
+
+
+@given(st.lists(st.floats(0, 200), min_size=1, max_size=12))
+def test_labels_keep_their_order_and_their_distance(wanted: list[float]) -> None:
+    found = style.spread(wanted, 13.0, 0.0, 200.0)
+    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
+    assert all(found[b] - found[a] >= 13.0 - 1e-6 for a, b in pairwise(order))
+    assert len(wanted) > 8 or all(-1e-6 <= at <= 200 + 1e-6 for at in found)
+    if np.diff(sorted(wanted)).min(initial=13.0) >= 13.0:
+        assert found == pytest.approx(wanted)

@@ -1,0 +1,467 @@
+"""Registered versions at work: real, tiny trainings under a real DVC, loaded and served by MLflow
+itself."""
+
+import io
+import json
+import math
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+import stage_runs
+import yaml
+from mlflow.exceptions import MlflowException
+from tracking_project import HANG_SECONDS, Server
+
+from pipeline import tracking
+from pipeline.core import tables
+from pipeline.core.errors import UserError
+from pipeline.tracking import describe, mlflow_store, registry
+
+ROOT = Path(__file__).resolve().parents[2]
+RUNS = ("seq2seq", "mlp", "rnn", "bidirectional", "skip_gram", "bert")
+SIZES = {"train": 200, "valid": 40, "test": 40, "test_long": 10}
+NAMES = {
+    "seq2seq": "translation-toy_en_fr",
+    "mlp": "classification-toy_reviews",
+    "rnn": "language_model-toy_story",
+    "bidirectional": "fill_blank-toy_story",
+    "bert": "masked_language_model-toy_story",
+    "skip_gram": "word_vectors-toy_story",
+}
+pytestmark = pytest.mark.long
+SERVE = (
+    "import sys, pathlib as p, pipeline.tracking as t; t.model(p.Path(sys.argv[1]), "
+    "sys.argv[2], int(sys.argv[3]), [])"
+)
+
+
+def small() -> dict[str, Any]:
+    """A run of every task, all as small as they can be."""
+    content: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    content["evaluation"]["bootstrap"], content["compute"]["device"] = 50, "cpu"
+    content["runs"] = {name: content["runs"][name] for name in RUNS}
+    content["runs"]["bert"]["corpus"] = "toy_story"
+    content["runs"]["bert"]["model"] |= {"heads": 2}
+    for run in content["runs"].values():
+        run["training"]["max_epochs"] = 1
+        run["model"] |= {
+            key: 16
+            for key in ("embedding", "hidden", "width", "feed_forward")
+            if key in run["model"]
+        }
+        if run["search"] is not None:
+            run["search"]["max_length"] = 8
+    content["corpora"] = {
+        name: content["corpora"][name] for name in ("toy_en_fr", "toy_reviews", "toy_story")
+    }
+    for corpus in content["corpora"].values():
+        sizes = corpus["source"]["builtin"]["sizes"]
+        corpus["source"]["builtin"]["sizes"] = {split: SIZES[split] for split in sizes}
+    return content
+
+
+def done(root: Path, *runs: str) -> None:
+    """Train, ask and judge the runs, and let DVC take what the DAG then holds, as `dvc repro` would
+    have."""
+    for run in runs:
+        for stage in ("train", "predict", "evaluate"):
+            stage_runs.run(root, stage, run)
+    stage_runs.run(root, "report")
+    subprocess.run(
+        [sys.executable, "-m", "dvc", "commit", "--force", "--quiet"], cwd=root, check=True
+    )
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project where all of it has run and is registered."""
+    root = tmp_path_factory.mktemp("serving") / "project"
+    root.mkdir()
+    for name in ("pipeline", "stages", "presets", ".dvc"):
+        shutil.copytree(
+            ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp")
+        )
+    for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
+        shutil.copy(ROOT / name, root)
+    (root / "params.yaml").write_text(yaml.safe_dump(small(), sort_keys=False), encoding="utf-8")
+    for folder in ("data", "reports"):
+        (root / folder).mkdir()
+    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+    for corpus in ("toy_en_fr", "toy_reviews", "toy_story"):
+        for stage in ("download", "tokenize", "vocab", "encode"):
+            stage_runs.run(root, stage, corpus)
+    stage_runs.run(root, "scratch")
+    done(root, *RUNS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        said = tracking.sync(root)
+    assert all(f"registered as {name}/1" in said for name in NAMES.values())
+    return root
+
+
+@pytest.fixture
+def project(made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The project, as a person in its folder sees it."""
+    for variable in ("MLFLOW_TRACKING_URI", "SEQLINE_ROOT"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.chdir(made)
+    return made
+
+
+def loaded(name: str) -> Callable[..., Any]:
+    """`answers(texts, params)` of what MLflow loads in the project's folder: rows, as a server
+    would send them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", describe.uri(Path.cwd()))
+        model = mlflow.pyfunc.load_model(f"models:/{name}")
+    return lambda texts, params=None: model.predict(texts, params).to_dict("records")
+
+
+def samples(root: Path, run: str) -> list[dict[str, Any]]:
+    """What the predict stage answered to its corpus's samples."""
+    found: list[dict[str, Any]] = tables.read(
+        root / f"data/predictions/{run}/samples.parquet", tables.SAMPLES
+    ).to_pylist()
+    return found
+
+
+@contextmanager
+def serving(words: list[str], root: Path, **where: str) -> Iterator[str]:
+    """A server's address, from when it answers until the block is left."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {
+        "PATH": path,
+        "PYTHONPATH": str(ROOT),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        **where,
+    }
+    with subprocess.Popen(
+        [*words, str(port)], cwd=root, env=environment, stdout=2, process_group=0
+    ) as process:
+        try:
+            until = time.monotonic() + HANG_SECONDS
+            while process.poll() is None and time.monotonic() < until and not alive(port):
+                time.sleep(0.2)
+            assert process.poll() is None
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(HANG_SECONDS)
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+    until = time.monotonic() + HANG_SECONDS  # its worker ends after it
+    while alive(port) and time.monotonic() < until:
+        time.sleep(0.2)
+    assert not alive(port)
+
+
+def alive(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=2):
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def asked(address: str, body: dict[str, Any]) -> tuple[int, Any]:
+    """The status and the answer to a POST."""
+    head = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{address}/invocations", json.dumps(body).encode(), head)
+    try:
+        with urllib.request.urlopen(request, timeout=HANG_SECONDS) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def test_mlflow_serves_the_champion_of_translators_which_says_what_the_predict_stage_said(
+    project: Path,
+) -> None:
+    registry.promote(project, registry.version_of_run(project, "seq2seq"), {})
+    want = samples(project, "seq2seq")
+    champion = f"models:/{NAMES['seq2seq']}@champion"
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "models",
+        "serve",
+        "-m",
+        champion,
+        "--env-manager",
+        "local",
+        "-p",
+    ]
+    with serving(command, project) as address:
+        status, found = asked(address, {"inputs": [sample["prompt"] for sample in want]})
+        assert status == 200
+        assert [(row["row"], row["text"]) for row in found["predictions"]] == [
+            (s["row"], s["text"]) for s in want
+        ]
+        assert [row["log_prob"] for row in found["predictions"]] == pytest.approx(
+            [s["log_prob"] for s in want], abs=1e-3
+        )
+        split = {"dataframe_split": {"columns": ["text"], "data": [[want[0]["prompt"]]]}}
+        assert asked(address, split)[1]["predictions"][0]["text"] == want[0]["text"]
+        _, several = asked(address, {"inputs": [want[0]["prompt"]], "params": {"n_best": 3}})
+        assert [row["row"] for row in several["predictions"]] == [0, 0, 0]
+        scores = [row["log_prob"] for row in several["predictions"]]
+        assert len({row["text"] for row in several["predictions"]}) == 3
+        assert scores[0] == pytest.approx(want[0]["log_prob"], abs=1e-3)
+        status, refused = asked(address, {"inputs": ["a"], "params": {"n_best": 0}})
+        assert (status, "n_best: got 0; expected" in refused["message"]) == (400, True)
+
+
+def test_seqline_serves_a_version_of_classifiers_from_any_folder_and_ends_with_ctrl_c(
+    project: Path, tmp_path: Path
+) -> None:
+    want = samples(project, "mlp")
+    command = [sys.executable, "-c", SERVE, str(project), f"{NAMES['mlp']}/1"]
+    with serving(command, tmp_path) as address:
+        status, found = asked(address, {"inputs": [sample["prompt"] for sample in want]})
+        assert status == 200
+        assert [row["label"] for row in found["predictions"]] == [sample["text"] for sample in want]
+        assert all(0.5 <= row["probability"] <= 1 for row in found["predictions"])
+        assert asked(address, {"inputs": [" \u200b "]}) == (
+            200,
+            {"predictions": [{"label": "", "probability": 0.0}]},
+        )
+        status, refused = asked(address, {"inputs": ["so good .", None]})
+        assert (status, refused["message"]) == (400, "inputs[1]: got null; expected a text.")
+        status, refused = asked(address, {"inputs": ["so good ."], "params": {"n_best": 3}})
+        assert (
+            status,
+            refused["message"].startswith(
+                "params: got the unknown name 'n_best'; expected no params"
+            ),
+        ) == (
+            400,
+            True,
+        )
+    commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
+    assert not [
+        words
+        for words in commands
+        if b"pipeline.serving.http_server" in words and address.rpartition(":")[2].encode() in words
+    ]
+
+
+@pytest.mark.parametrize("run", ["bidirectional", "bert", "skip_gram"])
+def test_every_task_that_is_no_search_answers_as_the_predict_stage_did(
+    run: str, project: Path
+) -> None:
+    want = [sample for sample in samples(project, run) if sample["text"]]
+    assert want
+    found = loaded(f"{NAMES[run]}/1")([sample["prompt"] for sample in want])
+    assert [row["text"] for row in found] == [sample["text"] for sample in want]
+
+
+def test_a_language_model_goes_on_from_a_prefix_as_its_seed_says(project: Path) -> None:
+    answers = loaded(f"{NAMES['rnn']}/1")
+    [first], [again], [other] = (
+        answers(["once upon"], settings) for settings in (None, None, {"seed": 5})
+    )
+    assert first == again != other
+    assert first["text"].startswith("once upon ")
+
+
+def test_a_text_without_a_blank_is_refused_in_words(project: Path) -> None:
+    with pytest.raises(
+        MlflowException, match="got no gap; expected a text with one blank, written ___"
+    ):
+        loaded(f"{NAMES['bidirectional']}/1")(["no gap"])
+
+
+@pytest.mark.parametrize(
+    ("column", "line"),
+    [
+        (["a", None], r"inputs\[1\]: got null; expected a text\."),
+        (["a", math.nan], r"inputs\[1\]: got NaN; expected a text\."),
+        (["a", pd.NA], r"inputs\[1\]: got NaN; expected a text\."),
+        (["a", 3], r"inputs\[1\]: got a number; expected a text\."),
+        (["a", True], r"inputs\[1\]: got true; expected a text\."),
+        ([["a"]], r"inputs\[0\]: got a list; expected a text\."),
+        ([b"a"], r"inputs\[0\]: got bytes; expected a text\."),
+        (["a", "\ud800"], r"inputs\[1\]: got the lone surrogate U\+D800"),
+        (["a" * 14_001], r"inputs\[0\]: got 14001 characters; expected at most 14000"),
+    ],
+)
+def test_a_frame_with_a_value_that_is_no_text_is_refused_by_its_number(
+    column: list[Any], line: str, project: Path
+) -> None:
+    for run in ("seq2seq", "mlp"):
+        with pytest.raises(MlflowException, match=line):
+            loaded(f"{NAMES[run]}/1")(pd.DataFrame({"text": pd.Series(column, dtype=object)}))
+
+
+def test_a_text_column_of_pandas_with_a_gap_is_refused(project: Path) -> None:
+    with pytest.raises(MlflowException, match=r"inputs\[1\]: got (NaN|null); expected a text\."):
+        loaded(f"{NAMES['mlp']}/1")(pd.DataFrame({"text": pd.array(["a", None], dtype="string")}))
+
+
+@pytest.mark.parametrize(
+    ("n_best", "status"), [(1, 0), (100, 0), (0, 1), (101, 1), (10**9, 1), (10**18, 1)]
+)
+def test_a_loaded_version_gives_no_more_answers_than_its_limit(
+    n_best: int, status: int, project: Path
+) -> None:
+    answers = loaded(f"{NAMES['seq2seq']}/1")
+    if not status:
+        assert 1 <= len(answers(["the cat sleeps ."], {"n_best": n_best})) <= n_best
+        return
+    with pytest.raises(
+        MlflowException, match=rf"n_best: got {n_best}; expected a whole number from 1 to 100\."
+    ):
+        answers(["the cat sleeps ."], {"n_best": n_best})
+
+
+BLANK_TEXTS = ("", " ", "\u200b", "\u00a0\t", "\ufeff", "\x00\x1b")
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_a_blank_text_has_a_blank_answer_and_leaves_the_others_as_they_are(
+    run: str, project: Path
+) -> None:
+    answers = loaded(f"{NAMES[run]}/1")
+    text = "the ___ sleeps ." if run in ("bidirectional", "bert") else "the cat sleeps ."
+    mixed = answers([text, *BLANK_TEXTS, text])
+    assert len(mixed) == len(BLANK_TEXTS) + 2
+    for row in mixed[1:-1]:
+        if run != "rnn":  # a language model goes on from nothing
+            assert row.get("text", row.get("label")) == ""
+            assert row.get("log_prob", 0.0) == row.get("probability", 0.0) == 0.0
+    [alone] = answers([text])
+    # which draws anew for each text
+    for row in mixed[:1] if run == "rnn" else (mixed[0], mixed[-1]):
+        for key, value in alone.items():
+            assert row[key] == value or key == "row" or row[key] == pytest.approx(value, abs=1e-4)
+
+
+def piped(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    """Let standard input hold these bytes."""
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content), encoding="utf-8"))
+
+
+def test_translate_answers_readable_lines_and_blank_ones_with_blanks(
+    project: Path, monkeypatch, seqline
+) -> None:
+    good = "the cat sleeps .\nthe king sees a tree .\n"
+    piped(monkeypatch, good.encode())
+    want = seqline(project, "translate", "--run", "seq2seq")
+    assert (want.status, want.err, want.out.count("\n")) == (0, "", 2)
+    first, second = want.out.splitlines()
+
+    lines = [
+        b"\xef\xbb\xbfthe cat sleeps .\r",
+        b"",
+        "\u200b \u00a0".encode(),
+        b"the caf\xe9 .",
+        b"the king sees a tree .",
+    ]
+    piped(monkeypatch, b"\n".join(lines))
+    result = seqline(project, "translate", "--run", "seq2seq")
+    assert result.out == f"{first}\n\n\n\n{second}\n"
+    line = (
+        "standard input: got byte 0xe9, line 4; expected UTF-8. Convert it, for example with iconv."
+    )
+    assert (result.status, result.err) == (2, f"seqline: {line}\n")
+
+    piped(monkeypatch, b"\n".join(lines))
+    several = seqline(project, "translate", "--run", "seq2seq", "--n-best", "2")
+    assert [bool(row) for row in several.out.split("\n")] == [True] * 2 + [False] * 6 + [
+        True
+    ] * 2 + [False]
+
+
+def test_classify_answers_every_line_and_names_the_blank_ones(
+    project: Path, monkeypatch, seqline
+) -> None:
+    piped(monkeypatch, b"so good .\n\nso bad .\n\xe2\x80\x8b\n")
+    result = seqline(project, "classify", "--run", "mlp")
+    assert result.status == 0
+    assert [bool(line) for line in result.out.split("\n")] == [True, False, True, False, False]
+    assert (
+        result.err == "seqline: standard input, lines 2 and 4: a text without words has no label\n"
+    )
+
+
+def test_a_blank_text_has_no_heatmap_and_more_answers_than_the_limit_are_refused(
+    project: Path, seqline
+) -> None:
+    result = seqline(project, "translate", "a", "--run", "seq2seq", "--n-best", "1000000")
+    assert result[::2] == (2, "seqline: n_best: got 1000000; expected a number from 1 to 100.\n")
+    result = seqline(project, "translate", "", "--run", "seq2seq", "--heatmap", "x.png")
+    assert (result.status, result.err.count("\n")) == (2, 1)
+
+
+def test_a_version_says_the_same_after_the_run_was_trained_anew(project: Path) -> None:
+    before = loaded(f"{NAMES['mlp']}/1")(["so good ."])
+    shutil.rmtree(project / ".seqline" / "served")
+    content = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
+    content["runs"]["mlp"]["seed"] = 2
+    (project / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    done(project, "mlp")
+    assert registry.version_of_run(project, "mlp").version == 2
+    assert loaded(f"{NAMES['mlp']}/1")(["so good ."]) == before
+    assert loaded(f"{NAMES['mlp']}/2")(["so good ."]) != before
+
+
+def test_a_project_that_was_moved_is_asked_for_and_then_found(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = loaded(f"{NAMES['seq2seq']}/1")(["the cat sleeps ."])
+    moved = project.rename(project.parent / "moved")
+    try:
+        monkeypatch.chdir(moved)
+        with pytest.raises(
+            UserError, match=r"^SEQLINE_ROOT: got .*project; expected the project .* lies now\.$"
+        ):
+            loaded(f"{NAMES['seq2seq']}/1")
+        monkeypatch.setenv("SEQLINE_ROOT", str(moved))
+        assert loaded(f"{NAMES['seq2seq']}/1")(["the cat sleeps ."]) == before
+    finally:
+        moved.rename(project)
+
+
+def test_a_server_over_http_holds_versions_that_load_from_anywhere(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow_store.connect(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with Server(tmp_path / "server", tmp_path / "mlflow.db") as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+        assert len(registry.register(project)) == len(NAMES)
+        assert registry.register(project) == []
+        version = registry.version_of_run(project, "seq2seq")
+        registry.promote(project, version, {"p": "0.01"})
+        assert registry.champion(project, version.name) == version
+        [reign] = registry.champions(project)[version.name]
+        assert reign.why == {"p": "0.01"}
+        want = samples(project, "seq2seq")
+        found = loaded(f"{version.name}@champion")([sample["prompt"] for sample in want])
+        assert [row["text"] for row in found] == [sample["text"] for sample in want]
+        (tmp_path / "more").mkdir()
+        (tmp_path / "more" / "decision.json").write_text("{}")
+        registry.log_artifacts(project, version, tmp_path / "more")
+        there = {
+            item.path for item in mlflow_store.connect(project).list_artifacts(version.mlflow_run)
+        }
+        assert "decision.json" in there
