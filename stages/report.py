@@ -58,9 +58,10 @@ def main() -> None:
 def _draw(
     group: results.Group, arguments: argparse.Namespace, folder: Path
 ) -> list[tuple[str, str, bool]]:
-    """Draw a group's figures into `folder`.
+    """Draw the figures that apply to a group into `folder`.
 
-    Returns the file name of each, its caption, and whether it is small.
+    Returns the file name of each, its description, and whether it is small: shown side by side,
+    with the description as caption.
     """
     title = f"{group.task.title.lower()} on {group.corpus}"
     figures = []
@@ -80,7 +81,7 @@ def _draw(
         (
             confusion.matrices,
             f"confusion_{group.key}.png",
-            f"What each label is taken for by the {title}",
+            f"Confusion matrices of the {title}",
         ),
     ):
         if draw(group, arguments.plots, folder / file):

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from pipeline import tracking
 from pipeline.contracts import Log, Sizes
 from pipeline.core import atomic, config, locks, params, stage_arguments, state_dir, tables
+from pipeline.core.digest import file_digest
 from pipeline.core.errors import UserError, exit_with, refuse
 from pipeline.core.seeding import derive
 from pipeline.nn import positional
@@ -50,13 +51,8 @@ def digest(run: params.Run, inputs: list[Path]) -> str:
     settings = json.dumps([trained_block(run), torch.__version__], sort_keys=True)
     total = hashlib.sha256(settings.encode())
     for file in sorted(code) + data:
-        total.update(file_digest(file))
+        total.update(file.name.encode() + b"\0" + bytes.fromhex(file_digest(file, "sha256")))
     return total.hexdigest()
-
-
-def file_digest(file: Path) -> bytes:
-    """A file's name, and the digest of its content."""
-    return file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest()
 
 
 def trained_block(run: params.Run) -> dict[str, Any]:
@@ -68,7 +64,7 @@ def vocabulary_digest(vocab: Path, side: str) -> str:
     """Digest of the ids of one side; equal if one corpus uses the vocabulary of the other."""
     total = hashlib.sha256()
     for file in sorted(vocab.glob(f"{side}.*")):
-        total.update(file_digest(file))
+        total.update(file.name.encode() + b"\0" + bytes.fromhex(file_digest(file, "sha256")))
     return total.hexdigest()
 
 
@@ -237,7 +233,8 @@ def main() -> None:
     arguments = stage_arguments.parse(parser, "runs")
     name = arguments.run
 
-    # Check the settings before any process is started.
+    # Check what is cheap before other processes start; `train` checks the rest. Importing the
+    # family and the task also puts their code into `digest`.
     run = params.run(arguments.params, name)
     loop_config = config.load(loop.Config, run.training, f"runs.{name}.training")
     config.named_module("pipeline.models", run.family, f"runs.{name}.family")
@@ -252,6 +249,7 @@ def main() -> None:
     try:
         train_in_group(arguments, run, loop_config, compute)
     except parallel.PeerLost as error:
+        # Without our launcher nobody else reports the error.
         if launcher.private_folder() is None:
             raise
         launcher.report_error(error)

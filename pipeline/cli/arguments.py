@@ -24,8 +24,8 @@ class Parser(argparse.ArgumentParser):
 
 
 def whole_number(least: int, largest: int) -> Callable[[str], int]:
-    """Return an argparse `type` for whole numbers in a range; it refuses any other word in one
-    short line."""
+    """Return an argparse `type` for whole numbers from `least` to `largest`, both included; any
+    other argument gets a one-line error."""
 
     def parse(word: str) -> int:
         if re.fullmatch(r"\s*[-+]?[0-9]{1,30}\s*", word) and least <= int(word) <= largest:

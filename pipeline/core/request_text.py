@@ -1,4 +1,8 @@
-"""Check the type and length of texts from the command line or a request."""
+"""Check the type and length of texts of a request, and of the prefix of `seqline generate`.
+
+Lines for `seqline translate` and `seqline classify` are checked in `pipeline.cli.input_text`, with
+the same `LONGEST_TEXT`.
+"""
 
 import math
 from typing import Any

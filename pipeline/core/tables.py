@@ -95,6 +95,7 @@ LIKELIHOOD = pa.schema({"row": pa.int64(), "nats": pa.float64(), "count": pa.int
 # Pairs of sentences: `row` is the first one's. `nats` is the -log P of `count` masked words,
 # `correct` of which were predicted. `pair_nats` is the -log P of the true answer to "does the
 # second sentence follow?"; `pair_correct` says whether the prediction was right.
+# Pairs of sentences by their first row; `length` is the number of words of both.
 MASKED = pa.schema(
     {
         "row": pa.int64(),

@@ -42,7 +42,8 @@ def _leads_inside(path: str) -> bool:
 def materialize(root: Path, md5: str, place: Path) -> None:
     """Copy an output of DVC to `place`: a file, or a folder for an md5 that ends in `.dir`.
 
-    It comes from the cache of the project `root`, else from its remotes. Contents are checked
+    It is copied from the cache of the project `root`; what the cache lacks is first fetched from a
+    remote. Contents are checked
     against their md5s: a damaged object is removed from the cache, and a damaged `place` is
     replaced. An intact `place` stays. UserError if the output is in none of them, or if `md5`, or
     one in the list of the folder's files, is not valid."""

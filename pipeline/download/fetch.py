@@ -236,7 +236,11 @@ class Fetcher:
     def _exchange(
         self, address: str, request: Mapping[str, str], nearest: Zone
     ) -> Iterator[requests.Response]:
-        """Send one request with these headers; a redirect's body is never read."""
+        """Send one request with these headers, charged to the account; yield the response without
+        its body read.
+
+        `nearest` is the nearest zone that it may connect to."""
+        # Behind a proxy, the transport checks no address.
         if zone_of_host(urllib.parse.urlsplit(address).hostname or "") is Zone.FORBIDDEN:
             raise DownloadError("a link-local, multicast or metadata address, which is never asked")
 

@@ -154,7 +154,10 @@ class Decision:
 
         # Without a comparison the record is the verdict alone.
         if self.compared:
-            blocks += [self._method(), _table(_TEST_SETS, map(_comparison_row, self.compared))]
+            blocks += [
+                self._describe_test(),
+                _table(_TEST_SETS, map(_comparison_row, self.compared)),
+            ]
             blocks += [
                 f"On {comparison.name}: {note}."
                 for comparison in self.compared
@@ -170,7 +173,8 @@ class Decision:
             blocks += ["## Samples", _table(_SAMPLES, map(_sample_row, self.samples))]
         return "\n\n".join(blocks) + "\n"
 
-    def _method(self) -> str:
+    def _describe_test(self) -> str:
+        """Contenders, measure and test in sentences."""
         test = {
             "approximate_randomisation": "approximate randomisation",
             "paired_bootstrap": "a paired bootstrap",

@@ -148,7 +148,7 @@ class Pairs:
     def concatenate(self, pairs: SentencePairs) -> tuple[Ids, Ids]:
         """Ids (pairs, width) and segments likewise: BOS first EOS second EOS, then PAD.
 
-        The width is a multiple of `ragged.BUCKET`, or max_length.
+        The width is a multiple of `token_budget.BUCKET`, or max_length.
         """
         first, second = self.truncated_lengths(pairs)
         length = first + second + 3

@@ -24,7 +24,9 @@ _ENCODED = {
 def count(
     batch: pa.RecordBatch, groups: Sequence[tuple[Sequence[str], Tokenizer | None]]
 ) -> list[pa.Table]:
-    """Count the words in the columns of each group, or their subwords if it has a tokenizer."""
+    """Count the words in the columns of each group, or their subwords if it has a tokenizer.
+
+    Each group becomes one vocabulary: `source` and `target` together if it is shared."""
     group_counts = []
     for columns, tokenizer in groups:
         counts = (

@@ -88,7 +88,7 @@ def load_model(
 
     # Both folders are checked out of DVC's cache once, and shared by all versions with their md5.
     root = _project(str(reference["root"]))
-    model, vocab = (_materialise(root, str(reference[kind])) for kind in ("model", "vocab"))
+    model, vocab = (_materialize(root, str(reference[kind])) for kind in ("model", "vocab"))
     device = params.compute(root / "params.yaml").device
     run = predictions.TrainedRun(model, vocab, reference["search"], device)
     return predictions.load_predictor(str(reference["task"]), run)
@@ -107,7 +107,7 @@ def _project(registered: str) -> Path:
     return root
 
 
-def _materialise(root: Path, md5: str) -> Path:
+def _materialize(root: Path, md5: str) -> Path:
     place = root / state_dir.SERVED / cache.check_md5(md5, "the version's reference")
     cache.materialize(root, md5, place)
     return place

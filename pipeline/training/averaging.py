@@ -5,12 +5,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from pipeline.training import saved
+from pipeline.training import resume_state
 
 
 def save_epoch(work: Path, epoch: int, last: int, tensors: dict[str, Tensor]) -> None:
     """Save an epoch's weights in the work folder; remove those that are not among the `last`."""
-    saved.save(_file(work, epoch), tensors, {})
+    resume_state.save(_file(work, epoch), tensors, {})
     _file(work, epoch - last).unlink(missing_ok=True)
 
 
@@ -20,7 +20,7 @@ def mean(work: Path, epoch: int, last: int) -> dict[str, Tensor]:
     # summed in float64; one epoch's weights are in memory at a time
     total: dict[str, Tensor] = {}
     for number in epochs:
-        tensors, _ = saved.load(_file(work, number))
+        tensors, _ = resume_state.load(_file(work, number))
         total = {name: tensor.double() + total.get(name, 0.0) for name, tensor in tensors.items()}
     return {name: (total[name] / len(epochs)).to(tensor.dtype) for name, tensor in tensors.items()}
 
@@ -36,7 +36,7 @@ def check(work: Path, epoch: int, last: int, is_last: bool) -> None:
     end = epoch if is_last else max([epoch + 1, *epochs])
     for number in _epochs(end, last):
         if number <= epoch:
-            saved.load(_file(work, number))
+            resume_state.load(_file(work, number))
 
 
 def _epochs(epoch: int, last: int) -> range:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from pipeline.contracts import Log, Task
 from pipeline.core.errors import UserError, at_least_one, refuse
 from pipeline.core.seeding import derive
-from pipeline.training import averaging, checkpoint, optim, parallel, saved, sparse
+from pipeline.training import averaging, checkpoint, optim, parallel, resume_state, sparse
 
 LOG_STEPS = 10
 STATE = "state.safetensors"
@@ -108,7 +108,7 @@ class Loop:
         # carried from batch to batch by tasks with a recurrent state, else None
         self.hidden_state: tuple[Tensor, ...] | None = None
         self.last_save = time.monotonic()
-        self.save_seconds = saved.save_seconds()
+        self.save_seconds = resume_state.save_seconds()
 
     def run(self, on_step: Callable[[Progress, int], None]) -> Progress:
         """Train to the end; return the progress.
@@ -225,7 +225,7 @@ class Loop:
             progress.best_step = progress.step
             progress.since_best = 0
             if average is None and self.group.is_first:
-                saved.save(self.work / BEST, checkpoint.unique_tensors(self.model), {})
+                resume_state.save(self.work / BEST, checkpoint.unique_tensors(self.model), {})
 
         if average is not None and self.group.is_first:
             tensors = checkpoint.unique_tensors(self.model)
@@ -277,10 +277,10 @@ class Loop:
         """
         try:
             if self.config.average is None:
-                return saved.load(self.work / BEST)[0]
+                return resume_state.load(self.work / BEST)[0]
             return averaging.mean(self.work, self.progress.epoch, self.config.average)
-        except saved.DamagedFile as error:
-            saved.remove(self.work)
+        except resume_state.DamagedFile as error:
+            resume_state.remove(self.work)
             raise UserError(
                 f"training: {error}, which this training wrote. Run again: it starts afresh."
             ) from error
@@ -325,7 +325,7 @@ class Loop:
 
         # No random states: every batch is planned and seeded by its number.
         metadata = {name: getattr(self.progress, name) for name in Progress.__dataclass_fields__}
-        saved.save(self.work / STATE, tensors, metadata)
+        resume_state.save(self.work / STATE, tensors, metadata)
         self.last_save = time.monotonic()
 
     def resume(self) -> None:
@@ -359,20 +359,20 @@ class Loop:
         if not os.path.lexists(self.work / STATE):
             return None
         try:
-            tensors, metadata = saved.load(self.work / STATE)
+            tensors, metadata = resume_state.load(self.work / STATE)
             epoch = metadata["epoch"]
             average = self.config.average
             if average is not None:
                 is_last = self.is_finished(epoch, metadata["since_best"])
                 averaging.check(self.work, epoch, average, is_last)
             elif metadata["best_step"]:
-                saved.load(self.work / BEST)
-        except saved.DamagedFile as error:
+                resume_state.load(self.work / BEST)
+        except resume_state.DamagedFile as error:
             print(
                 f"seqline: {error}: the training starts afresh, as its saved state cannot be used.",
                 file=sys.stderr,
             )
-            saved.remove(self.work)
+            resume_state.remove(self.work)
             return None
         return tensors, metadata
 

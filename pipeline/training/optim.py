@@ -184,36 +184,36 @@ def load(block: Any, where: str) -> Config:
 
 
 def optimizer(optim_config: Config, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Torch's optimiser for the block."""
-    rate = optim_config.learning_rate
+    """Build torch's optimiser. The training loop sets the rate of each update, by `rate`."""
+    peak = optim_config.learning_rate
     decay = optim_config.weight_decay
     match optim_config:
         case Plain(name="sgd"):
-            return torch.optim.SGD(parameters, lr=rate, weight_decay=decay)
+            return torch.optim.SGD(parameters, lr=peak, weight_decay=decay)
         case Plain():
-            return torch.optim.Adagrad(parameters, lr=rate, eps=EPSILON, weight_decay=decay)
+            return torch.optim.Adagrad(parameters, lr=peak, eps=EPSILON, weight_decay=decay)
         case Momentum(name=name, momentum=momentum):
             # torch's velocity excludes the learning rate, as in the docstring of Momentum
             return torch.optim.SGD(
                 parameters,
-                lr=rate,
+                lr=peak,
                 momentum=momentum,
                 nesterov=name == "nesterov",
                 weight_decay=decay,
             )
         case RMSprop(smoothing=smoothing):
             return torch.optim.RMSprop(
-                parameters, lr=rate, alpha=smoothing, eps=EPSILON, weight_decay=decay
+                parameters, lr=peak, alpha=smoothing, eps=EPSILON, weight_decay=decay
             )
         case Adadelta(rho=rho):
             return torch.optim.Adadelta(
-                parameters, lr=rate, rho=rho, eps=ADADELTA_EPSILON, weight_decay=decay
+                parameters, lr=peak, rho=rho, eps=ADADELTA_EPSILON, weight_decay=decay
             )
         case Adam(name=name, betas=(beta1, beta2)):
             adam = torch.optim.Adam if name == "adam" else torch.optim.AdamW
             return adam(
                 parameters,
-                lr=rate,
+                lr=peak,
                 betas=(beta1, beta2),
                 eps=EPSILON,
                 weight_decay=decay,

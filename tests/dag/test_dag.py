@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from pipeline.core import tables
 from pipeline.core.errors import UserError
 from pipeline.dag import refresh
-from pipeline.training import saved
+from pipeline.training import resume_state
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = {"train": 600, "valid": 40, "test": 40, "test_long": 20}
@@ -269,7 +269,7 @@ def test_a_kill_at_any_stage_leaves_nothing_that_the_next_repro_does_not_mend(
         running.wait()
         assert not list(root.glob("data/models/transformer"))
     [state] = root.glob(".seqline/training/transformer-*/state.safetensors")
-    step = saved.load(state)[1]["step"]
+    step = resume_state.load(state)[1]["step"]
     assert f"transformer: resuming from step {step}\n" in dvc(root, "--wait-for-lock", "repro")
     assert lock(root) == lock(done)
 

@@ -12,7 +12,7 @@ import torch
 import yaml
 from long_cases import mostly_long
 
-from pipeline.training import loop, saved
+from pipeline.training import loop, resume_state
 from stages import train
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -167,7 +167,10 @@ def test_a_checksum_covers_facts_names_types_and_bytes() -> None:
         ({"a": tensors["a"]}, {}),
         (tensors, {"step": 2}),
     ]
-    sums = {saved.checksum(tensors, {}), *(saved.checksum(*changed) for changed in unlike)}
+    sums = {
+        resume_state.checksum(tensors, {}),
+        *(resume_state.checksum(*changed) for changed in unlike),
+    }
     assert len(sums) == len(unlike) + 1
 
 
@@ -177,15 +180,15 @@ def test_a_bit_of_any_byte_of_a_saved_file_counts(tmp_path: Path) -> None:
         tmp_path / "x.safetensors",
         {"a": torch.tensor([1.5, 2.5]), "b": torch.tensor([7])},
     )
-    saved.save(path, tensors, {"step": 3})
+    resume_state.save(path, tensors, {"step": 3})
     content = path.read_bytes()
     for place in range(len(content)):
         damaged = bytearray(content)
         damaged[place] ^= 1 << place % 8
         path.write_bytes(damaged)
         try:
-            loaded, facts = saved.load(path)
-        except saved.DamagedFile:
+            loaded, facts = resume_state.load(path)
+        except resume_state.DamagedFile:
             continue
         assert facts == {"step": 3}
         assert {name: tensor.tolist() for name, tensor in loaded.items()} == {

@@ -81,11 +81,11 @@ def rows(inputs: Inputs, split: str) -> pa.Table:
         raise likelihood.diverged(path)
     unknown_words = unknown(texts["tokens"], inputs.encoded, split, "text")
 
-    # Block, length and unknown words are those of a pair's first sentence.
+    # Block, tokens and unknown words are those of a pair's first sentence.
     first = pairs["row"]
-    length = pc.cast(pc.list_value_length(texts["tokens"]).take(first), pa.int32())
+    tokens = pc.cast(pc.list_value_length(texts["tokens"]).take(first), pa.int32())
     pairs = pairs.add_column(1, tables.SCORES_MASKED.field("block"), texts["paragraph"].take(first))
-    pairs = pairs.append_column(tables.SCORES_MASKED.field("tokens"), length)
+    pairs = pairs.append_column(tables.SCORES_MASKED.field("tokens"), tokens)
     return pairs.append_column(
         tables.SCORES_MASKED.field("unknown"), pa.array(unknown_words.count_N[first.to_numpy()])
     )
@@ -104,7 +104,8 @@ def units(table: pa.Table) -> Array:
 
 
 def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> dict[str, Any]:
-    """Masked perplexity and both accuracies with their intervals, and the two losses."""
+    """Masked perplexity and both accuracies with their intervals, the two losses, counts, and the
+    share of unknown words. No limit is known."""
     units_UK = units(table)
     nats, words, _, pair_nats, _, pairs = units_UK.sum(0)
 
