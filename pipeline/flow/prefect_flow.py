@@ -30,7 +30,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pipeline.core import state_dir
 from pipeline.core.errors import describe_error
 from pipeline.dag import expected_time, graph, lock_order, run_settings, run_stage
-from pipeline.dag.fork_client import ForkServer
+from pipeline.dag.dvc_runner import DvcRunner, open_runner
 from pipeline.dag.run_stage import Result
 from pipeline.flow import devices, display, prefect_server
 from pipeline.flow.outcome import Outcome
@@ -44,7 +44,7 @@ _FAILURES = 3  # failed requests in a row that mean a lost server, not a busy on
 class Session:
     """State of one run. Tasks read it from a context variable, since Prefect inspects arguments."""
 
-    def __init__(self, root: Path, jobs: int, workers: ForkServer, plan: graph.Plan) -> None:
+    def __init__(self, root: Path, jobs: int, workers: DvcRunner, plan: graph.Plan) -> None:
         self.root = root
         self.jobs = jobs
         self.workers = workers
@@ -77,7 +77,7 @@ _SESSION: ContextVar[Session] = ContextVar("session")
 
 
 def reproduce(
-    root: Path, targets: Sequence[str], jobs: int, workers: ForkServer | None = None
+    root: Path, targets: Sequence[str], jobs: int, workers: DvcRunner | None = None
 ) -> Outcome:
     """Bring the targets (all stages, if there are none) up to date, `jobs` stages at a time; as a
     flow, or as a subflow within one.
@@ -90,7 +90,7 @@ def reproduce(
     """
     root = root.resolve()
     with ExitStack() as stack:
-        workers = workers or stack.enter_context(ForkServer(root, targets))
+        workers = workers or stack.enter_context(open_runner(root, targets))
         plan, locked = workers.plan()
         session = Session(root, jobs, workers, plan)
         memory = lock_order.LockOrder(root, locked)

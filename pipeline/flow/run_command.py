@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.core.errors import refuse
 from pipeline.dag import run_settings
-from pipeline.dag.fork_client import ForkServer
+from pipeline.dag.dvc_runner import open_runner
 from pipeline.dag.project_lock import flow_lock
 from pipeline.flow import devices, journal
 
@@ -24,7 +24,7 @@ def run(root: Path, targets: Sequence[str], jobs: int | None) -> int:
     with (
         flow_lock(root, wait=False),
         journal.record_flow(root, "run", "by hand") as record,
-        ForkServer(root, targets) as workers,
+        open_runner(root, targets) as workers,
     ):
         from pipeline.flow import prefect_server
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import flows
 import pytest
+from source_code import imports, modules
 
 from benchmarks import made_dag
 from pipeline.core.errors import UserError
@@ -89,6 +90,28 @@ def test_both_settings_leave_what_dvc_repro_leaves(project: Path, tmp_path: Path
     assert left["plain"] == results(project)
     assert left["patched"] == left["plain"]
     assert len(left["plain"]) == 1 + 2 * made_dag.STAGES + 1, "and data/.gitignore"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("dvc", ["patched", "plain"])
+def test_seqline_run_obeys_the_setting(dvc: str, project: Path, tmp_path: Path) -> None:
+    choose(project, dvc)
+    (project / "presets").mkdir(exist_ok=True)
+    env = flows.surroundings(tmp_path / "home", None)
+    done = flows.seqline(project, env, "run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "12 stages" in done.stdout
+    found = results(project)
+    subprocess.run(
+        [sys.executable, "-m", "dvc", "repro", "--quiet"], cwd=project, env=env, check=True
+    )
+    assert results(project) == found, "there was nothing left to do"
+
+
+def test_flows_know_no_runner_but_that_of_the_setting() -> None:
+    flow_modules = [name for name in modules() if name.startswith("pipeline.flow")]
+    assert flow_modules
+    assert not any("pipeline.dag.fork_client" in imports(name) for name in flow_modules)
 
 
 PLAN = [
