@@ -92,7 +92,7 @@ EMPTY = Prediction("", 0.0, 0.0)  # for a text without tokens, with probability 
 
 
 @dataclass(frozen=True, slots=True)
-class Attention:
+class AttentionWeights:
     """Attention weights of a translation by name (layer and head): rows are output tokens, columns
     are input tokens.
 
@@ -104,7 +104,7 @@ class Attention:
     weights: dict[str, NDArray[np.float32]]
 
 
-def attention_table(attention: Sequence[Attention], numbers: Sequence[int]) -> pa.Table:
+def attention_table(attention: Sequence[AttentionWeights], numbers: Sequence[int]) -> pa.Table:
     """`tables.ATTENTION`: a row per sample, with its number, and named weights."""
     rows = [
         {
@@ -266,7 +266,7 @@ class Session:
 
     def attention(
         self, texts: Sequence[str], prefixes: Sequence[str] | None = None
-    ) -> list[tuple[Prediction, Attention]]:
+    ) -> list[tuple[Prediction, AttentionWeights]]:
         """The best output for each text, with the attention weights of its tokens.
 
         UserError for a model without attention weights, or a text without tokens."""
@@ -322,7 +322,9 @@ class Session:
         """Encode raw texts, and the prefixes of their outputs, as one prompt."""
         return self._prompt(self._encode(texts), prefixes)
 
-    def attention_weights(self, prompt: Prompt, best: Sequence[Hypothesis]) -> list[Attention]:
+    def attention_weights(
+        self, prompt: Prompt, best: Sequence[Hypothesis]
+    ) -> list[AttentionWeights]:
         """Attention weights of an attentive model for one hypothesis per sentence, by teacher
         forcing."""
         assert isinstance(self.model, Attentive)
@@ -341,7 +343,7 @@ class Session:
             for ids, length in zip(prompt.ids_BS.tolist(), prompt.length_B.tolist(), strict=True)
         ]
         return [
-            Attention(
+            AttentionWeights(
                 self.source_codec.tokens(columns),
                 self.target_codec.tokens(rows),
                 {name: w_BTS[i, : len(rows), : len(columns)] for name, w_BTS in arrays.items()},

@@ -11,7 +11,7 @@ from pipeline.cli.input_text import Line
 from pipeline.core.errors import printable, refuse
 
 if TYPE_CHECKING:
-    from pipeline.inference import Attention, Session
+    from pipeline.inference import Session
 
 HELP = "translate a text, or each line of standard input, with a trained run"
 _N_BEST = whole_number(1, 2**63 - 1)  # the run's search limits it further
@@ -100,7 +100,7 @@ def _translate_one(
     print(printable(answer.text))
 
 
-def draw(attention: "Attention", out: Path) -> None:
+def draw(attention: "AttentionWeights", out: Path) -> None:
     """The weights as a PNG at `out`, all of a model's heads in one figure, as the report draws
     them."""
     import pyarrow as pa

@@ -41,7 +41,7 @@ _POLL_SECONDS = 3.0  # between two requests for the flow run's state
 _FAILURES = 3  # failed requests in a row that mean a lost server, not a busy one
 
 
-class Session:
+class FlowState:
     """State of one run. Tasks read it from a context variable, since Prefect inspects arguments."""
 
     def __init__(self, root: Path, jobs: int, workers: DvcRunner, plan: graph.Plan) -> None:
@@ -73,7 +73,7 @@ class Session:
         return Outcome(results, time.monotonic() - self.start_time, self.root, note)
 
 
-_SESSION: ContextVar[Session] = ContextVar("session")
+_SESSION: ContextVar[FlowState] = ContextVar("session")
 
 
 def reproduce(
@@ -92,7 +92,7 @@ def reproduce(
     with ExitStack() as stack:
         workers = workers or stack.enter_context(open_runner(root, targets))
         plan, locked = workers.plan()
-        session = Session(root, jobs, workers, plan)
+        session = FlowState(root, jobs, workers, plan)
         memory = lock_order.LockOrder(root, locked)
         if plan.stale():
             memory.keep()
@@ -119,7 +119,7 @@ def reproduce(
     return outcome
 
 
-def _run_flow(session: Session, targets: Sequence[str]) -> str:
+def _run_flow(session: FlowState, targets: Sequence[str]) -> str:
     """Run the flow; return a note for the summary if the server was lost on the way, else ""."""
     token = _SESSION.set(session)
     try:
@@ -174,7 +174,7 @@ def stages(targets: list[str], jobs: int) -> State[Any]:
 class Scheduler:
     """Starts ready stages in the flow's thread, the critical path first, until none is left."""
 
-    def __init__(self, session: Session, progress: display.Display) -> None:
+    def __init__(self, session: FlowState, progress: display.Display) -> None:
         plan = session.plan
         self._session = session
         self._progress = progress
@@ -272,7 +272,7 @@ class Scheduler:
                 self._start(address)
 
 
-def _run(session: Session, address: str, log_line: Callable[[str], None]) -> Result:
+def _run(session: FlowState, address: str, log_line: Callable[[str], None]) -> Result:
     """Run the stage in this thread; put its result and then its address into the session."""
     session.started.append(address)
     result = Result(state="failed", why="it could not be started")
@@ -310,7 +310,7 @@ def show_cached() -> State[Any]:
 
 
 @contextmanager
-def _watch_for_cancel(session: Session) -> Iterator[None]:
+def _watch_for_cancel(session: FlowState) -> Iterator[None]:
     """End the run when it is cancelled on Prefect's pages.
 
     Prefect's runners and workers do so for flows that they have started; nothing does for a flow in

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pipeline.contracts import BOS, Prompt, Sizes
 from pipeline.core.errors import at_least_one, refuse, share
-from pipeline.nn.attention import Score, masked_softmax, scoring
+from pipeline.nn.attention_scores import Score, masked_softmax, scoring
 from pipeline.nn.cells import Cell, Implementation, Recurrent, RecurrentState
 from pipeline.nn.dropout import Dropout
 from pipeline.nn.embedding import source_and_target_tables

@@ -17,17 +17,9 @@ from pipeline.nn import transformer
 from pipeline.nn.cells import Implementation
 from pipeline.nn.dropout import Dropout
 from pipeline.nn.masks import causal_TK, real_BS
+from pipeline.nn.multihead_attention import KeysValues, MultiHeadAttention
 from pipeline.nn.positional import positions
-from pipeline.nn.transformer import (
-    Attention,
-    EncoderBlock,
-    FeedForward,
-    KeysValues,
-    Norm,
-    Residual,
-    SelfAttention,
-    Stack,
-)
+from pipeline.nn.transformer import EncoderBlock, FeedForward, Norm, Residual, SelfAttention, Stack
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +55,7 @@ class DecoderBlock(nn.Module):
         super().__init__()
         # Self-attention. Saved weights contain the name `own`.
         self.own = SelfAttention(config)
-        self.cross = Attention(config.width, config.heads, config.implementation)
+        self.cross = MultiHeadAttention(config.width, config.heads, config.implementation)
         self.cross_residual = Residual(config)
         self.feed_forward = FeedForward(config)
 

@@ -19,8 +19,9 @@ from pipeline.nn import transformer
 from pipeline.nn.cells import Implementation
 from pipeline.nn.dropout import Dropout
 from pipeline.nn.masks import causal_TK
+from pipeline.nn.multihead_attention import KeysValues
 from pipeline.nn.positional import positions
-from pipeline.nn.transformer import EncoderBlock, KeysValues, Norm, Stack
+from pipeline.nn.transformer import EncoderBlock, Norm, Stack
 
 State = tuple[Tensor, ...]
 """ids_BP (PAD on the left of shorter rows), then keys and values BNPD of each layer. The batch is

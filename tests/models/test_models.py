@@ -16,7 +16,7 @@ from torch import nn
 from pipeline.contracts import BOS, EOS, PAD, Attentive, Prompt, Sizes
 from pipeline.core import tables
 from pipeline.core.errors import UserError
-from pipeline.nn.attention import masked_softmax
+from pipeline.nn.attention_scores import masked_softmax
 from pipeline.nn.positional import sinusoidal_TH
 from pipeline.tasks import language_model, translation
 from pipeline.training import checkpoint

@@ -13,13 +13,19 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from pipeline.core.errors import UserError
-from pipeline.nn import attention, segments, transformer
+from pipeline.nn import attention_scores, multihead_attention, segments, transformer
 from pipeline.nn.cells import Cell, Recurrent
 from pipeline.nn.masks import causal_TK
 from pipeline.nn.positional import positions, sinusoidal_TH
 
 CELLS: tuple[Cell, ...] = ("rnn", "gru", "lstm")
-SCORES: tuple[attention.Score, ...] = ("additive", "dot", "scaled_dot", "general", "gaussian")
+SCORES: tuple[attention_scores.Score, ...] = (
+    "additive",
+    "dot",
+    "scaled_dot",
+    "general",
+    "gaussian",
+)
 
 
 def twins(cell: Cell, layers: int, bidirectional: bool) -> tuple[Recurrent, Recurrent]:
@@ -167,7 +173,9 @@ def test_attention_in_bfloat16_on_a_cpu_is_computed_in_float32() -> None:
     query, keys, values = torch.randn(3, 3, 2, 5, 8).bfloat16().requires_grad_()
     mask = causal_TK(5, 0, torch.device("cpu"))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = transformer.fused_attention(query, transformer.KeysValues(keys, values), mask)
+        found = multihead_attention.fused_attention(
+            query, multihead_attention.KeysValues(keys, values), mask
+        )
     wanted = F.scaled_dot_product_attention(query.float(), keys.float(), values.float(), mask)
     assert found.dtype == torch.float32
     assert torch.equal(found, wanted)
@@ -176,7 +184,7 @@ def test_attention_in_bfloat16_on_a_cpu_is_computed_in_float32() -> None:
 @pytest.mark.parametrize("implementation", ["fused", "equations"])
 def test_attention_in_bfloat16_is_that_of_float32_but_for_rounding(implementation: Any) -> None:
     torch.manual_seed(5)
-    block = transformer.Attention(16, 2, implementation)
+    block = multihead_attention.MultiHeadAttention(16, 2, implementation)
     x_BTH, mask = torch.randn(3, 5, 16), causal_TK(5, 0, torch.device("cpu"))
     exact = block(x_BTH, block.project_kv(x_BTH), mask)
     wanted = gradients(block, [], exact)
@@ -213,12 +221,12 @@ def weights_by_hand(scores: list[Tensor], looked: list[bool]) -> Tensor:
 
 @pytest.mark.parametrize("name", SCORES)
 def test_scores_weights_and_their_gradients_are_those_of_the_books_formula(
-    name: attention.Score,
+    name: attention_scores.Score,
 ) -> None:
     """Autograd of one query against one key at a time; the second text has padding, the third
     nothing that may be seen."""
     torch.manual_seed(4)
-    score = attention.scoring(name, 6, 6, 5)
+    score = attention_scores.scoring(name, 6, 6, 5)
     query_BQH, key_BSC = (
         torch.randn(3, 2, 6, requires_grad=True),
         torch.randn(3, 4, 6, requires_grad=True),
@@ -232,7 +240,7 @@ def test_scores_weights_and_their_gradients_are_those_of_the_books_formula(
     torch.testing.assert_close(
         scores_BQS, torch.stack([torch.stack([*map(torch.stack, rows)]) for rows in want])
     )
-    weights_BQS = attention.masked_softmax(scores_BQS, mask_B1S)
+    weights_BQS = attention_scores.masked_softmax(scores_BQS, mask_B1S)
     wanted_BQS = torch.stack(
         [
             torch.stack([weights_by_hand(scores, looked) for scores in rows])
@@ -251,13 +259,13 @@ def test_scores_weights_and_their_gradients_are_those_of_the_books_formula(
 
 def test_scaled_dot_product_attention_is_torchs_own_in_value_and_gradient() -> None:
     torch.manual_seed(5)
-    score = attention.ScaledDot(6, 7, 5)
+    score = attention_scores.ScaledDot(6, 7, 5)
     query_BQH, key_BSC, value_BSH = (
         torch.randn(2, size, width, requires_grad=True) for size, width in ((3, 6), (4, 7), (4, 8))
     )
     mask_B1S = torch.tensor([[[True] * 4], [[True, False, True, False]]])
     found_BQH = (
-        attention.masked_softmax(score(query_BQH, score.project_keys(key_BSC)), mask_B1S)
+        attention_scores.masked_softmax(score(query_BQH, score.project_keys(key_BSC)), mask_B1S)
         @ value_BSH
     )
     want_BQH = F.scaled_dot_product_attention(
@@ -274,7 +282,7 @@ def test_scaled_dot_product_attention_is_torchs_own_in_value_and_gradient() -> N
 @torch.inference_mode()
 def test_gaussian_attention_is_nadaraya_watson_regression() -> None:
     """d2l equation 11.2.2: values weighted by exp(-|q - k|^2 / 2), normalised."""
-    score = attention.Gaussian(1, 1, 1)
+    score = attention_scores.Gaussian(1, 1, 1)
     for layer in (score.query, score.key):
         nn.init.ones_(layer.weight)
     x, values, at = torch.rand(20) * 5, torch.randn(20), torch.linspace(0, 5, 7)
