@@ -171,7 +171,7 @@ def test_edits_in_no_commit_are_not_lost_unless_forced(project, another_preset, 
     assert seqline(project, "use", another_preset, "--force").status == 0
 
 
-def test_nulls_are_written_in_presets_and_unchanged_by_dvc() -> None:
+def test_nulls_are_explicit_in_presets_and_empty_in_dvc_files() -> None:
     assert presets.changed("a: null\nb: 1\n", ["b=2"]) == "a: null\nb: 2\n"
     assert dumps_yaml({"a": {"b": None}}) == "a:\n  b:\n"
 
@@ -179,11 +179,7 @@ def test_nulls_are_written_in_presets_and_unchanged_by_dvc() -> None:
 def test_a_preset_may_follow_a_preset_without_force(project, another_preset, seqline) -> None:
     assert [
         seqline(project, "use", name).status for name in (another_preset, "default", another_preset)
-    ] == [
-        0,
-        0,
-        0,
-    ]
+    ] == [0, 0, 0]
 
 
 def test_set_changes_one_key_and_keeps_the_comments(project, seqline) -> None:
@@ -464,7 +460,7 @@ def test_doctor_asks_a_tracking_server_as_the_user_it_is_given(
 @pytest.mark.parametrize(
     "uri", ["postgres://somebody:secret@127.0.0.1:9/db", "nonsense+x://somebody:secret@host/db"]
 )
-def test_doctor_connects_to_the_database(
+def test_doctor_fails_for_an_unusable_database(
     uri: str, project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)

@@ -50,9 +50,7 @@ def test_slots_follow_visible_gpus(
     assert offered.acquire("train") is not None
 
 
-def test_threads_are_shared_unless_the_user_sets_a_number(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_threads_are_shared_unless_the_user_sets_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAYON_NUM_THREADS", raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     monkeypatch.setattr(devices, "cores", lambda: 8)

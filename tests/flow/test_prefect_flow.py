@@ -398,9 +398,7 @@ def alone_with(
     return result, said
 
 
-def test_download_retries_network_errors_but_not_mistakes(
-    fresh_project: Path,
-) -> None:
+def test_download_retries_network_errors_but_not_mistakes(fresh_project: Path) -> None:
     seen = (
         "tries = open('tries', 'a+'); tries.write('x'); tries.seek(0); count = len(tries.read())\n"
     )

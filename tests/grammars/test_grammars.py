@@ -192,7 +192,7 @@ def test_both_sides_of_a_production_share_each_symbol_in_any_order() -> None:
     assert Grammar(rules).draw("NP", Random(0)).texts == ("white cat", "chat blanc")
 
 
-def test_symbol_without_rule_is_detected_at_construction() -> None:
+def test_symbol_without_rule_is_refused_at_construction() -> None:
     rules = Rules()
     rules.add("S", 1, "{Nothing}")
     with pytest.raises(AssertionError, match="Nothing"):
@@ -342,9 +342,7 @@ def test_only_words_that_another_can_replace_have_a_class_for_judging() -> None:
     assert {(row["token"], row["class"]) for row in judged} < set(toy_story.word_classes().items())
 
 
-def test_longer_corpus_extends_the_shorter_and_splits_are_independent(
-    tmp_path: Path,
-) -> None:
+def test_longer_corpus_extends_the_shorter_and_splits_are_independent(tmp_path: Path) -> None:
     small, large = tmp_path / "small", tmp_path / "large"
     small.mkdir()
     large.mkdir()

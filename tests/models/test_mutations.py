@@ -189,9 +189,7 @@ def one_or_longer(last: float, max_length: int) -> Scripted:
 
 
 @pytest.mark.parametrize("max_length", [2, 3, 6])
-def test_beam_continues_while_a_full_length_hypothesis_could_win(
-    max_length: int,
-) -> None:
+def test_beam_continues_while_a_full_length_hypothesis_could_win(max_length: int) -> None:
     """The long answer's score is log P / max_length: a hair better, or worse, than that of the
     short one, -1."""
     better, worse = (
@@ -279,7 +277,7 @@ def test_buckets_of_lengths_begin_after_multiples_of_a_round_width(
 
 
 @pytest.mark.parametrize(("rows", "count"), [(19, 1), (20, 2)])
-def test_only_buckets_of_at_least_twenty_rows_are_kept(rows: int, count: int) -> None:
+def test_buckets_of_fewer_than_twenty_rows_are_merged(rows: int, count: int) -> None:
     length = np.array([1] * 30 + [2] * rows)
     assert len(lengths.buckets(length)) == count
 

@@ -297,9 +297,7 @@ def test_the_log_probability_that_search_reports_is_the_teacher_forced_one(
         assert best[i].score == pytest.approx(best[i].log_prob / count[i] ** PENALTY["alpha"])
 
 
-def test_unconditional_sample_has_likelihood_of_a_first_row(
-    project: Path,
-) -> None:
+def test_unconditional_sample_has_likelihood_of_a_first_row(project: Path) -> None:
     opened = session(project, "recurrent_lm")
     [[said]] = opened.run_search(opened.prompt([""]), opened.generator())
     assert len(said.ids) < RUNS["recurrent_lm"]["search"]["max_length"], "it came to an end"

@@ -55,9 +55,7 @@ def bare(original: Path) -> Callable[[Path], None]:
 
 
 @pytest.mark.long
-def test_unreachable_index_is_one_line_and_environment_stays_unfinished(
-    project: Path,
-) -> None:
+def test_unreachable_index_is_one_line_and_environment_stays_unfinished(project: Path) -> None:
     done = run(project)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1

@@ -73,9 +73,7 @@ def test_an_equal_challenger_is_promoted_no_more_often_than_the_level_says(
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
-def test_false_promotion_rate_is_at_most_the_level(
-    kind: str,
-) -> None:
+def test_false_promotion_rate_is_at_most_the_level(kind: str) -> None:
     """By the default method, without an allowance for chance."""
     p, _ = simulate("approximate_randomisation", kind, 0, 10 * CHALLENGES)
     assert (p < LEVEL).sum() <= LEVEL * 10 * CHALLENGES
@@ -559,7 +557,7 @@ def test_auto_is_settled_once_by_the_references_of_the_challengers_corpus(tmp_pa
         (("char", False), ("char", False), "char", False),
     ],
 )
-def test_scoring_uses_the_most_restricted_text_of_both_runs(
+def test_scoring_uses_text_settings_that_cover_both_runs(
     champion: tuple[str, bool],
     challenger: tuple[str, bool],
     level: str,
@@ -694,9 +692,7 @@ def test_one_test_set_of_short_references_has_chrf_decide_on_all(length: int) ->
     assert not contest().with_usable_score(matched[:1]).substituted
 
 
-def test_two_word_challenger_can_win_by_chrf_with_reason_recorded(
-    tmp_path: Path,
-) -> None:
+def test_two_word_challenger_can_win_by_chrf_with_reason_recorded(tmp_path: Path) -> None:
     """By BLEU both are 0, and nobody could ever be promoted."""
     rng = np.random.default_rng(2)
     sentences = {split: [["le", "chat"]] * 60 for split in ("train", "test")}

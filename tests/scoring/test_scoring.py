@@ -373,9 +373,7 @@ def test_evaluate_reports_sacrebleus_scores_and_the_limits_distance(project: Pat
     assert again == pytest.approx(found["test"]["bleu"]["score"], abs=1e-6)
 
 
-def test_lowercased_predictions_match_references_without_case(
-    project: Path,
-) -> None:
+def test_lowercased_predictions_match_references_without_case(project: Path) -> None:
     for split in ("test", "test_long"):
         path = project / f"data/tokens/pairs/{split}.parquet"
         table = tables.read(path, tables.TOKENS_PAIR)

@@ -192,9 +192,7 @@ def post(address: str, body: dict[str, Any]) -> tuple[int, Any]:
         return error.code, json.load(error)
 
 
-def test_mlflow_serves_champion_translator_like_the_predict_stage(
-    project: Path,
-) -> None:
+def test_mlflow_serves_champion_translator_like_the_predict_stage(project: Path) -> None:
     registry.promote(project, registry.version_of_run(project, "seq2seq"), {})
     want = samples(project, "seq2seq")
     champion = f"models:/{NAMES['seq2seq']}@champion"

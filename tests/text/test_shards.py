@@ -385,7 +385,7 @@ def test_an_address_where_no_scheduler_answers_is_refused(
         assert "no answer" in found.detail
 
 
-def test_missing_dask_message_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_dask_message_shows_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dask", None)
     assert "pip install" in refused(compute("dask", "tcp://127.0.0.1:9"))
 

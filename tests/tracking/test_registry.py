@@ -215,9 +215,7 @@ def test_registering_again_changes_nothing(project: Project) -> None:
     assert everything(project) == before
 
 
-def test_new_model_or_search_creates_a_version_but_new_scores_do_not(
-    project: Project,
-) -> None:
+def test_new_model_or_search_creates_a_version_but_new_scores_do_not(project: Project) -> None:
     assert str(project.retrained("lstm")) == f"{STORY}/3"
     project.search = {"method": "beam"}
     project.lock()
@@ -255,9 +253,7 @@ def test_a_run_whose_scores_are_of_older_data_or_answers_has_no_version(
     assert "\n" not in str(error.value)
 
 
-def test_registered_folder_has_no_weights_pickles_or_foreign_paths(
-    project: Project,
-) -> None:
+def test_registered_folder_has_no_weights_pickles_or_foreign_paths(project: Project) -> None:
     made = project.retrained("lstm")
     source = (
         MlflowClient(describe.uri(project.root))
@@ -558,7 +554,7 @@ def test_a_version_that_was_rolled_back_does_not_win_again_whatever_is_forgotten
     assert registry.rolled_back_versions(project.root, STORY) == set()
 
 
-def test_alias_removed_in_mlflow_ui_is_not_shown_as_promoted(project: Project, settled) -> None:
+def test_champion_replaced_in_mlflow_ui_is_not_shown_as_promoted(project: Project, settled) -> None:
     settled("lstm")
     settled("gru")
     mlflow_store.connect(project.root).set_registered_model_alias(STORY, "champion", "1")

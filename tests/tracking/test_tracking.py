@@ -69,9 +69,7 @@ def test_curves_appear_while_the_training_runs_and_its_process_imports_no_mlflow
 
 
 @pytest.mark.long
-def test_resumed_training_continues_its_run_without_duplicate_steps(
-    project: Path,
-) -> None:
+def test_resumed_training_continues_its_run_without_duplicate_steps(project: Path) -> None:
     killed = start_training(project, 100_000, 0.01)
     client = mlflow_store.connect(project)
     eventually(lambda: len(curve(client, project)) > 30)

@@ -129,9 +129,7 @@ def test_mistake_is_one_line_with_several_processes(encoded: Path) -> None:
 
 
 @pytest.mark.long
-def test_killed_first_process_leaves_no_other_and_training_resumes(
-    trained: Path,
-) -> None:
+def test_killed_first_process_leaves_no_other_and_training_resumes(trained: Path) -> None:
     write(trained, params())
     killed = subprocess.Popen(
         command(trained, "rnn", "killed"),
