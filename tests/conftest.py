@@ -67,7 +67,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
 
 
-class Said(NamedTuple):
+class CommandResult(NamedTuple):
     """How a command ended and what it said."""
 
     status: int
@@ -112,10 +112,10 @@ def repository(initialised: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def seqline(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Said]:
+) -> Callable[..., CommandResult]:
     """The console script, in this process: `seqline(folder, "use", "d2l")`."""
 
-    def run(folder: Path, *arguments: str) -> Said:
+    def run(folder: Path, *arguments: str) -> CommandResult:
         monkeypatch.chdir(folder)
         monkeypatch.setattr("sys.argv", ["seqline", *arguments])
         capsys.readouterr()
@@ -124,7 +124,7 @@ def seqline(
             cli.main()
         except SystemExit as end:
             status = int(end.code or 0)
-        return Said(status, *capsys.readouterr())
+        return CommandResult(status, *capsys.readouterr())
 
     return run
 

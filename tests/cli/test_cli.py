@@ -50,7 +50,7 @@ def commit(root: Path) -> None:
 
 
 @pytest.fixture
-def another(project: Path) -> str:
+def another_preset(project: Path) -> str:
     """A preset like the default one but for its first line."""
     text = (project / "params.yaml").read_text()
     (project / "presets" / "another.yaml").write_text("# One more preset.\n" + text)
@@ -92,9 +92,7 @@ def test_the_default_preset_is_the_one_committed_last(project, seqline) -> None:
     assert params(project)["evaluation"]["bootstrap"] == 500
 
 
-def test_a_clone_whose_history_lacks_the_default_preset_says_how_to_get_it(
-    project, seqline, tmp_path
-) -> None:
+def test_shallow_clone_message_shows_how_to_get_default_preset(project, seqline, tmp_path) -> None:
     assert seqline(project, "use", "d2l").status == 0
     commit(project)
     clone = tmp_path / "clone"
@@ -129,13 +127,13 @@ def test_a_broken_default_preset_is_refused_in_a_line(project, seqline) -> None:
 
 
 def test_a_preset_that_has_a_key_twice_is_refused_by_it_and_its_line(
-    project, another, seqline
+    project, another_preset, seqline
 ) -> None:
     with (project / "presets" / "another.yaml").open("a") as file:
         file.write("\nevaluation: {bootstrap: 10, confidence: 0.9, seed: 1}\n")
     lines = len((project / "presets" / "another.yaml").read_text().splitlines())
     for changes in ([], ["--set", "runs.lstm.seed=2"]):
-        said = seqline(project, "use", another, *changes)
+        said = seqline(project, "use", another_preset, *changes)
         assert said.status == 2
         assert said.err.startswith(
             f"seqline: evaluation: got the key once more in line {lines} of another.yaml; expected "
@@ -143,12 +141,15 @@ def test_a_preset_that_has_a_key_twice_is_refused_by_it_and_its_line(
         assert said.err.count("\n") == 1
 
 
-def test_presets_are_listed_with_what_they_are_and_the_current_one_marked(
-    project, another, seqline
+def test_presets_are_listed_with_description_and_current_mark(
+    project, another_preset, seqline
 ) -> None:
-    seqline(project, "use", another)
+    seqline(project, "use", another_preset)
     lines = seqline(project, "use").out.splitlines()
-    assert [line[2:].split()[0] for line in lines] == ["default", *sorted([another, *PRESETS[1:]])]
+    assert [line[2:].split()[0] for line in lines] == [
+        "default",
+        *sorted([another_preset, *PRESETS[1:]]),
+    ]
     assert [line for line in lines if line.startswith("*")] == ["* another      One more preset."]
     assert all(len(line.split()) > 2 for line in lines)
 
@@ -159,28 +160,26 @@ def test_an_unknown_preset_is_refused_with_the_choices(project, seqline) -> None
     assert said.err == f"seqline: preset: got d3l; expected one of {', '.join(PRESETS)}.\n"
 
 
-def test_edits_in_no_commit_are_not_lost_unless_forced(project, another, seqline) -> None:
+def test_edits_in_no_commit_are_not_lost_unless_forced(project, another_preset, seqline) -> None:
     with (project / "params.yaml").open("a") as file:
         file.write("# mine\n")
     mine = (project / "params.yaml").read_text()
-    said = seqline(project, "use", another)
+    said = seqline(project, "use", another_preset)
     assert said.status == 2
     assert "--force" in said.err
     assert (project / "params.yaml").read_text() == mine
-    assert seqline(project, "use", another, "--force").status == 0
+    assert seqline(project, "use", another_preset, "--force").status == 0
 
 
-def test_nulls_are_written_in_a_preset_and_as_before_in_what_dvc_writes() -> None:
+def test_nulls_are_explicit_in_presets_and_empty_in_dvc_files() -> None:
     assert presets.changed("a: null\nb: 1\n", ["b=2"]) == "a: null\nb: 2\n"
     assert dumps_yaml({"a": {"b": None}}) == "a:\n  b:\n"
 
 
-def test_a_preset_may_follow_a_preset_without_force(project, another, seqline) -> None:
-    assert [seqline(project, "use", name).status for name in (another, "default", another)] == [
-        0,
-        0,
-        0,
-    ]
+def test_a_preset_may_follow_a_preset_without_force(project, another_preset, seqline) -> None:
+    assert [
+        seqline(project, "use", name).status for name in (another_preset, "default", another_preset)
+    ] == [0, 0, 0]
 
 
 def test_set_changes_one_key_and_keeps_the_comments(project, seqline) -> None:
@@ -239,7 +238,7 @@ def ran(root: Path, outs: dict[str, str]) -> None:
     (root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
 
 
-def test_use_removes_what_other_runs_left_and_nothing_else(project, seqline) -> None:
+def test_use_removes_only_outputs_of_other_runs(project, seqline) -> None:
     ran(
         project,
         {
@@ -259,7 +258,7 @@ def test_use_removes_what_other_runs_left_and_nothing_else(project, seqline) -> 
     assert not (project / "reports" / "metrics" / "old.json").exists()
 
 
-def test_prune_does_it_after_an_edit_by_hand(project, seqline, edited) -> None:
+def test_prune_removes_outputs_after_a_manual_edit(project, seqline, edited) -> None:
     ran(project, {"train@lstm": "data/models/lstm", "train@transformer": "data/models/transformer"})
     edited(project, "runs.lstm", ...)
     assert seqline(project, "prune").status == 0
@@ -267,7 +266,7 @@ def test_prune_does_it_after_an_edit_by_hand(project, seqline, edited) -> None:
     assert seqline(project, "prune").out == ""
 
 
-def test_prune_removes_what_lies_unused_for_a_month_and_can_be_made_again(project, seqline) -> None:
+def test_prune_removes_recomputable_files_unused_for_a_month(project, seqline) -> None:
     place, now, made = project / ".seqline", time.time(), []
     for name in (
         "served/ab.dir",
@@ -321,7 +320,7 @@ def test_a_reader_that_leaves_ends_a_command_without_a_word(project) -> None:
 )
 @pytest.mark.parametrize("read", [True, False])
 @pytest.mark.parametrize("buffered", [True, False])
-def test_what_went_wrong_is_told_whether_or_not_the_output_is_read(
+def test_error_is_reported_even_if_output_pipe_is_closed(
     buffered: bool, read: bool, wrong: str, status: int, said: str
 ) -> None:
     env = {name: value for name, value in FROM_HERE.items() if name != "PYTHONUNBUFFERED"}
@@ -390,7 +389,7 @@ def test_commands_outside_of_a_project_say_so(tmp_path: Path, seqline) -> None:
 
 
 @pytest.mark.parametrize("command", [["translate", "hello"], ["generate", "once"]])
-def test_trying_a_run_that_is_unknown_or_not_trained_says_what_to_do(
+def test_unknown_or_untrained_run_is_refused_with_advice(
     command: list[str], project, seqline
 ) -> None:
     unknown = seqline(project, *command, "--run", "lstn")
@@ -401,7 +400,7 @@ def test_trying_a_run_that_is_unknown_or_not_trained_says_what_to_do(
     assert "Run `dvc repro`, or `dvc pull`." in untrained.err
 
 
-def test_doctor_says_what_is_wrong_and_fails_only_for_what_will_not_work(
+def test_doctor_reports_problems_and_fails_only_for_errors(
     project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -461,7 +460,7 @@ def test_doctor_asks_a_tracking_server_as_the_user_it_is_given(
 @pytest.mark.parametrize(
     "uri", ["postgres://somebody:secret@127.0.0.1:9/db", "nonsense+x://somebody:secret@host/db"]
 )
-def test_doctor_looks_at_a_database_before_it_calls_it_well(
+def test_doctor_fails_for_an_unusable_database(
     uri: str, project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
@@ -639,7 +638,7 @@ def test_lines_of_standard_input_come_as_they_are(content: bytes, texts: list[st
     assert read(content, "ascii") == expected  # a locale without a name
 
 
-def test_bad_lines_of_standard_input_leave_the_others_alone() -> None:
+def test_bad_input_lines_do_not_affect_others() -> None:
     records = read(
         b"a\ncaf\xe9\n" + b"x" * (LONGEST_TEXT + 1) + b"\n" + b"y" * 100_000 + b"\nb\xff"
     )
@@ -659,7 +658,7 @@ def test_bad_lines_of_standard_input_leave_the_others_alone() -> None:
     assert [error for _, _, error in records] == expected
 
 
-def test_a_text_that_the_model_refuses_leaves_the_others_their_answers() -> None:
+def test_refused_text_does_not_affect_other_predictions() -> None:
     def answer(texts: list[str]) -> list[str]:
         if "bad" in texts:
             raise UserError("text: got bad; expected good.")

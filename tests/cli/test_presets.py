@@ -75,7 +75,7 @@ def test_no_two_keys_have_one_section(file: Path) -> None:
 
 
 @each_file
-def test_an_experiment_of_one_run_leaves_the_others_alone(file: Path, tmp_path: Path) -> None:
+def test_experiment_of_one_run_does_not_affect_others(file: Path, tmp_path: Path) -> None:
     """`dvc exp run -S` changes params.yaml by `apply_overrides`."""
     text = file.read_text(encoding="utf-8")
     path = tmp_path / "params.yaml"

@@ -524,7 +524,7 @@ def test_the_console_script_itself_ends_with_2_and_one_line(project, edited) -> 
         ),
     ],
 )
-def test_a_broken_file_is_told_in_one_line(text: str, line: str, project, seqline) -> None:
+def test_broken_file_is_reported_in_one_line(text: str, line: str, project, seqline) -> None:
     (project / "params.yaml").write_bytes(text.encode("latin-1"))
     said = seqline(project, "check")
     assert said.status == 2
@@ -537,7 +537,7 @@ def test_a_missing_file_says_where_it_was_looked_for(project, seqline) -> None:
     assert "params.yaml: got no such file; expected a YAML file." in seqline(project, "check").err
 
 
-def test_what_one_reader_does_to_its_settings_no_other_sees(project) -> None:
+def test_readers_do_not_share_mutable_settings(project) -> None:
     mine = config.read(project / "params.yaml")
     mine["runs"]["lstm"]["optim"]["learning_rate"] = 1.0
     assert config.read(project / "params.yaml")["runs"]["lstm"]["optim"]["learning_rate"] < 1.0
@@ -584,7 +584,7 @@ def _same(one: object, other: object) -> bool:
 @example("010", "a", "b", True)
 @example("a", "010", "b", True)
 @example("no", "a", "yes", True)
-def test_what_is_read_is_what_dvc_reads_or_it_is_refused(
+def test_settings_match_dvc_or_are_refused(
     tmp_path_factory, key: str, value: str, item: str, block: bool
 ) -> None:
     text = (
@@ -632,9 +632,7 @@ LABELS = (
         ("~", "read as null"),
     ],
 )
-def test_a_key_that_is_no_text_is_refused_with_what_was_read(
-    project, seqline, key: str, said: str
-) -> None:
+def test_non_text_key_is_refused_with_its_value(project, seqline, key: str, said: str) -> None:
     for file, text in (
         ("params.yaml", LABELS.format(key)),
         ("flow.yaml", f"run: {{time_limits: {{{key}: 10}}}}\n"),
@@ -769,7 +767,7 @@ def test_yaml_that_no_settings_need_is_refused_in_one_line(project, seqline, nam
 
 
 @pytest.mark.parametrize("name", ["a date", "a list in itself", "brackets", "an escape in a key"])
-def test_a_flow_refuses_what_check_refuses_before_it_begins(project, seqline, name: str) -> None:
+def test_flow_refuses_whatever_check_refuses(project, seqline, name: str) -> None:
     (project / "params.yaml").write_text(BROKEN[name][0])
     before = folder(project)
     for command in ("run", "retrain"):
@@ -802,9 +800,7 @@ PLACES = {
 
 @pytest.mark.parametrize("make", PLACES, ids=lambda make: make.__name__)
 @pytest.mark.parametrize("file", ["params.yaml", "flow.yaml"])
-def test_what_is_no_file_in_the_place_of_the_settings_is_refused(
-    project, seqline, make, file: str
-) -> None:
+def test_settings_path_that_is_not_a_file_is_refused(project, seqline, make, file: str) -> None:
     (project / file).unlink()
     make(project / file)
     said = seqline(project, "check")

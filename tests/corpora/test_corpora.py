@@ -62,7 +62,7 @@ def test_a_last_line_without_an_end_and_a_byte_order_mark_are_no_trouble(tmp_pat
     assert _lines(tmp_path, b"\xef\xbb\xbf" + f"{STRANGE}\r\nlast".encode()) == [STRANGE, "last"]
 
 
-def test_bytes_that_are_no_utf8_are_told_with_file_offset_and_line(tmp_path):
+def test_invalid_utf8_is_reported_with_file_offset_and_line(tmp_path):
     good = "première ligne\n".encode() * 5
     with pytest.raises(
         UserError,
@@ -114,7 +114,7 @@ def test_paragraphs_are_the_blocks_between_blank_lines(tmp_path_factory, texts):
     assert got == want
 
 
-def test_a_line_is_a_paragraph_and_its_sentences_end_after_full_stops_that_stand_alone(tmp_path):
+def test_lines_are_paragraphs_split_at_separate_full_stops(tmp_path):
     (tmp_path / "a.txt").write_text(
         " = A title = \n\n It cost 3.5 @.@ or so . He ran . \n The end .\n"
     )
@@ -215,7 +215,7 @@ def test_parallel_files_of_unequal_lengths_are_refused_with_both_counts(tmp_path
 
 
 @pytest.mark.parametrize("module", [text_lines, text_sentences, tab_separated_pairs, parallel_text])
-def test_every_format_says_what_it_reads_and_refuses_unknown_keys_and_no_files(module):
+def test_formats_describe_their_input_and_refuse_bad_keys(module):
     rest = {
         tab_separated_pairs: {"source_column": 0, "target_column": 1},
         text_lines: {"judges": None},
@@ -248,7 +248,7 @@ def test_batches_have_the_schemas_of_tables(tmp_path):
     assert all(batch.schema == tables.RAW_PAIR for _, batch in _parallel(tmp_path, "a\n", "b\n"))
 
 
-def test_every_line_has_the_label_that_its_file_stands_under(tmp_path):
+def test_every_line_has_the_label_of_its_file(tmp_path):
     for name, text in {"a.pos": "good\n\nfine\n", "b.pos": "great\n", "a.neg": "bad\n"}.items():
         (tmp_path / name).write_text(text)
     block = {"files": {"all": {"pos": ["a.pos", "b.pos"], "neg": ["a.neg"]}}}
@@ -403,7 +403,7 @@ def test_a_damaged_archive_is_refused_in_one_line(tmp_path, damage, message):
         _read_archive(tmp_path, {"all": {"x": ["d"]}})
 
 
-def test_a_text_that_is_no_utf8_or_too_long_is_told_by_its_name(tmp_path, monkeypatch):
+def test_invalid_or_oversized_text_is_reported_by_file_name(tmp_path, monkeypatch):
     _archive(tmp_path, ("d/0", b"caf\xe9"))
     with pytest.raises(
         UserError, match=r"a.tar.gz: d/0: got byte 0xe9 at offset 3, line 1; expected UTF-8"
@@ -461,7 +461,7 @@ UTF16 = "good morning\nbad evening\n" * 20
         ),
     ],
 )
-def test_a_file_of_another_encoding_is_refused_with_the_byte_and_what_to_do(tmp_path, data, said):
+def test_wrong_encoding_is_refused_with_the_byte_and_advice(tmp_path, data, said):
     with pytest.raises(UserError) as refused:
         _lines(tmp_path, data)
     assert str(refused.value).startswith(f"{tmp_path / 'file.txt'}: got {said}")
@@ -542,7 +542,7 @@ def test_a_linked_folder_is_refused_and_a_linked_file_is_not(tmp_path, block):
 @pytest.mark.parametrize(
     ("make", "said"), [(Path.mkdir, "is a directory"), (os.mkfifo, "no regular file")]
 )
-def test_what_is_no_file_is_refused(tmp_path, make, said):
+def test_non_file_is_refused(tmp_path, make, said):
     make(tmp_path / "x")
     with pytest.raises(UserError, match=rf"x: got {said}; expected a file of the corpus"):
         list(corpora.read_lines(tmp_path, "x"))
@@ -561,7 +561,7 @@ def test_what_is_no_file_is_refused(tmp_path, make, said):
         ["ﬁ", "fi"],
     ],
 )
-def test_labels_that_cannot_be_told_apart_or_shown_are_refused(labels):
+def test_ambiguous_or_unprintable_labels_are_refused(labels):
     blocks = [
         (labelled_lines, {"files": {"all": {label: [f"f{i}"] for i, label in enumerate(labels)}}}),
         (

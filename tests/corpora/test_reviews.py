@@ -65,36 +65,34 @@ def exchanged(text: str) -> str:
 
 
 @cache
-def told(split: str, rows: int = 3000) -> list[tuple[str, str, str]]:
+def review_rows(split: str, rows: int = 3000) -> list[tuple[str, str, str]]:
     return list(islice(toy_reviews.reviews(split, Random(7)), rows))
 
 
 @pytest.mark.parametrize("split", toy_reviews.SPLITS)
-def test_the_label_before_flipping_is_what_a_reader_makes_of_the_text(split: str) -> None:
-    for text, _, meant in told(split):
+def test_label_before_flipping_matches_the_meaning(split: str) -> None:
+    for text, _, meant in review_rows(split):
         assert meaning(text) == meant
 
 
 def test_one_label_in_twenty_is_flipped_and_both_labels_are_as_frequent() -> None:
-    rows = [row for split in toy_reviews.SPLITS for row in told(split)]
+    rows = [row for split in toy_reviews.SPLITS for row in review_rows(split)]
     flipped = sum(label != meant for _, label, meant in rows) / len(rows)
     positive = sum(meant == "positive" for _, _, meant in rows) / len(rows)
     assert flipped == pytest.approx(0.05, abs=4 * (0.05 * 0.95 / len(rows)) ** 0.5)
     assert positive == pytest.approx(0.5, abs=4 * (0.25 / len(rows)) ** 0.5)
 
 
-def test_reviews_whose_clauses_disagree_have_a_twin_of_the_same_words_and_the_opposite_label() -> (
-    None
-):
+def test_contrasting_reviews_have_a_reordered_twin_of_opposite_label() -> None:
     """With the twin as likely (next test), a bag of words is right on half of them at most: that
     bounds every bag."""
-    contrast = [text for text, _, _ in told("test") if clauses(text)[1] is not None]
+    contrast = [text for text, _, _ in review_rows("test") if clauses(text)[1] is not None]
     for text in contrast:
         twin = exchanged(text)
         assert Counter(twin.split()) == Counter(text.split())
         assert {meaning(text), meaning(twin)} == {"positive", "negative"}
         assert toy_reviews.bucket(text) == toy_reviews.bucket(twin)
-    share = len(contrast) / len(told("test"))
+    share = len(contrast) / len(review_rows("test"))
     assert share > 0.5, "no bag of words is right by the rule on more than 1 - share / 2"
     reachable = 1 - share / 2
     assert 0.95 * reachable + 0.05 * (1 - reachable) < 0.72
@@ -116,9 +114,9 @@ def test_a_twin_is_as_likely_as_its_review() -> None:
         assert chances["Review -"][turned] == chance
 
 
-def test_no_bag_of_words_of_one_split_stands_in_another() -> None:
+def test_splits_share_no_bag_of_words() -> None:
     bags = {
-        split: {" ".join(sorted(text.split())) for text, _, _ in told(split)}
+        split: {" ".join(sorted(text.split())) for text, _, _ in review_rows(split)}
         for split in toy_reviews.SPLITS
     }
     for one, other in combinations(bags, 2):
@@ -127,7 +125,7 @@ def test_no_bag_of_words_of_one_split_stands_in_another() -> None:
 
 def test_the_vocabulary_is_closed() -> None:
     words = {
-        split: {word for text, _, _ in told(split) for word in text.split()}
+        split: {word for text, _, _ in review_rows(split) for word in text.split()}
         for split in toy_reviews.SPLITS
     }
     assert words["test"] | words["valid"] == words["train"]

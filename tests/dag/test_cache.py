@@ -56,9 +56,7 @@ def test_a_folder_and_a_file_come_back_whole(repo: Repo, tmp_path: Path) -> None
     assert (tmp_path / "laid" / "file").read_bytes() == b"alone\n"
 
 
-def test_what_is_laid_out_is_a_copy_that_leaves_the_cache_as_it_is(
-    repo: Repo, tmp_path: Path
-) -> None:
+def test_materialized_copy_does_not_share_bytes_with_cache(repo: Repo, tmp_path: Path) -> None:
     md5 = added(repo, "folder")
     for place in ("first", "second"):
         cache.materialize(Path(repo.root_dir), md5, tmp_path / place)
@@ -68,7 +66,7 @@ def test_what_is_laid_out_is_a_copy_that_leaves_the_cache_as_it_is(
     assert content(tmp_path / "third") == FILES
 
 
-def test_what_the_cache_lacks_comes_from_a_remote_file_by_file(repo: Repo, tmp_path: Path) -> None:
+def test_missing_cache_objects_come_from_the_remote(repo: Repo, tmp_path: Path) -> None:
     md5 = added(repo, "folder")
     repo.push(remote="elsewhere", targets=[str(Path(repo.root_dir) / "folder.dvc")])
     held = Path(repo.cache.local.path)
@@ -82,9 +80,7 @@ def test_what_the_cache_lacks_comes_from_a_remote_file_by_file(repo: Repo, tmp_p
     assert content(tmp_path / "again") == FILES
 
 
-def test_what_is_nowhere_is_refused_in_one_line_and_leaves_nothing(
-    repo: Repo, tmp_path: Path
-) -> None:
+def test_missing_object_is_refused_in_one_line_without_traces(repo: Repo, tmp_path: Path) -> None:
     md5 = added(repo, "folder")
     shutil.rmtree(repo.cache.local.path)
     with pytest.raises(UserError, match=rf"^{md5}: got no such output .*elsewhere") as error:
@@ -99,9 +95,7 @@ def test_a_folder_that_is_no_repository_is_refused_in_one_line(tmp_path: Path) -
     assert "\n" not in str(error.value)
 
 
-def test_an_object_that_is_not_what_its_name_says_is_not_taken_from_a_remote(
-    repo: Repo, tmp_path: Path
-) -> None:
+def test_remote_object_with_wrong_hash_is_rejected(repo: Repo, tmp_path: Path) -> None:
     md5 = added(repo, "file")
     repo.push(remote="elsewhere", targets=[str(Path(repo.root_dir) / "file.dvc")])
     [pushed] = [path for path in (tmp_path / "remote").rglob("*") if path.is_file()]
@@ -155,7 +149,7 @@ def test_a_damaged_object_is_never_laid_out(repo: Repo, tmp_path: Path) -> None:
     assert not (tmp_path / "laid" / "file").exists()
 
 
-def test_a_copy_that_was_damaged_is_laid_out_anew(repo: Repo, tmp_path: Path) -> None:
+def test_damaged_copy_is_materialized_again(repo: Repo, tmp_path: Path) -> None:
     root, md5, place = Path(repo.root_dir), added(repo, "folder"), tmp_path / "laid" / "folder"
     cache.materialize(root, md5, place)
     assert cache.md5_of(place) == md5

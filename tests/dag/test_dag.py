@@ -246,9 +246,7 @@ STARTED = {
 }
 
 
-def test_a_kill_at_any_stage_leaves_nothing_that_the_next_repro_does_not_mend(
-    done: Path, tmp_path: Path
-) -> None:
+def test_next_repro_recovers_from_a_kill_at_any_stage(done: Path, tmp_path: Path) -> None:
     root = copied(tmp_path / "killed")
     for sign, whole_group in STARTED.items():
         running = subprocess.Popen(
@@ -350,9 +348,7 @@ def test_every_task_gives_the_same_bytes_in_another_process_and_place(tmp_path: 
     assert one == other
 
 
-def test_files_of_ones_own_are_taken_over_anew_when_and_only_when_they_changed(
-    tmp_path: Path, monkeypatch
-) -> None:
+def test_refresh_copies_only_changed_files(tmp_path: Path, monkeypatch) -> None:
     root = copied(tmp_path / "project")
     content = yaml.safe_load((root / "params.yaml").read_text())
     own = content["corpora"]["toy_en_fr"] | {"source": {"path": "drop"}}

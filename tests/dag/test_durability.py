@@ -102,7 +102,7 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(disk: Disk, tmp_path: Path
 
 
 def test_every_stage_has_its_outputs_on_the_disk_before_it_ends(disk: Disk, tmp_path: Path) -> None:
-    root = retrain_project.made(tmp_path / "project")
+    root = retrain_project.create(tmp_path / "project")
     for stage in ("download", "tokenize", "vocab", "encode"):
         stage_runs.run(root, stage, "reviews")
     stage_runs.run(root, "scratch")

@@ -73,7 +73,7 @@ def results(root: Path) -> dict[str, bytes]:
     return {str(file.relative_to(root)): file.read_bytes() for file in files if file.is_file()}
 
 
-def test_both_settings_leave_what_dvc_repro_leaves(project: Path, tmp_path: Path) -> None:
+def test_both_settings_match_dvc_repro(project: Path, tmp_path: Path) -> None:
     left = {}
     for dvc in ("patched", "plain"):
         root = Path(shutil.copytree(project, tmp_path / dvc))

@@ -274,7 +274,7 @@ def test_damaged_objects_are_removed_and_put_back_from_the_workspace(
     assert all(file.stat().st_mode & 0o777 == 0o444 for file in objects)
 
 
-def test_a_damaged_object_without_a_copy_is_made_again(healthy: Path) -> None:
+def test_damaged_object_without_a_copy_is_recomputed(healthy: Path) -> None:
     (healthy / "c/x").unlink()
     (healthy / "c.txt").unlink()
     for file in (healthy / ".dvc/cache/files/md5").glob("*/*"):
@@ -283,9 +283,7 @@ def test_a_damaged_object_without_a_copy_is_made_again(healthy: Path) -> None:
     assert "made or pulled again" in line
 
 
-def test_only_doctor_hashes_what_was_hashed_before(
-    healthy: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_doctor_rehashes_known_files(healthy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hashed: list[str] = []
     digest = hashlib.file_digest
     monkeypatch.setattr(

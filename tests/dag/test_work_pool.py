@@ -38,7 +38,7 @@ gate.with_suffix(".begun").write_text(str(pathlib.Path.cwd()))
 while not gate.exists():
     time.sleep(0.05)
 """
-_TELL = 'git push -q origin HEAD:main && echo "$SEQLINE_EVENT $PWD" >> {told}'
+_TELL = 'git push -q origin HEAD:main && echo "$SEQLINE_EVENT $PWD" >> {event_log}'
 
 
 @pytest.fixture
@@ -50,13 +50,13 @@ def gate(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> Path:
+def event_log(tmp_path: Path) -> Path:
     """A file in which every retraining of the project says what came of it, and where."""
     return tmp_path / "told"
 
 
 @pytest.fixture
-def origin(gate: Path, told: Path, tmp_path: Path) -> Path:
+def origin(gate: Path, event_log: Path, tmp_path: Path) -> Path:
     """A repository with two stages and a remote of DVC's that holds nothing yet; every retraining
     publishes what it made."""
     root = made_dag.make(tmp_path / "project", 0, 0)
@@ -67,7 +67,7 @@ def origin(gate: Path, told: Path, tmp_path: Path) -> Path:
     )
     (root / "flow.yaml").write_text((flows.ROOT / "flow.yaml").read_text())
     tell = {
-        "command": ["sh", "-c", _TELL.format(told=told)],
+        "command": ["sh", "-c", _TELL.format(event_log=event_log)],
         "events": ["kept", "failed", "nothing"],
     }
     small.settings(root, publish={"push": True, "commit": True}, notify=tell)
@@ -156,8 +156,8 @@ def states(url: str, run: str) -> dict[str, dict[str, Any]]:
     return {state["name"]: state for state in flows.get(url, f"flow_run_states/?flow_run_id={run}")}
 
 
-def test_two_workers_do_one_run_after_the_other_and_the_second_trains_nothing(
-    origin: Path, gate: Path, told: Path, tmp_path: Path
+def test_two_workers_run_in_turn_and_the_second_trains_nothing(
+    origin: Path, gate: Path, event_log: Path, tmp_path: Path
 ) -> None:
     with flows.server(
         tmp_path, PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS="2"
@@ -190,7 +190,7 @@ def test_two_workers_do_one_run_after_the_other_and_the_second_trains_nothing(
     assert datetime.fromisoformat(before["Completed"]["timestamp"]) <= datetime.fromisoformat(
         after["Running"]["timestamp"]
     )
-    ended = [line.split() for line in told.read_text().splitlines()]
+    ended = [line.split() for line in event_log.read_text().splitlines()]
     assert [event for event, _ in ended] == ["kept", "nothing"]
     assert [Path(place).relative_to(tmp_path).parts[0] for _, place in ended] == ["one", "two"]
     assert gate.with_suffix(".begun").read_text() == ended[0][1], "trained once"

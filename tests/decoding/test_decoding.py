@@ -324,7 +324,7 @@ def test_a_temperature_near_zero_is_greedy_search() -> None:
     assert [h.ids for [h] in cold] == [h.ids for [h] in run_greedy(model, prompt)]
 
 
-def test_samples_do_not_depend_on_how_sentences_are_divided_into_batches() -> None:
+def test_samples_do_not_depend_on_batching() -> None:
     model, prompt = Hashed(2, peak=1.0), prompts(30)
     whole = sampling.search(model, prompt, sampling_config(max_length=9), noise(7))
     generator = noise(7)

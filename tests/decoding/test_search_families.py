@@ -144,7 +144,7 @@ def prompts_of(name: str, seed: int, count: int = 3) -> Prompt:
     return sources(seed, count) if name in TRANSLATORS else beginnings(seed, count)
 
 
-def begun(prompt: Prompt, ids: list[int]) -> Prompt:
+def with_prefix(prompt: Prompt, ids: list[int]) -> Prompt:
     return Prompt(
         prompt.ids_BS,
         prompt.length_B,
@@ -236,14 +236,14 @@ def assert_same(found: list[list[Hypothesis]], scores: list[dict[tuple[int, ...]
 @family
 @settings(max_examples=8, deadline=None)
 @given(seed=SEEDS, ranked=ranks, constraints=constraint, begin=prefix)
-def test_a_wide_beam_and_exhaustive_search_find_every_answer_that_obeys_in_the_right_order(
+def test_wide_beam_equals_exhaustive_search_under_constraints(
     name: str, seed: int, ranked: Penalty, constraints: Constraints, begin: list[int]
 ) -> None:
     model, prompt = random_model(name, seed), prompts_of(name, seed)
     if not isinstance(model, AttentiveDecodable):
         ranked = penalty(ranked.alpha, ranked.length)
     want = filtered(name, model, prompt, ranked, constraints, begin)
-    asked = begun(prompt, begin) if begin else prompt
+    asked = with_prefix(prompt, begin) if begin else prompt
     config = beam_config(
         EVERY, n_best=EVERY, max_length=LONGEST, ranked=ranked, constraints=constraints
     )
@@ -289,7 +289,7 @@ def test_batch_order_batch_size_and_padding_change_no_result(
     moves=st.lists(st.lists(st.integers(0, 2), min_size=3, max_size=3), min_size=2, max_size=4),
 )
 @torch.inference_mode()
-def test_cached_steps_between_permutations_of_the_beam_equal_reading_the_history_anew(
+def test_cached_steps_with_reordered_beam_equal_full_history(
     name: str, seed: int, moves: list[list[int]]
 ) -> None:
     model, prompt = random_model(name, seed), prompts_of(name, seed)

@@ -73,7 +73,7 @@ class Watched(Hashed):
         )
 
 
-def begun(prompt: Prompt, prefixes: list[list[int]]) -> Prompt:
+def with_prefix(prompt: Prompt, prefixes: list[list[int]]) -> Prompt:
     width = max(map(len, prefixes))
     rows = torch.tensor([ids + [PAD] * (width - len(ids)) for ids in prefixes]).reshape(
         len(prefixes), width
@@ -155,9 +155,7 @@ def plain_beam(
 
 @settings(max_examples=60, deadline=None)
 @given(SEEDS, st.integers(0, 8), st.integers(1, 4))
-def test_what_would_repeat_an_ngram_loses_its_probability_and_nothing_else_does(
-    seed: int, length: int, size: int
-) -> None:
+def test_only_repeated_ngrams_lose_probability(seed: int, length: int, size: int) -> None:
     said = torch.randint(3, 7, (5, length), generator=noise(seed))
     log_probs = torch.randn(5, 8, generator=noise(seed))
     got = forbid_repeated_ngrams(log_probs, said, size)
@@ -175,7 +173,7 @@ def test_the_end_is_forbidden_before_the_minimum_length_and_only_the_end(length:
     assert torch.equal(got[:, others], log_probs[:, others])
 
 
-def test_a_wanted_token_stands_alone_with_the_models_own_probability() -> None:
+def test_forced_token_keeps_model_probability_and_excludes_others() -> None:
     log_probs, free = torch.randn(3, 6, generator=noise(1)), torch.full((3, 6), -math.inf)
     got = force_prefix(free, log_probs, torch.tensor([4, PAD, UNK]))
     assert got.isfinite().nonzero().tolist() == [[0, 4], [2, UNK]]
@@ -198,7 +196,7 @@ def test_the_batched_beam_under_rules_is_the_plain_loop(
     coverage: float,
 ) -> None:
     ranked = penalty(ranked.alpha, ranked.length, coverage)
-    model, prompt = Watched(seed), begun(prompts(4, seed), prefixes)
+    model, prompt = Watched(seed), with_prefix(prompts(4, seed), prefixes)
     config = beam_config(
         width, n_best=min(width, 3), max_length=5, ranked=ranked, constraints=constraints
     )
@@ -223,7 +221,7 @@ def test_a_wide_beam_under_rules_is_exhaustive_search(
 ) -> None:
     constraints = rules(min(constraints.min_length, 4), constraints.no_repeat_ngram)
     ranked = penalty(ranked.alpha, ranked.length, coverage)
-    model, prompt = Watched(seed), begun(prompts(4, seed), prefixes)
+    model, prompt = Watched(seed), with_prefix(prompts(4, seed), prefixes)
     by_beam = run_beam(
         model, prompt, width=1000, n_best=9, max_length=4, ranked=ranked, constraints=constraints
     )
@@ -235,7 +233,7 @@ def test_a_wide_beam_under_rules_is_exhaustive_search(
 def test_under_rules_too_a_beam_of_width_one_is_greedy_search(
     seed: int, constraints: Constraints, prefixes: list[list[int]]
 ) -> None:
-    model, prompt = Hashed(seed), begun(prompts(4, seed), prefixes)
+    model, prompt = Hashed(seed), with_prefix(prompts(4, seed), prefixes)
     by_beam = run_beam(model, prompt, width=1, constraints=constraints)
     assert [h.ids for [h] in by_beam] == [
         h.ids for [h] in run_greedy(model, prompt, constraints=constraints)
@@ -247,7 +245,7 @@ def test_under_rules_too_a_beam_of_width_one_is_greedy_search(
 def test_samples_obey_the_rules_and_keep_the_models_own_probability(
     seed: int, constraints: Constraints, prefixes: list[list[int]]
 ) -> None:
-    model, prompt = Hashed(seed, peak=1.0), begun(prompts(4, seed), prefixes)
+    model, prompt = Hashed(seed, peak=1.0), with_prefix(prompts(4, seed), prefixes)
     for row, [said] in enumerate(run_sampling(model, prompt, constraints, seed)):
         ids = (*said.ids, EOS)[:6]
         assert all(may_follow(ids[:i], ids[i], constraints, prefixes[row]) for i in range(len(ids)))
@@ -256,15 +254,15 @@ def test_samples_obey_the_rules_and_keep_the_models_own_probability(
         assert said.log_prob == pytest.approx(own)
 
 
-def test_a_prefix_is_said_even_where_it_repeats_itself() -> None:
-    prompt = begun(prompts(2), [[4, 4, 5], []])
+def test_prefix_is_exempt_from_ngram_blocking() -> None:
+    prompt = with_prefix(prompts(2), [[4, 4, 5], []])
     first, second = run_beam(Hashed(3), prompt, constraints=rules(no_repeat_ngram=1))
     assert first[0].ids[:3] == (4, 4, 5)
     assert len(set(first[0].ids)) == len(first[0].ids) - 1
     assert len(set(second[0].ids)) == len(second[0].ids)
 
 
-def test_what_the_prompt_ended_with_may_be_said_again() -> None:
+def test_last_prompt_token_may_be_repeated() -> None:
     class GoingOn(Fixed):
         def begin(self, prompt: Prompt) -> tuple[Tensor, Tensor]:
             return torch.zeros_like(prompt.length_B), torch.full_like(prompt.length_B, 4)
@@ -280,7 +278,7 @@ def test_a_prefix_that_leaves_no_room_is_refused() -> None:
     with pytest.raises(
         UserError, match=r"^prefix: got 6 tokens; expected fewer than search.max_length, 6"
     ):
-        run_beam(Hashed(3), begun(prompts(1), [[4] * 6]), max_length=6)
+        run_beam(Hashed(3), with_prefix(prompts(1), [[4] * 6]), max_length=6)
 
 
 def run_sampling(
@@ -319,7 +317,7 @@ def test_rules_that_nothing_can_obey_are_refused(search: Any) -> None:
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.2, 1.0])
-def test_both_length_penalties_are_what_their_papers_say(alpha: float) -> None:
+def test_length_penalties_match_their_papers(alpha: float) -> None:
     for length in range(1, 30):
         assert penalty(alpha).divisor(length) == pytest.approx(length**alpha)
         gnmt = (5 + length) ** alpha / (5 + 1) ** alpha
@@ -359,7 +357,7 @@ def test_a_source_token_that_nothing_looked_at_costs_much_and_not_everything() -
     assert -1000 < answer.score < -50
 
 
-def test_coverage_is_refused_where_the_model_cannot_say_where_it_looks() -> None:
+def test_coverage_is_refused_without_attention_weights() -> None:
     for model in (Hashed(1), Ensemble([Watched(1), Hashed(2)])):
         with pytest.raises(
             UserError,
@@ -419,7 +417,7 @@ def test_a_wide_beam_over_an_ensemble_is_exhaustive_search_over_it(
         Ensemble([Watched(seed), Watched(seed + 1, peak=8.0)]),
         penalty(coverage=coverage),
     )
-    prompt = begun(prompts(4, seed), prefixes)
+    prompt = with_prefix(prompts(4, seed), prefixes)
     by_beam = run_beam(
         ensemble, prompt, width=1000, n_best=9, max_length=4, ranked=ranked, constraints=constraints
     )

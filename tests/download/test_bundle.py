@@ -96,7 +96,7 @@ def test_any_archive_of_the_right_files_gives_the_same_bytes(name: str, tmp_path
     assert (again / "reviews.tar.gz").read_bytes() == (out / "reviews.tar.gz").read_bytes()
 
 
-def test_the_hash_is_what_sha256sum_prints(tmp_path: Path) -> None:
+def test_hash_matches_sha256sum(tmp_path: Path) -> None:
     for name, data in TEXTS.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(data)
@@ -144,7 +144,7 @@ def test_an_archive_of_other_files_is_refused_and_nothing_is_left(
 @pytest.mark.parametrize(
     "data", [b"no archive", gzip.compress(b"no tar"), b""], ids=["text", "gzip", "nothing"]
 )
-def test_what_is_no_tar_is_refused(data: bytes, tmp_path: Path) -> None:
+def test_non_tar_is_refused(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(data)
     with pytest.raises(UserError, match="and no tar"):
         get(tmp_path, block(f"file://{tmp_path / 'x'}"))

@@ -220,9 +220,7 @@ def held(folder: Path) -> set[str]:
 # --- transfers
 
 
-def test_a_plain_file_arrives_with_a_manifest_that_names_its_hash_and_canonical_address(
-    site: Site, desk: Desk
-) -> None:
+def test_plain_file_has_manifest_with_hash_and_canonical_address(site: Site, desk: Desk) -> None:
     site.files["/a.txt"] = TEXT
     out = desk.get(item(TEXT, f"{site.url}/gone.txt", f"{site.url}/a.txt"))
     assert (out / "a.txt").read_bytes() == TEXT
@@ -285,9 +283,7 @@ def test_a_file_that_shrank_meanwhile_answers_416_and_is_fetched_anew(
     assert path.read_bytes() == site.files["/a"]
 
 
-def test_bytes_that_were_complete_when_killed_are_not_asked_for_again(
-    site: Site, tmp_path: Path
-) -> None:
+def test_complete_bytes_are_not_requested_again_after_a_kill(site: Site, tmp_path: Path) -> None:
     site.files["/a"] = TEXT
     fetching = fetcher(tmp_path)
     target, _ = fetching.fetch(f"{site.url}/a", LIMITS)
@@ -313,9 +309,7 @@ def test_errors_that_pass_are_waited_out(site: Site, desk: Desk) -> None:
     assert (desk.get(item(TEXT, f"{site.url}/a.txt")) / "a.txt").read_bytes() == TEXT
 
 
-def test_errors_that_stay_are_told_and_only_those_that_may_pass_are_tried_again(
-    site: Site, desk: Desk
-) -> None:
+def test_permanent_errors_are_reported_and_only_transient_retried(site: Site, desk: Desk) -> None:
     site.statuses = [503, 503, 503, 403]
     told = desk.refusal(item(TEXT, f"{site.url}/a.txt", f"{site.url}/b.txt"))
     assert f"{site.url}/a.txt: 503 Service Unavailable, 3 times" in told
@@ -382,7 +376,7 @@ def test_secrets_in_an_address_do_not_reach_a_message(desk: Desk) -> None:
         desk.get(item(TEXT, secret), mirrored="ftp://me:SECRET@127.0.0.1/m")
 
 
-def test_of_an_address_everything_but_what_may_be_secret_is_shown() -> None:
+def test_addresses_are_shown_without_secrets() -> None:
     for address, safe in {
         "http://host:8080/a@b": "http://host:8080/a@b",
         "https://me:p@ss@host/a?key=SECRET#x": "https://host/a",
@@ -436,7 +430,7 @@ def date(day: int) -> str:
         ({"tag": '"one"', "modified": date(3)}, {"tag": '"two"', "modified": date(3)}),
     ],
 )
-def test_a_file_that_is_not_pinned_is_sent_again_only_when_the_server_says_that_it_changed(
+def test_unpinned_file_is_downloaded_only_if_changed_on_the_server(
     before: dict[str, str], after: dict[str, str], site: Site, desk: Desk
 ) -> None:
     site.files["/a.txt"] = TEXT
@@ -470,7 +464,7 @@ def test_two_versions_of_a_file_that_is_not_pinned_are_never_mixed(
     assert (desk.get(loose(f"{site.url}/a.txt")) / "a.txt").read_bytes() == content(300_000, 2)
 
 
-def test_what_is_at_hand_stays_when_the_server_is_gone_or_sends_nothing(
+def test_existing_file_is_kept_when_the_server_fails(
     site: Site, desk: Desk, capsys: pytest.CaptureFixture[str]
 ) -> None:
     site.files["/a.txt"] = TEXT
@@ -490,9 +484,7 @@ def test_what_is_at_hand_stays_when_the_server_is_gone_or_sends_nothing(
         assert told[0].endswith("; the copy at hand stays")
 
 
-def test_a_file_that_never_came_is_refused_and_pinned_ones_beside_it_keep_their_numbers(
-    site: Site, desk: Desk
-) -> None:
+def test_missing_file_is_refused_by_its_index_among_pinned_ones(site: Site, desk: Desk) -> None:
     site.files["/a.txt"] = TEXT
     told = desk.refusal(item(TEXT, f"{site.url}/a.txt"), loose(f"{site.url}/b.txt", name="b.txt"))
     assert told.startswith("corpora.mine.source.files[1] (b.txt): got ")
@@ -503,7 +495,7 @@ def test_a_file_that_never_came_is_refused_and_pinned_ones_beside_it_keep_their_
     assert told.startswith("corpora.mine.source.files[1] (b.txt): got ")
 
 
-def test_the_first_address_that_answers_is_taken_and_a_mirror_is_not_asked(
+def test_first_responding_address_is_used_and_no_mirror_is_contacted(
     site: Site, desk: Desk, tmp_path: Path
 ) -> None:
     (tmp_path / "a.txt").write_bytes(TEXT[2:])
@@ -555,9 +547,7 @@ def run(
     return started
 
 
-def test_killed_in_the_middle_it_goes_on_where_it_was_and_ends_in_the_same_bytes(
-    site: Site, tmp_path: Path
-) -> None:
+def test_killed_download_resumes_and_gives_the_same_bytes(site: Site, tmp_path: Path) -> None:
     data = zipped(inside=content(4_000_000))
     site.files["/a.zip"], site.pause = data, 0.02
     source = {"files": [item(content(4_000_000), f"{site.url}/a.zip")]}
@@ -605,7 +595,7 @@ def test_the_command_tells_a_failure_in_one_line_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("room", [200_000, len(TEXT) - 10])
-def test_a_disk_that_fills_up_during_a_download_is_told_and_no_byte_is_taken_for_written(
+def test_full_disk_during_download_is_reported_and_recorded_correctly(
     room: int, site: Site, desk: Desk, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The last write finds room for a part of its bytes, and that is all that it says."""
@@ -629,7 +619,7 @@ def test_a_disk_that_fills_up_during_a_download_is_told_and_no_byte_is_taken_for
     assert site.asked[-1][1] == f"bytes={room}-"
 
 
-def test_a_place_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:
+def test_unwritable_destination_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "x").write_text("x")
     (tmp_path / "raw").write_text("a file in the way")
@@ -643,9 +633,7 @@ def test_a_place_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> N
     ]
 
 
-def test_the_mirror_of_the_environment_is_asked_first_and_changes_no_byte(
-    site: Site, tmp_path: Path
-) -> None:
+def test_mirror_from_environment_is_tried_first_with_same_bytes(site: Site, tmp_path: Path) -> None:
     site.files["/a.gz"] = gzip.compress(TEXT)
     source = {"files": [item(TEXT, f"{site.url}/a.gz")]}
     assert run(tmp_path, source).returncode == 0
@@ -850,7 +838,7 @@ def test_a_mirror_folder_may_hold_a_repacked_archive(desk: Desk, tmp_path: Path)
     assert (out / "b").read_bytes() == TEXT[1:]
 
 
-def test_what_a_mirror_lacks_comes_from_the_addresses(
+def test_files_missing_from_a_mirror_come_from_the_addresses(
     site: Site, desk: Desk, tmp_path: Path
 ) -> None:
     (tmp_path / "mirror").mkdir()
@@ -861,7 +849,7 @@ def test_what_a_mirror_lacks_comes_from_the_addresses(
     assert (out / "a.txt").read_bytes() == TEXT
 
 
-def test_a_mirror_opens_only_what_could_hold_a_file_of_that_size(
+def test_mirror_opens_only_archives_of_plausible_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = tmp_path / "mirror"

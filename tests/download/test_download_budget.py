@@ -48,7 +48,7 @@ def test_redirects_count_as_requests(server: Server, desk: Desk) -> None:
     assert server.connections == 4
 
 
-def test_another_source_has_a_budget_of_its_own(server: Server, desk: Desk) -> None:
+def test_each_source_has_a_separate_budget(server: Server, desk: Desk) -> None:
     desk.budget = replace(SHIPPED, requests=1)
     server.answer = lambda exchange: (
         exchange.send(NOT_FOUND) if exchange.path == "/a" else exchange.file()

@@ -109,9 +109,7 @@ def test_a_handshake_that_drips_is_left_when_the_budget_of_seconds_is_spent(
     assert "its source's budget of 0.2 seconds is spent" in desk.refusal(pinned(server.url + "/a"))
 
 
-def test_a_connection_that_is_not_accepted_is_left_when_the_budget_of_seconds_is_spent(
-    desk: Desk,
-) -> None:
+def test_unaccepted_connection_is_abandoned_after_the_time_budget(desk: Desk) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
         fillers = []
         for _ in range(4):  # until the queue is full, and the next is not answered

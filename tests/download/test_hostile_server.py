@@ -117,7 +117,7 @@ def test_a_silent_server_is_left_when_the_budget_of_seconds_is_spent(
     assert "its source's budget of 0.2 seconds is spent" in desk.refusal(pinned(server.url + "/a"))
 
 
-def test_a_server_that_breaks_off_after_each_piece_is_left_when_the_budget_of_requests_is_spent(
+def test_disconnecting_server_is_abandoned_after_the_request_budget(
     server: Server, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fetch, "_PROGRESS_BYTES", 1)

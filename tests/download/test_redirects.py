@@ -153,7 +153,7 @@ def answer_names(monkeypatch: pytest.MonkeyPatch, names: dict[str, list[str]]) -
 
 
 @pytest.mark.parametrize("address", ["169.254.169.254", "fe80::1", "fd00:ec2::254"])
-def test_a_name_that_stands_for_a_link_local_address_is_refused(
+def test_hostname_of_a_link_local_address_is_refused(
     address: str, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer_names(monkeypatch, {"corpus.example": [address]})

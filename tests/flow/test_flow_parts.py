@@ -30,7 +30,7 @@ from pipeline.flow import devices
         ("3,-1,4", "cuda", 1, ["3"]),
     ],
 )
-def test_places_follow_what_is_visible(
+def test_slots_follow_visible_gpus(
     visible: str,
     device: str,
     processes: int,
@@ -50,9 +50,7 @@ def test_places_follow_what_is_visible(
     assert offered.acquire("train") is not None
 
 
-def test_threads_are_shared_and_the_user_s_own_number_stands(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_threads_are_shared_unless_the_user_sets_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAYON_NUM_THREADS", raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     monkeypatch.setattr(devices, "cores", lambda: 8)
@@ -73,7 +71,7 @@ def test_one_flow_at_a_time(tmp_path: Path) -> None:
         pass
 
 
-def test_a_number_on_record_that_now_is_another_s_is_left_alone(tmp_path: Path) -> None:
+def test_reused_process_number_is_not_signalled(tmp_path: Path) -> None:
     process_groups.folder(tmp_path).mkdir(parents=True)
     sleepers = {
         mark: subprocess.Popen(
@@ -95,7 +93,7 @@ def test_a_number_on_record_that_now_is_another_s_is_left_alone(tmp_path: Path) 
             process.wait()
 
 
-def test_whoever_has_the_longest_way_to_the_end_goes_first() -> None:
+def test_critical_path_first() -> None:
     needs = {"a": (), "b": (), "c": ("a",), "d": ("b",), "end": ("c", "d")}
     plan = graph.Plan(needs, frozenset())
     left = expected_time.priorities(plan, {"a": 1.0, "b": 2.0, "c": 10.0, "d": 3.0, "end": 1.0})

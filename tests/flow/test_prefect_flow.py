@@ -57,7 +57,7 @@ def pattern(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def made(pattern: Path, tmp_path: Path) -> Path:
+def fresh_project(pattern: Path, tmp_path: Path) -> Path:
     """The twelve stages, none of which has run."""
     return Path(shutil.copytree(pattern, tmp_path / "project"))
 
@@ -77,33 +77,33 @@ def like(root: Path) -> bytes:
 
 
 def test_the_lock_is_dvc_repro_s_and_a_second_run_starts_nothing(
-    made: Path, env: dict[str, str], server: str, wanted: bytes
+    fresh_project: Path, env: dict[str, str], server: str, wanted: bytes
 ) -> None:
     for again in (True, False):
-        done = flows.seqline(made, env, "run", "--jobs", "6")
+        done = flows.seqline(fresh_project, env, "run", "--jobs", "6")
         assert (done.returncode, done.stderr) == (0, "")
         *over, summary = done.stdout.splitlines()
         told = [re.fullmatch(r"\[(\d+)/12\] \S+: done in [\d.]+ s", line) for line in over]
         assert [found and found[1] for found in told] == [str(n) for n in range(1, 13)], over
         assert re.fullmatch(r"12 stages in [\d.]+ s: 12 run", summary)
-        assert like(made) == wanted
-        first = (made / "dvc.lock").read_bytes()
+        assert like(fresh_project) == wanted
+        first = (fresh_project / "dvc.lock").read_bytes()
         if again:
-            for place in (made / "dvc.lock", *(made / "data").glob("[a-z]*")):
+            for place in (fresh_project / "dvc.lock", *(fresh_project / "data").glob("[a-z]*")):
                 place.unlink()
-            shutil.rmtree(made / ".dvc" / "cache")
-    logs = list((made / ".seqline" / "logs").iterdir())
-    before = made / ".seqline" / "flow" / "before.json"
+            shutil.rmtree(fresh_project / ".dvc" / "cache")
+    logs = list((fresh_project / ".seqline" / "logs").iterdir())
+    before = fresh_project / ".seqline" / "flow" / "before.json"
     assert not before.exists()
-    as_after_a_kill(made)
+    as_after_a_kill(fresh_project)
     before.write_text("[]")
-    done = flows.seqline(made, env, "run")
+    done = flows.seqline(fresh_project, env, "run")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith("12 up to date\n")
-    assert (made / "dvc.lock").read_bytes() == first, "put in order at last"
+    assert (fresh_project / "dvc.lock").read_bytes() == first, "put in order at last"
     assert not before.exists()
-    assert list((made / ".seqline" / "logs").iterdir()) == logs, "no stage was started"
-    assert flows.inhabitants(made) == []
+    assert list((fresh_project / ".seqline" / "logs").iterdir()) == logs, "no stage was started"
+    assert flows.inhabitants(fresh_project) == []
 
 
 def as_after_a_kill(root: Path) -> None:
@@ -114,27 +114,27 @@ def as_after_a_kill(root: Path) -> None:
     (root / "dvc.lock").write_text(lockfile.join_stages(dict(reversed(found.items()))))
 
 
-def test_a_terminal_shows_what_is_at_work_and_in_the_end_what_was_done(
-    made: Path, env: dict[str, str], wanted: bytes
+def test_terminal_shows_running_stages_and_final_summary(
+    fresh_project: Path, env: dict[str, str], wanted: bytes
 ) -> None:
-    sleeping(made, "model_", 1.5)
-    status, said = flows.on_terminal(made, env, "run", "--jobs", "3")
+    sleeping(fresh_project, "model_", 1.5)
+    status, said = flows.on_terminal(fresh_project, env, "run", "--jobs", "3")
     assert status == 0, said
-    assert like(made) == wanted
+    assert like(fresh_project) == wanted
     meanwhile, _ = re.sub(flows.CONTROL, "", said).split("train@p: done in ")
     assert re.search(r"train@p +[1-9]\d* s\b", meanwhile), "it runs, for some seconds now"
     assert re.search(r"\b([1-9]) of 12 +\1 done\b", meanwhile)
     assert said.rindex("\x1b[?25h") > said.rindex("\x1b[?25l"), "the cursor is back"
-    *over, summary = flows.left_on_screen(said)
+    *over, summary = flows.visible_lines(said)
     ended = [re.fullmatch(r"(\S+): done in [\d.]+ s", line) for line in over]
     assert len({found[1] for found in ended if found}) == len(over) == 12, over
     assert re.fullmatch(r"12 stages in [\d.]+ s: 12 run", summary)
 
 
 def test_prefect_shows_every_stage_with_its_log(
-    made: Path, env: dict[str, str], server: str
+    fresh_project: Path, env: dict[str, str], server: str
 ) -> None:
-    assert flows.seqline(made, env, "run", "train").returncode == 0
+    assert flows.seqline(fresh_project, env, "run", "train").returncode == 0
     [flow] = flows.ask(server, "flow_runs/filter", flow_runs={"name": {"like_": "train"}})
     assert flow["state_type"] == "COMPLETED"
     found = flows.ask(server, "task_runs/filter", flow_runs={"id": {"any_": [flow["id"]]}})
@@ -154,38 +154,42 @@ def test_prefect_shows_every_stage_with_its_log(
     said = flows.ask(server, "logs/filter", logs={"task_run_id": {"any_": [ids["train@q"]]}})
     assert "at work on data/model_q" in {line["message"] for line in said}
     on_disk = "".join(
-        path.read_text() for path in (made / ".seqline" / "logs").rglob("train@q.log")
+        path.read_text() for path in (fresh_project / ".seqline" / "logs").rglob("train@q.log")
     )
     assert "at work on data/model_q" in on_disk
-    assert not (made / "data" / "pack").exists(), "not asked for"
+    assert not (fresh_project / "data" / "pack").exists(), "not asked for"
 
 
-def test_a_failed_stage_stops_what_needs_it_and_nothing_else(
-    made: Path, env: dict[str, str], wanted: bytes
+def test_failed_stage_stops_only_its_dependents(
+    fresh_project: Path, env: dict[str, str], wanted: bytes
 ) -> None:
     broken = (
         "if out.endswith('tokens_b'): sys.exit('seqline: corpora.b: got tabs; expected "
         "none. Mend it.') or sys.exit(2)"
     )
-    text = (made / "work.py").read_text()
-    (made / "work.py").write_text(f"{text.replace('began = ', broken + chr(10) + 'began = ')}")
-    done = flows.seqline(made, env, "run", "--jobs", "4")
+    text = (fresh_project / "work.py").read_text()
+    (fresh_project / "work.py").write_text(
+        f"{text.replace('began = ', broken + chr(10) + 'began = ')}"
+    )
+    done = flows.seqline(fresh_project, env, "run", "--jobs", "4")
     assert done.returncode == 1
     assert "FAILED tokenize@b: corpora.b: got tabs; expected none. Mend it." in done.stdout
     [log] = re.findall(r"log: (\S+)", done.stdout)
-    assert "corpora.b: got tabs" in (made / log).read_text()
-    assert (made / log).read_text().count("Running stage") == 1, "a mistake is not tried again"
+    assert "corpora.b: got tabs" in (fresh_project / log).read_text()
+    assert (fresh_project / log).read_text().count("Running stage") == 1, (
+        "a mistake is not tried again"
+    )
     assert (
         "not started, since they need what failed: train@r, predict@r, pack, report" in done.stdout
     )
-    assert sorted(path.name for path in (made / "data").glob("answers*")) == [
+    assert sorted(path.name for path in (fresh_project / "data").glob("answers*")) == [
         "answers_p",
         "answers_q",
     ]
-    (made / "work.py").write_text(text)
-    done = flows.seqline(made, env, "run")
+    (fresh_project / "work.py").write_text(text)
+    done = flows.seqline(fresh_project, env, "run")
     assert done.returncode == 0, done.stdout
-    assert like(made) == wanted
+    assert like(fresh_project) == wanted
 
 
 @pytest.mark.parametrize(
@@ -208,82 +212,90 @@ def test_a_failed_stage_stops_what_needs_it_and_nothing_else(
         ((), {"dvc.yaml": "stages: {a: {do: 1}}"}, "dvc.yaml: got "),
     ],
 )
-def test_a_mistake_is_told_in_a_line_before_anything_runs(
-    words: tuple[str, ...], changes: dict[str, str], line: str, made: Path, env: dict[str, str]
+def test_mistake_is_reported_in_one_line_before_any_stage(
+    words: tuple[str, ...],
+    changes: dict[str, str],
+    line: str,
+    fresh_project: Path,
+    env: dict[str, str],
 ) -> None:
     for name, text in changes.items():
-        (made / name).write_text(text)
-    done = flows.seqline(made, env, "run", *words)
+        (fresh_project / name).write_text(text)
+    done = flows.seqline(fresh_project, env, "run", *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"seqline: {line}"), done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
-    assert not (made / "dvc.lock").exists()
+    assert not (fresh_project / "dvc.lock").exists()
 
 
 def test_a_server_that_is_configured_and_not_there_is_refused_without_its_password(
-    made: Path, home: Path
+    fresh_project: Path, home: Path
 ) -> None:
     done = flows.seqline(
-        made, flows.surroundings(home, "http://user:secret@127.0.0.1:9/api?token=secret"), "run"
+        fresh_project,
+        flows.surroundings(home, "http://user:secret@127.0.0.1:9/api?token=secret"),
+        "run",
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(
         "seqline: PREFECT_API_URL: got http://127.0.0.1:9/api; expected a Prefect server that"
     )
     assert done.stderr.count("\n") == 1, done.stderr
-    assert "secret" not in done.stderr + (made / ".seqline/flow/history.jsonl").read_text()
+    assert "secret" not in done.stderr + (fresh_project / ".seqline/flow/history.jsonl").read_text()
 
 
-def test_whatever_is_killed_the_next_run_ends_as_ever_and_leaves_no_orphan(
-    made: Path, env: dict[str, str], wanted: bytes
+def test_after_any_kill_the_next_run_completes_without_orphans(
+    fresh_project: Path, env: dict[str, str], wanted: bytes
 ) -> None:
-    sleeping(made, "model_p", 600)
+    sleeping(fresh_project, "model_p", 600)
     killed = []
     for whom in ("flow", "dvc", "command"):
-        with flows.started(made, env, "run", "--jobs", "3") as process:
-            work = flows.wait_for(lambda: flows.at_work(made, "data/model_p"), "the training")[0]
+        with flows.started(fresh_project, env, "run", "--jobs", "3") as process:
+            work = flows.wait_for(
+                lambda: flows.at_work(fresh_project, "data/model_p"), "the training"
+            )[0]
             pid = {"flow": process.pid, "dvc": os.getpgid(work.pid), "command": work.pid}[whom]
             os.kill(pid, signal.SIGKILL)
             said, _ = process.communicate(timeout=flows.PATIENCE)
         killed.append(pid)
-        flows.wait_for(lambda: not flows.inhabitants(made), "all to be gone")
+        flows.wait_for(lambda: not flows.inhabitants(fresh_project), "all to be gone")
         assert process.returncode == (-signal.SIGKILL if whom == "flow" else 1), said
-    sleeping(made, "model_p", 0.1)
-    done = flows.seqline(made, env, "run", "--jobs", "3")
+    sleeping(fresh_project, "model_p", 0.1)
+    done = flows.seqline(fresh_project, env, "run", "--jobs", "3")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert like(made) == wanted
-    assert flows.inhabitants(made) == []
-    assert list(process_groups.folder(made).iterdir()) == []
+    assert like(fresh_project) == wanted
+    assert flows.inhabitants(fresh_project) == []
+    assert list(process_groups.folder(fresh_project).iterdir()) == []
     assert len(set(killed)) == 3
 
 
-def test_what_outlives_flow_and_warm_process_is_ended_by_the_next_start(
-    made: Path, env: dict[str, str], wanted: bytes
+def test_next_start_ends_orphans_of_flow_and_fork_server(
+    fresh_project: Path, env: dict[str, str], wanted: bytes
 ) -> None:
-    sleeping(made, "", 600)
-    with flows.started(made, env, "run") as process:
-        work = flows.wait_for(lambda: flows.at_work(made), "a stage at work")
+    sleeping(fresh_project, "", 600)
+    with flows.started(fresh_project, env, "run") as process:
+        work = flows.wait_for(lambda: flows.at_work(fresh_project), "a stage at work")
         dvc = [psutil.Process(os.getpgid(one.pid)) for one in work]
         os.kill(dvc[0].ppid(), signal.SIGSTOP)
         os.kill(process.pid, signal.SIGKILL)
         os.kill(dvc[0].ppid(), signal.SIGKILL)
     assert all(one.is_running() for one in work), "orphans"
-    sleeping(made, "", 0.1)
-    done = flows.seqline(made, env, "run")
+    sleeping(fresh_project, "", 0.1)
+    done = flows.seqline(fresh_project, env, "run")
     assert done.returncode == 0, done.stdout + done.stderr
     assert not any(
         one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in [*work, *dvc]
     )
-    assert like(made) == wanted
+    assert like(fresh_project) == wanted
 
 
 @pytest.mark.parametrize("how", ["ctrl-c", "sigterm", "prefect"])
 def test_an_interrupted_run_ends_all_it_started_and_is_cancelled(
-    how: str, made: Path, env: dict[str, str], server: str
+    how: str, fresh_project: Path, env: dict[str, str], server: str
 ) -> None:
-    sleeping(made, "", 600)
-    with flows.started(made, env, "run", "tokenize", "download@a") as process:
-        flows.wait_for(lambda: flows.at_work(made), "a stage at work")
+    sleeping(fresh_project, "", 600)
+    with flows.started(fresh_project, env, "run", "tokenize", "download@a") as process:
+        flows.wait_for(lambda: flows.at_work(fresh_project), "a stage at work")
         running = {"name": {"like_": "download@a"}, "state": {"type": {"any_": ["RUNNING"]}}}
         [flow] = flows.wait_for(
             lambda: flows.ask(server, "flow_runs/filter", flow_runs=running), "the flow run"
@@ -297,19 +309,19 @@ def test_an_interrupted_run_ends_all_it_started_and_is_cancelled(
     assert process.returncode == (143 if how == "sigterm" else 130), said
     assert "cancelled" in said
     assert "Traceback" not in said
-    assert flows.inhabitants(made) == []
+    assert flows.inhabitants(fresh_project) == []
     [after] = flows.ask(server, "flow_runs/filter", flow_runs={"id": {"any_": [flow["id"]]}})
     assert after["state_type"] == "CANCELLED"
-    assert not list((made / "data").glob("raw_*"))
+    assert not list((fresh_project / "data").glob("raw_*"))
 
 
 def test_without_a_server_one_is_started_for_the_run_and_its_death_does_not_matter(
-    made: Path, home: Path, wanted: bytes
+    fresh_project: Path, home: Path, wanted: bytes
 ) -> None:
     # not 3, each of which waits longer
     env = flows.surroundings(home, None) | {"PREFECT_CLIENT_MAX_RETRIES": "1"}
-    with flows.started(made, env, "run", "--jobs", "3") as process:
-        flows.wait_for(lambda: flows.at_work(made), "a stage at work")
+    with flows.started(fresh_project, env, "run", "--jobs", "3") as process:
+        flows.wait_for(lambda: flows.at_work(fresh_project), "a stage at work")
         [child] = [
             c
             for c in psutil.Process(process.pid).children()
@@ -321,22 +333,22 @@ def test_without_a_server_one_is_started_for_the_run_and_its_death_does_not_matt
     assert process.returncode == 0, said
     assert "Prefect's server was lost" in said
     assert "Traceback" not in said
-    assert like(made) == wanted
+    assert like(fresh_project) == wanted
 
 
 def test_the_death_of_a_standing_server_ends_no_run_and_hinders_no_interrupt(
-    made: Path, pattern: Path, tmp_path: Path, env: dict[str, str], wanted: bytes
+    fresh_project: Path, pattern: Path, tmp_path: Path, env: dict[str, str], wanted: bytes
 ) -> None:
     """Two projects are at work when it is killed: one comes to its end, the other is interrupted
     and goes on later."""
     cut = Path(shutil.copytree(pattern, tmp_path / "cut"))
     sleeping(cut, "model_", 600)
-    sleeping(made, "model_", 1.0)
+    sleeping(fresh_project, "model_", 1.0)
     with contextlib.ExitStack() as held:
         lost = flows.surroundings(tmp_path, held.enter_context(flows.server(tmp_path)))
         lost |= {"PREFECT_CLIENT_MAX_RETRIES": "1"}  # not 3, each of which waits longer
         begun = []
-        for root in (cut, made):  # the one that waits for ever first
+        for root in (cut, fresh_project):  # the one that waits for ever first
             begun.append(held.enter_context(flows.started(root, lost, "run", "--jobs", "3")))
             flows.wait_for(lambda root=root: flows.at_work(root, "data/model_"), "a training")
         cancelled, ends = begun
@@ -350,8 +362,8 @@ def test_the_death_of_a_standing_server_ends_no_run_and_hinders_no_interrupt(
     for process in said:
         assert "Traceback" not in said[process], said[process]
     assert said[ends].count("Prefect's server was lost") == 1, said[ends]
-    assert flows.inhabitants(made) + flows.inhabitants(cut) == []
-    assert like(made) == wanted
+    assert flows.inhabitants(fresh_project) + flows.inhabitants(cut) == []
+    assert like(fresh_project) == wanted
     sleeping(cut, "model_", 0.1)
     done = flows.seqline(cut, env, "run")
     assert (done.returncode, done.stderr) == (0, "")
@@ -359,8 +371,8 @@ def test_the_death_of_a_standing_server_ends_no_run_and_hinders_no_interrupt(
     assert flows.inhabitants(cut) == []
 
 
-def test_a_server_of_one_run_ends_with_a_killed_flow(made: Path, home: Path) -> None:
-    with flows.started(made, flows.surroundings(home, None), "run") as process:
+def test_a_server_of_one_run_ends_with_a_killed_flow(fresh_project: Path, home: Path) -> None:
+    with flows.started(fresh_project, flows.surroundings(home, None), "run") as process:
         flow = psutil.Process(process.pid)
         ephemeral = flows.wait_for(
             lambda: [c for c in flow.children() if "pipeline.flow.temporary_server" in c.cmdline()],
@@ -386,9 +398,7 @@ def alone_with(
     return result, said
 
 
-def test_a_download_that_the_network_failed_is_tried_again_and_one_that_is_wrong_is_not(
-    made: Path,
-) -> None:
+def test_download_retries_network_errors_but_not_mistakes(fresh_project: Path) -> None:
     seen = (
         "tries = open('tries', 'a+'); tries.write('x'); tries.seek(0); count = len(tries.read())\n"
     )
@@ -399,25 +409,25 @@ def test_a_download_that_the_network_failed_is_tried_again_and_one_that_is_wrong
     wrong = (
         "if count > 3: print('seqline: files[0] (f): got host: other bytes; expected 9 bytes')\n"
     )
-    text = (made / "work.py").read_text()
-    (made / "work.py").write_text(
+    text = (fresh_project / "work.py").read_text()
+    (fresh_project / "work.py").write_text(
         text.replace("began = ", seen + gone + wrong + "if count != 3: sys.exit(2)\nbegan = ")
     )
-    result, said = alone_with(made, "download@a", RULES)
-    assert (result.state, (made / "tries").read_text()) == ("ran", "xxx")
+    result, said = alone_with(fresh_project, "download@a", RULES)
+    assert (result.state, (fresh_project / "tries").read_text()) == ("ran", "xxx")
     assert sum("the next one in" in line for line in said) == 2
-    result, _ = alone_with(made, "download@b", RULES)
+    result, _ = alone_with(fresh_project, "download@b", RULES)
     assert (result.state, result.why) == (
         "failed",
         "files[0] (f): got host: other bytes; expected 9 bytes",
     )
-    assert (made / "tries").read_text() == "xxxx"
+    assert (fresh_project / "tries").read_text() == "xxxx"
 
 
-def test_a_stage_that_meets_another_dvc_s_lock_is_tried_again(made: Path) -> None:
-    rwlock = made / ".dvc" / "tmp" / "rwlock"
+def test_a_stage_that_meets_another_dvc_s_lock_is_tried_again(fresh_project: Path) -> None:
+    rwlock = fresh_project / ".dvc" / "tmp" / "rwlock"
     busy = {
-        "write": {str(made / "data" / "raw_a"): {"pid": os.getpid(), "cmd": "another"}},
+        "write": {str(fresh_project / "data" / "raw_a"): {"pid": os.getpid(), "cmd": "another"}},
         "read": {},
     }
     said: list[str] = []
@@ -427,43 +437,47 @@ def test_a_stage_that_meets_another_dvc_s_lock_is_tried_again(made: Path) -> Non
         if "the next one in" in line:
             rwlock.write_text("{}")
 
-    with ForkServer(made, ["download@a"]) as workers:
+    with ForkServer(fresh_project, ["download@a"]) as workers:
         workers.plan()
         rwlock.write_text(json.dumps(busy))
         result = run_stage.run(
-            workers, "download@a", {}, made / "log", RULES, threading.Event(), tell
+            workers, "download@a", {}, fresh_project / "log", RULES, threading.Event(), tell
         )
     assert result.state == "ran", said
     assert any("is busy, it is being blocked by" in line for line in said)
 
 
-def test_a_stage_over_its_time_is_ended_whole(made: Path) -> None:
-    sleeping(made, "", 600)
+def test_a_stage_over_its_time_is_ended_whole(fresh_project: Path) -> None:
+    sleeping(fresh_project, "", 600)
     rules = dataclasses.replace(RULES, time_limits={"download": 1})
-    result, _ = alone_with(made, "download@a", rules)
+    result, _ = alone_with(fresh_project, "download@a", rules)
     assert (result.state, result.why) == (
         "failed",
         "download@a timed out after 1 s (run.time_limits.download).",
     )
-    assert flows.inhabitants(made) == []
+    assert flows.inhabitants(fresh_project) == []
 
 
-def test_each_training_has_a_gpu_of_its_own(
-    made: Path, tmp_path: Path, env: dict[str, str]
+def test_each_training_gets_a_separate_gpu(
+    fresh_project: Path, tmp_path: Path, env: dict[str, str]
 ) -> None:
     fake = tmp_path / "bin" / "nvidia-smi"
     fake.parent.mkdir()
     fake.write_text("#!/bin/sh\necho 0\necho 1\n")
     fake.chmod(0o755)
-    (made / "params.yaml").write_text(
+    (fresh_project / "params.yaml").write_text(
         "compute: {device: cuda, slots: 9, processes: 1, workers: 1, cluster: null}\n"
     )
     done = flows.seqline(
-        made, env | {"PATH": f"{fake.parent}{os.pathsep}{env['PATH']}"}, "run", "--jobs", "6"
+        fresh_project,
+        env | {"PATH": f"{fake.parent}{os.pathsep}{env['PATH']}"},
+        "run",
+        "--jobs",
+        "6",
     )
     assert done.returncode == 0, done.stdout
     held = []
-    for path in (made / ".seqline" / "logs").rglob("*.log"):
+    for path in (fresh_project / ".seqline" / "logs").rglob("*.log"):
         [(device, began, ended)] = re.findall(r"device (\S+) from (\S+) to (\S+)", path.read_text())
         assert (device in "01") == path.name.startswith(("train", "predict")), path.name
         held.append((device, float(began), float(ended)))
@@ -473,10 +487,10 @@ def test_each_training_has_a_gpu_of_its_own(
         assert all(before[1] <= after[0] for before, after in itertools.pairwise(times))
 
 
-def test_an_order_that_could_not_be_written_is_told(made: Path) -> None:
-    with ForkServer(made, []) as workers:
+def test_unwritable_lock_order_is_reported(fresh_project: Path) -> None:
+    with ForkServer(fresh_project, []) as workers:
         plan, _ = workers.plan()
-        (made / "dvc.lock").mkdir()
+        (fresh_project / "dvc.lock").mkdir()
         assert not workers.order_lock([], list(plan.needs))
-        (made / "dvc.lock").rmdir()
+        (fresh_project / "dvc.lock").rmdir()
         assert workers.order_lock([], list(plan.needs))

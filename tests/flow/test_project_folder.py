@@ -10,7 +10,7 @@ from pathlib import Path
 
 import flows
 import pytest
-from conftest import Said
+from conftest import CommandResult
 
 from pipeline.cli import health_checks
 from pipeline.core.errors import UserError
@@ -27,7 +27,7 @@ def command(folder: Path, *arguments: str, **environment: str) -> subprocess.Com
     "arguments",
     [("check",), ("run", "scratch"), pytest.param(("retrain",), marks=pytest.mark.long)],
 )
-def test_a_copy_without_git_is_refused_with_what_to_do(
+def test_copy_without_git_is_refused_with_advice(
     repository: Path, arguments: tuple[str, ...]
 ) -> None:
     shutil.rmtree(repository / ".git")
@@ -41,7 +41,7 @@ def test_a_copy_without_git_is_refused_with_what_to_do(
     )
 
 
-def test_a_copy_without_git_is_accepted_when_dvc_was_told_so(repository: Path) -> None:
+def test_copy_without_git_is_accepted_with_no_scm(repository: Path) -> None:
     shutil.rmtree(repository / ".git")
     subprocess.run(
         [sys.executable, "-m", "dvc", "config", "core.no_scm", "true"], cwd=repository, check=True
@@ -86,7 +86,7 @@ def test_a_linked_cache_and_a_linked_project_are_no_fault(repository: Path, tmp_
 
 
 def test_a_repository_of_another_user_is_announced(
-    repository: Path, monkeypatch: pytest.MonkeyPatch, seqline: Callable[..., Said]
+    repository: Path, monkeypatch: pytest.MonkeyPatch, seqline: Callable[..., CommandResult]
 ) -> None:
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # git's own switch for its tests
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)

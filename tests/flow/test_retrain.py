@@ -45,7 +45,7 @@ def env(home: Path, server: str) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def first(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project that was retrained once, by hand."""
-    root = small.made(tmp_path_factory.mktemp("first") / "project")
+    root = small.create(tmp_path_factory.mktemp("first") / "project")
     done = retrain(root, env)
     assert (done.returncode, done.stderr) == (0, "")
     return root
@@ -121,7 +121,7 @@ def test_nothing_changed_is_nothing_done(root: Path, env: dict[str, str]) -> Non
     assert champion(root) == 1
 
 
-def test_new_data_make_a_challenger_that_is_promoted_published_and_told_of(
+def test_new_data_lead_to_promotion_publication_and_notification(
     root: Path, env: dict[str, str], tmp_path: Path
 ) -> None:
     told = [
@@ -165,7 +165,7 @@ def test_new_data_make_a_challenger_that_is_promoted_published_and_told_of(
     assert "params.yaml" in small.git(root, "diff", "--name-only")
 
 
-def test_what_was_promoted_and_not_published_is_published_by_a_later_one(
+def test_later_retraining_publishes_pending_promotion(
     root: Path, env: dict[str, str], tmp_path: Path
 ) -> None:
     """As after a kill between the two, of a promotion that came and of one that did not; then as
@@ -194,7 +194,7 @@ def test_what_was_promoted_and_not_published_is_published_by_a_later_one(
     assert journal.read(root)[-1].state == "promoted"
 
 
-def test_one_that_is_killed_in_a_contest_is_made_good_by_the_next(
+def test_next_retraining_recovers_from_kill_during_evaluation(
     root: Path, env: dict[str, str]
 ) -> None:
     small.drop(root, "train", range(20, 400))
@@ -245,9 +245,7 @@ def test_the_status_knows_a_deployment_for_a_work_pool_and_none_of_another_proje
     assert told.endswith(f"{server}: paused")
 
 
-def test_a_failure_keeps_the_champion_is_told_and_seen_in_the_status(
-    root: Path, env: dict[str, str]
-) -> None:
+def test_failure_keeps_champion_and_is_reported_in_status(root: Path, env: dict[str, str]) -> None:
     small.settings(root, notify={"command": ["sh", "-c", "echo $SEQLINE_EVENT > told"]})
     (root / "drop" / "train.positive").write_bytes(b"caf\xe9\n" * 100)
     done = retrain(root, env)
@@ -265,7 +263,7 @@ def test_a_failure_keeps_the_champion_is_told_and_seen_in_the_status(
     assert ": promoted in " in status.stdout, "the last success is there still"
 
 
-def test_a_second_one_by_hand_is_refused_while_another_is_at_work(
+def test_second_manual_retraining_is_refused_while_one_runs(
     root: Path, env: dict[str, str]
 ) -> None:
     with flow_lock(root, wait=False):
@@ -288,7 +286,7 @@ def ended(process: "subprocess.Popen[str]", root: Path) -> str:
     return said
 
 
-def test_a_data_change_starts_a_run_and_a_restart_makes_one_run_of_all_that_was_missed(
+def test_data_change_starts_a_run_and_restart_merges_missed_runs(
     root: Path, env: dict[str, str], server: str
 ) -> None:
     words = ["schedule", "--on-data-change", "--every", "0.5"]

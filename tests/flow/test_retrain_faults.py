@@ -85,7 +85,7 @@ def deaf() -> Iterator[str]:
         thread.join()
 
 
-def test_a_watch_goes_on_though_the_server_takes_no_events(
+def test_watch_continues_when_server_rejects_events(
     deaf: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """And says why, once, however often it looks."""
@@ -114,9 +114,7 @@ def test_a_watch_goes_on_though_the_server_takes_no_events(
     assert "503" in line
 
 
-def test_a_command_that_tells_a_server_which_takes_no_events_ends_in_one_line(
-    deaf: str, project: Path
-) -> None:
+def test_command_reports_rejected_event_in_one_line(deaf: str, project: Path) -> None:
     program = """
 import sys
 from pipeline.dag import refresh
@@ -136,7 +134,7 @@ main()
 
 
 @pytest.mark.long
-def test_a_schedule_outlives_whoever_read_what_it_prints(tmp_path: Path) -> None:
+def test_schedule_survives_closed_output_pipe(tmp_path: Path) -> None:
     """As `seqline schedule | tee log` whose tee dies: it goes on, and all that is printed later
     goes nowhere."""
     program = """
@@ -268,9 +266,7 @@ def steps(root: Path) -> retrain.Progress:
     return done
 
 
-def test_what_was_made_while_mlflow_was_away_is_published_by_the_next(
-    night: Night, tmp_path: Path
-) -> None:
+def test_next_run_publishes_work_done_during_mlflow_outage(night: Night, tmp_path: Path) -> None:
     night.tracked = False
     with pytest.raises(UserError):
         steps(tmp_path)
@@ -282,7 +278,7 @@ def test_what_was_made_while_mlflow_was_away_is_published_by_the_next(
     assert night.published == 1, "once is enough"
 
 
-def test_what_was_made_before_a_stage_failed_is_published_when_the_dag_is_whole(
+def test_outputs_before_a_failed_stage_are_published_after_recovery(
     night: Night, tmp_path: Path
 ) -> None:
     """Though somebody mended it with a `dvc repro`, so that the next retraining finds nothing to
@@ -299,9 +295,7 @@ def test_what_was_made_before_a_stage_failed_is_published_when_the_dag_is_whole(
     assert night.published == 1
 
 
-def test_a_retraining_that_finds_nothing_to_do_publishes_nothing(
-    night: Night, tmp_path: Path
-) -> None:
+def test_retraining_without_changes_publishes_nothing(night: Night, tmp_path: Path) -> None:
     night.ended = "cached"
     assert steps(tmp_path).event == "nothing"
     assert (night.published, pending_publish.read(tmp_path)) == (0, None)
@@ -493,7 +487,7 @@ DUE = (StateType.SCHEDULED, 60)
         ),
     ],
 )
-def test_the_status_tells_how_runs_in_clones_ended(
+def test_status_shows_results_of_runs_in_clones(
     seen, runs: list[tuple], well: bool, words: str
 ) -> None:
     told = seen(*(ran(*one) for one in runs))
@@ -511,7 +505,7 @@ def test_the_status_tells_how_runs_in_clones_ended(
         ("https://example.com/me/seqline.git", False),
     ],
 )
-def test_a_deployment_is_known_by_what_it_clones(seen, repository: str, ours: bool) -> None:
+def test_deployment_is_identified_by_its_repository(seen, repository: str, ours: bool) -> None:
     told = seen(ran(StateType.FAILED, -9), repository=repository)
     assert ("1 failed" in told.summary, told.healthy) == (ours, not ours)
     assert "secret" not in told.summary

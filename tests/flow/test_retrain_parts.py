@@ -92,7 +92,7 @@ def test_a_flow_is_on_record_however_it_ended(tmp_path: Path) -> None:
     assert all(one.ended >= one.began for one in found)
 
 
-def test_a_line_that_was_cut_off_does_not_hide_the_others(tmp_path: Path) -> None:
+def test_truncated_history_line_does_not_hide_others(tmp_path: Path) -> None:
     with journal.record_flow(tmp_path, "run"):
         pass
     with (tmp_path / state_dir.JOURNAL).open("a") as file:
@@ -118,7 +118,7 @@ def test_a_line_that_was_cut_off_does_not_hide_the_others(tmp_path: Path) -> Non
         (plan(-90, -30, 30, ended=at(-60)), [flow(-100)], [-90]),  # after its end none was due
     ],
 )
-def test_runs_that_were_due_and_never_began_are_missed(
+def test_due_runs_that_did_not_start_are_missed(
     made: served_schedule.ServedSchedule, flows: list[Record], missed: list[float], tmp_path: Path
 ) -> None:
     with flow_lock(tmp_path, wait=False):
@@ -151,7 +151,7 @@ def reported(
     return report
 
 
-def test_the_status_of_a_project_that_was_never_retrained_says_how_to_begin(reported) -> None:
+def test_status_without_retrainings_gives_the_first_command(reported) -> None:
     lines, well = reported(None)
     assert well
     assert "seqline retrain" in lines["last run"]
@@ -159,7 +159,7 @@ def test_the_status_of_a_project_that_was_never_retrained_says_how_to_begin(repo
     assert lines["running"] == "nothing"
 
 
-def test_the_status_tells_a_missed_run_and_a_schedule_that_nobody_serves(reported) -> None:
+def test_status_shows_missed_run_and_unserved_schedule(reported) -> None:
     lines, well = reported(plan(-90, -30, 30), flow(-100, "promoted"))
     assert not well
     assert lines["missed"].startswith("2 due and not begun")
@@ -168,9 +168,7 @@ def test_the_status_tells_a_missed_run_and_a_schedule_that_nobody_serves(reporte
     assert ": promoted in 60 s" in lines["last success"]
 
 
-def test_the_status_tells_a_flow_that_was_cut_off_and_the_success_before_it(
-    reported, tmp_path: Path
-) -> None:
+def test_status_shows_interrupted_flow_and_last_success(reported, tmp_path: Path) -> None:
     with served_schedule.schedule_lock(tmp_path):
         lines, well = reported(plan(30, pid=os.getpid()), flow(-100, "kept"), flow(-5, ""))
     assert not well
@@ -188,9 +186,7 @@ def test_the_status_of_a_schedule_in_order_names_the_next_run(reported, tmp_path
     assert f"served by process {os.getpid()}" in lines["schedule"]
 
 
-def test_a_process_that_got_the_number_of_one_that_is_gone_hides_nothing(
-    reported, tmp_path: Path
-) -> None:
+def test_reused_process_number_does_not_hide_a_dead_flow(reported, tmp_path: Path) -> None:
     made, records = (
         plan(-90, 30, pid=os.getpid()),
         [flow(-100, "kept"), flow(-95, "", pid=os.getpid())],
@@ -254,7 +250,7 @@ def test_a_time_that_is_none_is_refused(options: tuple, key: str) -> None:
 
 
 @pytest.mark.long
-def test_a_schedule_without_a_server_of_its_own_is_refused_with_what_to_run(tmp_path: Path) -> None:
+def test_schedule_without_server_is_refused_with_advice(tmp_path: Path) -> None:
     env = flows.surroundings(tmp_path / "prefect", None)
     done = flows.seqline(
         small.ROOT,
@@ -278,7 +274,7 @@ def polling_modules(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, ...]:
     return retry_forever._MODULES
 
 
-def test_polling_goes_on_while_the_server_does_not_answer(polling_modules: tuple[Any, ...]) -> None:
+def test_polling_continues_while_server_is_unreachable(polling_modules: tuple[Any, ...]) -> None:
     requests: list[int] = []
 
     async def request() -> None:
@@ -336,7 +332,9 @@ def test_a_schedule_is_refused_where_flow_yaml_does_not_choose_the_polling(
 # --- whom it tells
 
 
-def told(command: list[str] | None, event: notify.Event = "kept", tmp_path: Path = Path()) -> str:
+def notification_output(
+    command: list[str] | None, event: notify.Event = "kept", tmp_path: Path = Path()
+) -> str:
     settings = Notify(
         command=tuple(command) if command is not None else None,
         events=("promoted", "kept", "failed"),
@@ -349,12 +347,16 @@ def test_the_command_gets_the_summary_and_the_event(tmp_path: Path) -> None:
         "import os, sys; open('told', 'w').write(os.environ['SEQLINE_EVENT'] + ': ' + "
         "sys.stdin.read())"
     )
-    assert told([sys.executable, "-c", write], tmp_path=tmp_path) == ""
+    assert notification_output([sys.executable, "-c", write], tmp_path=tmp_path) == ""
     assert (tmp_path / "told").read_text() == "kept: all of it\n"
 
 
-def test_nobody_is_told_of_nothing(tmp_path: Path) -> None:
-    assert told(["touch", "told"], "nothing", tmp_path) == told(None, "kept", tmp_path) == ""
+def test_no_notification_when_nothing_changed(tmp_path: Path) -> None:
+    assert (
+        notification_output(["touch", "told"], "nothing", tmp_path)
+        == notification_output(None, "kept", tmp_path)
+        == ""
+    )
     assert not (tmp_path / "told").exists()
 
 
@@ -373,11 +375,11 @@ def test_nobody_is_told_of_nothing(tmp_path: Path) -> None:
         (["true"], ""),  # it reads nothing of what it is told
     ],
 )
-def test_a_command_that_fails_is_told_in_one_line(
+def test_failing_command_is_reported_in_one_line(
     command: list[str], line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(notify, "_SECONDS", 0.2 if command[0] == "sleep" else 60.0)
-    assert told(command, tmp_path=tmp_path).startswith(line)
+    assert notification_output(command, tmp_path=tmp_path).startswith(line)
 
 
 # --- what it publishes
@@ -409,9 +411,7 @@ def published(root: Path, monkeypatch: pytest.MonkeyPatch, **settings: bool) -> 
     return publish.publish(root, wanted, ["name/7"], "Retrained").lines
 
 
-def test_a_commit_holds_what_the_dag_made_and_nothing_else(
-    reported_project: Path, monkeypatch
-) -> None:
+def test_commit_contains_only_dag_outputs(reported_project: Path, monkeypatch) -> None:
     small.git(reported_project, "add", "params.yaml")
     [line] = published(reported_project, monkeypatch, commit=True)
     assert line == f"git commit: {small.git(reported_project, 'rev-parse', '--short', 'HEAD')}"
@@ -447,7 +447,7 @@ def test_a_tag_is_on_a_commit_that_holds_the_champion_beside_the_branch_if_need_
     assert other.startswith("git tag failed: champion/name/7 already exists")
 
 
-def test_what_cannot_be_published_is_told_and_raises_nothing(tmp_path: Path, monkeypatch) -> None:
+def test_failed_publication_is_reported_without_raising(tmp_path: Path, monkeypatch) -> None:
     lines = published(tmp_path, monkeypatch, push=True, commit=True, tag=True)
     assert [line.partition(" failed: ")[0] for line in lines] == [
         "dvc push",
@@ -488,7 +488,7 @@ def test_a_file_that_is_not_pinned_is_seen_to_change_by_its_content_alone(loose:
     )
 
 
-def test_an_address_that_does_not_answer_is_told_and_changes_nothing(loose: Path) -> None:
+def test_unreachable_address_is_reported_and_changes_nothing(loose: Path) -> None:
     (loose / "served.txt").unlink()
     found = refresh.compare_sources(loose)
     assert not found.changed
@@ -519,7 +519,7 @@ def test_an_address_that_does_not_answer_is_told_and_changes_nothing(loose: Path
         ),
     ],
 )
-def test_a_mistake_in_flow_yaml_is_told_by_its_key(
+def test_mistake_in_flow_yaml_names_its_key(
     section: str, key: str, value: object, line: str, project: Path
 ) -> None:
     small.settings(project, **{section: {key: value}})
@@ -585,7 +585,7 @@ def downloads(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_what_is_interrupted_while_it_takes_data_over_leaves_no_download(downloads: Path) -> None:
+def test_interrupted_data_pull_leaves_no_download(downloads: Path) -> None:
     process, pid = stuck(
         downloads, "from pipeline.dag import force_stage\n force_stage.force(Path(), 'download@x')"
     )
@@ -597,7 +597,7 @@ def test_what_is_interrupted_while_it_takes_data_over_leaves_no_download(downloa
     assert "Running stage 'download@x'" in log.read_text()
 
 
-def test_a_download_in_vain_is_tried_again_and_told_by_its_own_line(downloads: Path) -> None:
+def test_failed_download_is_retried_and_shows_its_own_message(downloads: Path) -> None:
     said = "seqline: x: got no answer from http://y, 4 times; expected one."
     (downloads / "work.py").write_text(
         f"import sys\nopen('began', 'a').write('.')\nsys.exit({said!r})\n"
@@ -621,7 +621,7 @@ def test_a_download_in_vain_is_tried_again_and_told_by_its_own_line(downloads: P
     ],
     ids=["refresh", "contest"],
 )
-def test_the_next_flow_ends_what_a_killed_one_left(downloads: Path, program: str) -> None:
+def test_next_flow_ends_processes_of_a_killed_one(downloads: Path, program: str) -> None:
     process, pid = stuck(downloads, program)
     process.kill()
     process.wait()
@@ -695,7 +695,7 @@ def test_a_promotion_counts_whatever_fails_after_it(
     ]
 
 
-def test_a_change_that_nobody_took_over_is_told_again_after_a_while(
+def test_pending_change_is_announced_again_after_a_delay(
     loose: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[str] = []

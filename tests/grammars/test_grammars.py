@@ -136,7 +136,7 @@ def story_rows(tmp_path: Path, **sizes: int) -> dict[str, list[dict[str, object]
 
 
 @cache
-def told(rows: int) -> list[toy_story.Sentence]:
+def story_sentences(rows: int) -> list[toy_story.Sentence]:
     return list(islice(toy_story.stories(Random(11)), rows))
 
 
@@ -192,7 +192,7 @@ def test_both_sides_of_a_production_share_each_symbol_in_any_order() -> None:
     assert Grammar(rules).draw("NP", Random(0)).texts == ("white cat", "chat blanc")
 
 
-def test_a_symbol_that_no_rule_expands_is_found_at_once() -> None:
+def test_symbol_without_rule_is_refused_at_construction() -> None:
     rules = Rules()
     rules.add("S", 1, "{Nothing}")
     with pytest.raises(AssertionError, match="Nothing"):
@@ -220,9 +220,9 @@ def test_unknown_or_empty_splits_are_refused(
 # --- toy_story
 
 
-def test_a_story_sentence_has_its_strings_whole_probability_under_an_independent_parser() -> None:
+def test_story_probability_matches_an_independent_parser() -> None:
     chart, hero = Chart(toy_story.rules()), ""
-    for number, sentence in enumerate(told(250)):
+    for number, sentence in enumerate(story_sentences(250)):
         if sentence.text.startswith("once"):
             hero = re.findall(r"(\w+) lived", sentence.text)[0]
             history = math.log(toy_story.PARAGRAPH_END if number else 1.0) - math.log(
@@ -257,7 +257,7 @@ def test_the_mean_surprise_of_stories_is_their_analytic_entropy() -> None:
     boundary = -end * math.log(end) - (1 - end) * math.log(1 - end)
     # a sentence opens a paragraph with probability `end`
     rate = end * opening + (1 - end) * later + boundary
-    surprise = [-sentence.log_prob for sentence in told(10000)[1:]]
+    surprise = [-sentence.log_prob for sentence in story_sentences(10000)[1:]]
     mean = math.fsum(surprise) / len(surprise)
     deviation = math.sqrt(math.fsum((s - mean) ** 2 for s in surprise)) / len(surprise)
     assert abs(mean - rate) < 5 * deviation
@@ -265,7 +265,7 @@ def test_the_mean_surprise_of_stories_is_their_analytic_entropy() -> None:
 
 def test_a_paragraph_keeps_its_topic_its_hero_and_the_heros_gender() -> None:
     classes = toy_story.word_classes()
-    for paragraph, sentences in paragraphs(told(5000)):
+    for paragraph, sentences in paragraphs(story_sentences(5000)):
         opening, *later = sentences
         hero = re.findall(r"^once upon a time .*?(\w+) lived in", opening)[0]
         topic, gender = classes[hero].split()
@@ -286,7 +286,7 @@ def paragraphs(sentences: list[toy_story.Sentence]) -> Iterator[tuple[int, list[
 
 def test_verbs_agree_with_heads_that_stand_before_a_relative_clause() -> None:
     relative = 0
-    for sentence in told(5000):
+    for sentence in story_sentences(5000):
         if not sentence.text.startswith(("once", "do")):
             for clause in re.split(r" (?:,|because|\.) ?|^when ", sentence.text):
                 check_agreement(clause)
@@ -324,14 +324,14 @@ def test_every_word_of_the_stories_has_one_class_and_none_is_missing() -> None:
     listed += [word for words in toy_story.COMMON.values() for word in words.split()]
     # a determiner of either number
     assert {word for word in listed if listed.count(word) > 1} == {"the"}
-    assert {word for sentence in told(10000) for word in sentence.text.split()} == set(
+    assert {word for sentence in story_sentences(10000) for word in sentence.text.split()} == set(
         toy_story.word_classes()
     )
 
 
 def test_the_floor_of_the_stories_leaves_something_to_learn() -> None:
-    words = sum(len(sentence.text.split()) for sentence in told(10000))
-    assert 5 < math.exp(-sum(sentence.log_prob for sentence in told(10000)) / words) < 10
+    words = sum(len(sentence.text.split()) for sentence in story_sentences(10000))
+    assert 5 < math.exp(-sum(sentence.log_prob for sentence in story_sentences(10000)) / words) < 10
 
 
 def test_only_words_that_another_can_replace_have_a_class_for_judging() -> None:
@@ -342,9 +342,7 @@ def test_only_words_that_another_can_replace_have_a_class_for_judging() -> None:
     assert {(row["token"], row["class"]) for row in judged} < set(toy_story.word_classes().items())
 
 
-def test_a_longer_corpus_begins_with_the_shorter_and_splits_do_not_depend_on_each_other(
-    tmp_path: Path,
-) -> None:
+def test_longer_corpus_extends_the_shorter_and_splits_are_independent(tmp_path: Path) -> None:
     small, large = tmp_path / "small", tmp_path / "large"
     small.mkdir()
     large.mkdir()
@@ -447,7 +445,7 @@ the child says that i sing . | l'enfant dit que je chante .
 
 
 @pytest.mark.parametrize("line", PAIRS.strip().split("\n"))
-def test_sentences_translated_by_hand_come_out_as_translated(line: str) -> None:
+def test_sentences_match_reference_translations(line: str) -> None:
     source, target = line.split(" | ")
     assert {french(text) for _, text in pair_chart().derivations("Sentence", source)} == {target}
 
@@ -459,7 +457,7 @@ def test_the_samples_of_the_project_have_the_french_of_the_grammar() -> None:
         } == {sample["reference"]}
 
 
-def test_no_sentence_of_one_split_stands_in_another(pairs: Pairs) -> None:
+def test_splits_share_no_sentence(pairs: Pairs) -> None:
     sources = {split: {source for source, _ in found} for split, found in pairs.items()}
     for one, other in combinations(sources, 2):
         assert not sources[one] & sources[other]
@@ -546,7 +544,7 @@ def test_predicates_agree_with_a_subject_before_a_relative_clause(pairs: Pairs) 
     assert checked > 50
 
 
-def test_participles_agree_with_an_object_that_stands_before(pairs: Pairs) -> None:
+def test_participles_agree_with_a_preceding_object(pairs: Pairs) -> None:
     noun, auxiliary = r"(les?|la|l') ?(?:\w+ )?(\w+) (?:\w+ )?", "(?:ai|a|avons|ont)"
     relative = re.compile(rf"^{noun}qu[e'](?: ?\w+){{1,2}}[ '](\w+) {auxiliary} \w+?(é|ée|és|ées) ")
     found = [

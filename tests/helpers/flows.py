@@ -138,7 +138,7 @@ def on_terminal(root: Path, env: dict[str, str], *words: str) -> tuple[int, str]
     return process.returncode, said.decode()
 
 
-def left_on_screen(said: str) -> list[str]:
+def visible_lines(said: str) -> list[str]:
     """The lines that a terminal shows after all this was written to it."""
     lines, row, column = [""], 0, 0
     for part in re.findall(rf"{CONTROL}|\r|\n|[^\x1b\r\n]+", said):

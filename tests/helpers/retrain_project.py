@@ -25,7 +25,7 @@ _COPIED = (
 )
 
 
-def made(root: Path) -> Path:
+def create(root: Path) -> Path:
     """A committed copy of this project whose one corpus is the folder `drop` in it, with too few
     reviews to learn from."""
     for name in ("pipeline", "stages", ".dvc", "presets"):

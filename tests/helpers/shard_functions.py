@@ -24,7 +24,7 @@ def refuse_seven(number: int) -> int:
     return number
 
 
-def die_of_seven(number: int) -> int:
+def die_on_seven(number: int) -> int:
     if number == 7:
         os.kill(os.getpid(), signal.SIGKILL)
     return number

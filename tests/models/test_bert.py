@@ -168,7 +168,7 @@ def test_the_model_is_that_of_the_transformers_library_in_value_and_gradient(
     torch.testing.assert_close(ours.bias.grad, heads.predictions.bias.grad[:-1])
 
 
-def test_the_fine_tuned_model_is_that_of_the_transformers_library_in_value_and_gradient() -> None:
+def test_fine_tuned_model_matches_transformers_value_and_gradient() -> None:
     import transformers as library
 
     theirs = library.BertForSequenceClassification(of_the_library()).double().eval()
@@ -198,9 +198,7 @@ def unmasked(batch: mlm.Batch) -> Tensor:
     return torch.where(batch.label_BS == PAD, batch.text.ids_BS, batch.label_BS)
 
 
-def test_15_percent_of_the_words_are_chosen_and_of_these_80_10_10_are_masked_random_and_kept() -> (
-    None
-):
+def test_masks_15_percent_of_words_in_ratio_80_10_10() -> None:
     found = batches(task_of(story(400, 5, longest=30), max_length=64), 0)
     words = sum(int((unmasked(batch) >= len(SPECIALS)).sum()) for batch in found)
     read, label = (
@@ -225,7 +223,7 @@ def test_every_pair_has_a_word_to_guess_and_special_ids_are_left_alone() -> None
         assert not torch.isin(batch.text.ids_BS[~special], torch.tensor([PAD, UNK, BOS, EOS])).any()
 
 
-def test_masks_and_pairs_are_drawn_anew_each_epoch_and_are_the_same_for_the_same_seed() -> None:
+def test_masks_and_pairs_vary_by_epoch_and_depend_only_on_seed() -> None:
     def drawn(seed: int, epoch: int) -> list[list[int]]:
         return [
             row
@@ -242,7 +240,7 @@ def test_masks_and_pairs_are_drawn_anew_each_epoch_and_are_the_same_for_the_same
     )
 
 
-def test_half_of_the_seconds_follow_and_the_others_are_of_another_paragraph() -> None:
+def test_half_of_second_sentences_follow_and_half_are_unrelated() -> None:
     data = story(300, 5)
     paragraph = data["paragraph"].to_numpy()
     chosen = task_of(data).train.draw(np.random.default_rng(2))
@@ -383,7 +381,7 @@ def test_it_learns_a_cloze_and_which_sentence_follows(pretrained: Any) -> None:
     } <= names
 
 
-def test_what_is_to_be_guessed_is_not_among_what_is_read() -> None:
+def test_masked_words_do_not_leak_into_the_input() -> None:
     """Words that nothing foretells are guessed right only where they were left in place: 1 in 10,
     or by chance."""
     rng = np.random.default_rng(0)

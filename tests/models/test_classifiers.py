@@ -186,7 +186,7 @@ def test_words_that_were_never_seen_with_a_label_are_known_by_their_vectors(
 
 
 @pytest.mark.parametrize("name", ["mlp", "cnn", "bigru", "transformer"])
-def test_a_word_that_word2vec_never_met_keeps_its_own_draw_as_spread_as_the_others(
+def test_word_unknown_to_word2vec_keeps_random_vector_of_same_scale(
     name: str, tmp_path: Path
 ) -> None:
     """A word2vec trained on a text of half of the words; the other half, and the specials, are in

@@ -195,7 +195,7 @@ def test_decoding_step_by_step_equals_teacher_forcing(translator: Any) -> None:
 
 
 @torch.inference_mode()
-def test_a_reordered_state_goes_on_as_the_rows_it_was_taken_from(translator: Any) -> None:
+def test_reordered_state_continues_its_source_rows(translator: Any) -> None:
     prompt, rows = prompt_of([5, 6, 7, EOS], [9, 4, EOS]), torch.tensor([1, 0, 1])
     state, first = translator.begin(prompt)
     _, state = translator.step(state, first)
@@ -343,7 +343,7 @@ def test_a_uniform_model_has_the_vocabulary_as_its_perplexity(name: str) -> None
     assert math.exp(nats.sum() / count.sum()) == pytest.approx(SIZES.target)
 
 
-def test_a_translators_smoothing_keeps_1_s_for_the_true_token_and_is_for_training_alone() -> None:
+def test_label_smoothing_keeps_1_minus_s_and_is_training_only() -> None:
     family, block = TRANSLATORS["additive attention"]
     model: Any = checkpoint.build(family, block, SIZES, "model").eval()
     table = reversals(30, 1)
@@ -367,7 +367,7 @@ def test_a_translators_smoothing_keeps_1_s_for_the_true_token_and_is_for_trainin
     )
 
 
-def test_masked_softmax_gives_nothing_where_nothing_may_be_seen() -> None:
+def test_masked_softmax_of_fully_masked_row_is_zero() -> None:
     mask = torch.tensor([[True, False, True], [False, False, False]])
     weights = masked_softmax(torch.randn(2, 3), mask)
     assert weights[0].sum() == pytest.approx(1)
@@ -413,7 +413,7 @@ def test_a_model_block_that_cannot_be_is_refused(
 
 
 @pytest.mark.parametrize("tied", ["none", "output", "all"])
-def test_the_transformer_s_tables_are_one_as_far_as_asked_for(tied: str) -> None:
+def test_transformer_ties_embeddings_as_configured(tied: str) -> None:
     model: Any = checkpoint.build(
         "transformer", TRANSFORMER | {"norm_first": True, "tied": tied}, SIZES, "model"
     )

@@ -189,9 +189,7 @@ def one_or_longer(last: float, max_length: int) -> Scripted:
 
 
 @pytest.mark.parametrize("max_length", [2, 3, 6])
-def test_a_beam_goes_on_while_an_answer_as_long_as_the_limit_could_still_win(
-    max_length: int,
-) -> None:
+def test_beam_continues_while_a_full_length_hypothesis_could_win(max_length: int) -> None:
     """The long answer's score is log P / max_length: a hair better, or worse, than that of the
     short one, -1."""
     better, worse = (
@@ -206,7 +204,7 @@ def test_a_beam_goes_on_while_an_answer_as_long_as_the_limit_could_still_win(
     assert (better.steps, worse.steps) == (max_length, 1), "no step more than can matter"
 
 
-def test_a_beam_goes_on_where_a_continuation_could_draw_level() -> None:
+def test_beam_continues_when_a_continuation_could_tie() -> None:
     """Of equal scores the one with the lower ids comes first, so a tie matters."""
     level = one_or_longer(-4.0, 4)
     beam.search(level, prompts(1), beam_config(2, 1.0, 1, 4), noise())
@@ -279,9 +277,7 @@ def test_buckets_of_lengths_begin_after_multiples_of_a_round_width(
 
 
 @pytest.mark.parametrize(("rows", "count"), [(19, 1), (20, 2)])
-def test_a_bucket_of_twenty_rows_stands_alone_and_of_nineteen_does_not(
-    rows: int, count: int
-) -> None:
+def test_buckets_of_fewer_than_twenty_rows_are_merged(rows: int, count: int) -> None:
     length = np.array([1] * 30 + [2] * rows)
     assert len(lengths.buckets(length)) == count
 

@@ -49,7 +49,7 @@ def test_it_is_torchs_in_value_and_gradient_however_the_blocks_fall(
     torch.testing.assert_close(found, wanted, atol=1e-10, rtol=1e-10)
 
 
-def test_a_word_thought_impossible_costs_what_its_logit_says() -> None:
+def test_impossible_word_has_finite_loss_from_its_logit() -> None:
     """Its probability is 0 in float32, of which the logarithm would be infinite."""
     logits_NV, label_N = torch.tensor([[0.0, -1000.0, 1000.0]]), torch.tensor([1])
     loss, gradient_NV = loss_and_gradient(logits_NV, label_N, 0.0, ours=True)
@@ -99,7 +99,7 @@ def needed(logits_NV: Tensor, label_N: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("made", [twice, changed, gone, needed])
-def test_no_gradient_comes_of_what_was_overwritten(
+def test_backward_through_overwritten_logits_is_an_error(
     made: Callable[[Tensor, Tensor], Tensor],
 ) -> None:
     leaf_NV = torch.randn(3, 4, requires_grad=True)
@@ -107,7 +107,7 @@ def test_no_gradient_comes_of_what_was_overwritten(
         made(leaf_NV * 1, torch.tensor([0, 1, 2])).backward()
 
 
-def test_logits_are_left_alone_where_nobody_wants_their_gradient() -> None:
+def test_logits_are_unchanged_without_gradient() -> None:
     logits_NV, label_N = torch.randn(3, 4, requires_grad=True), torch.tensor([0, 1, 2])
     before_NV = logits_NV.detach().clone()
     with torch.no_grad():

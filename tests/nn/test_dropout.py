@@ -63,7 +63,7 @@ def test_a_seed_makes_the_same_choice_again_and_the_next_call_another() -> None:
     assert not torch.equal(first, second)
 
 
-def test_nothing_is_dropped_outside_training_nor_at_0_and_almost_everything_just_below_1() -> None:
+def test_dropout_is_inactive_in_eval_and_at_0_and_strong_near_1() -> None:
     x, layer = torch.randn(1000), Dropout(0.5)
     assert torch.equal(layer.eval()(x), x)
     assert not torch.equal(layer.train()(x), x)

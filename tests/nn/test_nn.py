@@ -150,7 +150,7 @@ def test_a_written_out_transformer_block_equals_the_fused_one_in_value_and_gradi
     torch.testing.assert_close(gradients(blocks[1], [], written), gradients(blocks[0], [], fused))
 
 
-def test_a_blocks_only_dropout_is_on_what_its_sublayers_add() -> None:
+def test_block_applies_dropout_only_to_residual_branches() -> None:
     torch.manual_seed(1)
     block = transformer.EncoderBlock(
         transformer.BlockConfig(**BLOCK, dropout=0.5, implementation="fused")
@@ -195,7 +195,7 @@ def test_attention_in_bfloat16_is_that_of_float32_but_for_rounding(implementatio
     torch.testing.assert_close(gradients(block, [], rounded.float()), wanted, atol=0.2, rtol=0.1)
 
 
-def by_hand(name: str, score: Any, query: Tensor, key: Tensor) -> Tensor:
+def reference_score(name: str, score: Any, query: Tensor, key: Tensor) -> Tensor:
     """One query against one key, from the book's formula."""
     if name == "dot":
         return torch.stack([a * b for a, b in zip(query, key, strict=True)]).sum()
@@ -209,7 +209,7 @@ def by_hand(name: str, score: Any, query: Tensor, key: Tensor) -> Tensor:
     return -((q - k) ** 2).sum() / 2
 
 
-def weights_by_hand(scores: list[Tensor], looked: list[bool]) -> Tensor:
+def reference_weights(scores: list[Tensor], looked: list[bool]) -> Tensor:
     """One query's weights: exp(score) over the sum of those that may be looked at, nothing for the
     others."""
     powers = [
@@ -234,7 +234,7 @@ def test_scores_weights_and_their_gradients_are_those_of_the_books_formula(
     mask_B1S = torch.tensor([[[True] * 4], [[True, True, False, False]], [[False] * 4]])
     scores_BQS = score(query_BQH, score.project_keys(key_BSC))
     want = [
-        [[by_hand(name, score, q, k) for k in keys] for q in rows]
+        [[reference_score(name, score, q, k) for k in keys] for q in rows]
         for rows, keys in zip(query_BQH, key_BSC, strict=True)
     ]
     torch.testing.assert_close(
@@ -243,7 +243,7 @@ def test_scores_weights_and_their_gradients_are_those_of_the_books_formula(
     weights_BQS = attention_scores.masked_softmax(scores_BQS, mask_B1S)
     wanted_BQS = torch.stack(
         [
-            torch.stack([weights_by_hand(scores, looked) for scores in rows])
+            torch.stack([reference_weights(scores, looked) for scores in rows])
             for rows, [looked] in zip(want, mask_B1S.tolist(), strict=True)
         ]
     )
@@ -296,14 +296,14 @@ def test_causal_masks_let_a_step_see_the_whole_past_and_itself() -> None:
     assert mask.tolist() == [[k <= t + 2 for k in range(5)] for t in range(3)]
 
 
-def test_sinusoidal_positions_go_on_past_their_table_and_learned_ones_say_that_they_end() -> None:
+def test_sinusoidal_positions_extend_and_learned_ones_refuse() -> None:
     torch.testing.assert_close(positions(None, 8)(600, 700), sinusoidal_TH(700, 8)[600:])
     assert positions(10, 8)(3, 10).shape == (7, 8)
     with pytest.raises(UserError, match="learned_positions: got 10; expected at least 11"):
         positions(10, 8)(0, 11)
 
 
-def test_batch_norm_in_training_sees_the_future_and_the_padding_while_layer_norm_does_not() -> None:
+def test_batch_norm_depends_on_future_and_padding_unlike_layer_norm() -> None:
     """Why Transformers use layer norm: a position's value must depend neither on later positions
     nor on padding."""
     torch.manual_seed(6)

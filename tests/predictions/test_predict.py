@@ -264,7 +264,7 @@ def test_predicting_again_gives_the_same_bytes(project: Path, name: str) -> None
 
 
 @pytest.mark.parametrize("name", TRANSLATORS)
-def test_each_answer_is_what_its_sentence_gets_alone(project: Path, name: str) -> None:
+def test_batched_predictions_equal_single_predictions(project: Path, name: str) -> None:
     opened = session(project, name)
     texts = opened.source_codec.decode_batch(encoded(project, name, "test")["source"].to_pylist())
     rows = predicted(project, name, "hypotheses_test", tables.HYPOTHESES).to_pylist()
@@ -297,9 +297,7 @@ def test_the_log_probability_that_search_reports_is_the_teacher_forced_one(
         assert best[i].score == pytest.approx(best[i].log_prob / count[i] ** PENALTY["alpha"])
 
 
-def test_what_a_language_model_says_from_nothing_has_the_likelihood_of_a_first_row(
-    project: Path,
-) -> None:
+def test_unconditional_sample_has_likelihood_of_a_first_row(project: Path) -> None:
     opened = session(project, "recurrent_lm")
     [[said]] = opened.run_search(opened.prompt([""]), opened.generator())
     assert len(said.ids) < RUNS["recurrent_lm"]["search"]["max_length"], "it came to an end"
@@ -344,7 +342,7 @@ def test_attention_covers_the_real_tokens_and_nothing_else(project: Path, name: 
 
 
 @pytest.mark.parametrize("name", TRANSLATORS)
-def test_a_session_looks_where_the_stage_says_it_looked(project: Path, name: str) -> None:
+def test_session_attention_matches_the_predict_stage(project: Path, name: str) -> None:
     rows = [
         r
         for r in predicted(project, name, "attention", tables.ATTENTION).to_pylist()
@@ -368,7 +366,7 @@ def test_a_session_translates_any_number_of_texts(project: Path) -> None:
     assert [a.text for a in many[149]] == [a.text for a in opened.translate([texts[149]])[0]]
 
 
-def test_more_answers_may_be_asked_for_than_the_run_is_set_to(project: Path) -> None:
+def test_n_best_may_exceed_the_runs_setting(project: Path) -> None:
     opened = session(project, "transformer")
     [more] = opened.translate(["the cat runs ."], n_best=7)
     assert BEAM["n_best"] < len({answer.text for answer in more}) <= 7
@@ -393,7 +391,7 @@ def test_every_answer_begins_with_its_texts_prefix(project: Path, name: str) -> 
     assert (answer.text, looked.rows[:2]) == (begun[0][0].text, ["le", "chat"])
 
 
-def test_a_prefix_that_cannot_be_said_is_refused(project: Path) -> None:
+def test_prefix_that_cannot_be_encoded_is_refused(project: Path) -> None:
     with pytest.raises(
         UserError, match=r"^prefix: got le rhinocéros; expected words of the target vocabulary"
     ):
@@ -440,7 +438,7 @@ def test_a_run_can_be_searched_with_every_penalty_and_constraint(project: Path, 
         assert all(len(set(answer.text.split())) == len(answer.text.split()) for answer in answers)
 
 
-def test_generated_text_goes_on_from_its_prefix(project: Path) -> None:
+def test_generated_text_continues_its_prefix(project: Path) -> None:
     opened = session(project, "recurrent_lm")
     texts = opened.generate(["The small  cat", "", "a dog"])
     assert texts[0].startswith("the small cat")
@@ -449,7 +447,7 @@ def test_generated_text_goes_on_from_its_prefix(project: Path) -> None:
     assert len({opened.generate(["a dog"], seed)[0] for seed in range(5)}) > 1
 
 
-def test_a_session_refuses_what_its_run_cannot_do(project: Path) -> None:
+def test_session_refuses_unsupported_requests(project: Path) -> None:
     with pytest.raises(UserError, match="generate"):
         session(project, "recurrent_lm").translate(["the cat"])
     with pytest.raises(UserError, match="translate"):
@@ -458,7 +456,7 @@ def test_a_session_refuses_what_its_run_cannot_do(project: Path) -> None:
         session(project, "recurrent_lm").attention(["the cat"])
 
 
-def test_a_missing_run_or_vocabulary_says_what_to_do(project: Path, tmp_path: Path) -> None:
+def test_missing_run_or_vocabulary_is_refused_with_advice(project: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"dvc repro.*dvc pull"):
         load_run(tmp_path / "nothing", BEAM)
     with pytest.raises(UserError, match=r"dvc repro.*dvc pull"):
@@ -497,7 +495,7 @@ def test_an_encoded_folder_without_splits_is_refused(project: Path, tmp_path: Pa
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("name", TRANSLATORS)
-def test_a_gpu_finds_what_the_cpu_finds(project: Path, name: str) -> None:
+def test_gpu_predictions_match_cpu(project: Path, name: str) -> None:
     texts = sentences(WORDS["source"], 40, 9)
     there = Session.open(
         project / "data/models" / name, project / "data/vocab/pairs", BEAM, "cuda"

@@ -79,7 +79,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+def run_benchmark(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
     """What a benchmark prints."""
 
     def run(module: ModuleType, *arguments: str) -> str:
@@ -99,9 +101,9 @@ def scores(text: str) -> dict[str, float]:
 
 @pytest.mark.long
 def test_an_ensembles_members_have_the_bleu_of_their_metrics(
-    trained: Path, told: Callable[..., str]
+    trained: Path, run_benchmark: Callable[..., str]
 ) -> None:
-    said = told(ensemble, "layer_norm", "layer_norm_2", "--root", str(trained))
+    said = run_benchmark(ensemble, "layer_norm", "layer_norm_2", "--root", str(trained))
     found = scores(said)
     assert set(found) == {"ensemble", "layer_norm", "layer_norm_2"}
     for name in ("layer_norm", "layer_norm_2"):
@@ -112,20 +114,24 @@ def test_an_ensembles_members_have_the_bleu_of_their_metrics(
 
 
 @pytest.mark.long
-def test_an_ensemble_of_one_run_twice_is_that_run(trained: Path, told: Callable[..., str]) -> None:
+def test_an_ensemble_of_one_run_twice_is_that_run(
+    trained: Path, run_benchmark: Callable[..., str]
+) -> None:
     found = scores(
-        told(ensemble, "batch_norm", "batch_norm", "--root", str(trained), "--split", "test_long")
+        run_benchmark(
+            ensemble, "batch_norm", "batch_norm", "--root", str(trained), "--split", "test_long"
+        )
     )
     assert found["ensemble"] == found["batch_norm"]
     with pytest.raises(
         UserError, match="a run of the task masked_language_model; expected a translator"
     ):
-        told(ensemble, "batch_norm", "bert", "--root", str(trained))
+        run_benchmark(ensemble, "batch_norm", "bert", "--root", str(trained))
 
 
 @pytest.mark.long
-def test_mosess_tokens_are_those_of_the_papers_and_the_other_bleu_is_that_of_the_metrics(
-    trained: Path, told: Callable[..., str]
+def test_moses_tokens_match_papers_and_bleu_matches_metrics(
+    trained: Path, run_benchmark: Callable[..., str]
 ) -> None:
     assert moses_tokens.moses_tokenize(["Ein „Hut“, der z.B. etwas  anstarrt."], "de") == [
         'ein " hut " , der z.b. etwas anstarrt .'
@@ -135,7 +141,7 @@ def test_mosess_tokens_are_those_of_the_papers_and_the_other_bleu_is_that_of_the
     ]
     found = re.findall(
         r"BLEU ([\d.]+),",
-        told(moses_tokens, "layer_norm", "--language", "fr", "--root", str(trained)),
+        run_benchmark(moses_tokens, "layer_norm", "--language", "fr", "--root", str(trained)),
     )
     metrics = json.loads((trained / "reports/metrics/layer_norm.json").read_text())["test"][
         "bleu_lowercase"
@@ -194,9 +200,9 @@ def test_with_the_batchs_own_figures_it_is_read_as_in_training(trained: Path) ->
 
 
 def test_a_batch_norm_table_has_a_line_for_every_way_and_a_figure_for_every_size(
-    trained: Path, told: Callable[..., str]
+    trained: Path, run_benchmark: Callable[..., str]
 ) -> None:
-    said = told(batch_norm, "batch_norm", "--root", str(trained), "--rows", "8")
+    said = run_benchmark(batch_norm, "batch_norm", "--root", str(trained), "--rows", "8")
     for split in ("test", "test_long"):
         assert f"batch_norm, {split}: " in said
     lines = [line for line in said.splitlines() if line.startswith(("| kept", "| the batch"))]
@@ -209,9 +215,9 @@ def test_a_batch_norm_table_has_a_line_for_every_way_and_a_figure_for_every_size
 
 @pytest.mark.long
 def test_berts_slots_are_those_of_the_run_trained_again(
-    trained: Path, told: Callable[..., str]
+    trained: Path, run_benchmark: Callable[..., str]
 ) -> None:
-    said = told(bert_slots, "bert", "--root", str(trained))
+    said = run_benchmark(bert_slots, "bert", "--root", str(trained))
     assert said.startswith(f"The weights are those of {trained}/data/models/bert")
     [(word, slot)] = re.findall(
         r"^\| trained on the book's loss, .* \| ([\d.]+) \| ([\d.]+) \|", said, re.MULTILINE
@@ -260,7 +266,7 @@ def test_the_entropy_of_words_is_that_of_their_frequencies() -> None:
 
 
 def test_a_training_that_has_no_metrics_counts_as_diverged(
-    tmp_path: Path, told: Callable[..., str]
+    tmp_path: Path, run_benchmark: Callable[..., str]
 ) -> None:
     perplexities = {
         "sgd_5": 20.0,
@@ -278,13 +284,13 @@ def test_a_training_that_has_no_metrics_counts_as_diverged(
     with pytest.raises(
         UserError, match=r"reports/metrics: got no scores; expected those of params\.yaml's runs"
     ):
-        told(optimisers, *arguments)
+        run_benchmark(optimisers, *arguments)
     for name, score in perplexities.items():
         if score is not None:
             test = {"perplexity": {"score": score}, "floor_perplexity": 5.0}
             (tmp_path / f"reports/metrics/{name}.json").write_text(json.dumps({"test": test}))
     assert [
-        line.strip("| ").split(" | ") for line in told(optimisers, *arguments).splitlines()
+        line.strip("| ").split(" | ") for line in run_benchmark(optimisers, *arguments).splitlines()
     ] == [
         ["optimiser", "1.024", "4.096", "65.536", "within 10 % of its best"],
         ["---|---:|---:|---:|---:"],

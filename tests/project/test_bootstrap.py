@@ -55,9 +55,7 @@ def bare(original: Path) -> Callable[[Path], None]:
 
 
 @pytest.mark.long
-def test_an_index_that_cannot_be_reached_is_told_in_one_line_and_leaves_the_environment_unfinished(
-    project: Path,
-) -> None:
+def test_unreachable_index_is_one_line_and_environment_stays_unfinished(project: Path) -> None:
     done = run(project)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
@@ -76,7 +74,7 @@ def test_a_current_environment_is_left_alone_without_the_network(project: Path, 
 
 
 @pytest.mark.parametrize("name", ["constraints.txt", "pyproject.toml"])
-def test_an_environment_older_than_the_pins_is_updated_and_keeps_its_stamp_until_the_index_answers(
+def test_outdated_environment_is_updated_once_the_index_answers(
     project: Path, bare, name: str
 ) -> None:
     stamp = bootstrap.digest(project) + " dev"
@@ -89,7 +87,7 @@ def test_an_environment_older_than_the_pins_is_updated_and_keeps_its_stamp_until
 
 
 @pytest.mark.long
-def test_a_half_made_environment_is_made_again_from_nothing(tmp_path: Path) -> None:
+def test_unfinished_environment_is_recreated(tmp_path: Path) -> None:
     venv = tmp_path / ".venv"
     venv.mkdir()
     bootstrap.write_stamp(venv, bootstrap.UNFINISHED)
@@ -134,7 +132,7 @@ def test_an_environment_with_the_development_tools_serves_both_uses(tmp_path: Pa
 
 
 @pytest.mark.parametrize("version", [(3, 6, 15), (3, 10, 13)])
-def test_an_old_python_is_refused_with_what_to_do(version: tuple[int, ...]) -> None:
+def test_old_python_is_refused_with_advice(version: tuple[int, ...]) -> None:
     with pytest.raises(
         bootstrap.SetupError,
         match=rf"got 3\.{version[1]}; expected 3\.11 or later\. .*make PYTHON=",
@@ -192,7 +190,7 @@ def test_cuda_wants_more_room_than_the_cpu(tmp_path: Path) -> None:
     ("needs", "cuda"),
     [(["numpy", "nvidia-nccl-cu13==2.29"], True), (["numpy", "sympy>=1"], False), ([], False)],
 )
-def test_what_torch_requires_says_whether_cuda_comes_with_it(needs: list[str], cuda: bool) -> None:
+def test_torch_requirements_show_whether_cuda_is_bundled(needs: list[str], cuda: bool) -> None:
     report = bootstrap.json.dumps(
         {"install": [{"metadata": {"name": "torch", "requires_dist": needs}}]}
     )
@@ -229,7 +227,7 @@ def test_pip_s_failures_become_one_line(output: str, said: str, tmp_path: Path) 
     assert "\n" not in message
 
 
-def test_a_folder_that_cannot_be_written_is_told_in_one_line(project: Path) -> None:
+def test_unwritable_folder_is_reported_in_one_line(project: Path) -> None:
     (project / ".venv.lock").mkdir()
     done = run(project)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)

@@ -65,7 +65,7 @@ def test_the_schedule_s_command_is_valid() -> None:
     assert (arguments.command, arguments.cron) == ("schedule", "0 3 * * *")
 
 
-def test_the_image_has_what_bootstrap_installs_and_ignores_what_git_ignores() -> None:
+def test_image_matches_bootstrap_and_dockerignore_matches_gitignore() -> None:
     text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     for name in re.findall(r"^COPY (.*) \./$", text, re.MULTILINE)[0].split():
         assert (ROOT / name).is_file()

@@ -226,7 +226,7 @@ assert not {{"prefect", "mlflow"}} & set(sys.modules), "slow to import: import i
 
 
 @pytest.mark.parametrize("module", modules())
-def test_a_module_says_what_it_is_and_holds_no_loose_statements(module: str) -> None:
+def test_modules_have_docstrings_and_no_loose_statements(module: str) -> None:
     body = tree(module).body
     assert ast.get_docstring(tree(module)) or not body, f"{module} has no docstring"
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)

@@ -324,7 +324,7 @@ def test_another_search_of_the_same_weights_is_another_challenger(
     assert decision.compared[0].challenger.score < decision.compared[0].champion.score
 
 
-def test_a_champion_is_asked_once_however_often_it_is_challenged(
+def test_champion_predictions_are_computed_once(
     project: Project, against, launched, tmp_path: Path
 ) -> None:
     own, tokens = project.contender("birnn"), only(project.corpus("toy_reviews"))

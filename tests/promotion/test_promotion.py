@@ -73,9 +73,7 @@ def test_an_equal_challenger_is_promoted_no_more_often_than_the_level_says(
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
-def test_of_ten_thousand_equal_challengers_no_more_than_the_level_s_share_are_promoted(
-    kind: str,
-) -> None:
+def test_false_promotion_rate_is_at_most_the_level(kind: str) -> None:
     """By the default method, without an allowance for chance."""
     p, _ = simulate("approximate_randomisation", kind, 0, 10 * CHALLENGES)
     assert (p < LEVEL).sum() <= LEVEL * 10 * CHALLENGES
@@ -106,7 +104,7 @@ def test_a_truly_better_challenger_is_promoted(method: str, kind: str) -> None:
     assert (simulate(method, kind, 1)[0] < LEVEL).sum() > 0.9 * CHALLENGES
 
 
-def test_randomisation_keeps_the_level_on_a_handful_of_rows_where_the_bootstrap_does_not() -> None:
+def test_randomisation_keeps_the_level_on_few_rows_unlike_bootstrap() -> None:
     """Why randomisation is the default: a resample of few rows varies less than the rows do."""
     promoted = promotions_on_few_rows()
     assert promoted["approximate_randomisation"] <= binomial_limit(LEVEL)
@@ -117,7 +115,7 @@ def test_randomisation_keeps_the_level_on_a_handful_of_rows_where_the_bootstrap_
     )
 
 
-def test_the_best_of_many_equal_runs_is_promoted_by_luck_only_if_the_test_set_chose_it() -> None:
+def test_selection_on_the_test_set_inflates_false_promotions() -> None:
     """Ten equal runs, of which one challenges an equal champion: the best on the valid split, or
     the best on test."""
     promoted = promotions_of_best_of_ten()
@@ -128,7 +126,7 @@ def test_the_best_of_many_equal_runs_is_promoted_by_luck_only_if_the_test_set_ch
 @pytest.mark.parametrize(
     ("gains", "wanted"), [((0.0, 0.0), "none"), ((0.0, 0.5), "most"), ((0.5, -0.8), "none")]
 )
-def test_two_test_sets_promote_what_is_better_on_one_and_worse_on_none(
+def test_promotion_needs_better_on_one_set_and_worse_on_none(
     gains: tuple[float, float], wanted: str
 ) -> None:
     """The whole rule: Holm over both, and a margin on the score of each. Equal on both: at most the
@@ -259,7 +257,7 @@ def guard(worse: float | None, note: str = "") -> GuardResult:
         ),
     ],
 )
-def test_the_rule_says_what_decided(sets: list[Comparison], promote: bool, said: str) -> None:
+def test_decision_reason_is_reported(sets: list[Comparison], promote: bool, said: str) -> None:
     decided, reasons = decide(sets, LEVEL, "BLEU")
     assert decided == promote
     assert said in "; ".join(reasons)
@@ -310,7 +308,7 @@ def test_the_record_holds_all_of_it_for_programs() -> None:
     assert found["samples"][0]["champion"] == "<b>*x*</b>\nnew"
 
 
-def test_what_a_model_wrote_cannot_break_the_table_it_stands_in() -> None:
+def test_model_output_cannot_break_the_markdown_table() -> None:
     lines = decision().markdown().splitlines()
     assert lines[0] == "# v2 takes the place of v1"
     assert lines[-1] == r"| sample | a \| b |  | \<b>\*x\*\</b> new | \[l\](u) |"
@@ -358,7 +356,7 @@ def pairs(rng: np.random.Generator, wrong: float, empty: int) -> pa.Table:
     )
 
 
-def asked(unlike: str = "", **splits: ScorePair) -> GuardInput:
+def guard_input(unlike: str = "", **splits: ScorePair) -> GuardInput:
     return GuardInput(translation.scoring(False), False, splits, (0, 0), unlike)
 
 
@@ -368,7 +366,7 @@ MARGINS = {"score": 0.5, "chrf": 0.5, "perplexity": 0.1, "bleu_long": 1.0, "empt
 def test_a_translators_guards_are_the_scores_of_both_and_their_loss() -> None:
     rng = np.random.default_rng(2)
     test, long = (ScorePair(pairs(rng, 0.1, 0), pairs(rng, 0.3, 6)) for _ in range(2))
-    found = {one.name: one for one in check_guards(asked(test=test, test_long=long), MARGINS)}
+    found = {one.name: one for one in check_guards(guard_input(test=test, test_long=long), MARGINS)}
     assert list(found) == list(MARGINS)
     for name, split, score in (
         ("score", test, mt_metrics.bleu),
@@ -385,7 +383,7 @@ def test_a_translators_guards_are_the_scores_of_both_and_their_loss() -> None:
     assert found["perplexity"].worse == pytest.approx(math.exp(2.3 - 2.1) - 1)
     assert found["empty"].worse == pytest.approx(0.1)
     assert not any(one.holds for one in found.values())
-    turned = check_guards(asked(test=ScorePair(test.challenger, test.champion)), MARGINS)
+    turned = check_guards(guard_input(test=ScorePair(test.challenger, test.champion)), MARGINS)
     assert all(one.holds for one in turned)
 
 
@@ -396,14 +394,16 @@ def test_without_a_split_of_long_sentences_the_longest_quarter_is_guarded() -> N
     rows = length >= np.quantile(length, 0.75)
     assert 0.2 < rows.mean() < 0.5
     want = float(mt_metrics.bleu(np.array([both.champion["bleu"].to_pylist()])[:, rows].sum(1))[0])
-    [found] = check_guards(asked(test=both), {"bleu_long": 1.0})
+    [found] = check_guards(guard_input(test=both), {"bleu_long": 1.0})
     assert found.champion == pytest.approx(want)
 
 
 def test_likelihoods_of_unlike_texts_are_no_way_past_their_guard() -> None:
     rng = np.random.default_rng(2)
     both = ScorePair(pairs(rng, 0.3, 0), pairs(rng, 0.1, 0))
-    held = {one.name: one.holds for one in check_guards(asked("unlike texts", test=both), MARGINS)}
+    held = {
+        one.name: one.holds for one in check_guards(guard_input("unlike texts", test=both), MARGINS)
+    }
     assert held == {name: name != "perplexity" for name in MARGINS}
 
 
@@ -509,7 +509,7 @@ def test_answers_are_kept_under_all_settings_that_they_depend_on(
     assert keys[0] == keys[1] != keys[2]
 
 
-def test_answers_are_kept_under_how_they_are_judged(tmp_path: Path, test_set: Path) -> None:
+def test_prediction_cache_key_includes_scoring_settings(tmp_path: Path, test_set: Path) -> None:
     """The champion's own settings stay; against another challenger its answers are scored in
     another way."""
     champion = contender(tmp_path / "champion", {})
@@ -557,7 +557,7 @@ def test_auto_is_settled_once_by_the_references_of_the_challengers_corpus(tmp_pa
         (("char", False), ("char", False), "char", False),
     ],
 )
-def test_what_one_of_them_can_write_is_asked_of_both(
+def test_scoring_uses_text_settings_that_cover_both_runs(
     champion: tuple[str, bool],
     challenger: tuple[str, bool],
     level: str,
@@ -692,9 +692,7 @@ def test_one_test_set_of_short_references_has_chrf_decide_on_all(length: int) ->
     assert not contest().with_usable_score(matched[:1]).substituted
 
 
-def test_a_challenger_that_answers_in_two_words_can_win_by_chrf_and_the_record_says_why(
-    tmp_path: Path,
-) -> None:
+def test_two_word_challenger_can_win_by_chrf_with_reason_recorded(tmp_path: Path) -> None:
     """By BLEU both are 0, and nobody could ever be promoted."""
     rng = np.random.default_rng(2)
     sentences = {split: [["le", "chat"]] * 60 for split in ("train", "test")}
@@ -731,7 +729,7 @@ def test_long_sentences_that_are_short_are_guarded_by_chrf() -> None:
     rng = np.random.default_rng(2)
     test = ScorePair(pairs(rng, 0.1, 0), pairs(rng, 0.3, 0))
     long = ScorePair(short(test.champion, 2), short(test.challenger, 2))
-    [found] = check_guards(asked(test=test, test_long=long), {"bleu_long": 1.0})
+    [found] = check_guards(guard_input(test=test, test_long=long), {"bleu_long": 1.0})
     wanted = [
         float(mt_metrics.chrf(np.array([t["chrf"].to_pylist()]).sum(1))[0])
         for t in (long.champion, long.challenger)

@@ -106,7 +106,7 @@ def the_run(root: Path, name: str) -> Any:
 @pytest.mark.skipif(
     not (CHROMIUM and DRIVER), reason="no chromium with its chromedriver on the PATH"
 )
-def test_a_person_sees_runs_curves_figures_and_tables_even_of_a_project_that_was_moved(
+def test_mlflow_pages_show_all_results_of_a_moved_project(
     pages: tuple[subprocess.Popen[str], str], browser: webdriver.Chrome, moved: Path, tmp_path: Path
 ) -> None:
     run = the_run(moved, "lstm").info

@@ -132,7 +132,7 @@ def cased(tmp_path: Path) -> Path:
         ),
     ],
 )
-def test_runs_on_a_lowercased_corpus_are_ranked_and_tested_without_case_and_the_report_says_so(
+def test_lowercased_corpus_is_scored_without_case_and_reported_so(
     cased: Path, lowercase: bool, order: list[str], title: str, other: str, name: str, key: str
 ) -> None:
     synthetic_runs.set_lowercase(cased, "pairs", lowercase)
@@ -295,7 +295,7 @@ def test_every_row_of_every_table_has_as_many_cells_as_its_header(reported: Path
             assert len(widths) == 1, block
 
 
-def test_samples_settings_and_signatures_are_told(reported: Path) -> None:
+def test_report_shows_samples_settings_and_signatures(reported: Path) -> None:
     text = (reported / "reports/comparison.md").read_text()
     header, _, *rows = table_after(text, "### Sample sentences (pairs)")
     assert header == ["prompt", "reference", "run", "output", "book's BLEU"]
@@ -384,7 +384,7 @@ def test_a_run_without_scores_is_refused_in_one_line(project: Path) -> None:
     assert not (project / "reports/comparison.md").exists()
 
 
-def test_scores_of_other_rows_than_the_other_runs_are_refused(project: Path) -> None:
+def test_scores_on_different_rows_are_refused(project: Path) -> None:
     path = project / "data/scores/rnn/test.parquet"
     tables.write(path, tables.read(path, tables.SCORES_TEXT).slice(3))
     with pytest.raises(UserError, match=r"got \d+ rows; expected the \d+ rows of"):
@@ -398,7 +398,7 @@ def test_scores_of_another_corpus_are_refused(project: Path) -> None:
         run_report(project)
 
 
-def test_better_than_goes_one_way_and_never_against_the_ranking(evaluated: Path) -> None:
+def test_better_than_is_consistent_with_the_ranking(evaluated: Path) -> None:
     for group in results.groups(
         evaluated / "params.yaml", evaluated / "reports/metrics", evaluated / "data/scores"
     ):

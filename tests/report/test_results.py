@@ -55,7 +55,7 @@ def test_every_stage_was_run_with_the_settings_of_params_yaml(stages: dict[str, 
         )
 
 
-def test_every_stage_has_read_what_the_one_before_it_wrote(stages: dict[str, Any]) -> None:
+def test_dependency_hashes_match_outputs_of_earlier_stages(stages: dict[str, Any]) -> None:
     made = {
         path: md5 for name in stages for path, md5 in describe.hashes(stages, name, "outs").items()
     }

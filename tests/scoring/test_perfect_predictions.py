@@ -170,7 +170,7 @@ def test_whatever_reading_does_to_a_text_scoring_does_to_its_reference(
 
 @slow
 @given(st.lists(ANY, max_size=12), st.sampled_from(BLOCKS))
-def test_reading_a_text_as_it_is_rewritten_changes_no_token_and_a_second_time_nothing(
+def test_round_trip_keeps_tokens_and_is_idempotent(
     texts: list[str], setting: tuple[str, bool]
 ) -> None:
     text = block(*setting)
@@ -431,7 +431,7 @@ def test_chinese_is_scored_and_ranked_by_its_characters(evaluated: Path) -> None
     assert "tok:zh" in text
 
 
-def test_a_misfit_is_said_in_evaluate_and_in_the_report(
+def test_tokenizer_mismatch_is_noted_by_evaluate_and_report(
     evaluated: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     changed(evaluated, ["transformer", "seq2seq"], in_chinese)

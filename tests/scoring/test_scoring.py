@@ -196,7 +196,7 @@ def test_perplexity_of_a_uniform_model_is_the_size_of_its_vocabulary(
 # Resampling
 
 
-def test_resamples_draw_as_many_units_as_there_are_and_do_not_depend_on_the_parts_they_are_drawn_in(
+def test_resamples_have_full_size_and_do_not_depend_on_chunks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     units = np.stack([np.ones(37), np.arange(37.0)], 1)
@@ -231,9 +231,7 @@ def test_equal_systems_are_called_different_in_at_most_one_case_in_twenty() -> N
     assert theirs / trials > 0.05 + allowed
 
 
-def test_paired_tests_agree_with_sacrebleus_randomisation_and_resample_as_its_bootstrap_does() -> (
-    None
-):
+def test_paired_tests_match_sacrebleu() -> None:
     references, baseline = spoilt(1, 0.20)
     _, system = spoilt(2, 0.235)
     named = [("baseline", baseline), ("system", system)]
@@ -310,9 +308,7 @@ def test_buckets_share_out_all_rows_by_length(found: list[int]) -> None:
     assert len(buckets) == 1 or min(len(bucket) for bucket in buckets) >= 20
 
 
-def test_learning_curves_have_a_row_per_validation_and_a_hundred_points_of_training_at_most() -> (
-    None
-):
+def test_learning_curves_keep_validations_and_100_training_points() -> None:
     points = [(step, step // 500, "train/loss", float(step)) for step in range(1, 1001)]
     points += [(step, step // 500, "valid/perplexity", 9.0) for step in (500, 1000)]
     points += [(step, step // 500, "valid/accuracy", 0.5) for step in (500, 1000)]
@@ -377,9 +373,7 @@ def test_evaluate_reports_sacrebleus_scores_and_the_limits_distance(project: Pat
     assert again == pytest.approx(found["test"]["bleu"]["score"], abs=1e-6)
 
 
-def test_answers_are_the_references_without_regard_to_case_where_the_corpus_is_lowercased(
-    project: Path,
-) -> None:
+def test_lowercased_predictions_match_references_without_case(project: Path) -> None:
     for split in ("test", "test_long"):
         path = project / f"data/tokens/pairs/{split}.parquet"
         table = tables.read(path, tables.TOKENS_PAIR)

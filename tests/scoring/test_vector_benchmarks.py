@@ -37,7 +37,7 @@ def cosine(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_purity_is_what_a_recount_word_by_word_finds(seed: int) -> None:
+def test_purity_matches_a_word_by_word_count(seed: int) -> None:
     rng = np.random.default_rng(seed)
     vector_VD = random_vectors(60, 4, seed)
     word_N = rng.permutation(60)[:45]
@@ -248,7 +248,7 @@ def test_a_judges_file_that_is_none_is_refused_by_its_line_and_nothing_is_left(
     assert not (tmp_path / "reports/corpora/c.json").exists()
 
 
-def made_vectors(tokens: list[str], seed: int = 0) -> pa.Table:
+def vector_table(tokens: list[str], seed: int = 0) -> pa.Table:
     numbers = np.random.default_rng(seed).normal(size=(len(tokens), 3)).astype(np.float32)
     ids = range(4, 4 + len(tokens))
     return pa.table(
@@ -262,7 +262,7 @@ def test_only_pairs_and_questions_of_known_words_count(tmp_path: Path) -> None:
         yaml.safe_dump({"compute": stage_runs.HERE, "corpora": {"c": CORPUS}})
     )
     stage_runs.run(tmp_path, "tokenize", "c")
-    table = made_vectors(["paris", "rome", "france", "italy", "tiger", "cat", "king"])
+    table = vector_table(["paris", "rome", "france", "italy", "tiger", "cat", "king"])
     tables.write(tmp_path / "vectors.parquet", table)
     rows = scores.rows(synthetic_runs.inputs(tmp_path, tmp_path / "data/tokens/c"), "test")
     assert [(row["judge"], row["item"]) for row in rows.to_pylist()] == [
@@ -323,7 +323,7 @@ def as_the_authors_read(text: str) -> tuple[list[str], NDArray[np.float32]]:
 
 
 def test_vectors_come_back_from_the_text_format_to_the_bit() -> None:
-    table = made_vectors(["the", "a", " ", "naïve", ",", "-5"])
+    table = vector_table(["the", "a", " ", "naïve", ",", "-5"])
     extreme = np.array([[1e-8, -1e30, 0.1], [3.4e38, 1e-45, -0.0]], dtype=np.float32)
     vectors_of = [*extreme.tolist(), *table["vector"].to_pylist()[2:]]
     table = table.set_column(3, table.schema.field(3), pa.array(vectors_of, pa.list_(pa.float32())))
@@ -346,7 +346,7 @@ def test_the_plane_is_the_one_that_keeps_most_of_the_variance() -> None:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stories_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Both runs of the built-in stories, on few sentences, through every stage."""
     root = tmp_path_factory.mktemp("stories")
     content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -372,26 +372,28 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", ["skip_gram", "cbow"])
-def test_the_stories_words_have_purer_neighbours_than_chance_gives(told: Path, name: str) -> None:
-    found = json.loads((told / f"reports/metrics/{name}.json").read_text())["test"]
+def test_the_stories_words_have_purer_neighbours_than_chance_gives(
+    stories_project: Path, name: str
+) -> None:
+    found = json.loads((stories_project / f"reports/metrics/{name}.json").read_text())["test"]
     assert found["judged"] == found["classes"]
     assert found["classes"]["low"] > 3 * found["classes"]["chance"]
     assert found["classes"]["covered"] > 250
-    known = tables.read(told / "data/vocab/toy_story/text.parquet", tables.VOCAB)
-    made = tables.read(told / f"data/predictions/{name}/vectors.parquet", tables.VECTORS)
+    known = tables.read(stories_project / "data/vocab/toy_story/text.parquet", tables.VOCAB)
+    made = tables.read(stories_project / f"data/predictions/{name}/vectors.parquet", tables.VECTORS)
     assert made["token"].to_pylist() == known["token"].to_pylist()[4:]
     tokens, numbers = as_the_authors_read(
-        (told / f"data/predictions/{name}/vectors.txt").read_text()
+        (stories_project / f"data/predictions/{name}/vectors.txt").read_text()
     )
     assert tokens == made["token"].to_pylist()
     assert np.array_equal(numbers, np.array(made["vector"].to_pylist(), dtype=np.float32))
 
 
-def test_samples_show_the_nearest_words_of_the_rarest_ones(told: Path) -> None:
-    made = tables.read(told / "data/predictions/cbow/vectors.parquet", tables.VECTORS)
+def test_samples_show_neighbours_of_the_rarest_words(stories_project: Path) -> None:
+    made = tables.read(stories_project / "data/predictions/cbow/vectors.parquet", tables.VECTORS)
     vector = dict(zip(made["token"].to_pylist(), np.array(made["vector"].to_pylist()), strict=True))
     for row in tables.read(
-        told / "data/predictions/cbow/samples.parquet", tables.SAMPLES
+        stories_project / "data/predictions/cbow/samples.parquet", tables.SAMPLES
     ).to_pylist():
         shown = dict(part.split(": ") for part in row["text"].split("; "))
         assert 1 <= len(shown) <= 3
@@ -403,14 +405,14 @@ def test_samples_show_the_nearest_words_of_the_rarest_ones(told: Path) -> None:
             assert others.split(", ") == near
 
 
-def test_the_report_ranks_shows_and_draws_vectors_the_same_way_twice(told: Path) -> None:
+def test_the_report_ranks_shows_and_draws_vectors_the_same_way_twice(stories_project: Path) -> None:
     def made() -> dict[str, bytes]:
         files = [
             path
-            for path in (told / "reports").rglob("*")
+            for path in (stories_project / "reports").rglob("*")
             if path.is_file() and path.suffix != ".lock"
         ]
-        return {str(path.relative_to(told)): path.read_bytes() for path in files}
+        return {str(path.relative_to(stories_project)): path.read_bytes() for path in files}
 
     before = made()
     assert {"reports/figures/skip_gram/vectors.png", "reports/figures/cbow/vectors.png"} <= set(
@@ -419,16 +421,16 @@ def test_the_report_ranks_shows_and_draws_vectors_the_same_way_twice(told: Path)
     text = before["reports/comparison.md"].decode()
     assert "## Word vectors on toy_story" in text
     assert "neighbours of same class" in text
-    stage_runs.run(told, "report")
+    stage_runs.run(stories_project, "report")
     assert made() == before
 
 
-def test_vectors_of_another_vocabulary_are_refused(told: Path, capsys: Any) -> None:
-    path = told / "data/vocab/toy_story/vocab.json"
+def test_vectors_of_another_vocabulary_are_refused(stories_project: Path, capsys: Any) -> None:
+    path = stories_project / "data/vocab/toy_story/vocab.json"
     whole = path.read_bytes()
     facts = json.loads(whole)
     path.write_text(json.dumps(facts | {"sizes": {"text": 20}}))
     with pytest.raises(SystemExit):
-        exit_with(lambda: stage_runs.run(told, "predict", "cbow"))
+        exit_with(lambda: stage_runs.run(stories_project, "predict", "cbow"))
     assert "which the model was trained with" in capsys.readouterr().err
     path.write_bytes(whole)

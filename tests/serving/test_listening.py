@@ -35,7 +35,7 @@ def proxied() -> Iterator[tuple[dict[str, str], list[str]]]:
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny project with a training."""
-    return small.made(tmp_path_factory.mktemp("listening") / "project")
+    return small.create(tmp_path_factory.mktemp("listening") / "project")
 
 
 def watched(root: Path, env: dict[str, str], *words: str) -> Listeners:
@@ -47,7 +47,7 @@ def watched(root: Path, env: dict[str, str], *words: str) -> Listeners:
     return listeners
 
 
-def test_a_retraining_with_a_server_of_its_own_listens_on_loopback(
+def test_retraining_with_temporary_server_listens_on_loopback(
     root: Path, proxied: tuple[dict[str, str], list[str]], tmp_path: Path
 ) -> None:
     """DVC's stages run in it, as in `make repro`, and a champion is promoted, which the test of

@@ -172,9 +172,7 @@ print(login)
 
 
 @pytest.mark.long
-def test_a_server_for_one_run_requires_a_login_refuses_other_pages_and_hides_its_database(
-    tmp_path: Path,
-) -> None:
+def test_temporary_server_requires_login_and_hides_its_database(tmp_path: Path) -> None:
     home = tmp_path / "prefect"
     home.mkdir(mode=0o755)
     (home / "prefect.db").touch(mode=0o644)

@@ -87,7 +87,7 @@ def done(root: Path, *runs: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def registered_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project where all of it has run and is registered."""
     root = tmp_path_factory.mktemp("serving") / "project"
     root.mkdir()
@@ -114,12 +114,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def project(made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(registered_project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The project, as a person in its folder sees it."""
     for variable in ("MLFLOW_TRACKING_URI", "SEQLINE_ROOT"):
         monkeypatch.delenv(variable, raising=False)
-    monkeypatch.chdir(made)
-    return made
+    monkeypatch.chdir(registered_project)
+    return registered_project
 
 
 def loaded(name: str) -> Callable[..., Any]:
@@ -181,7 +181,7 @@ def alive(port: int) -> bool:
         return False
 
 
-def asked(address: str, body: dict[str, Any]) -> tuple[int, Any]:
+def post(address: str, body: dict[str, Any]) -> tuple[int, Any]:
     """The status and the answer to a POST."""
     head = {"Content-Type": "application/json"}
     request = urllib.request.Request(f"{address}/invocations", json.dumps(body).encode(), head)
@@ -192,9 +192,7 @@ def asked(address: str, body: dict[str, Any]) -> tuple[int, Any]:
         return error.code, json.load(error)
 
 
-def test_mlflow_serves_the_champion_of_translators_which_says_what_the_predict_stage_said(
-    project: Path,
-) -> None:
+def test_mlflow_serves_champion_translator_like_the_predict_stage(project: Path) -> None:
     registry.promote(project, registry.version_of_run(project, "seq2seq"), {})
     want = samples(project, "seq2seq")
     champion = f"models:/{NAMES['seq2seq']}@champion"
@@ -211,7 +209,7 @@ def test_mlflow_serves_the_champion_of_translators_which_says_what_the_predict_s
         "-p",
     ]
     with serving(command, project) as address:
-        status, found = asked(address, {"inputs": [sample["prompt"] for sample in want]})
+        status, found = post(address, {"inputs": [sample["prompt"] for sample in want]})
         assert status == 200
         assert [(row["row"], row["text"]) for row in found["predictions"]] == [
             (s["row"], s["text"]) for s in want
@@ -220,33 +218,33 @@ def test_mlflow_serves_the_champion_of_translators_which_says_what_the_predict_s
             [s["log_prob"] for s in want], abs=1e-3
         )
         split = {"dataframe_split": {"columns": ["text"], "data": [[want[0]["prompt"]]]}}
-        assert asked(address, split)[1]["predictions"][0]["text"] == want[0]["text"]
-        _, several = asked(address, {"inputs": [want[0]["prompt"]], "params": {"n_best": 3}})
+        assert post(address, split)[1]["predictions"][0]["text"] == want[0]["text"]
+        _, several = post(address, {"inputs": [want[0]["prompt"]], "params": {"n_best": 3}})
         assert [row["row"] for row in several["predictions"]] == [0, 0, 0]
         scores = [row["log_prob"] for row in several["predictions"]]
         assert len({row["text"] for row in several["predictions"]}) == 3
         assert scores[0] == pytest.approx(want[0]["log_prob"], abs=1e-3)
-        status, refused = asked(address, {"inputs": ["a"], "params": {"n_best": 0}})
+        status, refused = post(address, {"inputs": ["a"], "params": {"n_best": 0}})
         assert (status, "n_best: got 0; expected" in refused["message"]) == (400, True)
 
 
-def test_seqline_serves_a_version_of_classifiers_from_any_folder_and_ends_with_ctrl_c(
+def test_seqline_serves_a_classifier_from_any_folder_until_ctrl_c(
     project: Path, tmp_path: Path
 ) -> None:
     want = samples(project, "mlp")
     command = [sys.executable, "-c", SERVE, str(project), f"{NAMES['mlp']}/1"]
     with serving(command, tmp_path) as address:
-        status, found = asked(address, {"inputs": [sample["prompt"] for sample in want]})
+        status, found = post(address, {"inputs": [sample["prompt"] for sample in want]})
         assert status == 200
         assert [row["label"] for row in found["predictions"]] == [sample["text"] for sample in want]
         assert all(0.5 <= row["probability"] <= 1 for row in found["predictions"])
-        assert asked(address, {"inputs": [" \u200b "]}) == (
+        assert post(address, {"inputs": [" \u200b "]}) == (
             200,
             {"predictions": [{"label": "", "probability": 0.0}]},
         )
-        status, refused = asked(address, {"inputs": ["so good .", None]})
+        status, refused = post(address, {"inputs": ["so good .", None]})
         assert (status, refused["message"]) == (400, "inputs[1]: got null; expected a text.")
-        status, refused = asked(address, {"inputs": ["so good ."], "params": {"n_best": 3}})
+        status, refused = post(address, {"inputs": ["so good ."], "params": {"n_best": 3}})
         assert (
             status,
             refused["message"].startswith(
@@ -274,7 +272,7 @@ def test_every_task_that_is_no_search_answers_as_the_predict_stage_did(
     assert [row["text"] for row in found] == [sample["text"] for sample in want]
 
 
-def test_a_language_model_goes_on_from_a_prefix_as_its_seed_says(project: Path) -> None:
+def test_language_model_continues_a_prefix_reproducibly(project: Path) -> None:
     answers = loaded(f"{NAMES['rnn']}/1")
     [first], [again], [other] = (
         answers(["once upon"], settings) for settings in (None, None, {"seed": 5})
@@ -337,7 +335,7 @@ BLANK_TEXTS = ("", " ", "\u200b", "\u00a0\t", "\ufeff", "\x00\x1b")
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_a_blank_text_has_a_blank_answer_and_leaves_the_others_as_they_are(
+def test_blank_text_has_blank_prediction_and_does_not_affect_others(
     run: str, project: Path
 ) -> None:
     answers = loaded(f"{NAMES[run]}/1")
@@ -424,7 +422,7 @@ def test_a_version_says_the_same_after_the_run_was_trained_anew(project: Path) -
     assert loaded(f"{NAMES['mlp']}/2")(["so good ."]) != before
 
 
-def test_a_project_that_was_moved_is_asked_for_and_then_found(
+def test_moved_project_is_requested_and_then_located(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = loaded(f"{NAMES['seq2seq']}/1")(["the cat sleeps ."])

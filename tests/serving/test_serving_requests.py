@@ -281,7 +281,7 @@ def test_a_hostile_head_gets_status_400_and_no_traceback(sent: str, shared, quie
     assert "Traceback" not in "".join(capfd.readouterr())
 
 
-def test_a_body_that_is_too_large_is_refused_by_its_head_and_by_what_comes(shared, quiet) -> None:
+def test_oversized_body_is_refused_by_header_and_by_actual_size(shared, quiet) -> None:
     port = shared[1]
     head = HEAD.replace("{port}", str(port)).encode()
     stated = exchanged(
@@ -304,7 +304,7 @@ def test_more_texts_than_the_limit_are_refused(shared, quiet) -> None:
     )
 
 
-def test_clients_that_never_finish_are_hung_up_on_and_block_nobody(
+def test_stalled_clients_are_disconnected_and_block_no_others(
     monkeypatch: pytest.MonkeyPatch, quiet
 ) -> None:
     monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 1.0)

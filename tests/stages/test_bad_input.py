@@ -51,7 +51,7 @@ Stage = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small project on which every stage has run."""
     root = tmp_path_factory.mktemp("made")
     content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -73,11 +73,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def stage(
-    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    finished_project: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> Stage:
     """`stage("train")`: the stage's `cmd` in dvc.yaml, in this process, in a copy of `made`, once
     what it had written is removed, as DVC does; its exit status and what it said on stderr."""
-    root = shutil.copytree(made, tmp_path / "project")
+    root = shutil.copytree(finished_project, tmp_path / "project")
     monkeypatch.chdir(root)
 
     def run(name: str, key: str = "") -> tuple[int, str]:
@@ -89,9 +92,9 @@ def stage(
             exit_with(lambda: stage_runs.run(root, name, key))
         except SystemExit as end:
             for path in stage_runs.outs(root, name, key):
-                assert not path.exists() or held(path) == held(made / path.relative_to(root)), (
-                    f"{path} is half-written"
-                )
+                assert not path.exists() or held(path) == held(
+                    finished_project / path.relative_to(root)
+                ), f"{path} is half-written"
             assert not list(root.rglob("*.partial"))
             return int(end.code or 0), capsys.readouterr().err
         return 0, capsys.readouterr().err
@@ -320,9 +323,7 @@ def test_ids_that_the_vocabulary_does_not_have_are_not_trained_on(
         (doubled, "got tokens missing, doubled or out of place; expected "),
     ],
 )
-def test_a_vocabulary_that_is_not_what_was_written_is_not_used(
-    stage: Stage, change, said: str
-) -> None:
+def test_modified_vocabulary_is_refused(stage: Stage, change, said: str) -> None:
     path = f"data/vocab/{CORPUS}/source.parquet"
     rewritten(path, change)
     for name in ("encode", "predict"):
@@ -413,7 +414,7 @@ def test_weights_that_do_not_fit_their_config(stage: Stage) -> None:
         ("[]", "got list; expected a trained model: a mapping."),
     ],
 )
-def test_a_model_whose_config_lacks_what_it_is_built_from(
+def test_model_config_without_required_keys_is_refused(
     stage: Stage, change: dict[str, object] | str, said: str
 ) -> None:
     path = Path(f"data/models/{RUN}/config.json")
@@ -511,9 +512,9 @@ print(json.dumps(found))
 @pytest.mark.skipif(
     shutil.which("unshare") is None, reason="needs unshare, to mount a small disk of its own"
 )
-def test_a_full_disk(made: Path, tmp_path: Path) -> None:
+def test_a_full_disk(finished_project: Path, tmp_path: Path) -> None:
     """A real one, for every stage whose outputs have a folder to themselves."""
-    root = shutil.copytree(made, tmp_path / "project")
+    root = shutil.copytree(finished_project, tmp_path / "project")
     places = {
         "download": "data/raw",
         "tokenize": "data/tokens",
@@ -558,9 +559,7 @@ def test_a_full_disk(made: Path, tmp_path: Path) -> None:
         assert (half, there) == ([], False)
 
 
-def test_a_copied_file_that_finds_no_room_is_told_by_where_it_was_to_go(
-    tmp_path: Path, capsys
-) -> None:
+def test_full_disk_during_copy_names_the_destination(tmp_path: Path, capsys) -> None:
     (tmp_path / "here").write_bytes(b"x" * 100)
     with pytest.raises(SystemExit), room_for_files_of(10):
         exit_with(lambda: shutil.copyfile(tmp_path / "here", tmp_path / "there"))

@@ -205,7 +205,7 @@ def trial(
     return lambda *words: seqline(project, *words)
 
 
-def test_classify_says_what_the_predict_stage_says(trial, project: Path) -> None:
+def test_classify_matches_the_predict_stage(trial, project: Path) -> None:
     samples = tables.read(
         project / "data/predictions/birnn/samples.parquet", tables.SAMPLES
     ).to_pylist()
@@ -234,7 +234,7 @@ def test_a_blank_text_has_a_blank_line_and_a_warning(trial) -> None:
         ),
     ],
 )
-def test_what_a_run_cannot_do_is_refused_in_one_line(
+def test_unsupported_command_is_refused_in_one_line(
     trial, words: tuple[str, ...], line: str
 ) -> None:
     said = trial(*words)

@@ -88,7 +88,7 @@ QUICK = (cut, removed, a_list)  # of `make test`
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = retrain_project.made(tmp_path_factory.mktemp("damaged") / "project")
+    root = retrain_project.create(tmp_path_factory.mktemp("damaged") / "project")
     for stage, key in STAGES:
         stage_runs.run(root, stage, key)
     return root

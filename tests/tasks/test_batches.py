@@ -61,7 +61,7 @@ def test_windows_follow_the_stream_and_cover_it(sampling: str) -> None:
     assert int(seen.sum()) > 0.75 * len(stream)
 
 
-def test_sequential_windows_carry_the_state_on_and_random_ones_begin_afresh() -> None:
+def test_only_sequential_windows_carry_the_hidden_state() -> None:
     rows = torch.randint(4, 12, (40, 5), generator=torch.Generator().manual_seed(1)).tolist()
     table = pa.table(
         {"row": range(40), "ids": rows, "paragraph": [0] * 40}, schema=tables.ENCODED_TEXT

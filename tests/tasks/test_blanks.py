@@ -100,9 +100,7 @@ def ids_of(codec: Codec, text: str) -> list[int]:
 
 
 @pytest.mark.parametrize("corpus", ["toy_story", "pieces", "chars", "spaces"])
-def test_what_stands_around_blanks_is_encoded_as_in_the_whole_text(
-    corpus: str, encoded: Path
-) -> None:
+def test_context_of_blanks_is_encoded_as_in_the_whole_text(corpus: str, encoded: Path) -> None:
     assert {block["text"]["level"] for block in params()["corpora"].values()} == set(LEVELS)
     told = tables.read(encoded / "data/tokens/toy_story/train.parquet", tables.TOKENS_TEXT)[
         "tokens"
@@ -128,7 +126,7 @@ def test_what_stands_around_blanks_is_encoded_as_in_the_whole_text(
             assert place == len(whole)
 
 
-def test_a_blank_with_no_space_behind_it_leaves_what_is_behind_it_bare(encoded: Path) -> None:
+def test_no_space_after_a_blank_adds_no_space_to_the_next_token(encoded: Path) -> None:
     codec = codec_of(encoded, "pieces")
     before, after = encode_around_blanks(codec, "the crab sees the ___.")
     assert before == ids_of(codec, "the crab sees the")
@@ -149,9 +147,7 @@ def masked(codec: Codec, prompt: str, word: str) -> list[int]:
 
 @pytest.mark.parametrize("run", ["bert", "bidirectional_pieces", "bidirectional"])
 @torch.inference_mode()
-def test_a_blank_is_filled_with_what_is_likeliest_in_the_whole_texts_place(
-    run: str, done: Path
-) -> None:
+def test_blank_is_filled_with_the_likeliest_tokens_in_context(run: str, done: Path) -> None:
     codec, model = codec_of(done, RUNS[run]), checkpoint.load_model(done / "data/models" / run, CPU)
     samples = tables.read(
         done / "data/predictions" / run / "samples.parquet", tables.SAMPLES

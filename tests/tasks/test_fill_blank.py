@@ -51,7 +51,7 @@ def row_of(*ids: int, width: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @torch.inference_mode()
-def test_a_words_guess_is_what_each_side_read_up_to_it(model: Any) -> None:
+def test_word_state_combines_left_and_right_context(model: Any) -> None:
     words = [4, 5, 6, 7]
     found_1WH = model.hidden(*row_of(*words, width=9))
     embedded = model.embedding(torch.tensor([[BOS, *words, EOS]]))
@@ -90,7 +90,7 @@ def train(model: nn.Module, table: pa.Table, work: Path, epochs: int) -> None:
     )
 
 
-def test_pseudo_perplexity_falls_below_what_any_language_model_can_reach(tmp_path: Path) -> None:
+def test_pseudo_perplexity_is_below_any_language_models_perplexity(tmp_path: Path) -> None:
     """Rows are one of six words, twice. From left to right the first word costs log 6 and the
     second nothing: no language model can have a perplexity under sqrt(6). A blank filler sees each
     word's twin, and has one of nearly 1."""

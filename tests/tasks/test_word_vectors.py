@@ -217,7 +217,7 @@ def trainer(
     )
 
 
-def told_of(pairs_of: int, sentences: int, seed: int) -> list[list[int]]:
+def topic_sentences(pairs_of: int, sentences: int, seed: int) -> list[list[int]]:
     """Sentences of one topic each; words 2 i and 2 i + 1 of the vocabulary stand for each other
     among words of topic i."""
     rng = np.random.default_rng(seed)
@@ -241,7 +241,7 @@ def told_of(pairs_of: int, sentences: int, seed: int) -> list[list[int]]:
 @pytest.mark.parametrize("method", mostly_long(["skip_gram", "cbow"], 1))
 def test_words_that_stand_for_each_other_become_neighbours(method: str, tmp_path: Path) -> None:
     topics = 6
-    rows = told_of(topics, 1500, seed=1)
+    rows = topic_sentences(topics, 1500, seed=1)
     run = trainer(tmp_path, rows, 4 + 5 * topics, 8, method=method, batch_size=64, block=8, noise=8)
     run.run(lambda *_: None)
     vectors = torch.nn.functional.normalize(
@@ -293,7 +293,7 @@ def test_two_trainings_and_a_resumed_one_end_in_the_same_bytes(
             assert torch.equal(tensor, checkpoint.unique_tensors(run.model)[weight]), weight
 
 
-def test_clipping_is_torchs_for_dense_gradients_and_sums_repeated_rows_of_sparse_ones() -> None:
+def test_clipping_matches_torch_and_sums_repeated_sparse_rows() -> None:
     ids = torch.tensor([1, 3, 3, 3, 0])
     tables_ = [torch.nn.Embedding(5, 3, sparse=flag) for flag in (True, False)]
     with torch.no_grad():

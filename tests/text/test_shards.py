@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 import stage_runs
 import yaml
-from shard_functions import die_of_seven, refuse_seven, square, whose
+from shard_functions import die_on_seven, refuse_seven, square, whose
 
 from pipeline.core import tables
 from pipeline.core.errors import UserError
@@ -184,7 +184,7 @@ def test_few_batches_are_in_flight_and_none_is_read_before_its_turn() -> None:
     assert most == 4
 
 
-def test_a_map_that_is_left_early_cancels_what_waits() -> None:
+def test_map_closed_early_cancels_pending_futures() -> None:
     futures = [Future[int]() for _ in range(9)]
     futures[0].set_result(0)
     waiting = iter(futures)
@@ -245,7 +245,7 @@ def write(root: Path, here: Compute) -> None:
     )
 
 
-def made(raw: Path, root: Path, here: Compute) -> dict[str, str]:
+def run_data_stages(raw: Path, root: Path, here: Compute) -> dict[str, str]:
     """The data stages of every corpus in a copy of `raw`; the content of every file that they
     write."""
     shutil.copytree(raw, root)
@@ -291,7 +291,10 @@ def test_the_outputs_are_the_same_bytes_wherever_they_were_computed(
         return ordered(up, down, limit, items)
 
     monkeypatch.setattr(shards, "map_in_order", watched)
-    found = {kind: made(raw, tmp_path / kind, compute(kind, cluster.address)) for kind in KINDS}
+    found = {
+        kind: run_data_stages(raw, tmp_path / kind, compute(kind, cluster.address))
+        for kind in KINDS
+    }
     assert found["processes"] == found["alone"]
     assert found["dask"] == found["alone"]
     assert len(found["alone"]) > 30
@@ -309,14 +312,14 @@ def test_the_outputs_are_the_same_bytes_wherever_they_were_computed(
 # ---------------------------------------------------------------- what goes wrong
 
 
-def test_a_process_that_dies_is_told_in_a_line() -> None:
+def test_dead_process_is_reported_in_one_line() -> None:
     expected = (
         r"^compute\.workers: got a process that died; expected one that lives until .* "
         r"use fewer workers\.$"
     )
     with (
         pytest.raises(UserError, match=expected),
-        shards.parallel_map(die_of_seven, compute("processes")) as over,
+        shards.parallel_map(die_on_seven, compute("processes")) as over,
     ):
         list(over(range(40)))
 
@@ -382,12 +385,12 @@ def test_an_address_where_no_scheduler_answers_is_refused(
         assert "no answer" in found.detail
 
 
-def test_without_dask_the_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_dask_message_shows_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dask", None)
     assert "pip install" in refused(compute("dask", "tcp://127.0.0.1:9"))
 
 
-def test_a_healthy_cluster_is_told_by_doctor(cluster: Cluster, project: Path, edited: Any) -> None:
+def test_doctor_reports_a_healthy_cluster(cluster: Cluster, project: Path, edited: Any) -> None:
     from pipeline.cli import health_checks
 
     assert health_checks.cluster(project).state == "ok"
@@ -420,9 +423,9 @@ def test_a_cluster_that_cannot_do_the_work_is_refused_in_a_line(
         strange.kill()
         until(lambda: own.workers() == 0, "the scheduler does not see that its worker is gone")
         own.worker()
-        assert "got no worker" in refused(here, die_of_seven)
+        assert "got no worker" in refused(here, die_on_seven)
         own.worker(3)  # two die of it, which is once more than is allowed
-        assert "got workers that died one after another" in refused(here, die_of_seven)
+        assert "got workers that died one after another" in refused(here, die_on_seven)
         stopping = threading.Timer(0.5, own.started[0].kill)
         stopping.start()
         assert "got a scheduler or workers that went away at " in refused(here, whose, 10_000)

@@ -295,7 +295,7 @@ def plain_words(text: str) -> list[str]:
 
 @quick
 @given(st.lists(MIXED, max_size=40))
-def test_the_word_rule_agrees_with_a_scanner_written_by_hand(texts):
+def test_word_rule_agrees_with_a_reference_scanner(texts):
     normal = normalise(pa.array(texts, pa.string()), False, False)
     assert split(normal, "word").to_pylist() == [plain_words(text) for text in normal.to_pylist()]
 
@@ -319,7 +319,7 @@ def test_words_are_split_as_the_book_does_and_unicode_asks(text, tokens):
 
 @settings(deadline=None, max_examples=60)
 @given(MANY, FLAGS, LEVEL)
-def test_splitting_what_was_joined_gives_the_same_tokens(texts, flags, level):
+def test_join_then_split_gives_the_same_tokens(texts, flags, level):
     normal = normalise(pa.array(texts, pa.string()), *flags)
     tokens = split(normal, level)
     again = normalise(join(tokens, level), *flags)
@@ -367,7 +367,7 @@ def test_adding_rows_moves_no_row_to_another_split(old, new):
     assert all(after[source] == before[source] for source in old)
 
 
-def test_shares_are_nearly_as_asked():
+def test_split_shares_are_close_to_the_settings():
     names = Counter(_placed([f"sentence {number}" for number in range(20_000)]).values())
     assert abs(names["valid"] / 20_000 - 0.2) < 0.02
     assert abs(names["test"] / 20_000 - 0.2) < 0.02
@@ -533,7 +533,7 @@ def test_a_special_written_in_a_text_never_becomes_one(pieces):
         assert not {PAD, BOS, EOS} & set(ids)
 
 
-def test_decoding_leaves_specials_out_and_shows_what_is_unknown():
+def test_decoding_omits_specials_and_shows_unk():
     codec = _codec(CORPUS, "word")
     ids = codec.encode(pa.array(["l'eau est blue !"]))[0].as_py()
     assert codec.decode([BOS, *ids, EOS, PAD, PAD]) == "l'eau est <unk>!"

@@ -215,9 +215,7 @@ def test_registering_again_changes_nothing(project: Project) -> None:
     assert everything(project) == before
 
 
-def test_another_model_and_another_search_are_other_versions_and_newer_scores_of_the_same_are_not(
-    project: Project,
-) -> None:
+def test_new_model_or_search_creates_a_version_but_new_scores_do_not(project: Project) -> None:
     assert str(project.retrained("lstm")) == f"{STORY}/3"
     project.search = {"method": "beam"}
     project.lock()
@@ -255,9 +253,7 @@ def test_a_run_whose_scores_are_of_older_data_or_answers_has_no_version(
     assert "\n" not in str(error.value)
 
 
-def test_a_registered_folder_holds_no_weights_no_pickle_and_no_place_but_the_project_s(
-    project: Project,
-) -> None:
+def test_registered_folder_has_no_weights_pickles_or_foreign_paths(project: Project) -> None:
     made = project.retrained("lstm")
     source = (
         MlflowClient(describe.uri(project.root))
@@ -277,7 +273,7 @@ def test_a_registered_folder_holds_no_weights_no_pickle_and_no_place_but_the_pro
     assert "a story" in (project.root / source / "input_example.json").read_text()
 
 
-def test_what_is_attached_to_a_version_lies_with_its_run(project: Project, tmp_path: Path) -> None:
+def test_version_attachments_are_stored_with_its_run(project: Project, tmp_path: Path) -> None:
     version = registry.version_of_run(project.root, "mlp")
     (tmp_path / "more" / "gate").mkdir(parents=True)
     (tmp_path / "more" / "gate" / "decision.json").write_text("{}")
@@ -348,7 +344,7 @@ def test_a_promotion_that_is_killed_leaves_the_champion_and_those_before_it(
     assert registry.rollback(project.root, STORY).version == 1
 
 
-def test_a_champion_named_by_hand_counts_too(project: Project) -> None:
+def test_manually_set_champion_alias_is_respected(project: Project) -> None:
     lstm = registry.version_of_run(project.root, "lstm")
     registry.promote(project.root, lstm, {})
     mlflow_store.connect(project.root).set_registered_model_alias(STORY, "champion", "2")
@@ -377,7 +373,7 @@ def test_a_challenger_is_shown_until_it_is_champion(project: Project) -> None:
     assert aliases() == {"champion": "2"}
 
 
-def test_promotions_at_once_come_one_after_the_other(project: Project) -> None:
+def test_concurrent_promotions_are_serialized(project: Project) -> None:
     versions = [registry.version_of_run(project.root, run) for run in ("lstm", "gru")] + [
         project.retrained("lstm")
     ]
@@ -426,7 +422,7 @@ def test_those_who_led_to_the_champion_are_known_whatever_befell() -> None:
     assert longest > 5
 
 
-def test_sync_registers_what_it_records(project: Project) -> None:
+def test_sync_registers_recorded_runs(project: Project) -> None:
     assert "registered as" not in tracking.sync(project.root)
     project.stand["train", "gru"] = 7
     project._outputs("gru", *RUNS["gru"])
@@ -436,7 +432,7 @@ def test_sync_registers_what_it_records(project: Project) -> None:
     assert "gru: recorded" in said
 
 
-def test_by_hand(project: Project, seqline: Callable[..., Any]) -> None:
+def test_champions_and_promote_commands(project: Project, seqline: Callable[..., Any]) -> None:
     def said(*words: str) -> str:
         told = seqline(project.root, *words)
         assert (told.status, told.err) == (0, "")
@@ -460,7 +456,7 @@ def test_by_hand(project: Project, seqline: Callable[..., Any]) -> None:
     assert "in no version" in said("champions", "--of", f"{9:032x}")
 
 
-def test_a_dead_server_is_told_in_one_line(
+def test_dead_server_is_reported_in_one_line(
     project: Project, seqline: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
@@ -558,9 +554,7 @@ def test_a_version_that_was_rolled_back_does_not_win_again_whatever_is_forgotten
     assert registry.rolled_back_versions(project.root, STORY) == set()
 
 
-def test_a_champion_put_aside_in_mlflow_s_pages_is_not_said_to_be_promoted(
-    project: Project, settled
-) -> None:
+def test_champion_replaced_in_mlflow_ui_is_not_shown_as_promoted(project: Project, settled) -> None:
     settled("lstm")
     settled("gru")
     mlflow_store.connect(project.root).set_registered_model_alias(STORY, "champion", "1")
@@ -569,7 +563,7 @@ def test_a_champion_put_aside_in_mlflow_s_pages_is_not_said_to_be_promoted(
     assert "is promoted" not in again.line
 
 
-def test_what_was_decided_once_is_decided_in_no_clone_again(project: Project, settled) -> None:
+def test_clones_reuse_an_earlier_decision(project: Project, settled) -> None:
     """Until the rules are others, or the champion."""
     held: list[int] = []
 
@@ -591,7 +585,7 @@ def test_what_was_decided_once_is_decided_in_no_clone_again(project: Project, se
     assert len(held) == 3
 
 
-def test_the_alias_challenger_is_on_what_is_being_compared(project: Project, settled) -> None:
+def test_challenger_alias_marks_the_compared_version(project: Project, settled) -> None:
     def aliases() -> dict[str, int]:
         [model] = mlflow_store.connect(project.root).search_registered_models(f"name = '{STORY}'")
         return {alias: int(number) for alias, number in model.aliases.items()}
@@ -754,9 +748,7 @@ def test_artifacts_go_nowhere_but_into_the_project_s_folder_of_them(
     assert not list(tmp_path.rglob("out*/decision.json"))
 
 
-def test_an_artifact_takes_the_place_of_a_link_and_not_of_what_it_leads_to(
-    project: Project, tmp_path: Path
-) -> None:
+def test_artifact_replaces_a_symlink_but_not_its_target(project: Project, tmp_path: Path) -> None:
     precious, place = (
         tmp_path / "precious",
         artifacts.artifact_folder(project.root) / "1" / "artifacts",
@@ -803,7 +795,7 @@ def run_of(project: Project, name: str) -> Any:
 RUNS_THERE = [("gru", "gru0"), ("lstm", "lstm0"), ("mlp", "mlp0")]
 
 
-def test_a_deleted_experiment_comes_back_with_its_runs_and_no_second_ones(project: Project) -> None:
+def test_deleted_experiment_is_restored_without_duplicate_runs(project: Project) -> None:
     tracking.sync(project.root)
     before = run_of(project, "lstm").info.run_id
     mlflow_store.connect(project.root).delete_experiment(experiment(project).experiment_id)
@@ -813,7 +805,7 @@ def test_a_deleted_experiment_comes_back_with_its_runs_and_no_second_ones(projec
     assert run_of(project, "lstm").info.run_id == before
 
 
-def test_a_deleted_run_comes_back_and_no_second_one(project: Project) -> None:
+def test_deleted_run_is_restored_without_a_duplicate(project: Project) -> None:
     tracking.sync(project.root)
     before = run_of(project, "gru").info.run_id
     mlflow_store.connect(project.root).delete_run(before)
@@ -822,7 +814,7 @@ def test_a_deleted_run_comes_back_and_no_second_one(project: Project) -> None:
     assert run_of(project, "gru").info.run_id == before
 
 
-def test_an_experiment_that_was_renamed_is_found_again(project: Project) -> None:
+def test_renamed_experiment_is_reused(project: Project) -> None:
     tracking.sync(project.root)
     client = mlflow_store.connect(project.root)
     client.rename_experiment(experiment(project).experiment_id, "my stories")
@@ -832,7 +824,7 @@ def test_an_experiment_that_was_renamed_is_found_again(project: Project) -> None
     assert active_runs(project) == sorted([*RUNS_THERE, ("lstm", "lstm1")])
 
 
-def test_an_experiment_deleted_for_good_is_made_anew(project: Project) -> None:
+def test_permanently_deleted_experiment_is_recreated(project: Project) -> None:
     tracking.sync(project.root)
     client = mlflow_store.connect(project.root)
     old = experiment(project).experiment_id

@@ -139,7 +139,7 @@ def test_a_project_s_store_lies_in_the_project_whatever_its_path(
     assert (root / "mlartifacts").is_dir()
 
 
-def test_a_store_is_made_for_its_owner_alone_whatever_the_path(
+def test_new_store_is_private_to_its_owner_for_any_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

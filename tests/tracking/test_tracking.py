@@ -69,9 +69,7 @@ def test_curves_appear_while_the_training_runs_and_its_process_imports_no_mlflow
 
 
 @pytest.mark.long
-def test_a_resumed_training_goes_on_in_the_same_run_and_repeated_steps_count_once(
-    project: Path,
-) -> None:
+def test_resumed_training_continues_its_run_without_duplicate_steps(project: Path) -> None:
     killed = start_training(project, 100_000, 0.01)
     client = mlflow_store.connect(project)
     eventually(lambda: len(curve(client, project)) > 30)
@@ -142,7 +140,7 @@ def test_sync_records_a_restored_run_once_with_all_that_dvc_holds_of_it(project:
 
 
 @pytest.mark.long
-def test_sync_adds_only_what_the_live_view_missed(project: Path) -> None:
+def test_sync_adds_only_values_missing_from_live_tracking(project: Path) -> None:
     finish(start_training(project, 25, 0.0))
     eventually(lambda: not followers(project))
     client = mlflow_store.connect(project)
@@ -180,7 +178,7 @@ def test_sync_adds_only_what_the_live_view_missed(project: Path) -> None:
         ),
     ],
 )
-def test_an_output_that_is_damaged_is_told_in_one_line(
+def test_damaged_output_is_reported_in_one_line(
     path: str, content: str, said: str, project: Path
 ) -> None:
     (project / path).write_bytes(content.encode("latin-1"))
@@ -276,7 +274,7 @@ def test_a_lock_lies_in_its_folder_whatever_the_run_and_digest_are_called(
 
 @pytest.mark.long
 @pytest.mark.parametrize("server", ["dead", "stalling"])
-def test_a_server_that_does_not_answer_costs_the_training_nothing_and_sync_fills_the_gap(
+def test_unreachable_server_does_not_delay_training_and_sync_backfills(
     server: str, project: Path, stalling: str
 ) -> None:
     uri = stalling if server == "stalling" else "http://127.0.0.1:9"
@@ -314,7 +312,7 @@ def test_no_message_holds_the_password_of_the_store(
     assert "\n" not in str(error.value)
 
 
-def test_a_store_that_works_is_named_without_its_password_and_so_are_its_server_s_arguments(
+def test_store_address_and_server_arguments_hide_the_password(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -344,7 +342,7 @@ def test_the_follower_s_log_holds_no_password(capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.long
-def test_a_server_that_dies_and_comes_back_ends_with_the_whole_curve_and_the_artifacts(
+def test_restarted_server_has_full_curves_and_artifacts(
     project: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = Server(project / "server", empty_store)
@@ -484,9 +482,7 @@ def test_settings_and_figures_of_odd_types_do_not_stop_the_training(
     )
 
 
-def test_a_training_whose_stderr_is_gone_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_continues_without_stderr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SEQLINE_TRACKING", raising=False)
     monkeypatch.setattr(sys, "stderr", None)
     (tmp_path / live_log.NAME).mkdir()
@@ -494,7 +490,7 @@ def test_a_training_whose_stderr_is_gone_goes_on(
         log({"loss": 1.0}, 1)
 
 
-def test_a_follower_that_fails_is_reported_while_the_training_goes_on(project: Path) -> None:
+def test_follower_failure_is_reported_and_training_continues(project: Path) -> None:
     """Here MLflow is a module that cannot be imported."""
     broken = project / "broken"
     broken.mkdir()

@@ -197,9 +197,7 @@ def test_a_bit_of_any_byte_of_a_saved_file_counts(tmp_path: Path) -> None:
         }
 
 
-def test_weights_damaged_while_training_are_refused_and_the_next_training_starts_afresh(
-    tmp_path: Path,
-) -> None:
+def test_weights_damaged_in_training_are_refused_and_training_restarts(tmp_path: Path) -> None:
     (tmp_path / "best.safetensors").write_bytes(b"other")
     (tmp_path / "state.safetensors").write_bytes(b"other")
     unfinished = object.__new__(loop.Loop)

@@ -66,7 +66,7 @@ def refused(run: params.Run, folder: Path, message: str, ids: tuple[str, str] = 
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_goes_on_from_a_run_of_its_own(family: str, tmp_path: Path) -> None:
+def test_every_family_initializes_from_its_own_runs(family: str, tmp_path: Path) -> None:
     free = {"dropout": 0.25, "implementation": "equations"}
     run = run_of(family)
     parent = saved(tmp_path / "parent", run)
@@ -80,7 +80,7 @@ def test_every_family_goes_on_from_a_run_of_its_own(family: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize(("family", "parent"), ADOPTED)
-def test_what_another_family_learnt_is_adopted_if_its_sizes_are_the_same(
+def test_weights_of_another_family_load_if_sizes_match(
     family: str, parent: str, tmp_path: Path
 ) -> None:
     begun = run_of(parent)
@@ -120,7 +120,7 @@ def test_what_another_family_learnt_is_adopted_if_its_sizes_are_the_same(
         ("bert", "feed_forward", 32),
     ],
 )
-def test_a_run_of_its_own_family_with_another_model_is_refused(
+def test_run_of_same_family_with_another_model_is_refused(
     family: str, key: str, value: Any, tmp_path: Path
 ) -> None:
     run = run_of(family)

@@ -93,7 +93,7 @@ def test_two_processes_listen_on_loopback_only(encoded: Path) -> None:
 
 
 @pytest.mark.long
-def test_when_a_process_is_killed_the_others_end_and_one_line_says_so(encoded: Path) -> None:
+def test_killed_process_ends_the_others_with_one_line(encoded: Path) -> None:
     training = running(encoded, "one_killed")
     try:
         children = ranks(training)

@@ -211,7 +211,7 @@ def test_the_cosine_begins_at_the_rate_ends_at_zero_and_is_even_about_its_middle
 
 
 @given(warm=st.integers(1, 100), step=st.integers(100, 10**6))
-def test_the_inverse_square_root_peaks_at_the_end_of_warm_up_and_halves_in_four_times_the_steps(
+def test_inverse_sqrt_peaks_after_warmup_and_halves_at_four_times_that(
     warm: int, step: int
 ) -> None:
     block = scheduled("inverse_square_root", warm)

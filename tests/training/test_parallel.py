@@ -44,7 +44,7 @@ def trained(encoded: Path) -> Path:
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", RUNS)
-def test_two_processes_make_what_one_makes_but_for_rounding(name: str, trained: Path) -> None:
+def test_two_processes_match_one_up_to_rounding(name: str, trained: Path) -> None:
     alone, together = (
         tables.read(trained / f"{name}_{out}/history.parquet", tables.HISTORY)
         for out in ("alone", "together")
@@ -115,7 +115,7 @@ def test_two_nodes_with_disks_of_their_own_make_the_bytes_that_two_processes_mak
 
 
 @pytest.mark.long
-def test_a_mistake_is_told_in_a_line_by_several_processes_too(encoded: Path) -> None:
+def test_mistake_is_one_line_with_several_processes(encoded: Path) -> None:
     content = params()
     content["runs"]["rnn"]["objective"]["sampling"] = "sequential"
     write(encoded, content)
@@ -129,9 +129,7 @@ def test_a_mistake_is_told_in_a_line_by_several_processes_too(encoded: Path) -> 
 
 
 @pytest.mark.long
-def test_when_the_first_of_them_is_killed_none_is_left_and_the_next_training_ends_as_ever(
-    trained: Path,
-) -> None:
+def test_killed_first_process_leaves_no_other_and_training_resumes(trained: Path) -> None:
     write(trained, params())
     killed = subprocess.Popen(
         command(trained, "rnn", "killed"),

@@ -226,7 +226,7 @@ def test_a_training_killed_while_its_average_is_validated_says_so_once(tmp_path:
     assert [name for _, _, name, _ in done.history].count("valid/averaged_loss") == 1
 
 
-def test_how_often_the_state_is_saved_changes_no_weight(
+def test_save_frequency_does_not_change_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seldom = trainer("translation", tmp_path / "seldom")
@@ -344,7 +344,7 @@ def test_the_final_weights_are_the_mean_of_the_last_epochs_and_validated(
     assert [value for _, _, name, value in done.history if name == "valid/loss"] == valid[:-1]
 
 
-def test_buffers_are_averaged_too_and_only_what_is_needed_is_kept(tmp_path: Path) -> None:
+def test_buffers_are_averaged_and_only_needed_weights_kept(tmp_path: Path) -> None:
     for epoch in range(1, 6):
         averaging.save_epoch(
             tmp_path,
@@ -413,7 +413,7 @@ def test_gradients_are_clipped_to_the_norm(tmp_path: Path) -> None:
     assert float(moved) == pytest.approx(rate, rel=1e-4)
 
 
-def test_the_log_hears_what_the_history_keeps(tmp_path: Path) -> None:
+def test_log_matches_history(tmp_path: Path) -> None:
     heard: list[tuple[dict[str, float], int]] = []
     done = trainer(
         "language_model", tmp_path, lambda metrics, step: heard.append((metrics, step))
@@ -439,7 +439,7 @@ def test_weights_that_do_not_fit_their_config_are_refused(tmp_path: Path) -> Non
         checkpoint.load_model(tmp_path, CPU)
 
 
-def test_a_saved_model_comes_back_with_its_weights(tmp_path: Path) -> None:
+def test_saved_model_loads_with_its_weights(tmp_path: Path) -> None:
     model, _ = case("translation")
     facts = {
         "run": {"family": "transformer", "model": TRANSLATOR},
