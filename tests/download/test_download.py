@@ -487,7 +487,7 @@ def test_what_is_at_hand_stays_when_the_server_is_gone_or_sends_nothing(
         assert told[0].startswith(
             f"seqline: corpora.mine.source.files[0] (a.txt): got {site.url}/a.txt: "
         )
-        assert told[0].endswith("; the copy at hand stays")
+        assert told[0].endswith("; the existing copy is kept")
 
 
 def test_a_file_that_never_came_is_refused_and_pinned_ones_beside_it_keep_their_numbers(

@@ -165,13 +165,13 @@ def test_a_failed_stage_stops_what_needs_it_and_nothing_else(
 ) -> None:
     broken = (
         "if out.endswith('tokens_b'): sys.exit('seqline: corpora.b: got tabs; expected "
-        "none. Mend it.') or sys.exit(2)"
+        "none. Fix it.') or sys.exit(2)"
     )
     text = (made / "work.py").read_text()
     (made / "work.py").write_text(f"{text.replace('began = ', broken + chr(10) + 'began = ')}")
     done = flows.seqline(made, env, "run", "--jobs", "4")
     assert done.returncode == 1
-    assert "FAILED tokenize@b: corpora.b: got tabs; expected none. Mend it." in done.stdout
+    assert "FAILED tokenize@b: corpora.b: got tabs; expected none. Fix it." in done.stdout
     [log] = re.findall(r"log: (\S+)", done.stdout)
     assert "corpora.b: got tabs" in (made / log).read_text()
     assert (made / log).read_text().count("Running stage") == 1, "a mistake is not tried again"

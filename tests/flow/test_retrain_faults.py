@@ -285,7 +285,7 @@ def test_what_was_made_while_mlflow_was_away_is_published_by_the_next(
 def test_what_was_made_before_a_stage_failed_is_published_when_the_dag_is_whole(
     night: Night, tmp_path: Path
 ) -> None:
-    """Though somebody mended it with a `dvc repro`, so that the next retraining finds nothing to
+    """Though somebody fixed it with a `dvc repro`, so that the next retraining finds nothing to
     do."""
     night.ended = "failed"
     for _ in range(2):

@@ -75,7 +75,7 @@ def plan(*due: float, ended: str = "", pid: int = GONE) -> served_schedule.Serve
 
 
 def test_a_flow_is_on_record_however_it_ended(tmp_path: Path) -> None:
-    with journal.record_flow(tmp_path, "retrain", "by hand") as record:
+    with journal.record_flow(tmp_path, "retrain", "manual") as record:
         assert [(one.ended, one.state) for one in journal.read(tmp_path)] == [("", "")]
         record.state, record.summary = "kept", "two lines\nof text"
     with pytest.raises(UserError), journal.record_flow(tmp_path, "retrain"):
@@ -162,8 +162,8 @@ def test_the_status_of_a_project_that_was_never_retrained_says_how_to_begin(repo
 def test_the_status_tells_a_missed_run_and_a_schedule_that_nobody_serves(reported) -> None:
     lines, well = reported(plan(-90, -30, 30), flow(-100, "promoted"))
     assert not well
-    assert lines["missed"].startswith("2 due and not begun")
-    assert "its process is gone" in lines["schedule"]
+    assert lines["missed"].startswith("2 overdue")
+    assert "its process no longer exists" in lines["schedule"]
     assert lines["next run"] == "none"
     assert ": promoted in 60 s" in lines["last success"]
 
@@ -197,7 +197,7 @@ def test_a_process_that_got_the_number_of_one_that_is_gone_hides_nothing(
     )
     lines, well = reported(made, *records)
     assert not well
-    assert "its process is gone" in lines["schedule"]
+    assert "its process no longer exists" in lines["schedule"]
     assert "killed" in lines["last run"]
     assert (lines["running"], lines["next run"]) == ("nothing", "none")
     assert lines["missed"].startswith("1 due")

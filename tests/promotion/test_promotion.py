@@ -312,7 +312,7 @@ def test_the_record_holds_all_of_it_for_programs() -> None:
 
 def test_what_a_model_wrote_cannot_break_the_table_it_stands_in() -> None:
     lines = decision().markdown().splitlines()
-    assert lines[0] == "# v2 takes the place of v1"
+    assert lines[0] == "# v2 replaces v1"
     assert lines[-1] == r"| sample | a \| b |  | \<b>\*x\*\</b> new | \[l\](u) |"
     for head in (i for i, line in enumerate(lines) if line.startswith("| ---")):
         widths = {
