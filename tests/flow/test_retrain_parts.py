@@ -200,7 +200,7 @@ def test_a_process_that_got_the_number_of_one_that_is_gone_hides_nothing(
     assert "its process no longer exists" in lines["schedule"]
     assert "killed" in lines["last run"]
     assert (lines["running"], lines["next run"]) == ("nothing", "none")
-    assert lines["missed"].startswith("1 due")
+    assert lines["missed"].startswith("1 overdue")
     with flow_lock(tmp_path, wait=False), served_schedule.schedule_lock(tmp_path):
         lines, well = reported(None)
     assert well

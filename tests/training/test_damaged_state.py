@@ -209,7 +209,7 @@ def test_weights_damaged_while_training_are_refused_and_the_next_training_starts
     )
     with pytest.raises(
         loop.UserError,
-        match=r"best\.safetensors is damaged, .* Run again to train from the beginning",
+        match=r"best\.safetensors is damaged\. Run again to train from the beginning",
     ):
         unfinished.final_weights()
     assert list(tmp_path.iterdir()) == []
