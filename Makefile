@@ -1,23 +1,28 @@
-# `make repro` and `make test` need python3 (3.11 or later), make and git; everything else they install into .venv.
+# `make repro` and `make test` need python3 (3.11 or later), make and git; everything else they
+# install into .venv.
 PYTHON = python3
-# Stage commands say `python`, which must be the environment's.
+# Stage commands run `python`, which must be the environment's.
 INSIDE = PATH="$(CURDIR)/.venv/bin:$$PATH"
 
-.PHONY: repro test test-long lint clean
+.PHONY: repro test test-quick test-long lint clean
 
 repro: # the whole DAG on the corpora of params.yaml, then the comparison of the models
 	@$(PYTHON) bootstrap.py
 	@$(INSIDE) seqline check
 	@$(INSIDE) seqline repair
 	@$(INSIDE) python -m pipeline.dag.durable_dvc repro
-	@$(INSIDE) seqline sync || true # its one line says why; the results are there all the same
+	@$(INSIDE) seqline sync || true # sync prints its error; the results are unaffected
 	@cat reports/comparison.md
 
 test: # all tests but the long ones
 	@$(PYTHON) bootstrap.py --dev
 	@$(INSIDE) pytest -m "not long"
 
-test-long: # the others: flows with real servers, workers and schedules; what is killed and comes back
+test-quick: # tests without servers, within a minute
+	@$(PYTHON) bootstrap.py --dev
+	@$(INSIDE) pytest -m quick
+
+test-long: # the others: flows with real servers, workers and schedules; kills and restarts
 	@$(PYTHON) bootstrap.py --dev
 	@$(INSIDE) pytest -m long
 

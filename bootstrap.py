@@ -1,12 +1,11 @@
-"""Make `.venv` what `constraints.txt` and `pyproject.toml` ask for, and do nothing when it already
-is.
+"""Make `.venv` match `constraints.txt` and `pyproject.toml`; do nothing if it already does.
 
     python3 bootstrap.py [--dev]
 
-Standard library only, and in words that any Python from 3.6 on can read, so that an old one is told
-what is wrong. A stamp in `.venv` says which inputs it was made from; an installation that was
-killed leaves the stamp unfinished and is made again from nothing. What a person must mend is one
-line on stderr and exit status 2."""
+Only the standard library, in syntax that any Python from 3.6 on can read, so that an old Python
+gets an error that names the problem. A stamp in `.venv` records the inputs that it was made from.
+An installation that was killed leaves the stamp unfinished and starts again from nothing. A problem
+that the user must fix gives one line on stderr and exit status 2."""
 
 import argparse
 import fcntl
@@ -32,7 +31,7 @@ PLAIN, CUDA = (2.5, 1.0), (7.0, 3.0)
 
 
 class SetupError(Exception):
-    """Something a person must mend before the environment can be made."""
+    """A problem that the user must fix before the environment can be made."""
 
 
 def check_python(version: "tuple[int, ...]") -> None:
@@ -61,8 +60,8 @@ def check_venv_module() -> None:
 
 
 def digest(root: Path) -> str:
-    """What an environment for the project at `root` is made from; the place counts, since scripts
-    carry it."""
+    """Return a digest of all that an environment for the project at `root` is made from. The path
+    is included, since scripts contain it."""
     made_from = hashlib.sha256(str(root).encode())
     for name in ("constraints.txt", "pyproject.toml"):
         made_from.update((root / name).read_bytes())
@@ -70,14 +69,14 @@ def digest(root: Path) -> str:
 
 
 def is_current(venv: Path, wanted: str, dev: bool) -> bool:
-    """Whether the stamp says that `venv` was finished from `wanted`, with the development tools if
-    `dev`."""
+    """Return true if the stamp says that `venv` was finished from `wanted`, with the development
+    tools if `dev`."""
     words = read_stamp(venv).split()
     return words[:1] == [wanted] and (not dev or "dev" in words[1:]) and runs(venv)
 
 
 def read_stamp(venv: Path) -> str:
-    """The stamp of an environment; empty if somebody else made it, or if there is none."""
+    """Return the stamp of an environment; empty if another program made it, or if there is none."""
     try:
         return (venv / "seqline.stamp").read_text(encoding="utf-8").strip()
     except OSError:
@@ -92,7 +91,7 @@ def write_stamp(venv: Path, words: str) -> None:
 
 
 def runs(venv: Path) -> bool:
-    """Whether the environment's Python starts, is new enough and has pip."""
+    """Return true if the environment's Python starts, is new enough and has pip."""
     probe = f"import sys, pip; sys.exit(sys.version_info[:2] < {OLDEST!r})"
     try:
         return (
@@ -106,30 +105,30 @@ def runs(venv: Path) -> bool:
 
 
 def create(venv: Path) -> None:
-    """An environment that can install: what is there is kept unless it is half-made, broken or too
-    old."""
+    """Create an environment that can install. An existing one is kept unless it is unfinished,
+    broken or too old."""
     if read_stamp(venv) == UNFINISHED or (venv.exists() and not runs(venv)):
         shutil.rmtree(str(venv))
     if not venv.exists():
         check_venv_module()
         venv.mkdir()
         write_stamp(venv, UNFINISHED)
-        made = subprocess.run(
+        completed = subprocess.run(
             [sys.executable, "-m", "venv", str(venv)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        if made.returncode:
-            said = " ".join(made.stdout.split()) or "nothing said"
+        if completed.returncode:
+            output = " ".join(completed.stdout.split()) or "nothing said"
             raise SetupError(
-                f"{venv}: got {said}; expected `{sys.executable} -m venv` to work. Mend that "
+                f"{venv}: got {output}; expected `{sys.executable} -m venv` to work. Fix that "
                 "Python or name another."
             )
 
 
 def is_cuda(report: str) -> bool:
-    """Whether pip's report of what it would install says that torch comes with CUDA on this
+    """Return true if pip's report of what it would install includes CUDA for torch on this
     machine."""
     wheels = json.loads(report)["install"]
     needs = [need for wheel in wheels for need in wheel["metadata"].get("requires_dist", [])]
@@ -137,8 +136,8 @@ def is_cuda(report: str) -> bool:
 
 
 def needs(root: Path, cuda: bool) -> "dict[str, float]":
-    """Gigabytes that an installation takes, by folder: the project's, the temporary one and pip's
-    cache."""
+    """Return the gigabytes that an installation takes, by folder: the project's, the temporary one
+    and pip's cache."""
     installed, wheels = CUDA if cuda else PLAIN
     cache = os.environ.get("PIP_CACHE_DIR") or os.path.expanduser("~")
     wanted = {str(root): installed}
@@ -169,7 +168,7 @@ def check_disk(wanted: "dict[str, float]") -> None:
 
 
 def diagnose(output: str, log: Path) -> SetupError:
-    """The one line that says why pip failed, out of all that it wrote."""
+    """Return a one-line error that says why pip failed, from all of its output."""
     unreachable = re.search(
         r"NewConnectionError|NameResolutionError|Temporary failure in name "
         r"resolution|ConnectTimeout|ReadTimeout|ProxyError|"
@@ -203,8 +202,8 @@ def diagnose(output: str, log: Path) -> SetupError:
 
 
 def pip(venv: Path, arguments: "list[str]", log: Path, show: bool) -> str:
-    """What `pip` wrote on stdout, progress shown line by line if `show`; everything it wrote goes
-    to `log`."""
+    """Run pip and return its stdout. Its progress is printed line by line if `show`; everything it
+    wrote goes to `log`."""
     command = [
         str(venv / "bin" / "python"),
         "-m",
@@ -214,9 +213,9 @@ def pip(venv: Path, arguments: "list[str]", log: Path, show: bool) -> str:
         *arguments,
     ]
     lines = []
-    with log.open("a", encoding="utf-8") as kept, tempfile.TemporaryFile("w+") as complaints:
+    with log.open("a", encoding="utf-8") as kept, tempfile.TemporaryFile("w+") as stderr:
         with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=complaints, text=True, close_fds=False
+            command, stdout=subprocess.PIPE, stderr=stderr, text=True, close_fds=False
         ) as process:
             assert process.stdout is not None
             for line in process.stdout:
@@ -224,17 +223,17 @@ def pip(venv: Path, arguments: "list[str]", log: Path, show: bool) -> str:
                 kept.write(line if show else "")
                 if show and line.lstrip().startswith(("Downloading ", "Installing collected")):
                     print("  " + line.strip()[:110], flush=True)
-        complaints.seek(0)
-        complained = complaints.read()
-        kept.write(complained)
+        stderr.seek(0)
+        errors = stderr.read()
+        kept.write(errors)
     if process.returncode:
-        raise diagnose("".join(lines) + complained, log)
+        raise diagnose("".join(lines) + errors, log)
     return "".join(lines)
 
 
 def install(root: Path, venv: Path, dev: bool) -> None:
-    """Install the project with its pins, after asking the index for torch alone: is it there, and
-    how large is the rest?"""
+    """Install the project with its pins. First ask the index for torch alone: this shows if it is
+    available, and how much disk space to expect."""
     log = venv / "install.log"
     constraints = root / "constraints.txt"
     torch = next(
@@ -242,7 +241,7 @@ def install(root: Path, venv: Path, dev: bool) -> None:
         for line in constraints.read_text(encoding="utf-8").splitlines()
         if line.startswith("torch==")
     )
-    asked = [
+    arguments = [
         "install",
         "--dry-run",
         "--ignore-installed",
@@ -252,7 +251,7 @@ def install(root: Path, venv: Path, dev: bool) -> None:
         "-",
         torch,
     ]
-    cuda = is_cuda(pip(venv, asked, log, show=False))
+    cuda = is_cuda(pip(venv, arguments, log, show=False))
     check_disk(needs(root, cuda))
     write_stamp(venv, UNFINISHED)
     print(
@@ -269,8 +268,8 @@ def install(root: Path, venv: Path, dev: bool) -> None:
 
 
 def hold(lock: TextIO) -> None:
-    """Wait for the lock, and let pip inherit it: a pip that outlives a killed bootstrap still keeps
-    the next one waiting."""
+    """Wait for the lock, and let pip inherit it: a pip that outlives a killed bootstrap still makes
+    the next one wait."""
     os.set_inheritable(lock.fileno(), True)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -280,8 +279,8 @@ def hold(lock: TextIO) -> None:
 
 
 def ensure(root: Path, dev: bool) -> None:
-    """Bring `root`/.venv level with the pins; one process at a time, the others wait and then find
-    it done."""
+    """Install the pinned versions into `root`/.venv. One process does this at a time; the others
+    wait and then find nothing to do."""
     venv = root / ".venv"
     wanted = digest(root)
     with (root / ".venv.lock").open("w") as lock:
@@ -295,8 +294,8 @@ def ensure(root: Path, dev: bool) -> None:
 
 
 def main() -> None:
-    """Parse the command line, make the environment, tell a person's mistakes in one line."""
-    parser = argparse.ArgumentParser(description="Make .venv what the pins ask for.")
+    """Parse the command line, make the environment, and print a user's error in one line."""
+    parser = argparse.ArgumentParser(description="Install the pinned versions into .venv.")
     parser.add_argument("--dev", action="store_true", help="with the tools for tests and lint")
     dev = parser.parse_args().dev
     try:

@@ -38,7 +38,7 @@ class Finding(NamedTuple):
 
 
 def examine(root: Path) -> list[Finding]:
-    """Every finding about the project at `root`, in the order in which one would mend them."""
+    """Every finding about the project at `root`, in the order in which one would fix them."""
     looks: list[Callable[[Path], Finding]] = [
         python,
         packages,

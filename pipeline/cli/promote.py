@@ -1,4 +1,4 @@
-"""`seqline promote`: make a run or a registered version champion by hand."""
+"""`seqline promote`: make a run or a registered version champion manually."""
 
 import argparse
 from pathlib import Path

@@ -22,7 +22,7 @@ from typing import Any, TextIO
 # The part after "got" of the line for an OSError, by its number.
 _FULL = "a full disk; expected room to write. Free some space and run again."
 _CLOSED = (
-    "no permission; expected a place to read and write. Mend its permissions or name another place."
+    "no permission; expected a place to read and write. Fix its permissions or name another place."
 )
 _NO_FOLDER = (
     "a file where a folder is needed; expected a folder. Move the file away or name another place."

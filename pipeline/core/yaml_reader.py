@@ -84,7 +84,7 @@ def _text(path: Path) -> str:
     except OSError as error:
         problem = (error.strerror or type(error).__name__).lower()
         raise refuse(
-            str(path), problem, "a YAML file that can be read", "Mend its permissions or links."
+            str(path), problem, "a YAML file that can be read", "Fix its permissions or links."
         ) from None
 
     if len(data) > _MAX_BYTES:
@@ -115,7 +115,7 @@ def _load(text: str, path: Path, strict: bool, above: tuple[str, ...]) -> Any:
             str(path),
             _short(" ".join(str(error).split()), 300),
             "valid YAML",
-            "Mend the line named.",
+            "Correct the line named.",
         ) from None
 
 

@@ -47,7 +47,10 @@ def read_lines(folder: Path, name: str) -> Iterator[pa.StringArray]:
     with _open(path) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise refuse(
-                str(path), "no regular file", "a file of the corpus", "Mend the name under `read`."
+                str(path),
+                "no regular file",
+                "a file of the corpus",
+                "Correct the name under `read`.",
             )
         if file.read(3) != codecs.BOM_UTF8:
             file.seek(0)
@@ -153,12 +156,12 @@ def _open(path: Path) -> BinaryIO:
             str(path),
             "no such file",
             expected,
-            "Mend the name under `read`, or run `dvc repro` if nothing was downloaded.",
+            "Correct the name under `read`, or run `dvc repro` if nothing was downloaded.",
         ) from None
     except OSError as error:
         problem = (error.strerror or type(error).__name__).lower()
         raise refuse(
-            str(path), problem, "a file of the corpus", "Mend the name under `read`."
+            str(path), problem, "a file of the corpus", "Correct the name under `read`."
         ) from None
 
 

@@ -71,7 +71,7 @@ def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
             str(path),
             f"no file in {min(missing)}",
             "files in every folder of `read`",
-            "Mend the folder's name.",
+            "Correct the folder's name.",
         )
 
 
@@ -103,7 +103,7 @@ def _texts(path: Path, folders: set[str]) -> Iterator[tuple[str, str]]:
             str(path),
             "no such file",
             "the corpus's archive",
-            "Mend `read.archive`, or run `dvc repro`.",
+            "Correct `read.archive`, or run `dvc repro`.",
         ) from None
     # From `_text`. It is a ValueError, which READ_ERRORS contains.
     except UserError:

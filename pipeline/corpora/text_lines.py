@@ -114,7 +114,10 @@ def _similarity(raw: Path, columns: Similarity) -> pa.Table:
     for name in required:
         if name not in names:
             raise refuse(
-                str(path), f"the columns {', '.join(names)}", f"a column {name!r}", "Mend `read`."
+                str(path),
+                f"the columns {', '.join(names)}",
+                f"a column {name!r}",
+                "Correct `read`.",
             )
     first, second, score = (names.index(name) for name in required)
 
@@ -169,7 +172,7 @@ def _benchmark_table(
     path: Path, rows: list[tuple[Any, ...]], expected: str, schema: pa.Schema
 ) -> pa.Table:
     if not rows:
-        raise refuse(str(path), "an empty benchmark", expected, "Mend the file, or `read`.")
+        raise refuse(str(path), "an empty benchmark", expected, "Fix the file, or `read`.")
     return pa.table([list(column) for column in zip(*rows, strict=True)], schema=schema)
 
 

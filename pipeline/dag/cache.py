@@ -15,7 +15,7 @@ from pipeline.core.locks import file_lock
 
 _FOLDER = ".dir"  # ends the md5 of a folder, whose object is the list of its files
 _MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?", re.ASCII)
-_MEND = "Mend DVC's cache or remote."
+_TODO = "Fix DVC's cache or remote."
 
 
 def check_md5(md5: Any, where: str) -> str:
@@ -99,14 +99,14 @@ def _read_listing(listing: Path, md5: str) -> dict[str, str]:
         pairs = [(entry["relpath"], entry["md5"]) for entry in entries]
     except (ValueError, TypeError, KeyError, RecursionError):
         raise refuse(
-            where, "damaged content", "the paths and md5s of a folder's files", _MEND
+            where, "damaged content", "the paths and md5s of a folder's files", _TODO
         ) from None
 
     md5s = {check_inside(path, where): check_md5(value, where) for path, value in pairs}
     # A path given twice, or a path that is both a file and a folder of other files.
     folders = {str(parent) for path in md5s for parent in PurePosixPath(path).parents}
     if len(md5s) < len(pairs) or folders & set(md5s):
-        raise refuse(where, "two files of one path", "one file a path", _MEND)
+        raise refuse(where, "two files of one path", "one file a path", _TODO)
     return md5s
 
 

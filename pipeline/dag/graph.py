@@ -1,7 +1,7 @@
 """The plan: DVC's stages, the dependencies of each, and which of them are up to date. No prefect
 here.
 
-DVC is asked once for all of it (`read`, in the process of fork_server.py or of this module's
+DVC is read once for all of it (`read`, in the process of fork_server.py or of this module's
 command); everything else is arithmetic on the answer.
 
     python -m pipeline.dag.graph read TARGET...   print `report` for the project here, as JSON

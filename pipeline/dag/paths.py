@@ -104,7 +104,5 @@ def abandoned_outputs(root: Path) -> list[Path]:
     ]
     for path in abandoned:
         if not path.resolve().is_relative_to(root.resolve()):
-            raise refuse(
-                str(path), "a place outside of the project", "one inside", "Mend dvc.lock."
-            )
+            raise refuse(str(path), "a place outside of the project", "one inside", "Fix dvc.lock.")
     return abandoned

@@ -65,7 +65,8 @@ def check_zone(address: str, nearest: Zone) -> Zone:
     actual = zone(address)
     if actual is Zone.FORBIDDEN:
         raise DownloadError(
-            f"leads to {address}, a link-local, multicast or metadata address, which is never asked"
+            f"leads to {address}, a link-local, multicast or metadata address, which is never "
+            "contacted"
         )
     if actual > nearest:
         raise DownloadError(f"redirects to {address}, an address of {_ZONE_NAMES[actual]}")

@@ -242,7 +242,9 @@ class Fetcher:
         `nearest` is the nearest zone that it may connect to."""
         # Behind a proxy, the transport checks no address.
         if zone_of_host(urllib.parse.urlsplit(address).hostname or "") is Zone.FORBIDDEN:
-            raise DownloadError("a link-local, multicast or metadata address, which is never asked")
+            raise DownloadError(
+                "a link-local, multicast or metadata address, which is never contacted"
+            )
 
         timeout = (self._retry_policy.connect, self._retry_policy.silence)
         self._transport.begin(nearest)

@@ -105,7 +105,7 @@ def _resolved(path: str, where: str) -> Path:
             where,
             path,
             "a file or folder, seen from the project's root",
-            "Put it there, or mend the path.",
+            "Put it there, or correct the path.",
         ) from None
     # pathlib raises it for a link that leads back to itself.
     except RuntimeError:
@@ -113,7 +113,7 @@ def _resolved(path: str, where: str) -> Path:
     except OSError as error:
         raise _unreadable(path, where, error) from None
     except ValueError:
-        raise refuse(where, path, "a path without zero bytes", "Mend the path.") from None
+        raise refuse(where, path, "a path without zero bytes", "Correct the path.") from None
 
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise _irregular(path, where)
@@ -184,7 +184,7 @@ def _unreadable(name: str, where: str, error: OSError) -> UserError:
         where,
         f"{name[:200]}, which cannot be read ({reason})",
         "files that can be read",
-        "Mend it, or move it away.",
+        "Fix it, or move it away.",
     )
 
 

@@ -44,10 +44,10 @@ def latest(file: Listed, where: str, fetcher: Fetcher) -> tuple[Path, str]:
     for url in file.urls:
         if not url.startswith("file:") and fetcher.stem(url).exists():
             fetcher.outdated = True
-            message = f"{where} ({file.name}): got {problem}; the copy at hand stays"
+            message = f"{where} ({file.name}): got {problem}; the existing copy is kept"
             return fetcher.stem(url), f"{message}. {advice}" if advice else message
 
-    todo = advice or "Mend the address, or try again later."
+    todo = advice or "Correct the address, or try again later."
     raise refuse(f"{where} ({file.name})", problem, "an address that answers", todo)
 
 

@@ -92,7 +92,7 @@ def evaluate(root: Path, name: str, runs: list[str]) -> Verdict:
     stored = line
     if decision.promote:
         stored = (
-            f"{name}: {_label(version)} won, and the alias was moved back by hand; `seqline "
+            f"{name}: {_label(version)} won, and the alias was moved back manually; `seqline "
             "promote` brings it back"
         )
     registry.record_decision(root, version, key, stored)

@@ -62,7 +62,7 @@ class Outcome:
         if blocked := self.with_state("blocked"):
             lines.append(f"not started, since they need what failed: {_abbreviated(blocked)}")
         if not self.ok:
-            first = "Mend it and run" if failed else "To continue, run"
+            first = "Fix it and run" if failed else "To continue, run"
             lines.append(f"{first} the same command again: completed stages do not run again.")
         if self.note:
             lines.append(self.note)

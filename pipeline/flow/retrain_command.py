@@ -26,6 +26,6 @@ def retrain(root: Path, jobs: int | None) -> int:
         )  # imports Prefect, configured by `prepare`
 
         with project_folder.working_in(root), prefect_server.refuse_server_errors():
-            state = flow(jobs, "by hand", return_state=True)
+            state = flow(jobs, "manual", return_state=True)
     print(state.message, flush=True)
     return 0 if state.is_completed() else 1

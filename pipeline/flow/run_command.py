@@ -23,7 +23,7 @@ def run(root: Path, targets: Sequence[str], jobs: int | None) -> int:
     devices.project_slots(root)
     with (
         flow_lock(root, wait=False),
-        journal.record_flow(root, "run", "by hand") as record,
+        journal.record_flow(root, "run", "manual") as record,
         open_runner(root, targets) as workers,
     ):
         from pipeline.flow import prefect_server

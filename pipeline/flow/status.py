@@ -41,7 +41,7 @@ def report(root: Path, now: datetime | None = None) -> Report:
     lines.append(("last success", _flow(root, successes[-1]) if successes else "none yet"))
     lines += _failures(root, flows[-_RECENT:])
     if late:
-        lines.append(("missed", f"{len(late)} due and not begun, the first at {_local(late[0])}"))
+        lines.append(("missed", f"{len(late)} overdue, the first at {_local(late[0])}"))
     lines.append(("schedule", _schedule(root, schedule)))
     lines.append(("next run", _next_run(root, schedule, now)))
     lines.append(("server", server))
@@ -74,7 +74,7 @@ def _flow(root: Path, record: Record) -> str:
         return f"{began}: {record.state} in {duration.total_seconds():.0f} s"
     if journal.is_running(root, record):
         return f"{began}: running"
-    return f"{began}: killed: its process is gone"
+    return f"{began}: killed: its process no longer exists"
 
 
 def _failures(root: Path, flows: Sequence[Record]) -> Iterator[tuple[str, str]]:
@@ -97,7 +97,10 @@ def _schedule(root: Path, schedule: ServedSchedule | None) -> str:
     if schedule.ended:
         return f"{schedule.words}: not served since {_local(schedule.ended)}, when it was ended"
     if not served_schedule.is_served(root, schedule):
-        return f"{schedule.words}: not served since {_local(schedule.seen)}: its process is gone"
+        return (
+            f"{schedule.words}: not served since {_local(schedule.seen)}: its process no longer "
+            "exists"
+        )
     return f"{schedule.words}: served by process {schedule.pid} since {_local(schedule.since)}"
 
 

@@ -149,8 +149,9 @@ class Decision:
 
     def markdown(self) -> str:
         """The whole record as Markdown."""
-        relation = "takes the place of" if self.promote else "against"
-        blocks = [f"# {self.challenger} {relation} {self.champion or 'nobody'}", self.verdict]
+        relation = "replaces" if self.promote else "against"
+        opponent = f"{relation} {self.champion}" if self.champion else "without a champion"
+        blocks = [f"# {self.challenger} {opponent}", self.verdict]
 
         # Without a comparison the record is the verdict alone.
         if self.compared:

@@ -13,10 +13,14 @@ def compare(root: Path, champion: str, challenger: str) -> Decision:
     """The gate's decision on two runs of params.yaml, of one task and corpus, as their outputs are
     on disk."""
     first, second = (contender(root, name) for name in (champion, challenger))
-    one, other = first.block(), second.block()
-    if (one.task, one.corpus) != (other.task, other.corpus):
-        expected = f"a run of {one.task} on {one.corpus}, as {champion} is"
-        raise refuse("RUN", f"{challenger}, of {other.task} on {other.corpus}", expected)
+    champion_run, challenger_run = first.block(), second.block()
+    if (champion_run.task, champion_run.corpus) != (challenger_run.task, challenger_run.corpus):
+        expected = f"a run of {champion_run.task} on {champion_run.corpus}, as {champion} is"
+        raise refuse(
+            "RUN",
+            f"{challenger}, of {challenger_run.task} on {challenger_run.corpus}",
+            expected,
+        )
     tokens = paths.option_path(root, "evaluate", champion, _block(root, champion), "tokens")
     if not tokens.exists():
         raise refuse(

@@ -264,7 +264,7 @@ def code_digest() -> str:
 
 
 def _cluster_error(
-    address: str, got: str, expected: str, todo: str = "Mend it, or set the key to null."
+    address: str, got: str, expected: str, todo: str = "Fix it, or set the key to null."
 ) -> UserError:
     return refuse("compute.cluster", f"{got} at {address}", expected, todo)
 

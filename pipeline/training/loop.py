@@ -281,9 +281,7 @@ class Loop:
             return averaging.mean(self.work, self.progress.epoch, self.config.average)
         except resume_state.DamagedFile as error:
             resume_state.remove(self.work)
-            raise UserError(
-                f"training: {error}, which this training wrote. Run again: it starts afresh."
-            ) from error
+            raise UserError(f"training: {error}. Run again to train from the beginning.") from error
 
     def record(self, metrics: dict[str, float]) -> None:
         """Add metrics to the history, and log them."""

@@ -38,7 +38,7 @@ def save_seconds() -> float:
             "SEQLINE_SAVE_SECONDS",
             value,
             "a number of seconds, 0 for every step",
-            "Mend or unset it.",
+            "Fix or unset it.",
         )
     return seconds
 

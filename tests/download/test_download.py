@@ -481,7 +481,7 @@ def test_existing_file_is_kept_when_the_server_fails(
         assert told[0].startswith(
             f"seqline: corpora.mine.source.files[0] (a.txt): got {site.url}/a.txt: "
         )
-        assert told[0].endswith("; the copy at hand stays")
+        assert told[0].endswith("; the existing copy is kept")
 
 
 def test_missing_file_is_refused_by_its_index_among_pinned_ones(site: Site, desk: Desk) -> None:

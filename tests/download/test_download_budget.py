@@ -223,7 +223,7 @@ def test_refresh_spends_from_the_same_budget(
         served, unclear = refresh._served_digests(tmp_path, "mine", corpus)  # type: ignore[arg-type]
         assert served == {}
         assert (
-            "budget of 5 requests is spent; the copy at hand stays. Raise download.requests in "
+            "budget of 5 requests is spent; the existing copy is kept. Raise download.requests in "
             "flow.yaml"
         ) in unclear[0]
         assert server.connections == connections

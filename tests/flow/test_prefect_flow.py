@@ -165,7 +165,7 @@ def test_failed_stage_stops_only_its_dependents(
 ) -> None:
     broken = (
         "if out.endswith('tokens_b'): sys.exit('seqline: corpora.b: got tabs; expected "
-        "none. Mend it.') or sys.exit(2)"
+        "none. Fix it.') or sys.exit(2)"
     )
     text = (fresh_project / "work.py").read_text()
     (fresh_project / "work.py").write_text(
@@ -173,7 +173,7 @@ def test_failed_stage_stops_only_its_dependents(
     )
     done = flows.seqline(fresh_project, env, "run", "--jobs", "4")
     assert done.returncode == 1
-    assert "FAILED tokenize@b: corpora.b: got tabs; expected none. Mend it." in done.stdout
+    assert "FAILED tokenize@b: corpora.b: got tabs; expected none. Fix it." in done.stdout
     [log] = re.findall(r"log: (\S+)", done.stdout)
     assert "corpora.b: got tabs" in (fresh_project / log).read_text()
     assert (fresh_project / log).read_text().count("Running stage") == 1, (

@@ -103,7 +103,7 @@ def test_the_first_evaluated_run_becomes_champion_with_its_decision_on_record(
 ) -> None:
     assert champion(first) == 1
     [record] = journal.read(first)
-    assert (record.flow, record.state, record.because) == ("retrain", "promoted", "by hand")
+    assert (record.flow, record.state, record.because) == ("retrain", "promoted", "manual")
     assert f"{NAME}: mlp (version 1) is promoted: there is no champion" in record.summary
     [kept] = first.glob("mlartifacts/**/gate/nobody/decision.md")
     [shown] = [one for one in flows.ask(server, "artifacts/filter") if one["key"] == NAME]

@@ -281,7 +281,7 @@ def test_next_run_publishes_work_done_during_mlflow_outage(night: Night, tmp_pat
 def test_outputs_before_a_failed_stage_are_published_after_recovery(
     night: Night, tmp_path: Path
 ) -> None:
-    """Though somebody mended it with a `dvc repro`, so that the next retraining finds nothing to
+    """Though somebody fixed it with a `dvc repro`, so that the next retraining finds nothing to
     do."""
     night.ended = "failed"
     for _ in range(2):

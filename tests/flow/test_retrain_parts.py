@@ -75,7 +75,7 @@ def plan(*due: float, ended: str = "", pid: int = GONE) -> served_schedule.Serve
 
 
 def test_a_flow_is_on_record_however_it_ended(tmp_path: Path) -> None:
-    with journal.record_flow(tmp_path, "retrain", "by hand") as record:
+    with journal.record_flow(tmp_path, "retrain", "manual") as record:
         assert [(one.ended, one.state) for one in journal.read(tmp_path)] == [("", "")]
         record.state, record.summary = "kept", "two lines\nof text"
     with pytest.raises(UserError), journal.record_flow(tmp_path, "retrain"):
@@ -162,8 +162,8 @@ def test_status_without_retrainings_gives_the_first_command(reported) -> None:
 def test_status_shows_missed_run_and_unserved_schedule(reported) -> None:
     lines, well = reported(plan(-90, -30, 30), flow(-100, "promoted"))
     assert not well
-    assert lines["missed"].startswith("2 due and not begun")
-    assert "its process is gone" in lines["schedule"]
+    assert lines["missed"].startswith("2 overdue")
+    assert "its process no longer exists" in lines["schedule"]
     assert lines["next run"] == "none"
     assert ": promoted in 60 s" in lines["last success"]
 
@@ -193,10 +193,10 @@ def test_reused_process_number_does_not_hide_a_dead_flow(reported, tmp_path: Pat
     )
     lines, well = reported(made, *records)
     assert not well
-    assert "its process is gone" in lines["schedule"]
+    assert "its process no longer exists" in lines["schedule"]
     assert "killed" in lines["last run"]
     assert (lines["running"], lines["next run"]) == ("nothing", "none")
-    assert lines["missed"].startswith("1 due")
+    assert lines["missed"].startswith("1 overdue")
     with flow_lock(tmp_path, wait=False), served_schedule.schedule_lock(tmp_path):
         lines, well = reported(None)
     assert well

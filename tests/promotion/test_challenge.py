@@ -195,7 +195,7 @@ def test_the_command_compares_two_runs_and_promotes_nothing(
     said = seqline(project.root, "compare", "worse", "gru")
     assert (said.status, said.err) == (0, "")
     assert said.out.startswith(
-        "# gru takes the place of worse\n\ngru is promoted: better on the test set by "
+        "# gru replaces worse\n\ngru is promoted: better on the test set by "
     )
     before = {
         path: path.stat().st_mtime_ns

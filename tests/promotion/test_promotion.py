@@ -310,7 +310,7 @@ def test_the_record_holds_all_of_it_for_programs() -> None:
 
 def test_model_output_cannot_break_the_markdown_table() -> None:
     lines = decision().markdown().splitlines()
-    assert lines[0] == "# v2 takes the place of v1"
+    assert lines[0] == "# v2 replaces v1"
     assert lines[-1] == r"| sample | a \| b |  | \<b>\*x\*\</b> new | \[l\](u) |"
     for head in (i for i, line in enumerate(lines) if line.startswith("| ---")):
         widths = {

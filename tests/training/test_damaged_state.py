@@ -206,7 +206,8 @@ def test_weights_damaged_in_training_are_refused_and_training_restarts(tmp_path:
         max_epochs=1, patience=None, accumulate=1, average=None, precision="float32", threads=1
     )
     with pytest.raises(
-        loop.UserError, match=r"best\.safetensors is damaged, .* Run again: it starts afresh"
+        loop.UserError,
+        match=r"best\.safetensors is damaged\. Run again to train from the beginning",
     ):
         unfinished.final_weights()
     assert list(tmp_path.iterdir()) == []
