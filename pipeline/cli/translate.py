@@ -11,7 +11,7 @@ from pipeline.cli.input_text import Line
 from pipeline.core.errors import printable, refuse
 
 if TYPE_CHECKING:
-    from pipeline.inference import Session
+    from pipeline.inference import AttentionWeights, Session
 
 HELP = "translate a text, or each line of standard input, with a trained run"
 _N_BEST = whole_number(1, 2**63 - 1)  # the run's search limits it further
