@@ -19,6 +19,7 @@ from pipeline.core.atomic import atomic_dir
 from pipeline.core.params import Run
 from pipeline.promotion import retokenize
 from pipeline.promotion.stage_commands import CODE, Commands, Launch, run_stage
+from pipeline.scoring import metrics_file
 from pipeline.scoring.tasks import bleu_tokenizer
 from pipeline.text.encode import describe
 from pipeline.text.tokens import Text
@@ -131,7 +132,8 @@ class StageOutputs:
 
     def notes(self) -> list[str]:
         """Warnings about the scores by the evaluate stage."""
-        notes: list[str] = json.loads(self.metrics.read_text(encoding="utf-8")).get("notes", [])
+        metrics = metrics_file.read(self.metrics, f"Remove {self.folder}; it is written again.")
+        notes: list[str] = metrics.get("notes", [])
         return notes
 
 

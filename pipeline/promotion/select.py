@@ -5,12 +5,12 @@ champion by luck alone, and a test that does not know of the other nineteen find
 more often than its level says. Runs of one configuration with different seeds are contenders like
 any other. A translator is chosen by perplexity, since the valid split is not decoded."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import refuse
+from pipeline.scoring import metrics_file
 from pipeline.scoring.tasks import promotion
 
 
@@ -34,16 +34,8 @@ def select_challenger(metrics: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def load_metrics(folder: Path, runs: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Load `<run>.json` from the folder for each run; raise UserError for a run without one."""
-    metrics = {}
-    for run in runs:
-        path = folder / f"{run}.json"
-        if not path.exists():
-            raise refuse(
-                str(path), "no such file", f"the scores of the run {run}", "Run `dvc repro`."
-            )
-        metrics[run] = json.loads(path.read_text(encoding="utf-8"))
-    return metrics
+    """Load `<run>.json` from the folder for each run; UserError if one is absent or damaged."""
+    return {run: metrics_file.read(folder / f"{run}.json") for run in runs}
 
 
 def _validation_score(run: str, metrics: Mapping[str, Any], key: str) -> float:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core import config, params, tables
-from pipeline.core.errors import read_json, refuse
+from pipeline.core.errors import refuse
+from pipeline.scoring import metrics_file
 from pipeline.scoring.significance import Bootstrap, Pair, pairs
 from pipeline.scoring.tasks import Scoring, load_scoring, text_config
 from pipeline.text.tokens import Text
@@ -112,7 +113,7 @@ def _group(file: Path, results: list[Result], scores: Path, evaluation: params.E
 
 
 def _metrics(path: Path, run: params.Run) -> dict[str, Any]:
-    metrics = read_json(path, f"the scores of the run {path.stem}", "Run `dvc repro`.")
+    metrics = metrics_file.read(path)
     if (metrics.get("task"), metrics.get("corpus")) != (run.task, run.corpus):
         raise refuse(
             str(path),

@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.core import tables
 from pipeline.core.errors import read_json, refuse
 from pipeline.dag.paths import RunPaths
+from pipeline.scoring import metrics_file
 from pipeline.tracking import describe
 
 _DIGEST = re.compile(r"[\w-]{1,128}", re.ASCII)
@@ -114,9 +115,7 @@ def _facts(path: Path, name: str) -> dict[str, Any]:
 
 def _metrics(paths: RunPaths, name: str) -> dict[str, Any]:
     path = paths.option("evaluate", name, "metrics")
-    if not path.exists():
-        return {}
-    return read_json(path, _EXPECTED, f"Run `dvc repro -f evaluate@{name}`.")
+    return metrics_file.read(path) if path.exists() else {}
 
 
 def _is_evaluated(stages: Mapping[str, Any], name: str) -> bool:

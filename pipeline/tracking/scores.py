@@ -1,10 +1,10 @@
 """The ranking score of a version as text, with its interval, as in the comparison."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from pipeline.core import config
+from pipeline.scoring import metrics_file
 from pipeline.scoring.tasks import Scoring
 from pipeline.tracking.lineage import EvaluatedRun
 
@@ -22,12 +22,12 @@ def score_line(root: Path, run: EvaluatedRun) -> str:
     path = next((path for path in run.outs if path.endswith(f"/{run.run}.json")), None)
     if path is None or not (root / path).exists():
         return _NONE
-    metrics: Any = json.loads((root / path).read_text(encoding="utf-8"))
+    metrics = metrics_file.read(root / path)
 
     task = config.named_module("pipeline.scoring.tasks", run.task, f"runs.{run.run}.task")
     scoring: Scoring = task.scoring(bool(run.corpus_block["text"]["lowercase"]))
-    key = metrics.get("ranked_by", scoring.main) if isinstance(metrics, dict) else scoring.main
-    score = metrics
+    key = metrics.get("ranked_by", scoring.main)
+    score: Any = metrics
     for part in (_SPLIT, *key.split(".")):
         score = score.get(part) if isinstance(score, dict) else None
     if not isinstance(score, dict):

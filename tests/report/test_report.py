@@ -379,7 +379,7 @@ def test_a_run_without_scores_is_refused_in_one_line(project: Path) -> None:
     assert done.returncode == 2
     assert done.stderr == (
         "seqline: reports/metrics/lstm.json: got no such file; expected the scores of the run "
-        "lstm. Run `dvc repro`.\n"
+        "lstm. Run `dvc repro -f evaluate@lstm`.\n"
     )
     assert not (project / "reports/comparison.md").exists()
 
