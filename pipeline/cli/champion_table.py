@@ -21,12 +21,12 @@ def promote(root: Path, what: str, number: int | None, why: str | None) -> str:
     version = _present(root, what) if number is None else registry.version(root, what, number)
     before = registry.champion(root, version.name)
     if before is not None and before.version == version.version:
-        return f"{_said(version)} is champion already"
+        return f"{_describe(version)} is champion already"
     registry.promote(
         root, version, {"by": "hand"} if why is None else {"by": "hand", "why": why}, over=before
     )
-    return f"{_said(version)} is champion" + (
-        f" in place of {_said(before)}" if before is not None else ""
+    return f"{_describe(version)} is champion" + (
+        f" in place of {_describe(before)}" if before is not None else ""
     )
 
 
@@ -48,7 +48,7 @@ def rollback(root: Path, name: str) -> str:
     """Make the champion before the present one of the registered model champion again."""
     from pipeline.tracking import registry  # imports mlflow: a second
 
-    return f"{_said(registry.rollback(root, name))} is champion again"
+    return f"{_describe(registry.rollback(root, name))} is champion again"
 
 
 def table(root: Path, history: bool) -> str:
@@ -67,7 +67,7 @@ def table(root: Path, history: bool) -> str:
     )
 
 
-def of(root: Path, what: str) -> str:
+def versions_of(root: Path, what: str) -> str:
     """The versions that the file or folder `what`, or what has this md5, went into or came out
     with."""
     from pipeline.tracking import registry  # imports mlflow: a second
@@ -97,7 +97,7 @@ def _row(name: str, reign: ChampionPeriod) -> tuple[str, ...]:
     return name, str(version.version), version.run, version.score, since, _commit(version), why
 
 
-def _said(version: Version) -> str:
+def _describe(version: Version) -> str:
     return f"{version} ({version.run}, {version.score})"
 
 

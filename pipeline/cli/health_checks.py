@@ -37,7 +37,7 @@ class Finding(NamedTuple):
     detail: str
 
 
-def examine(root: Path) -> list[Finding]:
+def run_checks(root: Path) -> list[Finding]:
     """Every finding about the project at `root`, in the order in which one would mend them."""
     looks: list[Callable[[Path], Finding]] = [
         python,
@@ -46,7 +46,7 @@ def examine(root: Path) -> list[Finding]:
         disk,
         git,
         params,
-        leftovers,
+        abandoned_outputs,
     ]
     return [
         look(root) for look in [*looks, repairs, dvc, cache, lock, store, mirror, cluster, prefect]
@@ -113,7 +113,7 @@ def git(root: Path) -> Finding:
     if (line := project.git_refusal(root)) is not None:
         return Finding("warn", "git", line.removeprefix("git: "))
 
-    status, said = _said(root, "git", "rev-parse", "--short", "HEAD")
+    status, said = run_command(root, "git", "rev-parse", "--short", "HEAD")
     if status and not any((folder / ".git").exists() for folder in (root, *root.parents)):
         return Finding(
             "warn", "git", "none, as core.no_scm says: runs are recorded without a commit"
@@ -133,7 +133,7 @@ def params(root: Path) -> Finding:
         return Finding("FAIL", "params", str(error))
 
 
-def leftovers(root: Path) -> Finding:
+def abandoned_outputs(root: Path) -> Finding:
     """Outputs of runs that params.yaml no longer has: stages that depend on whole folders would see
     them."""
     try:
@@ -158,7 +158,7 @@ def repairs(root: Path) -> Finding:
 
 def dvc(root: Path) -> Finding:
     """Return whether DVC starts here."""
-    status, said = _said(root, "dvc", "root")
+    status, said = run_command(root, "dvc", "root")
     if status:
         return Finding("FAIL", "dvc", f"{said}; run `dvc init`")
     return Finding("ok", "dvc", f"{_version('dvc')}, initialised")
@@ -166,7 +166,7 @@ def dvc(root: Path) -> Finding:
 
 def cache(root: Path) -> Finding:
     """DVC's cache: where it is and whether it can be written."""
-    status, said = _said(root, "dvc", "cache", "dir")
+    status, said = run_command(root, "dvc", "cache", "dir")
     folder = root / said
     if status:
         return Finding("FAIL", "cache", said)
@@ -180,7 +180,7 @@ def cache(root: Path) -> Finding:
 
 def lock(root: Path) -> Finding:
     """Check that `dvc.lock` and the outputs agree with params.yaml and the code."""
-    status, said = _said(root, "dvc", "status", "--quiet")
+    status, said = run_command(root, "dvc", "status", "--quiet")
     if "lock" in said.lower():
         return Finding("warn", "lock", "held by another dvc; try again when it is done")
     if said:
@@ -218,7 +218,7 @@ def _server(uri: str) -> Finding:
         answer = requests.get(f"{uri.rstrip('/')}/health", timeout=_PATIENCE)
         answer.raise_for_status()
     except requests.RequestException as error:
-        return _unheard(uri, error)
+        return _unreachable(uri, error)
     return Finding("ok", "store", f"{redact(uri)} answers {answer.status_code}")
 
 
@@ -232,14 +232,14 @@ def _database(uri: str) -> Finding:
                 return Finding("ok", "store", f"{redact(uri)} ({_YET_TO_COME})")
             runs = opened.scalar(sqlalchemy.text("select count(*) from runs"))
     except sqlalchemy.exc.OperationalError as error:
-        return _unheard(uri, error)
+        return _unreachable(uri, error)
     except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
         # no address of a database, or no driver for it
         return Finding("FAIL", "store", f"{redact(uri)}: {describe_error(error)}")
     return Finding("ok", "store", f"{redact(uri)} with {runs} runs")
 
 
-def _unheard(uri: str, error: Exception) -> Finding:
+def _unreachable(uri: str, error: Exception) -> Finding:
     return Finding(
         "warn",
         "store",
@@ -297,7 +297,7 @@ def prefect(root: Path) -> Finding:
     )
 
 
-def _said(root: Path, *command: str) -> tuple[int, str]:
+def run_command(root: Path, *command: str) -> tuple[int, str]:
     """A command's exit status, and what it said, in one line."""
     inside = {
         **os.environ,

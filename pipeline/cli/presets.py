@@ -27,7 +27,7 @@ def _null(writer: Any, _: None) -> Any:
     return writer.represent_scalar("tag:yaml.org,2002:null", "null")
 
 
-class _SayingNull(RoundTripRepresenter):
+class _NullRepresenter(RoundTripRepresenter):
     """Writes `null` where ruamel.yaml leaves a gap. A class of its own, as DVC writes `dvc.lock` by
     ruamel's."""
 
@@ -86,7 +86,7 @@ def changed(text: str, changes: list[str]) -> str:
     round_trip = YAML()
     round_trip.width, round_trip.preserve_quotes = 4096, True
     round_trip.indent(mapping=2, sequence=4, offset=2)
-    round_trip.Representer = _SayingNull
+    round_trip.Representer = _NullRepresenter
     content = round_trip.load(text)
     for change in changes:
         key, equals, value = change.partition("=")

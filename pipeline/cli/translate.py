@@ -43,7 +43,7 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
     """Print the translations."""
     from pipeline.cli import trained_run
 
-    session = trained_run.together(root, arguments.runs)
+    session = trained_run.open_ensemble(root, arguments.runs)
     lines = input_text.texts(arguments.text)
     translate(session, lines, arguments.n_best, arguments.prefix, arguments.heatmap)
 
@@ -60,7 +60,7 @@ def translate(
 
     Every answer begins with `prefix`, where there is one. For a blank line, and for one that cannot
     be read, there is a blank line in place of each answer, so that lines can be counted."""
-    from pipeline.cli.trained_run import Answers
+    from pipeline.cli.trained_run import PredictionStream
     from pipeline.inference import EMPTY
 
     session.translate([], n_best)  # refuse options that fit no text before the first is read
@@ -70,7 +70,7 @@ def translate(
         _translate_one(session, list(lines), n_best, prefix, heatmap)
         return
 
-    answers = Answers(
+    answers = PredictionStream(
         lines, lambda texts: session.translate(texts, n_best, prefix and [prefix] * len(texts))
     )
     for _, hypotheses in answers:

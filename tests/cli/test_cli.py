@@ -409,7 +409,7 @@ def test_doctor_says_what_is_wrong_and_fails_only_for_what_will_not_work(
     )
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("SEQLINE_MIRROR", str(project / "nowhere"))
-    found = {finding.subject: finding for finding in health_checks.examine(project)}
+    found = {finding.subject: finding for finding in health_checks.run_checks(project)}
     assert found["dvc"].state == "FAIL", "the project was never initialised for DVC"
     assert "dvc init" in found["dvc"].detail
     assert found["mirror"].state == "FAIL"
@@ -666,7 +666,7 @@ def test_a_text_that_the_model_refuses_leaves_the_others_their_answers() -> None
         return [text.upper() for text in texts]
 
     lines = input_text.lines(io.StringIO("a\nbad\nb\nbad\n" + "c\n" * 100))
-    answers = trained_run.Answers(lines, answer)
+    answers = trained_run.PredictionStream(lines, answer)
     assert [answer for _, answer in answers] == ["A", None, "B", None, *["C"] * 100]
     expected = "standard input, line 2: text: got bad; expected good. Not answered either: line 4."
     with pytest.raises(UserError, match=f"^{expected}$"):
