@@ -10,7 +10,7 @@ from pipeline.tracking import lineage
 from pipeline.tracking.versions import ChampionPeriod, Version
 
 _HEADER = ("model", "version", "run", "score", "since (UTC)", "commit", "why")
-_UNKNOWN = "set by hand"
+_UNKNOWN = "set manually"
 
 
 def promote(root: Path, what: str, number: int | None, why: str | None) -> str:
@@ -57,8 +57,8 @@ def table(root: Path, history: bool) -> str:
 
     rows = [
         row
-        for name, reigns in registry.champions(root).items()
-        for row in _rows(name, reigns, history)
+        for name, periods in registry.champions(root).items()
+        for row in _rows(name, periods, history)
     ]
     return (
         _aligned([_HEADER, *rows])
@@ -73,27 +73,28 @@ def versions_of(root: Path, what: str) -> str:
     from pipeline.tracking import registry  # imports mlflow: a second
 
     path, md5 = lineage.resolve_hash(root, what)
-    found = registry.versions_with(root, path, md5)
-    if not found:
+    versions = registry.versions_with(root, path, md5)
+    if not versions:
         return f"{path or md5}: in no version" + (f" as it is now ({md5})" if path else "")
     return _aligned(
         [
             ("version", "run", "score", "commit"),
-            *((str(v), v.run, v.score, _commit(v)) for v in found),
+            *((str(v), v.run, v.score, _commit(v)) for v in versions),
         ]
     )
 
 
-def _rows(name: str, reigns: Sequence[ChampionPeriod], history: bool) -> list[tuple[str, ...]]:
-    if not reigns:
+def _rows(name: str, periods: Sequence[ChampionPeriod], history: bool) -> list[tuple[str, ...]]:
+    if not periods:
         return [(name, "–", "none yet", "", "", "", "")]
-    shown = reigns if history else reigns[:1]
-    return [_row(name if not place else "", reign) for place, reign in enumerate(shown)]
+    shown = periods if history else periods[:1]
+    return [_row(name if not place else "", period) for place, period in enumerate(shown)]
 
 
-def _row(name: str, reign: ChampionPeriod) -> tuple[str, ...]:
-    version, why = reign.version, ", ".join(f"{key}: {text}" for key, text in reign.why.items())
-    since = reign.since or _UNKNOWN
+def _row(name: str, period: ChampionPeriod) -> tuple[str, ...]:
+    version = period.version
+    why = ", ".join(f"{key}: {text}" for key, text in period.why.items())
+    since = period.since or _UNKNOWN
     return name, str(version.version), version.run, version.score, since, _commit(version), why
 
 
@@ -107,7 +108,7 @@ def _commit(version: Version) -> str:
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
     """Columns as wide as their widest cell."""
-    # others may have written into the registry
+    # Others may have written into the registry: no control characters on the terminal.
     rows = [tuple(printable(cell) for cell in row) for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = (

@@ -72,9 +72,10 @@ def use(root: Path, name: str, changes: list[str], force: bool) -> list[Path]:
         yaml_reader.value(text, "the committed params.yaml")
     text = changed(text, changes)
 
-    with atomic_file(target) as beside:
-        beside.write_text(text, encoding="utf-8")
-        validate_params.check(beside)
+    with atomic_file(target) as temporary:
+        # Checked before the context ends, as only then it replaces params.yaml.
+        temporary.write_text(text, encoding="utf-8")
+        validate_params.check(temporary)
     return prune.remove_outputs(root)
 
 

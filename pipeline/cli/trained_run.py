@@ -19,6 +19,8 @@ def open_ensemble(root: Path, names: list[str]) -> Session:
     """The runs as one ensemble, searched as the first is; UserError if their vocabularies are not
     the same."""
     [first, *others] = [open_run(root, name) for name in names]
+
+    # An ensemble combines the distributions at each step: an id must mean the same in all models.
     runs = config.section(root / "params.yaml", "runs")
     vocabularies = {
         name: paths.option_path(root, "predict", name, runs[name], "vocab") for name in names
@@ -58,12 +60,14 @@ def run_folders(root: Path, name: str) -> tuple[Path, Path, dict[str, Any] | Non
             "a trained run",
             "Run `dvc repro`, or `dvc pull`.",
         )
-    trained, asked = load_run(model, runs[name]["search"]).corpus, runs[name]["corpus"]
-    if trained != asked:
+    # params.yaml may have changed since the training.
+    trained_corpus = load_run(model, runs[name]["search"]).corpus
+    corpus = runs[name]["corpus"]
+    if trained_corpus != corpus:
         raise refuse(
             f"--run {name}",
-            f"a model of {trained}",
-            f"one of {asked}, as params.yaml says",
+            f"a model of {trained_corpus}",
+            f"one of {corpus}, as params.yaml says",
             "Run `dvc repro`.",
         )
     return model, vocab, runs[name]["search"]
@@ -94,9 +98,7 @@ class PredictionStream(Generic[T]):
         if not self._bad:
             return
         assert self._bad[0].error is not None
-        others = (
-            f" Not answered either: {line_numbers(self._bad[1:])}." if len(self._bad) > 1 else ""
-        )
+        others = f" Also failed: {line_numbers(self._bad[1:])}." if len(self._bad) > 1 else ""
         raise UserError(f"{self._bad[0].error}{others}")
 
     def _answered(self, lines: Sequence[Line]) -> list[T | None]:

@@ -55,8 +55,8 @@ def translate(
     prefix: str | None,
     heatmap: Path | None,
 ) -> None:
-    """Print the best answer to each text, or the `n_best` with their log-probabilities; draw where
-    the model looked.
+    """Print the best answer to each text, or the `n_best` with their log-probabilities; draw the
+    attention weights.
 
     Every answer begins with `prefix`, where there is one. For a blank line, and for one that cannot
     be read, there is a blank line in place of each answer, so that lines can be counted."""
@@ -119,5 +119,5 @@ def draw(attention: "Attention", out: Path) -> None:
         }
         for name, weights in attention.weights.items()
     ]
-    with atomic_file(out) as beside:
-        heatmap(pa.Table.from_pylist(rows, tables.ATTENTION), 0, beside)
+    with atomic_file(out) as temporary:
+        heatmap(pa.Table.from_pylist(rows, tables.ATTENTION), 0, temporary)

@@ -1,4 +1,4 @@
-"""The `seqline` command: presets, leftovers, doctor, and what it refuses."""
+"""The `seqline` command: presets, abandoned outputs, doctor, and what it refuses."""
 
 import base64
 import io
@@ -476,7 +476,7 @@ def test_doctor_counts_the_runs_of_a_database_and_makes_no_table_in_it(
     file = project / "other.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite+pysqlite:///{file}")
     assert health_checks.store(project).detail.endswith(
-        "(made at the first training or `seqline sync`)"
+        "(created at the first training or `seqline sync`)"
     )
     with sqlite3.connect(file) as opened:
         assert opened.execute("select * from sqlite_master").fetchall() == []
@@ -668,7 +668,7 @@ def test_a_text_that_the_model_refuses_leaves_the_others_their_answers() -> None
     lines = input_text.lines(io.StringIO("a\nbad\nb\nbad\n" + "c\n" * 100))
     answers = trained_run.PredictionStream(lines, answer)
     assert [answer for _, answer in answers] == ["A", None, "B", None, *["C"] * 100]
-    expected = "standard input, line 2: text: got bad; expected good. Not answered either: line 4."
+    expected = "standard input, line 2: text: got bad; expected good. Also failed: line 4."
     with pytest.raises(UserError, match=f"^{expected}$"):
         answers.finish()
 

@@ -419,7 +419,11 @@ def test_two_runs_together_answer_as_an_ensemble(
     assert capsys.readouterr().out.splitlines() == [answer.text for answer in mixed]
     with pytest.raises(UserError, match=r"^run: got ensemble; expected a model with attention"):
         translate.translate(
-            trained_run.open_ensemble(project, TRANSLATORS), lines[:1], None, None, project / "a.png"
+            trained_run.open_ensemble(project, TRANSLATORS),
+            lines[:1],
+            None,
+            None,
+            project / "a.png",
         )
     with pytest.raises(
         UserError, match=r"^--run recurrent_lm: .* data/vocab/story; expected data/vocab/pairs"
