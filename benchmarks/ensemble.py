@@ -74,7 +74,7 @@ def normalize(root: Path, name: str, texts: list[str]) -> list[str]:
 
 def ensemble(root: Path, names: list[str], encoded: Path) -> list[str]:
     """Translate every row of the encoded split by the ensemble of the runs."""
-    session = trained_run.together(root, names)
+    session = trained_run.open_ensemble(root, names)
     table = tables.read(encoded, translation.SCHEMA)
     hypotheses = predictions.search_rows(
         session, translation.prompts(table, session.device), table["row"].to_numpy()

@@ -10,7 +10,7 @@ from pipeline.tracking import lineage
 from pipeline.tracking.versions import ChampionPeriod, Version
 
 _HEADER = ("model", "version", "run", "score", "since (UTC)", "commit", "why")
-_UNKNOWN = "set by hand"
+_UNKNOWN = "set manually"
 
 
 def promote(root: Path, what: str, number: int | None, why: str | None) -> str:
@@ -21,12 +21,12 @@ def promote(root: Path, what: str, number: int | None, why: str | None) -> str:
     version = _present(root, what) if number is None else registry.version(root, what, number)
     before = registry.champion(root, version.name)
     if before is not None and before.version == version.version:
-        return f"{_said(version)} is champion already"
+        return f"{_describe(version)} is champion already"
     registry.promote(
         root, version, {"by": "hand"} if why is None else {"by": "hand", "why": why}, over=before
     )
-    return f"{_said(version)} is champion" + (
-        f" in place of {_said(before)}" if before is not None else ""
+    return f"{_describe(version)} is champion" + (
+        f" in place of {_describe(before)}" if before is not None else ""
     )
 
 
@@ -48,7 +48,7 @@ def rollback(root: Path, name: str) -> str:
     """Make the champion before the present one of the registered model champion again."""
     from pipeline.tracking import registry  # imports mlflow: a second
 
-    return f"{_said(registry.rollback(root, name))} is champion again"
+    return f"{_describe(registry.rollback(root, name))} is champion again"
 
 
 def table(root: Path, history: bool) -> str:
@@ -57,8 +57,8 @@ def table(root: Path, history: bool) -> str:
 
     rows = [
         row
-        for name, reigns in registry.champions(root).items()
-        for row in _rows(name, reigns, history)
+        for name, periods in registry.champions(root).items()
+        for row in _rows(name, periods, history)
     ]
     return (
         _aligned([_HEADER, *rows])
@@ -67,37 +67,38 @@ def table(root: Path, history: bool) -> str:
     )
 
 
-def of(root: Path, what: str) -> str:
+def versions_of(root: Path, what: str) -> str:
     """The versions that the file or folder `what`, or what has this md5, went into or came out
     with."""
     from pipeline.tracking import registry  # imports mlflow: a second
 
     path, md5 = lineage.resolve_hash(root, what)
-    found = registry.versions_with(root, path, md5)
-    if not found:
+    versions = registry.versions_with(root, path, md5)
+    if not versions:
         return f"{path or md5}: in no version" + (f" as it is now ({md5})" if path else "")
     return _aligned(
         [
             ("version", "run", "score", "commit"),
-            *((str(v), v.run, v.score, _commit(v)) for v in found),
+            *((str(v), v.run, v.score, _commit(v)) for v in versions),
         ]
     )
 
 
-def _rows(name: str, reigns: Sequence[ChampionPeriod], history: bool) -> list[tuple[str, ...]]:
-    if not reigns:
+def _rows(name: str, periods: Sequence[ChampionPeriod], history: bool) -> list[tuple[str, ...]]:
+    if not periods:
         return [(name, "–", "none yet", "", "", "", "")]
-    shown = reigns if history else reigns[:1]
-    return [_row(name if not place else "", reign) for place, reign in enumerate(shown)]
+    shown = periods if history else periods[:1]
+    return [_row(name if not place else "", period) for place, period in enumerate(shown)]
 
 
-def _row(name: str, reign: ChampionPeriod) -> tuple[str, ...]:
-    version, why = reign.version, ", ".join(f"{key}: {text}" for key, text in reign.why.items())
-    since = reign.since or _UNKNOWN
+def _row(name: str, period: ChampionPeriod) -> tuple[str, ...]:
+    version = period.version
+    why = ", ".join(f"{key}: {text}" for key, text in period.why.items())
+    since = period.since or _UNKNOWN
     return name, str(version.version), version.run, version.score, since, _commit(version), why
 
 
-def _said(version: Version) -> str:
+def _describe(version: Version) -> str:
     return f"{version} ({version.run}, {version.score})"
 
 
@@ -107,7 +108,7 @@ def _commit(version: Version) -> str:
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
     """Columns as wide as their widest cell."""
-    # others may have written into the registry
+    # Others may have written into the registry: no control characters on the terminal.
     rows = [tuple(printable(cell) for cell in row) for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = (

@@ -21,6 +21,6 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
     from pipeline.cli import champion_table
 
     if arguments.of is not None:
-        print_escaped(champion_table.of(root, arguments.of))
+        print_escaped(champion_table.versions_of(root, arguments.of))
     else:
         print_escaped(champion_table.table(root, arguments.history))

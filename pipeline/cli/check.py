@@ -1,9 +1,9 @@
-"""`seqline check`: validate params.yaml before anything runs."""
+"""`seqline check`: validate params.yaml and flow.yaml before anything runs."""
 
 import argparse
 from pathlib import Path
 
-HELP = "validate all of params.yaml as strictly as the stages do, before anything runs"
+HELP = "validate params.yaml and flow.yaml as strictly as the stages do, before anything runs"
 
 
 def add(parser: argparse.ArgumentParser) -> None:

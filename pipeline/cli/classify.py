@@ -24,12 +24,12 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
     from pipeline.core import params
     from pipeline.predictions.classification import NO_LABEL, Classifier
 
-    model, vocab, _ = trained_run.found(root, arguments.run)
+    model, vocab, _ = trained_run.run_folders(root, arguments.run)
     classifier = Classifier.open(model, vocab, params.compute(root / "params.yaml").device)
 
     blank = []
     lines = input_text.texts(arguments.text)
-    answers = trained_run.Answers(lines, classifier.classify)
+    answers = trained_run.PredictionStream(lines, classifier.classify)
     for line, answer in answers:
         if answer is None:
             print()

@@ -22,5 +22,5 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
     from pipeline.cli import trained_run
 
     prefix = checked_text(arguments.prefix, "PREFIX")
-    session = trained_run.opened(root, arguments.run)
+    session = trained_run.open_run(root, arguments.run)
     print(printable(session.generate([prefix], arguments.seed)[0]))

@@ -1,5 +1,4 @@
-"""`seqline doctor`: everything around the project that can be wrong, looked at and said in a line
-each."""
+"""Checks of `seqline doctor`, one line each."""
 
 import importlib.metadata
 import os
@@ -24,33 +23,39 @@ from pipeline.tracking import describe
 
 _GIGABYTE = 10**9
 _LITTLE_GIGABYTES = 5
-_SECONDS = 120
-_PATIENCE = 5  # seconds for a store to answer
-_YET_TO_COME = "made at the first training or `seqline sync`"
+_COMMAND_TIMEOUT = 120  # seconds
+_STORE_TIMEOUT = 5  # seconds
+_YET_TO_COME = "created at the first training or `seqline sync`"
 
 
 class Finding(NamedTuple):
-    """Result of one examination; only FAIL means that something will not work."""
+    """Result of one check; only FAIL means that something will not work."""
 
     state: Literal["ok", "warn", "FAIL"]
     subject: str
     detail: str
 
 
-def examine(root: Path) -> list[Finding]:
-    """Every finding about the project at `root`, in the order in which one would fix them."""
-    looks: list[Callable[[Path], Finding]] = [
+def run_checks(root: Path) -> list[Finding]:
+    """Every finding about the project at `root`, in the order in which to fix them."""
+    checks: list[Callable[[Path], Finding]] = [
         python,
         packages,
         devices,
         disk,
         git,
         params,
-        leftovers,
+        abandoned_outputs,
+        repairs,  # before the checks of DVC, which read what it repairs
+        dvc,
+        cache,
+        lock,
+        store,
+        mirror,
+        cluster,
+        prefect,
     ]
-    return [
-        look(root) for look in [*looks, repairs, dvc, cache, lock, store, mirror, cluster, prefect]
-    ]
+    return [check(root) for check in checks]
 
 
 def python(root: Path) -> Finding:
@@ -71,15 +76,16 @@ def packages(root: Path) -> Finding:
         for line in (root / "constraints.txt").read_text().splitlines()
         if "==" in line
     )
-    there = {name: found for name in pins if (found := _version(name))}
-    other = [
-        f"{name} {found} (pinned {pins[name]})"
-        for name, found in there.items()
-        if found.split("+")[0] != pins[name]
+    installed = {name: version for name in pins if (version := _version(name))}
+    # Builds of torch for one device have a suffix that the pin lacks, such as 2.9.0+cpu.
+    different = [
+        f"{name} {version} (pinned {pins[name]})"
+        for name, version in installed.items()
+        if version.split("+")[0] != pins[name]
     ]
-    if other:
-        return Finding("warn", "packages", f"{', '.join(other)}; `make test` brings .venv level")
-    return Finding("ok", "packages", f"{len(there)} installed, each at its pin")
+    if different:
+        return Finding("warn", "packages", f"{', '.join(different)}; `make test` updates .venv")
+    return Finding("ok", "packages", f"{len(installed)} installed, each at its pin")
 
 
 def _version(name: str) -> str | None:
@@ -113,15 +119,15 @@ def git(root: Path) -> Finding:
     if (line := project.git_refusal(root)) is not None:
         return Finding("warn", "git", line.removeprefix("git: "))
 
-    status, said = _said(root, "git", "rev-parse", "--short", "HEAD")
+    status, output = run_command(root, "git", "rev-parse", "--short", "HEAD")
     if status and not any((folder / ".git").exists() for folder in (root, *root.parents)):
         return Finding(
             "warn", "git", "none, as core.no_scm says: runs are recorded without a commit"
         )
     return (
-        Finding("FAIL", "git", said or "no repository")
+        Finding("FAIL", "git", output or "no repository")
         if status
-        else Finding("ok", "git", f"at {said}")
+        else Finding("ok", "git", f"at {output}")
     )
 
 
@@ -133,17 +139,17 @@ def params(root: Path) -> Finding:
         return Finding("FAIL", "params", str(error))
 
 
-def leftovers(root: Path) -> Finding:
+def abandoned_outputs(root: Path) -> Finding:
     """Outputs of runs that params.yaml no longer has: stages that depend on whole folders would see
     them."""
     try:
         gone = [str(path.relative_to(root)) for path in paths.abandoned_outputs(root)]
     except UserError as error:
-        return Finding("FAIL", "leftovers", str(error))
+        return Finding("FAIL", "abandoned outputs", str(error))
     return (
-        Finding("warn", "leftovers", f"{', '.join(gone)}; `seqline prune`")
+        Finding("warn", "abandoned outputs", f"{', '.join(gone)}; `seqline prune`")
         if gone
-        else Finding("ok", "leftovers", "none")
+        else Finding("ok", "abandoned outputs", "none")
     )
 
 
@@ -158,33 +164,34 @@ def repairs(root: Path) -> Finding:
 
 def dvc(root: Path) -> Finding:
     """Return whether DVC starts here."""
-    status, said = _said(root, "dvc", "root")
+    status, output = run_command(root, "dvc", "root")
     if status:
-        return Finding("FAIL", "dvc", f"{said}; run `dvc init`")
+        return Finding("FAIL", "dvc", f"{output}; run `dvc init`")
     return Finding("ok", "dvc", f"{_version('dvc')}, initialised")
 
 
 def cache(root: Path) -> Finding:
     """DVC's cache: where it is and whether it can be written."""
-    status, said = _said(root, "dvc", "cache", "dir")
-    folder = root / said
+    status, output = run_command(root, "dvc", "cache", "dir")
+    folder = root / output
     if status:
-        return Finding("FAIL", "cache", said)
+        return Finding("FAIL", "cache", output)
     if not folder.exists():
-        return Finding("ok", "cache", f"{said} (nothing in it yet)")
+        return Finding("ok", "cache", f"{output} (nothing in it yet)")
     writable = os.access(folder, os.W_OK)
     return Finding(
-        "ok" if writable else "FAIL", "cache", f"{said}{'' if writable else ' cannot be written'}"
+        "ok" if writable else "FAIL", "cache", f"{output}{'' if writable else ' cannot be written'}"
     )
 
 
 def lock(root: Path) -> Finding:
     """Check that `dvc.lock` and the outputs agree with params.yaml and the code."""
-    status, said = _said(root, "dvc", "status", "--quiet")
-    if "lock" in said.lower():
+    status, output = run_command(root, "dvc", "status", "--quiet")
+    # DVC names the lock in its error if another process holds it.
+    if "lock" in output.lower():
         return Finding("warn", "lock", "held by another dvc; try again when it is done")
-    if said:
-        return Finding("FAIL", "lock", said)
+    if output:
+        return Finding("FAIL", "lock", output)
     return (
         Finding("warn", "lock", "stages have changed; `dvc repro`")
         if status
@@ -199,13 +206,16 @@ def store(root: Path) -> Finding:
     if uri.startswith(("http://", "https://")):
         return _server(uri)
     if uri.startswith("databricks"):
-        return Finding("warn", "store", f"{redact(uri)} is not looked at")
+        return Finding("warn", "store", f"{redact(uri)} is not checked")
+
     file = describe.database(root)
     if file is None:
         return _database(uri)
     if not file.exists():
         return Finding("ok", "store", f"{redact(uri)} ({_YET_TO_COME})")
+
     try:
+        # Read-only: a check must not change the database.
         with sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True) as opened:
             [[runs]] = opened.execute("select count(*) from runs")
     except sqlite3.Error as error:
@@ -215,36 +225,37 @@ def store(root: Path) -> Finding:
 
 def _server(uri: str) -> Finding:
     try:
-        answer = requests.get(f"{uri.rstrip('/')}/health", timeout=_PATIENCE)
+        answer = requests.get(f"{uri.rstrip('/')}/health", timeout=_STORE_TIMEOUT)
         answer.raise_for_status()
     except requests.RequestException as error:
-        return _unheard(uri, error)
+        return _unreachable(uri, error)
     return Finding("ok", "store", f"{redact(uri)} answers {answer.status_code}")
 
 
 def _database(uri: str) -> Finding:
-    """Look by SQLAlchemy, which makes no tables as MLflow's own client would."""
+    """Query through SQLAlchemy: MLflow's own client would create tables."""
     try:
-        patient = sqlalchemy.make_url(uri).get_backend_name() in ("postgresql", "mysql")
-        settings = {"connect_timeout": _PATIENCE} if patient else {}
+        # Not every driver has this option: sqlite3 refuses it.
+        has_timeout = sqlalchemy.make_url(uri).get_backend_name() in ("postgresql", "mysql")
+        settings = {"connect_timeout": _STORE_TIMEOUT} if has_timeout else {}
         with sqlalchemy.create_engine(uri, connect_args=settings).connect() as opened:
             if not sqlalchemy.inspect(opened).has_table("runs"):
                 return Finding("ok", "store", f"{redact(uri)} ({_YET_TO_COME})")
             runs = opened.scalar(sqlalchemy.text("select count(*) from runs"))
     except sqlalchemy.exc.OperationalError as error:
-        return _unheard(uri, error)
+        return _unreachable(uri, error)
     except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
         # no address of a database, or no driver for it
         return Finding("FAIL", "store", f"{redact(uri)}: {describe_error(error)}")
     return Finding("ok", "store", f"{redact(uri)} with {runs} runs")
 
 
-def _unheard(uri: str, error: Exception) -> Finding:
+def _unreachable(uri: str, error: Exception) -> Finding:
     return Finding(
         "warn",
         "store",
-        f"{redact(uri)}: {describe_error(error)}; trainings run on, "
-        "`seqline sync` catches up later",
+        f"{redact(uri)}: {describe_error(error)}; training continues; "
+        "run `seqline sync` when it is reachable",
     )
 
 
@@ -297,15 +308,21 @@ def prefect(root: Path) -> Finding:
     )
 
 
-def _said(root: Path, *command: str) -> tuple[int, str]:
-    """A command's exit status, and what it said, in one line."""
-    inside = {
+def run_command(root: Path, *command: str) -> tuple[int, str]:
+    """A command's exit status and its output, in one line."""
+    # The project's own dvc comes first, even if its environment is not activated.
+    environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
     }
     try:
         done = subprocess.run(
-            command, cwd=root, env=inside, capture_output=True, text=True, timeout=_SECONDS
+            command,
+            cwd=root,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=_COMMAND_TIMEOUT,
         )
     except (FileNotFoundError, subprocess.TimeoutExpired) as error:
         return 1, str(error)

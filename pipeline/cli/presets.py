@@ -27,7 +27,7 @@ def _null(writer: Any, _: None) -> Any:
     return writer.represent_scalar("tag:yaml.org,2002:null", "null")
 
 
-class _SayingNull(RoundTripRepresenter):
+class _NullRepresenter(RoundTripRepresenter):
     """Writes `null` where ruamel.yaml leaves a gap. A class of its own, as DVC writes `dvc.lock` by
     ruamel's."""
 
@@ -72,9 +72,10 @@ def use(root: Path, name: str, changes: list[str], force: bool) -> list[Path]:
         yaml_reader.value(text, "the committed params.yaml")
     text = changed(text, changes)
 
-    with atomic_file(target) as beside:
-        beside.write_text(text, encoding="utf-8")
-        validate_params.check(beside)
+    with atomic_file(target) as temporary:
+        # Checked before the context ends, as only then it replaces params.yaml.
+        temporary.write_text(text, encoding="utf-8")
+        validate_params.check(temporary)
     return prune.remove_outputs(root)
 
 
@@ -86,7 +87,7 @@ def changed(text: str, changes: list[str]) -> str:
     round_trip = YAML()
     round_trip.width, round_trip.preserve_quotes = 4096, True
     round_trip.indent(mapping=2, sequence=4, offset=2)
-    round_trip.Representer = _SayingNull
+    round_trip.Representer = _NullRepresenter
     content = round_trip.load(text)
     for change in changes:
         key, equals, value = change.partition("=")

@@ -54,8 +54,8 @@ def remove_outputs(root: Path) -> list[Path]:
 
 
 def remove_unused(root: Path) -> list[Path]:
-    """Remove logs, weights laid out for serving, states of trainings that were broken off, and
-    answers of comparisons in which nothing has changed for `UNUSED_DAYS` days."""
+    """Remove logs, weights laid out for serving, states of interrupted trainings, and
+    predictions of comparisons in which nothing has changed for `UNUSED_DAYS` days."""
     since = time.time() - UNUSED_DAYS * 86400
     folders = (root / folder for folder in state_dir.PRUNED)
     return _removed(

@@ -15,10 +15,12 @@ T = TypeVar("T")
 _NAMED = 10  # line numbers that a message names
 
 
-def together(root: Path, names: list[str]) -> Session:
+def open_ensemble(root: Path, names: list[str]) -> Session:
     """The runs as one ensemble, searched as the first is; UserError if their vocabularies are not
     the same."""
-    [first, *others] = [opened(root, name) for name in names]
+    [first, *others] = [open_run(root, name) for name in names]
+
+    # An ensemble combines the distributions at each step: an id must mean the same in all models.
     runs = config.section(root / "params.yaml", "runs")
     vocabularies = {
         name: paths.option_path(root, "predict", name, runs[name], "vocab") for name in names
@@ -34,15 +36,15 @@ def together(root: Path, names: list[str]) -> Session:
     return first.ensemble(others) if others else first
 
 
-def opened(root: Path, name: str) -> Session:
+def open_run(root: Path, name: str) -> Session:
     """The trained run called `name` in params.yaml; UserError if it is unknown or not trained
     yet."""
-    model, vocab, search = found(root, name)
+    model, vocab, search = run_folders(root, name)
     return Session.open(model, vocab, search, params.compute(root / "params.yaml").device)
 
 
-def found(root: Path, name: str) -> tuple[Path, Path, dict[str, Any] | None]:
-    """The folders of the run's model and vocabulary, and its `search:`; errors as `opened`."""
+def run_folders(root: Path, name: str) -> tuple[Path, Path, dict[str, Any] | None]:
+    """The folders of the run's model and vocabulary, and its `search:`; errors as `open_run`."""
     path = root / "params.yaml"
     runs = config.section(path, "runs")
     if name not in runs:
@@ -58,18 +60,20 @@ def found(root: Path, name: str) -> tuple[Path, Path, dict[str, Any] | None]:
             "a trained run",
             "Run `dvc repro`, or `dvc pull`.",
         )
-    trained, asked = load_run(model, runs[name]["search"]).corpus, runs[name]["corpus"]
-    if trained != asked:
+    # params.yaml may have changed since the training.
+    trained_corpus = load_run(model, runs[name]["search"]).corpus
+    corpus = runs[name]["corpus"]
+    if trained_corpus != corpus:
         raise refuse(
             f"--run {name}",
-            f"a model of {trained}",
-            f"one of {asked}, as params.yaml says",
+            f"a model of {trained_corpus}",
+            f"one of {corpus}, as params.yaml says",
             "Run `dvc repro`.",
         )
     return model, vocab, runs[name]["search"]
 
 
-class Answers(Generic[T]):
+class PredictionStream(Generic[T]):
     """Lines with the answers to them, a batch at a time; None for a line that cannot be answered.
 
     One bad line does not keep the others from their answers: `finish`, called at the end, raises
@@ -94,9 +98,7 @@ class Answers(Generic[T]):
         if not self._bad:
             return
         assert self._bad[0].error is not None
-        others = (
-            f" Not answered either: {line_numbers(self._bad[1:])}." if len(self._bad) > 1 else ""
-        )
+        others = f" Also failed: {line_numbers(self._bad[1:])}." if len(self._bad) > 1 else ""
         raise UserError(f"{self._bad[0].error}{others}")
 
     def _answered(self, lines: Sequence[Line]) -> list[T | None]:

@@ -43,7 +43,7 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
     """Print the translations."""
     from pipeline.cli import trained_run
 
-    session = trained_run.together(root, arguments.runs)
+    session = trained_run.open_ensemble(root, arguments.runs)
     lines = input_text.texts(arguments.text)
     translate(session, lines, arguments.n_best, arguments.prefix, arguments.heatmap)
 
@@ -55,12 +55,12 @@ def translate(
     prefix: str | None,
     heatmap: Path | None,
 ) -> None:
-    """Print the best answer to each text, or the `n_best` with their log-probabilities; draw where
-    the model looked.
+    """Print the best answer to each text, or the `n_best` with their log-probabilities; draw the
+    attention weights.
 
     Every answer begins with `prefix`, where there is one. For a blank line, and for one that cannot
     be read, there is a blank line in place of each answer, so that lines can be counted."""
-    from pipeline.cli.trained_run import Answers
+    from pipeline.cli.trained_run import PredictionStream
     from pipeline.inference import EMPTY
 
     session.translate([], n_best)  # refuse options that fit no text before the first is read
@@ -70,7 +70,7 @@ def translate(
         _translate_one(session, list(lines), n_best, prefix, heatmap)
         return
 
-    answers = Answers(
+    answers = PredictionStream(
         lines, lambda texts: session.translate(texts, n_best, prefix and [prefix] * len(texts))
     )
     for _, hypotheses in answers:
@@ -119,5 +119,5 @@ def draw(attention: "AttentionWeights", out: Path) -> None:
         }
         for name, weights in attention.weights.items()
     ]
-    with atomic_file(out) as beside:
-        heatmap(pa.Table.from_pylist(rows, tables.ATTENTION), 0, beside)
+    with atomic_file(out) as temporary:
+        heatmap(pa.Table.from_pylist(rows, tables.ATTENTION), 0, temporary)

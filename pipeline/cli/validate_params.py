@@ -27,14 +27,19 @@ def check(path: Path) -> str:
             raise refuse(
                 str(key), "an unknown section", "one of " + ", ".join(SECTIONS), "Remove it."
             )
+
     compute = params.compute(path)
     devices.choose(compute.device, "compute.device")
     params.evaluation(path)
-    corpora, runs = _names(path, "corpora"), _names(path, "runs")
+
+    # Corpora first: a run is checked against its corpus's kind and vocabulary.
+    corpora = _names(path, "corpora")
+    runs = _names(path, "runs")
     kinds = {name: _corpus(path, name) for name in corpora}
     for name in runs:
         _run(path, name, kinds)
-    sections.load(path.parent)
+
+    sections.load(path.parent)  # flow.yaml
     return (
         f"{path.name}: {len(corpora)} corpora and {len(runs)} runs, all in order "
         f"({', '.join(runs)})"
@@ -43,28 +48,32 @@ def check(path: Path) -> str:
 
 def _names(path: Path, key: str) -> list[str]:
     """The blocks' names: they become names of folders and of DVC's stages."""
-    found = config.section(path, key)
-    if not isinstance(found, dict) or not found:
-        raise refuse(key, found, "a section with at least one block")
-    for name in found:
+    blocks = config.section(path, key)
+    if not isinstance(blocks, dict) or not blocks:
+        raise refuse(key, blocks, "a section with at least one block")
+    for name in blocks:
         params.check_name(key, name)
-    return list(found)
+    return list(blocks)
 
 
 def _corpus(path: Path, name: str) -> str:
     """The corpus's kind, `text`, `pair` or `labelled`, after all its blocks were loaded."""
-    block, where = params.corpus(path, name), f"corpora.{name}"
+    block = params.corpus(path, name)
+    where = f"corpora.{name}"
+
     tokenizers.require(block.bleu, f"{where}.bleu")
     reader = config.named_module("pipeline.corpora", block.format, f"{where}.format")
     config.load(reader.Config, block.read, f"{where}.read")
     params.split(block, where)
     if block.limit is not None and block.limit < 1:
         raise refuse(f"{where}.limit", block.limit, "at least 1, or null for all rows")
+
     text = config.load(tokens.Text, block.text, f"{where}.text")
     size = config.load(vocab.Vocab, block.vocab, f"{where}.vocab")
     if text.level == "bpe":
         vocab.check_pieces(size, f"{where}.vocab")
     _vocabulary(path, name, block)
+
     _source(block.source, f"{where}.source")
     return str(reader.KIND)
 
@@ -72,22 +81,25 @@ def _corpus(path: Path, name: str) -> str:
 def _vocabulary(path: Path, name: str, block: params.Corpus) -> None:
     """A vocabulary that is another corpus's must be that very one, or the other's models could not
     read this corpus."""
-    where, whose = f"corpora.{name}", block.vocab["corpus"]
+    where = f"corpora.{name}"
+    vocab_corpus = block.vocab["corpus"]
     corpora = config.section(path, "corpora")
-    if whose not in corpora:
+    if vocab_corpus not in corpora:
         raise refuse(
             f"{where}.vocab.corpus",
-            whose,
+            vocab_corpus,
             "one of " + ", ".join(corpora),
             f"{name} is its own vocabulary's name.",
         )
-    other = params.corpus(path, whose)
+
+    # Ids depend on the tokens too, so the text block must be the same as well.
+    other = params.corpus(path, vocab_corpus)
     for key in ("text", "vocab"):
         if getattr(other, key) != getattr(block, key):
             raise refuse(
                 f"{where}.{key}",
                 "another block",
-                f"that of {whose}, whose vocabulary it takes",
+                f"that of {vocab_corpus}, whose vocabulary it takes",
                 "Copy the block.",
             )
 
@@ -108,29 +120,35 @@ def _source(source: dict[str, Any], where: str) -> None:
 
 
 def _run(path: Path, name: str, kinds: dict[str, str]) -> None:
-    block, where = params.run(path, name), f"runs.{name}"
+    block = params.run(path, name)
+    where = f"runs.{name}"
     if name == params.SCRATCH:
         raise refuse(
-            "runs", name, f"another name: `start: {name}` begins from no run", "Rename the block."
+            "runs", name, f"another name: `start: {name}` means no initial run", "Rename the block."
         )
+
+    # Each block is loaded by the module that will read it.
     model = config.named_module("pipeline.models", block.family, f"{where}.family")
     task = config.named_module("pipeline.tasks", block.task, f"{where}.task")
     sizes = config.load(model.Config, block.model, f"{where}.model")
     config.load(task.Config, block.objective, f"{where}.objective")
     optim.load(block.optim, f"{where}.optim")
     config.load(loop.Config, block.training, f"{where}.training")
+
+    # Blocks that are valid alone may not fit together.
     _search(block, task, model, f"{where}.search")
     _positions(block, getattr(sizes, "learned_positions", None), where)
     _start(path, name, block)
+
     if kinds[block.corpus] != task.KIND:
-        fitting = (
+        expected = (
             ", ".join(c for c, kind in kinds.items() if kind == task.KIND)
             or f"a corpus of kind {task.KIND}"
         )
         raise refuse(
             f"{where}.corpus",
             f"{block.corpus}, which is {kinds[block.corpus]}",
-            f"{fitting} for {block.task}",
+            f"{expected} for {block.task}",
         )
 
 
@@ -139,40 +157,50 @@ def _start(path: Path, name: str, block: params.Run) -> None:
     ids."""
     if block.start == params.SCRATCH:
         return
-    where, runs, line = f"runs.{name}.start", list(config.section(path, "runs")), [name]
+    where = f"runs.{name}.start"
+    runs = list(config.section(path, "runs"))
+
+    # Follow `start` up to scratch, to find a cycle, which DVC would refuse less clearly.
+    line = [name]
     while (parent := params.run(path, line[-1]).start) != params.SCRATCH:
         if parent not in runs or parent in line:
-            fitting = (
+            expected = (
                 "a run that does not begin from this one"
                 if parent in runs
                 else f"scratch or one of {', '.join(runs)}"
             )
-            raise refuse(f"runs.{line[-1]}.start", parent, fitting)
+            raise refuse(f"runs.{line[-1]}.start", parent, expected)
         line.append(parent)
-    begun, families = params.run(path, block.start), init_from.compatible_families(block.family)
-    if begun.family not in families:
-        fits = [
+
+    # The weights must fit: by the family first, then by the sizes.
+    initial_run = params.run(path, block.start)
+    families = init_from.compatible_families(block.family)
+    if initial_run.family not in families:
+        compatible = [
             other for other in runs if other != name and params.run(path, other).family in families
         ]
-        fitting = " or ".join([params.SCRATCH, *fits])
+        expected = " or ".join([params.SCRATCH, *compatible])
         raise refuse(
-            where, f"{block.start}, which is {begun.family}", f"{fitting} for {block.family}"
+            where, f"{block.start}, which is {initial_run.family}", f"{expected} for {block.family}"
         )
     config.load(
-        config.named_module("pipeline.models", begun.family, where).Config,
-        begun.model,
+        config.named_module("pipeline.models", initial_run.family, where).Config,
+        initial_run.model,
         f"runs.{block.start}.model",
     )
-    init_from.refuse_mismatch(block, block.start, begun.family, begun.model, f"runs.{name}.model")
-    own, other = (
-        params.corpus(path, corpus).vocab["corpus"] for corpus in (block.corpus, begun.corpus)
+    init_from.refuse_mismatch(
+        block, block.start, initial_run.family, initial_run.model, f"runs.{name}.model"
     )
-    if own != other:
+
+    # Rows of the embedding keep their meaning only with the same vocabulary.
+    vocab = params.corpus(path, block.corpus).vocab["corpus"]
+    initial_vocab = params.corpus(path, initial_run.corpus).vocab["corpus"]
+    if vocab != initial_vocab:
         todo = f"Set corpora.{block.corpus}.vocab.corpus, or name another run."
         raise refuse(
             where,
-            f"{block.start}, which reads ids of {other}",
-            f"a run that reads those of {own}",
+            f"{block.start}, which reads ids of {initial_vocab}",
+            f"a run that reads those of {vocab}",
             todo,
         )
 
@@ -186,16 +214,18 @@ def _search(block: params.Run, task: ModuleType, model: ModuleType, where: str) 
             block.search,
             "a section with a method" if task.USES_SEARCH else f"null for {block.task}",
         )
+
     method = config.named_module(
         "pipeline.decoding", block.search.get("method", "nothing"), f"{where}.method"
     )
     search = config.load(method.Config, block.search, where)
+    # The coverage penalty is computed from attention weights.
     if (
         "penalty" in block.search
         and search.penalty.coverage
         and not isinstance(model.Model, AttentiveDecodable)
     ):
-        got = f"{search.penalty.coverage} with {block.family}, which cannot say where it looks"
+        got = f"{search.penalty.coverage} with {block.family}, which has no attention weights"
         raise refuse(f"{where}.penalty.coverage", got, "0.0 for this family")
 
 

@@ -1,4 +1,4 @@
-"""The `seqline` command: presets, leftovers, doctor, and what it refuses."""
+"""The `seqline` command: presets, abandoned outputs, doctor, and what it refuses."""
 
 import base64
 import io
@@ -408,7 +408,7 @@ def test_doctor_reports_problems_and_fails_only_for_errors(
     )
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("SEQLINE_MIRROR", str(project / "nowhere"))
-    found = {finding.subject: finding for finding in health_checks.examine(project)}
+    found = {finding.subject: finding for finding in health_checks.run_checks(project)}
     assert found["dvc"].state == "FAIL", "the project was never initialised for DVC"
     assert "dvc init" in found["dvc"].detail
     assert found["mirror"].state == "FAIL"
@@ -475,7 +475,7 @@ def test_doctor_counts_the_runs_of_a_database_and_makes_no_table_in_it(
     file = project / "other.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite+pysqlite:///{file}")
     assert health_checks.store(project).detail.endswith(
-        "(made at the first training or `seqline sync`)"
+        "(created at the first training or `seqline sync`)"
     )
     with sqlite3.connect(file) as opened:
         assert opened.execute("select * from sqlite_master").fetchall() == []
@@ -665,9 +665,9 @@ def test_refused_text_does_not_affect_other_predictions() -> None:
         return [text.upper() for text in texts]
 
     lines = input_text.lines(io.StringIO("a\nbad\nb\nbad\n" + "c\n" * 100))
-    answers = trained_run.Answers(lines, answer)
+    answers = trained_run.PredictionStream(lines, answer)
     assert [answer for _, answer in answers] == ["A", None, "B", None, *["C"] * 100]
-    expected = "standard input, line 2: text: got bad; expected good. Not answered either: line 4."
+    expected = "standard input, line 2: text: got bad; expected good. Also failed: line 4."
     with pytest.raises(UserError, match=f"^{expected}$"):
         answers.finish()
 

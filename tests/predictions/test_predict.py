@@ -413,16 +413,20 @@ def test_two_runs_together_answer_as_an_ensemble(
         assert apart[0].text == one.translate([text])[0][0].text
         assert answer.log_prob < 0
     lines = [Line(number, text, None) for number, text in enumerate(texts, 1)]
-    translate.translate(trained_run.together(project, TRANSLATORS), lines, None, None, None)
+    translate.translate(trained_run.open_ensemble(project, TRANSLATORS), lines, None, None, None)
     assert capsys.readouterr().out.splitlines() == [answer.text for answer in mixed]
     with pytest.raises(UserError, match=r"^run: got ensemble; expected a model with attention"):
         translate.translate(
-            trained_run.together(project, TRANSLATORS), lines[:1], None, None, project / "a.png"
+            trained_run.open_ensemble(project, TRANSLATORS),
+            lines[:1],
+            None,
+            None,
+            project / "a.png",
         )
     with pytest.raises(
         UserError, match=r"^--run recurrent_lm: .* data/vocab/story; expected data/vocab/pairs"
     ):
-        trained_run.together(project, ["transformer", "recurrent_lm"])
+        trained_run.open_ensemble(project, ["transformer", "recurrent_lm"])
 
 
 @pytest.mark.parametrize("name", TRANSLATORS)
