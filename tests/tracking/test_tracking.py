@@ -174,7 +174,7 @@ def test_sync_adds_only_values_missing_from_live_tracking(project: Path) -> None
         (
             "reports/metrics/lstm.json",
             "\xff",
-            "expected JSON of a stage. Run `dvc repro -f evaluate@lstm`.",
+            "expected the scores of the run lstm. Run `dvc repro -f evaluate@lstm`.",
         ),
     ],
 )
