@@ -70,10 +70,10 @@ def champions(root: Path) -> tuple[list[str], list[str]]:
     }
     # The history of the alias decides: a flow may be killed between `add` and the promotion.
     promoted = [
-        reign.version
-        for reigns in registry.champions(root).values()
-        for reign in reigns
-        if str(reign.version) in pending
+        period.version
+        for periods in registry.champions(root).values()
+        for period in periods
+        if str(period.version) in pending
     ]
     locked = [
         str(version)

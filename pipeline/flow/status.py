@@ -138,10 +138,10 @@ def _champions(root: Path) -> Iterator[tuple[str, str]]:
     from pipeline.tracking import registry
 
     try:
-        for reigns in registry.champions(root).values():
-            if reigns:
-                version = reigns[0].version
-                since = f", since {reigns[0].since} UTC" if reigns[0].since else ""
+        for periods in registry.champions(root).values():
+            if periods:
+                version = periods[0].version
+                since = f", since {periods[0].since} UTC" if periods[0].since else ""
                 yield "champion", f"{version}, {version.run}{since}: {version.score}"
     except UserError as error:
         yield "champions", str(error)
