@@ -331,7 +331,7 @@ def test_every_task_gives_the_same_bytes_in_another_process_and_place(tmp_path: 
         root = tmp_path / number
         root.mkdir()
         (root / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
-        path = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
+        path = f"{ROOT}{os.pathsep}{ROOT / 'tests/helpers'}"
         started.append(
             subprocess.Popen(
                 [sys.executable, "-c", ALL_OF_IT, *addresses, "report"],

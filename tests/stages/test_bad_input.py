@@ -544,7 +544,7 @@ def test_a_full_disk(finished_project: Path, tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         cwd=root,
-        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
+        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests/helpers'}"},
     )
     if "mount" in done.stderr or "unshare" in done.stderr:
         pytest.skip("this system lets no user mount a disk of its own")
