@@ -44,7 +44,7 @@ NAMES = {
 }
 pytestmark = pytest.mark.long
 SERVE = (
-    "import sys, pathlib as p, pipeline.tracking as t; t.model(p.Path(sys.argv[1]), "
+    "import sys, pathlib as p, pipeline.serving.model_server as t; t.serve(p.Path(sys.argv[1]), "
     "sys.argv[2], int(sys.argv[3]), [])"
 )
 
@@ -430,7 +430,7 @@ def test_moved_project_is_requested_and_then_located(
     try:
         monkeypatch.chdir(moved)
         with pytest.raises(
-            UserError, match=r"^SEQLINE_ROOT: got .*project; expected the project .* lies now\.$"
+            UserError, match=r"^SEQLINE_ROOT: got .*project; expected the project .* present folder\.$"
         ):
             loaded(f"{NAMES['seq2seq']}/1")
         monkeypatch.setenv("SEQLINE_ROOT", str(moved))
