@@ -430,7 +430,7 @@ def test_moved_project_is_requested_and_then_located(
     try:
         monkeypatch.chdir(moved)
         with pytest.raises(
-            UserError, match=r"^SEQLINE_ROOT: got .*project; expected the project .* present folder\.$"
+            UserError, match=r"^SEQLINE_ROOT: got .*project; expected the .* present folder\.$"
         ):
             loaded(f"{NAMES['seq2seq']}/1")
         monkeypatch.setenv("SEQLINE_ROOT", str(moved))
