@@ -68,11 +68,11 @@ def digest(root: Path) -> str:
     return made_from.hexdigest()
 
 
-def is_current(venv: Path, wanted: str, dev: bool) -> bool:
-    """Return true if the stamp says that `venv` was finished from `wanted`, with the development
-    tools if `dev`."""
+def is_current(venv: Path, inputs_digest: str, dev: bool) -> bool:
+    """Return true if the stamp says that `venv` was finished from these inputs, with the
+    development tools if `dev`."""
     words = read_stamp(venv).split()
-    return words[:1] == [wanted] and (not dev or "dev" in words[1:]) and runs(venv)
+    return words[:1] == [inputs_digest] and (not dev or "dev" in words[1:]) and runs(venv)
 
 
 def read_stamp(venv: Path) -> str:
@@ -85,9 +85,9 @@ def read_stamp(venv: Path) -> str:
 
 def write_stamp(venv: Path, words: str) -> None:
     """Replace the stamp in one step."""
-    beside = venv / "seqline.stamp.partial"
-    beside.write_text(words + "\n", encoding="utf-8")
-    os.replace(str(beside), str(venv / "seqline.stamp"))
+    temporary = venv / "seqline.stamp.partial"
+    temporary.write_text(words + "\n", encoding="utf-8")
+    os.replace(str(temporary), str(venv / "seqline.stamp"))
 
 
 def runs(venv: Path) -> bool:
@@ -140,20 +140,20 @@ def needs(root: Path, cuda: bool) -> "dict[str, float]":
     and pip's cache."""
     installed, wheels = CUDA if cuda else PLAIN
     cache = os.environ.get("PIP_CACHE_DIR") or os.path.expanduser("~")
-    wanted = {str(root): installed}
+    gigabytes = {str(root): installed}
     for folder in (tempfile.gettempdir(), cache):
-        wanted[folder] = wanted.get(folder, 0.0) + wheels
-    return wanted
+        gigabytes[folder] = gigabytes.get(folder, 0.0) + wheels
+    return gigabytes
 
 
-def check_disk(wanted: "dict[str, float]") -> None:
-    """Refuse when the folders of one disk together want more gigabytes than it has free."""
+def check_disk(gigabytes_of: "dict[str, float]") -> None:
+    """Refuse when the folders of one disk together need more gigabytes than it has free."""
     disks: dict[int, list[tuple[float, Path]]] = {}
-    for folder, gigabytes in wanted.items():
-        there = Path(folder)
-        while not there.exists():
-            there = there.parent
-        disks.setdefault(there.stat().st_dev, []).append((gigabytes, there))
+    for folder, gigabytes in gigabytes_of.items():
+        existing = Path(folder)
+        while not existing.exists():
+            existing = existing.parent
+        disks.setdefault(existing.stat().st_dev, []).append((gigabytes, existing))
     for shares in disks.values():
         total, free = (
             sum(gigabytes for gigabytes, _ in shares),
@@ -189,12 +189,11 @@ def diagnose(output: str, log: Path) -> SetupError:
             f"a mirror in PIP_INDEX_URL, and run again (see {log})."
         )
     if nothing:
-        here = f"Python {platform.python_version()} on {platform.machine()}"
+        this_python = f"Python {platform.python_version()} on {platform.machine()}"
         return SetupError(
-            f"{nothing[1]}: got none from the package index; expected one for {here}. Check the "
-            "network, the proxy or "
-            "the mirror in PIP_INDEX_URL, or run `make PYTHON=...` with a Python that it has "
-            f"one for (see {log})."
+            f"{nothing[1]}: got none from the package index; expected one for {this_python}. "
+            "Check the network, the proxy or the mirror in PIP_INDEX_URL, or run "
+            f"`make PYTHON=...` with a Python that it has one for (see {log})."
         )
     errors = [line for line in output.splitlines() if line.startswith("ERROR: ")]
     last = errors[-1][len("ERROR: ") :] if errors else "a failure without a message"
@@ -213,19 +212,19 @@ def pip(venv: Path, arguments: "list[str]", log: Path, show: bool) -> str:
         *arguments,
     ]
     lines = []
-    with log.open("a", encoding="utf-8") as kept, tempfile.TemporaryFile("w+") as stderr:
+    with log.open("a", encoding="utf-8") as log_file, tempfile.TemporaryFile("w+") as stderr:
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=stderr, text=True, close_fds=False
         ) as process:
             assert process.stdout is not None
             for line in process.stdout:
                 lines.append(line)
-                kept.write(line if show else "")
+                log_file.write(line if show else "")
                 if show and line.lstrip().startswith(("Downloading ", "Installing collected")):
                     print("  " + line.strip()[:110], flush=True)
         stderr.seek(0)
         errors = stderr.read()
-        kept.write(errors)
+        log_file.write(errors)
     if process.returncode:
         raise diagnose("".join(lines) + errors, log)
     return "".join(lines)
@@ -282,15 +281,15 @@ def ensure(root: Path, dev: bool) -> None:
     """Install the pinned versions into `root`/.venv. One process does this at a time; the others
     wait and then find nothing to do."""
     venv = root / ".venv"
-    wanted = digest(root)
+    inputs_digest = digest(root)
     with (root / ".venv.lock").open("w") as lock:
         hold(lock)
-        if is_current(venv, wanted, dev):
+        if is_current(venv, inputs_digest, dev):
             return
         dev = dev or "dev" in read_stamp(venv).split()
         create(venv)
         install(root, venv, dev)
-        write_stamp(venv, wanted + (" dev" if dev else ""))
+        write_stamp(venv, inputs_digest + (" dev" if dev else ""))
 
 
 def main() -> None:

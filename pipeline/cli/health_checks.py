@@ -60,12 +60,12 @@ def run_checks(root: Path) -> list[Finding]:
 
 def python(root: Path) -> Finding:
     """Check the Python version and that it is the project's."""
-    own = Path(sys.prefix) == root / ".venv"
+    is_in_venv = Path(sys.prefix) == root / ".venv"
     version = ".".join(str(number) for number in sys.version_info[:3])
     return Finding(
-        "ok" if own else "warn",
+        "ok" if is_in_venv else "warn",
         "python",
-        f"{version} in {sys.prefix}{'' if own else ', not in .venv'}",
+        f"{version} in {sys.prefix}{'' if is_in_venv else ', not in .venv'}",
     )
 
 
@@ -143,12 +143,12 @@ def abandoned_outputs(root: Path) -> Finding:
     """Outputs of runs that params.yaml no longer has: stages that depend on whole folders would see
     them."""
     try:
-        gone = [str(path.relative_to(root)) for path in paths.abandoned_outputs(root)]
+        abandoned = [str(path.relative_to(root)) for path in paths.abandoned_outputs(root)]
     except UserError as error:
         return Finding("FAIL", "abandoned outputs", str(error))
     return (
-        Finding("warn", "abandoned outputs", f"{', '.join(gone)}; `seqline prune`")
-        if gone
+        Finding("warn", "abandoned outputs", f"{', '.join(abandoned)}; `seqline prune`")
+        if abandoned
         else Finding("ok", "abandoned outputs", "none")
     )
 
@@ -260,7 +260,7 @@ def _unreachable(uri: str, error: Exception) -> Finding:
 
 
 def mirror(root: Path) -> Finding:
-    """The folder or address that is asked for corpora before the network."""
+    """Check the folder or address that is tried for corpora before the network."""
     where = os.environ.get("SEQLINE_MIRROR", "")
     if not where:
         return Finding(
@@ -268,9 +268,9 @@ def mirror(root: Path) -> Finding:
         )
     if where.startswith(("http://", "https://")):
         return Finding("ok", "mirror", redact(where))
-    there = Path(where).is_dir()
+    is_folder = Path(where).is_dir()
     return Finding(
-        "ok" if there else "FAIL", "mirror", where if there else f"{where}: no such folder"
+        "ok" if is_folder else "FAIL", "mirror", where if is_folder else f"{where}: no such folder"
     )
 
 
@@ -316,7 +316,7 @@ def run_command(root: Path, *command: str) -> tuple[int, str]:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
     }
     try:
-        done = subprocess.run(
+        completed = subprocess.run(
             command,
             cwd=root,
             env=environment,
@@ -326,4 +326,4 @@ def run_command(root: Path, *command: str) -> tuple[int, str]:
         )
     except (FileNotFoundError, subprocess.TimeoutExpired) as error:
         return 1, str(error)
-    return done.returncode, " ".join((done.stdout + done.stderr).split())
+    return completed.returncode, " ".join((completed.stdout + completed.stderr).split())

@@ -36,12 +36,12 @@ class _NullRepresenter(RoundTripRepresenter):
 
 def listing(root: Path) -> str:
     """Every preset with the first line of its opening comment; the one in params.yaml is marked."""
-    now = (root / "params.yaml").read_bytes() if (root / "params.yaml").exists() else b""
+    current = (root / "params.yaml").read_bytes() if (root / "params.yaml").exists() else b""
     lines = []
     for name, content in _presets(root).items():
         first = content.decode("utf-8", "replace").partition("\n")[0]
         about = first.lstrip("# ") if first.startswith("#") else ""
-        lines.append(f"{'*' if content == now else ' '} {name:12} {about}".rstrip())
+        lines.append(f"{'*' if content == current else ' '} {name:12} {about}".rstrip())
     return "\n".join(lines)
 
 
@@ -138,8 +138,8 @@ def _presets(root: Path) -> dict[str, bytes]:
 def _git(root: Path, *words: str) -> bytes | None:
     """Output of a git command in the folder `root`; None if it fails, as outside of a
     repository."""
-    done = subprocess.run(["git", *words], cwd=root, capture_output=True)
-    return done.stdout if done.returncode == 0 else None
+    completed = subprocess.run(["git", *words], cwd=root, capture_output=True)
+    return completed.stdout if completed.returncode == 0 else None
 
 
 def _refuse_to_lose(target: Path, presets: Iterable[bytes], root: Path) -> None:

@@ -98,8 +98,8 @@ class PredictionStream(Generic[T]):
         if not self._bad:
             return
         assert self._bad[0].error is not None
-        others = f" Also failed: {line_numbers(self._bad[1:])}." if len(self._bad) > 1 else ""
-        raise UserError(f"{self._bad[0].error}{others}")
+        also_failed = f" Also failed: {line_numbers(self._bad[1:])}." if len(self._bad) > 1 else ""
+        raise UserError(f"{self._bad[0].error}{also_failed}")
 
     def _answered(self, lines: Sequence[Line]) -> list[T | None]:
         """The answers to a batch; one by one if one of the texts is refused."""

@@ -79,8 +79,9 @@ def _corpus(path: Path, name: str) -> str:
 
 
 def _vocabulary(path: Path, name: str, block: params.Corpus) -> None:
-    """A vocabulary that is another corpus's must be that very one, or the other's models could not
-    read this corpus."""
+    """Check a vocabulary that belongs to another corpus.
+
+    Both corpora must tokenize alike, or models of one could not read the other."""
     where = f"corpora.{name}"
     vocab_corpus = block.vocab["corpus"]
     corpora = config.section(path, "corpora")
@@ -93,9 +94,9 @@ def _vocabulary(path: Path, name: str, block: params.Corpus) -> None:
         )
 
     # Ids depend on the tokens too, so the text block must be the same as well.
-    other = params.corpus(path, vocab_corpus)
+    vocab_owner = params.corpus(path, vocab_corpus)
     for key in ("text", "vocab"):
-        if getattr(other, key) != getattr(block, key):
+        if getattr(vocab_owner, key) != getattr(block, key):
             raise refuse(
                 f"{where}.{key}",
                 "another block",
@@ -177,7 +178,7 @@ def _start(path: Path, name: str, block: params.Run) -> None:
     families = init_from.compatible_families(block.family)
     if initial_run.family not in families:
         compatible = [
-            other for other in runs if other != name and params.run(path, other).family in families
+            run for run in runs if run != name and params.run(path, run).family in families
         ]
         expected = " or ".join([params.SCRATCH, *compatible])
         raise refuse(
