@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core import tables
+from pipeline.core.digest import file_digest
 from pipeline.core.errors import read_json, refuse
 from pipeline.dag.paths import RunPaths
 from pipeline.scoring import metrics_file
@@ -45,7 +46,8 @@ class Outputs:
             json.dumps([self.scores, self.params, self.tags, self.inputs], sort_keys=True).encode()
         )
         for name, path in sorted({"history": self.history, **self.files}.items()):
-            digest.update(name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+            content = bytes.fromhex(file_digest(path, "sha256"))
+            digest.update(name.encode() + b"\0" + content)
         return digest.hexdigest()
 
 
