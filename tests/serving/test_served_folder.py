@@ -162,7 +162,7 @@ def ask(path, **headers):
 print(ask("/admin/version", Origin="http://evil.invalid"))
 print(ask("/health", Origin="http://evil.invalid"))
 print(ask("/flows/filter"))
-print(server._unreachable(), repr(server.exposure()))
+print(server._unreachable(), repr(server.exposure_warning()))
 import psutil
 login = os.environ["PREFECT_API_AUTH_STRING"]
 words = [word for one in psutil.Process().children(True) for word in one.cmdline()]
@@ -210,7 +210,7 @@ def test_a_server_as_documented_gives_no_warning_and_requires_its_login(tmp_path
     root = retrainable(tmp_path / "project")
     ask = (
         "from pipeline.flow import prefect_server as server; server.quiet(); "
-        "print(repr(server.exposure()), server._unreachable())"
+        "print(repr(server.exposure_warning()), server._unreachable())"
     )
     with flows.server(tmp_path, **closed) as url:
         env = flows.surroundings(tmp_path, url)
