@@ -127,8 +127,10 @@ def main() -> None:
     run = params.run(a.root / "params.yaml", a.run)
     where = f"runs.{a.run}"
     cpu = torch.device("cpu")
-    if run.task != "masked_language_model" or run.start != params.SCRATCH:
-        raise refuse(where, f"{run.task} from {run.start}", "a masked language model from scratch")
+    if run.task != "masked_language_model" or run.init_from != params.SCRATCH:
+        raise refuse(
+            where, f"{run.task} from {run.init_from}", "a masked language model from scratch"
+        )
     encoded = a.root / "data/encoded" / run.corpus
     folder = a.root / "data/models" / a.run
     train, valid, test = (

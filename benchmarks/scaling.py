@@ -83,7 +83,7 @@ def vocab(root: Path, corpus: str, tokens: str) -> float:
 
 def train(root: Path, run: str, out: str) -> float:
     """Run the stage; return its seconds."""
-    paths = ["--encoded", "1/encoded", "--vocab", "vocab", "--start", "scratch", "--out", out]
+    paths = ["--encoded", "1/encoded", "--vocab", "vocab", "--init-from", "scratch", "--out", out]
     return stage(root, "train", run, "--params", "params.yaml", *paths)
 
 
@@ -103,7 +103,7 @@ def reduced_params(params: Path, corpus: str, run: str, rows: int) -> dict[str, 
     block = content["corpora"][corpus] | {"limit": None}
     if "builtin" in block["source"]:
         block["source"]["builtin"]["sizes"]["train"] = rows
-    block_of_run = content["runs"][run] | {"corpus": corpus, "start": "scratch"}
+    block_of_run = content["runs"][run] | {"corpus": corpus, "init_from": "scratch"}
     block_of_run["training"] |= {"max_epochs": 1, "threads": 1, "average": None}
     return content | {"corpora": {corpus: block}, "runs": {run: block_of_run}}
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.contracts import BOS, EOS, PAD, UNK, Attentive, Prompt
-from pipeline.core import config, params, tables
+from pipeline.core import config, params, renamed_keys, tables
 from pipeline.core.errors import UserError, refuse
 from pipeline.core.seeding import derive
 from pipeline.decoding import Hypothesis
@@ -124,9 +124,8 @@ def load_run(model: Path, search: dict[str, Any] | None) -> params.Run:
     """Load the block that the model in this folder was trained with, and add the block `search`,
     which is no part of training."""
     facts = checkpoint.read_config(model, "run.family")["run"]
-    block: params.Run = config.load(
-        params.Run, facts | {"search": search}, str(model / "config.json")
-    )
+    content = renamed_keys.upgrade("runs", facts) | {"search": search}
+    block: params.Run = config.load(params.Run, content, str(model / "config.json"))
     return block
 
 

@@ -14,7 +14,7 @@ from pipeline.core import params, stage_arguments, tables
 from pipeline.core.atomic import atomic_dir, atomic_file
 from pipeline.core.errors import exit_with, read_json, refuse
 from pipeline.scoring import mt_metrics
-from pipeline.scoring.d2l_bleu import book_bleu
+from pipeline.scoring.d2l_bleu import d2l_bleu
 from pipeline.scoring.history import training, validations
 from pipeline.scoring.significance import Bootstrap
 from pipeline.scoring.tasks import Inputs, bleu_tokenizer, load_scoring, text_config
@@ -87,7 +87,7 @@ def main() -> None:
             if split != "valid":
                 lengths += [{"split": split, **row} for row in task.by_length(table, bootstrap)]
 
-        if task.book_bleu:
+        if task.d2l_bleu:
             metrics |= _samples(arguments.predictions / "samples.parquet", text)
         history = tables.read(arguments.model / "history.parquet", tables.HISTORY)
     metrics |= _notes(name, [note for note in notes if note])
@@ -134,12 +134,12 @@ def _samples(path: Path, text: Text) -> dict[str, Any]:
         samples["text"].combine_chunks(), samples["reference"].combine_chunks(), text
     )
     scores = {
-        str(row + 1): book_bleu(*pair)
+        str(row + 1): d2l_bleu(*pair)
         for row, pair in zip(samples["row"].to_pylist(), pairs, strict=True)
     }
     if not scores:
         return {}
-    return {"book_bleu": {"mean": sum(scores.values()) / len(scores), **scores}}
+    return {"d2l_bleu": {"mean": sum(scores.values()) / len(scores), **scores}}
 
 
 def _model(path: Path) -> dict[str, Any]:

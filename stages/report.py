@@ -113,7 +113,7 @@ def _draw(
 
 def _classes(scores: Path) -> dict[str, str]:
     """The class of each word, from the benchmark `classes` of word vectors."""
-    table = tables.read(scores, tables.SCORES_VECTORS).filter(pc.field("judge") == "classes")
+    table = tables.read(scores, tables.SCORES_VECTORS).filter(pc.field("benchmark") == "classes")
     return dict(zip(table["item"].to_pylist(), table["section"].to_pylist(), strict=True))
 
 

@@ -1,4 +1,5 @@
-"""Write the folder that a run with `start: scratch` begins from: a `config.json` without a run."""
+"""Write the folder that a run with `init_from: scratch` begins from: a `config.json` without a
+run."""
 
 import argparse
 import json

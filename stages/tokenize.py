@@ -5,7 +5,7 @@ Writes:
 - `<split>.parquet`: the usable rows of each split.
 - `rejects.parquet`: the other rows, with the reason.
 - `limits.json`: a copy of the raw folder's, if it has one.
-- `judges/<order>_<name>.parquet`: the corpus's benchmarks of word vectors.
+- `benchmarks/<order>_<name>.parquet`: the corpus's benchmarks of word vectors.
 - the metrics: rows, tokens, characters, rejects by reason, duplicates, overlap with train.
 
 Memory does not grow with the corpus, except for 8 bytes per row and side, to count duplicates and
@@ -56,7 +56,7 @@ def main() -> None:
         metrics = tokenize(block, where, arguments.raw, out, compute)
         if limits.exists():
             shutil.copyfile(limits, out / "limits.json")
-        write_benchmarks(block, where, arguments.raw, out / "judges")
+        write_benchmarks(block, where, arguments.raw, out / "benchmarks")
         with atomic_file(arguments.metrics) as file:
             text = json.dumps(metrics, indent=1, sort_keys=True)
             file.write_text(text + "\n", encoding="utf-8")
@@ -129,11 +129,11 @@ def write_benchmarks(block: params.Corpus, where: str, raw: Path, out: Path) -> 
     """
     reader = config.named_module("pipeline.corpora", block.format, f"{where}.format")
     text: Text = config.load(Text, block.text, f"{where}.text")
-    if not hasattr(reader, "judges"):
+    if not hasattr(reader, "benchmarks"):
         return
 
     read_config = config.load(reader.Config, block.read, f"{where}.read")
-    for number, (name, table) in enumerate(reader.judges(raw, read_config)):
+    for number, (name, table) in enumerate(reader.benchmarks(raw, read_config)):
         out.mkdir(exist_ok=True)
         for i, field in enumerate(table.schema):
             if field.type == pa.string() and field.name not in ("class", "section"):

@@ -113,7 +113,7 @@ def train(
         vocabulary_digest(arguments.vocab, source),
         vocabulary_digest(arguments.vocab, target),
     )
-    init_from.init_weights(model, run, arguments.start, vocabularies, where)
+    init_from.init_weights(model, run, arguments.init_from, vocabularies, where)
     loaded = dict(zip(paths, splits, strict=True))
     refuse_long_rows(model, task_module, objective, arguments.encoded, loaded, run.search or {})
     model.to(device)
@@ -227,7 +227,7 @@ def log_with_throughput(name: str, log: Log) -> Log:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    for option in ("--params", "--encoded", "--vocab", "--start", "--out"):
+    for option in ("--params", "--encoded", "--vocab", "--init-from", "--out"):
         parser.add_argument(option, type=Path, required=True)
     parser.add_argument("--work", type=Path, default=state_dir.TRAINING)
     arguments = stage_arguments.parse(parser, "runs")
@@ -265,7 +265,7 @@ def train_in_group(
     """Train as one of a group of processes; the group may have only this one."""
     group, device_name = parallel.join(compute.device, loop_config.accumulate)
     device = devices.choose(device_name, "compute.device")
-    key = digest(run, [arguments.encoded, arguments.vocab, arguments.start])
+    key = digest(run, [arguments.encoded, arguments.vocab, arguments.init_from])
     work = arguments.work / f"{arguments.run}-{key[:16]}"
     try:
         if not group.all_equal(key):

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.representer import RoundTripRepresenter
 
 from pipeline.cli import prune, validate_params
-from pipeline.core import config, yaml_reader
+from pipeline.core import config, renamed_keys, yaml_reader
 from pipeline.core.atomic import atomic_file
 from pipeline.core.errors import refuse
 
@@ -94,6 +94,8 @@ def changed(text: str, changes: list[str]) -> str:
         if not equals:
             raise refuse("--set", change, "KEY=VALUE", "For example --set runs.lstm.seed=2.")
         holders = list(_holders(content, key.split(".")))
+        if not holders and (new := renamed_keys.new_name(key)) is not None:
+            raise renamed_keys.refuse_old_key(f"--set {key}", new)
         if not holders:
             raise refuse(f"--set {key}", "no such key in the preset", "a dotted key of it")
         for holder, last in holders:

@@ -61,7 +61,7 @@ def _corpus(path: Path, name: str) -> str:
     block = params.corpus(path, name)
     where = f"corpora.{name}"
 
-    tokenizers.require(block.bleu, f"{where}.bleu")
+    tokenizers.require(block.bleu_tokenizer, f"{where}.bleu_tokenizer")
     reader = config.named_module("pipeline.corpora", block.format, f"{where}.format")
     config.load(reader.Config, block.read, f"{where}.read")
     params.split(block, where)
@@ -125,7 +125,10 @@ def _run(path: Path, name: str, kinds: dict[str, str]) -> None:
     where = f"runs.{name}"
     if name == params.SCRATCH:
         raise refuse(
-            "runs", name, f"another name: `start: {name}` means no initial run", "Rename the block."
+            "runs",
+            name,
+            f"another name: `init_from: {name}` means no initial run",
+            "Rename the block.",
         )
 
     # Each block is loaded by the module that will read it.
@@ -139,7 +142,7 @@ def _run(path: Path, name: str, kinds: dict[str, str]) -> None:
     # Blocks that are valid alone may not fit together.
     _search(block, task, model, f"{where}.search")
     _positions(block, getattr(sizes, "learned_positions", None), where)
-    _start(path, name, block)
+    _init_from(path, name, block)
 
     if kinds[block.corpus] != task.KIND:
         expected = (
@@ -153,28 +156,28 @@ def _run(path: Path, name: str, kinds: dict[str, str]) -> None:
         )
 
 
-def _start(path: Path, name: str, block: params.Run) -> None:
+def _init_from(path: Path, name: str, block: params.Run) -> None:
     """A run begins from scratch, or from one of a family and sizes that fit, which reads the same
     ids."""
-    if block.start == params.SCRATCH:
+    if block.init_from == params.SCRATCH:
         return
-    where = f"runs.{name}.start"
+    where = f"runs.{name}.init_from"
     runs = list(config.section(path, "runs"))
 
-    # Follow `start` up to scratch, to find a cycle, which DVC would refuse less clearly.
+    # Follow `init_from` up to scratch, to find a cycle, which DVC would refuse less clearly.
     line = [name]
-    while (parent := params.run(path, line[-1]).start) != params.SCRATCH:
+    while (parent := params.run(path, line[-1]).init_from) != params.SCRATCH:
         if parent not in runs or parent in line:
             expected = (
                 "a run that does not begin from this one"
                 if parent in runs
                 else f"scratch or one of {', '.join(runs)}"
             )
-            raise refuse(f"runs.{line[-1]}.start", parent, expected)
+            raise refuse(f"runs.{line[-1]}.init_from", parent, expected)
         line.append(parent)
 
     # The weights must fit: by the family first, then by the sizes.
-    initial_run = params.run(path, block.start)
+    initial_run = params.run(path, block.init_from)
     families = init_from.compatible_families(block.family)
     if initial_run.family not in families:
         compatible = [
@@ -182,15 +185,17 @@ def _start(path: Path, name: str, block: params.Run) -> None:
         ]
         expected = " or ".join([params.SCRATCH, *compatible])
         raise refuse(
-            where, f"{block.start}, which is {initial_run.family}", f"{expected} for {block.family}"
+            where,
+            f"{block.init_from}, which is {initial_run.family}",
+            f"{expected} for {block.family}",
         )
     config.load(
         config.named_module("pipeline.models", initial_run.family, where).Config,
         initial_run.model,
-        f"runs.{block.start}.model",
+        f"runs.{block.init_from}.model",
     )
     init_from.refuse_mismatch(
-        block, block.start, initial_run.family, initial_run.model, f"runs.{name}.model"
+        block, block.init_from, initial_run.family, initial_run.model, f"runs.{name}.model"
     )
 
     # Rows of the embedding keep their meaning only with the same vocabulary.
@@ -200,7 +205,7 @@ def _start(path: Path, name: str, block: params.Run) -> None:
         todo = f"Set corpora.{block.corpus}.vocab.corpus, or name another run."
         raise refuse(
             where,
-            f"{block.start}, which reads ids of {initial_vocab}",
+            f"{block.init_from}, which reads ids of {initial_vocab}",
             f"a run that reads those of {vocab}",
             todo,
         )

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 from pipeline.core import config
 from pipeline.core.errors import at_least_one, refuse
 
-SCRATCH = "scratch"  # the `start` of a run whose model begins with random weights
+SCRATCH = "scratch"  # the `init_from` of a run whose model begins with random weights
 _NAME = re.compile(r"[a-z0-9_]+")
 
 Tokenizer = Literal["13a", "intl", "zh", "ja-mecab", "char", "none"]
@@ -20,7 +20,7 @@ Tokenizer = Literal["13a", "intl", "zh", "ja-mecab", "char", "none"]
 ja-mecab, where its library is installed). `flores200` is left out: it downloads its model on first
 use and needs the library sentencepiece."""
 
-# the `bleu` of a corpus whose tokenizer is chosen by the script of its references
+# the `bleu_tokenizer` of a corpus whose tokenizer is chosen by the script of its references
 AUTO: Final = "auto"
 
 
@@ -135,8 +135,9 @@ class Corpus:
     """One block under `corpora:`. `format` names a file in `pipeline/corpora/`; `split` is
     `official` or a `Splitting`.
 
-    `bleu` is BLEU's tokenizer for answers and references. It is the only key that may be missing,
-    which counts as `auto`: older files have no such key, and `auto` is right for most corpora."""
+    `bleu_tokenizer` is BLEU's tokenizer for answers and references. It is the only key that may be
+    missing, which counts as `auto`: older files have no such key, and `auto` is right for most
+    corpora."""
 
     format: str
     source: dict[str, Any]
@@ -144,7 +145,7 @@ class Corpus:
     limit: int | None
     split: Any
     text: dict[str, Any]
-    bleu: Literal["auto", Tokenizer]
+    bleu_tokenizer: Literal["auto", Tokenizer]
     vocab: dict[str, Any]
     samples: tuple[Sample, ...]
 
@@ -154,14 +155,14 @@ class Run:
     """One block under `runs:`. `family`, `task`, `search.method` are file names in `models/`,
     `tasks/`, `decoding/`.
 
-    `start` is the run whose trained model initializes this one, or `scratch`. `search` is null for
-    tasks without a search."""
+    `init_from` is the run whose trained model initializes this one, or `scratch`. `search` is null
+    for tasks without a search."""
 
     family: str
     task: str
     corpus: str
     seed: int
-    start: str
+    init_from: str
     model: dict[str, Any]
     objective: dict[str, Any]
     optim: dict[str, Any]
@@ -179,7 +180,7 @@ def corpus(path: Path, name: str) -> Corpus:
     """Load the block `corpora.<name>` of the params file."""
     values = config.section(path, f"corpora.{name}")
     if isinstance(values, Mapping):
-        values = {"bleu": AUTO, **values}  # older files have no such key
+        values = {"bleu_tokenizer": AUTO, **values}  # older files have no such key
     block: Corpus = config.load(Corpus, values, f"corpora.{name}")
     return block
 

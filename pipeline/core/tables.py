@@ -65,9 +65,11 @@ REJECTS = pa.schema({"split": pa.string(), "reason": pa.string(), "text": pa.str
 # Benchmarks of word vectors, in addition to the splits. Classes: words of a class can replace each
 # other. Similarity: `score` by people, higher is more similar. Analogies: `first` is to `second` as
 # `third` is to `fourth`.
-JUDGE_CLASSES = pa.schema({"token": pa.string(), "class": pa.string()})
-JUDGE_SIMILARITY = pa.schema({"first": pa.string(), "second": pa.string(), "score": pa.float64()})
-JUDGE_ANALOGIES = pa.schema(
+BENCHMARK_CLASSES = pa.schema({"token": pa.string(), "class": pa.string()})
+BENCHMARK_SIMILARITY = pa.schema(
+    {"first": pa.string(), "second": pa.string(), "score": pa.float64()}
+)
+BENCHMARK_ANALOGIES = pa.schema(
     {
         "section": pa.string(),
         "first": pa.string(),
@@ -199,17 +201,17 @@ SCORES_MASKED = (
     .append(pa.field("tokens", pa.int32()))
     .append(pa.field("unknown", pa.int32()))
 )
-# Results of each benchmark (`judge`) of word vectors; the first row's benchmark ranks the runs.
-# `section` is the class of the word `item`, or the section of an analogy. `found` is a share, or a
-# rank, for which `wanted` is the rank that people gave.
+# Results of each benchmark of word vectors; the first row's benchmark ranks the runs.
+# `section` is the class of the word `item`, or the section of an analogy. `predicted` is a share,
+# or a rank, for which `expected` is the rank that people gave.
 SCORES_VECTORS = pa.schema(
     {
         "row": pa.int64(),
-        "judge": pa.string(),
+        "benchmark": pa.string(),
         "section": pa.string(),
         "item": pa.string(),
-        "found": pa.float64(),
-        "wanted": pa.float64(),
+        "predicted": pa.float64(),
+        "expected": pa.float64(),
     }
 )
 

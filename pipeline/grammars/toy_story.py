@@ -109,8 +109,8 @@ class Sentence(NamedTuple):
 
 
 def write(raw: Path, config: Config) -> None:
-    """Write `<split>.parquet` (tables.RAW_TEXT), `limits.json` and `judges/classes.parquet` into
-    the folder `raw`."""
+    """Write `<split>.parquet` (tables.RAW_TEXT), `limits.json` and `benchmarks/classes.parquet`
+    into the folder `raw`."""
     limits = {}
     for split, rows in config.sizes.items():
         nats = 0.0
@@ -122,8 +122,8 @@ def write(raw: Path, config: Config) -> None:
         limits[split] = {"nats": nats, "rows": rows}
 
     (raw / "limits.json").write_text(json.dumps(limits, indent=2) + "\n", encoding="utf-8")
-    (raw / "judges").mkdir()
-    tables.write(raw / "judges" / "classes.parquet", exchangeable())
+    (raw / "benchmarks").mkdir()
+    tables.write(raw / "benchmarks" / "classes.parquet", exchangeable())
 
 
 def stories(random: Random) -> Iterator[Sentence]:
@@ -167,11 +167,12 @@ def word_classes() -> dict[str, str]:
 
 
 def exchangeable() -> pa.Table:
-    """`tables.JUDGE_CLASSES`: the words with another word in their class, except function words."""
+    """`tables.BENCHMARK_CLASSES`: the words with another word in their class, except function
+    words."""
     classes = {word: name for word, name in word_classes().items() if name != "function"}
     sizes = Counter(classes.values())
     shared = {word: name for word, name in classes.items() if sizes[name] > 1}
-    return pa.table([list(shared), list(shared.values())], schema=tables.JUDGE_CLASSES)
+    return pa.table([list(shared), list(shared.values())], schema=tables.BENCHMARK_CLASSES)
 
 
 def rules() -> Rules:

@@ -120,9 +120,9 @@ def _benchmark_pair(champion: pa.Table, challenger: pa.Table) -> ScorePair:
     """Select the items of the ranking benchmark that both word vectors cover.
 
     Ranks are computed again among these items where the benchmark compares ranks."""
-    name = champion["judge"][0].as_py()
+    name = champion["benchmark"][0].as_py()
     # The first row's benchmark is the one that ranks.
-    items = [table.filter(pc.equal(table["judge"], name)) for table in (champion, challenger)]
+    items = [table.filter(pc.equal(table["benchmark"], name)) for table in (champion, challenger)]
     shared = [
         table.filter(pc.is_in(table["item"], reference["item"]))
         for table, reference in zip(items, items[::-1], strict=True)
@@ -132,7 +132,7 @@ def _benchmark_pair(champion: pa.Table, challenger: pa.Table) -> ScorePair:
 
     # Spearman's correlation is that of ranks, which depend on the items in the comparison.
     if name not in ("classes", "analogies"):
-        shared = [_with_ranks(_with_ranks(table, "found"), "wanted") for table in shared]
+        shared = [_with_ranks(_with_ranks(table, "predicted"), "expected") for table in shared]
     return ScorePair(*shared)
 
 
@@ -141,9 +141,9 @@ def _with_ranks(table: pa.Table, column: str) -> pa.Table:
 
 
 def _coverage(champion: pa.Table, challenger: pa.Table) -> tuple[int, int]:
-    benchmark = champion["judge"][0]
+    benchmark = champion["benchmark"][0]
     champion_items, challenger_items = (
-        pc.sum(pc.equal(table["judge"], benchmark)).as_py() for table in (champion, challenger)
+        pc.sum(pc.equal(table["benchmark"], benchmark)).as_py() for table in (champion, challenger)
     )
     return champion_items, challenger_items
 

@@ -98,7 +98,9 @@ class ScoringSettings:
         corpus = config.section(contender.params, f"corpora.{block.corpus}")
         content = {
             "evaluation": config.section(contender.params, "evaluation"),
-            "corpora": {block.corpus: corpus | {"text": asdict(self.text), "bleu": self.bleu}},
+            "corpora": {
+                block.corpus: corpus | {"text": asdict(self.text), "bleu_tokenizer": self.bleu}
+            },
             "runs": {contender.run: asdict(block)},
         }
         return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))

@@ -10,9 +10,9 @@ empty            empty translations, as a share of all translations
 perplexity_long  of a language model on the longest quarter, per champion's token, as a
                  share of the champion's
 f1               macro F1 of a classifier, in points
-words_guessed, pairs_guessed
-                 of a masked language model, in points of per cent
-covered          words, pairs or questions of the first benchmark that the word vectors cover,
+mlm_accuracy, nsp_accuracy
+                 of masked words and next sentences, in points of per cent
+coverage         words, pairs or questions of the first benchmark that the word vectors cover,
                  as a share of the champion's
 """
 
@@ -167,7 +167,7 @@ def _f1(scores: GuardInput) -> Values:
     return champion, challenger
 
 
-def _words_guessed(scores: GuardInput) -> Values:
+def _mlm_accuracy(scores: GuardInput) -> Values:
     champion, challenger = (
         100 * pc.sum(table["correct"]).as_py() / pc.sum(table["count"]).as_py()
         for table in scores.test
@@ -175,7 +175,7 @@ def _words_guessed(scores: GuardInput) -> Values:
     return champion, challenger
 
 
-def _pairs_guessed(scores: GuardInput) -> Values:
+def _nsp_accuracy(scores: GuardInput) -> Values:
     champion, challenger = (100 * pc.mean(table["pair_correct"]).as_py() for table in scores.test)
     return champion, challenger
 
@@ -209,9 +209,9 @@ _METRICS: dict[str, tuple[Callable[[GuardInput], Values], Callable[[float, float
     "empty": (_empty, _rise),
     "perplexity_long": (_perplexity_long, _rise_share),
     "f1": (_f1, _fall),
-    "words_guessed": (_words_guessed, _fall),
-    "pairs_guessed": (_pairs_guessed, _fall),
-    "covered": (_coverage, _fall_share),
+    "mlm_accuracy": (_mlm_accuracy, _fall),
+    "nsp_accuracy": (_nsp_accuracy, _fall),
+    "coverage": (_coverage, _fall_share),
 }
 """By guard: its metric, and how much worse the challenger's value is."""
 

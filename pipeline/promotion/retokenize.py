@@ -24,7 +24,9 @@ from pipeline.text.tokens import Text, normalise
 TEST = "test"  # the split of the significance test; guards read the others
 _OTHER_TABLES = {"train", "valid", "rejects"}
 _TOKENS = tuple(tables.TOKENS.values())
-_EXTRA_INPUTS = ("limits.json", "judges")  # what else the evaluate stage reads next to the tokens
+# what else the evaluate stage reads next to the tokens, by the name that it reads; the benchmarks
+# of test sets of older versions of the project are in `judges`
+_EXTRA_INPUTS = {"limits.json": "limits.json", "benchmarks": "benchmarks", "judges": "benchmarks"}
 
 Mask = NDArray[np.bool_]
 
@@ -84,12 +86,12 @@ def retokenize(tokens: Path, description: Description, out: Path) -> None:
                     pa.record_batch([batch["row"], *rows.columns.values()], schema=schema)
                 )
 
-    for name in _EXTRA_INPUTS:
+    for name, new_name in _EXTRA_INPUTS.items():
         source = tokens / name
         if source.is_dir():
-            shutil.copytree(source, out / name)
+            shutil.copytree(source, out / new_name)
         elif source.exists():
-            shutil.copyfile(source, out / name)
+            shutil.copyfile(source, out / new_name)
 
 
 def fair_rows(tokens: Path, split: str, champion: Path, challenger: Path) -> Mask:
@@ -125,10 +127,14 @@ def md5(files: Iterable[Path]) -> str:
 
 def test_set_files(tokens: Path) -> list[Path]:
     """All files of a test set: the tables of its splits, and the other inputs of evaluate."""
-    extra = [tokens / "limits.json", *sorted((tokens / "judges").glob("*.parquet"))]
+    extra = [
+        file
+        for name in _EXTRA_INPUTS
+        for file in [tokens / name, *sorted((tokens / name).glob("*.parquet"))]
+    ]
     return [
         *(tokens / f"{split}.parquet" for split in list_splits(tokens)),
-        *(file for file in extra if file.exists()),
+        *(file for file in extra if file.is_file()),
     ]
 
 

@@ -15,7 +15,7 @@ from pipeline.report.document import Block, Figure, Heading, Paragraph, Table, V
 from pipeline.report.repeats import several_seeds
 from pipeline.report.results import SPLIT, Group, Result
 from pipeline.scoring import mt_metrics
-from pipeline.scoring.d2l_bleu import book_bleu
+from pipeline.scoring.d2l_bleu import d2l_bleu
 from pipeline.scoring.tasks import Column
 
 LEVEL = 0.05  # of significance
@@ -275,8 +275,8 @@ def _samples(group: Group, predictions: Path) -> list[Block]:
                 if position == 0:
                     prompt = (Verbatim(sample["prompt"]), Verbatim(reference or _NONE))
                 score = _NONE
-                if group.task.book_bleu and reference is not None:
-                    score = f"{_book_bleu(group, sample['text'], reference):.3f}"
+                if group.task.d2l_bleu and reference is not None:
+                    score = f"{_d2l_bleu(group, sample['text'], reference):.3f}"
                 rows.append((*prompt, f"`{name}`", Verbatim(sample["text"]), score))
     if not rows:
         return []
@@ -298,10 +298,10 @@ def _samples(group: Group, predictions: Path) -> list[Block]:
     return [heading, table]
 
 
-def _book_bleu(group: Group, output: str, reference: str) -> float:
+def _d2l_bleu(group: Group, output: str, reference: str) -> float:
     """The book's BLEU of an output, both texts normalized by the corpus's block `text`."""
     [pair] = mt_metrics.normalized_pairs(pa.array([output]), pa.array([reference]), group.text)
-    return book_bleu(*pair)
+    return d2l_bleu(*pair)
 
 
 def _figures(group: Group, figures: Sequence[Figure]) -> list[Block]:

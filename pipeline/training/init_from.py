@@ -48,7 +48,7 @@ def refuse_mismatch(
             raise refuse(
                 f"{where}.{key}",
                 run.model[key],
-                f"{block[other_key]}, the {other_key} of its start {other}",
+                f"{block[other_key]}, the {other_key} of its initial run {other}",
                 "Give both runs' models the same sizes.",
             )
 
@@ -68,14 +68,14 @@ def init_weights(
     families = compatible_families(run.family)
     if family not in families:
         expected = f"scratch or a run of the family {' or '.join(families)}"
-        raise refuse(f"{where}.start", f"{folder.name}, of the family {family}", expected)
+        raise refuse(f"{where}.init_from", f"{folder.name}, of the family {family}", expected)
     refuse_mismatch(run, folder.name, family, other["run"]["model"], f"{where}.model")
 
     # Weights of another family do not depend on the target vocabulary.
     compared = 2 if family == run.family else 1
     if tuple(other["vocabularies"][:compared]) != vocabularies[:compared]:
         raise refuse(
-            f"{where}.start",
+            f"{where}.init_from",
             f"{folder.name}, which reads other ids",
             "a run with the same vocabulary",
             f"Give this run's corpus the vocabulary of {other['run']['corpus']}: see its "

@@ -147,24 +147,24 @@ MISTAKES = [
         "runs.lstm.corpus: got toy_en_fr, which is pair; expected toy_story",
     ),
     (
-        "runs.lstm.start",
+        "runs.lstm.init_from",
         "nothing",
-        "runs.lstm.start: got nothing; expected scratch or one of rnn, gru, lstm, ",
+        "runs.lstm.init_from: got nothing; expected scratch or one of rnn, gru, lstm, ",
     ),
     (
-        "runs.lstm.start",
+        "runs.lstm.init_from",
         "lstm",
-        "runs.lstm.start: got lstm; expected a run that does not begin from this one.",
+        "runs.lstm.init_from: got lstm; expected a run that does not begin from this one.",
     ),
     (
-        "runs.lstm.start",
+        "runs.lstm.init_from",
         "gru",
-        "runs.lstm.model.cell: got lstm; expected gru, the cell of its start gru. Give both runs' ",
+        "runs.lstm.model.cell: got lstm; expected gru, the cell of its initial run gru. Give both ",
     ),
     (
-        "runs.lstm.start",
+        "runs.lstm.init_from",
         "attention",
-        "runs.lstm.start: got attention, which is attention_seq2seq; expected scratch or rnn",
+        "runs.lstm.init_from: got attention, which is attention_seq2seq; expected scratch or rnn",
     ),
     (
         "runs.bert_sentiment.model.width",
@@ -177,9 +177,9 @@ MISTAKES = [
         "runs.bert_sentiment.model.heads: got 8; expected 4, the heads of ",
     ),
     (
-        "runs.bert.start",
+        "runs.bert.init_from",
         "lstm",
-        "runs.bert.start: got lstm, which is recurrent_lm; expected scratch for bert.",
+        "runs.bert.init_from: got lstm, which is recurrent_lm; expected scratch for bert.",
     ),
     (
         "runs.lstm.model.cell",
@@ -325,12 +325,13 @@ def test_a_run_may_begin_from_one_that_reads_the_same_ids_but_not_in_a_circle(
     project, seqline, edited
 ) -> None:
     block = fast_yaml.load((project / "params.yaml").read_text())["runs"]["bert"]
-    edited(project, "runs.further", block | {"start": "bert"})
+    edited(project, "runs.further", block | {"init_from": "bert"})
     assert seqline(project, "check").status == 0
-    edited(project, "runs.bert.start", "further")
+    edited(project, "runs.bert.init_from", "further")
     said = seqline(project, "check")
     assert said.err == (
-        "seqline: runs.further.start: got bert; expected a run that does not begin from this one.\n"
+        "seqline: runs.further.init_from: got bert; expected a run that does not begin from this "
+        "one.\n"
     )
 
 
@@ -340,10 +341,12 @@ def test_a_run_cannot_begin_from_one_that_reads_other_ids(project, seqline, edit
         "vocab": content["corpora"]["toy_story"]["vocab"] | {"corpus": "others"}
     }
     edited(project, "corpora.others", other)
-    edited(project, "runs.further", content["runs"]["bert"] | {"start": "bert", "corpus": "others"})
+    edited(
+        project, "runs.further", content["runs"]["bert"] | {"init_from": "bert", "corpus": "others"}
+    )
     said = seqline(project, "check")
     assert said.err.startswith(
-        "seqline: runs.further.start: got bert, which reads ids of toy_reviews; expected a run "
+        "seqline: runs.further.init_from: got bert, which reads ids of toy_reviews; expected a run "
         "that "
     )
     assert said.err.count("\n") == 1

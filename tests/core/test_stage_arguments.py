@@ -87,14 +87,14 @@ def test_plain_dvc_executes_no_corpus_name(with_code: Path, name: str) -> None:
 
 @pytest.mark.long
 def test_plain_dvc_executes_no_value_that_names_another_block(with_code: Path) -> None:
-    copy_block(with_code, "runs", "mine", {"start": "x; touch pwned; true"})
+    copy_block(with_code, "runs", "mine", {"init_from": "x; touch pwned; true"})
     (with_code / "data/models/x; touch pwned; true").mkdir(parents=True)
     for folder in ("encoded", "vocab"):
         (with_code / f"data/{folder}/toy_story").mkdir(parents=True)
     done = dvc(with_code, "repro", "--single-item", "train@mine")
-    assert "seqline: runs.mine.start: got x; touch pwned; true; expected names" in done.stderr, (
-        done.stderr
-    )
+    assert (
+        "seqline: runs.mine.init_from: got x; touch pwned; true; expected names" in done.stderr
+    ), done.stderr
     assert not list(with_code.rglob("pwned"))
 
 
@@ -143,7 +143,7 @@ def parsed(
 def test_placeholders_are_filled_from_the_block_that_dvc_names(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ("--one", "data/{corpus}/{run}", "--two", "{start}")
+    words = ("--one", "data/{corpus}/{run}", "--two", "{init_from}")
     arguments = parsed(monkeypatch, "train@bert_sentiment", *words, project=project)
     assert arguments.run == "bert_sentiment"
     assert (arguments.one, arguments.two) == (Path("data/toy_reviews/bert_sentiment"), Path("bert"))
@@ -168,7 +168,7 @@ def test_a_name_on_the_command_line_takes_precedence_over_dvc(
 def test_an_unknown_placeholder_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         UserError,
-        match=r"^dvc\.yaml: got \{model\}; expected one of \{run\}, \{corpus\}, \{start\}",
+        match=r"^dvc\.yaml: got \{model\}; expected one of \{run\}, \{corpus\}, \{init_from\}",
     ):
         parsed(monkeypatch, "train@lstm", "--one", "data/{model}", project=project)
 

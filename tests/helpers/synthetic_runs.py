@@ -81,11 +81,11 @@ def project(
 
 
 def corpus(level: str = "word", lowercase: bool = False) -> dict[str, object]:
-    """A corpus's block of params.yaml, of which the stages from evaluate on need `text`, `bleu` and
-    `samples` alone."""
+    """A corpus's block of params.yaml, of which the stages from evaluate on need `text`,
+    `bleu_tokenizer` and `samples` alone."""
     text = {"level": level, "lowercase": lowercase, "letters_only": False, "max_tokens": None}
     unused = {"source": {}, "read": {}, "limit": None, "split": "official", "vocab": {}}
-    return {"format": "made", **unused, "text": text, "bleu": "auto", "samples": []}
+    return {"format": "made", **unused, "text": text, "bleu_tokenizer": "auto", "samples": []}
 
 
 def inputs(predictions: Path, tokens: Path) -> Inputs:
@@ -114,7 +114,7 @@ def _block(task: str, corpus: str, name: str) -> dict[str, object]:
         "task": task,
         "corpus": corpus,
         "seed": int(rest) if rest.isdigit() else 1,
-        "start": "scratch",
+        "init_from": "scratch",
         "model": model,
         "objective": {"batch_size": 32},
         "optim": {"name": "adam", "learning_rate": 0.002 if name.startswith("t") else 0.004},

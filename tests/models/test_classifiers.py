@@ -198,7 +198,13 @@ def test_word_unknown_to_word2vec_keeps_random_vector_of_same_scale(
     )
     table = pa.table([range(60), rows, [0] * 60], schema=tables.ENCODED_TEXT)
     objective = word_vectors.Config(
-        method="skip_gram", window=2, negatives=5, subsample=None, batch_size=64, block=16, noise=16
+        method="skip_gram",
+        window=2,
+        negatives=5,
+        subsample=None,
+        batch_size=64,
+        block_size=16,
+        noise_words=16,
     )
     vectors: Any = checkpoint.build("word2vec", {"dimension": dimension}, sizes, "model")
     task = word_vectors.Task(table, table, objective, 1, CPU)

@@ -461,9 +461,9 @@ def test_word_vectors_are_compared_on_the_words_that_both_have(
         replace(other.contender("skip_gram"), label="frequent"),
         only(project.corpus("toy_story")),
     )
-    covered = next(guard for guard in decision.guards if guard.name == "covered")
-    assert covered.challenger < covered.champion
-    assert covered.worse == pytest.approx(1 - covered.challenger / covered.champion)
+    coverage = next(guard for guard in decision.guards if guard.name == "coverage")
+    assert coverage.challenger < coverage.champion
+    assert coverage.worse == pytest.approx(1 - coverage.challenger / coverage.champion)
     assert not decision.promote
 
 
@@ -474,7 +474,7 @@ def test_masked_models_are_compared_on_the_same_masks(
     decision = against(
         own, spoilt(own, tmp_path / "spoilt", 0.5), only(project.corpus("toy_story"))
     )
-    assert {guard.name for guard in decision.guards} == {"score", "words_guessed", "pairs_guessed"}
+    assert {guard.name for guard in decision.guards} == {"score", "mlm_accuracy", "nsp_accuracy"}
     assert not decision.promote
     refused = against(own, project.contender("frequent"), only(project.corpus("toy_story")))
     assert refused.reasons == (

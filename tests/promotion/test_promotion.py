@@ -492,7 +492,7 @@ def test_set(tmp_path: Path) -> Path:
         ("corpora.pairs.text.lowercase", True),
         ("corpora.pairs.text.level", "bpe"),
         ("corpora.pairs.text.max_tokens", 5),
-        ("corpora.pairs.bleu", "intl"),
+        ("corpora.pairs.bleu_tokenizer", "intl"),
         ("corpora.pairs.samples", [{"prompt": "a", "reference": None}]),
         ("evaluation.bootstrap", 21),
         ("runs.transformer.search.method", "beam"),
@@ -514,7 +514,7 @@ def test_prediction_cache_key_includes_scoring_settings(tmp_path: Path, test_set
     another way."""
     champion = contender(tmp_path / "champion", {})
     for name, changes, options in (
-        ("tokenizer", {"corpora.pairs.bleu": "intl"}, {}),
+        ("tokenizer", {"corpora.pairs.bleu_tokenizer": "intl"}, {}),
         ("level", {}, {"level": "bpe"}),
     ):
         other = contender(tmp_path / name, changes, **options)
@@ -529,14 +529,14 @@ def test_both_are_scored_by_the_tokenizer_of_the_challengers_corpus(
     key: object, tmp_path: Path, test_set: Path
 ) -> None:
     """Whatever an older champion was scored by, and if its params file does not have the key."""
-    champion = contender(tmp_path / "champion", {"corpora.pairs.bleu": key})
-    challenger = contender(tmp_path / "challenger", {"corpora.pairs.bleu": "intl"})
+    champion = contender(tmp_path / "champion", {"corpora.pairs.bleu_tokenizer": key})
+    challenger = contender(tmp_path / "challenger", {"corpora.pairs.bleu_tokenizer": "intl"})
     judging = ScoringSettings.of(champion, challenger, test_set)
     corpora = [
         yaml.safe_load(judging.params(one))["corpora"]["pairs"] for one in (champion, challenger)
     ]
     assert corpora[0] == corpora[1]
-    assert corpora[0]["bleu"] == "intl"
+    assert corpora[0]["bleu_tokenizer"] == "intl"
 
 
 def test_auto_is_settled_once_by_the_references_of_the_challengers_corpus(tmp_path: Path) -> None:
@@ -708,7 +708,7 @@ def test_two_word_challenger_can_win_by_chrf_with_reason_recorded(tmp_path: Path
         )
         synthetic_runs.samples(folder / "predictions", [("a cat", None, name)])
         (folder / "metrics.json").write_text(
-            json.dumps({"notes": ["corpora.pairs.bleu does not fit"]})
+            json.dumps({"notes": ["corpora.pairs.bleu_tokenizer does not fit"]})
         )
         answered.append(StageOutputs(folder))
         ways.append(retokenize.read_tokenization(contender(tmp_path / name, {}).vocab))
@@ -722,7 +722,7 @@ def test_two_word_challenger_can_win_by_chrf_with_reason_recorded(tmp_path: Path
         "On the test set: no reference has 4 tokens, so that BLEU is 0 whatever the answers; "
         "chrF ranks instead."
     ) in said
-    assert said.count("On the test set: corpora.pairs.bleu does not fit.") == 1
+    assert said.count("On the test set: corpora.pairs.bleu_tokenizer does not fit.") == 1
 
 
 def test_long_sentences_that_are_short_are_guarded_by_chrf() -> None:

@@ -24,7 +24,7 @@ from stage_runs import run_evaluate
 from pipeline.core import tables
 from pipeline.core.errors import UserError
 from pipeline.scoring import history, lengths, likelihood, mt_metrics, significance, ter
-from pipeline.scoring.d2l_bleu import book_bleu
+from pipeline.scoring.d2l_bleu import d2l_bleu
 from pipeline.scoring.significance import Bootstrap, holm, paired_p, pairs, sum_by_block
 
 ROOT = Path(__file__).parents[2]
@@ -171,13 +171,13 @@ def the_books(pred_seq: str, label_seq: str, k: int) -> float:
     st.integers(1, 4),
 )
 def test_the_books_bleu_is_that_of_the_books_code(predicted: str, label: str, k: int) -> None:
-    assert book_bleu(predicted, label, k) == pytest.approx(the_books(predicted, label, k))
+    assert d2l_bleu(predicted, label, k) == pytest.approx(the_books(predicted, label, k))
 
 
 def test_the_books_bleu_gives_the_figure_that_the_book_prints() -> None:
-    assert round(book_bleu("il est mouillé .", "il est calme ."), 3) == 0.658
-    assert book_bleu("Il est calme\u202f.", "il est calme .") == 1.0
-    assert book_bleu("", "va !") == 0.0
+    assert round(d2l_bleu("il est mouillé .", "il est calme ."), 3) == 0.658
+    assert d2l_bleu("Il est calme\u202f.", "il est calme .") == 1.0
+    assert d2l_bleu("", "va !") == 0.0
 
 
 # Likelihood
@@ -365,7 +365,7 @@ def test_evaluate_reports_sacrebleus_scores_and_the_limits_distance(project: Pat
             100 - found[split]["bleu"]["score"], abs=2e-6
         )
     assert "bleu" not in found["valid"]
-    assert set(found["book_bleu"]) == {"mean", "1", "2", "3", "4"}
+    assert set(found["d2l_bleu"]) == {"mean", "1", "2", "3", "4"}
     rows = tables.read(project / "data/scores/transformer/test.parquet", tables.SCORES_PAIR)
     again = mt_metrics.bleu(np.array(rows["bleu"].to_pylist(), dtype=float).sum(0, keepdims=True))[
         0

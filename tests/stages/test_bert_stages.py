@@ -37,7 +37,7 @@ def params() -> dict[str, Any]:
     reviews = content["corpora"][REVIEWS]
     reviews["source"]["builtin"]["sizes"] = {"train": 100, "valid": 40, "test": 40}
     reviews["vocab"]["corpus"] = CORPUS  # whose ids `bert` knows
-    barely = {"start": "bert", "optim": bert["optim"] | {"learning_rate": 0.00000001}}
+    barely = {"init_from": "bert", "optim": bert["optim"] | {"learning_rate": 0.00000001}}
     sentiment = content["runs"]["bert_sentiment"] | barely
     sentiment["model"], sentiment["training"]["max_epochs"] = bert["model"], 1
     content["corpora"] = {CORPUS: story, REVIEWS: reviews}

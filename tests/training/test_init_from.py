@@ -104,7 +104,7 @@ def test_weights_of_another_family_load_if_sizes_match(
         unlike = run_of(family, **run.model | {other: begun.model[key] * 2 if number else 7})
         message = (
             rf"^runs\.x\.model\.{other}: got .*; expected {begun.model[key]}, the {key} "
-            r"of its start parent\. Give both"
+            r"of its initial run parent\. Give both"
         )
         refused(unlike, tmp_path / "parent", message)
 
@@ -127,7 +127,7 @@ def test_run_of_same_family_with_another_model_is_refused(
     saved(tmp_path / "parent", run)
     had = re.escape(str(run.model[key]))
     message = (
-        rf"^runs\.x\.model\.{key}: got {value}; expected {had}, the {key} of its start "
+        rf"^runs\.x\.model\.{key}: got {value}; expected {had}, the {key} of its initial run "
         r"parent\. Give both"
     )
     refused(run_of(family, **{key: value}), tmp_path / "parent", message)
@@ -136,7 +136,7 @@ def test_run_of_same_family_with_another_model_is_refused(
 def test_a_run_of_another_family_is_refused(tmp_path: Path) -> None:
     saved(tmp_path / "gru", run_of("recurrent_lm"))
     expected = r"scratch or a run of the family bert_classifier or bert\.$"
-    message = rf"^runs\.x\.start: got gru, of the family recurrent_lm; expected {expected}"
+    message = rf"^runs\.x\.init_from: got gru, of the family recurrent_lm; expected {expected}"
     refused(run_of("bert_classifier"), tmp_path / "gru", message)
 
 
@@ -154,7 +154,7 @@ def test_a_run_that_reads_other_ids_is_refused(
 ) -> None:
     saved(tmp_path / "parent", run_of(parent))
     message = (
-        r"^runs\.x\.start: got parent, which reads other ids; expected a run with the "
+        r"^runs\.x\.init_from: got parent, which reads other ids; expected a run with the "
         r"same vocabulary\. Give "
     )
     refused(run_of(family, **run_of(parent).model), tmp_path / "parent", message, ids)

@@ -79,7 +79,7 @@ class Scoring:
     meaning: str
 
     # True if sample outputs are sentences that the book's BLEU can score.
-    book_bleu: bool
+    d2l_bleu: bool
     # substitute(table): another scoring and the reason, if this one gives the same score to all
     # outputs for these references.
     substitute: Callable[[pa.Table], "tuple[Scoring, str] | None"] = _no_substitute
@@ -163,9 +163,9 @@ def bleu_tokenizer(file: Path, corpus: str, tokens: Path) -> tuple[params.Tokeni
 
     `tokens` is the corpus's folder of the tokenize stage. `auto` depends on the script of the
     references there. A corpus without pairs has no references: its tokenizer is 13a."""
-    where = f"corpora.{corpus}.bleu"
+    where = f"corpora.{corpus}.bleu_tokenizer"
     if tables.schema(tokens / "test.parquet", *tables.TOKENS.values()) != tables.TOKENS_PAIR:
         return "13a", ""
     return tokenizers.resolve(
-        params.corpus(file, corpus).bleu, tokenizers.references(tokens), where
+        params.corpus(file, corpus).bleu_tokenizer, tokenizers.references(tokens), where
     )

@@ -59,7 +59,7 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
         length="tokens in the sentence",
         unit="token",
         meaning=_MEANING,
-        book_bleu=True,
+        d2l_bleu=True,
     )
 
 

@@ -60,7 +60,7 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
         length="tokens in the pair of sentences",
         unit="word and pair",
         meaning=_MEANING,
-        book_bleu=False,
+        d2l_bleu=False,
     )
 
 
@@ -141,7 +141,7 @@ def _pair_accuracy(sums_RK: Array) -> Array:
 
 
 PROMOTION = Promotion(
-    guards=("score", "words_guessed", "pairs_guessed"),
+    guards=("score", "mlm_accuracy", "nsp_accuracy"),
     validation=("masked_perplexity.score", False),
     likelihood_text=None,
     same_normalization=False,

@@ -123,7 +123,7 @@ def _scoring(
         length="tokens in the source sentence",
         unit="token",
         meaning=_MEANING.format(_NO_CASE if setting.lowercase else _CASE),
-        book_bleu=True,
+        d2l_bleu=True,
     )
 
 
