@@ -30,10 +30,12 @@ from pipeline.tracking.registry_store import CHALLENGER, CHAMPION
 from pipeline.tracking.run_outputs import read_outputs
 from pipeline.tracking.scores import score_line
 from pipeline.tracking.versions import (
+    DECISION,
     LINEAGE,
     ChampionPeriod,
     Version,
     model_name,
+    read_tags,
     read_version,
     rolled_back,
     version_tags,
@@ -60,8 +62,6 @@ __all__ = [
     "version_of_run",
     "versions_with",
 ]
-
-_DECISION = "seqline.judged"
 
 
 def register(root: Path) -> list[Version]:
@@ -167,7 +167,7 @@ def record_decision(root: Path, version: Version, key: str, line: str) -> None:
     """Store the line about the last decision on the version; `key` is a digest of its inputs."""
     decision = json.dumps({"key": key, "line": line}, ensure_ascii=False)
     with mlflow_store.open_store(root) as client:
-        client.set_model_version_tag(version.name, str(version.version), _DECISION, decision)
+        client.set_model_version_tag(version.name, str(version.version), DECISION, decision)
 
 
 def recorded_decision(root: Path, version: Version, key: str) -> str | None:
@@ -175,7 +175,7 @@ def recorded_decision(root: Path, version: Version, key: str) -> str | None:
     the version has another key."""
     with mlflow_store.open_store(root) as client:
         entry = client.get_model_version(version.name, str(version.version))
-    decision = registry_store.parse_tag(entry.tags.get(_DECISION, "{}"))
+    decision = registry_store.parse_tag(read_tags(entry).get(DECISION, "{}"))
     return str(decision.get("line")) if decision.get("key") == key else None
 
 

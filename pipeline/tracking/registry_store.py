@@ -21,6 +21,7 @@ from pipeline.tracking.versions import (
     Version,
     champion_moves,
     model_name,
+    read_tags,
     read_version,
 )
 
@@ -36,7 +37,7 @@ def search_versions(client: Any, condition: str) -> Iterator[Version]:
     token = None
     while True:
         page = client.search_model_versions(condition, _PAGE_SIZE, ["version_number DESC"], token)
-        yield from (read_version(entry) for entry in page if LINEAGE in entry.tags)
+        yield from (read_version(entry) for entry in page if LINEAGE in read_tags(entry))
         token = page.token
         if not token:
             return
@@ -85,7 +86,7 @@ def _search_models(client: Any, condition: str | None) -> Iterator[Any]:
     while True:
         page = client.search_registered_models(condition, _PAGE_SIZE, ["name ASC"], token)
         yield from (
-            model for model in page if LINEAGE in model.tags and _NAME.fullmatch(model.name)
+            model for model in page if LINEAGE in read_tags(model) and _NAME.fullmatch(model.name)
         )
         token = page.token
         if not token:

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.core import params
+from pipeline.core import params, renamed_keys
 from pipeline.core.errors import UserError, refuse
 from pipeline.tracking import describe
 from pipeline.tracking.lineage import EvaluatedRun, check_outputs
 from pipeline.tracking.scores import score_line
 
-DIGEST, LINEAGE = "seqline.digest", "seqline.made"
+DIGEST, LINEAGE, DECISION = "seqline.digest", "seqline.lineage", "seqline.decision"
+RENAMED_TAGS = {"seqline.made": LINEAGE, "seqline.judged": DECISION}
+"""New names of tags, by the old ones that older versions of the project wrote."""
+
 _DELETE = "Delete the version there, if nobody knows who created it."
 # fields of an evaluated run that the tag `LINEAGE` holds
 PARTS = ("outs", "places", "code", "block", "corpus_block")
@@ -92,6 +95,15 @@ def version_tags(root: Path, run: EvaluatedRun) -> dict[str, str]:
     }
 
 
+def read_tags(entry: Any) -> dict[str, str]:
+    """Return the tags of a version or a registered model by their present names.
+
+    A tag that has both names keeps the value under the new one."""
+    tags = dict(entry.tags)
+    old = {new: tags.pop(name) for name, new in RENAMED_TAGS.items() if name in tags}
+    return {**old, **tags}
+
+
 def read_version(entry: Any) -> Version:
     """Read a version from MLflow's `entry`; UserError if its tags are not those of `version_tags`.
 
@@ -108,8 +120,10 @@ def read_version(entry: Any) -> Version:
 
 
 def _read(entry: Any) -> Version:
-    tags = entry.tags
+    tags = read_tags(entry)
     parts = json.loads(tags[LINEAGE])
+    parts["block"] = renamed_keys.upgrade("runs", parts["block"])
+    parts["corpus_block"] = renamed_keys.upgrade("corpora", parts["corpus_block"])
     version = Version(
         name=entry.name,
         version=int(entry.version),
