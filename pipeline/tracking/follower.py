@@ -1,11 +1,14 @@
-"""The follower: a process next to a training that sends its spool to MLflow.
+"""`python -m pipeline.tracking.follower --root ROOT --parent PID < SPOOL`: the follower, a process
+next to a training that sends its spool to MLflow; started by `live` only.
 
 It retries failed calls with growing pauses, runs at the lowest priority, and ends soon after the
 training does. It reads no more of the spool than it has sent, so a dead server costs no memory."""
 
+import argparse
 import itertools
 import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +28,18 @@ _PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)
 _BATCH = 500  # lines read at once
 _STATUS = ("FINISHED", "FAILED", "KILLED")
 Point = tuple[str, float, int, int]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.tracking.follower", description=__doc__
+    )
+    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--parent", type=int, required=True)
+    arguments = parser.parse_args()
+
+    lower_priority()
+    follow(sys.stdin.buffer, arguments.root, arguments.parent)
 
 
 def lower_priority() -> None:
@@ -195,22 +210,13 @@ def read_batches(lines: BinaryIO, watch: Watch) -> Iterator[tuple[list[Point], s
     while True:
         # Before reading: what was written before the end is then read after it.
         over = watch.over()
-        points: list[Point] = []
-        end = ""
-        count = 0
-        for line in complete_lines(lines):
-            count += 1
-            status, logged = _parse(line)
-            points += logged
-            end = status or end
-            if count == _BATCH:
-                break
-
-        if count:
-            yield points, end
-        if end or (over and not count):
+        batch = [_parse(line) for line in itertools.islice(complete_lines(lines), _BATCH)]
+        end = next((status for status, _ in reversed(batch) if status), "")
+        if batch:
+            yield [point for _, points in batch for point in points], end
+        if end or (over and not batch):
             return
-        if count < _BATCH:
+        if len(batch) < _BATCH:
             watch.pause(_POLL_SECONDS)
 
 
@@ -237,3 +243,7 @@ def complete_lines(lines: BinaryIO) -> Iterator[bytes]:
             lines.seek(position)
             return
         yield line
+
+
+if __name__ == "__main__":
+    main()
