@@ -73,5 +73,9 @@ def _check_inside(root: Path, place: Path, uri: str) -> None:
 
 
 def _outside_error(root: Path, uri: str) -> UserError:
-    todo = "Delete that run in MLflow, then `seqline sync`."
-    return refuse("artifact_uri of an MLflow run", uri, f"a place in {artifact_folder(root)}", todo)
+    return refuse(
+        "artifact_uri of an MLflow run",
+        uri,
+        f"a place in {artifact_folder(root)}",
+        "Delete that run in MLflow, then `seqline sync`.",
+    )

@@ -6,7 +6,8 @@ import os
 import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote
@@ -17,7 +18,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.core import loopback
-from pipeline.core.errors import UserError, describe_error, redact, refuse
+from pipeline.core.errors import describe_error, redact, refuse
 from pipeline.tracking import describe
 from pipeline.tracking.run_lock import locks
 
@@ -96,19 +97,10 @@ def _check(database: Path) -> None:
     # Read-only: opening must not create or change anything.
     address = f"file:{quote(os.fsencode(database.absolute()))}?mode=ro"
     try:
-        connection = sqlite3.connect(address, uri=True, timeout=_LOCKED_SECONDS)
-        try:
+        with closing(sqlite3.connect(address, uri=True, timeout=_LOCKED_SECONDS)) as connection:
             connection.execute("select count(*) from sqlite_master").fetchall()
-        finally:
-            connection.close()
     except sqlite3.Error as error:
         raise MlflowException(f"{database}: {error}") from None
-
-
-def store_error(root: Path, error: BaseException, todo: str) -> UserError:
-    """Make the UserError for a `Failure` of the project's store, without the store's password."""
-    expected = f"a store that works ({describe_error(error)[:200]})"
-    return refuse("MLFLOW_TRACKING_URI", redact(describe.uri(root)), expected, todo)
 
 
 @contextmanager
@@ -117,8 +109,11 @@ def open_store(root: Path) -> Iterator[MlflowClient]:
     try:
         yield connect(root)
     except Failure as error:
-        raise store_error(
-            root, error, "Repair or start it, then `seqline sync`; DVC's outputs are safe."
+        raise refuse(
+            "MLFLOW_TRACKING_URI",
+            redact(describe.uri(root)),  # without the store's password
+            f"a store that works ({describe_error(error)[:200]})",
+            "Repair or start it, then `seqline sync`; DVC's outputs are safe.",
         ) from None
 
 
@@ -254,7 +249,11 @@ def _experiment(client: MlflowClient, task: str) -> Any:
 
     One that was deleted is restored; one that was renamed is found by its tag."""
     name = _experiment_name(task)
-    experiment = client.get_experiment_by_name(name) or _find_renamed(client, name)
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        experiments = all_pages(partial(client.search_experiments, ViewType.ALL))
+        renamed = (other for other in experiments if other.tags.get(_EXPERIMENT) == name)
+        experiment = next(renamed, None)
     if experiment is None:
         return None
     if experiment.lifecycle_stage == "deleted":
@@ -264,16 +263,15 @@ def _experiment(client: MlflowClient, task: str) -> Any:
     return experiment
 
 
-def _find_renamed(client: MlflowClient, name: str) -> Any:
+def all_pages(search: Callable[..., Any]) -> Iterator[Any]:
+    """Yield the results of all pages of one of MLflow's searches."""
     token = None
     while True:
-        page = client.search_experiments(ViewType.ALL, page_token=token)
-        for experiment in page:
-            if experiment.tags.get(_EXPERIMENT) == name:
-                return experiment
+        page = search(page_token=token)
+        yield from page
         token = page.token
         if not token:
-            return None
+            return
 
 
 def _create_experiment(client: MlflowClient, root: Path, task: str) -> Any:
@@ -294,10 +292,9 @@ def _create_experiment(client: MlflowClient, root: Path, task: str) -> Any:
 
 def logged_steps(client: MlflowClient, run: Any) -> dict[str, set[int]]:
     """Steps of each metric that the run has."""
-    names = run.data.metrics
     return {
         name: {point.step for point in client.get_metric_history(run.info.run_id, name)}
-        for name in names
+        for name in run.data.metrics
     }
 
 
@@ -310,17 +307,14 @@ def log(
     tags: Mapping[str, str] | None = None,
 ) -> None:
     """Log points (name, value, ms, step), params and tags in as few calls as the limits allow."""
-    points = [Metric(name, value, time, step) for name, value, time, step in metrics]
-    for start in range(0, len(points), _METRICS_PER_CALL):
-        client.log_batch(run_id, metrics=points[start : start + _METRICS_PER_CALL])
-
-    settings = [Param(name, value) for name, value in (params or {}).items()]
-    for start in range(0, len(settings), _ITEMS_PER_CALL):
-        client.log_batch(run_id, params=settings[start : start + _ITEMS_PER_CALL])
-
-    labels = [RunTag(name, value) for name, value in (tags or {}).items()]
-    for start in range(0, len(labels), _ITEMS_PER_CALL):
-        client.log_batch(run_id, tags=labels[start : start + _ITEMS_PER_CALL])
+    batches: tuple[tuple[str, list[Any], int], ...] = (
+        ("metrics", [Metric(*point) for point in metrics], _METRICS_PER_CALL),
+        ("params", [Param(*item) for item in (params or {}).items()], _ITEMS_PER_CALL),
+        ("tags", [RunTag(*item) for item in (tags or {}).items()], _ITEMS_PER_CALL),
+    )
+    for kind, items, limit in batches:
+        for start in range(0, len(items), limit):
+            client.log_batch(run_id, **{kind: items[start : start + limit]})
 
 
 def log_params(client: MlflowClient, run: Any, params: Mapping[str, str]) -> None:

@@ -28,7 +28,6 @@ from pipeline.tracking import (
 from pipeline.tracking.lineage import EvaluatedRun
 from pipeline.tracking.registry_store import CHALLENGER, CHAMPION
 from pipeline.tracking.run_outputs import read_outputs
-from pipeline.tracking.scores import score_line
 from pipeline.tracking.versions import (
     DECISION,
     LINEAGE,
@@ -38,6 +37,7 @@ from pipeline.tracking.versions import (
     read_tags,
     read_version,
     rolled_back,
+    score_line,
     version_tags,
 )
 
@@ -110,8 +110,8 @@ def version(root: Path, name: str, number: int) -> Version:
             version.version: version for version in registry_store.versions_of(client, name)
         }
     if number not in versions:
-        expected = "one of " + ", ".join(str(key) for key in sorted(versions))
-        raise refuse(name, f"version {number}", expected)
+        numbers = ", ".join(map(str, sorted(versions)))
+        raise refuse(name, f"version {number}", f"one of {numbers}")
     return versions[number]
 
 
@@ -194,7 +194,14 @@ def promote(
         if present != version.version:
             # Another process may have promoted a version since the comparison.
             if over != "anyone" and present != (over.version if over else None):
-                raise _champion_changed(version, present, over)
+                raise refuse(
+                    str(version),
+                    "no champion" if present is None else f"version {present} for its champion",
+                    f"version {over.version}, which it was compared with"
+                    if over
+                    else "none, as when it was chosen",
+                    "Nothing was moved: run the same again.",
+                )
             registry_store.move_champion(client, version, present, {"why": dict(why)})
 
         if _alias_version(client, version.name, CHALLENGER) == version.version:
@@ -265,14 +272,14 @@ def log_artifacts(root: Path, version: Version, folder: Path) -> None:
     with mlflow_store.open_store(root) as client:
         run = mlflow_store.restore_run(client, version.mlflow_run)
 
-        if run is None:
-            line = (
-                f"its MLflow run {version.mlflow_run} is gone for good, so that nothing "
-                "could be attached to it"
-            )
-            print(f"seqline: {version}: {line}", file=sys.stderr)
-        else:
+        if run is not None:
             artifacts.log_artifacts(client, root, run, folder)
+            return
+    print(
+        f"seqline: {version}: its MLflow run {version.mlflow_run} is gone for good, so that "
+        "nothing could be attached to it",
+        file=sys.stderr,
+    )
 
 
 @contextmanager
@@ -295,6 +302,7 @@ def _register(client: Any, root: Path, run: EvaluatedRun) -> Version:
 
     mlflow_run = _find_or_backfill(client, root, run)
     name = model_name(run.task, run.corpus)
+    # By its hash: a second version of the MLflow run must not replace the first one's folder.
     folder = f"model-{run.digest()[:12]}"
     with tempfile.TemporaryDirectory() as scratch:
         package.save_version(Path(scratch) / folder, describe.home(root), run)
@@ -340,13 +348,3 @@ def _find_or_backfill(client: Any, root: Path, run: EvaluatedRun) -> Any:
 
 def _alias_version(client: Any, name: str, alias: str) -> int | None:
     return registry_store.alias_version(registry_store.get_model(client, name), alias)
-
-
-def _champion_changed(version: Version, present: int | None, expected: Version | None) -> Exception:
-    state = f"version {present} for its champion" if present is not None else "no champion"
-    expectation = (
-        f"version {expected.version}, which it was compared with"
-        if expected
-        else "none, as when it was chosen"
-    )
-    return refuse(str(version), state, expectation, "Nothing was moved: run the same again.")

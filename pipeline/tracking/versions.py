@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.core import params, renamed_keys
+from pipeline.core import config, params, renamed_keys
 from pipeline.core.errors import UserError, refuse
+from pipeline.scoring import metrics_file
+from pipeline.scoring.tasks import Scoring
 from pipeline.tracking import describe
 from pipeline.tracking.lineage import EvaluatedRun, check_outputs
-from pipeline.tracking.scores import score_line
 
 DIGEST, LINEAGE, DECISION = "seqline.digest", "seqline.lineage", "seqline.decision"
 RENAMED_TAGS = {"seqline.made": LINEAGE, "seqline.judged": DECISION}
@@ -19,6 +20,13 @@ RENAMED_TAGS = {"seqline.made": LINEAGE, "seqline.judged": DECISION}
 _DELETE = "Delete the version there, if nobody knows who created it."
 # fields of an evaluated run that the tag `LINEAGE` holds
 PARTS = ("outs", "places", "code", "block", "corpus_block")
+_SPLIT = "test"  # the split of the ranking
+_NONE = "not scored"
+# names of the substitute scores, which rank where references are too short for the task's own
+_SUBSTITUTES = {
+    "chrf": "chrF",
+    "chrf_lowercase": "lowercased chrF",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,6 +80,26 @@ def model_name(task: str, corpus: str) -> str:
     return f"{task}-{corpus}"
 
 
+def score_line(root: Path, run: EvaluatedRun) -> str:
+    """E.g. `BLEU 96.61 [95.93, 97.25]`, from the metrics of the evaluate stage."""
+    path = next((path for path in run.outs if path.endswith(f"/{run.run}.json")), None)
+    if path is None or not (root / path).exists():
+        return _NONE
+    metrics = metrics_file.read(root / path)
+
+    task = config.named_module("pipeline.scoring.tasks", run.task, f"runs.{run.run}.task")
+    scoring: Scoring = task.scoring(bool(run.corpus_block["text"]["lowercase"]))
+    key = metrics.get("ranked_by", scoring.main)
+    score: Any = metrics
+    for part in (_SPLIT, *key.split(".")):
+        score = score.get(part) if isinstance(score, dict) else None
+    if not isinstance(score, dict):
+        return _NONE
+    has_interval = {"low", "high"} <= set(score)
+    interval = f" [{score['low']:.2f}, {score['high']:.2f}]" if has_interval else ""
+    return f"{_SUBSTITUTES.get(key, scoring.main_name)} {score['score']:.2f}{interval}"
+
+
 def version_tags(root: Path, run: EvaluatedRun) -> dict[str, str]:
     """Return a version's tags, in the order in which MLflow's pages show them.
 
@@ -115,8 +143,12 @@ def read_version(entry: Any) -> Version:
     except UserError as error:
         raise UserError(f"{where}: {error} {_DELETE}") from None
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        problem = f"tags that cannot be read ({type(error).__name__})"
-        raise refuse(where, problem, "a version of seqline's", _DELETE) from None
+        raise refuse(
+            where,
+            f"tags that cannot be read ({type(error).__name__})",
+            "a version of seqline's",
+            _DELETE,
+        ) from None
 
 
 def _read(entry: Any) -> Version:
