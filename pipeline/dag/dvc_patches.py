@@ -51,7 +51,11 @@ def _dump_stages_with(original: Any) -> Any:
         text = path.read_text(encoding="utf-8") if path.exists() else ""
         content: dict[str, Any] = {}
         for stage in stages:
-            _sync_outs(stage)
+            # The outputs first: DVC may have restored them, and the lock names them.
+            for out in stage.outs:
+                if out.protocol == "local" and out.exists:
+                    sync_tree(Path(out.fs_path))
+                    sync_folder(Path(out.fs_path).parent)
             content |= serialize.to_lockfile(stage, **options)
 
         spliced = splice_stages(text, content)
@@ -62,14 +66,6 @@ def _dump_stages_with(original: Any) -> Any:
             self.repo.scm_context.track_file(self.relpath)
 
     return dump_stages
-
-
-def _sync_outs(stage: Any) -> None:
-    """Sync the stage's outputs before `dvc.lock` names them: DVC may have restored them."""
-    for out in stage.outs:
-        if out.protocol == "local" and out.exists:
-            sync_tree(Path(out.fs_path))
-            sync_folder(Path(out.fs_path).parent)
 
 
 def _dump_data(path: Any, data: Any, dumper: Any, fs: Any = None, **options: Any) -> None:

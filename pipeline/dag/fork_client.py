@@ -35,7 +35,15 @@ class ForkServer:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.close()
+        """End the server, which ends all stages that it started."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(_EXIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     def plan(self) -> tuple[graph.Plan, list[str]]:
         """Return the plan and the stages that `dvc.lock` has; UserError for what DVC refuses."""
@@ -62,17 +70,6 @@ class ForkServer:
             self._send({"order": list(before), "plan": list(plan)})
         return self._answers.get().get("ordered") is True
 
-    def close(self) -> None:
-        """End the server, which ends all stages that it started."""
-        assert self._process.stdin is not None
-        with suppress(BrokenPipeError):
-            self._process.stdin.close()
-        try:
-            self._process.wait(_EXIT_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
     def _send(self, request: dict[str, Any]) -> bool:
         """Return whether the request could be sent; False if the server has died."""
         assert self._process.stdin is not None
@@ -94,7 +91,7 @@ class ForkServer:
             else:
                 self._answers.put(message)
 
-        # The server has died, or has ended after `close`: nothing waits for it any longer.
+        # The server has died, or has ended after `__exit__`: nothing waits for it any longer.
         self._answers.put({"closed": ""})
         with self._lock:
             for stage in self._stages.values():

@@ -61,15 +61,7 @@ class _Server:
         if "refused" in report:
             return
 
-        self._import_all()
-        try:
-            self._serve_requests()
-        finally:
-            for group in self._running:
-                process_groups.end(self._root, group, gently=False)
-
-    def _import_all(self) -> None:
-        """Import what `dvc repro` imports while it runs."""
+        # Import what `dvc repro` imports while it runs.
         from dvc import dvcfile  # noqa: F401
         from dvc.cli import parse_args
         from dvc.commands import repro  # noqa: F401
@@ -79,6 +71,11 @@ class _Server:
         # A garbage collection in a fork writes to every object, which would copy all memory pages.
         gc.collect()
         gc.freeze()
+        try:
+            self._serve_requests()
+        finally:
+            for group in self._running:
+                process_groups.end(self._root, group, gently=False)
 
     def _serve_requests(self) -> None:
         # A child's end writes a byte to this pipe, so that `select` waits for it and for requests.
@@ -109,11 +106,11 @@ class _Server:
 
     def _handle(self, request: dict[str, Any]) -> None:
         if "order" in request:
-            ordered = False
-            with contextlib.suppress(OSError):  # a full disk: the lock is right, its order is not
+            try:
                 graph.order_lock(self._root, request["order"], request["plan"])
-                ordered = True
-            self._answer({"ordered": ordered})
+                self._answer({"ordered": True})
+            except OSError:  # a full disk: the lock is right, its order is not
+                self._answer({"ordered": False})
             return
 
         pid = os.fork()

@@ -42,12 +42,19 @@ def problems(root: Path) -> list[Callable[[], str]]:
     if restored and restored == text:
         return []
 
-    source = f", {len(missing)} from {origin}" if missing else ""
-    report = (
-        f"dvc.lock: restored, as it was cut off ({len(intact)} stages from its beginning{source}); "
-        "the next run takes what is missing from DVC's run cache"
-    )
-    return [lambda: _restore_lock(root, content, restored, report)]
+    def restore() -> str:
+        write_file(root / state_dir.DVC_LOCK_DAMAGED, content)
+        if restored:
+            write_file(path, restored.encode())
+        else:
+            path.unlink()
+        source = f", {len(missing)} from {origin}" if missing else ""
+        return (
+            f"dvc.lock: restored, as it was cut off ({len(intact)} stages from its beginning"
+            f"{source}); the next run takes what is missing from DVC's run cache"
+        )
+
+    return [restore]
 
 
 def _copy(root: Path) -> bytes | None:
@@ -155,15 +162,6 @@ def _git(root: Path, *words: str) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return _text(completed.stdout) if completed.returncode == 0 else ""
-
-
-def _restore_lock(root: Path, damaged: bytes, restored: str, report: str) -> str:
-    write_file(root / state_dir.DVC_LOCK_DAMAGED, damaged)
-    if restored:
-        write_file(root / "dvc.lock", restored.encode())
-    else:
-        (root / "dvc.lock").unlink()
-    return report
 
 
 def save_copy(root: Path) -> None:

@@ -79,16 +79,13 @@ def end(root: Path, group: int, gently: bool) -> None:
     """End every process of the group and remove its record.
 
     `gently` sends SIGTERM first, and SIGKILL only after some seconds."""
-    signals = {signal.SIGTERM: _TERM_SECONDS, signal.SIGKILL: _KILL_SECONDS}
-    if not gently:
-        del signals[signal.SIGTERM]
-    for number, seconds in signals.items():
-        try:
+    term = (signal.SIGTERM, _TERM_SECONDS)
+    kill = (signal.SIGKILL, _KILL_SECONDS)
+    with suppress(ProcessLookupError):
+        for number, seconds in (term, kill) if gently else (kill,):
             os.killpg(group, number)
-        except ProcessLookupError:
-            break
-        if _wait_empty(group, seconds):
-            break
+            if _wait_empty(group, seconds):
+                break
     (folder(root) / str(group)).unlink(missing_ok=True)
 
 
@@ -102,7 +99,7 @@ def end_orphans(root: Path) -> list[int]:
         group = int(path.name)
         with suppress(OSError, ValueError):
             mark = json.loads(path.read_text(encoding="utf-8"))["mark"]
-            if any(_has_mark(process, mark) for process in _members(group)):
+            if mark and any(_has_mark(process, mark) for process in _members(group)):
                 orphans.append(group)
                 end(root, group, gently=False)
         path.unlink(missing_ok=True)
@@ -120,20 +117,18 @@ def _members(group: int) -> list[psutil.Process]:
 
 
 def _has_mark(process: psutil.Process, mark: str) -> bool:
-    try:
-        return bool(mark) and process.environ().get(MARK) == mark
-    except (psutil.Error, OSError):
-        return False
+    with suppress(psutil.Error, OSError):
+        return bool(process.environ().get(MARK) == mark)
+    return False
 
 
 def _wait_empty(group: int, seconds: float) -> bool:
     """Wait until the group has no running process, at most so long; return whether it has none."""
     deadline = time.monotonic() + seconds
-    while True:
-        try:
+    with suppress(ProcessLookupError):
+        while True:
             os.killpg(group, 0)  # signal 0 only asks whether the group exists
-        except ProcessLookupError:
-            return True
-        if time.monotonic() > deadline or not _members(group):
-            return not _members(group)
-        time.sleep(_POLL_SECONDS)
+            if time.monotonic() > deadline or not _members(group):
+                return not _members(group)
+            time.sleep(_POLL_SECONDS)
+    return True
