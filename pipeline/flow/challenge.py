@@ -84,18 +84,16 @@ def evaluate(root: Path, name: str, runs: list[str]) -> Verdict:
     if decision.promote:
         # First: a flow that is killed after the promotion leaves its publishing to the next one.
         pending_publish.add(root, str(version))
-        facts = {"verdict": decision.verdict, "p": str(decision.p)}
-        registry.promote(root, version, facts, over=champion)
+        why = {"verdict": decision.verdict, "p": str(decision.p)}
+        registry.promote(root, version, why, over=champion)
 
     line = f"{name}: {decision.verdict}"
     # The stored line is read only if the version challenges again, no longer being champion.
-    stored = line
-    if decision.promote:
-        stored = (
-            f"{name}: {_label(version)} won, and the alias was moved back manually; `seqline "
-            "promote` brings it back"
-        )
-    registry.record_decision(root, version, key, stored)
+    won = (
+        f"{name}: {_label(version)} won, and the alias was moved back manually; `seqline "
+        "promote` brings it back"
+    )
+    registry.record_decision(root, version, key, won if decision.promote else line)
     return Verdict(
         name=name,
         event="promoted" if decision.promote else "kept",
@@ -191,10 +189,9 @@ class RecordedCommands(Commands):
 
 def _restore(root: Path, folder: Path, champion: Version) -> promotion.Contender:
     """Lay out the champion's outputs and params as they were; remove those of earlier champions."""
-    kinds = ("model", "vocab", "tokens")
     # Folders are named by the hash of their content: those of other champions are no longer needed.
-    expected = {"params.yaml", *(_folder_name(champion, kind) for kind in kinds)}
-    for path in folder.glob("*") if folder.exists() else ():
+    expected = [_folder_name(champion, kind) for kind in ("model", "vocab", "tokens")]
+    for path in folder.glob("*"):
         if path.name not in expected and path.is_dir():
             shutil.rmtree(path)
 

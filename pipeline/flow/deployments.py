@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
+from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
@@ -18,7 +19,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
 
@@ -118,18 +119,13 @@ def _normalised(address: str) -> str:
 
 
 def _status(client: SyncPrefectClient, deployment: DeploymentResponse) -> DeploymentStatus:
-    deployment_id = FlowRunFilterDeploymentId(any_=[deployment.id])
     begun = client.read_flow_runs(
-        flow_run_filter=FlowRunFilter(
-            deployment_id=deployment_id, state=_state(not_any_=[StateType.SCHEDULED])
-        ),
-        sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+        flow_run_filter=run_filter(deployment.id, not_any_=[StateType.SCHEDULED]),
+        sort=FlowRunSort.EXPECTED_START_TIME_DESC,  # the latest first
         limit=_RECENT,
     )
     scheduled = client.read_flow_runs(
-        flow_run_filter=FlowRunFilter(
-            deployment_id=deployment_id, state=_state(any_=[StateType.SCHEDULED])
-        ),
+        flow_run_filter=run_filter(deployment.id, any_=[StateType.SCHEDULED]),
         sort=FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC,
     )
 
@@ -147,21 +143,19 @@ def _status(client: SyncPrefectClient, deployment: DeploymentResponse) -> Deploy
         parts.append(f"{len(late)} late")
     if upcoming:
         parts.append(f"next at {upcoming[0].astimezone():%Y-%m-%d %H:%M:%S}")
-    is_late = bool(late) and min(late) < now - _GRACE
-    return DeploymentStatus("; ".join(parts) or "no run yet", _is_healthy(begun, is_late))
+
+    # Healthy: a run is running, or the last one completed and none is late.
+    last_states = [run.state for run in begun if run.state and run.state.name != _SKIPPED]
+    is_running = any(not state.is_final() for state in last_states)
+    failed = last_states[:1] and last_states[0].type in _BAD
+    is_late = late and min(late) < now - _GRACE
+    healthy = is_running or not (failed or is_late)
+    return DeploymentStatus("; ".join(parts) or "no run yet", healthy)
 
 
-def _is_healthy(begun: Sequence[FlowRun], is_late: bool) -> bool:
-    """Return whether the last run completed and none is late, or one is running.
-
-    `begun`: the runs that have begun, the latest first.
-    """
-    states = [run.state for run in begun if run.state is not None and run.state.name != _SKIPPED]
-    if any(not state.is_final() for state in states):
-        return True
-    last_failed = bool(states) and states[0].type in _BAD
-    return not is_late and not last_failed
-
-
-def _state(**types: Any) -> FlowRunFilterState:
-    return FlowRunFilterState(type=FlowRunFilterStateType(**types))
+def run_filter(deployment_id: UUID, **types: Any) -> FlowRunFilter:
+    """Filter for the deployment's runs whose state is of these types (`any_` or `not_any_`)."""
+    return FlowRunFilter(
+        deployment_id=FlowRunFilterDeploymentId(any_=[deployment_id]),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(**types)),
+    )

@@ -32,8 +32,12 @@ def load(root: Path) -> Sections:
     names = [field.name for field in fields(Sections)]
     for key in config.read(path):
         if key not in names:
-            where = f"{run_settings.FILE}: {key}"
-            raise refuse(where, "an unknown section", f"one of {', '.join(names)}", "Remove it.")
+            raise refuse(
+                f"{run_settings.FILE}: {key}",
+                "an unknown section",
+                f"one of {', '.join(names)}",
+                "Remove it.",
+            )
 
     return Sections(
         run=run_settings.load(root),
