@@ -11,28 +11,11 @@ import json
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pipeline.dag import graph, run_settings
 from pipeline.dag.fork_client import ForkServer
-from pipeline.dag.stage_process import SeparateDvc, Starter, start_dvc_process
-
-
-class DvcRunner(Starter, Protocol):
-    """A context manager with the plan of one flow, which starts its stages."""
-
-    def __enter__(self) -> "DvcRunner":
-        """Return the runner itself."""
-
-    def __exit__(self, *exception: object) -> None:
-        """End all that it started."""
-
-    def plan(self) -> tuple[graph.Plan, list[str]]:
-        """Return the plan and the stages that `dvc.lock` has; UserError for what DVC refuses."""
-
-    def order_lock(self, before: Sequence[str], plan: Sequence[str]) -> bool:
-        """Sort `dvc.lock` as graph.order_lock does, when no stage runs; return whether it is
-        sorted."""
+from pipeline.dag.stage_process import SeparateDvc, start_dvc_process
 
 
 class PlainDvc(SeparateDvc):
@@ -50,7 +33,10 @@ class PlainDvc(SeparateDvc):
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.close()
+        """End the process that reads the plan, if it still runs."""
+        with self._reader:
+            if self._reader.poll() is None:
+                self._reader.kill()
 
     def plan(self) -> tuple[graph.Plan, list[str]]:
         """Return the plan and the stages that `dvc.lock` has; UserError for what DVC refuses."""
@@ -66,14 +52,12 @@ class PlainDvc(SeparateDvc):
         sorting.communicate(json.dumps({"before": list(before), "plan": list(plan)}).encode())
         return sorting.returncode == 0
 
-    def close(self) -> None:
-        """End the process that reads the plan, if it still runs."""
-        with self._reader:
-            if self._reader.poll() is None:
-                self._reader.kill()
-
     def _plan_command(self, *words: str) -> "subprocess.Popen[bytes]":
         return start_dvc_process(self.root, "pipeline.dag.graph", *words)
+
+
+DvcRunner = ForkServer | PlainDvc
+"""A context manager with the plan of one flow, which starts its stages."""
 
 
 def open_runner(root: Path, targets: Sequence[str]) -> DvcRunner:

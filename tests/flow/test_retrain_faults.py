@@ -42,7 +42,7 @@ from pipeline.flow import (
     status,
 )
 from pipeline.flow.challenge import Verdict
-from pipeline.flow.outcome import Outcome
+from pipeline.flow.display import Outcome
 
 PAUSE = 0.01
 

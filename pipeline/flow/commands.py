@@ -1,5 +1,7 @@
-"""`seqline run`: the flow as a command. A forked process reads the project with DVC while Prefect
-is imported."""
+"""`seqline run` and `seqline retrain`: the flows as commands, once and now.
+
+Prefect is imported late: after `prefect_server.prepare`, which configures it.
+"""
 
 import os
 from collections.abc import Sequence
@@ -9,18 +11,46 @@ from pipeline.core.errors import refuse
 from pipeline.dag import run_settings
 from pipeline.dag.dvc_runner import open_runner
 from pipeline.dag.project_lock import flow_lock
-from pipeline.flow import devices, journal
+from pipeline.flow import devices, journal, project_folder
+
+
+def check_jobs(jobs: int | None) -> None:
+    """Raise UserError for a number of parallel stages that is none."""
+    if jobs is not None and jobs < 1:
+        raise refuse("--jobs", jobs, "at least 1")
+
+
+def retrain(root: Path, jobs: int | None) -> int:
+    """Retrain and print the summary; return the exit status, which is 1 if the retraining failed.
+
+    UserError if another flow runs in the project."""
+    from pipeline.flow import sections  # imports pyarrow, which `run` does not need
+
+    check_jobs(jobs)
+    # Refuse mistakes in the settings before the lock and the server.
+    sections.load(root)
+    devices.project_slots(root)
+    with flow_lock(root, wait=False):
+        from pipeline.flow import prefect_server
+
+        prefect_server.prepare(root)
+        from pipeline.flow.retrain import retrain as flow
+
+        with project_folder.working_in(root), prefect_server.refuse_server_errors():
+            state = flow(jobs, "manual", return_state=True)
+    print(state.message, flush=True)
+    return 0 if state.is_completed() else 1
 
 
 def run(root: Path, targets: Sequence[str], jobs: int | None) -> int:
     """Run the stages and print the summary; return the exit status: 0, 1 if a stage failed, 130 or
     143 if the run was interrupted."""
-    if jobs is not None and jobs < 1:
-        raise refuse("--jobs", jobs, "at least 1")
+    check_jobs(jobs)
 
     # Refuse mistakes in the settings before the lock and the server.
     run_settings.load(root)
     devices.project_slots(root)
+    # A process of DVC reads the project while Prefect is imported.
     with (
         flow_lock(root, wait=False),
         journal.record_flow(root, "run", "manual") as record,
