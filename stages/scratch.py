@@ -12,8 +12,7 @@ from pipeline.core.errors import exit_with
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
-    with atomic_dir(arguments.out) as folder:
+    with atomic_dir(parser.parse_args().out) as folder:
         (folder / "config.json").write_text(json.dumps({"run": None}) + "\n", encoding="utf-8")
 
 

@@ -58,8 +58,7 @@ def main() -> None:
             shutil.copyfile(limits, out / "limits.json")
         write_benchmarks(block, where, arguments.raw, out / "benchmarks")
         with atomic_file(arguments.metrics) as file:
-            text = json.dumps(metrics, indent=1, sort_keys=True)
-            file.write_text(text + "\n", encoding="utf-8")
+            file.write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def tokenize(
@@ -161,20 +160,18 @@ def check(
 
     for name in REQUIRED_SPLITS:
         if name not in splits:
-            todo = f"Name files for {name}, or put all under {UNSPLIT!r} and say how to split."
             raise refuse(
                 f"{where}.read",
                 f"the splits {', '.join(splits)}",
                 f"{', '.join(REQUIRED_SPLITS)}",
-                todo,
+                f"Name files for {name}, or put all under {UNSPLIT!r} and say how to split.",
             )
     for name, split in splits.items():
         if not split.rows:
             rejected = sum(split.rejected.values())
-            got = f"no usable row for {name} ({rejected} rejected)"
             raise refuse(
                 _responsible(split_config, limit, where),
-                got,
+                f"no usable row for {name} ({rejected} rejected)",
                 f"at least one in each of {', '.join(splits)}",
                 "Read more rows.",
             )
@@ -209,10 +206,9 @@ def check_labels(
         todo = "Read more rows, or use method: contiguous, which divides the rows of each label."
     expected = f"every label in each of {', '.join(REQUIRED_SPLITS)}: {', '.join(labels[:10])}"
     expected += ", ..." if len(labels) > 10 else ""
-    got = f"no row of the label {label} for {name}"
     raise refuse(
         _responsible(split_config, limit, where),
-        got,
+        f"no row of the label {label} for {name}",
         expected,
         todo,
     )

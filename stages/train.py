@@ -313,14 +313,13 @@ def train_first(
     work.mkdir(parents=True, exist_ok=True)
     atomic.remove_folders(work / "lock")
     with locks.file_lock(work / "lock"):
-        tags = {"device": str(device), "processes": str(group.size), "torch": torch.__version__}
         with tracking.live(
             run=arguments.run,
             digest=key,
             work=work,
             root=Path(os.environ.get("DVC_ROOT", ".")),
             params=dataclasses.asdict(run),
-            tags=tags,
+            tags={"device": str(device), "processes": str(group.size), "torch": torch.__version__},
         ) as log:
             log = log_with_throughput(arguments.run, log)
             train(arguments, run, loop_config, device, group, work, key, log)

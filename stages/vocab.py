@@ -45,8 +45,7 @@ def main() -> None:
     columns = tables.schema(train, *tables.TOKENS.values()).names
     with atomic_dir(arguments.out) as out:
         words = arguments.words / "train.parquet"
-        compute = params.compute(arguments.params)
-        sizes = write(words, "source" in columns, text, size, compute, out)
+        sizes = write(words, "source" in columns, text, size, params.compute(arguments.params), out)
         sides = tuple(sizes)
         if labels.SIDE in columns:
             label_table = labels.table(train)

@@ -45,8 +45,7 @@ def open_run(root: Path, name: str) -> Session:
 
 def run_folders(root: Path, name: str) -> tuple[Path, Path, dict[str, Any] | None]:
     """The folders of the run's model and vocabulary, and its `search:`; errors as `open_run`."""
-    path = root / "params.yaml"
-    runs = config.section(path, "runs")
+    runs = config.section(root / "params.yaml", "runs")
     if name not in runs:
         raise refuse("--run", name, "one of " + ", ".join(runs))
     model, vocab = (

@@ -21,15 +21,13 @@ SECTIONS = ("compute", "evaluation", "corpora", SHARED, "runs")
 def check(path: Path) -> str:
     """Describe the file's content in a line; UserError for the first thing in it that no stage
     could use."""
-    content = config.read(path)
-    for key in content:
+    for key in config.read(path):
         if key not in SECTIONS:
             raise refuse(
                 str(key), "an unknown section", "one of " + ", ".join(SECTIONS), "Remove it."
             )
 
-    compute = params.compute(path)
-    devices.choose(compute.device, "compute.device")
+    devices.choose(params.compute(path).device, "compute.device")
     params.evaluation(path)
 
     # Corpora first: a run is checked against its corpus's kind and vocabulary.
@@ -202,12 +200,11 @@ def _init_from(path: Path, name: str, block: params.Run) -> None:
     vocab = params.corpus(path, block.corpus).vocab["corpus"]
     initial_vocab = params.corpus(path, initial_run.corpus).vocab["corpus"]
     if vocab != initial_vocab:
-        todo = f"Set corpora.{block.corpus}.vocab.corpus, or name another run."
         raise refuse(
             where,
             f"{block.init_from}, which reads ids of {initial_vocab}",
             f"a run that reads those of {vocab}",
-            todo,
+            f"Set corpora.{block.corpus}.vocab.corpus, or name another run.",
         )
 
 
@@ -241,10 +238,9 @@ def _positions(block: params.Run, learned: int | bool | None, where: str) -> Non
     if block.search is None or learned is None or isinstance(learned, bool):
         return
     if (longest := block.search["max_length"]) > learned:
-        todo = "Raise learned_positions, or use null: sinusoidal positions have no end."
         raise refuse(
             f"{where}.search.max_length",
             longest,
             f"at most {learned}, the run's model.learned_positions",
-            todo,
+            "Raise learned_positions, or use null: sinusoidal positions have no end.",
         )

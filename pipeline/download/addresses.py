@@ -59,8 +59,7 @@ class Collector:
         folder: list[str] = []
         if mirror_address and not online:
             folder = [f"SEQLINE_MIRROR {mirror_address}"]
-            extraction = mirror.search(Path(mirror_address), self._missing, self._into)
-            self._record(folder[0], extraction)
+            self._record(folder[0], mirror.search(Path(mirror_address), self._missing, self._into))
 
         for file in self._files:
             online_mirror = mirror.addresses(mirror_address, self._corpus, file) if online else []

@@ -88,8 +88,7 @@ def obtain(corpus: str, source: Mapping[str, Any], into: Path, settings: Downloa
         got = ", ".join(str(key) for key in source) or "nothing"
         raise refuse(where, got, f"exactly one of the keys {', '.join(handlers)}")
 
-    origins = handlers[next(iter(source))](corpus, source, where, into, settings)
-    _write_manifest(into, origins)
+    _write_manifest(into, handlers[next(iter(source))](corpus, source, where, into, settings))
 
 
 def load_grammar(block: Any, here: str) -> tuple[ModuleType, Config]:
@@ -138,10 +137,9 @@ def _fetch_files(
     with open_fetcher(corpus, loaded, settings) as fetcher:
         pinned = [pinned_file for file in files if (pinned_file := file.pinned())]
         if pinned:
-            collector = addresses.Collector(
+            addresses.Collector(
                 corpus, pinned, lambda file: keys[file.name], into, fetcher
-            )
-            collector.collect(settings.mirror)
+            ).collect(settings.mirror)
         for file in files:
             if not file.pinned():
                 unpinned.copy_latest(file, keys[file.name], into, fetcher)
@@ -154,10 +152,9 @@ def _fetch_bundle(
     loaded = config.load(Bundled, source, where)
     bundle = loaded.bundle
     with open_fetcher(corpus, loaded, settings) as fetcher:
-        collector = addresses.Collector(
-            corpus, [bundle], lambda _: f"{where}.bundle", into, fetcher
+        addresses.Collector(corpus, [bundle], lambda _: f"{where}.bundle", into, fetcher).collect(
+            settings.mirror
         )
-        collector.collect(settings.mirror)
     return {bundle.name: bundle.urls[0]}
 
 

@@ -15,11 +15,10 @@ def compare(root: Path, champion: str, challenger: str) -> Decision:
     first, second = (contender(root, name) for name in (champion, challenger))
     champion_run, challenger_run = first.block(), second.block()
     if (champion_run.task, champion_run.corpus) != (challenger_run.task, challenger_run.corpus):
-        expected = f"a run of {champion_run.task} on {champion_run.corpus}, as {champion} is"
         raise refuse(
             "RUN",
             f"{challenger}, of {challenger_run.task} on {challenger_run.corpus}",
-            expected,
+            f"a run of {champion_run.task} on {champion_run.corpus}, as {champion} is",
         )
     tokens = paths.option_path(root, "evaluate", champion, _block(root, champion), "tokens")
     if not tokens.exists():

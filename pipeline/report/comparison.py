@@ -288,8 +288,7 @@ def _samples(group: Group, predictions: Path) -> list[Block]:
         return [heading, table, Paragraph(_BOOK_BLEU)]
 
     # Leave out empty columns.
-    has_references = any(row[1] not in ("", _NONE) for row in rows)
-    filled = (0, 1, 2, 3) if has_references else (0, 2, 3)
+    filled = (0, 1, 2, 3) if any(row[1] not in ("", _NONE) for row in rows) else (0, 2, 3)
     table = Table(
         tuple(header[i] for i in filled),
         tuple(tuple(row[i] for i in filled) for row in rows),

@@ -124,8 +124,7 @@ def by_length(group: Group, plots: Path, out: Path) -> bool:
                 split_rows = [row for row in rows if row["split"] == split]
                 _with_intervals(axes, split_rows, task.main, hue[name], split)
             if rows:
-                longest = max(rows, key=lambda row: float(row["length"]))
-                ends[name] = _point(longest, task.main)
+                ends[name] = _point(max(rows, key=lambda row: float(row["length"])), task.main)
 
         axes.set_title(upper_first(f"{task.main_name} by length"))
         axes.set_xlabel(task.length)
@@ -180,8 +179,7 @@ def _best_points(
     best = {}
     key = f"valid_averaged_{_validation_metric(group)}"
     for result in group.results:
-        averaged = _series(read(plots / result.name / HISTORY), key)
-        for point in averaged or valid[result.name]:
+        for point in _series(read(plots / result.name / HISTORY), key) or valid[result.name]:
             if point[0] == result.metric("best_step"):
                 best[result.name] = point
     return best

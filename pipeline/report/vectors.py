@@ -45,9 +45,8 @@ def picture(table: pa.Table, classes: Mapping[str, str], out: Path) -> None:
 
         position_V2 = axes.transData.transform(point_V2) * 72 / figure.dpi  # points
         for i in _labelled(position_V2, tokens):
-            label = tokens[i].replace("$", r"\$")
             axes.annotate(
-                label,
+                tokens[i].replace("$", r"\$"),
                 point_V2[i],
                 (3, 2),
                 textcoords="offset points",

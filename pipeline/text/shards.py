@@ -270,10 +270,9 @@ def _cluster_error(
 
 
 def _code_mismatch(worker: str) -> UserError:
-    todo = "Update its clone and its environment to this project's, and start it again."
     return refuse(
         "compute.cluster",
         f"a worker with other code or other versions at {worker}",
         "this project's",
-        todo,
+        "Update its clone and its environment to this project's, and start it again.",
     )
