@@ -13,7 +13,6 @@ from pipeline.promotion.contenders import StageOutputs
 from pipeline.promotion.guards import ScorePair
 from pipeline.promotion.retokenize import TEST, Incomparable, Tokenization
 from pipeline.scoring import vectors
-from pipeline.scoring.significance import Array
 from pipeline.scoring.tasks import Scoring, promotion
 
 # columns that belong to the test set and not to a contender
@@ -137,7 +136,9 @@ def _benchmark_pair(champion: pa.Table, challenger: pa.Table) -> ScorePair:
 
 
 def _with_ranks(table: pa.Table, column: str) -> pa.Table:
-    return _replace_column(table, column, vectors.ranks(table[column].to_numpy()))
+    index = table.schema.get_field_index(column)
+    ranks = pa.array(vectors.ranks(table[column].to_numpy()))
+    return table.set_column(index, table.schema.field(index), ranks)
 
 
 def _coverage(champion: pa.Table, challenger: pa.Table) -> tuple[int, int]:
@@ -146,8 +147,3 @@ def _coverage(champion: pa.Table, challenger: pa.Table) -> tuple[int, int]:
         pc.sum(pc.equal(table["benchmark"], benchmark)).as_py() for table in (champion, challenger)
     )
     return champion_items, challenger_items
-
-
-def _replace_column(table: pa.Table, column: str, values: Array) -> pa.Table:
-    index = table.schema.get_field_index(column)
-    return table.set_column(index, table.schema.field(index), pa.array(values))

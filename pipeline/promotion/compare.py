@@ -123,7 +123,12 @@ class _ChallengerEvaluation:
         """Compare the two on every test set and decide."""
         # The first test set is of the champion's corpus, the last of the challenger's.
         folders = list(tokens.values())
-        test_sets = _drop_duplicates(tokens)
+        # A test set with the same rows as an earlier one is no further evidence, and must not count
+        # in Holm's correction.
+        first: dict[str, str] = {}
+        for name, folder in tokens.items():
+            first.setdefault(retokenize.md5(retokenize.test_set_files(folder)), name)
+        test_sets = {name: tokens[name] for name in first.values()}
         trained = (folders[0], folders[-1])
         scores = {
             name: align_scores.align(self.scoring, self.task, outputs[name], folder, trained)
@@ -249,13 +254,3 @@ class _ChallengerEvaluation:
             compared=compared,
             samples=samples,
         )
-
-
-def _drop_duplicates(tokens: Mapping[str, Path]) -> dict[str, Path]:
-    """Keep the first of test sets with the same rows.
-
-    A duplicate is no further evidence, and must not count in Holm's correction."""
-    first: dict[str, str] = {}
-    for name, folder in tokens.items():
-        first.setdefault(retokenize.md5(retokenize.test_set_files(folder)), name)
-    return {name: tokens[name] for name in first.values()}

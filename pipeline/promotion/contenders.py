@@ -113,14 +113,6 @@ class StageOutputs:
     folder: Path
 
     @property
-    def tokens(self) -> Path:
-        return self.folder / "tokens"
-
-    @property
-    def encoded(self) -> Path:
-        return self.folder / "encoded"
-
-    @property
     def predictions(self) -> Path:
         return self.folder / "predictions"
 
@@ -128,15 +120,11 @@ class StageOutputs:
     def scores(self) -> Path:
         return self.folder / "scores"
 
-    @property
-    def metrics(self) -> Path:
-        return self.folder / "metrics.json"
-
     def notes(self) -> list[str]:
         """Warnings about the scores by the evaluate stage."""
-        metrics = metrics_file.read(self.metrics, f"Remove {self.folder}; it is written again.")
-        notes: list[str] = metrics.get("notes", [])
-        return notes
+        path = self.folder / "metrics.json"
+        metrics = metrics_file.read(path, f"Remove {self.folder}; it is written again.")
+        return list(metrics.get("notes", []))
 
 
 def run_stages(
@@ -200,15 +188,17 @@ def _evaluate(
     # Atomic: a folder that exists is complete, and is a cache hit.
     with atomic_dir(folder.resolve()) as partial:
         outputs = StageOutputs(partial)
-        retokenize.retokenize(tokens, describe(contender.vocab), outputs.tokens)
+        own_tokens = partial / "tokens"
+        encoded = partial / "encoded"
+        retokenize.retokenize(tokens, describe(contender.vocab), own_tokens)
         run_stage(
             launch,
             log,
             "encode",
             params=params_file,
-            tokens=outputs.tokens,
+            tokens=own_tokens,
             vocab=vocab,
-            out=outputs.encoded,
+            out=encoded,
         )
         run_stage(
             launch,
@@ -218,7 +208,7 @@ def _evaluate(
             params=params_file,
             model=model,
             vocab=vocab,
-            encoded=outputs.encoded,
+            encoded=encoded,
             out=outputs.predictions,
         )
 
@@ -232,11 +222,11 @@ def _evaluate(
             contender.run,
             params=scoring_params,
             predictions=outputs.predictions,
-            tokens=outputs.tokens,
-            encoded=outputs.encoded,
+            tokens=own_tokens,
+            encoded=encoded,
             model=model,
             out=outputs.scores,
-            metrics=outputs.metrics,
+            metrics=partial / "metrics.json",
             plots=partial / "plots",
         )
     log.unlink(missing_ok=True)

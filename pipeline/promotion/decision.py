@@ -155,10 +155,21 @@ class Decision:
 
         # Without a comparison the record is the verdict alone.
         if self.compared:
-            blocks += [
-                self._describe_test(),
-                _table(_TEST_SETS, map(_comparison_row, self.compared)),
+            test_rows = [
+                [
+                    comparison.name,
+                    f"{comparison.rows:,}",
+                    f"{comparison.left_out:,}",
+                    str(comparison.champion),
+                    str(comparison.challenger),
+                    str(comparison.difference),
+                    f"{comparison.p:.4f}",
+                    f"{comparison.corrected:.4f}",
+                    comparison.digest,
+                ]
+                for comparison in self.compared
             ]
+            blocks += [self._describe_test(), _table(_TEST_SETS, test_rows)]
             blocks += [
                 f"On {comparison.name}: {note}."
                 for comparison in self.compared
@@ -235,20 +246,6 @@ _TEST_SETS = (
 )
 _GUARDS = ("guard", "test set", "champion", "challenger", "worse by", "at most", "")
 _SAMPLES = ("", "prompt", "reference", "champion", "challenger")
-
-
-def _comparison_row(comparison: Comparison) -> list[str]:
-    return [
-        comparison.name,
-        f"{comparison.rows:,}",
-        f"{comparison.left_out:,}",
-        str(comparison.champion),
-        str(comparison.challenger),
-        str(comparison.difference),
-        f"{comparison.p:.4f}",
-        f"{comparison.corrected:.4f}",
-        comparison.digest,
-    ]
 
 
 def _guard_row(guard: GuardResult, test_set: str) -> list[str]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pipeline.core import tables
 from pipeline.core.digest import file_digest, new_digest
 from pipeline.text.encode import Description, describe
-from pipeline.text.rows import PreparedBatch, prepare
+from pipeline.text.rows import prepare
 from pipeline.text.splits import Digests, digests
 from pipeline.text.tokens import Text, normalise
 
@@ -69,12 +69,20 @@ def retokenize(tokens: Path, description: Description, out: Path) -> None:
     """Write the test set `tokens` to the folder `out` in the tokens of a vocabulary.
 
     Raises Incomparable for a row that is empty under the vocabulary's normalization."""
+    # No limit of tokens: it would reject rows by one contender's tokenization.
+    text = Text(
+        level=description.level,
+        lowercase=description.lowercase,
+        letters_only=description.letters_only,
+        max_tokens=None,
+    )
     out.mkdir(parents=True)
     for split in list_splits(tokens):
         schema = tables.schema(tokens / f"{split}.parquet", *_TOKENS)
         with tables.writer(out / f"{split}.parquet", schema) as writer:
             for batch in tables.batches(tokens / f"{split}.parquet", schema):
-                rows = _prepare(batch, description)
+                unmarked = batch.append_column("reject", pa.nulls(len(batch), pa.string()))
+                rows = prepare(unmarked, text)
                 # Every row must remain: both contenders are compared row by row.
                 if rows.reasons.null_count < len(batch):
                     first = pc.index(pc.is_valid(rows.reasons), True).as_py()
@@ -136,17 +144,6 @@ def test_set_files(tokens: Path) -> list[Path]:
         *(tokens / f"{split}.parquet" for split in list_splits(tokens)),
         *(file for file in extra if file.is_file()),
     ]
-
-
-def _prepare(batch: pa.RecordBatch, description: Description) -> PreparedBatch:
-    # No limit of tokens: it would reject rows by one contender's tokenization.
-    text = Text(
-        level=description.level,
-        lowercase=description.lowercase,
-        letters_only=description.letters_only,
-        max_tokens=None,
-    )
-    return prepare(batch.append_column("reject", pa.nulls(len(batch), pa.string())), text)
 
 
 def _row_digests(path: Path) -> Digests:

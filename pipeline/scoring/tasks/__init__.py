@@ -37,10 +37,6 @@ class Inputs:
     text: Text
 
 
-def _no_substitute(table: pa.Table) -> None:
-    return None
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scoring:
     """Functions that score a task's predictions, and the report's words for the scores."""
@@ -82,7 +78,7 @@ class Scoring:
     d2l_bleu: bool
     # substitute(table): another scoring and the reason, if this one gives the same score to all
     # outputs for these references.
-    substitute: Callable[[pa.Table], "tuple[Scoring, str] | None"] = _no_substitute
+    substitute: Callable[[pa.Table], "tuple[Scoring, str] | None"] = lambda table: None
 
     def select_scoring(self, table: pa.Table) -> "tuple[Scoring, str]":
         """Select the scoring that ranks the rows of `table` by their references alone; the reason

@@ -9,7 +9,6 @@ import pyarrow.compute as pc
 
 from pipeline.core import tables
 from pipeline.scoring import likelihood
-from pipeline.scoring.lengths import curve
 from pipeline.scoring.significance import Array, Bootstrap, sum_by_block
 from pipeline.scoring.tasks import Inputs, Interface, Promotion, Scoring
 from pipeline.scoring.unknown import unknown
@@ -66,9 +65,7 @@ def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> d
 
 def by_length(table: pa.Table, bootstrap: Bootstrap) -> list[dict[str, Any]]:
     """Pseudo-perplexity by the number of tokens in the row."""
-    units_N2 = np.stack([table["nats"].to_numpy(), table["count"].to_numpy().astype(np.float64)], 1)
-    length = table["length"].to_numpy().astype(np.int64)
-    return curve(length, units_N2, likelihood.perplexity, "pseudo_perplexity", bootstrap)
+    return likelihood.curve_by_length(table, bootstrap, "pseudo_perplexity")
 
 
 def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:

@@ -113,9 +113,13 @@ def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> d
     return {
         "masked_perplexity": bootstrap.estimate(units_UK, likelihood.perplexity),
         "mlm_loss": nats / words,
-        "mlm_accuracy": bootstrap.estimate(units_UK, _word_accuracy),
+        "mlm_accuracy": bootstrap.estimate(
+            units_UK, lambda sums_RK: sums_RK[:, 2] / np.maximum(sums_RK[:, 1], 1)
+        ),
         "nsp_loss": pair_nats / pairs,
-        "nsp_accuracy": bootstrap.estimate(units_UK, _pair_accuracy),
+        "nsp_accuracy": bootstrap.estimate(
+            units_UK, lambda sums_RK: sums_RK[:, 4] / np.maximum(sums_RK[:, 5], 1)
+        ),
         "words": int(words),
         "pairs": int(pairs),
         "blocks": len(units_UK),
@@ -128,16 +132,6 @@ def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> d
 def by_length(table: pa.Table, bootstrap: Bootstrap) -> list[dict[str, Any]]:
     """Masked perplexity by the number of words in the pair."""
     return likelihood.curve_by_length(table, bootstrap, _MAIN)
-
-
-def _word_accuracy(sums_RK: Array) -> Array:
-    share: Array = sums_RK[:, 2] / np.maximum(sums_RK[:, 1], 1)
-    return share
-
-
-def _pair_accuracy(sums_RK: Array) -> Array:
-    share: Array = sums_RK[:, 4] / np.maximum(sums_RK[:, 5], 1)
-    return share
 
 
 PROMOTION = Promotion(

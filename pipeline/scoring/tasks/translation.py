@@ -130,7 +130,7 @@ def _scoring(
 def _too_short(by_bleu: Scoring, by_chrf: Scoring, table: pa.Table) -> tuple[Scoring, str] | None:
     """The scoring by chrF and the reason, if every reference is shorter than BLEU's longest
     n-grams."""
-    longest = int(_matrix(table[by_bleu.main])[:, 1].max(initial=0))
+    longest = int(mt_metrics.sums_matrix(table[by_bleu.main])[:, 1].max(initial=0))
     if longest >= mt_metrics.ORDERS:
         return None
     reason = (
@@ -169,7 +169,7 @@ def _rows(setting: _Setting, inputs: Inputs, split: str) -> pa.Table:
 
 def _units(main: str, table: pa.Table) -> Array:
     """units_NK: the sums of the ranking score for every row."""
-    return _matrix(table[main])
+    return mt_metrics.sums_matrix(table[main])
 
 
 def _summary(
@@ -185,7 +185,7 @@ def _summary(
         return metrics
 
     for name, metric in _text_metrics(setting.tokenizer).items():
-        estimate = bootstrap.estimate(_matrix(table[name]), metric.score)
+        estimate = bootstrap.estimate(mt_metrics.sums_matrix(table[name]), metric.score)
         metrics[name] = {**estimate, "signature": metric.signature(bootstrap)}
     metrics |= {
         "exact_match": pc.mean(table["exact"]).as_py(),
@@ -193,7 +193,7 @@ def _summary(
     }
 
     # The first two sums of BLEU are the lengths of output and reference.
-    length, reference_length = _matrix(table["bleu"])[:, :2].sum(0)
+    length, reference_length = mt_metrics.sums_matrix(table["bleu"])[:, :2].sum(0)
     metrics["length_ratio"] = length / max(reference_length, 1.0)
 
     if "bleu" in limit:  # 100, which is the limit of the lowercased scores and of chrF too
@@ -256,13 +256,6 @@ def _output_columns(
         name: pa.array(values, tables.SCORES_PAIR.field(name).type)
         for name, values in columns.items()
     }
-
-
-def _matrix(column: pa.ChunkedArray) -> Array:
-    """A column of lists of equal length as an array of float64, NK."""
-    joined = column.combine_chunks()
-    matrix: Array = pc.list_flatten(joined).to_numpy().reshape(len(joined), -1).astype(np.float64)
-    return matrix
 
 
 def _best_translations(predictions: Path, split: str) -> list[str]:
