@@ -24,18 +24,17 @@ from pipeline.report.style import upper_first
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--params", type=Path, required=True)
-    parser.add_argument("--metrics", type=Path, required=True, help="folder with <run>.json")
-    parser.add_argument("--plots", type=Path, required=True, help="folder with <run>/*.csv")
-    parser.add_argument(
-        "--scores", type=Path, required=True, help="folder with <run>/<split>.parquet"
-    )
-    parser.add_argument(
-        "--predictions", type=Path, required=True, help="folder with <run>/samples.parquet"
-    )
-    parser.add_argument("--comparison", type=Path, required=True, help="Markdown file to write")
-    parser.add_argument("--page", type=Path, required=True, help="HTML file to write")
-    parser.add_argument("--figures", type=Path, required=True, help="folder for the figures")
+    for option, help_text in (
+        ("--params", None),
+        ("--metrics", "folder with <run>.json"),
+        ("--plots", "folder with <run>/*.csv"),
+        ("--scores", "folder with <run>/<split>.parquet"),
+        ("--predictions", "folder with <run>/samples.parquet"),
+        ("--comparison", "Markdown file to write"),
+        ("--page", "HTML file to write"),
+        ("--figures", "folder for the figures"),
+    ):
+        parser.add_argument(option, type=Path, required=True, help=help_text)
     arguments = parser.parse_args()
 
     groups = results.groups(arguments.params, arguments.metrics, arguments.scores)

@@ -40,12 +40,13 @@ from pipeline.text.tokens import Text, normalise
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--params", type=Path, required=True)
-    parser.add_argument(
-        "--raw", type=Path, required=True, help="the folder that the download stage wrote"
-    )
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--metrics", type=Path, required=True)
+    for option, help_text in (
+        ("--params", None),
+        ("--raw", "the folder that the download stage wrote"),
+        ("--out", None),
+        ("--metrics", None),
+    ):
+        parser.add_argument(option, type=Path, required=True, help=help_text)
     arguments = stage_arguments.parse(parser, "corpora")
 
     where = f"corpora.{arguments.corpus}"
@@ -148,8 +149,8 @@ def check(
     limit: int | None,
     where: str,
 ) -> None:
-    """Refuse a corpus that lacks one of the splits that every run needs, or has one without
-    rows."""
+    """Refuse a corpus that lacks one of the splits that every run needs, or has one without rows
+    or without one of the corpus's labels."""
     if UNSPLIT in splits:
         raise refuse(
             f"{where}.split",
@@ -175,20 +176,9 @@ def check(
                 f"at least one in each of {', '.join(splits)}",
                 "Read more rows.",
             )
-    check_labels(splits, split_config, limit, where)
 
-
-def check_labels(
-    splits: dict[str, SplitWriter],
-    split_config: params.Splitting | None,
-    limit: int | None,
-    where: str,
-) -> None:
-    """Raise UserError if a needed split of a labelled corpus lacks a label: its scores would be
-    those of another task.
-
-    A further test set may have fewer labels, but none that train lacks.
-    """
+    # Without a label, the scores of a needed split would be those of another task. A further test
+    # set may have fewer labels, but none that train lacks.
     labels = sorted({label for split in splits.values() for label in split.labels})
     lacking = (
         (name, label)

@@ -68,12 +68,6 @@ def vocabulary_digest(vocab: Path, side: str) -> str:
     return total.hexdigest()
 
 
-def history_table(history: list[tuple[int, int, str, float]]) -> pa.Table:
-    """The loop's history as a table in the schema HISTORY."""
-    columns = list(zip(*history, strict=True)) or [(), (), (), ()]
-    return pa.table(dict(zip(tables.HISTORY.names, columns, strict=True)), schema=tables.HISTORY)
-
-
 def train(
     arguments: argparse.Namespace,
     run: params.Run,
@@ -144,7 +138,9 @@ def train(
     }
     with atomic.atomic_dir(arguments.out) as folder:
         checkpoint.write_model(folder, model, metadata)
-        tables.write(folder / "history.parquet", history_table(progress.history))
+        columns = list(zip(*progress.history, strict=True)) or [(), (), (), ()]
+        history = dict(zip(tables.HISTORY.names, columns, strict=True))
+        tables.write(folder / "history.parquet", pa.table(history, schema=tables.HISTORY))
 
 
 def run_loop(trainer: loop.Loop, name: str) -> loop.Progress:
@@ -279,11 +275,16 @@ def train_in_group(
             train_first(arguments, run, loop_config, device, group, work, key)
         else:
             rank_work = work.with_name(f"{work.name}-{group.rank}")
-
-            def no_log(metrics: dict[str, float], step: int) -> None:
-                pass
-
-            train(arguments, run, loop_config, device, group, rank_work, key, no_log)
+            train(
+                arguments,
+                run,
+                loop_config,
+                device,
+                group,
+                rank_work,
+                key,
+                log=lambda metrics, step: None,
+            )
             shutil.rmtree(rank_work)
     except parallel.PeerLost:
         raise

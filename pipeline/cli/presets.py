@@ -7,7 +7,7 @@ has its text."""
 import fnmatch
 import io
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,13 @@ DEFAULT = "default"
 DEFAULT_TITLE = b"# The default preset"  # how the first line of the default params.yaml begins
 
 
-def _null(writer: Any, _: None) -> Any:
-    return writer.represent_scalar("tag:yaml.org,2002:null", "null")
-
-
 class _NullRepresenter(RoundTripRepresenter):
     """Writes `null` where ruamel.yaml leaves a gap. A class of its own, as DVC writes `dvc.lock` by
     ruamel's."""
 
-    yaml_representers = RoundTripRepresenter.yaml_representers | {type(None): _null}
+    yaml_representers = RoundTripRepresenter.yaml_representers | {
+        type(None): lambda writer, _: writer.represent_scalar("tag:yaml.org,2002:null", "null")
+    }
 
 
 def listing(root: Path) -> str:
@@ -61,8 +59,17 @@ def use(root: Path, name: str, changes: list[str], force: bool) -> list[Path]:
             )
         raise refuse("preset", name, "one of " + ", ".join(presets), todo)
     target, file = root / "params.yaml", root / "presets" / f"{name}.yaml"
-    if not force:
-        _refuse_to_lose(target, presets.values(), root)
+    if (
+        not force
+        and target.exists()
+        and target.read_bytes() not in (*presets.values(), _git(root, "show", "HEAD:./params.yaml"))
+    ):
+        raise refuse(
+            "params.yaml",
+            "edits that are in no commit and no preset",
+            "nothing that would be lost",
+            "Commit them, or add --force.",
+        )
 
     # Read the text strictly first: a UserError names the line of a fault.
     text = presets[name].decode("utf-8", "replace")
@@ -142,16 +149,3 @@ def _git(root: Path, *words: str) -> bytes | None:
     repository."""
     completed = subprocess.run(["git", *words], cwd=root, capture_output=True)
     return completed.stdout if completed.returncode == 0 else None
-
-
-def _refuse_to_lose(target: Path, presets: Iterable[bytes], root: Path) -> None:
-    """Refuse if `target` is neither as committed nor as a preset has it."""
-    if not target.exists():
-        return
-    if target.read_bytes() not in (*presets, _git(root, "show", "HEAD:./params.yaml")):
-        raise refuse(
-            "params.yaml",
-            "edits that are in no commit and no preset",
-            "nothing that would be lost",
-            "Commit them, or add --force.",
-        )

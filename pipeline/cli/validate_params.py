@@ -105,17 +105,11 @@ def _vocabulary(path: Path, name: str, block: params.Corpus) -> None:
 
 def _source(source: dict[str, Any], where: str) -> None:
     """As the download stage reads it, without fetching."""
-    if len(source) != 1 or not {"builtin", "files", "bundle", "path"} & set(source):
-        got = ", ".join(str(key) for key in source) or "nothing"
-        raise refuse(where, got, "exactly one of the keys builtin, files, bundle, path")
-    if "builtin" in source:
+    kind = download.kind(source, where)
+    if kind == "builtin":
         download.load_grammar(source["builtin"], f"{where}.builtin")
-    elif "files" in source:
-        config.load(download.Files, source, where)
-    elif "bundle" in source:
-        config.load(download.Bundled, source, where)
     else:
-        config.load(download.PathSource, source, where)
+        config.load(download.SECTIONS[kind], source, where)
 
 
 def _run(path: Path, name: str, kinds: dict[str, str]) -> None:

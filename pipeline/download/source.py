@@ -40,6 +40,10 @@ class PathSource:
     path: str
 
 
+# The section of each kind of source but `builtin`, which its grammar loads.
+SECTIONS = {"files": Files, "bundle": Bundled, "path": PathSource}
+
+
 @dataclass(frozen=True, slots=True)
 class DownloadSettings:
     """Settings of a download besides its section.
@@ -75,8 +79,8 @@ def open_fetcher(
 
 
 def obtain(corpus: str, source: Mapping[str, Any], into: Path, settings: DownloadSettings) -> None:
-    """Fill the folder `into` with the corpus's files and `manifest.json`, from the source that the
-    only key of `source` names."""
+    """Fill the folder `into` with the corpus's files, from the source that the only key of `source`
+    names, and `manifest.json`: the name, size, sha256 and canonical origin of each file."""
     where = f"corpora.{corpus}.source"
     handlers = {
         "builtin": _write_builtin,
@@ -84,11 +88,27 @@ def obtain(corpus: str, source: Mapping[str, Any], into: Path, settings: Downloa
         "bundle": _fetch_bundle,
         "path": _copy_path,
     }
-    if len(source) != 1 or next(iter(source)) not in handlers:
-        got = ", ".join(str(key) for key in source) or "nothing"
-        raise refuse(where, got, f"exactly one of the keys {', '.join(handlers)}")
+    origins = handlers[kind(source, where)](corpus, source, where, into, settings)
+    # The manifest has the same bytes for every mirror or address that served the files.
+    files = [
+        {
+            "name": name,
+            "bytes": (into / name).stat().st_size,
+            "sha256": file_digest(into / name, "sha256"),
+            "source": origin,
+        }
+        for name, origin in sorted(origins.items())
+    ]
+    (into / MANIFEST).write_text(json.dumps({"files": files}, indent=1) + "\n", encoding="utf-8")
 
-    _write_manifest(into, handlers[next(iter(source))](corpus, source, where, into, settings))
+
+def kind(source: Mapping[str, Any], where: str) -> str:
+    """The only key of the section `source`, which is called `where`; UserError for any other."""
+    kinds = ("builtin", *SECTIONS)
+    if len(source) != 1 or next(iter(source)) not in kinds:
+        got = ", ".join(str(key) for key in source) or "nothing"
+        raise refuse(where, got, f"exactly one of the keys {', '.join(kinds)}")
+    return next(iter(source))
 
 
 def load_grammar(block: Any, here: str) -> tuple[ModuleType, Config]:
@@ -163,20 +183,3 @@ def _copy_path(
 ) -> dict[str, str]:
     path = config.load(PathSource, source, where).path
     return dict.fromkeys(own.copy(path, f"{where}.path", into), f"path:{path}")
-
-
-def _write_manifest(into: Path, origins: Mapping[str, str]) -> None:
-    """Write the name, size, sha256 and canonical origin of each file. The manifest has the same
-    bytes for every mirror or address that served the files."""
-    files = []
-    for name, origin in sorted(origins.items()):
-        files.append(
-            {
-                "name": name,
-                "bytes": (into / name).stat().st_size,
-                "sha256": file_digest(into / name, "sha256"),
-                "source": origin,
-            }
-        )
-
-    (into / MANIFEST).write_text(json.dumps({"files": files}, indent=1) + "\n", encoding="utf-8")

@@ -104,7 +104,18 @@ def _findings(group: Group) -> str:
 
 def _ranking(group: Group) -> Table:
     task = group.task
-    further_splits = _further_splits(group)
+    # Splits other than test and valid that have the main score.
+    splits = {
+        name: value
+        for result in group.results
+        for name, value in result.metrics.items()
+        if isinstance(value, dict)
+    }
+    further_splits = sorted(
+        name
+        for name, value in splits.items()
+        if name not in (SPLIT, "valid") and task.main in value
+    )
     columns = _present(group, task.columns)
     titles = [f"{task.main_title}, {split}" for split in further_splits]
     titles += [title for title, _, _ in columns]
@@ -179,21 +190,6 @@ def _present(group: Group, columns: Sequence[Column]) -> list[Column]:
         for title, key, form in full
         if any(result.metric(key) is not None for result in group.results)
     ]
-
-
-def _further_splits(group: Group) -> list[str]:
-    """Splits other than test and valid that have the main score."""
-    splits = {
-        name: value
-        for result in group.results
-        for name, value in result.metrics.items()
-        if isinstance(value, dict)
-    }
-    return sorted(
-        name
-        for name, value in splits.items()
-        if name not in (SPLIT, "valid") and group.task.main in value
-    )
 
 
 def _paired_tests(group: Group) -> list[Block]:

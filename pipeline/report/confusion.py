@@ -41,7 +41,16 @@ def matrices(group: Group, plots: Path, out: Path) -> bool:
             axes.set_title(name, fontsize=min(10.5, 115 * (side + 0.25) / len(name)))
             first_column = number % columns == 0
             last_row = number + columns >= len(confusion)
-            _name_ticks(axes, labels, left=first_column, below=last_row)
+            shown = [label.replace("$", r"\$") for label in labels]
+            axes.set_xticks(
+                range(len(labels)),
+                shown if last_row else [],
+                rotation=30,
+                ha="right",
+                rotation_mode="anchor",
+            )
+            axes.set_yticks(range(len(labels)), shown if first_column else [])
+            axes.tick_params(length=0, labelcolor=QUIET, labelsize=9)
     return True
 
 
@@ -69,12 +78,3 @@ def _panel(axes: Any, shares: NDArray[np.float64]) -> None:
             color="white" if share > 0.6 else INK,
             fontsize=9,
         )
-
-
-def _name_ticks(axes: Any, labels: list[str], *, left: bool, below: bool) -> None:
-    shown = [label.replace("$", r"\$") for label in labels]
-    axes.set_xticks(
-        range(len(labels)), shown if below else [], rotation=30, ha="right", rotation_mode="anchor"
-    )
-    axes.set_yticks(range(len(labels)), shown if left else [])
-    axes.tick_params(length=0, labelcolor=QUIET, labelsize=9)
