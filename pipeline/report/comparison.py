@@ -272,7 +272,11 @@ def _samples(group: Group, predictions: Path) -> list[Block]:
                     prompt = (Verbatim(sample["prompt"]), Verbatim(reference or _NONE))
                 score = _NONE
                 if group.task.d2l_bleu and reference is not None:
-                    score = f"{_d2l_bleu(group, sample['text'], reference):.3f}"
+                    # Both texts are normalized by the corpus's block `text`.
+                    [pair] = mt_metrics.normalized_pairs(
+                        pa.array([sample["text"]]), pa.array([reference]), group.text
+                    )
+                    score = f"{d2l_bleu(*pair):.3f}"
                 rows.append((*prompt, f"`{name}`", Verbatim(sample["text"]), score))
     if not rows:
         return []
@@ -291,12 +295,6 @@ def _samples(group: Group, predictions: Path) -> list[Block]:
         (False,) * len(filled),
     )
     return [heading, table]
-
-
-def _d2l_bleu(group: Group, output: str, reference: str) -> float:
-    """The book's BLEU of an output, both texts normalized by the corpus's block `text`."""
-    [pair] = mt_metrics.normalized_pairs(pa.array([output]), pa.array([reference]), group.text)
-    return d2l_bleu(*pair)
 
 
 def _figures(group: Group, figures: Sequence[Figure]) -> list[Block]:

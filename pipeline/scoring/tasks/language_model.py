@@ -104,8 +104,14 @@ def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> d
     metrics |= {"rows": len(table), "blocks": len(units_UK)}
 
     if table["floor"].null_count == 0:
-        # The grammar's nats are known for each row, so the excess has an interval.
-        excess = bootstrap.estimate(units_UK, _excess)
+        # The grammar's nats are known for each row, so the excess has an interval: perplexity over
+        # the grammar's perplexity, minus 1.
+        excess = bootstrap.estimate(
+            units_UK,
+            lambda sums_RK: np.expm1(
+                (sums_RK[:, 0] - sums_RK[:, 2]) / np.maximum(sums_RK[:, 1], 1)
+            ),
+        )
         floor = math.exp(units_UK[:, 2].sum() / metrics["tokens"])
         metrics |= {
             "floor_perplexity": floor,
@@ -123,12 +129,6 @@ def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> d
 def by_length(table: pa.Table, bootstrap: Bootstrap) -> list[dict[str, Any]]:
     """Perplexity by the number of tokens in the row."""
     return likelihood.curve_by_length(table, bootstrap, "perplexity")
-
-
-def _excess(sums_RK: Array) -> Array:
-    """Perplexity over the grammar's perplexity, minus 1."""
-    excess: Array = np.expm1((sums_RK[:, 0] - sums_RK[:, 2]) / np.maximum(sums_RK[:, 1], 1))
-    return excess
 
 
 def _blocks(texts: pa.Table) -> NDArray[np.int64]:
