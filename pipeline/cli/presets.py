@@ -6,7 +6,6 @@ has its text."""
 
 import fnmatch
 import io
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.representer import RoundTripRepresenter
 
 from pipeline.cli import prune, validate_params
-from pipeline.core import config, renamed_keys, yaml_reader
+from pipeline.core import config, git, renamed_keys, yaml_reader
 from pipeline.core.atomic import atomic_file
 from pipeline.core.errors import refuse
 
@@ -62,7 +61,8 @@ def use(root: Path, name: str, changes: list[str], force: bool) -> list[Path]:
     if (
         not force
         and target.exists()
-        and target.read_bytes() not in (*presets.values(), _git(root, "show", "HEAD:./params.yaml"))
+        and target.read_bytes()
+        not in (*presets.values(), git.output(root, "show", "HEAD:./params.yaml"))
     ):
         raise refuse(
             "params.yaml",
@@ -129,9 +129,9 @@ def default(root: Path) -> bytes | None:
 
     An older commit has it after another preset was committed as `params.yaml`: the first line tells
     them apart."""
-    commits = _git(root, "rev-list", "HEAD", "--", "params.yaml") or b""
-    for commit in commits.decode().split():
-        content = _git(root, "show", f"{commit}:./params.yaml")
+    commits = git.text_output(root, "rev-list", "HEAD", "--", "params.yaml")
+    for commit in commits.split():
+        content = git.output(root, "show", f"{commit}:./params.yaml")
         if content is not None and content.startswith(DEFAULT_TITLE):
             return content
     return None
@@ -142,10 +142,3 @@ def _presets(root: Path) -> dict[str, bytes]:
     files = {file.stem: file.read_bytes() for file in sorted((root / "presets").glob("*.yaml"))}
     content = files.pop(DEFAULT, None) or default(root)
     return files if content is None else {DEFAULT: content} | files
-
-
-def _git(root: Path, *words: str) -> bytes | None:
-    """Output of a git command in the folder `root`; None if it fails, as outside of a
-    repository."""
-    completed = subprocess.run(["git", *words], cwd=root, capture_output=True)
-    return completed.stdout if completed.returncode == 0 else None

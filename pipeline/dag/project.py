@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from pipeline.core import git
 from pipeline.core.errors import refuse
 from pipeline.dag import paths
-
-_GIT_SECONDS = 30
 
 
 def check(root: Path) -> None:
@@ -62,13 +61,7 @@ def git_refusal(root: Path) -> str | None:
     Stages run without git, but their runs in MLflow have no commit.
     """
     try:
-        completed = subprocess.run(
-            ["git", "-C", str(root), "rev-parse", "--git-dir"],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_GIT_SECONDS,
-        )
+        completed = git.run_git(root, "rev-parse", "--git-dir")
     except FileNotFoundError:
         return (
             "git: got no such command; expected one on the PATH. Runs are recorded without a "
@@ -78,7 +71,7 @@ def git_refusal(root: Path) -> str | None:
         return f"git: got {error}; expected an answer. Runs are recorded without a commit."
 
     # git refuses a repository of another user (safe.directory in git-config).
-    if "dubious ownership" not in completed.stderr:
+    if b"dubious ownership" not in completed.stderr:
         return None
     return (
         f"git: got a repository that another user owns, {root}; expected one of your own. "

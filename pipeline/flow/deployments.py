@@ -1,7 +1,6 @@
 """The project's deployments on Prefect's server: scheduled, late and failed runs."""
 
 import re
-import subprocess
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -23,7 +22,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
 
-from pipeline.core import errors
+from pipeline.core import errors, git
 from pipeline.flow import events
 from pipeline.flow.server_errors import SERVER_ERRORS
 from pipeline.tracking import describe
@@ -94,18 +93,7 @@ def _is_cloned(remotes: Sequence[str], deployment: DeploymentResponse) -> bool:
 
 def _remotes(home: Path) -> list[str]:
     """Normalised addresses of the remotes of the repository in `home`."""
-    try:
-        process = subprocess.run(
-            ["git", "remote", "-v"],
-            cwd=home,
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return []
-    rows = [line.split() for line in process.stdout.splitlines()]
+    rows = [line.split() for line in git.text_output(home, "remote", "-v").splitlines()]
     return [_normalised(row[1]) for row in rows if len(row) > 1]
 
 

@@ -4,13 +4,14 @@ import hashlib
 import json
 import os
 import re
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import yaml
+
+from pipeline.core import git
 
 _FORBIDDEN = re.compile(r"[^\w\-./: ]")  # characters that MLflow allows in no name
 _ESCAPE = re.compile(r":[0-9A-F]*:")
@@ -202,9 +203,4 @@ def origin(root: Path) -> dict[str, str]:
 
 def _git(root: Path, *arguments: str) -> str:
     # No lock: another process may be committing.
-    command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
-    try:
-        process = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return process.stdout.strip() if process.returncode == 0 else ""
+    return git.text_output(root, "--no-optional-locks", *arguments).strip()

@@ -333,6 +333,20 @@ def test_no_file_names_a_package_registry_or_a_place_on_somebodys_machine() -> N
 # --- written once
 
 
+def test_only_core_git_names_git_as_a_command() -> None:
+    """`Finding("ok", "git", ...)` of the health checks names a subject."""
+    naming = {
+        module
+        for module in modules()
+        for node in ast.walk(tree(module))
+        if isinstance(node, ast.Call | ast.List | ast.Tuple)
+        and not (isinstance(node, ast.Call) and ast.unparse(node.func) == "Finding")
+        for word in (node.args if isinstance(node, ast.Call) else node.elts)
+        if isinstance(word, ast.Constant) and word.value == "git"
+    }
+    assert naming == {"pipeline.core.git"}
+
+
 def test_paths_in_the_state_folder_are_defined_in_one_module_only() -> None:
     elsewhere = {
         module
