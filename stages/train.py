@@ -23,7 +23,7 @@ from tqdm import tqdm
 from pipeline import tracking
 from pipeline.contracts import Log, Sizes
 from pipeline.core import atomic, config, locks, params, stage_arguments, state_dir, tables
-from pipeline.core.digest import file_digest
+from pipeline.core.digest import add_file
 from pipeline.core.errors import UserError, exit_with, refuse
 from pipeline.core.seeding import derive
 from pipeline.nn import positional
@@ -51,7 +51,7 @@ def digest(run: params.Run, inputs: list[Path]) -> str:
     settings = json.dumps([trained_block(run), torch.__version__], sort_keys=True)
     total = hashlib.sha256(settings.encode())
     for file in sorted(code) + data:
-        total.update(file.name.encode() + b"\0" + bytes.fromhex(file_digest(file, "sha256")))
+        add_file(total, file.name, file)
     return total.hexdigest()
 
 
@@ -64,7 +64,7 @@ def vocabulary_digest(vocab: Path, side: str) -> str:
     """Digest of the ids of one side; equal if one corpus uses the vocabulary of the other."""
     total = hashlib.sha256()
     for file in sorted(vocab.glob(f"{side}.*")):
-        total.update(file.name.encode() + b"\0" + bytes.fromhex(file_digest(file, "sha256")))
+        add_file(total, file.name, file)
     return total.hexdigest()
 
 

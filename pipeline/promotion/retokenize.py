@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.core import tables
-from pipeline.core.digest import file_digest, new_digest
+from pipeline.core.digest import add_file, new_digest
 from pipeline.text.encode import Description, describe
 from pipeline.text.rows import prepare
 from pipeline.text.splits import Digests, digests
@@ -129,7 +129,7 @@ def md5(files: Iterable[Path]) -> str:
     """One digest of the files' names and bytes, in the order given."""
     total = new_digest("md5")
     for path in files:
-        total.update(path.name.encode() + b"\0" + bytes.fromhex(file_digest(path, "md5")))
+        add_file(total, path.name, path)
     return total.hexdigest()
 
 

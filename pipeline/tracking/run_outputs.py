@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core import tables
-from pipeline.core.digest import file_digest
+from pipeline.core.digest import add_file
 from pipeline.core.errors import read_json, refuse
 from pipeline.dag.paths import RunPaths
 from pipeline.scoring import metrics_file
@@ -46,8 +46,7 @@ class Outputs:
             json.dumps([self.scores, self.params, self.tags, self.inputs], sort_keys=True).encode()
         )
         for name, path in sorted({"history": self.history, **self.files}.items()):
-            content = bytes.fromhex(file_digest(path, "sha256"))
-            digest.update(name.encode() + b"\0" + content)
+            add_file(digest, name, path)
         return digest.hexdigest()
 
 
