@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.core.atomic import remove_folders
+from pipeline.core.atomic import remove_folders, replace_file
 from pipeline.core.errors import UserError, describe_error, name_file_in_errors, refuse
 
 _DAMAGED = (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError)
@@ -288,7 +288,7 @@ def mapped(path: Path, schema: pa.Schema, cache: Path) -> pa.Table:
             pa.ipc.new_file(sink, schema) as file,
         ):
             file.write_table(table)
-        partial.replace(cache)
+        replace_file(partial, cache, sync=False)
     finally:
         partial.unlink(missing_ok=True)
     return pa.ipc.open_file(pa.memory_map(str(cache))).read_all()

@@ -19,6 +19,7 @@ from typing import IO, Any
 import psutil
 
 from pipeline.core import state_dir
+from pipeline.core.atomic import write_file
 
 MARK = "SEQLINE_FLOW"  # in the environment of all that a flow starts
 _TERM_SECONDS = 5.0
@@ -69,10 +70,9 @@ def start(
 
 
 def _write(root: Path, group: int, mark: str) -> None:
-    path = folder(root) / str(group)
-    partial = path.with_name(f"{group}.partial")
-    partial.write_text(json.dumps({"mark": mark}), encoding="utf-8")
-    partial.rename(path)
+    # Not synced: no process is left after a power cut.
+    content = json.dumps({"mark": mark}).encode()
+    write_file(folder(root) / str(group), content, sync=False)
 
 
 def end(root: Path, group: int, gently: bool) -> None:

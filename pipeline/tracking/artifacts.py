@@ -6,6 +6,7 @@ from typing import Any
 
 from mlflow import MlflowClient
 
+from pipeline.core.atomic import replace_file
 from pipeline.core.errors import UserError, refuse
 from pipeline.tracking import describe
 from pipeline.tracking.mlflow_store import ARTIFACT_SCHEME, is_server
@@ -36,7 +37,7 @@ def log_artifacts(client: MlflowClient, root: Path, run: Any, folder: Path) -> N
         # Copy, then rename: a reader sees the old artifact or the whole new one.
         partial = target.with_name(f".{target.name}.partial")
         shutil.copyfile(file, partial)
-        partial.replace(target)
+        replace_file(partial, target, sync=False)
 
 
 def artifact_source(root: Path, run: Any, name: str) -> str:

@@ -394,6 +394,22 @@ def _digests(module: str) -> bool:
     return any(ast.unparse(call.func) == "hashlib.file_digest" for call in calls(module))
 
 
+def test_files_are_renamed_in_one_module_only() -> None:
+    """`X.replace(Y)` with one argument renames a file; texts have two, dataclasses keywords."""
+    renaming = {
+        name
+        for name in modules()
+        for call in calls(name)
+        if isinstance(call.func, ast.Attribute)
+        and (
+            call.func.attr in ("rename", "renames")
+            or ast.unparse(call.func) == "os.replace"
+            or (call.func.attr == "replace" and len(call.args) == 1 and not call.keywords)
+        )
+    }
+    assert renaming == {"pipeline.core.atomic"}
+
+
 def test_no_module_but_a_task_s_own_names_a_task() -> None:
     tasks = {file.stem for file in (ROOT / "pipeline/tasks").glob("*.py")} - {"__init__"}
     own = ("pipeline.tasks.", "pipeline.predictions.", "pipeline.scoring.tasks.")
