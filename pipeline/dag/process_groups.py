@@ -38,11 +38,11 @@ def record(root: Path, group: int) -> None:
     _write(root, group, os.environ.get(MARK, ""))
 
 
-def start(
+def start_recorded(
     root: Path, command: Sequence[str], env: Mapping[str, str], out: IO[Any]
 ) -> "subprocess.Popen[bytes]":
     """Run the command in the folder `root`, as a process group that is recorded before it does
-    anything.
+    anything. The caller holds `project_lock.flow_lock`: whoever takes it ends recorded groups.
 
     `env` has a mark. The command waits for the record, and never starts if this process dies
     first."""
@@ -69,6 +69,21 @@ def start(
     return process
 
 
+def start_unrecorded(
+    root: Path, command: Sequence[str], env: Mapping[str, str], out: IO[Any]
+) -> "subprocess.Popen[bytes]":
+    """Run the command in the folder `root`, as a process group that no flow ends."""
+    return subprocess.Popen(
+        command,
+        cwd=root,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=out,
+        stderr=out,
+        start_new_session=True,
+    )
+
+
 def _write(root: Path, group: int, mark: str) -> None:
     # Not synced: no process is left after a power cut.
     content = json.dumps({"mark": mark}).encode()
@@ -76,7 +91,7 @@ def _write(root: Path, group: int, mark: str) -> None:
 
 
 def end(root: Path, group: int, gently: bool) -> None:
-    """End every process of the group and remove its record.
+    """End every process of the group and remove its record, if it has one.
 
     `gently` sends SIGTERM first, and SIGKILL only after some seconds."""
     term = (signal.SIGTERM, _TERM_SECONDS)

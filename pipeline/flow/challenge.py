@@ -10,15 +10,13 @@ challenge again. Nothing here imports prefect.
 import hashlib
 import json
 import shutil
-import subprocess
 import tempfile
 import threading
-import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Literal
 
 import yaml
 
@@ -154,9 +152,7 @@ class RecordedCommands(Commands):
     """
 
     def __init__(self, root: Path) -> None:
-        super().__init__(root, run_settings.load(root).time_limits)
-        self._project = root
-        self._mark = uuid.uuid4().hex
+        super().__init__(root, run_settings.load(root).time_limits, record=True)
         self._slots = devices.project_slots(root)
         self._slot_freed = threading.Condition()
         process_groups.folder(root).mkdir(parents=True, exist_ok=True)
@@ -172,19 +168,6 @@ class RecordedCommands(Commands):
             with self._slot_freed:
                 place.release()
                 self._slot_freed.notify_all()
-
-    def _start(
-        self, command: Sequence[str], env: dict[str, str], log: IO[Any]
-    ) -> "subprocess.Popen[bytes]":
-        return process_groups.start(
-            self._project, command, env | {process_groups.MARK: self._mark}, log
-        )
-
-    def _stop(self, child: "subprocess.Popen[bytes]") -> None:
-        process_groups.end(self._project, child.pid, gently=False)
-
-    def _ended(self, child: "subprocess.Popen[bytes]") -> None:
-        process_groups.end(self._project, child.pid, gently=False)
 
 
 def _restore(root: Path, folder: Path, champion: Version) -> promotion.Contender:

@@ -3,6 +3,7 @@ kept, and refused."""
 
 import json
 import os
+import re
 import shutil
 import sys
 import threading
@@ -23,7 +24,7 @@ from pipeline.core import tables
 from pipeline.core.errors import UserError
 from pipeline.promotion import Contender, Decision, challenge, retokenize
 from pipeline.promotion.settings import Settings, load
-from pipeline.promotion.stage_commands import Commands
+from pipeline.promotion.stage_commands import Commands, run_stage
 from pipeline.text.encode import describe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -236,6 +237,21 @@ def test_an_interruption_leaves_no_process_and_starts_no_other(tmp_path: Path) -
     assert all(status < 0 for status in statuses)
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid), 0)
+    assert not (tmp_path / ".seqline").exists(), "a flow ends what is on record"
+
+
+def test_a_failure_has_the_message_of_its_own_stage(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("seqline: the note of an earlier stage\n")
+    launch = Commands(tmp_path)
+
+    def fail(command: Sequence[str], log: Path) -> int:
+        program = "raise ValueError('a broken file')"
+        return launch([sys.executable, "-c", program, command[2]], log)
+
+    message = f"stages.encode failed with status 1: ValueError: a broken file. Its log is {log}."
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        run_stage(fail, log, "encode")
 
 
 # What is compared
