@@ -9,11 +9,16 @@ from pathlib import Path
 from pipeline.core import config, params
 from pipeline.core.locks import file_lock
 from pipeline.core.seeding import derive
-from pipeline.promotion import align_scores, retokenize, significance
+from pipeline.promotion import align_scores, retokenize
 from pipeline.promotion.align_scores import AlignedScores
 from pipeline.promotion.contenders import Contender, ScoringSettings, StageOutputs, run_stages
 from pipeline.promotion.decision import Comparison, Decision, SamplePair, ScoreEstimate, decide
 from pipeline.promotion.guards import GuardInput, check_guards
+from pipeline.promotion.one_sided_significance import (
+    p_value,
+    resampled_differences,
+    score_difference,
+)
 from pipeline.promotion.retokenize import TEST, Incomparable, Tokenization
 from pipeline.promotion.samples import largest_changes, sample_pairs
 from pipeline.promotion.settings import Settings
@@ -193,13 +198,13 @@ class _ChallengerEvaluation:
         # Bootstrap interval of the difference; both are scored on the same resamples.
         bootstrap = Bootstrap.of(self.evaluation, self.corpus, TEST)
         low, high = bootstrap.interval(
-            significance.resampled_differences(champion_NK, challenger_NK, scoring.score, bootstrap)
+            resampled_differences(champion_NK, challenger_NK, scoring.score, bootstrap)
         )
-        difference = significance.score_difference(champion_NK, challenger_NK, scoring.score)
+        difference = score_difference(champion_NK, challenger_NK, scoring.score)
 
         # A seed of its own for each test set; the same in every repetition of the comparison.
         seed = derive(settings.seed, f"gate/{self.task}/{self.corpus}/{name}")
-        p = significance.p_value(
+        p = p_value(
             settings.test,
             champion_NK,
             challenger_NK,

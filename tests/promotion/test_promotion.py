@@ -47,10 +47,10 @@ from pipeline.promotion.decision import (
     decide,
 )
 from pipeline.promotion.guards import GuardInput, ScorePair, check_guards
+from pipeline.promotion.one_sided_significance import p_value, score_difference
 from pipeline.promotion.retokenize import Incomparable
 from pipeline.promotion.select import select_challenger
 from pipeline.promotion.settings import Settings
-from pipeline.promotion.significance import p_value, score_difference
 from pipeline.scoring import mt_metrics
 from pipeline.scoring.significance import holm
 from pipeline.scoring.tasks import guards as task_guards
