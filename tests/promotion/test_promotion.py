@@ -839,3 +839,11 @@ def test_equal_ones_and_those_without_a_validation_score_are_taken_in_order() ->
     )
     with pytest.raises(UserError, match=r"the metrics of c: got no valid\.accuracy\.score"):
         select_challenger({"b": same, "c": scored("classification", {}, {})})
+
+
+def test_metrics_without_a_task_are_refused() -> None:
+    same = scored("classification", {"accuracy": {"score": 90.0}}, {})
+    without_task = {key: value for key, value in same.items() if key != "task"}
+    message = r"^the metrics of c: got no task; expected .*\. Run `dvc repro -f evaluate@c`\.$"
+    with pytest.raises(UserError, match=message):
+        select_challenger({"b": same, "c": without_task})
