@@ -358,6 +358,9 @@ def test_the_page_needs_nothing_else(reported: Path) -> None:
     assert all(source.startswith(("data:image/png;base64,", "#")) for source in found.sources)
     assert "http" not in re.sub(r"base64,[^\"]*", "", page)
     assert "<script" not in page
+    ids = re.findall(r' id="([^"]*)"', page)
+    assert ids
+    assert len(ids) == len(set(ids))
 
 
 def test_reporting_twice_gives_the_same_bytes(reported: Path, project: Path) -> None:
@@ -421,6 +424,14 @@ def test_text_out_of_the_data_is_shown_as_it_is(tmp_path: Path) -> None:
     assert r"\<script\>" in text
     row = text.strip().splitlines()[-1]
     assert len(re.split(r"(?<!\\)\|", row)) == 4
+
+
+def test_headings_of_equal_text_have_different_ids() -> None:
+    texts = ["Scores", "Scores 2", "Scores", "scores", "é"]
+    page = document.page([Heading(2, text) for text in texts], "T")
+    ids = re.findall(r'id="([^"]*)"', page)
+    assert ids == ["scores", "scores-2", "scores-3", "scores-4", "section"]
+    assert re.findall(r'href="#([^"]*)"', page) == ids
 
 
 def test_attention_shows_the_heads_of_the_last_layer_or_the_only_map(tmp_path: Path) -> None:
