@@ -84,6 +84,7 @@ def train(
     only the first one writes.
     """
     where = f"runs.{arguments.run}"
+    setting = f"settings.{run.setting}"
     devices.prepare(loop_config.threads)
 
     # Data
@@ -95,14 +96,14 @@ def train(
     vocab = describe(arguments.vocab)
     for path, table in zip(paths, splits, strict=True):
         check_ids(table, vocab.sizes, path)
-    objective = config.load(task_module.Config, run.objective, f"{where}.objective")
+    objective = config.load(task_module.Config, run.objective, f"{setting}.objective")
     task = task_module.Task(*splits, objective, derive(run.seed, "data"), device)
 
     # Model
     source, target = task_module.SOURCE_TARGET
     sizes = Sizes(vocab.sizes[source], vocab.sizes[target], vocab.share or source == target)
     torch.manual_seed(derive(run.seed, "init"))
-    model = checkpoint.build(run.family, run.model, sizes, f"{where}.model")
+    model = checkpoint.build(run.family, run.model, sizes, f"{setting}.model")
     vocabularies = (
         vocabulary_digest(arguments.vocab, source),
         vocabulary_digest(arguments.vocab, target),
@@ -116,7 +117,7 @@ def train(
     trainer = loop.Loop(
         model,
         task,
-        optim.load(run.optim, f"{where}.optim"),
+        optim.load(run.optim, f"{setting}.optim"),
         loop_config,
         seed=derive(run.seed, "dropout"),
         work=work,
@@ -232,7 +233,7 @@ def main() -> None:
     # Check what is cheap before other processes start; `train` checks the rest. Importing the
     # family and the task also puts their code into `digest`.
     run = params.run(arguments.params, name)
-    loop_config = config.load(loop.Config, run.training, f"runs.{name}.training")
+    loop_config = config.load(loop.Config, run.training, f"settings.{run.setting}.training")
     config.named_module("pipeline.models", run.family, f"runs.{name}.family")
     config.named_module("pipeline.tasks", run.task, f"runs.{name}.task")
     compute = params.compute(arguments.params)

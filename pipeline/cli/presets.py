@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.representer import RoundTripRepresenter
 
 from pipeline.cli import prune, validate_params
+from pipeline.cli.seeds import with_seeds
 from pipeline.core import config, git, renamed_keys, yaml_reader
 from pipeline.core.atomic import atomic_file
 from pipeline.core.errors import refuse
@@ -42,7 +43,7 @@ def listing(root: Path) -> str:
     return "\n".join(lines)
 
 
-def use(root: Path, name: str, changes: list[str], force: bool) -> list[Path]:
+def use(root: Path, name: str, changes: list[str], seeds: list[str], force: bool) -> list[Path]:
     """Put the preset with its changes in params.yaml; returns outputs of other runs, which it
     removed.
 
@@ -77,7 +78,7 @@ def use(root: Path, name: str, changes: list[str], force: bool) -> list[Path]:
         config.read(file)
     else:
         yaml_reader.value(text, "the committed params.yaml")
-    text = changed(text, changes)
+    text = with_seeds(changed(text, changes), seeds)
 
     with atomic_file(target) as temporary:
         # Checked before the context ends, as only then it replaces params.yaml.
@@ -99,7 +100,9 @@ def changed(text: str, changes: list[str]) -> str:
     for change in changes:
         key, equals, value = change.partition("=")
         if not equals:
-            raise refuse("--set", change, "KEY=VALUE", "For example --set runs.lstm.seed=2.")
+            raise refuse(
+                "--set", change, "KEY=VALUE", "For example --set settings.lstm.model.hidden=256."
+            )
         holders = list(_holders(content, key.split(".")))
         if not holders and (new := renamed_keys.new_name(key)) is not None:
             raise renamed_keys.refuse_old_key(f"--set {key}", new)

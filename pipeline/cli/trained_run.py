@@ -60,7 +60,8 @@ def run_folders(root: Path, name: str) -> tuple[Path, Path, dict[str, Any] | Non
             "Run `dvc repro`, or `dvc pull`.",
         )
     # params.yaml may have changed since the training.
-    trained_corpus = load_run(model, runs[name]["search"]).corpus
+    search = params.run(path, name).search
+    trained_corpus = load_run(model, search).corpus
     corpus = runs[name]["corpus"]
     if trained_corpus != corpus:
         raise refuse(
@@ -69,7 +70,7 @@ def run_folders(root: Path, name: str) -> tuple[Path, Path, dict[str, Any] | Non
             f"one of {corpus}, as params.yaml says",
             "Run `dvc repro`.",
         )
-    return model, vocab, runs[name]["search"]
+    return model, vocab, search
 
 
 class PredictionStream(Generic[T]):

@@ -15,7 +15,7 @@ from pipeline.text import tokens, vocab
 from pipeline.training import devices, init_from, loop, optim
 
 SHARED = "shared"  # mappings that other sections merge; no stage reads it
-SECTIONS = ("compute", "evaluation", "corpora", SHARED, "runs")
+SECTIONS = ("compute", "evaluation", "corpora", SHARED, "settings", "runs")
 
 
 def check(path: Path) -> str:
@@ -32,15 +32,20 @@ def check(path: Path) -> str:
 
     # Corpora first: a run is checked against its corpus's kind and vocabulary.
     corpora = _names(path, "corpora")
+    settings = _names(path, "settings")
     runs = _names(path, "runs")
     kinds = {name: _corpus(path, name) for name in corpora}
-    for name in runs:
-        _run(path, name, kinds)
+    blocks = {name: _run(path, name, kinds) for name in runs}
+    used = {block.setting for block in blocks.values()}
+    for name in settings:
+        if name not in used:
+            todo = "Remove it, or add a run of it."
+            raise refuse(f"settings.{name}", "no run", "at least one run of it", todo)
 
     sections.load(path.parent)  # flow.yaml
     return (
-        f"{path.name}: {len(corpora)} corpora and {len(runs)} runs, all in order "
-        f"({', '.join(runs)})"
+        f"{path.name}: {len(corpora)} corpora, {len(settings)} settings and {len(runs)} runs, all "
+        f"in order ({', '.join(settings)})"
     )
 
 
@@ -112,9 +117,10 @@ def _source(source: dict[str, Any], where: str) -> None:
         config.load(download.SECTIONS[kind], source, where)
 
 
-def _run(path: Path, name: str, kinds: dict[str, str]) -> None:
+def _run(path: Path, name: str, kinds: dict[str, str]) -> params.Run:
     block = params.run(path, name)
     where = f"runs.{name}"
+    setting = f"settings.{block.setting}"
     if name == params.SCRATCH:
         raise refuse(
             "runs",
@@ -126,14 +132,14 @@ def _run(path: Path, name: str, kinds: dict[str, str]) -> None:
     # Each block is loaded by the module that will read it.
     model = config.named_module("pipeline.models", block.family, f"{where}.family")
     task = config.named_module("pipeline.tasks", block.task, f"{where}.task")
-    sizes = config.load(model.Config, block.model, f"{where}.model")
-    config.load(task.Config, block.objective, f"{where}.objective")
-    optim.load(block.optim, f"{where}.optim")
-    config.load(loop.Config, block.training, f"{where}.training")
+    sizes = config.load(model.Config, block.model, f"{setting}.model")
+    config.load(task.Config, block.objective, f"{setting}.objective")
+    optim.load(block.optim, f"{setting}.optim")
+    config.load(loop.Config, block.training, f"{setting}.training")
 
     # Blocks that are valid alone may not fit together.
-    _search(block, task, model, f"{where}.search")
-    _positions(block, getattr(sizes, "learned_positions", None), where)
+    _search(block, task, model, f"{setting}.search")
+    _positions(block, getattr(sizes, "learned_positions", None), setting)
     _init_from(path, name, block)
 
     if kinds[block.corpus] != task.KIND:
@@ -146,6 +152,7 @@ def _run(path: Path, name: str, kinds: dict[str, str]) -> None:
             f"{block.corpus}, which is {kinds[block.corpus]}",
             f"{expected} for {block.task}",
         )
+    return block
 
 
 def _init_from(path: Path, name: str, block: params.Run) -> None:
@@ -184,10 +191,14 @@ def _init_from(path: Path, name: str, block: params.Run) -> None:
     config.load(
         config.named_module("pipeline.models", initial_run.family, where).Config,
         initial_run.model,
-        f"runs.{block.init_from}.model",
+        f"settings.{initial_run.setting}.model",
     )
     init_from.refuse_mismatch(
-        block, block.init_from, initial_run.family, initial_run.model, f"runs.{name}.model"
+        block,
+        block.init_from,
+        initial_run.family,
+        initial_run.model,
+        f"settings.{block.setting}.model",
     )
 
     # Rows of the embedding keep their meaning only with the same vocabulary.

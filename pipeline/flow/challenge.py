@@ -21,7 +21,7 @@ from typing import Literal
 import yaml
 
 from pipeline import promotion
-from pipeline.core import config, state_dir
+from pipeline.core import config, params, state_dir
 from pipeline.core.atomic import atomic_file
 from pipeline.dag import cache, paths, process_groups, run_settings
 from pipeline.dag.run_settings import FILE
@@ -184,7 +184,7 @@ def _restore(root: Path, folder: Path, champion: Version) -> promotion.Contender
     # The champion's own blocks: the present ones may have changed since it was trained.
     content = config.read(root / "params.yaml")
     content["corpora"] = content["corpora"] | {champion.corpus: champion.corpus_block}
-    content["runs"] = {champion.run: champion.block}
+    content |= params.sections(champion.run, champion.block)
     with atomic_file(folder / "params.yaml") as temporary:
         temporary.write_text(
             yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8"

@@ -101,7 +101,7 @@ class ScoringSettings:
             "corpora": {
                 block.corpus: corpus | {"text": asdict(self.text), "bleu_tokenizer": self.bleu}
             },
-            "runs": {contender.run: asdict(block)},
+            **params.sections(contender.run, asdict(block)),
         }
         return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 

@@ -141,12 +141,17 @@ def _evaluated_run(
 def _block(stages: Mapping[str, Any], run: str) -> dict[str, Any]:
     """The run's block as it was executed: `search` is the predict stage's, all else the train
     stage's."""
-    prefix = f"runs.{run}."
-    trained = describe.locked_params(stages, f"train@{run}")
-    if not trained:
-        return {}
-    search = describe.locked_params(stages, f"predict@{run}").get(f"{prefix}search")
-    return {key.removeprefix(prefix): value for key, value in trained.items()} | {"search": search}
+
+    def keys(stage: str) -> dict[str, Any]:
+        locked = describe.locked_params(stages, f"{stage}@{run}")
+        setting = locked.get(f"runs.{run}.setting")
+        return {
+            key.removeprefix(f"runs.{run}.").removeprefix(f"settings.{setting}."): value
+            for key, value in locked.items()
+        }
+
+    trained = keys("train")
+    return {**trained, "search": keys("predict").get("search")} if trained else {}
 
 
 def resolve_hash(root: Path, what: str) -> tuple[str, str]:

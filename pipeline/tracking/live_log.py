@@ -13,10 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pipeline.core import config
+from pipeline.core import params as project_params
 from pipeline.core.atomic import write_file
 from pipeline.core.errors import UserError, printable
 
@@ -142,7 +143,7 @@ def _open(
     try:
         if params is None:
             with suppress(UserError):
-                params = config.section(root / "params.yaml", f"runs.{run}")
+                params = asdict(project_params.run(root / "params.yaml", run))
         header = {
             "run": run,
             "digest": digest,

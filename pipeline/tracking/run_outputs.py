@@ -91,7 +91,8 @@ def read_outputs(
         outs = describe.hashes(stages, f"{stage}@{name}", "outs")
         hashes |= {f"dvc.outs/{path}": md5 for path, md5 in outs.items()}
     # Settings of the predict stage: a tag, since they may change while the model stays.
-    search = describe.locked_params(stages, f"predict@{name}").get(f"runs.{name}.search") or {}
+    predicted = describe.locked_params(stages, f"predict@{name}")
+    search = predicted.get(f"settings.{predicted.get(f'runs.{name}.setting')}.search") or {}
     return Outputs(
         name=name,
         digest=str(facts["digest"]),

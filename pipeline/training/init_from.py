@@ -69,7 +69,9 @@ def init_weights(
     if family not in families:
         expected = f"scratch or a run of the family {' or '.join(families)}"
         raise refuse(f"{where}.init_from", f"{folder.name}, of the family {family}", expected)
-    refuse_mismatch(run, folder.name, family, other["run"]["model"], f"{where}.model")
+    refuse_mismatch(
+        run, folder.name, family, other["run"]["model"], f"settings.{run.setting}.model"
+    )
 
     # Weights of another family do not depend on the target vocabulary.
     compared = 2 if family == run.family else 1
