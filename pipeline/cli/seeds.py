@@ -109,6 +109,6 @@ def _flow_mapping(
     anchor = run.anchor.value
     shared = f"<<: *{anchor}" if anchor else ""
     if not anchor:
-        own = {key: value for key, value in run.items()} | own
+        own = dict(run.items()) | own
     pairs = [f"{key}: {value}" for key, value in own.items()]
     return "{" + ", ".join(filter(None, [shared, *pairs])) + "}"
