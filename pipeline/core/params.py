@@ -168,8 +168,8 @@ class Run:
     """One block under `runs:`, with its block under `settings:`. A run trains one model: a setting
     with a seed.
 
-    `family` and `task` are file names in `models/` and `tasks/`. `init_from` is the run whose trained
-    model initializes this one, or `scratch`."""
+    `family` and `task` are file names in `models/` and `tasks/`. `init_from` is the run whose
+    trained model initializes this one, or `scratch`."""
 
     setting: str
     family: str
@@ -248,7 +248,16 @@ def run(path: Path, name: str) -> Run:
     another family or task, or the same seed on the same corpus."""
     runs = config.section(path, "runs")
     where = f"runs.{name}"
-    entry = config.load(_Entry, config.section(path, where), where)
+    content = config.section(path, where)
+    for key in SETTING_KEYS:
+        if isinstance(content, Mapping) and key in content:
+            raise refuse(
+                f"{where}.{key}",
+                "a key that was moved",
+                f"settings.NAME.{key}, and `setting: NAME` in the run",
+                "Move the run's " + ", ".join(SETTING_KEYS) + ".",
+            )
+    entry = config.load(_Entry, content, where)
     for key, section in (("setting", "settings"), ("corpus", "corpora")):
         choices = config.section(path, section)
         if getattr(entry, key) not in choices:
