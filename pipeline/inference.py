@@ -124,7 +124,8 @@ def load_run(model: Path, search: dict[str, Any] | None) -> params.Run:
     """Load the block that the model in this folder was trained with, and add the block `search`,
     which is no part of training."""
     facts = checkpoint.read_config(model, "run.family")["run"]
-    content = renamed_keys.upgrade("runs", facts) | {"search": search}
+    # Models of older versions have no setting.
+    content = {"setting": ""} | renamed_keys.upgrade("runs", facts) | {"search": search}
     block: params.Run = config.load(params.Run, content, str(model / "config.json"))
     return block
 
