@@ -60,7 +60,7 @@ def run_folders(root: Path, name: str) -> tuple[Path, Path, dict[str, Any] | Non
             "Run `dvc repro`, or `dvc pull`.",
         )
     # params.yaml may have changed since the training.
-    search = params.run(path, name).search
+    search = params.run(root / "params.yaml", name).search
     trained_corpus = load_run(model, search).corpus
     corpus = runs[name]["corpus"]
     if trained_corpus != corpus:
