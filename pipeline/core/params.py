@@ -299,17 +299,6 @@ def _refuse_other_kind(where: str, entry: _Entry, other: str, block: Mapping[str
         )
 
 
-def run_names(path: Path) -> list[str]:
-    """Return the names of all runs of the params file."""
-    return list(config.section(path, "runs"))
-
-
-def seeds_of(path: Path, setting: str) -> list[str]:
-    """Return the runs of a setting in the order of the params file."""
-    blocks = config.section(path, "runs")
-    return [name for name, block in blocks.items() if block.get("setting") == setting]
-
-
 def sections(name: str, block: Mapping[str, Any]) -> dict[str, Any]:
     """Return the sections `runs` and `settings` of a params file with this run alone.
 
