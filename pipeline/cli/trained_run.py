@@ -45,8 +45,9 @@ def open_run(root: Path, name: str) -> Session:
 
 
 def run_of(root: Path, name: str) -> str:
-    """The run called `name`, or the first run of the setting called `name`; UserError for neither."""
-    runs = config.section(root / "params.yaml", "runs")
+    """The run called `name`, or the first run of the setting called `name`; UserError if there is
+    neither."""
+    runs: dict[str, dict[str, Any]] = config.section(root / "params.yaml", "runs")
     if name in runs:
         return name
     of_setting = [run for run, block in runs.items() if block.get("setting") == name]
