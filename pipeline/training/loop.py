@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from pipeline.contracts import Log, Task
 from pipeline.core.errors import UserError, at_least_one, refuse
 from pipeline.core.seeding import derive
-from pipeline.training import averaging, checkpoint, optim, parallel, resume_state, sparse
+from pipeline.training import averaging, checkpoint, devices, optim, parallel, resume_state, sparse
 
 LOG_STEPS = 10
 STATE = "state.safetensors"
@@ -179,7 +179,9 @@ class Loop:
 
         for number, planned_batch in self.group.local_batches(planned):
             # A seed per batch: dropout then depends neither on the process nor on a restart.
-            torch.manual_seed(derive(self.seed, f"step {self.progress.step}, batch {number}"))
+            devices.seed(
+                derive(self.seed, f"step {self.progress.step}, batch {number}"), self.device
+            )
             batch = self.task.batch(planned_batch)
             with self.autocast():
                 loss, self.hidden_state = self.task.loss(self.model, batch, self.hidden_state)
