@@ -24,9 +24,8 @@ def summed_cross_entropy(
     several tensors of their size, which takes longer than the arithmetic."""
     is_small = logits_NV.shape[1] < SMALL
     if logits_NV.device.type != "cpu" or is_small or not logits_NV.requires_grad:
-        return F.cross_entropy(
-            logits_NV.float(), label_N, reduction="sum", label_smoothing=label_smoothing
-        )
+        logits_NV = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32))
+        return F.cross_entropy(logits_NV, label_N, reduction="sum", label_smoothing=label_smoothing)
 
     # The gradient overwrites the logits: a leaf is the caller's parameter and must not change.
     assert not logits_NV.is_leaf

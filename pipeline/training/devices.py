@@ -44,7 +44,7 @@ def prepare(threads: int) -> None:
     torch.set_deterministic_debug_mode("warn")
     # Deterministic mode would fill every new tensor, which costs up to 8 % of a step. No code here
     # reads memory that it has not written.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def seed(value: int, device: torch.device) -> None:
