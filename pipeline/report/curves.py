@@ -67,9 +67,9 @@ def learning_curves(group: Group, plots: Path, out: Path) -> bool:
         setting.name: _band(_of_seeds(setting, plots, "training.csv", "train_loss"))
         for setting in group.settings
     }
-    # Settings that are fitted without steps have no curve.
-    names = [name for name, band in bands.items() if band.mean]
-    if not any(len(band.mean) > 1 for band in [*bands.values(), *losses.values()]):
+    # Models that are fitted without steps have no curve.
+    names = [s.name for s in group.settings if bands[s.name].mean and not s.is_fitted]
+    if not names:
         return False
 
     hue = hues(names)
