@@ -262,6 +262,12 @@ def train_in_group(
     """Train as one of a group of processes; the group may have only this one."""
     group, device_name = parallel.join(compute.device, loop_config.accumulate)
     device = devices.choose(device_name, "compute.device")
+    if loop_config.precision == "bfloat16" and (reason := devices.bfloat16_warning(device)):
+        print(
+            f"seqline: settings.{run.setting}.training.precision: bfloat16 is several times slower "
+            f"than float32 here: {reason}.",
+            file=sys.stderr,
+        )
     key = digest(run, [arguments.encoded, arguments.vocab, arguments.init_from])
     work = arguments.work / f"{arguments.run}-{key[:16]}"
     try:

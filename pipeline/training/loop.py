@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from pipeline.contracts import Log, Task
+from pipeline.contracts import Constrained, Log, Task
 from pipeline.core.errors import UserError, at_least_one, refuse
 from pipeline.core.seeding import derive
 from pipeline.training import averaging, checkpoint, devices, optim, parallel, resume_state, sparse
@@ -158,6 +158,8 @@ class Loop:
                 f"The batch was {'; '.join(self.task.describe(batch) for batch in planned)}."
             )
         self.optimizer.step()
+        if isinstance(self.model, Constrained):
+            self.model.constrain()
 
         progress.nats += nats
         progress.tokens += tokens
