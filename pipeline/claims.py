@@ -67,10 +67,8 @@ def load(root: Path) -> list[Claim]:
     entries = config.section(root / FILE, "claims")
     if not isinstance(entries, list):
         raise refuse("claims", entries, "a list of claims")
-    claims: list[Claim] = []
-    for i, entry in enumerate(entries):
-        claims.append(config.load_named((Derived, Measured), entry, f"claims[{i}]"))
-    return claims
+    kinds: tuple[type[Any], ...] = (Derived, Measured)
+    return [config.load_named(kinds, entry, f"claims[{i}]") for i, entry in enumerate(entries)]
 
 
 def findings(root: Path, claims: list[Claim]) -> Iterator[Finding]:

@@ -139,7 +139,9 @@ def _ranking(group: Group, evaluation: Evaluation) -> Table:
         if name not in (SPLIT, "valid") and task.main in value
     )
     columns = _present(group, task.columns)
-    titles = [f"{evaluation.confidence:.0%} interval, {task.difference}"]
+    interval = f"{evaluation.confidence:.0%} interval"
+    is_of_score = task.difference == task.main_title
+    titles = [interval if is_of_score else f"{interval}, {task.difference}"]
     titles += [f"{task.main_title}, {split}" for split in further_splits]
     titles += [title for title, _, _ in columns]
     decimals = 2 if task.higher_is_better else 3
@@ -465,7 +467,7 @@ def _mean(setting: SettingResults, key: str, form: str) -> str:
 
 def _mean_of(values: Sequence[float], form: str) -> str:
     text = form.format(mean(values))
-    if len(values) == 1:
+    if len(set(values)) == 1:
         return text
     # The deviation has the decimals of the mean, and neither its sign nor its unit.
     return f"{text} ± {form.replace('+', '').format(stdev(values))}"
