@@ -224,7 +224,10 @@ def test_a_blank_text_has_a_blank_line_and_a_warning(trial) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (("classify", "good", "--run", "nlp"), "--run: got nlp; expected one of mlp, "),
+        (
+            ("classify", "good", "--run", "nlp"),
+            "--run: got nlp; expected a setting or a run, one of mlp, ",
+        ),
         (
             ("translate", "good", "--run", "mlp"),
             "expected a section with a method. Name a run with a search.",
