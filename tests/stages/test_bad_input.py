@@ -139,7 +139,8 @@ def test_a_device_that_is_not_there(stage: Stage) -> None:
 def test_heads_that_do_not_divide_the_width(stage: Stage) -> None:
     set_param(f"settings.{RUN}.model.heads", 3)
     refused(
-        stage("train"), f"runs.{RUN}.model.heads: got 3 with width 32; expected a divisor of width"
+        stage("train"),
+        f"settings.{RUN}.model.heads: got 3 with width 32; expected a divisor of width",
     )
 
 
