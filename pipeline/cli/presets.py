@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.representer import RoundTripRepresenter
 
 from pipeline.cli import prune, validate_params
@@ -97,6 +98,7 @@ def changed(text: str, changes: list[str]) -> str:
     round_trip.indent(mapping=2, sequence=4, offset=2)
     round_trip.Representer = _NullRepresenter
     content = round_trip.load(text)
+    _keep_anchors(content)
     for change in changes:
         key, equals, value = change.partition("=")
         if not equals:
@@ -113,6 +115,17 @@ def changed(text: str, changes: list[str]) -> str:
     written = io.StringIO()
     round_trip.dump(content, written)
     return written.getvalue()
+
+
+def _keep_anchors(content: Any) -> None:
+    """Mark anchors that nothing merges yet: ruamel.yaml would leave them out, and `--seeds` adds
+    lines that merge them."""
+    if not isinstance(content, CommentedMap):
+        return
+    if content.anchor.value:
+        content.anchor.always_dump = True
+    for value in content.values():
+        _keep_anchors(value)
 
 
 def _holders(content: Any, words: list[str]) -> Iterator[tuple[Any, str]]:
