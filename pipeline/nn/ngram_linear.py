@@ -11,11 +11,11 @@ from torch.nn import functional as F
 
 from pipeline.contracts import EOS
 from pipeline.core.errors import refuse
+from pipeline.nn.concave import concave_maximum
 from pipeline.nn.ngram_index import NgramIndex, Occurrences, unique_occurrences
 from pipeline.text.token_budget import Ragged
 
 _BATCH = 128  # texts that are scored at a time
-_STEPS = 100  # of the search for the scale; each halves an interval
 _LARGEST_SCALE = 100.0  # of logits, where validation texts alone would ask for infinity
 
 
@@ -125,14 +125,4 @@ def fitted_scale(logits_NC: NDArray[np.float64], label_N: NDArray[np.int64]) -> 
         share_NC /= share_NC.sum(1, keepdims=True)
         return float((label_logit_N - (share_NC * logits_NC).sum(1)).sum())
 
-    low = 0.0
-    high = _LARGEST_SCALE
-    if slope(high) > 0:
-        return high
-    for _ in range(_STEPS):
-        middle = (low + high) / 2
-        if slope(middle) > 0:
-            low = middle
-        else:
-            high = middle
-    return low
+    return concave_maximum(slope, 0.0, _LARGEST_SCALE)
