@@ -44,13 +44,12 @@ class NgramIndex(nn.Module):
 
         for order in range(1, self.orders + 1):
             # Extend each n-gram by the word behind it, if its row has one.
-            fits_T = left_T >= order
-            last_P = word_T[order - 1 :][fits_T[: len(word_T) - order + 1]]
-            key_P = place_T[fits_T] * self.vocabulary + last_P
+            begin_P = np.flatnonzero(left_T >= order)
+            key_P = place_T[begin_P] * self.vocabulary + word_T[begin_P + order - 1]
             keys, place_P = np.unique(key_P, return_inverse=True)
-            place_T[fits_T] = place_P
+            place_T[begin_P] = place_P
 
-            rows.append(row_T[fits_T])
+            rows.append(row_T[begin_P])
             features.append(place_P + count)
             count += len(keys)
             device = self.get_buffer(f"keys_{order}").device
