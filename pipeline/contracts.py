@@ -30,6 +30,7 @@ __all__ = [
     "Loss",
     "MaskedLanguageModel",
     "Prompt",
+    "Refitted",
     "Sizes",
     "SupportsPretrained",
     "Translator",
@@ -148,6 +149,16 @@ class Fitted(Protocol):
 
         Returns the validation metrics by name, among them `loss`, in nats per token (or per row, if
         a row has one label), as `Task.validate` of the same task gives it."""
+
+
+@runtime_checkable
+class Refitted(Fitted, Protocol):
+    """Fitted model that may have been fitted again, to the validation rows too, once they had
+    served to choose its parameters."""
+
+    def before_refit(self) -> Any:
+        """The model that was fitted to the training rows alone, for predictions of the validation
+        rows; it has the task's methods."""
 
 
 class Task(Protocol):

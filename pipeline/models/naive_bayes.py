@@ -72,5 +72,4 @@ class Model(nn.Module):
 
     def classify(self, text: Prompt) -> Tensor:
         """logits_BC."""
-        logits_BC: Tensor = self.linear(text.ids_BS)
-        return logits_BC
+        return self.linear.classify(text)

@@ -37,6 +37,8 @@ class Config:
     - `beta`: share of the classifier's own weights in their interpolation with their mean magnitude
       (equation 4): 1 is the classifier, 0 nearly naive Bayes. The paper uses 0.25.
     - `calibrate`: fit the temperature of the probabilities on the validation texts.
+    - `refit`: fit again to the training and validation texts, with that temperature, as in papers
+      whose settings need no validation texts. Validation metrics are those of the first fit.
     """
 
     ngrams: int
@@ -46,6 +48,7 @@ class Config:
     C: float
     beta: float
     calibrate: bool
+    refit: bool
 
     def __post_init__(self) -> None:
         at_least_one(ngrams=self.ngrams)
@@ -64,49 +67,67 @@ class Model(nn.Module):
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__()
         self.config = config
-        self.linear = NgramLinear(
-            config.ngrams, config.counts == "once", sizes.source, sizes.target
-        )
+
+        def linear() -> NgramLinear:
+            return NgramLinear(config.ngrams, config.counts == "once", sizes.source, sizes.target)
+
+        self.linear = linear()
+        self.unrefitted = linear() if config.refit else None
 
     def fit(self, train: pa.Table, valid: pa.Table, seed: int) -> dict[str, float]:
         """Weight the n-grams of the training texts by their ratios, and fit the classifiers."""
-        label_N = train["label"].to_numpy().astype(np.int64)
-        occurrences = self.linear.number(Ragged(train["ids"]), label_N)
-        classes = len(self.linear.bias_C)
+        first = self.before_refit()
+        self._fit_linear(first, train, seed)
+        valid_label_N = valid["label"].to_numpy().astype(np.int64)
+        metrics = first.finish(Ragged(valid["ids"]), valid_label_N, self.config.calibrate)
 
-        weight_FC = np.zeros((len(self.linear.index), classes))
+        if self.config.refit:
+            self._fit_linear(self.linear, pa.concat_tables([train, valid]), seed)
+            self.linear.scale = first.scale.clone()
+        return metrics
+
+    def before_refit(self) -> NgramLinear:
+        """The classifier of the training texts alone."""
+        return self.linear if self.unrefitted is None else self.unrefitted
+
+    def _fit_linear(self, linear: NgramLinear, table: pa.Table, seed: int) -> None:
+        label_N = table["label"].to_numpy().astype(np.int64)
+        occurrences = linear.number(Ragged(table["ids"]), label_N)
+        features = len(linear.index)
+        classes = len(linear.bias_C)
+
+        weight_FC = np.zeros((features, classes))
         bias_C = np.zeros(classes)
         # Two labels need one classifier: the other's scores are the negative ones.
         for label in range(classes) if classes > 2 else [1]:
-            binary_seed = derive(seed, f"label {label}")
-            weight_F, bias = self.fit_binary(occurrences, label_N == label, binary_seed)
+            weight_F, bias = fit_binary(
+                occurrences, features, label_N == label, self.config, derive(seed, f"label {label}")
+            )
             weight_FC[:, label] = weight_F
             bias_C[label] = bias
-        self.linear.set_weights(weight_FC, bias_C)
-
-        valid_label_N = valid["label"].to_numpy().astype(np.int64)
-        return self.linear.finish(Ragged(valid["ids"]), valid_label_N, self.config.calibrate)
-
-    def fit_binary(
-        self, occurrences: Occurrences, is_positive_N: NDArray[np.bool_], seed: int
-    ) -> tuple[NDArray[np.float64], float]:
-        """weight_F and bias of one label's score against all others."""
-        features = len(self.linear.index)
-        ratio_F = log_count_ratio(occurrences, is_positive_N, features, self.config.alpha)
-
-        matrix = _sparse_matrix(occurrences, ratio_F, len(is_positive_N))
-        classifier = _classifier(self.config, seed).fit(matrix, is_positive_N)
-        own_F = classifier.coef_[0]
-
-        # w' = (1 - beta) mean |w| + beta w (equation 4)
-        beta = self.config.beta
-        weight_F = (1 - beta) * np.abs(own_F).mean() + beta * own_F
-        return weight_F * ratio_F, float(classifier.intercept_[0])
+        linear.set_weights(weight_FC, bias_C)
 
     def classify(self, text: Prompt) -> Tensor:
         """logits_BC."""
-        logits_BC: Tensor = self.linear(text.ids_BS)
-        return logits_BC
+        return self.linear.classify(text)
+
+
+def fit_binary(
+    occurrences: Occurrences,
+    features: int,
+    is_positive_N: NDArray[np.bool_],
+    config: Config,
+    seed: int,
+) -> tuple[NDArray[np.float64], float]:
+    """weight_F and bias of one label's score against all others."""
+    ratio_F = log_count_ratio(occurrences, is_positive_N, features, config.alpha)
+    matrix = _sparse_matrix(occurrences, ratio_F, len(is_positive_N))
+    classifier = _classifier(config, seed).fit(matrix, is_positive_N)
+    own_F = classifier.coef_[0]
+
+    # w' = (1 - beta) mean |w| + beta w (equation 4)
+    weight_F = (1 - config.beta) * np.abs(own_F).mean() + config.beta * own_F
+    return weight_F * ratio_F, float(classifier.intercept_[0])
 
 
 def log_count_ratio(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.contracts import EOS
+from pipeline.contracts import EOS, Prompt
 from pipeline.core.errors import refuse
 from pipeline.nn.concave import concave_maximum
 from pipeline.nn.ngram_index import NgramIndex, Occurrences, unique_occurrences
@@ -65,9 +65,9 @@ class NgramLinear(nn.Module):
         self.bias_C = torch.from_numpy(bias_C).to(device, torch.float32)
         self.scale = torch.ones((), device=device)
 
-    def forward(self, ids_BS: Tensor) -> Tensor:
+    def classify(self, text: Prompt) -> Tensor:
         """logits_BC, float64; PAD, EOS and unknown n-grams count nothing."""
-        feature_BP = self.index(ids_BS)
+        feature_BP = self.index(text.ids_BS)
         if self.binary:
             # Leave out all but the first of equal numbers.
             feature_BP = feature_BP.sort(1).values
@@ -87,7 +87,10 @@ class NgramLinear(nn.Module):
         for start in range(0, len(order), _BATCH):
             rows = order[start : start + _BATCH]
             ids_BS = torch.from_numpy(texts.padded(rows, before=None, after=EOS))
-            logits_NC[rows] = self(ids_BS.to(self.bias_C.device)).cpu().numpy()
+            length_B = torch.from_numpy(texts.length[rows] + 1)
+            device = self.bias_C.device
+            prompt = Prompt(ids_BS.to(device), length_B.to(device))
+            logits_NC[rows] = self.classify(prompt).cpu().numpy()
         return logits_NC
 
     def finish(

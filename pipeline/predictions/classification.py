@@ -1,6 +1,7 @@
 """A classifier's predictions: the label of every text, with the log-probabilities of all labels;
 and labels of texts from users."""
 
+import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 import torch
 from torch import nn
 
+from pipeline.contracts import Refitted
 from pipeline.core import config, params, tables
 from pipeline.core.errors import refuse
 from pipeline.inference import Prediction, batches, load_run, load_trained_model
@@ -86,6 +88,13 @@ class Classifier:
                 predictions[position] = Prediction(label, log_prob, log_prob)
         return predictions
 
+    def for_split(self, split: str) -> "Classifier":
+        """The classifier that predicts the split: of validation texts, one that was not fitted to
+        them."""
+        if split != "valid" or not isinstance(self.model, Refitted):
+            return self
+        return dataclasses.replace(self, model=self.model.before_refit())
+
     def predict_labels(self, ids: pa.ChunkedArray) -> dict[str, Any]:
         """Columns of LABELS: the most likely label of each text, and the log-probabilities of all
         labels."""
@@ -109,7 +118,7 @@ def predict(request: PredictionRequest, out: Path) -> None:
     )
     for split in request.splits():
         table = request.table(split, classification.SCHEMA)
-        columns = {"row": table["row"], **classifier.predict_labels(table["ids"])}
+        columns = {"row": table["row"], **classifier.for_split(split).predict_labels(table["ids"])}
         tables.write(out / f"labels_{split}.parquet", pa.table(columns, schema=tables.LABELS))
 
     write_outputs(

@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.svm import LinearSVC
 
-from pipeline.contracts import PAD, Fitted, Prompt, Sizes
+from pipeline.contracts import PAD, Fitted, Prompt, Refitted, Sizes
 from pipeline.core import tables
 from pipeline.core.errors import UserError
 from pipeline.nn.ngram_index import NgramIndex, unique_occurrences
@@ -30,7 +30,7 @@ CPU = torch.device("cpu")
 BAYES = {"ngrams": 2, "counts": "all", "alpha": 0.5, "calibrate": False}
 NBSVM = {
     "ngrams": 2, "counts": "once", "alpha": 1.0, "classifier": "svm", "C": 1.0, "beta": 0.25,
-    "calibrate": False,
+    "calibrate": False, "refit": False,
 }  # fmt: skip
 FAMILIES: dict[str, dict[str, Any]] = {"naive_bayes": BAYES, "nbsvm": NBSVM}
 
@@ -219,6 +219,37 @@ def test_validation_metrics_are_those_of_the_task(family: str) -> None:
     loss, expected = classification.Task(train, valid, config, 1, CPU).validate(model)
     assert metrics["loss"] == pytest.approx(float(loss.total) / loss.tokens)
     assert metrics["accuracy"] == pytest.approx(expected["accuracy"])
+
+
+def test_a_refitted_model_has_read_the_validation_texts_and_keeps_one_that_has_not(
+    tmp_path: Path,
+) -> None:
+    train, valid, test = (random_texts(count, seed) for seed, count in enumerate((60, 40, 30)))
+
+    def model_of(refit: bool) -> Any:
+        block = NBSVM | {"calibrate": True, "refit": refit}
+        return checkpoint.build("nbsvm", block, Sizes(20, 2, False), "runs.x.model").eval()
+
+    plain, refitted, both = model_of(False), model_of(True), model_of(False)
+    assert plain.fit(train, valid, 1) == refitted.fit(train, valid, 1)
+    assert isinstance(refitted, Refitted)
+    np.testing.assert_array_equal(log_probs(refitted.before_refit(), test), log_probs(plain, test))
+
+    # Its temperature is the first fit's, which has not seen the validation texts' labels.
+    both.fit(pa.concat_tables([train, valid]), valid, 1)
+    both.linear.scale = plain.linear.scale
+    np.testing.assert_array_equal(log_probs(refitted, test), log_probs(both, test))
+    assert not np.array_equal(log_probs(refitted, test), log_probs(plain, test))
+
+    run = {"family": "nbsvm", "model": NBSVM | {"refit": True}}
+    facts = {"run": run, "sizes": dataclasses.asdict(Sizes(20, 2, False))}
+    checkpoint.write_model(tmp_path, refitted, facts)
+    loaded: Any = checkpoint.load_model(tmp_path, CPU)
+    for table in (valid, test):
+        np.testing.assert_array_equal(log_probs(loaded, table), log_probs(refitted, table))
+        np.testing.assert_array_equal(
+            log_probs(loaded.before_refit(), table), log_probs(plain, table)
+        )
 
 
 def test_calibration_finds_the_likeliest_scale_and_changes_no_label() -> None:
