@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
+import pyarrow as pa
 from torch import Tensor
 
 from pipeline.text.specials import BOS, EOS, PAD, UNK
@@ -24,11 +25,13 @@ __all__ = [
     "Classifier",
     "Constrained",
     "Decodable",
+    "Fitted",
     "LanguageModel",
     "Log",
     "Loss",
     "MaskedLanguageModel",
     "Prompt",
+    "Refitted",
     "Sizes",
     "SupportsPretrained",
     "Translator",
@@ -140,6 +143,31 @@ class Constrained(Protocol):
 
     def constrain(self) -> None:
         """Change the weights so that they meet it; called after each update."""
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    """Model that is fitted in one pass over the training rows, without gradients.
+
+    Its state is buffers. Buffers that are empty before `fit` have sizes that only the training rows
+    determine; a checkpoint is loaded with the sizes of its file. Buffers of floating-point numbers
+    count as the model's parameters."""
+
+    def fit(self, train: pa.Table, valid: pa.Table, seed: int) -> dict[str, float]:
+        """Fit the model to the encoded rows `train`; choose what is not estimated on `valid`.
+
+        Returns the validation metrics by name, among them `loss`, in nats per token (or per row, if
+        a row has one label), as `Task.validate` of the same task gives it."""
+
+
+@runtime_checkable
+class Refitted(Fitted, Protocol):
+    """Fitted model that may have been fitted again, to the validation rows too, once they had
+    served to choose its parameters."""
+
+    def before_refit(self) -> Any:
+        """The model that was fitted to the training rows alone, for predictions of the validation
+        rows; it has the task's methods."""
 
 
 class Task(Protocol):

@@ -12,7 +12,7 @@ from pipeline.download import source as download
 from pipeline.flow import sections
 from pipeline.scoring import tokenizers
 from pipeline.text import tokens, vocab
-from pipeline.training import devices, init_from, loop, optim
+from pipeline.training import devices, fitted, init_from, loop, optim
 
 SHARED = "shared"  # mappings that other sections merge; no stage reads it
 SECTIONS = ("compute", "evaluation", "corpora", SHARED, "settings", "runs")
@@ -133,9 +133,10 @@ def _run(path: Path, name: str, kinds: dict[str, str]) -> params.Run:
     model = config.named_module("pipeline.models", block.family, f"{where}.family")
     task = config.named_module("pipeline.tasks", block.task, f"{where}.task")
     sizes = config.load(model.Config, block.model, f"{setting}.model")
-    config.load(task.Config, block.objective, f"{setting}.objective")
-    optim.load(block.optim, f"{setting}.optim")
-    config.load(loop.Config, block.training, f"{setting}.training")
+    if not fitted.check_blocks(block, setting):
+        config.load(task.Config, block.objective, f"{setting}.objective")
+        optim.load(block.optim, f"{setting}.optim")
+        config.load(loop.Config, block.training, f"{setting}.training")
 
     # Blocks that are valid alone may not fit together.
     _search(block, task, model, f"{setting}.search")
