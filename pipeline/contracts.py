@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
+import pyarrow as pa
 from torch import Tensor
 
 from pipeline.text.specials import BOS, EOS, PAD, UNK
@@ -23,6 +24,7 @@ __all__ = [
     "BlankFiller",
     "Classifier",
     "Decodable",
+    "Fitted",
     "LanguageModel",
     "Log",
     "Loss",
@@ -131,6 +133,21 @@ class SupportsPretrained(Protocol):
 
     def load_pretrained(self, tensors: dict[str, Tensor]) -> None:
         """Load the tensors that both models have, by name. The caller has compared the sizes."""
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    """Model that is fitted in one pass over the training rows, without gradients.
+
+    Its state is buffers. Buffers that are empty before `fit` have sizes that only the training rows
+    determine; a checkpoint is loaded with the sizes of its file. Buffers of floating-point numbers
+    count as the model's parameters."""
+
+    def fit(self, train: pa.Table, valid: pa.Table, seed: int) -> dict[str, float]:
+        """Fit the model to the encoded rows `train`; choose what is not estimated on `valid`.
+
+        Returns the validation metrics by name, among them `loss`, in nats per token (or per row, if
+        a row has one label), as `Task.validate` of the same task gives it."""
 
 
 class Task(Protocol):

@@ -28,7 +28,16 @@ from pipeline.core.errors import UserError, exit_with, refuse
 from pipeline.core.seeding import derive
 from pipeline.nn import positional
 from pipeline.text.encode import check_ids, describe
-from pipeline.training import checkpoint, devices, init_from, launcher, loop, optim, parallel
+from pipeline.training import (
+    checkpoint,
+    devices,
+    fitted,
+    init_from,
+    launcher,
+    loop,
+    optim,
+    parallel,
+)
 
 
 def digest(run: params.Run, inputs: list[Path]) -> str:
@@ -77,7 +86,7 @@ def history_table(history: list[tuple[int, int, str, float]]) -> pa.Table:
 def train(
     arguments: argparse.Namespace,
     run: params.Run,
-    loop_config: loop.Config,
+    loop_config: loop.Config | None,
     device: torch.device,
     group: parallel.Group,
     work: Path,
@@ -86,11 +95,13 @@ def train(
 ) -> None:
     """Build the model, train it, and write the outputs.
 
+    `loop_config`: None for a family that is fitted without gradients.
+
     `work` holds the state to resume from; `key` is the digest of the training. Of several processes
     only the first one writes.
     """
     where = f"runs.{arguments.run}"
-    devices.prepare(loop_config.threads)
+    devices.prepare(fitted.THREADS if loop_config is None else loop_config.threads)
 
     # Data
     task_module = config.named_module("pipeline.tasks", run.task, f"{where}.task")
@@ -101,8 +112,9 @@ def train(
     vocab = describe(arguments.vocab)
     for path, table in zip(paths, splits, strict=True):
         check_ids(table, vocab.sizes, path)
-    objective = config.load(task_module.Config, run.objective, f"{where}.objective")
-    task = task_module.Task(*splits, objective, derive(run.seed, "data"), device)
+    objective = None
+    if loop_config is not None:
+        objective = config.load(task_module.Config, run.objective, f"{where}.objective")
 
     # Model
     source, target = task_module.SOURCE_TARGET
@@ -119,17 +131,21 @@ def train(
     model.to(device)
 
     # Training
-    trainer = loop.Loop(
-        model,
-        task,
-        optim.load(run.optim, f"{where}.optim"),
-        loop_config,
-        seed=derive(run.seed, "dropout"),
-        work=work,
-        log=log,
-        group=group,
-    )
-    progress = run_loop(trainer, arguments.run)
+    if loop_config is None:
+        train_table, valid_table = splits
+        progress = fitted.fit(model, train_table, valid_table, derive(run.seed, "data"), log)
+    else:
+        trainer = loop.Loop(
+            model,
+            task_module.Task(*splits, objective, derive(run.seed, "data"), device),
+            optim.load(run.optim, f"{where}.optim"),
+            loop_config,
+            seed=derive(run.seed, "dropout"),
+            work=work,
+            log=log,
+            group=group,
+        )
+        progress = run_loop(trainer, arguments.run)
     if not group.is_first:
         return
 
@@ -137,7 +153,7 @@ def train(
         "run": trained_block(run),
         "sizes": dataclasses.asdict(sizes),
         "vocabularies": vocabularies,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "parameters": checkpoint.parameter_count(model),
         "steps": progress.step,
         "best_step": progress.best_step,
         "digest": key,
@@ -236,13 +252,14 @@ def main() -> None:
     # Check what is cheap before other processes start; `train` checks the rest. Importing the
     # family and the task also puts their code into `digest`.
     run = params.run(arguments.params, name)
-    loop_config = config.load(loop.Config, run.training, f"runs.{name}.training")
+    loop_config = fitted.training_config(run, f"runs.{name}")
     config.named_module("pipeline.models", run.family, f"runs.{name}.family")
     config.named_module("pipeline.tasks", run.task, f"runs.{name}.task")
     compute = params.compute(arguments.params)
 
     # The launcher starts this command again, in each of its processes.
-    count = parallel.process_count(compute.processes, loop_config.accumulate)
+    accumulate = 1 if loop_config is None else loop_config.accumulate
+    count = parallel.process_count(compute.processes, accumulate)
     if count > 1 and not launcher.is_launched():
         sys.exit(launcher.launch(count, "stages.train", arguments.work))
 
@@ -259,11 +276,12 @@ def main() -> None:
 def train_in_group(
     arguments: argparse.Namespace,
     run: params.Run,
-    loop_config: loop.Config,
+    loop_config: loop.Config | None,
     compute: params.Compute,
 ) -> None:
     """Train as one of a group of processes; the group may have only this one."""
-    group, device_name = parallel.join(compute.device, loop_config.accumulate)
+    accumulate = 1 if loop_config is None else loop_config.accumulate
+    group, device_name = parallel.join(compute.device, accumulate)
     device = devices.choose(device_name, "compute.device")
     key = digest(run, [arguments.encoded, arguments.vocab, arguments.start])
     work = arguments.work / f"{arguments.run}-{key[:16]}"
@@ -303,7 +321,7 @@ def train_in_group(
 def train_first(
     arguments: argparse.Namespace,
     run: params.Run,
-    loop_config: loop.Config,
+    loop_config: loop.Config | None,
     device: torch.device,
     group: parallel.Group,
     work: Path,

@@ -12,7 +12,7 @@ from pipeline.download import source as download
 from pipeline.flow import sections
 from pipeline.scoring import tokenizers
 from pipeline.text import tokens, vocab
-from pipeline.training import devices, init_from, loop, optim
+from pipeline.training import devices, fitted, init_from, loop, optim
 
 SHARED = "shared"  # mappings that other sections merge; no stage reads it
 SECTIONS = ("compute", "evaluation", "corpora", SHARED, "runs")
@@ -132,9 +132,10 @@ def _run(path: Path, name: str, kinds: dict[str, str]) -> None:
     model = config.named_module("pipeline.models", block.family, f"{where}.family")
     task = config.named_module("pipeline.tasks", block.task, f"{where}.task")
     sizes = config.load(model.Config, block.model, f"{where}.model")
-    config.load(task.Config, block.objective, f"{where}.objective")
-    optim.load(block.optim, f"{where}.optim")
-    config.load(loop.Config, block.training, f"{where}.training")
+    if not fitted.check_blocks(block, where):
+        config.load(task.Config, block.objective, f"{where}.objective")
+        optim.load(block.optim, f"{where}.optim")
+        config.load(loop.Config, block.training, f"{where}.training")
 
     # Blocks that are valid alone may not fit together.
     _search(block, task, model, f"{where}.search")

@@ -154,8 +154,9 @@ class Run:
     """One block under `runs:`. `family`, `task`, `search.method` are file names in `models/`,
     `tasks/`, `decoding/`.
 
-    `start` is the run whose trained model initializes this one, or `scratch`. `search` is null for
-    tasks without a search."""
+    `start` is the run whose trained model initializes this one, or `scratch`. `objective`, `optim`
+    and `training` are null for families that are fitted without gradients, `search` for tasks
+    without a search."""
 
     family: str
     task: str
@@ -163,9 +164,9 @@ class Run:
     seed: int
     start: str
     model: dict[str, Any]
-    objective: dict[str, Any]
-    optim: dict[str, Any]
-    training: dict[str, Any]
+    objective: dict[str, Any] | None
+    optim: dict[str, Any] | None
+    training: dict[str, Any] | None
     search: dict[str, Any] | None
 
 

@@ -35,7 +35,7 @@ class Classifier:
     model: nn.Module
     codec: Codec
     names: pa.StringArray
-    objective: classification.Config
+    objective: classification.Config | None
     device: torch.device
 
     @classmethod
@@ -56,7 +56,9 @@ class Classifier:
     ) -> "Classifier":
         """As `open`, for the block `run`; `where` is its name in messages."""
         network = load_trained_model(run, where, model, vocab, device)
-        objective = config.load(classification.Config, run.objective, f"{where}.objective")
+        objective = None
+        if run.objective is not None:
+            objective = config.load(classification.Config, run.objective, f"{where}.objective")
         return cls(
             network,
             Codec.load(vocab, classification.SOURCE_TARGET[0]),

@@ -368,7 +368,8 @@ def _listed(flat: Mapping[str, Any]) -> str:
     grouped: dict[str, list[str]] = {}
     for key, value in flat.items():
         block, _, name = key.partition(".")
-        grouped.setdefault(block, []).append(f"{name} {_yaml(value)}")
+        # A block that is null has no name.
+        grouped.setdefault(block, []).append(f"{name} {_yaml(value)}".lstrip())
     return "; ".join(f"{block}: {', '.join(items)}" for block, items in grouped.items())
 
 

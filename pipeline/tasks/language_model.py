@@ -158,7 +158,7 @@ class Task:
 
 @torch.inference_mode()
 def likelihood(
-    model: LanguageModel, table: pa.Table, config: Config, device: torch.device
+    model: LanguageModel, table: pa.Table, config: Config | None, device: torch.device
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Each row's -log P(row, EOS | all rows before) in nats, and its number of tokens.
 

@@ -155,7 +155,7 @@ def real_logits(model: Translator, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def likelihood(
-    model: Translator, table: pa.Table, config: Config, device: torch.device
+    model: Translator, table: pa.Table, config: Config | None, device: torch.device
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Each row's teacher-forced -log P(target | source) in nats, and its number of target tokens.
 

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pipeline.contracts import Sizes
+from pipeline.contracts import Fitted, Sizes
 from pipeline.core import config
 from pipeline.core.atomic import replace_file
 from pipeline.core.errors import read_json, refuse
@@ -53,10 +53,33 @@ def unique_tensors(model: nn.Module) -> dict[str, Tensor]:
     pointers: set[int] = set()
     tensors = {}
     for name, tensor in model.state_dict().items():
-        if tensor.data_ptr() not in pointers:
+        # Empty tensors have no memory: all have the pointer 0.
+        if tensor.data_ptr() not in pointers or not tensor.numel():
             tensors[name] = tensor
             pointers.add(tensor.data_ptr())
     return tensors
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Number of the model's parameters; of a model that is fitted, with the floating-point numbers
+    of its buffers."""
+    tensors: list[Tensor] = list(model.parameters())
+    if isinstance(model, Fitted):
+        tensors += [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+    return sum(tensor.numel() for tensor in tensors)
+
+
+def resize_buffers(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Give the empty buffers of a model that is not yet fitted the sizes of the file's tensors.
+
+    A tensor of another type or number of dimensions is left out, and refused by `copy_weights`."""
+    for name, buffer in model.named_buffers():
+        tensor = tensors.get(name)
+        if buffer.numel() or tensor is None:
+            continue
+        if tensor.dtype == buffer.dtype and tensor.ndim == buffer.ndim:
+            module, _, key = name.rpartition(".")
+            model.get_submodule(module).register_buffer(key, torch.empty_like(tensor))
 
 
 def copy_weights(model: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
@@ -109,6 +132,8 @@ def load_model(folder: Path, device: torch.device) -> nn.Module:
     model = build(content["run"]["family"], content["run"]["model"], sizes, "model")
 
     tensors, _ = load(folder / "model.safetensors")
+    if isinstance(model, Fitted):
+        resize_buffers(model, tensors)
     copy_weights(model, tensors, str(folder / "model.safetensors"))
     return model.to(device).eval()
 
