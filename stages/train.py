@@ -31,6 +31,7 @@ from pipeline.text.encode import check_ids, describe
 from pipeline.training import (
     checkpoint,
     devices,
+    families,
     fitted,
     init_from,
     launcher,
@@ -119,13 +120,15 @@ def train(
     # Model
     source, target = task_module.SOURCE_TARGET
     sizes = Sizes(vocab.sizes[source], vocab.sizes[target], vocab.share or source == target)
-    torch.manual_seed(derive(run.seed, "init"))
-    model = checkpoint.build(run.family, run.model, sizes, f"{where}.model")
     vocabularies = (
         vocabulary_digest(arguments.vocab, source),
         vocabulary_digest(arguments.vocab, target),
     )
-    init_from.init_weights(model, run, arguments.start, vocabularies, where)
+    component = init_from.load_component(run, arguments.start, vocabularies, where)
+    torch.manual_seed(derive(run.seed, "init"))
+    model = checkpoint.build(run.family, run.model, sizes, f"{where}.model", component)
+    if component is None:
+        init_from.init_weights(model, run, arguments.start, vocabularies, where)
     loaded = dict(zip(paths, splits, strict=True))
     refuse_long_rows(model, task_module, objective, arguments.encoded, loaded, run.search or {})
     model.to(device)
@@ -158,6 +161,8 @@ def train(
         "best_step": progress.best_step,
         "digest": key,
     }
+    if component is not None:
+        metadata["component"] = checkpoint.component_blocks(arguments.start)
     with atomic.atomic_dir(arguments.out) as folder:
         checkpoint.write_model(folder, model, metadata)
         tables.write(folder / "history.parquet", history_table(progress.history))
@@ -253,8 +258,7 @@ def main() -> None:
     # family and the task also puts their code into `digest`.
     run = params.run(arguments.params, name)
     loop_config = fitted.training_config(run, f"runs.{name}")
-    config.named_module("pipeline.models", run.family, f"runs.{name}.family")
-    config.named_module("pipeline.tasks", run.task, f"runs.{name}.task")
+    families.refuse_other_task(run, f"runs.{name}")
     compute = params.compute(arguments.params)
 
     # The launcher starts this command again, in each of its processes.
