@@ -6,7 +6,6 @@ The n-gram model is fitted to the training text, the weight of each model to the
 Shapes: T tokens of a stream, M = 2 models."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -49,8 +48,6 @@ class Model(nn.Module):
         valid_T = self._on_device(torch.from_numpy(stream(valid)))
         log_probs_MT = torch.stack(self._log_probs(valid_T))
         self.weights = torch.from_numpy(fit_weights(log_probs_MT.numpy())).float()
-        self.__dict__.pop("mixture", None)
-
         return {
             "loss": float(-mix(log_probs_MT.unbind(), self.mixture.weights).mean()),
             "ngram_loss": ngram_loss,
@@ -58,9 +55,9 @@ class Model(nn.Module):
             "ngram_weight": self.mixture.weights[0],
         }
 
-    @cached_property
+    @property
     def mixture(self) -> Mixture:
-        """Both models with their weights, which do not change any more."""
+        """Both models with their weights."""
         return Mixture([self.ngram, self.component], self.weights.double().tolist())
 
     def log_probs(self, ids_T: Tensor) -> Tensor:
