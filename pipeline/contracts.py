@@ -33,6 +33,7 @@ __all__ = [
     "Prompt",
     "Refitted",
     "Sizes",
+    "StreamScorer",
     "SupportsPretrained",
     "Translator",
     "WordVectors",
@@ -150,8 +151,8 @@ class Fitted(Protocol):
     """Model that is fitted in one pass over the training rows, without gradients.
 
     Its state is buffers. Buffers that are empty before `fit` have sizes that only the training rows
-    determine; a checkpoint is loaded with the sizes of its file. Buffers of floating-point numbers
-    count as the model's parameters."""
+    determine; a checkpoint is loaded with the sizes of its file. Buffers count as the model's
+    parameters, except those of int64, the type of ids."""
 
     def fit(self, train: pa.Table, valid: pa.Table, seed: int) -> dict[str, float]:
         """Fit the model to the encoded rows `train`; choose what is not estimated on `valid`.
@@ -202,6 +203,15 @@ class LanguageModel(Protocol):
 
     def project(self, hidden_NH: Tensor) -> Tensor:
         """logits_NV, in new memory: the loss overwrites them."""
+
+
+@runtime_checkable
+class StreamScorer(Protocol):
+    """Language model that computes the probabilities of a stream's own tokens directly, without
+    those of all other tokens of the vocabulary. It needs no `hidden` and no `project`."""
+
+    def log_probs(self, ids_T: Tensor) -> Tensor:
+        """log P of each token of a stream but the first, given all before it: T - 1, float64."""
 
 
 class Translator(Protocol):

@@ -31,6 +31,7 @@ from pipeline.text.encode import check_ids, describe
 from pipeline.training import (
     checkpoint,
     devices,
+    families,
     fitted,
     init_from,
     launcher,
@@ -129,13 +130,15 @@ def train(
     # Model
     source, target = task_module.SOURCE_TARGET
     sizes = Sizes(vocab.sizes[source], vocab.sizes[target], vocab.share or source == target)
-    torch.manual_seed(derive(run.seed, "init"))
-    model = checkpoint.build(run.family, run.model, sizes, f"{setting}.model")
     vocabularies = (
         vocabulary_digest(arguments.vocab, source),
         vocabulary_digest(arguments.vocab, target),
     )
-    init_from.init_weights(model, run, arguments.init_from, vocabularies, where)
+    component = init_from.load_component(run, arguments.init_from, vocabularies, where)
+    torch.manual_seed(derive(run.seed, "init"))
+    model = checkpoint.build(run.family, run.model, sizes, f"{setting}.model", component)
+    if component is None:
+        init_from.init_weights(model, run, arguments.init_from, vocabularies, where)
     loaded = dict(zip(paths, splits, strict=True))
     refuse_long_rows(model, task_module, objective, arguments.encoded, loaded, run.search or {})
     model.to(device)
@@ -168,6 +171,8 @@ def train(
         "best_step": progress.best_step,
         "digest": key,
     }
+    if component is not None:
+        metadata["component"] = checkpoint.component_blocks(arguments.init_from)
     with atomic.atomic_dir(arguments.out) as folder:
         checkpoint.write_model(folder, model, metadata)
         columns = list(zip(*progress.history, strict=True)) or [(), (), (), ()]
@@ -263,9 +268,8 @@ def main() -> None:
 
     # Check what is cheap before other processes start; `train` checks the rest.
     run = params.run(arguments.params, name)
-    loop_config = fitted.training_config(run, f"settings.{run.setting}")
-    config.named_module("pipeline.models", run.family, f"runs.{name}.family")
-    config.named_module("pipeline.tasks", run.task, f"runs.{name}.task")
+    loop_config = fitted.training_config(run, f"runs.{name}")
+    families.refuse_other_task(run, f"runs.{name}")
     compute = params.compute(arguments.params)
 
     # The launcher starts this command again, in each of its processes.

@@ -25,6 +25,7 @@ SCHEMA = tables.ENCODED_LABELLED
 KIND = "labelled"  # of the corpora that it reads
 SOURCE_TARGET = ("text", "label")  # vocabularies of the input and of the output
 USES_SEARCH = False  # whether decoding is a search
+MODELS = (Classifier,)  # protocols of the models that it trains
 SCORING_BATCH = 128  # rows per batch when scoring
 
 

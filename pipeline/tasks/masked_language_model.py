@@ -31,6 +31,7 @@ SCHEMA = tables.ENCODED_TEXT
 KIND = "text"  # of the corpora that it reads
 SOURCE_TARGET = ("text", "text")  # vocabularies of the input and of the output
 USES_SEARCH = False  # whether decoding is a search
+MODELS = (MaskedLanguageModel,)  # protocols of the models that it trains
 CHOSEN = 0.15  # share of the words
 MASKED = 0.8  # share of the chosen words
 RANDOM = 0.1  # share of the chosen words

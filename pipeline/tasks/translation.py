@@ -26,6 +26,7 @@ SCHEMA = tables.ENCODED_PAIR
 KIND = "pair"  # of the corpora that it reads
 SOURCE_TARGET = ("source", "target")  # vocabularies of the input and of the output
 USES_SEARCH = True  # whether decoding is a search
+MODELS = (Translator,)  # protocols of the models that it trains
 SCORING_BATCH = 64  # rows per batch when scoring and searching
 
 

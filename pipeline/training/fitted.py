@@ -52,6 +52,7 @@ def fit(model: nn.Module, train: pa.Table, valid: pa.Table, seed: int, log: Log)
     UserError if one of them is not finite.
     """
     assert isinstance(model, Fitted)
+    model.eval()
     metrics = model.fit(train, valid, seed)
     for name, value in metrics.items():
         if not math.isfinite(value):

@@ -43,7 +43,7 @@ def table(*rows: list[int]) -> pa.Table:
 @pytest.fixture
 def family(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        checkpoint, "build", lambda family, block, sizes, where: Counter(block, sizes)
+        checkpoint, "build", lambda family, block, sizes, *rest: Counter(block, sizes)
     )
 
 
