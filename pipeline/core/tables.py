@@ -151,8 +151,9 @@ VECTORS = pa.schema(
 )
 
 # After evaluate: each row's share of every score, so that any set of rows can be scored, or
-# resampled, by summing. `block` is the unit that is resampled; `floor` the nats of the grammar that
-# wrote the row, null for natural text. `nats` are those of the whole text: of the model's tokens,
+# resampled, by summing. Rows of one `block` depend on each other and are resampled as a unit
+# (`pipeline.scoring.blocks`); `floor` is the nats of the grammar that wrote the row, null for
+# natural text. `nats` are those of the whole text: of the model's tokens,
 # and of spelling out the `unknown` ones among them.
 _TOKEN_COSTS = {
     "row": pa.int64(),
@@ -187,13 +188,14 @@ SCORES_PAIR = pa.schema(
 SCORES_LABELLED = pa.schema(
     {
         "row": pa.int64(),
+        "block": pa.int64(),
         "length": pa.int32(),
         "label": pa.string(),
         "predicted": pa.string(),
         "nats": pa.float64(),
     }
 )
-# MASKED with the first sentence's paragraph as its block, its number of tokens, and how many of
+# MASKED with the first sentence's block, its number of tokens, and how many of
 # those are unknown. `nats` and `correct` count predicted ids: `<unk>` is right for every unknown
 # word.
 SCORES_MASKED = (

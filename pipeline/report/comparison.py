@@ -13,12 +13,11 @@ import pyarrow.compute as pc
 from pipeline.core import params, tables
 from pipeline.core.params import Evaluation
 from pipeline.report.document import Block, Figure, Heading, Paragraph, Table, Verbatim
-from pipeline.report.results import SPLIT, Group, SettingResults
+from pipeline.report.results import LEVEL, SPLIT, Group, SettingResults
 from pipeline.scoring import mt_metrics
 from pipeline.scoring.d2l_bleu import d2l_bleu
 from pipeline.scoring.tasks import Column
 
-LEVEL = 0.05  # of significance
 _BLOCKS = params.SETTING_KEYS
 _NONE = "–"  # in a cell without a value
 _ATTENTION = (
@@ -80,7 +79,8 @@ def _how_to_read(evaluation: Evaluation) -> str:
         "another mean is expected in it if the setting were trained with other seeds and scored on "
         "other sentences. "
         "**better than** lists the settings that a setting beats significantly, over seeds and "
-        f"sentences: Welch's test at p < {LEVEL}, corrected for the number of pairs (Holm 1979). "
+        f"sentences: a t-test at p < {LEVEL}, corrected for the number of pairs (Holm 1979), whose "
+        "error rate was measured by simulation. "
         "A setting with one seed supports no such claim. "
         "Models that are fitted without random numbers need no further seed."
     )
@@ -155,7 +155,7 @@ def _ranking(group: Group, evaluation: Evaluation) -> Table:
             f"{setting.first.metric('parameters'):,}",
             _seeds(setting),
             _mean(setting, f"{SPLIT}.{task.main}.score", "{:.2f}"),
-            f"{setting.score.low:.{decimals}f} to {setting.score.high:.{decimals}f}",
+            _interval(setting, decimals),
         ]
         cells += [
             _mean(setting, f"{split}.{task.main}.score", "{:.2f}") for split in further_splits
@@ -192,6 +192,14 @@ def _detectable(group: Group) -> list[Block]:
     return [
         Paragraph(f"Minimum detectable difference (power 80 %): {span} in {group.task.difference}.")
     ]
+
+
+def _interval(setting: SettingResults, decimals: int) -> str:
+    """The interval over seeds and sentences; a setting with one seed has none."""
+    low, high = setting.score.low, setting.score.high
+    if low is None or high is None:
+        return _NONE
+    return f"{low:.{decimals}f} to {high:.{decimals}f}"
 
 
 def _seeds(setting: SettingResults) -> str:
@@ -285,7 +293,7 @@ def _tests(group: Group) -> list[Block]:
             _p(pair.corrected),
             "yes" if pair.corrected < LEVEL else "no",
             plain.format(pair.detectable),
-            _NONE if pair.more_seeds is None else str(pair.more_seeds),
+            _more_seeds(pair.more_seeds),
         )
         for pair in group.pairs
     ]
@@ -309,6 +317,12 @@ def _tests(group: Group) -> list[Block]:
             "if the observed difference were the true one."
         ),
     ]
+
+
+def _more_seeds(count: int | None) -> str:
+    if count is None:
+        return "a larger test set"
+    return str(count) if count else _NONE
 
 
 def _model_tests(group: Group) -> list[Block]:

@@ -16,6 +16,7 @@ from pipeline.scoring.tasks import Scoring, load_scoring, text_config
 from pipeline.text.tokens import Text
 
 SPLIT = "test"  # the split that ranks the runs
+LEVEL = 0.05  # of significance
 # Metrics that are not numbers, and the keys of a score with its interval.
 _NO_NUMBERS = {"run", "family", "task", "corpus", "ranked_by", "notes", "signature"}
 _ESTIMATE = {"score", "low", "high"}
@@ -44,6 +45,7 @@ class SettingResults:
 
     name: str
     results: tuple[Result, ...]
+    supports_claims: bool  # the variation over seeds is known, so that it can be compared
     score: SettingScore
 
     @property
@@ -55,11 +57,6 @@ class SettingResults:
     def is_fitted(self) -> bool:
         """Whether the family is fitted without gradients: a further seed would change nothing."""
         return self.first.run.optim is None
-
-    @property
-    def supports_claims(self) -> bool:
-        """Whether the variation over seeds is known, so that the setting can be compared."""
-        return self.is_fitted or len(self.results) > 1
 
     def values(self, dotted: str) -> list[float]:
         """The metric of every run; none if a run lacks it."""
@@ -147,31 +144,36 @@ def _group(file: Path, results: list[Result], scores: Path, evaluation: params.E
         name: np.stack([task.units(table[result.name]) for result in of_setting])
         for name, of_setting in by_setting.items()
     }
-
-    # Rank the settings by the mean of their scores.
-    bootstrap = Bootstrap.of(evaluation, corpus, SPLIT)
-    settings = [
-        SettingResults(
-            name, tuple(of_setting), seeds.setting_score(units[name], task.score, bootstrap)
-        )
+    compared = [
+        seeds.Setting(name, units[name], of_setting[0].run.optim is None)
         for name, of_setting in by_setting.items()
     ]
-    sign = -1 if task.higher_is_better else 1
-    settings.sort(key=lambda setting: (sign * setting.score.mean, setting.name))
 
-    compared = {s.name: units[s.name] for s in settings if s.supports_claims}
-    fitted = {setting.name for setting in settings if setting.is_fitted}
-    model_pairs: list[Pair] = []
-    if len(compared) < len(settings):
-        model_pairs = pairs(
-            {s.first.name: units[s.name][0] for s in settings}, task.score, bootstrap
+    # Rank the settings by the mean of their scores.
+    ranked = [
+        SettingResults(
+            setting.name,
+            tuple(by_setting[setting.name]),
+            setting.is_testable,
+            seeds.estimate(setting, task.score, evaluation.confidence),
         )
+        for setting in compared
+    ]
+    sign = -1 if task.higher_is_better else 1
+    ranked.sort(key=lambda setting: (sign * setting.score.mean, setting.name))
+    compared.sort(key=lambda setting: [s.name for s in ranked].index(setting.name))
+
+    model_pairs: list[Pair] = []
+    if not all(setting.supports_claims for setting in ranked):
+        bootstrap = Bootstrap.of(evaluation, corpus, SPLIT)
+        first_units = {setting.first.name: units[setting.name][0] for setting in ranked}
+        model_pairs = pairs(first_units, task.score, bootstrap)
     return Group(
         task,
         corpus,
         text_config(file, corpus),
-        tuple(settings),
-        tuple(seeds.compare_settings(compared, fitted, task.score, bootstrap)),
+        tuple(ranked),
+        tuple(seeds.compare_all(compared, task.score, evaluation.confidence, LEVEL)),
         tuple(model_pairs),
     )
 

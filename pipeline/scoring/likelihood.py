@@ -45,8 +45,8 @@ def diverged(path: Path) -> UserError:
 def curve_by_length(table: pa.Table, bootstrap: Bootstrap, name: str) -> list[dict[str, Any]]:
     """Perplexity by the number of tokens in the row, as rows of by_length.csv; `name` is the
     score's."""
-    units_UK = np.stack([table["nats"].to_numpy(), table["count"].to_numpy().astype(np.float64)], 1)
-    return curve(table["length"].to_numpy().astype(np.int64), units_UK, perplexity, name, bootstrap)
+    sums_N2 = np.stack([table["nats"].to_numpy(), table["count"].to_numpy().astype(np.float64)], 1)
+    return curve(table, sums_N2, perplexity, name, bootstrap)
 
 
 def check_row_numbers(row: pa.ChunkedArray, rows: int, path: Path) -> None:

@@ -126,7 +126,8 @@ def test_figures_of_each_label_and_the_confusion_matrix_are_scikit_learns(
         labels, 300, p=np.arange(1, len(labels) + 1) / np.arange(1, len(labels) + 1).sum()
     )
     got = np.where(rng.random(300) < 0.6, want, rng.choice(labels[:-1], 300))
-    table = pa.table([range(300), [3] * 300, want, got, [0.5] * 300], schema=tables.SCORES_LABELLED)
+    columns = [range(300), range(300), [3] * 300, want, got, [0.5] * 300]
+    table = pa.table(columns, schema=tables.SCORES_LABELLED)
     found = scoring.summary(table, BOOTSTRAP, {})
     matrix = sklearn.confusion_matrix(want, got, labels=labels)
     assert [[found["confusion"][a][b] for b in labels] for a in labels] == matrix.tolist()
@@ -141,9 +142,8 @@ def test_figures_of_each_label_and_the_confusion_matrix_are_scikit_learns(
 
 
 def test_a_classifier_that_says_one_label_only_is_scored() -> None:
-    table = pa.table(
-        [[0, 1, 2], [1, 1, 1], ["a", "a", "b"], ["a"] * 3, [0.1] * 3], schema=tables.SCORES_LABELLED
-    )
+    columns = [[0, 1, 2], [0, 1, 2], [1, 1, 1], ["a", "a", "b"], ["a"] * 3, [0.1] * 3]
+    table = pa.table(columns, schema=tables.SCORES_LABELLED)
     found = scoring.summary(table, BOOTSTRAP, {})
     assert found["accuracy"]["score"] == pytest.approx(200 / 3)
     assert found["f1"]["score"] == pytest.approx(40.0)

@@ -50,8 +50,10 @@ class Scoring:
     # by_length(table, bootstrap): the main score as rows of reports/plots/<run>/by_length.csv.
     by_length: Callable[[pa.Table, Bootstrap], list[dict[str, Any]]]
 
-    # Ranks and paired tests: score(sums) of the resampled units(table). `difference` names the
-    # unit of `score`.
+    # Ranks and paired tests: score(sums) of the resampled units(table), which are sums over the
+    # blocks of dependent rows. `sums(table)` are those of each row. `difference` names the unit of
+    # `score`.
+    sums: Callable[[pa.Table], Array]
     units: Callable[[pa.Table], Array]
     score: Score
     higher_is_better: bool

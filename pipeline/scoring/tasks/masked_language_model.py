@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from pipeline.core import tables
 from pipeline.core.errors import refuse
 from pipeline.scoring import likelihood
+from pipeline.scoring.blocks import by_window
 from pipeline.scoring.significance import Array, Bootstrap, sum_by_block
 from pipeline.scoring.tasks import Inputs, Interface, Promotion, Scoring
 from pipeline.scoring.unknown import unknown
@@ -46,6 +47,7 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
         rows=rows,
         summary=summary,
         by_length=by_length,
+        sums=sums,
         units=units,
         score=score,
         higher_is_better=False,
@@ -65,7 +67,7 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
 
 
 def rows(inputs: Inputs, split: str) -> pa.Table:
-    """Every pair's sums and the paragraph of its first sentence; UserError if predictions and texts
+    """Every pair's sums and the block of its first sentence; UserError if predictions and texts
     do not match."""
     texts = tables.read(inputs.tokens / f"{split}.parquet", tables.TOKENS_TEXT).sort_by("row")
     path = inputs.predictions / f"masked_{split}.parquet"
@@ -84,7 +86,8 @@ def rows(inputs: Inputs, split: str) -> pa.Table:
     # Block, tokens and unknown words are those of a pair's first sentence.
     first = pairs["row"]
     tokens = pc.cast(pc.list_value_length(texts["tokens"]).take(first), pa.int32())
-    pairs = pairs.add_column(1, tables.SCORES_MASKED.field("block"), texts["paragraph"].take(first))
+    block = pa.array(by_window(texts["paragraph"].to_numpy())[first.to_numpy()])
+    pairs = pairs.add_column(1, tables.SCORES_MASKED.field("block"), block)
     pairs = pairs.append_column(tables.SCORES_MASKED.field("tokens"), tokens)
     return pairs.append_column(
         tables.SCORES_MASKED.field("unknown"), pa.array(unknown_words.count_N[first.to_numpy()])
@@ -92,15 +95,18 @@ def rows(inputs: Inputs, split: str) -> pa.Table:
 
 
 def units(table: pa.Table) -> Array:
-    """units_UK: nats, words, correct words, nats of the pairs, correct pairs and pairs of U
-    paragraphs, which are resampled as blocks."""
-    # Sentences of a paragraph are correlated: a block bootstrap.
+    """units_U6: the sums of each window of the text."""
+    return sum_by_block(sums(table), table["block"].to_numpy())
+
+
+def sums(table: pa.Table) -> Array:
+    """sums_N6: nats, words, correct words, nats of the pair, 1 if the pair is correct else 0, 1."""
     columns = [
         table[name].cast(pa.float64()).to_numpy()
         for name in ("nats", "count", "correct", "pair_nats")
     ]
     columns += [table["pair_correct"].to_numpy().astype(np.float64), np.ones(len(table))]
-    return sum_by_block(np.stack(columns, 1), table["block"].to_numpy())
+    return np.stack(columns, 1)
 
 
 def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> dict[str, Any]:

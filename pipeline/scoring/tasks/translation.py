@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 
 from pipeline.core import tables
 from pipeline.scoring import likelihood, mt_metrics
+from pipeline.scoring.blocks import by_text
 from pipeline.scoring.lengths import curve
-from pipeline.scoring.significance import Array, Bootstrap, Score
+from pipeline.scoring.significance import Array, Bootstrap, Score, sum_by_block
 from pipeline.scoring.tasks import Column, Inputs, Interface, Promotion, Scoring
 from pipeline.scoring.unknown import unknown
 from pipeline.text.tokens import Text
@@ -106,6 +107,7 @@ def _scoring(
         rows=partial(_rows, setting),
         summary=partial(_summary, setting),
         by_length=partial(_by_length, setting, score),
+        sums=partial(_sums, setting.main),
         units=partial(_units, setting.main),
         score=score,
         higher_is_better=True,
@@ -148,7 +150,7 @@ def _rows(setting: _Setting, inputs: Inputs, split: str) -> pa.Table:
     unknown_words = unknown(pairs["target_tokens"], inputs.encoded, split, "target")
     columns = {
         "row": pairs["row"],
-        "block": pairs["row"],
+        "block": pa.array(by_text(pairs["source"])),
         "length": pc.cast(pc.list_value_length(pairs["source_tokens"]), pa.int32()),
         "nats": pa.array(predictions["nats"].to_numpy() + unknown_words.nats_N),
         "count": predictions["count"],
@@ -168,7 +170,12 @@ def _rows(setting: _Setting, inputs: Inputs, split: str) -> pa.Table:
 
 
 def _units(main: str, table: pa.Table) -> Array:
-    """units_NK: the sums of the ranking score for every row."""
+    """units_UK: the sums of the ranking score over the translations of each source."""
+    return sum_by_block(_sums(main, table), table["block"].to_numpy())
+
+
+def _sums(main: str, table: pa.Table) -> Array:
+    """sums_NK: the sums of the ranking score for every row."""
     return mt_metrics.sums_matrix(table[main])
 
 
@@ -177,16 +184,22 @@ def _summary(
 ) -> dict[str, Any]:
     """Likelihood and, if the split was decoded, each metric with its interval and signature, and
     the distance to the limit."""
-    units_N3 = np.stack(
+    block_N = table["block"].to_numpy()
+    sums_N3 = np.stack(
         [table[name].to_numpy().astype(np.float64) for name in ("nats", "count", "characters")], 1
     )
-    metrics = likelihood.summary(table, units_N3, bootstrap) | {"rows": len(table)}
+    units_U3 = sum_by_block(sums_N3, block_N)
+    metrics = likelihood.summary(table, units_U3, bootstrap)
+    metrics |= {"rows": len(table), "blocks": len(units_U3)}
     if table["bleu"].null_count:
         return metrics
 
+    resampled_by_row = bootstrap if len(units_U3) == len(table) else None
     for name, metric in _text_metrics(setting.tokenizer).items():
-        estimate = bootstrap.estimate(mt_metrics.sums_matrix(table[name]), metric.score)
-        metrics[name] = {**estimate, "signature": metric.signature(bootstrap)}
+        estimate = bootstrap.estimate(
+            sum_by_block(mt_metrics.sums_matrix(table[name]), block_N), metric.score
+        )
+        metrics[name] = {**estimate, "signature": metric.signature(resampled_by_row)}
     metrics |= {
         "exact_match": pc.mean(table["exact"]).as_py(),
         "empty": pc.mean(table["empty"]).as_py(),
@@ -206,8 +219,7 @@ def _by_length(
     setting: _Setting, score: Score, table: pa.Table, bootstrap: Bootstrap
 ) -> list[dict[str, Any]]:
     """The ranking score by the number of tokens in the source."""
-    length = table["length"].to_numpy().astype(np.int64)
-    return curve(length, _units(setting.main, table), score, setting.main, bootstrap)
+    return curve(table, _sums(setting.main, table), score, setting.main, bootstrap)
 
 
 @cache

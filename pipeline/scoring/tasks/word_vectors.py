@@ -62,6 +62,7 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
         rows=rows,
         summary=summary,
         by_length=by_length,
+        sums=units,
         units=units,
         score=score,
         higher_is_better=True,
