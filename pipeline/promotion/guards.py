@@ -106,16 +106,17 @@ def _check_guard(scores: GuardInput, name: str, margin: float) -> GuardResult:
 
 
 def _score(scores: GuardInput) -> Values:
-    return _corpus_scores(scores.test, scores.scoring)
+    return corpus_scores(scores.test, scores.scoring)
 
 
 def _bleu_long(scores: GuardInput) -> Values:
     # BLEU is 0 for all systems if no long reference has 4 tokens: chrF replaces it then.
     scoring, _ = scores.scoring.select_scoring(scores.long.champion)
-    return _corpus_scores(scores.long, scoring)
+    return corpus_scores(scores.long, scoring)
 
 
-def _corpus_scores(pair: ScorePair, scoring: Scoring) -> Values:
+def corpus_scores(pair: ScorePair, scoring: Scoring) -> Values:
+    """Scores of champion and challenger over all rows of the pair."""
     champion, challenger = (_corpus_score(scoring.score, scoring.units(table)) for table in pair)
     return champion, challenger
 

@@ -24,6 +24,7 @@ from pipeline.text.tokens import Text, normalise
 TEST = "test"  # the split of the significance test; guards read the others
 _OTHER_TABLES = {"train", "valid", "rejects"}
 _TOKENS = tuple(tables.TOKENS.values())
+_BENCHMARKS = (tables.JUDGE_CLASSES, tables.JUDGE_SIMILARITY, tables.JUDGE_ANALOGIES)
 _EXTRA_INPUTS = ("limits.json", "judges")  # what else the evaluate stage reads next to the tokens
 
 Mask = NDArray[np.bool_]
@@ -130,6 +131,21 @@ def test_set_files(tokens: Path) -> list[Path]:
         *(tokens / f"{split}.parquet" for split in list_splits(tokens)),
         *(file for file in extra if file.exists()),
     ]
+
+
+def test_set_rows(tokens: Path, has_splits: bool) -> Digests:
+    """A 64-bit digest of each row of the test split or, without splits, of the first benchmark."""
+    if has_splits:
+        return _row_digests(tokens / f"{TEST}.parquet")
+
+    benchmarks = [file for file in test_set_files(tokens) if file.parent.name == "judges"]
+    if not benchmarks:
+        return np.zeros(0, np.uint64)
+    first = min(benchmarks, key=lambda file: int(file.stem.partition("_")[0]))
+    table = tables.read(first, tables.schema(first, *_BENCHMARKS))
+    texts = [table[field.name] for field in table.schema if field.type == pa.string()]
+    joined = pc.binary_join_element_wise(*texts, "\t", null_handling="replace")
+    return digests(joined.combine_chunks())
 
 
 def _prepare(batch: pa.RecordBatch, description: Description) -> PreparedBatch:

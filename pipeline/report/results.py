@@ -1,15 +1,18 @@
 """Data of the report: the runs of `params.yaml` with their scores, grouped by task and corpus,
 ranked and compared in pairs."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from pipeline.core import config, params, tables
 from pipeline.core.errors import refuse
 from pipeline.scoring import metrics_file
-from pipeline.scoring.significance import Bootstrap, Pair, pairs
-from pipeline.scoring.tasks import Scoring, load_scoring, text_config
+from pipeline.scoring.significance import Bootstrap, Pair, holm, pairs
+from pipeline.scoring.tasks import Scoring, load_scoring, promotion, text_config
 from pipeline.text.tokens import Text
 
 SPLIT = "test"  # the split that ranks the runs
@@ -36,14 +39,18 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The runs of one task on one corpus, the best first, and the test of every pair; `text` is the
-    corpus's block `text`."""
+    """The runs of one task on one corpus, the best first, and the tests of pairs; `text` is the
+    corpus's block `text`.
+
+    Every pair of runs has a test, except those that cannot be compared: `untested` says which and
+    why."""
 
     task: Scoring
     corpus: str
     text: Text
     results: tuple[Result, ...]
     pairs: tuple[Pair, ...]
+    untested: str = ""
 
     @property
     def key(self) -> str:
@@ -51,9 +58,9 @@ class Group:
 
     @property
     def notes(self) -> list[str]:
-        """Warnings of the evaluate stage about the scores, without duplicates."""
-        notes = (note for result in self.results for note in result.metrics.get("notes", []))
-        return list(dict.fromkeys(notes))
+        """Warnings of the evaluate stage about the scores, without duplicates, and `untested`."""
+        notes = [note for result in self.results for note in result.metrics.get("notes", [])]
+        return list(dict.fromkeys([*notes, *filter(None, [self.untested])]))
 
     def beaten_by(self, name: str, level: float) -> list[str]:
         """The runs that `name` is significantly better than, in order of rank; `level` applies to
@@ -108,8 +115,38 @@ def _group(file: Path, results: list[Result], scores: Path, evaluation: params.E
     ranked = sorted(results, key=lambda result: (sort_key[result.name], result.name))
 
     bootstrap = Bootstrap.of(evaluation, corpus, SPLIT)
-    tests = pairs({r.name: units[r.name] for r in ranked}, task.score, bootstrap)
-    return Group(task, corpus, text_config(file, corpus), tuple(ranked), tuple(tests))
+    comparable, untested = _comparable(first.run.task, {r.name: table[r.name] for r in ranked})
+    tests = [
+        test
+        for names in comparable
+        for test in pairs({name: units[name] for name in names}, task.score, bootstrap)
+    ]
+    corrected = holm([test.p for test in tests])
+    tests = [replace(test, corrected=p) for test, p in zip(tests, corrected, strict=True)]
+    return Group(task, corpus, text_config(file, corpus), tuple(ranked), tuple(tests), untested)
+
+
+def _comparable(task: str, scores: Mapping[str, pa.Table]) -> tuple[list[list[str]], str]:
+    """Group the runs that are scored on the same selection of the task, in their order; the note
+    says why there are several groups, and is "" for one."""
+    selection = promotion(task).selection
+    if selection is None:
+        return [list(scores)], ""
+
+    column, reason = selection
+    groups: list[list[str]] = []
+    for name, table in scores.items():
+        same = (group for group in groups if scores[group[0]][column].equals(table[column]))
+        group = next(same, None)
+        if group is None:
+            groups.append([name])
+        else:
+            group.append(name)
+    if len(groups) == 1:
+        return groups, ""
+
+    parts = " and ".join(", ".join(f"`{name}`" for name in group) for group in groups)
+    return groups, f"no test compares {parts} with each other: {reason}"
 
 
 def _metrics(path: Path, run: params.Run) -> dict[str, Any]:
