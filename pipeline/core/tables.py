@@ -97,7 +97,8 @@ LIKELIHOOD = pa.schema({"row": pa.int64(), "nats": pa.float64(), "count": pa.int
 # Pairs of sentences: `row` is the first one's. `nats` is the -log P of `count` masked words,
 # `correct` of which were predicted. `pair_nats` is the -log P of the true answer to "does the
 # second sentence follow?"; `pair_correct` says whether the prediction was right.
-# Pairs of sentences by their first row; `length` is the number of words of both.
+# Pairs of sentences by their first row; `length` is the number of words of both. `masks` is a
+# digest of the pair as it was read: its ids, which of them were masked and by what.
 MASKED = pa.schema(
     {
         "row": pa.int64(),
@@ -107,6 +108,7 @@ MASKED = pa.schema(
         "correct": pa.int32(),
         "pair_nats": pa.float64(),
         "pair_correct": pa.bool_(),
+        "masks": pa.int64(),
     }
 )
 # n-best lists: rank 0 is the prediction; the search ranks by `score`; `log_prob` is the natural

@@ -1,18 +1,20 @@
 """Data of the report: the settings of `params.yaml` with the scores of their runs, grouped by task
 and corpus, ranked and compared in pairs."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from pipeline.core import config, params, tables
 from pipeline.core.errors import refuse
 from pipeline.scoring import metrics_file, seeds
 from pipeline.scoring.seeds import SettingPair, SettingScore
-from pipeline.scoring.significance import Bootstrap, Pair, pairs
-from pipeline.scoring.tasks import Scoring, load_scoring, text_config
+from pipeline.scoring.significance import Bootstrap, Pair, holm, pairs
+from pipeline.scoring.tasks import Scoring, load_scoring, promotion, text_config
 from pipeline.text.tokens import Text
 
 SPLIT = "test"  # the split that ranks the runs
@@ -69,7 +71,8 @@ class Group:
     """The settings of one task on one corpus, the best first; `text` is the corpus's block `text`.
 
     `pairs` has the test of every pair of settings that support claims. `model_pairs` compares the
-    first runs of all settings, as models; it is empty if all settings support claims."""
+    first runs of all settings, as models; it is empty if all settings support claims.
+    `untested` says which pairs cannot be compared, and why."""
 
     task: Scoring
     corpus: str
@@ -77,6 +80,7 @@ class Group:
     settings: tuple[SettingResults, ...]
     pairs: tuple[SettingPair, ...]
     model_pairs: tuple[Pair, ...]
+    untested: str
 
     @property
     def results(self) -> list[Result]:
@@ -89,9 +93,9 @@ class Group:
 
     @property
     def notes(self) -> list[str]:
-        """Warnings of the evaluate stage about the scores, without duplicates."""
-        notes = (note for result in self.results for note in result.metrics.get("notes", []))
-        return list(dict.fromkeys(notes))
+        """Warnings of the evaluate stage about the scores, without duplicates, and `untested`."""
+        notes = [note for result in self.results for note in result.metrics.get("notes", [])]
+        return list(dict.fromkeys([*notes, *filter(None, [self.untested])]))
 
     def beaten_by(self, name: str, level: float) -> list[str]:
         """The settings that `name` is significantly better than, in order of rank; `level` applies
@@ -163,19 +167,62 @@ def _group(file: Path, results: list[Result], scores: Path, evaluation: params.E
     ranked.sort(key=lambda setting: (sign * setting.score.mean, setting.name))
     compared.sort(key=lambda setting: [s.name for s in ranked].index(setting.name))
 
+    # Settings that are scored on other selections of the rows cannot be compared.
+    first_tables = {setting.name: table[setting.first.name] for setting in ranked}
+    comparable, untested = _comparable(first.run.task, first_tables)
+    tests = [
+        test
+        for names in comparable
+        for test in seeds.compare_all(
+            [setting for setting in compared if setting.name in names],
+            task.score,
+            evaluation.confidence,
+            LEVEL,
+        )
+    ]
+    corrected = holm([test.p for test in tests])
+    tests = [replace(test, corrected=p) for test, p in zip(tests, corrected, strict=True)]
+
     model_pairs: list[Pair] = []
     if not all(setting.supports_claims for setting in ranked):
         bootstrap = Bootstrap.of(evaluation, corpus, SPLIT)
-        first_units = {setting.first.name: units[setting.name][0] for setting in ranked}
-        model_pairs = pairs(first_units, task.score, bootstrap)
+        first_units = {setting.name: units[setting.name][0] for setting in ranked}
+        first_runs = {setting.name: setting.first.name for setting in ranked}
+        for names in comparable:
+            group_units = {first_runs[name]: first_units[name] for name in names}
+            model_pairs += pairs(group_units, task.score, bootstrap)
     return Group(
         task,
         corpus,
         text_config(file, corpus),
         tuple(ranked),
-        tuple(seeds.compare_all(compared, task.score, evaluation.confidence, LEVEL)),
+        tuple(tests),
         tuple(model_pairs),
+        untested,
     )
+
+
+def _comparable(task: str, scores: Mapping[str, pa.Table]) -> tuple[list[list[str]], str]:
+    """Group settings that are scored on the same selection of the task, in their order; the note
+    says why there are several groups, and is "" for one."""
+    selection = promotion(task).selection
+    if selection is None:
+        return [list(scores)], ""
+
+    column, reason = selection
+    groups: list[list[str]] = []
+    for name, table in scores.items():
+        same = (group for group in groups if scores[group[0]][column].equals(table[column]))
+        group = next(same, None)
+        if group is None:
+            groups.append([name])
+        else:
+            group.append(name)
+    if len(groups) == 1:
+        return groups, ""
+
+    parts = " and ".join(", ".join(f"`{name}`" for name in group) for group in groups)
+    return groups, f"no test compares {parts} with each other: {reason}"
 
 
 def _metrics(path: Path, run: params.Run) -> dict[str, Any]:

@@ -105,8 +105,9 @@ class Promotion:
     same_normalization: bool
     # The vocabulary is the set of answers: with another one the task itself is another.
     same_vocabulary: bool
-    # Scores are of tokens that the task selects: both must have selected the same.
-    same_count: bool
+    # The column of the scores that identifies what the task selected to be scored, and the reason
+    # why two runs with different values cannot be compared; None if everything is scored.
+    selection: tuple[str, str] | None
     # False for scores on benchmarks, which have no splits and no training rows.
     has_splits: bool
     # Columns of prompt and reference in a split's tokens, and the predictions of its rows in

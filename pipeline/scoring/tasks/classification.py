@@ -51,7 +51,7 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
         units=units,
         score=score,
         higher_is_better=True,
-        difference="accuracy, %",
+        difference="points of accuracy",
         main="accuracy",
         main_title="accuracy, %",
         main_name="accuracy",
@@ -217,7 +217,7 @@ PROMOTION = Promotion(
     likelihood_text=None,
     same_normalization=False,
     same_vocabulary=False,
-    same_count=False,
+    selection=None,
     has_splits=True,
     outputs=("text", "label", _predicted_labels),
 )

@@ -105,7 +105,7 @@ PROMOTION = Promotion(
     likelihood_text=None,
     same_normalization=False,
     same_vocabulary=True,
-    same_count=False,
+    selection=None,
     has_splits=True,
     outputs=None,
 )

@@ -142,7 +142,7 @@ PROMOTION = Promotion(
     likelihood_text="text",
     same_normalization=True,
     same_vocabulary=False,
-    same_count=False,
+    selection=None,
     has_splits=True,
     outputs=None,
 )

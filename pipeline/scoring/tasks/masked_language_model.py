@@ -29,7 +29,8 @@ _MEANING = (
     "Masked perplexity is exp(nats per masked word), where each word is predicted from the words "
     "on both sides. "
     "It is not a perplexity of the text: do not compare it with that of a left-to-right model. "
-    "15 % of the words are masked, the same ones for every run. "
+    "15 % of the words are masked, the same ones for every run with the same vocabulary and "
+    "`objective.max_length`. Only such runs are tested against each other. "
     "Most of them are hidden, and a few are replaced or left unchanged. "
     "Next-sentence accuracy is the share of pairs for which the model decides correctly whether "
     "the second sentence follows the first, which is so for half of them. "
@@ -146,7 +147,11 @@ PROMOTION = Promotion(
     likelihood_text=None,
     same_normalization=False,
     same_vocabulary=True,
-    same_count=True,
+    selection=(
+        "masks",
+        "different words were masked for each of them, because objective.max_length or the "
+        "vocabulary differs",
+    ),
     has_splits=True,
     outputs=None,
 )

@@ -283,7 +283,7 @@ PROMOTION = Promotion(
     likelihood_text="target",
     same_normalization=False,
     same_vocabulary=False,
-    same_count=False,
+    selection=None,
     has_splits=True,
     outputs=("source", "target", _best_translations),
 )

@@ -66,7 +66,7 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
         units=units,
         score=score,
         higher_is_better=True,
-        difference="agreement",
+        difference="points of agreement",
         main=_MAIN,
         main_title="agreement",
         main_name="agreement",
@@ -252,7 +252,7 @@ PROMOTION = Promotion(
     likelihood_text=None,
     same_normalization=False,
     same_vocabulary=False,
-    same_count=False,
+    selection=None,
     has_splits=False,
     outputs=None,
 )
