@@ -22,6 +22,7 @@ __all__ = [
     "AttentiveDecodable",
     "BlankFiller",
     "Classifier",
+    "Constrained",
     "Decodable",
     "LanguageModel",
     "Log",
@@ -131,6 +132,14 @@ class SupportsPretrained(Protocol):
 
     def load_pretrained(self, tensors: dict[str, Tensor]) -> None:
         """Load the tensors that both models have, by name. The caller has compared the sizes."""
+
+
+@runtime_checkable
+class Constrained(Protocol):
+    """Model whose weights have a constraint."""
+
+    def constrain(self) -> None:
+        """Change the weights so that they meet it; called after each update."""
 
 
 class Task(Protocol):

@@ -1,4 +1,5 @@
-"""Compare the runs of params.yaml: a Markdown table, a self-contained HTML page, and figures."""
+"""Compare the settings of params.yaml: a Markdown table, a self-contained HTML page, figures, and
+a summary for `dvc metrics`."""
 
 import argparse
 from pathlib import Path
@@ -14,8 +15,9 @@ from pipeline.report import (
     confusion,
     curves,
     document,
-    repeats,
+    folds,
     results,
+    summary,
     vectors,
 )
 from pipeline.report.document import Figure
@@ -30,6 +32,7 @@ def main() -> None:
         ("--plots", "folder with <run>/*.csv"),
         ("--scores", "folder with <run>/<split>.parquet"),
         ("--predictions", "folder with <run>/samples.parquet"),
+        ("--summary", "JSON file with the mean score of each setting to write"),
         ("--comparison", "Markdown file to write"),
         ("--page", "HTML file to write"),
         ("--figures", "folder for the figures"),
@@ -46,8 +49,12 @@ def main() -> None:
     }
 
     evaluation = params.evaluation(arguments.params)
-    folds = repeats.several_folds(groups, arguments.params)
-    blocks = comparison.document(groups, evaluation, arguments.predictions, figures, folds)
+    cross_validation = folds.several_folds(groups, arguments.params)
+    blocks = comparison.document(
+        groups, evaluation, arguments.predictions, figures, cross_validation
+    )
+    with atomic_file(arguments.summary) as file:
+        file.write_text(summary.to_json(groups), encoding="utf-8")
     with atomic_file(arguments.comparison) as file:
         file.write_text(document.markdown(blocks, arguments.comparison.parent), encoding="utf-8")
     with atomic_file(arguments.page) as file:
@@ -86,8 +93,9 @@ def _draw(
         if draw(group, arguments.plots, folder / file):
             figures.append((file, caption, False))
 
-    # Figures of each run
-    for result in group.results:
+    # Figures of each setting, by its first run
+    for setting in group.settings:
+        result = setting.first
         predictions = arguments.predictions / result.name
         if (predictions / "attention.parquet").exists():
             table = tables.read(predictions / "attention.parquet", tables.ATTENTION)

@@ -30,29 +30,44 @@ from pipeline.nn import positional
 from pipeline.text.encode import check_ids, describe
 from pipeline.training import checkpoint, devices, init_from, launcher, loop, optim, parallel
 
+_SHARED_CODE = (
+    "pipeline/nn",
+    "pipeline/training",
+    "pipeline/text",
+    "pipeline/contracts.py",
+    "pipeline/core",
+)
+
 
 def digest(run: params.Run, inputs: list[Path]) -> str:
     """Digest of all that the weights depend on: the run's blocks, torch, this program's code, and
     the data."""
-    # Code: the modules of this program that are imported. MLflow's are not: they change no weight.
     top = Path(__file__).parent.parent
-    module_files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
-    imported = {Path(file) for file in module_files if file}
-    code = {
-        file
-        for file in imported
-        for part in ("pipeline", "stages")
-        if file.is_relative_to(top / part)
-    }
-    code -= {file for file in code if "tracking" in file.relative_to(top).parts[1]}
-
+    code = [file for path in code_deps(run) for file in _source_files(top / path)]
     data = [file for folder in inputs for file in sorted(folder.rglob("*")) if file.is_file()]
 
     settings = json.dumps([trained_block(run), torch.__version__], sort_keys=True)
     total = hashlib.sha256(settings.encode())
-    for file in sorted(code) + data:
+    for file in code:
+        add_file(total, file.relative_to(top).as_posix(), file)
+    for file in data:
         add_file(total, file.name, file)
     return total.hexdigest()
+
+
+def code_deps(run: params.Run) -> list[str]:
+    """The files and folders of code that `dvc.yaml` declares as dependencies of the run's train
+    stage."""
+    return [
+        "stages/train.py",
+        f"pipeline/models/{run.family}.py",
+        f"pipeline/tasks/{run.task}.py",
+        *_SHARED_CODE,
+    ]
+
+
+def _source_files(path: Path) -> list[Path]:
+    return sorted(path.rglob("*.py")) if path.is_dir() else [path]
 
 
 def trained_block(run: params.Run) -> dict[str, Any]:
@@ -230,8 +245,7 @@ def main() -> None:
     arguments = stage_arguments.parse(parser, "runs")
     name = arguments.run
 
-    # Check what is cheap before other processes start; `train` checks the rest. Importing the
-    # family and the task also puts their code into `digest`.
+    # Check what is cheap before other processes start; `train` checks the rest.
     run = params.run(arguments.params, name)
     loop_config = config.load(loop.Config, run.training, f"settings.{run.setting}.training")
     config.named_module("pipeline.models", run.family, f"runs.{name}.family")
@@ -262,6 +276,12 @@ def train_in_group(
     """Train as one of a group of processes; the group may have only this one."""
     group, device_name = parallel.join(compute.device, loop_config.accumulate)
     device = devices.choose(device_name, "compute.device")
+    if loop_config.precision == "bfloat16" and (reason := devices.bfloat16_warning(device)):
+        print(
+            f"seqline: settings.{run.setting}.training.precision: bfloat16 is several times slower "
+            f"than float32 here: {reason}.",
+            file=sys.stderr,
+        )
     key = digest(run, [arguments.encoded, arguments.vocab, arguments.init_from])
     work = arguments.work / f"{arguments.run}-{key[:16]}"
     try:

@@ -10,6 +10,8 @@ no harm. The bytes of `dvc.lock` stay those that DVC would have written.
 - `cachemgr.get_odb`. DVC never syncs the objects of its cache: after a power cut they are empty,
   and trusted. Here they are on the disk before they become read-only.
 - `Lock.lock`. DVC tries a lock twice a second. Here fifty times.
+- `stage.run._run`, in the fork server only (`run_commands_by`). DVC starts a shell for a stage's
+  command. Here the stages of this project are forks of a process that has imported torch.
 
 `run.dvc: plain` in flow.yaml turns `apply` off: then each stage is `dvc repro --single-item STAGE`
 of the unchanged DVC (dvc_runner.py). tests/dag/test_plain_dvc.py compares the two.
@@ -18,11 +20,15 @@ of the unchanged DVC (dvc_runner.py). tests/dag/test_plain_dvc.py compares the t
 import contextlib
 import io
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.core.atomic import sync_file, sync_folder, sync_tree, write_file
 from pipeline.dag.lockfile import splice_stages
+
+RunCommand = Callable[[str, Mapping[str, str], str], int | None]
+"""Run a command with this environment in this folder; return its exit status, or None."""
 
 _POLL_SECONDS = 0.02
 _LOCK_SECONDS = 60.0  # DVC's own limit is 3 s
@@ -39,6 +45,28 @@ def apply() -> None:
     Lockfile.dump_stages = _dump_stages_with(Lockfile.dump_stages)
     dvc.cachemgr.get_odb = _get_odb_with(dvc.cachemgr.get_odb)
     dvc.lock.Lock.lock = _lock
+
+
+def run_commands_by(run: RunCommand) -> None:
+    """Run the stages' commands by `run`, and those for which it returns None as DVC does."""
+    import dvc.stage.run
+
+    dvc.stage.run._run = _run_with(dvc.stage.run._run, run)
+
+
+def _run_with(original: Any, run: RunCommand) -> Any:
+    """Return a `stage.run._run` that has a command run by `run`."""
+
+    def run_command(executable: Any, command: str, **options: Any) -> None:
+        from dvc.stage.exceptions import StageCmdFailedError
+
+        status = run(command, options["env"], options["cwd"])
+        if status is None:
+            original(executable, command, **options)
+        elif status:
+            raise StageCmdFailedError(command, status)
+
+    return run_command
 
 
 def _dump_stages_with(original: Any) -> Any:

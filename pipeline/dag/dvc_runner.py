@@ -1,15 +1,16 @@
 """The DVC of one flow, as flow.yaml selects it (`run.dvc`): it makes the plan and starts stages.
 
-- `patched`: `ForkServer` (fork_client.py), whose process imports DVC once and forks for each stage.
+- `patched`: `ForkServer` (fork_client.py), whose process imports DVC once and forks for each stage;
+  so does a second process, which imports torch once, for each stage's command.
 - `plain`: `PlainDvc`, one `dvc repro --single-item` for each stage, of a DVC without replacements.
-  It costs one to two seconds of a core for each stage.
+  It costs two to four seconds of a core for each stage.
 
 Both leave the same `dvc.lock`.
 """
 
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,11 @@ DvcRunner = ForkServer | PlainDvc
 """A context manager with the plan of one flow, which starts its stages."""
 
 
-def open_runner(root: Path, targets: Sequence[str]) -> DvcRunner:
-    """Return the runner that `run.dvc` selects: `with open_runner(root, targets) as dvc`."""
+def open_runner(root: Path, targets: Sequence[str], env: Mapping[str, str] = {}) -> DvcRunner:
+    """Return the runner that `run.dvc` selects: `with open_runner(root, targets) as dvc`.
+
+    `env`: variables that every stage gets. Libraries read them when they are loaded, so that only
+    stages with these values can be forks of a process that has loaded them."""
     if run_settings.load(root).dvc == "plain":
         return PlainDvc(root, targets)
-    return ForkServer(root, targets)
+    return ForkServer(root, targets, env)

@@ -18,9 +18,10 @@ _EXIT_SECONDS = 15.0
 class ForkServer:
     """The fork server of one flow: `with ForkServer(root, targets) as dvc`.
 
-    It reads the plan while the caller continues. Safe in several threads."""
+    It reads the plan while the caller continues. Safe in several threads. `env`: variables that
+    every stage gets."""
 
-    def __init__(self, root: Path, targets: Sequence[str]) -> None:
+    def __init__(self, root: Path, targets: Sequence[str], env: Mapping[str, str] = {}) -> None:
         self.root = root
         self._answers: queue.Queue[dict[str, Any]] = queue.Queue()
         self._stages: dict[int, StageProcess] = {}
@@ -28,7 +29,8 @@ class ForkServer:
         self._report: dict[str, Any] | None = None
         process_groups.folder(root).mkdir(parents=True, exist_ok=True)
 
-        self._process = start_dvc_process(root, "pipeline.dag.fork_server", str(root), *targets)
+        command = ("pipeline.dag.fork_server", str(root), *targets)
+        self._process = start_dvc_process(root, *command, env=env)
         threading.Thread(target=self._listen, daemon=True).start()
 
     def __enter__(self) -> "ForkServer":

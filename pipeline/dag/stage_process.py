@@ -99,14 +99,16 @@ def dvc_environment() -> dict[str, str]:
     return {**os.environ, **quiet, "PATH": path, process_groups.MARK: uuid.uuid4().hex}
 
 
-def start_dvc_process(root: Path, module: str, *words: str) -> "subprocess.Popen[bytes]":
+def start_dvc_process(
+    root: Path, module: str, *words: str, env: Mapping[str, str] = {}
+) -> "subprocess.Popen[bytes]":
     """Start `python -m MODULE WORDS...`, which imports DVC, with pipes for orders and answers; its
-    errors go to the fork server's log."""
+    errors go to the fork server's log. `env` is added to the environment."""
     with (root / state_dir.FORK_SERVER_LOG).open("w") as log:
         return subprocess.Popen(
             [sys.executable, "-m", module, *words],
             cwd=root,
-            env=dvc_environment(),
+            env={**dvc_environment(), **env},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

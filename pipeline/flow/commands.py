@@ -54,7 +54,7 @@ def run(root: Path, targets: Sequence[str], jobs: int | None) -> int:
     with (
         flow_lock(root, wait=False),
         journal.record_flow(root, "run", "manual") as record,
-        open_runner(root, targets) as workers,
+        open_runner(root, targets, devices.threads(jobs or devices.cores())) as workers,
     ):
         from pipeline.flow import prefect_server
 

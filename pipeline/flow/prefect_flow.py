@@ -91,7 +91,7 @@ def reproduce(
     root = root.resolve()
     with ExitStack() as stack:
         if workers is None:
-            workers = open_runner(root, targets)
+            workers = open_runner(root, targets, devices.threads(jobs))
             stack.enter_context(workers)
         plan, locked = workers.plan()
         session = FlowState(root, jobs, workers, plan)

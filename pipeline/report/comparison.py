@@ -4,22 +4,22 @@ settings, outputs and figures."""
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.core import tables
+from pipeline.core import params, tables
 from pipeline.core.params import Evaluation
 from pipeline.report.document import Block, Figure, Heading, Paragraph, Table, Verbatim
-from pipeline.report.repeats import several_seeds
-from pipeline.report.results import SPLIT, Group, Result
+from pipeline.report.results import SPLIT, Group, SettingResults
 from pipeline.scoring import mt_metrics
 from pipeline.scoring.d2l_bleu import d2l_bleu
 from pipeline.scoring.tasks import Column
 
 LEVEL = 0.05  # of significance
-_BLOCKS = ("model", "objective", "optim", "training", "search")  # of a run, shown as settings
+_BLOCKS = params.SETTING_KEYS
 _NONE = "–"  # in a cell without a value
 _ATTENTION = (
     "Attention weights of the samples: input words across, output words downwards; darker is "
@@ -52,15 +52,18 @@ def document(
         blocks += [
             Heading(2, f"{group.task.title} on {group.corpus}"),
             Paragraph(_findings(group)),
-            _ranking(group),
+            *_baseline(group),
+            _ranking(group, evaluation),
+            *_detectable(group),
         ]
         blocks += [Paragraph(f"Note: {note}.") for note in group.notes]
         blocks.append(Paragraph(group.task.meaning))
         blocks += [
-            *several_seeds(group),
+            *_runs(group),
             *_further_scores(group),
             *_label_scores(group),
-            *_paired_tests(group),
+            *_tests(group),
+            *_model_tests(group),
         ]
         blocks += [Heading(3, f"Settings ({group.corpus})"), *_settings(group)]
         blocks += _samples(group, predictions)
@@ -71,30 +74,34 @@ def document(
 
 def _how_to_read(evaluation: Evaluation) -> str:
     return (
-        f"Runs are ranked by their score on the {SPLIT} split. "
-        "**better than** lists the runs that a run beats significantly. "
-        f"The test is a two-sided paired bootstrap at p < {LEVEL}, with at least 200 resamples per "
-        "pair. Its p-values are corrected for the number of pairs (Holm 1979). "
-        f"Brackets hold the {evaluation.confidence:.0%} interval over {evaluation.bootstrap} "
-        f"bootstrap resamples of the {SPLIT} split. "
-        "They show the variation between test sets, not between seeds. "
-        "Settings that were trained with several seeds have a separate table. "
-        "Runs with overlapping intervals may still differ significantly, because all runs are "
-        "scored on the same resamples."
+        "A setting is a model with its hyperparameters. It is trained with several seeds, and its "
+        f"score is the mean over them on the {SPLIT} split, ± the standard deviation over them. "
+        f"The {evaluation.confidence:.0%} interval covers both the seeds and the test sentences: "
+        "another mean is expected in it if the setting were trained with other seeds and scored on "
+        "other sentences. "
+        "**better than** lists the settings that a setting beats significantly, over seeds and "
+        f"sentences: Welch's test at p < {LEVEL}, corrected for the number of pairs (Holm 1979). "
+        "A setting with one seed supports no such claim. "
+        "Models that are fitted without random numbers need no further seed."
     )
 
 
 def _findings(group: Group) -> str:
     """The outcome in a sentence or two."""
-    best = group.results[0]
-    beaten = group.beaten_by(best.name, LEVEL)
-    others = [result.name for result in group.results[1:]]
-    score = f"{group.task.main_name} {best.metric(f'{SPLIT}.{group.task.main}.score'):.2f}"
-
+    best = group.settings[0]
+    others = [setting.name for setting in group.settings[1:]]
+    score = f"{group.task.main_name} {_mean(best, f'{SPLIT}.{group.task.main}.score', '{:.2f}')}"
     if not others:
-        return f"`{best.name}` is the only run on this corpus, with {score}."
+        return f"`{best.name}` is the only setting on this corpus, with {score}."
+    if not best.supports_claims:
+        return (
+            f"`{best.name}` has the best score, {score}, with one seed. That says nothing about "
+            "another seed: the setting is in no test below."
+        )
+
+    beaten = group.beaten_by(best.name, LEVEL)
     if len(beaten) == len(others):
-        return f"`{best.name}` is best with {score}, significantly better than every other run."
+        return f"`{best.name}` is best with {score}, significantly better than every other setting."
     not_beaten = ", ".join(f"`{name}`" for name in others if name not in beaten)
     return (
         f"`{best.name}` has the best score, {score}. It is not significantly better than "
@@ -102,7 +109,22 @@ def _findings(group: Group) -> str:
     )
 
 
-def _ranking(group: Group) -> Table:
+def _baseline(group: Group) -> list[Block]:
+    """A warning if no trained network beats the best baseline."""
+    fitted = [setting for setting in group.settings if setting.is_fitted]
+    networks = [setting for setting in group.settings if not setting.is_fitted]
+    if not fitted or not networks:
+        return []
+    baseline = fitted[0].name
+    beating = [s.name for s in networks if baseline in group.beaten_by(s.name, LEVEL)]
+    if beating:
+        return []
+    return [
+        Paragraph(f"**No neural setting is significantly better than the baseline** `{baseline}`.")
+    ]
+
+
+def _ranking(group: Group, evaluation: Evaluation) -> Table:
     task = group.task
     # Splits other than test and valid that have the main score.
     splits = {
@@ -117,38 +139,94 @@ def _ranking(group: Group) -> Table:
         if name not in (SPLIT, "valid") and task.main in value
     )
     columns = _present(group, task.columns)
-    titles = [f"{task.main_title}, {split}" for split in further_splits]
+    interval = f"{evaluation.confidence:.0%} interval"
+    is_of_score = task.difference == task.main_title
+    titles = [interval if is_of_score else f"{interval}, {task.difference}"]
+    titles += [f"{task.main_title}, {split}" for split in further_splits]
     titles += [title for title, _, _ in columns]
+    decimals = 2 if task.higher_is_better else 3
 
     rows = []
-    for rank, result in enumerate(group.results, 1):
+    for rank, setting in enumerate(group.settings, 1):
         cells = [
             str(rank),
-            f"`{result.name}`",
-            result.run.family,
-            f"{result.metric('parameters'):,}",
+            f"`{setting.name}`",
+            setting.first.run.family,
+            f"{setting.first.metric('parameters'):,}",
+            _seeds(setting),
+            _mean(setting, f"{SPLIT}.{task.main}.score", "{:.2f}"),
+            f"{setting.score.low:.{decimals}f} to {setting.score.high:.{decimals}f}",
         ]
         cells += [
-            _estimate(result.metric(f"{split}.{task.main}")) for split in (SPLIT, *further_splits)
+            _mean(setting, f"{split}.{task.main}.score", "{:.2f}") for split in further_splits
         ]
-        cells += [_number(result, key, form) for _, key, form in columns]
+        cells += [_mean(setting, key, form) for _, key, form in columns]
         rows.append((*cells, _beaten(group, rank)))
 
-    header = ("", "run", "family", "parameters", task.main_title, *titles, "better than")
-    numbers = (True, False, False, *[True] * (len(titles) + 2), False)
+    header = (
+        "",
+        "setting",
+        "family",
+        "parameters",
+        "seeds",
+        task.main_title,
+        *titles,
+        "better than",
+    )
+    numbers = (True, False, False, *[True] * (len(titles) + 3), False)
 
-    # Highlight the best run and those that it does not beat.
-    best = group.beaten_by(group.results[0].name, LEVEL)
-    tied = next((i for i, result in enumerate(group.results) if result.name in best), len(rows))
+    # Highlight the best setting and those that it does not beat.
+    best = group.beaten_by(group.settings[0].name, LEVEL)
+    tied = next((i for i, setting in enumerate(group.settings) if setting.name in best), len(rows))
     return Table(header, tuple(rows), numbers, first=tied if len(rows) > 1 else 0)
 
 
+def _detectable(group: Group) -> list[Block]:
+    """The table's minimum detectable difference."""
+    if not group.pairs:
+        return []
+    form = "{:.2f}" if group.task.higher_is_better else "{:.4f}"
+    values = sorted(pair.detectable for pair in group.pairs)
+    least, most = form.format(values[0]), form.format(values[-1])
+    span = least if least == most else f"{least} to {most}, depending on the pair"
+    return [
+        Paragraph(f"Minimum detectable difference (power 80 %): {span} in {group.task.difference}.")
+    ]
+
+
+def _seeds(setting: SettingResults) -> str:
+    if setting.is_fitted:
+        return "none"
+    return str(len(setting.results)) if len(setting.results) > 1 else "one seed"
+
+
 def _beaten(group: Group, rank: int) -> str:
-    """Names of the runs that the run of this rank beats."""
-    names = group.beaten_by(group.results[rank - 1].name, LEVEL)
-    if len(names) > 1 and len(names) == len(group.results) - rank:
+    """Names of the settings that the setting of this rank beats."""
+    setting = group.settings[rank - 1]
+    if not setting.supports_claims:
+        return "no claim"
+    names = group.beaten_by(setting.name, LEVEL)
+    if len(names) > 1 and len(names) == len(group.settings) - rank:
         return "all below"
     return ", ".join(f"`{name}`" for name in names) or _NONE
+
+
+def _runs(group: Group) -> list[Block]:
+    """The main score of every run, with the interval over test sentences alone."""
+    if all(len(setting.results) == 1 for setting in group.settings):
+        return []
+    main = f"{SPLIT}.{group.task.main}"
+    rows = [
+        (f"`{result.name}`", str(result.run.seed), _estimate(result.metric(main)))
+        for setting in group.settings
+        for result in setting.results
+    ]
+    header = ("run", "seed", group.task.main_title)
+    return [
+        Heading(3, f"Runs ({group.corpus})"),
+        Table(header, tuple(rows), (False, True, True)),
+        Paragraph("Brackets cover the test sentences, for the one model that the seed gave."),
+    ]
 
 
 def _further_scores(group: Group) -> list[Block]:
@@ -156,28 +234,29 @@ def _further_scores(group: Group) -> list[Block]:
     if not columns:
         return []
     rows = [
-        (f"`{r.name}`", *(_number(r, key, form) for _, key, form in columns)) for r in group.results
+        (f"`{s.name}`", *(_mean(s, key, form) for _, key, form in columns)) for s in group.settings
     ]
-    header = ("run", *(title for title, _, _ in columns))
+    header = ("setting", *(title for title, _, _ in columns))
     table = Table(header, tuple(rows), (False, *[True] * len(columns)))
     return [Heading(3, f"Further scores ({group.corpus})"), table]
 
 
 def _label_scores(group: Group) -> list[Block]:
     """Precision, recall and F1 of every label, where there are labels."""
-    rows = [
-        (
-            f"`{r.name}`",
-            Verbatim(label),
-            f"{scores['rows']:,}",
-            *(f"{scores[key]:.2f}" for key in ("precision", "recall", "f1")),
-        )
-        for r in group.results
-        for label, scores in (r.metric(f"{SPLIT}.labels") or {}).items()
-    ]
+    rows = []
+    for setting in group.settings:
+        labels = setting.first.metric(f"{SPLIT}.labels") or {}
+        for label, scores in labels.items():
+            # A label may hold a dot, so that it cannot be part of a dotted key.
+            of_seeds = [result.metric(f"{SPLIT}.labels")[label] for result in setting.results]
+            cells = [
+                _mean_of([scores[key] for scores in of_seeds], "{:.2f}")
+                for key in ("precision", "recall", "f1")
+            ]
+            rows.append((f"`{setting.name}`", Verbatim(label), f"{scores['rows']:,}", *cells))
     if not rows:
         return []
-    header = ("run", "label", "rows", "precision, %", "recall, %", "F1, %")
+    header = ("setting", "label", "rows", "precision, %", "recall, %", "F1, %")
     table = Table(header, tuple(rows), (False, False, True, True, True, True))
     return [Heading(3, f"Scores by label ({group.corpus})"), table]
 
@@ -192,10 +271,50 @@ def _present(group: Group, columns: Sequence[Column]) -> list[Column]:
     ]
 
 
-def _paired_tests(group: Group) -> list[Block]:
+def _tests(group: Group) -> list[Block]:
+    """The test of every pair of settings, and how large a difference it can find."""
     if not group.pairs:
         return []
-    # Losses, which are better when lower, are in nats or bits: show more decimals.
+    form, plain = ("{:+.2f}", "{:.2f}") if group.task.higher_is_better else ("{:+.4f}", "{:.4f}")
+    rows = [
+        (
+            f"`{pair.first}` – `{pair.second}`",
+            form.format(pair.difference),
+            f"{form.format(pair.low)} to {form.format(pair.high)}",
+            _p(pair.p),
+            _p(pair.corrected),
+            "yes" if pair.corrected < LEVEL else "no",
+            plain.format(pair.detectable),
+            _NONE if pair.more_seeds is None else str(pair.more_seeds),
+        )
+        for pair in group.pairs
+    ]
+    header = (
+        "pair of settings",
+        f"difference in {group.task.difference}",
+        "interval",
+        "p",
+        "p, corrected",
+        "significant",
+        "detectable",
+        "more seeds",
+    )
+    numbers = (False, True, True, True, True, False, True, True)
+    return [
+        Heading(3, f"Tests of settings ({group.corpus})"),
+        Table(header, tuple(rows), numbers),
+        Paragraph(
+            "`detectable` is the smallest true difference that the test finds with a power of "
+            "80 %. `more seeds` is how many more seeds of each setting would decide an open pair, "
+            "if the observed difference were the true one."
+        ),
+    ]
+
+
+def _model_tests(group: Group) -> list[Block]:
+    """The test of every pair of models, where some setting has one seed."""
+    if not group.model_pairs:
+        return []
     form = "{:+.2f}" if group.task.higher_is_better else "{:+.4f}"
     rows = [
         (
@@ -206,27 +325,35 @@ def _paired_tests(group: Group) -> list[Block]:
             _p(pair.corrected),
             "yes" if pair.corrected < LEVEL else "no",
         )
-        for pair in group.pairs
+        for pair in group.model_pairs
     ]
-
     header = (
-        "pair",
+        "pair of models",
         f"difference in {group.task.difference}",
         "interval",
         "p",
         "p, corrected",
         "significant",
     )
-    numbers = (False, True, True, True, True, False)
-    return [Heading(3, f"Paired tests ({group.corpus})"), Table(header, tuple(rows), numbers)]
+    return [
+        Heading(3, f"Tests of models ({group.corpus})"),
+        Table(header, tuple(rows), (False, True, True, True, True, False)),
+        Paragraph(
+            "These are paired bootstrap tests over test sentences. They compare two trained "
+            "models: which of the two translates, predicts or classifies this text better. With "
+            "another seed the outcome may be the opposite, so they say nothing about families or "
+            "settings."
+        ),
+    ]
 
 
 def _settings(group: Group) -> list[Block]:
-    """A table of the settings in which the runs differ, and a line of those that all share."""
-    # The model, the training and the search of each run, under dotted keys.
+    """A table of the hyperparameters in which the settings differ, and a line of those that all
+    share."""
+    # The model, the training and the search of each setting, under dotted keys.
     flat = {
-        result.name: _flat({name: getattr(result.run, name) for name in _BLOCKS})
-        for result in group.results
+        setting.name: _flat({name: getattr(setting.first.run, name) or {} for name in _BLOCKS})
+        for setting in group.settings
     }
     first, *others = flat.values()
     shared = {
@@ -236,28 +363,30 @@ def _settings(group: Group) -> list[Block]:
     }
 
     rows = []
-    for result in group.results:
-        differing = {key: value for key, value in flat[result.name].items() if key not in shared}
+    for setting in group.settings:
+        differing = {key: value for key, value in flat[setting.name].items() if key not in shared}
+        seeds = ", ".join(str(result.run.seed) for result in setting.results)
         rows.append(
             (
-                f"`{result.name}`",
-                result.run.family,
-                str(result.run.seed),
+                f"`{setting.name}`",
+                setting.first.run.family,
+                seeds,
                 Verbatim(_listed(differing) or _NONE),
             )
         )
-    header = ("run", "family", "seed", "settings that differ")
-    table = Table(header, tuple(rows), (False, False, True, False))
+    header = ("setting", "family", "seeds", "hyperparameters that differ")
+    table = Table(header, tuple(rows), (False, False, False, False))
     if not others or not shared:
         return [table]
-    return [table, Paragraph(f"Settings that all runs share: `{_listed(shared)}`.")]
+    return [table, Paragraph(f"Hyperparameters that all settings share: `{_listed(shared)}`.")]
 
 
 def _samples(group: Group, predictions: Path) -> list[Block]:
-    """Output of each run for each sample sentence, with the book's BLEU if it has a reference."""
+    """Output of each setting's first run for each sample sentence, with the book's BLEU if it has a
+    reference."""
     outputs = {
-        r.name: tables.read(predictions / r.name / "samples.parquet", tables.SAMPLES)
-        for r in group.results
+        s.first.name: tables.read(predictions / s.first.name / "samples.parquet", tables.SAMPLES)
+        for s in group.settings
     }
     count = max(len(table) for table in outputs.values())
 
@@ -330,15 +459,18 @@ def _estimate(estimate: Any) -> str:
     return f"{estimate['score']:.2f} [{estimate['low']:.2f}, {estimate['high']:.2f}]"
 
 
-def _number(result: Result, key: str, form: str) -> str:
-    """The metric `key`, with its interval if the metrics have `<key>_low` and `<key>_high`."""
-    value, low, high = (result.metric(key + suffix) for suffix in ("", "_low", "_high"))
-    if value is None:
-        return _NONE
-    text = form.format(value)
-    if low is None or high is None:
+def _mean(setting: SettingResults, key: str, form: str) -> str:
+    """The mean of a metric over the setting's seeds, ± its standard deviation."""
+    values = setting.values(key)
+    return _mean_of(values, form) if values else _NONE
+
+
+def _mean_of(values: Sequence[float], form: str) -> str:
+    text = form.format(mean(values))
+    if len(set(values)) == 1:
         return text
-    return f"{text} [{form.format(low)}, {form.format(high)}]"
+    # The deviation has the decimals of the mean, and neither its sign nor its unit.
+    return f"{text} ± {form.replace('+', '').format(stdev(values))}"
 
 
 def _p(value: float) -> str:

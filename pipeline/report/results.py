@@ -1,13 +1,16 @@
-"""Data of the report: the runs of `params.yaml` with their scores, grouped by task and corpus,
-ranked and compared in pairs."""
+"""Data of the report: the settings of `params.yaml` with the scores of their runs, grouped by task
+and corpus, ranked and compared in pairs."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.core import config, params, tables
 from pipeline.core.errors import refuse
-from pipeline.scoring import metrics_file
+from pipeline.scoring import metrics_file, seeds
+from pipeline.scoring.seeds import SettingPair, SettingScore
 from pipeline.scoring.significance import Bootstrap, Pair, pairs
 from pipeline.scoring.tasks import Scoring, load_scoring, text_config
 from pipeline.text.tokens import Text
@@ -35,19 +38,57 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
+class SettingResults:
+    """A setting on one corpus: its runs in the order of params.yaml, and the mean of their scores
+    with an interval that covers seeds and test sentences."""
+
+    name: str
+    results: tuple[Result, ...]
+    score: SettingScore
+
+    @property
+    def first(self) -> Result:
+        """The run whose outputs are shown."""
+        return self.results[0]
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the family is fitted without gradients: a further seed would change nothing."""
+        return self.first.run.optim is None
+
+    @property
+    def supports_claims(self) -> bool:
+        """Whether the variation over seeds is known, so that the setting can be compared."""
+        return self.is_fitted or len(self.results) > 1
+
+    def values(self, dotted: str) -> list[float]:
+        """The metric of every run; none if a run lacks it."""
+        values = [result.metric(dotted) for result in self.results]
+        return [] if None in values else values
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
-    """The runs of one task on one corpus, the best first, and the test of every pair; `text` is the
-    corpus's block `text`."""
+    """The settings of one task on one corpus, the best first; `text` is the corpus's block `text`.
+
+    `pairs` has the test of every pair of settings that support claims. `model_pairs` compares the
+    first runs of all settings, as models; it is empty if all settings support claims."""
 
     task: Scoring
     corpus: str
     text: Text
-    results: tuple[Result, ...]
-    pairs: tuple[Pair, ...]
+    settings: tuple[SettingResults, ...]
+    pairs: tuple[SettingPair, ...]
+    model_pairs: tuple[Pair, ...]
+
+    @property
+    def results(self) -> list[Result]:
+        """The runs of all settings."""
+        return [result for setting in self.settings for result in setting.results]
 
     @property
     def key(self) -> str:
-        return f"{self.results[0].run.task}_{self.corpus}"
+        return f"{self.settings[0].first.run.task}_{self.corpus}"
 
     @property
     def notes(self) -> list[str]:
@@ -56,8 +97,8 @@ class Group:
         return list(dict.fromkeys(notes))
 
     def beaten_by(self, name: str, level: float) -> list[str]:
-        """The runs that `name` is significantly better than, in order of rank; `level` applies to
-        the corrected p."""
+        """The settings that `name` is significantly better than, in order of rank; `level` applies
+        to the corrected p."""
         sign = 1 if self.task.higher_is_better else -1
         beaten = set()
         for pair in self.pairs:
@@ -67,7 +108,7 @@ class Group:
                 beaten.add(pair.second)
             elif pair.second == name and sign * pair.difference < 0:
                 beaten.add(pair.first)
-        return [result.name for result in self.results if result.name in beaten]
+        return [setting.name for setting in self.settings if setting.name in beaten]
 
 
 def groups(file: Path, metrics: Path, scores: Path) -> list[Group]:
@@ -99,17 +140,40 @@ def _group(file: Path, results: list[Result], scores: Path, evaluation: params.E
 
     # The references select the score, so the table of any run will do.
     task, _ = task.select_scoring(references)
-    units = {run: task.units(rows) for run, rows in table.items()}
-    sign = -1 if task.higher_is_better else 1
-    sort_key = {
-        run: sign * float(task.score(matrix.sum(0, keepdims=True))[0])
-        for run, matrix in units.items()
+    by_setting: dict[str, list[Result]] = {}
+    for result in results:
+        by_setting.setdefault(result.run.setting, []).append(result)
+    units = {
+        name: np.stack([task.units(table[result.name]) for result in of_setting])
+        for name, of_setting in by_setting.items()
     }
-    ranked = sorted(results, key=lambda result: (sort_key[result.name], result.name))
 
+    # Rank the settings by the mean of their scores.
     bootstrap = Bootstrap.of(evaluation, corpus, SPLIT)
-    tests = pairs({r.name: units[r.name] for r in ranked}, task.score, bootstrap)
-    return Group(task, corpus, text_config(file, corpus), tuple(ranked), tuple(tests))
+    settings = [
+        SettingResults(
+            name, tuple(of_setting), seeds.setting_score(units[name], task.score, bootstrap)
+        )
+        for name, of_setting in by_setting.items()
+    ]
+    sign = -1 if task.higher_is_better else 1
+    settings.sort(key=lambda setting: (sign * setting.score.mean, setting.name))
+
+    compared = {s.name: units[s.name] for s in settings if s.supports_claims}
+    fitted = {setting.name for setting in settings if setting.is_fitted}
+    model_pairs: list[Pair] = []
+    if len(compared) < len(settings):
+        model_pairs = pairs(
+            {s.first.name: units[s.name][0] for s in settings}, task.score, bootstrap
+        )
+    return Group(
+        task,
+        corpus,
+        text_config(file, corpus),
+        tuple(settings),
+        tuple(seeds.compare_settings(compared, fitted, task.score, bootstrap)),
+        tuple(model_pairs),
+    )
 
 
 def _metrics(path: Path, run: params.Run) -> dict[str, Any]:

@@ -7,12 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import default_params
 import numpy as np
 import pyarrow as pa
 import pytest
 import stage_runs
 import torch
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -177,7 +177,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "corpora": {name: empty | {"samples": samples} for name, samples in SAMPLES.items()},
         "runs": runs,
     }
-    (root / "params.yaml").write_text(yaml.safe_dump(content))
+    default_params.write(root, content)
     for name in RUNS:
         run = params.run(root / "params.yaml", name)
         first, *_, last = list(sizes[run.corpus].values()) * 2

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import default_params
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -42,7 +43,7 @@ LOCK = threading.Lock()
 def small() -> dict[str, Any]:
     """The default params with small corpora and few small runs; `chars` reads the stories letter by
     letter."""
-    content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    content = default_params.load()
     corpora = {name: content["corpora"][name] for name in ("toy_reviews", "toy_en_fr", "toy_story")}
     for corpus in corpora.values():
         sizes = corpus["source"]["builtin"]["sizes"]
@@ -115,7 +116,7 @@ class Project:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     root = tmp_path_factory.mktemp("challenge")
-    (root / "params.yaml").write_text(yaml.safe_dump(small(), sort_keys=False), encoding="utf-8")
+    default_params.write(root, small())
     for name in ("dvc.yaml", "flow.yaml"):
         shutil.copy(ROOT / name, root)
     (root / "presets").mkdir()
@@ -191,7 +192,7 @@ def test_the_command_compares_two_runs_and_promotes_nothing(
 ) -> None:
     """As a user runs it, stages as processes; again, nothing is asked anew."""
     content = yaml.safe_load(project.params.read_text())
-    edited(project.root, "runs.worse", content["runs"]["gru"])
+    edited(project.root, "runs.worse", content["runs"]["gru"] | {"seed": 2})
     spoilt(project.contender("gru"), project.root / "data/models/worse", 0.5)
     said = seqline(project.root, "compare", "worse", "gru")
     assert (said.status, said.err) == (0, "")
@@ -332,7 +333,7 @@ def test_another_search_of_the_same_weights_is_another_challenger(
 ) -> None:
     own = project.contender("seq2seq")
     shutil.copy(project.params, tmp_path)
-    edited(tmp_path, "runs.seq2seq.search.max_length", 1)
+    edited(tmp_path, "settings.seq2seq.search.max_length", 1)
     short = replace(own, params=tmp_path / "params.yaml", label="short")
     decision = against(own, short, only(project.corpus("toy_en_fr")))
     assert len(decision.compared) == 1

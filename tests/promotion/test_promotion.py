@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow as pa
 import pytest
+import settings_blocks
 import synthetic_runs
 import yaml
 from hypothesis import given
@@ -455,6 +456,7 @@ def contender(
         "corpora": {"pairs": synthetic_runs.corpus(level, lowercase)},
         "runs": {"transformer": synthetic_runs._block("translation", "pairs", "transformer")},
     }
+    content = settings_blocks.split(content)
     for dotted, value in changes.items():
         *above, last = dotted.split(".")
         here = functools.reduce(lambda part, key: part[key], above, content)
@@ -495,8 +497,8 @@ def test_set(tmp_path: Path) -> Path:
         ("corpora.pairs.bleu_tokenizer", "intl"),
         ("corpora.pairs.samples", [{"prompt": "a", "reference": None}]),
         ("evaluation.bootstrap", 21),
-        ("runs.transformer.search.method", "beam"),
-        ("runs.transformer.training.max_epochs", 9),
+        ("settings.transformer.search.method", "beam"),
+        ("settings.transformer.training.max_epochs", 9),
     ],
 )
 def test_answers_are_kept_under_all_settings_that_they_depend_on(

@@ -4,6 +4,7 @@ sacreBLEU, and plain Python."""
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -427,7 +428,8 @@ def test_chinese_is_scored_and_ranked_by_its_characters(evaluated: Path) -> None
     evaluate(evaluated, "lstm")
     stage_runs.run(evaluated, "report")
     text = (evaluated / "reports/comparison.md").read_text(encoding="utf-8")
-    assert f"`transformer` is best with BLEU {score:.2f}, significantly better" in text
+    assert f"`transformer` has the best score, BLEU {score:.2f}, with one seed" in text
+    assert re.search(r"\| `transformer` – `seq2seq` \| \+.* \| yes \|", text)
     assert "tok:zh" in text
 
 
@@ -474,7 +476,7 @@ def test_where_no_reference_has_four_tokens_chrf_ranks_and_everyone_says_why(
     stage_runs.run(evaluated, "report")
     text = (evaluated / "reports/comparison.md").read_text(encoding="utf-8")
     assert "Note: no reference has 4 tokens" in text
-    assert "`transformer` is best with chrF" in text
+    assert "`transformer` has the best score, chrF" in text
     assert "difference in chrF" in text
 
 

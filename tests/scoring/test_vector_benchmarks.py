@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import default_params
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -351,7 +352,7 @@ def test_the_plane_is_the_one_that_keeps_most_of_the_variance() -> None:
 def stories_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Both runs of the built-in stories, on few sentences, through every stage."""
     root = tmp_path_factory.mktemp("stories")
-    content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    content = default_params.load()
     story = content["corpora"]["toy_story"]
     story["source"]["builtin"]["sizes"] = {"train": 1500, "valid": 100, "test": 100}
     runs = {name: content["runs"][name] for name in ("skip_gram", "cbow")}
@@ -362,7 +363,7 @@ def stories_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "corpora": {"toy_story": story},
         "runs": runs,
     }
-    (root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    default_params.write(root, params)
     stage_runs.run(root, "scratch")
     for stage in ("download", "tokenize", "vocab", "encode"):
         stage_runs.run(root, stage, "toy_story")

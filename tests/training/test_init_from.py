@@ -103,8 +103,8 @@ def test_weights_of_another_family_load_if_sizes_match(
         number = isinstance(begun.model[key], int)
         unlike = run_of(family, **run.model | {other: begun.model[key] * 2 if number else 7})
         message = (
-            rf"^runs\.x\.model\.{other}: got .*; expected {begun.model[key]}, the {key} "
-            r"of its initial run parent\. Give both"
+            rf"^settings\.{unlike.setting}\.model\.{other}: got .*; expected "
+            rf"{begun.model[key]}, the {key} of its initial run parent\. Give both"
         )
         refused(unlike, tmp_path / "parent", message)
 
@@ -127,8 +127,8 @@ def test_run_of_same_family_with_another_model_is_refused(
     saved(tmp_path / "parent", run)
     had = re.escape(str(run.model[key]))
     message = (
-        rf"^runs\.x\.model\.{key}: got {value}; expected {had}, the {key} of its initial run "
-        r"parent\. Give both"
+        rf"^settings\.{run.setting}\.model\.{key}: got {value}; expected {had}, the "
+        rf"{key} of its initial run parent\. Give both"
     )
     refused(run_of(family, **{key: value}), tmp_path / "parent", message)
 
