@@ -11,6 +11,7 @@ import pytest
 import stage_runs
 import yaml
 from long_cases import mostly_long
+from settings_blocks import joined, split
 
 from pipeline.core import errors
 from pipeline.core.errors import UserError
@@ -186,11 +187,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "test": 40,
     }
     content["compute"] |= {"device": "cpu"}
-    content["runs"] = {"rnn": content["runs"]["rnn"]}
+    content["runs"] = {"rnn": joined(content)["rnn"]}
     content["runs"]["rnn"]["model"] |= {"embedding": 8, "hidden": 8}
     content["runs"]["rnn"]["training"] |= {"max_epochs": 1}
     content["runs"]["rnn"]["objective"] |= {"batch_size": 4, "steps": 16}
-    (root / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    (root / "params.yaml").write_text(yaml.safe_dump(split(content)), encoding="utf-8")
     for stage, key in STAGES.items():
         if key != "rnn" and stage != "report":
             stage_runs.run(root, stage, key)
