@@ -55,7 +55,8 @@ def describe(records: Records, settings: Settings, now: datetime) -> LevelReport
         return LevelReport(line, True)
 
     recent, days = _rate(challenges, now)
-    line = f"{left:,} challenges left on its test set, {each}; {made:,} made ({level})"
+    plural = "s" if left > 1 else ""
+    line = f"{left:,} challenge{plural} left on its test set, {each}; {made:,} made ({level})"
     if recent:
         line += (
             f"; {recent:,} in the last {days} day{'s' if days > 1 else ''}: enough for "

@@ -8,16 +8,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from pipeline.core.errors import UserError
-from pipeline.flow import challenge_ledger, level_report
+from pipeline.flow import challenge, challenge_ledger, level_report, status
 from pipeline.flow.challenge_ledger import RegistryLedger, known_test_sets, parse
 from pipeline.promotion.alpha_spending import TestSet
 from pipeline.promotion.settings import load
-from pipeline.tracking import challenge_tags, mlflow_store
+from pipeline.tracking import challenge_tags, mlflow_store, registry
 from pipeline.tracking.challenge_tags import Records, Writer
 from pipeline.tracking.versions import LINEAGE
 
@@ -229,7 +230,113 @@ def test_a_year_of_records_is_small(root: Path, ledger) -> None:
     assert 365 * (len(json.dumps(challenge)) + len(OLD.encode())) < 500_000
 
 
+# In a retraining
+
+
+def contest(root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], challenge.Verdict]:
+    """`evaluate` of version 2 against champion 1 on the test set OLD, which is never promoted;
+    predictions and tests are left out."""
+    for name in ("flow.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, root)
+    champion, challenger = (
+        SimpleNamespace(
+            name=NAME,
+            run="transformer",
+            version=number,
+            digest=f"digest {number}",
+            task="translation",
+            corpus="pairs",
+            places=dict.fromkeys(("model", "vocab", "tokens"), "data"),
+            md5=lambda kind: kind,
+        )
+        for number in (1, 2)
+    )
+    found = {
+        "version_of_run": challenger,
+        "champion": champion,
+        "rolled_back_versions": set(),
+        "set_challenger": None,
+        "recorded_decision": None,
+        "record_decision": None,
+    }
+    for name, value in found.items():
+        monkeypatch.setattr(registry, name, lambda *_, value=value, **__: value)
+    monkeypatch.setattr(challenge, "_best_run", lambda *_: "transformer")
+    monkeypatch.setattr(challenge, "_restore", lambda *_: None)
+    monkeypatch.setattr(challenge, "_attach", lambda *_: None)
+
+    def compare(*words: object) -> object:
+        ledger = words[7]
+        assert isinstance(ledger, RegistryLedger)
+        allocation = ledger.reserve([OLD])
+        return SimpleNamespace(
+            promote=False, verdict=allocation.reason, markdown=lambda: allocation.reason
+        )
+
+    monkeypatch.setattr("pipeline.promotion.challenge", compare)
+    return lambda: challenge.evaluate(root, NAME, ["transformer"])
+
+
+def test_a_retraining_that_is_killed_before_its_decision_is_recorded_spends_once(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate = contest(root, monkeypatch)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "record_decision", killed)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate()
+    assert len(parse(records(root))) == 1
+    verdict = evaluate()
+    assert verdict.line == (
+        f"{NAME}: tested at level 0.000137 = 0.05 / 365, as challenge 1 of 365 of its test set, as "
+        "before"
+    )
+    assert len(parse(records(root))) == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "times"),
+    [
+        ("chrf: 0.5", "chrf: 0.6", 1),  # a guard looks at no p-value
+        ("level: 0.05", "level: 0.1", 1),
+        ("seed: 1", "seed: 2", 2),  # another p-value is another chance
+        ("test: approximate_randomisation", "test: paired_bootstrap", 2),
+    ],
+)
+def test_a_decision_that_is_taken_again_spends_again_only_for_another_test(
+    root: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, times: int
+) -> None:
+    evaluate = contest(root, monkeypatch)
+    evaluate()
+    flow = root / "flow.yaml"
+    assert old in flow.read_text()
+    flow.write_text(flow.read_text().replace(old, new))
+    evaluate()
+    assert len(parse(records(root))) == times
+
+
 # What the status says
+
+
+def test_the_status_shows_the_level_below_each_champion(
+    root: Path, ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = SimpleNamespace(run="transformer", score="BLEU 40.00")
+    monkeypatch.setattr(
+        registry, "champions", lambda _: {NAME: (SimpleNamespace(version=version, since=""),)}
+    )
+    flow = (ROOT / "flow.yaml").read_text()
+    (root / "flow.yaml").write_text(flow.replace("challenges: 365", "challenges: 4"))
+    for i in range(4):
+        ledger(f"pair {i}").reserve([OLD])
+        lines, is_left = status._champions(root, NOW)
+        assert [subject for subject, _ in lines] == ["champion", "challenges"]
+        assert is_left == (i < 3)
+        assert lines[1][1].startswith(f"{3 - i} challenge" if i < 3 else "no challenge left")
 
 
 def described(*ages: float, settings=SETTINGS, test_set: TestSet = OLD) -> tuple[str, bool]:
