@@ -338,8 +338,12 @@ def _estimate(estimate: Any) -> str:
 
 
 def _number(result: Result, key: str, form: str) -> str:
-    """The metric `key`, with its interval if the metrics have `<key>_low` and `<key>_high`."""
-    value, low, high = (result.metric(key + suffix) for suffix in ("", "_low", "_high"))
+    """The metric `key`, with its interval if the metrics have one: `x.low` and `x.high` for
+    `x.score`, else `<key>_low` and `<key>_high`."""
+    name = key.removesuffix(".score")
+    separator = "_" if name == key else "."
+    value = result.metric(key)
+    low, high = (result.metric(f"{name}{separator}{bound}") for bound in ("low", "high"))
     if value is None:
         return _NONE
     text = form.format(value)
