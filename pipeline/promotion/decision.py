@@ -8,7 +8,8 @@ The rule. A challenger is promoted if
 
 False promotions stay below `level`. If the challenger is better on none of the test sets, a
 corrected p-value falls below `level` with a probability of at most `level` (Holm 1979, for any
-dependence between the sets). The guards can only prevent promotions.
+dependence between the sets; dependent rows of a set are one unit of the test). The guards can only
+prevent promotions.
 
 The rule asks for significance on one set and a bounded loss on the others, not for significance on
 all. A model that learnt from new data improves on new rows, and should not lose on the old ones.
@@ -64,12 +65,14 @@ class Comparison:
     """Comparison on one test set.
 
     `difference` is the challenger's score minus the champion's. `p` is one-sided, `corrected` is
-    Holm's over the test sets. `digest` is the md5 of the test set. `left_out` counts the rows that
-    only one of the two was trained on."""
+    Holm's over the test sets. `digest` is the md5 of the test set. `units` counts the blocks of
+    dependent rows, which the test resamples. `left_out` counts the rows that only one of the two
+    was trained on."""
 
     name: str
     digest: str
     rows: int
+    units: int
     left_out: int
     champion: ScoreEstimate
     challenger: ScoreEstimate
@@ -185,7 +188,9 @@ class Decision:
             f"`{self.corpus}`), compared by {self.measure}. One-sided test by {test}, "
             f"{self.resamples:,} resamples; p is corrected for {len(self.compared)} test "
             f"set{'s' if len(self.compared) > 1 else ''} (Holm) and must be below "
-            f"{self.level}. Intervals are of the bootstrap."
+            f"{self.level}. Units are blocks of dependent rows. Intervals are of the bootstrap. "
+            "The test compares these two models, and says nothing about other seeds of their "
+            "settings."
         )
 
 
@@ -225,6 +230,7 @@ def decide(
 _TEST_SETS = (
     "test set",
     "rows",
+    "units",
     "left out",
     "champion",
     "challenger",
@@ -241,6 +247,7 @@ def _comparison_row(comparison: Comparison) -> list[str]:
     return [
         comparison.name,
         f"{comparison.rows:,}",
+        f"{comparison.units:,}",
         f"{comparison.left_out:,}",
         str(comparison.champion),
         str(comparison.challenger),
