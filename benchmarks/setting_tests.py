@@ -96,7 +96,7 @@ def behrens_fisher(first: Array, second: Array, score: Score, rng: np.random.Gen
 
 
 # Tests with closed forms, and tests that resample.
-EXACT: dict[str, SettingTest] = {
+CLOSED_FORM: dict[str, SettingTest] = {
     "chosen": chosen,
     "Satterthwaite": satterthwaite,
     "mixed model": mixed_model,

@@ -288,6 +288,7 @@ class _ChallengerEvaluation:
             name=name,
             digest=test_set.digest,
             rows=len(test.champion),
+            units=len(champion_NK),
             left_out=scores.left_out,
             champion=ScoreEstimate(**bootstrap.estimate(champion_NK, scoring.score)),
             challenger=ScoreEstimate(**bootstrap.estimate(challenger_NK, scoring.score)),

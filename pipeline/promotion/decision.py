@@ -9,9 +9,9 @@ The rule. A challenger is promoted if
 
 If the challenger is better on none of the test sets, a corrected p-value falls below the level of
 the challenge with a probability of at most this level (Holm 1979, for any dependence between the
-sets). That level is a share of the test sets' own (`alpha_spending`), so that the chance of any
-false promotion stays below the gate's `level` over all challenges. Guards and baseline can only
-prevent promotions.
+sets; dependent rows of a set are one unit of the test). That level is a share of the test sets' own
+(`alpha_spending`), so that the chance of any false promotion stays below the gate's `level` over
+all challenges. Guards and baseline can only prevent promotions.
 
 The rule asks for significance on one set and a bounded loss on the others, not for significance on
 all. A model that learnt from new data improves on new rows, and should not lose on the old ones.
@@ -68,12 +68,14 @@ class Comparison:
 
     `difference` is the challenger's score minus the champion's. `p` is one-sided, `corrected` is
     Holm's over the test sets; both are None if the test set's level is spent, so that only its
-    guards count. `digest` is the md5 of the test set. `left_out` counts the rows that only one of
+    guards count. `digest` is the md5 of the test set. `units` counts the
+    blocks of dependent rows, which the test resamples. `left_out` counts the rows that only one of
     the two was trained on."""
 
     name: str
     digest: str
     rows: int
+    units: int
     left_out: int
     champion: ScoreEstimate
     challenger: ScoreEstimate
@@ -185,6 +187,7 @@ class Decision:
                 [
                     comparison.name,
                     f"{comparison.rows:,}",
+                    f"{comparison.units:,}",
                     f"{comparison.left_out:,}",
                     str(comparison.champion),
                     str(comparison.challenger),
@@ -225,7 +228,9 @@ class Decision:
             f"`{self.corpus}`), compared in {self.measure}. One-sided test by {test}, up to "
             f"{self.resamples:,} resamples; p is corrected for {tested} test "
             f"set{'s' if tested > 1 else ''} (Holm) and must be below "
-            f"{probability(self.level)}. Intervals are of the bootstrap."
+            f"{probability(self.level)}. Units are blocks of dependent rows. "
+            "Intervals are of the bootstrap. The test compares these two models, and says nothing "
+            "about other seeds of their settings."
         )
 
 
@@ -266,6 +271,7 @@ def decide(
 _TEST_SETS = (
     "test set",
     "rows",
+    "units",
     "left out",
     "champion",
     "challenger",

@@ -13,7 +13,7 @@ from pipeline.core import tables
 from pipeline.core.params import Evaluation
 from pipeline.report import hyperparameters, setting_tests
 from pipeline.report.document import NONE, Block, Figure, Heading, Paragraph, Table, Verbatim
-from pipeline.report.results import LEVEL, SPLIT, Group, SettingResults
+from pipeline.report.results import LEVEL, SPLIT, Group, Result, SettingResults
 from pipeline.scoring import mt_metrics
 from pipeline.scoring.d2l_bleu import d2l_bleu
 from pipeline.scoring.tasks import Column
@@ -343,9 +343,27 @@ def _estimate(estimate: Any) -> str:
 
 
 def _mean(setting: SettingResults, key: str, form: str) -> str:
-    """The mean of a metric over the setting's seeds, ± its standard deviation."""
+    """The mean of a metric over the setting's seeds, ± its standard deviation; for one seed, the
+    interval over test sentences if there is one."""
     values = setting.values(key)
+    if len(values) == 1:
+        return _number(setting.first, key, form)
     return _mean_of(values, form) if values else NONE
+
+
+def _number(result: Result, key: str, form: str) -> str:
+    """The metric `key`, with its interval if the metrics have one: `x.low` and `x.high` for
+    `x.score`, else `<key>_low` and `<key>_high`."""
+    name = key.removesuffix(".score")
+    separator = "_" if name == key else "."
+    value = result.metric(key)
+    low, high = (result.metric(f"{name}{separator}{bound}") for bound in ("low", "high"))
+    if value is None:
+        return NONE
+    text = form.format(value)
+    if low is None or high is None:
+        return text
+    return f"{text} [{form.format(low)}, {form.format(high)}]"
 
 
 def _mean_of(values: Sequence[float], form: str) -> str:

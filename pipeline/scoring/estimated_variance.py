@@ -104,7 +104,7 @@ def _divisors(degrees: float) -> tuple[Array, Array]:
     deviation = math.sqrt(2 / degrees)
     first = -2 * _SMALLEST / degrees - 8 * deviation
     last = math.log1p(2 * _SMALLEST / degrees) + 8 * deviation
-    u_M = np.arange(first, last, min(0.5, deviation))
+    u_M = np.arange(first, last, min(0.4, 0.7 * deviation))
     exponent_M = degrees / 2 * (u_M - np.exp(u_M) + 1)
 
     u_M = u_M[exponent_M > -_SMALLEST]

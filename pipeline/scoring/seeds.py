@@ -26,6 +26,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
+import numpy as np
+
 from pipeline.core.errors import refuse
 from pipeline.scoring.estimated_variance import ErrorDistribution, VariancePart
 from pipeline.scoring.significance import Array, Score, holm
@@ -251,6 +253,9 @@ class _Jackknife:
     @staticmethod
     def of(setting: Setting, score: Score) -> "_Jackknife":
         seeds, units, sums = setting.units_SUK.shape
+        if units == 1:
+            return _Jackknife(np.zeros(1), 0.0)
+
         without_SUK = setting.units_SUK.sum(1, keepdims=True) - setting.units_SUK
         score_SU = score(without_SUK.reshape(-1, sums)).reshape(seeds, units)
         change_SU = score_SU - score_SU.mean(1, keepdims=True)

@@ -216,6 +216,7 @@ def compared(
         name="the test set",
         digest="0" * 32,
         rows=100,
+        units=100,
         left_out=0,
         champion=ScoreEstimate(score=50.0, low=49.0, high=51.0),
         challenger=ScoreEstimate(score=50.0 + difference, low=49.0, high=52.0),
@@ -720,6 +721,40 @@ def test_one_test_set_of_short_references_has_chrf_decide_on_all(length: int) ->
         < 0
     )
     assert not contest().with_usable_score(matched[:1]).substituted
+
+
+def test_more_translations_of_the_same_sources_are_no_further_evidence(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    tables_by_name = {name: pairs(rng, wrong, 0) for name, wrong in (("a", 0.3), ("b", 0.25))}
+    compared = {}
+    for copies in (1, 3):
+        folder = tmp_path / str(copies)
+        synthetic_runs.references(
+            folder / "tokens", dict.fromkeys(("train", "test"), [["x"]] * 60 * copies)
+        )
+        outputs = []
+        for name, table in tables_by_name.items():
+            scores = pa.concat_tables([table] * copies)
+            numbered = scores.set_column(0, scores.schema.field(0), pa.array(range(60 * copies)))
+            (folder / name / "scores").mkdir(parents=True)
+            tables.write(folder / name / "scores/test.parquet", numbered)
+            (folder / name / "predictions").mkdir()
+            synthetic_runs.hypotheses(
+                folder / name / "predictions/hypotheses_test.parquet", ["x"] * 60 * copies
+            )
+            synthetic_runs.samples(folder / name / "predictions", [("a cat", None, name)])
+            (folder / name / "metrics.json").write_text("{}")
+            outputs.append(StageOutputs(folder / name))
+        vocab = retokenize.read_tokenization(contender(folder / "vocab", {}).vocab)
+        decision = contest().run(
+            {"the test set": folder / "tokens"}, {"the test set": outputs}, [vocab, vocab]
+        )
+        [compared[copies]] = decision.compared
+
+    assert (compared[3].rows, compared[3].units) == (180, 60)
+    assert compared[3].p == compared[1].p
+    assert compared[3].difference == compared[1].difference
+    assert "says nothing about other seeds" in decision.markdown()
 
 
 def test_two_word_challenger_can_win_by_chrf_with_reason_recorded(tmp_path: Path) -> None:

@@ -98,6 +98,16 @@ def test_runs_are_ranked_by_their_score_with_interval_and_whom_they_beat(reporte
         assert rows[0][header.index(title)] == f"{score} [{low}, {high}]"
 
 
+def test_further_scores_have_their_intervals(reported: Path) -> None:
+    text = (reported / "reports/comparison.md").read_text()
+    header, _, *rows = table_after(text, "### Further scores (pairs)")
+    [best] = [row for row in rows if row[0] == "`transformer`"]
+    metrics = json.loads((reported / "reports/metrics/transformer.json").read_text())["test"]
+    for title, key in (("chrF", "chrf"), ("TER", "ter"), ("BLEU, lowercased", "bleu_lowercase")):
+        score, low, high = (f"{metrics[key][name]:.2f}" for name in ("score", "low", "high"))
+        assert best[header.index(title)] == f"{score} [{low}, {high}]"
+
+
 @pytest.fixture
 def cased(tmp_path: Path) -> Path:
     """References in capitals, which the worse run writes too and the better one never does."""

@@ -2,6 +2,7 @@
 scikit-learn's."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -154,6 +155,7 @@ def test_the_report_ranks_classifiers_and_shows_their_labels(project: Path) -> N
     text = (project / "reports/comparison.md").read_text(encoding="utf-8")
     assert "## Classifiers on toy_reviews" in text
     assert "### Scores by label (toy_reviews)" in text
+    assert re.search(r"\| \d+\.\d\d \[\d+\.\d\d, \d+\.\d\d\] \| \d\.\d{3} \|", text), "macro F1"
     assert "book's BLEU" not in text
     assert "the plot was not good but the acting was brilliant ." in text
     for name in ("confusion", "by_length", "learning_curves"):

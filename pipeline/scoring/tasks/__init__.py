@@ -59,9 +59,10 @@ class Scoring:
     higher_is_better: bool
     difference: str
 
-    # The main score: its key in the metrics, its name above a column and in a sentence, and its
-    # lowest and highest value.
+    # The main score: its key in the metrics, the score of summed sums(table), its name above a
+    # column and in a sentence, and its lowest and highest value.
     main: str
+    main_score: Score
     main_title: str
     main_name: str
     scale: tuple[float, float] | None

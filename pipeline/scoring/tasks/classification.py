@@ -53,6 +53,7 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
         higher_is_better=True,
         difference="points of accuracy",
         main="accuracy",
+        main_score=score,
         main_title="accuracy, %",
         main_name="accuracy",
         scale=(0.0, 100.0),

@@ -86,6 +86,7 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
         higher_is_better=False,
         difference="nats per word",
         main="pseudo_perplexity",
+        main_score=likelihood.perplexity,
         main_title="pseudo-perplexity",
         main_name="pseudo-perplexity",
         scale=None,

@@ -50,6 +50,7 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
         higher_is_better=False,
         difference="bits per character",
         main="perplexity",
+        main_score=likelihood.perplexity,
         main_title="perplexity",
         main_name="perplexity",
         scale=None,

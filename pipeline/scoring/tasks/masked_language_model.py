@@ -54,6 +54,7 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
         higher_is_better=False,
         difference="nats per masked word",
         main=_MAIN,
+        main_score=likelihood.perplexity,
         main_title="masked perplexity",
         main_name="masked perplexity",
         scale=None,

@@ -113,6 +113,7 @@ def _scoring(
         higher_is_better=True,
         difference=name,
         main=setting.main,
+        main_score=score,
         main_title=title,
         main_name=name,
         scale=(0.0, 100.0),

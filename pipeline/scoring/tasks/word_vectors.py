@@ -68,6 +68,7 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
         higher_is_better=True,
         difference="points of agreement",
         main=_MAIN,
+        main_score=score,
         main_title="agreement",
         main_name="agreement",
         scale=(0.0, 1.0),
