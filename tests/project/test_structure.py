@@ -195,6 +195,7 @@ def test_modules_are_picked_by_name_in_one_place_only() -> None:
     assert {name for name in importing if not is_view(name)} <= {
         "pipeline.core.config",
         "pipeline.cli.health_checks",
+        "pipeline.dag.stage_server",
         "pipeline.flow.devices",
     }
 
