@@ -28,7 +28,15 @@ from tracking_project import (
 )
 
 from pipeline import tracking
-from pipeline.tracking import backfill, describe, mlflow_store, parent_runs, registry, run_lock
+from pipeline.tracking import (
+    backfill,
+    describe,
+    mlflow_store,
+    parent_runs,
+    registry,
+    run_lock,
+    run_outputs,
+)
 
 __all__ = ["empty_store", "project"]  # fixtures
 
@@ -388,8 +396,6 @@ def test_the_mean_is_of_the_score_that_ranks(project: Path) -> None:
         }
         metrics = {"ranked_by": ranked_by} if ranked_by else {}
         block = block_of(1, task="translation")
-        from pipeline.tracking import run_outputs
-
         assert run_outputs._ranking(stages, "nmt-1", block, metrics) == expected
 
 
@@ -403,12 +409,13 @@ def test_live_runs_that_start_at_once_have_one_parent_that_ends_with_the_last(
     client = mlflow_store.connect(project)
     for training in trainings:
         finish(training)
-    eventually(lambda: not followers(project))
-    eventually(lambda: [parent.info.status for parent in parents(client)] == ["FINISHED"])
+    eventually(lambda: [run.info.status for run in all_runs(client)] == ["FINISHED"] * 3)
     [parent] = parents(client)
     seeds = children(client, parent)
     assert sorted(seeds) == list(names)
-    assert parent.info.end_time == max(run.info.end_time for run in seeds.values())
+    last = max(run.info.end_time for run in seeds.values())
+    eventually(lambda: client.get_run(parent.info.run_id).info.end_time == last)
+    assert client.get_run(parent.info.run_id).info.status == "FINISHED"
     assert parent.data.params["model.hidden"] == "8"
 
 
