@@ -37,10 +37,10 @@ STEP_GAIN = 3.0  # BLEU, each time
 Levels = NDArray[np.float64]
 
 
-def equal_year(kind: str, year: int) -> Systems:
-    """A champion and a year of challengers that are as good."""
+def equal_year(kind: str, year: int, stream: int = 1) -> Systems:
+    """A champion and a year of challengers that are as good; another `stream`, other outputs."""
     is_other_family = KINDS[kind]().resampled
-    return draw([year, 1], kind, [0.0, *[float(is_other_family)] * NIGHTS])
+    return draw([year, stream], kind, [0.0, *[float(is_other_family)] * NIGHTS])
 
 
 def false_years(kind: str, years: int) -> int:
@@ -122,6 +122,19 @@ def weighted_levels(valid_z_S: Array) -> Levels:
     levels = np.minimum(SHARE / (2 * np.sqrt(v)), LEVEL / 5)
     before = np.concatenate([[0.0], np.cumsum(levels)[:-1]])
     return np.clip(LEVEL - before, 0, levels)
+
+
+def weighted_years(years: int) -> tuple[int, int]:
+    """Years of equal challengers in which levels by validation promote one, and years in which
+    they are spent before the last night."""
+    false = 0
+    spent = 0
+    for year, z_S in enumerate(equal_z("BLEU", years)):
+        valid = equal_year("BLEU", year, 9).differences(0, slice(1, None))
+        levels = weighted_levels(z_scores(valid))
+        false += bool((z_S > critical(levels)).any())
+        spent += bool(levels[-1] == 0)
+    return false, spent
 
 
 def e_value(d_N: Array) -> float:
@@ -227,6 +240,8 @@ def main() -> None:
             f"  {kind} {pool().means()[0]:.2f} (standard error {alone:.2f}, of a difference "
             f"{paired:.2f}): " + ", ".join(f"{name} {count}" for name, count in counts.items())
         )
+    false, spent = weighted_years(a.years)
+    print(f"  BLEU, weighted by validation: {false}, and {spent} with nothing left at the end")
     false, promotions = false_years_with_progress(a.years)
     print(
         f"  BLEU, better by {STEP_GAIN} on nights {STEPS}: equal shares {false} "
@@ -235,6 +250,8 @@ def main() -> None:
 
     print(f"\npromoted within {WINDOW} nights, by the gain in BLEU on {ROWS} sentences")
     rules = thresholds(a.years)
+    needed = ", ".join(f"{name} {levels[0]:.2f}" for name, levels in rules.items())
+    print(f"z needed on the first night: {needed}")
     curves = [promoted(gain, a.pairs, rules) for gain in GAINS]
     print(f"{'':40}" + "".join(f"{gain:7.1f}" for gain in GAINS))
     for name in curves[0]:
