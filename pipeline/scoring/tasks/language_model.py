@@ -26,7 +26,7 @@ _MEANING = (
     "equally likely tokens. "
     "It compares only models that read the same tokens. "
     "Bits per character compare all models, and rank them: they are the cost of the whole text "
-    "over its number of characters. "
+    "over its number of characters, and both count the ends of rows. "
     "Where a grammar wrote the text, `lowest reachable` is the grammar's own perplexity on the "
     "same rows. "
     "No model can be expected to do better, and `excess` says how much is left to learn. "
@@ -80,7 +80,7 @@ def rows(inputs: Inputs, split: str) -> pa.Table:
             "nats": predictions["nats"].to_numpy() + unknown_words.nats_N,
             "count": predictions["count"],
             "unknown": unknown_words.count_N,
-            "characters": texts["characters"],
+            "characters": likelihood.with_ends(texts["characters"]),
             "floor": pc.negate(texts["log_prob"]),
         },
         schema=tables.SCORES_TEXT,

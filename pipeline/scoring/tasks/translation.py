@@ -38,7 +38,8 @@ _MEANING = (
     "`tok` in its signature names the tokenizer that divides texts into words. "
     "chrF does the same for n-grams of characters. "
     "TER counts the edits that turn the output into the reference; lower is better. "
-    "Perplexity is that of the reference, where each word is predicted from the ones before it. "
+    "Perplexity is that of the reference, where each token is predicted from the ones before it. A "
+    "token is a word or, if the corpus has the level bpe, a part of one. "
     "A word that the vocabulary lacks also costs the nats for its letters. "
     "A good perplexity with a bad BLEU points to the search, not to the model. "
     "In built-in corpora BLEU 100 can be reached."
@@ -156,7 +157,7 @@ def _rows(setting: _Setting, inputs: Inputs, split: str) -> pa.Table:
         "nats": pa.array(predictions["nats"].to_numpy() + unknown_words.nats_N),
         "count": predictions["count"],
         "unknown": pa.array(unknown_words.count_N),
-        "characters": pairs["target_characters"],
+        "characters": likelihood.with_ends(pairs["target_characters"]),
     }
     if split != "valid" or (inputs.predictions / f"hypotheses_{split}.parquet").exists():
         outputs = _best_hypotheses(inputs.predictions, split, len(pairs))
