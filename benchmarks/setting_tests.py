@@ -56,7 +56,7 @@ def stratified_randomization(
     observed = abs(_difference(first, second, score))
     extreme = 0
     for _ in range(RESAMPLES):
-        order_TU = rng.permuted(np.tile(np.arange(trainings)[:, None], (1, units)), axis=0)
+        order_TU = rng.random((trainings, units)).argsort(0)
         shuffled_TK = joined_TUK[order_TU, np.arange(units)].sum(1)
         score_T = score(shuffled_TK)
         extreme += abs(score_T[: len(first)].mean() - score_T[len(first) :].mean()) >= observed
