@@ -506,7 +506,7 @@ def test_runs_of_another_maximum_length_are_masked_otherwise_and_not_compared(
 ) -> None:
     own = project.contender("bert")
     shutil.copy(project.params, tmp_path)
-    edited(tmp_path, "runs.bert.objective.max_length", 10)
+    edited(tmp_path, "settings.bert.objective.max_length", 10)
     shorter = replace(own, params=tmp_path / "params.yaml", label="shorter")
     shutil.copytree(own.model, tmp_path / "model")
     decision = against(
