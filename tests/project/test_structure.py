@@ -161,7 +161,11 @@ def test_dropout_is_drawn_in_one_place_only() -> None:
     assert drawing == {"pipeline.nn.dropout"}
 
 
-@pytest.mark.parametrize("node", dag(), ids=lambda node: node.address)
+# All seeds of a setting have the same code.
+FIRST_SEEDS = [node for node in dag() if not re.search(r"-(?!1$)[0-9]+$", node.address)]
+
+
+@pytest.mark.parametrize("node", FIRST_SEEDS, ids=lambda node: node.address)
 def test_every_import_of_a_stage_is_among_its_deps(node) -> None:
     needed = {
         modules()[name].relative_to(ROOT)
