@@ -17,7 +17,7 @@ def first_run(root: Path, name: str) -> str | None:
 
 
 def run_of(root: Path, name: str, where: str) -> str:
-    """As `first_run`; UserError, with the option or argument called `where`, for an unknown name."""
+    """As `first_run`; UserError for an unknown name, which was given as `where`."""
     run = first_run(root, name)
     if run is not None:
         return run
