@@ -212,6 +212,8 @@ def _best_points(group: Group, plots: Path) -> dict[str, Points]:
     metric = _validation_metric(group)
     best: dict[str, Points] = {}
     for setting in group.settings:
+        if setting.is_fitted:
+            continue
         averaged = _of_seeds(setting, plots, HISTORY, f"valid_averaged_{metric}")
         valid = _of_seeds(setting, plots, HISTORY, f"valid_{metric}")
         for result, last, series in zip(setting.results, averaged, valid, strict=True):
