@@ -11,7 +11,7 @@ def detectable_difference(group: Group) -> list[Block]:
     form = "{:.2f}" if group.task.higher_is_better else "{:.4f}"
     values = sorted(pair.detectable for pair in group.pairs)
     least, most = form.format(values[0]), form.format(values[-1])
-    span = least if least == most else f"{least} to {most}, depending on the pair"
+    span = least if least == most else f"{least} to {most}, depending on the pair,"
     return [
         Paragraph(f"Minimum detectable difference (power 80 %): {span} in {group.task.difference}.")
     ]
