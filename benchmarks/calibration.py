@@ -37,7 +37,7 @@ from benchmarks.simulated_settings import (
     translators,
 )
 from pipeline.core import params, tables
-from pipeline.promotion.significance import p_value
+from pipeline.promotion.one_sided_significance import p_value
 from pipeline.scoring import mt_metrics
 from pipeline.scoring.significance import Array, Bootstrap, Score, pairs, sum_by_block
 from pipeline.scoring.tasks import load_scoring

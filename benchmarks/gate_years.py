@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from benchmarks.gate import binomial_limit
 from benchmarks.gate_systems import KINDS, ROWS, Systems, draw, z_scores
-from pipeline.promotion.significance import p_value
+from pipeline.promotion.one_sided_significance import p_value
 from pipeline.scoring.significance import Array
 
 NIGHTS = 365

@@ -55,7 +55,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 def built(name: str, **changes: Any) -> Any:
     torch.manual_seed(3)
     family, block = FAMILIES[name]
-    return checkpoint.build(family, block | changes, SIZES, "runs.test.model").eval()
+    return checkpoint.build(family, block | changes, SIZES, "settings.test.model").eval()
 
 
 def prompt_of(*rows: list[int], width: int = 0) -> Prompt:
@@ -309,7 +309,7 @@ def test_smoothing_is_for_training_alone() -> None:
     ],
 )
 def test_sizes_that_make_no_model_are_refused(name: str, changes: dict[str, Any], key: str) -> None:
-    with pytest.raises(UserError, match=rf"runs\.test\.model\.{key}: got"):
+    with pytest.raises(UserError, match=rf"settings\.test\.model\.{key}: got"):
         built(name, **changes)
 
 

@@ -54,7 +54,7 @@ def random_texts(count: int, seed: int, labels: int = 2) -> pa.Table:
 
 def fitted(family: str, train: pa.Table, labels: int = 2, **changes: Any) -> Any:
     model: Any = checkpoint.build(
-        family, FAMILIES[family] | changes, Sizes(20, labels, False), "runs.x.model"
+        family, FAMILIES[family] | changes, Sizes(20, labels, False), "settings.x.model"
     )
     model.fit(train, train, 1)
     return model.eval()
@@ -212,7 +212,7 @@ def test_pairs_of_words_are_learnt_and_single_words_say_nothing(family: str) -> 
 def test_validation_metrics_are_those_of_the_task(family: str) -> None:
     train, valid = random_texts(60, 1), random_texts(40, 2)
     model: Any = checkpoint.build(
-        family, FAMILIES[family] | {"calibrate": True}, Sizes(20, 2, False), "runs.x.model"
+        family, FAMILIES[family] | {"calibrate": True}, Sizes(20, 2, False), "settings.x.model"
     )
     metrics = model.fit(train, valid, 1)
     config = classification.Config(batch_tokens=100, label_smoothing=0.0, max_length=None)
@@ -228,7 +228,7 @@ def test_a_refitted_model_has_read_the_validation_texts_and_keeps_one_that_has_n
 
     def model_of(refit: bool) -> Any:
         block = NBSVM | {"calibrate": True, "refit": refit}
-        return checkpoint.build("nbsvm", block, Sizes(20, 2, False), "runs.x.model").eval()
+        return checkpoint.build("nbsvm", block, Sizes(20, 2, False), "settings.x.model").eval()
 
     plain, refitted, both = model_of(False), model_of(True), model_of(False)
     assert plain.fit(train, valid, 1) == refitted.fit(train, valid, 1)
@@ -275,7 +275,7 @@ def test_calibrated_probabilities_are_of_more_use_than_naive_bayes_own() -> None
             "naive_bayes",
             BAYES | {"ngrams": 3, "calibrate": calibrate},
             Sizes(20, 2, False),
-            "runs.x.model",
+            "settings.x.model",
         )
         losses.append(model.fit(train, valid, 1)["loss"])
     assert losses[1] < losses[0]
@@ -284,20 +284,22 @@ def test_calibrated_probabilities_are_of_more_use_than_naive_bayes_own() -> None
 @pytest.mark.parametrize(
     ("family", "changes", "line"),
     [
-        ("naive_bayes", {"ngrams": 0}, "runs.x.model.ngrams: got 0; expected at least 1."),
-        ("naive_bayes", {"alpha": 0}, "runs.x.model.alpha: got 0.0; expected above 0"),
-        ("nbsvm", {"C": 0}, "runs.x.model.C: got 0.0; expected above 0, such as 1.0."),
-        ("nbsvm", {"C": -1.0}, "runs.x.model.C: got -1.0; expected above 0"),
-        ("nbsvm", {"alpha": -1.0}, "runs.x.model.alpha: got -1.0; expected above 0"),
-        ("nbsvm", {"beta": 1.5}, "runs.x.model.beta: got 1.5; expected a share from 0 to 1"),
-        ("nbsvm", {"classifier": "tree"}, "runs.x.model.classifier: got tree; expected one of"),
+        ("naive_bayes", {"ngrams": 0}, "settings.x.model.ngrams: got 0; expected at least 1."),
+        ("naive_bayes", {"alpha": 0}, "settings.x.model.alpha: got 0.0; expected above 0"),
+        ("nbsvm", {"C": 0}, "settings.x.model.C: got 0.0; expected above 0, such as 1.0."),
+        ("nbsvm", {"C": -1.0}, "settings.x.model.C: got -1.0; expected above 0"),
+        ("nbsvm", {"alpha": -1.0}, "settings.x.model.alpha: got -1.0; expected above 0"),
+        ("nbsvm", {"beta": 1.5}, "settings.x.model.beta: got 1.5; expected a share from 0 to 1"),
+        ("nbsvm", {"classifier": "tree"}, "settings.x.model.classifier: got tree; expected one of"),
     ],
 )
 def test_settings_that_make_no_model_are_refused(
     family: str, changes: dict[str, Any], line: str
 ) -> None:
     with pytest.raises(UserError) as error:
-        checkpoint.build(family, FAMILIES[family] | changes, Sizes(20, 2, False), "runs.x.model")
+        checkpoint.build(
+            family, FAMILIES[family] | changes, Sizes(20, 2, False), "settings.x.model"
+        )
     assert str(error.value).startswith(line)
 
 

@@ -49,7 +49,7 @@ def pairs(rows: Rows) -> pa.Table:
 
 
 def built(sizes: Sizes = SIZES, **changes: Any) -> Any:
-    return checkpoint.build("ibm1", BLOCK | changes, sizes, "runs.x.model").eval()
+    return checkpoint.build("ibm1", BLOCK | changes, sizes, "settings.x.model").eval()
 
 
 def prompt_of(*rows: list[int], padding: int = 0) -> Prompt:
@@ -272,9 +272,9 @@ def test_the_table_adds_the_weighted_probabilities_of_words() -> None:
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"iterations": 0}, "runs.x.model.iterations: got 0; expected at least 1."),
-        ({"tension": -1}, "runs.x.model.tension: got -1.0; expected at least 0, such as 1.0."),
-        ({"bigram": -0.5}, "runs.x.model.bigram: got -0.5; expected at least 0, such as 1.0."),
+        ({"iterations": 0}, "settings.x.model.iterations: got 0; expected at least 1."),
+        ({"tension": -1}, "settings.x.model.tension: got -1.0; expected at least 0, such as 1.0."),
+        ({"bigram": -0.5}, "settings.x.model.bigram: got -0.5; expected at least 0, such as 1.0."),
     ],
 )
 def test_settings_that_make_no_model_are_refused(changes: dict[str, Any], line: str) -> None:

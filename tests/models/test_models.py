@@ -108,7 +108,7 @@ LANGUAGE_MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 def translator(request: pytest.FixtureRequest) -> Any:
     torch.manual_seed(3)
     family, block = TRANSLATORS[request.param]
-    return checkpoint.build(family, block, SIZES, "runs.test.model").eval()
+    return checkpoint.build(family, block, SIZES, "settings.test.model").eval()
 
 
 def language_model_called(name: str) -> Any:
@@ -396,11 +396,11 @@ def test_sentences_longer_than_the_position_table_are_read() -> None:
         (
             "transformer",
             {"heads": 5},
-            "runs.x.model.heads: got 5 with width 32; expected a divisor of width",
+            "settings.x.model.heads: got 5 with width 32; expected a divisor of width",
         ),
-        ("seq2seq", {"cell": "gruu"}, "runs.x.model.cell: got 'gruu'"),
+        ("seq2seq", {"cell": "gruu"}, "settings.x.model.cell: got 'gruu'"),
         ("attention_seq2seq", {"score": "cosine"}, "expected one of additive, dot, scaled_dot"),
-        ("seq2seq", {"dropout": 1.0}, "runs.x.model.dropout: got 1.0"),
+        ("seq2seq", {"dropout": 1.0}, "settings.x.model.dropout: got 1.0"),
         ("transformer", {"tied": "all"}, "vocab.share: true"),
     ],
 )
@@ -409,7 +409,7 @@ def test_a_model_block_that_cannot_be_is_refused(
 ) -> None:
     block = next(b for f, b in TRANSLATORS.values() if f == family) | change
     with pytest.raises(UserError) as refused:
-        checkpoint.build(family, block, Sizes(14, 15, False), "runs.x.model")
+        checkpoint.build(family, block, Sizes(14, 15, False), "settings.x.model")
     assert said.replace("'", "") in str(refused.value).replace("'", "")
 
 

@@ -55,7 +55,7 @@ def random_rows(count: int, seed: int) -> Rows:
 
 
 def fitted(rows: Rows, **changes: Any) -> Any:
-    model: Any = checkpoint.build("ppmi_svd", BLOCK | changes, SIZES, "runs.x.model").eval()
+    model: Any = checkpoint.build("ppmi_svd", BLOCK | changes, SIZES, "settings.x.model").eval()
     model.fit(encoded(rows), encoded(rows), 1)
     return model
 
@@ -131,7 +131,9 @@ def test_vectors_are_those_of_a_dense_decomposition(
 
 def test_the_loss_is_what_skip_gram_of_the_task_has_on_average() -> None:
     rows = random_rows(400, 1)
-    model: Any = checkpoint.build("ppmi_svd", BLOCK | {"shift": 2.0}, SIZES, "runs.x.model").eval()
+    model: Any = checkpoint.build(
+        "ppmi_svd", BLOCK | {"shift": 2.0}, SIZES, "settings.x.model"
+    ).eval()
     table = encoded(rows)
     loss = model.fit(table, table, 1)["loss"]
     objective = word_vectors.Config(
@@ -157,7 +159,7 @@ def test_better_vectors_have_a_lower_loss() -> None:
     losses = []
     for dimension in (1, 3, 6):
         model: Any = checkpoint.build(
-            "ppmi_svd", BLOCK | {"dimension": dimension}, SIZES, "runs.x.model"
+            "ppmi_svd", BLOCK | {"dimension": dimension}, SIZES, "settings.x.model"
         )
         losses.append(model.fit(encoded(rows), encoded(random_rows(200, 2)), 1)["loss"])
     assert losses == sorted(losses, reverse=True)
@@ -194,7 +196,7 @@ def test_words_that_stand_for_each_other_become_neighbours() -> None:
 
 def test_fitting_twice_gives_the_same_bytes_and_a_seed_changes_nothing(tmp_path: Path) -> None:
     rows = random_rows(100, 1)
-    model: Any = checkpoint.build("ppmi_svd", BLOCK, SIZES, "runs.x.model")
+    model: Any = checkpoint.build("ppmi_svd", BLOCK, SIZES, "settings.x.model")
     assert isinstance(model, Fitted)
     for seed in (1, 2):
         model.fit(encoded(rows), encoded(rows), seed)
@@ -221,7 +223,7 @@ def test_fitting_twice_gives_the_same_bytes_and_a_seed_changes_nothing(tmp_path:
 def test_settings_that_make_no_model_are_refused(changes: dict[str, Any], line: str) -> None:
     with pytest.raises(UserError) as error:
         fitted(random_rows(10, 1), **changes)
-    assert str(error.value) == f"runs.x.model.{line}"
+    assert str(error.value) == f"settings.x.model.{line}"
 
 
 def test_texts_that_are_too_small_are_refused() -> None:
@@ -233,6 +235,6 @@ def test_texts_that_are_too_small_are_refused() -> None:
         fitted(random_rows(10, 1), shift=1000.0)
     with pytest.raises(UserError, match="corpus: got a training text without two known words"):
         fitted([[5], [UNK, 6, UNK]])
-    model: Any = checkpoint.build("ppmi_svd", BLOCK, SIZES, "runs.x.model")
+    model: Any = checkpoint.build("ppmi_svd", BLOCK, SIZES, "settings.x.model")
     with pytest.raises(UserError, match="corpus: got a validation text without two known words"):
         model.fit(encoded(random_rows(50, 1)), encoded([[5], [UNK, 6]]), 1)

@@ -39,7 +39,7 @@ def pairs(sources: list[list[int]], targets: list[list[int]]) -> pa.Table:
 
 def built(similarity: str = "overlap") -> Any:
     return checkpoint.build(
-        "translation_memory", {"similarity": similarity}, SIZES, "runs.x.model"
+        "translation_memory", {"similarity": similarity}, SIZES, "settings.x.model"
     ).eval()
 
 

@@ -25,8 +25,8 @@ from pipeline.promotion.alpha_spending import (
     shares_left,
     spent,
 )
+from pipeline.promotion.one_sided_significance import p_value
 from pipeline.promotion.settings import Settings, load
-from pipeline.promotion.significance import p_value
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = load(ROOT / "flow.yaml")
