@@ -199,11 +199,13 @@ def test_the_rows_of_a_test_set_are_those_that_decide(tmp_path: Path) -> None:
     synthetic_runs.references(tmp_path / "b", {"test": [["le", "chien"]]})
     assert set(retokenize.test_set_rows(tmp_path / "b", True)) < set(keys)
 
-    (tmp_path / "a/judges").mkdir()
-    for number, schema in ((10, tables.JUDGE_CLASSES), (2, tables.JUDGE_SIMILARITY)):
+    (tmp_path / "a/benchmarks").mkdir()
+    for number, schema in ((10, tables.BENCHMARK_CLASSES), (2, tables.BENCHMARK_SIMILARITY)):
         texts = {field.name: ["cat", "dog"] for field in schema if field.type == pa.string()}
         columns = texts | ({"score": [0.5, 1.0]} if "score" in schema.names else {})
-        tables.write(tmp_path / f"a/judges/{number}_x.parquet", pa.table(columns, schema=schema))
+        tables.write(
+            tmp_path / f"a/benchmarks/{number}_x.parquet", pa.table(columns, schema=schema)
+        )
     assert len(retokenize.test_set_rows(tmp_path / "a", False)) == 2
     assert set(retokenize.test_set_rows(tmp_path / "a", False)).isdisjoint(keys)
     assert len(retokenize.test_set_rows(tmp_path / "b", False)) == 0
