@@ -63,8 +63,9 @@ class _Server:
         if "refused" in report:
             return
 
-        # It imports its libraries while this process does, and only if there is something to run.
-        if len(report["fresh"]) < len(report["needs"]) and stage_forks.are_useful(self._root):
+        # It imports its libraries while this process does.
+        stale = len(report["needs"]) - len(report["fresh"])
+        if stage_forks.are_useful(self._root, stale):
             self._start_stage_server()
 
         # Import what `dvc repro` imports while it runs.

@@ -19,6 +19,8 @@ from pipeline.dag import stage_server
 
 # A command that every shell splits at the spaces, and changes in no other way.
 _COMMAND = re.compile(r"python -m (stages\.\w+)((?: [\w./{}=:@%+-]+)*)")
+# Fewer stages import their libraries in less time than the server, which imports all of them.
+_MIN_STAGES = 3
 _SERVER_DIED = -signal.SIGKILL
 
 
@@ -88,9 +90,9 @@ class StageForks:
             self._process.wait()
 
 
-def are_useful(root: Path) -> bool:
-    """Return whether the project has stages whose commands a server can run, on this system."""
-    if sys.platform != "linux":
+def are_useful(root: Path, count: int) -> bool:
+    """Return whether a server would save time for `count` stages of the project, on this system."""
+    if sys.platform != "linux" or count < _MIN_STAGES:
         return False
     with contextlib.suppress(OSError):
         return "python -m stages." in (root / "dvc.yaml").read_text(encoding="utf-8")

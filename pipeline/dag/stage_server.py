@@ -43,6 +43,7 @@ _DESCRIPTORS = 5  # of a request
 
 # Packages of modules that stages pick by name (config.named_module).
 _PICKED = (
+    "pipeline.grammars",
     "pipeline.corpora",
     "pipeline.models",
     "pipeline.tasks",
@@ -50,8 +51,9 @@ _PICKED = (
     "pipeline.decoding",
     "pipeline.scoring.tasks",
 )
-# Modules that functions of the stages import.
-_LATE = ("sacrebleu.metrics",)
+# Modules that are imported by functions: torch's optimizers import `_dynamo` at their first step,
+# which takes as long as torch itself, and Arrow imports pandas for its first array.
+_LATE = ("torch._dynamo", "pandas", "sacrebleu.metrics")
 
 # Variables that are read by the stages alone, and never when a library is loaded.
 _MAY_DIFFER = ("CUDA_VISIBLE_DEVICES", "DVC_ROOT", "DVC_STAGE", "PWD", "OLDPWD", "SHLVL", "_")
@@ -77,15 +79,15 @@ def main() -> None:
     parser.add_argument("socket", type=int)
     arguments = parser.parse_args()
 
+    # Before the imports: some set variables, and no edit of the code may be missed.
+    env = {name: value for name, value in os.environ.items() if name not in NO_THREADS}
     folders = _code_folders()
-    code = code_state(folders)  # before the imports, so that no edit is missed
+    code = code_state(folders)
     _import_libraries()
-    for name in NO_THREADS:
-        os.environ.pop(name, None)
     # A garbage collection in a fork writes to every object, which would copy all memory pages.
     gc.collect()
     gc.freeze()
-    _Server(socket.socket(fileno=arguments.socket), folders, code).serve()
+    _Server(socket.socket(fileno=arguments.socket), env, folders, code).serve()
     os._exit(0)  # at once: nothing is to be cleaned up
 
 
@@ -134,16 +136,18 @@ def _code_folders() -> list[str]:
 
 
 class _Server:
-    """Serves the requests on `requests`; `code` is the state of the code that was imported, from
-    `folders`."""
+    """Serves the requests on `requests`. `env` is the environment in which the libraries were
+    imported, and `code` the state of the code, from `folders`."""
 
     def __init__(
         self,
         requests: socket.socket,
+        env: Mapping[str, str],
         folders: list[str],
         code: Mapping[str, tuple[int, int, int]],
     ) -> None:
         self._requests = requests
+        self._env = env
         self._folders = folders
         self._code = code
         self._answers: dict[int, int] = {}  # descriptor of the answer, by process
@@ -163,7 +167,7 @@ class _Server:
             request = Request(**json.load(content))
 
         if reason := self._reason_to_decline(request):
-            print(f"{request.module} in a new Python: {reason}", file=sys.stderr, flush=True)
+            _log(f"{request.module} in a new Python: {reason}")
             _write(answer, "declined")
             os.close(answer)
         else:
@@ -172,6 +176,7 @@ class _Server:
             pid = os.fork()
             if not pid:
                 self._run_stage(request, streams, answer)
+            _log(f"{request.module} in the fork {pid}")
             self._answers[pid] = answer
         for stream in streams:
             os.close(stream)
@@ -183,7 +188,7 @@ class _Server:
             return f"it runs in {request.cwd}"
         if not _is_this_python(request.env.get("PATH")):
             return f"`python` is not {sys.executable}"
-        if names := _differing(os.environ, request.env):
+        if names := _differing(self._env, request.env):
             return f"other values of {', '.join(sorted(names))}"
         if code_state(self._folders) != self._code:
             return "the code was edited"
@@ -213,6 +218,12 @@ class _Server:
         if (answer := self._answers.pop(pid, None)) is not None:
             _write(answer, str(status))
             os.close(answer)
+
+
+def _log(line: str) -> None:
+    """Write a line to the fork server's log."""
+    with contextlib.suppress(OSError):  # a full disk
+        print(line, file=sys.stderr, flush=True)
 
 
 def _write(descriptor: int, line: str) -> None:

@@ -320,7 +320,8 @@ def test_server_ends_with_those_who_can_send_requests(tmp_path: Path) -> None:
 
 
 def test_server_is_for_projects_with_stages_of_this_kind(tmp_path: Path) -> None:
-    assert stage_forks.are_useful(ROOT)
-    assert not stage_forks.are_useful(tmp_path)
+    assert stage_forks.are_useful(ROOT, 3)
+    assert not stage_forks.are_useful(ROOT, 2)
+    assert not stage_forks.are_useful(tmp_path, 3)
     (tmp_path / "dvc.yaml").write_text("stages: {a: {cmd: python work.py}}")
-    assert not stage_forks.are_useful(tmp_path)
+    assert not stage_forks.are_useful(tmp_path, 3)
