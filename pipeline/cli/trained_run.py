@@ -50,9 +50,12 @@ def run_of(root: Path, name: str) -> str:
     runs: dict[str, dict[str, Any]] = config.section(root / "params.yaml", "runs")
     if name in runs:
         return name
-    of_setting = [run for run, block in runs.items() if block.get("setting") == name]
+    setting_of = {
+        run: str(block.get("setting")) for run, block in runs.items() if isinstance(block, dict)
+    }
+    of_setting = [run for run, setting in setting_of.items() if setting == name]
     if not of_setting:
-        settings = dict.fromkeys(str(block.get("setting")) for block in runs.values())
+        settings = dict.fromkeys(setting_of.values())
         todo = config.nearest(name, [*settings, *runs])
         raise refuse("--run", name, "a setting or a run, one of " + ", ".join(settings), todo)
     return of_setting[0]

@@ -137,6 +137,29 @@ def test_a_run_without_an_anchor_gets_further_seeds_with_all_keys(project, seqli
     assert seqline(project, "check").status == 0
 
 
+@pytest.mark.parametrize("indent", [2, 4])
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_seeds_in_between_are_added_where_others_are_removed(indent: int, end: str) -> None:
+    runs = """runs:
+  a-1: &a
+    setting: a
+    corpus: c
+    init_from: scratch
+    seed: 1
+  # A comment.
+  a-5: {<<: *a, seed: 5}
+  b-1: &b
+    setting: b
+    corpus: c
+    init_from: a-1
+    seed: 1""".replace("  ", " " * indent)
+    after = seeds.with_seeds(runs + end, ["3"])
+    assert fast_yaml.load(after)["runs"].keys() == {"a-1", "a-2", "a-3", "b-1", "b-2", "b-3"}
+    assert seeds_of(after) == {"a": [1, 2, 3], "b": [1, 2, 3]}
+    assert runs_of(after, "b")["b-3"]["init_from"] == "a-3"
+    assert "# A comment." in after
+
+
 def test_changes_and_seeds_go_together(project, seqline) -> None:
     words = ["--set", "settings.lstm.model.hidden=64", "--seeds", "lstm=2", "--seeds", "gru=3"]
     assert seqline(project, "use", "d2l", *words).status == 0
@@ -144,6 +167,17 @@ def test_changes_and_seeds_go_together(project, seqline) -> None:
     assert fast_yaml.load(text)["settings"]["lstm"]["model"]["hidden"] == 64
     assert (seeds_of(text)["lstm"], seeds_of(text)["gru"]) == ([1, 2], [1, 2, 3])
     assert "  lstm-2: {<<: *lstm, seed: 2}\n" in text
+
+
+@pytest.mark.parametrize("line", ["runs: []\n", "runs: {lstm-1: {seed: 1}}\n", "runs: {a: null}\n"])
+def test_seeds_of_a_preset_with_a_mistake_are_refused_by_the_mistake(
+    line: str, project, seqline
+) -> None:
+    text = DEFAULT[: DEFAULT.index("\nruns:\n") + 1] + line
+    (project / "presets/mine.yaml").write_text(text, encoding="utf-8")
+    said = seqline(project, "use", "mine", "--seeds", "4")
+    assert (said.status, said.err.count("\n")) == (2, 1)
+    assert said.err.startswith("seqline: runs")
 
 
 EXAMPLE = "For example --seeds 5, or --seeds lstm=5 for one setting."
