@@ -24,7 +24,7 @@ from pipeline.core.seeding import derive
 from pipeline.decoding import Hypothesis
 from pipeline.decoding.rules.ensemble import Ensemble
 from pipeline.text.encode import Codec, describe
-from pipeline.training import checkpoint, devices, loop
+from pipeline.training import checkpoint, devices, fitted
 
 BATCH = 64  # texts of a search, at most: fewer if texts are long or the beam is wide
 LARGEST_N_BEST = 100  # hypotheses per text; more if the run's beam is wider
@@ -156,7 +156,8 @@ def load_trained_model(
     vocabulary other than the model's."""
     task = config.named_module("pipeline.tasks", run.task, f"{where}.task")
     check_sizes(model, vocab, task.SOURCE_TARGET)
-    devices.prepare(config.load(loop.Config, run.training, f"{where}.training").threads)
+    loop_config = fitted.training_config(run, where)
+    devices.prepare(fitted.THREADS if loop_config is None else loop_config.threads)
     return checkpoint.load_model(model, device)
 
 

@@ -28,7 +28,17 @@ from pipeline.core.errors import UserError, exit_with, refuse
 from pipeline.core.seeding import derive
 from pipeline.nn import positional
 from pipeline.text.encode import check_ids, describe
-from pipeline.training import checkpoint, devices, init_from, launcher, loop, optim, parallel
+from pipeline.training import (
+    checkpoint,
+    devices,
+    families,
+    fitted,
+    init_from,
+    launcher,
+    loop,
+    optim,
+    parallel,
+)
 
 _SHARED_CODE = (
     "pipeline/nn",
@@ -86,7 +96,7 @@ def vocabulary_digest(vocab: Path, side: str) -> str:
 def train(
     arguments: argparse.Namespace,
     run: params.Run,
-    loop_config: loop.Config,
+    loop_config: loop.Config | None,
     device: torch.device,
     group: parallel.Group,
     work: Path,
@@ -95,12 +105,14 @@ def train(
 ) -> None:
     """Build the model, train it, and write the outputs.
 
+    `loop_config`: None for a family that is fitted without gradients.
+
     `work` holds the state to resume from; `key` is the digest of the training. Of several processes
     only the first one writes.
     """
     where = f"runs.{arguments.run}"
     setting = f"settings.{run.setting}"
-    devices.prepare(loop_config.threads)
+    devices.prepare(fitted.THREADS if loop_config is None else loop_config.threads)
 
     # Data
     task_module = config.named_module("pipeline.tasks", run.task, f"{where}.task")
@@ -111,35 +123,42 @@ def train(
     vocab = describe(arguments.vocab)
     for path, table in zip(paths, splits, strict=True):
         check_ids(table, vocab.sizes, path)
-    objective = config.load(task_module.Config, run.objective, f"{setting}.objective")
-    task = task_module.Task(*splits, objective, derive(run.seed, "data"), device)
+    objective = None
+    if loop_config is not None:
+        objective = config.load(task_module.Config, run.objective, f"{setting}.objective")
 
     # Model
     source, target = task_module.SOURCE_TARGET
     sizes = Sizes(vocab.sizes[source], vocab.sizes[target], vocab.share or source == target)
-    torch.manual_seed(derive(run.seed, "init"))
-    model = checkpoint.build(run.family, run.model, sizes, f"{setting}.model")
     vocabularies = (
         vocabulary_digest(arguments.vocab, source),
         vocabulary_digest(arguments.vocab, target),
     )
-    init_from.init_weights(model, run, arguments.init_from, vocabularies, where)
+    component = init_from.load_component(run, arguments.init_from, vocabularies, where)
+    torch.manual_seed(derive(run.seed, "init"))
+    model = checkpoint.build(run.family, run.model, sizes, f"{setting}.model", component)
+    if component is None:
+        init_from.init_weights(model, run, arguments.init_from, vocabularies, where)
     loaded = dict(zip(paths, splits, strict=True))
     refuse_long_rows(model, task_module, objective, arguments.encoded, loaded, run.search or {})
     model.to(device)
 
     # Training
-    trainer = loop.Loop(
-        model,
-        task,
-        optim.load(run.optim, f"{setting}.optim"),
-        loop_config,
-        seed=derive(run.seed, "dropout"),
-        work=work,
-        log=log,
-        group=group,
-    )
-    progress = run_loop(trainer, arguments.run)
+    if loop_config is None:
+        train_table, valid_table = splits
+        progress = fitted.fit(model, train_table, valid_table, derive(run.seed, "data"), log)
+    else:
+        trainer = loop.Loop(
+            model,
+            task_module.Task(*splits, objective, derive(run.seed, "data"), device),
+            optim.load(run.optim, f"{setting}.optim"),
+            loop_config,
+            seed=derive(run.seed, "dropout"),
+            work=work,
+            log=log,
+            group=group,
+        )
+        progress = run_loop(trainer, arguments.run)
     if not group.is_first:
         return
 
@@ -147,11 +166,13 @@ def train(
         "run": trained_block(run),
         "sizes": dataclasses.asdict(sizes),
         "vocabularies": vocabularies,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "parameters": checkpoint.parameter_count(model),
         "steps": progress.step,
         "best_step": progress.best_step,
         "digest": key,
     }
+    if component is not None:
+        metadata["component"] = checkpoint.component_blocks(arguments.init_from)
     with atomic.atomic_dir(arguments.out) as folder:
         checkpoint.write_model(folder, model, metadata)
         columns = list(zip(*progress.history, strict=True)) or [(), (), (), ()]
@@ -247,13 +268,13 @@ def main() -> None:
 
     # Check what is cheap before other processes start; `train` checks the rest.
     run = params.run(arguments.params, name)
-    loop_config = config.load(loop.Config, run.training, f"settings.{run.setting}.training")
-    config.named_module("pipeline.models", run.family, f"runs.{name}.family")
-    config.named_module("pipeline.tasks", run.task, f"runs.{name}.task")
+    loop_config = fitted.training_config(run, f"runs.{name}")
+    families.refuse_other_task(run, f"runs.{name}")
     compute = params.compute(arguments.params)
 
     # The launcher starts this command again, in each of its processes.
-    count = parallel.process_count(compute.processes, loop_config.accumulate)
+    accumulate = 1 if loop_config is None else loop_config.accumulate
+    count = parallel.process_count(compute.processes, accumulate)
     if count > 1 and not launcher.is_launched():
         sys.exit(launcher.launch(count, "stages.train", arguments.work))
 
@@ -270,13 +291,15 @@ def main() -> None:
 def train_in_group(
     arguments: argparse.Namespace,
     run: params.Run,
-    loop_config: loop.Config,
+    loop_config: loop.Config | None,
     compute: params.Compute,
 ) -> None:
     """Train as one of a group of processes; the group may have only this one."""
-    group, device_name = parallel.join(compute.device, loop_config.accumulate)
+    accumulate = 1 if loop_config is None else loop_config.accumulate
+    group, device_name = parallel.join(compute.device, accumulate)
     device = devices.choose(device_name, "compute.device")
-    if loop_config.precision == "bfloat16" and (reason := devices.bfloat16_warning(device)):
+    precision = "float32" if loop_config is None else loop_config.precision
+    if precision == "bfloat16" and (reason := devices.bfloat16_warning(device)):
         print(
             f"seqline: settings.{run.setting}.training.precision: bfloat16 is several times slower "
             f"than float32 here: {reason}.",
@@ -325,7 +348,7 @@ def train_in_group(
 def train_first(
     arguments: argparse.Namespace,
     run: params.Run,
-    loop_config: loop.Config,
+    loop_config: loop.Config | None,
     device: torch.device,
     group: parallel.Group,
     work: Path,

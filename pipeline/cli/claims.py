@@ -12,11 +12,11 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(root: Path, arguments: argparse.Namespace) -> None:
     """Print the stale figures; UserError with the wrong ones."""
-    from pipeline import claims
+    from pipeline.cli import ledger
     from pipeline.core.errors import UserError
 
-    ledger = claims.load(root)
-    findings = list(claims.findings(root, ledger))
+    claims = ledger.load(root)
+    findings = list(ledger.findings(root, claims))
     for finding in findings:
         if finding.is_stale:
             print(f"stale: {finding.claim.file}: {finding.claim.text}: {finding.problem}")
@@ -24,6 +24,6 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
     wrong = [finding.problem for finding in findings if not finding.is_stale]
     if wrong:
         raise UserError(f"claims.yaml: {len(wrong)} claims are wrong. " + "; ".join(wrong) + ".")
-    count = sum(len(claims.figures(claim)) for claim in ledger)
+    count = sum(len(ledger.figures(claim)) for claim in claims)
     stale = sum(finding.is_stale for finding in findings)
-    print(f"{len(ledger)} claims with {count} figures: {stale} stale, all others hold")
+    print(f"{len(claims)} claims with {count} figures: {stale} stale, all others hold")

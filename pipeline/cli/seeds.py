@@ -18,9 +18,10 @@ _EXAMPLE = "For example --seeds 5, or --seeds lstm=5 for one setting."
 def with_seeds(text: str, wanted: Sequence[str]) -> str:
     """The params file `text`, which is in order, with other numbers of seeds.
 
-    `wanted`: each `N` for every setting, or `SETTING=N` for one. Seeds are then 1 to N. Settings
-    that are cross-validated, with runs on several corpora, keep their runs unless they are named.
-    UserError for a number below 1 and for an unknown setting."""
+    `wanted`: each `N` for every setting, or `SETTING=N` for one. Seeds are then 1 to N. With `N`,
+    settings keep their runs if these are on several corpora (cross-validation), or are fitted
+    without gradients: most such models are the same for every seed. UserError for a number below 1,
+    and for a setting that is unknown or cross-validated."""
     for option in wanted:
         setting, equals, number = option.rpartition("=")
         if not number.isascii() or not number.isdecimal() or int(number) < 1:
@@ -34,7 +35,7 @@ def with_seeds(text: str, wanted: Sequence[str]) -> str:
             got = f"{setting}, whose runs are on several corpora"
             raise refuse(_OPTION, got, "a setting with one corpus", "Add its runs by hand.")
 
-        names = [setting] if equals else list(settings)
+        names = [setting] if equals else _trained_settings(content, settings)
         text = _with_seeds(text, content, settings, names, int(number))
     return text
 
@@ -45,6 +46,15 @@ def _runs_by_setting(content: Any) -> dict[str, dict[str, Any]]:
     for name, run in content["runs"].items():
         grouped.setdefault(run["setting"], {})[name] = run
     return grouped
+
+
+def _trained_settings(content: Any, settings: Mapping[str, Any]) -> list[str]:
+    """The settings that are trained by gradients, on one corpus."""
+    return [
+        name
+        for name, runs in settings.items()
+        if content["settings"][name]["optim"] is not None and not _is_cross_validated(runs)
+    ]
 
 
 def _is_cross_validated(runs: Mapping[str, Mapping[str, Any]]) -> bool:
@@ -60,11 +70,8 @@ def _with_seeds(
     rows = {name: range(row, _end(lines, row, indent)) for name, (row, indent) in place.items()}
 
     for setting in names:
-        runs = settings[setting]
-        if _is_cross_validated(runs):
-            continue
-
         # The first run stays in any case: the others take its keys.
+        runs = settings[setting]
         base, *others = runs
         surplus = [name for name in others if runs[name]["seed"] > count]
         present = {run["seed"] for run in runs.values()}

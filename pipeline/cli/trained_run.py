@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pipeline.cli.input_text import Line
+from pipeline.cli.run_names import run_of
 from pipeline.core import config, params
 from pipeline.core.errors import UserError, refuse
 from pipeline.dag import paths
@@ -18,7 +19,7 @@ _NAMED = 10  # line numbers that a message names
 def open_ensemble(root: Path, names: list[str]) -> Session:
     """The runs as one ensemble, searched as the first is; UserError if their vocabularies are not
     the same."""
-    names = [run_of(root, name) for name in names]
+    names = [run_of(root, name, "--run") for name in names]
     [first, *others] = [open_run(root, name) for name in names]
 
     # An ensemble combines the distributions at each step: an id must mean the same in all models.
@@ -44,27 +45,10 @@ def open_run(root: Path, name: str) -> Session:
     return Session.open(model, vocab, search, params.compute(root / "params.yaml").device)
 
 
-def run_of(root: Path, name: str) -> str:
-    """The run called `name`, or the first run of the setting called `name`; UserError if there is
-    neither."""
-    runs: dict[str, dict[str, Any]] = config.section(root / "params.yaml", "runs")
-    if name in runs:
-        return name
-    setting_of = {
-        run: str(block.get("setting")) for run, block in runs.items() if isinstance(block, dict)
-    }
-    of_setting = [run for run, setting in setting_of.items() if setting == name]
-    if not of_setting:
-        settings = dict.fromkeys(setting_of.values())
-        todo = config.nearest(name, [*settings, *runs])
-        raise refuse("--run", name, "a setting or a run, one of " + ", ".join(settings), todo)
-    return of_setting[0]
-
-
 def run_folders(root: Path, name: str) -> tuple[Path, Path, dict[str, Any] | None]:
     """The folders of the run's model and vocabulary, and its `search:`; errors as `open_run`."""
     runs = config.section(root / "params.yaml", "runs")
-    name = run_of(root, name)
+    name = run_of(root, name, "--run")
     model, vocab = (
         paths.option_path(root, "predict", name, runs[name], option)
         for option in ("model", "vocab")

@@ -12,7 +12,7 @@ from pipeline.download import source as download
 from pipeline.flow import sections
 from pipeline.scoring import tokenizers
 from pipeline.text import tokens, vocab
-from pipeline.training import devices, init_from, loop, optim
+from pipeline.training import devices, families, fitted, init_from, loop, optim
 
 SHARED = "shared"  # mappings that other sections merge; no stage reads it
 SECTIONS = ("compute", "evaluation", "corpora", SHARED, "settings", "runs")
@@ -132,10 +132,12 @@ def _run(path: Path, name: str, kinds: dict[str, str]) -> params.Run:
     # Each block is loaded by the module that will read it.
     model = config.named_module("pipeline.models", block.family, f"{where}.family")
     task = config.named_module("pipeline.tasks", block.task, f"{where}.task")
+    families.refuse_other_task(block, where)
     sizes = config.load(model.Config, block.model, f"{setting}.model")
-    config.load(task.Config, block.objective, f"{setting}.objective")
-    optim.load(block.optim, f"{setting}.optim")
-    config.load(loop.Config, block.training, f"{setting}.training")
+    if not fitted.check_blocks(block, setting):
+        config.load(task.Config, block.objective, f"{setting}.objective")
+        optim.load(block.optim, f"{setting}.optim")
+        config.load(loop.Config, block.training, f"{setting}.training")
 
     # Blocks that are valid alone may not fit together.
     _search(block, task, model, f"{setting}.search")
@@ -158,6 +160,7 @@ def _run(path: Path, name: str, kinds: dict[str, str]) -> params.Run:
 def _init_from(path: Path, name: str, block: params.Run) -> None:
     """A run begins from scratch, or from one of a family and sizes that fit, which reads the same
     ids."""
+    init_from.refuse_scratch(block, f"runs.{name}")
     if block.init_from == params.SCRATCH:
         return
     where = f"runs.{name}.init_from"
@@ -182,7 +185,8 @@ def _init_from(path: Path, name: str, block: params.Run) -> None:
         compatible = [
             run for run in runs if run != name and params.run(path, run).family in families
         ]
-        expected = " or ".join([params.SCRATCH, *compatible])
+        scratch = [] if init_from.component_families(block.family) else [params.SCRATCH]
+        expected = " or ".join([*scratch, *compatible]) or "a run that params.yaml lacks"
         raise refuse(
             where,
             f"{block.init_from}, which is {initial_run.family}",

@@ -154,12 +154,13 @@ class Corpus:
 class Setting:
     """One block under `settings:`: all that determines a model besides its data and its seed.
 
-    `search.method` is a file name in `decoding/`. `search` is null for tasks without a search."""
+    `search.method` is a file name in `decoding/`. `search` is null for tasks without a search;
+    `objective`, `optim` and `training` are null for families that are fitted without gradients."""
 
     model: dict[str, Any]
-    objective: dict[str, Any]
-    optim: dict[str, Any]
-    training: dict[str, Any]
+    objective: dict[str, Any] | None
+    optim: dict[str, Any] | None
+    training: dict[str, Any] | None
     search: dict[str, Any] | None
 
 
@@ -178,9 +179,9 @@ class Run:
     seed: int
     init_from: str
     model: dict[str, Any]
-    objective: dict[str, Any]
-    optim: dict[str, Any]
-    training: dict[str, Any]
+    objective: dict[str, Any] | None
+    optim: dict[str, Any] | None
+    training: dict[str, Any] | None
     search: dict[str, Any] | None
 
     def __post_init__(self) -> None:

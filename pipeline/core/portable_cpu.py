@@ -15,8 +15,10 @@ VARIABLES = {
 }
 
 
-def set_variables() -> None:
-    """Set the variables that are not set, unless `SEQLINE_CPU` is `native`."""
-    if os.environ.get("SEQLINE_CPU") != "native":
-        for name, value in VARIABLES.items():
-            os.environ.setdefault(name, value)
+def set_variables() -> dict[str, str]:
+    """Set the variables that are not set, unless `SEQLINE_CPU` is `native`; return these."""
+    if os.environ.get("SEQLINE_CPU") == "native":
+        return {}
+    added = {name: value for name, value in VARIABLES.items() if name not in os.environ}
+    os.environ.update(added)
+    return added

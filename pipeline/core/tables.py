@@ -97,7 +97,8 @@ LIKELIHOOD = pa.schema({"row": pa.int64(), "nats": pa.float64(), "count": pa.int
 # Pairs of sentences: `row` is the first one's. `nats` is the -log P of `count` masked words,
 # `correct` of which were predicted. `pair_nats` is the -log P of the true answer to "does the
 # second sentence follow?"; `pair_correct` says whether the prediction was right.
-# Pairs of sentences by their first row; `length` is the number of words of both.
+# Pairs of sentences by their first row; `length` is the number of words of both. `masks` is a
+# digest of the pair as it was read: its ids, which of them were masked and by what.
 MASKED = pa.schema(
     {
         "row": pa.int64(),
@@ -107,6 +108,7 @@ MASKED = pa.schema(
         "correct": pa.int32(),
         "pair_nats": pa.float64(),
         "pair_correct": pa.bool_(),
+        "masks": pa.int64(),
     }
 )
 # n-best lists: rank 0 is the prediction; the search ranks by `score`; `log_prob` is the natural
@@ -151,8 +153,9 @@ VECTORS = pa.schema(
 )
 
 # After evaluate: each row's share of every score, so that any set of rows can be scored, or
-# resampled, by summing. `block` is the unit that is resampled; `floor` the nats of the grammar that
-# wrote the row, null for natural text. `nats` are those of the whole text: of the model's tokens,
+# resampled, by summing. Rows of one `block` depend on each other and are resampled as a unit
+# (`pipeline.scoring.blocks`); `floor` is the nats of the grammar that wrote the row, null for
+# natural text. `nats` are those of the whole text: of the model's tokens,
 # and of spelling out the `unknown` ones among them.
 _TOKEN_COSTS = {
     "row": pa.int64(),
@@ -187,13 +190,14 @@ SCORES_PAIR = pa.schema(
 SCORES_LABELLED = pa.schema(
     {
         "row": pa.int64(),
+        "block": pa.int64(),
         "length": pa.int32(),
         "label": pa.string(),
         "predicted": pa.string(),
         "nats": pa.float64(),
     }
 )
-# MASKED with the first sentence's paragraph as its block, its number of tokens, and how many of
+# MASKED with the first sentence's block, its number of tokens, and how many of
 # those are unknown. `nats` and `correct` count predicted ids: `<unk>` is right for every unknown
 # word.
 SCORES_MASKED = (

@@ -10,6 +10,8 @@ no harm. The bytes of `dvc.lock` stay those that DVC would have written.
 - `cachemgr.get_odb`. DVC never syncs the objects of its cache: after a power cut they are empty,
   and trusted. Here they are on the disk before they become read-only.
 - `Lock.lock`. DVC tries a lock twice a second. Here fifty times.
+- `serialize.parse_yaml`. DVC parses params.yaml and dvc.lock again and again. Here a text is parsed
+  once (yaml_cache.py).
 - `stage.run._run`, in the fork server only (`run_commands_by`). DVC starts a shell for a stage's
   command. Here the stages of this project are forks of a process that has imported torch.
 
@@ -26,6 +28,7 @@ from typing import Any
 
 from pipeline.core.atomic import sync_file, sync_folder, sync_tree, write_file
 from pipeline.dag.lockfile import splice_stages
+from pipeline.dag.yaml_cache import YamlCache
 
 RunCommand = Callable[[str, Mapping[str, str], str], int | None]
 """Run a command with this environment in this folder; return its exit status, or None."""
@@ -34,17 +37,23 @@ _POLL_SECONDS = 0.02
 _LOCK_SECONDS = 60.0  # DVC's own limit is 3 s
 
 
-def apply() -> None:
-    """Replace the functions in this process; they cannot be put back."""
+def apply() -> YamlCache:
+    """Replace the functions in this process; they cannot be put back. Return the cache of what is
+    parsed."""
     import dvc.cachemgr
     import dvc.lock
     from dvc.dvcfile import Lockfile
+    from dvc.utils import serialize, strictyaml
     from dvc.utils.serialize import _common, _yaml
 
+    cache = YamlCache(_yaml.parse_yaml)
+    for module in (_yaml, serialize, strictyaml):  # each has imported the name
+        module.parse_yaml = cache.parse
     _common._dump_data = _yaml._dump_data = _dump_data  # the second module imported the name
     Lockfile.dump_stages = _dump_stages_with(Lockfile.dump_stages)
     dvc.cachemgr.get_odb = _get_odb_with(dvc.cachemgr.get_odb)
     dvc.lock.Lock.lock = _lock
+    return cache
 
 
 def run_commands_by(run: RunCommand) -> None:

@@ -57,7 +57,7 @@ class _Server:
 
     def serve(self, targets: list[str]) -> None:
         """Answer with the plan, then serve requests until the input ends."""
-        dvc_patches.apply()
+        self._yaml = dvc_patches.apply()
         report = graph.report(self._root, targets)
         self._answer(report)
         if "refused" in report:
@@ -108,6 +108,7 @@ class _Server:
                 self._answer({"ordered": False})
             return
 
+        self._yaml.read_ahead(self._root / "dvc.lock")
         pid = os.fork()
         if not pid:
             self._run_dvc(request)

@@ -54,6 +54,11 @@ def join_stages(stages: Mapping[str, str]) -> str:
     return _HEAD + "".join(stages.values())
 
 
+def has_anchor(lines: str) -> bool:
+    """Return whether the lines may have an anchor or an alias of DVC's, such as `&id001`."""
+    return _ANCHOR.search(lines) is not None
+
+
 def splice_stages(text: str, contents: Mapping[str, Any]) -> str | None:
     """Return the lock file with these stages replaced, or added at its end.
 
@@ -68,7 +73,7 @@ def splice_stages(text: str, contents: Mapping[str, Any]) -> str | None:
     for name, content in contents.items():
         dumped = split_stages(dumps_yaml({"schema": "2.0", "stages": {name: content}}))
         # DVC quotes some names, and numbers anchors through the whole file.
-        if dumped is None or list(dumped) != [name] or _ANCHOR.search(dumped[name]):
+        if dumped is None or list(dumped) != [name] or has_anchor(dumped[name]):
             return None
         stages[name] = dumped[name]
     return join_stages(stages)

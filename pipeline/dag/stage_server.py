@@ -91,8 +91,7 @@ def main() -> None:
 
 def _import_libraries() -> None:
     """Import what the stages import, so far as it can be imported. A stage reports an error."""
-    import stages
-
+    stages = importlib.import_module("stages")
     for name in _modules("stages"):
         with contextlib.suppress(Exception):
             importlib.import_module(name)

@@ -26,7 +26,8 @@ from pipeline.core.atomic import atomic_file
 from pipeline.dag import cache, paths, process_groups, run_settings
 from pipeline.dag.run_settings import FILE
 from pipeline.flow import devices, pending_publish
-from pipeline.promotion import select
+from pipeline.flow.challenge_ledger import RegistryLedger
+from pipeline.promotion import select, trained_runs
 from pipeline.promotion import settings as rules
 from pipeline.promotion.stage_commands import Commands
 from pipeline.tracking import lineage, registry
@@ -70,14 +71,16 @@ def evaluate(root: Path, name: str, runs: list[str]) -> Verdict:
             "`seqline promote` brings it back"
         )
         return Verdict(name=name, event="decided", line=line, version=version)
-    key = _key(root, champion, version)
+    settings = rules.load(root / FILE)
+    baseline = trained_runs.baseline(root, settings, version.task, version.corpus)
+    key = _key(root, champion, version, baseline)
     if (earlier := registry.recorded_decision(root, version, key)) is not None:
         line = f"{earlier} (decided before)"
         return Verdict(name=name, event="decided", line=line, version=version)
 
     if champion is not None:
         registry.set_challenger(root, version)
-    decision = _decide(root, name, champion, version)
+    decision = _decide(root, settings, champion, version, baseline)
     _attach(root, version, champion, decision)
     if decision.promote:
         # First: a flow that is killed after the promotion leaves its publishing to the next one.
@@ -112,10 +115,14 @@ def _best_run(root: Path, runs: list[str]) -> str:
 
 
 def _decide(
-    root: Path, name: str, champion: Version | None, version: Version
+    root: Path,
+    settings: rules.Settings,
+    champion: Version | None,
+    version: Version,
+    baseline: promotion.Contender | None,
 ) -> promotion.Decision:
     """Predict with both versions on both test sets, as far as they differ, and compare."""
-    folder = root / state_dir.CHALLENGES / name
+    folder = root / state_dir.CHALLENGES / version.name
     challenger = promotion.Contender(
         label=_label(version),
         params=root / "params.yaml",
@@ -127,7 +134,9 @@ def _decide(
     # By its hash, the champion's test set is the present one unless the corpus has changed.
     test_sets = {"the present test set": root / version.places["tokens"]}
     defender = None
+    ledger = None
     if champion is not None:
+        ledger = RegistryLedger(root, version.name, settings, _pair(settings, champion, version))
         restored = folder / "champion"
         defender = _restore(root, restored, champion)
         if champion.md5("tokens") != version.md5("tokens"):
@@ -139,9 +148,11 @@ def _decide(
         defender,
         challenger,
         test_sets,
-        rules.load(root / FILE),
+        settings,
         folder / "answers",
         RecordedCommands(root),
+        ledger,
+        baseline,
     )
 
 
@@ -226,12 +237,24 @@ def _attach(
         registry.log_artifacts(root, version, Path(scratch))
 
 
-def _key(root: Path, champion: Version | None, version: Version) -> str:
+def _pair(settings: rules.Settings, champion: Version, version: Version) -> str:
+    """Identify the two versions and all settings that their p-value depends on."""
+    parts = [champion.digest, version.digest, settings.test, settings.resamples, settings.seed]
+    return json.dumps(parts)
+
+
+def _key(
+    root: Path,
+    champion: Version | None,
+    version: Version,
+    baseline: promotion.Contender | None = None,
+) -> str:
     """Hash all that the decision on these two versions depends on."""
     parts = [
         champion.digest if champion else None,
         version.digest,
         asdict(rules.load(root / FILE)),
         config.section(root / "params.yaml", "evaluation"),
+        baseline.identity() if baseline else None,
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

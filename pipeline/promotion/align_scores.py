@@ -104,10 +104,10 @@ def _select_rows(
     for column in _TEST_SET_COLUMNS:
         if column in champion.column_names and not champion[column].equals(challenger[column]):
             raise Incomparable(f"their scores are of different rows ({column} differs)")
-    if promotion(task).same_count and not champion["count"].equals(challenger["count"]):
-        raise Incomparable(
-            "different words were masked for each of them, as objective.max_length differs"
-        )
+    if selection := promotion(task).selection:
+        column, reason = selection
+        if not champion[column].equals(challenger[column]):
+            raise Incomparable(reason)
 
     allowed = pa.array(fair[champion["row"].to_numpy()])
     if not pc.any(allowed).as_py():

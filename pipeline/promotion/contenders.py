@@ -24,6 +24,7 @@ from pipeline.scoring.tasks import bleu_tokenizer
 from pipeline.text.encode import describe
 from pipeline.text.tokens import Text
 
+BASELINE = "baseline"  # folder in a folder of outputs, for the comparison with the baseline
 MAX_PARALLEL = 2  # contenders whose stages run at a time
 # packages that predictions and scores do not depend on
 _IRRELEVANT_PACKAGES = {"cli", "flow", "report", "tracking"}
@@ -255,9 +256,9 @@ def _key(contender: Contender, tokens: Path, scoring: ScoringSettings) -> str:
 
 
 def _prune(work: Path, keys: set[str]) -> None:
-    """Remove everything but the lock and the folders named by `keys`."""
+    """Remove everything but the lock, the baseline's folder and those named by `keys`."""
     for path in work.iterdir():
-        if path.name in keys | {"lock"}:
+        if path.name in keys | {"lock", BASELINE}:
             continue
         if path.is_dir():
             shutil.rmtree(path)

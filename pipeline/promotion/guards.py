@@ -108,10 +108,11 @@ def _check_guard(scores: GuardInput, name: str, margin: float) -> GuardResult:
 def _bleu_long(scores: GuardInput) -> Values:
     # BLEU is 0 for all systems if no long reference has 4 tokens: chrF replaces it then.
     scoring, _ = scores.scoring.select_scoring(scores.long.champion)
-    return _corpus_scores(scores.long, scoring)
+    return corpus_scores(scores.long, scoring)
 
 
-def _corpus_scores(pair: ScorePair, scoring: Scoring) -> Values:
+def corpus_scores(pair: ScorePair, scoring: Scoring) -> Values:
+    """Scores of champion and challenger over all rows of the pair."""
     return [_corpus_score(scoring.score, scoring.units(table)) for table in pair]
 
 
@@ -179,7 +180,7 @@ def _fall_share(champion: float, challenger: float) -> float:
 
 
 _METRICS: dict[str, tuple[Callable[[GuardInput], Values], Callable[[float, float], float]]] = {
-    "score": (lambda scores: _corpus_scores(scores.test, scores.scoring), _rise),
+    "score": (lambda scores: corpus_scores(scores.test, scores.scoring), _rise),
     "chrf": (_chrf, _fall),
     "perplexity": (lambda scores: _perplexity(scores.test), _rise_share),
     "bleu_long": (_bleu_long, _fall),

@@ -1,8 +1,15 @@
 """One-sided paired significance tests of a score of column sums.
 
 The p-value is the probability of a difference at least as large as the observed one if the
-challenger is no better. Both tests take the units of the same N rows (or blocks of rows) of two
-systems, as `pipeline/scoring/tasks` defines them. Shapes: N units, K sums, R resamples."""
+challenger is no better. Both tests take the N resampling units of two systems, as
+`pipeline/scoring/tasks` defines them: sums over blocks of dependent rows
+(`pipeline.scoring.blocks`). If rows were the units, about one equal challenger in ten would be
+promoted on fra_eng (`python -m benchmarks.calibration rows`).
+
+The champion and the challenger are two models, each with one seed. The tests say nothing about
+other trainings with the same settings: that is for `pipeline.scoring.seeds`.
+
+Shapes: N units, K sums, R resamples."""
 
 import numpy as np
 
@@ -64,8 +71,8 @@ def _randomised_differences(
     """differences_R by approximate randomisation: the outputs of a unit are swapped by coin toss.
 
     Noreen 1989; Riezler & Maxwell 2005, "On Some Pitfalls in Automatic Evaluation and Significance
-    Testing for MT". If the systems are equal, the observed difference is one more such toss, so
-    that the p-value is valid at any N and for any score."""
+    Testing for MT". If the systems are equal and the units independent, the observed difference is
+    one more such toss, so that the p-value is valid for any number of units and any score."""
     # Swapping equal units changes nothing: leave them out.
     differs_N = (champion_NK != challenger_NK).any(1)
     gap_NK = (challenger_NK - champion_NK)[differs_N]

@@ -27,6 +27,11 @@ _TOKENS = tuple(tables.TOKENS.values())
 # what else the evaluate stage reads next to the tokens, by the name that it reads; the benchmarks
 # of test sets of older versions of the project are in `judges`
 _EXTRA_INPUTS = {"limits.json": "limits.json", "benchmarks": "benchmarks", "judges": "benchmarks"}
+_BENCHMARKS = (
+    tables.BENCHMARK_CLASSES,
+    tables.BENCHMARK_SIMILARITY,
+    tables.BENCHMARK_ANALOGIES,
+)
 
 Mask = NDArray[np.bool_]
 
@@ -144,6 +149,21 @@ def test_set_files(tokens: Path) -> list[Path]:
         *(tokens / f"{split}.parquet" for split in list_splits(tokens)),
         *(file for file in extra if file.is_file()),
     ]
+
+
+def test_set_rows(tokens: Path, has_splits: bool) -> Digests:
+    """A 64-bit digest of each row of the test split or, without splits, of the first benchmark."""
+    if has_splits:
+        return _row_digests(tokens / f"{TEST}.parquet")
+
+    benchmarks = [file for file in test_set_files(tokens) if file.parent.name in _EXTRA_INPUTS]
+    if not benchmarks:
+        return np.zeros(0, np.uint64)
+    first = min(benchmarks, key=lambda file: int(file.stem.partition("_")[0]))
+    table = tables.read(first, tables.schema(first, *_BENCHMARKS))
+    texts = [table[field.name] for field in table.schema if field.type == pa.string()]
+    joined = pc.binary_join_element_wise(*texts, "\t", null_handling="replace")
+    return digests(joined.combine_chunks())
 
 
 def _row_digests(path: Path) -> Digests:

@@ -63,7 +63,7 @@ def largest_changes(
         read_predictions(folder, TEST) for folder in (champion, challenger)
     )
 
-    champion_score_N, challenger_score_N = (scoring.score(scoring.units(table)) for table in scores)
+    champion_score_N, challenger_score_N = (scoring.score(scoring.sums(table)) for table in scores)
     gain_N = challenger_score_N - champion_score_N
     row_N = scores.champion["row"].to_numpy()
     # A stable sort: equal gains stay in order of rows.

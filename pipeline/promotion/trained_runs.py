@@ -6,7 +6,7 @@ from pipeline.core import config, state_dir
 from pipeline.core.errors import refuse
 from pipeline.dag import paths
 from pipeline.promotion import Contender, Decision, challenge
-from pipeline.promotion.settings import load
+from pipeline.promotion.settings import Settings, load
 
 
 def compare(root: Path, champion: str, challenger: str) -> Decision:
@@ -28,14 +28,36 @@ def compare(root: Path, champion: str, challenger: str) -> Decision:
             "the corpus's test set",
             "Run `dvc repro`, or `dvc pull`.",
         )
+    settings = load(root / "flow.yaml")
     return challenge(
         root,
         first,
         second,
         {"the test set": tokens},
-        load(root / "flow.yaml"),
+        settings,
         root / state_dir.COMPARISONS,
+        baseline=baseline(root, settings, challenger_run.task, challenger_run.corpus),
     )
+
+
+def baseline(root: Path, settings: Settings, task: str, corpus: str) -> Contender | None:
+    """The run that a champion of the task on the corpus must beat; None if the settings have none.
+
+    UserError if it is unknown, of another task or corpus, or not trained yet."""
+    model = f"{task}-{corpus}"
+    name = settings.beats_baseline.get(model)
+    if name is None:
+        return None
+
+    where = f"gate.beats_baseline.{model}"
+    block = _block(root, name, where)
+    if (block["task"], block["corpus"]) != (task, corpus):
+        raise refuse(
+            where,
+            f"{name}, a run of {block['task']} on {block['corpus']}",
+            f"a run of {task} on {corpus}",
+        )
+    return contender(root, name)
 
 
 def contender(root: Path, name: str) -> Contender:
@@ -52,8 +74,8 @@ def contender(root: Path, name: str) -> Contender:
     return Contender(label=name, params=root / "params.yaml", run=name, model=model, vocab=vocab)
 
 
-def _block(root: Path, name: str) -> dict[str, object]:
+def _block(root: Path, name: str, where: str = "RUN") -> dict[str, object]:
     runs: dict[str, dict[str, object]] = config.section(root / "params.yaml", "runs")
     if name not in runs:
-        raise refuse("RUN", name, "one of " + ", ".join(runs))
+        raise refuse(where, name, "one of " + ", ".join(runs))
     return runs[name]

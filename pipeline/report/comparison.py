@@ -1,7 +1,6 @@
 """The comparison as a document: for each task and corpus the ranking, the paired tests, the
 settings, outputs and figures."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
@@ -10,17 +9,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.core import params, tables
+from pipeline.core import tables
 from pipeline.core.params import Evaluation
-from pipeline.report.document import Block, Figure, Heading, Paragraph, Table, Verbatim
-from pipeline.report.results import SPLIT, Group, SettingResults
+from pipeline.report import hyperparameters, setting_tests
+from pipeline.report.document import NONE, Block, Figure, Heading, Paragraph, Table, Verbatim
+from pipeline.report.results import LEVEL, SPLIT, Group, Result, SettingResults
 from pipeline.scoring import mt_metrics
 from pipeline.scoring.d2l_bleu import d2l_bleu
 from pipeline.scoring.tasks import Column
 
-LEVEL = 0.05  # of significance
-_BLOCKS = params.SETTING_KEYS
-_NONE = "–"  # in a cell without a value
 _ATTENTION = (
     "Attention weights of the samples: input words across, output words downwards; darker is "
     "larger. The large map of a model with several heads is the mean over the heads of the last "
@@ -54,7 +51,7 @@ def document(
             Paragraph(_findings(group)),
             *_baseline(group),
             _ranking(group, evaluation),
-            *_detectable(group),
+            *setting_tests.detectable_difference(group),
         ]
         blocks += [Paragraph(f"Note: {note}.") for note in group.notes]
         blocks.append(Paragraph(group.task.meaning))
@@ -62,10 +59,10 @@ def document(
             *_runs(group),
             *_further_scores(group),
             *_label_scores(group),
-            *_tests(group),
-            *_model_tests(group),
+            *setting_tests.setting_tests(group),
+            *setting_tests.model_tests(group),
         ]
-        blocks += [Heading(3, f"Settings ({group.corpus})"), *_settings(group)]
+        blocks += [Heading(3, f"Settings ({group.corpus})"), *hyperparameters.table(group)]
         blocks += _samples(group, predictions)
         blocks += _figures(group, figures.get(group.key, []))
         blocks += _signatures(group)
@@ -80,7 +77,8 @@ def _how_to_read(evaluation: Evaluation) -> str:
         "another mean is expected in it if the setting were trained with other seeds and scored on "
         "other sentences. "
         "**better than** lists the settings that a setting beats significantly, over seeds and "
-        f"sentences: Welch's test at p < {LEVEL}, corrected for the number of pairs (Holm 1979). "
+        f"sentences: a t-test at p < {LEVEL}, corrected for the number of pairs (Holm 1979), whose "
+        "error rate was measured by simulation. "
         "A setting with one seed supports no such claim. "
         "Models that are fitted without random numbers need no further seed."
     )
@@ -155,7 +153,7 @@ def _ranking(group: Group, evaluation: Evaluation) -> Table:
             f"{setting.first.metric('parameters'):,}",
             _seeds(setting),
             _mean(setting, f"{SPLIT}.{task.main}.score", "{:.2f}"),
-            f"{setting.score.low:.{decimals}f} to {setting.score.high:.{decimals}f}",
+            _interval(setting, decimals),
         ]
         cells += [
             _mean(setting, f"{split}.{task.main}.score", "{:.2f}") for split in further_splits
@@ -181,17 +179,12 @@ def _ranking(group: Group, evaluation: Evaluation) -> Table:
     return Table(header, tuple(rows), numbers, first=tied if len(rows) > 1 else 0)
 
 
-def _detectable(group: Group) -> list[Block]:
-    """The table's minimum detectable difference."""
-    if not group.pairs:
-        return []
-    form = "{:.2f}" if group.task.higher_is_better else "{:.4f}"
-    values = sorted(pair.detectable for pair in group.pairs)
-    least, most = form.format(values[0]), form.format(values[-1])
-    span = least if least == most else f"{least} to {most}, depending on the pair"
-    return [
-        Paragraph(f"Minimum detectable difference (power 80 %): {span} in {group.task.difference}.")
-    ]
+def _interval(setting: SettingResults, decimals: int) -> str:
+    """The interval over seeds and sentences; a setting with one seed has none."""
+    low, high = setting.score.low, setting.score.high
+    if low is None or high is None:
+        return NONE
+    return f"{low:.{decimals}f} to {high:.{decimals}f}"
 
 
 def _seeds(setting: SettingResults) -> str:
@@ -208,7 +201,7 @@ def _beaten(group: Group, rank: int) -> str:
     names = group.beaten_by(setting.name, LEVEL)
     if len(names) > 1 and len(names) == len(group.settings) - rank:
         return "all below"
-    return ", ".join(f"`{name}`" for name in names) or _NONE
+    return ", ".join(f"`{name}`" for name in names) or NONE
 
 
 def _runs(group: Group) -> list[Block]:
@@ -271,116 +264,6 @@ def _present(group: Group, columns: Sequence[Column]) -> list[Column]:
     ]
 
 
-def _tests(group: Group) -> list[Block]:
-    """The test of every pair of settings, and how large a difference it can find."""
-    if not group.pairs:
-        return []
-    form, plain = ("{:+.2f}", "{:.2f}") if group.task.higher_is_better else ("{:+.4f}", "{:.4f}")
-    rows = [
-        (
-            f"`{pair.first}` – `{pair.second}`",
-            form.format(pair.difference),
-            f"{form.format(pair.low)} to {form.format(pair.high)}",
-            _p(pair.p),
-            _p(pair.corrected),
-            "yes" if pair.corrected < LEVEL else "no",
-            plain.format(pair.detectable),
-            _NONE if pair.more_seeds is None else str(pair.more_seeds),
-        )
-        for pair in group.pairs
-    ]
-    header = (
-        "pair of settings",
-        f"difference in {group.task.difference}",
-        "interval",
-        "p",
-        "p, corrected",
-        "significant",
-        "detectable",
-        "more seeds",
-    )
-    numbers = (False, True, True, True, True, False, True, True)
-    return [
-        Heading(3, f"Tests of settings ({group.corpus})"),
-        Table(header, tuple(rows), numbers),
-        Paragraph(
-            "`detectable` is the smallest true difference that the test finds with a power of "
-            "80 %. `more seeds` is how many more seeds of each setting would decide an open pair, "
-            "if the observed difference were the true one."
-        ),
-    ]
-
-
-def _model_tests(group: Group) -> list[Block]:
-    """The test of every pair of models, where some setting has one seed."""
-    if not group.model_pairs:
-        return []
-    form = "{:+.2f}" if group.task.higher_is_better else "{:+.4f}"
-    rows = [
-        (
-            f"`{pair.first}` – `{pair.second}`",
-            form.format(pair.difference),
-            f"{form.format(pair.low)} to {form.format(pair.high)}",
-            _p(pair.p),
-            _p(pair.corrected),
-            "yes" if pair.corrected < LEVEL else "no",
-        )
-        for pair in group.model_pairs
-    ]
-    header = (
-        "pair of models",
-        f"difference in {group.task.difference}",
-        "interval",
-        "p",
-        "p, corrected",
-        "significant",
-    )
-    return [
-        Heading(3, f"Tests of models ({group.corpus})"),
-        Table(header, tuple(rows), (False, True, True, True, True, False)),
-        Paragraph(
-            "These are paired bootstrap tests over test sentences. They compare two trained "
-            "models: which of the two translates, predicts or classifies this text better. With "
-            "another seed the outcome may be the opposite, so they say nothing about families or "
-            "settings."
-        ),
-    ]
-
-
-def _settings(group: Group) -> list[Block]:
-    """A table of the hyperparameters in which the settings differ, and a line of those that all
-    share."""
-    # The model, the training and the search of each setting, under dotted keys.
-    flat = {
-        setting.name: _flat({name: getattr(setting.first.run, name) or {} for name in _BLOCKS})
-        for setting in group.settings
-    }
-    first, *others = flat.values()
-    shared = {
-        key: value
-        for key, value in first.items()
-        if all(key in settings and settings[key] == value for settings in others)
-    }
-
-    rows = []
-    for setting in group.settings:
-        differing = {key: value for key, value in flat[setting.name].items() if key not in shared}
-        seeds = ", ".join(str(result.run.seed) for result in setting.results)
-        rows.append(
-            (
-                f"`{setting.name}`",
-                setting.first.run.family,
-                seeds,
-                Verbatim(_listed(differing) or _NONE),
-            )
-        )
-    header = ("setting", "family", "seeds", "hyperparameters that differ")
-    table = Table(header, tuple(rows), (False, False, False, False))
-    if not others or not shared:
-        return [table]
-    return [table, Paragraph(f"Hyperparameters that all settings share: `{_listed(shared)}`.")]
-
-
 def _samples(group: Group, predictions: Path) -> list[Block]:
     """Output of each setting's first run for each sample sentence, with the book's BLEU if it has a
     reference."""
@@ -398,8 +281,8 @@ def _samples(group: Group, predictions: Path) -> list[Block]:
                 # The prompt is written once, in the row of the best run.
                 prompt = ("", "")
                 if position == 0:
-                    prompt = (Verbatim(sample["prompt"]), Verbatim(reference or _NONE))
-                score = _NONE
+                    prompt = (Verbatim(sample["prompt"]), Verbatim(reference or NONE))
+                score = NONE
                 if group.task.d2l_bleu and reference is not None:
                     # Both texts are normalized by the corpus's block `text`.
                     [pair] = mt_metrics.normalized_pairs(
@@ -412,12 +295,12 @@ def _samples(group: Group, predictions: Path) -> list[Block]:
 
     heading = Heading(3, f"Sample sentences ({group.corpus})")
     header = ("prompt", "reference", "run", "output", "book's BLEU")
-    if any(row[-1] != _NONE for row in rows):
+    if any(row[-1] != NONE for row in rows):
         table = Table(header, tuple(rows), (False, False, False, False, True))
         return [heading, table, Paragraph(_BOOK_BLEU)]
 
     # Leave out empty columns.
-    filled = (0, 1, 2, 3) if any(row[1] not in ("", _NONE) for row in rows) else (0, 2, 3)
+    filled = (0, 1, 2, 3) if any(row[1] not in ("", NONE) for row in rows) else (0, 2, 3)
     table = Table(
         tuple(header[i] for i in filled),
         tuple(tuple(row[i] for i in filled) for row in rows),
@@ -455,14 +338,32 @@ def _signatures(group: Group) -> list[Block]:
 def _estimate(estimate: Any) -> str:
     """A score with its interval."""
     if not isinstance(estimate, dict):
-        return _NONE
+        return NONE
     return f"{estimate['score']:.2f} [{estimate['low']:.2f}, {estimate['high']:.2f}]"
 
 
 def _mean(setting: SettingResults, key: str, form: str) -> str:
-    """The mean of a metric over the setting's seeds, ± its standard deviation."""
+    """The mean of a metric over the setting's seeds, ± its standard deviation; for one seed, the
+    interval over test sentences if there is one."""
     values = setting.values(key)
-    return _mean_of(values, form) if values else _NONE
+    if len(values) == 1:
+        return _number(setting.first, key, form)
+    return _mean_of(values, form) if values else NONE
+
+
+def _number(result: Result, key: str, form: str) -> str:
+    """The metric `key`, with its interval if the metrics have one: `x.low` and `x.high` for
+    `x.score`, else `<key>_low` and `<key>_high`."""
+    name = key.removesuffix(".score")
+    separator = "_" if name == key else "."
+    value = result.metric(key)
+    low, high = (result.metric(f"{name}{separator}{bound}") for bound in ("low", "high"))
+    if value is None:
+        return NONE
+    text = form.format(value)
+    if low is None or high is None:
+        return text
+    return f"{text} [{form.format(low)}, {form.format(high)}]"
 
 
 def _mean_of(values: Sequence[float], form: str) -> str:
@@ -471,31 +372,3 @@ def _mean_of(values: Sequence[float], form: str) -> str:
         return text
     # The deviation has the decimals of the mean, and neither its sign nor its unit.
     return f"{text} ± {form.replace('+', '').format(stdev(values))}"
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _flat(block: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings under dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in block.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def _listed(flat: Mapping[str, Any]) -> str:
-    """Settings by block, in a line: `model: layers 2, hidden 64; optim: name adam`."""
-    grouped: dict[str, list[str]] = {}
-    for key, value in flat.items():
-        block, _, name = key.partition(".")
-        grouped.setdefault(block, []).append(f"{name} {_yaml(value)}")
-    return "; ".join(f"{block}: {', '.join(items)}" for block, items in grouped.items())
-
-
-def _yaml(value: Any) -> str:
-    return json.dumps(value) if value is None or isinstance(value, bool | list) else str(value)

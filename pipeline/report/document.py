@@ -8,6 +8,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+NONE = "–"  # in a cell without a value
+
 
 class Verbatim(str):
     """Text from the data, whose markup is escaped. Other text may use `code` and **bold**."""

@@ -3,9 +3,10 @@
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.scoring.significance import Array, Bootstrap, Score
+from pipeline.scoring.significance import Array, Bootstrap, Score, sum_by_block
 
 _BUCKETS = 8  # at most
 _ROWS = 20  # of a bucket, at least
@@ -30,14 +31,18 @@ def buckets(length_N: NDArray[np.int64]) -> list[NDArray[np.int64]]:
 
 
 def curve(
-    length_N: NDArray[np.int64], units_NK: Array, score: Score, name: str, bootstrap: Bootstrap
+    table: pa.Table, sums_NK: Array, score: Score, name: str, bootstrap: Bootstrap
 ) -> list[dict[str, Any]]:
     """The score of every bucket, as `name`, with its interval; `length` is the mean length, the
-    position in plots."""
+    position in plots.
+
+    `sums_NK` are those of each row of `table`, which has the columns `length` and `block`."""
+    length_N = table["length"].to_numpy().astype(np.int64)
+    block_N = table["block"].to_numpy()
     points = []
     for rows in buckets(length_N):
         lengths = length_N[rows]
-        estimate = bootstrap.estimate(units_NK[rows], score)
+        estimate = bootstrap.estimate(sum_by_block(sums_NK[rows], block_N[rows]), score)
         points.append(
             {
                 "from": int(lengths.min()),

@@ -32,12 +32,14 @@ class TextMetric:
     score: Callable[[Array], Array]
     sums: Callable[[str, str], list[int]]
 
-    def signature(self, bootstrap: Bootstrap) -> str:
+    def signature(self, bootstrap: Bootstrap | None) -> str:
         """sacreBLEU's signature, with the seed and the number of resamples that reproduce the
-        interval with sacreBLEU."""
+        interval with sacreBLEU.
+
+        None if sacreBLEU, which resamples single rows, cannot reproduce it."""
         self.metric.num_refs = 1
-        self.metric.n_bootstrap = bootstrap.samples
-        self.metric.seed = bootstrap.seed
+        self.metric.n_bootstrap = bootstrap.samples if bootstrap else None
+        self.metric.seed = bootstrap.seed if bootstrap else None
         return str(self.metric.get_signature())
 
 

@@ -1,7 +1,9 @@
 """The bootstrap over sums: intervals, paired tests and the correction for many pairs.
 
 Every score is a function of column sums, so a resample of the test set is a weighted sum of its
-rows. Shapes: N resampling units (rows or blocks of rows), K sums, R resamples."""
+units. Units must be independent: they are sums over blocks of dependent rows
+(`pipeline.scoring.blocks`). The paired test compares two trainings and makes no claim about other
+seeds, which `pipeline.scoring.seeds` does. Shapes: N resampling units, K sums, R resamples."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace

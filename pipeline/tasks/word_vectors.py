@@ -34,6 +34,7 @@ SCHEMA = tables.ENCODED_TEXT
 KIND = "text"  # of the corpora that it reads
 SOURCE_TARGET = ("text", "text")  # vocabularies of the input and of the output
 USES_SEARCH = False  # whether decoding is a search
+MODELS = (WordVectors,)  # protocols of the models that it trains
 # Noise words are drawn in proportion to count**POWER (Mikolov et al. 2013b, section 2.2).
 POWER = 0.75
 

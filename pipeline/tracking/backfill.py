@@ -13,7 +13,8 @@ from typing import Any
 from pipeline.core import config, tables
 from pipeline.core.errors import redact, refuse
 from pipeline.dag.paths import RunPaths
-from pipeline.tracking import artifacts, describe, mlflow_store, run_lock
+from pipeline.tracking import artifacts, describe, mlflow_store, parent_runs, run_lock
+from pipeline.tracking.parent_runs import Setting
 from pipeline.tracking.run_outputs import Outputs, read_outputs
 
 _STATE = "seqline.synced"
@@ -22,7 +23,8 @@ _SYNC_SECONDS = 60.0
 
 
 def sync(root: Path) -> str:
-    """Record every trained run of `params.yaml`; return a line for each change, and a total.
+    """Record every trained run of `params.yaml`, and the parent runs of the settings; return a line
+    for each change, and a total.
 
     UserError if the store cannot be reached or a model folder is not one of the train stage's.
     """
@@ -41,12 +43,34 @@ def sync(root: Path) -> str:
             change = backfill_run(client, root, outputs)
             if change:
                 lines.append(f"{outputs.name}: {change}")
+        settings = [
+            f"setting {setting.name}: {change}"
+            for setting, members in _by_setting(trained)
+            if (change := backfill_setting(client, root, setting, members))
+        ]
 
     total = (
         f"of {len(names)} runs, {len(trained)} are trained and {len(trained) - len(lines)} "
         "were up to date already"
     )
-    return "\n".join([*lines, f"MLflow at {redact(describe.uri(root))}: {total}."])
+    return "\n".join([*lines, *settings, f"MLflow at {redact(describe.uri(root))}: {total}."])
+
+
+def _by_setting(trained: list[Outputs]) -> list[tuple[Setting, list[Outputs]]]:
+    """Group the runs by the settings that they were trained with."""
+    groups: dict[str, tuple[Setting, list[Outputs]]] = {}
+    for outputs in trained:
+        setting = parent_runs.setting_of(outputs.name, outputs.block)
+        if setting is not None:
+            groups.setdefault(setting.digest, (setting, []))[1].append(outputs)
+    return list(groups.values())
+
+
+def backfill_setting(client: Any, root: Path, setting: Setting, members: list[Outputs]) -> str:
+    """Record the parent run of a setting whose runs are recorded; return the change, "" for
+    none."""
+    with locked_run(root, setting.key):
+        return parent_runs.backfill(client, setting, members)
 
 
 def backfill_run(client: Any, root: Path, outputs: Outputs) -> str:

@@ -160,10 +160,11 @@ def corpus_settings(stages: Mapping[str, Any], corpus: str) -> dict[str, str]:
 
 
 def labels(run: str, block: Mapping[str, Any]) -> dict[str, str]:
-    """Tags for filters on MLflow's pages."""
+    """Tags for filters and groups on MLflow's pages."""
+    keys = ("setting", "seed", "family", "task", "corpus")
     return {
         "dvc.stage": f"train@{run}",
-        **{key: str(block[key]) for key in ("family", "task", "corpus") if key in block},
+        **{key: str(block[key]) for key in keys if key in block},
     }
 
 

@@ -163,7 +163,7 @@ def find_run(client: MlflowClient, task: str, key: tuple[str, str]) -> Any:
     Several active runs exist if two machines recorded it, or a deleted experiment came back. The
     one that a version refers to stays, else the oldest; the others are deleted in MLflow, where
     `mlflow gc` finds them."""
-    experiment = _experiment(client, task)
+    experiment = find_experiment(client, task)
     if experiment is None:
         return None
     condition = f"tags.`{RUN}` = '{key[0]}' and tags.`{DIGEST}` = '{key[1]}'"
@@ -214,13 +214,18 @@ def restore_run(client: MlflowClient, run_id: str) -> Any:
     return run
 
 
-def _delete_duplicate(client: MlflowClient, run: Any) -> None:
+def delete_run(client: MlflowClient, run: Any) -> None:
+    """Delete the MLflow run; it stays in MLflow's list of deleted runs."""
     try:
         client.delete_run(run.info.run_id)
     except MlflowException:
         # Another process may have deleted it at the same time.
         if client.get_run(run.info.run_id).info.lifecycle_stage != "deleted":
             raise
+
+
+def _delete_duplicate(client: MlflowClient, run: Any) -> None:
+    delete_run(client, run)
     name = run.data.tags[RUN]
     print(
         f"seqline: {name}: one training had two MLflow runs: {run.info.run_id} is deleted (in "
@@ -233,7 +238,7 @@ def create_run(
     client: MlflowClient, root: Path, task: str, key: tuple[str, str], tags: Mapping[str, str]
 ) -> Any:
     """Create an MLflow run for `key`; the caller holds the lock of `run_lock.sole`."""
-    experiment = _experiment(client, task) or _create_experiment(client, root, task)
+    experiment = find_experiment(client, task) or _create_experiment(client, root, task)
     return client.create_run(
         experiment.experiment_id, run_name=key[0], tags={**tags, RUN: key[0], DIGEST: key[1]}
     )
@@ -244,7 +249,7 @@ def _experiment_name(task: str) -> str:
     return f"{os.environ.get('MLFLOW_EXPERIMENT_NAME') or 'seqline'}/{task}"
 
 
-def _experiment(client: MlflowClient, task: str) -> Any:
+def find_experiment(client: MlflowClient, task: str) -> Any:
     """Return the task's experiment; None if there is none.
 
     One that was deleted is restored; one that was renamed is found by its tag."""
@@ -284,7 +289,7 @@ def _create_experiment(client: MlflowClient, root: Path, task: str) -> Any:
     # Another process may create it at the same time; other errors show in the search below.
     with suppress(MlflowException):
         client.create_experiment(name, artifact_location=location, tags=tags)
-    experiment = _experiment(client, task)
+    experiment = find_experiment(client, task)
     if experiment is None:
         raise MlflowException(f"the experiment {name} could not be created")
     return experiment

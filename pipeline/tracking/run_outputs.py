@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.core import tables
+from pipeline.core import config, tables
 from pipeline.core.digest import add_file
 from pipeline.core.errors import read_json, refuse
 from pipeline.dag.paths import RunPaths
@@ -26,7 +26,8 @@ _VERSION = "1"  # of the recorded content: a new one backfills every run once
 class Outputs:
     """Outputs of a trained run.
 
-    `files`: artifacts by name. `scores`: final scores by MLflow's name. `inputs`: md5s by path."""
+    `files`: artifacts by name. `scores`: final scores by MLflow's name; `ranking` is the name of
+    the one that ranks runs, "" if unknown. `inputs`: md5s by path."""
 
     name: str
     digest: str
@@ -35,6 +36,7 @@ class Outputs:
     history: Path
     files: dict[str, Path]
     scores: dict[str, float]
+    ranking: str
     params: dict[str, str]
     tags: dict[str, str]
     inputs: dict[str, str]
@@ -68,7 +70,8 @@ def read_outputs(
     is_evaluated = any(read_hashes.get(path) == md5 for path, md5 in model_hashes.items())
     metrics_path = paths.option("evaluate", name, "metrics")
     has_metrics = is_evaluated and metrics_path.exists()
-    metrics = dict(describe.flatten(metrics_file.read(metrics_path) if has_metrics else {}))
+    content = metrics_file.read(metrics_path) if has_metrics else {}
+    metrics = dict(describe.flatten(content))
     numbers = {
         describe.mlflow_name(*keys): float(value)
         for keys, value in metrics.items()
@@ -101,6 +104,7 @@ def read_outputs(
         history=history,
         files=dict(_files(paths, name, names)) if is_evaluated else {},
         scores=scores,
+        ranking=_ranking(stages, name, block, content),
         params={
             **describe.settings(block),
             **describe.corpus_settings(stages, str(block.get("corpus"))),
@@ -127,6 +131,19 @@ def _facts(path: Path, name: str) -> dict[str, Any]:
     if not _DIGEST.fullmatch(facts["digest"]):
         raise refuse(str(path), f"the digest {facts['digest']!r}", "a hash", todo)
     return facts
+
+
+def _ranking(
+    stages: Mapping[str, Any], name: str, block: Mapping[str, Any], metrics: Mapping[str, Any]
+) -> str:
+    """Return MLflow's name of the score that ranks the run; "" for a task without scores."""
+    if block.get("task") not in config.module_names("pipeline.scoring.tasks"):
+        return ""
+    corpus = describe.locked_params(stages, f"evaluate@{name}").get(f"corpora.{block['corpus']}")
+    text = (corpus or {}).get("text") or {}
+    task = config.named_module("pipeline.scoring.tasks", block["task"], f"runs.{name}.task")
+    main = metrics.get("ranked_by") or task.scoring(bool(text.get("lowercase"))).main
+    return describe.mlflow_name("test", *str(main).split("."), "score")
 
 
 def _files(paths: RunPaths, name: str, names: list[str]) -> Iterator[tuple[str, Path]]:

@@ -41,6 +41,7 @@ from pipeline.flow import (
 from pipeline.flow.journal import Record
 from pipeline.flow.notify import Notify
 from pipeline.flow.publish import Publish
+from pipeline.promotion import settings as rules
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 GONE = 2**22 + 1  # above any process's number
@@ -635,13 +636,14 @@ def test_the_gate_s_stages_are_on_record_in_a_contest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[object] = []
-    monkeypatch.setattr("pipeline.promotion.challenge", lambda *words: given.append(words[-1]))
+    monkeypatch.setattr("pipeline.promotion.challenge", lambda *words: given.append(words[6]))
     version = SimpleNamespace(
-        run="x", version=1, places=dict.fromkeys(("model", "vocab", "tokens"), "y")
+        name="name", run="x", version=1, places=dict.fromkeys(("model", "vocab", "tokens"), "y")
     )
     for name in ("flow.yaml", "params.yaml"):
         shutil.copy(small.ROOT / name, tmp_path)
-    challenge._decide(tmp_path, "name", None, version)  # type: ignore[arg-type]
+    settings = rules.load(tmp_path / "flow.yaml")
+    challenge._decide(tmp_path, settings, None, version, None)  # type: ignore[arg-type]
     [launch] = given
     assert isinstance(launch, challenge.RecordedCommands)
     assert (

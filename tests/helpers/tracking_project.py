@@ -211,10 +211,21 @@ def task_of(root: Path, name: str) -> str:
     return str(yaml.safe_load((root / "params.yaml").read_text())["runs"][name]["task"])
 
 
-def all_runs(client: MlflowClient) -> list[Any]:
+def recorded_runs(client: MlflowClient) -> list[Any]:
+    """Every MLflow run: trained runs and the parent runs of their settings."""
     return list(
         client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
     )
+
+
+def all_runs(client: MlflowClient) -> list[Any]:
+    """Every trained run."""
+    return [run for run in recorded_runs(client) if mlflow_store.RUN in run.data.tags]
+
+
+def parents(client: MlflowClient) -> list[Any]:
+    """The parent runs of settings."""
+    return [run for run in recorded_runs(client) if mlflow_store.RUN not in run.data.tags]
 
 
 def followers(root: Path) -> list[int]:

@@ -16,6 +16,7 @@ from torch import nn
 from pipeline.contracts import BOS, EOS, PAD, Attentive, Prompt, Sizes
 from pipeline.core import tables
 from pipeline.core.errors import UserError
+from pipeline.nn import stream_likelihood
 from pipeline.nn.attention_scores import masked_softmax
 from pipeline.nn.positional import sinusoidal_TH
 from pipeline.tasks import language_model, translation
@@ -282,7 +283,7 @@ def test_the_window_of_scoring_changes_no_likelihood(
         batch_size=1, steps=2, sampling="random", max_train_tokens=None
     )
     whole, count = language_model.likelihood(model, table, objective, CPU)
-    monkeypatch.setattr(language_model, "SCORING_STEPS", 3)
+    monkeypatch.setattr(stream_likelihood, "STEPS", 3)
     pieces, _ = language_model.likelihood(model, table, objective, CPU)
     np.testing.assert_allclose(pieces, whole, rtol=1e-5)
     assert count.tolist() == [4, 1, 2, 21]

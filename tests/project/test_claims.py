@@ -1,12 +1,13 @@
 """The ledger of figures: every claim holds, and an altered one is caught."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 
-from pipeline import claims
+from pipeline.cli import ledger as claims
 from pipeline.core.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -16,6 +17,7 @@ ENTRY = {"accuracy": 94.0, "deviation": 0.5, "seeds": 3}
 def project(root: Path, text: str, ledger: list[dict[str, object]]) -> Path:
     (root / "reports").mkdir()
     (root / "reports/summary.json").write_text(json.dumps({"reviews": {"cnn": ENTRY}}))
+    shutil.copy(ROOT / "dvc.yaml", root)
     (root / "README.md").write_text(text)
     (root / "claims.yaml").write_text(yaml.safe_dump({"claims": ledger}))
     return root

@@ -39,6 +39,7 @@ SERVED = "pipeline.tracking.served"  # tracking, and yet a model at work: what M
 LOADER = "pipeline.tracking.loader"
 INSTALLED_AS = {
     "dvc_data": "dvc-data",
+    "sklearn": "scikit-learn",
     "yaml": "pyyaml",
     "dateutil": "python-dateutil",
     "ruamel": "ruamel.yaml",
@@ -160,7 +161,11 @@ def test_dropout_is_drawn_in_one_place_only() -> None:
     assert drawing == {"pipeline.nn.dropout"}
 
 
-@pytest.mark.parametrize("node", dag(), ids=lambda node: node.address)
+# All seeds of a setting have the same code.
+FIRST_SEEDS = [node for node in dag() if not re.search(r"-(?!1$)[0-9]+$", node.address)]
+
+
+@pytest.mark.parametrize("node", FIRST_SEEDS, ids=lambda node: node.address)
 def test_every_import_of_a_stage_is_among_its_deps(node) -> None:
     needed = {
         modules()[name].relative_to(ROOT)
@@ -195,6 +200,7 @@ def test_modules_are_picked_by_name_in_one_place_only() -> None:
     assert {name for name in importing if not is_view(name)} <= {
         "pipeline.core.config",
         "pipeline.cli.health_checks",
+        "pipeline.dag.stage_server",  # runs any stage
         "pipeline.flow.devices",
     }
 
@@ -271,7 +277,11 @@ def test_every_public_function_and_class_has_a_docstring(module: str) -> None:
     ] == []
 
 
-@pytest.mark.parametrize("module", modules())
+# A fork must never return to its parent's loop, and what a stage raises is printed by the fork.
+RUNS_ANY_CODE = "pipeline.dag.stage_server"
+
+
+@pytest.mark.parametrize("module", [name for name in modules() if name != RUNS_ANY_CODE])
 def test_no_except_is_broad_unless_it_raises_again(module: str) -> None:
     """The same, or another that names it as its cause."""
     handlers = [node for node in ast.walk(tree(module)) if isinstance(node, ast.ExceptHandler)]

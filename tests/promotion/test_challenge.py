@@ -23,7 +23,8 @@ from safetensors.numpy import load_file, save_file
 
 from pipeline.core import tables
 from pipeline.core.errors import UserError
-from pipeline.promotion import Contender, Decision, challenge, retokenize
+from pipeline.promotion import Contender, Decision, challenge, retokenize, trained_runs
+from pipeline.promotion.alpha_spending import Allocation, TestSet
 from pipeline.promotion.settings import Settings, load
 from pipeline.promotion.stage_commands import Commands, run_stage
 from pipeline.text.encode import describe
@@ -151,7 +152,7 @@ def here(launched: list[str]) -> Callable[[Sequence[str], Path], int]:
 
 @pytest.fixture
 def settings() -> Settings:
-    return replace(load(ROOT / "flow.yaml"), resamples=499)
+    return replace(load(ROOT / "flow.yaml"), resamples=499, challenges=1)
 
 
 @pytest.fixture
@@ -431,7 +432,8 @@ def test_models_of_unlike_vocabularies_are_compared_by_the_whole_text(
         spelt = sum(len(word) + 1 for word in unknown) * np.log(len(letters) + 1)
         own = project.root / "data/predictions" / contender.run / "likelihood_test.parquet"
         bits = (sum(tables.read(own, tables.LIKELIHOOD)["nats"].to_pylist()) + spelt) / np.log(2)
-        assert shown.score == pytest.approx(bits / sum(texts["characters"].to_pylist()), rel=1e-6)
+        characters = sum(texts["characters"].to_pylist()) + len(texts)  # with the ends of the rows
+        assert shown.score == pytest.approx(bits / characters, rel=1e-6)
         assert scored["bits_per_character"] == pytest.approx(shown.score, abs=1e-6), (
             "as in its own scores"
         )
@@ -497,6 +499,177 @@ def test_masked_models_are_compared_on_the_same_masks(
     assert refused.reasons == (
         "a model for language_model cannot be compared with one for masked_language_model",
     )
+
+
+def test_runs_of_another_maximum_length_are_masked_otherwise_and_not_compared(
+    project: Project, against, tmp_path: Path, edited
+) -> None:
+    own = project.contender("bert")
+    shutil.copy(project.params, tmp_path)
+    edited(tmp_path, "settings.bert.objective.max_length", 10)
+    shorter = replace(own, params=tmp_path / "params.yaml", label="shorter")
+    shutil.copytree(own.model, tmp_path / "model")
+    decision = against(
+        own,
+        spoilt(shorter, tmp_path / "spoilt", 0.01, "shorter"),
+        only(project.corpus("toy_story")),
+    )
+    assert decision.compared == ()
+    assert decision.reasons == (
+        "the two cannot be compared: different words were masked for each of them, because "
+        "objective.max_length or the vocabulary differs",
+    )
+
+
+# The level that is left, and the baseline
+
+
+@dataclass
+class FixedLedger:
+    """A ledger that allows the test sets of these digests; None allows all of them."""
+
+    digests: tuple[str, ...] | None
+    reserved: int = 0
+
+    def quote(self, test_sets: Sequence[TestSet]) -> Allocation:
+        chosen = self.digests
+        if chosen is None:
+            chosen = tuple(one.digest for one in test_sets)
+        return Allocation(
+            level=0.05, budget=0.05, challenges=1, number=1, repeated=False, test_sets=chosen
+        )
+
+    def reserve(self, test_sets: Sequence[TestSet]) -> Allocation:
+        self.reserved += 1
+        return self.quote(test_sets)
+
+
+def test_a_spent_level_ends_the_challenge_before_any_prediction(
+    project: Project, against, launched, tmp_path: Path
+) -> None:
+    own, ledger = project.contender("birnn"), FixedLedger(())
+    decision = against(
+        spoilt(own, tmp_path / "spoilt", 2.0),
+        own,
+        only(project.corpus("toy_reviews")),
+        ledger=ledger,
+    )
+    assert (decision.promote, decision.compared, launched, ledger.reserved) == (False, (), [], 0)
+    assert decision.verdict.startswith(
+        "birnn is not promoted: the level 0.05 of its test set is spent, by 0 challenges"
+    )
+
+
+def test_a_spent_test_set_only_guards(project: Project, against, tmp_path: Path) -> None:
+    """The champion's own test set is spent, and the present one is new."""
+    own, tokens = project.contender("birnn"), project.corpus("toy_reviews")
+    half = shutil.copytree(tokens, tmp_path / "half")
+    rows = tables.read(tokens / "test.parquet", tables.TOKENS_LABELLED)
+    columns = rows.slice(60, 60).set_column(0, rows.schema.field("row"), pa.array(range(60)))
+    tables.write(half / "test.parquet", columns)
+    present = retokenize.md5(retokenize.test_set_files(half))
+    decision = against(
+        spoilt(own, tmp_path / "spoilt", 2.0),
+        own,
+        {"the champion's test set": tokens, "the present test set": half},
+        ledger=FixedLedger((present,)),
+    )
+    spent, new = decision.compared
+    assert (spent.p, spent.corrected) == (None, None)
+    assert spent.guards
+    assert "the level of this test set is spent" in spent.notes[0]
+    assert new.p == new.corrected
+    assert decision.deciding == new
+    assert "p is corrected for 1 test set (Holm)" in decision.markdown()
+
+
+def test_a_challenge_that_cannot_be_compared_spends_nothing(project: Project, against) -> None:
+    ledger = FixedLedger(None)
+    against(
+        project.contender("gru"),
+        project.contender("lower"),
+        only(project.corpus("toy_story")),
+        ledger=ledger,
+    )
+    assert ledger.reserved == 0
+
+
+def test_each_challenge_is_tested_at_its_share(
+    project: Project, against, settings: Settings, tmp_path: Path
+) -> None:
+    own, tokens = project.contender("gru"), only(project.corpus("toy_story"))
+    worse = spoilt(own, tmp_path / "spoilt", 0.5)
+    strict = replace(settings, challenges=100, resamples=4100)
+    decision = against(worse, own, tokens, settings=strict)
+    assert decision.promote
+    assert decision.level == pytest.approx(0.0005)
+    assert decision.reasons[-1] == (
+        "tested at level 0.0005 = 0.05 / 100, as each of 100 challenges of a test set"
+    )
+
+
+def test_a_champion_must_beat_the_baseline_too(
+    project: Project, against, tmp_path: Path, launched
+) -> None:
+    own, tokens = project.contender("gru"), only(project.corpus("toy_story"))
+    worse = spoilt(own, tmp_path / "spoilt", 0.5)
+    worst = spoilt(own, tmp_path / "worst", 1.0, "worst")
+
+    for champion in (None, worse):
+        beaten = against(champion, own, tokens, baseline=worst)
+        assert beaten.promote
+        assert beaten.baseline is not None
+        assert beaten.baseline.challenger < beaten.baseline.baseline
+        assert beaten.reasons[0].startswith("better than the baseline worst on the same rows: ")
+        assert "## Baseline" in beaten.markdown()
+
+    # A challenger that scores as the baseline does not beat it.
+    equal = replace(own, label="baseline", run="gru", vocab=own.vocab)
+    refused = against(None, own, tokens, baseline=equal)
+    assert not refused.promote
+    assert refused.reasons[0] == (
+        "the baseline baseline (gate.beats_baseline) is not beaten: it is the challenger itself"
+    )
+    lost = against(worse, own, tokens, baseline=own)
+    assert not lost.promote
+    lost = against(None, worst, tokens, baseline=own)
+    assert not lost.promote
+    assert lost.reasons[0].startswith("not better than the baseline gru on the same rows: ")
+    assert lost.reasons[0].endswith("(in bits per character)")
+    assert json.loads(lost.json())["baseline"]["beaten"] is False
+
+
+def test_a_baseline_is_not_asked_if_the_challenger_loses_anyway(
+    project: Project, against, launched, tmp_path: Path
+) -> None:
+    own, tokens = project.contender("gru"), only(project.corpus("toy_story"))
+    decision = against(own, spoilt(own, tmp_path / "spoilt", 0.5), tokens, baseline=own)
+    assert decision.baseline is None
+    assert len(launched) == 6
+
+
+def test_a_baseline_that_is_none_is_refused_in_one_line(project: Project) -> None:
+    settings = replace(load(ROOT / "flow.yaml"), beats_baseline={"language_model-toy_story": "gru"})
+    assert trained_runs.baseline(project.root, settings, "classification", "toy_reviews") is None
+    project.contender("gru")
+    found = trained_runs.baseline(project.root, settings, "language_model", "toy_story")
+    assert found is not None
+    assert found.run == "gru"
+    for name, said in (
+        ("grv", "got grv; expected one of birnn, "),
+        (
+            "birnn",
+            "got birnn, a run of classification on toy_reviews; expected a run of "
+            "language_model on toy_story",
+        ),
+        ("chars", "got chars, a run of language_model on chars; expected a run of "),
+    ):
+        other = replace(settings, beats_baseline={"language_model-toy_story": name})
+        with pytest.raises(UserError) as refused:
+            trained_runs.baseline(project.root, other, "language_model", "toy_story")
+        line = str(refused.value)
+        assert line.startswith(f"gate.beats_baseline.language_model-toy_story: {said}")
+        assert "\n" not in line
 
 
 # What goes wrong

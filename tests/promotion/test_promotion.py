@@ -37,6 +37,7 @@ from pipeline.core.params import Evaluation
 from pipeline.flow import challenge
 from pipeline.promotion import align_scores, contenders, guards, retokenize, settings
 from pipeline.promotion.align_scores import AlignedScores
+from pipeline.promotion.alpha_spending import Uncounted
 from pipeline.promotion.compare import _ChallengerEvaluation
 from pipeline.promotion.contenders import Contender, ScoringSettings, StageOutputs
 from pipeline.promotion.decision import (
@@ -215,6 +216,7 @@ def compared(
         name="the test set",
         digest="0" * 32,
         rows=100,
+        units=100,
         left_out=0,
         champion=ScoreEstimate(score=50.0, low=49.0, high=51.0),
         challenger=ScoreEstimate(score=50.0 + difference, low=49.0, high=52.0),
@@ -236,7 +238,7 @@ def guard(worse: float | None, note: str = "") -> GuardResult:
 @pytest.mark.parametrize(
     ("sets", "promote", "said"),
     [
-        ([compared()], True, "better on the test set by 1 BLEU (p = 0.0020)"),
+        ([compared()], True, "better on the test set by 1 BLEU (p = 0.002)"),
         ([compared(corrected=0.05)], False, "not significantly better"),
         ([compared(difference=-1.0)], False, "not significantly better"),
         ([compared(guards=(guard(0.5),))], True, "every guard holds"),
@@ -264,6 +266,28 @@ def test_decision_reason_is_reported(sets: list[Comparison], promote: bool, said
     assert said in "; ".join(reasons)
 
 
+UNITS = {
+    "classification": "50.00 points of accuracy",
+    "fill_blank": "50.00 nats per word",
+    "language_model": "50.00 bits per character",
+    "masked_language_model": "50.00 nats per masked word",
+    "translation": "50.00 BLEU",
+    "word_vectors": "50.00 points of agreement",
+}
+
+
+@pytest.mark.parametrize("task", task_guards())
+def test_a_difference_has_a_unit_that_reads_as_a_sentence(task: str) -> None:
+    scoring = config.named_module("pipeline.scoring.tasks", task, "task").scoring(False)
+    _, reasons = decide([compared(difference=50.0)], LEVEL, scoring.difference)
+    assert reasons[0] == f"better on the test set by {UNITS[task]} (p = 0.002)"
+
+
+def test_one_point_is_singular() -> None:
+    _, reasons = decide([compared(difference=1.0)], LEVEL, "points of accuracy")
+    assert reasons[0].startswith("better on the test set by 1 point of accuracy (p")
+
+
 def decision(**changes: object) -> Decision:
     shown = SamplePair(
         about="sample",
@@ -282,7 +306,9 @@ def decision(**changes: object) -> Decision:
         measure="BLEU",
         test="approximate_randomisation",
         level=0.05,
+        allocation=None,
         resamples=199,
+        baseline=None,
         compared=(compared(corrected=0.5, guards=(guard(0.1),)), compared()),
         samples=(shown,),
     )
@@ -628,7 +654,7 @@ def test_contenders_that_saw_unlike_rows_are_never_compared(
             align_scores._select_rows(task, one, other, fair)
 
 
-def test_masks_and_pairs_must_be_the_same_too() -> None:
+def test_masks_must_be_the_same_even_if_there_are_as_many() -> None:
     table = pa.table(
         [
             pa.array([1, 2], f.type) if not pa.types.is_boolean(f.type) else pa.array([True, False])
@@ -636,8 +662,9 @@ def test_masks_and_pairs_must_be_the_same_too() -> None:
         ],
         schema=tables.SCORES_MASKED,
     )
-    index = table.schema.get_field_index("count")
-    other = table.set_column(index, table.schema.field(index), pa.array([1, 3], pa.int32()))
+    index = table.schema.get_field_index("masks")
+    other = table.set_column(index, table.schema.field(index), pa.array([1, 3], pa.int64()))
+    assert other["count"].equals(table["count"])
     with pytest.raises(Incomparable, match="different words were masked"):
         align_scores._select_rows("masked_language_model", table, other, np.ones(3, np.bool_))
 
@@ -669,7 +696,9 @@ def contest() -> _ChallengerEvaluation:
         substituted="",
         lowercase=False,
         evaluation=Evaluation(bootstrap=20, confidence=0.95, seed=1),
-        settings=dataclasses.replace(settings.load(ROOT / "flow.yaml"), resamples=199),
+        settings=dataclasses.replace(
+            settings.load(ROOT / "flow.yaml"), resamples=199, challenges=1
+        ),
     )
 
 
@@ -694,6 +723,40 @@ def test_one_test_set_of_short_references_has_chrf_decide_on_all(length: int) ->
     assert not contest().with_usable_score(matched[:1]).substituted
 
 
+def test_more_translations_of_the_same_sources_are_no_further_evidence(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    tables_by_name = {name: pairs(rng, wrong, 0) for name, wrong in (("a", 0.3), ("b", 0.25))}
+    compared = {}
+    for copies in (1, 3):
+        folder = tmp_path / str(copies)
+        synthetic_runs.references(
+            folder / "tokens", dict.fromkeys(("train", "test"), [["x"]] * 60 * copies)
+        )
+        outputs = []
+        for name, table in tables_by_name.items():
+            scores = pa.concat_tables([table] * copies)
+            numbered = scores.set_column(0, scores.schema.field(0), pa.array(range(60 * copies)))
+            (folder / name / "scores").mkdir(parents=True)
+            tables.write(folder / name / "scores/test.parquet", numbered)
+            (folder / name / "predictions").mkdir()
+            synthetic_runs.hypotheses(
+                folder / name / "predictions/hypotheses_test.parquet", ["x"] * 60 * copies
+            )
+            synthetic_runs.samples(folder / name / "predictions", [("a cat", None, name)])
+            (folder / name / "metrics.json").write_text("{}")
+            outputs.append(StageOutputs(folder / name))
+        vocab = retokenize.read_tokenization(contender(folder / "vocab", {}).vocab)
+        decision = contest().run(
+            {"the test set": folder / "tokens"}, {"the test set": outputs}, [vocab, vocab]
+        )
+        [compared[copies]] = decision.compared
+
+    assert (compared[3].rows, compared[3].units) == (180, 60)
+    assert compared[3].p == compared[1].p
+    assert compared[3].difference == compared[1].difference
+    assert "says nothing about other seeds" in decision.markdown()
+
+
 def test_two_word_challenger_can_win_by_chrf_with_reason_recorded(tmp_path: Path) -> None:
     """By BLEU both are 0, and nobody could ever be promoted."""
     rng = np.random.default_rng(2)
@@ -714,8 +777,12 @@ def test_two_word_challenger_can_win_by_chrf_with_reason_recorded(tmp_path: Path
         )
         answered.append(StageOutputs(folder))
         ways.append(retokenize.read_tokenization(contender(tmp_path / name, {}).vocab))
-    decision = contest().run(
-        {"the test set": tmp_path / "tokens"}, {"the test set": answered}, ways
+    contested = contest()
+    decision = contested.run(
+        {"the test set": tmp_path / "tokens"},
+        {"the test set": answered},
+        ways,
+        Uncounted(contested.settings),
     )
     assert decision.promote
     assert (decision.measure, decision.compared[0].champion.score > 20) == ("chrF", True)
@@ -763,10 +830,15 @@ def test_the_projects_own_settings_guard_everything_that_can_be() -> None:
             "resamples",
             39,
             (
-                "gate.resamples: got 39; expected at least 40, or no p-value could be below "
-                "half of "
-                "level 0.05."
+                "gate.resamples: got 39; expected at least 14600, or no p-value could be below "
+                "half of level / challenges, 0.000137."
             ),
+        ),
+        ("challenges", 0, "gate.challenges: got 0; expected at least 1"),
+        (
+            "beats_baseline",
+            {"translations-toy_en_fr": "memory"},
+            "gate.beats_baseline.translations-toy_en_fr: got an unknown task; expected TASK-CORPUS",
         ),
         (
             "guards.translation.chrff",

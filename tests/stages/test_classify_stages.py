@@ -2,6 +2,7 @@
 scikit-learn's."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -126,7 +127,8 @@ def test_figures_of_each_label_and_the_confusion_matrix_are_scikit_learns(
         labels, 300, p=np.arange(1, len(labels) + 1) / np.arange(1, len(labels) + 1).sum()
     )
     got = np.where(rng.random(300) < 0.6, want, rng.choice(labels[:-1], 300))
-    table = pa.table([range(300), [3] * 300, want, got, [0.5] * 300], schema=tables.SCORES_LABELLED)
+    columns = [range(300), range(300), [3] * 300, want, got, [0.5] * 300]
+    table = pa.table(columns, schema=tables.SCORES_LABELLED)
     found = scoring.summary(table, BOOTSTRAP, {})
     matrix = sklearn.confusion_matrix(want, got, labels=labels)
     assert [[found["confusion"][a][b] for b in labels] for a in labels] == matrix.tolist()
@@ -141,9 +143,8 @@ def test_figures_of_each_label_and_the_confusion_matrix_are_scikit_learns(
 
 
 def test_a_classifier_that_says_one_label_only_is_scored() -> None:
-    table = pa.table(
-        [[0, 1, 2], [1, 1, 1], ["a", "a", "b"], ["a"] * 3, [0.1] * 3], schema=tables.SCORES_LABELLED
-    )
+    columns = [[0, 1, 2], [0, 1, 2], [1, 1, 1], ["a", "a", "b"], ["a"] * 3, [0.1] * 3]
+    table = pa.table(columns, schema=tables.SCORES_LABELLED)
     found = scoring.summary(table, BOOTSTRAP, {})
     assert found["accuracy"]["score"] == pytest.approx(200 / 3)
     assert found["f1"]["score"] == pytest.approx(40.0)
@@ -154,6 +155,7 @@ def test_the_report_ranks_classifiers_and_shows_their_labels(project: Path) -> N
     text = (project / "reports/comparison.md").read_text(encoding="utf-8")
     assert "## Classifiers on toy_reviews" in text
     assert "### Scores by label (toy_reviews)" in text
+    assert re.search(r"\| \d+\.\d\d \[\d+\.\d\d, \d+\.\d\d\] \| \d\.\d{3} \|", text), "macro F1"
     assert "book's BLEU" not in text
     assert "the plot was not good but the acting was brilliant ." in text
     for name in ("confusion", "by_length", "learning_curves"):

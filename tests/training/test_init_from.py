@@ -15,11 +15,13 @@ from torch import nn
 from pipeline.contracts import Sizes
 from pipeline.core import config, params
 from pipeline.core.errors import UserError
-from pipeline.training import checkpoint, init_from
+from pipeline.training import checkpoint, fitted, init_from
 
-FAMILIES = sorted(
-    file.stem for file in (ROOT / "pipeline" / "models").glob("*.py") if file.stem != "__init__"
-)
+FAMILIES = [
+    family
+    for family in config.module_names("pipeline.models")
+    if not fitted.is_fitted(family, "family")
+]
 SIZES = Sizes(30, 30, True)
 IDS = ("these", "those")
 ADOPTED = [

@@ -50,16 +50,19 @@ class Scoring:
     # by_length(table, bootstrap): the main score as rows of reports/plots/<run>/by_length.csv.
     by_length: Callable[[pa.Table, Bootstrap], list[dict[str, Any]]]
 
-    # Ranks and paired tests: score(sums) of the resampled units(table). `difference` names the
-    # unit of `score`.
+    # Ranks and paired tests: score(sums) of the resampled units(table), which are sums over the
+    # blocks of dependent rows. `sums(table)` are those of each row. `difference` names the unit of
+    # `score`.
+    sums: Callable[[pa.Table], Array]
     units: Callable[[pa.Table], Array]
     score: Score
     higher_is_better: bool
     difference: str
 
-    # The main score: its key in the metrics, its name above a column and in a sentence, and its
-    # lowest and highest value.
+    # The main score: its key in the metrics, the score of summed sums(table), its name above a
+    # column and in a sentence, and its lowest and highest value.
     main: str
+    main_score: Score
     main_title: str
     main_name: str
     scale: tuple[float, float] | None
@@ -103,8 +106,9 @@ class Promotion:
     same_normalization: bool
     # The vocabulary is the set of answers: with another one the task itself is another.
     same_vocabulary: bool
-    # Scores are of tokens that the task selects: both must have selected the same.
-    same_count: bool
+    # The column of the scores that identifies what the task selected to be scored, and the reason
+    # why two runs with different values cannot be compared; None if everything is scored.
+    selection: tuple[str, str] | None
     # False for scores on benchmarks, which have no splits and no training rows.
     has_splits: bool
     # Columns of prompt and reference in a split's tokens, and the predictions of its rows in

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from pipeline.core import tables
 from pipeline.core.errors import read_json_value, refuse
+from pipeline.scoring.blocks import by_text
 from pipeline.scoring.lengths import curve
 from pipeline.scoring.likelihood import check_row_numbers, diverged
-from pipeline.scoring.significance import Array, Bootstrap
+from pipeline.scoring.significance import Array, Bootstrap, sum_by_block
 from pipeline.scoring.tasks import Inputs, Interface, Promotion, Scoring
 
 _COLUMNS = (
@@ -46,11 +47,13 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
         rows=rows,
         summary=summary,
         by_length=by_length,
+        sums=sums,
         units=units,
         score=score,
         higher_is_better=True,
-        difference="accuracy, %",
+        difference="points of accuracy",
         main="accuracy",
+        main_score=score,
         main_title="accuracy, %",
         main_name="accuracy",
         scale=(0.0, 100.0),
@@ -97,6 +100,7 @@ def rows(inputs: Inputs, split: str) -> pa.Table:
     return pa.table(
         {
             "row": texts["row"],
+            "block": by_text(texts["text"]),
             "length": pc.cast(pc.list_value_length(texts["tokens"]), pa.int32()),
             "label": texts["label"],
             "predicted": predictions["label"],
@@ -107,7 +111,12 @@ def rows(inputs: Inputs, split: str) -> pa.Table:
 
 
 def units(table: pa.Table) -> Array:
-    """units_N2: [1 if the label is correct else 0, 1]."""
+    """units_U2: correct labels and rows of each block of equal texts."""
+    return sum_by_block(sums(table), table["block"].to_numpy())
+
+
+def sums(table: pa.Table) -> Array:
+    """sums_N2: [1 if the label is correct else 0, 1]."""
     correct_N = pc.equal(table["label"], table["predicted"]).to_numpy().astype(np.float64)
     return np.stack([correct_N, np.ones_like(correct_N)], 1)
 
@@ -120,12 +129,13 @@ def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> d
     """
     names = sorted(set(table["label"].to_pylist()) | set(table["predicted"].to_pylist()))
     # Macro F1 is no mean over rows, so its resampling units are confusion counts.
-    pairs_NK = confusion_units(table, names)
-    counts_LL = pairs_NK.sum(0).reshape(len(names), len(names))
+    pairs_UK = sum_by_block(confusion_units(table, names), table["block"].to_numpy())
+    counts_LL = pairs_UK.sum(0).reshape(len(names), len(names))
 
     accuracy = bootstrap.estimate(units(table), score)
-    metrics: dict[str, Any] = {"accuracy": accuracy, "f1": bootstrap.estimate(pairs_NK, macro_f1)}
-    metrics |= {"nats_per_text": pc.mean(table["nats"]).as_py(), "rows": len(table)}
+    metrics: dict[str, Any] = {"accuracy": accuracy, "f1": bootstrap.estimate(pairs_UK, macro_f1)}
+    metrics |= {"nats_per_text": pc.mean(table["nats"]).as_py()}
+    metrics |= {"rows": len(table), "blocks": len(pairs_UK)}
     if "accuracy" in limit:
         metrics |= {"limit": limit["accuracy"], "distance": limit["accuracy"] - accuracy["score"]}
 
@@ -148,9 +158,7 @@ def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> d
 
 def by_length(table: pa.Table, bootstrap: Bootstrap) -> list[dict[str, Any]]:
     """Accuracy by the number of tokens in the text."""
-    return curve(
-        table["length"].to_numpy().astype(np.int64), units(table), score, "accuracy", bootstrap
-    )
+    return curve(table, sums(table), score, "accuracy", bootstrap)
 
 
 def confusion_units(table: pa.Table, names: list[str]) -> Array:
@@ -210,7 +218,7 @@ PROMOTION = Promotion(
     likelihood_text=None,
     same_normalization=False,
     same_vocabulary=False,
-    same_count=False,
+    selection=None,
     has_splits=True,
     outputs=("text", "label", _predicted_labels),
 )

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from pipeline.core import tables
 from pipeline.scoring import likelihood
+from pipeline.scoring.blocks import by_window
 from pipeline.scoring.significance import Array, Bootstrap, sum_by_block
 from pipeline.scoring.tasks import Inputs, Interface, Promotion, Scoring
 from pipeline.scoring.unknown import unknown
@@ -33,7 +34,7 @@ def rows(inputs: Inputs, split: str) -> pa.Table:
     unknown_words = unknown(texts["tokens"], inputs.encoded, split, "text")
     columns = [
         texts["row"],
-        texts["paragraph"],
+        by_window(texts["paragraph"].to_numpy()),
         pc.cast(pc.list_value_length(texts["tokens"]), pa.int32()),
         predictions["nats"].to_numpy() + unknown_words.nats_N,
         predictions["count"],
@@ -43,10 +44,14 @@ def rows(inputs: Inputs, split: str) -> pa.Table:
 
 
 def units(table: pa.Table) -> Array:
-    """units_UK: pseudo-nats and words of U paragraphs, which are resampled as blocks."""
-    # Sentences of a paragraph are correlated: a block bootstrap.
+    """units_U2: pseudo-nats and words of each window of the text."""
+    return sum_by_block(sums(table), table["block"].to_numpy())
+
+
+def sums(table: pa.Table) -> Array:
+    """sums_N2: pseudo-nats and words of each row."""
     columns = [table[name].to_numpy().astype(np.float64) for name in ("nats", "count")]
-    return sum_by_block(np.stack(columns, 1), table["block"].to_numpy())
+    return np.stack(columns, 1)
 
 
 def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> dict[str, Any]:
@@ -75,11 +80,13 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
         rows=rows,
         summary=summary,
         by_length=by_length,
+        sums=sums,
         units=units,
         score=likelihood.log_perplexity,
         higher_is_better=False,
         difference="nats per word",
         main="pseudo_perplexity",
+        main_score=likelihood.perplexity,
         main_title="pseudo-perplexity",
         main_name="pseudo-perplexity",
         scale=None,
@@ -99,7 +106,7 @@ PROMOTION = Promotion(
     likelihood_text=None,
     same_normalization=False,
     same_vocabulary=True,
-    same_count=False,
+    selection=None,
     has_splits=True,
     outputs=None,
 )

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from pipeline.core import tables
 from pipeline.scoring import likelihood
+from pipeline.scoring.blocks import by_window
 from pipeline.scoring.significance import Array, Bootstrap, sum_by_block
 from pipeline.scoring.tasks import Inputs, Interface, Promotion, Scoring
 from pipeline.scoring.unknown import unknown
@@ -26,7 +26,7 @@ _MEANING = (
     "equally likely tokens. "
     "It compares only models that read the same tokens. "
     "Bits per character compare all models, and rank them: they are the cost of the whole text "
-    "over its number of characters. "
+    "over its number of characters, and both count the ends of rows. "
     "Where a grammar wrote the text, `lowest reachable` is the grammar's own perplexity on the "
     "same rows. "
     "No model can be expected to do better, and `excess` says how much is left to learn. "
@@ -34,7 +34,6 @@ _MEANING = (
     "that perplexities are those of the full text. "
     "`unknown words` is the share of such words; no training makes their letters cheaper."
 )
-_ENOUGH_BLOCKS = 30
 
 
 def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
@@ -44,12 +43,14 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
         rows=rows,
         summary=summary,
         by_length=by_length,
+        sums=sums,
         units=units,
         # Comparable across tokenizations; for the same tokens it ranks as perplexity does.
         score=likelihood.bits_per_character,
         higher_is_better=False,
         difference="bits per character",
         main="perplexity",
+        main_score=likelihood.perplexity,
         main_title="perplexity",
         main_name="perplexity",
         scale=None,
@@ -74,12 +75,12 @@ def rows(inputs: Inputs, split: str) -> pa.Table:
     return pa.table(
         {
             "row": texts["row"],
-            "block": _blocks(texts),
+            "block": by_window(texts["paragraph"].to_numpy()),
             "length": pc.cast(pc.list_value_length(texts["tokens"]), pa.int32()),
             "nats": predictions["nats"].to_numpy() + unknown_words.nats_N,
             "count": predictions["count"],
             "unknown": unknown_words.count_N,
-            "characters": texts["characters"],
+            "characters": likelihood.with_ends(texts["characters"]),
             "floor": pc.negate(texts["log_prob"]),
         },
         schema=tables.SCORES_TEXT,
@@ -87,13 +88,18 @@ def rows(inputs: Inputs, split: str) -> pa.Table:
 
 
 def units(table: pa.Table) -> Array:
-    """units_UK: nats, tokens, the grammar's nats (NaN for natural text) and characters of U blocks,
-    which are resampled as units."""
+    """units_U4: the sums of each window of the text."""
+    return sum_by_block(sums(table), table["block"].to_numpy())
+
+
+def sums(table: pa.Table) -> Array:
+    """sums_N4: nats, tokens, the grammar's nats (NaN for natural text) and characters of each
+    row."""
     columns = [
         table[name].to_numpy().astype(np.float64)
         for name in ("nats", "count", "floor", "characters")
     ]
-    return sum_by_block(np.stack(columns, 1), table["block"].to_numpy())
+    return np.stack(columns, 1)
 
 
 def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> dict[str, Any]:
@@ -131,24 +137,13 @@ def by_length(table: pa.Table, bootstrap: Bootstrap) -> list[dict[str, Any]]:
     return likelihood.curve_by_length(table, bootstrap, "perplexity")
 
 
-def _blocks(texts: pa.Table) -> NDArray[np.int64]:
-    """Number of each row's block: its paragraph, or the row itself if there are few paragraphs.
-
-    Sentences of a paragraph are correlated, so paragraphs are resampled as blocks."""
-    paragraph: NDArray[np.int64] = texts["paragraph"].to_numpy()
-    if len(np.unique(paragraph)) >= _ENOUGH_BLOCKS:
-        return paragraph
-    row: NDArray[np.int64] = texts["row"].to_numpy()
-    return row
-
-
 PROMOTION = Promotion(
     guards=("score", "perplexity_long"),
     validation=("bits_per_character", False),
     likelihood_text="text",
     same_normalization=True,
     same_vocabulary=False,
-    same_count=False,
+    selection=None,
     has_splits=True,
     outputs=None,
 )

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from pipeline.core import tables
 from pipeline.core.errors import refuse
 from pipeline.scoring import likelihood
+from pipeline.scoring.blocks import by_window
 from pipeline.scoring.significance import Array, Bootstrap, sum_by_block
 from pipeline.scoring.tasks import Inputs, Interface, Promotion, Scoring
 from pipeline.scoring.unknown import unknown
@@ -28,7 +29,8 @@ _MEANING = (
     "Masked perplexity is exp(nats per masked word), where each word is predicted from the words "
     "on both sides. "
     "It is not a perplexity of the text: do not compare it with that of a left-to-right model. "
-    "15 % of the words are masked, the same ones for every run. "
+    "15 % of the words are masked, the same ones for every run with the same vocabulary and "
+    "`objective.max_length`. Only such runs are tested against each other. "
     "Most of them are hidden, and a few are replaced or left unchanged. "
     "Next-sentence accuracy is the share of pairs for which the model decides correctly whether "
     "the second sentence follows the first, which is so for half of them. "
@@ -46,11 +48,13 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
         rows=rows,
         summary=summary,
         by_length=by_length,
+        sums=sums,
         units=units,
         score=score,
         higher_is_better=False,
         difference="nats per masked word",
         main=_MAIN,
+        main_score=likelihood.perplexity,
         main_title="masked perplexity",
         main_name="masked perplexity",
         scale=None,
@@ -65,7 +69,7 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
 
 
 def rows(inputs: Inputs, split: str) -> pa.Table:
-    """Every pair's sums and the paragraph of its first sentence; UserError if predictions and texts
+    """Every pair's sums and the block of its first sentence; UserError if predictions and texts
     do not match."""
     texts = tables.read(inputs.tokens / f"{split}.parquet", tables.TOKENS_TEXT).sort_by("row")
     path = inputs.predictions / f"masked_{split}.parquet"
@@ -84,7 +88,8 @@ def rows(inputs: Inputs, split: str) -> pa.Table:
     # Block, tokens and unknown words are those of a pair's first sentence.
     first = pairs["row"]
     tokens = pc.cast(pc.list_value_length(texts["tokens"]).take(first), pa.int32())
-    pairs = pairs.add_column(1, tables.SCORES_MASKED.field("block"), texts["paragraph"].take(first))
+    block = pa.array(by_window(texts["paragraph"].to_numpy())[first.to_numpy()])
+    pairs = pairs.add_column(1, tables.SCORES_MASKED.field("block"), block)
     pairs = pairs.append_column(tables.SCORES_MASKED.field("tokens"), tokens)
     return pairs.append_column(
         tables.SCORES_MASKED.field("unknown"), pa.array(unknown_words.count_N[first.to_numpy()])
@@ -92,15 +97,18 @@ def rows(inputs: Inputs, split: str) -> pa.Table:
 
 
 def units(table: pa.Table) -> Array:
-    """units_UK: nats, words, correct words, nats of the pairs, correct pairs and pairs of U
-    paragraphs, which are resampled as blocks."""
-    # Sentences of a paragraph are correlated: a block bootstrap.
+    """units_U6: the sums of each window of the text."""
+    return sum_by_block(sums(table), table["block"].to_numpy())
+
+
+def sums(table: pa.Table) -> Array:
+    """sums_N6: nats, words, correct words, nats of the pair, 1 if the pair is correct else 0, 1."""
     columns = [
         table[name].cast(pa.float64()).to_numpy()
         for name in ("nats", "count", "correct", "pair_nats")
     ]
     columns += [table["pair_correct"].to_numpy().astype(np.float64), np.ones(len(table))]
-    return sum_by_block(np.stack(columns, 1), table["block"].to_numpy())
+    return np.stack(columns, 1)
 
 
 def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> dict[str, Any]:
@@ -140,7 +148,11 @@ PROMOTION = Promotion(
     likelihood_text=None,
     same_normalization=False,
     same_vocabulary=True,
-    same_count=True,
+    selection=(
+        "masks",
+        "different words were masked for each of them, because objective.max_length or the "
+        "vocabulary differs",
+    ),
     has_splits=True,
     outputs=None,
 )

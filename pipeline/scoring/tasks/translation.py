@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 
 from pipeline.core import tables
 from pipeline.scoring import likelihood, mt_metrics
+from pipeline.scoring.blocks import by_text
 from pipeline.scoring.lengths import curve
-from pipeline.scoring.significance import Array, Bootstrap, Score
+from pipeline.scoring.significance import Array, Bootstrap, Score, sum_by_block
 from pipeline.scoring.tasks import Column, Inputs, Interface, Promotion, Scoring
 from pipeline.scoring.unknown import unknown
 from pipeline.text.tokens import Text
@@ -37,7 +38,8 @@ _MEANING = (
     "`tok` in its signature names the tokenizer that divides texts into words. "
     "chrF does the same for n-grams of characters. "
     "TER counts the edits that turn the output into the reference; lower is better. "
-    "Perplexity is that of the reference, where each word is predicted from the ones before it. "
+    "Perplexity is that of the reference, where each token is predicted from the ones before it. A "
+    "token is a word or, if the corpus has the level bpe, a part of one. "
     "A word that the vocabulary lacks also costs the nats for its letters. "
     "A good perplexity with a bad BLEU points to the search, not to the model. "
     "In built-in corpora BLEU 100 can be reached."
@@ -106,11 +108,13 @@ def _scoring(
         rows=partial(_rows, setting),
         summary=partial(_summary, setting),
         by_length=partial(_by_length, setting, score),
+        sums=partial(_sums, setting.main),
         units=partial(_units, setting.main),
         score=score,
         higher_is_better=True,
         difference=name,
         main=setting.main,
+        main_score=score,
         main_title=title,
         main_name=name,
         scale=(0.0, 100.0),
@@ -148,12 +152,12 @@ def _rows(setting: _Setting, inputs: Inputs, split: str) -> pa.Table:
     unknown_words = unknown(pairs["target_tokens"], inputs.encoded, split, "target")
     columns = {
         "row": pairs["row"],
-        "block": pairs["row"],
+        "block": pa.array(by_text(pairs["source"])),
         "length": pc.cast(pc.list_value_length(pairs["source_tokens"]), pa.int32()),
         "nats": pa.array(predictions["nats"].to_numpy() + unknown_words.nats_N),
         "count": predictions["count"],
         "unknown": pa.array(unknown_words.count_N),
-        "characters": pairs["target_characters"],
+        "characters": likelihood.with_ends(pairs["target_characters"]),
     }
     if split != "valid" or (inputs.predictions / f"hypotheses_{split}.parquet").exists():
         outputs = _best_hypotheses(inputs.predictions, split, len(pairs))
@@ -168,7 +172,12 @@ def _rows(setting: _Setting, inputs: Inputs, split: str) -> pa.Table:
 
 
 def _units(main: str, table: pa.Table) -> Array:
-    """units_NK: the sums of the ranking score for every row."""
+    """units_UK: the sums of the ranking score over the translations of each source."""
+    return sum_by_block(_sums(main, table), table["block"].to_numpy())
+
+
+def _sums(main: str, table: pa.Table) -> Array:
+    """sums_NK: the sums of the ranking score for every row."""
     return mt_metrics.sums_matrix(table[main])
 
 
@@ -177,16 +186,22 @@ def _summary(
 ) -> dict[str, Any]:
     """Likelihood and, if the split was decoded, each metric with its interval and signature, and
     the distance to the limit."""
-    units_N3 = np.stack(
+    block_N = table["block"].to_numpy()
+    sums_N3 = np.stack(
         [table[name].to_numpy().astype(np.float64) for name in ("nats", "count", "characters")], 1
     )
-    metrics = likelihood.summary(table, units_N3, bootstrap) | {"rows": len(table)}
+    units_U3 = sum_by_block(sums_N3, block_N)
+    metrics = likelihood.summary(table, units_U3, bootstrap)
+    metrics |= {"rows": len(table), "blocks": len(units_U3)}
     if table["bleu"].null_count:
         return metrics
 
+    resampled_by_row = bootstrap if len(units_U3) == len(table) else None
     for name, metric in _text_metrics(setting.tokenizer).items():
-        estimate = bootstrap.estimate(mt_metrics.sums_matrix(table[name]), metric.score)
-        metrics[name] = {**estimate, "signature": metric.signature(bootstrap)}
+        estimate = bootstrap.estimate(
+            sum_by_block(mt_metrics.sums_matrix(table[name]), block_N), metric.score
+        )
+        metrics[name] = {**estimate, "signature": metric.signature(resampled_by_row)}
     metrics |= {
         "exact_match": pc.mean(table["exact"]).as_py(),
         "empty": pc.mean(table["empty"]).as_py(),
@@ -206,8 +221,7 @@ def _by_length(
     setting: _Setting, score: Score, table: pa.Table, bootstrap: Bootstrap
 ) -> list[dict[str, Any]]:
     """The ranking score by the number of tokens in the source."""
-    length = table["length"].to_numpy().astype(np.int64)
-    return curve(length, _units(setting.main, table), score, setting.main, bootstrap)
+    return curve(table, _sums(setting.main, table), score, setting.main, bootstrap)
 
 
 @cache
@@ -271,7 +285,7 @@ PROMOTION = Promotion(
     likelihood_text="target",
     same_normalization=False,
     same_vocabulary=False,
-    same_count=False,
+    selection=None,
     has_splits=True,
     outputs=("source", "target", _best_translations),
 )

@@ -1,6 +1,6 @@
 """The ledger of figures: `claims.yaml` names where each figure in README and docs comes from.
 
-A figure of the default DAG names its key in reports/summary.json. It is compared with the present
+A figure of the default DAG names its key in the report's summary. It is compared with the present
 value, and may differ from it by no more than another set of seeds would make it differ. Any other
 figure names its command, its commit, and the code that it depends on: it is stale when that code
 has changed since."""
@@ -15,8 +15,9 @@ from typing import Any, Literal
 
 from pipeline.core import config, git
 from pipeline.core.errors import UserError, refuse
+from pipeline.dag.paths import RunPaths
 
-FILE, SUMMARY = Path("claims.yaml"), Path("reports/summary.json")
+FILE = Path("claims.yaml")
 _FIGURE = re.compile(r"\{([^{}]*)\}")
 _LEVEL = 0.95  # of the interval in which a figure may lie
 
@@ -25,8 +26,8 @@ _LEVEL = 0.95  # of the interval in which a figure may lie
 class Derived:
     """A claim that the default DAG's outputs hold.
 
-    `text` is a part of the file `file`, with each figure in braces. `keys` are dotted keys of
-    reports/summary.json, one per figure."""
+    `text` is a part of the file `file`, with each figure in braces. `keys` are dotted keys
+    of the report's summary, one per figure."""
 
     name: Literal["derived"]
     file: str
@@ -73,7 +74,7 @@ def load(root: Path) -> list[Claim]:
 
 def findings(root: Path, claims: list[Claim]) -> Iterator[Finding]:
     """Yield what is wrong with each claim."""
-    summary = _summary(root / SUMMARY)
+    summary = _summary(RunPaths(root).shared("report", "summary"))
     for claim in claims:
         text = _FIGURE.sub(r"\1", claim.text)
         document = (root / claim.file).read_text(encoding="utf-8")
@@ -134,10 +135,10 @@ def _lookup(summary: Any, entry: str, key: str) -> dict[str, Any]:
     value = summary
     for part in entry.split("."):
         if not isinstance(value, dict) or part not in value:
-            raise refuse(f"claims.yaml: {key}", "no such key", "a key of reports/summary.json")
+            raise refuse(f"claims.yaml: {key}", "no such key", "a key of the summary")
         value = value[part]
     if not isinstance(value, dict):
-        raise refuse(f"claims.yaml: {key}", "no such key", "a key of reports/summary.json")
+        raise refuse(f"claims.yaml: {key}", "no such key", "a key of the summary")
     return value
 
 
