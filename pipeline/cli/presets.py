@@ -79,12 +79,15 @@ def use(root: Path, name: str, changes: list[str], seeds: list[str], force: bool
         config.read(file)
     else:
         yaml_reader.value(text, "the committed params.yaml")
-    text = with_seeds(changed(text, changes), seeds)
+    text = changed(text, changes)
 
     with atomic_file(target) as temporary:
         # Checked before the context ends, as only then it replaces params.yaml.
         temporary.write_text(text, encoding="utf-8")
         validate_params.check(temporary)
+        if seeds:
+            temporary.write_text(with_seeds(text, seeds), encoding="utf-8")
+            validate_params.check(temporary)
     return prune.remove_outputs(root)
 
 

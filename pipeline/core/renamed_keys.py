@@ -12,13 +12,20 @@ RENAMED = {
     "corpora.*.bleu": "bleu_tokenizer",
     "corpora.*.read.judges": "benchmarks",
     "runs.*.start": "init_from",
-    "runs.*.objective.block": "block_size",
-    "runs.*.objective.noise": "noise_words",
+    "settings.*.objective.block": "block_size",
+    "settings.*.objective.noise": "noise_words",
     "gate.guards.*.words_guessed": "mlm_accuracy",
     "gate.guards.*.pairs_guessed": "nsp_accuracy",
     "gate.guards.*.covered": "coverage",
 }
 """By dotted path of the old key, the last part of its new path; `*` is the name of a block."""
+
+# Recorded runs have the keys of their setting in one block.
+_IN_BLOCKS = RENAMED | {
+    old.replace("settings.", "runs."): new
+    for old, new in RENAMED.items()
+    if old.startswith("settings.")
+}
 
 
 def new_name(key: str) -> str | None:
@@ -52,7 +59,7 @@ def upgrade(section: str, block: Mapping[str, Any]) -> dict[str, Any]:
     """Copy a block of the section, such as `runs`, with new names for its old keys."""
     upgraded: dict[str, Any] = _copy(block)
     content = {section: {"block": upgraded}}
-    for old, new in RENAMED.items():
+    for old, new in _IN_BLOCKS.items():
         for holder, key, _ in list(_matches(content, old.split("."), ())):
             value = holder.pop(key)
             holder.setdefault(new, value)

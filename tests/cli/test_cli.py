@@ -23,6 +23,7 @@ from pipeline.cli import (
     input_text,
     presets,
     prune,
+    run_names,
     trained_run,
 )
 from pipeline.core.errors import UserError
@@ -412,14 +413,14 @@ def test_unknown_or_untrained_run_is_refused_with_advice(
 
 
 def test_a_setting_given_as_run_is_its_first_run(project) -> None:
-    assert trained_run.run_of(project, "lstm") == "lstm-1"
-    assert trained_run.run_of(project, "lstm-3") == "lstm-3"
+    assert run_names.run_of(project, "lstm", "--run") == "lstm-1"
+    assert run_names.run_of(project, "lstm-3", "--run") == "lstm-3"
 
 
 def test_a_run_takes_precedence_over_a_setting_of_its_name(project, edited) -> None:
     block = params(project)["runs"]["gru-2"]
     edited(project, "runs.lstm", block | {"seed": 9})
-    assert trained_run.run_of(project, "lstm") == "lstm"
+    assert run_names.run_of(project, "lstm", "--run") == "lstm"
 
 
 def test_doctor_reports_problems_and_fails_only_for_errors(

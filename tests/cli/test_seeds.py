@@ -27,6 +27,16 @@ def seeds_of(text: str) -> dict[str, list[int]]:
     return seeds_by_setting
 
 
+def trained(text: str) -> list[str]:
+    """The settings that are trained by gradients, on one corpus."""
+    return [
+        name
+        for name, block in fast_yaml.load(text)["settings"].items()
+        if block["optim"] is not None
+        and len({run["corpus"] for run in runs_of(text, name).values()}) == 1
+    ]
+
+
 def added_lines(before: str, after: str) -> list[str]:
     """Lines that `after` has more than `before`, of which it keeps all in their order."""
     rest = iter(after.splitlines())
@@ -42,8 +52,8 @@ def test_every_setting_gets_the_number_of_seeds(project, seqline) -> None:
     assert (said.status, said.err) == (0, "")
     assert "  seeds: 4\n" in said.out
     text = (project / "params.yaml").read_text(encoding="utf-8")
-    assert set(map(tuple, seeds_of(text).values())) == {(1, 2, 3, 4)}
-    settings = fast_yaml.load(DEFAULT)["settings"]
+    settings = trained(DEFAULT)
+    assert all(seeds_of(text)[name] == [1, 2, 3, 4] for name in settings)
     assert added_lines(DEFAULT, text) == [
         f"  {name}-4: {{<<: *{name}, seed: 4"
         + (", init_from: bert-4}" if name == "bert_sentiment" else "}")
@@ -83,14 +93,10 @@ def test_more_seeds_and_then_fewer_give_the_original_text(file: Path) -> None:
     text = file.read_text(encoding="utf-8")
     numbers = {name: len(found) for name, found in seeds_of(text).items()}
     more = seeds.with_seeds(text, ["5"])
-    one_corpus = {
-        name
-        for name in numbers
-        if len({run["corpus"] for run in runs_of(text, name).values()}) == 1
-    }
-    assert one_corpus
-    assert all(seeds_of(more)[name] == [1, 2, 3, 4, 5] for name in one_corpus)
-    assert seeds.with_seeds(more, [f"{name}={numbers[name]}" for name in one_corpus]) == text
+    names = trained(text)
+    assert names
+    assert all(seeds_of(more)[name] == [1, 2, 3, 4, 5] for name in names)
+    assert seeds.with_seeds(more, [f"{name}={numbers[name]}" for name in names]) == text
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
@@ -126,6 +132,19 @@ def test_cross_validated_settings_keep_their_runs() -> None:
         seeds.with_seeds(text, ["rt_cnn=5"])
 
 
+def test_settings_without_training_keep_their_runs_unless_they_are_named(project, seqline) -> None:
+    more = seeds.with_seeds(DEFAULT, ["5"])
+    fitted = [
+        name
+        for name, block in fast_yaml.load(DEFAULT)["settings"].items()
+        if block["optim"] is None
+    ]
+    assert "nbsvm" in fitted
+    assert all(runs_of(more, name) == runs_of(DEFAULT, name) for name in fitted)
+    assert seqline(project, "use", "default", "--seeds", "nbsvm=2").status == 0
+    assert seeds_of((project / "params.yaml").read_text(encoding="utf-8"))["nbsvm"] == [1, 2]
+
+
 def test_a_run_without_an_anchor_gets_further_seeds_with_all_keys(project, seqline, edited) -> None:
     """As in a file that DVC or another program has written."""
     edited(project, "evaluation.seed", 2)
@@ -137,6 +156,30 @@ def test_a_run_without_an_anchor_gets_further_seeds_with_all_keys(project, seqli
     assert seqline(project, "check").status == 0
 
 
+@pytest.mark.parametrize("indent", [2, 4])
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_seeds_in_between_are_added_where_others_are_removed(indent: int, end: str) -> None:
+    runs = """runs:
+  a-1: &a
+    setting: a
+    corpus: c
+    init_from: scratch
+    seed: 1
+  # A comment.
+  a-5: {<<: *a, seed: 5}
+  b-1: &b
+    setting: b
+    corpus: c
+    init_from: a-1
+    seed: 1""".replace("  ", " " * indent)
+    settings = "settings: {a: {optim: {}}, b: {optim: {}}}\n"
+    after = seeds.with_seeds(settings + runs + end, ["3"])
+    assert fast_yaml.load(after)["runs"].keys() == {"a-1", "a-2", "a-3", "b-1", "b-2", "b-3"}
+    assert seeds_of(after) == {"a": [1, 2, 3], "b": [1, 2, 3]}
+    assert runs_of(after, "b")["b-3"]["init_from"] == "a-3"
+    assert "# A comment." in after
+
+
 def test_changes_and_seeds_go_together(project, seqline) -> None:
     words = ["--set", "settings.lstm.model.hidden=64", "--seeds", "lstm=2", "--seeds", "gru=3"]
     assert seqline(project, "use", "d2l", *words).status == 0
@@ -144,6 +187,17 @@ def test_changes_and_seeds_go_together(project, seqline) -> None:
     assert fast_yaml.load(text)["settings"]["lstm"]["model"]["hidden"] == 64
     assert (seeds_of(text)["lstm"], seeds_of(text)["gru"]) == ([1, 2], [1, 2, 3])
     assert "  lstm-2: {<<: *lstm, seed: 2}\n" in text
+
+
+@pytest.mark.parametrize("line", ["runs: []\n", "runs: {lstm-1: {seed: 1}}\n", "runs: {a: null}\n"])
+def test_seeds_of_a_preset_with_a_mistake_are_refused_by_the_mistake(
+    line: str, project, seqline
+) -> None:
+    text = DEFAULT[: DEFAULT.index("\nruns:\n") + 1] + line
+    (project / "presets/mine.yaml").write_text(text, encoding="utf-8")
+    said = seqline(project, "use", "mine", "--seeds", "4")
+    assert (said.status, said.err.count("\n")) == (2, 1)
+    assert said.err.startswith("seqline: runs")
 
 
 EXAMPLE = "For example --seeds 5, or --seeds lstm=5 for one setting."

@@ -447,6 +447,14 @@ def test_a_setting_without_a_run_is_refused(project, seqline, edited) -> None:
     )
 
 
+@pytest.mark.parametrize("section", ["settings", "corpora", "runs"])
+@pytest.mark.parametrize("value", [None, 3, [], {}, ["lstm"], {"lstm": None}])
+def test_a_run_of_a_broken_section_is_refused(section: str, value: object, project, edited) -> None:
+    edited(project, section, value)
+    with pytest.raises(UserError, match=rf"^(runs\.lstm-1|{section})[.:]"):
+        params.run(project / "params.yaml", "lstm-1")
+
+
 def test_runs_of_a_setting_may_have_the_same_seed_on_different_corpora(
     project, seqline, edited
 ) -> None:

@@ -54,7 +54,7 @@ def test_check_answers_each_old_key_with_its_new_name(old: str, project: Path, s
     assert (said.status, said.err) == (2, f"seqline: {line(path, old)}\n")
 
 
-@pytest.mark.parametrize("command", [["run", "train@rnn"], ["retrain"]])
+@pytest.mark.parametrize("command", [["run", "train@rnn-1"], ["retrain"]])
 def test_flows_answer_an_old_key_before_dvc_misses_the_new_one(
     command: list[str], project: Path, seqline
 ) -> None:
@@ -71,12 +71,12 @@ def test_the_plan_answers_an_old_key(project: Path) -> None:
 def test_a_stage_answers_an_old_key(project: Path) -> None:
     path = with_old_key(project, "runs.*.start")
     with pytest.raises(UserError) as refused:
-        stage_runs.run(project, "train", "rnn")
+        stage_runs.run(project, "train", "rnn-1")
     assert str(refused.value) == line(path, "runs.*.start")
 
 
 @pytest.mark.parametrize("old", [key for key in KEYS if not key.startswith("gate.")])
-@pytest.mark.parametrize("name", ["lstm", "*"])
+@pytest.mark.parametrize("name", ["lstm-1", "*"])
 def test_set_answers_each_old_key_with_its_new_name(
     old: str, name: str, project: Path, seqline
 ) -> None:
@@ -87,9 +87,26 @@ def test_set_answers_each_old_key_with_its_new_name(
     assert (project / "params.yaml").read_bytes() == before
 
 
+@pytest.mark.parametrize("key", ["model", "objective", "optim", "training", "search"])
+def test_a_run_with_keys_of_its_setting_is_answered_with_their_place(
+    key: str, project: Path, seqline
+) -> None:
+    """As in a file of an older version, whose runs had no settings; by any renamed key in it."""
+    path = project / "params.yaml"
+    content = fast_yaml.load(path.read_text(encoding="utf-8"))
+    content["runs"]["lstm-1"][key] = {"block": 32, "noise": 5}
+    path.write_text(fast_yaml.dump(content), encoding="utf-8")
+    said = seqline(project, "check")
+    assert (said.status, said.out) == (2, "")
+    assert said.err == (
+        f"seqline: runs.lstm-1.{key}: got a key that was moved; expected settings.NAME.{key}, and "
+        "`setting: NAME` in the run. Move the run's model, objective, optim, training, search.\n"
+    )
+
+
 def test_a_key_that_was_not_renamed_has_no_new_name() -> None:
-    assert renamed_keys.new_name("runs.lstm.seed") is None
-    assert renamed_keys.new_name("runs.lstm.model.start") is None
+    assert renamed_keys.new_name("runs.lstm-1.seed") is None
+    assert renamed_keys.new_name("settings.lstm.model.start") is None
     assert renamed_keys.new_name("runs.start") is None
 
 

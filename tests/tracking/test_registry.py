@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import default_params
 import pyarrow as pa
 import pytest
 import yaml
@@ -64,9 +65,7 @@ class Project:
             for name in ("story", "reviews")
         }
         runs = {run: {"task": task, "corpus": corpus} for run, (task, corpus) in RUNS.items()}
-        (root / "params.yaml").write_text(
-            yaml.safe_dump({"corpora": corpora, "runs": runs}, sort_keys=False)
-        )
+        default_params.write(root, {"corpora": corpora, "runs": runs})
         shutil.copy(ROOT / "dvc.yaml", root)
         (root / "presets").mkdir()
         for run, (task, corpus) in RUNS.items():
@@ -103,17 +102,23 @@ class Project:
                     "deps": [self.out(used, run) for used in USED.get(stage, ())],
                 }
             block = {
+                "setting": run,
                 "family": "recurrent_lm",
                 "task": task,
                 "corpus": corpus,
-                "model": {"hidden": 8},
             }
             stages[f"train@{run}"]["deps"].append({"path": CODE, "md5": f"{3:032x}"})
             stages[f"train@{run}"]["params"] = {
-                "params.yaml": {f"runs.{run}.{key}": part for key, part in block.items()}
+                "params.yaml": {
+                    **{f"runs.{run}.{key}": part for key, part in block.items()},
+                    f"settings.{run}.model": {"hidden": 8},
+                }
             }
             stages[f"predict@{run}"]["params"] = {
-                "params.yaml": {f"runs.{run}.search": self.search}
+                "params.yaml": {
+                    f"runs.{run}.setting": run,
+                    f"settings.{run}.search": self.search,
+                }
             }
             stages[f"evaluate@{run}"]["outs"].append(
                 {"path": f"reports/metrics/{run}.json", "md5": f"{5:032x}"}
