@@ -17,9 +17,9 @@ class Settings:
 
     `level`: the largest chance that a test set ever promotes a challenger that is no better. Each
     of its `challenges` is tested at an equal share of it (`alpha_spending`). `beats_baseline`: by
-    registered model, the run that a champion must beat too, or None. `guards`: by task, how much worse each
-    guarded metric may be, in its own unit. Perplexities have no common scale: their margin is a
-    share of the champion's."""
+    registered model, the run that a champion must beat too, or None. `guards`: by task, how much
+    worse each guarded metric may be, in its own unit. Perplexities have no common scale: their
+    margin is a share of the champion's."""
 
     test: Method
     level: float
