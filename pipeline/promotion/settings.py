@@ -17,14 +17,14 @@ class Settings:
 
     `level`: the largest chance that a test set ever promotes a challenger that is no better. Each
     of its `challenges` is tested at an equal share of it (`alpha_spending`). `beats_baseline`: by
-    registered model, the run that a champion must beat too. `guards`: by task, how much worse each
-    guarded metric may be, in its own unit. Perplexities have no common scale: their margin is a
-    share of the champion's."""
+    registered model, the run that a champion must beat too, or None. `guards`: by task, how much
+    worse each guarded metric may be, in its own unit. Perplexities have no common scale: their
+    margin is a share of the champion's."""
 
     test: Method
     level: float
     challenges: int
-    beats_baseline: dict[str, str]
+    beats_baseline: dict[str, str | None]
     resamples: int
     seed: int
     guards: dict[str, dict[str, float]]  # margins by task and guard

@@ -44,12 +44,28 @@ def baseline(root: Path, settings: Settings, task: str, corpus: str) -> Contende
     """The run that a champion of the task on the corpus must beat; None if the settings have none.
 
     UserError if it is unknown, of another task or corpus, or not trained yet."""
-    model = f"{task}-{corpus}"
-    name = settings.beats_baseline.get(model)
+    name = settings.beats_baseline.get(f"{task}-{corpus}")
     if name is None:
         return None
+    _check_baseline(root, name, task, corpus)
+    return contender(root, name)
 
-    where = f"gate.beats_baseline.{model}"
+
+def check_baselines(root: Path, settings: Settings) -> None:
+    """Raise UserError for a baseline that is no run of its task and corpus.
+
+    Models of which params.yaml has no run are skipped: they belong to other presets."""
+    if not settings.beats_baseline:
+        return
+    runs: dict[str, dict[str, str]] = config.section(root / "params.yaml", "runs")
+    models = {f"{run['task']}-{run['corpus']}": run for run in runs.values()}
+    for model, name in settings.beats_baseline.items():
+        if name is not None and model in models:
+            _check_baseline(root, name, models[model]["task"], models[model]["corpus"])
+
+
+def _check_baseline(root: Path, name: str, task: str, corpus: str) -> None:
+    where = f"gate.beats_baseline.{task}-{corpus}"
     block = _block(root, name, where)
     if (block["task"], block["corpus"]) != (task, corpus):
         raise refuse(
@@ -57,7 +73,6 @@ def baseline(root: Path, settings: Settings, task: str, corpus: str) -> Contende
             f"{name}, a run of {block['task']} on {block['corpus']}",
             f"a run of {task} on {corpus}",
         )
-    return contender(root, name)
 
 
 def contender(root: Path, name: str) -> Contender:

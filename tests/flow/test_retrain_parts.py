@@ -536,6 +536,33 @@ def test_check_reads_flow_yaml_too(project: Path, seqline) -> None:
     assert said.err.startswith("seqline: notify.command: got no words")
 
 
+@pytest.mark.parametrize(
+    ("baselines", "line"),
+    [
+        ({"language_model-toy_story": "grv"}, "got grv; expected one of "),
+        (
+            {"language_model-toy_story": "seq2seq"},
+            "got seq2seq, a run of translation on toy_en_fr; expected a run of language_model on ",
+        ),
+        ({"language_model-toy_story": 3}, "got 3; expected a text"),
+        ({"language_model-toy_story": None}, None),
+        ({"language_model-of_another_preset": "grv"}, None),
+        ({"language_model-toy_story": "lstm"}, None),
+    ],
+)
+def test_a_baseline_is_checked_before_anything_runs(
+    baselines: dict[str, object], line: str | None, project: Path, seqline
+) -> None:
+    small.settings(project, gate={"beats_baseline": baselines})
+    said = seqline(project, "check")
+    if line is None:
+        assert (said.status, said.err) == (0, "")
+        return
+    assert said.status == 2
+    assert said.err.startswith(f"seqline: gate.beats_baseline.language_model-toy_story: {line}")
+    assert len(said.err.splitlines()) == 1
+
+
 def test_a_section_that_flow_yaml_does_not_know_is_refused(project: Path) -> None:
     with (project / "flow.yaml").open("a") as file:
         file.write("noitfy: {}\n")
