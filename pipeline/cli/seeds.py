@@ -125,5 +125,5 @@ def _flow_mapping(base: Any, own: Mapping[str, Any]) -> str:
     """The block of a further run of `base`, in a line: what it has in common is merged."""
     anchor = base.anchor.value
     shared = [f"<<: *{anchor}"] if anchor else []
-    keys = own if anchor else dict(base.items()) | own
+    keys = own if anchor else dict(base.items()) | dict(own)
     return "{" + ", ".join([*shared, *(f"{key}: {value}" for key, value in keys.items())]) + "}"
