@@ -541,13 +541,13 @@ def test_check_reads_flow_yaml_too(project: Path, seqline) -> None:
     [
         ({"language_model-toy_story": "grv"}, "got grv; expected one of "),
         (
-            {"language_model-toy_story": "seq2seq"},
-            "got seq2seq, a run of translation on toy_en_fr; expected a run of language_model on ",
+            {"language_model-toy_story": "seq2seq-1"},
+            "got seq2seq-1, a run of translation on toy_en_fr; expected a run of language_model on ",
         ),
         ({"language_model-toy_story": 3}, "got 3; expected a text"),
         ({"language_model-toy_story": None}, None),
         ({"language_model-of_another_preset": "grv"}, None),
-        ({"language_model-toy_story": "lstm"}, None),
+        ({"language_model-toy_story": "lstm-1"}, None),
     ],
 )
 def test_a_baseline_is_checked_before_anything_runs(
