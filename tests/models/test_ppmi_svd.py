@@ -142,8 +142,8 @@ def test_the_loss_is_what_skip_gram_of_the_task_has_on_average() -> None:
         negatives=2,
         subsample=None,
         batch_size=64,
-        block=8,
-        noise=16,
+        block_size=8,
+        noise_words=16,
     )
     totals = [
         word_vectors.Task(table, table, objective, seed, CPU).validate(model)[0]
