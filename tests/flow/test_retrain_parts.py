@@ -542,7 +542,7 @@ def test_check_reads_flow_yaml_too(project: Path, seqline) -> None:
         ({"language_model-toy_story": "grv"}, "got grv; expected one of "),
         (
             {"language_model-toy_story": "seq2seq-1"},
-            "got seq2seq-1, a run of translation on toy_en_fr; expected a run of language_model on ",
+            "got seq2seq-1, a run of translation on toy_en_fr; expected a run of language_model ",
         ),
         ({"language_model-toy_story": 3}, "got 3; expected a text"),
         ({"language_model-toy_story": None}, None),

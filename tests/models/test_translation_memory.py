@@ -228,7 +228,9 @@ def test_a_saved_memory_answers_the_same(similarity: str, tmp_path: Path) -> Non
 
 
 def test_settings_and_corpora_that_make_no_memory_are_refused() -> None:
-    with pytest.raises(UserError, match=r"settings\.x\.model\.similarity: got exact; expected one of"):
+    with pytest.raises(
+        UserError, match=r"settings\.x\.model\.similarity: got exact; expected one of"
+    ):
         built("exact")
     with pytest.raises(UserError, match="corpus: got no training pairs; expected pairs"):
         memory_of([], [])
