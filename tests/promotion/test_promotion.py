@@ -746,8 +746,12 @@ def test_more_translations_of_the_same_sources_are_no_further_evidence(tmp_path:
             (folder / name / "metrics.json").write_text("{}")
             outputs.append(StageOutputs(folder / name))
         vocab = retokenize.read_tokenization(contender(folder / "vocab", {}).vocab)
-        decision = contest().run(
-            {"the test set": folder / "tokens"}, {"the test set": outputs}, [vocab, vocab]
+        contested = contest()
+        decision = contested.run(
+            {"the test set": folder / "tokens"},
+            {"the test set": outputs},
+            [vocab, vocab],
+            Uncounted(contested.settings),
         )
         [compared[copies]] = decision.compared
 

@@ -4,14 +4,14 @@ other."""
 import json
 from pathlib import Path
 
+import default_params
 import numpy as np
 import pyarrow as pa
 import pytest
 import synthetic_runs
-import yaml
 
 from pipeline.core import tables
-from pipeline.report import comparison, results
+from pipeline.report import results, setting_tests
 
 PAIRS = 60
 # by run: the masks that it was scored on, and its nats per word
@@ -28,7 +28,7 @@ def group(tmp_path: Path, request: pytest.FixtureRequest) -> results.Group:
         "corpora": {"story": synthetic_runs.corpus()},
         "runs": runs,
     }
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    default_params.write(tmp_path, params)
     (tmp_path / "metrics").mkdir()
     for name in names:
         masks, nats = RUNS[name]
@@ -69,26 +69,26 @@ def write_scores(folder: Path, masks: int, nats: float) -> None:
 @pytest.mark.parametrize("group", [list(RUNS)], indirect=True)
 def test_runs_of_different_masks_have_no_test_and_a_note(group: results.Group) -> None:
     assert [result.name for result in group.results] == list(RUNS)
-    assert [(pair.first, pair.second) for pair in group.pairs] == [
+    assert [(pair.first, pair.second) for pair in group.model_pairs] == [
         ("bert", "bert_2"),
         ("bert_3", "bert_4"),
     ]
-    assert group.beaten_by("bert", 0.05) == ["bert_2"]
+    assert all(pair.corrected < 0.05 for pair in group.model_pairs)
     assert group.notes == [
         "no test compares `bert`, `bert_2` and `bert_3`, `bert_4` with each other: different words "
         "were masked for each of them, because objective.max_length or the vocabulary differs"
     ]
-    assert len(comparison._paired_tests(group)) == 2
+    assert len(setting_tests.model_tests(group)) == 3
 
 
 @pytest.mark.parametrize("group", [["bert", "bert_2"]], indirect=True)
 def test_runs_of_the_same_masks_are_tested_without_a_note(group: results.Group) -> None:
-    assert len(group.pairs) == 1
+    assert len(group.model_pairs) == 1
     assert group.notes == []
 
 
 @pytest.mark.parametrize("group", [["bert", "bert_3"]], indirect=True)
 def test_a_pair_of_different_masks_leaves_no_test_at_all(group: results.Group) -> None:
-    assert group.pairs == ()
-    assert comparison._paired_tests(group) == []
+    assert (group.pairs, group.model_pairs) == ((), ())
+    assert setting_tests.model_tests(group) == []
     assert len(group.notes) == 1
