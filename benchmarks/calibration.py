@@ -181,7 +181,8 @@ def measure_trainings(
     file: Path, scores: Path, run: str, seeds: int, comparisons: int
 ) -> Iterator[str]:
     """The share of comparisons of a setting with itself that call it different."""
-    task = load_scoring(file, run, params.run(file, run))
+    first_run = f"{run}-1"
+    task = load_scoring(file, first_run, params.run(file, first_run))
     paths = sorted(scores.glob(f"{run}-*/test.parquet"))
     assert len(paths) >= 2 * seeds, f"{scores}: {len(paths)} trainings of {run}"
     table = [tables.read(path, task.schema) for path in paths]
