@@ -146,7 +146,7 @@ MISTAKES = [
     (
         "settings.lstm.training.average",
         6,
-        "settings.lstm.training.average: got 6; expected from 1 to max_epochs, 5, or null.",
+        "settings.lstm.training.average: got 6; expected from 1 to max_epochs, 4, or null.",
     ),
     (
         "runs.lstm-1.family",
@@ -593,9 +593,9 @@ STAGES = [
     (
         "train",
         "lstm-1",
-        "settings.lstm.objective.steps",
+        "runs.lstm-1.seed",
         0.5,
-        "settings.lstm.objective.steps: got 0.5; expected a whole number.",
+        "runs.lstm-1.seed: got 0.5; expected a whole number.",
     ),
     (
         "train",
