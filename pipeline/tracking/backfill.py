@@ -90,7 +90,9 @@ def backfill_run(client: Any, root: Path, outputs: Outputs) -> str:
             tags = {**describe.origin(root), **outputs.tags, "seqline.recorded": "restored"}
             run = mlflow_store.create_run(client, root, task, key, tags)
         points = log_missing(client, root, run, outputs)
-        client.set_terminated(run.info.run_id, "FINISHED")
+        # A training that ended before keeps its end.
+        if run.info.status != "FINISHED":
+            client.set_terminated(run.info.run_id, "FINISHED")
         # The state comes last: a sync that was killed before is repeated.
         mlflow_store.log(client, run.info.run_id, tags={_STATE: state})
 

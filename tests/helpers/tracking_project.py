@@ -235,7 +235,7 @@ def followers(root: Path) -> list[int]:
             words = (folder / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if b"pipeline.tracking" in words and str(root).encode() in words:
+        if b"pipeline.tracking.follower" in words and str(root).encode() in words:
             found.append(int(folder.name))
     return found
 
