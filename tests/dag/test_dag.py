@@ -14,6 +14,7 @@ import default_params
 import pytest
 import yaml
 from mlflow import MlflowClient
+from tracking_project import all_runs
 
 from pipeline.core import tables
 from pipeline.core.errors import UserError
@@ -220,9 +221,7 @@ def assert_history_is_shown(root: Path) -> None:
     ).stdout
     assert f"of {len(KEPT)} runs, {len(KEPT)} are trained and 0 were up to date already" in said
     client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
-    runs = client.search_runs(
-        [experiment.experiment_id for experiment in client.search_experiments()]
-    )
+    runs = all_runs(client)
     assert {run.info.run_name for run in runs} == set(KEPT)
     for run in runs:
         folder = root / "data/models" / run.info.run_name

@@ -13,7 +13,15 @@ from pathlib import Path
 import psutil
 import pytest
 from long_cases import mostly_long
-from tracking_project import HANG_SECONDS, TOP, empty_store, eventually, project, unused_port
+from tracking_project import (
+    HANG_SECONDS,
+    TOP,
+    all_runs,
+    empty_store,
+    eventually,
+    project,
+    unused_port,
+)
 
 from pipeline import tracking
 from pipeline.serving import mlflow_ui, server_process
@@ -146,7 +154,7 @@ def test_the_pages_answer_their_own_address_alone_and_end_when_seqline_ui_is_kil
     root = project.rename(project.parent / f"{project.name} a?b#c%20d it's")
     (root / "mlflow.db").chmod(0o644)
     tracking.sync(root)
-    [run] = mlflow_store.connect(root).search_runs([str(n) for n in range(3)])
+    [run] = all_runs(mlflow_store.connect(root))
     with pages(root) as (process, port):
         assert (root / "mlflow.db").stat().st_mode & 0o777 == 0o600
         assert listeners(process) == {"127.0.0.1"}

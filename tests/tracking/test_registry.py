@@ -19,6 +19,7 @@ import yaml
 from conftest import ROOT
 from long_cases import mostly_long
 from mlflow import MlflowClient
+from tracking_project import all_runs
 
 from pipeline import tracking
 from pipeline.core import tables
@@ -811,10 +812,8 @@ def test_artifact_replaces_a_symlink_but_not_its_target(project: Project, tmp_pa
 def active_runs(project: Project) -> list[tuple[str, str]]:
     """Name and digest of every active run of every experiment."""
     client = mlflow_store.connect(project.root)
-    places = [each.experiment_id for each in client.search_experiments()]
     return sorted(
-        (run.info.run_name, run.data.tags[mlflow_store.DIGEST])
-        for run in client.search_runs(places)
+        (run.info.run_name, run.data.tags[mlflow_store.DIGEST]) for run in all_runs(client)
     )
 
 
