@@ -14,6 +14,7 @@ import yaml
 from mlflow import MlflowClient
 from tracking_project import (
     TOP,
+    Server,
     all_runs,
     digest_of,
     empty_store,
@@ -471,3 +472,26 @@ def write_live_params(root: Path) -> None:
         runs[f"lstm-{seed}"] = block
     content = {"corpora": {"toy": {}}, "settings": {"lstm": setting}, "runs": runs}
     (root / "params.yaml").write_text(yaml.safe_dump(content))
+
+
+@pytest.mark.long
+def test_a_server_groups_seeds_as_the_project_s_own_store_does(
+    project: Path, empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_seeds(project, {1: 4.0, 2: 6.0})
+    with Server(tmp_path / "server", empty_store) as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+        tracking.sync(project)
+        client = mlflow_store.connect(project)
+        [parent] = parents(client)
+        seeds = children(client, parent)
+        assert sorted(seeds) == ["lstm-1", "lstm-2"]
+        assert parent.data.metrics[MEAN] == 5.0
+        assert "setting" not in tracking.sync(project)
+
+        client.delete_run(seeds["lstm-2"].info.run_id)
+        write_seeds(project, {1: 4.0})
+        tracking.sync(project)
+        [parent] = parents(client)
+        assert math.isnan(parent.data.metrics[DEVIATION])
+        assert "setting" not in tracking.sync(project)
