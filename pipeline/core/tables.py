@@ -203,10 +203,11 @@ SCORES_MASKED = (
 )
 # Results of each benchmark (`judge`) of word vectors; the first row's benchmark ranks the runs.
 # `section` is the class of the word `item`, or the section of an analogy. `found` is a share, or a
-# rank, for which `wanted` is the rank that people gave.
+# rank, for which `wanted` is the rank that people gave. `block` numbers the units of a benchmark.
 SCORES_VECTORS = pa.schema(
     {
         "row": pa.int64(),
+        "block": pa.int64(),
         "judge": pa.string(),
         "section": pa.string(),
         "item": pa.string(),
