@@ -9,9 +9,7 @@ INSIDE = PATH="$(CURDIR)/.venv/bin:$$PATH"
 repro: # the whole DAG on the corpora of params.yaml, then the comparison of the models
 	@$(PYTHON) bootstrap.py
 	@$(INSIDE) seqline check
-	@$(INSIDE) seqline repair
-	@$(INSIDE) python -m pipeline.dag.durable_dvc repro
-	@$(INSIDE) seqline sync || true # sync prints its error; the results are unaffected
+	@$(INSIDE) seqline run # repairs first, and records the runs in MLflow at the end
 	@cat reports/comparison.md
 
 test: # all tests but the long ones

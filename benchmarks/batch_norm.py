@@ -1,7 +1,7 @@
 """Loss of trained Transformers with batch norm by the batch that a sentence is in.
 
-    seqline use exercises && dvc repro train@layer_norm train@batch_norm
-    python -m benchmarks.batch_norm layer_norm batch_norm [--rows 300]
+    seqline use exercises && dvc repro train@layer_norm-1 train@batch_norm-1
+    python -m benchmarks.batch_norm layer_norm-1 batch_norm-1 [--rows 300]
 
 Teacher-forced nats per target token of the first sentences of every test split, in batches of 1, 2,
 8 and 64. The norms use the running means and variances of training, as predictions do, or those of

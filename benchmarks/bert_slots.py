@@ -1,8 +1,8 @@
 """BERT's loss of the masked words by the book's definition (d2l section 15.10), next to the mean
 over the masked words.
 
-    seqline use wikitext2 && dvc repro train@bert_50_steps && python -m benchmarks.bert_slots
-    [bert_50_steps]
+    seqline use wikitext2 && dvc repro train@bert_50_steps-1 && python -m
+    benchmarks.bert_slots [bert_50_steps-1]
 
 The book trains on a mean over slots, and prints the mean of it over the steps. Every pair has slots
 for 15 % of `max_length`. A pair with fewer masked words has empty slots: there <cls> must predict
@@ -120,15 +120,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", nargs="?", default="bert_50_steps")
+    parser.add_argument("run", nargs="?", default="bert_50_steps-1")
     parser.add_argument("--root", type=Path, default=Path("."))
     a = parser.parse_args()
 
     run = params.run(a.root / "params.yaml", a.run)
-    where = f"runs.{a.run}"
+    where = f"settings.{run.setting}"
     cpu = torch.device("cpu")
-    if run.task != "masked_language_model" or run.start != params.SCRATCH:
-        raise refuse(where, f"{run.task} from {run.start}", "a masked language model from scratch")
+    if run.task != "masked_language_model" or run.init_from != params.SCRATCH:
+        raise refuse(
+            f"runs.{a.run}",
+            f"{run.task} from {run.init_from}",
+            "a masked language model from scratch",
+        )
     encoded = a.root / "data/encoded" / run.corpus
     folder = a.root / "data/models" / a.run
     train, valid, test = (

@@ -37,7 +37,7 @@ from benchmarks.simulated_settings import (
     translators,
 )
 from pipeline.core import params, tables
-from pipeline.promotion.significance import p_value
+from pipeline.promotion.one_sided_significance import p_value
 from pipeline.scoring import mt_metrics
 from pipeline.scoring.significance import Array, Bootstrap, Score, pairs, sum_by_block
 from pipeline.scoring.tasks import load_scoring
@@ -185,7 +185,8 @@ def measure_trainings(
     file: Path, scores: Path, run: str, seeds: int, comparisons: int
 ) -> Iterator[str]:
     """The share of comparisons of a setting with itself that call it different."""
-    task = load_scoring(file, run, params.run(file, run))
+    first_run = f"{run}-1"
+    task = load_scoring(file, first_run, params.run(file, first_run))
     paths = sorted(scores.glob(f"{run}-*/test.parquet"))
     assert len(paths) >= 2 * seeds, f"{scores}: {len(paths)} trainings of {run}"
     table = [tables.read(path, task.schema) for path in paths]

@@ -1,4 +1,4 @@
-"""Cost of a training step of each model of the preset `exercises`, relative to the first.
+"""Cost of a training step of each setting of the preset `exercises`, relative to the first.
 
     seqline use exercises && dvc repro encode && python -m benchmarks.exercises [--rounds 7]
     [--steps 20]
@@ -33,13 +33,16 @@ def make_update(root: Path, name: str, batches: int) -> Callable[[int], None]:
         for split in ("train", "valid")
     ]
     objective = config.load(
-        translation.Config, run.objective | {"batch_tokens": 500}, f"runs.{name}.objective"
+        translation.Config,
+        run.objective | {"batch_tokens": 500},
+        f"settings.{run.setting}.objective",
     )
     task = translation.Task(*encoded, objective, derive(1, "data"), torch.device("cpu"))
     plan = task.plan(0)[:batches]
     torch.manual_seed(1)
     sizes = Sizes(vocab["sizes"]["source"], vocab["sizes"]["target"], vocab["share"])
-    model = checkpoint.build(run.family, run.model, sizes, f"runs.{name}.model").train()
+    where = f"settings.{run.setting}.model"
+    model = checkpoint.build(run.family, run.model, sizes, where).train()
     adam = torch.optim.Adam(model.parameters(), lr=0.0001)
 
     def update(number: int) -> None:
@@ -69,11 +72,12 @@ def main() -> None:
     a = parser.parse_args()
 
     devices.prepare(1)
-    # Repetitions with other seeds end in a digit.
-    names = [
-        name for name in config.section(a.root / "params.yaml", "runs") if not name[-1].isdigit()
-    ]
-    updates = {name: make_update(a.root, name, a.steps) for name in names}
+    # A step costs the same with each seed of a setting.
+    first_run: dict[str, str] = {}
+    for name, block in config.section(a.root / "params.yaml", "runs").items():
+        first_run.setdefault(block["setting"], name)
+    names = list(first_run)
+    updates = {setting: make_update(a.root, name, a.steps) for setting, name in first_run.items()}
     seconds = time_alternating(
         {name: partial(step_seconds, update, a.steps) for name, update in updates.items()}, a.rounds
     )

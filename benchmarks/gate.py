@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pipeline.promotion.significance import p_value, score_difference
+from pipeline.promotion.one_sided_significance import p_value, score_difference
 from pipeline.scoring import mt_metrics
 from pipeline.scoring.significance import Array, Score
 

@@ -1,17 +1,18 @@
-"""Sensitivity of each optimiser to its learning rate, as a plot of the runs of the preset
+"""Sensitivity of each optimiser to its learning rate, as a plot of the settings of the preset
 `optimisers`.
 
     seqline use optimisers && dvc repro --keep-going; python -m benchmarks.optimisers [--out
     docs/images/optimisers.png]
 
-Plots each run's test perplexity by its learning rate, a line for each optimiser. Prints the table
-of it, with the span of learning rates within 10 % of the optimiser's best perplexity. A training
-whose loss is not finite ends with a message and has no metrics, which counts as diverged here:
-train all of the runs first."""
+Plots each setting's test perplexity, the mean over its seeds, by its learning rate, a line for each
+optimiser. Prints the table of it, with the span of learning rates within 10 % of the optimiser's
+best perplexity. A training whose loss is not finite ends with a message and has no metrics; a
+setting with such a run counts as diverged here: train all of the runs first."""
 
 import argparse
 import json
 import math
+import statistics
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,10 @@ def read_perplexities(root: Path) -> tuple[dict[str, list[tuple[float, float]]],
     """Read (learning rate, test perplexity) of each optimiser, by rate, and the corpus's lowest
     possible perplexity.
 
-    The perplexity is infinite where there are no metrics; UserError if there are none of any run.
+    A perplexity is the mean over the runs of a setting, infinite if one has no metrics; UserError
+    if no run has any.
     """
-    points: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    by_setting: dict[tuple[str, float], list[float]] = defaultdict(list)
     floor = 0.0
     for name in config.section(root / "params.yaml", "runs"):
         optim = params.run(root / "params.yaml", name).optim
@@ -40,7 +42,7 @@ def read_perplexities(root: Path) -> tuple[dict[str, list[tuple[float, float]]],
             test = json.loads(metrics.read_text(encoding="utf-8"))["test"]
             perplexity = test["perplexity"]["score"]
             floor = test["floor_perplexity"]
-        points[optim["name"]].append((optim["learning_rate"], perplexity))
+        by_setting[optim["name"], optim["learning_rate"]].append(perplexity)
 
     if not floor:
         raise refuse(
@@ -49,7 +51,11 @@ def read_perplexities(root: Path) -> tuple[dict[str, list[tuple[float, float]]],
             "those of params.yaml's runs",
             "Run `dvc repro --keep-going`.",
         )
-    return {name: sorted(values) for name, values in points.items()}, floor
+
+    points: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for (name, rate), perplexities in sorted(by_setting.items()):
+        points[name].append((rate, statistics.fmean(perplexities)))
+    return dict(points), floor
 
 
 def draw(by_optimiser: dict[str, list[tuple[float, float]]], floor: float, out: Path) -> None:

@@ -120,10 +120,11 @@ def clone(root: Path, a: argparse.Namespace) -> Path:
     if a.runs:
         content = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
         content["runs"] = {name: content["runs"][name] for name in a.runs}
-        used = {run["corpus"] for run in content["runs"].values()}
-        content["corpora"] = {
-            name: block for name, block in content["corpora"].items() if name in used
-        }
+        for key, section in (("corpus", "corpora"), ("setting", "settings")):
+            used = {run[key] for run in content["runs"].values()}
+            content[section] = {
+                name: block for name, block in content[section].items() if name in used
+            }
         (root / "params.yaml").write_text(
             yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8"
         )

@@ -83,7 +83,7 @@ def vocab(root: Path, corpus: str, tokens: str) -> float:
 
 def train(root: Path, run: str, out: str) -> float:
     """Run the stage; return its seconds."""
-    paths = ["--encoded", "1/encoded", "--vocab", "vocab", "--start", "scratch", "--out", out]
+    paths = ["--encoded", "1/encoded", "--vocab", "vocab", "--init-from", "scratch", "--out", out]
     return stage(root, "train", run, "--params", "params.yaml", *paths)
 
 
@@ -103,9 +103,15 @@ def reduced_params(params: Path, corpus: str, run: str, rows: int) -> dict[str, 
     block = content["corpora"][corpus] | {"limit": None}
     if "builtin" in block["source"]:
         block["source"]["builtin"]["sizes"]["train"] = rows
-    block_of_run = content["runs"][run] | {"corpus": corpus, "start": "scratch"}
-    block_of_run["training"] |= {"max_epochs": 1, "threads": 1, "average": None}
-    return content | {"corpora": {corpus: block}, "runs": {run: block_of_run}}
+    block_of_run = content["runs"][run] | {"corpus": corpus, "init_from": "scratch"}
+    setting = block_of_run["setting"]
+    block_of_setting = content["settings"][setting]
+    block_of_setting["training"] |= {"max_epochs": 1, "threads": 1, "average": None}
+    return content | {
+        "corpora": {corpus: block},
+        "settings": {setting: block_of_setting},
+        "runs": {run: block_of_run},
+    }
 
 
 def compare_data(
@@ -144,7 +150,8 @@ def compare_training(
     root: Path, content: dict[str, Any], corpus: str, run: str, processes: int, rounds: int
 ) -> list[float]:
     """Return each round's speedup by `processes`."""
-    content["runs"][run]["training"]["accumulate"] = processes
+    [setting] = content["settings"].values()
+    setting["training"]["accumulate"] = processes
     write(root, content, workers=1)
     stage(root, "download", corpus, "--params", "params.yaml", "--out", "raw")
     tokenize(root, corpus, "1")
@@ -176,7 +183,7 @@ def main() -> None:
     )
     parser.add_argument("--params", type=Path, default=TOP / "params.yaml")
     parser.add_argument("--corpus", default="toy_en_fr")
-    parser.add_argument("--run", default="attention")
+    parser.add_argument("--run", default="attention-1")
     for option, value in (("rows", 400_000), ("train-rows", 20_000), ("count", 2), ("rounds", 3)):
         parser.add_argument(f"--{option}", type=int, default=value)
     a = parser.parse_args()

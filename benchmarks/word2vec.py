@@ -78,8 +78,8 @@ def seqline_epoch(
         negatives=NEGATIVES,
         subsample=SUBSAMPLE,
         batch_size=4096,
-        block=16,
-        noise=16,
+        block_size=16,
+        noise_words=16,
     )
     task = word_vectors.Task(table, table.slice(0, 50), objective, 1, torch.device("cpu"))
     rate = optim.Plain(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
+import pyarrow as pa
 from torch import Tensor
 
 from pipeline.text.specials import BOS, EOS, PAD, UNK
@@ -22,13 +23,17 @@ __all__ = [
     "AttentiveDecodable",
     "BlankFiller",
     "Classifier",
+    "Constrained",
     "Decodable",
+    "Fitted",
     "LanguageModel",
     "Log",
     "Loss",
     "MaskedLanguageModel",
     "Prompt",
+    "Refitted",
     "Sizes",
+    "StreamScorer",
     "SupportsPretrained",
     "Translator",
     "WordVectors",
@@ -133,6 +138,39 @@ class SupportsPretrained(Protocol):
         """Load the tensors that both models have, by name. The caller has compared the sizes."""
 
 
+@runtime_checkable
+class Constrained(Protocol):
+    """Model whose weights have a constraint."""
+
+    def constrain(self) -> None:
+        """Change the weights so that they meet it; called after each update."""
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    """Model that is fitted in one pass over the training rows, without gradients.
+
+    Its state is buffers. Buffers that are empty before `fit` have sizes that only the training rows
+    determine; a checkpoint is loaded with the sizes of its file. Buffers count as the model's
+    parameters, except those of int64, the type of ids."""
+
+    def fit(self, train: pa.Table, valid: pa.Table, seed: int) -> dict[str, float]:
+        """Fit the model to the encoded rows `train`; choose what is not estimated on `valid`.
+
+        Returns the validation metrics by name, among them `loss`, in nats per token (or per row, if
+        a row has one label), as `Task.validate` of the same task gives it."""
+
+
+@runtime_checkable
+class Refitted(Fitted, Protocol):
+    """Fitted model that may have been fitted again, to the validation rows too, once they had
+    served to choose its parameters."""
+
+    def before_refit(self) -> Any:
+        """The model that was fitted to the training rows alone, for predictions of the validation
+        rows; it has the task's methods."""
+
+
 class Task(Protocol):
     """Objective over its data, for the training loop; independent of the model's family."""
 
@@ -165,6 +203,15 @@ class LanguageModel(Protocol):
 
     def project(self, hidden_NH: Tensor) -> Tensor:
         """logits_NV, in new memory: the loss overwrites them."""
+
+
+@runtime_checkable
+class StreamScorer(Protocol):
+    """Language model that computes the probabilities of a stream's own tokens directly, without
+    those of all other tokens of the vocabulary. It needs no `hidden` and no `project`."""
+
+    def log_probs(self, ids_T: Tensor) -> Tensor:
+        """log P of each token of a stream but the first, given all before it: T - 1, float64."""
 
 
 class Translator(Protocol):

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.contracts import BOS, EOS, PAD, UNK, Attentive, Prompt
-from pipeline.core import config, params, tables
+from pipeline.core import config, params, renamed_keys, tables
 from pipeline.core.errors import UserError, refuse
 from pipeline.core.seeding import derive
 from pipeline.decoding import Hypothesis
 from pipeline.decoding.rules.ensemble import Ensemble
 from pipeline.text.encode import Codec, describe
-from pipeline.training import checkpoint, devices, loop
+from pipeline.training import checkpoint, devices, fitted
 
 BATCH = 64  # texts of a search, at most: fewer if texts are long or the beam is wide
 LARGEST_N_BEST = 100  # hypotheses per text; more if the run's beam is wider
@@ -124,9 +124,9 @@ def load_run(model: Path, search: dict[str, Any] | None) -> params.Run:
     """Load the block that the model in this folder was trained with, and add the block `search`,
     which is no part of training."""
     facts = checkpoint.read_config(model, "run.family")["run"]
-    block: params.Run = config.load(
-        params.Run, facts | {"search": search}, str(model / "config.json")
-    )
+    # Models of older versions have no setting.
+    content = {"setting": ""} | renamed_keys.upgrade("runs", facts) | {"search": search}
+    block: params.Run = config.load(params.Run, content, str(model / "config.json"))
     return block
 
 
@@ -156,7 +156,8 @@ def load_trained_model(
     vocabulary other than the model's."""
     task = config.named_module("pipeline.tasks", run.task, f"{where}.task")
     check_sizes(model, vocab, task.SOURCE_TARGET)
-    devices.prepare(config.load(loop.Config, run.training, f"{where}.training").threads)
+    loop_config = fitted.training_config(run, where)
+    devices.prepare(fitted.THREADS if loop_config is None else loop_config.threads)
     return checkpoint.load_model(model, device)
 
 

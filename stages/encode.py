@@ -23,16 +23,13 @@ Over = shards.MapFunction[tuple[Path, pa.RecordBatch], tuple[pa.RecordBatch, dic
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--params", type=Path, required=True, help="for where to compute; nothing else in it counts"
-    )
-    parser.add_argument(
-        "--tokens", type=Path, required=True, help="the folder that the tokenize stage wrote"
-    )
-    parser.add_argument(
-        "--vocab", type=Path, required=True, help="the folder that the vocab stage wrote"
-    )
-    parser.add_argument("--out", type=Path, required=True)
+    for option, help_text in (
+        ("--params", "for where to compute; nothing else in it counts"),
+        ("--tokens", "the folder that the tokenize stage wrote"),
+        ("--vocab", "the folder that the vocab stage wrote"),
+        ("--out", None),
+    ):
+        parser.add_argument(option, type=Path, required=True, help=help_text)
     arguments = stage_arguments.parse(parser, "corpora", required=False)
 
     compute = params.compute(arguments.params)

@@ -14,7 +14,7 @@ from pipeline.core import params, stage_arguments, tables
 from pipeline.core.atomic import atomic_dir, atomic_file
 from pipeline.core.errors import exit_with, read_json, refuse
 from pipeline.scoring import mt_metrics
-from pipeline.scoring.d2l_bleu import book_bleu
+from pipeline.scoring.d2l_bleu import d2l_bleu
 from pipeline.scoring.history import training, validations
 from pipeline.scoring.significance import Bootstrap
 from pipeline.scoring.tasks import Inputs, bleu_tokenizer, load_scoring, text_config
@@ -26,29 +26,18 @@ _TODO = "Run `dvc repro`."
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--params", type=Path, required=True)
-    parser.add_argument(
-        "--predictions",
-        type=Path,
-        required=True,
-        help="likelihoods, answers and samples of the run",
-    )
-    parser.add_argument(
-        "--model", type=Path, required=True, help="config.json and history.parquet of the run"
-    )
-    parser.add_argument(
-        "--tokens", type=Path, required=True, help="the references, one table per split"
-    )
+    for option, help_text in (
+        ("--params", None),
+        ("--predictions", "likelihoods, answers and samples of the run"),
+        ("--model", "config.json and history.parquet of the run"),
+        ("--tokens", "the references, one table per split"),
+        ("--out", "folder for the rows' scores"),
+        ("--metrics", "JSON file for the scores"),
+        ("--plots", "folder for history.csv, training.csv and by_length.csv"),
+    ):
+        parser.add_argument(option, type=Path, required=True, help=help_text)
     parser.add_argument(
         "--encoded", type=Path, help="ids of the references, by which unknown words are counted"
-    )
-    parser.add_argument("--out", type=Path, required=True, help="folder for the rows' scores")
-    parser.add_argument("--metrics", type=Path, required=True, help="JSON file for the scores")
-    parser.add_argument(
-        "--plots",
-        type=Path,
-        required=True,
-        help="folder for history.csv, training.csv and by_length.csv",
     )
     arguments = stage_arguments.parse(parser, "runs")
 
@@ -87,10 +76,14 @@ def main() -> None:
             if split != "valid":
                 lengths += [{"split": split, **row} for row in task.by_length(table, bootstrap)]
 
-        if task.book_bleu:
+        if task.d2l_bleu:
             metrics |= _samples(arguments.predictions / "samples.parquet", text)
         history = tables.read(arguments.model / "history.parquet", tables.HISTORY)
-    metrics |= _notes(name, [note for note in notes if note])
+    # Print warnings about the scores; the report and the gate read them as a metric.
+    notes = [note for note in notes if note]
+    for note in notes:
+        print(f"seqline: {name}: {note}.", file=sys.stderr)
+    metrics |= {"notes": notes} if notes else {}
 
     with atomic_dir(arguments.plots) as plots:
         _write_csv(plots / "history.csv", validations(history))
@@ -114,14 +107,6 @@ def _splits(tokens: Path) -> list[str]:
     return sorted(splits, key=lambda split: (split == "valid", split != "test", split))
 
 
-def _notes(run: str, notes: list[str]) -> dict[str, list[str]]:
-    """Print warnings about the scores on stderr; return them as a metric, which the report and the
-    gate read."""
-    for note in notes:
-        print(f"seqline: {run}: {note}.", file=sys.stderr)
-    return {"notes": notes} if notes else {}
-
-
 def _samples(path: Path, text: Text) -> dict[str, Any]:
     """The book's BLEU (d2l section 10.7.6) of every sample that has a reference, by its number, and
     their mean.
@@ -134,12 +119,12 @@ def _samples(path: Path, text: Text) -> dict[str, Any]:
         samples["text"].combine_chunks(), samples["reference"].combine_chunks(), text
     )
     scores = {
-        str(row + 1): book_bleu(*pair)
+        str(row + 1): d2l_bleu(*pair)
         for row, pair in zip(samples["row"].to_pylist(), pairs, strict=True)
     }
     if not scores:
         return {}
-    return {"book_bleu": {"mean": sum(scores.values()) / len(scores), **scores}}
+    return {"d2l_bleu": {"mean": sum(scores.values()) / len(scores), **scores}}
 
 
 def _model(path: Path) -> dict[str, Any]:

@@ -19,13 +19,18 @@ def main() -> None:
         parser.add_argument(option, type=Path, required=True)
     arguments = stage_arguments.parse(parser, "runs")
 
-    where = f"runs.{arguments.run}"
     run = params.run(arguments.params, arguments.run)
-    task = config.named_module("pipeline.predictions", run.task, f"{where}.task")
+    task = config.named_module("pipeline.predictions", run.task, f"runs.{arguments.run}.task")
     device = devices.choose(params.compute(arguments.params).device, "compute.device")
     samples = params.corpus(arguments.params, run.corpus).samples
     request = PredictionRequest(
-        run, where, arguments.model, arguments.encoded, arguments.vocab, samples, device
+        run,
+        f"settings.{run.setting}",
+        arguments.model,
+        arguments.encoded,
+        arguments.vocab,
+        samples,
+        device,
     )
     with atomic_dir(arguments.out) as out:
         task.predict(request, out)

@@ -1,4 +1,5 @@
-"""Compare the runs of params.yaml: a Markdown table, a self-contained HTML page, and figures."""
+"""Compare the settings of params.yaml: a Markdown table, a self-contained HTML page, figures, and
+a summary for `dvc metrics`."""
 
 import argparse
 from pathlib import Path
@@ -14,8 +15,9 @@ from pipeline.report import (
     confusion,
     curves,
     document,
-    repeats,
+    folds,
     results,
+    summary,
     vectors,
 )
 from pipeline.report.document import Figure
@@ -24,18 +26,18 @@ from pipeline.report.style import upper_first
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--params", type=Path, required=True)
-    parser.add_argument("--metrics", type=Path, required=True, help="folder with <run>.json")
-    parser.add_argument("--plots", type=Path, required=True, help="folder with <run>/*.csv")
-    parser.add_argument(
-        "--scores", type=Path, required=True, help="folder with <run>/<split>.parquet"
-    )
-    parser.add_argument(
-        "--predictions", type=Path, required=True, help="folder with <run>/samples.parquet"
-    )
-    parser.add_argument("--comparison", type=Path, required=True, help="Markdown file to write")
-    parser.add_argument("--page", type=Path, required=True, help="HTML file to write")
-    parser.add_argument("--figures", type=Path, required=True, help="folder for the figures")
+    for option, help_text in (
+        ("--params", None),
+        ("--metrics", "folder with <run>.json"),
+        ("--plots", "folder with <run>/*.csv"),
+        ("--scores", "folder with <run>/<split>.parquet"),
+        ("--predictions", "folder with <run>/samples.parquet"),
+        ("--summary", "JSON file with the mean score of each setting to write"),
+        ("--comparison", "Markdown file to write"),
+        ("--page", "HTML file to write"),
+        ("--figures", "folder for the figures"),
+    ):
+        parser.add_argument(option, type=Path, required=True, help=help_text)
     arguments = parser.parse_args()
 
     groups = results.groups(arguments.params, arguments.metrics, arguments.scores)
@@ -47,8 +49,12 @@ def main() -> None:
     }
 
     evaluation = params.evaluation(arguments.params)
-    folds = repeats.several_folds(groups, arguments.params)
-    blocks = comparison.document(groups, evaluation, arguments.predictions, figures, folds)
+    cross_validation = folds.several_folds(groups, arguments.params)
+    blocks = comparison.document(
+        groups, evaluation, arguments.predictions, figures, cross_validation
+    )
+    with atomic_file(arguments.summary) as file:
+        file.write_text(summary.to_json(groups), encoding="utf-8")
     with atomic_file(arguments.comparison) as file:
         file.write_text(document.markdown(blocks, arguments.comparison.parent), encoding="utf-8")
     with atomic_file(arguments.page) as file:
@@ -87,8 +93,9 @@ def _draw(
         if draw(group, arguments.plots, folder / file):
             figures.append((file, caption, False))
 
-    # Figures of each run
-    for result in group.results:
+    # Figures of each setting, by its first run
+    for setting in group.settings:
+        result = setting.first
         predictions = arguments.predictions / result.name
         if (predictions / "attention.parquet").exists():
             table = tables.read(predictions / "attention.parquet", tables.ATTENTION)
@@ -113,7 +120,7 @@ def _draw(
 
 def _classes(scores: Path) -> dict[str, str]:
     """The class of each word, from the benchmark `classes` of word vectors."""
-    table = tables.read(scores, tables.SCORES_VECTORS).filter(pc.field("judge") == "classes")
+    table = tables.read(scores, tables.SCORES_VECTORS).filter(pc.field("benchmark") == "classes")
     return dict(zip(table["item"].to_pylist(), table["section"].to_pylist(), strict=True))
 
 

@@ -1,4 +1,5 @@
-"""Write the folder that a run with `start: scratch` begins from: a `config.json` without a run."""
+"""Write the folder that a run with `init_from: scratch` begins from: a `config.json` without a
+run."""
 
 import argparse
 import json
@@ -11,8 +12,7 @@ from pipeline.core.errors import exit_with
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
-    with atomic_dir(arguments.out) as folder:
+    with atomic_dir(parser.parse_args().out) as folder:
         (folder / "config.json").write_text(json.dumps({"run": None}) + "\n", encoding="utf-8")
 
 

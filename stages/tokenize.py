@@ -5,7 +5,7 @@ Writes:
 - `<split>.parquet`: the usable rows of each split.
 - `rejects.parquet`: the other rows, with the reason.
 - `limits.json`: a copy of the raw folder's, if it has one.
-- `judges/<order>_<name>.parquet`: the corpus's benchmarks of word vectors.
+- `benchmarks/<order>_<name>.parquet`: the corpus's benchmarks of word vectors.
 - the metrics: rows, tokens, characters, rejects by reason, duplicates, overlap with train.
 
 Memory does not grow with the corpus, except for 8 bytes per row and side, to count duplicates and
@@ -40,12 +40,13 @@ from pipeline.text.tokens import Text, normalise
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--params", type=Path, required=True)
-    parser.add_argument(
-        "--raw", type=Path, required=True, help="the folder that the download stage wrote"
-    )
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--metrics", type=Path, required=True)
+    for option, help_text in (
+        ("--params", None),
+        ("--raw", "the folder that the download stage wrote"),
+        ("--out", None),
+        ("--metrics", None),
+    ):
+        parser.add_argument(option, type=Path, required=True, help=help_text)
     arguments = stage_arguments.parse(parser, "corpora")
 
     where = f"corpora.{arguments.corpus}"
@@ -56,10 +57,9 @@ def main() -> None:
         metrics = tokenize(block, where, arguments.raw, out, compute)
         if limits.exists():
             shutil.copyfile(limits, out / "limits.json")
-        write_benchmarks(block, where, arguments.raw, out / "judges")
+        write_benchmarks(block, where, arguments.raw, out / "benchmarks")
         with atomic_file(arguments.metrics) as file:
-            text = json.dumps(metrics, indent=1, sort_keys=True)
-            file.write_text(text + "\n", encoding="utf-8")
+            file.write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def tokenize(
@@ -129,11 +129,11 @@ def write_benchmarks(block: params.Corpus, where: str, raw: Path, out: Path) -> 
     """
     reader = config.named_module("pipeline.corpora", block.format, f"{where}.format")
     text: Text = config.load(Text, block.text, f"{where}.text")
-    if not hasattr(reader, "judges"):
+    if not hasattr(reader, "benchmarks"):
         return
 
     read_config = config.load(reader.Config, block.read, f"{where}.read")
-    for number, (name, table) in enumerate(reader.judges(raw, read_config)):
+    for number, (name, table) in enumerate(reader.benchmarks(raw, read_config)):
         out.mkdir(exist_ok=True)
         for i, field in enumerate(table.schema):
             if field.type == pa.string() and field.name not in ("class", "section"):
@@ -149,8 +149,8 @@ def check(
     limit: int | None,
     where: str,
 ) -> None:
-    """Refuse a corpus that lacks one of the splits that every run needs, or has one without
-    rows."""
+    """Refuse a corpus that lacks one of the splits that every run needs, or has one without rows
+    or without one of the corpus's labels."""
     if UNSPLIT in splits:
         raise refuse(
             f"{where}.split",
@@ -161,37 +161,24 @@ def check(
 
     for name in REQUIRED_SPLITS:
         if name not in splits:
-            todo = f"Name files for {name}, or put all under {UNSPLIT!r} and say how to split."
             raise refuse(
                 f"{where}.read",
                 f"the splits {', '.join(splits)}",
                 f"{', '.join(REQUIRED_SPLITS)}",
-                todo,
+                f"Name files for {name}, or put all under {UNSPLIT!r} and say how to split.",
             )
     for name, split in splits.items():
         if not split.rows:
             rejected = sum(split.rejected.values())
-            got = f"no usable row for {name} ({rejected} rejected)"
             raise refuse(
                 _responsible(split_config, limit, where),
-                got,
+                f"no usable row for {name} ({rejected} rejected)",
                 f"at least one in each of {', '.join(splits)}",
                 "Read more rows.",
             )
-    check_labels(splits, split_config, limit, where)
 
-
-def check_labels(
-    splits: dict[str, SplitWriter],
-    split_config: params.Splitting | None,
-    limit: int | None,
-    where: str,
-) -> None:
-    """Raise UserError if a needed split of a labelled corpus lacks a label: its scores would be
-    those of another task.
-
-    A further test set may have fewer labels, but none that train lacks.
-    """
+    # Without a label, the scores of a needed split would be those of another task. A further test
+    # set may have fewer labels, but none that train lacks.
     labels = sorted({label for split in splits.values() for label in split.labels})
     lacking = (
         (name, label)
@@ -209,10 +196,9 @@ def check_labels(
         todo = "Read more rows, or use method: contiguous, which divides the rows of each label."
     expected = f"every label in each of {', '.join(REQUIRED_SPLITS)}: {', '.join(labels[:10])}"
     expected += ", ..." if len(labels) > 10 else ""
-    got = f"no row of the label {label} for {name}"
     raise refuse(
         _responsible(split_config, limit, where),
-        got,
+        f"no row of the label {label} for {name}",
         expected,
         todo,
     )

@@ -23,36 +23,61 @@ from tqdm import tqdm
 from pipeline import tracking
 from pipeline.contracts import Log, Sizes
 from pipeline.core import atomic, config, locks, params, stage_arguments, state_dir, tables
-from pipeline.core.digest import file_digest
+from pipeline.core.digest import add_file
 from pipeline.core.errors import UserError, exit_with, refuse
 from pipeline.core.seeding import derive
 from pipeline.nn import positional
 from pipeline.text.encode import check_ids, describe
-from pipeline.training import checkpoint, devices, init_from, launcher, loop, optim, parallel
+from pipeline.training import (
+    checkpoint,
+    devices,
+    families,
+    fitted,
+    init_from,
+    launcher,
+    loop,
+    optim,
+    parallel,
+)
+
+_SHARED_CODE = (
+    "pipeline/nn",
+    "pipeline/training",
+    "pipeline/text",
+    "pipeline/contracts.py",
+    "pipeline/core",
+)
 
 
 def digest(run: params.Run, inputs: list[Path]) -> str:
     """Digest of all that the weights depend on: the run's blocks, torch, this program's code, and
     the data."""
-    # Code: the modules of this program that are imported. MLflow's are not: they change no weight.
     top = Path(__file__).parent.parent
-    module_files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
-    imported = {Path(file) for file in module_files if file}
-    code = {
-        file
-        for file in imported
-        for part in ("pipeline", "stages")
-        if file.is_relative_to(top / part)
-    }
-    code -= {file for file in code if "tracking" in file.relative_to(top).parts[1]}
-
+    code = [file for path in code_deps(run) for file in _source_files(top / path)]
     data = [file for folder in inputs for file in sorted(folder.rglob("*")) if file.is_file()]
 
     settings = json.dumps([trained_block(run), torch.__version__], sort_keys=True)
     total = hashlib.sha256(settings.encode())
-    for file in sorted(code) + data:
-        total.update(file.name.encode() + b"\0" + bytes.fromhex(file_digest(file, "sha256")))
+    for file in code:
+        add_file(total, file.relative_to(top).as_posix(), file)
+    for file in data:
+        add_file(total, file.name, file)
     return total.hexdigest()
+
+
+def code_deps(run: params.Run) -> list[str]:
+    """The files and folders of code that `dvc.yaml` declares as dependencies of the run's train
+    stage."""
+    return [
+        "stages/train.py",
+        f"pipeline/models/{run.family}.py",
+        f"pipeline/tasks/{run.task}.py",
+        *_SHARED_CODE,
+    ]
+
+
+def _source_files(path: Path) -> list[Path]:
+    return sorted(path.rglob("*.py")) if path.is_dir() else [path]
 
 
 def trained_block(run: params.Run) -> dict[str, Any]:
@@ -64,20 +89,14 @@ def vocabulary_digest(vocab: Path, side: str) -> str:
     """Digest of the ids of one side; equal if one corpus uses the vocabulary of the other."""
     total = hashlib.sha256()
     for file in sorted(vocab.glob(f"{side}.*")):
-        total.update(file.name.encode() + b"\0" + bytes.fromhex(file_digest(file, "sha256")))
+        add_file(total, file.name, file)
     return total.hexdigest()
-
-
-def history_table(history: list[tuple[int, int, str, float]]) -> pa.Table:
-    """The loop's history as a table in the schema HISTORY."""
-    columns = list(zip(*history, strict=True)) or [(), (), (), ()]
-    return pa.table(dict(zip(tables.HISTORY.names, columns, strict=True)), schema=tables.HISTORY)
 
 
 def train(
     arguments: argparse.Namespace,
     run: params.Run,
-    loop_config: loop.Config,
+    loop_config: loop.Config | None,
     device: torch.device,
     group: parallel.Group,
     work: Path,
@@ -86,11 +105,14 @@ def train(
 ) -> None:
     """Build the model, train it, and write the outputs.
 
+    `loop_config`: None for a family that is fitted without gradients.
+
     `work` holds the state to resume from; `key` is the digest of the training. Of several processes
     only the first one writes.
     """
     where = f"runs.{arguments.run}"
-    devices.prepare(loop_config.threads)
+    setting = f"settings.{run.setting}"
+    devices.prepare(fitted.THREADS if loop_config is None else loop_config.threads)
 
     # Data
     task_module = config.named_module("pipeline.tasks", run.task, f"{where}.task")
@@ -101,35 +123,42 @@ def train(
     vocab = describe(arguments.vocab)
     for path, table in zip(paths, splits, strict=True):
         check_ids(table, vocab.sizes, path)
-    objective = config.load(task_module.Config, run.objective, f"{where}.objective")
-    task = task_module.Task(*splits, objective, derive(run.seed, "data"), device)
+    objective = None
+    if loop_config is not None:
+        objective = config.load(task_module.Config, run.objective, f"{setting}.objective")
 
     # Model
     source, target = task_module.SOURCE_TARGET
     sizes = Sizes(vocab.sizes[source], vocab.sizes[target], vocab.share or source == target)
-    torch.manual_seed(derive(run.seed, "init"))
-    model = checkpoint.build(run.family, run.model, sizes, f"{where}.model")
     vocabularies = (
         vocabulary_digest(arguments.vocab, source),
         vocabulary_digest(arguments.vocab, target),
     )
-    init_from.init_weights(model, run, arguments.start, vocabularies, where)
+    component = init_from.load_component(run, arguments.init_from, vocabularies, where)
+    torch.manual_seed(derive(run.seed, "init"))
+    model = checkpoint.build(run.family, run.model, sizes, f"{setting}.model", component)
+    if component is None:
+        init_from.init_weights(model, run, arguments.init_from, vocabularies, where)
     loaded = dict(zip(paths, splits, strict=True))
     refuse_long_rows(model, task_module, objective, arguments.encoded, loaded, run.search or {})
     model.to(device)
 
     # Training
-    trainer = loop.Loop(
-        model,
-        task,
-        optim.load(run.optim, f"{where}.optim"),
-        loop_config,
-        seed=derive(run.seed, "dropout"),
-        work=work,
-        log=log,
-        group=group,
-    )
-    progress = run_loop(trainer, arguments.run)
+    if loop_config is None:
+        train_table, valid_table = splits
+        progress = fitted.fit(model, train_table, valid_table, derive(run.seed, "data"), log)
+    else:
+        trainer = loop.Loop(
+            model,
+            task_module.Task(*splits, objective, derive(run.seed, "data"), device),
+            optim.load(run.optim, f"{setting}.optim"),
+            loop_config,
+            seed=derive(run.seed, "dropout"),
+            work=work,
+            log=log,
+            group=group,
+        )
+        progress = run_loop(trainer, arguments.run)
     if not group.is_first:
         return
 
@@ -137,14 +166,18 @@ def train(
         "run": trained_block(run),
         "sizes": dataclasses.asdict(sizes),
         "vocabularies": vocabularies,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "parameters": checkpoint.parameter_count(model),
         "steps": progress.step,
         "best_step": progress.best_step,
         "digest": key,
     }
+    if component is not None:
+        metadata["component"] = checkpoint.component_blocks(arguments.init_from)
     with atomic.atomic_dir(arguments.out) as folder:
         checkpoint.write_model(folder, model, metadata)
-        tables.write(folder / "history.parquet", history_table(progress.history))
+        columns = list(zip(*progress.history, strict=True)) or [(), (), (), ()]
+        history = dict(zip(tables.HISTORY.names, columns, strict=True))
+        tables.write(folder / "history.parquet", pa.table(history, schema=tables.HISTORY))
 
 
 def run_loop(trainer: loop.Loop, name: str) -> loop.Progress:
@@ -227,22 +260,21 @@ def log_with_throughput(name: str, log: Log) -> Log:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    for option in ("--params", "--encoded", "--vocab", "--start", "--out"):
+    for option in ("--params", "--encoded", "--vocab", "--init-from", "--out"):
         parser.add_argument(option, type=Path, required=True)
     parser.add_argument("--work", type=Path, default=state_dir.TRAINING)
     arguments = stage_arguments.parse(parser, "runs")
     name = arguments.run
 
-    # Check what is cheap before other processes start; `train` checks the rest. Importing the
-    # family and the task also puts their code into `digest`.
+    # Check what is cheap before other processes start; `train` checks the rest.
     run = params.run(arguments.params, name)
-    loop_config = config.load(loop.Config, run.training, f"runs.{name}.training")
-    config.named_module("pipeline.models", run.family, f"runs.{name}.family")
-    config.named_module("pipeline.tasks", run.task, f"runs.{name}.task")
+    loop_config = fitted.training_config(run, f"runs.{name}")
+    families.refuse_other_task(run, f"runs.{name}")
     compute = params.compute(arguments.params)
 
     # The launcher starts this command again, in each of its processes.
-    count = parallel.process_count(compute.processes, loop_config.accumulate)
+    accumulate = 1 if loop_config is None else loop_config.accumulate
+    count = parallel.process_count(compute.processes, accumulate)
     if count > 1 and not launcher.is_launched():
         sys.exit(launcher.launch(count, "stages.train", arguments.work))
 
@@ -259,13 +291,21 @@ def main() -> None:
 def train_in_group(
     arguments: argparse.Namespace,
     run: params.Run,
-    loop_config: loop.Config,
+    loop_config: loop.Config | None,
     compute: params.Compute,
 ) -> None:
     """Train as one of a group of processes; the group may have only this one."""
-    group, device_name = parallel.join(compute.device, loop_config.accumulate)
+    accumulate = 1 if loop_config is None else loop_config.accumulate
+    group, device_name = parallel.join(compute.device, accumulate)
     device = devices.choose(device_name, "compute.device")
-    key = digest(run, [arguments.encoded, arguments.vocab, arguments.start])
+    precision = "float32" if loop_config is None else loop_config.precision
+    if precision == "bfloat16" and (reason := devices.bfloat16_warning(device)):
+        print(
+            f"seqline: settings.{run.setting}.training.precision: bfloat16 is several times slower "
+            f"than float32 here: {reason}.",
+            file=sys.stderr,
+        )
+    key = digest(run, [arguments.encoded, arguments.vocab, arguments.init_from])
     work = arguments.work / f"{arguments.run}-{key[:16]}"
     try:
         if not group.all_equal(key):
@@ -279,11 +319,16 @@ def train_in_group(
             train_first(arguments, run, loop_config, device, group, work, key)
         else:
             rank_work = work.with_name(f"{work.name}-{group.rank}")
-
-            def no_log(metrics: dict[str, float], step: int) -> None:
-                pass
-
-            train(arguments, run, loop_config, device, group, rank_work, key, no_log)
+            train(
+                arguments,
+                run,
+                loop_config,
+                device,
+                group,
+                rank_work,
+                key,
+                log=lambda metrics, step: None,
+            )
             shutil.rmtree(rank_work)
     except parallel.PeerLost:
         raise
@@ -303,7 +348,7 @@ def train_in_group(
 def train_first(
     arguments: argparse.Namespace,
     run: params.Run,
-    loop_config: loop.Config,
+    loop_config: loop.Config | None,
     device: torch.device,
     group: parallel.Group,
     work: Path,
@@ -313,14 +358,13 @@ def train_first(
     work.mkdir(parents=True, exist_ok=True)
     atomic.remove_folders(work / "lock")
     with locks.file_lock(work / "lock"):
-        tags = {"device": str(device), "processes": str(group.size), "torch": torch.__version__}
         with tracking.live(
             run=arguments.run,
             digest=key,
             work=work,
             root=Path(os.environ.get("DVC_ROOT", ".")),
             params=dataclasses.asdict(run),
-            tags=tags,
+            tags={"device": str(device), "processes": str(group.size), "torch": torch.__version__},
         ) as log:
             log = log_with_throughput(arguments.run, log)
             train(arguments, run, loop_config, device, group, work, key, log)

@@ -21,17 +21,13 @@ from pipeline.text.tokens import Text
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--params", type=Path, required=True)
-    parser.add_argument(
-        "--tokens", type=Path, required=True, help="the folder that the tokenize stage wrote"
-    )
-    parser.add_argument(
-        "--words",
-        type=Path,
-        required=True,
-        help="such a folder of `vocab.corpus`, whose tokens are counted",
-    )
-    parser.add_argument("--out", type=Path, required=True)
+    for option, help_text in (
+        ("--params", None),
+        ("--tokens", "the folder that the tokenize stage wrote"),
+        ("--words", "such a folder of `vocab.corpus`, whose tokens are counted"),
+        ("--out", None),
+    ):
+        parser.add_argument(option, type=Path, required=True, help=help_text)
     arguments = stage_arguments.parse(parser, "corpora")
 
     where = f"corpora.{arguments.corpus}"
@@ -45,8 +41,7 @@ def main() -> None:
     columns = tables.schema(train, *tables.TOKENS.values()).names
     with atomic_dir(arguments.out) as out:
         words = arguments.words / "train.parquet"
-        compute = params.compute(arguments.params)
-        sizes = write(words, "source" in columns, text, size, compute, out)
+        sizes = write(words, "source" in columns, text, size, params.compute(arguments.params), out)
         sides = tuple(sizes)
         if labels.SIDE in columns:
             label_table = labels.table(train)

@@ -12,6 +12,7 @@ from typing import Protocol
 from pipeline.cli import (
     champions,
     check,
+    claims,
     classify,
     compare,
     doctor,
@@ -52,6 +53,7 @@ COMMANDS: dict[str, Command] = {
     # Settings, and the state of the project
     "use": use,
     "check": check,
+    "claims": claims,
     "prune": prune,
     "repair": repair,
     "doctor": doctor,

@@ -4,6 +4,7 @@ tables."""
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.cli.run_names import first_run
 from pipeline.core import config
 from pipeline.core.errors import printable, refuse
 from pipeline.tracking import lineage
@@ -33,15 +34,16 @@ def promote(root: Path, what: str, number: int | None, why: str | None) -> str:
 def _present(root: Path, run: str) -> Version:
     from pipeline.tracking import registry  # imports mlflow: a second
 
-    runs = list(config.section(root / "params.yaml", "runs"))
-    if run not in runs:
+    name = first_run(root, run)
+    if name is None:
+        runs = list(config.section(root / "params.yaml", "runs"))
         raise refuse(
             "promote",
             run,
             f"a run, one of {', '.join(runs)}, or a registered model and a version",
             "See `seqline champions`.",
         )
-    return registry.version_of_run(root, run)
+    return registry.version_of_run(root, name)
 
 
 def rollback(root: Path, name: str) -> str:

@@ -28,8 +28,7 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
     classifier = Classifier.open(model, vocab, params.compute(root / "params.yaml").device)
 
     blank = []
-    lines = input_text.texts(arguments.text)
-    answers = trained_run.PredictionStream(lines, classifier.classify)
+    answers = trained_run.PredictionStream(input_text.texts(arguments.text), classifier.classify)
     for line, answer in answers:
         if answer is None:
             print()

@@ -16,6 +16,7 @@ import torch
 
 from pipeline.cli import validate_params
 from pipeline.core.errors import UserError, describe_error, redact
+from pipeline.core.git import run_git
 from pipeline.core.params import compute as compute_of
 from pipeline.dag import paths, project, repair
 from pipeline.text import shards
@@ -119,7 +120,12 @@ def git(root: Path) -> Finding:
     if (line := project.git_refusal(root)) is not None:
         return Finding("warn", "git", line.removeprefix("git: "))
 
-    status, output = run_command(root, "git", "rev-parse", "--short", "HEAD")
+    try:
+        completed = run_git(root, "rev-parse", "--short", "HEAD")
+    except subprocess.TimeoutExpired as error:
+        return Finding("FAIL", "git", str(error))
+    status = completed.returncode
+    output = " ".join((completed.stdout + completed.stderr).decode("utf-8", "replace").split())
     if status and not any((folder / ".git").exists() for folder in (root, *root.parents)):
         return Finding(
             "warn", "git", "none, as core.no_scm says: runs are recorded without a commit"

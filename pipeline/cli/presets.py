@@ -6,16 +6,17 @@ has its text."""
 
 import fnmatch
 import io
-import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.representer import RoundTripRepresenter
 
 from pipeline.cli import prune, validate_params
-from pipeline.core import config, yaml_reader
+from pipeline.cli.seeds import with_seeds
+from pipeline.core import config, git, renamed_keys, yaml_reader
 from pipeline.core.atomic import atomic_file
 from pipeline.core.errors import refuse
 
@@ -23,15 +24,13 @@ DEFAULT = "default"
 DEFAULT_TITLE = b"# The default preset"  # how the first line of the default params.yaml begins
 
 
-def _null(writer: Any, _: None) -> Any:
-    return writer.represent_scalar("tag:yaml.org,2002:null", "null")
-
-
 class _NullRepresenter(RoundTripRepresenter):
     """Writes `null` where ruamel.yaml leaves a gap. A class of its own, as DVC writes `dvc.lock` by
     ruamel's."""
 
-    yaml_representers = RoundTripRepresenter.yaml_representers | {type(None): _null}
+    yaml_representers = RoundTripRepresenter.yaml_representers | {
+        type(None): lambda writer, _: writer.represent_scalar("tag:yaml.org,2002:null", "null")
+    }
 
 
 def listing(root: Path) -> str:
@@ -45,7 +44,7 @@ def listing(root: Path) -> str:
     return "\n".join(lines)
 
 
-def use(root: Path, name: str, changes: list[str], force: bool) -> list[Path]:
+def use(root: Path, name: str, changes: list[str], seeds: list[str], force: bool) -> list[Path]:
     """Put the preset with its changes in params.yaml; returns outputs of other runs, which it
     removed.
 
@@ -61,8 +60,18 @@ def use(root: Path, name: str, changes: list[str], force: bool) -> list[Path]:
             )
         raise refuse("preset", name, "one of " + ", ".join(presets), todo)
     target, file = root / "params.yaml", root / "presets" / f"{name}.yaml"
-    if not force:
-        _refuse_to_lose(target, presets.values(), root)
+    if (
+        not force
+        and target.exists()
+        and target.read_bytes()
+        not in (*presets.values(), git.output(root, "show", "HEAD:./params.yaml"))
+    ):
+        raise refuse(
+            "params.yaml",
+            "edits that are in no commit and no preset",
+            "nothing that would be lost",
+            "Commit them, or add --force.",
+        )
 
     # Read the text strictly first: a UserError names the line of a fault.
     text = presets[name].decode("utf-8", "replace")
@@ -76,6 +85,9 @@ def use(root: Path, name: str, changes: list[str], force: bool) -> list[Path]:
         # Checked before the context ends, as only then it replaces params.yaml.
         temporary.write_text(text, encoding="utf-8")
         validate_params.check(temporary)
+        if seeds:
+            temporary.write_text(with_seeds(text, seeds), encoding="utf-8")
+            validate_params.check(temporary)
     return prune.remove_outputs(root)
 
 
@@ -89,11 +101,16 @@ def changed(text: str, changes: list[str]) -> str:
     round_trip.indent(mapping=2, sequence=4, offset=2)
     round_trip.Representer = _NullRepresenter
     content = round_trip.load(text)
+    _keep_anchors(content)
     for change in changes:
         key, equals, value = change.partition("=")
         if not equals:
-            raise refuse("--set", change, "KEY=VALUE", "For example --set runs.lstm.seed=2.")
+            raise refuse(
+                "--set", change, "KEY=VALUE", "For example --set settings.lstm.model.hidden=256."
+            )
         holders = list(_holders(content, key.split(".")))
+        if not holders and (new := renamed_keys.new_name(key)) is not None:
+            raise renamed_keys.refuse_old_key(f"--set {key}", new)
         if not holders:
             raise refuse(f"--set {key}", "no such key in the preset", "a dotted key of it")
         for holder, last in holders:
@@ -101,6 +118,17 @@ def changed(text: str, changes: list[str]) -> str:
     written = io.StringIO()
     round_trip.dump(content, written)
     return written.getvalue()
+
+
+def _keep_anchors(content: Any) -> None:
+    """Mark anchors that nothing merges yet: ruamel.yaml would leave them out, and `--seeds` adds
+    lines that merge them."""
+    if not isinstance(content, CommentedMap):
+        return
+    if content.anchor.value:
+        content.anchor.always_dump = True
+    for value in content.values():
+        _keep_anchors(value)
 
 
 def _holders(content: Any, words: list[str]) -> Iterator[tuple[Any, str]]:
@@ -120,9 +148,9 @@ def default(root: Path) -> bytes | None:
 
     An older commit has it after another preset was committed as `params.yaml`: the first line tells
     them apart."""
-    commits = _git(root, "rev-list", "HEAD", "--", "params.yaml") or b""
-    for commit in commits.decode().split():
-        content = _git(root, "show", f"{commit}:./params.yaml")
+    commits = git.text_output(root, "rev-list", "HEAD", "--", "params.yaml")
+    for commit in commits.split():
+        content = git.output(root, "show", f"{commit}:./params.yaml")
         if content is not None and content.startswith(DEFAULT_TITLE):
             return content
     return None
@@ -133,23 +161,3 @@ def _presets(root: Path) -> dict[str, bytes]:
     files = {file.stem: file.read_bytes() for file in sorted((root / "presets").glob("*.yaml"))}
     content = files.pop(DEFAULT, None) or default(root)
     return files if content is None else {DEFAULT: content} | files
-
-
-def _git(root: Path, *words: str) -> bytes | None:
-    """Output of a git command in the folder `root`; None if it fails, as outside of a
-    repository."""
-    completed = subprocess.run(["git", *words], cwd=root, capture_output=True)
-    return completed.stdout if completed.returncode == 0 else None
-
-
-def _refuse_to_lose(target: Path, presets: Iterable[bytes], root: Path) -> None:
-    """Refuse if `target` is neither as committed nor as a preset has it."""
-    if not target.exists():
-        return
-    if target.read_bytes() not in (*presets, _git(root, "show", "HEAD:./params.yaml")):
-        raise refuse(
-            "params.yaml",
-            "edits that are in no commit and no preset",
-            "nothing that would be lost",
-            "Commit them, or add --force.",
-        )

@@ -57,11 +57,10 @@ def remove_unused(root: Path) -> list[Path]:
     """Remove logs, weights laid out for serving, states of interrupted trainings, and
     predictions of comparisons in which nothing has changed for `UNUSED_DAYS` days."""
     since = time.time() - UNUSED_DAYS * 86400
-    folders = (root / folder for folder in state_dir.PRUNED)
     return _removed(
         [
             path
-            for folder in folders
+            for folder in (root / folder for folder in state_dir.PRUNED)
             for path in sorted(folder.glob("*"))
             if max(_changes(path), default=since) < since
         ]

@@ -17,7 +17,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(root: Path, arguments: argparse.Namespace) -> None:
     """Run the retraining flow once and exit with its status."""
     from pipeline.dag import project
-    from pipeline.flow import retrain_command
+    from pipeline.flow import commands
 
     project.check(root)
-    sys.exit(retrain_command.retrain(root, arguments.jobs))
+    sys.exit(commands.retrain(root, arguments.jobs))

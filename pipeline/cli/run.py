@@ -23,7 +23,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(root: Path, arguments: argparse.Namespace) -> None:
     """Run the flow and exit with its status."""
     from pipeline.dag import project
-    from pipeline.flow import run_command
+    from pipeline.flow import commands
 
     project.check(root)
-    sys.exit(run_command.run(root, arguments.targets, arguments.jobs))
+    sys.exit(commands.run(root, arguments.targets, arguments.jobs))

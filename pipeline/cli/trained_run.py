@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pipeline.cli.input_text import Line
+from pipeline.cli.run_names import run_of
 from pipeline.core import config, params
 from pipeline.core.errors import UserError, refuse
 from pipeline.dag import paths
@@ -18,6 +19,7 @@ _NAMED = 10  # line numbers that a message names
 def open_ensemble(root: Path, names: list[str]) -> Session:
     """The runs as one ensemble, searched as the first is; UserError if their vocabularies are not
     the same."""
+    names = [run_of(root, name, "--run") for name in names]
     [first, *others] = [open_run(root, name) for name in names]
 
     # An ensemble combines the distributions at each step: an id must mean the same in all models.
@@ -45,10 +47,8 @@ def open_run(root: Path, name: str) -> Session:
 
 def run_folders(root: Path, name: str) -> tuple[Path, Path, dict[str, Any] | None]:
     """The folders of the run's model and vocabulary, and its `search:`; errors as `open_run`."""
-    path = root / "params.yaml"
-    runs = config.section(path, "runs")
-    if name not in runs:
-        raise refuse("--run", name, "one of " + ", ".join(runs))
+    runs = config.section(root / "params.yaml", "runs")
+    name = run_of(root, name, "--run")
     model, vocab = (
         paths.option_path(root, "predict", name, runs[name], option)
         for option in ("model", "vocab")
@@ -61,7 +61,8 @@ def run_folders(root: Path, name: str) -> tuple[Path, Path, dict[str, Any] | Non
             "Run `dvc repro`, or `dvc pull`.",
         )
     # params.yaml may have changed since the training.
-    trained_corpus = load_run(model, runs[name]["search"]).corpus
+    search = params.run(root / "params.yaml", name).search
+    trained_corpus = load_run(model, search).corpus
     corpus = runs[name]["corpus"]
     if trained_corpus != corpus:
         raise refuse(
@@ -70,7 +71,7 @@ def run_folders(root: Path, name: str) -> tuple[Path, Path, dict[str, Any] | Non
             f"one of {corpus}, as params.yaml says",
             "Run `dvc repro`.",
         )
-    return model, vocab, runs[name]["search"]
+    return model, vocab, search
 
 
 class PredictionStream(Generic[T]):

@@ -20,6 +20,13 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="set a dotted key; * stands for any part of it",
     )
     parser.add_argument(
+        "--seeds",
+        action="append",
+        default=[],
+        metavar="N",
+        help="train every setting with seeds 1 to N; SETTING=N for one setting",
+    )
+    parser.add_argument(
         "--force", action="store_true", help="even if params.yaml has uncommitted edits"
     )
 
@@ -31,8 +38,10 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
     if arguments.preset is None:
         print_escaped(presets.listing(root))
         return
-    removed = presets.use(root, arguments.preset, arguments.changes, arguments.force)
+    removed = presets.use(
+        root, arguments.preset, arguments.changes, arguments.seeds, arguments.force
+    )
     print(f"params.yaml is now the preset {arguments.preset}")
-    for change in arguments.changes:
+    for change in [*arguments.changes, *(f"seeds: {seeds}" for seeds in arguments.seeds)]:
         print(f"  {change}")
     prune.print_removed_outputs(root, removed)

@@ -12,37 +12,40 @@ from pipeline.download import source as download
 from pipeline.flow import sections
 from pipeline.scoring import tokenizers
 from pipeline.text import tokens, vocab
-from pipeline.training import devices, init_from, loop, optim
+from pipeline.training import devices, families, fitted, init_from, loop, optim
 
 SHARED = "shared"  # mappings that other sections merge; no stage reads it
-SECTIONS = ("compute", "evaluation", "corpora", SHARED, "runs")
+SECTIONS = ("compute", "evaluation", "corpora", SHARED, "settings", "runs")
 
 
 def check(path: Path) -> str:
     """Describe the file's content in a line; UserError for the first thing in it that no stage
     could use."""
-    content = config.read(path)
-    for key in content:
+    for key in config.read(path):
         if key not in SECTIONS:
             raise refuse(
                 str(key), "an unknown section", "one of " + ", ".join(SECTIONS), "Remove it."
             )
 
-    compute = params.compute(path)
-    devices.choose(compute.device, "compute.device")
+    devices.choose(params.compute(path).device, "compute.device")
     params.evaluation(path)
 
     # Corpora first: a run is checked against its corpus's kind and vocabulary.
     corpora = _names(path, "corpora")
+    settings = _names(path, "settings")
     runs = _names(path, "runs")
     kinds = {name: _corpus(path, name) for name in corpora}
-    for name in runs:
-        _run(path, name, kinds)
+    blocks = {name: _run(path, name, kinds) for name in runs}
+    used = {block.setting for block in blocks.values()}
+    for name in settings:
+        if name not in used:
+            todo = "Remove it, or add a run of it."
+            raise refuse(f"settings.{name}", "no run", "at least one run of it", todo)
 
     sections.load(path.parent)  # flow.yaml
     return (
-        f"{path.name}: {len(corpora)} corpora and {len(runs)} runs, all in order "
-        f"({', '.join(runs)})"
+        f"{path.name}: {len(corpora)} corpora, {len(settings)} settings and {len(runs)} runs, all "
+        f"in order ({', '.join(settings)})"
     )
 
 
@@ -61,7 +64,7 @@ def _corpus(path: Path, name: str) -> str:
     block = params.corpus(path, name)
     where = f"corpora.{name}"
 
-    tokenizers.require(block.bleu, f"{where}.bleu")
+    tokenizers.require(block.bleu_tokenizer, f"{where}.bleu_tokenizer")
     reader = config.named_module("pipeline.corpora", block.format, f"{where}.format")
     config.load(reader.Config, block.read, f"{where}.read")
     params.split(block, where)
@@ -107,39 +110,39 @@ def _vocabulary(path: Path, name: str, block: params.Corpus) -> None:
 
 def _source(source: dict[str, Any], where: str) -> None:
     """As the download stage reads it, without fetching."""
-    if len(source) != 1 or not {"builtin", "files", "bundle", "path"} & set(source):
-        got = ", ".join(str(key) for key in source) or "nothing"
-        raise refuse(where, got, "exactly one of the keys builtin, files, bundle, path")
-    if "builtin" in source:
+    kind = download.kind(source, where)
+    if kind == "builtin":
         download.load_grammar(source["builtin"], f"{where}.builtin")
-    elif "files" in source:
-        config.load(download.Files, source, where)
-    elif "bundle" in source:
-        config.load(download.Bundled, source, where)
     else:
-        config.load(download.PathSource, source, where)
+        config.load(download.SECTIONS[kind], source, where)
 
 
-def _run(path: Path, name: str, kinds: dict[str, str]) -> None:
+def _run(path: Path, name: str, kinds: dict[str, str]) -> params.Run:
     block = params.run(path, name)
     where = f"runs.{name}"
+    setting = f"settings.{block.setting}"
     if name == params.SCRATCH:
         raise refuse(
-            "runs", name, f"another name: `start: {name}` means no initial run", "Rename the block."
+            "runs",
+            name,
+            f"another name: `init_from: {name}` means no initial run",
+            "Rename the block.",
         )
 
     # Each block is loaded by the module that will read it.
     model = config.named_module("pipeline.models", block.family, f"{where}.family")
     task = config.named_module("pipeline.tasks", block.task, f"{where}.task")
-    sizes = config.load(model.Config, block.model, f"{where}.model")
-    config.load(task.Config, block.objective, f"{where}.objective")
-    optim.load(block.optim, f"{where}.optim")
-    config.load(loop.Config, block.training, f"{where}.training")
+    families.refuse_other_task(block, where)
+    sizes = config.load(model.Config, block.model, f"{setting}.model")
+    if not fitted.check_blocks(block, setting):
+        config.load(task.Config, block.objective, f"{setting}.objective")
+        optim.load(block.optim, f"{setting}.optim")
+        config.load(loop.Config, block.training, f"{setting}.training")
 
     # Blocks that are valid alone may not fit together.
-    _search(block, task, model, f"{where}.search")
-    _positions(block, getattr(sizes, "learned_positions", None), where)
-    _start(path, name, block)
+    _search(block, task, model, f"{setting}.search")
+    _positions(block, getattr(sizes, "learned_positions", None), setting)
+    _init_from(path, name, block)
 
     if kinds[block.corpus] != task.KIND:
         expected = (
@@ -151,58 +154,66 @@ def _run(path: Path, name: str, kinds: dict[str, str]) -> None:
             f"{block.corpus}, which is {kinds[block.corpus]}",
             f"{expected} for {block.task}",
         )
+    return block
 
 
-def _start(path: Path, name: str, block: params.Run) -> None:
+def _init_from(path: Path, name: str, block: params.Run) -> None:
     """A run begins from scratch, or from one of a family and sizes that fit, which reads the same
     ids."""
-    if block.start == params.SCRATCH:
+    init_from.refuse_scratch(block, f"runs.{name}")
+    if block.init_from == params.SCRATCH:
         return
-    where = f"runs.{name}.start"
+    where = f"runs.{name}.init_from"
     runs = list(config.section(path, "runs"))
 
-    # Follow `start` up to scratch, to find a cycle, which DVC would refuse less clearly.
+    # Follow `init_from` up to scratch, to find a cycle, which DVC would refuse less clearly.
     line = [name]
-    while (parent := params.run(path, line[-1]).start) != params.SCRATCH:
+    while (parent := params.run(path, line[-1]).init_from) != params.SCRATCH:
         if parent not in runs or parent in line:
             expected = (
                 "a run that does not begin from this one"
                 if parent in runs
                 else f"scratch or one of {', '.join(runs)}"
             )
-            raise refuse(f"runs.{line[-1]}.start", parent, expected)
+            raise refuse(f"runs.{line[-1]}.init_from", parent, expected)
         line.append(parent)
 
     # The weights must fit: by the family first, then by the sizes.
-    initial_run = params.run(path, block.start)
+    initial_run = params.run(path, block.init_from)
     families = init_from.compatible_families(block.family)
     if initial_run.family not in families:
         compatible = [
             run for run in runs if run != name and params.run(path, run).family in families
         ]
-        expected = " or ".join([params.SCRATCH, *compatible])
+        scratch = [] if init_from.component_families(block.family) else [params.SCRATCH]
+        expected = " or ".join([*scratch, *compatible]) or "a run that params.yaml lacks"
         raise refuse(
-            where, f"{block.start}, which is {initial_run.family}", f"{expected} for {block.family}"
+            where,
+            f"{block.init_from}, which is {initial_run.family}",
+            f"{expected} for {block.family}",
         )
     config.load(
         config.named_module("pipeline.models", initial_run.family, where).Config,
         initial_run.model,
-        f"runs.{block.start}.model",
+        f"settings.{initial_run.setting}.model",
     )
     init_from.refuse_mismatch(
-        block, block.start, initial_run.family, initial_run.model, f"runs.{name}.model"
+        block,
+        block.init_from,
+        initial_run.family,
+        initial_run.model,
+        f"settings.{block.setting}.model",
     )
 
     # Rows of the embedding keep their meaning only with the same vocabulary.
     vocab = params.corpus(path, block.corpus).vocab["corpus"]
     initial_vocab = params.corpus(path, initial_run.corpus).vocab["corpus"]
     if vocab != initial_vocab:
-        todo = f"Set corpora.{block.corpus}.vocab.corpus, or name another run."
         raise refuse(
             where,
-            f"{block.start}, which reads ids of {initial_vocab}",
+            f"{block.init_from}, which reads ids of {initial_vocab}",
             f"a run that reads those of {vocab}",
-            todo,
+            f"Set corpora.{block.corpus}.vocab.corpus, or name another run.",
         )
 
 
@@ -236,10 +247,9 @@ def _positions(block: params.Run, learned: int | bool | None, where: str) -> Non
     if block.search is None or learned is None or isinstance(learned, bool):
         return
     if (longest := block.search["max_length"]) > learned:
-        todo = "Raise learned_positions, or use null: sinusoidal positions have no end."
         raise refuse(
             f"{where}.search.max_length",
             longest,
             f"at most {learned}, the run's model.learned_positions",
-            todo,
+            "Raise learned_positions, or use null: sinusoidal positions have no end.",
         )

@@ -53,21 +53,26 @@ def atomic_file(out: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
-def replace_file(partial: Path, out: Path) -> None:
+def replace_file(partial: Path, out: Path, sync: bool = True) -> None:
     """Rename the finished file `partial` to `out`, which is complete at any moment, also after a
-    power cut."""
-    sync_file(partial)
+    power cut.
+
+    `sync=False` is faster. Then a power cut may leave an empty `out`, whose reader must accept
+    that."""
+    if sync:
+        sync_file(partial)
     os.replace(partial, out)
-    sync_folder(out.parent)
+    if sync:
+        sync_folder(out.parent)
 
 
-def write_file(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes, sync: bool = True) -> None:
     """Replace the content of the file `path` in one step, for a file that no other process writes
-    at the same time."""
+    at the same time. `sync` as in `replace_file`."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         partial.write_bytes(content)
-        replace_file(partial, path)
+        replace_file(partial, path, sync)
     finally:
         partial.unlink(missing_ok=True)
 

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.core import yaml_reader
+from pipeline.core import renamed_keys, yaml_reader
 from pipeline.core.errors import UserError, refuse
 
 T = typing.TypeVar("T")
@@ -29,8 +29,8 @@ def read(path: Path, strict: bool = True) -> dict[str, Any]:
     """Read a YAML file as a mapping; UserError if it is absent, broken or no mapping, or has a key
     twice.
 
-    `strict`, for files that people write: values on which YAML's versions differ, and keys that are
-    no texts, are refused."""
+    `strict`, for files that people write: values on which YAML's versions differ, keys that are no
+    texts, and renamed keys are refused."""
     return copy.deepcopy(_mapping(path, strict))
 
 
@@ -56,6 +56,8 @@ def _mapping(path: Path, strict: bool = True) -> dict[str, Any]:
     content = yaml_reader.read(path, strict)
     if not isinstance(content, dict):
         raise refuse(str(path), type(content).__name__, "a mapping of sections")
+    if strict:
+        renamed_keys.refuse_old_keys(content)
     return content
 
 

@@ -5,22 +5,22 @@ module that it configures."""
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from pipeline.core import config
 from pipeline.core.errors import at_least_one, refuse
 
-SCRATCH = "scratch"  # the `start` of a run whose model begins with random weights
-_NAME = re.compile(r"[a-z0-9_]+")
+SCRATCH = "scratch"  # the `init_from` of a run whose model begins with random weights
+_NAME = re.compile(r"[a-z0-9_]+(-[0-9]+)?")
 
 Tokenizer = Literal["13a", "intl", "zh", "ja-mecab", "char", "none"]
 """sacreBLEU's tokenizers that work without network and produce the same tokens everywhere (for
 ja-mecab, where its library is installed). `flores200` is left out: it downloads its model on first
 use and needs the library sentencepiece."""
 
-# the `bleu` of a corpus whose tokenizer is chosen by the script of its references
+# the `bleu_tokenizer` of a corpus whose tokenizer is chosen by the script of its references
 AUTO: Final = "auto"
 
 
@@ -135,8 +135,9 @@ class Corpus:
     """One block under `corpora:`. `format` names a file in `pipeline/corpora/`; `split` is
     `official` or a `Splitting`.
 
-    `bleu` is BLEU's tokenizer for answers and references. It is the only key that may be missing,
-    which counts as `auto`: older files have no such key, and `auto` is right for most corpora."""
+    `bleu_tokenizer` is BLEU's tokenizer for answers and references. It is the only key that may be
+    missing, which counts as `auto`: older files have no such key, and `auto` is right for most
+    corpora."""
 
     format: str
     source: dict[str, Any]
@@ -144,42 +145,83 @@ class Corpus:
     limit: int | None
     split: Any
     text: dict[str, Any]
-    bleu: Literal["auto", Tokenizer]
+    bleu_tokenizer: Literal["auto", Tokenizer]
     vocab: dict[str, Any]
     samples: tuple[Sample, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Setting:
+    """One block under `settings:`: all that determines a model besides its data and its seed.
+
+    `search.method` is a file name in `decoding/`. `search` is null for tasks without a search;
+    `objective`, `optim` and `training` are null for families that are fitted without gradients."""
+
+    model: dict[str, Any]
+    objective: dict[str, Any] | None
+    optim: dict[str, Any] | None
+    training: dict[str, Any] | None
+    search: dict[str, Any] | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
-    """One block under `runs:`. `family`, `task`, `search.method` are file names in `models/`,
-    `tasks/`, `decoding/`.
+    """One block under `runs:`, with its block under `settings:`. A run trains one model: a setting
+    with a seed.
 
-    `start` is the run whose trained model initializes this one, or `scratch`. `search` is null for
-    tasks without a search."""
+    `family` and `task` are file names in `models/` and `tasks/`. `init_from` is the run whose
+    trained model initializes this one, or `scratch`."""
 
+    setting: str
     family: str
     task: str
     corpus: str
     seed: int
-    start: str
+    init_from: str
     model: dict[str, Any]
-    objective: dict[str, Any]
-    optim: dict[str, Any]
-    training: dict[str, Any]
+    objective: dict[str, Any] | None
+    optim: dict[str, Any] | None
+    training: dict[str, Any] | None
     search: dict[str, Any] | None
+
+    def __post_init__(self) -> None:
+        at_least_one(seed=self.seed)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Entry:
+    """The keys of a block under `runs:`; see `Run`."""
+
+    setting: str
+    family: str
+    task: str
+    corpus: str
+    seed: int
+    init_from: str
+
+    def __post_init__(self) -> None:
+        at_least_one(seed=self.seed)
+
+
+SETTING_KEYS = tuple(field.name for field in fields(Setting))
 
 
 def check_name(where: str, name: Any) -> None:
     """Raise UserError for a block's name that is not safe in paths, stage names and commands."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise refuse(where, name, "names of small letters, digits and _", "Rename the block.")
+        raise refuse(
+            where,
+            name,
+            "a name of small letters, digits and _, for a seed with -NUMBER at its end",
+            "Rename the block.",
+        )
 
 
 def corpus(path: Path, name: str) -> Corpus:
     """Load the block `corpora.<name>` of the params file."""
     values = config.section(path, f"corpora.{name}")
     if isinstance(values, Mapping):
-        values = {"bleu": AUTO, **values}  # older files have no such key
+        values = {"bleu_tokenizer": AUTO, **values}  # older files have no such key
     block: Corpus = config.load(Corpus, values, f"corpora.{name}")
     return block
 
@@ -201,18 +243,74 @@ def split(block: Corpus, where: str) -> Splitting | None:
 
 
 def run(path: Path, name: str) -> Run:
-    """Load the block `runs.<name>` of the params file; UserError if its corpus is not in the
-    file."""
-    block = config.load(Run, config.section(path, f"runs.{name}"), f"runs.{name}")
-    corpora = config.section(path, "corpora")
-    if block.corpus not in corpora:
+    """Load the block `runs.<name>` of the params file with its setting.
+
+    UserError if the file lacks its setting or its corpus, or if another run of the setting has
+    another family or task, or the same seed on the same corpus."""
+    runs = config.section(path, "runs")
+    where = f"runs.{name}"
+    content = config.section(path, where)
+    for key in SETTING_KEYS:
+        if isinstance(content, Mapping) and key in content:
+            raise refuse(
+                f"{where}.{key}",
+                "a key that was moved",
+                f"settings.NAME.{key}, and `setting: NAME` in the run",
+                "Move the run's " + ", ".join(SETTING_KEYS) + ".",
+            )
+    entry = config.load(_Entry, content, where)
+    for key, section in (("setting", "settings"), ("corpus", "corpora")):
+        choices = config.section(path, section)
+        if not isinstance(choices, Mapping):
+            raise refuse(section, choices, "a section with at least one block")
+        if getattr(entry, key) not in choices:
+            raise refuse(
+                f"{where}.{key}",
+                getattr(entry, key),
+                "one of " + ", ".join(choices),
+                f"Add it to {section}, or name another.",
+            )
+
+    for other, block in runs.items():
+        if other == name or not isinstance(block, Mapping):
+            continue
+        if block.get("setting") == entry.setting:
+            _refuse_other_kind(where, entry, other, block)
+
+    setting = config.section(path, f"settings.{entry.setting}")
+    config.load(Setting, setting, f"settings.{entry.setting}")
+    return config.load(Run, asdict(entry) | setting, where)
+
+
+def _refuse_other_kind(where: str, entry: _Entry, other: str, block: Mapping[str, Any]) -> None:
+    """UserError unless both runs are repetitions of one setting: of one family and task, with
+    different seeds or corpora."""
+    for key in ("family", "task"):
+        if block.get(key) != getattr(entry, key):
+            raise refuse(
+                f"{where}.{key}",
+                getattr(entry, key),
+                f"{block.get(key)}, as runs.{other} of the same setting {entry.setting}",
+                "Give one of them another setting.",
+            )
+    if (block.get("seed"), block.get("corpus")) == (entry.seed, entry.corpus):
         raise refuse(
-            f"runs.{name}.corpus",
-            block.corpus,
-            "one of " + ", ".join(corpora),
-            "Add the corpus or name another.",
+            f"{where}.seed",
+            entry.seed,
+            f"a seed that runs.{other} of the same setting {entry.setting} does not have",
+            "Remove one of them.",
         )
-    return block
+
+
+def sections(name: str, block: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sections `runs` and `settings` of a params file with this run alone.
+
+    `block` has the keys of `Run`."""
+    setting = str(block.get("setting") or name)  # older versions were recorded without one
+    own = {key: value for key, value in block.items() if key not in SETTING_KEYS}
+    own["setting"] = setting
+    shared = {key: block[key] for key in SETTING_KEYS if key in block}
+    return {"runs": {name: own}, "settings": {setting: shared}}
 
 
 def compute(path: Path) -> Compute:

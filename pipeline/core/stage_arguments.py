@@ -6,7 +6,7 @@ there. The stage takes its block's name from DVC_STAGE, which DVC sets to `downl
 it, and fills the placeholders of its own arguments:
 
     stages of `corpora:`   {corpus}, {vocabulary} (`vocab.corpus`)
-    stages of `runs:`      {run}, {corpus}, {start}
+    stages of `runs:`      {run}, {corpus}, {init_from}
 """
 
 import argparse
@@ -25,7 +25,7 @@ _POSITIONAL: dict[Section, str] = {"corpora": "corpus", "runs": "run"}
 # by placeholder: the block's keys that hold another block's name
 _NAMED: dict[Section, dict[str, tuple[str, ...]]] = {
     "corpora": {"vocabulary": ("vocab", "corpus")},
-    "runs": {"corpus": ("corpus",), "start": ("start",)},
+    "runs": {"corpus": ("corpus",), "init_from": ("init_from",)},
 }
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 # `train@lstm`; `../dvc.yaml:train@lstm` from another folder

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.core.atomic import remove_folders
+from pipeline.core.atomic import remove_folders, replace_file
 from pipeline.core.errors import UserError, describe_error, name_file_in_errors, refuse
 
 _DAMAGED = (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError)
@@ -65,9 +65,11 @@ REJECTS = pa.schema({"split": pa.string(), "reason": pa.string(), "text": pa.str
 # Benchmarks of word vectors, in addition to the splits. Classes: words of a class can replace each
 # other. Similarity: `score` by people, higher is more similar. Analogies: `first` is to `second` as
 # `third` is to `fourth`.
-JUDGE_CLASSES = pa.schema({"token": pa.string(), "class": pa.string()})
-JUDGE_SIMILARITY = pa.schema({"first": pa.string(), "second": pa.string(), "score": pa.float64()})
-JUDGE_ANALOGIES = pa.schema(
+BENCHMARK_CLASSES = pa.schema({"token": pa.string(), "class": pa.string()})
+BENCHMARK_SIMILARITY = pa.schema(
+    {"first": pa.string(), "second": pa.string(), "score": pa.float64()}
+)
+BENCHMARK_ANALOGIES = pa.schema(
     {
         "section": pa.string(),
         "first": pa.string(),
@@ -95,7 +97,8 @@ LIKELIHOOD = pa.schema({"row": pa.int64(), "nats": pa.float64(), "count": pa.int
 # Pairs of sentences: `row` is the first one's. `nats` is the -log P of `count` masked words,
 # `correct` of which were predicted. `pair_nats` is the -log P of the true answer to "does the
 # second sentence follow?"; `pair_correct` says whether the prediction was right.
-# Pairs of sentences by their first row; `length` is the number of words of both.
+# Pairs of sentences by their first row; `length` is the number of words of both. `masks` is a
+# digest of the pair as it was read: its ids, which of them were masked and by what.
 MASKED = pa.schema(
     {
         "row": pa.int64(),
@@ -105,6 +108,7 @@ MASKED = pa.schema(
         "correct": pa.int32(),
         "pair_nats": pa.float64(),
         "pair_correct": pa.bool_(),
+        "masks": pa.int64(),
     }
 )
 # n-best lists: rank 0 is the prediction; the search ranks by `score`; `log_prob` is the natural
@@ -201,18 +205,19 @@ SCORES_MASKED = (
     .append(pa.field("tokens", pa.int32()))
     .append(pa.field("unknown", pa.int32()))
 )
-# Results of each benchmark (`judge`) of word vectors; the first row's benchmark ranks the runs.
-# `section` is the class of the word `item`, or the section of an analogy. `found` is a share, or a
-# rank, for which `wanted` is the rank that people gave. `block` numbers the units of a benchmark.
+# Results of each benchmark of word vectors; the first row's benchmark ranks the runs.
+# `section` is the class of the word `item`, or the section of an analogy. `predicted` is a share,
+# or a rank, for which `expected` is the rank that people gave. `block` numbers the units of a
+# benchmark.
 SCORES_VECTORS = pa.schema(
     {
         "row": pa.int64(),
         "block": pa.int64(),
-        "judge": pa.string(),
+        "benchmark": pa.string(),
         "section": pa.string(),
         "item": pa.string(),
-        "found": pa.float64(),
-        "wanted": pa.float64(),
+        "predicted": pa.float64(),
+        "expected": pa.float64(),
     }
 )
 
@@ -289,7 +294,7 @@ def mapped(path: Path, schema: pa.Schema, cache: Path) -> pa.Table:
             pa.ipc.new_file(sink, schema) as file,
         ):
             file.write_table(table)
-        partial.replace(cache)
+        replace_file(partial, cache, sync=False)
     finally:
         partial.unlink(missing_ok=True)
     return pa.ipc.open_file(pa.memory_map(str(cache))).read_all()

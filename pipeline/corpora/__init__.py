@@ -7,9 +7,9 @@ A format exports:
   `tables.RAW_...`. `split` is an official one (train, valid, test, ...), or `all` for rows that the
   stage has to split. Rows that cannot be used have the reason in `reject`. Blank lines have
   `BLANK`: they are counted, but are neither rows nor rejects;
-- optionally `judges(raw, config) -> Iterator[(name, table)]`: benchmarks of the corpus's word
-  vectors, in `tables.JUDGE_CLASSES`, `JUDGE_SIMILARITY` or `JUDGE_ANALOGIES`. The first one ranks
-  the runs.
+- optionally `benchmarks(raw, config) -> Iterator[(name, table)]`: benchmarks of the corpus's word
+  vectors, in `tables.BENCHMARK_CLASSES`, `BENCHMARK_SIMILARITY` or `BENCHMARK_ANALOGIES`. The
+  first one ranks the runs.
 
 This module reads lines for the formats. A line ends with LF or CRLF and with nothing else: U+0085,
 U+2028, form feeds and lone carriage returns stay inside their line. A byte order mark at a file's

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from pipeline.core import tables
 from pipeline.core.errors import refuse
-from pipeline.corpora import BLANK, check_files, check_inside, is_blank, read_lines
+from pipeline.corpora import BLANK, check_files_inside, is_blank, read_lines
 
 KIND = "pair"
 
@@ -28,9 +28,7 @@ class Config:
     target_column: int
 
     def __post_init__(self) -> None:
-        check_files(self.files)
-        for split, names in self.files.items():
-            check_inside(f"files.{split}", names)
+        check_files_inside(self.files)
         if min(self.source_column, self.target_column) < 0:
             raise refuse(
                 "source_column",

@@ -71,7 +71,7 @@ class Config:
     of word vectors or null."""
 
     files: dict[str, tuple[str, ...]]
-    judges: Benchmarks | None
+    benchmarks: Benchmarks | None
 
     def __post_init__(self) -> None:
         check_files_inside(self.files)
@@ -94,14 +94,14 @@ def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
                 yield split, _batch(texts, numbers, empty)
 
 
-def judges(raw: Path, config: Config) -> Iterator[tuple[str, pa.Table]]:
+def benchmarks(raw: Path, config: Config) -> Iterator[tuple[str, pa.Table]]:
     """Read the word similarity benchmarks in the order of the block, then the analogies."""
-    if config.judges is None:
+    if config.benchmarks is None:
         return
-    for columns in config.judges.similarity:
+    for columns in config.benchmarks.similarity:
         yield columns.name, _similarity(raw, columns)
-    if config.judges.analogies is not None:
-        yield "analogies", _analogies(raw, config.judges.analogies)
+    if config.benchmarks.analogies is not None:
+        yield "analogies", _analogies(raw, config.benchmarks.analogies)
 
 
 def _similarity(raw: Path, columns: Similarity) -> pa.Table:
@@ -132,7 +132,7 @@ def _similarity(raw: Path, columns: Similarity) -> pa.Table:
             )
         scored.append((row[first], row[second], float(row[score])))
     return _benchmark_table(
-        path, scored, "at least one pair of words below the heading", tables.JUDGE_SIMILARITY
+        path, scored, "at least one pair of words below the heading", tables.BENCHMARK_SIMILARITY
     )
 
 
@@ -164,7 +164,7 @@ def _analogies(raw: Path, name: str) -> pa.Table:
         else:
             raise refuse(str(path), line[:100], "four words, or a colon and a section's name")
     return _benchmark_table(
-        path, analogies, "at least one line of four words", tables.JUDGE_ANALOGIES
+        path, analogies, "at least one line of four words", tables.BENCHMARK_ANALOGIES
     )
 
 

@@ -51,11 +51,10 @@ def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
                 numbers = paragraph + parents
                 paragraph += len(texts)
 
-                reject = pc.if_else(is_blank(sentences), BLANK, pa.scalar(None, pa.string()))
                 columns = [
                     sentences,
                     pa.array(numbers),
                     pa.nulls(len(sentences), pa.float64()),
-                    reject,
+                    pc.if_else(is_blank(sentences), BLANK, pa.scalar(None, pa.string())),
                 ]
                 yield split, pa.record_batch(columns, schema=tables.RAW_TEXT)

@@ -30,6 +30,6 @@ def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
             yield file.stem, batch
 
 
-def judges(raw: Path, config: Config) -> Iterator[tuple[str, pa.Table]]:
+def benchmarks(raw: Path, config: Config) -> Iterator[tuple[str, pa.Table]]:
     """Read the grammar's classes of words."""
-    yield "classes", tables.read(raw / "judges" / "classes.parquet", tables.JUDGE_CLASSES)
+    yield "classes", tables.read(raw / "benchmarks" / "classes.parquet", tables.BENCHMARK_CLASSES)

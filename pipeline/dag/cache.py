@@ -4,13 +4,13 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.core.atomic import atomic_dir, atomic_file
 from pipeline.core.digest import file_digest
-from pipeline.core.errors import UserError, describe_error, refuse
+from pipeline.core.errors import describe_error, refuse
 from pipeline.core.locks import file_lock
 
 _FOLDER = ".dir"  # ends the md5 of a folder, whose object is the list of its files
@@ -28,15 +28,14 @@ def check_md5(md5: Any, where: str) -> str:
 
 def check_inside(path: Any, where: str) -> str:
     """Return `path` if it stays inside its folder; else UserError about `where`."""
-    if not isinstance(path, str) or not _leads_inside(path):
+    if (
+        not isinstance(path, str)
+        or "\0" in path
+        or "\\" in path
+        or {"", ".", ".."} & set(path.split("/"))
+    ):
         raise refuse(where, path, "a path inside of its folder")
     return path
-
-
-def _leads_inside(path: str) -> bool:
-    if "\0" in path or "\\" in path:
-        return False
-    return not {"", ".", ".."} & set(path.split("/"))
 
 
 def materialize(root: Path, md5: str, place: Path) -> None:
@@ -53,13 +52,18 @@ def materialize(root: Path, md5: str, place: Path) -> None:
         if place.exists() and md5_of(place) == md5:
             return
 
-        if md5.endswith(_FOLDER):
-            with atomic_dir(place) as partial:
-                _copy_folder(root, md5, partial)
-        else:
+        if not md5.endswith(_FOLDER):
             with atomic_file(place) as partial:
                 [cached] = _fetch_objects(root, [md5])
                 shutil.copyfile(cached, partial)
+            return
+        with atomic_dir(place) as folder:
+            [listing] = _fetch_objects(root, [md5])
+            md5s = _read_listing(listing, md5)
+            objects = _fetch_objects(root, list(md5s.values()))
+            for path, cached in zip(md5s, objects, strict=True):
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(cached, folder / path)
 
 
 def md5_of(path: Path) -> str:
@@ -79,15 +83,6 @@ def folder_listing(md5s: Mapping[str, str]) -> bytes:
     """
     entries = [{"md5": md5s[path], "relpath": path} for path in sorted(md5s)]
     return json.dumps(entries, sort_keys=True).encode()
-
-
-def _copy_folder(root: Path, md5: str, folder: Path) -> None:
-    [listing] = _fetch_objects(root, [md5])
-    md5s = _read_listing(listing, md5)
-    objects = _fetch_objects(root, list(md5s.values()))
-    for path, cached in zip(md5s, objects, strict=True):
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(cached, folder / path)
 
 
 def _read_listing(listing: Path, md5: str) -> dict[str, str]:
@@ -121,46 +116,34 @@ def _fetch_objects(root: Path, md5s: list[str]) -> list[Path]:
     try:
         with Repo(str(root)) as repo:
             cache = repo.cache.local
-            for md5 in set(md5s):
-                _remove_if_damaged(Path(cache.oid_to_path(md5)), md5)
+            paths = {md5: Path(cache.oid_to_path(md5)) for md5 in md5s}
+            for md5, path in paths.items():
+                # DVC would trust a damaged object.
+                if path.is_file() and md5_of(path) != md5.removesuffix(_FOLDER):
+                    path.unlink()
 
             missing = [md5 for md5 in md5s if not cache.exists(md5)]
             # Remotes may need the network, so they are opened only for missing objects.
-            remotes = _remotes(repo) if missing else ()
-            for remote in remotes:
+            default = repo.config["core"].get("remote")
+            remotes = sorted(repo.config["remote"], key=lambda name: (name != default, name))
+            for name in remotes if missing else ():
+                remote = repo.cloud.get_remote_odb(name, "pull")
                 available = [md5 for md5 in missing if remote.exists(md5)]
-                paths = [remote.oid_to_path(md5) for md5 in available]
-                cache.add(paths, remote.fs, available, verify=True)
+                sources = [remote.oid_to_path(md5) for md5 in available]
+                cache.add(sources, remote.fs, available, verify=True)
                 missing = [md5 for md5 in missing if not cache.exists(md5)]
-            if missing:
-                raise _missing_object(root, missing[0], repo.config["remote"])
-            return [Path(cache.oid_to_path(md5)) for md5 in md5s]
+            if not missing:
+                return [paths[md5] for md5 in md5s]
+            names = ", ".join(repo.config["remote"])
     except (DvcException, OSError) as error:
-        raise _unreadable_cache(root, error) from None
+        raise refuse(
+            str(root), describe_error(error)[:200], "a DVC cache and remotes that can be read"
+        ) from None
 
-
-def _remove_if_damaged(file: Path, md5: str) -> None:
-    """Remove an object of the cache whose content is not of its md5: DVC would trust it."""
-    if file.is_file() and md5_of(file) != md5.removesuffix(_FOLDER):
-        file.unlink()
-
-
-def _remotes(repo: Any) -> Iterator[Any]:
-    """Yield the object stores of the project's remotes, the default one first."""
-    default = repo.config["core"].get("remote")
-    for name in sorted(repo.config["remote"], key=lambda name: (name != default, name)):
-        yield repo.cloud.get_remote_odb(name, "pull")
-
-
-def _missing_object(root: Path, md5: str, remotes: Mapping[str, Any]) -> UserError:
-    where = "DVC's cache, as there is no remote"
-    if remotes:
-        where = f"DVC's cache or its remotes ({', '.join(remotes)})"
-    todo = "Name a remote that has it (`dvc remote add`), or `dvc push` it where it was made."
-    return refuse(md5, f"no such output of {root.name}", f"one in {where}", todo)
-
-
-def _unreadable_cache(root: Path, error: Exception) -> UserError:
-    return refuse(
-        str(root), describe_error(error)[:200], "a DVC cache and remotes that can be read"
+    where = f" or its remotes ({names})" if names else ", as there is no remote"
+    raise refuse(
+        missing[0],
+        f"no such output of {root.name}",
+        f"one in DVC's cache{where}",
+        "Name a remote that has it (`dvc remote add`), or `dvc push` it where it was made.",
     )

@@ -47,21 +47,24 @@ class Verified:
         if not thorough:
             with suppress(OSError, ValueError, RecursionError):
                 content = json.loads(self._path.read_text(encoding="utf-8"))
-                self._previous = content if _are_records(content) else {}
+                # Only what has the form that `save` writes.
+                if isinstance(content, dict) and all(
+                    isinstance(record, list) and len(record) == 6 for record in content.values()
+                ):
+                    self._previous = content
 
     def md5(self, file: Path) -> str:
         """The md5 of the file's content; OSError if it cannot be read."""
         name = str(file)
-        numbers = _stat_numbers(file)
-        for records in (self._current, self._previous):
-            record = records.get(name)
-            if record and record[:4] == numbers:
-                self._current[name] = record
-                return str(record[4])
-
-        md5 = file_digest(file, "md5")
-        self._current[name] = [*numbers, md5, ""]
-        return md5
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe would never end
+            raise OSError(errno.EINVAL, "no file", name)
+        numbers = [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+        record = self._current.get(name) or self._previous.get(name)
+        if not record or record[:4] != numbers:
+            record = [*numbers, file_digest(file, "md5"), ""]
+        self._current[name] = record
+        return str(record[4])
 
     def is_reported(self, file: Path, expected: str) -> bool:
         """Return whether DVC already knows that the file, hashed before, does not have the md5
@@ -79,31 +82,14 @@ class Verified:
                 write_file(self._path, json.dumps(self._current).encode())
 
 
-def _are_records(content: Any) -> bool:
-    """Return whether the content has the form that `Verified.save` writes."""
-    if not isinstance(content, dict):
-        return False
-    return all(isinstance(record, list) and len(record) == 6 for record in content.values())
-
-
-def _stat_numbers(file: Path) -> list[int]:
-    """Inode, size and times of a regular file; OSError for anything else."""
-    status = file.stat()
-    if not stat.S_ISREG(status.st_mode):  # reading a pipe would never end
-        raise OSError(errno.EINVAL, "no file", str(file))
-    return [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
-
-
 def problems(root: Path, places: Places, verified: Verified) -> list[Callable[[], str]]:
     """Return a repair that removes the damaged objects of the cache, if there are any."""
     damaged: list[Path] = []
     objects = places.cache / "files" / "md5"
     for file in objects.glob("[0-9a-f][0-9a-f]/*"):
-        if not _OBJECT.fullmatch(file.name):
-            continue
         # Removed meanwhile, another user's, or a folder: DVC reports it when it needs the object.
         with suppress(OSError):
-            if verified.md5(file) != _oid(file).removesuffix(".dir"):
+            if _OBJECT.fullmatch(file.name) and verified.md5(file) != _oid(file)[:32]:
                 damaged.append(file)
     return [lambda: _remove_objects(root, places, verified, damaged)] if damaged else []
 
@@ -120,28 +106,22 @@ def _object(places: Places, oid: str) -> Path:
 def _remove_objects(root: Path, places: Places, verified: Verified, damaged: list[Path]) -> str:
     for file in damaged:
         file.unlink(missing_ok=True)
-    restored = _restore_objects(root, places, verified, {_oid(file) for file in damaged})
 
-    names = ", ".join(_oid(file)[:8] for file in damaged[:3])
-    if len(damaged) > 3:
-        names += ", ..."
-    missing = len(damaged) - restored
-    todo = f"; {missing} are made or pulled again when they are needed" if missing else ""
-    return (
-        f"DVC's cache: removed {len(damaged)} damaged objects ({names}), {restored} put back "
-        f"from the workspace{todo}"
-    )
-
-
-def _restore_objects(root: Path, places: Places, verified: Verified, missing: set[str]) -> int:
-    """Add the objects again whose content the workspace has; return their number."""
-    restored = 0
+    # Add the objects again whose content the workspace has.
+    missing = {_oid(file) for file in damaged}
     for out, md5 in _outs(root):
         for oid, content in _contents(out, md5, verified).items():
             if oid in missing and _add_object(_object(places, oid), oid, content, verified):
                 missing.discard(oid)
-                restored += 1
-    return restored
+
+    names = ", ".join(_oid(file)[:8] for file in damaged[:3])
+    if len(damaged) > 3:
+        names += ", ..."
+    todo = f"; {len(missing)} are made or pulled again when they are needed" if missing else ""
+    return (
+        f"DVC's cache: removed {len(damaged)} damaged objects ({names}), "
+        f"{len(damaged) - len(missing)} put back from the workspace{todo}"
+    )
 
 
 def _contents(out: Path, md5: str, verified: Verified) -> dict[str, Path | bytes]:
@@ -161,16 +141,14 @@ def _contents(out: Path, md5: str, verified: Verified) -> dict[str, Path | bytes
 
 def _add_object(place: Path, oid: str, content: Path | bytes, verified: Verified) -> bool:
     """Write an object if the content has its md5; return whether it was written."""
+    partial = place.with_name(f".{place.name}.{os.getpid()}.tmp")
     try:
-        md5 = (
-            hashlib.md5(content).hexdigest()
-            if isinstance(content, bytes)
-            else verified.md5(content)
-        )
+        if isinstance(content, bytes):
+            md5 = hashlib.md5(content).hexdigest()
+        else:
+            md5 = verified.md5(content)
         if md5 != oid.removesuffix(".dir"):
             return False
-
-        partial = place.with_name(f".{place.name}.{os.getpid()}.tmp")
         if isinstance(content, bytes):
             partial.write_bytes(content)
         else:
@@ -242,9 +220,8 @@ def touch_changed_outputs(root: Path, places: Places, verified: Verified) -> lis
             _, recorded = repo.state.get(str(file), repo.fs)
             if recorded is not None and recorded.value != verified.md5(file):
                 os.utime(file, (time.time(), time.time()))
-                name = file.relative_to(root)
                 lines.append(
-                    f"{name}: damaged without a change of its size and time; the next run "
-                    "restores it"
+                    f"{file.relative_to(root)}: damaged without a change of its size and time; "
+                    "the next run restores it"
                 )
     return lines

@@ -10,6 +10,10 @@ no harm. The bytes of `dvc.lock` stay those that DVC would have written.
 - `cachemgr.get_odb`. DVC never syncs the objects of its cache: after a power cut they are empty,
   and trusted. Here they are on the disk before they become read-only.
 - `Lock.lock`. DVC tries a lock twice a second. Here fifty times.
+- `serialize.parse_yaml`. DVC parses params.yaml and dvc.lock again and again. Here a text is parsed
+  once (yaml_cache.py).
+- `stage.run._run`, in the fork server only (`run_commands_by`). DVC starts a shell for a stage's
+  command. Here the stages of this project are forks of a process that has imported torch.
 
 `run.dvc: plain` in flow.yaml turns `apply` off: then each stage is `dvc repro --single-item STAGE`
 of the unchanged DVC (dvc_runner.py). tests/dag/test_plain_dvc.py compares the two.
@@ -18,27 +22,60 @@ of the unchanged DVC (dvc_runner.py). tests/dag/test_plain_dvc.py compares the t
 import contextlib
 import io
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.core.atomic import sync_file, sync_folder, sync_tree, write_file
 from pipeline.dag.lockfile import splice_stages
+from pipeline.dag.yaml_cache import YamlCache
+
+RunCommand = Callable[[str, Mapping[str, str], str], int | None]
+"""Run a command with this environment in this folder; return its exit status, or None."""
 
 _POLL_SECONDS = 0.02
 _LOCK_SECONDS = 60.0  # DVC's own limit is 3 s
 
 
-def apply() -> None:
-    """Replace the functions in this process; they cannot be put back."""
+def apply() -> YamlCache:
+    """Replace the functions in this process; they cannot be put back. Return the cache of what is
+    parsed."""
     import dvc.cachemgr
     import dvc.lock
     from dvc.dvcfile import Lockfile
+    from dvc.utils import serialize, strictyaml
     from dvc.utils.serialize import _common, _yaml
 
+    cache = YamlCache(_yaml.parse_yaml)
+    for module in (_yaml, serialize, strictyaml):  # each has imported the name
+        module.parse_yaml = cache.parse
     _common._dump_data = _yaml._dump_data = _dump_data  # the second module imported the name
     Lockfile.dump_stages = _dump_stages_with(Lockfile.dump_stages)
     dvc.cachemgr.get_odb = _get_odb_with(dvc.cachemgr.get_odb)
     dvc.lock.Lock.lock = _lock
+    return cache
+
+
+def run_commands_by(run: RunCommand) -> None:
+    """Run the stages' commands by `run`, and those for which it returns None as DVC does."""
+    import dvc.stage.run
+
+    dvc.stage.run._run = _run_with(dvc.stage.run._run, run)
+
+
+def _run_with(original: Any, run: RunCommand) -> Any:
+    """Return a `stage.run._run` that has a command run by `run`."""
+
+    def run_command(executable: Any, command: str, **options: Any) -> None:
+        from dvc.stage.exceptions import StageCmdFailedError
+
+        status = run(command, options["env"], options["cwd"])
+        if status is None:
+            original(executable, command, **options)
+        elif status:
+            raise StageCmdFailedError(command, status)
+
+    return run_command
 
 
 def _dump_stages_with(original: Any) -> Any:
@@ -51,7 +88,11 @@ def _dump_stages_with(original: Any) -> Any:
         text = path.read_text(encoding="utf-8") if path.exists() else ""
         content: dict[str, Any] = {}
         for stage in stages:
-            _sync_outs(stage)
+            # The outputs first: DVC may have restored them, and the lock names them.
+            for out in stage.outs:
+                if out.protocol == "local" and out.exists:
+                    sync_tree(Path(out.fs_path))
+                    sync_folder(Path(out.fs_path).parent)
             content |= serialize.to_lockfile(stage, **options)
 
         spliced = splice_stages(text, content)
@@ -62,14 +103,6 @@ def _dump_stages_with(original: Any) -> Any:
             self.repo.scm_context.track_file(self.relpath)
 
     return dump_stages
-
-
-def _sync_outs(stage: Any) -> None:
-    """Sync the stage's outputs before `dvc.lock` names them: DVC may have restored them."""
-    for out in stage.outs:
-        if out.protocol == "local" and out.exists:
-            sync_tree(Path(out.fs_path))
-            sync_folder(Path(out.fs_path).parent)
 
 
 def _dump_data(path: Any, data: Any, dumper: Any, fs: Any = None, **options: Any) -> None:

@@ -13,15 +13,11 @@ _DEFAULT_SECONDS = {"train": 30.0, "predict": 6.0, "evaluate": 5.0, "report": 8.
 _OTHER_SECONDS = 3.0
 
 
-def _path(root: Path) -> Path:
-    return root / state_dir.STAGE_SECONDS
-
-
 def seconds(root: Path) -> dict[str, float]:
     """Return the duration of each stage when it last ran here, in seconds; {} if the file is absent
     or damaged."""
     try:
-        content = json.loads(_path(root).read_text(encoding="utf-8"))
+        content = json.loads((root / state_dir.STAGE_SECONDS).read_text(encoding="utf-8"))
         return {str(address): float(duration) for address, duration in content.items()}
     except (OSError, ValueError, AttributeError, TypeError):
         return {}
@@ -29,22 +25,20 @@ def seconds(root: Path) -> dict[str, float]:
 
 def record(root: Path, durations: Mapping[str, float]) -> None:
     """Save the durations of stages that have run, in seconds."""
-    if not durations:
-        return
-    with atomic_file(_path(root)) as partial:
-        content = seconds(root) | dict(durations)
-        partial.write_text(json.dumps(content, indent=0), encoding="utf-8")
+    if durations:
+        with atomic_file(root / state_dir.STAGE_SECONDS) as partial:
+            content = seconds(root) | dict(durations)
+            partial.write_text(json.dumps(content, indent=0), encoding="utf-8")
 
 
 def priorities(plan: Plan, durations: Mapping[str, float]) -> dict[str, float]:
     """Return, by stage, the length of the longest path from its start to the end of the DAG, in
     seconds."""
-    dependents = plan.dependents()
-    lengths: dict[str, float] = {}
+    lengths = dict.fromkeys(plan.needs, 0.0)
     # From the end of the DAG: in the plan a stage comes after the stages that it needs.
-    for address in reversed(list(plan.needs)):
+    for address in reversed(plan.needs):
         default = _DEFAULT_SECONDS.get(kind(address), _OTHER_SECONDS)
-        duration = 0.0 if address in plan.fresh else durations.get(address, default)
-        after = max((lengths[dependent] for dependent in dependents[address]), default=0.0)
-        lengths[address] = duration + after
+        lengths[address] += 0.0 if address in plan.fresh else durations.get(address, default)
+        for need in plan.needs[address]:
+            lengths[need] = max(lengths[need], lengths[address])  # the path behind the need
     return lengths

@@ -18,9 +18,10 @@ _EXIT_SECONDS = 15.0
 class ForkServer:
     """The fork server of one flow: `with ForkServer(root, targets) as dvc`.
 
-    It reads the plan while the caller continues. Safe in several threads."""
+    It reads the plan while the caller continues. Safe in several threads. `env`: variables that
+    every stage gets."""
 
-    def __init__(self, root: Path, targets: Sequence[str]) -> None:
+    def __init__(self, root: Path, targets: Sequence[str], env: Mapping[str, str] = {}) -> None:
         self.root = root
         self._answers: queue.Queue[dict[str, Any]] = queue.Queue()
         self._stages: dict[int, StageProcess] = {}
@@ -28,14 +29,23 @@ class ForkServer:
         self._report: dict[str, Any] | None = None
         process_groups.folder(root).mkdir(parents=True, exist_ok=True)
 
-        self._process = start_dvc_process(root, "pipeline.dag.fork_server", str(root), *targets)
+        command = ("pipeline.dag.fork_server", str(root), *targets)
+        self._process = start_dvc_process(root, *command, env=env)
         threading.Thread(target=self._listen, daemon=True).start()
 
     def __enter__(self) -> "ForkServer":
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.close()
+        """End the server, which ends all stages that it started."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(_EXIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     def plan(self) -> tuple[graph.Plan, list[str]]:
         """Return the plan and the stages that `dvc.lock` has; UserError for what DVC refuses."""
@@ -62,17 +72,6 @@ class ForkServer:
             self._send({"order": list(before), "plan": list(plan)})
         return self._answers.get().get("ordered") is True
 
-    def close(self) -> None:
-        """End the server, which ends all stages that it started."""
-        assert self._process.stdin is not None
-        with suppress(BrokenPipeError):
-            self._process.stdin.close()
-        try:
-            self._process.wait(_EXIT_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
     def _send(self, request: dict[str, Any]) -> bool:
         """Return whether the request could be sent; False if the server has died."""
         assert self._process.stdin is not None
@@ -94,7 +93,7 @@ class ForkServer:
             else:
                 self._answers.put(message)
 
-        # The server has died, or has ended after `close`: nothing waits for it any longer.
+        # The server has died, or has ended after `__exit__`: nothing waits for it any longer.
         self._answers.put({"closed": ""})
         with self._lock:
             for stage in self._stages.values():

@@ -12,22 +12,22 @@ and answers {"started": 7, "group": PID}, {"ended": 7, "status": N}, {"ordered":
 DVC and reading the project takes one to two seconds of a core, which a hundred forks need not pay.
 When the input ends, also by the death of the flow, it ends every stage that still runs, and exits.
 
-The forks run DVC with the replacements of dvc_patches.py. `run.dvc: plain` in flow.yaml selects
-dvc_runner.PlainDvc instead."""
+The forks run DVC with the replacements of dvc_patches.py, and the stages' commands as forks of a
+second server, which has imported the stages' libraries (stage_server.py). `run.dvc: plain` in
+flow.yaml selects dvc_runner.PlainDvc instead."""
 
 import argparse
 import contextlib
 import gc
 import json
 import os
-import selectors
-import signal
 import sys
 import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipeline.dag import durable_dvc, dvc_patches, graph, process_groups
+from pipeline.dag import durable_dvc, dvc_patches, graph, process_groups, stage_forks
+from pipeline.dag.fork_loop import ForkLoop
 
 
 def main() -> None:
@@ -51,25 +51,24 @@ class _Server:
         self._root = root
         self._requests = requests
         self._answers = answers
+        self._rest = b""  # of the input: the beginning of a request
         self._running: dict[int, int] = {}  # number of the request, by process
+        self._stages: stage_forks.StageForks | None = None
 
     def serve(self, targets: list[str]) -> None:
         """Answer with the plan, then serve requests until the input ends."""
-        dvc_patches.apply()
+        self._yaml = dvc_patches.apply()
         report = graph.report(self._root, targets)
         self._answer(report)
         if "refused" in report:
             return
 
-        self._import_all()
-        try:
-            self._serve_requests()
-        finally:
-            for group in self._running:
-                process_groups.end(self._root, group, gently=False)
+        # It imports its libraries while this process does.
+        stale = len(report["needs"]) - len(report["fresh"])
+        if stage_forks.are_useful(self._root, stale):
+            self._start_stage_server()
 
-    def _import_all(self) -> None:
-        """Import what `dvc repro` imports while it runs."""
+        # Import what `dvc repro` imports while it runs.
         from dvc import dvcfile  # noqa: F401
         from dvc.cli import parse_args
         from dvc.commands import repro  # noqa: F401
@@ -79,43 +78,38 @@ class _Server:
         # A garbage collection in a fork writes to every object, which would copy all memory pages.
         gc.collect()
         gc.freeze()
+        self._loop = ForkLoop(self._requests, self._receive, self._ended)
+        try:
+            self._loop.run()
+        finally:
+            for group in self._running:
+                process_groups.end(self._root, group, gently=False)
+            if self._stages is not None:
+                self._stages.end()
 
-    def _serve_requests(self) -> None:
-        # A child's end writes a byte to this pipe, so that `select` waits for it and for requests.
-        wake_reader, wake_writer = os.pipe()
-        os.set_blocking(wake_writer, False)
-        signal.set_wakeup_fd(wake_writer)
-        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+    def _start_stage_server(self) -> None:
+        """Start the server of the stages' commands, and let the forks of this process use it."""
+        self._stages = stage_forks.StageForks(self._root)
+        dvc_patches.run_commands_by(self._stages.run)
 
-        with (
-            selectors.DefaultSelector() as selector,
-            os.fdopen(self._requests, "rb", buffering=0) as requests,
-        ):
-            selector.register(requests, selectors.EVENT_READ)
-            selector.register(wake_reader, selectors.EVENT_READ)
-            rest = b""
-            while True:
-                for key, _ in selector.select():
-                    if key.fd == wake_reader:
-                        os.read(wake_reader, 4096)
-                        self._reap()
-                        continue
-                    block = os.read(key.fd, 65536)
-                    if not block:
-                        return
-                    *lines, rest = (rest + block).split(b"\n")
-                    for line in lines:
-                        self._handle(json.loads(line))
+    def _receive(self) -> bool:
+        """Handle the requests that have arrived; return False at the end of the input."""
+        block = os.read(self._requests, 65536)
+        *lines, self._rest = (self._rest + block).split(b"\n")
+        for line in lines:
+            self._handle(json.loads(line))
+        return bool(block)
 
     def _handle(self, request: dict[str, Any]) -> None:
         if "order" in request:
-            ordered = False
-            with contextlib.suppress(OSError):  # a full disk: the lock is right, its order is not
+            try:
                 graph.order_lock(self._root, request["order"], request["plan"])
-                ordered = True
-            self._answer({"ordered": ordered})
+                self._answer({"ordered": True})
+            except OSError:  # a full disk: the lock is right, its order is not
+                self._answer({"ordered": False})
             return
 
+        self._yaml.read_ahead(self._root / "dvc.lock")
         pid = os.fork()
         if not pid:
             self._run_dvc(request)
@@ -131,9 +125,7 @@ class _Server:
         try:
             os.setpgid(0, 0)
             process_groups.record(self._root, os.getpid())
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            os.close(self._requests)
+            self._loop.leave()
             os.close(self._answers)
             _redirect(1, request["log"])
             os.dup2(1, 2)
@@ -150,14 +142,10 @@ class _Server:
                 sys.stderr.flush()
             os._exit(status)
 
-    def _reap(self) -> None:
-        while self._running:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-            if not pid:
-                return
-            if pid in self._running:
-                number = self._running.pop(pid)
-                self._answer({"ended": number, "status": os.waitstatus_to_exitcode(status)})
+    def _ended(self, pid: int, status: int) -> None:
+        if pid in self._running:
+            number = self._running.pop(pid)
+            self._answer({"ended": number, "status": status})
 
     def _answer(self, message: dict[str, Any]) -> None:
         with contextlib.suppress(BrokenPipeError):

@@ -16,7 +16,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,37 +43,13 @@ class Plan:
         """Return the stages to be run, in order."""
         return [address for address in self.needs if address not in self.fresh]
 
-    def dependents(self) -> dict[str, list[str]]:
-        """Return, by address, the stages that wait for it."""
-        dependents: dict[str, list[str]] = {address: [] for address in self.needs}
-        for address, needs in self.needs.items():
-            for need in needs:
-                dependents[need].append(address)
-        return dependents
-
     def below(self, address: str) -> set[str]:
         """Return every stage that needs this one, directly or through others."""
-        dependents = self.dependents()
-        below: set[str] = set()
-        queue = [address]
-        while queue:
-            for dependent in dependents[queue.pop()]:
-                if dependent not in below:
-                    below.add(dependent)
-                    queue.append(dependent)
-        return below
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain lists and mappings."""
-        return asdict(self) | {"fresh": sorted(self.fresh)}
-
-
-def from_json(values: Mapping[str, Any]) -> Plan:
-    """Return the plan; the inverse of `Plan.to_json`."""
-    return Plan(
-        {address: tuple(needs) for address, needs in values["needs"].items()},
-        frozenset(values["fresh"]),
-    )
+        below = {address}
+        for dependent, needs in self.needs.items():  # a stage comes after those that it needs
+            if not below.isdisjoint(needs):
+                below.add(dependent)
+        return below - {address}
 
 
 def kind(address: str) -> str:
@@ -85,7 +61,8 @@ def report(root: Path, targets: Sequence[str]) -> dict[str, Any]:
     """Return the plan and the stages of `dvc.lock` as JSON values, or the message of a UserError
     under `refused`."""
     try:
-        return {"plan": read(root, targets).to_json(), "locked": locked_stages(root)}
+        plan = read(root, targets)
+        return {"needs": plan.needs, "fresh": sorted(plan.fresh), "locked": locked_stages(root)}
     except UserError as error:
         return {"refused": str(error)}
 
@@ -94,12 +71,13 @@ def parse_report(values: Mapping[str, Any], root: Path) -> tuple[Plan, list[str]
     """Return the plan and the stages of `dvc.lock` out of a `report`; UserError if it has none."""
     if "refused" in values:
         raise UserError(values["refused"])
-    if "plan" not in values:
+    if "needs" not in values:
         raise UserError(
             "dvc.yaml: got no plan; expected DVC to read it. See "
             f"{root / state_dir.FORK_SERVER_LOG}."
         )
-    return from_json(values["plan"]), values["locked"]
+    needs = {address: tuple(stages) for address, stages in values["needs"].items()}
+    return Plan(needs, frozenset(values["fresh"])), values["locked"]
 
 
 def read(root: Path, targets: Sequence[str]) -> Plan:
@@ -129,9 +107,11 @@ def read(root: Path, targets: Sequence[str]) -> Plan:
                     fresh.add(stage.addressing)
             return Plan(needs, frozenset(fresh))
     except DvcException as error:
-        problem = describe_error(error)
         raise refuse(
-            "dvc.yaml", problem, "a DAG that DVC can read", "`dvc status` shows it too."
+            "dvc.yaml",
+            describe_error(error),
+            "a DAG that DVC can read",
+            "`dvc status` shows it too.",
         ) from None
 
 

@@ -6,14 +6,13 @@ nothing. Entries of stages that are lost cost no training: the next run takes th
 DVC's run cache."""
 
 import re
-import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import yaml
 
-from pipeline.core import config, state_dir
+from pipeline.core import config, git, state_dir
 from pipeline.core.atomic import write_file
 from pipeline.core.errors import UserError
 from pipeline.dag import lockfile
@@ -42,12 +41,19 @@ def problems(root: Path) -> list[Callable[[], str]]:
     if restored and restored == text:
         return []
 
-    source = f", {len(missing)} from {origin}" if missing else ""
-    report = (
-        f"dvc.lock: restored, as it was cut off ({len(intact)} stages from its beginning{source}); "
-        "the next run takes what is missing from DVC's run cache"
-    )
-    return [lambda: _restore_lock(root, content, restored, report)]
+    def restore() -> str:
+        write_file(root / state_dir.DVC_LOCK_DAMAGED, content)
+        if restored:
+            write_file(path, restored.encode())
+        else:
+            path.unlink()
+        source = f", {len(missing)} from {origin}" if missing else ""
+        return (
+            f"dvc.lock: restored, as it was cut off ({len(intact)} stages from its beginning"
+            f"{source}); the next run takes what is missing from DVC's run cache"
+        )
+
+    return [restore]
 
 
 def _copy(root: Path) -> bytes | None:
@@ -134,9 +140,9 @@ def _last_complete(root: Path) -> tuple[dict[str, str], str]:
     with suppress(OSError, ValueError):
         text = copy.read_text(encoding="utf-8")
         locks.append((copy.stat().st_mtime, text, str(state_dir.DVC_LOCK_COPY)))
-    committed = _git(root, "show", "HEAD:./dvc.lock")
+    committed = git.text_output(root, "show", "HEAD:./dvc.lock")
     if committed:
-        seconds = _git(root, "log", "-1", "--format=%ct", "--", "dvc.lock").strip()
+        seconds = git.text_output(root, "log", "-1", "--format=%ct", "--", "dvc.lock").strip()
         locks.append((float(seconds or 0), committed, "git's HEAD"))
 
     for _, text, origin in sorted(locks, reverse=True):
@@ -144,26 +150,6 @@ def _last_complete(root: Path) -> tuple[dict[str, str], str]:
         if is_complete(None, text) and (stages := lockfile.split_stages(text)):
             return stages, origin
     return {}, ""
-
-
-def _git(root: Path, *words: str) -> str:
-    """Return the output of a git command; "" if it fails."""
-    try:
-        completed = subprocess.run(
-            ["git", *words], cwd=root, capture_output=True, timeout=60, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return _text(completed.stdout) if completed.returncode == 0 else ""
-
-
-def _restore_lock(root: Path, damaged: bytes, restored: str, report: str) -> str:
-    write_file(root / state_dir.DVC_LOCK_DAMAGED, damaged)
-    if restored:
-        write_file(root / "dvc.lock", restored.encode())
-    else:
-        (root / "dvc.lock").unlink()
-    return report
 
 
 def save_copy(root: Path) -> None:

@@ -19,6 +19,7 @@ from typing import IO, Any
 import psutil
 
 from pipeline.core import state_dir
+from pipeline.core.atomic import write_file
 
 MARK = "SEQLINE_FLOW"  # in the environment of all that a flow starts
 _TERM_SECONDS = 5.0
@@ -37,11 +38,11 @@ def record(root: Path, group: int) -> None:
     _write(root, group, os.environ.get(MARK, ""))
 
 
-def start(
+def start_recorded(
     root: Path, command: Sequence[str], env: Mapping[str, str], out: IO[Any]
 ) -> "subprocess.Popen[bytes]":
     """Run the command in the folder `root`, as a process group that is recorded before it does
-    anything.
+    anything. The caller holds `project_lock.flow_lock`: whoever takes it ends recorded groups.
 
     `env` has a mark. The command waits for the record, and never starts if this process dies
     first."""
@@ -68,27 +69,38 @@ def start(
     return process
 
 
+def start_unrecorded(
+    root: Path, command: Sequence[str], env: Mapping[str, str], out: IO[Any]
+) -> "subprocess.Popen[bytes]":
+    """Run the command in the folder `root`, as a process group that no flow ends."""
+    return subprocess.Popen(
+        command,
+        cwd=root,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=out,
+        stderr=out,
+        start_new_session=True,
+    )
+
+
 def _write(root: Path, group: int, mark: str) -> None:
-    path = folder(root) / str(group)
-    partial = path.with_name(f"{group}.partial")
-    partial.write_text(json.dumps({"mark": mark}), encoding="utf-8")
-    partial.rename(path)
+    # Not synced: no process is left after a power cut.
+    content = json.dumps({"mark": mark}).encode()
+    write_file(folder(root) / str(group), content, sync=False)
 
 
 def end(root: Path, group: int, gently: bool) -> None:
-    """End every process of the group and remove its record.
+    """End every process of the group and remove its record, if it has one.
 
     `gently` sends SIGTERM first, and SIGKILL only after some seconds."""
-    signals = {signal.SIGTERM: _TERM_SECONDS, signal.SIGKILL: _KILL_SECONDS}
-    if not gently:
-        del signals[signal.SIGTERM]
-    for number, seconds in signals.items():
-        try:
+    term = (signal.SIGTERM, _TERM_SECONDS)
+    kill = (signal.SIGKILL, _KILL_SECONDS)
+    with suppress(ProcessLookupError):
+        for number, seconds in (term, kill) if gently else (kill,):
             os.killpg(group, number)
-        except ProcessLookupError:
-            break
-        if _wait_empty(group, seconds):
-            break
+            if _wait_empty(group, seconds):
+                break
     (folder(root) / str(group)).unlink(missing_ok=True)
 
 
@@ -102,7 +114,7 @@ def end_orphans(root: Path) -> list[int]:
         group = int(path.name)
         with suppress(OSError, ValueError):
             mark = json.loads(path.read_text(encoding="utf-8"))["mark"]
-            if any(_has_mark(process, mark) for process in _members(group)):
+            if mark and any(_has_mark(process, mark) for process in _members(group)):
                 orphans.append(group)
                 end(root, group, gently=False)
         path.unlink(missing_ok=True)
@@ -120,20 +132,18 @@ def _members(group: int) -> list[psutil.Process]:
 
 
 def _has_mark(process: psutil.Process, mark: str) -> bool:
-    try:
-        return bool(mark) and process.environ().get(MARK) == mark
-    except (psutil.Error, OSError):
-        return False
+    with suppress(psutil.Error, OSError):
+        return bool(process.environ().get(MARK) == mark)
+    return False
 
 
 def _wait_empty(group: int, seconds: float) -> bool:
     """Wait until the group has no running process, at most so long; return whether it has none."""
     deadline = time.monotonic() + seconds
-    while True:
-        try:
+    with suppress(ProcessLookupError):
+        while True:
             os.killpg(group, 0)  # signal 0 only asks whether the group exists
-        except ProcessLookupError:
-            return True
-        if time.monotonic() > deadline or not _members(group):
-            return not _members(group)
-        time.sleep(_POLL_SECONDS)
+            if time.monotonic() > deadline or not _members(group):
+                return not _members(group)
+            time.sleep(_POLL_SECONDS)
+    return True

@@ -3,12 +3,12 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+from pipeline.core import git
 from pipeline.core.errors import refuse
 from pipeline.dag import paths
-
-_GIT_SECONDS = 30
 
 
 def check(root: Path) -> None:
@@ -27,13 +27,19 @@ def check_repository(root: Path) -> None:
     """Raise UserError for a project without git whose DVC is not set to `core.no_scm`."""
     if any((folder / ".git").exists() for folder in (root, *root.parents)):
         return
-    if _is_no_scm(root):
-        return
-    todo = (
+
+    from dvc.config import Config, ConfigError  # imports DVC, which takes time
+
+    with suppress(ConfigError):  # which DVC reports itself, with the line
+        if Config(dvc_dir=str(root / ".dvc"))["core"].get("no_scm"):
+            return
+    raise refuse(
+        str(root),
+        "no git repository",
+        "one, since DVC keeps its history there",
         "Clone the project instead of copying its files, run `git init`, or run `dvc config "
-        "core.no_scm true`."
+        "core.no_scm true`.",
     )
-    raise refuse(str(root), "no git repository", "one, since DVC keeps its history there", todo)
 
 
 def check_output_folders(root: Path) -> None:
@@ -41,11 +47,12 @@ def check_output_folders(root: Path) -> None:
     after its stage."""
     for folder in sorted(set(_output_folders(root))):
         if folder.is_symlink():
-            name = str(folder.relative_to(root))
-            link = f"a link to {folder.readlink()}"
-            expected = "a folder of the project, since DVC keeps no output outside"
-            todo = "Make it a folder; `dvc cache dir PATH` keeps the large files elsewhere."
-            raise refuse(name, link, expected, todo)
+            raise refuse(
+                str(folder.relative_to(root)),
+                f"a link to {folder.readlink()}",
+                "a folder of the project, since DVC keeps no output outside",
+                "Make it a folder; `dvc cache dir PATH` keeps the large files elsewhere.",
+            )
 
 
 def git_refusal(root: Path) -> str | None:
@@ -54,13 +61,7 @@ def git_refusal(root: Path) -> str | None:
     Stages run without git, but their runs in MLflow have no commit.
     """
     try:
-        completed = subprocess.run(
-            ["git", "-C", str(root), "rev-parse", "--git-dir"],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_GIT_SECONDS,
-        )
+        completed = git.run_git(root, "rev-parse", "--git-dir")
     except FileNotFoundError:
         return (
             "git: got no such command; expected one on the PATH. Runs are recorded without a "
@@ -70,23 +71,13 @@ def git_refusal(root: Path) -> str | None:
         return f"git: got {error}; expected an answer. Runs are recorded without a commit."
 
     # git refuses a repository of another user (safe.directory in git-config).
-    if "dubious ownership" not in completed.stderr:
+    if b"dubious ownership" not in completed.stderr:
         return None
-    todo = (
+    return (
+        f"git: got a repository that another user owns, {root}; expected one of your own. "
         f"Run `git config --global --add safe.directory {root}`; until then runs are "
         "recorded without a commit."
     )
-    return f"git: got a repository that another user owns, {root}; expected one of your own. {todo}"
-
-
-def _is_no_scm(root: Path) -> bool:
-    """Return DVC's setting `core.no_scm`; False if its configuration cannot be read."""
-    from dvc.config import Config, ConfigError
-
-    try:
-        return bool(Config(dvc_dir=str(root / ".dvc"))["core"].get("no_scm"))
-    except ConfigError:  # which DVC reports itself, with the line
-        return False
 
 
 def _output_folders(root: Path) -> Iterator[Path]:

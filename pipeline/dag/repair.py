@@ -20,7 +20,7 @@ import re
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ _CLOCK_SECONDS = 5.0  # tolerance between a process's start and a file's time
 _DATABASES = ("hashes/local/cache.db", "links/cache.db", "index/data/db.db")
 # Parts of SQLite's messages about damage; other errors, such as a lock, are temporary.
 _DAMAGE_MESSAGES = ("not a database", "malformed", "disk image", "corrupt")
+
+_RUN = re.compile(r"[0-9a-f]{64}")  # the name of an entry of the run cache
 
 Repair = Callable[[], str]  # repairs something, and returns a line about it
 
@@ -58,14 +60,21 @@ def repair(root: Path, thorough: bool = False) -> list[str]:
 
 def _is_suspicious(root: Path, places: Places, verified: Verified) -> bool:
     """Return whether anything looks damaged, without DVC and its locks."""
-    problems = [
-        *_rwlock_problems(root),
-        *lock_repair.problems(root),
-        *_run_cache_problems(places),
-        *_database_problems(places),
-        *cache_repair.problems(root, places, verified),
-    ]
+    problems = _rwlock_problems(root)
+    for check in _checks(root, places, verified):
+        problems += check()
     return bool(problems) or bool(cache_repair.changed_outputs(root, places, verified))
+
+
+def _checks(root: Path, places: Places, verified: Verified) -> list[Callable[[], list[Repair]]]:
+    """Return checks for damage, each to be made after the repairs of those before it: a restored
+    lock names outputs that can restore objects of the cache."""
+    return [
+        lambda: lock_repair.problems(root),
+        lambda: _run_cache_problems(places),
+        lambda: _database_problems(places),
+        lambda: cache_repair.problems(root, places, verified),
+    ]
 
 
 def _repair(root: Path, verified: Verified) -> list[str]:
@@ -99,19 +108,13 @@ def _repair(root: Path, verified: Verified) -> list[str]:
                 lines += [fix() for fix in _rwlock_problems(root)]
         except LockError:  # another dvc works, and leaves its files complete
             return lines
-        if _users(root):
+        # Another process uses files of DVC.
+        pids = set(_pids(_rwlock(root / ".dvc" / "tmp" / "rwlock") or {})) - {os.getpid()}
+        if any(psutil.pid_exists(pid) for pid in pids):
             return lines
 
-        # Each check after the repairs before it: a restored lock names outputs that can restore
-        # objects of the cache.
-        checks: list[Callable[[], list[Repair]]] = [
-            lambda: lock_repair.problems(root),
-            lambda: _run_cache_problems(places),
-            lambda: _database_problems(places),
-            lambda: cache_repair.problems(root, places, verified),
-        ]
-        for problems in checks:
-            lines += [fix() for fix in problems()]
+        for check in _checks(root, places, verified):
+            lines += [fix() for fix in check()]
     lines += cache_repair.touch_changed_outputs(root, places, verified)
     return lines
 
@@ -140,19 +143,13 @@ def _repo(root: Path) -> Iterator[Any]:
 
 def _key(root: Path) -> list[Any]:
     """Return the values that DVC's places depend on."""
-    files = [
-        root / ".dvc" / "config",
-        root / ".dvc" / "config.local",
-        root / ".dvc" / "tmp" / "btime",
-    ]
-    return [str(root), os.environ.get("DVC_SITE_CACHE_DIR"), *(_modified(file) for file in files)]
-
-
-def _modified(file: Path) -> int | None:
-    try:
-        return file.stat().st_mtime_ns
-    except OSError:
-        return None
+    key: list[Any] = [str(root), os.environ.get("DVC_SITE_CACHE_DIR")]
+    for name in ("config", "config.local", "tmp/btime"):
+        try:
+            key.append((root / ".dvc" / name).stat().st_mtime_ns)
+        except OSError:
+            key.append(None)
+    return key
 
 
 def _recorded_places(root: Path) -> Places | None:
@@ -190,11 +187,10 @@ def _rwlock(path: Path) -> dict[str, dict[str, Any]] | None:
         return None
     if not all(isinstance(part, dict) for part in content.values()):
         return None
-    return content if all(_is_pid(pid) for pid in _pids(content)) else None
-
-
-def _is_pid(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 31
+    # `type`: True is an int too, but no process number.
+    return (
+        content if all(type(pid) is int and 0 < pid < 1 << 31 for pid in _pids(content)) else None
+    )
 
 
 def _pids(entries: Mapping[str, Mapping[str, Any]]) -> list[Any]:
@@ -221,12 +217,6 @@ def _is_reused(pid: int, rwlock: Path) -> bool:
         return bool(psutil.Process(pid).create_time() > rwlock.stat().st_mtime + _CLOCK_SECONDS)
     except (psutil.Error, OSError):
         return False  # ended, which DVC detects itself
-
-
-def _users(root: Path) -> set[int]:
-    """Return the other running processes in DVC's list of files in use."""
-    pids = set(_pids(_rwlock(root / ".dvc" / "tmp" / "rwlock") or {}))
-    return {pid for pid in pids - {os.getpid()} if psutil.pid_exists(pid)}
 
 
 def _remove(path: Path) -> None:
@@ -264,23 +254,17 @@ def _run_cache_problems(places: Places) -> list[Repair]:
     problems = []
     for folder in (places.cache / "runs").glob("*/*"):
         with suppress(OSError):
-            if folder.is_dir() and not any(_is_entry(file) for file in folder.iterdir()):
+            entries = (file for file in folder.iterdir() if _RUN.fullmatch(file.name))
+            if folder.is_dir() and not any(file.stat().st_size for file in entries):
                 problems.append(folder)
     return [lambda: _remove_runs(problems)] if problems else []
 
 
-def _is_entry(file: Path) -> bool:
-    return re.fullmatch(r"[0-9a-f]{64}", file.name) is not None and file.stat().st_size > 0
-
-
-def _remove_runs(folders: Iterable[Path]) -> str:
-    names = []
+def _remove_runs(folders: Sequence[Path]) -> str:
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
-        names.append(folder.name[:8])
-    return (
-        f".dvc/cache/runs: removed {len(names)} folders without an entry ({', '.join(names[:3])})"
-    )
+    names = ", ".join(folder.name[:8] for folder in folders[:3])
+    return f".dvc/cache/runs: removed {len(folders)} folders without an entry ({names})"
 
 
 def _database_problems(places: Places) -> list[Repair]:
@@ -305,12 +289,10 @@ def _damage(file: Path) -> str:
 
 
 def _remove_databases(files: Iterable[Path]) -> str:
-    names = []
     for file in files:
         for part in file.parent.glob(f"{file.name}*"):  # -wal and -shm too
             _remove(part)
-        names.append(str(file))
     return (
-        f"DVC's database of hashes: removed, as it was damaged ({', '.join(names)}); outputs "
-        "are hashed again, once"
+        f"DVC's database of hashes: removed, as it was damaged ({', '.join(map(str, files))}); "
+        "outputs are hashed again, once"
     )

@@ -2,7 +2,8 @@
 end its whole process group.
 
 Every stage of the DAG runs through `run`, in a flow (`prefect_flow`) and by force (`force_stage`).
-The stages of a challenger's evaluation are no DVC stages (promotion/stage_commands.py).
+The stages of a challenger's evaluation are no DVC stages: they run on other paths, without retries,
+through `run_process` (promotion/stage_commands.py).
 """
 
 import os
@@ -12,11 +13,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pipeline.dag import process_groups, run_settings
 from pipeline.dag.graph import kind
-from pipeline.dag.stage_process import LOST, Starter
+from pipeline.dag.stage_process import LOST, StageProcess, Starter
 
 State = Literal["cached", "ran", "failed", "blocked", "cancelled"]
 
@@ -39,8 +40,16 @@ class Result:
     why: str = ""
 
 
+class Exit(NamedTuple):
+    """End of a process: its exit status, its output, and whether its time limit ended it."""
+
+    status: int
+    output: str
+    timed_out: bool
+
+
 class Log:
-    """A stage's log file, read as it grows. What earlier attempts wrote is skipped."""
+    """A stage's log file, read as it grows. What earlier attempts or stages wrote is skipped."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,10 +85,11 @@ def run(
 
     Setting `stop` ends the stage and all processes that it started."""
     start = time.monotonic()
+    limit = rules.time_limits.get(kind(address))
     attempt = 0
     while True:
-        status, output, timeout = _run_once(
-            dvc, address, env, log, rules.time_limits.get(kind(address)), stop, on_line
+        status, output, timed_out = run_process(
+            dvc.root, lambda: dvc.start(address, log, env), log, limit, stop, on_line
         )
         seconds = time.monotonic() - start
         if status == 0:
@@ -87,8 +97,11 @@ def run(
             return Result(state=state, seconds=seconds, log=log)
         if stop.is_set():
             return Result(state="cancelled", seconds=seconds, log=log)
-        if timeout or attempt == rules.retries or not _can_retry(address, output):
-            why = timeout or reason(output, status)
+        if timed_out:
+            why = timeout(address, kind(address), limit)
+            return Result(state="failed", seconds=seconds, log=log, why=why)
+        if attempt == rules.retries or not _can_retry(address, output):
+            why = reason(output, status)
             return Result(state="failed", seconds=seconds, log=log, why=why)
 
         pause = rules.retry_seconds * 2**attempt
@@ -100,37 +113,42 @@ def run(
         stop.wait(pause)
 
 
-def _run_once(
-    dvc: Starter,
-    address: str,
-    env: Mapping[str, str],
+def run_process(
+    root: Path,
+    start: Callable[[], StageProcess],
     path: Path,
     limit: int | None,
     stop: threading.Event,
-    on_line: Callable[[str], None],
-) -> tuple[int, str, str]:
-    """Return exit status, output, and a message if the stage took longer than `limit` seconds."""
-    log = Log(path)
-    timeout = ""
-    status: int | None = None
-    start = time.monotonic()
+    on_line: Callable[[str], None] = lambda line: None,
+) -> Exit:
+    """Start a process that appends to the log `path`, and wait for its end.
 
-    stage = dvc.start(address, path, env)
+    All processes of its group are ended with it, when `stop` is set, and after `limit` seconds."""
+    log = Log(path)
+    timed_out = False
+    status: int | None = None
+    started = time.monotonic()
+
+    stage = start()
     try:
         while (status := stage.wait(_POLL_SECONDS)) is None and not stop.is_set():
             _forward(log.lines(), on_line)
-            if limit is not None and time.monotonic() - start > limit:
-                setting = f"run.time_limits.{kind(address)}"
-                timeout = f"{address} timed out after {limit} s ({setting})."
+            if limit is not None and time.monotonic() - started > limit:
+                timed_out = True
                 break
     finally:
         # Also after the stage's end: a background process may be left in its group.
         if stage.wait_started():
-            process_groups.end(dvc.root, stage.group, gently=status is None)
+            process_groups.end(root, stage.group, gently=status is None)
         if status is None:  # stopped, or timed out
             stage.wait(process_groups.END_SECONDS)
         _forward(log.lines(last=True), on_line)
-    return (LOST if stage.status is None else stage.status), log.text, timeout
+    return Exit(LOST if stage.status is None else stage.status, log.text, timed_out)
+
+
+def timeout(name: str, kind: str, limit: int | None) -> str:
+    """Return the message for a stage that its time limit ended."""
+    return f"{name} timed out after {limit} s (run.time_limits.{kind})."
 
 
 def _forward(lines: list[str], on_line: Callable[[str], None]) -> None:
@@ -156,7 +174,7 @@ def reason(output: str, status: int) -> str:
     if status == LOST:
         return "the process that runs DVC died"
     if status < 0:
-        return f"dvc was killed by signal {-status}"
+        return f"the process was killed by signal {-status}"
 
     dvc = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     # The last line of a traceback is more specific than DVC's message.

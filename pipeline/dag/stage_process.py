@@ -46,6 +46,23 @@ class StageProcess:
         return self.status
 
 
+def start_command(
+    root: Path, command: Sequence[str], log: Path, env: Mapping[str, str], record: bool = True
+) -> StageProcess:
+    """Run the command in the folder `root`, in a process group of its own; append its output to
+    `log`.
+
+    `env` is added to the environment of stages. `record`: the next flow ends the group if this
+    process is killed. The caller then holds `project_lock.flow_lock`."""
+    start = process_groups.start_recorded if record else process_groups.start_unrecorded
+    stage = StageProcess()
+    with log.open("ab") as file:
+        child = start(root, command, {**dvc_environment(), **env}, file)
+    stage.set_started(child.pid)
+    threading.Thread(target=lambda: stage.set_ended(child.wait()), daemon=True).start()
+    return stage
+
+
 class Starter(Protocol):
     """Starts stages of the project `root`: `ForkServer` or `SeparateDvc`."""
 
@@ -72,12 +89,7 @@ class SeparateDvc:
     def start(self, address: str, log: Path, env: Mapping[str, str]) -> StageProcess:
         """Start the stage in a process group of its own; append its output to `log`."""
         command = [*self._command, "--single-item", address]
-        stage = StageProcess()
-        with log.open("ab") as file:
-            child = process_groups.start(self.root, command, {**dvc_environment(), **env}, file)
-        stage.set_started(child.pid)
-        threading.Thread(target=lambda: stage.set_ended(child.wait()), daemon=True).start()
-        return stage
+        return start_command(self.root, command, log, env)
 
 
 def dvc_environment() -> dict[str, str]:
@@ -87,14 +99,16 @@ def dvc_environment() -> dict[str, str]:
     return {**os.environ, **quiet, "PATH": path, process_groups.MARK: uuid.uuid4().hex}
 
 
-def start_dvc_process(root: Path, module: str, *words: str) -> "subprocess.Popen[bytes]":
+def start_dvc_process(
+    root: Path, module: str, *words: str, env: Mapping[str, str] = {}
+) -> "subprocess.Popen[bytes]":
     """Start `python -m MODULE WORDS...`, which imports DVC, with pipes for orders and answers; its
-    errors go to the fork server's log."""
+    errors go to the fork server's log. `env` is added to the environment."""
     with (root / state_dir.FORK_SERVER_LOG).open("w") as log:
         return subprocess.Popen(
             [sys.executable, "-m", module, *words],
             cwd=root,
-            env=dvc_environment(),
+            env={**dvc_environment(), **env},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

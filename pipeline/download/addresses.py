@@ -53,14 +53,17 @@ class Collector:
     def collect(self, mirror_address: str) -> None:
         """Collect all files, from the mirror ("" for none) first; UserError for the first file that
         no address has."""
-        _check_mirror(mirror_address)
         online = mirror_address.startswith(("http://", "https://"))
-
         folder: list[str] = []
         if mirror_address and not online:
+            if not Path(mirror_address).is_dir():
+                raise refuse(
+                    "SEQLINE_MIRROR",
+                    redact(mirror_address),
+                    "a folder, or an address that begins with https:// or http://",
+                )
             folder = [f"SEQLINE_MIRROR {mirror_address}"]
-            extraction = mirror.search(Path(mirror_address), self._missing, self._into)
-            self._record(folder[0], extraction)
+            self._record(folder[0], mirror.search(Path(mirror_address), self._missing, self._into))
 
         for file in self._files:
             online_mirror = mirror.addresses(mirror_address, self._corpus, file) if online else []
@@ -121,17 +124,6 @@ def check_names(files: Sequence[Listed], where: str) -> None:
                 files[index].name,
                 "a name that no other file of this corpus has",
             )
-
-
-def _check_mirror(address: str) -> None:
-    if not address or address.startswith(("http://", "https://")):
-        return
-    if not Path(address).is_dir():
-        raise refuse(
-            "SEQLINE_MIRROR",
-            redact(address),
-            "a folder, or an address that begins with https:// or http://",
-        )
 
 
 def local_path(address: str) -> Path:

@@ -7,7 +7,6 @@ source spend from the same budget."""
 
 import json
 import math
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from pipeline.core import config
+from pipeline.core.atomic import write_file
 from pipeline.core.errors import name_file_in_errors, refuse
 from pipeline.core.locks import file_lock
 from pipeline.download.failures import BudgetSpent
@@ -156,12 +156,10 @@ class Account:
     def _save(self) -> None:
         """Add unsaved costs to those in the file, which other processes may have changed."""
         self._read_clock()
-        temporary = self._path.with_suffix(".spent.partial")
         with file_lock(self._path.with_suffix(".lock")), name_file_in_errors(self._path):
             self._saved = _read(self._path) + self._unsaved
-            temporary.write_text(json.dumps(asdict(self._saved)))
             # Not synced: after a power cut, the spending may begin anew.
-            os.replace(temporary, self._path)
+            write_file(self._path, json.dumps(asdict(self._saved)).encode(), sync=False)
         self._unsaved = _Costs()
         self._saved_at = time.monotonic()
 

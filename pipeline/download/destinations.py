@@ -80,8 +80,7 @@ def redirect_target(address: str, location: str, nearest: Zone) -> str:
     `location` is the header as Python reads it: each byte a character of Latin-1.
     """
     try:
-        text = location.encode("latin-1").decode("utf-8")
-        target = urllib.parse.urljoin(address, text.strip())
+        target = urllib.parse.urljoin(address, location.encode("latin-1").decode("utf-8").strip())
         parts = urllib.parse.urlsplit(target)
         port = parts.port  # raises ValueError if it is not a number
     except ValueError:

@@ -60,7 +60,12 @@ def files(path: str, where: str) -> list[tuple[Path, str]]:
                 f"a file {MANIFEST}",
                 "any other name, since the pipeline writes a file of that name",
             )
-        _check_text(name, where)
+        try:
+            name.encode("utf-8")
+        except UnicodeEncodeError:
+            raise refuse(
+                where, name, "a name that is UTF-8, as DVC needs it", "Rename the file."
+            ) from None
     return pairs
 
 
@@ -192,12 +197,3 @@ def _irregular(name: str, where: str) -> UserError:
     return refuse(
         where, f"{name}, which is no regular file", "regular files and folders", "Move it away."
     )
-
-
-def _check_text(name: str, where: str) -> None:
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        raise refuse(
-            where, name, "a name that is UTF-8, as DVC needs it", "Rename the file."
-        ) from None

@@ -13,17 +13,13 @@ _MEGABYTE = 1_000_000
 
 
 @contextmanager
-def progress(label: str, received: int, total: int | None) -> Iterator[Callable[[int], None]]:
+def progress(label: str, received: int, total: int | None) -> Iterator[Callable[[int], object]]:
     """Show the progress; yield a function to call with the number of newly received bytes.
 
     `received` of `total` bytes (None if unknown) were received before."""
     if sys.stderr.isatty():
         with tqdm(desc=label, initial=received, total=total, unit="B", unit_scale=True) as bar:
-
-            def advance(count: int) -> None:
-                bar.update(count)
-
-            yield advance
+            yield bar.update
         return
 
     lines = _Lines(label, received, total)

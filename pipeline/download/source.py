@@ -40,6 +40,10 @@ class PathSource:
     path: str
 
 
+# The section of each kind of source but `builtin`, which its grammar loads.
+SECTIONS = {"files": Files, "bundle": Bundled, "path": PathSource}
+
+
 @dataclass(frozen=True, slots=True)
 class DownloadSettings:
     """Settings of a download besides its section.
@@ -75,8 +79,8 @@ def open_fetcher(
 
 
 def obtain(corpus: str, source: Mapping[str, Any], into: Path, settings: DownloadSettings) -> None:
-    """Fill the folder `into` with the corpus's files and `manifest.json`, from the source that the
-    only key of `source` names."""
+    """Fill the folder `into` with the corpus's files, from the source that the only key of `source`
+    names, and `manifest.json`: the name, size, sha256 and canonical origin of each file."""
     where = f"corpora.{corpus}.source"
     handlers = {
         "builtin": _write_builtin,
@@ -84,12 +88,27 @@ def obtain(corpus: str, source: Mapping[str, Any], into: Path, settings: Downloa
         "bundle": _fetch_bundle,
         "path": _copy_path,
     }
-    if len(source) != 1 or next(iter(source)) not in handlers:
-        got = ", ".join(str(key) for key in source) or "nothing"
-        raise refuse(where, got, f"exactly one of the keys {', '.join(handlers)}")
+    origins = handlers[kind(source, where)](corpus, source, where, into, settings)
+    # The manifest has the same bytes for every mirror or address that served the files.
+    files = [
+        {
+            "name": name,
+            "bytes": (into / name).stat().st_size,
+            "sha256": file_digest(into / name, "sha256"),
+            "source": origin,
+        }
+        for name, origin in sorted(origins.items())
+    ]
+    (into / MANIFEST).write_text(json.dumps({"files": files}, indent=1) + "\n", encoding="utf-8")
 
-    origins = handlers[next(iter(source))](corpus, source, where, into, settings)
-    _write_manifest(into, origins)
+
+def kind(source: Mapping[str, Any], where: str) -> str:
+    """The only key of the section `source`, which is called `where`; UserError for any other."""
+    kinds = ("builtin", *SECTIONS)
+    if len(source) != 1 or next(iter(source)) not in kinds:
+        got = ", ".join(str(key) for key in source) or "nothing"
+        raise refuse(where, got, f"exactly one of the keys {', '.join(kinds)}")
+    return next(iter(source))
 
 
 def load_grammar(block: Any, here: str) -> tuple[ModuleType, Config]:
@@ -138,10 +157,9 @@ def _fetch_files(
     with open_fetcher(corpus, loaded, settings) as fetcher:
         pinned = [pinned_file for file in files if (pinned_file := file.pinned())]
         if pinned:
-            collector = addresses.Collector(
+            addresses.Collector(
                 corpus, pinned, lambda file: keys[file.name], into, fetcher
-            )
-            collector.collect(settings.mirror)
+            ).collect(settings.mirror)
         for file in files:
             if not file.pinned():
                 unpinned.copy_latest(file, keys[file.name], into, fetcher)
@@ -154,10 +172,9 @@ def _fetch_bundle(
     loaded = config.load(Bundled, source, where)
     bundle = loaded.bundle
     with open_fetcher(corpus, loaded, settings) as fetcher:
-        collector = addresses.Collector(
-            corpus, [bundle], lambda _: f"{where}.bundle", into, fetcher
+        addresses.Collector(corpus, [bundle], lambda _: f"{where}.bundle", into, fetcher).collect(
+            settings.mirror
         )
-        collector.collect(settings.mirror)
     return {bundle.name: bundle.urls[0]}
 
 
@@ -166,20 +183,3 @@ def _copy_path(
 ) -> dict[str, str]:
     path = config.load(PathSource, source, where).path
     return dict.fromkeys(own.copy(path, f"{where}.path", into), f"path:{path}")
-
-
-def _write_manifest(into: Path, origins: Mapping[str, str]) -> None:
-    """Write the name, size, sha256 and canonical origin of each file. The manifest has the same
-    bytes for every mirror or address that served the files."""
-    files = []
-    for name, origin in sorted(origins.items()):
-        files.append(
-            {
-                "name": name,
-                "bytes": (into / name).stat().st_size,
-                "sha256": file_digest(into / name, "sha256"),
-                "source": origin,
-            }
-        )
-
-    (into / MANIFEST).write_text(json.dumps({"files": files}, indent=1) + "\n", encoding="utf-8")

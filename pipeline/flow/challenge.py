@@ -10,25 +10,24 @@ challenge again. Nothing here imports prefect.
 import hashlib
 import json
 import shutil
-import subprocess
 import tempfile
 import threading
-import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Literal
 
 import yaml
 
 from pipeline import promotion
-from pipeline.core import config, state_dir
+from pipeline.core import config, params, state_dir
 from pipeline.core.atomic import atomic_file
 from pipeline.dag import cache, paths, process_groups, run_settings
 from pipeline.dag.run_settings import FILE
 from pipeline.flow import devices, pending_publish
-from pipeline.promotion import select
+from pipeline.flow.challenge_ledger import RegistryLedger
+from pipeline.promotion import select, trained_runs
 from pipeline.promotion import settings as rules
 from pipeline.promotion.stage_commands import Commands
 from pipeline.tracking import lineage, registry
@@ -72,30 +71,30 @@ def evaluate(root: Path, name: str, runs: list[str]) -> Verdict:
             "`seqline promote` brings it back"
         )
         return Verdict(name=name, event="decided", line=line, version=version)
-    key = _key(root, champion, version)
+    settings = rules.load(root / FILE)
+    baseline = trained_runs.baseline(root, settings, version.task, version.corpus)
+    key = _key(root, champion, version, baseline)
     if (earlier := registry.recorded_decision(root, version, key)) is not None:
         line = f"{earlier} (decided before)"
         return Verdict(name=name, event="decided", line=line, version=version)
 
     if champion is not None:
         registry.set_challenger(root, version)
-    decision = _decide(root, name, champion, version)
+    decision = _decide(root, settings, champion, version, baseline)
     _attach(root, version, champion, decision)
     if decision.promote:
         # First: a flow that is killed after the promotion leaves its publishing to the next one.
         pending_publish.add(root, str(version))
-        facts = {"verdict": decision.verdict, "p": str(decision.p)}
-        registry.promote(root, version, facts, over=champion)
+        why = {"verdict": decision.verdict, "p": str(decision.p)}
+        registry.promote(root, version, why, over=champion)
 
     line = f"{name}: {decision.verdict}"
     # The stored line is read only if the version challenges again, no longer being champion.
-    stored = line
-    if decision.promote:
-        stored = (
-            f"{name}: {_label(version)} won, and the alias was moved back manually; `seqline "
-            "promote` brings it back"
-        )
-    registry.record_decision(root, version, key, stored)
+    won = (
+        f"{name}: {_label(version)} won, and the alias was moved back manually; `seqline "
+        "promote` brings it back"
+    )
+    registry.record_decision(root, version, key, won if decision.promote else line)
     return Verdict(
         name=name,
         event="promoted" if decision.promote else "kept",
@@ -116,10 +115,14 @@ def _best_run(root: Path, runs: list[str]) -> str:
 
 
 def _decide(
-    root: Path, name: str, champion: Version | None, version: Version
+    root: Path,
+    settings: rules.Settings,
+    champion: Version | None,
+    version: Version,
+    baseline: promotion.Contender | None,
 ) -> promotion.Decision:
     """Predict with both versions on both test sets, as far as they differ, and compare."""
-    folder = root / state_dir.CHALLENGES / name
+    folder = root / state_dir.CHALLENGES / version.name
     challenger = promotion.Contender(
         label=_label(version),
         params=root / "params.yaml",
@@ -131,7 +134,9 @@ def _decide(
     # By its hash, the champion's test set is the present one unless the corpus has changed.
     test_sets = {"the present test set": root / version.places["tokens"]}
     defender = None
+    ledger = None
     if champion is not None:
+        ledger = RegistryLedger(root, version.name, settings, _pair(settings, champion, version))
         restored = folder / "champion"
         defender = _restore(root, restored, champion)
         if champion.md5("tokens") != version.md5("tokens"):
@@ -143,9 +148,11 @@ def _decide(
         defender,
         challenger,
         test_sets,
-        rules.load(root / FILE),
+        settings,
         folder / "answers",
         RecordedCommands(root),
+        ledger,
+        baseline,
     )
 
 
@@ -156,9 +163,7 @@ class RecordedCommands(Commands):
     """
 
     def __init__(self, root: Path) -> None:
-        super().__init__(root, run_settings.load(root).time_limits)
-        self._project = root
-        self._mark = uuid.uuid4().hex
+        super().__init__(root, run_settings.load(root).time_limits, record=True)
         self._slots = devices.project_slots(root)
         self._slot_freed = threading.Condition()
         process_groups.folder(root).mkdir(parents=True, exist_ok=True)
@@ -175,26 +180,12 @@ class RecordedCommands(Commands):
                 place.release()
                 self._slot_freed.notify_all()
 
-    def _start(
-        self, command: Sequence[str], env: dict[str, str], log: IO[Any]
-    ) -> "subprocess.Popen[bytes]":
-        return process_groups.start(
-            self._project, command, env | {process_groups.MARK: self._mark}, log
-        )
-
-    def _stop(self, child: "subprocess.Popen[bytes]") -> None:
-        process_groups.end(self._project, child.pid, gently=False)
-
-    def _ended(self, child: "subprocess.Popen[bytes]") -> None:
-        process_groups.end(self._project, child.pid, gently=False)
-
 
 def _restore(root: Path, folder: Path, champion: Version) -> promotion.Contender:
     """Lay out the champion's outputs and params as they were; remove those of earlier champions."""
-    kinds = ("model", "vocab", "tokens")
     # Folders are named by the hash of their content: those of other champions are no longer needed.
-    expected = {"params.yaml", *(_folder_name(champion, kind) for kind in kinds)}
-    for path in folder.glob("*") if folder.exists() else ():
+    expected = [_folder_name(champion, kind) for kind in ("model", "vocab", "tokens")]
+    for path in folder.glob("*"):
         if path.name not in expected and path.is_dir():
             shutil.rmtree(path)
 
@@ -204,7 +195,7 @@ def _restore(root: Path, folder: Path, champion: Version) -> promotion.Contender
     # The champion's own blocks: the present ones may have changed since it was trained.
     content = config.read(root / "params.yaml")
     content["corpora"] = content["corpora"] | {champion.corpus: champion.corpus_block}
-    content["runs"] = {champion.run: champion.block}
+    content |= params.sections(champion.run, champion.block)
     with atomic_file(folder / "params.yaml") as temporary:
         temporary.write_text(
             yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8"
@@ -246,12 +237,24 @@ def _attach(
         registry.log_artifacts(root, version, Path(scratch))
 
 
-def _key(root: Path, champion: Version | None, version: Version) -> str:
+def _pair(settings: rules.Settings, champion: Version, version: Version) -> str:
+    """Identify the two versions and all settings that their p-value depends on."""
+    parts = [champion.digest, version.digest, settings.test, settings.resamples, settings.seed]
+    return json.dumps(parts)
+
+
+def _key(
+    root: Path,
+    champion: Version | None,
+    version: Version,
+    baseline: promotion.Contender | None = None,
+) -> str:
     """Hash all that the decision on these two versions depends on."""
     parts = [
         champion.digest if champion else None,
         version.digest,
         asdict(rules.load(root / FILE)),
         config.section(root / "params.yaml", "evaluation"),
+        baseline.identity() if baseline else None,
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

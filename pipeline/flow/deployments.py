@@ -1,13 +1,13 @@
 """The project's deployments on Prefect's server: scheduled, late and failed runs."""
 
 import re
-import subprocess
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
+from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
@@ -18,11 +18,11 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
 
-from pipeline.core import errors
+from pipeline.core import errors, git
 from pipeline.flow import events
 from pipeline.flow.server_errors import SERVER_ERRORS
 from pipeline.tracking import describe
@@ -93,18 +93,7 @@ def _is_cloned(remotes: Sequence[str], deployment: DeploymentResponse) -> bool:
 
 def _remotes(home: Path) -> list[str]:
     """Normalised addresses of the remotes of the repository in `home`."""
-    try:
-        process = subprocess.run(
-            ["git", "remote", "-v"],
-            cwd=home,
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return []
-    rows = [line.split() for line in process.stdout.splitlines()]
+    rows = [line.split() for line in git.text_output(home, "remote", "-v").splitlines()]
     return [_normalised(row[1]) for row in rows if len(row) > 1]
 
 
@@ -118,18 +107,13 @@ def _normalised(address: str) -> str:
 
 
 def _status(client: SyncPrefectClient, deployment: DeploymentResponse) -> DeploymentStatus:
-    deployment_id = FlowRunFilterDeploymentId(any_=[deployment.id])
     begun = client.read_flow_runs(
-        flow_run_filter=FlowRunFilter(
-            deployment_id=deployment_id, state=_state(not_any_=[StateType.SCHEDULED])
-        ),
-        sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+        flow_run_filter=run_filter(deployment.id, not_any_=[StateType.SCHEDULED]),
+        sort=FlowRunSort.EXPECTED_START_TIME_DESC,  # the latest first
         limit=_RECENT,
     )
     scheduled = client.read_flow_runs(
-        flow_run_filter=FlowRunFilter(
-            deployment_id=deployment_id, state=_state(any_=[StateType.SCHEDULED])
-        ),
+        flow_run_filter=run_filter(deployment.id, any_=[StateType.SCHEDULED]),
         sort=FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC,
     )
 
@@ -147,21 +131,19 @@ def _status(client: SyncPrefectClient, deployment: DeploymentResponse) -> Deploy
         parts.append(f"{len(late)} late")
     if upcoming:
         parts.append(f"next at {upcoming[0].astimezone():%Y-%m-%d %H:%M:%S}")
-    is_late = bool(late) and min(late) < now - _GRACE
-    return DeploymentStatus("; ".join(parts) or "no run yet", _is_healthy(begun, is_late))
+
+    # Healthy: a run is running, or the last one completed and none is late.
+    last_states = [run.state for run in begun if run.state and run.state.name != _SKIPPED]
+    is_running = any(not state.is_final() for state in last_states)
+    failed = last_states[:1] and last_states[0].type in _BAD
+    is_late = late and min(late) < now - _GRACE
+    healthy = is_running or not (failed or is_late)
+    return DeploymentStatus("; ".join(parts) or "no run yet", healthy)
 
 
-def _is_healthy(begun: Sequence[FlowRun], is_late: bool) -> bool:
-    """Return whether the last run completed and none is late, or one is running.
-
-    `begun`: the runs that have begun, the latest first.
-    """
-    states = [run.state for run in begun if run.state is not None and run.state.name != _SKIPPED]
-    if any(not state.is_final() for state in states):
-        return True
-    last_failed = bool(states) and states[0].type in _BAD
-    return not is_late and not last_failed
-
-
-def _state(**types: Any) -> FlowRunFilterState:
-    return FlowRunFilterState(type=FlowRunFilterStateType(**types))
+def run_filter(deployment_id: UUID, **types: Any) -> FlowRunFilter:
+    """Filter for the deployment's runs whose state is of these types (`any_` or `not_any_`)."""
+    return FlowRunFilter(
+        deployment_id=FlowRunFilterDeploymentId(any_=[deployment_id]),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(**types)),
+    )

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.core import params
@@ -39,32 +40,26 @@ class Slots:
         """A place for a stage of this kind; None if all are taken. For kinds that need none it is
         unlimited and empty."""
         if kind not in self._kinds:
-            return Place(self, None, False)
-        if not self._free:
-            return None
-        return Place(self, self._free.pop(0), True)
-
-    def release(self, name: str | None) -> None:
-        """Free the place `name`, which is the next to be acquired."""
-        self._free.insert(0, name)
+            return Place(None, None)
+        return Place(self._free.pop(0), self._free) if self._free else None
 
 
+@dataclass(frozen=True, slots=True)
 class Place:
-    """A stage's place, from its start to its end."""
+    """A stage's place, from its start to its end: its `name`, and the list of the `free` places to
+    which it returns; None for a place that is not counted."""
 
-    def __init__(self, slots: Slots, name: str | None, counted: bool) -> None:
-        self._slots = slots
-        self._counted = counted
-        self.name = name
+    name: str | None
+    free: list[str | None] | None
 
     def environment(self) -> dict[str, str]:
         """Environment variables that restrict the stage to its devices."""
         return {} if self.name is None else {_VISIBLE: self.name}
 
     def release(self) -> None:
-        """Free the place for the next stage."""
-        if self._counted:
-            self._slots.release(self.name)
+        """Free the place, which is the next to be acquired."""
+        if self.free is not None:
+            self.free.insert(0, self.name)
 
 
 def slots(compute: params.Compute) -> Slots:

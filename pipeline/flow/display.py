@@ -1,10 +1,15 @@
-"""Progress of a run: a live table on a terminal, elsewhere a line for each stage that ends."""
+"""Progress of a run, and its summary.
+
+The progress is a live table on a terminal, elsewhere a line for each stage that ends. The summary
+has the failed stages with reason and log, the stages not started, and the next step.
+"""
 
 import sys
 import time
 from collections import Counter
 from contextlib import suppress
-from typing import Protocol
+from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
@@ -12,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.core.errors import reader_closed
-from pipeline.dag.run_stage import Result
+from pipeline.dag.run_stage import Result, State
 
 _MARKS = {
     "ran": "done",
@@ -21,19 +26,14 @@ _MARKS = {
     "cancelled": "cancelled",
     "blocked": "not started",
 }
-
-
-class Display(Protocol):
-    """Interface of a display; the flow's thread calls it."""
-
-    def stage_started(self, address: str) -> None:
-        """Show that the stage runs."""
-
-    def stage_ended(self, address: str, result: Result) -> None:
-        """Show the result of a stage that has ended."""
-
-    def close(self) -> None:
-        """Close the display when the run is over."""
+_WORDS: dict[State, str] = {
+    "ran": "run",
+    "cached": "up to date",
+    "failed": "failed",
+    "blocked": "not started",
+    "cancelled": "cancelled",
+}
+_SHOWN_STAGES = 8
 
 
 class Plain:
@@ -104,6 +104,67 @@ def stage_line(address: str, result: Result) -> str:
     return f"{address}: {_MARKS[result.state]}{duration}{reason}"
 
 
+Display = Terminal | Plain
+"""A display of a run; the flow's thread calls it."""
+
+
 def display(total: int) -> Display:
     """Choose the display that fits standard output."""
     return Terminal(total) if sys.stdout.isatty() else Plain(total)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Results of the plan's stages by address, and the `seconds` of the whole run.
+
+    `note` is a last line of the summary, or "".
+    """
+
+    stages: dict[str, Result]
+    seconds: float
+    root: Path
+    note: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Return whether every stage is up to date now."""
+        return all(result.state in ("cached", "ran") for result in self.stages.values())
+
+    @property
+    def changed_outputs(self) -> bool:
+        """Return whether any output may have changed."""
+        # A stage that DVC restored from its run cache is `cached` too, but has a log.
+        return any(
+            result.state == "ran" or (result.state == "cached" and result.log)
+            for result in self.stages.values()
+        )
+
+    def with_state(self, state: State) -> list[str]:
+        """List the stages that ended in this state, in the plan's order."""
+        return [address for address, result in self.stages.items() if result.state == state]
+
+    def summary(self) -> str:
+        """One line if all stages are up to date; else also the failures and the next step."""
+        # In the order of `_WORDS`, whatever the order in which the stages ended.
+        counts = Counter(result.state for result in self.stages.values())
+        parts = [f"{counts[state]} {word}" for state, word in _WORDS.items() if counts[state]]
+        states = ", ".join(parts) or "nothing to do"
+        lines = [f"{len(self.stages)} stages in {self.seconds:.1f} s: {states}"]
+
+        failed = self.with_state("failed")
+        for address in failed:
+            result = self.stages[address]
+            log = result.log.relative_to(self.root) if result.log else "none"
+            lines.append(f"FAILED {address}: {result.why}")
+            lines.append(f"       log: {log}")
+        if blocked := self.with_state("blocked"):
+            names = ", ".join(blocked[:_SHOWN_STAGES])
+            hidden = len(blocked) - _SHOWN_STAGES
+            more = f" and {hidden} more" if hidden > 0 else ""
+            lines.append(f"not started, since they need what failed: {names}{more}")
+        if not self.ok:
+            first = "Fix it and run" if failed else "To continue, run"
+            lines.append(f"{first} the same command again: completed stages do not run again.")
+        if self.note:
+            lines.append(self.note)
+        return "\n".join(lines)

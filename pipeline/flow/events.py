@@ -57,12 +57,13 @@ async def emit(root: Path, changed: Mapping[str, str]) -> None:
             await client.emit(event)
     except Exception as error:
         # Errors of websockets and httpx, OSError, and a bare Exception for refused credentials.
-        got = (
+        raise refuse(
+            "PREFECT_API_URL",
             f"{redact(str(prefect_server.configured_url()))}, which takes no events "
-            f"({describe_error(error) or type(error).__name__})"
-        )
-        todo = "Events come by a websocket: see that a proxy before the server lets it pass."
-        raise refuse("PREFECT_API_URL", got, "a server that takes them", todo) from error
+            f"({describe_error(error) or type(error).__name__})",
+            "a server that takes them",
+            "Events come by a websocket: see that a proxy before the server lets it pass.",
+        ) from error
 
 
 def emit_and_wait(root: Path, changed: Mapping[str, str]) -> None:

@@ -29,11 +29,11 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from pipeline.core import state_dir
 from pipeline.core.errors import describe_error
-from pipeline.dag import expected_time, graph, lock_order, run_settings, run_stage
+from pipeline.dag import expected_time, graph, lockfile, run_settings, run_stage
 from pipeline.dag.dvc_runner import DvcRunner, open_runner
 from pipeline.dag.run_stage import Result
 from pipeline.flow import devices, display, prefect_server
-from pipeline.flow.outcome import Outcome
+from pipeline.flow.display import Outcome
 from pipeline.flow.server_errors import SERVER_ERRORS
 
 _WAIT_SECONDS = 0.25  # for a stage to end, before lost tasks are looked for
@@ -90,10 +90,12 @@ def reproduce(
     """
     root = root.resolve()
     with ExitStack() as stack:
-        workers = workers or stack.enter_context(open_runner(root, targets))
+        if workers is None:
+            workers = open_runner(root, targets, devices.threads(jobs))
+            stack.enter_context(workers)
         plan, locked = workers.plan()
         session = FlowState(root, jobs, workers, plan)
-        memory = lock_order.LockOrder(root, locked)
+        memory = lockfile.LockOrder(root, locked)
         if plan.stale():
             memory.keep()
         note = _run_flow(session, targets)
@@ -137,13 +139,9 @@ def _run_flow(session: FlowState, targets: Sequence[str]) -> str:
     return ""
 
 
-def _flow_run_name() -> str:
-    return ", ".join(flow_run.get_parameters().get("targets", [])) or "all stages"
-
-
 @flow(
     name="reproduce",
-    flow_run_name=_flow_run_name,
+    flow_run_name=lambda: ", ".join(flow_run.get_parameters().get("targets", [])) or "all stages",
     task_runner=ThreadPoolTaskRunner(),  # type: ignore[arg-type] # unlimited: `Scheduler` keeps to `jobs`
     retries=0,
     persist_result=False,
@@ -179,8 +177,8 @@ class Scheduler:
         self._session = session
         self._progress = progress
         self._priority = expected_time.priorities(plan, expected_time.seconds(session.root))
-        self._missing = {address: set(plan.needs[address]) for address in plan.stale()}
-        self._dependents = plan.dependents()
+        self._waiting = plan.stale()  # stages that have not started, in the plan's order
+        self._up_to_date: set[str] = set()
         self._running: set[str] = set()
         self._futures: dict[str, Any] = {}
 
@@ -208,22 +206,19 @@ class Scheduler:
         named_task = show_cached.with_options(task_run_name=address)
         self._futures[address] = named_task.submit(wait_for=upstream)  # type: ignore[call-overload]
         self._session.results[address] = Result(state="cached")
-        self._release_dependents(address)
-
-    def _release_dependents(self, address: str) -> None:
-        for dependent in self._dependents[address]:
-            self._missing.get(dependent, set()).discard(address)
+        self._up_to_date.add(address)
 
     def _start_ready(self) -> None:
         session = self._session
-        ready = [address for address, missing in self._missing.items() if not missing]
+        needs = session.plan.needs
+        ready = [each for each in self._waiting if self._up_to_date.issuperset(needs[each])]
         for address in sorted(ready, key=self._priority.__getitem__, reverse=True):
             if session.stop.is_set() or len(self._running) == session.jobs:
                 return
             place = session.slots.acquire(graph.kind(address))
             if place is None:
                 continue
-            del self._missing[address]
+            self._waiting.remove(address)
             session.places[address] = place
             self._running.add(address)
             self._progress.stage_started(address)
@@ -257,10 +252,10 @@ class Scheduler:
         result = session.results[address]
         self._progress.stage_ended(address, result)
         if result.state in ("ran", "cached"):
-            self._release_dependents(address)
+            self._up_to_date.add(address)
         elif result.state == "failed":
-            for blocked in session.plan.below(address) & self._missing.keys():
-                del self._missing[blocked]
+            for blocked in session.plan.below(address).intersection(self._waiting):
+                self._waiting.remove(blocked)
                 session.results[blocked] = Result(state="blocked", why=f"needs {address}")
 
     def _restart_lost(self) -> None:

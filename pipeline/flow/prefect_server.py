@@ -54,10 +54,13 @@ def prepare(root: Path) -> None:
 
     problem = _unreachable()
     if problem is not None:
-        start = _HOW_TO_START.split(",")[0]
-        todo = f"Start it ({start}), or unset it: a server is then started for each run."
-        expected = f"a Prefect server that answers ({problem})"
-        raise refuse("PREFECT_API_URL", redact(url), expected, todo)
+        raise refuse(
+            "PREFECT_API_URL",
+            redact(url),
+            f"a Prefect server that answers ({problem})",
+            f"Start it ({_HOW_TO_START.split(',')[0]}), or unset it: a server is then started "
+            "for each run.",
+        )
 
 
 def quiet() -> None:
@@ -83,12 +86,13 @@ def require_standing_server() -> None:
     if url := configured_url():
         reason = _unreachable()
         got = f"{redact(url)}, which does not answer" + (f" ({reason})" if reason else "")
-    todo = (
+    raise refuse(
+        "PREFECT_API_URL",
+        got,
+        "the address of a Prefect server that runs by itself",
         "Run `prefect server start` in another terminal, and here `export "
-        "PREFECT_API_URL=http://127.0.0.1:4200/api`."
+        "PREFECT_API_URL=http://127.0.0.1:4200/api`.",
     )
-    expected = "the address of a Prefect server that runs by itself"
-    raise refuse("PREFECT_API_URL", got, expected, todo)
 
 
 def stop_retrying() -> None:
@@ -153,10 +157,12 @@ def refuse_server_errors() -> Iterator[None]:
         yield
     except SERVER_CALLS as error:
         stop_retrying()
-        url = redact(str(configured_url()))
-        expected = f"a Prefect server that answers ({_reason(error)})"
-        todo = "See that the address is a Prefect server's API, such as http://127.0.0.1:4200/api."
-        raise refuse("PREFECT_API_URL", url, expected, todo) from None
+        raise refuse(
+            "PREFECT_API_URL",
+            redact(str(configured_url())),
+            f"a Prefect server that answers ({_reason(error)})",
+            "See that the address is a Prefect server's API, such as http://127.0.0.1:4200/api.",
+        ) from None
 
 
 def exposure_warning() -> str:
@@ -192,7 +198,8 @@ def _start(root: Path) -> None:
         f"seconds. For a permanent one: {_HOW_TO_START}",
         flush=True,
     )
-    port = _free_port()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
     log_file = root / state_dir.PREFECT_SERVER_LOG
     log_file.parent.mkdir(parents=True, exist_ok=True)
     login = f"seqline:{secrets.token_urlsafe(32)}"
@@ -214,30 +221,18 @@ def _start(root: Path) -> None:
         )
     atexit.register(_end, server)
     url = f"http://127.0.0.1:{port}/api"
-    if not _answers(server, f"{url}/health"):
-        raise UserError(
-            f"Prefect: got no server within {_START_SECONDS:g} s; expected one. See {log_file}."
-        )
+    deadline = time.monotonic() + _START_SECONDS
+    while not loopback.answers(f"{url}/health"):
+        if server.poll() is not None or time.monotonic() > deadline:
+            raise UserError(
+                f"Prefect: got no server within {_START_SECONDS:g} s; expected one. See {log_file}."
+            )
+        time.sleep(0.1)
 
     os.environ |= {"PREFECT_API_URL": url, "PREFECT_API_AUTH_STRING": login, _STARTED: "1"}
     from prefect.context import refresh_global_settings_context
 
     refresh_global_settings_context()
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def _answers(server: "subprocess.Popen[bytes]", url: str) -> bool:
-    deadline = time.monotonic() + _START_SECONDS
-    while server.poll() is None and time.monotonic() < deadline:
-        if loopback.answers(url):
-            return True
-        time.sleep(0.1)
-    return False
 
 
 def _end(server: "subprocess.Popen[bytes]") -> None:

@@ -40,26 +40,22 @@ def folder() -> Path:
     directory = Path.cwd().resolve()
     missing = [name for name in _NEEDED if not (directory / name).is_file()]
     if missing:
-        todo = (
-            "Let the deployment's `pull` section set the working directory, or start the "
-            "worker in the project."
-        )
         raise refuse(
             str(directory),
             f"a folder without {missing[0]}",
             "the project that this deployment retrains",
-            todo,
+            "Let the deployment's `pull` section set the working directory, or start the "
+            "worker in the project.",
         )
 
     # A worker imports `pipeline` once, and may run flows in many folders.
     code = directory / "pipeline"
     if code.is_dir() and not code.samefile(_CODE) and _sources(code) != _sources(_CODE):
-        todo = "Start the worker with the environment of the folder that it works in."
         raise refuse(
             str(directory),
             "a project with other code than this process runs",
             f"the code of {_CODE.parent}",
-            todo,
+            "Start the worker with the environment of the folder that it works in.",
         )
     return directory
 

@@ -7,14 +7,17 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from pipeline.core import git
 from pipeline.core.errors import describe_error
 from pipeline.tracking import describe
+
+Completed = subprocess.CompletedProcess[bytes]
 
 _PUSH_SECONDS = 3600.0
 
@@ -71,7 +74,10 @@ def _push(root: Path, remote: str | None) -> str:
     command = [sys.executable, "-m", "dvc", "push"]
     if remote:
         command += ["--remote", remote]
-    lines = _run(root, command, seconds=_PUSH_SECONDS).splitlines()
+    completed = _within_limit(
+        lambda: subprocess.run(command, cwd=root, capture_output=True, timeout=_PUSH_SECONDS)
+    )
+    lines = _output(completed).splitlines()
     return lines[-1] if lines else "done"
 
 
@@ -118,40 +124,33 @@ def _generated(root: Path) -> list[str]:
         out["path"] for stage in describe.read_lock(root).values() for out in stage.get("outs", [])
     ]
     existing = [path for path in outs if (root / path).exists()]
-    ignored = subprocess.run(
-        ["git", "check-ignore", "-z", "--stdin"],
-        cwd=root,
-        input="\0".join(existing),
-        capture_output=True,
-        text=True,
+    names = os.fsencode("\0".join(existing))
+    completed = _within_limit(
+        lambda: git.run_git(root, "check-ignore", "-z", "--stdin", stdin=names)
     )
-    return ["dvc.lock", *sorted(set(existing) - set(ignored.stdout.split("\0")))]
+    ignored = os.fsdecode(completed.stdout).split("\0")
+    return ["dvc.lock", *sorted(set(existing) - set(ignored))]
 
 
 def _git(root: Path, *arguments: str, **environment: str) -> str:
-    return _run(root, ["git", *arguments], environment)
+    return _output(_within_limit(lambda: git.run_git(root, *arguments, env=environment)))
 
 
-def _run(
-    root: Path,
-    command: Sequence[str],
-    environment: Mapping[str, str] | None = None,
-    seconds: float = 60.0,
-) -> str:
-    """Run the command; return its output, or raise CommandFailed."""
+def _within_limit(run: Callable[[], Completed]) -> Completed:
+    """Run a command; raise CommandFailed if it exceeds its time limit."""
     try:
-        process = subprocess.run(
-            command,
-            cwd=root,
-            env={**os.environ, **(environment or {})},
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-        )
-    except subprocess.TimeoutExpired:
-        raise CommandFailed(f"not done within {seconds:g} s") from None
+        return run()
+    except subprocess.TimeoutExpired as error:
+        raise CommandFailed(f"not done within {error.timeout:g} s") from None
 
-    if process.returncode:
-        output = " ".join((process.stderr or process.stdout).split())
-        raise CommandFailed(output[-300:] or f"status {process.returncode}")
-    return process.stdout.strip()
+
+def _output(completed: Completed) -> str:
+    """Return the command's output, or raise CommandFailed."""
+    if completed.returncode:
+        output = " ".join(_text(completed.stderr or completed.stdout).split())
+        raise CommandFailed(output[-300:] or f"status {completed.returncode}")
+    return _text(completed.stdout).strip()
+
+
+def _text(output: bytes) -> str:
+    return output.decode("utf-8", "replace")

@@ -17,12 +17,6 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import (
-    FlowRunFilter,
-    FlowRunFilterDeploymentId,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-)
 from prefect.client.schemas.objects import State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.runtime import deployment, flow_run
@@ -35,6 +29,7 @@ from pipeline.dag.project_lock import flow_lock
 from pipeline.flow import (
     MOST_JOBS,
     challenge,
+    deployments,
     devices,
     journal,
     notify,
@@ -73,11 +68,12 @@ class Progress:
         return "kept" if self.changed else "nothing"
 
 
-def _run_name() -> str:
-    return _one_line(flow_run.get_parameters().get("because", ""))
-
-
-@flow(name="retrain", flow_run_name=_run_name, retries=0, persist_result=False)
+@flow(
+    name="retrain",
+    flow_run_name=lambda: _one_line(flow_run.get_parameters().get("because", "")),
+    retries=0,
+    persist_result=False,
+)
 def retrain(jobs: int | None = None, because: str = "on schedule") -> State[Any]:
     """Retrain the project in the working directory, `jobs` stages at a time (null for one per
     core).
@@ -199,10 +195,13 @@ def publish_pending(
 def pull_new_data(root: Path) -> list[str]:
     """Pull new data of the sources that are not pinned; return lines for the summary."""
     result = refresh.refresh(root)
-    pulled = [
-        f"{name}: its source has changed, and its new data were pulled" for name in result.changed
+    return [
+        *result.troubles,
+        *(
+            f"{name}: its source has changed, and its new data were pulled"
+            for name in result.changed
+        ),
     ]
-    return [*result.troubles, *pulled]
 
 
 @task(name="register", **_STEP)
@@ -251,27 +250,22 @@ def run_notify_command(
     root: Path, settings: Sections | None, event: notify.Event, progress: Progress
 ) -> None:
     """Run the command `notify` of flow.yaml; a failure adds a line to the summary."""
-    if settings is None:
-        return
-    problem = notify.run_command(root, settings.notify, event, "\n".join(progress.lines))
-    if problem:
-        progress.lines.append(problem)
+    if settings is not None:
+        summary = "\n".join(progress.lines)
+        problem = notify.run_command(root, settings.notify, event, summary)
+        progress.lines += [problem] if problem else []
 
 
 def skip_due_runs(deployment_id: UUID, current: UUID) -> None:
     """Cancel the deployment's other runs that are due: the run `current` does all their work."""
-    scheduled = FlowRunFilter(
-        deployment_id=FlowRunFilterDeploymentId(any_=[deployment_id]),
-        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+    skipped: State[Any] = Cancelled(
+        name="Skipped", message=f"skipped, as the run {current} does its work"
     )
     with get_client(sync_client=True) as client:
         for run in client.read_flow_runs(
-            flow_run_filter=scheduled, sort=FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC
+            flow_run_filter=deployments.run_filter(deployment_id, any_=[StateType.SCHEDULED]),
+            sort=FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC,
         ):
             start = run.next_scheduled_start_time
-            if run.id == current or not start or start > datetime.now(UTC):
-                continue
-            skipped: State[Any] = Cancelled(
-                name="Skipped", message=f"skipped, as the run {current} does its work"
-            )
-            client.set_flow_run_state(run.id, skipped, force=True)
+            if run.id != current and start and start <= datetime.now(UTC):
+                client.set_flow_run_state(run.id, skipped, force=True)

@@ -20,12 +20,6 @@ from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import (
-    FlowRunFilter,
-    FlowRunFilterDeploymentId,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-)
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.runner import Runner
@@ -34,6 +28,8 @@ from prefect.server.schemas.schedules import CronSchedule
 
 from pipeline.core.errors import UserError, describe_error, reader_closed, refuse
 from pipeline.flow import (
+    commands,
+    deployments,
     events,
     journal,
     prefect_server,
@@ -72,15 +68,20 @@ def terms(
 ) -> Terms:
     """Parse the command's options; UserError for a wrong cron line or duration."""
     if not (cron or interval or on_data_change):
-        todo = "For example --cron '0 3 * * *'."
-        raise refuse("seqline schedule", "no time", "--cron, --interval or --on-data-change", todo)
-    if jobs is not None and jobs < 1:
-        raise refuse("--jobs", jobs, "at least 1")
+        raise refuse(
+            "seqline schedule",
+            "no time",
+            "--cron, --interval or --on-data-change",
+            "For example --cron '0 3 * * *'.",
+        )
+    commands.check_jobs(jobs)
 
     schedule: Schedule | None = None
     words = []
     if cron is not None:
-        zone = _zone()
+        zone, problem = time_zone.machine_zone()
+        if problem:
+            print(f"seqline: warning: {problem}", file=sys.stderr, flush=True)
         schedule = _cron(cron, zone)
         words.append(f"cron {cron!r} in {zone}")
     elif interval is not None:
@@ -99,29 +100,21 @@ def terms(
     )
 
 
-def _zone() -> str:
-    """Return the name of the machine's time zone; print a warning if UTC is used for want of a
-    name."""
-    zone = time_zone.machine_zone()
-    if zone.problem:
-        print(f"seqline: warning: {zone.problem}", file=sys.stderr, flush=True)
-    return zone.name
-
-
 def _cron(line: str, zone: str) -> Schedule:
     """Schedule of a cron line; UserError for any other text, and for a time that never comes, as on
     30 February."""
     try:
-        schedule = Cron(line, timezone=zone)
         # Compute one date as the server's scheduler does: 30 February has none, and raises.
         asyncio.run(CronSchedule(cron=line, timezone=zone).get_dates(1))
+        return Cron(line, timezone=zone)
     except ValueError:
-        todo = (
+        raise refuse(
+            "--cron",
+            repr(line),
+            "five fields as cron has them",
             "Minute, hour, day of the month, month, day of the week: '0 3 * * *' is every "
-            "night at three."
-        )
-        raise refuse("--cron", repr(line), "five fields as cron has them", todo) from None
-    return schedule
+            "night at three.",
+        ) from None
 
 
 def seconds(text: str, where: str) -> float:
@@ -175,7 +168,17 @@ class _Serving:
             query_seconds=_POLL_SECONDS,
             prefetch_seconds=0,  # no run begins early
         )
-        deployment = await self._deploy(runner)
+        # Create or update the deployment: active, with this schedule and trigger only.
+        deployment = await runner.aadd_flow(
+            retrain,
+            name=self._name,
+            schedules=[self._terms.schedule] if self._terms.schedule else [],
+            paused=False,
+            triggers=[events.trigger(self._name)] if self._terms.on_data_change else [],
+            parameters={"jobs": self._terms.jobs},
+            description=f"Retraining of {self._root}: {self._terms.words}.",
+            tags=["seqline"],
+        )
         self._write_start()
 
         running = asyncio.create_task(runner.start())
@@ -210,27 +213,10 @@ class _Serving:
             task.result()
         served_schedule.write(self._root, replace(self._served, ended=journal.timestamp()))
 
-    async def _deploy(self, runner: Runner) -> UUID:
-        """Create or update the deployment: active, with this schedule and trigger only."""
-        return await runner.aadd_flow(
-            retrain,
-            name=self._name,
-            schedules=[self._terms.schedule] if self._terms.schedule else [],
-            paused=False,
-            triggers=[events.trigger(self._name)] if self._terms.on_data_change else [],
-            parameters={"jobs": self._terms.jobs},
-            description=f"Retraining of {self._root}: {self._terms.words}.",
-            tags=["seqline"],
-        )
-
     def _write_start(self) -> None:
         """Record that the schedule is served; print the runs that were missed before."""
         previous = served_schedule.read(self._root)
-        late: list[str] = []
-        if previous is not None:
-            records = journal.read(self._root)
-            now = datetime.now(UTC)
-            late = served_schedule.missed_runs(self._root, previous, records, now)
+        late = self._missed_runs(previous) if previous is not None else []
         if late:
             print(
                 f"seqline: {len(late)} runs were due since {late[0]} and did not begin", flush=True
@@ -250,11 +236,14 @@ class _Serving:
     async def _write_heartbeat(self, deployment: UUID) -> None:
         """Record that this process is alive, the missed runs, and those that the server will start
         next."""
-        records = journal.read(self._root)
-        late = served_schedule.missed_runs(self._root, self._served, records, datetime.now(UTC))
+        late = self._missed_runs(self._served)
         upcoming = [time for time in await _next_starts(deployment) if time not in late]
         self._served = replace(self._served, seen=journal.timestamp(), due=(*late, *upcoming))
         served_schedule.write(self._root, self._served)
+
+    def _missed_runs(self, served: served_schedule.ServedSchedule) -> list[str]:
+        records = journal.read(self._root)
+        return served_schedule.missed_runs(self._root, served, records, datetime.now(UTC))
 
     async def _repeat(self, action: Callable[[], Coroutine[Any, Any, None]], pause: float) -> None:
         """Await `action` every `pause` seconds, also while the server or a source does not answer.
@@ -285,12 +274,9 @@ class _Serving:
 
 async def _next_starts(deployment: UUID) -> list[str]:
     """Start times of the deployment's next runs, from the server."""
-    scheduled = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
     async with get_client() as client:
         runs = await client.read_flow_runs(
-            flow_run_filter=FlowRunFilter(
-                deployment_id=FlowRunFilterDeploymentId(any_=[deployment]), state=scheduled
-            ),
+            flow_run_filter=deployments.run_filter(deployment, any_=[StateType.SCHEDULED]),
             sort=FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC,
             limit=_UPCOMING_RUNS,
         )

@@ -11,6 +11,7 @@ from pipeline.flow import served_schedule
 from pipeline.flow.notify import Notify
 from pipeline.flow.publish import Publish
 from pipeline.promotion import settings as gate
+from pipeline.promotion import trained_runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +33,19 @@ def load(root: Path) -> Sections:
     names = [field.name for field in fields(Sections)]
     for key in config.read(path):
         if key not in names:
-            where = f"{run_settings.FILE}: {key}"
-            raise refuse(where, "an unknown section", f"one of {', '.join(names)}", "Remove it.")
+            raise refuse(
+                f"{run_settings.FILE}: {key}",
+                "an unknown section",
+                f"one of {', '.join(names)}",
+                "Remove it.",
+            )
 
+    gate_settings = gate.load(path)
+    trained_runs.check_baselines(root, gate_settings)
     return Sections(
         run=run_settings.load(root),
         download=budget.load(root),
-        gate=gate.load(path),
+        gate=gate_settings,
         publish=config.load(Publish, config.section(path, "publish"), "publish"),
         notify=config.load(Notify, config.section(path, "notify"), "notify"),
         schedule=config.load(

@@ -55,12 +55,14 @@ def schedule_lock(root: Path) -> Iterator[None]:
             stack.enter_context(owned_lock(root / state_dir.SCHEDULE_LOCK, wait=False))
         except LockedElsewhere:
             served = read(root)
-            holder = "another process, which serves one"
-            if served is not None:
-                holder = f"process {served.pid}, which serves {served.words}"
-            todo = "End it, then run this again."
-            expected = "no other one of this project"
-            raise refuse("seqline schedule", holder, expected, todo) from None
+            raise refuse(
+                "seqline schedule",
+                f"process {served.pid}, which serves {served.words}"
+                if served is not None
+                else "another process, which serves one",
+                "no other one of this project",
+                "End it, then run this again.",
+            ) from None
 
         yield
 

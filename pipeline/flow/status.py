@@ -1,4 +1,5 @@
-"""`seqline status`: the last and the next retraining, failed and missed runs, and the champions.
+"""`seqline status`: the last and the next retraining, failed and missed runs, the champions, and
+the level that their test sets have left for challenges.
 
 It needs no server: flows and the schedule leave records in `.seqline/flow/`. If a server is
 configured and answers, its deployments are shown too.
@@ -11,9 +12,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.core.errors import UserError, redact
+from pipeline.dag.run_settings import FILE
 from pipeline.flow import journal, served_schedule
 from pipeline.flow.journal import Record
 from pipeline.flow.served_schedule import ServedSchedule
+from pipeline.promotion import settings as rules
 from pipeline.tracking import describe
 
 _RECENT = 20  # flows among which failed ones are counted
@@ -45,7 +48,8 @@ def report(root: Path, now: datetime | None = None) -> Report:
     lines.append(("schedule", _schedule(root, schedule)))
     lines.append(("next run", _next_run(root, schedule, now)))
     lines.append(("server", server))
-    lines += _champions(root)
+    champions, levels_are_left = _champions(root, now)
+    lines += champions
 
     # A schedule that was not ended on purpose should still be served.
     was_killed = (
@@ -54,7 +58,8 @@ def report(root: Path, now: datetime | None = None) -> Report:
         and not served_schedule.is_served(root, schedule)
     )
     last_is_healthy = not flows or flows[-1].succeeded or journal.is_running(root, flows[-1])
-    return Report(lines, server_is_healthy and not late and not was_killed and last_is_healthy)
+    is_healthy = server_is_healthy and not late and not was_killed and last_is_healthy
+    return Report(lines, is_healthy and levels_are_left)
 
 
 def _running(root: Path, records: Sequence[Record]) -> str:
@@ -129,22 +134,32 @@ def _server(root: Path) -> tuple[str, bool]:
     return f"{redact(url)}: {status.summary}", status.healthy
 
 
-def _champions(root: Path) -> Iterator[tuple[str, str]]:
+def _champions(root: Path, now: datetime) -> tuple[list[tuple[str, str]], bool]:
+    """Each champion, and what is left of its test set's level; whether every one has some left."""
     has_store = (describe.home(root) / "mlflow.db").exists()
     if not os.environ.get("MLFLOW_TRACKING_URI") and not has_store:
-        yield "champions", "none yet"  # MLflow's client would create the store
-        return
+        return [("champions", "none yet")], True  # MLflow's client would create the store
 
+    from pipeline.flow import level_report
     from pipeline.tracking import registry
 
+    lines: list[tuple[str, str]] = []
+    levels_are_left = True
     try:
-        for periods in registry.champions(root).values():
-            if periods:
-                version = periods[0].version
-                since = f", since {periods[0].since} UTC" if periods[0].since else ""
-                yield "champion", f"{version}, {version.run}{since}: {version.score}"
+        settings = rules.load(root / FILE)
+        for name, periods in registry.champions(root).items():
+            if not periods:
+                continue
+            version = periods[0].version
+            since = f", since {periods[0].since} UTC" if periods[0].since else ""
+            lines.append(("champion", f"{version}, {version.run}{since}: {version.score}"))
+
+            level = level_report.report(root, name, settings, now)
+            lines.append(("challenges", level.line))
+            levels_are_left = levels_are_left and not level.is_spent
     except UserError as error:
-        yield "champions", str(error)
+        lines.append(("champions", str(error)))
+    return lines, levels_are_left
 
 
 def _local(time: str) -> str:

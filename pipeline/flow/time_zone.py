@@ -37,7 +37,10 @@ def machine_zone() -> Zone:
         # POSIX: a colon announces a file or a name, and may be left out.
         value = setting.removeprefix(":")
         path = Path(value)
-        name = _of_file(path) if path.is_absolute() else _iana_name(value)
+        if path == _LINK:
+            name = _of_system()
+        else:
+            name = _of_path(path) if path.is_absolute() else _iana_name(value)
         source = f"TZ={printable(setting)}, which is no IANA name"
     if name is not None:
         return Zone(name, "")
@@ -56,14 +59,10 @@ def _iana_name(name: str) -> str | None:
     return key if key in available_timezones() else None
 
 
-def _of_file(path: Path) -> str | None:
-    return _of_system() if path == _LINK else _of_path(path)
-
-
 def _of_path(path: Path) -> str | None:
     """Name of the zone in a file such as /usr/share/zoneinfo/Europe/Berlin: the end of its path, or
     of its link's target."""
-    for candidate in dict.fromkeys((_resolved(path), path)):
+    for candidate in dict.fromkeys((os.path.realpath(path), str(path))):
         parts = PurePath(candidate).parts[1:]
         roots = (
             number for number, part in enumerate(parts) if part.split(".")[0].startswith("zoneinfo")
@@ -76,13 +75,6 @@ def _of_path(path: Path) -> str | None:
             if name is not None:
                 return name
     return None
-
-
-def _resolved(path: Path) -> Path:
-    try:
-        return path.resolve()
-    except (OSError, RuntimeError, ValueError):  # a loop of links, a NUL
-        return path
 
 
 def _of_system() -> str | None:

@@ -9,6 +9,7 @@ production: `{NP#1} and {NP#2}`.
 Only `Random.random` is called, whose sequence Python keeps from version to version.
 """
 
+import hashlib
 import math
 import re
 from bisect import bisect_right
@@ -20,6 +21,8 @@ from typing import NamedTuple
 
 from pipeline.core.errors import refuse
 
+# By split: the values of `hash_bucket`, of 8, that its rows may have.
+BUCKETS = {"train": range(6), "valid": range(6, 7), "test": range(7, 8)}
 _SYMBOL = re.compile(r"\{([^{}]+)\}")
 
 
@@ -34,6 +37,11 @@ class Config:
         for split, rows in self.sizes.items():
             if rows < 1:
                 raise refuse(f"sizes.{split}", rows, "at least 1 row")
+
+
+def hash_bucket(text: str) -> int:
+    """Hash of a text, from 0 to 7, which determines its split."""
+    return hashlib.blake2b(text.encode(), digest_size=1).digest()[0] % 8
 
 
 class Production(NamedTuple):
@@ -57,9 +65,15 @@ class Rules(dict[str, list[Production]]):
         """Add a production of `symbol`, with a text for every side."""
         self.setdefault(symbol, []).append(Production(weight, texts))
 
-    def both(self, symbol: str, weight: float, text: str) -> None:
-        """Add a production of `symbol` with the same text on both sides."""
-        self.add(symbol, weight, text, text)
+    def add_all(self, symbol: str, *productions: tuple[float, *tuple[str, ...]]) -> None:
+        """Add several productions of `symbol`: the weight of each, and its text for every side."""
+        for weight, *texts in productions:
+            self.add(symbol, weight, *texts)
+
+    def both(self, symbol: str, *productions: tuple[float, str]) -> None:
+        """Add productions of `symbol` with the same text on both sides."""
+        for weight, text in productions:
+            self.add(symbol, weight, text, text)
 
     def words(self, symbol: str, weight: float, words: str) -> None:
         """Add a production for each word, all of the same weight, on a single side."""

@@ -18,7 +18,6 @@ The splits have no sentence in common: a hash of the English sentence determines
 split samples until it has its rows, in constant memory. Sentences of `test_long` are longer than
 those of all other splits, with the same productions."""
 
-import hashlib
 import json
 from collections.abc import Iterator
 from itertools import islice
@@ -28,11 +27,9 @@ from random import Random
 from pipeline.core.seeding import derive
 from pipeline.grammars.english_french.clauses import rules
 from pipeline.grammars.english_french.spelling import english, french
-from pipeline.grammars.grammar import Config, Grammar
+from pipeline.grammars.grammar import BUCKETS, Config, Grammar, hash_bucket
 
 SPLITS = ("train", "valid", "test", "test_long")
-# The values, of 8, that a sentence's hash may have in a split.
-BUCKETS = {"train": range(6), "valid": range(6, 7), "test": range(7, 8)}
 LENGTHS = {"test_long": (18, 32)}  # minimum and maximum tokens of the English sentence
 SHORT = (2, 14)  # the same for every other split
 
@@ -65,9 +62,5 @@ def sentences(split: str, random: Random) -> Iterator[tuple[str, str]]:
         (source, target), _ = grammar.draw(symbol, random)
         if shortest <= len(source.split()) <= longest:
             sentence = english(source)
-            if split not in BUCKETS or _bucket(sentence) in BUCKETS[split]:
+            if split not in BUCKETS or hash_bucket(sentence) in BUCKETS[split]:
                 yield sentence, french(target)
-
-
-def _bucket(sentence: str) -> int:
-    return hashlib.blake2b(sentence.encode(), digest_size=1).digest()[0] % 8

@@ -11,8 +11,8 @@ from pathlib import Path
 from random import Random
 
 from pipeline.core.seeding import derive
-from pipeline.grammars.grammar import Config, Grammar
-from pipeline.grammars.toy_reviews import BUCKETS, bucket, rules
+from pipeline.grammars.grammar import BUCKETS, Config, Grammar
+from pipeline.grammars.toy_reviews import bucket, rules
 
 SPLITS = tuple(BUCKETS)
 LAST = 0.25  # probability that a review is its reviewer's last; there are at least two

@@ -11,7 +11,6 @@ the same words, the same probability and the opposite label. So no function of t
 more than half of these reviews, which are `CONTRAST` of all. All reviews of a bag of words are in
 the same split."""
 
-import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -20,11 +19,9 @@ from pathlib import Path
 from random import Random
 
 from pipeline.core.seeding import derive
-from pipeline.grammars.grammar import Config, Grammar, Rules
+from pipeline.grammars.grammar import BUCKETS, Config, Grammar, Rules, hash_bucket
 
 SPLITS = ("train", "valid", "test")
-# The values, of 8, that the hash of a review's bag of words may have in a split.
-BUCKETS = {"train": range(6), "valid": range(6, 7), "test": range(7, 8)}
 LABELS = {"+": "positive", "-": "negative"}
 OTHER = {"+": "-", "-": "+"}
 # Share of the labels opposite to the rule: the best expected accuracy is 0.95.
@@ -101,34 +98,37 @@ def rules() -> Rules:
         # Reviews that agree, then those with a contrast, whose main clause decides.
         agreeing = 1 - CONTRAST
         contrast = CONTRAST / 3
-        rules.add(f"Review {sign}", agreeing / 2, f"{{Clause {sign}}} .")
-        rules.add(f"Review {sign}", agreeing / 2, f"{{Clause {sign}#1}} and {{Clause {sign}#2}} .")
-        rules.add(f"Review {sign}", contrast, f"{{Clause {opposite}}} but {{Clause {sign}}} .")
-        rules.add(
-            f"Review {sign}", contrast, f"although {{Clause {opposite}}} , {{Clause {sign}}} ."
-        )
-        rules.add(
-            f"Review {sign}", contrast, f"{{Clause {sign}}} , although {{Clause {opposite}}} ."
+        rules.add_all(
+            f"Review {sign}",
+            (agreeing / 2, f"{{Clause {sign}}} ."),
+            (agreeing / 2, f"{{Clause {sign}#1}} and {{Clause {sign}#2}} ."),
+            (contrast, f"{{Clause {opposite}}} but {{Clause {sign}}} ."),
+            (contrast, f"although {{Clause {opposite}}} , {{Clause {sign}}} ."),
+            (contrast, f"{{Clause {sign}}} , although {{Clause {opposite}}} ."),
         )
     return rules
 
 
 def _clauses(rules: Rules, sign: str, opposite: str) -> None:
     """Add `Clause`, and `Saying`: a clause without `do not think that`."""
-    saying = f"Saying {sign}"
-    rules.add(saying, 4, f"the {{aspect}} was {{quality {sign}}}")
-    rules.add(saying, 3, f"the {{aspect}} was {{degree}} {{quality {sign}}}")
-    rules.add(saying, 3, f"the {{aspect}} was not {{quality {opposite}}}")
-    rules.add(saying, 1, f"the {{aspect}} was never {{quality {opposite}}}")
-    rules.add(saying, 1, f"the {{aspect}} was hardly {{quality {opposite}}}")
-    rules.add(saying, 3, f"{{person}} {{loved {sign}}} the {{aspect}}")
-    rules.add(saying, 2, f"{{person}} did not {{verb {opposite}}} the {{aspect}}")
-    rules.add(saying, 1, f"nobody {{loved {opposite}}} the {{aspect}}")
-    rules.add(f"Clause {sign}", 8, f"{{{saying}}}")
-    rules.add(f"Clause {sign}", 1, f"{{person}} do not think that {{Saying {opposite}}}")
+    rules.add_all(
+        f"Saying {sign}",
+        (4, f"the {{aspect}} was {{quality {sign}}}"),
+        (3, f"the {{aspect}} was {{degree}} {{quality {sign}}}"),
+        (3, f"the {{aspect}} was not {{quality {opposite}}}"),
+        (1, f"the {{aspect}} was never {{quality {opposite}}}"),
+        (1, f"the {{aspect}} was hardly {{quality {opposite}}}"),
+        (3, f"{{person}} {{loved {sign}}} the {{aspect}}"),
+        (2, f"{{person}} did not {{verb {opposite}}} the {{aspect}}"),
+        (1, f"nobody {{loved {opposite}}} the {{aspect}}"),
+    )
+    rules.add_all(
+        f"Clause {sign}",
+        (8, f"{{Saying {sign}}}"),
+        (1, f"{{person}} do not think that {{Saying {opposite}}}"),
+    )
 
 
 def bucket(text: str) -> int:
     """Hash of the review's bag of words, from 0 to 7."""
-    bag = " ".join(sorted(text.split()))
-    return hashlib.blake2b(bag.encode(), digest_size=1).digest()[0] % 8
+    return hash_bucket(" ".join(sorted(text.split())))

@@ -109,8 +109,8 @@ class Sentence(NamedTuple):
 
 
 def write(raw: Path, config: Config) -> None:
-    """Write `<split>.parquet` (tables.RAW_TEXT), `limits.json` and `judges/classes.parquet` into
-    the folder `raw`."""
+    """Write `<split>.parquet` (tables.RAW_TEXT), `limits.json` and `benchmarks/classes.parquet`
+    into the folder `raw`."""
     limits = {}
     for split, rows in config.sizes.items():
         nats = 0.0
@@ -118,12 +118,14 @@ def write(raw: Path, config: Config) -> None:
         with tables.writer(raw / f"{split}.parquet", tables.RAW_TEXT) as writer:
             while batch := list(islice(sentences, BATCH)):
                 nats -= math.fsum(sentence.log_prob for sentence in batch)
-                writer.write_batch(_record_batch(batch))
+                text, paragraph, log_prob = zip(*batch, strict=True)
+                columns = [text, paragraph, log_prob, pa.nulls(len(batch), pa.string())]
+                writer.write_batch(pa.record_batch(columns, schema=tables.RAW_TEXT))
         limits[split] = {"nats": nats, "rows": rows}
 
     (raw / "limits.json").write_text(json.dumps(limits, indent=2) + "\n", encoding="utf-8")
-    (raw / "judges").mkdir()
-    tables.write(raw / "judges" / "classes.parquet", exchangeable())
+    (raw / "benchmarks").mkdir()
+    tables.write(raw / "benchmarks" / "classes.parquet", exchangeable())
 
 
 def stories(random: Random) -> Iterator[Sentence]:
@@ -135,11 +137,11 @@ def stories(random: Random) -> Iterator[Sentence]:
     boundary = 0.0
     while True:
         hero = cast[int(random.random() * len(cast))]
-        text, log_prob = _text(grammar, f"Opening {hero}", random)
+        (text,), log_prob = grammar.draw(f"Opening {hero}", random)
         yield Sentence(text, paragraph, boundary - math.log(len(cast)) + log_prob)
 
         while random.random() >= PARAGRAPH_END:
-            text, log_prob = _text(grammar, f"Sentence {hero}", random)
+            (text,), log_prob = grammar.draw(f"Sentence {hero}", random)
             yield Sentence(text, paragraph, math.log1p(-PARAGRAPH_END) + log_prob)
 
         paragraph += 1
@@ -167,11 +169,12 @@ def word_classes() -> dict[str, str]:
 
 
 def exchangeable() -> pa.Table:
-    """`tables.JUDGE_CLASSES`: the words with another word in their class, except function words."""
+    """`tables.BENCHMARK_CLASSES`: the words with another word in their class, except function
+    words."""
     classes = {word: name for word, name in word_classes().items() if name != "function"}
     sizes = Counter(classes.values())
     shared = {word: name for word, name in classes.items() if sizes[name] > 1}
-    return pa.table([list(shared), list(shared.values())], schema=tables.JUDGE_CLASSES)
+    return pa.table([list(shared), list(shared.values())], schema=tables.BENCHMARK_CLASSES)
 
 
 def rules() -> Rules:
@@ -209,22 +212,26 @@ def _lexicon(rules: Rules, name: str, topic: Topic) -> None:
 def _noun_phrases(rules: Rules, t: str) -> None:
     """Add `Thing` and `Light n`, without modifiers after the noun, and `Subject n`, with a place or
     relative clause between the head and its verb."""
-    rules.add(f"Thing {t}", 3, f"{{determiner sg}} {{thing {t}}}")
-    rules.add(f"Thing {t}", 2, f"{{determiner sg}} {{adjective {t}}} {{thing {t}}}")
+    rules.add_all(
+        f"Thing {t}",
+        (3, f"{{determiner sg}} {{thing {t}}}"),
+        (2, f"{{determiner sg}} {{adjective {t}}} {{thing {t}}}"),
+    )
     for n in ("sg", "pl"):
-        light = f"{{Light {n} {t}}}"
-        rules.add(f"Light {n} {t}", 3, f"{{determiner {n}}} {{being {n} {t}}}")
-        rules.add(f"Light {n} {t}", 2, f"{{determiner {n}}} {{adjective {t}}} {{being {n} {t}}}")
-        rules.add(f"Subject {n} {t}", 10, light)
-        rules.add(f"Subject {n} {t}", 4, f"{light} {{preposition}} the {{place {t}}}")
-        # Relative clauses with a subject gap, and with an object gap.
-        rules.add(f"Subject {n} {t}", 3, f"{light} that {{transitive {n} {t}}} {{Thing {t}}}")
-        for m in ("sg", "pl"):
-            rules.add(
-                f"Subject {n} {t}",
-                2,
-                f"{{Light {n} {t}#1}} that {{Light {m} {t}#2}} {{transitive {m} {t}}}",
-            )
+        rules.add_all(
+            f"Light {n} {t}",
+            (3, f"{{determiner {n}}} {{being {n} {t}}}"),
+            (2, f"{{determiner {n}}} {{adjective {t}}} {{being {n} {t}}}"),
+        )
+        rules.add_all(
+            f"Subject {n} {t}",
+            (10, f"{{Light {n} {t}}}"),
+            (4, f"{{Light {n} {t}}} {{preposition}} the {{place {t}}}"),
+            # Relative clauses with a subject gap, and with an object gap.
+            (3, f"{{Light {n} {t}}} that {{transitive {n} {t}}} {{Thing {t}}}"),
+            (2, f"{{Light {n} {t}#1}} that {{Light sg {t}#2}} {{transitive sg {t}}}"),
+            (2, f"{{Light {n} {t}#1}} that {{Light pl {t}#2}} {{transitive pl {t}}}"),
+        )
 
 
 def _verb_phrases(rules: Rules, t: str, gender: str) -> None:
@@ -233,52 +240,63 @@ def _verb_phrases(rules: Rules, t: str, gender: str) -> None:
     pronoun, objective, possessive = PRONOUNS[gender]
     for who in ("own", "other"):
         patient = f"Object {who} {t} {gender}"
-        rules.add(patient, 4, f"{{Thing {t}}}")
-        rules.add(patient, 2, f"{{Light sg {t}}}")
-        rules.add(patient, 2, f"{{Light pl {t}}}")
-        rules.add(patient, 2, f"{possessive} {{thing {t}}}")
+        rules.add_all(
+            patient,
+            (4, f"{{Thing {t}}}"),
+            (2, f"{{Light sg {t}}}"),
+            (2, f"{{Light pl {t}}}"),
+            (2, f"{possessive} {{thing {t}}}"),
+        )
         if who == "other":
             rules.add(patient, 2, objective)
         for n in ("sg", "pl"):
-            act = f"Act {who} {n} {t} {gender}"
-            rules.add(act, 2, f"{{intransitive {n} {t}}}")
-            rules.add(act, 2, f"{{intransitive {n} {t}}} {{adverb}}")
-            rules.add(act, 2, f"{{intransitive {n} {t}}} in the {{place {t}}}")
-            rules.add(act, 7, f"{{transitive {n} {t}}} {{{patient}}}")
-            rules.add(act, 2, f"{{transitive {n} {t}}} {{{patient}}} {{adverb}}")
+            rules.add_all(
+                f"Act {who} {n} {t} {gender}",
+                (2, f"{{intransitive {n} {t}}}"),
+                (2, f"{{intransitive {n} {t}}} {{adverb}}"),
+                (2, f"{{intransitive {n} {t}}} in the {{place {t}}}"),
+                (7, f"{{transitive {n} {t}}} {{{patient}}}"),
+                (2, f"{{transitive {n} {t}}} {{{patient}}} {{adverb}}"),
+            )
+            rules.add_all(
+                f"Predicate {who} {n} {t} {gender}",
+                (5, f"{{Act {who} {n} {t} {gender}}}"),
+                (1, f"{BE[n]} {{adjective {t}}}"),
+            )
 
-            predicate = f"Predicate {who} {n} {t} {gender}"
-            rules.add(predicate, 5, f"{{{act}}}")
-            rules.add(predicate, 1, f"{BE[n]} {{adjective {t}}}")
-
-    for n in ("sg", "pl"):
-        rules.add(
-            f"Clause other {t} {gender}",
-            1,
-            f"{{Subject {n} {t}}} {{Predicate other {n} {t} {gender}}}",
-        )
+    rules.add_all(
+        f"Clause other {t} {gender}",
+        (1, f"{{Subject sg {t}}} {{Predicate other sg {t} {gender}}}"),
+        (1, f"{{Subject pl {t}}} {{Predicate other pl {t} {gender}}}"),
+    )
     rules.add(f"Clause own {t} {gender}", 1, f"{pronoun} {{Predicate own sg {t} {gender}}}")
-    rules.add(f"Question {t} {gender}", 2, f"does {pronoun} {{Act own pl {t} {gender}}} ?")
-    rules.add(f"Question {t} {gender}", 1, f"does {{Light sg {t}}} {{Act other pl {t} {gender}}} ?")
-    rules.add(f"Question {t} {gender}", 1, f"do {{Light pl {t}}} {{Act other pl {t} {gender}}} ?")
+    rules.add_all(
+        f"Question {t} {gender}",
+        (2, f"does {pronoun} {{Act own pl {t} {gender}}} ?"),
+        (1, f"does {{Light sg {t}}} {{Act other pl {t} {gender}}} ?"),
+        (1, f"do {{Light pl {t}}} {{Act other pl {t} {gender}}} ?"),
+    )
 
 
 def _sentences(rules: Rules, t: str, gender: str, hero: str) -> None:
-    rules.add(f"Opening {hero}", 1, f"once upon a time a {hero} lived in the {{place {t}}} .")
-    rules.add(
+    rules.add_all(
         f"Opening {hero}",
-        2,
-        f"once upon a time a {{adjective {t}}} {hero} lived in the {{place {t}}} .",
+        (1, f"once upon a time a {hero} lived in the {{place {t}}} ."),
+        (2, f"once upon a time a {{adjective {t}}} {hero} lived in the {{place {t}}} ."),
     )
-
-    clause = f"Clause {hero}"
-    rules.add(clause, 5, f"{{Clause other {t} {gender}}}")
-    rules.add(clause, 3, f"{{Clause own {t} {gender}}}")
-    rules.add(clause, 1, f"the {hero} {{Predicate own sg {t} {gender}}}")
-    rules.add(f"Sentence {hero}", 14, f"{{{clause}}} .")
-    rules.add(f"Sentence {hero}", 2, f"when {{{clause}#1}} , {{{clause}#2}} .")
-    rules.add(f"Sentence {hero}", 2, f"{{{clause}#1}} because {{{clause}#2}} .")
-    rules.add(f"Sentence {hero}", 2, f"{{Question {t} {gender}}}")
+    rules.add_all(
+        f"Clause {hero}",
+        (5, f"{{Clause other {t} {gender}}}"),
+        (3, f"{{Clause own {t} {gender}}}"),
+        (1, f"the {hero} {{Predicate own sg {t} {gender}}}"),
+    )
+    rules.add_all(
+        f"Sentence {hero}",
+        (14, f"{{Clause {hero}}} ."),
+        (2, f"when {{Clause {hero}#1}} , {{Clause {hero}#2}} ."),
+        (2, f"{{Clause {hero}#1}} because {{Clause {hero}#2}} ."),
+        (2, f"{{Question {t} {gender}}}"),
+    )
 
 
 def _numbered(words: str, with_s: bool) -> str:
@@ -299,14 +317,3 @@ def _inflected(kind: str, words: str) -> dict[str, str]:
     base, with_s = numbers[part_of_speech]
     classes = dict.fromkeys(words.split(), f"{kind} {base}")
     return classes | {word + "s": f"{kind} {with_s}" for word in words.split()}
-
-
-def _text(grammar: Grammar, symbol: str, random: Random) -> tuple[str, float]:
-    (text,), log_prob = grammar.draw(symbol, random)
-    return text, log_prob
-
-
-def _record_batch(batch: list[Sentence]) -> pa.RecordBatch:
-    text, paragraph, log_prob = zip(*batch, strict=True)
-    rejects = pa.nulls(len(batch), pa.string())
-    return pa.record_batch([text, paragraph, log_prob, rejects], schema=tables.RAW_TEXT)

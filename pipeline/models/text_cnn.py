@@ -24,18 +24,22 @@ INIT_FROM = {"word2vec": {"dimension": "embedding"}}
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
     """`model:` of a run. `widths`: in words. `filters`: their number for each width. `dropout`: of
-    the pooled features."""
+    the pooled features. `max_norm`: largest L2 norm of a label's output weights (Kim 2014, section
+    2.1: 3), null for any."""
 
     embedding: int
     widths: tuple[int, ...]
     filters: int
     dropout: float
+    max_norm: float | None
 
     def __post_init__(self) -> None:
         if not self.widths:
             raise refuse("widths", [], "one width at least")
         at_least_one(widths=min(self.widths), embedding=self.embedding, filters=self.filters)
         share(dropout=self.dropout)
+        if self.max_norm is not None and self.max_norm <= 0:
+            raise refuse("max_norm", self.max_norm, "above 0, or null")
 
 
 class Model(nn.Module):
@@ -53,6 +57,7 @@ class Model(nn.Module):
         )
         self.dropout = Dropout(config.dropout)
         self.output = nn.Linear(config.filters * len(config.widths), sizes.target)
+        self.max_norm = config.max_norm
 
     def pooled_features(self, text: Prompt) -> list[Tensor]:
         """Pooled features BF of each width: each filter's maximum over the windows that overlap the
@@ -75,6 +80,12 @@ class Model(nn.Module):
         """logits_BC."""
         logits_BC: Tensor = self.output(self.dropout(torch.cat(self.pooled_features(text), 1)))
         return logits_BC
+
+    @torch.no_grad()
+    def constrain(self) -> None:
+        """Shrink the output weights of each label to the norm `max_norm`, if theirs is larger."""
+        if self.max_norm is not None:
+            self.output.weight.renorm_(p=2, dim=0, maxnorm=self.max_norm)
 
     def load_pretrained(self, tensors: dict[str, Tensor]) -> None:
         """Load word vectors into the embedding; all other weights stay random."""

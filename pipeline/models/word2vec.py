@@ -24,6 +24,9 @@ class Model(nn.Module):
     """`input` holds v and `output` holds v' of Mikolov et al. 2013b, equation 4. The vectors v are
     the result of the training."""
 
+    input: nn.Embedding
+    output: nn.Embedding
+
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__()
         # Sparse gradients: a batch uses few rows of the tables.

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 # Logits per block. Fewer take longer; more take memory and gain little speed.
 BLOCK = 2**18
+SMALL = 1000  # words up to which torch's loss is as fast (benchmarks/loss_and_dropout.py)
 
 
 def summed_cross_entropy(
@@ -21,10 +22,10 @@ def summed_cross_entropy(
 
     On a CPU the gradient overwrites the logits, so do not use them afterwards. Torch's loss writes
     several tensors of their size, which takes longer than the arithmetic."""
-    if logits_NV.device.type != "cpu" or not logits_NV.requires_grad:
-        return F.cross_entropy(
-            logits_NV.float(), label_N, reduction="sum", label_smoothing=label_smoothing
-        )
+    is_small = logits_NV.shape[1] < SMALL
+    if logits_NV.device.type != "cpu" or is_small or not logits_NV.requires_grad:
+        logits_NV = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32))
+        return F.cross_entropy(logits_NV, label_N, reduction="sum", label_smoothing=label_smoothing)
 
     # The gradient overwrites the logits: a leaf is the caller's parameter and must not change.
     assert not logits_NV.is_leaf

@@ -79,7 +79,10 @@ class PredictionRequest:
         return load_trained_model(self.run, self.where, self.model, self.vocab, self.device)
 
     def objective(self, task: ModuleType) -> Any:
-        """The run's block `objective` as the task's Config."""
+        """The run's block `objective` as the task's Config; None for a model that is fitted without
+        gradients."""
+        if self.run.objective is None:
+            return None
         return config.load(task.Config, self.run.objective, f"{self.where}.objective")
 
     def session(self) -> Session:

@@ -1,6 +1,7 @@
 """A classifier's predictions: the label of every text, with the log-probabilities of all labels;
 and labels of texts from users."""
 
+import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 import torch
 from torch import nn
 
+from pipeline.contracts import Refitted
 from pipeline.core import config, params, tables
 from pipeline.core.errors import refuse
 from pipeline.inference import Prediction, batches, load_run, load_trained_model
@@ -35,7 +37,7 @@ class Classifier:
     model: nn.Module
     codec: Codec
     names: pa.StringArray
-    objective: classification.Config
+    objective: classification.Config | None
     device: torch.device
 
     @classmethod
@@ -56,7 +58,9 @@ class Classifier:
     ) -> "Classifier":
         """As `open`, for the block `run`; `where` is its name in messages."""
         network = load_trained_model(run, where, model, vocab, device)
-        objective = config.load(classification.Config, run.objective, f"{where}.objective")
+        objective = None
+        if run.objective is not None:
+            objective = config.load(classification.Config, run.objective, f"{where}.objective")
         return cls(
             network,
             Codec.load(vocab, classification.SOURCE_TARGET[0]),
@@ -84,6 +88,13 @@ class Classifier:
                 predictions[position] = Prediction(label, log_prob, log_prob)
         return predictions
 
+    def for_split(self, split: str) -> "Classifier":
+        """The classifier that predicts the split: of validation texts, one that was not fitted to
+        them."""
+        if split != "valid" or not isinstance(self.model, Refitted):
+            return self
+        return dataclasses.replace(self, model=self.model.before_refit())
+
     def predict_labels(self, ids: pa.ChunkedArray) -> dict[str, Any]:
         """Columns of LABELS: the most likely label of each text, and the log-probabilities of all
         labels."""
@@ -107,7 +118,7 @@ def predict(request: PredictionRequest, out: Path) -> None:
     )
     for split in request.splits():
         table = request.table(split, classification.SCHEMA)
-        columns = {"row": table["row"], **classifier.predict_labels(table["ids"])}
+        columns = {"row": table["row"], **classifier.for_split(split).predict_labels(table["ids"])}
         tables.write(out / f"labels_{split}.parquet", pa.table(columns, schema=tables.LABELS))
 
     write_outputs(

@@ -13,7 +13,6 @@ from pipeline.promotion.contenders import StageOutputs
 from pipeline.promotion.guards import ScorePair
 from pipeline.promotion.retokenize import TEST, Incomparable, Tokenization
 from pipeline.scoring import vectors
-from pipeline.scoring.significance import Array
 from pipeline.scoring.tasks import Scoring, promotion
 
 # columns that belong to the test set and not to a contender
@@ -105,10 +104,10 @@ def _select_rows(
     for column in _TEST_SET_COLUMNS:
         if column in champion.column_names and not champion[column].equals(challenger[column]):
             raise Incomparable(f"their scores are of different rows ({column} differs)")
-    if promotion(task).same_count and not champion["count"].equals(challenger["count"]):
-        raise Incomparable(
-            "different words were masked for each of them, as objective.max_length differs"
-        )
+    if selection := promotion(task).selection:
+        column, reason = selection
+        if not champion[column].equals(challenger[column]):
+            raise Incomparable(reason)
 
     allowed = pa.array(fair[champion["row"].to_numpy()])
     if not pc.any(allowed).as_py():
@@ -120,9 +119,9 @@ def _benchmark_pair(champion: pa.Table, challenger: pa.Table) -> ScorePair:
     """Select the items of the ranking benchmark that both word vectors cover.
 
     Ranks are computed again among these items where the benchmark compares ranks."""
-    name = champion["judge"][0].as_py()
+    name = champion["benchmark"][0].as_py()
     # The first row's benchmark is the one that ranks.
-    items = [table.filter(pc.equal(table["judge"], name)) for table in (champion, challenger)]
+    items = [table.filter(pc.equal(table["benchmark"], name)) for table in (champion, challenger)]
     shared = [
         table.filter(pc.is_in(table["item"], reference["item"]))
         for table, reference in zip(items, items[::-1], strict=True)
@@ -132,22 +131,19 @@ def _benchmark_pair(champion: pa.Table, challenger: pa.Table) -> ScorePair:
 
     # Spearman's correlation is that of ranks, which depend on the items in the comparison.
     if name not in ("classes", "analogies"):
-        shared = [_with_ranks(_with_ranks(table, "found"), "wanted") for table in shared]
+        shared = [_with_ranks(_with_ranks(table, "predicted"), "expected") for table in shared]
     return ScorePair(*shared)
 
 
 def _with_ranks(table: pa.Table, column: str) -> pa.Table:
-    return _replace_column(table, column, vectors.ranks(table[column].to_numpy()))
+    index = table.schema.get_field_index(column)
+    ranks = pa.array(vectors.ranks(table[column].to_numpy()))
+    return table.set_column(index, table.schema.field(index), ranks)
 
 
 def _coverage(champion: pa.Table, challenger: pa.Table) -> tuple[int, int]:
-    benchmark = champion["judge"][0]
+    benchmark = champion["benchmark"][0]
     champion_items, challenger_items = (
-        pc.sum(pc.equal(table["judge"], benchmark)).as_py() for table in (champion, challenger)
+        pc.sum(pc.equal(table["benchmark"], benchmark)).as_py() for table in (champion, challenger)
     )
     return champion_items, challenger_items
-
-
-def _replace_column(table: pa.Table, column: str, values: Array) -> pa.Table:
-    index = table.schema.get_field_index(column)
-    return table.set_column(index, table.schema.field(index), pa.array(values))

@@ -24,6 +24,7 @@ from pipeline.scoring.tasks import bleu_tokenizer
 from pipeline.text.encode import describe
 from pipeline.text.tokens import Text
 
+BASELINE = "baseline"  # folder in a folder of outputs, for the comparison with the baseline
 MAX_PARALLEL = 2  # contenders whose stages run at a time
 # packages that predictions and scores do not depend on
 _IRRELEVANT_PACKAGES = {"cli", "flow", "report", "tracking"}
@@ -98,8 +99,10 @@ class ScoringSettings:
         corpus = config.section(contender.params, f"corpora.{block.corpus}")
         content = {
             "evaluation": config.section(contender.params, "evaluation"),
-            "corpora": {block.corpus: corpus | {"text": asdict(self.text), "bleu": self.bleu}},
-            "runs": {contender.run: asdict(block)},
+            "corpora": {
+                block.corpus: corpus | {"text": asdict(self.text), "bleu_tokenizer": self.bleu}
+            },
+            **params.sections(contender.run, asdict(block)),
         }
         return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
@@ -111,14 +114,6 @@ class StageOutputs:
     folder: Path
 
     @property
-    def tokens(self) -> Path:
-        return self.folder / "tokens"
-
-    @property
-    def encoded(self) -> Path:
-        return self.folder / "encoded"
-
-    @property
     def predictions(self) -> Path:
         return self.folder / "predictions"
 
@@ -126,15 +121,11 @@ class StageOutputs:
     def scores(self) -> Path:
         return self.folder / "scores"
 
-    @property
-    def metrics(self) -> Path:
-        return self.folder / "metrics.json"
-
     def notes(self) -> list[str]:
         """Warnings about the scores by the evaluate stage."""
-        metrics = metrics_file.read(self.metrics, f"Remove {self.folder}; it is written again.")
-        notes: list[str] = metrics.get("notes", [])
-        return notes
+        path = self.folder / "metrics.json"
+        metrics = metrics_file.read(path, f"Remove {self.folder}; it is written again.")
+        return list(metrics.get("notes", []))
 
 
 def run_stages(
@@ -198,15 +189,17 @@ def _evaluate(
     # Atomic: a folder that exists is complete, and is a cache hit.
     with atomic_dir(folder.resolve()) as partial:
         outputs = StageOutputs(partial)
-        retokenize.retokenize(tokens, describe(contender.vocab), outputs.tokens)
+        own_tokens = partial / "tokens"
+        encoded = partial / "encoded"
+        retokenize.retokenize(tokens, describe(contender.vocab), own_tokens)
         run_stage(
             launch,
             log,
             "encode",
             params=params_file,
-            tokens=outputs.tokens,
+            tokens=own_tokens,
             vocab=vocab,
-            out=outputs.encoded,
+            out=encoded,
         )
         run_stage(
             launch,
@@ -216,7 +209,7 @@ def _evaluate(
             params=params_file,
             model=model,
             vocab=vocab,
-            encoded=outputs.encoded,
+            encoded=encoded,
             out=outputs.predictions,
         )
 
@@ -230,11 +223,11 @@ def _evaluate(
             contender.run,
             params=scoring_params,
             predictions=outputs.predictions,
-            tokens=outputs.tokens,
-            encoded=outputs.encoded,
+            tokens=own_tokens,
+            encoded=encoded,
             model=model,
             out=outputs.scores,
-            metrics=outputs.metrics,
+            metrics=partial / "metrics.json",
             plots=partial / "plots",
         )
     log.unlink(missing_ok=True)
@@ -263,9 +256,9 @@ def _key(contender: Contender, tokens: Path, scoring: ScoringSettings) -> str:
 
 
 def _prune(work: Path, keys: set[str]) -> None:
-    """Remove everything but the lock and the folders named by `keys`."""
+    """Remove everything but the lock, the baseline's folder and those named by `keys`."""
     for path in work.iterdir():
-        if path.name in keys | {"lock"}:
+        if path.name in keys | {"lock", BASELINE}:
             continue
         if path.is_dir():
             shutil.rmtree(path)

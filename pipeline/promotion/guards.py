@@ -10,13 +10,13 @@ empty            empty translations, as a share of all translations
 perplexity_long  of a language model on the longest quarter, per champion's token, as a
                  share of the champion's
 f1               macro F1 of a classifier, in points
-words_guessed, pairs_guessed
-                 of a masked language model, in points of per cent
-covered          words, pairs or questions of the first benchmark that the word vectors cover,
+mlm_accuracy, nsp_accuracy
+                 of masked words and next sentences, in points of per cent
+coverage         words, pairs or questions of the first benchmark that the word vectors cover,
                  as a share of the champion's
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +33,7 @@ from pipeline.scoring.tasks.classification import confusion_units, macro_f1
 LONG = "test_long"  # the split of sentences longer than any in train, where a corpus has one
 _LONG_QUANTILE = 0.75  # of the lengths: the longest quarter, where a corpus has no such split
 
-Values = tuple[float, float]
+Values = Sequence[float]
 """Values of champion and challenger."""
 
 
@@ -85,7 +85,7 @@ def check_guards(scores: GuardInput, margins: Mapping[str, float]) -> tuple[Guar
 def _check_guard(scores: GuardInput, name: str, margin: float) -> GuardResult:
     metric, loss = _METRICS[name]
     # Likelihoods of different texts: the guard fails, with the reason as its note.
-    if scores.mismatch and metric in (_perplexity, _perplexity_long):
+    if scores.mismatch and name in ("perplexity", "perplexity_long"):
         return GuardResult(
             name=name,
             champion=None,
@@ -105,50 +105,37 @@ def _check_guard(scores: GuardInput, name: str, margin: float) -> GuardResult:
     )
 
 
-def _score(scores: GuardInput) -> Values:
-    return _corpus_scores(scores.test, scores.scoring)
-
-
 def _bleu_long(scores: GuardInput) -> Values:
     # BLEU is 0 for all systems if no long reference has 4 tokens: chrF replaces it then.
     scoring, _ = scores.scoring.select_scoring(scores.long.champion)
-    return _corpus_scores(scores.long, scoring)
+    return corpus_scores(scores.long, scoring)
 
 
-def _corpus_scores(pair: ScorePair, scoring: Scoring) -> Values:
-    champion, challenger = (_corpus_score(scoring.score, scoring.units(table)) for table in pair)
-    return champion, challenger
+def corpus_scores(pair: ScorePair, scoring: Scoring) -> Values:
+    """Scores of champion and challenger over all rows of the pair."""
+    return [_corpus_score(scoring.score, scoring.units(table)) for table in pair]
 
 
 def _chrf(scores: GuardInput) -> Values:
     column = "chrf_lowercase" if scores.lowercase else "chrf"
-    champion, challenger = (
-        _corpus_score(mt_metrics.chrf, _matrix(table[column])) for table in scores.test
-    )
-    return champion, challenger
+    return [
+        _corpus_score(mt_metrics.chrf, mt_metrics.sums_matrix(table[column]))
+        for table in scores.test
+    ]
 
 
 def _empty(scores: GuardInput) -> Values:
-    champion, challenger = (pc.mean(table["empty"]).as_py() for table in scores.test)
-    return champion, challenger
+    return [pc.mean(table["empty"]).as_py() for table in scores.test]
 
 
-def _perplexity(scores: GuardInput) -> Values:
-    return _per_token(scores.test)
-
-
-def _perplexity_long(scores: GuardInput) -> Values:
-    return _per_token(scores.test.longest())
-
-
-def _per_token(pair: ScorePair) -> Values:
+def _perplexity(pair: ScorePair) -> Values:
     """Perplexities, both per token of the champion.
 
     The nats are of the same text, so that only a common number of tokens makes them comparable."""
     tokens = pc.sum(pair.champion["count"]).as_py()
     nats = [pc.sum(table["nats"]).as_py() for table in pair]
-    champion, challenger = likelihood.perplexity(np.array([[total, tokens] for total in nats]))
-    return float(champion), float(challenger)
+    perplexities = likelihood.perplexity(np.array([[total, tokens] for total in nats]))
+    return [float(perplexity) for perplexity in perplexities]
 
 
 def _f1(scores: GuardInput) -> Values:
@@ -161,27 +148,18 @@ def _f1(scores: GuardInput) -> Values:
             for label in table[column].to_pylist()
         }
     )
-    champion, challenger = (
-        _corpus_score(macro_f1, confusion_units(table, labels)) for table in scores.test
-    )
-    return champion, challenger
+    return [_corpus_score(macro_f1, confusion_units(table, labels)) for table in scores.test]
 
 
-def _words_guessed(scores: GuardInput) -> Values:
-    champion, challenger = (
+def _mlm_accuracy(scores: GuardInput) -> Values:
+    return [
         100 * pc.sum(table["correct"]).as_py() / pc.sum(table["count"]).as_py()
         for table in scores.test
-    )
-    return champion, challenger
+    ]
 
 
-def _pairs_guessed(scores: GuardInput) -> Values:
-    champion, challenger = (100 * pc.mean(table["pair_correct"]).as_py() for table in scores.test)
-    return champion, challenger
-
-
-def _coverage(scores: GuardInput) -> Values:
-    return scores.coverage
+def _nsp_accuracy(scores: GuardInput) -> Values:
+    return [100 * pc.mean(table["pair_correct"]).as_py() for table in scores.test]
 
 
 def _rise(champion: float, challenger: float) -> float:
@@ -202,26 +180,19 @@ def _fall_share(champion: float, challenger: float) -> float:
 
 
 _METRICS: dict[str, tuple[Callable[[GuardInput], Values], Callable[[float, float], float]]] = {
-    "score": (_score, _rise),
+    "score": (lambda scores: corpus_scores(scores.test, scores.scoring), _rise),
     "chrf": (_chrf, _fall),
-    "perplexity": (_perplexity, _rise_share),
+    "perplexity": (lambda scores: _perplexity(scores.test), _rise_share),
     "bleu_long": (_bleu_long, _fall),
     "empty": (_empty, _rise),
-    "perplexity_long": (_perplexity_long, _rise_share),
+    "perplexity_long": (lambda scores: _perplexity(scores.test.longest()), _rise_share),
     "f1": (_f1, _fall),
-    "words_guessed": (_words_guessed, _fall),
-    "pairs_guessed": (_pairs_guessed, _fall),
-    "covered": (_coverage, _fall_share),
+    "mlm_accuracy": (_mlm_accuracy, _fall),
+    "nsp_accuracy": (_nsp_accuracy, _fall),
+    "coverage": (lambda scores: scores.coverage, _fall_share),
 }
 """By guard: its metric, and how much worse the challenger's value is."""
 
 
 def _corpus_score(score: Callable[[Array], Array], units_NK: Array) -> float:
     return float(score(units_NK.sum(0, keepdims=True))[0])
-
-
-def _matrix(column: pa.ChunkedArray) -> Array:
-    """Turn a column of lists of one length into the matrix of its rows."""
-    lists = column.combine_chunks()
-    matrix: Array = pc.list_flatten(lists).to_numpy().reshape(len(lists), -1).astype(np.float64)
-    return matrix

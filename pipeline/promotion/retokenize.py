@@ -15,16 +15,23 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.core import tables
-from pipeline.core.digest import file_digest, new_digest
+from pipeline.core.digest import add_file, new_digest
 from pipeline.text.encode import Description, describe
-from pipeline.text.rows import PreparedBatch, prepare
+from pipeline.text.rows import prepare
 from pipeline.text.splits import Digests, digests
 from pipeline.text.tokens import Text, normalise
 
 TEST = "test"  # the split of the significance test; guards read the others
 _OTHER_TABLES = {"train", "valid", "rejects"}
 _TOKENS = tuple(tables.TOKENS.values())
-_EXTRA_INPUTS = ("limits.json", "judges")  # what else the evaluate stage reads next to the tokens
+# what else the evaluate stage reads next to the tokens, by the name that it reads; the benchmarks
+# of test sets of older versions of the project are in `judges`
+_EXTRA_INPUTS = {"limits.json": "limits.json", "benchmarks": "benchmarks", "judges": "benchmarks"}
+_BENCHMARKS = (
+    tables.BENCHMARK_CLASSES,
+    tables.BENCHMARK_SIMILARITY,
+    tables.BENCHMARK_ANALOGIES,
+)
 
 Mask = NDArray[np.bool_]
 
@@ -67,12 +74,20 @@ def retokenize(tokens: Path, description: Description, out: Path) -> None:
     """Write the test set `tokens` to the folder `out` in the tokens of a vocabulary.
 
     Raises Incomparable for a row that is empty under the vocabulary's normalization."""
+    # No limit of tokens: it would reject rows by one contender's tokenization.
+    text = Text(
+        level=description.level,
+        lowercase=description.lowercase,
+        letters_only=description.letters_only,
+        max_tokens=None,
+    )
     out.mkdir(parents=True)
     for split in list_splits(tokens):
         schema = tables.schema(tokens / f"{split}.parquet", *_TOKENS)
         with tables.writer(out / f"{split}.parquet", schema) as writer:
             for batch in tables.batches(tokens / f"{split}.parquet", schema):
-                rows = _prepare(batch, description)
+                unmarked = batch.append_column("reject", pa.nulls(len(batch), pa.string()))
+                rows = prepare(unmarked, text)
                 # Every row must remain: both contenders are compared row by row.
                 if rows.reasons.null_count < len(batch):
                     first = pc.index(pc.is_valid(rows.reasons), True).as_py()
@@ -84,12 +99,12 @@ def retokenize(tokens: Path, description: Description, out: Path) -> None:
                     pa.record_batch([batch["row"], *rows.columns.values()], schema=schema)
                 )
 
-    for name in _EXTRA_INPUTS:
+    for name, new_name in _EXTRA_INPUTS.items():
         source = tokens / name
         if source.is_dir():
-            shutil.copytree(source, out / name)
+            shutil.copytree(source, out / new_name)
         elif source.exists():
-            shutil.copyfile(source, out / name)
+            shutil.copyfile(source, out / new_name)
 
 
 def fair_rows(tokens: Path, split: str, champion: Path, challenger: Path) -> Mask:
@@ -119,28 +134,36 @@ def md5(files: Iterable[Path]) -> str:
     """One digest of the files' names and bytes, in the order given."""
     total = new_digest("md5")
     for path in files:
-        total.update(path.name.encode() + b"\0" + bytes.fromhex(file_digest(path, "md5")))
+        add_file(total, path.name, path)
     return total.hexdigest()
 
 
 def test_set_files(tokens: Path) -> list[Path]:
     """All files of a test set: the tables of its splits, and the other inputs of evaluate."""
-    extra = [tokens / "limits.json", *sorted((tokens / "judges").glob("*.parquet"))]
+    extra = [
+        file
+        for name in _EXTRA_INPUTS
+        for file in [tokens / name, *sorted((tokens / name).glob("*.parquet"))]
+    ]
     return [
         *(tokens / f"{split}.parquet" for split in list_splits(tokens)),
-        *(file for file in extra if file.exists()),
+        *(file for file in extra if file.is_file()),
     ]
 
 
-def _prepare(batch: pa.RecordBatch, description: Description) -> PreparedBatch:
-    # No limit of tokens: it would reject rows by one contender's tokenization.
-    text = Text(
-        level=description.level,
-        lowercase=description.lowercase,
-        letters_only=description.letters_only,
-        max_tokens=None,
-    )
-    return prepare(batch.append_column("reject", pa.nulls(len(batch), pa.string())), text)
+def test_set_rows(tokens: Path, has_splits: bool) -> Digests:
+    """A 64-bit digest of each row of the test split or, without splits, of the first benchmark."""
+    if has_splits:
+        return _row_digests(tokens / f"{TEST}.parquet")
+
+    benchmarks = [file for file in test_set_files(tokens) if file.parent.name in _EXTRA_INPUTS]
+    if not benchmarks:
+        return np.zeros(0, np.uint64)
+    first = min(benchmarks, key=lambda file: int(file.stem.partition("_")[0]))
+    table = tables.read(first, tables.schema(first, *_BENCHMARKS))
+    texts = [table[field.name] for field in table.schema if field.type == pa.string()]
+    joined = pc.binary_join_element_wise(*texts, "\t", null_handling="replace")
+    return digests(joined.combine_chunks())
 
 
 def _row_digests(path: Path) -> Digests:

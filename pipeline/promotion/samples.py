@@ -1,7 +1,6 @@
 """Outputs of champion and challenger for the same prompts, for readers of the decision."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,10 +18,13 @@ def sample_pairs(champion: Path, challenger: Path) -> tuple[SamplePair, ...]:
     """Outputs for the corpus's sample sentences, from the folders of predictions of the two.
 
     Sentences that only one of them has are left out."""
-    champion_rows, challenger_rows = (
-        _rows_by_prompt(folder / "samples.parquet") for folder in (champion, challenger)
+    sample_tables = (
+        tables.read(folder / "samples.parquet", tables.SAMPLES).sort_by("row")
+        for folder in (champion, challenger)
     )
-
+    champion_rows, challenger_rows = (
+        {row["prompt"]: row for row in table.to_pylist()} for table in sample_tables
+    )
     return tuple(
         SamplePair(
             about="sample",
@@ -83,9 +85,3 @@ def largest_changes(
             )
         )
     return tuple(samples)
-
-
-def _rows_by_prompt(path: Path) -> dict[str, dict[str, Any]]:
-    return {
-        row["prompt"]: row for row in tables.read(path, tables.SAMPLES).sort_by("row").to_pylist()
-    }

@@ -21,7 +21,7 @@ def select_challenger(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     validation score, as their benchmarks have no splits: the first run is returned, since the test
     must not choose."""
     assert metrics
-    tasks = {str(content["task"]) for content in metrics.values()}
+    tasks = {_task(run, content) for run, content in metrics.items()}
     assert len(tasks) == 1, f"runs of {', '.join(sorted(tasks))} cannot challenge one champion"
 
     validation = promotion(tasks.pop()).validation
@@ -36,6 +36,18 @@ def select_challenger(metrics: Mapping[str, Mapping[str, Any]]) -> str:
 def load_metrics(folder: Path, runs: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Load `<run>.json` from the folder for each run; UserError if one is absent or damaged."""
     return {run: metrics_file.read(folder / f"{run}.json") for run in runs}
+
+
+def _task(run: str, metrics: Mapping[str, Any]) -> str:
+    task = metrics.get("task")
+    if not isinstance(task, str):
+        raise refuse(
+            f"the metrics of {run}",
+            "no task",
+            "the metrics of an evaluated run",
+            f"Run `dvc repro -f evaluate@{run}`.",
+        )
+    return task
 
 
 def _validation_score(run: str, metrics: Mapping[str, Any], key: str) -> float:

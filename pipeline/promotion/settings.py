@@ -15,12 +15,16 @@ Method = Literal["approximate_randomisation", "paired_bootstrap"]
 class Settings:
     """Settings of the promotion gate.
 
-    `level`: the largest share of promoted challengers among those that are no better. `guards`: by
-    task, how much worse each guarded metric may be, in its own unit. Perplexities have no common
-    scale: their margin is a share of the champion's."""
+    `level`: the largest chance that a test set ever promotes a challenger that is no better. Each
+    of its `challenges` is tested at an equal share of it (`alpha_spending`). `beats_baseline`: by
+    registered model, the run that a champion must beat too, or None. `guards`: by task, how much
+    worse each guarded metric may be, in its own unit. Perplexities have no common scale: their
+    margin is a share of the champion's."""
 
     test: Method
     level: float
+    challenges: int
+    beats_baseline: dict[str, str | None]
     resamples: int
     seed: int
     guards: dict[str, dict[str, float]]  # margins by task and guard
@@ -29,20 +33,32 @@ class Settings:
         if not 0 < self.level <= 0.5:
             raise refuse("level", self.level, "a share above 0 and at most 0.5, such as 0.05")
 
+        if self.challenges < 1:
+            raise refuse("challenges", self.challenges, "at least 1: challenges of a test set")
+
         # The smallest p-value of a resampling test is 1 / (resamples + 1).
-        if (self.resamples + 1) * self.level <= 2:
+        if (self.resamples + 1) * self.share <= 2:
             expected = (
-                f"at least {round(2 / self.level)}, or no p-value could be below half of "
-                f"level {self.level}"
+                f"at least {round(2 / self.share)}, or no p-value could be below half of "
+                f"level / challenges, {self.share:.3g}"
             )
             raise refuse("resamples", self.resamples, expected)
 
         known = tasks.guards()
+        for name in self.beats_baseline:
+            if name.partition("-")[0] not in known:
+                expected = f"TASK-CORPUS, with a task of {', '.join(known)}"
+                raise refuse(f"beats_baseline.{name}", "an unknown task", expected)
         for task in self.guards:
             if task not in known:
                 raise refuse(f"guards.{task}", "an unknown task", "one of " + ", ".join(known))
         for task, guards in known.items():
             self._check_margins(task, guards)
+
+    @property
+    def share(self) -> float:
+        """The level of each challenge."""
+        return self.level / self.challenges
 
     def _check_margins(self, task: str, guards: tuple[str, ...]) -> None:
         if task not in self.guards:

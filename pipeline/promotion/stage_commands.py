@@ -1,14 +1,17 @@
-"""The project's stages as child processes, several in parallel; all end when one fails."""
+"""The project's stages on paths outside the DAG, several in parallel; all end when one fails.
+
+dag/run_stage.py runs each of them, as it runs the stages of the DAG."""
 
 import os
-import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import IO, Any
 
 from pipeline.core.errors import UserError
+from pipeline.dag import run_stage as dag_stage
+from pipeline.dag.stage_process import start_command
 from pipeline.promotion.retokenize import Incomparable
 
 # folder of the packages `pipeline` and `stages`
@@ -22,62 +25,47 @@ Launch = Callable[[Sequence[str], Path], int]
 class Commands:
     """Child processes, run in the folder `root` with this project's own code.
 
-    `limits`: time limits in seconds by stage. Subclasses override how children start and stop."""
+    `limits`: time limits in seconds by stage. `record`: the next flow ends them if this process is
+    killed; the caller then holds `project_lock.flow_lock`."""
 
-    def __init__(self, root: Path, limits: Mapping[str, int] = {}) -> None:
+    def __init__(self, root: Path, limits: Mapping[str, int] = {}, record: bool = False) -> None:
         self._root = root
         self._limits = limits
-        self._children = set[subprocess.Popen[bytes]]()
-        self._closed = False
+        self._record = record
+        self._stop = threading.Event()
 
     def __call__(self, command: Sequence[str], log: Path) -> int:
         """As `Launch`; safe in several threads. Nothing starts any more after `end`.
 
-        A stage that exceeds its time limit is killed, and UserError is raised."""
+        A stage that exceeds its time limit is ended, and UserError is raised."""
         path = os.pathsep.join([str(CODE), *filter(None, [os.environ.get("PYTHONPATH")])])
         stages = (word.removeprefix("stages.") for word in command if word.startswith("stages."))
         name = next(stages, "")
+        limit = self._limits.get(name)
 
-        with log.open("ab") as file, self._place(name) as environment:
-            if self._closed:
+        with self._place(name) as place:
+            if self._stop.is_set():
                 return -1
-            child = self._start(command, os.environ | {"PYTHONPATH": path} | environment, file)
-            self._children.add(child)
-            if self._closed:  # `end` ran in another thread meanwhile
-                self._stop(child)
-            try:
-                return child.wait(self._limits.get(name))
-            except subprocess.TimeoutExpired:
-                self._stop(child)
-                child.wait()
-                raise UserError(
-                    f"stages.{name} timed out after {self._limits[name]} s "
-                    f"(run.time_limits.{name}). Its log is {log}."
-                ) from None
-            finally:
-                self._children.discard(child)
-                self._ended(child)
+            env = {"PYTHONPATH": path, **place}
+            ended = dag_stage.run_process(
+                self._root,
+                lambda: start_command(self._root, command, log, env, self._record),
+                log,
+                limit,
+                self._stop,
+            )
+        if ended.timed_out:
+            message = dag_stage.timeout(f"stages.{name}", name, limit)
+            raise UserError(f"{message} Its log is {log}.")
+        return ended.status
 
     def end(self) -> None:
-        """Kill all running children and start no more."""
-        self._closed = True
-        for child in list(self._children):
-            self._stop(child)
+        """End all running children and start no more; the threads that run them wait for it."""
+        self._stop.set()
 
     def _place(self, name: str) -> AbstractContextManager[dict[str, str]]:
         """Reserve resources while the stage `name` runs; yield its extra environment variables."""
         return nullcontext({})
-
-    def _start(
-        self, command: Sequence[str], env: dict[str, str], log: IO[Any]
-    ) -> "subprocess.Popen[bytes]":
-        return subprocess.Popen(command, cwd=self._root, env=env, stdout=log, stderr=log)
-
-    def _stop(self, child: "subprocess.Popen[bytes]") -> None:
-        child.kill()
-
-    def _ended(self, child: "subprocess.Popen[bytes]") -> None:
-        pass
 
 
 def run_stage(launch: Launch, log: Path, name: str, *positional: str, **options: Path) -> None:
@@ -86,12 +74,13 @@ def run_stage(launch: Launch, log: Path, name: str, *positional: str, **options:
     Raises Incomparable with the stage's message if it refuses its input, and UserError if it
     fails."""
     arguments = [word for option, path in options.items() for word in (f"--{option}", str(path))]
+    output = dag_stage.Log(log)
     status = launch([sys.executable, "-m", f"stages.{name}", *positional, *arguments], log)
+    output.lines(last=True)
     if not status:
         return
 
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    last = lines[-1].removeprefix("seqline: ") if lines else "no message"
+    reason = dag_stage.reason(output.text, status)
     if status == USAGE_ERROR:
-        raise Incomparable(f"stages.{name}: {last.rstrip('.')}")
-    raise UserError(f"stages.{name} failed with status {status}: {last}. Its log is {log}.")
+        raise Incomparable(f"stages.{name}: {reason.rstrip('.')}")
+    raise UserError(f"stages.{name} failed with status {status}: {reason}. Its log is {log}.")

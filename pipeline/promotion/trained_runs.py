@@ -6,7 +6,7 @@ from pipeline.core import config, state_dir
 from pipeline.core.errors import refuse
 from pipeline.dag import paths
 from pipeline.promotion import Contender, Decision, challenge
-from pipeline.promotion.settings import load
+from pipeline.promotion.settings import Settings, load
 
 
 def compare(root: Path, champion: str, challenger: str) -> Decision:
@@ -15,11 +15,10 @@ def compare(root: Path, champion: str, challenger: str) -> Decision:
     first, second = (contender(root, name) for name in (champion, challenger))
     champion_run, challenger_run = first.block(), second.block()
     if (champion_run.task, champion_run.corpus) != (challenger_run.task, challenger_run.corpus):
-        expected = f"a run of {champion_run.task} on {champion_run.corpus}, as {champion} is"
         raise refuse(
             "RUN",
             f"{challenger}, of {challenger_run.task} on {challenger_run.corpus}",
-            expected,
+            f"a run of {champion_run.task} on {champion_run.corpus}, as {champion} is",
         )
     tokens = paths.option_path(root, "evaluate", champion, _block(root, champion), "tokens")
     if not tokens.exists():
@@ -29,14 +28,51 @@ def compare(root: Path, champion: str, challenger: str) -> Decision:
             "the corpus's test set",
             "Run `dvc repro`, or `dvc pull`.",
         )
+    settings = load(root / "flow.yaml")
     return challenge(
         root,
         first,
         second,
         {"the test set": tokens},
-        load(root / "flow.yaml"),
+        settings,
         root / state_dir.COMPARISONS,
+        baseline=baseline(root, settings, challenger_run.task, challenger_run.corpus),
     )
+
+
+def baseline(root: Path, settings: Settings, task: str, corpus: str) -> Contender | None:
+    """The run that a champion of the task on the corpus must beat; None if the settings have none.
+
+    UserError if it is unknown, of another task or corpus, or not trained yet."""
+    name = settings.beats_baseline.get(f"{task}-{corpus}")
+    if name is None:
+        return None
+    _check_baseline(root, name, task, corpus)
+    return contender(root, name)
+
+
+def check_baselines(root: Path, settings: Settings) -> None:
+    """Raise UserError for a baseline that is no run of its task and corpus.
+
+    Models of which params.yaml has no run are skipped: they belong to other presets."""
+    if not settings.beats_baseline:
+        return
+    runs: dict[str, dict[str, str]] = config.section(root / "params.yaml", "runs")
+    models = {f"{run['task']}-{run['corpus']}": run for run in runs.values()}
+    for model, name in settings.beats_baseline.items():
+        if name is not None and model in models:
+            _check_baseline(root, name, models[model]["task"], models[model]["corpus"])
+
+
+def _check_baseline(root: Path, name: str, task: str, corpus: str) -> None:
+    where = f"gate.beats_baseline.{task}-{corpus}"
+    block = _block(root, name, where)
+    if (block["task"], block["corpus"]) != (task, corpus):
+        raise refuse(
+            where,
+            f"{name}, a run of {block['task']} on {block['corpus']}",
+            f"a run of {task} on {corpus}",
+        )
 
 
 def contender(root: Path, name: str) -> Contender:
@@ -53,8 +89,8 @@ def contender(root: Path, name: str) -> Contender:
     return Contender(label=name, params=root / "params.yaml", run=name, model=model, vocab=vocab)
 
 
-def _block(root: Path, name: str) -> dict[str, object]:
+def _block(root: Path, name: str, where: str = "RUN") -> dict[str, object]:
     runs: dict[str, dict[str, object]] = config.section(root / "params.yaml", "runs")
     if name not in runs:
-        raise refuse("RUN", name, "one of " + ", ".join(runs))
+        raise refuse(where, name, "one of " + ", ".join(runs))
     return runs[name]

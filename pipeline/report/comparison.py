@@ -1,9 +1,9 @@
 """The comparison as a document: for each task and corpus the ranking, the paired tests, the
 settings, outputs and figures."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import pyarrow as pa
@@ -11,16 +11,13 @@ import pyarrow.compute as pc
 
 from pipeline.core import tables
 from pipeline.core.params import Evaluation
-from pipeline.report.document import Block, Figure, Heading, Paragraph, Table, Verbatim
-from pipeline.report.repeats import several_seeds
-from pipeline.report.results import SPLIT, Group, Result
+from pipeline.report import hyperparameters, setting_tests
+from pipeline.report.document import NONE, Block, Figure, Heading, Paragraph, Table, Verbatim
+from pipeline.report.results import LEVEL, SPLIT, Group, Result, SettingResults
 from pipeline.scoring import mt_metrics
-from pipeline.scoring.d2l_bleu import book_bleu
+from pipeline.scoring.d2l_bleu import d2l_bleu
 from pipeline.scoring.tasks import Column
 
-LEVEL = 0.05  # of significance
-_BLOCKS = ("model", "objective", "optim", "training", "search")  # of a run, shown as settings
-_NONE = "–"  # in a cell without a value
 _ATTENTION = (
     "Attention weights of the samples: input words across, output words downwards; darker is "
     "larger. The large map of a model with several heads is the mean over the heads of the last "
@@ -52,17 +49,20 @@ def document(
         blocks += [
             Heading(2, f"{group.task.title} on {group.corpus}"),
             Paragraph(_findings(group)),
-            _ranking(group),
+            *_baseline(group),
+            _ranking(group, evaluation),
+            *setting_tests.detectable_difference(group),
         ]
         blocks += [Paragraph(f"Note: {note}.") for note in group.notes]
         blocks.append(Paragraph(group.task.meaning))
         blocks += [
-            *several_seeds(group),
+            *_runs(group),
             *_further_scores(group),
             *_label_scores(group),
-            *_paired_tests(group),
+            *setting_tests.setting_tests(group),
+            *setting_tests.model_tests(group),
         ]
-        blocks += [Heading(3, f"Settings ({group.corpus})"), *_settings(group)]
+        blocks += [Heading(3, f"Settings ({group.corpus})"), *hyperparameters.table(group)]
         blocks += _samples(group, predictions)
         blocks += _figures(group, figures.get(group.key, []))
         blocks += _signatures(group)
@@ -71,30 +71,35 @@ def document(
 
 def _how_to_read(evaluation: Evaluation) -> str:
     return (
-        f"Runs are ranked by their score on the {SPLIT} split. "
-        "**better than** lists the runs that a run beats significantly. "
-        f"The test is a two-sided paired bootstrap at p < {LEVEL}, with at least 200 resamples per "
-        "pair. Its p-values are corrected for the number of pairs (Holm 1979). "
-        f"Brackets hold the {evaluation.confidence:.0%} interval over {evaluation.bootstrap} "
-        f"bootstrap resamples of the {SPLIT} split. "
-        "They show the variation between test sets, not between seeds. "
-        "Settings that were trained with several seeds have a separate table. "
-        "Runs with overlapping intervals may still differ significantly, because all runs are "
-        "scored on the same resamples."
+        "A setting is a model with its hyperparameters. It is trained with several seeds, and its "
+        f"score is the mean over them on the {SPLIT} split, ± the standard deviation over them. "
+        f"The {evaluation.confidence:.0%} interval covers both the seeds and the test sentences: "
+        "another mean is expected in it if the setting were trained with other seeds and scored on "
+        "other sentences. "
+        "**better than** lists the settings that a setting beats significantly, over seeds and "
+        f"sentences: a t-test at p < {LEVEL}, corrected for the number of pairs (Holm 1979), whose "
+        "error rate was measured by simulation. "
+        "A setting with one seed supports no such claim. "
+        "Models that are fitted without random numbers need no further seed."
     )
 
 
 def _findings(group: Group) -> str:
     """The outcome in a sentence or two."""
-    best = group.results[0]
-    beaten = group.beaten_by(best.name, LEVEL)
-    others = [result.name for result in group.results[1:]]
-    score = f"{group.task.main_name} {best.metric(f'{SPLIT}.{group.task.main}.score'):.2f}"
-
+    best = group.settings[0]
+    others = [setting.name for setting in group.settings[1:]]
+    score = f"{group.task.main_name} {_mean(best, f'{SPLIT}.{group.task.main}.score', '{:.2f}')}"
     if not others:
-        return f"`{best.name}` is the only run on this corpus, with {score}."
+        return f"`{best.name}` is the only setting on this corpus, with {score}."
+    if not best.supports_claims:
+        return (
+            f"`{best.name}` has the best score, {score}, with one seed. That says nothing about "
+            "another seed: the setting is in no test below."
+        )
+
+    beaten = group.beaten_by(best.name, LEVEL)
     if len(beaten) == len(others):
-        return f"`{best.name}` is best with {score}, significantly better than every other run."
+        return f"`{best.name}` is best with {score}, significantly better than every other setting."
     not_beaten = ", ".join(f"`{name}`" for name in others if name not in beaten)
     return (
         f"`{best.name}` has the best score, {score}. It is not significantly better than "
@@ -102,42 +107,119 @@ def _findings(group: Group) -> str:
     )
 
 
-def _ranking(group: Group) -> Table:
+def _baseline(group: Group) -> list[Block]:
+    """A warning if no trained network beats the best baseline."""
+    fitted = [setting for setting in group.settings if setting.is_fitted]
+    networks = [setting for setting in group.settings if not setting.is_fitted]
+    if not fitted or not networks:
+        return []
+    baseline = fitted[0].name
+    beating = [s.name for s in networks if baseline in group.beaten_by(s.name, LEVEL)]
+    if beating:
+        return []
+    return [
+        Paragraph(f"**No neural setting is significantly better than the baseline** `{baseline}`.")
+    ]
+
+
+def _ranking(group: Group, evaluation: Evaluation) -> Table:
     task = group.task
-    further_splits = _further_splits(group)
+    # Splits other than test and valid that have the main score.
+    splits = {
+        name: value
+        for result in group.results
+        for name, value in result.metrics.items()
+        if isinstance(value, dict)
+    }
+    further_splits = sorted(
+        name
+        for name, value in splits.items()
+        if name not in (SPLIT, "valid") and task.main in value
+    )
     columns = _present(group, task.columns)
-    titles = [f"{task.main_title}, {split}" for split in further_splits]
+    interval = f"{evaluation.confidence:.0%} interval"
+    is_of_score = task.difference == task.main_title
+    titles = [interval if is_of_score else f"{interval}, {task.difference}"]
+    titles += [f"{task.main_title}, {split}" for split in further_splits]
     titles += [title for title, _, _ in columns]
+    decimals = 2 if task.higher_is_better else 3
 
     rows = []
-    for rank, result in enumerate(group.results, 1):
+    for rank, setting in enumerate(group.settings, 1):
         cells = [
             str(rank),
-            f"`{result.name}`",
-            result.run.family,
-            f"{result.metric('parameters'):,}",
+            f"`{setting.name}`",
+            setting.first.run.family,
+            f"{setting.first.metric('parameters'):,}",
+            _seeds(setting),
+            _mean(setting, f"{SPLIT}.{task.main}.score", "{:.2f}"),
+            _interval(setting, decimals),
         ]
         cells += [
-            _estimate(result.metric(f"{split}.{task.main}")) for split in (SPLIT, *further_splits)
+            _mean(setting, f"{split}.{task.main}.score", "{:.2f}") for split in further_splits
         ]
-        cells += [_number(result, key, form) for _, key, form in columns]
+        cells += [_mean(setting, key, form) for _, key, form in columns]
         rows.append((*cells, _beaten(group, rank)))
 
-    header = ("", "run", "family", "parameters", task.main_title, *titles, "better than")
-    numbers = (True, False, False, *[True] * (len(titles) + 2), False)
+    header = (
+        "",
+        "setting",
+        "family",
+        "parameters",
+        "seeds",
+        task.main_title,
+        *titles,
+        "better than",
+    )
+    numbers = (True, False, False, *[True] * (len(titles) + 3), False)
 
-    # Highlight the best run and those that it does not beat.
-    best = group.beaten_by(group.results[0].name, LEVEL)
-    tied = next((i for i, result in enumerate(group.results) if result.name in best), len(rows))
+    # Highlight the best setting and those that it does not beat.
+    best = group.beaten_by(group.settings[0].name, LEVEL)
+    tied = next((i for i, setting in enumerate(group.settings) if setting.name in best), len(rows))
     return Table(header, tuple(rows), numbers, first=tied if len(rows) > 1 else 0)
 
 
+def _interval(setting: SettingResults, decimals: int) -> str:
+    """The interval over seeds and sentences; a setting with one seed has none."""
+    low, high = setting.score.low, setting.score.high
+    if low is None or high is None:
+        return NONE
+    return f"{low:.{decimals}f} to {high:.{decimals}f}"
+
+
+def _seeds(setting: SettingResults) -> str:
+    if setting.is_fitted:
+        return "none"
+    return str(len(setting.results)) if len(setting.results) > 1 else "one seed"
+
+
 def _beaten(group: Group, rank: int) -> str:
-    """Names of the runs that the run of this rank beats."""
-    names = group.beaten_by(group.results[rank - 1].name, LEVEL)
-    if len(names) > 1 and len(names) == len(group.results) - rank:
+    """Names of the settings that the setting of this rank beats."""
+    setting = group.settings[rank - 1]
+    if not setting.supports_claims:
+        return "no claim"
+    names = group.beaten_by(setting.name, LEVEL)
+    if len(names) > 1 and len(names) == len(group.settings) - rank:
         return "all below"
-    return ", ".join(f"`{name}`" for name in names) or _NONE
+    return ", ".join(f"`{name}`" for name in names) or NONE
+
+
+def _runs(group: Group) -> list[Block]:
+    """The main score of every run, with the interval over test sentences alone."""
+    if all(len(setting.results) == 1 for setting in group.settings):
+        return []
+    main = f"{SPLIT}.{group.task.main}"
+    rows = [
+        (f"`{result.name}`", str(result.run.seed), _estimate(result.metric(main)))
+        for setting in group.settings
+        for result in setting.results
+    ]
+    header = ("run", "seed", group.task.main_title)
+    return [
+        Heading(3, f"Runs ({group.corpus})"),
+        Table(header, tuple(rows), (False, True, True)),
+        Paragraph("Brackets cover the test sentences, for the one model that the seed gave."),
+    ]
 
 
 def _further_scores(group: Group) -> list[Block]:
@@ -145,28 +227,29 @@ def _further_scores(group: Group) -> list[Block]:
     if not columns:
         return []
     rows = [
-        (f"`{r.name}`", *(_number(r, key, form) for _, key, form in columns)) for r in group.results
+        (f"`{s.name}`", *(_mean(s, key, form) for _, key, form in columns)) for s in group.settings
     ]
-    header = ("run", *(title for title, _, _ in columns))
+    header = ("setting", *(title for title, _, _ in columns))
     table = Table(header, tuple(rows), (False, *[True] * len(columns)))
     return [Heading(3, f"Further scores ({group.corpus})"), table]
 
 
 def _label_scores(group: Group) -> list[Block]:
     """Precision, recall and F1 of every label, where there are labels."""
-    rows = [
-        (
-            f"`{r.name}`",
-            Verbatim(label),
-            f"{scores['rows']:,}",
-            *(f"{scores[key]:.2f}" for key in ("precision", "recall", "f1")),
-        )
-        for r in group.results
-        for label, scores in (r.metric(f"{SPLIT}.labels") or {}).items()
-    ]
+    rows = []
+    for setting in group.settings:
+        labels = setting.first.metric(f"{SPLIT}.labels") or {}
+        for label, scores in labels.items():
+            # A label may hold a dot, so that it cannot be part of a dotted key.
+            of_seeds = [result.metric(f"{SPLIT}.labels")[label] for result in setting.results]
+            cells = [
+                _mean_of([scores[key] for scores in of_seeds], "{:.2f}")
+                for key in ("precision", "recall", "f1")
+            ]
+            rows.append((f"`{setting.name}`", Verbatim(label), f"{scores['rows']:,}", *cells))
     if not rows:
         return []
-    header = ("run", "label", "rows", "precision, %", "recall, %", "F1, %")
+    header = ("setting", "label", "rows", "precision, %", "recall, %", "F1, %")
     table = Table(header, tuple(rows), (False, False, True, True, True, True))
     return [Heading(3, f"Scores by label ({group.corpus})"), table]
 
@@ -181,87 +264,12 @@ def _present(group: Group, columns: Sequence[Column]) -> list[Column]:
     ]
 
 
-def _further_splits(group: Group) -> list[str]:
-    """Splits other than test and valid that have the main score."""
-    splits = {
-        name: value
-        for result in group.results
-        for name, value in result.metrics.items()
-        if isinstance(value, dict)
-    }
-    return sorted(
-        name
-        for name, value in splits.items()
-        if name not in (SPLIT, "valid") and group.task.main in value
-    )
-
-
-def _paired_tests(group: Group) -> list[Block]:
-    if not group.pairs:
-        return []
-    # Losses, which are better when lower, are in nats or bits: show more decimals.
-    form = "{:+.2f}" if group.task.higher_is_better else "{:+.4f}"
-    rows = [
-        (
-            f"`{pair.first}` – `{pair.second}`",
-            form.format(pair.difference),
-            f"{form.format(pair.low)} to {form.format(pair.high)}",
-            _p(pair.p),
-            _p(pair.corrected),
-            "yes" if pair.corrected < LEVEL else "no",
-        )
-        for pair in group.pairs
-    ]
-
-    header = (
-        "pair",
-        f"difference in {group.task.difference}",
-        "interval",
-        "p",
-        "p, corrected",
-        "significant",
-    )
-    numbers = (False, True, True, True, True, False)
-    return [Heading(3, f"Paired tests ({group.corpus})"), Table(header, tuple(rows), numbers)]
-
-
-def _settings(group: Group) -> list[Block]:
-    """A table of the settings in which the runs differ, and a line of those that all share."""
-    # The model, the training and the search of each run, under dotted keys.
-    flat = {
-        result.name: _flat({name: getattr(result.run, name) for name in _BLOCKS})
-        for result in group.results
-    }
-    first, *others = flat.values()
-    shared = {
-        key: value
-        for key, value in first.items()
-        if all(key in settings and settings[key] == value for settings in others)
-    }
-
-    rows = []
-    for result in group.results:
-        differing = {key: value for key, value in flat[result.name].items() if key not in shared}
-        rows.append(
-            (
-                f"`{result.name}`",
-                result.run.family,
-                str(result.run.seed),
-                Verbatim(_listed(differing) or _NONE),
-            )
-        )
-    header = ("run", "family", "seed", "settings that differ")
-    table = Table(header, tuple(rows), (False, False, True, False))
-    if not others or not shared:
-        return [table]
-    return [table, Paragraph(f"Settings that all runs share: `{_listed(shared)}`.")]
-
-
 def _samples(group: Group, predictions: Path) -> list[Block]:
-    """Output of each run for each sample sentence, with the book's BLEU if it has a reference."""
+    """Output of each setting's first run for each sample sentence, with the book's BLEU if it has a
+    reference."""
     outputs = {
-        r.name: tables.read(predictions / r.name / "samples.parquet", tables.SAMPLES)
-        for r in group.results
+        s.first.name: tables.read(predictions / s.first.name / "samples.parquet", tables.SAMPLES)
+        for s in group.settings
     }
     count = max(len(table) for table in outputs.values())
 
@@ -273,35 +281,32 @@ def _samples(group: Group, predictions: Path) -> list[Block]:
                 # The prompt is written once, in the row of the best run.
                 prompt = ("", "")
                 if position == 0:
-                    prompt = (Verbatim(sample["prompt"]), Verbatim(reference or _NONE))
-                score = _NONE
-                if group.task.book_bleu and reference is not None:
-                    score = f"{_book_bleu(group, sample['text'], reference):.3f}"
+                    prompt = (Verbatim(sample["prompt"]), Verbatim(reference or NONE))
+                score = NONE
+                if group.task.d2l_bleu and reference is not None:
+                    # Both texts are normalized by the corpus's block `text`.
+                    [pair] = mt_metrics.normalized_pairs(
+                        pa.array([sample["text"]]), pa.array([reference]), group.text
+                    )
+                    score = f"{d2l_bleu(*pair):.3f}"
                 rows.append((*prompt, f"`{name}`", Verbatim(sample["text"]), score))
     if not rows:
         return []
 
     heading = Heading(3, f"Sample sentences ({group.corpus})")
     header = ("prompt", "reference", "run", "output", "book's BLEU")
-    if any(row[-1] != _NONE for row in rows):
+    if any(row[-1] != NONE for row in rows):
         table = Table(header, tuple(rows), (False, False, False, False, True))
         return [heading, table, Paragraph(_BOOK_BLEU)]
 
     # Leave out empty columns.
-    has_references = any(row[1] not in ("", _NONE) for row in rows)
-    filled = (0, 1, 2, 3) if has_references else (0, 2, 3)
+    filled = (0, 1, 2, 3) if any(row[1] not in ("", NONE) for row in rows) else (0, 2, 3)
     table = Table(
         tuple(header[i] for i in filled),
         tuple(tuple(row[i] for i in filled) for row in rows),
         (False,) * len(filled),
     )
     return [heading, table]
-
-
-def _book_bleu(group: Group, output: str, reference: str) -> float:
-    """The book's BLEU of an output, both texts normalized by the corpus's block `text`."""
-    [pair] = mt_metrics.normalized_pairs(pa.array([output]), pa.array([reference]), group.text)
-    return book_bleu(*pair)
 
 
 def _figures(group: Group, figures: Sequence[Figure]) -> list[Block]:
@@ -333,8 +338,17 @@ def _signatures(group: Group) -> list[Block]:
 def _estimate(estimate: Any) -> str:
     """A score with its interval."""
     if not isinstance(estimate, dict):
-        return _NONE
+        return NONE
     return f"{estimate['score']:.2f} [{estimate['low']:.2f}, {estimate['high']:.2f}]"
+
+
+def _mean(setting: SettingResults, key: str, form: str) -> str:
+    """The mean of a metric over the setting's seeds, ± its standard deviation; for one seed, the
+    interval over test sentences if there is one."""
+    values = setting.values(key)
+    if len(values) == 1:
+        return _number(setting.first, key, form)
+    return _mean_of(values, form) if values else NONE
 
 
 def _number(result: Result, key: str, form: str) -> str:
@@ -345,36 +359,16 @@ def _number(result: Result, key: str, form: str) -> str:
     value = result.metric(key)
     low, high = (result.metric(f"{name}{separator}{bound}") for bound in ("low", "high"))
     if value is None:
-        return _NONE
+        return NONE
     text = form.format(value)
     if low is None or high is None:
         return text
     return f"{text} [{form.format(low)}, {form.format(high)}]"
 
 
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _flat(block: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings under dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in block.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def _listed(flat: Mapping[str, Any]) -> str:
-    """Settings by block, in a line: `model: layers 2, hidden 64; optim: name adam`."""
-    grouped: dict[str, list[str]] = {}
-    for key, value in flat.items():
-        block, _, name = key.partition(".")
-        grouped.setdefault(block, []).append(f"{name} {_yaml(value)}")
-    return "; ".join(f"{block}: {', '.join(items)}" for block, items in grouped.items())
-
-
-def _yaml(value: Any) -> str:
-    return json.dumps(value) if value is None or isinstance(value, bool | list) else str(value)
+def _mean_of(values: Sequence[float], form: str) -> str:
+    text = form.format(mean(values))
+    if len(set(values)) == 1:
+        return text
+    # The deviation has the decimals of the mean, and neither its sign nor its unit.
+    return f"{text} ± {form.replace('+', '').format(stdev(values))}"

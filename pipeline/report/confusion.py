@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.report.results import SPLIT, Group
+from pipeline.report.results import SPLIT, Group, SettingResults
 from pipeline.report.style import INK, QUIET, save_figure
 
 _COLUMNS = 4  # panels side by side
@@ -15,12 +15,12 @@ _MAX_WRITTEN = 12  # labels up to which every cell shows its share
 
 
 def matrices(group: Group, plots: Path, out: Path) -> bool:
-    """Draw a panel per run, in order of rank, with the labels sorted by name; return False if no
-    run has labels."""
-    confusion = {result.name: result.metric(f"{SPLIT}.confusion") for result in group.results}
+    """Draw a panel per setting, in order of rank, with the labels sorted by name and the counts of
+    all seeds added; return False if no setting has labels."""
+    confusion = {setting.name: _added(setting) for setting in group.settings}
     if not any(confusion.values()):
         return False
-    labels = sorted({label for counts in confusion.values() for label in counts or ()})
+    labels = sorted({label for counts in confusion.values() for label in counts})
 
     # Layout in inches: a grid of square panels, with the labels' names on the left and below.
     columns = min(_COLUMNS, len(confusion))
@@ -37,12 +37,32 @@ def matrices(group: Group, plots: Path, out: Path) -> bool:
             axes = figure.add_axes(
                 (x / width, 1 - (y + side) / height, side / width, side / height)
             )
-            _panel(axes, _shares(counts or {}, labels))
+            _panel(axes, _shares(counts, labels))
             axes.set_title(name, fontsize=min(10.5, 115 * (side + 0.25) / len(name)))
             first_column = number % columns == 0
             last_row = number + columns >= len(confusion)
-            _name_ticks(axes, labels, left=first_column, below=last_row)
+            shown = [label.replace("$", r"\$") for label in labels]
+            axes.set_xticks(
+                range(len(labels)),
+                shown if last_row else [],
+                rotation=30,
+                ha="right",
+                rotation_mode="anchor",
+            )
+            axes.set_yticks(range(len(labels)), shown if first_column else [])
+            axes.tick_params(length=0, labelcolor=QUIET, labelsize=9)
     return True
+
+
+def _added(setting: SettingResults) -> dict[str, dict[str, int]]:
+    """Confusion counts summed over the setting's seeds."""
+    added: dict[str, dict[str, int]] = {}
+    for result in setting.results:
+        for true, counts in (result.metric(f"{SPLIT}.confusion") or {}).items():
+            row = added.setdefault(true, {})
+            for label, count in counts.items():
+                row[label] = row.get(label, 0) + count
+    return added
 
 
 def _shares(counts: dict[str, dict[str, int]], labels: list[str]) -> NDArray[np.float64]:
@@ -69,12 +89,3 @@ def _panel(axes: Any, shares: NDArray[np.float64]) -> None:
             color="white" if share > 0.6 else INK,
             fontsize=9,
         )
-
-
-def _name_ticks(axes: Any, labels: list[str], *, left: bool, below: bool) -> None:
-    shown = [label.replace("$", r"\$") for label in labels]
-    axes.set_xticks(
-        range(len(labels)), shown if below else [], rotation=30, ha="right", rotation_mode="anchor"
-    )
-    axes.set_yticks(range(len(labels)), shown if left else [])
-    axes.tick_params(length=0, labelcolor=QUIET, labelsize=9)

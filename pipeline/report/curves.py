@@ -2,12 +2,14 @@
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from pipeline.core.errors import describe_error, refuse
-from pipeline.report.results import SPLIT, Group
+from pipeline.report.results import SPLIT, Group, SettingResults
 from pipeline.report.style import QUIET, hues, name_lines, save_figure, upper_first
 
 HISTORY = "history.csv"  # the only file that has rows for every run
@@ -51,16 +53,23 @@ def _is_numeric(row: dict[str, str]) -> bool:
 
 
 def learning_curves(group: Group, plots: Path, out: Path) -> bool:
-    """Draw training loss and validation perplexity by step, a line per run; return False if no run
-    has any.
+    """Draw training loss and validation perplexity by step, a line per setting with a band from the
+    lowest to the highest seed; return False if no setting has any.
 
     Perplexity is the exponential of a loss per token. For other losses the validation loss itself
     is drawn."""
-    names = [result.name for result in group.results]
     metric = _validation_metric(group)
-    valid = {name: _series(read(plots / name / HISTORY), f"valid_{metric}") for name in names}
-    train = {name: _series(read(plots / name / "training.csv"), "train_loss") for name in names}
-    if not any(valid.values()):
+    bands = {
+        setting.name: _band(_of_seeds(setting, plots, HISTORY, f"valid_{metric}"))
+        for setting in group.settings
+    }
+    losses = {
+        setting.name: _band(_of_seeds(setting, plots, "training.csv", "train_loss"))
+        for setting in group.settings
+    }
+    # Models that are fitted without steps have no curve.
+    names = [s.name for s in group.settings if bands[s.name].mean and not s.is_fitted]
+    if not names:
         return False
 
     hue = hues(names)
@@ -70,31 +79,32 @@ def learning_curves(group: Group, plots: Path, out: Path) -> bool:
             left=0.06, right=1 - _margin(names, 9.6), bottom=0.14, top=0.88, wspace=0.16
         )
 
-        _lines(left, train, hue)
+        _lines(left, {name: losses[name] for name in names}, hue)
         left.set_title(f"Training loss, nats per {group.task.unit}")
-        _lines(right, valid, hue)
+        _lines(right, {name: bands[name] for name in names}, hue)
         right.set_title(f"Validation {metric}")
         if metric == "perplexity":
             right.set_yscale("log")
-            _plain_log_ticks(right, [y for series in valid.values() for _, y in series])
+            _plain_log_ticks(right, [y for band in bands.values() for y in (*band.low, *band.high)])
 
         for axes in (left, right):
             axes.set_xlabel("steps")
             axes.set_xlim(left=0)
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
 
-        # Mark the validation of the weights that were kept.
-        for name, (step, value) in _best_points(group, plots, valid).items():
+        # Mark the validation of the weights that were kept, one mark per seed.
+        for name, points in _best_points(group, plots).items():
             right.plot(
-                [step],
-                [value],
+                [step for step, _ in points],
+                [value for _, value in points],
                 "o",
                 color=hue[name],
                 markersize=5,
                 markeredgecolor="white",
+                linestyle="none",
                 clip_on=False,
             )
-        name_lines(right, {name: series[-1] for name, series in valid.items() if series}, hue)
+        name_lines(right, {name: bands[name].mean[-1] for name in names}, hue)
     return True
 
 
@@ -103,14 +113,17 @@ def _validation_metric(group: Group) -> str:
 
 
 def by_length(group: Group, plots: Path, out: Path) -> bool:
-    """Draw the main score by length with intervals, a line per run; return False if no run has more
-    than one bucket.
+    """Draw the main score by length, a line per setting with a band from the lowest to the highest
+    seed; return False if no setting has more than one bucket.
 
     The background of lengths beyond those of the test split is shaded."""
     task = group.task
-    names = [result.name for result in group.results]
-    rows_by_run = {name: read(plots / name / "by_length.csv") for name in names}
-    if not any(len(rows) > 1 for rows in rows_by_run.values()):
+    rows_by_setting = {
+        setting.name: [read(plots / result.name / "by_length.csv") for result in setting.results]
+        for setting in group.settings
+    }
+    names = list(rows_by_setting)
+    if not any(len(of_seeds[0]) > 1 for of_seeds in rows_by_setting.values()):
         return False
 
     hue = hues(names)
@@ -119,34 +132,55 @@ def by_length(group: Group, plots: Path, out: Path) -> bool:
         figure.subplots_adjust(left=0.075, right=1 - _margin(names, 7.4), bottom=0.13, top=0.88)
 
         ends = {}
-        for name, rows in rows_by_run.items():
-            for split in dict.fromkeys(row["split"] for row in rows):
-                split_rows = [row for row in rows if row["split"] == split]
-                _with_intervals(axes, split_rows, task.main, hue[name], split)
-            if rows:
-                longest = max(rows, key=lambda row: float(row["length"]))
-                ends[name] = _point(longest, task.main)
+        for name, of_seeds in rows_by_setting.items():
+            for split in dict.fromkeys(row["split"] for row in of_seeds[0]):
+                series = [
+                    [_point(row, task.main) for row in rows if row["split"] == split]
+                    for rows in of_seeds
+                ]
+                _with_band(axes, _band(series), of_seeds, split, hue[name])
+            if of_seeds[0]:
+                longest = max(of_seeds[0], key=lambda row: float(row["length"]))
+                at = float(longest["length"])
+                ends[name] = (
+                    at,
+                    mean(
+                        _point(row, task.main)[1]
+                        for rows in of_seeds
+                        for row in rows
+                        if (row["split"], float(row["length"])) == (longest["split"], at)
+                    ),
+                )
 
         axes.set_title(upper_first(f"{task.main_name} by length"))
         axes.set_xlabel(task.length)
         if task.scale:
             axes.set_ylim(task.scale[0], task.scale[1] * 1.02)
         axes.set_xlim(left=0)
-        _mark_splits(axes, [row for rows in rows_by_run.values() for row in rows])
+        _mark_splits(axes, [row for of_seeds in rows_by_setting.values() for row in of_seeds[0]])
         name_lines(axes, ends, hue)
     return True
 
 
-def _with_intervals(axes: Any, rows: Rows, key: str, color: str, split: str) -> None:
-    points = [_point(row, key) for row in rows]
-    x = [point[0] for point in points]
-    y = [point[1] for point in points]
-    low = [float(row["low"]) for row in rows]
-    high = [float(row["high"]) for row in rows]
-    axes.vlines(x, low, high, color=color, alpha=0.28, linewidth=1.4)
+def _with_band(axes: Any, band: "Band", of_seeds: Sequence[Rows], split: str, color: str) -> None:
+    """Draw the mean with a band over several seeds; with one seed, the interval over sentences."""
+    x = [step for step, _ in band.mean]
+    if len(of_seeds) > 1:
+        axes.fill_between(x, band.low, band.high, color=color, alpha=0.16, linewidth=0)
+    else:
+        rows = [row for row in of_seeds[0] if row["split"] == split]
+        low = [float(row["low"]) for row in rows]
+        high = [float(row["high"]) for row in rows]
+        axes.vlines(x, low, high, color=color, alpha=0.28, linewidth=1.4)
     face = color if split == SPLIT else "white"  # hollow markers for further splits
     axes.plot(
-        x, y, color=color, marker="o", markersize=4.2, markerfacecolor=face, markeredgewidth=1.3
+        x,
+        [value for _, value in band.mean],
+        color=color,
+        marker="o",
+        markersize=4.2,
+        markerfacecolor=face,
+        markeredgewidth=1.3,
     )
 
 
@@ -172,25 +206,58 @@ def _mark_splits(axes: Any, rows: Rows) -> None:
             )
 
 
-def _best_points(
-    group: Group, plots: Path, valid: Mapping[str, Points]
-) -> dict[str, tuple[float, float]]:
-    """Validation of each run's weights: the best one, or that of the averaged weights of the last
-    epochs."""
-    best = {}
-    key = f"valid_averaged_{_validation_metric(group)}"
-    for result in group.results:
-        averaged = _series(read(plots / result.name / HISTORY), key)
-        for point in averaged or valid[result.name]:
-            if point[0] == result.metric("best_step"):
-                best[result.name] = point
+def _best_points(group: Group, plots: Path) -> dict[str, Points]:
+    """Validation of the weights of each seed, by setting: the best one, or that of the averaged
+    weights of the last epochs."""
+    metric = _validation_metric(group)
+    best: dict[str, Points] = {}
+    for setting in group.settings:
+        if setting.is_fitted:
+            continue
+        averaged = _of_seeds(setting, plots, HISTORY, f"valid_averaged_{metric}")
+        valid = _of_seeds(setting, plots, HISTORY, f"valid_{metric}")
+        for result, last, series in zip(setting.results, averaged, valid, strict=True):
+            for point in last or series:
+                if point[0] == result.metric("best_step"):
+                    best.setdefault(setting.name, []).append(point)
     return best
 
 
-def _lines(axes: Any, series: Mapping[str, Points], hue: Mapping[str, str]) -> None:
-    for name, points in reversed(list(series.items())):
-        marker = {"marker": "o", "markersize": 3} if len(points) == 1 else {}
-        axes.plot([x for x, _ in points], [y for _, y in points], color=hue[name], **marker)
+@dataclass(frozen=True, slots=True)
+class Band:
+    """Curves of several seeds: their mean, and the lowest and highest value at each of its
+    points."""
+
+    mean: Points
+    low: list[float]
+    high: list[float]
+
+
+def _band(series: Sequence[Points]) -> Band:
+    """The band over the steps that all seeds have."""
+    values: dict[float, list[float]] = {}
+    for points in series:
+        for step, value in points:
+            values.setdefault(step, []).append(value)
+    shared = {step: at for step, at in values.items() if len(at) == len(series)}
+    return Band(
+        [(step, mean(at)) for step, at in shared.items()],
+        [min(at) for at in shared.values()],
+        [max(at) for at in shared.values()],
+    )
+
+
+def _of_seeds(setting: SettingResults, plots: Path, file: str, key: str) -> list[Points]:
+    """The curve `key` of every run of the setting."""
+    return [_series(read(plots / result.name / file), key) for result in setting.results]
+
+
+def _lines(axes: Any, bands: Mapping[str, Band], hue: Mapping[str, str]) -> None:
+    for name, band in reversed(list(bands.items())):
+        x = [step for step, _ in band.mean]
+        marker = {"marker": "o", "markersize": 3} if len(x) == 1 else {}
+        axes.fill_between(x, band.low, band.high, color=hue[name], alpha=0.16, linewidth=0)
+        axes.plot(x, [value for _, value in band.mean], color=hue[name], **marker)
 
 
 def _plain_log_ticks(axes: Any, values: list[float]) -> None:

@@ -2,10 +2,13 @@
 
 import base64
 import html
+import itertools
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+
+NONE = "–"  # in a cell without a value
 
 
 class Verbatim(str):
@@ -85,7 +88,8 @@ def _marked(text: str) -> str:
 
 def page(blocks: list[Block], title: str) -> str:
     """Render the blocks as one self-contained HTML page, with figures and style inside."""
-    parts = [_html(block) for block in blocks]
+    anchors = _anchors(blocks)
+    parts = [_html(block, anchors.get(i, "")) for i, block in enumerate(blocks)]
 
     # The menu links to the sections and stands before the first one.
     sections = [
@@ -93,7 +97,7 @@ def page(blocks: list[Block], title: str) -> str:
         for i, block in enumerate(blocks)
         if isinstance(block, Heading) and block.level == 2
     ]
-    menu = " ".join(f'<a href="#{_anchor(b.text)}">{_inline(b.text)}</a>' for _, b in sections)
+    menu = " ".join(f'<a href="#{anchors[i]}">{_inline(b.text)}</a>' for i, b in sections)
     first = sections[0][0] if sections else len(parts)
     body = "\n".join([*parts[:first], f"<nav>{menu}</nav>", *parts[first:]])
 
@@ -106,9 +110,9 @@ def page(blocks: list[Block], title: str) -> str:
     )
 
 
-def _html(block: Block) -> str:
+def _html(block: Block, anchor: str) -> str:
     if isinstance(block, Heading):
-        return f'<h{block.level} id="{_anchor(block.text)}">{_inline(block.text)}</h{block.level}>'
+        return f'<h{block.level} id="{anchor}">{_inline(block.text)}</h{block.level}>'
     if isinstance(block, Paragraph):
         return f"<p>{_inline(block.text)}</p>"
     if isinstance(block, Figure):
@@ -157,8 +161,17 @@ def _inline(text: str) -> str:
     return re.sub(r"\*\*([^*]*)\*\*", r"<strong>\1</strong>", with_code)
 
 
-def _anchor(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+def _anchors(blocks: list[Block]) -> dict[int, str]:
+    """Return a different id for each heading, by its index: that of its text, with a number if an
+    earlier heading has it."""
+    anchors: dict[int, str] = {}
+    for i, block in enumerate(blocks):
+        if isinstance(block, Heading):
+            text = re.sub(r"[^a-z0-9]+", "-", block.text.lower()).strip("-") or "section"
+            numbered = (f"{text}-{number}" for number in itertools.count(2))
+            names = itertools.chain([text], numbered)
+            anchors[i] = next(name for name in names if name not in anchors.values())
+    return anchors
 
 
 _STYLE = """

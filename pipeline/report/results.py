@@ -1,18 +1,24 @@
-"""Data of the report: the runs of `params.yaml` with their scores, grouped by task and corpus,
-ranked and compared in pairs."""
+"""Data of the report: the settings of `params.yaml` with the scores of their runs, grouped by task
+and corpus, ranked and compared in pairs."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
 from pipeline.core import config, params, tables
 from pipeline.core.errors import refuse
-from pipeline.scoring import metrics_file
-from pipeline.scoring.significance import Bootstrap, Pair, pairs
-from pipeline.scoring.tasks import Scoring, load_scoring, text_config
+from pipeline.scoring import metrics_file, seeds
+from pipeline.scoring.seeds import SettingPair, SettingScore
+from pipeline.scoring.significance import Bootstrap, Pair, holm, pairs
+from pipeline.scoring.tasks import Scoring, load_scoring, promotion, text_config
 from pipeline.text.tokens import Text
 
 SPLIT = "test"  # the split that ranks the runs
+LEVEL = 0.05  # of significance
 # Metrics that are not numbers, and the keys of a score with its interval.
 _NO_NUMBERS = {"run", "family", "task", "corpus", "ranked_by", "notes", "signature"}
 _ESTIMATE = {"score", "low", "high"}
@@ -35,29 +41,65 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
+class SettingResults:
+    """A setting on one corpus: its runs in the order of params.yaml, and the mean of their scores
+    with an interval that covers seeds and test sentences."""
+
+    name: str
+    results: tuple[Result, ...]
+    supports_claims: bool  # the variation over seeds is known, so that it can be compared
+    score: SettingScore
+
+    @property
+    def first(self) -> Result:
+        """The run whose outputs are shown."""
+        return self.results[0]
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the family is fitted without gradients: a further seed would change nothing."""
+        return self.first.run.optim is None
+
+    def values(self, dotted: str) -> list[float]:
+        """The metric of every run; none if a run lacks it."""
+        values = [result.metric(dotted) for result in self.results]
+        return [] if None in values else values
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
-    """The runs of one task on one corpus, the best first, and the test of every pair; `text` is the
-    corpus's block `text`."""
+    """The settings of one task on one corpus, the best first; `text` is the corpus's block `text`.
+
+    `pairs` has the test of every pair of settings that support claims. `model_pairs` compares the
+    first runs of all settings, as models; it is empty if all settings support claims.
+    `untested` says which pairs cannot be compared, and why."""
 
     task: Scoring
     corpus: str
     text: Text
-    results: tuple[Result, ...]
-    pairs: tuple[Pair, ...]
+    settings: tuple[SettingResults, ...]
+    pairs: tuple[SettingPair, ...]
+    model_pairs: tuple[Pair, ...]
+    untested: str
+
+    @property
+    def results(self) -> list[Result]:
+        """The runs of all settings."""
+        return [result for setting in self.settings for result in setting.results]
 
     @property
     def key(self) -> str:
-        return f"{self.results[0].run.task}_{self.corpus}"
+        return f"{self.settings[0].first.run.task}_{self.corpus}"
 
     @property
     def notes(self) -> list[str]:
-        """Warnings of the evaluate stage about the scores, without duplicates."""
-        notes = (note for result in self.results for note in result.metrics.get("notes", []))
-        return list(dict.fromkeys(notes))
+        """Warnings of the evaluate stage about the scores, without duplicates, and `untested`."""
+        notes = [note for result in self.results for note in result.metrics.get("notes", [])]
+        return list(dict.fromkeys([*notes, *filter(None, [self.untested])]))
 
     def beaten_by(self, name: str, level: float) -> list[str]:
-        """The runs that `name` is significantly better than, in order of rank; `level` applies to
-        the corrected p."""
+        """The settings that `name` is significantly better than, in order of rank; `level` applies
+        to the corrected p."""
         sign = 1 if self.task.higher_is_better else -1
         beaten = set()
         for pair in self.pairs:
@@ -67,7 +109,7 @@ class Group:
                 beaten.add(pair.second)
             elif pair.second == name and sign * pair.difference < 0:
                 beaten.add(pair.first)
-        return [result.name for result in self.results if result.name in beaten]
+        return [setting.name for setting in self.settings if setting.name in beaten]
 
 
 def groups(file: Path, metrics: Path, scores: Path) -> list[Group]:
@@ -99,17 +141,88 @@ def _group(file: Path, results: list[Result], scores: Path, evaluation: params.E
 
     # The references select the score, so the table of any run will do.
     task, _ = task.select_scoring(references)
-    units = {run: task.units(rows) for run, rows in table.items()}
-    sign = -1 if task.higher_is_better else 1
-    sort_key = {
-        run: sign * float(task.score(matrix.sum(0, keepdims=True))[0])
-        for run, matrix in units.items()
+    by_setting: dict[str, list[Result]] = {}
+    for result in results:
+        by_setting.setdefault(result.run.setting, []).append(result)
+    units = {
+        name: np.stack([task.units(table[result.name]) for result in of_setting])
+        for name, of_setting in by_setting.items()
     }
-    ranked = sorted(results, key=lambda result: (sort_key[result.name], result.name))
+    compared = [
+        seeds.Setting(name, units[name], of_setting[0].run.optim is None)
+        for name, of_setting in by_setting.items()
+    ]
 
-    bootstrap = Bootstrap.of(evaluation, corpus, SPLIT)
-    tests = pairs({r.name: units[r.name] for r in ranked}, task.score, bootstrap)
-    return Group(task, corpus, text_config(file, corpus), tuple(ranked), tuple(tests))
+    # Rank the settings by the mean of their scores.
+    ranked = [
+        SettingResults(
+            setting.name,
+            tuple(by_setting[setting.name]),
+            setting.is_testable,
+            seeds.estimate(setting, task.score, evaluation.confidence),
+        )
+        for setting in compared
+    ]
+    sign = -1 if task.higher_is_better else 1
+    ranked.sort(key=lambda setting: (sign * setting.score.mean, setting.name))
+    compared.sort(key=lambda setting: [s.name for s in ranked].index(setting.name))
+
+    # Settings that are scored on other selections of the rows cannot be compared.
+    first_tables = {setting.name: table[setting.first.name] for setting in ranked}
+    comparable, untested = _comparable(first.run.task, first_tables)
+    tests = [
+        test
+        for names in comparable
+        for test in seeds.compare_all(
+            [setting for setting in compared if setting.name in names],
+            task.score,
+            evaluation.confidence,
+            LEVEL,
+        )
+    ]
+    corrected = holm([test.p for test in tests])
+    tests = [replace(test, corrected=p) for test, p in zip(tests, corrected, strict=True)]
+
+    model_pairs: list[Pair] = []
+    if not all(setting.supports_claims for setting in ranked):
+        bootstrap = Bootstrap.of(evaluation, corpus, SPLIT)
+        first_units = {setting.name: units[setting.name][0] for setting in ranked}
+        first_runs = {setting.name: setting.first.name for setting in ranked}
+        for names in comparable:
+            group_units = {first_runs[name]: first_units[name] for name in names}
+            model_pairs += pairs(group_units, task.score, bootstrap)
+    return Group(
+        task,
+        corpus,
+        text_config(file, corpus),
+        tuple(ranked),
+        tuple(tests),
+        tuple(model_pairs),
+        untested,
+    )
+
+
+def _comparable(task: str, scores: Mapping[str, pa.Table]) -> tuple[list[list[str]], str]:
+    """Group settings that are scored on the same selection of the task, in their order; the note
+    says why there are several groups, and is "" for one."""
+    selection = promotion(task).selection
+    if selection is None:
+        return [list(scores)], ""
+
+    column, reason = selection
+    groups: list[list[str]] = []
+    for name, table in scores.items():
+        same = (group for group in groups if scores[group[0]][column].equals(table[column]))
+        group = next(same, None)
+        if group is None:
+            groups.append([name])
+        else:
+            group.append(name)
+    if len(groups) == 1:
+        return groups, ""
+
+    parts = " and ".join(", ".join(f"`{name}`" for name in group) for group in groups)
+    return groups, f"no test compares {parts} with each other: {reason}"
 
 
 def _metrics(path: Path, run: params.Run) -> dict[str, Any]:

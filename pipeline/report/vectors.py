@@ -4,7 +4,6 @@ class."""
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -45,16 +44,20 @@ def picture(table: pa.Table, classes: Mapping[str, str], out: Path) -> None:
 
         position_V2 = axes.transData.transform(point_V2) * 72 / figure.dpi  # points
         for i in _labelled(position_V2, tokens):
-            label = tokens[i].replace("$", r"\$")
             axes.annotate(
-                label,
+                tokens[i].replace("$", r"\$"),
                 point_V2[i],
                 (3, 2),
                 textcoords="offset points",
                 fontsize=7,
                 color=hue.get(kinds[i], INK),
             )
-        _remove_scale(axes)
+        # Remove ticks and frame: distances between the projected points have no unit.
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.grid(visible=False)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
 
         # Legend.
         for number, kind in enumerate(common):
@@ -109,12 +112,3 @@ def _select_words(table: pa.Table, classes: Mapping[str, str]) -> pa.Table:
     else:
         selected = counts <= max(_FREQUENT * counts.sum(), counts.min(initial=0))
     return table.filter(pa.array(selected)).slice(0, _WORDS)
-
-
-def _remove_scale(axes: Any) -> None:
-    """Remove ticks and frame: distances between the projected points have no unit."""
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.grid(visible=False)
-    for spine in axes.spines.values():
-        spine.set_visible(False)

@@ -13,7 +13,7 @@ def words(text: str) -> list[str]:
     return re.sub(r"(?<=[^ ])([,.!?])", r" \1", plain).split()
 
 
-def book_bleu(predicted: str, label: str, k: int = 2) -> float:
+def d2l_bleu(predicted: str, label: str, k: int = 2) -> float:
     """exp(min(0, 1 - len_label / len_pred)) * prod over n = 1..k of p_n ** (1 / 2 ** n); 1 is best,
     0 for no output."""
     predicted_words = words(predicted)

@@ -2,7 +2,8 @@
 
 Nats include the end of every sentence and the letters of unknown words
 (`pipeline.scoring.unknown`). So bits per character, the cost of the full text over its number of
-characters, compare models of different tokenizations and vocabularies."""
+characters, compare models of different tokenizations and vocabularies. The end of a sentence is a
+character, as the line end of a text is."""
 
 import math
 from pathlib import Path
@@ -67,6 +68,11 @@ def check_row_numbers(row: pa.ChunkedArray, rows: int, path: Path) -> None:
         )
 
 
+def with_ends(characters: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The number of characters of each row with its end: int32."""
+    return pc.add(characters, pa.scalar(1, pa.int32()))
+
+
 def log_perplexity(sums_RK: Array) -> Array:
     """Nats per token, from [nats, tokens, ...]."""
     mean: Array = sums_RK[:, 0] / np.maximum(sums_RK[:, 1], 1)
@@ -80,7 +86,8 @@ def perplexity(sums_RK: Array) -> Array:
 
 
 def bits_per_character(sums_RK: Array) -> Array:
-    """Bits per character of the text, from [nats, ..., characters]."""
+    """Bits per character of the text, from [nats, ..., characters], ends of rows counted in
+    both."""
     bits: Array = sums_RK[:, 0] / math.log(2) / np.maximum(sums_RK[:, -1], 1)
     return bits
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.scoring.significance import Array, Bootstrap
 from pipeline.scoring.ter import edits
@@ -106,6 +107,13 @@ def _ter_sums(metric: Any, hypothesis: str, reference: str) -> list[int]:
     hypothesis_words = metric.tokenizer(hypothesis.rstrip()).split()
     reference_words = metric.tokenizer(reference.rstrip()).split()
     return [edits(hypothesis_words, reference_words), len(reference_words)]
+
+
+def sums_matrix(column: pa.ChunkedArray) -> Array:
+    """The sums of a column of lists of equal length as an array of float64, NK."""
+    joined = column.combine_chunks()
+    matrix: Array = pc.list_flatten(joined).to_numpy().reshape(len(joined), -1).astype(np.float64)
+    return matrix
 
 
 def bleu(sums_RK: Array) -> Array:

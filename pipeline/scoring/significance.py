@@ -129,8 +129,7 @@ def pairs(runs: Mapping[str, Array], score: Score, bootstrap: Bootstrap) -> list
 
     # The smallest p is 1 / (resamples + 1). Without more resamples for more pairs, it would not be
     # significant after the correction.
-    samples = max(bootstrap.samples, _RESAMPLES_PER_PAIR * len(names))
-    bootstrap = replace(bootstrap, samples=samples)
+    bootstrap = replace(bootstrap, samples=max(bootstrap.samples, _RESAMPLES_PER_PAIR * len(names)))
 
     # Resample all runs at once, so that they share the resamples.
     all_sums = bootstrap.sums(np.concatenate(list(runs.values()), axis=1))

@@ -80,10 +80,9 @@ def script(batches: Iterable[pa.StringArray]) -> Script:
 
 def references(tokens: Path) -> Script:
     """Script of the references in a folder of the tokenize stage, over train, valid and test."""
-    files = [tokens / f"{split}.parquet" for split in SPLITS]
     readers = (
         tables.batches(file, tables.TOKENS_PAIR, columns=["target"])
-        for file in files
+        for file in [tokens / f"{split}.parquet" for split in SPLITS]
         if file.exists()
     )
     batches = (batch for reader in readers for batch in reader)
@@ -129,12 +128,11 @@ def installed(tokenizer: str) -> bool:
 def require(tokenizer: str, where: str) -> None:
     """UserError if the tokenizer's library is not installed."""
     if not installed(tokenizer):
-        todo = "Install mecab-python3 and ipadic, or use char."
         raise refuse(
             where,
             f"{tokenizer}, whose library is not installed",
             "a tokenizer that works here",
-            todo,
+            "Install mecab-python3 and ipadic, or use char.",
         )
 
 

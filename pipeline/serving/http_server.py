@@ -95,8 +95,7 @@ class App:
             )
         _expect_method(method, ("POST",))
 
-        read = reader(headers)
-        request = read(await _body(headers, receive))
+        request = reader(headers)(await _body(headers, receive))
         if len(request.texts) > MOST_TEXTS:
             message = (
                 f"inputs: got {len(request.texts)} texts; expected at most {MOST_TEXTS}. "
@@ -241,8 +240,7 @@ def hosts(port: int, allowed: Iterable[str]) -> list[str]:
     as a proxy's."""
     names = ["127.0.0.1", "localhost", "[::1]"]
     # Clients leave out the default port.
-    without_port = names if port == 80 else []
-    return [*(f"{name}:{port}" for name in names), *without_port, *allowed]
+    return [*(f"{name}:{port}" for name in names), *(names if port == 80 else []), *allowed]
 
 
 def main() -> None:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 
 from pipeline.core import loopback
 from pipeline.core.errors import refuse
@@ -34,7 +33,7 @@ def run_until_interrupted(
     try:
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
-                signal.signal(number, _interrupt)
+                signal.signal(number, signal.default_int_handler)  # KeyboardInterrupt
         wait_until_up(server, address(port))
         if server.poll() is None:
             print(f"seqline: {message} (Ctrl-C ends it)", flush=True)
@@ -131,7 +130,3 @@ def _is_empty(group: int, seconds: float) -> bool:
             return True
         time.sleep(0.05)
     return False
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -25,6 +25,7 @@ SCHEMA = tables.ENCODED_LABELLED
 KIND = "labelled"  # of the corpora that it reads
 SOURCE_TARGET = ("text", "label")  # vocabularies of the input and of the output
 USES_SEARCH = False  # whether decoding is a search
+MODELS = (Classifier,)  # protocols of the models that it trains
 SCORING_BATCH = 128  # rows per batch when scoring
 
 
@@ -64,10 +65,13 @@ class Batch(NamedTuple):
 class Texts:
     """A column of ids as padded batches of any rows."""
 
-    def __init__(self, column: pa.ChunkedArray, config: Config, device: torch.device) -> None:
+    def __init__(
+        self, column: pa.ChunkedArray, config: Config | None, device: torch.device
+    ) -> None:
+        """`config`: None for a model that is fitted without gradients and reads texts in full."""
         self.ids = Ragged(column)
         self.device = device
-        if config.max_length is not None:
+        if config is not None and config.max_length is not None:
             self.ids.truncate(config.max_length)
 
     def prompt(self, rows: np.ndarray[Any, Any]) -> Prompt:
@@ -139,7 +143,7 @@ def positions(table: pa.Table, config: Config, training: bool, padded: bool) -> 
 
 @torch.inference_mode()
 def log_probs(
-    model: Classifier, ids: pa.ChunkedArray, config: Config, device: torch.device
+    model: Classifier, ids: pa.ChunkedArray, config: Config | None, device: torch.device
 ) -> np.ndarray[Any, np.dtype[np.float64]]:
     """log P(label | text) of each text and label, BC."""
     rows = []

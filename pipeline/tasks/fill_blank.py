@@ -27,6 +27,7 @@ SCHEMA = tables.ENCODED_TEXT
 KIND = "text"  # of the corpora that it reads
 SOURCE_TARGET = ("text", "text")  # vocabularies of the input and of the output
 USES_SEARCH = False  # whether decoding is a search
+MODELS = (BlankFiller,)  # protocols of the models that it trains
 SCORING_BATCH = 64  # rows per batch when scoring
 
 

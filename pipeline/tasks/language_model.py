@@ -13,20 +13,21 @@ import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from pipeline.contracts import EOS, LanguageModel, Loss, Prompt
+from pipeline.contracts import EOS, LanguageModel, Loss, Prompt, StreamScorer
 from pipeline.core import tables
 from pipeline.core.errors import at_least_one, refuse
 from pipeline.core.seeding import derive
 from pipeline.nn.cross_entropy import summed_cross_entropy
+from pipeline.nn.stream_likelihood import stream_log_probs
+from pipeline.text.stream import stream
 from pipeline.text.token_budget import Ragged
 
 SCHEMA = tables.ENCODED_TEXT
 KIND = "text"  # of the corpora that it reads
 SOURCE_TARGET = ("text", "text")  # vocabularies of the input and of the output
 USES_SEARCH = True  # whether decoding is a search
-SCORING_STEPS = 512  # window when scoring; its size changes no result, as the state is carried
+MODELS = (LanguageModel, StreamScorer)  # protocols of the models that it trains
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,23 +63,6 @@ class Window(NamedTuple):
 
     start_B: np.ndarray[Any, Any]
     fresh: bool
-
-
-def stream(table: pa.Table) -> np.ndarray[Any, Any]:
-    """Concatenate EOS, then every row followed by EOS: int64."""
-    rows = Ragged(table["ids"])
-    if not len(rows.length):
-        return np.full(1, EOS, dtype=np.int64)
-
-    # `end`: position of the EOS of each row; the ids of the rows fill all other positions
-    end = np.cumsum(rows.length + 1)
-    ids = np.full(1 + int(end[-1]), EOS, dtype=np.int64)
-    is_id = np.ones(len(ids), dtype=bool)
-    is_id[0] = False
-    is_id[end] = False
-    first = int(rows.start[0])
-    ids[is_id] = rows.values[first : first + int(rows.length.sum())]
-    return ids
 
 
 class Task:
@@ -156,27 +140,22 @@ class Task:
         )
 
 
-@torch.inference_mode()
 def likelihood(
-    model: LanguageModel, table: pa.Table, config: Config, device: torch.device
+    model: LanguageModel | StreamScorer,
+    table: pa.Table,
+    config: Config | None,
+    device: torch.device,
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Each row's -log P(row, EOS | all rows before) in nats, and its number of tokens.
 
     One pass over the stream; the hidden state is carried.
     """
-    ids_T = torch.from_numpy(stream(table)).to(device)
-    nats: list[Tensor] = []
-    state = None
-    for start in range(0, len(ids_T) - 1, SCORING_STEPS):
-        window_T = ids_T[start : start + SCORING_STEPS + 1]
-        hidden_1TH, state = model.hidden(window_T[None, :-1], state)
-        logits_TV = model.project(hidden_1TH[0]).float()
-        nats.append(F.cross_entropy(logits_TV, window_T[1:], reduction="none").double().cpu())
+    log_probs_T = stream_log_probs(model, torch.from_numpy(stream(table)).to(device))
 
     # Sum over the tokens of each row.
     count = (Ragged(table["ids"]).length + 1).astype(np.int32)
     first = np.cumsum(count) - count
-    return np.add.reduceat(torch.cat(nats).numpy(), first), count
+    return np.add.reduceat(-log_probs_T.numpy(), first), count
 
 
 def prompt(ids: pa.ListArray, device: torch.device) -> Prompt:

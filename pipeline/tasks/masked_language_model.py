@@ -10,7 +10,8 @@ Shapes: B batch, S positions, N chosen positions, H width, V vocabulary, P pairs
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from hashlib import blake2b
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +32,7 @@ SCHEMA = tables.ENCODED_TEXT
 KIND = "text"  # of the corpora that it reads
 SOURCE_TARGET = ("text", "text")  # vocabularies of the input and of the output
 USES_SEARCH = False  # whether decoding is a search
+MODELS = (MaskedLanguageModel,)  # protocols of the models that it trains
 CHOSEN = 0.15  # share of the words
 MASKED = 0.8  # share of the chosen words
 RANDOM = 0.1  # share of the chosen words
@@ -295,11 +297,12 @@ def logits(model: MaskedLanguageModel, batch: Batch) -> tuple[Tensor, Tensor, Te
 @torch.inference_mode()
 def score(
     model: MaskedLanguageModel, table: pa.Table, config: Config, device: torch.device
-) -> dict[str, NDArray[np.float64]]:
-    """Score every pair of the table; pairs and masks depend on the table alone.
+) -> dict[str, NDArray[Any]]:
+    """Score every pair of the table; pairs and masks depend on the table and `max_length` alone.
 
     Columns by pair: the first sentence's `row`; `length`; `nats`, `count` and `correct` guesses of
-    its masked words; `pair_nats` and `pair_correct` of whether the second sentence follows.
+    its masked words; `pair_nats` and `pair_correct` of whether the second sentence follows; and
+    `masks`, a digest of the pair's input and labels. Only scores of equal masks are comparable.
     """
     pairs = Pairs(table, config.max_length, device)
     rng = np.random.default_rng(derive(SCORING_SEED, "scored pairs"))
@@ -309,11 +312,26 @@ def score(
 
     names = ("nats", "count", "correct", "pair_nats", "pair_correct")
     scores = {name: np.zeros(len(length)) for name in names}
+    masks = np.zeros(len(length), np.int64)
     for index in _by_length(length):
         batch = pairs.batch(drawn.take(index), words, rng)
+        masks[index] = _mask_digests(batch)
         for name, value in _score_batch(model, batch).items():
             scores[name][index] = value.double().cpu().numpy()
-    return {"row": pairs.first.astype(np.float64), "length": length.astype(np.float64), **scores}
+    rows = pairs.first.astype(np.float64)
+    return {"row": rows, "length": length.astype(np.float64), **scores, "masks": masks}
+
+
+def _mask_digests(batch: Batch) -> Ids:
+    """A 63-bit digest of each pair's input and labels, without padding."""
+    ids_BS = batch.text.ids_BS.cpu().numpy().astype("<i8")
+    label_BS = batch.label_BS.cpu().numpy().astype("<i8")
+    lengths = batch.text.length_B.tolist()
+    digests = (
+        blake2b(ids[:length].tobytes() + label[:length].tobytes(), digest_size=8).digest()
+        for ids, label, length in zip(ids_BS, label_BS, lengths, strict=True)
+    )
+    return np.array([int.from_bytes(digest, "little") >> 1 for digest in digests], np.int64)
 
 
 def _by_length(length: Ids) -> Iterator[Ids]:

@@ -26,6 +26,7 @@ SCHEMA = tables.ENCODED_PAIR
 KIND = "pair"  # of the corpora that it reads
 SOURCE_TARGET = ("source", "target")  # vocabularies of the input and of the output
 USES_SEARCH = True  # whether decoding is a search
+MODELS = (Translator,)  # protocols of the models that it trains
 SCORING_BATCH = 64  # rows per batch when scoring and searching
 
 
@@ -155,7 +156,7 @@ def real_logits(model: Translator, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def likelihood(
-    model: Translator, table: pa.Table, config: Config, device: torch.device
+    model: Translator, table: pa.Table, config: Config | None, device: torch.device
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Each row's teacher-forced -log P(target | source) in nats, and its number of target tokens.
 

@@ -7,8 +7,8 @@ for each word and epoch, and no window reaches beyond its row. Unknown words and
 frequent ones (equation 5) are removed before.
 
 The words are read in blocks. The words of a block share their noise words, so that all scores are
-products of small matrices. Each noise word counts `negatives / noise`, which keeps the expectation
-of equation 4.
+products of small matrices. Each noise word counts `negatives / noise_words`, which keeps the
+expectation of equation 4.
 
 Shapes: G blocks of a batch, T words of a block, C = T + 2 window words with its
 surroundings, K noise words, D dimension, N words of an epoch, V vocabulary."""
@@ -34,6 +34,7 @@ SCHEMA = tables.ENCODED_TEXT
 KIND = "text"  # of the corpora that it reads
 SOURCE_TARGET = ("text", "text")  # vocabularies of the input and of the output
 USES_SEARCH = False  # whether decoding is a search
+MODELS = (WordVectors,)  # protocols of the models that it trains
 # Noise words are drawn in proportion to count**POWER (Mikolov et al. 2013b, section 2.2).
 POWER = 0.75
 
@@ -45,8 +46,8 @@ class Config:
     - `window`: most words between a word and its context.
     - `negatives`: k of equation 4.
     - `subsample`: t of equation 5; null keeps every word.
-    - `batch_size`: words of an update, in blocks of `block` neighbours that share `noise` noise
-      words.
+    - `batch_size`: words of an update, in blocks of `block_size` neighbours that share
+      `noise_words` noise words.
     """
 
     method: Literal["skip_gram", "cbow"]
@@ -54,18 +55,23 @@ class Config:
     negatives: int
     subsample: float | None
     batch_size: int
-    block: int
-    noise: int
+    block_size: int
+    noise_words: int
 
     def __post_init__(self) -> None:
         at_least_one(
-            window=self.window, negatives=self.negatives, block=self.block, noise=self.noise
+            window=self.window,
+            negatives=self.negatives,
+            block_size=self.block_size,
+            noise_words=self.noise_words,
         )
         if self.subsample is not None and self.subsample <= 0:
             raise refuse("subsample", self.subsample, "above 0, such as 0.001, or null")
-        if self.batch_size < 1 or self.batch_size % self.block:
+        if self.batch_size < 1 or self.batch_size % self.block_size:
             raise refuse(
-                "batch_size", f"{self.batch_size} with block {self.block}", "a multiple of block"
+                "batch_size",
+                f"{self.batch_size} with block_size {self.block_size}",
+                "a multiple of block_size",
             )
 
 
@@ -171,8 +177,8 @@ class Task:
             )
 
         # Positions of a block's window words, and their distances from the words of the block.
-        self.position_C = np.arange(config.block + 2 * config.window)
-        centre_T = np.arange(config.block) + config.window
+        self.position_C = np.arange(config.block_size + 2 * config.window)
+        centre_T = np.arange(config.block_size) + config.window
         distance_TC = (self.position_C - centre_T[:, None]).astype(np.int32)
         self.distance_TC = torch.from_numpy(distance_TC)
 
@@ -191,14 +197,14 @@ class Task:
         left, right = context_sizes(text.row[kept], radius)
 
         # Noise: all words are drawn at once, by a multinomial and a shuffle.
-        blocks = -(-len(kept) // config.block)
-        times_V = rng.multinomial(blocks * config.noise, self.noise_V)
+        blocks = -(-len(kept) // config.block_size)
+        times_V = rng.multinomial(blocks * config.noise_words, self.noise_V)
         noise = rng.permutation(np.repeat(np.arange(len(times_V), dtype=np.int32), times_V))
 
         # Pad to whole blocks, with a window on both sides.
-        padding = (config.window, config.window + blocks * config.block - len(kept))
+        padding = (config.window, config.window + blocks * config.block_size - len(kept))
         ids, left, right = (np.pad(array, padding) for array in (text.ids[kept], left, right))
-        return SampledText(ids, left, right, noise.reshape(blocks, config.noise))
+        return SampledText(ids, left, right, noise.reshape(blocks, config.noise_words))
 
     def plan(self, epoch: int) -> list[BatchPlan]:
         """The epoch's blocks in random order.
@@ -211,14 +217,14 @@ class Task:
 
     def batches(self, text: SampledText, blocks: NDArray[np.int64]) -> list[BatchPlan]:
         """The blocks, in this order, in batches."""
-        size = self.config.batch_size // self.config.block
+        size = self.config.batch_size // self.config.block_size
         return [
             BatchPlan(text, blocks[start : start + size]) for start in range(0, len(blocks), size)
         ]
 
     def batch(self, planned: BatchPlan) -> Batch:
         text = planned.text
-        block = self.config.block
+        block = self.config.block_size
         window = self.config.window
         position_GC = planned.block_G[:, None] * block + self.position_C
         ids_GC = torch.from_numpy(text.ids[position_GC].astype(np.int64))
@@ -252,7 +258,7 @@ class Task:
         return Loss(total, sum(loss.tokens for loss in losses)), {}
 
     def describe(self, planned: BatchPlan) -> str:
-        size = self.config.block
+        size = self.config.block_size
         starts = ", ".join(str(number * size) for number in planned.block_G[:10])
         more = ", ..." if len(planned.block_G) > 10 else ""
         return f"blocks of {size} words from words {starts}{more}"
@@ -270,7 +276,7 @@ def skip_gram(model: WordVectors, batch: Batch, config: Config) -> Loss:
     negative_GT = F.logsigmoid(-torch.bmm(input_GTD, noise_GKD.mT)).sum(-1)
     # The noise term is the same for all contexts of a word: count it once for each pair.
     pairs_GT = batch.context_GTC.sum(-1)
-    noise_weight = config.negatives / config.noise
+    noise_weight = config.negatives / config.noise_words
     total = positive_GTC.sum() + (negative_GT * pairs_GT).sum() * noise_weight
     return Loss(-total, max(int(pairs_GT.sum()), 1))
 
@@ -292,7 +298,7 @@ def cbow(model: WordVectors, batch: Batch, config: Config) -> Loss:
     negative_GT = F.logsigmoid(-torch.bmm(input_GTD, noise_GKD.mT)).sum(-1)
     # Words without a context are not predicted.
     predicted_GT = (contexts_GT > 0).float()
-    noise_weight = config.negatives / config.noise
+    noise_weight = config.negatives / config.noise_words
     total = ((positive_GT + negative_GT * noise_weight) * predicted_GT).sum()
     return Loss(-total, max(int(predicted_GT.sum()), 1))
 

@@ -24,10 +24,9 @@ def table(train: Path) -> pa.Table:
 
     names = sorted(counts)
     if len(names) < 2:
-        got = f"only the label {names[0]}" if names else "no label"
         raise refuse(
             str(train),
-            got,
+            f"only the label {names[0]}" if names else "no label",
             "two labels at least",
             "Read more rows: raise or remove the corpus's `limit`.",
         )

@@ -166,26 +166,15 @@ def prepare(batch: pa.RecordBatch, text: Text) -> PreparedBatch:
     ]
 
     length = pc.utf8_length(normal[sides[-1]])
-    if "label" in batch.schema.names:
-        columns = {
-            "text": batch["text"],
-            "tokens": tokens["text"],
-            "characters": length,
-            "label": batch["label"],
-        }
-        return PreparedBatch(columns, reasons, keys)
+    columns = {side: batch[side] for side in sides}
     if sides == ["text"]:
-        rest = {
-            "characters": length,
-            "paragraph": batch["paragraph"],
-            "log_prob": batch["log_prob"],
-        }
-        return PreparedBatch(
-            {"text": batch["text"], "tokens": tokens["text"], **rest}, reasons, keys
-        )
-    raw = {side: batch[side] for side in sides}
-    side_tokens = {f"{side}_tokens": tokens[side] for side in sides}
-    return PreparedBatch({**raw, **side_tokens, "target_characters": length}, reasons, keys)
+        others = ("label",) if "label" in batch.schema.names else ("paragraph", "log_prob")
+        columns |= {"tokens": tokens["text"], "characters": length}
+        columns |= {name: batch[name] for name in others}
+    else:
+        columns |= {f"{side}_tokens": tokens[side] for side in sides}
+        columns["target_characters"] = length
+    return PreparedBatch(columns, reasons, keys)
 
 
 def prepare_batch(item: tuple[str, pa.RecordBatch], text: Text) -> tuple[str, PreparedBatch]:

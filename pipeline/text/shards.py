@@ -31,6 +31,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from pipeline.core.digest import add_file
 from pipeline.core.errors import UserError, refuse
 from pipeline.core.params import Compute
 
@@ -259,7 +260,7 @@ def code_digest() -> str:
     digest = hashlib.sha256(" ".join(versions).encode())
     package = Path(__file__).parent
     for file in sorted([*package.glob("*.py"), *package.glob("text/*.py")]):
-        digest.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+        add_file(digest, file.name, file)
     return digest.hexdigest()
 
 
@@ -270,10 +271,9 @@ def _cluster_error(
 
 
 def _code_mismatch(worker: str) -> UserError:
-    todo = "Update its clone and its environment to this project's, and start it again."
     return refuse(
         "compute.cluster",
         f"a worker with other code or other versions at {worker}",
         "this project's",
-        todo,
+        "Update its clone and its environment to this project's, and start it again.",
     )

@@ -58,7 +58,9 @@ class Keys:
     def add(self, sides: list[Digests]) -> None:
         """Add a batch of rows: one array of digests for text, two for pairs."""
         self.sources.append(sides[0])
-        self.rows.append(sides[0] if len(sides) == 1 else _combine(sides[0], sides[1]))
+        # Multiplying by an odd number makes a pair's digest differ from that of the swapped pair.
+        factor = np.uint64(0x9E3779B97F4A7C15)
+        self.rows.append(sides[0] if len(sides) == 1 else sides[0] ^ (sides[1] * factor))
 
     def report(self, train: "Keys | None", pair: bool) -> dict[str, int]:
         """Count duplicates within the split, and its rows that `train` has as well (None for train
@@ -74,13 +76,6 @@ class Keys:
                 shared = np.isin(sources, _concatenate(train.sources))
                 counts["sources_also_in_train"] = int(shared.sum())
         return counts
-
-
-def _combine(source: Digests, target: Digests) -> Digests:
-    """Digest of a pair. Multiplying by an odd number makes it differ from that of the swapped
-    pair."""
-    combined: Digests = source ^ (target * np.uint64(0x9E3779B97F4A7C15))
-    return combined
 
 
 def _concatenate(batches: list[Digests]) -> Digests:

@@ -239,7 +239,8 @@ def _words(texts: pa.StringArray) -> pa.ListArray:
     # split_pattern gives an empty text one empty token; drop it.
     counts = np.where(empty, 0, pc.list_value_length(parts).to_numpy(zero_copy_only=False))
     values = parts.flatten()
-    return lists(_cumulated(counts), values.filter(pc.not_equal(values, "")))
+    starts = np.concatenate([np.zeros(1, np.int32), np.cumsum(counts, dtype=np.int32)])
+    return lists(starts, values.filter(pc.not_equal(values, "")))
 
 
 def _characters(texts: pa.StringArray) -> pa.ListArray:
@@ -255,7 +256,3 @@ def _characters(texts: pa.StringArray) -> pa.ListArray:
     ends = np.append(starts, np.int32(len(data))).astype(np.int32)
     values = pa.StringArray.from_buffers(len(starts), pa.py_buffer(ends), pa.py_buffer(data))
     return lists(np.searchsorted(starts, bounds - bounds[0]).astype(np.int32), values)
-
-
-def _cumulated(counts: Offsets) -> Offsets:
-    return np.concatenate([np.zeros(1, np.int32), np.cumsum(counts, dtype=np.int32)])

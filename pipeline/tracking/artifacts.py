@@ -6,6 +6,7 @@ from typing import Any
 
 from mlflow import MlflowClient
 
+from pipeline.core.atomic import replace_file
 from pipeline.core.errors import UserError, refuse
 from pipeline.tracking import describe
 from pipeline.tracking.mlflow_store import ARTIFACT_SCHEME, is_server
@@ -36,7 +37,7 @@ def log_artifacts(client: MlflowClient, root: Path, run: Any, folder: Path) -> N
         # Copy, then rename: a reader sees the old artifact or the whole new one.
         partial = target.with_name(f".{target.name}.partial")
         shutil.copyfile(file, partial)
-        partial.replace(target)
+        replace_file(partial, target, sync=False)
 
 
 def artifact_source(root: Path, run: Any, name: str) -> str:
@@ -73,5 +74,9 @@ def _check_inside(root: Path, place: Path, uri: str) -> None:
 
 
 def _outside_error(root: Path, uri: str) -> UserError:
-    todo = "Delete that run in MLflow, then `seqline sync`."
-    return refuse("artifact_uri of an MLflow run", uri, f"a place in {artifact_folder(root)}", todo)
+    return refuse(
+        "artifact_uri of an MLflow run",
+        uri,
+        f"a place in {artifact_folder(root)}",
+        "Delete that run in MLflow, then `seqline sync`.",
+    )

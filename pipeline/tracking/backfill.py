@@ -13,7 +13,8 @@ from typing import Any
 from pipeline.core import config, tables
 from pipeline.core.errors import redact, refuse
 from pipeline.dag.paths import RunPaths
-from pipeline.tracking import artifacts, describe, mlflow_store, run_lock
+from pipeline.tracking import artifacts, describe, mlflow_store, parent_runs, run_lock
+from pipeline.tracking.parent_runs import Setting
 from pipeline.tracking.run_outputs import Outputs, read_outputs
 
 _STATE = "seqline.synced"
@@ -22,7 +23,8 @@ _SYNC_SECONDS = 60.0
 
 
 def sync(root: Path) -> str:
-    """Record every trained run of `params.yaml`; return a line for each change, and a total.
+    """Record every trained run of `params.yaml`, and the parent runs of the settings; return a line
+    for each change, and a total.
 
     UserError if the store cannot be reached or a model folder is not one of the train stage's.
     """
@@ -41,12 +43,34 @@ def sync(root: Path) -> str:
             change = backfill_run(client, root, outputs)
             if change:
                 lines.append(f"{outputs.name}: {change}")
+        settings = [
+            f"setting {setting.name}: {change}"
+            for setting, members in _by_setting(trained)
+            if (change := backfill_setting(client, root, setting, members))
+        ]
 
     total = (
         f"of {len(names)} runs, {len(trained)} are trained and {len(trained) - len(lines)} "
         "were up to date already"
     )
-    return "\n".join([*lines, f"MLflow at {redact(describe.uri(root))}: {total}."])
+    return "\n".join([*lines, *settings, f"MLflow at {redact(describe.uri(root))}: {total}."])
+
+
+def _by_setting(trained: list[Outputs]) -> list[tuple[Setting, list[Outputs]]]:
+    """Group the runs by the settings that they were trained with."""
+    groups: dict[str, tuple[Setting, list[Outputs]]] = {}
+    for outputs in trained:
+        setting = parent_runs.setting_of(outputs.name, outputs.block)
+        if setting is not None:
+            groups.setdefault(setting.digest, (setting, []))[1].append(outputs)
+    return list(groups.values())
+
+
+def backfill_setting(client: Any, root: Path, setting: Setting, members: list[Outputs]) -> str:
+    """Record the parent run of a setting whose runs are recorded; return the change, "" for
+    none."""
+    with locked_run(root, setting.key):
+        return parent_runs.backfill(client, setting, members)
 
 
 def backfill_run(client: Any, root: Path, outputs: Outputs) -> str:
@@ -100,9 +124,11 @@ def locked_run(root: Path, key: tuple[str, str]) -> Iterator[None]:
                     )
                     run_lock.take_over(root, key, _FOLLOWER_SECONDS)
                 elif time.monotonic() - start > _SYNC_SECONDS:
-                    holder = f"{busy.holder}, which has been recording it for {_SYNC_SECONDS:g} s"
                     raise refuse(
-                        key[0], holder, "no other `seqline sync` at work", "Wait for it, or end it."
+                        key[0],
+                        f"{busy.holder}, which has been recording it for {_SYNC_SECONDS:g} s",
+                        "no other `seqline sync` at work",
+                        "Wait for it, or end it.",
                     ) from None
         yield
 
@@ -111,46 +137,34 @@ def log_missing(client: Any, root: Path, run: Any, outputs: Outputs) -> int:
     """Log what the run lacks of the outputs; return the number of points of its curves."""
     mlflow_store.log_params(client, run, outputs.params)
     mlflow_store.log_inputs(client, run, outputs.inputs)
-    points = missing_points(mlflow_store.logged_steps(client, run), outputs.history)
+
+    # Points of the curves have the time of their file, since DVC's outputs have none; MLflow's
+    # clock is in milliseconds.
+    modified = int(outputs.history.stat().st_mtime * 1000)
+    logged = mlflow_store.logged_steps(client, run)
+    rows = tables.read(outputs.history, tables.HISTORY).to_pylist()
+    named = [(describe.mlflow_name(row["name"]), row["value"], row["step"]) for row in rows]
+    points = [
+        (name, value, modified, step)
+        for name, value, step in named
+        if step not in logged.get(name, ())
+    ]
     mlflow_store.log(client, run.info.run_id, metrics=points)
-    log_scores(client, run, outputs)
+
+    # Final scores are logged at the step of the best weights, as MLflow's current values.
+    now = time.time_ns() // 1_000_000
+    scores = [
+        (name, value, now, outputs.best_step)
+        for name, value in outputs.scores.items()
+        if run.data.metrics.get(name) != value
+    ]
+    mlflow_store.log(client, run.info.run_id, metrics=scores)
 
     with tempfile.TemporaryDirectory() as folder:
         table_tag = write_artifacts(Path(folder), outputs.files)
         artifacts.log_artifacts(client, root, run, Path(folder))
     mlflow_store.log(client, run.info.run_id, tags={**outputs.tags, **table_tag})
     return len(points)
-
-
-def missing_points(
-    logged: Mapping[str, set[int]], history: Path
-) -> list[tuple[str, float, int, int]]:
-    """Return the points (name, value, ms, step) of the table `history` that are not `logged`.
-
-    Their time is that of the file, since DVC's outputs have none."""
-    # MLflow's clock is in milliseconds.
-    modified = int(history.stat().st_mtime * 1000)
-    table = tables.read(history, tables.HISTORY)
-    names = [describe.mlflow_name(name) for name in table["name"].to_pylist()]
-    rows = zip(names, table["value"].to_pylist(), table["step"].to_pylist(), strict=True)
-    return [
-        (name, value, modified, step)
-        for name, value, step in rows
-        if step not in logged.get(name, ())
-    ]
-
-
-def log_scores(client: Any, run: Any, outputs: Outputs) -> None:
-    """Log the final scores at the step of the best weights, as MLflow's current values."""
-    now = time.time_ns() // 1_000_000
-    changed = {
-        name: value for name, value in outputs.scores.items() if run.data.metrics.get(name) != value
-    }
-    mlflow_store.log(
-        client,
-        run.info.run_id,
-        metrics=[(name, value, now, outputs.best_step) for name, value in changed.items()],
-    )
 
 
 def write_artifacts(folder: Path, files: Mapping[str, Path]) -> dict[str, str]:
@@ -162,17 +176,12 @@ def write_artifacts(folder: Path, files: Mapping[str, Path]) -> dict[str, str]:
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.suffix == ".parquet":
-            target.write_text(json.dumps(_table(source), ensure_ascii=False), encoding="utf-8")
+            table = tables.read(source, tables.SAMPLES)
+            rows = [list(row.values()) for row in table.to_pylist()]
+            # The form of MLflow's `log_table`.
+            content = {"columns": table.column_names, "data": rows}
+            target.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
             shown_tables.append({"path": name, "type": "table"})
         else:
             target.write_bytes(source.read_bytes())
     return {"mlflow.loggedArtifacts": json.dumps(shown_tables)} if shown_tables else {}
-
-
-def _table(path: Path) -> dict[str, Any]:
-    """Samples in the form of MLflow's `log_table`."""
-    table = tables.read(path, tables.SAMPLES)
-    return {
-        "columns": table.column_names,
-        "data": [list(row.values()) for row in table.to_pylist()],
-    }

@@ -4,13 +4,14 @@ import hashlib
 import json
 import os
 import re
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import yaml
+
+from pipeline.core import git
 
 _FORBIDDEN = re.compile(r"[^\w\-./: ]")  # characters that MLflow allows in no name
 _ESCAPE = re.compile(r":[0-9A-F]*:")
@@ -78,6 +79,11 @@ def hashes(stages: Mapping[str, Any], stage: str, kind: str) -> dict[str, str]:
     }
 
 
+def locked_params(stages: Mapping[str, Any], stage: str) -> dict[str, Any]:
+    """The values of `params.yaml` with which a stage ran, by dotted key."""
+    return dict(stages.get(stage, {}).get("params", {}).get("params.yaml", {}))
+
+
 def flatten(
     values: Mapping[str, Any], above: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -100,7 +106,9 @@ def mlflow_name(*keys: str, joint: str = "/") -> str:
     joint_in_key = len(keys) > 1 and any(joint in key for key in keys)
     if joint_in_key or _FORBIDDEN.search(result) or _ESCAPE.search(result):
         allowed = r"\w\-./ ".replace(joint, "") if joint_in_key else r"\w\-./ "
-        result = joint.join(re.sub(f"[^{allowed}]", _escape_character, key) for key in keys)
+        result = joint.join(
+            re.sub(f"[^{allowed}]", lambda match: f":{ord(match[0]):X}:", key) for key in keys
+        )
 
     result = "/".join(_escape_part(part) for part in result.split("/"))
     if len(result) <= _MAX_LENGTH:
@@ -115,23 +123,14 @@ def flatten_texts(values: Mapping[str, Any]) -> dict[str, str]:
 
     Keys are joined by dots. If two have the same name then, the dots within the keys of the later
     one are escaped."""
-
-    def text(value: Any) -> str:
-        if isinstance(value, str):
-            return value
-        return json.dumps(value, ensure_ascii=False, default=str)
-
     settings: dict[str, str] = {}
     for keys, value in sorted(flatten(values), key=lambda leaf: leaf[0]):
         name = mlflow_name(".".join(keys))
         if name in settings:
             name = mlflow_name(*keys, joint=".")
-        settings[name] = text(value)
+        is_text = isinstance(value, str)
+        settings[name] = value if is_text else json.dumps(value, ensure_ascii=False, default=str)
     return settings
-
-
-def _escape_character(character: "re.Match[str]") -> str:
-    return f":{ord(character[0]):X}:"
 
 
 def _escape_part(part: str) -> str:
@@ -153,7 +152,7 @@ def corpus_settings(stages: Mapping[str, Any], corpus: str) -> dict[str, str]:
     """The corpus's block of `params.yaml` as of the executed stages, under `corpus_settings.`."""
     block: dict[str, Any] = {}
     for stage in ("download", "tokenize", "vocab"):
-        block.update(stages.get(f"{stage}@{corpus}", {}).get("params", {}).get("params.yaml", {}))
+        block |= locked_params(stages, f"{stage}@{corpus}")
     return {
         f"corpus_settings.{key.removeprefix(f'corpora.{corpus}.')}": value
         for key, value in flatten_texts(block).items()
@@ -161,10 +160,11 @@ def corpus_settings(stages: Mapping[str, Any], corpus: str) -> dict[str, str]:
 
 
 def labels(run: str, block: Mapping[str, Any]) -> dict[str, str]:
-    """Tags for filters on MLflow's pages."""
+    """Tags for filters and groups on MLflow's pages."""
+    keys = ("setting", "seed", "family", "task", "corpus")
     return {
         "dvc.stage": f"train@{run}",
-        **{key: str(block[key]) for key in ("family", "task", "corpus") if key in block},
+        **{key: str(block[key]) for key in keys if key in block},
     }
 
 
@@ -204,9 +204,4 @@ def origin(root: Path) -> dict[str, str]:
 
 def _git(root: Path, *arguments: str) -> str:
     # No lock: another process may be committing.
-    command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
-    try:
-        process = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return process.stdout.strip() if process.returncode == 0 else ""
+    return git.text_output(root, "--no-optional-locks", *arguments).strip()

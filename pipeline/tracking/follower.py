@@ -1,11 +1,14 @@
-"""The follower: a process next to a training that sends its spool to MLflow.
+"""`python -m pipeline.tracking.follower --root ROOT --parent PID < SPOOL`: the follower, a process
+next to a training that sends its spool to MLflow; started by `live` only.
 
 It retries failed calls with growing pauses, runs at the lowest priority, and ends soon after the
 training does. It reads no more of the spool than it has sent, so a dead server costs no memory."""
 
+import argparse
 import itertools
 import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,12 +22,25 @@ from pipeline.tracking import describe, run_lock
 T = TypeVar("T")
 _NICE = 19.0  # the lowest priority
 _GRACE_SECONDS = 30.0  # how long it continues without its training
+_PARENT_SECONDS = 5.0  # to create a parent run takes less than one
 _CALL_SECONDS = 5.0  # for a call in progress to return after that
 _POLL_SECONDS = 0.5
 _PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)
 _BATCH = 500  # lines read at once
 _STATUS = ("FINISHED", "FAILED", "KILLED")
 Point = tuple[str, float, int, int]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.tracking.follower", description=__doc__
+    )
+    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--parent", type=int, required=True)
+    arguments = parser.parse_args()
+
+    lower_priority()
+    follow(sys.stdin.buffer, arguments.root, arguments.parent)
 
 
 def lower_priority() -> None:
@@ -128,7 +144,7 @@ class _LockLost(Exception):
 def _send(
     lines: BinaryIO, root: Path, header: dict[str, Any], watch: Watch, is_held: Callable[[], bool]
 ) -> None:
-    from pipeline.tracking import mlflow_store
+    from pipeline.tracking import mlflow_store, parent_runs
 
     def call(action: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         def attempt() -> T:
@@ -145,6 +161,8 @@ def _send(
         for name, steps in call(mlflow_store.logged_steps, client, run).items()
     }
 
+    setting = parent_runs.setting_of(header["run"], header["params"])
+    parent_id = call(_attach, client, root, setting, run, _PARENT_SECONDS)
     status = "KILLED"
     for points, end in read_batches(lines, watch):
         # A resumed training repeats the steps since its checkpoint: log each step once.
@@ -152,7 +170,26 @@ def _send(
         call(mlflow_store.log, client, run.info.run_id, metrics=fresh)
         last_step |= {name: step for name, _, _, step in fresh}
         status = end or status
+        parent_id = parent_id or call(_attach, client, root, setting, run, 0.0)
     call(client.set_terminated, run.info.run_id, status)
+    if parent_id:
+        call(parent_runs.end, client, parent_id)
+
+
+def _attach(client: Any, root: Path, setting: Any, run: Any, seconds: float) -> str:
+    """Make the run a child of its setting's parent; return the parent's id.
+
+    "" if there is no setting, or if others create the parent for longer than `seconds`: the curves
+    must not wait for them."""
+    from pipeline.tracking import parent_runs
+
+    if setting is None:
+        return ""
+    deadline = time.monotonic() + seconds
+    patient = lambda: time.monotonic() < deadline  # noqa: E731
+    with suppress(run_lock.Busy), run_lock.sole(root, setting.key, patient, "follower"):
+        return parent_runs.attach(client, setting, run)
+    return ""
 
 
 def open_run(client: Any, root: Path, header: dict[str, Any]) -> Any:
@@ -195,22 +232,13 @@ def read_batches(lines: BinaryIO, watch: Watch) -> Iterator[tuple[list[Point], s
     while True:
         # Before reading: what was written before the end is then read after it.
         over = watch.over()
-        points: list[Point] = []
-        end = ""
-        count = 0
-        for line in complete_lines(lines):
-            count += 1
-            status, logged = _parse(line)
-            points += logged
-            end = status or end
-            if count == _BATCH:
-                break
-
-        if count:
-            yield points, end
-        if end or (over and not count):
+        batch = [_parse(line) for line in itertools.islice(complete_lines(lines), _BATCH)]
+        end = next((status for status, _ in reversed(batch) if status), "")
+        if batch:
+            yield [point for _, points in batch for point in points], end
+        if end or (over and not batch):
             return
-        if count < _BATCH:
+        if len(batch) < _BATCH:
             watch.pause(_POLL_SECONDS)
 
 
@@ -237,3 +265,7 @@ def complete_lines(lines: BinaryIO) -> Iterator[bytes]:
             lines.seek(position)
             return
         yield line
+
+
+if __name__ == "__main__":
+    main()

@@ -109,14 +109,22 @@ def _evaluated_run(
 
     # The kinds of folders by the stages that write them for this run.
     names = {kind: stage.format(run=run, corpus=block["corpus"]) for kind, stage in _STAGES.items()}
-    places = {kind: path for kind, stage in names.items() for path in _folders(stages, stage)}
-    outs = {
-        path: md5
-        for stage in names.values()
-        for path, md5 in describe.hashes(stages, stage, "outs").items()
-    }
-    if set(places) != set(_STAGES) or not _is_up_to_date(stages, run, outs, places):
+    places = {}
+    outs = {}
+    for kind, stage in names.items():
+        for path, md5 in describe.hashes(stages, stage, "outs").items():
+            outs[path] = md5
+            # Each stage writes one folder; its other outputs are metrics and plots.
+            if md5.endswith(_FOLDER):
+                places[kind] = path
+    if set(places) != set(_STAGES):
         return None
+
+    # Train and evaluate must have read the present outputs: a killed run leaves older scores.
+    for stage, kinds in _REQUIRED_INPUTS.items():
+        inputs = describe.hashes(stages, f"{stage}@{run}", "deps")
+        if any(inputs.get(places[kind]) != outs[places[kind]] for kind in kinds):
+            return None
 
     # What training read besides outputs of stages is code.
     deps = describe.hashes(stages, f"train@{run}", "deps")
@@ -130,38 +138,20 @@ def _evaluated_run(
     )
 
 
-def _folders(stages: Mapping[str, Any], stage: str) -> list[str]:
-    """The folders that a stage writes: one each. Its other outputs are metrics and plots."""
-    return [
-        path
-        for path, md5 in describe.hashes(stages, stage, "outs").items()
-        if md5.endswith(_FOLDER)
-    ]
-
-
-def _is_up_to_date(
-    stages: Mapping[str, Any], run: str, outs: Mapping[str, str], places: Mapping[str, str]
-) -> bool:
-    """Return whether train and evaluate read the present outputs: a killed run leaves older
-    scores."""
-    deps = {stage: describe.hashes(stages, f"{stage}@{run}", "deps") for stage in _REQUIRED_INPUTS}
-    return all(
-        deps[stage].get(places[kind]) == outs[places[kind]]
-        for stage, kinds in _REQUIRED_INPUTS.items()
-        for kind in kinds
-    )
-
-
 def _block(stages: Mapping[str, Any], run: str) -> dict[str, Any]:
     """The run's block as it was executed: `search` is the predict stage's, all else the train
     stage's."""
 
-    def params(stage: str) -> dict[str, Any]:
-        values = stages.get(f"{stage}@{run}", {}).get("params", {}).get("params.yaml", {})
-        return {key.removeprefix(f"runs.{run}."): value for key, value in values.items()}
+    def keys(stage: str) -> dict[str, Any]:
+        locked = describe.locked_params(stages, f"{stage}@{run}")
+        setting = locked.get(f"runs.{run}.setting")
+        return {
+            key.removeprefix(f"runs.{run}.").removeprefix(f"settings.{setting}."): value
+            for key, value in locked.items()
+        }
 
-    block = params("train")
-    return {**block, "search": params("predict").get("search")} if block else {}
+    trained = keys("train")
+    return {**trained, "search": keys("predict").get("search")} if trained else {}
 
 
 def resolve_hash(root: Path, what: str) -> tuple[str, str]:

@@ -13,10 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pipeline.core import config
+from pipeline.core import params as project_params
 from pipeline.core.atomic import write_file
 from pipeline.core.errors import UserError, printable
 
@@ -43,10 +44,11 @@ _FAULTS = (
 class Spool:
     """`log(metrics, step)` for the training loop.
 
-    A call takes microseconds. An error disables the log, and never stops the training."""
+    A call takes microseconds. An error disables the log, and never stops the training. Without a
+    `file` nothing is logged."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file: BinaryIO | None = file
+    def __init__(self, file: BinaryIO | None) -> None:
+        self._file = file
         self._flushed = time.monotonic()
 
     def __call__(self, metrics: dict[str, float], step: int) -> None:
@@ -67,17 +69,16 @@ class Spool:
 
     def flush(self) -> None:
         self._flushed = time.monotonic()
-        if self._file is not None:
-            self._guard(self._file.flush)
+        self._guard(lambda file: file.flush())
 
     def _write(self, record: Callable[[], dict[str, Any]]) -> None:
-        file = self._file
-        if file is not None:
-            self._guard(lambda: file.write(json.dumps(record()).encode() + b"\n"))
+        self._guard(lambda file: file.write(json.dumps(record()).encode() + b"\n"))
 
-    def _guard(self, action: Callable[[], Any]) -> None:
+    def _guard(self, action: Callable[[BinaryIO], Any]) -> None:
+        if self._file is None:
+            return
         try:
-            action()
+            action(self._file)
         except _FAULTS as error:
             self._file = None
             _warn(error)
@@ -102,15 +103,8 @@ def live(
 
     Leaving the block never waits for a server. An error of the spool or the follower is one line on
     stderr, and the training continues without them."""
-    if os.environ.get("SEQLINE_TRACKING") == "off":
-        yield _discard
-        return
-    spool = _open(work / NAME, root, run, digest, params, tags)
-    if spool is None:
-        yield _discard
-        return
-
-    file, ended = spool
+    ended = threading.Event()
+    file = _open(work / NAME, root, run, digest, params, tags, ended)
     log = Spool(file)
     try:
         yield log
@@ -124,24 +118,14 @@ def live(
         log.end("FINISHED")
     finally:
         ended.set()
-        with suppress(*_FAULTS):  # closing flushes, which may fail on a full disk
-            file.close()
+        if file is not None:
+            with suppress(*_FAULTS):  # closing flushes, which may fail on a full disk
+                file.close()
 
 
 def now() -> int:
     """Milliseconds since 1970, MLflow's clock."""
     return time.time_ns() // 1_000_000
-
-
-def _discard(metrics: dict[str, float], step: int) -> None:
-    """The log of a training without a follower."""
-
-
-def _block(root: Path, run: str) -> dict[str, Any]:
-    try:
-        return dict(config.section(root / "params.yaml", f"runs.{run}"))
-    except UserError:
-        return {}
 
 
 def _open(
@@ -151,48 +135,43 @@ def _open(
     digest: str,
     params: Mapping[str, Any] | None,
     tags: Mapping[str, str] | None,
-) -> tuple[BinaryIO, threading.Event] | None:
-    """Open the spool and start its follower; None if either fails.
-
-    The caller sets the event when the training ends."""
+    ended: threading.Event,
+) -> BinaryIO | None:
+    """Open the spool and start its follower; None if either fails, or if tracking is off."""
+    if os.environ.get("SEQLINE_TRACKING") == "off":
+        return None
     try:
-        block = _block(root, run) if params is None else dict(params)
+        if params is None:
+            with suppress(UserError):
+                params = asdict(project_params.run(root / "params.yaml", run))
         header = {
             "run": run,
             "digest": digest,
-            "params": block,
+            "params": dict(params or {}),
             "tags": dict(tags or {}),
             "at": now(),
         }
-
-        ended = threading.Event()
-        _write_start(path, header)
+        line = json.dumps(header, default=str).encode() + b"\n"
+        # Not in place: an earlier process's follower still reads the old file.
+        write_file(path, line + b"".join(_earlier_metrics(path, digest)))
         _start_follower(path, root, ended)
-        return path.open("ab"), ended
+        return path.open("ab")
     except _FAULTS as error:
         _warn(error)
         return None
-
-
-def _write_start(path: Path, header: dict[str, Any]) -> None:
-    """Write the header, then the metrics of an earlier process for the same digest."""
-    line = json.dumps(header, default=str).encode() + b"\n"
-    # Not in place: an earlier process's follower still reads the old file.
-    write_file(path, line + b"".join(_earlier_metrics(path, header["digest"])))
 
 
 def _earlier_metrics(path: Path, digest: str) -> list[bytes]:
     """Return the complete lines of metrics of an earlier process for this digest.
 
     None if the digest is different or the spool's header is damaged."""
-    try:
+    with suppress(FileNotFoundError, ValueError, TypeError, KeyError):
         header, *lines = path.read_bytes().splitlines(keepends=True)
-        is_same = json.loads(header)["digest"] == digest
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
-        return []
-    if not is_same:
-        return []
-    return [line for line in lines if line.startswith(_METRICS_PREFIX) and line.endswith(b"\n")]
+        if json.loads(header)["digest"] == digest:
+            return [
+                line for line in lines if line.startswith(_METRICS_PREFIX) and line.endswith(b"\n")
+            ]
+    return []
 
 
 def _start_follower(path: Path, root: Path, ended: threading.Event) -> None:
@@ -205,8 +184,7 @@ def _start_follower(path: Path, root: Path, ended: threading.Event) -> None:
     command = [
         sys.executable,
         "-m",
-        "pipeline.tracking",
-        "follow",
+        "pipeline.tracking.follower",
         "--root",
         str(root.resolve()),
         "--parent",

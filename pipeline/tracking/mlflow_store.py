@@ -6,7 +6,8 @@ import os
 import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote
@@ -17,7 +18,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.core import loopback
-from pipeline.core.errors import UserError, describe_error, redact, refuse
+from pipeline.core.errors import describe_error, redact, refuse
 from pipeline.tracking import describe
 from pipeline.tracking.run_lock import locks
 
@@ -96,19 +97,10 @@ def _check(database: Path) -> None:
     # Read-only: opening must not create or change anything.
     address = f"file:{quote(os.fsencode(database.absolute()))}?mode=ro"
     try:
-        connection = sqlite3.connect(address, uri=True, timeout=_LOCKED_SECONDS)
-        try:
+        with closing(sqlite3.connect(address, uri=True, timeout=_LOCKED_SECONDS)) as connection:
             connection.execute("select count(*) from sqlite_master").fetchall()
-        finally:
-            connection.close()
     except sqlite3.Error as error:
         raise MlflowException(f"{database}: {error}") from None
-
-
-def store_error(root: Path, error: BaseException, todo: str) -> UserError:
-    """Make the UserError for a `Failure` of the project's store, without the store's password."""
-    expected = f"a store that works ({describe_error(error)[:200]})"
-    return refuse("MLFLOW_TRACKING_URI", redact(describe.uri(root)), expected, todo)
 
 
 @contextmanager
@@ -117,8 +109,11 @@ def open_store(root: Path) -> Iterator[MlflowClient]:
     try:
         yield connect(root)
     except Failure as error:
-        raise store_error(
-            root, error, "Repair or start it, then `seqline sync`; DVC's outputs are safe."
+        raise refuse(
+            "MLFLOW_TRACKING_URI",
+            redact(describe.uri(root)),  # without the store's password
+            f"a store that works ({describe_error(error)[:200]})",
+            "Repair or start it, then `seqline sync`; DVC's outputs are safe.",
         ) from None
 
 
@@ -168,7 +163,7 @@ def find_run(client: MlflowClient, task: str, key: tuple[str, str]) -> Any:
     Several active runs exist if two machines recorded it, or a deleted experiment came back. The
     one that a version refers to stays, else the oldest; the others are deleted in MLflow, where
     `mlflow gc` finds them."""
-    experiment = _experiment(client, task)
+    experiment = find_experiment(client, task)
     if experiment is None:
         return None
     condition = f"tags.`{RUN}` = '{key[0]}' and tags.`{DIGEST}` = '{key[1]}'"
@@ -219,13 +214,18 @@ def restore_run(client: MlflowClient, run_id: str) -> Any:
     return run
 
 
-def _delete_duplicate(client: MlflowClient, run: Any) -> None:
+def delete_run(client: MlflowClient, run: Any) -> None:
+    """Delete the MLflow run; it stays in MLflow's list of deleted runs."""
     try:
         client.delete_run(run.info.run_id)
     except MlflowException:
         # Another process may have deleted it at the same time.
         if client.get_run(run.info.run_id).info.lifecycle_stage != "deleted":
             raise
+
+
+def _delete_duplicate(client: MlflowClient, run: Any) -> None:
+    delete_run(client, run)
     name = run.data.tags[RUN]
     print(
         f"seqline: {name}: one training had two MLflow runs: {run.info.run_id} is deleted (in "
@@ -238,7 +238,7 @@ def create_run(
     client: MlflowClient, root: Path, task: str, key: tuple[str, str], tags: Mapping[str, str]
 ) -> Any:
     """Create an MLflow run for `key`; the caller holds the lock of `run_lock.sole`."""
-    experiment = _experiment(client, task) or _create_experiment(client, root, task)
+    experiment = find_experiment(client, task) or _create_experiment(client, root, task)
     return client.create_run(
         experiment.experiment_id, run_name=key[0], tags={**tags, RUN: key[0], DIGEST: key[1]}
     )
@@ -249,12 +249,16 @@ def _experiment_name(task: str) -> str:
     return f"{os.environ.get('MLFLOW_EXPERIMENT_NAME') or 'seqline'}/{task}"
 
 
-def _experiment(client: MlflowClient, task: str) -> Any:
+def find_experiment(client: MlflowClient, task: str) -> Any:
     """Return the task's experiment; None if there is none.
 
     One that was deleted is restored; one that was renamed is found by its tag."""
     name = _experiment_name(task)
-    experiment = client.get_experiment_by_name(name) or _find_renamed(client, name)
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        experiments = all_pages(partial(client.search_experiments, ViewType.ALL))
+        renamed = (other for other in experiments if other.tags.get(_EXPERIMENT) == name)
+        experiment = next(renamed, None)
     if experiment is None:
         return None
     if experiment.lifecycle_stage == "deleted":
@@ -264,16 +268,15 @@ def _experiment(client: MlflowClient, task: str) -> Any:
     return experiment
 
 
-def _find_renamed(client: MlflowClient, name: str) -> Any:
+def all_pages(search: Callable[..., Any]) -> Iterator[Any]:
+    """Yield the results of all pages of one of MLflow's searches."""
     token = None
     while True:
-        page = client.search_experiments(ViewType.ALL, page_token=token)
-        for experiment in page:
-            if experiment.tags.get(_EXPERIMENT) == name:
-                return experiment
+        page = search(page_token=token)
+        yield from page
         token = page.token
         if not token:
-            return None
+            return
 
 
 def _create_experiment(client: MlflowClient, root: Path, task: str) -> Any:
@@ -286,7 +289,7 @@ def _create_experiment(client: MlflowClient, root: Path, task: str) -> Any:
     # Another process may create it at the same time; other errors show in the search below.
     with suppress(MlflowException):
         client.create_experiment(name, artifact_location=location, tags=tags)
-    experiment = _experiment(client, task)
+    experiment = find_experiment(client, task)
     if experiment is None:
         raise MlflowException(f"the experiment {name} could not be created")
     return experiment
@@ -294,10 +297,9 @@ def _create_experiment(client: MlflowClient, root: Path, task: str) -> Any:
 
 def logged_steps(client: MlflowClient, run: Any) -> dict[str, set[int]]:
     """Steps of each metric that the run has."""
-    names = run.data.metrics
     return {
         name: {point.step for point in client.get_metric_history(run.info.run_id, name)}
-        for name in names
+        for name in run.data.metrics
     }
 
 
@@ -310,17 +312,14 @@ def log(
     tags: Mapping[str, str] | None = None,
 ) -> None:
     """Log points (name, value, ms, step), params and tags in as few calls as the limits allow."""
-    points = [Metric(name, value, time, step) for name, value, time, step in metrics]
-    for start in range(0, len(points), _METRICS_PER_CALL):
-        client.log_batch(run_id, metrics=points[start : start + _METRICS_PER_CALL])
-
-    settings = [Param(name, value) for name, value in (params or {}).items()]
-    for start in range(0, len(settings), _ITEMS_PER_CALL):
-        client.log_batch(run_id, params=settings[start : start + _ITEMS_PER_CALL])
-
-    labels = [RunTag(name, value) for name, value in (tags or {}).items()]
-    for start in range(0, len(labels), _ITEMS_PER_CALL):
-        client.log_batch(run_id, tags=labels[start : start + _ITEMS_PER_CALL])
+    batches: tuple[tuple[str, list[Any], int], ...] = (
+        ("metrics", [Metric(*point) for point in metrics], _METRICS_PER_CALL),
+        ("params", [Param(*item) for item in (params or {}).items()], _ITEMS_PER_CALL),
+        ("tags", [RunTag(*item) for item in (tags or {}).items()], _ITEMS_PER_CALL),
+    )
+    for kind, items, limit in batches:
+        for start in range(0, len(items), limit):
+            client.log_batch(run_id, **{kind: items[start : start + limit]})
 
 
 def log_params(client: MlflowClient, run: Any, params: Mapping[str, str]) -> None:

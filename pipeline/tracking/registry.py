@@ -28,14 +28,16 @@ from pipeline.tracking import (
 from pipeline.tracking.lineage import EvaluatedRun
 from pipeline.tracking.registry_store import CHALLENGER, CHAMPION
 from pipeline.tracking.run_outputs import read_outputs
-from pipeline.tracking.scores import score_line
 from pipeline.tracking.versions import (
+    DECISION,
     LINEAGE,
     ChampionPeriod,
     Version,
     model_name,
+    read_tags,
     read_version,
     rolled_back,
+    score_line,
     version_tags,
 )
 
@@ -60,8 +62,6 @@ __all__ = [
     "version_of_run",
     "versions_with",
 ]
-
-_DECISION = "seqline.judged"
 
 
 def register(root: Path) -> list[Version]:
@@ -110,8 +110,8 @@ def version(root: Path, name: str, number: int) -> Version:
             version.version: version for version in registry_store.versions_of(client, name)
         }
     if number not in versions:
-        expected = "one of " + ", ".join(str(key) for key in sorted(versions))
-        raise refuse(name, f"version {number}", expected)
+        numbers = ", ".join(map(str, sorted(versions)))
+        raise refuse(name, f"version {number}", f"one of {numbers}")
     return versions[number]
 
 
@@ -167,7 +167,7 @@ def record_decision(root: Path, version: Version, key: str, line: str) -> None:
     """Store the line about the last decision on the version; `key` is a digest of its inputs."""
     decision = json.dumps({"key": key, "line": line}, ensure_ascii=False)
     with mlflow_store.open_store(root) as client:
-        client.set_model_version_tag(version.name, str(version.version), _DECISION, decision)
+        client.set_model_version_tag(version.name, str(version.version), DECISION, decision)
 
 
 def recorded_decision(root: Path, version: Version, key: str) -> str | None:
@@ -175,7 +175,7 @@ def recorded_decision(root: Path, version: Version, key: str) -> str | None:
     the version has another key."""
     with mlflow_store.open_store(root) as client:
         entry = client.get_model_version(version.name, str(version.version))
-    decision = registry_store.parse_tag(entry.tags.get(_DECISION, "{}"))
+    decision = registry_store.parse_tag(read_tags(entry).get(DECISION, "{}"))
     return str(decision.get("line")) if decision.get("key") == key else None
 
 
@@ -194,7 +194,14 @@ def promote(
         if present != version.version:
             # Another process may have promoted a version since the comparison.
             if over != "anyone" and present != (over.version if over else None):
-                raise _champion_changed(version, present, over)
+                raise refuse(
+                    str(version),
+                    "no champion" if present is None else f"version {present} for its champion",
+                    f"version {over.version}, which it was compared with"
+                    if over
+                    else "none, as when it was chosen",
+                    "Nothing was moved: run the same again.",
+                )
             registry_store.move_champion(client, version, present, {"why": dict(why)})
 
         if _alias_version(client, version.name, CHALLENGER) == version.version:
@@ -265,14 +272,14 @@ def log_artifacts(root: Path, version: Version, folder: Path) -> None:
     with mlflow_store.open_store(root) as client:
         run = mlflow_store.restore_run(client, version.mlflow_run)
 
-        if run is None:
-            line = (
-                f"its MLflow run {version.mlflow_run} is gone for good, so that nothing "
-                "could be attached to it"
-            )
-            print(f"seqline: {version}: {line}", file=sys.stderr)
-        else:
+        if run is not None:
             artifacts.log_artifacts(client, root, run, folder)
+            return
+    print(
+        f"seqline: {version}: its MLflow run {version.mlflow_run} is gone for good, so that "
+        "nothing could be attached to it",
+        file=sys.stderr,
+    )
 
 
 @contextmanager
@@ -295,6 +302,7 @@ def _register(client: Any, root: Path, run: EvaluatedRun) -> Version:
 
     mlflow_run = _find_or_backfill(client, root, run)
     name = model_name(run.task, run.corpus)
+    # By its hash: a second version of the MLflow run must not replace the first one's folder.
     folder = f"model-{run.digest()[:12]}"
     with tempfile.TemporaryDirectory() as scratch:
         package.save_version(Path(scratch) / folder, describe.home(root), run)
@@ -340,13 +348,3 @@ def _find_or_backfill(client: Any, root: Path, run: EvaluatedRun) -> Any:
 
 def _alias_version(client: Any, name: str, alias: str) -> int | None:
     return registry_store.alias_version(registry_store.get_model(client, name), alias)
-
-
-def _champion_changed(version: Version, present: int | None, expected: Version | None) -> Exception:
-    state = f"version {present} for its champion" if present is not None else "no champion"
-    expectation = (
-        f"version {expected.version}, which it was compared with"
-        if expected
-        else "none, as when it was chosen"
-    )
-    return refuse(str(version), state, expectation, "Nothing was moved: run the same again.")

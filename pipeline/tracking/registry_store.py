@@ -10,10 +10,12 @@ import json
 import re
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from pipeline.core.errors import refuse
 from pipeline.tracking.lineage import EvaluatedRun
+from pipeline.tracking.mlflow_store import all_pages
 from pipeline.tracking.versions import (
     DIGEST,
     LINEAGE,
@@ -21,6 +23,7 @@ from pipeline.tracking.versions import (
     Version,
     champion_moves,
     model_name,
+    read_tags,
     read_version,
 )
 
@@ -33,13 +36,9 @@ _PAGE_SIZE = 1000
 
 def search_versions(client: Any, condition: str) -> Iterator[Version]:
     """Yield the project's versions on which the condition holds, the newest first."""
-    token = None
-    while True:
-        page = client.search_model_versions(condition, _PAGE_SIZE, ["version_number DESC"], token)
-        yield from (read_version(entry) for entry in page if LINEAGE in entry.tags)
-        token = page.token
-        if not token:
-            return
+    order = ["version_number DESC"]
+    search = partial(client.search_model_versions, condition, _PAGE_SIZE, order)
+    return (read_version(entry) for entry in all_pages(search) if LINEAGE in read_tags(entry))
 
 
 def versions_of(client: Any, name: str) -> Iterator[Version]:
@@ -81,15 +80,12 @@ def check_name(client: Any, name: str) -> str:
 
 
 def _search_models(client: Any, condition: str | None) -> Iterator[Any]:
-    token = None
-    while True:
-        page = client.search_registered_models(condition, _PAGE_SIZE, ["name ASC"], token)
-        yield from (
-            model for model in page if LINEAGE in model.tags and _NAME.fullmatch(model.name)
-        )
-        token = page.token
-        if not token:
-            return
+    search = partial(client.search_registered_models, condition, _PAGE_SIZE, ["name ASC"])
+    return (
+        model
+        for model in all_pages(search)
+        if LINEAGE in read_tags(model) and _NAME.fullmatch(model.name)
+    )
 
 
 def alias_version(model: Any, alias: str) -> int | None:
@@ -115,7 +111,14 @@ def move_champion(
 def recorded_moves(model: Any) -> list[dict[str, Any]]:
     """Return the recorded moves of the alias, in order of time; skip tags of other programs."""
     moves = (parse_tag(text) for key, text in sorted(model.tags.items()) if key.startswith(_MOVE))
-    return [move for move in moves if _is_move(move)]
+    return [
+        move
+        for move in moves
+        if isinstance(move.get("version"), int)
+        and isinstance(move.get("from", ""), int | None)
+        and isinstance(move.get("at"), str)
+        and isinstance(move.get("why", {}), dict)
+    ]
 
 
 def champion_periods(client: Any, name: str) -> list[ChampionPeriod]:
@@ -139,11 +142,3 @@ def parse_tag(text: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def _is_move(move: Mapping[str, Any]) -> bool:
-    has_versions = isinstance(move.get("version"), int) and isinstance(
-        move.get("from", ""), int | None
-    )
-    has_details = isinstance(move.get("at"), str) and isinstance(move.get("why", {}), dict)
-    return has_versions and has_details

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.core import tables
-from pipeline.core.digest import file_digest
+from pipeline.core import config, tables
+from pipeline.core.digest import add_file
 from pipeline.core.errors import read_json, refuse
 from pipeline.dag.paths import RunPaths
 from pipeline.scoring import metrics_file
@@ -26,7 +26,8 @@ _VERSION = "1"  # of the recorded content: a new one backfills every run once
 class Outputs:
     """Outputs of a trained run.
 
-    `files`: artifacts by name. `scores`: final scores by MLflow's name. `inputs`: md5s by path."""
+    `files`: artifacts by name. `scores`: final scores by MLflow's name; `ranking` is the name of
+    the one that ranks runs, "" if unknown. `inputs`: md5s by path."""
 
     name: str
     digest: str
@@ -35,6 +36,7 @@ class Outputs:
     history: Path
     files: dict[str, Path]
     scores: dict[str, float]
+    ranking: str
     params: dict[str, str]
     tags: dict[str, str]
     inputs: dict[str, str]
@@ -46,8 +48,7 @@ class Outputs:
             json.dumps([self.scores, self.params, self.tags, self.inputs], sort_keys=True).encode()
         )
         for name, path in sorted({"history": self.history, **self.files}.items()):
-            content = bytes.fromhex(file_digest(path, "sha256"))
-            digest.update(name.encode() + b"\0" + content)
+            add_file(digest, name, path)
         return digest.hexdigest()
 
 
@@ -62,14 +63,23 @@ def read_outputs(
     block = facts["run"]
     history = model / "history.parquet"
 
-    # Scores of an older model are left out: they are logged once the run is evaluated.
-    is_evaluated = _is_evaluated(stages, name)
-    metrics = dict(describe.flatten(_metrics(paths, name) if is_evaluated else {}))
-    scores = {
+    # Scores of an older model, which a run that was killed after training leaves, are left out:
+    # they are logged once the run is evaluated.
+    model_hashes = describe.hashes(stages, f"train@{name}", "outs")
+    read_hashes = describe.hashes(stages, f"evaluate@{name}", "deps")
+    is_evaluated = any(read_hashes.get(path) == md5 for path, md5 in model_hashes.items())
+    metrics_path = paths.option("evaluate", name, "metrics")
+    has_metrics = is_evaluated and metrics_path.exists()
+    content = metrics_file.read(metrics_path) if has_metrics else {}
+    metrics = dict(describe.flatten(content))
+    numbers = {
         describe.mlflow_name(*keys): float(value)
         for keys, value in metrics.items()
         if isinstance(value, int | float)
     }
+    # A final score that would become one more point of a curve gets the prefix `final/`.
+    curves = set(tables.read(history, tables.HISTORY)["name"].unique().to_pylist())
+    scores = {f"final/{key}" if key in curves else key: value for key, value in numbers.items()}
     texts = {
         describe.mlflow_name(*keys): value
         for keys, value in metrics.items()
@@ -79,6 +89,13 @@ def read_outputs(
     # Inputs are data: those deps of training that a stage wrote. The others are code.
     deps = describe.hashes(stages, f"train@{name}", "deps")
     all_outs = {path for stage in stages for path in describe.hashes(stages, stage, "outs")}
+    hashes = {f"dvc.deps/{path}": md5 for path, md5 in deps.items()}
+    for stage in ("train", "predict", "evaluate"):
+        outs = describe.hashes(stages, f"{stage}@{name}", "outs")
+        hashes |= {f"dvc.outs/{path}": md5 for path, md5 in outs.items()}
+    # Settings of the predict stage: a tag, since they may change while the model stays.
+    predicted = describe.locked_params(stages, f"predict@{name}")
+    search = predicted.get(f"settings.{predicted.get(f'runs.{name}.setting')}.search") or {}
     return Outputs(
         name=name,
         digest=str(facts["digest"]),
@@ -86,7 +103,8 @@ def read_outputs(
         best_step=int(facts.get("best_step") or 0),
         history=history,
         files=dict(_files(paths, name, names)) if is_evaluated else {},
-        scores=_without_collisions(scores, history),
+        scores=scores,
+        ranking=_ranking(stages, name, block, content),
         params={
             **describe.settings(block),
             **describe.corpus_settings(stages, str(block.get("corpus"))),
@@ -95,8 +113,8 @@ def read_outputs(
         tags={
             **texts,
             **describe.labels(name, block),
-            **describe.flatten_texts({"search": _search(stages, name)}),
-            **_hashes(stages, name),
+            **describe.flatten_texts({"search": search}),
+            **{describe.mlflow_name(key): md5 for key, md5 in hashes.items()},
         },
         inputs={path: md5 for path, md5 in deps.items() if path in all_outs},
     )
@@ -115,42 +133,17 @@ def _facts(path: Path, name: str) -> dict[str, Any]:
     return facts
 
 
-def _metrics(paths: RunPaths, name: str) -> dict[str, Any]:
-    path = paths.option("evaluate", name, "metrics")
-    return metrics_file.read(path) if path.exists() else {}
-
-
-def _is_evaluated(stages: Mapping[str, Any], name: str) -> bool:
-    """Return whether the scores are of the present model: a run that was killed after training
-    leaves older ones."""
-    outs = describe.hashes(stages, f"train@{name}", "outs")
-    deps = describe.hashes(stages, f"evaluate@{name}", "deps")
-    return any(deps.get(path) == md5 for path, md5 in outs.items())
-
-
-def _without_collisions(scores: dict[str, float], history: Path) -> dict[str, float]:
-    """Prefix `final/` to a final score that would become one more point of a curve."""
-    curves = set(tables.read(history, tables.HISTORY)["name"].unique().to_pylist())
-    return {f"final/{name}" if name in curves else name: value for name, value in scores.items()}
-
-
-def _search(stages: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Settings of the predict stage: a tag, since they may change while the model stays."""
-    params = stages.get(f"predict@{name}", {}).get("params", {}).get("params.yaml", {})
-    return dict(params.get(f"runs.{name}.search") or {})
-
-
-def _hashes(stages: Mapping[str, Any], name: str) -> dict[str, str]:
-    deps = {
-        f"dvc.deps/{path}": md5
-        for path, md5 in describe.hashes(stages, f"train@{name}", "deps").items()
-    }
-    outs = {
-        f"dvc.outs/{path}": md5
-        for stage in ("train", "predict", "evaluate")
-        for path, md5 in describe.hashes(stages, f"{stage}@{name}", "outs").items()
-    }
-    return {describe.mlflow_name(key): md5 for key, md5 in {**deps, **outs}.items()}
+def _ranking(
+    stages: Mapping[str, Any], name: str, block: Mapping[str, Any], metrics: Mapping[str, Any]
+) -> str:
+    """Return MLflow's name of the score that ranks the run; "" for a task without scores."""
+    if block.get("task") not in config.module_names("pipeline.scoring.tasks"):
+        return ""
+    corpus = describe.locked_params(stages, f"evaluate@{name}").get(f"corpora.{block['corpus']}")
+    text = (corpus or {}).get("text") or {}
+    task = config.named_module("pipeline.scoring.tasks", block["task"], f"runs.{name}.task")
+    main = metrics.get("ranked_by") or task.scoring(bool(text.get("lowercase"))).main
+    return describe.mlflow_name("test", *str(main).split("."), "score")
 
 
 def _files(paths: RunPaths, name: str, names: list[str]) -> Iterator[tuple[str, Path]]:

@@ -88,9 +88,13 @@ def load_model(
 
     # Both folders are checked out of DVC's cache once, and shared by all versions with their md5.
     root = _project(str(reference["root"]))
-    model, vocab = (_materialize(root, str(reference[kind])) for kind in ("model", "vocab"))
+    folders = {}
+    for kind in ("model", "vocab"):
+        md5 = cache.check_md5(str(reference[kind]), "the version's reference")
+        folders[kind] = root / state_dir.SERVED / md5
+        cache.materialize(root, md5, folders[kind])
     device = params.compute(root / "params.yaml").device
-    run = predictions.TrainedRun(model, vocab, reference["search"], device)
+    run = predictions.TrainedRun(folders["model"], folders["vocab"], reference["search"], device)
     return predictions.load_predictor(str(reference["task"]), run)
 
 
@@ -105,9 +109,3 @@ def _project(registered: str) -> Path:
             f"Set {ROOT} to its present folder.",
         )
     return root
-
-
-def _materialize(root: Path, md5: str) -> Path:
-    place = root / state_dir.SERVED / cache.check_md5(md5, "the version's reference")
-    cache.materialize(root, md5, place)
-    return place

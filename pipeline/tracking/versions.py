@@ -6,16 +6,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.core import params
+from pipeline.core import config, params, renamed_keys
 from pipeline.core.errors import UserError, refuse
+from pipeline.scoring import metrics_file
+from pipeline.scoring.tasks import Scoring
 from pipeline.tracking import describe
 from pipeline.tracking.lineage import EvaluatedRun, check_outputs
-from pipeline.tracking.scores import score_line
 
-DIGEST, LINEAGE = "seqline.digest", "seqline.made"
+DIGEST, LINEAGE, DECISION = "seqline.digest", "seqline.lineage", "seqline.decision"
+RENAMED_TAGS = {"seqline.made": LINEAGE, "seqline.judged": DECISION}
+"""New names of tags, by the old ones that older versions of the project wrote."""
+
 _DELETE = "Delete the version there, if nobody knows who created it."
 # fields of an evaluated run that the tag `LINEAGE` holds
 PARTS = ("outs", "places", "code", "block", "corpus_block")
+_SPLIT = "test"  # the split of the ranking
+_NONE = "not scored"
+# names of the substitute scores, which rank where references are too short for the task's own
+_SUBSTITUTES = {
+    "chrf": "chrF",
+    "chrf_lowercase": "lowercased chrF",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +80,26 @@ def model_name(task: str, corpus: str) -> str:
     return f"{task}-{corpus}"
 
 
+def score_line(root: Path, run: EvaluatedRun) -> str:
+    """E.g. `BLEU 96.61 [95.93, 97.25]`, from the metrics of the evaluate stage."""
+    path = next((path for path in run.outs if path.endswith(f"/{run.run}.json")), None)
+    if path is None or not (root / path).exists():
+        return _NONE
+    metrics = metrics_file.read(root / path)
+
+    task = config.named_module("pipeline.scoring.tasks", run.task, f"runs.{run.run}.task")
+    scoring: Scoring = task.scoring(bool(run.corpus_block["text"]["lowercase"]))
+    key = metrics.get("ranked_by", scoring.main)
+    score: Any = metrics
+    for part in (_SPLIT, *key.split(".")):
+        score = score.get(part) if isinstance(score, dict) else None
+    if not isinstance(score, dict):
+        return _NONE
+    has_interval = {"low", "high"} <= set(score)
+    interval = f" [{score['low']:.2f}, {score['high']:.2f}]" if has_interval else ""
+    return f"{_SUBSTITUTES.get(key, scoring.main_name)} {score['score']:.2f}{interval}"
+
+
 def version_tags(root: Path, run: EvaluatedRun) -> dict[str, str]:
     """Return a version's tags, in the order in which MLflow's pages show them.
 
@@ -92,6 +123,15 @@ def version_tags(root: Path, run: EvaluatedRun) -> dict[str, str]:
     }
 
 
+def read_tags(entry: Any) -> dict[str, str]:
+    """Return the tags of a version or a registered model by their present names.
+
+    A tag that has both names keeps the value under the new one."""
+    tags = dict(entry.tags)
+    old = {new: tags.pop(name) for name, new in RENAMED_TAGS.items() if name in tags}
+    return {**old, **tags}
+
+
 def read_version(entry: Any) -> Version:
     """Read a version from MLflow's `entry`; UserError if its tags are not those of `version_tags`.
 
@@ -103,13 +143,19 @@ def read_version(entry: Any) -> Version:
     except UserError as error:
         raise UserError(f"{where}: {error} {_DELETE}") from None
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        problem = f"tags that cannot be read ({type(error).__name__})"
-        raise refuse(where, problem, "a version of seqline's", _DELETE) from None
+        raise refuse(
+            where,
+            f"tags that cannot be read ({type(error).__name__})",
+            "a version of seqline's",
+            _DELETE,
+        ) from None
 
 
 def _read(entry: Any) -> Version:
-    tags = entry.tags
+    tags = read_tags(entry)
     parts = json.loads(tags[LINEAGE])
+    parts["block"] = renamed_keys.upgrade("runs", parts["block"])
+    parts["corpus_block"] = renamed_keys.upgrade("corpora", parts["corpus_block"])
     version = Version(
         name=entry.name,
         version=int(entry.version),

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pipeline.contracts import Sizes
+from pipeline.contracts import Fitted, Sizes
 from pipeline.core import config
 from pipeline.core.atomic import replace_file
 from pipeline.core.errors import read_json, refuse
@@ -53,10 +53,33 @@ def unique_tensors(model: nn.Module) -> dict[str, Tensor]:
     pointers: set[int] = set()
     tensors = {}
     for name, tensor in model.state_dict().items():
-        if tensor.data_ptr() not in pointers:
+        # Empty tensors have no memory: all have the pointer 0.
+        if tensor.data_ptr() not in pointers or not tensor.numel():
             tensors[name] = tensor
             pointers.add(tensor.data_ptr())
     return tensors
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Number of the model's parameters; of a model that is fitted, with the numbers in its buffers
+    except those of int64, which are ids."""
+    tensors: list[Tensor] = list(model.parameters())
+    if isinstance(model, Fitted):
+        tensors += [buffer for buffer in model.buffers() if buffer.dtype != torch.int64]
+    return sum(tensor.numel() for tensor in tensors)
+
+
+def resize_buffers(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Give the empty buffers of a model that is not yet fitted the sizes of the file's tensors.
+
+    A tensor of another type or number of dimensions is left out, and refused by `copy_weights`."""
+    for name, buffer in model.named_buffers():
+        tensor = tensors.get(name)
+        if buffer.numel() or tensor is None:
+            continue
+        if tensor.dtype == buffer.dtype and tensor.ndim == buffer.ndim:
+            module, _, key = name.rpartition(".")
+            model.get_submodule(module).register_buffer(key, torch.empty_like(tensor))
 
 
 def copy_weights(model: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
@@ -106,15 +129,49 @@ def load_model(folder: Path, device: torch.device) -> nn.Module:
     """Load the trained model of a run, in evaluation mode."""
     content = read_config(folder, "run.family", "run.model", "sizes")
     sizes = config.load(Sizes, content["sizes"], f"{folder / 'config.json'}: sizes")
-    model = build(content["run"]["family"], content["run"]["model"], sizes, "model")
+    # Models that were trained by earlier versions have no components.
+    blocks = content["run"] | {"component": content.get("component")}
+    model = _build_with_component(blocks, sizes)
 
     tensors, _ = load(folder / "model.safetensors")
+    if isinstance(model, Fitted):
+        resize_buffers(model, tensors)
     copy_weights(model, tensors, str(folder / "model.safetensors"))
     return model.to(device).eval()
 
 
-def build(family: str, block: dict[str, Any], sizes: Sizes, where: str) -> nn.Module:
-    """Build a model of the family from its `model:` block, called `where` in messages."""
+def build(
+    family: str,
+    block: dict[str, Any],
+    sizes: Sizes,
+    where: str,
+    component: nn.Module | None = None,
+) -> nn.Module:
+    """Build a model of the family from its `model:` block, called `where` in messages.
+
+    `component`: the trained model of another run, for families that contain one.
+    """
     module = config.named_module("pipeline.models", family, f"{where.removesuffix('model')}family")
-    model: nn.Module = module.Model(config.load(module.Config, block, where), sizes)
+    settings = config.load(module.Config, block, where)
+    components = () if component is None else (component,)
+    model: nn.Module = module.Model(settings, sizes, *components)
     return model
+
+
+def component_blocks(folder: Path) -> dict[str, Any]:
+    """What `config.json` says of the model in `folder` as the component of another: its family, its
+    `model:` block, and its own component."""
+    content = read_config(folder, "run.family", "run.model")
+    run = content["run"]
+    return {
+        "family": run["family"],
+        "model": run["model"],
+        "component": content.get("component"),
+    }
+
+
+def _build_with_component(blocks: dict[str, Any], sizes: Sizes) -> nn.Module:
+    """Build a model and the components inside it."""
+    inner = blocks["component"]
+    component = None if inner is None else _build_with_component(inner, sizes)
+    return build(blocks["family"], blocks["model"], sizes, "model", component)

@@ -18,10 +18,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from pipeline.contracts import Log, Task
+from pipeline.contracts import Constrained, Log, Task
 from pipeline.core.errors import UserError, at_least_one, refuse
 from pipeline.core.seeding import derive
-from pipeline.training import averaging, checkpoint, optim, parallel, resume_state, sparse
+from pipeline.training import averaging, checkpoint, devices, optim, parallel, resume_state, sparse
 
 LOG_STEPS = 10
 STATE = "state.safetensors"
@@ -158,6 +158,8 @@ class Loop:
                 f"The batch was {'; '.join(self.task.describe(batch) for batch in planned)}."
             )
         self.optimizer.step()
+        if isinstance(self.model, Constrained):
+            self.model.constrain()
 
         progress.nats += nats
         progress.tokens += tokens
@@ -179,7 +181,9 @@ class Loop:
 
         for number, planned_batch in self.group.local_batches(planned):
             # A seed per batch: dropout then depends neither on the process nor on a restart.
-            torch.manual_seed(derive(self.seed, f"step {self.progress.step}, batch {number}"))
+            devices.seed(
+                derive(self.seed, f"step {self.progress.step}, batch {number}"), self.device
+            )
             batch = self.task.batch(planned_batch)
             with self.autocast():
                 loss, self.hidden_state = self.task.loss(self.model, batch, self.hidden_state)

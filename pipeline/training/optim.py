@@ -235,8 +235,13 @@ def rate(optim_config: Config, step: int, epochs: float, max_epochs: int) -> flo
         case Step(every=every, factor=factor):
             return peak * factor ** int(epochs // every)
         case Cosine():
-            # d2l equation 12.11.1 with a final rate of zero
-            return peak * 0.5 * (1.0 + math.cos(math.pi * min(epochs / max_epochs, 1.0)))
+            # d2l equation 12.11.1 with a final rate of zero, from the end of the warm-up on: there
+            # the rate is the peak. The updates before this one tell which share of the training
+            # the warm-up was.
+            done = min(epochs / max_epochs, 1.0)
+            warmup = done * (warmup_steps - 1) / (step - 1) if warmup_steps > 1 < step else 0.0
+            progress = (done - warmup) / (1.0 - warmup) if warmup < 1.0 else 0.0
+            return peak * 0.5 * (1.0 + math.cos(math.pi * progress))
         case InverseSquareRoot():
             # continuous at the end of the warm-up, where it is the peak
             return peak * math.sqrt(warmup_steps / step)

@@ -23,6 +23,7 @@ from pipeline.cli import (
     input_text,
     presets,
     prune,
+    run_names,
     trained_run,
 )
 from pipeline.core.errors import UserError
@@ -132,7 +133,7 @@ def test_a_preset_that_has_a_key_twice_is_refused_by_it_and_its_line(
     with (project / "presets" / "another.yaml").open("a") as file:
         file.write("\nevaluation: {bootstrap: 10, confidence: 0.9, seed: 1}\n")
     lines = len((project / "presets" / "another.yaml").read_text().splitlines())
-    for changes in ([], ["--set", "runs.lstm.seed=2"]):
+    for changes in ([], ["--set", "runs.lstm-1.seed=2"]):
         said = seqline(project, "use", another_preset, *changes)
         assert said.status == 2
         assert said.err.startswith(
@@ -186,31 +187,33 @@ def test_set_changes_one_key_and_keeps_the_comments(project, seqline) -> None:
     text = (project / "params.yaml").read_text()
     before = yaml.safe_load(text)
     assert (
-        seqline(project, "use", "default", "--set", "runs.lstm.training.max_epochs=2").status == 0
+        seqline(project, "use", "default", "--set", "settings.lstm.training.max_epochs=2").status
+        == 0
     )
     changed = set((project / "params.yaml").read_text().splitlines()) ^ set(text.splitlines())
     assert changed <= {"      max_epochs: 2", "      max_epochs: 5"}
-    before["runs"]["lstm"]["training"]["max_epochs"] = 2
+    before["settings"]["lstm"]["training"]["max_epochs"] = 2
     assert params(project) == before
 
 
-def test_set_with_a_star_changes_every_run(project, seqline) -> None:
-    changes = ["--set", "runs.*.training.max_epochs=1", "--set", "corpora.toy_*.limit=50"]
+def test_set_with_a_star_changes_every_setting(project, seqline) -> None:
+    changes = ["--set", "settings.*.training.max_epochs=1", "--set", "corpora.toy_*.limit=50"]
     assert seqline(project, "use", "default", *changes).status == 0
-    assert {run["training"]["max_epochs"] for run in params(project)["runs"].values()} == {1}
+    trainings = [block["training"] for block in params(project)["settings"].values()]
+    assert {training["max_epochs"] for training in trainings if training is not None} == {1}
     assert {corpus["limit"] for corpus in params(project)["corpora"].values()} == {50}
 
 
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ("runs.lstm.seeds=2", "--set runs.lstm.seeds: got no such key in the preset"),
-        ("runs.lstm.seed", "--set: got runs.lstm.seed; expected KEY=VALUE"),
-        ("runs.lstm.seed=two", "runs.lstm.seed: got two; expected a whole number."),
-        ("runs.lstm.seed=[", "--set runs.lstm.seed: got while parsing a flow node"),
+        ("runs.lstm-1.seeds=2", "--set runs.lstm-1.seeds: got no such key in the preset"),
+        ("runs.lstm-1.seed", "--set: got runs.lstm-1.seed; expected KEY=VALUE"),
+        ("runs.lstm-1.seed=two", "runs.lstm-1.seed: got two; expected a whole number."),
+        ("runs.lstm-1.seed=[", "--set runs.lstm-1.seed: got while parsing a flow node"),
         (
-            "runs.lstm.optim.learning_rate=1e-3",
-            "--set runs.lstm.optim.learning_rate: got 1e-3; expected a number. Write it in full",
+            "settings.lstm.optim.learning_rate=1e-3",
+            "--set settings.lstm.optim.learning_rate: got 1e-3; expected a number. Write it",
         ),
     ],
 )
@@ -244,7 +247,7 @@ def test_use_removes_only_outputs_of_other_runs(project, seqline) -> None:
         {
             "train@old": "data/models/old",
             "evaluate@old": "reports/metrics/old.json",
-            "train@lstm": "data/models/lstm",
+            "train@lstm-1": "data/models/lstm-1",
         },
     )
     (project / "data" / "models" / "by_hand").mkdir()
@@ -253,16 +256,19 @@ def test_use_removes_only_outputs_of_other_runs(project, seqline) -> None:
     assert "data/models/old" in said.out
     assert sorted(path.name for path in (project / "data" / "models").iterdir()) == [
         "by_hand",
-        "lstm",
+        "lstm-1",
     ]
     assert not (project / "reports" / "metrics" / "old.json").exists()
 
 
 def test_prune_removes_outputs_after_a_manual_edit(project, seqline, edited) -> None:
-    ran(project, {"train@lstm": "data/models/lstm", "train@transformer": "data/models/transformer"})
-    edited(project, "runs.lstm", ...)
+    ran(
+        project,
+        {"train@lstm-1": "data/models/lstm-1", "train@transformer-1": "data/models/transformer-1"},
+    )
+    edited(project, "runs.lstm-1", ...)
     assert seqline(project, "prune").status == 0
-    assert [path.name for path in (project / "data" / "models").iterdir()] == ["transformer"]
+    assert [path.name for path in (project / "data" / "models").iterdir()] == ["transformer-1"]
     assert seqline(project, "prune").out == ""
 
 
@@ -367,13 +373,13 @@ def test_stages_are_named_as_dvc_names_them() -> None:
 
 
 def test_paths_of_a_run_come_out_of_the_dag(project) -> None:
-    block = params(project)["runs"]["lstm"]
+    block = params(project)["runs"]["lstm-1"]
     found = {
-        name: paths.option_path(project, "predict", "lstm", block, name)
+        name: paths.option_path(project, "predict", "lstm-1", block, name)
         for name in ("model", "vocab")
     }
     assert found == {
-        "model": project / "data/models/lstm",
+        "model": project / "data/models/lstm-1",
         "vocab": project / "data/vocab" / block["corpus"],
     }
 
@@ -394,10 +400,27 @@ def test_unknown_or_untrained_run_is_refused_with_advice(
 ) -> None:
     unknown = seqline(project, *command, "--run", "lstn")
     assert unknown.status == 2
-    assert "--run: got lstn; expected one of " in unknown.err
+    assert unknown.err.startswith(
+        "seqline: --run: got lstn; expected a setting or a run, one of rnn, gru, lstm, "
+    )
+    assert unknown.err.endswith(" Did you mean 'lstm'?\n")
     untrained = seqline(project, *command, "--run", "lstm")
     assert untrained.status == 2
-    assert "Run `dvc repro`, or `dvc pull`." in untrained.err
+    assert untrained.err == (
+        "seqline: --run lstm-1: got no data/models/lstm-1; expected a trained run. "
+        "Run `dvc repro`, or `dvc pull`.\n"
+    )
+
+
+def test_a_setting_given_as_run_is_its_first_run(project) -> None:
+    assert run_names.run_of(project, "lstm", "--run") == "lstm-1"
+    assert run_names.run_of(project, "lstm-3", "--run") == "lstm-3"
+
+
+def test_a_run_takes_precedence_over_a_setting_of_its_name(project, edited) -> None:
+    block = params(project)["runs"]["gru-2"]
+    edited(project, "runs.lstm", block | {"seed": 9})
+    assert run_names.run_of(project, "lstm", "--run") == "lstm"
 
 
 def test_doctor_reports_problems_and_fails_only_for_errors(
@@ -583,7 +606,7 @@ def as_the_system_gives_it(raw: bytes) -> str:
         ["promote", "lstm", "--why", b"caf\xe9"],
         ["champions", "--of", b"caf\xe9"],
         ["use", b"caf\xe9"],
-        ["use", "default", "--set", b"runs.lstm.seed=caf\xe9"],
+        ["use", "default", "--set", b"runs.lstm-1.seed=caf\xe9"],
         ["run", b"caf\xe9"],
         ["serve", b"caf\xe9"],
         [b"caf\xe9"],

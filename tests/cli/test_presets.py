@@ -1,11 +1,13 @@
 """Style of `params.yaml` and the presets, and what a change of one key leaves alone."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import fast_yaml
 import pytest
+import stage_inputs
 import yaml
 from dvc.utils.hydra import apply_overrides
 from dvc.utils.serialize import modify_yaml
@@ -42,26 +44,65 @@ def changed_keys(before: str, after: str) -> dict[str, object]:
 
 
 def some_keys(content: dict[str, Any]) -> list[str]:
-    """A merged key, an own key and one two levels down, of the first run and of the last."""
+    """A merged key, an own key and one two levels down, of the first trained setting and of the
+    last; and the seed of the last run."""
     keys = []
-    for name in (next(iter(content["runs"])), next(reversed(content["runs"]))):
+    trained = [name for name, block in content["settings"].items() if block["training"]]
+    for name in (trained[0], trained[-1]):
         keys += [
-            f"runs.{name}.{key}"
+            f"settings.{name}.{key}"
             for key in ("training.threads", "training.max_epochs", "optim.schedule.warmup_steps")
         ]
-    return keys
+    return [*keys, f"runs.{next(reversed(content['runs']))}.seed"]
+
+
+def section_node(file: Path, section: str) -> yaml.Node | None:
+    """The section's node, which tells how it is written; None if the file has no such section."""
+    root = yaml.compose(file.read_text(encoding="utf-8"), Loader=fast_yaml.LOADER)
+    return next((value for key, value in root.value if key.value == section), None)
 
 
 @each_file
-def test_runs_are_in_block_style(file: Path) -> None:
-    root = yaml.compose(file.read_text(encoding="utf-8"), Loader=fast_yaml.LOADER)
-    open_nodes = [value for key, value in root.value if key.value in ("runs", "shared")]
-    assert open_nodes
+def test_settings_are_in_block_style(file: Path) -> None:
+    open_nodes = [section_node(file, "settings"), section_node(file, "shared")]
     while open_nodes:
         node = open_nodes.pop()
         if isinstance(node, yaml.MappingNode):
             assert not node.flow_style, str(node.start_mark)
             open_nodes += [value for _, value in node.value]
+
+
+@each_file
+def test_further_runs_of_a_setting_are_in_one_line_each(file: Path) -> None:
+    runs = fast_yaml.load(file.read_text(encoding="utf-8"))["runs"]
+    settings = set()
+    for key, node in section_node(file, "runs").value:
+        further = runs[key.value]["setting"] in settings
+        settings.add(runs[key.value]["setting"])
+        assert node.flow_style == further, str(node.start_mark)
+        if further:
+            assert node.start_mark.line == node.end_mark.line == key.start_mark.line
+
+
+@each_file
+def test_a_further_run_differs_from_the_first_in_what_its_line_says(file: Path) -> None:
+    """Family, task and the other keys of a setting's runs are written once."""
+    runs = fast_yaml.load(file.read_text(encoding="utf-8"))["runs"]
+    first: dict[str, dict[str, Any]] = {}
+    for key, node in section_node(file, "runs").value:
+        run = runs[key.value]
+        base = first.setdefault(run["setting"], run)
+        if run is not base:
+            written = {word.value for word, _ in node.value} - {"<<"}
+            assert {word for word in run if run[word] != base[word]} == written
+
+
+@each_file
+def test_a_run_begins_from_a_run_with_its_own_seed(file: Path) -> None:
+    runs = fast_yaml.load(file.read_text(encoding="utf-8"))["runs"]
+    for name, run in runs.items():
+        if run["init_from"] != "scratch":
+            assert runs[run["init_from"]]["seed"] == run["seed"], name
 
 
 @each_file
@@ -75,7 +116,7 @@ def test_no_two_keys_have_one_section(file: Path) -> None:
 
 
 @each_file
-def test_experiment_of_one_run_does_not_affect_others(file: Path, tmp_path: Path) -> None:
+def test_experiment_of_one_key_does_not_affect_others(file: Path, tmp_path: Path) -> None:
     """`dvc exp run -S` changes params.yaml by `apply_overrides`."""
     text = file.read_text(encoding="utf-8")
     path = tmp_path / "params.yaml"
@@ -86,7 +127,7 @@ def test_experiment_of_one_run_does_not_affect_others(file: Path, tmp_path: Path
 
 
 @each_file
-def test_a_key_written_through_dvc_changes_one_run(file: Path, tmp_path: Path) -> None:
+def test_a_key_written_through_dvc_changes_nothing_else(file: Path, tmp_path: Path) -> None:
     text = file.read_text(encoding="utf-8")
     path = tmp_path / "params.yaml"
     path.write_text(text, encoding="utf-8")
@@ -104,12 +145,55 @@ def test_a_key_written_through_dvc_changes_one_run(file: Path, tmp_path: Path) -
 @each_file
 def test_a_key_given_to_use_changes_its_line_and_no_other(file: Path) -> None:
     text = file.read_text(encoding="utf-8")
-    key = f"runs.{next(reversed(fast_yaml.load(text)['runs']))}.seed"
+    key = some_keys(fast_yaml.load(text))[-3]
+    assert key.endswith(".training.max_epochs")
     after = presets.changed(text, [f"{key}=77"])
     assert changed_keys(text, after) == {key: 77}
     assert [line for line in after.splitlines() if line not in text.splitlines()] == [
-        "    seed: 77"
+        "      max_epochs: 77"
     ]
+
+
+@each_file
+def test_a_seed_given_to_use_changes_the_line_of_its_run(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    run = next(reversed(fast_yaml.load(text)["runs"]))
+    after = presets.changed(text, [f"runs.{run}.seed=77"])
+    assert changed_keys(text, after) == {f"runs.{run}.seed": 77}
+    [line] = [line for line in after.splitlines() if line not in text.splitlines()]
+    assert line == "    seed: 77" or re.fullmatch(
+        rf"  {run}: {{<<: \*\w+, seed: 77(, init_from: [\w-]+)?}}", line
+    )
+
+
+def test_experiment_of_a_setting_changes_all_of_its_seeds_and_nothing_else(
+    repository: Path,
+) -> None:
+    before = stage_inputs.read(repository)
+    apply_overrides(repository / "params.yaml", ["settings.lstm.model.hidden=512"])
+    after = stage_inputs.read(repository)
+    assert after.keys() == before.keys()
+    trained = {"train@lstm-1", "train@lstm-2", "train@lstm-3"}
+    assert stage_inputs.changed(before, after) == {*trained, "report"}
+    assert {after[name].params["settings.lstm.model"]["hidden"] for name in trained} == {512}
+
+
+def test_experiment_with_one_more_run_adds_its_stages_and_no_others(
+    repository: Path, seqline
+) -> None:
+    before = stage_inputs.read(repository)
+    block = (
+        "{setting: lstm, family: recurrent_lm, task: language_model, corpus: toy_story, "
+        "init_from: scratch, seed: 4}"
+    )
+    apply_overrides(repository / "params.yaml", [f"+runs.lstm-4={block}"])
+    after = stage_inputs.read(repository)
+    assert after.keys() - before.keys() == {"train@lstm-4", "predict@lstm-4", "evaluate@lstm-4"}
+    assert before.keys() <= after.keys()
+    assert stage_inputs.changed(before, after) == {"report"}
+    first, fourth = (after[f"train@lstm-{seed}"].params["settings.lstm.model"] for seed in (1, 4))
+    assert first == fourth
+    assert seqline(repository, "check").status == 0
 
 
 @pytest.mark.parametrize("file", YAML_FILES, ids=lambda path: path.stem)

@@ -34,7 +34,7 @@ MISTAKES = [
         {"a": 1},
         (
             "extra: got an unknown section; expected one of compute, evaluation, corpora, shared, "
-            "runs."
+            "settings, runs."
         ),
     ),
     (
@@ -63,9 +63,9 @@ MISTAKES = [
         "evaluation.confidence: got nan; expected a finite number.",
     ),
     (
-        "runs.lstm.optim.clip_norm",
+        "settings.lstm.optim.clip_norm",
         float("inf"),
-        "runs.lstm.optim.clip_norm: got inf; expected a finite number.",
+        "settings.lstm.optim.clip_norm: got inf; expected a finite number.",
     ),
     ("evaluation.bootstrap", 1.5, "evaluation.bootstrap: got 1.5; expected a whole number."),
     (
@@ -80,155 +80,253 @@ MISTAKES = [
         "localhost:8786",
         "compute.cluster: got localhost:8786; expected a Dask scheduler's address, ",
     ),
-    ("compute", ..., "compute: got nothing; expected one of evaluation, corpora, shared, runs."),
+    (
+        "compute",
+        ...,
+        "compute: got nothing; expected one of evaluation, corpora, shared, settings, runs.",
+    ),
     ("runs", {}, "runs: got {}; expected a section with at least one block."),
     (
         "runs.Big Model",
         {},
-        "runs: got Big Model; expected names of small letters, digits and _. Rename the block.",
+        (
+            "runs: got Big Model; expected a name of small letters, digits and _, for a seed with "
+            "-NUMBER at its end. Rename the block."
+        ),
     ),
+    ("runs.lstm-x", {}, "runs: got lstm-x; expected a name of small letters, digits and _, for a "),
+    ("settings", {}, "settings: got {}; expected a section with at least one block."),
+    ("settings.Big", {}, "settings: got Big; expected a name of small letters, digits and _, "),
     (
-        "runs.lstm.optim.learning_rate",
+        "settings.lstm.optim.learning_rate",
         "1e-3",
-        "runs.lstm.optim.learning_rate: got 1e-3; expected a number. Write it in full, as 0.001",
+        "settings.lstm.optim.learning_rate: got 1e-3; expected a number. Write it in ",
     ),
     (
-        "runs.lstm.optim.name",
+        "settings.lstm.optim.name",
         "nesterof",
-        "runs.lstm.optim.name: got nesterof; expected one of sgd, adagrad, momentum, ",
+        "settings.lstm.optim.name: got nesterof; expected one of sgd, adagrad, momentum, ",
     ),
     (
-        "runs.lstm.optim.name",
+        "settings.lstm.optim.name",
         ...,
-        "runs.lstm.optim.name: got nothing; expected one of sgd, adagrad, momentum, ",
+        "settings.lstm.optim.name: got nothing; expected one of sgd, adagrad, momentum, ",
     ),
     (
-        "runs.lstm.optim.name",
+        "settings.lstm.optim.name",
         "sgd",
-        "runs.lstm.optim.betas: got an unknown key; expected one of learning_rate, ",
+        "settings.lstm.optim.betas: got an unknown key; expected one of learning_rate, ",
     ),
-    ("runs.lstm.optim.name", ["sgd"], "runs.lstm.optim.name: got ['sgd']; expected one of sgd, "),
     (
-        "runs.lstm.optim.schedule",
+        "settings.lstm.optim.name",
+        ["sgd"],
+        "settings.lstm.optim.name: got ['sgd']; expected one of sgd, ",
+    ),
+    (
+        "settings.lstm.optim.schedule",
         "cosine",
         (
-            "runs.lstm.optim.schedule: got cosine; expected a section whose name is one of "
+            "settings.lstm.optim.schedule: got cosine; expected a section whose name is one of "
             "constant, step, cosine, inverse"
         ),
     ),
     (
-        "runs.lstm.optim.schedule",
+        "settings.lstm.optim.schedule",
         ...,
         (
-            "runs.lstm.optim.schedule: got nothing; expected a section whose name is one of "
+            "settings.lstm.optim.schedule: got nothing; expected a section whose name is one of "
             "constant, step, cosine, inverse"
         ),
     ),
     (
-        "runs.lstm.optim.schedule.every",
+        "settings.lstm.optim.schedule.every",
         2,
-        "runs.lstm.optim.schedule.every: got an unknown key; expected one of name, warmup_steps.",
+        "settings.lstm.optim.schedule.every: got an unknown key; expected one of name, ",
     ),
     (
-        "runs.lstm.training.average",
+        "settings.lstm.training.average",
         6,
-        "runs.lstm.training.average: got 6; expected from 1 to max_epochs, 5, or null.",
-    ),
-    ("runs.lstm.family", "recurent_lm", "runs.lstm.family: got recurent_lm; expected one of "),
-    ("runs.lstm.task", "translating", "runs.lstm.task: got translating; expected one of "),
-    (
-        "runs.lstm.corpus",
-        "toy_novel",
-        "runs.lstm.corpus: got toy_novel; expected one of toy_story, ",
+        "settings.lstm.training.average: got 6; expected from 1 to max_epochs, 4, or null.",
     ),
     (
-        "runs.lstm.corpus",
-        "toy_en_fr",
-        "runs.lstm.corpus: got toy_en_fr, which is pair; expected toy_story",
+        "runs.lstm-1.family",
+        "transformer_lm",
+        (
+            "runs.lstm-1.family: got transformer_lm; expected recurrent_lm, as runs.lstm-2 of the "
+            "same setting lstm. Give one of them another setting."
+        ),
     ),
     (
-        "runs.lstm.start",
-        "nothing",
-        "runs.lstm.start: got nothing; expected scratch or one of rnn, gru, lstm, ",
+        "runs.lstm-2.task",
+        "fill_blank",
+        (
+            "runs.lstm-1.task: got language_model; expected fill_blank, as runs.lstm-2 of the same "
+            "setting lstm. "
+        ),
     ),
     (
-        "runs.lstm.start",
-        "lstm",
-        "runs.lstm.start: got lstm; expected a run that does not begin from this one.",
+        "runs.lstm-2.seed",
+        1,
+        (
+            "runs.lstm-1.seed: got 1; expected a seed that runs.lstm-2 of the same setting lstm "
+            "does not have. Remove one of them."
+        ),
+    ),
+    ("runs.lstm-1.seed", 0, "runs.lstm-1.seed: got 0; expected at least 1."),
+    ("runs.lstm-1.seed", ..., "runs.lstm-1.seed: got nothing; expected a whole number. Add the "),
+    (
+        "runs.lstm-1.setting",
+        "lstn",
+        "runs.lstm-1.setting: got lstn; expected one of rnn, gru, lstm, ",
+    ),
+    ("runs.lstm-1.setting", ..., "runs.lstm-1.setting: got nothing; expected a text. Add the key."),
+    (
+        "runs.lstm-1.setting",
+        ["lstm"],
+        "runs.lstm-1.setting: got ['lstm']; expected a text.",
     ),
     (
-        "runs.lstm.start",
+        "runs.lstm-1.setting",
         "gru",
-        "runs.lstm.model.cell: got lstm; expected gru, the cell of its start gru. Give both runs' ",
+        (
+            "runs.gru-1.seed: got 1; expected a seed that runs.lstm-1 of the same setting gru does "
+            "not have. Remove one of them."
+        ),
     ),
     (
-        "runs.lstm.start",
-        "attention",
-        "runs.lstm.start: got attention, which is attention_seq2seq; expected scratch or rnn",
+        "runs.lstm-1.model",
+        {"hidden": 8},
+        (
+            "runs.lstm-1.model: got a key that was moved; expected settings.NAME.model, and "
+            "`setting: NAME` in the run. Move the run's model, objective, optim, training, search."
+        ),
     ),
     (
-        "runs.bert_sentiment.model.width",
-        64,
-        "runs.bert_sentiment.model.width: got 64; expected 48, the width of ",
+        "runs.lstm-1.search",
+        None,
+        "runs.lstm-1.search: got a key that was moved; expected settings.NAME.search, and ",
     ),
     (
-        "runs.bert_sentiment.model.heads",
+        "runs.lstm-1.hidden",
         8,
-        "runs.bert_sentiment.model.heads: got 8; expected 4, the heads of ",
+        "runs.lstm-1.hidden: got an unknown key; expected one of setting, family, task, corpus, ",
+    ),
+    ("runs.lstm-1", None, "runs.lstm-1: got "),
+    (
+        "settings.lstm.seed",
+        1,
+        "settings.lstm.seed: got an unknown key; expected one of model, objective, optim, ",
+    ),
+    ("settings.lstm.optim", ..., "settings.lstm.optim: got nothing; expected a "),
+    ("settings.lstm", None, "settings.lstm: got "),
+    (
+        "runs.lstm-1.corpus",
+        "toy_novel",
+        "runs.lstm-1.corpus: got toy_novel; expected one of toy_story, ",
     ),
     (
-        "runs.bert.start",
+        "runs.lstm-1.corpus",
+        "toy_en_fr",
+        "runs.lstm-1.corpus: got toy_en_fr, which is pair; expected toy_story",
+    ),
+    (
+        "runs.lstm-1.init_from",
+        "nothing",
+        "runs.lstm-1.init_from: got nothing; expected scratch or one of rnn-1, rnn-2, rnn-3, ",
+    ),
+    (
+        "runs.lstm-1.init_from",
+        "lstm-1",
+        "runs.lstm-1.init_from: got lstm-1; expected a run that does not begin from this one.",
+    ),
+    (
+        "runs.lstm-1.init_from",
         "lstm",
-        "runs.bert.start: got lstm, which is recurrent_lm; expected scratch for bert.",
+        "runs.lstm-1.init_from: got lstm; expected scratch or one of rnn-1, rnn-2, rnn-3, ",
     ),
     (
-        "runs.lstm.model.cell",
+        "runs.lstm-1.init_from",
+        "gru-1",
+        "settings.lstm.model.cell: got lstm; expected gru, the cell of its initial run gru-1. ",
+    ),
+    (
+        "runs.lstm-1.init_from",
+        "attention-1",
+        (
+            "runs.lstm-1.init_from: got attention-1, which is attention_seq2seq; expected scratch "
+            "or rnn-1 or "
+        ),
+    ),
+    (
+        "settings.bert_sentiment.model.width",
+        64,
+        "settings.bert_sentiment.model.width: got 64; expected 48, the width of ",
+    ),
+    (
+        "settings.bert_sentiment.model.heads",
+        8,
+        "settings.bert_sentiment.model.heads: got 8; expected 4, the heads of ",
+    ),
+    (
+        "runs.bert-1.init_from",
+        "lstm-1",
+        (
+            "runs.bert-1.init_from: got lstm-1, which is recurrent_lm; expected scratch or bert-2 "
+            "or bert-3 for bert."
+        ),
+    ),
+    (
+        "settings.lstm.model.cell",
         "lsmt",
-        "runs.lstm.model.cell: got lsmt; expected one of rnn, gru, lstm",
+        "settings.lstm.model.cell: got lsmt; expected one of rnn, gru, lstm",
     ),
     (
-        "runs.lstm.search.method",
+        "settings.lstm.search.method",
         "beams",
-        "runs.lstm.search.method: got beams; expected one of beam, ",
+        "settings.lstm.search.method: got beams; expected one of beam, ",
     ),
     (
-        "runs.lstm.search.method",
+        "settings.lstm.search.method",
         ...,
-        "runs.lstm.search.method: got nothing; expected one of beam, ",
+        "settings.lstm.search.method: got nothing; expected one of beam, ",
     ),
-    ("runs.lstm.search.widths", 3, "runs.lstm.search.widths: got an unknown key; expected one of "),
     (
-        "runs.seq2seq.search.penalty.coverage",
+        "settings.lstm.search.widths",
+        3,
+        "settings.lstm.search.widths: got an unknown key; expected one of ",
+    ),
+    (
+        "settings.seq2seq.search.penalty.coverage",
         0.2,
-        "runs.seq2seq.search.penalty.coverage: got 0.2 with seq2seq, ",
+        "settings.seq2seq.search.penalty.coverage: got 0.2 with seq2seq, ",
     ),
     (
-        "runs.seq2seq.search.penalty.length",
+        "settings.seq2seq.search.penalty.length",
         "wu",
-        "runs.seq2seq.search.penalty.length: got wu; expected one of book, gnmt.",
+        "settings.seq2seq.search.penalty.length: got wu; expected one of book, gnmt.",
     ),
     (
-        "runs.seq2seq.search.constraints.min_length",
+        "settings.seq2seq.search.constraints.min_length",
         81,
-        "runs.seq2seq.search.constraints.min_length: got 81; expected ",
+        "settings.seq2seq.search.constraints.min_length: got 81; expected ",
     ),
     (
-        "runs.transformer.model.learned_positions",
+        "settings.transformer.model.learned_positions",
         16,
         (
-            "runs.transformer.search.max_length: got 80; expected at most 16, the run's "
+            "settings.transformer.search.max_length: got 80; expected at most 16, the run's "
             "model.learned_positions."
         ),
     ),
     (
-        "runs.lstm.training.threads",
+        "settings.lstm.training.threads",
         ...,
-        "runs.lstm.training.threads: got nothing; expected a whole number. Add the key.",
+        "settings.lstm.training.threads: got nothing; expected a whole number. Add the key.",
     ),
     (
-        "runs.transformer.objective.label_smoothing",
+        "settings.transformer.objective.label_smoothing",
         1.0,
-        "runs.transformer.objective.label_smoothing: got 1.0; expected a share",
+        "settings.transformer.objective.label_smoothing: got 1.0; expected a share",
     ),
     (
         "corpora.toy_story.format",
@@ -295,7 +393,7 @@ def test_the_corpus_of_one_s_own_that_the_readme_shows_is_in_order(
     [shown] = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     [(name, block)] = yaml.safe_load(shown).items()
     edited(project, f"corpora.{name}", block)
-    assert seqline(project, "check").out.startswith("params.yaml: 5 corpora and ")
+    assert seqline(project, "check").out.startswith("params.yaml: 5 corpora, ")
     item = re.search(r"# or files: \[{(.*?)}\]", shown)
     assert item is not None
     assert set(item[1].split(", ")) == {field.name for field in dataclasses.fields(File)}
@@ -312,25 +410,100 @@ def test_a_run_with_another_seed_is_a_line_and_dvc_reads_it_as_the_stages_do(
     project, seqline
 ) -> None:
     text = (project / "params.yaml").read_text()
-    assert text.count("  lstm:\n") == 1
-    text = text.replace("  lstm:\n", "  lstm: &lstm\n") + "\n  lstm_2: {<<: *lstm, seed: 2}\n"
+    number = len(fast_yaml.load(text)["runs"])
+    text += "  lstm-4: {<<: *lstm, seed: 4}\n"
     (project / "params.yaml").write_text(text)
-    assert " 17 runs, all in order" in seqline(project, "check").out
+    assert f" settings and {number + 1} runs, all in order" in seqline(project, "check").out
     content = yaml.safe_load(text)
-    assert content["runs"]["lstm_2"] == content["runs"]["lstm"] | {"seed": 2}
+    assert content["runs"]["lstm-4"] == content["runs"]["lstm-1"] | {"seed": 4}
     assert parse_yaml(text, "params.yaml") == content
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "kind"), [("family", "recurent_lm", "models"), ("task", "speaking", "tasks")]
+)
+def test_a_setting_of_an_unknown_family_or_task_is_refused_with_the_choices(
+    key: str, value: str, kind: str, project, seqline, edited
+) -> None:
+    for seed in (1, 2, 3):
+        edited(project, f"runs.lstm-{seed}.{key}", value)
+    said = seqline(project, "check")
+    known = {path.stem for path in (ROOT / "pipeline" / kind).glob("[a-z]*.py")}
+    line = re.fullmatch(
+        rf"seqline: runs\.lstm-1\.{key}: got {value}; expected one of ([\w, ]+)\..*\n", said.err
+    )
+    assert line is not None, said.err
+    assert set(line[1].split(", ")) == known
+
+
+def test_a_setting_without_a_run_is_refused(project, seqline, edited) -> None:
+    block = fast_yaml.load((project / "params.yaml").read_text())["settings"]["lstm"]
+    edited(project, "settings.spare", block)
+    said = seqline(project, "check")
+    assert (said.status, said.out) == (2, "")
+    assert said.err == (
+        "seqline: settings.spare: got no run; expected at least one run of it. Remove it, or add a "
+        "run of it.\n"
+    )
+
+
+@pytest.mark.parametrize("section", ["settings", "corpora", "runs"])
+@pytest.mark.parametrize("value", [None, 3, [], {}, ["lstm"], {"lstm": None}])
+def test_a_run_of_a_broken_section_is_refused(section: str, value: object, project, edited) -> None:
+    edited(project, section, value)
+    with pytest.raises(UserError, match=rf"^(runs\.lstm-1|{section})[.:]"):
+        params.run(project / "params.yaml", "lstm-1")
+
+
+def test_runs_of_a_setting_may_have_the_same_seed_on_different_corpora(
+    project, seqline, edited
+) -> None:
+    """As in a cross validation."""
+    content = fast_yaml.load((project / "params.yaml").read_text())
+    story = content["corpora"]["toy_story"]
+    edited(project, "corpora.fold", story | {"vocab": story["vocab"] | {"corpus": "fold"}})
+    edited(project, "runs.lstm-2", content["runs"]["lstm-1"] | {"corpus": "fold"})
+    assert seqline(project, "check").status == 0
+
+
+def test_a_run_is_loaded_with_the_blocks_of_its_setting(project) -> None:
+    content = fast_yaml.load((project / "params.yaml").read_text())
+    for name, block in content["runs"].items():
+        run = dataclasses.asdict(params.run(project / "params.yaml", name))
+        assert run == block | content["settings"][block["setting"]]
+
+
+def test_the_sections_of_a_run_give_the_same_run(project, tmp_path) -> None:
+    run = params.run(project / "params.yaml", "bert_sentiment-2")
+    content = config.read(project / "params.yaml")
+    alone = {"corpora": content["corpora"]} | params.sections(
+        "bert_sentiment-2", dataclasses.asdict(run)
+    )
+    (tmp_path / "params.yaml").write_text(fast_yaml.dump(alone))
+    assert params.run(tmp_path / "params.yaml", "bert_sentiment-2") == run
+
+
+def test_a_recorded_run_without_a_setting_gets_one_of_its_name(project, tmp_path) -> None:
+    """Older versions of the project recorded runs without a setting."""
+    run = dataclasses.asdict(params.run(project / "params.yaml", "lstm-1"))
+    del run["setting"]
+    content = config.read(project / "params.yaml")
+    alone = {"corpora": content["corpora"]} | params.sections("lstm", run)
+    (tmp_path / "params.yaml").write_text(fast_yaml.dump(alone))
+    assert params.run(tmp_path / "params.yaml", "lstm").setting == "lstm"
 
 
 def test_a_run_may_begin_from_one_that_reads_the_same_ids_but_not_in_a_circle(
     project, seqline, edited
 ) -> None:
-    block = fast_yaml.load((project / "params.yaml").read_text())["runs"]["bert"]
-    edited(project, "runs.further", block | {"start": "bert"})
+    block = fast_yaml.load((project / "params.yaml").read_text())["runs"]["bert-1"]
+    edited(project, "runs.bert-4", block | {"init_from": "bert-1", "seed": 4})
     assert seqline(project, "check").status == 0
-    edited(project, "runs.bert.start", "further")
+    edited(project, "runs.bert-1.init_from", "bert-4")
     said = seqline(project, "check")
     assert said.err == (
-        "seqline: runs.further.start: got bert; expected a run that does not begin from this one.\n"
+        "seqline: runs.bert-4.init_from: got bert-1; expected a run that does not begin from this "
+        "one.\n"
     )
 
 
@@ -340,21 +513,19 @@ def test_a_run_cannot_begin_from_one_that_reads_other_ids(project, seqline, edit
         "vocab": content["corpora"]["toy_story"]["vocab"] | {"corpus": "others"}
     }
     edited(project, "corpora.others", other)
-    edited(project, "runs.further", content["runs"]["bert"] | {"start": "bert", "corpus": "others"})
+    run = content["runs"]["bert-1"] | {"init_from": "bert-1", "corpus": "others"}
+    edited(project, "runs.further", run)
     said = seqline(project, "check")
     assert said.err.startswith(
-        "seqline: runs.further.start: got bert, which reads ids of toy_reviews; expected a run "
-        "that "
+        "seqline: runs.further.init_from: got bert-1, which reads ids of toy_reviews; expected a "
+        "run that "
     )
     assert said.err.count("\n") == 1
 
 
 def test_a_run_that_is_called_scratch_is_refused(project, seqline, edited) -> None:
-    edited(
-        project,
-        "runs.scratch",
-        fast_yaml.load((project / "params.yaml").read_text())["runs"]["lstm"],
-    )
+    block = fast_yaml.load((project / "params.yaml").read_text())["runs"]["lstm-1"]
+    edited(project, "runs.scratch", block | {"seed": 4})
     assert "runs: got scratch; expected another name" in seqline(project, "check").err
 
 
@@ -398,38 +569,58 @@ STAGES = [
         "corpora.toy_story.vocab.min_count: got 1e2; ",
     ),
     ("encode", "toy_story", "compute.workers", 0, "compute.workers: got 0; expected at least 1"),
-    ("train", "lstm", "runs.lstm.family", "lstm", "runs.lstm.family: got lstm; expected one of "),
     (
         "train",
+        "lstm-1",
+        "runs.lstm-1.family",
         "lstm",
-        "runs.lstm.training.patience",
-        0.5,
-        "runs.lstm.training.patience: got 0.5; expected a whole number.",
+        "runs.lstm-1.family: got lstm; expected recurrent_lm, as runs.lstm-2 of the same setting ",
     ),
     (
         "train",
-        "lstm",
+        "lstm-1",
+        "runs.lstm-1.setting",
+        "lstn",
+        "runs.lstm-1.setting: got lstn; expected one of rnn, gru, lstm, ",
+    ),
+    (
+        "train",
+        "lstm-1",
+        "runs.lstm-1.optim",
+        {},
+        "runs.lstm-1.optim: got a key that was moved; expected settings.NAME.optim, ",
+    ),
+    (
+        "train",
+        "lstm-1",
+        "runs.lstm-1.seed",
+        0.5,
+        "runs.lstm-1.seed: got 0.5; expected a whole number.",
+    ),
+    (
+        "train",
+        "lstm-1",
         "compute.devices",
         "cpu",
         "compute.devices: got an unknown key; expected one of device, slots, ",
     ),
     (
         "predict",
-        "lstm",
-        "runs.lstm.task",
+        "lstm-1",
+        "runs.lstm-1.task",
         "speaking",
-        "runs.lstm.task: got speaking; expected one of ",
+        "runs.lstm-1.task: got speaking; expected language_model, as runs.lstm-2 of the same ",
     ),
     (
         "predict",
-        "attention",
-        "runs.attention.corpus",
+        "attention-1",
+        "runs.attention-1.corpus",
         "toy",
-        "runs.attention.corpus: got toy; expected one of toy_story, ",
+        "runs.attention-1.corpus: got toy; expected one of toy_story, ",
     ),
     (
         "evaluate",
-        "lstm",
+        "lstm-1",
         "evaluation.seed",
         ...,
         "evaluation.seed: got nothing; expected a whole number. Add the key.",
@@ -441,7 +632,7 @@ STAGES = [
         "high",
         "evaluation.confidence: got high; expected a number.",
     ),
-    ("report", "", "runs.rnn.seed", "one", "runs.rnn.seed: got one; expected a whole number."),
+    ("report", "", "runs.rnn-1.seed", "one", "runs.rnn-1.seed: got one; expected a whole number."),
 ]
 
 
@@ -500,11 +691,11 @@ def test_a_block_that_is_not_there_is_refused_with_the_ones_that_are(
 
 
 def test_the_console_script_itself_ends_with_2_and_one_line(project, edited) -> None:
-    edited(project, "runs.lstm.seed", "one")
+    edited(project, "runs.lstm-1.seed", "one")
     script = Path(sys.executable).parent / "seqline"
     done = subprocess.run([str(script), "check"], cwd=project, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "seqline: runs.lstm.seed: got one; expected a whole number.\n"
+    assert done.stderr == "seqline: runs.lstm-1.seed: got one; expected a whole number.\n"
 
 
 @pytest.mark.parametrize(
@@ -539,8 +730,8 @@ def test_a_missing_file_says_where_it_was_looked_for(project, seqline) -> None:
 
 def test_readers_do_not_share_mutable_settings(project) -> None:
     mine = config.read(project / "params.yaml")
-    mine["runs"]["lstm"]["optim"]["learning_rate"] = 1.0
-    assert config.read(project / "params.yaml")["runs"]["lstm"]["optim"]["learning_rate"] < 1.0
+    mine["settings"]["lstm"]["optim"]["learning_rate"] = 1.0
+    assert config.read(project / "params.yaml")["settings"]["lstm"]["optim"]["learning_rate"] < 1.0
 
 
 def test_the_name_in_a_message_is_the_key_inside_lists_and_mappings_too(project, edited) -> None:
@@ -868,9 +1059,11 @@ def _leaves(node: object, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ..
 
 
 def test_any_value_in_any_place_is_in_order_or_refused_in_one_line(tmp_path) -> None:
-    """Every key of two runs and their corpora, each with a value of another type, in turn."""
+    """Every key of two runs with their settings and corpora, each with another type in turn."""
     content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    content["runs"] = {name: content["runs"][name] for name in ("transformer", "text_cnn")}
+    kept = ("transformer", "text_cnn")
+    content["settings"] = {name: content["settings"][name] for name in kept}
+    content["runs"] = {f"{name}-1": content["runs"][f"{name}-1"] for name in kept}
     content["corpora"] = {name: content["corpora"][name] for name in ("toy_en_fr", "toy_reviews")}
     path = tmp_path / "params.yaml"
     shutil.copy(ROOT / "flow.yaml", tmp_path)

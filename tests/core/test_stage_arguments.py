@@ -28,6 +28,9 @@ HOSTILE = (
     "../../pwned",
     "x > pwned",
     "-x",
+    "x-",
+    "x-1; touch pwned",
+    "x-1-2",
     "Ä",
     "",
 )
@@ -79,7 +82,7 @@ def test_plain_dvc_executes_no_corpus_name(with_code: Path, name: str) -> None:
     done = dvc(with_code, "repro", "--single-item", f"download@{name}")
     assert done.returncode != 0
     assert (
-        f"seqline: corpora: got {name}; expected names of small letters, digits and _."
+        f"seqline: corpora: got {name}; expected a name of small letters, digits and _, "
         in done.stderr
     ), done.stderr
     assert not list(with_code.rglob("pwned"))
@@ -87,14 +90,14 @@ def test_plain_dvc_executes_no_corpus_name(with_code: Path, name: str) -> None:
 
 @pytest.mark.long
 def test_plain_dvc_executes_no_value_that_names_another_block(with_code: Path) -> None:
-    copy_block(with_code, "runs", "mine", {"start": "x; touch pwned; true"})
+    copy_block(with_code, "runs", "mine", {"init_from": "x; touch pwned; true"})
     (with_code / "data/models/x; touch pwned; true").mkdir(parents=True)
     for folder in ("encoded", "vocab"):
         (with_code / f"data/{folder}/toy_story").mkdir(parents=True)
     done = dvc(with_code, "repro", "--single-item", "train@mine")
-    assert "seqline: runs.mine.start: got x; touch pwned; true; expected names" in done.stderr, (
-        done.stderr
-    )
+    assert (
+        "seqline: runs.mine.init_from: got x; touch pwned; true; expected a name" in done.stderr
+    ), done.stderr
     assert not list(with_code.rglob("pwned"))
 
 
@@ -108,8 +111,16 @@ def test_flows_refuse_a_name_before_dvc_reads_the_project(
         paths.check_names(project)
     line = str(error.value)
     assert line.startswith(f"{section}: got ")
-    assert line.endswith("; expected names of small letters, digits and _. Rename the block.")
+    assert line.endswith(
+        "; expected a name of small letters, digits and _, for a seed with -NUMBER at its end. "
+        "Rename the block."
+    )
     assert "\n" not in line
+
+
+def test_a_number_after_a_name_is_a_seed(project: Path) -> None:
+    copy_block(project, "runs", "lstm-27", {"seed": 27})
+    paths.check_names(project)
 
 
 @pytest.mark.parametrize(
@@ -121,8 +132,8 @@ def test_commands_refuse_a_name_in_one_line(with_code: Path, command: str) -> No
     output = done.stdout + done.stderr
     assert done.returncode != 0
     assert (
-        "corpora: got x; touch pwned; true; expected names of small letters, digits and _. "
-        "Rename the block."
+        "corpora: got x; touch pwned; true; expected a name of small letters, digits and _, for a "
+        "seed with -NUMBER at its end. Rename the block."
     ) in output
     assert "Traceback" not in output
     assert not list(with_code.rglob("pwned"))
@@ -143,10 +154,11 @@ def parsed(
 def test_placeholders_are_filled_from_the_block_that_dvc_names(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ("--one", "data/{corpus}/{run}", "--two", "{start}")
-    arguments = parsed(monkeypatch, "train@bert_sentiment", *words, project=project)
-    assert arguments.run == "bert_sentiment"
-    assert (arguments.one, arguments.two) == (Path("data/toy_reviews/bert_sentiment"), Path("bert"))
+    words = ("--one", "data/{corpus}/{run}", "--two", "{init_from}")
+    arguments = parsed(monkeypatch, "train@bert_sentiment-2", *words, project=project)
+    assert arguments.run == "bert_sentiment-2"
+    assert arguments.one == Path("data/toy_reviews/bert_sentiment-2")
+    assert arguments.two == Path("bert-2")
 
     arguments = parsed(
         monkeypatch,
@@ -161,16 +173,16 @@ def test_placeholders_are_filled_from_the_block_that_dvc_names(
 def test_a_name_on_the_command_line_takes_precedence_over_dvc(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arguments = parsed(monkeypatch, "train@lstm", "gru", "--one", "{run}", project=project)
-    assert (arguments.run, arguments.one) == ("gru", Path("gru"))
+    arguments = parsed(monkeypatch, "train@lstm-1", "gru-2", "--one", "{run}", project=project)
+    assert (arguments.run, arguments.one) == ("gru-2", Path("gru-2"))
 
 
 def test_an_unknown_placeholder_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         UserError,
-        match=r"^dvc\.yaml: got \{model\}; expected one of \{run\}, \{corpus\}, \{start\}",
+        match=r"^dvc\.yaml: got \{model\}; expected one of \{run\}, \{corpus\}, \{init_from\}",
     ):
-        parsed(monkeypatch, "train@lstm", "--one", "data/{model}", project=project)
+        parsed(monkeypatch, "train@lstm-1", "--one", "data/{model}", project=project)
 
 
 def test_a_stage_without_a_name_says_which_argument_is_missing(

@@ -79,7 +79,7 @@ def test_an_empty_file_is_refused(tmp_path):
 def test_a_missing_file_is_refused_with_the_names_that_are_there(tmp_path):
     (tmp_path / "train.txt").write_text("x\n")
     reading = config.load(
-        text_lines.Config, {"files": {"all": ["trian.txt"]}, "judges": None}, "corpora.c.read"
+        text_lines.Config, {"files": {"all": ["trian.txt"]}, "benchmarks": None}, "corpora.c.read"
     )
     with pytest.raises(UserError, match=r"trian.txt: got no such file; expected one of train.txt"):
         list(text_lines.read(tmp_path, reading))
@@ -96,7 +96,7 @@ def test_paragraphs_are_the_blocks_between_blank_lines(tmp_path_factory, texts):
     for name in ("a.txt", "b.txt"):
         (folder / name).write_text("".join(f"{text}\n" for text in texts))
     reading = config.load(
-        text_lines.Config, {"files": {"train": ["a.txt", "b.txt"]}, "judges": None}, "read"
+        text_lines.Config, {"files": {"train": ["a.txt", "b.txt"]}, "benchmarks": None}, "read"
     )
     got = [
         row["paragraph"]
@@ -136,7 +136,7 @@ def test_lines_are_paragraphs_split_at_separate_full_stops(tmp_path):
 def test_blank_lines_are_marked_and_keep_their_place(tmp_path):
     (tmp_path / "a.txt").write_text("one\n\n \u3000\ntwo\n")
     reading = config.load(
-        text_lines.Config, {"files": {"train": ["a.txt"]}, "judges": None}, "read"
+        text_lines.Config, {"files": {"train": ["a.txt"]}, "benchmarks": None}, "read"
     )
     found = _rows(text_lines.read(tmp_path, reading))
     assert [(row["text"], row["reject"]) for _, row in found] == [
@@ -218,7 +218,7 @@ def test_parallel_files_of_unequal_lengths_are_refused_with_both_counts(tmp_path
 def test_formats_describe_their_input_and_refuse_bad_keys(module):
     rest = {
         tab_separated_pairs: {"source_column": 0, "target_column": 1},
-        text_lines: {"judges": None},
+        text_lines: {"benchmarks": None},
     }.get(module, {})
     assert module.KIND in ("text", "pair")
     with pytest.raises(UserError, match=r"corpora\.c\.read\.file: got an unknown key"):
@@ -238,7 +238,9 @@ def test_sides_with_unlike_numbers_of_files_are_refused():
 
 def test_batches_have_the_schemas_of_tables(tmp_path):
     (tmp_path / "a.txt").write_text("x\ty\n")
-    texts = config.load(text_lines.Config, {"files": {"all": ["a.txt"]}, "judges": None}, "read")
+    texts = config.load(
+        text_lines.Config, {"files": {"all": ["a.txt"]}, "benchmarks": None}, "read"
+    )
     block = {"files": {"all": ["a.txt"]}, "source_column": 0, "target_column": 1}
     pairs = config.load(tab_separated_pairs.Config, block, "read")
     assert all(batch.schema == tables.RAW_TEXT for _, batch in text_lines.read(tmp_path, texts))
@@ -476,17 +478,17 @@ def test_a_byte_order_mark_of_a_text_in_an_archive_is_skipped(tmp_path):
     assert [row["text"] for _, row in _read_archive(tmp_path, {"all": {"x": ["d"]}})] == ["good"]
 
 
-def _judged(name: str) -> dict:
+def _with_similarity(name: str) -> dict:
     columns = {"name": "s", "file": name, "first": "a", "second": "b", "score": "c"}
-    return {"files": {"all": ["a"]}, "judges": {"similarity": [columns], "analogies": None}}
+    return {"files": {"all": ["a"]}, "benchmarks": {"similarity": [columns], "analogies": None}}
 
 
 BLOCKS = {
-    "text_lines": (text_lines, lambda name: {"files": {"all": [name]}, "judges": None}),
-    "similarity": (text_lines, _judged),
+    "text_lines": (text_lines, lambda name: {"files": {"all": [name]}, "benchmarks": None}),
+    "similarity": (text_lines, _with_similarity),
     "analogies": (
         text_lines,
-        lambda name: {"files": {"all": ["a"]}, "judges": {"similarity": [], "analogies": name}},
+        lambda name: {"files": {"all": ["a"]}, "benchmarks": {"similarity": [], "analogies": name}},
     ),
     "text_sentences": (text_sentences, lambda name: {"files": {"all": [name]}}),
     "tab_separated_pairs": (
@@ -530,7 +532,7 @@ def test_a_linked_folder_is_refused_and_a_linked_file_is_not(tmp_path, block):
     def read(name: str) -> None:
         loaded = config.load(module.Config, made(name), "read")
         list(module.read(raw, loaded))
-        list(module.judges(raw, loaded)) if hasattr(module, "judges") else None
+        list(module.benchmarks(raw, loaded)) if hasattr(module, "benchmarks") else None
 
     with pytest.raises(
         UserError, match=r"linked/file: got the link .*linked; expected a folder of the corpus\."

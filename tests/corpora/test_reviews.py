@@ -153,7 +153,7 @@ def test_a_reviewer_says_the_same_in_every_review_and_stays_in_one_split() -> No
         assert min(map(len, written)) == 2
         assert {len({meaning(text) for text in texts}) for texts in written} == {1}
         assert {toy_reviews.bucket(text) for texts in written for text in texts} <= set(
-            toy_reviews.BUCKETS[split]
+            grammar.BUCKETS[split]
         )
         praise = sum(meaning(texts[0]) == "positive" for texts in written) / len(written)
         assert praise == pytest.approx(0.5, abs=4 * (0.25 / len(written)) ** 0.5)

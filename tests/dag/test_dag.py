@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import default_params
 import pytest
 import yaml
 from mlflow import MlflowClient
@@ -35,7 +36,7 @@ def git(root: Path, *arguments: str) -> None:
 
 def small(root: Path) -> None:
     """The default params with small corpora, small models and one epoch."""
-    content = yaml.safe_load((root / "params.yaml").read_text())
+    content = default_params.load()
     content["evaluation"]["bootstrap"] = 100
     for corpus in content["corpora"].values():
         sizes = corpus["source"]["builtin"]["sizes"]
@@ -53,7 +54,7 @@ def small(root: Path) -> None:
             run["search"]["max_length"] = 8
     # many steps: time to be killed between two of them
     content["runs"]["transformer"]["objective"]["batch_tokens"] = 70
-    (root / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    default_params.write(root, content)
 
 
 def copied(root: Path) -> Path:
@@ -295,7 +296,7 @@ def held(root: Path) -> dict[str, bytes]:
 def test_every_task_gives_the_same_bytes_in_another_process_and_place(tmp_path: Path) -> None:
     """All stages by their commands, without DVC, which would start Python for each of them; with
     other hashes of strings."""
-    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    content = default_params.load()
     content["evaluation"]["bootstrap"] = 20
     content["runs"] = {name: content["runs"][name] for name in ONE_OF_EACH_TASK}
     tasks = {file.stem for file in (ROOT / "pipeline" / "tasks").glob("*.py")} - {
@@ -330,7 +331,7 @@ def test_every_task_gives_the_same_bytes_in_another_process_and_place(tmp_path: 
     for number in ("1", "2"):
         root = tmp_path / number
         root.mkdir()
-        (root / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+        default_params.write(root, content)
         path = f"{ROOT}{os.pathsep}{ROOT / 'tests/helpers'}"
         started.append(
             subprocess.Popen(

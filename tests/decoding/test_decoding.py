@@ -394,6 +394,6 @@ def test_settings_out_of_range_are_refused_by_name(module, change: dict, key: st
         },
         greedy: {"method": "greedy", "max_length": 30},
     }[module]
-    config.load(module.Config, good, "runs.r.search")
-    with pytest.raises(UserError, match=f"^runs.r.search.{key}: got"):
-        config.load(module.Config, good | change, "runs.r.search")
+    config.load(module.Config, good, "settings.r.search")
+    with pytest.raises(UserError, match=f"^settings.r.search.{key}: got"):
+        config.load(module.Config, good | change, "settings.r.search")

@@ -37,8 +37,9 @@ from pipeline.decoding.rules.constraints import (
     forbid_repeated_ngrams,
     force_prefix,
 )
-from pipeline.decoding.rules.ensemble import Ensemble, mean
+from pipeline.decoding.rules.ensemble import Ensemble
 from pipeline.decoding.rules.penalty import CoverageTracker, Penalty
+from pipeline.nn.mixture import fit_weights, mix
 
 SEEDS = st.integers(0, 10**6)
 RULES = st.builds(rules, st.integers(1, 5), st.sampled_from([None, 1, 2, 3]))
@@ -379,9 +380,32 @@ def test_with_any_penalty_sentences_still_leave_the_batch_early() -> None:
 @given(SEEDS, st.integers(1, 4))
 def test_an_ensembles_probability_is_the_mean_of_its_models(seed: int, count: int) -> None:
     log_probs = [torch.randn(3, 7, generator=noise(seed + i)).log_softmax(1) for i in range(count)]
-    torch.testing.assert_close(mean(log_probs).exp(), sum(one.exp() for one in log_probs) / count)
+    equal = [1 / count] * count
+    mean = sum(one.exp() for one in log_probs) / count
+    torch.testing.assert_close(mix(log_probs, equal).exp(), mean)
     vetoed = [log_probs[0].index_fill(1, torch.tensor([2]), -torch.inf), *log_probs[1:]]
-    assert mean(vetoed)[:, 2].isneginf().all() == (count == 1)
+    assert mix(vetoed, equal)[:, 2].isneginf().all() == (count == 1)
+
+
+@settings(max_examples=30, deadline=None)
+@given(SEEDS, st.integers(1, 4))
+def test_weights_are_those_of_the_largest_likelihood(seed: int, count: int) -> None:
+    log_probs = torch.randn(count, 40, generator=noise(seed), dtype=torch.float64)
+    weights = fit_weights(log_probs.numpy())
+    assert weights.sum() == pytest.approx(1)
+    likelihood = mix(list(log_probs), weights.tolist()).mean()
+    for i in range(count):
+        for j in range(count):
+            moved = weights.copy()
+            amount = 0.01 * moved[i]
+            moved[i] -= amount
+            moved[j] += amount
+            assert mix(list(log_probs), moved.tolist()).mean() <= likelihood + 1e-6
+
+
+def test_a_model_of_weight_0_does_not_count() -> None:
+    log_probs = torch.randn(2, 3, 7, generator=noise(1)).log_softmax(2)
+    assert torch.equal(mix(list(log_probs), [0.0, 1.0]), log_probs[1])
 
 
 @settings(max_examples=10, deadline=None)

@@ -82,7 +82,7 @@ def test_reused_process_number_is_not_signalled(tmp_path: Path) -> None:
     try:
         for process in sleepers.values():
             (process_groups.folder(tmp_path) / str(process.pid)).write_text('{"mark": "own"}')
-        (process_groups.folder(tmp_path) / "123.partial").write_text("")
+        (process_groups.folder(tmp_path) / ".123.4.partial").write_text("")
         assert process_groups.end_orphans(tmp_path) == [sleepers["own"].pid]
         assert sleepers["own"].wait(600) == -signal.SIGKILL
         assert sleepers["new"].poll() is None

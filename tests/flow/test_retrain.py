@@ -156,7 +156,7 @@ def test_new_data_lead_to_promotion_publication_and_notification(
         "dvc.lock",
         "reports/comparison.md",
         "reports/corpora/reviews.json",
-        "reports/metrics/mlp.json",
+        "reports/summary.json",
     }
     assert small.git(root, "rev-parse", f"champion/{NAME}/2") == small.git(
         root, "rev-parse", "HEAD"

@@ -42,7 +42,7 @@ from pipeline.flow import (
     status,
 )
 from pipeline.flow.challenge import Verdict
-from pipeline.flow.outcome import Outcome
+from pipeline.flow.display import Outcome
 
 PAUSE = 0.01
 
@@ -379,7 +379,7 @@ def test_a_stage_whose_log_has_no_place_says_so(tmp_path: Path) -> None:
         threads={},
         places={"train@x": devices.Slots(frozenset(), []).acquire("train")},
         logs=tmp_path / "logs" / "now",
-        workers=None,
+        workers=SimpleNamespace(root=tmp_path),
         settings=run_settings.load(small.ROOT),
         stop=threading.Event(),
         results={},

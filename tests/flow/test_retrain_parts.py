@@ -41,6 +41,7 @@ from pipeline.flow import (
 from pipeline.flow.journal import Record
 from pipeline.flow.notify import Notify
 from pipeline.flow.publish import Publish
+from pipeline.promotion import settings as rules
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 GONE = 2**22 + 1  # above any process's number
@@ -535,6 +536,33 @@ def test_check_reads_flow_yaml_too(project: Path, seqline) -> None:
     assert said.err.startswith("seqline: notify.command: got no words")
 
 
+@pytest.mark.parametrize(
+    ("baselines", "line"),
+    [
+        ({"language_model-toy_story": "grv"}, "got grv; expected one of "),
+        (
+            {"language_model-toy_story": "seq2seq-1"},
+            "got seq2seq-1, a run of translation on toy_en_fr; expected a run of language_model ",
+        ),
+        ({"language_model-toy_story": 3}, "got 3; expected a text"),
+        ({"language_model-toy_story": None}, None),
+        ({"language_model-of_another_preset": "grv"}, None),
+        ({"language_model-toy_story": "lstm-1"}, None),
+    ],
+)
+def test_a_baseline_is_checked_before_anything_runs(
+    baselines: dict[str, object], line: str | None, project: Path, seqline
+) -> None:
+    small.settings(project, gate={"beats_baseline": baselines})
+    said = seqline(project, "check")
+    if line is None:
+        assert (said.status, said.err) == (0, "")
+        return
+    assert said.status == 2
+    assert said.err.startswith(f"seqline: gate.beats_baseline.language_model-toy_story: {line}")
+    assert len(said.err.splitlines()) == 1
+
+
 def test_a_section_that_flow_yaml_does_not_know_is_refused(project: Path) -> None:
     with (project / "flow.yaml").open("a") as file:
         file.write("noitfy: {}\n")
@@ -635,13 +663,14 @@ def test_the_gate_s_stages_are_on_record_in_a_contest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[object] = []
-    monkeypatch.setattr("pipeline.promotion.challenge", lambda *words: given.append(words[-1]))
+    monkeypatch.setattr("pipeline.promotion.challenge", lambda *words: given.append(words[6]))
     version = SimpleNamespace(
-        run="x", version=1, places=dict.fromkeys(("model", "vocab", "tokens"), "y")
+        name="name", run="x", version=1, places=dict.fromkeys(("model", "vocab", "tokens"), "y")
     )
     for name in ("flow.yaml", "params.yaml"):
         shutil.copy(small.ROOT / name, tmp_path)
-    challenge._decide(tmp_path, "name", None, version)  # type: ignore[arg-type]
+    settings = rules.load(tmp_path / "flow.yaml")
+    challenge._decide(tmp_path, settings, None, version, None)  # type: ignore[arg-type]
     [launch] = given
     assert isinstance(launch, challenge.RecordedCommands)
     assert (

@@ -335,11 +335,11 @@ def test_the_floor_of_the_stories_leaves_something_to_learn() -> None:
 
 
 def test_only_words_that_another_can_replace_have_a_class_for_judging() -> None:
-    judged = toy_story.exchangeable().to_pylist()
-    classes = [row["class"] for row in judged]
-    assert {row["token"] for row in judged} & set(toy_story.FUNCTION.split()) == set()
+    words = toy_story.exchangeable().to_pylist()
+    classes = [row["class"] for row in words]
+    assert {row["token"] for row in words} & set(toy_story.FUNCTION.split()) == set()
     assert min(classes.count(name) for name in classes) > 1
-    assert {(row["token"], row["class"]) for row in judged} < set(toy_story.word_classes().items())
+    assert {(row["token"], row["class"]) for row in words} < set(toy_story.word_classes().items())
 
 
 def test_longer_corpus_extends_the_shorter_and_splits_are_independent(tmp_path: Path) -> None:

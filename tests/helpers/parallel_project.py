@@ -5,17 +5,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import default_params
 import pytest
 import stage_runs
-import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
 RUNS = {"seq2seq": "toy_en_fr", "rnn": "toy_story"}
 
 
 def params() -> dict[str, Any]:
     """Two small default runs of which an update reads four batches, dropout and all."""
-    content: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    content = default_params.load()
     content["corpora"] = {name: content["corpora"][name] for name in RUNS.values()}
     for block in content["corpora"].values():
         block["source"]["builtin"]["sizes"] = {"train": 400, "valid": 60, "test": 60}
@@ -45,7 +44,7 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write(root: Path, content: dict[str, Any]) -> None:
-    (root / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    default_params.write(root, content)
 
 
 def command(root: Path, name: str, out: str) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import fast_yaml
 import flows
+import settings_blocks
 
 from benchmarks import made_dag
 
@@ -53,8 +54,8 @@ def small() -> dict[str, Any]:
         "reviews": corpus
         | {"source": {"path": "drop"}, "vocab": corpus["vocab"] | {"corpus": "reviews"}}
     }
-    content["runs"] = {"mlp": content["runs"]["mlp"] | {"corpus": "reviews"}}
-    return content
+    mlp = settings_blocks.joined(content)["mlp"]
+    return settings_blocks.split(content | {"runs": {"mlp": mlp | {"corpus": "reviews"}}})
 
 
 def drop(root: Path, split: str, numbers: range) -> None:

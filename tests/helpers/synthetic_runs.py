@@ -4,6 +4,7 @@ for tests of the scores."""
 import json
 from pathlib import Path
 
+import default_params
 import numpy as np
 import pyarrow as pa
 import yaml
@@ -58,8 +59,7 @@ def project(
     runs |= {name: _block("language_model", "story", name) for name in models}
     corpora = {name: corpus() for name in ("pairs", "story")}
     evaluation = {"bootstrap": 200, "confidence": 0.95, "seed": 1}
-    params = {"evaluation": evaluation, "corpora": corpora, "runs": runs}
-    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    default_params.write(root, {"evaluation": evaluation, "corpora": corpora, "runs": runs})
     rng = np.random.default_rng(seed)
     sentences = {split: _sentences(rng, count, long) for split, count, long in _splits(rows)}
     references(root / "data/tokens/pairs", sentences)
@@ -81,11 +81,11 @@ def project(
 
 
 def corpus(level: str = "word", lowercase: bool = False) -> dict[str, object]:
-    """A corpus's block of params.yaml, of which the stages from evaluate on need `text`, `bleu` and
-    `samples` alone."""
+    """A corpus's block of params.yaml, of which the stages from evaluate on need `text`,
+    `bleu_tokenizer` and `samples` alone."""
     text = {"level": level, "lowercase": lowercase, "letters_only": False, "max_tokens": None}
     unused = {"source": {}, "read": {}, "limit": None, "split": "official", "vocab": {}}
-    return {"format": "made", **unused, "text": text, "bleu": "auto", "samples": []}
+    return {"format": "made", **unused, "text": text, "bleu_tokenizer": "auto", "samples": []}
 
 
 def inputs(predictions: Path, tokens: Path) -> Inputs:
@@ -106,15 +106,16 @@ def _splits(rows: int) -> list[tuple[str, int, int]]:
 
 
 def _block(task: str, corpus: str, name: str) -> dict[str, object]:
-    """The run `lstm_2` is `lstm` with seed 2."""
-    family, _, rest = name.partition("_")
+    """The run `lstm-2` is the setting `lstm` with seed 2."""
+    setting, _, seed = name.partition("-")
     model = {"hidden": 64, "layers": 1, "dropout": 0.1, "cell": "gru"}
     return {
-        "family": family,
+        "setting": setting,
+        "family": setting,
         "task": task,
         "corpus": corpus,
-        "seed": int(rest) if rest.isdigit() else 1,
-        "start": "scratch",
+        "seed": int(seed or 1),
+        "init_from": "scratch",
         "model": model,
         "objective": {"batch_size": 32},
         "optim": {"name": "adam", "learning_rate": 0.002 if name.startswith("t") else 0.004},

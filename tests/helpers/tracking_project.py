@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import default_params
 import pyarrow as pa
 import pytest
 import yaml
@@ -53,19 +54,22 @@ def write_project(root: Path, names: tuple[str, ...] = ("lstm",), steps: int = 4
     runs = {}
     for name in names:
         block = {
+            "setting": name,
             "family": "recurrent_lm",
             "task": "language_model",
             "corpus": "toy",
             "seed": 1,
+            "init_from": "scratch",
             "model": {"hidden": 8},
+            "objective": {"steps": 32},
+            "optim": {"name": "adam"},
+            "training": {"max_epochs": 1},
         }
         runs[name] = {**block, "search": {"method": "sampling", "temperature": 0.8}}
         stages |= lock_stages(name, runs[name])
         write_outputs(root, name, block, steps)
     (root / "reports" / "comparison.md").write_text("| run | perplexity |\n", encoding="utf-8")
-    (root / "params.yaml").write_text(
-        yaml.safe_dump({"corpora": {"toy": {"format": "toy"}}, "runs": runs}), encoding="utf-8"
-    )
+    default_params.write(root, {"corpora": {"toy": {"format": "toy"}}, "runs": runs})
     shutil.copy(ROOT / "dvc.yaml", root)
     (root / "dvc.lock").write_text(
         yaml.safe_dump({"schema": "2.0", "stages": stages}), encoding="utf-8"
@@ -81,7 +85,14 @@ def lock_stages(name: str, block: dict[str, Any]) -> dict[str, Any]:
         "tokenize@toy": {"params": {"params.yaml": {"corpora.toy.text": {"level": "word"}}}},
         "encode@toy": {"outs": [data]},
         f"train@{name}": {"deps": [code, data], "outs": [model]},
-        f"predict@{name}": {"params": {"params.yaml": {f"runs.{name}.search": block["search"]}}},
+        f"predict@{name}": {
+            "params": {
+                "params.yaml": {
+                    f"runs.{name}.setting": block["setting"],
+                    f"settings.{block['setting']}.search": block["search"],
+                }
+            }
+        },
         f"evaluate@{name}": {"deps": [model]},
     }
 
@@ -200,10 +211,21 @@ def task_of(root: Path, name: str) -> str:
     return str(yaml.safe_load((root / "params.yaml").read_text())["runs"][name]["task"])
 
 
-def all_runs(client: MlflowClient) -> list[Any]:
+def recorded_runs(client: MlflowClient) -> list[Any]:
+    """Every MLflow run: trained runs and the parent runs of their settings."""
     return list(
         client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
     )
+
+
+def all_runs(client: MlflowClient) -> list[Any]:
+    """Every trained run."""
+    return [run for run in recorded_runs(client) if mlflow_store.RUN in run.data.tags]
+
+
+def parents(client: MlflowClient) -> list[Any]:
+    """The parent runs of settings."""
+    return [run for run in recorded_runs(client) if mlflow_store.RUN not in run.data.tags]
 
 
 def followers(root: Path) -> list[int]:

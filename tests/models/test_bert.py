@@ -342,6 +342,29 @@ def test_scores_are_the_validation_figures_and_depend_on_the_table_alone() -> No
     assert scored["row"].tolist() == [row for row in range(160) if row % 4 != 3]
 
 
+def test_masks_are_equal_if_and_only_if_the_same_words_were_read_and_masked() -> None:
+    """Another maximum length cuts pairs and draws other masks, even for pairs that fit; another
+    vocabulary has other words. The weights change nothing."""
+    data = story(40, 4)
+    masks = mlm.score(built(), data, config(), CPU)["masks"]
+    assert len(set(masks)) > 0.99 * len(masks)
+    for model, settings in ((built(seed=4), config()), (built(), config(max_length=32))):
+        assert (mlm.score(model, data, settings, CPU)["masks"] == masks).all()
+
+    cut = mlm.score(built(), data, config(max_length=12), CPU)
+    uncut = mlm.score(built(), data, config(), CPU)
+    as_many = cut["count"] == uncut["count"]
+    assert as_many.any()
+    assert (cut["masks"] != masks)[as_many].mean() > 0.5
+
+    renamed = [
+        [VOCABULARY + len(SPECIALS) - 1 - word for word in row] for row in data["ids"].to_pylist()
+    ]
+    other = mlm.score(built(), table(renamed, data["paragraph"].to_pylist()), config(), CPU)
+    assert (other["count"] == uncut["count"]).all()
+    assert (other["masks"] != masks).all()
+
+
 def cloze(paragraphs: int, seed: int) -> pa.Table:
     """A paragraph keeps to one of two sets of words, and a sentence repeats one word: so both tasks
     can be learnt."""

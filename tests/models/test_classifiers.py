@@ -34,7 +34,10 @@ ENCODER = {
 }  # fmt: skip
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "mlp": ("mlp_classifier", {"embedding": 16, "hidden": 16, "layers": 2, "dropout": 0.0}),
-    "cnn": ("text_cnn", {"embedding": 16, "widths": [3, 4, 5], "filters": 8, "dropout": 0.0}),
+    "cnn": (
+        "text_cnn",
+        {"embedding": 16, "widths": [3, 4, 5], "filters": 8, "dropout": 0.0, "max_norm": None},
+    ),
     "birnn": ("birnn_classifier", RECURRENT | {"cell": "rnn", "layers": 2}),
     "bigru": ("birnn_classifier", RECURRENT),
     "bilstm, equations": (
@@ -52,7 +55,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 def built(name: str, **changes: Any) -> Any:
     torch.manual_seed(3)
     family, block = FAMILIES[name]
-    return checkpoint.build(family, block | changes, SIZES, "runs.test.model").eval()
+    return checkpoint.build(family, block | changes, SIZES, "settings.test.model").eval()
 
 
 def prompt_of(*rows: list[int], width: int = 0) -> Prompt:
@@ -198,7 +201,13 @@ def test_word_unknown_to_word2vec_keeps_random_vector_of_same_scale(
     )
     table = pa.table([range(60), rows, [0] * 60], schema=tables.ENCODED_TEXT)
     objective = word_vectors.Config(
-        method="skip_gram", window=2, negatives=5, subsample=None, batch_size=64, block=16, noise=16
+        method="skip_gram",
+        window=2,
+        negatives=5,
+        subsample=None,
+        batch_size=64,
+        block_size=16,
+        noise_words=16,
     )
     vectors: Any = checkpoint.build("word2vec", {"dimension": dimension}, sizes, "model")
     task = word_vectors.Task(table, table, objective, 1, CPU)
@@ -300,7 +309,7 @@ def test_smoothing_is_for_training_alone() -> None:
     ],
 )
 def test_sizes_that_make_no_model_are_refused(name: str, changes: dict[str, Any], key: str) -> None:
-    with pytest.raises(UserError, match=rf"runs\.test\.model\.{key}: got"):
+    with pytest.raises(UserError, match=rf"settings\.test\.model\.{key}: got"):
         built(name, **changes)
 
 
@@ -315,3 +324,26 @@ def test_sizes_that_make_no_model_are_refused(name: str, changes: dict[str, Any]
 def test_objectives_that_make_no_batch_are_refused(changes: dict[str, Any], key: str) -> None:
     with pytest.raises(UserError, match=key):
         settings(**changes)
+
+
+def test_kims_constraint_shrinks_the_weights_of_a_label_that_are_too_long() -> None:
+    config = {"embedding": 4, "widths": [2], "filters": 3, "dropout": 0.0, "max_norm": 3.0}
+    model: Any = checkpoint.build("text_cnn", config, Sizes(9, 2, True), "model")
+    with torch.no_grad():
+        model.output.weight.copy_(torch.tensor([[3.0, 4.0, 0.0], [1.0, 0.0, 0.0]]))
+    model.constrain()
+    expected = torch.tensor([[1.8, 2.4, 0.0], [1.0, 0.0, 0.0]])
+    torch.testing.assert_close(model.output.weight.detach(), expected, atol=1e-5, rtol=1e-5)
+
+    free: Any = checkpoint.build(
+        "text_cnn", config | {"max_norm": None}, Sizes(9, 2, True), "model"
+    )
+    before = free.output.weight.detach().clone()
+    free.constrain()
+    assert torch.equal(free.output.weight, before)
+
+
+def test_max_norm_of_zero_is_refused_in_one_line() -> None:
+    config = {"embedding": 4, "widths": [2], "filters": 3, "dropout": 0.0, "max_norm": 0.0}
+    with pytest.raises(UserError, match=r"model\.max_norm: got 0\.0; expected above 0, or null"):
+        checkpoint.build("text_cnn", config, Sizes(9, 2, True), "model")

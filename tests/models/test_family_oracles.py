@@ -300,7 +300,9 @@ def test_a_classifier_of_convolutions() -> None:
     16.3)."""
     widths = [1, 3, 5]
     model = built(
-        "text_cnn", {"embedding": 10, "widths": widths, "filters": HIDDEN, "dropout": 0.0}, LABELS
+        "text_cnn",
+        {"embedding": 10, "widths": widths, "filters": HIDDEN, "dropout": 0.0, "max_norm": None},
+        LABELS,
     )
     theirs = []
     for ids in ROWS:

@@ -16,6 +16,7 @@ from torch import nn
 from pipeline.contracts import BOS, EOS, PAD, Attentive, Prompt, Sizes
 from pipeline.core import tables
 from pipeline.core.errors import UserError
+from pipeline.nn import stream_likelihood
 from pipeline.nn.attention_scores import masked_softmax
 from pipeline.nn.positional import sinusoidal_TH
 from pipeline.tasks import language_model, translation
@@ -107,7 +108,7 @@ LANGUAGE_MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 def translator(request: pytest.FixtureRequest) -> Any:
     torch.manual_seed(3)
     family, block = TRANSLATORS[request.param]
-    return checkpoint.build(family, block, SIZES, "runs.test.model").eval()
+    return checkpoint.build(family, block, SIZES, "settings.test.model").eval()
 
 
 def language_model_called(name: str) -> Any:
@@ -282,7 +283,7 @@ def test_the_window_of_scoring_changes_no_likelihood(
         batch_size=1, steps=2, sampling="random", max_train_tokens=None
     )
     whole, count = language_model.likelihood(model, table, objective, CPU)
-    monkeypatch.setattr(language_model, "SCORING_STEPS", 3)
+    monkeypatch.setattr(stream_likelihood, "STEPS", 3)
     pieces, _ = language_model.likelihood(model, table, objective, CPU)
     np.testing.assert_allclose(pieces, whole, rtol=1e-5)
     assert count.tolist() == [4, 1, 2, 21]
@@ -395,11 +396,11 @@ def test_sentences_longer_than_the_position_table_are_read() -> None:
         (
             "transformer",
             {"heads": 5},
-            "runs.x.model.heads: got 5 with width 32; expected a divisor of width",
+            "settings.x.model.heads: got 5 with width 32; expected a divisor of width",
         ),
-        ("seq2seq", {"cell": "gruu"}, "runs.x.model.cell: got 'gruu'"),
+        ("seq2seq", {"cell": "gruu"}, "settings.x.model.cell: got 'gruu'"),
         ("attention_seq2seq", {"score": "cosine"}, "expected one of additive, dot, scaled_dot"),
-        ("seq2seq", {"dropout": 1.0}, "runs.x.model.dropout: got 1.0"),
+        ("seq2seq", {"dropout": 1.0}, "settings.x.model.dropout: got 1.0"),
         ("transformer", {"tied": "all"}, "vocab.share: true"),
     ],
 )
@@ -408,7 +409,7 @@ def test_a_model_block_that_cannot_be_is_refused(
 ) -> None:
     block = next(b for f, b in TRANSLATORS.values() if f == family) | change
     with pytest.raises(UserError) as refused:
-        checkpoint.build(family, block, Sizes(14, 15, False), "runs.x.model")
+        checkpoint.build(family, block, Sizes(14, 15, False), "settings.x.model")
     assert said.replace("'", "") in str(refused.value).replace("'", "")
 
 

@@ -13,6 +13,12 @@ from torch.nn import functional as F
 from pipeline.nn import cross_entropy
 
 
+@pytest.fixture(autouse=True)
+def every_vocabulary_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small vocabularies would take torch's own loss."""
+    monkeypatch.setattr(cross_entropy, "SMALL", 0)
+
+
 def loss_and_gradient(
     logits_NV: Tensor, label_N: Tensor, smoothing: float, *, ours: bool
 ) -> tuple[Tensor, Tensor]:
@@ -47,6 +53,15 @@ def test_it_is_torchs_in_value_and_gradient_however_the_blocks_fall(
         found = loss_and_gradient(logits_NV, label_N, smoothing, ours=True)
     wanted = loss_and_gradient(logits_NV, label_N, smoothing, ours=False)
     torch.testing.assert_close(found, wanted, atol=1e-10, rtol=1e-10)
+
+
+def test_small_vocabularies_take_torchs_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cross_entropy, "SMALL", 11)
+    leaf_NV = torch.randn(4, 10, requires_grad=True)
+    logits_NV = leaf_NV * 1
+    before_NV = logits_NV.detach().clone()
+    cross_entropy.summed_cross_entropy(logits_NV, torch.arange(4)).backward()
+    assert torch.equal(logits_NV, before_NV)
 
 
 def test_impossible_word_has_finite_loss_from_its_logit() -> None:

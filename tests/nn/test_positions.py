@@ -6,6 +6,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import default_params
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -19,7 +20,6 @@ from pipeline.core.errors import UserError
 from pipeline.tasks import classification, masked_language_model, translation
 from pipeline.training import checkpoint, loop
 
-ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 ENCODER = {
     "width": 4,
@@ -137,7 +137,7 @@ def test_as_many_positions_as_the_task_says_are_enough_and_one_less_is_not(
 def encoded(tmp_path: Path) -> Path:
     """A corpus of whose test split one sentence is longer than all others, encoded, with a
     Transformer to train."""
-    content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    content = default_params.load()
     mine = tmp_path / "mine"
     mine.mkdir()
     for split, longest in (("train", 6), ("valid", 6), ("test", 18)):
@@ -161,7 +161,7 @@ def encoded(tmp_path: Path) -> Path:
     run["search"] = run["search"] | {"max_length": 12}
     content["runs"] = {"transformer": run}
     content["compute"] |= {"device": "cpu"}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    default_params.write(tmp_path, content)
     stage_runs.run(tmp_path, "scratch")
     for stage in ("download", "tokenize", "vocab", "encode"):
         stage_runs.run(tmp_path, stage, "mine")
@@ -170,7 +170,7 @@ def encoded(tmp_path: Path) -> Path:
 
 def change(root: Path, **model: int) -> None:
     content = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
-    content["runs"]["transformer"]["model"] |= model
+    content["settings"]["transformer"]["model"] |= model
     (root / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
 
 
@@ -197,8 +197,8 @@ def test_an_answer_longer_than_the_positions_is_refused_before_the_first_step(
     encoded: Path,
 ) -> None:
     content = yaml.safe_load((encoded / "params.yaml").read_text(encoding="utf-8"))
-    content["runs"]["transformer"]["model"]["learned_positions"] = 20
-    content["runs"]["transformer"]["search"]["max_length"] = 21
+    content["settings"]["transformer"]["model"]["learned_positions"] = 20
+    content["settings"]["transformer"]["search"]["max_length"] = 21
     (encoded / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     line = (
         "model.learned_positions: got 20; expected at least 21, the length of an answer of "

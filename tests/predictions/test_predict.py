@@ -1,16 +1,18 @@
 """The predict stage as DVC runs it, and sessions of a trained run, on small models with random
 weights."""
 
+import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import default_params
 import numpy as np
 import pyarrow as pa
 import pytest
 import stage_runs
 import torch
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -162,7 +164,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         name: {
             "family": name,
             "seed": 1,
-            "start": "scratch",
+            "init_from": "scratch",
             "optim": {},
             "training": TRAINING,
             "search": BEAM,
@@ -175,7 +177,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "corpora": {name: empty | {"samples": samples} for name, samples in SAMPLES.items()},
         "runs": runs,
     }
-    (root / "params.yaml").write_text(yaml.safe_dump(content))
+    default_params.write(root, content)
     for name in RUNS:
         run = params.run(root / "params.yaml", name)
         first, *_, last = list(sizes[run.corpus].values()) * 2
@@ -466,6 +468,15 @@ def test_missing_run_or_vocabulary_is_refused_with_advice(project: Path, tmp_pat
     with pytest.raises(UserError, match=r"dvc repro.*dvc pull"):
         Session.open(project / "data/models/transformer", tmp_path / "nothing", BEAM)
     assert load_run(project / "data/models/transformer", BEAM).corpus == "pairs"
+
+
+def test_a_model_of_an_older_version_keeps_its_settings(project: Path, tmp_path: Path) -> None:
+    model = tmp_path / "old"
+    shutil.copytree(project / "data/models/transformer", model)
+    content = json.loads((model / "config.json").read_text())
+    content["run"]["start"] = content["run"].pop("init_from")
+    (model / "config.json").write_text(json.dumps(content))
+    assert load_run(model, BEAM) == load_run(project / "data/models/transformer", BEAM)
 
 
 @pytest.mark.parametrize(

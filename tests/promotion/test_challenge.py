@@ -3,6 +3,7 @@ kept, and refused."""
 
 import json
 import os
+import re
 import shutil
 import sys
 import threading
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import default_params
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -21,9 +23,10 @@ from safetensors.numpy import load_file, save_file
 
 from pipeline.core import tables
 from pipeline.core.errors import UserError
-from pipeline.promotion import Contender, Decision, challenge, retokenize
+from pipeline.promotion import Contender, Decision, challenge, retokenize, trained_runs
+from pipeline.promotion.alpha_spending import Allocation, TestSet
 from pipeline.promotion.settings import Settings, load
-from pipeline.promotion.stage_commands import Commands
+from pipeline.promotion.stage_commands import Commands, run_stage
 from pipeline.text.encode import describe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,7 +44,7 @@ LOCK = threading.Lock()
 def small() -> dict[str, Any]:
     """The default params with small corpora and few small runs; `chars` reads the stories letter by
     letter."""
-    content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    content = default_params.load()
     corpora = {name: content["corpora"][name] for name in ("toy_reviews", "toy_en_fr", "toy_story")}
     for corpus in corpora.values():
         sizes = corpus["source"]["builtin"]["sizes"]
@@ -114,7 +117,7 @@ class Project:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     root = tmp_path_factory.mktemp("challenge")
-    (root / "params.yaml").write_text(yaml.safe_dump(small(), sort_keys=False), encoding="utf-8")
+    default_params.write(root, small())
     for name in ("dvc.yaml", "flow.yaml"):
         shutil.copy(ROOT / name, root)
     (root / "presets").mkdir()
@@ -149,7 +152,7 @@ def here(launched: list[str]) -> Callable[[Sequence[str], Path], int]:
 
 @pytest.fixture
 def settings() -> Settings:
-    return replace(load(ROOT / "flow.yaml"), resamples=499)
+    return replace(load(ROOT / "flow.yaml"), resamples=499, challenges=1)
 
 
 @pytest.fixture
@@ -190,7 +193,7 @@ def test_the_command_compares_two_runs_and_promotes_nothing(
 ) -> None:
     """As a user runs it, stages as processes; again, nothing is asked anew."""
     content = yaml.safe_load(project.params.read_text())
-    edited(project.root, "runs.worse", content["runs"]["gru"])
+    edited(project.root, "runs.worse", content["runs"]["gru"] | {"seed": 2})
     spoilt(project.contender("gru"), project.root / "data/models/worse", 0.5)
     said = seqline(project.root, "compare", "worse", "gru")
     assert (said.status, said.err) == (0, "")
@@ -236,6 +239,21 @@ def test_an_interruption_leaves_no_process_and_starts_no_other(tmp_path: Path) -
     assert all(status < 0 for status in statuses)
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid), 0)
+    assert not (tmp_path / ".seqline").exists(), "a flow ends what is on record"
+
+
+def test_a_failure_has_the_message_of_its_own_stage(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("seqline: the note of an earlier stage\n")
+    launch = Commands(tmp_path)
+
+    def fail(command: Sequence[str], log: Path) -> int:
+        program = "raise ValueError('a broken file')"
+        return launch([sys.executable, "-c", program, command[2]], log)
+
+    message = f"stages.encode failed with status 1: ValueError: a broken file. Its log is {log}."
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        run_stage(fail, log, "encode")
 
 
 # What is compared
@@ -316,7 +334,7 @@ def test_another_search_of_the_same_weights_is_another_challenger(
 ) -> None:
     own = project.contender("seq2seq")
     shutil.copy(project.params, tmp_path)
-    edited(tmp_path, "runs.seq2seq.search.max_length", 1)
+    edited(tmp_path, "settings.seq2seq.search.max_length", 1)
     short = replace(own, params=tmp_path / "params.yaml", label="short")
     decision = against(own, short, only(project.corpus("toy_en_fr")))
     assert len(decision.compared) == 1
@@ -414,7 +432,8 @@ def test_models_of_unlike_vocabularies_are_compared_by_the_whole_text(
         spelt = sum(len(word) + 1 for word in unknown) * np.log(len(letters) + 1)
         own = project.root / "data/predictions" / contender.run / "likelihood_test.parquet"
         bits = (sum(tables.read(own, tables.LIKELIHOOD)["nats"].to_pylist()) + spelt) / np.log(2)
-        assert shown.score == pytest.approx(bits / sum(texts["characters"].to_pylist()), rel=1e-6)
+        characters = sum(texts["characters"].to_pylist()) + len(texts)  # with the ends of the rows
+        assert shown.score == pytest.approx(bits / characters, rel=1e-6)
         assert scored["bits_per_character"] == pytest.approx(shown.score, abs=1e-6), (
             "as in its own scores"
         )
@@ -461,9 +480,9 @@ def test_word_vectors_are_compared_on_the_words_that_both_have(
         replace(other.contender("skip_gram"), label="frequent"),
         only(project.corpus("toy_story")),
     )
-    covered = next(guard for guard in decision.guards if guard.name == "covered")
-    assert covered.challenger < covered.champion
-    assert covered.worse == pytest.approx(1 - covered.challenger / covered.champion)
+    coverage = next(guard for guard in decision.guards if guard.name == "coverage")
+    assert coverage.challenger < coverage.champion
+    assert coverage.worse == pytest.approx(1 - coverage.challenger / coverage.champion)
     assert not decision.promote
 
 
@@ -474,12 +493,183 @@ def test_masked_models_are_compared_on_the_same_masks(
     decision = against(
         own, spoilt(own, tmp_path / "spoilt", 0.5), only(project.corpus("toy_story"))
     )
-    assert {guard.name for guard in decision.guards} == {"score", "words_guessed", "pairs_guessed"}
+    assert {guard.name for guard in decision.guards} == {"score", "mlm_accuracy", "nsp_accuracy"}
     assert not decision.promote
     refused = against(own, project.contender("frequent"), only(project.corpus("toy_story")))
     assert refused.reasons == (
         "a model for language_model cannot be compared with one for masked_language_model",
     )
+
+
+def test_runs_of_another_maximum_length_are_masked_otherwise_and_not_compared(
+    project: Project, against, tmp_path: Path, edited
+) -> None:
+    own = project.contender("bert")
+    shutil.copy(project.params, tmp_path)
+    edited(tmp_path, "settings.bert.objective.max_length", 10)
+    shorter = replace(own, params=tmp_path / "params.yaml", label="shorter")
+    shutil.copytree(own.model, tmp_path / "model")
+    decision = against(
+        own,
+        spoilt(shorter, tmp_path / "spoilt", 0.01, "shorter"),
+        only(project.corpus("toy_story")),
+    )
+    assert decision.compared == ()
+    assert decision.reasons == (
+        "the two cannot be compared: different words were masked for each of them, because "
+        "objective.max_length or the vocabulary differs",
+    )
+
+
+# The level that is left, and the baseline
+
+
+@dataclass
+class FixedLedger:
+    """A ledger that allows the test sets of these digests; None allows all of them."""
+
+    digests: tuple[str, ...] | None
+    reserved: int = 0
+
+    def quote(self, test_sets: Sequence[TestSet]) -> Allocation:
+        chosen = self.digests
+        if chosen is None:
+            chosen = tuple(one.digest for one in test_sets)
+        return Allocation(
+            level=0.05, budget=0.05, challenges=1, number=1, repeated=False, test_sets=chosen
+        )
+
+    def reserve(self, test_sets: Sequence[TestSet]) -> Allocation:
+        self.reserved += 1
+        return self.quote(test_sets)
+
+
+def test_a_spent_level_ends_the_challenge_before_any_prediction(
+    project: Project, against, launched, tmp_path: Path
+) -> None:
+    own, ledger = project.contender("birnn"), FixedLedger(())
+    decision = against(
+        spoilt(own, tmp_path / "spoilt", 2.0),
+        own,
+        only(project.corpus("toy_reviews")),
+        ledger=ledger,
+    )
+    assert (decision.promote, decision.compared, launched, ledger.reserved) == (False, (), [], 0)
+    assert decision.verdict.startswith(
+        "birnn is not promoted: the level 0.05 of its test set is spent, by 0 challenges"
+    )
+
+
+def test_a_spent_test_set_only_guards(project: Project, against, tmp_path: Path) -> None:
+    """The champion's own test set is spent, and the present one is new."""
+    own, tokens = project.contender("birnn"), project.corpus("toy_reviews")
+    half = shutil.copytree(tokens, tmp_path / "half")
+    rows = tables.read(tokens / "test.parquet", tables.TOKENS_LABELLED)
+    columns = rows.slice(60, 60).set_column(0, rows.schema.field("row"), pa.array(range(60)))
+    tables.write(half / "test.parquet", columns)
+    present = retokenize.md5(retokenize.test_set_files(half))
+    decision = against(
+        spoilt(own, tmp_path / "spoilt", 2.0),
+        own,
+        {"the champion's test set": tokens, "the present test set": half},
+        ledger=FixedLedger((present,)),
+    )
+    spent, new = decision.compared
+    assert (spent.p, spent.corrected) == (None, None)
+    assert spent.guards
+    assert "the level of this test set is spent" in spent.notes[0]
+    assert new.p == new.corrected
+    assert decision.deciding == new
+    assert "p is corrected for 1 test set (Holm)" in decision.markdown()
+
+
+def test_a_challenge_that_cannot_be_compared_spends_nothing(project: Project, against) -> None:
+    ledger = FixedLedger(None)
+    against(
+        project.contender("gru"),
+        project.contender("lower"),
+        only(project.corpus("toy_story")),
+        ledger=ledger,
+    )
+    assert ledger.reserved == 0
+
+
+def test_each_challenge_is_tested_at_its_share(
+    project: Project, against, settings: Settings, tmp_path: Path
+) -> None:
+    own, tokens = project.contender("gru"), only(project.corpus("toy_story"))
+    worse = spoilt(own, tmp_path / "spoilt", 0.5)
+    strict = replace(settings, challenges=100, resamples=4100)
+    decision = against(worse, own, tokens, settings=strict)
+    assert decision.promote
+    assert decision.level == pytest.approx(0.0005)
+    assert decision.reasons[-1] == (
+        "tested at level 0.0005 = 0.05 / 100, as each of 100 challenges of a test set"
+    )
+
+
+def test_a_champion_must_beat_the_baseline_too(
+    project: Project, against, tmp_path: Path, launched
+) -> None:
+    own, tokens = project.contender("gru"), only(project.corpus("toy_story"))
+    worse = spoilt(own, tmp_path / "spoilt", 0.5)
+    worst = spoilt(own, tmp_path / "worst", 1.0, "worst")
+
+    for champion in (None, worse):
+        beaten = against(champion, own, tokens, baseline=worst)
+        assert beaten.promote
+        assert beaten.baseline is not None
+        assert beaten.baseline.challenger < beaten.baseline.baseline
+        assert beaten.reasons[0].startswith("better than the baseline worst on the same rows: ")
+        assert "## Baseline" in beaten.markdown()
+
+    # A challenger that scores as the baseline does not beat it.
+    equal = replace(own, label="baseline", run="gru", vocab=own.vocab)
+    refused = against(None, own, tokens, baseline=equal)
+    assert not refused.promote
+    assert refused.reasons[0] == (
+        "the baseline baseline (gate.beats_baseline) is not beaten: it is the challenger itself"
+    )
+    lost = against(worse, own, tokens, baseline=own)
+    assert not lost.promote
+    lost = against(None, worst, tokens, baseline=own)
+    assert not lost.promote
+    assert lost.reasons[0].startswith("not better than the baseline gru on the same rows: ")
+    assert lost.reasons[0].endswith("(in bits per character)")
+    assert json.loads(lost.json())["baseline"]["beaten"] is False
+
+
+def test_a_baseline_is_not_asked_if_the_challenger_loses_anyway(
+    project: Project, against, launched, tmp_path: Path
+) -> None:
+    own, tokens = project.contender("gru"), only(project.corpus("toy_story"))
+    decision = against(own, spoilt(own, tmp_path / "spoilt", 0.5), tokens, baseline=own)
+    assert decision.baseline is None
+    assert len(launched) == 6
+
+
+def test_a_baseline_that_is_none_is_refused_in_one_line(project: Project) -> None:
+    settings = replace(load(ROOT / "flow.yaml"), beats_baseline={"language_model-toy_story": "gru"})
+    assert trained_runs.baseline(project.root, settings, "classification", "toy_reviews") is None
+    project.contender("gru")
+    found = trained_runs.baseline(project.root, settings, "language_model", "toy_story")
+    assert found is not None
+    assert found.run == "gru"
+    for name, said in (
+        ("grv", "got grv; expected one of birnn, "),
+        (
+            "birnn",
+            "got birnn, a run of classification on toy_reviews; expected a run of "
+            "language_model on toy_story",
+        ),
+        ("chars", "got chars, a run of language_model on chars; expected a run of "),
+    ):
+        other = replace(settings, beats_baseline={"language_model-toy_story": name})
+        with pytest.raises(UserError) as refused:
+            trained_runs.baseline(project.root, other, "language_model", "toy_story")
+        line = str(refused.value)
+        assert line.startswith(f"gate.beats_baseline.language_model-toy_story: {said}")
+        assert "\n" not in line
 
 
 # What goes wrong

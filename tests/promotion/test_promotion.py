@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow as pa
 import pytest
+import settings_blocks
 import synthetic_runs
 import yaml
 from hypothesis import given
@@ -36,6 +37,7 @@ from pipeline.core.params import Evaluation
 from pipeline.flow import challenge
 from pipeline.promotion import align_scores, contenders, guards, retokenize, settings
 from pipeline.promotion.align_scores import AlignedScores
+from pipeline.promotion.alpha_spending import Uncounted
 from pipeline.promotion.compare import _ChallengerEvaluation
 from pipeline.promotion.contenders import Contender, ScoringSettings, StageOutputs
 from pipeline.promotion.decision import (
@@ -47,10 +49,10 @@ from pipeline.promotion.decision import (
     decide,
 )
 from pipeline.promotion.guards import GuardInput, ScorePair, check_guards
+from pipeline.promotion.one_sided_significance import p_value, score_difference
 from pipeline.promotion.retokenize import Incomparable
 from pipeline.promotion.select import select_challenger
 from pipeline.promotion.settings import Settings
-from pipeline.promotion.significance import p_value, score_difference
 from pipeline.scoring import mt_metrics
 from pipeline.scoring.significance import holm
 from pipeline.scoring.tasks import guards as task_guards
@@ -236,7 +238,7 @@ def guard(worse: float | None, note: str = "") -> GuardResult:
 @pytest.mark.parametrize(
     ("sets", "promote", "said"),
     [
-        ([compared()], True, "better on the test set by 1 BLEU (p = 0.0020)"),
+        ([compared()], True, "better on the test set by 1 BLEU (p = 0.002)"),
         ([compared(corrected=0.05)], False, "not significantly better"),
         ([compared(difference=-1.0)], False, "not significantly better"),
         ([compared(guards=(guard(0.5),))], True, "every guard holds"),
@@ -264,6 +266,28 @@ def test_decision_reason_is_reported(sets: list[Comparison], promote: bool, said
     assert said in "; ".join(reasons)
 
 
+UNITS = {
+    "classification": "50.00 points of accuracy",
+    "fill_blank": "50.00 nats per word",
+    "language_model": "50.00 bits per character",
+    "masked_language_model": "50.00 nats per masked word",
+    "translation": "50.00 BLEU",
+    "word_vectors": "50.00 points of agreement",
+}
+
+
+@pytest.mark.parametrize("task", task_guards())
+def test_a_difference_has_a_unit_that_reads_as_a_sentence(task: str) -> None:
+    scoring = config.named_module("pipeline.scoring.tasks", task, "task").scoring(False)
+    _, reasons = decide([compared(difference=50.0)], LEVEL, scoring.difference)
+    assert reasons[0] == f"better on the test set by {UNITS[task]} (p = 0.002)"
+
+
+def test_one_point_is_singular() -> None:
+    _, reasons = decide([compared(difference=1.0)], LEVEL, "points of accuracy")
+    assert reasons[0].startswith("better on the test set by 1 point of accuracy (p")
+
+
 def decision(**changes: object) -> Decision:
     shown = SamplePair(
         about="sample",
@@ -282,7 +306,9 @@ def decision(**changes: object) -> Decision:
         measure="BLEU",
         test="approximate_randomisation",
         level=0.05,
+        allocation=None,
         resamples=199,
+        baseline=None,
         compared=(compared(corrected=0.5, guards=(guard(0.1),)), compared()),
         samples=(shown,),
     )
@@ -456,6 +482,7 @@ def contender(
         "corpora": {"pairs": synthetic_runs.corpus(level, lowercase)},
         "runs": {"transformer": synthetic_runs._block("translation", "pairs", "transformer")},
     }
+    content = settings_blocks.split(content)
     for dotted, value in changes.items():
         *above, last = dotted.split(".")
         here = functools.reduce(lambda part, key: part[key], above, content)
@@ -493,11 +520,11 @@ def test_set(tmp_path: Path) -> Path:
         ("corpora.pairs.text.lowercase", True),
         ("corpora.pairs.text.level", "bpe"),
         ("corpora.pairs.text.max_tokens", 5),
-        ("corpora.pairs.bleu", "intl"),
+        ("corpora.pairs.bleu_tokenizer", "intl"),
         ("corpora.pairs.samples", [{"prompt": "a", "reference": None}]),
         ("evaluation.bootstrap", 21),
-        ("runs.transformer.search.method", "beam"),
-        ("runs.transformer.training.max_epochs", 9),
+        ("settings.transformer.search.method", "beam"),
+        ("settings.transformer.training.max_epochs", 9),
     ],
 )
 def test_answers_are_kept_under_all_settings_that_they_depend_on(
@@ -515,7 +542,7 @@ def test_prediction_cache_key_includes_scoring_settings(tmp_path: Path, test_set
     another way."""
     champion = contender(tmp_path / "champion", {})
     for name, changes, options in (
-        ("tokenizer", {"corpora.pairs.bleu": "intl"}, {}),
+        ("tokenizer", {"corpora.pairs.bleu_tokenizer": "intl"}, {}),
         ("level", {}, {"level": "bpe"}),
     ):
         other = contender(tmp_path / name, changes, **options)
@@ -530,14 +557,14 @@ def test_both_are_scored_by_the_tokenizer_of_the_challengers_corpus(
     key: object, tmp_path: Path, test_set: Path
 ) -> None:
     """Whatever an older champion was scored by, and if its params file does not have the key."""
-    champion = contender(tmp_path / "champion", {"corpora.pairs.bleu": key})
-    challenger = contender(tmp_path / "challenger", {"corpora.pairs.bleu": "intl"})
+    champion = contender(tmp_path / "champion", {"corpora.pairs.bleu_tokenizer": key})
+    challenger = contender(tmp_path / "challenger", {"corpora.pairs.bleu_tokenizer": "intl"})
     judging = ScoringSettings.of(champion, challenger, test_set)
     corpora = [
         yaml.safe_load(judging.params(one))["corpora"]["pairs"] for one in (champion, challenger)
     ]
     assert corpora[0] == corpora[1]
-    assert corpora[0]["bleu"] == "intl"
+    assert corpora[0]["bleu_tokenizer"] == "intl"
 
 
 def test_auto_is_settled_once_by_the_references_of_the_challengers_corpus(tmp_path: Path) -> None:
@@ -627,7 +654,7 @@ def test_contenders_that_saw_unlike_rows_are_never_compared(
             align_scores._select_rows(task, one, other, fair)
 
 
-def test_masks_and_pairs_must_be_the_same_too() -> None:
+def test_masks_must_be_the_same_even_if_there_are_as_many() -> None:
     table = pa.table(
         [
             pa.array([1, 2], f.type) if not pa.types.is_boolean(f.type) else pa.array([True, False])
@@ -635,8 +662,9 @@ def test_masks_and_pairs_must_be_the_same_too() -> None:
         ],
         schema=tables.SCORES_MASKED,
     )
-    index = table.schema.get_field_index("count")
-    other = table.set_column(index, table.schema.field(index), pa.array([1, 3], pa.int32()))
+    index = table.schema.get_field_index("masks")
+    other = table.set_column(index, table.schema.field(index), pa.array([1, 3], pa.int64()))
+    assert other["count"].equals(table["count"])
     with pytest.raises(Incomparable, match="different words were masked"):
         align_scores._select_rows("masked_language_model", table, other, np.ones(3, np.bool_))
 
@@ -668,7 +696,9 @@ def contest() -> _ChallengerEvaluation:
         substituted="",
         lowercase=False,
         evaluation=Evaluation(bootstrap=20, confidence=0.95, seed=1),
-        settings=dataclasses.replace(settings.load(ROOT / "flow.yaml"), resamples=199),
+        settings=dataclasses.replace(
+            settings.load(ROOT / "flow.yaml"), resamples=199, challenges=1
+        ),
     )
 
 
@@ -716,8 +746,12 @@ def test_more_translations_of_the_same_sources_are_no_further_evidence(tmp_path:
             (folder / name / "metrics.json").write_text("{}")
             outputs.append(StageOutputs(folder / name))
         vocab = retokenize.read_tokenization(contender(folder / "vocab", {}).vocab)
-        decision = contest().run(
-            {"the test set": folder / "tokens"}, {"the test set": outputs}, [vocab, vocab]
+        contested = contest()
+        decision = contested.run(
+            {"the test set": folder / "tokens"},
+            {"the test set": outputs},
+            [vocab, vocab],
+            Uncounted(contested.settings),
         )
         [compared[copies]] = decision.compared
 
@@ -743,12 +777,16 @@ def test_two_word_challenger_can_win_by_chrf_with_reason_recorded(tmp_path: Path
         )
         synthetic_runs.samples(folder / "predictions", [("a cat", None, name)])
         (folder / "metrics.json").write_text(
-            json.dumps({"notes": ["corpora.pairs.bleu does not fit"]})
+            json.dumps({"notes": ["corpora.pairs.bleu_tokenizer does not fit"]})
         )
         answered.append(StageOutputs(folder))
         ways.append(retokenize.read_tokenization(contender(tmp_path / name, {}).vocab))
-    decision = contest().run(
-        {"the test set": tmp_path / "tokens"}, {"the test set": answered}, ways
+    contested = contest()
+    decision = contested.run(
+        {"the test set": tmp_path / "tokens"},
+        {"the test set": answered},
+        ways,
+        Uncounted(contested.settings),
     )
     assert decision.promote
     assert (decision.measure, decision.compared[0].champion.score > 20) == ("chrF", True)
@@ -757,7 +795,7 @@ def test_two_word_challenger_can_win_by_chrf_with_reason_recorded(tmp_path: Path
         "On the test set: no reference has 4 tokens, so that BLEU is 0 whatever the answers; "
         "chrF ranks instead."
     ) in said
-    assert said.count("On the test set: corpora.pairs.bleu does not fit.") == 1
+    assert said.count("On the test set: corpora.pairs.bleu_tokenizer does not fit.") == 1
 
 
 def test_long_sentences_that_are_short_are_guarded_by_chrf() -> None:
@@ -796,10 +834,15 @@ def test_the_projects_own_settings_guard_everything_that_can_be() -> None:
             "resamples",
             39,
             (
-                "gate.resamples: got 39; expected at least 40, or no p-value could be below "
-                "half of "
-                "level 0.05."
+                "gate.resamples: got 39; expected at least 14600, or no p-value could be below "
+                "half of level / challenges, 0.000137."
             ),
+        ),
+        ("challenges", 0, "gate.challenges: got 0; expected at least 1"),
+        (
+            "beats_baseline",
+            {"translations-toy_en_fr": "memory"},
+            "gate.beats_baseline.translations-toy_en_fr: got an unknown task; expected TASK-CORPUS",
         ),
         (
             "guards.translation.chrff",
@@ -874,3 +917,11 @@ def test_equal_ones_and_those_without_a_validation_score_are_taken_in_order() ->
     )
     with pytest.raises(UserError, match=r"the metrics of c: got no valid\.accuracy\.score"):
         select_challenger({"b": same, "c": scored("classification", {}, {})})
+
+
+def test_metrics_without_a_task_are_refused() -> None:
+    same = scored("classification", {"accuracy": {"score": 90.0}}, {})
+    without_task = {key: value for key, value in same.items() if key != "task"}
+    message = r"^the metrics of c: got no task; expected .*\. Run `dvc repro -f evaluate@c`\.$"
+    with pytest.raises(UserError, match=message):
+        select_challenger({"b": same, "c": without_task})

@@ -11,6 +11,7 @@ import sys
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -24,7 +25,7 @@ from stage_runs import run_evaluate
 
 from pipeline.core import tables
 from pipeline.core.errors import UserError
-from pipeline.report import attention, document, repeats, results, style
+from pipeline.report import attention, document, folds, results, style
 from pipeline.report.document import Heading, Paragraph, Table, Verbatim
 
 ROOT = Path(__file__).parents[2]
@@ -72,40 +73,38 @@ def table_after(text: str, heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
 
 
-def test_runs_are_ranked_by_their_score_with_interval_and_whom_they_beat(reported: Path) -> None:
+def metrics(root: Path, name: str) -> dict[str, Any]:
+    return json.loads((root / f"reports/metrics/{name}.json").read_text())["test"]
+
+
+def test_settings_with_one_seed_are_ranked_and_claim_nothing(reported: Path) -> None:
     text = (reported / "reports/comparison.md").read_text()
     header, _, *rows = table_after(text, "## Translators on pairs")
     assert [row[1] for row in rows] == ["`transformer`", "`attention_seq2seq`", "`seq2seq`"]
-    assert [row[header.index("better than")] for row in rows] == ["all below", "`seq2seq`", "–"]
-    found = json.loads((reported / "reports/metrics/transformer.json").read_text())
-    bleu = found["test"]["bleu"]
-    assert (
-        rows[0][header.index("BLEU")]
-        == f"{bleu['score']:.2f} [{bleu['low']:.2f}, {bleu['high']:.2f}]"
-    )
-    assert rows[0][header.index("BLEU, test_long")].startswith(
-        f"{found['test_long']['bleu']['score']:.2f} ["
-    )
+    assert {row[header.index("seeds")] for row in rows} == {"one seed"}
+    assert {row[header.index("better than")] for row in rows} == {"no claim"}
+    bleu = metrics(reported, "transformer")["bleu"]
+    score, low, high = (f"{bleu[key]:.2f}" for key in ("score", "low", "high"))
+    assert rows[0][header.index("BLEU")] == f"{score} [{low}, {high}]"
     assert rows[0][header.index("parameters")] == "123,456"
+    assert "### Tests of settings (pairs)" not in text
+
+    # The trained models themselves are compared.
+    header, _, *rows = table_after(text, "### Tests of models (pairs)")
+    assert [(row[0], row[-1]) for row in rows] == [
+        ("`transformer` – `attention_seq2seq`", "yes"),
+        ("`transformer` – `seq2seq`", "yes"),
+        ("`attention_seq2seq` – `seq2seq`", "yes"),
+    ]
     header, _, *rows = table_after(text, "## Language models on story")
     assert [row[1] for row in rows] == ["`lstm`", "`rnn`"]
-    found = json.loads((reported / "reports/metrics/lstm.json").read_text())["test"]
+    found = metrics(reported, "lstm")
     for title, key, form in (
         ("bits per character", "bits_per_character", "{:.3f}"),
         ("excess", "excess", "{:+.1%}"),
     ):
         score, low, high = (form.format(found[key + end]) for end in ("", "_low", "_high"))
         assert rows[0][header.index(title)] == f"{score} [{low}, {high}]"
-
-
-def test_further_scores_have_their_intervals(reported: Path) -> None:
-    text = (reported / "reports/comparison.md").read_text()
-    header, _, *rows = table_after(text, "### Further scores (pairs)")
-    [best] = [row for row in rows if row[0] == "`transformer`"]
-    metrics = json.loads((reported / "reports/metrics/transformer.json").read_text())["test"]
-    for title, key in (("chrF", "chrf"), ("TER", "ter"), ("BLEU, lowercased", "bleu_lowercase")):
-        score, low, high = (f"{metrics[key][name]:.2f}" for name in ("score", "low", "high"))
-        assert best[header.index(title)] == f"{score} [{low}, {high}]"
 
 
 @pytest.fixture
@@ -151,14 +150,14 @@ def test_lowercased_corpus_is_scored_without_case_and_reported_so(
     text = (cased / "reports/comparison.md").read_text()
     header, _, *rows = table_after(text, "## Translators on pairs")
     assert [row[1] for row in rows] == [f"`{run}`" for run in order]
-    assert [row[header.index("better than")] for row in rows] == [f"`{order[1]}`", "–"]
     scores = [metrics[run][key]["score"] for run in order]
     assert [float(row[header.index(title)].split()[0]) for row in rows] == [
         pytest.approx(score, abs=6e-3) for score in scores
     ]
-    assert f"`{order[0]}` is best with {name} {scores[0]:.2f}, significantly better" in text
-    header, _, pair = table_after(text, "### Paired tests (pairs)")
+    assert f"`{order[0]}` has the best score, {name} {scores[0]:.2f}" in text
+    header, _, pair = table_after(text, "### Tests of models (pairs)")
     assert header[1] == f"difference in {name}"
+    assert pair[-1] == "yes"
     assert abs(float(pair[1])) == pytest.approx(scores[0] - scores[1], abs=6e-3)
     header, _, *rows = table_after(text, "### Further scores (pairs)")
     assert (other in header, title in header) == (True, False)
@@ -174,10 +173,11 @@ def test_lowercased_corpus_is_scored_without_case_and_reported_so(
 
 @pytest.fixture(scope="module")
 def seeded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A reported project with several seeds of a translator and of one of two language models."""
+    """A reported project with several seeds of two translators, and of one of two language
+    models."""
     translators, models = (
-        {"seq2seq": 0.5, "seq2seq_2": 0.3},
-        {"lstm": 2.1, "rnn_2": 2.4, "rnn": 2.6, "rnn_3": 2.5},
+        {"seq2seq": 0.52, "seq2seq-2": 0.5, "transformer": 0.05, "transformer-2": 0.06},
+        {"lstm": 2.1, "rnn-2": 2.4, "rnn": 2.6, "rnn-3": 2.5},
     )
     root = synthetic_runs.project(tmp_path_factory.mktemp("seeds"), translators, models, rows=40)
     for name, corpus in [
@@ -189,67 +189,70 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_a_setting_trained_with_several_seeds_is_summed_up_below_the_ranking(seeded: Path) -> None:
+def test_settings_have_the_mean_and_deviation_over_their_seeds(seeded: Path) -> None:
     text = (seeded / "reports/comparison.md").read_text()
-    for corpus, names, columns in (
-        ("pairs", ["seq2seq_2", "seq2seq"], [("bleu", "BLEU", 2), ("perplexity", "perplexity", 2)]),
+    for section, names, columns in (
+        ("Translators on pairs", ["transformer", "transformer-2"], [("bleu", "BLEU", 2)]),
         (
-            "story",
-            ["rnn_2", "rnn_3", "rnn"],
+            "Language models on story",
+            ["rnn-2", "rnn", "rnn-3"],
             [("perplexity", "perplexity", 2), ("bits_per_character", "bits per character", 3)],
         ),
     ):
-        header, _, row = table_after(text, f"### Several seeds ({corpus})")
-        assert row[:2] == [", ".join(f"`{name}`" for name in names), str(len(names))]
-        found = [
-            json.loads((seeded / f"reports/metrics/{name}.json").read_text())["test"]
-            for name in names
-        ]
-        for column, (key, title, digits) in enumerate(columns):
+        header, _, *rows = table_after(text, f"## {section}")
+        [row] = [row for row in rows if row[1] == f"`{names[-1].partition('-')[0]}`"]
+        assert row[header.index("seeds")] == str(len(names))
+        found = [metrics(seeded, name) for name in names]
+        for key, title, digits in columns:
             values = [
                 one[key]["score"] if isinstance(one[key], dict) else one[key] for one in found
             ]
-            at = 2 + 2 * column
-            assert header[at : at + 2] == [f"{title}, mean ± deviation", "lowest to highest"]
-            assert row[at] == f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=1):.{digits}f}"
-            assert row[at + 1] == f"{min(values):.{digits}f} to {max(values):.{digits}f}"
-        headings = (
-            f" on {corpus}\n",
-            f"### Several seeds ({corpus})",
-            f"### Paired tests ({corpus})",
-        )
-        where = [text.index(heading) for heading in headings]
-        assert where == sorted(where)
+            mean, deviation = np.mean(values), np.std(values, ddof=1)
+            assert row[header.index(title)] == f"{mean:.{digits}f} ± {deviation:.{digits}f}"
 
 
-def test_settings_with_one_seed_are_not_summed_up(reported: Path) -> None:
-    assert "Several seeds" not in (reported / "reports/comparison.md").read_text()
+def test_settings_with_several_seeds_are_tested(seeded: Path) -> None:
+    text = (seeded / "reports/comparison.md").read_text()
+    header, _, *rows = table_after(text, "## Translators on pairs")
+    assert [row[header.index("better than")] for row in rows] == ["`seq2seq`", "–"]
+    header, _, [pair, difference, *_, significant, _, _] = table_after(
+        text, "### Tests of settings (pairs)"
+    )
+    assert (pair, significant) == ("`transformer` – `seq2seq`", "yes")
+    scores = {
+        name: np.mean([metrics(seeded, name + seed)["bleu"]["score"] for seed in ("", "-2")])
+        for name in ("transformer", "seq2seq")
+    }
+    assert difference == f"{scores['transformer'] - scores['seq2seq']:+.2f}"
+    assert "Minimum detectable difference (power 80 %): " in text
+
+    # One seed of the LSTM: no claim about it, and a test of the models alone.
+    header, _, *rows = table_after(text, "## Language models on story")
+    assert {row[1]: row[header.index("better than")] for row in rows} == {
+        "`lstm`": "no claim",
+        "`rnn`": "–",
+    }
+    assert "### Tests of settings (story)" not in text
+    assert "### Tests of models (story)" in text
 
 
-def test_a_setting_is_the_same_in_all_but_its_seed_and_each_seed_counts_once(seeded: Path) -> None:
-    group = results.groups(
-        seeded / "params.yaml", seeded / "reports/metrics", seeded / "data/scores"
-    )[0]
-    assert [[result.name for result in found] for found in repeats.settings(group)] == [
-        ["rnn_2", "rnn_3", "rnn"]
-    ]
-
-    def changed(**changes: object) -> results.Group:
-        last = dataclasses.replace(
-            group.results[-1], run=dataclasses.replace(group.results[-1].run, **changes)
-        )
-        return dataclasses.replace(group, results=(*group.results[:-1], last))
-
-    for other in ({"seed": 2}, {"model": {"hidden": 65}}, {"search": {"method": "beam"}}):
-        found = repeats.settings(changed(**other))
-        assert [[result.name for result in one] for one in found] == [["rnn_2", "rnn_3"]], other
+def test_summary_has_each_settings_score_for_dvc_metrics(seeded: Path) -> None:
+    summary = json.loads((seeded / "reports/summary.json").read_text())
+    values = [metrics(seeded, name)["perplexity"]["score"] for name in ("rnn-2", "rnn", "rnn-3")]
+    assert summary["story"]["rnn"] == {
+        "perplexity": pytest.approx(np.mean(values), abs=1e-6),
+        "deviation": pytest.approx(np.std(values, ddof=1), abs=1e-6),
+        "seeds": 3,
+    }
+    assert summary["story"]["lstm"].keys() == {"perplexity", "seeds"}
 
 
 def test_folds_of_one_text_are_summed_up_before_all_else(seeded: Path, tmp_path: Path) -> None:
     group = results.groups(
         seeded / "params.yaml", seeded / "reports/metrics", seeded / "data/scores"
     )[0]
-    corpora, folds = {}, []
+    first = group.settings[0]
+    corpora, groups = {}, []
     for fold, score in enumerate((4.0, 6.0, 8.0)):
         name = f"text_{fold}"
         split = {"method": "folds", "folds": 10, "fold": fold}
@@ -258,16 +261,15 @@ def test_folds_of_one_text_are_summed_up_before_all_else(seeded: Path, tmp_path:
             "split": split,
             "vocab": {"corpus": name, "min_count": 1},
         }
-        metrics = {
+        found = {
             "parameters": 1,
             "test": {"perplexity": {"score": score}, "bits_per_character": score / 2},
         }
-        run = dataclasses.replace(group.results[0].run, corpus=name)
-        folds.append(
-            dataclasses.replace(
-                group, corpus=name, results=(results.Result(f"rnn_{fold}", run, metrics),)
-            )
+        run = dataclasses.replace(first.first.run, corpus=name)
+        setting = dataclasses.replace(
+            first, name="rnn", results=(results.Result(f"rnn_{fold}", run, found),)
         )
+        groups.append(dataclasses.replace(group, corpus=name, settings=(setting,)))
     corpora["another"] = {
         "format": "text_lines",
         "split": "official",
@@ -275,26 +277,16 @@ def test_folds_of_one_text_are_summed_up_before_all_else(seeded: Path, tmp_path:
     }
     file = tmp_path / "params.yaml"
     file.write_text(yaml.safe_dump({"corpora": corpora}))
-    assert repeats.fold_corpora(file) == [(10, ["text_0", "text_1", "text_2"])]
-    heading, table, _ = repeats.several_folds([group, *folds], file)
+    assert folds.fold_corpora(file) == [(10, ["text_0", "text_1", "text_2"])]
+    heading, table, _ = folds.several_folds([group, *groups], file)
     assert heading == document.Heading(2, "Language models, cross-validated (text_0 to text_2)")
     assert table.header[1] == "folds"
-    names = "`rnn_0`, `rnn_1`, `rnn_2`"
     assert table.rows == (
-        (names, "3 of 10", "6.00 ± 2.00", "4.00 to 8.00", "3.000 ± 1.000", "2.000 to 4.000"),
+        ("`rnn`", "3 of 10", "6.00 ± 2.00", "4.00 to 8.00", "3.000 ± 1.000", "2.000 to 4.000"),
     )
-
-    def alone(**changes: object) -> list[document.Block]:
-        last = folds[2].results[0]
-        other = dataclasses.replace(last, run=dataclasses.replace(last.run, **changes))
-        return repeats.several_folds(
-            [*folds[:2], dataclasses.replace(folds[2], results=(other,))], file
-        )
-
-    assert alone(seed=7)[1].rows[0][1] == "2 of 10"  # another seed is another setting
     corpora["text_1"]["vocab"]["min_count"] = 2
     file.write_text(yaml.safe_dump({"corpora": corpora}))
-    assert repeats.fold_corpora(file) == [(10, ["text_0", "text_2"])]
+    assert folds.fold_corpora(file) == [(10, ["text_0", "text_2"])]
 
 
 def test_every_row_of_every_table_has_as_many_cells_as_its_header(reported: Path) -> None:
@@ -368,6 +360,9 @@ def test_the_page_needs_nothing_else(reported: Path) -> None:
     assert all(source.startswith(("data:image/png;base64,", "#")) for source in found.sources)
     assert "http" not in re.sub(r"base64,[^\"]*", "", page)
     assert "<script" not in page
+    ids = re.findall(r' id="([^"]*)"', page)
+    assert ids
+    assert len(ids) == len(set(ids))
 
 
 def test_reporting_twice_gives_the_same_bytes(reported: Path, project: Path) -> None:
@@ -412,7 +407,7 @@ def test_better_than_is_consistent_with_the_ranking(evaluated: Path) -> None:
     for group in results.groups(
         evaluated / "params.yaml", evaluated / "reports/metrics", evaluated / "data/scores"
     ):
-        names = [result.name for result in group.results]
+        names = [setting.name for setting in group.settings]
         for rank, name in enumerate(names):
             assert set(group.beaten_by(name, 0.05)) <= set(names[rank + 1 :])
 
@@ -431,6 +426,14 @@ def test_text_out_of_the_data_is_shown_as_it_is(tmp_path: Path) -> None:
     assert r"\<script\>" in text
     row = text.strip().splitlines()[-1]
     assert len(re.split(r"(?<!\\)\|", row)) == 4
+
+
+def test_headings_of_equal_text_have_different_ids() -> None:
+    texts = ["Scores", "Scores 2", "Scores", "scores", "é"]
+    page = document.page([Heading(2, text) for text in texts], "T")
+    ids = re.findall(r'id="([^"]*)"', page)
+    assert ids == ["scores", "scores-2", "scores-3", "scores-4", "section"]
+    assert re.findall(r'href="#([^"]*)"', page) == ids
 
 
 def test_attention_shows_the_heads_of_the_last_layer_or_the_only_map(tmp_path: Path) -> None:

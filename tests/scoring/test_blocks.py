@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from stage_runs import run_evaluate
 
 from pipeline.core import tables
-from pipeline.promotion.significance import p_value
+from pipeline.promotion.one_sided_significance import p_value
 from pipeline.scoring.blocks import WINDOWS, by_text, by_window
 from pipeline.scoring.significance import Bootstrap, pairs
 from pipeline.scoring.tasks import Scoring, classification, translation

@@ -8,7 +8,7 @@ import pytest
 from pipeline.core.errors import UserError
 from pipeline.promotion import select
 from pipeline.scoring import metrics_file
-from pipeline.tracking import scores
+from pipeline.tracking import versions
 
 
 @pytest.mark.parametrize("content", ["", '{"test": {"perpl', "[]", "null", '"text"'])
@@ -21,7 +21,7 @@ def test_a_damaged_metrics_file_is_refused_in_one_line(content: str, tmp_path: P
     for read in (
         lambda: metrics_file.read(path),
         lambda: select.load_metrics(tmp_path, ["lstm"]),
-        lambda: scores.score_line(tmp_path, run),  # type: ignore[arg-type]
+        lambda: versions.score_line(tmp_path, run),  # type: ignore[arg-type]
     ):
         with pytest.raises(UserError, match=r"lstm\.json: got ") as error:
             read()

@@ -4,6 +4,7 @@ sacreBLEU, and plain Python."""
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -314,11 +315,11 @@ def test_a_tokenizer_that_does_not_fit_the_script_is_warned_of(
 def test_a_tokenizer_whose_library_is_missing_is_refused_in_one_line(
     project: Path, seqline, edited
 ) -> None:
-    edited(project, "corpora.toy_en_fr.bleu", "ja-mecab")
+    edited(project, "corpora.toy_en_fr.bleu_tokenizer", "ja-mecab")
     said = seqline(project, "check")
     assert said.status == 2
     assert said.err == (
-        "seqline: corpora.toy_en_fr.bleu: got ja-mecab, whose library is not installed; "
+        "seqline: corpora.toy_en_fr.bleu_tokenizer: got ja-mecab, whose library is not installed; "
         "expected a tokenizer that works "
         "here. Install mecab-python3 and ipadic, or use char.\n"
     )
@@ -330,15 +331,15 @@ def test_a_tokenizer_whose_library_is_missing_is_refused_in_one_line(
         (
             "flores200",
             (
-                "corpora.toy_en_fr.bleu: got flores200; expected one of auto, 13a, intl, zh, "
-                "ja-mecab, char, none."
+                "corpora.toy_en_fr.bleu_tokenizer: got flores200; expected one of auto, 13a, intl, "
+                "zh, ja-mecab, char, none."
             ),
         ),
         (
             13,
             (
-                "corpora.toy_en_fr.bleu: got 13; expected one of auto, 13a, intl, zh, ja-mecab, "
-                "char, none."
+                "corpora.toy_en_fr.bleu_tokenizer: got 13; expected one of auto, 13a, intl, zh, "
+                "ja-mecab, char, none."
             ),
         ),
     ],
@@ -346,21 +347,21 @@ def test_a_tokenizer_whose_library_is_missing_is_refused_in_one_line(
 def test_check_asks_for_a_known_tokenizer(
     project: Path, seqline, edited, value: object, line: str
 ) -> None:
-    edited(project, "corpora.toy_en_fr.bleu", value)
+    edited(project, "corpora.toy_en_fr.bleu_tokenizer", value)
     assert seqline(project, "check") == (2, "", f"seqline: {line}\n")
 
 
 def test_a_params_file_from_before_the_key_counts_as_auto(project: Path, seqline, edited) -> None:
-    edited(project, "corpora.toy_en_fr.bleu", ...)
+    edited(project, "corpora.toy_en_fr.bleu_tokenizer", ...)
     assert seqline(project, "check").status == 0
-    assert params.corpus(project / "params.yaml", "toy_en_fr").bleu == AUTO
+    assert params.corpus(project / "params.yaml", "toy_en_fr").bleu_tokenizer == AUTO
 
 
 def test_dvc_asks_for_no_key_that_a_params_file_may_lack() -> None:
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     listed = [key for stage in stages.values() for key in stage.get("do", stage).get("params", [])]
     assert "corpora.${item.corpus}" in listed
-    assert not [key for key in listed if key.endswith(".bleu")]
+    assert not [key for key in listed if key.endswith(".bleu_tokenizer")]
 
 
 # Through the stage
@@ -427,7 +428,8 @@ def test_chinese_is_scored_and_ranked_by_its_characters(evaluated: Path) -> None
     evaluate(evaluated, "lstm")
     stage_runs.run(evaluated, "report")
     text = (evaluated / "reports/comparison.md").read_text(encoding="utf-8")
-    assert f"`transformer` is best with BLEU {score:.2f}, significantly better" in text
+    assert f"`transformer` has the best score, BLEU {score:.2f} [" in text
+    assert re.search(r"\| `transformer` – `seq2seq` \| \+.* \| yes \|", text)
     assert "tok:zh" in text
 
 
@@ -436,7 +438,7 @@ def test_tokenizer_mismatch_is_noted_by_evaluate_and_report(
 ) -> None:
     changed(evaluated, ["transformer", "seq2seq"], in_chinese)
     content = yaml.safe_load((evaluated / "params.yaml").read_text())
-    content["corpora"]["pairs"]["bleu"] = "13a"
+    content["corpora"]["pairs"]["bleu_tokenizer"] = "13a"
     (evaluated / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     for run in ("transformer", "seq2seq", "lstm"):
         notes = evaluate(evaluated, run).get("notes", [])
@@ -444,13 +446,13 @@ def test_tokenizer_mismatch_is_noted_by_evaluate_and_report(
         assert bool(notes) == (run != "lstm")
         assert all(f"seqline: {run}: {note}." in said for note in notes)
         assert all(
-            "corpora.pairs.bleu is 13a, which needs spaces between words" in note
+            "corpora.pairs.bleu_tokenizer is 13a, which needs spaces between words" in note
             for note in notes[:1]
         )
     stage_runs.run(evaluated, "report")
-    assert "Note: corpora.pairs.bleu is 13a" in (evaluated / "reports/comparison.md").read_text(
-        encoding="utf-8"
-    )
+    assert "Note: corpora.pairs.bleu_tokenizer is 13a" in (
+        evaluated / "reports/comparison.md"
+    ).read_text(encoding="utf-8")
 
 
 def test_where_no_reference_has_four_tokens_chrf_ranks_and_everyone_says_why(
@@ -474,7 +476,7 @@ def test_where_no_reference_has_four_tokens_chrf_ranks_and_everyone_says_why(
     stage_runs.run(evaluated, "report")
     text = (evaluated / "reports/comparison.md").read_text(encoding="utf-8")
     assert "Note: no reference has 4 tokens" in text
-    assert "`transformer` is best with chrF" in text
+    assert "`transformer` has the best score, chrF" in text
     assert "difference in chrF" in text
 
 
@@ -521,7 +523,7 @@ def test_decomposed_references_cost_nothing_and_neither_do_those_of_samples(
     for split_ in ("test", "test_long"):
         for name in ("bleu", "chrf", "ter", "exact_match"):
             assert after[split_][name] == before[split_][name]
-    assert after["book_bleu"] == before["book_bleu"]
+    assert after["d2l_bleu"] == before["d2l_bleu"]
 
 
 # Words that a vocabulary lacks

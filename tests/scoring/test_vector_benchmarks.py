@@ -1,10 +1,11 @@
-"""What judges word vectors, from the corpus's files to the report: against naive recounts, and as
+"""Benchmarks of word vectors, from the corpus's files to the report: against naive recounts, and as
 DVC runs the stages."""
 
 import json
 from pathlib import Path
 from typing import Any
 
+import default_params
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -104,7 +105,7 @@ def test_analogies_are_answered_by_the_nearest_word_that_is_not_in_the_question(
 # Judges out of files
 
 
-JUDGES: dict[str, Any] = {
+BENCHMARKS: dict[str, Any] = {
     "similarity": [
         {
             "name": "wordsim353",
@@ -128,7 +129,7 @@ CORPUS = {
     "source": {},
     "read": {
         "files": {name: [f"{name}.txt"] for name in ("train", "valid", "test")},
-        "judges": JUDGES,
+        "benchmarks": BENCHMARKS,
     },
     "limit": None,
     "split": "official",
@@ -149,23 +150,25 @@ def lay(raw: Path) -> None:
     (raw / "questions-words.txt").write_text(lines)
 
 
-def test_judges_are_written_in_their_order_and_in_the_texts_case(tmp_path: Path) -> None:
+def test_benchmarks_are_written_in_their_order_and_in_the_texts_case(tmp_path: Path) -> None:
     lay(tmp_path / "data/raw/c")
     (tmp_path / "params.yaml").write_text(
         yaml.safe_dump({"compute": stage_runs.HERE, "corpora": {"c": CORPUS}})
     )
     stage_runs.run(tmp_path, "tokenize", "c")
-    folder = tmp_path / "data/tokens/c/judges"
+    folder = tmp_path / "data/tokens/c/benchmarks"
     names = ["0_wordsim353.parquet", "1_simlex999.parquet", "2_analogies.parquet"]
     assert sorted(file.name for file in folder.iterdir()) == names
-    first = tables.read(folder / names[0], tables.JUDGE_SIMILARITY)
+    first = tables.read(folder / names[0], tables.BENCHMARK_SIMILARITY)
     assert [tuple(row.values()) for row in first.to_pylist()] == [
         ("tiger", "cat", 7.35),
         ("king", "cabbage", 0.23),
         ("paris", "rome", 5.0),
     ]
-    assert tables.read(folder / names[1], tables.JUDGE_SIMILARITY)["score"].to_pylist() == [1.58]
-    questions = tables.read(folder / names[2], tables.JUDGE_ANALOGIES).to_pylist()
+    assert tables.read(folder / names[1], tables.BENCHMARK_SIMILARITY)["score"].to_pylist() == [
+        1.58
+    ]
+    questions = tables.read(folder / names[2], tables.BENCHMARK_ANALOGIES).to_pylist()
     assert list(questions[0].values()) == [
         "capital-common-countries",
         "paris",
@@ -175,7 +178,7 @@ def test_judges_are_written_in_their_order_and_in_the_texts_case(tmp_path: Path)
     ]
     assert questions[1]["section"] == "family"
     stage_runs.run(tmp_path, "vocab", "c")
-    stage_runs.run(tmp_path, "encode", "c")  # judges are no split
+    stage_runs.run(tmp_path, "encode", "c")  # benchmarks are no split
     assert {file.stem for file in (tmp_path / "data/encoded/c").glob("*.parquet")} == {
         "train",
         "valid",
@@ -229,7 +232,7 @@ def test_judges_are_written_in_their_order_and_in_the_texts_case(tmp_path: Path)
         ),
     ],
 )
-def test_a_judges_file_that_is_none_is_refused_by_its_line_and_nothing_is_left(
+def test_a_benchmark_file_that_is_none_is_refused_by_its_line_and_nothing_is_left(
     name: str, text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lay(tmp_path / "data/raw/c")
@@ -265,7 +268,7 @@ def test_only_pairs_and_questions_of_known_words_count(tmp_path: Path) -> None:
     table = vector_table(["paris", "rome", "france", "italy", "tiger", "cat", "king"])
     tables.write(tmp_path / "vectors.parquet", table)
     rows = scores.rows(synthetic_runs.inputs(tmp_path, tmp_path / "data/tokens/c"), "test")
-    assert [(row["judge"], row["item"]) for row in rows.to_pylist()] == [
+    assert [(row["benchmark"], row["item"]) for row in rows.to_pylist()] == [
         ("wordsim353", "tiger cat"),
         ("wordsim353", "paris rome"),
         ("simlex999", "king cat"),
@@ -278,9 +281,9 @@ def test_only_pairs_and_questions_of_known_words_count(tmp_path: Path) -> None:
     agree = (
         cosine(vector["tiger"], vector["cat"]) > cosine(vector["paris"], vector["rome"])
     ) * 2 - 1
-    assert found["judged"] == found["wordsim353"]
+    assert found["agreement"] == found["wordsim353"]
     assert found["wordsim353"]["score"] == pytest.approx(agree)
-    assert found["wordsim353"]["covered"] == 2
+    assert found["wordsim353"]["items"] == 2
     assert set(found["analogies"]["sections"]) == {"capital-common-countries"}
     assert (
         scores.rows(synthetic_runs.inputs(tmp_path, tmp_path / "data/tokens/c"), "valid").num_rows
@@ -349,7 +352,7 @@ def test_the_plane_is_the_one_that_keeps_most_of_the_variance() -> None:
 def stories_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Both runs of the built-in stories, on few sentences, through every stage."""
     root = tmp_path_factory.mktemp("stories")
-    content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    content = default_params.load()
     story = content["corpora"]["toy_story"]
     story["source"]["builtin"]["sizes"] = {"train": 1500, "valid": 100, "test": 100}
     runs = {name: content["runs"][name] for name in ("skip_gram", "cbow")}
@@ -360,7 +363,7 @@ def stories_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "corpora": {"toy_story": story},
         "runs": runs,
     }
-    (root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    default_params.write(root, params)
     stage_runs.run(root, "scratch")
     for stage in ("download", "tokenize", "vocab", "encode"):
         stage_runs.run(root, stage, "toy_story")
@@ -376,9 +379,9 @@ def test_the_stories_words_have_purer_neighbours_than_chance_gives(
     stories_project: Path, name: str
 ) -> None:
     found = json.loads((stories_project / f"reports/metrics/{name}.json").read_text())["test"]
-    assert found["judged"] == found["classes"]
+    assert found["agreement"] == found["classes"]
     assert found["classes"]["low"] > 3 * found["classes"]["chance"]
-    assert found["classes"]["covered"] > 250
+    assert found["classes"]["items"] > 250
     known = tables.read(stories_project / "data/vocab/toy_story/text.parquet", tables.VOCAB)
     made = tables.read(stories_project / f"data/predictions/{name}/vectors.parquet", tables.VECTORS)
     assert made["token"].to_pylist() == known["token"].to_pylist()[4:]

@@ -25,14 +25,14 @@ def vectors_of(tokens: list[str]) -> WordVectors:
 
 def scored(name: str, columns: dict[str, object]) -> pa.Table:
     rows = len(columns["item"])
-    parts = {"row": range(rows), "judge": [name] * rows, **columns}
+    parts = {"row": range(rows), "benchmark": [name] * rows, **columns}
     arrays = [pa.array(parts[f.name], f.type) for f in tables.SCORES_VECTORS]
     return pa.table(arrays, schema=tables.SCORES_VECTORS)
 
 
 def analogies(tokens: list[str]) -> pa.Table:
     words = [list(column) for column in zip(*QUESTIONS, strict=True)]
-    benchmark = pa.table([["capitals"] * len(QUESTIONS), *words], schema=tables.JUDGE_ANALOGIES)
+    benchmark = pa.table([["capitals"] * len(QUESTIONS), *words], schema=tables.BENCHMARK_ANALOGIES)
     return scored("analogies", word_vectors._analogies(vectors_of(tokens), benchmark))
 
 
@@ -41,7 +41,7 @@ def test_questions_with_the_same_answer_are_one_unit() -> None:
     assert table["block"].to_pylist() == [0, 1, 0, 1]
     assert word_vectors.units(table)[:, 0].tolist() == [2, 2]
     assert len(word_vectors.sums(table)) == 4
-    found = np.array(table["found"].to_pylist())
+    found = np.array(table["predicted"].to_pylist())
     assert word_vectors.units(table)[:, 1].tolist() == [found[[0, 2]].sum(), found[[1, 3]].sum()]
 
 
@@ -54,7 +54,7 @@ def test_units_have_the_same_numbers_for_vectors_of_fewer_words() -> None:
 def test_pairs_of_words_are_units_in_their_order() -> None:
     benchmark = pa.table(
         [["x", "paris", "rome"], ["paris", "rome", "oslo"], [1.0, 2.0, 3.0]],
-        schema=tables.JUDGE_SIMILARITY,
+        schema=tables.BENCHMARK_SIMILARITY,
     )
     table = scored("wordsim353", word_vectors._similarity(vectors_of(TOKENS), benchmark))
     assert table["block"].to_pylist() == [1, 2]

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import default_params
 import mlflow
 import pandas as pd
 import pytest
@@ -51,7 +52,7 @@ SERVE = (
 
 def small() -> dict[str, Any]:
     """A run of every task, all as small as they can be."""
-    content: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    content = default_params.load()
     content["evaluation"]["bootstrap"], content["compute"]["device"] = 50, "cpu"
     content["runs"] = {name: content["runs"][name] for name in RUNS}
     content["runs"]["bert"]["corpus"] = "toy_story"
@@ -97,7 +98,7 @@ def registered_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
         shutil.copy(ROOT / name, root)
-    (root / "params.yaml").write_text(yaml.safe_dump(small(), sort_keys=False), encoding="utf-8")
+    default_params.write(root, small())
     for folder in ("data", "reports"):
         (root / folder).mkdir()
     subprocess.run(["git", "init", "-q"], cwd=root, check=True)

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import default_params
 import fast_yaml
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import stage_runs
 import torch
-import yaml
 from safetensors.torch import load_file, save_file
 
 from pipeline.core import tables
@@ -54,7 +54,7 @@ Stage = Callable[..., tuple[int, str]]
 def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small project on which every stage has run."""
     root = tmp_path_factory.mktemp("made")
-    content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    content = default_params.load()
     content["corpora"] = {name: content["corpora"][name] for name in (CORPUS, "toy_story")}
     for corpus in content["corpora"].values():
         sizes = corpus["source"]["builtin"]["sizes"]
@@ -64,7 +64,7 @@ def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     content["runs"][RUN]["model"] |= {"width": 32, "heads": 4, "feed_forward": 64}
     content["runs"][RUN]["search"]["max_length"] = 8
     content["evaluation"]["bootstrap"] = 20
-    (root / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    default_params.write(root, content)
     for name in STAGES:
         stage_runs.run(root, name, KEY.get(name, RUN))
     stage_runs.run(root, "download", "toy_story")
@@ -137,9 +137,10 @@ def test_a_device_that_is_not_there(stage: Stage) -> None:
 
 
 def test_heads_that_do_not_divide_the_width(stage: Stage) -> None:
-    set_param(f"runs.{RUN}.model.heads", 3)
+    set_param(f"settings.{RUN}.model.heads", 3)
     refused(
-        stage("train"), f"runs.{RUN}.model.heads: got 3 with width 32; expected a divisor of width"
+        stage("train"),
+        f"settings.{RUN}.model.heads: got 3 with width 32; expected a divisor of width",
     )
 
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import default_params
 import numpy as np
 import pytest
 import stage_runs
 import synthetic_runs
-import yaml
 from dvc.repo import Repo
 from safetensors.torch import load_file
 
@@ -19,7 +19,6 @@ from pipeline.core.errors import UserError
 from pipeline.scoring.significance import Bootstrap
 from pipeline.scoring.tasks import masked_language_model as scoring
 
-ROOT = Path(__file__).resolve().parents[2]
 CORPUS, REVIEWS = "toy_story", "toy_reviews"
 BOOTSTRAP = Bootstrap(samples=50, confidence=0.95, seed=1)
 
@@ -27,7 +26,7 @@ BOOTSTRAP = Bootstrap(samples=50, confidence=0.95, seed=1)
 def params() -> dict[str, Any]:
     """The default runs and corpora, texts and models made small, and two runs that begin from
     `bert`."""
-    content: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    content = default_params.load()
     story = content["corpora"][CORPUS]
     story["source"]["builtin"]["sizes"] = {"train": 300, "valid": 120, "test": 150}
     content["evaluation"]["bootstrap"], content["compute"]["device"] = 50, "cpu"
@@ -37,7 +36,7 @@ def params() -> dict[str, Any]:
     reviews = content["corpora"][REVIEWS]
     reviews["source"]["builtin"]["sizes"] = {"train": 100, "valid": 40, "test": 40}
     reviews["vocab"]["corpus"] = CORPUS  # whose ids `bert` knows
-    barely = {"start": "bert", "optim": bert["optim"] | {"learning_rate": 0.00000001}}
+    barely = {"init_from": "bert", "optim": bert["optim"] | {"learning_rate": 0.00000001}}
     sentiment = content["runs"]["bert_sentiment"] | barely
     sentiment["model"], sentiment["training"]["max_epochs"] = bert["model"], 1
     content["corpora"] = {CORPUS: story, REVIEWS: reviews}
@@ -49,7 +48,7 @@ def params() -> dict[str, Any]:
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder where all runs were trained, asked and scored."""
     root = tmp_path_factory.mktemp("bert")
-    (root / "params.yaml").write_text(yaml.safe_dump(params()), encoding="utf-8")
+    default_params.write(root, params())
     stage_runs.run(root, "scratch")
     for stage in ("download", "tokenize", "vocab", "encode"):
         for corpus in (CORPUS, REVIEWS):
@@ -166,8 +165,7 @@ def test_pairs_of_another_corpus_are_refused(done: Path, tmp_path: Path) -> None
 def test_a_run_that_begins_from_another_depends_on_it_in_the_dag(
     project: Path, edited: Callable[..., None]
 ) -> None:
-    edited(project, "runs", params()["runs"])
-    edited(project, "corpora", params()["corpora"])
+    default_params.write(project, params())
     graph = Repo.init(str(project), no_scm=True).index.graph
     named = {stage: stage.addressing.rpartition(":")[2] for stage in graph}
     needed = {

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import default_params
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -29,7 +30,7 @@ Stage = Callable[..., tuple[int, str]]
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built-in reviews and their four runs, small, from download to report."""
     root = tmp_path_factory.mktemp("reviews")
-    content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    content = default_params.load()
     corpus = content["corpora"]["toy_reviews"]
     corpus["source"]["builtin"]["sizes"] = {"train": 300, "valid": 60, "test": 120}
     content["evaluation"]["bootstrap"] = 100
@@ -37,7 +38,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     content["runs"] = {name: content["runs"][name] for name in RUNS}
     for run in content["runs"].values():
         run["training"]["max_epochs"] = 1
-    (root / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    default_params.write(root, content)
     for stage in ("download", "tokenize", "vocab", "encode"):
         stage_runs.run(root, stage, "toy_reviews")
     stage_runs.run(root, "scratch")
@@ -175,12 +176,7 @@ def test_doing_a_stage_again_gives_the_same_bytes(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def files() -> dict[str, bytes]:
-        """`config.json` has a digest of the code that is loaded: here, more than one stage's."""
-        found = [
-            file
-            for file in sorted((project / "data").rglob("*"))
-            if file.is_file() and file.name != "config.json"
-        ]
+        found = [file for file in sorted((project / "data").rglob("*")) if file.is_file()]
         return {str(file): file.read_bytes() for file in found}
 
     before = files()
@@ -225,7 +221,10 @@ def test_a_blank_text_has_a_blank_line_and_a_warning(trial) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (("classify", "good", "--run", "nlp"), "--run: got nlp; expected one of mlp, "),
+        (
+            ("classify", "good", "--run", "nlp"),
+            "--run: got nlp; expected a setting or a run, one of mlp, ",
+        ),
         (
             ("translate", "good", "--run", "mlp"),
             "expected a section with a method. Name a run with a search.",

@@ -34,8 +34,8 @@ def objective(**changes: Any) -> word_vectors.Config:
         "negatives": 5,
         "subsample": None,
         "batch_size": 16,
-        "block": 4,
-        "noise": 6,
+        "block_size": 4,
+        "noise_words": 6,
     }
     return word_vectors.Config(**(given | changes))
 
@@ -134,7 +134,7 @@ def test_windows_are_those_that_a_loop_over_each_row_finds(block: int) -> None:
     lengths = [1, 5, 2, 9, 1, 1, 7, 3]
     numbers = iter(range(4, 100))
     rows = [[next(numbers) for _ in range(length)] for length in lengths]
-    made = task(rows, window=3, block=block, batch_size=2 * block)
+    made = task(rows, window=3, block_size=block, batch_size=2 * block)
     plan = made.plan(5)
     text = plan[0].text
     inside = slice(3, 3 + sum(lengths))
@@ -164,7 +164,7 @@ def test_the_radius_of_a_window_is_uniform_and_drawn_anew_each_epoch() -> None:
 
 def test_noise_is_drawn_in_proportion_to_the_count_to_three_quarters() -> None:
     counts = [6000, 2000, 500, 100, 20, 1]
-    made = task([[4 + word] * count for word, count in enumerate(counts)], noise=64)
+    made = task([[4 + word] * count for word, count in enumerate(counts)], noise_words=64)
     noise = np.concatenate([made.plan(epoch)[0].text.noise.ravel() for epoch in range(2)])
     share = np.bincount(noise, minlength=10)[4:] / len(noise)
     wanted = np.array([count**0.75 for count in counts]) / sum(count**0.75 for count in counts)
@@ -173,7 +173,7 @@ def test_noise_is_drawn_in_proportion_to_the_count_to_three_quarters() -> None:
 
 
 def test_noise_words_come_in_no_order() -> None:
-    made = task([[4, 5] * 500], noise=8)
+    made = task([[4, 5] * 500], noise_words=8)
     noise = made.plan(0)[0].text.noise
     share_of_4 = (noise == 4).mean(1)
     assert 0.08 < share_of_4.std() < 0.28  # of 8 fair draws: 0.177
@@ -242,7 +242,9 @@ def topic_sentences(pairs_of: int, sentences: int, seed: int) -> list[list[int]]
 def test_words_that_stand_for_each_other_become_neighbours(method: str, tmp_path: Path) -> None:
     topics = 6
     rows = topic_sentences(topics, 1500, seed=1)
-    run = trainer(tmp_path, rows, 4 + 5 * topics, 8, method=method, batch_size=64, block=8, noise=8)
+    run = trainer(
+        tmp_path, rows, 4 + 5 * topics, 8, method=method, batch_size=64, block_size=8, noise_words=8
+    )
     run.run(lambda *_: None)
     vectors = torch.nn.functional.normalize(
         run.model.input.weight.detach()[4 : 4 + 2 * topics], dim=1
@@ -343,7 +345,10 @@ def test_an_optimiser_that_knows_no_sparse_gradients_is_refused(
     [
         ({"window": 0}, "window: got 0"),
         ({"subsample": 0.0}, "subsample: got 0.0"),
-        ({"batch_size": 10}, "batch_size: got 10 with block 4; expected a multiple of block"),
+        (
+            {"batch_size": 10},
+            "batch_size: got 10 with block_size 4; expected a multiple of block_size",
+        ),
     ],
 )
 def test_an_objective_that_cannot_be_is_refused(change: dict[str, Any], said: str) -> None:

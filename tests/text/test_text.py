@@ -402,7 +402,7 @@ def test_contiguous_splits_are_slices_however_the_rows_are_batched(sizes):
 def test_the_limit_counts_rows_of_each_split_and_no_blank_lines(tmp_path):
     (tmp_path / "a").write_text("1\n\n2\n\n\n3\n4\n")
     (tmp_path / "b").write_text("5\n6\n7\n")
-    reading = text_lines.Config(files={"train": ("a",), "test": ("b",)}, judges=None)
+    reading = text_lines.Config(files={"train": ("a",), "test": ("b",)}, benchmarks=None)
     rows = Rows(lambda: text_lines.read(tmp_path, reading), 2)
     assert [(name, text) for name, batch in rows for text in batch["text"].to_pylist()] == [
         ("train", "1"),
@@ -591,7 +591,7 @@ def _block(**changes) -> dict:
         "split": {"method": "hash", "valid": 0.2, "test": 0.2},
         "text": TEXT,
         "vocab": {"corpus": "c", "size": None, "min_count": 1, "share": False},
-        "bleu": "auto",
+        "bleu_tokenizer": "auto",
         "samples": [],
     }
     return block | changes
@@ -801,7 +801,7 @@ def _peaks(folder: Path, monkeypatch, count: int) -> tuple[int, int]:
     """Bytes that Arrow, and Python with numpy, held at their worst through the three stages on
     `count` rows."""
     lines = [f"{number % 997} {'some words of text ' * 4}{number}" for number in range(count)]
-    read = {"files": {"all": ["p.txt"]}, "judges": None}
+    read = {"files": {"all": ["p.txt"]}, "benchmarks": None}
     text = {"level": "word", "lowercase": False, "letters_only": False, "max_tokens": None}
     _lay(
         folder,

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import default_params
 import pyarrow as pa
 import pytest
 import yaml
@@ -64,9 +65,7 @@ class Project:
             for name in ("story", "reviews")
         }
         runs = {run: {"task": task, "corpus": corpus} for run, (task, corpus) in RUNS.items()}
-        (root / "params.yaml").write_text(
-            yaml.safe_dump({"corpora": corpora, "runs": runs}, sort_keys=False)
-        )
+        default_params.write(root, {"corpora": corpora, "runs": runs})
         shutil.copy(ROOT / "dvc.yaml", root)
         (root / "presets").mkdir()
         for run, (task, corpus) in RUNS.items():
@@ -103,17 +102,23 @@ class Project:
                     "deps": [self.out(used, run) for used in USED.get(stage, ())],
                 }
             block = {
+                "setting": run,
                 "family": "recurrent_lm",
                 "task": task,
                 "corpus": corpus,
-                "model": {"hidden": 8},
             }
             stages[f"train@{run}"]["deps"].append({"path": CODE, "md5": f"{3:032x}"})
             stages[f"train@{run}"]["params"] = {
-                "params.yaml": {f"runs.{run}.{key}": part for key, part in block.items()}
+                "params.yaml": {
+                    **{f"runs.{run}.{key}": part for key, part in block.items()},
+                    f"settings.{run}.model": {"hidden": 8},
+                }
             }
             stages[f"predict@{run}"]["params"] = {
-                "params.yaml": {f"runs.{run}.search": self.search}
+                "params.yaml": {
+                    f"runs.{run}.setting": run,
+                    f"settings.{run}.search": self.search,
+                }
             }
             stages[f"evaluate@{run}"]["outs"].append(
                 {"path": f"reports/metrics/{run}.json", "md5": f"{5:032x}"}
@@ -707,9 +712,42 @@ def test_a_move_or_a_decision_that_no_seqline_wrote_is_passed_over(
     registry.promote(project.root, lstm, {})
     client = mlflow_store.connect(project.root)
     client.set_registered_model_tag(STORY, "promotion.5", tag)
-    client.set_model_version_tag(STORY, "1", "seqline.judged", tag)
+    client.set_model_version_tag(STORY, "1", versions.DECISION, tag)
     assert reigns(project) == [1]
     assert registry.recorded_decision(project.root, lstm, "key") is None
+
+
+def test_versions_under_old_tags_and_keys_are_read_as_new_ones(project: Project) -> None:
+    gru, decision = registry.version_of_run(project.root, "gru"), "gru is better"
+    registry.promote(project.root, gru, {})
+    registry.record_decision(project.root, gru, "key", decision)
+    client = mlflow_store.connect(project.root)
+    entry = client.get_model_version(STORY, str(gru.version))
+    old = json.loads(entry.tags[versions.LINEAGE])
+    old["block"] |= {"start": "scratch"}
+    old["corpus_block"] |= {"bleu": "zh"}
+    values = {
+        versions.LINEAGE: json.dumps(old),
+        versions.DECISION: entry.tags[versions.DECISION],
+    }
+    for name, new in versions.RENAMED_TAGS.items():
+        client.set_model_version_tag(STORY, str(gru.version), name, values[new])
+        client.delete_model_version_tag(STORY, str(gru.version), new)
+    client.set_registered_model_tag(STORY, "seqline.made", "seqline")
+    client.delete_registered_model_tag(STORY, versions.LINEAGE)
+
+    found = registry.champion(project.root, STORY)
+    assert found is not None
+    assert found.block == gru.block | {"init_from": "scratch"}
+    assert found.corpus_block == gru.corpus_block | {"bleu_tokenizer": "zh"}
+    assert registry.recorded_decision(project.root, gru, "key") == decision
+    assert registry.version_of_run(project.root, "gru").version == gru.version
+    assert reigns(project) == [gru.version]
+
+
+def test_a_new_tag_wins_over_its_old_name() -> None:
+    entry = SimpleNamespace(tags={"seqline.made": "old", versions.LINEAGE: "new", "run": "x"})
+    assert versions.read_tags(entry) == {versions.LINEAGE: "new", "run": "x"}
 
 
 def test_a_quote_in_the_name_of_a_model_changes_no_search(project: Project) -> None:

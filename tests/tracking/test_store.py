@@ -135,7 +135,9 @@ def test_a_project_s_store_lies_in_the_project_whatever_its_path(
     assert "lstm: recorded" in tracking.sync(root)
     assert list(tmp_path.iterdir()) == [root]
     with closing(sqlite3.connect(root / "mlflow.db")) as opened:
-        assert opened.execute("select count(*) from runs").fetchall() == [(1,)]
+        assert opened.execute("select count(*) from runs").fetchall() == [
+            (2,)
+        ]  # the training and its setting
     assert (root / "mlartifacts").is_dir()
 
 

@@ -6,16 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import default_params
 import pytest
 import stage_runs
 import torch
-import yaml
 from long_cases import mostly_long
 
 from pipeline.training import loop, resume_state
 from stages import train
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def empty(path: Path) -> None:
@@ -64,7 +62,7 @@ class Killed(Exception):
 
 
 def settings(average: int | None) -> dict[str, Any]:
-    content: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    content = default_params.load()
     content["corpora"] = {"toy_story": content["corpora"]["toy_story"]}
     content["corpora"]["toy_story"]["source"]["builtin"]["sizes"] = {
         "train": 100,
@@ -89,7 +87,7 @@ def killed(
     """A folder with a training that was killed in its second epoch, and the weights of one that was
     not."""
     root = tmp_path_factory.mktemp("damaged")
-    (root / "params.yaml").write_text(yaml.safe_dump(settings(request.param)), encoding="utf-8")
+    default_params.write(root, settings(request.param))
     stage_runs.run(root, "scratch")
     for stage in ("download", "tokenize", "vocab", "encode"):
         stage_runs.run(root, stage, "toy_story")

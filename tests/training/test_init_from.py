@@ -15,11 +15,13 @@ from torch import nn
 from pipeline.contracts import Sizes
 from pipeline.core import config, params
 from pipeline.core.errors import UserError
-from pipeline.training import checkpoint, init_from
+from pipeline.training import checkpoint, fitted, init_from
 
-FAMILIES = sorted(
-    file.stem for file in (ROOT / "pipeline" / "models").glob("*.py") if file.stem != "__init__"
-)
+FAMILIES = [
+    family
+    for family in config.module_names("pipeline.models")
+    if not fitted.is_fitted(family, "family")
+]
 SIZES = Sizes(30, 30, True)
 IDS = ("these", "those")
 ADOPTED = [
@@ -103,8 +105,8 @@ def test_weights_of_another_family_load_if_sizes_match(
         number = isinstance(begun.model[key], int)
         unlike = run_of(family, **run.model | {other: begun.model[key] * 2 if number else 7})
         message = (
-            rf"^runs\.x\.model\.{other}: got .*; expected {begun.model[key]}, the {key} "
-            r"of its start parent\. Give both"
+            rf"^settings\.{unlike.setting}\.model\.{other}: got .*; expected "
+            rf"{begun.model[key]}, the {key} of its initial run parent\. Give both"
         )
         refused(unlike, tmp_path / "parent", message)
 
@@ -127,8 +129,8 @@ def test_run_of_same_family_with_another_model_is_refused(
     saved(tmp_path / "parent", run)
     had = re.escape(str(run.model[key]))
     message = (
-        rf"^runs\.x\.model\.{key}: got {value}; expected {had}, the {key} of its start "
-        r"parent\. Give both"
+        rf"^settings\.{run.setting}\.model\.{key}: got {value}; expected {had}, the "
+        rf"{key} of its initial run parent\. Give both"
     )
     refused(run_of(family, **{key: value}), tmp_path / "parent", message)
 
@@ -136,7 +138,7 @@ def test_run_of_same_family_with_another_model_is_refused(
 def test_a_run_of_another_family_is_refused(tmp_path: Path) -> None:
     saved(tmp_path / "gru", run_of("recurrent_lm"))
     expected = r"scratch or a run of the family bert_classifier or bert\.$"
-    message = rf"^runs\.x\.start: got gru, of the family recurrent_lm; expected {expected}"
+    message = rf"^runs\.x\.init_from: got gru, of the family recurrent_lm; expected {expected}"
     refused(run_of("bert_classifier"), tmp_path / "gru", message)
 
 
@@ -154,7 +156,7 @@ def test_a_run_that_reads_other_ids_is_refused(
 ) -> None:
     saved(tmp_path / "parent", run_of(parent))
     message = (
-        r"^runs\.x\.start: got parent, which reads other ids; expected a run with the "
+        r"^runs\.x\.init_from: got parent, which reads other ids; expected a run with the "
         r"same vocabulary\. Give "
     )
     refused(run_of(family, **run_of(parent).model), tmp_path / "parent", message, ids)

@@ -210,6 +210,19 @@ def test_the_cosine_begins_at_the_rate_ends_at_zero_and_is_even_about_its_middle
     ) == pytest.approx(RATE)
 
 
+@given(warm=st.integers(2, 200), per_epoch=st.integers(50, 400))
+def test_the_cosine_is_continuous_where_the_warmup_ends(warm: int, per_epoch: int) -> None:
+    block = scheduled("cosine", warm)
+    rates_after = [
+        optim.rate(block, step, (step - 1) / per_epoch, EPOCHS)
+        for step in range(1, EPOCHS * per_epoch + 1)
+    ]
+    assert max(rates_after) == rates_after[warm - 1] == pytest.approx(RATE)
+    steepest = RATE * max(1 / warm, math.pi / 2 / (EPOCHS * per_epoch - warm))
+    assert all(abs(after - before) <= steepest * 1.01 for before, after in pairwise(rates_after))
+    assert rates_after[-1] == pytest.approx(0.0, abs=RATE * 1e-3)
+
+
 @given(warm=st.integers(1, 100), step=st.integers(100, 10**6))
 def test_inverse_sqrt_peaks_after_warmup_and_halves_at_four_times_that(
     warm: int, step: int

@@ -28,19 +28,18 @@ def rules() -> Rules:
     for kind in ("person", "animal", "thing"):
         for gender in GENDERS:
             add_relative_clauses(rules, kind, gender)
-            rules.add(f"Any {kind}", 1, f"{{NP {kind} {gender}}}", f"{{NP {kind} {gender}}}")
-            rules.add(
-                f"Any denied {kind}",
-                1,
-                f"{{Denied {kind} {gender}}}",
-                f"{{Denied {kind} {gender}}}",
-            )
+            rules.both(f"Any {kind}", (1, f"{{NP {kind} {gender}}}"))
+            rules.both(f"Any denied {kind}", (1, f"{{Denied {kind} {gender}}}"))
     for gender in GENDERS:
         recipient = f"{{Definite person {gender}}}"
         rules.add("Recipient", 1, recipient, f"à {recipient}")
     for prefix in ("", "denied "):
-        for kind, weight in (("person", 2), ("animal", 2), ("thing", 3)):
-            rules.both(f"Any {prefix}one", weight, f"{{Any {prefix}{kind}}}")
+        rules.both(
+            f"Any {prefix}one",
+            (2, f"{{Any {prefix}person}}"),
+            (2, f"{{Any {prefix}animal}}"),
+            (3, f"{{Any {prefix}thing}}"),
+        )
 
     for subject in SUBJECTS:
         add_verb_phrases(rules, subject)
@@ -56,9 +55,12 @@ def _clauses(rules: Rules) -> None:
     """Add `Clause`: a subject and its verb phrase."""
     for kind, weight in (("person", 5), ("animal", 3), ("thing", 1.5)):
         for gender in GENDERS:
-            rules.both("Clause", weight, f"{{NP {kind} {gender}}} {{VP {kind} {gender}}}")
-    rules.add("Clause", 6, "i {VP person 1s}", "je/j' {VP person 1s}")
-    rules.add("Clause", 5, "we {VP person 1p}", "nous {VP person 1p}")
+            rules.both("Clause", (weight, f"{{NP {kind} {gender}}} {{VP {kind} {gender}}}"))
+    rules.add_all(
+        "Clause",
+        (6, "i {VP person 1s}", "je/j' {VP person 1s}"),
+        (5, "we {VP person 1p}", "nous {VP person 1p}"),
+    )
 
 
 def _links(rules: Rules) -> None:
@@ -140,14 +142,14 @@ def _questions(rules: Rules) -> None:
             avoir = SUBJECTS[gender][4]
             verb = f"{{Verb any base {gender}}}"
             participle = "{Verb any base pp ms}"
-            rules.add(
-                "Question", 0.03, f"what {do} {who} {verb}", f"qu'est-ce que/qu' {who} {verb}"
-            )
-            rules.add(
+            rules.add_all(
                 "Question",
-                0.02,
-                f"what did {who} {participle}",
-                f"qu'est-ce que/qu' {who} {avoir} {participle}",
+                (0.03, f"what {do} {who} {verb}", f"qu'est-ce que/qu' {who} {verb}"),
+                (
+                    0.02,
+                    f"what did {who} {participle}",
+                    f"qu'est-ce que/qu' {who} {avoir} {participle}",
+                ),
             )
     rules.add("Question", 0.3, "who {VP person ms}", "qui {VP person ms}")
 
@@ -156,8 +158,11 @@ def _question_clauses(rules: Rules, kind: str, gender: str, weight: float, who: 
     """Add `Asked`: English with an auxiliary before the subject, French in the usual order."""
     be, was, do, _, avoir, etre, etait, pouvoir, _ = SUBJECTS[gender]
     quality = f"{{Predicate {kind} {gender}}}"
-    rules.add("Asked", weight, f"{be} {who} {quality}", f"{who} {etre} {quality}")
-    rules.add("Asked", weight / 2, f"{was} {who} {quality}", f"{who} {etait} {quality}")
+    rules.add_all(
+        "Asked",
+        (weight, f"{be} {who} {quality}", f"{who} {etre} {quality}"),
+        (weight / 2, f"{was} {who} {quality}", f"{who} {etait} {quality}"),
+    )
     if kind == "thing":
         return
 
@@ -166,37 +171,38 @@ def _question_clauses(rules: Rules, kind: str, gender: str, weight: float, who: 
         participle = gender if verb == "move" else "ms"
         auxiliary = etre if verb == "move" else avoir
         base = f"{{Verb {verb} base "
-        rules.add(
-            "Asked", weight, f"{do} {who} {base}{gender}}}{rest}", f"{who} {base}{gender}}}{rest}"
-        )
-        rules.add(
+        rules.add_all(
             "Asked",
-            weight / 2,
-            f"did {who} {base}pp {participle}}}{rest}",
-            f"{who} {auxiliary} {base}pp {participle}}}{rest}",
-        )
-        rules.add(
-            "Asked",
-            weight / 4,
-            f"can {who} {base}inf}}{rest}",
-            f"{who} {pouvoir} {base}inf}}{rest}",
+            (weight, f"{do} {who} {base}{gender}}}{rest}", f"{who} {base}{gender}}}{rest}"),
+            (
+                weight / 2,
+                f"did {who} {base}pp {participle}}}{rest}",
+                f"{who} {auxiliary} {base}pp {participle}}}{rest}",
+            ),
+            (
+                weight / 4,
+                f"can {who} {base}inf}}{rest}",
+                f"{who} {pouvoir} {base}inf}}{rest}",
+            ),
         )
 
 
 def _sentences(rules: Rules) -> None:
     """Add `Sentence`, and `Long` of at least two parts."""
-    rules.both("Part", 6, "{Clause}")
-    rules.both("Part", 5, "{Linked}")
+    rules.both("Part", (6, "{Clause}"), (5, "{Linked}"))
     rules.add("Part", 0.8, "when {Clause#1} , {Clause#2}", "quand {Clause#1} , {Clause#2}")
     for gender in GENDERS[:2]:
         who = f"{{Definite person {gender}}}"
-        rules.add("Part", 0.3, f"{who} says that {{Clause}}", f"{who} dit que/qu' {{Clause}}")
-        rules.add("Part", 0.3, f"{who} thinks that {{Clause}}", f"{who} pense que/qu' {{Clause}}")
+        rules.add_all(
+            "Part",
+            (0.3, f"{who} says that {{Clause}}", f"{who} dit que/qu' {{Clause}}"),
+            (0.3, f"{who} thinks that {{Clause}}", f"{who} pense que/qu' {{Clause}}"),
+        )
     for kind in ("person", "animal", "thing"):
         for gender in GENDERS:
             _existence(rules, kind, gender)
 
-    rules.both("Joined", 10, "{Part}")
+    rules.both("Joined", (10, "{Part}"))
     for english, word in (("and", "et"), ("but", "mais")):
         rules.add(
             "Joined", 1.5, f"{{Part}} , {english} {{Joined}}", f"{{Part}} , {word} {{Joined}}"
@@ -204,8 +210,7 @@ def _sentences(rules: Rules) -> None:
         rules.add(
             "Long", 1, f"{{Part}} , {english} {{Joined}} .", f"{{Part}} , {word} {{Joined}} ."
         )
-    rules.both("Sentence", 8, "{Joined} .")
-    rules.both("Sentence", 1.4, "{Question} ?")
+    rules.both("Sentence", (8, "{Joined} ."), (1.4, "{Question} ?"))
 
 
 def _existence(rules: Rules, kind: str, gender: str) -> None:
@@ -213,7 +218,10 @@ def _existence(rules: Rules, kind: str, gender: str) -> None:
     nominal = f"{{Nominal {kind} {gender}}} {{Place}}"
     if gender[1] == "s":
         un = "un" if gender == "ms" else "une"
-        rules.add("Part", 0.06, f"there is a/an {nominal}", f"il y a {un} {nominal}")
-        rules.add("Part", 0.03, f"there is no {nominal}", f"il ne/n' y a pas de/d' {nominal}")
+        rules.add_all(
+            "Part",
+            (0.06, f"there is a/an {nominal}", f"il y a {un} {nominal}"),
+            (0.03, f"there is no {nominal}", f"il ne/n' y a pas de/d' {nominal}"),
+        )
     else:
         rules.add("Part", 0.03, f"there are no {nominal}", f"il ne/n' y a pas de/d' {nominal}")

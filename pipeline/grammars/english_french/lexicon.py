@@ -137,7 +137,11 @@ def add_words(rules: Rules) -> None:
             "mp": ils,
             "fp": ils,
         }
-        french_forms |= {f"pp {gender}": _participle(participle, gender) for gender in GENDERS}
+        for gender in GENDERS:
+            # pris is the same in the plural; prise takes an s.
+            is_plural = gender[1] == "p" and not (gender == "mp" and participle.endswith("s"))
+            ending = ("e" if gender[0] == "f" else "") + ("s" if is_plural else "")
+            french_forms[f"pp {gender}"] = participle + ending
         for english_form, english in (("base", base), ("third", third), ("past", past)):
             for french_form, word in french_forms.items():
                 rules.add(
@@ -155,9 +159,3 @@ def english_pronoun(kind: str, gender: str) -> str:
     if gender[1] == "p":
         return "they"
     return {"ms": "he", "fs": "she"}[gender] if kind == "person" else "it"
-
-
-def _participle(masculine: str, gender: str) -> str:
-    # pris is the same in the plural; prise takes an s.
-    plural = "s" if gender[1] == "p" and not (gender == "mp" and masculine.endswith("s")) else ""
-    return masculine + ("e" if gender[0] == "f" else "") + plural

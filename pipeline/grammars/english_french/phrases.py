@@ -28,23 +28,22 @@ def add_noun_phrases(rules: Rules, kind: str, gender: str) -> None:
     after = f"{{Adjective after {key}}}"
 
     # `Bare` begins with the noun in French, `Led` with an adjective.
-    bare = f"Bare {key}"
-    led = f"Led {key}"
+    bare = f"{{Bare {key}}}"
+    led = f"{{Led {key}}}"
     nominal = f"{{Nominal {key}}}"
-    rules.both(bare, 3, noun)
-    rules.add(bare, 1, f"{after} {noun}", f"{noun} {after}")
-    rules.both(led, 3, f"{before} {noun}")
-    rules.add(led, 1, f"{before} {after} {noun}", f"{before} {noun} {after}")
-    rules.both(f"Nominal {key}", 5, f"{{{bare}}}")
-    rules.both(f"Nominal {key}", 3, f"{{{led}}}")
+    rules.both(f"Bare {key}", (3, noun))
+    rules.add(f"Bare {key}", 1, f"{after} {noun}", f"{noun} {after}")
+    rules.both(f"Led {key}", (3, f"{before} {noun}"))
+    rules.add(f"Led {key}", 1, f"{before} {after} {noun}", f"{before} {noun} {after}")
+    rules.both(f"Nominal {key}", (5, bare), (3, led))
 
     for i, pair in enumerate(DEFINITE[gender].split()):
         english, word = pair.split(":")
         rules.add(
             f"Definite {key}", 10 if i == 0 else 1, f"{english} {nominal}", f"{word} {nominal}"
         )
-    rules.both(f"Plain {key}", 5, f"{{Definite {key}}}")
-    rules.both(f"Denied {key}", 5, f"{{Definite {key}}}")
+    rules.both(f"Plain {key}", (5, f"{{Definite {key}}}"))
+    rules.both(f"Denied {key}", (5, f"{{Definite {key}}}"))
 
     # The indefinite article is `de` under negation, and `de` for `des` before an adjective.
     if gender[1] == "s":
@@ -53,8 +52,11 @@ def add_noun_phrases(rules: Rules, kind: str, gender: str) -> None:
         )
         rules.add(f"Denied {key}", 2, f"a/an {nominal}", f"de/d' {nominal}")
     else:
-        rules.add(f"Plain {key}", 1.25, f"some {{{bare}}}", f"des {{{bare}}}")
-        rules.add(f"Plain {key}", 0.75, f"some {{{led}}}", f"de/d' {{{led}}}")
+        rules.add_all(
+            f"Plain {key}",
+            (1.25, f"some {bare}", f"des {bare}"),
+            (0.75, f"some {led}", f"de/d' {led}"),
+        )
         rules.add(f"Denied {key}", 2, f"any {nominal}", f"de/d' {nominal}")
 
     if kind == "place":
@@ -70,33 +72,26 @@ def add_verb_phrases(rules: Rules, subject: str) -> None:
 
     for verb in ("any", "deal"):
         thing = "one" if verb == "any" else "thing"
-        rules.both(f"Act {verb} {s}", ASSERTED, f"{{Does {verb} {s}}} {{Any {thing}}}")
-        rules.both(f"Act {verb} {s}", DENIED, f"{{Denies {verb} {s}}} {{Any denied {thing}}}")
+        rules.both(
+            f"Act {verb} {s}",
+            (ASSERTED, f"{{Does {verb} {s}}} {{Any {thing}}}"),
+            (DENIED, f"{{Denies {verb} {s}}} {{Any denied {thing}}}"),
+        )
         for object_ in GENDERS:
-            _conjugate(
-                rules,
-                f"Gap {verb} {s} {object_}",
-                f"Gap {verb} {s} {object_}",
-                verb,
-                s,
-                "",
-                object_,
-            )
+            gap = f"Gap {verb} {s} {object_}"
+            _conjugate(rules, gap, gap, verb, s, "", object_)
             clitic = f"Clitic {verb} {s} {object_}"
             _conjugate(rules, clitic, clitic, verb, s, DIRECT[object_] + " ", object_)
 
     # Verbs with `à` take an indirect pronoun, with which the participle does not agree.
     for object_ in GENDERS:
-        _conjugate(
-            rules,
-            f"Clitic to {s} {object_}",
-            f"Clitic to {s} {object_}",
-            "to",
-            s,
-            INDIRECT[object_] + " ",
-        )
-    rules.both(f"Act to {s}", ASSERTED, f"{{Does to {s}}} {{Recipient}}")
-    rules.both(f"Act to {s}", DENIED, f"{{Denies to {s}}} {{Recipient}}")
+        clitic = f"Clitic to {s} {object_}"
+        _conjugate(rules, clitic, clitic, "to", s, INDIRECT[object_] + " ")
+    rules.both(
+        f"Act to {s}",
+        (ASSERTED, f"{{Does to {s}}} {{Recipient}}"),
+        (DENIED, f"{{Denies to {s}}} {{Recipient}}"),
+    )
 
     for verb in ("alone", "move"):
         _conjugate(rules, f"Rest {s}", f"Rest {s}", verb, s)
@@ -111,15 +106,18 @@ def _predicates(rules: Rules, kind: str, subject: str) -> None:
     quality = f"{{Predicate {kind} {gender_of(subject)}}}"
     be, was, _, _, _, etre, etait, _, _ = SUBJECTS[subject]
     state = f"Be {kind} {s}"
-    rules.add(state, 6, f"{be} {quality}", f"{etre} {quality}")
-    rules.add(state, 2, f"{be} not {quality}", f"ne/n' {etre} pas {quality}")
-    rules.add(state, 2, f"{was} {quality}", f"{etait} {quality}")
-    rules.add(state, 1, f"{was} not {quality}", f"ne/n' {etait} pas {quality}")
+    rules.add_all(
+        state,
+        (6, f"{be} {quality}", f"{etre} {quality}"),
+        (2, f"{be} not {quality}", f"ne/n' {etre} pas {quality}"),
+        (2, f"{was} {quality}", f"{etait} {quality}"),
+        (1, f"{was} not {quality}", f"ne/n' {etait} pas {quality}"),
+    )
 
     phrase = f"VP {kind} {s}"
     brief = f"Brief {kind} {s}"
-    rules.both(brief, 1, f"{{{state}}}")
-    rules.both(phrase, 3, f"{{{state}}}")
+    rules.both(brief, (1, f"{{{state}}}"))
+    rules.both(phrase, (3, f"{{{state}}}"))
     for gender in GENDERS:
         than = f"{{Plain {kind} {gender}}}"
         rules.add(
@@ -128,13 +126,15 @@ def _predicates(rules: Rules, kind: str, subject: str) -> None:
     if kind == "thing":
         return
 
-    rules.both(brief, 1, f"{{Rest {s}}}")
-    rules.both(phrase, 2, f"{{Rest {s}}}")
-    rules.both(phrase, 1, f"{{Rest {s}}} {{Place}}")
-    rules.both(phrase, 6, f"{{Act any {s}}}")
+    rules.both(brief, (1, f"{{Rest {s}}}"))
+    rules.both(
+        phrase,
+        (2, f"{{Rest {s}}}"),
+        (1, f"{{Rest {s}}} {{Place}}"),
+        (6, f"{{Act any {s}}}"),
+    )
     if kind == "person":
-        rules.both(phrase, 3, f"{{Act deal {s}}}")
-        rules.both(phrase, 1.5, f"{{Act to {s}}}")
+        rules.both(phrase, (3, f"{{Act deal {s}}}"), (1.5, f"{{Act to {s}}}"))
 
 
 def add_relative_clauses(rules: Rules, kind: str, gender: str) -> None:
@@ -145,7 +145,7 @@ def add_relative_clauses(rules: Rules, kind: str, gender: str) -> None:
     plain = f"{{Plain {key}}}"
 
     # Subject relative clauses, then object relative clauses, whose participle agrees.
-    rules.both(phrase, 12, plain)
+    rules.both(phrase, (12, plain))
     rules.add(phrase, 2, f"{plain} {who} {{VP {key}}}", f"{plain} qui {{VP {key}}}")
     for subject in SUBJECTS:
         if subject in GENDERS:

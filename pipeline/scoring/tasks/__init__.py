@@ -37,10 +37,6 @@ class Inputs:
     text: Text
 
 
-def _no_substitute(table: pa.Table) -> None:
-    return None
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scoring:
     """Functions that score a task's predictions, and the report's words for the scores."""
@@ -82,10 +78,10 @@ class Scoring:
     meaning: str
 
     # True if sample outputs are sentences that the book's BLEU can score.
-    book_bleu: bool
+    d2l_bleu: bool
     # substitute(table): another scoring and the reason, if this one gives the same score to all
     # outputs for these references.
-    substitute: Callable[[pa.Table], "tuple[Scoring, str] | None"] = _no_substitute
+    substitute: Callable[[pa.Table], "tuple[Scoring, str] | None"] = lambda table: None
 
     def select_scoring(self, table: pa.Table) -> "tuple[Scoring, str]":
         """Select the scoring that ranks the rows of `table` by their references alone; the reason
@@ -110,8 +106,9 @@ class Promotion:
     same_normalization: bool
     # The vocabulary is the set of answers: with another one the task itself is another.
     same_vocabulary: bool
-    # Scores are of tokens that the task selects: both must have selected the same.
-    same_count: bool
+    # The column of the scores that identifies what the task selected to be scored, and the reason
+    # why two runs with different values cannot be compared; None if everything is scored.
+    selection: tuple[str, str] | None
     # False for scores on benchmarks, which have no splits and no training rows.
     has_splits: bool
     # Columns of prompt and reference in a split's tokens, and the predictions of its rows in
@@ -166,9 +163,9 @@ def bleu_tokenizer(file: Path, corpus: str, tokens: Path) -> tuple[params.Tokeni
 
     `tokens` is the corpus's folder of the tokenize stage. `auto` depends on the script of the
     references there. A corpus without pairs has no references: its tokenizer is 13a."""
-    where = f"corpora.{corpus}.bleu"
+    where = f"corpora.{corpus}.bleu_tokenizer"
     if tables.schema(tokens / "test.parquet", *tables.TOKENS.values()) != tables.TOKENS_PAIR:
         return "13a", ""
     return tokenizers.resolve(
-        params.corpus(file, corpus).bleu, tokenizers.references(tokens), where
+        params.corpus(file, corpus).bleu_tokenizer, tokenizers.references(tokens), where
     )

@@ -51,7 +51,7 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
         units=units,
         score=score,
         higher_is_better=True,
-        difference="accuracy, %",
+        difference="points of accuracy",
         main="accuracy",
         main_score=score,
         main_title="accuracy, %",
@@ -63,7 +63,7 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
         length="tokens in the text",
         unit="text",
         meaning=_MEANING,
-        book_bleu=False,
+        d2l_bleu=False,
     )
 
 
@@ -218,7 +218,7 @@ PROMOTION = Promotion(
     likelihood_text=None,
     same_normalization=False,
     same_vocabulary=False,
-    same_count=False,
+    selection=None,
     has_splits=True,
     outputs=("text", "label", _predicted_labels),
 )

@@ -96,7 +96,7 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
         length="tokens in the sentence",
         unit="word",
         meaning=_MEANING,
-        book_bleu=False,
+        d2l_bleu=False,
     )
 
 
@@ -106,7 +106,7 @@ PROMOTION = Promotion(
     likelihood_text=None,
     same_normalization=False,
     same_vocabulary=True,
-    same_count=False,
+    selection=None,
     has_splits=True,
     outputs=None,
 )

@@ -26,7 +26,7 @@ _MEANING = (
     "equally likely tokens. "
     "It compares only models that read the same tokens. "
     "Bits per character compare all models, and rank them: they are the cost of the whole text "
-    "over its number of characters. "
+    "over its number of characters, and both count the ends of rows. "
     "Where a grammar wrote the text, `lowest reachable` is the grammar's own perplexity on the "
     "same rows. "
     "No model can be expected to do better, and `excess` says how much is left to learn. "
@@ -60,7 +60,7 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
         length="tokens in the sentence",
         unit="token",
         meaning=_MEANING,
-        book_bleu=True,
+        d2l_bleu=True,
     )
 
 
@@ -80,7 +80,7 @@ def rows(inputs: Inputs, split: str) -> pa.Table:
             "nats": predictions["nats"].to_numpy() + unknown_words.nats_N,
             "count": predictions["count"],
             "unknown": unknown_words.count_N,
-            "characters": texts["characters"],
+            "characters": likelihood.with_ends(texts["characters"]),
             "floor": pc.negate(texts["log_prob"]),
         },
         schema=tables.SCORES_TEXT,
@@ -110,8 +110,14 @@ def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> d
     metrics |= {"rows": len(table), "blocks": len(units_UK)}
 
     if table["floor"].null_count == 0:
-        # The grammar's nats are known for each row, so the excess has an interval.
-        excess = bootstrap.estimate(units_UK, _excess)
+        # The grammar's nats are known for each row, so the excess has an interval: perplexity over
+        # the grammar's perplexity, minus 1.
+        excess = bootstrap.estimate(
+            units_UK,
+            lambda sums_RK: np.expm1(
+                (sums_RK[:, 0] - sums_RK[:, 2]) / np.maximum(sums_RK[:, 1], 1)
+            ),
+        )
         floor = math.exp(units_UK[:, 2].sum() / metrics["tokens"])
         metrics |= {
             "floor_perplexity": floor,
@@ -131,19 +137,13 @@ def by_length(table: pa.Table, bootstrap: Bootstrap) -> list[dict[str, Any]]:
     return likelihood.curve_by_length(table, bootstrap, "perplexity")
 
 
-def _excess(sums_RK: Array) -> Array:
-    """Perplexity over the grammar's perplexity, minus 1."""
-    excess: Array = np.expm1((sums_RK[:, 0] - sums_RK[:, 2]) / np.maximum(sums_RK[:, 1], 1))
-    return excess
-
-
 PROMOTION = Promotion(
     guards=("score", "perplexity_long"),
     validation=("bits_per_character", False),
     likelihood_text="text",
     same_normalization=True,
     same_vocabulary=False,
-    same_count=False,
+    selection=None,
     has_splits=True,
     outputs=None,
 )

@@ -29,7 +29,8 @@ _MEANING = (
     "Masked perplexity is exp(nats per masked word), where each word is predicted from the words "
     "on both sides. "
     "It is not a perplexity of the text: do not compare it with that of a left-to-right model. "
-    "15 % of the words are masked, the same ones for every run. "
+    "15 % of the words are masked, the same ones for every run with the same vocabulary and "
+    "`objective.max_length`. Only such runs are tested against each other. "
     "Most of them are hidden, and a few are replaced or left unchanged. "
     "Next-sentence accuracy is the share of pairs for which the model decides correctly whether "
     "the second sentence follows the first, which is so for half of them. "
@@ -63,7 +64,7 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
         length="tokens in the pair of sentences",
         unit="word and pair",
         meaning=_MEANING,
-        book_bleu=False,
+        d2l_bleu=False,
     )
 
 
@@ -120,9 +121,13 @@ def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> d
     return {
         "masked_perplexity": bootstrap.estimate(units_UK, likelihood.perplexity),
         "mlm_loss": nats / words,
-        "mlm_accuracy": bootstrap.estimate(units_UK, _word_accuracy),
+        "mlm_accuracy": bootstrap.estimate(
+            units_UK, lambda sums_RK: sums_RK[:, 2] / np.maximum(sums_RK[:, 1], 1)
+        ),
         "nsp_loss": pair_nats / pairs,
-        "nsp_accuracy": bootstrap.estimate(units_UK, _pair_accuracy),
+        "nsp_accuracy": bootstrap.estimate(
+            units_UK, lambda sums_RK: sums_RK[:, 4] / np.maximum(sums_RK[:, 5], 1)
+        ),
         "words": int(words),
         "pairs": int(pairs),
         "blocks": len(units_UK),
@@ -137,23 +142,17 @@ def by_length(table: pa.Table, bootstrap: Bootstrap) -> list[dict[str, Any]]:
     return likelihood.curve_by_length(table, bootstrap, _MAIN)
 
 
-def _word_accuracy(sums_RK: Array) -> Array:
-    share: Array = sums_RK[:, 2] / np.maximum(sums_RK[:, 1], 1)
-    return share
-
-
-def _pair_accuracy(sums_RK: Array) -> Array:
-    share: Array = sums_RK[:, 4] / np.maximum(sums_RK[:, 5], 1)
-    return share
-
-
 PROMOTION = Promotion(
-    guards=("score", "words_guessed", "pairs_guessed"),
+    guards=("score", "mlm_accuracy", "nsp_accuracy"),
     validation=("masked_perplexity.score", False),
     likelihood_text=None,
     same_normalization=False,
     same_vocabulary=True,
-    same_count=True,
+    selection=(
+        "masks",
+        "different words were masked for each of them, because objective.max_length or the "
+        "vocabulary differs",
+    ),
     has_splits=True,
     outputs=None,
 )

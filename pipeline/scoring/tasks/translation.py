@@ -38,7 +38,8 @@ _MEANING = (
     "`tok` in its signature names the tokenizer that divides texts into words. "
     "chrF does the same for n-grams of characters. "
     "TER counts the edits that turn the output into the reference; lower is better. "
-    "Perplexity is that of the reference, where each word is predicted from the ones before it. "
+    "Perplexity is that of the reference, where each token is predicted from the ones before it. A "
+    "token is a word or, if the corpus has the level bpe, a part of one. "
     "A word that the vocabulary lacks also costs the nats for its letters. "
     "A good perplexity with a bad BLEU points to the search, not to the model. "
     "In built-in corpora BLEU 100 can be reached."
@@ -126,14 +127,14 @@ def _scoring(
         length="tokens in the source sentence",
         unit="token",
         meaning=_MEANING.format(_NO_CASE if setting.lowercase else _CASE),
-        book_bleu=True,
+        d2l_bleu=True,
     )
 
 
 def _too_short(by_bleu: Scoring, by_chrf: Scoring, table: pa.Table) -> tuple[Scoring, str] | None:
     """The scoring by chrF and the reason, if every reference is shorter than BLEU's longest
     n-grams."""
-    longest = int(_matrix(table[by_bleu.main])[:, 1].max(initial=0))
+    longest = int(mt_metrics.sums_matrix(table[by_bleu.main])[:, 1].max(initial=0))
     if longest >= mt_metrics.ORDERS:
         return None
     reason = (
@@ -156,7 +157,7 @@ def _rows(setting: _Setting, inputs: Inputs, split: str) -> pa.Table:
         "nats": pa.array(predictions["nats"].to_numpy() + unknown_words.nats_N),
         "count": predictions["count"],
         "unknown": pa.array(unknown_words.count_N),
-        "characters": pairs["target_characters"],
+        "characters": likelihood.with_ends(pairs["target_characters"]),
     }
     if split != "valid" or (inputs.predictions / f"hypotheses_{split}.parquet").exists():
         outputs = _best_hypotheses(inputs.predictions, split, len(pairs))
@@ -177,7 +178,7 @@ def _units(main: str, table: pa.Table) -> Array:
 
 def _sums(main: str, table: pa.Table) -> Array:
     """sums_NK: the sums of the ranking score for every row."""
-    return _matrix(table[main])
+    return mt_metrics.sums_matrix(table[main])
 
 
 def _summary(
@@ -197,7 +198,9 @@ def _summary(
 
     resampled_by_row = bootstrap if len(units_U3) == len(table) else None
     for name, metric in _text_metrics(setting.tokenizer).items():
-        estimate = bootstrap.estimate(sum_by_block(_matrix(table[name]), block_N), metric.score)
+        estimate = bootstrap.estimate(
+            sum_by_block(mt_metrics.sums_matrix(table[name]), block_N), metric.score
+        )
         metrics[name] = {**estimate, "signature": metric.signature(resampled_by_row)}
     metrics |= {
         "exact_match": pc.mean(table["exact"]).as_py(),
@@ -205,7 +208,7 @@ def _summary(
     }
 
     # The first two sums of BLEU are the lengths of output and reference.
-    length, reference_length = _matrix(table["bleu"])[:, :2].sum(0)
+    length, reference_length = mt_metrics.sums_matrix(table["bleu"])[:, :2].sum(0)
     metrics["length_ratio"] = length / max(reference_length, 1.0)
 
     if "bleu" in limit:  # 100, which is the limit of the lowercased scores and of chrF too
@@ -269,13 +272,6 @@ def _output_columns(
     }
 
 
-def _matrix(column: pa.ChunkedArray) -> Array:
-    """A column of lists of equal length as an array of float64, NK."""
-    joined = column.combine_chunks()
-    matrix: Array = pc.list_flatten(joined).to_numpy().reshape(len(joined), -1).astype(np.float64)
-    return matrix
-
-
 def _best_translations(predictions: Path, split: str) -> list[str]:
     """The best hypothesis of each row, in order of rows."""
     hypotheses = tables.read(predictions / f"hypotheses_{split}.parquet", tables.HYPOTHESES)
@@ -289,7 +285,7 @@ PROMOTION = Promotion(
     likelihood_text="target",
     same_normalization=False,
     same_vocabulary=False,
-    same_count=False,
+    selection=None,
     has_splits=True,
     outputs=("source", "target", _best_translations),
 )

@@ -22,12 +22,12 @@ from pipeline.scoring.blocks import by_text
 from pipeline.scoring.significance import Array, Bootstrap, sum_by_block
 from pipeline.scoring.tasks import Inputs, Interface, Promotion, Scoring
 
-_MAIN = "judged"
+_MAIN = "agreement"
 _COLUMNS = (
     ("neighbours of same class", "classes.score", "{:.3f}"),
     ("by chance", "classes.chance", "{:.3f}"),
     ("WordSim-353", "wordsim353.score", "{:.3f}"),
-    ("pairs", "wordsim353.covered", "{:,}"),
+    ("pairs", "wordsim353.items", "{:,}"),
     ("SimLex-999", "simlex999.score", "{:.3f}"),
     ("analogies", "analogies.score", "{:.1%}"),
 )
@@ -44,7 +44,7 @@ _MEANING = (
 )
 
 # Tables of the benchmarks; all others are word similarity.
-_SCHEMAS = {"classes": tables.JUDGE_CLASSES, "analogies": tables.JUDGE_ANALOGIES}
+_SCHEMAS = {"classes": tables.BENCHMARK_CLASSES, "analogies": tables.BENCHMARK_ANALOGIES}
 
 
 class WordVectors:
@@ -72,7 +72,7 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
         units=units,
         score=score,
         higher_is_better=True,
-        difference="agreement",
+        difference="points of agreement",
         main=_MAIN,
         main_score=score,
         main_title="agreement",
@@ -84,7 +84,7 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
         length="tokens",
         unit="pair",
         meaning=_MEANING,
-        book_bleu=False,
+        d2l_bleu=False,
     )
 
 
@@ -95,14 +95,14 @@ def rows(inputs: Inputs, split: str) -> pa.Table:
         return tables.SCORES_VECTORS.empty_table()
 
     # Files are named <number>_<name>.parquet.
-    folder = inputs.tokens / "judges"
+    folder = inputs.tokens / "benchmarks"
     files = sorted(folder.glob("*.parquet"), key=lambda file: int(file.stem.partition("_")[0]))
     if not files:
         raise refuse(
             str(folder),
             "no benchmark",
             "at least one benchmark of word vectors",
-            "Add one under the corpus's read.judges.",
+            "Add one under the corpus's read.benchmarks.",
         )
 
     path = inputs.predictions / "vectors.parquet"
@@ -115,10 +115,10 @@ def rows(inputs: Inputs, split: str) -> pa.Table:
     for file in files:
         name = file.stem.partition("_")[2]
         evaluate = {"classes": _classes, "analogies": _analogies}.get(name, _similarity)
-        benchmark = tables.read(file, _SCHEMAS.get(name, tables.JUDGE_SIMILARITY))
+        benchmark = tables.read(file, _SCHEMAS.get(name, tables.BENCHMARK_SIMILARITY))
         columns = evaluate(word_vectors, benchmark)
-        parts.append({"judge": [name] * len(columns["item"]), **columns})
-    if not parts[0]["judge"]:
+        parts.append({"benchmark": [name] * len(columns["item"]), **columns})
+    if not parts[0]["benchmark"]:
         raise refuse(
             str(files[0]),
             "no word with a vector",
@@ -130,7 +130,9 @@ def rows(inputs: Inputs, split: str) -> pa.Table:
         field.name: [value for part in parts for value in part[field.name]]
         for field in list(tables.SCORES_VECTORS)[1:]
     }
-    return pa.table({"row": range(len(joined["judge"])), **joined}, schema=tables.SCORES_VECTORS)
+    return pa.table(
+        {"row": range(len(joined["benchmark"])), **joined}, schema=tables.SCORES_VECTORS
+    )
 
 
 def units(table: pa.Table) -> Array:
@@ -144,7 +146,7 @@ def sums(table: pa.Table) -> Array:
 
 
 def _first_benchmark(table: pa.Table) -> pa.Table:
-    return table.filter(pc.equal(table["judge"], table["judge"][0]))
+    return table.filter(pc.equal(table["benchmark"], table["benchmark"][0]))
 
 
 def score(sums_RK: Array) -> Array:
@@ -160,19 +162,19 @@ def score(sums_RK: Array) -> Array:
 
 def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> dict[str, Any]:
     """Each benchmark's score with its interval and the number of words, pairs or questions covered;
-    `judged` is the first benchmark's."""
+    `agreement` is the first benchmark's."""
     if not len(table):
         return {}
     metrics: dict[str, Any] = {}
 
-    for name in pc.unique(table["judge"]).to_pylist():
-        rows = table.filter(pc.equal(table["judge"], name))
-        metrics[name] = bootstrap.estimate(_units(rows), score) | {"covered": len(rows)}
+    for name in pc.unique(table["benchmark"]).to_pylist():
+        rows = table.filter(pc.equal(table["benchmark"], name))
+        metrics[name] = bootstrap.estimate(_units(rows), score) | {"items": len(rows)}
         if name == "classes":
-            metrics[name]["chance"] = pc.mean(rows["wanted"]).as_py()
+            metrics[name]["chance"] = pc.mean(rows["expected"]).as_py()
         if name == "analogies":
             metrics[name]["sections"] = _sections(rows)
-    return {_MAIN: metrics[table["judge"][0].as_py()], **metrics}
+    return {_MAIN: metrics[table["benchmark"][0].as_py()], **metrics}
 
 
 def by_length(table: pa.Table, bootstrap: Bootstrap) -> list[dict[str, Any]]:
@@ -182,9 +184,9 @@ def by_length(table: pa.Table, bootstrap: Bootstrap) -> list[dict[str, Any]]:
 
 def _sections(rows: pa.Table) -> dict[str, dict[str, Any]]:
     """Share of solved analogies and their number, by section."""
-    sections = rows.group_by("section").aggregate([("found", "mean"), ("found", "count")])
+    sections = rows.group_by("section").aggregate([("predicted", "mean"), ("predicted", "count")])
     return {
-        row["section"]: {"score": row["found_mean"], "covered": row["found_count"]}
+        row["section"]: {"score": row["predicted_mean"], "items": row["predicted_count"]}
         for row in sections.to_pylist()
     }
 
@@ -195,10 +197,10 @@ def _units(rows: pa.Table) -> Array:
 
 def _sums(rows: pa.Table) -> Array:
     # A share per row, or the sums of Pearson's correlation.
-    x = rows["found"].to_numpy()
-    if rows["judge"][0].as_py() in _SCHEMAS:
+    x = rows["predicted"].to_numpy()
+    if rows["benchmark"][0].as_py() in _SCHEMAS:
         return np.stack([np.ones(len(x)), x], 1)
-    y = rows["wanted"].to_numpy()
+    y = rows["expected"].to_numpy()
     return np.stack([np.ones(len(x)), x, y, x * x, y * y, x * y], 1)
 
 
@@ -219,8 +221,8 @@ def _classes(word_vectors: WordVectors, benchmark: pa.Table) -> dict[str, Any]:
         "block": np.flatnonzero(is_covered.to_numpy(zero_copy_only=False)),
         "section": covered["class"].to_pylist(),
         "item": covered["token"].to_pylist(),
-        "found": purity_N,
-        "wanted": chance_N,
+        "predicted": purity_N,
+        "expected": chance_N,
     }
 
 
@@ -235,8 +237,8 @@ def _similarity(word_vectors: WordVectors, benchmark: pa.Table) -> dict[str, Any
         "block": block_N,
         "section": [None] * len(items),
         "item": items,
-        "found": vectors.ranks(cosine_N),
-        "wanted": vectors.ranks(covered["score"].to_numpy()),
+        "predicted": vectors.ranks(cosine_N),
+        "expected": vectors.ranks(covered["score"].to_numpy()),
     }
 
 
@@ -252,8 +254,8 @@ def _analogies(word_vectors: WordVectors, benchmark: pa.Table) -> dict[str, Any]
         "block": by_text(answers)[block_N],
         "section": covered["section"].to_pylist(),
         "item": items,
-        "found": (solution_N == index_N4[:, 3]).astype(np.float64),
-        "wanted": [None] * len(items),
+        "predicted": (solution_N == index_N4[:, 3]).astype(np.float64),
+        "expected": [None] * len(items),
     }
 
 
@@ -272,12 +274,12 @@ def _covered(
 
 
 PROMOTION = Promotion(
-    guards=("score", "covered"),
+    guards=("score", "coverage"),
     validation=None,
     likelihood_text=None,
     same_normalization=False,
     same_vocabulary=False,
-    same_count=False,
+    selection=None,
     has_splits=False,
     outputs=None,
 )

@@ -1,0 +1,27 @@
+"""Names of runs on the command line: a setting stands for its first run."""
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.core import config
+from pipeline.core.errors import refuse
+
+
+def first_run(root: Path, name: str) -> str | None:
+    """The run called `name`, or the first run of the setting called `name`; None if there is
+    neither."""
+    runs: dict[str, dict[str, Any]] = config.section(root / "params.yaml", "runs")
+    if name in runs:
+        return name
+    return next((run for run, block in runs.items() if block.get("setting") == name), None)
+
+
+def run_of(root: Path, name: str, where: str) -> str:
+    """As `first_run`; UserError for an unknown name, which was given as `where`."""
+    run = first_run(root, name)
+    if run is not None:
+        return run
+    runs: dict[str, dict[str, Any]] = config.section(root / "params.yaml", "runs")
+    settings = dict.fromkeys(str(block.get("setting")) for block in runs.values())
+    todo = config.nearest(name, [*settings, *runs])
+    raise refuse(where, name, "a setting or a run, one of " + ", ".join(settings), todo)

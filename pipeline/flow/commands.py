@@ -1,0 +1,86 @@
+"""`seqline run` and `seqline retrain`: the flows as commands, once and now.
+
+Prefect is imported late: after `prefect_server.prepare`, which configures it.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.core.errors import refuse
+from pipeline.dag import run_settings
+from pipeline.dag.dvc_runner import open_runner
+from pipeline.dag.project_lock import flow_lock
+from pipeline.flow import devices, journal, project_folder
+
+
+def check_jobs(jobs: int | None) -> None:
+    """Raise UserError for a number of parallel stages that is none."""
+    if jobs is not None and jobs < 1:
+        raise refuse("--jobs", jobs, "at least 1")
+
+
+def retrain(root: Path, jobs: int | None) -> int:
+    """Retrain and print the summary; return the exit status, which is 1 if the retraining failed.
+
+    UserError if another flow runs in the project."""
+    from pipeline.flow import sections  # imports pyarrow, which `run` does not need
+
+    check_jobs(jobs)
+    # Refuse mistakes in the settings before the lock and the server.
+    sections.load(root)
+    devices.project_slots(root)
+    with flow_lock(root, wait=False):
+        from pipeline.flow import prefect_server
+
+        prefect_server.prepare(root)
+        from pipeline.flow.retrain import retrain as flow
+
+        with project_folder.working_in(root), prefect_server.refuse_server_errors():
+            state = flow(jobs, "manual", return_state=True)
+    print(state.message, flush=True)
+    return 0 if state.is_completed() else 1
+
+
+def run(root: Path, targets: Sequence[str], jobs: int | None) -> int:
+    """Run the stages and print the summary; return the exit status: 0, 1 if a stage failed, 130 or
+    143 if the run was interrupted."""
+    check_jobs(jobs)
+
+    # Refuse mistakes in the settings before the lock and the server.
+    run_settings.load(root)
+    devices.project_slots(root)
+    # A process of DVC reads the project while Prefect is imported.
+    with (
+        flow_lock(root, wait=False),
+        journal.record_flow(root, "run", "manual") as record,
+        open_runner(root, targets, devices.threads(jobs or devices.cores())) as workers,
+    ):
+        from pipeline.flow import prefect_server
+
+        prefect_server.prepare(root)
+        workers.plan()  # refuses a wrong target or dvc.yaml before Prefect has a flow run
+        from prefect.exceptions import TerminationSignal
+
+        from pipeline.flow.prefect_flow import reproduce, sync
+
+        try:
+            with prefect_server.refuse_server_errors():
+                outcome = reproduce(root, targets, jobs or devices.cores(), workers)
+        except (KeyboardInterrupt, TerminationSignal) as interrupt:
+            if (partial := getattr(interrupt, "outcome", None)) is not None:
+                print(partial.summary())
+            record.state = "cancelled"
+            return 143 if isinstance(interrupt, TerminationSignal) else 130
+
+        record.state = "done" if outcome.ok else "failed"
+        record.summary = outcome.summary()
+        print(outcome.summary(), flush=True)
+        if outcome.changed_outputs and os.environ.get("SEQLINE_TRACKING") != "off":
+            print(sync(root), flush=True)
+
+    status = 0 if outcome.ok else 1
+    if outcome.note:
+        # The server is lost. At a normal exit Prefect would retry for a minute to send its logs.
+        os._exit(status)
+    return status

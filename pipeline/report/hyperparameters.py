@@ -1,0 +1,70 @@
+"""Table of the hyperparameters of the settings of a group."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.core import params
+from pipeline.report.document import NONE, Block, Paragraph, Table, Verbatim
+from pipeline.report.results import Group
+
+
+def table(group: Group) -> list[Block]:
+    """A table of the hyperparameters in which the settings differ, and a line of those that all
+    share."""
+    # The model, the training and the search of each setting, under dotted keys.
+    flat = {
+        setting.name: _flat(
+            {name: getattr(setting.first.run, name) or {} for name in params.SETTING_KEYS}
+        )
+        for setting in group.settings
+    }
+    first, *others = flat.values()
+    shared = {
+        key: value
+        for key, value in first.items()
+        if all(key in other and other[key] == value for other in others)
+    }
+
+    rows = []
+    for setting in group.settings:
+        differing = {key: value for key, value in flat[setting.name].items() if key not in shared}
+        seeds = ", ".join(str(result.run.seed) for result in setting.results)
+        rows.append(
+            (
+                f"`{setting.name}`",
+                setting.first.run.family,
+                seeds,
+                Verbatim(_listed(differing) or NONE),
+            )
+        )
+    header = ("setting", "family", "seeds", "hyperparameters that differ")
+    settings = Table(header, tuple(rows), (False, False, False, False))
+    if not others or not shared:
+        return [settings]
+    return [settings, Paragraph(f"Hyperparameters that all settings share: `{_listed(shared)}`.")]
+
+
+def _flat(block: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings under dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in block.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _listed(flat: Mapping[str, Any]) -> str:
+    """Settings by block, in a line: `model: layers 2, hidden 64; optim: name adam`."""
+    grouped: dict[str, list[str]] = {}
+    for key, value in flat.items():
+        block, _, name = key.partition(".")
+        # A block that is null has no name.
+        grouped.setdefault(block, []).append(f"{name} {_yaml(value)}".lstrip())
+    return "; ".join(f"{block}: {', '.join(items)}" for block, items in grouped.items())
+
+
+def _yaml(value: Any) -> str:
+    return json.dumps(value) if value is None or isinstance(value, bool | list) else str(value)

@@ -1,0 +1,302 @@
+"""MLflow's parent run of each setting, whose child runs are the setting's runs: one per seed.
+
+A parent is no training: it has none of the tags by which `mlflow_store.find_run` finds one. It is
+identified by the digest of the setting's hyperparameters, family, task and corpus."""
+
+import hashlib
+import json
+import math
+import re
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from mlflow.entities import ViewType
+
+from pipeline.core.params import SETTING_KEYS
+from pipeline.tracking import describe, mlflow_store
+from pipeline.tracking.run_outputs import Outputs
+
+DIGEST, NAME = "seqline.setting", "seqline.setting_name"
+PARENT = "mlflow.parentRunId"
+_PROJECT_TAGS = ("mlflow.source.name", "mlflow.source.type", "seqline.project")
+_SAFE_NAME = re.compile(r"[\w.-]{1,200}", re.ASCII)  # the name is part of a search in MLflow
+_UNTRAINED_KEYS = {"search"}  # training ignores it: runs with another search are the same runs
+_PAGE_SIZE = 1000
+_MAX_TITLE = 60
+_DECIMALS = 6  # as in reports/summary.json
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setting:
+    """A setting on a corpus, as its runs were trained; `params` are MLflow's, by name."""
+
+    name: str
+    task: str
+    params: dict[str, str]
+
+    @property
+    def digest(self) -> str:
+        content = json.dumps([self.name, self.params], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The key of the parent's lock (`run_lock.sole`)."""
+        return self.name, self.digest
+
+
+def setting_of(run: str, block: Mapping[str, Any]) -> Setting | None:
+    """Return the setting of a run by its block; None if the block does not name what a parent
+    needs.
+
+    A block of an older version names no setting: it has that of its run."""
+    name = str(block.get("setting") or run)
+    kind = {key: str(block[key]) for key in ("family", "task", "corpus") if block.get(key)}
+    if len(kind) < 3 or not _SAFE_NAME.fullmatch(name):
+        return None
+    trained = {key: block[key] for key in SETTING_KEYS if key in block}
+    trained = {key: value for key, value in trained.items() if key not in _UNTRAINED_KEYS}
+    return Setting(name=name, task=kind["task"], params=describe.flatten_texts(kind | trained))
+
+
+def attach(client: Any, setting: Setting, run: Any) -> str:
+    """Make a run that is being trained a child of its setting's parent; return the parent's id.
+
+    The caller holds the lock of the setting's key, and the run's experiment exists."""
+    parents = _search(client, run.info.experiment_id, setting.name)
+    parent = _find(client, setting, parents) or _create(client, setting, [run], parents)
+    _adopt(client, parent, [run])
+    if parent.info.status != "RUNNING":
+        client.update_run(parent.info.run_id, status="RUNNING")
+    return str(parent.info.run_id)
+
+
+def end(client: Any, parent_id: str) -> None:
+    """End the parent as its last child ended, unless one is still being trained."""
+    parent = client.get_run(parent_id)
+    _end(client, parent, _children(client, parent))
+
+
+def backfill(client: Any, setting: Setting, members: Sequence[Outputs]) -> str:
+    """Record a setting whose runs are recorded; return the change, "" for none.
+
+    `members` are the outputs of its runs in the project. The caller holds the lock of the setting's
+    key."""
+    experiment = mlflow_store.find_experiment(client, setting.task)
+    if experiment is None:
+        return ""
+    parents = _search(client, experiment.experiment_id, setting.name)
+    parent = _find(client, setting, parents)
+    is_new = parent is None
+    children = [] if parent is None else _children(client, parent)
+
+    # Adopt the runs of a store that is older than the parent, and those whose follower could not.
+    keys = {(member.name, member.digest) for member in members}
+    missing = [
+        mlflow_store.find_run(client, setting.task, key)
+        for key in sorted(keys - {_key(child) for child in children})
+    ]
+    missing = [run for run in missing if run is not None]
+    if parent is None:
+        if not missing:
+            return ""
+        parent = _create(client, setting, missing, parents)
+    if missing:
+        _adopt(client, parent, missing)
+        children = _children(client, parent)
+
+    mlflow_store.log_params(client, parent, setting.params)
+    wanted = scores(members, children)
+    is_rescored = _log_scores(client, parent, wanted)
+    _rename(client, parent, setting, parents)
+    _end(client, parent, children)
+
+    if not (is_new or missing or is_rescored):
+        return ""
+    count = f"{len(children)} run{'s' if len(children) > 1 else ''}"
+    return f"{'recorded' if is_new else 'brought up to date'} ({count})"
+
+
+def scores(members: Sequence[Outputs], children: Sequence[Any]) -> dict[str, float]:
+    """The mean of the ranking score over the seeds under the name by which the runs have it, the
+    standard deviation, which one seed does not have, and the number of seeds.
+
+    The score of a seed is that of the project's run. A seed that the project no longer has, or that
+    another clone trained, has that of its last child in MLflow. For the seeds of the project alone
+    the numbers are those of reports/summary.json. Empty if no run of the project is evaluated."""
+    ranked = [member for member in members if member.ranking in member.scores]
+    names = {member.ranking for member in ranked}
+    if len(names) != 1:
+        return {}
+    [name] = names
+
+    by_seed = {
+        child.data.tags.get("seed", ""): float(child.data.metrics[name])
+        for child in children
+        if name in child.data.metrics
+    }
+    # Without the tag it is no run of seqline's, or of an older version's.
+    by_seed.pop("", None)
+    by_seed |= {str(member.block.get("seed")): member.scores[name] for member in ranked}
+
+    values = list(by_seed.values())
+    result = {name: round(statistics.fmean(values), _DECIMALS), "seeds": float(len(values))}
+    if len(values) > 1:
+        result[f"{name.rpartition('/')[0]}/deviation"] = round(statistics.stdev(values), _DECIMALS)
+    return result
+
+
+def _log_scores(client: Any, parent: Any, wanted: dict[str, float]) -> bool:
+    """Log the scores as a new step, if they differ from those that the parent has; return whether
+    they do.
+
+    MLflow keeps every metric: one that the setting has no longer becomes NaN."""
+    logged = parent.data.metrics
+    if not wanted:
+        return False
+    gone = {name: math.nan for name in logged if name not in wanted}
+    if all(_same(logged.get(name), value) for name, value in (wanted | gone).items()):
+        return False
+
+    steps = mlflow_store.logged_steps(client, parent).values()
+    step = max((step for steps_of in steps for step in steps_of), default=-1) + 1
+    now = time.time_ns() // 1_000_000
+    points = [(name, value, now, step) for name, value in (wanted | gone).items()]
+    mlflow_store.log(client, parent.info.run_id, metrics=points)
+    return True
+
+
+def _same(logged: float | None, value: float) -> bool:
+    if logged is None:
+        return False
+    return logged == value or (math.isnan(logged) and math.isnan(value))
+
+
+def _key(run: Any) -> tuple[str, str]:
+    """The key by which `mlflow_store.find_run` finds the run."""
+    tags = run.data.tags
+    return tags.get(mlflow_store.RUN, ""), tags.get(mlflow_store.DIGEST, "")
+
+
+def _create(client: Any, setting: Setting, runs: Sequence[Any], parents: Sequence[Any]) -> Any:
+    """Create the setting's parent in the experiment of `runs`, which become its children.
+
+    `parents` are those of other settings of its name."""
+    note = (
+        f"The setting {setting.name}. Its child runs are its seeds. The metrics are the mean and "
+        "the standard deviation of their scores, and the number of seeds, as of the last `seqline "
+        "sync`."
+    )
+    source = runs[0].data.tags
+    tags = {
+        **{key: source[key] for key in _PROJECT_TAGS if key in source},
+        "mlflow.note.content": note,
+        NAME: setting.name,
+        DIGEST: setting.digest,
+    }
+    parent = client.create_run(
+        runs[0].info.experiment_id,
+        start_time=min(run.info.start_time for run in runs),
+        run_name=_title(setting, _active(parents)),
+        tags=tags,
+    )
+    mlflow_store.log_params(client, parent, setting.params)
+    return client.get_run(parent.info.run_id)
+
+
+def _find(client: Any, setting: Setting, parents: Sequence[Any]) -> Any:
+    """Return the setting's one parent among those of its name, or None. A deleted one comes back.
+
+    Two machines that share a server may both have created one: the oldest keeps the children, the
+    others are deleted in MLflow."""
+    same = [run for run in parents if run.data.tags.get(DIGEST) == setting.digest]
+    active = _active(same)
+    if active:
+        parent, *duplicates = active
+        for duplicate in duplicates:
+            _adopt(client, parent, _children(client, duplicate))
+            mlflow_store.delete_run(client, duplicate)
+        return parent
+
+    if same:
+        client.restore_run(same[0].info.run_id)
+        return client.get_run(same[0].info.run_id)
+    return None
+
+
+def _search(client: Any, experiment_id: str, name: str) -> list[Any]:
+    """The parents of all settings of this name, the deleted ones too, the oldest first."""
+    return _search_all(client, experiment_id, f"tags.`{NAME}` = '{name}'", ViewType.ALL)
+
+
+def _children(client: Any, parent: Any) -> list[Any]:
+    """The parent's child runs that are not deleted, the oldest first."""
+    condition = f"tags.`{PARENT}` = '{parent.info.run_id}'"
+    return _search_all(client, parent.info.experiment_id, condition, ViewType.ACTIVE_ONLY)
+
+
+def _search_all(client: Any, experiment_id: str, condition: str, view: int) -> list[Any]:
+    search = partial(client.search_runs, [experiment_id], condition, view, _PAGE_SIZE)
+    runs = mlflow_store.all_pages(search)
+    return sorted(runs, key=_age)
+
+
+def _age(run: Any) -> tuple[int, str]:
+    """Sorts runs by age; those of one millisecond by their ids, hence the same everywhere."""
+    return int(run.info.start_time), str(run.info.run_id)
+
+
+def _active(runs: Sequence[Any]) -> list[Any]:
+    return [run for run in runs if run.info.lifecycle_stage != "deleted"]
+
+
+def _adopt(client: Any, parent: Any, runs: Sequence[Any]) -> None:
+    for run in runs:
+        if run.data.tags.get(PARENT) != parent.info.run_id:
+            mlflow_store.log(client, run.info.run_id, tags={PARENT: parent.info.run_id})
+
+
+def _end(client: Any, parent: Any, children: Sequence[Any]) -> None:
+    """End the parent as the last of its children ended, unless one is still being trained.
+
+    A child that was killed together with its follower stays RUNNING in MLflow; it does not count
+    once its run was trained again."""
+    latest = {child.data.tags.get(mlflow_store.RUN): child for child in children}
+    if any(child.info.status == "RUNNING" for child in latest.values()):
+        return
+    ended = [child for child in children if child.info.end_time is not None]
+    if not ended:
+        return
+    last = max(ended, key=lambda child: int(child.info.end_time))
+    state = (last.info.status, last.info.end_time)
+    if (parent.info.status, parent.info.end_time) != state:
+        client.set_terminated(parent.info.run_id, *state)
+
+
+def _rename(client: Any, parent: Any, setting: Setting, parents: Sequence[Any]) -> None:
+    """Rename a parent that has the name of an older one, if both were created at once."""
+    if parent.info.run_name != setting.name:
+        return
+    own = _age(parent)
+    title = _title(setting, [run for run in _active(parents) if _age(run) < own])
+    if title != setting.name:
+        client.update_run(parent.info.run_id, name=title)
+
+
+def _title(setting: Setting, older: Sequence[Any]) -> str:
+    """Return the setting's name; after a parent of the same name, with the values that differ from
+    the oldest one's, or with the digest's first letters if these are too many.
+
+    E.g. `lstm (model.hidden=512)`."""
+    if not older:
+        return setting.name
+    known = older[0].data.params
+    changed = [f"{key}={value}" for key, value in setting.params.items() if known.get(key) != value]
+    text = ", ".join(changed)
+    if not text or len(text) > _MAX_TITLE:
+        text = setting.digest[:8]
+    return f"{setting.name} ({text})"

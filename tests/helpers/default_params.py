@@ -1,0 +1,23 @@
+"""The project's own params.yaml for tests to change: one run for each setting, called as its
+setting and with the setting's keys."""
+
+from pathlib import Path
+from typing import Any
+
+import settings_blocks
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def load() -> dict[str, Any]:
+    """The sections of params.yaml; `runs` is `settings_blocks.joined`."""
+    content: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    del content["shared"]
+    return content | {"runs": settings_blocks.joined(content)}
+
+
+def write(root: Path, content: dict[str, Any]) -> None:
+    """Write params.yaml into `root`, whose runs have their settings' keys as those of `load`."""
+    text = yaml.safe_dump(settings_blocks.split(content), sort_keys=False)
+    (root / "params.yaml").write_text(text, encoding="utf-8")

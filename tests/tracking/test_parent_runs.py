@@ -1,0 +1,471 @@
+"""MLflow's parent runs: one per setting, with its seeds as child runs and the mean of their scores,
+and no confusion with trained runs."""
+
+import json
+import math
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+from tracking_project import (
+    TOP,
+    all_runs,
+    digest_of,
+    empty_store,
+    eventually,
+    finish,
+    followers,
+    lock_stages,
+    parents,
+    project,
+    start_training,
+    write_outputs,
+)
+
+from pipeline import tracking
+from pipeline.tracking import (
+    backfill,
+    describe,
+    mlflow_store,
+    parent_runs,
+    registry,
+    run_lock,
+    run_outputs,
+)
+
+__all__ = ["empty_store", "project"]  # fixtures
+
+MEAN, DEVIATION = "test/perplexity/score", "test/perplexity/deviation"
+SCORES = {1: 4.25, 2: 3.5, 3: 5.125}
+
+
+def block_of(seed: int, **changes: Any) -> dict[str, Any]:
+    block = {
+        "setting": "lstm",
+        "family": "recurrent_lm",
+        "task": "language_model",
+        "corpus": "toy",
+        "seed": seed,
+        "init_from": "scratch",
+        "model": {"hidden": 8, "layers": 1},
+        "objective": {"block_size": 16},
+        "optim": {"name": "adam", "lr": 0.01},
+        "training": {"max_epochs": 2},
+    }
+    return block | changes
+
+
+def write_seeds(root: Path, scores: dict[int, float], name: str = "lstm", **changes: Any) -> None:
+    """The runs of one setting, as the DAG leaves them: `lstm-1` with seed 1 ..."""
+    file = root / "params.yaml"
+    content = yaml.safe_load(file.read_text()) | {"runs": {}, "settings": {}}
+    stages: dict[str, Any] = {}
+    for seed, score in scores.items():
+        run = f"{name}-{seed}"
+        block = block_of(seed, **changes)
+        content["runs"][run] = block
+        stages |= lock_stages(run, block | {"search": {"method": "sampling"}})
+        write_outputs(root, run, block, 10)
+        write_score(root, run, score)
+    file.write_text(yaml.safe_dump(content))
+    (root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
+
+
+def write_score(root: Path, run: str, score: float) -> None:
+    """The metrics of the evaluate stage."""
+    estimate = {"score": score, "low": score - 1, "high": score + 1}
+    metrics = {"run": run, "test": {"perplexity": estimate}, "valid": {"perplexity": 3.0}}
+    (root / f"reports/metrics/{run}.json").write_text(json.dumps(metrics))
+
+
+def set_digest(root: Path, run: str, digest: str) -> None:
+    """As after another training of the run, with changed code."""
+    path = root / f"data/models/{run}/config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"digest": digest}))
+
+
+def children(client: MlflowClient, parent: Any) -> dict[str, Any]:
+    """The child runs that MLflow's pages show below the parent, by name."""
+    condition = f"tags.mlflow.parentRunId = '{parent.info.run_id}'"
+    runs = client.search_runs([parent.info.experiment_id], condition)
+    return {run.info.run_name: run for run in runs}
+
+
+def test_seeds_are_the_children_of_their_setting_with_mean_and_deviation(project: Path) -> None:
+    write_seeds(project, SCORES)
+    message = tracking.sync(project)
+    assert "setting lstm: recorded (3 runs)" in message
+    client = mlflow_store.connect(project)
+    [parent] = parents(client)
+    assert parent.info.run_name == "lstm"
+    seeds = children(client, parent)
+    assert {name: run.data.tags["seed"] for name, run in seeds.items()} == {
+        "lstm-1": "1",
+        "lstm-2": "2",
+        "lstm-3": "3",
+    }
+    assert {run.data.tags["setting"] for run in seeds.values()} == {"lstm"}
+    # Under the name by which the children have it, so that they are in one column.
+    assert parent.data.metrics == {
+        MEAN: round(statistics.mean(SCORES.values()), 6),
+        DEVIATION: round(statistics.stdev(SCORES.values()), 6),
+        "seeds": 3.0,
+    }
+    assert all(MEAN in run.data.metrics for run in seeds.values())
+    assert parent.data.params == {
+        "family": "recurrent_lm",
+        "task": "language_model",
+        "corpus": "toy",
+        "model.hidden": "8",
+        "model.layers": "1",
+        "objective.block_size": "16",
+        "optim.name": "adam",
+        "optim.lr": "0.01",
+        "training.max_epochs": "2",
+    }
+    assert parent.info.status == "FINISHED"
+    assert parent.info.end_time == max(run.info.end_time for run in seeds.values())
+    assert parent.info.start_time == min(run.info.start_time for run in seeds.values())
+
+
+def test_a_second_sync_changes_nothing(project: Path) -> None:
+    write_seeds(project, SCORES)
+    tracking.sync(project)
+    before = (project / "mlflow.db").read_bytes()
+    assert "setting" not in tracking.sync(project)
+    assert (project / "mlflow.db").read_bytes() == before
+
+
+def test_a_further_seed_and_another_score_update_the_same_parent(project: Path) -> None:
+    write_seeds(project, {1: 4.25})
+    tracking.sync(project)
+    client = mlflow_store.connect(project)
+    [first] = parents(client)
+    assert first.data.metrics == {MEAN: 4.25, "seeds": 1.0}
+
+    write_seeds(project, {1: 4.25, 2: 3.5})
+    assert "setting lstm: brought up to date (2 runs)" in tracking.sync(project)
+    [second] = parents(client)
+    assert second.info.run_id == first.info.run_id
+    assert second.data.metrics == {
+        MEAN: 3.875,
+        DEVIATION: round(statistics.stdev([4.25, 3.5]), 6),
+        "seeds": 2.0,
+    }
+
+    write_score(project, "lstm-2", 6.25)
+    tracking.sync(project)
+    [third] = parents(client)
+    assert third.data.metrics[MEAN] == 5.25
+    assert third.info.end_time == max(run.info.end_time for run in children(client, third).values())
+    # Earlier means are MLflow's history of the metric.
+    history = client.get_metric_history(third.info.run_id, MEAN)
+    assert [(point.step, point.value) for point in history] == [(0, 4.25), (1, 3.875), (2, 5.25)]
+
+
+def test_a_seed_that_the_project_no_longer_has_counts_until_its_run_is_deleted(
+    project: Path,
+) -> None:
+    write_seeds(project, {1: 4.0, 2: 6.0})
+    tracking.sync(project)
+    client = mlflow_store.connect(project)
+    write_seeds(project, {1: 4.0})
+    tracking.sync(project)
+    [parent] = parents(client)
+    assert parent.data.metrics["seeds"] == 2.0
+
+    client.delete_run(children(client, parent)["lstm-2"].info.run_id)
+    tracking.sync(project)
+    [parent] = parents(client)
+    assert parent.data.metrics["seeds"] == 1.0
+    assert parent.data.metrics[MEAN] == 4.0
+    assert math.isnan(parent.data.metrics[DEVIATION])
+
+
+def test_a_seed_that_was_trained_again_counts_once(project: Path) -> None:
+    write_seeds(project, SCORES)
+    tracking.sync(project)
+    set_digest(project, "lstm-1", "f" * 64)
+    write_score(project, "lstm-1", 9.0)
+    tracking.sync(project)
+    client = mlflow_store.connect(project)
+    [parent] = parents(client)
+    assert len(all_runs(client)) == 4
+    assert parent.data.metrics["seeds"] == 3.0
+    assert parent.data.metrics[MEAN] == round(statistics.mean([9.0, 3.5, 5.125]), 6)
+
+
+def test_changed_hyperparameters_are_another_parent_that_shows_the_change(project: Path) -> None:
+    write_seeds(project, SCORES)
+    tracking.sync(project)
+    client = mlflow_store.connect(project)
+    [before] = parents(client)
+
+    write_seeds(project, {1: 2.0, 2: 3.0}, model={"hidden": 512, "layers": 1})
+    for run in ("lstm-1", "lstm-2"):
+        set_digest(project, run, digest_of(f"{run} with 512"))
+    tracking.sync(project)
+    by_name = {parent.info.run_name: parent for parent in parents(client)}
+    assert set(by_name) == {"lstm", "lstm (model.hidden=512)"}
+    assert by_name["lstm (model.hidden=512)"].data.metrics["seeds"] == 2.0
+    assert set(children(client, by_name["lstm"])) == {"lstm-1", "lstm-2", "lstm-3"}
+    # The superseded setting keeps its mean, although the project lacks two of its runs.
+    assert by_name["lstm"].data.metrics == before.data.metrics
+
+
+def test_many_changes_are_shown_as_a_digest(project: Path) -> None:
+    write_seeds(project, {1: 4.0})
+    tracking.sync(project)
+    write_seeds(project, {1: 4.0}, model={f"a_long_key_{n}": n for n in range(9)})
+    set_digest(project, "lstm-1", "f" * 64)
+    tracking.sync(project)
+    other = next(
+        parent
+        for parent in parents(mlflow_store.connect(project))
+        if parent.info.run_name != "lstm"
+    )
+    digest = other.data.tags[parent_runs.DIGEST]
+    assert other.info.run_name == f"lstm ({digest[:8]})"
+
+
+def test_another_search_is_the_same_setting(project: Path) -> None:
+    """Training ignores the search: the trained runs are the same."""
+    block = block_of(1)
+    settings = [
+        parent_runs.setting_of("lstm-1", block | {"search": search})
+        for search in (None, {"method": "beam", "beam_size": 5})
+    ]
+    assert settings[0] == settings[1] == parent_runs.setting_of("lstm-2", block_of(2))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"corpus": "other"},
+        {"family": "transformer_lm"},
+        {"setting": "gru"},
+        {"optim": {"name": "adam", "lr": 0.02}},
+        {"training": {"max_epochs": 3}},
+        {"objective": {"block_size": 8}},
+    ],
+)
+def test_what_determines_a_setting_changes_its_digest(change: dict[str, Any]) -> None:
+    first = parent_runs.setting_of("lstm-1", block_of(1))
+    second = parent_runs.setting_of("lstm-1", block_of(1, **change))
+    assert first is not None
+    assert second is not None
+    assert first.digest != second.digest
+
+
+@pytest.mark.parametrize(
+    "block", [{}, {"family": "f"}, block_of(1, setting="a' or 'a' = 'a"), block_of(1, task=None)]
+)
+def test_a_block_that_names_no_setting_has_no_parent(block: dict[str, Any]) -> None:
+    assert parent_runs.setting_of("lstm-1", block) is None
+
+
+def test_a_run_of_an_older_version_is_of_a_setting_of_its_own_name() -> None:
+    block = block_of(1)
+    del block["setting"]
+    setting = parent_runs.setting_of("lstm", block)
+    assert setting is not None
+    assert setting.name == "lstm"
+
+
+def test_a_store_without_parents_is_upgraded_without_duplicates(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_seeds(project, SCORES)
+    with monkeypatch.context() as older:
+        older.setattr(backfill, "backfill_setting", lambda *arguments: "")
+        older.setattr(describe, "labels", lambda run, block: {"dvc.stage": f"train@{run}"})
+        tracking.sync(project)
+    client = mlflow_store.connect(project)
+    assert parents(client) == []
+    before = {run.info.run_id for run in all_runs(client)}
+
+    tracking.sync(project)
+    [parent] = parents(client)
+    assert {run.info.run_id for run in all_runs(client)} == before
+    assert {run.info.run_id for run in children(client, parent).values()} == before
+    assert parent.data.metrics["seeds"] == 3.0
+    tracking.sync(project)
+    assert len(parents(client)) == 1
+
+
+def test_a_deleted_parent_comes_back(project: Path) -> None:
+    write_seeds(project, SCORES)
+    tracking.sync(project)
+    client = mlflow_store.connect(project)
+    [parent] = parents(client)
+    client.delete_run(parent.info.run_id)
+    tracking.sync(project)
+    assert [run.info.run_id for run in parents(client)] == [parent.info.run_id]
+
+
+def test_a_parent_that_is_gone_for_good_is_created_again(project: Path) -> None:
+    write_seeds(project, SCORES)
+    tracking.sync(project)
+    client = mlflow_store.connect(project)
+    [parent] = parents(client)
+    client._tracking_client.store._hard_delete_run(parent.info.run_id)
+    tracking.sync(project)
+    [again] = parents(client)
+    assert again.info.run_id != parent.info.run_id
+    assert len(children(client, again)) == 3
+    assert again.data.metrics["seeds"] == 3.0
+
+
+def test_of_two_parents_of_one_setting_the_older_one_keeps_all_children(project: Path) -> None:
+    """As after the first syncs of two machines at once, on one server."""
+    write_seeds(project, SCORES)
+    tracking.sync(project)
+    client = mlflow_store.connect(project)
+    [parent] = parents(client)
+    copy = client.create_run(
+        parent.info.experiment_id,
+        start_time=parent.info.start_time + 1,
+        run_name="lstm",
+        tags={key: parent.data.tags[key] for key in (parent_runs.NAME, parent_runs.DIGEST)},
+    )
+    moved = children(client, parent)["lstm-2"]
+    client.set_tag(moved.info.run_id, parent_runs.PARENT, copy.info.run_id)
+    tracking.sync(project)
+    assert [run.info.run_id for run in parents(client)] == [parent.info.run_id]
+    assert len(children(client, parent)) == 3
+    assert client.get_run(copy.info.run_id).info.lifecycle_stage == "deleted"
+
+
+def test_syncs_at_once_create_one_parent(project: Path) -> None:
+    write_seeds(project, SCORES)
+    program = "import sys, pathlib; from pipeline import tracking; " + (
+        "print(tracking.sync(pathlib.Path(sys.argv[1])))"
+    )
+    command = [sys.executable, "-c", program, str(project)]
+    syncs = [subprocess.Popen(command, cwd=TOP, stdout=subprocess.PIPE) for _ in range(3)]
+    assert [sync.wait() for sync in syncs] == [0, 0, 0]
+    client = mlflow_store.connect(project)
+    [parent] = parents(client)
+    assert len(children(client, parent)) == 3
+    # Deleted ones too: none was created and removed.
+    assert len(client.search_runs([parent.info.experiment_id], run_view_type=3)) == 4
+
+
+def test_a_parent_is_no_training_to_anything_that_searches_runs(project: Path) -> None:
+    write_seeds(project, SCORES)
+    tracking.sync(project)
+    client = mlflow_store.connect(project)
+    [parent] = parents(client)
+    setting = parent_runs.setting_of("lstm-1", block_of(1))
+    assert setting is not None
+    assert mlflow_store.find_run(client, "language_model", setting.key) is None
+    for run in all_runs(client):
+        key = (run.info.run_name, digest_of(run.info.run_name))
+        assert mlflow_store.find_run(client, "language_model", key).info.run_id == run.info.run_id
+    # Filters and groups of the page by these tags show trained runs alone.
+    assert not {"setting", "seed", "family", "corpus"} & set(parent.data.tags)
+    assert registry.champions(project) == {}
+    assert client.get_run(parent.info.run_id).info.lifecycle_stage == "active"
+
+
+def test_runs_that_are_not_evaluated_have_a_parent_without_scores(project: Path) -> None:
+    write_seeds(project, SCORES)
+    for metrics in (project / "reports/metrics").glob("*.json"):
+        metrics.unlink()
+    tracking.sync(project)
+    [parent] = parents(mlflow_store.connect(project))
+    assert parent.data.metrics == {}
+
+
+def test_the_mean_is_of_the_score_that_ranks(project: Path) -> None:
+    """BLEU of the corpus's case, or chrF where references are too short for BLEU."""
+    for lowercase, ranked_by, expected in (
+        (False, None, "test/bleu/score"),
+        (True, None, "test/bleu_lowercase/score"),
+        (False, "chrf", "test/chrf/score"),
+    ):
+        stages = {
+            "evaluate@nmt-1": {
+                "params": {"params.yaml": {"corpora.toy": {"text": {"lowercase": lowercase}}}}
+            }
+        }
+        metrics = {"ranked_by": ranked_by} if ranked_by else {}
+        block = block_of(1, task="translation")
+        assert run_outputs._ranking(stages, "nmt-1", block, metrics) == expected
+
+
+@pytest.mark.long
+def test_live_runs_that_start_at_once_have_one_parent_that_ends_with_the_last(
+    project: Path,
+) -> None:
+    write_live_params(project)
+    names = ("lstm-1", "lstm-2", "lstm-3")
+    trainings = [start_training(project, 40, 0.05, run=name) for name in names]
+    client = mlflow_store.connect(project)
+    for training in trainings:
+        finish(training)
+    eventually(lambda: [run.info.status for run in all_runs(client)] == ["FINISHED"] * 3)
+    [parent] = parents(client)
+    seeds = children(client, parent)
+    assert sorted(seeds) == list(names)
+    last = max(run.info.end_time for run in seeds.values())
+    eventually(lambda: client.get_run(parent.info.run_id).info.end_time == last)
+    assert client.get_run(parent.info.run_id).info.status == "FINISHED"
+    assert parent.data.params["model.hidden"] == "8"
+
+
+@pytest.mark.long
+def test_a_live_run_is_a_child_while_it_is_trained(project: Path) -> None:
+    write_live_params(project)
+    training = start_training(project, 100_000, 0.05, run="lstm-1")
+    client = mlflow_store.connect(project)
+    try:
+        [parent] = eventually(lambda: parents(client))
+        eventually(lambda: "lstm-1" in children(client, parent))
+        assert client.get_run(parent.info.run_id).info.status == "RUNNING"
+    finally:
+        training.kill()
+        training.wait()
+    eventually(lambda: client.get_run(parent.info.run_id).info.status == "KILLED")
+
+
+@pytest.mark.long
+def test_curves_do_not_wait_for_another_process_that_holds_the_parent(project: Path) -> None:
+    write_live_params(project)
+    setting = parent_runs.setting_of("lstm-1", block_of(1) | {"search": None})
+    assert setting is not None
+    client = mlflow_store.connect(project)
+    with run_lock.sole(project, setting.key, lambda: True, "follower"):
+        training = start_training(project, 100_000, 0.05, run="lstm-1")
+        try:
+            eventually(lambda: any("train/loss" in run.data.metrics for run in all_runs(client)))
+            assert parents(client) == []
+        except BaseException:
+            training.kill()
+            raise
+    try:
+        [parent] = eventually(lambda: parents(client))
+        eventually(lambda: "lstm-1" in children(client, parent))
+    finally:
+        training.kill()
+        training.wait()
+    eventually(lambda: not followers(project))
+
+
+def write_live_params(root: Path) -> None:
+    """A params.yaml that `params.run` accepts, so that the spool has the runs' blocks."""
+    runs = {}
+    setting: dict[str, Any] = {}
+    for seed in (1, 2, 3):
+        block = block_of(seed)
+        setting = {key: block.pop(key) for key in ("model", "objective", "optim", "training")} | {
+            "search": None
+        }
+        runs[f"lstm-{seed}"] = block
+    content = {"corpora": {"toy": {}}, "settings": {"lstm": setting}, "runs": runs}
+    (root / "params.yaml").write_text(yaml.safe_dump(content))
