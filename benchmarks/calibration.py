@@ -68,7 +68,7 @@ def equal_settings() -> list[Simulation]:
         translators("BLEU, 1 and 1, fra_eng's rows", STEADY, STEADY, FRA_ENG),
         translators("BLEU, 0 and 0, fra_eng's rows", SAME, SAME, FRA_ENG),
         translators("BLEU, 0 and 0, five rows per source", SAME, SAME, FIVE_EACH),
-        translators("the same, by row", SAME, SAME, FIVE_EACH, by_row=True),
+        translators("BLEU, the same, by row", SAME, SAME, FIVE_EACH, by_row=True),
     ]
 
 
@@ -88,8 +88,10 @@ def p_values(
     return np.array(values)
 
 
-def measure_settings(count: int, others: int, resampled: int, seeds: int) -> Iterator[str]:
-    """Lines of the table of error rates."""
+def measure_settings(
+    count: int, others: int, resampled: int, seeds: int, kind: str
+) -> Iterator[str]:
+    """Lines of the table of error rates, of the pairs whose name contains `kind`."""
     counts = dict.fromkeys(setting_tests.CLOSED_FORM, others)
     counts |= {"chosen": count, "Behrens-Fisher": resampled}
     counts |= dict.fromkeys(setting_tests.RESAMPLING, resampled)
@@ -97,6 +99,8 @@ def measure_settings(count: int, others: int, resampled: int, seeds: int) -> Ite
     yield f"| {seeds} against {seeds} seeds | " + " | ".join(tests) + " |"
     yield "| pairs | " + " | ".join(f"{counts[name]:,}" for name in tests) + " |"
     for simulation in equal_settings():
+        if kind not in simulation.name:
+            continue
         cells = [
             _share(p_values(simulation, test, counts[name], seeds)) for name, test in tests.items()
         ]
@@ -218,13 +222,14 @@ def main() -> None:
     parser.add_argument("--others", type=int, default=2000, help="pairs for the other tests")
     parser.add_argument("--resampled", type=int, default=200, help="pairs for the slow tests")
     parser.add_argument("--seeds", type=int, default=3, help="of each setting")
+    parser.add_argument("--kind", default="", help="only pairs with this in their name")
     parser.add_argument("--params", type=Path)
     parser.add_argument("--scores", type=Path)
     parser.add_argument("--run")
     a = parser.parse_args()
 
     if a.mode == "settings":
-        lines = measure_settings(a.pairs or 10_000, a.others, a.resampled, a.seeds)
+        lines = measure_settings(a.pairs or 10_000, a.others, a.resampled, a.seeds, a.kind)
     elif a.mode == "power":
         lines = measure_power(a.pairs or 1000)
     elif a.mode == "rows":

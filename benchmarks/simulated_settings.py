@@ -26,12 +26,16 @@ FRA_ENG = {1: 357, 2: 177, 3: 25, 4: 18, 5: 4, 6: 7, 7: 2, 8: 1, 9: 1}
 FIVE_EACH = {5: 190}
 SINGLE = {1: 951}
 
-ERRORS = np.linspace(0.02, 0.7, 18)  # shares of wrong words of the simulated translations
+ERRORS = np.linspace(0.0, 0.8, 21)  # shares of wrong words of the simulated translations
 OUTPUTS = 4  # simulated outputs for each source and share
+VARIED = 0.1  # share of words in which references of a source differ
 
 # Standard deviations of the effects on a row, in units of the noise of a single training.
 EASE = 1.5  # for all settings
 SETTING_EASE = 0.7  # for one setting
+# The same for translations, in steps of ERRORS.
+SETTING_STEPS = 2.0
+TRAINING_STEPS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +128,9 @@ def _translations(rng: np.random.Generator, bleu_S: Array, sizes: dict[int, int]
 
     # Some sources are easier for this setting: their outputs have fewer or more wrong words.
     level_S = np.interp(-bleu_S, -bleu_E, np.arange(len(bleu_E)))
-    setting_U = rng.normal(0, 2, units)
-    level_SU = np.rint(level_S[:, None] + setting_U + rng.normal(0, 1, (len(bleu_S), units)))
+    setting_U = rng.normal(0, SETTING_STEPS, units)
+    training_SU = rng.normal(0, TRAINING_STEPS, (len(bleu_S), units))
+    level_SU = np.rint(level_S[:, None] + setting_U + training_SU)
     level_SU = np.clip(level_SU, 0, len(bleu_E) - 1).astype(np.int64)
     output_SU = rng.integers(0, OUTPUTS, level_SU.shape)
     rows = np.arange(len(block_N))
@@ -134,13 +139,14 @@ def _translations(rng: np.random.Generator, bleu_S: Array, sizes: dict[int, int]
 
 @functools.cache
 def _bank(sizes: tuple[tuple[int, int], ...]) -> tuple[Array, Array]:
-    """sums_EONK of OUTPUTS outputs with each share of wrong words, and their corpus BLEU, bleu_E.
+    """sums_EONK of OUTPUTS outputs with each share of wrong words, and bleu_E, the corpus BLEU if
+    shares vary around each one as `_translations` varies them.
 
     References of one source differ in some words; the output for a source is the same for all."""
     rng = np.random.default_rng(1)
     block_N = block_numbers(dict(sizes))
     meanings = [rng.choice(gate.WORDS, rng.integers(4, 10)) for _ in range(block_N[-1] + 1)]
-    references = [" ".join(_altered(rng, meanings[block], 0.25)) + " ." for block in block_N]
+    references = [" ".join(_altered(rng, meanings[block], VARIED)) + " ." for block in block_N]
 
     metric = mt_metrics.text_metrics("13a")["bleu"]
     sums_EONK = np.zeros((len(ERRORS), OUTPUTS, len(block_N), 2 + 2 * mt_metrics.ORDERS))
@@ -151,7 +157,15 @@ def _bank(sizes: tuple[tuple[int, int], ...]) -> tuple[Array, Array]:
                 metric.sums(outputs[block], reference)
                 for block, reference in zip(block_N, references, strict=True)
             ]
-    return sums_EONK, mt_metrics.bleu(sums_EONK.sum((1, 2)))
+
+    levels = np.arange(len(ERRORS))
+    bleu_E = np.zeros(len(ERRORS))
+    for level in levels:
+        steps = rng.normal(0, np.hypot(SETTING_STEPS, TRAINING_STEPS), 10_000)
+        drawn = np.clip(np.rint(level + steps), 0, levels[-1]).astype(np.int64)
+        share_E = np.bincount(drawn, minlength=len(levels)) / len(drawn)
+        bleu_E[level] = mt_metrics.bleu((share_E @ sums_EONK.sum((1, 2)))[None])[0]
+    return sums_EONK, bleu_E
 
 
 def _altered(rng: np.random.Generator, words: NDArray[np.str_], share: float) -> NDArray[np.str_]:

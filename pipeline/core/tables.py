@@ -207,10 +207,12 @@ SCORES_MASKED = (
 )
 # Results of each benchmark of word vectors; the first row's benchmark ranks the runs.
 # `section` is the class of the word `item`, or the section of an analogy. `predicted` is a share,
-# or a rank, for which `expected` is the rank that people gave.
+# or a rank, for which `expected` is the rank that people gave. `block` numbers the units of a
+# benchmark.
 SCORES_VECTORS = pa.schema(
     {
         "row": pa.int64(),
+        "block": pa.int64(),
         "benchmark": pa.string(),
         "section": pa.string(),
         "item": pa.string(),

@@ -2,7 +2,8 @@
 and corpus, ranked and compared in pairs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from pipeline.core import config, params, tables
 from pipeline.core.errors import refuse
 from pipeline.scoring import metrics_file, seeds
 from pipeline.scoring.seeds import SettingPair, SettingScore
-from pipeline.scoring.significance import Bootstrap, Pair, holm, pairs
+from pipeline.scoring.significance import Bootstrap, Pair, pairs
 from pipeline.scoring.tasks import Scoring, load_scoring, promotion, text_config
 from pipeline.text.tokens import Text
 
@@ -170,18 +171,12 @@ def _group(file: Path, results: list[Result], scores: Path, evaluation: params.E
     # Settings that are scored on other selections of the rows cannot be compared.
     first_tables = {setting.name: table[setting.first.name] for setting in ranked}
     comparable, untested = _comparable(first.run.task, first_tables)
-    tests = [
-        test
+    named_pairs = [
+        pair
         for names in comparable
-        for test in seeds.compare_all(
-            [setting for setting in compared if setting.name in names],
-            task.score,
-            evaluation.confidence,
-            LEVEL,
-        )
+        for pair in combinations([setting for setting in compared if setting.name in names], 2)
     ]
-    corrected = holm([test.p for test in tests])
-    tests = [replace(test, corrected=p) for test, p in zip(tests, corrected, strict=True)]
+    tests = seeds.compare_pairs(named_pairs, task.score, evaluation.confidence, LEVEL)
 
     model_pairs: list[Pair] = []
     if not all(setting.supports_claims for setting in ranked):

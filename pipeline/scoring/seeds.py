@@ -145,16 +145,22 @@ def compare(
 def compare_all(
     settings: Sequence[Setting], score: Score, confidence: float, level: float
 ) -> list[SettingPair]:
-    """Test every setting against every later one, with Holm's correction for the number of pairs.
+    """Test every setting against every later one, as `compare_pairs`."""
+    return compare_pairs(list(combinations(settings, 2)), score, confidence, level)
 
-    Settings with a single seed are left out, unless they are deterministic."""
-    testable = [setting for setting in settings if setting.is_testable]
-    named = list(combinations(testable, 2))
-    pairs = [_compare(*pair, score, confidence, level, len(named)) for pair in named]
-    corrected = holm([pair.p for pair in pairs])
+
+def compare_pairs(
+    pairs: Sequence[tuple[Setting, Setting]], score: Score, confidence: float, level: float
+) -> list[SettingPair]:
+    """Test all pairs of a table, with Holm's correction for their number.
+
+    Pairs that have a setting with a single seed are left out, unless it is deterministic."""
+    tested = [pair for pair in pairs if all(setting.is_testable for setting in pair)]
+    tests = [_compare(*pair, score, confidence, level, len(tested)) for pair in tested]
+    corrected = holm([test.p for test in tests])
     return [
-        replace(pair, corrected=p, more_seeds=0 if p < level else pair.more_seeds)
-        for pair, p in zip(pairs, corrected, strict=True)
+        replace(test, corrected=p, more_seeds=0 if p < level else test.more_seeds)
+        for test, p in zip(tests, corrected, strict=True)
     ]
 
 

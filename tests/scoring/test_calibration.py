@@ -83,11 +83,14 @@ def test_large_differences_are_found() -> None:
 def test_gate_and_report_hold_their_level_on_rows_that_share_sources(
     sizes: dict[int, int],
 ) -> None:
-    by_source = rows_error_rates(sizes, "means", PAIRS, by_row=False)
-    by_row = rows_error_rates(sizes, "means", PAIRS, by_row=True)
-    for test, rate in by_source.items():
-        assert rate * PAIRS <= ALLOWED, test
-        assert by_row[test] * PAIRS > ALLOWED, f"{test} by row must fail"
+    trials = 150
+    by_source = rows_error_rates(sizes, "means", trials, by_row=False)
+    by_row = rows_error_rates(sizes, "means", trials, by_row=True)
+    allowed = binomial_limit(LEVEL, trials)
+    assert max(by_source.values()) * trials <= allowed
+    assert by_row["report"] * trials > allowed
+    if sizes is FIVE_EACH:
+        assert min(by_row.values()) * trials > allowed
 
 
 def test_blocks_of_fra_eng_are_those_of_its_test_split() -> None:

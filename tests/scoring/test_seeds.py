@@ -17,10 +17,11 @@ from pipeline.scoring.seeds import (
     Setting,
     compare,
     compare_all,
+    compare_pairs,
     estimate,
     variance_parts,
 )
-from pipeline.scoring.significance import Array, Bootstrap
+from pipeline.scoring.significance import Array, Bootstrap, holm
 
 CONFIDENCE, LEVEL = 0.95, 0.05
 
@@ -221,6 +222,20 @@ def test_p_values_of_all_pairs_are_corrected_and_settings_with_one_seed_left_out
         assert pair.p <= pair.corrected <= min(1.0, 6 * pair.p)
         assert (pair.more_seeds == 0) == (pair.corrected < LEVEL)
     assert {pair.second for pair in pairs if pair.corrected < LEVEL} == {"c", "baseline"}
+
+
+def test_pairs_of_a_table_are_corrected_together() -> None:
+    rng = np.random.default_rng(15)
+    settings = {
+        name: drawn(rng, name, gain=gain) for name, gain in zip("abcd", (0, 4, 0, 4), strict=True)
+    }
+    named = [(settings["a"], settings["b"]), (settings["c"], settings["d"])]
+    pairs = compare_pairs(named, mean, CONFIDENCE, LEVEL)
+    alone = [compare(*pair, mean, CONFIDENCE, LEVEL) for pair in named]
+    assert [(pair.first, pair.second) for pair in pairs] == [("a", "b"), ("c", "d")]
+    assert [pair.corrected for pair in pairs] == holm([pair.p for pair in alone])
+    assert all(pair.detectable > one.detectable for pair, one in zip(pairs, alone, strict=True))
+    assert all((pair.more_seeds == 0) == (pair.corrected < LEVEL) for pair in pairs)
 
 
 def test_one_seed_supports_no_claim() -> None:
