@@ -135,7 +135,7 @@ def estimate(smoothing: Smoothing, counts: Sequence[Counts]) -> Floats:
     """The parameters that the counts determine: parameters_NP, a row for each order.
 
     Kneser-Ney's discounts are the estimates of Chen and Goodman (1999) from the numbers of n-grams
-    with the counts 1 to 4. Where these are undefined or not in order, FALLBACK replaces them.
+    with the counts 1 to 4. Where these are undefined or out of range, FALLBACK replaces them.
     Witten-Bell has k = 1."""
     if smoothing == "witten_bell":
         return np.ones((len(counts), 1))
@@ -154,7 +154,10 @@ def estimate(smoothing: Smoothing, counts: Sequence[Counts]) -> Floats:
                 2 - 3 * y * threes / twos,
                 3 - 4 * y * fours / threes,
             )
-            if 0 < estimates[0] <= estimates[1] <= estimates[2]:
+            if all(
+                0 < value <= largest
+                for value, largest in zip(estimates, most(smoothing), strict=True)
+            ):
                 discounts = estimates
         rows.append(list(discounts))
     return np.array(rows)
