@@ -27,6 +27,7 @@ FALLBACK = (0.5, 1.0, 1.5)
 """Discounts where too few n-grams have a count of 1 to 4 to estimate them, as for letters: KenLM's
 `--discount_fallback`."""
 LEAST = 0.001  # of a parameter: with 0, an unseen token could have probability 0
+DIGITS = 3  # of a parameter chosen on validation text, so that it depends on no rounding error
 MOST_WITTEN_BELL = 20.0
 _SWEEPS = 20  # of the search on validation text, at most
 _ENOUGH = 1e-6  # nats per token: a sweep that gains less is the last
@@ -112,7 +113,7 @@ def shares(smoothing: Smoothing, evidence: Evidence, parameters_P: Floats) -> tu
         discount_K = np.broadcast_to(parameters_P, KINDS)
         discount_T = discount_K[np.clip(count_T, 1, KINDS) - 1]
         share_T = np.maximum(count_T - discount_T, 0.0) / total_T
-        below_T = evidence.followers_TK @ discount_K / total_T
+        below_T = (evidence.followers_TK * discount_K).sum(1) / total_T
     is_known_T = evidence.total_T > 0
     return np.where(is_known_T, share_T, 0.0), np.where(is_known_T, below_T, 1.0)
 
@@ -175,8 +176,8 @@ def choose(
 ) -> Floats:
     """The parameters with the smallest loss on the tokens of `orders`, from those of `start_NP`.
 
-    One parameter at a time; in each discount the loss is convex, since the probability is linear in
-    it."""
+    One parameter at a time, rounded to DIGITS; in each discount the loss is convex, since the
+    probability is linear in it."""
     parameters_NP = start_NP.copy()
 
     def loss_with(n: int, p: int) -> Callable[[float], float]:
@@ -199,20 +200,19 @@ def choose(
 
     before = np.inf
     for _ in range(_SWEEPS):
-        after = before
         for n in range(len(orders)):
             for p, largest in enumerate(most(smoothing)):
-                parameters_NP[n, p], after = minimum(loss_with(n, p), LEAST, largest)
+                parameters_NP[n, p] = round(minimum(loss_with(n, p), LEAST, largest), DIGITS)
+        p_T = probabilities(smoothing, orders, parameters_NP, lowest_T)
+        after = float(-np.log(p_T).mean())
         if before - after < _ENOUGH:
             break
         before = after
     return parameters_NP
 
 
-def minimum(
-    function: Callable[[float], float], low: float, high: float, steps: int = 30
-) -> tuple[float, float]:
-    """The place and the value of the minimum of a function with one minimum, by golden section."""
+def minimum(function: Callable[[float], float], low: float, high: float, steps: int = 22) -> float:
+    """The place of the minimum of a function with one minimum, by golden section."""
     ratio = (5**0.5 - 1) / 2
     left, right = high - ratio * (high - low), low + ratio * (high - low)
     at_left, at_right = function(left), function(right)
@@ -225,4 +225,4 @@ def minimum(
             low, left, at_left = left, right, at_right
             right = low + ratio * (high - low)
             at_right = function(right)
-    return (left, at_left) if at_left <= at_right else (right, at_right)
+    return left if at_left <= at_right else right
