@@ -69,8 +69,8 @@ class Contexts:
         """The evidence of n-grams with these counts after contexts with these numbers."""
         return Evidence(
             np.where(context_T == ABSENT, 0, count_T).astype(np.int64),
-            _take(self.total_C, context_T),
-            _take(self.followers_CK, context_T),
+            take(self.total_C, context_T),
+            take(self.followers_CK, context_T),
         )
 
 
@@ -83,13 +83,13 @@ def stream_evidence(
     orders = []
     for n in range(1, ngrams.order + 1):
         # The n-gram ends at the token, its context at the token before.
-        count_T = _take(counts[n - 1], numbers[n][1:])
+        count_T = take(counts[n - 1], numbers[n][1:])
         context_T = np.where(reach_T >= n, numbers[n - 1][:-1], ABSENT)
         orders.append(contexts[n - 1].evidence(context_T, count_T))
     return orders
 
 
-def _take(values: NDArray[Any], places: Ints) -> NDArray[Any]:
+def take(values: NDArray[Any], places: Ints) -> NDArray[Any]:
     """The values at the places, 0 at the place ABSENT."""
     if not len(values):
         return np.zeros((len(places), *values.shape[1:]), values.dtype)

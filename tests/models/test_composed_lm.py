@@ -42,6 +42,7 @@ NGRAM = {
     "smoothing": "kneser_ney",
     "discounts": "estimated",
     "across_rows": True,
+    "adaptive": False,
 }
 
 

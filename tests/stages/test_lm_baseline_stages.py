@@ -24,6 +24,7 @@ NGRAM = {
     "smoothing": "modified_kneser_ney",
     "discounts": "validation",
     "across_rows": False,
+    "adaptive": False,
 }
 FITTED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "ngram": ("ngram_lm", "scratch", NGRAM),
