@@ -29,7 +29,12 @@ NGRAM = {
 FITTED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "ngram": ("ngram_lm", "scratch", NGRAM),
     "cached": ("cache_lm", "lstm", {"window": 50}),
-    "interpolated": ("interpolated_lm", "cached", {"ngram": NGRAM}),
+    "interpolated": ("interpolated_lm", "cached", {"ngrams": {"trigram": NGRAM}}),
+    "ngrams": (
+        "interpolated_lm",
+        "scratch",
+        {"ngrams": {"trigram": NGRAM, "adaptive": NGRAM | {"adaptive": True}}},
+    ),
 }
 RUNS = ("lstm", *FITTED)
 
@@ -92,6 +97,7 @@ def test_a_model_with_a_component_is_at_least_as_good_on_validation(project: Pat
     losses = {name: loss(project, name) for name in RUNS}
     assert losses["cached"] <= losses["lstm"]
     assert losses["interpolated"] <= min(losses["cached"], losses["ngram"]) + 1e-6
+    assert losses["ngrams"] <= losses["ngram"] + 1e-6
 
 
 @pytest.mark.parametrize("name", FITTED)
@@ -145,7 +151,7 @@ def test_the_benchmark_mixes_trained_runs_by_weights_of_validation(
     history = tables.read(project / "data/models/interpolated/history.parquet", tables.HISTORY)
     values = dict(zip(history["name"].to_pylist(), history["value"].to_pylist(), strict=True))
     assert rows["mixture"][0] == pytest.approx(values["valid/perplexity"], abs=1e-3)
-    assert rows["ngram"][1] == pytest.approx(values["valid/ngram_weight"], abs=1e-3)
+    assert rows["ngram"][1] == pytest.approx(values["valid/trigram_weight"], abs=1e-3)
     for name in ("ngram", "cached"):
         assert rows[name][0] == pytest.approx(math.exp(loss(project, name)), abs=1e-3)
 
@@ -188,8 +194,17 @@ MISTAKES = [
         "runs.ngram.model.order: got 0; expected from 1 to 32.",
     ),
     (
-        {"interpolated.model": {"ngram": NGRAM | {"order": 0}}},
-        "runs.interpolated.model.ngram.order: got 0; expected from 1 to 32.",
+        {"interpolated.model": {"ngrams": {"trigram": NGRAM | {"order": 0}}}},
+        "runs.interpolated.model.ngrams.trigram.order: got 0; expected from 1 to 32.",
+    ),
+    ({"ngrams.model": {"ngrams": {}}}, "runs.ngrams.model.ngrams: got nothing; expected at least "),
+    (
+        {"ngrams.model": {"ngrams": {"start": NGRAM}}},
+        "runs.ngrams.model.ngrams: got start; expected names of small letters, digits and _, ",
+    ),
+    (
+        {"ngrams.start": "ngram"},
+        "runs.ngrams.start: got ngram, which is ngram_lm; expected scratch or lstm or cached for ",
     ),
     (
         {"ngram.model": NGRAM | {"smoothing": "laplace"}},
