@@ -86,8 +86,9 @@ def tokenize(
 
     with ExitStack() as stack:
         rejected = stack.enter_context(tables.writer(out / "rejects.parquet", tables.REJECTS))
+        keep_blank = getattr(reader, "BLANK_LINES_ARE_ROWS", False)
         prepare = stack.enter_context(
-            shards.parallel_map(partial(prepare_batch, text=text), compute)
+            shards.parallel_map(partial(prepare_batch, text=text, keep_blank=keep_blank), compute)
         )
         for file_split, prepared in prepare(rows):
             if file_split == "valid" and isinstance(split_config, params.OutOfTrain):

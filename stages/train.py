@@ -268,7 +268,7 @@ def main() -> None:
 
     # Check what is cheap before other processes start; `train` checks the rest.
     run = params.run(arguments.params, name)
-    loop_config = fitted.training_config(run, f"runs.{name}")
+    loop_config = fitted.training_config(run, f"settings.{run.setting}")
     families.refuse_other_task(run, f"runs.{name}")
     compute = params.compute(arguments.params)
 

@@ -185,7 +185,7 @@ def _init_from(path: Path, name: str, block: params.Run) -> None:
         compatible = [
             run for run in runs if run != name and params.run(path, run).family in families
         ]
-        scratch = [] if init_from.component_families(block.family) else [params.SCRATCH]
+        scratch = [params.SCRATCH] if init_from.can_start_from_scratch(block.family) else []
         expected = " or ".join([*scratch, *compatible]) or "a run that params.yaml lacks"
         raise refuse(
             where,

@@ -7,6 +7,7 @@ A format exports:
   `tables.RAW_...`. `split` is an official one (train, valid, test, ...), or `all` for rows that the
   stage has to split. Rows that cannot be used have the reason in `reject`. Blank lines have
   `BLANK`: they are counted, but are neither rows nor rejects;
+- optionally `BLANK_LINES_ARE_ROWS = True`: lines without text are rows without tokens;
 - optionally `benchmarks(raw, config) -> Iterator[(name, table)]`: benchmarks of the corpus's word
   vectors, in `tables.BENCHMARK_CLASSES`, `BENCHMARK_SIMILARITY` or `BENCHMARK_ANALOGIES`. The
   first one ranks the runs.
@@ -27,6 +28,7 @@ from typing import BinaryIO
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from pipeline.core.errors import not_utf8, refuse
 
@@ -65,6 +67,28 @@ def read_lines(folder: Path, name: str) -> Iterator[pa.StringArray]:
         raise refuse(
             str(path), "an empty file", "at least one line", "Name another file or fetch it again."
         )
+
+
+def read_paragraphs(
+    folder: Path, names: Sequence[str]
+) -> Iterator[tuple[pa.StringArray, NDArray[np.int64], pa.BooleanArray]]:
+    """Read the lines of files as `read_lines`, with the number of each line's paragraph, and
+    whether the line is blank.
+
+    Blank lines separate paragraphs; a new file begins a new one. A blank line has the number of the
+    paragraph before it, -1 if there is none."""
+    paragraph = -1
+    for name in names:
+        inside = False  # whether the last line was part of a paragraph
+        for texts in read_lines(folder, name):
+            blank = is_blank(texts)
+            gaps = blank.to_numpy(zero_copy_only=False)
+            # A paragraph begins with a line that follows a gap.
+            begins = ~gaps & np.concatenate([[not inside], gaps[:-1]])
+            numbers = paragraph + np.cumsum(begins)
+            paragraph = int(numbers[-1])
+            inside = not gaps[-1]
+            yield texts, numbers, blank
 
 
 def corpus_file(folder: Path, name: str) -> Path:

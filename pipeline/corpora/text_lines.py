@@ -23,8 +23,8 @@ from pipeline.corpora import (
     BLANK,
     check_files_inside,
     check_inside,
-    is_blank,
     read_lines,
+    read_paragraphs,
 )
 
 KIND = "text"
@@ -80,18 +80,8 @@ class Config:
 def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
     """Read every line of every file under `raw`; a new file begins a new paragraph."""
     for split, names in config.files.items():
-        paragraph = -1
-        for name in names:
-            inside = False  # whether the last line was part of a paragraph
-            for texts in read_lines(raw, name):
-                empty = is_blank(texts)
-                gaps = empty.to_numpy(zero_copy_only=False)
-                # A paragraph begins with a line that follows a gap.
-                begins = ~gaps & np.concatenate([[not inside], gaps[:-1]])
-                numbers = paragraph + np.cumsum(begins)
-                paragraph = int(numbers[-1])
-                inside = not gaps[-1]
-                yield split, _batch(texts, numbers, empty)
+        for texts, numbers, blank in read_paragraphs(raw, names):
+            yield split, _batch(texts, numbers, blank)
 
 
 def benchmarks(raw: Path, config: Config) -> Iterator[tuple[str, pa.Table]]:

@@ -172,9 +172,9 @@ class Model(nn.Module):
             -1,
         )
 
-    def project(self, hidden_N3: Tensor) -> Tensor:
+    def project(self, hidden_NH: Tensor) -> Tensor:
         """logits_NV, which are log-probabilities; PAD and BOS have probability 0."""
-        pair_N, position_N, log_odds_N = hidden_N3.unbind(1)
+        pair_N, position_N, log_odds_N = hidden_NH.unbind(1)
         memory_NM = self._memory(pair_N.long())
         real_NM = memory_NM != PAD
 

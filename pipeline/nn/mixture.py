@@ -19,6 +19,7 @@ from pipeline.contracts import Decodable, Prompt
 States = tuple[Any, ...]
 _ROUNDS = 1000  # of EM, at most
 _ENOUGH = 1e-9  # nats per token: a round that gains less is the last
+DIGITS = 4  # of a fitted weight, so that it depends on no rounding error
 
 
 class Mixture:
@@ -74,7 +75,8 @@ def fit_weights(log_probs_MT: NDArray[np.float64]) -> NDArray[np.float64]:
     """The weights with the largest likelihood of T tokens to which the models give these
     log-probabilities, by expectation maximization (Jelinek and Mercer 1980).
 
-    The likelihood is concave in the weights, so they are the best ones."""
+    The likelihood is concave in the weights, so they are the best ones, but for rounding to
+    DIGITS."""
     models = len(log_probs_MT)
     weights_M = np.full(models, 1 / models)
     # Relative to the best model of each token: the ratios of the others do not overflow.
@@ -90,4 +92,8 @@ def fit_weights(log_probs_MT: NDArray[np.float64]) -> NDArray[np.float64]:
         before = after
         # Expectation: each model's share in each token. Maximization: its mean share.
         weights_M = weights_M * (ratio_MT / mixed_T).mean(1)
+
+    weights_M = weights_M.round(DIGITS)
+    largest = weights_M.argmax()
+    weights_M[largest] += 1 - weights_M.sum()
     return weights_M

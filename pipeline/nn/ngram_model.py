@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from pipeline.contracts import BOS, PAD, Prompt, Sizes
 from pipeline.core.errors import refuse
 from pipeline.nn import smoothing
+from pipeline.nn.adaptive import adaptive_evidence
 from pipeline.nn.ngrams import ABSENT, Counts, Ints, Ngrams, continuation_counts, counts, ranges
-from pipeline.nn.smoothing import Contexts, Floats, Smoothing
+from pipeline.nn.smoothing import Contexts, Evidence, Floats, Smoothing
 from pipeline.text.stream import stream
 
 MOST_ORDERS = 32
@@ -30,12 +31,15 @@ class Config:
     - `discounts`: `estimated` from counts (for Witten-Bell, k = 1), or chosen on `validation`.
     - `across_rows`: whether the context reaches into the rows before; else it begins with the EOS
       before the row.
+    - `adaptive`: whether the tokens of a text that is scored count as soon as they have been
+      predicted (`pipeline.nn.adaptive`). A search never counts what it has written.
     """
 
     order: int
     smoothing: Smoothing
     discounts: Literal["estimated", "validation"]
     across_rows: bool
+    adaptive: bool
 
     def __post_init__(self) -> None:
         if not 1 <= self.order <= MOST_ORDERS:
@@ -86,14 +90,15 @@ class NgramModel(nn.Module):
 
         valid_T = stream(valid)
         parameters_NP = smoothing.estimate(config.smoothing, counts_by_order)
-        if config.discounts == "validation":
-            contexts = _contexts(ngrams, counts_by_order)
-            orders = smoothing.stream_evidence(ngrams, counts_by_order, contexts, valid_T)
-            lowest_T = self.lowest_V[valid_T[1:]]
-            parameters_NP = smoothing.choose(config.smoothing, orders, parameters_NP, lowest_T)
         self.discounts = torch.from_numpy(parameters_NP).float()
-
         self.__dict__.pop("tables", None)
+        if config.discounts == "validation":
+            lowest_T = self.lowest_V[valid_T[1:]]
+            parameters_NP = smoothing.choose(
+                config.smoothing, self.evidence(valid_T), parameters_NP, lowest_T
+            )
+            self.discounts = torch.from_numpy(parameters_NP).float()
+            self.__dict__.pop("tables", None)
         return {"loss": float(-self.log_probs(torch.from_numpy(valid_T)).mean())}
 
     @cached_property
@@ -111,14 +116,24 @@ class NgramModel(nn.Module):
 
     def log_probs(self, ids_T: Tensor) -> Tensor:
         """log P of each token of a stream but the first, given those before: T - 1, float64."""
-        tables = self.tables
         stream_T = ids_T.cpu().numpy()
-        orders = smoothing.stream_evidence(tables.ngrams, tables.counts, tables.contexts, stream_T)
         p_T = smoothing.probabilities(
-            self.config.smoothing, orders, tables.parameters_NP, self.lowest_V[stream_T[1:]]
+            self.config.smoothing,
+            self.evidence(stream_T),
+            self.tables.parameters_NP,
+            self.lowest_V[stream_T[1:]],
         )
         with np.errstate(divide="ignore"):
             return torch.from_numpy(np.log(p_T)).to(ids_T.device)
+
+    def evidence(self, ids_T: Ints) -> list[Evidence]:
+        """The evidence of each order for all tokens of a stream but the first."""
+        tables = self.tables
+        trained = (tables.ngrams, tables.counts, tables.contexts)
+        if self.config.adaptive:
+            continuation = self.config.smoothing != "witten_bell"
+            return adaptive_evidence(*trained, ids_T, continuation)
+        return smoothing.stream_evidence(*trained, ids_T)
 
     def begin(self, prompt: Prompt) -> tuple[Tensor, Tensor]:
         """Read each prompt (which begins with EOS, as the stream does) up to its last id, which is

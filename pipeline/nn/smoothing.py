@@ -27,6 +27,7 @@ FALLBACK = (0.5, 1.0, 1.5)
 """Discounts where too few n-grams have a count of 1 to 4 to estimate them, as for letters: KenLM's
 `--discount_fallback`."""
 LEAST = 0.001  # of a parameter: with 0, an unseen token could have probability 0
+DIGITS = 3  # of a parameter chosen on validation text, so that it depends on no rounding error
 MOST_WITTEN_BELL = 20.0
 _SWEEPS = 20  # of the search on validation text, at most
 _ENOUGH = 1e-6  # nats per token: a sweep that gains less is the last
@@ -68,8 +69,8 @@ class Contexts:
         """The evidence of n-grams with these counts after contexts with these numbers."""
         return Evidence(
             np.where(context_T == ABSENT, 0, count_T).astype(np.int64),
-            _take(self.total_C, context_T),
-            _take(self.followers_CK, context_T),
+            take(self.total_C, context_T),
+            take(self.followers_CK, context_T),
         )
 
 
@@ -82,13 +83,13 @@ def stream_evidence(
     orders = []
     for n in range(1, ngrams.order + 1):
         # The n-gram ends at the token, its context at the token before.
-        count_T = _take(counts[n - 1], numbers[n][1:])
+        count_T = take(counts[n - 1], numbers[n][1:])
         context_T = np.where(reach_T >= n, numbers[n - 1][:-1], ABSENT)
         orders.append(contexts[n - 1].evidence(context_T, count_T))
     return orders
 
 
-def _take(values: NDArray[Any], places: Ints) -> NDArray[Any]:
+def take(values: NDArray[Any], places: Ints) -> NDArray[Any]:
     """The values at the places, 0 at the place ABSENT."""
     if not len(values):
         return np.zeros((len(places), *values.shape[1:]), values.dtype)
@@ -112,7 +113,7 @@ def shares(smoothing: Smoothing, evidence: Evidence, parameters_P: Floats) -> tu
         discount_K = np.broadcast_to(parameters_P, KINDS)
         discount_T = discount_K[np.clip(count_T, 1, KINDS) - 1]
         share_T = np.maximum(count_T - discount_T, 0.0) / total_T
-        below_T = evidence.followers_TK @ discount_K / total_T
+        below_T = (evidence.followers_TK * discount_K).sum(1) / total_T
     is_known_T = evidence.total_T > 0
     return np.where(is_known_T, share_T, 0.0), np.where(is_known_T, below_T, 1.0)
 
@@ -135,7 +136,7 @@ def estimate(smoothing: Smoothing, counts: Sequence[Counts]) -> Floats:
     """The parameters that the counts determine: parameters_NP, a row for each order.
 
     Kneser-Ney's discounts are the estimates of Chen and Goodman (1999) from the numbers of n-grams
-    with the counts 1 to 4. Where these are undefined or not in order, FALLBACK replaces them.
+    with the counts 1 to 4. Where these are undefined or out of range, FALLBACK replaces them.
     Witten-Bell has k = 1."""
     if smoothing == "witten_bell":
         return np.ones((len(counts), 1))
@@ -154,7 +155,10 @@ def estimate(smoothing: Smoothing, counts: Sequence[Counts]) -> Floats:
                 2 - 3 * y * threes / twos,
                 3 - 4 * y * fours / threes,
             )
-            if 0 < estimates[0] <= estimates[1] <= estimates[2]:
+            if all(
+                0 < value <= largest
+                for value, largest in zip(estimates, most(smoothing), strict=True)
+            ):
                 discounts = estimates
         rows.append(list(discounts))
     return np.array(rows)
@@ -172,8 +176,8 @@ def choose(
 ) -> Floats:
     """The parameters with the smallest loss on the tokens of `orders`, from those of `start_NP`.
 
-    One parameter at a time; in each discount the loss is convex, since the probability is linear in
-    it."""
+    One parameter at a time, rounded to DIGITS; in each discount the loss is convex, since the
+    probability is linear in it."""
     parameters_NP = start_NP.copy()
 
     def loss_with(n: int, p: int) -> Callable[[float], float]:
@@ -196,20 +200,19 @@ def choose(
 
     before = np.inf
     for _ in range(_SWEEPS):
-        after = before
         for n in range(len(orders)):
             for p, largest in enumerate(most(smoothing)):
-                parameters_NP[n, p], after = minimum(loss_with(n, p), LEAST, largest)
+                parameters_NP[n, p] = round(minimum(loss_with(n, p), LEAST, largest), DIGITS)
+        p_T = probabilities(smoothing, orders, parameters_NP, lowest_T)
+        after = float(-np.log(p_T).mean())
         if before - after < _ENOUGH:
             break
         before = after
     return parameters_NP
 
 
-def minimum(
-    function: Callable[[float], float], low: float, high: float, steps: int = 30
-) -> tuple[float, float]:
-    """The place and the value of the minimum of a function with one minimum, by golden section."""
+def minimum(function: Callable[[float], float], low: float, high: float, steps: int = 22) -> float:
+    """The place of the minimum of a function with one minimum, by golden section."""
     ratio = (5**0.5 - 1) / 2
     left, right = high - ratio * (high - low), low + ratio * (high - low)
     at_left, at_right = function(left), function(right)
@@ -222,4 +225,4 @@ def minimum(
             low, left, at_left = left, right, at_right
             right = low + ratio * (high - low)
             at_right = function(right)
-    return (left, at_left) if at_left <= at_right else (right, at_right)
+    return left if at_left <= at_right else right

@@ -139,9 +139,12 @@ class PreparedBatch:
     keys: list[Digests]
 
 
-def prepare(batch: pa.RecordBatch, text: Text) -> PreparedBatch:
+def prepare(batch: pa.RecordBatch, text: Text, keep_blank: bool = False) -> PreparedBatch:
     """Normalise a reader's batch and split it into tokens; reject a row if a side is empty or too
-    long."""
+    long.
+
+    `keep_blank`: an empty row is a row without tokens.
+    """
     sides = [name for name in ("text", "source", "target") if name in batch.schema.names]
     normal = {side: normalise(batch[side], text.lowercase, text.letters_only) for side in sides}
     tokens = {side: split(normal[side], text.level) for side in sides}
@@ -150,8 +153,9 @@ def prepare(batch: pa.RecordBatch, text: Text) -> PreparedBatch:
     reasons = batch["reject"]
     null = pa.scalar(None, pa.string())
     for side in sides:
-        empty = pc.if_else(pc.equal(normal[side], ""), f"{side} is empty", null)
-        reasons = pc.coalesce(reasons, empty)
+        if not keep_blank:
+            empty = pc.if_else(pc.equal(normal[side], ""), f"{side} is empty", null)
+            reasons = pc.coalesce(reasons, empty)
         if text.max_tokens is not None:
             long = pc.greater(pc.list_value_length(tokens[side]), text.max_tokens)
             reason = f"{side} has more than {text.max_tokens} tokens"
@@ -177,10 +181,12 @@ def prepare(batch: pa.RecordBatch, text: Text) -> PreparedBatch:
     return PreparedBatch(columns, reasons, keys)
 
 
-def prepare_batch(item: tuple[str, pa.RecordBatch], text: Text) -> tuple[str, PreparedBatch]:
+def prepare_batch(
+    item: tuple[str, pa.RecordBatch], text: Text, keep_blank: bool
+) -> tuple[str, PreparedBatch]:
     """`prepare` for a reader's (split, batch)."""
     name, batch = item
-    return name, prepare(batch, text)
+    return name, prepare(batch, text, keep_blank)
 
 
 class Splitter:

@@ -1,5 +1,5 @@
 """Families of models and the tasks that they support: a family supports a task if its model has the
-methods, with as many parameters, of one of the task's protocols."""
+methods, with parameters of the same names, of one of the task's protocols."""
 
 import inspect
 from typing import Any
@@ -46,4 +46,4 @@ def _has_method(model: type, name: str, method: Any) -> bool:
     if own is None:
         # A module, such as an embedding, which is called like a method.
         return name in inspect.get_annotations(model)
-    return len(inspect.signature(own).parameters) == len(inspect.signature(method).parameters)
+    return list(inspect.signature(own).parameters) == list(inspect.signature(method).parameters)

@@ -23,7 +23,7 @@ def is_fitted(family: str, where: str) -> bool:
 
 
 def check_blocks(run: params.Run, where: str) -> bool:
-    """Whether the run `where` is fitted without gradients.
+    """Whether the run of the setting `where` is fitted without gradients.
 
     UserError unless its blocks for training by gradients are null exactly then.
     """
@@ -40,7 +40,7 @@ def check_blocks(run: params.Run, where: str) -> bool:
 
 
 def training_config(run: params.Run, where: str) -> loop.Config | None:
-    """The block `training` of the run `where`; None if it is fitted without gradients."""
+    """The block `training` of the setting `where`; None if it is fitted without gradients."""
     if check_blocks(run, where):
         return None
     return config.load(loop.Config, run.training, f"{where}.training")

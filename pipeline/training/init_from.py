@@ -2,7 +2,8 @@
 
 The other run is of the same family, or of one whose weights this family can load (fine-tuning, d2l
 section 16.6). Or its model becomes a component of this run's, unchanged: the family's module names
-the families of its component in COMPONENTS, and its Model takes the component after the sizes."""
+the families of its component in COMPONENTS, and its Model takes the component after the sizes. With
+COMPONENT_OPTIONAL = True a run from scratch has none."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -50,10 +51,16 @@ def component_families(family: str) -> tuple[str, ...]:
     return components
 
 
+def can_start_from_scratch(family: str) -> bool:
+    """Whether models of `family` need no component."""
+    module = config.named_module("pipeline.models", family, "family")
+    return not component_families(family) or getattr(module, "COMPONENT_OPTIONAL", False)
+
+
 def refuse_scratch(run: params.Run, where: str) -> None:
     """UserError for a run `where` whose model needs a component, and that begins from scratch."""
     components = component_families(run.family)
-    if run.init_from == params.SCRATCH and components:
+    if run.init_from == params.SCRATCH and not can_start_from_scratch(run.family):
         expected = f"a run of the family {' or '.join(components)}, which {run.family} contains"
         raise refuse(f"{where}.init_from", run.init_from, expected)
 
@@ -108,9 +115,9 @@ def load_component(
 
     UserError as `init_weights`.
     """
-    if not component_families(run.family):
-        return None
     refuse_scratch(run, where)
+    if run.init_from == params.SCRATCH or not component_families(run.family):
+        return None
     _init_family(run, folder, where)
     _refuse_other_ids(folder, vocabularies, where)
     return checkpoint.load_model(folder, torch.device("cpu")).requires_grad_(False)
@@ -122,7 +129,7 @@ def _init_family(run: params.Run, folder: Path, where: str) -> str:
     family: str = other["family"]
     families = compatible_families(run.family)
     if family not in families:
-        scratch = [] if component_families(run.family) else [params.SCRATCH]
+        scratch = [params.SCRATCH] if can_start_from_scratch(run.family) else []
         named = [f"a run of the family {' or '.join(families)}"] if families else []
         expected = " or ".join(scratch + named)
         raise refuse(f"{where}.init_from", f"{folder.name}, of the family {family}", expected)

@@ -593,6 +593,13 @@ STAGES = [
     (
         "train",
         "lstm-1",
+        "settings.lstm.training.patience",
+        0.5,
+        "settings.lstm.training.patience: got 0.5; expected a whole number.",
+    ),
+    (
+        "train",
+        "lstm-1",
         "runs.lstm-1.seed",
         0.5,
         "runs.lstm-1.seed: got 0.5; expected a whole number.",

@@ -42,6 +42,7 @@ NGRAM = {
     "smoothing": "kneser_ney",
     "discounts": "estimated",
     "across_rows": True,
+    "adaptive": False,
 }
 
 
@@ -69,7 +70,7 @@ def component(family: str) -> Any:
 
 
 def composed(family: str, inner: str, window: int = 7) -> Any:
-    block = {"window": window} if family == "cache_lm" else {"ngram": NGRAM}
+    block = {"window": window} if family == "cache_lm" else {"ngrams": {"trigram": NGRAM}}
     model = checkpoint.build(family, block, SIZES, "model", component(inner)).eval()
     assert isinstance(model, Fitted)
     model.fit(texts(sample(30, 1)), texts(sample(20, 2)), 1)
@@ -154,7 +155,7 @@ def test_an_interpolated_model_mixes_both_probabilities(inner: str) -> None:
     ids = flat(sample(6, 3))
     weights = model.weights.double()
     assert float(weights.sum()) == pytest.approx(1)
-    both = torch.stack([model.ngram.log_probs(ids), stream_log_probs(model.component, ids)])
+    both = torch.stack([model.ngrams[0].log_probs(ids), stream_log_probs(model.component, ids)])
     expected = (weights[:, None] * both.exp()).sum(0)
     torch.testing.assert_close(model.log_probs(ids).exp(), expected)
 
@@ -213,9 +214,17 @@ def test_a_saved_model_holds_its_components(inner: str, tmp_path: Path) -> None:
     cache = checkpoint.build("cache_lm", {"window": 5}, SIZES, "model", lm).eval()
     cache.fit(texts(sample(9, 1)), texts(sample(9, 2)), 1)
     save(tmp_path / "cache", cache, "cache_lm", {"window": 5}, tmp_path / "lm")
-    whole = checkpoint.build("interpolated_lm", {"ngram": NGRAM}, SIZES, "model", cache).eval()
+    whole = checkpoint.build(
+        "interpolated_lm", {"ngrams": {"trigram": NGRAM}}, SIZES, "model", cache
+    ).eval()
     whole.fit(texts(sample(9, 1)), texts(sample(9, 2)), 1)
-    save(tmp_path / "whole", whole, "interpolated_lm", {"ngram": NGRAM}, tmp_path / "cache")
+    save(
+        tmp_path / "whole",
+        whole,
+        "interpolated_lm",
+        {"ngrams": {"trigram": NGRAM}},
+        tmp_path / "cache",
+    )
 
     for folder in ("lm", "cache"):
         (tmp_path / folder / "model.safetensors").unlink()

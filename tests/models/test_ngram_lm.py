@@ -3,9 +3,11 @@ lists of n-grams as tuples, without tables, keys or arrays."""
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +29,13 @@ VOCABULARY = 8  # 4 specials and 4 words
 WORDS = list(range(4, VOCABULARY))
 TOKENS = [token for token in range(VOCABULARY) if token not in (PAD, BOS)]
 SIZES = Sizes(VOCABULARY, VOCABULARY, True)
+BLOCK: dict[str, Any] = {
+    "order": 3,
+    "smoothing": "kneser_ney",
+    "discounts": "estimated",
+    "across_rows": True,
+    "adaptive": False,
+}
 SMOOTHINGS = ("kneser_ney", "modified_kneser_ney", "witten_bell")
 CPU = torch.device("cpu")
 
@@ -45,17 +54,24 @@ def flat(rows: Rows) -> list[int]:
 
 
 def fitted(rows: Rows, valid: Rows, **changes: object) -> NgramModel:
-    block = {"order": 3, "smoothing": "kneser_ney", "discounts": "estimated", "across_rows": True}
-    model = NgramModel(Config(**(block | changes)), SIZES)
+    model = NgramModel(Config(**(BLOCK | changes)), SIZES)
     model.fit(texts(rows), texts(valid), 1)
     return model
 
 
 class Definition:
-    """p(token | context) from the definitions, with the discounts (or Witten-Bell's k) given."""
+    """p(token | context) from the definitions, with the discounts (or Witten-Bell's k) given.
 
-    def __init__(self, rows: Rows, config: Config, parameters: list[list[float]]) -> None:
-        self.text = flat(rows)
+    `read`: another text whose n-grams count too."""
+
+    def __init__(
+        self,
+        rows: Rows,
+        config: Config,
+        parameters: list[list[float]],
+        read: Sequence[int] = (),
+    ) -> None:
+        self.streams = [flat(rows), list(read)]
         self.config = config
         self.parameters = [[Fraction(value) for value in row] for row in parameters]
         self.probability = cache(self._probability)
@@ -69,10 +85,11 @@ class Definition:
 
     def _occurrences(self, n: int) -> list[Gram]:
         found = []
-        for end in range(1, len(self.text)):
-            history = self.history(tuple(self.text[:end]))
-            if len(history) >= n - 1:
-                found.append((*history[len(history) - n + 1 :], self.text[end]))
+        for stream in self.streams:
+            for end in range(1, len(stream)):
+                history = self.history(tuple(stream[:end]))
+                if len(history) >= n - 1:
+                    found.append((*history[len(history) - n + 1 :], stream[end]))
         return found
 
     @cache  # noqa: B019 - a test's object
@@ -85,8 +102,9 @@ class Definition:
         for gram, count in raw.items():
             if not self.config.across_rows and n > 1 and gram[0] == EOS:
                 adjusted[gram] = count
-        if self.config.across_rows and n > 1 and len(self.text) >= n:
-            adjusted[tuple(self.text[:n])] += 1
+        for stream in self.streams:
+            if self.config.across_rows and n > 1 and len(stream) >= n:
+                adjusted[tuple(stream[:n])] += 1
         return adjusted
 
     def _probability(self, token: int, context: Gram) -> Fraction:
@@ -138,6 +156,22 @@ def test_probabilities_are_those_of_the_definition(
         expected = [definition.probability(token, context) for token in range(VOCABULARY)]
         assert sum(expected) == 1
         assert p_V == pytest.approx([float(value) for value in expected], rel=1e-9, abs=1e-15)
+
+
+@settings(max_examples=40)
+@given(corpus, corpus, st.integers(1, 4), st.sampled_from(SMOOTHINGS), st.booleans())
+def test_an_adaptive_model_counts_each_token_after_its_prediction(
+    rows: Rows, other: Rows, order: int, kind: str, across_rows: bool
+) -> None:
+    block = {"order": order, "smoothing": kind, "across_rows": across_rows, "adaptive": True}
+    model = fitted(rows, [[4]], **block)
+    given = model.discounts.double().tolist()
+    read = flat(other)
+    log_probs = model.log_probs(torch.tensor(read)).tolist()
+    for end in range(1, len(read)):
+        definition = Definition(rows, model.config, given, read[:end])
+        expected = definition.probability(read[end], tuple(read[:end]))
+        assert math.exp(log_probs[end - 1]) == pytest.approx(float(expected), rel=1e-9)
 
 
 @pytest.mark.parametrize("across_rows", [True, False])
@@ -224,7 +258,7 @@ def test_steps_of_a_search_give_the_probabilities_of_the_stream(
 
 def test_a_saved_model_is_the_same_model(tmp_path: Path) -> None:
     block = {"order": 3, "smoothing": "modified_kneser_ney", "discounts": "validation"}
-    block |= {"across_rows": False}
+    block |= {"across_rows": False, "adaptive": False}
     model = checkpoint.build("ngram_lm", block, SIZES, "model")
     loss = model.fit(texts([[4, 5, 6, 4], [5, 6]]), texts([[4, 5]]), 1)["loss"]
     facts = {
@@ -242,6 +276,5 @@ def test_a_saved_model_is_the_same_model(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("order", [0, 33])
 def test_an_order_out_of_range_is_refused(order: int) -> None:
-    block = {"order": order, "smoothing": "kneser_ney", "discounts": "estimated"}
     with pytest.raises(UserError, match=f"model.order: got {order}; expected from 1 to 32"):
-        checkpoint.build("ngram_lm", block | {"across_rows": True}, SIZES, "model")
+        checkpoint.build("ngram_lm", BLOCK | {"order": order}, SIZES, "model")

@@ -3,6 +3,8 @@ the neural one that two of them contain; and what `seqline check` refuses in the
 
 import json
 import math
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import default_params
 import pytest
 import stage_runs
 
+from benchmarks import interpolation
 from pipeline.cli import validate_params
 from pipeline.core import tables
 from pipeline.core.errors import UserError, exit_with
@@ -21,11 +24,17 @@ NGRAM = {
     "smoothing": "modified_kneser_ney",
     "discounts": "validation",
     "across_rows": False,
+    "adaptive": False,
 }
 FITTED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "ngram": ("ngram_lm", "scratch", NGRAM),
     "cached": ("cache_lm", "lstm", {"window": 50}),
-    "interpolated": ("interpolated_lm", "cached", {"ngram": NGRAM}),
+    "interpolated": ("interpolated_lm", "cached", {"ngrams": {"trigram": NGRAM}}),
+    "ngrams": (
+        "interpolated_lm",
+        "scratch",
+        {"ngrams": {"trigram": NGRAM, "adaptive": NGRAM | {"adaptive": True}}},
+    ),
 }
 RUNS = ("lstm", *FITTED)
 
@@ -53,6 +62,7 @@ def settings() -> dict[str, Any]:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The runs from download to report."""
     root = tmp_path_factory.mktemp("story")
+    shutil.copy(ROOT / "dvc.yaml", root)
     default_params.write(root, settings())
     for stage in ("download", "tokenize", "vocab", "encode"):
         stage_runs.run(root, stage, "toy_story")
@@ -87,13 +97,14 @@ def test_a_model_with_a_component_is_at_least_as_good_on_validation(project: Pat
     losses = {name: loss(project, name) for name in RUNS}
     assert losses["cached"] <= losses["lstm"]
     assert losses["interpolated"] <= min(losses["cached"], losses["ngram"]) + 1e-6
+    assert losses["ngrams"] <= losses["ngram"] + 1e-6
 
 
 @pytest.mark.parametrize("name", FITTED)
 def test_a_trained_folder_continues_a_prompt_by_itself(
     project: Path, name: str, tmp_path: Path
 ) -> None:
-    # Without its start: the folder is what MLflow serves.
+    # Without its component: the folder is what MLflow serves.
     search = settings()["runs"]["lstm"]["search"]
     folder = project / f"data/models/{name}"
     session = Session.open(folder, project / "data/vocab/toy_story", search, "cpu")
@@ -108,6 +119,63 @@ def test_the_report_shows_the_baselines(project: Path) -> None:
     assert "order 3, smoothing modified_kneser_ney" in text
     for name in FITTED:
         assert f"`{name}`" in text
+
+
+def mixture(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *runs: str
+) -> tuple[int, str, str]:
+    """Exit status and output of the benchmark on these runs."""
+    monkeypatch.setattr("sys.argv", ["interpolation", *runs, "--root", str(root)])
+    capsys.readouterr()
+    status = 0
+    try:
+        exit_with(interpolation.main)
+    except SystemExit as end:
+        status = int(end.code or 0)
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+def test_the_benchmark_mixes_trained_runs_by_weights_of_validation(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, err = mixture(project, monkeypatch, capsys, "ngram", "cached")
+    assert (status, err) == (0, "")
+    rows = {
+        name: (float(perplexity), float(weight))
+        for name, perplexity, weight in re.findall(
+            r"^(\w+) +([\d.]+) +[\d.]+ +([\d.]+)$", out, re.MULTILINE
+        )
+    }
+    history = tables.read(project / "data/models/interpolated/history.parquet", tables.HISTORY)
+    values = dict(zip(history["name"].to_pylist(), history["value"].to_pylist(), strict=True))
+    assert rows["mixture"][0] == pytest.approx(values["valid/perplexity"], abs=1e-3)
+    assert rows["ngram"][1] == pytest.approx(values["valid/trigram_weight"], abs=1e-3)
+    for name in ("ngram", "cached"):
+        assert rows[name][0] == pytest.approx(math.exp(loss(project, name)), abs=1e-3)
+
+
+def test_the_benchmark_refuses_runs_of_different_vocabularies(
+    project: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root = shutil.copytree(project, tmp_path / "project")
+    content = settings()
+    content["corpora"]["other"] = content["corpora"]["toy_story"]
+    content["runs"]["foreign"] = content["runs"]["ngram"] | {"corpus": "other"}
+    default_params.write(root, content)
+    shutil.copytree(root / "data/vocab/toy_story", root / "data/vocab/other")
+    folder = shutil.copytree(root / "data/models/ngram", root / "data/models/foreign")
+    facts = json.loads((folder / "config.json").read_text())
+    facts["run"]["corpus"] = "other"
+    (folder / "config.json").write_text(json.dumps(facts))
+
+    status, out, err = mixture(root, monkeypatch, capsys, "lstm", "foreign")
+    assert (status, out) == (2, "")
+    assert err.startswith("seqline: --run foreign: got the vocabulary data/vocab/other; expected ")
+    assert err.count("\n") == 1
 
 
 MISTAKES = [
@@ -125,8 +193,17 @@ MISTAKES = [
         "settings.ngram.model.order: got 0; expected from 1 to 32.",
     ),
     (
-        {"interpolated.model": {"ngram": NGRAM | {"order": 0}}},
-        "settings.interpolated.model.ngram.order: got 0; expected from 1 to 32.",
+        {"interpolated.model": {"ngrams": {"trigram": NGRAM | {"order": 0}}}},
+        "settings.interpolated.model.ngrams.trigram.order: got 0; expected from 1 to 32.",
+    ),
+    ({"ngrams.model": {"ngrams": {}}}, "settings.ngrams.model.ngrams: got nothing; expected at least "),
+    (
+        {"ngrams.model": {"ngrams": {"component": NGRAM}}},
+        "settings.ngrams.model.ngrams: got component; expected names of small letters, digits and _, ",
+    ),
+    (
+        {"ngrams.init_from": "ngram"},
+        "runs.ngrams.init_from: got ngram, which is ngram_lm; expected scratch or lstm or cached for ",
     ),
     (
         {"ngram.model": NGRAM | {"smoothing": "laplace"}},

@@ -20,27 +20,7 @@ def test_every_run_has_a_family_for_its_task(file, name) -> None:
     families.refuse_other_task(params.run(file, name), f"runs.{name}")
 
 
-# Their methods have the names, and as many parameters, as those of another task: `seqline check`
-# lets a wrong task pass for them, and the training stops with an error.
-AMBIGUOUS = (
-    "attention_seq2seq",
-    "bidirectional_lm",
-    "ibm1",
-    "recurrent_lm",
-    "seq2seq",
-    "transformer",
-    "transformer_lm",
-    "translation_memory",
-)
-
-
-@pytest.mark.parametrize(
-    "family",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(strict=True)) if name in AMBIGUOUS else name
-        for name in FAMILIES
-    ],
-)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_supports_exactly_one_task(family: str) -> None:
     model = config.named_module("pipeline.models", family, "family").Model
     modules = [config.named_module("pipeline.tasks", task, "task") for task in TASKS]
