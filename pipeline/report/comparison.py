@@ -88,7 +88,9 @@ def _findings(group: Group) -> str:
     """The outcome in a sentence or two."""
     best = group.settings[0]
     others = [setting.name for setting in group.settings[1:]]
-    score = f"{group.task.main_name} {_mean(best, f'{SPLIT}.{group.task.main}.score', '{:.2f}')}"
+    score = (
+        f"{group.task.main_name} {mean_cell(best, f'{SPLIT}.{group.task.main}.score', '{:.2f}')}"
+    )
     if not others:
         return f"`{best.name}` is the only setting on this corpus, with {score}."
     if not best.supports_claims:
@@ -151,14 +153,14 @@ def _ranking(group: Group, evaluation: Evaluation) -> Table:
             f"`{setting.name}`",
             setting.first.run.family,
             f"{setting.first.metric('parameters'):,}",
-            _seeds(setting),
-            _mean(setting, f"{SPLIT}.{task.main}.score", "{:.2f}"),
-            _interval(setting, decimals),
+            seeds_cell(setting),
+            mean_cell(setting, f"{SPLIT}.{task.main}.score", "{:.2f}"),
+            interval_cell(setting, decimals),
         ]
         cells += [
-            _mean(setting, f"{split}.{task.main}.score", "{:.2f}") for split in further_splits
+            mean_cell(setting, f"{split}.{task.main}.score", "{:.2f}") for split in further_splits
         ]
-        cells += [_mean(setting, key, form) for _, key, form in columns]
+        cells += [mean_cell(setting, key, form) for _, key, form in columns]
         rows.append((*cells, _beaten(group, rank)))
 
     header = (
@@ -179,7 +181,7 @@ def _ranking(group: Group, evaluation: Evaluation) -> Table:
     return Table(header, tuple(rows), numbers, first=tied if len(rows) > 1 else 0)
 
 
-def _interval(setting: SettingResults, decimals: int) -> str:
+def interval_cell(setting: SettingResults, decimals: int) -> str:
     """The interval over seeds and sentences; a setting with one seed has none."""
     low, high = setting.score.low, setting.score.high
     if low is None or high is None:
@@ -187,7 +189,7 @@ def _interval(setting: SettingResults, decimals: int) -> str:
     return f"{low:.{decimals}f} to {high:.{decimals}f}"
 
 
-def _seeds(setting: SettingResults) -> str:
+def seeds_cell(setting: SettingResults) -> str:
     if setting.is_fitted:
         return "none"
     return str(len(setting.results)) if len(setting.results) > 1 else "one seed"
@@ -227,7 +229,8 @@ def _further_scores(group: Group) -> list[Block]:
     if not columns:
         return []
     rows = [
-        (f"`{s.name}`", *(_mean(s, key, form) for _, key, form in columns)) for s in group.settings
+        (f"`{s.name}`", *(mean_cell(s, key, form) for _, key, form in columns))
+        for s in group.settings
     ]
     header = ("setting", *(title for title, _, _ in columns))
     table = Table(header, tuple(rows), (False, *[True] * len(columns)))
@@ -342,7 +345,7 @@ def _estimate(estimate: Any) -> str:
     return f"{estimate['score']:.2f} [{estimate['low']:.2f}, {estimate['high']:.2f}]"
 
 
-def _mean(setting: SettingResults, key: str, form: str) -> str:
+def mean_cell(setting: SettingResults, key: str, form: str) -> str:
     """The mean of a metric over the setting's seeds, ± its standard deviation; for one seed, the
     interval over test sentences if there is one."""
     values = setting.values(key)

@@ -1,7 +1,7 @@
 """Data of the report: the settings of `params.yaml` with the scores of their runs, grouped by task
 and corpus, ranked and compared in pairs."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -113,12 +113,17 @@ class Group:
         return [setting.name for setting in self.settings if setting.name in beaten]
 
 
-def groups(file: Path, metrics: Path, scores: Path) -> list[Group]:
-    """Load the runs of the params file, by task and corpus; UserError if one is not evaluated."""
+def groups(
+    file: Path, metrics: Path, scores: Path, settings: Collection[str] | None = None
+) -> list[Group]:
+    """Load the runs of the params file (or of the `settings` alone), by task and corpus; UserError
+    if one is not evaluated."""
     evaluation = params.evaluation(file)
     by_group: dict[tuple[str, str], list[Result]] = {}
     for name in config.section(file, "runs"):
         run = params.run(file, name)
+        if settings is not None and run.setting not in settings:
+            continue
         result = Result(name, run, _metrics(metrics / f"{name}.json", run))
         by_group.setdefault((run.task, run.corpus), []).append(result)
     return [_group(file, results, scores, evaluation) for _, results in sorted(by_group.items())]

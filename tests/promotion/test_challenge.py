@@ -212,7 +212,7 @@ def test_the_command_compares_two_runs_and_promotes_nothing(
     assert refused.status == 2
     assert "got no data/models/frequent; expected a trained run. Run `dvc repro`" in refused.err
     assert (
-        "RUN: got grv; expected a setting or a run, one of"
+        "NAME: got grv; expected a setting or a run, one of"
         in seqline(project.root, "compare", "grv", "gru").err
     )
     project.contender("birnn")
