@@ -242,11 +242,10 @@ def test_every_split_but_train_is_scored_row_by_row(project: Path, name: str) ->
 
 
 @pytest.mark.parametrize("name", TRANSLATORS)
-def test_test_splits_are_translated_and_valid_is_not(project: Path, name: str) -> None:
+def test_every_split_but_train_is_translated(project: Path, name: str) -> None:
     found = {file.stem for file in (project / "data/predictions" / name).iterdir()}
     assert {f for f in found if f.startswith("hypotheses")} == {
-        "hypotheses_test",
-        "hypotheses_test_long",
+        f"hypotheses_{s}" for s in ("valid", "test", "test_long")
     }
     rows = predicted(project, name, "hypotheses_test", tables.HYPOTHESES).to_pylist()
     assert sorted({row["row"] for row in rows}) == list(range(70))
@@ -505,7 +504,22 @@ def test_an_encoded_folder_without_splits_is_refused(project: Path, tmp_path: Pa
             tmp_path,
             (),
             torch.device("cpu"),
+            test=True,
         ).splits()
+
+
+def test_valid_alone_is_predicted_for_tuning(project: Path) -> None:
+    request = PredictionRequest(
+        params.run(project / "params.yaml", "transformer"),
+        "",
+        Path(),
+        project / "data/encoded/pairs",
+        Path(),
+        (),
+        torch.device("cpu"),
+        test=False,
+    )
+    assert request.splits() == ["valid"]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
