@@ -5,7 +5,7 @@ from pathlib import Path
 from pipeline.core.errors import refuse
 from pipeline.report import comparison, results, setting_tests
 from pipeline.report.document import Block, Heading, Paragraph, Table
-from pipeline.report.results import LEVEL, SPLIT, Group, SettingResults
+from pipeline.report.results import LEVEL, Group, SettingResults
 
 
 def compare(
@@ -77,6 +77,6 @@ def _row(group: Group, setting: SettingResults) -> tuple[str, ...]:
     return (
         f"`{setting.name}`",
         comparison.seeds_cell(setting),
-        comparison.mean_cell(setting, f"{SPLIT}.{group.task.main}.score", "{:.2f}"),
+        comparison.mean_cell(setting, f"{group.split}.{group.task.main}.score", "{:.2f}"),
         comparison.interval_cell(setting, 2 if group.task.higher_is_better else 3),
     )

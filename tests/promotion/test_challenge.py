@@ -332,6 +332,20 @@ def test_with_no_champion_or_nothing_new_no_stage_is_run(
     assert launched == []
 
 
+def test_no_champion_is_chosen_without_test_scores(
+    project: Project, against, edited, launched
+) -> None:
+    own, tokens = project.contender("birnn"), only(project.corpus("toy_reviews"))
+    edited(project.root, "evaluation.test", False)
+    with pytest.raises(UserError) as raised:
+        against(None, own, tokens)
+    assert str(raised.value) == (
+        "evaluation.test: got false; expected true, as a champion is chosen by test scores. Set "
+        "it, and run `dvc repro`."
+    )
+    assert launched == []
+
+
 def test_another_search_of_the_same_weights_is_another_challenger(
     project: Project, against, tmp_path: Path, edited
 ) -> None:
