@@ -20,6 +20,11 @@ def compare(
         raise refuse(where, first, "two different settings")
     groups = results.groups(file, metrics, scores, names)
     of_setting = {setting.name: group for group in groups for setting in group.settings}
+    for name in names:
+        if name not in of_setting:
+            raise refuse(
+                where, f"{name}, whose task has no validation scores", "evaluation.test to be true"
+            )
     group = of_setting[first]
     if of_setting[second] is not group:
         raise refuse(
