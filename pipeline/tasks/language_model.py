@@ -36,8 +36,9 @@ class Config:
     """`objective:` of a run.
 
     `max_train_tokens` keeps only the beginning of the stream (the book trains on 10,000
-    characters). `softmax_words`: the loss in training is estimated from so many words of the
-    vocabulary (`pipeline.nn.sampled_softmax`); null computes it over all.
+    characters). `softmax_words`: the loss in training is estimated from about this many
+    frequent words and a sample of the others (`pipeline.nn.sampled_softmax`); null computes it over
+    all words.
     """
 
     batch_size: int
@@ -48,8 +49,8 @@ class Config:
 
     def __post_init__(self) -> None:
         at_least_one(batch_size=self.batch_size, steps=self.steps)
-        if self.softmax_words is not None and self.softmax_words < 2:
-            raise refuse("softmax_words", self.softmax_words, "at least 2, or null for all words")
+        if self.softmax_words is not None and self.softmax_words < 1:
+            raise refuse("softmax_words", self.softmax_words, "at least 1, or null for all words")
 
 
 class Batch(NamedTuple):
