@@ -56,7 +56,13 @@ TRANSLATION = {
 }
 STORY = {
     "task": "language_model",
-    "objective": {"batch_size": 2, "steps": 4, "sampling": "sequential", "max_train_tokens": None},
+    "objective": {
+        "batch_size": 2,
+        "steps": 4,
+        "sampling": "sequential",
+        "max_train_tokens": None,
+        "softmax_words": None,
+    },
     "search": {
         "method": "sampling",
         "temperature": 1.0,
